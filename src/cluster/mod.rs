@@ -1,0 +1,108 @@
+//! Services and their endpoints, as compiled from the configuration. Immutable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::balance::Policy;
+use crate::telemetry::counters::{EndpointCells, PerWorker, ServiceCells};
+
+/// Where an endpoint listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// An IP address and port.
+    Tcp(SocketAddr),
+    /// The path of a Unix-domain socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// One instance of a service.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: Address,
+    /// Its share of traffic relative to the others; 1 unless configured. Zero takes none.
+    pub weight: u32,
+    /// Its zone, for locality (not used for choosing yet).
+    pub zone: Option<Box<str>>,
+    /// The version it belongs to, when the service has versions.
+    pub version: Option<Box<str>>,
+    /// Its counters; the same ones across reloads as long as the address stays.
+    pub stats: Arc<PerWorker<EndpointCells>>,
+}
+
+/// What the endpoints of a service speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// Bytes.
+    Tcp,
+}
+
+/// The PROXY protocol header that is sent first on each connection to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendProxyProtocol {
+    /// The text form.
+    V1,
+    /// The binary form.
+    V2,
+}
+
+/// The endpoints that a destination names: all of a service, or those of one version.
+#[derive(Debug)]
+pub struct Subset {
+    /// The version; empty for the whole service.
+    pub version: Box<str>,
+    /// Indices into [`Service::endpoints`].
+    pub members: Vec<u32>,
+    /// The lookup table of the hash policy; `None` for the other policies.
+    pub maglev: Option<crate::balance::Maglev>,
+}
+
+/// A service: endpoints and how to reach them.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name in the configuration.
+    pub name: Box<str>,
+    /// What its endpoints speak.
+    pub protocol: Protocol,
+    /// All endpoints, of all versions.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Subset 0 is the whole service; then one for each version, in order of name.
+    pub subsets: Vec<Subset>,
+    /// How one of them is chosen.
+    pub policy: Policy,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long an exchange may take from its request head to the end of the response.
+    pub timeout: Option<Duration>,
+    /// How long a pooled connection may wait for its next request.
+    pub idle_timeout: Duration,
+    /// Idle connections kept for each endpoint, over all workers.
+    pub max_idle_connections: u32,
+    /// The PROXY header to send first, if any.
+    pub send_proxy_protocol: Option<SendProxyProtocol>,
+    /// Its counters; the same ones across reloads as long as the name stays.
+    pub stats: Arc<PerWorker<ServiceCells>>,
+}
+
+/// A destination of a rule: indices into `Snapshot::services` and `Service::subsets`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Which service.
+    pub service: u32,
+    /// Which of its subsets.
+    pub subset: u32,
+}

@@ -1,0 +1,17 @@
+//! Ringway: a service-mesh proxy, thread-per-core on io_uring.
+//!
+//! The rooms, in reading order. Dry rooms decide and do no I/O; the driver rooms move bytes over
+//! the `runtime::io::Io` trait; only `runtime/ring.rs` knows the ring. ARCHITECTURE.md has the map.
+
+// Both sides: used by all, depend on none.
+pub mod error;
+pub mod snapshot;
+pub mod telemetry;
+pub mod time;
+// Wet: workers, ring, buffers, clock.
+pub mod runtime;
+// Dry: no I/O, no clock.
+pub mod balance;
+pub mod cluster;
+pub mod message;
+pub mod route;

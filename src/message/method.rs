@@ -1,0 +1,51 @@
+//! Request methods (RFC 9110 section 9) and what a proxy may assume of them.
+
+/// A request method. Anything that is not listed is [`Method::Other`]; its bytes are in the block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Method {
+    /// RFC 9110 9.3.1.
+    #[default]
+    Get,
+    /// RFC 9110 9.3.2: its response has no body, whatever its fields say.
+    Head,
+    /// RFC 9110 9.3.3.
+    Post,
+    /// RFC 9110 9.3.4.
+    Put,
+    /// RFC 9110 9.3.5.
+    Delete,
+    /// RFC 9110 9.3.6: a 2xx answer turns the connection into a tunnel.
+    Connect,
+    /// RFC 9110 9.3.7.
+    Options,
+    /// RFC 9110 9.3.8.
+    Trace,
+    /// RFC 5789.
+    Patch,
+    /// Any other token.
+    Other,
+}
+
+impl Method {
+    /// Names are case-sensitive (RFC 9110 9.1): `get` is [`Method::Other`].
+    pub fn from_bytes(name: &[u8]) -> Self {
+        match name {
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"POST" => Self::Post,
+            b"PUT" => Self::Put,
+            b"DELETE" => Self::Delete,
+            b"CONNECT" => Self::Connect,
+            b"OPTIONS" => Self::Options,
+            b"TRACE" => Self::Trace,
+            b"PATCH" => Self::Patch,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether sending the request twice means the same as sending it once (RFC 9110 9.2.2), so
+    /// that a proxy may repeat it when a connection died before the answer.
+    pub fn is_idempotent(self) -> bool {
+        !matches!(self, Self::Post | Self::Patch | Self::Connect | Self::Other)
+    }
+}

@@ -1,0 +1,272 @@
+//! Deadlines: one [`Alarm`] a connection, kept in one heap a worker.
+//!
+//! Moving a deadline is a store. The heap holds an entry at or before the deadline; when the entry
+//! comes up too early it is put back, so a kept-alive connection costs one heap operation per
+//! timeout and not several per request.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// Deadlines are met up to this much late, so that alarms set close together share one wake.
+pub const GRANULARITY: Duration = Duration::from_millis(5);
+
+/// All alarms of a worker. Cloning gives another handle.
+#[derive(Clone, Default)]
+pub struct Alarms(Rc<Clockwork>);
+
+#[derive(Default)]
+struct Clockwork {
+    heap: RefCell<BinaryHeap<Reverse<Entry>>>,
+    /// Wakes whoever runs the alarms when an earlier one was set.
+    runner: RefCell<Option<Waker>>,
+}
+
+struct Entry {
+    at: Time,
+    alarm: Weak<AlarmState>,
+}
+
+struct AlarmState {
+    /// When to ring; `Time::NEVER` when unset.
+    deadline: Cell<Time>,
+    /// The earliest entry in the heap; `Time::NEVER` when there is none.
+    scheduled: Cell<Time>,
+    rang: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Alarms {
+    /// A new alarm, not set.
+    pub fn alarm(&self) -> Alarm {
+        let state = AlarmState {
+            deadline: Cell::new(Time::NEVER),
+            scheduled: Cell::new(Time::NEVER),
+            rang: Cell::new(false),
+            waker: RefCell::new(None),
+        };
+        Alarm { state: Rc::new(state), alarms: self.clone() }
+    }
+
+    /// When [`Alarms::ring_due`] should be called next.
+    pub fn next(&self) -> Option<Time> {
+        self.0.heap.borrow().peek().map(|Reverse(entry)| entry.at)
+    }
+
+    /// Rings every alarm whose deadline is not after `now`.
+    pub fn ring_due(&self, now: Time) {
+        loop {
+            let mut heap = self.0.heap.borrow_mut();
+            match heap.peek() {
+                Some(Reverse(entry)) if entry.at <= now => {}
+                _ => return,
+            }
+            let Some(Reverse(entry)) = heap.pop() else { return };
+            let Some(state) = entry.alarm.upgrade() else { continue };
+            if state.scheduled.get() != entry.at {
+                continue; // an earlier entry has taken over
+            }
+            state.scheduled.set(Time::NEVER);
+            let deadline = state.deadline.get();
+            if deadline == Time::NEVER {
+                continue;
+            }
+            if deadline > now {
+                state.scheduled.set(deadline);
+                heap.push(Reverse(Entry { at: deadline, alarm: entry.alarm }));
+                continue;
+            }
+            drop(heap);
+            state.ring();
+        }
+    }
+
+    /// Completes when the earliest entry has changed since the last call, so that a sleeping
+    /// runner can sleep less.
+    pub fn poll_rearmed(&self, seen: Option<Time>, context: &mut Context<'_>) -> Poll<()> {
+        if self.next() != seen {
+            return Poll::Ready(());
+        }
+        *self.0.runner.borrow_mut() = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    fn schedule(&self, state: &Rc<AlarmState>, at: Time) {
+        let earlier = self.next().is_none_or(|next| at < next);
+        state.scheduled.set(at);
+        self.0.heap.borrow_mut().push(Reverse(Entry { at, alarm: Rc::downgrade(state) }));
+        if earlier && let Some(runner) = self.0.runner.borrow_mut().take() {
+            runner.wake();
+        }
+    }
+}
+
+/// One deadline. Dropping it forgets it.
+pub struct Alarm {
+    state: Rc<AlarmState>,
+    alarms: Alarms,
+}
+
+/// The deadline passed before the guarded operation was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rang;
+
+impl Alarm {
+    /// Rings at `at` instead of any moment set before. `Time::NEVER` turns it off.
+    pub fn set(&self, at: Time) {
+        self.state.rang.set(false);
+        self.state.deadline.set(at);
+        if at < self.state.scheduled.get() {
+            self.alarms.schedule(&self.state, at);
+        }
+    }
+
+    /// Turns it off.
+    pub fn clear(&self) {
+        self.set(Time::NEVER);
+    }
+
+    /// Whether it has rung since it was last set.
+    pub fn rang(&self) -> bool {
+        self.state.rang.get()
+    }
+
+    /// A handle with which someone else can make it ring at once (drain, removal).
+    pub fn bell(&self) -> Bell {
+        Bell(Rc::downgrade(&self.state))
+    }
+
+    /// Runs `operation` until it is done or the alarm rings, whichever is first. An operation that
+    /// is cut short is dropped: bytes that it had read are lost, so this is for waits after which
+    /// the connection is given up, and for readiness.
+    pub async fn guard<F: Future>(&self, operation: F) -> Result<F::Output, Rang> {
+        let mut operation = pin!(operation);
+        poll_fn(|context| {
+            if let Poll::Ready(output) = operation.as_mut().poll(context) {
+                return Poll::Ready(Ok(output));
+            }
+            self.poll_rang(context).map(Err)
+        })
+        .await
+    }
+
+    /// Ready once the alarm has rung.
+    pub fn poll_rang(&self, context: &mut Context<'_>) -> Poll<Rang> {
+        if self.state.rang.get() {
+            return Poll::Ready(Rang);
+        }
+        let mut waker = self.state.waker.borrow_mut();
+        match waker.as_ref() {
+            Some(known) if known.will_wake(context.waker()) => {}
+            _ => *waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+/// Rings an [`Alarm`] from outside.
+#[derive(Clone)]
+pub struct Bell(Weak<AlarmState>);
+
+impl Bell {
+    /// Rings now, unless the alarm is gone.
+    pub fn ring(&self) {
+        if let Some(state) = self.0.upgrade() {
+            state.ring();
+        }
+    }
+}
+
+impl AlarmState {
+    fn ring(&self) {
+        self.rang.set(true);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(us: u64) -> Time {
+        Time::from_micros(us)
+    }
+
+    #[test]
+    fn rings_at_its_deadline_and_not_before() {
+        let alarms = Alarms::default();
+        let alarm = alarms.alarm();
+        alarm.set(at(100));
+        alarms.ring_due(at(99));
+        assert!(!alarm.rang());
+        alarms.ring_due(at(100));
+        assert!(alarm.rang());
+        assert_eq!(alarms.next(), None);
+    }
+
+    #[test]
+    fn a_later_deadline_costs_no_new_entry_and_an_earlier_one_takes_over() {
+        let alarms = Alarms::default();
+        let alarm = alarms.alarm();
+        alarm.set(at(100));
+        alarm.set(at(300));
+        assert_eq!(alarms.next(), Some(at(100)));
+        alarms.ring_due(at(150));
+        assert!(!alarm.rang());
+        assert_eq!(alarms.next(), Some(at(300)));
+        alarm.set(at(200));
+        alarms.ring_due(at(200));
+        assert!(alarm.rang());
+    }
+
+    #[test]
+    fn cleared_or_dropped_alarms_never_ring() {
+        let alarms = Alarms::default();
+        let (kept, dropped) = (alarms.alarm(), alarms.alarm());
+        kept.set(at(1));
+        dropped.set(at(1));
+        kept.clear();
+        drop(dropped);
+        alarms.ring_due(at(9));
+        assert!(!kept.rang());
+    }
+
+    #[test]
+    fn a_bell_rings_at_once() {
+        let alarm = Alarms::default().alarm();
+        let bell = alarm.bell();
+        bell.ring();
+        assert!(alarm.rang());
+        alarm.set(at(5));
+        assert!(!alarm.rang());
+    }
+}

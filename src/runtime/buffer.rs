@@ -1,0 +1,241 @@
+//! Pooled byte buffers: what an operation on the ring owns while it is under way.
+//!
+//! A worker keeps the most recently used buffers warm and gives them out last in, first out. A
+//! connection that waits for its peer holds none.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::rc::Rc;
+
+/// Size of a pooled buffer. Above 16 KiB so that a 16 KiB body and its head travel in one read
+/// and one write; small messages touch only its first pages.
+pub const BUFFER_BYTES: usize = 32 * 1024;
+
+/// Bytes left free before the data of a fresh buffer, so that a rewritten head that has grown
+/// still goes directly before the body that was read with it, and one write sends both.
+pub const HEADROOM_BYTES: usize = 1024;
+
+/// Free buffers a worker keeps for reuse: 8 MiB at most, of which only touched pages are resident.
+pub const POOLED_BUFFERS_MAX: usize = 256;
+
+/// One worker's buffers. Cloning gives another handle to the same pool.
+#[derive(Clone, Default)]
+pub struct BufferPool(Rc<PoolState>);
+
+#[derive(Default)]
+struct PoolState {
+    free: RefCell<Vec<Box<[u8]>>>,
+    used: Cell<usize>,
+}
+
+impl BufferPool {
+    /// An empty buffer of [`BUFFER_BYTES`].
+    pub fn take(&self) -> Buf {
+        let recycled = self.0.free.borrow_mut().pop();
+        let data = recycled.unwrap_or_else(|| zeroed(BUFFER_BYTES));
+        self.0.used.set(self.0.used.get() + 1);
+        Buf { data, start: HEADROOM_BYTES, end: HEADROOM_BYTES, pool: self.clone() }
+    }
+
+    /// An empty buffer with room for at least `data_bytes`; not kept for reuse when it is larger
+    /// than the pooled size.
+    pub fn take_sized(&self, data_bytes: usize) -> Buf {
+        if data_bytes + HEADROOM_BYTES <= BUFFER_BYTES {
+            return self.take();
+        }
+        self.0.used.set(self.0.used.get() + 1);
+        let data = zeroed(data_bytes + HEADROOM_BYTES);
+        Buf { data, start: HEADROOM_BYTES, end: HEADROOM_BYTES, pool: self.clone() }
+    }
+
+    /// Buffers given out and not yet dropped.
+    pub fn used(&self) -> usize {
+        self.0.used.get()
+    }
+
+    /// Buffers kept for reuse.
+    pub fn pooled(&self) -> usize {
+        self.0.free.borrow().len()
+    }
+}
+
+/// A buffer with the window `start..end` of valid data. Dropping it returns it to its pool.
+pub struct Buf {
+    data: Box<[u8]>,
+    start: usize,
+    end: usize,
+    pool: BufferPool,
+}
+
+impl Buf {
+    /// The data.
+    pub fn data(&self) -> &[u8] {
+        &self.data[self.start..self.end]
+    }
+
+    /// The data, to edit in place.
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.data[self.start..self.end]
+    }
+
+    /// The whole block, in which `window()` marks the data: offsets of a parsed head count from
+    /// its first byte, so they stay valid while data is consumed or appended.
+    pub fn block(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// Where the data lies in the block.
+    pub fn window(&self) -> Range<usize> {
+        self.start..self.end
+    }
+
+    /// Number of data bytes.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// True when there is no data.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Bytes that can still be appended.
+    pub fn room(&self) -> usize {
+        self.data.len() - self.end
+    }
+
+    /// The free bytes after the data; [`Buf::advance`] makes them data.
+    pub fn spare_mut(&mut self) -> &mut [u8] {
+        &mut self.data[self.end..]
+    }
+
+    /// Declares `n` bytes of the spare room to be data now.
+    pub fn advance(&mut self, n: usize) {
+        assert!(n <= self.room(), "advance within the buffer");
+        self.end += n;
+    }
+
+    /// Drops `n` bytes from the front of the data.
+    pub fn consume(&mut self, n: usize) {
+        assert!(n <= self.len(), "consume within the data");
+        self.start += n;
+    }
+
+    /// Keeps the first `n` bytes of data only.
+    pub fn truncate(&mut self, n: usize) {
+        self.end = self.end.min(self.start + n);
+    }
+
+    /// Forgets all data; the window goes back behind the headroom.
+    pub fn clear(&mut self) {
+        self.start = HEADROOM_BYTES;
+        self.end = HEADROOM_BYTES;
+    }
+
+    /// Appends as much of `bytes` as there is room for and says how much that was.
+    pub fn append(&mut self, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(self.room());
+        self.data[self.end..self.end + n].copy_from_slice(&bytes[..n]);
+        self.end += n;
+        n
+    }
+
+    /// Puts `head` directly before the data from `body_start` (an offset in the block) on, which
+    /// overwrites what stood there. Gives false, and changes nothing, when the room before
+    /// `body_start` does not suffice.
+    pub fn prepend_at(&mut self, body_start: usize, head: &[u8]) -> bool {
+        debug_assert!(self.start <= body_start && body_start <= self.end);
+        let Some(start) = body_start.checked_sub(head.len()) else { return false };
+        self.data[start..body_start].copy_from_slice(head);
+        self.start = start;
+        true
+    }
+
+    /// Moves the data to the front (behind the headroom) when less than `wanted` bytes are free
+    /// behind it. Offsets of a parsed head are invalid afterwards.
+    pub fn make_room(&mut self, wanted: usize) {
+        if self.room() >= wanted || self.start <= HEADROOM_BYTES {
+            return;
+        }
+        self.data.copy_within(self.start..self.end, HEADROOM_BYTES);
+        self.end = HEADROOM_BYTES + self.len();
+        self.start = HEADROOM_BYTES;
+    }
+
+    /// The same data in a buffer with room for `data_bytes` in all.
+    pub fn grown(self, data_bytes: usize) -> Self {
+        let mut larger = self.pool.take_sized(data_bytes);
+        larger.append(self.data());
+        larger
+    }
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        let state = &self.pool.0;
+        state.used.set(state.used.get() - 1);
+        let data = std::mem::take(&mut self.data);
+        if let Ok(mut free) = state.free.try_borrow_mut()
+            && data.len() == BUFFER_BYTES
+            && free.len() < POOLED_BUFFERS_MAX
+        {
+            free.push(data);
+        }
+    }
+}
+
+impl std::fmt::Debug for Buf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Buf({}..{} of {})", self.start, self.end, self.data.len())
+    }
+}
+
+fn zeroed(bytes: usize) -> Box<[u8]> {
+    vec![0; bytes].into_boxed_slice()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_buffer_is_used_again_and_starts_empty() {
+        let pool = BufferPool::default();
+        let mut buf = pool.take();
+        buf.append(b"abc");
+        assert_eq!((pool.used(), pool.pooled()), (1, 0));
+        drop(buf);
+        assert_eq!((pool.used(), pool.pooled()), (0, 1));
+        assert!(pool.take().is_empty());
+        assert_eq!(pool.pooled(), 1);
+    }
+
+    #[test]
+    fn a_large_buffer_is_not_kept() {
+        let pool = BufferPool::default();
+        drop(pool.take_sized(BUFFER_BYTES + 1));
+        assert_eq!((pool.used(), pool.pooled()), (0, 0));
+    }
+
+    #[test]
+    fn a_longer_head_goes_before_the_body() {
+        let mut buf = BufferPool::default().take();
+        buf.append(b"headbody");
+        let body = buf.window().start + 4;
+        assert!(buf.prepend_at(body, b"a longer head:"));
+        assert_eq!(buf.data(), b"a longer head:body");
+        let body = buf.window().end - 4;
+        assert!(!buf.prepend_at(body, &[b'x'; BUFFER_BYTES]));
+        assert_eq!(buf.data(), b"a longer head:body");
+    }
+
+    #[test]
+    fn consumed_space_comes_back() {
+        let mut buf = BufferPool::default().take();
+        while buf.append(&[7; 1000]) == 1000 {}
+        buf.consume(buf.len() - 10);
+        assert_eq!(buf.room(), 0);
+        buf.make_room(1);
+        assert_eq!((buf.len(), buf.room()), (10, BUFFER_BYTES - HEADROOM_BYTES - 10));
+    }
+}

@@ -1,0 +1,8 @@
+//! The wet room: workers, their ring, their buffers and their clock.
+//!
+//! Everything above is written against [`io::Io`], which has two implementations: the ring
+//! (`ring.rs`, the only file that names monoio) and the simulated network of [`sim`].
+
+pub mod alarm;
+pub mod buffer;
+pub mod io;

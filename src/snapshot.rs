@@ -1,0 +1,155 @@
+//! A configuration as the workers see it: compiled, immutable, shared by `Arc`.
+//!
+//! Everything a request needs was resolved when the snapshot was built: names are indices,
+//! patterns are compiled, counters are at hand. A worker keeps the snapshot that an exchange began
+//! with until that exchange is over.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::{Destination, Service};
+use crate::route::Table;
+use crate::telemetry::counters::{ListenerCells, PerWorker};
+
+/// One applied configuration.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts applied configurations, from 1.
+    pub version: u64,
+    /// Listeners, in order of name.
+    pub listeners: Vec<Arc<Listener>>,
+    /// Services, in order of name; destinations index into it.
+    pub services: Vec<Arc<Service>>,
+    /// Limits on what a client may send.
+    pub limits: Limits,
+    /// How long connections may finish when they are drained.
+    pub drain: Duration,
+    /// Where and how exchanges are logged; `None` when they are not.
+    pub access_log: Option<AccessLog>,
+}
+
+/// Where a listener takes connections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bind {
+    /// An IP address and port.
+    Tcp(std::net::SocketAddr),
+    /// The path of a Unix-domain socket.
+    Unix(PathBuf),
+    /// A socket passed by systemd under this name (`FileDescriptorName=`).
+    Systemd(String),
+}
+
+impl std::fmt::Display for Bind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
+/// What a listener does with a connection.
+#[derive(Clone, Debug)]
+pub enum Serves {
+    /// HTTP/1, by these routes.
+    Http(Arc<Table>),
+    /// Bytes to one service.
+    Tcp(Destination),
+}
+
+/// A listener.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its name in the configuration.
+    pub name: Box<str>,
+    /// Where it listens; at least one.
+    pub binds: Vec<Bind>,
+    /// What it does.
+    pub serves: Serves,
+    /// Whether each connection begins with a PROXY protocol header (required then).
+    pub proxy_protocol: bool,
+    /// Whether requests without `x-request-id` get one.
+    pub request_id: bool,
+    /// The pseudonym of RFC 9110 7.6.3 to add to `via`, if any.
+    pub via: Option<Box<str>>,
+    /// Connections open at once, over all workers.
+    pub connections_max: u32,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Its counters; the same ones across reloads as long as the name stays.
+    pub stats: Arc<PerWorker<ListenerCells>>,
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first byte of a request head (or the accept) to its end. Also for a PROXY header.
+    pub header: Duration,
+    /// Between two portions of a body, in either direction.
+    pub body_idle: Duration,
+    /// From the end of a response to the first byte of the next request.
+    pub keep_alive: Duration,
+    /// Without a byte in either direction of a tunnel or TCP stream.
+    pub tcp_idle: Duration,
+}
+
+/// Limits on what a peer may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open at once, over all listeners and workers.
+    pub connections: u32,
+    /// Bytes of a request or response head.
+    pub header_bytes: usize,
+    /// Field lines of a head.
+    pub headers: usize,
+    /// Bytes of a request target.
+    pub uri_bytes: usize,
+    /// Bytes of chunk extensions in one message.
+    pub chunk_extension_bytes: usize,
+    /// Bytes of the trailer section of one message.
+    pub trailer_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 100_000,
+            header_bytes: 60 * 1024,
+            headers: 100,
+            uri_bytes: 8 * 1024,
+            chunk_extension_bytes: 4 * 1024,
+            trailer_bytes: 8 * 1024,
+        }
+    }
+}
+
+/// The access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where it goes.
+    pub sink: LogSink,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// Where log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogSink {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file that is appended to.
+    File(PathBuf),
+}
+
+/// How an access log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Envoy's default line.
+    Text,
+}

@@ -1,0 +1,3 @@
+//! Counters, logs and what they mean.
+
+pub mod counters;

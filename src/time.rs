@@ -1,0 +1,46 @@
+//! The clock as the rooms see it: a number that the caller passes in.
+
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// A moment on the worker's monotonic clock, in microseconds since the process began to serve.
+/// In simulation it is virtual. Dry rooms receive it; only `runtime/` reads a real clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(u64);
+
+impl Time {
+    /// A moment so late that it never comes.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// The moment `us` microseconds after the start.
+    pub const fn from_micros(us: u64) -> Self {
+        Self(us)
+    }
+
+    /// Microseconds since the start.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// Time passed since `earlier`; zero if `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Time {
+    type Output = Self;
+
+    fn add(self, after: Duration) -> Self {
+        let us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(us))
+    }
+}
+
+impl Sub for Time {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        self.since(earlier)
+    }
+}
