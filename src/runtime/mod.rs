@@ -6,3 +6,4 @@
 pub mod alarm;
 pub mod buffer;
 pub mod io;
+pub mod mailbox;

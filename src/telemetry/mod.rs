@@ -1,3 +1,4 @@
 //! Counters, logs and what they mean.
 
+pub mod access;
 pub mod counters;
