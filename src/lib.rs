@@ -13,5 +13,10 @@ pub mod runtime;
 // Dry: no I/O, no clock.
 pub mod balance;
 pub mod cluster;
+pub mod http1;
 pub mod message;
+pub mod proxy_protocol;
 pub mod route;
+// Drivers: async, over runtime::io::Io.
+pub mod serve;
+pub mod upstream;

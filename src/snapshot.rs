@@ -29,6 +29,26 @@ pub struct Snapshot {
     pub access_log: Option<AccessLog>,
 }
 
+impl Snapshot {
+    /// A snapshot that serves nothing, with version 0.
+    pub fn empty() -> Self {
+        Self {
+            version: 0,
+            listeners: Vec::new(),
+            services: Vec::new(),
+            limits: Limits::default(),
+            drain: Duration::from_secs(30),
+            access_log: None,
+        }
+    }
+
+    /// The listener called `name`.
+    pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
+        let found = self.listeners.binary_search_by(|listener| (*listener.name).cmp(name));
+        found.ok().map(|index| &self.listeners[index])
+    }
+}
+
 /// Where a listener takes connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bind {

@@ -1,5 +1,15 @@
 //! Which endpoint takes the next request. Dry: the caller brings loads, time and randomness.
 
+mod balancer;
+mod key;
+mod load;
+mod maglev;
+
+pub use balancer::Balancer;
+pub use key::{HashKey, hash_key};
+pub use load::{DEFAULT_RTT, EWMA_DECAY, Load};
+pub use maglev::{Maglev, Member};
+
 /// How an endpoint is chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Policy {
@@ -10,23 +20,8 @@ pub enum Policy {
     RoundRobin,
     /// At random by weight.
     Random,
-    /// The better of two by exponentially weighted latency and load.
+    /// The better of two by recent latency and load.
     PeakEwma,
     /// Always the same for the same key, as long as endpoints stay (Maglev).
     Hash(HashKey),
 }
-
-/// What the hash policy hashes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HashKey {
-    /// The value of a request header.
-    Header(Box<str>),
-    /// The value of a cookie.
-    Cookie(Box<str>),
-    /// The client's IP address.
-    SourceIp,
-}
-
-/// The lookup table of Maglev hashing.
-#[derive(Debug)]
-pub struct Maglev;

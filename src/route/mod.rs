@@ -1,25 +1,25 @@
-//! Which rule a request falls under. Dry.
+//! Which rule a request falls under, and what that rule changes. Dry.
+
+mod action;
+mod host;
+mod matcher;
+mod rewrite;
+mod rules;
+mod split;
+mod table;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::Destination;
+pub use action::{Action, Redirect, Respond};
+pub use host::HostPattern;
+pub use matcher::{Matcher, Mismatch, PathMatch, PatternError, ValueMatch};
+pub use rewrite::Rewrite;
+pub use split::Split;
+pub use table::{Looked, Table};
+
+use crate::message::HeaderEdits;
 use crate::telemetry::counters::{PerWorker, RouteCells};
-
-/// The compiled routes of a listener.
-#[derive(Debug)]
-pub struct Table;
-
-/// What a rule does with a request that it matches.
-#[derive(Debug)]
-pub enum Action {
-    /// Sends it to a service.
-    Forward(Split),
-    /// Answers with a redirect.
-    Redirect(Redirect),
-    /// Answers itself.
-    Respond(Respond),
-}
 
 /// A compiled rule.
 #[derive(Debug)]
@@ -30,25 +30,18 @@ pub struct Rule {
     pub host: Box<str>,
     /// `file:line` of its definition.
     pub place: Box<str>,
-    /// What it does.
+    /// Which requests it takes.
+    pub matcher: Matcher,
+    /// What it does with them.
     pub action: Action,
     /// From the request head to the end of the response; overrides the service's.
     pub timeout: Option<Duration>,
+    /// What it changes in host and path.
+    pub rewrite: Option<Rewrite>,
+    /// What it changes in the fields of the request.
+    pub request_headers: HeaderEdits,
+    /// What it changes in the fields of the response.
+    pub response_headers: HeaderEdits,
     /// Its counters; the same ones across reloads as long as host and name stay.
     pub stats: Arc<PerWorker<RouteCells>>,
 }
-
-/// Destinations with exact shares.
-#[derive(Debug)]
-pub struct Split {
-    /// The order of destinations, repeated for ever.
-    pub sequence: Vec<Destination>,
-}
-
-/// A redirect.
-#[derive(Debug)]
-pub struct Redirect;
-
-/// A fixed answer.
-#[derive(Debug)]
-pub struct Respond;

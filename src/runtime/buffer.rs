@@ -126,6 +126,13 @@ impl Buf {
         self.end = self.end.min(self.start + n);
     }
 
+    /// Sets the window back to one that it had before bytes were consumed.
+    pub fn restore(&mut self, window: Range<usize>) {
+        assert!(window.start <= window.end && window.end <= self.data.len(), "a former window");
+        self.start = window.start;
+        self.end = window.end;
+    }
+
     /// Forgets all data; the window goes back behind the headroom.
     pub fn clear(&mut self) {
         self.start = HEADROOM_BYTES;

@@ -139,8 +139,8 @@ impl Mailbox {
             return false;
         }
         // A full bell means that the worker has not looked yet: it will find this order too.
-        match (&*self.bell).write(&[1]) {
-            Ok(_) => true,
+        match (&*self.bell).write_all(&[1]) {
+            Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
     }

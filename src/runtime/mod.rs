@@ -7,3 +7,6 @@ pub mod alarm;
 pub mod buffer;
 pub mod io;
 pub mod mailbox;
+#[cfg(feature = "uring")]
+pub mod ring;
+pub mod socket;

@@ -27,6 +27,12 @@ impl Count {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
     }
 
+    /// Sets a gauge. Only the owning worker may call this.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// The value now.
     #[inline]
     pub fn value(&self) -> u64 {

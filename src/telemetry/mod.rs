@@ -2,3 +2,5 @@
 
 pub mod access;
 pub mod counters;
+pub mod log_buffer;
+pub mod request_id;

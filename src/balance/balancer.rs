@@ -1,0 +1,279 @@
+//! One worker's choice among the endpoints of a subset.
+
+use std::cell::Cell;
+
+use super::{Load, Policy};
+use crate::cluster::Service;
+use crate::time::Time;
+
+/// Chooses among the endpoints of one subset of one service, on one worker.
+#[derive(Debug)]
+pub struct Balancer {
+    subset: usize,
+    /// The members that take traffic.
+    members: Vec<Member>,
+    weights_total: u64,
+    /// All weights are the same.
+    even: bool,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// Index into `Service::endpoints`.
+    index: u32,
+    weight: u32,
+    /// Sum of the weights up to and including this one.
+    cumulative: u64,
+    /// Smooth weighted round robin: grows by the weight each turn, the largest is chosen.
+    credit: Cell<i64>,
+}
+
+impl Balancer {
+    /// The balancer for a subset of `service`, given by its index.
+    pub fn new(service: &Service, subset: usize) -> Self {
+        let mut members = Vec::new();
+        let mut weights_total = 0;
+        for &index in service.subsets.get(subset).map_or(&[][..], |subset| &subset.members) {
+            let weight = service.endpoints[index as usize].weight;
+            if weight > 0 {
+                weights_total += u64::from(weight);
+                members.push(Member {
+                    index,
+                    weight,
+                    cumulative: weights_total,
+                    credit: Cell::new(0),
+                });
+            }
+        }
+        let even = members.windows(2).all(|pair| pair[0].weight == pair[1].weight);
+        Self { subset, members, weights_total, even }
+    }
+
+    /// The endpoint (an index into `Service::endpoints`) for the next request; `None` when there
+    /// is none. `load` gives the load of an endpoint by index, `key` is the request's hash under
+    /// the hash policy. `avoid` is not chosen as long as there is another.
+    pub fn pick<'l>(
+        &self,
+        service: &Service,
+        load: impl Fn(u32) -> &'l Load,
+        key: Option<u64>,
+        avoid: Option<u32>,
+        now: Time,
+        random: &mut fastrand::Rng,
+    ) -> Option<u32> {
+        let picked = match &service.policy {
+            Policy::RoundRobin => self.next_in_turn(),
+            Policy::Random => self.any(random),
+            Policy::LeastRequest => {
+                self.better_of_two(random, |member| f64::from(load(member.index).active() + 1))
+            }
+            Policy::PeakEwma => self.better_of_two(random, |member| {
+                let load = load(member.index);
+                load.latency_us(now) * f64::from(load.active() + 1)
+            }),
+            Policy::Hash(_) => {
+                let table = service.subsets.get(self.subset).and_then(|s| s.maglev.as_ref());
+                match (key, table) {
+                    (Some(key), Some(table)) => table.lookup(key),
+                    _ => self.any(random),
+                }
+            }
+        }?;
+        if avoid == Some(picked) { Some(self.another(picked, random)) } else { Some(picked) }
+    }
+
+    fn next_in_turn(&self) -> Option<u32> {
+        let mut best: Option<&Member> = None;
+        for member in &self.members {
+            member.credit.set(member.credit.get() + i64::from(member.weight));
+            if best.is_none_or(|best| member.credit.get() > best.credit.get()) {
+                best = Some(member);
+            }
+        }
+        let best = best?;
+        best.credit.set(best.credit.get() - self.weights_total as i64);
+        Some(best.index)
+    }
+
+    fn any(&self, random: &mut fastrand::Rng) -> Option<u32> {
+        self.sample(random).map(|at| self.members[at].index)
+    }
+
+    /// A member's position, at random by weight.
+    fn sample(&self, random: &mut fastrand::Rng) -> Option<usize> {
+        if self.members.is_empty() {
+            return None;
+        }
+        if self.even {
+            return Some(random.usize(..self.members.len()));
+        }
+        let point = random.u64(..self.weights_total);
+        Some(self.members.partition_point(|member| member.cumulative <= point))
+    }
+
+    /// The one of two chosen at random that costs less in relation to its weight.
+    fn better_of_two(
+        &self,
+        random: &mut fastrand::Rng,
+        cost: impl Fn(&Member) -> f64,
+    ) -> Option<u32> {
+        let first = self.sample(random)?;
+        if self.members.len() == 1 {
+            return Some(self.members[first].index);
+        }
+        let mut second = self.sample(random)?;
+        if second == first {
+            second = (first + 1 + random.usize(..self.members.len() - 1)) % self.members.len();
+        }
+        let (first, second) = (&self.members[first], &self.members[second]);
+        let relative = |member: &Member| cost(member) / f64::from(member.weight);
+        let better = if relative(second) < relative(first) { second } else { first };
+        Some(better.index)
+    }
+
+    /// Any member but `picked`, or `picked` if it is the only one.
+    fn another(&self, picked: u32, random: &mut fastrand::Rng) -> u32 {
+        let others = self.members.iter().filter(|member| member.index != picked);
+        let count = others.clone().count();
+        if count == 0 {
+            return picked;
+        }
+        others.map(|member| member.index).nth(random.usize(..count)).unwrap_or(picked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::balance::{HashKey, Maglev};
+    use crate::cluster::{Address, Endpoint, Protocol, Subset};
+    use crate::telemetry::counters::PerWorker;
+
+    fn service(policy: Policy, weights: &[u32]) -> Service {
+        let endpoint = |(i, &weight): (usize, &u32)| {
+            Arc::new(Endpoint {
+                address: Address::Tcp(([10, 0, 0, i as u8], 80).into()),
+                weight,
+                zone: None,
+                version: None,
+                stats: Arc::new(PerWorker::new(1)),
+            })
+        };
+        let endpoints: Vec<_> = weights.iter().enumerate().map(endpoint).collect();
+        let keys: Vec<_> = endpoints.iter().map(|e| e.address.to_string()).collect();
+        let members: Vec<_> = (0..)
+            .zip(&keys)
+            .map(|(index, key)| crate::balance::Member {
+                index,
+                key: key.as_bytes(),
+                weight: weights[index as usize],
+            })
+            .collect();
+        let maglev = Some(Maglev::build(&members));
+        let all = (0..weights.len() as u32).collect();
+        Service {
+            name: "s".into(),
+            protocol: Protocol::Http1,
+            endpoints,
+            subsets: vec![Subset { version: "".into(), members: all, maglev }],
+            policy,
+            connect_timeout: Duration::from_secs(1),
+            timeout: None,
+            idle_timeout: Duration::from_secs(60),
+            max_idle_connections: 1024,
+            send_proxy_protocol: None,
+            stats: Arc::new(PerWorker::new(1)),
+        }
+    }
+
+    struct Bench {
+        service: Service,
+        balancer: Balancer,
+        loads: Vec<Load>,
+        random: fastrand::Rng,
+    }
+
+    impl Bench {
+        fn new(policy: Policy, weights: &[u32]) -> Self {
+            let service = service(policy, weights);
+            let balancer = Balancer::new(&service, 0);
+            let loads = weights.iter().map(|_| Load::default()).collect();
+            Self { service, balancer, loads, random: fastrand::Rng::with_seed(1) }
+        }
+
+        fn pick(&mut self, key: Option<u64>, avoid: Option<u32>) -> Option<u32> {
+            let Self { service, balancer, loads, random } = self;
+            let load = |index: u32| &loads[index as usize];
+            balancer.pick(service, load, key, avoid, Time::default(), random)
+        }
+
+        fn counts(&mut self, picks: usize) -> Vec<usize> {
+            let mut counts = vec![0; self.loads.len()];
+            for _ in 0..picks {
+                counts[self.pick(None, None).unwrap() as usize] += 1;
+            }
+            counts
+        }
+    }
+
+    fn policies() -> [Policy; 5] {
+        let hash = Policy::Hash(HashKey::SourceIp);
+        [Policy::LeastRequest, Policy::RoundRobin, Policy::Random, Policy::PeakEwma, hash]
+    }
+
+    #[test]
+    fn every_policy_knows_none_one_and_the_one_to_avoid() {
+        for policy in policies() {
+            assert_eq!(Bench::new(policy.clone(), &[]).pick(Some(1), None), None);
+            assert_eq!(Bench::new(policy.clone(), &[0, 0]).pick(Some(1), None), None);
+            assert_eq!(Bench::new(policy.clone(), &[0, 5]).pick(Some(1), Some(1)), Some(1));
+            let mut bench = Bench::new(policy.clone(), &[1, 1, 1]);
+            for key in 0..200 {
+                let avoided = bench.pick(Some(key), Some(1));
+                assert!(matches!(avoided, Some(0 | 2)), "{policy:?}: {avoided:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn round_robin_is_exact_and_smooth() {
+        let mut bench = Bench::new(Policy::RoundRobin, &[5, 1, 1]);
+        let turns: Vec<_> = (0..7).map(|_| bench.pick(None, None).unwrap()).collect();
+        assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!(bench.counts(700), [500, 100, 100]);
+    }
+
+    #[test]
+    fn random_choices_follow_the_weights() {
+        for policy in [Policy::Random, Policy::LeastRequest, Policy::Hash(HashKey::SourceIp)] {
+            let mut bench = Bench::new(policy.clone(), &[1, 1, 1, 1]);
+            for count in bench.counts(8000) {
+                assert!((1700..2300).contains(&count), "{policy:?}: {count}");
+            }
+        }
+        let counts = Bench::new(Policy::Random, &[3, 1, 0]).counts(8000);
+        assert!((5800..6200).contains(&counts[0]) && counts[2] == 0, "{counts:?}");
+    }
+
+    #[test]
+    fn the_busy_and_the_slow_get_less() {
+        let mut bench = Bench::new(Policy::LeastRequest, &[1, 1]);
+        (0..5).for_each(|_| bench.loads[0].started());
+        assert_eq!(bench.counts(100), [0, 100]);
+        let mut bench = Bench::new(Policy::PeakEwma, &[1, 1]);
+        bench.loads[1].started();
+        bench.loads[1].finished(Time::default(), Duration::from_secs(1));
+        assert_eq!(bench.counts(100), [100, 0]);
+    }
+
+    #[test]
+    fn the_same_key_goes_to_the_same_endpoint() {
+        let mut bench = Bench::new(Policy::Hash(HashKey::SourceIp), &[1; 10]);
+        let first: Vec<_> = (0..100).map(|key| bench.pick(Some(key * 7919), None)).collect();
+        let again: Vec<_> = (0..100).map(|key| bench.pick(Some(key * 7919), None)).collect();
+        assert_eq!(first, again);
+    }
+}

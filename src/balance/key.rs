@@ -1,0 +1,79 @@
+//! What a request is hashed by.
+
+use std::net::IpAddr;
+
+use xxhash_rust::xxh64::xxh64;
+
+use crate::message::HeadView;
+
+/// What the hash policy hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    /// The value of a request header.
+    Header(Box<str>),
+    /// The value of a cookie.
+    Cookie(Box<str>),
+    /// The client's IP address.
+    SourceIp,
+}
+
+/// The hash of a request (`None`: an L4 connection) from `client` by `key`; `None` when it has no
+/// such thing. The same over restarts, machines and versions.
+pub fn hash_key(
+    key: &HashKey,
+    request: Option<HeadView<'_>>,
+    client: Option<IpAddr>,
+) -> Option<u64> {
+    match key {
+        HashKey::Header(name) => request?.value(name.as_bytes()).map(hash),
+        HashKey::Cookie(name) => cookie(request?, name.as_bytes()).map(hash),
+        HashKey::SourceIp => client.map(|ip| match ip.to_canonical() {
+            IpAddr::V4(ip) => hash(&ip.octets()),
+            IpAddr::V6(ip) => hash(&ip.octets()),
+        }),
+    }
+}
+
+/// The hash that keys and endpoints are spread by.
+pub(super) fn hash(bytes: &[u8]) -> u64 {
+    xxh64(bytes, 0)
+}
+
+/// The value of the first cookie called `name` (RFC 6265 5.4), names compared with case.
+fn cookie<'a>(request: HeadView<'a>, name: &[u8]) -> Option<&'a [u8]> {
+    let pairs = request.values(b"cookie").flat_map(|line| line.split(|&byte| byte == b';'));
+    pairs.map(<[u8]>::trim_ascii).find_map(|pair| {
+        let equals = memchr::memchr(b'=', pair)?;
+        (&pair[..equals] == name).then(|| &pair[equals + 1..])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Field, Head, Span};
+
+    #[test]
+    fn keys_are_found_in_the_request() {
+        let block = b"Cookie: a=1; session=abc;b=2Cookie: session=later; c=4X-User: jo";
+        let span = |start, end| Span::new(start, end);
+        let head = Head {
+            fields: vec![
+                Field { name: span(0, 6), value: span(8, 28) },
+                Field { name: span(28, 34), value: span(36, 54) },
+                Field { name: span(54, 60), value: span(62, 64) },
+            ],
+            ..Head::default()
+        };
+        let view = Some(head.view(block));
+        let ip: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
+        let by = |key: HashKey| hash_key(&key, view, Some(ip));
+        assert_eq!(by(HashKey::Cookie("session".into())), Some(hash(b"abc")));
+        assert_eq!(by(HashKey::Cookie("c".into())), Some(hash(b"4")));
+        assert_eq!(by(HashKey::Cookie("SESSION".into())), None);
+        assert_eq!(by(HashKey::Header("x-user".into())), Some(hash(b"jo")));
+        assert_eq!(by(HashKey::Header("x-none".into())), None);
+        assert_eq!(by(HashKey::SourceIp), Some(hash(&[10, 0, 0, 1])));
+        assert_eq!(hash_key(&HashKey::SourceIp, None, None), None);
+    }
+}

@@ -1,0 +1,131 @@
+//! Maglev hashing (Eisenbud et al., NSDI 2016): a table in which every endpoint holds its share
+//! of places, and holds most of them still when another endpoint comes or goes.
+
+use super::key::hash;
+
+/// Table sizes, primes. A table has at least [`PLACES_PER_ENDPOINT`] places for each endpoint, so
+/// that shares are true to about a percent; the largest is the one of the paper.
+const SIZES: [usize; 4] = [1021, 4093, 16_381, 65_537];
+
+/// See [`SIZES`].
+const PLACES_PER_ENDPOINT: usize = 100;
+
+/// The lookup table of Maglev hashing.
+#[derive(Debug)]
+pub struct Maglev(Box<[u32]>);
+
+/// An endpoint that takes part.
+pub struct Member<'a> {
+    /// What a lookup gives.
+    pub index: u32,
+    /// What it is known by: its places depend on this alone.
+    pub key: &'a [u8],
+    /// Its share.
+    pub weight: u32,
+}
+
+impl Maglev {
+    /// The table for `members`, of which those with weight 0 get no place.
+    pub fn build(members: &[Member<'_>]) -> Self {
+        let mut members: Vec<_> = members.iter().filter(|member| member.weight > 0).collect();
+        // The same table whatever the order in the file.
+        members.sort_by_key(|member| member.key);
+        if members.is_empty() {
+            return Self(Box::default());
+        }
+        let wanted = members.len() * PLACES_PER_ENDPOINT;
+        let size = SIZES.into_iter().find(|&size| size >= wanted).unwrap_or(SIZES[3]);
+        Self(fill(&members, size))
+    }
+
+    /// The endpoint for a key with this hash; `None` when there is none at all.
+    pub fn lookup(&self, hash: u64) -> Option<u32> {
+        // A power of two never divides the size, so all bits take part.
+        let place = hash % (self.0.len().max(1) as u64);
+        self.0.get(place as usize).copied()
+    }
+}
+
+/// Every member in turn takes the next free place of its own permutation; one with less weight
+/// is left out of so many turns.
+fn fill(members: &[&Member<'_>], size: usize) -> Box<[u32]> {
+    const FREE: u32 = u32::MAX;
+    let heaviest = members.iter().map(|member| member.weight).max().unwrap_or(1);
+    let mut walks: Vec<_> = members
+        .iter()
+        .map(|member| {
+            let hashed = hash(member.key);
+            let offset = hashed % size as u64;
+            let skip = hash(&hashed.to_le_bytes()) % (size as u64 - 1) + 1;
+            (offset as usize, skip as usize, 0_u64)
+        })
+        .collect();
+    let mut places = vec![FREE; size].into_boxed_slice();
+    let mut filled = 0;
+    loop {
+        for (member, (at, skip, credit)) in members.iter().zip(&mut walks) {
+            *credit += u64::from(member.weight);
+            if *credit < u64::from(heaviest) {
+                continue;
+            }
+            *credit -= u64::from(heaviest);
+            while places[*at] != FREE {
+                *at = (*at + *skip) % size;
+            }
+            places[*at] = member.index;
+            filled += 1;
+            if filled == size {
+                return places;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(keys: &[String], weight: impl Fn(usize) -> u32) -> Maglev {
+        let members: Vec<_> = keys
+            .iter()
+            .enumerate()
+            .map(|(i, key)| Member { index: i as u32, key: key.as_bytes(), weight: weight(i) })
+            .collect();
+        Maglev::build(&members)
+    }
+
+    fn keys(n: usize) -> Vec<String> {
+        (0..n).map(|i| format!("10.0.0.{i}:8080")).collect()
+    }
+
+    fn shares(table: &Maglev, n: usize) -> Vec<usize> {
+        let mut shares = vec![0; n];
+        table.0.iter().for_each(|&index| shares[index as usize] += 1);
+        shares
+    }
+
+    #[test]
+    fn shares_are_even_or_by_weight() {
+        let even = shares(&table(&keys(10), |_| 1), 10);
+        let (least, most) = (even.iter().min().unwrap(), even.iter().max().unwrap());
+        assert!(most - least <= 1, "{even:?}");
+        let weighted = shares(&table(&keys(3), |i| i as u32), 3);
+        assert_eq!(weighted[0], 0);
+        assert!(weighted[2].abs_diff(2 * weighted[1]) <= 2, "{weighted:?}");
+    }
+
+    #[test]
+    fn the_loss_of_one_endpoint_moves_little_else() {
+        let before = table(&keys(10), |_| 1);
+        let after = table(&keys(9), |_| 1);
+        let moved = before.0.iter().zip(&after.0).filter(|(old, new)| **old != 9 && old != new);
+        let moved = moved.count() as f64 / before.0.len() as f64;
+        assert!(moved < 0.05, "{moved}");
+    }
+
+    #[test]
+    fn an_empty_table_has_nobody() {
+        assert_eq!(table(&[], |_| 1).lookup(7), None);
+        assert_eq!(table(&keys(2), |_| 0).lookup(7), None);
+    }
+}

@@ -1,0 +1,491 @@
+//! Heads on their way out: the received fields with what a proxy must change.
+//!
+//! Fields keep the case and the order in which they came. Fields that are meant for one hop only
+//! are dropped (RFC 9110 7.6.1); the framing is written as it was decided, never as it was read.
+
+use std::io::Write as _;
+
+use super::framing::{self, Body, RequestFraming, ResponseFraming};
+use crate::message::{HeadView, HeaderEdits};
+
+/// What a request gets on its way to an endpoint.
+pub struct RequestEdits<'a> {
+    /// Replaces the value of Host.
+    pub host: Option<&'a [u8]>,
+    /// Replaces path and query.
+    pub target: Option<&'a [u8]>,
+    /// Appended to `x-forwarded-for`; empty when the client has no IP address.
+    pub client_ip: &'a str,
+    /// The value of `x-forwarded-proto`, whatever the client said.
+    pub forwarded_proto: &'a str,
+    /// Added as `x-request-id`; the request must have none then.
+    pub request_id: Option<&'a str>,
+    /// The pseudonym for `via`.
+    pub via: Option<&'a str>,
+    /// What the rule changes.
+    pub headers: &'a HeaderEdits,
+}
+
+/// What a response gets on its way to the client.
+pub struct ResponseEdits<'a> {
+    /// The connection closes after it.
+    pub close: bool,
+    /// An HTTP/1.0 client is told that the connection stays open.
+    pub keep_alive: bool,
+    /// The body goes out without its chunks.
+    pub dechunk: bool,
+    /// The pseudonym for `via`.
+    pub via: Option<&'a str>,
+    /// What the rule changes.
+    pub headers: &'a HeaderEdits,
+}
+
+/// An answer of our own.
+pub struct LocalReply<'a> {
+    /// Its status.
+    pub status: u16,
+    /// The value of `location`; empty for none.
+    pub location: &'a [u8],
+    /// Its body, as text.
+    pub body: &'a [u8],
+    /// More fields, and changes to ours.
+    pub headers: &'a HeaderEdits,
+    /// The connection stays open.
+    pub keep: bool,
+    /// The body is only announced.
+    pub is_head: bool,
+}
+
+/// Appends the head of a request to `out`, in origin-form (CONNECT: authority-form).
+pub fn request(
+    out: &mut Vec<u8>,
+    view: HeadView<'_>,
+    framing: &RequestFraming,
+    edits: &RequestEdits<'_>,
+) {
+    out.extend_from_slice(view.method_name());
+    out.push(b' ');
+    put_target(out, view, edits.target);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let host = edits.host.unwrap_or_else(|| view.authority());
+    put_field(out, b"Host", host);
+    let plain = edits.headers.is_empty();
+    let mut forwarded_for: &[u8] = b"";
+    let mut wants_trailers = false;
+    for (name, value) in view.fields() {
+        let kept = match request_field(name) {
+            Known::Ordinary => true,
+            Known::Ours | Known::Hop => false,
+            Known::Upgrade => framing.upgrade,
+            Known::Te => {
+                let tokens = value.split(|&byte| byte == b',');
+                wants_trailers |= tokens.map(<[u8]>::trim_ascii).any(|token| token == b"trailers");
+                false
+            }
+            Known::ForwardedFor if forwarded_for.is_empty() => {
+                forwarded_for = value;
+                false
+            }
+            Known::ForwardedFor => {
+                // More lines are one list (RFC 9110 5.3); the later ones keep their own line.
+                true
+            }
+        };
+        let kept = kept && (plain || !edits.headers.drops(name));
+        if kept && !(framing.names_fields && framing::is_named_by_connection(view, name)) {
+            put_field(out, name, value);
+        }
+    }
+    put_forwarded(out, forwarded_for, edits);
+    if let Some(id) = edits.request_id {
+        put_field(out, b"x-request-id", id.as_bytes());
+    }
+    put_via(out, edits.via);
+    if let Body::Chunked = framing.body {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    match (framing.upgrade, wants_trailers) {
+        (true, _) => out.extend_from_slice(b"Connection: upgrade\r\n"),
+        (_, true) => out.extend_from_slice(b"Connection: te\r\nTE: trailers\r\n"),
+        _ => {}
+    }
+    finish(out, edits.headers);
+}
+
+/// Appends the head of a response to `out`.
+pub fn response(
+    out: &mut Vec<u8>,
+    view: HeadView<'_>,
+    framing: &ResponseFraming,
+    edits: &ResponseEdits<'_>,
+) {
+    put_status_line(out, view.head.status, view.head.reason.of(view.block));
+    let plain = edits.headers.is_empty();
+    for (name, value) in view.fields() {
+        let kept = match response_field(name) {
+            Known::Hop => false,
+            Known::Upgrade => framing.switches,
+            _ => true,
+        };
+        let kept = kept && (plain || !edits.headers.drops(name));
+        if kept && !(framing.names_fields && framing::is_named_by_connection(view, name)) {
+            put_field(out, name, value);
+        }
+    }
+    put_via(out, edits.via);
+    if framing.body == Body::Chunked && !edits.dechunk {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if framing.switches {
+        if view.head.status == 101 {
+            out.extend_from_slice(b"Connection: upgrade\r\n");
+        }
+    } else if edits.close {
+        out.extend_from_slice(b"Connection: close\r\n");
+    } else if edits.keep_alive {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
+    }
+    finish(out, edits.headers);
+}
+
+/// Appends an interim response (1xx) to `out`.
+pub fn informational(out: &mut Vec<u8>, view: HeadView<'_>) {
+    put_status_line(out, view.head.status, view.head.reason.of(view.block));
+    for (name, value) in view.fields() {
+        if response_field(name) == Known::Ordinary {
+            put_field(out, name, value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a whole answer of our own to `out`.
+pub fn local_reply(out: &mut Vec<u8>, reply: &LocalReply<'_>) {
+    put_status_line(out, reply.status, reason(reply.status).as_bytes());
+    let may_have_body = reply.status >= 200 && !matches!(reply.status, 204 | 304);
+    if !reply.location.is_empty() {
+        put_field(out, b"location", reply.location);
+    }
+    if may_have_body {
+        if !reply.body.is_empty() && !reply.headers.drops(b"content-type") {
+            out.extend_from_slice(b"content-type: text/plain; charset=utf-8\r\n");
+        }
+        // Writing to a Vec does not fail.
+        write!(out, "content-length: {}\r\n", reply.body.len()).ok();
+    }
+    if !reply.keep {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    finish(out, reply.headers);
+    if may_have_body && !reply.is_head {
+        out.extend_from_slice(reply.body);
+    }
+}
+
+/// What a proxy does with a field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// Passes it on.
+    Ordinary,
+    /// Writes it itself.
+    Ours,
+    /// Keeps it to itself.
+    Hop,
+    /// Passes it on when the connection switches protocols.
+    Upgrade,
+    /// Passes `trailers` on.
+    Te,
+    /// Appends to it.
+    ForwardedFor,
+}
+
+fn request_field(name: &[u8]) -> Known {
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    match name.len() {
+        2 if is(b"te") => Known::Te,
+        4 if is(b"host") => Known::Ours,
+        7 if is(b"upgrade") => Known::Upgrade,
+        10 if is(b"connection") || is(b"keep-alive") => Known::Hop,
+        14 if is(b"http2-settings") => Known::Hop,
+        15 if is(b"x-forwarded-for") => Known::ForwardedFor,
+        16 if is(b"proxy-connection") => Known::Hop,
+        17 if is(b"transfer-encoding") => Known::Hop,
+        17 if is(b"x-forwarded-proto") => Known::Ours,
+        _ => Known::Ordinary,
+    }
+}
+
+fn response_field(name: &[u8]) -> Known {
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    match name.len() {
+        7 if is(b"upgrade") => Known::Upgrade,
+        10 if is(b"connection") || is(b"keep-alive") => Known::Hop,
+        16 if is(b"proxy-connection") => Known::Hop,
+        17 if is(b"transfer-encoding") => Known::Hop,
+        _ => Known::Ordinary,
+    }
+}
+
+fn put_target(out: &mut Vec<u8>, view: HeadView<'_>, rewritten: Option<&[u8]>) {
+    if let Some(target) = rewritten {
+        return out.extend_from_slice(target);
+    }
+    let target = view.target();
+    if matches!(target.first(), Some(b'/' | b'*')) || view.path().is_empty() {
+        return out.extend_from_slice(target);
+    }
+    // Absolute-form: the host went into Host.
+    out.extend_from_slice(view.path());
+    if !view.query().is_empty() {
+        out.push(b'?');
+        out.extend_from_slice(view.query());
+    }
+}
+
+fn put_forwarded(out: &mut Vec<u8>, before: &[u8], edits: &RequestEdits<'_>) {
+    if !before.is_empty() || !edits.client_ip.is_empty() {
+        out.extend_from_slice(b"x-forwarded-for: ");
+        out.extend_from_slice(before);
+        if !before.is_empty() && !edits.client_ip.is_empty() {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(edits.client_ip.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    put_field(out, b"x-forwarded-proto", edits.forwarded_proto.as_bytes());
+}
+
+fn put_via(out: &mut Vec<u8>, pseudonym: Option<&str>) {
+    if let Some(pseudonym) = pseudonym {
+        out.extend_from_slice(b"via: 1.1 ");
+        out.extend_from_slice(pseudonym.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn put_status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    let digit = |n: u16| b'0' + (n % 10) as u8;
+    out.extend_from_slice(&[digit(status / 100), digit(status / 10), digit(status), b' ']);
+    out.extend_from_slice(reason);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn finish(out: &mut Vec<u8>, edits: &HeaderEdits) {
+    for (name, value) in edits.appended() {
+        put_field(out, name.as_bytes(), value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The registered reason phrase (RFC 9110 15).
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        410 => "Gone",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::parse;
+    use crate::message::{Head, Method};
+    use crate::snapshot::Limits;
+
+    fn forwarded(text: &str, edits: &RequestEdits<'_>) -> String {
+        let mut head = Head::default();
+        let limits = Limits::default();
+        parse::request(text.as_bytes(), 0..text.len(), &limits, &mut head).unwrap();
+        let view = head.view(text.as_bytes());
+        let framing = framing::request(view).unwrap();
+        let mut out = Vec::new();
+        request(&mut out, view, &framing, edits);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn returned(text: &str, edits: &ResponseEdits<'_>, upgrade: bool) -> String {
+        let mut head = Head::default();
+        let limits = Limits::default();
+        parse::response(text.as_bytes(), 0..text.len(), &limits, &mut head).unwrap();
+        let view = head.view(text.as_bytes());
+        let framing = framing::response(view, Method::Get, upgrade).unwrap();
+        let mut out = Vec::new();
+        response(&mut out, view, &framing, edits);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn plain(headers: &HeaderEdits) -> RequestEdits<'_> {
+        RequestEdits {
+            host: None,
+            target: None,
+            client_ip: "10.0.0.9",
+            forwarded_proto: "http",
+            request_id: None,
+            via: None,
+            headers,
+        }
+    }
+
+    #[test]
+    fn requests() {
+        let none = HeaderEdits::none();
+        const OURS: &str = "x-forwarded-for: 10.0.0.9\r\nx-forwarded-proto: http\r\n";
+        for (text, expected) in [
+            (
+                "GET /a?b HTTP/1.1\r\nhOST: x\r\nX-A: 1\r\nx-a: 2\r\n\r\n",
+                format!("GET /a?b HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nx-a: 2\r\n{OURS}\r\n"),
+            ),
+            (
+                "GET http://y:80/a?b HTTP/1.1\r\nHost: y\r\n\r\n",
+                format!("GET /a?b HTTP/1.1\r\nHost: y:80\r\n{OURS}\r\n"),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nConnection: X-Hop, close, host, content-length\r\n\
+                 Content-Length: 3\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nProxy-Connection: a\r\n\r\n",
+                format!("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n{OURS}\r\n"),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1.2.3.4\r\n\
+                 X-Forwarded-Proto: https\r\n\r\n",
+                "GET / HTTP/1.1\r\nHost: x\r\nx-forwarded-for: 1.2.3.4, 10.0.0.9\r\n\
+                 x-forwarded-proto: http\r\n\r\n"
+                    .to_owned(),
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n\r\n",
+                format!(
+                    "POST / HTTP/1.1\r\nHost: x\r\n{OURS}Transfer-Encoding: chunked\r\n\
+                     Connection: te\r\nTE: trailers\r\n\r\n"
+                ),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+                format!(
+                    "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n{OURS}\
+                     Connection: upgrade\r\n\r\n"
+                ),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nHTTP2-Settings: a\r\n\r\n",
+                format!("GET / HTTP/1.1\r\nHost: x\r\n{OURS}\r\n"),
+            ),
+        ] {
+            assert_eq!(forwarded(text, &plain(&none)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rule_changes_fields_host_and_target() {
+        let pair = |name: &str, value: &str| (Box::from(name), Box::from(value));
+        let headers = HeaderEdits {
+            set: vec![pair("X-Set", "new")],
+            add: vec![pair("x-add", "2")],
+            remove: vec!["x-gone".into()],
+        };
+        let edits = RequestEdits {
+            host: Some(b"inside"),
+            target: Some(b"/v2/a"),
+            request_id: Some("id"),
+            via: Some("ringway"),
+            client_ip: "",
+            ..plain(&headers)
+        };
+        let text = "GET /a HTTP/1.1\r\nHost: x\r\nx-set: old\r\nX-Add: 1\r\nX-Gone: 1\r\n\r\n";
+        assert_eq!(
+            forwarded(text, &edits),
+            "GET /v2/a HTTP/1.1\r\nHost: inside\r\nX-Add: 1\r\nx-forwarded-proto: http\r\n\
+             x-request-id: id\r\nvia: 1.1 ringway\r\nX-Set: new\r\nx-add: 2\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn responses() {
+        let none = HeaderEdits::none();
+        let edits = |close, keep_alive, dechunk| ResponseEdits {
+            close,
+            keep_alive,
+            dechunk,
+            via: None,
+            headers: &none,
+        };
+        let chunked = "HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\nETag: a\r\n\r\n";
+        for (text, edits, expected) in [
+            (
+                chunked,
+                edits(false, false, false),
+                "HTTP/1.1 200 Fine\r\nETag: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ),
+            (
+                chunked,
+                edits(true, false, true),
+                "HTTP/1.1 200 Fine\r\nETag: a\r\nConnection: close\r\n\r\n",
+            ),
+            (
+                "HTTP/1.0 200 \r\nContent-Length: 2\r\nConnection: close\r\n\r\n",
+                edits(false, true, false),
+                "HTTP/1.1 200 \r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\n",
+            ),
+        ] {
+            assert_eq!(returned(text, &edits, false), expected);
+        }
+        let switching = "HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+        assert_eq!(
+            returned(switching, &edits(true, false, false), true),
+            "HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn answers_of_our_own() {
+        let reply = |status, is_head, keep| {
+            let headers = HeaderEdits::none();
+            let mut out = Vec::new();
+            let reply =
+                LocalReply { status, location: b"", body: b"no", headers: &headers, keep, is_head };
+            local_reply(&mut out, &reply);
+            String::from_utf8(out).unwrap()
+        };
+        let head = "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain; charset=utf-8\r\n\
+                    content-length: 2\r\n";
+        assert_eq!(reply(404, false, true), format!("{head}\r\nno"));
+        assert_eq!(reply(404, true, false), format!("{head}Connection: close\r\n\r\n"));
+        assert_eq!(reply(204, false, true), "HTTP/1.1 204 No Content\r\n\r\n");
+    }
+}

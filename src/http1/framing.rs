@@ -1,0 +1,326 @@
+//! How long a message is and what becomes of its connection: the only file that reads
+//! Content-Length, Transfer-Encoding, Connection, Upgrade and Expect (RFC 9112 6 and 9).
+//!
+//! Whatever two readers could understand differently is refused.
+
+use crate::error::Refusal;
+use crate::message::{HeadView, Method, Version};
+
+/// The body of a message on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// There is none.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+    /// Everything until the connection ends. Responses only.
+    UntilClose,
+}
+
+/// How a request is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestFraming {
+    /// Its body.
+    pub body: Body,
+    /// Its version.
+    pub version: Version,
+    /// The client wants to go on with the connection.
+    pub keep_alive: bool,
+    /// The client waits for 100 before it sends the body.
+    pub expect_continue: bool,
+    /// The client wants another protocol on the connection.
+    pub upgrade: bool,
+    /// Connection names fields that are meant for the next hop only.
+    pub names_fields: bool,
+}
+
+/// How a response is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseFraming {
+    /// Its body.
+    pub body: Body,
+    /// The endpoint wants to go on with the connection.
+    pub keep_alive: bool,
+    /// After the head the connection is a tunnel: 101, or 2xx to CONNECT.
+    pub switches: bool,
+    /// Connection names fields that are meant for the next hop only.
+    pub names_fields: bool,
+}
+
+/// What the fields that matter here say.
+#[derive(Default)]
+struct Said {
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    upgrade_listed: bool,
+    upgrade: bool,
+    expect: Option<bool>,
+    names_fields: bool,
+}
+
+/// The framing of a request.
+///
+/// # Errors
+/// 400 when it is ambiguous, 417 for an expectation nobody knows, 501 for an unknown coding.
+pub fn request(view: HeadView<'_>) -> Result<RequestFraming, Refusal> {
+    let version = view.head.version;
+    let said = read(view)?;
+    if said.chunked && version == Version::Http10 {
+        return Err(bad("Transfer-Encoding in an HTTP/1.0 request"));
+    }
+    let body = match said {
+        Said { chunked: true, .. } => Body::Chunked,
+        Said { length: Some(length @ 1..), .. } => Body::Length(length),
+        _ => Body::None,
+    };
+    if view.head.method == Method::Connect && body != Body::None {
+        return Err(bad("CONNECT with a body"));
+    }
+    let expect_continue = match said.expect {
+        None => false,
+        Some(true) => version == Version::Http11,
+        Some(false) => return Err(Refusal { status: 417, ..bad("an unknown expectation") }),
+    };
+    let upgrade = said.upgrade && said.upgrade_listed && version == Version::Http11;
+    let keep_alive = keeps_alive(&said, version);
+    let names_fields = said.names_fields;
+    Ok(RequestFraming { body, version, keep_alive, expect_continue, upgrade, names_fields })
+}
+
+/// The framing of the response to a `method` request that did or did not ask for an upgrade.
+///
+/// # Errors
+/// 502 when it is ambiguous, or 101 was not asked for.
+pub fn response(
+    view: HeadView<'_>,
+    method: Method,
+    upgrade_requested: bool,
+) -> Result<ResponseFraming, Refusal> {
+    let said = read(view).map_err(|refusal| Refusal::upstream(refusal.detail))?;
+    let status = view.head.status;
+    if said.chunked && view.head.version == Version::Http10 {
+        return Err(Refusal::upstream("Transfer-Encoding in an HTTP/1.0 response"));
+    }
+    let names_fields = said.names_fields;
+    let keep_alive = keeps_alive(&said, view.head.version);
+    let bodiless = ResponseFraming { body: Body::None, keep_alive, switches: false, names_fields };
+    if status == 101 {
+        if !upgrade_requested || !said.upgrade {
+            return Err(Refusal::upstream("101 without a request for it"));
+        }
+        return Ok(ResponseFraming { switches: true, ..bodiless });
+    }
+    let successful = (200..300).contains(&status);
+    if method == Method::Connect && successful {
+        return Ok(ResponseFraming { switches: true, ..bodiless }); // RFC 9110 9.3.6
+    }
+    if status < 200 || status == 204 {
+        // RFC 9112 6.1 and RFC 9110 8.6: a server must not send either.
+        if said.chunked || said.length.is_some_and(|length| length > 0) {
+            return Err(Refusal::upstream("a body in a response that cannot have one"));
+        }
+        return Ok(bodiless);
+    }
+    if method == Method::Head || status == 304 {
+        return Ok(bodiless);
+    }
+    let (body, keep_alive) = match said {
+        Said { chunked: true, .. } => (Body::Chunked, keep_alive),
+        Said { length: Some(0), .. } => (Body::None, keep_alive),
+        Said { length: Some(length), .. } => (Body::Length(length), keep_alive),
+        _ => (Body::UntilClose, false),
+    };
+    Ok(ResponseFraming { body, keep_alive, switches: false, names_fields })
+}
+
+/// Whether a field called `name` is named by Connection and so not passed on. Fields that say
+/// what the message is are passed on even so: naming them is how requests get forged.
+pub fn is_named_by_connection(view: HeadView<'_>, name: &[u8]) -> bool {
+    const ESSENTIAL: [&[u8]; 4] = [b"host", b"content-length", b"content-type", b"cookie"];
+    if ESSENTIAL.iter().any(|essential| essential.eq_ignore_ascii_case(name)) {
+        return false;
+    }
+    view.values(b"connection").flat_map(tokens).any(|token| token.eq_ignore_ascii_case(name))
+}
+
+fn read(view: HeadView<'_>) -> Result<Said, Refusal> {
+    let mut said = Said::default();
+    let mut lengths = 0;
+    let mut codings = 0;
+    for (name, value) in view.fields() {
+        match name.len() {
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                said.expect = Some(value.eq_ignore_ascii_case(b"100-continue"));
+            }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => said.upgrade = !value.is_empty(),
+            10 if name.eq_ignore_ascii_case(b"connection") => read_connection(value, &mut said),
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                lengths += 1;
+                said.length = Some(length_of(value)?);
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                codings += 1;
+                if !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(bad("a Transfer-Encoding other than chunked"));
+                }
+                said.chunked = true;
+            }
+            _ => {}
+        }
+    }
+    match (lengths, codings) {
+        (0 | 1, 0) | (0, 1) => Ok(said),
+        (1.., 1..) => Err(bad("both Content-Length and Transfer-Encoding")),
+        (2.., _) => Err(bad("more than one Content-Length")),
+        _ => Err(bad("more than one Transfer-Encoding")),
+    }
+}
+
+fn read_connection(value: &[u8], said: &mut Said) {
+    for token in tokens(value) {
+        match token.len() {
+            5 if token.eq_ignore_ascii_case(b"close") => said.close = true,
+            10 if token.eq_ignore_ascii_case(b"keep-alive") => said.keep_alive = true,
+            7 if token.eq_ignore_ascii_case(b"upgrade") => said.upgrade_listed = true,
+            0 => {}
+            _ => said.names_fields = true,
+        }
+    }
+}
+
+fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+fn keeps_alive(said: &Said, version: Version) -> bool {
+    match version {
+        Version::Http11 => !said.close,
+        Version::Http10 => said.keep_alive && !said.close,
+    }
+}
+
+/// `1*DIGIT` (RFC 9110 8.6) and nothing else.
+fn length_of(value: &[u8]) -> Result<u64, Refusal> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(bad("Content-Length is not a number"));
+    }
+    let mut length: u64 = 0;
+    for digit in value {
+        let next = length.checked_mul(10).and_then(|ten| ten.checked_add(u64::from(digit - b'0')));
+        length = next.ok_or(bad("Content-Length is too large"))?;
+    }
+    Ok(length)
+}
+
+const fn bad(detail: &'static str) -> Refusal {
+    Refusal::downstream(400, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::parse;
+    use crate::message::Head;
+    use crate::snapshot::Limits;
+
+    fn of_request(line: &str, fields: &str) -> Result<RequestFraming, u16> {
+        let text = format!("{line}\r\nHost: x\r\n{fields}\r\n");
+        let mut head = Head::default();
+        let limits = Limits::default();
+        parse::request(text.as_bytes(), 0..text.len(), &limits, &mut head).unwrap();
+        request(head.view(text.as_bytes())).map_err(|refusal| refusal.status)
+    }
+
+    fn of_response(line: &str, fields: &str, method: Method) -> Result<ResponseFraming, u16> {
+        let text = format!("{line}\r\n{fields}\r\n");
+        let mut head = Head::default();
+        let limits = Limits::default();
+        parse::response(text.as_bytes(), 0..text.len(), &limits, &mut head).unwrap();
+        response(head.view(text.as_bytes()), method, false).map_err(|refusal| refusal.status)
+    }
+
+    #[test]
+    fn bodies_of_requests() {
+        const POST: &str = "POST / HTTP/1.1";
+        for (fields, body) in [
+            ("", Ok(Body::None)),
+            ("Content-Length: 0\r\n", Ok(Body::None)),
+            ("content-length: 18446744073709551615\r\n", Ok(Body::Length(u64::MAX))),
+            ("Transfer-Encoding: Chunked\r\n", Ok(Body::Chunked)),
+            ("Content-Length: 18446744073709551616\r\n", Err(400)),
+            ("Content-Length: \r\n", Err(400)),
+            ("Content-Length: +1\r\n", Err(400)),
+            ("Content-Length: -1\r\n", Err(400)),
+            ("Content-Length: 0x1\r\n", Err(400)),
+            ("Content-Length: 1 2\r\n", Err(400)),
+            ("Content-Length: 1, 1\r\n", Err(400)),
+            ("Content-Length: 1\r\nContent-Length: 1\r\n", Err(400)),
+            ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", Err(400)),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(400)),
+            ("Transfer-Encoding: chunked, chunked\r\n", Err(400)),
+            ("Transfer-Encoding: gzip, chunked\r\n", Err(400)),
+            ("Transfer-Encoding: identity\r\n", Err(400)),
+            ("Transfer-Encoding: xchunked\r\n", Err(400)),
+            ("Transfer-Encoding: chunked;a=b\r\n", Err(400)),
+            ("Transfer-Encoding: \r\n", Err(400)),
+        ] {
+            assert_eq!(of_request(POST, fields).map(|framing| framing.body), body, "{fields}");
+        }
+        let connect = "CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\nContent-Length: 1\r\n\r\n";
+        let mut head = Head::default();
+        let limits = Limits::default();
+        parse::request(connect.as_bytes(), 0..connect.len(), &limits, &mut head).unwrap();
+        assert!(request(head.view(connect.as_bytes())).is_err());
+        let old = of_request("POST / HTTP/1.0", "Transfer-Encoding: chunked\r\n");
+        assert_eq!(old, Err(400));
+    }
+
+    #[test]
+    fn what_becomes_of_the_connection() {
+        for (line, fields, keep_alive, upgrade) in [
+            ("GET / HTTP/1.1", "", true, false),
+            ("GET / HTTP/1.1", "Connection: close\r\n", false, false),
+            ("GET / HTTP/1.1", "Connection: x, Close\r\n", false, false),
+            ("GET / HTTP/1.0", "", false, false),
+            ("GET / HTTP/1.0", "Connection: keep-alive\r\n", true, false),
+            ("GET / HTTP/1.1", "Connection: Upgrade\r\nUpgrade: websocket\r\n", true, true),
+            ("GET / HTTP/1.1", "Upgrade: websocket\r\n", true, false),
+            ("GET / HTTP/1.0", "Connection: Upgrade\r\nUpgrade: websocket\r\n", false, false),
+        ] {
+            let framing = of_request(line, fields).unwrap();
+            assert_eq!((framing.keep_alive, framing.upgrade), (keep_alive, upgrade), "{fields}");
+        }
+        assert_eq!(of_request("GET / HTTP/1.1", "Expect: tea\r\n"), Err(417));
+        assert!(of_request("GET / HTTP/1.1", "Expect: 100-Continue\r\n").unwrap().expect_continue);
+    }
+
+    #[test]
+    fn bodies_of_responses() {
+        use Method::{Connect, Get, Head};
+        const OK: &str = "HTTP/1.1 200 OK";
+        for (line, fields, method, body) in [
+            (OK, "Content-Length: 5\r\n", Get, Ok(Body::Length(5))),
+            (OK, "Content-Length: 5\r\n", Head, Ok(Body::None)),
+            (OK, "Transfer-Encoding: chunked\r\n", Get, Ok(Body::Chunked)),
+            (OK, "", Get, Ok(Body::UntilClose)),
+            (OK, "Content-Length: 5\r\n", Connect, Ok(Body::None)),
+            ("HTTP/1.1 304 Not Modified", "Content-Length: 5\r\n", Get, Ok(Body::None)),
+            ("HTTP/1.1 204 No Content", "", Get, Ok(Body::None)),
+            ("HTTP/1.1 204 No Content", "Transfer-Encoding: chunked\r\n", Get, Err(502)),
+            ("HTTP/1.1 204 No Content", "Content-Length: 5\r\n", Get, Err(502)),
+            ("HTTP/1.1 100 Continue", "", Get, Ok(Body::None)),
+            ("HTTP/1.1 101 Switching Protocols", "Upgrade: x\r\n", Get, Err(502)),
+            (OK, "Content-Length: 5\r\nContent-Length: 5\r\n", Get, Err(502)),
+            (OK, "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", Get, Err(502)),
+            ("HTTP/1.0 200 OK", "Transfer-Encoding: chunked\r\n", Get, Err(502)),
+        ] {
+            let framing = of_response(line, fields, method);
+            assert_eq!(framing.map(|framing| framing.body), body, "{line} {fields} {method:?}");
+        }
+        assert!(!of_response(OK, "", Get).unwrap().keep_alive, "its end is the connection's");
+    }
+}

@@ -1,0 +1,6 @@
+//! HTTP/1.1 and 1.0 (RFC 9112) as bytes in, offsets and bytes out. Dry.
+
+pub mod chunked;
+pub mod encode;
+pub mod framing;
+pub mod parse;

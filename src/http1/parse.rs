@@ -1,0 +1,455 @@
+//! Heads of requests and responses (RFC 9112 sections 2 to 5).
+//!
+//! httparse finds the pieces; what it lets pass and a strict proxy must not (a lone LF, a target
+//! that disagrees with Host) is refused here. Nothing is repaired.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use memchr::{memchr, memchr_iter};
+
+use crate::error::{Flag, Refusal};
+use crate::message::{Field, Head, Method, Span, Version};
+use crate::snapshot::Limits;
+
+/// The largest value that `limits.headers` may have.
+pub const HEADERS_MAX: usize = 256;
+
+/// Whether a head is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More bytes are needed.
+    Partial,
+    /// `head` is filled in.
+    Complete,
+}
+
+/// Reads the head of a request from `block[window]`. Offsets in `head` count from the start of
+/// `block`. Call it again with more bytes in the window after [`Progress::Partial`]; `head` keeps
+/// how far it has looked, so that a peer that drips bytes does not cost a full parse for each.
+///
+/// # Errors
+/// 400 for what is not HTTP/1 or is ambiguous, 414 and 431 for what is beyond `limits`.
+pub fn request(
+    block: &[u8],
+    window: Range<usize>,
+    limits: &Limits,
+    head: &mut Head,
+) -> Result<Progress, Refusal> {
+    let mut start = window.start;
+    if block[window.clone()].starts_with(b"\r\n") {
+        start += 2; // one empty line before a request is tolerated (RFC 9112 2.2)
+    }
+    let bytes = &block[start..window.end];
+    match bytes {
+        [] => return Ok(Progress::Partial),
+        [b'\r'] if start == window.start => return Ok(Progress::Partial),
+        [first, ..] if first.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(first) => {}
+        _ => return Err(bad("the request does not begin with a method")),
+    }
+    if still_partial(bytes, start, limits, head)? {
+        return Ok(Progress::Partial);
+    }
+    let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let fields = &mut fields[..limits.headers.min(HEADERS_MAX)];
+    let mut parsed = httparse::Request::new(&mut []);
+    let len = match parsed.parse_with_uninit_headers(bytes, fields) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) => return partial(bytes, start, limits, head),
+        Err(error) => return Err(request_error(error)),
+    };
+    if len > limits.header_bytes {
+        return Err(too_large());
+    }
+    lines_end_in_crlf(&bytes[..len]).map_err(bad)?;
+    let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
+        return Err(bad("no request line"));
+    };
+    if target.len() > limits.uri_bytes {
+        return Err(Refusal { status: 414, ..bad("the request target is too long") });
+    }
+    head.clear();
+    head.start = start;
+    head.len = len;
+    head.version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
+    head.method = Method::from_bytes(method.as_bytes());
+    head.method_span = span_of(block, method.as_bytes());
+    head.target = span_of(block, target.as_bytes());
+    fill_fields(block, parsed.headers, head);
+    split_target(block, head)?;
+    check_host(block, head)?;
+    Ok(Progress::Complete)
+}
+
+/// Reads the head of a response; as [`request`], but everything wrong with it is 502.
+///
+/// # Errors
+/// 502, with the flag UPE.
+pub fn response(
+    block: &[u8],
+    window: Range<usize>,
+    limits: &Limits,
+    head: &mut Head,
+) -> Result<Progress, Refusal> {
+    let start = window.start;
+    let bytes = &block[window];
+    let upstream = |refusal: Refusal| Refusal::upstream(refusal.detail);
+    if still_partial(bytes, start, limits, head).map_err(upstream)? {
+        return Ok(Progress::Partial);
+    }
+    let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let fields = &mut fields[..limits.headers.min(HEADERS_MAX)];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let len = match config.parse_response_with_uninit_headers(&mut parsed, bytes, fields) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) => {
+            return partial(bytes, start, limits, head).map_err(upstream);
+        }
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Refusal::upstream("the response has too many fields"));
+        }
+        Err(_) => return Err(Refusal::upstream("the response is not valid HTTP/1")),
+    };
+    lines_end_in_crlf(&bytes[..len]).map_err(Refusal::upstream)?;
+    let status = parsed.code.unwrap_or_default();
+    if !(100..=599).contains(&status) {
+        return Err(Refusal::upstream("the response has a status outside 100 to 599"));
+    }
+    head.clear();
+    head.start = start;
+    head.len = len;
+    head.version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
+    head.status = status;
+    head.reason = parsed.reason.map_or(Span::default(), |r| span_of(block, r.as_bytes()));
+    fill_fields(block, parsed.headers, head);
+    Ok(Progress::Complete)
+}
+
+/// Whether an earlier call has seen that the head is incomplete, and what has come since cannot
+/// have completed it.
+fn still_partial(
+    bytes: &[u8],
+    start: usize,
+    limits: &Limits,
+    head: &mut Head,
+) -> Result<bool, Refusal> {
+    let seen = head.len;
+    if head.start != start || seen < 4 || seen > bytes.len() {
+        return Ok(false);
+    }
+    let new = &bytes[seen - 3..];
+    let ended = memchr_iter(b'\n', new).any(|at| {
+        let rest = &new[at + 1..];
+        rest.starts_with(b"\r\n") || rest.starts_with(b"\n")
+    });
+    if ended {
+        return Ok(false);
+    }
+    partial(bytes, start, limits, head).map(|_| true)
+}
+
+/// Remembers how far an incomplete head has come; refuses it when it is over a limit already.
+fn partial(
+    bytes: &[u8],
+    start: usize,
+    limits: &Limits,
+    head: &mut Head,
+) -> Result<Progress, Refusal> {
+    let line_max = limits.uri_bytes + 64; // the method, the version and two spaces
+    if bytes.len() > line_max && memchr(b'\n', &bytes[..line_max]).is_none() {
+        return Err(Refusal { status: 414, ..bad("the request target is too long") });
+    }
+    if bytes.len() >= limits.header_bytes {
+        return Err(too_large());
+    }
+    head.clear();
+    head.start = start;
+    head.len = bytes.len();
+    Ok(Progress::Partial)
+}
+
+fn request_error(error: httparse::Error) -> Refusal {
+    match error {
+        httparse::Error::TooManyHeaders => {
+            Refusal { status: 431, ..bad("the request has too many fields") }
+        }
+        httparse::Error::HeaderName => bad("a field name is not a token"),
+        httparse::Error::HeaderValue => bad("a field value has a forbidden character"),
+        httparse::Error::NewLine => bad("a line does not end in CR LF"),
+        httparse::Error::Token => bad("the request line is not well formed"),
+        httparse::Error::Version => bad("the version is neither HTTP/1.0 nor HTTP/1.1"),
+        httparse::Error::Status => bad("the request line is not well formed"),
+    }
+}
+
+/// httparse takes a lone LF for a line end; what reads differently elsewhere is refused.
+fn lines_end_in_crlf(head: &[u8]) -> Result<(), &'static str> {
+    for at in memchr_iter(b'\n', head) {
+        if at == 0 || head[at - 1] != b'\r' {
+            return Err("a line ends in LF without CR");
+        }
+    }
+    Ok(())
+}
+
+fn fill_fields(block: &[u8], parsed: &[httparse::Header<'_>], head: &mut Head) {
+    head.fields.reserve(parsed.len());
+    for field in parsed {
+        let name = span_of(block, field.name.as_bytes());
+        let mut value = span_of(block, field.value);
+        // httparse trims in front; RFC 9112 5 has trailing white space outside the value too.
+        while let Some(b' ' | b'\t') = value.of(block).last() {
+            value.len -= 1;
+        }
+        head.fields.push(Field { name, value });
+    }
+}
+
+/// Where `part`, a slice of `block`, lies in it.
+fn span_of(block: &[u8], part: &[u8]) -> Span {
+    let start = part.as_ptr() as usize - block.as_ptr() as usize;
+    Span::new(start, start + part.len())
+}
+
+/// The four forms of a request target (RFC 9112 3.2).
+fn split_target(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
+    let target = head.target;
+    let bytes = target.of(block);
+    if bytes.iter().any(|&byte| !(0x21..=0x7e).contains(&byte) || byte == b'#') {
+        return Err(bad("the request target has a forbidden character"));
+    }
+    if head.method == Method::Connect {
+        let port = bytes.iter().rposition(|&byte| byte == b':').map(|at| &bytes[at + 1..]);
+        if !is_host(bytes) || port.is_none_or(<[u8]>::is_empty) {
+            return Err(bad("the target of CONNECT is not host:port"));
+        }
+        head.authority = target;
+        return Ok(());
+    }
+    let path_start = match bytes {
+        b"*" if head.method == Method::Options => 0,
+        [b'/', ..] => 0,
+        _ => {
+            let scheme = [&b"http://"[..], b"https://"].into_iter().find(|scheme| {
+                bytes.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme))
+            });
+            let Some(scheme) = scheme else {
+                return Err(bad("the request target has none of the forms of RFC 9112 3.2"));
+            };
+            let after = &bytes[scheme.len()..];
+            let len = after.iter().position(|b| b"/?".contains(b)).unwrap_or(after.len());
+            if len == 0 || !is_host(&after[..len]) {
+                return Err(bad("the request target has no valid host"));
+            }
+            let at = target.start as usize + scheme.len();
+            head.authority = Span::new(at, at + len);
+            scheme.len() + len
+        }
+    };
+    let start = target.start as usize;
+    let query = memchr(b'?', &bytes[path_start..]).map(|at| path_start + at);
+    head.path = Span::new(start + path_start, start + query.unwrap_or(bytes.len()));
+    if let Some(query) = query {
+        head.query = Span::new(start + query + 1, target.end());
+    }
+    Ok(())
+}
+
+/// Exactly one Host, and the same one as in the target (RFC 9112 3.2, 3.2.2).
+fn check_host(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
+    let mut host = None;
+    for field in &head.fields {
+        if field.name.len == 4 && field.name.of(block).eq_ignore_ascii_case(b"host") {
+            if host.replace(field.value).is_some() {
+                return Err(bad("more than one Host"));
+            }
+        }
+    }
+    let Some(host) = host else {
+        return match head.version {
+            Version::Http10 => Ok(()),
+            Version::Http11 => Err(bad("no Host")),
+        };
+    };
+    let value = host.of(block);
+    if !value.is_empty() && !is_host(value) {
+        return Err(bad("Host is not a valid host"));
+    }
+    if head.authority.is_empty() {
+        head.authority = host;
+        return Ok(());
+    }
+    let without_default = |authority: &[u8]| -> usize {
+        let default = [&b":80"[..], b":443"].into_iter().find(|port| authority.ends_with(port));
+        authority.len() - default.map_or(0, <[u8]>::len)
+    };
+    let target = head.authority.of(block);
+    let same = target.eq_ignore_ascii_case(value)
+        || target[..without_default(target)].eq_ignore_ascii_case(&value[..without_default(value)]);
+    match same {
+        true => Ok(()),
+        false => Err(bad("the request target and Host disagree")),
+    }
+}
+
+/// `uri-host [":" port]` (RFC 3986 3.2.2), without user information.
+fn is_host(bytes: &[u8]) -> bool {
+    let (host, port) = match bytes {
+        [b'[', rest @ ..] => {
+            let Some(end) = memchr(b']', rest) else { return false };
+            let address = std::str::from_utf8(&rest[..end]).ok();
+            if address.is_none_or(|text| text.parse::<std::net::Ipv6Addr>().is_err()) {
+                return false;
+            }
+            (&rest[..end], &rest[end + 1..])
+        }
+        _ => bytes.split_at(memchr(b':', bytes).unwrap_or(bytes.len())),
+    };
+    let port_is_valid = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    let in_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%:".contains(byte);
+    !host.is_empty() && port_is_valid && host.iter().all(in_host)
+}
+
+const fn bad(detail: &'static str) -> Refusal {
+    Refusal { status: 400, flag: Flag::DownstreamProtocolError, detail }
+}
+
+const fn too_large() -> Refusal {
+    Refusal { status: 431, ..bad("the head is larger than limits.header_bytes") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(bytes: &[u8]) -> Result<(Progress, Head), Refusal> {
+        let mut head = Head::default();
+        request(bytes, 0..bytes.len(), &Limits::default(), &mut head).map(|p| (p, head))
+    }
+
+    #[test]
+    fn targets_are_taken_apart() {
+        // (request line's method and target, Host, authority, path, query)
+        for (line, host, authority, path, query) in [
+            ("GET /a/b?c=d", "x", "x", "/a/b", "c=d"),
+            ("GET /", "x:80", "x:80", "/", ""),
+            ("GET /?", "x", "x", "/", ""),
+            ("GET http://x/y?z", "x", "x", "/y", "z"),
+            ("GET HTTP://X", "x", "X", "/", ""),
+            ("GET http://x:80?z", "x", "x:80", "/", "z"),
+            ("OPTIONS *", "x", "x", "*", ""),
+            ("CONNECT x:443", "x:443", "x:443", "", ""),
+            ("GET /", "[::1]:8080", "[::1]:8080", "/", ""),
+            ("GET /", "", "", "/", ""),
+        ] {
+            let text = format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let (progress, head) = parse(text.as_bytes()).unwrap();
+            assert_eq!(progress, Progress::Complete, "{text}");
+            let view = head.view(text.as_bytes());
+            let seen = (view.authority(), view.path(), view.query());
+            assert_eq!(seen, (authority.as_bytes(), path.as_bytes(), query.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_ambiguous_is_refused() {
+        let host = "Host: x\r\n";
+        for (what, text) in [
+            ("bare LF", "GET / HTTP/1.1\nHost: x\r\n\r\n".to_owned()),
+            ("bare LF at the end", "GET / HTTP/1.1\r\nHost: x\r\n\n".to_owned()),
+            ("bare CR in a value", format!("GET / HTTP/1.1\r\n{host}A: b\rc\r\n\r\n")),
+            ("NUL", format!("GET / HTTP/1.1\r\n{host}A: \0\r\n\r\n")),
+            ("fold", format!("GET / HTTP/1.1\r\n{host}A: b\r\n c\r\n\r\n")),
+            ("space before colon", "GET / HTTP/1.1\r\nHost : x\r\n\r\n".to_owned()),
+            ("space before name", format!("GET / HTTP/1.1\r\n {host}\r\n")),
+            ("empty name", format!("GET / HTTP/1.1\r\n{host}: b\r\n\r\n")),
+            ("two spaces", format!("GET  / HTTP/1.1\r\n{host}\r\n")),
+            ("tab", format!("GET\t/ HTTP/1.1\r\n{host}\r\n")),
+            ("no version", format!("GET /\r\n{host}\r\n")),
+            ("version 2", format!("GET / HTTP/2.0\r\n{host}\r\n")),
+            ("version 1.2", format!("GET / HTTP/1.2\r\n{host}\r\n")),
+            ("lower-case version", format!("GET / http/1.1\r\n{host}\r\n")),
+            ("fragment", format!("GET /#a HTTP/1.1\r\n{host}\r\n")),
+            ("relative", format!("GET a HTTP/1.1\r\n{host}\r\n")),
+            ("ftp", format!("GET ftp://x/ HTTP/1.1\r\n{host}\r\n")),
+            ("asterisk", format!("GET * HTTP/1.1\r\n{host}\r\n")),
+            ("CONNECT with a path", format!("CONNECT /a HTTP/1.1\r\n{host}\r\n")),
+            ("CONNECT without a port", format!("CONNECT x HTTP/1.1\r\n{host}\r\n")),
+            ("no Host", "GET / HTTP/1.1\r\nA: b\r\n\r\n".to_owned()),
+            ("two Hosts", format!("GET / HTTP/1.1\r\n{host}{host}\r\n")),
+            ("user in Host", "GET / HTTP/1.1\r\nHost: a@b\r\n\r\n".to_owned()),
+            ("two hosts in Host", "GET / HTTP/1.1\r\nHost: a, b\r\n\r\n".to_owned()),
+            ("path in Host", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n".to_owned()),
+            ("bad port", "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n".to_owned()),
+            ("disagreement", format!("GET http://y/ HTTP/1.1\r\n{host}\r\n")),
+            ("user in target", format!("GET http://a@x/ HTTP/1.1\r\n{host}\r\n")),
+            ("two empty lines first", format!("\r\n\r\nGET / HTTP/1.1\r\n{host}\r\n")),
+            ("TLS", "\x16\x03\x01\x02".to_owned()),
+        ] {
+            let refusal = parse(text.as_bytes()).map(|(progress, _)| progress);
+            assert_eq!(refusal.map_err(|r| r.status), Err(400), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_byte_at_a_time_is_the_same_as_at_once() {
+        let text = b"\r\nPOST /a?b HTTP/1.1\r\nHost: x\r\nA:  b c \t\r\nEmpty:\r\n\r\nrest";
+        let mut head = Head::default();
+        let limits = Limits::default();
+        let whole = text.len() - 4;
+        for end in 1..whole {
+            let progress = request(text, 0..end, &limits, &mut head).unwrap();
+            assert_eq!(progress, Progress::Partial, "{end}");
+        }
+        assert_eq!(request(text, 0..whole, &limits, &mut head).unwrap(), Progress::Complete);
+        let dripped: Vec<_> = head.fields.clone();
+        let (_, at_once) = parse(text).unwrap();
+        assert_eq!(dripped, at_once.fields);
+        assert_eq!((at_once.start, at_once.len), (2, whole - 2));
+        let view = at_once.view(text);
+        assert_eq!(view.value(b"a"), Some(&b"b c"[..]));
+        assert_eq!(view.value(b"EMPTY"), Some(&b""[..]));
+    }
+
+    #[test]
+    fn limits_have_their_status() {
+        let limits = Limits { header_bytes: 200, headers: 2, uri_bytes: 50, ..Limits::default() };
+        let long = "x".repeat(300);
+        for (text, status) in [
+            (format!("GET / HTTP/1.1\r\nHost: {long}\r\n\r\n"), 431),
+            (format!("GET / HTTP/1.1\r\nHost: {long}"), 431),
+            (format!("GET /{long}"), 414),
+            (format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", &long[..60]), 414),
+            ("GET / HTTP/1.1\r\nHost: x\r\nA: b\r\nC: d\r\n\r\n".to_owned(), 431),
+        ] {
+            let mut head = Head::default();
+            let result = request(text.as_bytes(), 0..text.len(), &limits, &mut head);
+            assert_eq!(result.map_err(|refusal| refusal.status), Err(status), "{text}");
+        }
+    }
+
+    #[test]
+    fn responses() {
+        let check = |text: &str| {
+            let mut head = Head::default();
+            response(text.as_bytes(), 0..text.len(), &Limits::default(), &mut head)
+                .map(|progress| (progress, head.status))
+                .map_err(|refusal| (refusal.status, refusal.flag))
+        };
+        let bad = Err((502, Flag::UpstreamProtocolError));
+        assert_eq!(check("HTTP/1.1 204 \r\n\r\n"), Ok((Progress::Complete, 204)));
+        assert_eq!(check("HTTP/1.0 200 OK\r\nA: b\r\n\r\n"), Ok((Progress::Complete, 200)));
+        assert_eq!(check("HTTP/1.1 2"), Ok((Progress::Partial, 0)));
+        assert_eq!(check("HTTP/1.1 200 OK\nA: b\n\n"), bad);
+        assert_eq!(check("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n"), bad);
+        assert_eq!(check("HTTP/1.1 200 OK\r\nA : b\r\n\r\n"), bad);
+        assert_eq!(check("HTTP/1.1 600 High\r\n\r\n"), bad);
+        assert_eq!(check("HTTP/1.1 99 Low\r\n\r\n"), bad);
+        assert_eq!(check("ICY 200 OK\r\n\r\n"), bad);
+    }
+}

@@ -1,0 +1,238 @@
+//! The PROXY protocol, versions 1 and 2: who the client of the one who connects to us is
+//! (haproxy.org, doc/proxy-protocol.txt). Dry.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::cluster::SendProxyProtocol;
+
+/// The longest header that is accepted, TLVs of version 2 included.
+pub const HEADER_BYTES_MAX: usize = 4096;
+
+/// How far a header has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More bytes are needed.
+    Partial,
+    /// The header is complete.
+    Complete {
+        /// Its length; the connection's own bytes follow.
+        len: usize,
+        /// The client. `None` for a connection of the other proxy itself (LOCAL, UNKNOWN).
+        source: Option<SocketAddr>,
+        /// Where the client connected to.
+        destination: Option<SocketAddr>,
+    },
+}
+
+/// The connection does not begin with a PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotProxy;
+
+/// Reads the header at the beginning of `bytes`.
+///
+/// # Errors
+/// When it is none, or one beyond [`HEADER_BYTES_MAX`].
+pub fn parse(bytes: &[u8]) -> Result<Progress, NotProxy> {
+    let begins = |signature: &[u8]| {
+        let n = signature.len().min(bytes.len());
+        bytes[..n] == signature[..n]
+    };
+    if begins(SIGNATURE_V2) {
+        return parse_v2(bytes);
+    }
+    if begins(b"PROXY ") { parse_v1(bytes) } else { Err(NotProxy) }
+}
+
+/// Appends the header that tells who `source` is and that it connected to `destination`.
+pub fn encode(
+    out: &mut Vec<u8>,
+    form: SendProxyProtocol,
+    source: Option<SocketAddr>,
+    destination: Option<SocketAddr>,
+) {
+    let pair =
+        source.zip(destination).map(|(source, destination)| same_family(source, destination));
+    match form {
+        SendProxyProtocol::V1 => encode_v1(out, pair),
+        SendProxyProtocol::V2 => encode_v2(out, pair),
+    }
+}
+
+const SIGNATURE_V2: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// The longest line of version 1, CR LF included.
+const LINE_BYTES_MAX: usize = 107;
+
+fn parse_v1(bytes: &[u8]) -> Result<Progress, NotProxy> {
+    let Some(end) = memchr::memchr(b'\n', bytes) else {
+        return if bytes.len() < LINE_BYTES_MAX { Ok(Progress::Partial) } else { Err(NotProxy) };
+    };
+    let line = bytes[..end].strip_suffix(b"\r").ok_or(NotProxy)?;
+    if end >= LINE_BYTES_MAX {
+        return Err(NotProxy);
+    }
+    let line = std::str::from_utf8(line).map_err(|_| NotProxy)?;
+    let len = end + 1;
+    let mut words = line.split(' ').skip(1);
+    let family = words.next().ok_or(NotProxy)?;
+    if family == "UNKNOWN" {
+        return Ok(Progress::Complete { len, source: None, destination: None });
+    }
+    let mut word = || words.next().ok_or(NotProxy);
+    let (from, to, from_port, to_port) = (word()?, word()?, word()?, word()?);
+    let address = |ip: &str, port: &str| -> Result<SocketAddr, NotProxy> {
+        let ip: IpAddr = ip.parse().map_err(|_| NotProxy)?;
+        let digits_only = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().map_err(|_| NotProxy)?;
+        let right_family =
+            matches!((family, ip), ("TCP4", IpAddr::V4(_)) | ("TCP6", IpAddr::V6(_)));
+        if right_family && digits_only { Ok(SocketAddr::new(ip, port)) } else { Err(NotProxy) }
+    };
+    let (source, destination) = (address(from, from_port)?, address(to, to_port)?);
+    if words.next().is_some() {
+        return Err(NotProxy);
+    }
+    Ok(Progress::Complete { len, source: Some(source), destination: Some(destination) })
+}
+
+fn parse_v2(bytes: &[u8]) -> Result<Progress, NotProxy> {
+    let Some(fixed) = bytes.get(..16) else { return Ok(Progress::Partial) };
+    let (version, command) = (fixed[12] >> 4, fixed[12] & 0x0f);
+    let len = 16 + usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
+    if version != 2 || command > 1 || len > HEADER_BYTES_MAX {
+        return Err(NotProxy);
+    }
+    let Some(body) = bytes.get(16..len) else { return Ok(Progress::Partial) };
+    let (source, destination) = match (command, fixed[13]) {
+        (0, _) => (None, None), // LOCAL: a health check of the other proxy
+        (_, 0x11) => pair_of(body.first_chunk::<12>().ok_or(NotProxy)?, 4),
+        (_, 0x21) => pair_of(body.first_chunk::<36>().ok_or(NotProxy)?, 16),
+        _ => (None, None), // UNSPEC, datagrams and Unix sockets say nothing we could use
+    };
+    Ok(Progress::Complete { len, source, destination })
+}
+
+/// Two addresses of `ip_bytes` each and then two ports.
+fn pair_of(body: &[u8], ip_bytes: usize) -> (Option<SocketAddr>, Option<SocketAddr>) {
+    let ip = |at: usize| match ip_bytes {
+        4 => body[at..].first_chunk::<4>().map(|b| IpAddr::from(Ipv4Addr::from(*b))),
+        _ => body[at..].first_chunk::<16>().map(|b| IpAddr::from(Ipv6Addr::from(*b))),
+    };
+    let port = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
+    let ports = 2 * ip_bytes;
+    let address = |ip: Option<IpAddr>, port: u16| ip.map(|ip| SocketAddr::new(ip, port));
+    (address(ip(0), port(ports)), address(ip(ip_bytes), port(ports + 2)))
+}
+
+/// Both as IPv6 when they differ: the header has one family for the two.
+fn same_family(source: SocketAddr, destination: SocketAddr) -> (SocketAddr, SocketAddr) {
+    let canonical = |a: SocketAddr| SocketAddr::new(a.ip().to_canonical(), a.port());
+    let (source, destination) = (canonical(source), canonical(destination));
+    if source.is_ipv4() == destination.is_ipv4() {
+        return (source, destination);
+    }
+    let wide = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
+    };
+    (wide(source), wide(destination))
+}
+
+fn encode_v1(out: &mut Vec<u8>, pair: Option<(SocketAddr, SocketAddr)>) {
+    let Some((source, destination)) = pair else {
+        return out.extend_from_slice(b"PROXY UNKNOWN\r\n");
+    };
+    let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
+    let (from, to) = (source.ip(), destination.ip());
+    let (from_port, to_port) = (source.port(), destination.port());
+    // Writing to a Vec does not fail.
+    write!(out, "PROXY {family} {from} {to} {from_port} {to_port}\r\n").ok();
+}
+
+fn encode_v2(out: &mut Vec<u8>, pair: Option<(SocketAddr, SocketAddr)>) {
+    out.extend_from_slice(SIGNATURE_V2);
+    let Some((source, destination)) = pair else {
+        return out.extend_from_slice(&[0x20, 0, 0, 0]);
+    };
+    let (family, body_bytes) = if source.is_ipv4() { (0x11, 12) } else { (0x21, 36) };
+    out.extend_from_slice(&[0x21, family, 0, body_bytes]);
+    for address in [source, destination] {
+        match address.ip() {
+            IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+        }
+    }
+    out.extend_from_slice(&source.port().to_be_bytes());
+    out.extend_from_slice(&destination.port().to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_is_understood_at_any_split() {
+        let v4 = ("192.0.2.1:80".parse().unwrap(), "198.51.100.7:65535".parse().unwrap());
+        let v6 = ("[2001:db8::1]:1".parse().unwrap(), "[::1]:443".parse().unwrap());
+        for form in [SendProxyProtocol::V1, SendProxyProtocol::V2] {
+            for (source, destination) in [v4, v6] {
+                let mut bytes = Vec::new();
+                encode(&mut bytes, form, Some(source), Some(destination));
+                let len = bytes.len();
+                bytes.extend_from_slice(b"GET");
+                for end in 0..len {
+                    assert_eq!(parse(&bytes[..end]), Ok(Progress::Partial), "{form:?} {end}");
+                }
+                let (source, destination) = (Some(source), Some(destination));
+                assert_eq!(parse(&bytes), Ok(Progress::Complete { len, source, destination }));
+            }
+            let mut bytes = Vec::new();
+            encode(&mut bytes, form, None, None);
+            let len = bytes.len();
+            let unknown = Progress::Complete { len, source: None, destination: None };
+            assert_eq!(parse(&bytes), Ok(unknown));
+        }
+    }
+
+    #[test]
+    fn mixed_families_are_sent_as_ipv6() {
+        let mut bytes = Vec::new();
+        let (source, to) = ("192.0.2.1:5".parse().unwrap(), "[::1]:6".parse().unwrap());
+        encode(&mut bytes, SendProxyProtocol::V1, Some(source), Some(to));
+        assert_eq!(bytes, b"PROXY TCP6 ::ffff:192.0.2.1 ::1 5 6\r\n");
+    }
+
+    #[test]
+    fn what_is_no_header_is_refused() {
+        let long = format!("PROXY TCP4 {}", "1".repeat(200));
+        for text in [
+            "GET / HTTP/1.1\r\n",
+            "PROXY\r\n",
+            "PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n",
+            "PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n",
+            "PROXY TCP4 1.2.3.4 1.2.3.4 1 2 3\r\n",
+            "PROXY TCP4 1.2.3.4 1.2.3.4 1 65536\r\n",
+            "PROXY TCP4 1.2.3.4 1.2.3.4 +1 2\r\n",
+            "PROXY TCP4 ::1 ::1 1 2\r\n",
+            "PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n",
+            "PROXY UDP4 1.2.3.4 1.2.3.4 1 2\r\n",
+            &long,
+        ] {
+            assert_eq!(parse(text.as_bytes()), Err(NotProxy), "{text}");
+        }
+        let v2 = |command: u8, family: u8, len: u16| {
+            let mut bytes = SIGNATURE_V2.to_vec();
+            bytes.extend_from_slice(&[command, family]);
+            bytes.extend_from_slice(&len.to_be_bytes());
+            bytes.extend(std::iter::repeat_n(0, usize::from(len)));
+            parse(&bytes)
+        };
+        assert_eq!(v2(0x11, 0x11, 12), Err(NotProxy), "version 1 in the form of version 2");
+        assert_eq!(v2(0x22, 0x11, 12), Err(NotProxy), "an unknown command");
+        assert_eq!(v2(0x21, 0x11, 11), Err(NotProxy), "too short");
+        assert_eq!(v2(0x21, 0x11, 5000), Err(NotProxy), "too long");
+        let local = Progress::Complete { len: 28, source: None, destination: None };
+        assert_eq!(v2(0x20, 0x11, 12), Ok(local));
+    }
+}

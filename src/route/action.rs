@@ -1,0 +1,98 @@
+//! What a rule does with a request.
+
+use std::io::Write as _;
+
+use super::split::Split;
+use crate::message::HeadView;
+
+/// What a rule does with a request that it matches.
+#[derive(Debug)]
+pub enum Action {
+    /// Sends it to a service.
+    Forward(Split),
+    /// Answers with a redirect.
+    Redirect(Redirect),
+    /// Answers itself.
+    Respond(Respond),
+}
+
+/// A redirect: the request's own address with some parts replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// Another scheme.
+    pub scheme: Option<Box<str>>,
+    /// Another host; the request's port goes with the old one.
+    pub host: Option<Box<str>>,
+    /// Another port.
+    pub port: Option<u16>,
+    /// Another path; without a query of its own it keeps the request's.
+    pub path: Option<Box<str>>,
+}
+
+/// A fixed answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Respond {
+    /// Its status.
+    pub status: u16,
+    /// Its body, as text.
+    pub body: Box<[u8]>,
+}
+
+impl Redirect {
+    /// Appends the value of `location` for a request that came by `scheme`.
+    pub fn location(&self, request: HeadView<'_>, scheme: &str, out: &mut Vec<u8>) {
+        let new_scheme = self.scheme.as_deref().unwrap_or(scheme);
+        out.extend_from_slice(new_scheme.as_bytes());
+        out.extend_from_slice(b"://");
+        let authority = request.authority();
+        let (host, port) = super::host::split_authority(authority);
+        let kept_port = if self.host.is_some() || self.scheme.is_some() { None } else { port };
+        out.extend_from_slice(self.host.as_deref().map_or(host, str::as_bytes));
+        let default = if new_scheme == "https" { 443 } else { 80 };
+        if let Some(port) = self.port.or(kept_port).filter(|&port| port != default) {
+            // Writing to a Vec does not fail.
+            write!(out, ":{port}").ok();
+        }
+        out.extend_from_slice(self.path.as_deref().map_or(request.path(), str::as_bytes));
+        let own_query = self.path.as_deref().is_some_and(|path| path.contains('?'));
+        if !own_query && !request.query().is_empty() {
+            out.push(b'?');
+            out.extend_from_slice(request.query());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::parse;
+    use crate::message::Head;
+    use crate::snapshot::Limits;
+
+    #[test]
+    fn locations() {
+        let to = |scheme: Option<&str>, host: Option<&str>, port, path: Option<&str>| Redirect {
+            status: 301,
+            scheme: scheme.map(Into::into),
+            host: host.map(Into::into),
+            port,
+            path: path.map(Into::into),
+        };
+        for (redirect, location) in [
+            (to(Some("https"), None, None, None), "https://a.b/x?y=z"),
+            (to(Some("https"), None, Some(8443), None), "https://a.b:8443/x?y=z"),
+            (to(Some("https"), None, Some(443), None), "https://a.b/x?y=z"),
+            (to(None, None, None, Some("/new")), "http://a.b:8080/new?y=z"),
+            (to(None, Some("c"), None, Some("/new?q")), "http://c/new?q"),
+        ] {
+            let text = b"GET /x?y=z HTTP/1.1\r\nHost: a.b:8080\r\n\r\n";
+            let mut head = Head::default();
+            parse::request(text, 0..text.len(), &Limits::default(), &mut head).unwrap();
+            let mut out = Vec::new();
+            redirect.location(head.view(text), "http", &mut out);
+            assert_eq!(out, location.as_bytes());
+        }
+    }
+}

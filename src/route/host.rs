@@ -1,0 +1,94 @@
+//! Host patterns: `shop.example.com`, `*.example.com`, `*`, each with an optional port.
+
+/// A host pattern, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPattern {
+    /// The name without wildcard; empty for `*`.
+    pub name: Box<[u8]>,
+    /// It stands for every host below `name`, and for every host at all when `name` is empty.
+    pub wildcard: bool,
+    /// Only requests that name this port.
+    pub port: Option<u16>,
+}
+
+impl HostPattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the operator.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') && !host.ends_with(':') => {
+                let port = port.parse().map_err(|_| "the port is not a number up to 65535")?;
+                (host, Some(port))
+            }
+            _ => (text, None),
+        };
+        if host == "*" {
+            return Ok(Self { name: Box::default(), wildcard: true, port });
+        }
+        let (name, wildcard) = match host.strip_prefix("*.") {
+            Some(name) => (name, true),
+            None => (host, false),
+        };
+        let in_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~[]:".contains(&byte);
+        if name.contains('*') {
+            return Err("a wildcard stands for whole labels at the front: *.example.com");
+        }
+        if name.is_empty() || !name.bytes().all(in_host) {
+            return Err("it is not a host name");
+        }
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        Ok(Self { name: name.into_bytes().into(), wildcard, port })
+    }
+}
+
+/// An authority taken apart: host without trailing dot, and port.
+pub(super) fn split_authority(authority: &[u8]) -> (&[u8], Option<u16>) {
+    let after_brackets = memchr::memrchr(b']', authority).map_or(0, |at| at + 1);
+    let colon = memchr::memchr(b':', &authority[after_brackets..]).map(|at| after_brackets + at);
+    let (host, port) = match colon {
+        None => (authority, None),
+        Some(at) => {
+            let digits = std::str::from_utf8(&authority[at + 1..]).ok();
+            (&authority[..at], digits.and_then(|digits| digits.parse().ok()))
+        }
+    };
+    (host.strip_suffix(b".").unwrap_or(host), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        for (text, name, wildcard, port) in [
+            ("*", "", true, None),
+            ("*:8080", "", true, Some(8080)),
+            ("Example.COM.", "example.com", false, None),
+            ("*.example.com:80", "example.com", true, Some(80)),
+            ("[::1]", "[::1]", false, None),
+            ("[::1]:80", "[::1]", false, Some(80)),
+        ] {
+            let expected = HostPattern { name: name.as_bytes().into(), wildcard, port };
+            assert_eq!(HostPattern::parse(text), Ok(expected), "{text}");
+        }
+        for text in ["", "*.", "a.*.b", "*a.b", "a b", "a/b", "a:port", "a:70000"] {
+            assert!(HostPattern::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn authorities() {
+        for (text, host, port) in [
+            ("a", "a", None),
+            ("a.:80", "a", Some(80)),
+            ("[::1]:80", "[::1]", Some(80)),
+            ("[::1]", "[::1]", None),
+            ("", "", None),
+        ] {
+            assert_eq!(split_authority(text.as_bytes()), (host.as_bytes(), port), "{text}");
+        }
+    }
+}

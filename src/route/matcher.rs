@@ -1,0 +1,269 @@
+//! The conditions of one rule. All of them must hold.
+
+use regex::bytes::Regex;
+
+use crate::message::HeadView;
+
+/// Which requests a rule takes.
+#[derive(Clone, Debug, Default)]
+pub struct Matcher {
+    /// The path, without its query, as it stands in the request.
+    pub path: PathMatch,
+    /// One of these methods; empty for any.
+    pub methods: Vec<Box<str>>,
+    /// Fields of the request. When a field comes in several lines, one that fits suffices.
+    pub headers: Vec<(Box<str>, ValueMatch)>,
+    /// Parameters of the query, by name as written in it (not percent-decoded).
+    pub query: Vec<(Box<str>, ValueMatch)>,
+}
+
+/// A condition on the path.
+#[derive(Clone, Debug, Default)]
+pub enum PathMatch {
+    /// Any path.
+    #[default]
+    Any,
+    /// `/exact`: this path and no other.
+    Exact(Box<[u8]>),
+    /// `/prefix/*`: everything below, and `/prefix` itself. Ends in `/`.
+    Prefix(Box<[u8]>),
+    /// `~regex`: the whole path fits.
+    Regex(Regex),
+}
+
+/// A condition on a value.
+#[derive(Clone, Debug)]
+pub enum ValueMatch {
+    /// There is one, whatever it is.
+    Present,
+    /// This value.
+    Exact(Box<[u8]>),
+    /// The whole value fits.
+    Regex(Regex),
+}
+
+/// Why a pattern cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PatternError {
+    /// A path that does not begin with `/` or `~`.
+    Relative,
+    /// A `*` that is not the whole last segment.
+    Wildcard,
+    /// What the regex engine says.
+    Regex(String),
+}
+
+impl std::fmt::Display for PatternError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Relative => f.write_str("a path begins with / (or with ~ for a regex)"),
+            Self::Wildcard => {
+                f.write_str("* stands only at the end, as a whole segment: /prefix/*")
+            }
+            Self::Regex(error) => write!(f, "not a valid regex: {error}"),
+        }
+    }
+}
+
+impl PathMatch {
+    /// Reads `/exact`, `/prefix/*` or `~regex`.
+    ///
+    /// # Errors
+    /// When it is none of them.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        if let Some(pattern) = text.strip_prefix('~') {
+            return whole(pattern).map(Self::Regex);
+        }
+        if !text.starts_with('/') {
+            return Err(PatternError::Relative);
+        }
+        match text.strip_suffix('*') {
+            Some("/") => Ok(Self::Any),
+            Some(prefix) if prefix.ends_with('/') && !prefix.contains('*') => {
+                Ok(Self::Prefix(prefix.as_bytes().into()))
+            }
+            None if !text.contains('*') => Ok(Self::Exact(text.as_bytes().into())),
+            _ => Err(PatternError::Wildcard),
+        }
+    }
+
+    fn fits(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => **exact == *path,
+            Self::Prefix(prefix) => {
+                path.starts_with(prefix) || Some(path) == prefix.strip_suffix(b"/")
+            }
+            Self::Regex(regex) => regex.is_match(path),
+        }
+    }
+
+    /// Whether every path that `other` takes is surely taken by this too.
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (Self::Exact(one), Self::Exact(other)) => one == other,
+            (Self::Prefix(_), Self::Exact(path)) => self.fits(path),
+            (Self::Prefix(one), Self::Prefix(other)) => other.starts_with(one),
+            (Self::Regex(one), Self::Regex(other)) => one.as_str() == other.as_str(),
+            _ => false,
+        }
+    }
+}
+
+impl ValueMatch {
+    /// Reads an exact value or `~regex`.
+    ///
+    /// # Errors
+    /// When the regex is not valid.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        match text.strip_prefix('~') {
+            Some(pattern) => whole(pattern).map(Self::Regex),
+            None => Ok(Self::Exact(text.as_bytes().into())),
+        }
+    }
+
+    fn fits(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Exact(exact) => **exact == *value,
+            Self::Regex(regex) => regex.is_match(value),
+        }
+    }
+}
+
+/// A regex that has to fit the whole of its subject.
+fn whole(pattern: &str) -> Result<Regex, PatternError> {
+    Regex::new(&format!("^(?:{pattern})$")).map_err(|error| PatternError::Regex(error.to_string()))
+}
+
+/// The first condition that did not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch<'a> {
+    /// The path.
+    Path,
+    /// The method.
+    Method,
+    /// The header with this name.
+    Header(&'a str),
+    /// The query parameter with this name.
+    Query(&'a str),
+}
+
+impl std::fmt::Display for Mismatch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path => f.write_str("the path does not match"),
+            Self::Method => f.write_str("the method does not match"),
+            Self::Header(name) => write!(f, "the header {name} does not match"),
+            Self::Query(name) => write!(f, "the query parameter {name} does not match"),
+        }
+    }
+}
+
+impl Matcher {
+    /// Whether the request fulfils every condition; if not, the first that it does not.
+    pub fn check(&self, request: HeadView<'_>) -> Result<(), Mismatch<'_>> {
+        if !self.path.fits(request.path()) {
+            return Err(Mismatch::Path);
+        }
+        let method = request.method_name();
+        if !self.methods.is_empty() && !self.methods.iter().any(|m| m.as_bytes() == method) {
+            return Err(Mismatch::Method);
+        }
+        for (name, wanted) in &self.headers {
+            if !has_field(request, name, wanted) {
+                return Err(Mismatch::Header(name));
+            }
+        }
+        for (name, wanted) in &self.query {
+            let fits = parameters(request.query())
+                .any(|(key, value)| key == name.as_bytes() && wanted.fits(value));
+            if !fits {
+                return Err(Mismatch::Query(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every request that `later` takes is surely taken by this too, so that a rule with
+    /// `later` behind one with this never sees a request.
+    pub fn shadows(&self, later: &Self) -> bool {
+        let methods = self.methods.is_empty()
+            || !later.methods.is_empty()
+                && later.methods.iter().all(|method| self.methods.contains(method));
+        self.path.covers(&later.path) && methods && self.headers.is_empty() && self.query.is_empty()
+    }
+}
+
+fn has_field(request: HeadView<'_>, name: &str, wanted: &ValueMatch) -> bool {
+    request
+        .fields()
+        .any(|(field, value)| field.eq_ignore_ascii_case(name.as_bytes()) && wanted.fits(value))
+}
+
+/// The parameters of a query; one without `=` has an empty value.
+fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    query.split(|&byte| byte == b'&').filter(|part| !part.is_empty()).map(|part| {
+        match memchr::memchr(b'=', part) {
+            Some(at) => (&part[..at], &part[at + 1..]),
+            None => (part, &b""[..]),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        for (pattern, path, fits) in [
+            ("/*", "/", true),
+            ("/*", "/a", true),
+            ("/a", "/a", true),
+            ("/a", "/a/", false),
+            ("/a/*", "/a", true),
+            ("/a/*", "/a/", true),
+            ("/a/*", "/a/b/c", true),
+            ("/a/*", "/ab", false),
+            ("~/v[0-9]+/.*", "/v12/x", true),
+            ("~/v[0-9]+", "/v1/x", false),
+            ("~/a|/b", "/b", true),
+            ("~/a|/b", "/bc", false),
+        ] {
+            assert_eq!(PathMatch::parse(pattern).unwrap().fits(path.as_bytes()), fits, "{pattern}");
+        }
+        for pattern in ["a", "", "/a*", "/*/b", "/a/*/*"] {
+            assert!(PathMatch::parse(pattern).is_err(), "{pattern}");
+        }
+        assert!(matches!(PathMatch::parse("~("), Err(PatternError::Regex(_))));
+    }
+
+    #[test]
+    fn an_earlier_rule_may_take_everything_from_a_later_one() {
+        let path = |text| Matcher { path: PathMatch::parse(text).unwrap(), ..Matcher::default() };
+        let method = |text, method: &str| Matcher { methods: vec![method.into()], ..path(text) };
+        for (earlier, later, shadows) in [
+            (path("/*"), path("/a"), true),
+            (path("/a/*"), path("/a"), true),
+            (path("/a/*"), path("/a/b/*"), true),
+            (path("/a/b/*"), path("/a/*"), false),
+            (path("/a"), path("/a/*"), false),
+            (path("~/x"), path("~/x"), true),
+            (path("~/.*"), path("/x"), false),
+            (method("/*", "GET"), path("/a"), false),
+            (method("/*", "GET"), method("/a", "GET"), true),
+            (path("/*"), method("/a", "GET"), true),
+        ] {
+            assert_eq!(earlier.shadows(&later), shadows, "{earlier:?} {later:?}");
+        }
+    }
+
+    #[test]
+    fn query_parameters() {
+        let all: Vec<_> = parameters(b"a=1&&b&c=x=y").collect();
+        let expected: [(&[u8], &[u8]); 3] = [(b"a", b"1"), (b"b", b""), (b"c", b"x=y")];
+        assert_eq!(all, expected);
+    }
+}

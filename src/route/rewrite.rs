@@ -1,0 +1,77 @@
+//! Changes of host and path on the way to the service.
+
+use super::Rule;
+use super::matcher::PathMatch;
+use crate::message::HeadView;
+
+/// What a rule changes in host and path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Replaces what the rule's path matched: the prefix before `*`, or the whole exact path.
+    pub prefix: Option<Box<str>>,
+    /// Replaces the whole path.
+    pub path: Option<Box<str>>,
+    /// Replaces Host.
+    pub host: Option<Box<str>>,
+}
+
+impl Rewrite {
+    /// Appends the rewritten path with the request's query to `out`. False, and nothing appended,
+    /// when this rewrite leaves the path alone.
+    pub fn target(&self, rule: &Rule, request: HeadView<'_>, out: &mut Vec<u8>) -> bool {
+        let path = request.path();
+        match (&self.path, &self.prefix) {
+            (Some(whole), _) => out.extend_from_slice(whole.as_bytes()),
+            (None, Some(prefix)) => {
+                let matched = match &rule.matcher.path {
+                    PathMatch::Prefix(matched) => matched.len().min(path.len()),
+                    PathMatch::Exact(_) => path.len(),
+                    PathMatch::Any | PathMatch::Regex(_) => usize::from(path.starts_with(b"/")),
+                };
+                put_joined(out, prefix.as_bytes(), &path[matched..]);
+            }
+            (None, None) => return false,
+        }
+        if !request.query().is_empty() {
+            out.push(b'?');
+            out.extend_from_slice(request.query());
+        }
+        true
+    }
+}
+
+/// `prefix` and `rest` with exactly one slash between them, and none added behind a prefix that
+/// nothing follows.
+fn put_joined(out: &mut Vec<u8>, prefix: &[u8], rest: &[u8]) {
+    let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+    let bare = prefix.strip_suffix(b"/").unwrap_or(prefix);
+    if rest.is_empty() {
+        out.extend_from_slice(if prefix.is_empty() { b"/" } else { prefix });
+        return;
+    }
+    out.extend_from_slice(bare);
+    out.push(b'/');
+    out.extend_from_slice(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slashes_are_neither_lost_nor_doubled() {
+        for (prefix, rest, joined) in [
+            ("/v2/", "a/b", "/v2/a/b"),
+            ("/v2", "a/b", "/v2/a/b"),
+            ("/v2/", "/a", "/v2/a"),
+            ("/v2/", "", "/v2/"),
+            ("/v2", "", "/v2"),
+            ("/", "a", "/a"),
+            ("", "", "/"),
+        ] {
+            let mut out = Vec::new();
+            put_joined(&mut out, prefix.as_bytes(), rest.as_bytes());
+            assert_eq!(out, joined.as_bytes(), "{prefix} {rest}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The rules of one host: the first that matches, without looking at all of them.
+//!
+//! Rules are indexed by their paths: a hash for exact ones, a hash for each length of prefix that
+//! occurs. What has no path of that kind is looked at in order. Of all that match, the one that
+//! comes first in the file wins.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::Rule;
+use super::matcher::{Mismatch, PathMatch};
+use crate::message::HeadView;
+
+/// Up to this many rules are looked at one by one: it is faster than asking an index.
+const LINEAR_MAX: usize = 8;
+
+/// The rules of one host, in the order of the file.
+#[derive(Debug)]
+pub(super) struct Rules {
+    list: Vec<Arc<Rule>>,
+    exact: FxHashMap<Box<[u8]>, Vec<u32>>,
+    prefixes: FxHashMap<Box<[u8]>, Vec<u32>>,
+    /// Lengths of prefixes that occur, ascending.
+    prefix_lengths: Vec<usize>,
+    /// Rules for any path, or with a regex.
+    others: Vec<u32>,
+}
+
+impl Rules {
+    pub(super) fn new(list: Vec<Arc<Rule>>) -> Self {
+        let mut rules = Self {
+            exact: FxHashMap::default(),
+            prefixes: FxHashMap::default(),
+            prefix_lengths: Vec::new(),
+            others: Vec::new(),
+            list: Vec::new(),
+        };
+        for (index, rule) in (0..).zip(&list) {
+            match &rule.matcher.path {
+                PathMatch::Exact(path) => {
+                    rules.exact.entry(path.clone()).or_default().push(index);
+                }
+                PathMatch::Prefix(prefix) => {
+                    let without_slash = &prefix[..prefix.len() - 1];
+                    rules.exact.entry(without_slash.into()).or_default().push(index);
+                    rules.prefixes.entry(prefix.clone()).or_default().push(index);
+                    rules.prefix_lengths.push(prefix.len());
+                }
+                PathMatch::Any | PathMatch::Regex(_) => rules.others.push(index),
+            }
+        }
+        rules.prefix_lengths.sort_unstable();
+        rules.prefix_lengths.dedup();
+        rules.list = list;
+        rules
+    }
+
+    pub(super) fn find(&self, request: HeadView<'_>) -> Option<&Arc<Rule>> {
+        if self.list.len() <= LINEAR_MAX {
+            return self.list.iter().find(|rule| rule.matcher.check(request).is_ok());
+        }
+        let path = request.path();
+        let mut best = u32::MAX;
+        if let Some(candidates) = self.exact.get(path) {
+            self.improve(&mut best, candidates, request);
+        }
+        for &length in self.prefix_lengths.iter().take_while(|&&length| length <= path.len()) {
+            if let Some(candidates) = self.prefixes.get(&path[..length]) {
+                self.improve(&mut best, candidates, request);
+            }
+        }
+        self.improve(&mut best, &self.others, request);
+        self.list.get(best as usize)
+    }
+
+    /// The first of `candidates` that matches, if it comes before `best`.
+    fn improve(&self, best: &mut u32, candidates: &[u32], request: HeadView<'_>) {
+        let earlier = candidates.iter().copied().take_while(|index| index < best);
+        for index in earlier {
+            if self.list[index as usize].matcher.check(request).is_ok() {
+                *best = index;
+                return;
+            }
+        }
+    }
+
+    /// Every rule up to the one that matches, with the reason why the others do not.
+    pub(super) fn explain(&self, request: HeadView<'_>) -> Vec<(&Arc<Rule>, Option<Mismatch<'_>>)> {
+        let mut looked = Vec::new();
+        for rule in &self.list {
+            let mismatch = rule.matcher.check(request).err();
+            looked.push((rule, mismatch));
+            if mismatch.is_none() {
+                break;
+            }
+        }
+        looked
+    }
+
+    pub(super) fn list(&self) -> &[Arc<Rule>] {
+        &self.list
+    }
+}

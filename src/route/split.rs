@@ -1,0 +1,111 @@
+//! Shares of traffic that are exact over a small window.
+
+use crate::cluster::Destination;
+use crate::telemetry::counters::Count;
+
+/// The longest sequence: shares finer than a thousandth are rounded to it.
+const SEQUENCE_MAX: u64 = 1000;
+
+/// Destinations in an order that gives each its share.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Split {
+    sequence: Vec<Destination>,
+}
+
+impl Split {
+    /// Everything to one destination.
+    pub fn single(destination: Destination) -> Self {
+        Self { sequence: vec![destination] }
+    }
+
+    /// The split by `shares`, of which at least one is not zero. One with weight 0 gets nothing.
+    ///
+    /// Over every run of requests as long as the sum of the weights (divided by what they have in
+    /// common) each destination gets exactly its share, spread as evenly as can be. When that sum
+    /// is over 1000, each share is off by less than 0.1 %.
+    pub fn weighted(shares: &[(Destination, u32)]) -> Self {
+        let common = shares.iter().fold(0, |common, (_, weight)| gcd(common, *weight)).max(1);
+        let mut weights: Vec<u64> =
+            shares.iter().map(|(_, weight)| u64::from(weight / common)).collect();
+        let sum: u64 = weights.iter().sum();
+        if sum > SEQUENCE_MAX {
+            // Nobody with a share loses it to rounding.
+            let scaled = |weight: u64| (weight * SEQUENCE_MAX / sum).max(u64::from(weight > 0));
+            weights.iter_mut().for_each(|weight| *weight = scaled(*weight));
+        }
+        let sum: i64 = weights.iter().sum::<u64>() as i64;
+        let mut credits = vec![0_i64; weights.len()];
+        let mut sequence = Vec::new();
+        for _ in 0..sum {
+            // Smooth weighted round robin, as nginx does it.
+            for (credit, weight) in credits.iter_mut().zip(&weights) {
+                *credit += *weight as i64;
+            }
+            let most = credits.iter().max().copied().unwrap_or_default();
+            let chosen = credits.iter().position(|credit| *credit == most).unwrap_or_default();
+            credits[chosen] -= sum;
+            sequence.push(shares[chosen].0);
+        }
+        Self { sequence }
+    }
+
+    /// The destination of the next request. `turn` is the worker's own place in the sequence.
+    pub fn next(&self, turn: &Count) -> Destination {
+        if let [only] = self.sequence[..] {
+            return only;
+        }
+        let place = turn.value() as usize % self.sequence.len();
+        turn.increment();
+        self.sequence[place]
+    }
+
+    /// The destinations with their parts of the sequence, in order of first appearance.
+    pub fn shares(&self) -> Vec<(Destination, usize)> {
+        let mut shares: Vec<(Destination, usize)> = Vec::new();
+        for destination in &self.sequence {
+            match shares.iter_mut().find(|(known, _)| known == destination) {
+                Some((_, count)) => *count += 1,
+                None => shares.push((*destination, 1)),
+            }
+        }
+        shares
+    }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(service: u32) -> Destination {
+        Destination { service, subset: 0 }
+    }
+
+    #[test]
+    fn shares_are_exact_in_every_window() {
+        let split = Split::weighted(&[(to(0), 90), (to(1), 10), (to(2), 0)]);
+        let turn = Count::default();
+        let picks: Vec<_> = (0..40).map(|_| split.next(&turn).service).collect();
+        for window in picks.windows(10) {
+            assert_eq!(window.iter().filter(|&&service| service == 1).count(), 1);
+        }
+        assert!(!picks.contains(&2));
+    }
+
+    #[test]
+    fn fine_shares_are_rounded_and_nobody_is_lost() {
+        let split = Split::weighted(&[(to(0), 99_999), (to(1), 1)]);
+        assert!(split.sequence.len() <= 1001);
+        assert!(split.sequence.contains(&to(1)));
+    }
+
+    #[test]
+    fn equal_shares_alternate() {
+        let split = Split::weighted(&[(to(0), 50), (to(1), 50)]);
+        assert_eq!(split.sequence, [to(0), to(1)]);
+        assert_eq!(Split::weighted(&[(to(0), 7)]), Split::single(to(0)));
+    }
+}

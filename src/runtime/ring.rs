@@ -1,0 +1,473 @@
+//! The world through io_uring, or epoll where the ring is forbidden: `Io` over monoio.
+//!
+//! This is the only file that names monoio. uring.md's pitfalls that shape it: a pending accept
+//! must never be dropped (so listeners wait for readiness and then call accept4), a dropped read
+//! loses its bytes (so idle reads are withdrawn with a canceller and awaited), a socket marked
+//! O_NONBLOCK makes the ring answer EAGAIN instead of waiting (so it is set only on epoll and
+//! while splicing).
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
+
+use monoio::buf::{IoBuf, IoBufMut};
+use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
+use monoio::net::TcpStream;
+use monoio::time::TimeDriver;
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+
+use super::alarm::{Alarm, Alarms, GRANULARITY};
+use super::buffer::{Buf, BufferPool};
+use super::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
+use super::socket::{self, Pipe};
+use crate::cluster::Address;
+use crate::time::Time;
+
+/// Submission queue entries of a worker's ring.
+pub const RING_ENTRIES: u32 = 1024;
+
+/// Empty splice pipes a worker keeps.
+pub const PIPES_POOLED_MAX: usize = 16;
+
+/// Bytes a splice moves before it looks whether others want to run.
+const SPLICE_STEP_BYTES: u64 = 1024 * 1024;
+
+/// Which kernel interface the workers use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Driver {
+    /// io_uring, or epoll when the kernel or a seccomp filter refuses it.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// Runs `main` on a runtime of this thread until it completes. `began` is moment zero of the
+/// worker's clock. `main` gets the worker's [`RingIo`], which names the driver that was had.
+///
+/// # Errors
+/// When no runtime can be made: [`Driver::IoUring`] where it is refused, or no descriptors left.
+pub fn run<F, M>(driver: Driver, began: Instant, main: M) -> io::Result<()>
+where
+    F: Future<Output = ()> + 'static,
+    M: FnOnce(RingIo) -> F,
+{
+    let forced_epoll = std::env::var_os("MONOIO_FORCE_LEGACY_DRIVER").is_some_and(|on| on == "1");
+    let ring = match driver {
+        Driver::Epoll => None,
+        Driver::Auto if forced_epoll => None,
+        Driver::Auto => build_ring().ok(),
+        Driver::IoUring => Some(build_ring()?),
+    };
+    match ring {
+        Some(mut runtime) => runtime.block_on(async { main(RingIo::new(false, began)).await }),
+        None => RuntimeBuilder::<LegacyDriver>::new()
+            .enable_timer()
+            .build()?
+            .block_on(async { main(RingIo::new(true, began)).await }),
+    }
+    Ok(())
+}
+
+type RingRuntime = monoio::Runtime<TimeDriver<IoUringDriver>>;
+
+/// The best ring this kernel makes: deferred task work needs Linux 6.1, a single issuer 6.0.
+fn build_ring() -> io::Result<RingRuntime> {
+    let mut deferred = io_uring::IoUring::builder();
+    deferred.setup_single_issuer().setup_defer_taskrun();
+    let mut cooperative = io_uring::IoUring::builder();
+    cooperative.setup_coop_taskrun();
+    let build = |flags: io_uring::Builder| {
+        RuntimeBuilder::<IoUringDriver>::new()
+            .with_entries(RING_ENTRIES)
+            .uring_builder(flags)
+            .enable_timer()
+            .build()
+    };
+    build(deferred).or_else(|_| build(cooperative)).or_else(|_| build(io_uring::IoUring::builder()))
+}
+
+/// A worker's access to the world.
+#[derive(Clone)]
+pub struct RingIo(Rc<RingState>);
+
+struct RingState {
+    epoll: bool,
+    began: Instant,
+    buffers: BufferPool,
+    alarms: Alarms,
+    pipes: RefCell<Vec<Pipe>>,
+}
+
+impl RingIo {
+    fn new(epoll: bool, began: Instant) -> Self {
+        let state = RingState {
+            epoll,
+            began,
+            buffers: BufferPool::default(),
+            alarms: Alarms::default(),
+            pipes: RefCell::default(),
+        };
+        let io = Self(Rc::new(state));
+        monoio::spawn(run_alarms(io.clone()));
+        io
+    }
+
+    /// `io_uring` or `epoll`.
+    pub fn driver_name(&self) -> &'static str {
+        if self.0.epoll { "epoll" } else { "io_uring" }
+    }
+
+    /// Takes over a connected socket that is in blocking mode, as accept gives it.
+    ///
+    /// # Errors
+    /// When it cannot be registered with the driver.
+    pub fn accepted(&self, descriptor: OwnedFd) -> io::Result<RingStream> {
+        if self.0.epoll {
+            socket::set_nonblocking(&descriptor, true)?;
+        }
+        self.wrap(descriptor)
+    }
+
+    /// Takes over a nonblocking socket of which only readiness is wanted: a listener, a bell.
+    ///
+    /// # Errors
+    /// When it cannot be registered with the driver.
+    pub fn readiness(&self, descriptor: OwnedFd) -> io::Result<RingStream> {
+        socket::set_nonblocking(&descriptor, true)?;
+        self.wrap(descriptor)
+    }
+
+    fn wrap(&self, descriptor: OwnedFd) -> io::Result<RingStream> {
+        let stream = TcpStream::from_std(descriptor.into())?;
+        Ok(RingStream {
+            stream: UnsafeCell::new(stream),
+            io: self.clone(),
+            splicing: Cell::new(0),
+            canceller: Cell::default(),
+        })
+    }
+}
+
+/// Rings the alarms of this worker, sleeping until the next one.
+async fn run_alarms(io: RingIo) {
+    loop {
+        let next = io.0.alarms.next();
+        let mut rearmed = pin!(poll_fn(|context| io.0.alarms.poll_rearmed(next, context)));
+        match next {
+            None => rearmed.await,
+            Some(at) => {
+                let mut sleep = pin!(io.sleep_until(at + GRANULARITY));
+                poll_fn(|context| match sleep.as_mut().poll(context) {
+                    Poll::Ready(()) => Poll::Ready(()),
+                    Poll::Pending => rearmed.as_mut().poll(context),
+                })
+                .await;
+            }
+        }
+        io.0.alarms.ring_due(io.now());
+    }
+}
+
+impl Io for RingIo {
+    type Stream = RingStream;
+
+    fn now(&self) -> Time {
+        Time::from_micros(self.0.began.elapsed().as_micros() as u64)
+    }
+
+    fn buffers(&self) -> &BufferPool {
+        &self.0.buffers
+    }
+
+    fn alarms(&self) -> &Alarms {
+        &self.0.alarms
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        monoio::spawn(task);
+    }
+
+    async fn connect(&self, to: &Address) -> io::Result<RingStream> {
+        let socket = socket::start_connect(to)?;
+        let stream = self.wrap(socket.into())?;
+        stream.monoio().writable(false).await?;
+        if let Some(error) = socket2::SockRef::from(&stream.as_fd()).take_error()? {
+            return Err(error);
+        }
+        if !self.0.epoll {
+            socket::set_nonblocking(&stream, false)?;
+        }
+        Ok(stream)
+    }
+
+    async fn sleep_until(&self, until: Time) {
+        monoio::time::sleep(until.since(self.now())).await;
+    }
+}
+
+/// A socket on the ring. Also Unix-domain ones: the operations used are the same for both.
+pub struct RingStream {
+    stream: UnsafeCell<TcpStream>,
+    io: RingIo,
+    /// Splices under way in either direction, for which the socket is nonblocking.
+    splicing: Cell<u32>,
+    /// Kept from one withdrawable read to the next, with the memory of its table.
+    canceller: Cell<Option<Canceller>>,
+}
+
+impl RingStream {
+    fn monoio(&self) -> &TcpStream {
+        // SAFETY: `operate` hands out the only `&mut`, never across an await; this thread owns it.
+        unsafe { &*self.stream.get() }
+    }
+
+    /// monoio's operations take `&mut self` only to forbid two readers; they capture nothing but a
+    /// shared descriptor, which is what its own `into_split` relies on too.
+    #[allow(clippy::mut_from_ref)]
+    fn operate(&self) -> &mut TcpStream {
+        // SAFETY: the stream never leaves this thread, and no monoio call looks at the stream
+        // itself again after it has submitted the operation with a clone of the descriptor.
+        unsafe { &mut *self.stream.get() }
+    }
+
+    /// The next waiting connection of a listener made with [`RingIo::readiness`].
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits.
+    pub fn accept(&self) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+        socket::accept(self)
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        self.monoio().writable(false).await
+    }
+
+    async fn splice_through(
+        &self,
+        to: &Self,
+        pipe: &mut Pipe,
+        bytes_max: u64,
+        mut moved: impl FnMut(u64),
+    ) -> Result<Spliced, SpliceError> {
+        let mut left = bytes_max;
+        let mut since_pause = 0;
+        while left > 0 {
+            let step = left.min(socket::PIPE_BYTES as u64) as usize;
+            match pipe.fill(self, step) {
+                Ok(0) => return Ok(Spliced::End),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable().await.map_err(SpliceError::Source)?;
+                    since_pause = 0;
+                    continue;
+                }
+                Err(error) => return Err(SpliceError::Source(error)),
+            }
+            while pipe.filled_bytes() > 0 {
+                match pipe.drain(to) {
+                    Ok(n) => {
+                        left -= n as u64;
+                        since_pause += n as u64;
+                        moved(n as u64);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        to.writable().await.map_err(SpliceError::Sink)?;
+                        since_pause = 0;
+                    }
+                    Err(error) => return Err(SpliceError::Sink(error)),
+                }
+            }
+            if since_pause > SPLICE_STEP_BYTES {
+                since_pause = 0;
+                // Through the ring, so that everyone else's completions are seen first.
+                self.readable().await.map_err(SpliceError::Source)?;
+            }
+        }
+        Ok(Spliced::Limit)
+    }
+
+    /// Makes the socket nonblocking for as long as the result lives.
+    fn begin_splice(&self) -> io::Result<Splicing<'_>> {
+        if self.splicing.get() == 0 && !self.io.0.epoll {
+            socket::set_nonblocking(self, true)?;
+        }
+        self.splicing.set(self.splicing.get() + 1);
+        Ok(Splicing(self))
+    }
+}
+
+impl Stream for RingStream {
+    async fn read(&self, buf: Buf) -> (io::Result<Read>, Buf) {
+        let mut inbound = Inbound(buf);
+        loop {
+            let (result, back) = self.operate().read(inbound).await;
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    inbound = back;
+                    if let Err(error) = self.readable().await {
+                        return (Err(error), inbound.0);
+                    }
+                }
+                result => return (result.map(read_from_count), back.0),
+            }
+        }
+    }
+
+    async fn read_or_rang(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
+        let canceller = self.canceller.take().unwrap_or_default();
+        let mut read = pin!(self.operate().cancelable_read(Inbound(buf), canceller.handle()));
+        let first = poll_fn(|context| match read.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => alarm.poll_rang(context).map(|_| None),
+        });
+        let ((result, back), canceller) = match first.await {
+            Some(done) => (done, canceller),
+            None => {
+                let canceller = canceller.cancel();
+                (read.await, canceller)
+            }
+        };
+        self.canceller.set(Some(canceller));
+        let result = match result {
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(Read::Rang),
+            // A socket left nonblocking answers at once; waiting for readiness costs no bytes.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                match alarm.guard(self.readable()).await {
+                    Ok(_) => return self.read(back.0).await,
+                    Err(_) => Ok(Read::Rang),
+                }
+            }
+            result => result.map(read_from_count),
+        };
+        (result, back.0)
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        self.monoio().readable(false).await
+    }
+
+    async fn write_all(&self, buf: Buf) -> (io::Result<()>, Buf) {
+        let window = buf.window();
+        let mut outbound = Outbound(buf);
+        let result = loop {
+            if outbound.0.is_empty() {
+                break Ok(());
+            }
+            let (result, back) = self.operate().write(outbound).await;
+            outbound = back;
+            match result {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => outbound.0.consume(n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = self.writable().await {
+                        break Err(error);
+                    }
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        let mut buf = outbound.0;
+        buf.restore(window);
+        (result, buf)
+    }
+
+    fn quiet(&self) -> Quiet {
+        socket::quiet(self.monoio().as_raw_fd())
+    }
+
+    fn shutdown_write(&self) {
+        socket::shutdown_write(self);
+    }
+
+    fn reset_on_close(&self) {
+        socket::reset_on_close(self);
+    }
+
+    async fn splice_to(
+        &self,
+        to: &Self,
+        bytes_max: u64,
+        moved: impl FnMut(u64),
+    ) -> Result<Spliced, SpliceError> {
+        let pooled = self.io.0.pipes.borrow_mut().pop();
+        let pipe = pooled.map_or_else(Pipe::new, Ok);
+        let mut pipe = pipe.map_err(SpliceError::Source)?;
+        let source = self.begin_splice().map_err(SpliceError::Source)?;
+        let sink = to.begin_splice().map_err(SpliceError::Sink)?;
+        let result = self.splice_through(to, &mut pipe, bytes_max, moved).await;
+        drop((source, sink));
+        let mut pipes = self.io.0.pipes.borrow_mut();
+        if pipe.filled_bytes() == 0 && pipes.len() < PIPES_POOLED_MAX {
+            pipes.push(pipe);
+        }
+        result
+    }
+}
+
+/// A socket that is nonblocking for a splice; restores it also when the splice is dropped half-way.
+struct Splicing<'a>(&'a RingStream);
+
+impl Drop for Splicing<'_> {
+    fn drop(&mut self) {
+        let stream = self.0;
+        stream.splicing.set(stream.splicing.get() - 1);
+        if stream.splicing.get() == 0 && !stream.io.0.epoll {
+            // Operations cope with a socket that stayed nonblocking; they only cost more.
+            socket::set_nonblocking(stream, false).ok();
+        }
+    }
+}
+
+impl AsFd for RingStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor stays open as long as the stream it is borrowed from.
+        unsafe { BorrowedFd::borrow_raw(self.monoio().as_raw_fd()) }
+    }
+}
+
+/// A buffer into which the kernel appends.
+struct Inbound(Buf);
+
+// SAFETY: the spare room of a Buf is a part of its boxed slice, which does not move with the Buf,
+// and stays allocated until the operation gives the Buf back.
+unsafe impl IoBufMut for Inbound {
+    fn write_ptr(&mut self) -> *mut u8 {
+        self.0.spare_mut().as_mut_ptr()
+    }
+
+    fn bytes_total(&mut self) -> usize {
+        self.0.room()
+    }
+
+    unsafe fn set_init(&mut self, filled: usize) {
+        self.0.advance(filled);
+    }
+}
+
+/// A buffer of which the kernel sends the data.
+struct Outbound(Buf);
+
+// SAFETY: as for `Inbound`; the window is initialised data.
+unsafe impl IoBuf for Outbound {
+    fn read_ptr(&self) -> *const u8 {
+        self.0.data().as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.0.len()
+    }
+}
+
+fn read_from_count(n: usize) -> Read {
+    if n == 0 { Read::End } else { Read::Data(n) }
+}

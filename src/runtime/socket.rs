@@ -1,0 +1,141 @@
+//! System calls on sockets that take no time: options, peeks, addresses, nonblocking splices.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::sys::socket::{MsgFlags, recv};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use super::io::Quiet;
+use crate::cluster::Address;
+
+/// Bytes a splice pipe holds, as far as `/proc/sys/fs/pipe-max-size` lets it.
+pub const PIPE_BYTES: usize = 256 * 1024;
+
+/// Looks at the socket without taking anything from it.
+pub fn quiet(socket: impl AsRawFd) -> Quiet {
+    let mut byte = [0];
+    match recv(socket.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+        Ok(0) => Quiet::Closed,
+        Ok(_) => Quiet::Data,
+        Err(Errno::EAGAIN | Errno::EINTR) => Quiet::Quiet,
+        Err(_) => Quiet::Closed,
+    }
+}
+
+/// Starts to connect and does not wait for it. For TCP with TCP_NODELAY.
+///
+/// # Errors
+/// What socket(2) or connect(2) say at once, among them a Unix-domain socket without a listener.
+pub fn start_connect(to: &Address) -> io::Result<Socket> {
+    let (socket, address) = match to {
+        Address::Tcp(address) => {
+            let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+            socket.set_tcp_nodelay(true)?;
+            (socket, SockAddr::from(*address))
+        }
+        Address::Unix(path) => {
+            (Socket::new(Domain::UNIX, Type::STREAM, None)?, SockAddr::unix(path)?)
+        }
+    };
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address) {
+        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(error),
+        _ => Ok(socket),
+    }
+}
+
+/// The next connection that waits on a nonblocking listening socket, close-on-exec.
+///
+/// # Errors
+/// `WouldBlock` when none waits; EMFILE and its like when the process is at a limit.
+pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+    let (socket, peer) = SockRef::from(&listener).accept()?;
+    Ok((socket.into(), peer.as_socket()))
+}
+
+/// Takes what has come through a nonblocking socket that is used as a bell. False when the other
+/// end is gone.
+pub fn hush(bell: impl AsFd) -> bool {
+    let mut rings = [0; 256];
+    loop {
+        match nix::unistd::read(&bell, &mut rings) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(Errno::EAGAIN) => return true,
+            Err(Errno::EINTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Makes the close of `socket` send a reset.
+pub fn reset_on_close(socket: impl AsFd) {
+    // A socket that cannot linger is closed already.
+    SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO)).ok();
+}
+
+/// Ends our side of `socket`.
+pub fn shutdown_write(socket: impl AsFd) {
+    // A socket that cannot be shut down is closed already.
+    SockRef::from(&socket).shutdown(std::net::Shutdown::Write).ok();
+}
+
+/// Sets or clears O_NONBLOCK.
+///
+/// # Errors
+/// What fcntl(2) says.
+pub fn set_nonblocking(socket: impl AsFd, nonblocking: bool) -> io::Result<()> {
+    SockRef::from(&socket).set_nonblocking(nonblocking)
+}
+
+/// A pipe for splicing, and how much is in it.
+#[derive(Debug)]
+pub struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+    filled_bytes: usize,
+}
+
+impl Pipe {
+    /// A new, empty pipe.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn new() -> io::Result<Self> {
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        // A smaller pipe works too, in more steps.
+        fcntl(&write, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES as i32)).ok();
+        Ok(Self { read, write, filled_bytes: 0 })
+    }
+
+    /// Bytes in the pipe.
+    pub fn filled_bytes(&self) -> usize {
+        self.filled_bytes
+    }
+
+    /// Moves up to `bytes_max` from a nonblocking socket into the pipe. Zero is the end.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing waits or the pipe is full.
+    pub fn fill(&mut self, source: impl AsFd, bytes_max: usize) -> io::Result<usize> {
+        let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
+        let n = splice(source, None, &self.write, None, bytes_max, flags)?;
+        self.filled_bytes += n;
+        Ok(n)
+    }
+
+    /// Moves what is in the pipe to a nonblocking socket.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the socket takes no more for now.
+    pub fn drain(&mut self, sink: impl AsFd) -> io::Result<usize> {
+        let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
+        let n = splice(&self.read, None, sink, None, self.filled_bytes, flags)?;
+        self.filled_bytes -= n.min(self.filled_bytes);
+        Ok(n)
+    }
+}

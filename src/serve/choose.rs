@@ -1,0 +1,154 @@
+//! Which endpoint takes a request, and a connection to it.
+
+use super::connection::Connection;
+use super::ledger::Ledger;
+use super::relay::filled;
+use super::worker::LocalService;
+use crate::balance::{self, Policy};
+use crate::cluster::Address;
+use crate::error::{Flag, Refusal};
+use crate::message::HeadView;
+use crate::proxy_protocol;
+use crate::runtime::io::{Io, Stream};
+use crate::time::Time;
+use crate::upstream::{self, ConnectError, Upstream};
+
+/// Endpoints tried in turn while none accepts the connection. Nothing has been sent by then.
+pub const CONNECT_ATTEMPTS_MAX: usize = 3;
+
+/// Who wants a connection, to which service, and until when.
+pub struct Target<'a, 'l, I: Io> {
+    /// The client.
+    pub connection: &'a Connection<I>,
+    /// The account of the exchange.
+    pub ledger: &'a Ledger<'l, I>,
+    /// The service.
+    pub service: &'a LocalService<I>,
+    /// When it is too late.
+    pub deadline: Time,
+}
+
+/// What the choice of an endpoint depends on, through all attempts.
+pub struct Choice {
+    subset: usize,
+    key: Option<u64>,
+    avoid: Option<u32>,
+    /// Pooled connections are not to be used.
+    pub fresh: bool,
+}
+
+impl Choice {
+    /// The choice for a request (`None`: an L4 connection) to `subset` of the target's service.
+    pub fn new<I: Io>(
+        target: &Target<'_, '_, I>,
+        subset: usize,
+        request: Option<HeadView<'_>>,
+    ) -> Self {
+        let ip = target.connection.peer.map(|peer| peer.ip());
+        let key = match &target.service.config.policy {
+            Policy::Hash(key) => balance::hash_key(key, request, ip),
+            _ => None,
+        };
+        Self { subset, key, avoid: None, fresh: false }
+    }
+}
+
+/// A connection to the endpoint that the balancer picks; when it cannot be had, to another one.
+pub async fn connection<I: Io>(
+    target: &Target<'_, '_, I>,
+    choice: &mut Choice,
+) -> Result<Upstream<I::Stream>, Refusal> {
+    let worker = &target.connection.worker;
+    let mut refusal = NO_ENDPOINT;
+    for _ in 0..CONNECT_ATTEMPTS_MAX {
+        let picked = pick(target, choice);
+        let Some(index) = picked else { return Err(refusal) };
+        if choice.avoid == Some(index) {
+            return Err(refusal); // there is no other
+        }
+        let endpoint = &target.service.endpoints[index as usize];
+        target.ledger.set_endpoint(endpoint);
+        let cells = target.service.config.stats.worker(worker.index);
+        if !choice.fresh {
+            let taken = endpoint.take();
+            cells.pool_stale.add(taken.stale);
+            if let Some(upstream) = taken.upstream {
+                cells.pool_reused.increment();
+                return Ok(upstream);
+            }
+        }
+        let timeout = target.service.config.connect_timeout;
+        let left = target.deadline.since(worker.io.now());
+        match upstream::connect(&worker.io, endpoint, timeout.min(left)).await {
+            Ok(upstream) => return greet(target, upstream).await,
+            Err(ConnectError::Timeout) => refusal = CONNECT_TIMEOUT,
+            Err(ConnectError::Failed(_)) => refusal = CONNECT_FAILED,
+        }
+        choice.avoid = Some(index);
+    }
+    Err(refusal)
+}
+
+fn pick<I: Io>(target: &Target<'_, '_, I>, choice: &Choice) -> Option<u32> {
+    let worker = &target.connection.worker;
+    target.service.pick(
+        choice.subset,
+        choice.key,
+        choice.avoid,
+        target.ledger.began,
+        &mut worker.random.borrow_mut(),
+    )
+}
+
+/// Sends the PROXY protocol header where the service wants one.
+async fn greet<I: Io>(
+    target: &Target<'_, '_, I>,
+    upstream: Upstream<I::Stream>,
+) -> Result<Upstream<I::Stream>, Refusal> {
+    let Some(form) = target.service.config.send_proxy_protocol else { return Ok(upstream) };
+    let address = match &upstream.endpoint.config.borrow().address {
+        Address::Tcp(address) => Some(*address),
+        Address::Unix(_) => None,
+    };
+    let mut header = Vec::new();
+    proxy_protocol::encode(&mut header, form, target.connection.peer, address);
+    let buf = filled(target.connection.worker.io.buffers().take(), &header);
+    match upstream.alarm.guard(upstream.stream.write_all(buf)).await {
+        Ok((Ok(()), _)) => Ok(upstream),
+        Ok((Err(_), _)) => Err(CONNECT_FAILED),
+        Err(_) => Err(CONNECT_TIMEOUT),
+    }
+}
+
+impl<I: Io> LocalService<I> {
+    /// The endpoint for the next request, or `None` when there is none to take it.
+    pub fn pick(
+        &self,
+        subset: usize,
+        key: Option<u64>,
+        avoid: Option<u32>,
+        now: Time,
+        random: &mut fastrand::Rng,
+    ) -> Option<u32> {
+        let load = |index: u32| &self.endpoints[index as usize].load;
+        self.balancers[subset].pick(&self.config, load, key, avoid, now, random)
+    }
+}
+
+const NO_ENDPOINT: Refusal = Refusal {
+    status: 503,
+    flag: Flag::NoHealthyUpstream,
+    detail: "the service has no endpoint to take the request",
+};
+
+const CONNECT_FAILED: Refusal = Refusal {
+    status: 503,
+    flag: Flag::UpstreamConnectFailure,
+    detail: "the endpoint refused the connection",
+};
+
+const CONNECT_TIMEOUT: Refusal = Refusal {
+    status: 503,
+    flag: Flag::UpstreamConnectFailure,
+    detail: "connecting to the endpoint took too long",
+};

@@ -1,0 +1,308 @@
+//! One client connection, from accept to close.
+
+use std::cell::Cell;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::exchange::{After, exchange};
+use super::registry::Registered;
+use super::reply;
+use super::tunnel;
+use super::worker::{Local, Worker};
+use super::workspace::Workspace;
+use crate::error::{Flag, Refusal};
+use crate::http1::parse::{self, Progress};
+use crate::proxy_protocol;
+use crate::runtime::alarm::Alarm;
+use crate::runtime::buffer::Buf;
+use crate::runtime::io::{Io, Read, Stream};
+use crate::snapshot::{Listener, Serves};
+
+/// How long a kept-alive connection holds a buffer while it waits for its next request. A busy
+/// client is served by one read; one that stays silent longer gives the buffer back and waits for
+/// readiness alone.
+pub const BUFFER_GRACE: Duration = Duration::from_millis(200);
+
+/// How long, and for how many bytes, a connection that is being closed is still read, so that the
+/// client gets to see the last answer instead of a reset.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// See [`LINGER`].
+pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// One client connection.
+pub struct Connection<I: Io> {
+    /// The worker that owns it.
+    pub worker: Rc<Worker<I>>,
+    /// The socket.
+    pub stream: I::Stream,
+    /// Its deadline, for whatever it waits for.
+    pub alarm: Alarm,
+    /// Who connected: the socket's peer, or whom the PROXY header named.
+    pub peer: Option<SocketAddr>,
+    /// The address of `peer` as text.
+    pub peer_text: PeerText,
+    registered: Registered,
+    listener_name: Rc<str>,
+    /// Version of the snapshot and the listener's index in it.
+    listener_index: Cell<(u64, usize)>,
+}
+
+/// An IP address as text, formatted once a connection.
+#[derive(Clone, Copy)]
+pub struct PeerText {
+    bytes: [u8; 45],
+    len: u8,
+}
+
+impl PeerText {
+    fn new(peer: Option<SocketAddr>) -> Self {
+        let mut text = Self { bytes: [0; 45], len: 0 };
+        let Some(peer) = peer else { return text };
+        let mut cursor = std::io::Cursor::new(&mut text.bytes[..]);
+        // 45 bytes hold the longest IPv6 address.
+        write!(cursor, "{}", peer.ip().to_canonical()).ok();
+        text.len = cursor.position() as u8;
+        text
+    }
+
+    /// The text; empty for a Unix-domain socket.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.len as usize]).unwrap_or_default()
+    }
+}
+
+impl<I: Io> Connection<I> {
+    /// Whether it should close after what it does now.
+    pub fn draining(&self) -> bool {
+        self.registered.state.draining.get() || self.worker.draining()
+    }
+
+    /// Its listener in `local`'s snapshot; `None` when it has been removed.
+    pub fn listener<'l>(&self, local: &'l Local<I>) -> Option<&'l Arc<Listener>> {
+        let (version, index) = self.listener_index.get();
+        if version != local.snapshot.version {
+            let found = local
+                .snapshot
+                .listeners
+                .binary_search_by(|listener| (*listener.name).cmp(&self.listener_name));
+            let index = found.unwrap_or(usize::MAX);
+            self.listener_index.set((local.snapshot.version, index));
+            return local.snapshot.listeners.get(index);
+        }
+        local.snapshot.listeners.get(index)
+    }
+}
+
+/// Serves a connection until it closes. Everything that is counted for as long as it is open is
+/// counted here.
+pub async fn serve<I: Io>(
+    worker: Rc<Worker<I>>,
+    stream: I::Stream,
+    listener_name: Rc<str>,
+    peer: Option<SocketAddr>,
+) {
+    let local = worker.local();
+    let alarm = worker.io.alarms().alarm();
+    let registered = worker.registry.enter(Rc::clone(&listener_name), alarm.bell());
+    let mut connection = Connection {
+        stream,
+        alarm,
+        peer,
+        peer_text: PeerText::new(peer),
+        registered,
+        listener_name,
+        listener_index: Cell::new((u64::MAX, 0)),
+        worker,
+    };
+    let Some(listener) = connection.listener(&local).cloned() else { return };
+    drop(local);
+    let Ok(first) = proxy_header(&mut connection, &listener).await else { return };
+    match &listener.serves {
+        Serves::Http(_) => serve_http(&connection, &listener, first).await,
+        Serves::Tcp(destination) => {
+            let destination = *destination;
+            tunnel::serve_tcp(&connection, &listener, destination, first).await;
+        }
+    }
+}
+
+/// The connection is to be closed without another word.
+struct Hopeless;
+
+/// Reads the PROXY protocol header where the listener wants one. Gives what was read beyond it.
+async fn proxy_header<I: Io>(
+    connection: &mut Connection<I>,
+    listener: &Listener,
+) -> Result<Option<Buf>, Hopeless> {
+    if !listener.proxy_protocol {
+        return Ok(None);
+    }
+    let io = &connection.worker.io;
+    connection.alarm.set(io.now() + listener.timeouts.header);
+    let mut buf = io.buffers().take();
+    let (len, source) = loop {
+        match proxy_protocol::parse(buf.data()) {
+            Ok(proxy_protocol::Progress::Complete { len, source, .. }) => break (len, source),
+            Ok(proxy_protocol::Progress::Partial) if buf.room() > 0 => {}
+            Ok(proxy_protocol::Progress::Partial) | Err(_) => {
+                listener.stats.worker(connection.worker.index).refused.increment();
+                return Err(Hopeless);
+            }
+        }
+        let Ok((Ok(Read::Data(_)), back)) =
+            connection.alarm.guard(connection.stream.read(buf)).await
+        else {
+            return Err(Hopeless);
+        };
+        buf = back;
+    };
+    buf.consume(len);
+    if source.is_some() {
+        connection.peer = source;
+        connection.peer_text = PeerText::new(source);
+    }
+    Ok((!buf.is_empty()).then_some(buf))
+}
+
+/// Exchange after exchange, until one says that it was the last.
+async fn serve_http<I: Io>(connection: &Connection<I>, listener: &Listener, first: Option<Buf>) {
+    let mut waiting = Waiting { timeout: listener.timeouts.header, first: true };
+    let mut pending = first;
+    loop {
+        let Some(buf) = await_bytes(connection, pending, &waiting).await else { return };
+        let mut workspace = connection.worker.workspaces.take();
+        let after = match read_head(connection, &mut workspace, buf).await {
+            Ok(Some(buf)) => exchange(connection, &mut workspace, buf).await,
+            Ok(None) => After::Close,
+            Err(refusal) => reply::refuse_early(connection, refusal).await,
+        };
+        connection.worker.workspaces.put(workspace);
+        pending = match after {
+            After::Next(buf) => (!buf.is_empty()).then_some(buf),
+            After::Linger => return linger(connection).await,
+            After::Close => return,
+        };
+        if connection.draining() && pending.is_none() {
+            return;
+        }
+        let local = connection.worker.local();
+        let Some(listener) = connection.listener(&local) else { return };
+        waiting = Waiting { timeout: listener.timeouts.keep_alive, first: false };
+    }
+}
+
+/// What a connection between two requests waits for.
+struct Waiting {
+    timeout: Duration,
+    first: bool,
+}
+
+/// Waits for the first bytes of a request; `None` when none come.
+async fn await_bytes<I: Io>(
+    connection: &Connection<I>,
+    pending: Option<Buf>,
+    waiting: &Waiting,
+) -> Option<Buf> {
+    if pending.is_some() {
+        return pending;
+    }
+    let io = &connection.worker.io;
+    let idle = IdleMark::new(&connection.registered, !waiting.first);
+    let since = io.now();
+    connection.alarm.set(since + waiting.timeout.min(BUFFER_GRACE));
+    let (result, buf) =
+        connection.stream.read_or_rang(io.buffers().take(), &connection.alarm).await;
+    match result {
+        Ok(Read::Data(_)) => return Some(buf),
+        Ok(Read::End) | Err(_) => return None,
+        Ok(Read::Rang) => drop(buf),
+    }
+    connection.alarm.set(since + waiting.timeout);
+    if idle.drained() {
+        return None;
+    }
+    connection.alarm.guard(connection.stream.readable()).await.ok()?.ok()?;
+    drop(idle);
+    let (result, buf) = connection.stream.read(io.buffers().take()).await;
+    matches!(result, Ok(Read::Data(_))).then_some(buf)
+}
+
+/// Marks a connection as waiting between two requests, which a drain may end at once.
+struct IdleMark<'a>(&'a Registered, bool);
+
+impl<'a> IdleMark<'a> {
+    fn new(registered: &'a Registered, between_requests: bool) -> Self {
+        registered.state.idle.set(between_requests);
+        Self(registered, between_requests)
+    }
+
+    fn drained(&self) -> bool {
+        self.1 && self.0.state.draining.get()
+    }
+}
+
+impl Drop for IdleMark<'_> {
+    fn drop(&mut self) {
+        self.0.state.idle.set(false);
+    }
+}
+
+/// Reads until the head of a request is complete. `None` when the client left in the middle of it.
+async fn read_head<I: Io>(
+    connection: &Connection<I>,
+    workspace: &mut Workspace,
+    mut buf: Buf,
+) -> Result<Option<Buf>, Refusal> {
+    let io = &connection.worker.io;
+    let local = connection.worker.local();
+    let limits = &local.snapshot.limits;
+    let mut deadline_set = false;
+    loop {
+        match parse::request(buf.block(), buf.window(), limits, &mut workspace.request)? {
+            Progress::Complete => return Ok(Some(buf)),
+            Progress::Partial => {}
+        }
+        if !deadline_set {
+            let Some(listener) = connection.listener(&local) else { return Ok(None) };
+            connection.alarm.set(io.now() + listener.timeouts.header);
+            deadline_set = true;
+        }
+        buf.make_room(1);
+        if buf.room() == 0 {
+            // The parser refuses a head over the limit, so this ends there.
+            let wanted = (buf.len() * 2).min(limits.header_bytes + 1);
+            buf = buf.grown(wanted);
+        }
+        match connection.alarm.guard(connection.stream.read(buf)).await {
+            Ok((Ok(Read::Data(_)), back)) => buf = back,
+            Ok(_) => return Ok(None),
+            Err(_) => {
+                let detail = "the request head was not complete within its timeout";
+                return Err(Refusal { status: 408, flag: Flag::DownstreamTimeout, detail });
+            }
+        }
+    }
+}
+
+/// Ends our side and reads what the client still sends, for a short while, so that our last words
+/// are not lost to a reset.
+async fn linger<I: Io>(connection: &Connection<I>) {
+    connection.stream.shutdown_write();
+    let io = &connection.worker.io;
+    connection.alarm.set(io.now() + LINGER);
+    let mut buf = io.buffers().take();
+    let mut seen_bytes = 0;
+    while seen_bytes < LINGER_BYTES_MAX {
+        match connection.alarm.guard(connection.stream.read(buf)).await {
+            Ok((Ok(Read::Data(n)), back)) => {
+                seen_bytes += n;
+                buf = back;
+                buf.clear();
+            }
+            _ => return,
+        }
+    }
+}

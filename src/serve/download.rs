@@ -1,0 +1,215 @@
+//! A response on its way to the client.
+
+use std::time::Duration;
+
+use super::body::BodyProgress;
+use super::exchange::{Between, Call};
+use super::relay::{self, Passed};
+use super::workspace::Workspace;
+use crate::error::{Flag, Refusal};
+use crate::http1::encode::{self, ResponseEdits};
+use crate::http1::framing::{self, Body, ResponseFraming};
+use crate::http1::parse::{self, Progress};
+use crate::message::{Method, Version};
+use crate::runtime::buffer::Buf;
+use crate::runtime::io::{Io, Quiet, Read, Stream};
+use crate::upstream::Upstream;
+
+/// How often it is checked, while an endpoint takes its time, whether the client is still there.
+pub const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Interim (1xx) responses passed on before one final response.
+pub const INTERIM_RESPONSES_MAX: usize = 16;
+
+/// How bringing the response ended.
+pub enum Downloaded {
+    /// The client has all of it.
+    Done {
+        /// Whether the client's connection may serve another request.
+        keep: bool,
+        /// Whether the endpoint's connection may carry another exchange.
+        reusable: bool,
+    },
+    /// 101, or 2xx to CONNECT: the connection is a tunnel now.
+    Switched {
+        /// What the endpoint has sent after the head.
+        early: Buf,
+    },
+}
+
+/// Why there is no (whole) response.
+pub enum Failure {
+    /// The endpoint's connection ended before the first byte of a response.
+    Silent,
+    /// The client is to be told.
+    Refused(Refusal),
+    /// The client has a part of the response, or is gone: all that is left is to close.
+    Broken,
+}
+
+/// The exchange's timeout has passed.
+pub const TIMED_OUT: Refusal = Refusal {
+    status: 504,
+    flag: Flag::UpstreamTimeout,
+    detail: "the endpoint did not answer within the timeout",
+};
+
+/// Reads the response, passes interim ones on, and brings the final one to the client.
+pub async fn run<I: Io>(
+    call: &Call<'_, '_, I>,
+    workspace: &mut Workspace,
+    upstream: &Upstream<I::Stream>,
+    between: &Between,
+) -> Result<Downloaded, Failure> {
+    let limits = &call.local.snapshot.limits;
+    let mut buf = call.connection.worker.io.buffers().take();
+    let mut interim = 0;
+    loop {
+        buf = read_head(call, workspace, upstream, buf, interim > 0).await?;
+        let response = workspace.response.view(buf.block());
+        let framing = framing::response(response, call.method, call.framing.upgrade)
+            .map_err(Failure::Refused)?;
+        let status = workspace.response.status;
+        if status >= 200 || framing.switches {
+            let (head_end, body) = (head_end(workspace), BodyProgress::new(framing.body));
+            let edits = response_edits(call, between, &framing);
+            encode::response(&mut workspace.scratch, response, &framing, &edits);
+            call.ledger.set_status(status);
+            between.answered.set(true);
+            if framing.switches {
+                return switch(call, workspace, buf, head_end).await;
+            }
+            let keep = !edits.close;
+            let reply = relay::Reply { body, head_end, dechunk: edits.dechunk, limits };
+            let passed = relay::response(call, &workspace.scratch, upstream, buf, reply).await?;
+            let Passed { clean } = passed;
+            return Ok(Downloaded::Done { keep, reusable: clean && framing.keep_alive });
+        }
+        interim += 1;
+        if interim > INTERIM_RESPONSES_MAX {
+            return Err(Failure::Refused(Refusal::upstream("too many interim responses")));
+        }
+        buf = pass_interim(call, workspace, buf).await?;
+    }
+}
+
+/// Reads until `workspace.response` holds a head.
+async fn read_head<I: Io>(
+    call: &Call<'_, '_, I>,
+    workspace: &mut Workspace,
+    upstream: &Upstream<I::Stream>,
+    mut buf: Buf,
+    mut heard: bool,
+) -> Result<Buf, Failure> {
+    let limits = &call.local.snapshot.limits;
+    loop {
+        if !buf.is_empty() {
+            heard = true;
+            let parsed =
+                parse::response(buf.block(), buf.window(), limits, &mut workspace.response);
+            if let Progress::Complete = parsed.map_err(Failure::Refused)? {
+                return Ok(buf);
+            }
+            buf.make_room(1);
+            if buf.room() == 0 {
+                let wanted = (buf.len() * 2).min(limits.header_bytes + 1);
+                buf = buf.grown(wanted);
+            }
+        }
+        let (read, back) = await_response(call, upstream, buf).await?;
+        buf = back;
+        match read {
+            Ok(Read::Data(_)) => {}
+            _ if !heard => return Err(Failure::Silent),
+            _ => {
+                let detail = "the endpoint closed the connection in the head of its response";
+                let flag = Flag::UpstreamConnectionTermination;
+                return Err(Failure::Refused(Refusal { status: 502, flag, detail }));
+            }
+        }
+    }
+}
+
+/// Waits for bytes of the response for as long as the deadline allows and the client is there.
+async fn await_response<I: Io>(
+    call: &Call<'_, '_, I>,
+    upstream: &Upstream<I::Stream>,
+    mut buf: Buf,
+) -> Result<(std::io::Result<Read>, Buf), Failure> {
+    let io = &call.connection.worker.io;
+    let mut check = call.ledger.began + CLIENT_CHECK_INTERVAL;
+    loop {
+        upstream.alarm.set(check.min(call.deadline));
+        let (read, back) = upstream.stream.read_or_rang(buf, &upstream.alarm).await;
+        buf = back;
+        let Ok(Read::Rang) = read else { return Ok((read, buf)) };
+        let now = io.now();
+        if now >= call.deadline {
+            return Err(Failure::Refused(TIMED_OUT));
+        }
+        if call.connection.stream.quiet() == Quiet::Closed {
+            call.ledger.set_flag(
+                Flag::DownstreamConnectionTermination,
+                "the client left before the endpoint answered",
+            );
+            return Err(Failure::Broken);
+        }
+        check = now + CLIENT_CHECK_INTERVAL;
+    }
+}
+
+fn head_end(workspace: &Workspace) -> usize {
+    workspace.response.start + workspace.response.len
+}
+
+fn response_edits<'a, I: Io>(
+    call: &'a Call<'_, '_, I>,
+    between: &Between,
+    framing: &ResponseFraming,
+) -> ResponseEdits<'a> {
+    let old_client = call.framing.version == Version::Http10;
+    let dechunk = old_client && framing.body == Body::Chunked;
+    let close = !call.framing.keep_alive
+        || dechunk
+        || framing.body == Body::UntilClose
+        || !between.uploaded.get()
+        || call.connection.draining();
+    ResponseEdits {
+        close,
+        keep_alive: old_client && !close,
+        dechunk,
+        via: call.listener.via.as_deref(),
+        headers: &call.rule.response_headers,
+    }
+}
+
+/// Sends the head that makes a tunnel of the connection.
+async fn switch<I: Io>(
+    call: &Call<'_, '_, I>,
+    workspace: &Workspace,
+    mut buf: Buf,
+    head_end: usize,
+) -> Result<Downloaded, Failure> {
+    let head = call.connection.worker.io.buffers().take_sized(workspace.scratch.len());
+    relay::to_client(call, relay::filled(head, &workspace.scratch)).await?;
+    buf.consume(head_end - buf.window().start);
+    Ok(Downloaded::Switched { early: buf })
+}
+
+/// Passes a 1xx response on to a client that understands it, and takes it out of `buf`.
+async fn pass_interim<I: Io>(
+    call: &Call<'_, '_, I>,
+    workspace: &mut Workspace,
+    mut buf: Buf,
+) -> Result<Buf, Failure> {
+    if call.framing.version == Version::Http11 && call.method != Method::Connect {
+        let response = workspace.response.view(buf.block());
+        workspace.scratch.clear();
+        encode::informational(&mut workspace.scratch, response);
+        let out = call.connection.worker.io.buffers().take_sized(workspace.scratch.len());
+        relay::to_client(call, relay::filled(out, &workspace.scratch)).await?;
+    }
+    buf.consume(head_end(workspace) - buf.window().start);
+    workspace.response.clear();
+    Ok(buf)
+}

@@ -1,0 +1,21 @@
+//! The straight line: a connection, its exchanges, and the bytes that pass.
+//!
+//! Only this room may import all others. `exchange.rs` is one request's way, top to bottom.
+
+mod body;
+mod choose;
+pub mod connection;
+mod download;
+mod exchange;
+mod ledger;
+mod registry;
+mod relay;
+mod reply;
+#[cfg(feature = "uring")]
+pub mod run;
+mod tunnel;
+mod upload;
+mod worker;
+mod workspace;
+
+pub use worker::{Local, LocalService, SWEEP_INTERVAL, Worker, WorkerParts};

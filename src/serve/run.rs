@@ -1,0 +1,339 @@
+//! A worker's thread: its ring, its listeners, its orders.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::mpsc::Receiver;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::connection;
+use super::worker::{SWEEP_INTERVAL, Worker, WorkerParts};
+use crate::runtime::alarm::{Alarm, Bell};
+use crate::runtime::io::{Io, Stream};
+use crate::runtime::mailbox::{
+    Adopted, Inbox, ListeningSocket, Mailbox, Order, Report, ReportKind,
+};
+use crate::runtime::ring::{self, Driver, RingIo, RingStream};
+use crate::runtime::socket;
+use crate::snapshot::Bind;
+use crate::time::Time;
+
+/// How long accepting pauses when the process is out of descriptors or memory. Without a pause
+/// the ready listener would spin.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a worker's thread is started with.
+pub struct Start {
+    /// What the worker is made of.
+    pub parts: WorkerParts,
+    /// Its orders.
+    pub inbox: Inbox,
+    /// Everyone's mailboxes, its own included, for handing connections over.
+    pub peers: Vec<Mailbox>,
+    /// Which kernel interface to use.
+    pub driver: Driver,
+    /// Moment zero of all clocks.
+    pub began: Instant,
+    /// The CPU to stay on.
+    pub cpu: Option<usize>,
+}
+
+/// Starts a worker's thread. What goes wrong in it is reported as [`ReportKind::Failed`].
+///
+/// # Errors
+/// When the thread cannot be made.
+pub fn spawn(start: Start) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let name = format!("worker-{}", start.parts.index);
+    std::thread::Builder::new().name(name).spawn(move || {
+        let index = start.parts.index;
+        let reports = start.parts.reports.clone();
+        if let Some(cpu) = start.cpu {
+            pin_to(cpu);
+        }
+        let (driver, began) = (start.driver, start.began);
+        if let Err(error) = ring::run(driver, began, |io| run(io, start))
+            && let Some(reports) = reports
+        {
+            let kind = ReportKind::Failed(format!("no runtime for worker {index}: {error}"));
+            reports.send(Report { worker: index, kind }).ok();
+        }
+    })
+}
+
+fn pin_to(cpu: usize) {
+    let mut set = nix::sched::CpuSet::new();
+    // A worker that cannot be pinned works all the same.
+    if set.set(cpu).is_ok() {
+        nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).ok();
+    }
+}
+
+/// One listening socket of this worker.
+struct Acceptor {
+    listener: RefCell<Rc<str>>,
+    bell: Bell,
+}
+
+struct Thread {
+    worker: Rc<Worker<RingIo>>,
+    peers: Vec<Mailbox>,
+    acceptors: RefCell<HashMap<Bind, Rc<Acceptor>>>,
+    prepared: RefCell<Vec<ListeningSocket>>,
+    told_drained: Cell<bool>,
+}
+
+async fn run(io: RingIo, start: Start) {
+    let driver = io.driver_name();
+    let Inbox { orders, bell } = start.inbox;
+    let worker = Worker::new(io.clone(), start.parts);
+    let bell = match io.readiness(bell.into()) {
+        Ok(bell) => bell,
+        Err(error) => return worker.report(ReportKind::Failed(format!("no bell: {error}"))),
+    };
+    let thread = Rc::new(Thread {
+        worker: Rc::clone(&worker),
+        peers: start.peers,
+        acceptors: RefCell::default(),
+        prepared: RefCell::default(),
+        told_drained: Cell::new(false),
+    });
+    worker.report(ReportKind::Started { driver });
+    io.spawn(sweep(Rc::clone(&thread)));
+    serve_orders(&thread, &orders, &bell).await;
+}
+
+/// Until the control thread is gone.
+async fn serve_orders(thread: &Rc<Thread>, orders: &Receiver<Order>, bell: &RingStream) {
+    loop {
+        loop {
+            match orders.try_recv() {
+                Ok(order) => thread.obey(order),
+                Err(std::sync::mpsc::TryRecvError::Empty) => break,
+                Err(std::sync::mpsc::TryRecvError::Disconnected) => return,
+            }
+        }
+        if bell.readable().await.is_err() || !socket::hush(bell.as_fd()) {
+            return;
+        }
+    }
+}
+
+/// Regular upkeep: idle connections to endpoints, gauges, the access log, the end of a drain.
+async fn sweep(thread: Rc<Thread>) {
+    let worker = &thread.worker;
+    loop {
+        let draining = worker.draining();
+        let interval = if draining { Duration::from_millis(20) } else { SWEEP_INTERVAL };
+        worker.io.sleep_until(worker.io.now() + interval).await;
+        worker.sweep();
+        worker.log.flush();
+        if draining && worker.registry.is_empty() && !thread.told_drained.replace(true) {
+            worker.report(ReportKind::Drained);
+        }
+    }
+}
+
+impl Thread {
+    fn obey(self: &Rc<Self>, order: Order) {
+        match order {
+            Order::Prepare(preparation) => {
+                let version = preparation.snapshot.version;
+                self.worker.prepare(preparation.snapshot);
+                *self.prepared.borrow_mut() = preparation.sockets;
+                self.worker.report(ReportKind::Prepared { version });
+            }
+            Order::Commit { version } => {
+                if self.worker.commit(version) {
+                    self.listen();
+                }
+                self.worker.report(ReportKind::Committed { version });
+            }
+            Order::Abort { .. } => {
+                self.worker.abort();
+                self.prepared.borrow_mut().clear();
+            }
+            Order::Adopt(adopted) => self.adopt(adopted),
+            Order::Drain => {
+                self.stop_listening(|_| false);
+                self.worker.drain();
+            }
+            Order::FlushLog => self.worker.log.flush(),
+        }
+    }
+
+    /// Starts to accept from the prepared sockets; stops where there is none any more.
+    fn listen(self: &Rc<Self>) {
+        let sockets = std::mem::take(&mut *self.prepared.borrow_mut());
+        let local = self.worker.local();
+        let mut wanted = HashMap::new();
+        for socket in sockets {
+            let Some(listener) = local.snapshot.listeners.get(socket.listener) else { continue };
+            let name: Rc<str> = Rc::from(&*listener.name);
+            let known = self.acceptors.borrow().get(&socket.bind).cloned();
+            if let Some(acceptor) = known {
+                *acceptor.listener.borrow_mut() = name;
+                wanted.insert(socket.bind, acceptor);
+                continue;
+            }
+            let alarm = self.worker.io.alarms().alarm();
+            let acceptor = Rc::new(Acceptor { listener: RefCell::new(name), bell: alarm.bell() });
+            wanted.insert(socket.bind.clone(), Rc::clone(&acceptor));
+            let task = accept(Rc::clone(self), acceptor, socket.bind, socket.descriptor, alarm);
+            self.worker.io.spawn(task);
+        }
+        self.stop_listening(|bind| wanted.contains_key(bind));
+        *self.acceptors.borrow_mut() = wanted;
+    }
+
+    fn stop_listening(&self, keep: impl Fn(&Bind) -> bool) {
+        self.acceptors.borrow_mut().retain(|bind, acceptor| {
+            let kept = keep(bind);
+            if !kept {
+                acceptor.bell.ring();
+            }
+            kept
+        });
+    }
+
+    /// Takes a new connection, or gives it to a worker that has less to do.
+    fn admit(self: &Rc<Self>, acceptor: &Acceptor, bind: &Bind, accepted: Accepted) {
+        let worker = &self.worker;
+        let name = Rc::clone(&acceptor.listener.borrow());
+        let local = worker.local();
+        let Some(listener) = local.snapshot.listener(&name) else { return };
+        let cells = listener.stats.worker(worker.index);
+        let open = listener.stats.sum(|cells| &cells.active);
+        if worker.loads.total() >= local.snapshot.limits.connections
+            || open >= u64::from(listener.connections_max)
+        {
+            cells.overflow.increment();
+            return;
+        }
+        worker.cells().accepted.increment();
+        let place = worker.loads.place(worker.index);
+        worker.loads.opened(place);
+        let (descriptor, peer) = accepted;
+        if place == worker.index {
+            return self.start(name, descriptor, peer);
+        }
+        worker.cells().handed_over.increment();
+        let adopted = Adopted { descriptor, bind: bind.clone(), peer };
+        if !self.peers[place].post(Order::Adopt(adopted)) {
+            worker.loads.closed(place);
+        }
+    }
+
+    fn adopt(self: &Rc<Self>, adopted: Adopted) {
+        let acceptor = self.acceptors.borrow().get(&adopted.bind).cloned();
+        let Some(acceptor) = acceptor else {
+            // The listener was removed while the connection changed hands.
+            return self.worker.loads.closed(self.worker.index);
+        };
+        let name = Rc::clone(&acceptor.listener.borrow());
+        self.start(name, adopted.descriptor, adopted.peer);
+    }
+
+    fn start(self: &Rc<Self>, listener: Rc<str>, socket: OwnedFd, peer: Option<SocketAddr>) {
+        let worker = Rc::clone(&self.worker);
+        let open = Open::new(Rc::clone(&worker), &listener);
+        match worker.io.accepted(socket) {
+            Ok(stream) => {
+                let serving = connection::serve(Rc::clone(&worker), stream, listener, peer);
+                self.worker.io.spawn(async move {
+                    contain(&worker, serving).await;
+                    drop(open);
+                });
+            }
+            Err(_) => worker.cells().accept_errors.increment(),
+        }
+    }
+}
+
+type Accepted = (OwnedFd, Option<SocketAddr>);
+
+/// Accepts until told to stop; what waits in the queue then is still taken.
+async fn accept(
+    thread: Rc<Thread>,
+    acceptor: Rc<Acceptor>,
+    bind: Bind,
+    descriptor: OwnedFd,
+    stop: Alarm,
+) {
+    let worker = &thread.worker;
+    stop.set(Time::NEVER);
+    let socket = match worker.io.readiness(descriptor) {
+        Ok(socket) => socket,
+        Err(error) => {
+            return worker.report(ReportKind::Failed(format!("cannot accept on {bind}: {error}")));
+        }
+    };
+    loop {
+        let stopped = stop.guard(socket.readable()).await.is_err();
+        loop {
+            match socket.accept() {
+                Ok(accepted) => thread.admit(&acceptor, &bind, accepted),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(error) if is_exhausted(&error) => {
+                    worker.cells().accept_errors.increment();
+                    worker.io.sleep_until(worker.io.now() + ACCEPT_PAUSE).await;
+                    break;
+                }
+                Err(_) => worker.cells().accept_errors.increment(),
+            }
+        }
+        if stopped {
+            return;
+        }
+    }
+}
+
+fn is_exhausted(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// Counts an open connection for as long as it lives.
+struct Open {
+    worker: Rc<Worker<RingIo>>,
+    listener: Option<std::sync::Arc<crate::snapshot::Listener>>,
+}
+
+impl Open {
+    fn new(worker: Rc<Worker<RingIo>>, listener: &str) -> Self {
+        let listener = worker.local().snapshot.listener(listener).cloned();
+        if let Some(listener) = &listener {
+            let cells = listener.stats.worker(worker.index);
+            cells.connections.increment();
+            cells.active.increment();
+        }
+        worker.cells().active.increment();
+        Self { worker, listener }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(listener) = &self.listener {
+            listener.stats.worker(self.worker.index).active.decrement();
+        }
+        self.worker.cells().active.decrement();
+        self.worker.loads.closed(self.worker.index);
+    }
+}
+
+/// Runs a connection; a panic in it ends that connection only.
+async fn contain(worker: &Worker<RingIo>, connection: impl Future<Output = ()>) {
+    let mut connection = pin!(connection);
+    poll_fn(|context| {
+        catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(context))).unwrap_or_else(|_| {
+            worker.cells().panics.increment();
+            Poll::Ready(())
+        })
+    })
+    .await;
+}

@@ -1,0 +1,89 @@
+//! The body of a request on its way to the endpoint.
+
+use super::body::BodyProgress;
+use super::download::Failure;
+use super::exchange::{Between, Call};
+use crate::error::{Flag, Refusal};
+use crate::runtime::buffer::Buf;
+use crate::runtime::io::{Io, Read, Stream};
+use crate::upstream::Upstream;
+
+/// How sending the body ended.
+pub enum UploadEnd {
+    /// All of it has been sent. The buffer holds what the client has sent beyond it.
+    Done(Buf),
+    /// The endpoint takes no more; it may still answer.
+    EndpointClosed,
+    /// It cannot go on; mostly the client is at fault.
+    Failed(Failure),
+}
+
+/// Reads the rest of the request's body and passes it on as it comes.
+pub async fn run<I: Io>(
+    call: &Call<'_, '_, I>,
+    body: &mut BodyProgress,
+    upstream: &Upstream<I::Stream>,
+    between: &Between,
+) -> UploadEnd {
+    let connection = call.connection;
+    let io = &connection.worker.io;
+    let limits = &call.local.snapshot.limits;
+    let idle = call.listener.timeouts.body_idle;
+    let mut buf = io.buffers().take();
+    loop {
+        connection.alarm.set(io.now() + idle);
+        let read = connection.alarm.guard(connection.stream.read(buf)).await;
+        buf = match read {
+            Ok((Ok(Read::Data(_)), back)) => back,
+            Ok(_) => return failed(call, between, CLIENT_LEFT),
+            Err(_) => return failed(call, between, CLIENT_SLOW),
+        };
+        let taken = match body.take(buf.data(), limits) {
+            Ok(taken) => taken,
+            Err(refusal) => return failed(call, between, refusal),
+        };
+        call.ledger.received(taken as u64);
+        let window = buf.window();
+        buf.truncate(taken);
+        connection.alarm.set(io.now() + idle);
+        buf = match connection.alarm.guard(upstream.stream.write_all(buf)).await {
+            Ok((Ok(()), back)) => back,
+            Ok((Err(_), _)) => return UploadEnd::EndpointClosed,
+            Err(_) => return failed(call, between, ENDPOINT_SLOW),
+        };
+        if body.is_done() {
+            buf.restore(window.start + taken..window.end);
+            between.uploaded.set(true);
+            return UploadEnd::Done(buf);
+        }
+        buf.clear();
+    }
+}
+
+/// Ends the exchange, with an answer if none has begun.
+fn failed<I: Io>(call: &Call<'_, '_, I>, between: &Between, refusal: Refusal) -> UploadEnd {
+    call.ledger.set_refusal(&refusal);
+    let gone = refusal.flag == Flag::DownstreamConnectionTermination;
+    if gone || between.answered.get() {
+        return UploadEnd::Failed(Failure::Broken);
+    }
+    UploadEnd::Failed(Failure::Refused(refusal))
+}
+
+const CLIENT_LEFT: Refusal = Refusal {
+    status: 400,
+    flag: Flag::DownstreamConnectionTermination,
+    detail: "the client left before its request was complete",
+};
+
+const CLIENT_SLOW: Refusal = Refusal {
+    status: 408,
+    flag: Flag::DownstreamTimeout,
+    detail: "the client sent nothing of its request body for too long",
+};
+
+const ENDPOINT_SLOW: Refusal = Refusal {
+    status: 504,
+    flag: Flag::UpstreamTimeout,
+    detail: "the endpoint read nothing of the request body for too long",
+};

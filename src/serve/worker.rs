@@ -1,0 +1,204 @@
+//! What one worker has: the snapshot in use, its endpoints and connections, its scratch memory.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::registry::Registry;
+use super::workspace::Workspaces;
+use crate::balance::Balancer;
+use crate::cluster::{Address, Service};
+use crate::runtime::io::Io;
+use crate::runtime::mailbox::{Loads, ReportKind};
+use crate::snapshot::Snapshot;
+use crate::telemetry::counters::{PerWorker, WorkerCells};
+use crate::telemetry::log_buffer::LogBuffer;
+use crate::upstream::EndpointState;
+
+/// How often idle connections to endpoints are looked over.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One worker. Everything in it belongs to its thread, except what is behind an `Arc`.
+pub struct Worker<I: Io> {
+    /// Access to the world.
+    pub io: I,
+    /// Which worker this is, from 0.
+    pub index: usize,
+    /// Connections a worker, of all workers.
+    pub loads: Loads,
+    /// Open connections, for draining.
+    pub registry: Registry,
+    /// Heads and scratch buffers.
+    pub workspaces: Workspaces,
+    /// Randomness for balancing and request ids.
+    pub random: RefCell<fastrand::Rng>,
+    /// Lines for the access log that the control thread has not got yet.
+    pub log: LogBuffer,
+    stats: Arc<PerWorker<WorkerCells>>,
+    current: RefCell<Rc<Local<I>>>,
+    prepared: RefCell<Option<Rc<Local<I>>>>,
+    draining: Cell<bool>,
+}
+
+/// A snapshot together with this worker's state of its services.
+pub struct Local<I: Io> {
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// One for each of the snapshot's services.
+    pub services: Vec<LocalService<I>>,
+}
+
+/// A service as one worker sees it.
+pub struct LocalService<I: Io> {
+    /// The configuration.
+    pub config: Arc<Service>,
+    /// One for each endpoint of the service.
+    pub endpoints: Vec<Rc<EndpointState<I::Stream>>>,
+    /// One for each subset of the service.
+    pub balancers: Vec<Balancer>,
+}
+
+/// What a worker is made of.
+pub struct WorkerParts {
+    /// Which worker this is, from 0.
+    pub index: usize,
+    /// Counters of all workers.
+    pub stats: Arc<PerWorker<WorkerCells>>,
+    /// Loads of all workers.
+    pub loads: Loads,
+    /// Seed of the worker's randomness.
+    pub seed: u64,
+    /// Where the log goes.
+    pub reports: Option<crate::runtime::mailbox::Reports>,
+}
+
+impl<I: Io> Worker<I> {
+    /// A worker that serves nothing until a snapshot is committed.
+    pub fn new(io: I, parts: WorkerParts) -> Rc<Self> {
+        let nothing = Local { snapshot: Arc::new(Snapshot::empty()), services: Vec::new() };
+        Rc::new(Self {
+            io,
+            index: parts.index,
+            loads: parts.loads,
+            registry: Registry::default(),
+            workspaces: Workspaces::default(),
+            random: RefCell::new(fastrand::Rng::with_seed(parts.seed)),
+            log: LogBuffer::new(parts.index, parts.reports),
+            stats: parts.stats,
+            current: RefCell::new(Rc::new(nothing)),
+            prepared: RefCell::new(None),
+            draining: Cell::new(false),
+        })
+    }
+
+    /// This worker's own counters.
+    pub fn cells(&self) -> &WorkerCells {
+        self.stats.worker(self.index)
+    }
+
+    /// The snapshot in use. An exchange keeps what it got here until it is over.
+    pub fn local(&self) -> Rc<Local<I>> {
+        Rc::clone(&self.current.borrow())
+    }
+
+    /// Whether the process is about to end.
+    pub fn draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Tells the control thread.
+    pub fn report(&self, kind: ReportKind) {
+        self.log.report(kind);
+    }
+
+    /// Builds this worker's part of a snapshot and changes nothing that serves.
+    pub fn prepare(&self, snapshot: Arc<Snapshot>) {
+        let workers = self.stats.iter().count();
+        let old = self.local();
+        let mut known = HashMap::new();
+        for service in &old.services {
+            for state in &service.endpoints {
+                let address = state.config.borrow().address.clone();
+                known.insert((service.config.name.clone(), address), Rc::clone(state));
+            }
+        }
+        let services = snapshot
+            .services
+            .iter()
+            .map(|config| self.local_service(config, &known, workers))
+            .collect();
+        *self.prepared.borrow_mut() = Some(Rc::new(Local { snapshot, services }));
+    }
+
+    fn local_service(
+        &self,
+        config: &Arc<Service>,
+        known: &HashMap<(Box<str>, Address), Rc<EndpointState<I::Stream>>>,
+        workers: usize,
+    ) -> LocalService<I> {
+        let idle_max = (config.max_idle_connections as usize).div_ceil(workers);
+        let state = |endpoint: &Arc<crate::cluster::Endpoint>| {
+            known.get(&(config.name.clone(), endpoint.address.clone())).map_or_else(
+                || EndpointState::new(self.index, Arc::clone(endpoint), idle_max),
+                Rc::clone,
+            )
+        };
+        LocalService {
+            config: Arc::clone(config),
+            endpoints: config.endpoints.iter().map(state).collect(),
+            balancers: (0..config.subsets.len()).map(|i| Balancer::new(config, i)).collect(),
+        }
+    }
+
+    /// Forgets what was prepared.
+    pub fn abort(&self) {
+        *self.prepared.borrow_mut() = None;
+    }
+
+    /// Uses the prepared snapshot from now on. Exchanges under way keep the old one; connections
+    /// of listeners that are gone finish what they do and close. False when it was not prepared.
+    pub fn commit(&self, version: u64) -> bool {
+        let Some(new) = self.prepared.borrow_mut().take() else { return false };
+        if new.snapshot.version != version {
+            return false;
+        }
+        let old = self.current.replace(Rc::clone(&new));
+        let kept: std::collections::HashSet<_> =
+            new.services.iter().flat_map(|s| s.endpoints.iter().map(Rc::as_ptr)).collect();
+        for state in old.services.iter().flat_map(|service| &service.endpoints) {
+            if !kept.contains(&Rc::as_ptr(state)) {
+                state.retire();
+            }
+        }
+        let workers = self.stats.iter().count();
+        for service in &new.services {
+            let idle_max = (service.config.max_idle_connections as usize).div_ceil(workers);
+            for (state, config) in service.endpoints.iter().zip(&service.config.endpoints) {
+                state.reconfigure(Arc::clone(config), idle_max);
+            }
+        }
+        self.registry.drain_unless(|name| new.snapshot.listener(name).is_some());
+        true
+    }
+
+    /// Lets every connection finish what it does and then close.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.registry.drain_unless(|_| false);
+    }
+
+    /// Closes idle connections to endpoints that have waited too long or were closed by the peer.
+    pub fn sweep(&self) {
+        let now = self.io.now();
+        for service in &self.local().services {
+            for endpoint in &service.endpoints {
+                endpoint.sweep(now, service.config.idle_timeout);
+            }
+        }
+        let buffers = self.io.buffers();
+        self.cells().buffers_used.set(buffers.used() as u64);
+        self.cells().buffers_pooled.set(buffers.pooled() as u64);
+    }
+}

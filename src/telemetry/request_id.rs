@@ -1,0 +1,58 @@
+//! `x-request-id`: a random UUID (RFC 9562 version 4).
+
+/// A request id as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId([u8; 36]);
+
+impl RequestId {
+    /// A new one.
+    pub fn new(random: &mut fastrand::Rng) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&random.u64(..).to_be_bytes());
+        bytes[8..].copy_from_slice(&random.u64(..).to_be_bytes());
+        bytes[6] = (bytes[6] & 0x0f) | 0x40; // version 4
+        bytes[8] = (bytes[8] & 0x3f) | 0x80; // the variant of RFC 9562
+        let mut text = [b'-'; 36];
+        let mut at = 0;
+        for (index, byte) in bytes.into_iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                at += 1;
+            }
+            text[at] = HEX[usize::from(byte >> 4)];
+            text[at + 1] = HEX[usize::from(byte & 0x0f)];
+            at += 2;
+        }
+        Self(text)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        // It is all ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The text's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_version_4_uuids_and_differ() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let (one, other) = (RequestId::new(&mut random), RequestId::new(&mut random));
+        assert_ne!(one, other);
+        let text = one.as_str();
+        let dashes: Vec<_> = text.match_indices('-').map(|(at, _)| at).collect();
+        assert_eq!(dashes, [8, 13, 18, 23]);
+        assert_eq!(text.as_bytes()[14], b'4');
+        assert!(matches!(text.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
+        assert!(text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit()));
+    }
+}

@@ -1,0 +1,39 @@
+//! Opening a connection to an endpoint.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::pool::{EndpointState, Upstream};
+use crate::runtime::io::Io;
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// The connect timeout passed.
+    Timeout,
+    /// The endpoint refused, or the system did.
+    Failed(io::Error),
+}
+
+/// Opens a connection to `endpoint` within `timeout`.
+///
+/// # Errors
+/// [`ConnectError`]; it is counted for the endpoint.
+pub async fn connect<I: Io>(
+    io: &I,
+    endpoint: &Rc<EndpointState<I::Stream>>,
+    timeout: Duration,
+) -> Result<Upstream<I::Stream>, ConnectError> {
+    let alarm = io.alarms().alarm();
+    alarm.set(io.now() + timeout);
+    let config = Arc::clone(&endpoint.config.borrow());
+    let result = match alarm.guard(io.connect(&config.address)).await {
+        Ok(Ok(stream)) => return Ok(endpoint.opened(stream, alarm)),
+        Ok(Err(error)) => ConnectError::Failed(error),
+        Err(_) => ConnectError::Timeout,
+    };
+    endpoint.cells().connect_failures.increment();
+    Err(result)
+}

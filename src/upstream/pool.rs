@@ -1,0 +1,169 @@
+//! One worker's connections to one endpoint.
+//!
+//! The pool is last in, first out: the connection used most recently is the one most surely alive,
+//! and those at the other end grow old and are closed. A connection that its peer has closed is
+//! noticed before it is used, by a peek that costs less than the failure it prevents.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::balance::Load;
+use crate::cluster::Endpoint;
+use crate::runtime::alarm::Alarm;
+use crate::runtime::io::{Quiet, Stream};
+use crate::telemetry::counters::{EndpointCells, PerWorker};
+use crate::time::Time;
+
+/// What a worker knows of an endpoint. Outlives reloads as long as the endpoint stays.
+pub struct EndpointState<S> {
+    /// The endpoint as configured when it was last (re)loaded.
+    pub config: RefCell<Arc<Endpoint>>,
+    /// What the balancer looks at.
+    pub load: Load,
+    stats: Arc<PerWorker<EndpointCells>>,
+    worker: usize,
+    idle: RefCell<VecDeque<Idle<S>>>,
+    idle_max: Cell<usize>,
+    gone: Cell<bool>,
+}
+
+struct Idle<S> {
+    stream: S,
+    alarm: Alarm,
+    open: OpenGuard,
+    since: Time,
+}
+
+/// A connection to an endpoint, in use by one exchange.
+pub struct Upstream<S: Stream> {
+    /// The connection.
+    pub stream: S,
+    /// Its deadline.
+    pub alarm: Alarm,
+    /// Where it leads.
+    pub endpoint: Rc<EndpointState<S>>,
+    /// Whether it has carried an exchange before.
+    pub reused: bool,
+    open: OpenGuard,
+}
+
+/// Counts an open connection for as long as it lives.
+struct OpenGuard {
+    stats: Arc<PerWorker<EndpointCells>>,
+    worker: usize,
+}
+
+/// What the pool had.
+pub struct Taken<S: Stream> {
+    /// A live connection, if there was one.
+    pub upstream: Option<Upstream<S>>,
+    /// How many dead ones were found and dropped on the way.
+    pub stale: u64,
+}
+
+impl<S: Stream> EndpointState<S> {
+    /// The state of an endpoint that `worker` has not known before, keeping at most `idle_max`
+    /// idle connections.
+    pub fn new(worker: usize, config: Arc<Endpoint>, idle_max: usize) -> Rc<Self> {
+        Rc::new(Self {
+            stats: Arc::clone(&config.stats),
+            config: RefCell::new(config),
+            load: Load::default(),
+            worker,
+            idle: RefCell::default(),
+            idle_max: Cell::new(idle_max),
+            gone: Cell::new(false),
+        })
+    }
+
+    /// Takes over a new configuration of the same endpoint.
+    pub fn reconfigure(&self, config: Arc<Endpoint>, idle_max: usize) {
+        *self.config.borrow_mut() = config;
+        self.idle_max.set(idle_max);
+        self.gone.set(false);
+    }
+
+    /// The endpoint has left the configuration: idle connections close now, those in use when
+    /// their exchange is over.
+    pub fn retire(&self) {
+        self.gone.set(true);
+        self.drop_idle(usize::MAX);
+    }
+
+    /// This worker's counters of the endpoint.
+    pub fn cells(&self) -> &EndpointCells {
+        self.stats.worker(self.worker)
+    }
+
+    /// The pooled connection that was used last and is still good.
+    pub fn take(self: &Rc<Self>) -> Taken<S> {
+        let mut stale = 0;
+        loop {
+            let Some(Idle { stream, alarm, open, .. }) = self.idle.borrow_mut().pop_back() else {
+                return Taken { upstream: None, stale };
+            };
+            self.cells().idle.decrement();
+            if stream.quiet() == Quiet::Quiet {
+                let endpoint = Rc::clone(self);
+                let upstream = Upstream { stream, alarm, endpoint, reused: true, open };
+                return Taken { upstream: Some(upstream), stale };
+            }
+            // Closed, or it speaks without having been asked: either way not to be used.
+            stale += 1;
+        }
+    }
+
+    /// A connection that was just opened.
+    pub fn opened(self: &Rc<Self>, stream: S, alarm: Alarm) -> Upstream<S> {
+        self.cells().connections.increment();
+        self.cells().active.increment();
+        let open = OpenGuard { stats: Arc::clone(&self.stats), worker: self.worker };
+        Upstream { stream, alarm, endpoint: Rc::clone(self), reused: false, open }
+    }
+
+    /// Closes what has been idle for longer than `idle_timeout`, and what its peer has closed.
+    pub fn sweep(&self, now: Time, idle_timeout: Duration) {
+        let expired = {
+            let idle = self.idle.borrow();
+            idle.iter().take_while(|idle| now.since(idle.since) >= idle_timeout).count()
+        };
+        self.drop_idle(expired);
+        let before = self.idle.borrow().len();
+        self.idle.borrow_mut().retain(|idle| idle.stream.quiet() == Quiet::Quiet);
+        let closed = before - self.idle.borrow().len();
+        (0..closed).for_each(|_| self.cells().idle.decrement());
+    }
+
+    /// Drops the `n` connections that have been idle longest.
+    fn drop_idle(&self, n: usize) {
+        let mut idle = self.idle.borrow_mut();
+        let n = n.min(idle.len());
+        idle.drain(..n).for_each(|_| self.cells().idle.decrement());
+    }
+}
+
+impl<S: Stream> Upstream<S> {
+    /// Gives the connection back after an exchange that left it clean.
+    pub fn release(self, now: Time) {
+        let Self { stream, alarm, endpoint, open, .. } = self;
+        if endpoint.gone.get() || endpoint.idle_max.get() == 0 {
+            return;
+        }
+        alarm.clear();
+        endpoint.cells().idle.increment();
+        endpoint.idle.borrow_mut().push_back(Idle { stream, alarm, open, since: now });
+        let over = endpoint.idle.borrow().len().saturating_sub(endpoint.idle_max.get());
+        if over > 0 {
+            endpoint.drop_idle(over);
+        }
+    }
+}
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        self.stats.worker(self.worker).active.decrement();
+    }
+}
