@@ -3,6 +3,16 @@
 //! The rooms, in reading order. Dry rooms decide and do no I/O; the driver rooms move bytes over
 //! the `runtime::io::Io` trait; only `runtime/ring.rs` knows the ring. ARCHITECTURE.md has the map.
 
+// Control: may block, never touches a request.
+pub mod admin;
+#[cfg(feature = "uring")]
+pub mod cli;
+pub mod config;
+pub mod control;
+#[cfg(feature = "uring")]
+pub mod demo;
+pub mod discovery;
+pub mod listener;
 // Both sides: used by all, depend on none.
 pub mod error;
 pub mod snapshot;

@@ -3,4 +3,7 @@
 pub mod access;
 pub mod counters;
 pub mod log_buffer;
+pub mod log_sink;
+pub mod metrics;
+pub mod registry;
 pub mod request_id;

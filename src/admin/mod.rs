@@ -1,0 +1,79 @@
+//! The interface for operators, on the control thread: readiness, metrics, what is configured.
+
+mod pages;
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::control::status::Status;
+
+/// The running interface.
+pub struct Admin {
+    status: Status,
+    serving: Option<(SocketAddr, JoinHandle<()>)>,
+}
+
+impl Admin {
+    /// Listens nowhere yet.
+    pub fn new(status: Status) -> Self {
+        Self { status, serving: None }
+    }
+
+    /// Listens on `address` from now on, or nowhere.
+    ///
+    /// # Errors
+    /// When the address cannot be had; it then goes on listening where it did.
+    pub async fn bind(&mut self, address: Option<SocketAddr>) -> Result<(), String> {
+        if self.serving.as_ref().map(|(address, _)| *address) == address {
+            return Ok(());
+        }
+        let Some(address) = address else {
+            self.stop();
+            return Ok(());
+        };
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            format!(
+                "the admin interface cannot listen on {address}: {error}; \
+                 set admin.bind to a free address, or to off"
+            )
+        })?;
+        let router = router(self.status.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                tracing::error!(%error, "the admin interface has ended");
+            }
+        });
+        self.stop();
+        self.serving = Some((address, task));
+        tracing::info!(%address, "admin interface");
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        if let Some((_, task)) = self.serving.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn router(status: Status) -> Router {
+    Router::new()
+        .route("/", get(pages::index))
+        .route("/live", get(pages::live))
+        .route("/ready", get(pages::ready))
+        .route("/metrics", get(pages::metrics))
+        .route("/config", get(pages::config))
+        .route("/listeners", get(pages::listeners))
+        .route("/services", get(pages::services))
+        .with_state(status)
+}

@@ -1,0 +1,110 @@
+//! What the admin interface answers.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+
+use crate::cluster::Service;
+use crate::control::status::Status;
+use crate::telemetry::metrics;
+
+const INDEX: &str = "\
+ringway admin
+/ready      200 when configured and not draining, else 503
+/live       200
+/metrics    Prometheus text
+/config     the files in use, and how the last reload went
+/listeners  listeners and their connections
+/services   services, versions, endpoints and their loads
+";
+
+pub(super) async fn index() -> &'static str {
+    INDEX
+}
+
+pub(super) async fn live() -> &'static str {
+    "live\n"
+}
+
+pub(super) async fn ready(State(status): State<Status>) -> (StatusCode, &'static str) {
+    let known = status.known();
+    match (&known.snapshot, known.draining) {
+        (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        (None, _) => (StatusCode::SERVICE_UNAVAILABLE, "not configured yet\n"),
+        (Some(_), _) => (StatusCode::OK, "ready\n"),
+    }
+}
+
+pub(super) async fn metrics(State(status): State<Status>) -> impl IntoResponse {
+    let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
+    ([content_type], metrics::render(&status.known()))
+}
+
+pub(super) async fn config(State(status): State<Status>) -> Json<Value> {
+    let known = status.known();
+    let files = known.sources.files().iter();
+    let files: Vec<Value> =
+        files.map(|(name, text)| json!({ "name": name, "text": text })).collect();
+    Json(json!({
+        "version": known.snapshot.as_ref().map(|snapshot| snapshot.version),
+        "files": files,
+        "last_reload": {
+            "successful": known.reloads.errors.is_empty(),
+            "unix_seconds": known.reloads.last.map(unix_seconds),
+            "errors": known.reloads.errors,
+        },
+        "reloads": { "success": known.reloads.succeeded, "failure": known.reloads.failed },
+    }))
+}
+
+pub(super) async fn listeners(State(status): State<Status>) -> Json<Value> {
+    let known = status.known();
+    let listeners = known.snapshot.iter().flat_map(|snapshot| &snapshot.listeners);
+    let shown = listeners.map(|listener| {
+        let binds: Vec<String> = listener.binds.iter().map(ToString::to_string).collect();
+        json!({
+            "name": listener.name,
+            "bind": binds,
+            "connections": listener.stats.sum(|cells| &cells.connections),
+            "active": listener.stats.sum(|cells| &cells.active),
+        })
+    });
+    Json(shown.collect())
+}
+
+pub(super) async fn services(State(status): State<Status>) -> Json<Value> {
+    let known = status.known();
+    let services = known.snapshot.iter().flat_map(|snapshot| &snapshot.services);
+    Json(services.map(|service| of_service(service)).collect())
+}
+
+fn of_service(service: &Service) -> Value {
+    let endpoints = service.endpoints.iter().map(|endpoint| {
+        let stats = &endpoint.stats;
+        json!({
+            "address": endpoint.address.to_string(),
+            "version": endpoint.version,
+            "zone": endpoint.zone,
+            "weight": endpoint.weight,
+            "connections_active": stats.sum(|cells| &cells.active),
+            "connections_idle": stats.sum(|cells| &cells.idle),
+            "requests": stats.sum(|cells| &cells.requests),
+            "failures": stats.sum(|cells| &cells.failures),
+            "connect_failures": stats.sum(|cells| &cells.connect_failures),
+        })
+    });
+    json!({
+        "name": service.name,
+        "balance": format!("{:?}", service.policy),
+        "requests_active": service.stats.sum(|cells| &cells.active),
+        "endpoints": endpoints.collect::<Vec<_>>(),
+    })
+}
+
+fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}

@@ -1,0 +1,158 @@
+//! `ringway explain`: which listener, rule, service and endpoints a request would meet, and why.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::config::source::ProcessEnvironment;
+use crate::config::{self, Resolutions};
+use crate::http1::parse;
+use crate::message::{Head, HeadView};
+use crate::route::{Action, Rule, Split, Table};
+use crate::snapshot::{Serves, Snapshot};
+use crate::telemetry::registry::Registry;
+
+/// The request to explain.
+#[derive(Args)]
+pub(super) struct ExplainArgs {
+    /// A directory of YAML files, or one file. Later ones override earlier ones key by key.
+    #[arg(short, long = "config", required = true)]
+    config: Vec<PathBuf>,
+    /// A header field, `name: value`; may be given several times.
+    #[arg(short = 'H', long = "header")]
+    headers: Vec<String>,
+    /// The method, GET for example.
+    method: String,
+    /// The address, http://shop.example.com/cart for example.
+    url: String,
+}
+
+pub(super) fn explain(arguments: &ExplainArgs) -> ExitCode {
+    let loaded = config::load(&arguments.config, &ProcessEnvironment);
+    let compiled = config::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
+    let snapshot = match compiled {
+        Ok(compiled) => compiled.snapshot,
+        Err(errors) => {
+            eprint!("{errors}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match explanation(&snapshot, arguments) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn explanation(snapshot: &Snapshot, arguments: &ExplainArgs) -> Result<String, String> {
+    let mut head = Head::default();
+    let text = request_text(arguments);
+    let block = text.as_bytes();
+    parse::request(block, 0..block.len(), &snapshot.limits, &mut head)
+        .map_err(|refusal| format!("the proxy would refuse this request: {refusal}"))?;
+    let request = head.view(block);
+    let mut out = String::new();
+    for listener in &snapshot.listeners {
+        let Serves::Http(table) = &listener.serves else { continue };
+        let binds: Vec<String> = listener.binds.iter().map(ToString::to_string).collect();
+        // Writing to a String does not fail, here and below.
+        writeln!(out, "listener {} ({})", listener.name, binds.join(", ")).ok();
+        explain_route(&mut out, snapshot, table, request);
+    }
+    if out.is_empty() {
+        return Err("the configuration has no HTTP listener".to_owned());
+    }
+    Ok(out)
+}
+
+fn request_text(arguments: &ExplainArgs) -> String {
+    let url = &arguments.url;
+    let after_scheme = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    let end = after_scheme.find(['/', '?']).unwrap_or(after_scheme.len());
+    let (host, mut target) = (&after_scheme[..end], after_scheme[end..].to_owned());
+    if !target.starts_with('/') {
+        target.insert(0, '/');
+    }
+    let mut text = format!("{} {target} HTTP/1.1\r\nHost: {host}\r\n", arguments.method);
+    for header in &arguments.headers {
+        text.push_str(header);
+        text.push_str("\r\n");
+    }
+    text + "\r\n"
+}
+
+fn explain_route(out: &mut String, snapshot: &Snapshot, table: &Table, request: HeadView<'_>) {
+    let looked = table.explain(request);
+    if looked.is_empty() {
+        let host = String::from_utf8_lossy(request.authority()).into_owned();
+        writeln!(out, "  no routes for the host {host:?}: 404 NR").ok();
+        return;
+    }
+    for (rule, mismatch) in &looked {
+        match mismatch {
+            Some(mismatch) => writeln!(out, "  not {} ({}): {mismatch}", rule.name, rule.place),
+            None => writeln!(out, "  rule {} ({}), host {}", rule.name, rule.place, rule.host),
+        }
+        .ok();
+    }
+    match looked.last() {
+        Some((rule, None)) => explain_action(out, snapshot, rule, request),
+        _ => {
+            writeln!(out, "  no rule matches: 404 NR").ok();
+        }
+    }
+}
+
+fn explain_action(out: &mut String, snapshot: &Snapshot, rule: &Rule, request: HeadView<'_>) {
+    match &rule.action {
+        Action::Forward(split) => explain_split(out, snapshot, split),
+        Action::Redirect(redirect) => {
+            let mut location = Vec::new();
+            redirect.location(request, "http", &mut location);
+            let location = String::from_utf8_lossy(&location);
+            writeln!(out, "  answers {} location {location}", redirect.status).ok();
+        }
+        Action::Respond(respond) => {
+            let bytes = respond.body.len();
+            writeln!(out, "  answers {} with {bytes} bytes", respond.status).ok();
+        }
+    }
+    let mut target = Vec::new();
+    if let Some(rewrite) = &rule.rewrite {
+        if rewrite.target(rule, request, &mut target) {
+            writeln!(out, "  path becomes {}", String::from_utf8_lossy(&target)).ok();
+        }
+        if let Some(host) = &rewrite.host {
+            writeln!(out, "  host becomes {host}").ok();
+        }
+    }
+    if let Some(timeout) = rule.timeout {
+        writeln!(out, "  timeout {timeout:?}").ok();
+    }
+}
+
+fn explain_split(out: &mut String, snapshot: &Snapshot, split: &Split) {
+    let shares = split.shares();
+    let total: usize = shares.iter().map(|(_, count)| count).sum();
+    for (destination, count) in shares {
+        let service = &snapshot.services[destination.service as usize];
+        let subset = &service.subsets[destination.subset as usize];
+        let percent = 100.0 * count as f64 / total as f64;
+        let version = match &*subset.version {
+            "" => String::new(),
+            version => format!("/{version}"),
+        };
+        writeln!(out, "  to {}{version}: {percent} % of requests", service.name).ok();
+        let member = |index: &u32| service.endpoints[*index as usize].address.to_string();
+        let endpoints: Vec<String> = subset.members.iter().map(member).collect();
+        let list = if endpoints.is_empty() { "none yet".to_owned() } else { endpoints.join(", ") };
+        writeln!(out, "    endpoints ({:?}): {list}", service.policy).ok();
+    }
+}

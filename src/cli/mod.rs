@@ -1,0 +1,114 @@
+//! The commands. Exit codes: 0, 1 for a configuration or runtime error, 2 for wrong usage.
+#![allow(clippy::print_stdout)] // these commands are there to print
+
+mod explain;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::source::ProcessEnvironment;
+use crate::config::{self, Resolutions};
+use crate::telemetry::registry::Registry;
+
+/// A service-mesh proxy: thread-per-core on io_uring, configured from files, reloaded hot.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    /// How logs look on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogStyle::Text)]
+    log: LogStyle,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LogStyle {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves until SIGTERM; applies changed files at once, or says why not.
+    #[command(after_help = "Examples:\n  ringway run -c conf/minimal\n  \
+        ringway run -c base/ -c production/    # later directories override earlier ones\n\n\
+        Signals: TERM drains and ends, HUP reloads. RUST_LOG=debug shows more.")]
+    Run(Configuration),
+    /// Says every mistake of a configuration with its place; exit code 1 if there is one.
+    #[command(after_help = "Example:\n  ringway check -c conf/gateway")]
+    Check(Configuration),
+    /// Shows what would become of a request, and why, without sending it.
+    #[command(after_help = "Example:\n  \
+        ringway explain -c conf/canary -H 'x-canary: true' GET http://shop.example.com/cart")]
+    Explain(explain::ExplainArgs),
+    /// Prints the JSON Schema of the configuration, for editors.
+    #[command(after_help = "Example:\n  ringway schema > ringway.schema.json\n  \
+        # first line of a file: # yaml-language-server: $schema=ringway.schema.json")]
+    Schema,
+    /// Starts a service in two versions behind the proxy, and says what to try.
+    #[command(after_help = "Example:\n  ringway demo --port 8080")]
+    Demo(crate::demo::DemoArgs),
+}
+
+/// Where the configuration is.
+#[derive(Args)]
+struct Configuration {
+    /// A directory of YAML files, or one file. Later ones override earlier ones key by key.
+    #[arg(short, long = "config", required = true)]
+    config: Vec<PathBuf>,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.log);
+    match cli.command {
+        Command::Run(configuration) => end(crate::control::run::run(configuration.config)),
+        Command::Check(configuration) => check(&configuration.config),
+        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Schema => {
+            println!("{:#}", config::schema());
+            ExitCode::SUCCESS
+        }
+        Command::Demo(arguments) => end(crate::demo::run(&arguments)),
+    }
+}
+
+fn end(result: Result<(), impl std::fmt::Display>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", error.to_string().trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(style: LogStyle) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match style {
+        LogStyle::Text => log.with_target(false).init(),
+        LogStyle::Json => log.json().init(),
+    }
+}
+
+fn check(arguments: &[PathBuf]) -> ExitCode {
+    let loaded = config::load(arguments, &ProcessEnvironment);
+    match config::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new()) {
+        Ok(compiled) => {
+            let snapshot = &compiled.snapshot;
+            let (listeners, services) = (snapshot.listeners.len(), snapshot.services.len());
+            println!("ok: {listeners} listeners, {services} services");
+            ExitCode::SUCCESS
+        }
+        Err(errors) => {
+            let count = errors.list.len();
+            eprintln!("{errors}{count} {}", if count == 1 { "error" } else { "errors" });
+            ExitCode::FAILURE
+        }
+    }
+}

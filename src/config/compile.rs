@@ -1,0 +1,317 @@
+//! From what was written to what workers use: names become indices, patterns are compiled, and
+//! everything that does not fit together is found.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::compile_rules::{self, Hosts};
+use super::compile_services;
+use super::decode::suggestion;
+use super::diagnostic::{Diagnostic, Diagnostics, Place};
+use super::file::{self, Driver};
+use super::values::Placed;
+use super::{Loaded, Snapshot};
+use crate::cluster::{Destination, Service};
+use crate::http1::parse::HEADERS_MAX;
+use crate::route::Table;
+use crate::snapshot::{AccessLog, Bind, Limits, Listener, LogFormat, LogSink, Serves, Timeouts};
+use crate::telemetry::registry::Registry;
+
+/// Where the admin interface listens unless it is told otherwise.
+const ADMIN_BIND: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9900);
+
+/// How long a drain lasts unless it is told otherwise.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// The least that `limits.header_bytes` may be.
+const HEADER_BYTES_MIN: usize = 256;
+
+/// The addresses of services that are found by name: `HOST:PORT` to addresses.
+pub type Resolutions = HashMap<String, Vec<SocketAddr>>;
+
+/// A configuration that is ready to be applied.
+pub struct Compiled {
+    /// What workers use.
+    pub snapshot: Snapshot,
+    /// Where the admin interface listens.
+    pub admin: Option<SocketAddr>,
+    /// Number of workers; `None` for one a CPU.
+    pub workers: Option<usize>,
+    /// The kernel interface.
+    pub driver: Driver,
+    /// The `HOST:PORT` of services that are found by name.
+    pub names: Vec<String>,
+    /// `file:line:column` of each listener's bind, for when it cannot be had.
+    pub bind_places: HashMap<Bind, String>,
+}
+
+/// What the steps of compiling share.
+pub(super) struct Compiler<'a> {
+    pub(super) loaded: &'a Loaded,
+    pub(super) registry: &'a mut Registry,
+    pub(super) resolutions: &'a Resolutions,
+    pub(super) mistakes: Vec<Diagnostic>,
+}
+
+/// Compiles what was loaded into the snapshot number `version`.
+///
+/// # Errors
+/// Every mistake, those of [`super::load`] included.
+pub fn compile(
+    loaded: &Loaded,
+    version: u64,
+    registry: &mut Registry,
+    resolutions: &Resolutions,
+) -> Result<Compiled, Diagnostics> {
+    let mistakes = loaded.mistakes.clone();
+    let mut compiler = Compiler { loaded, registry, resolutions, mistakes };
+    let config = &loaded.config;
+    let services = compile_services::services(&mut compiler);
+    let hosts = compile_rules::hosts(&mut compiler, &services);
+    let mut bind_places = HashMap::new();
+    let listeners = listeners(&mut compiler, &services, &hosts, &mut bind_places);
+    let names: Vec<String> = config
+        .services
+        .0
+        .iter()
+        .filter_map(|(_, s)| Some(s.value.dns.as_ref()?.value.clone()))
+        .collect();
+    let snapshot = Snapshot {
+        version,
+        listeners,
+        services,
+        limits: limits(&mut compiler),
+        drain: config.drain.as_ref().map_or(DRAIN, |time| time.0),
+        access_log: access_log(&mut compiler),
+    };
+    let admin = admin(&mut compiler);
+    let Compiler { mistakes, .. } = compiler;
+    if !mistakes.is_empty() {
+        return Err(Diagnostics::new(mistakes, loaded.sources.clone()));
+    }
+    let workers = config.runtime.workers.as_ref().and_then(|workers| workers.0);
+    Ok(Compiled { snapshot, admin, workers, driver: config.runtime.driver, names, bind_places })
+}
+
+impl Compiler<'_> {
+    pub(super) fn mistake(&mut self, place: Place, message: impl Into<String>) {
+        self.mistakes.push(Diagnostic::at(place, message));
+    }
+
+    pub(super) fn mistake_with_help(
+        &mut self,
+        place: Place,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.mistakes.push(Diagnostic::at(place, message).help(help));
+    }
+
+    /// The destination that `SERVICE` or `SERVICE/VERSION` names.
+    pub(super) fn destination(
+        &mut self,
+        services: &[Arc<Service>],
+        place: Place,
+        reference: &str,
+    ) -> Option<Destination> {
+        let (name, version) = reference.split_once('/').unwrap_or((reference, ""));
+        let Ok(service) = services.binary_search_by(|service| (*service.name).cmp(name)) else {
+            let broken = self.loaded.config.services.0.iter().any(|(n, _)| n.value == name);
+            if !broken {
+                let known: Vec<&str> = services.iter().map(|service| &*service.name).collect();
+                let help = suggestion(name, &known);
+                self.mistake_with_help(place, format!("there is no service {name:?}"), help);
+            }
+            return None;
+        };
+        let subsets = &services[service].subsets;
+        let Some(subset) = subsets.iter().position(|subset| *subset.version == *version) else {
+            let known: Vec<&str> = subsets[1..].iter().map(|subset| &*subset.version).collect();
+            let help = suggestion(version, &known);
+            let message = format!("the service {name:?} has no version {version:?}");
+            self.mistake_with_help(place, message, help);
+            return None;
+        };
+        Some(Destination { service: service as u32, subset: subset as u32 })
+    }
+}
+
+fn listeners(
+    compiler: &mut Compiler<'_>,
+    services: &[Arc<Service>],
+    hosts: &Hosts,
+    bind_places: &mut HashMap<Bind, String>,
+) -> Vec<Arc<Listener>> {
+    let all = Arc::new(Table::build(hosts.all()));
+    let mut listeners = Vec::new();
+    for (name, listener) in &compiler.loaded.config.listeners.0 {
+        let serves = serves(compiler, &name.value, listener, services, hosts, &all);
+        let binds = binds(compiler, &listener.value, bind_places);
+        let value = &listener.value;
+        let Some(serves) = serves else { continue };
+        let timeouts = &value.timeouts;
+        let or = |time: &Option<super::values::Time>, default: u64| {
+            time.as_ref().map_or(Duration::from_secs(default), |time| time.0)
+        };
+        if let Some(via) = &value.via
+            && !is_token(&via.value)
+        {
+            compiler.mistake(via.place, format!("{:?} is not a token", via.value));
+        }
+        listeners.push(Arc::new(Listener {
+            name: name.value.as_str().into(),
+            binds,
+            serves,
+            proxy_protocol: value.proxy_protocol,
+            request_id: value.request_id.unwrap_or(true),
+            via: value.via.as_ref().map(|via| via.value.as_str().into()),
+            connections_max: value.connections.unwrap_or(u32::MAX),
+            timeouts: Timeouts {
+                header: or(&timeouts.header, 10),
+                body_idle: or(&timeouts.body_idle, 60),
+                keep_alive: or(&timeouts.keep_alive, 60),
+                tcp_idle: or(&timeouts.tcp_idle, 3600),
+            },
+            stats: compiler.registry.listener(&name.value),
+        }));
+    }
+    listeners.sort_by(|one, other| one.name.cmp(&other.name));
+    listeners
+}
+
+fn serves(
+    compiler: &mut Compiler<'_>,
+    name: &str,
+    listener: &Placed<file::Listener>,
+    services: &[Arc<Service>],
+    hosts: &Hosts,
+    all: &Arc<Table>,
+) -> Option<Serves> {
+    let value = &listener.value;
+    match (value.protocol, &value.service, &value.hosts) {
+        (file::ListenerProtocol::Tcp, Some(service), _) => {
+            if let Some(first) = value.hosts.as_ref().and_then(|hosts| hosts.0.first()) {
+                compiler.mistake(first.place, "a tcp listener has no hosts");
+            }
+            compiler.destination(services, service.place, &service.value).map(Serves::Tcp)
+        }
+        (file::ListenerProtocol::Tcp, None, _) => {
+            let message = format!("the tcp listener {name:?} has no service");
+            compiler.mistake_with_help(listener.place, message, "add `service: NAME`");
+            None
+        }
+        (_, Some(service), _) => {
+            let help = "add `protocol: tcp`, or name the service in `routes`";
+            compiler.mistake_with_help(service.place, "`service` is for tcp listeners", help);
+            None
+        }
+        (_, None, None) => Some(Serves::Http(Arc::clone(all))),
+        (_, None, Some(wanted)) => {
+            let (table, unknown) = hosts.only(&wanted.0);
+            for host in unknown {
+                let known: Vec<&str> = hosts.names().collect();
+                let help = suggestion(&host.value, &known);
+                let message = format!("there are no routes for {:?}", host.value);
+                compiler.mistake_with_help(host.place, message, help);
+            }
+            Some(Serves::Http(Arc::new(table)))
+        }
+    }
+}
+
+fn binds(
+    compiler: &mut Compiler<'_>,
+    listener: &file::Listener,
+    bind_places: &mut HashMap<Bind, String>,
+) -> Vec<Bind> {
+    let mut binds = Vec::new();
+    for bind in &listener.bind.0 {
+        let parsed = match bind.value.split_once(':') {
+            Some(("unix", path)) if path.starts_with('/') => Ok(Bind::Unix(PathBuf::from(path))),
+            Some(("systemd", name)) if !name.is_empty() => Ok(Bind::Systemd(name.to_owned())),
+            _ => bind.value.parse().map(Bind::Tcp),
+        };
+        let Ok(parsed) = parsed else {
+            let message = format!("{:?} is not an address to listen on", bind.value);
+            let help = "write IP:PORT, [IPv6]:PORT, unix:/path or systemd:NAME";
+            compiler.mistake_with_help(bind.place, message, help);
+            continue;
+        };
+        let place = bind.place;
+        let at = format!("{}:{}", compiler.loaded.sources.file_line(place), place.column);
+        if let Some(first) = bind_places.insert(parsed.clone(), at) {
+            let message = format!("{parsed} is taken by another listener, at {first}");
+            compiler.mistake(bind.place, message);
+            continue;
+        }
+        binds.push(parsed);
+    }
+    binds
+}
+
+fn limits(compiler: &mut Compiler<'_>) -> Limits {
+    let written = &compiler.loaded.config.limits;
+    let default = Limits::default();
+    if let Some(headers) = &written.headers
+        && !(1..=HEADERS_MAX as u32).contains(&headers.value)
+    {
+        compiler
+            .mistake(headers.place, format!("between 1 and {HEADERS_MAX} fields can be allowed"));
+    }
+    if let Some(bytes) = &written.header_bytes
+        && !(HEADER_BYTES_MIN..=16 * 1024 * 1024).contains(&bytes.value.0)
+    {
+        compiler.mistake(
+            bytes.place,
+            format!("between {HEADER_BYTES_MIN} B and 16 MiB can be allowed"),
+        );
+    }
+    let size = |written: &Option<super::values::Size>, default: usize| {
+        written.as_ref().map_or(default, |size| size.0)
+    };
+    Limits {
+        connections: written.connections.unwrap_or(default.connections),
+        header_bytes: written.header_bytes.as_ref().map_or(default.header_bytes, |b| b.value.0),
+        headers: written.headers.as_ref().map_or(default.headers, |n| n.value as usize),
+        uri_bytes: size(&written.uri_bytes, default.uri_bytes),
+        chunk_extension_bytes: size(&written.chunk_extension_bytes, default.chunk_extension_bytes),
+        trailer_bytes: size(&written.trailer_bytes, default.trailer_bytes),
+    }
+}
+
+fn access_log(compiler: &mut Compiler<'_>) -> Option<AccessLog> {
+    let written = compiler.loaded.config.telemetry.access_log.as_ref()?;
+    let sink = match written.path.value.as_str() {
+        "stdout" => LogSink::Stdout,
+        "stderr" => LogSink::Stderr,
+        path => LogSink::File(PathBuf::from(path)),
+    };
+    let format = match written.format {
+        file::LogFormat::Json => LogFormat::Json,
+        file::LogFormat::Text => LogFormat::Text,
+    };
+    Some(AccessLog { sink, format })
+}
+
+fn admin(compiler: &mut Compiler<'_>) -> Option<SocketAddr> {
+    let Some(bind) = &compiler.loaded.config.admin.bind else { return Some(ADMIN_BIND) };
+    if bind.value == "off" {
+        return None;
+    }
+    let parsed = bind.value.parse().ok();
+    if parsed.is_none() {
+        let message = format!("{:?} is not an address to listen on", bind.value);
+        compiler.mistake_with_help(bind.place, message, "write IP:PORT, or `off`");
+    }
+    parsed
+}
+
+/// Whether `text` is a token (RFC 9110 5.6.2), as names of fields and methods are.
+pub(super) fn is_token(text: &str) -> bool {
+    let special = b"!#$%&'*+-.^_`|~";
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || special.contains(&b))
+}

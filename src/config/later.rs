@@ -1,0 +1,32 @@
+//! Keys and values of the grammar that this version does not know yet. They are refused by name:
+//! a policy that is written down and silently not enforced would be worse than none.
+
+/// Keys of later versions, wherever they stand.
+const FIELDS: [&str; 13] = [
+    "tls",
+    "mesh",
+    "authorization",
+    "retries",
+    "circuit_breaker",
+    "outlier_detection",
+    "health_check",
+    "mirror",
+    "fault",
+    "rate_limit",
+    "tracing",
+    "http3",
+    "identity",
+];
+
+/// Values of later versions.
+const VALUES: [&str; 3] = ["http2", "grpc", "tls"];
+
+/// Whether a field is one of a later version.
+pub fn is_later_field(name: &str) -> bool {
+    FIELDS.contains(&name)
+}
+
+/// Whether a value is one of a later version.
+pub fn is_later_value(name: &str) -> bool {
+    VALUES.contains(&name)
+}

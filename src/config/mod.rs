@@ -1,0 +1,51 @@
+//! From files to a [`Snapshot`]: read and merged (`source`), taken apart (`node`), decoded with
+//! every mistake (`decode`), checked and resolved (`compile`).
+
+mod compile;
+mod compile_rules;
+mod compile_services;
+mod decode;
+pub mod diagnostic;
+pub mod file;
+mod later;
+mod node;
+pub mod source;
+mod unions;
+mod values;
+
+use std::path::PathBuf;
+
+pub use compile::{Compiled, Resolutions, compile};
+pub use diagnostic::Diagnostics;
+pub use file::Driver;
+
+use crate::snapshot::Snapshot;
+use diagnostic::{Diagnostic, SourceMap};
+use source::Environment;
+
+/// Files that were read and decoded, mistakes included.
+pub struct Loaded {
+    /// What could be understood.
+    pub config: file::Config,
+    /// The files.
+    pub sources: SourceMap,
+    mistakes: Vec<Diagnostic>,
+}
+
+/// Reads what the `-c` arguments name. Mistakes are kept for [`compile`], which adds those that
+/// only show when everything is put together.
+pub fn load(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
+    let mut sources = SourceMap::default();
+    let mut mistakes = Vec::new();
+    let tree = source::read(arguments, environment, &mut sources, &mut mistakes);
+    let config = decode::decode(tree, &mut mistakes).unwrap_or_default();
+    Loaded { config, sources, mistakes }
+}
+
+/// The JSON Schema of the grammar.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(file::Config).to_value()
+}
+
+#[cfg(test)]
+mod tests;

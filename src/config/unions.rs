@@ -1,0 +1,165 @@
+//! Values with a short form as text and a long one as a map.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+
+use super::file::{Endpoint, To, ValueMatch};
+use super::values::{Entries, Placed};
+
+/// A type that is written as text or as a map.
+trait TextOrMap: Sized {
+    /// The long form.
+    type Map: for<'de> Deserialize<'de>;
+
+    /// What is expected, for a message.
+    const EXPECTED: &'static str;
+
+    /// From the short form.
+    fn from_text(text: &str) -> Self;
+
+    /// From the long form.
+    fn from_map(map: Self::Map) -> Result<Self, &'static str>;
+}
+
+struct TextOrMapVisitor<T>(std::marker::PhantomData<T>);
+
+impl<'de, T: TextOrMap> Visitor<'de> for TextOrMapVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::EXPECTED)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        Ok(T::from_text(text))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        let map = T::Map::deserialize(MapAccessDeserializer::new(map))?;
+        T::from_map(map).map_err(de::Error::custom)
+    }
+}
+
+macro_rules! deserialize_text_or_map {
+    ($($name:ident),*) => {
+        $(impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(TextOrMapVisitor(std::marker::PhantomData))
+            }
+        })*
+    };
+}
+
+deserialize_text_or_map!(Endpoint, To, ValueMatch);
+
+/// An endpoint with more about it than its address.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct EndpointMap {
+    /// `IP:PORT` or `unix:/path`.
+    address: String,
+    /// Its share of traffic relative to the others. Default 1; 0 takes it out.
+    weight: Option<u32>,
+    /// Its zone.
+    zone: Option<String>,
+}
+
+impl TextOrMap for Endpoint {
+    type Map = EndpointMap;
+
+    const EXPECTED: &'static str = "an address, or a map with `address`";
+
+    fn from_text(text: &str) -> Self {
+        Self { address: text.to_owned(), weight: 1, zone: None }
+    }
+
+    fn from_map(map: EndpointMap) -> Result<Self, &'static str> {
+        let EndpointMap { address, weight, zone } = map;
+        Ok(Self { address, weight: weight.unwrap_or(1), zone })
+    }
+}
+
+impl JsonSchema for Endpoint {
+    fn schema_name() -> Cow<'static, str> {
+        "Endpoint".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<EndpointMap>();
+        json_schema!({ "anyOf": [{ "type": "string" }, map] })
+    }
+}
+
+impl TextOrMap for To {
+    type Map = Entries<u32>;
+
+    const EXPECTED: &'static str = "a service, or a map of services to their weights";
+
+    fn from_text(text: &str) -> Self {
+        // The place is the one around this value.
+        Self(vec![(Placed { place: Default::default(), value: text.to_owned() }, 1)])
+    }
+
+    fn from_map(map: Entries<u32>) -> Result<Self, &'static str> {
+        match map.0.iter().any(|(_, weight)| *weight > 0) {
+            true => Ok(Self(map.0)),
+            false => Err("no destination has a weight above 0"),
+        }
+    }
+}
+
+impl JsonSchema for To {
+    fn schema_name() -> Cow<'static, str> {
+        "To".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            { "type": "string" },
+            { "type": "object", "additionalProperties": { "type": "integer", "minimum": 0 } }
+        ] })
+    }
+}
+
+/// A condition that a value is there at all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PresentMap {
+    present: bool,
+}
+
+impl TextOrMap for ValueMatch {
+    type Map = PresentMap;
+
+    const EXPECTED: &'static str = "a value, ~regex, or {present: true}";
+
+    fn from_text(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+
+    fn from_map(map: PresentMap) -> Result<Self, &'static str> {
+        match map.present {
+            true => Ok(Self::Present),
+            false => Err("only {present: true} can be asked for"),
+        }
+    }
+}
+
+impl JsonSchema for ValueMatch {
+    fn schema_name() -> Cow<'static, str> {
+        "ValueMatch".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            { "type": ["string", "number", "boolean"] },
+            { "type": "object", "required": ["present"], "additionalProperties": false,
+              "properties": { "present": { "const": true } } }
+        ] })
+    }
+}

@@ -1,0 +1,176 @@
+//! Brings a configuration to the workers: all of it on all of them, or nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, timeout_at};
+
+use super::status::Status;
+use crate::config::source::ProcessEnvironment;
+use crate::config::{self, Compiled, Loaded, Resolutions};
+use crate::listener::Sockets;
+use crate::runtime::mailbox::{Mailbox, Order, Preparation, Report, ReportKind};
+use crate::snapshot::Snapshot;
+use crate::telemetry::log_sink::LogSinkWriter;
+use crate::telemetry::registry::Registry;
+
+/// How long all workers together may take for one phase. They only allocate; this is for a
+/// worker that is stuck.
+pub const PHASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Everything that applying a configuration needs.
+pub struct Applier {
+    /// The `-c` arguments.
+    pub arguments: Vec<PathBuf>,
+    /// Counters by name.
+    pub registry: Registry,
+    /// Listening sockets.
+    pub sockets: Sockets,
+    /// The workers.
+    pub mailboxes: Vec<Mailbox>,
+    /// What the workers say.
+    pub reports: UnboundedReceiver<Report>,
+    /// What is shown.
+    pub status: Status,
+    /// Addresses of services found by name.
+    pub resolutions: Resolutions,
+    /// Where access log lines go.
+    pub log: LogSinkWriter,
+    /// The files that were applied last.
+    pub loaded: Loaded,
+    /// The version that was tried last.
+    pub version: u64,
+}
+
+impl Applier {
+    /// Reads the files again and applies them. Without `force`, files with the same content as
+    /// those tried last are left alone: `None`.
+    pub async fn reload(&mut self, force: bool) -> Option<bool> {
+        let loaded = config::load(&self.arguments, &ProcessEnvironment);
+        if !force && loaded.sources.files() == self.loaded.sources.files() {
+            return None;
+        }
+        let previous = std::mem::replace(&mut self.loaded, loaded);
+        let applied = self.apply().await;
+        if !applied {
+            // Names keep being looked up for the configuration in use; its text, though, is
+            // remembered as tried, so that it is not tried again until it changes.
+            self.loaded.config = previous.config;
+        }
+        Some(applied)
+    }
+
+    /// Applies what was loaded last. Says whether it is in use now; if not, everything is as it
+    /// was, and the reasons are logged and shown.
+    pub async fn apply(&mut self) -> bool {
+        self.version += 1;
+        let began = Instant::now();
+        let result = self.try_apply().await;
+        let mut known = self.status.known();
+        known.reloads.last = Some(SystemTime::now());
+        match result {
+            Ok(snapshot) => {
+                known.reloads.succeeded += 1;
+                known.reloads.errors.clear();
+                known.sources = self.loaded.sources.clone();
+                tracing::info!(
+                    version = snapshot.version,
+                    listeners = snapshot.listeners.len(),
+                    services = snapshot.services.len(),
+                    took = ?began.elapsed(),
+                    "configuration applied"
+                );
+                known.snapshot = Some(snapshot);
+                true
+            }
+            Err(errors) => {
+                known.reloads.failed += 1;
+                tracing::error!("configuration refused, the old one stays in use:\n{errors}");
+                known.reloads.errors = errors;
+                false
+            }
+        }
+    }
+
+    async fn try_apply(&mut self) -> Result<Arc<Snapshot>, String> {
+        let compiled =
+            config::compile(&self.loaded, self.version, &mut self.registry, &self.resolutions)
+                .map_err(|errors| errors.to_string())?;
+        let Compiled { snapshot, bind_places, .. } = compiled;
+        let snapshot = Arc::new(snapshot);
+        let sockets = self.sockets.prepare(&snapshot).map_err(|errors| {
+            let line = |error: &crate::listener::BindError| {
+                let place = bind_places.get(&error.bind).map_or("", String::as_str);
+                format!("{place}: error: {error}\n")
+            };
+            errors.iter().map(line).collect::<String>()
+        })?;
+        let version = snapshot.version;
+        for (mailbox, sockets) in self.mailboxes.iter().zip(sockets) {
+            let snapshot = Arc::clone(&snapshot);
+            mailbox.post(Order::Prepare(Preparation { snapshot, sockets }));
+        }
+        let prepared = |kind: &ReportKind| matches!(kind, ReportKind::Prepared { version: v } if *v == version);
+        if let Err(why) = self.await_all(prepared).await {
+            self.post_all(|| Order::Abort { version });
+            if let Some(snapshot) = &self.status.known().snapshot {
+                self.sockets.keep_only(snapshot);
+            }
+            return Err(format!("error: the workers could not prepare it: {why}\n"));
+        }
+        self.post_all(|| Order::Commit { version });
+        let committed = |kind: &ReportKind| matches!(kind, ReportKind::Committed { version: v } if *v == version);
+        if let Err(why) = self.await_all(committed).await {
+            // All have prepared, so all will commit; one is only late.
+            tracing::warn!(version, %why, "a worker takes long to commit");
+        }
+        self.sockets.keep_only(&snapshot);
+        self.log.configure(snapshot.access_log.as_ref().map(|log| &log.sink));
+        Ok(snapshot)
+    }
+
+    /// Waits until every worker has reported what `wanted` recognises.
+    async fn await_all(&mut self, wanted: impl Fn(&ReportKind) -> bool) -> Result<(), String> {
+        let deadline = Instant::now() + PHASE_TIMEOUT;
+        let mut missing = self.mailboxes.len();
+        while missing > 0 {
+            match timeout_at(deadline, self.reports.recv()).await {
+                Ok(Some(report)) if wanted(&report.kind) => missing -= 1,
+                Ok(Some(report)) => {
+                    if let Some(failure) = self.take(report) {
+                        return Err(failure);
+                    }
+                }
+                Ok(None) => return Err("the workers are gone".to_owned()),
+                Err(_) => return Err(format!("{missing} workers did not answer in time")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of a report. Gives the message of a worker that cannot go on.
+    pub fn take(&mut self, report: Report) -> Option<String> {
+        match report.kind {
+            ReportKind::Started { driver } => self.status.known().drivers[report.worker] = driver,
+            ReportKind::Log(lines) => {
+                let dropped = self.log.write(lines);
+                self.status.known().log_lines_dropped += dropped;
+            }
+            ReportKind::Failed(message) => {
+                tracing::error!(worker = report.worker, "{message}");
+                return Some(message);
+            }
+            ReportKind::Prepared { .. } | ReportKind::Committed { .. } | ReportKind::Drained => {}
+        }
+        None
+    }
+
+    /// Posts an order to every worker.
+    pub fn post_all(&self, order: impl Fn() -> Order) {
+        for mailbox in &self.mailboxes {
+            mailbox.post(order());
+        }
+    }
+}

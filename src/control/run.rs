@@ -1,0 +1,297 @@
+//! `ringway run`: from the arguments to the end of the process.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::apply::Applier;
+use super::status::Status;
+use super::watch::Watch;
+use crate::admin::Admin;
+use crate::config::source::ProcessEnvironment;
+use crate::config::{self, Driver, Resolutions};
+use crate::discovery::Names;
+use crate::listener::Sockets;
+use crate::runtime::mailbox::{Inbox, Loads, Mailbox, Order, ReportKind, Reports, mailbox};
+use crate::runtime::ring;
+use crate::serve::WorkerParts;
+use crate::serve::run::{Start, spawn};
+use crate::telemetry::log_sink::LogSinkWriter;
+use crate::telemetry::registry::Registry;
+
+/// How long the start waits for the first addresses of services that are found by name.
+pub const FIRST_LOOKUP: Duration = Duration::from_secs(2);
+
+/// Why the process ends without having served.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration has mistakes; they have been rendered.
+    #[error("{0}")]
+    Config(String),
+    /// The system refuses something.
+    #[error("error: {0}")]
+    System(String),
+}
+
+/// Runs the proxy on the configuration that `arguments` name, until it is told to end.
+///
+/// # Errors
+/// When the first configuration cannot be applied, or the system refuses what is needed.
+pub fn run(arguments: Vec<PathBuf>) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let system = |error| RunError::System(format!("no control thread: {error}"));
+    runtime.map_err(system)?.block_on(serve(arguments))
+}
+
+async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
+    let passed = passed_sockets();
+    raise_descriptor_limit();
+    let loaded = config::load(&arguments, &ProcessEnvironment);
+    // Compiled once only to see every mistake before anything is started.
+    let trial = config::compile(&loaded, 0, &mut Registry::new(1), &Resolutions::new())
+        .map_err(|errors| RunError::Config(errors.to_string()))?;
+    let cpus = allowed_cpus();
+    let workers = trial.workers.unwrap_or(cpus.len());
+    let registry = Registry::new(workers);
+    let status = Status::new(registry.worker_cells.clone());
+    let signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;
+    let watch = Watch::new(&arguments);
+    let (sender, reports) = mpsc::unbounded_channel();
+    let mailboxes = start_workers(workers, &cpus, trial.driver, &registry, &sender)?;
+    let mut names = Names::new(status.clone());
+    names.follow(&trial.names);
+    let resolutions = names.first(FIRST_LOOKUP).await;
+    let mut admin = Admin::new(status.clone());
+    admin.bind(trial.admin).await.map_err(RunError::System)?;
+    let applier = Applier {
+        arguments,
+        registry,
+        sockets: Sockets::new(workers, passed),
+        mailboxes,
+        reports,
+        status,
+        resolutions,
+        log: LogSinkWriter::default(),
+        loaded,
+        version: 0,
+    };
+    let mut control = Control { applier, names, admin, watch, signals };
+    if !control.applier.apply().await {
+        return Err(RunError::Config(control.applier.status.known().reloads.errors.clone()));
+    }
+    control.until_told_to_end().await
+}
+
+struct Control {
+    applier: Applier,
+    names: Names,
+    admin: Admin,
+    watch: Watch,
+    signals: Signals,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+}
+
+/// What a signal asks for.
+#[derive(PartialEq, Eq)]
+enum Told {
+    End,
+    Reload,
+}
+
+impl Control {
+    async fn until_told_to_end(mut self) -> Result<(), RunError> {
+        tell_systemd(&[NotifyState::Ready]);
+        let mut watchdog = tokio::time::interval(watchdog_interval());
+        loop {
+            tokio::select! {
+                told = self.signals.next() => {
+                    if told == Told::End {
+                        return self.drain().await;
+                    }
+                    tracing::info!("SIGHUP: reloading");
+                    self.applier.log.reopen();
+                    self.reload(true).await;
+                }
+                () = self.watch.changed() => self.reload(false).await,
+                (name, addresses) = self.names.changed() => {
+                    tracing::info!(%name, ?addresses, "the addresses of a service have changed");
+                    self.applier.resolutions.insert(name, addresses);
+                    self.applier.apply().await;
+                }
+                report = self.applier.reports.recv() => {
+                    let Some(report) = report else {
+                        return Err(RunError::System("the workers are gone".to_owned()));
+                    };
+                    if let Some(failure) = self.applier.take(report) {
+                        return Err(RunError::System(failure));
+                    }
+                }
+                _ = watchdog.tick() => tell_systemd(&[NotifyState::Watchdog]),
+            }
+        }
+    }
+
+    async fn reload(&mut self, force: bool) {
+        tell_systemd(&[NotifyState::Reloading]);
+        let applied = self.applier.reload(force).await;
+        if applied == Some(true) {
+            // What is only known to the files: names to follow, and where the admin listens.
+            self.watch = Watch::new(&self.applier.arguments);
+            let mut scratch = Registry::new(1);
+            let resolutions = &self.applier.resolutions;
+            let compiled = config::compile(&self.applier.loaded, 0, &mut scratch, resolutions);
+            if let Ok(compiled) = compiled {
+                self.names.follow(&compiled.names);
+                if let Err(error) = self.admin.bind(compiled.admin).await {
+                    tracing::error!("{error}; the admin interface stays where it was");
+                }
+            }
+        }
+        tell_systemd(&[NotifyState::Ready]);
+    }
+
+    /// Stops accepting, lets exchanges finish, and ends after `drain` at the latest.
+    async fn drain(mut self) -> Result<(), RunError> {
+        let limit = {
+            let mut known = self.applier.status.known();
+            known.draining = true;
+            known.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.drain)
+        };
+        tell_systemd(&[NotifyState::Stopping]);
+        tracing::info!(?limit, "draining; a second signal ends at once");
+        self.applier.sockets.close_all();
+        self.applier.post_all(|| Order::Drain);
+        let mut busy = self.applier.mailboxes.len();
+        let deadline = tokio::time::sleep(limit);
+        tokio::pin!(deadline);
+        while busy > 0 {
+            tokio::select! {
+                () = &mut deadline => {
+                    tracing::warn!("connections were cut off at the end of the drain");
+                    break;
+                }
+                told = self.signals.next() => {
+                    if told == Told::End {
+                        break;
+                    }
+                }
+                report = self.applier.reports.recv() => match report {
+                    Some(report) => {
+                        busy -= usize::from(matches!(report.kind, ReportKind::Drained));
+                        self.applier.take(report);
+                    }
+                    None => break,
+                },
+            }
+        }
+        self.applier.log.finish();
+        Ok(())
+    }
+}
+
+fn start_workers(
+    workers: usize,
+    cpus: &[usize],
+    driver: Driver,
+    registry: &Registry,
+    reports: &Reports,
+) -> Result<Vec<Mailbox>, RunError> {
+    let system = |error: std::io::Error| RunError::System(format!("no worker: {error}"));
+    let pairs: Vec<(Mailbox, Inbox)> =
+        (0..workers).map(|_| mailbox()).collect::<Result<_, _>>().map_err(system)?;
+    let (mailboxes, inboxes): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    let loads = Loads::new(workers);
+    let began = Instant::now();
+    for (index, inbox) in inboxes.into_iter().enumerate() {
+        let parts = WorkerParts {
+            index,
+            stats: registry.worker_cells.clone(),
+            loads: loads.clone(),
+            seed: fastrand::u64(..),
+            reports: Some(reports.clone()),
+        };
+        let driver = match driver {
+            Driver::Auto => ring::Driver::Auto,
+            Driver::IoUring => ring::Driver::IoUring,
+            Driver::Epoll => ring::Driver::Epoll,
+        };
+        // More workers than CPUs share them by the scheduler's choice.
+        let cpu = (workers <= cpus.len()).then(|| cpus[index]);
+        let start = Start { parts, inbox, peers: mailboxes.clone(), driver, began, cpu };
+        spawn(start).map_err(system)?;
+    }
+    Ok(mailboxes)
+}
+
+/// The CPUs that this process may run on.
+fn allowed_cpus() -> Vec<usize> {
+    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap_or_default();
+    let count = nix::sched::CpuSet::count();
+    let allowed: Vec<usize> = (0..count).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect();
+    if allowed.is_empty() { vec![0] } else { allowed }
+}
+
+/// A connection is two descriptors; the soft limit of 1024 is for programs that use select(2).
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, soft, "the limit on open files stays low");
+    }
+}
+
+/// The sockets that systemd has passed, by their `FileDescriptorName=`.
+fn passed_sockets() -> HashMap<String, OwnedFd> {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut passed = ListenFd::from_env();
+    let mut sockets = HashMap::new();
+    for (index, name) in names.split(':').enumerate().take(passed.len()) {
+        let tcp = passed.take_tcp_listener(index).ok().flatten().map(OwnedFd::from);
+        let socket = tcp.or_else(|| passed.take_unix_listener(index).ok()?.map(OwnedFd::from));
+        if let Some(socket) = socket {
+            sockets.insert(name.to_owned(), socket);
+        }
+    }
+    sockets
+}
+
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    // Without systemd there is nobody to tell.
+    sd_notify::notify(states).ok();
+}
+
+/// Half of what systemd allows between two signs of life, as it recommends.
+fn watchdog_interval() -> Duration {
+    sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |limit| limit / 2)
+}

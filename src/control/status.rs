@@ -1,0 +1,69 @@
+//! What the control thread knows and the admin interface shows.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::config::diagnostic::SourceMap;
+use crate::snapshot::Snapshot;
+use crate::telemetry::counters::{PerWorker, WorkerCells};
+
+/// Shared by the control loop and the admin interface; both run on the control thread.
+#[derive(Clone)]
+pub struct Status(Arc<Mutex<Known>>);
+
+/// The content of [`Status`].
+pub struct Known {
+    /// The configuration in use.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// The files it was read from.
+    pub sources: SourceMap,
+    /// Counters of the workers.
+    pub workers: Arc<PerWorker<WorkerCells>>,
+    /// The kernel interface of each worker.
+    pub drivers: Vec<&'static str>,
+    /// The process is about to end.
+    pub draining: bool,
+    /// Configurations applied and refused.
+    pub reloads: Reloads,
+    /// Lines of the access log that could not be written fast enough.
+    pub log_lines_dropped: u64,
+    /// Names looked up, by outcome (found, failed).
+    pub lookups: (u64, u64),
+    /// When the process began.
+    pub started: SystemTime,
+}
+
+/// How reloads went.
+#[derive(Default)]
+pub struct Reloads {
+    /// Applied, the first one included.
+    pub succeeded: u64,
+    /// Refused.
+    pub failed: u64,
+    /// When the last one was applied or refused.
+    pub last: Option<SystemTime>,
+    /// What was wrong with the last one; empty when it was applied.
+    pub errors: String,
+}
+
+impl Status {
+    /// Nothing applied yet.
+    pub fn new(workers: Arc<PerWorker<WorkerCells>>) -> Self {
+        Self(Arc::new(Mutex::new(Known {
+            snapshot: None,
+            sources: SourceMap::default(),
+            drivers: vec!["starting"; workers.iter().count()],
+            workers,
+            draining: false,
+            reloads: Reloads::default(),
+            log_lines_dropped: 0,
+            lookups: (0, 0),
+            started: SystemTime::now(),
+        })))
+    }
+
+    /// What is known now. Not to be held across an await.
+    pub fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,80 @@
+//! Where access log lines go: a thread of its own, because a disk or a pipe may block.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use crate::snapshot::LogSink;
+
+/// Batches that may wait to be written: about 2 MiB. More are dropped and counted.
+pub const BATCHES_MAX: usize = 64;
+
+/// The sending end of the writing thread.
+#[derive(Default)]
+pub struct LogSinkWriter {
+    sink: Option<LogSink>,
+    writer: Option<(SyncSender<Vec<u8>>, JoinHandle<()>)>,
+}
+
+impl LogSinkWriter {
+    /// Writes to `sink` from now on.
+    pub fn configure(&mut self, sink: Option<&LogSink>) {
+        if self.sink.as_ref() == sink {
+            return;
+        }
+        self.finish();
+        self.sink = sink.cloned();
+        let Some(sink) = self.sink.clone() else { return };
+        let (sender, batches) = sync_channel(BATCHES_MAX);
+        let thread = std::thread::Builder::new().name("access-log".to_owned());
+        match thread.spawn(move || write_all(&sink, &batches)) {
+            Ok(thread) => self.writer = Some((sender, thread)),
+            Err(error) => tracing::error!(%error, "no thread for the access log"),
+        }
+    }
+
+    /// Opens the file again, for a log that was rotated away.
+    pub fn reopen(&mut self) {
+        let sink = self.sink.take();
+        self.configure(sink.as_ref());
+    }
+
+    /// Passes on a batch of lines. Gives how many lines were dropped because writing is behind.
+    pub fn write(&self, lines: Vec<u8>) -> u64 {
+        let Some((sender, _)) = &self.writer else { return 0 };
+        match sender.try_send(lines) {
+            Ok(()) => 0,
+            Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) => {
+                memchr::memchr_iter(b'\n', &lines).count() as u64
+            }
+        }
+    }
+
+    /// Waits until everything has been written.
+    pub fn finish(&mut self) {
+        if let Some((sender, thread)) = self.writer.take() {
+            drop(sender);
+            // A writer that has panicked has said so.
+            thread.join().ok();
+        }
+    }
+}
+
+fn write_all(sink: &LogSink, batches: &Receiver<Vec<u8>>) {
+    let mut out: Box<dyn Write> = match sink {
+        LogSink::Stdout => Box::new(std::io::stdout()),
+        LogSink::Stderr => Box::new(std::io::stderr()),
+        LogSink::File(path) => match OpenOptions::new().append(true).create(true).open(path) {
+            Ok(file) => Box::new(file),
+            Err(error) => {
+                return tracing::error!(path = %path.display(), %error, "no access log");
+            }
+        },
+    };
+    for batch in batches {
+        if let Err(error) = out.write_all(&batch).and_then(|()| out.flush()) {
+            tracing::error!(%error, "access log lines were lost");
+        }
+    }
+}

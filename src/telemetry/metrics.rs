@@ -1,0 +1,403 @@
+//! The counters as Prometheus text (exposition format 0.0.4).
+//!
+//! Written out by hand: the numbers live in per-worker cells, which client libraries would want
+//! to own.
+
+use std::fmt::{self, Display, Write as _};
+use std::time::UNIX_EPOCH;
+
+use super::counters::{Histogram, LATENCY_BUCKETS_MS, PerWorker};
+use crate::control::status::Known;
+use crate::error::Flag;
+use crate::snapshot::Snapshot;
+
+/// All metrics of the process.
+pub fn render(known: &Known) -> String {
+    let mut page = Page::default();
+    process(&mut page, known);
+    workers(&mut page, known);
+    if let Some(snapshot) = &known.snapshot {
+        listeners(&mut page, snapshot);
+        routes(&mut page, snapshot);
+        services(&mut page, snapshot);
+        endpoints(&mut page, snapshot);
+    }
+    page.0
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String does not fail.
+        write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n").ok();
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {
+        self.0.push_str(name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            let before = if index == 0 { '{' } else { ',' };
+            write!(self.0, "{before}{label}=\"{}\"", Escaped(*text)).ok();
+        }
+        let after = if labels.is_empty() { "" } else { "}" };
+        writeln!(self.0, "{after} {value}").ok();
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "counter", help);
+        self.sample(name, &[], value);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.sample(name, &[], value);
+    }
+
+    fn histogram(&mut self, name: &str, service: &str, stats: &PerWorker<impl HasDuration>) {
+        let bucket = format!("{name}_bucket");
+        let mut total = 0;
+        for index in 0..=LATENCY_BUCKETS_MS.len() {
+            total += stats.iter().map(|c| c.duration().buckets[index].value()).sum::<u64>();
+            let bound = LATENCY_BUCKETS_MS.get(index).map_or("+Inf".to_owned(), f64::to_string);
+            self.sample(&bucket, &[("service", &service), ("le", &bound)], total);
+        }
+        let sum_us: u64 = stats.iter().map(|cells| cells.duration().sum_us.value()).sum();
+        let sum_ms = sum_us as f64 / 1000.0;
+        self.sample(&format!("{name}_sum"), &[("service", &service)], sum_ms);
+        self.sample(&format!("{name}_count"), &[("service", &service)], total);
+    }
+}
+
+/// Counters with a histogram of durations among them.
+trait HasDuration {
+    fn duration(&self) -> &Histogram;
+}
+
+impl HasDuration for super::counters::ServiceCells {
+    fn duration(&self) -> &Histogram {
+        &self.duration
+    }
+}
+
+/// A label's value.
+struct Escaped<'a>(&'a dyn Display);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.to_string().chars() {
+            match c {
+                '\\' => f.write_str("\\\\")?,
+                '"' => f.write_str("\\\"")?,
+                '\n' => f.write_str("\\n")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn process(page: &mut Page, known: &Known) {
+    page.family("ringway_build_info", "gauge", "The version of ringway.");
+    page.sample("ringway_build_info", &[("version", &env!("CARGO_PKG_VERSION"))], 1);
+    let started = known.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+    page.gauge(
+        "process_start_time_seconds",
+        "When the process began, in Unix seconds.",
+        started.as_secs_f64(),
+    );
+    if let Some(bytes) = resident_bytes() {
+        page.gauge("process_resident_memory_bytes", "Resident memory.", bytes);
+    }
+    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+        page.gauge("process_open_fds", "Open file descriptors.", open.count());
+    }
+    let version = known.snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
+    page.gauge("ringway_config_version", "The configuration in use, counted from 1.", version);
+    let name = "ringway_config_reloads_total";
+    page.family(name, "counter", "Configurations applied and refused.");
+    page.sample(name, &[("result", &"success")], known.reloads.succeeded);
+    page.sample(name, &[("result", &"failure")], known.reloads.failed);
+    page.gauge(
+        "ringway_config_last_reload_successful",
+        "Whether the last configuration was applied.",
+        u8::from(known.reloads.errors.is_empty()),
+    );
+    let name = "ringway_dns_lookups_total";
+    page.family(name, "counter", "Lookups of services that are found by name.");
+    page.sample(name, &[("result", &"success")], known.lookups.0);
+    page.sample(name, &[("result", &"failure")], known.lookups.1);
+    page.counter(
+        "ringway_access_log_dropped_lines_total",
+        "Access log lines that could not be written fast enough.",
+        known.log_lines_dropped,
+    );
+}
+
+/// One family with a sample for each worker, listener and so on.
+macro_rules! families {
+    ($page:expr, $items:expr, $labels:expr,
+     $(($kind:literal, $name:literal, $help:literal, $value:expr)),+ $(,)?) => {
+        $(
+            $page.family($name, $kind, $help);
+            for item in $items {
+                let labels: &dyn Fn(&mut dyn FnMut(&[(&str, &dyn Display)])) = &|emit| $labels(&item, emit);
+                let value = $value(&item);
+                labels(&mut |labels| $page.sample($name, labels, value));
+            }
+        )+
+    };
+}
+
+fn workers(page: &mut Page, known: &Known) {
+    let workers: Vec<_> = known.workers.iter().enumerate().collect();
+    type Item<'a> = (usize, &'a super::counters::WorkerCells);
+    let labels = |item: &&Item<'_>, emit: &mut dyn FnMut(&[(&str, &dyn Display)])| {
+        emit(&[("worker", &item.0)]);
+    };
+    families!(
+        page,
+        &workers,
+        labels,
+        ("counter", "ringway_worker_accepted_total", "Connections accepted.", |i: &&Item<'_>| i
+            .1
+            .accepted
+            .value()),
+        (
+            "counter",
+            "ringway_worker_handed_over_total",
+            "Connections handed to a less loaded worker.",
+            |i: &&Item<'_>| i.1.handed_over.value()
+        ),
+        (
+            "gauge",
+            "ringway_worker_connections_active",
+            "Client connections open.",
+            |i: &&Item<'_>| i.1.active.value()
+        ),
+        (
+            "counter",
+            "ringway_worker_requests_total",
+            "Requests and L4 connections served.",
+            |i: &&Item<'_>| i.1.requests.value()
+        ),
+        (
+            "counter",
+            "ringway_worker_panics_total",
+            "Panics, each of which ended one connection.",
+            |i: &&Item<'_>| i.1.panics.value()
+        ),
+        (
+            "counter",
+            "ringway_worker_accept_errors_total",
+            "Connections that could not be accepted.",
+            |i: &&Item<'_>| i.1.accept_errors.value()
+        ),
+        ("gauge", "ringway_worker_buffers_used", "Buffers in use.", |i: &&Item<'_>| i
+            .1
+            .buffers_used
+            .value()),
+        ("gauge", "ringway_worker_buffers_pooled", "Buffers kept for reuse.", |i: &&Item<'_>| i
+            .1
+            .buffers_pooled
+            .value()),
+    );
+    page.family("ringway_worker_info", "gauge", "The kernel interface of each worker.");
+    for (worker, driver) in known.drivers.iter().enumerate() {
+        page.sample("ringway_worker_info", &[("worker", &worker), ("driver", driver)], 1);
+    }
+    let name = "ringway_response_flags_total";
+    page.family(name, "counter", "Requests refused before a service was known, by flag.");
+    for flag in Flag::ALL {
+        let count = known.workers.sum(|cells| &cells.flags[flag.index()]);
+        page.sample(name, &[("flag", &flag.letters())], count);
+    }
+}
+
+fn listeners(page: &mut Page, snapshot: &Snapshot) {
+    type Item = std::sync::Arc<crate::snapshot::Listener>;
+    let labels = |item: &&Item, emit: &mut dyn FnMut(&[(&str, &dyn Display)])| {
+        emit(&[("listener", &item.name)]);
+    };
+    families!(
+        page,
+        &snapshot.listeners,
+        labels,
+        ("counter", "ringway_listener_connections_total", "Connections accepted.", |i: &&Item| i
+            .stats
+            .sum(|c| &c.connections)),
+        ("gauge", "ringway_listener_connections_active", "Connections open.", |i: &&Item| i
+            .stats
+            .sum(|c| &c.active)),
+        (
+            "counter",
+            "ringway_listener_overflow_total",
+            "Connections closed at a limit.",
+            |i: &&Item| i.stats.sum(|c| &c.overflow)
+        ),
+        (
+            "counter",
+            "ringway_listener_refused_total",
+            "Requests whose head could not be read.",
+            |i: &&Item| i.stats.sum(|c| &c.refused)
+        ),
+        (
+            "counter",
+            "ringway_listener_received_bytes_total",
+            "Body bytes from clients.",
+            |i: &&Item| i.stats.sum(|c| &c.received_bytes)
+        ),
+        ("counter", "ringway_listener_sent_bytes_total", "Body bytes to clients.", |i: &&Item| i
+            .stats
+            .sum(|c| &c.sent_bytes)),
+    );
+}
+
+/// Names of the status classes, as they are counted.
+const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
+
+fn routes(page: &mut Page, snapshot: &Snapshot) {
+    let name = "ringway_route_requests_total";
+    page.family(
+        name,
+        "counter",
+        "Requests by rule and status class; rules never used are left out.",
+    );
+    let mut seen = std::collections::HashSet::new();
+    for listener in &snapshot.listeners {
+        let crate::snapshot::Serves::Http(table) = &listener.serves else { continue };
+        for rule in table.rules().filter(|rule| seen.insert(std::sync::Arc::as_ptr(rule))) {
+            for (index, class) in CLASSES.iter().enumerate() {
+                let count = rule.stats.sum(|cells| &cells.status_class[index]);
+                if count > 0 {
+                    let labels: [(&str, &dyn Display); 3] =
+                        [("host", &rule.host), ("route", &rule.name), ("class", class)];
+                    page.sample(name, &labels, count);
+                }
+            }
+        }
+    }
+}
+
+fn services(page: &mut Page, snapshot: &Snapshot) {
+    type Item = std::sync::Arc<crate::cluster::Service>;
+    let labels = |item: &&Item, emit: &mut dyn FnMut(&[(&str, &dyn Display)])| {
+        emit(&[("service", &item.name)]);
+    };
+    families!(
+        page,
+        &snapshot.services,
+        labels,
+        ("gauge", "ringway_service_requests_active", "Requests under way.", |i: &&Item| i
+            .stats
+            .sum(|c| &c.active)),
+        (
+            "counter",
+            "ringway_service_pool_reused_total",
+            "Requests on a pooled connection.",
+            |i: &&Item| i.stats.sum(|c| &c.pool_reused)
+        ),
+        (
+            "counter",
+            "ringway_service_pool_stale_total",
+            "Pooled connections found closed before use.",
+            |i: &&Item| i.stats.sum(|c| &c.pool_stale)
+        ),
+        (
+            "counter",
+            "ringway_service_requests_repeated_total",
+            "Requests sent again because a pooled connection died.",
+            |i: &&Item| i.stats.sum(|c| &c.repeated)
+        ),
+        (
+            "counter",
+            "ringway_service_sent_bytes_total",
+            "Body bytes to the service.",
+            |i: &&Item| i.stats.sum(|c| &c.sent_bytes)
+        ),
+        (
+            "counter",
+            "ringway_service_received_bytes_total",
+            "Body bytes from the service.",
+            |i: &&Item| i.stats.sum(|c| &c.received_bytes)
+        ),
+    );
+    let name = "ringway_service_requests_total";
+    page.family(name, "counter", "Requests by status class.");
+    for service in &snapshot.services {
+        for (index, class) in CLASSES.iter().enumerate() {
+            let count = service.stats.sum(|cells| &cells.status_class[index]);
+            page.sample(name, &[("service", &service.name), ("class", class)], count);
+        }
+    }
+    let name = "ringway_service_response_flags_total";
+    page.family(name, "counter", "Requests that did not go the ordinary way, by flag.");
+    for service in &snapshot.services {
+        for flag in Flag::ALL {
+            let count = service.stats.sum(|cells| &cells.flags[flag.index()]);
+            page.sample(name, &[("service", &service.name), ("flag", &flag.letters())], count);
+        }
+    }
+    let name = "ringway_service_request_duration_milliseconds";
+    page.family(name, "histogram", "From the request head to the end of the response.");
+    for service in &snapshot.services {
+        page.histogram(name, &service.name, &service.stats);
+    }
+}
+
+fn endpoints(page: &mut Page, snapshot: &Snapshot) {
+    let pairs = snapshot.services.iter();
+    let pairs: Vec<_> =
+        pairs.flat_map(|service| service.endpoints.iter().map(move |e| (service, e))).collect();
+    type Item<'a> =
+        (&'a std::sync::Arc<crate::cluster::Service>, &'a std::sync::Arc<crate::cluster::Endpoint>);
+    let labels = |item: &&Item<'_>, emit: &mut dyn FnMut(&[(&str, &dyn Display)])| {
+        emit(&[("service", &item.0.name), ("endpoint", &item.1.address)]);
+    };
+    families!(
+        page,
+        &pairs,
+        labels,
+        (
+            "counter",
+            "ringway_endpoint_requests_total",
+            "Requests or L4 connections sent.",
+            |i: &&Item<'_>| i.1.stats.sum(|c| &c.requests)
+        ),
+        (
+            "counter",
+            "ringway_endpoint_failures_total",
+            "Those answered with 5xx or not at all.",
+            |i: &&Item<'_>| i.1.stats.sum(|c| &c.failures)
+        ),
+        (
+            "counter",
+            "ringway_endpoint_connections_total",
+            "Connections opened.",
+            |i: &&Item<'_>| i.1.stats.sum(|c| &c.connections)
+        ),
+        (
+            "counter",
+            "ringway_endpoint_connect_failures_total",
+            "Connections that could not be opened.",
+            |i: &&Item<'_>| i.1.stats.sum(|c| &c.connect_failures)
+        ),
+        ("gauge", "ringway_endpoint_connections_active", "Connections open.", |i: &&Item<'_>| i
+            .1
+            .stats
+            .sum(|c| &c.active)),
+        (
+            "gauge",
+            "ringway_endpoint_connections_idle",
+            "Connections kept for reuse.",
+            |i: &&Item<'_>| i.1.stats.sum(|c| &c.idle)
+        ),
+    );
+}
+
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    let page_bytes = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * page_bytes.unsigned_abs())
+}

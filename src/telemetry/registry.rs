@@ -1,0 +1,95 @@
+//! Counters that outlive reloads: found again by name.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Weak};
+
+use super::counters::{
+    EndpointCells, ListenerCells, PerWorker, RouteCells, ServiceCells, WorkerCells,
+};
+use crate::cluster::Address;
+
+/// All counters of the process, by what they count. A counter lives as long as a snapshot refers
+/// to it; when its name comes back while it still lives, it goes on from where it was.
+pub struct Registry {
+    workers: usize,
+    /// What each worker counts for itself.
+    pub worker_cells: Arc<PerWorker<WorkerCells>>,
+    listeners: Family<String, ListenerCells>,
+    routes: Family<(String, String), RouteCells>,
+    services: Family<String, ServiceCells>,
+    endpoints: Family<(String, Address), EndpointCells>,
+}
+
+impl Registry {
+    /// An empty registry for `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            workers,
+            worker_cells: Arc::new(PerWorker::new(workers)),
+            listeners: Family::default(),
+            routes: Family::default(),
+            services: Family::default(),
+            endpoints: Family::default(),
+        }
+    }
+
+    /// The counters of a listener.
+    pub fn listener(&mut self, name: &str) -> Arc<PerWorker<ListenerCells>> {
+        self.listeners.find(name.to_owned(), self.workers)
+    }
+
+    /// The counters of a rule.
+    pub fn route(&mut self, host: &str, name: &str) -> Arc<PerWorker<RouteCells>> {
+        self.routes.find((host.to_owned(), name.to_owned()), self.workers)
+    }
+
+    /// The counters of a service.
+    pub fn service(&mut self, name: &str) -> Arc<PerWorker<ServiceCells>> {
+        self.services.find(name.to_owned(), self.workers)
+    }
+
+    /// The counters of an endpoint of a service.
+    pub fn endpoint(&mut self, service: &str, address: &Address) -> Arc<PerWorker<EndpointCells>> {
+        self.endpoints.find((service.to_owned(), address.clone()), self.workers)
+    }
+}
+
+/// Counters of one kind.
+struct Family<K, T>(HashMap<K, Weak<PerWorker<T>>>);
+
+impl<K, T> Default for Family<K, T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Hash + Eq, T: Default> Family<K, T> {
+    fn find(&mut self, key: K, workers: usize) -> Arc<PerWorker<T>> {
+        // Names that are gone are forgotten now and then, not at each look.
+        if self.0.len() == self.0.capacity() {
+            self.0.retain(|_, cells| cells.strong_count() > 0);
+        }
+        let known = self.0.entry(key).or_default();
+        known.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(PerWorker::new(workers));
+            *known = Arc::downgrade(&new);
+            new
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_its_counters_as_long_as_they_are_used() {
+        let mut registry = Registry::new(2);
+        let first = registry.listener("web");
+        first.worker(0).connections.add(5);
+        assert_eq!(registry.listener("web").sum(|cells| &cells.connections), 5);
+        drop(first);
+        assert_eq!(registry.listener("web").sum(|cells| &cells.connections), 0);
+    }
+}
