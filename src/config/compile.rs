@@ -155,7 +155,7 @@ fn listeners(
         let Some(serves) = serves else { continue };
         let timeouts = &value.timeouts;
         let or = |time: &Option<super::values::Time>, default: u64| {
-            time.as_ref().map_or(Duration::from_secs(default), |time| time.0)
+            time.as_ref().map_or_else(|| Duration::from_secs(default), |time| time.0)
         };
         if let Some(via) = &value.via
             && !is_token(&via.value)

@@ -112,7 +112,7 @@ impl Applier {
             let snapshot = Arc::clone(&snapshot);
             mailbox.post(Order::Prepare(Preparation { snapshot, sockets }));
         }
-        let prepared = |kind: &ReportKind| matches!(kind, ReportKind::Prepared { version: v } if *v == version);
+        let prepared = |kind: &ReportKind| kind.prepared() == Some(version);
         if let Err(why) = self.await_all(prepared).await {
             self.post_all(|| Order::Abort { version });
             if let Some(snapshot) = &self.status.known().snapshot {
@@ -121,7 +121,7 @@ impl Applier {
             return Err(format!("error: the workers could not prepare it: {why}\n"));
         }
         self.post_all(|| Order::Commit { version });
-        let committed = |kind: &ReportKind| matches!(kind, ReportKind::Committed { version: v } if *v == version);
+        let committed = |kind: &ReportKind| kind.committed() == Some(version);
         if let Err(why) = self.await_all(committed).await {
             // All have prepared, so all will commit; one is only late.
             tracing::warn!(version, %why, "a worker takes long to commit");

@@ -85,7 +85,7 @@ async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
     if !control.applier.apply().await {
         return Err(RunError::Config(control.applier.status.known().reloads.errors.clone()));
     }
-    control.until_told_to_end().await
+    Box::pin(control.until_told_to_end()).await
 }
 
 struct Control {

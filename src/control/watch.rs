@@ -32,8 +32,8 @@ impl Watch {
     pub fn new(arguments: &[PathBuf]) -> Self {
         let (sender, changes) = mpsc::channel(1);
         let handler = move |event: notify::Result<notify::Event>| {
-            // Reading the files is an event too; only changes count. A full channel is told already.
-            if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
+            // A full channel has been told already.
+            if event.is_ok_and(|event| is_relevant(&event)) {
                 sender.try_send(()).ok();
             }
         };
@@ -65,6 +65,19 @@ impl Watch {
     }
 }
 
+/// Reading the files is an event too: only changes count, and only those of configuration files
+/// and of symlinks that may lead to them.
+fn is_relevant(event: &notify::Event) -> bool {
+    let may_lead = |path: &PathBuf| {
+        let yaml =
+            path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        let configmap =
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".."));
+        yaml || configmap || path.is_symlink()
+    };
+    !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(may_lead)
+}
+
 fn directories(arguments: &[PathBuf]) -> BTreeSet<PathBuf> {
     let mut directories = BTreeSet::new();
     let parent_of = |path: &Path| match path.parent() {
@@ -78,7 +91,9 @@ fn directories(arguments: &[PathBuf]) -> BTreeSet<PathBuf> {
         }
     };
     for argument in arguments {
-        file(argument);
+        if !argument.is_dir() || argument.is_symlink() {
+            file(argument);
+        }
         let entries = std::fs::read_dir(argument).into_iter().flatten();
         for entry in entries.map_while(Result::ok) {
             file(&entry.path());

@@ -265,7 +265,7 @@ mod tests {
     fn an_incomplete_body_is_not_done() {
         let text = b"5\r\nhello\r\n0\r\nA: b\r\n\r\n";
         for end in 0..text.len() {
-            let (consumed, _, done) = feed(&text[..end], usize::MAX.min(end.max(1))).unwrap();
+            let (consumed, _, done) = feed(&text[..end], end.max(1)).unwrap();
             assert!(!done && consumed == end, "{end}");
         }
     }

@@ -121,7 +121,7 @@ pub fn response(
     head.len = len;
     head.version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
     head.status = status;
-    head.reason = parsed.reason.map_or(Span::default(), |r| span_of(block, r.as_bytes()));
+    head.reason = parsed.reason.map_or_else(Span::default, |r| span_of(block, r.as_bytes()));
     fill_fields(block, parsed.headers, head);
     Ok(Progress::Complete)
 }
@@ -260,10 +260,9 @@ fn split_target(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
 fn check_host(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
     let mut host = None;
     for field in &head.fields {
-        if field.name.len == 4 && field.name.of(block).eq_ignore_ascii_case(b"host") {
-            if host.replace(field.value).is_some() {
-                return Err(bad("more than one Host"));
-            }
+        let is_host = field.name.len == 4 && field.name.of(block).eq_ignore_ascii_case(b"host");
+        if is_host && host.replace(field.value).is_some() {
+            return Err(bad("more than one Host"));
         }
     }
     let Some(host) = host else {

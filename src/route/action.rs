@@ -55,7 +55,7 @@ impl Redirect {
             // Writing to a Vec does not fail.
             write!(out, ":{port}").ok();
         }
-        out.extend_from_slice(self.path.as_deref().map_or(request.path(), str::as_bytes));
+        out.extend_from_slice(self.path.as_deref().map_or_else(|| request.path(), str::as_bytes));
         let own_query = self.path.as_deref().is_some_and(|path| path.contains('?'));
         if !own_query && !request.query().is_empty() {
             out.push(b'?');

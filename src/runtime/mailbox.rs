@@ -101,6 +101,18 @@ pub enum ReportKind {
     Failed(String),
 }
 
+impl ReportKind {
+    /// The version that is prepared, if that is what it says.
+    pub fn prepared(&self) -> Option<u64> {
+        if let Self::Prepared { version } = self { Some(*version) } else { None }
+    }
+
+    /// The version that is committed, if that is what it says.
+    pub fn committed(&self) -> Option<u64> {
+        if let Self::Committed { version } = self { Some(*version) } else { None }
+    }
+}
+
 /// Where workers report to: an unbounded channel that never blocks a worker. What is in it is
 /// bounded by the workers themselves (one report an order, log batches of limited size).
 pub type Reports = tokio::sync::mpsc::UnboundedSender<Report>;

@@ -119,12 +119,18 @@ pub async fn serve<I: Io>(
     };
     let Some(listener) = connection.listener(&local).cloned() else { return };
     drop(local);
-    let Ok(first) = proxy_header(&mut connection, &listener).await else { return };
+    let first = match listener.proxy_protocol {
+        false => None,
+        true => match Box::pin(proxy_header(&mut connection, &listener)).await {
+            Ok(first) => first,
+            Err(Hopeless) => return,
+        },
+    };
     match &listener.serves {
         Serves::Http(_) => serve_http(&connection, &listener, first).await,
         Serves::Tcp(destination) => {
             let destination = *destination;
-            tunnel::serve_tcp(&connection, &listener, destination, first).await;
+            Box::pin(tunnel::serve_tcp(&connection, &listener, destination, first)).await;
         }
     }
 }
@@ -132,14 +138,11 @@ pub async fn serve<I: Io>(
 /// The connection is to be closed without another word.
 struct Hopeless;
 
-/// Reads the PROXY protocol header where the listener wants one. Gives what was read beyond it.
+/// Reads the PROXY protocol header. Gives what was read beyond it.
 async fn proxy_header<I: Io>(
     connection: &mut Connection<I>,
     listener: &Listener,
 ) -> Result<Option<Buf>, Hopeless> {
-    if !listener.proxy_protocol {
-        return Ok(None);
-    }
     let io = &connection.worker.io;
     connection.alarm.set(io.now() + listener.timeouts.header);
     let mut buf = io.buffers().take();
@@ -175,14 +178,16 @@ async fn serve_http<I: Io>(connection: &Connection<I>, listener: &Listener, firs
         let Some(buf) = await_bytes(connection, pending, &waiting).await else { return };
         let mut workspace = connection.worker.workspaces.take();
         let after = match read_head(connection, &mut workspace, buf).await {
-            Ok(Some(buf)) => exchange(connection, &mut workspace, buf).await,
+            // Boxed, because a connection that waits for its next request must not be as large
+            // as one that serves it.
+            Ok(Some(buf)) => Box::pin(exchange(connection, &mut workspace, buf)).await,
             Ok(None) => After::Close,
-            Err(refusal) => reply::refuse_early(connection, refusal).await,
+            Err(refusal) => Box::pin(reply::refuse_early(connection, refusal)).await,
         };
         connection.worker.workspaces.put(workspace);
         pending = match after {
             After::Next(buf) => (!buf.is_empty()).then_some(buf),
-            After::Linger => return linger(connection).await,
+            After::Linger => return Box::pin(linger(connection)).await,
             After::Close => return,
         };
         if connection.draining() && pending.is_none() {

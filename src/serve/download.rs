@@ -73,6 +73,7 @@ pub async fn run<I: Io>(
         if status >= 200 || framing.switches {
             let (head_end, body) = (head_end(workspace), BodyProgress::new(framing.body));
             let edits = response_edits(call, between, &framing);
+            workspace.scratch.clear();
             encode::response(&mut workspace.scratch, response, &framing, &edits);
             call.ledger.set_status(status);
             between.answered.set(true);

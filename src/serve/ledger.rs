@@ -125,11 +125,6 @@ impl<'a, I: Io> Ledger<'a, I> {
         self.ended.get().unwrap_or_else(|| self.connection.worker.io.now())
     }
 
-    /// The bytes so far, (received, sent).
-    pub fn bytes(&self) -> (u64, u64) {
-        (self.received_bytes.get(), self.sent_bytes.get())
-    }
-
     /// Writes the line of the access log, if there is one. `request` is `None` for an L4
     /// connection.
     pub fn log(&self, request: Option<HeadView<'_>>, request_id: &[u8]) {

@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::mpsc::Receiver;
 use std::task::Poll;
@@ -244,7 +244,8 @@ impl Thread {
         let open = Open::new(Rc::clone(&worker), &listener);
         match worker.io.accepted(socket) {
             Ok(stream) => {
-                let serving = connection::serve(Rc::clone(&worker), stream, listener, peer);
+                let serving =
+                    Box::pin(connection::serve(Rc::clone(&worker), stream, listener, peer));
                 self.worker.io.spawn(async move {
                     contain(&worker, serving).await;
                     drop(open);
@@ -327,13 +328,14 @@ impl Drop for Open {
 }
 
 /// Runs a connection; a panic in it ends that connection only.
-async fn contain(worker: &Worker<RingIo>, connection: impl Future<Output = ()>) {
-    let mut connection = pin!(connection);
+async fn contain(worker: &Worker<RingIo>, mut connection: impl Future<Output = ()> + Unpin) {
     poll_fn(|context| {
-        catch_unwind(AssertUnwindSafe(|| connection.as_mut().poll(context))).unwrap_or_else(|_| {
-            worker.cells().panics.increment();
-            Poll::Ready(())
-        })
+        catch_unwind(AssertUnwindSafe(|| Pin::new(&mut connection).poll(context))).unwrap_or_else(
+            |_| {
+                worker.cells().panics.increment();
+                Poll::Ready(())
+            },
+        )
     })
     .await;
 }

@@ -60,6 +60,9 @@ pub struct LocalService<I: Io> {
     pub balancers: Vec<Balancer>,
 }
 
+/// Endpoints by service and address.
+type Known<I> = HashMap<(Box<str>, Address), Rc<EndpointState<<I as Io>::Stream>>>;
+
 /// What a worker is made of.
 pub struct WorkerParts {
     /// Which worker this is, from 0.
@@ -135,7 +138,7 @@ impl<I: Io> Worker<I> {
     fn local_service(
         &self,
         config: &Arc<Service>,
-        known: &HashMap<(Box<str>, Address), Rc<EndpointState<I::Stream>>>,
+        known: &Known<I>,
         workers: usize,
     ) -> LocalService<I> {
         let idle_max = (config.max_idle_connections as usize).div_ceil(workers);

@@ -18,7 +18,8 @@ pub struct Workspace {
     pub scratch: Vec<u8>,
 }
 
-/// A worker's workspaces.
+/// A worker's workspaces. Boxed: handing one out moves a pointer.
+#[allow(clippy::vec_box)]
 #[derive(Default)]
 pub struct Workspaces(RefCell<Vec<Box<Workspace>>>);
 

@@ -59,7 +59,8 @@ impl Page {
         let mut total = 0;
         for index in 0..=LATENCY_BUCKETS_MS.len() {
             total += stats.iter().map(|c| c.duration().buckets[index].value()).sum::<u64>();
-            let bound = LATENCY_BUCKETS_MS.get(index).map_or("+Inf".to_owned(), f64::to_string);
+            let bound =
+                LATENCY_BUCKETS_MS.get(index).map_or_else(|| "+Inf".to_owned(), f64::to_string);
             self.sample(&bucket, &[("service", &service), ("le", &bound)], total);
         }
         let sum_us: u64 = stats.iter().map(|cells| cells.duration().sum_us.value()).sum();
@@ -134,73 +135,71 @@ fn process(page: &mut Page, known: &Known) {
     );
 }
 
-/// One family with a sample for each worker, listener and so on.
-macro_rules! families {
-    ($page:expr, $items:expr, $labels:expr,
-     $(($kind:literal, $name:literal, $help:literal, $value:expr)),+ $(,)?) => {
-        $(
-            $page.family($name, $kind, $help);
-            for item in $items {
-                let labels: &dyn Fn(&mut dyn FnMut(&[(&str, &dyn Display)])) = &|emit| $labels(&item, emit);
-                let value = $value(&item);
-                labels(&mut |labels| $page.sample($name, labels, value));
-            }
-        )+
-    };
+/// A metric of each `T`: its kind, name and help, and how it is read.
+type Metric<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
+
+/// The label of each `T`.
+type Label<T> = fn(&T) -> Vec<(&'static str, String)>;
+
+/// One family for each metric, in it one sample for each item.
+fn families<T>(page: &mut Page, items: &[T], label: Label<T>, metrics: &[Metric<T>]) {
+    for (kind, name, help, value) in metrics {
+        page.family(name, kind, help);
+        for item in items {
+            let labels = label(item);
+            let labels: Vec<(&str, &dyn Display)> =
+                labels.iter().map(|(label, text)| (*label, text as &dyn Display)).collect();
+            page.sample(name, &labels, value(item));
+        }
+    }
 }
 
 fn workers(page: &mut Page, known: &Known) {
     let workers: Vec<_> = known.workers.iter().enumerate().collect();
     type Item<'a> = (usize, &'a super::counters::WorkerCells);
-    let labels = |item: &&Item<'_>, emit: &mut dyn FnMut(&[(&str, &dyn Display)])| {
-        emit(&[("worker", &item.0)]);
-    };
-    families!(
+    let label: Label<Item<'_>> = |item| vec![("worker", item.0.to_string())];
+    families(
         page,
         &workers,
-        labels,
-        ("counter", "ringway_worker_accepted_total", "Connections accepted.", |i: &&Item<'_>| i
-            .1
-            .accepted
-            .value()),
-        (
-            "counter",
-            "ringway_worker_handed_over_total",
-            "Connections handed to a less loaded worker.",
-            |i: &&Item<'_>| i.1.handed_over.value()
-        ),
-        (
-            "gauge",
-            "ringway_worker_connections_active",
-            "Client connections open.",
-            |i: &&Item<'_>| i.1.active.value()
-        ),
-        (
-            "counter",
-            "ringway_worker_requests_total",
-            "Requests and L4 connections served.",
-            |i: &&Item<'_>| i.1.requests.value()
-        ),
-        (
-            "counter",
-            "ringway_worker_panics_total",
-            "Panics, each of which ended one connection.",
-            |i: &&Item<'_>| i.1.panics.value()
-        ),
-        (
-            "counter",
-            "ringway_worker_accept_errors_total",
-            "Connections that could not be accepted.",
-            |i: &&Item<'_>| i.1.accept_errors.value()
-        ),
-        ("gauge", "ringway_worker_buffers_used", "Buffers in use.", |i: &&Item<'_>| i
-            .1
-            .buffers_used
-            .value()),
-        ("gauge", "ringway_worker_buffers_pooled", "Buffers kept for reuse.", |i: &&Item<'_>| i
-            .1
-            .buffers_pooled
-            .value()),
+        label,
+        &[
+            ("counter", "ringway_worker_accepted_total", "Connections accepted.", |i| {
+                i.1.accepted.value()
+            }),
+            (
+                "counter",
+                "ringway_worker_handed_over_total",
+                "Connections handed to a less loaded worker.",
+                |i| i.1.handed_over.value(),
+            ),
+            ("gauge", "ringway_worker_connections_active", "Client connections open.", |i| {
+                i.1.active.value()
+            }),
+            (
+                "counter",
+                "ringway_worker_requests_total",
+                "Requests and L4 connections served.",
+                |i| i.1.requests.value(),
+            ),
+            (
+                "counter",
+                "ringway_worker_panics_total",
+                "Panics, each of which ended one connection.",
+                |i| i.1.panics.value(),
+            ),
+            (
+                "counter",
+                "ringway_worker_accept_errors_total",
+                "Connections that could not be accepted.",
+                |i| i.1.accept_errors.value(),
+            ),
+            ("gauge", "ringway_worker_buffers_used", "Buffers in use.", |i| {
+                i.1.buffers_used.value()
+            }),
+            ("gauge", "ringway_worker_buffers_pooled", "Buffers kept for reuse.", |i| {
+                i.1.buffers_pooled.value()
+            }),
+        ],
     );
     page.family("ringway_worker_info", "gauge", "The kernel interface of each worker.");
     for (worker, driver) in known.drivers.iter().enumerate() {
@@ -216,40 +215,34 @@ fn workers(page: &mut Page, known: &Known) {
 
 fn listeners(page: &mut Page, snapshot: &Snapshot) {
     type Item = std::sync::Arc<crate::snapshot::Listener>;
-    let labels = |item: &&Item, emit: &mut dyn FnMut(&[(&str, &dyn Display)])| {
-        emit(&[("listener", &item.name)]);
-    };
-    families!(
+    let label: Label<Item> = |item| vec![("listener", item.name.to_string())];
+    families(
         page,
         &snapshot.listeners,
-        labels,
-        ("counter", "ringway_listener_connections_total", "Connections accepted.", |i: &&Item| i
-            .stats
-            .sum(|c| &c.connections)),
-        ("gauge", "ringway_listener_connections_active", "Connections open.", |i: &&Item| i
-            .stats
-            .sum(|c| &c.active)),
-        (
-            "counter",
-            "ringway_listener_overflow_total",
-            "Connections closed at a limit.",
-            |i: &&Item| i.stats.sum(|c| &c.overflow)
-        ),
-        (
-            "counter",
-            "ringway_listener_refused_total",
-            "Requests whose head could not be read.",
-            |i: &&Item| i.stats.sum(|c| &c.refused)
-        ),
-        (
-            "counter",
-            "ringway_listener_received_bytes_total",
-            "Body bytes from clients.",
-            |i: &&Item| i.stats.sum(|c| &c.received_bytes)
-        ),
-        ("counter", "ringway_listener_sent_bytes_total", "Body bytes to clients.", |i: &&Item| i
-            .stats
-            .sum(|c| &c.sent_bytes)),
+        label,
+        &[
+            ("counter", "ringway_listener_connections_total", "Connections accepted.", |i| {
+                i.stats.sum(|c| &c.connections)
+            }),
+            ("gauge", "ringway_listener_connections_active", "Connections open.", |i| {
+                i.stats.sum(|c| &c.active)
+            }),
+            ("counter", "ringway_listener_overflow_total", "Connections closed at a limit.", |i| {
+                i.stats.sum(|c| &c.overflow)
+            }),
+            (
+                "counter",
+                "ringway_listener_refused_total",
+                "Requests whose head could not be read.",
+                |i| i.stats.sum(|c| &c.refused),
+            ),
+            ("counter", "ringway_listener_received_bytes_total", "Body bytes from clients.", |i| {
+                i.stats.sum(|c| &c.received_bytes)
+            }),
+            ("counter", "ringway_listener_sent_bytes_total", "Body bytes to clients.", |i| {
+                i.stats.sum(|c| &c.sent_bytes)
+            }),
+        ],
     );
 }
 
@@ -281,46 +274,43 @@ fn routes(page: &mut Page, snapshot: &Snapshot) {
 
 fn services(page: &mut Page, snapshot: &Snapshot) {
     type Item = std::sync::Arc<crate::cluster::Service>;
-    let labels = |item: &&Item, emit: &mut dyn FnMut(&[(&str, &dyn Display)])| {
-        emit(&[("service", &item.name)]);
-    };
-    families!(
+    let label: Label<Item> = |item| vec![("service", item.name.to_string())];
+    families(
         page,
         &snapshot.services,
-        labels,
-        ("gauge", "ringway_service_requests_active", "Requests under way.", |i: &&Item| i
-            .stats
-            .sum(|c| &c.active)),
-        (
-            "counter",
-            "ringway_service_pool_reused_total",
-            "Requests on a pooled connection.",
-            |i: &&Item| i.stats.sum(|c| &c.pool_reused)
-        ),
-        (
-            "counter",
-            "ringway_service_pool_stale_total",
-            "Pooled connections found closed before use.",
-            |i: &&Item| i.stats.sum(|c| &c.pool_stale)
-        ),
-        (
-            "counter",
-            "ringway_service_requests_repeated_total",
-            "Requests sent again because a pooled connection died.",
-            |i: &&Item| i.stats.sum(|c| &c.repeated)
-        ),
-        (
-            "counter",
-            "ringway_service_sent_bytes_total",
-            "Body bytes to the service.",
-            |i: &&Item| i.stats.sum(|c| &c.sent_bytes)
-        ),
-        (
-            "counter",
-            "ringway_service_received_bytes_total",
-            "Body bytes from the service.",
-            |i: &&Item| i.stats.sum(|c| &c.received_bytes)
-        ),
+        label,
+        &[
+            ("gauge", "ringway_service_requests_active", "Requests under way.", |i| {
+                i.stats.sum(|c| &c.active)
+            }),
+            (
+                "counter",
+                "ringway_service_pool_reused_total",
+                "Requests on a pooled connection.",
+                |i| i.stats.sum(|c| &c.pool_reused),
+            ),
+            (
+                "counter",
+                "ringway_service_pool_stale_total",
+                "Pooled connections found closed before use.",
+                |i| i.stats.sum(|c| &c.pool_stale),
+            ),
+            (
+                "counter",
+                "ringway_service_requests_repeated_total",
+                "Requests sent again because a pooled connection died.",
+                |i| i.stats.sum(|c| &c.repeated),
+            ),
+            ("counter", "ringway_service_sent_bytes_total", "Body bytes to the service.", |i| {
+                i.stats.sum(|c| &c.sent_bytes)
+            }),
+            (
+                "counter",
+                "ringway_service_received_bytes_total",
+                "Body bytes from the service.",
+                |i| i.stats.sum(|c| &c.received_bytes),
+            ),
+        ],
     );
     let name = "ringway_service_requests_total";
     page.family(name, "counter", "Requests by status class.");
@@ -351,47 +341,41 @@ fn endpoints(page: &mut Page, snapshot: &Snapshot) {
         pairs.flat_map(|service| service.endpoints.iter().map(move |e| (service, e))).collect();
     type Item<'a> =
         (&'a std::sync::Arc<crate::cluster::Service>, &'a std::sync::Arc<crate::cluster::Endpoint>);
-    let labels = |item: &&Item<'_>, emit: &mut dyn FnMut(&[(&str, &dyn Display)])| {
-        emit(&[("service", &item.0.name), ("endpoint", &item.1.address)]);
-    };
-    families!(
+    let label: Label<Item<'_>> =
+        |item| vec![("service", item.0.name.to_string()), ("endpoint", item.1.address.to_string())];
+    families(
         page,
         &pairs,
-        labels,
-        (
-            "counter",
-            "ringway_endpoint_requests_total",
-            "Requests or L4 connections sent.",
-            |i: &&Item<'_>| i.1.stats.sum(|c| &c.requests)
-        ),
-        (
-            "counter",
-            "ringway_endpoint_failures_total",
-            "Those answered with 5xx or not at all.",
-            |i: &&Item<'_>| i.1.stats.sum(|c| &c.failures)
-        ),
-        (
-            "counter",
-            "ringway_endpoint_connections_total",
-            "Connections opened.",
-            |i: &&Item<'_>| i.1.stats.sum(|c| &c.connections)
-        ),
-        (
-            "counter",
-            "ringway_endpoint_connect_failures_total",
-            "Connections that could not be opened.",
-            |i: &&Item<'_>| i.1.stats.sum(|c| &c.connect_failures)
-        ),
-        ("gauge", "ringway_endpoint_connections_active", "Connections open.", |i: &&Item<'_>| i
-            .1
-            .stats
-            .sum(|c| &c.active)),
-        (
-            "gauge",
-            "ringway_endpoint_connections_idle",
-            "Connections kept for reuse.",
-            |i: &&Item<'_>| i.1.stats.sum(|c| &c.idle)
-        ),
+        label,
+        &[
+            (
+                "counter",
+                "ringway_endpoint_requests_total",
+                "Requests or L4 connections sent.",
+                |i| i.1.stats.sum(|c| &c.requests),
+            ),
+            (
+                "counter",
+                "ringway_endpoint_failures_total",
+                "Those answered with 5xx or not at all.",
+                |i| i.1.stats.sum(|c| &c.failures),
+            ),
+            ("counter", "ringway_endpoint_connections_total", "Connections opened.", |i| {
+                i.1.stats.sum(|c| &c.connections)
+            }),
+            (
+                "counter",
+                "ringway_endpoint_connect_failures_total",
+                "Connections that could not be opened.",
+                |i| i.1.stats.sum(|c| &c.connect_failures),
+            ),
+            ("gauge", "ringway_endpoint_connections_active", "Connections open.", |i| {
+                i.1.stats.sum(|c| &c.active)
+            }),
+            ("gauge", "ringway_endpoint_connections_idle", "Connections kept for reuse.", |i| {
+                i.1.stats.sum(|c| &c.idle)
+            }),
+        ],
     );
 }
 

@@ -1,0 +1,10 @@
+//! Everything that needs more than one room: real sockets and peers (`wire`), seeded simulation
+//! (`sim`), and the rules of the house (`tidy`).
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test that cannot go on fails
+
+mod support;
+#[cfg(feature = "uring")]
+mod wire;
+
+mod tidy;

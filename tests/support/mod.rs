@@ -1,0 +1,30 @@
+//! What the tests stand on: a running proxy, real and scripted peers, and conditions to await.
+
+pub mod http;
+pub mod origin;
+#[cfg(feature = "uring")]
+pub mod proxy;
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+/// How long a condition may take before a test gives up. Generous: machines are noisy.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A loopback port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until `condition` gives something.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(began.elapsed() < PATIENCE, "gave up waiting for: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,156 @@
+//! An origin that does exactly what a test tells it to, also what no real server would.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+/// A listening origin; each connection runs the test's function on a thread of its own.
+pub struct Origin {
+    /// Where it listens.
+    pub port: u16,
+    accepted: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Vec<String>>>,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// One accepted connection.
+pub struct Peer {
+    /// The socket.
+    pub stream: TcpStream,
+    requests: Arc<Mutex<Vec<String>>>,
+    read: Vec<u8>,
+}
+
+impl Origin {
+    /// Runs `serve` for each connection.
+    pub fn scripted(serve: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let serve = Arc::new(serve);
+        let thread = std::thread::spawn({
+            let (accepted, requests, stopping) =
+                (accepted.clone(), requests.clone(), stopping.clone());
+            move || {
+                for stream in listener.incoming() {
+                    if stopping.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let Ok(stream) = stream else { continue };
+                    accepted.fetch_add(1, Ordering::SeqCst);
+                    let (serve, requests) = (serve.clone(), requests.clone());
+                    std::thread::spawn(move || {
+                        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+                        serve(&mut Peer { stream, requests, read: Vec::new() });
+                    });
+                }
+            }
+        });
+        Self { port, accepted, requests, stopping, thread: Some(thread) }
+    }
+
+    /// Answers every request with `body` and keeps the connection open.
+    pub fn saying(body: &str) -> Self {
+        let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        Self::scripted(move |peer| {
+            while peer.request().is_some() {
+                peer.send(&response);
+            }
+        })
+    }
+
+    /// Its address as the configuration wants it.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Connections accepted so far.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// The heads (and bodies) of the requests read so far.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        // Wakes the accepting thread.
+        TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], self.port))).ok();
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+impl Peer {
+    /// The next request, head and body; `None` when the proxy has closed.
+    pub fn request(&mut self) -> Option<String> {
+        let head_end = loop {
+            if let Some(at) = self.read.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at + 4;
+            }
+            self.more()?;
+        };
+        let head = String::from_utf8_lossy(&self.read[..head_end]).into_owned();
+        let lower = head.to_ascii_lowercase();
+        let length = lower.lines().find_map(|line| line.strip_prefix("content-length:"));
+        let end = if lower.contains("transfer-encoding: chunked") {
+            loop {
+                let body = &self.read[head_end..];
+                // The last chunk, and then the end of the trailers.
+                let last = body.windows(3).position(|w| w == b"0\r\n").unwrap_or(body.len());
+                let end = body[last..].windows(4).position(|w| w == b"\r\n\r\n");
+                if let Some(at) = end {
+                    break head_end + last + at + 4;
+                }
+                self.more()?;
+            }
+        } else {
+            let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
+            while self.read.len() < head_end + length {
+                self.more()?;
+            }
+            head_end + length
+        };
+        let request: Vec<u8> = self.read.drain(..end).collect();
+        let request = String::from_utf8_lossy(&request).into_owned();
+        self.requests.lock().unwrap().push(request.clone());
+        Some(request)
+    }
+
+    /// Sends bytes; a proxy that has left does not fail the origin.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).ok();
+    }
+
+    /// Waits until the proxy closes; gives what came before that.
+    pub fn until_closed(&mut self) -> Vec<u8> {
+        while self.more().is_some() {}
+        std::mem::take(&mut self.read)
+    }
+
+    /// Closes with a reset.
+    pub fn reset(&mut self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).ok();
+    }
+
+    fn more(&mut self) -> Option<()> {
+        let mut portion = [0; 65536];
+        match self.stream.read(&mut portion) {
+            Ok(n) if n > 0 => {
+                self.read.extend_from_slice(&portion[..n]);
+                Some(())
+            }
+            _ => None,
+        }
+    }
+}

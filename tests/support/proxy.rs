@@ -1,0 +1,137 @@
+//! A running `ringway`, as an operator would start it.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use super::http::{Client, Response};
+use super::{eventually, free_port};
+
+/// A proxy process with a configuration directory of its own. Killed when dropped.
+pub struct Proxy {
+    child: Child,
+    directory: tempfile::TempDir,
+    /// Where the admin interface listens.
+    pub admin_port: u16,
+    log: Arc<Mutex<String>>,
+}
+
+impl Proxy {
+    /// Starts a proxy with two workers on `config` (YAML without `admin:` and `runtime:`) and
+    /// waits until it is ready.
+    #[track_caller]
+    pub fn start(config: &str) -> Self {
+        Self::start_with(config, 2)
+    }
+
+    /// As [`Proxy::start`], with this many workers.
+    #[track_caller]
+    pub fn start_with(config: &str, workers: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let admin_port = free_port();
+        let base =
+            format!("admin: {{bind: 127.0.0.1:{admin_port}}}\nruntime: {{workers: {workers}}}\n");
+        std::fs::write(directory.path().join("base.yaml"), base).unwrap();
+        std::fs::write(directory.path().join("ringway.yaml"), config).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ringway"))
+            .args(["run", "-c"])
+            .arg(directory.path())
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        gather(child.stdout.take().unwrap(), &log);
+        gather(child.stderr.take().unwrap(), &log);
+        let mut proxy = Self { child, directory, admin_port, log };
+        eventually("the proxy to be ready", || {
+            if let Some(status) = proxy.child.try_wait().unwrap() {
+                panic!("the proxy ended with {status}:\n{}", proxy.log());
+            }
+            proxy.try_admin("/ready").filter(|response| response.status == 200)
+        });
+        proxy
+    }
+
+    /// What it has written to stdout and stderr so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The file that [`Proxy::start`] wrote.
+    pub fn config_file(&self) -> PathBuf {
+        self.directory.path().join("ringway.yaml")
+    }
+
+    /// Replaces the configuration by rename and waits until it is applied.
+    #[track_caller]
+    pub fn reload(&self, config: &str) {
+        let before = self.metric("ringway_config_version");
+        let new = self.directory.path().join(".new");
+        std::fs::write(&new, config).unwrap();
+        std::fs::rename(&new, self.config_file()).unwrap();
+        eventually("the reload", || (self.metric("ringway_config_version") > before).then_some(()));
+    }
+
+    /// GET on the admin interface.
+    #[track_caller]
+    pub fn admin(&self, path: &str) -> Response {
+        self.try_admin(path).expect("the admin interface")
+    }
+
+    fn try_admin(&self, path: &str) -> Option<Response> {
+        std::net::TcpStream::connect(("127.0.0.1", self.admin_port)).ok()?;
+        let mut client = Client::connect(self.admin_port);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        client.send(request).try_response(false).ok()
+    }
+
+    /// The sum of all series of a metric whose line begins with `series`.
+    #[track_caller]
+    pub fn metric(&self, series: &str) -> f64 {
+        let metrics = self.admin("/metrics");
+        let lines = metrics.text().lines().filter(|line| line.starts_with(series));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        eventually("the proxy to end", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if std::thread::panicking() {
+            eprintln!("--- the proxy's log ---\n{}", self.log());
+        }
+    }
+}
+
+fn gather(stream: impl std::io::Read + Send + 'static, log: &Arc<Mutex<String>>) {
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}

@@ -1,0 +1,140 @@
+//! Connections that are used again, and those that must not be.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::support::http::Client;
+use crate::support::origin::Origin;
+use crate::support::proxy::Proxy;
+use crate::support::{eventually, free_port};
+
+fn config(port: u16, origin: &Origin, more: &str) -> String {
+    format!(
+        "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
+         routes: {{\"*\": [{{to: app}}]}}\n\
+         services: {{app: {{endpoints: [\"{}\"]{more}}}}}\n",
+        origin.address()
+    )
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[test]
+fn a_pooled_connection_that_its_peer_has_closed_is_not_used() {
+    let origin = Origin::scripted(|peer| {
+        peer.request();
+        peer.send(OK);
+    });
+    let port = free_port();
+    let proxy = Proxy::start_with(&config(port, &origin, ""), 1);
+    let mut client = Client::connect(port);
+    for round in 0..20 {
+        let response = client.request("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(response.status, 200, "round {round}");
+        // The origin's close has come before the next request: that is the case in question.
+        eventually("the origin's close", || (proxy_has_no_live_idle(&proxy)).then_some(()));
+    }
+    assert_eq!(origin.accepted(), 20);
+}
+
+fn proxy_has_no_live_idle(proxy: &Proxy) -> bool {
+    let fds = format!("/proc/{}/net/tcp", proxy.pid());
+    let table = std::fs::read_to_string(fds).unwrap();
+    // 08 is CLOSE_WAIT, 01 ESTABLISHED: the peer's FIN has arrived once nothing is in FIN_WAIT1.
+    !table.lines().any(|line| line.split_whitespace().nth(3) == Some("04"))
+}
+
+#[test]
+fn an_idempotent_request_survives_a_connection_that_dies_on_use() {
+    // Every connection answers once, then takes the second request and closes without a word.
+    let dead = std::sync::Arc::new(AtomicUsize::new(0));
+    let origin = Origin::scripted({
+        let dead = dead.clone();
+        move |peer| {
+            peer.request();
+            peer.send(OK);
+            if peer.request().is_some() {
+                dead.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let port = free_port();
+    let proxy = Proxy::start_with(&config(port, &origin, ""), 1);
+    let mut client = Client::connect(port);
+    for _ in 0..10 {
+        assert_eq!(client.get("a", "/").status, 200);
+    }
+    assert!(dead.load(Ordering::SeqCst) > 0, "the case did not happen");
+    assert!(proxy.metric("ringway_service_requests_repeated_total") > 0.0);
+}
+
+#[test]
+fn a_request_that_may_not_be_repeated_fails_with_its_flag() {
+    let origin = Origin::scripted(|peer| {
+        peer.request();
+        peer.send(OK);
+        peer.request();
+    });
+    let port = free_port();
+    let proxy = Proxy::start_with(&config(port, &origin, ""), 1);
+    let mut client = Client::connect(port);
+    assert_eq!(client.get("a", "/").status, 200);
+    let response = client.request("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+    assert_eq!(response.status, 502);
+    assert_eq!(origin.requests().len(), 2, "it was sent once");
+    let series = "ringway_service_response_flags_total{";
+    assert!(proxy.admin("/metrics").text().lines().any(|line| {
+        line.starts_with(series) && line.contains("\"UC\"") && line.ends_with(" 1")
+    }));
+}
+
+#[test]
+fn idle_clients_are_closed_after_their_time() {
+    let origin = Origin::saying("x");
+    let port = free_port();
+    let config = format!(
+        "listeners: {{web: {{bind: 127.0.0.1:{port}, timeouts: {{keep_alive: 300ms, header: 400ms}}}}}}\n\
+         routes: {{\"*\": [{{to: app}}]}}\n\
+         services: {{app: {{endpoints: [\"{}\"]}}}}\n",
+        origin.address()
+    );
+    let _proxy = Proxy::start(&config);
+    let mut client = Client::connect(port);
+    assert_eq!(client.get("a", "/").status, 200);
+    assert!(client.closes_within(Duration::from_secs(10)));
+    let mut slow = Client::connect(port);
+    slow.send("GET / HTTP/1.1\r\nHo");
+    assert_eq!(slow.response().status, 408);
+    let mut silent = Client::connect(port);
+    assert!(silent.closes_within(Duration::from_secs(10)));
+}
+
+#[test]
+fn a_slow_origin_gives_504_after_the_timeout() {
+    let origin = Origin::scripted(|peer| {
+        peer.request();
+        peer.until_closed();
+    });
+    let port = free_port();
+    let _proxy = Proxy::start(&config(port, &origin, ", timeout: 200ms"));
+    let mut client = Client::connect(port);
+    assert_eq!(client.get("a", "/").status, 504);
+    assert_eq!(client.get("a", "/").status, 504, "the client's connection goes on");
+}
+
+#[test]
+fn a_client_that_leaves_ends_its_request_at_the_origin() {
+    let (left, has_left) = std::sync::mpsc::channel();
+    let origin = Origin::scripted(move |peer| {
+        peer.request();
+        peer.until_closed();
+        left.send(()).ok();
+    });
+    let port = free_port();
+    let _proxy = Proxy::start(&config(port, &origin, ""));
+    let mut client = Client::connect(port);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the request to arrive", || (!origin.requests().is_empty()).then_some(()));
+    drop(client);
+    has_left.recv_timeout(crate::support::PATIENCE).expect("the origin sees the client leave");
+}

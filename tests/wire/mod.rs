@@ -1,0 +1,7 @@
+//! The proxy as a process, with real sockets and real peers on loopback.
+
+mod keep_alive;
+mod misbehaving;
+mod proxying;
+mod reload;
+mod tcp;
