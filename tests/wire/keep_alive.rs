@@ -93,7 +93,8 @@ fn idle_clients_are_closed_after_their_time() {
     let origin = Origin::saying("x");
     let port = free_port();
     let config = format!(
-        "listeners: {{web: {{bind: 127.0.0.1:{port}, timeouts: {{keep_alive: 300ms, header: 400ms}}}}}}\n\
+        "listeners: {{web: {{bind: 127.0.0.1:{port}, \
+         timeouts: {{keep_alive: 300ms, header: 400ms}}}}}}\n\
          routes: {{\"*\": [{{to: app}}]}}\n\
          services: {{app: {{endpoints: [\"{}\"]}}}}\n",
         origin.address()

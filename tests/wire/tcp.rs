@@ -155,7 +155,8 @@ fn proxy_protocol_is_sent_and_understood() {
         ));
         let _outer = Proxy::start(&format!(
             "listeners: {{raw: {{bind: 127.0.0.2:{outer}, protocol: tcp, service: next}}}}\n\
-             services: {{next: {{protocol: tcp, endpoints: [\"127.0.0.1:{inner}\"], send_proxy_protocol: {version}}}}}\n",
+             services: {{next: {{protocol: tcp, endpoints: [\"127.0.0.1:{inner}\"], \
+             send_proxy_protocol: {version}}}}}\n",
         ));
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
