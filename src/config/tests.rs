@@ -1,1 +1,226 @@
+//! What is understood, and every mistake with its place.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use super::*;
+use crate::telemetry::registry::Registry;
+
+/// Writes files, loads and compiles them. Each argument of `-c` is a list of (name, text).
+fn compiled(
+    arguments: &[&[(&str, &str)]],
+    environment: &[(&str, &str)],
+) -> Result<Compiled, String> {
+    let root = tempfile::tempdir().unwrap();
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for (index, files) in arguments.iter().enumerate() {
+        let directory = root.path().join(index.to_string());
+        std::fs::create_dir(&directory).unwrap();
+        for (name, text) in *files {
+            std::fs::write(directory.join(name), text).unwrap();
+        }
+        paths.push(directory);
+    }
+    let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let environment: HashMap<String, String> = environment.iter().map(pair).collect();
+    let loaded = load(&paths, &environment);
+    let result = compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
+    let prefix = format!("{}/", root.path().display());
+    result.map_err(|errors| errors.to_string().replace(&prefix, ""))
+}
+
+fn errors(text: &str) -> String {
+    compiled(&[&[("a.yaml", text)]], &[]).map(|_| ()).expect_err("mistakes")
+}
+
+#[test]
+fn a_mistake_is_shown_with_its_line_a_caret_and_what_to_write_instead() {
+    assert_eq!(
+        errors("listeners:\n  web: {bind: 127.0.0.1:80, timeouts: {heder: 5s}}\n"),
+        "0/a.yaml:2:40: error: unknown field \"heder\"\n \
+         2 |   web: {bind: 127.0.0.1:80, timeouts: {heder: 5s}}\n   \
+         |                                        ^^^^^\n   \
+         = help: did you mean \"header\"?\n"
+    );
+}
+
+#[test]
+fn ten_mistakes_are_ten_errors() {
+    let text = "\
+listeners:
+  one: {bind: nowhere}
+  two: {protocol: tcp, bind: 127.0.0.1:1}
+  three: {bind: 127.0.0.1:2, service: shop}
+  four: {bnd: 127.0.0.1:3, bind: 127.0.0.1:3}
+routes:
+  a.example.com:
+    - {match: {path: relative}, to: shop}
+    - {to: shpo}
+    - {to: shop, redirect: {scheme: https}}
+services:
+  shop: {endpoints: [localhost:80]}
+  slow: {endpoints: [], timeout: soon}
+  secret: {endpoints: [], tls: mesh}
+";
+    let errors = errors(text);
+    assert_eq!(errors.matches(": error: ").count(), 10, "{errors}");
+    assert!(errors.contains("\"tls\" is not supported by this version"), "{errors}");
+    assert!(errors.contains("did you mean \"shop\"?"), "{errors}");
+}
+
+#[test]
+fn each_mistake_has_its_words() {
+    for (text, words) in [
+        ("a: [", "not valid YAML"),
+        ("- a", "a file is a map of sections, not a list"),
+        ("a: 1\n---\nb: 2\n", "a second document"),
+        ("listeners: {a: {bind: 127.0.0.1:1}, a: {bind: 127.0.0.1:2}}", "\"a\" appears twice"),
+        ("listeners: {a: &x {bind: 127.0.0.1:1}, b: *x}", "aliases"),
+        ("listeners: {a: {}}", "\"bind\" is missing"),
+        ("listeners: {a: {bind: 127.0.0.1:1, request_id: maybe}}", "expected true or false"),
+        ("limits: {headers: many}", "expected a number, found \"many\""),
+        ("limits: {header_bytes: 5 apples}", "not a number of bytes"),
+        ("limits: {headers: 1000}", "between 1 and 256"),
+        ("drain: 0s", "cannot be zero"),
+        ("admin: {bind: here}", "not an address to listen on"),
+        ("runtime: {workers: 0}", "neither auto nor a number"),
+        ("routes: {\"a.*\": []}", "a wildcard stands for whole labels"),
+        ("routes: {a: {respond: {status: 99}}}", "between 200 and 599"),
+        ("routes: {a: {redirect: {}}}", "a redirect to itself"),
+        ("routes: {a: {headers: {request: {set: {host: b}}}, respond: {}}}", "cannot be changed"),
+        ("routes: {a: [{respond: {}}, {match: {path: /x}, respond: {}}]}", "no request gets here"),
+        ("routes: {a: {match: {headers: {b: \"~(\"}}, respond: {}}}", "not a valid regex"),
+        ("services: {a: {}}", "needs one of endpoints, versions and dns"),
+        ("services: {a: {dns: nohost}}", "is not HOST:PORT"),
+        ("services: {a: {endpoints: [], balance: best}}", "expected one of: least-request"),
+        ("services: {a: {endpoints: [], protocol: grpc}}", "not supported by this version"),
+        ("drain: ${NOT_SET}", "the environment has no variable \"NOT_SET\""),
+    ] {
+        let errors = errors(text);
+        assert!(errors.contains(words), "{text}: {errors}");
+        assert_eq!(errors.matches("error: ").count(), 1, "{text}: {errors}");
+    }
+}
+
+#[test]
+fn files_of_a_directory_are_one_and_later_directories_override() {
+    let base: &[(&str, &str)] = &[
+        ("listeners.yaml", "listeners: {web: {bind: \"127.0.0.1:${PORT:-80}\"}}"),
+        ("services.yml", "services: {a: {endpoints: [10.0.0.1:1]}, b: {endpoints: []}}"),
+        ("ignored.txt", "not yaml: ["),
+    ];
+    let over: &[(&str, &str)] = &[("x.yaml", "services: {a: {endpoints: [10.0.0.2:2]}}")];
+    let result = compiled(&[base, over], &[("PORT", "8080")]);
+    let snapshot = result.unwrap_or_else(|errors| panic!("{errors}")).snapshot;
+    assert_eq!(snapshot.listeners[0].binds[0].to_string(), "127.0.0.1:8080");
+    assert_eq!(snapshot.services[0].endpoints[0].address.to_string(), "10.0.0.2:2");
+    assert_eq!(snapshot.services.len(), 2);
+    let twice: &[(&str, &str)] = &[
+        ("1.yaml", "services: {a: {endpoints: []}}"),
+        ("2.yaml", "services:\n  a: {endpoints: []}"),
+    ];
+    let errors = compiled(&[twice], &[]).map(|_| ()).unwrap_err();
+    assert!(errors.contains("0/2.yaml:2:3: error: \"a\" appears twice, first at 0/1.yaml:1"));
+}
+
+#[test]
+fn what_is_not_text_is_one_clear_error() {
+    let root = tempfile::tempdir().unwrap();
+    for (bytes, words) in [(&b"\0\x01\x02"[..], "NUL"), (&b"a: 1\n\xff\xfe"[..], "not UTF-8")] {
+        std::fs::write(root.path().join("a.yaml"), bytes).unwrap();
+        let loaded = load(&[root.path().to_owned()], &HashMap::new());
+        let result = compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
+        let errors = result.map(|_| ()).unwrap_err().to_string();
+        assert!(errors.contains(words), "{errors}");
+    }
+}
+
+#[test]
+fn whatever_is_written_never_panics() {
+    let mut random = fastrand::Rng::with_seed(11);
+    let words = [
+        "listeners",
+        "routes",
+        "services",
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        " ",
+        "\n",
+        "-",
+        "a",
+        "to",
+        "match",
+        "path",
+        "bind",
+        "${",
+        "\"",
+        "*",
+        "&x",
+        "endpoints",
+        "1",
+        "~",
+        "|",
+        "?",
+    ];
+    for _ in 0..3000 {
+        let count = random.usize(..30);
+        let text: String = (0..count).map(|_| words[random.usize(..words.len())]).collect();
+        drop(compiled(&[&[("a.yaml", &text)]], &[]));
+    }
+}
+
+#[test]
+fn ten_thousand_routes_compile_and_the_last_is_found() {
+    let rules: String =
+        (0..10_000).map(|i| format!("    - {{match: {{path: /p{i}/*}}, to: a}}\n")).collect();
+    let text = format!(
+        "listeners: {{web: {{bind: 127.0.0.1:1}}}}\nservices: {{a: {{endpoints: []}}}}\n\
+         routes:\n  h:\n{rules}"
+    );
+    let result = compiled(&[&[("a.yaml", &text)]], &[]);
+    let snapshot = result.unwrap_or_else(|errors| panic!("{errors}")).snapshot;
+    let crate::snapshot::Serves::Http(table) = &snapshot.listeners[0].serves else { panic!() };
+    let request = b"GET /p9999/x HTTP/1.1\r\nHost: h\r\n\r\n";
+    let mut head = crate::message::Head::default();
+    crate::http1::parse::request(request, 0..request.len(), &snapshot.limits, &mut head).unwrap();
+    assert_eq!(&*table.find(head.view(request)).unwrap().name, "h#10000");
+}
+
+/// Every YAML block of the documents, and every directory of conf/.
+#[test]
+fn examples_are_accepted() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut examples = 0;
+    for document in ["README.md", "docs/reference.md"] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        for block in text.split("```yaml\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            if let Err(errors) = compiled(&[&[("a.yaml", block)]], &[]) {
+                panic!("{document}:\n{errors}");
+            }
+            examples += 1;
+        }
+    }
+    for entry in std::fs::read_dir(root.join("conf")).unwrap() {
+        let path = entry.unwrap().path();
+        let loaded = load(&[path.clone()], &HashMap::new());
+        let result = compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
+        if let Err(errors) = result {
+            panic!("{}:\n{errors}", path.display());
+        }
+        examples += 1;
+    }
+    assert!(examples >= 9, "{examples}");
+}
+
+#[test]
+fn the_schema_knows_every_section() {
+    let schema = schema();
+    for section in ["runtime", "admin", "drain", "limits", "listeners", "routes", "services"] {
+        assert!(schema["properties"][section].is_object(), "{section}");
+    }
+    assert_eq!(schema["additionalProperties"], false);
+}

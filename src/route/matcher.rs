@@ -134,7 +134,12 @@ impl ValueMatch {
 
 /// A regex that has to fit the whole of its subject.
 fn whole(pattern: &str) -> Result<Regex, PatternError> {
-    Regex::new(&format!("^(?:{pattern})$")).map_err(|error| PatternError::Regex(error.to_string()))
+    Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
+        // The engine draws a picture of several lines; the last one says what it is.
+        let text = error.to_string();
+        let last = text.lines().last().unwrap_or_default();
+        PatternError::Regex(last.trim_start_matches("error: ").to_owned())
+    })
 }
 
 /// The first condition that did not hold.

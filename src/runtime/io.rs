@@ -19,6 +19,10 @@ pub trait Io: Clone + 'static {
     /// The time now.
     fn now(&self) -> Time;
 
+    /// What [`Io::now`] said last. For deadlines of seconds, right after something that has asked
+    /// for the time; it saves asking again.
+    fn recent(&self) -> Time;
+
     /// This worker's buffers.
     fn buffers(&self) -> &BufferPool;
 

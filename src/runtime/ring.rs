@@ -103,6 +103,7 @@ pub struct RingIo(Rc<RingState>);
 struct RingState {
     epoll: bool,
     began: Instant,
+    recent: Cell<Time>,
     buffers: BufferPool,
     alarms: Alarms,
     pipes: RefCell<Vec<Pipe>>,
@@ -113,6 +114,7 @@ impl RingIo {
         let state = RingState {
             epoll,
             began,
+            recent: Cell::default(),
             buffers: BufferPool::default(),
             alarms: Alarms::default(),
             pipes: RefCell::default(),
@@ -182,7 +184,13 @@ impl Io for RingIo {
     type Stream = RingStream;
 
     fn now(&self) -> Time {
-        Time::from_micros(self.0.began.elapsed().as_micros() as u64)
+        let now = Time::from_micros(self.0.began.elapsed().as_micros() as u64);
+        self.0.recent.set(now);
+        now
+    }
+
+    fn recent(&self) -> Time {
+        self.0.recent.get()
     }
 
     fn buffers(&self) -> &BufferPool {
@@ -382,7 +390,7 @@ impl Stream for RingStream {
     }
 
     fn quiet(&self) -> Quiet {
-        socket::quiet(self.monoio().as_raw_fd())
+        socket::quiet(self)
     }
 
     fn shutdown_write(&self) {

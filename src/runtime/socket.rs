@@ -2,11 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
-use nix::sys::socket::{MsgFlags, recv};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::io::Quiet;
@@ -15,14 +15,15 @@ use crate::cluster::Address;
 /// Bytes a splice pipe holds, as far as `/proc/sys/fs/pipe-max-size` lets it.
 pub const PIPE_BYTES: usize = 256 * 1024;
 
-/// Looks at the socket without taking anything from it.
-pub fn quiet(socket: impl AsRawFd) -> Quiet {
-    let mut byte = [0];
-    match recv(socket.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
-        Ok(0) => Quiet::Closed,
-        Ok(_) => Quiet::Data,
-        Err(Errno::EAGAIN | Errno::EINTR) => Quiet::Quiet,
-        Err(_) => Quiet::Closed,
+/// Looks at the socket without taking anything from it. poll(2) rather than a peek: it takes no
+/// lock on the socket.
+pub fn quiet(socket: impl AsFd) -> Quiet {
+    let ended = PollFlags::from_bits_retain(libc::POLLRDHUP);
+    let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLIN | ended)];
+    match poll(&mut polled, PollTimeout::ZERO) {
+        Ok(0) | Err(Errno::EINTR) => Quiet::Quiet,
+        Ok(_) if polled[0].revents() == Some(PollFlags::POLLIN) => Quiet::Data,
+        Ok(_) | Err(_) => Quiet::Closed,
     }
 }
 

@@ -79,8 +79,8 @@ pub async fn connection<I: Io>(
         }
         let timeout = target.service.config.connect_timeout;
         let left = target.deadline.since(worker.io.now());
-        match upstream::connect(&worker.io, endpoint, timeout.min(left)).await {
-            Ok(upstream) => return greet(target, upstream).await,
+        match Box::pin(upstream::connect(&worker.io, endpoint, timeout.min(left))).await {
+            Ok(upstream) => return Box::pin(greet(target, upstream)).await,
             Err(ConnectError::Timeout) => refusal = CONNECT_TIMEOUT,
             Err(ConnectError::Failed(_)) => refusal = CONNECT_FAILED,
         }

@@ -216,7 +216,8 @@ async fn await_bytes<I: Io>(
     }
     let io = &connection.worker.io;
     let idle = IdleMark::new(&connection.registered, !waiting.first);
-    let since = io.now();
+    // After an exchange the time was asked for just now.
+    let since = if waiting.first { io.now() } else { io.recent() };
     connection.alarm.set(since + waiting.timeout.min(BUFFER_GRACE));
     let (result, buf) =
         connection.stream.read_or_rang(io.buffers().take(), &connection.alarm).await;

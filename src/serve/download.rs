@@ -1,5 +1,6 @@
 //! A response on its way to the client.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use super::body::BodyProgress;
@@ -135,15 +136,16 @@ async fn read_head<I: Io>(
 async fn await_response<I: Io>(
     call: &Call<'_, '_, I>,
     upstream: &Upstream<I::Stream>,
-    mut buf: Buf,
+    buf: Buf,
 ) -> Result<(std::io::Result<Read>, Buf), Failure> {
     let io = &call.connection.worker.io;
     let mut check = call.ledger.began + CLIENT_CHECK_INTERVAL;
+    let mut read = pin!(upstream.stream.read(buf));
     loop {
         upstream.alarm.set(check.min(call.deadline));
-        let (read, back) = upstream.stream.read_or_rang(buf, &upstream.alarm).await;
-        buf = back;
-        let Ok(Read::Rang) = read else { return Ok((read, buf)) };
+        if let Ok(read) = upstream.alarm.guard(read.as_mut()).await {
+            return Ok(read);
+        }
         let now = io.now();
         if now >= call.deadline {
             return Err(Failure::Refused(TIMED_OUT));

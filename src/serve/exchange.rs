@@ -86,17 +86,21 @@ pub async fn exchange<I: Io>(
     let request = workspace.request.view(buf.block());
     let framing = match framing::request(request) {
         Ok(framing) => framing,
-        Err(refusal) => return reply::refuse(&ledger, connection, request, refusal).await,
+        Err(refusal) => {
+            return Box::pin(reply::refuse(&ledger, connection, request, refusal)).await;
+        }
     };
     let Some(rule) = routes.find(request) else {
         let refusal = Refusal { status: 404, flag: Flag::NoRoute, detail: "no route matched" };
-        return reply::refuse_framed(&ledger, connection, workspace, framing, buf, refusal).await;
+        let refuse = reply::refuse_framed(&ledger, connection, workspace, framing, buf, refusal);
+        return Box::pin(refuse).await;
     };
     ledger.set_rule(rule);
     let split = match &rule.action {
         Action::Forward(split) => split,
         local_answer => {
-            return reply::answer(&ledger, connection, workspace, framing, buf, local_answer).await;
+            let answer = reply::answer(&ledger, connection, workspace, framing, buf, local_answer);
+            return Box::pin(answer).await;
         }
     };
     let destination = split.next(&rule.stats.worker(connection.worker.index).turn);
@@ -142,7 +146,10 @@ async fn forward<I: Io>(
     let choice = Choice::new(&call.target(), subset, Some(request));
     let mut outgoing = match encode_request(call, &mut workspace.scratch, request, &buf) {
         Ok(outgoing) => outgoing,
-        Err(refusal) => return reply::refuse(call.ledger, call.connection, request, refusal).await,
+        Err(refusal) => {
+            let refuse = reply::refuse(call.ledger, call.connection, request, refusal);
+            return Box::pin(refuse).await;
+        }
     };
     let result = send(call, choice, workspace, &mut outgoing).await;
     let request = workspace.request.view(buf.block());
@@ -151,12 +158,13 @@ async fn forward<I: Io>(
         Ok(Answered::Done { keep }) => keep,
         Ok(Answered::Switched { upstream, early }) => {
             let sent_early = &buf.data()[outgoing.consumed..];
-            tunnel::switched(call, upstream, early, sent_early).await;
+            Box::pin(tunnel::switched(call, upstream, early, sent_early)).await;
             false
         }
         Err(Failure::Refused(refusal)) => {
             let keep = call.framing.keep_alive && outgoing.body.is_done();
-            reply::send_refusal(call.ledger, call.connection, request, refusal, keep).await
+            let send = reply::send_refusal(call.ledger, call.connection, request, refusal, keep);
+            Box::pin(send).await
         }
         Err(Failure::Silent | Failure::Broken) => {
             call.ledger.log(Some(request), request_id);
@@ -257,11 +265,11 @@ async fn attempt<I: Io>(
     outgoing.wire = Some(wire);
     let between = Between::default();
     between.uploaded.set(outgoing.body.is_done());
-    let down = download::run(call, workspace, &upstream, &between);
-    let downloaded = match outgoing.body.is_done() || sent.is_err() {
+    let downloaded = if outgoing.body.is_done() || sent.is_err() {
         // Where sending failed, the endpoint may still have said why before it closed.
-        true => down.await?,
-        false => both_ways(call, outgoing, &upstream, &between, down).await?,
+        download::run(call, workspace, &upstream, &between).await?
+    } else {
+        Box::pin(both_ways(call, workspace, outgoing, &upstream, &between)).await?
     };
     match downloaded {
         Downloaded::Switched { early } => Ok(Answered::Switched { upstream, early }),
@@ -282,14 +290,14 @@ async fn attempt<I: Io>(
 /// The rest of the request's body goes out while the response may already come back.
 async fn both_ways<I: Io>(
     call: &Call<'_, '_, I>,
+    workspace: &mut Workspace,
     outgoing: &mut Outgoing,
     upstream: &Upstream<I::Stream>,
     between: &Between,
-    down: impl Future<Output = Result<Downloaded, Failure>>,
 ) -> Result<Downloaded, Failure> {
     let Outgoing { body, beyond, .. } = outgoing;
     let mut up = pin!(upload::run(call, body, upstream, between));
-    let mut down = pin!(down);
+    let mut down = pin!(download::run(call, workspace, upstream, between));
     let mut upload_over = false;
     poll_fn(|context| {
         if !upload_over && let Poll::Ready(end) = up.as_mut().poll(context) {

@@ -49,7 +49,7 @@ pub async fn response<I: Io>(
     buf = to_client(call, buf).await?;
     while !reply.body.is_done() {
         if reply.body.opaque_bytes().is_some_and(|left| left >= SPLICE_MIN_BYTES) {
-            splice(call, upstream, &mut reply.body).await?;
+            Box::pin(splice(call, upstream, &mut reply.body)).await?;
             continue;
         }
         buf.clear();
@@ -164,7 +164,7 @@ pub async fn to_client<I: Io>(call: &Call<'_, '_, I>, buf: Buf) -> Result<Buf, F
     }
     let connection = call.connection;
     let io = &connection.worker.io;
-    connection.alarm.set(io.now() + call.listener.timeouts.body_idle);
+    connection.alarm.set(io.recent() + call.listener.timeouts.body_idle);
     match connection.alarm.guard(connection.stream.write_all(buf)).await {
         Ok((Ok(()), buf)) => Ok(buf),
         Ok((Err(_), _)) => Err(client_left(call)),

@@ -139,8 +139,10 @@ fn origins_that_break_the_rules_give_502_and_their_bytes_reach_no_one() {
 fn what_an_origin_sends_unasked_is_never_the_next_answer() {
     let origin = Origin::scripted(|peer| {
         peer.request();
-        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong");
+        peer.send(
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\
+             HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong",
+        );
         peer.until_closed();
     });
     let port = free_port();
