@@ -85,10 +85,13 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Orders `list` by place and drops what is said twice.
+    /// Orders `list` by place. Of several mistakes at one place the first is kept: the others
+    /// mostly follow from it.
     pub fn new(mut list: Vec<Diagnostic>, sources: SourceMap) -> Self {
         list.sort_by_key(|diagnostic| diagnostic.place);
-        list.dedup();
+        list.dedup_by(|later, first| {
+            later == first || first.place.is_some() && later.place == first.place
+        });
         Self { list, sources }
     }
 }

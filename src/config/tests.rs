@@ -206,7 +206,7 @@ fn examples_are_accepted() {
     }
     for entry in std::fs::read_dir(root.join("conf")).unwrap() {
         let path = entry.unwrap().path();
-        let loaded = load(&[path.clone()], &HashMap::new());
+        let loaded = load(std::slice::from_ref(&path), &HashMap::new());
         let result = compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
         if let Err(errors) = result {
             panic!("{}:\n{errors}", path.display());
