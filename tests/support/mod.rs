@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod origin;
+pub mod peers;
 #[cfg(feature = "uring")]
 pub mod proxy;
 

@@ -180,10 +180,10 @@ fn nobody_there_is_503_with_its_flag() {
     let proxy = Proxy::start(&config(port, &nowhere));
     let mut client = Client::connect(port);
     assert_eq!(client.get("a", "/").status, 503);
-    let metrics = proxy.admin("/metrics");
-    let flag =
-        |line: &&str| line.starts_with("ringway_service_response_flags") && line.contains("\"UF\"");
-    assert!(metrics.text().lines().find(flag).is_some_and(|line| line.ends_with(" 1")));
+    eventually("the flag to be counted", || {
+        let series = "ringway_service_response_flags_total{service=\"app\",flag=\"UF\"}";
+        (proxy.metric(series) == 1.0).then_some(())
+    });
 }
 
 #[test]

@@ -3,5 +3,6 @@
 mod keep_alive;
 mod misbehaving;
 mod proxying;
+mod real_peers;
 mod reload;
 mod tcp;

@@ -1,0 +1,24 @@
+//! PROXY headers: no panic, lengths inside the input, and what was understood can be sent again.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use ringway::cluster::SendProxyProtocol;
+use ringway::proxy_protocol::{self, Progress};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(Progress::Complete { len, source, destination }) = proxy_protocol::parse(bytes) else {
+        return;
+    };
+    assert!(len <= bytes.len());
+    for form in [SendProxyProtocol::V1, SendProxyProtocol::V2] {
+        let mut out = Vec::new();
+        proxy_protocol::encode(&mut out, form, source, destination);
+        let again = proxy_protocol::parse(&out);
+        let Ok(Progress::Complete { len, source: again, .. }) = again else {
+            panic!("{form:?}: what we sent is not understood");
+        };
+        assert_eq!(len, out.len());
+        let ip = |a: Option<std::net::SocketAddr>| a.map(|a| (a.ip().to_canonical(), a.port()));
+        assert_eq!(ip(again), ip(source));
+    }
+});

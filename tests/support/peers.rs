@@ -1,0 +1,114 @@
+//! Real servers and clients: nginx, HAProxy, curl, and the strict recording origin of the probes.
+//! `./test` installs them; where one is missing its test fails and says so.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::{eventually, free_port};
+
+/// A server process on a loopback port. Killed when dropped.
+pub struct Server {
+    child: Child,
+    directory: tempfile::TempDir,
+    /// Where it listens.
+    pub port: u16,
+}
+
+impl Server {
+    /// nginx with a page, a large file and keep-alive.
+    pub fn nginx() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let root = directory.path();
+        std::fs::write(root.join("page"), "from nginx\n").unwrap();
+        std::fs::write(root.join("large"), vec![b'n'; 3_000_000]).unwrap();
+        // Its worker may be another user, and wants to get here.
+        let open: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(root, open).unwrap();
+        let conf = format!(
+            "daemon off; worker_processes 1; pid {0}/pid; error_log {0}/error;\n\
+             events {{ worker_connections 256; }}\n\
+             http {{ access_log off; keepalive_requests 7; client_body_temp_path {0};\n\
+             server {{ listen 127.0.0.1:{port}; root {0}; gzip off; }} }}\n",
+            root.display()
+        );
+        std::fs::write(root.join("conf"), conf).unwrap();
+        let mut command = program("nginx");
+        command.arg("-c").arg(root.join("conf"));
+        Self::start(command, directory, port)
+    }
+
+    /// HAProxy that answers everything itself.
+    pub fn haproxy() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let conf = format!(
+            "defaults\n  mode http\n  timeout client 9s\n  timeout server 9s\n  timeout connect 9s\n\
+             frontend f\n  bind 127.0.0.1:{port}\n  option http-keep-alive\n\
+             \x20 http-request return status 200 content-type text/plain lf-string \
+             \"%[method] %[path] %[req.hdr(x-forwarded-for)]\"\n"
+        );
+        std::fs::write(directory.path().join("conf"), conf).unwrap();
+        let mut command = program("haproxy");
+        command.arg("-db").arg("-f").arg(directory.path().join("conf"));
+        Self::start(command, directory, port)
+    }
+
+    /// The strict recording origin beside the repository, if it is there.
+    pub fn strict_origin() -> Option<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let script = root.join("../shared/probes/strict_origin.py");
+        if !script.exists() {
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let mut command = program("python3");
+        command.arg(script).arg(port.to_string()).arg(directory.path().join("log"));
+        Some(Self::start(command, directory, port))
+    }
+
+    fn start(mut command: Command, directory: tempfile::TempDir, port: u16) -> Self {
+        let said = std::fs::File::create(directory.path().join("said")).unwrap();
+        let child = command.stdout(Stdio::null()).stderr(said).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}; run ./test"));
+        let server = Self { child, directory, port };
+        eventually(&format!("{command:?} to listen"), || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        server
+    }
+
+    /// What it has written to its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // nginx passes a TERM on to its worker; a KILL would leave it behind.
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok();
+        self.child.wait().ok();
+    }
+}
+
+/// What curl prints for these arguments.
+#[track_caller]
+pub fn curl(arguments: &[&str]) -> String {
+    let output = program("curl").args(["-sS", "--max-time", "20"]).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("curl: {error}; run ./test"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "curl {arguments:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A program, also where only root's PATH leads.
+fn program(name: &str) -> Command {
+    let found = ["/usr/sbin", "/usr/bin", "/usr/local/bin"]
+        .into_iter()
+        .map(|directory| PathBuf::from(directory).join(name))
+        .find(|path| path.exists());
+    Command::new(found.unwrap_or_else(|| PathBuf::from(name)))
+}
