@@ -7,11 +7,13 @@
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+use pin_project_lite::pin_project;
 
 use crate::time::Time;
 
@@ -146,15 +148,8 @@ impl Alarm {
     /// Runs `operation` until it is done or the alarm rings, whichever is first. An operation that
     /// is cut short is dropped: bytes that it had read are lost, so this is for waits after which
     /// the connection is given up, and for readiness.
-    pub async fn guard<F: Future>(&self, operation: F) -> Result<F::Output, Rang> {
-        let mut operation = pin!(operation);
-        poll_fn(|context| {
-            if let Poll::Ready(output) = operation.as_mut().poll(context) {
-                return Poll::Ready(Ok(output));
-            }
-            self.poll_rang(context).map(Err)
-        })
-        .await
+    pub fn guard<F: Future>(&self, operation: F) -> Guard<'_, F> {
+        Guard { alarm: self, operation }
     }
 
     /// Ready once the alarm has rung.
@@ -168,6 +163,28 @@ impl Alarm {
             _ => *waker = Some(context.waker().clone()),
         }
         Poll::Pending
+    }
+}
+
+pin_project! {
+    /// The future of [`Alarm::guard`]. Written out, because an async function would hold the
+    /// operation twice: as its argument and pinned.
+    pub struct Guard<'a, F> {
+        alarm: &'a Alarm,
+        #[pin]
+        operation: F,
+    }
+}
+
+impl<F: Future> Future for Guard<'_, F> {
+    type Output = Result<F::Output, Rang>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let guard = self.project();
+        if let Poll::Ready(output) = guard.operation.poll(context) {
+            return Poll::Ready(Ok(output));
+        }
+        guard.alarm.poll_rang(context).map(Err)
     }
 }
 

@@ -351,7 +351,8 @@ impl Stream for RingStream {
             // A socket left nonblocking answers at once; waiting for readiness costs no bytes.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 match alarm.guard(self.readable()).await {
-                    Ok(_) => return self.read(back.0).await,
+                    // Boxed: it is rare, and would make every waiting connection larger.
+                    Ok(_) => return Box::pin(self.read(back.0)).await,
                     Err(_) => Ok(Read::Rang),
                 }
             }

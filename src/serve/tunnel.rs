@@ -191,14 +191,14 @@ impl<I: Io> Direction<'_, I> {
             let n = buf.len();
             self.active.set(self.io.now());
             self.alarm.set(self.active.get() + self.idle);
-            match self.patiently(self.to.write_all(buf)).await {
+            match self.patiently(pin!(self.to.write_all(buf))).await {
                 Some((Ok(()), _)) => count(n as u64),
                 Some((Err(_), _)) => return sink_failed,
                 None => return End::Idle,
             }
             streak_bytes = if n >= BULK_PORTION_BYTES { streak_bytes + n } else { 0 };
             if streak_bytes >= BULK_BYTES {
-                match self.splice(&count).await {
+                match Box::pin(self.splice(&count)).await {
                     Some(Ok(_)) => break,
                     Some(Err(SpliceError::Source(_))) => return source_failed,
                     Some(Err(SpliceError::Sink(_))) => return sink_failed,
@@ -218,7 +218,7 @@ impl<I: Io> Direction<'_, I> {
             self.active.set(self.io.now());
             count(n);
         };
-        self.patiently(self.from.splice_to(self.to, u64::MAX, moved)).await
+        self.patiently(pin!(self.from.splice_to(self.to, u64::MAX, moved))).await
     }
 
     /// The next bytes; `None` at the end. A silent source costs no buffer.
@@ -233,7 +233,7 @@ impl<I: Io> Direction<'_, I> {
             Err(_) => return Err(source_failed),
             Ok(Read::Rang) => drop(buf),
         }
-        match self.patiently(self.from.readable()).await {
+        match self.patiently(pin!(self.from.readable())).await {
             None => return Err(End::Idle),
             Some(Err(_)) => return Err(source_failed),
             Some(Ok(())) => {}
@@ -247,12 +247,11 @@ impl<I: Io> Direction<'_, I> {
 
     /// Waits for `operation` as long as bytes pass in either direction; `None` when it became
     /// too quiet.
-    async fn patiently<T>(&self, operation: impl Future<Output = T>) -> Option<T> {
-        let mut operation = pin!(operation);
+    async fn patiently<T>(&self, mut operation: impl Future<Output = T> + Unpin) -> Option<T> {
         loop {
             let deadline = self.active.get() + self.idle;
             self.alarm.set(deadline);
-            if let Ok(output) = self.alarm.guard(operation.as_mut()).await {
+            if let Ok(output) = self.alarm.guard(&mut operation).await {
                 return Some(output);
             }
             if self.io.now() >= self.active.get() + self.idle {

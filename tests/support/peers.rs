@@ -43,7 +43,8 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
         let conf = format!(
-            "defaults\n  mode http\n  timeout client 9s\n  timeout server 9s\n  timeout connect 9s\n\
+            "defaults\n  mode http\n  timeout client 9s\n  timeout server 9s\n\
+             \x20 timeout connect 9s\n\
              frontend f\n  bind 127.0.0.1:{port}\n  option http-keep-alive\n\
              \x20 http-request return status 200 content-type text/plain lf-string \
              \"%[method] %[path] %[req.hdr(x-forwarded-for)]\"\n"
