@@ -219,8 +219,9 @@ async fn await_bytes<I: Io>(
     // After an exchange the time was asked for just now.
     let since = if waiting.first { io.now() } else { io.recent() };
     connection.alarm.set(since + waiting.timeout.min(BUFFER_GRACE));
-    let (result, buf) =
-        connection.stream.read_or_rang(io.buffers().take(), &connection.alarm).await;
+    // Boxed for the sake of the second, long wait: it is all that an idle connection should hold.
+    let read = connection.stream.read_or_rang(io.buffers().take(), &connection.alarm);
+    let (result, buf) = Box::pin(read).await;
     match result {
         Ok(Read::Data(_)) => return Some(buf),
         Ok(Read::End) | Err(_) => return None,
@@ -232,7 +233,7 @@ async fn await_bytes<I: Io>(
     }
     connection.alarm.guard(connection.stream.readable()).await.ok()?.ok()?;
     drop(idle);
-    let (result, buf) = connection.stream.read(io.buffers().take()).await;
+    let (result, buf) = Box::pin(connection.stream.read(io.buffers().take())).await;
     matches!(result, Ok(Read::Data(_))).then_some(buf)
 }
 
