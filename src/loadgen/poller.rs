@@ -72,7 +72,7 @@ impl Poller {
             Some(Duration::ZERO) => EpollTimeout::ZERO,
             Some(left) if left > COARSE => {
                 let ms = (left - Duration::from_millis(1)).as_millis().min(WAIT_MS_MAX);
-                EpollTimeout::try_from(ms as u16).unwrap_or(EpollTimeout::ZERO)
+                EpollTimeout::from(ms as u16)
             }
             Some(left) => {
                 let mut epoll = [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)];
