@@ -13,6 +13,7 @@ pub mod control;
 pub mod demo;
 pub mod discovery;
 pub mod listener;
+pub mod loadgen;
 // Both sides: used by all, depend on none.
 pub mod error;
 pub mod snapshot;

@@ -51,6 +51,8 @@ enum Command {
     /// Starts a service in two versions behind the proxy, and says what to try.
     #[command(after_help = "Example:\n  ringway demo --port 8080")]
     Demo(crate::demo::DemoArgs),
+    /// Generates load for a server or proxy and measures it: HTTP/1.1 or TCP, on one thread.
+    Bench(crate::loadgen::BenchArgs),
 }
 
 /// Where the configuration is.
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Demo(arguments) => end(crate::demo::run(&arguments)),
+        Command::Bench(arguments) => bench(&arguments),
     }
 }
 
@@ -82,6 +85,20 @@ fn end(result: Result<(), impl std::fmt::Display>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", error.to_string().trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(arguments: &crate::loadgen::BenchArgs) -> ExitCode {
+    match crate::loadgen::run(arguments) {
+        Ok(code) => code,
+        Err(error @ crate::loadgen::Error::Usage(_)) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }

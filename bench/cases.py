@@ -1,0 +1,263 @@
+"""What is measured, and how one burst of it is run."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from machine import LOAD_CPU, Process
+
+ROUTES = 1000
+IDLE_CONNECTIONS = 10_000
+LAST_ROUTE = f"/route{ROUTES - 1:04}/item"
+
+
+class Case:
+    """A closed-loop case whose figure is CPU time per `unit`."""
+
+    def __init__(self, name, title, arguments, path="/", listener="http", routes=0):
+        self.name = name
+        self.title = title
+        self.arguments = arguments.split()
+        self.path = path
+        self.listener = listener
+        self.routes = routes
+        self.unit = "MB" if "--bulk" in arguments else "request"
+
+    def target(self, instance):
+        if self.listener == "http":
+            return [instance.url(self.path)]
+        return [f"127.0.0.1:{instance.ports[self.listener]}"]
+
+
+CASES = [
+    Case("h1-1", "HTTP/1.1 keep-alive, 1 connection", "-c 1"),
+    Case("h1-8", "HTTP/1.1 keep-alive, 8 connections", "-c 8"),
+    Case("h1-64", "HTTP/1.1 keep-alive, 64 connections", "-c 64"),
+    Case("h1-256", "HTTP/1.1 keep-alive, 256 connections", "-c 256"),
+    Case("body-16k", "16 KiB body, 64 connections", "-c 64", path="/16k"),
+    Case("body-1m", "1 MiB body, 8 connections", "-c 8", path="/1m"),
+    Case("close-16", "a connection per request, 16 clients", "-c 16 --close"),
+    Case("routes-1000", "1 000 routes, the last one, 64 connections", "-c 64", LAST_ROUTE,
+         routes=ROUTES),
+    Case("tcp-pingpong", "TCP ping-pong of 64 bytes, 64 connections", "--tcp -c 64",
+         listener="echo"),
+    Case("tcp-bulk", "TCP bulk, 8 connections", "--tcp --bulk -c 8", listener="sink"),
+]
+RATE = "rate"
+MEMORY = "memory"
+STARTUP = "startup"
+OTHERS = [RATE, MEMORY, STARTUP]
+RATE_CONNECTIONS = 64
+
+
+class Bench:
+    """Runs bursts and gathers what they show; `say` prints a line of progress."""
+
+    def __init__(self, loadgen, backend, directory, options, say):
+        self.loadgen = loadgen
+        self.backend = backend
+        self.directory = directory
+        self.options = options
+        self.say = say
+        self.failures = []
+
+    def fail(self, what):
+        """Notes what went wrong, and says it at once."""
+        self.failures.append(what)
+        self.say(f"!! {what}")
+
+    def start_all(self, proxies, routes=0, path="/"):
+        instances = []
+        for proxy in proxies:
+            instance = proxy.start(self.directory, self.backend.ports, routes)
+            try:
+                instance.wait(path)
+                instances.append(instance)
+            except RuntimeError as error:
+                self.fail(str(error))
+                instance.process.stop()
+        return instances
+
+    def load(self, arguments, duration_s):
+        """Runs the load generator on its CPU and returns its report."""
+        command = [self.loadgen, "bench", "--json", "-d", f"{int(duration_s * 1000)}ms", *arguments]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=duration_s + 30,
+            preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CPU}),
+        )
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}") from None
+
+    def burst(self, case, instance, duration_s):
+        """One burst: CPU time of the proxy per unit, and units a second."""
+        before = instance.process.cpu_us()
+        report = self.load([*case.arguments, *case.target(instance)], duration_s)
+        spent_us = instance.process.cpu_us() - before
+        units = report["bytes"] / 1e6 if case.unit == "MB" else report["requests"]
+        if not units:
+            raise RuntimeError(f"{case.name}: nothing went through {instance.proxy.name}")
+        return {
+            "cpu_us": spent_us / units,
+            "per_s": units / report["duration_s"],
+            "failed": failed(report),
+        }
+
+    def closed(self, case, instances, deadline):
+        """All rounds of one case, interleaved over the proxies: A B C D A B C D."""
+        samples = {instance.proxy.name: [] for instance in instances}
+        for round_number in range(self.options.rounds):
+            for instance in instances:
+                if time.monotonic() > deadline:
+                    return self.rows(samples)
+                name = instance.proxy.name
+                try:
+                    sample = self.burst(case, instance, self.options.burst)
+                except (RuntimeError, subprocess.TimeoutExpired) as error:
+                    self.fail(f"{case.name}, {name}: {error}")
+                    continue
+                samples[name].append(sample)
+                self.say(
+                    f"{case.name:13} round {round_number + 1}/{self.options.rounds}  {name:9}"
+                    f" {sample['cpu_us']:8.1f} µs CPU/{case.unit}"
+                    f" {sample['per_s']:9.0f} {case.unit}s/s"
+                    + (f"  {sample['failed']} FAILED" if sample["failed"] else "")
+                )
+        return self.rows(samples)
+
+    @staticmethod
+    def rows(samples):
+        rows = {}
+        for name, taken in samples.items():
+            if not taken:
+                continue
+            cpu = [sample["cpu_us"] for sample in taken]
+            rows[name] = {
+                "cpu_us": statistics.median(cpu),
+                "cpu_us_min": min(cpu),
+                "cpu_us_max": max(cpu),
+                "per_s": statistics.median(sample["per_s"] for sample in taken),
+                "failed": sum(sample["failed"] for sample in taken),
+                "rounds": len(taken),
+            }
+        return rows
+
+    def at_rate(self, instances, rate, deadline):
+        """Latency on a schedule of `rate` requests a second, the same for all proxies."""
+        names = ("p50", "p90", "p99", "p99_9", "max")
+        samples = {instance.proxy.name: [] for instance in instances}
+        for round_number in range(self.options.rounds):
+            for instance in instances:
+                if time.monotonic() > deadline:
+                    break
+                name = instance.proxy.name
+                arguments = ["--rate", str(rate), "-c", str(RATE_CONNECTIONS), instance.url()]
+                before = instance.process.cpu_us()
+                try:
+                    report = self.load(arguments, self.options.rate_burst)
+                except (RuntimeError, subprocess.TimeoutExpired) as error:
+                    self.fail(f"rate, {name}: {error}")
+                    continue
+                spent_us = instance.process.cpu_us() - before
+                sample = {key: report["latency_us"][key] for key in names}
+                sample["cpu_us"] = spent_us / max(report["requests"], 1)
+                sample["failed"] = failed(report)
+                samples[name].append(sample)
+                self.say(
+                    f"{'rate':13} round {round_number + 1}/{self.options.rounds}  {name:9}"
+                    f" p50 {sample['p50']:6.0f}  p99 {sample['p99']:6.0f}"
+                    f"  p99.9 {sample['p99_9']:6.0f} µs"
+                )
+        return {
+            name: {key: statistics.median(sample[key] for sample in taken) for key in taken[0]}
+            for name, taken in samples.items()
+            if taken
+        }
+
+    def memory(self, proxy):
+        """Resident memory of a fresh instance at idle and with many idle connections."""
+        instance = proxy.start(self.directory, self.backend.ports)
+        log = os.path.join(self.directory, f"idle-{proxy.name}.log")
+        holder = None
+        try:
+            instance.wait()
+            time.sleep(0.5)
+            idle = instance.process.memory_kb()
+            arguments = ["--idle", str(IDLE_CONNECTIONS), "-d", "60s", "--json", instance.url()]
+            holder = Process([self.loadgen, "bench", *arguments], LOAD_CPU, log)
+            held = wait_until_held(holder)
+            time.sleep(0.5)
+            full = instance.process.memory_kb()
+        finally:
+            if holder:
+                holder.stop()
+            instance.process.stop()
+        grown = max(full["rss"] - idle["rss"], 0)
+        row = {
+            "idle_rss_mb": idle["rss"] / 1024,
+            "idle_pss_mb": idle["pss"] / 1024,
+            "held": held,
+            "per_connection_kb": grown / held,
+            "full_rss_mb": full["rss"] / 1024,
+        }
+        self.say(
+            f"{'memory':13} {proxy.name:9} {row['idle_rss_mb']:6.1f} MB at idle,"
+            f" {row['per_connection_kb']:.2f} KB for each of {held} idle connections"
+        )
+        return row
+
+    def startup(self, proxies):
+        """Milliseconds from exec to the first answer, interleaved."""
+        samples = {proxy.name: [] for proxy in proxies}
+        for _ in range(self.options.rounds):
+            for proxy in proxies:
+                instance = proxy.start(self.directory, self.backend.ports)
+                try:
+                    samples[proxy.name].append(instance.wait())
+                except RuntimeError as error:
+                    self.fail(f"startup, {error}")
+                finally:
+                    instance.process.stop()
+        medians = {name: statistics.median(taken) for name, taken in samples.items() if taken}
+        for name, ms in medians.items():
+            self.say(f"{'startup':13} {name:9} {ms:6.1f} ms to the first answer")
+        return medians
+
+
+def failed(report):
+    """Requests without an answer, or with one that is not a success."""
+    refused = sum(n for status, n in report["statuses"].items() if int(status) >= 400)
+    return refused + sum(report["errors"].values())
+
+
+def wait_until_held(holder, timeout_s=30):
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and holder.child.poll() is None:
+        for line in holder.last_words().splitlines():
+            if line.startswith("holding "):
+                held = int(line.split()[1])
+                if held:
+                    return held
+        time.sleep(0.05)
+    raise RuntimeError(f"idle connections were not opened: {holder.last_words()}")
+
+
+def binary_size(path):
+    """Megabytes of the file as it is and without symbols."""
+    sizes = {"file_mb": os.path.getsize(os.path.realpath(path)) / 1e6}
+    with tempfile.NamedTemporaryFile() as stripped:
+        try:
+            command = ["strip", "-o", stripped.name, os.path.realpath(path)]
+            if subprocess.run(command, capture_output=True).returncode == 0:
+                sizes["stripped_mb"] = os.path.getsize(stripped.name) / 1e6
+        except FileNotFoundError:
+            print("strip is not installed: sizes are those of the files", file=sys.stderr)
+    return sizes

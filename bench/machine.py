@@ -1,0 +1,227 @@
+"""The machine under the benchmark: its facts, its processes, and what they cost."""
+
+import ctypes
+import fcntl
+import glob
+import os
+import platform
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+PROXY_CPU = 0
+LOAD_CPU = 1
+DESCRIPTORS = 65536
+NICE = -10
+PR_SET_PDEATHSIG = 1
+TCP_CONGESTION = getattr(socket, "TCP_CONGESTION", 13)
+IN_NAMESPACE = "RINGWAY_BENCH_NAMESPACE"
+
+
+def enter_namespace():
+    """Starts this program again in a network of its own, where that is allowed.
+
+    There it can choose cubic for every socket of every party without touching the machine's
+    settings, and no other traffic, port or TIME_WAIT of the machine is in the way.
+    """
+    if os.environ.get(IN_NAMESPACE) or not shutil.which("unshare"):
+        return
+    unshare = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
+    if subprocess.run(unshare + ["true"], capture_output=True).returncode == 0:
+        os.environ[IN_NAMESPACE] = "1"
+        os.execvp(unshare[0], unshare + [sys.executable] + sys.argv)
+
+
+def only_one():
+    """Refuses to run beside another bench/run: each would measure the other. Returns the lock."""
+    lock = open(os.path.join(tempfile.gettempdir(), "ringway-bench.lock"), "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit(f"another bench/run is at work ({lock.name} is locked): wait for its end")
+    return lock
+
+
+def prepare():
+    """Raises limits and sets the private network up; returns notes on what could not be done."""
+    notes = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, max(hard, DESCRIPTORS)))
+    except (ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        notes.append(f"only {hard} descriptors are allowed (wanted: {DESCRIPTORS})")
+    if os.environ.get(IN_NAMESPACE):
+        for command in (
+            "ip link set lo up",
+            "ip route replace local 127.0.0.0/8 dev lo table local proto kernel scope host"
+            " src 127.0.0.1 congctl cubic",
+            "ip route replace local 127.0.0.1 dev lo table local proto kernel scope host"
+            " src 127.0.0.1 congctl cubic",
+        ):
+            done = subprocess.run(command.split(), capture_output=True, text=True)
+            if done.returncode != 0:
+                notes.append(f"{command}: {done.stderr.strip()}")
+        try:
+            with open("/proc/sys/net/ipv4/ip_local_port_range", "w") as file:
+                file.write("10000 65535")
+        except OSError as error:
+            notes.append(f"port range not widened: {error}")
+    else:
+        notes.append("no private network (unshare --net is not allowed): the machine's own is used")
+    try:
+        # Against the machine's other work, and the same for every party. A real-time class would
+        # be throttled at 95 % and show up in the tail.
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    except OSError:
+        notes.append(f"nice {NICE} is not allowed: other work on the machine shows in the figures")
+    if len(os.sched_getaffinity(0)) < 2:
+        sys.exit("bench/run needs two CPUs: one for the proxy, one for the load and the server.")
+    os.sched_setaffinity(0, {LOAD_CPU})
+    if congestion_control() != "cubic":
+        notes.append(f"TCP congestion control is {congestion_control()}, not cubic, for everybody")
+    return notes
+
+
+def congestion_control():
+    """What a connection on loopback really uses, whatever the defaults say."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as client:
+            name = client.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16)
+            return name.split(b"\0")[0].decode()
+
+
+def facts():
+    """What a reader needs to know about the machine."""
+    model = "unknown"
+    with open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith(("model name", "Model")):
+                model = line.split(":", 1)[1].strip()
+                break
+    with open("/proc/meminfo") as file:
+        memory_gb = round(int(file.readline().split()[1]) / 1e6, 1)
+    return {
+        "kernel": platform.release(),
+        "arch": platform.machine(),
+        "cpu": model,
+        "cpus": os.cpu_count(),
+        "memory_gb": memory_gb,
+        "virtual": "hypervisor" in open("/proc/cpuinfo").read(),
+        "congestion_control": congestion_control(),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "load_average_at_start": os.getloadavg()[0],
+    }
+
+
+_ports = iter(range(2000, 9900))
+
+
+def free_port():
+    """A port below the ephemeral range, so that no connection takes it before its listener."""
+    for port in _ports:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    sys.exit("no free port from 2000 to 9900 on 127.0.0.1")
+
+
+class Process:
+    """A child that is pinned to a CPU and ended with this program, whatever happens."""
+
+    alive = []
+
+    def __init__(self, command, cpu, log):
+        self.command = command
+        self.log = log
+        with open(log, "ab") as file:
+            self.child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                preexec_fn=lambda: _become_child(cpu),
+            )
+        self.started = time.monotonic()
+        Process.alive.append(self)
+
+    def pids(self):
+        """The process and all that it has started."""
+        found = [self.child.pid]
+        for pid in found:
+            for path in glob.glob(f"/proc/{pid}/task/*/children"):
+                try:
+                    with open(path) as file:
+                        found += [int(word) for word in file.read().split()]
+                except OSError:
+                    pass
+        return found
+
+    def cpu_us(self):
+        """User and system time of all threads, in microseconds."""
+        return sum(_cpu_us(pid) for pid in self.pids())
+
+    def memory_kb(self):
+        """Resident and proportional set size of all processes together."""
+        rss = pss = 0
+        for pid in self.pids():
+            try:
+                with open(f"/proc/{pid}/smaps_rollup") as file:
+                    for line in file:
+                        if line.startswith("Rss:"):
+                            rss += int(line.split()[1])
+                        elif line.startswith("Pss:"):
+                            pss += int(line.split()[1])
+            except OSError:
+                pass
+        return {"rss": rss, "pss": pss}
+
+    def stop(self):
+        """Ends the process, and its children should they outlive it."""
+        if self in Process.alive:
+            Process.alive.remove(self)
+        children = self.pids()[1:]
+        if self.child.poll() is None:
+            self.child.terminate()
+            try:
+                self.child.wait(3)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+        for pid in children:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def last_words(self):
+        with open(self.log, errors="replace") as file:
+            return file.read()[-800:].strip()
+
+
+def stop_all():
+    for process in list(Process.alive):
+        process.stop()
+
+
+def _become_child(cpu):
+    os.sched_setaffinity(0, {cpu})
+    # When this program is killed its children get SIGTERM, upon which nginx ends its workers too.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _cpu_us(pid):
+    """From the process's CPU clock: all threads, those that have ended too, in nanoseconds."""
+    try:
+        # clock_getcpuclockid(3), which Python lacks: CPUCLOCK_SCHED of the whole process.
+        return time.clock_gettime((~pid << 3) | 2) * 1e6
+    except OSError:
+        return 0.0

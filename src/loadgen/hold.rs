@@ -1,0 +1,40 @@
+//! Many idle keep-alive connections, to see what they cost the one who keeps them.
+#![allow(clippy::print_stderr)] // a script waits for the line that says all are open
+
+use std::time::Instant;
+
+use super::Error;
+use super::args::{Load, Target};
+use super::client::Client;
+use super::report::Report;
+
+/// Connections that are being opened at the same time.
+const OPENING_MAX: usize = 256;
+
+/// Opens `count` connections, sends one request on each, and holds them for `load.duration`.
+/// When all are open it says so on standard error: `holding N idle connections`.
+///
+/// # Errors
+/// When nothing could be reached, or the system refuses descriptors.
+pub(super) fn run(target: &Target, count: u32, load: &Load) -> Result<Report, Error> {
+    let start = Instant::now();
+    let mut client = Client::new(target, load, count)?;
+    let mut begun = 0;
+    while begun < count as usize || client.busy() > 0 {
+        let now = Instant::now();
+        client.sweep(now);
+        while begun < count as usize && client.busy() < OPENING_MAX {
+            client.begin(begun, Instant::now());
+            begun += 1;
+        }
+        client.wait(Some(now + load.timeout))?;
+    }
+    client.hold();
+    eprintln!("holding {} idle connections", client.open_connections());
+    let end = Instant::now() + load.duration;
+    while Instant::now() < end {
+        client.wait(Some(end))?;
+    }
+    let held = client.open_connections();
+    Ok(client.finish("idle", start.elapsed())?.with_held(held))
+}

@@ -1,0 +1,171 @@
+//! The whole generator against servers on loopback.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+
+use clap::Parser;
+use serde_json::Value;
+
+use super::args::{BenchArgs, Work};
+use super::{Error, bulk, client, hold, server};
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    args: BenchArgs,
+}
+
+fn report(line: &str) -> Result<Value, Error> {
+    let words = std::iter::once("bench").chain(line.split_whitespace());
+    let plan = Command::try_parse_from(words).unwrap().args.plan()?;
+    let report = match &plan.work {
+        Work::Requests(target) => client::run(target, &plan.load)?,
+        Work::Hold { target, connections } => hold::run(target, *connections, &plan.load)?,
+        Work::Bulk(target) => bulk::run(target, &plan.load)?,
+        Work::Serve { .. } => panic!("not a load"),
+    };
+    Ok(report.json())
+}
+
+fn usage_error(line: &str) -> String {
+    match report(line) {
+        Err(error @ Error::Usage(_)) => error.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An HTTP server that answers each head on a connection with `answers` in turn and closes after
+/// the last one.
+fn http_server(answers: &'static [&'static str]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let socket = socket.unwrap();
+            thread::spawn(move || {
+                let mut lines = BufReader::new(socket.try_clone().unwrap()).lines();
+                for answer in answers {
+                    loop {
+                        match lines.next() {
+                            Some(Ok(line)) if line.is_empty() => break,
+                            Some(Ok(_)) => {}
+                            _ => return,
+                        }
+                    }
+                    if (&socket).write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+fn tcp_server(sink: bool) -> SocketAddr {
+    // The server has no end, so the port is found by trying; nobody else asks for it meanwhile.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    thread::spawn(move || server::run(address, sink).map(|_| ()));
+    while std::net::TcpStream::connect(address).is_err() {
+        thread::yield_now();
+    }
+    address
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+#[test]
+fn the_closed_loop_counts_what_is_answered() {
+    let address = http_server(&[OK; 1_000_000]);
+    let report = report(&format!("http://{address}/ -c 4 -d 50ms")).unwrap();
+    let requests = report["requests"].as_u64().unwrap();
+    assert!(requests >= 4, "{report}");
+    assert_eq!(report["statuses"]["200"], requests);
+    assert_eq!(report["bytes"], requests * OK.len() as u64);
+    assert_eq!(report["errors"]["closed"], 0);
+}
+
+#[test]
+fn a_schedule_sends_what_it_says() {
+    let address = http_server(&[OK; 1_000_000]);
+    let report = report(&format!("http://{address}/ -c 4 -d 100ms --rate 1000")).unwrap();
+    assert_eq!(report["requests"], 100, "{report}");
+    assert_eq!(report["mode"], "open");
+}
+
+#[test]
+fn a_server_that_answers_never_costs_its_whole_schedule() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = listener.local_addr().unwrap();
+    let line = format!("http://{silent}/ -c 2 -d 50ms --rate 200 --timeout 100ms");
+    let report = report(&line).unwrap();
+    assert_eq!(report["requests"], 0, "{report}");
+    assert_eq!(report["errors"]["timeout"], 10, "sent or not, each was due: {report}");
+    assert!(report["latency_us"]["p50"].as_f64().unwrap() >= 100_000.0, "{report}");
+}
+
+#[test]
+fn a_server_that_hangs_up_is_counted_and_not_asked_in_a_busy_loop() {
+    let address = http_server(&[]);
+    let report = report(&format!("http://{address}/ -c 1 -d 20ms")).unwrap();
+    // Whether the end or a reset is seen depends on whether the server has read the request.
+    let errors = &report["errors"];
+    let ended = errors["closed"].as_u64().unwrap() + errors["reset"].as_u64().unwrap();
+    assert!((1..=2).contains(&ended), "{report}");
+}
+
+#[test]
+fn a_connection_per_request_and_a_server_that_closes() {
+    let close = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+    let answers: &'static [&'static str] = Box::leak(Box::new([close]));
+    let address = http_server(answers);
+    for line in ["--close", ""] {
+        let report = report(&format!("http://{address}/ -c 2 -d 50ms {line}")).unwrap();
+        assert!(report["requests"].as_u64().unwrap() >= 2, "{report}");
+        assert_eq!(report["errors"]["closed"], 0, "{report}");
+    }
+}
+
+#[test]
+fn idle_connections_are_held() {
+    let address = http_server(&[OK; 2]);
+    let report = report(&format!("http://{address}/ --idle 10 -d 50ms")).unwrap();
+    assert_eq!(report["held"], 10, "{report}");
+    assert_eq!(report["requests"], 10, "{report}");
+}
+
+#[test]
+fn bytes_come_back_from_the_echo_and_vanish_in_the_sink() {
+    let echo = tcp_server(false);
+    let ping = report(&format!("--tcp {echo} -c 3 -d 50ms --size 100000")).unwrap();
+    let requests = ping["requests"].as_u64().unwrap();
+    assert!(requests >= 3, "{ping}");
+    assert_eq!(ping["bytes"], requests * 100_000);
+    let sink = tcp_server(true);
+    let bulk = report(&format!("--tcp {sink} --bulk -c 2 -d 50ms")).unwrap();
+    assert!(bulk["bytes"].as_u64().unwrap() > 0, "{bulk}");
+    assert_eq!(bulk["requests"], 2, "both streams ended in order: {bulk}");
+}
+
+#[test]
+fn nobody_there_is_one_clear_error() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for line in ["", "--close", "--idle 3"] {
+        match report(&format!("http://{address}/ -d 20ms {line}")) {
+            Err(Error::Unreachable { reason, .. }) => assert!(reason.contains("refused")),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+    let bulk = report(&format!("--tcp {address} --bulk -c 2 -d 20ms"));
+    assert!(matches!(bulk, Err(Error::Unreachable { .. })), "{bulk:?}");
+}
+
+#[test]
+fn wrong_usage_says_what_to_write() {
+    assert!(usage_error("https://127.0.0.1/").contains("http://HOST:PORT/PATH"));
+    assert!(usage_error("http:///x").contains("http://HOST:PORT/PATH"));
+    assert!(usage_error("--tcp 127.0.0.1").contains("add the port"));
+    assert!(usage_error("http://127.0.0.1:1/ --rate 0").contains("--rate 0"));
+    assert!(usage_error("http://127.0.0.1:1/ -H novalue").contains("name: value"));
+}
