@@ -16,7 +16,7 @@ use super::Error;
     ringway bench http://127.0.0.1:8080/ --close -c 16          # a connection for each request\n  \
     ringway bench http://127.0.0.1:8080/ --idle 10000 -d 60s    # hold idle connections\n  \
     ringway bench --serve-tcp 127.0.0.1:9001                  # a server that echoes\n  \
-    ringway bench --tcp 127.0.0.1:9000 --size 64                # ping-pong through a proxy to it\n  \
+    ringway bench --tcp 127.0.0.1:9000 --size 64              # ping-pong through a proxy to it\n  \
     ringway bench --serve-tcp 127.0.0.1:9002 --sink             # a server that swallows\n  \
     ringway bench --tcp 127.0.0.1:9003 --bulk -c 8              # a one-way stream to it\n\n\
     With --rate every request has its moment on a schedule, and its latency counts from that\n\
