@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test that cannot go on fails
 
+#[cfg(feature = "uring")]
 mod support;
 #[cfg(feature = "uring")]
 mod wire;
 
+mod sim;
 mod tidy;

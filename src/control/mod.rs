@@ -1,7 +1,9 @@
 //! The control thread: files, signals, names, logs. It may block; it never touches a request.
 
+#[cfg(feature = "uring")]
 mod apply;
 #[cfg(feature = "uring")]
 pub mod run;
 pub mod status;
+#[cfg(feature = "uring")]
 mod watch;

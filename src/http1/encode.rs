@@ -382,6 +382,14 @@ mod tests {
                 format!("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n{OURS}\r\n"),
             ),
             (
+                "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade, x-hop\r\n\
+                 Upgrade: websocket\r\nX-Hop: 1\r\n\r\n",
+                format!(
+                    "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n{OURS}\
+                     Connection: upgrade\r\n\r\n"
+                ),
+            ),
+            (
                 "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1.2.3.4\r\n\
                  X-Forwarded-Proto: https\r\n\r\n",
                 "GET / HTTP/1.1\r\nHost: x\r\nx-forwarded-for: 1.2.3.4, 10.0.0.9\r\n\

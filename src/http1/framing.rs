@@ -138,9 +138,11 @@ pub fn response(
 }
 
 /// Whether a field called `name` is named by Connection and so not passed on. Fields that say
-/// what the message is are passed on even so: naming them is how requests get forged.
+/// what the message is are passed on even so: naming them is how requests get forged. (Upgrade,
+/// which has to be named, is passed on or not for other reasons.)
 pub fn is_named_by_connection(view: HeadView<'_>, name: &[u8]) -> bool {
-    const ESSENTIAL: [&[u8]; 4] = [b"host", b"content-length", b"content-type", b"cookie"];
+    const ESSENTIAL: [&[u8]; 5] =
+        [b"host", b"content-length", b"content-type", b"cookie", b"upgrade"];
     if ESSENTIAL.iter().any(|essential| essential.eq_ignore_ascii_case(name)) {
         return false;
     }

@@ -121,7 +121,9 @@ pub fn response(
     head.len = len;
     head.version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
     head.status = status;
-    head.reason = parsed.reason.map_or_else(Span::default, |r| span_of(block, r.as_bytes()));
+    // Where there is none, or one with obs-text, the parser gives an empty text that lies elsewhere.
+    let reason = parsed.reason.filter(|reason| !reason.is_empty());
+    head.reason = reason.map_or_else(Span::default, |reason| span_of(block, reason.as_bytes()));
     fill_fields(block, parsed.headers, head);
     Ok(Progress::Complete)
 }
@@ -443,6 +445,8 @@ mod tests {
         let bad = Err((502, Flag::UpstreamProtocolError));
         assert_eq!(check("HTTP/1.1 204 \r\n\r\n"), Ok((Progress::Complete, 204)));
         assert_eq!(check("HTTP/1.0 200 OK\r\nA: b\r\n\r\n"), Ok((Progress::Complete, 200)));
+        assert_eq!(check("HTTP/1.1 200 Sch\u{f6}n\r\n\r\n"), Ok((Progress::Complete, 200)));
+        assert_eq!(check("HTTP/1.1 200\r\n\r\n"), Ok((Progress::Complete, 200)));
         assert_eq!(check("HTTP/1.1 2"), Ok((Progress::Partial, 0)));
         assert_eq!(check("HTTP/1.1 200 OK\nA: b\n\n"), bad);
         assert_eq!(check("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n"), bad);

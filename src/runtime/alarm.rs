@@ -7,14 +7,15 @@
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
+use super::io::Io;
 use crate::time::Time;
 
 /// Deadlines are met up to this much late, so that alarms set close together share one wake.
@@ -107,6 +108,26 @@ impl Alarms {
         if earlier && let Some(runner) = self.0.runner.borrow_mut().take() {
             runner.wake();
         }
+    }
+}
+
+/// Rings the alarms of `io`'s worker for as long as it runs, sleeping until the next one.
+pub async fn run<I: Io>(io: I) {
+    loop {
+        let next = io.alarms().next();
+        let mut rearmed = pin!(poll_fn(|context| io.alarms().poll_rearmed(next, context)));
+        match next {
+            None => rearmed.await,
+            Some(at) => {
+                let mut sleep = pin!(io.sleep_until(at + GRANULARITY));
+                poll_fn(|context| match sleep.as_mut().poll(context) {
+                    Poll::Ready(()) => Poll::Ready(()),
+                    Poll::Pending => rearmed.as_mut().poll(context),
+                })
+                .await;
+            }
+        }
+        io.alarms().ring_due(io.now());
     }
 }
 

@@ -9,4 +9,5 @@ pub mod io;
 pub mod mailbox;
 #[cfg(feature = "uring")]
 pub mod ring;
+pub mod sim;
 pub mod socket;

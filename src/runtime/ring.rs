@@ -23,7 +23,7 @@ use monoio::net::TcpStream;
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-use super::alarm::{Alarm, Alarms, GRANULARITY};
+use super::alarm::{self, Alarm, Alarms};
 use super::buffer::{Buf, BufferPool};
 use super::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
 use super::socket::{self, Pipe};
@@ -120,7 +120,7 @@ impl RingIo {
             pipes: RefCell::default(),
         };
         let io = Self(Rc::new(state));
-        monoio::spawn(run_alarms(io.clone()));
+        monoio::spawn(alarm::run(io.clone()));
         io
     }
 
@@ -157,26 +157,6 @@ impl RingIo {
             splicing: Cell::new(0),
             canceller: Cell::default(),
         })
-    }
-}
-
-/// Rings the alarms of this worker, sleeping until the next one.
-async fn run_alarms(io: RingIo) {
-    loop {
-        let next = io.0.alarms.next();
-        let mut rearmed = pin!(poll_fn(|context| io.0.alarms.poll_rearmed(next, context)));
-        match next {
-            None => rearmed.await,
-            Some(at) => {
-                let mut sleep = pin!(io.sleep_until(at + GRANULARITY));
-                poll_fn(|context| match sleep.as_mut().poll(context) {
-                    Poll::Ready(()) => Poll::Ready(()),
-                    Poll::Pending => rearmed.as_mut().poll(context),
-                })
-                .await;
-            }
-        }
-        io.0.alarms.ring_due(io.now());
     }
 }
 

@@ -130,10 +130,20 @@ struct Outgoing {
     body: BodyProgress,
     /// Bytes of the client's buffer that belong to this request.
     consumed: usize,
-    /// What the upload read beyond the body: the beginning of the client's next request.
+    /// The body did not all come with the head: the rest is read from the client.
+    streamed: bool,
+    /// What that read beyond the body: the beginning of the client's next request.
     beyond: Option<Buf>,
     /// The id that was made for it, if it had none.
     request_id: Option<RequestId>,
+}
+
+impl Outgoing {
+    /// Whether the whole request was read, and what the client sent behind it is at hand: only
+    /// then can another request be read from its connection.
+    fn is_read(&self) -> bool {
+        self.body.is_done() && (!self.streamed || self.beyond.is_some())
+    }
 }
 
 async fn forward<I: Io>(
@@ -159,28 +169,34 @@ async fn forward<I: Io>(
         Ok(Answered::Switched { upstream, early }) => {
             let sent_early = &buf.data()[outgoing.consumed..];
             Box::pin(tunnel::switched(call, upstream, early, sent_early)).await;
-            false
+            call.ledger.log(Some(request), request_id);
+            return After::Close;
         }
         Err(Failure::Refused(refusal)) => {
-            let keep = call.framing.keep_alive && outgoing.body.is_done();
+            let keep = call.framing.keep_alive && outgoing.is_read();
             let send = reply::send_refusal(call.ledger, call.connection, request, refusal, keep);
             Box::pin(send).await
         }
         Err(Failure::Silent | Failure::Broken) => {
+            // A body that ends with the connection must not look whole: a reset tells the client.
+            call.connection.stream.reset_on_close();
             call.ledger.log(Some(request), request_id);
             return After::Close;
         }
     };
     call.ledger.log(Some(request), request_id);
-    let whole = outgoing.body.is_done();
+    let whole = outgoing.is_read();
     let beyond = outgoing.beyond.unwrap_or_else(|| {
         let mut buf = buf;
         buf.consume(outgoing.consumed);
         buf
     });
+    // A client that did not ask for the end may be sending its next request already, and closing
+    // on that would reset the answer out of its hands (RFC 9112 9.6).
+    let expected = whole && beyond.is_empty() && !call.framing.keep_alive;
     match keep {
         true => After::Next(beyond),
-        false if whole && beyond.is_empty() => After::Close,
+        false if expected => After::Close,
         false => After::Linger,
     }
 }
@@ -218,7 +234,8 @@ fn encode_request<I: Io>(
     wire.append(scratch);
     wire.append(&after_head[..taken]);
     let consumed = head_len + taken;
-    Ok(Outgoing { wire: Some(wire), body, consumed, beyond: None, request_id })
+    let streamed = !body.is_done();
+    Ok(Outgoing { wire: Some(wire), body, consumed, streamed, beyond: None, request_id })
 }
 
 /// Sends the request to an endpoint and its answer to the client; again on a fresh connection
@@ -237,7 +254,7 @@ async fn send<I: Io>(
         let result = attempt(call, workspace, outgoing, upstream).await;
         let Err(Failure::Silent) = result else { return result };
         let repeatable = call.method.is_idempotent() && outgoing.wire.is_some();
-        if reused && repeatable && outgoing.body.is_done() && repeats < REPEATS_MAX {
+        if reused && repeatable && !outgoing.streamed && repeats < REPEATS_MAX {
             repeats += 1;
             choice.fresh = true;
             call.service.config.stats.worker(call.connection.worker.index).repeated.increment();

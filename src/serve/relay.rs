@@ -131,15 +131,12 @@ async fn splice<I: Io>(
 }
 
 fn truncated<I: Io>(call: &Call<'_, '_, I>) -> Failure {
-    // A body that ends with the connection must not look whole: a reset tells the client.
-    call.connection.stream.reset_on_close();
     let detail = "the endpoint closed the connection in the middle of its response";
     call.ledger.set_flag(Flag::UpstreamConnectionTermination, detail);
     Failure::Broken
 }
 
 fn stalled<I: Io>(call: &Call<'_, '_, I>) -> Failure {
-    call.connection.stream.reset_on_close();
     let detail = "the response stopped in its middle for too long";
     call.ledger.set_flag(Flag::UpstreamTimeout, detail);
     Failure::Broken

@@ -145,6 +145,9 @@ impl<I: Io> Tunnel<'_, '_, I> {
         match end {
             End::Orderly => {}
             End::Idle => {
+                // Neither stream has ended: to neither side may it look so.
+                self.connection.stream.reset_on_close();
+                self.upstream.stream.reset_on_close();
                 self.ledger.set_flag(Flag::DownstreamTimeout, "nothing passed for too long");
             }
             End::ClientFailed => {

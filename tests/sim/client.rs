@@ -1,0 +1,167 @@
+//! Clients that check every byte they get.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringway::runtime::sim::SimIo;
+
+use super::plan::{ClientFault, EndpointFault, Framing, Plan};
+use super::wire::{Cut, Reader, Wire, beside};
+use super::world::World;
+
+/// A client: a few connections one after the other, a few batches of requests on each.
+pub async fn run(world: Rc<World>, io: SimIo) {
+    for _ in 0..world.random(|random| random.u8(1..4)) {
+        let Ok(mut wire) = Wire::connect(&io, "10.0.0.1:80").await else {
+            assert!(world.refuses(), "the proxy takes no connection");
+            continue;
+        };
+        for _ in 0..world.random(|random| random.u8(1..5)) {
+            if !wire.is_quiet() || !batch(&world, &io, &mut wire).await {
+                break;
+            }
+            let pause = match world.random(|random| random.u8(..6)) {
+                // Not where both sides might give up at the same moment.
+                0 => Duration::from_secs(world.random(|random| [5, 12, 25, 40][random.usize(..4)])),
+                1..=3 => Duration::from_millis(world.random(|random| random.u64(..1500))),
+                _ => Duration::ZERO,
+            };
+            io.sleep(pause).await;
+        }
+    }
+}
+
+/// Requests sent without waiting for their answers. Says whether the connection may be used again.
+async fn batch(world: &World, io: &SimIo, wire: &mut Wire) -> bool {
+    let count = if world.random(|random| random.bool()) { 1 } else { 3 };
+    let mut plans: Vec<Plan> = (0..count).map(|_| world.new_plan()).collect();
+    // After a request that the client itself cuts off there is nothing more to say.
+    if let Some(cut) = plans.iter().position(|plan| plan.client_fault.is_some()) {
+        plans.truncate(cut + 1);
+    }
+    let mut bytes: Vec<u8> = plans.iter().flat_map(Plan::request_bytes).collect();
+    let fault = plans.last().and_then(|plan| plan.client_fault);
+    if fault == Some(ClientFault::Aborts) {
+        let n = world.random(|random| random.usize(..bytes.len()));
+        bytes.truncate(n);
+    }
+    let slow = world.random(|random| random.u8(..8)) == 0;
+    let (sender, mut reader) = wire.split();
+    let send = async {
+        for part in bytes.chunks(if slow { bytes.len() / 4 + 1 } else { bytes.len().max(1) }) {
+            if sender.send(part).await.is_err() {
+                return;
+            }
+            if slow {
+                io.sleep(Duration::from_millis(700)).await;
+            }
+        }
+        if fault == Some(ClientFault::Aborts) {
+            // Long enough for some of what went out to have effects.
+            io.sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if fault == Some(ClientFault::Aborts) {
+        send.await;
+        wire.reset_on_close();
+        return false;
+    }
+    let receive = async {
+        for plan in &plans {
+            if slow {
+                io.sleep(Duration::from_millis(900)).await;
+            }
+            match answer(world, &mut reader, plan).await {
+                Verdict::Next => {}
+                Verdict::Over => return false,
+            }
+        }
+        true
+    };
+    beside(receive, send).await
+}
+
+enum Verdict {
+    Next,
+    Over,
+}
+
+/// Reads one answer and judges it.
+async fn answer(world: &World, reader: &mut Reader<'_>, plan: &Plan) -> Verdict {
+    let blameless = world.calm && plan.endpoint_fault.is_none() && plan.client_fault.is_none();
+    if reader.first_byte().await.is_err() {
+        // Only a proxy that is about to end may drop a request, and only one it has not begun.
+        assert!(!blameless || world.drains(), "dropped without a word: {plan:?}");
+        world.tally(|tally| tally.broken += 1);
+        return Verdict::Over;
+    }
+    let Ok(answer) = response(reader, plan).await else {
+        assert!(!blameless, "cut off: {plan:?}");
+        world.tally(|tally| tally.broken += 1);
+        return Verdict::Over;
+    };
+    if answer.from_endpoint {
+        judge_endpoints(plan, &answer);
+        world.tally(|tally| tally.answered += 1);
+    } else {
+        judge_proxys(plan, &answer, blameless);
+        world.tally(|tally| tally.refused += 1);
+    }
+    if !answer.closes {
+        return Verdict::Next;
+    }
+    // When the request never came whole, the proxy could not know that it was a HEAD.
+    let untold = plan.method == "HEAD" && answer.status == 408;
+    let (rest, _) = reader.rest().await;
+    assert!(rest.is_empty() || untold, "bytes after the last answer: {plan:?}");
+    Verdict::Over
+}
+
+/// An answer of the endpoint's: byte for byte what it said.
+fn judge_endpoints(plan: &Plan, answer: &Answer) {
+    assert_eq!(answer.status, plan.status, "{plan:?}");
+    let wanted = plan.response_body();
+    assert!(wanted.starts_with(&answer.body), "other bytes: {plan:?}");
+    // Without a length, what the endpoint cut short looks whole to everyone.
+    let unknowable = plan.response.0 == Framing::UntilClose
+        && matches!(plan.endpoint_fault, Some(EndpointFault::Truncates { .. }));
+    let (got, all) = (answer.body.len(), wanted.len());
+    assert!(got == all || unknowable, "{got} bytes of {all} look whole: {plan:?}");
+}
+
+/// An answer of the proxy's own: only where something went wrong.
+fn judge_proxys(plan: &Plan, answer: &Answer, blameless: bool) {
+    let (status, why) = (answer.status, String::from_utf8_lossy(&answer.body));
+    assert!([408, 502, 503, 504].contains(&status), "{status} ({why}): {plan:?}");
+    // On a pooled connection that just died: what may not, or cannot, be repeated.
+    let once = !plan.idempotent() || plan.request.is_some();
+    let unlucky = once && status == 502;
+    assert!(!blameless || unlucky, "refused with {status} ({why}): {plan:?}");
+}
+
+struct Answer {
+    status: u16,
+    from_endpoint: bool,
+    body: Vec<u8>,
+    closes: bool,
+}
+
+async fn response(reader: &mut Reader<'_>, plan: &Plan) -> Result<Answer, Cut> {
+    loop {
+        let head = reader.head().await?;
+        let status = head.status();
+        if status < 200 {
+            continue;
+        }
+        let own = head.field("x-id");
+        if let Some(own) = own {
+            assert_eq!(own, plan.id.to_string(), "another request's answer");
+        }
+        if plan.client_fault == Some(ClientFault::Leaves) {
+            return Err(Cut::Reset);
+        }
+        let has_body = plan.method != "HEAD" && status != 204;
+        let body = if has_body { reader.body(&head, true).await? } else { Vec::new() };
+        return Ok(Answer { status, from_endpoint: own.is_some(), body, closes: head.closes() });
+    }
+}

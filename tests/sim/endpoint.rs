@@ -1,0 +1,109 @@
+//! The service behind the proxy: what it gets must be a request that some client has sent, whole
+//! and unmixed.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringway::runtime::sim::{SimIo, SimStream};
+
+use super::plan::{EndpointFault, Plan};
+use super::wire::{Cut, Wire, address};
+use super::world::World;
+
+/// Accepts at `at` for as long as the world lives.
+pub fn start(world: &Rc<World>, io: &SimIo, at: &str) {
+    use ringway::runtime::io::Io;
+    let listener = io.listen(&address(at));
+    let (world, io) = (Rc::clone(world), io.clone());
+    io.clone().spawn(async move {
+        loop {
+            let stream = listener.accept().await;
+            io.spawn(serve(Rc::clone(&world), io.clone(), stream));
+        }
+    });
+}
+
+/// How often each request has come.
+pub type Seen = HashMap<u32, u32>;
+
+async fn serve(world: Rc<World>, io: SimIo, stream: SimStream) {
+    let mut wire = Wire::new(&io, stream);
+    while let Ok(true) = exchange(&world, &io, &mut wire).await {
+        if world.random(|random| random.u8(..10)) == 0 {
+            // Tired of waiting: the race that every keep-alive connection runs.
+            let patience = Duration::from_millis(world.random(|random| random.u64(..3000)));
+            io.sleep(patience).await;
+            if wire.is_quiet() {
+                return;
+            }
+        }
+    }
+}
+
+/// One request; whether the connection goes on after it.
+async fn exchange(world: &World, io: &SimIo, wire: &mut Wire) -> Result<bool, Cut> {
+    let head = wire.reader().head().await?;
+    let parts: Vec<&str> = head.first.split(' ').collect();
+    assert_eq!(parts.len(), 3, "{head:?}");
+    let id = parts[1].strip_prefix("/r/").and_then(|id| id.parse().ok()).expect("a known path");
+    let plan = world.plan(id);
+    assert_eq!(parts[0], plan.method, "request {id}");
+    assert_eq!(head.field("host"), Some("sim"));
+    assert!(head.field("x-request-id").is_some());
+    let times = {
+        let mut seen = world.seen.borrow_mut();
+        let times = seen.entry(id).or_default();
+        *times += 1;
+        *times
+    };
+    assert!(times <= if plan.idempotent() { 3 } else { 1 }, "request {id} came {times} times");
+    if !matches!(plan.endpoint_fault, Some(EndpointFault::Early { .. })) {
+        read_body(wire, &plan, &head).await?;
+    }
+    io.sleep(plan.thinks).await;
+    let whole = plan.response_bytes();
+    match plan.endpoint_fault {
+        None => {
+            wire.send(&whole).await?;
+            Ok(plan.response.0 != super::plan::Framing::UntilClose || !plan.answers_body())
+        }
+        Some(EndpointFault::Silent) => Ok(false),
+        Some(EndpointFault::Truncates { reset }) => {
+            let n = world.random(|random| random.usize(..whole.len()));
+            wire.send(&whole[..n]).await?;
+            if reset {
+                wire.reset_on_close();
+            }
+            Ok(false)
+        }
+        Some(EndpointFault::Garbage) => {
+            wire.send(b"\x16\x03\x01 this is not HTTP\r\n\r\n").await?;
+            Ok(false)
+        }
+        Some(EndpointFault::Stalls) => {
+            let n = world.random(|random| random.usize(..whole.len()));
+            wire.send(&whole[..n]).await?;
+            io.sleep(Duration::from_secs(300)).await;
+            wire.send(&whole[n..]).await?;
+            Ok(false)
+        }
+        Some(EndpointFault::Early { reads }) => {
+            wire.send(&whole).await?;
+            if reads {
+                read_body(wire, &plan, &head).await?;
+            }
+            Ok(reads && plan.response.0 != super::plan::Framing::UntilClose)
+        }
+    }
+}
+
+async fn read_body(wire: &mut Wire, plan: &Plan, head: &super::wire::Head) -> Result<(), Cut> {
+    let early = matches!(plan.endpoint_fault, Some(EndpointFault::Early { .. }));
+    if !early && head.field("expect").is_some() && plan.id.is_multiple_of(2) {
+        wire.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+    }
+    let body = wire.reader().body(head, false).await?;
+    assert!(body == plan.request_body(), "request {} came with another body", plan.id);
+    Ok(())
+}

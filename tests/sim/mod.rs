@@ -1,0 +1,116 @@
+//! The proxy on a simulated network: split, late, stalled, reset, slow, and changed under way.
+//!
+//! Each seed is one world. A failure prints its seed; `SIM_SEED=n cargo test --test all sim`
+//! replays that one alone, and `SIM_SEEDS=n` says how many there are.
+
+mod client;
+mod endpoint;
+mod plan;
+mod stream;
+mod wire;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use world::{Tally, simulate};
+
+/// Seeds that `cargo test` runs.
+const SEEDS: u64 = 1000;
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+#[test]
+fn no_seed_breaks_a_promise() {
+    let files = configurations();
+    let seeds = match from_environment("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..from_environment("SIM_SEEDS").unwrap_or(SEEDS),
+    };
+    let mut total = Tally::default();
+    for seed in seeds.clone() {
+        let run = AssertUnwindSafe(|| simulate(seed, &files));
+        match catch_unwind(run) {
+            Ok(tally) => total += tally,
+            Err(_) => {
+                panic!("seed {seed} failed; replay: SIM_SEED={seed} cargo test --test all sim")
+            }
+        }
+    }
+    println!("seeds {}..{}: {total:?}", seeds.start, seeds.end);
+    if seeds.end - seeds.start >= 100 {
+        let Tally { answered, refused, broken, streams, reloads } = total;
+        for (what, count) in [
+            ("answered requests", answered),
+            ("refused requests", refused),
+            ("broken exchanges", broken),
+            ("streams", streams),
+            ("reloads", reloads),
+        ] {
+            assert!(count > 0, "the simulation does not reach what it is for: no {what}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_runs_the_same_way_each_time() {
+    let files = configurations();
+    for seed in [3, 7, 11] {
+        assert_eq!(simulate(seed, &files), simulate(seed, &files), "seed {seed}");
+    }
+}
+
+/// The configurations between which a world changes: endpoints come and go, weights, timeouts and
+/// routes differ, and what a client is promised stays.
+fn configurations() -> Vec<PathBuf> {
+    let common = "
+listeners:
+  web:
+    bind: 10.0.0.1:80
+    timeouts: {header: 5s, body_idle: 8s, keep_alive: 20s}
+  bytes:
+    bind: 10.0.0.1:90
+    protocol: tcp
+    service: stream
+    timeouts: {tcp_idle: 60s}
+";
+    let first = "
+routes:
+  '*': {to: {web/v1: 90, web/v2: 10}, timeout: 30s}
+services:
+  web:
+    versions: {v1: [10.0.1.1:80, 10.0.1.2:80], v2: [10.0.1.3:80]}
+    connect_timeout: 2s
+  stream: {protocol: tcp, endpoints: [10.0.2.1:90], connect_timeout: 2s}
+";
+    let second = "
+routes:
+  '*':
+    - {match: {method: POST}, to: web/v2, timeout: 25s}
+    - {to: {web/v1: 50, web/v2: 50}, timeout: 30s}
+services:
+  web:
+    versions: {v1: [10.0.1.2:80], v2: [10.0.1.3:80, 10.0.1.4:80]}
+    balance: round-robin
+    connect_timeout: 2s
+    max_idle_connections: 1
+  stream: {protocol: tcp, endpoints: [10.0.2.1:90, 10.0.2.2:90], connect_timeout: 2s}
+";
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sim");
+    std::fs::create_dir_all(&directory).unwrap();
+    [("first.yaml", first), ("second.yaml", second)]
+        .map(|(name, text)| {
+            let path = directory.join(name);
+            let whole = format!("{common}{text}");
+            // Two tests run at once: what is there already is not written anew.
+            if std::fs::read_to_string(&path).is_ok_and(|there| there == whole) {
+                return path;
+            }
+            std::fs::write(directory.join(format!("{name}.new")), whole).unwrap();
+            std::fs::rename(directory.join(format!("{name}.new")), &path).unwrap();
+            path
+        })
+        .to_vec()
+}

@@ -1,0 +1,283 @@
+//! One world: the proxy, its clients and its services, and what must hold when all is over.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::AddAssign;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway::config::{self, Resolutions};
+use ringway::runtime::io::Io;
+use ringway::runtime::mailbox::Loads;
+use ringway::runtime::sim::{SimIo, Simulation, Weather};
+use ringway::serve::{Worker, WorkerParts, connection};
+use ringway::snapshot::Snapshot;
+use ringway::telemetry::registry::Registry;
+
+use super::plan::Plan;
+use super::wire::address;
+use super::{client, endpoint, stream};
+
+/// Virtual time that a world may take.
+const LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// What happened, over all worlds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub answered: u64,
+    pub refused: u64,
+    pub broken: u64,
+    pub streams: u64,
+    pub reloads: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.answered += other.answered;
+        self.refused += other.refused;
+        self.broken += other.broken;
+        self.streams += other.streams;
+        self.reloads += other.reloads;
+    }
+}
+
+/// What clients and endpoints of a world share.
+pub struct World {
+    pub seed: u64,
+    /// Nothing goes wrong here: then no request may fail either.
+    pub calm: bool,
+    pub seen: RefCell<endpoint::Seen>,
+    ids: Cell<u32>,
+    random: RefCell<fastrand::Rng>,
+    tally: RefCell<Tally>,
+    draining: Cell<bool>,
+}
+
+impl World {
+    pub fn random<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        draw(&mut self.random.borrow_mut())
+    }
+
+    pub fn tally(&self, count: impl FnOnce(&mut Tally)) {
+        count(&mut self.tally.borrow_mut());
+    }
+
+    pub fn new_id(&self) -> u32 {
+        self.ids.set(self.ids.get() + 1);
+        self.ids.get()
+    }
+
+    pub fn new_plan(&self) -> Plan {
+        self.plan(self.new_id())
+    }
+
+    pub fn plan(&self, id: u32) -> Plan {
+        assert!(id <= self.ids.get(), "request {id} was never sent");
+        Plan::new(self.seed, id, !self.calm)
+    }
+
+    /// Whether the proxy is about to end.
+    pub fn drains(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Whether a refused connection is to be expected.
+    pub fn refuses(&self) -> bool {
+        !self.calm || self.drains()
+    }
+}
+
+/// Runs the world of `seed`, which changes between the configurations in `files`.
+pub fn simulate(seed: u64, files: &[PathBuf]) -> Tally {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let calm = random.u8(..3) == 0;
+    let weather = if calm { calm_weather(&mut random) } else { rough_weather(&mut random) };
+    let clients = random.usize(1..8);
+    let world = Rc::new(World {
+        seed,
+        calm,
+        seen: RefCell::new(HashMap::new()),
+        ids: Cell::new(0),
+        random: RefCell::new(random),
+        tally: RefCell::default(),
+        draining: Cell::new(false),
+    });
+    let simulation = Simulation::new(seed);
+    let (near, far) = (simulation.io(), simulation.io());
+    near.set_weather(weather);
+    for at in ["10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80", "10.0.1.4:80"] {
+        endpoint::start(&world, &far, at);
+    }
+    for at in ["10.0.2.1:90", "10.0.2.2:90"] {
+        stream::start(&world, &far, at);
+    }
+    let proxy = Proxy::start(simulation.io(), weather, seed, files);
+    let main = {
+        let world = Rc::clone(&world);
+        async move { run(world, near, proxy, clients).await }
+    };
+    let ended = simulation.run(LIMIT, main);
+    assert_eq!(ended, Ok(()), "the world came to no end");
+    *world.tally.borrow()
+}
+
+async fn run(world: Rc<World>, near: SimIo, mut proxy: Proxy, clients: usize) {
+    let running = Rc::new(Cell::new(0));
+    for number in 0..clients {
+        running.set(running.get() + 1);
+        let (world, io, running) = (Rc::clone(&world), near.clone(), Rc::clone(&running));
+        near.spawn(async move {
+            let wait = Duration::from_millis(world.random(|random| random.u64(..3000)));
+            io.sleep(wait).await;
+            match number % 3 {
+                2 => stream::run(world, io).await,
+                _ => client::run(world, io).await,
+            }
+            running.set(running.get() - 1);
+        });
+    }
+    // Changes come while requests are under way; in some worlds the end does, too.
+    let drains_early = world.random(|random| random.u8(..4)) == 0;
+    for _ in 0..world.random(|random| random.u8(..6)) {
+        let pause = Duration::from_millis(world.random(|random| random.u64(..4000)));
+        near.sleep(pause).await;
+        proxy.reload();
+        world.tally(|tally| tally.reloads += 1);
+    }
+    while running.get() > 0 && !drains_early {
+        near.sleep(Duration::from_millis(100)).await;
+    }
+    world.draining.set(true);
+    proxy.drain();
+    while running.get() > 0 || !proxy.worker.registry.is_empty() {
+        near.sleep(Duration::from_millis(100)).await;
+    }
+    proxy.check_nothing_is_left().await;
+}
+
+fn calm_weather(random: &mut fastrand::Rng) -> Weather {
+    Weather {
+        latency_max: Duration::from_micros(random.u64(10..5000)),
+        portion_bytes_max: 1 << random.u32(4..17),
+        window_bytes: 1 << random.u32(10..18),
+        ..Weather::CALM
+    }
+}
+
+fn rough_weather(random: &mut fastrand::Rng) -> Weather {
+    let chance = |random: &mut fastrand::Rng, max: f64| random.f64() * random.f64() * max;
+    Weather {
+        stall_chance: chance(random, 0.02),
+        stall: Duration::from_millis(random.u64(100..40_000)),
+        reset_chance: chance(random, 0.5),
+        reset_within_bytes: 1 << random.u32(6..17),
+        refuse_chance: chance(random, 0.3),
+        vanish_chance: 0.0,
+        ..calm_weather(random)
+    }
+}
+
+/// The proxy: one worker, its listeners, and the configurations it goes through.
+struct Proxy {
+    worker: Rc<Worker<SimIo>>,
+    registry: Registry,
+    files: Vec<PathBuf>,
+    snapshots: Vec<Arc<Snapshot>>,
+    stop: Rc<Cell<bool>>,
+}
+
+impl Proxy {
+    fn start(io: SimIo, weather: Weather, seed: u64, files: &[PathBuf]) -> Self {
+        // Towards its services the proxy meets the same weather, and some connections vanish.
+        let vanish_chance = if weather.reset_chance > 0.0 { 0.05 } else { 0.0 };
+        io.set_weather(Weather { vanish_chance, ..weather });
+        let registry = Registry::new(1);
+        let parts = WorkerParts {
+            index: 0,
+            stats: Arc::clone(&registry.worker_cells),
+            loads: Loads::new(1),
+            seed,
+            reports: None,
+        };
+        let worker = Worker::new(io, parts);
+        let stop = Rc::default();
+        let files = files.to_vec();
+        let mut proxy = Self { worker, registry, files, snapshots: Vec::new(), stop };
+        proxy.reload();
+        for (listener, at) in [("web", "10.0.0.1:80"), ("bytes", "10.0.0.1:90")] {
+            proxy.accept(listener, at);
+        }
+        proxy.sweep();
+        proxy
+    }
+
+    /// The next configuration.
+    fn reload(&mut self) {
+        let turn = self.snapshots.len();
+        let file = self.files[turn % self.files.len()].clone();
+        let environment = HashMap::new();
+        let loaded = config::load(&[file], &environment);
+        let version = turn as u64 + 1;
+        let compiled = config::compile(&loaded, version, &mut self.registry, &Resolutions::new());
+        let snapshot = Arc::new(compiled.expect("a valid configuration").snapshot);
+        self.snapshots.push(Arc::clone(&snapshot));
+        self.worker.prepare(snapshot);
+        assert!(self.worker.commit(version));
+    }
+
+    fn accept(&self, name: &str, at: &str) {
+        let socket = self.worker.io.listen(&address(at));
+        let (worker, stop) = (Rc::clone(&self.worker), Rc::clone(&self.stop));
+        let name: Rc<str> = Rc::from(name);
+        self.worker.io.spawn(async move {
+            while !stop.get() {
+                let stream = socket.accept().await;
+                let peer: SocketAddr = "10.0.9.9:999".parse().unwrap();
+                let serving =
+                    connection::serve(Rc::clone(&worker), stream, Rc::clone(&name), Some(peer));
+                worker.io.spawn(serving);
+            }
+        });
+    }
+
+    fn sweep(&self) {
+        let worker = Rc::clone(&self.worker);
+        self.worker.io.spawn(async move {
+            loop {
+                worker.io.sleep(ringway::serve::SWEEP_INTERVAL).await;
+                worker.sweep();
+            }
+        });
+    }
+
+    fn drain(&self) {
+        self.stop.set(true);
+        self.worker.drain();
+    }
+
+    /// Every buffer is back, every gauge at zero, every connection closed.
+    async fn check_nothing_is_left(&self) {
+        let mut nothing = Snapshot::empty();
+        nothing.version = u64::MAX;
+        self.worker.prepare(Arc::new(nothing));
+        assert!(self.worker.commit(u64::MAX));
+        self.worker.io.sleep(Duration::from_secs(1)).await;
+        assert_eq!(self.worker.io.buffers().used(), 0, "buffers that were never given back");
+        assert!(self.worker.registry.is_empty());
+        for snapshot in &self.snapshots {
+            for service in &snapshot.services {
+                let name = &service.name;
+                assert_eq!(service.stats.sum(|cells| &cells.active), 0, "{name}: requests");
+                for endpoint in &service.endpoints {
+                    let stats = &endpoint.stats;
+                    let at = &endpoint.address;
+                    assert_eq!(stats.sum(|cells| &cells.active), 0, "{at}: open connections");
+                    assert_eq!(stats.sum(|cells| &cells.idle), 0, "{at}: idle connections");
+                }
+            }
+        }
+    }
+}
