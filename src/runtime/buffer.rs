@@ -3,9 +3,14 @@
 //! A worker keeps the most recently used buffers warm and gives them out last in, first out. A
 //! connection that waits for its peer holds none.
 
-use std::cell::{Cell, RefCell};
-use std::ops::Range;
+use std::alloc::{Layout, handle_alloc_error};
+use std::cell::Cell;
+use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
+
+use memmap2::MmapMut;
+
+use super::spare::Spare;
 
 /// Size of a pooled buffer. Above 16 KiB so that a 16 KiB body and its head travel in one read
 /// and one write; small messages touch only its first pages.
@@ -18,21 +23,29 @@ pub const HEADROOM_BYTES: usize = 1024;
 /// Free buffers a worker keeps for reuse: 8 MiB at most, of which only touched pages are resident.
 pub const POOLED_BUFFERS_MAX: usize = 256;
 
+/// Buffers in use above which a connection that waits for its next request does so without one.
+/// Below, a read that is under way when the request comes saves a system call.
+pub const READ_AHEAD_BUFFERS_MAX: usize = 512;
+
 /// One worker's buffers. Cloning gives another handle to the same pool.
 #[derive(Clone, Default)]
 pub struct BufferPool(Rc<PoolState>);
 
-#[derive(Default)]
 struct PoolState {
-    free: RefCell<Vec<Box<[u8]>>>,
+    free: Spare<Block>,
     used: Cell<usize>,
+}
+
+impl Default for PoolState {
+    fn default() -> Self {
+        Self { free: Spare::new(POOLED_BUFFERS_MAX), used: Cell::new(0) }
+    }
 }
 
 impl BufferPool {
     /// An empty buffer of [`BUFFER_BYTES`].
     pub fn take(&self) -> Buf {
-        let recycled = self.0.free.borrow_mut().pop();
-        let data = recycled.unwrap_or_else(|| zeroed(BUFFER_BYTES));
+        let data = self.0.free.take().unwrap_or_else(|| Block::new(BUFFER_BYTES));
         self.0.used.set(self.0.used.get() + 1);
         Buf { data, start: HEADROOM_BYTES, end: HEADROOM_BYTES, pool: self.clone() }
     }
@@ -44,7 +57,7 @@ impl BufferPool {
             return self.take();
         }
         self.0.used.set(self.0.used.get() + 1);
-        let data = zeroed(data_bytes + HEADROOM_BYTES);
+        let data = Block::new(data_bytes + HEADROOM_BYTES);
         Buf { data, start: HEADROOM_BYTES, end: HEADROOM_BYTES, pool: self.clone() }
     }
 
@@ -55,13 +68,23 @@ impl BufferPool {
 
     /// Buffers kept for reuse.
     pub fn pooled(&self) -> usize {
-        self.0.free.borrow().len()
+        self.0.free.len()
+    }
+
+    /// Whether so many are in use that waiting connections should do without.
+    pub fn is_crowded(&self) -> bool {
+        self.used() >= READ_AHEAD_BUFFERS_MAX
+    }
+
+    /// Gives up what has not been used since the last call.
+    pub fn trim(&self) {
+        self.0.free.trim();
     }
 }
 
 /// A buffer with the window `start..end` of valid data. Dropping it returns it to its pool.
 pub struct Buf {
-    data: Box<[u8]>,
+    data: Block,
     start: usize,
     end: usize,
     pool: BufferPool,
@@ -181,12 +204,8 @@ impl Drop for Buf {
     fn drop(&mut self) {
         let state = &self.pool.0;
         state.used.set(state.used.get() - 1);
-        let data = std::mem::take(&mut self.data);
-        if let Ok(mut free) = state.free.try_borrow_mut()
-            && data.len() == BUFFER_BYTES
-            && free.len() < POOLED_BUFFERS_MAX
-        {
-            free.push(data);
+        if self.data.len() == BUFFER_BYTES {
+            state.free.put(std::mem::take(&mut self.data));
         }
     }
 }
@@ -197,8 +216,32 @@ impl std::fmt::Debug for Buf {
     }
 }
 
-fn zeroed(bytes: usize) -> Box<[u8]> {
-    vec![0; bytes].into_boxed_slice()
+/// Memory straight from the kernel: only the pages that were written to are there, and dropping
+/// it gives every one of them back. The heap would keep what a burst has taken.
+#[derive(Default)]
+struct Block(Option<MmapMut>);
+
+impl Block {
+    fn new(bytes: usize) -> Self {
+        let mapped = MmapMut::map_anon(bytes).unwrap_or_else(|_| {
+            handle_alloc_error(Layout::array::<u8>(bytes).unwrap_or(Layout::new::<u8>()))
+        });
+        Self(Some(mapped))
+    }
+}
+
+impl Deref for Block {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl DerefMut for Block {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.0.as_deref_mut().unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

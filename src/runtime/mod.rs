@@ -11,3 +11,4 @@ pub mod mailbox;
 pub mod ring;
 pub mod sim;
 pub mod socket;
+pub mod spare;

@@ -7,7 +7,7 @@
 //! while splicing).
 #![allow(unsafe_code)]
 
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::{Cell, UnsafeCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -24,9 +24,10 @@ use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 use super::alarm::{self, Alarm, Alarms};
-use super::buffer::{Buf, BufferPool};
+use super::buffer::{Buf, BufferPool, POOLED_BUFFERS_MAX};
 use super::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
 use super::socket::{self, Pipe};
+use super::spare::Spare;
 use crate::cluster::Address;
 use crate::time::Time;
 
@@ -106,7 +107,9 @@ struct RingState {
     recent: Cell<Time>,
     buffers: BufferPool,
     alarms: Alarms,
-    pipes: RefCell<Vec<Pipe>>,
+    pipes: Spare<Pipe>,
+    /// What withdraws a read, with the memory of its table.
+    cancellers: Spare<Canceller>,
 }
 
 impl RingIo {
@@ -117,7 +120,8 @@ impl RingIo {
             recent: Cell::default(),
             buffers: BufferPool::default(),
             alarms: Alarms::default(),
-            pipes: RefCell::default(),
+            pipes: Spare::new(PIPES_POOLED_MAX),
+            cancellers: Spare::new(POOLED_BUFFERS_MAX),
         };
         let io = Self(Rc::new(state));
         monoio::spawn(alarm::run(io.clone()));
@@ -151,12 +155,7 @@ impl RingIo {
 
     fn wrap(&self, descriptor: OwnedFd) -> io::Result<RingStream> {
         let stream = TcpStream::from_std(descriptor.into())?;
-        Ok(RingStream {
-            stream: UnsafeCell::new(stream),
-            io: self.clone(),
-            splicing: Cell::new(0),
-            canceller: Cell::default(),
-        })
+        Ok(RingStream { stream: UnsafeCell::new(stream), io: self.clone(), splicing: Cell::new(0) })
     }
 }
 
@@ -209,8 +208,6 @@ pub struct RingStream {
     io: RingIo,
     /// Splices under way in either direction, for which the socket is nonblocking.
     splicing: Cell<u32>,
-    /// Kept from one withdrawable read to the next, with the memory of its table.
-    canceller: Cell<Option<Canceller>>,
 }
 
 impl RingStream {
@@ -312,7 +309,7 @@ impl Stream for RingStream {
     }
 
     async fn read_or_rang(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
-        let canceller = self.canceller.take().unwrap_or_default();
+        let canceller = self.io.0.cancellers.take().unwrap_or_default();
         let mut read = pin!(self.operate().cancelable_read(Inbound(buf), canceller.handle()));
         let first = poll_fn(|context| match read.as_mut().poll(context) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
@@ -325,7 +322,7 @@ impl Stream for RingStream {
                 (read.await, canceller)
             }
         };
-        self.canceller.set(Some(canceller));
+        self.io.0.cancellers.put(canceller);
         let result = match result {
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(Read::Rang),
             // A socket left nonblocking answers at once; waiting for readiness costs no bytes.
@@ -388,16 +385,14 @@ impl Stream for RingStream {
         bytes_max: u64,
         moved: impl FnMut(u64),
     ) -> Result<Spliced, SpliceError> {
-        let pooled = self.io.0.pipes.borrow_mut().pop();
-        let pipe = pooled.map_or_else(Pipe::new, Ok);
+        let pipe = self.io.0.pipes.take().map_or_else(Pipe::new, Ok);
         let mut pipe = pipe.map_err(SpliceError::Source)?;
         let source = self.begin_splice().map_err(SpliceError::Source)?;
         let sink = to.begin_splice().map_err(SpliceError::Sink)?;
         let result = self.splice_through(to, &mut pipe, bytes_max, moved).await;
         drop((source, sink));
-        let mut pipes = self.io.0.pipes.borrow_mut();
-        if pipe.filled_bytes() == 0 && pipes.len() < PIPES_POOLED_MAX {
-            pipes.push(pipe);
+        if pipe.filled_bytes() == 0 {
+            self.io.0.pipes.put(pipe);
         }
         result
     }
@@ -427,7 +422,7 @@ impl AsFd for RingStream {
 /// A buffer into which the kernel appends.
 struct Inbound(Buf);
 
-// SAFETY: the spare room of a Buf is a part of its boxed slice, which does not move with the Buf,
+// SAFETY: the spare room of a Buf is a part of its mapped block, which does not move with the Buf,
 // and stays allocated until the operation gives the Buf back.
 unsafe impl IoBufMut for Inbound {
     fn write_ptr(&mut self) -> *mut u8 {

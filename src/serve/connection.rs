@@ -1,6 +1,7 @@
 //! One client connection, from accept to close.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use crate::proxy_protocol;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
-use crate::snapshot::{Listener, Serves};
+use crate::snapshot::{Limits, Listener, Serves};
 
 /// How long a kept-alive connection holds a buffer while it waits for its next request. A busy
 /// client is served by one read; one that stays silent longer gives the buffer back and waits for
@@ -94,17 +95,24 @@ impl<I: Io> Connection<I> {
         }
         local.snapshot.listeners.get(index)
     }
+
+    /// How long it may wait for its next request; `None` when its listener has been removed.
+    fn keep_alive_timeout(&self) -> Option<Duration> {
+        let local = self.worker.local();
+        Some(self.listener(&local)?.timeouts.keep_alive)
+    }
 }
 
-/// Serves a connection until it closes. Everything that is counted for as long as it is open is
-/// counted here.
-pub async fn serve<I: Io>(
+/// Serves a connection until it closes.
+///
+/// Not an async function: that would keep its arguments beside the connection made of them for as
+/// long as it runs, and this is what an idle connection holds.
+pub fn serve<I: Io>(
     worker: Rc<Worker<I>>,
     stream: I::Stream,
     listener_name: Rc<str>,
     peer: Option<SocketAddr>,
-) {
-    let local = worker.local();
+) -> impl Future<Output = ()> {
     let alarm = worker.io.alarms().alarm();
     let registered = worker.registry.enter(Rc::clone(&listener_name), alarm.bell());
     let mut connection = Connection {
@@ -117,20 +125,26 @@ pub async fn serve<I: Io>(
         listener_index: Cell::new((u64::MAX, 0)),
         worker,
     };
-    let Some(listener) = connection.listener(&local).cloned() else { return };
-    drop(local);
-    let first = match listener.proxy_protocol {
-        false => None,
-        true => match Box::pin(proxy_header(&mut connection, &listener)).await {
-            Ok(first) => first,
-            Err(Hopeless) => return,
-        },
-    };
-    match &listener.serves {
-        Serves::Http(_) => serve_http(&connection, &listener, first).await,
-        Serves::Tcp(destination) => {
-            let destination = *destination;
-            Box::pin(tunnel::serve_tcp(&connection, &listener, destination, first)).await;
+    async move {
+        let Some(listener) = connection.listener(&connection.worker.local()).cloned() else {
+            return;
+        };
+        let first = match listener.proxy_protocol {
+            false => None,
+            true => match Box::pin(proxy_header(&mut connection, &listener)).await {
+                Ok(first) => first,
+                Err(Hopeless) => return,
+            },
+        };
+        match listener.serves {
+            Serves::Http(_) => {
+                let timeout = listener.timeouts.header;
+                drop(listener);
+                serve_http(&connection, timeout, first).await;
+            }
+            Serves::Tcp(destination) => {
+                Box::pin(tunnel::serve_tcp(&connection, &listener, destination, first)).await;
+            }
         }
     }
 }
@@ -171,9 +185,12 @@ async fn proxy_header<I: Io>(
 }
 
 /// Exchange after exchange, until one says that it was the last.
-async fn serve_http<I: Io>(connection: &Connection<I>, listener: &Listener, first: Option<Buf>) {
-    let mut waiting = Waiting { timeout: listener.timeouts.header, first: true };
-    let mut pending = first;
+async fn serve_http<I: Io>(
+    connection: &Connection<I>,
+    first_timeout: Duration,
+    mut pending: Option<Buf>,
+) {
+    let mut waiting = Waiting { timeout: first_timeout, first: true };
     loop {
         let Some(buf) = await_bytes(connection, pending, &waiting).await else { return };
         let mut workspace = connection.worker.workspaces.take();
@@ -193,9 +210,8 @@ async fn serve_http<I: Io>(connection: &Connection<I>, listener: &Listener, firs
         if connection.draining() && pending.is_none() {
             return;
         }
-        let local = connection.worker.local();
-        let Some(listener) = connection.listener(&local) else { return };
-        waiting = Waiting { timeout: listener.timeouts.keep_alive, first: false };
+        let Some(timeout) = connection.keep_alive_timeout() else { return };
+        waiting = Waiting { timeout, first: false };
     }
 }
 
@@ -218,14 +234,16 @@ async fn await_bytes<I: Io>(
     let idle = IdleMark::new(&connection.registered, !waiting.first);
     // After an exchange the time was asked for just now.
     let since = if waiting.first { io.now() } else { io.recent() };
-    connection.alarm.set(since + waiting.timeout.min(BUFFER_GRACE));
-    // Boxed for the sake of the second, long wait: it is all that an idle connection should hold.
-    let read = connection.stream.read_or_rang(io.buffers().take(), &connection.alarm);
-    let (result, buf) = Box::pin(read).await;
-    match result {
-        Ok(Read::Data(_)) => return Some(buf),
-        Ok(Read::End) | Err(_) => return None,
-        Ok(Read::Rang) => drop(buf),
+    if !io.buffers().is_crowded() {
+        connection.alarm.set(since + waiting.timeout.min(BUFFER_GRACE));
+        // Boxed for the sake of the second, long wait: it is all that an idle connection holds.
+        let read = connection.stream.read_or_rang(io.buffers().take(), &connection.alarm);
+        let (result, buf) = Box::pin(read).await;
+        match result {
+            Ok(Read::Data(_)) => return Some(buf),
+            Ok(Read::End) | Err(_) => return None,
+            Ok(Read::Rang) => drop(buf),
+        }
     }
     connection.alarm.set(since + waiting.timeout);
     if idle.drained() {
@@ -257,26 +275,35 @@ impl Drop for IdleMark<'_> {
     }
 }
 
-/// Reads until the head of a request is complete. `None` when the client left in the middle of it.
+/// Takes the head of a request apart, once it is complete. `None` when the client left in the
+/// middle of it.
 async fn read_head<I: Io>(
     connection: &Connection<I>,
     workspace: &mut Workspace,
-    mut buf: Buf,
+    buf: Buf,
 ) -> Result<Option<Buf>, Refusal> {
-    let io = &connection.worker.io;
-    let local = connection.worker.local();
-    let limits = &local.snapshot.limits;
-    let mut deadline_set = false;
+    let limits = connection.worker.local().snapshot.limits;
+    match parse::request(buf.block(), buf.window(), &limits, &mut workspace.request)? {
+        Progress::Complete => Ok(Some(buf)),
+        // Boxed: it is rare, and would make every connection larger.
+        Progress::Partial => Box::pin(read_rest(connection, workspace, buf, limits)).await,
+    }
+}
+
+/// Reads until the head is complete.
+async fn read_rest<I: Io>(
+    connection: &Connection<I>,
+    workspace: &mut Workspace,
+    mut buf: Buf,
+    limits: Limits,
+) -> Result<Option<Buf>, Refusal> {
+    let timeout = {
+        let local = connection.worker.local();
+        let Some(listener) = connection.listener(&local) else { return Ok(None) };
+        listener.timeouts.header
+    };
+    connection.alarm.set(connection.worker.io.now() + timeout);
     loop {
-        match parse::request(buf.block(), buf.window(), limits, &mut workspace.request)? {
-            Progress::Complete => return Ok(Some(buf)),
-            Progress::Partial => {}
-        }
-        if !deadline_set {
-            let Some(listener) = connection.listener(&local) else { return Ok(None) };
-            connection.alarm.set(io.now() + listener.timeouts.header);
-            deadline_set = true;
-        }
         buf.make_room(1);
         if buf.room() == 0 {
             // The parser refuses a head over the limit, so this ends there.
@@ -290,6 +317,10 @@ async fn read_head<I: Io>(
                 let detail = "the request head was not complete within its timeout";
                 return Err(Refusal { status: 408, flag: Flag::DownstreamTimeout, detail });
             }
+        }
+        match parse::request(buf.block(), buf.window(), &limits, &mut workspace.request)? {
+            Progress::Complete => return Ok(Some(buf)),
+            Progress::Partial => {}
         }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::mpsc::Receiver;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
 
 use super::connection;
 use super::worker::{SWEEP_INTERVAL, Worker, WorkerParts};
@@ -244,12 +246,8 @@ impl Thread {
         let open = Open::new(Rc::clone(&worker), &listener);
         match worker.io.accepted(socket) {
             Ok(stream) => {
-                let serving =
-                    Box::pin(connection::serve(Rc::clone(&worker), stream, listener, peer));
-                self.worker.io.spawn(async move {
-                    contain(&worker, serving).await;
-                    drop(open);
-                });
+                let connection = connection::serve(Rc::clone(&worker), stream, listener, peer);
+                self.worker.io.spawn(Contained { connection, worker, open });
             }
             Err(_) => worker.cells().accept_errors.increment(),
         }
@@ -327,15 +325,26 @@ impl Drop for Open {
     }
 }
 
-/// Runs a connection; a panic in it ends that connection only.
-async fn contain(worker: &Worker<RingIo>, mut connection: impl Future<Output = ()> + Unpin) {
-    poll_fn(|context| {
-        catch_unwind(AssertUnwindSafe(|| Pin::new(&mut connection).poll(context))).unwrap_or_else(
-            |_| {
-                worker.cells().panics.increment();
-                Poll::Ready(())
-            },
-        )
-    })
-    .await;
+pin_project! {
+    /// A connection as a task. A panic in it ends that connection only. Written out and not boxed:
+    /// this is the memory that an idle connection holds.
+    struct Contained<F> {
+        #[pin]
+        connection: F,
+        worker: Rc<Worker<RingIo>>,
+        // Dropped last: the connection counts as open until everything of it is gone.
+        open: Open,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Contained<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let task = self.project();
+        catch_unwind(AssertUnwindSafe(|| task.connection.poll(context))).unwrap_or_else(|_| {
+            task.worker.cells().panics.increment();
+            Poll::Ready(())
+        })
+    }
 }

@@ -192,7 +192,8 @@ impl<I: Io> Worker<I> {
         self.registry.drain_unless(|_| false);
     }
 
-    /// Closes idle connections to endpoints that have waited too long or were closed by the peer.
+    /// Closes idle connections to endpoints that have waited too long or were closed by the peer,
+    /// and gives up memory that a past burst has left.
     pub fn sweep(&self) {
         let now = self.io.now();
         for service in &self.local().services {
@@ -200,7 +201,9 @@ impl<I: Io> Worker<I> {
                 endpoint.sweep(now, service.config.idle_timeout);
             }
         }
+        self.workspaces.trim();
         let buffers = self.io.buffers();
+        buffers.trim();
         self.cells().buffers_used.set(buffers.used() as u64);
         self.cells().buffers_pooled.set(buffers.pooled() as u64);
     }

@@ -1,8 +1,7 @@
 //! Memory that an exchange needs and a waiting connection does not.
 
-use std::cell::RefCell;
-
 use crate::message::Head;
+use crate::runtime::spare::Spare;
 
 /// Workspaces kept for reuse: about 5 KiB each.
 pub const WORKSPACES_POOLED_MAX: usize = 256;
@@ -19,14 +18,18 @@ pub struct Workspace {
 }
 
 /// A worker's workspaces. Boxed: handing one out moves a pointer.
-#[allow(clippy::vec_box)]
-#[derive(Default)]
-pub struct Workspaces(RefCell<Vec<Box<Workspace>>>);
+pub struct Workspaces(Spare<Box<Workspace>>);
+
+impl Default for Workspaces {
+    fn default() -> Self {
+        Self(Spare::new(WORKSPACES_POOLED_MAX))
+    }
+}
 
 impl Workspaces {
     /// One to use; its heads are clear.
     pub fn take(&self) -> Box<Workspace> {
-        self.0.borrow_mut().pop().unwrap_or_default()
+        self.0.take().unwrap_or_default()
     }
 
     /// Takes it back.
@@ -34,9 +37,11 @@ impl Workspaces {
         workspace.request.clear();
         workspace.response.clear();
         workspace.scratch.clear();
-        let mut free = self.0.borrow_mut();
-        if free.len() < WORKSPACES_POOLED_MAX {
-            free.push(workspace);
-        }
+        self.0.put(workspace);
+    }
+
+    /// Gives up what has not been used since the last call.
+    pub fn trim(&self) {
+        self.0.trim();
     }
 }

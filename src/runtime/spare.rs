@@ -1,0 +1,74 @@
+//! Things kept for reuse, and given up again when they have not been needed for a while.
+
+use std::cell::{Cell, RefCell};
+
+/// A stock of spare things. The one put back last is given out first, so it is still warm.
+pub struct Spare<T> {
+    free: RefCell<Vec<T>>,
+    max: usize,
+    /// The fewest that lay here since [`Spare::trim`] looked last: so many were not needed.
+    unneeded: Cell<usize>,
+}
+
+impl<T> Spare<T> {
+    /// An empty stock that keeps at most `max`.
+    pub const fn new(max: usize) -> Self {
+        Self { free: RefCell::new(Vec::new()), max, unneeded: Cell::new(0) }
+    }
+
+    /// One of them, if there is one.
+    pub fn take(&self) -> Option<T> {
+        let mut free = self.free.borrow_mut();
+        let taken = free.pop();
+        self.unneeded.set(self.unneeded.get().min(free.len()));
+        taken
+    }
+
+    /// Keeps `thing` for later, unless there are enough.
+    pub fn put(&self, thing: T) {
+        let mut free = self.free.borrow_mut();
+        if free.len() < self.max {
+            free.push(thing);
+        }
+    }
+
+    /// Gives up what has not been needed since the last call.
+    pub fn trim(&self) {
+        let mut free = self.free.borrow_mut();
+        // From the cold end.
+        free.drain(..self.unneeded.get());
+        if free.is_empty() {
+            free.shrink_to_fit();
+        }
+        self.unneeded.set(free.len());
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.free.borrow().len()
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_needed_between_two_looks_is_given_up() {
+        let spare = Spare::new(3);
+        (0..5).for_each(|n| spare.put(n));
+        assert_eq!(spare.len(), 3);
+        spare.trim();
+        let taken = spare.take();
+        assert_eq!(taken, Some(2));
+        spare.put(2);
+        spare.trim();
+        assert_eq!(spare.len(), 1, "two of three were not needed");
+        assert_eq!(spare.take(), Some(2));
+    }
+}
