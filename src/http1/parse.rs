@@ -121,7 +121,7 @@ pub fn response(
     head.len = len;
     head.version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
     head.status = status;
-    // Where there is none, or one with obs-text, the parser gives an empty text that lies elsewhere.
+    // Where there is none, or one with obs-text, the parser gives an empty text from elsewhere.
     let reason = parsed.reason.filter(|reason| !reason.is_empty());
     head.reason = reason.map_or_else(Span::default, |reason| span_of(block, reason.as_bytes()));
     fill_fields(block, parsed.headers, head);

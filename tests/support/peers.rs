@@ -105,9 +105,10 @@ pub fn curl(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A program, also where only root's PATH leads.
-fn program(name: &str) -> Command {
-    let found = ["/usr/sbin", "/usr/bin", "/usr/local/bin"]
+/// A program, also where only root's PATH leads, or where `./test` has put it.
+pub fn program(name: &str) -> Command {
+    let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/bin");
+    let found = ["/usr/sbin", "/usr/bin", "/usr/local/bin", tools]
         .into_iter()
         .map(|directory| PathBuf::from(directory).join(name))
         .find(|path| path.exists());

@@ -1,7 +1,7 @@
 //! A running `ringway`, as an operator would start it.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -28,13 +28,36 @@ impl Proxy {
     /// As [`Proxy::start`], with this many workers.
     #[track_caller]
     pub fn start_with(config: &str, workers: usize) -> Self {
+        Self::start_under(&[], &format!("workers: {workers}"), config)
+    }
+
+    /// As [`Proxy::start`], by way of another command (`prlimit`, `unshare`), with these settings
+    /// under `runtime:`.
+    #[track_caller]
+    pub fn start_under(wrapper: &[&str], runtime: &str, config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let admin_port = free_port();
-        let base =
-            format!("admin: {{bind: 127.0.0.1:{admin_port}}}\nruntime: {{workers: {workers}}}\n");
+        let base = format!("admin: {{bind: 127.0.0.1:{admin_port}}}\nruntime: {{{runtime}}}\n");
         std::fs::write(directory.path().join("base.yaml"), base).unwrap();
         std::fs::write(directory.path().join("ringway.yaml"), config).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ringway"))
+        Self::launch(wrapper, directory, admin_port)
+    }
+
+    /// Runs on a directory that the test has made, whose files put the admin interface at
+    /// `admin_port`.
+    #[track_caller]
+    pub fn start_on(directory: tempfile::TempDir, admin_port: u16) -> Self {
+        Self::launch(&[], directory, admin_port)
+    }
+
+    #[track_caller]
+    fn launch(wrapper: &[&str], directory: tempfile::TempDir, admin_port: u16) -> Self {
+        let ringway = env!("CARGO_BIN_EXE_ringway");
+        let (program, arguments) = wrapper.split_first().unwrap_or((&ringway, &[]));
+        let inner: &[&str] = if wrapper.is_empty() { &[] } else { &[ringway] };
+        let mut child = Command::new(program)
+            .args(arguments)
+            .args(inner)
             .args(["run", "-c"])
             .arg(directory.path())
             .env("RUST_LOG", "info")
@@ -59,6 +82,11 @@ impl Proxy {
     /// What it has written to stdout and stderr so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// The directory of its configuration.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// The file that [`Proxy::start`] wrote.

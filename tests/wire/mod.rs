@@ -1,7 +1,9 @@
 //! The proxy as a process, with real sockets and real peers on loopback.
 
+mod commands;
 mod keep_alive;
 mod misbehaving;
+mod operating;
 mod proxying;
 mod real_peers;
 mod reload;

@@ -1,0 +1,159 @@
+//! The commands beside `run`: what they say is what the proxy then does.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::http::Client;
+use crate::support::origin::Origin;
+use crate::support::peers::program;
+use crate::support::proxy::Proxy;
+use crate::support::{eventually, free_port};
+
+fn ringway(arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringway")).args(arguments).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn explain_names_the_rule_that_then_serves_the_request() {
+    let origin = Origin::saying("x");
+    let port = free_port();
+    let address = origin.address();
+    let config = format!(
+        "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}
+routes:
+  shop.test:
+    - {{name: testers, match: {{headers: {{x-canary: 'true'}}}}, to: new}}
+    - {{name: cart, match: {{path: /cart/*, method: [GET, HEAD]}}, to: cart}}
+    - {{name: searches, match: {{query: {{q: '*'}}}}, to: search}}
+    - {{name: everyone, to: shop}}
+  '*.shop.test':
+    - {{name: tenants, to: shop}}
+  '*':
+    - {{name: moved, match: {{path: /old}}, redirect: {{path: /new}}}}
+    - {{name: gone, respond: {{status: 410, body: gone}}}}
+services:
+  new: {{endpoints: ['{address}']}}
+  cart: {{endpoints: ['{address}']}}
+  search: {{endpoints: ['{address}']}}
+  shop: {{endpoints: ['{address}']}}
+"
+    );
+    let proxy = Proxy::start_with(&config, 1);
+    let file = proxy.config_file();
+    for (method, host, path, header) in [
+        ("GET", "shop.test", "/", ""),
+        ("GET", "shop.test", "/cart/1", ""),
+        ("POST", "shop.test", "/cart/1", ""),
+        ("GET", "SHOP.test", "/cart/1", "X-Canary: true"),
+        ("GET", "shop.test", "/?q=a", ""),
+        ("GET", "shop.test:80", "/?p=a", ""),
+        ("GET", "a.shop.test", "/", ""),
+        ("GET", "a.b.shop.test", "/cart/", ""),
+        ("GET", "other", "/old", ""),
+        ("GET", "other", "/else", ""),
+    ] {
+        let url = format!("http://{host}{path}");
+        let mut arguments = vec!["explain", "-c", file.to_str().unwrap(), method, &url];
+        if !header.is_empty() {
+            arguments.extend(["-H", header]);
+        }
+        let (fine, said) = ringway(&arguments);
+        assert!(fine, "{said}");
+        let rule = said.lines().find_map(|line| line.trim().strip_prefix("rule ")).expect(&said);
+        let rule = rule.split(' ').next().unwrap();
+        let served = || {
+            let page = proxy.admin("/metrics");
+            let wanted = format!("route=\"{rule}\"");
+            let lines = page.text().lines().filter(|line| {
+                line.starts_with("ringway_route_requests_total") && line.contains(&wanted)
+            });
+            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
+        };
+        let before = served();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
+        let own = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
+        let mut client = Client::connect(port);
+        client.send(format!("{head}{own}Content-Length: 0\r\n\r\n"));
+        let response = client.response();
+        eventually(&format!("{url} to be counted for {rule}: {said}"), || {
+            (served() > before).then_some(())
+        });
+        if let Some(answer) = said.lines().find_map(|line| line.trim().strip_prefix("answers ")) {
+            assert!(answer.starts_with(&response.status.to_string()), "{said}");
+        } else {
+            assert_eq!(response.text(), "x", "{said}");
+        }
+    }
+}
+
+#[test]
+fn the_demo_shows_its_canary_to_curl() {
+    let (port, admin) = (free_port(), free_port());
+    let child = Command::new(env!("CARGO_BIN_EXE_ringway"))
+        .args(["demo", "--port", &port.to_string(), "--admin-port", &admin.to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut demo = Demo(child.unwrap());
+    let lines = BufReader::new(demo.0.stdout.take().unwrap()).lines().map_while(Result::ok);
+    // What it prints is what a newcomer types.
+    let commands: Vec<String> = lines
+        .map(|line| line.trim().to_owned())
+        .filter(|line| line.starts_with("curl "))
+        .take(2)
+        .collect();
+    eventually("the demo to serve", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    let mut answers = Vec::new();
+    for _ in 0..10 {
+        for command in &commands {
+            let output = Command::new("sh").args(["-c", command]).output().unwrap();
+            answers.push(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+    }
+    assert!(answers.iter().any(|answer| answer.contains("shop v1")), "{commands:?}: {answers:?}");
+    assert!(answers.iter().any(|answer| answer.contains("shop v2")), "{commands:?}: {answers:?}");
+    let pid = nix::unistd::Pid::from_raw(demo.0.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let status = eventually("the demo to end", || demo.0.try_wait().unwrap());
+    assert!(status.success());
+}
+
+struct Demo(Child);
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn the_examples_are_valid_for_the_check_and_for_the_schema() {
+    let schema = tempfile::NamedTempFile::new().unwrap();
+    let (fine, text) = ringway(&["schema"]);
+    assert!(fine);
+    std::fs::write(schema.path(), text).unwrap();
+    let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let mut files = Vec::new();
+    for example in std::fs::read_dir(conf).unwrap().map(|entry| entry.unwrap().path()) {
+        let (fine, said) = ringway(&["check", "-c", example.to_str().unwrap()]);
+        assert!(fine, "{said}");
+        files.extend(std::fs::read_dir(example).unwrap().map(|entry| entry.unwrap().path()));
+    }
+    let broken = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(broken.path(), "listeners: {web: {bnd: 127.0.0.1:1}}\n").unwrap();
+    let validate = |files: &[std::path::PathBuf]| {
+        let mut command = program("check-jsonschema");
+        command.arg("--schemafile").arg(schema.path()).args(files).stdin(Stdio::null());
+        let output = command.output();
+        let output = output.unwrap_or_else(|error| panic!("check-jsonschema: {error}; run ./test"));
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (valid, said) = validate(&files);
+    assert!(valid, "{said}");
+    let (valid, said) = validate(&[broken.path().to_owned()]);
+    assert!(!valid && said.contains("bnd"), "the schema refuses what the check refuses: {said}");
+}
