@@ -3,6 +3,7 @@
 
 mod explain;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -108,7 +109,9 @@ fn start_log(style: LogStyle) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match style {
-        LogStyle::Text => log.with_target(false).init(),
+        LogStyle::Text => {
+            log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
+        }
         LogStyle::Json => log.json().init(),
     }
 }

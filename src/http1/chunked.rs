@@ -200,13 +200,12 @@ const NAME_BYTES: usize = 32;
 
 /// Fields that decide framing, routing or authentication: in a trailer they come too late for us
 /// and may come in time for somebody else (RFC 9110 6.5.1).
-const FORBIDDEN_TRAILERS: [&[u8]; 16] = [
+const FORBIDDEN_TRAILERS: [&[u8]; 15] = [
     b"authorization",
     b"connection",
     b"content-encoding",
     b"content-length",
     b"content-range",
-    b"content-type",
     b"cookie",
     b"expect",
     b"host",

@@ -20,8 +20,8 @@ pub const BUFFER_BYTES: usize = 32 * 1024;
 /// still goes directly before the body that was read with it, and one write sends both.
 pub const HEADROOM_BYTES: usize = 1024;
 
-/// Free buffers a worker keeps for reuse: 8 MiB at most, of which only touched pages are resident.
-pub const POOLED_BUFFERS_MAX: usize = 256;
+/// Free buffers a worker keeps for reuse; those that are not needed for a second are given up.
+pub const POOLED_BUFFERS_MAX: usize = 1024;
 
 /// Buffers in use above which a connection that waits for its next request does so without one.
 /// Below, a read that is under way when the request comes saves a system call.

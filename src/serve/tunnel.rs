@@ -227,14 +227,16 @@ impl<I: Io> Direction<'_, I> {
     /// The next bytes; `None` at the end. A silent source costs no buffer.
     async fn read(&self) -> Result<Option<Buf>, End> {
         let source_failed = self.failed[0];
-        self.alarm.set(self.io.now() + BUFFER_GRACE.min(self.idle));
-        let buf = self.io.buffers().take();
-        let (read, buf) = self.from.read_or_rang(buf, self.alarm).await;
-        match read {
-            Ok(Read::Data(_)) => return Ok(Some(buf)),
-            Ok(Read::End) => return Ok(None),
-            Err(_) => return Err(source_failed),
-            Ok(Read::Rang) => drop(buf),
+        if !self.io.buffers().is_crowded() {
+            self.alarm.set(self.io.now() + BUFFER_GRACE.min(self.idle));
+            let buf = self.io.buffers().take();
+            let (read, buf) = self.from.read_or_rang(buf, self.alarm).await;
+            match read {
+                Ok(Read::Data(_)) => return Ok(Some(buf)),
+                Ok(Read::End) => return Ok(None),
+                Err(_) => return Err(source_failed),
+                Ok(Read::Rang) => drop(buf),
+            }
         }
         match self.patiently(pin!(self.from.readable())).await {
             None => return Err(End::Idle),
