@@ -1,8 +1,7 @@
 //! `ringway demo`: the first command of a newcomer. A service in two versions, the proxy with a
 //! canary route in front of it, and what to try.
-#![allow(clippy::print_stdout)] // it is there to print
 
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -86,7 +85,7 @@ runtime:
 fn print_what_to_try(arguments: &DemoArgs, file: &Path) {
     let DemoArgs { port, admin_port } = arguments;
     let file = file.display();
-    println!(
+    let text = format!(
         "A shop in two versions is running behind ringway on http://127.0.0.1:{port}
 
 Try:
@@ -100,6 +99,9 @@ Look:
 Change the weights, and curl again; break the file, and see it refused:
   {file}
 Ctrl-C ends it.
+
 "
     );
+    // A reader that has left (`| head`) does not end the demo.
+    io::stdout().write_all(text.as_bytes()).ok();
 }

@@ -3,7 +3,7 @@
 use crate::message::Head;
 use crate::runtime::spare::Spare;
 
-/// Workspaces kept for reuse, about 5 KiB each; those that are not needed for a second are given up.
+/// Workspaces kept for reuse, about 5 KiB each; those not needed for a second are given up.
 pub const WORKSPACES_POOLED_MAX: usize = 1024;
 
 /// What one exchange works with.

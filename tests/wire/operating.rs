@@ -1,4 +1,4 @@
-//! What an operator does with a running proxy: logs, signals, mounted files, sockets, names, limits.
+//! What an operator does with a proxy: logs, signals, mounted files, sockets, names, limits.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
