@@ -25,9 +25,11 @@ pub mod runtime;
 pub mod balance;
 pub mod cluster;
 pub mod http1;
+pub mod identity;
 pub mod message;
 pub mod proxy_protocol;
 pub mod route;
 // Drivers: async, over runtime::io::Io.
 pub mod serve;
+pub mod tls;
 pub mod upstream;

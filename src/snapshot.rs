@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::cluster::{Destination, Service};
 use crate::route::Table;
 use crate::telemetry::counters::{ListenerCells, PerWorker};
+use crate::tls::ServerTls;
 
 /// One applied configuration.
 #[derive(Debug)]
@@ -88,6 +89,8 @@ pub struct Listener {
     pub binds: Vec<Bind>,
     /// What it does.
     pub serves: Serves,
+    /// TLS; `None` for plain text.
+    pub tls: Option<Arc<ServerTls>>,
     /// Whether each connection begins with a PROXY protocol header (required then).
     pub proxy_protocol: bool,
     /// Whether requests without `x-request-id` get one.
@@ -102,9 +105,18 @@ pub struct Listener {
     pub stats: Arc<PerWorker<ListenerCells>>,
 }
 
+impl Listener {
+    /// On what terms clients are trusted; `None` in the clear.
+    pub fn tls_terms(&self) -> Option<u64> {
+        self.tls.as_ref().map(|tls| tls.terms)
+    }
+}
+
 /// How long a client may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
+    /// From the accept to the end of the TLS handshake.
+    pub handshake: Duration,
     /// From the first byte of a request head (or the accept) to its end. Also for a PROXY header.
     pub header: Duration,
     /// Between two portions of a body, in either direction.

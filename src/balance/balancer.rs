@@ -175,6 +175,7 @@ mod tests {
         let maglev = Some(Maglev::build(&members));
         let all = (0..weights.len() as u32).collect();
         Service {
+            tls: None,
             name: "s".into(),
             protocol: Protocol::Http1,
             endpoints,

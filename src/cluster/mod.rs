@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::balance::Policy;
 use crate::telemetry::counters::{EndpointCells, PerWorker, ServiceCells};
+use crate::tls::ClientTls;
 
 /// Where an endpoint listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,7 +85,9 @@ pub struct Service {
     pub subsets: Vec<Subset>,
     /// How one of them is chosen.
     pub policy: Policy,
-    /// How long connecting may take.
+    /// TLS to its endpoints; `None` for plain text.
+    pub tls: Option<Arc<ClientTls>>,
+    /// How long connecting may take, a TLS handshake included.
     pub connect_timeout: Duration,
     /// How long an exchange may take from its request head to the end of the response.
     pub timeout: Option<Duration>,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::compile_rules::{self, Hosts};
 use super::compile_services;
+use super::compile_tls::{self, MeshIdentity};
 use super::decode::suggestion;
 use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::file::{self, Driver};
@@ -55,6 +56,8 @@ pub(super) struct Compiler<'a> {
     pub(super) registry: &'a mut Registry,
     pub(super) resolutions: &'a Resolutions,
     pub(super) mistakes: Vec<Diagnostic>,
+    /// Who this workload is.
+    pub(super) mesh: Option<MeshIdentity>,
 }
 
 /// Compiles what was loaded into the snapshot number `version`.
@@ -68,7 +71,8 @@ pub fn compile(
     resolutions: &Resolutions,
 ) -> Result<Compiled, Diagnostics> {
     let mistakes = loaded.mistakes.clone();
-    let mut compiler = Compiler { loaded, registry, resolutions, mistakes };
+    let mut compiler = Compiler { loaded, registry, resolutions, mistakes, mesh: None };
+    compiler.mesh = compile_tls::mesh(&mut compiler);
     let config = &loaded.config;
     let services = compile_services::services(&mut compiler);
     let hosts = compile_rules::hosts(&mut compiler, &services);
@@ -152,6 +156,7 @@ fn listeners(
         let serves = serves(compiler, &name.value, listener, services, hosts, &all);
         let binds = binds(compiler, &listener.value, bind_places);
         let value = &listener.value;
+        let tls = compile_tls::listener(compiler, &name.value, value, &binds);
         let Some(serves) = serves else { continue };
         let timeouts = &value.timeouts;
         let or = |time: &Option<super::values::Time>, default: u64| {
@@ -166,11 +171,13 @@ fn listeners(
             name: name.value.as_str().into(),
             binds,
             serves,
+            tls,
             proxy_protocol: value.proxy_protocol,
             request_id: value.request_id.unwrap_or(true),
             via: value.via.as_ref().map(|via| via.value.as_str().into()),
             connections_max: value.connections.unwrap_or(u32::MAX),
             timeouts: Timeouts {
+                handshake: or(&timeouts.handshake, 10),
                 header: or(&timeouts.header, 10),
                 body_idle: or(&timeouts.body_idle, 60),
                 keep_alive: or(&timeouts.keep_alive, 60),

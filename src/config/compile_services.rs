@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::compile::{Compiler, is_token};
+use super::compile_tls;
 use super::file;
 use super::values::Placed;
 use crate::balance::{HashKey, Maglev, Member, Policy};
@@ -72,6 +73,7 @@ fn service_of(compiler: &mut Compiler<'_>, name: &str, written: &Placed<file::Se
         subsets: subsets.collect(),
         endpoints,
         policy,
+        tls: compile_tls::service(compiler, value),
         connect_timeout: value.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, |time| time.0),
         timeout: value.timeout.as_ref().and_then(|time| time.0),
         idle_timeout: value.idle_timeout.as_ref().map_or(IDLE_TIMEOUT, |time| time.0),

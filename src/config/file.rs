@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::file_tls::{ListenerTls, Mesh, ServiceTls};
 use super::values::{AutoOrCount, Entries, OneOrMany, Placed, Size, Time, TimeOrNone};
 
 /// A Ringway configuration: the sections of all files together.
@@ -23,6 +24,8 @@ pub struct Config {
     pub routes: Entries<OneOrMany<Placed<Rule>>>,
     /// Where requests go, by name.
     pub services: Entries<Placed<Service>>,
+    /// Who this workload is, and whom it trusts.
+    pub mesh: Mesh,
     /// Logs.
     pub telemetry: Telemetry,
 }
@@ -85,6 +88,8 @@ pub struct Listener {
     /// What is spoken. Default `auto`.
     #[serde(default)]
     pub protocol: ListenerProtocol,
+    /// Certificates; a list is chosen from by SNI. `mesh`: this workload's identity.
+    pub tls: Option<OneOrMany<Placed<ListenerTls>>>,
     /// The service of a `tcp` listener: `NAME` or `NAME/VERSION`.
     pub service: Option<Placed<String>>,
     /// Each connection begins with a PROXY protocol header (v1 or v2). Default false.
@@ -120,6 +125,8 @@ pub enum ListenerProtocol {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
+    /// For the TLS handshake. Default 10s.
+    pub handshake: Option<Time>,
     /// For the head of a request. Default 10s.
     pub header: Option<Time>,
     /// Between two portions of a body. Default 60s.
@@ -249,6 +256,11 @@ pub struct Service {
     pub protocol: ServiceProtocol,
     /// The endpoints.
     pub endpoints: Option<Vec<Placed<Endpoint>>>,
+    /// TLS to the endpoints. `mesh`: this workload's identity, and theirs is checked.
+    pub tls: Option<Placed<ServiceTls>>,
+    /// The SPIFFE IDs that endpoints must prove with `tls: mesh`; one or a list. Default: any of
+    /// the trusted domains.
+    pub identity: OneOrMany<Placed<String>>,
     /// The endpoints of each version.
     pub versions: Option<Entries<Vec<Placed<Endpoint>>>>,
     /// `HOST:PORT`: the addresses of the host are the endpoints.

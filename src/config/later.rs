@@ -2,9 +2,9 @@
 //! a policy that is written down and silently not enforced would be worse than none.
 
 /// Keys of later versions, wherever they stand.
-const FIELDS: [&str; 13] = [
-    "tls",
-    "mesh",
+const FIELDS: [&str; 12] = [
+    "intercept",
+    "outbound",
     "authorization",
     "retries",
     "circuit_breaker",
@@ -15,7 +15,6 @@ const FIELDS: [&str; 13] = [
     "rate_limit",
     "tracing",
     "http3",
-    "identity",
 ];
 
 /// Values of later versions.

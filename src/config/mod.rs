@@ -4,10 +4,13 @@
 mod compile;
 mod compile_rules;
 mod compile_services;
+mod compile_tls;
 mod decode;
 pub mod diagnostic;
 pub mod file;
+pub mod file_tls;
 mod later;
+mod materials;
 mod node;
 pub mod source;
 mod unions;
@@ -18,6 +21,7 @@ use std::path::PathBuf;
 pub use compile::{Compiled, Resolutions, compile};
 pub use diagnostic::Diagnostics;
 pub use file::Driver;
+pub use materials::Materials;
 
 use crate::snapshot::Snapshot;
 use diagnostic::{Diagnostic, SourceMap};
@@ -29,7 +33,16 @@ pub struct Loaded {
     pub config: file::Config,
     /// The files.
     pub sources: SourceMap,
+    /// What is in the files that they name.
+    pub materials: Materials,
     mistakes: Vec<Diagnostic>,
+}
+
+impl Loaded {
+    /// Whether it was read from files with the same content.
+    pub fn is_same_text(&self, other: &Self) -> bool {
+        self.sources.files() == other.sources.files() && self.materials == other.materials
+    }
 }
 
 /// Reads what the `-c` arguments name. Mistakes are kept for [`compile`], which adds those that
@@ -39,7 +52,8 @@ pub fn load(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
     let mut mistakes = Vec::new();
     let tree = source::read(arguments, environment, &mut sources, &mut mistakes);
     let config = decode::decode(tree, &mut mistakes).unwrap_or_default();
-    Loaded { config, sources, mistakes }
+    let materials = Materials::read(&config, &sources);
+    Loaded { config, sources, materials, mistakes }
 }
 
 /// The JSON Schema of the grammar.

@@ -60,11 +60,11 @@ routes:
 services:
   shop: {endpoints: [localhost:80]}
   slow: {endpoints: [], timeout: soon}
-  secret: {endpoints: [], tls: mesh}
+  secret: {endpoints: [], retries: {attempts: 2}}
 ";
     let errors = errors(text);
     assert_eq!(errors.matches(": error: ").count(), 10, "{errors}");
-    assert!(errors.contains("\"tls\" is not supported by this version"), "{errors}");
+    assert!(errors.contains("\"retries\" is not supported by this version"), "{errors}");
     assert!(errors.contains("did you mean \"shop\"?"), "{errors}");
 }
 

@@ -9,6 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::file::{Endpoint, To, ValueMatch};
+use super::file_tls::{ClientFiles, ListenerTls, ServerFiles, ServiceTls};
 use super::values::{Entries, Placed};
 
 /// A type that is written as text or as a map.
@@ -55,7 +56,7 @@ macro_rules! deserialize_text_or_map {
     };
 }
 
-deserialize_text_or_map!(Endpoint, To, ValueMatch);
+deserialize_text_or_map!(Endpoint, ListenerTls, ServiceTls, To, ValueMatch);
 
 /// An endpoint with more about it than its address.
 #[derive(Deserialize, JsonSchema)]
@@ -163,3 +164,36 @@ impl JsonSchema for ValueMatch {
         ] })
     }
 }
+
+/// `mesh`, or a map of files.
+macro_rules! mesh_or_files {
+    ($name:ident, $files:ident, $expected:literal) => {
+        impl TextOrMap for $name {
+            type Map = $files;
+
+            const EXPECTED: &'static str = $expected;
+
+            fn from_text(text: &str) -> Self {
+                Self::Word(text.to_owned())
+            }
+
+            fn from_map(map: $files) -> Result<Self, &'static str> {
+                Ok(Self::Files(Box::new(map)))
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+                let map = generator.subschema_for::<$files>();
+                json_schema!({ "anyOf": [{ "const": "mesh" }, map] })
+            }
+        }
+    };
+}
+
+mesh_or_files!(ListenerTls, ServerFiles, "`mesh`, or a map with `cert` and `key`");
+mesh_or_files!(ServiceTls, ClientFiles, "`mesh`, or a map with `ca`");

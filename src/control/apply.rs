@@ -38,8 +38,10 @@ pub struct Applier {
     pub resolutions: Resolutions,
     /// Where access log lines go.
     pub log: LogSinkWriter,
-    /// The files that were applied last.
-    pub loaded: Loaded,
+    /// The configuration in use.
+    pub loaded: Arc<Loaded>,
+    /// What was tried last; the same as `loaded` unless it was refused.
+    pub tried: Arc<Loaded>,
     /// The version that was tried last.
     pub version: u64,
 }
@@ -48,33 +50,36 @@ impl Applier {
     /// Reads the files again and applies them. Without `force`, files with the same content as
     /// those tried last are left alone: `None`.
     pub async fn reload(&mut self, force: bool) -> Option<bool> {
-        let loaded = config::load(&self.arguments, &ProcessEnvironment);
-        if !force && loaded.sources.files() == self.loaded.sources.files() {
+        let loaded = Arc::new(config::load(&self.arguments, &ProcessEnvironment));
+        if !force && loaded.is_same_text(&self.tried) {
             return None;
         }
-        let previous = std::mem::replace(&mut self.loaded, loaded);
-        let applied = self.apply().await;
-        if !applied {
-            // Names keep being looked up for the configuration in use; its text, though, is
-            // remembered as tried, so that it is not tried again until it changes.
-            self.loaded.config = previous.config;
+        self.tried = Arc::clone(&loaded);
+        let applied = self.apply(Arc::clone(&loaded)).await;
+        if applied {
+            self.loaded = loaded;
         }
         Some(applied)
     }
 
-    /// Applies what was loaded last. Says whether it is in use now; if not, everything is as it
-    /// was, and the reasons are logged and shown.
-    pub async fn apply(&mut self) -> bool {
+    /// Applies the configuration in use again, because something beside its files has changed.
+    pub async fn apply_again(&mut self) -> bool {
+        self.apply(Arc::clone(&self.loaded)).await
+    }
+
+    /// Applies `loaded`. Says whether it is in use now; if not, everything is as it was, and the
+    /// reasons are logged and shown.
+    async fn apply(&mut self, loaded: Arc<Loaded>) -> bool {
         self.version += 1;
         let began = Instant::now();
-        let result = self.try_apply().await;
+        let result = self.try_apply(&loaded).await;
         let mut known = self.status.known();
         known.reloads.last = Some(SystemTime::now());
         match result {
             Ok(snapshot) => {
                 known.reloads.succeeded += 1;
                 known.reloads.errors.clear();
-                known.sources = self.loaded.sources.clone();
+                known.sources = loaded.sources.clone();
                 tracing::info!(
                     version = snapshot.version,
                     listeners = snapshot.listeners.len(),
@@ -94,10 +99,9 @@ impl Applier {
         }
     }
 
-    async fn try_apply(&mut self) -> Result<Arc<Snapshot>, String> {
-        let compiled =
-            config::compile(&self.loaded, self.version, &mut self.registry, &self.resolutions)
-                .map_err(|errors| errors.to_string())?;
+    async fn try_apply(&mut self, loaded: &Loaded) -> Result<Arc<Snapshot>, String> {
+        let compiled = config::compile(loaded, self.version, &mut self.registry, &self.resolutions)
+            .map_err(|errors| errors.to_string())?;
         let Compiled { snapshot, bind_places, .. } = compiled;
         let snapshot = Arc::new(snapshot);
         let sockets = self.sockets.prepare(&snapshot).map_err(|errors| {

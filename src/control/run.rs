@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
@@ -52,7 +53,7 @@ pub fn run(arguments: Vec<PathBuf>) -> Result<(), RunError> {
 async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
     let passed = passed_sockets();
     raise_descriptor_limit();
-    let loaded = config::load(&arguments, &ProcessEnvironment);
+    let loaded = Arc::new(config::load(&arguments, &ProcessEnvironment));
     // Compiled once only to see every mistake before anything is started.
     let trial = config::compile(&loaded, 0, &mut Registry::new(1), &Resolutions::new())
         .map_err(|errors| RunError::Config(errors.to_string()))?;
@@ -61,7 +62,8 @@ async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
     let registry = Registry::new(workers);
     let status = Status::new(registry.worker_cells.clone());
     let signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;
-    let watch = Watch::new(&arguments);
+    let mut watch = Watch::new();
+    watch.follow(&arguments, loaded.materials.paths());
     let (sender, reports) = mpsc::unbounded_channel();
     let mailboxes = start_workers(workers, &cpus, trial.driver, &registry, &sender)?;
     let mut names = Names::new(status.clone());
@@ -78,11 +80,12 @@ async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
         status,
         resolutions,
         log: LogSinkWriter::default(),
+        tried: Arc::clone(&loaded),
         loaded,
         version: 0,
     };
     let mut control = Control { applier, names, admin, watch, signals };
-    if !control.applier.apply().await {
+    if !control.applier.apply_again().await {
         return Err(RunError::Config(control.applier.status.known().reloads.errors.clone()));
     }
     Box::pin(control.until_told_to_end()).await
@@ -145,7 +148,7 @@ impl Control {
                 (name, addresses) = self.names.changed() => {
                     tracing::info!(%name, ?addresses, "the addresses of a service have changed");
                     self.applier.resolutions.insert(name, addresses);
-                    self.applier.apply().await;
+                    self.applier.apply_again().await;
                 }
                 report = self.applier.reports.recv() => {
                     let Some(report) = report else {
@@ -162,10 +165,14 @@ impl Control {
 
     async fn reload(&mut self, force: bool) {
         tell_systemd(&[NotifyState::Reloading]);
-        let applied = self.applier.reload(force).await;
+        let mut applied = self.applier.reload(force).await;
+        let Applier { arguments, tried, .. } = &self.applier;
+        if self.watch.follow(arguments, tried.materials.paths()) {
+            // What is only watched since now may have changed between being read and that.
+            applied = self.applier.reload(false).await.or(applied);
+        }
         if applied == Some(true) {
             // What is only known to the files: names to follow, and where the admin listens.
-            self.watch = Watch::new(&self.applier.arguments);
             let mut scratch = Registry::new(1);
             let resolutions = &self.applier.resolutions;
             let compiled = config::compile(&self.applier.loaded, 0, &mut scratch, resolutions);

@@ -4,8 +4,10 @@
 //! by swapping the symlink `..data`. Where a file is a symlink, the directory of its target is
 //! watched too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use notify::{EventKind, RecursiveMode, Watcher as _};
@@ -21,32 +23,63 @@ pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Watches the files of a configuration.
 pub struct Watch {
-    // Dropping it ends the watching.
-    _watcher: Option<notify::RecommendedWatcher>,
+    /// Dropping it ends the watching; `None` when the system has none.
+    watcher: Option<notify::RecommendedWatcher>,
+    directories: BTreeSet<PathBuf>,
+    /// Names of files that the configuration refers to: certificates and the like.
+    named: Named,
     changes: mpsc::Receiver<()>,
 }
 
+type Named = Arc<Mutex<HashSet<OsString>>>;
+
 impl Watch {
-    /// Watches what the `-c` arguments name. What cannot be watched is said in the log and left
-    /// to SIGHUP.
-    pub fn new(arguments: &[PathBuf]) -> Self {
+    /// Watches nothing yet.
+    pub fn new() -> Self {
         let (sender, changes) = mpsc::channel(1);
+        let named = Named::default();
+        let known = Arc::clone(&named);
         let handler = move |event: notify::Result<notify::Event>| {
             // A full channel has been told already.
-            if event.is_ok_and(|event| is_relevant(&event)) {
+            if event.is_ok_and(|event| is_relevant(&event, &known)) {
                 sender.try_send(()).ok();
             }
         };
-        let watcher = notify::recommended_watcher(handler).and_then(|mut watcher| {
-            for directory in directories(arguments) {
-                watcher.watch(&directory, RecursiveMode::NonRecursive)?;
-            }
-            Ok(watcher)
-        });
+        let watcher = notify::recommended_watcher(handler);
         if let Err(error) = &watcher {
             tracing::warn!(%error, "configuration files are not watched; reload with SIGHUP");
         }
-        Self { _watcher: watcher.ok(), changes }
+        Self { watcher: watcher.ok(), directories: BTreeSet::new(), named, changes }
+    }
+
+    /// Watches what the `-c` arguments name and the files that the configuration refers to. True
+    /// when some of it was not watched before, and may have changed since it was read.
+    pub fn follow<'a>(
+        &mut self,
+        arguments: &[PathBuf],
+        references: impl Iterator<Item = &'a Path>,
+    ) -> bool {
+        let Some(watcher) = &mut self.watcher else { return false };
+        let mut directories = directories(arguments);
+        let mut named = HashSet::new();
+        for path in references {
+            add_directories(&mut directories, path);
+            named.extend(path.file_name().map(ToOwned::to_owned));
+        }
+        *self.named.lock().unwrap_or_else(PoisonError::into_inner) = named;
+        for gone in self.directories.difference(&directories) {
+            watcher.unwatch(gone).ok(); // it may have been deleted, which ends the watching too
+        }
+        // Those known already are watched again: the name may lead to another directory by now.
+        for directory in &directories {
+            if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
+                let directory = directory.display();
+                tracing::warn!(%error, %directory, "not watched; reload with SIGHUP");
+            }
+        }
+        let more = !directories.is_subset(&self.directories);
+        self.directories = directories;
+        more
     }
 
     /// Completes when files have changed and then rested for a moment.
@@ -65,42 +98,47 @@ impl Watch {
     }
 }
 
-/// Reading the files is an event too: only changes count, and only those of configuration files
-/// and of symlinks that may lead to them.
-fn is_relevant(event: &notify::Event) -> bool {
+/// Reading the files is an event too: only changes count, and only those of configuration files,
+/// of files that they refer to, and of symlinks that may lead to either.
+fn is_relevant(event: &notify::Event, named: &Named) -> bool {
+    let named = named.lock().unwrap_or_else(PoisonError::into_inner);
     let may_lead = |path: &PathBuf| {
         let yaml =
             path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-        let configmap =
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".."));
-        yaml || configmap || path.is_symlink()
+        let name = path.file_name();
+        let configmap = name.is_some_and(|name| name.to_string_lossy().starts_with(".."));
+        yaml || configmap || path.is_symlink() || name.is_some_and(|name| named.contains(name))
     };
     !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(may_lead)
 }
 
 fn directories(arguments: &[PathBuf]) -> BTreeSet<PathBuf> {
     let mut directories = BTreeSet::new();
+    for argument in arguments {
+        if !argument.is_dir() || argument.is_symlink() {
+            add_directories(&mut directories, argument);
+        }
+        let entries = std::fs::read_dir(argument).into_iter().flatten();
+        for entry in entries.map_while(Result::ok) {
+            add_directories(&mut directories, &entry.path());
+        }
+    }
+    directories.extend(arguments.iter().filter(|argument| argument.is_dir()).cloned());
+    directories
+}
+
+/// The directory of a file, and that of what it leads to when it is a symlink.
+fn add_directories(directories: &mut BTreeSet<PathBuf>, file: &Path) {
     let parent_of = |path: &Path| match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     };
-    let mut file = |path: &Path| {
-        directories.insert(parent_of(path));
-        if let Ok(target) = path.canonicalize() {
-            directories.insert(parent_of(&target));
-        }
-    };
-    for argument in arguments {
-        if !argument.is_dir() || argument.is_symlink() {
-            file(argument);
-        }
-        let entries = std::fs::read_dir(argument).into_iter().flatten();
-        for entry in entries.map_while(Result::ok) {
-            file(&entry.path());
-        }
+    let parent = parent_of(file);
+    // A directory that is not there cannot be watched; its absence is a mistake elsewhere.
+    if parent.is_dir() {
+        directories.insert(parent);
     }
-    for argument in arguments.iter().filter(|argument| argument.is_dir()) {
-        directories.insert(argument.clone());
+    if let Ok(target) = file.canonicalize() {
+        directories.insert(parent_of(&target));
     }
-    directories
 }

@@ -99,8 +99,8 @@ pub trait Stream: 'static {
     /// Looks whether the stream is still open and silent, as a pooled one has to be.
     fn quiet(&self) -> Quiet;
 
-    /// Ends our side (FIN); reading goes on.
-    fn shutdown_write(&self);
+    /// Ends our side (FIN); reading goes on. Through TLS a last message says so first, hence async.
+    fn shutdown_write(&self) -> impl Future<Output = ()>;
 
     /// Makes the coming close a reset (RST), so that a truncated message is not taken for whole.
     fn reset_on_close(&self);

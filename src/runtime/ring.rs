@@ -371,7 +371,7 @@ impl Stream for RingStream {
         socket::quiet(self)
     }
 
-    fn shutdown_write(&self) {
+    async fn shutdown_write(&self) {
         socket::shutdown_write(self);
     }
 

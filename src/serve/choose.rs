@@ -3,6 +3,7 @@
 use super::connection::Connection;
 use super::ledger::Ledger;
 use super::relay::filled;
+use super::secure;
 use super::worker::LocalService;
 use crate::balance::{self, Policy};
 use crate::cluster::Address;
@@ -11,6 +12,7 @@ use crate::message::HeadView;
 use crate::proxy_protocol;
 use crate::runtime::io::{Io, Stream};
 use crate::time::Time;
+use crate::tls::Wire;
 use crate::upstream::{self, ConnectError, Upstream};
 
 /// Endpoints tried in turn while none accepts the connection. Nothing has been sent by then.
@@ -57,7 +59,7 @@ impl Choice {
 pub async fn connection<I: Io>(
     target: &Target<'_, '_, I>,
     choice: &mut Choice,
-) -> Result<Upstream<I::Stream>, Refusal> {
+) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
     let worker = &target.connection.worker;
     let mut refusal = NO_ENDPOINT;
     for _ in 0..CONNECT_ATTEMPTS_MAX {
@@ -80,7 +82,16 @@ pub async fn connection<I: Io>(
         let timeout = target.service.config.connect_timeout;
         let left = target.deadline.since(worker.io.now());
         match Box::pin(upstream::connect(&worker.io, endpoint, timeout.min(left))).await {
-            Ok(upstream) => return Box::pin(greet(target, upstream)).await,
+            Ok(upstream) => {
+                let upstream = Box::pin(greet(target, upstream)).await?;
+                let config = &target.service.config;
+                let Some(tls) = &config.tls else { return Ok(upstream) };
+                let secured = secure::connect(target.connection, tls, &config.name, upstream);
+                match Box::pin(secured).await {
+                    Ok(upstream) => return Ok(upstream),
+                    Err(because) => refusal = because,
+                }
+            }
             Err(ConnectError::Timeout) => refusal = CONNECT_TIMEOUT,
             Err(ConnectError::Failed(_)) => refusal = CONNECT_FAILED,
         }
@@ -103,8 +114,8 @@ fn pick<I: Io>(target: &Target<'_, '_, I>, choice: &Choice) -> Option<u32> {
 /// Sends the PROXY protocol header where the service wants one.
 async fn greet<I: Io>(
     target: &Target<'_, '_, I>,
-    upstream: Upstream<I::Stream>,
-) -> Result<Upstream<I::Stream>, Refusal> {
+    upstream: Upstream<Wire<I::Stream>>,
+) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
     let Some(form) = target.service.config.send_proxy_protocol else { return Ok(upstream) };
     let address = match &upstream.endpoint.config.borrow().address {
         Address::Tcp(address) => Some(*address),

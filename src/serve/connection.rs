@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::exchange::{After, exchange};
 use super::registry::Registered;
 use super::reply;
+use super::secure::{self, Secured};
 use super::tunnel;
 use super::worker::{Local, Worker};
 use super::workspace::Workspace;
@@ -21,6 +22,7 @@ use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
 use crate::snapshot::{Limits, Listener, Serves};
+use crate::tls::Wire;
 
 /// How long a kept-alive connection holds a buffer while it waits for its next request. A busy
 /// client is served by one read; one that stays silent longer gives the buffer back and waits for
@@ -38,7 +40,9 @@ pub struct Connection<I: Io> {
     /// The worker that owns it.
     pub worker: Rc<Worker<I>>,
     /// The socket.
-    pub stream: I::Stream,
+    pub stream: Wire<I::Stream>,
+    /// What is known of the client by TLS; `None` when it came in the clear.
+    pub secured: Option<Box<Secured>>,
     /// Its deadline, for whatever it waits for.
     pub alarm: Alarm,
     /// Who connected: the socket's peer, or whom the PROXY header named.
@@ -76,6 +80,17 @@ impl PeerText {
 }
 
 impl<I: Io> Connection<I> {
+    /// The same connection with `change` made of its stream.
+    pub fn with_stream(self, change: impl FnOnce(Wire<I::Stream>) -> Wire<I::Stream>) -> Self {
+        let Self { stream, .. } = self;
+        Self { stream: change(stream), ..self }
+    }
+
+    /// `https` or `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.secured.is_some() { "https" } else { "http" }
+    }
+
     /// Whether it should close after what it does now.
     pub fn draining(&self) -> bool {
         self.registered.state.draining.get() || self.worker.draining()
@@ -116,7 +131,8 @@ pub fn serve<I: Io>(
     let alarm = worker.io.alarms().alarm();
     let registered = worker.registry.enter(Rc::clone(&listener_name), alarm.bell());
     let mut connection = Connection {
-        stream,
+        stream: Wire::Plain(stream),
+        secured: None,
         alarm,
         peer,
         peer_text: PeerText::new(peer),
@@ -129,18 +145,26 @@ pub fn serve<I: Io>(
         let Some(listener) = connection.listener(&connection.worker.local()).cloned() else {
             return;
         };
-        let first = match listener.proxy_protocol {
+        let mut first = match listener.proxy_protocol {
             false => None,
             true => match Box::pin(proxy_header(&mut connection, &listener)).await {
                 Ok(first) => first,
                 Err(Hopeless) => return,
             },
         };
+        if let Some(tls) = &listener.tls {
+            let accept = Box::pin(secure::accept(connection, &listener, tls, first));
+            let Some(opened) = accept.await else { return };
+            (connection, first) = opened;
+        }
         match listener.serves {
             Serves::Http(_) => {
                 let timeout = listener.timeouts.header;
                 drop(listener);
                 serve_http(&connection, timeout, first).await;
+                if connection.secured.is_some() {
+                    Box::pin(secure::close(&connection)).await;
+                }
             }
             Serves::Tcp(destination) => {
                 Box::pin(tunnel::serve_tcp(&connection, &listener, destination, first)).await;
@@ -328,9 +352,11 @@ async fn read_rest<I: Io>(
 /// Ends our side and reads what the client still sends, for a short while, so that our last words
 /// are not lost to a reset.
 async fn linger<I: Io>(connection: &Connection<I>) {
-    connection.stream.shutdown_write();
     let io = &connection.worker.io;
     connection.alarm.set(io.now() + LINGER);
+    if connection.alarm.guard(connection.stream.shutdown_write()).await.is_err() {
+        return;
+    }
     let mut buf = io.buffers().take();
     let mut seen_bytes = 0;
     while seen_bytes < LINGER_BYTES_MAX {

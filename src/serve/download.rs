@@ -54,12 +54,13 @@ pub const TIMED_OUT: Refusal = Refusal {
     flag: Flag::UpstreamTimeout,
     detail: "the endpoint did not answer within the timeout",
 };
+use crate::tls::Wire;
 
 /// Reads the response, passes interim ones on, and brings the final one to the client.
 pub async fn run<I: Io>(
     call: &Call<'_, '_, I>,
     workspace: &mut Workspace,
-    upstream: &Upstream<I::Stream>,
+    upstream: &Upstream<Wire<I::Stream>>,
     between: &Between,
 ) -> Result<Downloaded, Failure> {
     let limits = &call.local.snapshot.limits;
@@ -99,7 +100,7 @@ pub async fn run<I: Io>(
 async fn read_head<I: Io>(
     call: &Call<'_, '_, I>,
     workspace: &mut Workspace,
-    upstream: &Upstream<I::Stream>,
+    upstream: &Upstream<Wire<I::Stream>>,
     mut buf: Buf,
     mut heard: bool,
 ) -> Result<Buf, Failure> {
@@ -135,7 +136,7 @@ async fn read_head<I: Io>(
 /// Waits for bytes of the response for as long as the deadline allows and the client is there.
 async fn await_response<I: Io>(
     call: &Call<'_, '_, I>,
-    upstream: &Upstream<I::Stream>,
+    upstream: &Upstream<Wire<I::Stream>>,
     buf: Buf,
 ) -> Result<(std::io::Result<Read>, Buf), Failure> {
     let io = &call.connection.worker.io;

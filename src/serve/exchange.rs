@@ -28,6 +28,7 @@ use crate::runtime::io::{Io, Stream};
 use crate::snapshot::{Listener, Serves};
 use crate::telemetry::request_id::RequestId;
 use crate::time::Time;
+use crate::tls::Wire;
 use crate::upstream::Upstream;
 
 /// Times a request is sent again because a pooled connection died before its first response byte.
@@ -219,7 +220,7 @@ fn encode_request<I: Io>(
         host: rewrite.and_then(|rewrite| rewrite.host.as_deref()).map(str::as_bytes),
         target: rewritten.then_some(&target[..]),
         client_ip: connection.peer_text.as_str(),
-        forwarded_proto: "http",
+        forwarded_proto: connection.scheme(),
         request_id: request_id.as_ref().map(RequestId::as_str),
         via: call.listener.via.as_deref(),
         headers: &call.rule.request_headers,
@@ -245,7 +246,7 @@ async fn send<I: Io>(
     mut choice: Choice,
     workspace: &mut Workspace,
     outgoing: &mut Outgoing,
-) -> Result<Answered<I::Stream>, Failure> {
+) -> Result<Answered<Wire<I::Stream>>, Failure> {
     let mut repeats = 0;
     loop {
         let upstream =
@@ -271,8 +272,8 @@ async fn attempt<I: Io>(
     call: &Call<'_, '_, I>,
     workspace: &mut Workspace,
     outgoing: &mut Outgoing,
-    upstream: Upstream<I::Stream>,
-) -> Result<Answered<I::Stream>, Failure> {
+    upstream: Upstream<Wire<I::Stream>>,
+) -> Result<Answered<Wire<I::Stream>>, Failure> {
     let Some(wire) = outgoing.wire.take() else { return Err(Failure::Silent) };
     let idle_deadline = call.ledger.began + call.listener.timeouts.body_idle;
     upstream.alarm.set(call.deadline.min(idle_deadline));
@@ -309,7 +310,7 @@ async fn both_ways<I: Io>(
     call: &Call<'_, '_, I>,
     workspace: &mut Workspace,
     outgoing: &mut Outgoing,
-    upstream: &Upstream<I::Stream>,
+    upstream: &Upstream<Wire<I::Stream>>,
     between: &Between,
 ) -> Result<Downloaded, Failure> {
     let Outgoing { body, beyond, .. } = outgoing;

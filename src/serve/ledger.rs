@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::connection::Connection;
-use super::worker::{Local, LocalService};
+use super::worker::{Local, LocalEndpoint, LocalService};
 use crate::error::{Flag, Refusal};
 use crate::message::{HeadView, Version};
 use crate::route::Rule;
@@ -14,7 +14,6 @@ use crate::runtime::io::Io;
 use crate::snapshot::Listener;
 use crate::telemetry::access::Record;
 use crate::time::Time;
-use crate::upstream::EndpointState;
 
 /// The account of one exchange. Dropping it books it, however the exchange ended.
 pub struct Ledger<'a, I: Io> {
@@ -25,7 +24,7 @@ pub struct Ledger<'a, I: Io> {
     pub began: Time,
     rule: Cell<Option<&'a Arc<Rule>>>,
     service: Cell<Option<&'a LocalService<I>>>,
-    endpoint: RefCell<Option<Rc<EndpointState<I::Stream>>>>,
+    endpoint: RefCell<Option<LocalEndpoint<I>>>,
     status: Cell<u16>,
     flag: Cell<Option<Flag>>,
     detail: Cell<&'static str>,
@@ -81,7 +80,7 @@ impl<'a, I: Io> Ledger<'a, I> {
     }
 
     /// The endpoint that is tried; its load counts from here, until another is set.
-    pub fn set_endpoint(&self, endpoint: &Rc<EndpointState<I::Stream>>) {
+    pub fn set_endpoint(&self, endpoint: &LocalEndpoint<I>) {
         self.close_endpoint(true);
         endpoint.cells().requests.increment();
         endpoint.load.started();

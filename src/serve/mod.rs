@@ -13,6 +13,7 @@ mod relay;
 mod reply;
 #[cfg(feature = "uring")]
 pub mod run;
+mod secure;
 mod tunnel;
 mod upload;
 mod worker;

@@ -7,6 +7,7 @@ use crate::error::Flag;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, SpliceError, Spliced, Stream};
 use crate::snapshot::Limits;
+use crate::tls::Wire;
 use crate::upstream::Upstream;
 
 /// A body with at least this much still to come goes through the kernel by splice(2): below, the
@@ -35,7 +36,7 @@ pub struct Passed {
 pub async fn response<I: Io>(
     call: &Call<'_, '_, I>,
     head: &[u8],
-    upstream: &Upstream<I::Stream>,
+    upstream: &Upstream<Wire<I::Stream>>,
     mut buf: Buf,
     mut reply: Reply<'_>,
 ) -> Result<Passed, Failure> {
@@ -48,7 +49,8 @@ pub async fn response<I: Io>(
     }
     buf = to_client(call, buf).await?;
     while !reply.body.is_done() {
-        if reply.body.opaque_bytes().is_some_and(|left| left >= SPLICE_MIN_BYTES) {
+        let bulk = reply.body.opaque_bytes().is_some_and(|left| left >= SPLICE_MIN_BYTES);
+        if bulk && upstream.stream.can_splice(&call.connection.stream) {
             Box::pin(splice(call, upstream, &mut reply.body)).await?;
             continue;
         }
@@ -89,7 +91,7 @@ fn keep_body<I: Io>(
 /// The next portion of the body; `None` when the endpoint has ended.
 async fn read_body<I: Io>(
     call: &Call<'_, '_, I>,
-    upstream: &Upstream<I::Stream>,
+    upstream: &Upstream<Wire<I::Stream>>,
     buf: Buf,
 ) -> Result<Option<Buf>, Failure> {
     let io = &call.connection.worker.io;
@@ -106,7 +108,7 @@ async fn read_body<I: Io>(
 /// Moves the rest of a body of known length inside the kernel.
 async fn splice<I: Io>(
     call: &Call<'_, '_, I>,
-    upstream: &Upstream<I::Stream>,
+    upstream: &Upstream<Wire<I::Stream>>,
     body: &mut BodyProgress,
 ) -> Result<(), Failure> {
     let Some(left) = body.opaque_bytes() else { return Ok(()) };

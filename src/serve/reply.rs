@@ -81,7 +81,7 @@ pub async fn answer<I: Io>(
     let (status, body) = match action {
         Action::Forward(_) => return After::Close,
         Action::Redirect(redirect) => {
-            redirect.location(request, "http", &mut location);
+            redirect.location(request, connection.scheme(), &mut location);
             (redirect.status, &b""[..])
         }
         Action::Respond(respond) => (respond.status, &*respond.body),

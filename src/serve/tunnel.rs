@@ -18,6 +18,7 @@ use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, SpliceError, Stream};
 use crate::snapshot::Listener;
 use crate::time::Time;
+use crate::tls::Wire;
 use crate::upstream::Upstream;
 
 /// After this many bytes in large portions one after the other, a direction is bulk and goes
@@ -61,7 +62,7 @@ pub async fn serve_tcp<I: Io>(
 /// already, `early_request` what the client has.
 pub async fn switched<I: Io>(
     call: &Call<'_, '_, I>,
-    upstream: Upstream<I::Stream>,
+    upstream: Upstream<Wire<I::Stream>>,
     early: Buf,
     early_request: &[u8],
 ) {
@@ -75,7 +76,7 @@ pub async fn switched<I: Io>(
 
 struct Tunnel<'a, 'l, I: Io> {
     connection: &'a Connection<I>,
-    upstream: &'a Upstream<I::Stream>,
+    upstream: &'a Upstream<Wire<I::Stream>>,
     ledger: &'a Ledger<'l, I>,
     listener: &'a Listener,
 }
@@ -167,8 +168,8 @@ impl<I: Io> Tunnel<'_, '_, I> {
 /// One direction of a tunnel.
 struct Direction<'a, I: Io> {
     io: &'a I,
-    from: &'a I::Stream,
-    to: &'a I::Stream,
+    from: &'a Wire<I::Stream>,
+    to: &'a Wire<I::Stream>,
     alarm: &'a Alarm,
     /// When a byte last passed in either direction.
     active: &'a Cell<Time>,
@@ -200,7 +201,7 @@ impl<I: Io> Direction<'_, I> {
                 None => return End::Idle,
             }
             streak_bytes = if n >= BULK_PORTION_BYTES { streak_bytes + n } else { 0 };
-            if streak_bytes >= BULK_BYTES {
+            if streak_bytes >= BULK_BYTES && self.from.can_splice(self.to) {
                 match Box::pin(self.splice(&count)).await {
                     Some(Ok(_)) => break,
                     Some(Err(SpliceError::Source(_))) => return source_failed,
@@ -209,8 +210,10 @@ impl<I: Io> Direction<'_, I> {
                 }
             }
         }
-        self.to.shutdown_write();
-        End::Orderly
+        match self.patiently(Box::pin(self.to.shutdown_write())).await {
+            Some(()) => End::Orderly,
+            None => End::Idle,
+        }
     }
 
     async fn splice(

@@ -6,6 +6,7 @@ use super::exchange::{Between, Call};
 use crate::error::{Flag, Refusal};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
+use crate::tls::Wire;
 use crate::upstream::Upstream;
 
 /// How sending the body ended.
@@ -22,7 +23,7 @@ pub enum UploadEnd {
 pub async fn run<I: Io>(
     call: &Call<'_, '_, I>,
     body: &mut BodyProgress,
-    upstream: &Upstream<I::Stream>,
+    upstream: &Upstream<Wire<I::Stream>>,
     between: &Between,
 ) -> UploadEnd {
     let connection = call.connection;

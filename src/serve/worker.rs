@@ -15,7 +15,11 @@ use crate::runtime::mailbox::{Loads, ReportKind};
 use crate::snapshot::Snapshot;
 use crate::telemetry::counters::{PerWorker, WorkerCells};
 use crate::telemetry::log_buffer::LogBuffer;
+use crate::tls::{ClientTls, Wire};
 use crate::upstream::EndpointState;
+
+/// Lines a second that one worker logs about what peers do.
+pub const COMPLAINTS_MAX: u64 = 10;
 
 /// How often idle connections to endpoints are looked over.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,6 +44,8 @@ pub struct Worker<I: Io> {
     current: RefCell<Rc<Local<I>>>,
     prepared: RefCell<Option<Rc<Local<I>>>>,
     draining: Cell<bool>,
+    /// The second, what was logged in it, and what was suppressed.
+    complaints: Cell<(u64, u64, u64)>,
 }
 
 /// A snapshot together with this worker's state of its services.
@@ -55,13 +61,16 @@ pub struct LocalService<I: Io> {
     /// The configuration.
     pub config: Arc<Service>,
     /// One for each endpoint of the service.
-    pub endpoints: Vec<Rc<EndpointState<I::Stream>>>,
+    pub endpoints: Vec<LocalEndpoint<I>>,
     /// One for each subset of the service.
     pub balancers: Vec<Balancer>,
 }
 
+/// An endpoint as one worker knows it.
+pub type LocalEndpoint<I> = Rc<EndpointState<Wire<<I as Io>::Stream>>>;
+
 /// Endpoints by service and address.
-type Known<I> = HashMap<(Box<str>, Address), Rc<EndpointState<<I as Io>::Stream>>>;
+type Known<I> = HashMap<(Box<str>, Address), LocalEndpoint<I>>;
 
 /// What a worker is made of.
 pub struct WorkerParts {
@@ -93,6 +102,7 @@ impl<I: Io> Worker<I> {
             current: RefCell::new(Rc::new(nothing)),
             prepared: RefCell::new(None),
             draining: Cell::new(false),
+            complaints: Cell::default(),
         })
     }
 
@@ -111,6 +121,19 @@ impl<I: Io> Worker<I> {
         self.draining.get()
     }
 
+    /// Calls `log` unless this worker has complained [`COMPLAINTS_MAX`] times in this second: peers
+    /// decide how often. It is told how many were suppressed before.
+    pub fn complain(&self, log: impl FnOnce(u64)) {
+        let second = self.io.recent().as_micros() / 1_000_000;
+        let (since, said, suppressed) = self.complaints.get();
+        if since == second && said >= COMPLAINTS_MAX {
+            return self.complaints.set((since, said, suppressed + 1));
+        }
+        log(suppressed);
+        let said = if since == second { said + 1 } else { 1 };
+        self.complaints.set((second, said, 0));
+    }
+
     /// Tells the control thread.
     pub fn report(&self, kind: ReportKind) {
         self.log.report(kind);
@@ -121,7 +144,12 @@ impl<I: Io> Worker<I> {
         let workers = self.stats.iter().count();
         let old = self.local();
         let mut known = HashMap::new();
-        for service in &old.services {
+        // A connection that was opened for other terms of TLS must not carry on under new ones.
+        let same_terms = |service: &&LocalService<I>| {
+            let new = snapshot.services.iter().find(|new| new.name == service.config.name);
+            new.is_some_and(|new| terms(&new.tls) == terms(&service.config.tls))
+        };
+        for service in old.services.iter().filter(same_terms) {
             for state in &service.endpoints {
                 let address = state.config.borrow().address.clone();
                 known.insert((service.config.name.clone(), address), Rc::clone(state));
@@ -182,7 +210,10 @@ impl<I: Io> Worker<I> {
                 state.reconfigure(Arc::clone(config), idle_max);
             }
         }
-        self.registry.drain_unless(|name| new.snapshot.listener(name).is_some());
+        self.registry.drain_unless(|name| {
+            let (was, is) = (old.snapshot.listener(name), new.snapshot.listener(name));
+            is.is_some_and(|is| was.is_none_or(|was| was.tls_terms() == is.tls_terms()))
+        });
         true
     }
 
@@ -207,4 +238,9 @@ impl<I: Io> Worker<I> {
         self.cells().buffers_used.set(buffers.used() as u64);
         self.cells().buffers_pooled.set(buffers.pooled() as u64);
     }
+}
+
+/// On what terms endpoints are trusted; `None` in the clear.
+fn terms(tls: &Option<Arc<ClientTls>>) -> Option<u64> {
+    tls.as_ref().map(|tls| tls.terms)
 }

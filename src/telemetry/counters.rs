@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::tls::reason::Failure;
+
 /// A monotonic count or a gauge, written by one worker only and read by anyone.
 ///
 /// Adding is a load and a store, not a locked add: the single writer is what makes that exact.
@@ -130,6 +132,12 @@ pub struct ListenerCells {
     pub overflow: Count,
     /// Requests refused before a route was looked up (bad syntax, limits, header timeout).
     pub refused: Count,
+    /// Full TLS handshakes.
+    pub tls_handshakes: Count,
+    /// TLS handshakes that went on from an earlier connection.
+    pub tls_resumed: Count,
+    /// TLS handshakes refused, by kind of failure.
+    pub tls_failures: [Count; Failure::ALL.len()],
     /// Bytes read from clients.
     pub received_bytes: Count,
     /// Bytes written to clients.

@@ -236,6 +236,12 @@ fn listeners(page: &mut Page, snapshot: &Snapshot) {
                 "Requests whose head could not be read.",
                 |i| i.stats.sum(|c| &c.refused),
             ),
+            ("counter", "ringway_listener_tls_handshakes_total", "Full TLS handshakes.", |i| {
+                i.stats.sum(|c| &c.tls_handshakes)
+            }),
+            ("counter", "ringway_listener_tls_resumed_total", "Resumed TLS sessions.", |i| {
+                i.stats.sum(|c| &c.tls_resumed)
+            }),
             ("counter", "ringway_listener_received_bytes_total", "Body bytes from clients.", |i| {
                 i.stats.sum(|c| &c.received_bytes)
             }),

@@ -8,6 +8,7 @@ use super::counters::{
     EndpointCells, ListenerCells, PerWorker, RouteCells, ServiceCells, WorkerCells,
 };
 use crate::cluster::Address;
+use crate::tls::TicketKeys;
 
 /// All counters of the process, by what they count. A counter lives as long as a snapshot refers
 /// to it; when its name comes back while it still lives, it goes on from where it was.
@@ -19,6 +20,8 @@ pub struct Registry {
     routes: Family<(String, String), RouteCells>,
     services: Family<String, ServiceCells>,
     endpoints: Family<(String, Address), EndpointCells>,
+    /// Keys of session tickets, which outlive reloads too.
+    pub tickets: TicketKeys,
 }
 
 impl Registry {
@@ -31,6 +34,7 @@ impl Registry {
             routes: Family::default(),
             services: Family::default(),
             endpoints: Family::default(),
+            tickets: TicketKeys::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::pool::{EndpointState, Upstream};
 use crate::runtime::io::Io;
+use crate::tls::Wire;
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -23,14 +24,14 @@ pub enum ConnectError {
 /// [`ConnectError`]; it is counted for the endpoint.
 pub async fn connect<I: Io>(
     io: &I,
-    endpoint: &Rc<EndpointState<I::Stream>>,
+    endpoint: &Rc<EndpointState<Wire<I::Stream>>>,
     timeout: Duration,
-) -> Result<Upstream<I::Stream>, ConnectError> {
+) -> Result<Upstream<Wire<I::Stream>>, ConnectError> {
     let alarm = io.alarms().alarm();
     alarm.set(io.now() + timeout);
     let config = Arc::clone(&endpoint.config.borrow());
     let result = match alarm.guard(io.connect(&config.address)).await {
-        Ok(Ok(stream)) => return Ok(endpoint.opened(stream, alarm)),
+        Ok(Ok(stream)) => return Ok(endpoint.opened(Wire::Plain(stream), alarm)),
         Ok(Err(error)) => ConnectError::Failed(error),
         Err(_) => ConnectError::Timeout,
     };

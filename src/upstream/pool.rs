@@ -146,6 +146,11 @@ impl<S: Stream> EndpointState<S> {
 }
 
 impl<S: Stream> Upstream<S> {
+    /// The same connection with `change` made of its stream.
+    pub fn with_stream(self, change: impl FnOnce(S) -> S) -> Self {
+        Self { stream: change(self.stream), ..self }
+    }
+
     /// Gives the connection back after an exchange that left it clean.
     pub fn release(self, now: Time) {
         let Self { stream, alarm, endpoint, open, .. } = self;

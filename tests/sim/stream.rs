@@ -44,7 +44,7 @@ pub async fn run(world: Rc<World>, io: SimIo) {
     let mut bytes = id.to_be_bytes().to_vec();
     bytes.extend(pattern(id, 3, sent));
     if wire.send(&bytes).await.is_ok() {
-        wire.finish();
+        wire.finish().await;
     }
     let (got, cut) = wire.reader().rest().await;
     let wanted = pattern(id, 4, answer);

@@ -60,8 +60,8 @@ impl Wire {
         self.stream.reset_on_close();
     }
 
-    pub fn finish(&self) {
-        self.stream.shutdown_write();
+    pub async fn finish(&self) {
+        self.stream.shutdown_write().await;
     }
 }
 

@@ -153,6 +153,17 @@ pub struct SimStream {
 }
 
 impl SimStream {
+    /// Sends the end of our side.
+    fn end(&self) {
+        let mut pipe = self.outbound().borrow_mut();
+        if pipe.end.is_none() && pipe.reset.is_none() {
+            let arrives = self.link.arrival(pipe.last_arrival);
+            pipe.last_arrival = arrives;
+            pipe.end = Some(arrives);
+            pipe.wake();
+        }
+    }
+
     fn pair(world: &Rc<World>, weather: Weather) -> (Self, Self) {
         let doomed = world.chance(weather.reset_chance);
         let within = world.random.borrow_mut().usize(..weather.reset_within_bytes);
@@ -280,14 +291,8 @@ impl Stream for SimStream {
         }
     }
 
-    fn shutdown_write(&self) {
-        let mut pipe = self.outbound().borrow_mut();
-        if pipe.end.is_none() && pipe.reset.is_none() {
-            let arrives = self.link.arrival(pipe.last_arrival);
-            pipe.last_arrival = arrives;
-            pipe.end = Some(arrives);
-            pipe.wake();
-        }
+    async fn shutdown_write(&self) {
+        self.end();
     }
 
     fn reset_on_close(&self) {
@@ -344,7 +349,7 @@ impl Drop for SimStream {
             let at = self.link.world.now.get() + self.link.latency();
             self.outbound().borrow_mut().cut(at);
         } else {
-            self.shutdown_write();
+            self.end();
         }
     }
 }

@@ -1,0 +1,434 @@
+//! Certificates, keys and whom they are for: from files to what handshakes use.
+
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
+
+use super::compile::Compiler;
+use super::diagnostic::Place;
+use super::file;
+use super::file_tls::{ClientAuth as Auth, ClientFiles, ListenerTls, Mtls, ServerFiles};
+use super::file_tls::{ServiceTls, Verify};
+use super::values::Placed;
+use crate::identity::SpiffeId;
+use crate::snapshot::Bind;
+use crate::tls::{
+    Bundle, CertificateTable, ClientAuth, ClientTls, Expected, Mode, PROVIDER, PeerVerifier,
+    ServerParameters, ServerTls, Trust, Versions, terms_of,
+};
+
+/// What is spoken inside TLS on HTTP listeners and to HTTP services.
+const ALPN_HTTP: &[&[u8]] = &[b"http/1.1"];
+
+/// Who this workload is, and whom it trusts.
+#[derive(Clone)]
+pub(super) struct MeshIdentity {
+    own: Arc<CertifiedKey>,
+    trust: Arc<Trust>,
+    /// What clients are accepted by, for session tickets.
+    accepts: Vec<u8>,
+}
+
+/// The identity in `mesh`, if there is one.
+pub(super) fn mesh(compiler: &mut Compiler<'_>) -> Option<MeshIdentity> {
+    let loaded = compiler.loaded;
+    let mesh = &loaded.config.mesh;
+    let written = mesh.identity.as_ref()?;
+    let identity = &written.value;
+    let (Some(cert), Some(key), Some(roots)) = (&identity.cert, &identity.key, &identity.roots)
+    else {
+        let help = "write {cert: FILE, key: FILE, roots: FILE}";
+        compiler.mistake_with_help(written.place, "the identity is incomplete", help);
+        return None;
+    };
+    let own = certified_key(compiler, cert, key, None);
+    let domain = trust_domain(compiler);
+    let mut bundles = vec![bundle(compiler, roots, Some(&domain))?];
+    let mut accepts = compiler.material(roots)?.to_vec();
+    for (domain, file) in &mesh.trust_bundles.0 {
+        bundles.extend(bundle(compiler, file, Some(&domain.value)));
+        accepts.extend_from_slice(compiler.material(file)?);
+    }
+    let crls = revocation_lists(compiler, mesh.crl.as_ref());
+    if let Some(file) = &mesh.crl {
+        accepts.extend_from_slice(compiler.material(file)?);
+    }
+    Some(MeshIdentity { own: own?, trust: Arc::new(Trust { bundles, crls }), accepts })
+}
+
+fn trust_domain(compiler: &Compiler<'_>) -> String {
+    let written = compiler.loaded.config.mesh.trust_domain.as_ref();
+    written.map_or_else(|| "cluster.local".to_owned(), |domain| domain.value.clone())
+}
+
+/// TLS of a listener; `None` when it speaks plain text.
+pub(super) fn listener(
+    compiler: &mut Compiler<'_>,
+    name: &str,
+    written: &file::Listener,
+    binds: &[Bind],
+) -> Option<Arc<ServerTls>> {
+    let list = &written.tls.as_ref()?.0;
+    let first = list.first()?;
+    let mut table = CertificateTable::default();
+    let (mut clients, mut versions, mut mode) = (ClientAuth::None, Versions::From12, Mode::Strict);
+    let mut accepts = Vec::new();
+    for tls in list {
+        match &tls.value {
+            ListenerTls::Files(files) => {
+                certificate(compiler, &mut table, files);
+                if std::ptr::eq(tls, first) {
+                    clients = client_auth(compiler, files, &mut accepts)?;
+                    versions = min_version(compiler, files);
+                } else {
+                    only_first(compiler, files);
+                }
+            }
+            ListenerTls::Word(word) if word == "mesh" && list.len() == 1 => {
+                mode = mesh_mode(compiler, tls.place, binds)?;
+                let mesh = compiler.mesh_identity(tls.place)?;
+                table.add(&mesh.own, &[]);
+                let expected = Expected::Spiffe(Vec::new());
+                let verifier = PeerVerifier::new(mesh.trust, expected, true);
+                clients = ClientAuth::Asked(Arc::new(verifier));
+                accepts = mesh.accepts;
+            }
+            ListenerTls::Word(word) => {
+                let help = "write {cert: FILE, key: FILE}, a list of those, or `mesh` alone";
+                compiler.mistake_with_help(tls.place, format!("{word:?} is no TLS"), help);
+            }
+        }
+    }
+    let alpn = match written.protocol {
+        file::ListenerProtocol::Tcp => &[],
+        file::ListenerProtocol::Auto | file::ListenerProtocol::Http => ALPN_HTTP,
+    };
+    let terms = terms_of(&[&accepts, &[mode as u8]]);
+    let tickets = match compiler.registry.tickets.of(name, terms) {
+        Ok(tickets) => tickets,
+        Err(error) => {
+            compiler.mistake(first.place, format!("no keys for session tickets: {error}"));
+            return None;
+        }
+    };
+    let parameters =
+        ServerParameters { certificates: table, clients, versions, alpn, tickets, terms, mode };
+    match ServerTls::new(parameters) {
+        Ok(tls) => Some(Arc::new(tls)),
+        Err(error) => {
+            compiler.mistake(first.place, format!("TLS cannot be set up: {error}"));
+            None
+        }
+    }
+}
+
+/// What `mesh.inbound` demands on the port of a listener; `None` for plain text.
+fn mesh_mode(compiler: &mut Compiler<'_>, place: Place, binds: &[Bind]) -> Option<Mode> {
+    let inbound = &compiler.loaded.config.mesh.inbound;
+    let port_of = |bind: &Bind| match bind {
+        Bind::Tcp(address) => Some(address.port().to_string()),
+        Bind::Unix(_) | Bind::Systemd(_) => None,
+    };
+    let ports: Vec<String> = binds.iter().filter_map(port_of).collect();
+    let named = |port: &String| {
+        let mut entries = inbound.ports.0.iter();
+        entries.find(|(name, _)| name.value == *port).map(|(_, mtls)| mtls.value)
+    };
+    let mut wanted: Vec<Mtls> =
+        ports.iter().map(|port| named(port).unwrap_or(inbound.mtls)).collect();
+    wanted.dedup();
+    match wanted[..] {
+        [] | [Mtls::Permissive] => Some(Mode::Permissive),
+        [Mtls::Strict] => Some(Mode::Strict),
+        [Mtls::Disable] => None,
+        _ => {
+            let message = "mesh.inbound.ports wants different things of the binds of this listener";
+            compiler.mistake_with_help(place, message, "make a listener of each bind");
+            None
+        }
+    }
+}
+
+/// TLS to the endpoints of a service; `None` for plain text.
+pub(super) fn service(
+    compiler: &mut Compiler<'_>,
+    written: &file::Service,
+) -> Option<Arc<ClientTls>> {
+    let tls = written.tls.as_ref()?;
+    let mesh = matches!(&tls.value, ServiceTls::Word(word) if word == "mesh");
+    if let Some(identity) = written.identity.0.first()
+        && !mesh
+    {
+        let help = "add `tls: mesh`; with a CA file the name in `sni` is checked";
+        compiler.mistake_with_help(identity.place, "`identity` is for services of the mesh", help);
+    }
+    let alpn = match written.protocol {
+        file::ServiceProtocol::Tcp => &[],
+        file::ServiceProtocol::Auto | file::ServiceProtocol::Http1 => ALPN_HTTP,
+    };
+    let mut accepts = Vec::new();
+    let (verifier, own, name) = match &tls.value {
+        ServiceTls::Word(_) if mesh => {
+            let allowed = identities(compiler, &written.identity.0);
+            let mesh = compiler.mesh_identity(tls.place)?;
+            accepts.extend(allowed.iter().flat_map(|id| id.as_str().bytes()));
+            accepts.extend_from_slice(&mesh.accepts);
+            let verifier = PeerVerifier::new(mesh.trust, Expected::Spiffe(allowed), true);
+            (verifier, Some(mesh.own), None)
+        }
+        ServiceTls::Word(word) => {
+            let help = "write {ca: FILE}, or `mesh`";
+            compiler.mistake_with_help(tls.place, format!("{word:?} is no TLS"), help);
+            return None;
+        }
+        ServiceTls::Files(files) => {
+            for file in files.ca.iter().chain(&files.crl) {
+                accepts.extend_from_slice(compiler.material(file)?);
+            }
+            accepts.extend(files.sni.iter().flat_map(|name| name.value.bytes()));
+            client_files(compiler, tls.place, files, written)?
+        }
+    };
+    match ClientTls::new(verifier, own, name, terms_of(&[&accepts]), alpn) {
+        Ok(tls) => Some(Arc::new(tls)),
+        Err(error) => {
+            compiler.mistake(tls.place, format!("TLS cannot be set up: {error}"));
+            None
+        }
+    }
+}
+
+type ClientParts = (PeerVerifier, Option<Arc<CertifiedKey>>, Option<ServerName<'static>>);
+
+fn client_files(
+    compiler: &mut Compiler<'_>,
+    place: Place,
+    files: &ClientFiles,
+    service: &file::Service,
+) -> Option<ClientParts> {
+    let own = match (&files.cert, &files.key) {
+        (Some(cert), Some(key)) => Some(certified_key(compiler, cert, key, None)?),
+        (None, None) => None,
+        (Some(one), None) | (None, Some(one)) => {
+            compiler.mistake(one.place, "`cert` and `key` go together");
+            return None;
+        }
+    };
+    let dns_host = service.dns.as_ref().and_then(|dns| dns.value.rsplit_once(':')).map(|d| d.0);
+    let name = match (&files.sni, dns_host) {
+        (Some(sni), _) => Some((sni.place, sni.value.as_str())),
+        (None, host) => host.map(|host| (place, host)),
+    };
+    let name = match name.map(|(place, name)| (place, ServerName::try_from(name.to_owned()))) {
+        Some((_, Ok(name))) => Some(name),
+        Some((place, Err(_))) => {
+            compiler.mistake(place, "`sni` is neither a DNS name nor an IP address");
+            return None;
+        }
+        None => None,
+    };
+    let (trust, expected) = match (&files.ca, files.verify) {
+        (None, Verify::None) => (Trust::default(), Expected::Unverified),
+        (Some(ca), Verify::Full) => {
+            let bundles = vec![bundle(compiler, ca, None)?];
+            let crls = revocation_lists(compiler, files.crl.as_ref());
+            (Trust { bundles, crls }, Expected::Name)
+        }
+        (None, Verify::Full) => {
+            let help = "add `ca: FILE`; on Debian /etc/ssl/certs/ca-certificates.crt has the \
+                        public ones";
+            compiler.mistake_with_help(place, "nobody vouches for the endpoints", help);
+            return None;
+        }
+        (Some(ca), Verify::None) => {
+            compiler.mistake(ca.place, "`ca` means nothing with `verify: none`");
+            return None;
+        }
+    };
+    Some((PeerVerifier::new(Arc::new(trust), expected, true), own, name))
+}
+
+fn identities(compiler: &mut Compiler<'_>, written: &[Placed<String>]) -> Vec<SpiffeId> {
+    let mut ids = Vec::new();
+    for id in written {
+        match SpiffeId::parse(&id.value) {
+            Ok(id) => ids.push(id),
+            Err(error) => {
+                compiler.mistake(id.place, format!("{:?} is not a SPIFFE ID: {error}", id.value));
+            }
+        }
+    }
+    ids
+}
+
+/// Adds the certificate in `files` to `table`.
+fn certificate(compiler: &mut Compiler<'_>, table: &mut CertificateTable, files: &ServerFiles) {
+    let ocsp = files.ocsp.as_ref().and_then(|file| Some(compiler.material(file)?.to_vec()));
+    let Some(certified) = certified_key(compiler, &files.cert, &files.key, ocsp) else { return };
+    let mut names: Vec<String> = files.names.0.iter().map(|name| name.value.clone()).collect();
+    if names.is_empty()
+        && let Some(parsed) = certified.cert.first().map(EndEntityCert::try_from)
+        && let Ok(parsed) = parsed
+    {
+        names = parsed.valid_dns_names().map(ToOwned::to_owned).collect();
+    }
+    table.add(&certified, &names);
+}
+
+fn client_auth(
+    compiler: &mut Compiler<'_>,
+    files: &ServerFiles,
+    accepts: &mut Vec<u8>,
+) -> Option<ClientAuth> {
+    let Some(ca) = &files.client_ca else {
+        if let Some(auth) = &files.client_auth {
+            compiler.mistake(auth.place, "`client_auth` needs `client_ca`");
+        }
+        return Some(ClientAuth::None);
+    };
+    let bundles = vec![bundle(compiler, ca, None)?];
+    let crls = revocation_lists(compiler, files.crl.as_ref());
+    let mandatory = files.client_auth.as_ref().is_none_or(|auth| auth.value == Auth::Require);
+    for file in std::iter::once(ca).chain(&files.crl) {
+        accepts.extend_from_slice(compiler.material(file)?);
+    }
+    accepts.push(u8::from(mandatory));
+    let trust = Arc::new(Trust { bundles, crls });
+    Some(ClientAuth::Asked(Arc::new(PeerVerifier::new(trust, Expected::Anyone, mandatory))))
+}
+
+fn min_version(compiler: &mut Compiler<'_>, files: &ServerFiles) -> Versions {
+    match files.min_version.as_ref().map(|version| (version.place, version.value.as_str())) {
+        None | Some((_, "1.2")) => Versions::From12,
+        Some((_, "1.3")) => Versions::Only13,
+        Some((place, other)) => {
+            let message = format!("{other:?} is not a version of TLS that is spoken");
+            compiler.mistake_with_help(place, message, "write \"1.2\" or \"1.3\"");
+            Versions::From12
+        }
+    }
+}
+
+/// Who may connect is decided before it is known which certificate a client asks for.
+fn only_first(compiler: &mut Compiler<'_>, files: &ServerFiles) {
+    let places = [
+        files.client_ca.as_ref().map(|file| file.place),
+        files.crl.as_ref().map(|file| file.place),
+        files.client_auth.as_ref().map(|auth| auth.place),
+        files.min_version.as_ref().map(|version| version.place),
+    ];
+    for place in places.into_iter().flatten() {
+        let message = "this holds for the whole listener: write it on the first certificate";
+        compiler.mistake(place, message);
+    }
+}
+
+impl<'a> Compiler<'a> {
+    /// What is in the file named here.
+    pub(super) fn material(&mut self, name: &Placed<String>) -> Option<&'a [u8]> {
+        let loaded = self.loaded;
+        match loaded.materials.get(&loaded.sources, name) {
+            Ok(bytes) => Some(bytes),
+            Err(message) => {
+                self.mistake(name.place, message);
+                None
+            }
+        }
+    }
+
+    fn mesh_identity(&mut self, place: Place) -> Option<MeshIdentity> {
+        if self.loaded.config.mesh.identity.is_none() {
+            let help = "add `mesh: {identity: {ca: DIR, id: spiffe://...}}`";
+            self.mistake_with_help(place, "this workload has no identity", help);
+        }
+        self.mesh.clone()
+    }
+
+    /// The certificates of a PEM file, at least one.
+    fn certificates(&mut self, name: &Placed<String>) -> Option<Vec<CertificateDer<'static>>> {
+        let bytes = self.material(name)?;
+        match CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>() {
+            Ok(list) if !list.is_empty() => Some(list),
+            Ok(_) => {
+                self.mistake(name.place, "there is no certificate in this file (PEM is expected)");
+                None
+            }
+            Err(error) => {
+                self.mistake(name.place, format!("this file is not valid PEM: {error}"));
+                None
+            }
+        }
+    }
+}
+
+/// A certificate with its key, which must fit together.
+fn certified_key(
+    compiler: &mut Compiler<'_>,
+    cert: &Placed<String>,
+    key: &Placed<String>,
+    ocsp: Option<Vec<u8>>,
+) -> Option<Arc<CertifiedKey>> {
+    let chain = compiler.certificates(cert);
+    let bytes = compiler.material(key);
+    let (chain, bytes) = (chain?, bytes?);
+    let Ok(private) = PrivateKeyDer::from_pem_slice(bytes) else {
+        let message = "there is no private key in this file (PEM of PKCS#8, PKCS#1 or SEC1)";
+        compiler.mistake(key.place, message);
+        return None;
+    };
+    match CertifiedKey::from_der(chain, private, &PROVIDER) {
+        Ok(mut certified) => {
+            certified.ocsp = ocsp;
+            Some(Arc::new(certified))
+        }
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            compiler.mistake(key.place, "this key does not belong to the certificate");
+            None
+        }
+        Err(error) => {
+            compiler.mistake(cert.place, format!("the certificate cannot be used: {error}"));
+            None
+        }
+    }
+}
+
+fn bundle(
+    compiler: &mut Compiler<'_>,
+    file: &Placed<String>,
+    trust_domain: Option<&str>,
+) -> Option<Bundle> {
+    let mut anchors = Vec::new();
+    for certificate in compiler.certificates(file)? {
+        match webpki::anchor_from_trusted_cert(&certificate) {
+            Ok(anchor) => anchors.push(anchor.to_owned()),
+            Err(error) => {
+                compiler.mistake(file.place, format!("a root here cannot be used: {error}"));
+            }
+        }
+    }
+    Some(Bundle { trust_domain: trust_domain.map(Into::into), anchors })
+}
+
+fn revocation_lists(
+    compiler: &mut Compiler<'_>,
+    file: Option<&Placed<String>>,
+) -> Vec<CertRevocationList<'static>> {
+    let Some(file) = file else { return Vec::new() };
+    let Some(bytes) = compiler.material(file) else { return Vec::new() };
+    let mut lists = Vec::new();
+    for list in CertificateRevocationListDer::pem_slice_iter(bytes) {
+        let parsed = list.map_err(|error| error.to_string()).and_then(|list| {
+            OwnedCertRevocationList::from_der(&list).map_err(|error| error.to_string())
+        });
+        match parsed {
+            Ok(list) => lists.push(list.into()),
+            Err(error) => {
+                compiler.mistake(file.place, format!("not a revocation list: {error}"));
+            }
+        }
+    }
+    lists
+}

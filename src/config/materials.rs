@@ -1,0 +1,109 @@
+//! The files that a configuration names: certificates, keys, roots, revocation lists.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::SourceMap;
+use super::file::Config;
+use super::file_tls::{ListenerTls, ServiceTls};
+use super::values::Placed;
+
+/// The largest such file that is read.
+pub const MATERIAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What was in each file, or why it cannot be read. Keys are in here: it is never printed.
+#[derive(Clone, Default, PartialEq)]
+pub struct Materials(BTreeMap<PathBuf, Result<Vec<u8>, String>>);
+
+impl Materials {
+    /// Reads every file that `config` names.
+    pub(super) fn read(config: &Config, sources: &SourceMap) -> Self {
+        let paths = references(config).into_iter().map(|name| path_of(sources, name));
+        let mut files: BTreeMap<PathBuf, Result<Vec<u8>, String>> =
+            paths.map(|path| (path.clone(), read(&path))).collect();
+        if let Some(directory) = certificate_authority(config) {
+            let directory = path_of(sources, directory);
+            for name in ["intermediate.pem", "intermediate.key", "roots.pem"] {
+                let path = directory.join(name);
+                files.insert(path.clone(), read(&path));
+            }
+        }
+        Self(files)
+    }
+
+    /// The content of the file that stands at `name`.
+    pub(super) fn get(&self, sources: &SourceMap, name: &Placed<String>) -> Result<&[u8], String> {
+        self.at(&path_of(sources, name))
+    }
+
+    /// The content of a file of the directory that stands at `name`.
+    pub(super) fn in_directory(
+        &self,
+        sources: &SourceMap,
+        name: &Placed<String>,
+        file: &str,
+    ) -> Result<&[u8], String> {
+        self.at(&path_of(sources, name).join(file))
+    }
+
+    fn at(&self, path: &Path) -> Result<&[u8], String> {
+        match self.0.get(path) {
+            Some(Ok(bytes)) => Ok(bytes),
+            Some(Err(why)) => Err(format!("cannot read {}: {why}", path.display())),
+            None => Err(format!("{} was not read", path.display())),
+        }
+    }
+
+    /// The files, to be watched.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.keys().map(PathBuf::as_path)
+    }
+}
+
+/// Paths are relative to the file they stand in.
+fn path_of(sources: &SourceMap, name: &Placed<String>) -> PathBuf {
+    let file = sources.files().get(name.place.file as usize);
+    let directory =
+        file.and_then(|(file, _)| Path::new(file).parent()).unwrap_or_else(|| Path::new(""));
+    directory.join(&name.value)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    match std::fs::metadata(path) {
+        Ok(data) if data.len() > MATERIAL_BYTES_MAX => {
+            Err(format!("larger than {MATERIAL_BYTES_MAX} bytes"))
+        }
+        Ok(data) if !data.is_file() => Err("not a file".to_owned()),
+        Ok(_) => std::fs::read(path).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn references(config: &Config) -> Vec<&Placed<String>> {
+    let mut all = Vec::new();
+    for (_, listener) in &config.listeners.0 {
+        for tls in listener.value.tls.iter().flat_map(|tls| &tls.0) {
+            if let ListenerTls::Files(files) = &tls.value {
+                all.extend([&files.cert, &files.key]);
+                all.extend([&files.ocsp, &files.client_ca, &files.crl].into_iter().flatten());
+            }
+        }
+    }
+    for (_, service) in &config.services.0 {
+        if let Some(Placed { value: ServiceTls::Files(files), .. }) = &service.value.tls {
+            let named = [&files.ca, &files.cert, &files.key, &files.crl];
+            all.extend(named.into_iter().flatten());
+        }
+    }
+    all.extend(&config.mesh.crl);
+    all.extend(config.mesh.trust_bundles.0.iter().map(|(_, file)| file));
+    if let Some(identity) = &config.mesh.identity {
+        let named = [&identity.value.cert, &identity.value.key, &identity.value.roots];
+        all.extend(named.into_iter().flatten());
+    }
+    all
+}
+
+fn certificate_authority(config: &Config) -> Option<&Placed<String>> {
+    config.mesh.identity.as_ref()?.value.ca.as_ref()
+}

@@ -1,0 +1,33 @@
+//! TLS on both sides: a state machine over rustls, the streams driven by it, who is trusted.
+//!
+//! `session` is the protocol without a socket, `stream` moves its bytes, `wire` is what the rest
+//! of the proxy reads and writes. `server` and `client` are configurations as compiled, `verify`
+//! decides whether a peer's certificate is accepted.
+
+mod client;
+pub mod reason;
+mod server;
+mod session;
+mod stream;
+mod tickets;
+mod verify;
+mod wire;
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::CryptoProvider;
+
+pub use client::ClientTls;
+pub use server::{CertificateTable, ClientAuth, Mode, ServerParameters, ServerTls, Versions};
+pub use session::Session;
+pub use stream::{HandshakeError, TlsStream};
+pub use tickets::{TicketKeys, terms_of};
+pub use verify::{Bundle, Expected, PeerVerifier, Trust, spiffe_id};
+pub use wire::Wire;
+
+/// aws-lc-rs with X25519MLKEM768 preferred. One for the process: handshakes share its Arc.
+pub static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+    LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+
+/// The first byte of every TLS connection: a handshake record (RFC 8446 5.1).
+pub const FIRST_BYTE: u8 = 0x16;

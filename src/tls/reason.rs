@@ -1,0 +1,113 @@
+//! Why a handshake failed, in words that an operator can act on.
+
+use std::fmt;
+
+use rustls::{AlertDescription, CertificateError, Error};
+
+/// Kinds of failed handshakes, as metrics count them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The peer was too slow.
+    Timeout,
+    /// The connection broke.
+    Closed,
+    /// Plain HTTP, or something else that is not TLS.
+    NotTls,
+    /// The peer presented no certificate.
+    NoCertificate,
+    /// The peer's certificate was refused.
+    Certificate,
+    /// The peer refused us with an alert.
+    Alert,
+    /// Versions or ciphers in common are missing, or the peer broke the protocol.
+    Protocol,
+}
+
+impl Failure {
+    /// Every kind, in the order of [`Failure::index`].
+    pub const ALL: [Self; 7] = [
+        Self::Timeout,
+        Self::Closed,
+        Self::NotTls,
+        Self::NoCertificate,
+        Self::Certificate,
+        Self::Alert,
+        Self::Protocol,
+    ];
+
+    /// The kind of an error of rustls.
+    pub fn of(error: &Error) -> Self {
+        match error {
+            Error::NoCertificatesPresented => Self::NoCertificate,
+            Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => Self::Certificate,
+            Error::AlertReceived(_) => Self::Alert,
+            _ => Self::Protocol,
+        }
+    }
+
+    /// The value of the metric's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::NotTls => "not_tls",
+            Self::NoCertificate => "no_certificate",
+            Self::Certificate => "certificate",
+            Self::Alert => "alert",
+            Self::Protocol => "protocol",
+        }
+    }
+
+    /// Position in [`Failure::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Writes what `error` says, in the words of an operator.
+pub fn write(f: &mut fmt::Formatter<'_>, error: &Error) -> fmt::Result {
+    match error {
+        Error::NoCertificatesPresented => f.write_str("the peer presented no certificate"),
+        Error::InvalidCertificate(error) => write_certificate(f, error),
+        Error::AlertReceived(alert) => {
+            write!(f, "the peer refused with the alert {}", alert_name(*alert))
+        }
+        other => write!(f, "{other}"),
+    }
+}
+
+fn write_certificate(f: &mut fmt::Formatter<'_>, error: &CertificateError) -> fmt::Result {
+    f.write_str("the peer's certificate is refused: ")?;
+    match error {
+        CertificateError::UnknownIssuer => f.write_str(
+            "it does not lead to a trusted root (self-signed, or an intermediate is missing)",
+        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            f.write_str("it has expired")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            f.write_str("it is not valid yet")
+        }
+        CertificateError::Revoked => f.write_str("it is revoked"),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            f.write_str("its extended key usage does not allow this use")
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            f.write_str("it is for another name")
+        }
+        CertificateError::Other(other) => write!(f, "{}", other.0),
+        other => write!(f, "{other}"),
+    }
+}
+
+fn alert_name(alert: AlertDescription) -> String {
+    let name = format!("{alert:?}");
+    let mut words = String::new();
+    for (index, letter) in name.chars().enumerate() {
+        if letter.is_ascii_uppercase() && index > 0 {
+            words.push('_');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
+}

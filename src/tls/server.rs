@@ -1,0 +1,196 @@
+//! TLS of a listener, as compiled: certificates by name, versions, who may connect.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{Error, ServerConfig, SupportedProtocolVersion};
+
+use super::PROVIDER;
+use super::verify::PeerVerifier;
+
+/// Tickets for resumption sent after a full handshake.
+const TICKETS_SENT: usize = 1;
+
+/// What a listener does with a connection that is not TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It is refused.
+    Strict,
+    /// It is served in the clear.
+    Permissive,
+}
+
+/// TLS of a listener.
+#[derive(Debug)]
+pub struct ServerTls {
+    /// For rustls.
+    pub config: Arc<ServerConfig>,
+    /// What becomes of plain text.
+    pub mode: Mode,
+    /// Changes when others are accepted than before: connections that began on other terms drain.
+    pub terms: u64,
+    /// Who checks client certificates, if anyone does.
+    pub verifier: Option<Arc<PeerVerifier>>,
+}
+
+/// The versions that are spoken; TLS 1.3 always is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Versions {
+    /// TLS 1.2 too.
+    #[default]
+    From12,
+    /// TLS 1.3 alone.
+    Only13,
+}
+
+impl Versions {
+    /// As rustls wants them.
+    pub fn list(self) -> &'static [&'static SupportedProtocolVersion] {
+        static FROM_12: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+        match self {
+            Self::From12 => &FROM_12,
+            Self::Only13 => &FROM_12[..1],
+        }
+    }
+}
+
+/// Whether clients present certificates.
+#[derive(Clone, Debug)]
+pub enum ClientAuth {
+    /// They are not asked.
+    None,
+    /// They are asked; the verifier says whether they must.
+    Asked(Arc<PeerVerifier>),
+}
+
+/// What a [`ServerTls`] is made of.
+pub struct ServerParameters {
+    /// By SNI.
+    pub certificates: CertificateTable,
+    /// Who may connect.
+    pub clients: ClientAuth,
+    /// Protocol versions.
+    pub versions: Versions,
+    /// Protocols offered by ALPN; none: ALPN is not answered.
+    pub alpn: &'static [&'static [u8]],
+    /// What encrypts session tickets. Shared by the workers, and across reloads only as long as
+    /// the same clients are accepted: a ticket stands for a client certificate.
+    pub tickets: Arc<dyn ProducesTickets>,
+    /// See [`ServerTls::terms`].
+    pub terms: u64,
+    /// What becomes of plain text.
+    pub mode: Mode,
+}
+
+impl ServerTls {
+    /// Compiles `parameters`.
+    ///
+    /// # Errors
+    /// When rustls finds them inconsistent.
+    pub fn new(parameters: ServerParameters) -> Result<Self, Error> {
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
+            .with_protocol_versions(parameters.versions.list())?;
+        let (builder, verifier) = match parameters.clients {
+            ClientAuth::None => (builder.with_no_client_auth(), None),
+            ClientAuth::Asked(verifier) => {
+                (builder.with_client_cert_verifier(Arc::clone(&verifier) as _), Some(verifier))
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(parameters.certificates));
+        config.alpn_protocols = parameters.alpn.iter().map(|name| name.to_vec()).collect();
+        config.ticketer = parameters.tickets;
+        config.send_tls13_tickets = TICKETS_SENT;
+        // Sessions live in tickets; a store would be shared by the workers behind a lock.
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        let ServerParameters { mode, terms, .. } = parameters;
+        Ok(Self { config: Arc::new(config), mode, terms, verifier })
+    }
+}
+
+/// The certificates of a listener, chosen by the name that the client asks for (RFC 6066 3):
+/// exact, then wildcard of one label, then the first of all.
+#[derive(Debug, Default)]
+pub struct CertificateTable {
+    exact: HashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
+    wildcard: HashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
+    default: Vec<Arc<CertifiedKey>>,
+}
+
+impl CertificateTable {
+    /// Adds a certificate for `names`, which may begin with `*.`. The first one added, and others
+    /// for the same names (an RSA beside an ECDSA key), serve whoever asks for none of them.
+    pub fn add(&mut self, certificate: &Arc<CertifiedKey>, names: &[String]) {
+        let first = self.default.is_empty();
+        let mut beside_first = false;
+        for name in names {
+            let name = name.to_ascii_lowercase();
+            let list = match name.strip_prefix("*.") {
+                Some(suffix) => self.wildcard.entry(suffix.into()).or_default(),
+                None => self.exact.entry(name.into()).or_default(),
+            };
+            beside_first |= list
+                .iter()
+                .any(|known| self.default.iter().any(|default| Arc::ptr_eq(known, default)));
+            list.push(Arc::clone(certificate));
+        }
+        if first || beside_first {
+            self.default.push(Arc::clone(certificate));
+        }
+    }
+
+    /// The certificates for `name`, in order of preference.
+    fn find(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
+        let Some(name) = name else { return &self.default };
+        let name = name.to_ascii_lowercase();
+        let wildcard = || name.split_once('.').and_then(|(_, suffix)| self.wildcard.get(suffix));
+        self.exact.get(&*name).or_else(wildcard).unwrap_or(&self.default)
+    }
+}
+
+impl ResolvesServerCert for CertificateTable {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let certificates = self.find(hello.server_name());
+        let schemes = hello.signature_schemes();
+        let usable = certificates.iter().find(|c| c.key.choose_scheme(schemes).is_some());
+        usable.or_else(|| certificates.first()).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_gets_the_certificate_of_the_name_it_asks_for() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = || {
+            let made = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+            let der = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+            Arc::new(CertifiedKey::from_der(vec![made.der().clone()], der, &PROVIDER).unwrap())
+        };
+        let certificates = [certificate(), certificate(), certificate(), certificate()];
+        let mut table = CertificateTable::default();
+        let names = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        table.add(&certificates[0], &names(&["a.example"]));
+        table.add(&certificates[1], &names(&["*.b.example", "B.example"]));
+        table.add(&certificates[2], &names(&["x.b.example"]));
+        table.add(&certificates[3], &names(&["a.example"]));
+        for (asked, expected) in [
+            (Some("a.example"), vec![0, 3]),
+            (Some("A.EXAMPLE"), vec![0, 3]),
+            (Some("b.example"), vec![1]),
+            (Some("y.b.example"), vec![1]),
+            (Some("x.b.example"), vec![2]),
+            (Some("x.y.b.example"), vec![0, 3]),
+            (Some("unknown"), vec![0, 3]),
+            (None, vec![0, 3]),
+        ] {
+            let found = table.find(asked);
+            let index = |c| certificates.iter().position(|known| Arc::ptr_eq(known, c)).unwrap();
+            assert_eq!(found.iter().map(index).collect::<Vec<_>>(), expected, "{asked:?}");
+        }
+    }
+}

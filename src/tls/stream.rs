@@ -1,0 +1,220 @@
+//! A stream through TLS, driven by whoever reads and writes it.
+//!
+//! Only writing sends: what a read gives rise to (session tickets, a key update) goes out before
+//! the next data, in the same packet. The exceptions are the handshake and a fatal alert.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+
+use rustls::Error;
+
+use super::session::{Session, Stage};
+use crate::runtime::alarm::Alarm;
+use crate::runtime::buffer::{Buf, BufferPool};
+use crate::runtime::io::{Quiet, Read, Stream};
+
+/// A connection whose bytes are encrypted on the way.
+pub struct TlsStream<S> {
+    inner: S,
+    session: RefCell<Session>,
+    buffers: BufferPool,
+    /// A write is under way; an alert must not go between its records.
+    writing: Cell<bool>,
+    /// It was given up: saying that it ended in order would be a lie.
+    aborted: Cell<bool>,
+}
+
+/// Why a handshake has failed.
+#[derive(Debug)]
+pub enum HandshakeError {
+    /// The peer, or what it presented, is not accepted.
+    Tls(Error),
+    /// The connection broke.
+    Io(io::Error),
+    /// The peer sent more than any handshake needs.
+    Oversized,
+}
+
+impl std::fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tls(error) => super::reason::write(f, error),
+            Self::Io(error) => write!(f, "the connection broke: {error}"),
+            Self::Oversized => f.write_str("the peer sent an oversized handshake message"),
+        }
+    }
+}
+
+impl<S: Stream> TlsStream<S> {
+    /// `inner` with `session` on top. `first` is ciphertext that was read already.
+    pub fn new(inner: S, mut session: Session, first: Option<Buf>, buffers: &BufferPool) -> Self {
+        if let Some(first) = first {
+            session.receive(first);
+        }
+        Self {
+            inner,
+            session: RefCell::new(session),
+            buffers: buffers.clone(),
+            writing: Cell::new(false),
+            aborted: Cell::new(false),
+        }
+    }
+
+    /// Looks at the session: certificates, ALPN, suite.
+    pub fn session<T>(&self, look: impl FnOnce(&Session) -> T) -> T {
+        look(&self.session.borrow())
+    }
+
+    /// Runs the handshake to its end.
+    ///
+    /// # Errors
+    /// [`HandshakeError`]; the alert that says why has been sent.
+    pub async fn handshake(&self) -> Result<(), HandshakeError> {
+        loop {
+            // Plain text that comes with the last flight is kept in the session: there is no
+            // reader for it yet, and a full buffer is what says so.
+            let result = self.session.borrow_mut().advance();
+            if let Err(error) = result {
+                self.send_waiting().await.ok();
+                return Err(HandshakeError::Tls(error));
+            }
+            let handshaking = self.session.borrow().is_handshaking();
+            if handshaking || self.session.borrow().is_client() {
+                self.send_waiting().await.map_err(HandshakeError::Io)?;
+            }
+            if !handshaking {
+                return Ok(());
+            }
+            let (read, cipher) = self.inner.read(self.buffers.take()).await;
+            match read {
+                Ok(Read::Data(_)) => self.session.borrow_mut().receive(cipher),
+                Ok(_) => return Err(HandshakeError::Io(io::ErrorKind::UnexpectedEof.into())),
+                Err(error) => return Err(HandshakeError::Io(error)),
+            }
+            if self.session.borrow().is_oversized() {
+                return Err(HandshakeError::Oversized);
+            }
+        }
+    }
+
+    /// Sends what the session has to say on its own.
+    async fn send_waiting(&self) -> io::Result<()> {
+        if self.writing.replace(true) {
+            return Ok(()); // it goes with the write that is under way
+        }
+        let waiting = self.session.borrow_mut().take_outgoing();
+        let mut result = Ok(());
+        if !waiting.is_empty() {
+            let mut cipher = self.buffers.take_sized(waiting.len());
+            cipher.append(&waiting);
+            result = self.inner.write_all(cipher).await.0;
+        }
+        self.writing.set(false);
+        result
+    }
+
+    /// Plain text out of what has come; `None` when more must come first.
+    async fn decrypted(&self, plain: &mut Buf) -> Option<io::Result<Read>> {
+        let before = plain.len();
+        let stage = self.session.borrow_mut().process(plain);
+        let n = plain.len() - before;
+        match stage {
+            _ if n > 0 => Some(Ok(Read::Data(n))),
+            Ok(Stage::Ended) => Some(Ok(Read::End)),
+            Ok(Stage::Open | Stage::Blocked) => None,
+            Err(error) => {
+                self.send_waiting().await.ok();
+                Some(Err(io::Error::new(io::ErrorKind::InvalidData, error)))
+            }
+        }
+    }
+
+    /// Takes what a read of ciphertext gave; `Some` when that ends the read of plain text.
+    fn received(&self, read: io::Result<Read>, cipher: Buf) -> Option<io::Result<Read>> {
+        match read {
+            Ok(Read::Data(_)) => {
+                self.session.borrow_mut().receive(cipher);
+                None
+            }
+            // Without close_notify nobody knows whether something was cut off (RFC 8446 6.1).
+            Ok(Read::End) => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+            other => Some(other),
+        }
+    }
+
+    /// Encrypts and writes `plain`.
+    async fn send(&self, mut plain: &[u8]) -> io::Result<()> {
+        while !plain.is_empty() || self.session.borrow().wants_write() {
+            let mut cipher = self.buffers.take();
+            let encrypted = self.session.borrow_mut().encrypt(plain, &mut cipher);
+            plain = &plain[encrypted.map_err(io::Error::other)?..];
+            self.inner.write_all(cipher).await.0?;
+        }
+        Ok(())
+    }
+
+    /// As [`Stream::read`].
+    pub async fn read(&self, mut plain: Buf) -> (io::Result<Read>, Buf) {
+        loop {
+            if let Some(done) = self.decrypted(&mut plain).await {
+                return (done, plain);
+            }
+            let (read, cipher) = self.inner.read(self.buffers.take()).await;
+            if let Some(done) = self.received(read, cipher) {
+                return (done, plain);
+            }
+        }
+    }
+
+    /// As [`Stream::read_or_rang`].
+    pub async fn read_or_rang(&self, mut plain: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
+        loop {
+            if let Some(done) = self.decrypted(&mut plain).await {
+                return (done, plain);
+            }
+            let (read, cipher) = self.inner.read_or_rang(self.buffers.take(), alarm).await;
+            if let Some(done) = self.received(read, cipher) {
+                return (done, plain);
+            }
+        }
+    }
+
+    /// As [`Stream::readable`].
+    pub async fn readable(&self) -> io::Result<()> {
+        if self.session.borrow().has_pending() {
+            return Ok(());
+        }
+        self.inner.readable().await
+    }
+
+    /// As [`Stream::write_all`].
+    pub async fn write_all(&self, plain: Buf) -> (io::Result<()>, Buf) {
+        self.writing.set(true);
+        let result = self.send(plain.data()).await;
+        self.writing.set(false);
+        (result, plain)
+    }
+
+    /// As [`Stream::quiet`].
+    pub fn quiet(&self) -> Quiet {
+        if self.session.borrow().is_idle() { self.inner.quiet() } else { Quiet::Data }
+    }
+
+    /// As [`Stream::shutdown_write`], after saying so inside TLS.
+    pub async fn shutdown_write(&self) {
+        if !self.aborted.get() && !self.writing.replace(true) {
+            let mut cipher = self.buffers.take();
+            self.session.borrow_mut().close(&mut cipher);
+            if !cipher.is_empty() {
+                self.inner.write_all(cipher).await.0.ok();
+            }
+        }
+        self.inner.shutdown_write().await;
+    }
+
+    /// As [`Stream::reset_on_close`].
+    pub fn reset_on_close(&self) {
+        self.aborted.set(true);
+        self.inner.reset_on_close();
+    }
+}

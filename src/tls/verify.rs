@@ -1,0 +1,288 @@
+//! Whether a peer's certificate is accepted.
+//!
+//! The chain must lead to a trust anchor for the purpose (RFC 5280, by webpki). Then, by what is
+//! expected: a DNS name or address, or exactly one SPIFFE ID of a trust domain whose own bundle the
+//! chain led to (X.509-SVID 4.1, 5.2), which for a service must be the one it is configured with.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
+use webpki::{
+    CertRevocationList, EndEntityCert, KeyUsage, RevocationOptionsBuilder, UnknownStatusPolicy,
+};
+
+use super::PROVIDER;
+use crate::identity::SpiffeId;
+
+/// The certificates that vouch for a trust domain.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The trust domain; `None` for a plain CA file, which vouches for any name.
+    pub trust_domain: Option<Box<str>>,
+    /// Roots.
+    pub anchors: Vec<TrustAnchor<'static>>,
+}
+
+/// Who is trusted.
+#[derive(Debug, Default)]
+pub struct Trust {
+    /// One bundle for each trust domain, or a single one without.
+    pub bundles: Vec<Bundle>,
+    /// What has been revoked.
+    pub crls: Vec<CertRevocationList<'static>>,
+}
+
+/// What a peer has to prove beside that its chain is trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Nothing: whoever the CA vouches for.
+    Anyone,
+    /// The name that was connected to.
+    Name,
+    /// A SPIFFE ID; one of these, or any when there are none.
+    Spiffe(Vec<SpiffeId>),
+    /// Nothing at all, not even a chain (`verify: none`).
+    Unverified,
+}
+
+/// The verifier of one listener or service.
+#[derive(Debug)]
+pub struct PeerVerifier {
+    trust: Arc<Trust>,
+    expected: Expected,
+    mandatory: bool,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// Why an otherwise valid certificate does not prove an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityError {
+    /// A SPIFFE certificate has exactly one URI name.
+    UriNames(usize),
+    /// The URI name is not a SPIFFE ID.
+    NotSpiffe(String),
+    /// There is no bundle for the trust domain.
+    UnknownTrustDomain(String),
+    /// It is someone else.
+    Unexpected {
+        /// Who it is.
+        found: String,
+        /// Who it should be.
+        expected: String,
+    },
+}
+
+impl fmt::Display for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UriNames(0) => f.write_str("it has no SPIFFE ID"),
+            Self::UriNames(count) => write!(f, "it has {count} URI names instead of one SPIFFE ID"),
+            Self::NotSpiffe(why) => write!(f, "its URI name is not a SPIFFE ID ({why})"),
+            Self::UnknownTrustDomain(domain) => write!(f, "no bundle for the domain {domain}"),
+            Self::Unexpected { found, expected } => {
+                write!(f, "it proves {found}, expected {expected}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for IdentityError {}
+
+impl From<IdentityError> for Error {
+    fn from(error: IdentityError) -> Self {
+        CertificateError::Other(OtherError(Arc::new(error))).into()
+    }
+}
+
+/// The SPIFFE ID of a certificate that has been accepted; `None` when it has none.
+pub fn spiffe_id(certificate: &CertificateDer<'_>) -> Option<SpiffeId> {
+    let parsed = EndEntityCert::try_from(certificate).ok()?;
+    only_spiffe_id(&parsed).ok()
+}
+
+fn only_spiffe_id(certificate: &EndEntityCert<'_>) -> Result<SpiffeId, IdentityError> {
+    let mut names = certificate.valid_uri_names();
+    let first = names.next().ok_or(IdentityError::UriNames(0))?;
+    match names.count() {
+        0 => SpiffeId::parse(first).map_err(|why| IdentityError::NotSpiffe(why.to_string())),
+        more => Err(IdentityError::UriNames(more + 1)),
+    }
+}
+
+impl PeerVerifier {
+    /// A verifier. `mandatory`: a client without a certificate is refused.
+    pub fn new(trust: Arc<Trust>, expected: Expected, mandatory: bool) -> Self {
+        let algorithms = PROVIDER.signature_verification_algorithms;
+        Self { trust, expected, mandatory, algorithms }
+    }
+
+    /// Whether the certificate has been revoked since its connection was accepted.
+    pub fn still_accepts(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+    ) -> Result<(), Error> {
+        let Some((end_entity, intermediates)) = chain.split_first() else { return Ok(()) };
+        self.check(end_entity, intermediates, None, now, usage)
+    }
+
+    fn check(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: Option<&ServerName<'_>>,
+        now: UnixTime,
+        usage: KeyUsage,
+    ) -> Result<(), Error> {
+        if self.expected == Expected::Unverified {
+            return Ok(());
+        }
+        let certificate = EndEntityCert::try_from(end_entity).map_err(translated)?;
+        let bundle = match &self.expected {
+            Expected::Spiffe(allowed) => self.bundle_of_member(&certificate, allowed)?,
+            _ => self.trust.bundles.first(),
+        };
+        let anchors = bundle.map_or(&[][..], |bundle| &bundle.anchors[..]);
+        let lists: Vec<&CertRevocationList<'_>> = self.trust.crls.iter().collect();
+        // A list that is there is enforced; a CA without one revokes nothing.
+        let revocation = RevocationOptionsBuilder::new(&lists)
+            .ok()
+            .map(|builder| builder.with_status_policy(UnknownStatusPolicy::Allow).build());
+        let algorithms = self.algorithms.all;
+        certificate
+            .verify_for_usage(algorithms, anchors, intermediates, now, usage, revocation, None)
+            .map_err(translated)?;
+        match (name, &self.expected) {
+            (Some(name), Expected::Name) => {
+                certificate.verify_is_valid_for_subject_name(name).map_err(translated)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The bundle of the trust domain that the certificate claims, if its ID is an allowed one.
+    fn bundle_of_member(
+        &self,
+        certificate: &EndEntityCert<'_>,
+        allowed: &[SpiffeId],
+    ) -> Result<Option<&Bundle>, IdentityError> {
+        let id = only_spiffe_id(certificate)?;
+        let domain = id.trust_domain();
+        let bundle = self.trust.bundles.iter().find(|b| b.trust_domain.as_deref() == Some(domain));
+        if bundle.is_none() {
+            return Err(IdentityError::UnknownTrustDomain(domain.to_owned()));
+        }
+        if !allowed.is_empty() && !allowed.contains(&id) {
+            let list: Vec<&str> = allowed.iter().map(SpiffeId::as_str).collect();
+            let (found, expected) = (id.as_str().to_owned(), list.join(" or "));
+            return Err(IdentityError::Unexpected { found, expected });
+        }
+        Ok(bundle)
+    }
+}
+
+impl ClientCertVerifier for PeerVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[] // peers of a mesh have one certificate; hints would only make the handshake larger
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.check(end_entity, intermediates, None, now, KeyUsage::client_auth())?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ServerCertVerifier for PeerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.check(end_entity, intermediates, Some(name), now, KeyUsage::server_auth())?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// What webpki says in the words of rustls, which chooses the alert by them.
+fn translated(error: webpki::Error) -> Error {
+    use webpki::Error as E;
+    let translated = match error {
+        E::BadDer | E::BadDerTime | E::TrailingData(_) => CertificateError::BadEncoding,
+        E::CertNotValidYet { time, not_before } => {
+            CertificateError::NotValidYetContext { time, not_before }
+        }
+        E::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },
+        E::UnknownIssuer => CertificateError::UnknownIssuer,
+        E::CertRevoked => CertificateError::Revoked,
+        E::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
+        E::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        E::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
+        E::CertNotValidForName(_) => CertificateError::NotValidForName,
+        other => CertificateError::Other(OtherError(Arc::new(other))),
+    };
+    Error::InvalidCertificate(translated)
+}
