@@ -87,6 +87,7 @@ impl Applier {
                     took = ?began.elapsed(),
                     "configuration applied"
                 );
+                warn_of_unverified(&snapshot);
                 known.snapshot = Some(snapshot);
                 true
             }
@@ -175,6 +176,16 @@ impl Applier {
     pub fn post_all(&self, order: impl Fn() -> Order) {
         for mailbox in &self.mailboxes {
             mailbox.post(order());
+        }
+    }
+}
+
+/// Says loudly, at each reload, where anyone is taken for an endpoint.
+fn warn_of_unverified(snapshot: &Snapshot) {
+    for service in &snapshot.services {
+        if service.tls.as_ref().is_some_and(|tls| tls.unverified) {
+            let service = &*service.name;
+            tracing::warn!(service, "verify: none: whoever answers is taken for the endpoint");
         }
     }
 }

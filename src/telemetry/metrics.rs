@@ -10,6 +10,7 @@ use super::counters::{Histogram, LATENCY_BUCKETS_MS, PerWorker};
 use crate::control::status::Known;
 use crate::error::Flag;
 use crate::snapshot::Snapshot;
+use crate::tls::reason::Failure;
 
 /// All metrics of the process.
 pub fn render(known: &Known) -> String {
@@ -18,6 +19,7 @@ pub fn render(known: &Known) -> String {
     workers(&mut page, known);
     if let Some(snapshot) = &known.snapshot {
         listeners(&mut page, snapshot);
+        tls_failures(&mut page, snapshot);
         routes(&mut page, snapshot);
         services(&mut page, snapshot);
         endpoints(&mut page, snapshot);
@@ -250,6 +252,21 @@ fn listeners(page: &mut Page, snapshot: &Snapshot) {
             }),
         ],
     );
+}
+
+fn tls_failures(page: &mut Page, snapshot: &Snapshot) {
+    let name = "ringway_listener_tls_failures_total";
+    page.family(name, "counter", "TLS handshakes refused, by reason; those never seen left out.");
+    for listener in &snapshot.listeners {
+        for failure in Failure::ALL {
+            let count = listener.stats.sum(|cells| &cells.tls_failures[failure.index()]);
+            if count > 0 {
+                let labels: [(&str, &dyn Display); 2] =
+                    [("listener", &listener.name), ("reason", &failure.label())];
+                page.sample(name, &labels, count);
+            }
+        }
+    }
 }
 
 /// Names of the status classes, as they are counted.

@@ -23,6 +23,8 @@ pub struct ClientTls {
     /// Changes when others are accepted than before: pooled connections that began on other terms
     /// are not used again.
     pub terms: u64,
+    /// Anyone is accepted (`verify: none`).
+    pub unverified: bool,
     /// The name that is asked for and, unless identities are checked, proven. `None`: the
     /// endpoint's address.
     pub name: Option<ServerName<'static>>,
@@ -40,6 +42,7 @@ impl ClientTls {
         terms: u64,
         alpn: &[&[u8]],
     ) -> Result<Self, Error> {
+        let unverified = verifier.accepts_anyone();
         let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
             .with_protocol_versions(Versions::From12.list())?
             .dangerous()
@@ -50,7 +53,7 @@ impl ClientTls {
         };
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
-        Ok(Self { config: Arc::new(config), terms, name })
+        Ok(Self { config: Arc::new(config), terms, unverified, name })
     }
 
     /// The name to ask the endpoint at `address` for.

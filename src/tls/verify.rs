@@ -123,6 +123,11 @@ impl PeerVerifier {
         Self { trust, expected, mandatory, algorithms }
     }
 
+    /// Whether nothing is checked.
+    pub fn accepts_anyone(&self) -> bool {
+        self.expected == Expected::Unverified
+    }
+
     /// Whether the certificate has been revoked since its connection was accepted.
     pub fn still_accepts(
         &self,

@@ -3,6 +3,7 @@
 pub mod http;
 pub mod origin;
 pub mod peers;
+pub mod pki;
 #[cfg(feature = "uring")]
 pub mod proxy;
 

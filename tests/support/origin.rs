@@ -64,6 +64,17 @@ impl Origin {
         })
     }
 
+    /// Answers every request with the body that it came with.
+    pub fn echoing() -> Self {
+        Self::scripted(|peer| {
+            while let Some(request) = peer.request() {
+                let body = request.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+                let length = body.len();
+                peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"));
+            }
+        })
+    }
+
     /// Its address as the configuration wants it.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)

@@ -1,9 +1,11 @@
 //! Real servers and clients: nginx, HAProxy, curl, and the strict recording origin of the probes.
 //! `./test` installs them; where one is missing its test fails and says so.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use super::pki::Pki;
 use super::{eventually, free_port};
 
 /// A server process on a loopback port. Killed when dropped.
@@ -55,6 +57,64 @@ impl Server {
         Self::start(command, directory, port)
     }
 
+    /// nginx behind TLS that wants client certificates; its own is NAME.pem of `pki`.
+    pub fn nginx_tls(pki: &Pki, name: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let root = directory.path();
+        std::fs::write(root.join("page"), "from nginx\n").unwrap();
+        let open: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(root, open).unwrap();
+        let (cert, key) = (pki.path(&format!("{name}.pem")), pki.path(&format!("{name}.key")));
+        let conf = format!(
+            "daemon off; worker_processes 1; pid {0}/pid; error_log {0}/error;\n\
+             events {{ worker_connections 256; }}\n\
+             http {{ access_log off; server {{ listen 127.0.0.1:{port} ssl; root {0};\n\
+             ssl_certificate {cert}; ssl_certificate_key {key};\n\
+             ssl_client_certificate {1}; ssl_verify_client on; ssl_verify_depth 3; }} }}\n",
+            root.display(),
+            pki.path("ca.pem"),
+        );
+        std::fs::write(root.join("conf"), conf).unwrap();
+        let mut command = program("nginx");
+        command.arg("-c").arg(root.join("conf"));
+        Self::start(command, directory, port)
+    }
+
+    /// HAProxy behind TLS that wants client certificates.
+    pub fn haproxy_tls(pki: &Pki, name: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let read = |file: String| std::fs::read_to_string(pki.path(&file)).unwrap();
+        let both = read(format!("{name}.pem")) + &read(format!("{name}.key"));
+        std::fs::write(directory.path().join("both.pem"), both).unwrap();
+        let conf = format!(
+            "defaults\n  mode http\n  timeout client 9s\n  timeout server 9s\n\
+             \x20 timeout connect 9s\nfrontend f\n\
+             \x20 bind 127.0.0.1:{port} ssl crt {} ca-file {} verify required\n\
+             \x20 http-request return status 200 content-type text/plain string hello\n",
+            directory.path().join("both.pem").display(),
+            pki.path("ca.pem"),
+        );
+        std::fs::write(directory.path().join("conf"), conf).unwrap();
+        let mut command = program("haproxy");
+        command.arg("-db").arg("-f").arg(directory.path().join("conf"));
+        Self::start(command, directory, port)
+    }
+
+    /// `openssl s_server` that wants client certificates and shows what it knows as a page.
+    pub fn openssl_tls(pki: &Pki, name: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let (cert, key) = (pki.path(&format!("{name}.pem")), pki.path(&format!("{name}.key")));
+        let mut command = program("openssl");
+        command.args(["s_server", "-accept", &format!("127.0.0.1:{port}"), "-www", "-quiet"]);
+        command.args(["-cert", &cert, "-cert_chain", &cert, "-key", &key, "-Verify", "3"]);
+        command.args(["-verify_return_error", "-CAfile", &pki.path("ca.pem")]);
+        command.stdin(Stdio::null());
+        Self::start(command, directory, port)
+    }
+
     /// The strict recording origin beside the repository, if it is there.
     pub fn strict_origin() -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -103,6 +163,26 @@ pub fn curl(arguments: &[&str]) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "curl {arguments:?}: {errors}");
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What curl says when it fails, as it must.
+#[track_caller]
+pub fn curl_fails(arguments: &[&str]) -> String {
+    let output = program("curl").args(["-sS", "--max-time", "20"]).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("curl: {error}; run ./test"));
+    assert!(!output.status.success(), "curl {arguments:?} was to fail");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What openssl prints for these arguments and this input, however it ends.
+#[track_caller]
+pub fn openssl(arguments: &[&str], input: &str) -> String {
+    let mut command = program("openssl");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("openssl: {error}; run ./test"));
+    child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
 /// A program, also where only root's PATH leads, or where `./test` has put it.

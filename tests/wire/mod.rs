@@ -8,3 +8,4 @@ mod proxying;
 mod real_peers;
 mod reload;
 mod tcp;
+mod tls;

@@ -1,0 +1,156 @@
+//! Certificates for tests, good ones and bad ones.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, SerialNumber,
+};
+use time::{Duration, OffsetDateTime};
+
+/// A directory with a CA, an intermediate and what they have signed.
+pub struct Pki {
+    directory: tempfile::TempDir,
+    root: Issuer<'static, KeyPair>,
+    intermediate: Issuer<'static, KeyPair>,
+    intermediate_pem: String,
+}
+
+/// What a certificate is to be like.
+#[derive(Clone)]
+pub struct Wanted<'a> {
+    /// DNS names and URIs.
+    pub names: &'a [&'a str],
+    /// Hours from now.
+    pub valid: (i64, i64),
+    /// What it is for.
+    pub usage: ExtendedKeyUsagePurpose,
+    /// The serial number.
+    pub serial: u64,
+    /// Whether the intermediate is in the file.
+    pub with_intermediate: bool,
+}
+
+impl Default for Wanted<'_> {
+    fn default() -> Self {
+        Self {
+            names: &["localhost"],
+            valid: (-1, 48),
+            usage: ExtendedKeyUsagePurpose::Any,
+            serial: 7,
+            with_intermediate: true,
+        }
+    }
+}
+
+impl Pki {
+    /// A fresh CA. Its root is in `ca.pem`.
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (root_params, root_key) = (authority("test root"), KeyPair::generate().unwrap());
+        let root_pem = root_params.self_signed(&root_key).unwrap().pem();
+        std::fs::write(directory.path().join("ca.pem"), root_pem).unwrap();
+        let root = Issuer::new(root_params, root_key);
+        let (params, key) = (authority("test intermediate"), KeyPair::generate().unwrap());
+        let intermediate_pem = params.signed_by(&key, &root).unwrap().pem();
+        let intermediate = Issuer::new(params, key);
+        Self { directory, root, intermediate, intermediate_pem }
+    }
+
+    /// The path of a file of the directory, as text.
+    pub fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Writes `NAME.pem` and `NAME.key`, each by rename, the key first.
+    pub fn leaf(&self, name: &str, wanted: &Wanted<'_>) {
+        let key = KeyPair::generate().unwrap();
+        let mut pem = leaf_params(wanted).signed_by(&key, &self.intermediate).unwrap().pem();
+        if wanted.with_intermediate {
+            pem += &self.intermediate_pem;
+        }
+        self.replace(&format!("{name}.key"), &key.serialize_pem());
+        self.replace(&format!("{name}.pem"), &pem);
+    }
+
+    /// As [`Pki::leaf`], signed by itself.
+    pub fn self_signed(&self, name: &str, wanted: &Wanted<'_>) {
+        let key = KeyPair::generate().unwrap();
+        let pem = leaf_params(wanted).self_signed(&key).unwrap().pem();
+        self.replace(&format!("{name}.key"), &key.serialize_pem());
+        self.replace(&format!("{name}.pem"), &pem);
+    }
+
+    /// Writes `NAME`: a list of the intermediate that revokes these serial numbers.
+    pub fn revocation_list(&self, name: &str, serials: &[u64]) {
+        let now = OffsetDateTime::now_utc();
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: now - Duration::hours(1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: now - Duration::hours(1),
+            next_update: now + Duration::hours(48),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        self.replace(name, &list.signed_by(&self.intermediate).unwrap().pem().unwrap());
+    }
+
+    /// Replaces a file of the directory by rename.
+    pub fn replace(&self, name: &str, text: &str) {
+        let new: PathBuf = self.directory.path().join(format!(".{name}.new"));
+        std::fs::write(&new, text).unwrap();
+        // nginx reads its key as another user in some installations.
+        std::fs::rename(new, self.directory.path().join(name)).unwrap();
+    }
+
+    /// The root's issuer.
+    pub fn root(&self) -> &Issuer<'static, KeyPair> {
+        &self.root
+    }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn leaf_params(wanted: &Wanted<'_>) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, wanted.names[0]);
+    params.subject_alt_names = wanted
+        .names
+        .iter()
+        .map(|name| match name.contains("://") {
+            true => SanType::URI((*name).try_into().unwrap()),
+            false => SanType::DnsName((*name).try_into().unwrap()),
+        })
+        .chain([SanType::IpAddress([127, 0, 0, 1].into())])
+        .collect();
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = match wanted.usage {
+        ExtendedKeyUsagePurpose::Any => {
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
+        }
+        ref only => vec![only.clone()],
+    };
+    params.serial_number = Some(SerialNumber::from(wanted.serial));
+    let now = OffsetDateTime::now_utc();
+    params.not_before = now + Duration::hours(wanted.valid.0);
+    params.not_after = now + Duration::hours(wanted.valid.1);
+    params
+}
