@@ -5,6 +5,7 @@
 
 // Control: may block, never touches a request.
 pub mod admin;
+pub mod ca;
 #[cfg(feature = "uring")]
 pub mod cli;
 pub mod config;
@@ -25,6 +26,7 @@ pub mod runtime;
 pub mod balance;
 pub mod cluster;
 pub mod http1;
+pub mod identity;
 pub mod message;
 pub mod proxy_protocol;
 pub mod route;
