@@ -57,7 +57,7 @@ fn written(path: &Path, text: &str, access: Access) -> Result<NamedTempFile, CaE
         Access::All => 0o644,
     };
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
+    let directory = directory.unwrap_or_else(|| Path::new("."));
     let write = || {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".ringway-").permissions(Permissions::from_mode(mode));
