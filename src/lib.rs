@@ -5,6 +5,7 @@
 
 // Control: may block, never touches a request.
 pub mod admin;
+pub mod ca;
 #[cfg(feature = "uring")]
 pub mod cli;
 pub mod config;

@@ -1,6 +1,7 @@
 //! The commands. Exit codes: 0, 1 for a configuration or runtime error, 2 for wrong usage.
 #![allow(clippy::print_stdout)] // these commands are there to print
 
+mod ca;
 mod explain;
 
 use std::io::IsTerminal as _;
@@ -52,6 +53,11 @@ enum Command {
     /// Starts a service in two versions behind the proxy, and says what to try.
     #[command(after_help = "Example:\n  ringway demo --port 8080")]
     Demo(crate::demo::DemoArgs),
+    /// Makes a certificate authority, and issues certificates to workloads.
+    #[command(subcommand)]
+    #[command(after_help = "Examples:\n  ringway ca init\n  \
+        ringway ca issue spiffe://cluster.local/ns/demo/sa/shop\n  ringway ca renew")]
+    Ca(ca::CaCommand),
     /// Generates load for a server or proxy and measures it: HTTP/1.1 or TCP, on one thread.
     Bench(crate::loadgen::BenchArgs),
 }
@@ -76,6 +82,7 @@ pub fn main() -> ExitCode {
             println!("{:#}", config::schema());
             ExitCode::SUCCESS
         }
+        Command::Ca(command) => ca::ca(command),
         Command::Demo(arguments) => end(crate::demo::run(&arguments)),
         Command::Bench(arguments) => bench(&arguments),
     }

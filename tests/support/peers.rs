@@ -129,6 +129,20 @@ impl Server {
         Some(Self::start(command, directory, port))
     }
 
+    /// OpenSSL as a TLS server that shows `NAME.pem` of `credentials`, asks every client for a
+    /// certificate under `roots`, and answers each line with its letters in reverse.
+    #[track_caller]
+    pub fn openssl(credentials: &Path, name: &str, roots: &str) -> Self {
+        let port = free_port();
+        let mut command = program("openssl");
+        command.args(["s_server", "-rev", "-verify_return_error", "-Verify", "3"]);
+        command.args(["-accept", &format!("127.0.0.1:{port}"), "-CAfile", roots]);
+        let (certificate, key) = (format!("{name}.pem"), format!("{name}.key"));
+        command.args(["-cert", &certificate, "-cert_chain", &certificate, "-key", &key]);
+        command.current_dir(credentials);
+        Self::start(command, tempfile::tempdir().unwrap(), port)
+    }
+
     fn start(mut command: Command, directory: tempfile::TempDir, port: u16) -> Self {
         let said = std::fs::File::create(directory.path().join("said")).unwrap();
         let child = command.stdout(Stdio::null()).stderr(said).spawn();

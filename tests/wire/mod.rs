@@ -1,5 +1,6 @@
 //! The proxy as a process, with real sockets and real peers on loopback.
 
+mod ca;
 mod commands;
 mod keep_alive;
 mod misbehaving;

@@ -1,0 +1,135 @@
+//! Making a CA, and a new intermediate for it.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::files::{self, Access};
+use super::signer::{self, Signer, Span};
+use super::{
+    CaError, INTERMEDIATE_CERTIFICATE, INTERMEDIATE_KEY, ROOT_CERTIFICATE, ROOT_KEY, ROOTS,
+};
+use crate::identity::SpiffeId;
+
+/// Characters of a CA's name: with what is added to it, a common name of RFC 5280 (64).
+const NAME_CHARS_MAX: usize = 50;
+
+/// How a CA is to be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The ID of its trust domain: it will issue for no other.
+    pub trust_domain: SpiffeId,
+    /// Its name, for people: 1 to 50 characters.
+    pub name: String,
+    /// How long the root is valid.
+    pub root_lifetime: Duration,
+    /// How long the intermediate is valid: no longer than the root.
+    pub intermediate_lifetime: Duration,
+}
+
+/// What was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// When the root ends.
+    pub root_until: SystemTime,
+    /// When the intermediate ends.
+    pub intermediate_until: SystemTime,
+}
+
+/// Makes a root and an intermediate in `directory`, which is created when it is missing.
+///
+/// # Errors
+/// When one of the files is there already: nothing is ever overwritten. When writing fails; then
+/// what has been written is taken back.
+pub fn init(directory: &Path, plan: &Plan, now: SystemTime) -> Result<Made, CaError> {
+    if !(1..=NAME_CHARS_MAX).contains(&plan.name.chars().count()) {
+        return Err(CaError::Name);
+    }
+    let names = [ROOT_KEY, INTERMEDIATE_KEY, ROOT_CERTIFICATE, INTERMEDIATE_CERTIFICATE, ROOTS];
+    for path in names.map(|name| directory.join(name)) {
+        if path.symlink_metadata().is_ok() {
+            return Err(CaError::Exists(path));
+        }
+    }
+    files::create_directory(directory)?;
+    let root_span = Span::new(now, plan.root_lifetime)?;
+    let root_key = signer::new_key()?;
+    let mut params = signer::ca_params(&plan.name, &plan.trust_domain, 1)?;
+    signer::dated(&mut params, &root_span)?;
+    let root = params.self_signed(&root_key)?.pem();
+    let mut written = Written::default();
+    written.add(directory.join(ROOT_KEY), &signer::key_pem(&root_key), Access::Owner)?;
+    written.add(directory.join(ROOT_CERTIFICATE), &root, Access::All)?;
+    written.add(directory.join(ROOTS), &root, Access::All)?;
+    // Read back, so that what signs from now on is what the next command will find.
+    let made = intermediate(directory, plan.intermediate_lifetime, now)?;
+    written.add(directory.join(INTERMEDIATE_KEY), &made.key, Access::Owner)?;
+    written.add(directory.join(INTERMEDIATE_CERTIFICATE), &made.certificate, Access::All)?;
+    written.keep();
+    Ok(Made { root_until: root_span.not_after, intermediate_until: made.until })
+}
+
+/// Makes a new intermediate with a new key, in the place of the one that is there. Certificates
+/// that the old one has signed stay valid: they carry it in their chain. Gives when it ends.
+///
+/// # Errors
+/// When the root or its key are not there or not usable, or writing fails.
+pub fn renew(directory: &Path, lifetime: Duration, now: SystemTime) -> Result<SystemTime, CaError> {
+    if !directory.join(ROOT_CERTIFICATE).exists() {
+        return Err(CaError::NoCa(directory.to_owned()));
+    }
+    let root_key = directory.join(ROOT_KEY);
+    if !root_key.exists() {
+        return Err(CaError::NoRootKey(root_key));
+    }
+    let made = intermediate(directory, lifetime, now)?;
+    files::replace(&directory.join(INTERMEDIATE_KEY), &made.key, Access::Owner)?;
+    files::replace(&directory.join(INTERMEDIATE_CERTIFICATE), &made.certificate, Access::All)?;
+    Ok(made.until)
+}
+
+struct Intermediate {
+    certificate: String,
+    key: zeroize::Zeroizing<String>,
+    until: SystemTime,
+}
+
+/// An intermediate that the root in `directory` signs.
+fn intermediate(
+    directory: &Path,
+    lifetime: Duration,
+    now: SystemTime,
+) -> Result<Intermediate, CaError> {
+    let root = Signer::open(&directory.join(ROOT_CERTIFICATE), &directory.join(ROOT_KEY))?;
+    let span = root.span(now, lifetime, "make a new CA with `ringway ca init`")?;
+    let key = signer::new_key()?;
+    let name = format!("{} intermediate", root.common_name);
+    let params = signer::ca_params(&name, &root.trust_domain, 0)?;
+    let certificate = root.sign(params, &span, &key)?;
+    Ok(Intermediate { certificate, key: signer::key_pem(&key), until: span.not_after })
+}
+
+/// Files that are taken back when it does not come to all of them: half a CA would only be in the
+/// way of the next try.
+#[derive(Default)]
+struct Written(Vec<std::path::PathBuf>);
+
+impl Written {
+    fn add(&mut self, path: std::path::PathBuf, text: &str, access: Access) -> Result<(), CaError> {
+        files::write_new(&path, text, access)?;
+        self.0.push(path);
+        Ok(())
+    }
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            fs::remove_file(path).ok();
+        }
+    }
+}

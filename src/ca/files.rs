@@ -1,0 +1,108 @@
+//! Files of the CA: written whole or not at all, and keys readable by their owner only.
+
+use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
+
+use super::CaError;
+
+/// Who may read a file.
+#[derive(Clone, Copy)]
+pub(super) enum Access {
+    /// Its owner: 0600.
+    Owner,
+    /// All, as far as the umask allows: 0644.
+    All,
+}
+
+/// Reads a text; it is wiped from memory when it is dropped, since it may be a key.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, CaError> {
+    let text = fs::read_to_string(path);
+    text.map(Zeroizing::new).map_err(|error| io_error("read", path, error))
+}
+
+/// Creates a directory that only its owner can enter; one that is there stays as it is.
+pub(super) fn create_directory(path: &Path) -> Result<(), CaError> {
+    let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    created.map_err(|error| io_error("create", path, error))
+}
+
+/// Writes a file that must not be there yet.
+pub(super) fn write_new(path: &Path, text: &str, access: Access) -> Result<(), CaError> {
+    match written(path, text, access)?.persist_noclobber(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
+            Err(CaError::Exists(path.to_owned()))
+        }
+        Err(error) => Err(io_error("write", path, error.error)),
+    }
+}
+
+/// Writes a file in the place of what is there: a reader sees the old one or the new one, whole.
+pub(super) fn replace(path: &Path, text: &str, access: Access) -> Result<(), CaError> {
+    let persisted = written(path, text, access)?.persist(path);
+    persisted.map(drop).map_err(|error| io_error("write", path, error.error))
+}
+
+/// A file beside `path` that holds `text`. It is created with its mode (O_EXCL), so a key is at no
+/// moment readable by others; and it is on the disk before it gets its name, so that a crash leaves
+/// no empty file under it.
+fn written(path: &Path, text: &str, access: Access) -> Result<NamedTempFile, CaError> {
+    let mode = match access {
+        Access::Owner => 0o600,
+        Access::All => 0o644,
+    };
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or_else(|| Path::new("."));
+    let write = || {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".ringway-").permissions(Permissions::from_mode(mode));
+        let mut file = builder.tempfile_in(directory)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        Ok(file)
+    };
+    write().map_err(|error| io_error("write", path, error))
+}
+
+fn io_error(what: &'static str, path: &Path, error: std::io::Error) -> CaError {
+    CaError::Io { what, path: path.to_owned(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_new_or_replaced_whole_and_has_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.key");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        write_new(&path, "one", Access::Owner).unwrap();
+        assert_eq!((read(&path).unwrap().as_str(), mode()), ("one", 0o600));
+        let again = write_new(&path, "two", Access::Owner);
+        assert!(matches!(again, Err(CaError::Exists(_))), "{again:?}");
+        assert_eq!(read(&path).unwrap().as_str(), "one");
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        replace(&path, "three", Access::Owner).unwrap();
+        assert_eq!((read(&path).unwrap().as_str(), mode()), ("three", 0o600));
+        let left = fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(left, 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_directory_that_is_missing_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("missing/a.key");
+        let error = replace(&path, "", Access::Owner).unwrap_err().to_string();
+        assert!(error.contains("cannot write") && error.contains("missing/a.key"), "{error}");
+        create_directory(path.parent().unwrap()).unwrap();
+        let mode = fs::metadata(path.parent().unwrap()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        replace(&path, "", Access::Owner).unwrap();
+    }
+}

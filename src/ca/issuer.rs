@@ -1,0 +1,181 @@
+//! Certificates for workloads.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use pki_types::DnsName;
+use rcgen::{CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa};
+use rcgen::{KeyUsagePurpose, SanType};
+use zeroize::Zeroizing;
+
+use super::files::{self, Access};
+use super::signer::{self, Signer};
+use super::{CaError, INTERMEDIATE_CERTIFICATE, INTERMEDIATE_KEY, ROOT_CERTIFICATE, ROOTS};
+use crate::identity::SpiffeId;
+
+/// The intermediate of a CA, ready to sign. It does not need the root's key, nor look at the files
+/// again: open it anew after `ringway ca renew`.
+#[derive(Debug)]
+pub struct Issuer(Signer);
+
+/// A certificate that is wanted.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Who the workload is: in the trust domain of the CA, with a path.
+    pub id: SpiffeId,
+    /// DNS names that it may be reached by, `*.example.com` among them.
+    pub dns: Vec<String>,
+    /// Addresses that it may be reached at.
+    pub ips: Vec<IpAddr>,
+    /// How long it is valid, in whole seconds; never longer than the intermediate.
+    pub lifetime: Duration,
+    /// The time.
+    pub now: SystemTime,
+}
+
+/// A certificate with its key. Its `Debug` does not show the key, and the key is wiped from memory
+/// when this is dropped.
+pub struct Issued {
+    /// The certificate, and the intermediates that lead to the root.
+    pub chain_pem: String,
+    /// The private key: PKCS#8 in PEM.
+    pub key_pem: Zeroizing<String>,
+    /// From when it is valid: a little before `now`, see [`super::CLOCK_SKEW`].
+    pub not_before: SystemTime,
+    /// Until when it is valid.
+    pub not_after: SystemTime,
+}
+
+/// Where a certificate was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// The certificate and its intermediates.
+    pub certificate: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
+impl Issuer {
+    /// Reads the intermediate and its key.
+    ///
+    /// # Errors
+    /// When there is no CA, or its files cannot be read or do not belong together.
+    pub fn open(directory: &Path) -> Result<Self, CaError> {
+        let certificate = directory.join(INTERMEDIATE_CERTIFICATE);
+        if !certificate.exists() {
+            return Err(CaError::NoCa(directory.to_owned()));
+        }
+        Signer::open(&certificate, &directory.join(INTERMEDIATE_KEY)).map(Self)
+    }
+
+    /// The trust domain: `cluster.local`.
+    pub fn trust_domain(&self) -> &str {
+        self.0.trust_domain.trust_domain()
+    }
+
+    /// When the intermediate ends, and with it all that it has signed.
+    pub fn not_after(&self) -> SystemTime {
+        self.0.not_after
+    }
+
+    /// Issues a certificate with a new key: an X.509-SVID (SPIFFE X509-SVID, sections 2 to 4) for
+    /// both sides of mTLS.
+    ///
+    /// # Errors
+    /// When the ID is of another trust domain or names no workload, a DNS name is none, the
+    /// lifetime is impossible, or the intermediate has ended.
+    pub fn issue(&self, request: &Request) -> Result<Issued, CaError> {
+        let id = &request.id;
+        if id.trust_domain() != self.trust_domain() {
+            let trust_domain = self.trust_domain().to_owned();
+            return Err(CaError::Foreign { id: id.clone(), trust_domain });
+        }
+        if id.path().is_empty() {
+            return Err(CaError::NoWorkload(id.clone()));
+        }
+        let remedy = "make a new intermediate with `ringway ca renew`";
+        let span = self.0.span(request.now, request.lifetime, remedy)?;
+        let mut params = CertificateParams::default();
+        // The identity is the URI. An empty subject makes the names critical: nobody can pass
+        // them over and take a common name instead.
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = names(request)?;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = signer::new_key()?;
+        let certificate = self.0.sign(params, &span, &key)?;
+        Ok(Issued {
+            chain_pem: certificate + &self.0.chain_pem,
+            key_pem: signer::key_pem(&key),
+            not_before: span.not_before,
+            not_after: span.not_after,
+        })
+    }
+}
+
+impl Issued {
+    /// Writes `OUT.pem` and `OUT.key`; when `out` is a directory or ends with a slash, files in it
+    /// that are called after `id`. What is there is replaced, each file as a whole, the key first:
+    /// who looks between the two sees a pair that does not match, and looks again at the second.
+    ///
+    /// # Errors
+    /// When the files are those of a CA, or writing fails.
+    pub fn save(&self, out: &Path, id: &SpiffeId) -> Result<Saved, CaError> {
+        let prefix = if out.as_os_str().as_encoded_bytes().ends_with(b"/") || out.is_dir() {
+            files::create_directory(out)?;
+            let name = id.path().rsplit('/').next().unwrap_or_default();
+            // People read these paths: not ./shop.pem.
+            if out == Path::new(".") { PathBuf::from(name) } else { out.join(name) }
+        } else {
+            out.to_owned()
+        };
+        let with = |extension: &str| {
+            let mut path = OsString::from(&prefix);
+            path.push(extension);
+            PathBuf::from(path)
+        };
+        let saved = Saved { certificate: with(".pem"), key: with(".key") };
+        if belongs_to_a_ca(&prefix, &saved.certificate) {
+            return Err(CaError::Reserved(saved.certificate));
+        }
+        files::replace(&saved.key, &self.key_pem, Access::Owner)?;
+        files::replace(&saved.certificate, &self.chain_pem, Access::All)?;
+        Ok(saved)
+    }
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { not_before, not_after, .. } = self;
+        let mut shown = f.debug_struct("Issued");
+        shown.field("not_before", not_before).field("not_after", not_after);
+        shown.finish_non_exhaustive()
+    }
+}
+
+/// Whether writing there would destroy a CA: its certificate, or a key whose certificate has been
+/// taken elsewhere. A workload that is called `root` may still be issued to beside others.
+fn belongs_to_a_ca(prefix: &Path, certificate: &Path) -> bool {
+    let names = [ROOT_CERTIFICATE, INTERMEDIATE_CERTIFICATE, ROOTS];
+    let reserved =
+        certificate.file_name().is_some_and(|file| names.iter().any(|name| file == *name));
+    let mut beside = names.iter().map(|name| prefix.with_file_name(name));
+    signer::is_ca(certificate) || (reserved && beside.any(|path| signer::is_ca(&path)))
+}
+
+/// The names of the certificate: exactly one URI, which comes first (X509-SVID, section 2).
+fn names(request: &Request) -> Result<Vec<SanType>, CaError> {
+    let mut names = vec![SanType::URI(request.id.as_str().try_into()?)];
+    for name in &request.dns {
+        let host = name.strip_prefix("*.").unwrap_or(name);
+        DnsName::try_from(host).map_err(|_| CaError::DnsName(name.clone()))?;
+        names.push(SanType::DnsName(name.as_str().try_into()?));
+    }
+    names.extend(request.ips.iter().copied().map(SanType::IpAddress));
+    Ok(names)
+}

@@ -1,0 +1,192 @@
+//! `ringway ca`: a certificate authority in a directory, for meshes that have none.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Subcommand};
+
+use crate::ca::{self, CaError, Issuer, Plan, Request};
+use crate::identity::{SpiffeError, SpiffeId};
+
+/// A lifetime beyond this is a slip of the pen.
+const LIFETIME_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
+#[derive(Subcommand)]
+pub(super) enum CaCommand {
+    /// Makes a CA: a root, and an intermediate that issues to workloads.
+    #[command(after_help = "Examples:\n  ringway ca init\n  \
+        ringway ca init --dir /etc/ringway/ca --trust-domain prod.example.com\n\n\
+        Nothing is ever overwritten. Afterwards root.key can be taken offline: only `ca renew` \
+        needs it.")]
+    Init(InitArgs),
+    /// Issues a certificate to a workload: an X.509-SVID of SPIFFE, for both sides of mTLS.
+    #[command(after_help = "Examples:\n  \
+        ringway ca issue spiffe://cluster.local/ns/demo/sa/shop\n  \
+        ringway ca issue spiffe://cluster.local/ns/demo/sa/shop --out certs/ --dns shop.internal\n\n\
+        Writes OUT.pem (the certificate and the intermediate) and OUT.key (PKCS#8, mode 0600), \
+        and replaces what is there: run it again to renew.")]
+    Issue(IssueArgs),
+    /// Makes a new intermediate, before the old one ends. Needs root.key.
+    #[command(after_help = "Example:\n  ringway ca renew --dir /etc/ringway/ca\n\n\
+        Certificates that the old intermediate has issued stay valid, and peers keep their \
+        roots.pem.")]
+    Renew(RenewArgs),
+}
+
+#[derive(Args)]
+pub(super) struct InitArgs {
+    /// Where the CA is to be; created with mode 0700 when it is missing.
+    #[arg(long, default_value = "ca")]
+    dir: PathBuf,
+    /// The trust domain: the first part of the ID of every workload.
+    #[arg(long, default_value = "cluster.local", value_parser = trust_domain)]
+    trust_domain: SpiffeId,
+    /// What people see in the CA's certificates.
+    #[arg(long, default_value = "Ringway CA")]
+    name: String,
+    /// How long the root is valid.
+    #[arg(long, default_value = "10y", value_parser = lifetime)]
+    lifetime: Duration,
+    /// How long the intermediate is valid.
+    #[arg(long, default_value = "1y", value_parser = lifetime)]
+    intermediate_lifetime: Duration,
+}
+
+#[derive(Args)]
+pub(super) struct IssueArgs {
+    /// The workload: spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/NAME, or any other path.
+    id: SpiffeId,
+    /// Where the CA is.
+    #[arg(long, default_value = "ca")]
+    dir: PathBuf,
+    /// OUT.pem and OUT.key are written; in a directory (DIR/) they are called after the workload.
+    #[arg(long, default_value = ".")]
+    out: PathBuf,
+    /// How long the certificate is valid; never longer than the intermediate.
+    #[arg(long, default_value = "24h", value_parser = lifetime)]
+    lifetime: Duration,
+    /// A DNS name that it is also valid for; may be given several times.
+    #[arg(long)]
+    dns: Vec<String>,
+    /// An address that it is also valid for; may be given several times.
+    #[arg(long)]
+    ip: Vec<IpAddr>,
+}
+
+#[derive(Args)]
+pub(super) struct RenewArgs {
+    /// Where the CA is.
+    #[arg(long, default_value = "ca")]
+    dir: PathBuf,
+    /// How long the intermediate is valid; never longer than the root.
+    #[arg(long, default_value = "1y", value_parser = lifetime)]
+    lifetime: Duration,
+}
+
+pub(super) fn ca(command: CaCommand) -> ExitCode {
+    let now = SystemTime::now();
+    let done = match command {
+        CaCommand::Init(arguments) => init(arguments, now),
+        CaCommand::Issue(arguments) => issue(arguments, now),
+        CaCommand::Renew(arguments) => renew(&arguments, now),
+    };
+    match done {
+        Ok(text) => {
+            // What was to be done is done, also for a reader that has left (`| head`).
+            std::io::stdout().write_all(text.as_bytes()).ok();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn init(arguments: InitArgs, now: SystemTime) -> Result<String, CaError> {
+    let InitArgs { dir, trust_domain, name, lifetime, intermediate_lifetime } = arguments;
+    let plan = Plan { trust_domain, name, root_lifetime: lifetime, intermediate_lifetime };
+    let made = ca::init(&dir, &plan, now)?;
+    let (root, intermediate) = (date(made.root_until), date(made.intermediate_until));
+    let shown = dir.display();
+    let trust_domain = plan.trust_domain.trust_domain();
+    Ok(format!(
+        "made a CA for the trust domain {trust_domain} in {shown}:
+  root.pem          the root, until {root}
+  root.key          its key: take it offline, only `ringway ca renew` needs it
+  intermediate.pem  what issues to workloads, until {intermediate}
+  intermediate.key  its key: whoever reads it can be any workload
+  roots.pem         what every peer trusts: copy it to them
+next:
+  ringway ca issue {id}/ns/default/sa/web{option}
+",
+        id = plan.trust_domain,
+        option = directory_option(&dir),
+    ))
+}
+
+fn issue(arguments: IssueArgs, now: SystemTime) -> Result<String, CaError> {
+    let IssueArgs { id, dir, out, lifetime, dns, ip: ips } = arguments;
+    let issuer = Issuer::open(&dir)?;
+    let request = Request { id, dns, ips, lifetime, now };
+    let issued = issuer.issue(&request)?;
+    let saved = issued.save(&out, &request.id)?;
+    if issued.not_after == issuer.not_after() {
+        eprintln!(
+            "warning: the certificate ends with the intermediate, at {}: \
+             make a new one with `ringway ca renew{}`",
+            date(issued.not_after),
+            directory_option(&dir),
+        );
+    }
+    Ok(format!(
+        "issued {} until {}:
+  {}  the certificate and the intermediate
+  {}  its key
+try:
+  openssl verify -CAfile {} -untrusted {certificate} {certificate}
+",
+        request.id,
+        date(issued.not_after),
+        saved.certificate.display(),
+        saved.key.display(),
+        dir.join(ca::ROOTS).display(),
+        certificate = saved.certificate.display(),
+    ))
+}
+
+fn renew(arguments: &RenewArgs, now: SystemTime) -> Result<String, CaError> {
+    let until = ca::renew(&arguments.dir, arguments.lifetime, now)?;
+    let path = arguments.dir.join(ca::INTERMEDIATE_CERTIFICATE);
+    Ok(format!("made a new intermediate, {}, until {}\n", path.display(), date(until)))
+}
+
+fn date(at: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+/// How the directory is said in a command that the user is to type.
+fn directory_option(directory: &Path) -> String {
+    match directory.to_str() {
+        Some("ca") => String::new(),
+        _ => format!(" --dir {}", directory.display()),
+    }
+}
+
+fn trust_domain(text: &str) -> Result<SpiffeId, SpiffeError> {
+    SpiffeId::of_trust_domain(text)
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if lifetime < Duration::from_secs(1) {
+        return Err("it must be 1s at least".to_owned());
+    }
+    if lifetime > LIFETIME_MAX {
+        return Err("it must be 100y at most".to_owned());
+    }
+    Ok(lifetime)
+}
