@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::{Destination, Service};
+pub use crate::config::file::ForwardClientCert;
 use crate::route::Table;
 use crate::telemetry::counters::{ListenerCells, PerWorker};
-use crate::tls::ServerTls;
+use crate::tls::{CertificateInfo, ServerTls};
 
 /// One applied configuration.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub drain: Duration,
     /// Where and how exchanges are logged; `None` when they are not.
     pub access_log: Option<AccessLog>,
+    /// Our own certificates in use, for operators.
+    pub certificates: Vec<CertificateInfo>,
 }
 
 impl Snapshot {
@@ -40,6 +43,7 @@ impl Snapshot {
             limits: Limits::default(),
             drain: Duration::from_secs(30),
             access_log: None,
+            certificates: Vec::new(),
         }
     }
 
@@ -93,6 +97,8 @@ pub struct Listener {
     pub tls: Option<Arc<ServerTls>>,
     /// Whether each connection begins with a PROXY protocol header (required then).
     pub proxy_protocol: bool,
+    /// What services are told of client certificates.
+    pub forward_client_cert: ForwardClientCert,
     /// Whether requests without `x-request-id` get one.
     pub request_id: bool,
     /// The pseudonym of RFC 9110 7.6.3 to add to `via`, if any.

@@ -24,6 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
         target: None,
         client_ip: "192.0.2.1",
         forwarded_proto: "http",
+        client_cert: ringway::http1::encode::ClientCert::Drop,
         request_id: None,
         via: None,
         headers: &none,

@@ -75,5 +75,6 @@ fn router(status: Status) -> Router {
         .route("/config", get(pages::config))
         .route("/listeners", get(pages::listeners))
         .route("/services", get(pages::services))
+        .route("/certs", get(pages::certs))
         .with_state(status)
 }

@@ -20,6 +20,7 @@ ringway admin
 /config     the files in use, and how the last reload went
 /listeners  listeners and their connections
 /services   services, versions, endpoints and their loads
+/certs      certificates in use: who uses them, names, chain, end
 ";
 
 pub(super) async fn index() -> &'static str {
@@ -42,6 +43,16 @@ pub(super) async fn ready(State(status): State<Status>) -> (StatusCode, &'static
 pub(super) async fn metrics(State(status): State<Status>) -> impl IntoResponse {
     let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
     ([content_type], metrics::render(&status.known()))
+}
+
+pub(super) async fn certs(State(status): State<Status>) -> Json<Value> {
+    let known = status.known();
+    let certificates = known.snapshot.iter().flat_map(|snapshot| &snapshot.certificates);
+    let now = SystemTime::now();
+    let shown = certificates.map(|certificate| {
+        json!({ "certificate": certificate, "seconds_left": certificate.seconds_left(now) })
+    });
+    Json(shown.collect())
 }
 
 pub(super) async fn config(State(status): State<Status>) -> Json<Value> {

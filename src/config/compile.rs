@@ -20,6 +20,7 @@ use crate::http1::parse::HEADERS_MAX;
 use crate::route::Table;
 use crate::snapshot::{AccessLog, Bind, Limits, Listener, LogFormat, LogSink, Serves, Timeouts};
 use crate::telemetry::registry::Registry;
+use crate::tls::CertificateInfo;
 
 /// Where the admin interface listens unless it is told otherwise.
 const ADMIN_BIND: SocketAddr =
@@ -58,6 +59,8 @@ pub(super) struct Compiler<'a> {
     pub(super) mistakes: Vec<Diagnostic>,
     /// Who this workload is.
     pub(super) mesh: Option<MeshIdentity>,
+    /// Certificates in use.
+    pub(super) certificates: Vec<CertificateInfo>,
 }
 
 /// Compiles what was loaded into the snapshot number `version`.
@@ -71,7 +74,9 @@ pub fn compile(
     resolutions: &Resolutions,
 ) -> Result<Compiled, Diagnostics> {
     let mistakes = loaded.mistakes.clone();
-    let mut compiler = Compiler { loaded, registry, resolutions, mistakes, mesh: None };
+    let certificates = Vec::new();
+    let mut compiler =
+        Compiler { loaded, registry, resolutions, mistakes, mesh: None, certificates };
     compiler.mesh = compile_tls::mesh(&mut compiler);
     let config = &loaded.config;
     let services = compile_services::services(&mut compiler);
@@ -91,6 +96,7 @@ pub fn compile(
         limits: limits(&mut compiler),
         drain: config.drain.as_ref().map_or(DRAIN, |time| time.0),
         access_log: access_log(&mut compiler),
+        certificates: std::mem::take(&mut compiler.certificates),
     };
     let admin = admin(&mut compiler);
     let Compiler { mistakes, .. } = compiler;
@@ -173,6 +179,7 @@ fn listeners(
             serves,
             tls,
             proxy_protocol: value.proxy_protocol,
+            forward_client_cert: value.forward_client_cert,
             request_id: value.request_id.unwrap_or(true),
             via: value.via.as_ref().map(|via| via.value.as_str().into()),
             connections_max: value.connections.unwrap_or(u32::MAX),

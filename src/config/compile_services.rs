@@ -73,7 +73,7 @@ fn service_of(compiler: &mut Compiler<'_>, name: &str, written: &Placed<file::Se
         subsets: subsets.collect(),
         endpoints,
         policy,
-        tls: compile_tls::service(compiler, value),
+        tls: compile_tls::service(compiler, name, value),
         connect_timeout: value.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, |time| time.0),
         timeout: value.timeout.as_ref().and_then(|time| time.0),
         idle_timeout: value.idle_timeout.as_ref().map_or(IDLE_TIMEOUT, |time| time.0),

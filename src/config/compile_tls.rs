@@ -10,14 +10,15 @@ use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
 use super::compile::Compiler;
 use super::diagnostic::Place;
 use super::file;
-use super::file_tls::{ClientAuth as Auth, ClientFiles, ListenerTls, Mtls, ServerFiles};
+use super::file_tls::{ClientAuth as Auth, ClientFiles, Identity, ListenerTls, Mtls, ServerFiles};
 use super::file_tls::{ServiceTls, Verify};
 use super::values::Placed;
+use crate::ca;
 use crate::identity::SpiffeId;
 use crate::snapshot::Bind;
 use crate::tls::{
-    Bundle, CertificateTable, ClientAuth, ClientTls, Expected, Mode, PROVIDER, PeerVerifier,
-    ServerParameters, ServerTls, Trust, Versions, terms_of,
+    Bundle, CertificateInfo, CertificateTable, ClientAuth, ClientTls, Expected, Mode, PROVIDER,
+    PeerVerifier, ServerParameters, ServerTls, Trust, Versions, spiffe_id, terms_of,
 };
 
 /// What is spoken inside TLS on HTTP listeners and to HTTP services.
@@ -34,29 +35,72 @@ pub(super) struct MeshIdentity {
 
 /// The identity in `mesh`, if there is one.
 pub(super) fn mesh(compiler: &mut Compiler<'_>) -> Option<MeshIdentity> {
-    let loaded = compiler.loaded;
-    let mesh = &loaded.config.mesh;
+    let mesh = &compiler.loaded.config.mesh;
     let written = mesh.identity.as_ref()?;
     let identity = &written.value;
-    let (Some(cert), Some(key), Some(roots)) = (&identity.cert, &identity.key, &identity.roots)
-    else {
-        let help = "write {cert: FILE, key: FILE, roots: FILE}";
-        compiler.mistake_with_help(written.place, "the identity is incomplete", help);
-        return None;
+    let (own, roots) = match (&identity.cert, &identity.key, &identity.roots) {
+        (Some(cert), Some(key), Some(roots)) if identity.ca.is_none() => {
+            (certified_key(compiler, "mesh identity", cert, key, None), compiler.material(roots)?)
+        }
+        (None, None, None) if identity.ca.is_some() && identity.id.is_some() => {
+            issued_identity(compiler, identity)?
+        }
+        _ => {
+            let help = "write {ca: DIR, id: spiffe://...}, or {cert: FILE, key: FILE, roots: FILE}";
+            let message = "an identity is from a CA or from files, all of it";
+            compiler.mistake_with_help(written.place, message, help);
+            return None;
+        }
     };
-    let own = certified_key(compiler, cert, key, None);
     let domain = trust_domain(compiler);
-    let mut bundles = vec![bundle(compiler, roots, Some(&domain))?];
-    let mut accepts = compiler.material(roots)?.to_vec();
+    let place = identity.roots.as_ref().map_or(written.place, |roots| roots.place);
+    let mut bundles = vec![bundle(compiler, place, roots, Some(&domain))?];
+    let mut accepts = roots.to_vec();
     for (domain, file) in &mesh.trust_bundles.0 {
-        bundles.extend(bundle(compiler, file, Some(&domain.value)));
-        accepts.extend_from_slice(compiler.material(file)?);
+        let bytes = compiler.material(file)?;
+        bundles.extend(bundle(compiler, file.place, bytes, Some(&domain.value)));
+        accepts.extend_from_slice(bytes);
     }
     let crls = revocation_lists(compiler, mesh.crl.as_ref());
     if let Some(file) = &mesh.crl {
         accepts.extend_from_slice(compiler.material(file)?);
     }
-    Some(MeshIdentity { own: own?, trust: Arc::new(Trust { bundles, crls }), accepts })
+    let own = own?;
+    let proven = own.cert.first().and_then(spiffe_id);
+    if proven.as_ref().is_none_or(|id| id.trust_domain() != domain) {
+        let found = proven.map_or_else(|| "none".to_owned(), |id| id.as_str().to_owned());
+        let message = format!("the certificate proves no SPIFFE ID of {domain} (it has: {found})");
+        let help = "set mesh.trust_domain to that of the certificate";
+        compiler.mistake_with_help(written.place, message, help);
+    }
+    Some(MeshIdentity { own, trust: Arc::new(Trust { bundles, crls }), accepts })
+}
+
+type OwnAndRoots<'a> = (Option<Arc<CertifiedKey>>, &'a [u8]);
+
+/// What a local CA has issued to this workload, and the roots beside it.
+fn issued_identity<'a>(compiler: &mut Compiler<'a>, written: &Identity) -> Option<OwnAndRoots<'a>> {
+    let loaded = compiler.loaded;
+    let directory = written.ca.as_ref()?;
+    let issued = match loaded.materials.issued()? {
+        Ok(issued) => issued,
+        Err(message) => {
+            compiler.mistake(directory.place, message);
+            return None;
+        }
+    };
+    let roots = match loaded.materials.in_directory(&loaded.sources, directory, ca::ROOTS) {
+        Ok(roots) => roots,
+        Err(message) => {
+            compiler.mistake(directory.place, message);
+            return None;
+        }
+    };
+    let chain = CertificateDer::pem_slice_iter(issued.chain_pem.as_bytes()).collect();
+    let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes());
+    let (Ok(chain), Ok(key)) = (chain, key) else { return None };
+    let places = [directory.place; 2];
+    Some((certify(compiler, "mesh identity", places, chain, key, None), roots))
 }
 
 fn trust_domain(compiler: &Compiler<'_>) -> String {
@@ -79,7 +123,7 @@ pub(super) fn listener(
     for tls in list {
         match &tls.value {
             ListenerTls::Files(files) => {
-                certificate(compiler, &mut table, files);
+                certificate(compiler, &format!("listener {name}"), &mut table, files);
                 if std::ptr::eq(tls, first) {
                     clients = client_auth(compiler, files, &mut accepts)?;
                     versions = min_version(compiler, files);
@@ -155,6 +199,7 @@ fn mesh_mode(compiler: &mut Compiler<'_>, place: Place, binds: &[Bind]) -> Optio
 /// TLS to the endpoints of a service; `None` for plain text.
 pub(super) fn service(
     compiler: &mut Compiler<'_>,
+    name: &str,
     written: &file::Service,
 ) -> Option<Arc<ClientTls>> {
     let tls = written.tls.as_ref()?;
@@ -170,7 +215,7 @@ pub(super) fn service(
         file::ServiceProtocol::Auto | file::ServiceProtocol::Http1 => ALPN_HTTP,
     };
     let mut accepts = Vec::new();
-    let (verifier, own, name) = match &tls.value {
+    let (verifier, own, server_name) = match &tls.value {
         ServiceTls::Word(_) if mesh => {
             let allowed = identities(compiler, &written.identity.0);
             let mesh = compiler.mesh_identity(tls.place)?;
@@ -189,10 +234,10 @@ pub(super) fn service(
                 accepts.extend_from_slice(compiler.material(file)?);
             }
             accepts.extend(files.sni.iter().flat_map(|name| name.value.bytes()));
-            client_files(compiler, tls.place, files, written)?
+            client_files(compiler, tls.place, files, name, written)?
         }
     };
-    match ClientTls::new(verifier, own, name, terms_of(&[&accepts]), alpn) {
+    match ClientTls::new(verifier, own, server_name, terms_of(&[&accepts]), alpn) {
         Ok(tls) => Some(Arc::new(tls)),
         Err(error) => {
             compiler.mistake(tls.place, format!("TLS cannot be set up: {error}"));
@@ -207,10 +252,13 @@ fn client_files(
     compiler: &mut Compiler<'_>,
     place: Place,
     files: &ClientFiles,
+    service_name: &str,
     service: &file::Service,
 ) -> Option<ClientParts> {
     let own = match (&files.cert, &files.key) {
-        (Some(cert), Some(key)) => Some(certified_key(compiler, cert, key, None)?),
+        (Some(cert), Some(key)) => {
+            Some(certified_key(compiler, &format!("service {service_name}"), cert, key, None)?)
+        }
         (None, None) => None,
         (Some(one), None) | (None, Some(one)) => {
             compiler.mistake(one.place, "`cert` and `key` go together");
@@ -233,7 +281,7 @@ fn client_files(
     let (trust, expected) = match (&files.ca, files.verify) {
         (None, Verify::None) => (Trust::default(), Expected::Unverified),
         (Some(ca), Verify::Full) => {
-            let bundles = vec![bundle(compiler, ca, None)?];
+            let bundles = authorities(compiler, ca)?;
             let crls = revocation_lists(compiler, files.crl.as_ref());
             (Trust { bundles, crls }, Expected::Name)
         }
@@ -265,9 +313,16 @@ fn identities(compiler: &mut Compiler<'_>, written: &[Placed<String>]) -> Vec<Sp
 }
 
 /// Adds the certificate in `files` to `table`.
-fn certificate(compiler: &mut Compiler<'_>, table: &mut CertificateTable, files: &ServerFiles) {
+fn certificate(
+    compiler: &mut Compiler<'_>,
+    owner: &str,
+    table: &mut CertificateTable,
+    files: &ServerFiles,
+) {
     let ocsp = files.ocsp.as_ref().and_then(|file| Some(compiler.material(file)?.to_vec()));
-    let Some(certified) = certified_key(compiler, &files.cert, &files.key, ocsp) else { return };
+    let Some(certified) = certified_key(compiler, owner, &files.cert, &files.key, ocsp) else {
+        return;
+    };
     let mut names: Vec<String> = files.names.0.iter().map(|name| name.value.clone()).collect();
     if names.is_empty()
         && let Some(parsed) = certified.cert.first().map(EndEntityCert::try_from)
@@ -289,7 +344,7 @@ fn client_auth(
         }
         return Some(ClientAuth::None);
     };
-    let bundles = vec![bundle(compiler, ca, None)?];
+    let bundles = authorities(compiler, ca)?;
     let crls = revocation_lists(compiler, files.crl.as_ref());
     let mandatory = files.client_auth.as_ref().is_none_or(|auth| auth.value == Auth::Require);
     for file in std::iter::once(ca).chain(&files.crl) {
@@ -350,66 +405,92 @@ impl<'a> Compiler<'a> {
     /// The certificates of a PEM file, at least one.
     fn certificates(&mut self, name: &Placed<String>) -> Option<Vec<CertificateDer<'static>>> {
         let bytes = self.material(name)?;
-        match CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>() {
-            Ok(list) if !list.is_empty() => Some(list),
-            Ok(_) => {
-                self.mistake(name.place, "there is no certificate in this file (PEM is expected)");
-                None
-            }
-            Err(error) => {
-                self.mistake(name.place, format!("this file is not valid PEM: {error}"));
-                None
-            }
-        }
+        self.certificates_in(name.place, bytes)
+    }
+
+    fn certificates_in(
+        &mut self,
+        place: Place,
+        bytes: &[u8],
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        let message = match CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>() {
+            Ok(list) if !list.is_empty() => return Some(list),
+            Ok(_) => "there is no certificate in this file (PEM is expected)".to_owned(),
+            Err(error) => format!("this file is not valid PEM: {error}"),
+        };
+        self.mistake(place, message);
+        None
     }
 }
 
 /// A certificate with its key, which must fit together.
 fn certified_key(
     compiler: &mut Compiler<'_>,
+    owner: &str,
     cert: &Placed<String>,
     key: &Placed<String>,
     ocsp: Option<Vec<u8>>,
 ) -> Option<Arc<CertifiedKey>> {
     let chain = compiler.certificates(cert);
     let bytes = compiler.material(key);
-    let (chain, bytes) = (chain?, bytes?);
+    let (chain, bytes, places) = (chain?, bytes?, [cert.place, key.place]);
     let Ok(private) = PrivateKeyDer::from_pem_slice(bytes) else {
         let message = "there is no private key in this file (PEM of PKCS#8, PKCS#1 or SEC1)";
         compiler.mistake(key.place, message);
         return None;
     };
-    match CertifiedKey::from_der(chain, private, &PROVIDER) {
+    certify(compiler, owner, places, chain, private, ocsp)
+}
+
+/// Puts a certificate and its key together; `places` are theirs.
+fn certify(
+    compiler: &mut Compiler<'_>,
+    owner: &str,
+    places: [Place; 2],
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    ocsp: Option<Vec<u8>>,
+) -> Option<Arc<CertifiedKey>> {
+    match CertifiedKey::from_der(chain, key, &PROVIDER) {
         Ok(mut certified) => {
             certified.ocsp = ocsp;
+            compiler.certificates.extend(CertificateInfo::read(owner, &certified.cert));
             Some(Arc::new(certified))
         }
         Err(rustls::Error::InconsistentKeys(_)) => {
-            compiler.mistake(key.place, "this key does not belong to the certificate");
+            compiler.mistake(places[1], "this key does not belong to the certificate");
             None
         }
         Err(error) => {
-            compiler.mistake(cert.place, format!("the certificate cannot be used: {error}"));
+            compiler.mistake(places[0], format!("the certificate cannot be used: {error}"));
             None
         }
     }
 }
 
+/// The roots in `bytes`, which are written of at `place`.
 fn bundle(
     compiler: &mut Compiler<'_>,
-    file: &Placed<String>,
+    place: Place,
+    bytes: &[u8],
     trust_domain: Option<&str>,
 ) -> Option<Bundle> {
     let mut anchors = Vec::new();
-    for certificate in compiler.certificates(file)? {
+    for certificate in compiler.certificates_in(place, bytes)? {
         match webpki::anchor_from_trusted_cert(&certificate) {
             Ok(anchor) => anchors.push(anchor.to_owned()),
             Err(error) => {
-                compiler.mistake(file.place, format!("a root here cannot be used: {error}"));
+                compiler.mistake(place, format!("a root here cannot be used: {error}"));
             }
         }
     }
     Some(Bundle { trust_domain: trust_domain.map(Into::into), anchors })
+}
+
+/// The CAs of a file that vouch for any name.
+fn authorities(compiler: &mut Compiler<'_>, file: &Placed<String>) -> Option<Vec<Bundle>> {
+    let bytes = compiler.material(file)?;
+    bundle(compiler, file.place, bytes, None).map(|bundle| vec![bundle])
 }
 
 fn revocation_lists(

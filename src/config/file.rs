@@ -97,6 +97,9 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// The hosts of `routes` that it serves. Default: all.
     pub hosts: Option<OneOrMany<Placed<String>>>,
+    /// What services are told of client certificates. Default `sanitize`.
+    #[serde(default)]
+    pub forward_client_cert: ForwardClientCert,
     /// How long a client may take.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -119,6 +122,19 @@ pub enum ListenerProtocol {
     Http,
     /// Bytes to one service.
     Tcp,
+}
+
+/// What becomes of `x-forwarded-client-cert`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardClientCert {
+    /// It is dropped.
+    #[default]
+    Sanitize,
+    /// The client's certificate is added to what a client with a certificate said.
+    Append,
+    /// The client's certificate, whatever it said.
+    Set,
 }
 
 /// How long a client may take.

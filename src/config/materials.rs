@@ -2,33 +2,69 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::diagnostic::SourceMap;
 use super::file::Config;
 use super::file_tls::{ListenerTls, ServiceTls};
 use super::values::Placed;
+use crate::ca::{self, Issued, Issuer, Request};
+use crate::identity::SpiffeId;
+
+/// How long a certificate lives that is issued to this workload, unless it is told otherwise.
+const ISSUED_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// The largest such file that is read.
 pub const MATERIAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// What was in each file, or why it cannot be read. Keys are in here: it is never printed.
-#[derive(Clone, Default, PartialEq)]
-pub struct Materials(BTreeMap<PathBuf, Result<Vec<u8>, String>>);
+#[derive(Clone, Default)]
+pub struct Materials {
+    files: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
+    issued: Option<Result<Arc<Issued>, String>>,
+}
+
+impl PartialEq for Materials {
+    /// What was issued differs each time, and says nothing about the files.
+    fn eq(&self, other: &Self) -> bool {
+        self.files == other.files
+    }
+}
 
 impl Materials {
-    /// Reads every file that `config` names.
+    /// Reads every file that `config` names, and has the workload's certificate issued when it
+    /// comes from a local CA.
     pub(super) fn read(config: &Config, sources: &SourceMap) -> Self {
         let paths = references(config).into_iter().map(|name| path_of(sources, name));
         let mut files: BTreeMap<PathBuf, Result<Vec<u8>, String>> =
             paths.map(|path| (path.clone(), read(&path))).collect();
-        if let Some(directory) = certificate_authority(config) {
+        let identity = config.mesh.identity.as_ref().map(|identity| &identity.value);
+        let mut issued = None;
+        if let Some(identity) = identity
+            && let (Some(directory), Some(id)) = (&identity.ca, &identity.id)
+        {
             let directory = path_of(sources, directory);
-            for name in ["intermediate.pem", "intermediate.key", "roots.pem"] {
+            for name in [ca::INTERMEDIATE_CERTIFICATE, ca::INTERMEDIATE_KEY, ca::ROOTS] {
                 let path = directory.join(name);
                 files.insert(path.clone(), read(&path));
             }
+            let lifetime = identity.lifetime.as_ref().map_or(ISSUED_LIFETIME, |time| time.0);
+            issued = Some(issue(&directory, &id.value, lifetime));
         }
-        Self(files)
+        Self { files, issued }
+    }
+
+    /// When what a local CA has issued should be issued anew; `None` when there is nothing or it
+    /// failed.
+    pub fn renew_at(&self, jitter: f64) -> Option<SystemTime> {
+        let issued = self.issued.as_ref()?.as_ref().ok()?;
+        Some(ca::renew_at(issued.not_before, issued.not_after, jitter))
+    }
+
+    /// The certificate that a local CA has issued to this workload.
+    pub(super) fn issued(&self) -> Option<Result<Arc<Issued>, String>> {
+        self.issued.clone()
     }
 
     /// The content of the file that stands at `name`.
@@ -47,7 +83,7 @@ impl Materials {
     }
 
     fn at(&self, path: &Path) -> Result<&[u8], String> {
-        match self.0.get(path) {
+        match self.files.get(path) {
             Some(Ok(bytes)) => Ok(bytes),
             Some(Err(why)) => Err(format!("cannot read {}: {why}", path.display())),
             None => Err(format!("{} was not read", path.display())),
@@ -56,7 +92,7 @@ impl Materials {
 
     /// The files, to be watched.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.0.keys().map(PathBuf::as_path)
+        self.files.keys().map(PathBuf::as_path)
     }
 }
 
@@ -104,6 +140,11 @@ fn references(config: &Config) -> Vec<&Placed<String>> {
     all
 }
 
-fn certificate_authority(config: &Config) -> Option<&Placed<String>> {
-    config.mesh.identity.as_ref()?.value.ca.as_ref()
+fn issue(directory: &Path, id: &str, lifetime: Duration) -> Result<Arc<Issued>, String> {
+    let id = SpiffeId::parse(id).map_err(|why| format!("{id:?} is not a SPIFFE ID: {why}"))?;
+    let issuer = Issuer::open(directory).map_err(|error| error.to_string())?;
+    // A name that peers outside the mesh can check is not known here: the identity is the ID.
+    let request =
+        Request { id, dns: Vec::new(), ips: Vec::new(), lifetime, now: SystemTime::now() };
+    issuer.issue(&request).map(Arc::new).map_err(|error| error.to_string())
 }

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "uring")]
 mod apply;
+mod certificates;
 #[cfg(feature = "uring")]
 pub mod run;
 pub mod status;

@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::apply::Applier;
+use super::certificates::{Renewal, Worn};
 use super::status::Status;
 use super::watch::Watch;
 use crate::admin::Admin;
@@ -28,6 +29,9 @@ use crate::telemetry::registry::Registry;
 
 /// How long the start waits for the first addresses of services that are found by name.
 pub const FIRST_LOOKUP: Duration = Duration::from_secs(2);
+
+/// How often certificates are looked at whether their end is near.
+const INSPECTION: Duration = Duration::from_secs(60);
 
 /// Why the process ends without having served.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +88,9 @@ async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
         loaded,
         version: 0,
     };
-    let mut control = Control { applier, names, admin, watch, signals };
+    let renewal = Renewal::of(&applier.loaded.materials);
+    let worn = Worn::default();
+    let mut control = Control { applier, names, admin, watch, signals, renewal, worn };
     if !control.applier.apply_again().await {
         return Err(RunError::Config(control.applier.status.known().reloads.errors.clone()));
     }
@@ -97,6 +103,8 @@ struct Control {
     admin: Admin,
     watch: Watch,
     signals: Signals,
+    renewal: Renewal,
+    worn: Worn,
 }
 
 struct Signals {
@@ -134,6 +142,7 @@ impl Control {
     async fn until_told_to_end(mut self) -> Result<(), RunError> {
         tell_systemd(&[NotifyState::Ready]);
         let mut watchdog = tokio::time::interval(watchdog_interval());
+        let mut inspection = tokio::time::interval(INSPECTION);
         loop {
             tokio::select! {
                 told = self.signals.next() => {
@@ -143,6 +152,15 @@ impl Control {
                     tracing::info!("SIGHUP: reloading");
                     self.applier.log.reopen();
                     self.reload(true).await;
+                }
+                () = self.renewal.due() => {
+                    tracing::info!("issuing this workload's certificate anew");
+                    self.renewal.retry();
+                    self.reload(true).await;
+                }
+                _ = inspection.tick() => {
+                    let snapshot = self.applier.status.known().snapshot.clone();
+                    self.worn.look(snapshot.iter().flat_map(|s| &s.certificates));
                 }
                 () = self.watch.changed() => self.reload(false).await,
                 (name, addresses) = self.names.changed() => {
@@ -172,6 +190,7 @@ impl Control {
             applied = self.applier.reload(false).await.or(applied);
         }
         if applied == Some(true) {
+            self.renewal = Renewal::of(&self.applier.loaded.materials);
             // What is only known to the files: names to follow, and where the admin listens.
             let mut scratch = Registry::new(1);
             let resolutions = &self.applier.resolutions;

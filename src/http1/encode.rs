@@ -18,12 +18,25 @@ pub struct RequestEdits<'a> {
     pub client_ip: &'a str,
     /// The value of `x-forwarded-proto`, whatever the client said.
     pub forwarded_proto: &'a str,
+    /// What becomes of `x-forwarded-client-cert`.
+    pub client_cert: ClientCert<'a>,
     /// Added as `x-request-id`; the request must have none then.
     pub request_id: Option<&'a str>,
     /// The pseudonym for `via`.
     pub via: Option<&'a str>,
     /// What the rule changes.
     pub headers: &'a HeaderEdits,
+}
+
+/// What becomes of `x-forwarded-client-cert`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCert<'a> {
+    /// The client's own is dropped.
+    Drop,
+    /// This stands alone, whatever the client said.
+    Set(&'a str),
+    /// This is added to what the client said.
+    Append(&'a str),
 }
 
 /// What a response gets on its way to the client.
@@ -71,6 +84,7 @@ pub fn request(
     put_field(out, b"Host", host);
     let plain = edits.headers.is_empty();
     let mut forwarded_for: &[u8] = b"";
+    let mut client_cert: &[u8] = b"";
     let mut wants_trailers = false;
     for (name, value) in view.fields() {
         let kept = match request_field(name) {
@@ -86,9 +100,13 @@ pub fn request(
                 forwarded_for = value;
                 false
             }
-            Known::ForwardedFor => {
-                // More lines are one list (RFC 9110 5.3); the later ones keep their own line.
-                true
+            // More lines are one list (RFC 9110 5.3); the later ones keep their own line.
+            Known::ForwardedFor => true,
+            Known::ClientCert => {
+                let append = matches!(edits.client_cert, ClientCert::Append(_));
+                let first = append && client_cert.is_empty();
+                client_cert = if first { value } else { client_cert };
+                append && !first
             }
         };
         let kept = kept && (plain || !edits.headers.drops(name));
@@ -97,6 +115,7 @@ pub fn request(
         }
     }
     put_forwarded(out, forwarded_for, edits);
+    put_client_cert(out, client_cert, edits.client_cert);
     if let Some(id) = edits.request_id {
         put_field(out, b"x-request-id", id.as_bytes());
     }
@@ -182,6 +201,9 @@ pub fn local_reply(out: &mut Vec<u8>, reply: &LocalReply<'_>) {
     }
 }
 
+/// The field in which services behind us learn of the client's certificate.
+const CLIENT_CERT: &[u8] = b"x-forwarded-client-cert";
+
 /// What a proxy does with a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
@@ -197,6 +219,8 @@ enum Known {
     Te,
     /// Appends to it.
     ForwardedFor,
+    /// Does with it what [`ClientCert`] says.
+    ClientCert,
 }
 
 fn request_field(name: &[u8]) -> Known {
@@ -211,6 +235,7 @@ fn request_field(name: &[u8]) -> Known {
         16 if is(b"proxy-connection") => Known::Hop,
         17 if is(b"transfer-encoding") => Known::Hop,
         17 if is(b"x-forwarded-proto") => Known::Ours,
+        23 if is(CLIENT_CERT) => Known::ClientCert,
         _ => Known::Ordinary,
     }
 }
@@ -253,6 +278,18 @@ fn put_forwarded(out: &mut Vec<u8>, before: &[u8], edits: &RequestEdits<'_>) {
         out.extend_from_slice(b"\r\n");
     }
     put_field(out, b"x-forwarded-proto", edits.forwarded_proto.as_bytes());
+}
+
+fn put_client_cert(out: &mut Vec<u8>, before: &[u8], ours: ClientCert<'_>) {
+    let (ClientCert::Set(element) | ClientCert::Append(element)) = ours else { return };
+    out.extend_from_slice(CLIENT_CERT);
+    out.extend_from_slice(b": ");
+    if !before.is_empty() {
+        out.extend_from_slice(before);
+        out.push(b',');
+    }
+    out.extend_from_slice(element.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 fn put_via(out: &mut Vec<u8>, pseudonym: Option<&str>) {
@@ -357,6 +394,7 @@ mod tests {
             target: None,
             client_ip: "10.0.0.9",
             forwarded_proto: "http",
+            client_cert: ClientCert::Drop,
             request_id: None,
             via: None,
             headers,

@@ -16,12 +16,13 @@ use super::tunnel;
 use super::worker::{Local, Worker};
 use super::workspace::Workspace;
 use crate::error::{Flag, Refusal};
+use crate::http1::encode::ClientCert;
 use crate::http1::parse::{self, Progress};
 use crate::proxy_protocol;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
-use crate::snapshot::{Limits, Listener, Serves};
+use crate::snapshot::{ForwardClientCert, Limits, Listener, Serves};
 use crate::tls::Wire;
 
 /// How long a kept-alive connection holds a buffer while it waits for its next request. A busy
@@ -89,6 +90,17 @@ impl<I: Io> Connection<I> {
     /// `https` or `http`.
     pub fn scheme(&self) -> &'static str {
         if self.secured.is_some() { "https" } else { "http" }
+    }
+
+    /// What a service is told of the client's certificate.
+    pub fn client_cert(&self, listener: &Listener) -> ClientCert<'_> {
+        let element = self.secured.as_ref().and_then(|secured| secured.forwarded.as_deref());
+        match (listener.forward_client_cert, element) {
+            (ForwardClientCert::Set, Some(element)) => ClientCert::Set(element),
+            (ForwardClientCert::Append, Some(element)) => ClientCert::Append(element),
+            // Without a certificate nobody vouches for what the client says.
+            _ => ClientCert::Drop,
+        }
     }
 
     /// Whether it should close after what it does now.

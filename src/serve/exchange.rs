@@ -221,6 +221,7 @@ fn encode_request<I: Io>(
         target: rewritten.then_some(&target[..]),
         client_ip: connection.peer_text.as_str(),
         forwarded_proto: connection.scheme(),
+        client_cert: connection.client_cert(call.listener),
         request_id: request_id.as_ref().map(RequestId::as_str),
         via: call.listener.via.as_deref(),
         headers: &call.rule.request_headers,

@@ -9,10 +9,11 @@ use crate::error::{Flag, Refusal};
 use crate::identity::SpiffeId;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
-use crate::snapshot::{Listener, Serves};
+use crate::snapshot::{ForwardClientCert, Listener, Serves};
 use crate::tls::reason::Failure;
 use crate::tls::{
-    self, ClientTls, HandshakeError, Mode, ServerTls, Session, TlsStream, Wire, spiffe_id,
+    self, ClientTls, HandshakeError, Mode, ServerTls, Session, TlsStream, Wire, forwarded,
+    spiffe_id,
 };
 use crate::upstream::Upstream;
 
@@ -24,6 +25,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Secured {
     /// Who it has proven to be.
     pub identity: Option<SpiffeId>,
+    /// What services are told of its certificate, if they are.
+    pub forwarded: Option<Box<str>>,
 }
 
 /// A connection as it goes on after its beginning, with what was read beyond it.
@@ -75,13 +78,17 @@ pub async fn accept<I: Io>(
         }
     }
     let cells = listener.stats.worker(connection.worker.index);
-    let (identity, resumed) = stream.session(|session| {
+    let tells = listener.forward_client_cert != ForwardClientCert::Sanitize;
+    let (secured, resumed) = stream.session(|session| {
         let certificate = session.peer_certificates().and_then(|chain| chain.first());
-        (certificate.and_then(spiffe_id), session.resumed())
+        let by = tls.identity.as_ref();
+        let forwarded = certificate.filter(|_| tells).map(|der| forwarded::element(der, by));
+        let identity = certificate.and_then(spiffe_id);
+        (Secured { identity, forwarded: forwarded.map(Into::into) }, session.resumed())
     });
     let handshakes = if resumed { &cells.tls_resumed } else { &cells.tls_handshakes };
     handshakes.increment();
-    connection.secured = Some(Box::new(Secured { identity }));
+    connection.secured = Some(Box::new(secured));
     Some((connection, None))
 }
 

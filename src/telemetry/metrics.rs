@@ -4,7 +4,7 @@
 //! to own.
 
 use std::fmt::{self, Display, Write as _};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::counters::{Histogram, LATENCY_BUCKETS_MS, PerWorker};
 use crate::control::status::Known;
@@ -20,6 +20,7 @@ pub fn render(known: &Known) -> String {
     if let Some(snapshot) = &known.snapshot {
         listeners(&mut page, snapshot);
         tls_failures(&mut page, snapshot);
+        certificates(&mut page, snapshot);
         routes(&mut page, snapshot);
         services(&mut page, snapshot);
         endpoints(&mut page, snapshot);
@@ -266,6 +267,20 @@ fn tls_failures(page: &mut Page, snapshot: &Snapshot) {
                 page.sample(name, &labels, count);
             }
         }
+    }
+}
+
+fn certificates(page: &mut Page, snapshot: &Snapshot) {
+    let name = "ringway_certificate_expiry_seconds";
+    page.family(name, "gauge", "Seconds until a certificate in use ends; negative when it has.");
+    let now = SystemTime::now();
+    for certificate in &snapshot.certificates {
+        let labels: [(&str, &dyn Display); 3] = [
+            ("owner", &certificate.owner),
+            ("subject", &certificate.subject),
+            ("serial", &certificate.serial),
+        ];
+        page.sample(name, &labels, certificate.seconds_left(now));
     }
 }
 

@@ -5,6 +5,8 @@
 //! decides whether a peer's certificate is accepted.
 
 mod client;
+pub mod forwarded;
+mod info;
 pub mod reason;
 mod server;
 mod session;
@@ -18,6 +20,7 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::CryptoProvider;
 
 pub use client::ClientTls;
+pub use info::CertificateInfo;
 pub use server::{CertificateTable, ClientAuth, Mode, ServerParameters, ServerTls, Versions};
 pub use session::Session;
 pub use stream::{HandshakeError, TlsStream};

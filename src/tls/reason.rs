@@ -88,6 +88,9 @@ fn write_certificate(f: &mut fmt::Formatter<'_>, error: &CertificateError) -> fm
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             f.write_str("it is not valid yet")
         }
+        CertificateError::BadSignature => {
+            f.write_str("its signature is not of a trusted root (another CA of the same name?)")
+        }
         CertificateError::Revoked => f.write_str("it is revoked"),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             f.write_str("its extended key usage does not allow this use")

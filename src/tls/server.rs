@@ -9,7 +9,8 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{Error, ServerConfig, SupportedProtocolVersion};
 
 use super::PROVIDER;
-use super::verify::PeerVerifier;
+use super::verify::{PeerVerifier, spiffe_id};
+use crate::identity::SpiffeId;
 
 /// Tickets for resumption sent after a full handshake.
 const TICKETS_SENT: usize = 1;
@@ -32,6 +33,8 @@ pub struct ServerTls {
     pub mode: Mode,
     /// Changes when others are accepted than before: connections that began on other terms drain.
     pub terms: u64,
+    /// The SPIFFE ID of the first certificate, if it has one.
+    pub identity: Option<SpiffeId>,
     /// Who checks client certificates, if anyone does.
     pub verifier: Option<Arc<PeerVerifier>>,
 }
@@ -99,6 +102,7 @@ impl ServerTls {
                 (builder.with_client_cert_verifier(Arc::clone(&verifier) as _), Some(verifier))
             }
         };
+        let identity = parameters.certificates.identity();
         let mut config = builder.with_cert_resolver(Arc::new(parameters.certificates));
         config.alpn_protocols = parameters.alpn.iter().map(|name| name.to_vec()).collect();
         config.ticketer = parameters.tickets;
@@ -106,7 +110,7 @@ impl ServerTls {
         // Sessions live in tickets; a store would be shared by the workers behind a lock.
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         let ServerParameters { mode, terms, .. } = parameters;
-        Ok(Self { config: Arc::new(config), mode, terms, verifier })
+        Ok(Self { config: Arc::new(config), mode, terms, identity, verifier })
     }
 }
 
@@ -139,6 +143,10 @@ impl CertificateTable {
         if first || beside_first {
             self.default.push(Arc::clone(certificate));
         }
+    }
+
+    fn identity(&self) -> Option<SpiffeId> {
+        self.default.first()?.cert.first().and_then(spiffe_id)
     }
 
     /// The certificates for `name`, in order of preference.

@@ -164,9 +164,11 @@ impl Session {
             && self.incoming.as_ref().is_some_and(|buf| buf.len() > HANDSHAKE_BYTES_MAX)
     }
 
-    /// Whether it is the client's side.
-    pub fn is_client(&self) -> bool {
-        matches!(self.side, Side::Client(_))
+    /// Whether nothing but session tickets follows the end of the handshake: the server's side of
+    /// TLS 1.3. In TLS 1.2 its last flight is what the client waits for.
+    pub fn ends_with_tickets(&self) -> bool {
+        matches!(&self.side, Side::Server(side)
+            if side.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3))
     }
 
     /// Processes what has come of the handshake. Plain text behind it is kept for the reader.

@@ -79,7 +79,8 @@ impl<S: Stream> TlsStream<S> {
                 return Err(HandshakeError::Tls(error));
             }
             let handshaking = self.session.borrow().is_handshaking();
-            if handshaking || self.session.borrow().is_client() {
+            // All that a server has left in TLS 1.3 are tickets: they go with the first answer.
+            if handshaking || !self.session.borrow().ends_with_tickets() {
                 self.send_waiting().await.map_err(HandshakeError::Io)?;
             }
             if !handshaking {

@@ -12,7 +12,6 @@ use time::{Duration, OffsetDateTime};
 /// A directory with a CA, an intermediate and what they have signed.
 pub struct Pki {
     directory: tempfile::TempDir,
-    root: Issuer<'static, KeyPair>,
     intermediate: Issuer<'static, KeyPair>,
     intermediate_pem: String,
 }
@@ -55,7 +54,7 @@ impl Pki {
         let (params, key) = (authority("test intermediate"), KeyPair::generate().unwrap());
         let intermediate_pem = params.signed_by(&key, &root).unwrap().pem();
         let intermediate = Issuer::new(params, key);
-        Self { directory, root, intermediate, intermediate_pem }
+        Self { directory, intermediate, intermediate_pem }
     }
 
     /// The path of a file of the directory, as text.
@@ -111,13 +110,7 @@ impl Pki {
     pub fn replace(&self, name: &str, text: &str) {
         let new: PathBuf = self.directory.path().join(format!(".{name}.new"));
         std::fs::write(&new, text).unwrap();
-        // nginx reads its key as another user in some installations.
         std::fs::rename(new, self.directory.path().join(name)).unwrap();
-    }
-
-    /// The root's issuer.
-    pub fn root(&self) -> &Issuer<'static, KeyPair> {
-        &self.root
     }
 }
 
