@@ -45,12 +45,6 @@ pub fn init(directory: &Path, plan: &Plan, now: SystemTime) -> Result<Made, CaEr
     if !(1..=NAME_CHARS_MAX).contains(&plan.name.chars().count()) {
         return Err(CaError::Name);
     }
-    let names = [ROOT_KEY, INTERMEDIATE_KEY, ROOT_CERTIFICATE, INTERMEDIATE_CERTIFICATE, ROOTS];
-    for path in names.map(|name| directory.join(name)) {
-        if path.symlink_metadata().is_ok() {
-            return Err(CaError::Exists(path));
-        }
-    }
     files::create_directory(directory)?;
     let root_span = Span::new(now, plan.root_lifetime)?;
     let root_key = signer::new_key()?;

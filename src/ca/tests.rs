@@ -304,6 +304,13 @@ fn a_ca_from_elsewhere_needs_a_trust_domain_and_leaks_no_key() {
 }
 
 #[test]
+fn an_issuer_may_be_used_from_any_thread() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Issuer>();
+    shared::<Issued>();
+}
+
+#[test]
 fn no_key_is_shown() {
     let directory = made();
     let issuer = Issuer::open(directory.path()).unwrap();

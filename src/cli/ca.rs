@@ -25,7 +25,7 @@ pub(super) enum CaCommand {
     /// Issues a certificate to a workload: an X.509-SVID of SPIFFE, for both sides of mTLS.
     #[command(after_help = "Examples:\n  \
         ringway ca issue spiffe://cluster.local/ns/demo/sa/shop\n  \
-        ringway ca issue spiffe://cluster.local/ns/demo/sa/shop --out certs/ --dns shop.test\n\n\
+        ringway ca issue spiffe://cluster.local/ns/demo/sa/shop --out certs/ --dns shop.local\n\n\
         Writes OUT.pem (the certificate and the intermediate) and OUT.key (PKCS#8, mode 0600), \
         and replaces what is there: run it again to renew.")]
     Issue(IssueArgs),
