@@ -1,17 +1,20 @@
 //! `ringway explain`: which listener, rule, service and endpoints a request would meet, and why.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::authz::{self, Normal, Peer};
 use crate::config::source::ProcessEnvironment;
 use crate::config::{self, Resolutions};
 use crate::http1::parse;
 use crate::message::{Head, HeadView};
 use crate::route::{Action, Rule, Split, Table};
-use crate::snapshot::{Serves, Snapshot};
+use crate::snapshot::{Bind, Listener, Serves, Snapshot};
 use crate::telemetry::registry::Registry;
 
 /// The request to explain.
@@ -23,6 +26,12 @@ pub(super) struct ExplainArgs {
     /// A header field, `name: value`; may be given several times.
     #[arg(short = 'H', long = "header")]
     headers: Vec<String>,
+    /// Who asks, for the authorization rules: spiffe://cluster.local/ns/shop/sa/web for example.
+    #[arg(long = "from", value_name = "SPIFFE")]
+    identity: Option<String>,
+    /// The address it asks from.
+    #[arg(long = "from-ip", value_name = "IP")]
+    ip: Option<IpAddr>,
     /// The method, GET for example.
     method: String,
     /// The address, http://shop.example.com/cart for example.
@@ -52,19 +61,21 @@ pub(super) fn explain(arguments: &ExplainArgs) -> ExitCode {
 }
 
 fn explanation(snapshot: &Snapshot, arguments: &ExplainArgs) -> Result<String, String> {
+    let (host, target) = host_and_target(&arguments.url);
     let mut head = Head::default();
-    let text = request_text(arguments);
-    let block = text.as_bytes();
-    parse::request(block, 0..block.len(), &snapshot.limits, &mut head)
+    let text = request_text(arguments, host, &target);
+    parse::request(text.as_bytes(), 0..text.len(), &snapshot.limits, &mut head)
         .map_err(|refusal| format!("the proxy would refuse this request: {refusal}"))?;
-    let request = head.view(block);
+    let peer =
+        Peer { identity: arguments.identity.as_deref(), ip: arguments.ip, forwarded_ip: None };
     let mut out = String::new();
     for listener in &snapshot.listeners {
         let Serves::Http(table) = &listener.serves else { continue };
         let binds: Vec<String> = listener.binds.iter().map(ToString::to_string).collect();
         // Writing to a String does not fail, here and below.
         writeln!(out, "listener {} ({})", listener.name, binds.join(", ")).ok();
-        explain_route(&mut out, snapshot, table, request);
+        let call = Call { snapshot, listener, peer, request: head.view(text.as_bytes()) };
+        explain_route(&mut out, &call, table);
     }
     if out.is_empty() {
         return Err("the configuration has no HTTP listener".to_owned());
@@ -72,14 +83,25 @@ fn explanation(snapshot: &Snapshot, arguments: &ExplainArgs) -> Result<String, S
     Ok(out)
 }
 
-fn request_text(arguments: &ExplainArgs) -> String {
-    let url = &arguments.url;
-    let after_scheme = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+/// A request at one of the listeners.
+struct Call<'a> {
+    snapshot: &'a Snapshot,
+    listener: &'a Listener,
+    peer: Peer<'a>,
+    request: HeadView<'a>,
+}
+
+fn host_and_target(url: &str) -> (&str, String) {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
     let end = after_scheme.find(['/', '?']).unwrap_or(after_scheme.len());
     let (host, mut target) = (&after_scheme[..end], after_scheme[end..].to_owned());
     if !target.starts_with('/') {
         target.insert(0, '/');
     }
+    (host, target)
+}
+
+fn request_text(arguments: &ExplainArgs, host: &str, target: &str) -> String {
     let mut text = format!("{} {target} HTTP/1.1\r\nHost: {host}\r\n", arguments.method);
     for header in &arguments.headers {
         text.push_str(header);

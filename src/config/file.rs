@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::file_authorization::AuthorizationRule;
 use super::values::{AutoOrCount, Entries, OneOrMany, Placed, Size, Time, TimeOrNone};
 
 /// A Ringway configuration: the sections of all files together.
@@ -23,6 +24,9 @@ pub struct Config {
     pub routes: Entries<OneOrMany<Placed<Rule>>>,
     /// Where requests go, by name.
     pub services: Entries<Placed<Service>>,
+    /// Who may do what. Deny rules come first, then allow rules; where no allow rule is about a
+    /// service, everything else is allowed there.
+    pub authorization: Option<Vec<Placed<AuthorizationRule>>>,
     /// Logs.
     pub telemetry: Telemetry,
 }
@@ -101,6 +105,22 @@ pub struct Listener {
     pub request_id: Option<bool>,
     /// Adds a `via` field with this name (RFC 9110 7.6.3). Default: none is added.
     pub via: Option<Placed<String>>,
+    /// What becomes of `%2F` and `%5C` in a path. Default `keep`.
+    #[serde(default)]
+    pub escaped_slashes: EscapedSlashes,
+}
+
+/// What becomes of `%2F` and `%5C` in a path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EscapedSlashes {
+    /// The request is refused with 400.
+    Reject,
+    /// They stay; authorization decides doubt about them against the request.
+    #[default]
+    Keep,
+    /// They become slashes.
+    Decode,
 }
 
 /// What a listener speaks.

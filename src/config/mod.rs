@@ -2,11 +2,13 @@
 //! every mistake (`decode`), checked and resolved (`compile`).
 
 mod compile;
+mod compile_authorization;
 mod compile_rules;
 mod compile_services;
 mod decode;
 pub mod diagnostic;
 pub mod file;
+pub mod file_authorization;
 mod later;
 mod node;
 pub mod source;
