@@ -9,8 +9,8 @@ const FILE_LINES_MAX: usize = 600;
 const LINE_CHARS_MAX: usize = 100;
 
 /// Rooms that decide: no I/O, no clock, no randomness of their own.
-const DRY_ROOMS: [&str; 7] =
-    ["balance", "cluster", "http1", "message", "proxy_protocol", "route", "snapshot.rs"];
+const DRY_ROOMS: [&str; 8] =
+    ["authz", "balance", "cluster", "http1", "message", "proxy_protocol", "route", "snapshot.rs"];
 
 /// The files in which `unsafe` is allowed.
 const UNSAFE_FILES: [&str; 1] = ["src/runtime/ring.rs"];

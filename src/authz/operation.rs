@@ -3,7 +3,6 @@
 use super::facts::Facts;
 use super::path_pattern::PathPattern;
 use super::pattern::{Certainty, Choice, Pattern, PatternError};
-use crate::route::split_authority;
 
 /// Conditions on a request or connection (Istio's `to.operation`). All of them must hold.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +62,7 @@ pub fn host_pattern(text: &str) -> Result<Pattern, PatternError> {
         let help = "write shop.example.com, *.example.com, shop.* or *";
         return Err(PatternError::new(format!("{text:?} is not a host"), help));
     }
-    if split_authority(name.as_bytes()).0 != name.as_bytes() {
+    if name.rsplit(']').next().is_some_and(|after_brackets| after_brackets.contains(':')) {
         let help = "leave it out here, and write `ports: [...]` beside `hosts`";
         return Err(PatternError::new(format!("{text:?}: hosts are compared without ports"), help));
     }

@@ -119,7 +119,7 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 /// RFC 3986 5.2.4, in place, for a path that begins with a slash.
-pub(super) fn remove_dot_segments(path: &mut Vec<u8>) {
+fn remove_dot_segments(path: &mut Vec<u8>) {
     let (mut read, mut written) = (0, 0);
     while read < path.len() {
         let begin = read + 1;

@@ -69,15 +69,22 @@ impl PathPattern {
     pub(super) fn fits(&self, path: &PathReadings<'_>, certainty: Certainty) -> bool {
         let as_sent = self.fits_sent(path.sent);
         match certainty {
-            Certainty::Possible => {
-                as_sent || path.plain().is_some_and(|plain| self.fits_plain(&plain.path))
-            }
+            Certainty::Possible => as_sent || path.plain().is_some_and(|p| self.may_fit(p)),
             // Who writes out a whole path with an escaped slash means that one.
             Certainty::Sure if matches!(self, Self::Exact(_)) => as_sent,
-            Certainty::Sure => {
-                let agrees = |plain: &Plain| !plain.ambiguous || self.fits_plain(&plain.path);
-                as_sent && path.plain().is_none_or(agrees)
-            }
+            Certainty::Sure => as_sent && path.plain().is_none_or(|p| self.must_fit(p)),
+        }
+    }
+
+    fn may_fit(&self, plain: &Plain) -> bool {
+        plain.segments == Segments::Hidden || self.fits_plain(&plain.path)
+    }
+
+    fn must_fit(&self, plain: &Plain) -> bool {
+        match plain.segments {
+            Segments::Same => true,
+            Segments::Other => self.fits_plain(&plain.path),
+            Segments::Hidden => matches!(self, Self::Any),
         }
     }
 
@@ -132,11 +139,22 @@ pub(super) struct PathReadings<'a> {
     plain: OnceCell<Option<Plain>>,
 }
 
-/// A path with every escape undone, normalised again.
+/// A path with every escape undone.
 struct Plain {
     path: Vec<u8>,
-    /// An escape stood for a slash: the readings differ in their segments.
-    ambiguous: bool,
+    segments: Segments,
+}
+
+/// What undoing the escapes does to the segments of a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Segments {
+    /// Nothing.
+    Same,
+    /// There are more of them: an escape stood for a slash.
+    Other,
+    /// Dot segments come to light (`/a/..%2Fb`), or what some endpoints take for them (`/..;/`).
+    /// Endpoints do not agree on where such a path leads, and nobody needs one: it may be any.
+    Hidden,
 }
 
 impl<'a> PathReadings<'a> {
@@ -156,8 +174,8 @@ impl<'a> PathReadings<'a> {
 
 impl Plain {
     fn of(sent: &[u8]) -> Option<Self> {
-        memchr::memchr2(b'%', b'\\', sent)?;
-        let mut plain = Self { path: Vec::with_capacity(sent.len()), ambiguous: false };
+        memchr::memchr3(b'%', b'\\', b';', sent)?;
+        let mut plain = Self { path: Vec::with_capacity(sent.len()), segments: Segments::Same };
         let mut rest = sent;
         while let [byte, after @ ..] = rest {
             rest = after;
@@ -167,12 +185,18 @@ impl Plain {
             {
                 rest = &after[2..];
                 read = escaped;
-                plain.ambiguous |= matches!(escaped, b'/' | b'.');
             }
-            plain.ambiguous |= read == b'\\';
-            plain.path.push(if read == b'\\' { b'/' } else { read });
+            let slash = matches!(read, b'/' | b'\\');
+            if slash && *byte != b'/' {
+                plain.segments = Segments::Other;
+            }
+            plain.path.push(if slash { b'/' } else { read });
         }
-        path::remove_dot_segments(&mut plain.path);
+        let name = |segment: &'_ [u8]| memchr::memchr(b';', segment).unwrap_or(segment.len());
+        let mut segments = plain.path.split(|&byte| byte == b'/');
+        if segments.any(|segment| matches!(&segment[..name(segment)], b"." | b"..")) {
+            plain.segments = Segments::Hidden;
+        }
         path::merge_slashes(&mut plain.path);
         Some(plain)
     }

@@ -43,7 +43,7 @@ fn rule_of(compiler: &mut Compiler<'_>, name: String, written: &Placed<Authoriza
     let value = &written.value;
     if value.from.0.is_empty() && value.to.0.is_empty() && value.when.0.is_empty() {
         let help = "if that is meant, write `to: {service: \"*\"}`";
-        compiler.mistake_with_help(written.place, "this rule is about everyone everywhere", help);
+        no_condition(compiler, written.place, "this rule is about everyone everywhere", help);
     }
     let action = match value.action {
         AuthorizationAction::Allow => Action::Allow,
@@ -83,7 +83,7 @@ fn source(compiler: &mut Compiler<'_>, action: Action, written: &Placed<file::So
         .chain([ips, not_ips, forwarded, not_forwarded]);
     if lists.into_iter().all(|list| list.0.is_empty()) {
         let help = "leave `from` out if anyone is meant";
-        compiler.mistake_with_help(written.place, "`from` has no condition", help);
+        no_condition(compiler, written.place, "`from` has no condition", help);
     }
     Source {
         identities,
@@ -114,7 +114,7 @@ fn operation(
     let ports = !(value.ports.0.is_empty() && value.not_ports.0.is_empty());
     if !http && !ports && value.service.0.is_empty() {
         let help = "leave `to` out if anything is meant";
-        compiler.mistake_with_help(written.place, "`to` has no condition", help);
+        no_condition(compiler, written.place, "`to` has no condition", help);
     }
     if http || !when.0.is_empty() {
         only_http(compiler, &value.service);
@@ -125,6 +125,13 @@ fn operation(
         hosts: choice(compiler, &value.hosts, &value.not_hosts, host_pattern),
         methods: choice(compiler, &value.methods, &value.not_methods, method),
         paths: choice(compiler, &value.paths, &value.not_paths, PathPattern::parse),
+    }
+}
+
+/// Where something was written that could not be read, that is the mistake to be shown.
+fn no_condition(compiler: &mut Compiler<'_>, place: Place, message: &str, help: &str) {
+    if compiler.loaded.mistakes.is_empty() {
+        compiler.mistake_with_help(place, message, help);
     }
 }
 
@@ -180,7 +187,7 @@ fn when(compiler: &mut Compiler<'_>, written: &List<file::When>) -> When {
     let mut headers = Vec::new();
     for when in &written.0 {
         if when.value.headers.0.is_empty() {
-            compiler.mistake_with_help(when.place, "`when` has no condition", "leave it out");
+            no_condition(compiler, when.place, "`when` has no condition", "leave it out");
         }
         for (name, value) in &when.value.headers.0 {
             if !is_token(&name.value) {
