@@ -23,6 +23,7 @@ pub mod time;
 // Wet: workers, ring, buffers, clock.
 pub mod runtime;
 // Dry: no I/O, no clock.
+pub mod authz;
 pub mod balance;
 pub mod cluster;
 pub mod http1;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::authz::{EscapedSlashes, Policies};
 use crate::cluster::{Destination, Service};
 pub use crate::config::file::ForwardClientCert;
 use crate::route::Table;
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<Listener>>,
     /// Services, in order of name; destinations index into it.
     pub services: Vec<Arc<Service>>,
+    /// Who may do what.
+    pub authorization: Policies,
     /// Limits on what a client may send.
     pub limits: Limits,
     /// How long connections may finish when they are drained.
@@ -40,6 +43,7 @@ impl Snapshot {
             version: 0,
             listeners: Vec::new(),
             services: Vec::new(),
+            authorization: Policies::default(),
             limits: Limits::default(),
             drain: Duration::from_secs(30),
             access_log: None,
@@ -103,6 +107,8 @@ pub struct Listener {
     pub request_id: bool,
     /// The pseudonym of RFC 9110 7.6.3 to add to `via`, if any.
     pub via: Option<Box<str>>,
+    /// What becomes of escaped slashes in the paths of requests.
+    pub escaped_slashes: EscapedSlashes,
     /// Connections open at once, over all workers.
     pub connections_max: u32,
     /// How long things may take.

@@ -1,17 +1,20 @@
 //! `ringway explain`: which listener, rule, service and endpoints a request would meet, and why.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::authz::{self, Normal, Peer};
 use crate::config::source::ProcessEnvironment;
 use crate::config::{self, Resolutions};
 use crate::http1::parse;
 use crate::message::{Head, HeadView};
 use crate::route::{Action, Rule, Split, Table};
-use crate::snapshot::{Serves, Snapshot};
+use crate::snapshot::{Bind, Listener, Serves, Snapshot};
 use crate::telemetry::registry::Registry;
 
 /// The request to explain.
@@ -23,6 +26,12 @@ pub(super) struct ExplainArgs {
     /// A header field, `name: value`; may be given several times.
     #[arg(short = 'H', long = "header")]
     headers: Vec<String>,
+    /// Who asks, for the authorization rules: spiffe://cluster.local/ns/shop/sa/web for example.
+    #[arg(long = "from", value_name = "SPIFFE")]
+    identity: Option<String>,
+    /// The address it asks from.
+    #[arg(long = "from-ip", value_name = "IP")]
+    ip: Option<IpAddr>,
     /// The method, GET for example.
     method: String,
     /// The address, http://shop.example.com/cart for example.
@@ -52,19 +61,32 @@ pub(super) fn explain(arguments: &ExplainArgs) -> ExitCode {
 }
 
 fn explanation(snapshot: &Snapshot, arguments: &ExplainArgs) -> Result<String, String> {
+    let (host, target) = host_and_target(&arguments.url);
     let mut head = Head::default();
-    let text = request_text(arguments);
-    let block = text.as_bytes();
-    parse::request(block, 0..block.len(), &snapshot.limits, &mut head)
+    let text = request_text(arguments, host, &target);
+    parse::request(text.as_bytes(), 0..text.len(), &snapshot.limits, &mut head)
         .map_err(|refusal| format!("the proxy would refuse this request: {refusal}"))?;
-    let request = head.view(block);
+    let peer =
+        Peer { identity: arguments.identity.as_deref(), ip: arguments.ip, forwarded_ip: None };
     let mut out = String::new();
     for listener in &snapshot.listeners {
         let Serves::Http(table) = &listener.serves else { continue };
         let binds: Vec<String> = listener.binds.iter().map(ToString::to_string).collect();
         // Writing to a String does not fail, here and below.
         writeln!(out, "listener {} ({})", listener.name, binds.join(", ")).ok();
-        explain_route(&mut out, snapshot, table, request);
+        let request = head.view(text.as_bytes());
+        let mut normal = Vec::new();
+        let path =
+            match authz::path::normalise(request.path(), listener.escaped_slashes, &mut normal) {
+                Ok(Normal::Unchanged) => request.path(),
+                Ok(Normal::Changed) => &normal,
+                Err(refusal) => {
+                    writeln!(out, "  refused: {refusal}").ok();
+                    continue;
+                }
+            };
+        let call = Call { snapshot, listener, peer, request, path };
+        explain_route(&mut out, &call, table);
     }
     if out.is_empty() {
         return Err("the configuration has no HTTP listener".to_owned());
@@ -72,14 +94,27 @@ fn explanation(snapshot: &Snapshot, arguments: &ExplainArgs) -> Result<String, S
     Ok(out)
 }
 
-fn request_text(arguments: &ExplainArgs) -> String {
-    let url = &arguments.url;
-    let after_scheme = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+/// A request at one of the listeners.
+struct Call<'a> {
+    snapshot: &'a Snapshot,
+    listener: &'a Listener,
+    peer: Peer<'a>,
+    request: HeadView<'a>,
+    /// In its normal form.
+    path: &'a [u8],
+}
+
+fn host_and_target(url: &str) -> (&str, String) {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
     let end = after_scheme.find(['/', '?']).unwrap_or(after_scheme.len());
     let (host, mut target) = (&after_scheme[..end], after_scheme[end..].to_owned());
     if !target.starts_with('/') {
         target.insert(0, '/');
     }
+    (host, target)
+}
+
+fn request_text(arguments: &ExplainArgs, host: &str, target: &str) -> String {
     let mut text = format!("{} {target} HTTP/1.1\r\nHost: {host}\r\n", arguments.method);
     for header in &arguments.headers {
         text.push_str(header);
@@ -88,7 +123,8 @@ fn request_text(arguments: &ExplainArgs) -> String {
     text + "\r\n"
 }
 
-fn explain_route(out: &mut String, snapshot: &Snapshot, table: &Table, request: HeadView<'_>) {
+fn explain_route(out: &mut String, call: &Call<'_>, table: &Table) {
+    let request = call.request;
     let looked = table.explain(request);
     if looked.is_empty() {
         let host = String::from_utf8_lossy(request.authority()).into_owned();
@@ -103,16 +139,17 @@ fn explain_route(out: &mut String, snapshot: &Snapshot, table: &Table, request: 
         .ok();
     }
     match looked.last() {
-        Some((rule, None)) => explain_action(out, snapshot, rule, request),
+        Some((rule, None)) => explain_action(out, call, rule),
         _ => {
             writeln!(out, "  no rule matches: 404 NR").ok();
         }
     }
 }
 
-fn explain_action(out: &mut String, snapshot: &Snapshot, rule: &Rule, request: HeadView<'_>) {
+fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
+    let request = call.request;
     match &rule.action {
-        Action::Forward(split) => explain_split(out, snapshot, split),
+        Action::Forward(split) => explain_split(out, call, split),
         Action::Redirect(redirect) => {
             let mut location = Vec::new();
             redirect.location(request, "http", &mut location);
@@ -138,11 +175,11 @@ fn explain_action(out: &mut String, snapshot: &Snapshot, rule: &Rule, request: H
     }
 }
 
-fn explain_split(out: &mut String, snapshot: &Snapshot, split: &Split) {
+fn explain_split(out: &mut String, call: &Call<'_>, split: &Split) {
     let shares = split.shares();
     let total: usize = shares.iter().map(|(_, count)| count).sum();
     for (destination, count) in shares {
-        let service = &snapshot.services[destination.service as usize];
+        let service = &call.snapshot.services[destination.service as usize];
         let subset = &service.subsets[destination.subset as usize];
         let percent = 100.0 * count as f64 / total as f64;
         let version = match &*subset.version {
@@ -154,5 +191,40 @@ fn explain_split(out: &mut String, snapshot: &Snapshot, split: &Split) {
         let endpoints: Vec<String> = subset.members.iter().map(member).collect();
         let list = if endpoints.is_empty() { "none yet".to_owned() } else { endpoints.join(", ") };
         writeln!(out, "    endpoints ({:?}): {list}", service.policy).ok();
+        explain_authorization(out, call, &service.name);
+    }
+}
+
+/// What the authorization rules say at each of the listener's ports; mostly the same at all.
+fn explain_authorization(out: &mut String, call: &Call<'_>, service: &str) {
+    if call.snapshot.authorization.is_empty() {
+        return;
+    }
+    let port = |bind: &Bind| match bind {
+        Bind::Tcp(address) => address.port(),
+        Bind::Unix(_) | Bind::Systemd(_) => 0,
+    };
+    let ports: BTreeSet<u16> = call.listener.binds.iter().map(port).collect();
+    let mut said = String::new();
+    for port in ports {
+        let request = authz::Request {
+            method: call.request.method_name(),
+            host: call.request.authority(),
+            path: call.path,
+            head: call.request,
+        };
+        let target = authz::Target { service, port, request: Some(request) };
+        let decision = call.snapshot.authorization.decide(&call.peer, &target);
+        let mut lines = format!("    authorization: {}\n", decision.verdict);
+        for report in decision.reports() {
+            writeln!(lines, "    authorization: {report}").ok();
+        }
+        if said != lines {
+            if !said.is_empty() {
+                writeln!(out, "    at port {port}:").ok();
+            }
+            out.push_str(&lines);
+            said = lines;
+        }
     }
 }

@@ -44,7 +44,8 @@ enum Command {
     Check(Configuration),
     /// Shows what would become of a request, and why, without sending it.
     #[command(after_help = "Example:\n  \
-        ringway explain -c conf/canary -H 'x-canary: true' GET http://shop.example.com/cart")]
+        ringway explain -c conf/canary -H 'x-canary: true' GET http://shop.example.com/cart\n  \
+        ringway explain -c conf/ --from spiffe://cluster.local/ns/shop/sa/web GET http://shop/")]
     Explain(explain::ExplainArgs),
     /// Prints the JSON Schema of the configuration, for editors.
     #[command(after_help = "Example:\n  ringway schema > ringway.schema.json\n  \

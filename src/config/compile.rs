@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::compile_authorization;
 use super::compile_rules::{self, Hosts};
 use super::compile_services;
 use super::compile_tls::{self, MeshIdentity};
@@ -15,6 +16,7 @@ use super::diagnostic::{Diagnostic, Diagnostics, Place};
 use super::file::{self, Driver};
 use super::values::Placed;
 use super::{Loaded, Snapshot};
+use crate::authz::EscapedSlashes;
 use crate::cluster::{Destination, Service};
 use crate::http1::parse::HEADERS_MAX;
 use crate::route::Table;
@@ -94,6 +96,7 @@ pub fn compile(
         listeners,
         services,
         limits: limits(&mut compiler),
+        authorization: compile_authorization::policies(&mut compiler),
         drain: config.drain.as_ref().map_or(DRAIN, |time| time.0),
         access_log: access_log(&mut compiler),
         certificates: std::mem::take(&mut compiler.certificates),
@@ -182,6 +185,11 @@ fn listeners(
             forward_client_cert: value.forward_client_cert,
             request_id: value.request_id.unwrap_or(true),
             via: value.via.as_ref().map(|via| via.value.as_str().into()),
+            escaped_slashes: match value.escaped_slashes {
+                file::EscapedSlashes::Reject => EscapedSlashes::Reject,
+                file::EscapedSlashes::Keep => EscapedSlashes::Keep,
+                file::EscapedSlashes::Decode => EscapedSlashes::Decode,
+            },
             connections_max: value.connections.unwrap_or(u32::MAX),
             timeouts: Timeouts {
                 handshake: or(&timeouts.handshake, 10),

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::file_authorization::AuthorizationRule;
 use super::file_tls::{ListenerTls, Mesh, ServiceTls};
 use super::values::{AutoOrCount, Entries, OneOrMany, Placed, Size, Time, TimeOrNone};
 
@@ -26,6 +27,9 @@ pub struct Config {
     pub services: Entries<Placed<Service>>,
     /// Who this workload is, and whom it trusts.
     pub mesh: Mesh,
+    /// Who may do what. Deny rules come first, then allow rules; where no allow rule is about a
+    /// service, everything else is allowed there.
+    pub authorization: Option<Vec<Placed<AuthorizationRule>>>,
     /// Logs.
     pub telemetry: Telemetry,
 }
@@ -109,6 +113,22 @@ pub struct Listener {
     pub request_id: Option<bool>,
     /// Adds a `via` field with this name (RFC 9110 7.6.3). Default: none is added.
     pub via: Option<Placed<String>>,
+    /// What becomes of `%2F` and `%5C` in a path. Default `keep`.
+    #[serde(default)]
+    pub escaped_slashes: EscapedSlashes,
+}
+
+/// What becomes of `%2F` and `%5C` in a path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EscapedSlashes {
+    /// The request is refused with 400.
+    Reject,
+    /// They stay; authorization decides doubt about them against the request.
+    #[default]
+    Keep,
+    /// They become slashes.
+    Decode,
 }
 
 /// What a listener speaks.

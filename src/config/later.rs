@@ -2,10 +2,9 @@
 //! a policy that is written down and silently not enforced would be worse than none.
 
 /// Keys of later versions, wherever they stand.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 11] = [
     "intercept",
     "outbound",
-    "authorization",
     "retries",
     "circuit_breaker",
     "outlier_detection",

@@ -2,12 +2,14 @@
 //! every mistake (`decode`), checked and resolved (`compile`).
 
 mod compile;
+mod compile_authorization;
 mod compile_rules;
 mod compile_services;
 mod compile_tls;
 mod decode;
 pub mod diagnostic;
 pub mod file;
+pub mod file_authorization;
 pub mod file_tls;
 mod later;
 mod materials;

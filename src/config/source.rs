@@ -167,8 +167,9 @@ fn expanded(text: &str, environment: &dyn Environment) -> Result<Option<String>,
     Ok(Some(out))
 }
 
-/// Adds the sections of `new` to those of `all`. The same name in the same section, or the same
-/// scalar section, twice is a mistake that names both places.
+/// Adds the sections of `new` to those of `all`; a section that is a list goes on where it was.
+/// The same name in the same section, or the same scalar section, twice is a mistake that names
+/// both places.
 fn join(all: &mut Node, new: Node, sources: &SourceMap, mistakes: &mut Vec<Diagnostic>) {
     let (Kind::Map(all), Kind::Map(new)) = (&mut all.kind, new.kind) else { return };
     for (key, value) in new {
@@ -194,6 +195,7 @@ fn join(all: &mut Node, new: Node, sources: &SourceMap, mistakes: &mut Vec<Diagn
                     }
                 }
             }
+            (Kind::List(known), Kind::List(more)) => known.extend(more),
             (Kind::Null, kind) => known.kind = kind,
             (_, Kind::Null) => {}
             _ => {

@@ -94,6 +94,51 @@ fn each_mistake_has_its_words() {
         ("services: {a: {dns: nohost}}", "is not HOST:PORT"),
         ("services: {a: {endpoints: [], balance: best}}", "expected one of: least-request"),
         ("services: {a: {endpoints: [], protocol: grpc}}", "not supported by this version"),
+        ("authorization: {name: a}", "expected a sequence"),
+        ("authorization: [{to: {service: '*'}}]", "\"action\" is missing"),
+        (
+            "authorization: [{action: custom, to: {ports: 1}}]",
+            "expected one of: allow, deny, audit",
+        ),
+        ("authorization: [{action: deny}]", "about everyone everywhere"),
+        ("authorization: [{action: allow, from: {}}]", "`from` has no condition"),
+        ("authorization: [{action: allow, from: }]", "`from` has no condition"),
+        ("authorization: [{action: allow, from: []}]", "the list is empty"),
+        ("authorization: [{action: allow, to: [{ports: 1}, {}]}]", "`to` has no condition"),
+        ("authorization: [{action: allow, when: {headers: {}}}]", "`when` has no condition"),
+        ("authorization: [{action: allow, from: {identities: []}}]", "the list is empty"),
+        ("authorization: [{action: allow, from: {identities: }}]", "expected a string"),
+        ("authorization: [{action: allow, from: {identites: a}}]", "did you mean \"identities\"?"),
+        ("authorization: [{action: allow, from: {identities: http://a/b}}]", "not a SPIFFE ID"),
+        ("authorization: [{action: allow, from: {identities: a/*/b}}]", "is not a pattern"),
+        ("authorization: [{action: allow, from: {not_identities: '*'}}]", "nothing is left"),
+        ("authorization: [{action: allow, from: {ips: 10.0.0.0/33}}]", "not a range of IP"),
+        ("authorization: [{action: deny, from: {ips: 10.1.0.0/8}}]", "write 10.0.0.0/8 for"),
+        ("authorization: [{action: deny, to: {ports: 0}}]", "between 1 and 65535"),
+        ("authorization: [{action: deny, to: {ports: 65536}}]", "expected u16"),
+        ("authorization: [{action: deny, to: {hosts: 'a:80'}}]", "compared without ports"),
+        ("authorization: [{action: deny, to: {methods: get}}]", "written out: GET"),
+        ("authorization: [{action: deny, to: {paths: /a/../b}}]", "write /b"),
+        ("authorization: [{action: deny, to: {paths: '/%61/*'}}]", "write /a/*"),
+        ("authorization: [{action: deny, to: {paths: '/a*'}}]", "whole segments"),
+        ("authorization: [{action: deny, to: {paths: '/a?b'}}]", "without its query"),
+        ("authorization: [{action: deny, to: {paths: '~('}}]", "not a valid regex"),
+        ("authorization: [{action: deny, when: {headers: {a b: c}}}]", "not the name of a field"),
+        ("authorization: [{action: audit, dry_run: true, to: {ports: 1}}]", "decides nothing"),
+        (
+            "services: {shop: {endpoints: []}}\nauthorization: [{action: deny, to: {service: shpo}}]",
+            "did you mean \"shop\"?",
+        ),
+        (
+            "services: {db: {endpoints: [], protocol: tcp}}\n\
+             authorization: [{action: deny, to: {service: db, methods: GET}}]",
+            "\"db\" is a tcp service",
+        ),
+        (
+            "authorization: [{name: a, action: deny, to: {ports: 1}},\n\
+             {name: a, action: deny, to: {ports: 2}}]",
+            "another rule is called \"a\", at 0/a.yaml:1",
+        ),
         ("drain: ${NOT_SET}", "the environment has no variable \"NOT_SET\""),
     ] {
         let errors = errors(text);
@@ -121,6 +166,23 @@ fn files_of_a_directory_are_one_and_later_directories_override() {
     ];
     let errors = compiled(&[twice], &[]).map(|_| ()).unwrap_err();
     assert!(errors.contains("0/2.yaml:2:3: error: \"a\" appears twice, first at 0/1.yaml:1"));
+}
+
+#[test]
+fn authorization_rules_of_all_files_of_a_directory_hold() {
+    let base: &[(&str, &str)] = &[
+        ("1.yaml", "authorization: [{name: one, action: deny, to: {ports: 1}}]"),
+        ("2.yaml", "authorization:\n- {action: deny, to: {ports: 2}}"),
+    ];
+    let result = compiled(&[base], &[]);
+    let snapshot = result.unwrap_or_else(|errors| panic!("{errors}")).snapshot;
+    let rule = |rule: &crate::authz::Rule| format!("{} {}", rule.name, rule.place);
+    let rules: Vec<String> = snapshot.authorization.rules().map(rule).collect();
+    assert!(rules[0].starts_with("one ") && rules[0].ends_with("1.yaml:1"), "{rules:?}");
+    assert!(rules[1].starts_with("authorization#2 ") && rules[1].ends_with("2.yaml:2"));
+    let over: &[(&str, &str)] = &[("x.yaml", "authorization: []")];
+    let result = compiled(&[base, over], &[]);
+    assert!(result.unwrap_or_else(|errors| panic!("{errors}")).snapshot.authorization.is_empty());
 }
 
 #[test]
@@ -194,7 +256,7 @@ fn ten_thousand_routes_compile_and_the_last_is_found() {
 fn examples_are_accepted() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut examples = 0;
-    for document in ["README.md", "docs/reference.md"] {
+    for document in ["README.md", "docs/reference.md", "docs/reference/authorization.md"] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         for block in text.split("```yaml\n").skip(1) {
             let block = block.split("```").next().unwrap();
@@ -219,7 +281,9 @@ fn examples_are_accepted() {
 #[test]
 fn the_schema_knows_every_section() {
     let schema = schema();
-    for section in ["runtime", "admin", "drain", "limits", "listeners", "routes", "services"] {
+    for section in
+        ["runtime", "admin", "drain", "limits", "listeners", "routes", "services", "authorization"]
+    {
         assert!(schema["properties"][section].is_object(), "{section}");
     }
     assert_eq!(schema["additionalProperties"], false);

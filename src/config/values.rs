@@ -154,6 +154,42 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     }
 }
 
+/// One value, or a list of them that is not empty. Where it is left out nothing is asked for; a
+/// condition that is there and lists nothing is a mistake, not one that everything fulfils.
+#[derive(Clone, Debug)]
+pub struct AtLeastOne<T>(pub Vec<T>);
+
+impl<T> Default for AtLeastOne<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for AtLeastOne<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let OneOrMany(list) = OneOrMany::deserialize(deserializer)?;
+        match list.is_empty() {
+            true => Err(de::Error::custom("the list is empty\nleave it out if nothing is meant")),
+            false => Ok(Self(list)),
+        }
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for AtLeastOne<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("AtLeastOne{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let value = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [value, { "type": "array", "items": value, "minItems": 1 }] })
+    }
+}
+
 /// Defines a value that is written as text, with how it is read and its schema.
 macro_rules! text_value {
     ($(#[$doc:meta])* $name:ident($inner:ty), $read:expr, $schema:tt) => {

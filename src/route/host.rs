@@ -44,7 +44,7 @@ impl HostPattern {
 }
 
 /// An authority taken apart: host without trailing dot, and port.
-pub(super) fn split_authority(authority: &[u8]) -> (&[u8], Option<u16>) {
+pub fn split_authority(authority: &[u8]) -> (&[u8], Option<u16>) {
     let after_brackets = memchr::memrchr(b']', authority).map_or(0, |at| at + 1);
     let colon = memchr::memchr(b':', &authority[after_brackets..]).map(|at| after_brackets + at);
     let (host, port) = match colon {

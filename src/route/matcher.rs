@@ -123,7 +123,8 @@ impl ValueMatch {
         }
     }
 
-    fn fits(&self, value: &[u8]) -> bool {
+    /// Whether `value` fits.
+    pub fn fits(&self, value: &[u8]) -> bool {
         match self {
             Self::Present => true,
             Self::Exact(exact) => **exact == *value,

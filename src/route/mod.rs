@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use action::{Action, Redirect, Respond};
-pub use host::HostPattern;
+pub use host::{HostPattern, split_authority};
 pub use matcher::{Matcher, Mismatch, PathMatch, PatternError, ValueMatch};
 pub use rewrite::Rewrite;
 pub use split::Split;

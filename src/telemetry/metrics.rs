@@ -22,6 +22,7 @@ pub fn render(known: &Known) -> String {
         tls_failures(&mut page, snapshot);
         certificates(&mut page, snapshot);
         routes(&mut page, snapshot);
+        authorization(&mut page, snapshot);
         services(&mut page, snapshot);
         endpoints(&mut page, snapshot);
     }
@@ -305,6 +306,25 @@ fn routes(page: &mut Page, snapshot: &Snapshot) {
                         [("host", &rule.host), ("route", &rule.name), ("class", class)];
                     page.sample(name, &labels, count);
                 }
+            }
+        }
+    }
+}
+
+fn authorization(page: &mut Page, snapshot: &Snapshot) {
+    let name = "ringway_authorization_requests_total";
+    page.family(name, "counter", "Requests and L4 connections by rule and what it said of them.");
+    for rule in snapshot.authorization.rules() {
+        let stats = &rule.stats;
+        for (result, count) in [
+            ("allowed", stats.sum(|cells| &cells.allowed)),
+            ("denied", stats.sum(|cells| &cells.denied)),
+            ("audited", stats.sum(|cells| &cells.audited)),
+            ("dry_run_allowed", stats.sum(|cells| &cells.dry_run_allowed)),
+            ("dry_run_denied", stats.sum(|cells| &cells.dry_run_denied)),
+        ] {
+            if count > 0 {
+                page.sample(name, &[("rule", &rule.name), ("result", &result)], count);
             }
         }
     }

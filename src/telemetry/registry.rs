@@ -5,7 +5,8 @@ use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
 use super::counters::{
-    EndpointCells, ListenerCells, PerWorker, RouteCells, ServiceCells, WorkerCells,
+    AuthorizationCells, EndpointCells, ListenerCells, PerWorker, RouteCells, ServiceCells,
+    WorkerCells,
 };
 use crate::cluster::Address;
 use crate::tls::TicketKeys;
@@ -18,6 +19,7 @@ pub struct Registry {
     pub worker_cells: Arc<PerWorker<WorkerCells>>,
     listeners: Family<String, ListenerCells>,
     routes: Family<(String, String), RouteCells>,
+    authorization: Family<String, AuthorizationCells>,
     services: Family<String, ServiceCells>,
     endpoints: Family<(String, Address), EndpointCells>,
     /// Keys of session tickets, which outlive reloads too.
@@ -32,6 +34,7 @@ impl Registry {
             worker_cells: Arc::new(PerWorker::new(workers)),
             listeners: Family::default(),
             routes: Family::default(),
+            authorization: Family::default(),
             services: Family::default(),
             endpoints: Family::default(),
             tickets: TicketKeys::default(),
@@ -46,6 +49,11 @@ impl Registry {
     /// The counters of a rule.
     pub fn route(&mut self, host: &str, name: &str) -> Arc<PerWorker<RouteCells>> {
         self.routes.find((host.to_owned(), name.to_owned()), self.workers)
+    }
+
+    /// The counters of an authorization rule.
+    pub fn authorization(&mut self, name: &str) -> Arc<PerWorker<AuthorizationCells>> {
+        self.authorization.find(name.to_owned(), self.workers)
     }
 
     /// The counters of a service.

@@ -1,0 +1,29 @@
+//! Conditions on the fields of a request.
+
+use super::facts::Facts;
+use super::pattern::Certainty;
+use crate::route::ValueMatch;
+
+/// What must hold besides (Istio's `when`).
+#[derive(Clone, Debug, Default)]
+pub struct When {
+    /// Fields of the request, each of which must fit. Of one that comes in several lines, every
+    /// line must fit where certainty is asked for, else one: who reads the request may take the
+    /// first or the last.
+    pub headers: Vec<(Box<str>, ValueMatch)>,
+}
+
+impl When {
+    pub(super) fn holds(&self, facts: &Facts<'_>, certainty: Certainty) -> bool {
+        let Some(request) = &facts.request else {
+            return self.headers.is_empty() || certainty == Certainty::Possible;
+        };
+        self.headers.iter().all(|(name, wanted)| {
+            let mut lines = request.head.values(name.as_bytes()).map(|value| wanted.fits(value));
+            match certainty {
+                Certainty::Possible => lines.any(|fits| fits),
+                Certainty::Sure => lines.next() == Some(true) && lines.all(|fits| fits),
+            }
+        })
+    }
+}

@@ -1,0 +1,45 @@
+//! What is known of a request, taken apart once for all rules.
+
+use std::net::IpAddr;
+
+use super::identity::Identity;
+use super::path_pattern::PathReadings;
+use super::{Peer, Target};
+use crate::message::HeadView;
+use crate::route::split_authority;
+
+/// What the rules look at.
+pub(super) struct Facts<'a> {
+    pub(super) identity: Option<Identity<'a>>,
+    pub(super) ip: Option<IpAddr>,
+    pub(super) forwarded_ip: Option<IpAddr>,
+    pub(super) service: &'a str,
+    pub(super) port: u16,
+    pub(super) request: Option<RequestFacts<'a>>,
+}
+
+pub(super) struct RequestFacts<'a> {
+    pub(super) method: &'a [u8],
+    /// Without its port.
+    pub(super) host: &'a [u8],
+    pub(super) path: PathReadings<'a>,
+    pub(super) head: HeadView<'a>,
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn new(peer: &Peer<'a>, target: &Target<'a>) -> Self {
+        Self {
+            identity: peer.identity.and_then(Identity::parse),
+            ip: peer.ip,
+            forwarded_ip: peer.forwarded_ip,
+            service: target.service,
+            port: target.port,
+            request: target.request.map(|request| RequestFacts {
+                method: request.method,
+                host: split_authority(request.host).0,
+                path: PathReadings::new(request.path),
+                head: request.head,
+            }),
+        }
+    }
+}

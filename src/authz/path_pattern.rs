@@ -1,0 +1,203 @@
+//! Conditions on paths, and the two ways in which a path with escapes can be read.
+
+use std::cell::OnceCell;
+
+use regex::bytes::Regex;
+
+use super::path::{self, EscapedSlashes, Normal};
+use super::pattern::{Certainty, PatternError, whole};
+
+/// A condition on a path.
+#[derive(Clone, Debug)]
+pub enum PathPattern {
+    /// `*`: any path.
+    Any,
+    /// `/exact`.
+    Exact(Spelled),
+    /// `/prefix/*`: everything below, and `/prefix` itself, as in routes. Ends in a slash.
+    Prefix(Spelled),
+    /// `*suffix`.
+    Suffix(Box<[u8]>),
+    /// `~regex`: the whole path fits.
+    Regex(Regex),
+}
+
+/// A text in both readings.
+#[derive(Clone, Debug)]
+pub struct Spelled {
+    sent: Box<[u8]>,
+    plain: Box<[u8]>,
+}
+
+impl PathPattern {
+    /// Reads `/exact`, `/prefix/*`, `*suffix`, `*` or `~regex`.
+    ///
+    /// # Errors
+    /// When it is none of them, or when no normal path can fit it.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let wrong = |what: &str| {
+            let help = "write /exact, /prefix/*, *suffix, * or ~regex";
+            Err(PatternError::new(format!("{text:?}: {what}"), help))
+        };
+        if let Some(pattern) = text.strip_prefix('~') {
+            return whole(pattern).map(Self::Regex);
+        }
+        if text.contains('?') {
+            return wrong("a path is compared without its query");
+        }
+        if matches!(text, "*" | "/*") {
+            return Ok(Self::Any);
+        }
+        if let Some(suffix) = text.strip_prefix('*') {
+            return match suffix.contains('*') {
+                true => wrong("one * at the beginning or the end is all there can be"),
+                false => Ok(Self::Suffix(suffix.as_bytes().into())),
+            };
+        }
+        if !text.starts_with('/') {
+            return wrong("a path begins with a slash");
+        }
+        match text.strip_suffix('*') {
+            Some(prefix) if prefix.ends_with('/') && !prefix.contains('*') => {
+                normal(prefix, "*").map(Self::Prefix)
+            }
+            None if !text.contains('*') => normal(text, "").map(Self::Exact),
+            _ => wrong("at the end, * stands for whole segments"),
+        }
+    }
+
+    pub(super) fn fits(&self, path: &PathReadings<'_>, certainty: Certainty) -> bool {
+        let as_sent = self.fits_sent(path.sent);
+        match certainty {
+            Certainty::Possible => as_sent || path.plain().is_some_and(|p| self.may_fit(p)),
+            // Who writes out a whole path with an escaped slash means that one.
+            Certainty::Sure if matches!(self, Self::Exact(_)) => as_sent,
+            Certainty::Sure => as_sent && path.plain().is_none_or(|p| self.must_fit(p)),
+        }
+    }
+
+    fn may_fit(&self, plain: &Plain) -> bool {
+        plain.segments == Segments::Hidden || self.fits_plain(&plain.path)
+    }
+
+    fn must_fit(&self, plain: &Plain) -> bool {
+        match plain.segments {
+            Segments::Same => true,
+            Segments::Other => self.fits_plain(&plain.path),
+            Segments::Hidden => matches!(self, Self::Any),
+        }
+    }
+
+    fn fits_sent(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Exact(exact) => *exact.sent == *path,
+            Self::Prefix(prefix) => is_below(path, &prefix.sent),
+            _ => self.fits_plain(path),
+        }
+    }
+
+    fn fits_plain(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => *exact.plain == *path,
+            Self::Prefix(prefix) => is_below(path, &prefix.plain),
+            Self::Suffix(suffix) => path.ends_with(suffix),
+            Self::Regex(regex) => regex.is_match(path),
+        }
+    }
+}
+
+fn is_below(path: &[u8], prefix: &[u8]) -> bool {
+    path.starts_with(prefix) || Some(path) == prefix.strip_suffix(b"/")
+}
+
+/// Both readings of a part of a pattern, which has to be in its normal form.
+fn normal(text: &str, rest: &str) -> Result<Spelled, PatternError> {
+    let mut out = Vec::new();
+    match path::normalise(text.as_bytes(), EscapedSlashes::Keep, &mut out) {
+        Ok(Normal::Unchanged) => {}
+        Ok(Normal::Changed) => {
+            let message = format!("no path fits \"{text}{rest}\": paths are normalised before");
+            let help = format!("write {}{rest}", String::from_utf8_lossy(&out));
+            return Err(PatternError::new(message, help));
+        }
+        Err(refusal) => {
+            let message = format!("no path fits \"{text}{rest}\": {}", refusal.detail);
+            return Err(PatternError::new(message, "a % is written %25, a # is written %23"));
+        }
+    }
+    let sent = text.as_bytes();
+    let plain = Plain::of(sent).map_or_else(|| sent.into(), |plain| plain.path.into());
+    Ok(Spelled { sent: sent.into(), plain })
+}
+
+/// The ways in which a path can be read: as it is sent, and with every escape undone, as an
+/// endpoint may do before it looks at it.
+pub(super) struct PathReadings<'a> {
+    sent: &'a [u8],
+    /// Made when a rule first asks for it.
+    plain: OnceCell<Option<Plain>>,
+}
+
+/// A path with every escape undone.
+struct Plain {
+    path: Vec<u8>,
+    segments: Segments,
+}
+
+/// What undoing the escapes does to the segments of a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Segments {
+    /// Nothing.
+    Same,
+    /// There are more of them: an escape stood for a slash.
+    Other,
+    /// Dot segments come to light (`/a/..%2Fb`), or what some endpoints take for them (`/..;/`).
+    /// Endpoints do not agree on where such a path leads, and nobody needs one: it may be any.
+    Hidden,
+}
+
+impl<'a> PathReadings<'a> {
+    pub(super) fn new(sent: &'a [u8]) -> Self {
+        Self { sent, plain: OnceCell::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// `None` when there is nothing to undo.
+    fn plain(&self) -> Option<&Plain> {
+        self.plain.get_or_init(|| Plain::of(self.sent)).as_ref()
+    }
+}
+
+impl Plain {
+    fn of(sent: &[u8]) -> Option<Self> {
+        memchr::memchr3(b'%', b'\\', b';', sent)?;
+        let mut plain = Self { path: Vec::with_capacity(sent.len()), segments: Segments::Same };
+        let mut rest = sent;
+        while let [byte, after @ ..] = rest {
+            rest = after;
+            let mut read = *byte;
+            if read == b'%'
+                && let Some(escaped) = path::escaped(after)
+            {
+                rest = &after[2..];
+                read = escaped;
+            }
+            let slash = matches!(read, b'/' | b'\\');
+            if slash && *byte != b'/' {
+                plain.segments = Segments::Other;
+            }
+            plain.path.push(if slash { b'/' } else { read });
+        }
+        let name = |segment: &'_ [u8]| memchr::memchr(b';', segment).unwrap_or(segment.len());
+        let mut segments = plain.path.split(|&byte| byte == b'/');
+        if segments.any(|segment| matches!(&segment[..name(segment)], b"." | b"..")) {
+            plain.segments = Segments::Hidden;
+        }
+        path::merge_slashes(&mut plain.path);
+        Some(plain)
+    }
+}

@@ -1,0 +1,33 @@
+//! Conditions on who asks.
+
+use super::facts::Facts;
+use super::network::Network;
+use super::pattern::{Certainty, Choice, Pattern};
+
+/// Conditions on a peer (Istio's `from.source`). All of them must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// Its SPIFFE ID, without `spiffe://`.
+    pub identities: Choice<Pattern>,
+    /// The namespace in its SPIFFE ID.
+    pub namespaces: Choice<Pattern>,
+    /// The trust domain of its SPIFFE ID.
+    pub trust_domains: Choice<Pattern>,
+    /// The other end of its connection.
+    pub ips: Choice<Network>,
+    /// The client behind it.
+    pub forwarded_ips: Choice<Network>,
+}
+
+impl Source {
+    pub(super) fn holds(&self, facts: &Facts<'_>, certainty: Certainty) -> bool {
+        let name = |pattern: &Pattern, value: &str, _| pattern.fits(value);
+        let address = |network: &Network, ip, _| network.contains(ip);
+        let identity = facts.identity;
+        self.identities.holds(identity.map(|i| i.name), certainty, name)
+            && self.namespaces.holds(identity.and_then(|i| i.namespace), certainty, name)
+            && self.trust_domains.holds(identity.map(|i| i.trust_domain), certainty, name)
+            && self.ips.holds(facts.ip, certainty, address)
+            && self.forwarded_ips.holds(facts.forwarded_ip, certainty, address)
+    }
+}
