@@ -28,11 +28,13 @@ pub enum Flag {
     DownstreamTimeout,
     /// OM: the proxy is at one of its own limits.
     Overload,
+    /// UAEX: a rule of `authorization:` denies it.
+    Unauthorized,
 }
 
 impl Flag {
     /// Every flag, in the order of [`Flag::index`].
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoRoute,
         Self::NoHealthyUpstream,
         Self::UpstreamConnectFailure,
@@ -44,6 +46,7 @@ impl Flag {
         Self::DownstreamConnectionTermination,
         Self::DownstreamTimeout,
         Self::Overload,
+        Self::Unauthorized,
     ];
 
     /// The letters that logs and metrics show.
@@ -60,6 +63,7 @@ impl Flag {
             Self::DownstreamConnectionTermination => "DC",
             Self::DownstreamTimeout => "DT",
             Self::Overload => "OM",
+            Self::Unauthorized => "UAEX",
         }
     }
 

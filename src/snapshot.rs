@@ -69,6 +69,16 @@ pub enum Bind {
     Systemd(String),
 }
 
+impl Bind {
+    /// The port; 0 where there is none.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Tcp(address) => address.port(),
+            Self::Unix(_) | Self::Systemd(_) => 0,
+        }
+    }
+}
+
 impl std::fmt::Display for Bind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -101,6 +111,8 @@ pub struct Listener {
     pub tls: Option<Arc<ServerTls>>,
     /// Whether each connection begins with a PROXY protocol header (required then).
     pub proxy_protocol: bool,
+    /// Proxies before us whose forwarded fields are believed.
+    pub trusted_hops: u32,
     /// What services are told of client certificates.
     pub forward_client_cert: ForwardClientCert,
     /// Whether requests without `x-request-id` get one.

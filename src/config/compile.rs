@@ -182,6 +182,7 @@ fn listeners(
             serves,
             tls,
             proxy_protocol: value.proxy_protocol,
+            trusted_hops: value.trusted_hops,
             forward_client_cert: value.forward_client_cert,
             request_id: value.request_id.unwrap_or(true),
             via: value.via.as_ref().map(|via| via.value.as_str().into()),

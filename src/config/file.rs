@@ -101,6 +101,10 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// The hosts of `routes` that it serves. Default: all.
     pub hosts: Option<OneOrMany<Placed<String>>>,
+    /// Proxies before this one that are trusted: so many addresses at the end of `x-forwarded-for`
+    /// are believed, and `x-forwarded-proto`. Default 0.
+    #[serde(default)]
+    pub trusted_hops: u32,
     /// What services are told of client certificates. Default `sanitize`.
     #[serde(default)]
     pub forward_client_cert: ForwardClientCert,

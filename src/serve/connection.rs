@@ -48,6 +48,8 @@ pub struct Connection<I: Io> {
     pub alarm: Alarm,
     /// Who connected: the socket's peer, or whom the PROXY header named.
     pub peer: Option<SocketAddr>,
+    /// The port that it came to; 0 where there is none.
+    pub local_port: u16,
     /// The address of `peer` as text.
     pub peer_text: PeerText,
     registered: Registered,
@@ -90,6 +92,11 @@ impl<I: Io> Connection<I> {
     /// `https` or `http`.
     pub fn scheme(&self) -> &'static str {
         if self.secured.is_some() { "https" } else { "http" }
+    }
+
+    /// The SPIFFE ID that the client has proven.
+    pub fn identity(&self) -> Option<&str> {
+        Some(self.secured.as_ref()?.identity.as_ref()?.as_str())
     }
 
     /// What a service is told of the client's certificate.
@@ -139,12 +146,14 @@ pub fn serve<I: Io>(
     stream: I::Stream,
     listener_name: Rc<str>,
     peer: Option<SocketAddr>,
+    local_port: u16,
 ) -> impl Future<Output = ()> {
     let alarm = worker.io.alarms().alarm();
     let registered = worker.registry.enter(Rc::clone(&listener_name), alarm.bell());
     let mut connection = Connection {
         stream: Wire::Plain(stream),
         secured: None,
+        local_port,
         alarm,
         peer,
         peer_text: PeerText::new(peer),

@@ -12,6 +12,7 @@ use super::body::BodyProgress;
 use super::choose::{self, Choice, Target};
 use super::connection::Connection;
 use super::download::{self, Downloaded, Failure};
+use super::guard;
 use super::ledger::Ledger;
 use super::reply;
 use super::tunnel;
@@ -78,14 +79,16 @@ impl<'a, 'l, I: Io> Call<'a, 'l, I> {
 pub async fn exchange<I: Io>(
     connection: &Connection<I>,
     workspace: &mut Workspace,
-    buf: Buf,
+    mut buf: Buf,
 ) -> After {
     let local = connection.worker.local();
     let Some(listener) = connection.listener(&local) else { return After::Close };
     let Serves::Http(routes) = &listener.serves else { return After::Close };
     let ledger = Ledger::open(connection, &local, listener);
+    let guarded = !local.snapshot.authorization.is_empty();
+    let spelled = if guarded { guard::normalise_path(workspace, &mut buf) } else { Ok(()) };
     let request = workspace.request.view(buf.block());
-    let framing = match framing::request(request) {
+    let framing = match spelled.and_then(|()| framing::request(request)) {
         Ok(framing) => framing,
         Err(refusal) => {
             return Box::pin(reply::refuse(&ledger, connection, request, refusal)).await;
@@ -97,15 +100,25 @@ pub async fn exchange<I: Io>(
         return Box::pin(refuse).await;
     };
     ledger.set_rule(rule);
-    let split = match &rule.action {
-        Action::Forward(split) => split,
-        local_answer => {
-            let answer = reply::answer(&ledger, connection, workspace, framing, buf, local_answer);
-            return Box::pin(answer).await;
+    let destination = match &rule.action {
+        Action::Forward(split) => {
+            Some(split.next(&rule.stats.worker(connection.worker.index).turn))
         }
+        Action::Redirect(_) | Action::Respond(_) => None,
     };
-    let destination = split.next(&rule.stats.worker(connection.worker.index).turn);
-    let service = &local.services[destination.service as usize];
+    let service = destination.map(|to| &local.services[to.service as usize]);
+    let name = service.map_or("", |service| &*service.config.name);
+    let verdict = guard::authorize(connection, &local, listener, name, Some(request));
+    if !verdict.is_allowed() {
+        ledger.set_denial(verdict);
+        let denied = guard::DENIED;
+        let refuse = reply::refuse_framed(&ledger, connection, workspace, framing, buf, denied);
+        return Box::pin(refuse).await;
+    }
+    let (Some(destination), Some(service)) = (destination, service) else {
+        let answer = reply::answer(&ledger, connection, workspace, framing, buf, &rule.action);
+        return Box::pin(answer).await;
+    };
     ledger.set_service(service);
     let timeout = rule.timeout.or(service.config.timeout);
     let call = Call {
@@ -220,7 +233,7 @@ fn encode_request<I: Io>(
         host: rewrite.and_then(|rewrite| rewrite.host.as_deref()).map(str::as_bytes),
         target: rewritten.then_some(&target[..]),
         client_ip: connection.peer_text.as_str(),
-        forwarded_proto: connection.scheme(),
+        forwarded_proto: forwarded_proto(call, request),
         client_cert: connection.client_cert(call.listener),
         request_id: request_id.as_ref().map(RequestId::as_str),
         via: call.listener.via.as_deref(),
@@ -238,6 +251,20 @@ fn encode_request<I: Io>(
     let consumed = head_len + taken;
     let streamed = !body.is_done();
     Ok(Outgoing { wire: Some(wire), body, consumed, streamed, beyond: None, request_id })
+}
+
+/// `http` or `https`: what the client used with us, or with the first of the proxies before us that
+/// are trusted.
+fn forwarded_proto<'a, I: Io>(call: &Call<'a, '_, I>, request: HeadView<'a>) -> &'a str {
+    let claimed = match call.listener.trusted_hops {
+        0 => None,
+        _ => request.value(b"x-forwarded-proto"),
+    };
+    match claimed {
+        Some(b"https") => "https",
+        Some(b"http") => "http",
+        _ => call.connection.scheme(),
+    }
 }
 
 /// Sends the request to an endpoint and its answer to the client; again on a fresh connection

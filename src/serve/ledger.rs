@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::connection::Connection;
 use super::worker::{Local, LocalEndpoint, LocalService};
+use crate::authz::Verdict;
 use crate::error::{Flag, Refusal};
 use crate::message::{HeadView, Version};
 use crate::route::Rule;
@@ -28,6 +29,7 @@ pub struct Ledger<'a, I: Io> {
     status: Cell<u16>,
     flag: Cell<Option<Flag>>,
     detail: Cell<&'static str>,
+    denial: Cell<Option<Verdict<'a>>>,
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
     ended: Cell<Option<Time>>,
@@ -52,6 +54,7 @@ impl<'a, I: Io> Ledger<'a, I> {
             status: Cell::new(0),
             flag: Cell::new(None),
             detail: Cell::new(""),
+            denial: Cell::new(None),
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),
             ended: Cell::new(None),
@@ -105,6 +108,11 @@ impl<'a, I: Io> Ledger<'a, I> {
         }
     }
 
+    /// The rules said no; the log names the one.
+    pub fn set_denial(&self, verdict: Verdict<'a>) {
+        self.denial.set(Some(verdict));
+    }
+
     /// `n` bytes of the request's body have come.
     pub fn received(&self, n: u64) {
         self.received_bytes.set(self.received_bytes.get() + n);
@@ -132,6 +140,7 @@ impl<'a, I: Io> Ledger<'a, I> {
         let endpoint = self.endpoint.borrow();
         let endpoint = endpoint.as_ref().map(|endpoint| endpoint.config.borrow());
         let field = |name: &'static [u8]| request.and_then(|r| r.value(name)).unwrap_or_default();
+        let policy = self.denial.get().map(|denial| denial.to_string()).unwrap_or_default();
         let record = Record {
             began_unix_us: unix_now().saturating_sub(duration).as_micros() as u64,
             duration_us: duration.as_micros() as u64,
@@ -140,6 +149,8 @@ impl<'a, I: Io> Ledger<'a, I> {
             service: self.service.get().map_or("", |service| &service.config.name),
             endpoint: endpoint.as_ref().map(|endpoint| &endpoint.address),
             peer: self.connection.peer,
+            identity: self.connection.identity().unwrap_or_default(),
+            policy: &policy,
             method: request.map(|r| r.method_name()).unwrap_or_default(),
             authority: request.map(|r| r.authority()).unwrap_or_default(),
             target: request.map(|r| r.target()).unwrap_or_default(),

@@ -7,6 +7,7 @@ mod choose;
 pub mod connection;
 mod download;
 mod exchange;
+mod guard;
 mod ledger;
 mod registry;
 mod relay;

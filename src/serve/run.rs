@@ -220,10 +220,10 @@ impl Thread {
         worker.cells().accepted.increment();
         let place = worker.loads.place(worker.index);
         worker.loads.opened(place);
-        let (descriptor, peer) = accepted;
         if place == worker.index {
-            return self.start(name, descriptor, peer);
+            return self.start(name, bind, accepted);
         }
+        let (descriptor, peer) = accepted;
         worker.cells().handed_over.increment();
         let adopted = Adopted { descriptor, bind: bind.clone(), peer };
         if !self.peers[place].post(Order::Adopt(adopted)) {
@@ -238,15 +238,18 @@ impl Thread {
             return self.worker.loads.closed(self.worker.index);
         };
         let name = Rc::clone(&acceptor.listener.borrow());
-        self.start(name, adopted.descriptor, adopted.peer);
+        self.start(name, &adopted.bind, (adopted.descriptor, adopted.peer));
     }
 
-    fn start(self: &Rc<Self>, listener: Rc<str>, socket: OwnedFd, peer: Option<SocketAddr>) {
+    fn start(self: &Rc<Self>, listener: Rc<str>, bind: &Bind, accepted: Accepted) {
+        let (socket, peer) = accepted;
+        let port = bind.port();
         let worker = Rc::clone(&self.worker);
         let open = Open::new(Rc::clone(&worker), &listener);
         match worker.io.accepted(socket) {
             Ok(stream) => {
-                let connection = connection::serve(Rc::clone(&worker), stream, listener, peer);
+                let connection =
+                    connection::serve(Rc::clone(&worker), stream, listener, peer, port);
                 self.worker.io.spawn(Contained { connection, worker, open });
             }
             Err(_) => worker.cells().accept_errors.increment(),

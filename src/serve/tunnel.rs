@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::choose::{self, Choice, Target};
 use super::connection::Connection;
 use super::exchange::Call;
+use super::guard;
 use super::ledger::Ledger;
 use super::relay::filled;
 use crate::cluster::Destination;
@@ -42,6 +43,12 @@ pub async fn serve_tcp<I: Io>(
     let Some(service) = local.services.get(destination.service as usize) else { return };
     let ledger = Ledger::open(connection, &local, listener);
     ledger.set_service(service);
+    let verdict = guard::authorize(connection, &local, listener, &service.config.name, None);
+    if !verdict.is_allowed() {
+        ledger.set_denial(verdict);
+        ledger.set_refusal(&guard::DENIED);
+        return ledger.log(None, b"");
+    }
     let target = Target { connection, ledger: &ledger, service, deadline: Time::NEVER };
     let mut choice = Choice::new(&target, destination.subset as usize, None);
     choice.fresh = true;

@@ -27,6 +27,10 @@ pub struct Record<'a> {
     pub endpoint: Option<&'a Address>,
     /// Who connected (or whom the PROXY header named).
     pub peer: Option<SocketAddr>,
+    /// The SPIFFE ID that it has proven; empty without one.
+    pub identity: &'a str,
+    /// Which rule denied it; empty when none did.
+    pub policy: &'a str,
     /// The method; empty for an L4 connection.
     pub method: &'a [u8],
     /// Host and port the client asked for.
@@ -67,7 +71,7 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
     out.extend_from_slice(b"{\"time\":\"");
     write_time(out, record.began_unix_us);
     out.push(b'"');
-    let texts: [(&str, &[u8]); 12] = [
+    let texts: [(&str, &[u8]); 14] = [
         ("listener", record.listener.as_bytes()),
         ("route", record.route.as_bytes()),
         ("service", record.service.as_bytes()),
@@ -77,6 +81,8 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
         ("protocol", record.protocol.as_bytes()),
         ("response_flags", record.flag.map_or("-", Flag::letters).as_bytes()),
         ("detail", record.detail.as_bytes()),
+        ("policy", record.policy.as_bytes()),
+        ("identity", record.identity.as_bytes()),
         ("request_id", record.request_id),
         ("user_agent", record.user_agent),
         ("x_forwarded_for", record.forwarded_for),
@@ -171,6 +177,8 @@ mod tests {
             route: "r",
             service: "s",
             endpoint: Some(endpoint),
+            identity: "",
+            policy: "",
             peer: Some("10.0.0.9:5".parse().unwrap()),
             method: b"GET",
             authority: b"a.b",

@@ -237,7 +237,7 @@ impl Proxy {
                 let stream = socket.accept().await;
                 let peer: SocketAddr = "10.0.9.9:999".parse().unwrap();
                 let serving =
-                    connection::serve(Rc::clone(&worker), stream, Rc::clone(&name), Some(peer));
+                    connection::serve(Rc::clone(&worker), stream, Rc::clone(&name), Some(peer), 0);
                 worker.io.spawn(serving);
             }
         });

@@ -3,6 +3,7 @@
 mod ca;
 mod commands;
 mod keep_alive;
+mod mesh;
 mod misbehaving;
 mod operating;
 mod proxying;

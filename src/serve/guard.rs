@@ -1,0 +1,146 @@
+//! Whether a client may do what it asks for: the path in one spelling, then the rules.
+
+use std::net::IpAddr;
+
+use super::connection::Connection;
+use super::worker::Local;
+use super::workspace::Workspace;
+use crate::authz::path::normalise;
+use crate::authz::{EscapedSlashes, Normal, Peer, Request, Target, Verdict};
+use crate::error::{Flag, Refusal};
+use crate::message::{HeadView, Span};
+use crate::runtime::buffer::Buf;
+use crate::runtime::io::Io;
+use crate::snapshot::Listener;
+
+/// What a client is told that may not: which rule said so is in the log alone.
+pub const DENIED: Refusal =
+    Refusal { status: 403, flag: Flag::Unauthorized, detail: "access denied by policy" };
+
+/// Brings the path of the request in `buf` into its normal form, in place: rules, routes and the
+/// endpoint all see the same. The normal form is never longer.
+///
+/// # Errors
+/// 400 for a path that has none.
+pub fn normalise_path(workspace: &mut Workspace, buf: &mut Buf) -> Result<(), Refusal> {
+    let head = &mut workspace.request;
+    let (start, end) = (head.path.start as usize, head.target.end());
+    if head.path.is_empty() {
+        return Ok(());
+    }
+    let target = &buf.block()[start..end];
+    if normalise(target, EscapedSlashes::Keep, &mut workspace.scratch)? == Normal::Unchanged {
+        return Ok(());
+    }
+    let normal = &workspace.scratch;
+    let at = start - buf.window().start;
+    buf.data_mut()[at..at + normal.len()].copy_from_slice(normal);
+    let path = memchr::memchr(b'?', normal).unwrap_or(normal.len());
+    head.target = Span::new(head.target.start as usize, start + normal.len());
+    head.path = Span::new(start, start + path);
+    head.query = Span::new((start + path + 1).min(start + normal.len()), start + normal.len());
+    Ok(())
+}
+
+/// Asks the rules, and counts and logs what those say that only watch. `request` is `None` for an
+/// L4 connection; `service` is empty when the proxy answers itself.
+pub fn authorize<'l, I: Io>(
+    connection: &Connection<I>,
+    local: &'l Local<I>,
+    listener: &Listener,
+    service: &str,
+    request: Option<HeadView<'_>>,
+) -> Verdict<'l> {
+    let policies = &local.snapshot.authorization;
+    if policies.is_empty() {
+        return Verdict::Unconcerned;
+    }
+    let ip = connection.peer.map(|peer| peer.ip());
+    let forwarded_ip = match listener.trusted_hops {
+        0 => ip,
+        hops => request.and_then(|request| forwarded_ip(request, hops)),
+    };
+    let peer = Peer { identity: connection.identity(), ip, forwarded_ip };
+    let request = request.map(|head| Request {
+        method: head.method_name(),
+        host: head.authority(),
+        path: head.path(),
+        head,
+    });
+    let target = Target { service, port: connection.local_port, request };
+    let decision = policies.decide(&peer, &target);
+    decision.count(connection.worker.index);
+    for report in decision.reports() {
+        connection.worker.complain(|suppressed| {
+            let (peer, identity) = (connection.peer_text.as_str(), peer.identity.unwrap_or("-"));
+            tracing::info!(service, peer, identity, %report, suppressed, "authorization");
+        });
+    }
+    decision.verdict
+}
+
+/// The client as the outermost of `hops` trusted proxies before us has seen it: each has added
+/// one address at the end of `x-forwarded-for`, and what stands before those anyone may have
+/// written.
+fn forwarded_ip(request: HeadView<'_>, hops: u32) -> Option<IpAddr> {
+    let mut addresses = Vec::new();
+    for value in request.values(b"x-forwarded-for") {
+        addresses.extend(value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
+    }
+    let at = addresses.len().checked_sub(hops as usize)?;
+    std::str::from_utf8(addresses[at]).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::parse;
+    use crate::runtime::buffer::BufferPool;
+    use crate::snapshot::Limits;
+
+    fn read(text: &str) -> (Workspace, Buf) {
+        let mut buf = BufferPool::default().take();
+        buf.append(text.as_bytes());
+        let mut workspace = Workspace::default();
+        let (block, window) = (buf.block(), buf.window());
+        parse::request(block, window, &Limits::default(), &mut workspace.request).unwrap();
+        (workspace, buf)
+    }
+
+    #[test]
+    fn routes_rules_and_endpoints_see_the_same_path() {
+        for (target, normal, path, query) in [
+            ("/a/b?c=/../d", "/a/b?c=/../d", "/a/b", "c=/../d"),
+            ("/a/../b", "/b", "/b", ""),
+            ("//a//./%62/?x=%2e", "/a/b/?x=%2e", "/a/b/", "x=%2e"),
+            ("http://h/a/..//b?q", "http://h/b?q", "/b", "q"),
+            ("http://h", "http://h", "/", ""),
+            ("/x?", "/x?", "/x", ""),
+            ("/a/../x?", "/x?", "/x", ""),
+        ] {
+            let (mut workspace, mut buf) =
+                read(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            normalise_path(&mut workspace, &mut buf).unwrap();
+            let view = workspace.request.view(buf.block());
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            let seen = (text(view.target()), text(view.path()), text(view.query()));
+            assert_eq!(seen, (normal.to_owned(), path.to_owned(), query.to_owned()), "{target}");
+        }
+        let (mut workspace, mut buf) = read("GET /%00 HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(normalise_path(&mut workspace, &mut buf).unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn only_what_trusted_hops_have_added_names_the_client() {
+        let head = "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 9.9.9.9, 1.1.1.1\r\n\
+                    x-forwarded-for: 2.2.2.2\r\n\r\n";
+        let (workspace, buf) = read(head);
+        let view = workspace.request.view(buf.block());
+        for (hops, expected) in
+            [(1, Some("2.2.2.2")), (2, Some("1.1.1.1")), (3, Some("9.9.9.9")), (4, None)]
+        {
+            let expected = expected.map(|ip| ip.parse::<IpAddr>().unwrap());
+            assert_eq!(forwarded_ip(view, hops), expected, "{hops}");
+        }
+    }
+}
