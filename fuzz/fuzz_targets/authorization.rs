@@ -8,8 +8,8 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use ringway::authz::path::{self, EscapedSlashes, Normal};
 use ringway::authz::{
-    Action, Choice, Network, Operation, PathPattern, Pattern, Peer, Policies, Request, Rule, Source,
-    Target, Verdict, When, value_pattern,
+    Action, Choice, Network, Operation, PathPattern, Pattern, Peer, Policies, Request, Rule,
+    Source, Target, Verdict, When, value_pattern,
 };
 use ringway::http1::parse;
 use ringway::message::Head;
@@ -71,12 +71,15 @@ const REQUESTED: [&str; 6] = ["/", "/a", "/ab", "/a/b", "/b/b", "/a/"];
 const NETWORKS: [&str; 3] = ["10.0.0.0/8", "10.1.0.0/16", "::/0"];
 const VALUES: [&str; 3] = ["x", "y", "~x|y"];
 
+/// Services, ports, then methods and paths: one of these, none of those.
+type To = (Vec<&'static str>, Vec<u16>, [Vec<&'static str>; 4]);
+
 /// A rule as text.
 struct Written {
     action: Action,
     dry_run: bool,
     from: Vec<[Vec<&'static str>; 4]>,
-    to: Vec<(Vec<&'static str>, Vec<u16>, [Vec<&'static str>; 4])>,
+    to: Vec<To>,
     header: Option<&'static str>,
 }
 
@@ -107,7 +110,7 @@ impl Written {
             ips: Choice { wanted: networks(ips), unwanted: networks(not_ips) },
             ..Source::default()
         };
-        let operation = |(services, ports, http): &(Vec<&str>, Vec<u16>, [Vec<&str>; 4])| Operation {
+        let operation = |(services, ports, http): &To| Operation {
             services: names(services),
             ports: Choice { wanted: ports.clone(), unwanted: Vec::new() },
             hosts: Choice::default(),
@@ -141,9 +144,8 @@ impl Asked {
     fn read(input: &mut Input<'_>) -> Self {
         let known = input.number(4);
         let ip = Ipv4Addr::new(10 + input.number(2), input.number(2), 0, 1);
-        let http = (input.number(4) > 0).then(|| {
-            (input.of(&METHODS), input.of(&REQUESTED), input.some(&["x", "y", "z"]))
-        });
+        let http = (input.number(4) > 0)
+            .then(|| (input.of(&METHODS), input.of(&REQUESTED), input.some(&["x", "y", "z"])));
         Self {
             namespace: (known & 1 == 0).then(|| input.of(&NAMESPACES)),
             ip: (known & 2 == 0).then_some(ip.into()),
@@ -228,7 +230,7 @@ fn naive_match(rule: &Written, asked: &Asked) -> bool {
         listed((names, not_names), asked.namespace, naive_name)
             && listed((ips, not_ips), ip.as_deref(), naive_network)
     };
-    let to = |(services, ports, http): &(Vec<&str>, Vec<u16>, [Vec<&str>; 4])| {
+    let to = |(services, ports, http): &To| {
         let here = (services.is_empty() || services.iter().any(|s| naive_name(s, asked.service)))
             && (ports.is_empty() || asked.port != 0 && ports.contains(&asked.port));
         let [methods, not_methods, paths, not_paths] = http;

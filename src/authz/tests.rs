@@ -1,6 +1,7 @@
 //! Every field, every action and their order, from the text of a rule to its decision.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 
 use super::*;
 use crate::config;
@@ -19,8 +20,8 @@ authorization:
 /// A configuration with these rules, one a line.
 fn snapshot(rules: &[&str]) -> Snapshot {
     let lines: String = rules.iter().map(|rule| format!("  - {rule}\n")).collect();
-    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
-    std::fs::write(file.path(), format!("{SERVICES}{lines}")).unwrap();
+    let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    write!(file, "{SERVICES}{lines}").unwrap();
     let loaded = config::load(&[file.path().to_owned()], &HashMap::new());
     let registry = &mut Registry::new(1);
     let compiled = config::compile(&loaded, 1, registry, &config::Resolutions::new());
@@ -164,6 +165,10 @@ fn an_allow_rule_without_a_service_concerns_all_of_them() {
             ("", "tcp db:3306", "allow some"),
         ],
     );
+    check(
+        &["{name: some, action: allow, to: {service: re*, methods: PUT}}"],
+        &[("", "GET a/ reviews:80", "default some"), ("", "GET a/ ratings:80", "open")],
+    );
 }
 
 #[test]
@@ -300,6 +305,8 @@ fn a_path_with_an_escaped_slash_is_read_in_both_ways() {
         (public, "", "GET a/public/..;/admin reviews:80", false, true),
         (public, "", "GET a/public/x;v=1/y reviews:80", true, true),
         (public, "", "GET a/x/..%2Fy reviews:80", false, true),
+        ("to: {paths: '~/[^/]*'}", "", "GET a/x%2Fy reviews:80", false, true),
+        ("to: {paths: '~/[^/]*'}", "", "GET a/x%3Ay reviews:80", true, true),
         ("to: {paths: '*'}", "", "GET a/x/..%2Fy reviews:80", true, true),
         (but, "", "GET a/x/..%2Fy reviews:80", false, true),
         ("to: {paths: '*:delete'}", "", "GET a/x%3Adelete reviews:80", false, true),

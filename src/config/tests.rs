@@ -126,7 +126,8 @@ fn each_mistake_has_its_words() {
         ("authorization: [{action: deny, when: {headers: {a b: c}}}]", "not the name of a field"),
         ("authorization: [{action: audit, dry_run: true, to: {ports: 1}}]", "decides nothing"),
         (
-            "services: {shop: {endpoints: []}}\nauthorization: [{action: deny, to: {service: shpo}}]",
+            "services: {shop: {endpoints: []}}\n\
+             authorization: [{action: deny, to: {service: shpo}}]",
             "did you mean \"shop\"?",
         ),
         (

@@ -90,6 +90,34 @@ services:
 }
 
 #[test]
+fn explain_says_which_authorization_rule_decides() {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let config = "listeners: {web: {bind: [127.0.0.1:8080, 127.0.0.1:8081]}}
+routes: {'*': {to: shop}}
+services: {shop: {endpoints: []}}
+authorization:
+  - {name: web-only, action: allow, from: {namespaces: web}, to: {paths: /api/*}}
+  - {name: bad-net, action: deny, from: {ips: 192.0.2.0/24}}
+  - {name: trial, action: deny, dry_run: true, to: {ports: 8081}}
+";
+    std::fs::write(file.path(), config).unwrap();
+    let path = file.path().to_str().unwrap();
+    let web = "spiffe://cluster.local/ns/web/sa/x";
+    for (identity, ip, url, words) in [
+        (web, "10.0.0.1", "http://a/x/../api/", format!("allowed by web-only ({path}:5)")),
+        (web, "192.0.2.1", "http://a/api/1", format!("denied by bad-net ({path}:6)")),
+        (web, "10.0.0.1", "http://a/api/..%2f", "denied: no allow rule matches".to_owned()),
+        (web, "10.0.0.1", "http://a/%zz", "refused: 400 DPE: the path has a malformed".to_owned()),
+    ] {
+        let (fine, said) =
+            ringway(&["explain", "-c", path, "--from", identity, "--from-ip", ip, "GET", url]);
+        assert!(fine && said.contains(&words), "{url}: {said}");
+        let trial = said.matches(&format!("would be denied by trial ({path}:7)")).count();
+        assert_eq!(trial, usize::from(!words.contains("400")), "at one of two ports: {said}");
+    }
+}
+
+#[test]
 fn the_demo_shows_its_canary_to_curl() {
     let (port, admin) = (free_port(), free_port());
     let child = Command::new(env!("CARGO_BIN_EXE_ringway"))
