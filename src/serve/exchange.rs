@@ -86,7 +86,9 @@ pub async fn exchange<I: Io>(
     let Serves::Http(routes) = &listener.serves else { return After::Close };
     let ledger = Ledger::open(connection, &local, listener);
     let guarded = !local.snapshot.authorization.is_empty();
-    let spelled = if guarded { guard::normalise_path(workspace, &mut buf) } else { Ok(()) };
+    let slashes = listener.escaped_slashes;
+    let spelled =
+        if guarded { guard::normalise_path(slashes, workspace, &mut buf) } else { Ok(()) };
     let request = workspace.request.view(buf.block());
     let framing = match spelled.and_then(|()| framing::request(request)) {
         Ok(framing) => framing,

@@ -22,14 +22,18 @@ pub const DENIED: Refusal =
 ///
 /// # Errors
 /// 400 for a path that has none.
-pub fn normalise_path(workspace: &mut Workspace, buf: &mut Buf) -> Result<(), Refusal> {
+pub fn normalise_path(
+    slashes: EscapedSlashes,
+    workspace: &mut Workspace,
+    buf: &mut Buf,
+) -> Result<(), Refusal> {
     let head = &mut workspace.request;
     let (start, end) = (head.path.start as usize, head.target.end());
     if head.path.is_empty() {
         return Ok(());
     }
     let target = &buf.block()[start..end];
-    if normalise(target, EscapedSlashes::Keep, &mut workspace.scratch)? == Normal::Unchanged {
+    if normalise(target, slashes, &mut workspace.scratch)? == Normal::Unchanged {
         return Ok(());
     }
     let normal = &workspace.scratch;
@@ -57,7 +61,7 @@ pub fn authorize<'l, I: Io>(
     }
     let ip = connection.peer.map(|peer| peer.ip());
     let forwarded_ip = match listener.trusted_hops {
-        0 => ip,
+        0 => None,
         hops => request.and_then(|request| forwarded_ip(request, hops)),
     };
     let peer = Peer { identity: connection.identity(), ip, forwarded_ip };
@@ -120,14 +124,17 @@ mod tests {
         ] {
             let (mut workspace, mut buf) =
                 read(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
-            normalise_path(&mut workspace, &mut buf).unwrap();
+            normalise_path(EscapedSlashes::Keep, &mut workspace, &mut buf).unwrap();
             let view = workspace.request.view(buf.block());
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
             let seen = (text(view.target()), text(view.path()), text(view.query()));
             assert_eq!(seen, (normal.to_owned(), path.to_owned(), query.to_owned()), "{target}");
         }
         let (mut workspace, mut buf) = read("GET /%00 HTTP/1.1\r\nHost: h\r\n\r\n");
-        assert_eq!(normalise_path(&mut workspace, &mut buf).unwrap_err().status, 400);
+        assert_eq!(
+            normalise_path(EscapedSlashes::Keep, &mut workspace, &mut buf).unwrap_err().status,
+            400
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::error::Flag;
 use crate::tls::reason::Failure;
 
 /// A monotonic count or a gauge, written by one worker only and read by anyone.
@@ -177,7 +178,7 @@ pub struct ServiceCells {
     /// Requests under way (gauge).
     pub active: Count,
     /// Response flags, indexed by `Flag::index`.
-    pub flags: [Count; 11],
+    pub flags: [Count; Flag::ALL.len()],
     /// Time from request head to the end of the response.
     pub duration: Histogram,
     /// Requests that went out on a pooled connection.
@@ -221,7 +222,7 @@ pub struct WorkerCells {
     /// Requests served.
     pub requests: Count,
     /// Requests that failed before a service was known, by `Flag::index`.
-    pub flags: [Count; 11],
+    pub flags: [Count; Flag::ALL.len()],
     /// Panics caught at a connection's boundary.
     pub panics: Count,
     /// accept(2) failures for want of descriptors or memory.

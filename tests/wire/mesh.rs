@@ -88,7 +88,12 @@ fn two_services_call_each_other_and_a_third_is_refused_by_name() {
     });
     assert!(line.contains("denied: no allow rule matches (only-shop-and-stock"), "{line}");
     assert!(line.contains("spiffe://cluster.local/ns/demo/sa/thief"), "{line}");
-    assert_eq!(stock.proxy.metric("ringway_authorization_denied_total"), 3.0);
+    assert_eq!(
+        stock.proxy.metric(
+            "ringway_authorization_requests_total{rule=\"only-shop-and-stock\",result=\"denied"
+        ),
+        3.0
+    );
     // Nobody comes in without mutual TLS.
     let said = curl(&["-i", &format!("http://127.0.0.1:{stock_port}/")]);
     assert!(said.starts_with("HTTP/1.1 400"), "{said}");
@@ -108,7 +113,7 @@ fn an_endpoint_with_another_identity_is_not_talked_to() {
     };
     let me = files("me", "spiffe://cluster.local/ns/demo/sa/me");
     let origin = Origin::saying("hello");
-    let mut inbound = |id: &str| {
+    let inbound = |id: &str| {
         let port = free_port();
         let name = format!("x{port}");
         let proxy = Proxy::start(&format!(
