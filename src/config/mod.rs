@@ -64,4 +64,6 @@ pub fn schema() -> serde_json::Value {
 }
 
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod tests;

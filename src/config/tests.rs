@@ -252,33 +252,6 @@ fn ten_thousand_routes_compile_and_the_last_is_found() {
     assert_eq!(&*table.find(head.view(request)).unwrap().name, "h#10000");
 }
 
-/// Every YAML block of the documents, and every directory of conf/.
-#[test]
-fn examples_are_accepted() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut examples = 0;
-    for document in ["README.md", "docs/reference.md", "docs/reference/authorization.md"] {
-        let text = std::fs::read_to_string(root.join(document)).unwrap();
-        for block in text.split("```yaml\n").skip(1) {
-            let block = block.split("```").next().unwrap();
-            if let Err(errors) = compiled(&[&[("a.yaml", block)]], &[]) {
-                panic!("{document}:\n{errors}");
-            }
-            examples += 1;
-        }
-    }
-    for entry in std::fs::read_dir(root.join("conf")).unwrap() {
-        let path = entry.unwrap().path();
-        let loaded = load(std::slice::from_ref(&path), &HashMap::new());
-        let result = compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
-        if let Err(errors) = result {
-            panic!("{}:\n{errors}", path.display());
-        }
-        examples += 1;
-    }
-    assert!(examples >= 9, "{examples}");
-}
-
 #[test]
 fn the_schema_knows_every_section() {
     let schema = schema();

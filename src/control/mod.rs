@@ -2,6 +2,7 @@
 
 #[cfg(feature = "uring")]
 mod apply;
+#[cfg(feature = "uring")]
 mod certificates;
 #[cfg(feature = "uring")]
 pub mod run;

@@ -1,0 +1,93 @@
+//! Every example is loaded: the YAML blocks of the documents, and the directories of conf/. Where
+//! they name files of `/etc/ringway`, they find some here.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::ca;
+use crate::telemetry::registry::Registry;
+
+/// Where the files of the examples are said to be.
+const ETC: &str = "/etc/ringway";
+
+/// What stands there: a CA, and a certificate under each name that the examples use.
+fn files() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let authority = root.path().join("ca");
+    let plan = ca::Plan {
+        trust_domain: "spiffe://cluster.local".parse().unwrap(),
+        name: "Examples".to_owned(),
+        root_lifetime: Duration::from_secs(7200),
+        intermediate_lifetime: Duration::from_secs(3600),
+    };
+    ca::init(&authority, &plan, SystemTime::now()).unwrap();
+    let id = "spiffe://cluster.local/ns/demo/sa/shop".parse().unwrap();
+    let request = ca::Request {
+        id,
+        dns: Vec::new(),
+        ips: Vec::new(),
+        lifetime: Duration::from_secs(600),
+        now: SystemTime::now(),
+    };
+    let issuer = ca::Issuer::open(&authority).unwrap();
+    for name in ["tls", "workload"] {
+        let issued = issuer.issue(&request).unwrap();
+        std::fs::write(root.path().join(format!("{name}.pem")), &issued.chain_pem).unwrap();
+        std::fs::write(root.path().join(format!("{name}.key")), &*issued.key_pem).unwrap();
+    }
+    let roots = std::fs::read(authority.join(ca::ROOTS)).unwrap();
+    for name in ["roots.pem", "partner.pem"] {
+        std::fs::write(root.path().join(name), &roots).unwrap();
+    }
+    root
+}
+
+fn accepted(path: PathBuf, environment: &HashMap<String, String>) -> Result<(), String> {
+    let loaded = load(&[path], environment);
+    let result = compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
+    result.map(|_| ()).map_err(|errors| errors.to_string())
+}
+
+fn documents(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            documents(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn examples_are_accepted() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = files();
+    let etc = files.path().to_str().unwrap();
+    let mut examples = 0;
+    let mut pages = vec![root.join("README.md")];
+    documents(&root.join("docs"), &mut pages);
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for block in text.split("```yaml\n").skip(1) {
+            let block = block.split("```").next().unwrap().replace(ETC, etc);
+            let file = files.path().join("example.yaml");
+            std::fs::write(&file, &block).unwrap();
+            if let Err(errors) = accepted(file, &HashMap::new()) {
+                panic!("{}:\n{block}\n{errors}", page.display());
+            }
+            examples += 1;
+        }
+    }
+    let environment = HashMap::from([("CA".to_owned(), format!("{etc}/ca"))]);
+    for entry in std::fs::read_dir(root.join("conf")).unwrap() {
+        let path = entry.unwrap().path();
+        if let Err(errors) = accepted(path.clone(), &environment) {
+            panic!("{}:\n{errors}", path.display());
+        }
+        examples += 1;
+    }
+    assert!(examples >= 9, "{examples}");
+}
