@@ -12,24 +12,26 @@ from machine import LOAD_CPU, Process
 
 ROUTES = 1000
 IDLE_CONNECTIONS = 10_000
+HTTP_LISTENERS = ("http", "https", "mutual", "outbound")
 LAST_ROUTE = f"/route{ROUTES - 1:04}/item"
 
 
 class Case:
     """A closed-loop case whose figure is CPU time per `unit`."""
 
-    def __init__(self, name, title, arguments, path="/", listener="http", routes=0):
+    def __init__(self, name, title, arguments, path="/", listener="http", routes=0, tls=False):
         self.name = name
         self.title = title
         self.arguments = arguments.split()
         self.path = path
         self.listener = listener
         self.routes = routes
+        self.tls = tls
         self.unit = "MB" if "--bulk" in arguments else "request"
 
     def target(self, instance):
-        if self.listener == "http":
-            return [instance.url(self.path)]
+        if self.listener in HTTP_LISTENERS:
+            return [instance.url(self.path, self.listener)]
         return [f"127.0.0.1:{instance.ports[self.listener]}"]
 
 
@@ -46,11 +48,22 @@ CASES = [
     Case("tcp-pingpong", "TCP ping-pong of 64 bytes, 64 connections", "--tcp -c 64",
          listener="echo"),
     Case("tcp-bulk", "TCP bulk, 8 connections", "--tcp --bulk -c 8", listener="sink"),
+    Case("tls-64", "TLS keep-alive, 64 connections", "-c 64", listener="https", tls=True),
+    Case("mtls-64", "mTLS to the server, keep-alive, 64 connections",
+         "-c 64 -H host:secure.test", listener="outbound", tls=True),
+    Case("mtls-handshake", "full mutual TLS handshake and request, 16 clients",
+         "-c 16 --close --cert @cert@ --key @key@", listener="mutual", tls=True),
+    Case("mtls-resumed", "resumed mutual TLS handshake and request, 16 clients",
+         "-c 16 --close --resume --cert @cert@ --key @key@", listener="mutual", tls=True),
+    Case("tls-1m", "1 MiB body through TLS, 8 connections", "-c 8", path="/1m",
+         listener="https", tls=True),
 ]
+SETUPS = [(0, False), (ROUTES, False), (0, True)]
 RATE = "rate"
 MEMORY = "memory"
+MEMORY_TLS = "memory-tls"
 STARTUP = "startup"
-OTHERS = [RATE, MEMORY, STARTUP]
+OTHERS = [RATE, MEMORY, MEMORY_TLS, STARTUP]
 RATE_CONNECTIONS = 64
 
 
@@ -70,10 +83,10 @@ class Bench:
         self.failures.append(what)
         self.say(f"!! {what}")
 
-    def start_all(self, proxies, routes=0, path="/"):
+    def start_all(self, proxies, routes=0, tls=False, path="/"):
         instances = []
         for proxy in proxies:
-            instance = proxy.start(self.directory, self.backend.ports, routes)
+            instance = proxy.start(self.directory, self.backend.values, routes, tls)
             try:
                 instance.wait(path)
                 instances.append(instance)
@@ -99,8 +112,10 @@ class Bench:
 
     def burst(self, case, instance, duration_s):
         """One burst: CPU time of the proxy per unit, and units a second."""
+        files = {f"@{name}@": path for name, path in self.backend.files.items()}
+        arguments = [files.get(word, word) for word in case.arguments]
         before = instance.process.cpu_us()
-        report = self.load([*case.arguments, *case.target(instance)], duration_s)
+        report = self.load([*arguments, *case.target(instance)], duration_s)
         spent_us = instance.process.cpu_us() - before
         units = report["bytes"] / 1e6 if case.unit == "MB" else report["requests"]
         if not units:
@@ -126,7 +141,7 @@ class Bench:
                     continue
                 samples[name].append(sample)
                 self.say(
-                    f"{case.name:13} round {round_number + 1}/{self.options.rounds}  {name:9}"
+                    f"{case.name:14} round {round_number + 1}/{self.options.rounds}  {name:9}"
                     f" {sample['cpu_us']:8.1f} µs CPU/{case.unit}"
                     f" {sample['per_s']:9.0f} {case.unit}s/s"
                     + (f"  {sample['failed']} FAILED" if sample["failed"] else "")
@@ -172,7 +187,7 @@ class Bench:
                 sample["failed"] = failed(report)
                 samples[name].append(sample)
                 self.say(
-                    f"{'rate':13} round {round_number + 1}/{self.options.rounds}  {name:9}"
+                    f"{'rate':14} round {round_number + 1}/{self.options.rounds}  {name:9}"
                     f" p50 {sample['p50']:6.0f}  p99 {sample['p99']:6.0f}"
                     f"  p99.9 {sample['p99_9']:6.0f} µs"
                 )
@@ -182,16 +197,17 @@ class Bench:
             if taken
         }
 
-    def memory(self, proxy):
+    def memory(self, proxy, tls=False):
         """Resident memory of a fresh instance at idle and with many idle connections."""
-        instance = proxy.start(self.directory, self.backend.ports)
+        instance = proxy.start(self.directory, self.backend.values, tls=tls)
         log = os.path.join(self.directory, f"idle-{proxy.name}.log")
         holder = None
         try:
             instance.wait()
             time.sleep(0.5)
             idle = instance.process.memory_kb()
-            arguments = ["--idle", str(IDLE_CONNECTIONS), "-d", "60s", "--json", instance.url()]
+            arguments = ["--idle", str(IDLE_CONNECTIONS), "-d", "60s", "--json",
+                         instance.url(listener="https" if tls else "http")]
             holder = Process([self.loadgen, "bench", *arguments], LOAD_CPU, log)
             held = wait_until_held(holder)
             time.sleep(0.5)
@@ -209,8 +225,9 @@ class Bench:
             "full_rss_mb": full["rss"] / 1024,
         }
         self.say(
-            f"{'memory':13} {proxy.name:9} {row['idle_rss_mb']:6.1f} MB at idle,"
-            f" {row['per_connection_kb']:.2f} KB for each of {held} idle connections"
+            f"{'memory':14} {proxy.name:9} {row['idle_rss_mb']:6.1f} MB at idle,"
+            f" {row['per_connection_kb']:.2f} KB for each of {held} idle"
+            f" {'TLS ' if tls else ''}connections"
         )
         return row
 
@@ -219,7 +236,7 @@ class Bench:
         samples = {proxy.name: [] for proxy in proxies}
         for _ in range(self.options.rounds):
             for proxy in proxies:
-                instance = proxy.start(self.directory, self.backend.ports)
+                instance = proxy.start(self.directory, self.backend.values)
                 try:
                     samples[proxy.name].append(instance.wait())
                 except RuntimeError as error:
@@ -228,7 +245,7 @@ class Bench:
                     instance.process.stop()
         medians = {name: statistics.median(taken) for name, taken in samples.items() if taken}
         for name, ms in medians.items():
-            self.say(f"{'startup':13} {name:9} {ms:6.1f} ms to the first answer")
+            self.say(f"{'startup':14} {name:9} {ms:6.1f} ms to the first answer")
         return medians
 
 

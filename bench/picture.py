@@ -30,6 +30,9 @@ def figures(results):
         each = {name: row["per_connection_kb"] for name, row in memory.items()}
         rows.append(("resident memory at idle", "MB", idle))
         rows.append(("memory per idle connection", "KB", each))
+    if results.get("memory_tls"):
+        each = {name: row["per_connection_kb"] for name, row in results["memory_tls"].items()}
+        rows.append(("memory per idle TLS connection", "KB", each))
     if results.get("startup_ms"):
         rows.append(("start to first answer", "ms", results["startup_ms"]))
     if results.get("binary"):

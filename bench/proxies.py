@@ -14,7 +14,7 @@ from machine import LOAD_CPU, PROXY_CPU, Process, free_port
 HERE = os.path.dirname(os.path.abspath(__file__))
 CACHE = os.path.join(os.path.dirname(HERE), ".cache")
 READY_S = 10
-LISTENERS = ("http", "echo", "sink", "admin")
+LISTENERS = ("http", "echo", "sink", "https", "mutual", "outbound", "admin")
 
 
 class Absent(Exception):
@@ -54,15 +54,17 @@ class Proxy:
         """More placeholders of the template."""
         return {}
 
-    def start(self, directory, backend, routes=0):
-        """Starts an instance; `backend` has the ports of the servers. Waits for nothing."""
+    def start(self, directory, backend, routes=0, tls=False):
+        """Starts an instance; `backend` has the ports of the servers and the files for TLS.
+        Waits for nothing."""
         directory = os.path.join(directory, f"{self.name}-{time.monotonic_ns()}")
         os.makedirs(directory)
         ports = {name: free_port() for name in LISTENERS}
         lines = self.route_lines(routes, directory) if routes else []
         values = {**backend, **ports, "dir": directory, "routes": "\n".join(lines)}
         values = {**self.values(), **values}
-        config = render(self.template, directory, values)
+        stem, ending = os.path.splitext(self.template)
+        config = render(f"{stem}-tls{ending}" if tls else self.template, directory, values)
         process = Process(self.command(config), PROXY_CPU, os.path.join(directory, "log"))
         return Instance(self, process, ports)
 
@@ -75,8 +77,9 @@ class Instance:
         self.process = process
         self.ports = ports
 
-    def url(self, path="/"):
-        return f"http://127.0.0.1:{self.ports['http']}{path}"
+    def url(self, path="/", listener="http"):
+        scheme = "https" if listener in ("https", "mutual") else "http"
+        return f"{scheme}://127.0.0.1:{self.ports[listener]}{path}"
 
     def wait(self, path="/"):
         """Waits for the first answer of 200; returns the milliseconds since the start."""
@@ -201,15 +204,40 @@ class Backend:
         for name, size in (("16k", 16 << 10), ("1m", 1 << 20)):
             with open(os.path.join(www, name), "wb") as file:
                 file.write(os.urandom(size // 2).hex().encode())
-        self.ports = {f"backend_{kind}": free_port() for kind in ("http", "echo", "sink")}
+        kinds = ("http", "mutual", "echo", "sink")
+        self.ports = {f"backend_{kind}": free_port() for kind in kinds}
+        self.files = certificates(directory)
+        #: What the templates of the proxies name.
+        self.values = {**self.ports, **self.files}
         nginx = Nginx()
-        config = render("backend.conf", directory, {**self.ports, "dir": directory})
+        config = render("backend.conf", directory, {**self.values, "dir": directory})
         log = os.path.join(directory, "backend.log")
         http = Process([nginx.binary, "-c", config], LOAD_CPU, log)
         serve = [loadgen, "bench", "--serve-tcp"]
         Process([*serve, f"127.0.0.1:{self.ports['backend_echo']}"], LOAD_CPU, log)
         Process([*serve, f"127.0.0.1:{self.ports['backend_sink']}", "--sink"], LOAD_CPU, log)
         Instance(nginx, http, {"http": self.ports["backend_http"]}).wait()
+
+
+def certificates(directory):
+    """A CA and one certificate of it for every party: ECDSA P-256, as a mesh has them."""
+    path = {name: os.path.join(directory, f"{name}.pem") for name in ("ca", "cert", "key", "both")}
+    new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+    ca_key = os.path.join(directory, "ca-key.pem")
+    names = "subjectAltName=DNS:bench.test,IP:127.0.0.1"
+    for command in (
+        f"{new} -subj /CN=bench-ca -keyout {ca_key} -out {path['ca']}",
+        f"{new} -subj /CN=bench -addext {names} -addext basicConstraints=critical,CA:FALSE"
+        f" -CA {path['ca']} -CAkey {ca_key} -keyout {path['key']} -out {path['cert']}",
+    ):
+        done = subprocess.run(command.split(), capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{command}: {done.stderr.strip()}")
+    with open(path["both"], "w") as both:
+        for name in ("cert", "key"):
+            with open(path[name]) as part:
+                both.write(part.read())
+    return path
 
 
 def find_all(only, ringway, baseline):

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::net::ToSocketAddrs as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::Error;
+use super::link::Tls;
 
 /// What load to generate.
 #[derive(Args, Clone, Debug)]
@@ -15,6 +17,7 @@ use super::Error;
     ringway bench http://127.0.0.1:8080/ --rate 5000 -d 30s   # the latency at that rate\n  \
     ringway bench http://127.0.0.1:8080/ --close -c 16          # a connection for each request\n  \
     ringway bench http://127.0.0.1:8080/ --idle 10000 -d 60s    # hold idle connections\n  \
+    ringway bench https://127.0.0.1:8443/ --close             # a TLS handshake for each request\n  \
     ringway bench --serve-tcp 127.0.0.1:9001                  # a server that echoes\n  \
     ringway bench --tcp 127.0.0.1:9000 --size 64              # ping-pong through a proxy to it\n  \
     ringway bench --serve-tcp 127.0.0.1:9002 --sink             # a server that swallows\n  \
@@ -23,7 +26,7 @@ use super::Error;
     moment, however late it is sent: a stall of the server is not hidden by the client waiting\n\
     for it. Exit code 1 when anything failed.")]
 pub struct BenchArgs {
-    /// http://HOST:PORT/PATH; with --tcp HOST:PORT.
+    /// http://HOST:PORT/PATH or https:// (any certificate is accepted); with --tcp HOST:PORT.
     #[arg(required_unless_present = "serve_tcp", conflicts_with = "serve_tcp")]
     url: Option<String>,
     /// Connections that are used at the same time.
@@ -42,6 +45,15 @@ pub struct BenchArgs {
     /// Opens a connection for each request.
     #[arg(long, conflicts_with = "idle")]
     close: bool,
+    /// Presents this certificate, a PEM file, to a server that asks for one.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Resumes TLS sessions; without it every connection makes a full handshake.
+    #[arg(long)]
+    resume: bool,
     /// Opens so many connections, sends one request on each, and holds them idle.
     #[arg(long, value_name = "N", conflicts_with_all = ["rate", "tcp"])]
     idle: Option<u32>,
@@ -91,6 +103,8 @@ pub(super) struct Target {
     /// The bytes of one request, or of one TCP message.
     pub(super) request: Vec<u8>,
     pub(super) protocol: Protocol,
+    /// `None`: plain.
+    pub(super) tls: Option<Tls>,
 }
 
 /// How an answer is recognized.
@@ -154,10 +168,16 @@ impl BenchArgs {
                 address: resolve(host, "add the port: --tcp 127.0.0.1:9000")?,
                 request: vec![b'r'; self.size as usize],
                 protocol: Protocol::Echo,
+                tls: None,
             });
         }
-        let Some(rest) = url.strip_prefix("http://") else {
-            return Err(usage(format!("{url:?} is not http://HOST:PORT/PATH; for TCP add --tcp")));
+        let (rest, secure) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(rest), _) => (rest, false),
+            (_, Some(rest)) => (rest, true),
+            _ => {
+                let advice = "is not http://HOST:PORT/PATH or https://; for TCP add --tcp";
+                return Err(usage(format!("{url:?} {advice}")));
+            }
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (host, path) = rest.split_at(end);
@@ -168,13 +188,21 @@ impl BenchArgs {
             return Err(usage(format!("{url:?}: write http://HOST:PORT/PATH, encoded, no user")));
         }
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-        let with_port = if has_port { host.to_owned() } else { format!("{host}:80") };
+        let port = if secure { 443 } else { 80 };
+        let with_port = if has_port { host.to_owned() } else { format!("{host}:{port}") };
         Ok(Target {
             name: url.to_owned(),
             address: resolve(&with_port, "write http://HOST:PORT/PATH")?,
             request: self.request(host, &path)?,
             protocol: Protocol::Http1,
+            tls: if secure { Some(self.tls(&with_port)?) } else { None },
         })
+    }
+
+    fn tls(&self, authority: &str) -> Result<Tls, Error> {
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        let own = self.cert.as_deref().zip(self.key.as_deref());
+        Tls::new(host, own, self.resume).map_err(usage)
     }
 
     /// The bytes of one request.

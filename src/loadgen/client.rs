@@ -1,17 +1,16 @@
 //! Requests over many connections, in the closed loop or on a schedule.
 
 use std::collections::VecDeque;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::TcpStream;
-use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{MsgFlags, recv};
 use socket2::{Domain, Socket, Type};
 
 use super::Error;
 use super::answer::{Answer, Step};
 use super::args::{Load, Protocol, Target};
+use super::link::{Link, Portion};
 use super::pace::Pace;
 use super::poller::{Interest, Poller, Ready, reserve_descriptors};
 use super::report::{Failure, Report, Tally};
@@ -62,7 +61,7 @@ pub(super) struct Client<'a> {
 
 #[derive(Default)]
 struct Connection {
-    socket: Option<TcpStream>,
+    link: Option<Link>,
     /// Tells events of this socket from those of its predecessors.
     generation: u32,
     connecting: bool,
@@ -112,7 +111,7 @@ impl<'a> Client<'a> {
             }
             self.wait(Some(deadline))?;
         }
-        if self.connections.iter().any(|c| c.socket.is_some() && !c.connecting) {
+        if self.connections.iter().any(|c| c.link.is_some() && !c.connecting) {
             return Ok(());
         }
         let reason = self.tally.connect_reason().unwrap_or("it does not answer").to_owned();
@@ -167,7 +166,7 @@ impl<'a> Client<'a> {
             Protocol::Echo => connection.answer.expect_echo(self.target.request.len()),
         }
         self.busy += 1;
-        if connection.socket.is_none() {
+        if connection.link.is_none() {
             self.open(index);
         } else if !connection.connecting {
             self.send(index);
@@ -195,7 +194,7 @@ impl<'a> Client<'a> {
 
     /// Connections that are open.
     pub(super) fn open_connections(&self) -> usize {
-        self.connections.iter().filter(|c| c.socket.is_some() && !c.connecting).count()
+        self.connections.iter().filter(|c| c.link.is_some() && !c.connecting).count()
     }
 
     /// From now on a connection that the peer closes while it is idle stays closed.
@@ -221,11 +220,11 @@ impl<'a> Client<'a> {
         let token = connection.token(index);
         let opened = start_connect(self.target).and_then(|socket| {
             self.poller.add(&socket, token, Interest::Write)?;
-            Ok(socket)
+            Link::new(socket, self.target.tls.as_ref())
         });
         match opened {
-            Ok(socket) => {
-                connection.socket = Some(socket);
+            Ok(link) => {
+                connection.link = Some(link);
                 connection.connecting = true;
                 connection.interest = Some(Interest::Write);
             }
@@ -238,9 +237,9 @@ impl<'a> Client<'a> {
 
     fn handle(&mut self, index: usize, writable: bool) {
         let connection = &mut self.connections[index];
-        let Some(socket) = &connection.socket else { return };
+        let Some(link) = &connection.link else { return };
         if connection.connecting {
-            if let Some(error) = connect_error(socket) {
+            if let Some(error) = connect_error(link.socket()) {
                 self.tally.note_connect_error(&error);
                 return self.fail(index, Failure::Connect);
             }
@@ -252,21 +251,25 @@ impl<'a> Client<'a> {
             };
         }
         match &connection.job {
-            Some(job) if writable && job.sent_bytes < self.target.request.len() => self.send(index),
+            Some(job)
+                if writable
+                    && (job.sent_bytes < self.target.request.len() || link.wants_write()) =>
+            {
+                self.send(index);
+            }
             Some(_) => self.receive(index),
-            None => self.closed_while_idle(index),
+            None => self.read_while_idle(index),
         }
     }
 
     fn send(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        let (Some(mut socket), Some(job)) = (connection.socket.as_ref(), &mut connection.job)
-        else {
+        let (Some(link), Some(job)) = (&mut connection.link, &mut connection.job) else {
             return;
         };
         let request = &self.target.request;
         while job.sent_bytes < request.len() {
-            match socket.write(&request[job.sent_bytes..]) {
+            match link.write(&request[job.sent_bytes..]) {
                 Ok(count) => job.sent_bytes += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -275,14 +278,20 @@ impl<'a> Client<'a> {
                 Err(_) => return self.fail(index, Failure::Reset),
             }
         }
-        self.watch(index, Interest::Read);
+        match link.flush() {
+            Ok(()) => self.watch(index, Interest::Read),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.watch(index, Interest::Write);
+            }
+            Err(_) => self.fail(index, Failure::Reset),
+        }
     }
 
     fn receive(&mut self, index: usize) {
         loop {
             let connection = &mut self.connections[index];
-            let Some(socket) = &connection.socket else { return };
-            let (step, is_last) = match read_once(socket, &mut self.scratch, &connection.answer) {
+            let Some(link) = &mut connection.link else { return };
+            let (step, is_last) = match link.read(&mut self.scratch, &connection.answer) {
                 Ok(Portion { count: 0, .. }) => match connection.answer.end() {
                     Some(step) => (Ok(step), true),
                     None => return self.fail(index, Failure::Closed),
@@ -295,7 +304,14 @@ impl<'a> Client<'a> {
                     };
                     (step, is_last)
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let owes = link.wants_write();
+                    return self.watch(index, if owes { Interest::Write } else { Interest::Read });
+                }
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.tally.note_connect_error(&error);
+                    return self.fail(index, Failure::Handshake);
+                }
                 Err(_) => return self.fail(index, Failure::Reset),
             };
             match step {
@@ -315,8 +331,10 @@ impl<'a> Client<'a> {
             self.busy -= 1;
             self.tally.record_answer(job.from.elapsed(), status);
         }
+        let resumed = connection.link.as_ref().is_some_and(Link::resumed);
         if self.load.close || !keep_alive {
-            connection.socket = None;
+            self.tally.record_close(resumed);
+            connection.link = None;
             if self.reopens {
                 self.open(index);
             }
@@ -327,7 +345,7 @@ impl<'a> Client<'a> {
     /// The connection is of no use any more, and neither is the request on it.
     fn fail(&mut self, index: usize, failure: Failure) {
         let connection = &mut self.connections[index];
-        connection.socket = None;
+        connection.link = None;
         connection.connecting = false;
         self.tally.record_failure(failure);
         if connection.job.take().is_some() {
@@ -336,9 +354,17 @@ impl<'a> Client<'a> {
         }
     }
 
-    fn closed_while_idle(&mut self, index: usize) {
+    /// The peer has closed it, or TLS has something to say on its own: a session ticket.
+    fn read_while_idle(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if let Some(link) = connection.link.as_mut().filter(|link| link.is_tls())
+            && let Err(error) = link.read(&mut self.scratch, &connection.answer)
+            && error.kind() == io::ErrorKind::WouldBlock
+        {
+            return;
+        }
         // Whether the end or bytes that nobody asked for: it is no good for another request.
-        self.connections[index].socket = None;
+        self.connections[index].link = None;
         self.tally.record_idle_close();
         if self.reopens {
             self.open(index);
@@ -362,11 +388,11 @@ impl<'a> Client<'a> {
     fn watch(&mut self, index: usize, interest: Interest) {
         let connection = &mut self.connections[index];
         let token = connection.token(index);
-        let Some(socket) = &connection.socket else { return };
+        let Some(link) = &connection.link else { return };
         if connection.interest == Some(interest) {
             return;
         }
-        match self.poller.change(socket, token, interest) {
+        match self.poller.change(link, token, interest) {
             Ok(()) => connection.interest = Some(interest),
             Err(_) => self.fail(index, Failure::Reset),
         }
@@ -377,36 +403,6 @@ impl Connection {
     fn token(&self, index: usize) -> u64 {
         u64::from(self.generation) << 32 | index as u64
     }
-}
-
-/// What one read has brought.
-struct Portion {
-    count: usize,
-    /// The bytes were counted and not copied.
-    discarded: bool,
-    /// There was no more at that moment.
-    is_last: bool,
-}
-
-fn read_once(mut socket: &TcpStream, scratch: &mut [u8], answer: &Answer) -> io::Result<Portion> {
-    let room = match answer.discardable() {
-        0 => scratch.len(),
-        bytes => bytes.min(scratch.len()),
-    };
-    let discarded = answer.discardable() > 0;
-    let count = loop {
-        let result = if discarded {
-            // MSG_TRUNC drops the bytes in the kernel: the client is not to cost its CPU a copy.
-            recv(socket.as_raw_fd(), &mut scratch[..room], MsgFlags::MSG_TRUNC).map_err(Into::into)
-        } else {
-            socket.read(&mut scratch[..room])
-        };
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => break other?,
-        }
-    };
-    Ok(Portion { count, discarded, is_last: count < room })
 }
 
 pub(super) fn start_connect(target: &Target) -> io::Result<TcpStream> {

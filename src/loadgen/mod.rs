@@ -1,4 +1,4 @@
-//! `ringway bench URL`: a load generator for HTTP/1.1 and TCP on one thread, and the light TCP
+//! `ringway bench URL`: a load generator for HTTP/1.1, plain and through TLS, and TCP on one thread, and the light TCP
 //! server that stands behind a proxy under measurement.
 //!
 //! It is written on epoll by hand and not on the ring: it shall measure a proxy with other means
@@ -9,6 +9,7 @@ mod args;
 mod bulk;
 mod client;
 mod hold;
+mod link;
 mod pace;
 mod poller;
 mod report;

@@ -12,6 +12,8 @@ use serde_json::{Map, Value, json};
 pub(super) enum Failure {
     /// The connection could not be opened.
     Connect,
+    /// The peer does not speak TLS as it should, or refuses ours.
+    Handshake,
     /// The peer reset the connection, or the system did.
     Reset,
     /// The peer closed the connection before the answer was complete.
@@ -23,12 +25,13 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    const ALL: [Self; 5] =
-        [Self::Connect, Self::Reset, Self::Closed, Self::Malformed, Self::Timeout];
+    const ALL: [Self; 6] =
+        [Self::Connect, Self::Handshake, Self::Reset, Self::Closed, Self::Malformed, Self::Timeout];
 
     fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::Handshake => "handshake",
             Self::Reset => "reset",
             Self::Closed => "closed",
             Self::Malformed => "malformed",
@@ -47,6 +50,8 @@ pub(super) struct Tally {
     statuses: [u64; 600],
     failures: [u64; Failure::ALL.len()],
     idle_closes: u64,
+    /// Connections that went on from the TLS session of an earlier one, of those that ended.
+    resumed: u64,
     connect_reason: Option<String>,
 }
 
@@ -64,6 +69,7 @@ impl Tally {
             statuses: [0; 600],
             failures: [0; Failure::ALL.len()],
             idle_closes: 0,
+            resumed: 0,
             connect_reason: None,
         }
     }
@@ -88,6 +94,11 @@ impl Tally {
     /// A connection was closed by the peer between two requests: allowed, but worth knowing.
     pub(super) fn record_idle_close(&mut self) {
         self.idle_closes += 1;
+    }
+
+    /// A connection ended in order.
+    pub(super) fn record_close(&mut self, resumed: bool) {
+        self.resumed += u64::from(resumed);
     }
 
     pub(super) fn note_connect_error(&mut self, error: &io::Error) {
@@ -160,6 +171,7 @@ impl Report {
             "statuses": statuses.collect::<Map<_, _>>(),
             "errors": failures.into_iter().collect::<Map<_, _>>(),
             "idle_closes": tally.idle_closes,
+            "resumed": tally.resumed,
             "latency_us": self.latency_us(),
         });
         if let Some(held) = self.held {
@@ -234,7 +246,10 @@ impl fmt::Display for Report {
             writeln!(f, "  failed    {}: {}", kind.name(), tally.failures[*kind as usize])?;
         }
         if let Some(reason) = tally.connect_reason() {
-            writeln!(f, "  first failed connect: {reason}")?;
+            writeln!(f, "  first failed connection: {reason}")?;
+        }
+        if tally.resumed > 0 {
+            writeln!(f, "  resumed   {} TLS sessions", tally.resumed)?;
         }
         if tally.idle_closes > 0 {
             writeln!(f, "  closed by the peer while idle: {}", tally.idle_closes)?;

@@ -1,0 +1,208 @@
+//! A connection to the target: plain, or through TLS.
+//!
+//! Whoever answers is accepted: what is measured is the server, and a certificate made for a test
+//! bench is nobody's. The key exchange is X25519, which every server has, so that servers with and
+//! without a post-quantum hybrid do the same work; P-256 is there for TLS 1.2 certificates.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::sys::socket::{MsgFlags, recv};
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
+
+use super::answer::Answer;
+use crate::tls::{Expected, PeerVerifier, Trust};
+
+/// What every TLS connection of a run shares.
+#[derive(Clone, Debug)]
+pub(super) struct Tls {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+/// Sessions that are kept for `--resume`.
+const SESSIONS_MAX: usize = 1024;
+
+impl Tls {
+    /// TLS to `host`, presenting the certificate and key of `own` to a server that asks.
+    ///
+    /// # Errors
+    /// What is wrong with the host or the files, for the user.
+    pub(super) fn new(
+        host: &str,
+        own: Option<(&Path, &Path)>,
+        resume: bool,
+    ) -> Result<Self, String> {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned()).map_err(|e| format!("{host}: {e}"))?;
+        let provider = CryptoProvider {
+            kx_groups: vec![aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1],
+            ..aws_lc_rs::default_provider()
+        };
+        let verifier = PeerVerifier::new(Arc::new(Trust::default()), Expected::Unverified, false);
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match own {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let at = |path: &Path| format!("{}: ", path.display());
+                let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate)
+                    .and_then(Iterator::collect)
+                    .map_err(|error| format!("{}{error}", at(certificate)));
+                let secret = PrivateKeyDer::from_pem_file(key)
+                    .map_err(|error| format!("{}{error}", at(key)))?;
+                builder
+                    .with_client_auth_cert(chain?, secret)
+                    .map_err(|error| format!("{}{error}", at(certificate)))?
+            }
+        };
+        config.resumption = match resume {
+            true => Resumption::in_memory_sessions(SESSIONS_MAX),
+            false => Resumption::disabled(),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { config: Arc::new(config), name })
+    }
+}
+
+/// An open connection. Neither reading nor writing blocks.
+pub(super) struct Link {
+    socket: TcpStream,
+    tls: Option<Box<ClientConnection>>,
+}
+
+/// What one read has brought.
+pub(super) struct Portion {
+    pub(super) count: usize,
+    /// The bytes were counted and not copied.
+    pub(super) discarded: bool,
+    /// There was no more at that moment.
+    pub(super) is_last: bool,
+}
+
+impl Link {
+    /// `socket`, whose connecting may still be under way, with TLS on top if there is any.
+    ///
+    /// # Errors
+    /// When rustls finds the configuration inconsistent.
+    pub(super) fn new(socket: TcpStream, tls: Option<&Tls>) -> io::Result<Self> {
+        let session = |tls: &Tls| ClientConnection::new(Arc::clone(&tls.config), tls.name.clone());
+        let tls = tls.map(session).transpose().map_err(io::Error::other)?.map(Box::new);
+        Ok(Self { socket, tls })
+    }
+
+    /// The socket below.
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Whether there is TLS on top.
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether the handshake went on from an earlier connection.
+    pub(super) fn resumed(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
+    }
+
+    /// Whether there is something to be sent that was taken already.
+    pub(super) fn wants_write(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    /// Takes some of `bytes` to be sent.
+    ///
+    /// # Errors
+    /// As for a socket.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.socket.write(bytes),
+            Some(tls) => match tls.writer().write(bytes)? {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                count => Ok(count),
+            },
+        }
+    }
+
+    /// Sends what was taken.
+    ///
+    /// # Errors
+    /// `WouldBlock` when some of it is left, otherwise as for a socket.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else { return Ok(()) };
+        while tls.wants_write() {
+            tls.write_tls(&mut self.socket)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what has come; what `answer` does not look at may be counted instead.
+    ///
+    /// # Errors
+    /// As for a socket; `InvalidData` when it is not TLS.
+    pub(super) fn read(&mut self, scratch: &mut [u8], answer: &Answer) -> io::Result<Portion> {
+        match &mut self.tls {
+            None => read_plain(&self.socket, scratch, answer),
+            Some(tls) => loop {
+                match tls.reader().read(scratch) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Ok(count) => return Ok(Portion { count, discarded: false, is_last: false }),
+                    // Many servers close without close_notify after `connection: close`.
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        return Ok(Portion { count: 0, discarded: false, is_last: true });
+                    }
+                    Err(error) => return Err(error),
+                }
+                // The end is told by the reader.
+                tls.read_tls(&mut self.socket)?;
+                let processed = tls.process_new_packets();
+                while tls.wants_write() {
+                    match tls.write_tls(&mut self.socket) {
+                        Ok(_) => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                        Err(error) => return Err(error),
+                    }
+                }
+                processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            },
+        }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn read_plain(mut socket: &TcpStream, scratch: &mut [u8], answer: &Answer) -> io::Result<Portion> {
+    let room = match answer.discardable() {
+        0 => scratch.len(),
+        bytes => bytes.min(scratch.len()),
+    };
+    let discarded = answer.discardable() > 0;
+    let count = loop {
+        let result = if discarded {
+            // MSG_TRUNC drops the bytes in the kernel: the client is not to cost its CPU a copy.
+            recv(socket.as_raw_fd(), &mut scratch[..room], MsgFlags::MSG_TRUNC).map_err(Into::into)
+        } else {
+            socket.read(&mut scratch[..room])
+        };
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
+    Ok(Portion { count, discarded, is_last: count < room })
+}
