@@ -8,9 +8,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::authz::path::normalise;
 use crate::authz::{self, Normal, Peer};
 use crate::config::source::ProcessEnvironment;
 use crate::config::{self, Resolutions};
+use crate::error::Refusal;
 use crate::http1::parse;
 use crate::message::{Head, HeadView};
 use crate::route::{Action, Rule, Split, Table};
@@ -62,10 +64,13 @@ pub(super) fn explain(arguments: &ExplainArgs) -> ExitCode {
 
 fn explanation(snapshot: &Snapshot, arguments: &ExplainArgs) -> Result<String, String> {
     let (host, target) = host_and_target(&arguments.url);
-    let mut head = Head::default();
-    let text = request_text(arguments, host, &target);
-    parse::request(text.as_bytes(), 0..text.len(), &snapshot.limits, &mut head)
-        .map_err(|refusal| format!("the proxy would refuse this request: {refusal}"))?;
+    let parsed = |target: &str| {
+        let (text, mut head) = (request_text(arguments, host, target), Head::default());
+        parse::request(text.as_bytes(), 0..text.len(), &snapshot.limits, &mut head)
+            .map_err(|refusal| format!("the proxy would refuse this request: {refusal}"))?;
+        Ok::<_, String>((text, head))
+    };
+    parsed(&target)?;
     let peer =
         Peer { identity: arguments.identity.as_deref(), ip: arguments.ip, forwarded_ip: None };
     let mut out = String::new();
@@ -74,19 +79,17 @@ fn explanation(snapshot: &Snapshot, arguments: &ExplainArgs) -> Result<String, S
         let binds: Vec<String> = listener.binds.iter().map(ToString::to_string).collect();
         // Writing to a String does not fail, here and below.
         writeln!(out, "listener {} ({})", listener.name, binds.join(", ")).ok();
-        let request = head.view(text.as_bytes());
-        let mut normal = Vec::new();
-        let path =
-            match authz::path::normalise(request.path(), listener.escaped_slashes, &mut normal) {
-                Ok(Normal::Unchanged) => request.path(),
-                Ok(Normal::Changed) => &normal,
-                Err(refusal) => {
-                    writeln!(out, "  refused: {refusal}").ok();
-                    continue;
-                }
-            };
-        let call = Call { snapshot, listener, peer, request, path };
-        explain_route(&mut out, &call, table);
+        match normal_target(snapshot, listener, &target) {
+            Ok(target) => {
+                let (text, head) = parsed(&target)?;
+                let request = head.view(text.as_bytes());
+                let call = Call { snapshot, listener, peer, request };
+                explain_route(&mut out, &call, table);
+            }
+            Err(refusal) => {
+                writeln!(out, "  refused: {refusal}").ok();
+            }
+        }
     }
     if out.is_empty() {
         return Err("the configuration has no HTTP listener".to_owned());
@@ -100,8 +103,22 @@ struct Call<'a> {
     listener: &'a Listener,
     peer: Peer<'a>,
     request: HeadView<'a>,
-    /// In its normal form.
-    path: &'a [u8],
+}
+
+/// `target` as routes and rules see it at `listener`.
+fn normal_target(
+    snapshot: &Snapshot,
+    listener: &Listener,
+    target: &str,
+) -> Result<String, Refusal> {
+    let mut normal = Vec::new();
+    // Without rules the path is passed on as it comes.
+    if snapshot.authorization.is_empty()
+        || normalise(target.as_bytes(), listener.escaped_slashes, &mut normal)? == Normal::Unchanged
+    {
+        return Ok(target.to_owned());
+    }
+    Ok(String::from_utf8_lossy(&normal).into_owned())
 }
 
 fn host_and_target(url: &str) -> (&str, String) {
@@ -210,7 +227,7 @@ fn explain_authorization(out: &mut String, call: &Call<'_>, service: &str) {
         let request = authz::Request {
             method: call.request.method_name(),
             host: call.request.authority(),
-            path: call.path,
+            path: call.request.path(),
             head: call.request,
         };
         let target = authz::Target { service, port, request: Some(request) };

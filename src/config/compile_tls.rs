@@ -29,8 +29,16 @@ const ALPN_HTTP: &[&[u8]] = &[b"http/1.1"];
 pub(super) struct MeshIdentity {
     own: Arc<CertifiedKey>,
     trust: Arc<Trust>,
-    /// What clients are accepted by, for session tickets.
-    accepts: Vec<u8>,
+    accepts: Accepts,
+}
+
+/// What decides whom a peer is accepted as, byte for byte: changes of it are noticed.
+#[derive(Clone, Default)]
+struct Accepts {
+    /// Roots, and whether they matter.
+    trusted: Vec<u8>,
+    /// Revocation lists. Connections of those that they name are cut; others live on.
+    revoked: Vec<u8>,
 }
 
 /// The identity in `mesh`, if there is one.
@@ -55,15 +63,15 @@ pub(super) fn mesh(compiler: &mut Compiler<'_>) -> Option<MeshIdentity> {
     let domain = trust_domain(compiler);
     let place = identity.roots.as_ref().map_or(written.place, |roots| roots.place);
     let mut bundles = vec![bundle(compiler, place, roots, Some(&domain))?];
-    let mut accepts = roots.to_vec();
+    let mut accepts = Accepts { trusted: roots.to_vec(), revoked: Vec::new() };
     for (domain, file) in &mesh.trust_bundles.0 {
         let bytes = compiler.material(file)?;
         bundles.extend(bundle(compiler, file.place, bytes, Some(&domain.value)));
-        accepts.extend_from_slice(bytes);
+        accepts.trusted.extend_from_slice(bytes);
     }
     let crls = revocation_lists(compiler, mesh.crl.as_ref());
     if let Some(file) = &mesh.crl {
-        accepts.extend_from_slice(compiler.material(file)?);
+        accepts.revoked.extend_from_slice(compiler.material(file)?);
     }
     let own = own?;
     let proven = own.cert.first().and_then(spiffe_id);
@@ -119,7 +127,7 @@ pub(super) fn listener(
     let first = list.first()?;
     let mut table = CertificateTable::default();
     let (mut clients, mut versions, mut mode) = (ClientAuth::None, Versions::From12, Mode::Strict);
-    let mut accepts = Vec::new();
+    let mut accepts = Accepts::default();
     for tls in list {
         match &tls.value {
             ListenerTls::Files(files) => {
@@ -150,8 +158,10 @@ pub(super) fn listener(
         file::ListenerProtocol::Tcp => &[],
         file::ListenerProtocol::Auto | file::ListenerProtocol::Http => ALPN_HTTP,
     };
-    let terms = terms_of(&[&accepts, &[mode as u8]]);
-    let tickets = match compiler.registry.tickets.of(name, terms) {
+    let terms = terms_of(&[&accepts.trusted, &[mode as u8]]);
+    // Who resumes is not looked up in a revocation list: with a new one everybody begins anew.
+    let ticket_terms = terms_of(&[&terms.to_ne_bytes(), &accepts.revoked]);
+    let tickets = match compiler.registry.tickets.of(name, ticket_terms) {
         Ok(tickets) => tickets,
         Err(error) => {
             compiler.mistake(first.place, format!("no keys for session tickets: {error}"));
@@ -220,7 +230,7 @@ pub(super) fn service(
             let allowed = identities(compiler, &written.identity.0);
             let mesh = compiler.mesh_identity(tls.place)?;
             accepts.extend(allowed.iter().flat_map(|id| id.as_str().bytes()));
-            accepts.extend_from_slice(&mesh.accepts);
+            accepts.extend(mesh.accepts.trusted.iter().chain(&mesh.accepts.revoked));
             let verifier = PeerVerifier::new(mesh.trust, Expected::Spiffe(allowed), true);
             (verifier, Some(mesh.own), None)
         }
@@ -336,7 +346,7 @@ fn certificate(
 fn client_auth(
     compiler: &mut Compiler<'_>,
     files: &ServerFiles,
-    accepts: &mut Vec<u8>,
+    accepts: &mut Accepts,
 ) -> Option<ClientAuth> {
     let Some(ca) = &files.client_ca else {
         if let Some(auth) = &files.client_auth {
@@ -347,10 +357,11 @@ fn client_auth(
     let bundles = authorities(compiler, ca)?;
     let crls = revocation_lists(compiler, files.crl.as_ref());
     let mandatory = files.client_auth.as_ref().is_none_or(|auth| auth.value == Auth::Require);
-    for file in std::iter::once(ca).chain(&files.crl) {
-        accepts.extend_from_slice(compiler.material(file)?);
+    accepts.trusted.extend_from_slice(compiler.material(ca)?);
+    accepts.trusted.push(u8::from(mandatory));
+    if let Some(file) = &files.crl {
+        accepts.revoked.extend_from_slice(compiler.material(file)?);
     }
-    accepts.push(u8::from(mandatory));
     let trust = Arc::new(Trust { bundles, crls });
     Some(ClientAuth::Asked(Arc::new(PeerVerifier::new(trust, Expected::Anyone, mandatory))))
 }

@@ -183,7 +183,7 @@ impl Applier {
 /// Says loudly, at each reload, where anyone is taken for an endpoint.
 fn warn_of_unverified(snapshot: &Snapshot) {
     for service in &snapshot.services {
-        if service.tls.as_ref().is_some_and(|tls| tls.unverified) {
+        if service.tls.as_ref().is_some_and(|tls| tls.verifier.accepts_anyone()) {
             let service = &*service.name;
             tracing::warn!(service, "verify: none: whoever answers is taken for the endpoint");
         }

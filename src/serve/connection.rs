@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::exchange::{After, exchange};
-use super::registry::Registered;
+use super::registry::{ConnectionState, Registered, Registry, Using};
 use super::reply;
 use super::secure::{self, Secured};
 use super::tunnel;
-use super::worker::{Local, Worker};
+use super::worker::{Local, LocalService, Worker};
 use super::workspace::Workspace;
 use crate::error::{Flag, Refusal};
 use crate::http1::encode::ClientCert;
@@ -24,6 +24,7 @@ use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
 use crate::snapshot::{ForwardClientCert, Limits, Listener, Serves};
 use crate::tls::Wire;
+use crate::upstream::Upstream;
 
 /// How long a kept-alive connection holds a buffer while it waits for its next request. A busy
 /// client is served by one read; one that stays silent longer gives the buffer back and waits for
@@ -115,6 +116,21 @@ impl<I: Io> Connection<I> {
         self.registered.state.draining.get() || self.worker.draining()
     }
 
+    /// Notes that it depends on `upstream`, for as long as the result lives.
+    pub fn using(
+        &self,
+        service: &LocalService<I>,
+        upstream: &Upstream<Wire<I::Stream>>,
+    ) -> Option<Using<'_>> {
+        let issued = upstream.stream.tls()?.issued();
+        Some(self.registered.state.using(&service.config, issued))
+    }
+
+    /// What others know and want of it.
+    pub fn state(&self) -> &ConnectionState {
+        &self.registered.state
+    }
+
     /// Its listener in `local`'s snapshot; `None` when it has been removed.
     pub fn listener<'l>(&self, local: &'l Local<I>) -> Option<&'l Arc<Listener>> {
         let (version, index) = self.listener_index.get();
@@ -150,6 +166,7 @@ pub fn serve<I: Io>(
 ) -> impl Future<Output = ()> {
     let alarm = worker.io.alarms().alarm();
     let registered = worker.registry.enter(Rc::clone(&listener_name), alarm.bell());
+    let state = Rc::clone(&registered.state);
     let mut connection = Connection {
         stream: Wire::Plain(stream),
         secured: None,
@@ -162,7 +179,7 @@ pub fn serve<I: Io>(
         listener_index: Cell::new((u64::MAX, 0)),
         worker,
     };
-    async move {
+    Registry::cuttable(&state, async move {
         let Some(listener) = connection.listener(&connection.worker.local()).cloned() else {
             return;
         };
@@ -191,7 +208,7 @@ pub fn serve<I: Io>(
                 Box::pin(tunnel::serve_tcp(&connection, &listener, destination, first)).await;
             }
         }
-    }
+    })
 }
 
 /// The connection is to be closed without another word.

@@ -305,6 +305,7 @@ async fn attempt<I: Io>(
     upstream: Upstream<Wire<I::Stream>>,
 ) -> Result<Answered<Wire<I::Stream>>, Failure> {
     let Some(wire) = outgoing.wire.take() else { return Err(Failure::Silent) };
+    let _using = call.connection.using(call.service, &upstream);
     let idle_deadline = call.ledger.began + call.listener.timeouts.body_idle;
     upstream.alarm.set(call.deadline.min(idle_deadline));
     let Ok((sent, wire)) = upstream.alarm.guard(upstream.stream.write_all(wire)).await else {

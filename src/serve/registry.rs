@@ -1,11 +1,18 @@
-//! The open connections of a worker, so that they can be drained.
+//! The open connections of a worker, so that they can be drained, or cut.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
+use pin_project_lite::pin_project;
 use slab::Slab;
 
+use crate::cluster::Service;
 use crate::runtime::alarm::Bell;
+use crate::tls::Issued;
 
 /// All client connections of a worker.
 #[derive(Default)]
@@ -17,6 +24,9 @@ struct Entry {
     bell: Bell,
 }
 
+/// A service and how an endpoint of it has proven itself.
+type Proven = (Arc<Service>, Rc<[Issued]>);
+
 /// What others may want of a connection.
 #[derive(Debug, Default)]
 pub struct ConnectionState {
@@ -24,6 +34,67 @@ pub struct ConnectionState {
     pub draining: Cell<bool>,
     /// It waits for its client's next request: a drain wakes it at once.
     pub idle: Cell<bool>,
+    /// How its client has proven itself.
+    pub client: RefCell<Option<Rc<[Issued]>>>,
+    /// The service that serves it now, and how its endpoint has proven itself.
+    pub endpoint: RefCell<Option<Proven>>,
+    /// It is to end now, whatever it does.
+    cut: Cell<bool>,
+    task: RefCell<Option<Waker>>,
+}
+
+/// What is known of the endpoint, until this is dropped.
+pub struct Using<'a>(&'a ConnectionState);
+
+impl ConnectionState {
+    /// The connection depends on an endpoint of `service` that has proven itself with `issued`.
+    pub fn using(&self, service: &Arc<Service>, issued: Rc<[Issued]>) -> Using<'_> {
+        *self.endpoint.borrow_mut() = Some((Arc::clone(service), issued));
+        Using(self)
+    }
+
+    fn cut(&self) {
+        self.cut.set(true);
+        if let Some(task) = self.task.borrow_mut().take() {
+            task.wake();
+        }
+    }
+}
+
+impl Drop for Using<'_> {
+    fn drop(&mut self) {
+        *self.0.endpoint.borrow_mut() = None;
+    }
+}
+
+pin_project! {
+    /// A connection's task, which ends as soon as the connection is cut. Written out, because an
+    /// async function would hold the task twice.
+    pub struct Cuttable<F> {
+        state: Rc<ConnectionState>,
+        #[pin]
+        task: F,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Cuttable<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.state.cut.get() {
+            return Poll::Ready(());
+        }
+        let poll = this.task.poll(context);
+        if poll.is_pending() {
+            let mut waker = this.state.task.borrow_mut();
+            match waker.as_ref() {
+                Some(known) if known.will_wake(context.waker()) => {}
+                _ => *waker = Some(context.waker().clone()),
+            }
+        }
+        poll
+    }
 }
 
 /// Membership in the registry; dropping it ends it.
@@ -41,6 +112,21 @@ impl Registry {
         let entry = Entry { listener, state: Rc::clone(&state), bell };
         let key = self.0.borrow_mut().insert(entry);
         Registered { registry: Rc::clone(&self.0), key, state }
+    }
+
+    /// Runs `task`, which serves the connection of `state`, until it ends or is cut.
+    pub fn cuttable<F: Future<Output = ()>>(state: &Rc<ConnectionState>, task: F) -> Cuttable<F> {
+        Cuttable { state: Rc::clone(state), task }
+    }
+
+    /// Cuts the connections that `condemned` says yes of, given the listener's name.
+    pub fn cut(&self, condemned: impl Fn(&str, &ConnectionState) -> bool) {
+        let found = |(_, entry): (usize, &Entry)| {
+            condemned(&entry.listener, &entry.state).then(|| Rc::clone(&entry.state))
+        };
+        // Collected first: whoever is woken may look at the registry.
+        let states: Vec<_> = self.0.borrow().iter().filter_map(found).collect();
+        states.iter().for_each(|state| state.cut());
     }
 
     /// Number of open connections.

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use rustls::pki_types::UnixTime;
+
 use super::connection::Connection;
 use super::relay::filled;
 use crate::error::{Flag, Refusal};
@@ -12,13 +14,20 @@ use crate::runtime::io::{Io, Read, Stream};
 use crate::snapshot::{ForwardClientCert, Listener, Serves};
 use crate::tls::reason::Failure;
 use crate::tls::{
-    self, ClientTls, HandshakeError, Mode, ServerTls, Session, TlsStream, Wire, forwarded,
+    self, ClientTls, HandshakeError, Mode, ServerTls, Session, TlsStream, Wire, forwarded, is_over,
     spiffe_id,
 };
 use crate::upstream::Upstream;
 
 /// How long a client may refuse to read our last record.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How much of what a refused client still sends is read, so that it gets to see its alert.
+const DISCARD_BYTES_MAX: usize = 1024 * 1024;
+
+/// Why a session cannot be resumed although its ticket is good.
+const EXPIRED_MEANWHILE: &str =
+    "the peer's certificate is refused: it has expired since the session began";
 
 /// What is known of a client that came through TLS.
 #[derive(Debug, Default)]
@@ -71,7 +80,11 @@ pub async fn accept<I: Io>(
     let stream = connection.stream.tls()?;
     match connection.alarm.guard(stream.handshake()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => return refused(&connection, listener, kind(&error), &error),
+        Ok(Err(error)) => {
+            connection.alarm.set(io.now() + CLOSE_TIMEOUT);
+            connection.alarm.guard(stream.discard(DISCARD_BYTES_MAX)).await.ok();
+            return refused(&connection, listener, kind(&error), &error);
+        }
         Err(_) => {
             let why = &"the handshake took too long";
             return refused(&connection, listener, Failure::Timeout, why);
@@ -79,6 +92,10 @@ pub async fn accept<I: Io>(
     }
     let cells = listener.stats.worker(connection.worker.index);
     let tells = listener.forward_client_cert != ForwardClientCert::Sanitize;
+    if resumes_expired(stream) {
+        close(&connection).await;
+        return refused(&connection, listener, Failure::Certificate, &EXPIRED_MEANWHILE);
+    }
     let (secured, resumed) = stream.session(|session| {
         let certificate = session.peer_certificates().and_then(|chain| chain.first());
         let by = tls.identity.as_ref();
@@ -89,7 +106,17 @@ pub async fn accept<I: Io>(
     let handshakes = if resumed { &cells.tls_resumed } else { &cells.tls_handshakes };
     handshakes.increment();
     connection.secured = Some(Box::new(secured));
+    let issued = connection.stream.tls()?.issued();
+    *connection.state().client.borrow_mut() = (!issued.is_empty()).then_some(issued);
     Some((connection, None))
+}
+
+/// Whether the session goes on from one whose peer's certificate has ended since.
+fn resumes_expired<S: Stream>(stream: &TlsStream<S>) -> bool {
+    stream.session(|session| {
+        let chain = session.peer_certificates().unwrap_or_default();
+        session.resumed() && is_over(chain, UnixTime::now())
+    })
 }
 
 fn kind(error: &HandshakeError) -> Failure {
@@ -154,7 +181,8 @@ pub async fn connect<I: Io>(
     });
     let Some(stream) = upstream.stream.tls() else { return Ok(upstream) };
     let (why, refusal) = match upstream.alarm.guard(stream.handshake()).await {
-        Ok(Ok(())) => return Ok(upstream),
+        Ok(Ok(())) if !resumes_expired(stream) => return Ok(upstream),
+        Ok(Ok(())) => (EXPIRED_MEANWHILE.to_owned(), CERTIFICATE_REFUSED),
         Ok(Err(error)) => (error.to_string(), refusal_of(&error)),
         Err(_) => ("the handshake took too long".to_owned(), TLS_TIMEOUT),
     };
@@ -168,9 +196,7 @@ pub async fn connect<I: Io>(
 
 fn refusal_of(error: &HandshakeError) -> Refusal {
     match kind(error) {
-        Failure::Certificate => {
-            Refusal { detail: "the endpoint's certificate is refused", ..TLS_FAILED }
-        }
+        Failure::Certificate => CERTIFICATE_REFUSED,
         Failure::Alert => {
             Refusal { detail: "the endpoint refused the TLS handshake", ..TLS_FAILED }
         }
@@ -182,6 +208,12 @@ const TLS_FAILED: Refusal = Refusal {
     status: 503,
     flag: Flag::UpstreamConnectFailure,
     detail: "the TLS handshake with the endpoint failed",
+};
+
+const CERTIFICATE_REFUSED: Refusal = Refusal {
+    status: 503,
+    flag: Flag::UpstreamConnectFailure,
+    detail: "the endpoint's certificate is refused",
 };
 
 const TLS_TIMEOUT: Refusal = Refusal {

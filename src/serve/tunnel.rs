@@ -12,6 +12,7 @@ use super::exchange::Call;
 use super::guard;
 use super::ledger::Ledger;
 use super::relay::filled;
+use super::worker::LocalService;
 use crate::cluster::Destination;
 use crate::error::Flag;
 use crate::runtime::alarm::Alarm;
@@ -54,7 +55,8 @@ pub async fn serve_tcp<I: Io>(
     choice.fresh = true;
     match choose::connection(&target, &mut choice).await {
         Ok(upstream) => {
-            let tunnel = Tunnel { connection, upstream: &upstream, ledger: &ledger, listener };
+            let tunnel =
+                Tunnel { connection, upstream: &upstream, service, ledger: &ledger, listener };
             tunnel.run(first, None).await;
         }
         Err(refusal) => {
@@ -73,17 +75,18 @@ pub async fn switched<I: Io>(
     early: Buf,
     early_request: &[u8],
 ) {
-    let Call { connection, ledger, listener, .. } = *call;
+    let Call { connection, ledger, listener, service, .. } = *call;
     let buffers = connection.worker.io.buffers();
     let first = (!early_request.is_empty())
         .then(|| filled(buffers.take_sized(early_request.len()), early_request));
-    let tunnel = Tunnel { connection, upstream: &upstream, ledger, listener };
+    let tunnel = Tunnel { connection, upstream: &upstream, service, ledger, listener };
     tunnel.run(first, (!early.is_empty()).then_some(early)).await;
 }
 
 struct Tunnel<'a, 'l, I: Io> {
     connection: &'a Connection<I>,
     upstream: &'a Upstream<Wire<I::Stream>>,
+    service: &'a LocalService<I>,
     ledger: &'a Ledger<'l, I>,
     listener: &'a Listener,
 }
@@ -105,6 +108,7 @@ impl<I: Io> Tunnel<'_, '_, I> {
     /// Runs until both directions have ended in order, or one has failed.
     async fn run(&self, to_endpoint: Option<Buf>, to_client: Option<Buf>) {
         let io = &self.connection.worker.io;
+        let _using = self.connection.using(self.service, self.upstream);
         let active = Cell::new(io.now());
         let (client, endpoint) = (&self.connection.stream, &self.upstream.stream);
         let idle = self.listener.timeouts.tcp_idle;

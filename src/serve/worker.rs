@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::registry::Registry;
+use super::registry::{ConnectionState, Registry};
 use super::workspace::Workspaces;
 use crate::balance::Balancer;
 use crate::cluster::{Address, Service};
@@ -210,9 +210,39 @@ impl<I: Io> Worker<I> {
                 state.reconfigure(Arc::clone(config), idle_max);
             }
         }
+        self.registry.cut(|listener, state| self.is_revoked(&new.snapshot, listener, state));
         self.registry.drain_unless(|name| {
             let (was, is) = (old.snapshot.listener(name), new.snapshot.listener(name));
             is.is_some_and(|is| was.is_none_or(|was| was.tls_terms() == is.tls_terms()))
+        });
+        true
+    }
+
+    /// Whether a revocation list names the client of a connection, or the endpoint that serves it
+    /// now.
+    fn is_revoked(&self, snapshot: &Snapshot, listener: &str, state: &ConnectionState) -> bool {
+        let Some(listener) = snapshot.listener(listener) else { return false };
+        let client = state.client.borrow();
+        let verifier = listener.tls.as_ref().and_then(|tls| tls.verifier.as_ref());
+        let revoked_client =
+            client.as_ref().zip(verifier).and_then(|(issued, verifier)| verifier.revoked(issued));
+        let endpoint = state.endpoint.borrow();
+        let revoked_endpoint = endpoint.as_ref().and_then(|(was, issued)| {
+            let service = snapshot.services.iter().find(|service| service.name == was.name);
+            service?.tls.as_ref()?.verifier.revoked(issued)
+        });
+        let Some(revoked) = revoked_client.or(revoked_endpoint) else { return false };
+        listener.stats.worker(self.index).revoked.increment();
+        let who = if revoked_client.is_some() { "client" } else { "endpoint" };
+        self.complain(|suppressed| {
+            let listener = &*listener.name;
+            tracing::warn!(
+                listener,
+                who,
+                %revoked,
+                suppressed,
+                "connection cut: its peer's certificate is revoked"
+            );
         });
         true
     }

@@ -137,6 +137,8 @@ pub struct ListenerCells {
     pub tls_handshakes: Count,
     /// TLS handshakes that went on from an earlier connection.
     pub tls_resumed: Count,
+    /// Connections cut because a peer's certificate was revoked.
+    pub revoked: Count,
     /// TLS handshakes refused, by kind of failure.
     pub tls_failures: [Count; Failure::ALL.len()],
     /// Bytes read from clients.

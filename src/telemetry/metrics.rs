@@ -246,6 +246,12 @@ fn listeners(page: &mut Page, snapshot: &Snapshot) {
             ("counter", "ringway_listener_tls_resumed_total", "Resumed TLS sessions.", |i| {
                 i.stats.sum(|c| &c.tls_resumed)
             }),
+            (
+                "counter",
+                "ringway_listener_revoked_connections_total",
+                "Connections cut because a peer's certificate was revoked.",
+                |i| i.stats.sum(|c| &c.revoked),
+            ),
             ("counter", "ringway_listener_received_bytes_total", "Body bytes from clients.", |i| {
                 i.stats.sum(|c| &c.received_bytes)
             }),

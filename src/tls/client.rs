@@ -23,8 +23,8 @@ pub struct ClientTls {
     /// Changes when others are accepted than before: pooled connections that began on other terms
     /// are not used again.
     pub terms: u64,
-    /// Anyone is accepted (`verify: none`).
-    pub unverified: bool,
+    /// Who checks the certificates of endpoints.
+    pub verifier: Arc<PeerVerifier>,
     /// The name that is asked for and, unless identities are checked, proven. `None`: the
     /// endpoint's address.
     pub name: Option<ServerName<'static>>,
@@ -42,18 +42,18 @@ impl ClientTls {
         terms: u64,
         alpn: &[&[u8]],
     ) -> Result<Self, Error> {
-        let unverified = verifier.accepts_anyone();
+        let verifier = Arc::new(verifier);
         let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
             .with_protocol_versions(Versions::From12.list())?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+            .with_custom_certificate_verifier(Arc::clone(&verifier) as _);
         let mut config = match own {
             None => builder.with_no_client_auth(),
             Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
         };
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
-        Ok(Self { config: Arc::new(config), terms, unverified, name })
+        Ok(Self { config: Arc::new(config), terms, verifier, name })
     }
 
     /// The name to ask the endpoint at `address` for.

@@ -25,7 +25,7 @@ pub use server::{CertificateTable, ClientAuth, Mode, ServerParameters, ServerTls
 pub use session::Session;
 pub use stream::{HandshakeError, TlsStream};
 pub use tickets::{TicketKeys, terms_of};
-pub use verify::{Bundle, Expected, PeerVerifier, Trust, spiffe_id};
+pub use verify::{Bundle, Expected, Issued, PeerVerifier, Trust, is_over, spiffe_id};
 pub use wire::Wire;
 
 /// aws-lc-rs with X25519MLKEM768 preferred. One for the process: handshakes share its Arc.

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use rustls::{AlertDescription, CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+
+/// What is said of a handshake message that is larger than anybody needs.
+pub const OVERSIZED: &str = "the peer sent an oversized handshake message";
 
 /// Kinds of failed handshakes, as metrics count them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +75,9 @@ pub fn write(f: &mut fmt::Formatter<'_>, error: &Error) -> fmt::Result {
         Error::AlertReceived(alert) => {
             write!(f, "the peer refused with the alert {}", alert_name(*alert))
         }
+        Error::InvalidMessage(
+            InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::CertificatePayloadTooLarge,
+        ) => f.write_str(OVERSIZED),
         other => write!(f, "{other}"),
     }
 }

@@ -10,7 +10,7 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use rustls::{ClientConfig, Error, ServerConfig};
+use rustls::{ClientConfig, Error, InvalidMessage, ServerConfig};
 
 use crate::runtime::buffer::Buf;
 
@@ -288,10 +288,18 @@ impl Session {
             Ok(Step::Ended) => self.ended = true,
             Ok(Step::Open) if self.ended => return Ok(Step::Ended),
             Ok(_) => {}
-            Err(error) => {
-                self.collect_alert();
-                return Err(error);
+            Err(Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)) => {
+                // The one refusal for which rustls has no alert: records of no type make it.
+                if let Some(buf) = self.incoming.take() {
+                    let wanted = buf.len() + RECORD_HEADER_BYTES;
+                    let mut buf = buf.grown(wanted);
+                    buf.append(&[0; RECORD_HEADER_BYTES]);
+                    buf.data_mut().fill(0xff);
+                    self.incoming = Some(buf);
+                    self.step(None, None).ok();
+                }
             }
+            Err(_) => self.collect_alert(),
         }
         step
     }

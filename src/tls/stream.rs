@@ -3,12 +3,14 @@
 //! Only writing sends: what a read gives rise to (session tickets, a key update) goes out before
 //! the next data, in the same packet. The exceptions are the handshake and a fatal alert.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
+use std::rc::Rc;
 
 use rustls::Error;
 
 use super::session::{Session, Stage};
+use super::verify::Issued;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::{Buf, BufferPool};
 use crate::runtime::io::{Quiet, Read, Stream};
@@ -18,6 +20,8 @@ pub struct TlsStream<S> {
     inner: S,
     session: RefCell<Session>,
     buffers: BufferPool,
+    /// The peer's chain as revocation lists know it, once somebody has asked.
+    issued: OnceCell<Rc<[Issued]>>,
     /// A write is under way; an alert must not go between its records.
     writing: Cell<bool>,
     /// It was given up: saying that it ended in order would be a lie.
@@ -40,7 +44,7 @@ impl std::fmt::Display for HandshakeError {
         match self {
             Self::Tls(error) => super::reason::write(f, error),
             Self::Io(error) => write!(f, "the connection broke: {error}"),
-            Self::Oversized => f.write_str("the peer sent an oversized handshake message"),
+            Self::Oversized => f.write_str(super::reason::OVERSIZED),
         }
     }
 }
@@ -55,6 +59,7 @@ impl<S: Stream> TlsStream<S> {
             inner,
             session: RefCell::new(session),
             buffers: buffers.clone(),
+            issued: OnceCell::new(),
             writing: Cell::new(false),
             aborted: Cell::new(false),
         }
@@ -63,6 +68,15 @@ impl<S: Stream> TlsStream<S> {
     /// Looks at the session: certificates, ALPN, suite.
     pub fn session<T>(&self, look: impl FnOnce(&Session) -> T) -> T {
         look(&self.session.borrow())
+    }
+
+    /// The certificates that the peer has proven itself with; none when it has not.
+    pub fn issued(&self) -> Rc<[Issued]> {
+        let list = || {
+            let session = self.session.borrow();
+            Issued::list(session.peer_certificates().unwrap_or_default())
+        };
+        Rc::clone(self.issued.get_or_init(list))
     }
 
     /// Runs the handshake to its end.
@@ -94,6 +108,24 @@ impl<S: Stream> TlsStream<S> {
             }
             if self.session.borrow().is_oversized() {
                 return Err(HandshakeError::Oversized);
+            }
+        }
+    }
+
+    /// Ends our side after a failed handshake and reads what the peer still sends, up to `bytes_max`:
+    /// closing on unread bytes would reset our alert out of its hands.
+    pub async fn discard(&self, bytes_max: usize) {
+        self.inner.shutdown_write().await;
+        let mut cipher = self.buffers.take();
+        let mut seen_bytes = 0;
+        while seen_bytes < bytes_max {
+            match self.inner.read(cipher).await {
+                (Ok(Read::Data(n)), back) => {
+                    seen_bytes += n;
+                    cipher = back;
+                    cipher.clear();
+                }
+                _ => return,
             }
         }
     }

@@ -5,6 +5,7 @@
 //! chain led to (X.509-SVID 4.1, 5.2), which for a service must be the one it is configured with.
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -17,9 +18,10 @@ use rustls::{
 use webpki::{
     CertRevocationList, EndEntityCert, KeyUsage, RevocationOptionsBuilder, UnknownStatusPolicy,
 };
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::PROVIDER;
-use crate::identity::SpiffeId;
+use crate::identity::{LinkerdName, SpiffeId};
 
 /// The certificates that vouch for a trust domain.
 #[derive(Debug)]
@@ -37,6 +39,43 @@ pub struct Trust {
     pub bundles: Vec<Bundle>,
     /// What has been revoked.
     pub crls: Vec<CertRevocationList<'static>>,
+}
+
+/// What a revocation list knows a certificate by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// The subject of who has signed it: the content of its DER sequence.
+    pub issuer: Box<[u8]>,
+    /// Its number there.
+    pub serial: Box<[u8]>,
+}
+
+impl Issued {
+    /// All of `chain`, for [`PeerVerifier::revoked`].
+    pub fn list(chain: &[CertificateDer<'_>]) -> Rc<[Self]> {
+        let of = |certificate| {
+            let parsed = EndEntityCert::try_from(certificate).ok()?;
+            Some(Self { issuer: parsed.issuer().into(), serial: parsed.serial().into() })
+        };
+        chain.iter().filter_map(of).collect()
+    }
+}
+
+impl fmt::Display for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("serial ")?;
+        self.serial.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Whether a certificate of `chain` has expired at `now`. For sessions that are resumed: those who
+/// resume do not present their certificates again.
+pub fn is_over(chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
+    let ends = |der: &CertificateDer<'_>| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        u64::try_from(certificate.validity().not_after.timestamp()).ok()
+    };
+    chain.iter().any(|der| ends(der).is_none_or(|end| end < now.as_secs()))
 }
 
 /// What a peer has to prove beside that its chain is trusted.
@@ -109,11 +148,22 @@ pub fn spiffe_id(certificate: &CertificateDer<'_>) -> Option<SpiffeId> {
 
 fn only_spiffe_id(certificate: &EndEntityCert<'_>) -> Result<SpiffeId, IdentityError> {
     let mut names = certificate.valid_uri_names();
-    let first = names.next().ok_or(IdentityError::UriNames(0))?;
+    let Some(first) = names.next() else {
+        return only_linkerd_name(certificate).ok_or(IdentityError::UriNames(0));
+    };
     match names.count() {
         0 => SpiffeId::parse(first).map_err(|why| IdentityError::NotSpiffe(why.to_string())),
         more => Err(IdentityError::UriNames(more + 1)),
     }
+}
+
+/// Linkerd names workloads by DNS. Rules know such a one by the SPIFFE ID that Istio would have
+/// given it.
+fn only_linkerd_name(certificate: &EndEntityCert<'_>) -> Option<SpiffeId> {
+    let mut names = certificate.valid_dns_names().filter_map(LinkerdName::parse);
+    let name = names.next().filter(|_| names.next().is_none())?;
+    let LinkerdName { service_account, namespace, trust_domain, .. } = name;
+    SpiffeId::parse(&format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}")).ok()
 }
 
 impl PeerVerifier {
@@ -128,15 +178,16 @@ impl PeerVerifier {
         self.expected == Expected::Unverified
     }
 
-    /// Whether the certificate has been revoked since its connection was accepted.
-    pub fn still_accepts(
-        &self,
-        chain: &[CertificateDer<'_>],
-        now: UnixTime,
-        usage: KeyUsage,
-    ) -> Result<(), Error> {
-        let Some((end_entity, intermediates)) = chain.split_first() else { return Ok(()) };
-        self.check(end_entity, intermediates, None, now, usage)
+    /// Who of `issued` has been revoked.
+    pub fn revoked<'i>(&self, issued: &'i [Issued]) -> Option<&'i Issued> {
+        let lists = &self.trust.crls;
+        issued.iter().find(|issued| {
+            let names = |list: &&CertRevocationList<'_>| list.issuer() == &*issued.issuer;
+            let holds = |list: &CertRevocationList<'_>| {
+                list.find_serial(&issued.serial).is_ok_and(|entry| entry.is_some())
+            };
+            lists.iter().filter(names).any(holds)
+        })
     }
 
     fn check(

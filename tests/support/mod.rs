@@ -6,6 +6,7 @@ pub mod peers;
 pub mod pki;
 #[cfg(feature = "uring")]
 pub mod proxy;
+pub mod tls;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

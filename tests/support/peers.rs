@@ -108,7 +108,7 @@ impl Server {
         let port = free_port();
         let (cert, key) = (pki.path(&format!("{name}.pem")), pki.path(&format!("{name}.key")));
         let mut command = program("openssl");
-        command.args(["s_server", "-accept", &format!("127.0.0.1:{port}"), "-www", "-quiet"]);
+        command.args(["s_server", "-accept", &format!("127.0.0.1:{port}"), "-www"]);
         command.args(["-cert", &cert, "-cert_chain", &cert, "-key", &key, "-Verify", "3"]);
         command.args(["-verify_return_error", "-CAfile", &pki.path("ca.pem")]);
         command.stdin(Stdio::null());
@@ -152,6 +152,11 @@ impl Server {
             std::net::TcpStream::connect(("127.0.0.1", port)).ok()
         });
         server
+    }
+
+    /// What it has written to stderr.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("said")).unwrap_or_default()
     }
 
     /// What it has written to its log.

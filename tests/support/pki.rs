@@ -9,6 +9,9 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
+/// Seconds of an hour.
+pub const HOUR_S: i64 = 3600;
+
 /// A directory with a CA, an intermediate and what they have signed.
 pub struct Pki {
     directory: tempfile::TempDir,
@@ -21,8 +24,8 @@ pub struct Pki {
 pub struct Wanted<'a> {
     /// DNS names and URIs.
     pub names: &'a [&'a str],
-    /// Hours from now.
-    pub valid: (i64, i64),
+    /// Seconds from now: since when, and until when.
+    pub valid_s: (i64, i64),
     /// What it is for.
     pub usage: ExtendedKeyUsagePurpose,
     /// The serial number.
@@ -35,7 +38,7 @@ impl Default for Wanted<'_> {
     fn default() -> Self {
         Self {
             names: &["localhost"],
-            valid: (-1, 48),
+            valid_s: (-HOUR_S, 48 * HOUR_S),
             usage: ExtendedKeyUsagePurpose::Any,
             serial: 7,
             with_intermediate: true,
@@ -106,6 +109,18 @@ impl Pki {
         self.replace(name, &list.signed_by(&self.intermediate).unwrap().pem().unwrap());
     }
 
+    /// What is in a file of the directory.
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.directory.path().join(name)).unwrap()
+    }
+
+    /// When the certificate in `NAME.pem` ends.
+    pub fn not_after_unix_s(&self, name: &str) -> u64 {
+        let pem = self.read(&format!("{name}.pem"));
+        let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+        pem.parse_x509().unwrap().validity().not_after.timestamp() as u64
+    }
+
     /// Replaces a file of the directory by rename.
     pub fn replace(&self, name: &str, text: &str) {
         let new: PathBuf = self.directory.path().join(format!(".{name}.new"));
@@ -143,7 +158,7 @@ fn leaf_params(wanted: &Wanted<'_>) -> CertificateParams {
     };
     params.serial_number = Some(SerialNumber::from(wanted.serial));
     let now = OffsetDateTime::now_utc();
-    params.not_before = now + Duration::hours(wanted.valid.0);
-    params.not_after = now + Duration::hours(wanted.valid.1);
+    params.not_before = now + Duration::seconds(wanted.valid_s.0);
+    params.not_after = now + Duration::seconds(wanted.valid_s.1);
     params
 }

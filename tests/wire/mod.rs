@@ -2,6 +2,7 @@
 
 mod ca;
 mod commands;
+mod identity;
 mod keep_alive;
 mod mesh;
 mod misbehaving;

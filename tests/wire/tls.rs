@@ -7,7 +7,7 @@ use rcgen::ExtendedKeyUsagePurpose as Usage;
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::peers::{Server, curl, curl_fails, openssl};
-use crate::support::pki::{Pki, Wanted};
+use crate::support::pki::{HOUR_S, Pki, Wanted};
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_port};
 
@@ -94,8 +94,8 @@ fn clients_without_a_good_certificate_are_refused_with_the_reason() {
     pki.leaf("web", &Wanted::default());
     let good = Wanted { names: &["client"], ..Wanted::default() };
     pki.leaf("good", &good);
-    pki.leaf("expired", &Wanted { valid: (-48, -1), ..good.clone() });
-    pki.leaf("early", &Wanted { valid: (1, 48), ..good.clone() });
+    pki.leaf("expired", &Wanted { valid_s: (-48 * HOUR_S, -HOUR_S), ..good.clone() });
+    pki.leaf("early", &Wanted { valid_s: (HOUR_S, 48 * HOUR_S), ..good.clone() });
     pki.leaf("server-only", &Wanted { usage: Usage::ServerAuth, ..good.clone() });
     pki.leaf("bare", &Wanted { with_intermediate: false, ..good.clone() });
     pki.leaf("revoked", &Wanted { serial: 99, ..good.clone() });
