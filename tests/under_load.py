@@ -1,0 +1,73 @@
+"""What the tests under load share: origins, wrk that checks every answer, metrics."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+
+CHECK = """
+wrong = 0
+local threads = {}
+function setup(thread) table.insert(threads, thread) end
+function response(status, headers, body)
+  if status ~= 200 or (body ~= "from one" and body ~= "from two") then wrong = wrong + 1 end
+end
+function done(summary, latency, requests)
+  local total = 0
+  for _, thread in ipairs(threads) do total = total + thread:get("wrong") end
+  print("WRONG ANSWERS: " .. total)
+end
+"""
+
+
+def wrk(directory, connections, seconds, url):
+    """wrk under way; it prints how many answers were wrong."""
+    script = os.path.join(directory, "check.lua")
+    with open(script, "w") as file:
+        file.write(CHECK)
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def metrics(port):
+    return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+
+
+def total(metrics, series):
+    return sum(float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if line.startswith(series))
+
+
+def origins(directory, names):
+    """nginx with a server for each name of `names`, at its port, that says who it is."""
+    servers = "".join(
+        f"server {{ listen 127.0.0.1:{port}; location / {{ return 200 'from {name}'; }} }}\n"
+        for name, port in names.items())
+    path = os.path.join(directory, "nginx.conf")
+    with open(path, "w") as file:
+        file.write(f"""daemon off; worker_processes 1; pid {directory}/pid; error_log {directory}/errors;
+events {{ worker_connections 4096; }}
+http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {directory}/body;
+{servers} }}""")
+    nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
+    process = subprocess.Popen([nginx, "-c", path], stderr=subprocess.DEVNULL)
+    for port in names.values():
+        await_port(port)
+    return process
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def await_port(port):
+    for _ in range(400):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+    raise SystemExit(f"nothing listens on port {port}")
