@@ -28,6 +28,7 @@ pub mod balance;
 pub mod cluster;
 pub mod http1;
 pub mod identity;
+pub mod jwt;
 pub mod message;
 pub mod proxy_protocol;
 pub mod route;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::authz::{EscapedSlashes, Policies};
 use crate::cluster::{Destination, Service};
 pub use crate::config::file::ForwardClientCert;
+use crate::jwt::Provider;
 use crate::route::Table;
 use crate::telemetry::counters::{ListenerCells, PerWorker};
 use crate::tls::{CertificateInfo, ServerTls};
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub access_log: Option<AccessLog>,
     /// Our own certificates in use, for operators.
     pub certificates: Vec<CertificateInfo>,
+    /// Issuers of tokens, for operators.
+    pub jwt_providers: Vec<Arc<Provider>>,
 }
 
 impl Snapshot {
@@ -48,7 +51,13 @@ impl Snapshot {
             drain: Duration::from_secs(30),
             access_log: None,
             certificates: Vec::new(),
+            jwt_providers: Vec::new(),
         }
+    }
+
+    /// Whether it depends on its path what a request may do: then there must be one spelling of it.
+    pub fn is_guarded(&self) -> bool {
+        !self.authorization.is_empty() || !self.jwt_providers.is_empty()
     }
 
     /// The listener called `name`.

@@ -125,7 +125,7 @@ impl Written {
             dry_run: self.dry_run,
             from: self.from.iter().map(source).collect(),
             to: self.to.iter().map(operation).collect(),
-            when: When { headers: header.collect() },
+            when: When { headers: header.collect(), claims: Vec::new() },
             stats: Arc::new(PerWorker::new(1)),
         }
     }
@@ -170,7 +170,7 @@ fn compare(rules: &[Written], asked: &Asked) {
         let whole = 0..text.len();
         parse::request(text.as_bytes(), whole, &Limits::default(), &mut head).unwrap();
         let head = head.view(text.as_bytes());
-        Request { method: head.method_name(), host: b"host", path: head.path(), head }
+        Request { method: head.method_name(), host: b"host", path: head.path(), head, claims: None }
     });
     let target = Target { service: asked.service, port: asked.port, request };
     let decision = policies.decide(&peer, &target);

@@ -25,6 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
         client_ip: "192.0.2.1",
         forwarded_proto: "http",
         client_cert: ringway::http1::encode::ClientCert::Drop,
+        token_field: None,
         request_id: None,
         via: None,
         headers: &none,

@@ -2,6 +2,7 @@
 
 use super::facts::Facts;
 use super::pattern::Certainty;
+use crate::jwt::ClaimMatch;
 use crate::route::ValueMatch;
 
 /// What must hold besides (Istio's `when`).
@@ -11,19 +12,25 @@ pub struct When {
     /// line must fit where certainty is asked for, else one: who reads the request may take the
     /// first or the last.
     pub headers: Vec<(Box<str>, ValueMatch)>,
+    /// Claims of the request's token, each of which must fit. Without a token none does.
+    pub claims: Vec<ClaimMatch>,
 }
 
 impl When {
     pub(super) fn holds(&self, facts: &Facts<'_>, certainty: Certainty) -> bool {
         let Some(request) = &facts.request else {
-            return self.headers.is_empty() || certainty == Certainty::Possible;
+            let none = self.headers.is_empty() && self.claims.is_empty();
+            return none || certainty == Certainty::Possible;
         };
-        self.headers.iter().all(|(name, wanted)| {
-            let mut lines = request.head.values(name.as_bytes()).map(|value| wanted.fits(value));
-            match certainty {
-                Certainty::Possible => lines.any(|fits| fits),
-                Certainty::Sure => lines.next() == Some(true) && lines.all(|fits| fits),
-            }
-        })
+        let claimed = |wanted: &ClaimMatch| request.claims.is_some_and(|it| wanted.fits(it));
+        self.claims.iter().all(claimed)
+            && self.headers.iter().all(|(name, wanted)| {
+                let mut lines =
+                    request.head.values(name.as_bytes()).map(|value| wanted.fits(value));
+                match certainty {
+                    Certainty::Possible => lines.any(|fits| fits),
+                    Certainty::Sure => lines.next() == Some(true) && lines.all(|fits| fits),
+                }
+            })
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::identity::Identity;
 use super::path_pattern::PathReadings;
 use super::{Peer, Target};
+use crate::jwt::Claims;
 use crate::message::HeadView;
 use crate::route::split_authority;
 
@@ -24,6 +25,7 @@ pub(super) struct RequestFacts<'a> {
     pub(super) host: &'a [u8],
     pub(super) path: PathReadings<'a>,
     pub(super) head: HeadView<'a>,
+    pub(super) claims: Option<&'a Claims>,
 }
 
 impl<'a> Facts<'a> {
@@ -39,6 +41,7 @@ impl<'a> Facts<'a> {
                 host: split_authority(request.host).0,
                 path: PathReadings::new(request.path),
                 head: request.head,
+                claims: request.claims,
             }),
         }
     }

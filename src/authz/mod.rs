@@ -34,6 +34,7 @@ pub use pattern::{Certainty, Choice, Pattern, PatternError, value_pattern};
 pub use policies::Policies;
 pub use source::Source;
 
+use crate::jwt::Claims;
 use crate::message::HeadView;
 use crate::telemetry::counters::{AuthorizationCells, PerWorker};
 use facts::Facts;
@@ -121,4 +122,6 @@ pub struct Request<'a> {
     pub path: &'a [u8],
     /// Its fields.
     pub head: HeadView<'a>,
+    /// What its token says, if it had one that was accepted.
+    pub claims: Option<&'a Claims>,
 }

@@ -68,7 +68,7 @@ fn said(policies: &Policies, who: &str, what: &str) -> String {
         let mut out = Vec::new();
         let normal = path::normalise(head.path(), EscapedSlashes::Keep, &mut out).unwrap();
         let path = if normal == Normal::Changed { &out } else { head.path() };
-        target.request = Some(Request { method, host, path, head });
+        target.request = Some(Request { method, host, path, head, claims: None });
         return words_of(&policies.decide(&peer(who), &target));
     }
     words_of(&policies.decide(&peer(who), &target))
@@ -341,7 +341,8 @@ fn header_fields() {
     let bytes = b"GET / HTTP/1.1\r\nHost: a\r\nx-user: a\xffdmin\r\n\r\n";
     let mut head = Head::default();
     parse::request(bytes, 0..bytes.len(), &Limits::default(), &mut head).unwrap();
-    let request = Request { method: b"GET", host: b"a", path: b"/", head: head.view(bytes) };
+    let request =
+        Request { method: b"GET", host: b"a", path: b"/", head: head.view(bytes), claims: None };
     let target = Target { service: "reviews", port: 80, request: Some(request) };
     let rule = "{name: r, action: deny, when: {headers: {x-user: '~a.dmin'}}}";
     let policies = snapshot(&[rule]).authorization;

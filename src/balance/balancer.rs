@@ -176,6 +176,7 @@ mod tests {
         let all = (0..weights.len() as u32).collect();
         Service {
             tls: None,
+            jwt: None,
             name: "s".into(),
             protocol: Protocol::Http1,
             endpoints,

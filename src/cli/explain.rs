@@ -14,6 +14,7 @@ use crate::config::source::ProcessEnvironment;
 use crate::config::{self, Resolutions};
 use crate::error::Refusal;
 use crate::http1::parse;
+use crate::jwt::Requirement;
 use crate::message::{Head, HeadView};
 use crate::route::{Action, Rule, Split, Table};
 use crate::snapshot::{Bind, Listener, Serves, Snapshot};
@@ -112,8 +113,8 @@ fn normal_target(
     target: &str,
 ) -> Result<String, Refusal> {
     let mut normal = Vec::new();
-    // Without rules the path is passed on as it comes.
-    if snapshot.authorization.is_empty()
+    // Where nothing is guarded the path is passed on as it comes.
+    if !snapshot.is_guarded()
         || normalise(target.as_bytes(), listener.escaped_slashes, &mut normal)? == Normal::Unchanged
     {
         return Ok(target.to_owned());
@@ -165,8 +166,11 @@ fn explain_route(out: &mut String, call: &Call<'_>, table: &Table) {
 
 fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
     let request = call.request;
+    if let Some(requirement) = &rule.jwt {
+        explain_token(out, requirement);
+    }
     match &rule.action {
-        Action::Forward(split) => explain_split(out, call, split),
+        Action::Forward(split) => explain_split(out, call, rule, split),
         Action::Redirect(redirect) => {
             let mut location = Vec::new();
             redirect.location(request, "http", &mut location);
@@ -192,7 +196,13 @@ fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
     }
 }
 
-fn explain_split(out: &mut String, call: &Call<'_>, split: &Split) {
+fn explain_token(out: &mut String, requirement: &Requirement) {
+    let providers: Vec<&str> = requirement.providers.iter().map(|it| &*it.name).collect();
+    let without = if requirement.optional { "it may have none" } else { "401 without one" };
+    writeln!(out, "  token of {}: {without}", providers.join(" or ")).ok();
+}
+
+fn explain_split(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) {
     let shares = split.shares();
     let total: usize = shares.iter().map(|(_, count)| count).sum();
     for (destination, count) in shares {
@@ -208,6 +218,9 @@ fn explain_split(out: &mut String, call: &Call<'_>, split: &Split) {
         let endpoints: Vec<String> = subset.members.iter().map(member).collect();
         let list = if endpoints.is_empty() { "none yet".to_owned() } else { endpoints.join(", ") };
         writeln!(out, "    endpoints ({:?}): {list}", service.policy).ok();
+        if let (None, Some(requirement)) = (&rule.jwt, &service.jwt) {
+            explain_token(out, requirement);
+        }
         explain_authorization(out, call, &service.name);
     }
 }
@@ -229,6 +242,7 @@ fn explain_authorization(out: &mut String, call: &Call<'_>, service: &str) {
             host: call.request.authority(),
             path: call.request.path(),
             head: call.request,
+            claims: None,
         };
         let target = authz::Target { service, port, request: Some(request) };
         let decision = call.snapshot.authorization.decide(&call.peer, &target);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Policy;
+use crate::jwt::Requirement;
 use crate::telemetry::counters::{EndpointCells, PerWorker, ServiceCells};
 use crate::tls::ClientTls;
 
@@ -87,6 +88,8 @@ pub struct Service {
     pub policy: Policy,
     /// TLS to its endpoints; `None` for plain text.
     pub tls: Option<Arc<ClientTls>>,
+    /// The token that requests must carry, unless their route demands another.
+    pub jwt: Option<Arc<Requirement>>,
     /// How long connecting may take, a TLS handshake included.
     pub connect_timeout: Duration,
     /// How long an exchange may take from its request head to the end of the response.

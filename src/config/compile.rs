@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::compile_authorization;
+use super::compile_jwt::{self, KeySource};
 use super::compile_rules::{self, Hosts};
 use super::compile_services;
 use super::compile_tls::{self, MeshIdentity};
@@ -19,6 +20,7 @@ use super::{Loaded, Snapshot};
 use crate::authz::EscapedSlashes;
 use crate::cluster::{Destination, Service};
 use crate::http1::parse::HEADERS_MAX;
+use crate::jwt::{KeySet, Provider};
 use crate::route::Table;
 use crate::snapshot::{AccessLog, Bind, Limits, Listener, LogFormat, LogSink, Serves, Timeouts};
 use crate::telemetry::registry::Registry;
@@ -34,8 +36,21 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// The least that `limits.header_bytes` may be.
 const HEADER_BYTES_MIN: usize = 256;
 
-/// The addresses of services that are found by name: `HOST:PORT` to addresses.
-pub type Resolutions = HashMap<String, Vec<SocketAddr>>;
+/// What the control thread has found out beside the files.
+#[derive(Clone, Debug, Default)]
+pub struct Resolutions {
+    /// The addresses of services that are found by name: `HOST:PORT` to addresses.
+    pub names: HashMap<String, Vec<SocketAddr>>,
+    /// The keys of issuers of tokens, by URL.
+    pub key_sets: HashMap<String, Arc<KeySet>>,
+}
+
+impl Resolutions {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
 
 /// A configuration that is ready to be applied.
 pub struct Compiled {
@@ -49,6 +64,8 @@ pub struct Compiled {
     pub driver: Driver,
     /// The `HOST:PORT` of services that are found by name.
     pub names: Vec<String>,
+    /// The keys that are to be fetched.
+    pub key_sources: Vec<KeySource>,
     /// `file:line:column` of each listener's bind, for when it cannot be had.
     pub bind_places: HashMap<Bind, String>,
 }
@@ -63,6 +80,10 @@ pub(super) struct Compiler<'a> {
     pub(super) mesh: Option<MeshIdentity>,
     /// Certificates in use.
     pub(super) certificates: Vec<CertificateInfo>,
+    /// Issuers of tokens.
+    pub(super) providers: Vec<Arc<Provider>>,
+    /// Where their keys are to be fetched.
+    pub(super) key_sources: Vec<KeySource>,
 }
 
 /// Compiles what was loaded into the snapshot number `version`.
@@ -76,10 +97,18 @@ pub fn compile(
     resolutions: &Resolutions,
 ) -> Result<Compiled, Diagnostics> {
     let mistakes = loaded.mistakes.clone();
-    let certificates = Vec::new();
-    let mut compiler =
-        Compiler { loaded, registry, resolutions, mistakes, mesh: None, certificates };
+    let mut compiler = Compiler {
+        loaded,
+        registry,
+        resolutions,
+        mistakes,
+        mesh: None,
+        certificates: Vec::new(),
+        providers: Vec::new(),
+        key_sources: Vec::new(),
+    };
     compiler.mesh = compile_tls::mesh(&mut compiler);
+    compiler.providers = compile_jwt::providers(&mut compiler);
     let config = &loaded.config;
     let services = compile_services::services(&mut compiler);
     let hosts = compile_rules::hosts(&mut compiler, &services);
@@ -100,14 +129,16 @@ pub fn compile(
         drain: config.drain.as_ref().map_or(DRAIN, |time| time.0),
         access_log: access_log(&mut compiler),
         certificates: std::mem::take(&mut compiler.certificates),
+        jwt_providers: std::mem::take(&mut compiler.providers),
     };
     let admin = admin(&mut compiler);
-    let Compiler { mistakes, .. } = compiler;
+    let Compiler { mistakes, key_sources, .. } = compiler;
     if !mistakes.is_empty() {
         return Err(Diagnostics::new(mistakes, loaded.sources.clone()));
     }
     let workers = config.runtime.workers.as_ref().and_then(|workers| workers.0);
-    Ok(Compiled { snapshot, admin, workers, driver: config.runtime.driver, names, bind_places })
+    let driver = config.runtime.driver;
+    Ok(Compiled { snapshot, admin, workers, driver, names, key_sources, bind_places })
 }
 
 impl Compiler<'_> {

@@ -13,6 +13,7 @@ use crate::authz::{
     Action, Choice, Network, Operation, PathPattern, Pattern, PatternError, Policies, Rule, Source,
     When, host_pattern, identity_pattern, value_pattern,
 };
+use crate::jwt::ClaimMatch;
 use crate::route::ValueMatch;
 
 /// A list as it is written.
@@ -184,9 +185,9 @@ fn not_everything(compiler: &mut Compiler<'_>, action: Action, unwanted: &List) 
 }
 
 fn when(compiler: &mut Compiler<'_>, written: &List<file::When>) -> When {
-    let mut headers = Vec::new();
+    let (mut headers, mut claims) = (Vec::new(), Vec::new());
     for when in &written.0 {
-        if when.value.headers.0.is_empty() {
+        if when.value.headers.0.is_empty() && when.value.claims.0.is_empty() {
             no_condition(compiler, when.place, "`when` has no condition", "leave it out");
         }
         for (name, value) in &when.value.headers.0 {
@@ -194,17 +195,25 @@ fn when(compiler: &mut Compiler<'_>, written: &List<file::When>) -> When {
                 let message = format!("{:?} is not the name of a field", name.value);
                 compiler.mistake(name.place, message);
             }
-            let parsed = match &value.value {
-                Written::Present => Ok(ValueMatch::Present),
-                Written::Text(text) => value_pattern(text),
-            };
-            match parsed {
-                Ok(parsed) => headers.push((name.value.as_str().into(), parsed)),
-                Err(error) => pattern_mistake(compiler, value.place, error),
+            if let Some(wanted) = wanted(compiler, value) {
+                headers.push((name.value.as_str().into(), wanted));
+            }
+        }
+        for (name, value) in &when.value.claims.0 {
+            if let Some(wanted) = wanted(compiler, value) {
+                claims.push(ClaimMatch { name: name.value.as_str().into(), wanted });
             }
         }
     }
-    When { headers }
+    When { headers, claims }
+}
+
+fn wanted(compiler: &mut Compiler<'_>, written: &Placed<Written>) -> Option<ValueMatch> {
+    let parsed = match &written.value {
+        Written::Present => Ok(ValueMatch::Present),
+        Written::Text(text) => value_pattern(text),
+    };
+    parsed.map_err(|error| pattern_mistake(compiler, written.place, error)).ok()
 }
 
 fn method(text: &str) -> Result<Box<str>, PatternError> {

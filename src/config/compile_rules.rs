@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::compile::{Compiler, is_token};
+use super::compile_jwt;
 use super::diagnostic::Place;
 use super::file::{self, ValueMatch as Written};
 use super::values::{Entries, Placed};
@@ -108,6 +109,7 @@ fn rule_of(
     }
     let request_headers = edits(compiler, &value.headers.request);
     let response_headers = edits(compiler, &value.headers.response);
+    let jwt = compile_jwt::demand(compiler, value.jwt.as_ref());
     Some(Arc::new(Rule {
         stats: compiler.registry.route(host, &name),
         name: name.into(),
@@ -116,6 +118,7 @@ fn rule_of(
         matcher: matcher?,
         action: action?,
         timeout: value.timeout.as_ref().map(|time| time.0),
+        jwt,
         rewrite,
         request_headers,
         response_headers,

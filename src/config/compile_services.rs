@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::compile::{Compiler, is_token};
+use super::compile_jwt;
 use super::compile_tls;
 use super::file;
 use super::values::Placed;
@@ -74,6 +75,7 @@ fn service_of(compiler: &mut Compiler<'_>, name: &str, written: &Placed<file::Se
         endpoints,
         policy,
         tls: compile_tls::service(compiler, name, value),
+        jwt: compile_jwt::demand(compiler, value.jwt.as_ref()),
         connect_timeout: value.connect_timeout.as_ref().map_or(CONNECT_TIMEOUT, |time| time.0),
         timeout: value.timeout.as_ref().and_then(|time| time.0),
         idle_timeout: value.idle_timeout.as_ref().map_or(IDLE_TIMEOUT, |time| time.0),
@@ -126,7 +128,7 @@ fn resolved(
     if !valid {
         compiler.mistake(dns.place, format!("{:?} is not HOST:PORT", dns.value));
     }
-    let addresses = compiler.resolutions.get(&dns.value).cloned().unwrap_or_default();
+    let addresses = compiler.resolutions.names.get(&dns.value).cloned().unwrap_or_default();
     let endpoint = |address| {
         let address = Address::Tcp(address);
         Arc::new(Endpoint {

@@ -12,6 +12,10 @@ use crate::telemetry::registry::Registry;
 /// Where the files of the examples are said to be.
 const ETC: &str = "/etc/ringway";
 
+/// The public key of RFC 8037 A.2.
+const KEY_SET: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519",
+    "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
 /// What stands there: a CA, and a certificate under each name that the examples use.
 fn files() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
@@ -41,6 +45,7 @@ fn files() -> tempfile::TempDir {
     for name in ["roots.pem", "partner.pem"] {
         std::fs::write(root.path().join(name), &roots).unwrap();
     }
+    std::fs::write(root.path().join("robots.json"), KEY_SET).unwrap();
     root
 }
 

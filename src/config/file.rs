@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::file_authorization::AuthorizationRule;
+use super::file_jwt::{JwtDemand, JwtProvider};
 use super::file_tls::{ListenerTls, Mesh, ServiceTls};
 use super::values::{AutoOrCount, Entries, OneOrMany, Placed, Size, Time, TimeOrNone};
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub services: Entries<Placed<Service>>,
     /// Who this workload is, and whom it trusts.
     pub mesh: Mesh,
+    /// Issuers of JSON Web Tokens, by name.
+    pub jwt: Entries<Placed<JwtProvider>>,
     /// Who may do what. Deny rules come first, then allow rules; where no allow rule is about a
     /// service, everything else is allowed there.
     pub authorization: Option<Vec<Placed<AuthorizationRule>>>,
@@ -195,6 +198,8 @@ pub struct Rule {
     pub respond: Option<Placed<Respond>>,
     /// From the request to the end of the response. Default: the service's.
     pub timeout: Option<Time>,
+    /// The token that requests must carry: a provider of `jwt`, or a map. Default: the service's.
+    pub jwt: Option<Placed<JwtDemand>>,
     /// Changes host and path.
     pub rewrite: Option<Placed<Rewrite>>,
     /// Changes header fields.
@@ -301,6 +306,8 @@ pub struct Service {
     /// The SPIFFE IDs that endpoints must prove with `tls: mesh`; one or a list. Default: any of
     /// the trusted domains.
     pub identity: OneOrMany<Placed<String>>,
+    /// The token that requests must carry: a provider of `jwt`, or a map. Default: none.
+    pub jwt: Option<Placed<JwtDemand>>,
     /// The endpoints of each version.
     pub versions: Option<Entries<Vec<Placed<Endpoint>>>>,
     /// `HOST:PORT`: the addresses of the host are the endpoints.

@@ -97,4 +97,7 @@ pub struct Operation {
 pub struct When {
     /// Header fields, by name.
     pub headers: Entries<Placed<ValueMatch>>,
+    /// Claims of the request's token, by name or path (`realm_access.roles`). Of a list one element
+    /// must fit.
+    pub claims: Entries<Placed<ValueMatch>>,
 }

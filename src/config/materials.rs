@@ -131,6 +131,10 @@ fn references(config: &Config) -> Vec<&Placed<String>> {
             all.extend(named.into_iter().flatten());
         }
     }
+    for (_, provider) in &config.jwt.0 {
+        let jwks = &provider.value.jwks.value;
+        all.extend(jwks.file.iter().chain(&jwks.ca));
+    }
     all.extend(&config.mesh.crl);
     all.extend(config.mesh.trust_bundles.0.iter().map(|(_, file)| file));
     if let Some(identity) = &config.mesh.identity {

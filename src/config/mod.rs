@@ -3,6 +3,7 @@
 
 mod compile;
 mod compile_authorization;
+mod compile_jwt;
 mod compile_rules;
 mod compile_services;
 mod compile_tls;
@@ -10,6 +11,7 @@ mod decode;
 pub mod diagnostic;
 pub mod file;
 pub mod file_authorization;
+pub mod file_jwt;
 pub mod file_tls;
 mod later;
 mod materials;
@@ -21,6 +23,7 @@ mod values;
 use std::path::PathBuf;
 
 pub use compile::{Compiled, Resolutions, compile};
+pub use compile_jwt::KeySource;
 pub use diagnostic::Diagnostics;
 pub use file::Driver;
 pub use materials::Materials;

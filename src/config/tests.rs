@@ -45,6 +45,28 @@ fn a_mistake_is_shown_with_its_line_a_caret_and_what_to_write_instead() {
 }
 
 #[test]
+fn tokens_need_keys_and_a_known_issuer() {
+    for (jwt, demand, expected) in [
+        ("{issuer: x, jwks: {}}", "id", "where are the keys?"),
+        ("{issuer: x, jwks: {file: a, url: b}}", "id", "where are the keys?"),
+        ("{issuer: x, jwks: {url: ftp://x}}", "id", "not a URL"),
+        ("{issuer: x, jwks: {file: nowhere.json}}", "id", "nowhere.json: No such file"),
+        ("{issuer: x, jwks: {file: a.yaml}}", "id", "not a JSON Web Key Set"),
+        ("{issuer: x, jwks: {url: https://x}, header: a b}", "id", "not the name of a field"),
+        ("{issuer: x, jwks: {url: https://x}}", "ip", "expected one of: id"),
+        ("{issuer: x, jwks: {url: https://x}}", "{providers: []}", "whose token?"),
+        ("{jwks: {url: https://x}}", "id", "issuer"),
+    ] {
+        let text = format!(
+            "jwt: {{id: {jwt}}}\nservices: {{a: {{endpoints: [], jwt: {demand}}}}}\n\
+             listeners: {{web: {{bind: 127.0.0.1:1}}}}\nroutes: {{h: [{{to: a}}]}}\n"
+        );
+        let errors = errors(&text);
+        assert!(errors.contains(expected), "{jwt}, {demand}: {errors}");
+    }
+}
+
+#[test]
 fn ten_mistakes_are_ten_errors() {
     let text = "\
 listeners:
@@ -256,7 +278,7 @@ fn ten_thousand_routes_compile_and_the_last_is_found() {
 fn the_schema_knows_every_section() {
     let schema = schema();
     for section in
-        ["runtime", "admin", "drain", "limits", "listeners", "routes", "services", "authorization"]
+        ["runtime", "admin", "drain", "limits", "listeners", "routes", "services", "jwt", "mesh"]
     {
         assert!(schema["properties"][section].is_object(), "{section}");
     }

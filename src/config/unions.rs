@@ -9,8 +9,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::file::{Endpoint, To, ValueMatch};
+use super::file_jwt::JwtDemand;
 use super::file_tls::{ClientFiles, ListenerTls, ServerFiles, ServiceTls};
-use super::values::{Entries, Placed};
+use super::values::{Entries, OneOrMany, Placed};
 
 /// A type that is written as text or as a map.
 trait TextOrMap: Sized {
@@ -56,7 +57,7 @@ macro_rules! deserialize_text_or_map {
     };
 }
 
-deserialize_text_or_map!(Endpoint, ListenerTls, ServiceTls, To, ValueMatch);
+deserialize_text_or_map!(Endpoint, JwtDemand, ListenerTls, ServiceTls, To, ValueMatch);
 
 /// An endpoint with more about it than its address.
 #[derive(Deserialize, JsonSchema)]
@@ -124,6 +125,44 @@ impl JsonSchema for To {
             { "type": "string" },
             { "type": "object", "additionalProperties": { "type": "integer", "minimum": 0 } }
         ] })
+    }
+}
+
+/// A token with more about it than whose it is.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct JwtDemandMap {
+    /// Whose token it may be; one or a list.
+    providers: OneOrMany<Placed<String>>,
+    /// Requests without a token pass, too; those with a bad one do not. Default false.
+    #[serde(default)]
+    optional: bool,
+}
+
+impl TextOrMap for JwtDemand {
+    type Map = JwtDemandMap;
+
+    const EXPECTED: &'static str = "a provider of `jwt:`, or a map with `providers`";
+
+    fn from_text(text: &str) -> Self {
+        // The place is the one around this value.
+        let provider = Placed { place: Default::default(), value: text.to_owned() };
+        Self { providers: vec![provider], optional: false }
+    }
+
+    fn from_map(map: JwtDemandMap) -> Result<Self, &'static str> {
+        Ok(Self { providers: map.providers.0, optional: map.optional })
+    }
+}
+
+impl JsonSchema for JwtDemand {
+    fn schema_name() -> Cow<'static, str> {
+        "JwtDemand".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<JwtDemandMap>();
+        json_schema!({ "anyOf": [{ "type": "string" }, map] })
     }
 }
 

@@ -18,7 +18,7 @@ use super::watch::Watch;
 use crate::admin::Admin;
 use crate::config::source::ProcessEnvironment;
 use crate::config::{self, Driver, Resolutions};
-use crate::discovery::Names;
+use crate::discovery::{KeySets, Names};
 use crate::listener::Sockets;
 use crate::runtime::mailbox::{Inbox, Loads, Mailbox, Order, ReportKind, Reports, mailbox};
 use crate::runtime::ring;
@@ -63,7 +63,7 @@ async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
         .map_err(|errors| RunError::Config(errors.to_string()))?;
     let cpus = allowed_cpus();
     let workers = trial.workers.unwrap_or(cpus.len());
-    let registry = Registry::new(workers);
+    let mut registry = Registry::new(workers);
     let status = Status::new(registry.worker_cells.clone());
     let signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;
     let mut watch = Watch::new();
@@ -72,7 +72,11 @@ async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
     let mailboxes = start_workers(workers, &cpus, trial.driver, &registry, &sender)?;
     let mut names = Names::new(status.clone());
     names.follow(&trial.names);
-    let resolutions = names.first(FIRST_LOOKUP).await;
+    let mut key_sets = KeySets::new(status.clone());
+    key_sets.follow(&trial.key_sources, |url| registry.keys_wanted(url));
+    let (names_found, keys_found) =
+        tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
+    let resolutions = Resolutions { names: names_found, key_sets: keys_found };
     let mut admin = Admin::new(status.clone());
     admin.bind(trial.admin).await.map_err(RunError::System)?;
     let applier = Applier {
@@ -90,7 +94,7 @@ async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
     };
     let renewal = Renewal::of(&applier.loaded.materials);
     let worn = Worn::default();
-    let mut control = Control { applier, names, admin, watch, signals, renewal, worn };
+    let mut control = Control { applier, names, key_sets, admin, watch, signals, renewal, worn };
     if !control.applier.apply_again().await {
         return Err(RunError::Config(control.applier.status.known().reloads.errors.clone()));
     }
@@ -100,6 +104,7 @@ async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
 struct Control {
     applier: Applier,
     names: Names,
+    key_sets: KeySets,
     admin: Admin,
     watch: Watch,
     signals: Signals,
@@ -165,7 +170,11 @@ impl Control {
                 () = self.watch.changed() => self.reload(false).await,
                 (name, addresses) = self.names.changed() => {
                     tracing::info!(%name, ?addresses, "the addresses of a service have changed");
-                    self.applier.resolutions.insert(name, addresses);
+                    self.applier.resolutions.names.insert(name, addresses);
+                    self.applier.apply_again().await;
+                }
+                (url, keys) = self.key_sets.changed() => {
+                    self.applier.resolutions.key_sets.insert(url, keys);
                     self.applier.apply_again().await;
                 }
                 report = self.applier.reports.recv() => {
@@ -197,6 +206,8 @@ impl Control {
             let compiled = config::compile(&self.applier.loaded, 0, &mut scratch, resolutions);
             if let Ok(compiled) = compiled {
                 self.names.follow(&compiled.names);
+                let registry = &mut self.applier.registry;
+                self.key_sets.follow(&compiled.key_sources, |url| registry.keys_wanted(url));
                 if let Err(error) = self.admin.bind(compiled.admin).await {
                     tracing::error!("{error}; the admin interface stays where it was");
                 }

@@ -29,6 +29,8 @@ pub struct Known {
     pub log_lines_dropped: u64,
     /// Names looked up, by outcome (found, failed).
     pub lookups: (u64, u64),
+    /// Key sets fetched, by outcome (read, failed).
+    pub key_fetches: (u64, u64),
     /// When the process began.
     pub started: SystemTime,
 }
@@ -58,6 +60,7 @@ impl Status {
             reloads: Reloads::default(),
             log_lines_dropped: 0,
             lookups: (0, 0),
+            key_fetches: (0, 0),
             started: SystemTime::now(),
         })))
     }

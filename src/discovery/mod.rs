@@ -1,4 +1,7 @@
-//! Services that are found by name: resolved on the control thread, followed as they change.
+//! What is not in files: services that are found by name, resolved on the control thread and
+//! followed as they change, and the public keys of issuers of tokens (`keys`).
+
+mod keys;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,8 +11,8 @@ use hickory_resolver::TokioResolver;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::config::Resolutions;
 use crate::control::status::Status;
+pub use keys::KeySets;
 
 /// The shortest time for which an answer is believed, whatever its TTL says.
 pub const TTL_MIN: Duration = Duration::from_secs(1);
@@ -53,8 +56,8 @@ impl Names {
     }
 
     /// What is found within `patience`; names without an answer by then come later.
-    pub async fn first(&mut self, patience: Duration) -> Resolutions {
-        let mut found = Resolutions::new();
+    pub async fn first(&mut self, patience: Duration) -> HashMap<String, Vec<SocketAddr>> {
+        let mut found = HashMap::new();
         let deadline = tokio::time::Instant::now() + patience;
         while found.len() < self.followed.len() {
             match tokio::time::timeout_at(deadline, self.changes.recv()).await {

@@ -24,6 +24,8 @@ pub struct RequestEdits<'a> {
     pub request_id: Option<&'a str>,
     /// The pseudonym for `via`.
     pub via: Option<&'a str>,
+    /// The name of a field that goes no further: it held a token.
+    pub token_field: Option<&'a str>,
     /// What the rule changes.
     pub headers: &'a HeaderEdits,
 }
@@ -110,7 +112,10 @@ pub fn request(
             }
         };
         let kept = kept && (plain || !edits.headers.drops(name));
-        if kept && !(framing.names_fields && framing::is_named_by_connection(view, name)) {
+        let token =
+            edits.token_field.is_some_and(|field| name.eq_ignore_ascii_case(field.as_bytes()));
+        if kept && !token && !(framing.names_fields && framing::is_named_by_connection(view, name))
+        {
             put_field(out, name, value);
         }
     }
@@ -395,6 +400,7 @@ mod tests {
             client_ip: "10.0.0.9",
             forwarded_proto: "http",
             client_cert: ClientCert::Drop,
+            token_field: None,
             request_id: None,
             via: None,
             headers,

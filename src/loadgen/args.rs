@@ -17,7 +17,7 @@ use super::link::Tls;
     ringway bench http://127.0.0.1:8080/ --rate 5000 -d 30s   # the latency at that rate\n  \
     ringway bench http://127.0.0.1:8080/ --close -c 16          # a connection for each request\n  \
     ringway bench http://127.0.0.1:8080/ --idle 10000 -d 60s    # hold idle connections\n  \
-    ringway bench https://127.0.0.1:8443/ --close             # a TLS handshake for each request\n  \
+    ringway bench https://127.0.0.1:8443/ --close           # a TLS handshake for each request\n  \
     ringway bench --serve-tcp 127.0.0.1:9001                  # a server that echoes\n  \
     ringway bench --tcp 127.0.0.1:9000 --size 64              # ping-pong through a proxy to it\n  \
     ringway bench --serve-tcp 127.0.0.1:9002 --sink             # a server that swallows\n  \

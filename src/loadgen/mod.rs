@@ -1,5 +1,5 @@
-//! `ringway bench URL`: a load generator for HTTP/1.1, plain and through TLS, and TCP on one thread, and the light TCP
-//! server that stands behind a proxy under measurement.
+//! `ringway bench URL`: a load generator for HTTP/1.1 and TCP, plain and through TLS, on one
+//! thread, and the light TCP server that stands behind a proxy under measurement.
 //!
 //! It is written on epoll by hand and not on the ring: it shall measure a proxy with other means
 //! than the proxy uses, and it must be light, since it shares its CPU with the server behind it.

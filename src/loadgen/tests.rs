@@ -2,13 +2,17 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread;
 
 use clap::Parser;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use super::args::{BenchArgs, Work};
 use super::{Error, bulk, client, hold, server};
+use crate::tls::PROVIDER;
 
 #[derive(Parser)]
 struct Command {
@@ -63,6 +67,43 @@ fn http_server(answers: &'static [&'static str]) -> SocketAddr {
     address
 }
 
+/// As [`http_server`], through TLS.
+fn https_server(answers: &'static [&'static str]) -> SocketAddr {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let made = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+    let secret = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.der().clone()], secret)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = BufReader::new(StreamOwned::new(session, socket.unwrap()));
+            thread::spawn(move || {
+                for answer in answers {
+                    let mut line = String::new();
+                    while line != "\r\n" {
+                        line.clear();
+                        if stream.read_line(&mut line).unwrap_or_default() == 0 {
+                            return;
+                        }
+                    }
+                    if stream.get_mut().write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
 fn tcp_server(sink: bool) -> SocketAddr {
     // The server has no end, so the port is found by trying; nobody else asks for it meanwhile.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -84,6 +125,22 @@ fn the_closed_loop_counts_what_is_answered() {
     assert_eq!(report["statuses"]["200"], requests);
     assert_eq!(report["bytes"], requests * OK.len() as u64);
     assert_eq!(report["errors"]["closed"], 0);
+}
+
+#[test]
+fn tls_is_spoken_with_full_handshakes_or_resumed_ones() {
+    let address = https_server(&[OK; 1_000_000]);
+    let url = format!("https://{address}/ -c 2 -d 100ms");
+    let full = report(&format!("{url} --close")).unwrap();
+    assert!(full["requests"].as_u64().unwrap() >= 2, "{full}");
+    assert_eq!(full["resumed"], 0, "{full}");
+    let resumed = report(&format!("{url} --close --resume")).unwrap();
+    assert!(resumed["resumed"].as_u64().unwrap() >= 1, "{resumed}");
+    let kept = report(&url).unwrap();
+    assert!(kept["statuses"]["200"].as_u64().unwrap() >= 2, "{kept}");
+    let plain = http_server(&[OK; 9]);
+    let failed = report(&format!("https://{plain}/ -c 1 -d 50ms --timeout 100ms")).unwrap();
+    assert_eq!(failed["requests"], 0, "{failed}");
 }
 
 #[test]
@@ -163,7 +220,7 @@ fn nobody_there_is_one_clear_error() {
 
 #[test]
 fn wrong_usage_says_what_to_write() {
-    assert!(usage_error("https://127.0.0.1/").contains("http://HOST:PORT/PATH"));
+    assert!(usage_error("ftp://127.0.0.1/").contains("http://HOST:PORT/PATH"));
     assert!(usage_error("http:///x").contains("http://HOST:PORT/PATH"));
     assert!(usage_error("--tcp 127.0.0.1").contains("add the port"));
     assert!(usage_error("http://127.0.0.1:1/ --rate 0").contains("--rate 0"));

@@ -149,14 +149,14 @@ impl<'a> HeadView<'a> {
     }
 
     /// The values of every field called `name` (compared without case), in order.
-    pub fn values(&self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub fn values<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         self.fields()
             .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
     }
 
     /// The first value of the field called `name` (compared without case).
-    pub fn value(&self, name: &'a [u8]) -> Option<&'a [u8]> {
+    pub fn value(&self, name: &[u8]) -> Option<&'a [u8]> {
         self.values(name).next()
     }
 }

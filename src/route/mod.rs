@@ -18,6 +18,7 @@ pub use rewrite::Rewrite;
 pub use split::Split;
 pub use table::{Looked, Table};
 
+use crate::jwt::Requirement;
 use crate::message::HeaderEdits;
 use crate::telemetry::counters::{PerWorker, RouteCells};
 
@@ -36,6 +37,8 @@ pub struct Rule {
     pub action: Action,
     /// From the request head to the end of the response; overrides the service's.
     pub timeout: Option<Duration>,
+    /// The token that requests must carry; overrides the service's.
+    pub jwt: Option<Arc<Requirement>>,
     /// What it changes in host and path.
     pub rewrite: Option<Rewrite>,
     /// What it changes in the fields of the request.

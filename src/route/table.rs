@@ -121,6 +121,7 @@ mod tests {
             matcher,
             action: Action::Respond(respond),
             timeout: None,
+            jwt: None,
             rewrite: None,
             request_headers: HeaderEdits::none(),
             response_headers: HeaderEdits::none(),

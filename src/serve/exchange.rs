@@ -63,6 +63,8 @@ pub struct Call<'a, 'l, I: Io> {
     pub ledger: &'a Ledger<'l, I>,
     /// Where it goes.
     pub service: &'a LocalService<I>,
+    /// The field that held its token, when the service must not see it.
+    pub token_field: Option<&'a str>,
     /// When the whole exchange must be over.
     pub deadline: Time,
 }
@@ -85,10 +87,10 @@ pub async fn exchange<I: Io>(
     let Some(listener) = connection.listener(&local) else { return After::Close };
     let Serves::Http(routes) = &listener.serves else { return After::Close };
     let ledger = Ledger::open(connection, &local, listener);
-    let guarded = !local.snapshot.authorization.is_empty();
-    let slashes = listener.escaped_slashes;
-    let spelled =
-        if guarded { guard::normalise_path(slashes, workspace, &mut buf) } else { Ok(()) };
+    let spelled = match local.snapshot.is_guarded() {
+        true => guard::normalise_path(listener.escaped_slashes, workspace, &mut buf),
+        false => Ok(()),
+    };
     let request = workspace.request.view(buf.block());
     let framing = match spelled.and_then(|()| framing::request(request)) {
         Ok(framing) => framing,
@@ -109,14 +111,13 @@ pub async fn exchange<I: Io>(
         Action::Redirect(_) | Action::Respond(_) => None,
     };
     let service = destination.map(|to| &local.services[to.service as usize]);
-    let name = service.map_or("", |service| &*service.config.name);
-    let verdict = guard::authorize(connection, &local, listener, name, Some(request));
-    if !verdict.is_allowed() {
-        ledger.set_denial(verdict);
-        let denied = guard::DENIED;
-        let refuse = reply::refuse_framed(&ledger, connection, workspace, framing, buf, denied);
-        return Box::pin(refuse).await;
-    }
+    let token = match guard::admit(connection, &local, &ledger, rule, service, request) {
+        Ok(token) => token,
+        Err(no) => {
+            let refuse = reply::refuse_framed(&ledger, connection, workspace, framing, buf, no);
+            return Box::pin(refuse).await;
+        }
+    };
     let (Some(destination), Some(service)) = (destination, service) else {
         let answer = reply::answer(&ledger, connection, workspace, framing, buf, &rule.action);
         return Box::pin(answer).await;
@@ -132,6 +133,7 @@ pub async fn exchange<I: Io>(
         framing,
         method: workspace.request.method,
         ledger: &ledger,
+        token_field: token.as_ref().and_then(|token| token.provider.field_to_drop()),
         deadline: timeout.map_or(Time::NEVER, |timeout| ledger.began + timeout),
     };
     forward(&call, destination.subset as usize, workspace, buf).await
@@ -239,6 +241,7 @@ fn encode_request<I: Io>(
         client_cert: connection.client_cert(call.listener),
         request_id: request_id.as_ref().map(RequestId::as_str),
         via: call.listener.via.as_deref(),
+        token_field: call.token_field,
         headers: &call.rule.request_headers,
     };
     encode::request(scratch, request, &call.framing, &edits);

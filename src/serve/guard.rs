@@ -1,14 +1,19 @@
-//! Whether a client may do what it asks for: the path in one spelling, then the rules.
+//! Whether a client may do what it asks for: the path in one spelling, its token, then the rules.
 
 use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::connection::Connection;
-use super::worker::Local;
+use super::ledger::Ledger;
+use super::worker::{Local, LocalService};
 use super::workspace::Workspace;
 use crate::authz::path::normalise;
 use crate::authz::{EscapedSlashes, Normal, Peer, Request, Target, Verdict};
 use crate::error::{Flag, Refusal};
+use crate::jwt::{Accepted, Claims, Requirement};
 use crate::message::{HeadView, Span};
+use crate::route::Rule;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::Io;
 use crate::snapshot::Listener;
@@ -46,6 +51,65 @@ pub fn normalise_path(
     Ok(())
 }
 
+/// Whether a request may go on by the rule that it matched, to `service` (`None`: the proxy answers
+/// itself): it has the token that is demanded, and the rules allow it. Gives the token.
+///
+/// # Errors
+/// 401 without a good token, 403 when the rules deny it.
+pub fn admit<'l, I: Io>(
+    connection: &Connection<I>,
+    local: &'l Local<I>,
+    ledger: &Ledger<'l, I>,
+    rule: &Rule,
+    service: Option<&LocalService<I>>,
+    request: HeadView<'_>,
+) -> Result<Option<Rc<Accepted>>, Refusal> {
+    let demanded = rule.jwt.as_ref().or_else(|| service?.config.jwt.as_ref());
+    let token = match demanded {
+        Some(requirement) => authenticate(connection, requirement, request)?,
+        None => None,
+    };
+    let name = service.map_or("", |service| &*service.config.name);
+    let claims = token.as_ref().map(|token| &token.claims);
+    let verdict = authorize(connection, local, ledger.listener(), name, Some(request), claims);
+    if !verdict.is_allowed() {
+        ledger.set_denial(verdict);
+        return Err(DENIED);
+    }
+    Ok(token)
+}
+
+/// Looks at the token that `requirement` demands of a request; `None` when it has none and needs
+/// none.
+///
+/// # Errors
+/// 401 when it does not have a good one.
+fn authenticate<I: Io>(
+    connection: &Connection<I>,
+    requirement: &Requirement,
+    request: HeadView<'_>,
+) -> Result<Option<Rc<Accepted>>, Refusal> {
+    let worker = &connection.worker;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now_unix_s = i64::try_from(now).unwrap_or(i64::MAX);
+    let checked = requirement.token(request).and_then(|token| {
+        token.map(|token| worker.tokens.check(requirement, token, now_unix_s)).transpose()
+    });
+    match checked {
+        Ok(accepted) => {
+            if let Some(accepted) = &accepted {
+                accepted.provider.stats.worker(worker.index).accepted.increment();
+            }
+            Ok(accepted)
+        }
+        Err(rejection) => {
+            requirement.count(rejection, worker.index);
+            let detail = rejection.detail();
+            Err(Refusal { status: 401, flag: Flag::Unauthorized, detail })
+        }
+    }
+}
+
 /// Asks the rules, and counts and logs what those say that only watch. `request` is `None` for an
 /// L4 connection; `service` is empty when the proxy answers itself.
 pub fn authorize<'l, I: Io>(
@@ -54,6 +118,7 @@ pub fn authorize<'l, I: Io>(
     listener: &Listener,
     service: &str,
     request: Option<HeadView<'_>>,
+    claims: Option<&Claims>,
 ) -> Verdict<'l> {
     let policies = &local.snapshot.authorization;
     if policies.is_empty() {
@@ -70,6 +135,7 @@ pub fn authorize<'l, I: Io>(
         host: head.authority(),
         path: head.path(),
         head,
+        claims,
     });
     let target = Target { service, port: connection.local_port, request };
     let decision = policies.decide(&peer, &target);

@@ -15,6 +15,7 @@ mod reply;
 #[cfg(feature = "uring")]
 pub mod run;
 mod secure;
+mod tokens;
 mod tunnel;
 mod upload;
 mod worker;

@@ -1,5 +1,7 @@
 //! Answers of our own: refusals, redirects and fixed responses.
 
+use std::sync::LazyLock;
+
 use super::body::BodyProgress;
 use super::connection::Connection;
 use super::exchange::After;
@@ -116,10 +118,17 @@ pub async fn send_refusal<I: Io>(
 
 static NO_EDITS: HeaderEdits = HeaderEdits::none();
 
+/// What a client without a good token is asked for (RFC 6750 3).
+static CHALLENGE: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
+    set: vec![("www-authenticate".into(), "Bearer".into())],
+    ..HeaderEdits::none()
+});
+
 fn refusal_reply(refusal: &Refusal, is_head: bool, keep: bool) -> LocalReply<'static> {
     // The detail names a check, never anything the peer sent: it is safe to show.
     let body = refusal.detail.as_bytes();
-    LocalReply { status: refusal.status, location: b"", body, headers: &NO_EDITS, keep, is_head }
+    let headers = if refusal.status == 401 { &*CHALLENGE } else { &NO_EDITS };
+    LocalReply { status: refusal.status, location: b"", body, headers, keep, is_head }
 }
 
 /// Bytes of `buf` that are this request, if all of it is there.

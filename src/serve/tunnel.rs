@@ -44,7 +44,7 @@ pub async fn serve_tcp<I: Io>(
     let Some(service) = local.services.get(destination.service as usize) else { return };
     let ledger = Ledger::open(connection, &local, listener);
     ledger.set_service(service);
-    let verdict = guard::authorize(connection, &local, listener, &service.config.name, None);
+    let verdict = guard::authorize(connection, &local, listener, &service.config.name, None, None);
     if !verdict.is_allowed() {
         ledger.set_denial(verdict);
         ledger.set_refusal(&guard::DENIED);

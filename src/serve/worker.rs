@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::registry::{ConnectionState, Registry};
+use super::tokens::Tokens;
 use super::workspace::Workspaces;
 use crate::balance::Balancer;
 use crate::cluster::{Address, Service};
@@ -34,6 +35,8 @@ pub struct Worker<I: Io> {
     pub loads: Loads,
     /// Open connections, for draining.
     pub registry: Registry,
+    /// Tokens verified lately.
+    pub tokens: Tokens,
     /// Heads and scratch buffers.
     pub workspaces: Workspaces,
     /// Randomness for balancing and request ids.
@@ -95,6 +98,7 @@ impl<I: Io> Worker<I> {
             index: parts.index,
             loads: parts.loads,
             registry: Registry::default(),
+            tokens: Tokens::default(),
             workspaces: Workspaces::default(),
             random: RefCell::new(fastrand::Rng::with_seed(parts.seed)),
             log: LogBuffer::new(parts.index, parts.reports),
@@ -196,6 +200,7 @@ impl<I: Io> Worker<I> {
             return false;
         }
         let old = self.current.replace(Rc::clone(&new));
+        self.tokens.clear();
         let kept: std::collections::HashSet<_> =
             new.services.iter().flat_map(|s| s.endpoints.iter().map(Rc::as_ptr)).collect();
         for state in old.services.iter().flat_map(|service| &service.endpoints) {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Flag;
+use crate::jwt::Rejection;
 use crate::tls::reason::Failure;
 
 /// A monotonic count or a gauge, written by one worker only and read by anyone.
@@ -170,6 +171,15 @@ pub struct AuthorizationCells {
     pub dry_run_allowed: Count,
     /// Those that it would have denied, were it not on trial.
     pub dry_run_denied: Count,
+}
+
+/// What one worker counts for one issuer of tokens.
+#[derive(Debug, Default)]
+pub struct JwtCells {
+    /// Requests whose token was accepted.
+    pub accepted: Count,
+    /// Requests that were turned away, by reason.
+    pub rejected: [Count; Rejection::ALL.len()],
 }
 
 /// What one worker counts for one service.

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::counters::{Histogram, LATENCY_BUCKETS_MS, PerWorker};
 use crate::control::status::Known;
 use crate::error::Flag;
+use crate::jwt::Rejection;
 use crate::snapshot::Snapshot;
 use crate::tls::reason::Failure;
 
@@ -23,6 +24,7 @@ pub fn render(known: &Known) -> String {
         certificates(&mut page, snapshot);
         routes(&mut page, snapshot);
         authorization(&mut page, snapshot);
+        jwt(&mut page, snapshot);
         services(&mut page, snapshot);
         endpoints(&mut page, snapshot);
     }
@@ -132,6 +134,10 @@ fn process(page: &mut Page, known: &Known) {
     page.family(name, "counter", "Lookups of services that are found by name.");
     page.sample(name, &[("result", &"success")], known.lookups.0);
     page.sample(name, &[("result", &"failure")], known.lookups.1);
+    let name = "ringway_jwks_fetches_total";
+    page.family(name, "counter", "Fetches of keys of issuers of tokens.");
+    page.sample(name, &[("result", &"success")], known.key_fetches.0);
+    page.sample(name, &[("result", &"failure")], known.key_fetches.1);
     page.counter(
         "ringway_access_log_dropped_lines_total",
         "Access log lines that could not be written fast enough.",
@@ -333,6 +339,28 @@ fn authorization(page: &mut Page, snapshot: &Snapshot) {
                 page.sample(name, &[("rule", &rule.name), ("result", &result)], count);
             }
         }
+    }
+}
+
+fn jwt(page: &mut Page, snapshot: &Snapshot) {
+    let name = "ringway_jwt_requests_total";
+    page.family(name, "counter", "Requests by issuer of tokens and what was made of theirs.");
+    for provider in &snapshot.jwt_providers {
+        let accepted = provider.stats.sum(|cells| &cells.accepted);
+        page.sample(name, &[("provider", &provider.name), ("result", &"accepted")], accepted);
+        for rejection in Rejection::ALL {
+            let count = provider.stats.sum(|cells| &cells.rejected[rejection.index()]);
+            if count > 0 {
+                let labels: [(&str, &dyn Display); 2] =
+                    [("provider", &provider.name), ("result", &rejection.label())];
+                page.sample(name, &labels, count);
+            }
+        }
+    }
+    let name = "ringway_jwt_keys";
+    page.family(name, "gauge", "Public keys of an issuer of tokens; 0: none could be had yet.");
+    for provider in &snapshot.jwt_providers {
+        page.sample(name, &[("provider", &provider.name)], provider.keys.len());
     }
 }
 

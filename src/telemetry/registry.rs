@@ -5,10 +5,11 @@ use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
 use super::counters::{
-    AuthorizationCells, EndpointCells, ListenerCells, PerWorker, RouteCells, ServiceCells,
-    WorkerCells,
+    AuthorizationCells, EndpointCells, JwtCells, ListenerCells, PerWorker, RouteCells,
+    ServiceCells, WorkerCells,
 };
 use crate::cluster::Address;
+use crate::jwt::KeysWanted;
 use crate::tls::TicketKeys;
 
 /// All counters of the process, by what they count. A counter lives as long as a snapshot refers
@@ -20,10 +21,13 @@ pub struct Registry {
     listeners: Family<String, ListenerCells>,
     routes: Family<(String, String), RouteCells>,
     authorization: Family<String, AuthorizationCells>,
+    jwt: Family<String, JwtCells>,
     services: Family<String, ServiceCells>,
     endpoints: Family<(String, Address), EndpointCells>,
     /// Keys of session tickets, which outlive reloads too.
     pub tickets: TicketKeys,
+    /// By URL: who asks for newer keys there, through reloads.
+    keys_wanted: HashMap<String, KeysWanted>,
 }
 
 impl Registry {
@@ -35,9 +39,11 @@ impl Registry {
             listeners: Family::default(),
             routes: Family::default(),
             authorization: Family::default(),
+            jwt: Family::default(),
             services: Family::default(),
             endpoints: Family::default(),
             tickets: TicketKeys::default(),
+            keys_wanted: HashMap::new(),
         }
     }
 
@@ -54,6 +60,16 @@ impl Registry {
     /// The counters of an authorization rule.
     pub fn authorization(&mut self, name: &str) -> Arc<PerWorker<AuthorizationCells>> {
         self.authorization.find(name.to_owned(), self.workers)
+    }
+
+    /// The counters of an issuer of tokens.
+    pub fn jwt(&mut self, name: &str) -> Arc<PerWorker<JwtCells>> {
+        self.jwt.find(name.to_owned(), self.workers)
+    }
+
+    /// What rings when keys of `url` are needed.
+    pub fn keys_wanted(&mut self, url: &str) -> KeysWanted {
+        self.keys_wanted.entry(url.to_owned()).or_default().clone()
     }
 
     /// The counters of a service.

@@ -112,8 +112,8 @@ impl<S: Stream> TlsStream<S> {
         }
     }
 
-    /// Ends our side after a failed handshake and reads what the peer still sends, up to `bytes_max`:
-    /// closing on unread bytes would reset our alert out of its hands.
+    /// Ends our side after a failed handshake and reads what the peer still sends, up to
+    /// `bytes_max`: closing on unread bytes would reset our alert out of its hands.
     pub async fn discard(&self, bytes_max: usize) {
         self.inner.shutdown_write().await;
         let mut cipher = self.buffers.take();

@@ -161,7 +161,8 @@ fn an_endpoint_with_a_bad_certificate_is_not_talked_to_and_the_log_names_it() {
 fn workloads_of_linkerd_istio_and_consul_are_known_by_their_names() {
     let pki = Pki::new();
     let origin = Origin::saying("hello");
-    let consul = "spiffe://11111111-2222-3333-4444-555555555555.consul/ns/default/dc/dc1/svc/web";
+    let consul_domain = "11111111-2222-3333-4444-555555555555.consul";
+    let consul = &format!("spiffe://{consul_domain}/ns/default/dc/dc1/svc/web");
     for (name, identity) in [
         ("linkerd", "web.emojivoto.serviceaccount.identity.linkerd.cluster.local"),
         ("istio", "spiffe://cluster.local/ns/emojivoto/sa/web"),
@@ -173,11 +174,12 @@ fn workloads_of_linkerd_istio_and_consul_are_known_by_their_names() {
     pki.leaf("me", &Wanted { names: &[ME], ..Wanted::default() });
     let port = free_port();
     let proxy = Proxy::start(&format!(
-        "mesh:\n  identity: {}\n  trust_bundles: {{11111111-2222-3333-4444-555555555555.consul: {}}}\n\
+        "mesh:\n  identity: {}\n  trust_bundles: {{{consul_domain}: {}}}\n\
          listeners: {{in: {{bind: \"127.0.0.1:{port}\", tls: mesh}}}}\n\
          routes: {{\"*\": [{{to: app}}]}}\nservices: {{app: {{endpoints: [\"{}\"]}}}}\n\
          authorization:\n  - name: web\n    action: allow\n    to: {{service: app}}\n\
-         \x20   from: {{identities: [\"spiffe://cluster.local/ns/emojivoto/sa/web\", \"{consul}\"]}}\n",
+         \x20   from:\n      identities:\n        - \"{consul}\"\n\
+         \x20       - spiffe://cluster.local/ns/emojivoto/sa/web\n",
         identity(&pki, "me"),
         pki.path("ca.pem"),
         origin.address()

@@ -3,6 +3,7 @@
 mod ca;
 mod commands;
 mod identity;
+mod jwt;
 mod keep_alive;
 mod mesh;
 mod misbehaving;

@@ -1,0 +1,121 @@
+//! What a token says, and conditions on it.
+
+use serde_json::{Map, Value};
+
+use crate::route::ValueMatch;
+
+/// The claims of a token that was accepted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Claims(Map<String, Value>);
+
+/// A condition on one claim.
+#[derive(Clone, Debug)]
+pub struct ClaimMatch {
+    /// Its name; `a.b` is also the claim `b` in the object `a`.
+    pub name: Box<str>,
+    /// What its value must be: itself, or one of its elements.
+    pub wanted: ValueMatch,
+}
+
+impl Claims {
+    pub(super) fn new(map: Map<String, Value>) -> Self {
+        Self(map)
+    }
+
+    /// The value of a claim by its name, or by its path through objects.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        if let Some(value) = self.0.get(name) {
+            return Some(value);
+        }
+        let mut names = name.split('.');
+        let mut value = self.0.get(names.next()?)?;
+        for name in names {
+            value = value.get(name)?;
+        }
+        Some(value)
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_str()
+    }
+
+    /// A moment (RFC 7519 2, NumericDate) in Unix seconds; fractions are cut off.
+    pub(super) fn seconds(&self, name: &str) -> Option<i64> {
+        let value = self.0.get(name)?;
+        value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64))
+    }
+
+    /// Whether `aud`, one or a list, names one of these.
+    pub(super) fn is_for(&self, audiences: &[Box<str>]) -> bool {
+        let is_one = |value: &Value| audiences.iter().any(|wanted| value == &**wanted);
+        match self.0.get("aud") {
+            Some(Value::Array(list)) => list.iter().any(is_one),
+            Some(value) => is_one(value),
+            None => false,
+        }
+    }
+}
+
+impl ClaimMatch {
+    /// Whether the claim is there and fits. Of a list one element must; `scope` and `scp` are
+    /// lists that are written with spaces (RFC 8693 4.2).
+    pub fn fits(&self, claims: &Claims) -> bool {
+        let Some(value) = claims.get(&self.name) else { return false };
+        match value {
+            Value::Array(list) => list.iter().any(|element| self.fits_one(element)),
+            Value::String(text) if matches!(&*self.name, "scope" | "scp") => {
+                self.wanted.fits(text.as_bytes())
+                    || text.split(' ').any(|scope| self.wanted.fits(scope.as_bytes()))
+            }
+            value => self.fits_one(value),
+        }
+    }
+
+    fn fits_one(&self, value: &Value) -> bool {
+        match value {
+            Value::String(text) => self.wanted.fits(text.as_bytes()),
+            Value::Bool(_) | Value::Number(_) => self.wanted.fits(value.to_string().as_bytes()),
+            Value::Null => false,
+            Value::Array(_) | Value::Object(_) => matches!(self.wanted, ValueMatch::Present),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authz::value_pattern;
+
+    #[test]
+    fn conditions_look_into_lists_objects_and_scopes() {
+        let text = r#"{"sub":"jo","admin":true,"level":7,"groups":["dev","ops"],"none":null,
+            "scope":"read write:all","realm":{"roles":["boss"],"x.y":"z"},"a.b":"flat","aud":[]}"#;
+        let claims = Claims::new(serde_json::from_str(text).unwrap());
+        for (name, wanted, expected) in [
+            ("sub", "jo", true),
+            ("sub", "j", false),
+            ("sub", "~j.", true),
+            ("admin", "true", true),
+            ("level", "7", true),
+            ("groups", "ops", true),
+            ("groups", "dev,ops", false),
+            ("scope", "read", true),
+            ("scope", "write:all", true),
+            ("scope", "read write:all", true),
+            ("scope", "write", false),
+            ("realm.roles", "boss", true),
+            ("realm.roles", "dev", false),
+            ("realm", "boss", false),
+            ("a.b", "flat", true),
+            ("none", "null", false),
+            ("missing", "~.*", false),
+            ("aud", "~.*", false),
+        ] {
+            let condition =
+                ClaimMatch { name: name.into(), wanted: value_pattern(wanted).unwrap() };
+            assert_eq!(condition.fits(&claims), expected, "{name}: {wanted}");
+        }
+        let present = ClaimMatch { name: "realm".into(), wanted: ValueMatch::Present };
+        assert!(present.fits(&claims));
+    }
+}

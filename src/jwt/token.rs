@@ -1,0 +1,376 @@
+//! One token: its form, its signature, its claims.
+
+use jsonwebtoken::dangerous::insecure_decode_claims;
+use jsonwebtoken::{Header, Validation, decode, decode_header};
+use serde_json::{Map, Value};
+
+use super::claims::Claims;
+use super::provider::Provider;
+
+/// The longest token that is looked at.
+const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// Keys that are tried for one token that does not say which has signed it.
+const KEYS_TRIED_MAX: usize = 8;
+
+/// Why a request's token is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// There is none.
+    Missing,
+    /// There are several.
+    Ambiguous,
+    /// It is not a signed token, or has `crit` extensions, or is too long.
+    Malformed,
+    /// Nobody whom the route trusts has issued it.
+    Issuer,
+    /// It says that it is signed in a way that the issuer's key is not for: `none`, a shared
+    /// secret.
+    Algorithm,
+    /// The issuer has no such key.
+    Key,
+    /// Its signature is wrong.
+    Signature,
+    /// It has expired, or says not when it will.
+    Expired,
+    /// It is not valid yet.
+    NotYetValid,
+    /// It is for somebody else.
+    Audience,
+}
+
+impl Rejection {
+    /// Every reason, in the order of [`Rejection::index`].
+    pub const ALL: [Self; 10] = [
+        Self::Missing,
+        Self::Ambiguous,
+        Self::Malformed,
+        Self::Issuer,
+        Self::Algorithm,
+        Self::Key,
+        Self::Signature,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::Audience,
+    ];
+
+    /// The value of the metric's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Ambiguous => "ambiguous",
+            Self::Malformed => "malformed",
+            Self::Issuer => "issuer",
+            Self::Algorithm => "algorithm",
+            Self::Key => "key",
+            Self::Signature => "signature",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Audience => "audience",
+        }
+    }
+
+    /// What the client is told.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::Missing => "a token is required",
+            Self::Ambiguous => "more than one token",
+            Self::Malformed => "the token is malformed",
+            Self::Issuer => "the token's issuer is not accepted",
+            Self::Algorithm => "the token's algorithm is not accepted",
+            Self::Key => "the token's key is not known",
+            Self::Signature => "the token's signature is wrong",
+            Self::Expired => "the token has expired",
+            Self::NotYetValid => "the token is not valid yet",
+            Self::Audience => "the token is for another audience",
+        }
+    }
+
+    /// Position in [`Rejection::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Who says to have issued `token`. Nothing of it is verified yet.
+pub(super) fn issuer(token: &[u8]) -> Result<String, Rejection> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(Rejection::Malformed);
+    }
+    let claims: Map<String, Value> =
+        insecure_decode_claims(token).map_err(|_| Rejection::Malformed)?;
+    match claims.get("iss") {
+        Some(Value::String(issuer)) => Ok(issuer.clone()),
+        _ => Err(Rejection::Issuer),
+    }
+}
+
+/// Checks that `provider` has issued `token`, for us, and that it is valid at `now_unix_s`.
+pub(super) fn check(
+    token: &[u8],
+    provider: &Provider,
+    now_unix_s: i64,
+) -> Result<Claims, Rejection> {
+    // `none` and what nobody knows are no algorithms to the decoder.
+    let header = decode_header(token).map_err(|_| Rejection::Algorithm)?;
+    if header.crit.is_some() || header.enc.is_some() {
+        return Err(Rejection::Malformed); // RFC 7515 4.1.11: what is not understood is refused
+    }
+    let claims = verified(token, &header, provider)?;
+    if claims.text("iss") != Some(&provider.issuer) {
+        return Err(Rejection::Issuer);
+    }
+    check_time(&claims, provider, now_unix_s)?;
+    if !provider.audiences.is_empty() && !claims.is_for(&provider.audiences) {
+        return Err(Rejection::Audience);
+    }
+    Ok(claims)
+}
+
+/// Whether a token with these claims is valid at `now_unix_s`.
+pub(super) fn check_time(
+    claims: &Claims,
+    provider: &Provider,
+    now_unix_s: i64,
+) -> Result<(), Rejection> {
+    let leeway = provider.leeway_s;
+    // A token that never ends could never be taken back.
+    if claims.seconds("exp").is_none_or(|end| now_unix_s >= end.saturating_add(leeway)) {
+        return Err(Rejection::Expired);
+    }
+    if claims.seconds("nbf").is_some_and(|begin| now_unix_s.saturating_add(leeway) < begin) {
+        return Err(Rejection::NotYetValid);
+    }
+    Ok(())
+}
+
+fn verified(token: &[u8], header: &Header, provider: &Provider) -> Result<Claims, Rejection> {
+    let mut validation = Validation::new(header.alg);
+    // The signature alone: what the claims say is judged by the caller, at its time.
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    let mut rejection = Rejection::Key;
+    let candidates = provider.keys.candidates(header.kid.as_deref());
+    for key in candidates.take(KEYS_TRIED_MAX) {
+        if !key.allows(header.alg) {
+            rejection = rejection.max_of(Rejection::Algorithm);
+            continue;
+        }
+        match decode::<Map<String, Value>>(token, &key.key, &validation) {
+            Ok(data) => return Ok(Claims::new(data.claims)),
+            Err(_) => rejection = Rejection::Signature,
+        }
+    }
+    if rejection == Rejection::Key {
+        provider.wanted.ring();
+    }
+    Err(rejection)
+}
+
+impl Rejection {
+    /// The later of two stages at which a token failed.
+    fn max_of(self, other: Self) -> Self {
+        if self == Self::Key { other } else { self }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+
+    use jsonwebtoken::jwk::Jwk;
+    use jsonwebtoken::{Algorithm, EncodingKey, encode};
+    use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+    use serde_json::json;
+
+    use super::*;
+    use crate::jwt::{KeySet, KeysWanted, Requirement};
+    use crate::telemetry::counters::PerWorker;
+
+    const NOW: i64 = 1_800_000_000;
+
+    /// A key of an issuer, and the public half of it as a JSON Web Key.
+    pub(in crate::jwt) struct Signer {
+        pub(in crate::jwt) jwk: String,
+        key: EncodingKey,
+        algorithm: Algorithm,
+        id: String,
+    }
+
+    impl Signer {
+        fn new(id: &str, key: EncodingKey, algorithm: Algorithm) -> Self {
+            let mut jwk = Jwk::from_encoding_key(&key, algorithm).unwrap();
+            jwk.common.key_id = Some(id.to_owned());
+            jwk.common.public_key_use = Some(jsonwebtoken::jwk::PublicKeyUse::Signature);
+            let jwk = serde_json::to_string(&jwk).unwrap();
+            Self { jwk, key, algorithm, id: id.to_owned() }
+        }
+
+        pub(in crate::jwt) fn es256(id: &str) -> Self {
+            let der = KeyPair::generate().unwrap().serialize_der();
+            Self::new(id, EncodingKey::from_ec_der(&der), Algorithm::ES256)
+        }
+
+        pub(in crate::jwt) fn ed25519(id: &str) -> Self {
+            let pair = aws_lc_rs::signature::Ed25519KeyPair::generate().unwrap();
+            let der = pair.to_pkcs8v1().unwrap();
+            Self::new(id, EncodingKey::from_ed_der(der.as_ref()), Algorithm::EdDSA)
+        }
+
+        fn rs256(id: &str) -> Self {
+            /// What PKCS#8 puts before the key of PKCS#1.
+            const PREFIX_BYTES: usize = 26;
+            let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+            let der = &pair.serialize_der()[PREFIX_BYTES..];
+            Self::new(id, EncodingKey::from_rsa_der(der), Algorithm::RS256)
+        }
+
+        fn sign(&self, claims: &Value) -> String {
+            let mut header = Header::new(self.algorithm);
+            header.kid = Some(self.id.clone());
+            encode(&header, claims, &self.key).unwrap()
+        }
+    }
+
+    fn requirement(keys: &[&Signer]) -> Requirement {
+        let list: Vec<&str> = keys.iter().map(|signer| signer.jwk.as_str()).collect();
+        let set = format!("{{\"keys\":[{}]}}", list.join(","));
+        let provider = Provider {
+            name: "test".into(),
+            issuer: "https://issuer".into(),
+            audiences: vec!["shop".into(), "stock".into()],
+            leeway_s: 60,
+            field: "authorization".into(),
+            forward: false,
+            keys: Arc::new(KeySet::parse(set.as_bytes()).unwrap()),
+            wanted: KeysWanted::default(),
+            stats: Arc::new(PerWorker::new(1)),
+        };
+        Requirement { providers: vec![Arc::new(provider)], optional: false }
+    }
+
+    fn good() -> Value {
+        json!({"iss": "https://issuer", "aud": "shop", "sub": "jo", "exp": NOW + 300})
+    }
+
+    fn checked(requirement: &Requirement, token: &str) -> Result<Claims, Rejection> {
+        requirement.check(token.as_bytes(), NOW).map(|accepted| accepted.claims)
+    }
+
+    #[test]
+    fn tokens_of_every_kind_of_key_are_accepted() {
+        for signer in [Signer::es256("a"), Signer::ed25519("a"), Signer::rs256("a")] {
+            let requirement = requirement(&[&Signer::es256("other"), &signer]);
+            let claims = checked(&requirement, &signer.sign(&good())).unwrap();
+            assert_eq!(claims.text("sub"), Some("jo"), "{:?}", signer.algorithm);
+            assert!(!requirement.providers[0].wanted.take());
+        }
+    }
+
+    #[test]
+    fn claims_decide_by_issuer_time_and_audience() {
+        let signer = Signer::es256("a");
+        let requirement = requirement(&[&signer]);
+        for (claim, value, expected) in [
+            ("iss", json!("https://other"), Some(Rejection::Issuer)),
+            ("iss", json!(["https://issuer"]), Some(Rejection::Issuer)),
+            ("iss", Value::Null, Some(Rejection::Issuer)),
+            ("exp", json!(NOW - 59), None),
+            ("exp", json!(NOW - 60), Some(Rejection::Expired)),
+            ("exp", json!((NOW - 59) as f64 + 0.5), None),
+            ("exp", json!("tomorrow"), Some(Rejection::Expired)),
+            ("exp", Value::Null, Some(Rejection::Expired)),
+            ("exp", json!(i64::MAX), None),
+            ("nbf", json!(NOW + 60), None),
+            ("nbf", json!(NOW + 61), Some(Rejection::NotYetValid)),
+            ("aud", json!(["x", "stock"]), None),
+            ("aud", json!(["x"]), Some(Rejection::Audience)),
+            ("aud", json!("shopping"), Some(Rejection::Audience)),
+            ("aud", Value::Null, Some(Rejection::Audience)),
+        ] {
+            let mut claims = good();
+            claims[claim] = value.clone();
+            let result = checked(&requirement, &signer.sign(&claims));
+            assert_eq!(result.err(), expected, "{claim}: {value}");
+        }
+    }
+
+    /// RFC 8725 2.1, 3.1: the attacks on how a token says that it is signed.
+    #[test]
+    fn the_token_does_not_choose_how_it_is_verified() {
+        let (signer, stranger) = (Signer::es256("a"), Signer::es256("a"));
+        let requirement = requirement(&[&signer, &Signer::rs256("r")]);
+        let token = signer.sign(&good());
+        let (head, rest) = token.split_once('.').unwrap();
+        let (payload, signature) = rest.split_once('.').unwrap();
+        let with_head =
+            |json: &str, signature: &str| format!("{}.{payload}.{signature}", base64_url(json));
+        // Signed with the public key as if it were a secret.
+        let confused = {
+            let mut header = Header::new(Algorithm::HS256);
+            header.kid = Some("a".to_owned());
+            encode(&header, &good(), &EncodingKey::from_secret(signer.jwk.as_bytes())).unwrap()
+        };
+        let stolen = stranger.sign(&good());
+        let unknown = Signer::es256("z").sign(&good());
+        let changed = {
+            let mut claims = good();
+            claims["sub"] = json!("root");
+            let other = signer.sign(&claims);
+            let payload = other.split('.').nth(1).unwrap().to_owned();
+            format!("{head}.{payload}.{signature}")
+        };
+        for (what, token, expected) in [
+            ("none", with_head(r#"{"alg":"none"}"#, ""), Rejection::Algorithm),
+            ("None", with_head(r#"{"alg":"None","kid":"a"}"#, signature), Rejection::Algorithm),
+            ("HS256 with the public key", confused, Rejection::Algorithm),
+            ("RS256", with_head(r#"{"alg":"RS256","kid":"a"}"#, signature), Rejection::Algorithm),
+            ("ES384", with_head(r#"{"alg":"ES384","kid":"a"}"#, signature), Rejection::Algorithm),
+            ("another key of that name", stolen, Rejection::Signature),
+            ("a key that is not known", unknown, Rejection::Key),
+            ("changed claims", changed, Rejection::Signature),
+            ("no signature", format!("{head}.{payload}."), Rejection::Signature),
+            (
+                "crit",
+                with_head(r#"{"alg":"ES256","kid":"a","crit":["x"]}"#, signature),
+                Rejection::Malformed,
+            ),
+            (
+                "its own key",
+                with_head(
+                    &format!(r#"{{"alg":"ES256","jwk":{}}}"#, stranger.jwk),
+                    stolen_signature(&stranger.sign(&good())),
+                ),
+                Rejection::Signature,
+            ),
+            ("two parts", format!("{head}.{payload}"), Rejection::Malformed),
+            ("four parts", format!("{token}.x"), Rejection::Malformed),
+            ("garbage", "a.b.c".to_owned(), Rejection::Malformed),
+            ("empty", String::new(), Rejection::Malformed),
+            ("too long", "a".repeat(TOKEN_BYTES_MAX + 1), Rejection::Malformed),
+        ] {
+            assert_eq!(checked(&requirement, &token).err(), Some(expected), "{what}");
+        }
+        assert!(requirement.providers[0].wanted.take(), "an unknown key asks for new ones");
+    }
+
+    fn stolen_signature(token: &str) -> &str {
+        token.rsplit('.').next().unwrap()
+    }
+
+    /// Base64 for URLs without padding (RFC 7515 2).
+    fn base64_url(text: &str) -> String {
+        const LETTERS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut out = String::new();
+        for group in text.as_bytes().chunks(3) {
+            let bits = group.iter().fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte))
+                << (8 * (3 - group.len()));
+            for index in 0..=group.len() {
+                out.push(char::from(LETTERS[(bits >> (18 - 6 * index)) as usize & 63]));
+            }
+        }
+        out
+    }
+}
