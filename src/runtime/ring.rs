@@ -272,7 +272,7 @@ impl RingStream {
                     Err(error) => return Err(SpliceError::Sink(error)),
                 }
             }
-            if since_pause > SPLICE_STEP_BYTES {
+            if left > 0 && since_pause > SPLICE_STEP_BYTES {
                 since_pause = 0;
                 // Through the ring, so that everyone else's completions are seen first.
                 self.readable().await.map_err(SpliceError::Source)?;

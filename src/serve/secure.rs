@@ -22,7 +22,10 @@ use crate::upstream::Upstream;
 /// How long a client may refuse to read our last record.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How much of what a refused client still sends is read, so that it gets to see its alert.
+/// How long an endpoint that is refused may take to read its alert and go: a request waits.
+const ALERT_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How much of what a refused peer still sends is read, so that it gets to see its alert.
 const DISCARD_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a session cannot be resumed although its ticket is good.
@@ -183,7 +186,11 @@ pub async fn connect<I: Io>(
     let (why, refusal) = match upstream.alarm.guard(stream.handshake()).await {
         Ok(Ok(())) if !resumes_expired(stream) => return Ok(upstream),
         Ok(Ok(())) => (EXPIRED_MEANWHILE.to_owned(), CERTIFICATE_REFUSED),
-        Ok(Err(error)) => (error.to_string(), refusal_of(&error)),
+        Ok(Err(error)) => {
+            upstream.alarm.set(io.now() + ALERT_TIMEOUT);
+            upstream.alarm.guard(stream.discard(DISCARD_BYTES_MAX)).await.ok();
+            (error.to_string(), refusal_of(&error))
+        }
         Err(_) => ("the handshake took too long".to_owned(), TLS_TIMEOUT),
     };
     let endpoint = upstream.endpoint.config.borrow().address.to_string();

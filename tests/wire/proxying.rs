@@ -1,6 +1,6 @@
 //! What a well-behaved client and a well-behaved origin get.
 
-use crate::support::free_port;
+use crate::support::{PATIENCE, free_port};
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
@@ -239,4 +239,30 @@ fn large_bodies_arrive_whole() {
         assert_eq!(response.field("x-sent"), Some(expected.len().to_string().as_str()));
         assert!(response.text() == expected, "the body is the same");
     }
+}
+
+/// The end of a body may fall together with the moment at which a splice lets others run. A splice
+/// that waited there for more would wait until the origin gives up.
+#[test]
+fn bodies_that_end_with_a_step_of_a_splice_leave_the_connection_ready() {
+    const REQUESTS: usize = 150;
+    const SIZE: usize = 1200 * 1024;
+    let body = "x".repeat(SIZE);
+    let origin = Origin::scripted(move |peer| {
+        socket2::SockRef::from(&peer.stream).set_send_buffer_size(2 * SIZE).ok();
+        let whole = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n{body}");
+        while peer.request().is_some() {
+            peer.send(&whole);
+        }
+    });
+    let port = free_port();
+    let proxy = Proxy::start(&one_service(port, &origin));
+    let mut client = Client::connect(port);
+    // Less than the origin's patience, which would end the wait.
+    client.stream().set_read_timeout(Some(PATIENCE / 2)).unwrap();
+    for number in 0..REQUESTS {
+        assert_eq!(client.get("a", "/").body.len(), SIZE, "{number}");
+    }
+    assert_eq!(origin.accepted(), 1);
+    assert_eq!(proxy.metric("ringway_response_flags_total"), 0.0);
 }
