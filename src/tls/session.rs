@@ -158,10 +158,16 @@ impl Session {
         });
     }
 
-    /// Whether a handshake message is larger than anybody needs.
-    pub fn is_oversized(&self) -> bool {
-        self.is_handshaking()
-            && self.incoming.as_ref().is_some_and(|buf| buf.len() > HANDSHAKE_BYTES_MAX)
+    /// Whether a handshake message is larger than anybody needs. The alert for it is in
+    /// [`Session::take_outgoing`] then.
+    pub fn is_oversized(&mut self) -> bool {
+        let long = self.incoming.as_ref().is_some_and(|buf| buf.len() > HANDSHAKE_BYTES_MAX);
+        if !long || !self.is_handshaking() {
+            return false;
+        }
+        self.incoming = self.incoming.take().map(junk_instead_of);
+        self.step(None, None).ok();
+        true
     }
 
     /// Whether nothing but session tickets follows the end of the handshake: the server's side of
@@ -278,26 +284,21 @@ impl Session {
                 handle(side.process_tls_records(incoming), &mut sink, &mut self.outgoing, job)
             }
         };
-        if let Some(buf) = &mut self.incoming {
+        let without_alert =
+            matches!(step, Err(Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)));
+        if let Some(mut buf) = self.incoming.take() {
             buf.consume(discard);
-            if buf.is_empty() {
-                self.incoming = None;
+            if without_alert {
+                buf = junk_instead_of(buf);
             }
+            self.incoming = (!buf.is_empty()).then_some(buf);
         }
         match step {
             Ok(Step::Ended) => self.ended = true,
             Ok(Step::Open) if self.ended => return Ok(Step::Ended),
             Ok(_) => {}
-            Err(Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)) => {
-                // The one refusal for which rustls has no alert: records of no type make it.
-                if let Some(buf) = self.incoming.take() {
-                    let wanted = buf.len() + RECORD_HEADER_BYTES;
-                    let mut buf = buf.grown(wanted);
-                    buf.append(&[0; RECORD_HEADER_BYTES]);
-                    buf.data_mut().fill(0xff);
-                    self.incoming = Some(buf);
-                    self.step(None, None).ok();
-                }
+            Err(_) if without_alert => {
+                self.step(None, None).ok();
             }
             Err(_) => self.collect_alert(),
         }
@@ -324,6 +325,16 @@ impl Session {
             }
         }
     }
+}
+
+/// Records of no type, in the place of what has come. An oversized handshake message is the one
+/// thing that rustls refuses without an alert; these make it send one.
+fn junk_instead_of(buf: Buf) -> Buf {
+    let wanted = buf.len() + RECORD_HEADER_BYTES;
+    let mut buf = buf.grown(wanted);
+    buf.append(&[0; RECORD_HEADER_BYTES]);
+    buf.data_mut().fill(0xff);
+    buf
 }
 
 fn incoming_bytes(incoming: &mut Option<Buf>) -> &mut [u8] {

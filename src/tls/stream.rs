@@ -106,7 +106,8 @@ impl<S: Stream> TlsStream<S> {
                 Ok(_) => return Err(HandshakeError::Io(io::ErrorKind::UnexpectedEof.into())),
                 Err(error) => return Err(HandshakeError::Io(error)),
             }
-            if self.session.borrow().is_oversized() {
+            if self.session.borrow_mut().is_oversized() {
+                self.send_waiting().await.ok();
                 return Err(HandshakeError::Oversized);
             }
         }

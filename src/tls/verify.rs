@@ -23,6 +23,9 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::PROVIDER;
 use crate::identity::{LinkerdName, SpiffeId};
 
+/// Bytes of a chain that is looked at. It goes into session tickets, of which OpenSSL takes 16 KiB.
+pub const CHAIN_BYTES_MAX: usize = 15 * 1024;
+
 /// The certificates that vouch for a trust domain.
 #[derive(Debug)]
 pub struct Bundle {
@@ -100,9 +103,11 @@ pub struct PeerVerifier {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Why an otherwise valid certificate does not prove an identity.
+/// Why a chain that would be valid otherwise does not prove an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityError {
+    /// The chain is longer than [`CHAIN_BYTES_MAX`].
+    Oversized(usize),
     /// A SPIFFE certificate has exactly one URI name.
     UriNames(usize),
     /// The URI name is not a SPIFFE ID.
@@ -121,6 +126,9 @@ pub enum IdentityError {
 impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Oversized(bytes) => {
+                write!(f, "its chain is oversized: {bytes} bytes, {CHAIN_BYTES_MAX} are allowed")
+            }
             Self::UriNames(0) => f.write_str("it has no SPIFFE ID"),
             Self::UriNames(count) => write!(f, "it has {count} URI names instead of one SPIFFE ID"),
             Self::NotSpiffe(why) => write!(f, "its URI name is not a SPIFFE ID ({why})"),
@@ -200,6 +208,10 @@ impl PeerVerifier {
     ) -> Result<(), Error> {
         if self.expected == Expected::Unverified {
             return Ok(());
+        }
+        let bytes: usize = intermediates.iter().map(|der| der.len()).sum();
+        if end_entity.len() + bytes > CHAIN_BYTES_MAX {
+            return Err(IdentityError::Oversized(end_entity.len() + bytes).into());
         }
         let certificate = EndEntityCert::try_from(end_entity).map_err(translated)?;
         let bundle = match &self.expected {

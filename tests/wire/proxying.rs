@@ -1,9 +1,9 @@
 //! What a well-behaved client and a well-behaved origin get.
 
-use crate::support::{PATIENCE, free_port};
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
+use crate::support::{PATIENCE, free_port};
 
 fn one_service(port: u16, origin: &Origin) -> String {
     format!(
