@@ -109,6 +109,16 @@ fn write_certificate(f: &mut fmt::Formatter<'_>, error: &CertificateError) -> fm
     }
 }
 
+/// The alert (RFC 8446 6.2) for an error for which rustls has none.
+pub fn alert_for(error: &Error) -> AlertDescription {
+    match error {
+        Error::PeerMisbehaved(_) | Error::InappropriateMessage { .. } => {
+            AlertDescription::UnexpectedMessage
+        }
+        _ => AlertDescription::DecodeError,
+    }
+}
+
 fn alert_name(alert: AlertDescription) -> String {
     let name = format!("{alert:?}");
     let mut words = String::new();

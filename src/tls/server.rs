@@ -105,6 +105,8 @@ impl ServerTls {
         let identity = parameters.certificates.identity();
         let mut config = builder.with_cert_resolver(Arc::new(parameters.certificates));
         config.alpn_protocols = parameters.alpn.iter().map(|name| name.to_vec()).collect();
+        // Ours is the order: AES first, which all that we run on have in hardware.
+        config.ignore_client_order = true;
         config.ticketer = parameters.tickets;
         config.send_tls13_tickets = TICKETS_SENT;
         // Sessions live in tickets; a store would be shared by the workers behind a lock.

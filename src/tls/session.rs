@@ -10,8 +10,9 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use rustls::{ClientConfig, Error, InvalidMessage, ServerConfig};
+use rustls::{AlertDescription, ClientConfig, Error, ServerConfig};
 
+use super::reason;
 use crate::runtime::buffer::Buf;
 
 /// Plain bytes that go into one record (RFC 8446 5.1).
@@ -37,6 +38,10 @@ pub struct Session {
     outgoing: Vec<u8>,
     /// The peer has ended its side in order.
     ended: bool,
+    /// Something was sent: what follows may have to be encrypted.
+    spoke: bool,
+    /// It has failed, and the alert that says why was made.
+    failed: bool,
 }
 
 // The size of rustls' connections; a session is boxed with its stream.
@@ -86,7 +91,15 @@ impl Session {
     }
 
     fn new(side: Side) -> Self {
-        Self { side, incoming: None, rest: Vec::new(), outgoing: Vec::new(), ended: false }
+        Self {
+            side,
+            incoming: None,
+            rest: Vec::new(),
+            outgoing: Vec::new(),
+            ended: false,
+            spoke: false,
+            failed: false,
+        }
     }
 
     /// Whether the handshake is still going on.
@@ -165,8 +178,7 @@ impl Session {
         if !long || !self.is_handshaking() {
             return false;
         }
-        self.incoming = self.incoming.take().map(junk_instead_of);
-        self.step(None, None).ok();
+        self.refuse(AlertDescription::DecodeError);
         true
     }
 
@@ -274,71 +286,73 @@ impl Session {
     }
 
     fn step(&mut self, plain: Option<&mut Buf>, job: Option<&mut Job<'_>>) -> Result<Step, Error> {
-        let incoming = incoming_bytes(&mut self.incoming);
-        let mut sink = Sink { plain, rest: &mut self.rest };
-        let (discard, step) = match &mut self.side {
-            Side::Server(side) => {
-                handle(side.process_tls_records(incoming), &mut sink, &mut self.outgoing, job)
-            }
-            Side::Client(side) => {
-                handle(side.process_tls_records(incoming), &mut sink, &mut self.outgoing, job)
-            }
-        };
-        let without_alert =
-            matches!(step, Err(Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)));
-        if let Some(mut buf) = self.incoming.take() {
+        let (discard, step) = self.drive(plain, job);
+        if let Some(buf) = &mut self.incoming {
             buf.consume(discard);
-            if without_alert {
-                buf = junk_instead_of(buf);
+            // After a failure the buffer is still of use: see `refuse`.
+            if buf.is_empty() && step.is_ok() {
+                self.incoming = None;
             }
-            self.incoming = (!buf.is_empty()).then_some(buf);
         }
-        match step {
+        match &step {
             Ok(Step::Ended) => self.ended = true,
             Ok(Step::Open) if self.ended => return Ok(Step::Ended),
             Ok(_) => {}
-            Err(_) if without_alert => {
-                self.step(None, None).ok();
+            Err(error) if !self.failed => {
+                self.failed = true;
+                let said = self.outgoing.len();
+                self.collect_alert();
+                if self.outgoing.len() == said && !matches!(error, Error::AlertReceived(_)) {
+                    self.refuse(reason::alert_for(error));
+                }
             }
-            Err(_) => self.collect_alert(),
+            Err(_) => {}
         }
         step
     }
 
+    /// Lets rustls do one thing. Gives how much ciphertext was used up.
+    fn drive(
+        &mut self,
+        plain: Option<&mut Buf>,
+        job: Option<&mut Job<'_>>,
+    ) -> (usize, Result<Step, Error>) {
+        let incoming = self.incoming.as_mut().map_or_else(Default::default, Buf::data_mut);
+        let mut sink = Sink { plain, rest: &mut self.rest };
+        let outgoing = &mut self.outgoing;
+        let driven = match &mut self.side {
+            Side::Server(side) => {
+                handle(side.process_tls_records(incoming), &mut sink, outgoing, job)
+            }
+            Side::Client(side) => {
+                handle(side.process_tls_records(incoming), &mut sink, outgoing, job)
+            }
+        };
+        self.spoke |= !self.outgoing.is_empty();
+        driven
+    }
+
     /// After a failure rustls has an alert to send, and gives it before it looks at anything else.
     fn collect_alert(&mut self) {
-        loop {
-            let incoming = incoming_bytes(&mut self.incoming);
-            let mut sink = Sink { plain: None, rest: &mut Vec::new() };
-            let outgoing = &mut self.outgoing;
-            let (_, step) = match &mut self.side {
-                Side::Server(side) if side.wants_write() => {
-                    handle(side.process_tls_records(incoming), &mut sink, outgoing, None)
-                }
-                Side::Client(side) if side.wants_write() => {
-                    handle(side.process_tls_records(incoming), &mut sink, outgoing, None)
-                }
-                _ => return,
-            };
-            if step.is_err() {
-                return;
-            }
-        }
+        while self.wants_more() && self.drive(None, None).1.is_ok() {}
     }
-}
 
-/// Records of no type, in the place of what has come. An oversized handshake message is the one
-/// thing that rustls refuses without an alert; these make it send one.
-fn junk_instead_of(buf: Buf) -> Buf {
-    let wanted = buf.len() + RECORD_HEADER_BYTES;
-    let mut buf = buf.grown(wanted);
-    buf.append(&[0; RECORD_HEADER_BYTES]);
-    buf.data_mut().fill(0xff);
-    buf
-}
-
-fn incoming_bytes(incoming: &mut Option<Buf>) -> &mut [u8] {
-    incoming.as_mut().map_or_else(Default::default, Buf::data_mut)
+    /// Sends an alert where rustls has refused without one. Before anything else was said it is
+    /// plain; later rustls has to make it, which it does for records of no type.
+    fn refuse(&mut self, alert: AlertDescription) {
+        const FATAL: u8 = 2;
+        if !self.spoke && matches!(self.side, Side::Server(_)) {
+            return self.outgoing.extend([0x15, 3, 3, 0, 2, FATAL, alert.into()]);
+        }
+        let Some(buf) = self.incoming.take() else { return };
+        let wanted = buf.len() + RECORD_HEADER_BYTES;
+        let mut buf = buf.grown(wanted);
+        buf.append(&[0; RECORD_HEADER_BYTES]);
+        buf.data_mut().fill(0xff);
+        self.incoming = Some(buf);
+        self.drive(None, None).1.ok();
+        self.collect_alert();
+    }
 }
 
 /// What is to be encrypted: plain text, or (`None`) that there will be no more.
