@@ -277,9 +277,19 @@ fn ten_thousand_routes_compile_and_the_last_is_found() {
 #[test]
 fn the_schema_knows_every_section() {
     let schema = schema();
-    for section in
-        ["runtime", "admin", "drain", "limits", "listeners", "routes", "services", "jwt", "mesh"]
-    {
+    for section in [
+        "runtime",
+        "admin",
+        "drain",
+        "limits",
+        "listeners",
+        "routes",
+        "services",
+        "mesh",
+        "jwt",
+        "authorization",
+        "telemetry",
+    ] {
         assert!(schema["properties"][section].is_object(), "{section}");
     }
     assert_eq!(schema["additionalProperties"], false);

@@ -115,6 +115,101 @@ impl Server {
         Self::start(command, directory, port)
     }
 
+    /// nginx that reaches `127.0.0.1:PORT` by TLS: with `NAME.pem` of `pki`, under `roots`, and
+    /// only if it is called `expected`.
+    pub fn nginx_client(pki: &Pki, name: &str, roots: &str, expected: &str, to: u16) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let (cert, key) = (pki.path(&format!("{name}.pem")), pki.path(&format!("{name}.key")));
+        let conf = format!(
+            "daemon off; worker_processes 1; pid {0}/pid; error_log {0}/error;\n\
+             events {{ worker_connections 256; }}\n\
+             http {{ access_log off; server {{ listen 127.0.0.1:{port}; location / {{\n\
+             proxy_pass https://127.0.0.1:{to}; proxy_http_version 1.1; proxy_temp_path {0};\n\
+             proxy_ssl_certificate {cert}; proxy_ssl_certificate_key {key};\n\
+             proxy_ssl_verify on; proxy_ssl_verify_depth 3; proxy_ssl_name {expected};\n\
+             proxy_ssl_protocols TLSv1.2 TLSv1.3; proxy_ssl_server_name on;\n\
+             proxy_ssl_trusted_certificate {roots}; }} }} }}\n",
+            directory.path().display(),
+        );
+        std::fs::write(directory.path().join("conf"), conf).unwrap();
+        let mut command = program("nginx");
+        command.arg("-c").arg(directory.path().join("conf"));
+        Self::start(command, directory, port)
+    }
+
+    /// As [`Server::nginx_client`], HAProxy.
+    pub fn haproxy_client(pki: &Pki, name: &str, roots: &str, expected: &str, to: u16) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let both = pki.read(&format!("{name}.pem")) + &pki.read(&format!("{name}.key"));
+        std::fs::write(directory.path().join("both.pem"), both).unwrap();
+        let conf = format!(
+            "defaults\n  mode http\n  timeout client 9s\n  timeout server 9s\n\
+             \x20 timeout connect 9s\nfrontend f\n  bind 127.0.0.1:{port}\n\
+             \x20 default_backend b\nbackend b\n\
+             \x20 server a 127.0.0.1:{to} ssl crt {} ca-file {roots} verify required \
+             verifyhost {expected} sni str({expected})\n",
+            directory.path().join("both.pem").display(),
+        );
+        std::fs::write(directory.path().join("conf"), conf).unwrap();
+        let mut command = program("haproxy");
+        command.arg("-db").arg("-f").arg(directory.path().join("conf"));
+        Self::start(command, directory, port)
+    }
+
+    /// Envoy as the sidecar before a workload: it shows `NAME.pem`, and lets in who proves `peer`.
+    pub fn envoy_inbound(pki: &Pki, name: &str, peer: &str) -> Self {
+        let answer = "direct_response: {status: 200, body: {inline_string: from envoy}}";
+        let socket = format!(
+            "      transport_socket:\n        name: tls\n        typed_config:\n\
+             \x20         \"@type\": {ENVOY_TLS}.DownstreamTlsContext\n\
+             \x20         require_client_certificate: true\n\
+             \x20         common_tls_context: {}\n",
+            envoy_context(pki, name, peer)
+        );
+        Self::envoy(answer, &socket, "")
+    }
+
+    /// Envoy as the sidecar behind a workload: it shows `NAME.pem` at `127.0.0.1:TO`, and goes on
+    /// if that proves `peer`.
+    pub fn envoy_outbound(pki: &Pki, name: &str, peer: &str, to: u16) -> Self {
+        let cluster = format!(
+            "  clusters:\n  - name: peer\n    connect_timeout: 5s\n    load_assignment:\n\
+             \x20     cluster_name: peer\n      endpoints: [{{lb_endpoints: \
+             [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {to}}}}}}}}}]}}]\n\
+             \x20   transport_socket:\n      name: tls\n      typed_config:\n\
+             \x20       \"@type\": {ENVOY_TLS}.UpstreamTlsContext\n\
+             \x20       common_tls_context: {}\n",
+            envoy_context(pki, name, peer)
+        );
+        Self::envoy("route: {cluster: peer}", "", &cluster)
+    }
+
+    fn envoy(action: &str, socket: &str, clusters: &str) -> Self {
+        const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters";
+        const MANAGER: &str = "http_connection_manager.v3.HttpConnectionManager";
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let conf = format!(
+            "static_resources:\n  listeners:\n  - name: web\n\
+             \x20   address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}\n\
+             \x20   filter_chains:\n    - filters:\n\
+             \x20     - name: http\n        typed_config:\n\
+             \x20         \"@type\": {FILTERS}.network.{MANAGER}\n\
+             \x20         stat_prefix: web\n          route_config:\n            virtual_hosts:\n\
+             \x20           - {{name: all, domains: [\"*\"], \
+             routes: [{{match: {{prefix: /}}, {action}}}]}}\n\
+             \x20         http_filters:\n          - name: router\n            typed_config:\n\
+             \x20             \"@type\": {FILTERS}.http.router.v3.Router\n{socket}{clusters}"
+        );
+        std::fs::write(directory.path().join("envoy.yaml"), conf).unwrap();
+        let mut command = program("envoy");
+        command.arg("-c").arg(directory.path().join("envoy.yaml"));
+        command.args(["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "error"]);
+        Self::start(command, directory, port)
+    }
+
     /// The strict recording origin beside the repository, if it is there.
     pub fn strict_origin() -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -163,6 +258,22 @@ impl Server {
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
+}
+
+const ENVOY_TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
+
+/// Envoy's own certificate, and whom it accepts: the trust domain's CA and one SPIFFE ID.
+fn envoy_context(pki: &Pki, name: &str, peer: &str) -> String {
+    format!(
+        "{{alpn_protocols: [http/1.1], tls_params: {{tls_maximum_protocol_version: TLSv1_3}}, \
+         tls_certificates: [{{certificate_chain: {{filename: {}}}, \
+         private_key: {{filename: {}}}}}], \
+         validation_context: {{trusted_ca: {{filename: {}}}, match_typed_subject_alt_names: \
+         [{{san_type: URI, matcher: {{exact: \"{peer}\"}}}}]}}}}",
+        pki.path(&format!("{name}.pem")),
+        pki.path(&format!("{name}.key")),
+        pki.path("ca.pem"),
+    )
 }
 
 impl Drop for Server {

@@ -2,7 +2,9 @@
 
 mod ca;
 mod commands;
+mod handshakes;
 mod identity;
+mod interop;
 mod jwt;
 mod keep_alive;
 mod mesh;
@@ -11,5 +13,6 @@ mod operating;
 mod proxying;
 mod real_peers;
 mod reload;
+mod secrets;
 mod tcp;
 mod tls;
