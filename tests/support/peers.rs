@@ -177,7 +177,8 @@ impl Server {
         let cluster = format!(
             "  clusters:\n  - name: peer\n    connect_timeout: 5s\n    load_assignment:\n\
              \x20     cluster_name: peer\n      endpoints: [{{lb_endpoints: \
-             [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {to}}}}}}}}}]}}]\n\
+             [{{endpoint: {{address: \
+             {{socket_address: {{address: 127.0.0.1, port_value: {to}}}}}}}}}]}}]\n\
              \x20   transport_socket:\n      name: tls\n      typed_config:\n\
              \x20       \"@type\": {ENVOY_TLS}.UpstreamTlsContext\n\
              \x20       common_tls_context: {}\n",
