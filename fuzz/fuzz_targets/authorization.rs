@@ -12,6 +12,7 @@ use ringway::authz::{
     Source, Target, Verdict, When, value_pattern,
 };
 use ringway::http1::parse;
+use ringway::jwt::{ClaimMatch, Claims};
 use ringway::message::Head;
 use ringway::snapshot::Limits;
 use ringway::telemetry::counters::PerWorker;
@@ -81,6 +82,7 @@ struct Written {
     from: Vec<[Vec<&'static str>; 4]>,
     to: Vec<To>,
     header: Option<&'static str>,
+    claim: Option<&'static str>,
 }
 
 impl Written {
@@ -97,7 +99,8 @@ impl Written {
             })
             .collect();
         let header = (input.number(3) == 1).then(|| input.of(&VALUES));
-        Self { action, dry_run, from, to, header }
+        let claim = (input.number(3) == 1).then(|| input.of(&VALUES));
+        Self { action, dry_run, from, to, header, claim }
     }
 
     fn compiled(&self, name: usize) -> Rule {
@@ -118,6 +121,10 @@ impl Written {
             paths: Choice { wanted: paths(&http[2]), unwanted: paths(&http[3]) },
         };
         let header = self.header.iter().map(|t| ("h".into(), value_pattern(t).unwrap()));
+        let claim = self.claim.iter().map(|text| ClaimMatch {
+            name: "c".into(),
+            wanted: value_pattern(text).unwrap(),
+        });
         Rule {
             name: name.to_string().into(),
             place: Box::default(),
@@ -125,7 +132,7 @@ impl Written {
             dry_run: self.dry_run,
             from: self.from.iter().map(source).collect(),
             to: self.to.iter().map(operation).collect(),
-            when: When { headers: header.collect(), claims: Vec::new() },
+            when: When { headers: header.collect(), claims: claim.collect() },
             stats: Arc::new(PerWorker::new(1)),
         }
     }
@@ -138,6 +145,8 @@ struct Asked {
     service: &'static str,
     port: u16,
     http: Option<(&'static str, &'static str, Vec<&'static str>)>,
+    /// The elements of a claim of its token.
+    claims: Vec<&'static str>,
 }
 
 impl Asked {
@@ -152,6 +161,7 @@ impl Asked {
             service: input.of(&SERVICES),
             port: input.of(&[80, 81, 0]),
             http,
+            claims: input.some(&["x", "y", "z"]),
         }
     }
 }
@@ -163,6 +173,8 @@ fn compare(rules: &[Written], asked: &Asked) {
     let peer = Peer { identity: identity.as_deref(), ip: asked.ip, forwarded_ip: None };
     let mut text = String::new();
     let mut head = Head::default();
+    let claims = Claims::from(serde_json::Map::from_iter([("c".to_owned(), asked.claims.clone().into())]));
+    let claims = Some(&claims).filter(|_| !asked.claims.is_empty());
     let request = asked.http.as_ref().map(|(method, path, fields)| {
         text = format!("{method} {path} HTTP/1.1\r\nHost: host\r\n");
         fields.iter().for_each(|field| text += &format!("h: {field}\r\n"));
@@ -170,7 +182,7 @@ fn compare(rules: &[Written], asked: &Asked) {
         let whole = 0..text.len();
         parse::request(text.as_bytes(), whole, &Limits::default(), &mut head).unwrap();
         let head = head.view(text.as_bytes());
-        Request { method: head.method_name(), host: b"host", path: head.path(), head, claims: None }
+        Request { method: head.method_name(), host: b"host", path: head.path(), head, claims }
     });
     let target = Target { service: asked.service, port: asked.port, request };
     let decision = policies.decide(&peer, &target);
@@ -254,6 +266,11 @@ fn naive_match(rule: &Written, asked: &Asked) -> bool {
     (rule.from.is_empty() || rule.from.iter().any(from))
         && (rule.to.is_empty() || rule.to.iter().any(to))
         && when
+        && match (rule.claim, &asked.http) {
+            (None, _) => true,
+            (Some(_), None) => !strict,
+            (Some(wanted), Some(_)) => asked.claims.iter().any(|claim| value(wanted, claim)),
+        }
 }
 
 fn naive_name(pattern: &str, name: &str) -> bool {

@@ -42,12 +42,14 @@ fn peer(text: &str) -> Peer<'_> {
 }
 
 /// What the rules say of `METHOD HOST/PATH SERVICE:PORT | FIELD | FIELD`, or of `tcp SERVICE:PORT`.
+/// `claims {JSON}` in the place of a field is what the request's token says.
 fn said(policies: &Policies, who: &str, what: &str) -> String {
     let mut parts = what.split(" | ");
     let words: Vec<&str> = parts.next().unwrap().split(' ').collect();
     let (service, port) = words[words.len() - 1].split_once(':').unwrap();
     let mut head = Head::default();
     let mut target = Target { service, port: port.parse().unwrap(), request: None };
+    let mut claims = None;
     let mut text = String::new();
     if let [method, address, _] = words[..] {
         let (host, path) = address.split_at(address.find('/').unwrap());
@@ -56,7 +58,13 @@ fn said(policies: &Policies, who: &str, what: &str) -> String {
             text += &format!("Host: {host}\r\n");
         }
         for field in parts {
-            text += &format!("{field}\r\n");
+            match field.strip_prefix("claims ") {
+                Some(json) => {
+                    let map: serde_json::Map<_, _> = serde_json::from_str(json).unwrap();
+                    claims = Some(Claims::from(map));
+                }
+                None => text += &format!("{field}\r\n"),
+            }
         }
         text += "\r\n";
     }
@@ -68,7 +76,7 @@ fn said(policies: &Policies, who: &str, what: &str) -> String {
         let mut out = Vec::new();
         let normal = path::normalise(head.path(), EscapedSlashes::Keep, &mut out).unwrap();
         let path = if normal == Normal::Changed { &out } else { head.path() };
-        target.request = Some(Request { method, host, path, head, claims: None });
+        target.request = Some(Request { method, host, path, head, claims: claims.as_ref() });
         return words_of(&policies.decide(&peer(who), &target));
     }
     words_of(&policies.decide(&peer(who), &target))
@@ -361,6 +369,7 @@ fn conditions_on_requests_are_doubt_about_bytes() {
         ("to: {paths: '*'}", "", "tcp db:1", false, true),
         ("to: {paths: '*', ports: 2}", "", "tcp db:1", false, false),
         ("when: {headers: {a: b}}", "", "tcp db:1", false, true),
+        ("when: {claims: {a: b}}", "", "tcp db:1", false, true),
         ("when: {headers: {a: b}}, from: {identities: '*'}", "", "tcp db:1", false, false),
     ]);
 }
@@ -407,4 +416,21 @@ fn what_is_decided_is_counted_with_its_rule() {
         })
         .collect();
     assert_eq!(counts, [[0, 3, 0, 0, 0], [0, 0, 2, 0, 0], [0, 0, 0, 0, 2]]);
+}
+
+#[test]
+fn claims_are_those_of_a_token_that_was_accepted() {
+    let one = "when: {claims: {role: '~bo.*'}}";
+    let both = "when: {claims: {role: boss, realm.groups: ops}, headers: {x: y}}";
+    let boss = r#"GET a/ reviews:80 | claims {"role": ["clerk", "boss"]}"#;
+    let all = r#"GET a/ reviews:80 | x: y | claims {"role": "boss", "realm": {"groups": ["ops"]}}"#;
+    conditions(&[
+        (one, "", "GET a/ reviews:80", false, false),
+        (one, "", r#"GET a/ reviews:80 | claims {"sub": "boss"}"#, false, false),
+        (one, "", boss, true, true),
+        (one, "", "GET a/ reviews:80 | role: boss", false, false),
+        (both, "", boss, false, false),
+        (both, "", all, true, true),
+        ("when: {claims: {sub: {present: true}}}", "", all, false, false),
+    ]);
 }

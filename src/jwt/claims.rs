@@ -18,10 +18,6 @@ pub struct ClaimMatch {
 }
 
 impl Claims {
-    pub(super) fn new(map: Map<String, Value>) -> Self {
-        Self(map)
-    }
-
     /// The value of a claim by its name, or by its path through objects.
     pub fn get(&self, name: &str) -> Option<&Value> {
         if let Some(value) = self.0.get(name) {
@@ -53,6 +49,12 @@ impl Claims {
             Some(value) => is_one(value),
             None => false,
         }
+    }
+}
+
+impl From<Map<String, Value>> for Claims {
+    fn from(map: Map<String, Value>) -> Self {
+        Self(map)
     }
 }
 
@@ -90,7 +92,7 @@ mod tests {
     fn conditions_look_into_lists_objects_and_scopes() {
         let text = r#"{"sub":"jo","admin":true,"level":7,"groups":["dev","ops"],"none":null,
             "scope":"read write:all","realm":{"roles":["boss"],"x.y":"z"},"a.b":"flat","aud":[]}"#;
-        let claims = Claims::new(serde_json::from_str(text).unwrap());
+        let claims = Claims(serde_json::from_str(text).unwrap());
         for (name, wanted, expected) in [
             ("sub", "jo", true),
             ("sub", "j", false),

@@ -158,7 +158,7 @@ fn verified(token: &[u8], header: &Header, provider: &Provider) -> Result<Claims
             continue;
         }
         match decode::<Map<String, Value>>(token, &key.key, &validation) {
-            Ok(data) => return Ok(Claims::new(data.claims)),
+            Ok(data) => return Ok(data.claims.into()),
             Err(_) => rejection = Rejection::Signature,
         }
     }

@@ -9,6 +9,7 @@ use crate::support::origin::Origin;
 use crate::support::peers::{Server, curl, curl_fails, openssl};
 use crate::support::pki::{HOUR_S, Pki, Wanted};
 use crate::support::proxy::Proxy;
+use crate::support::tls::{TlsClient, client};
 use crate::support::{eventually, free_port};
 
 /// A listener with `tls`, in front of `origin`.
@@ -225,6 +226,32 @@ fn new_files_serve_new_handshakes_and_broken_ones_do_not() {
     }
     pki.leaf("web", &Wanted { serial: 3, ..Wanted::default() });
     eventually("the next certificate", || (serial() == "03").then_some(()));
+}
+
+/// As Kubernetes mounts a secret: the files are symlinks into `..data`, which is swapped whole.
+#[test]
+fn a_swapped_mount_serves_new_handshakes() {
+    let (before, after) = (Pki::new(), Pki::new());
+    before.leaf("tls", &Wanted { serial: 1, ..Wanted::default() });
+    after.leaf("tls", &Wanted { serial: 2, ..Wanted::default() });
+    let mount = tempfile::tempdir().unwrap();
+    let at = |name: &str| mount.path().join(name);
+    std::os::unix::fs::symlink(before.directory(), at("..data")).unwrap();
+    for name in ["tls.pem", "tls.key"] {
+        std::os::unix::fs::symlink(format!("..data/{name}"), at(name)).unwrap();
+    }
+    let origin = Origin::saying("hello");
+    let tls = format!("{{cert: {0}/tls.pem, key: {0}/tls.key}}", mount.path().display());
+    let (proxy, port) = in_front_of(&before, &tls, &origin);
+    let trusting = |pki: &Pki| client(pki, None);
+    let mut alive = TlsClient::connect(&trusting(&before), port);
+    assert_eq!(alive.get().unwrap(), "hello");
+    std::os::unix::fs::symlink(after.directory(), at("..new")).unwrap();
+    std::fs::rename(at("..new"), at("..data")).unwrap();
+    eventually("the new certificate", || {
+        TlsClient::connect(&trusting(&after), port).get().is_ok().then_some(())
+    });
+    assert_eq!(alive.get().unwrap(), "hello", "connections live on: {}", proxy.log());
 }
 
 #[test]
