@@ -200,7 +200,7 @@ class Bench:
     def memory(self, proxy, tls=False):
         """Resident memory of a fresh instance at idle and with many idle connections."""
         instance = proxy.start(self.directory, self.backend.values, tls=tls)
-        log = os.path.join(self.directory, f"idle-{proxy.name}.log")
+        log = os.path.join(self.directory, f"idle-{proxy.name}{'-tls' if tls else ''}.log")
         holder = None
         try:
             instance.wait()
