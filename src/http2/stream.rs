@@ -72,12 +72,11 @@ impl ClientStream {
 
     /// As [`Stream::read_or_rang`](crate::runtime::io::Stream::read_or_rang).
     pub async fn read_or_rang(&self, mut buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
-        let read = poll_fn(|context| {
-            match self.request.borrow_mut().poll_read(context, &mut buf) {
+        let read =
+            poll_fn(|context| match self.request.borrow_mut().poll_read(context, &mut buf) {
                 Poll::Ready(read) => Poll::Ready(read),
                 Poll::Pending => alarm.poll_rang(context).map(|_| Ok(Read::Rang)),
-            }
-        });
+            });
         let read = read.await;
         (read, buf)
     }

@@ -33,6 +33,9 @@ pub struct Adapter<I: Io> {
     gathered: Option<Buf>,
 }
 
+// Nothing in it is pinned in place: the operations are boxed.
+impl<I: Io> Unpin for Adapter<I> {}
+
 impl<I: Io> Adapter<I> {
     /// `first` is what was read already.
     pub fn new(io: I, wire: Rc<Wire<I::Stream>>, first: Option<Buf>) -> Self {

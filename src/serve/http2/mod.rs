@@ -144,9 +144,8 @@ async fn serve_stream<I: Io>(
     let mut workspace = connection.worker.workspaces.take();
     let mut buf = connection.worker.io.buffers().take_sized(text.len());
     buf.append(&text);
-    let parsed = said.and_then(|_| {
-        parse::request(buf.block(), buf.window(), &limits, &mut workspace.request)
-    });
+    let parsed = said
+        .and_then(|_| parse::request(buf.block(), buf.window(), &limits, &mut workspace.request));
     match parsed {
         Ok(Progress::Complete) => {
             exchange(&connection, &mut workspace, buf).await;
