@@ -29,6 +29,8 @@ pub struct Watch {
     /// Names of files that the configuration refers to: certificates and the like.
     named: Named,
     changes: mpsc::Receiver<()>,
+    /// When the first and the last change came that nobody has acted on.
+    unrest: Option<(Instant, Instant)>,
 }
 
 type Named = Arc<Mutex<HashSet<OsString>>>;
@@ -49,7 +51,7 @@ impl Watch {
         if let Err(error) = &watcher {
             tracing::warn!(%error, "configuration files are not watched; reload with SIGHUP");
         }
-        Self { watcher: watcher.ok(), directories: BTreeSet::new(), named, changes }
+        Self { watcher: watcher.ok(), directories: BTreeSet::new(), named, changes, unrest: None }
     }
 
     /// Watches what the `-c` arguments name and the files that the configuration refers to. True
@@ -82,19 +84,33 @@ impl Watch {
         more
     }
 
-    /// Completes when files have changed and then rested for a moment.
+    /// Completes when files have changed and then rested for a moment. It may be dropped at any
+    /// time, which the control loop does whenever something else happens: the change is not
+    /// forgotten.
     pub async fn changed(&mut self) {
-        if self.changes.recv().await.is_none() {
-            std::future::pending::<()>().await;
-        }
-        let latest = Instant::now() + PATIENCE;
         loop {
-            let quiet = (Instant::now() + QUIET).min(latest);
-            match timeout_at(quiet, self.changes.recv()).await {
-                Ok(Some(())) if Instant::now() < latest => {}
-                _ => return,
+            let known = self.unrest;
+            let told = match known {
+                None => self.changes.recv().await,
+                Some((first, last)) => {
+                    let quiet = (last + QUIET).min(first + PATIENCE);
+                    match timeout_at(quiet, self.changes.recv()).await {
+                        Ok(told) => told,
+                        Err(_) => break,
+                    }
+                }
+            };
+            if told.is_none() {
+                std::future::pending::<()>().await;
+            }
+            let now = Instant::now();
+            let first = known.map_or(now, |(first, _)| first);
+            self.unrest = Some((first, now));
+            if now >= first + PATIENCE {
+                break;
             }
         }
+        self.unrest = None;
     }
 }
 
@@ -140,5 +156,25 @@ fn add_directories(directories: &mut BTreeSet<PathBuf>, file: &Path) {
     }
     if let Ok(target) = file.canonicalize() {
         directories.insert(parent_of(&target));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_is_not_forgotten_when_something_else_comes_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.yaml");
+        std::fs::write(&file, "").unwrap();
+        let mut watch = Watch::new();
+        watch.follow(&[file.clone()], std::iter::empty());
+        std::fs::write(&file, "drain: 1s").unwrap();
+        // Less than it takes to rest: as in the control loop, where logs and ticks interrupt it.
+        let began = Instant::now();
+        while tokio::time::timeout(QUIET / 4, watch.changed()).await.is_err() {
+            assert!(began.elapsed() < PATIENCE * 20, "the change was forgotten");
+        }
     }
 }
