@@ -63,8 +63,8 @@ impl Decoder {
         self.run(bytes, limits, |_| (), |_| ())
     }
 
-    /// As [`Decoder::decode`], and shows the ranges of the data and the bytes of the trailers' lines,
-    /// without the empty one at their end.
+    /// As [`Decoder::decode`], and shows the ranges of the data and the bytes of the trailers'
+    /// lines, without the empty one at their end.
     ///
     /// # Errors
     /// As for [`Decoder::decode`].

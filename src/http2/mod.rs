@@ -1,8 +1,8 @@
 //! HTTP/2 (RFC 9113) in the words of HTTP/1.1, which is what the rest of the proxy speaks.
 //!
-//! `request` says the head of a request as text, `response` takes the text of a response apart: both
-//! are dry. `stream` is one stream of a connection in that dialect, over the `h2` crate, whose frames
-//! and flow control `serve::http2` drives.
+//! `request` says the head of a request as text, `response` takes the text of a response apart:
+//! both are dry. `stream` is one stream of a connection in that dialect, over the `h2` crate, whose
+//! frames and flow control `serve::http2` drives.
 
 mod request;
 mod response;

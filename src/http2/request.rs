@@ -1,10 +1,11 @@
 //! A request of HTTP/2 as the head of one of HTTP/1.1.
 
+use http::Method;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::request::Parts;
-use http::{HeaderName, Method};
 
 use crate::error::Refusal;
+use crate::http1::framing;
 
 /// How the body of a request comes after its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub enum RequestBody {
 /// Writes the head of a request to `out`. `ends`: there is no body.
 ///
 /// # Errors
-/// 400 for what cannot be said in HTTP/1.1, or could be understood in two ways: it is refused, never
-/// guessed (RFC 9113 10.3). 501 for CONNECT.
+/// 400 for what cannot be said in HTTP/1.1, or could be understood in two ways: it is refused,
+/// never guessed (RFC 9113 10.3). 501 for CONNECT.
 pub fn request_head(out: &mut Vec<u8>, parts: &Parts, ends: bool) -> Result<RequestBody, Refusal> {
     if parts.method == Method::CONNECT {
         return Err(Refusal::downstream(501, "CONNECT over HTTP/2 is not supported"));
@@ -50,7 +51,7 @@ pub fn request_head(out: &mut Vec<u8>, parts: &Parts, ends: bool) -> Result<Requ
         if name == HOST || name == COOKIE {
             continue;
         }
-        if is_of_connection(name) {
+        if framing::is_of_connections(name.as_str()) {
             return Err(Refusal::downstream(400, "a field of HTTP/1.1 connections in HTTP/2"));
         }
         put(out, name.as_str(), value.as_bytes());
@@ -86,14 +87,6 @@ fn put_host(out: &mut Vec<u8>, parts: &Parts) -> Result<(), Refusal> {
     };
     put(out, "host", host);
     Ok(())
-}
-
-/// RFC 9113 8.2.2.
-fn is_of_connection(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
-    )
 }
 
 fn put(out: &mut Vec<u8>, name: &str, value: &[u8]) {

@@ -162,19 +162,11 @@ fn head_of(view: HeadView<'_>) -> Result<Response<()>, Refusal> {
     let fields = response.headers_mut();
     for (name, value) in view.fields() {
         let name = HeaderName::from_bytes(name).map_err(|_| UNSPEAKABLE)?;
-        if !is_of_connection(&name) {
+        if !framing::is_of_connections(name.as_str()) {
             fields.append(name, HeaderValue::from_bytes(value).map_err(|_| UNSPEAKABLE)?);
         }
     }
     Ok(response)
-}
-
-/// RFC 9113 8.2.2.
-fn is_of_connection(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
-    )
 }
 
 /// The trailers in lines that the decoder has checked.
@@ -250,12 +242,14 @@ mod tests {
             ),
             (
                 get,
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n3\r\n yo\r\n0\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 2\r\nhi\r\n3\r\n yo\r\n0\r\n\r\n",
                 "200 {} hi yo end",
             ),
             (
                 get,
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n",
                 "200 {} hi {\"x-sum\": \"7\"}",
             ),
             (

@@ -1,5 +1,5 @@
-//! One stream of an HTTP/2 connection, in the dialect of HTTP/1.1: an exchange reads the body of its
-//! request from it and writes the text of its response to it, as if it had the connection to
+//! One stream of an HTTP/2 connection, in the dialect of HTTP/1.1: an exchange reads the body of
+//! its request from it and writes the text of its response to it, as if it had the connection to
 //! itself. Flow control goes through: what the exchange does not read the client may not send, and
 //! a client that does not read stops the exchange's writes.
 

@@ -89,23 +89,72 @@ fn streams_go_side_by_side_and_trailers_come_through() {
     assert_eq!(stream_of(first + 20), 15, "{said}");
 }
 
+fn h2load(arguments: &[&str]) -> String {
+    let output = program("h2load").args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("h2load: {error}; run ./test"));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 #[test]
-fn h2load_loses_nothing_through_a_reload_and_a_goodbye() {
+fn h2load_gets_an_answer_to_every_request() {
     let pki = Pki::new();
     let origin = Origin::saying("hello");
     let (proxy, plain, tls) = in_front_of(&pki, &origin, "");
     for url in [format!("http://127.0.0.1:{plain}/"), format!("https://localhost:{tls}/")] {
-        let output = program("h2load")
-            .args(["-n", "3000", "-c", "10", "-m", "10", &url])
-            .output()
-            .unwrap_or_else(|error| panic!("h2load: {error}; run ./test"));
-        let said = String::from_utf8_lossy(&output.stdout);
+        let said = h2load(&["-n", "3000", "-c", "10", "-m", "10", &url]);
         assert!(said.contains("3000 succeeded, 0 failed, 0 errored"), "{said}");
         assert!(said.contains("status codes: 3000 2xx"), "{said}");
     }
-    assert_eq!(
-        proxy.metric("ringway_service_requests_total{service=\"app\",class=\"2xx\""),
-        6000.0
-    );
+    let series = "ringway_service_requests_total{service=\"app\",class=\"2xx\"";
+    eventually("the count", || (proxy.metric(series) == 6000.0).then_some(()));
     assert_eq!(proxy.metric("ringway_worker_panics_total"), 0.0);
+}
+
+#[test]
+fn reloads_under_load_fail_no_request() {
+    let pki = Pki::new();
+    let origin = Origin::saying("hello");
+    let (proxy, plain, _) = in_front_of(&pki, &origin, "");
+    let text = std::fs::read_to_string(proxy.config_file()).unwrap();
+    let url = format!("http://127.0.0.1:{plain}/");
+    let load = std::thread::spawn(move || h2load(&["-D", "2", "-c", "4", "-m", "10", &url]));
+    let mut reloads = 0;
+    while !load.is_finished() {
+        reloads += 1;
+        proxy.reload(&format!("{text}drain: {reloads}s\n"));
+    }
+    let said = load.join().unwrap();
+    assert!(said.contains(" 0 failed, 0 errored, 0 timeout"), "{said}");
+    assert!(reloads >= 5, "{reloads}");
+}
+
+#[test]
+fn a_drain_says_goodbye_and_finishes_what_was_begun() {
+    let pki = Pki::new();
+    let (began, begun) = std::sync::mpsc::channel();
+    let (go, went) = std::sync::mpsc::channel::<()>();
+    let (began, went) = (std::sync::Mutex::new(began), std::sync::Mutex::new(went));
+    let origin = Origin::scripted(move |peer| {
+        while peer.request().is_some() {
+            began.lock().unwrap().send(()).unwrap();
+            went.lock().unwrap().recv().ok();
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+        }
+    });
+    let (mut proxy, plain, _) = in_front_of(&pki, &origin, "");
+    let url = format!("http://127.0.0.1:{plain}/");
+    let asking = std::thread::spawn(move || {
+        let output = program("nghttp").args(["-v", &url]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    });
+    begun.recv().unwrap();
+    proxy.signal(nix::sys::signal::Signal::SIGTERM);
+    eventually("the listener to close", || {
+        std::net::TcpStream::connect(("127.0.0.1", plain)).is_err().then_some(())
+    });
+    go.send(()).unwrap();
+    let said = asking.join().unwrap();
+    assert!(said.contains(":status: 200") && said.contains("hello"), "{said}");
+    assert!(said.contains("GOAWAY"), "{said}");
+    assert!(proxy.wait().success());
 }

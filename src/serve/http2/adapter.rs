@@ -1,7 +1,7 @@
 //! A connection as the `h2` crate wants it: poll-based reads and writes over our streams.
 //!
-//! What is written gathers in one buffer until the crate flushes, so that the frames of many streams
-//! leave in one write.
+//! What is written gathers in one buffer until the crate flushes, so that the frames of many
+//! streams leave in one write.
 
 use std::future::Future;
 use std::io;
