@@ -27,6 +27,7 @@ pub mod authz;
 pub mod balance;
 pub mod cluster;
 pub mod http1;
+pub mod http2;
 pub mod identity;
 pub mod jwt;
 pub mod message;

@@ -118,6 +118,8 @@ pub struct Listener {
     pub serves: Serves,
     /// TLS; `None` for plain text.
     pub tls: Option<Arc<ServerTls>>,
+    /// Whether HTTP/2 is spoken too.
+    pub http2: bool,
     /// Whether each connection begins with a PROXY protocol header (required then).
     pub proxy_protocol: bool,
     /// Proxies before us whose forwarded fields are believed.

@@ -173,7 +173,8 @@ fn compare(rules: &[Written], asked: &Asked) {
     let peer = Peer { identity: identity.as_deref(), ip: asked.ip, forwarded_ip: None };
     let mut text = String::new();
     let mut head = Head::default();
-    let claims = Claims::from(serde_json::Map::from_iter([("c".to_owned(), asked.claims.clone().into())]));
+    let claim = ("c".to_owned(), asked.claims.clone().into());
+    let claims = Claims::from(serde_json::Map::from_iter([claim]));
     let claims = Some(&claims).filter(|_| !asked.claims.is_empty());
     let request = asked.http.as_ref().map(|(method, path, fields)| {
         text = format!("{method} {path} HTTP/1.1\r\nHost: host\r\n");

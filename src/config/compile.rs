@@ -212,6 +212,7 @@ fn listeners(
             binds,
             serves,
             tls,
+            http2: value.protocol == file::ListenerProtocol::Auto,
             proxy_protocol: value.proxy_protocol,
             trusted_hops: value.trusted_hops,
             forward_client_cert: value.forward_client_cert,

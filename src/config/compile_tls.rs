@@ -24,6 +24,9 @@ use crate::tls::{
 /// What is spoken inside TLS on HTTP listeners and to HTTP services.
 const ALPN_HTTP: &[&[u8]] = &[b"http/1.1"];
 
+/// The same where the client may choose.
+const ALPN_AUTO: &[&[u8]] = &[b"h2", b"http/1.1"];
+
 /// Who this workload is, and whom it trusts.
 #[derive(Clone)]
 pub(super) struct MeshIdentity {
@@ -156,7 +159,8 @@ pub(super) fn listener(
     }
     let alpn = match written.protocol {
         file::ListenerProtocol::Tcp => &[],
-        file::ListenerProtocol::Auto | file::ListenerProtocol::Http => ALPN_HTTP,
+        file::ListenerProtocol::Auto => ALPN_AUTO,
+        file::ListenerProtocol::Http => ALPN_HTTP,
     };
     let terms = terms_of(&[&accepts.trusted, &[mode as u8]]);
     // Who resumes is not looked up in a revocation list: with a new one everybody begins anew.

@@ -142,7 +142,7 @@ pub enum EscapedSlashes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ListenerProtocol {
-    /// HTTP.
+    /// HTTP/2, and HTTP/1.1 and 1.0, as the client begins.
     #[default]
     Auto,
     /// HTTP/1.1 and 1.0.

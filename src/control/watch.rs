@@ -169,7 +169,7 @@ mod tests {
         let file = directory.path().join("a.yaml");
         std::fs::write(&file, "").unwrap();
         let mut watch = Watch::new();
-        watch.follow(&[file.clone()], std::iter::empty());
+        watch.follow(std::slice::from_ref(&file), std::iter::empty());
         std::fs::write(&file, "drain: 1s").unwrap();
         // Less than it takes to rest: as in the control loop, where logs and ticks interrupt it.
         let began = Instant::now();

@@ -60,7 +60,22 @@ impl Decoder {
     /// 400 (the caller knows better when it is an endpoint's body) for anything that is not
     /// exactly the coding, or is beyond `limits`.
     pub fn decode(&mut self, bytes: &[u8], limits: &Limits) -> Result<Step, Refusal> {
-        self.run(bytes, limits, |_| ())
+        self.run(bytes, limits, |_| (), |_| ())
+    }
+
+    /// As [`Decoder::decode`], and shows the ranges of the data and the bytes of the trailers'
+    /// lines, without the empty one at their end.
+    ///
+    /// # Errors
+    /// As for [`Decoder::decode`].
+    pub fn decode_parts(
+        &mut self,
+        bytes: &[u8],
+        limits: &Limits,
+        data: impl FnMut(Range<usize>),
+        trailer: impl FnMut(u8),
+    ) -> Result<Step, Refusal> {
+        self.run(bytes, limits, data, trailer)
     }
 
     /// As [`Decoder::decode`], but moves the data to the front of `bytes` and gives its length.
@@ -73,7 +88,7 @@ impl Decoder {
         limits: &Limits,
     ) -> Result<(Step, usize), Refusal> {
         let mut ranges = Vec::new();
-        let step = self.run(bytes, limits, |range| ranges.push(range))?;
+        let step = self.run(bytes, limits, |range| ranges.push(range), |_| ())?;
         let mut kept = 0;
         for range in ranges {
             let len = range.len();
@@ -88,6 +103,7 @@ impl Decoder {
         bytes: &[u8],
         limits: &Limits,
         mut data: impl FnMut(Range<usize>),
+        mut trailer: impl FnMut(u8),
     ) -> Result<Step, Refusal> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::Done {
@@ -103,6 +119,11 @@ impl Decoder {
                 continue;
             }
             self.state = self.next(bytes[at], limits)?;
+            if matches!(self.state, State::TrailerName | State::TrailerValue | State::TrailerLf)
+                || (self.state == State::TrailerStart && self.trailer_bytes > 0)
+            {
+                trailer(bytes[at]);
+            }
             at += 1;
         }
         Ok(Step { consumed: at, done: self.state == State::Done })

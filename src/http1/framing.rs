@@ -137,6 +137,15 @@ pub fn response(
     Ok(ResponseFraming { body, keep_alive, switches: false, names_fields })
 }
 
+/// Whether a field, by its name in lower case, is about a connection of HTTP/1.1 and has no meaning
+/// in HTTP/2 (RFC 9113 8.2.2).
+pub fn is_of_connections(name: &str) -> bool {
+    matches!(
+        name,
+        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
+    )
+}
+
 /// Whether a field called `name` is named by Connection and so not passed on. Fields that say
 /// what the message is are passed on even so: naming them is how requests get forged. (Upgrade,
 /// which has to be named, is passed on or not for other reasons.)

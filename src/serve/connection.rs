@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::exchange::{After, exchange};
+use super::http2;
 use super::registry::{ConnectionState, Registered, Registry, Using};
 use super::reply;
 use super::secure::{self, Secured};
@@ -18,12 +19,13 @@ use super::workspace::Workspace;
 use crate::error::{Flag, Refusal};
 use crate::http1::encode::ClientCert;
 use crate::http1::parse::{self, Progress};
+use crate::http2::PREFACE;
 use crate::proxy_protocol;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
 use crate::snapshot::{ForwardClientCert, Limits, Listener, Serves};
-use crate::tls::Wire;
+use crate::tls::{Session, Wire};
 use crate::upstream::Upstream;
 
 /// How long a kept-alive connection holds a buffer while it waits for its next request. A busy
@@ -44,7 +46,7 @@ pub struct Connection<I: Io> {
     /// The socket.
     pub stream: Wire<I::Stream>,
     /// What is known of the client by TLS; `None` when it came in the clear.
-    pub secured: Option<Box<Secured>>,
+    pub secured: Option<Rc<Secured>>,
     /// Its deadline, for whatever it waits for.
     pub alarm: Alarm,
     /// Who connected: the socket's peer, or whom the PROXY header named.
@@ -88,6 +90,34 @@ impl<I: Io> Connection<I> {
     pub fn with_stream(self, change: impl FnOnce(Wire<I::Stream>) -> Wire<I::Stream>) -> Self {
         let Self { stream, .. } = self;
         Self { stream: change(stream), ..self }
+    }
+
+    /// The same connection without its stream, and the stream.
+    pub fn take_stream(self) -> Option<(Self, Wire<I::Stream>)> {
+        let mut taken = None;
+        let rest = self.with_stream(|stream| {
+            taken = Some(stream);
+            Wire::Moved
+        });
+        Some((rest, taken?))
+    }
+
+    /// Another one beside it, of the same client: a stream of HTTP/2.
+    pub fn beside(&self) -> Self {
+        let alarm = self.worker.io.alarms().alarm();
+        let registered = self.worker.registry.enter(Rc::clone(&self.listener_name), alarm.bell());
+        Self {
+            worker: Rc::clone(&self.worker),
+            stream: Wire::Moved,
+            secured: self.secured.clone(),
+            alarm,
+            peer: self.peer,
+            local_port: self.local_port,
+            peer_text: self.peer_text,
+            registered,
+            listener_name: Rc::clone(&self.listener_name),
+            listener_index: self.listener_index.clone(),
+        }
     }
 
     /// `https` or `http`.
@@ -198,10 +228,17 @@ pub fn serve<I: Io>(
         match listener.serves {
             Serves::Http(_) => {
                 let timeout = listener.timeouts.header;
+                let speaks_http2 = listener.http2;
                 drop(listener);
-                serve_http(&connection, timeout, first).await;
-                if connection.secured.is_some() {
-                    Box::pin(secure::close(&connection)).await;
+                if connection.stream.tls().is_some_and(|tls| tls.session(is_http2)) {
+                    return Box::pin(http2::serve(connection, first)).await;
+                }
+                match serve_http(&connection, timeout, speaks_http2, first).await {
+                    Some(preface) => Box::pin(http2::serve(connection, Some(preface))).await,
+                    None if connection.secured.is_some() => {
+                        Box::pin(secure::close(&connection)).await;
+                    }
+                    None => {}
                 }
             }
             Serves::Tcp(destination) => {
@@ -246,15 +283,30 @@ async fn proxy_header<I: Io>(
     Ok((!buf.is_empty()).then_some(buf))
 }
 
-/// Exchange after exchange, until one says that it was the last.
+/// Whether the client has chosen HTTP/2 by ALPN.
+fn is_http2(session: &Session) -> bool {
+    session.alpn() == Some(b"h2")
+}
+
+/// Whether a connection begins as one of HTTP/2 with prior knowledge. Four bytes tell.
+fn is_preface(begin: &[u8]) -> bool {
+    begin.len() >= 4 && PREFACE.starts_with(&begin[..begin.len().min(PREFACE.len())])
+}
+
+/// Exchange after exchange, until one says that it was the last. Gives what it has read when that
+/// turns out to be HTTP/2.
 async fn serve_http<I: Io>(
     connection: &Connection<I>,
     first_timeout: Duration,
+    speaks_http2: bool,
     mut pending: Option<Buf>,
-) {
+) -> Option<Buf> {
     let mut waiting = Waiting { timeout: first_timeout, first: true };
     loop {
-        let Some(buf) = await_bytes(connection, pending, &waiting).await else { return };
+        let buf = await_bytes(connection, pending, &waiting).await?;
+        if waiting.first && speaks_http2 && is_preface(buf.data()) {
+            return Some(buf);
+        }
         let mut workspace = connection.worker.workspaces.take();
         let after = match read_head(connection, &mut workspace, buf).await {
             // Boxed, because a connection that waits for its next request must not be as large
@@ -266,13 +318,16 @@ async fn serve_http<I: Io>(
         connection.worker.workspaces.put(workspace);
         pending = match after {
             After::Next(buf) => (!buf.is_empty()).then_some(buf),
-            After::Linger => return Box::pin(linger(connection)).await,
-            After::Close => return,
+            After::Linger => {
+                Box::pin(linger(connection)).await;
+                return None;
+            }
+            After::Close => return None,
         };
         if connection.draining() && pending.is_none() {
-            return;
+            return None;
         }
-        let Some(timeout) = connection.keep_alive_timeout() else { return };
+        let timeout = connection.keep_alive_timeout()?;
         waiting = Waiting { timeout, first: false };
     }
 }

@@ -15,6 +15,7 @@ use crate::runtime::io::Io;
 use crate::snapshot::Listener;
 use crate::telemetry::access::Record;
 use crate::time::Time;
+use crate::tls::Wire;
 
 /// The account of one exchange. Dropping it books it, however the exchange ended.
 pub struct Ledger<'a, I: Io> {
@@ -156,6 +157,7 @@ impl<'a, I: Io> Ledger<'a, I> {
             target: request.map(|r| r.target()).unwrap_or_default(),
             protocol: match request.map(|r| r.head.version) {
                 None => "TCP",
+                _ if matches!(self.connection.stream, Wire::Http2(_)) => "HTTP/2",
                 Some(Version::Http10) => "HTTP/1.0",
                 Some(Version::Http11) => "HTTP/1.1",
             },

@@ -8,6 +8,7 @@ pub mod connection;
 mod download;
 mod exchange;
 mod guard;
+mod http2;
 mod ledger;
 mod registry;
 mod relay;

@@ -1,6 +1,7 @@
 //! TLS on a fresh connection: the handshake with a client, and with an endpoint.
 
 use std::fmt::Display;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
@@ -108,7 +109,7 @@ pub async fn accept<I: Io>(
     });
     let handshakes = if resumed { &cells.tls_resumed } else { &cells.tls_handshakes };
     handshakes.increment();
-    connection.secured = Some(Box::new(secured));
+    connection.secured = Some(Rc::new(secured));
     let issued = connection.stream.tls()?.issued();
     *connection.state().client.borrow_mut() = (!issued.is_empty()).then_some(issued);
     Some((connection, None))

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::stream::TlsStream;
+use crate::http2::ClientStream;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Quiet, Read, SpliceError, Spliced, Stream};
@@ -15,14 +16,18 @@ pub enum Wire<S> {
     Plain(S),
     /// Through TLS.
     Tls(Box<TlsStream<S>>),
+    /// One stream of an HTTP/2 connection, in the dialect of HTTP/1.1.
+    Http2(Box<ClientStream>),
+    /// Somebody else reads and writes it now.
+    Moved,
 }
 
 impl<S: Stream> Wire<S> {
     /// The TLS side of it, if it has one.
     pub fn tls(&self) -> Option<&TlsStream<S>> {
         match self {
-            Self::Plain(_) => None,
             Self::Tls(stream) => Some(stream),
+            Self::Plain(_) | Self::Http2(_) | Self::Moved => None,
         }
     }
 
@@ -37,6 +42,8 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.read(buf).await,
             Self::Tls(stream) => Box::pin(stream.read(buf)).await,
+            Self::Http2(stream) => Box::pin(stream.read(buf)).await,
+            Self::Moved => (Err(moved()), buf),
         }
     }
 
@@ -44,6 +51,8 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.read_or_rang(buf, alarm).await,
             Self::Tls(stream) => Box::pin(stream.read_or_rang(buf, alarm)).await,
+            Self::Http2(stream) => Box::pin(stream.read_or_rang(buf, alarm)).await,
+            Self::Moved => (Err(moved()), buf),
         }
     }
 
@@ -51,6 +60,8 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.readable().await,
             Self::Tls(stream) => stream.readable().await,
+            Self::Http2(stream) => stream.readable().await,
+            Self::Moved => Err(moved()),
         }
     }
 
@@ -58,6 +69,8 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.write_all(buf).await,
             Self::Tls(stream) => Box::pin(stream.write_all(buf)).await,
+            Self::Http2(stream) => Box::pin(stream.write_all(buf)).await,
+            Self::Moved => (Err(moved()), buf),
         }
     }
 
@@ -65,6 +78,8 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.quiet(),
             Self::Tls(stream) => stream.quiet(),
+            Self::Http2(stream) => stream.quiet(),
+            Self::Moved => Quiet::Closed,
         }
     }
 
@@ -72,6 +87,8 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.shutdown_write().await,
             Self::Tls(stream) => Box::pin(stream.shutdown_write()).await,
+            // Its end is said when its exchange is over.
+            Self::Http2(_) | Self::Moved => {}
         }
     }
 
@@ -79,6 +96,8 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.reset_on_close(),
             Self::Tls(stream) => stream.reset_on_close(),
+            Self::Http2(stream) => stream.reset_on_close(),
+            Self::Moved => {}
         }
     }
 
@@ -94,4 +113,8 @@ impl<S: Stream> Stream for Wire<S> {
             _ => Err(SpliceError::Source(io::ErrorKind::Unsupported.into())),
         }
     }
+}
+
+fn moved() -> io::Error {
+    io::ErrorKind::NotConnected.into()
 }

@@ -3,6 +3,7 @@
 mod ca;
 mod commands;
 mod handshakes;
+mod http2;
 mod identity;
 mod interop;
 mod jwt;
