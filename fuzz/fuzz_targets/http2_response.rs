@@ -12,8 +12,8 @@ fuzz_target!(|bytes: &[u8]| {
     let whole = read(method, text, text.len().max(1));
     for size in [1, 2, usize::from(*first) + 1] {
         let cut = read(method, text, size);
-        // A mistake is found at the same byte; what came before it may have been given already.
-        assert_eq!(whole.is_ok(), cut.is_ok());
+        // In a head that drips in, a mistake may be found only when the head is complete.
+        assert!(whole.is_err() || cut.is_ok());
         if let (Ok(whole), Ok(cut)) = (&whole, cut) {
             assert_eq!(*whole, cut);
         }
