@@ -179,6 +179,7 @@ mod tests {
             jwt: None,
             name: "s".into(),
             protocol: Protocol::Http1,
+            http2: Default::default(),
             endpoints,
             subsets: vec![Subset { version: "".into(), members: all, maglev }],
             policy,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Policy;
+use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::telemetry::counters::{EndpointCells, PerWorker, ServiceCells};
 use crate::tls::ClientTls;
@@ -49,6 +50,12 @@ pub enum Protocol {
     /// HTTP/1.1.
     #[default]
     Http1,
+    /// HTTP/2.
+    Http2,
+    /// gRPC, over HTTP/2.
+    Grpc,
+    /// HTTP/2 where an endpoint chooses it by ALPN, else HTTP/1.1.
+    Auto,
     /// Bytes.
     Tcp,
 }
@@ -100,6 +107,8 @@ pub struct Service {
     pub max_idle_connections: u32,
     /// The PROXY header to send first, if any.
     pub send_proxy_protocol: Option<SendProxyProtocol>,
+    /// How HTTP/2 is spoken with its endpoints.
+    pub http2: Settings,
     /// Its counters; the same ones across reloads as long as the name stays.
     pub stats: Arc<PerWorker<ServiceCells>>,
 }

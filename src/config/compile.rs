@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::compile_authorization;
+use super::compile_http2;
 use super::compile_jwt::{self, KeySource};
 use super::compile_rules::{self, Hosts};
 use super::compile_services;
@@ -199,6 +200,7 @@ fn listeners(
         let tls = compile_tls::listener(compiler, &name.value, value, &binds);
         let Some(serves) = serves else { continue };
         let timeouts = &value.timeouts;
+        let http2 = compile_http2::settings(compiler, &value.http2);
         let or = |time: &Option<super::values::Time>, default: u64| {
             time.as_ref().map_or_else(|| Duration::from_secs(default), |time| time.0)
         };
@@ -212,7 +214,7 @@ fn listeners(
             binds,
             serves,
             tls,
-            http2: value.protocol == file::ListenerProtocol::Auto,
+            http2: (value.protocol == file::ListenerProtocol::Auto).then_some(http2),
             proxy_protocol: value.proxy_protocol,
             trusted_hops: value.trusted_hops,
             forward_client_cert: value.forward_client_cert,

@@ -17,7 +17,7 @@ const FIELDS: [&str; 11] = [
 ];
 
 /// Values of later versions.
-const VALUES: [&str; 3] = ["http2", "grpc", "tls"];
+const VALUES: [&str; 1] = ["tls"];
 
 /// Whether a field is one of a later version.
 pub fn is_later_field(name: &str) -> bool {

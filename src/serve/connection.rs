@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::choose;
 use super::exchange::{After, exchange};
 use super::http2;
 use super::registry::{ConnectionState, Registered, Registry, Using};
@@ -25,7 +26,7 @@ use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
 use crate::snapshot::{ForwardClientCert, Limits, Listener, Serves};
-use crate::tls::{Session, Wire};
+use crate::tls::Wire;
 use crate::upstream::Upstream;
 
 /// How long a kept-alive connection holds a buffer while it waits for its next request. A busy
@@ -152,7 +153,7 @@ impl<I: Io> Connection<I> {
         service: &LocalService<I>,
         upstream: &Upstream<Wire<I::Stream>>,
     ) -> Option<Using<'_>> {
-        let issued = upstream.stream.tls()?.issued();
+        let issued = upstream.stream.issued()?;
         Some(self.registered.state.using(&service.config, issued))
     }
 
@@ -228,9 +229,9 @@ pub fn serve<I: Io>(
         match listener.serves {
             Serves::Http(_) => {
                 let timeout = listener.timeouts.header;
-                let speaks_http2 = listener.http2;
+                let speaks_http2 = listener.http2.is_some();
                 drop(listener);
-                if connection.stream.tls().is_some_and(|tls| tls.session(is_http2)) {
+                if connection.stream.tls().is_some_and(|tls| tls.session(choose::is_http2)) {
                     return Box::pin(http2::serve(connection, first)).await;
                 }
                 match serve_http(&connection, timeout, speaks_http2, first).await {
@@ -281,11 +282,6 @@ async fn proxy_header<I: Io>(
         connection.peer_text = PeerText::new(source);
     }
     Ok((!buf.is_empty()).then_some(buf))
-}
-
-/// Whether the client has chosen HTTP/2 by ALPN.
-fn is_http2(session: &Session) -> bool {
-    session.alpn() == Some(b"h2")
 }
 
 /// Whether a connection begins as one of HTTP/2 with prior knowledge. Four bytes tell.

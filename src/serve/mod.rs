@@ -5,6 +5,7 @@
 mod body;
 mod choose;
 pub mod connection;
+mod contained;
 mod download;
 mod exchange;
 mod guard;
