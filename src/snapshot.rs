@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::authz::{EscapedSlashes, Policies};
 use crate::cluster::{Destination, Service};
 pub use crate::config::file::ForwardClientCert;
-use crate::http2::Settings;
+use crate::http2::{FloodLimits, Settings};
 use crate::jwt::Provider;
 use crate::route::Table;
 use crate::telemetry::counters::{ListenerCells, PerWorker};
@@ -178,6 +178,8 @@ pub struct Limits {
     pub chunk_extension_bytes: usize,
     /// Bytes of the trailer section of one message.
     pub trailer_bytes: usize,
+    /// What a peer of HTTP/2 may send besides messages.
+    pub http2: FloodLimits,
 }
 
 impl Default for Limits {
@@ -189,6 +191,7 @@ impl Default for Limits {
             uri_bytes: 8 * 1024,
             chunk_extension_bytes: 4 * 1024,
             trailer_bytes: 8 * 1024,
+            http2: FloodLimits::default(),
         }
     }
 }

@@ -337,6 +337,7 @@ fn limits(compiler: &mut Compiler<'_>) -> Limits {
         uri_bytes: size(&written.uri_bytes, default.uri_bytes),
         chunk_extension_bytes: size(&written.chunk_extension_bytes, default.chunk_extension_bytes),
         trailer_bytes: size(&written.trailer_bytes, default.trailer_bytes),
+        http2: compile_http2::limits(compiler, &written.http2),
     }
 }
 

@@ -1,11 +1,12 @@
-//! `http2:` of listeners and services.
+//! `http2:` of listeners and services, and `limits.http2:`.
 
 use std::time::Duration;
 
 use super::compile::Compiler;
 use super::file_http2::Http2;
+use super::file_http2_limits::Http2Limits;
 use super::values::{Placed, Size, TimeOrNone};
-use crate::http2::Settings;
+use crate::http2::{FloodLimits, Settings};
 
 /// The largest window that there is (RFC 9113 6.9.1).
 const WINDOW_BYTES_MAX: u64 = (1 << 31) - 1;
@@ -49,6 +50,51 @@ pub(super) fn settings(compiler: &mut Compiler<'_>, written: &Http2) -> Settings
         ping_timeout: time(&written.ping_timeout, default.ping_timeout),
         age_max: time(&written.max_connection_age, default.age_max),
     }
+}
+
+/// The least that a number of frames may be: any peer sends some of each.
+const FRAMES_MIN: u32 = 10;
+
+/// The least that small DATA frames may cost: a few of them are ordinary.
+const DATA_OVERHEAD_MIN: usize = 25_600;
+
+/// What a peer may send besides messages, as `written`.
+pub(super) fn limits(compiler: &mut Compiler<'_>, written: &Http2Limits) -> FloodLimits {
+    let default = FloodLimits::default();
+    let mut frames = |written: &Option<Placed<u32>>, default: u32| {
+        let Some(frames) = written else { return default };
+        if frames.value < FRAMES_MIN {
+            let message = format!("fewer than {FRAMES_MIN} frames would end good connections");
+            compiler.mistake(frames.place, message);
+        }
+        frames.value
+    };
+    let limits = FloodLimits {
+        window: written.window.as_ref().map_or(default.window, |time| time.0),
+        continuation_frames: written.continuation_frames.unwrap_or(default.continuation_frames),
+        stream_resets: frames(&written.stream_resets, default.stream_resets),
+        provoked_resets: frames(&written.provoked_resets, default.provoked_resets),
+        empty_frames: frames(&written.empty_frames, default.empty_frames),
+        settings_frames: frames(&written.settings_frames, default.settings_frames),
+        ping_frames: frames(&written.ping_frames, default.ping_frames),
+        priority_frames: frames(&written.priority_frames, default.priority_frames),
+        window_update_frames: frames(&written.window_update_frames, default.window_update_frames),
+        other_frames: frames(&written.other_frames, default.other_frames),
+        data_overhead_bytes: written
+            .data_overhead
+            .as_ref()
+            .map_or(default.data_overhead_bytes, |size| size.value.0),
+        endpoint_header_timeout: written
+            .endpoint_header_timeout
+            .as_ref()
+            .map_or(default.endpoint_header_timeout, |time| time.0),
+    };
+    if let Some(size) = &written.data_overhead
+        && size.value.0 < DATA_OVERHEAD_MIN
+    {
+        compiler.mistake(size.place, format!("at least {DATA_OVERHEAD_MIN} bytes are wanted here"));
+    }
+    limits
 }
 
 fn time(written: &Option<TimeOrNone>, default: Option<Duration>) -> Option<Duration> {

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::file_authorization::AuthorizationRule;
 use super::file_http2::Http2;
+use super::file_http2_limits::Http2Limits;
 use super::file_jwt::{JwtDemand, JwtProvider};
 use super::file_tls::{ListenerTls, Mesh, ServiceTls};
 use super::values::{AutoOrCount, Entries, OneOrMany, Placed, Size, Time, TimeOrNone};
@@ -85,6 +86,8 @@ pub struct Limits {
     pub chunk_extension_bytes: Option<Size>,
     /// Bytes of the trailers of a message. Default 8KiB.
     pub trailer_bytes: Option<Size>,
+    /// What a peer of HTTP/2 may send besides messages.
+    pub http2: Http2Limits,
 }
 
 /// Where connections are taken.

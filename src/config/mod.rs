@@ -13,6 +13,7 @@ pub mod diagnostic;
 pub mod file;
 pub mod file_authorization;
 pub mod file_http2;
+mod file_http2_limits;
 pub mod file_jwt;
 pub mod file_tls;
 mod later;

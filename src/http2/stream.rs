@@ -15,6 +15,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, StatusCode};
 
+use super::held::Held;
 use super::receive::{response_head, trailer_lines};
 use super::send;
 use super::shared::Slot;
@@ -519,7 +520,8 @@ async fn send_data<'a>(
         data = rest;
         let last = ends && data.is_empty();
         let mut body = body().ok_or_else(gone)?;
-        body.send_data(Bytes::copy_from_slice(portion), last).map_err(io::Error::other)?;
+        body.send_data(Bytes::from_owner(Held::copy_of(portion)), last)
+            .map_err(io::Error::other)?;
         if last {
             return Ok(());
         }

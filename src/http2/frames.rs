@@ -1,0 +1,245 @@
+//! The frames of a connection as they pass by in portions: heads are read, payloads are skipped.
+
+/// Bytes of a frame's head (RFC 9113 4.1).
+const HEAD_BYTES: usize = 9;
+
+/// Bytes of a payload that are looked at: an error code (RFC 9113 6.4).
+const PEEK_BYTES: usize = 4;
+
+/// A kind of frame (RFC 9113 6, RFC 9218 7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Data,
+    Headers,
+    Priority,
+    Reset,
+    Settings,
+    PushPromise,
+    Ping,
+    WindowUpdate,
+    Continuation,
+    /// GOAWAY, and whatever else there is.
+    Other,
+}
+
+/// The flag END_STREAM of DATA and HEADERS.
+const END_STREAM: u8 = 0x1;
+/// The flag END_HEADERS of HEADERS, PUSH_PROMISE and CONTINUATION.
+const END_HEADERS: u8 = 0x4;
+/// The flag PADDED of DATA, HEADERS and PUSH_PROMISE.
+const PADDED: u8 = 0x8;
+
+/// What is known of a frame before its payload has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) kind: Kind,
+    pub(super) stream: u32,
+    /// Bytes of the payload without padding, if it is marked.
+    pub(super) content_bytes: u32,
+    /// The error code of RST_STREAM.
+    pub(super) code: u32,
+    flags: u8,
+}
+
+impl Frame {
+    /// Whether it is the last one of its stream.
+    pub(super) fn ends_stream(&self) -> bool {
+        matches!(self.kind, Kind::Data | Kind::Headers) && self.flags & END_STREAM != 0
+    }
+
+    /// Whether it begins or continues a header block; whether that ends with it.
+    pub(super) fn block(&self) -> Option<bool> {
+        let of_a_block =
+            matches!(self.kind, Kind::Headers | Kind::PushPromise | Kind::Continuation);
+        of_a_block.then_some(self.flags & END_HEADERS != 0)
+    }
+
+    /// Reads a head, and as much of the payload as [`wanted`] asked for.
+    fn read(begin: &[u8; HEAD_BYTES + PEEK_BYTES]) -> Self {
+        let word = |at: usize| {
+            u32::from_be_bytes([begin[at], begin[at + 1], begin[at + 2], begin[at + 3]])
+        };
+        let (len, flags, kind) = (word(0) >> 8, begin[4], kind(begin[3]));
+        let peeked = peeked_bytes(begin);
+        let (mut padding, mut code) = (0, 0);
+        match kind {
+            Kind::Reset if peeked == PEEK_BYTES => code = word(HEAD_BYTES),
+            Kind::Data | Kind::Headers if peeked == 1 => padding = u32::from(begin[HEAD_BYTES]) + 1,
+            _ => {}
+        }
+        let stream = word(5) & 0x7fff_ffff;
+        Self { kind, stream, content_bytes: len.saturating_sub(padding), code, flags }
+    }
+}
+
+fn kind(number: u8) -> Kind {
+    match number {
+        0x0 => Kind::Data,
+        0x1 => Kind::Headers,
+        // PRIORITY_UPDATE says the same in another form.
+        0x2 | 0x10 => Kind::Priority,
+        0x3 => Kind::Reset,
+        0x4 => Kind::Settings,
+        0x5 => Kind::PushPromise,
+        0x6 => Kind::Ping,
+        0x8 => Kind::WindowUpdate,
+        0x9 => Kind::Continuation,
+        _ => Kind::Other,
+    }
+}
+
+fn payload_bytes(head: &[u8; HEAD_BYTES + PEEK_BYTES]) -> usize {
+    u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize
+}
+
+/// How many bytes of the payload are looked at, given the head.
+fn peeked_bytes(head: &[u8; HEAD_BYTES + PEEK_BYTES]) -> usize {
+    let wanted = match kind(head[3]) {
+        Kind::Reset => PEEK_BYTES,
+        Kind::Data | Kind::Headers if head[4] & PADDED != 0 => 1,
+        _ => 0,
+    };
+    wanted.min(payload_bytes(head))
+}
+
+/// Follows one direction of a connection.
+#[derive(Debug)]
+pub(super) struct Walker {
+    /// Bytes to skip: of the preface, or of a payload.
+    skip: usize,
+    /// The beginning of the frame that is being read, and how much of it is there.
+    begin: [u8; HEAD_BYTES + PEEK_BYTES],
+    have: usize,
+    /// The frame whose payload is being skipped.
+    passing: Option<Frame>,
+}
+
+/// Something that happened in a portion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A frame has begun: all that is known of it is known now.
+    Begun(Frame),
+    /// A frame has passed with its payload.
+    Passed(Frame),
+}
+
+impl Walker {
+    /// For a direction that begins with `preface_bytes` of something else.
+    pub(super) fn new(preface_bytes: usize) -> Self {
+        let begin = [0; HEAD_BYTES + PEEK_BYTES];
+        Self { skip: preface_bytes, begin, have: 0, passing: None }
+    }
+
+    /// Whether the next byte is the first of a frame.
+    pub(super) fn between_frames(&self) -> bool {
+        self.skip == 0 && self.have == 0
+    }
+
+    /// Whether a frame has begun that is not DATA, as far as can be seen.
+    pub(super) fn in_control_frame(&self) -> bool {
+        let kind = self.passing.map(|frame| frame.kind);
+        self.have > 0 || kind.is_some_and(|kind| kind != Kind::Data)
+    }
+
+    /// The next event in `portion`, which loses what has been seen; `None` when all has.
+    pub(super) fn next(&mut self, portion: &mut &[u8]) -> Option<Event> {
+        loop {
+            if self.skip == 0
+                && let Some(frame) = self.passing.take()
+            {
+                return Some(Event::Passed(frame));
+            }
+            let skipped = self.skip.min(portion.len());
+            *portion = &portion[skipped..];
+            self.skip -= skipped;
+            if self.skip > 0 {
+                return None;
+            }
+            if self.passing.is_some() {
+                continue;
+            }
+            let wanted = match self.have < HEAD_BYTES {
+                true => HEAD_BYTES,
+                false => HEAD_BYTES + peeked_bytes(&self.begin),
+            };
+            let taken = (wanted - self.have).min(portion.len());
+            self.begin[self.have..self.have + taken].copy_from_slice(&portion[..taken]);
+            *portion = &portion[taken..];
+            self.have += taken;
+            if self.have < wanted {
+                return None;
+            }
+            if self.have < HEAD_BYTES + peeked_bytes(&self.begin) {
+                continue;
+            }
+            let frame = Frame::read(&self.begin);
+            self.skip = payload_bytes(&self.begin) + HEAD_BYTES - self.have;
+            self.have = 0;
+            self.passing = Some(frame);
+            return Some(Event::Begun(frame));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        bytes.extend([kind, flags]);
+        bytes.extend(stream.to_be_bytes());
+        bytes.extend(payload);
+        bytes
+    }
+
+    fn events(bytes: &[u8], portion_bytes: usize) -> (Vec<Event>, bool) {
+        let mut walker = Walker::new(3);
+        let mut events = Vec::new();
+        for mut portion in bytes.chunks(portion_bytes) {
+            while let Some(event) = walker.next(&mut portion) {
+                events.push(event);
+            }
+            assert!(portion.is_empty());
+        }
+        (events, walker.between_frames())
+    }
+
+    #[test]
+    fn frames_are_the_same_however_they_are_cut() {
+        let bytes = [
+            b"PRI".to_vec(),
+            frame(4, 0, 0, b""),
+            frame(1, 5, 1, b"headers"),
+            frame(0, 8, 1, &[3, b'x', 0, 0, 0]),
+            frame(3, 0, 1, &8u32.to_be_bytes()),
+            frame(3, 0, 1, b"no"),
+            frame(9, 4, 3, &[0; 300]),
+            frame(77, 0, 0, b"grease"),
+        ]
+        .concat();
+        let (whole, _) = events(&bytes, bytes.len());
+        let begun: Vec<_> = whole
+            .iter()
+            .filter_map(|event| match event {
+                Event::Begun(f) => Some((f.kind, f.stream, f.content_bytes, f.code)),
+                Event::Passed(_) => None,
+            })
+            .collect();
+        assert_eq!(
+            begun,
+            [
+                (Kind::Settings, 0, 0, 0),
+                (Kind::Headers, 1, 7, 0),
+                (Kind::Data, 1, 1, 0),
+                (Kind::Reset, 1, 4, 8),
+                (Kind::Reset, 1, 2, 0),
+                (Kind::Continuation, 3, 300, 0),
+                (Kind::Other, 0, 6, 0),
+            ]
+        );
+        for portion_bytes in 1..40 {
+            assert_eq!(events(&bytes, portion_bytes), (whole.clone(), true), "{portion_bytes}");
+        }
+    }
+}
