@@ -403,8 +403,12 @@ fn gone_by(error: &h2::Error) -> Gone {
         true => error.is_remote(),
         false => error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM),
     };
+    let flooded = error.get_io().is_some_and(|e| e.kind() == io::ErrorKind::QuotaExceeded);
     match unprocessed {
         true => Gone::Unprocessed,
+        false if flooded => {
+            Gone::Refused(Refusal::upstream("the endpoint went beyond a limit of HTTP/2"))
+        }
         false if !error.is_remote() && !error.is_io() => {
             Gone::Refused(Refusal::upstream("the endpoint broke the rules of HTTP/2"))
         }

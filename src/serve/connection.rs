@@ -315,7 +315,8 @@ async fn serve_http<I: Io>(
         pending = match after {
             After::Next(buf) => (!buf.is_empty()).then_some(buf),
             After::Linger => {
-                Box::pin(linger(connection)).await;
+                let Connection { worker, alarm, stream, .. } = connection;
+                Box::pin(linger(&worker.io, alarm, stream)).await;
                 return None;
             }
             After::Close => return None,
@@ -440,16 +441,15 @@ async fn read_rest<I: Io>(
 
 /// Ends our side and reads what the client still sends, for a short while, so that our last words
 /// are not lost to a reset.
-async fn linger<I: Io>(connection: &Connection<I>) {
-    let io = &connection.worker.io;
-    connection.alarm.set(io.now() + LINGER);
-    if connection.alarm.guard(connection.stream.shutdown_write()).await.is_err() {
+pub(super) async fn linger<I: Io>(io: &I, alarm: &Alarm, stream: &Wire<I::Stream>) {
+    alarm.set(io.now() + LINGER);
+    if alarm.guard(stream.shutdown_write()).await.is_err() {
         return;
     }
     let mut buf = io.buffers().take();
     let mut seen_bytes = 0;
     while seen_bytes < LINGER_BYTES_MAX {
-        match connection.alarm.guard(connection.stream.read(buf)).await {
+        match alarm.guard(stream.read(buf)).await {
             Ok((Ok(Read::Data(n)), back)) => {
                 seen_bytes += n;
                 buf = back;

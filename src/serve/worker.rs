@@ -11,6 +11,7 @@ use super::tokens::Tokens;
 use super::workspace::Workspaces;
 use crate::balance::Balancer;
 use crate::cluster::{Address, Service};
+use crate::http2::held_bytes;
 use crate::runtime::io::Io;
 use crate::runtime::mailbox::{Loads, ReportKind};
 use crate::snapshot::Snapshot;
@@ -272,6 +273,7 @@ impl<I: Io> Worker<I> {
         buffers.trim();
         self.cells().buffers_used.set(buffers.used() as u64);
         self.cells().buffers_pooled.set(buffers.pooled() as u64);
+        self.cells().http2_held_bytes.set(held_bytes() as u64);
     }
 }
 

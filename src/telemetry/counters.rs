@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Flag;
+use crate::http2::Flood;
 use crate::jwt::Rejection;
 use crate::tls::reason::Failure;
 
@@ -142,6 +143,8 @@ pub struct ListenerCells {
     pub revoked: Count,
     /// TLS handshakes refused, by kind of failure.
     pub tls_failures: [Count; Failure::ALL.len()],
+    /// Connections of HTTP/2 ended at a limit, by `Flood::index`.
+    pub http2_floods: [Count; Flood::ALL.len()],
     /// Bytes read from clients.
     pub received_bytes: Count,
     /// Bytes written to clients.
@@ -203,6 +206,8 @@ pub struct ServiceCells {
     pub sent_bytes: Count,
     /// Bytes received from the service.
     pub received_bytes: Count,
+    /// Connections of HTTP/2 ended at a limit, by `Flood::index`.
+    pub http2_floods: [Count; Flood::ALL.len()],
 }
 
 /// What one worker counts for one endpoint.
@@ -243,4 +248,6 @@ pub struct WorkerCells {
     pub buffers_used: Count,
     /// Buffers kept for reuse (gauge).
     pub buffers_pooled: Count,
+    /// Bytes said to peers of HTTP/2 that are not written yet (gauge).
+    pub http2_held_bytes: Count,
 }

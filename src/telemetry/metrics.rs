@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::counters::{Histogram, LATENCY_BUCKETS_MS, PerWorker};
 use crate::control::status::Known;
 use crate::error::Flag;
+use crate::http2::Flood;
 use crate::jwt::Rejection;
 use crate::snapshot::Snapshot;
 use crate::tls::reason::Failure;
@@ -21,6 +22,7 @@ pub fn render(known: &Known) -> String {
     if let Some(snapshot) = &known.snapshot {
         listeners(&mut page, snapshot);
         tls_failures(&mut page, snapshot);
+        http2_floods(&mut page, snapshot);
         certificates(&mut page, snapshot);
         routes(&mut page, snapshot);
         authorization(&mut page, snapshot);
@@ -58,6 +60,12 @@ impl Page {
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "gauge", help);
         self.sample(name, &[], value);
+    }
+
+    fn flood(&mut self, name: &str, owner: (&str, &dyn Display), flood: Flood, count: u64) {
+        if count > 0 {
+            self.sample(name, &[owner, ("limit", &flood.label())], count);
+        }
     }
 
     fn histogram(&mut self, name: &str, service: &str, stats: &PerWorker<impl HasDuration>) {
@@ -209,6 +217,12 @@ fn workers(page: &mut Page, known: &Known) {
             ("gauge", "ringway_worker_buffers_pooled", "Buffers kept for reuse.", |i| {
                 i.1.buffers_pooled.value()
             }),
+            (
+                "gauge",
+                "ringway_worker_http2_held_bytes",
+                "Bytes said to peers of HTTP/2 that are not written yet.",
+                |i| i.1.http2_held_bytes.value(),
+            ),
         ],
     );
     page.family("ringway_worker_info", "gauge", "The kernel interface of each worker.");
@@ -279,6 +293,26 @@ fn tls_failures(page: &mut Page, snapshot: &Snapshot) {
                     [("listener", &listener.name), ("reason", &failure.label())];
                 page.sample(name, &labels, count);
             }
+        }
+    }
+}
+
+fn http2_floods(page: &mut Page, snapshot: &Snapshot) {
+    let help = "HTTP/2 connections ended at a limit, by its name; those never seen left out.";
+    let name = "ringway_listener_http2_floods_total";
+    page.family(name, "counter", help);
+    for listener in &snapshot.listeners {
+        for flood in Flood::ALL {
+            let count = listener.stats.sum(|cells| &cells.http2_floods[flood.index()]);
+            page.flood(name, ("listener", &listener.name), flood, count);
+        }
+    }
+    let name = "ringway_service_http2_floods_total";
+    page.family(name, "counter", help);
+    for service in &snapshot.services {
+        for flood in Flood::ALL {
+            let count = service.stats.sum(|cells| &cells.http2_floods[flood.index()]);
+            page.flood(name, ("service", &service.name), flood, count);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! A connection as the `h2` crate wants it: poll-based reads and writes over our streams.
 //!
 //! What is written gathers in one buffer until the crate flushes, so that the frames of many
-//! streams leave in one write.
+//! streams leave in one write. What passes is metered on its way: a peer that goes too far is told
+//! so, and nothing more is read of it.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -13,9 +14,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::CLOSE_TIMEOUT;
+use super::watch::Watch;
+use crate::http2::HeldBytes;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
+use crate::serve::connection::linger;
 use crate::time::Time;
 use crate::tls::Wire;
 
@@ -35,20 +40,51 @@ pub struct Adapter<I: Io> {
     received: Option<Buf>,
     writing: Option<Writing>,
     gathered: Option<Buf>,
+    /// Bytes that are being written, and with those gathered.
+    writing_bytes: usize,
+    held: HeldBytes,
+    watch: Rc<Watch>,
+    /// For what the peer has to complete.
+    alarm: Alarm,
+    leaving: Option<Leaving>,
+}
+
+/// The peer has gone too far.
+enum Leaving {
+    /// It is being told.
+    Farewell(Writing),
+    /// It has been.
+    Gone,
 }
 
 // Nothing in it is pinned in place: the operations are boxed.
 impl<I: Io> Unpin for Adapter<I> {}
 
 impl<I: Io> Adapter<I> {
-    /// `first` is what was read already; `heard` is told when something comes.
+    /// `first` is what was read already; `heard` is told when something comes, and `watch` of all
+    /// that passes.
     pub fn new(
         io: I,
         wire: Rc<Wire<I::Stream>>,
         first: Option<Buf>,
         heard: Rc<Cell<Time>>,
+        watch: Rc<Watch>,
     ) -> Self {
-        Self { io, wire, heard, reading: None, received: first, writing: None, gathered: None }
+        let alarm = io.alarms().alarm();
+        Self {
+            io,
+            wire,
+            heard,
+            reading: None,
+            received: first,
+            writing: None,
+            gathered: None,
+            writing_bytes: 0,
+            held: HeldBytes::default(),
+            watch,
+            alarm,
+            leaving: None,
+        }
     }
 
     fn begin_read(&self) -> Reading {
@@ -76,11 +112,77 @@ impl<I: Io> Adapter<I> {
             if let Some(writing) = &mut self.writing {
                 let result = ready!(writing.as_mut().poll(context));
                 self.writing = None;
+                self.writing_bytes = 0;
+                self.count_held();
                 result?;
             }
             let Some(buf) = self.gathered.take() else { return Poll::Ready(Ok(())) };
             let wire = Rc::clone(&self.wire);
+            self.writing_bytes = buf.len();
             self.writing = Some(Box::pin(async move { wire.write_all(buf).await.0 }));
+        }
+    }
+
+    fn count_held(&mut self) {
+        self.held.set(self.writing_bytes + self.gathered.as_ref().map_or(0, Buf::len));
+    }
+
+    /// Tells the peer that it has gone too far, and lets it hear that; gives the error with which
+    /// the connection ends.
+    fn poll_leave(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if self.leaving.is_none() {
+            self.leaving = Some(Leaving::Farewell(self.farewell()));
+        }
+        if let Some(Leaving::Farewell(farewell)) = &mut self.leaving {
+            // Whether the peer got it makes no difference.
+            drop(ready!(farewell.as_mut().poll(context)));
+            self.leaving = Some(Leaving::Gone);
+        }
+        let said = "the peer went beyond a limit";
+        Poll::Ready(io::Error::new(io::ErrorKind::QuotaExceeded, said))
+    }
+
+    fn farewell(&mut self) -> Writing {
+        (self.reading, self.received) = (None, None);
+        let (before, gathered) = (self.writing.take(), self.gathered.take());
+        let last = self.watch.farewell().map(|frame| self.io.buffers().take().with(&frame));
+        self.writing_bytes = 0;
+        self.count_held();
+        let (io, wire) = (self.io.clone(), Rc::clone(&self.wire));
+        let lingers = self.watch.lingers();
+        Box::pin(async move {
+            let alarm = io.alarms().alarm();
+            alarm.set(io.now() + CLOSE_TIMEOUT);
+            let write = async {
+                if let Some(before) = before {
+                    before.await?;
+                }
+                for buf in [gathered, last].into_iter().flatten() {
+                    wire.write_all(buf).await.0?;
+                }
+                Ok::<_, io::Error>(())
+            };
+            if let Ok(Ok(())) = alarm.guard(write).await
+                && lingers
+            {
+                linger(&io, &alarm, &wire).await;
+            }
+            Ok(())
+        })
+    }
+
+    /// Waits for the moment at which what the peer has begun has to be complete.
+    fn poll_late(&self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(at) = self.watch.deadline() else {
+                self.alarm.clear();
+                return Poll::Pending;
+            };
+            if self.io.recent() >= at {
+                return Poll::Ready(self.watch.late());
+            }
+            self.alarm.set(at);
+            ready!(self.alarm.poll_rang(context));
         }
     }
 }
@@ -93,8 +195,14 @@ impl<I: Io> AsyncRead for Adapter<I> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
+            if this.watch.is_over() {
+                return this.poll_leave(context).map(Err);
+            }
             if let Some(buf) = &mut this.received {
                 let n = buf.len().min(out.remaining());
+                if !this.watch.received(&buf.data()[..n], this.io.recent()) {
+                    continue;
+                }
                 out.put_slice(&buf.data()[..n]);
                 buf.consume(n);
                 if buf.is_empty() {
@@ -112,7 +220,8 @@ impl<I: Io> AsyncRead for Adapter<I> {
                     Poll::Ready(done) => done,
                     Poll::Pending => {
                         this.reading = Some(reading);
-                        return Poll::Pending;
+                        ready!(this.poll_late(context));
+                        continue;
                     }
                 }
             };
@@ -134,11 +243,21 @@ impl<I: Io> AsyncWrite for Adapter<I> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.leaving.is_some() {
+            return Poll::Ready(Ok(bytes.len())); // nobody listens any more
+        }
         loop {
             let buf = this.gathered.get_or_insert_with(|| this.io.buffers().take());
             match buf.append(bytes) {
                 0 if !bytes.is_empty() => ready!(this.poll_send(context))?,
-                n => return Poll::Ready(Ok(n)),
+                n => {
+                    this.count_held();
+                    if !this.watch.sent(&bytes[..n], this.io.recent()) {
+                        // What reads has to see that it is over.
+                        context.waker().wake_by_ref();
+                    }
+                    return Poll::Ready(Ok(n));
+                }
             }
         }
     }

@@ -11,11 +11,12 @@ use h2::server::{Builder, SendResponse};
 use http::Request;
 use http::request::Parts;
 
-use super::CLOSE_TIMEOUT;
 use super::adapter::Adapter;
+use super::watch::{self, Watch};
+use super::{CLOSE_TIMEOUT, RESET_STREAMS_MAX};
 use crate::error::Refusal;
 use crate::http1::parse;
-use crate::http2::{ClientStream, Pulse, Seen, Settings, request_head};
+use crate::http2::{ClientStream, Meter, Peer, Pulse, Seen, Settings, request_head};
 use crate::runtime::alarm::Bell;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::Io;
@@ -39,7 +40,10 @@ pub async fn serve<I: Io>(connection: Connection<I>, first: Option<Buf>) {
         (local.snapshot.limits, listener.timeouts, listener.http2.unwrap_or_default())
     };
     let heard = Rc::new(Cell::new(io.now()));
-    let adapter = Adapter::new(io.clone(), Rc::new(wire), first, Rc::clone(&heard));
+    let meter = Meter::new(&limits, Peer::Client, timeouts.header, io.now());
+    let watch = Watch::new(meter, true);
+    let adapter =
+        Adapter::new(io.clone(), Rc::new(wire), first, Rc::clone(&heard), Rc::clone(&watch));
     connection.alarm.set(io.now() + timeouts.header);
     let handshake = builder(&limits, &settings).handshake::<_, Bytes>(adapter);
     let Ok(Ok(frames)) = connection.alarm.guard(handshake).await else { return };
@@ -48,7 +52,7 @@ pub async fn serve<I: Io>(connection: Connection<I>, first: Option<Buf>) {
     let age = settings.age(worker.random.borrow_mut().f64());
     let pulse = Pulse::new(io.now(), &settings, timeouts.keep_alive, age);
     let open = Rc::default();
-    Driver { connection, frames, limits, heard, pulse, open, opened: 0, leaving: false }
+    Driver { connection, frames, limits, heard, watch, pulse, open, opened: 0, leaving: false }
         .run()
         .await;
 }
@@ -61,6 +65,11 @@ fn builder(limits: &Limits, settings: &Settings) -> Builder {
         .initial_connection_window_size(settings.connection_window_bytes)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(settings.stream_buffer_bytes as usize)
+        .max_concurrent_reset_streams(RESET_STREAMS_MAX)
+        // Counted over the life of a connection there; the meter forgets.
+        .max_local_error_reset_streams(None)
+        .max_pending_accept_reset_streams(limits.http2.stream_resets as usize)
+        .data_frame_budget(limits.http2.data_overhead_bytes)
         .enable_connect_protocol();
     builder
 }
@@ -71,6 +80,7 @@ struct Driver<I: Io> {
     frames: h2::server::Connection<Adapter<I>, Bytes>,
     limits: Limits,
     heard: Rc<Cell<Time>>,
+    watch: Rc<Watch>,
     pulse: Pulse,
     /// Streams that are served now, and that ever were.
     open: Rc<Cell<usize>>,
@@ -117,7 +127,7 @@ impl<I: Io> Driver<I> {
             });
             match event.await {
                 Some(Some(Ok((request, respond)))) => self.begin(request, respond),
-                Some(Some(Err(error))) => return self.ended(&error),
+                Some(Some(Err(error))) => return self.ended_by(&error),
                 Some(None) => return,
                 None if closing && io.now() >= gone => return,
                 None => {}
@@ -133,6 +143,16 @@ impl<I: Io> Driver<I> {
         let open = Open::new(&self.open, self.connection.alarm.bell());
         let task = serve_stream(part, request, respond, self.limits, open);
         worker.io.spawn(Contained::new(task, Rc::clone(&worker)));
+    }
+
+    fn ended_by(&self, error: &h2::Error) {
+        let Some(excess) = self.watch.excess(error) else { return self.ended(error) };
+        let worker = &self.connection.worker;
+        let local = worker.local();
+        let Some(listener) = self.connection.listener(&local) else { return };
+        let counts = &listener.stats.worker(worker.index).http2_floods;
+        let owner = format_args!("listener {}", listener.name);
+        watch::report(worker, counts, excess, &owner, &self.connection.peer_text.as_str());
     }
 
     fn ended(&self, why: &dyn std::fmt::Display) {

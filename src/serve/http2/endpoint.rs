@@ -4,15 +4,17 @@ use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection};
 
-use super::CLOSE_TIMEOUT;
 use super::adapter::Adapter;
+use super::watch::{self, Watch};
+use super::{CLOSE_TIMEOUT, RESET_STREAMS_MAX};
 use crate::error::{Flag, Refusal};
-use crate::http2::{EndpointStream, Pulse, Seen, Settings, SharedConnection, Slot};
+use crate::http2::{EndpointStream, Meter, Peer, Pulse, Seen, Settings, SharedConnection, Slot};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::io::Io;
 use crate::serve::choose::{self, Target};
@@ -81,8 +83,12 @@ pub async fn share<I: Io>(
     let (wire, open) = upstream.into_parts();
     let settings = target.service.config.http2;
     let heard = Rc::new(Cell::new(worker.io.now()));
-    let adapter = Adapter::new(worker.io.clone(), Rc::new(wire), None, Rc::clone(&heard));
     let limits = worker.local().snapshot.limits;
+    let meter =
+        Meter::new(&limits, Peer::Endpoint, limits.http2.endpoint_header_timeout, heard.get());
+    let watch = Watch::new(meter, false);
+    let (wire, io) = (Rc::new(wire), worker.io.clone());
+    let adapter = Adapter::new(io.clone(), wire, None, Rc::clone(&heard), Rc::clone(&watch));
     let handshake = builder(&settings, &limits).handshake::<_, Bytes>(adapter);
     let Ok((send, frames)) = handshake.await else { return Err(NOT_HTTP2) };
     let alarm = worker.io.alarms().alarm();
@@ -92,9 +98,19 @@ pub async fn share<I: Io>(
     endpoint.shared.add(Rc::clone(&shared));
     let age = settings.age(worker.random.borrow_mut().f64());
     let pulse = Pulse::new(worker.io.now(), &settings, target.service.config.idle_timeout, age);
-    let io = worker.io.clone();
+    let service = Arc::clone(&target.service.config);
+    let address = endpoint.config.borrow().address.clone();
+    let (index, owned) = (worker.index, Rc::clone(worker));
     let driver = Driver { io, frames, shared, heard, alarm, pulse, _open: open };
-    worker.io.spawn(Contained::new(driver.run(), Rc::clone(worker)));
+    let run = async move {
+        let Err(error) = driver.run().await else { return };
+        if let Some(excess) = watch.excess(&error) {
+            let counts = &service.stats.worker(index).http2_floods;
+            let owner = format_args!("service {}", service.name);
+            watch::report(&owned, counts, excess, &owner, &address);
+        }
+    };
+    worker.io.spawn(Contained::new(run, Rc::clone(worker)));
     Ok(stream(target, endpoint, slot))
 }
 
@@ -105,7 +121,11 @@ fn builder(settings: &Settings, limits: &Limits) -> Builder {
         .initial_window_size(settings.stream_window_bytes)
         .initial_connection_window_size(settings.connection_window_bytes)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .max_send_buffer_size(settings.stream_buffer_bytes as usize);
+        .max_send_buffer_size(settings.stream_buffer_bytes as usize)
+        .max_concurrent_reset_streams(RESET_STREAMS_MAX)
+        // Counted over the life of a connection there; the meter forgets.
+        .max_local_error_reset_streams(None)
+        .data_frame_budget(limits.http2.data_overhead_bytes);
     builder
 }
 
@@ -121,7 +141,8 @@ struct Driver<I: Io> {
 }
 
 impl<I: Io> Driver<I> {
-    async fn run(mut self) {
+    /// Until the connection has ended; how it ended.
+    async fn run(mut self) -> Result<(), h2::Error> {
         let mut ping = self.frames.ping_pong();
         loop {
             let (now, busy) = (self.io.now(), self.shared.streams() > 0);
@@ -131,7 +152,7 @@ impl<I: Io> Driver<I> {
                 self.shared.close();
             }
             if step.dead {
-                return; // what is under way fails with it
+                return Ok(()); // what is under way fails with it
             }
             if step.ping
                 && let Some(ping) = &mut ping
@@ -143,8 +164,8 @@ impl<I: Io> Driver<I> {
             self.alarm.set(next);
             let (frames, alarm) = (&mut self.frames, &self.alarm);
             let event = poll_fn(|context| {
-                if Pin::new(&mut *frames).poll(context).is_ready() {
-                    return Poll::Ready(Event::Over);
+                if let Poll::Ready(result) = Pin::new(&mut *frames).poll(context) {
+                    return Poll::Ready(Event::Over(result));
                 }
                 if let Some(ping) = &mut ping {
                     // The answer is noticed by what is heard; here it only makes room for the next.
@@ -153,8 +174,11 @@ impl<I: Io> Driver<I> {
                 alarm.poll_rang(context).map(|_| Event::Rang)
             });
             match event.await {
-                Event::Over => return self.shared.close(),
-                Event::Rang if leaving && self.io.now() >= next => return,
+                Event::Over(result) => {
+                    self.shared.close();
+                    return result;
+                }
+                Event::Rang if leaving && self.io.now() >= next => return Ok(()),
                 Event::Rang => {}
             }
         }
@@ -163,7 +187,7 @@ impl<I: Io> Driver<I> {
 
 enum Event {
     /// The connection has ended.
-    Over,
+    Over(Result<(), h2::Error>),
     /// It is time for something, or a stream has ended.
     Rang,
 }

@@ -1,0 +1,99 @@
+//! Who watches what a peer sends, and says it when that is too much.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Display;
+use std::rc::Rc;
+
+use crate::http2::{Excess, Flood, Meter, calm_down};
+use crate::runtime::io::Io;
+use crate::serve::worker::Worker;
+use crate::telemetry::counters::Count;
+use crate::time::Time;
+
+/// A connection's meter, and what it has said: the adapter asks it, the driver reports it.
+pub struct Watch {
+    meter: RefCell<Meter>,
+    excess: Cell<Option<Excess>>,
+    lingers: bool,
+}
+
+impl Watch {
+    /// Watches with `meter`. When the peer has gone too far, the connection `lingers`, so that it
+    /// sees our last words; who waits for answers on it had rather not wait for that.
+    pub fn new(meter: Meter, lingers: bool) -> Rc<Self> {
+        Rc::new(Self { meter: RefCell::new(meter), excess: Cell::new(None), lingers })
+    }
+
+    /// See [`Watch::new`].
+    pub fn lingers(&self) -> bool {
+        self.lingers
+    }
+
+    /// Takes notice of what has come. Whether it may go on.
+    pub fn received(&self, bytes: &[u8], now: Time) -> bool {
+        self.note(self.meter.borrow_mut().received(bytes, now))
+    }
+
+    /// Takes notice of what goes out. Whether it may go on.
+    pub fn sent(&self, bytes: &[u8], now: Time) -> bool {
+        self.note(self.meter.borrow_mut().sent(bytes, now))
+    }
+
+    /// When what the peer has begun has to be complete.
+    pub fn deadline(&self) -> Option<Time> {
+        self.meter.borrow().deadline()
+    }
+
+    /// That moment has passed.
+    pub fn late(&self) {
+        self.note(Err(self.meter.borrow().unfinished()));
+    }
+
+    /// Whether the peer has gone too far: nothing more is read of it.
+    pub fn is_over(&self) -> bool {
+        self.excess.get().is_some()
+    }
+
+    /// The last frame, where one may follow what has been sent.
+    pub fn farewell(&self) -> Option<[u8; 17]> {
+        let meter = self.meter.borrow();
+        meter.may_send_frame().then(|| calm_down(meter.last_stream()))
+    }
+
+    /// The limit that has ended the connection, if it was one. The `h2` crate ended it by `error`.
+    pub fn excess(&self, error: &h2::Error) -> Option<Excess> {
+        let named = || Some(self.meter.borrow().excess_of(Flood::named_by(error)?));
+        self.excess.get().or_else(named)
+    }
+
+    fn note(&self, result: Result<(), Excess>) -> bool {
+        let ok = result.is_ok();
+        if self.excess.get().is_none() {
+            self.excess.set(result.err());
+        }
+        ok
+    }
+}
+
+/// Counts a connection that has ended at a limit, among `counts` of its listener or service, and
+/// logs it. `owner` is `listener NAME` or `service NAME`.
+pub fn report<I: Io>(
+    worker: &Worker<I>,
+    counts: &[Count; Flood::ALL.len()],
+    excess: Excess,
+    owner: &dyn Display,
+    peer: &dyn Display,
+) {
+    counts[excess.flood.index()].increment();
+    worker.complain(|suppressed| {
+        let (limit, value) = (excess.flood.label(), excess.limit);
+        tracing::warn!(
+            %owner,
+            %peer,
+            limit,
+            value,
+            suppressed,
+            "HTTP/2 connection ended: its peer went beyond a limit"
+        );
+    });
+}
