@@ -120,21 +120,20 @@ impl Flood {
         self as usize
     }
 
-    /// The limit that the `h2` crate means when it ends a connection with `error`, if it is one:
-    /// what it counts itself it names in the debug data of its GOAWAY.
-    pub fn named_by(error: &h2::Error) -> Option<Self> {
-        if !(error.is_go_away() && error.is_library()) {
-            return None;
+    /// The longest of the names that the `h2` crate has.
+    pub(super) const DEBUG_BYTES_MAX: usize = "header_list_way_too_large".len();
+
+    /// The limit that the `h2` crate means when it says this in the debug data of a GOAWAY: it
+    /// counts a few things itself.
+    pub(super) fn named_in(debug_data: &[u8]) -> Option<Self> {
+        match debug_data {
+            b"too_many_continuations" => Some(Self::ContinuationFrames),
+            b"too_many_resets" => Some(Self::StreamResets),
+            b"too_many_internal_resets" => Some(Self::ProvokedResets),
+            b"too_many_data_frames" => Some(Self::DataOverhead),
+            b"header_list_way_too_large" => Some(Self::HeaderBytes),
+            _ => None,
         }
-        let said = error.to_string();
-        let names = [
-            ("too_many_continuations", Self::ContinuationFrames),
-            ("too_many_resets", Self::StreamResets),
-            ("too_many_internal_resets", Self::ProvokedResets),
-            ("too_many_data_frames", Self::DataOverhead),
-            ("header_list_way_too_large", Self::HeaderBytes),
-        ];
-        names.into_iter().find(|(name, _)| said.contains(name)).map(|(_, flood)| flood)
     }
 }
 

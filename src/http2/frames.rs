@@ -1,10 +1,21 @@
 //! The frames of a connection as they pass by in portions: heads are read, payloads are skipped.
 
+use super::flood::Flood;
+
 /// Bytes of a frame's head (RFC 9113 4.1).
 const HEAD_BYTES: usize = 9;
 
-/// Bytes of a payload that are looked at: an error code (RFC 9113 6.4).
-const PEEK_BYTES: usize = 4;
+/// Bytes of an error code (RFC 9113 6.4).
+const CODE_BYTES: usize = 4;
+
+/// Bytes of the payload of GOAWAY before its debug data (RFC 9113 6.8).
+const GOAWAY_BYTES: usize = 8;
+
+/// Bytes of a payload that are looked at, at most.
+const PEEK_BYTES: usize = GOAWAY_BYTES + Flood::DEBUG_BYTES_MAX;
+
+/// The beginning of a frame.
+type Begin = [u8; HEAD_BYTES + PEEK_BYTES];
 
 /// A kind of frame (RFC 9113 6, RFC 9218 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +29,7 @@ pub(super) enum Kind {
     Ping,
     WindowUpdate,
     Continuation,
-    /// GOAWAY, and whatever else there is.
+    GoAway,
     Other,
 }
 
@@ -38,6 +49,8 @@ pub(super) struct Frame {
     pub(super) content_bytes: u32,
     /// The error code of RST_STREAM.
     pub(super) code: u32,
+    /// The limit that the debug data of GOAWAY names.
+    pub(super) flood: Option<Flood>,
     flags: u8,
 }
 
@@ -55,20 +68,21 @@ impl Frame {
     }
 
     /// Reads a head, and as much of the payload as [`wanted`] asked for.
-    fn read(begin: &[u8; HEAD_BYTES + PEEK_BYTES]) -> Self {
+    fn read(begin: &Begin) -> Self {
         let word = |at: usize| {
             u32::from_be_bytes([begin[at], begin[at + 1], begin[at + 2], begin[at + 3]])
         };
         let (len, flags, kind) = (word(0) >> 8, begin[4], kind(begin[3]));
-        let peeked = peeked_bytes(begin);
-        let (mut padding, mut code) = (0, 0);
-        match kind {
-            Kind::Reset if peeked == PEEK_BYTES => code = word(HEAD_BYTES),
-            Kind::Data | Kind::Headers if peeked == 1 => padding = u32::from(begin[HEAD_BYTES]) + 1,
+        let peek = &begin[HEAD_BYTES..HEAD_BYTES + peeked_bytes(begin)];
+        let (mut padding, mut code, mut flood) = (0, 0, None);
+        match (kind, peek.len()) {
+            (Kind::Reset, CODE_BYTES) => code = word(HEAD_BYTES),
+            (Kind::Data | Kind::Headers, 1) => padding = u32::from(peek[0]) + 1,
+            (Kind::GoAway, GOAWAY_BYTES..) => flood = Flood::named_in(&peek[GOAWAY_BYTES..]),
             _ => {}
         }
         let stream = word(5) & 0x7fff_ffff;
-        Self { kind, stream, content_bytes: len.saturating_sub(padding), code, flags }
+        Self { kind, stream, content_bytes: len.saturating_sub(padding), code, flood, flags }
     }
 }
 
@@ -82,20 +96,22 @@ fn kind(number: u8) -> Kind {
         0x4 => Kind::Settings,
         0x5 => Kind::PushPromise,
         0x6 => Kind::Ping,
+        0x7 => Kind::GoAway,
         0x8 => Kind::WindowUpdate,
         0x9 => Kind::Continuation,
         _ => Kind::Other,
     }
 }
 
-fn payload_bytes(head: &[u8; HEAD_BYTES + PEEK_BYTES]) -> usize {
+fn payload_bytes(head: &Begin) -> usize {
     u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize
 }
 
 /// How many bytes of the payload are looked at, given the head.
-fn peeked_bytes(head: &[u8; HEAD_BYTES + PEEK_BYTES]) -> usize {
+fn peeked_bytes(head: &Begin) -> usize {
     let wanted = match kind(head[3]) {
-        Kind::Reset => PEEK_BYTES,
+        Kind::Reset => CODE_BYTES,
+        Kind::GoAway => PEEK_BYTES,
         Kind::Data | Kind::Headers if head[4] & PADDED != 0 => 1,
         _ => 0,
     };
@@ -108,7 +124,7 @@ pub(super) struct Walker {
     /// Bytes to skip: of the preface, or of a payload.
     skip: usize,
     /// The beginning of the frame that is being read, and how much of it is there.
-    begin: [u8; HEAD_BYTES + PEEK_BYTES],
+    begin: Begin,
     have: usize,
     /// The frame whose payload is being skipped.
     passing: Option<Frame>,
@@ -215,6 +231,7 @@ mod tests {
             frame(3, 0, 1, &8u32.to_be_bytes()),
             frame(3, 0, 1, b"no"),
             frame(9, 4, 3, &[0; 300]),
+            frame(7, 0, 0, b"\0\0\0\0\0\0\0\x0btoo_many_resets"),
             frame(77, 0, 0, b"grease"),
         ]
         .concat();
@@ -235,10 +252,13 @@ mod tests {
                 (Kind::Reset, 1, 4, 8),
                 (Kind::Reset, 1, 2, 0),
                 (Kind::Continuation, 3, 300, 0),
+                (Kind::GoAway, 0, 23, 0),
                 (Kind::Other, 0, 6, 0),
             ]
         );
-        for portion_bytes in 1..40 {
+        let named = |event: &&Event| matches!(event, Event::Begun(f) if f.flood == Some(Flood::StreamResets));
+        assert_eq!(whole.iter().filter(named).count(), 1);
+        for portion_bytes in 1..60 {
             assert_eq!(events(&bytes, portion_bytes), (whole.clone(), true), "{portion_bytes}");
         }
     }

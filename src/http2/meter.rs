@@ -56,6 +56,7 @@ pub struct Meter {
     streams: Streams,
     /// Empty DATA frames that ended nothing, ever.
     empty_data: u32,
+    told: Option<Flood>,
 }
 
 impl Meter {
@@ -80,6 +81,7 @@ impl Meter {
             unfinished: None,
             streams: Streams::new(now),
             empty_data: 0,
+            told: None,
         }
     }
 
@@ -124,6 +126,7 @@ impl Meter {
                 }
                 Kind::Headers if self.peer == Peer::Endpoint => self.opened(frame.stream),
                 Kind::Reset if is_provoked(frame.code) => self.charge(Flood::ProvokedResets)?,
+                Kind::GoAway => self.told = frame.flood,
                 _ => {}
             }
             if frame.ends_stream() && self.peer == Peer::Client {
@@ -156,14 +159,14 @@ impl Meter {
         self.outbound.between_frames()
     }
 
-    /// The limit that ended the connection, when the `h2` crate has named `flood`: it has one name
-    /// for small and for empty DATA frames.
-    pub fn excess_of(&self, flood: Flood) -> Excess {
-        let flood = match flood {
+    /// The limit that the `h2` crate has found passed, as it said in a GOAWAY that has been sent.
+    pub fn told(&self) -> Option<Excess> {
+        let flood = match self.told? {
+            // It has one name for small DATA frames and for empty ones.
             Flood::DataOverhead if self.empty_data > EMPTY_DATA_MAX => Flood::EmptyFrames,
             flood => flood,
         };
-        Excess { flood, limit: self.limit(flood) }
+        Some(Excess { flood, limit: self.limit(flood) })
     }
 
     /// Counts a frame of the peer.
@@ -197,7 +200,7 @@ impl Meter {
             Kind::Ping => self.charge(Flood::PingFrames),
             Kind::Priority => self.charge(Flood::PriorityFrames),
             Kind::WindowUpdate => self.charge(Flood::WindowUpdateFrames),
-            Kind::PushPromise | Kind::Other => self.charge(Flood::OtherFrames),
+            Kind::PushPromise | Kind::GoAway | Kind::Other => self.charge(Flood::OtherFrames),
         }
     }
 
@@ -206,7 +209,10 @@ impl Meter {
         let Some(frames) = &mut self.block else { return Ok(()) };
         *frames += 1;
         match *frames > self.limits.continuation_frames {
-            true => Err(self.excess_of(Flood::ContinuationFrames)),
+            true => {
+                let flood = Flood::ContinuationFrames;
+                Err(Excess { flood, limit: self.limit(flood) })
+            }
             false => Ok(()),
         }
     }
@@ -415,6 +421,20 @@ mod tests {
             let taken = (0..5000).take_while(|n| meter.sent(&reset(*n, code), at(0.0)).is_ok());
             assert_eq!(taken.count(), limit, "{code}");
         }
+    }
+
+    #[test]
+    fn what_the_crate_counts_has_its_name_here() {
+        let told = |name: &[u8], empty| {
+            let mut meter = meter(Peer::Client);
+            meter.empty_data = empty;
+            meter.sent(&frame(7, 0, 0, &[&[0; 8], name].concat()), at(0.0)).unwrap();
+            meter.told().map(|excess| (excess.flood.label(), excess.limit))
+        };
+        assert_eq!(told(b"header_list_way_too_large", 0), Some(("header_bytes", 61440)));
+        assert_eq!(told(b"too_many_data_frames", 100), Some(("data_overhead", 524_288)));
+        assert_eq!(told(b"too_many_data_frames", 101), Some(("empty_frames", 100)));
+        assert_eq!((told(b"", 0), told(b"too_many", 0)), (None, None));
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl<I: Io> Driver<I> {
     }
 
     fn ended_by(&self, error: &h2::Error) {
-        let Some(excess) = self.watch.excess(error) else { return self.ended(error) };
+        let Some(excess) = self.watch.excess() else { return self.ended(error) };
         let worker = &self.connection.worker;
         let local = worker.local();
         let Some(listener) = self.connection.listener(&local) else { return };

@@ -103,8 +103,8 @@ pub async fn share<I: Io>(
     let (index, owned) = (worker.index, Rc::clone(worker));
     let driver = Driver { io, frames, shared, heard, alarm, pulse, _open: open };
     let run = async move {
-        let Err(error) = driver.run().await else { return };
-        if let Some(excess) = watch.excess(&error) {
+        driver.run().await;
+        if let Some(excess) = watch.excess() {
             let counts = &service.stats.worker(index).http2_floods;
             let owner = format_args!("service {}", service.name);
             watch::report(&owned, counts, excess, &owner, &address);
@@ -141,8 +141,7 @@ struct Driver<I: Io> {
 }
 
 impl<I: Io> Driver<I> {
-    /// Until the connection has ended; how it ended.
-    async fn run(mut self) -> Result<(), h2::Error> {
+    async fn run(mut self) {
         let mut ping = self.frames.ping_pong();
         loop {
             let (now, busy) = (self.io.now(), self.shared.streams() > 0);
@@ -152,7 +151,7 @@ impl<I: Io> Driver<I> {
                 self.shared.close();
             }
             if step.dead {
-                return Ok(()); // what is under way fails with it
+                return; // what is under way fails with it
             }
             if step.ping
                 && let Some(ping) = &mut ping
@@ -164,8 +163,8 @@ impl<I: Io> Driver<I> {
             self.alarm.set(next);
             let (frames, alarm) = (&mut self.frames, &self.alarm);
             let event = poll_fn(|context| {
-                if let Poll::Ready(result) = Pin::new(&mut *frames).poll(context) {
-                    return Poll::Ready(Event::Over(result));
+                if Pin::new(&mut *frames).poll(context).is_ready() {
+                    return Poll::Ready(Event::Over);
                 }
                 if let Some(ping) = &mut ping {
                     // The answer is noticed by what is heard; here it only makes room for the next.
@@ -174,11 +173,8 @@ impl<I: Io> Driver<I> {
                 alarm.poll_rang(context).map(|_| Event::Rang)
             });
             match event.await {
-                Event::Over(result) => {
-                    self.shared.close();
-                    return result;
-                }
-                Event::Rang if leaving && self.io.now() >= next => return Ok(()),
+                Event::Over => return self.shared.close(),
+                Event::Rang if leaving && self.io.now() >= next => return,
                 Event::Rang => {}
             }
         }
@@ -187,7 +183,7 @@ impl<I: Io> Driver<I> {
 
 enum Event {
     /// The connection has ended.
-    Over(Result<(), h2::Error>),
+    Over,
     /// It is time for something, or a stream has ended.
     Rang,
 }

@@ -60,10 +60,9 @@ impl Watch {
         meter.may_send_frame().then(|| calm_down(meter.last_stream()))
     }
 
-    /// The limit that has ended the connection, if it was one. The `h2` crate ended it by `error`.
-    pub fn excess(&self, error: &h2::Error) -> Option<Excess> {
-        let named = || Some(self.meter.borrow().excess_of(Flood::named_by(error)?));
-        self.excess.get().or_else(named)
+    /// The limit that has ended the connection, if it was one.
+    pub fn excess(&self) -> Option<Excess> {
+        self.excess.get().or_else(|| self.meter.borrow().told())
     }
 
     fn note(&self, result: Result<(), Excess>) -> bool {
