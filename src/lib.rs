@@ -26,6 +26,7 @@ pub mod runtime;
 pub mod authz;
 pub mod balance;
 pub mod cluster;
+pub mod grpc;
 pub mod http1;
 pub mod http2;
 pub mod identity;

@@ -180,6 +180,7 @@ mod tests {
             name: "s".into(),
             protocol: Protocol::Http1,
             http2: Default::default(),
+            methods: Arc::new(crate::telemetry::grpc::Methods::new(1)),
             endpoints,
             subsets: vec![Subset { version: "".into(), members: all, maglev }],
             policy,

@@ -9,6 +9,7 @@ use crate::balance::Policy;
 use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::telemetry::counters::{EndpointCells, PerWorker, ServiceCells};
+use crate::telemetry::grpc::Methods;
 use crate::tls::ClientTls;
 
 /// Where an endpoint listens.
@@ -107,6 +108,8 @@ pub struct Service {
     pub max_idle_connections: u32,
     /// The PROXY header to send first, if any.
     pub send_proxy_protocol: Option<SendProxyProtocol>,
+    /// The methods of gRPC that have been called there.
+    pub methods: Arc<Methods>,
     /// How HTTP/2 is spoken with its endpoints.
     pub http2: Settings,
     /// Its counters; the same ones across reloads as long as the name stays.

@@ -90,6 +90,7 @@ fn service_of(compiler: &mut Compiler<'_>, name: &str, written: &Placed<file::Se
             file::SendProxyProtocol::V2 => Some(SendProxyProtocol::V2),
         },
         http2: compile_http2::settings(compiler, &value.http2),
+        methods: compiler.registry.methods(name),
         stats: compiler.registry.service(name),
     }
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::pin::pin;
 use std::task::Poll;
 
-use super::body::{BodyProgress, Passage};
+use super::body::{BodyProgress, CallBody, Passage};
 use super::choose::{self, Choice, Target};
 use super::connection::Connection;
 use super::download::{self, Downloaded, Failure};
@@ -21,8 +21,10 @@ use super::tunnel;
 use super::upload::{self, UploadEnd};
 use super::worker::{Local, LocalService};
 use super::workspace::Workspace;
+use crate::cluster::Protocol;
 use crate::error::{Flag, Refusal};
-use crate::http1::encode::{self, RequestEdits};
+use crate::grpc::{self, Kind};
+use crate::http1::encode::{self, Replaced, RequestEdits};
 use crate::http1::framing::{self, RequestFraming};
 use crate::message::{HeadView, Method};
 use crate::route::{Action, Rule};
@@ -69,6 +71,8 @@ pub struct Call<'a, 'l, I: Io> {
     pub token_field: Option<&'a str>,
     /// When the whole exchange must be over.
     pub deadline: Time,
+    /// It is a call of gRPC.
+    pub kind: Option<Kind>,
 }
 
 impl<'a, 'l, I: Io> Call<'a, 'l, I> {
@@ -106,6 +110,7 @@ pub async fn exchange<I: Io>(
         return Box::pin(refuse).await;
     };
     ledger.set_rule(rule);
+    ledger.set_call(grpc::kind_of(request));
     let destination = match &rule.action {
         Action::Forward(split) => {
             Some(split.next(&rule.stats.worker(connection.worker.index).turn))
@@ -125,7 +130,11 @@ pub async fn exchange<I: Io>(
         return Box::pin(answer).await;
     };
     ledger.set_service(service);
-    let timeout = rule.timeout.or(service.config.timeout);
+    let kind =
+        ledger.call().filter(|kind| !kind.is_web() || service.config.protocol == Protocol::Grpc);
+    let asked = kind.and_then(|_| request.value(b"grpc-timeout")).and_then(grpc::parse_timeout);
+    let timeouts = [rule.timeout.or(service.config.timeout), asked];
+    let timeout = timeouts.into_iter().flatten().min();
     let call = Call {
         connection,
         local: &local,
@@ -137,6 +146,7 @@ pub async fn exchange<I: Io>(
         ledger: &ledger,
         token_field: token.as_ref().and_then(|token| token.provider.field_to_drop()),
         deadline: timeout.map_or(Time::NEVER, |timeout| ledger.began + timeout),
+        kind,
     };
     forward(&call, destination.subset as usize, workspace, buf).await
 }
@@ -255,7 +265,9 @@ fn encode_head<I: Io>(
     let rewrite = call.rule.rewrite.as_ref();
     let rewritten = rewrite.is_some_and(|rewrite| rewrite.target(call.rule, request, &mut target));
     scratch.clear();
+    let replaced = call.kind.map(|kind| replaced(call, kind, request)).unwrap_or_default();
     let edits = RequestEdits {
+        replaced: &replaced,
         host: rewrite.and_then(|rewrite| rewrite.host.as_deref()).map(str::as_bytes),
         target: rewritten.then_some(&target[..]),
         client_ip: connection.peer_text.as_str(),
@@ -267,6 +279,26 @@ fn encode_head<I: Io>(
         headers: &call.rule.request_headers,
     };
     encode::request(scratch, request, &call.framing, &edits);
+}
+
+/// What a call of gRPC goes on with: the time that is left, and the framing that the service knows.
+fn replaced<I: Io>(call: &Call<'_, '_, I>, kind: Kind, request: HeadView<'_>) -> Vec<Replaced> {
+    let mut replaced = Vec::new();
+    if call.deadline != Time::NEVER {
+        let mut value = Vec::new();
+        let left = call.deadline.since(call.connection.worker.io.recent());
+        grpc::write_timeout(&mut value, left);
+        replaced.push(("grpc-timeout", Some(value)));
+    }
+    if kind.is_web() {
+        let value = request.value(b"content-type").unwrap_or_default();
+        replaced.push(("content-type", Some(grpc::content_type_to_grpc(value, kind))));
+        replaced.push(("te", Some(b"trailers".to_vec())));
+    }
+    if kind == Kind::WebText {
+        replaced.push((framing::LENGTH_FIELD, None));
+    }
+    replaced
 }
 
 /// `http` or `https`: what the client used with us, or with the first of the proxies before us that
@@ -324,7 +356,8 @@ async fn attempt<I: Io>(
     encode_head(call, &mut workspace.scratch, request, outgoing.request_id.as_ref());
     let first = &outgoing.buf.data()[outgoing.first.clone()];
     let portion = filled(worker.io.buffers().take_sized(first.len()), first);
-    let mut body = Passage::new(call.framing.body, upstream.stream.version());
+    let mut body = Passage::new(call.framing.body, upstream.stream.version())
+        .of_call(call.kind.map(CallBody::request));
     let limits = &call.local.snapshot.limits;
     let taken = body.take(portion, outgoing.ended.clone(), limits);
     let (portion, taken) = taken.map_err(Failure::Refused)?;
@@ -346,6 +379,7 @@ async fn attempt<I: Io>(
         let both = both_ways(call, workspace, (outgoing, &mut body), &upstream, &between);
         Box::pin(both).await?
     };
+    call.ledger.set_request_messages(body.messages());
     match downloaded {
         Downloaded::Switched { early } => Ok(Answered::Switched { upstream, early }),
         Downloaded::Done { keep, reusable } => {

@@ -9,11 +9,13 @@ use super::connection::Connection;
 use super::worker::{Local, LocalEndpoint, LocalService};
 use crate::authz::Verdict;
 use crate::error::{Flag, Refusal};
+use crate::grpc::{self, Code, Kind};
 use crate::message::{HeadView, Version};
 use crate::route::Rule;
 use crate::runtime::io::Io;
 use crate::snapshot::Listener;
 use crate::telemetry::access::Record;
+use crate::telemetry::grpc::Call;
 use crate::time::Time;
 
 /// The account of one exchange. Dropping it books it, however the exchange ended.
@@ -33,6 +35,10 @@ pub struct Ledger<'a, I: Io> {
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
     ended: Cell<Option<Time>>,
+    /// The kind of call that it is, how that ended, and its messages in either direction.
+    call: Cell<Option<Kind>>,
+    code: Cell<Option<Code>>,
+    messages: [Cell<u64>; 2],
 }
 
 impl<'a, I: Io> Ledger<'a, I> {
@@ -58,6 +64,9 @@ impl<'a, I: Io> Ledger<'a, I> {
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),
             ended: Cell::new(None),
+            call: Cell::new(None),
+            code: Cell::new(None),
+            messages: Default::default(),
         }
     }
 
@@ -88,6 +97,50 @@ impl<'a, I: Io> Ledger<'a, I> {
         endpoint.cells().requests.increment();
         endpoint.load.started();
         *self.endpoint.borrow_mut() = Some(Rc::clone(endpoint));
+    }
+
+    /// It is a call of gRPC.
+    pub fn set_call(&self, kind: Option<Kind>) {
+        self.call.set(kind);
+    }
+
+    /// See [`Ledger::set_call`].
+    pub fn call(&self) -> Option<Kind> {
+        self.call.get()
+    }
+
+    /// How the call has ended.
+    pub fn set_code(&self, code: Code) {
+        self.code.set(Some(code));
+    }
+
+    /// So many messages has the client sent.
+    pub fn set_request_messages(&self, count: u64) {
+        self.messages[0].set(count);
+    }
+
+    /// So many messages has the client got.
+    pub fn set_response_messages(&self, count: u64) {
+        self.messages[1].set(count);
+    }
+
+    /// Counts the call by its method.
+    fn count_call(&self, request: HeadView<'_>) {
+        let (Some(_), Some(service)) = (self.call.get(), self.service.get()) else { return };
+        let unknown = || match self.flag.get() {
+            Some(Flag::DownstreamConnectionTermination) => Code::CANCELLED,
+            Some(Flag::UpstreamTimeout) => Code::DEADLINE_EXCEEDED,
+            Some(_) => Code::UNAVAILABLE,
+            None => Code::UNKNOWN,
+        };
+        let call = Call {
+            method: grpc::method_of(request.path()),
+            code: self.code.get().unwrap_or_else(unknown),
+            request_messages: self.messages[0].get(),
+            response_messages: self.messages[1].get(),
+        };
+        self.code.set(Some(call.code));
+        service.methods.count(&service.config.methods, self.connection.worker.index, &call);
     }
 
     /// The status that is sent to the client.
@@ -132,9 +185,12 @@ impl<'a, I: Io> Ledger<'a, I> {
         self.ended.get().unwrap_or_else(|| self.connection.worker.io.now())
     }
 
-    /// Writes the line of the access log, if there is one. `request` is `None` for an L4
-    /// connection.
+    /// Counts a call, and writes the line of the access log, if there is one. `request` is `None`
+    /// for an L4 connection.
     pub fn log(&self, request: Option<HeadView<'_>>, request_id: &[u8]) {
+        if let Some(request) = request {
+            self.count_call(request);
+        }
         let Some(log) = &self.local.snapshot.access_log else { return };
         let duration = self.end().since(self.began);
         let endpoint = self.endpoint.borrow();
@@ -161,6 +217,7 @@ impl<'a, I: Io> Ledger<'a, I> {
                 Some(Version::Http2) => "HTTP/2",
             },
             status: self.status.get(),
+            grpc_status: self.call.get().and_then(|_| self.code.get()).map(Code::number),
             flag: self.flag.get(),
             detail: self.detail.get(),
             received_bytes: self.received_bytes.get(),

@@ -6,6 +6,7 @@ use super::body::{Passage, Taken};
 use super::download::Failure;
 use super::exchange::Call;
 use crate::error::Flag;
+use crate::grpc::Code;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, SpliceError, Spliced, Stream};
 use crate::snapshot::Limits;
@@ -80,12 +81,19 @@ fn take<I: Io>(
 ) -> Result<Portion, Failure> {
     let before = buf.len();
     let ended = upstream.stream.ended().then(|| upstream.stream.take_trailers());
+    let trailers = ended.clone().filter(|_| call.kind.is_some());
     let taken = reply.body.take(buf, ended, reply.limits);
     let (buf, Taken { consumed, .. }) = taken.map_err(|refusal| {
         call.ledger.set_flag(Flag::UpstreamProtocolError, refusal.detail);
         Failure::Broken
     })?;
     call.ledger.sent(consumed as u64);
+    if call.kind.is_some() {
+        call.ledger.set_response_messages(reply.body.messages());
+        if let Some(code) = trailers.as_deref().and_then(Code::from_trailers) {
+            call.ledger.set_code(code);
+        }
+    }
     Ok(Portion { buf, clean: consumed == before })
 }
 

@@ -15,6 +15,7 @@ use crate::runtime::io::Io;
 use crate::runtime::mailbox::{Loads, ReportKind};
 use crate::snapshot::Snapshot;
 use crate::telemetry::counters::{PerWorker, WorkerCells};
+use crate::telemetry::grpc::KnownMethods;
 use crate::telemetry::log_buffer::LogBuffer;
 use crate::tls::{ClientTls, Wire};
 use crate::upstream::EndpointState;
@@ -67,6 +68,8 @@ pub struct LocalService<I: Io> {
     pub endpoints: Vec<LocalEndpoint<I>>,
     /// One for each subset of the service.
     pub balancers: Vec<Balancer>,
+    /// The methods of gRPC that this worker has seen called there.
+    pub methods: KnownMethods,
 }
 
 /// An endpoint as one worker knows it.
@@ -183,6 +186,7 @@ impl<I: Io> Worker<I> {
         LocalService {
             config: Arc::clone(config),
             endpoints: config.endpoints.iter().map(state).collect(),
+            methods: KnownMethods::default(),
             balancers: (0..config.subsets.len()).map(|i| Balancer::new(config, i)).collect(),
         }
     }

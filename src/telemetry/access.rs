@@ -37,10 +37,12 @@ pub struct Record<'a> {
     pub authority: &'a [u8],
     /// The request target as received.
     pub target: &'a [u8],
-    /// `HTTP/1.1`, `HTTP/1.0` or `TCP`.
+    /// `HTTP/2`, `HTTP/1.1`, `HTTP/1.0` or `TCP`.
     pub protocol: &'static str,
     /// The status sent; 0 when none was.
     pub status: u16,
+    /// How a call of gRPC ended; `None` for what is none.
+    pub grpc_status: Option<u8>,
     /// Why it did not go the ordinary way.
     pub flag: Option<Flag>,
     /// Which check refused; empty when none did.
@@ -102,6 +104,9 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
     ];
     for (key, value) in numbers {
         put(out, format_args!(",\"{key}\":{value}"));
+    }
+    if let Some(status) = record.grpc_status {
+        put(out, format_args!(",\"grpc_status\":{status}"));
     }
     out.push(b'}');
 }
@@ -185,6 +190,7 @@ mod tests {
             target,
             protocol: "HTTP/1.1",
             status: 503,
+            grpc_status: None,
             flag: Some(Flag::NoHealthyUpstream),
             detail: "d",
             received_bytes: 1,

@@ -6,9 +6,11 @@
 use std::fmt::{self, Display, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::counters::{Histogram, LATENCY_BUCKETS_MS, PerWorker};
+use super::counters::{Count, Histogram, LATENCY_BUCKETS_MS, PerWorker};
+use super::grpc::MethodCells;
 use crate::control::status::Known;
 use crate::error::Flag;
+use crate::grpc::Code;
 use crate::jwt::Rejection;
 use crate::snapshot::Snapshot;
 use crate::tls::reason::Failure;
@@ -26,6 +28,7 @@ pub fn render(known: &Known) -> String {
         authorization(&mut page, snapshot);
         jwt(&mut page, snapshot);
         services(&mut page, snapshot);
+        calls(&mut page, snapshot);
         endpoints(&mut page, snapshot);
     }
     page.0
@@ -361,6 +364,45 @@ fn jwt(page: &mut Page, snapshot: &Snapshot) {
     page.family(name, "gauge", "Public keys of an issuer of tokens; 0: none could be had yet.");
     for provider in &snapshot.jwt_providers {
         page.sample(name, &[("provider", &provider.name)], provider.keys.len());
+    }
+}
+
+fn calls(page: &mut Page, snapshot: &Snapshot) {
+    let methods = |service: &crate::cluster::Service| service.methods.all();
+    let name = "ringway_grpc_requests_total";
+    page.family(name, "counter", "Calls of gRPC by method and status.");
+    for service in &snapshot.services {
+        for (method, stats) in methods(service) {
+            for code in 0..Code::COUNT {
+                let count = stats.sum(|cells| &cells.codes[code]);
+                if count > 0 {
+                    let labels: [(&str, &dyn Display); 3] =
+                        [("service", &service.name), ("method", &method), ("grpc_status", &code)];
+                    page.sample(name, &labels, count);
+                }
+            }
+        }
+    }
+    for (name, help, of) in [
+        (
+            "ringway_grpc_request_messages_total",
+            "Messages that clients of gRPC have sent.",
+            (|cells| &cells.request_messages) as fn(&MethodCells) -> &Count,
+        ),
+        ("ringway_grpc_response_messages_total", "Messages that they have got.", |cells| {
+            &cells.response_messages
+        }),
+    ] {
+        page.family(name, "counter", help);
+        for service in &snapshot.services {
+            for (method, stats) in methods(service) {
+                page.sample(
+                    name,
+                    &[("service", &service.name), ("method", &method)],
+                    stats.sum(of),
+                );
+            }
+        }
     }
 }
 

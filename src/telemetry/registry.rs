@@ -8,6 +8,7 @@ use super::counters::{
     AuthorizationCells, EndpointCells, JwtCells, ListenerCells, PerWorker, RouteCells,
     ServiceCells, WorkerCells,
 };
+use super::grpc::Methods;
 use crate::cluster::Address;
 use crate::jwt::KeysWanted;
 use crate::tls::TicketKeys;
@@ -23,6 +24,7 @@ pub struct Registry {
     authorization: Family<String, AuthorizationCells>,
     jwt: Family<String, JwtCells>,
     services: Family<String, ServiceCells>,
+    methods: HashMap<String, Weak<Methods>>,
     endpoints: Family<(String, Address), EndpointCells>,
     /// Keys of session tickets, which outlive reloads too.
     pub tickets: TicketKeys,
@@ -41,6 +43,7 @@ impl Registry {
             authorization: Family::default(),
             jwt: Family::default(),
             services: Family::default(),
+            methods: HashMap::new(),
             endpoints: Family::default(),
             tickets: TicketKeys::default(),
             keys_wanted: HashMap::new(),
@@ -75,6 +78,16 @@ impl Registry {
     /// The counters of a service.
     pub fn service(&mut self, name: &str) -> Arc<PerWorker<ServiceCells>> {
         self.services.find(name.to_owned(), self.workers)
+    }
+
+    /// The methods of a service that have been called.
+    pub fn methods(&mut self, service: &str) -> Arc<Methods> {
+        let known = self.methods.entry(service.to_owned()).or_default();
+        known.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(Methods::new(self.workers));
+            *known = Arc::downgrade(&new);
+            new
+        })
     }
 
     /// The counters of an endpoint of a service.
