@@ -15,7 +15,9 @@ METADATA = (("x-word", "plain text"), ("x-twice", "1"), ("x-twice", "2"), ("x-ra
 
 def channel(target, ca=None):
     """A channel with connections of its own."""
-    options = [("grpc.max_receive_message_length", LARGEST), ("grpc.use_local_subchannel_pool", 1)]
+    # Several addresses make no authority.
+    options = [("grpc.default_authority", "localhost"), ("grpc.max_receive_message_length", LARGEST),
+               ("grpc.use_local_subchannel_pool", 1)]
     if ca is None:
         return grpc.insecure_channel(target, options)
     with open(ca, "rb") as file:
