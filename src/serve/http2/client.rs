@@ -109,9 +109,11 @@ impl<I: Io> Driver<I> {
                 if let Poll::Ready(accepted) = frames.poll_accept(context) {
                     return Poll::Ready(Some(accepted));
                 }
-                if let Some(ping) = &mut ping {
-                    // The answer is noticed by what is heard; here it only makes room for the next.
-                    drop(ping.poll_pong(context));
+                // Its answer makes room for the next PING, and sets the time of that.
+                if let Some(ping) = &mut ping
+                    && let Poll::Ready(Ok(_)) = ping.poll_pong(context)
+                {
+                    return Poll::Ready(None);
                 }
                 alarm.poll_rang(context).map(|_| None)
             });

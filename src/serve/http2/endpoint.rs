@@ -146,9 +146,11 @@ impl<I: Io> Driver<I> {
                 if Pin::new(&mut *frames).poll(context).is_ready() {
                     return Poll::Ready(Event::Over);
                 }
-                if let Some(ping) = &mut ping {
-                    // The answer is noticed by what is heard; here it only makes room for the next.
-                    drop(ping.poll_pong(context));
+                // Its answer makes room for the next PING, and sets the time of that.
+                if let Some(ping) = &mut ping
+                    && let Poll::Ready(Ok(_)) = ping.poll_pong(context)
+                {
+                    return Poll::Ready(Event::Rang);
                 }
                 alarm.poll_rang(context).map(|_| Event::Rang)
             });
