@@ -69,7 +69,7 @@ impl Pulse {
             self.idle_since = now;
             self.opened = seen.opened;
         }
-        if self.asked.is_some_and(|asked| seen.heard > asked) {
+        if self.asked.is_some_and(|asked| seen.heard >= asked) {
             self.asked = None;
         }
         let leave = now >= self.leave_at;

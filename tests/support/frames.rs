@@ -1,5 +1,6 @@
 //! HTTP/2 frame by frame (RFC 9113 4), for a peer that breaks the rules where a test wants it to.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -70,32 +71,31 @@ impl Frame {
     }
 }
 
-/// One side of a connection.
+/// The server's side of a connection.
 pub struct Frames {
     stream: TcpStream,
     /// Answers PING by itself.
     pub answers_ping: bool,
+    /// Bodies of requests that are not whole, by stream.
+    begun: BTreeMap<u32, Vec<u8>>,
+    /// Requests that nobody has asked for yet.
+    whole: VecDeque<(u32, Vec<u8>)>,
 }
 
 impl Frames {
-    /// The server's side: reads the preface and sends SETTINGS with these values.
+    /// Reads the preface and sends SETTINGS with these values.
     pub fn accept(peer: &Peer, settings: &[(u16, u32)]) -> Option<Self> {
-        let mut frames = Self { stream: peer.stream.try_clone().ok()?, answers_ping: true };
+        let mut frames = Self {
+            stream: peer.stream.try_clone().ok()?,
+            answers_ping: true,
+            begun: BTreeMap::new(),
+            whole: VecDeque::new(),
+        };
         let mut preface = [0; PREFACE.len()];
         frames.stream.read_exact(&mut preface).ok()?;
         assert_eq!(preface, PREFACE);
         frames.settings(settings);
         Some(frames)
-    }
-
-    /// The client's side of a connection to a loopback port.
-    pub fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
-        let mut frames = Self { stream, answers_ping: true };
-        frames.stream.write_all(PREFACE).unwrap();
-        frames.settings(&[]);
-        frames
     }
 
     /// The next frame; acknowledges SETTINGS and answers PING. `None` at the end.
@@ -114,6 +114,7 @@ impl Frames {
             }
             _ => {}
         }
+        self.note(&frame);
         Some(frame)
     }
 
@@ -122,18 +123,30 @@ impl Frames {
         std::iter::from_fn(|| self.next()).find(|frame| frame.kind == wanted)
     }
 
-    /// Waits for a whole request and gives its stream and its body.
+    /// Waits for the next request that is whole, and gives its stream and its body.
     pub fn request(&mut self) -> Option<(u32, Vec<u8>)> {
-        let head = self.next_of(kind::HEADERS)?;
-        let mut body = Vec::new();
-        let mut last = head.clone();
-        while !last.ends() {
-            last = self.next()?;
-            if last.stream == head.stream {
-                body.extend_from_slice(&last.payload);
+        loop {
+            if let Some(request) = self.whole.pop_front() {
+                return Some(request);
             }
+            self.next()?;
         }
-        Some((head.stream, body))
+    }
+
+    /// Notes what `frame` says of a request.
+    fn note(&mut self, frame: &Frame) {
+        if !matches!(frame.kind, kind::HEADERS | kind::DATA) {
+            return;
+        }
+        let body = self.begun.entry(frame.stream).or_default();
+        if frame.kind == kind::DATA {
+            body.extend_from_slice(&frame.payload);
+        }
+        if frame.ends() {
+            let body = std::mem::take(body);
+            self.begun.remove(&frame.stream);
+            self.whole.push_back((frame.stream, body));
+        }
     }
 
     /// Sends a frame as it is; a peer that has left does not fail the test.

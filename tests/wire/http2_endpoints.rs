@@ -305,8 +305,7 @@ fn rfc9113_5_5_frames_and_settings_that_nobody_knows_are_passed_over() {
 
 #[test]
 fn rfc9113_5_1_2_beyond_the_streams_that_the_endpoint_allows_a_connection_is_opened() {
-    for (allowed, connections) in [(&[(setting::MAX_CONCURRENT_STREAMS, 1)][..], 2), (&[][..], 1)]
-    {
+    for (allowed, connections) in [(&[(setting::MAX_CONCURRENT_STREAMS, 1)][..], 2), (&[][..], 1)] {
         let came = AtomicUsize::new(0);
         let origin = endpoint(allowed, move |frames, _| {
             let mut waiting = Vec::new();
