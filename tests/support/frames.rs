@@ -31,6 +31,7 @@ pub mod setting {
     pub const ENABLE_PUSH: u16 = 2;
     pub const MAX_CONCURRENT_STREAMS: u16 = 3;
     pub const INITIAL_WINDOW_SIZE: u16 = 4;
+    pub const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 }
 
 /// END_STREAM, of DATA and HEADERS.
@@ -71,7 +72,7 @@ impl Frame {
     }
 }
 
-/// The server's side of a connection.
+/// One side of a connection.
 pub struct Frames {
     stream: TcpStream,
     /// Answers PING by itself.
@@ -83,19 +84,29 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Reads the preface and sends SETTINGS with these values.
+    /// The server's side: reads the preface and sends SETTINGS with these values.
     pub fn accept(peer: &Peer, settings: &[(u16, u32)]) -> Option<Self> {
-        let mut frames = Self {
-            stream: peer.stream.try_clone().ok()?,
-            answers_ping: true,
-            begun: BTreeMap::new(),
-            whole: VecDeque::new(),
-        };
+        let mut frames = Self::new(peer.stream.try_clone().ok()?);
         let mut preface = [0; PREFACE.len()];
         frames.stream.read_exact(&mut preface).ok()?;
         assert_eq!(preface, PREFACE);
         frames.settings(settings);
         Some(frames)
+    }
+
+    /// The client's side of a connection to a loopback port.
+    pub fn connect(port: u16) -> Self {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        stream.write_all(PREFACE).unwrap();
+        let mut frames = Self::new(stream);
+        frames.settings(&[]);
+        frames
+    }
+
+    fn new(stream: TcpStream) -> Self {
+        let (begun, whole) = (BTreeMap::new(), VecDeque::new());
+        Self { stream, answers_ping: true, begun, whole }
     }
 
     /// The next frame; acknowledges SETTINGS and answers PING. `None` at the end.
