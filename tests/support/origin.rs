@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+/// Of larger requests only the head is remembered.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
 /// A listening origin; each connection runs the test's function on a thread of its own.
 pub struct Origin {
     /// Where it listens.
@@ -125,7 +128,8 @@ impl Peer {
         };
         let request: Vec<u8> = self.read.drain(..end).collect();
         let request = String::from_utf8_lossy(&request).into_owned();
-        self.requests.lock().unwrap().push(request.clone());
+        let kept = if request.len() > KEPT_BYTES_MAX { head } else { request.clone() };
+        self.requests.lock().unwrap().push(kept);
         Some(request)
     }
 
