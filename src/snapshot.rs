@@ -119,6 +119,8 @@ pub struct Listener {
     pub serves: Serves,
     /// TLS; `None` for plain text.
     pub tls: Option<Arc<ServerTls>>,
+    /// Whether HTTP/1 is spoken.
+    pub http1: bool,
     /// How HTTP/2 is spoken; `None` where it is not.
     pub http2: Option<Settings>,
     /// Whether each connection begins with a PROXY protocol header (required then).

@@ -164,6 +164,7 @@ pub(super) fn listener(
         file::ListenerProtocol::Tcp => &[],
         file::ListenerProtocol::Auto => ALPN_AUTO,
         file::ListenerProtocol::Http => ALPN_HTTP,
+        file::ListenerProtocol::Http2 => ALPN_HTTP2,
     };
     let terms = terms_of(&[&accepts.trusted, &[mode as u8]]);
     // Who resumes is not looked up in a revocation list: with a new one everybody begins anew.

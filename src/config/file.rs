@@ -151,6 +151,8 @@ pub enum ListenerProtocol {
     Auto,
     /// HTTP/1.1 and 1.0.
     Http,
+    /// HTTP/2 alone: whoever begins otherwise is cut off.
+    Http2,
     /// Bytes to one service.
     Tcp,
 }

@@ -230,8 +230,10 @@ pub fn serve<I: Io>(
             Serves::Http(_) => {
                 let timeout = listener.timeouts.header;
                 let speaks_http2 = listener.http2.is_some();
+                let only_http2 = !listener.http1;
                 drop(listener);
-                if connection.stream.tls().is_some_and(|tls| tls.session(choose::is_http2)) {
+                let chosen = connection.stream.tls().map(|tls| tls.session(choose::is_http2));
+                if only_http2 || chosen == Some(true) {
                     return Box::pin(http2::serve(connection, first)).await;
                 }
                 match serve_http(&connection, timeout, speaks_http2, first).await {

@@ -1,6 +1,8 @@
 //! The body of a response, from the endpoint's socket to the client's.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 
 use super::body::{Passage, Taken};
 use super::download::Failure;
@@ -106,11 +108,19 @@ async fn read_body<I: Io>(
     let io = &call.connection.worker.io;
     let idle = io.now() + call.listener.timeouts.body_idle;
     upstream.alarm.set(idle.min(call.deadline));
-    match upstream.alarm.guard(upstream.stream.read(buf)).await {
-        Ok((Ok(Read::Data(_)), buf)) => Ok(Some(buf)),
-        Ok((Ok(_), buf)) if upstream.stream.ended() => Ok(Some(buf)),
-        Ok((Ok(_), _)) => Ok(None),
-        Ok((Err(_), _)) => Err(truncated(call)),
+    let client = &call.connection.stream;
+    let mut read = pin!(upstream.stream.read(buf));
+    // A stream that its client has given up must not keep the endpoint's open until that speaks.
+    let read = poll_fn(|context| match client.poll_gone(context) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => read.as_mut().poll(context).map(Some),
+    });
+    match upstream.alarm.guard(read).await {
+        Ok(None) => Err(client_left(call)),
+        Ok(Some((Ok(Read::Data(_)), buf))) => Ok(Some(buf)),
+        Ok(Some((Ok(_), buf))) if upstream.stream.ended() => Ok(Some(buf)),
+        Ok(Some((Ok(_), _))) => Ok(None),
+        Ok(Some((Err(_), _))) => Err(truncated(call)),
         Err(_) => Err(stalled(call)),
     }
 }

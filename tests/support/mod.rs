@@ -1,5 +1,6 @@
 //! What the tests stand on: a running proxy, real and scripted peers, and conditions to await.
 
+pub mod frames;
 pub mod http;
 pub mod origin;
 pub mod peers;
