@@ -12,6 +12,7 @@ use crate::authz::{EscapedSlashes, Policies};
 use crate::cluster::{Destination, Service};
 pub use crate::config::file::ForwardClientCert;
 use crate::jwt::Provider;
+use crate::mesh::Capture;
 use crate::route::Table;
 use crate::telemetry::counters::{ListenerCells, PerWorker};
 use crate::tls::{CertificateInfo, ServerTls};
@@ -60,6 +61,13 @@ impl Snapshot {
         !self.authorization.is_empty() || !self.jwt_providers.is_empty()
     }
 
+    /// The services, and what stands for the destinations of captured connections that none of them
+    /// names.
+    pub fn all_services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        let captures = self.listeners.iter().filter_map(|listener| listener.capture());
+        self.services.iter().chain(captures.map(|capture| &capture.passthrough))
+    }
+
     /// The listener called `name`.
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
         let found = self.listeners.binary_search_by(|listener| (*listener.name).cmp(name));
@@ -105,6 +113,10 @@ pub enum Serves {
     Http(Arc<Table>),
     /// Bytes to one service.
     Tcp(Destination),
+    /// TLS that is not terminated here, by the name that the client asks for.
+    Tls(Arc<Table>),
+    /// Connections that were meant for others.
+    Captured(Arc<Capture>),
 }
 
 /// A listener.
@@ -141,6 +153,23 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// The rules for requests that name a host, where it speaks HTTP.
+    pub fn routes(&self) -> Option<&Table> {
+        match &self.serves {
+            Serves::Http(table) => Some(table),
+            Serves::Captured(capture) => Some(&capture.routes),
+            Serves::Tcp(_) | Serves::Tls(_) => None,
+        }
+    }
+
+    /// What it does with captured connections, if it gets any.
+    pub fn capture(&self) -> Option<&Arc<Capture>> {
+        match &self.serves {
+            Serves::Captured(capture) => Some(capture),
+            _ => None,
+        }
+    }
+
     /// On what terms clients are trusted; `None` in the clear.
     pub fn tls_terms(&self) -> Option<u64> {
         self.tls.as_ref().map(|tls| tls.terms)

@@ -11,8 +11,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
+use crate::mesh::{Capture, Intercept};
 use crate::runtime::mailbox::ListeningSocket;
 use crate::snapshot::{Bind, Snapshot};
 
@@ -62,6 +63,14 @@ impl Sockets {
                     let hint = hint(bind, &error);
                     errors.push(BindError { bind: bind.clone(), error, hint });
                 }
+            }
+        }
+        for (listener, bind) in captured(snapshot) {
+            let Some(sockets) = new.get(bind).or_else(|| self.open.get(bind)) else { continue };
+            if let Err(error) = let_capture(sockets, listener) {
+                let hint = "; TPROXY needs CAP_NET_ADMIN: give it to the process, or write \
+                            `intercept: redirect`";
+                errors.push(BindError { bind: bind.clone(), error, hint });
             }
         }
         if !errors.is_empty() {
@@ -123,6 +132,26 @@ impl Sockets {
             }
         }
     }
+}
+
+/// Where captured connections arrive, with what is made of them there.
+fn captured(snapshot: &Snapshot) -> impl Iterator<Item = (&Capture, &Bind)> {
+    let captures = snapshot.listeners.iter().filter_map(|l| Some((&**l.capture()?, &l.binds)));
+    captures.flat_map(|(capture, binds)| binds.iter().map(move |bind| (capture, bind)))
+}
+
+/// Lets listening sockets take connections that were meant for other addresses.
+fn let_capture(sockets: &[OwnedFd], capture: &Capture) -> io::Result<()> {
+    for socket in sockets {
+        let socket = SockRef::from(socket);
+        let transparent = capture.intercept == Intercept::Tproxy;
+        match socket.local_addr()?.as_socket() {
+            Some(SocketAddr::V4(_)) if transparent => socket.set_ip_transparent_v4(true)?,
+            Some(SocketAddr::V6(_)) if transparent => socket.set_ip_transparent_v6(true)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// One socket for each worker. The first is bound without SO_REUSEPORT, so that an address which

@@ -7,6 +7,7 @@ pub mod alarm;
 pub mod buffer;
 pub mod io;
 pub mod mailbox;
+pub mod own;
 #[cfg(feature = "uring")]
 pub mod ring;
 pub mod sim;

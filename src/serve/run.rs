@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
+use super::arrival::Arrival;
 use super::connection;
 use super::worker::{SWEEP_INTERVAL, Worker, WorkerParts};
 use crate::runtime::alarm::{Alarm, Bell};
@@ -243,13 +244,12 @@ impl Thread {
 
     fn start(self: &Rc<Self>, listener: Rc<str>, bind: &Bind, accepted: Accepted) {
         let (socket, peer) = accepted;
-        let port = bind.port();
         let worker = Rc::clone(&self.worker);
+        let arrival = Arrival::of(&socket, peer, bind, &listener, &worker.local().snapshot);
         let open = Open::new(Rc::clone(&worker), &listener);
         match worker.io.accepted(socket) {
             Ok(stream) => {
-                let connection =
-                    connection::serve(Rc::clone(&worker), stream, listener, peer, port);
+                let connection = connection::serve(Rc::clone(&worker), stream, listener, arrival);
                 self.worker.io.spawn(Contained { connection, worker, open });
             }
             Err(_) => worker.cells().accept_errors.increment(),

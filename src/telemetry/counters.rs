@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Flag;
 use crate::jwt::Rejection;
+use crate::mesh::{Misled, OUTCOMES};
 use crate::tls::reason::Failure;
 
 /// A monotonic count or a gauge, written by one worker only and read by anyone.
@@ -146,6 +147,21 @@ pub struct ListenerCells {
     pub received_bytes: Count,
     /// Bytes written to clients.
     pub sent_bytes: Count,
+}
+
+/// What one worker counts for one listener of captured traffic, beside its [`ListenerCells`].
+#[derive(Debug, Default)]
+pub struct CaptureCells {
+    /// Connections by what they were found to speak (`mesh::outcome_index`).
+    pub detected: [Count; OUTCOMES],
+    /// From the accept until that was known.
+    pub detection: Histogram,
+    /// Connections onward that were opened before it was known, because the client was silent.
+    pub early: Count,
+    /// Connections that could not be served at all, by `Misled::index`.
+    pub misled: [Count; Misled::ALL.len()],
+    /// Requests of orchestrators that needed no identity.
+    pub probes: Count,
 }
 
 /// What one worker counts for one route rule.

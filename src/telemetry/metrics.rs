@@ -3,6 +3,8 @@
 //! Written out by hand: the numbers live in per-worker cells, which client libraries would want
 //! to own.
 
+mod capture;
+
 use std::fmt::{self, Display, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,6 +23,7 @@ pub fn render(known: &Known) -> String {
     if let Some(snapshot) = &known.snapshot {
         listeners(&mut page, snapshot);
         tls_failures(&mut page, snapshot);
+        capture::write(&mut page, snapshot);
         certificates(&mut page, snapshot);
         routes(&mut page, snapshot);
         authorization(&mut page, snapshot);
@@ -367,9 +370,10 @@ fn jwt(page: &mut Page, snapshot: &Snapshot) {
 fn services(page: &mut Page, snapshot: &Snapshot) {
     type Item = std::sync::Arc<crate::cluster::Service>;
     let label: Label<Item> = |item| vec![("service", item.name.to_string())];
+    let services: Vec<Item> = snapshot.all_services().cloned().collect();
     families(
         page,
-        &snapshot.services,
+        &services,
         label,
         &[
             ("gauge", "ringway_service_requests_active", "Requests under way.", |i| {
@@ -406,7 +410,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
     );
     let name = "ringway_service_requests_total";
     page.family(name, "counter", "Requests by status class.");
-    for service in &snapshot.services {
+    for service in &services {
         for (index, class) in CLASSES.iter().enumerate() {
             let count = service.stats.sum(|cells| &cells.status_class[index]);
             page.sample(name, &[("service", &service.name), ("class", class)], count);
@@ -414,7 +418,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
     }
     let name = "ringway_service_response_flags_total";
     page.family(name, "counter", "Requests that did not go the ordinary way, by flag.");
-    for service in &snapshot.services {
+    for service in &services {
         for flag in Flag::ALL {
             let count = service.stats.sum(|cells| &cells.flags[flag.index()]);
             page.sample(name, &[("service", &service.name), ("flag", &flag.letters())], count);
@@ -422,7 +426,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
     }
     let name = "ringway_service_request_duration_milliseconds";
     page.family(name, "histogram", "From the request head to the end of the response.");
-    for service in &snapshot.services {
+    for service in &services {
         page.histogram(name, &service.name, &service.stats);
     }
 }

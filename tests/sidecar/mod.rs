@@ -1,0 +1,6 @@
+//! Sidecars: traffic that the kernel turns aside, in network namespaces. Runs as root, and says
+//! SKIPPED when it cannot.
+
+mod inbound;
+mod outbound;
+mod rules;
