@@ -153,12 +153,12 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The rules for requests that name a host, where it speaks HTTP.
+    /// The rules for what names a host: HTTP requests, and clients of TLS that is passed on.
     pub fn routes(&self) -> Option<&Table> {
         match &self.serves {
-            Serves::Http(table) => Some(table),
+            Serves::Http(table) | Serves::Tls(table) => Some(table),
             Serves::Captured(capture) => Some(&capture.routes),
-            Serves::Tcp(_) | Serves::Tls(_) => None,
+            Serves::Tcp(_) => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Conditions on what is asked for.
 
 use super::facts::Facts;
+use super::network::Network;
 use super::path_pattern::PathPattern;
 use super::pattern::{Certainty, Choice, Pattern, PatternError};
 
@@ -11,6 +12,8 @@ pub struct Operation {
     pub services: Vec<Pattern>,
     /// The local port.
     pub ports: Choice<u16>,
+    /// The address that a captured connection was meant for.
+    pub ips: Choice<Network>,
     /// The host, without its port, whatever the case.
     pub hosts: Choice<Pattern>,
     /// The method.
@@ -33,6 +36,7 @@ impl Operation {
         let port = Some(facts.port).filter(|&port| port != 0);
         if !self.concerns(facts.service)
             || !self.ports.holds(port, certainty, |p, port, _| *p == port)
+            || !self.ips.holds(facts.destination, certainty, |n, ip, _| n.contains(ip))
         {
             return false;
         }

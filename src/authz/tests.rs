@@ -48,7 +48,7 @@ fn said(policies: &Policies, who: &str, what: &str) -> String {
     let words: Vec<&str> = parts.next().unwrap().split(' ').collect();
     let (service, port) = words[words.len() - 1].split_once(':').unwrap();
     let mut head = Head::default();
-    let mut target = Target { service, port: port.parse().unwrap(), request: None };
+    let mut target = Target { service, port: port.parse().unwrap(), ip: None, request: None };
     let mut claims = None;
     let mut text = String::new();
     if let [method, address, _] = words[..] {
@@ -351,7 +351,7 @@ fn header_fields() {
     parse::request(bytes, 0..bytes.len(), &Limits::default(), &mut head).unwrap();
     let request =
         Request { method: b"GET", host: b"a", path: b"/", head: head.view(bytes), claims: None };
-    let target = Target { service: "reviews", port: 80, request: Some(request) };
+    let target = Target { service: "reviews", port: 80, ip: None, request: Some(request) };
     let rule = "{name: r, action: deny, when: {headers: {x-user: '~a.dmin'}}}";
     let policies = snapshot(&[rule]).authorization;
     assert_eq!(words_of(&policies.decide(&Peer::default(), &target)), "deny r", "any byte is one");
@@ -403,7 +403,7 @@ fn what_is_decided_is_counted_with_its_rule() {
         "{name: trial, action: deny, dry_run: true, to: {ports: 81}}",
     ])
     .authorization;
-    let target = |port| Target { service: "reviews", port, request: None };
+    let target = |port| Target { service: "reviews", port, ip: None, request: None };
     for port in [80, 81, 81] {
         policies.decide(&Peer::default(), &target(port)).count(0);
     }

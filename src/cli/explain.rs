@@ -244,7 +244,7 @@ fn explain_authorization(out: &mut String, call: &Call<'_>, service: &str) {
             head: call.request,
             claims: None,
         };
-        let target = authz::Target { service, port, request: Some(request) };
+        let target = authz::Target { service, port, ip: None, request: Some(request) };
         let decision = call.snapshot.authorization.decide(&call.peer, &target);
         let mut lines = format!("    authorization: {}\n", decision.verdict);
         for report in decision.reports() {

@@ -8,7 +8,7 @@ use super::compile::{self, Compiler};
 use super::compile_rules::Hosts;
 use super::compile_tls;
 use super::diagnostic::Place;
-use super::file_mesh::{self, Inbound, Mtls, Outbound, PortProtocol, Source};
+use super::file_mesh::{self, Inbound, Mtls, Outbound, PeerSource, PortProtocol};
 use super::values::{Entries, OneOrMany, Placed};
 use crate::authz::EscapedSlashes;
 use crate::balance::Policy;
@@ -28,8 +28,8 @@ const OUTBOUND: &str = "mesh.outbound";
 
 /// What rules, logs and metrics call destinations that no service names. No service can have a
 /// name with a slash.
-const INBOUND_SERVICE: &str = "mesh/inbound";
-const PASSTHROUGH_SERVICE: &str = "mesh/passthrough";
+pub(super) const INBOUND_SERVICE: &str = "mesh/inbound";
+pub(super) const PASSTHROUGH_SERVICE: &str = "mesh/passthrough";
 
 /// How long connecting to an original destination may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -214,10 +214,10 @@ fn is_address(bind: &str) -> bool {
     bind.parse::<std::net::SocketAddr>().is_ok()
 }
 
-fn intercept(written: file_mesh::Intercept) -> Intercept {
+fn intercept(written: file_mesh::InterceptBy) -> Intercept {
     match written {
-        file_mesh::Intercept::Redirect => Intercept::Redirect,
-        file_mesh::Intercept::Tproxy => Intercept::Tproxy,
+        file_mesh::InterceptBy::Redirect => Intercept::Redirect,
+        file_mesh::InterceptBy::Tproxy => Intercept::Tproxy,
     }
 }
 
@@ -226,14 +226,14 @@ fn intercept(written: file_mesh::Intercept) -> Intercept {
 fn keeps_source(compiler: &mut Compiler<'_>, written: &Inbound) -> bool {
     let loopback = written.application == file_mesh::Application::Loopback;
     match &written.source {
-        Some(source) if source.value == Source::Client && loopback => {
+        Some(source) if source.value == PeerSource::Client && loopback => {
             let message = "on loopback the workload cannot see the client's address";
             let help = "write `source: proxy`, or `application: original`";
             compiler.mistake_with_help(source.place, message, help);
             false
         }
-        Some(source) => source.value == Source::Client,
-        None => written.intercept == file_mesh::Intercept::Tproxy && !loopback,
+        Some(source) => source.value == PeerSource::Client,
+        None => written.intercept == file_mesh::InterceptBy::Tproxy && !loopback,
     }
 }
 

@@ -14,7 +14,7 @@ pub struct Inbound {
     /// Default: none are captured.
     pub bind: OneOrMany<Placed<String>>,
     /// How they are captured. Default `redirect`.
-    pub intercept: Intercept,
+    pub intercept: InterceptBy,
     /// For all ports, also of listeners with `tls: mesh`. Default `permissive`.
     pub mtls: Mtls,
     /// For single ports, instead.
@@ -25,7 +25,7 @@ pub struct Inbound {
     pub application: Application,
     /// Whose address the workload sees as its peer. Default: `client` with `intercept: tproxy` and
     /// `application: original`, else `proxy`.
-    pub source: Option<Placed<Source>>,
+    pub source: Option<Placed<PeerSource>>,
     /// Requests that need neither an identity nor permission: health checks of an orchestrator.
     pub probes: Vec<Placed<Probe>>,
     /// What the workload is told of client certificates. Default `sanitize`.
@@ -44,7 +44,7 @@ pub struct Outbound {
     /// Default: none are captured.
     pub bind: OneOrMany<Placed<String>>,
     /// How they are captured. Default `redirect`.
-    pub intercept: Intercept,
+    pub intercept: InterceptBy,
     /// The hosts of `routes` that it serves. Default: all.
     pub hosts: Option<OneOrMany<Placed<String>>>,
     /// What becomes of destinations that neither a route nor a service names. Default `allow`.
@@ -60,7 +60,7 @@ pub struct Outbound {
 /// How traffic is captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Intercept {
+pub enum InterceptBy {
     /// By REDIRECT of nft or iptables.
     #[default]
     Redirect,
@@ -93,7 +93,7 @@ pub enum Application {
 /// Whose address the workload sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum PeerSource {
     /// The client's; needs CAP_NET_ADMIN and rules that bring the answers back.
     Client,
     /// This host's.

@@ -47,11 +47,13 @@ pub fn client_hello(bytes: &[u8]) -> Result<Answer<ClientHello>, HelloError> {
         }
         let Some((header, after)) = rest.split_at_checked(5) else {
             let possible = rest.first().is_none_or(|&kind| kind == 22)
-                && rest.get(1).is_none_or(|&major| major == 3);
+                && rest.get(1).is_none_or(|&major| major == 3)
+                && rest.get(2).is_none_or(|&minor| minor <= 4);
             return if possible { Ok(Answer::NeedMore) } else { Err(HelloError::Records) };
         };
         let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
-        if header[0] != 22 || header[1] != 3 || len == 0 || len > RECORD_BYTES_MAX {
+        if header[0] != 22 || header[1] != 3 || header[2] > 4 || len == 0 || len > RECORD_BYTES_MAX
+        {
             return Err(HelloError::Records);
         }
         message.extend_from_slice(&after[..len.min(after.len())]);

@@ -54,6 +54,14 @@ impl Addresses {
         Self(known)
     }
 
+    /// The rules of all virtual addresses, in no particular order.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.0.values().filter_map(|leads| match leads {
+            Leads::Service(_, rule) => Some(rule),
+            Leads::Endpoint { .. } => None,
+        })
+    }
+
     /// What stands behind `address`.
     pub fn find(&self, address: SocketAddr) -> Option<&Leads> {
         self.0.get(&canonical(address))

@@ -127,6 +127,11 @@ pub struct Capture {
 }
 
 impl Capture {
+    /// The rules of what no route names.
+    pub fn own_rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.addresses.rules().chain([&self.onward])
+    }
+
     /// What `port` is told to carry, if anything.
     pub fn declared(&self, port: u16) -> Option<Declared> {
         self.ports.iter().find(|(known, _)| *known == port).map(|(_, declared)| *declared)

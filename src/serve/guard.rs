@@ -141,7 +141,8 @@ pub fn authorize<'l, I: Io>(
         head,
         claims,
     });
-    let target = Target { service, port: connection.local_port, request };
+    let (port, ip) = destination(connection);
+    let target = Target { service, port, ip, request };
     let decision = policies.decide(&peer, &target);
     decision.count(connection.worker.index);
     for report in decision.reports() {
@@ -158,8 +159,14 @@ pub fn authorize<'l, I: Io>(
 pub fn would_carry<I: Io>(connection: &Connection<I>, local: &Local<I>, service: &str) -> bool {
     let ip = connection.peer.map(|peer| peer.ip());
     let peer = Peer { identity: connection.identity(), ip, forwarded_ip: None };
-    let target = Target { service, port: connection.local_port, request: None };
+    let (port, ip) = destination(connection);
+    let target = Target { service, port, ip, request: None };
     local.snapshot.authorization.decide(&peer, &target).verdict.is_allowed()
+}
+
+/// The port that the connection came to, and the address, where it was captured on its way there.
+fn destination<I: Io>(connection: &Connection<I>) -> (u16, Option<IpAddr>) {
+    (connection.local_port, connection.caught.as_ref().map(|caught| caught.original.ip()))
 }
 
 /// The client as the outermost of `hops` trusted proxies before us has seen it: each has added

@@ -71,7 +71,8 @@ pub async fn run<I: Io>(
     let dial = way
         .filter(|way| may_dial(connection, local, way))
         .map(|way| dial(connection, local, listener, way));
-    let sniffer = Sniffer { connection, listener, began: connection.worker.io.now() };
+    let (began, dialable) = (connection.worker.io.now(), dial.is_some());
+    let sniffer = Sniffer { connection, listener, began, dialable };
     Box::pin(sniffer.both(first, dial.map(|dial| Box::pin(dial) as Dialing<'_, I>))).await
 }
 
@@ -131,6 +132,8 @@ struct Sniffer<'a, I: Io> {
     connection: &'a Connection<I>,
     listener: &'a Listener,
     began: Time,
+    /// Bytes may be carried: a server that speaks first is heard.
+    dialable: bool,
 }
 
 /// What has come of both sides in one round.
@@ -188,6 +191,11 @@ impl<I: Io> Sniffer<'_, I> {
             }
             seen = round.seen;
             let waited = io.now().since(self.began);
+            if waited >= self.patience(!seen.is_empty()) && !self.dialable {
+                // Whoever refuses bytes says why.
+                let begun = Begun { first: first(seen), ..Begun::default() };
+                return Ok(Sniffed { protocol: None, begun, dialed: false });
+            }
             if waited >= self.patience(!seen.is_empty()) {
                 let detail = "neither side has said what the connection is for";
                 let flag = Flag::DownstreamTimeout;
@@ -199,9 +207,13 @@ impl<I: Io> Sniffer<'_, I> {
         }
     }
 
-    /// How long the whole may take: a client that has begun to speak shall go on.
+    /// How long the whole may take: a client that has begun to speak shall go on, and one that
+    /// has to speak first shall begin.
     fn patience(&self, spoken: bool) -> Duration {
-        if spoken { self.listener.timeouts.header } else { self.listener.timeouts.tcp_idle }
+        match spoken || !self.dialable {
+            true => self.listener.timeouts.header,
+            false => self.listener.timeouts.tcp_idle,
+        }
     }
 
     /// Reads from both sides, and opens the connection onward, until the first of them is done.
@@ -266,8 +278,8 @@ impl<I: Io> Sniffer<'_, I> {
 
     /// Waits without a buffer until one side has something to say, or too long.
     async fn watch(&self, upstream: Option<&Upstream<Wire<I::Stream>>>) {
-        let Self { connection, listener, began } = self;
-        connection.alarm.set(*began + listener.timeouts.tcp_idle);
+        let Self { connection, began, .. } = self;
+        connection.alarm.set(*began + self.patience(false));
         let mut client = pin!(connection.stream.readable());
         let mut server = pin!(async {
             match upstream {

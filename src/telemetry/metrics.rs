@@ -312,8 +312,9 @@ fn routes(page: &mut Page, snapshot: &Snapshot) {
     );
     let mut seen = std::collections::HashSet::new();
     for listener in &snapshot.listeners {
-        let crate::snapshot::Serves::Http(table) = &listener.serves else { continue };
-        for rule in table.rules().filter(|rule| seen.insert(std::sync::Arc::as_ptr(rule))) {
+        let named = listener.routes().into_iter().flat_map(|table| table.rules());
+        let unnamed = listener.capture().into_iter().flat_map(|capture| capture.own_rules());
+        for rule in named.chain(unnamed).filter(|rule| seen.insert(std::sync::Arc::as_ptr(rule))) {
             for (index, class) in CLASSES.iter().enumerate() {
                 let count = rule.stats.sum(|cells| &cells.status_class[index]);
                 if count > 0 {

@@ -2,5 +2,7 @@
 //! SKIPPED when it cannot.
 
 mod inbound;
+mod members;
 mod outbound;
+mod passthrough;
 mod rules;
