@@ -80,6 +80,8 @@ impl Snapshot {
 pub enum Bind {
     /// An IP address and port.
     Tcp(std::net::SocketAddr),
+    /// An IP address and port for captured UDP.
+    Udp(std::net::SocketAddr),
     /// The path of a Unix-domain socket.
     Unix(PathBuf),
     /// A socket passed by systemd under this name (`FileDescriptorName=`).
@@ -90,7 +92,7 @@ impl Bind {
     /// The port; 0 where there is none.
     pub fn port(&self) -> u16 {
         match self {
-            Self::Tcp(address) => address.port(),
+            Self::Tcp(address) | Self::Udp(address) => address.port(),
             Self::Unix(_) | Self::Systemd(_) => 0,
         }
     }
@@ -100,6 +102,7 @@ impl std::fmt::Display for Bind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Udp(address) => write!(f, "udp:{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Systemd(name) => write!(f, "systemd:{name}"),
         }

@@ -231,7 +231,7 @@ fn explain_authorization(out: &mut String, call: &Call<'_>, service: &str) {
         return;
     }
     let port = |bind: &Bind| match bind {
-        Bind::Tcp(address) => address.port(),
+        Bind::Tcp(address) | Bind::Udp(address) => address.port(),
         Bind::Unix(_) | Bind::Systemd(_) => 0,
     };
     let ports: BTreeSet<u16> = call.listener.binds.iter().map(port).collect();

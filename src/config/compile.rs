@@ -20,6 +20,7 @@ use super::values::Placed;
 use super::{Loaded, Snapshot};
 use crate::authz::EscapedSlashes;
 use crate::cluster::{Destination, Egress, Service};
+use crate::dns::Directory;
 use crate::http1::parse::HEADERS_MAX;
 use crate::jwt::{KeySet, Provider};
 use crate::mesh::MARK;
@@ -60,6 +61,8 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// Where the admin interface listens.
     pub admin: Option<SocketAddr>,
+    /// Where the resolver for the workload listens, and what it knows.
+    pub dns: (Option<SocketAddr>, Directory),
     /// Number of workers; `None` for one a CPU.
     pub workers: Option<usize>,
     /// The kernel interface.
@@ -122,6 +125,7 @@ pub fn compile(
     let captured = compile_mesh::listeners(&mut compiler, &services, &hosts, &mut bind_places);
     listeners.extend(captured);
     listeners.sort_by(|one, other| one.name.cmp(&other.name));
+    let dns = compile_mesh::dns(&mut compiler, &services);
     let names: Vec<String> = config
         .services
         .0
@@ -146,7 +150,7 @@ pub fn compile(
     }
     let workers = config.runtime.workers.as_ref().and_then(|workers| workers.0);
     let driver = config.runtime.driver;
-    Ok(Compiled { snapshot, admin, workers, driver, names, key_sources, bind_places })
+    Ok(Compiled { snapshot, admin, dns, workers, driver, names, key_sources, bind_places })
 }
 
 impl Compiler<'_> {

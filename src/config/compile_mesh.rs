@@ -1,6 +1,7 @@
 //! Listeners for captured traffic: what `mesh.inbound` and `mesh.outbound` say.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use super::values::{Entries, OneOrMany, Placed};
 use crate::authz::EscapedSlashes;
 use crate::balance::Policy;
 use crate::cluster::{Address, Destination, Protocol, Service};
+use crate::dns::Directory;
 use crate::mesh::{
-    Addresses, Admission, Application, Capture, Declared, Direction, Intercept, Probe, Unknown,
+    Addresses, Admission, Application, Capture, Declared, Direction, Intercept, Probe, Udp, Unknown,
 };
 use crate::message::HeaderEdits;
 use crate::route::{Action, Matcher, Rule, Split, Table};
@@ -33,6 +35,10 @@ pub(super) const PASSTHROUGH_SERVICE: &str = "mesh/passthrough";
 
 /// How long connecting to an original destination may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a flow of UDP may be silent, and how many there may be, unless it is told otherwise.
+const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const UDP_FLOWS_MAX: u32 = 10_000;
 
 /// How long unused connections to original destinations are kept, and how many for each.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -110,6 +116,7 @@ fn inbound(
         },
         keeps_source: keeps_source(compiler, written),
         passthrough: passthrough(compiler, INBOUND_SERVICE),
+        udp: None,
         identity: None,
         endpoint_stats: endpoint_stats(compiler, INBOUND),
         stats: compiler.registry.capture(INBOUND),
@@ -154,6 +161,7 @@ fn outbound(
         application: Application::Original,
         keeps_source: false,
         passthrough: passthrough(compiler, PASSTHROUGH_SERVICE),
+        udp: written.udp.as_ref().map(|udp| self::udp(compiler, udp)),
         identity: compiler.mesh.as_ref().and_then(|mesh| mesh.id()),
         endpoint_stats: endpoint_stats(compiler, OUTBOUND),
         stats: compiler.registry.capture(OUTBOUND),
@@ -191,7 +199,14 @@ fn listener(
         compiler.mistake_with_help(written.place, message, "write IP:PORT or [IPv6]:PORT");
     }
     let addresses: Vec<_> = bind.0.iter().filter(|bind| is_address(&bind.value)).cloned().collect();
-    let binds = compile::binds(compiler, &addresses, bind_places);
+    let mut binds = compile::binds(compiler, &addresses, bind_places);
+    if capture.udp.is_some() {
+        let datagrams = binds.iter().filter_map(|bind| match bind {
+            Bind::Tcp(address) => Some(Bind::Udp(*address)),
+            _ => None,
+        });
+        binds.extend(datagrams.collect::<Vec<_>>());
+    }
     Some(Arc::new(Listener {
         name: name.into(),
         binds,
@@ -210,8 +225,16 @@ fn listener(
     }))
 }
 
+fn udp(compiler: &Compiler<'_>, written: &file_mesh::Udp) -> Udp {
+    let flows = written.flows.unwrap_or(UDP_FLOWS_MAX) as usize;
+    Udp {
+        idle: written.idle_timeout.as_ref().map_or(UDP_IDLE_TIMEOUT, |time| time.0),
+        flows_max_each: flows.div_ceil(compiler.registry.workers()),
+    }
+}
+
 fn is_address(bind: &str) -> bool {
-    bind.parse::<std::net::SocketAddr>().is_ok()
+    bind.parse::<SocketAddr>().is_ok()
 }
 
 fn intercept(written: file_mesh::InterceptBy) -> Intercept {
@@ -348,4 +371,22 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
 fn endpoint_stats(compiler: &mut Compiler<'_>, listener: &str) -> Arc<PerWorker<EndpointCells>> {
     // A path that no endpoint has: they begin with a slash.
     compiler.registry.endpoint(listener, &Address::Unix("*".into()))
+}
+
+/// Where the resolver listens, and what it knows.
+pub(super) fn dns(
+    compiler: &mut Compiler<'_>,
+    services: &[Arc<Service>],
+) -> (Option<SocketAddr>, Directory) {
+    let mut directory = Directory::default();
+    let Some(written) = &compiler.loaded.config.mesh.dns else { return (None, directory) };
+    for service in services {
+        directory.add(&service.name, service.addresses.iter().map(SocketAddr::ip));
+    }
+    let bind = written.bind.value.parse().ok();
+    if bind.is_none() {
+        let message = format!("{:?} is not an address to listen on", written.bind.value);
+        compiler.mistake_with_help(written.bind.place, message, "write 127.0.0.1:15053");
+    }
+    (bind, directory)
 }

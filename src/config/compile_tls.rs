@@ -238,7 +238,7 @@ fn mesh_mode(compiler: &mut Compiler<'_>, place: Place, binds: &[Bind]) -> Optio
     let inbound = &compiler.loaded.config.mesh.inbound;
     let port_of = |bind: &Bind| match bind {
         Bind::Tcp(address) => Some(address.port().to_string()),
-        Bind::Unix(_) | Bind::Systemd(_) => None,
+        Bind::Udp(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
     };
     let ports: Vec<String> = binds.iter().filter_map(port_of).collect();
     let named = |port: &String| {

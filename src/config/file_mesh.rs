@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::file::{ForwardClientCert, Timeouts};
-use super::values::{Entries, OneOrMany, Placed};
+use super::values::{Entries, OneOrMany, Placed, Time};
 
 /// What others send to this workload.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -51,10 +51,22 @@ pub struct Outbound {
     pub unknown: Unknown,
     /// What single ports carry, where it need not be looked at.
     pub ports: Entries<Placed<PortProtocol>>,
+    /// Captured UDP, which comes by TPROXY to the same addresses. Default: none is captured.
+    pub udp: Option<Udp>,
     /// How long a client may take.
     pub timeouts: Timeouts,
     /// Connections open at once. Default: no limit of its own.
     pub connections: Option<u32>,
+}
+
+/// Limits on captured UDP; `{}` for the defaults. It needs CAP_NET_ADMIN.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Udp {
+    /// How long a flow (a client and a destination) may be silent. Default 60s.
+    pub idle_timeout: Option<Time>,
+    /// Flows open at once. Default 10000.
+    pub flows: Option<u32>,
 }
 
 /// How traffic is captured.
@@ -134,4 +146,12 @@ pub enum Mtls {
     Permissive,
     /// They cannot: plain text only.
     Disable,
+}
+
+/// A resolver for the workload. What it does not know it asks the system's resolvers.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MeshDns {
+    /// `IP:PORT`, for UDP and TCP; by convention 127.0.0.1:15053.
+    pub bind: Placed<String>,
 }

@@ -14,6 +14,7 @@ use std::path::Path;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::mesh::{Capture, Intercept};
+use crate::runtime::datagram;
 use crate::runtime::mailbox::ListeningSocket;
 use crate::snapshot::{Bind, Snapshot};
 
@@ -123,6 +124,7 @@ impl Sockets {
     fn bind(&self, bind: &Bind) -> io::Result<Vec<OwnedFd>> {
         match bind {
             Bind::Tcp(address) => bind_tcp(*address, self.workers),
+            Bind::Udp(address) => datagram::listen(*address, self.workers),
             Bind::Unix(path) => Ok(vec![bind_unix(path)?]),
             Bind::Systemd(name) => {
                 let passed = self.passed.get(name).ok_or(io::ErrorKind::NotFound)?;
@@ -204,6 +206,9 @@ fn hint(bind: &Bind, error: &io::Error) -> &'static str {
     match (bind, error.kind()) {
         (Bind::Tcp(_), io::ErrorKind::PermissionDenied) => {
             "; use a port above 1023, or give the process CAP_NET_BIND_SERVICE"
+        }
+        (Bind::Udp(_), io::ErrorKind::PermissionDenied) => {
+            "; captured UDP needs CAP_NET_ADMIN: give it to the process, or leave `udp` out"
         }
         (_, io::ErrorKind::AddrInUse) => "; another process listens there (see `ss -ltnp`)",
         (_, io::ErrorKind::AddrNotAvailable) => "; no interface of this machine has that address",

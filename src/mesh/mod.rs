@@ -9,6 +9,7 @@ mod destinations;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use addresses::{Addresses, Leads};
 pub use destinations::{DESTINATIONS_MAX, Destinations, Seen};
@@ -87,6 +88,61 @@ pub struct Probe {
     pub path: Box<str>,
 }
 
+/// Limits on captured UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Udp {
+    /// How long a flow may be silent.
+    pub idle: Duration,
+    /// Flows that one worker has open at once.
+    pub flows_max_each: usize,
+}
+
+/// Why a flow of datagrams is not carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UdpRefusal {
+    /// Neither a service nor `unknown: allow` lets it.
+    Unknown,
+    /// A rule of `authorization:` denies it.
+    Denied,
+    /// Its service demands TLS, which UDP cannot be given.
+    NeedsTls,
+    /// Its service has no endpoint.
+    NoEndpoint,
+    /// As many flows as may be are open.
+    Overflow,
+    /// The system gives no socket for it.
+    Failed,
+}
+
+impl UdpRefusal {
+    /// All of them, in the order of [`UdpRefusal::index`].
+    pub const ALL: [Self; 6] = [
+        Self::Unknown,
+        Self::Denied,
+        Self::NeedsTls,
+        Self::NoEndpoint,
+        Self::Overflow,
+        Self::Failed,
+    ];
+
+    /// Position in [`UdpRefusal::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Its name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Denied => "denied",
+            Self::NeedsTls => "needs_tls",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Overflow => "overflow",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// What a capturing listener does.
 #[derive(Debug)]
 pub struct Capture {
@@ -118,6 +174,8 @@ pub struct Capture {
     pub passthrough: Arc<Service>,
     /// Counters of their endpoints, all together.
     pub endpoint_stats: Arc<PerWorker<EndpointCells>>,
+    /// What becomes of captured datagrams, if they are captured (outbound).
+    pub udp: Option<Udp>,
     /// Who sends outbound traffic: this workload.
     pub identity: Option<SpiffeId>,
     /// Its counters; the same ones across reloads.

@@ -5,6 +5,7 @@
 
 pub mod alarm;
 pub mod buffer;
+pub mod datagram;
 pub mod io;
 pub mod mailbox;
 pub mod own;

@@ -7,6 +7,8 @@ mod body;
 mod captured;
 mod choose;
 pub mod connection;
+#[cfg(feature = "uring")]
+mod datagram;
 mod download;
 mod exchange;
 mod guard;

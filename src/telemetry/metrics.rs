@@ -137,6 +137,17 @@ fn process(page: &mut Page, known: &Known) {
     page.family(name, "counter", "Lookups of services that are found by name.");
     page.sample(name, &[("result", &"success")], known.lookups.0);
     page.sample(name, &[("result", &"failure")], known.lookups.1);
+    let name = "ringway_dns_queries_total";
+    page.family(name, "counter", "Captured queries of names, by who has answered them.");
+    let queries = known.queries;
+    for (result, count) in [
+        ("here", queries.here),
+        ("elsewhere", queries.elsewhere),
+        ("failed", queries.failed),
+        ("dropped", queries.dropped),
+    ] {
+        page.sample(name, &[("result", &result)], count);
+    }
     let name = "ringway_jwks_fetches_total";
     page.family(name, "counter", "Fetches of keys of issuers of tokens.");
     page.sample(name, &[("result", &"success")], known.key_fetches.0);

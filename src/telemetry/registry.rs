@@ -52,6 +52,11 @@ impl Registry {
         }
     }
 
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers.max(1)
+    }
+
     /// The counters of a listener.
     pub fn listener(&mut self, name: &str) -> Arc<PerWorker<ListenerCells>> {
         self.listeners.find(name.to_owned(), self.workers)

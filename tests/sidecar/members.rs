@@ -31,7 +31,8 @@ fn sidecar(host: &Host, ca: &str, name: &str, by: By, more: &str) -> Proxy {
              \x20 inbound: {{bind: [\"0.0.0.0:15006\", \"[::]:15006\"], intercept: {by}, \
              timeouts: {{header: 300ms}}, mtls: strict, ports: {{\"8090\": permissive}}, \
              probes: [{{port: 8080, path: /healthz}}]}}\n\
-             \x20 outbound: {{timeouts: {{header: 300ms}}, bind: [\"127.0.0.1:15001\", \"[::1]:15001\"], intercept: {by}}}\n\
+             \x20 outbound: {{timeouts: {{header: 300ms}}, intercept: {by}, \
+             bind: [\"127.0.0.1:15001\", \"[::1]:15001\"]}}\n\
              services:\n\
              \x20 stock: {{addresses: [\"10.9.0.1:8080\", \"[fd09::1]:8080\"], tls: mesh,\n\
              \x20   endpoints: [\"10.99.0.2:8080\"], \
@@ -167,7 +168,8 @@ fn rules_about_identity_address_and_port_hold_for_bytes() {
     let rule = "authorization:\n\
                 - {name: shop-mails, action: allow, to: {service: mail, ports: 8025}, \
                 from: {identities: \"*/sa/shop\"}}\n\
-                - {name: not-there, action: deny, to: {ips: 10.99.0.3, service: mesh/passthrough}}\n";
+                - {name: not-there, action: deny, \
+                to: {ips: 10.99.0.3, service: mesh/passthrough}}\n";
     let stock_proxy = sidecar(stock, &ca, "stock", By::Redirect, rule);
     let _shop = sidecar(shop, &ca, "shop", By::Redirect, rule);
     // The thief's own sidecar would let it.

@@ -11,7 +11,8 @@ use crate::support::{PATIENCE, eventually};
 /// The proxy of a workload that knows two services on the other host.
 fn sidecar(side: &Host, by: By, more: &str) -> Proxy {
     let config = format!(
-        "mesh: {{outbound: {{bind: [\"127.0.0.1:15001\", \"[::1]:15001\"], intercept: {}{more}}}}}\n\
+        "mesh: {{outbound: {{bind: [\"127.0.0.1:15001\", \"[::1]:15001\"], \
+         intercept: {}{more}}}}}\n\
          routes: {{shop: [{{to: shop}}]}}\n\
          services:\n\
          \x20 shop: {{endpoints: [\"10.99.0.2:8081\"]}}\n\

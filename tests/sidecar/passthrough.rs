@@ -32,7 +32,9 @@ fn a_tls_listener_sends_connections_where_their_server_name_leads() {
          routes:\n\
          \x20 one.example: [{{match: {{path: /x}}, to: two}}, {{to: one}}]\n\
          \x20 \"*.example\": [{{to: two}}]\n\
-         services: {{one: {{endpoints: [\"127.0.0.1:{}\"]}}, two: {{endpoints: [\"127.0.0.1:{}\"]}}}}\n\
+         services:\n\
+         \x20 one: {{endpoints: [\"127.0.0.1:{}\"]}}\n\
+         \x20 two: {{endpoints: [\"127.0.0.1:{}\"]}}\n\
          telemetry: {{access_log: {{path: stdout}}}}\n",
         ports[0], ports[1]
     ));

@@ -82,6 +82,24 @@ pub fn outbound(host: &Host, by: By) {
     }
 }
 
+/// What the host sends to UDP ports 8000 to 9000 goes to port 15001, except what the proxy sends.
+pub fn outbound_udp(host: &Host) {
+    route_marked_to_us(host);
+    host.nft(
+        "table inet test_udp {\n\
+         chain output {\n\
+         type route hook output priority mangle\n\
+         meta mark 1338 return\n\
+         udp dport 8000-9000 ct direction original meta mark set 1337\n\
+         }\n\
+         chain prerouting {\n\
+         type filter hook prerouting priority mangle\n\
+         iifname lo meta mark 1337 meta l4proto udp udp dport 8000-9000 \
+         tproxy to :15001 accept\n\
+         }\n}\n",
+    );
+}
+
 /// The same by REDIRECT with a mistake: what the proxy sends is turned aside, too.
 pub fn outbound_without_exception(host: &Host) {
     host.nft(

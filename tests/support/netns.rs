@@ -89,6 +89,13 @@ impl Host {
         succeeded(words, &self.command(words).output().unwrap())
     }
 
+    /// Makes `server` the resolver of this host's system.
+    pub fn resolve_by(&self, server: &str) {
+        let directory = PathBuf::from("/etc/netns").join(&self.name);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("resolv.conf"), format!("nameserver {server}\n")).unwrap();
+    }
+
     /// Loads nft rules.
     #[track_caller]
     pub fn nft(&self, rules: &str) {
@@ -121,6 +128,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         Command::new("ip").args(["netns", "del", &self.name]).output().ok();
+        std::fs::remove_dir_all(PathBuf::from("/etc/netns").join(&self.name)).ok();
     }
 }
 

@@ -5,13 +5,13 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 
 use super::Page;
-use crate::mesh::{Capture, Misled, OUTCOMES, Seen, outcome_label};
+use crate::mesh::{Capture, Misled, OUTCOMES, Seen, UdpRefusal, outcome_label};
 use crate::snapshot::Snapshot;
-use crate::telemetry::counters::LATENCY_BUCKETS_MS;
+use crate::telemetry::counters::{CaptureCells, Count, LATENCY_BUCKETS_MS};
 
 /// The families of all listeners of captured traffic; none without one.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
-    let captures: Vec<(&str, &Capture)> = snapshot
+    let mut captures: Vec<(&str, &Capture)> = snapshot
         .listeners
         .iter()
         .filter_map(|listener| Some((&*listener.name, &**listener.capture()?)))
@@ -22,6 +22,8 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     detection(page, &captures);
     refusals(page, &captures);
     destinations(page, &captures);
+    captures.retain(|(_, capture)| capture.udp.is_some());
+    udp(page, &captures);
 }
 
 fn detection(page: &mut Page, captures: &[(&str, &Capture)]) {
@@ -74,6 +76,51 @@ fn refusals(page: &mut Page, captures: &[(&str, &Capture)]) {
             let count = capture.stats.sum(|cells| &cells.misled[misled.index()]);
             let labels: [(&str, &dyn Display); 2] =
                 [("listener", listener), ("reason", &misled.label())];
+            page.sample(name, &labels, count);
+        }
+    }
+}
+
+/// A metric of captured UDP: its kind, name and help, and how it is read.
+type Metric = (&'static str, &'static str, &'static str, fn(&CaptureCells) -> &Count);
+
+const UDP: [Metric; 7] = [
+    ("counter", "ringway_capture_udp_flows_total", "Flows opened.", |cells| &cells.flows),
+    ("gauge", "ringway_capture_udp_flows_active", "Flows open.", |cells| &cells.flows_active),
+    ("counter", "ringway_capture_udp_sent_datagrams_total", "Sent to destinations.", |cells| {
+        &cells.datagrams_out
+    }),
+    ("counter", "ringway_capture_udp_received_datagrams_total", "Sent to clients.", |cells| {
+        &cells.datagrams_in
+    }),
+    ("counter", "ringway_capture_udp_sent_bytes_total", "Sent to destinations.", |cells| {
+        &cells.datagram_bytes_out
+    }),
+    ("counter", "ringway_capture_udp_received_bytes_total", "Sent to clients.", |cells| {
+        &cells.datagram_bytes_in
+    }),
+    ("counter", "ringway_capture_udp_lost_datagrams_total", "No room in the kernel.", |cells| {
+        &cells.datagrams_lost
+    }),
+];
+
+fn udp(page: &mut Page, captures: &[(&str, &Capture)]) {
+    if captures.is_empty() {
+        return;
+    }
+    for (kind, name, help, count) in UDP {
+        page.family(name, kind, help);
+        for (listener, capture) in captures {
+            page.sample(name, &[("listener", listener)], capture.stats.sum(count));
+        }
+    }
+    let name = "ringway_capture_udp_refused_datagrams_total";
+    page.family(name, "counter", "Datagrams that were not sent on, by reason.");
+    for (listener, capture) in captures {
+        for refusal in UdpRefusal::ALL {
+            let count = capture.stats.sum(|cells| &cells.flows_refused[refusal.index()]);
+            let labels: [(&str, &dyn Display); 2] =
+                [("listener", listener), ("reason", &refusal.label())];
             page.sample(name, &labels, count);
         }
     }
