@@ -32,11 +32,18 @@ impl Operation {
         self.services.is_empty() || self.services.iter().any(|pattern| pattern.fits(service))
     }
 
+    /// That a connection was not captured is no doubt: it was meant for no address.
+    fn holds_destination(&self, facts: &Facts<'_>, certainty: Certainty) -> bool {
+        self.ips.is_empty()
+            || facts.destination.is_some()
+                && self.ips.holds(facts.destination, certainty, |n, ip, _| n.contains(ip))
+    }
+
     pub(super) fn holds(&self, facts: &Facts<'_>, certainty: Certainty) -> bool {
         let port = Some(facts.port).filter(|&port| port != 0);
         if !self.concerns(facts.service)
             || !self.ports.holds(port, certainty, |p, port, _| *p == port)
-            || !self.ips.holds(facts.destination, certainty, |n, ip, _| n.contains(ip))
+            || !self.holds_destination(facts, certainty)
         {
             return false;
         }

@@ -146,7 +146,11 @@ async fn look<I: Io>(
         None => {}
     }
     let began = connection.worker.io.now();
-    let sniffed = match sniff::run(connection, &local, listener, way, begun.first).await {
+    // Nothing has been asked of it yet: a drain may end it at once.
+    connection.state().idle.set(true);
+    let sniffed = sniff::run(connection, &local, listener, way, begun.first).await;
+    connection.state().idle.set(false);
+    let sniffed = match sniffed {
         Ok(sniffed) => sniffed,
         Err(Over::Gone) => return None,
         Err(Over::Refused(refusal)) => {

@@ -168,6 +168,7 @@ impl<'a, I: Io> Ledger<'a, I> {
             service: self.service.get().map_or("", |service| &service.config.name),
             endpoint: endpoint.as_ref().map(|endpoint| &endpoint.address),
             peer: self.connection.peer,
+            original: self.connection.caught.as_ref().map(|caught| caught.original),
             identity: self.connection.identity().unwrap_or_default(),
             policy: &policy,
             method: request.map(|r| r.method_name()).unwrap_or_default(),

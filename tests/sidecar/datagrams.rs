@@ -31,7 +31,7 @@ fn name_server(host: &Host, port: u16) -> Running {
     let at = format!("@{}", host.v4());
     let number = &port["--port=".len()..];
     eventually("dnsmasq", || {
-        (dig(host, &[&at, "-p", number, "known.example"]) != "").then_some(())
+        (!dig(host, &[&at, "-p", number, "known.example"]).is_empty()).then_some(())
     });
     running
 }
