@@ -116,7 +116,7 @@ fn inbound(
         },
         keeps_source: keeps_source(compiler, written),
         passthrough: passthrough(compiler, INBOUND_SERVICE),
-        udp: None,
+        udp: written.udp.as_ref().map(|udp| self::udp(compiler, udp)),
         identity: None,
         endpoint_stats: endpoint_stats(compiler, INBOUND),
         stats: compiler.registry.capture(INBOUND),

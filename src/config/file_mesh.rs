@@ -30,6 +30,8 @@ pub struct Inbound {
     pub probes: Vec<Placed<Probe>>,
     /// What the workload is told of client certificates. Default `sanitize`.
     pub forward_client_cert: ForwardClientCert,
+    /// Captured UDP, which comes by TPROXY to the same addresses. Default: none is captured.
+    pub udp: Option<Udp>,
     /// How long a client may take.
     pub timeouts: Timeouts,
     /// Connections open at once. Default: no limit of its own.
@@ -59,7 +61,7 @@ pub struct Outbound {
     pub connections: Option<u32>,
 }
 
-/// Limits on captured UDP; `{}` for the defaults. It needs CAP_NET_ADMIN.
+/// Limits on captured UDP; `{}` for the defaults. It needs CAP_NET_ADMIN and, inbound, CAP_NET_RAW.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Udp {

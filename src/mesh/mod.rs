@@ -174,7 +174,7 @@ pub struct Capture {
     pub passthrough: Arc<Service>,
     /// Counters of their endpoints, all together.
     pub endpoint_stats: Arc<PerWorker<EndpointCells>>,
-    /// What becomes of captured datagrams, if they are captured (outbound).
+    /// What becomes of captured datagrams, if they are captured.
     pub udp: Option<Udp>,
     /// Who sends outbound traffic: this workload.
     pub identity: Option<SpiffeId>,

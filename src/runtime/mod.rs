@@ -14,3 +14,4 @@ pub mod ring;
 pub mod sim;
 pub mod socket;
 pub mod spare;
+pub mod voice;

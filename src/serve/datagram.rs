@@ -1,10 +1,10 @@
 //! Captured UDP: flows of datagrams between a client and the destination that it means.
 //!
 //! The first datagram of a flow comes to the listening socket. It is decided then where the flow
-//! goes, as for TCP; the client's further datagrams come to the flow's own socket, which has the
-//! destination's address.
+//! goes, as for TCP. Of an outbound flow the client's further datagrams come to its own socket,
+//! which has the destination's address; those of an inbound flow all come to the listening one.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -21,14 +21,16 @@ use super::arrival::is_ours;
 use super::worker::{Local, Worker};
 use crate::authz::{Peer, Target};
 use crate::cluster::{Address, Egress};
-use crate::mesh::{Capture, Leads, MARK, Misled, UdpRefusal, Unknown};
+use crate::mesh::{Admission, Capture, Direction, Leads, MARK, Misled, UdpRefusal, Unknown};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::datagram::{self, DATAGRAM_BYTES_MAX};
 use crate::runtime::io::{Io, Stream};
 use crate::runtime::own::{self, Own};
 use crate::runtime::ring::{RingIo, RingStream};
+use crate::runtime::voice::Voice;
 use crate::telemetry::counters::CaptureCells;
 use crate::time::Time;
+use crate::tls::Mode;
 
 /// Datagrams that one flow moves before others have their turn.
 const BATCH_MAX: usize = 32;
@@ -38,6 +40,8 @@ struct Flows {
     worker: Rc<Worker<RingIo>>,
     known: RefCell<FxHashMap<Key, Rc<Flow>>>,
     block: RefCell<Box<[u8]>>,
+    /// Speaks for the workload (inbound), once that is needed.
+    voice: OnceCell<Voice>,
 }
 
 /// The client, and the destination that it means.
@@ -45,8 +49,10 @@ type Key = (SocketAddr, SocketAddr);
 
 /// A client and a destination.
 struct Flow {
-    /// Speaks to the client for the destination.
-    near: RingStream,
+    key: Key,
+    /// Speaks to the client for the destination, and hears it (outbound). For the workload, whose
+    /// port is taken, the worker's voice speaks, and all datagrams come to the listening socket.
+    near: Option<RingStream>,
     /// Leads to the destination.
     far: RingStream,
     active: Cell<Time>,
@@ -64,7 +70,8 @@ pub async fn serve(
     stop.set(Time::NEVER);
     let socket = worker.io.readiness(socket)?;
     let block = RefCell::new(vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice());
-    let flows = Rc::new(Flows { worker, known: RefCell::default(), block });
+    let (known, voice) = (RefCell::default(), OnceCell::new());
+    let flows = Rc::new(Flows { worker, known, block, voice });
     while stop.guard(socket.readable()).await.is_ok() {
         for _ in 0..BATCH_MAX {
             let received = datagram::receive(&socket, &mut flows.block.borrow_mut());
@@ -141,10 +148,19 @@ impl Flows {
         }
         let io = &self.worker.io;
         let opened = || -> io::Result<Flow> {
-            let near = datagram::speak_for(destination, client, MARK)?;
+            let near = match capture.direction {
+                Direction::Outbound => {
+                    Some(io.readiness(datagram::speak_for(destination, client, MARK)?)?)
+                }
+                Direction::Inbound => {
+                    self.voice(destination)?;
+                    None
+                }
+            };
             let (far, local) = datagram::towards(target, Egress { mark: MARK, source: None })?;
             Ok(Flow {
-                near: io.readiness(near)?,
+                key,
+                near,
                 far: io.readiness(far)?,
                 active: Cell::new(io.now()),
                 capture: Arc::clone(capture),
@@ -160,7 +176,16 @@ impl Flows {
         Ok(flow)
     }
 
-    /// Where a flow goes.
+    /// What speaks for the workload.
+    fn voice(&self, destination: SocketAddr) -> io::Result<&Voice> {
+        if let Some(voice) = self.voice.get() {
+            return Ok(voice);
+        }
+        let voice = Voice::new(destination.ip(), MARK)?;
+        Ok(self.voice.get_or_init(|| voice))
+    }
+
+    /// Where a flow goes, if it may.
     fn target(
         &self,
         local: &Local<RingIo>,
@@ -168,9 +193,11 @@ impl Flows {
         (client, destination): Key,
     ) -> Result<SocketAddr, UdpRefusal> {
         let leads = capture.addresses.find(destination);
+        let inbound = capture.direction == Direction::Inbound;
         let service = match leads {
             Some(Leads::Service(to, _)) => Some(&local.services[to.service as usize]),
             Some(Leads::Endpoint { service, .. }) => Some(&local.services[*service as usize]),
+            None if inbound => None,
             None => {
                 let allowed = capture.unknown == Unknown::Allow;
                 capture.seen.worker(self.worker.index).count(destination, allowed);
@@ -180,7 +207,13 @@ impl Flows {
                 None
             }
         };
-        if service.is_some_and(|service| service.config.tls.is_some()) {
+        let needs_tls = match capture.admission(destination.port()) {
+            Admission::Tls(tls) => tls.mode == Mode::Strict,
+            Admission::Plain => {
+                !inbound && service.is_some_and(|service| service.config.tls.is_some())
+            }
+        };
+        if needs_tls {
             return Err(UdpRefusal::NeedsTls);
         }
         let identity = capture.identity.as_ref().map(|identity| identity.as_str());
@@ -192,6 +225,9 @@ impl Flows {
         decision.count(self.worker.index);
         if !decision.verdict.is_allowed() {
             return Err(UdpRefusal::Denied);
+        }
+        if inbound {
+            return Ok(capture.application(destination));
         }
         let (Some(service), Some(Leads::Service(..))) = (service, leads) else {
             return Ok(destination);
@@ -223,15 +259,31 @@ impl Flow {
         }
     }
 
+    /// Answers the client in the name of the workload.
+    fn answer(&self, flows: &Flows, datagram: &[u8]) -> io::Result<()> {
+        let (client, destination) = self.key;
+        flows.voice(destination)?.say(destination, client, datagram)
+    }
+
     /// Moves what waits on one side to the other; an error when that side is over.
     fn pump(&self, flows: &Flows, outward: bool) -> io::Result<()> {
-        let (from, to) = if outward { (&self.near, &self.far) } else { (&self.far, &self.near) };
         let mut block = flows.block.borrow_mut();
         for _ in 0..BATCH_MAX {
-            match datagram::take(from, &mut block) {
+            let taken = match (outward, &self.near) {
+                (true, None) => return Ok(()),
+                (true, Some(near)) => datagram::take(near, &mut block),
+                (false, _) => datagram::take(&self.far, &mut block),
+            };
+            match taken {
                 Ok(bytes) => {
                     self.active.set(flows.worker.io.recent());
-                    self.count(flows, datagram::give(to, &block[..bytes]), bytes, outward);
+                    let datagram = &block[..bytes];
+                    let given = match (outward, &self.near) {
+                        (true, _) => datagram::give(&self.far, datagram),
+                        (false, Some(near)) => datagram::give(near, datagram),
+                        (false, None) => self.answer(flows, datagram),
+                    };
+                    self.count(flows, given, bytes, outward);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
@@ -247,7 +299,12 @@ async fn carry(flows: Rc<Flows>, key: Key, flow: Rc<Flow>, idle: Duration) {
     let alarm = io.alarms().alarm();
     loop {
         alarm.set(flow.active.get() + idle);
-        let mut near = pin!(flow.near.readable());
+        let mut near = pin!(async {
+            match &flow.near {
+                Some(near) => near.readable().await,
+                None => std::future::pending().await,
+            }
+        });
         let mut far = pin!(flow.far.readable());
         let mut either = pin!(poll_fn(|context| {
             let sides = (near.as_mut().poll(context), far.as_mut().poll(context));

@@ -119,6 +119,30 @@ fn rules_and_limits_hold_for_datagrams() {
 }
 
 #[test]
+fn what_others_ask_a_workload_is_answered_from_the_address_that_they_ask() {
+    if !can_have_hosts() {
+        return;
+    }
+    let wire = Wire::new(2);
+    let [client, side] = &wire.hosts[..] else { panic!() };
+    // It takes the port for all addresses, and shares it with nobody.
+    let _server = name_server(side, 8053);
+    rules::inbound_udp(side);
+    let config = "mesh: {inbound: {bind: [\"0.0.0.0:15006\", \"[::]:15006\"], udp: {}}}\n";
+    let proxy = Proxy::start_in(&side.name, config);
+    // dig refuses answers from elsewhere.
+    let ask = |server: &str| dig(client, &[&format!("@{server}"), "-p", "8053", "known.example"]);
+    for server in ["10.99.0.2", "fd99::2"] {
+        assert_eq!(ask(server), "192.0.2.7", "{server}\n{}", proxy.log());
+    }
+    assert_eq!(proxy.metric("ringway_capture_udp_flows_total"), 2.0);
+    assert_eq!(proxy.metric("ringway_capture_udp_received_datagrams_total"), 2.0);
+    let denied = "authorization: [{action: deny, to: {ports: 8053}, from: {ips: 10.99.0.1}}]\n";
+    proxy.reload(&(config.to_owned() + denied));
+    assert_eq!([ask("10.99.0.2"), ask("fd99::2")], ["", "192.0.2.7"]);
+}
+
+#[test]
 fn a_quic_client_passes() {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/python");
     let has_it = Command::new(&python).args(["-c", "import aioquic"]).output();

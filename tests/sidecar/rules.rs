@@ -100,6 +100,19 @@ pub fn outbound_udp(host: &Host) {
     );
 }
 
+/// What others send to UDP ports 8000 to 9000 goes to port 15006.
+pub fn inbound_udp(host: &Host) {
+    route_marked_to_us(host);
+    host.nft(
+        "table inet test_udp_in {\n\
+         chain prerouting {\n\
+         type filter hook prerouting priority mangle\n\
+         iifname eth0 meta l4proto udp udp dport 8000-9000 tproxy to :15006 \
+         meta mark set 1337 accept\n\
+         }\n}\n",
+    );
+}
+
 /// The same by REDIRECT with a mistake: what the proxy sends is turned aside, too.
 pub fn outbound_without_exception(host: &Host) {
     host.nft(
