@@ -47,6 +47,9 @@ fn original(
     if is_ours(original, snapshot) {
         return Err(Misled::Ourselves);
     }
+    if capture.excludes(peer, original) {
+        return Err(Misled::Excluded);
+    }
     Ok(original)
 }
 

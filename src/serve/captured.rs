@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::connection::{Connection, speak_http};
-use super::guard;
 use super::ledger::Ledger;
 use super::originals;
 use super::secure;
@@ -213,10 +212,6 @@ async fn onward<I: Io>(
     }
     let Some(way) = way(connection, local, listener) else { return };
     let Some(service) = way.service(local) else { return };
-    if service.config.jwt.is_some() {
-        // Bytes bear no token.
-        return refuse(connection, local, listener, &guard::DENIED);
-    }
     tunnel::carry(connection, local, listener, service, By::default(), begun).await;
 }
 

@@ -150,17 +150,19 @@ fn what_was_not_captured_or_leads_back_is_refused_with_its_flag() {
     rules::inbound(side, By::Redirect);
     let proxy = Proxy::start_in(
         &side.name,
-        "mesh: {inbound: {bind: \"0.0.0.0:15006\"}}\n\
+        "mesh: {inbound: {bind: \"0.0.0.0:15006\"}, intercept: {exclude_inbound_ports: 8022}}\n\
          listeners: {web: {bind: \"0.0.0.0:8443\"}}\n\
          telemetry: {access_log: {path: stdout}}\n",
     );
-    for address in ["10.99.0.2:15006", "10.99.0.2:8443"] {
+    for address in ["10.99.0.2:15006", "10.99.0.2:8443", "10.99.0.2:8022"] {
         let mut peer = Client::over(client.connect(address));
         assert!(peer.closes_within(crate::support::PATIENCE), "{address}");
     }
     let refused = "ringway_capture_refused_total{listener=\"mesh.inbound\",reason=\"ourselves\"";
     assert_eq!(proxy.metric(refused), 2.0);
-    eventually("both in the log", || {
-        (proxy.log().matches("\"response_flags\":\"OD\"").count() == 2).then_some(())
+    let excluded = "ringway_capture_refused_total{listener=\"mesh.inbound\",reason=\"excluded\"";
+    assert_eq!(proxy.metric(excluded), 1.0);
+    eventually("all in the log", || {
+        (proxy.log().matches("\"response_flags\":\"OD\"").count() == 3).then_some(())
     });
 }

@@ -110,8 +110,10 @@ fn a_loop_in_the_rules_is_refused() {
     let wire = Wire::new(2);
     let [side, other] = &wire.hosts[..] else { panic!() };
     let _app = App::saying(other.listen("[::]:8084"), "unknown");
-    rules::outbound_without_exception(side);
-    let proxy = sidecar(side, By::Redirect, "");
+    // The proxy marks what it sends, and the rules look for another mark.
+    rules::outbound(side, By::Redirect);
+    let config = "mesh: {outbound: {bind: \"127.0.0.1:15001\"}, intercept: {mark: 7}}\n";
+    let proxy = Proxy::start_in(&side.name, config);
     assert_ne!(ask(side, "10.99.0.2:8084", "else").status, 200);
     let looped = "ringway_capture_refused_total{listener=\"mesh.outbound\",reason=\"loop\"}";
     assert!(proxy.metric(looped) >= 1.0);

@@ -113,17 +113,6 @@ pub fn inbound_udp(host: &Host) {
     );
 }
 
-/// The same by REDIRECT with a mistake: what the proxy sends is turned aside, too.
-pub fn outbound_without_exception(host: &Host) {
-    host.nft(
-        "table inet test_loop {\n\
-         chain output {\n\
-         type nat hook output priority -100\n\
-         tcp dport 8000-9000 redirect to :15001\n\
-         }\n}\n",
-    );
-}
-
 /// Packets with mark 1337 are for this host, whatever their destination.
 fn route_marked_to_us(host: &Host) {
     for family in ["-4", "-6"] {
