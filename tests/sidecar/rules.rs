@@ -113,6 +113,18 @@ pub fn inbound_udp(host: &Host) {
     );
 }
 
+/// What users other than root send to TCP ports 8000 to 9000 goes to port 15001.
+pub fn outbound_by_user(host: &Host) {
+    host.nft(
+        "table inet test_user {\n\
+         chain output {\n\
+         type nat hook output priority -100\n\
+         meta skuid 0 return\n\
+         tcp dport 8000-9000 redirect to :15001\n\
+         }\n}\n",
+    );
+}
+
 /// Packets with mark 1337 are for this host, whatever their destination.
 fn route_marked_to_us(host: &Host) {
     for family in ["-4", "-6"] {
