@@ -13,6 +13,7 @@ pub mod control;
 #[cfg(feature = "uring")]
 pub mod demo;
 pub mod discovery;
+pub mod intercept;
 pub mod listener;
 pub mod loadgen;
 // Both sides: used by all, depend on none.

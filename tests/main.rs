@@ -8,5 +8,7 @@ mod support;
 #[cfg(feature = "uring")]
 mod wire;
 
+#[cfg(feature = "uring")]
+mod netns;
 mod sim;
 mod tidy;
