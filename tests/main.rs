@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test that cannot go on fails
 
 #[cfg(feature = "uring")]
+mod sidecar;
+#[cfg(feature = "uring")]
 mod support;
 #[cfg(feature = "uring")]
 mod wire;

@@ -149,6 +149,8 @@ pub enum ListenerProtocol {
     Http,
     /// Bytes to one service.
     Tcp,
+    /// TLS that is passed on as it is, by the name that the client asks for.
+    Tls,
 }
 
 /// What becomes of `x-forwarded-client-cert`.
@@ -299,6 +301,9 @@ pub struct FieldEdits {
 pub struct Service {
     /// What the endpoints speak. Default `auto`: HTTP/1.1 (or bytes behind a `tcp` listener).
     pub protocol: ServiceProtocol,
+    /// Virtual addresses, `IP:PORT`: one or a list. Captured connections to them go to
+    /// any endpoint.
+    pub addresses: OneOrMany<Placed<String>>,
     /// The endpoints.
     pub endpoints: Option<Vec<Placed<Endpoint>>>,
     /// TLS to the endpoints. `mesh`: this workload's identity, and theirs is checked.

@@ -2,9 +2,7 @@
 //! a policy that is written down and silently not enforced would be worse than none.
 
 /// Keys of later versions, wherever they stand.
-const FIELDS: [&str; 11] = [
-    "intercept",
-    "outbound",
+const FIELDS: [&str; 9] = [
     "retries",
     "circuit_breaker",
     "outlier_detection",
@@ -17,7 +15,7 @@ const FIELDS: [&str; 11] = [
 ];
 
 /// Values of later versions.
-const VALUES: [&str; 3] = ["http2", "grpc", "tls"];
+const VALUES: [&str; 2] = ["http2", "grpc"];
 
 /// Whether a field is one of a later version.
 pub fn is_later_field(name: &str) -> bool {

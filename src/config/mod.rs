@@ -4,6 +4,7 @@
 mod compile;
 mod compile_authorization;
 mod compile_jwt;
+mod compile_mesh;
 mod compile_rules;
 mod compile_services;
 mod compile_tls;
@@ -12,6 +13,7 @@ pub mod diagnostic;
 pub mod file;
 pub mod file_authorization;
 pub mod file_jwt;
+pub mod file_mesh;
 pub mod file_tls;
 mod later;
 mod materials;

@@ -19,6 +19,7 @@ use crate::admin::Admin;
 use crate::config::source::ProcessEnvironment;
 use crate::config::{self, Driver, Resolutions};
 use crate::discovery::{KeySets, Names};
+use crate::dns::Resolver;
 use crate::listener::Sockets;
 use crate::runtime::mailbox::{Inbox, Loads, Mailbox, Order, ReportKind, Reports, mailbox};
 use crate::runtime::ring;
@@ -79,6 +80,8 @@ async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
     let resolutions = Resolutions { names: names_found, key_sets: keys_found };
     let mut admin = Admin::new(status.clone());
     admin.bind(trial.admin).await.map_err(RunError::System)?;
+    let mut resolver = Resolver::new(status.clone());
+    resolver.serve(trial.dns.0, trial.dns.1).await.map_err(RunError::System)?;
     let applier = Applier {
         arguments,
         registry,
@@ -94,7 +97,8 @@ async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
     };
     let renewal = Renewal::of(&applier.loaded.materials);
     let worn = Worn::default();
-    let mut control = Control { applier, names, key_sets, admin, watch, signals, renewal, worn };
+    let mut control =
+        Control { applier, names, key_sets, admin, resolver, watch, signals, renewal, worn };
     if !control.applier.apply_again().await {
         return Err(RunError::Config(control.applier.status.known().reloads.errors.clone()));
     }
@@ -106,6 +110,7 @@ struct Control {
     names: Names,
     key_sets: KeySets,
     admin: Admin,
+    resolver: Resolver,
     watch: Watch,
     signals: Signals,
     renewal: Renewal,
@@ -210,6 +215,10 @@ impl Control {
                 self.key_sets.follow(&compiled.key_sources, |url| registry.keys_wanted(url));
                 if let Err(error) = self.admin.bind(compiled.admin).await {
                     tracing::error!("{error}; the admin interface stays where it was");
+                }
+                let (address, directory) = compiled.dns;
+                if let Err(error) = self.resolver.serve(address, directory).await {
+                    tracing::error!("{error}; the resolver stays where it was");
                 }
             }
         }

@@ -13,7 +13,7 @@ use ringway::config::{self, Resolutions};
 use ringway::runtime::io::Io;
 use ringway::runtime::mailbox::Loads;
 use ringway::runtime::sim::{SimIo, Simulation, Weather};
-use ringway::serve::{Worker, WorkerParts, connection};
+use ringway::serve::{Arrival, Worker, WorkerParts, connection};
 use ringway::snapshot::Snapshot;
 use ringway::telemetry::registry::Registry;
 
@@ -236,8 +236,12 @@ impl Proxy {
             while !stop.get() {
                 let stream = socket.accept().await;
                 let peer: SocketAddr = "10.0.9.9:999".parse().unwrap();
-                let serving =
-                    connection::serve(Rc::clone(&worker), stream, Rc::clone(&name), Some(peer), 0);
+                let serving = connection::serve(
+                    Rc::clone(&worker),
+                    stream,
+                    Rc::clone(&name),
+                    Arrival { peer: Some(peer), port: 0, original: None },
+                );
                 worker.io.spawn(serving);
             }
         });
