@@ -1,16 +1,20 @@
 //! `ringway intercept`: the rules that bring a service's traffic to the proxy.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
 use crate::authz::Network;
+use crate::config::file::Config;
+use crate::config::source::ProcessEnvironment;
+use crate::config::{self, Resolutions};
 use crate::intercept::plan::{
-    Exclusions, INBOUND_PORT, Inbound, Interface, OUTBOUND_PORT, Owners, PROXY_MARK, PortRange,
-    Ports, Proxy, USER, WhenDead,
+    Exclusions, Inbound, Interface, Owners, PROXY_MARK, PortRange, Ports, Proxy, WhenDead,
 };
-use crate::intercept::{self, Backend, InterceptError, InterceptPlan};
+use crate::intercept::{self, Backend, InterceptError, InterceptPlan, ids, plan_of, proxy_uids};
+use crate::telemetry::registry::Registry;
 
 #[derive(Subcommand)]
 pub(super) enum InterceptCommand {
@@ -31,6 +35,13 @@ pub(super) enum InterceptCommand {
         ringway intercept show --backend iptables\n  \
         ringway intercept show --installed      # with counters; exit code 1 when there are none")]
     Show(ShowArgs),
+    /// Opens connections that must be caught, and says which were not; exit code 1 then.
+    #[command(after_help = "Examples:\n  ringway intercept check -c /etc/ringway\n  \
+        ringway intercept check --tproxy --netns shop\n\n\
+        Give it what `up` was given. It works with and without a running proxy: where nobody \
+        listens, it does so itself. Inbound is tried from a network namespace that is made for \
+        it, which needs root.")]
+    Check(UpArgs),
 }
 
 /// Where, and by which program.
@@ -47,16 +58,22 @@ pub(super) struct PlaceArgs {
 /// What is to be caught.
 #[derive(Args)]
 pub(super) struct PlanArgs {
+    /// The configuration of the proxy, which says what is caught and where it goes. What else is
+    /// given here comes on top.
+    #[arg(short, long = "config", value_name = "DIR")]
+    config: Vec<PathBuf>,
     /// Catches inbound connections by TPROXY: without NAT, and the application can see the
     /// client's address. The proxy needs CAP_NET_ADMIN.
     #[arg(long, conflicts_with = "no_inbound")]
     tproxy: bool,
     /// Where inbound connections are taken.
-    #[arg(long, value_name = "PORT", default_value_t = INBOUND_PORT)]
-    inbound_port: u16,
+    /// Default: that of mesh.inbound.bind, or 15006.
+    #[arg(long, value_name = "PORT")]
+    inbound_port: Option<u16>,
     /// Where outbound connections are taken.
-    #[arg(long, value_name = "PORT", default_value_t = OUTBOUND_PORT)]
-    outbound_port: u16,
+    /// Default: that of mesh.outbound.bind, or 15001.
+    #[arg(long, value_name = "PORT")]
+    outbound_port: Option<u16>,
     /// Catches no inbound connections.
     #[arg(long)]
     no_inbound: bool,
@@ -149,6 +166,7 @@ pub(super) fn intercept(command: InterceptCommand) -> ExitCode {
         InterceptCommand::Up(arguments) => up(&arguments),
         InterceptCommand::Down(arguments) => down(&arguments),
         InterceptCommand::Show(arguments) => show(&arguments),
+        InterceptCommand::Check(arguments) => check(&arguments),
     };
     match done {
         Ok((text, code)) => {
@@ -197,64 +215,101 @@ fn show(arguments: &ShowArgs) -> Done {
     }
 }
 
+fn check(arguments: &UpArgs) -> Done {
+    let plan = plan(&arguments.plan)?;
+    enter(&arguments.place)?;
+    let report = intercept::check(&plan)?;
+    let code = if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    Ok((report.to_string(), code))
+}
+
 fn enter(place: &PlaceArgs) -> Result<(), InterceptError> {
     place.netns.as_deref().map_or(Ok(()), intercept::enter)
 }
 
+/// What is to be caught: by the configuration, if there is one, and by the options on top.
 fn plan(arguments: &PlanArgs) -> Result<InterceptPlan, InterceptError> {
-    let exclude = &arguments.exclude;
-    let ids = |names: &[String], id: fn(&str) -> Result<u32, InterceptError>| {
-        names.iter().map(|name| id(name)).collect::<Result<Vec<_>, _>>()
-    };
-    Ok(InterceptPlan {
-        inbound: match (arguments.no_inbound, arguments.tproxy) {
-            (true, _) => Inbound::None,
-            (false, true) => Inbound::Tproxy,
-            (false, false) => Inbound::Redirect,
-        },
-        outbound: !arguments.no_outbound,
-        inbound_port: arguments.inbound_port,
-        outbound_port: arguments.outbound_port,
-        udp: Ports::new(arguments.udp.iter().copied()),
-        dns: arguments.dns,
-        proxy: Proxy {
-            mark: arguments.mark,
-            owners: Owners {
-                uids: proxy_user(arguments.user.as_deref())?,
-                gids: arguments
-                    .group
-                    .iter()
-                    .map(|g| intercept::gid(g))
-                    .collect::<Result<_, _>>()?,
+    let mut plan = match arguments.config.is_empty() {
+        true => InterceptPlan {
+            proxy: Proxy {
+                mark: arguments.mark,
+                owners: Owners { uids: proxy_uids(None)?, gids: Vec::new() },
             },
+            ..InterceptPlan::default()
         },
-        own_ports: Ports::default(),
-        exclude_inbound: Exclusions {
-            ports: Ports::new(exclude.exclude_inbound_ports.iter().copied()),
-            networks: exclude.exclude_inbound_cidrs.clone(),
-            interfaces: exclude.exclude_inbound_interfaces.clone(),
-        },
-        exclude_outbound: Exclusions {
-            ports: Ports::new(exclude.exclude_outbound_ports.iter().copied()),
-            networks: exclude.exclude_outbound_cidrs.clone(),
-            interfaces: exclude.exclude_outbound_interfaces.clone(),
-        },
-        exclude_owners: Owners {
-            uids: ids(&exclude.exclude_uids, intercept::uid)?,
-            gids: ids(&exclude.exclude_gids, intercept::gid)?,
-        },
-        when_dead: if arguments.fail_open { WhenDead::Open } else { WhenDead::Closed },
-    })
+        false => plan_of(&read(&arguments.config)?)?,
+    };
+    plan.proxy.mark = arguments.mark;
+    if let Some(user) = &arguments.user {
+        plan.proxy.owners.uids = proxy_uids(Some(user))?;
+    }
+    plan.proxy.owners.gids.extend(ids(arguments.group.as_slice(), intercept::gid)?);
+    if arguments.tproxy {
+        plan.inbound = Inbound::Tproxy;
+    }
+    if arguments.no_inbound {
+        plan.inbound = Inbound::None;
+        plan.inbound_udp = Ports::default();
+    }
+    if arguments.no_outbound {
+        plan.outbound = false;
+        plan.outbound_udp = Ports::default();
+    }
+    plan.inbound_port = arguments.inbound_port.unwrap_or(plan.inbound_port);
+    plan.outbound_port = arguments.outbound_port.unwrap_or(plan.outbound_port);
+    plan.dns = arguments.dns.or(plan.dns);
+    if !arguments.udp.is_empty() {
+        let udp = Ports::new(arguments.udp.iter().copied());
+        if plan.inbound != Inbound::None {
+            plan.inbound_udp = udp.clone();
+        }
+        if plan.outbound {
+            plan.outbound_udp = udp;
+        }
+    }
+    match (arguments.fail_open, arguments.fail_closed) {
+        (true, _) => plan.when_dead = WhenDead::Open,
+        (_, true) => plan.when_dead = WhenDead::Closed,
+        (false, false) => {}
+    }
+    exclude(&arguments.exclude, &mut plan)?;
+    Ok(plan)
+}
+
+fn exclude(arguments: &ExcludeArgs, plan: &mut InterceptPlan) -> Result<(), InterceptError> {
+    let add = |exclusions: &mut Exclusions,
+               ports: &[PortRange],
+               networks: &[Network],
+               interfaces: &[Interface]| {
+        exclusions.ports = exclusions.ports.with(&Ports::new(ports.iter().copied()));
+        exclusions.networks.extend(networks);
+        exclusions.interfaces.extend(interfaces.iter().cloned());
+    };
+    add(
+        &mut plan.exclude_inbound,
+        &arguments.exclude_inbound_ports,
+        &arguments.exclude_inbound_cidrs,
+        &arguments.exclude_inbound_interfaces,
+    );
+    add(
+        &mut plan.exclude_outbound,
+        &arguments.exclude_outbound_ports,
+        &arguments.exclude_outbound_cidrs,
+        &arguments.exclude_outbound_interfaces,
+    );
+    plan.exclude_owners.uids.extend(ids(&arguments.exclude_uids, intercept::uid)?);
+    plan.exclude_owners.gids.extend(ids(&arguments.exclude_gids, intercept::gid)?);
+    Ok(())
+}
+
+/// The configuration, when it has no mistake.
+fn read(arguments: &[PathBuf]) -> Result<Config, InterceptError> {
+    let loaded = config::load(arguments, &ProcessEnvironment);
+    let compiled = config::compile(&loaded, 0, &mut Registry::new(1), &Resolutions::new());
+    compiled.map_err(|errors| InterceptError::Plan(errors.to_string().trim_end().to_owned()))?;
+    Ok(loaded.config)
 }
 
 fn network(text: &str) -> Result<Network, String> {
     Network::parse(text).map_err(|error| format!("{}\n{}", error.message, error.help))
-}
-
-fn proxy_user(named: Option<&str>) -> Result<Vec<u32>, InterceptError> {
-    match named {
-        Some("none") => Ok(Vec::new()),
-        Some(name) => Ok(vec![intercept::uid(name)?]),
-        None => Ok(intercept::uid(USER).into_iter().collect()),
-    }
 }

@@ -239,7 +239,7 @@ fn is_address(bind: &str) -> bool {
 
 fn intercept(written: file_mesh::InterceptBy) -> Intercept {
     match written {
-        file_mesh::InterceptBy::Redirect => Intercept::Redirect,
+        file_mesh::InterceptBy::Redirect | file_mesh::InterceptBy::None => Intercept::Redirect,
         file_mesh::InterceptBy::Tproxy => Intercept::Tproxy,
     }
 }

@@ -80,6 +80,8 @@ pub enum InterceptBy {
     Redirect,
     /// By TPROXY; needs CAP_NET_ADMIN.
     Tproxy,
+    /// By REDIRECT in rules of someone else: `ringway intercept` installs none.
+    None,
 }
 
 /// What becomes of destinations that nobody names.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::file_intercept::Intercept;
 use super::file_mesh::{Inbound, MeshDns, Outbound};
 use super::values::{Entries, OneOrMany, Placed, Time};
 
@@ -105,6 +106,8 @@ pub struct Mesh {
     pub outbound: Outbound,
     /// A resolver that gives names of services their virtual addresses. Default: none.
     pub dns: Option<MeshDns>,
+    /// What the rules leave alone that bring traffic here.
+    pub intercept: Intercept,
 }
 
 /// An identity: from files that something else renews, or issued by a local CA. It has either

@@ -35,8 +35,10 @@ pub struct InterceptPlan {
     pub inbound_port: u16,
     /// The port of the listener for connections from this host.
     pub outbound_port: u16,
-    /// The UDP ports that are caught, in each direction that is caught at all.
-    pub udp: Ports,
+    /// The UDP ports of this host that are caught.
+    pub inbound_udp: Ports,
+    /// The UDP ports of others that are caught.
+    pub outbound_udp: Ports,
     /// The port of a resolver on this host that gets all DNS queries.
     pub dns: Option<u16>,
     /// The proxy itself, which is left alone.
@@ -231,7 +233,27 @@ impl InterceptPlan {
 
     /// Whether UDP is caught in any direction.
     pub fn catches_udp(&self) -> bool {
-        !self.udp.is_empty() && (self.inbound != Inbound::None || self.outbound)
+        !self.inbound_udp.is_empty() || !self.outbound_udp.is_empty()
+    }
+}
+
+impl Default for InterceptPlan {
+    fn default() -> Self {
+        Self {
+            inbound: Inbound::Redirect,
+            outbound: true,
+            inbound_port: INBOUND_PORT,
+            outbound_port: OUTBOUND_PORT,
+            inbound_udp: Ports::default(),
+            outbound_udp: Ports::default(),
+            dns: None,
+            proxy: Proxy { mark: PROXY_MARK, owners: Owners::default() },
+            own_ports: Ports::default(),
+            exclude_inbound: Exclusions::default(),
+            exclude_outbound: Exclusions::default(),
+            exclude_owners: Owners::default(),
+            when_dead: WhenDead::Closed,
+        }
     }
 }
 

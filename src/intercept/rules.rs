@@ -180,7 +180,7 @@ fn divert_in(plan: &InterceptPlan) -> Vec<Rule> {
     if !plan.diverts() {
         return rules;
     }
-    if plan.outbound && plan.catches_udp() {
+    if !plan.outbound_udp.is_empty() {
         let sent = [Match::FromLoopback, Match::Udp, Match::Mark(DIVERT_MARK), Match::Original];
         rules.push(rule(sent.clone(), Action::Tproxy(plan.outbound_port), "caught outbound"));
         // It cannot go out again from here, and a socket of this host that takes any address must
@@ -197,7 +197,7 @@ fn divert_in(plan: &InterceptPlan) -> Vec<Rule> {
         rules.push(rule(caught, to_proxy, "caught inbound, going on"));
         transports.push(Transport::Tcp);
     }
-    if plan.inbound != Inbound::None && plan.catches_udp() {
+    if !plan.inbound_udp.is_empty() {
         transports.push(Transport::Udp);
     }
     if transports.is_empty() {
@@ -212,7 +212,7 @@ fn divert_in(plan: &InterceptPlan) -> Vec<Rule> {
         refuse(plan, &[Match::Syn], Action::Reset, &mut rules);
     }
     if transports.contains(&Transport::Udp) {
-        let wanted = [Match::UdpPorts(plan.udp.clone()), Match::Original];
+        let wanted = [Match::UdpPorts(plan.inbound_udp.clone()), Match::Original];
         rules.push(rule(wanted.clone(), to_proxy, "caught inbound"));
         refuse(plan, &wanted, Action::Unreachable, &mut rules);
     }
@@ -232,7 +232,7 @@ fn divert_out(plan: &InterceptPlan) -> Vec<Rule> {
     rules.push(leave(Match::Mark(mark), "the proxy, by its mark"));
     let answers = [Match::ConnectionMark(mark), Match::Reply];
     rules.push(rule(answers, Action::Mark(DIVERT_MARK), "answers to the proxy"));
-    if plan.outbound && plan.catches_udp() {
+    if !plan.outbound_udp.is_empty() {
         owners(&plan.proxy.owners, "the proxy, by its account", &mut rules);
         owners(&plan.exclude_owners, "excluded account", &mut rules);
         rules.push(leave(Match::ToLoopback, "this host to itself"));
@@ -241,7 +241,7 @@ fn divert_out(plan: &InterceptPlan) -> Vec<Rule> {
             rules.push(leave(Match::UdpPorts(dns), "DNS has a rule of its own"));
         }
         exclusions_outbound(plan, &[Transport::Udp], &mut rules);
-        let wanted = [Match::UdpPorts(plan.udp.clone()), Match::Original];
+        let wanted = [Match::UdpPorts(plan.outbound_udp.clone()), Match::Original];
         rules.push(rule(wanted, Action::Mark(DIVERT_MARK), "caught outbound"));
     }
     rules

@@ -2,6 +2,7 @@
 //! Needs root; without it each test says that it was skipped.
 
 mod catching;
+mod check;
 mod namespace;
 mod rules;
 mod talk;

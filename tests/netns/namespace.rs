@@ -67,7 +67,9 @@ impl Namespace {
         let printed = self.sh("nft list ruleset; iptables-save; ip6tables-save; \
             iptables-legacy-save; ip6tables-legacy-save; ip rule; ip -6 rule; \
             ip route show table all; ip -6 route show table all; ip link | grep -o '^[0-9].*mtu'");
-        let kept = printed.lines().filter(|line| !line.starts_with('#'));
+        // Link-local addresses come and go while the kernel looks for duplicates.
+        let steady = |line: &&str| !line.starts_with('#') && !line.contains("fe80::");
+        let kept = printed.lines().filter(steady);
         let plain = |line: &str| match (line.starts_with(':'), line.rsplit_once(" [")) {
             (true, Some((policy, _))) => policy.to_owned(),
             _ => line.to_owned(),
