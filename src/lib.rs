@@ -14,6 +14,7 @@ pub mod control;
 pub mod demo;
 pub mod discovery;
 pub mod dns;
+pub mod intercept;
 pub mod listener;
 pub mod loadgen;
 // Both sides: used by all, depend on none.

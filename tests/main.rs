@@ -10,5 +10,7 @@ mod support;
 #[cfg(feature = "uring")]
 mod wire;
 
+#[cfg(feature = "uring")]
+mod netns;
 mod sim;
 mod tidy;

@@ -3,6 +3,7 @@
 
 mod ca;
 mod explain;
+mod intercept;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -59,6 +60,11 @@ enum Command {
     #[command(after_help = "Examples:\n  ringway ca init\n  \
         ringway ca issue spiffe://cluster.local/ns/demo/sa/shop\n  ringway ca renew")]
     Ca(ca::CaCommand),
+    /// Brings a service's traffic to the proxy: rules of nft or iptables.
+    #[command(subcommand)]
+    #[command(after_help = "Examples:\n  ringway intercept up\n  \
+        ringway intercept show --tproxy\n  ringway intercept down")]
+    Intercept(intercept::InterceptCommand),
     /// Generates load for a server or proxy and measures it: HTTP/1.1 or TCP, on one thread.
     Bench(crate::loadgen::BenchArgs),
 }
@@ -84,6 +90,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Ca(command) => ca::ca(command),
+        Command::Intercept(command) => intercept::intercept(command),
         Command::Demo(arguments) => end(crate::demo::run(&arguments)),
         Command::Bench(arguments) => bench(&arguments),
     }

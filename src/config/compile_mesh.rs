@@ -11,7 +11,7 @@ use super::compile_tls;
 use super::diagnostic::Place;
 use super::file_mesh::{self, Inbound, Mtls, Outbound, PeerSource, PortProtocol};
 use super::values::{Entries, OneOrMany, Placed};
-use crate::authz::{EscapedSlashes, Network};
+use crate::authz::EscapedSlashes;
 use crate::balance::Policy;
 use crate::cluster::{Address, Destination, Protocol, Service};
 use crate::dns::{Directory, DnsPlan};
@@ -236,18 +236,14 @@ fn excluded(compiler: &mut Compiler<'_>, direction: Direction) -> Excluded {
     if let Some(mark) = written.mark.as_ref().filter(|mark| mark.value == 0) {
         compiler.mistake(mark.place, "a mark of 0 is none: nothing would be known by it");
     }
-    let (ports, cidrs) = match direction {
-        Direction::Inbound => (&written.exclude_inbound_ports, &written.exclude_inbound_cidrs),
-        Direction::Outbound => (&written.exclude_outbound_ports, &written.exclude_outbound_cidrs),
+    let side = match direction {
+        Direction::Inbound => &written.exclude.inbound,
+        Direction::Outbound => &written.exclude.outbound,
     };
-    let mut networks = Vec::new();
-    for text in &cidrs.0 {
-        match Network::parse(&text.value) {
-            Ok(network) => networks.push(network),
-            Err(error) => compiler.mistake_with_help(text.place, error.message, error.help),
-        }
+    Excluded {
+        networks: side.cidrs.0.iter().map(|cidr| cidr.0).collect(),
+        ports: side.ports.0.iter().map(|range| range.0.bounds()).collect(),
     }
-    Excluded { networks, ports: ports.0.clone() }
 }
 
 fn udp(compiler: &Compiler<'_>, written: &file_mesh::Udp) -> Udp {
@@ -264,7 +260,7 @@ fn is_address(bind: &str) -> bool {
 
 fn intercept(written: file_mesh::InterceptBy) -> Intercept {
     match written {
-        file_mesh::InterceptBy::Redirect => Intercept::Redirect,
+        file_mesh::InterceptBy::Redirect | file_mesh::InterceptBy::None => Intercept::Redirect,
         file_mesh::InterceptBy::Tproxy => Intercept::Tproxy,
     }
 }

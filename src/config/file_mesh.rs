@@ -80,6 +80,8 @@ pub enum InterceptBy {
     Redirect,
     /// By TPROXY; needs CAP_NET_ADMIN.
     Tproxy,
+    /// By REDIRECT in rules of someone else: `ringway intercept` installs none.
+    None,
 }
 
 /// What becomes of destinations that nobody names.
@@ -156,21 +158,4 @@ pub enum Mtls {
 pub struct MeshDns {
     /// `IP:PORT`, for UDP and TCP; by convention 127.0.0.1:15053.
     pub bind: Placed<String>,
-}
-
-/// What the rules that capture traffic leave alone. Captured all the same, it is refused: the rules
-/// are not those that were meant.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct MeshIntercept {
-    /// The mark (SO_MARK) of what the proxy itself sends. Default 1338.
-    pub mark: Option<Placed<u32>>,
-    /// Ports of this host.
-    pub exclude_inbound_ports: OneOrMany<u16>,
-    /// Ports of others.
-    pub exclude_outbound_ports: OneOrMany<u16>,
-    /// Addresses that connect: `10.0.0.0/8`, `2001:db8::/32` or one address.
-    pub exclude_inbound_cidrs: OneOrMany<Placed<String>>,
-    /// Addresses that are connected to.
-    pub exclude_outbound_cidrs: OneOrMany<Placed<String>>,
 }

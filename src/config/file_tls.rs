@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::file_mesh::{Inbound, MeshDns, MeshIntercept, Outbound};
+use super::file_intercept::Intercept;
+use super::file_mesh::{Inbound, MeshDns, Outbound};
 use super::values::{Entries, OneOrMany, Placed, Time};
 
 /// TLS of a listener: certificates from files, or `mesh`: this workload's identity, with clients
@@ -103,10 +104,10 @@ pub struct Mesh {
     pub inbound: Inbound,
     /// What this workload sends to others.
     pub outbound: Outbound,
-    /// What the rules that capture traffic leave alone.
-    pub intercept: MeshIntercept,
     /// A resolver that gives names of services their virtual addresses. Default: none.
     pub dns: Option<MeshDns>,
+    /// The rules that bring traffic here, and what they leave alone.
+    pub intercept: Intercept,
 }
 
 /// An identity: from files that something else renews, or issued by a local CA. It has either

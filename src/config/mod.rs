@@ -12,6 +12,7 @@ mod decode;
 pub mod diagnostic;
 pub mod file;
 pub mod file_authorization;
+pub mod file_intercept;
 pub mod file_jwt;
 pub mod file_mesh;
 pub mod file_tls;
@@ -20,7 +21,7 @@ mod materials;
 mod node;
 pub mod source;
 mod unions;
-mod values;
+pub mod values;
 
 use std::path::PathBuf;
 

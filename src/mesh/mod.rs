@@ -94,8 +94,8 @@ pub struct Probe {
 pub struct Excluded {
     /// The other side: who connects, or who is connected to.
     pub networks: Vec<Network>,
-    /// Ports of destinations.
-    pub ports: Vec<u16>,
+    /// Ports of destinations: the first and the last of each range.
+    pub ports: Vec<(u16, u16)>,
 }
 
 /// Limits on captured UDP.
@@ -222,7 +222,8 @@ impl Capture {
             Direction::Outbound => Some(original),
         };
         let Excluded { networks, ports } = &self.excluded;
-        ports.contains(&original.port())
+        let port = original.port();
+        ports.iter().any(|(first, last)| (*first..=*last).contains(&port))
             || other_side.is_some_and(|other| networks.iter().any(|n| n.contains(other.ip())))
     }
 

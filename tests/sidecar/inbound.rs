@@ -150,7 +150,7 @@ fn what_was_not_captured_or_leads_back_is_refused_with_its_flag() {
     rules::inbound(side, By::Redirect);
     let proxy = Proxy::start_in(
         &side.name,
-        "mesh: {inbound: {bind: \"0.0.0.0:15006\"}, intercept: {exclude_inbound_ports: 8022}}\n\
+        "mesh: {inbound: {bind: \"0.0.0.0:15006\"}, intercept: {exclude: {inbound: {ports: 8022}}}}\n\
          listeners: {web: {bind: \"0.0.0.0:8443\"}}\n\
          telemetry: {access_log: {path: stdout}}\n",
     );
