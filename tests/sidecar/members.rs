@@ -33,6 +33,7 @@ fn sidecar(host: &Host, ca: &str, name: &str, by: By, more: &str) -> Proxy {
              probes: [{{port: 8080, path: /healthz}}, {{port: 8081, path: /live}}]}}\n\
              \x20 outbound: {{timeouts: {{header: 300ms}}, intercept: {by}, \
              bind: [\"127.0.0.1:15001\", \"[::1]:15001\"]}}\n\
+             \x20 intercept: {{exclude: {{inbound: {{ports: 9999}}, outbound: {{ports: 9999}}}}}}\n\
              services:\n\
              \x20 stock: {{addresses: [\"10.9.0.1:8080\", \"[fd09::1]:8080\"], tls: mesh,\n\
              \x20   endpoints: [\"10.99.0.2:8080\"], \
@@ -79,7 +80,7 @@ fn between_sidecars_there_is_only_tls_on_the_wire() {
     if !can_have_hosts() {
         return;
     }
-    for by in [By::Redirect, By::Tproxy] {
+    for (by, backend) in [(By::Redirect, "nft"), (By::Tproxy, "nft"), (By::Redirect, "iptables")] {
         let directory = tempfile::tempdir().unwrap();
         let ca = authority(&directory);
         let wire = Wire::new(2);
@@ -88,12 +89,10 @@ fn between_sidecars_there_is_only_tls_on_the_wire() {
         let _mail = App::new(stock.listen("0.0.0.0:8025"), |stream| {
             Client::over(stream).send("220 secret-greeting\r\n").rest();
         });
-        for host in [shop, stock] {
-            rules::inbound(host, by);
-            rules::outbound(host, by);
-        }
         let shop_proxy = sidecar(shop, &ca, "shop", by, "");
         let stock_proxy = sidecar(stock, &ca, "stock", by, "");
+        rules::up(shop, backend, &shop_proxy);
+        rules::up(stock, backend, &stock_proxy);
         let _end = App::saying(stock.listen("0.0.0.0:9999"), "");
         let packets = Capture::start(stock);
         // By virtual address, by endpoint, by the other family.

@@ -34,7 +34,10 @@ fn calls_go_where_a_name_or_an_address_leads() {
     if !can_have_hosts() {
         return;
     }
-    for by in [By::Redirect, By::Tproxy] {
+    // The command has REDIRECT for what begins here; rules of others may use TPROXY.
+    for (by, backend) in
+        [(By::Redirect, Some("nft")), (By::Redirect, Some("iptables")), (By::Tproxy, None)]
+    {
         let wire = Wire::new(2);
         let [side, other] = &wire.hosts[..] else { panic!() };
         let app = |port: u16, body| App::saying(other.listen(&format!("[::]:{port}")), body);
@@ -44,8 +47,11 @@ fn calls_go_where_a_name_or_an_address_leads() {
             stream.write_all(b"220 ready\r\n").unwrap();
             Client::over(stream).rest();
         });
-        rules::outbound(side, by);
         let proxy = sidecar(side, by, "");
+        match backend {
+            Some(backend) => rules::up(side, backend, &proxy),
+            None => rules::outbound(side, by),
+        }
         // By name, whatever the address.
         for address in ["10.99.0.2:8084", "10.9.0.1:8080", "10.77.0.1:8080", "[fd99::2]:8084"] {
             assert_eq!(ask(side, address, "shop").text(), "shop", "{by:?} {address}");
