@@ -151,7 +151,11 @@ async fn look<I: Io>(
     connection.state().idle.set(false);
     let sniffed = match sniffed {
         Ok(sniffed) => sniffed,
-        Err(Over::Gone) => return None,
+        Err(Over::Gone) => {
+            // Whoever speaks just now shall not take it for heard.
+            connection.stream.reset_on_close();
+            return None;
+        }
         Err(Over::Refused(refusal)) => {
             refuse(connection, &local, listener, &refusal);
             return None;
