@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::authz::{EscapedSlashes, Policies};
 use crate::cluster::{Destination, Service};
 pub use crate::config::file::ForwardClientCert;
+use crate::http2::Settings;
 use crate::jwt::Provider;
 use crate::mesh::Capture;
 use crate::route::Table;
@@ -133,8 +134,8 @@ pub struct Listener {
     pub serves: Serves,
     /// TLS; `None` for plain text.
     pub tls: Option<Arc<ServerTls>>,
-    /// Whether HTTP/2 is spoken too.
-    pub http2: bool,
+    /// How HTTP/2 is spoken; `None` where it is not.
+    pub http2: Option<Settings>,
     /// Whether each connection begins with a PROXY protocol header (required then).
     pub proxy_protocol: bool,
     /// Proxies before us whose forwarded fields are believed.

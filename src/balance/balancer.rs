@@ -181,6 +181,7 @@ mod tests {
             name: "s".into(),
             protocol: Protocol::Http1,
             addresses: Vec::new(),
+            http2: Default::default(),
             endpoints,
             subsets: vec![Subset { version: "".into(), members: all, maglev }],
             policy,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Policy;
+use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::telemetry::counters::{EndpointCells, PerWorker, ServiceCells};
 use crate::tls::ClientTls;
@@ -61,6 +62,12 @@ pub enum Protocol {
     /// HTTP/1.1.
     #[default]
     Http1,
+    /// HTTP/2.
+    Http2,
+    /// gRPC, over HTTP/2.
+    Grpc,
+    /// HTTP/2 where an endpoint chooses it by ALPN, else HTTP/1.1.
+    Auto,
     /// Bytes.
     Tcp,
 }
@@ -114,6 +121,8 @@ pub struct Service {
     pub max_idle_connections: u32,
     /// The PROXY header to send first, if any.
     pub send_proxy_protocol: Option<SendProxyProtocol>,
+    /// How HTTP/2 is spoken with its endpoints.
+    pub http2: Settings,
     /// Its counters; the same ones across reloads as long as the name stays.
     pub stats: Arc<PerWorker<ServiceCells>>,
 }
@@ -151,6 +160,7 @@ impl Service {
             idle_timeout: self.idle_timeout,
             max_idle_connections: self.max_idle_connections,
             send_proxy_protocol: self.send_proxy_protocol,
+            http2: self.http2,
             stats: Arc::clone(&self.stats),
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::compile_authorization;
+use super::compile_http2;
 use super::compile_jwt::{self, KeySource};
 use super::compile_mesh;
 use super::compile_rules::{self, Hosts};
@@ -222,6 +223,7 @@ fn listeners(
         let value = &listener.value;
         let tls = compile_tls::listener(compiler, &name.value, value, &binds);
         let Some(serves) = serves else { continue };
+        let http2 = compile_http2::settings(compiler, &value.http2);
         if let Some(via) = &value.via
             && !is_token(&via.value)
         {
@@ -232,7 +234,7 @@ fn listeners(
             binds,
             serves,
             tls,
-            http2: value.protocol == file::ListenerProtocol::Auto,
+            http2: (value.protocol == file::ListenerProtocol::Auto).then_some(http2),
             proxy_protocol: value.proxy_protocol,
             trusted_hops: value.trusted_hops,
             forward_client_cert: value.forward_client_cert,

@@ -15,6 +15,7 @@ use crate::authz::EscapedSlashes;
 use crate::balance::Policy;
 use crate::cluster::{Address, Destination, Protocol, Service};
 use crate::dns::{Directory, DnsPlan};
+use crate::http2::Settings;
 use crate::mesh::{
     Addresses, Admission, Application, Capture, Declared, Direction, Excluded, Intercept, Probe,
     Udp, Unknown,
@@ -217,7 +218,7 @@ fn listener(
         binds,
         serves: Serves::Captured(Arc::new(capture)),
         tls,
-        http2: false,
+        http2: Some(Settings::default()),
         proxy_protocol: false,
         trusted_hops: 0,
         forward_client_cert,
@@ -384,6 +385,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         idle_timeout: IDLE_TIMEOUT,
         max_idle_connections: MAX_IDLE_CONNECTIONS,
         send_proxy_protocol: None,
+        http2: Settings::default(),
         stats: compiler.registry.service(name),
     })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::compile::{Compiler, is_token};
+use super::compile_http2;
 use super::compile_jwt;
 use super::compile_tls;
 use super::file;
@@ -70,7 +71,10 @@ fn service_of(compiler: &mut Compiler<'_>, name: &str, written: &Placed<file::Se
         name: name.into(),
         protocol: match value.protocol {
             file::ServiceProtocol::Tcp => Protocol::Tcp,
-            file::ServiceProtocol::Auto | file::ServiceProtocol::Http1 => Protocol::Http1,
+            file::ServiceProtocol::Http1 => Protocol::Http1,
+            file::ServiceProtocol::Http2 => Protocol::Http2,
+            file::ServiceProtocol::Grpc => Protocol::Grpc,
+            file::ServiceProtocol::Auto => Protocol::Auto,
         },
         addresses: addresses(compiler, value),
         subsets: subsets.collect(),
@@ -87,6 +91,7 @@ fn service_of(compiler: &mut Compiler<'_>, name: &str, written: &Placed<file::Se
             file::SendProxyProtocol::V1 => Some(SendProxyProtocol::V1),
             file::SendProxyProtocol::V2 => Some(SendProxyProtocol::V2),
         },
+        http2: compile_http2::settings(compiler, &value.http2),
         stats: compiler.registry.service(name),
     }
 }

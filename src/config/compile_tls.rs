@@ -30,6 +30,8 @@ const ALPN_AUTO: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// The same for captured connections. HTTP/2 goes on as it comes, so it is not asked for.
 const ALPN_CAPTURED: &[&[u8]] = &[b"http/1.1", b"h2"];
+/// HTTP/2 alone.
+const ALPN_HTTP2: &[&[u8]] = &[b"h2"];
 
 /// Who this workload is, and whom it trusts.
 #[derive(Clone)]
@@ -276,7 +278,9 @@ pub(super) fn service(
     }
     let alpn = match written.protocol {
         file::ServiceProtocol::Tcp => &[],
-        file::ServiceProtocol::Auto | file::ServiceProtocol::Http1 => ALPN_HTTP,
+        file::ServiceProtocol::Auto => ALPN_AUTO,
+        file::ServiceProtocol::Http1 => ALPN_HTTP,
+        file::ServiceProtocol::Http2 | file::ServiceProtocol::Grpc => ALPN_HTTP2,
     };
     let mut accepts = Vec::new();
     let (verifier, own, server_name) = match &tls.value {

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::file_authorization::AuthorizationRule;
+use super::file_http2::Http2;
 use super::file_jwt::{JwtDemand, JwtProvider};
 use super::file_tls::{ListenerTls, Mesh, ServiceTls};
 use super::values::{AutoOrCount, Entries, OneOrMany, Placed, Size, Time, TimeOrNone};
@@ -111,6 +112,9 @@ pub struct Listener {
     /// What services are told of client certificates. Default `sanitize`.
     #[serde(default)]
     pub forward_client_cert: ForwardClientCert,
+    /// How HTTP/2 is spoken with clients.
+    #[serde(default)]
+    pub http2: Http2,
     /// How long a client may take.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -299,7 +303,8 @@ pub struct FieldEdits {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Service {
-    /// What the endpoints speak. Default `auto`: HTTP/1.1 (or bytes behind a `tcp` listener).
+    /// What the endpoints speak. Default `auto`: through TLS what they choose, HTTP/1.1 in the
+    /// clear (or bytes behind a `tcp` listener).
     pub protocol: ServiceProtocol,
     /// Virtual addresses, `IP:PORT`: one or a list. Captured connections to them go to
     /// any endpoint.
@@ -329,17 +334,24 @@ pub struct Service {
     pub max_idle_connections: Option<u32>,
     /// The PROXY protocol header that begins each connection to an endpoint. Default `none`.
     pub send_proxy_protocol: SendProxyProtocol,
+    /// How HTTP/2 is spoken with endpoints.
+    pub http2: Http2,
 }
 
 /// What endpoints speak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceProtocol {
-    /// HTTP/1.1, or bytes behind a `tcp` listener.
+    /// Through TLS HTTP/2 or HTTP/1.1, as each endpoint chooses by ALPN; HTTP/1.1 in the clear;
+    /// bytes behind a `tcp` listener.
     #[default]
     Auto,
     /// HTTP/1.1.
     Http1,
+    /// HTTP/2; in the clear with prior knowledge.
+    Http2,
+    /// gRPC: HTTP/2, and local answers with a gRPC status whatever the request says of itself.
+    Grpc,
     /// Bytes.
     Tcp,
 }

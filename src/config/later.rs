@@ -1,4 +1,4 @@
-//! Keys and values of the grammar that this version does not know yet. They are refused by name:
+//! Keys of the grammar that this version does not know yet. They are refused by name:
 //! a policy that is written down and silently not enforced would be worse than none.
 
 /// Keys of later versions, wherever they stand.
@@ -14,15 +14,7 @@ const FIELDS: [&str; 9] = [
     "http3",
 ];
 
-/// Values of later versions.
-const VALUES: [&str; 2] = ["http2", "grpc"];
-
 /// Whether a field is one of a later version.
 pub fn is_later_field(name: &str) -> bool {
     FIELDS.contains(&name)
-}
-
-/// Whether a value is one of a later version.
-pub fn is_later_value(name: &str) -> bool {
-    VALUES.contains(&name)
 }

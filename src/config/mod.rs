@@ -3,6 +3,7 @@
 
 mod compile;
 mod compile_authorization;
+mod compile_http2;
 mod compile_jwt;
 mod compile_mesh;
 mod compile_rules;
@@ -12,6 +13,7 @@ mod decode;
 pub mod diagnostic;
 pub mod file;
 pub mod file_authorization;
+pub mod file_http2;
 pub mod file_intercept;
 pub mod file_jwt;
 pub mod file_mesh;

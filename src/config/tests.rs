@@ -157,7 +157,14 @@ fn each_mistake_has_its_words() {
         ("services: {a: {}}", "needs one of endpoints, versions and dns"),
         ("services: {a: {dns: nohost}}", "is not HOST:PORT"),
         ("services: {a: {endpoints: [], balance: best}}", "expected one of: least-request"),
-        ("services: {a: {endpoints: [], protocol: grpc}}", "not supported by this version"),
+        (
+            "services: {a: {endpoints: [], http2: {max_concurrent_streams: 0}}}",
+            "without streams nothing can be asked",
+        ),
+        (
+            "services: {a: {endpoints: [], http2: {connection_window: 1KiB}}}",
+            "a size from 65535 to 2147483647 bytes is wanted here",
+        ),
         ("authorization: {name: a}", "expected a sequence"),
         ("authorization: [{to: {service: '*'}}]", "\"action\" is missing"),
         (

@@ -195,7 +195,7 @@ impl Decoder {
             }
             (State::TrailerName, b':') => {
                 let name = self.name.get(..self.name_len).unwrap_or_default();
-                if FORBIDDEN_TRAILERS.contains(&name) {
+                if is_forbidden_trailer(name) {
                     return Err(bad("a trailer with a field that belongs into the head"));
                 }
                 Ok(State::TrailerValue)
@@ -206,6 +206,11 @@ impl Decoder {
             _ => Err(bad("the trailers are not well formed")),
         }
     }
+}
+
+/// Whether a field, by its name in lower case, must not stand in a trailer.
+pub fn is_forbidden_trailer(name: &[u8]) -> bool {
+    FORBIDDEN_TRAILERS.contains(&name)
 }
 
 fn is_token(byte: u8) -> bool {

@@ -5,8 +5,8 @@
 
 use std::io::Write as _;
 
-use super::framing::{self, Body, RequestFraming, ResponseFraming};
-use crate::message::{HeadView, HeaderEdits};
+use super::framing::{self, RequestFraming, ResponseFraming};
+use crate::message::{HeadView, HeaderEdits, Version};
 
 /// What a request gets on its way to an endpoint.
 pub struct RequestEdits<'a> {
@@ -124,8 +124,8 @@ pub fn request(
     if let Some(id) = edits.request_id {
         put_field(out, b"x-request-id", id.as_bytes());
     }
-    put_via(out, edits.via);
-    if let Body::Chunked = framing.body {
+    put_via(out, view.head.version, edits.via);
+    if framing.body.is_chunked() {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     match (framing.upgrade, wants_trailers) {
@@ -143,7 +143,7 @@ pub fn response(
     framing: &ResponseFraming,
     edits: &ResponseEdits<'_>,
 ) {
-    put_status_line(out, view.head.status, view.head.reason.of(view.block));
+    put_status_line(out, view.head.status, reason_of(view));
     let plain = edits.headers.is_empty();
     for (name, value) in view.fields() {
         let kept = match response_field(name) {
@@ -156,8 +156,8 @@ pub fn response(
             put_field(out, name, value);
         }
     }
-    put_via(out, edits.via);
-    if framing.body == Body::Chunked && !edits.dechunk {
+    put_via(out, view.head.version, edits.via);
+    if framing.body.is_chunked() && !edits.dechunk {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if framing.switches {
@@ -174,7 +174,7 @@ pub fn response(
 
 /// Appends an interim response (1xx) to `out`.
 pub fn informational(out: &mut Vec<u8>, view: HeadView<'_>) {
-    put_status_line(out, view.head.status, view.head.reason.of(view.block));
+    put_status_line(out, view.head.status, reason_of(view));
     for (name, value) in view.fields() {
         if response_field(name) == Known::Ordinary {
             put_field(out, name, value);
@@ -183,8 +183,9 @@ pub fn informational(out: &mut Vec<u8>, view: HeadView<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a whole answer of our own to `out`.
-pub fn local_reply(out: &mut Vec<u8>, reply: &LocalReply<'_>) {
+/// Appends a whole answer of our own to `out` and says how many bytes of it are its head.
+pub fn local_reply(out: &mut Vec<u8>, reply: &LocalReply<'_>) -> usize {
+    let before = out.len();
     put_status_line(out, reply.status, reason(reply.status).as_bytes());
     let may_have_body = reply.status >= 200 && !matches!(reply.status, 204 | 304);
     if !reply.location.is_empty() {
@@ -201,9 +202,11 @@ pub fn local_reply(out: &mut Vec<u8>, reply: &LocalReply<'_>) {
         out.extend_from_slice(b"Connection: close\r\n");
     }
     finish(out, reply.headers);
+    let head_bytes = out.len() - before;
     if may_have_body && !reply.is_head {
         out.extend_from_slice(reply.body);
     }
+    head_bytes
 }
 
 /// The field in which services behind us learn of the client's certificate.
@@ -297,11 +300,21 @@ fn put_client_cert(out: &mut Vec<u8>, before: &[u8], ours: ClientCert<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn put_via(out: &mut Vec<u8>, pseudonym: Option<&str>) {
+/// RFC 9110 7.6.3: the version in which the message came.
+fn put_via(out: &mut Vec<u8>, version: Version, pseudonym: Option<&str>) {
     if let Some(pseudonym) = pseudonym {
-        out.extend_from_slice(b"via: 1.1 ");
+        out.extend_from_slice(b"via: ");
+        out.extend_from_slice(if version == Version::Http2 { b"2 " } else { b"1.1 " });
         out.extend_from_slice(pseudonym.as_bytes());
         out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// HTTP/2 has no reasons; what HTTP/1.1 says instead are the usual words.
+fn reason_of<'a>(view: HeadView<'a>) -> &'a [u8] {
+    match view.head.version {
+        Version::Http2 => reason(view.head.status).as_bytes(),
+        _ => view.head.reason.of(view.block),
     }
 }
 

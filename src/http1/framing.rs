@@ -1,5 +1,6 @@
 //! How long a message is and what becomes of its connection: the only file that reads
-//! Content-Length, Transfer-Encoding, Connection, Upgrade and Expect (RFC 9112 6 and 9).
+//! Content-Length, Transfer-Encoding, Connection, Upgrade and Expect (RFC 9112 6 and 9; RFC 9113
+//! 8.1 for what comes by HTTP/2).
 //!
 //! Whatever two readers could understand differently is refused.
 
@@ -17,6 +18,18 @@ pub enum Body {
     Chunked,
     /// Everything until the connection ends. Responses only.
     UntilClose,
+    /// Everything until its stream of HTTP/2 says that it ends.
+    Stream {
+        /// What its length will be, if that was said.
+        length: Option<u64>,
+    },
+}
+
+impl Body {
+    /// Whether it goes out in chunks where HTTP/1.1 is spoken: its length is known to nobody.
+    pub fn is_chunked(self) -> bool {
+        matches!(self, Self::Chunked | Self::Stream { length: None })
+    }
 }
 
 /// How a request is framed.
@@ -73,6 +86,7 @@ pub fn request(view: HeadView<'_>) -> Result<RequestFraming, Refusal> {
         return Err(bad("Transfer-Encoding in an HTTP/1.0 request"));
     }
     let body = match said {
+        _ if version == Version::Http2 => body_of_stream(view, &said),
         Said { chunked: true, .. } => Body::Chunked,
         Said { length: Some(length @ 1..), .. } => Body::Length(length),
         _ => Body::None,
@@ -82,10 +96,10 @@ pub fn request(view: HeadView<'_>) -> Result<RequestFraming, Refusal> {
     }
     let expect_continue = match said.expect {
         None => false,
-        Some(true) => version == Version::Http11,
+        Some(true) => version != Version::Http10,
         Some(false) => return Err(Refusal { status: 417, ..bad("an unknown expectation") }),
     };
-    let upgrade = said.upgrade && said.upgrade_listed && version == Version::Http11;
+    let upgrade = said.upgrade && said.upgrade_listed && version != Version::Http10;
     let keep_alive = keeps_alive(&said, version);
     let names_fields = said.names_fields;
     Ok(RequestFraming { body, version, keep_alive, expect_continue, upgrade, names_fields })
@@ -129,12 +143,19 @@ pub fn response(
         return Ok(bodiless);
     }
     let (body, keep_alive) = match said {
+        _ if view.head.version == Version::Http2 => (body_of_stream(view, &said), true),
         Said { chunked: true, .. } => (Body::Chunked, keep_alive),
         Said { length: Some(0), .. } => (Body::None, keep_alive),
         Said { length: Some(length), .. } => (Body::Length(length), keep_alive),
         _ => (Body::UntilClose, false),
     };
     Ok(ResponseFraming { body, keep_alive, switches: false, names_fields })
+}
+
+/// The body of a message that came by HTTP/2. A tunnel is none.
+fn body_of_stream(view: HeadView<'_>, said: &Said) -> Body {
+    let tunnel = view.head.method == Method::Connect || said.upgrade;
+    if view.head.ends || tunnel { Body::None } else { Body::Stream { length: said.length } }
 }
 
 /// Whether a field, by its name in lower case, is about a connection of HTTP/1.1 and has no meaning
@@ -144,6 +165,17 @@ pub fn is_of_connections(name: &str) -> bool {
         name,
         "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
     )
+}
+
+/// The fields by which a connection of HTTP/1.1 is asked to speak `protocol` from now on, or says
+/// that it does (RFC 9110 7.8).
+pub fn upgrade_fields(protocol: &'static str) -> [(&'static str, &'static str); 2] {
+    [("connection", "upgrade"), ("upgrade", protocol)]
+}
+
+/// Whether a field called `name` says to which protocol a connection is upgraded.
+pub fn is_upgrade(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"upgrade")
 }
 
 /// Whether a field called `name` is named by Connection and so not passed on. Fields that say
@@ -211,6 +243,7 @@ fn keeps_alive(said: &Said, version: Version) -> bool {
     match version {
         Version::Http11 => !said.close,
         Version::Http10 => said.keep_alive && !said.close,
+        Version::Http2 => true,
     }
 }
 

@@ -65,9 +65,6 @@ pub fn request(
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
         return Err(bad("no request line"));
     };
-    if target.len() > limits.uri_bytes {
-        return Err(Refusal { status: 414, ..bad("the request target is too long") });
-    }
     head.clear();
     head.start = start;
     head.len = len;
@@ -76,9 +73,21 @@ pub fn request(
     head.method_span = span_of(block, method.as_bytes());
     head.target = span_of(block, target.as_bytes());
     fill_fields(block, parsed.headers, head);
-    split_target(block, head)?;
-    check_host(block, head)?;
+    understand(block, limits, head)?;
     Ok(Progress::Complete)
+}
+
+/// Takes the target of a request apart and looks that it agrees with Host. `head` has method,
+/// target and fields.
+///
+/// # Errors
+/// 400 for a target or host that is none, or two that disagree; 414 for a target that is too long.
+pub fn understand(block: &[u8], limits: &Limits, head: &mut Head) -> Result<(), Refusal> {
+    if head.target.len as usize > limits.uri_bytes {
+        return Err(Refusal { status: 414, ..bad("the request target is too long") });
+    }
+    split_target(block, head)?;
+    check_host(block, head)
 }
 
 /// Reads the head of a response; as [`request`], but everything wrong with it is 502.
@@ -270,7 +279,7 @@ fn check_host(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
     let Some(host) = host else {
         return match head.version {
             Version::Http10 => Ok(()),
-            Version::Http11 => Err(bad("no Host")),
+            Version::Http11 | Version::Http2 => Err(bad("no Host")),
         };
     };
     let value = host.of(block);

@@ -1,16 +1,26 @@
-//! HTTP/2 (RFC 9113) in the words of HTTP/1.1, which is what the rest of the proxy speaks.
+//! HTTP/2 (RFC 9113) as the rest of the proxy knows messages.
 //!
-//! `request` says the head of a request as text, `response` takes the text of a response apart:
-//! both are dry. `stream` is one stream of a connection in that dialect, over the `h2` crate, whose
-//! frames and flow control `serve::http2` drives.
+//! `receive` makes a [`Head`](crate::message::Head) of what the `h2` crate has decoded; `send`
+//! makes of a head, as `http1::encode` writes it, what the crate encodes; `websocket` is what an
+//! upgrade is called on the other side (RFC 8441); `pulse` says when a connection is asked whether
+//! it lives, and when it is left. They are dry. `stream` is one stream of a connection, as an
+//! exchange reads and writes it; the frames of the connection and its flow control are driven by
+//! `serve::http2`.
 
-mod request;
-mod response;
+mod pulse;
+mod receive;
+mod send;
+mod settings;
+mod shared;
 mod stream;
+mod websocket;
 
-pub use request::{RequestBody, request_head};
-pub use response::{Event, ResponseReader};
-pub use stream::ClientStream;
+pub use pulse::{Pulse, Seen, Step};
+pub use receive::{request_head, response_head, trailer_lines};
+pub use send::{Outbound, request, response, trailers};
+pub use settings::Settings;
+pub use shared::{SharedConnection, Slot};
+pub use stream::{ClientStream, EndpointStream, Gone};
 
 /// What every connection with prior knowledge begins with (RFC 9113 3.4), as far as no HTTP/1.1
 /// request can.

@@ -155,7 +155,7 @@ impl Answer {
                 Body::None => return Err(TOO_MUCH),
                 Body::Length(length) => Rest::Length(length),
                 Body::Chunked => Rest::Chunked(Decoder::default()),
-                Body::UntilClose => Rest::UntilClose,
+                Body::UntilClose | Body::Stream { .. } => Rest::UntilClose,
             };
             self.state = State::Body { status, keep_alive, rest };
             return if block.is_empty() { Ok(Step::More) } else { self.take(block, limits) };

@@ -55,6 +55,8 @@ pub enum Version {
     /// RFC 9112.
     #[default]
     Http11,
+    /// RFC 9113. Its heads come without the fields of connections, its bodies end by themselves.
+    Http2,
 }
 
 /// The head of one message. `method`, `target`, `authority` and `path` mean something in a
@@ -88,6 +90,8 @@ pub struct Head {
     pub len: usize,
     /// Block offset of the start line.
     pub start: usize,
+    /// In HTTP/2: nothing follows the head.
+    pub ends: bool,
 }
 
 impl Head {

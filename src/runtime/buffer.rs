@@ -192,6 +192,24 @@ impl Buf {
         self.start = HEADROOM_BYTES;
     }
 
+    /// The same data behind `head`, in another buffer.
+    pub fn behind(self, head: &[u8]) -> Self {
+        let mut larger = self.pool.take_sized(head.len() + self.len());
+        larger.append(head);
+        larger.append(self.data());
+        larger
+    }
+
+    /// The same data with `bytes` behind it, in another buffer where this one has no room.
+    pub fn with(mut self, bytes: &[u8]) -> Self {
+        if self.room() < bytes.len() {
+            let wanted = self.len() + bytes.len();
+            self = self.grown(wanted);
+        }
+        self.append(bytes);
+        self
+    }
+
     /// The same data in a buffer with room for `data_bytes` in all.
     pub fn grown(self, data_bytes: usize) -> Self {
         let mut larger = self.pool.take_sized(data_bytes);

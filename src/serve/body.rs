@@ -1,18 +1,25 @@
-//! How much of what was read belongs to the body of the message under way.
+//! The body of a message under way: how much of what was read belongs to it, and in which form it
+//! goes on.
+
+use std::ops::Range;
 
 use crate::error::Refusal;
 use crate::http1::chunked::Decoder;
 use crate::http1::framing::Body;
+use crate::message::Version;
+use crate::runtime::buffer::Buf;
 use crate::snapshot::Limits;
 
 /// Follows one body through the portions in which it comes.
 pub enum BodyProgress {
     /// That many bytes are still to come.
     Length(u64),
-    /// Chunks; validated here and passed on as they are.
+    /// Chunks.
     Chunked(Box<Decoder>),
     /// Everything until the peer ends.
     UntilClose,
+    /// Everything until its stream says that it ends.
+    Stream,
     /// Nothing (more) belongs to it.
     Done,
 }
@@ -25,6 +32,7 @@ impl BodyProgress {
             Body::Length(length) => Self::Length(length),
             Body::Chunked => Self::Chunked(Box::default()),
             Body::UntilClose => Self::UntilClose,
+            Body::Stream { .. } => Self::Stream,
         }
     }
 
@@ -33,19 +41,27 @@ impl BodyProgress {
     /// # Errors
     /// When they are not chunks, or more than `limits` allow.
     pub fn take(&mut self, bytes: &[u8], limits: &Limits) -> Result<usize, Refusal> {
+        self.take_parts(bytes, limits, |_| (), |_| ())
+    }
+
+    /// As [`BodyProgress::take`]; of chunks it shows where the data is, and the bytes of trailers.
+    fn take_parts(
+        &mut self,
+        bytes: &[u8],
+        limits: &Limits,
+        data: impl FnMut(Range<usize>),
+        trailer: impl FnMut(u8),
+    ) -> Result<usize, Refusal> {
         match self {
             Self::Done => Ok(0),
-            Self::UntilClose => Ok(bytes.len()),
+            Self::UntilClose | Self::Stream => Ok(bytes.len()),
             Self::Length(left) => {
                 let taken = usize::try_from(*left).map_or(bytes.len(), |n| n.min(bytes.len()));
-                *left -= taken as u64;
-                if *left == 0 {
-                    *self = Self::Done;
-                }
+                self.passed(taken as u64);
                 Ok(taken)
             }
             Self::Chunked(decoder) => {
-                let step = decoder.decode(bytes, limits)?;
+                let step = decoder.decode_parts(bytes, limits, data, trailer)?;
                 if step.done {
                     *self = Self::Done;
                 }
@@ -54,42 +70,13 @@ impl BodyProgress {
         }
     }
 
-    /// As [`BodyProgress::take`], for chunks of which only the data is wanted: it is moved to the
-    /// front of `bytes`.
-    ///
-    /// # Errors
-    /// As for [`BodyProgress::take`].
-    pub fn take_data(&mut self, bytes: &mut [u8], limits: &Limits) -> Result<Taken, Refusal> {
-        let Self::Chunked(decoder) = self else {
-            return self.take(bytes, limits).map(|n| Taken { consumed: n, kept: n });
-        };
-        let (step, kept) = decoder.decode_data(bytes, limits)?;
-        if step.done {
-            *self = Self::Done;
-        }
-        Ok(Taken { consumed: step.consumed, kept })
-    }
-
     /// Whether all of it has been seen.
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Done)
     }
 
-    /// Whether the peer may end here without having truncated the body.
-    pub fn may_end(&self) -> bool {
-        matches!(self, Self::Done | Self::UntilClose)
-    }
-
-    /// Bytes still to come, where they are known and need not be looked at.
-    pub fn opaque_bytes(&self) -> Option<u64> {
-        match self {
-            Self::Length(left) => Some(*left),
-            Self::UntilClose | Self::Chunked(_) | Self::Done => None,
-        }
-    }
-
-    /// `n` opaque bytes have passed by another way.
-    pub fn passed(&mut self, n: u64) {
+    /// `n` bytes of a known number have passed.
+    fn passed(&mut self, n: u64) {
         if let Self::Length(left) = self {
             *left = left.saturating_sub(n);
             if *left == 0 {
@@ -99,10 +86,181 @@ impl BodyProgress {
     }
 }
 
-/// What became of the bytes given to [`BodyProgress::take_data`].
+/// A body on its way from one peer to another, who may speak another version of HTTP.
+pub struct Passage {
+    progress: BodyProgress,
+    form: Form,
+    /// Lines of trailers that have been taken out of chunks, each with its end.
+    trailers: Vec<u8>,
+}
+
+/// In which form a body goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As it comes.
+    Same,
+    /// Without the chunks in which it comes.
+    Data,
+    /// In chunks, in which it does not come.
+    Chunks,
+}
+
+/// What became of a portion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// So many of them belonged to the body.
+    /// So many of its bytes belonged to the body.
     pub consumed: usize,
-    /// So many of them, at the front now, are data.
-    pub kept: usize,
+    /// The body is complete.
+    pub last: bool,
+}
+
+impl Passage {
+    /// The way of a body framed as `body` to a peer that speaks `to`.
+    pub fn new(body: Body, to: Version) -> Self {
+        let form = match (body, to) {
+            (Body::Chunked, Version::Http10 | Version::Http2) => Form::Data,
+            (Body::Stream { length: None }, Version::Http11) => Form::Chunks,
+            _ => Form::Same,
+        };
+        Self { progress: BodyProgress::new(body), form, trailers: Vec::new() }
+    }
+
+    /// Takes a portion: gives what of `buf` belongs to the body, in the form in which it goes on.
+    /// `ended` has the lines of the trailers when the portion is known to be the last.
+    ///
+    /// # Errors
+    /// When it is not chunks, or more than `limits` allow.
+    pub fn take(
+        &mut self,
+        mut buf: Buf,
+        ended: Option<Vec<u8>>,
+        limits: &Limits,
+    ) -> Result<(Buf, Taken), Refusal> {
+        let mut ranges = Vec::new();
+        let (progress, trailers) = (&mut self.progress, &mut self.trailers);
+        let consumed = match self.form {
+            Form::Same | Form::Chunks => progress.take(buf.data(), limits)?,
+            Form::Data => {
+                let data = |range| ranges.push(range);
+                progress.take_parts(buf.data(), limits, data, |byte| trailers.push(byte))?
+            }
+        };
+        match self.form {
+            Form::Same => buf.truncate(consumed),
+            Form::Data => keep_data(&mut buf, ranges),
+            Form::Chunks => buf = chunk(buf),
+        }
+        if let (Some(lines), BodyProgress::Stream) = (ended, &self.progress) {
+            self.progress = BodyProgress::Done;
+            if self.form == Form::Chunks {
+                buf = buf.with(b"0\r\n").with(&lines).with(b"\r\n");
+            }
+            self.trailers = lines;
+        }
+        Ok((buf, Taken { consumed, last: self.is_done() }))
+    }
+
+    /// The lines of trailers, where they do not go with the body itself; for the last portion.
+    pub fn trailers(&self) -> &[u8] {
+        &self.trailers
+    }
+
+    /// Whether all of it has been seen.
+    pub fn is_done(&self) -> bool {
+        self.progress.is_done()
+    }
+
+    /// Whether the peer may end here without having truncated the body.
+    pub fn may_end(&self) -> bool {
+        matches!(self.progress, BodyProgress::Done | BodyProgress::UntilClose)
+    }
+
+    /// Bytes still to come, where they are known and need not be looked at.
+    pub fn opaque_bytes(&self) -> Option<u64> {
+        match self.progress {
+            BodyProgress::Length(left) => Some(left),
+            _ => None,
+        }
+    }
+
+    /// `n` opaque bytes have passed by another way.
+    pub fn passed(&mut self, n: u64) {
+        self.progress.passed(n);
+    }
+}
+
+/// Moves the data that lies in `ranges` to the front.
+fn keep_data(buf: &mut Buf, ranges: Vec<Range<usize>>) {
+    let mut kept = 0;
+    for range in ranges {
+        let len = range.len();
+        buf.data_mut().copy_within(range, kept);
+        kept += len;
+    }
+    buf.truncate(kept);
+}
+
+/// The same data as one chunk; no data is none, because an empty chunk would be the last.
+fn chunk(mut buf: Buf) -> Buf {
+    use std::io::Write as _;
+    if buf.is_empty() {
+        return buf;
+    }
+    let mut line = [0; 20];
+    let mut rest = &mut line[..];
+    // A length in hexadecimal has no more than 16 digits.
+    write!(rest, "{:x}\r\n", buf.len()).ok();
+    let left = rest.len();
+    let line = &line[..line.len() - left];
+    let start = buf.window().start;
+    if !buf.prepend_at(start, line) {
+        buf = buf.behind(line);
+    }
+    buf.with(b"\r\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::buffer::BufferPool;
+
+    /// What portions come to on their way: the bytes that go on, and the trailers beside them.
+    fn passed(body: Body, to: Version, portions: &[(&str, Option<&str>)]) -> (String, String) {
+        let pool = BufferPool::default();
+        let mut passage = Passage::new(body, to);
+        let mut out = String::new();
+        for (text, ended) in portions {
+            let mut buf = pool.take();
+            buf.append(text.as_bytes());
+            let ended = ended.map(|lines| lines.as_bytes().to_vec());
+            let (buf, _) = passage.take(buf, ended, &Limits::default()).unwrap();
+            out += std::str::from_utf8(buf.data()).unwrap();
+        }
+        assert!(passage.is_done() || body == Body::UntilClose);
+        (out, String::from_utf8(passage.trailers().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn bodies_change_their_form_with_the_version() {
+        let stream = Body::Stream { length: None };
+        let ended = [("hi", None), ("", None), (" yo", Some("x: 1\r\n"))];
+        let chunks =
+            [("2\r\nhi\r\n3\r", None), ("\n yo\r\n0\r\nx: 1\r", None), ("\n\r\nGET", None)];
+        let (h10, h11, h2) = (Version::Http10, Version::Http11, Version::Http2);
+        for (body, to, portions, out, trailers) in [
+            (stream, h11, &ended[..], "2\r\nhi\r\n3\r\n yo\r\n0\r\nx: 1\r\n\r\n", "x: 1\r\n"),
+            (stream, h2, &ended, "hi yo", "x: 1\r\n"),
+            (stream, h10, &ended, "hi yo", "x: 1\r\n"),
+            (Body::Stream { length: Some(5) }, h11, &ended, "hi yo", "x: 1\r\n"),
+            (stream, h11, &[("", Some(""))], "0\r\n\r\n", ""),
+            (Body::Chunked, h2, &chunks, "hi yo", "x: 1\r\n"),
+            (Body::Chunked, h10, &chunks, "hi yo", "x: 1\r\n"),
+            (Body::Chunked, h11, &chunks, "2\r\nhi\r\n3\r\n yo\r\n0\r\nx: 1\r\n\r\n", ""),
+            (Body::Length(3), h2, &[("abcdef", None)], "abc", ""),
+            (Body::UntilClose, h2, &[("abc", None), ("d", None)], "abcd", ""),
+        ] {
+            let expected = (out.to_owned(), trailers.to_owned());
+            assert_eq!(passed(body, to, portions), expected, "{body:?} to {to:?}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::connection::{Connection, speak_http};
+use super::http2;
 use super::ledger::Ledger;
 use super::originals;
 use super::secure;
@@ -199,9 +200,22 @@ async fn pass<I: Io>(
                 return sni::carry(&connection, &local, listener, rule, begun).await;
             }
         }
+        Some(Protocol::Http2) if speaks_http2(&connection, &local, listener) => {
+            drop(begun.upstream); // it was opened for bytes
+            drop(local);
+            return http2::serve(connection, begun.first).await;
+        }
         Some(Protocol::Tls | Protocol::Http2 | Protocol::Opaque) | None => {}
     }
     onward(&connection, &local, listener, begun).await;
+}
+
+/// Whether HTTP/2 is what the service speaks that the connection was meant for. Else it goes on as
+/// it came: what it would become in HTTP/1.1 nobody there has asked for.
+fn speaks_http2<I: Io>(connection: &Connection<I>, local: &Local<I>, listener: &Listener) -> bool {
+    let way = way(connection, local, listener);
+    let service = way.as_ref().and_then(|way| way.service(local));
+    service.is_some_and(|s| matches!(s.config.protocol, Speaks::Http2 | Speaks::Grpc))
 }
 
 /// Bytes both ways to where the connection was meant to go.

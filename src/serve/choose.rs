@@ -1,18 +1,19 @@
 //! Which endpoint takes a request, and a connection to it.
 
 use super::connection::Connection;
+use super::http2;
 use super::ledger::Ledger;
 use super::relay::filled;
 use super::secure;
-use super::worker::LocalService;
+use super::worker::{LocalEndpoint, LocalService};
 use crate::balance::{self, Policy};
-use crate::cluster::Address;
+use crate::cluster::{Address, Protocol};
 use crate::error::{Flag, Refusal};
 use crate::message::HeadView;
 use crate::proxy_protocol;
 use crate::runtime::io::{Io, Stream};
 use crate::time::Time;
-use crate::tls::Wire;
+use crate::tls::{Session, Wire};
 use crate::upstream::{self, ConnectError, Upstream};
 
 /// Endpoints tried in turn while none accepts the connection. Nothing has been sent by then.
@@ -28,6 +29,8 @@ pub struct Target<'a, 'l, I: Io> {
     pub service: &'a LocalService<I>,
     /// When it is too late.
     pub deadline: Time,
+    /// Bytes will pass, whatever the service speaks otherwise.
+    pub bytes: bool,
 }
 
 /// What the choice of an endpoint depends on, through all attempts.
@@ -55,12 +58,12 @@ impl Choice {
     }
 }
 
-/// A connection to the endpoint that the balancer picks; when it cannot be had, to another one.
+/// A connection (or a stream of one) to the endpoint that the balancer picks; when it cannot be
+/// had, to another one.
 pub async fn connection<I: Io>(
     target: &Target<'_, '_, I>,
     choice: &mut Choice,
 ) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
-    let worker = &target.connection.worker;
     let mut refusal = NO_ENDPOINT;
     for _ in 0..CONNECT_ATTEMPTS_MAX {
         let picked = pick(target, choice);
@@ -70,34 +73,74 @@ pub async fn connection<I: Io>(
         }
         let endpoint = &target.service.endpoints[index as usize];
         target.ledger.set_endpoint(endpoint);
-        let cells = target.service.config.stats.worker(worker.index);
-        if !choice.fresh {
-            let taken = endpoint.take();
-            cells.pool_stale.add(taken.stale);
-            if let Some(upstream) = taken.upstream {
-                cells.pool_reused.increment();
-                return Ok(upstream);
-            }
-        }
-        let timeout = target.service.config.connect_timeout;
-        let left = target.deadline.since(worker.io.now());
-        match Box::pin(upstream::connect(&worker.io, endpoint, timeout.min(left))).await {
-            Ok(upstream) => {
-                let upstream = Box::pin(greet(target, upstream)).await?;
-                let config = &target.service.config;
-                let Some(tls) = &config.tls else { return Ok(upstream) };
-                let secured = secure::connect(target.connection, tls, &config.name, upstream);
-                match Box::pin(secured).await {
-                    Ok(upstream) => return Ok(upstream),
-                    Err(because) => refusal = because,
-                }
-            }
-            Err(ConnectError::Timeout) => refusal = CONNECT_TIMEOUT,
-            Err(ConnectError::Failed(_)) => refusal = CONNECT_FAILED,
+        match lease(target, endpoint, choice.fresh).await {
+            Ok(upstream) => return Ok(upstream),
+            Err(because) => refusal = because,
         }
         choice.avoid = Some(index);
     }
     Err(refusal)
+}
+
+/// A pooled connection, a stream of one that others use too, or a new connection.
+async fn lease<I: Io>(
+    target: &Target<'_, '_, I>,
+    endpoint: &LocalEndpoint<I>,
+    fresh: bool,
+) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+    let cells = target.service.config.stats.worker(target.connection.worker.index);
+    if target.bytes {
+        return Box::pin(open(target, endpoint)).await;
+    }
+    let multiplexed = match target.service.config.protocol {
+        Protocol::Http2 | Protocol::Grpc => true,
+        Protocol::Auto => endpoint.shared.chosen.get(),
+        Protocol::Http1 | Protocol::Tcp => false,
+    };
+    if multiplexed {
+        return match endpoint.shared.slot() {
+            Some(slot) => Ok(http2::stream(target, endpoint, slot)),
+            None => Box::pin(http2::open(target, endpoint)).await,
+        };
+    }
+    if !fresh {
+        let taken = endpoint.take();
+        cells.pool_stale.add(taken.stale);
+        if let Some(upstream) = taken.upstream {
+            cells.pool_reused.increment();
+            return Ok(upstream);
+        }
+    }
+    let upstream = Box::pin(open(target, endpoint)).await?;
+    match upstream.stream.tls().is_some_and(|tls| tls.session(is_http2)) {
+        true => Box::pin(http2::share(target, endpoint, upstream)).await,
+        false => Ok(upstream),
+    }
+}
+
+/// Whether the endpoint has chosen HTTP/2 by ALPN.
+pub fn is_http2(session: &Session) -> bool {
+    session.alpn() == Some(b"h2")
+}
+
+/// A new connection, with whatever it begins with behind it.
+pub async fn open<I: Io>(
+    target: &Target<'_, '_, I>,
+    endpoint: &LocalEndpoint<I>,
+) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+    let worker = &target.connection.worker;
+    let config = &target.service.config;
+    let left = target.deadline.since(worker.io.now());
+    let connecting = upstream::connect(&worker.io, endpoint, config.connect_timeout.min(left));
+    let upstream = match connecting.await {
+        Ok(upstream) => greet(target, upstream).await?,
+        Err(ConnectError::Timeout) => return Err(CONNECT_TIMEOUT),
+        Err(ConnectError::Failed(_)) => return Err(CONNECT_FAILED),
+    };
+    match &config.tls {
+        None => Ok(upstream),
+        Some(tls) => secure::connect(target, tls, upstream).await,
+    }
 }
 
 fn pick<I: Io>(target: &Target<'_, '_, I>, choice: &Choice) -> Option<u32> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::arrival::Arrival;
 use super::captured::{self, Caught};
+use super::choose;
 use super::exchange::{After, exchange};
 use super::http2;
 use super::registry::{ConnectionState, Registered, Registry, Using};
@@ -28,7 +29,7 @@ use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
 use crate::snapshot::{ForwardClientCert, Limits, Listener, Serves};
-use crate::tls::{Session, Wire};
+use crate::tls::Wire;
 use crate::upstream::Upstream;
 
 /// How long a kept-alive connection holds a buffer while it waits for its next request. A busy
@@ -159,7 +160,7 @@ impl<I: Io> Connection<I> {
         service: &LocalService<I>,
         upstream: &Upstream<Wire<I::Stream>>,
     ) -> Option<Using<'_>> {
-        let issued = upstream.stream.tls()?.issued();
+        let issued = upstream.stream.issued()?;
         Some(self.registered.state.using(&service.config, issued))
     }
 
@@ -239,9 +240,18 @@ pub fn serve<I: Io>(
         match listener.serves {
             Serves::Http(_) => {
                 let timeout = listener.timeouts.header;
-                let speaks_http2 = listener.http2;
+                let speaks_http2 = listener.http2.is_some();
                 drop(listener);
-                speak_http(connection, timeout, speaks_http2, first).await;
+                if connection.stream.tls().is_some_and(|tls| tls.session(choose::is_http2)) {
+                    return Box::pin(http2::serve(connection, first)).await;
+                }
+                match serve_http(&connection, timeout, speaks_http2, first).await {
+                    Some(preface) => Box::pin(http2::serve(connection, Some(preface))).await,
+                    None if connection.secured.is_some() => {
+                        Box::pin(secure::close(&connection)).await;
+                    }
+                    None => {}
+                }
             }
             Serves::Tcp(destination) => {
                 Box::pin(tunnel::serve_tcp(&connection, &listener, destination, first)).await;
@@ -259,7 +269,7 @@ pub async fn speak_http<I: Io>(
     speaks_http2: bool,
     first: Option<Buf>,
 ) {
-    if connection.stream.tls().is_some_and(|tls| tls.session(is_http2)) {
+    if connection.stream.tls().is_some_and(|tls| tls.session(choose::is_http2)) {
         return Box::pin(http2::serve(connection, first)).await;
     }
     match serve_http(&connection, first_timeout, speaks_http2, first).await {
@@ -302,11 +312,6 @@ async fn proxy_header<I: Io>(
         connection.peer_text = PeerText::new(source);
     }
     Ok((!buf.is_empty()).then_some(buf))
-}
-
-/// Whether the client has chosen HTTP/2 by ALPN.
-fn is_http2(session: &Session) -> bool {
-    session.alpn() == Some(b"h2")
 }
 
 /// Whether a connection begins as one of HTTP/2 with prior knowledge. Four bytes tell.

@@ -1,9 +1,11 @@
 //! A response on its way to the client.
 
+use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use super::body::BodyProgress;
+use super::body::Passage;
 use super::exchange::{Between, Call};
 use super::relay::{self, Passed};
 use super::workspace::Workspace;
@@ -11,6 +13,7 @@ use crate::error::{Flag, Refusal};
 use crate::http1::encode::{self, ResponseEdits};
 use crate::http1::framing::{self, Body, ResponseFraming};
 use crate::http1::parse::{self, Progress};
+use crate::http2::{EndpointStream, Gone};
 use crate::message::{Method, Version};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Quiet, Read, Stream};
@@ -42,6 +45,8 @@ pub enum Downloaded {
 pub enum Failure {
     /// The endpoint's connection ended before the first byte of a response.
     Silent,
+    /// The endpoint has not looked at the request: it may be sent elsewhere.
+    Unprocessed,
     /// The client is to be told.
     Refused(Refusal),
     /// The client has a part of the response, or is gone: all that is left is to close.
@@ -73,7 +78,8 @@ pub async fn run<I: Io>(
             .map_err(Failure::Refused)?;
         let status = workspace.response.status;
         if status >= 200 || framing.switches {
-            let (head_end, body) = (head_end(workspace), BodyProgress::new(framing.body));
+            let head_end = head_end(workspace);
+            let body = Passage::new(framing.body, call.framing.version);
             let edits = response_edits(call, between, &framing);
             workspace.scratch.clear();
             encode::response(&mut workspace.scratch, response, &framing, &edits);
@@ -83,7 +89,7 @@ pub async fn run<I: Io>(
                 return switch(call, workspace, buf, head_end).await;
             }
             let keep = !edits.close;
-            let reply = relay::Reply { body, head_end, dechunk: edits.dechunk, limits };
+            let reply = relay::Reply { body, head_end, limits };
             let passed = relay::response(call, &workspace.scratch, upstream, buf, reply).await?;
             let Passed { clean } = passed;
             return Ok(Downloaded::Done { keep, reusable: clean && framing.keep_alive });
@@ -104,6 +110,9 @@ async fn read_head<I: Io>(
     mut buf: Buf,
     mut heard: bool,
 ) -> Result<Buf, Failure> {
+    if let Wire::Endpoint(stream) = &upstream.stream {
+        return read_stream_head(call, workspace, upstream, stream, buf).await;
+    }
     let limits = &call.local.snapshot.limits;
     loop {
         if !buf.is_empty() {
@@ -119,7 +128,7 @@ async fn read_head<I: Io>(
                 buf = buf.grown(wanted);
             }
         }
-        let (read, back) = await_response(call, upstream, buf).await?;
+        let (read, back) = await_response(call, upstream, upstream.stream.read(buf)).await?;
         buf = back;
         match read {
             Ok(Read::Data(_)) => {}
@@ -133,25 +142,50 @@ async fn read_head<I: Io>(
     }
 }
 
-/// Waits for bytes of the response for as long as the deadline allows and the client is there.
-async fn await_response<I: Io>(
+/// Reads until `workspace.response` holds a head that has come by HTTP/2.
+async fn read_stream_head<I: Io>(
+    call: &Call<'_, '_, I>,
+    workspace: &mut Workspace,
+    upstream: &Upstream<Wire<I::Stream>>,
+    stream: &EndpointStream,
+    buf: Buf,
+) -> Result<Buf, Failure> {
+    let Workspace { response, scratch, .. } = workspace;
+    let read = stream.response(scratch, buf, response);
+    let (result, buf) = await_response(call, upstream, read).await?;
+    match result {
+        Ok(()) => Ok(buf),
+        Err(Gone::Unprocessed) => Err(Failure::Unprocessed),
+        Err(Gone::Silent) => Err(Failure::Silent),
+        Err(Gone::Refused(refusal)) => Err(Failure::Refused(refusal)),
+    }
+}
+
+/// Waits for a part of the response for as long as the deadline allows and the client is there.
+async fn await_response<I: Io, T>(
     call: &Call<'_, '_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
-    buf: Buf,
-) -> Result<(std::io::Result<Read>, Buf), Failure> {
+    read: impl Future<Output = T>,
+) -> Result<T, Failure> {
     let io = &call.connection.worker.io;
+    let client = &call.connection.stream;
     let mut check = call.ledger.began + CLIENT_CHECK_INTERVAL;
-    let mut read = pin!(upstream.stream.read(buf));
+    let mut read = pin!(read);
     loop {
         upstream.alarm.set(check.min(call.deadline));
-        if let Ok(read) = upstream.alarm.guard(read.as_mut()).await {
+        let mut gone = false;
+        let waited = upstream.alarm.guard(poll_fn(|context| {
+            gone = client.poll_gone(context).is_ready();
+            if gone { Poll::Ready(None) } else { read.as_mut().poll(context).map(Some) }
+        }));
+        if let Ok(Some(read)) = waited.await {
             return Ok(read);
         }
         let now = io.now();
         if now >= call.deadline {
             return Err(Failure::Refused(TIMED_OUT));
         }
-        if call.connection.stream.quiet() == Quiet::Closed {
+        if gone || client.quiet() == Quiet::Closed {
             call.ledger.set_flag(
                 Flag::DownstreamConnectionTermination,
                 "the client left before the endpoint answered",
@@ -172,10 +206,10 @@ fn response_edits<'a, I: Io>(
     framing: &ResponseFraming,
 ) -> ResponseEdits<'a> {
     let old_client = call.framing.version == Version::Http10;
-    let dechunk = old_client && framing.body == Body::Chunked;
+    let dechunk = old_client && framing.body.is_chunked();
     let close = !call.framing.keep_alive
         || dechunk
-        || framing.body == Body::UntilClose
+        || (framing.body == Body::UntilClose && call.framing.version != Version::Http2)
         || !between.uploaded.get()
         || call.connection.draining();
     ResponseEdits {
@@ -194,8 +228,7 @@ async fn switch<I: Io>(
     mut buf: Buf,
     head_end: usize,
 ) -> Result<Downloaded, Failure> {
-    let head = call.connection.worker.io.buffers().take_sized(workspace.scratch.len());
-    relay::to_client(call, relay::filled(head, &workspace.scratch)).await?;
+    relay::interim_to_client(call, &workspace.scratch).await?;
     buf.consume(head_end - buf.window().start);
     Ok(Downloaded::Switched { early: buf })
 }
@@ -206,12 +239,11 @@ async fn pass_interim<I: Io>(
     workspace: &mut Workspace,
     mut buf: Buf,
 ) -> Result<Buf, Failure> {
-    if call.framing.version == Version::Http11 && call.method != Method::Connect {
+    if call.framing.version != Version::Http10 && call.method != Method::Connect {
         let response = workspace.response.view(buf.block());
         workspace.scratch.clear();
         encode::informational(&mut workspace.scratch, response);
-        let out = call.connection.worker.io.buffers().take_sized(workspace.scratch.len());
-        relay::to_client(call, relay::filled(out, &workspace.scratch)).await?;
+        relay::interim_to_client(call, &workspace.scratch).await?;
     }
     buf.consume(head_end(workspace) - buf.window().start);
     workspace.response.clear();

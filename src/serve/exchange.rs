@@ -5,16 +5,18 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::ops::Range;
 use std::pin::pin;
 use std::task::Poll;
 
-use super::body::BodyProgress;
+use super::body::{BodyProgress, Passage};
 use super::captured;
 use super::choose::{self, Choice, Target};
 use super::connection::Connection;
 use super::download::{self, Downloaded, Failure};
 use super::guard;
 use super::ledger::Ledger;
+use super::relay::filled;
 use super::reply;
 use super::tunnel;
 use super::upload::{self, UploadEnd};
@@ -33,7 +35,7 @@ use crate::time::Time;
 use crate::tls::Wire;
 use crate::upstream::Upstream;
 
-/// Times a request is sent again because a pooled connection died before its first response byte.
+/// Times a request is sent again because nobody has looked at it.
 pub const REPEATS_MAX: usize = 2;
 
 /// What becomes of the client's connection.
@@ -74,7 +76,7 @@ impl<'a, 'l, I: Io> Call<'a, 'l, I> {
     /// The part of it that finding a connection to an endpoint needs.
     fn target(&self) -> Target<'a, 'l, I> {
         let Self { connection, ledger, service, deadline, .. } = *self;
-        Target { connection, ledger, service, deadline }
+        Target { connection, ledger, service, deadline, bytes: false }
     }
 }
 
@@ -142,16 +144,18 @@ pub async fn exchange<I: Io>(
     forward(&call, destination.subset as usize, workspace, buf).await
 }
 
-/// A request on its way out.
-struct Outgoing {
-    /// The encoded head and as much of the body as had come with it. Kept until the first
-    /// response byte, for sending again; `None` while an operation has it or when it was lost.
-    wire: Option<Buf>,
-    /// Where the rest of the body stands.
-    body: BodyProgress,
-    /// Bytes of the client's buffer that belong to this request.
-    consumed: usize,
-    /// The body did not all come with the head: the rest is read from the client.
+/// A request on its way out. Until more of its body is read from the client than had come with its
+/// head, it can be sent again from the beginning.
+struct Outgoing<'b> {
+    /// The client's buffer.
+    buf: &'b Buf,
+    /// What of it is the beginning of the body.
+    first: Range<usize>,
+    /// The lines of the trailers, when that is all of a body that ends by itself.
+    ended: Option<Vec<u8>>,
+    /// All of the body was read.
+    whole: bool,
+    /// The rest of the body is (being) read from the client.
     streamed: bool,
     /// What that read beyond the body: the beginning of the client's next request.
     beyond: Option<Buf>,
@@ -159,11 +163,31 @@ struct Outgoing {
     request_id: Option<RequestId>,
 }
 
-impl Outgoing {
+impl<'b> Outgoing<'b> {
+    /// The request whose body begins in `buf` behind its head.
+    fn new<I: Io>(
+        call: &Call<'_, '_, I>,
+        request: HeadView<'_>,
+        buf: &'b Buf,
+    ) -> Result<Self, Refusal> {
+        let connection = call.connection;
+        let wants_id = call.listener.request_id && request.value(b"x-request-id").is_none();
+        let request_id =
+            wants_id.then(|| RequestId::new(&mut connection.worker.random.borrow_mut()));
+        let start = request.head.start + request.head.len - buf.window().start;
+        let mut body = BodyProgress::new(call.framing.body);
+        let taken = body.take(&buf.data()[start..], &call.local.snapshot.limits)?;
+        call.ledger.received(taken as u64);
+        let ended = connection.stream.ended().then(|| connection.stream.take_trailers());
+        let whole = body.is_done() || ended.is_some();
+        let first = start..start + taken;
+        Ok(Self { buf, first, ended, whole, streamed: false, beyond: None, request_id })
+    }
+
     /// Whether the whole request was read, and what the client sent behind it is at hand: only
     /// then can another request be read from its connection.
     fn is_read(&self) -> bool {
-        self.body.is_done() && (!self.streamed || self.beyond.is_some())
+        self.whole && (!self.streamed || self.beyond.is_some())
     }
 }
 
@@ -175,7 +199,7 @@ async fn forward<I: Io>(
 ) -> After {
     let request = workspace.request.view(buf.block());
     let choice = Choice::new(&call.target(), subset, Some(request));
-    let mut outgoing = match encode_request(call, &mut workspace.scratch, request, &buf) {
+    let mut outgoing = match Outgoing::new(call, request, &buf) {
         Ok(outgoing) => outgoing,
         Err(refusal) => {
             let refuse = reply::refuse(call.ledger, call.connection, request, refusal);
@@ -188,7 +212,7 @@ async fn forward<I: Io>(
     let keep = match result {
         Ok(Answered::Done { keep }) => keep,
         Ok(Answered::Switched { upstream, early }) => {
-            let sent_early = &buf.data()[outgoing.consumed..];
+            let sent_early = &buf.data()[outgoing.first.end..];
             Box::pin(tunnel::switched(call, upstream, early, sent_early)).await;
             call.ledger.log(Some(request), request_id);
             return After::Close;
@@ -198,7 +222,7 @@ async fn forward<I: Io>(
             let send = reply::send_refusal(call.ledger, call.connection, request, refusal, keep);
             Box::pin(send).await
         }
-        Err(Failure::Silent | Failure::Broken) => {
+        Err(Failure::Silent | Failure::Unprocessed | Failure::Broken) => {
             // A body that ends with the connection must not look whole: a reset tells the client.
             call.connection.stream.reset_on_close();
             call.ledger.log(Some(request), request_id);
@@ -206,10 +230,10 @@ async fn forward<I: Io>(
         }
     };
     call.ledger.log(Some(request), request_id);
-    let whole = outgoing.is_read();
-    let beyond = outgoing.beyond.unwrap_or_else(|| {
+    let (whole, consumed, beyond) = (outgoing.is_read(), outgoing.first.end, outgoing.beyond);
+    let beyond = beyond.unwrap_or_else(|| {
         let mut buf = buf;
-        buf.consume(outgoing.consumed);
+        buf.consume(consumed);
         buf
     });
     // A client that did not ask for the end may be sending its next request already, and closing
@@ -222,16 +246,14 @@ async fn forward<I: Io>(
     }
 }
 
-/// Encodes the request with the part of its body that is in `buf`.
-fn encode_request<I: Io>(
+/// Encodes the head of the request into `scratch`.
+fn encode_head<I: Io>(
     call: &Call<'_, '_, I>,
     scratch: &mut Vec<u8>,
     request: HeadView<'_>,
-    buf: &Buf,
-) -> Result<Outgoing, Refusal> {
+    request_id: Option<&RequestId>,
+) {
     let connection = call.connection;
-    let wants_id = call.listener.request_id && request.value(b"x-request-id").is_none();
-    let request_id = wants_id.then(|| RequestId::new(&mut connection.worker.random.borrow_mut()));
     let mut target = Vec::new();
     let rewrite = call.rule.rewrite.as_ref();
     let rewritten = rewrite.is_some_and(|rewrite| rewrite.target(call.rule, request, &mut target));
@@ -242,23 +264,12 @@ fn encode_request<I: Io>(
         client_ip: connection.peer_text.as_str(),
         forwarded_proto: forwarded_proto(call, request),
         client_cert: connection.client_cert(call.listener),
-        request_id: request_id.as_ref().map(RequestId::as_str),
+        request_id: request_id.map(RequestId::as_str),
         via: call.listener.via.as_deref(),
         token_field: call.token_field,
         headers: &call.rule.request_headers,
     };
     encode::request(scratch, request, &call.framing, &edits);
-    let mut body = BodyProgress::new(call.framing.body);
-    let head_len = request.head.start + request.head.len - buf.window().start;
-    let after_head = &buf.data()[head_len..];
-    let taken = body.take(after_head, &call.local.snapshot.limits)?;
-    call.ledger.received(taken as u64);
-    let mut wire = connection.worker.io.buffers().take_sized(scratch.len() + taken);
-    wire.append(scratch);
-    wire.append(&after_head[..taken]);
-    let consumed = head_len + taken;
-    let streamed = !body.is_done();
-    Ok(Outgoing { wire: Some(wire), body, consumed, streamed, beyond: None, request_id })
 }
 
 /// `http` or `https`: what the client used with us, or with the first of the proxies before us that
@@ -275,13 +286,14 @@ fn forwarded_proto<'a, I: Io>(call: &Call<'a, '_, I>, request: HeadView<'a>) -> 
     }
 }
 
-/// Sends the request to an endpoint and its answer to the client; again on a fresh connection
-/// when a pooled one had died unnoticed and the request may be repeated.
+/// Sends the request to an endpoint and its answer to the client; again when that is safe: the
+/// endpoint has said that it has not looked at it, or a pooled connection had died unnoticed and
+/// the request may be repeated.
 async fn send<I: Io>(
     call: &Call<'_, '_, I>,
     mut choice: Choice,
     workspace: &mut Workspace,
-    outgoing: &mut Outgoing,
+    outgoing: &mut Outgoing<'_>,
 ) -> Result<Answered<Wire<I::Stream>>, Failure> {
     let mut repeats = 0;
     loop {
@@ -289,17 +301,17 @@ async fn send<I: Io>(
             choose::connection(&call.target(), &mut choice).await.map_err(Failure::Refused)?;
         let reused = upstream.reused;
         let result = attempt(call, workspace, outgoing, upstream).await;
-        let Err(Failure::Silent) = result else { return result };
-        let repeatable = call.method.is_idempotent() && outgoing.wire.is_some();
-        if reused && repeatable && !outgoing.streamed && repeats < REPEATS_MAX {
-            repeats += 1;
-            choice.fresh = true;
-            call.service.config.stats.worker(call.connection.worker.index).repeated.increment();
-            continue;
+        let (safe, refusal) = match result {
+            Err(Failure::Unprocessed) => (true, UNPROCESSED),
+            Err(Failure::Silent) => (reused && call.method.is_idempotent(), SILENT),
+            other => return other,
+        };
+        if !safe || outgoing.streamed || repeats == REPEATS_MAX {
+            return Err(Failure::Refused(refusal));
         }
-        let detail = "the endpoint closed the connection before it answered";
-        let flag = Flag::UpstreamConnectionTermination;
-        return Err(Failure::Refused(Refusal { status: 502, flag, detail }));
+        repeats += 1;
+        choice.fresh = true;
+        call.service.config.stats.worker(call.connection.worker.index).repeated.increment();
     }
 }
 
@@ -307,24 +319,35 @@ async fn send<I: Io>(
 async fn attempt<I: Io>(
     call: &Call<'_, '_, I>,
     workspace: &mut Workspace,
-    outgoing: &mut Outgoing,
+    outgoing: &mut Outgoing<'_>,
     upstream: Upstream<Wire<I::Stream>>,
 ) -> Result<Answered<Wire<I::Stream>>, Failure> {
-    let Some(wire) = outgoing.wire.take() else { return Err(Failure::Silent) };
+    let worker = &call.connection.worker;
+    let request = workspace.request.view(outgoing.buf.block());
+    encode_head(call, &mut workspace.scratch, request, outgoing.request_id.as_ref());
+    let first = &outgoing.buf.data()[outgoing.first.clone()];
+    let portion = filled(worker.io.buffers().take_sized(first.len()), first);
+    let mut body = Passage::new(call.framing.body, upstream.stream.version());
+    let limits = &call.local.snapshot.limits;
+    let taken = body.take(portion, outgoing.ended.clone(), limits);
+    let (portion, taken) = taken.map_err(Failure::Refused)?;
     let _using = call.connection.using(call.service, &upstream);
     let idle_deadline = call.ledger.began + call.listener.timeouts.body_idle;
     upstream.alarm.set(call.deadline.min(idle_deadline));
-    let Ok((sent, wire)) = upstream.alarm.guard(upstream.stream.write_all(wire)).await else {
+    let end = taken.last.then(|| body.trailers());
+    let write = upstream.stream.write_message(&workspace.scratch, portion, end);
+    let Ok((sent, _)) = upstream.alarm.guard(write).await else {
         return Err(Failure::Refused(download::TIMED_OUT));
     };
-    outgoing.wire = Some(wire);
     let between = Between::default();
-    between.uploaded.set(outgoing.body.is_done());
-    let downloaded = if outgoing.body.is_done() || sent.is_err() {
+    between.uploaded.set(body.is_done());
+    let downloaded = if body.is_done() || sent.is_err() {
         // Where sending failed, the endpoint may still have said why before it closed.
         download::run(call, workspace, &upstream, &between).await?
     } else {
-        Box::pin(both_ways(call, workspace, outgoing, &upstream, &between)).await?
+        outgoing.streamed = true;
+        let both = both_ways(call, workspace, (outgoing, &mut body), &upstream, &between);
+        Box::pin(both).await?
     };
     match downloaded {
         Downloaded::Switched { early } => Ok(Answered::Switched { upstream, early }),
@@ -346,11 +369,10 @@ async fn attempt<I: Io>(
 async fn both_ways<I: Io>(
     call: &Call<'_, '_, I>,
     workspace: &mut Workspace,
-    outgoing: &mut Outgoing,
+    (outgoing, body): (&mut Outgoing<'_>, &mut Passage),
     upstream: &Upstream<Wire<I::Stream>>,
     between: &Between,
 ) -> Result<Downloaded, Failure> {
-    let Outgoing { body, beyond, .. } = outgoing;
     let mut up = pin!(upload::run(call, body, upstream, between));
     let mut down = pin!(download::run(call, workspace, upstream, between));
     let mut upload_over = false;
@@ -358,7 +380,10 @@ async fn both_ways<I: Io>(
         if !upload_over && let Poll::Ready(end) = up.as_mut().poll(context) {
             upload_over = true;
             match end {
-                UploadEnd::Done(rest) => *beyond = Some(rest),
+                UploadEnd::Done(rest) => {
+                    outgoing.whole = true;
+                    outgoing.beyond = Some(rest);
+                }
                 UploadEnd::EndpointClosed => {}
                 UploadEnd::Failed(failure) => return Poll::Ready(Err(failure)),
             }
@@ -392,3 +417,15 @@ enum Answered<S: Stream> {
         early: Buf,
     },
 }
+
+const SILENT: Refusal = Refusal {
+    status: 502,
+    flag: Flag::UpstreamConnectionTermination,
+    detail: "the endpoint closed the connection before it answered",
+};
+
+const UNPROCESSED: Refusal = Refusal {
+    status: 503,
+    flag: Flag::UpstreamConnectionTermination,
+    detail: "the endpoint did not take the request",
+};

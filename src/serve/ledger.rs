@@ -15,7 +15,6 @@ use crate::runtime::io::Io;
 use crate::snapshot::Listener;
 use crate::telemetry::access::Record;
 use crate::time::Time;
-use crate::tls::Wire;
 
 /// The account of one exchange. Dropping it books it, however the exchange ended.
 pub struct Ledger<'a, I: Io> {
@@ -176,9 +175,9 @@ impl<'a, I: Io> Ledger<'a, I> {
             target: request.map(|r| r.target()).unwrap_or_default(),
             protocol: match request.map(|r| r.head.version) {
                 None => "TCP",
-                _ if matches!(self.connection.stream, Wire::Http2(_)) => "HTTP/2",
                 Some(Version::Http10) => "HTTP/1.0",
                 Some(Version::Http11) => "HTTP/1.1",
+                Some(Version::Http2) => "HTTP/2",
             },
             status: self.status.get(),
             flag: self.flag.get(),

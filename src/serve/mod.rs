@@ -7,6 +7,7 @@ mod body;
 mod captured;
 mod choose;
 pub mod connection;
+mod contained;
 #[cfg(feature = "uring")]
 mod datagram;
 mod download;

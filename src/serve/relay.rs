@@ -1,6 +1,8 @@
 //! The body of a response, from the endpoint's socket to the client's.
 
-use super::body::{BodyProgress, Taken};
+use std::future::Future;
+
+use super::body::{Passage, Taken};
 use super::download::Failure;
 use super::exchange::Call;
 use crate::error::Flag;
@@ -17,11 +19,9 @@ pub const SPLICE_MIN_BYTES: u64 = 256 * 1024;
 /// A response that is about to be sent.
 pub struct Reply<'a> {
     /// Its body, of which nothing has been seen yet.
-    pub body: BodyProgress,
+    pub body: Passage,
     /// Where in the buffer's block the received head ends.
     pub head_end: usize,
-    /// The client wants the body without its chunks.
-    pub dechunk: bool,
     /// What the endpoint may send.
     pub limits: &'a Limits,
 }
@@ -41,13 +41,8 @@ pub async fn response<I: Io>(
     mut reply: Reply<'_>,
 ) -> Result<Passed, Failure> {
     buf.consume(reply.head_end - buf.window().start);
-    let mut clean = keep_body(call, &mut reply, &mut buf)?;
-    let body_start = buf.window().start;
-    if !buf.prepend_at(body_start, head) {
-        let out = call.connection.worker.io.buffers().take_sized(head.len());
-        to_client(call, filled(out, head)).await?;
-    }
-    buf = to_client(call, buf).await?;
+    let mut portion = take(call, upstream, &mut reply, buf)?;
+    buf = head_to_client(call, head, &reply.body, portion.buf).await?;
     while !reply.body.is_done() {
         let bulk = reply.body.opaque_bytes().is_some_and(|left| left >= SPLICE_MIN_BYTES);
         if bulk && upstream.stream.can_splice(&call.connection.stream) {
@@ -57,35 +52,41 @@ pub async fn response<I: Io>(
         buf.clear();
         buf = match read_body(call, upstream, buf).await? {
             Some(buf) => buf,
-            None if reply.body.may_end() => return Ok(Passed { clean: false }),
+            None if reply.body.may_end() => {
+                end_to_client(call).await?;
+                return Ok(Passed { clean: false });
+            }
             None => return Err(truncated(call)),
         };
-        clean = keep_body(call, &mut reply, &mut buf)?;
-        buf = to_client(call, buf).await?;
+        portion = take(call, upstream, &mut reply, buf)?;
+        buf = body_to_client(call, &reply.body, portion.buf).await?;
     }
-    Ok(Passed { clean })
+    Ok(Passed { clean: portion.clean })
 }
 
-/// Cuts `buf` down to what belongs to the body, in the form in which the client gets it. Says
-/// whether there was nothing beyond the end of the body.
-fn keep_body<I: Io>(
+/// A portion of a body as the client gets it.
+struct Portion {
+    buf: Buf,
+    /// There was nothing beyond the body in it.
+    clean: bool,
+}
+
+/// What of `buf` belongs to the body.
+fn take<I: Io>(
     call: &Call<'_, '_, I>,
+    upstream: &Upstream<Wire<I::Stream>>,
     reply: &mut Reply<'_>,
-    buf: &mut Buf,
-) -> Result<bool, Failure> {
+    buf: Buf,
+) -> Result<Portion, Failure> {
     let before = buf.len();
-    let taken = if reply.dechunk {
-        reply.body.take_data(buf.data_mut(), reply.limits)
-    } else {
-        reply.body.take(buf.data(), reply.limits).map(|n| Taken { consumed: n, kept: n })
-    };
-    let Taken { consumed, kept } = taken.map_err(|refusal| {
+    let ended = upstream.stream.ended().then(|| upstream.stream.take_trailers());
+    let taken = reply.body.take(buf, ended, reply.limits);
+    let (buf, Taken { consumed, .. }) = taken.map_err(|refusal| {
         call.ledger.set_flag(Flag::UpstreamProtocolError, refusal.detail);
         Failure::Broken
     })?;
-    call.ledger.sent(kept as u64);
-    buf.truncate(kept);
-    Ok(consumed == before)
+    call.ledger.sent(consumed as u64);
+    Ok(Portion { buf, clean: consumed == before })
 }
 
 /// The next portion of the body; `None` when the endpoint has ended.
@@ -99,6 +100,7 @@ async fn read_body<I: Io>(
     upstream.alarm.set(idle.min(call.deadline));
     match upstream.alarm.guard(upstream.stream.read(buf)).await {
         Ok((Ok(Read::Data(_)), buf)) => Ok(Some(buf)),
+        Ok((Ok(_), buf)) if upstream.stream.ended() => Ok(Some(buf)),
         Ok((Ok(_), _)) => Ok(None),
         Ok((Err(_), _)) => Err(truncated(call)),
         Err(_) => Err(stalled(call)),
@@ -109,7 +111,7 @@ async fn read_body<I: Io>(
 async fn splice<I: Io>(
     call: &Call<'_, '_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
-    body: &mut BodyProgress,
+    body: &mut Passage,
 ) -> Result<(), Failure> {
     let Some(left) = body.opaque_bytes() else { return Ok(()) };
     let io = &call.connection.worker.io;
@@ -156,15 +158,48 @@ pub fn filled(mut buf: Buf, bytes: &[u8]) -> Buf {
     buf
 }
 
-/// Writes all of `buf` to the client, within the body timeout.
-pub async fn to_client<I: Io>(call: &Call<'_, '_, I>, buf: Buf) -> Result<Buf, Failure> {
-    if buf.is_empty() {
-        return Ok(buf);
-    }
+/// Writes an interim head to the client, or one after which the connection is a tunnel.
+pub async fn interim_to_client<I: Io>(call: &Call<'_, '_, I>, head: &[u8]) -> Result<(), Failure> {
+    let buf = call.connection.worker.io.buffers().take();
+    patiently(call, call.connection.stream.write_message(head, buf, None)).await.map(drop)
+}
+
+/// Writes the head of a response and the first portion of its body to the client.
+async fn head_to_client<I: Io>(
+    call: &Call<'_, '_, I>,
+    head: &[u8],
+    body: &Passage,
+    buf: Buf,
+) -> Result<Buf, Failure> {
+    let end = body.is_done().then(|| body.trailers());
+    patiently(call, call.connection.stream.write_message(head, buf, end)).await
+}
+
+/// Writes a portion of the body to the client.
+async fn body_to_client<I: Io>(
+    call: &Call<'_, '_, I>,
+    body: &Passage,
+    buf: Buf,
+) -> Result<Buf, Failure> {
+    let end = body.is_done().then(|| body.trailers());
+    patiently(call, call.connection.stream.write_body(buf, end)).await
+}
+
+/// Tells the client that a body has ended which had no length. In HTTP/1.1 the end of the
+/// connection says so.
+async fn end_to_client<I: Io>(call: &Call<'_, '_, I>) -> Result<(), Failure> {
+    let buf = call.connection.worker.io.buffers().take();
+    patiently(call, call.connection.stream.write_body(buf, Some(b""))).await.map(drop)
+}
+
+/// Lets `write` go on for as long as the body timeout.
+async fn patiently<I: Io>(
+    call: &Call<'_, '_, I>,
+    write: impl Future<Output = (std::io::Result<()>, Buf)>,
+) -> Result<Buf, Failure> {
     let connection = call.connection;
-    let io = &connection.worker.io;
-    connection.alarm.set(io.recent() + call.listener.timeouts.body_idle);
-    match connection.alarm.guard(connection.stream.write_all(buf)).await {
+    connection.alarm.set(connection.worker.io.recent() + call.listener.timeouts.body_idle);
+    match connection.alarm.guard(write).await {
         Ok((Ok(()), buf)) => Ok(buf),
         Ok((Err(_), _)) => Err(client_left(call)),
         Err(_) => {

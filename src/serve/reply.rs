@@ -6,6 +6,7 @@ use super::body::BodyProgress;
 use super::connection::Connection;
 use super::exchange::After;
 use super::ledger::Ledger;
+use super::relay::filled;
 use super::workspace::Workspace;
 use crate::error::Refusal;
 use crate::http1::encode::{self, LocalReply};
@@ -13,7 +14,7 @@ use crate::http1::framing::RequestFraming;
 use crate::message::{HeadView, HeaderEdits, Method};
 use crate::route::Action;
 use crate::runtime::buffer::Buf;
-use crate::runtime::io::{Io, Stream};
+use crate::runtime::io::Io;
 
 /// Refuses a request whose head could not be read at all. The connection ends with it: where the
 /// next request would begin is not known.
@@ -153,14 +154,14 @@ async fn send<I: Io>(
     reply: &LocalReply<'_>,
 ) -> After {
     let mut wire = Vec::with_capacity(512 + reply.body.len());
-    encode::local_reply(&mut wire, reply);
+    let head_bytes = encode::local_reply(&mut wire, reply);
+    let (head, body) = wire.split_at(head_bytes);
     ledger.set_status(reply.status);
     ledger.sent(reply.body.len() as u64);
     let io = &connection.worker.io;
-    let mut buf = io.buffers().take_sized(wire.len());
-    buf.append(&wire);
+    let buf = filled(io.buffers().take_sized(body.len()), body);
     connection.alarm.set(io.now() + ledger.listener().timeouts.body_idle);
-    match connection.alarm.guard(connection.stream.write_all(buf)).await {
+    match connection.alarm.guard(connection.stream.write_message(head, buf, Some(b""))).await {
         Ok((Ok(()), _)) => After::Linger,
         _ => After::Close,
     }

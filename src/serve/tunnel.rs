@@ -142,7 +142,7 @@ pub async fn open<I: Io>(
     service: &LocalService<I>,
     subset: u32,
 ) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
-    let target = Target { connection, ledger, service, deadline: Time::NEVER };
+    let target = Target { connection, ledger, service, deadline: Time::NEVER, bytes: true };
     let mut choice = Choice::new(&target, subset as usize, None);
     choice.fresh = true;
     choose::connection(&target, &mut choice).await

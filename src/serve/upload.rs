@@ -1,6 +1,6 @@
 //! The body of a request on its way to the endpoint.
 
-use super::body::BodyProgress;
+use super::body::Passage;
 use super::download::Failure;
 use super::exchange::{Between, Call};
 use crate::error::{Flag, Refusal};
@@ -22,7 +22,7 @@ pub enum UploadEnd {
 /// Reads the rest of the request's body and passes it on as it comes.
 pub async fn run<I: Io>(
     call: &Call<'_, '_, I>,
-    body: &mut BodyProgress,
+    body: &mut Passage,
     upstream: &Upstream<Wire<I::Stream>>,
     between: &Between,
 ) -> UploadEnd {
@@ -34,30 +34,36 @@ pub async fn run<I: Io>(
     loop {
         connection.alarm.set(io.now() + idle);
         let read = connection.alarm.guard(connection.stream.read(buf)).await;
-        buf = match read {
+        let ended = connection.stream.ended();
+        let portion = match read {
             Ok((Ok(Read::Data(_)), back)) => back,
+            Ok((Ok(Read::End), back)) if ended => back,
             Ok(_) => return failed(call, between, CLIENT_LEFT),
             Err(_) => return failed(call, between, CLIENT_SLOW),
         };
-        let taken = match body.take(buf.data(), limits) {
+        let window = portion.window();
+        let trailers = ended.then(|| connection.stream.take_trailers());
+        let (portion, taken) = match body.take(portion, trailers, limits) {
             Ok(taken) => taken,
             Err(refusal) => return failed(call, between, refusal),
         };
-        call.ledger.received(taken as u64);
-        let window = buf.window();
-        buf.truncate(taken);
+        call.ledger.received(taken.consumed as u64);
         connection.alarm.set(io.now() + idle);
-        buf = match connection.alarm.guard(upstream.stream.write_all(buf)).await {
+        let end = taken.last.then(|| body.trailers());
+        buf = match connection.alarm.guard(upstream.stream.write_body(portion, end)).await {
             Ok((Ok(()), back)) => back,
             Ok((Err(_), _)) => return UploadEnd::EndpointClosed,
             Err(_) => return failed(call, between, ENDPOINT_SLOW),
         };
-        if body.is_done() {
-            buf.restore(window.start + taken..window.end);
+        buf.clear();
+        if taken.last {
+            // What the client has sent beyond is where it came, whatever became of the body.
+            if taken.consumed < window.len() {
+                buf.restore(window.start + taken.consumed..window.end);
+            }
             between.uploaded.set(true);
             return UploadEnd::Done(buf);
         }
-        buf.clear();
     }
 }
 

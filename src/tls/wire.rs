@@ -1,9 +1,14 @@
-//! The bytes of a connection, in the clear or through TLS.
+//! What an exchange reads and writes: a connection in the clear or through TLS, or a stream of
+//! HTTP/2.
 
 use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use super::stream::TlsStream;
-use crate::http2::ClientStream;
+use super::verify::Issued;
+use crate::http2::{ClientStream, EndpointStream};
+use crate::message::Version;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Quiet, Read, SpliceError, Spliced, Stream};
@@ -16,8 +21,10 @@ pub enum Wire<S> {
     Plain(S),
     /// Through TLS.
     Tls(Box<TlsStream<S>>),
-    /// One stream of an HTTP/2 connection, in the dialect of HTTP/1.1.
-    Http2(Box<ClientStream>),
+    /// A stream that a client has opened on its HTTP/2 connection.
+    Client(Box<ClientStream>),
+    /// A stream that we have opened on an endpoint's.
+    Endpoint(Box<EndpointStream>),
     /// Somebody else reads and writes it now.
     Moved,
 }
@@ -27,7 +34,99 @@ impl<S: Stream> Wire<S> {
     pub fn tls(&self) -> Option<&TlsStream<S>> {
         match self {
             Self::Tls(stream) => Some(stream),
-            Self::Plain(_) | Self::Http2(_) | Self::Moved => None,
+            _ => None,
+        }
+    }
+
+    /// How an endpoint has proven itself; `None` in the clear.
+    pub fn issued(&self) -> Option<Rc<[Issued]>> {
+        match self {
+            Self::Tls(stream) => Some(stream.issued()),
+            Self::Endpoint(stream) => stream.issued(),
+            _ => None,
+        }
+    }
+
+    /// Which version of HTTP is spoken on it.
+    pub fn version(&self) -> Version {
+        match self {
+            Self::Client(_) | Self::Endpoint(_) => Version::Http2,
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => Version::Http11,
+        }
+    }
+
+    /// Whether a body that ends by itself has ended, and all of it was read.
+    pub fn ended(&self) -> bool {
+        match self {
+            Self::Client(stream) => stream.ended(),
+            Self::Endpoint(stream) => stream.ended(),
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => false,
+        }
+    }
+
+    /// The lines of the trailers of a body that has ended by itself.
+    pub fn take_trailers(&self) -> Vec<u8> {
+        match self {
+            Self::Client(stream) => stream.take_trailers(),
+            Self::Endpoint(stream) => stream.take_trailers(),
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => Vec::new(),
+        }
+    }
+
+    /// Writes a message: its head, the first portion of its body, and the end when `end` has the
+    /// lines of its trailers (which are a part of the body in HTTP/1.1).
+    ///
+    /// # Errors
+    /// As for [`Stream::write_all`].
+    pub async fn write_message(
+        &self,
+        head: &[u8],
+        mut buf: Buf,
+        end: Option<&[u8]>,
+    ) -> (io::Result<()>, Buf) {
+        match self {
+            Self::Client(stream) => {
+                let sent = Box::pin(stream.respond(head, buf.data(), end)).await;
+                return (sent, buf);
+            }
+            Self::Endpoint(stream) => {
+                let sent = Box::pin(stream.request(head, buf.data(), end)).await;
+                return (sent, buf);
+            }
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => {}
+        }
+        let body_start = buf.window().start;
+        if !buf.prepend_at(body_start, head) {
+            buf = buf.behind(head);
+        }
+        self.write_all(buf).await
+    }
+
+    /// Writes a portion of a body, and the end as [`Wire::write_message`] does.
+    ///
+    /// # Errors
+    /// As for [`Stream::write_all`].
+    pub async fn write_body(&self, buf: Buf, end: Option<&[u8]>) -> (io::Result<()>, Buf) {
+        match self {
+            Self::Client(stream) => {
+                let sent = Box::pin(stream.send(buf.data(), end)).await;
+                (sent, buf)
+            }
+            Self::Endpoint(stream) => {
+                let sent = Box::pin(stream.send(buf.data(), end)).await;
+                (sent, buf)
+            }
+            Self::Plain(_) | Self::Tls(_) | Self::Moved if buf.is_empty() => (Ok(()), buf),
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => self.write_all(buf).await,
+        }
+    }
+
+    /// Completes when a client gives its stream up; a connection of HTTP/1.1 is asked by
+    /// [`Stream::quiet`] instead.
+    pub fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Client(stream) => stream.poll_gone(context),
+            _ => Poll::Pending,
         }
     }
 
@@ -42,7 +141,8 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.read(buf).await,
             Self::Tls(stream) => Box::pin(stream.read(buf)).await,
-            Self::Http2(stream) => Box::pin(stream.read(buf)).await,
+            Self::Client(stream) => Box::pin(stream.read(buf)).await,
+            Self::Endpoint(stream) => Box::pin(stream.read(buf)).await,
             Self::Moved => (Err(moved()), buf),
         }
     }
@@ -51,7 +151,8 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.read_or_rang(buf, alarm).await,
             Self::Tls(stream) => Box::pin(stream.read_or_rang(buf, alarm)).await,
-            Self::Http2(stream) => Box::pin(stream.read_or_rang(buf, alarm)).await,
+            Self::Client(stream) => Box::pin(stream.read_or_rang(buf, alarm)).await,
+            Self::Endpoint(stream) => Box::pin(stream.read_or_rang(buf, alarm)).await,
             Self::Moved => (Err(moved()), buf),
         }
     }
@@ -60,7 +161,8 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.readable().await,
             Self::Tls(stream) => stream.readable().await,
-            Self::Http2(stream) => stream.readable().await,
+            Self::Client(stream) => stream.readable().await,
+            Self::Endpoint(stream) => stream.readable().await,
             Self::Moved => Err(moved()),
         }
     }
@@ -69,7 +171,14 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.write_all(buf).await,
             Self::Tls(stream) => Box::pin(stream.write_all(buf)).await,
-            Self::Http2(stream) => Box::pin(stream.write_all(buf)).await,
+            Self::Client(stream) => {
+                let sent = Box::pin(stream.send(buf.data(), None)).await;
+                (sent, buf)
+            }
+            Self::Endpoint(stream) => {
+                let sent = Box::pin(stream.send(buf.data(), None)).await;
+                (sent, buf)
+            }
             Self::Moved => (Err(moved()), buf),
         }
     }
@@ -78,7 +187,8 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.quiet(),
             Self::Tls(stream) => stream.quiet(),
-            Self::Http2(stream) => stream.quiet(),
+            Self::Client(stream) => stream.quiet(),
+            Self::Endpoint(_) => Quiet::Quiet,
             Self::Moved => Quiet::Closed,
         }
     }
@@ -87,8 +197,9 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.shutdown_write().await,
             Self::Tls(stream) => Box::pin(stream.shutdown_write()).await,
-            // Its end is said when its exchange is over.
-            Self::Http2(_) | Self::Moved => {}
+            Self::Client(stream) => Box::pin(stream.shutdown_write()).await,
+            Self::Endpoint(stream) => Box::pin(stream.shutdown_write()).await,
+            Self::Moved => {}
         }
     }
 
@@ -96,7 +207,8 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.reset_on_close(),
             Self::Tls(stream) => stream.reset_on_close(),
-            Self::Http2(stream) => stream.reset_on_close(),
+            Self::Client(stream) => stream.reset_on_close(),
+            Self::Endpoint(stream) => stream.reset_on_close(),
             Self::Moved => {}
         }
     }

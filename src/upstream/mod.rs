@@ -2,6 +2,8 @@
 
 mod connect;
 mod pool;
+mod shared;
 
 pub use connect::{ConnectError, connect};
-pub use pool::{EndpointState, Taken, Upstream};
+pub use pool::{EndpointState, OpenGuard, Taken, Upstream};
+pub use shared::{Shared, Turn};

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::shared::Shared;
 use crate::balance::Load;
 use crate::cluster::Endpoint;
 use crate::runtime::alarm::Alarm;
@@ -26,6 +27,8 @@ pub struct EndpointState<S> {
     stats: Arc<PerWorker<EndpointCells>>,
     worker: usize,
     idle: RefCell<VecDeque<Idle<S>>>,
+    /// Connections that exchanges share, and whose turn it is to open one.
+    pub shared: Shared,
     idle_max: Cell<usize>,
     gone: Cell<bool>,
 }
@@ -47,11 +50,12 @@ pub struct Upstream<S: Stream> {
     pub endpoint: Rc<EndpointState<S>>,
     /// Whether it has carried an exchange before.
     pub reused: bool,
-    open: OpenGuard,
+    /// `None` for a stream of a connection that others use too.
+    open: Option<OpenGuard>,
 }
 
 /// Counts an open connection for as long as it lives.
-struct OpenGuard {
+pub struct OpenGuard {
     stats: Arc<PerWorker<EndpointCells>>,
     worker: usize,
 }
@@ -74,6 +78,7 @@ impl<S: Stream> EndpointState<S> {
             load: Load::default(),
             worker,
             idle: RefCell::default(),
+            shared: Shared::default(),
             idle_max: Cell::new(idle_max),
             gone: Cell::new(false),
         })
@@ -91,6 +96,7 @@ impl<S: Stream> EndpointState<S> {
     pub fn retire(&self) {
         self.gone.set(true);
         self.drop_idle(usize::MAX);
+        self.shared.close();
     }
 
     /// This worker's counters of the endpoint.
@@ -108,7 +114,7 @@ impl<S: Stream> EndpointState<S> {
             self.cells().idle.decrement();
             if stream.quiet() == Quiet::Quiet {
                 let endpoint = Rc::clone(self);
-                let upstream = Upstream { stream, alarm, endpoint, reused: true, open };
+                let upstream = Upstream { stream, alarm, endpoint, reused: true, open: Some(open) };
                 return Taken { upstream: Some(upstream), stale };
             }
             // Closed, or it speaks without having been asked: either way not to be used.
@@ -121,7 +127,12 @@ impl<S: Stream> EndpointState<S> {
         self.cells().connections.increment();
         self.cells().active.increment();
         let open = OpenGuard { stats: Arc::clone(&self.stats), worker: self.worker };
-        Upstream { stream, alarm, endpoint: Rc::clone(self), reused: false, open }
+        Upstream { stream, alarm, endpoint: Rc::clone(self), reused: false, open: Some(open) }
+    }
+
+    /// A stream of a connection that others use too.
+    pub fn multiplexed(self: &Rc<Self>, stream: S, alarm: Alarm, reused: bool) -> Upstream<S> {
+        Upstream { stream, alarm, endpoint: Rc::clone(self), reused, open: None }
     }
 
     /// Whether connections wait to be used.
@@ -156,9 +167,15 @@ impl<S: Stream> Upstream<S> {
         Self { stream: change(self.stream), ..self }
     }
 
+    /// The connection for others to use too: its stream, and what counts it as open.
+    pub fn into_parts(self) -> (S, Option<OpenGuard>) {
+        (self.stream, self.open)
+    }
+
     /// Gives the connection back after an exchange that left it clean.
     pub fn release(self, now: Time) {
         let Self { stream, alarm, endpoint, open, .. } = self;
+        let Some(open) = open else { return };
         if endpoint.gone.get() || endpoint.idle_max.get() == 0 {
             return;
         }

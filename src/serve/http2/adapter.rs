@@ -3,6 +3,7 @@
 //! What is written gathers in one buffer until the crate flushes, so that the frames of many
 //! streams leave in one write.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -15,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
+use crate::time::Time;
 use crate::tls::Wire;
 
 /// How long a silent connection keeps a buffer for what comes next.
@@ -27,6 +29,8 @@ type Writing = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 pub struct Adapter<I: Io> {
     io: I,
     wire: Rc<Wire<I::Stream>>,
+    /// When something last came.
+    heard: Rc<Cell<Time>>,
     reading: Option<Reading>,
     received: Option<Buf>,
     writing: Option<Writing>,
@@ -37,9 +41,14 @@ pub struct Adapter<I: Io> {
 impl<I: Io> Unpin for Adapter<I> {}
 
 impl<I: Io> Adapter<I> {
-    /// `first` is what was read already.
-    pub fn new(io: I, wire: Rc<Wire<I::Stream>>, first: Option<Buf>) -> Self {
-        Self { io, wire, reading: None, received: first, writing: None, gathered: None }
+    /// `first` is what was read already; `heard` is told when something comes.
+    pub fn new(
+        io: I,
+        wire: Rc<Wire<I::Stream>>,
+        first: Option<Buf>,
+        heard: Rc<Cell<Time>>,
+    ) -> Self {
+        Self { io, wire, heard, reading: None, received: first, writing: None, gathered: None }
     }
 
     fn begin_read(&self) -> Reading {
@@ -108,7 +117,10 @@ impl<I: Io> AsyncRead for Adapter<I> {
                 }
             };
             match read? {
-                Read::Data(_) => this.received = buf,
+                Read::Data(_) => {
+                    this.heard.set(this.io.recent());
+                    this.received = buf;
+                }
                 Read::End | Read::Rang => return Poll::Ready(Ok(())),
             }
         }

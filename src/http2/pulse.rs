@@ -1,0 +1,129 @@
+//! When a connection of HTTP/2 is asked whether it is still there, given up, or left.
+
+use std::time::Duration;
+
+use super::Settings;
+use crate::time::Time;
+
+/// Follows one connection. Reads no clock: whoever drives the connection says what time it is.
+#[derive(Debug)]
+pub struct Pulse {
+    ping_interval: Option<Duration>,
+    ping_timeout: Option<Duration>,
+    idle_timeout: Duration,
+    /// When it is too old.
+    leave_at: Time,
+    /// When a PING went out that nothing has come after.
+    asked: Option<Time>,
+    idle_since: Time,
+    opened: u64,
+}
+
+/// What is known of the connection now.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// When something last came.
+    pub heard: Time,
+    /// There are open streams.
+    pub busy: bool,
+    /// Streams that were ever opened.
+    pub opened: u64,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// A PING is to be sent.
+    pub ping: bool,
+    /// Nobody answers: it is to be given up.
+    pub dead: bool,
+    /// It takes no more streams.
+    pub leave: bool,
+    /// When to ask again.
+    pub next: Time,
+}
+
+impl Pulse {
+    /// For a connection that is opened at `now`, kept without streams for `idle_timeout`, and
+    /// left when it is `age` old.
+    pub fn new(
+        now: Time,
+        settings: &Settings,
+        idle_timeout: Duration,
+        age: Option<Duration>,
+    ) -> Self {
+        Self {
+            ping_interval: settings.ping_interval,
+            ping_timeout: settings.ping_timeout,
+            idle_timeout,
+            leave_at: age.map_or(Time::NEVER, |age| now + age),
+            asked: None,
+            idle_since: now,
+            opened: 0,
+        }
+    }
+
+    /// What is to be done at `now`.
+    pub fn step(&mut self, now: Time, seen: Seen) -> Step {
+        if seen.busy || seen.opened != self.opened {
+            self.idle_since = now;
+            self.opened = seen.opened;
+        }
+        if self.asked.is_some_and(|asked| seen.heard > asked) {
+            self.asked = None;
+        }
+        let mut step = Step { ping: false, dead: false, leave: false, next: self.leave_at };
+        step.leave = now >= self.leave_at;
+        if !seen.busy {
+            let gone = self.idle_since + self.idle_timeout;
+            step.leave |= now >= gone;
+            step.next = step.next.min(gone);
+        }
+        if let Some(interval) = self.ping_interval.filter(|_| seen.busy && self.asked.is_none()) {
+            let due = seen.heard + interval;
+            step.ping = now >= due;
+            if step.ping {
+                self.asked = Some(now);
+            } else {
+                step.next = step.next.min(due);
+            }
+        }
+        if let (Some(asked), Some(timeout)) = (self.asked, self.ping_timeout) {
+            step.dead = now >= asked + timeout;
+            step.next = step.next.min(asked + timeout);
+        }
+        step
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_connection_is_asked_and_given_up_and_an_idle_or_old_one_is_left() {
+        let seconds = |s: u64| Time::from_micros(s * 1_000_000);
+        let settings = Settings::default(); // asked after 30 s, given up 20 s later
+        let new = |age| Pulse::new(seconds(0), &settings, Duration::from_secs(60), age);
+        let mut pulse = new(None);
+        // (now, heard, busy, opened) and (ping, dead, leave, next)
+        for ((now, heard, busy, opened), (ping, dead, leave, next)) in [
+            ((0, 0, true, 1), (false, false, false, 30)),
+            ((30, 5, true, 1), (false, false, false, 35)),
+            ((35, 5, true, 1), (true, false, false, 55)),
+            ((40, 36, true, 1), (false, false, false, 66)),
+            ((66, 36, true, 1), (true, false, false, 86)),
+            ((86, 36, true, 1), (false, true, false, 86)),
+            ((87, 87, false, 1), (false, false, false, 146)),
+            ((100, 100, false, 2), (false, false, false, 160)),
+            ((160, 100, false, 2), (false, false, true, 160)),
+        ] {
+            let seen = Seen { heard: seconds(heard), busy, opened };
+            let expected = Step { ping, dead, leave, next: seconds(next) };
+            assert_eq!(pulse.step(seconds(now), seen), expected, "at {now}");
+        }
+        let mut old = new(Some(Duration::from_secs(10)));
+        let seen = Seen { heard: seconds(9), busy: true, opened: 1 };
+        assert!(!old.step(seconds(9), seen).leave && old.step(seconds(10), seen).leave);
+    }
+}

@@ -1,0 +1,140 @@
+//! A connection to an endpoint that many exchanges share, each with a stream of its own.
+//!
+//! What reads and writes its frames is a task of its own (`serve::http2`); this is what exchanges
+//! see of it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::SendStream;
+use h2::client::{ResponseFuture, SendRequest};
+use http::Request;
+
+use crate::runtime::alarm::Bell;
+use crate::tls::Issued;
+
+/// See the module.
+pub struct SharedConnection {
+    /// `None` when it takes no more streams.
+    send: RefCell<Option<SendRequest<Bytes>>>,
+    streams: Cell<usize>,
+    /// Streams that have been opened on it.
+    opened: Cell<u64>,
+    streams_max: usize,
+    /// How the endpoint has proven itself; `None` in the clear.
+    issued: Option<Rc<[Issued]>>,
+    /// Wakes the task that drives it.
+    bell: Bell,
+}
+
+impl SharedConnection {
+    /// A connection with at most `streams_max` streams at once, however many the endpoint allows.
+    /// `bell` is rung when its last stream ends.
+    pub fn new(
+        send: SendRequest<Bytes>,
+        streams_max: usize,
+        issued: Option<Rc<[Issued]>>,
+        bell: Bell,
+    ) -> Rc<Self> {
+        let (streams, opened) = (Cell::new(0), Cell::new(0));
+        let send = RefCell::new(Some(send));
+        Rc::new(Self { send, streams, opened, streams_max, issued, bell })
+    }
+
+    /// A place for one more stream, if there is one.
+    pub fn slot(self: &Rc<Self>) -> Option<Slot> {
+        let mut send = self.send.borrow_mut();
+        let sender = send.as_mut()?;
+        if self.streams.get() >= self.streams_max.min(sender.current_max_send_streams()) {
+            return None;
+        }
+        match sender.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => {
+                // The endpoint is going away, or has gone.
+                *send = None;
+                return None;
+            }
+            Poll::Pending => return None,
+        }
+        self.streams.set(self.streams.get() + 1);
+        self.opened.set(self.opened.get() + 1);
+        Some(Slot(Rc::clone(self)))
+    }
+
+    /// Whether it takes no more streams, now and later.
+    pub fn is_closed(&self) -> bool {
+        self.send.borrow().is_none()
+    }
+
+    /// Takes no more streams; those that are open go on to their end.
+    pub fn close(&self) {
+        drop(self.send.borrow_mut().take());
+        self.bell.ring();
+    }
+
+    /// Streams that are open.
+    pub fn streams(&self) -> usize {
+        self.streams.get()
+    }
+
+    /// Streams that were ever opened on it.
+    pub fn opened(&self) -> u64 {
+        self.opened.get()
+    }
+
+    /// How the endpoint has proven itself; `None` in the clear.
+    pub fn issued(&self) -> Option<&Rc<[Issued]>> {
+        self.issued.as_ref()
+    }
+}
+
+/// A place for one stream, for as long as it lives.
+pub struct Slot(Rc<SharedConnection>);
+
+impl Slot {
+    /// Whether the connection goes through TLS.
+    pub fn is_secure(&self) -> bool {
+        self.0.issued.is_some()
+    }
+
+    /// How the endpoint has proven itself; `None` in the clear.
+    pub fn issued(&self) -> Option<&Rc<[Issued]>> {
+        self.0.issued()
+    }
+
+    /// Whether the connection has carried a stream before.
+    pub fn is_reused(&self) -> bool {
+        self.0.opened() > 1
+    }
+
+    /// Opens the stream.
+    ///
+    /// # Errors
+    /// When the connection has gone, or the endpoint does not know extended CONNECT.
+    pub fn send_request(
+        &self,
+        request: Request<()>,
+        ends: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        let mut send = self.0.send.borrow_mut();
+        let Some(sender) = send.as_mut() else { return Err(h2::Reason::REFUSED_STREAM.into()) };
+        if request.extensions().get::<h2::ext::Protocol>().is_some()
+            && !sender.is_extended_connect_protocol_enabled()
+        {
+            return Err(h2::Reason::HTTP_1_1_REQUIRED.into());
+        }
+        sender.send_request(request, ends)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+        if self.0.streams.get() == 0 {
+            self.0.bell.ring();
+        }
+    }
+}

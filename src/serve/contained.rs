@@ -1,0 +1,37 @@
+//! A task beside others of which a panic must end nothing but itself.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::worker::Worker;
+use crate::runtime::io::Io;
+
+/// See the module. Boxed at once: a large task is moved by its pointer.
+pub struct Contained<I: Io, F> {
+    task: Pin<Box<F>>,
+    worker: Rc<Worker<I>>,
+}
+
+impl<I: Io, F: Future<Output = ()>> Contained<I, F> {
+    /// `task`, on `worker`, which counts its panic.
+    pub fn new(task: F, worker: Rc<Worker<I>>) -> Self {
+        Self { task: Box::pin(task), worker }
+    }
+}
+
+impl<I: Io, F: Future<Output = ()>> Future for Contained<I, F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let task = this.task.as_mut();
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| task.poll(context)));
+        polled.unwrap_or_else(|_| {
+            this.worker.cells().panics.increment();
+            Poll::Ready(())
+        })
+    }
+}

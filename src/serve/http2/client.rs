@@ -1,0 +1,215 @@
+//! HTTP/2 with a client: each stream is an exchange of its own, side by side on one connection.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::{Builder, SendResponse};
+use http::Request;
+use http::request::Parts;
+
+use super::CLOSE_TIMEOUT;
+use super::adapter::Adapter;
+use crate::error::Refusal;
+use crate::http1::parse;
+use crate::http2::{ClientStream, Pulse, Seen, Settings, request_head};
+use crate::runtime::alarm::Bell;
+use crate::runtime::buffer::Buf;
+use crate::runtime::io::Io;
+use crate::serve::connection::Connection;
+use crate::serve::contained::Contained;
+use crate::serve::exchange::exchange;
+use crate::serve::reply;
+use crate::serve::workspace::Workspace;
+use crate::snapshot::Limits;
+use crate::time::Time;
+use crate::tls::Wire;
+
+/// Serves a connection that speaks HTTP/2 until it closes. `first` is what was read of it already.
+pub async fn serve<I: Io>(connection: Connection<I>, first: Option<Buf>) {
+    let Some((connection, wire)) = connection.take_stream() else { return };
+    let worker = Rc::clone(&connection.worker);
+    let io = worker.io.clone();
+    let (limits, timeouts, settings) = {
+        let local = worker.local();
+        let Some(listener) = connection.listener(&local) else { return };
+        (local.snapshot.limits, listener.timeouts, listener.http2.unwrap_or_default())
+    };
+    let heard = Rc::new(Cell::new(io.now()));
+    let adapter = Adapter::new(io.clone(), Rc::new(wire), first, Rc::clone(&heard));
+    connection.alarm.set(io.now() + timeouts.header);
+    let handshake = builder(&limits, &settings).handshake::<_, Bytes>(adapter);
+    let Ok(Ok(frames)) = connection.alarm.guard(handshake).await else { return };
+    // A drain wakes it whatever it does.
+    connection.state().idle.set(true);
+    let age = settings.age(worker.random.borrow_mut().f64());
+    let pulse = Pulse::new(io.now(), &settings, timeouts.keep_alive, age);
+    let open = Rc::default();
+    Driver { connection, frames, limits, heard, pulse, open, opened: 0, leaving: false }
+        .run()
+        .await;
+}
+
+fn builder(limits: &Limits, settings: &Settings) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(settings.streams_max)
+        .initial_window_size(settings.stream_window_bytes)
+        .initial_connection_window_size(settings.connection_window_bytes)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_send_buffer_size(settings.stream_buffer_bytes as usize)
+        .enable_connect_protocol();
+    builder
+}
+
+/// Reads and writes the frames of a connection, and starts an exchange for each of its streams.
+struct Driver<I: Io> {
+    connection: Connection<I>,
+    frames: h2::server::Connection<Adapter<I>, Bytes>,
+    limits: Limits,
+    heard: Rc<Cell<Time>>,
+    pulse: Pulse,
+    /// Streams that are served now, and that ever were.
+    open: Rc<Cell<usize>>,
+    opened: u64,
+    /// The client has been told that it is over.
+    leaving: bool,
+}
+
+impl<I: Io> Driver<I> {
+    async fn run(mut self) {
+        let io = self.connection.worker.io.clone();
+        let mut ping = self.frames.ping_pong();
+        loop {
+            let (now, busy) = (io.now(), self.open.get() > 0);
+            let seen = Seen { heard: self.heard.get(), busy, opened: self.opened };
+            let step = self.pulse.step(now, seen);
+            if step.dead {
+                return self.ended(&"the client does not answer PING");
+            }
+            if step.ping
+                && let Some(ping) = &mut ping
+            {
+                ping.send_ping(h2::Ping::opaque()).ok();
+            }
+            if !self.leaving && (step.leave || self.connection.draining()) {
+                self.leaving = true;
+                // GOAWAY twice: what the client has sent meanwhile is still served (RFC 9113 6.8).
+                self.frames.graceful_shutdown();
+            }
+            let gone = now + CLOSE_TIMEOUT;
+            let closing = self.leaving && !busy;
+            self.connection.alarm.set(if closing { gone } else { step.next });
+            let (frames, alarm) = (&mut self.frames, &self.connection.alarm);
+            // A stream, the end of the connection, or nothing: it is time for something.
+            let event = poll_fn(|context| {
+                if let Poll::Ready(accepted) = frames.poll_accept(context) {
+                    return Poll::Ready(Some(accepted));
+                }
+                if let Some(ping) = &mut ping {
+                    // The answer is noticed by what is heard; here it only makes room for the next.
+                    drop(ping.poll_pong(context));
+                }
+                alarm.poll_rang(context).map(|_| None)
+            });
+            match event.await {
+                Some(Some(Ok((request, respond)))) => self.begin(request, respond),
+                Some(Some(Err(error))) => return self.ended(&error),
+                Some(None) => return,
+                None if closing && io.now() >= gone => return,
+                None => {}
+            }
+        }
+    }
+
+    /// Starts an exchange beside the others.
+    fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        self.opened += 1;
+        let worker = Rc::clone(&self.connection.worker);
+        let part = self.connection.beside();
+        let open = Open::new(&self.open, self.connection.alarm.bell());
+        let task = serve_stream(part, request, respond, self.limits, open);
+        worker.io.spawn(Contained::new(task, Rc::clone(&worker)));
+    }
+
+    fn ended(&self, why: &dyn std::fmt::Display) {
+        self.connection.worker.complain(|suppressed| {
+            let peer = self.connection.peer_text.as_str();
+            tracing::info!(peer, %why, suppressed, "HTTP/2 connection ended");
+        });
+    }
+}
+
+/// Counts a stream for as long as it is served, and wakes the connection when it was the last.
+struct Open(Rc<Cell<usize>>, Bell);
+
+impl Open {
+    fn new(count: &Rc<Cell<usize>>, bell: Bell) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count), bell)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+        if self.0.get() == 0 {
+            self.1.ring();
+        }
+    }
+}
+
+/// One request and its response.
+async fn serve_stream<I: Io>(
+    connection: Connection<I>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    limits: Limits,
+    open: Open,
+) {
+    let (parts, frames) = request.into_parts();
+    let ends = frames.is_end_stream();
+    let stream = Box::new(ClientStream::new(frames, respond));
+    let connection = connection.with_stream(|_| Wire::Client(stream));
+    let mut workspace = connection.worker.workspaces.take();
+    match read_head(&connection, &mut workspace, &parts, ends, &limits) {
+        Ok(buf) => {
+            exchange(&connection, &mut workspace, buf).await;
+        }
+        Err(refusal) => {
+            Box::pin(reply::refuse_early(&connection, refusal)).await;
+        }
+    }
+    connection.worker.workspaces.put(workspace);
+    if let Wire::Client(stream) = &connection.stream {
+        stream.finish();
+    }
+    drop(open);
+}
+
+/// The head of the request, in a buffer with as much of its body as has come.
+fn read_head<I: Io>(
+    connection: &Connection<I>,
+    workspace: &mut Workspace,
+    parts: &Parts,
+    ends: bool,
+    limits: &Limits,
+) -> Result<Buf, Refusal> {
+    let worker = &connection.worker;
+    let nonce = || worker.random.borrow_mut().u128(..).to_ne_bytes();
+    let Workspace { request, scratch, .. } = workspace;
+    let mut buf = worker.io.buffers().take();
+    request_head(scratch, buf.window().start, parts, ends, nonce, limits, request)?;
+    if buf.room() < scratch.len() {
+        buf = buf.grown(scratch.len());
+    }
+    buf.append(scratch);
+    parse::understand(buf.block(), limits, request)?;
+    if let (Wire::Client(stream), false) = (&connection.stream, ends) {
+        stream.read_ready(&mut buf);
+    }
+    Ok(buf)
+}

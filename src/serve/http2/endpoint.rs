@@ -1,0 +1,175 @@
+//! HTTP/2 with an endpoint: one connection for many exchanges, driven by a task of its own.
+
+use std::cell::Cell;
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::client::{Builder, Connection};
+
+use super::CLOSE_TIMEOUT;
+use super::adapter::Adapter;
+use crate::error::{Flag, Refusal};
+use crate::http2::{EndpointStream, Pulse, Seen, Settings, SharedConnection, Slot};
+use crate::runtime::alarm::Alarm;
+use crate::runtime::io::Io;
+use crate::serve::choose::{self, Target};
+use crate::serve::contained::Contained;
+use crate::serve::worker::LocalEndpoint;
+use crate::snapshot::Limits;
+use crate::time::Time;
+use crate::tls::Wire;
+use crate::upstream::{OpenGuard, Upstream};
+
+/// The stream in `slot`, for one exchange.
+pub fn stream<I: Io>(
+    target: &Target<'_, '_, I>,
+    endpoint: &LocalEndpoint<I>,
+    slot: Slot,
+) -> Upstream<Wire<I::Stream>> {
+    let worker = &target.connection.worker;
+    let reused = slot.is_reused();
+    if reused {
+        target.service.config.stats.worker(worker.index).pool_reused.increment();
+    }
+    let alarm = worker.io.alarms().alarm();
+    let stream = Wire::Endpoint(Box::new(EndpointStream::new(slot)));
+    endpoint.multiplexed(stream, alarm, reused)
+}
+
+/// A stream of a new connection; of those who want one at the same time, one opens it.
+pub async fn open<I: Io>(
+    target: &Target<'_, '_, I>,
+    endpoint: &LocalEndpoint<I>,
+) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+    loop {
+        if let Some(slot) = endpoint.shared.slot() {
+            return Ok(stream(target, endpoint, slot));
+        }
+        let Some(turn) = endpoint.shared.turn() else {
+            if let Some(refusal) = endpoint.shared.outcome().await {
+                return Err(refusal);
+            }
+            continue;
+        };
+        let result = match choose::open(target, endpoint).await {
+            Ok(upstream) => share(target, endpoint, upstream).await,
+            Err(refusal) => Err(refusal),
+        };
+        match &result {
+            Ok(_) => drop(turn),
+            Err(refusal) => turn.failed(*refusal),
+        }
+        return result;
+    }
+}
+
+/// Makes a connection that was just opened one for many, and takes its first stream.
+pub async fn share<I: Io>(
+    target: &Target<'_, '_, I>,
+    endpoint: &LocalEndpoint<I>,
+    upstream: Upstream<Wire<I::Stream>>,
+) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+    let worker = &target.connection.worker;
+    if upstream.stream.tls().is_some_and(|tls| !tls.session(choose::is_http2)) {
+        return Err(NOT_HTTP2);
+    }
+    endpoint.shared.chosen.set(true);
+    let issued = upstream.stream.tls().map(|tls| tls.issued());
+    let (wire, open) = upstream.into_parts();
+    let settings = target.service.config.http2;
+    let heard = Rc::new(Cell::new(worker.io.now()));
+    let adapter = Adapter::new(worker.io.clone(), Rc::new(wire), None, Rc::clone(&heard));
+    let limits = worker.local().snapshot.limits;
+    let handshake = builder(&settings, &limits).handshake::<_, Bytes>(adapter);
+    let Ok((send, frames)) = handshake.await else { return Err(NOT_HTTP2) };
+    let alarm = worker.io.alarms().alarm();
+    let streams_max = settings.streams_max as usize;
+    let shared = SharedConnection::new(send, streams_max, issued, alarm.bell());
+    let slot = shared.slot().ok_or(NOT_HTTP2)?;
+    endpoint.shared.add(Rc::clone(&shared));
+    let age = settings.age(worker.random.borrow_mut().f64());
+    let pulse = Pulse::new(worker.io.now(), &settings, target.service.config.idle_timeout, age);
+    let io = worker.io.clone();
+    let driver = Driver { io, frames, shared, heard, alarm, pulse, _open: open };
+    worker.io.spawn(Contained::new(driver.run(), Rc::clone(worker)));
+    Ok(stream(target, endpoint, slot))
+}
+
+fn builder(settings: &Settings, limits: &Limits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(settings.stream_window_bytes)
+        .initial_connection_window_size(settings.connection_window_bytes)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_send_buffer_size(settings.stream_buffer_bytes as usize);
+    builder
+}
+
+/// Reads and writes the frames of a connection for as long as there are any.
+struct Driver<I: Io> {
+    io: I,
+    frames: Connection<Adapter<I>>,
+    shared: Rc<SharedConnection>,
+    heard: Rc<Cell<Time>>,
+    alarm: Alarm,
+    pulse: Pulse,
+    _open: Option<OpenGuard>,
+}
+
+impl<I: Io> Driver<I> {
+    async fn run(mut self) {
+        let mut ping = self.frames.ping_pong();
+        loop {
+            let (now, busy) = (self.io.now(), self.shared.streams() > 0);
+            let seen = Seen { heard: self.heard.get(), busy, opened: self.shared.opened() };
+            let step = self.pulse.step(now, seen);
+            if step.leave && !self.shared.is_closed() {
+                self.shared.close();
+            }
+            if step.dead {
+                return; // what is under way fails with it
+            }
+            if step.ping
+                && let Some(ping) = &mut ping
+            {
+                ping.send_ping(h2::Ping::opaque()).ok();
+            }
+            let leaving = self.shared.is_closed() && !busy;
+            let next = if leaving { now + CLOSE_TIMEOUT } else { step.next };
+            self.alarm.set(next);
+            let (frames, alarm) = (&mut self.frames, &self.alarm);
+            let event = poll_fn(|context| {
+                if Pin::new(&mut *frames).poll(context).is_ready() {
+                    return Poll::Ready(Event::Over);
+                }
+                if let Some(ping) = &mut ping {
+                    // The answer is noticed by what is heard; here it only makes room for the next.
+                    drop(ping.poll_pong(context));
+                }
+                alarm.poll_rang(context).map(|_| Event::Rang)
+            });
+            match event.await {
+                Event::Over => return self.shared.close(),
+                Event::Rang if leaving && self.io.now() >= next => return,
+                Event::Rang => {}
+            }
+        }
+    }
+}
+
+enum Event {
+    /// The connection has ended.
+    Over,
+    /// It is time for something, or a stream has ended.
+    Rang,
+}
+
+const NOT_HTTP2: Refusal = Refusal {
+    status: 502,
+    flag: Flag::UpstreamProtocolError,
+    detail: "the endpoint does not speak HTTP/2",
+};
