@@ -91,6 +91,13 @@ pub fn up(plan: &InterceptPlan, backend: Backend) -> Result<(), InterceptError> 
     Ok(())
 }
 
+/// Makes way for a table that belongs to a process: all of ours goes, except the policy route,
+/// which is there afterwards if `plan` needs it.
+pub(super) fn clear_for(plan: &InterceptPlan) -> Result<(), InterceptError> {
+    down(None)?;
+    if plan.diverts() { add_routes() } else { Ok(()) }
+}
+
 /// Removes everything that is ours, by whichever backend it was installed, or by `only` one.
 /// Gives what was removed, in words.
 ///

@@ -3,6 +3,7 @@
 
 mod check;
 mod error;
+mod held;
 mod install;
 pub mod iptables;
 pub mod nft;
@@ -16,6 +17,7 @@ mod visitor;
 
 pub use check::{Outcome, Report, check};
 pub use error::InterceptError;
+pub use held::Installed;
 pub use install::{Backend, down, installed, planned, up};
 pub use options::{ids, plan_of, proxy_uids};
 pub use plan::InterceptPlan;
