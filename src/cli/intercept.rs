@@ -228,6 +228,9 @@ fn up(arguments: &UpArgs) -> Done {
     enter(&arguments.place)?;
     let backend = Backend::choose(arguments.place.backend)?;
     intercept::up(&plan, backend)?;
+    for sentence in intercept::advice(&plan) {
+        eprintln!("note: {sentence}");
+    }
     Ok((format!("installed: {plan}\n"), ExitCode::SUCCESS))
 }
 

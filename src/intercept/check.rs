@@ -125,7 +125,7 @@ fn stand_in(plan: &InterceptPlan, report: &mut Report) -> Result<Vec<Socket>, In
     }
     let mut listeners = Vec::new();
     for (port, transparent, addresses) in wanted {
-        if sockets().iter().any(|socket| socket.listens && socket.local.port() == port) {
+        if listens(port) {
             continue;
         }
         for ip in addresses {
@@ -364,6 +364,11 @@ fn other_end(local: SocketAddr) -> Seen {
     }
 }
 
+/// Whether someone in this network namespace waits for TCP connections on a port.
+pub(super) fn listens(port: u16) -> bool {
+    sockets().iter().any(|socket| socket.listens && socket.local.port() == port)
+}
+
 fn sockets() -> Vec<TcpSocket> {
     ["tcp", "tcp6"].iter().flat_map(|name| tcp_sockets(&proc_net(name))).collect()
 }
@@ -374,10 +379,8 @@ fn family(v6: bool) -> &'static str {
 
 /// A port that is not excluded, and on which nobody listens here.
 fn port(exclusions: &Exclusions, plan: &InterceptPlan) -> Option<u16> {
-    let sockets = sockets();
-    let taken = |port| sockets.iter().any(|socket| socket.listens && socket.local.port() == port);
     let spared = |port| exclusions.ports.contains(port) || plan.own_ports.contains(port);
-    PORTS.into_iter().find(|&port| !spared(port) && !taken(port))
+    PORTS.into_iter().find(|&port| !spared(port) && !listens(port))
 }
 
 fn is_routed(to: SocketAddr) -> bool {

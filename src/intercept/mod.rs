@@ -1,6 +1,7 @@
 //! Interception: which traffic is caught, as rules for the kernel. `plan` and `rules` say what,
 //! `nft`, `iptables` and `routes` write it (all of them dry); `install` and `system` do it.
 
+mod advice;
 mod check;
 mod error;
 mod held;
@@ -15,6 +16,7 @@ pub mod rules;
 mod system;
 mod visitor;
 
+pub use advice::advice;
 pub use check::{Outcome, Report, check};
 pub use error::InterceptError;
 pub use held::Installed;
