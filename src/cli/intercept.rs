@@ -96,9 +96,10 @@ pub(super) struct PlanArgs {
     /// The group that the proxy runs as, which is left alone.
     #[arg(long, value_name = "NAME|GID")]
     group: Option<String>,
-    /// The mark of the proxy's sockets, which are left alone.
-    #[arg(long, default_value_t = PROXY_MARK)]
-    mark: u32,
+    /// The mark of the proxy's sockets, which are left alone. Default: mesh.intercept.mark, or
+    /// 1338.
+    #[arg(long)]
+    mark: Option<u32>,
     #[command(flatten)]
     exclude: ExcludeArgs,
     /// While no proxy runs, caught traffic passes by it where rules can say so (nft with
@@ -275,14 +276,14 @@ fn plan(arguments: &PlanArgs) -> Result<InterceptPlan, InterceptError> {
     let mut plan = match arguments.config.is_empty() {
         true => InterceptPlan {
             proxy: Proxy {
-                mark: arguments.mark,
+                mark: PROXY_MARK,
                 owners: Owners { uids: proxy_uids(None)?, gids: Vec::new() },
             },
             ..InterceptPlan::default()
         },
         false => plan_of(&read(&arguments.config)?)?,
     };
-    plan.proxy.mark = arguments.mark;
+    plan.proxy.mark = arguments.mark.unwrap_or(plan.proxy.mark);
     if let Some(user) = &arguments.user {
         plan.proxy.owners.uids = proxy_uids(Some(user))?;
     }

@@ -20,7 +20,7 @@ use super::values::Placed;
 use super::{Loaded, Snapshot};
 use crate::authz::EscapedSlashes;
 use crate::cluster::{Destination, Egress, Service};
-use crate::dns::Directory;
+use crate::dns::DnsPlan;
 use crate::http1::parse::HEADERS_MAX;
 use crate::jwt::{KeySet, Provider};
 use crate::mesh::MARK;
@@ -62,7 +62,7 @@ pub struct Compiled {
     /// Where the admin interface listens.
     pub admin: Option<SocketAddr>,
     /// Where the resolver for the workload listens, and what it knows.
-    pub dns: (Option<SocketAddr>, Directory),
+    pub dns: DnsPlan,
     /// Number of workers; `None` for one a CPU.
     pub workers: Option<usize>,
     /// The kernel interface.
@@ -154,11 +154,16 @@ pub fn compile(
 }
 
 impl Compiler<'_> {
+    /// The mark of what the proxy sends where traffic is captured.
+    pub(super) fn mark(&self) -> u32 {
+        self.loaded.config.mesh.intercept.mark.as_ref().map_or(MARK, |mark| mark.value)
+    }
+
     /// How connections to endpoints leave.
     pub(super) fn egress(&self) -> Egress {
         let mesh = &self.loaded.config.mesh;
         let captures = !(mesh.inbound.bind.0.is_empty() && mesh.outbound.bind.0.is_empty());
-        Egress { mark: if captures { MARK } else { 0 }, source: None }
+        Egress { mark: if captures { self.mark() } else { 0 }, source: None }
     }
 
     pub(super) fn mistake(&mut self, place: Place, message: impl Into<String>) {

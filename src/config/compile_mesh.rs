@@ -14,9 +14,10 @@ use super::values::{Entries, OneOrMany, Placed};
 use crate::authz::EscapedSlashes;
 use crate::balance::Policy;
 use crate::cluster::{Address, Destination, Protocol, Service};
-use crate::dns::Directory;
+use crate::dns::{Directory, DnsPlan};
 use crate::mesh::{
-    Addresses, Admission, Application, Capture, Declared, Direction, Intercept, Probe, Udp, Unknown,
+    Addresses, Admission, Application, Capture, Declared, Direction, Excluded, Intercept, Probe,
+    Udp, Unknown,
 };
 use crate::message::HeaderEdits;
 use crate::route::{Action, Matcher, Rule, Split, Table};
@@ -115,6 +116,8 @@ fn inbound(
             file_mesh::Application::Loopback => Application::Loopback,
         },
         keeps_source: keeps_source(compiler, written),
+        mark: compiler.mark(),
+        excluded: excluded(compiler, Direction::Inbound),
         passthrough: passthrough(compiler, INBOUND_SERVICE),
         udp: written.udp.as_ref().map(|udp| self::udp(compiler, udp)),
         identity: None,
@@ -160,6 +163,8 @@ fn outbound(
         probes: Vec::new(),
         application: Application::Original,
         keeps_source: false,
+        mark: compiler.mark(),
+        excluded: excluded(compiler, Direction::Outbound),
         passthrough: passthrough(compiler, PASSTHROUGH_SERVICE),
         udp: written.udp.as_ref().map(|udp| self::udp(compiler, udp)),
         identity: compiler.mesh.as_ref().and_then(|mesh| mesh.id()),
@@ -223,6 +228,22 @@ fn listener(
         timeouts: compile::timeouts(timeouts),
         stats: compiler.registry.listener(name),
     }))
+}
+
+/// What should not have been captured.
+fn excluded(compiler: &mut Compiler<'_>, direction: Direction) -> Excluded {
+    let written = &compiler.loaded.config.mesh.intercept;
+    if let Some(mark) = written.mark.as_ref().filter(|mark| mark.value == 0) {
+        compiler.mistake(mark.place, "a mark of 0 is none: nothing would be known by it");
+    }
+    let side = match direction {
+        Direction::Inbound => &written.exclude.inbound,
+        Direction::Outbound => &written.exclude.outbound,
+    };
+    Excluded {
+        networks: side.cidrs.0.iter().map(|cidr| cidr.0).collect(),
+        ports: side.ports.0.iter().map(|range| range.0.bounds()).collect(),
+    }
 }
 
 fn udp(compiler: &Compiler<'_>, written: &file_mesh::Udp) -> Udp {
@@ -374,12 +395,12 @@ fn endpoint_stats(compiler: &mut Compiler<'_>, listener: &str) -> Arc<PerWorker<
 }
 
 /// Where the resolver listens, and what it knows.
-pub(super) fn dns(
-    compiler: &mut Compiler<'_>,
-    services: &[Arc<Service>],
-) -> (Option<SocketAddr>, Directory) {
+pub(super) fn dns(compiler: &mut Compiler<'_>, services: &[Arc<Service>]) -> DnsPlan {
     let mut directory = Directory::default();
-    let Some(written) = &compiler.loaded.config.mesh.dns else { return (None, directory) };
+    let mark = compiler.mark();
+    let Some(written) = &compiler.loaded.config.mesh.dns else {
+        return DnsPlan { bind: None, directory, mark };
+    };
     for service in services {
         directory.add(&service.name, service.addresses.iter().map(SocketAddr::ip));
     }
@@ -388,5 +409,5 @@ pub(super) fn dns(
         let message = format!("{:?} is not an address to listen on", written.bind.value);
         compiler.mistake_with_help(written.bind.place, message, "write 127.0.0.1:15053");
     }
-    (bind, directory)
+    DnsPlan { bind, directory, mark }
 }

@@ -7,15 +7,18 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
-use super::values::OneOrMany;
+use super::values::{OneOrMany, Placed};
 use crate::authz::Network;
 use crate::intercept::plan::{Interface, PortRange};
 
 /// What `ringway intercept` and `run --intercept` do, beside `inbound.intercept` and
-/// `outbound.intercept`. Read when the rules are installed, not on a reload.
+/// `outbound.intercept`. Read when the rules are installed, not on a reload; what they leave alone
+/// and is captured all the same is refused.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Intercept {
+    /// The mark (SO_MARK) of what the proxy itself sends, which is left alone. Default 1338.
+    pub mark: Option<Placed<u32>>,
     /// What is left alone.
     pub exclude: Exclude,
     /// UDP ports that are caught, in the directions that have `udp`: `443`, `8000-8100`, `all`;

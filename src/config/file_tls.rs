@@ -106,7 +106,7 @@ pub struct Mesh {
     pub outbound: Outbound,
     /// A resolver that gives names of services their virtual addresses. Default: none.
     pub dns: Option<MeshDns>,
-    /// What the rules leave alone that bring traffic here.
+    /// The rules that bring traffic here, and what they leave alone.
     pub intercept: Intercept,
 }
 

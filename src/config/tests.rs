@@ -84,6 +84,11 @@ fn captured_traffic_is_checked_like_everything_else() {
         ("outbound: {bind: 0.0.0.0:1, hosts: nobody}", "no routes for \"nobody\""),
         ("outbound: {bind: 0.0.0.0:1, unknown: no}", "unknown value \"no\""),
         ("dns: {bind: here}", "write 127.0.0.1:15053"),
+        ("outbound: {bind: 0.0.0.0:1}, intercept: {mark: 0}", "a mark of 0 is none"),
+        (
+            "outbound: {bind: 0.0.0.0:1}, intercept: {exclude: {outbound: {cidrs: 10.0.0.1/8}}}",
+            "write 10.0.0.0/8 for the range",
+        ),
     ] {
         let errors = errors(&format!("mesh: {{{mesh}}}\n"));
         assert!(errors.contains(expected), "{mesh}: {errors}");

@@ -90,7 +90,7 @@ async fn serve(
     let mut admin = Admin::new(status.clone());
     admin.bind(trial.admin).await.map_err(RunError::System)?;
     let mut resolver = Resolver::new(status.clone());
-    resolver.serve(trial.dns.0, trial.dns.1).await.map_err(RunError::System)?;
+    resolver.serve(trial.dns).await.map_err(RunError::System)?;
     let applier = Applier {
         arguments,
         registry,
@@ -242,8 +242,7 @@ impl Control {
                 if let Err(error) = self.admin.bind(compiled.admin).await {
                     tracing::error!("{error}; the admin interface stays where it was");
                 }
-                let (address, directory) = compiled.dns;
-                if let Err(error) = self.resolver.serve(address, directory).await {
+                if let Err(error) = self.resolver.serve(compiled.dns).await {
                     tracing::error!("{error}; the resolver stays where it was");
                 }
             }

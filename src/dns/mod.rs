@@ -4,5 +4,18 @@
 mod answer;
 mod server;
 
+use std::net::SocketAddr;
+
 pub use answer::{Answer, Directory, TTL_S, answer};
 pub use server::{QUERIES_MAX, Resolver};
+
+/// What the resolver does.
+#[derive(Clone, Debug)]
+pub struct DnsPlan {
+    /// Where it listens; nowhere if `None`.
+    pub bind: Option<SocketAddr>,
+    /// What it knows itself.
+    pub directory: Directory,
+    /// The mark of what it asks others.
+    pub mark: u32,
+}

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::DnsPlan;
 use super::answer::{Answer, Directory, answer, failure};
 use crate::cluster::Egress;
 use crate::control::status::Status;
-use crate::mesh::MARK;
 use crate::runtime::datagram::towards;
 
 /// Queries and connections that are served at once; those beyond are dropped, and asked again.
@@ -44,6 +45,7 @@ struct Shared {
     status: Status,
     room: Arc<Semaphore>,
     own: Mutex<Option<SocketAddr>>,
+    mark: AtomicU32,
 }
 
 impl Resolver {
@@ -54,20 +56,19 @@ impl Resolver {
             status,
             room: Arc::new(Semaphore::new(QUERIES_MAX)),
             own: Mutex::default(),
+            mark: AtomicU32::default(),
         };
         Self { shared: Arc::new(shared), serving: None }
     }
 
-    /// Answers from `directory` at `address` from now on, or nowhere.
+    /// Does what `plan` says from now on.
     ///
     /// # Errors
     /// When the address cannot be had; it then goes on where it did.
-    pub async fn serve(
-        &mut self,
-        address: Option<SocketAddr>,
-        directory: Directory,
-    ) -> Result<(), String> {
+    pub async fn serve(&mut self, plan: DnsPlan) -> Result<(), String> {
+        let DnsPlan { bind: address, directory, mark } = plan;
         *lock(&self.shared.directory) = Arc::new(directory);
+        self.shared.mark.store(mark, Ordering::Relaxed);
         if self.serving.as_ref().map(|(address, _)| *address) == address {
             return Ok(());
         }
@@ -201,7 +202,7 @@ impl Shared {
     /// The answer of the first of the system's resolvers that gives one.
     async fn ask_others(&self, query: &[u8], via: Via) -> Option<Vec<u8>> {
         let (config, _) = read_system_conf().ok()?;
-        let own = *lock(&self.own);
+        let (own, mark) = (*lock(&self.own), self.mark.load(Ordering::Relaxed));
         for server in config.name_servers() {
             let server = SocketAddr::new(server.ip, PORT);
             if own == Some(server) {
@@ -209,8 +210,8 @@ impl Shared {
             }
             let asked = async {
                 match via {
-                    Via::Udp => over_udp(server, query).await,
-                    Via::Tcp => over_tcp(server, query).await,
+                    Via::Udp => over_udp(server, query, mark).await,
+                    Via::Tcp => over_tcp(server, query, mark).await,
                 }
             };
             if let Ok(Ok(reply)) = timeout(UPSTREAM_TIMEOUT, asked).await {
@@ -221,8 +222,8 @@ impl Shared {
     }
 }
 
-async fn over_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let (socket, _) = towards(server, Egress { mark: MARK, source: None })?;
+async fn over_udp(server: SocketAddr, query: &[u8], mark: u32) -> io::Result<Vec<u8>> {
+    let (socket, _) = towards(server, Egress { mark, source: None })?;
     let socket = UdpSocket::from_std(socket.into())?;
     socket.send(query).await?;
     let mut block = vec![0; MESSAGE_BYTES_MAX];
@@ -235,13 +236,13 @@ async fn over_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     }
 }
 
-async fn over_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+async fn over_tcp(server: SocketAddr, query: &[u8], mark: u32) -> io::Result<Vec<u8>> {
     let socket = match server {
         SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
         SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
     };
     // Without the right to mark, the rules know us by our user alone.
-    socket2::SockRef::from(&socket).set_mark(MARK).ok();
+    socket2::SockRef::from(&socket).set_mark(mark).ok();
     let mut stream = socket.connect(server).await?;
     write_message(&mut stream, query).await?;
     read_message(&mut stream).await

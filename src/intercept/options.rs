@@ -47,6 +47,9 @@ pub fn plan_of(config: &Config) -> Result<InterceptPlan, InterceptError> {
             plan.outbound_udp = udp;
         }
     }
+    if let Some(mark) = &written.mark {
+        plan.proxy.mark = mark.value;
+    }
     plan.dns = mesh.dns.as_ref().and_then(|dns| port(&dns.bind.value));
     plan.when_dead = match written.when_dead {
         file_intercept::WhenDead::Closed => WhenDead::Closed,

@@ -14,6 +14,7 @@ use std::time::Duration;
 pub use addresses::{Addresses, Leads};
 pub use destinations::{DESTINATIONS_MAX, Destinations, Seen};
 
+use crate::authz::Network;
 use crate::cluster::Service;
 use crate::detect::Protocol;
 use crate::identity::SpiffeId;
@@ -86,6 +87,15 @@ pub struct Probe {
     pub port: u16,
     /// Its path, without a query.
     pub path: Box<str>,
+}
+
+/// What the rules were meant to leave alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Excluded {
+    /// The other side: who connects, or who is connected to.
+    pub networks: Vec<Network>,
+    /// Ports of destinations: the first and the last of each range.
+    pub ports: Vec<(u16, u16)>,
 }
 
 /// Limits on captured UDP.
@@ -170,6 +180,10 @@ pub struct Capture {
     pub application: Application,
     /// Whether the workload sees the client's address as its peer (inbound).
     pub keeps_source: bool,
+    /// The mark of what goes on from here.
+    pub mark: u32,
+    /// What should not have been captured.
+    pub excluded: Excluded,
     /// How original destinations are reached that no service names.
     pub passthrough: Arc<Service>,
     /// Counters of their endpoints, all together.
@@ -199,6 +213,18 @@ impl Capture {
     pub fn admission(&self, port: u16) -> &Admission {
         let own = self.port_admissions.iter().find(|(known, _)| *known == port);
         own.map_or(&self.admission, |(_, admission)| admission)
+    }
+
+    /// Whether a connection from `peer` that was meant for `original` should not be here.
+    pub fn excludes(&self, peer: Option<SocketAddr>, original: SocketAddr) -> bool {
+        let other_side = match self.direction {
+            Direction::Inbound => peer,
+            Direction::Outbound => Some(original),
+        };
+        let Excluded { networks, ports } = &self.excluded;
+        let port = original.port();
+        ports.iter().any(|(first, last)| (*first..=*last).contains(&port))
+            || other_side.is_some_and(|other| networks.iter().any(|n| n.contains(other.ip())))
     }
 
     /// Whether requests to `port` may be probes.

@@ -79,16 +79,26 @@ pub fn set_transparent(socket: &Socket, ip: IpAddr) -> io::Result<()> {
     }
 }
 
-/// Where a captured connection was meant to go; `None` when nobody knows.
-pub fn original_destination(socket: impl AsFd, intercept: Intercept) -> Option<SocketAddr> {
+/// Where a captured connection to a listener on `port` was meant to go; `None` when nobody knows.
+/// What comes by REDIRECT to a listener for TPROXY is known by having our own port.
+pub fn original_destination(
+    socket: impl AsFd,
+    intercept: Intercept,
+    port: u16,
+) -> Option<SocketAddr> {
     let socket = SockRef::from(&socket);
     let local = socket.local_addr().ok()?.as_socket()?;
-    let original = match (intercept, local) {
-        (Intercept::Tproxy, _) => return Some(local),
-        (Intercept::Redirect, SocketAddr::V4(_)) => socket.original_dst_v4(),
-        (Intercept::Redirect, SocketAddr::V6(_)) => socket.original_dst_v6(),
+    if intercept == Intercept::Tproxy && local.port() != port {
+        return Some(local);
+    }
+    let original = match local {
+        SocketAddr::V4(_) => socket.original_dst_v4(),
+        SocketAddr::V6(_) => socket.original_dst_v6(),
     };
-    original.ok()?.as_socket()
+    match original {
+        Ok(original) => original.as_socket(),
+        Err(_) => (intercept == Intercept::Tproxy).then_some(local),
+    }
 }
 
 /// Whether `ip` is an address of this host.

@@ -28,7 +28,8 @@ impl Arrival {
         snapshot: &Snapshot,
     ) -> Self {
         let capture = snapshot.listener(listener).and_then(|listener| listener.capture());
-        let original = capture.map(|capture| original(socket, peer, capture, snapshot));
+        let original =
+            capture.map(|capture| original(socket, peer, bind.port(), capture, snapshot));
         Self { peer, port: bind.port(), original }
     }
 }
@@ -36,16 +37,20 @@ impl Arrival {
 fn original(
     socket: impl AsFd,
     peer: Option<SocketAddr>,
+    port: u16,
     capture: &Capture,
     snapshot: &Snapshot,
 ) -> Result<SocketAddr, Misled> {
-    let original =
-        socket::original_destination(socket, capture.intercept).ok_or(Misled::NoDestination)?;
+    let original = socket::original_destination(socket, capture.intercept, port)
+        .ok_or(Misled::NoDestination)?;
     if peer.is_some_and(|peer| own::is_own(peer, original)) {
         return Err(Misled::Loop);
     }
     if is_ours(original, snapshot) {
         return Err(Misled::Ourselves);
+    }
+    if capture.excludes(peer, original) {
+        return Err(Misled::Excluded);
     }
     Ok(original)
 }

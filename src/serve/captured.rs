@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::connection::{Connection, speak_http};
-use super::guard;
 use super::ledger::Ledger;
 use super::originals;
 use super::secure;
@@ -152,7 +151,11 @@ async fn look<I: Io>(
     connection.state().idle.set(false);
     let sniffed = match sniffed {
         Ok(sniffed) => sniffed,
-        Err(Over::Gone) => return None,
+        Err(Over::Gone) => {
+            // Whoever speaks just now shall not take it for heard.
+            connection.stream.reset_on_close();
+            return None;
+        }
         Err(Over::Refused(refusal)) => {
             refuse(connection, &local, listener, &refusal);
             return None;
@@ -213,10 +216,6 @@ async fn onward<I: Io>(
     }
     let Some(way) = way(connection, local, listener) else { return };
     let Some(service) = way.service(local) else { return };
-    if service.config.jwt.is_some() {
-        // Bytes bear no token.
-        return refuse(connection, local, listener, &guard::DENIED);
-    }
     tunnel::carry(connection, local, listener, service, By::default(), begun).await;
 }
 

@@ -21,7 +21,7 @@ use super::arrival::is_ours;
 use super::worker::{Local, Worker};
 use crate::authz::{Peer, Target};
 use crate::cluster::{Address, Egress};
-use crate::mesh::{Admission, Capture, Direction, Leads, MARK, Misled, UdpRefusal, Unknown};
+use crate::mesh::{Admission, Capture, Direction, Leads, Misled, UdpRefusal, Unknown};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::datagram::{self, DATAGRAM_BYTES_MAX};
 use crate::runtime::io::{Io, Stream};
@@ -111,6 +111,9 @@ impl Flows {
             Some(flow) => flow,
             None if own::is_own(received.from, meant_for) => return Err(Misled::Loop),
             None if is_ours(meant_for, &local.snapshot) => return Err(Misled::Ourselves),
+            None if capture.excludes(Some(received.from), meant_for) => {
+                return Err(Misled::Excluded);
+            }
             None => match self.open(local, capture, key) {
                 Ok(flow) => flow,
                 Err(refusal) => {
@@ -150,14 +153,15 @@ impl Flows {
         let opened = || -> io::Result<Flow> {
             let near = match capture.direction {
                 Direction::Outbound => {
-                    Some(io.readiness(datagram::speak_for(destination, client, MARK)?)?)
+                    Some(io.readiness(datagram::speak_for(destination, client, capture.mark)?)?)
                 }
                 Direction::Inbound => {
-                    self.voice(destination)?;
+                    self.voice(destination, capture.mark)?;
                     None
                 }
             };
-            let (far, local) = datagram::towards(target, Egress { mark: MARK, source: None })?;
+            let (far, local) =
+                datagram::towards(target, Egress { mark: capture.mark, source: None })?;
             Ok(Flow {
                 key,
                 near,
@@ -177,11 +181,11 @@ impl Flows {
     }
 
     /// What speaks for the workload.
-    fn voice(&self, destination: SocketAddr) -> io::Result<&Voice> {
+    fn voice(&self, destination: SocketAddr, mark: u32) -> io::Result<&Voice> {
         if let Some(voice) = self.voice.get() {
             return Ok(voice);
         }
-        let voice = Voice::new(destination.ip(), MARK)?;
+        let voice = Voice::new(destination.ip(), mark)?;
         Ok(self.voice.get_or_init(|| voice))
     }
 
@@ -262,7 +266,7 @@ impl Flow {
     /// Answers the client in the name of the workload.
     fn answer(&self, flows: &Flows, datagram: &[u8]) -> io::Result<()> {
         let (client, destination) = self.key;
-        flows.voice(destination)?.say(destination, client, datagram)
+        flows.voice(destination, self.capture.mark)?.say(destination, client, datagram)
     }
 
     /// Moves what waits on one side to the other; an error when that side is over.

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use super::worker::{Local, LocalService};
 use crate::balance::Balancer;
 use crate::cluster::{Address, Destination, Egress, Endpoint, Service};
-use crate::mesh::{Capture, Direction, Leads, MARK, Unknown};
+use crate::mesh::{Capture, Direction, Leads, Unknown};
 use crate::runtime::io::Io;
 use crate::time::Time;
 use crate::upstream::EndpointState;
@@ -82,7 +82,7 @@ fn application<I: Io>(
     let target = capture.application(original);
     let source = client.filter(|ip| capture.keeps_source && ip.is_ipv4() == target.is_ipv4());
     let make = || {
-        let endpoint = endpoint(capture, target, Egress { mark: MARK, source });
+        let endpoint = endpoint(capture, target, Egress { mark: capture.mark, source });
         let named = capture.addresses.find(original).or_else(|| capture.addresses.find(target));
         let config = match named {
             Some(
@@ -133,7 +133,7 @@ fn outbound<I: Io>(
         None if capture.unknown == Unknown::Deny => None,
         None => {
             let make = || {
-                let egress = Egress { mark: MARK, source: None };
+                let egress = Egress { mark: capture.mark, source: None };
                 let endpoint = endpoint(capture, original, egress);
                 alone(worker, capture.passthrough.narrowed(endpoint))
             };

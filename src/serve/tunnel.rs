@@ -102,6 +102,10 @@ pub async fn carry<I: Io>(
         ledger.set_refusal(&guard::DENIED);
         return ledger.log(None, b"");
     }
+    if service.config.jwt.is_some() || by.rule.is_some_and(|rule| rule.jwt.is_some()) {
+        ledger.set_refusal(&NO_TOKEN);
+        return ledger.log(None, b"");
+    }
     let opened = match begun.upstream {
         Some(Ok(upstream)) => {
             ledger.set_endpoint(&upstream.endpoint);
@@ -123,6 +127,13 @@ pub async fn carry<I: Io>(
     }
     ledger.log(None, b"");
 }
+
+/// What is demanded of requests cannot be had of bytes.
+const NO_TOKEN: Refusal = Refusal {
+    status: 401,
+    flag: Flag::Unauthorized,
+    detail: "the service demands a token, which bytes do not bear",
+};
 
 /// A connection to an endpoint of `subset` of `service` that nobody has used.
 pub async fn open<I: Io>(

@@ -69,8 +69,8 @@ fn queries_of_names_pass_and_are_counted_and_denied_ones_are_not_answered() {
     let wire = Wire::new(2);
     let [side, other] = &wire.hosts[..] else { panic!() };
     let _server = name_server(other, 8053);
-    rules::outbound_udp(side);
     let proxy = sidecar(side, "unknown: deny, udp: {idle_timeout: 300ms, flows: 50}");
+    rules::up(side, "nft", &proxy);
     let ask = |server: &str| dig(side, &[&format!("@{server}"), "-p", "8053", "known.example"]);
     for server in ["10.99.0.2", "10.9.0.1", "fd09::1"] {
         assert_eq!(ask(server), "192.0.2.7", "{server}");
@@ -127,9 +127,9 @@ fn what_others_ask_a_workload_is_answered_from_the_address_that_they_ask() {
     let [client, side] = &wire.hosts[..] else { panic!() };
     // It takes the port for all addresses, and shares it with nobody.
     let _server = name_server(side, 8053);
-    rules::inbound_udp(side);
     let config = "mesh: {inbound: {bind: [\"0.0.0.0:15006\", \"[::]:15006\"], udp: {}}}\n";
     let proxy = Proxy::start_in(&side.name, config);
+    rules::up(side, "nft", &proxy);
     // dig refuses answers from elsewhere.
     let ask = |server: &str| dig(client, &[&format!("@{server}"), "-p", "8053", "known.example"]);
     for server in ["10.99.0.2", "fd99::2"] {
@@ -166,8 +166,8 @@ fn a_quic_client_passes() {
     let mut line = String::new();
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
-    rules::outbound_udp(side);
     let proxy = sidecar(side, "udp: {}");
+    rules::up(side, "iptables", &proxy);
     for address in ["10.9.0.2", "10.99.0.2"] {
         let said = side.run(&[python, script, "client", address, "8443", &ca]);
         assert_eq!(said, "echoed\n", "{address}");

@@ -13,11 +13,10 @@ fn plain_requests_reach_the_application_by_both_ways_and_both_families() {
     if !can_have_hosts() {
         return;
     }
-    for by in [By::Redirect, By::Tproxy] {
+    for (by, backend) in both_by_both() {
         let wire = Wire::new(2);
         let [client, side] = &wire.hosts[..] else { panic!() };
         let app = App::saying(side.listen("[::]:8080"), "from the app");
-        rules::inbound(side, by);
         let proxy = Proxy::start_in(
             &side.name,
             &format!(
@@ -25,20 +24,27 @@ fn plain_requests_reach_the_application_by_both_ways_and_both_families() {
                 by.word()
             ),
         );
+        rules::up(side, backend, &proxy);
         for (host, family) in [(side.v4(), 4), (side.v6(), 6)] {
             let mut peer = Client::over(client.connect(&format!("{host}:8080")));
             for _ in 0..2 {
-                assert_eq!(peer.get("shop", "/").text(), "from the app", "{by:?} {family}");
+                let said = peer.get("shop", "/");
+                assert_eq!(said.text(), "from the app", "{by:?} {backend} {family}");
             }
         }
         let seen = "ringway_capture_detected_total{listener=\"mesh.inbound\",protocol=\"http1\"";
-        assert_eq!(proxy.metric(seen), 2.0, "{by:?}");
+        assert_eq!(proxy.metric(seen), 2.0, "{by:?} {backend}");
         let expected = match by {
             By::Redirect => ["::ffff:10.99.0.2", "fd99::2"],
             By::Tproxy => ["::ffff:10.99.0.1", "fd99::1"],
         };
-        assert_eq!(app.peers(), expected, "{by:?}");
+        assert_eq!(app.peers(), expected, "{by:?} {backend}");
     }
+}
+
+fn both_by_both() -> impl Iterator<Item = (By, &'static str)> {
+    let ways = [By::Redirect, By::Tproxy].into_iter();
+    ways.flat_map(|by| rules::BACKENDS.into_iter().map(move |backend| (by, backend)))
 }
 
 #[test]
@@ -150,17 +156,20 @@ fn what_was_not_captured_or_leads_back_is_refused_with_its_flag() {
     rules::inbound(side, By::Redirect);
     let proxy = Proxy::start_in(
         &side.name,
-        "mesh: {inbound: {bind: \"0.0.0.0:15006\"}}\n\
+        "mesh: {inbound: {bind: \"0.0.0.0:15006\"}, \
+         intercept: {exclude: {inbound: {ports: 8022}}}}\n\
          listeners: {web: {bind: \"0.0.0.0:8443\"}}\n\
          telemetry: {access_log: {path: stdout}}\n",
     );
-    for address in ["10.99.0.2:15006", "10.99.0.2:8443"] {
+    for address in ["10.99.0.2:15006", "10.99.0.2:8443", "10.99.0.2:8022"] {
         let mut peer = Client::over(client.connect(address));
         assert!(peer.closes_within(crate::support::PATIENCE), "{address}");
     }
     let refused = "ringway_capture_refused_total{listener=\"mesh.inbound\",reason=\"ourselves\"";
     assert_eq!(proxy.metric(refused), 2.0);
-    eventually("both in the log", || {
-        (proxy.log().matches("\"response_flags\":\"OD\"").count() == 2).then_some(())
+    let excluded = "ringway_capture_refused_total{listener=\"mesh.inbound\",reason=\"excluded\"";
+    assert_eq!(proxy.metric(excluded), 1.0);
+    eventually("all in the log", || {
+        (proxy.log().matches("\"response_flags\":\"OD\"").count() == 3).then_some(())
     });
 }

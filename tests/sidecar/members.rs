@@ -30,9 +30,10 @@ fn sidecar(host: &Host, ca: &str, name: &str, by: By, more: &str) -> Proxy {
              \x20 identity: {{ca: {ca}, id: spiffe://cluster.local/ns/demo/sa/{name}}}\n\
              \x20 inbound: {{bind: [\"0.0.0.0:15006\", \"[::]:15006\"], intercept: {by}, \
              timeouts: {{header: 300ms}}, mtls: strict, ports: {{\"8090\": permissive}}, \
-             probes: [{{port: 8080, path: /healthz}}]}}\n\
+             probes: [{{port: 8080, path: /healthz}}, {{port: 8081, path: /live}}]}}\n\
              \x20 outbound: {{timeouts: {{header: 300ms}}, intercept: {by}, \
              bind: [\"127.0.0.1:15001\", \"[::1]:15001\"]}}\n\
+             \x20 intercept: {{exclude: {{inbound: {{ports: 9999}}, outbound: {{ports: 9999}}}}}}\n\
              services:\n\
              \x20 stock: {{addresses: [\"10.9.0.1:8080\", \"[fd09::1]:8080\"], tls: mesh,\n\
              \x20   endpoints: [\"10.99.0.2:8080\"], \
@@ -79,7 +80,7 @@ fn between_sidecars_there_is_only_tls_on_the_wire() {
     if !can_have_hosts() {
         return;
     }
-    for by in [By::Redirect, By::Tproxy] {
+    for (by, backend) in [(By::Redirect, "nft"), (By::Tproxy, "nft"), (By::Redirect, "iptables")] {
         let directory = tempfile::tempdir().unwrap();
         let ca = authority(&directory);
         let wire = Wire::new(2);
@@ -88,12 +89,10 @@ fn between_sidecars_there_is_only_tls_on_the_wire() {
         let _mail = App::new(stock.listen("0.0.0.0:8025"), |stream| {
             Client::over(stream).send("220 secret-greeting\r\n").rest();
         });
-        for host in [shop, stock] {
-            rules::inbound(host, by);
-            rules::outbound(host, by);
-        }
         let shop_proxy = sidecar(shop, &ca, "shop", by, "");
         let stock_proxy = sidecar(stock, &ca, "stock", by, "");
+        rules::up(shop, backend, &shop_proxy);
+        rules::up(stock, backend, &stock_proxy);
         let _end = App::saying(stock.listen("0.0.0.0:9999"), "");
         let packets = Capture::start(stock);
         // By virtual address, by endpoint, by the other family.
@@ -129,6 +128,7 @@ fn strict_ports_let_nobody_in_without_an_identity_but_probes() {
     let [plain, stock] = &wire.hosts[..] else { panic!() };
     let app = App::saying(stock.listen("0.0.0.0:8080"), "from the app");
     let _other = App::saying(stock.listen("0.0.0.0:8090"), "permissive");
+    let _unruled = App::saying(stock.listen("0.0.0.0:8081"), "no rule is about it");
     rules::inbound(stock, By::Redirect);
     let rule = "authorization: [{action: deny, to: {ports: 8080}, from: {ips: 0.0.0.0/0}}]\n";
     let proxy = sidecar(stock, &ca, "stock", By::Redirect, rule);
@@ -138,6 +138,8 @@ fn strict_ports_let_nobody_in_without_an_identity_but_probes() {
     for path in ["/", "/healthz/", "/healthz/../secret", "/healthz%2f"] {
         assert_eq!(ask("10.99.0.2:8080", path).status, 403, "{path}");
     }
+    assert_eq!(ask("10.99.0.2:8081", "/live").status, 200);
+    assert_eq!(ask("10.99.0.2:8081", "/healthz").status, 403, "a probe of another port");
     let mut peer = Client::over(plain.connect("10.99.0.2:8080"));
     let posted = peer.request("POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(posted.status, 403, "a probe only looks");
@@ -145,8 +147,36 @@ fn strict_ports_let_nobody_in_without_an_identity_but_probes() {
     opaque.send("\x01\x02\x03");
     assert!(opaque.closes_within(PATIENCE));
     assert_eq!(ask("10.99.0.2:8090", "/").text(), "permissive");
-    assert_eq!(proxy.metric("ringway_capture_probes_total"), 2.0);
+    assert_eq!(proxy.metric("ringway_capture_probes_total"), 3.0);
     assert_eq!(app.peers().len(), 1, "and the others never got there");
+}
+
+#[test]
+fn bytes_do_not_pass_where_a_token_is_demanded() {
+    if !can_have_hosts() {
+        return;
+    }
+    let wire = Wire::new(2);
+    let [client, side] = &wire.hosts[..] else { panic!() };
+    let app = App::saying(side.listen("0.0.0.0:8080"), "from the app");
+    rules::inbound(side, By::Redirect);
+    let proxy = Proxy::start_in(
+        &side.name,
+        "mesh: {inbound: {bind: \"0.0.0.0:15006\", timeouts: {header: 300ms}}}\n\
+         jwt: {id: {issuer: https://id.example, jwks: {url: http://127.0.0.1:9/keys}}}\n\
+         services: {app: {endpoints: [\"10.99.0.2:8080\"], jwt: id}}\n\
+         telemetry: {access_log: {path: stdout}}\n",
+    );
+    assert_eq!(Client::over(client.connect("10.99.0.2:8080")).get("x", "/").status, 401);
+    // Neither what is no HTTP by a hair, nor silence.
+    for words in ["GET / HTTP/9.9\r\nHost: x\r\n\r\n", ""] {
+        let mut peer = Client::over(client.connect("10.99.0.2:8080"));
+        assert!(peer.send(words).closes_within(PATIENCE), "{words:?}");
+    }
+    eventually("both in the log", || {
+        (proxy.log().matches("which bytes do not bear").count() == 2).then_some(())
+    });
+    assert_eq!(app.peers().len(), 0);
 }
 
 #[test]

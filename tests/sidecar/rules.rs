@@ -1,6 +1,9 @@
 //! The rules that turn traffic aside, as short as they can be.
 
+use std::process::Command;
+
 use crate::support::netns::Host;
+use crate::support::proxy::Proxy;
 
 /// How traffic is turned aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,20 @@ impl By {
             Self::Tproxy => "tproxy",
         }
     }
+}
+
+/// The programs by which `ringway intercept` installs rules.
+pub const BACKENDS: [&str; 2] = ["nft", "iptables"];
+
+/// The rules of `ringway intercept up`, by `backend`, for the configuration of `proxy`.
+#[track_caller]
+pub fn up(host: &Host, backend: &str, proxy: &Proxy) {
+    let directory = proxy.directory().to_str().unwrap();
+    let ringway = env!("CARGO_BIN_EXE_ringway");
+    // Everything here runs as root: the mark is what the proxy is known by.
+    let place = ["--netns", &host.name, "--backend", backend, "-c", directory, "--user", "none"];
+    let output = Command::new(ringway).args(["intercept", "up"]).args(place).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// What others send to TCP ports 8000 to 9000 goes to port 15006.
@@ -100,25 +117,13 @@ pub fn outbound_udp(host: &Host) {
     );
 }
 
-/// What others send to UDP ports 8000 to 9000 goes to port 15006.
-pub fn inbound_udp(host: &Host) {
-    route_marked_to_us(host);
+/// What users other than root send to TCP ports 8000 to 9000 goes to port 15001.
+pub fn outbound_by_user(host: &Host) {
     host.nft(
-        "table inet test_udp_in {\n\
-         chain prerouting {\n\
-         type filter hook prerouting priority mangle\n\
-         iifname eth0 meta l4proto udp udp dport 8000-9000 tproxy to :15006 \
-         meta mark set 1337 accept\n\
-         }\n}\n",
-    );
-}
-
-/// The same by REDIRECT with a mistake: what the proxy sends is turned aside, too.
-pub fn outbound_without_exception(host: &Host) {
-    host.nft(
-        "table inet test_loop {\n\
+        "table inet test_user {\n\
          chain output {\n\
          type nat hook output priority -100\n\
+         meta skuid 0 return\n\
          tcp dport 8000-9000 redirect to :15001\n\
          }\n}\n",
     );

@@ -47,11 +47,17 @@ impl Proxy {
     /// As [`Proxy::start_with`] one worker, inside the network namespace called `name`.
     #[track_caller]
     pub fn start_in(name: &str, config: &str) -> Self {
+        Self::start_in_under(name, &[], config)
+    }
+
+    /// As [`Proxy::start_in`], by way of another command.
+    #[track_caller]
+    pub fn start_in_under(name: &str, wrapper: &[&str], config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let base = "admin: {bind: 127.0.0.1:9900}\nruntime: {workers: 1}\n";
         std::fs::write(directory.path().join("base.yaml"), base).unwrap();
         std::fs::write(directory.path().join("ringway.yaml"), config).unwrap();
-        let wrapper = ["ip", "netns", "exec", name];
+        let wrapper = [&["ip", "netns", "exec", name], wrapper].concat();
         Self::launch(&wrapper, directory, 9900, Some(name.to_owned()))
     }
 
