@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use super::namespace::World;
 use super::needs_namespaces;
-use super::talk::{ask, server};
+use super::talk::{ask, ask_udp, server, udp_server};
 use crate::support::eventually;
 
 const CONFIG: &str = "
@@ -32,8 +32,12 @@ struct Running {
 impl Running {
     /// Starts it, and waits for its rules.
     fn start(world: &World, options: &str) -> Self {
+        Self::start_on(world, options, CONFIG)
+    }
+
+    fn start_on(world: &World, options: &str, config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("ringway.yaml"), CONFIG).unwrap();
+        std::fs::write(directory.path().join("ringway.yaml"), config).unwrap();
         // `ip` becomes what it executes, so the child is the proxy.
         let child = Command::new("ip")
             .args(["netns", "exec", &world.host.name, env!("CARGO_BIN_EXE_ringway")])
@@ -119,4 +123,52 @@ fn after_a_kill_it_is_closed_or_open_as_was_asked() {
     proxy.end(Signal::SIGKILL);
     eventually("the kernel to remove the table", || (host.state() == before).then_some(()));
     assert_eq!(ask(others, "10.99.0.1", 8080), "app 10.99.0.1:8080 from 10.99.0.2");
+}
+
+#[test]
+fn the_real_proxy_serves_what_tproxy_and_udp_rules_bring() {
+    needs_namespaces!("the_real_proxy_serves_what_tproxy_and_udp_rules_bring");
+    let world = World::new();
+    let (host, others) = (&world.host, &world.others);
+    let _app = server(host, "app", 8080);
+    for any in ["0.0.0.0", "::"] {
+        std::mem::forget(udp_server(host, "app", (any, 5000), false));
+    }
+    let _server = server(others, "server", 80);
+    for remote in World::SERVER {
+        std::mem::forget(udp_server(others, "server", (remote, 443), false));
+    }
+    let config = CONFIG
+        .replace("'[::]:15006']", "'[::]:15006'], intercept: tproxy, udp: {}")
+        .replace("'[::1]:15001']", "'[::1]:15001'], udp: {}")
+        .replace("cidrs: 203.0.113.0/24, ", "");
+    let before = host.state();
+    for backend in ["nft", "iptables"] {
+        let mut proxy = Running::start_on(&world, &format!("--backend {backend}"), &config);
+        for (index, (ip, remote)) in World::HOST.iter().zip(World::SERVER).enumerate() {
+            let client = ["10.99.0.2", "fd99::2"][index];
+            let seen = ask(others, ip, 8080);
+            assert!(seen.starts_with("app "), "{backend} {ip}: {seen}");
+            assert!(seen.ends_with(&format!("from {client}")), "{backend} {ip}: {seen}");
+            assert!(ask(host, remote, 80).starts_with("server "), "{backend} {remote}");
+            let said = ask_udp(host, remote, 443);
+            assert!(said.starts_with("server "), "{backend} {remote}: {said}");
+            let said = ask_udp(others, ip, 5000);
+            assert!(said.starts_with("app "), "{backend} {ip}: {said}");
+        }
+        let config = proxy.directory.path().display().to_string();
+        let said = host.must(&format!("intercept check -c {config}"));
+        assert!(said.contains("is caught by TPROXY"), "{said}");
+        let metrics = host.sh("curl -s http://127.0.0.1:9900/metrics");
+        for direction in ["inbound", "outbound"] {
+            let flows = metrics.lines().any(|line| {
+                line.starts_with("ringway_capture_udp_flows_total")
+                    && line.contains(&format!("mesh.{direction}"))
+                    && !line.ends_with(" 0")
+            });
+            assert!(flows, "{direction}: {metrics}");
+        }
+        proxy.end(Signal::SIGTERM);
+        assert_eq!(host.state(), before, "{backend}");
+    }
 }
