@@ -317,7 +317,7 @@ fn plan(arguments: &PlanArgs) -> Result<InterceptPlan, InterceptError> {
         (false, false) => {}
     }
     exclude(&arguments.exclude, &mut plan)?;
-    Ok(plan)
+    plan.mistake().map_or(Ok(plan), |mistake| Err(InterceptError::Plan(mistake)))
 }
 
 fn exclude(arguments: &ExcludeArgs, plan: &mut InterceptPlan) -> Result<(), InterceptError> {

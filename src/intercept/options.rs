@@ -66,7 +66,7 @@ pub fn plan_of(config: &Config) -> Result<InterceptPlan, InterceptError> {
                 .to_owned(),
         ));
     }
-    Ok(plan)
+    plan.mistake().map_or(Ok(plan), |mistake| Err(InterceptError::Plan(mistake)))
 }
 
 /// The users that the proxy runs as: the named one, nobody for `none`, or `ringway` if there is
