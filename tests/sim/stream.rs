@@ -9,7 +9,8 @@ use super::plan::{body_len, pattern};
 use super::wire::{Cut, Wire, address};
 use super::world::{GREETING, World};
 
-/// An endpoint that says `greeting`, learns from the first four bytes who speaks, reads to the end, and answers.
+/// An endpoint that says `greeting`, learns from the first four bytes who speaks, reads to the
+/// end, and answers.
 pub fn start(world: &Rc<World>, io: &SimIo, at: &str, greeting: &'static str) {
     let listener = io.listen(&address(at));
     let (world, io) = (Rc::clone(world), io.clone());
