@@ -10,10 +10,13 @@ use crate::authz::Network;
 use crate::config::file::Config;
 use crate::config::source::ProcessEnvironment;
 use crate::config::{self, Resolutions};
+use crate::control::run::Interception;
 use crate::intercept::plan::{
     Exclusions, Inbound, Interface, Owners, PROXY_MARK, PortRange, Ports, Proxy, WhenDead,
 };
-use crate::intercept::{self, Backend, InterceptError, InterceptPlan, ids, plan_of, proxy_uids};
+use crate::intercept::{
+    self, Backend, Installed, InterceptError, InterceptPlan, ids, plan_of, proxy_uids,
+};
 use crate::telemetry::registry::Registry;
 
 #[derive(Subcommand)]
@@ -137,6 +140,43 @@ pub(super) struct ExcludeArgs {
     exclude_gids: Vec<String>,
 }
 
+/// Rules for as long as the proxy runs.
+#[derive(Args)]
+pub(super) struct RunInterceptArgs {
+    /// Installs the rules that `mesh:` asks for, and removes them at the end.
+    #[arg(long)]
+    intercept: bool,
+    /// The program that changes the rules. Default: nft where it works, else iptables.
+    #[arg(long, value_enum, requires = "intercept")]
+    backend: Option<Backend>,
+    /// Traffic passes by the proxy when it is not there: with nft also after a SIGKILL.
+    #[arg(long, requires = "intercept", conflicts_with = "fail_closed")]
+    fail_open: bool,
+    /// Caught traffic is refused while no proxy runs. That is the default.
+    #[arg(long, requires = "intercept")]
+    fail_closed: bool,
+}
+
+impl RunInterceptArgs {
+    /// What is to be done when the configuration is served.
+    pub(super) fn install(self) -> Option<Interception> {
+        let Self { intercept, backend, fail_open, fail_closed } = self;
+        intercept.then(|| -> Interception {
+            Box::new(move |config| {
+                let mut plan = plan_of(config)?;
+                match (fail_open, fail_closed) {
+                    (true, _) => plan.when_dead = WhenDead::Open,
+                    (_, true) => plan.when_dead = WhenDead::Closed,
+                    (false, false) => {}
+                }
+                let installed = Installed::up(&plan, backend)?;
+                tracing::info!("rules are installed: {plan}");
+                Ok(installed)
+            })
+        })
+    }
+}
+
 #[derive(Args)]
 pub(super) struct UpArgs {
     #[command(flatten)]
@@ -189,6 +229,9 @@ fn up(arguments: &UpArgs) -> Done {
     enter(&arguments.place)?;
     let backend = Backend::choose(arguments.place.backend)?;
     intercept::up(&plan, backend)?;
+    for sentence in intercept::advice(&plan) {
+        eprintln!("note: {sentence}");
+    }
     Ok((format!("installed: {plan}\n"), ExitCode::SUCCESS))
 }
 
@@ -274,7 +317,7 @@ fn plan(arguments: &PlanArgs) -> Result<InterceptPlan, InterceptError> {
         (false, false) => {}
     }
     exclude(&arguments.exclude, &mut plan)?;
-    Ok(plan)
+    plan.mistake().map_or(Ok(plan), |mistake| Err(InterceptError::Plan(mistake)))
 }
 
 fn exclude(arguments: &ExcludeArgs, plan: &mut InterceptPlan) -> Result<(), InterceptError> {

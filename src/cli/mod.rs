@@ -37,9 +37,10 @@ enum LogStyle {
 enum Command {
     /// Serves until SIGTERM; applies changed files at once, or says why not.
     #[command(after_help = "Examples:\n  ringway run -c conf/minimal\n  \
-        ringway run -c base/ -c production/    # later directories override earlier ones\n\n\
+        ringway run -c base/ -c production/    # later directories override earlier ones\n  \
+        ringway run -c conf/sidecar --intercept --fail-open\n\n\
         Signals: TERM drains and ends, HUP reloads. RUST_LOG=debug shows more.")]
-    Run(Configuration),
+    Run(RunArgs),
     /// Says every mistake of a configuration with its place; exit code 1 if there is one.
     #[command(after_help = "Example:\n  ringway check -c conf/gateway")]
     Check(Configuration),
@@ -69,6 +70,15 @@ enum Command {
     Bench(crate::loadgen::BenchArgs),
 }
 
+/// What to serve.
+#[derive(Args)]
+struct RunArgs {
+    #[command(flatten)]
+    configuration: Configuration,
+    #[command(flatten)]
+    interception: intercept::RunInterceptArgs,
+}
+
 /// Where the configuration is.
 #[derive(Args)]
 struct Configuration {
@@ -82,7 +92,10 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.log);
     match cli.command {
-        Command::Run(configuration) => end(crate::control::run::run(configuration.config)),
+        Command::Run(arguments) => {
+            let RunArgs { configuration, interception } = arguments;
+            end(crate::control::run::run(configuration.config, interception.install()))
+        }
         Command::Check(configuration) => check(&configuration.config),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Schema => {

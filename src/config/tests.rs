@@ -109,6 +109,22 @@ fn captured_traffic_is_checked_like_everything_else() {
 }
 
 #[test]
+fn what_rules_leave_alone_is_read_strictly() {
+    for (written, words) in [
+        ("exclude: {inbound: {ports: [22, 70000]}}", "\"70000\" is not a port"),
+        ("exclude: {outbound: {cidrs: 10.0.0.1/8}}", "write 10.0.0.0/8 for the range"),
+        ("exclude: {inbound: {interfaces: 'a;b'}}", "not the name of an interface"),
+        ("exclude: {ports: 22}", "unknown field \"ports\""),
+        ("udp: 9-8", "write 8080, 8000-8100 or all"),
+        ("when_dead: ajar", "closed"),
+    ] {
+        let said = errors(&format!("mesh:\n  intercept: {{{written}}}\n"));
+        assert!(said.starts_with("0/a.yaml:2:"), "{written}: {said}");
+        assert!(said.contains(words), "{written}: {said}");
+    }
+}
+
+#[test]
 fn ten_mistakes_are_ten_errors() {
     let text = "\
 listeners:

@@ -125,7 +125,7 @@ fn stand_in(plan: &InterceptPlan, report: &mut Report) -> Result<Vec<Socket>, In
     }
     let mut listeners = Vec::new();
     for (port, transparent, addresses) in wanted {
-        if sockets().iter().any(|socket| socket.listens && socket.local.port() == port) {
+        if listens(port) {
             continue;
         }
         for ip in addresses {
@@ -184,6 +184,10 @@ fn outbound(plan: &InterceptPlan, v6: bool, report: &mut Report) {
             _ = write!(text, "is caught at {local}");
             Outcome::Proven
         }
+        Ok(Seen::Ended) => {
+            text.push_str("is caught, and ended at once");
+            Outcome::Proven
+        }
         other => {
             _ = write!(text, "must be caught at port {at}, and {}", said(other));
             Outcome::Failed
@@ -195,6 +199,10 @@ fn outbound(plan: &InterceptPlan, v6: bool, report: &mut Report) {
     let outcome = match try_connect(to, Some(mark), UNCAUGHT_TIMEOUT) {
         Ok(Seen::Caught(local)) => {
             _ = write!(text, "is caught at {local}: the proxy would catch itself");
+            Outcome::Failed
+        }
+        Ok(Seen::Ended) => {
+            text.push_str("is caught: the proxy would catch itself");
             Outcome::Failed
         }
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -224,15 +232,25 @@ fn inbound(
     };
     let to = visitor.address(v6, port);
     let at = plan.inbound_port;
+    // What is not caught gets here; what is caught has someone to be handed to.
+    let listening = |error| InterceptError::Plan(format!("cannot listen on {to}: {error}"));
+    let application = listen(to, false).map_err(listening)?;
+    application.set_nonblocking(true).map_err(listening)?;
     // The client's socket is in its namespace, the other end in this one.
     let connected = visitor.within(move || Ok(connect(to, None, CONNECT_TIMEOUT)))?;
-    let seen = connected.map(|(_held, local)| other_end(local));
+    let seen = connected.map(|(_held, local)| whose(&application, local, at));
     let mut text = format!("inbound {family}: a connection from outside to port {port} ");
-    let expected = if plan.inbound == Inbound::Tproxy { port } else { at };
     let outcome = match &seen {
-        Ok(Seen::Caught(local)) if local.port() == expected => {
-            let how = if plan.inbound == Inbound::Tproxy { " by TPROXY" } else { "" };
-            _ = write!(text, "is caught at port {at}{how}");
+        Ok(Seen::Caught(local)) if local.port() == at => {
+            _ = write!(text, "is caught at {local}");
+            Outcome::Proven
+        }
+        Ok(Seen::HandedOn) if plan.inbound == Inbound::Tproxy => {
+            _ = write!(text, "is caught by TPROXY");
+            Outcome::Proven
+        }
+        Ok(Seen::Ended) => {
+            text.push_str("is caught");
             Outcome::Proven
         }
         other => {
@@ -247,10 +265,41 @@ fn inbound(
     Ok(())
 }
 
+/// Who has the other end of a connection that `client` has made to `application`, which may be
+/// caught at port `at`.
+fn whose(application: &Socket, client: SocketAddr, at: u16) -> Seen {
+    let began = Instant::now();
+    let mut handed_on = false;
+    while began.elapsed() < UNCAUGHT_TIMEOUT {
+        if let Ok((_, peer)) = application.accept() {
+            if peer.as_socket() == Some(client) {
+                return Seen::Uncaught;
+            }
+            handed_on = true;
+        }
+        let port = application.local_addr().ok().and_then(|address| address.as_socket());
+        let port = port.map_or(0, |address| address.port());
+        let ends = sockets().into_iter().filter(|socket| socket.remote == client);
+        let mut caught = ends.filter(|socket| socket.local.port() != port || port == at);
+        if let Some(socket) = caught.next() {
+            return Seen::Caught(socket.local);
+        }
+        std::thread::yield_now();
+    }
+    // The handshake was made with someone on this host, and it was not the application.
+    if handed_on { Seen::HandedOn } else { Seen::Ended }
+}
+
 /// Who has the other end of a connection.
 enum Seen {
     /// A socket of this host at this address.
     Caught(SocketAddr),
+    /// Someone who has connected to the application then.
+    HandedOn,
+    /// Someone who has ended it at once, or whose socket cannot be told from the application's.
+    Ended,
+    /// The application itself.
+    Uncaught,
     /// Nobody on this host.
     Elsewhere,
 }
@@ -259,6 +308,9 @@ fn said(seen: &std::io::Result<Seen>) -> String {
     use std::io::ErrorKind;
     match seen {
         Ok(Seen::Caught(local)) => format!("is caught at {local}"),
+        Ok(Seen::HandedOn) => "is handed on from another port".to_owned(),
+        Ok(Seen::Ended) => "is ended at once".to_owned(),
+        Ok(Seen::Uncaught) => "reaches the application".to_owned(),
         Ok(Seen::Elsewhere) => "someone else answered".to_owned(),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => "is refused".to_owned(),
         Err(error) if error.kind() == ErrorKind::TimedOut => "nobody answers".to_owned(),
@@ -267,8 +319,19 @@ fn said(seen: &std::io::Result<Seen>) -> String {
 }
 
 fn try_connect(to: SocketAddr, mark: Option<u32>, limit: Duration) -> std::io::Result<Seen> {
-    let (_held, local) = connect(to, mark, limit)?;
-    Ok(other_end(local))
+    let (socket, local) = connect(to, mark, limit)?;
+    Ok(match other_end(local) {
+        // Whoever refuses what he has caught ends it at once.
+        Seen::Elsewhere if has_ended(&socket) => Seen::Ended,
+        seen => seen,
+    })
+}
+
+fn has_ended(socket: &Socket) -> bool {
+    let mut byte = [std::mem::MaybeUninit::uninit()];
+    let waits = std::io::ErrorKind::WouldBlock;
+    socket.set_nonblocking(true).is_ok()
+        && socket.peek(&mut byte).map_or_else(|error| error.kind() != waits, |length| length == 0)
 }
 
 /// A connection, which is open while the socket is held, and its address on this side.
@@ -301,6 +364,11 @@ fn other_end(local: SocketAddr) -> Seen {
     }
 }
 
+/// Whether someone in this network namespace waits for TCP connections on a port.
+pub(super) fn listens(port: u16) -> bool {
+    sockets().iter().any(|socket| socket.listens && socket.local.port() == port)
+}
+
 fn sockets() -> Vec<TcpSocket> {
     ["tcp", "tcp6"].iter().flat_map(|name| tcp_sockets(&proc_net(name))).collect()
 }
@@ -311,10 +379,8 @@ fn family(v6: bool) -> &'static str {
 
 /// A port that is not excluded, and on which nobody listens here.
 fn port(exclusions: &Exclusions, plan: &InterceptPlan) -> Option<u16> {
-    let sockets = sockets();
-    let taken = |port| sockets.iter().any(|socket| socket.listens && socket.local.port() == port);
     let spared = |port| exclusions.ports.contains(port) || plan.own_ports.contains(port);
-    PORTS.into_iter().find(|&port| !spared(port) && !taken(port))
+    PORTS.into_iter().find(|&port| !spared(port) && !listens(port))
 }
 
 fn is_routed(to: SocketAddr) -> bool {

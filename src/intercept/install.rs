@@ -91,6 +91,13 @@ pub fn up(plan: &InterceptPlan, backend: Backend) -> Result<(), InterceptError> 
     Ok(())
 }
 
+/// Makes way for a table that belongs to a process: all of ours goes, except the policy route,
+/// which is there afterwards if `plan` needs it.
+pub(super) fn clear_for(plan: &InterceptPlan) -> Result<(), InterceptError> {
+    down(None)?;
+    if plan.diverts() { add_routes() } else { Ok(()) }
+}
+
 /// Removes everything that is ours, by whichever backend it was installed, or by `only` one.
 /// Gives what was removed, in words.
 ///
@@ -251,9 +258,18 @@ pub(super) fn down_iptables() -> Result<bool, InterceptError> {
         if !saved.has_ours() {
             continue;
         }
-        run(family.restore(), &RESTORE, &iptables::remove(&saved))?;
-        remove_what_was_made(family, &saved)?;
         removed = true;
+        // A table of our own goes in one step, so that nothing of it is left when this is killed.
+        if chains_listed(family)?.is_some() {
+            for table in saved.only_ours() {
+                run("nft", &["delete", "table", family.nft(), table], "")?;
+            }
+        }
+        let saved = Saved::read(&run::<&str>(family.save(), &[], "")?);
+        if saved.has_ours() {
+            run(family.restore(), &RESTORE, &iptables::remove(&saved))?;
+            remove_what_was_made(family, &saved)?;
+        }
     }
     Ok(removed)
 }

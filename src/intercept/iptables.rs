@@ -295,6 +295,15 @@ impl Saved {
         found
     }
 
+    /// Tables that were made for us and hold nothing of anyone else.
+    pub fn only_ours(&self) -> impl Iterator<Item = &str> {
+        let made = |table: &&SavedTable| {
+            let jumps = &mut table.jumps.iter();
+            table.others.is_empty() && jumps.any(|jump| made_for(jump) == Made::Table)
+        };
+        self.tables.iter().filter(made).map(|table| table.name.as_str())
+    }
+
     /// Whether a table, or a built-in chain of one (`TABLE CHAIN`), holds nothing at all.
     pub fn is_empty(&self, place: &str) -> bool {
         let (table, chain) = place.split_once(' ').map_or((place, None), |(t, c)| (t, Some(c)));

@@ -57,6 +57,17 @@ pub fn table(chains: &[Chain], lifetime: Lifetime) -> String {
     text
 }
 
+/// A [`table`] as `nft -i` takes it, which reads a command from each line.
+pub fn in_one_line(table: &str) -> String {
+    let mut text = String::new();
+    for line in table.lines().map(str::trim) {
+        text.push_str(line.trim_end_matches(';'));
+        text.push_str(if line.ends_with('{') { " " } else { "; " });
+    }
+    text.push('\n');
+    text
+}
+
 fn hook(hook: Hook) -> &'static str {
     // NAT one step after that of others: what they have redirected stays theirs, as with rules
     // that iptables appends.
@@ -180,4 +191,25 @@ pub fn recognise(listing: &str) -> Found {
         }
     }
     if foreign.is_empty() { Found::Ours { held } } else { Found::Foreign(foreign) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::InterceptPlan;
+    use super::super::rules::chains;
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_recognised() {
+        let chains = chains(&InterceptPlan::default());
+        let text = table(&chains, Lifetime::UntilRemoved);
+        assert_eq!(recognise(&text), Found::Ours { held: false });
+        let listed = text.replace("{\n\tchain", "{ # progname nft\n\tflags owner\n\n\tchain");
+        assert_eq!(recognise(&listed), Found::Ours { held: true });
+        let more = text.replace("\tchain inbound {", "\tchain inbound {\n\t\ttcp dport 1 accept");
+        assert_eq!(recognise(&more), Found::Foreign(vec!["tcp dport 1 accept".to_owned()]));
+        let line = in_one_line(&text);
+        assert_eq!(line.lines().count(), 1);
+        assert!(line.contains("iifname \"lo\" counter return comment"), "{line}");
+    }
 }

@@ -66,7 +66,7 @@ pub fn plan_of(config: &Config) -> Result<InterceptPlan, InterceptError> {
                 .to_owned(),
         ));
     }
-    Ok(plan)
+    plan.mistake().map_or(Ok(plan), |mistake| Err(InterceptError::Plan(mistake)))
 }
 
 /// The users that the proxy runs as: the named one, nobody for `none`, or `ringway` if there is
@@ -104,8 +104,11 @@ fn exclusions(side: &Side) -> Exclusions {
 /// Ports at which the proxy itself can be reached from elsewhere.
 fn own_ports(config: &Config) -> Ports {
     let listeners = config.listeners.0.iter().flat_map(|(_, listener)| &listener.value.bind.0);
-    let admin = config.admin.bind.iter();
-    listeners.chain(admin).filter_map(|bind| port(&bind.value)).collect()
+    let binds = listeners.chain(&config.admin.bind);
+    let from_elsewhere = |bind: &&Placed<String>| {
+        bind.value.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback())
+    };
+    binds.filter(from_elsewhere).filter_map(|bind| port(&bind.value)).collect()
 }
 
 fn port_of(binds: &OneOrMany<Placed<String>>) -> Option<u16> {

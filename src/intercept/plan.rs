@@ -226,6 +226,24 @@ impl fmt::Display for Interface {
 }
 
 impl InterceptPlan {
+    /// What cannot be in a plan, and what to do instead.
+    pub fn mistake(&self) -> Option<String> {
+        let mark = self.proxy.mark;
+        if mark == 0 || mark == DIVERT_MARK {
+            let taken =
+                if mark == 0 { "every other socket has it" } else { "it is that of TPROXY" };
+            return Some(format!("the mark {mark} cannot be the proxy's: {taken}\n  use 1338"));
+        }
+        let both = self.inbound != Inbound::None && self.outbound;
+        (both && self.inbound_port == self.outbound_port).then(|| {
+            format!(
+                "port {} cannot take both directions: what it gets could not be told apart\n  \
+                 use {INBOUND_PORT} for inbound and {OUTBOUND_PORT} for outbound",
+                self.inbound_port
+            )
+        })
+    }
+
     /// Whether packets are handed to the proxy by mark and policy route.
     pub fn diverts(&self) -> bool {
         self.inbound == Inbound::Tproxy || self.catches_udp()

@@ -72,6 +72,11 @@ fn tproxy_keeps_the_destination_and_brings_answers_back() {
         host.must("intercept down");
         assert!(ask(others, World::HOST[0], 8080).starts_with("app "));
     }
+    // Open: what no proxy takes goes on to the application.
+    host.must("intercept up --backend nft --tproxy --fail-open --user none");
+    for ip in World::HOST {
+        assert!(ask(others, ip, 8080).starts_with("app "));
+    }
 }
 
 /// Asks from the host in the name of a client elsewhere, as a transparent proxy does.

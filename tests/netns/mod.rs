@@ -5,6 +5,7 @@ mod catching;
 mod check;
 mod namespace;
 mod rules;
+mod running;
 mod talk;
 
 use std::process::{Command, Stdio};

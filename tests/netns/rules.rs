@@ -178,3 +178,30 @@ fn a_namespace_is_named_or_that_of_a_process() {
     let (fine, said) = here.ringway("intercept up --netns no-such");
     assert!(!fine && said.contains("no network namespace no-such"), "{said}");
 }
+
+#[test]
+fn what_is_worth_knowing_is_said_once_it_is_installed() {
+    needs_namespaces!("what_is_worth_knowing_is_said_once_it_is_installed");
+    let namespace = Namespace::new();
+    let silent = super::talk::server(&namespace, "outbound", 15001);
+    for (options, words, count) in [
+        ("--user none", "note: nobody listens on port 15006 yet", 2),
+        ("--user none --no-inbound", "note: the proxy is known by its mark 1338 alone", 1),
+        ("--user 7 --no-inbound", "installed: outbound TCP to 15001", 0),
+        ("--user 7 --no-inbound --fail-open", "note: nothing removes redirecting rules", 1),
+    ] {
+        let said = namespace.must(&format!("intercept up {options}"));
+        assert!(said.contains(words), "{options}: {said}");
+        assert_eq!(said.matches("note: ").count(), count, "{options}: {said}");
+    }
+    drop(silent);
+    for (options, words) in [
+        ("--mark 0", "every other socket has it"),
+        ("--mark 1337", "it is that of TPROXY"),
+        ("--inbound-port 15001", "cannot take both directions"),
+        ("--user no-such-user", "there is no user \"no-such-user\" on this host"),
+    ] {
+        let (fine, said) = namespace.ringway(&format!("intercept up {options}"));
+        assert!(!fine && said.contains(words), "{options}: {said}");
+    }
+}
