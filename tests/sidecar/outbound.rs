@@ -173,3 +173,40 @@ fn tproxy_without_its_capability_is_one_clear_message() {
         assert!(said.contains(expected), "{said}");
     }
 }
+
+#[test]
+fn http2_is_served_where_the_service_speaks_it_and_passes_as_it_is_elsewhere() {
+    if !can_have_hosts() {
+        return;
+    }
+    let wire = Wire::new(2);
+    let [side, other] = &wire.hosts[..] else { panic!() };
+    let api = Proxy::start_in(
+        &other.name,
+        "listeners: {web: {bind: [\"10.99.0.2:8080\", \"10.99.0.2:8081\"]}}\n\
+         routes: {\"*\": [{respond: {body: hello}}]}\n\
+         telemetry: {access_log: {path: stdout}}\n",
+    );
+    rules::outbound(side, By::Redirect);
+    let proxy = Proxy::start_in(
+        &side.name,
+        "mesh: {outbound: {bind: \"127.0.0.1:15001\"}}\n\
+         services: {api: {protocol: http2, addresses: \"10.9.0.1:8080\", \
+         endpoints: [\"10.99.0.2:8080\"]}}\n\
+         telemetry: {access_log: {path: stdout}}\n",
+    );
+    for address in ["10.9.0.1:8080", "10.99.0.2:8081"] {
+        let url = format!("http://{address}/");
+        let said = side.run(&["curl", "-sS", "--http2-prior-knowledge", &url]);
+        assert_eq!(said, "hello", "{address}");
+    }
+    eventually("both as HTTP/2 at the service", || {
+        (api.log().matches("\"protocol\":\"HTTP/2\"").count() == 2).then_some(())
+    });
+    eventually("one request and one connection in our log", || {
+        let count = |protocol: &str| proxy.log().matches(&format!("\":\"{protocol}\"")).count();
+        ((count("HTTP/2"), count("TCP")) == (1, 1)).then_some(())
+    });
+    let seen = "ringway_capture_detected_total{listener=\"mesh.outbound\",protocol=\"http2\"";
+    assert_eq!(proxy.metric(seen), 2.0);
+}
