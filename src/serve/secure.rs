@@ -72,8 +72,11 @@ pub async fn accept<I: Io>(
         if tls.mode == Mode::Permissive {
             return Some((connection, Some(first)));
         }
+        // Counted before the client can know.
+        let why = &"the client speaks no TLS";
+        let over = refused(&connection, listener, Failure::NotTls, why);
         refuse_plain(&connection, listener).await;
-        return refused(&connection, listener, Failure::NotTls, &"the client speaks no TLS");
+        return over;
     }
     let session = Session::server(tls.config.clone()).ok()?;
     let connection = connection.with_stream(|stream| match stream {

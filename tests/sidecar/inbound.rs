@@ -173,3 +173,23 @@ fn what_was_not_captured_or_leads_back_is_refused_with_its_flag() {
         (proxy.log().matches("\"response_flags\":\"OD\"").count() == 3).then_some(())
     });
 }
+
+#[test]
+fn a_silent_connection_does_not_hold_up_the_end() {
+    if !can_have_hosts() {
+        return;
+    }
+    let wire = Wire::new(2);
+    let [client, side] = &wire.hosts[..] else { panic!() };
+    let app = App::new(side.listen("0.0.0.0:8080"), |stream| {
+        Client::over(stream).rest();
+    });
+    rules::inbound(side, By::Redirect);
+    let config = "mesh: {inbound: {bind: \"0.0.0.0:15006\"}}\ndrain: 10m\n";
+    let mut proxy = Proxy::start_in(&side.name, config);
+    let mut peer = Client::over(client.connect("10.99.0.2:8080"));
+    eventually("the early connection", || (app.peers().len() == 1).then_some(()));
+    proxy.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(proxy.wait().success());
+    assert!(peer.closes_within(crate::support::PATIENCE));
+}
