@@ -155,6 +155,8 @@ pub enum ListenerProtocol {
     Http2,
     /// Bytes to one service.
     Tcp,
+    /// TLS that is passed on as it is, by the name that the client asks for.
+    Tls,
 }
 
 /// What becomes of `x-forwarded-client-cert`.
@@ -306,6 +308,9 @@ pub struct Service {
     /// What the endpoints speak. Default `auto`: through TLS what they choose, HTTP/1.1 in the
     /// clear (or bytes behind a `tcp` listener).
     pub protocol: ServiceProtocol,
+    /// Virtual addresses, `IP:PORT`: one or a list. Captured connections to them go to
+    /// any endpoint.
+    pub addresses: OneOrMany<Placed<String>>,
     /// The endpoints.
     pub endpoints: Option<Vec<Placed<Endpoint>>>,
     /// TLS to the endpoints. `mesh`: this workload's identity, and theirs is checked.

@@ -26,9 +26,10 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use super::alarm::{self, Alarm, Alarms};
 use super::buffer::{Buf, BufferPool, POOLED_BUFFERS_MAX};
 use super::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
+use super::own::Own;
 use super::socket::{self, Pipe};
 use super::spare::Spare;
-use crate::cluster::Address;
+use crate::cluster::{Address, Egress};
 use crate::time::Time;
 
 /// Submission queue entries of a worker's ring.
@@ -170,7 +171,12 @@ impl RingIo {
 
     fn wrap(&self, descriptor: OwnedFd) -> io::Result<RingStream> {
         let stream = TcpStream::from_std(descriptor.into())?;
-        Ok(RingStream { stream: UnsafeCell::new(stream), io: self.clone(), splicing: Cell::new(0) })
+        Ok(RingStream {
+            stream: UnsafeCell::new(stream),
+            io: self.clone(),
+            splicing: Cell::new(0),
+            own: None,
+        })
     }
 }
 
@@ -199,9 +205,13 @@ impl Io for RingIo {
         monoio::spawn(task);
     }
 
-    async fn connect(&self, to: &Address) -> io::Result<RingStream> {
-        let socket = socket::start_connect(to)?;
-        let stream = self.wrap(socket.into())?;
+    async fn connect(&self, to: &Address, egress: Egress) -> io::Result<RingStream> {
+        let socket = socket::start_connect(to, egress)?;
+        let local = socket.local_addr().ok().filter(|_| egress.mark != 0);
+        let mut stream = self.wrap(socket.into())?;
+        if let (Some(local), Address::Tcp(remote)) = (local.and_then(|l| l.as_socket()), to) {
+            stream.own = Some(Own::note(local, *remote));
+        }
         stream.monoio().writable(false).await?;
         if let Some(error) = socket2::SockRef::from(&stream.as_fd()).take_error()? {
             return Err(error);
@@ -223,6 +233,8 @@ pub struct RingStream {
     io: RingIo,
     /// Splices under way in either direction, for which the socket is nonblocking.
     splicing: Cell<u32>,
+    /// Where traffic is captured: that we have opened it.
+    own: Option<Own>,
 }
 
 impl RingStream {

@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use super::body::{BodyProgress, CallBody, Passage};
+use super::captured;
 use super::choose::{self, Choice, Target};
 use super::connection::Connection;
 use super::download::{self, Downloaded, Failure};
@@ -30,7 +31,7 @@ use crate::message::{HeadView, Method};
 use crate::route::{Action, Rule};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
-use crate::snapshot::{Listener, Serves};
+use crate::snapshot::Listener;
 use crate::telemetry::request_id::RequestId;
 use crate::time::Time;
 use crate::tls::Wire;
@@ -79,7 +80,7 @@ impl<'a, 'l, I: Io> Call<'a, 'l, I> {
     /// The part of it that finding a connection to an endpoint needs.
     fn target(&self) -> Target<'a, 'l, I> {
         let Self { connection, ledger, service, deadline, .. } = *self;
-        Target { connection, ledger, service, deadline }
+        Target { connection, ledger, service, deadline, bytes: false }
     }
 }
 
@@ -91,7 +92,7 @@ pub async fn exchange<I: Io>(
 ) -> After {
     let local = connection.worker.local();
     let Some(listener) = connection.listener(&local) else { return After::Close };
-    let Serves::Http(routes) = &listener.serves else { return After::Close };
+    let original = captured::service(connection, &local, listener);
     let ledger = Ledger::open(connection, &local, listener);
     let spelled = match local.snapshot.is_guarded() {
         true => guard::normalise_path(listener.escaped_slashes, workspace, &mut buf),
@@ -104,10 +105,12 @@ pub async fn exchange<I: Io>(
             return Box::pin(reply::refuse(&ledger, connection, request, refusal)).await;
         }
     };
-    let Some(rule) = routes.find(request) else {
-        let refusal = Refusal { status: 404, flag: Flag::NoRoute, detail: "no route matched" };
-        let refuse = reply::refuse_framed(&ledger, connection, workspace, framing, buf, refusal);
-        return Box::pin(refuse).await;
+    let rule = match captured::rule(connection, listener, request) {
+        Ok(rule) => rule,
+        Err(no) => {
+            let refuse = reply::refuse_framed(&ledger, connection, workspace, framing, buf, no);
+            return Box::pin(refuse).await;
+        }
     };
     ledger.set_rule(rule);
     ledger.set_call(grpc::kind_of(request));
@@ -117,7 +120,7 @@ pub async fn exchange<I: Io>(
         }
         Action::Redirect(_) | Action::Respond(_) => None,
     };
-    let service = destination.map(|to| &local.services[to.service as usize]);
+    let service = destination.and_then(|to| local.service(to, original.as_deref()));
     let token = match guard::admit(connection, &local, &ledger, rule, service, request) {
         Ok(token) => token,
         Err(no) => {

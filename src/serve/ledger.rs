@@ -39,6 +39,8 @@ pub struct Ledger<'a, I: Io> {
     call: Cell<Option<Kind>>,
     code: Cell<Option<Code>>,
     messages: [Cell<u64>; 2],
+    /// Nothing of it is counted: it may turn out to be another exchange.
+    trial: bool,
 }
 
 impl<'a, I: Io> Ledger<'a, I> {
@@ -49,6 +51,18 @@ impl<'a, I: Io> Ledger<'a, I> {
         listener: &'a Listener,
     ) -> Self {
         connection.worker.cells().requests.increment();
+        let mut ledger = Self::trial(connection, local, listener);
+        ledger.trial = false;
+        ledger
+    }
+
+    /// An account of which nothing is ever booked: of a connection to an endpoint that is opened
+    /// before it is known for what.
+    pub fn trial(
+        connection: &'a Connection<I>,
+        local: &'a Local<I>,
+        listener: &'a Listener,
+    ) -> Self {
         Self {
             connection,
             local,
@@ -67,6 +81,7 @@ impl<'a, I: Io> Ledger<'a, I> {
             call: Cell::new(None),
             code: Cell::new(None),
             messages: Default::default(),
+            trial: true,
         }
     }
 
@@ -93,6 +108,9 @@ impl<'a, I: Io> Ledger<'a, I> {
 
     /// The endpoint that is tried; its load counts from here, until another is set.
     pub fn set_endpoint(&self, endpoint: &LocalEndpoint<I>) {
+        if self.trial {
+            return;
+        }
         self.close_endpoint(true);
         endpoint.cells().requests.increment();
         endpoint.load.started();
@@ -205,6 +223,7 @@ impl<'a, I: Io> Ledger<'a, I> {
             service: self.service.get().map_or("", |service| &service.config.name),
             endpoint: endpoint.as_ref().map(|endpoint| &endpoint.address),
             peer: self.connection.peer,
+            original: self.connection.caught.as_ref().map(|caught| caught.original),
             identity: self.connection.identity().unwrap_or_default(),
             policy: &policy,
             method: request.map(|r| r.method_name()).unwrap_or_default(),
@@ -241,6 +260,9 @@ impl<'a, I: Io> Ledger<'a, I> {
 
 impl<I: Io> Drop for Ledger<'_, I> {
     fn drop(&mut self) {
+        if self.trial {
+            return;
+        }
         let worker = self.connection.worker.index;
         let status = self.status.get();
         let class = match status {

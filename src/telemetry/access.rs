@@ -27,6 +27,8 @@ pub struct Record<'a> {
     pub endpoint: Option<&'a Address>,
     /// Who connected (or whom the PROXY header named).
     pub peer: Option<SocketAddr>,
+    /// Where a captured connection was meant to go; `None` for others.
+    pub original: Option<SocketAddr>,
     /// The SPIFFE ID that it has proven; empty without one.
     pub identity: &'a str,
     /// Which rule denied it; empty when none did.
@@ -96,6 +98,9 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
     }
     put_json_address(out, "peer", record.peer.map(|peer| peer.to_string()));
     put_json_address(out, "endpoint", record.endpoint.map(ToString::to_string));
+    if let Some(original) = record.original {
+        put_json_address(out, "original_destination", Some(original.to_string()));
+    }
     let numbers = [
         ("status", u64::from(record.status)),
         ("received_bytes", record.received_bytes),
@@ -185,6 +190,7 @@ mod tests {
             identity: "",
             policy: "",
             peer: Some("10.0.0.9:5".parse().unwrap()),
+            original: None,
             method: b"GET",
             authority: b"a.b",
             target,

@@ -3,6 +3,8 @@
 //! Written out by hand: the numbers live in per-worker cells, which client libraries would want
 //! to own.
 
+mod capture;
+
 use std::fmt::{self, Display, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,6 +25,7 @@ pub fn render(known: &Known) -> String {
     if let Some(snapshot) = &known.snapshot {
         listeners(&mut page, snapshot);
         tls_failures(&mut page, snapshot);
+        capture::write(&mut page, snapshot);
         certificates(&mut page, snapshot);
         routes(&mut page, snapshot);
         authorization(&mut page, snapshot);
@@ -137,6 +140,17 @@ fn process(page: &mut Page, known: &Known) {
     page.family(name, "counter", "Lookups of services that are found by name.");
     page.sample(name, &[("result", &"success")], known.lookups.0);
     page.sample(name, &[("result", &"failure")], known.lookups.1);
+    let name = "ringway_dns_queries_total";
+    page.family(name, "counter", "Captured queries of names, by who has answered them.");
+    let queries = known.queries;
+    for (result, count) in [
+        ("here", queries.here),
+        ("elsewhere", queries.elsewhere),
+        ("failed", queries.failed),
+        ("dropped", queries.dropped),
+    ] {
+        page.sample(name, &[("result", &result)], count);
+    }
     let name = "ringway_jwks_fetches_total";
     page.family(name, "counter", "Fetches of keys of issuers of tokens.");
     page.sample(name, &[("result", &"success")], known.key_fetches.0);
@@ -312,8 +326,9 @@ fn routes(page: &mut Page, snapshot: &Snapshot) {
     );
     let mut seen = std::collections::HashSet::new();
     for listener in &snapshot.listeners {
-        let crate::snapshot::Serves::Http(table) = &listener.serves else { continue };
-        for rule in table.rules().filter(|rule| seen.insert(std::sync::Arc::as_ptr(rule))) {
+        let named = listener.routes().into_iter().flat_map(|table| table.rules());
+        let unnamed = listener.capture().into_iter().flat_map(|capture| capture.own_rules());
+        for rule in named.chain(unnamed).filter(|rule| seen.insert(std::sync::Arc::as_ptr(rule))) {
             for (index, class) in CLASSES.iter().enumerate() {
                 let count = rule.stats.sum(|cells| &cells.status_class[index]);
                 if count > 0 {
@@ -409,9 +424,10 @@ fn calls(page: &mut Page, snapshot: &Snapshot) {
 fn services(page: &mut Page, snapshot: &Snapshot) {
     type Item = std::sync::Arc<crate::cluster::Service>;
     let label: Label<Item> = |item| vec![("service", item.name.to_string())];
+    let services: Vec<Item> = snapshot.all_services().cloned().collect();
     families(
         page,
-        &snapshot.services,
+        &services,
         label,
         &[
             ("gauge", "ringway_service_requests_active", "Requests under way.", |i| {
@@ -448,7 +464,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
     );
     let name = "ringway_service_requests_total";
     page.family(name, "counter", "Requests by status class.");
-    for service in &snapshot.services {
+    for service in &services {
         for (index, class) in CLASSES.iter().enumerate() {
             let count = service.stats.sum(|cells| &cells.status_class[index]);
             page.sample(name, &[("service", &service.name), ("class", class)], count);
@@ -456,7 +472,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
     }
     let name = "ringway_service_response_flags_total";
     page.family(name, "counter", "Requests that did not go the ordinary way, by flag.");
-    for service in &snapshot.services {
+    for service in &services {
         for flag in Flag::ALL {
             let count = service.stats.sum(|cells| &cells.flags[flag.index()]);
             page.sample(name, &[("service", &service.name), ("flag", &flag.letters())], count);
@@ -464,7 +480,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
     }
     let name = "ringway_service_request_duration_milliseconds";
     page.family(name, "histogram", "From the request head to the end of the response.");
-    for service in &snapshot.services {
+    for service in &services {
         page.histogram(name, &service.name, &service.stats);
     }
 }

@@ -5,12 +5,13 @@ use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
 use super::counters::{
-    AuthorizationCells, EndpointCells, JwtCells, ListenerCells, PerWorker, RouteCells,
-    ServiceCells, WorkerCells,
+    AuthorizationCells, CaptureCells, EndpointCells, JwtCells, ListenerCells, PerWorker,
+    RouteCells, ServiceCells, WorkerCells,
 };
 use super::grpc::Methods;
 use crate::cluster::Address;
 use crate::jwt::KeysWanted;
+use crate::mesh::Destinations;
 use crate::tls::TicketKeys;
 
 /// All counters of the process, by what they count. A counter lives as long as a snapshot refers
@@ -20,6 +21,8 @@ pub struct Registry {
     /// What each worker counts for itself.
     pub worker_cells: Arc<PerWorker<WorkerCells>>,
     listeners: Family<String, ListenerCells>,
+    captures: Family<String, CaptureCells>,
+    destinations: Family<String, Destinations>,
     routes: Family<(String, String), RouteCells>,
     authorization: Family<String, AuthorizationCells>,
     jwt: Family<String, JwtCells>,
@@ -39,6 +42,8 @@ impl Registry {
             workers,
             worker_cells: Arc::new(PerWorker::new(workers)),
             listeners: Family::default(),
+            captures: Family::default(),
+            destinations: Family::default(),
             routes: Family::default(),
             authorization: Family::default(),
             jwt: Family::default(),
@@ -50,9 +55,24 @@ impl Registry {
         }
     }
 
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers.max(1)
+    }
+
     /// The counters of a listener.
     pub fn listener(&mut self, name: &str) -> Arc<PerWorker<ListenerCells>> {
         self.listeners.find(name.to_owned(), self.workers)
+    }
+
+    /// The counters of a listener of captured connections.
+    pub fn capture(&mut self, name: &str) -> Arc<PerWorker<CaptureCells>> {
+        self.captures.find(name.to_owned(), self.workers)
+    }
+
+    /// The destinations that nobody has named, as seen by a listener of captured connections.
+    pub fn destinations(&mut self, name: &str) -> Arc<PerWorker<Destinations>> {
+        self.destinations.find(name.to_owned(), self.workers)
     }
 
     /// The counters of a rule.

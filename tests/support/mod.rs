@@ -2,6 +2,7 @@
 
 pub mod frames;
 pub mod http;
+pub mod netns;
 pub mod origin;
 pub mod peers;
 pub mod pki;
