@@ -33,7 +33,7 @@ pub fn run(arguments: &DemoArgs) -> Result<(), RunError> {
     let file = directory.path().join("demo.yaml");
     std::fs::write(&file, configuration(arguments, v1, v2)).map_err(system)?;
     print_what_to_try(arguments, &file);
-    run::run(vec![directory.path().to_owned()])
+    run::run(vec![directory.path().to_owned()], None)
 }
 
 /// Starts one version of the service on a free loopback port.

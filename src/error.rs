@@ -30,11 +30,13 @@ pub enum Flag {
     Overload,
     /// UAEX: a rule of `authorization:` denies it.
     Unauthorized,
+    /// OD: a captured connection has no original destination that it may go to.
+    OriginalDestination,
 }
 
 impl Flag {
     /// Every flag, in the order of [`Flag::index`].
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoRoute,
         Self::NoHealthyUpstream,
         Self::UpstreamConnectFailure,
@@ -47,6 +49,7 @@ impl Flag {
         Self::DownstreamTimeout,
         Self::Overload,
         Self::Unauthorized,
+        Self::OriginalDestination,
     ];
 
     /// The letters that logs and metrics show.
@@ -64,6 +67,7 @@ impl Flag {
             Self::DownstreamTimeout => "DT",
             Self::Overload => "OM",
             Self::Unauthorized => "UAEX",
+            Self::OriginalDestination => "OD",
         }
     }
 

@@ -13,6 +13,8 @@ pub mod control;
 #[cfg(feature = "uring")]
 pub mod demo;
 pub mod discovery;
+pub mod dns;
+pub mod intercept;
 pub mod listener;
 pub mod loadgen;
 // Both sides: used by all, depend on none.
@@ -26,10 +28,13 @@ pub mod runtime;
 pub mod authz;
 pub mod balance;
 pub mod cluster;
+pub mod detect;
+pub mod grpc;
 pub mod http1;
 pub mod http2;
 pub mod identity;
 pub mod jwt;
+pub mod mesh;
 pub mod message;
 pub mod proxy_protocol;
 pub mod route;

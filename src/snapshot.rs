@@ -13,6 +13,7 @@ use crate::cluster::{Destination, Service};
 pub use crate::config::file::ForwardClientCert;
 use crate::http2::{FloodLimits, Settings};
 use crate::jwt::Provider;
+use crate::mesh::Capture;
 use crate::route::Table;
 use crate::telemetry::counters::{ListenerCells, PerWorker};
 use crate::tls::{CertificateInfo, ServerTls};
@@ -61,6 +62,13 @@ impl Snapshot {
         !self.authorization.is_empty() || !self.jwt_providers.is_empty()
     }
 
+    /// The services, and what stands for the destinations of captured connections that none of them
+    /// names.
+    pub fn all_services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        let captures = self.listeners.iter().filter_map(|listener| listener.capture());
+        self.services.iter().chain(captures.map(|capture| &capture.passthrough))
+    }
+
     /// The listener called `name`.
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
         let found = self.listeners.binary_search_by(|listener| (*listener.name).cmp(name));
@@ -73,6 +81,8 @@ impl Snapshot {
 pub enum Bind {
     /// An IP address and port.
     Tcp(std::net::SocketAddr),
+    /// An IP address and port for captured UDP.
+    Udp(std::net::SocketAddr),
     /// The path of a Unix-domain socket.
     Unix(PathBuf),
     /// A socket passed by systemd under this name (`FileDescriptorName=`).
@@ -83,7 +93,7 @@ impl Bind {
     /// The port; 0 where there is none.
     pub fn port(&self) -> u16 {
         match self {
-            Self::Tcp(address) => address.port(),
+            Self::Tcp(address) | Self::Udp(address) => address.port(),
             Self::Unix(_) | Self::Systemd(_) => 0,
         }
     }
@@ -93,6 +103,7 @@ impl std::fmt::Display for Bind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Udp(address) => write!(f, "udp:{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Systemd(name) => write!(f, "systemd:{name}"),
         }
@@ -106,6 +117,10 @@ pub enum Serves {
     Http(Arc<Table>),
     /// Bytes to one service.
     Tcp(Destination),
+    /// TLS that is not terminated here, by the name that the client asks for.
+    Tls(Arc<Table>),
+    /// Connections that were meant for others.
+    Captured(Arc<Capture>),
 }
 
 /// A listener.
@@ -119,6 +134,8 @@ pub struct Listener {
     pub serves: Serves,
     /// TLS; `None` for plain text.
     pub tls: Option<Arc<ServerTls>>,
+    /// Whether HTTP/1 is spoken.
+    pub http1: bool,
     /// How HTTP/2 is spoken; `None` where it is not.
     pub http2: Option<Settings>,
     /// Whether each connection begins with a PROXY protocol header (required then).
@@ -142,6 +159,23 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// The rules for what names a host: HTTP requests, and clients of TLS that is passed on.
+    pub fn routes(&self) -> Option<&Table> {
+        match &self.serves {
+            Serves::Http(table) | Serves::Tls(table) => Some(table),
+            Serves::Captured(capture) => Some(&capture.routes),
+            Serves::Tcp(_) => None,
+        }
+    }
+
+    /// What it does with captured connections, if it gets any.
+    pub fn capture(&self) -> Option<&Arc<Capture>> {
+        match &self.serves {
+            Serves::Captured(capture) => Some(capture),
+            _ => None,
+        }
+    }
+
     /// On what terms clients are trusted; `None` in the clear.
     pub fn tls_terms(&self) -> Option<u64> {
         self.tls.as_ref().map(|tls| tls.terms)

@@ -4,9 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test that cannot go on fails
 
 #[cfg(feature = "uring")]
+mod sidecar;
+#[cfg(feature = "uring")]
 mod support;
 #[cfg(feature = "uring")]
 mod wire;
 
+#[cfg(feature = "uring")]
+mod netns;
 mod sim;
 mod tidy;

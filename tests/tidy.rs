@@ -9,13 +9,15 @@ const FILE_LINES_MAX: usize = 600;
 const LINE_CHARS_MAX: usize = 100;
 
 /// Rooms that decide: no I/O, no clock, no randomness of their own.
-const DRY_ROOMS: [&str; 10] = [
+const DRY_ROOMS: [&str; 12] = [
     "authz",
     "balance",
     "cluster",
+    "detect",
     "http1",
     "identity",
     "jwt",
+    "mesh",
     "message",
     "proxy_protocol",
     "route",

@@ -116,6 +116,7 @@ impl Written {
         let operation = |(services, ports, http): &To| Operation {
             services: names(services),
             ports: Choice { wanted: ports.clone(), unwanted: Vec::new() },
+            ips: Choice::default(),
             hosts: Choice::default(),
             methods: Choice { wanted: methods(&http[0]), unwanted: methods(&http[1]) },
             paths: Choice { wanted: paths(&http[2]), unwanted: paths(&http[3]) },
@@ -185,7 +186,7 @@ fn compare(rules: &[Written], asked: &Asked) {
         let head = head.view(text.as_bytes());
         Request { method: head.method_name(), host: b"host", path: head.path(), head, claims }
     });
-    let target = Target { service: asked.service, port: asked.port, request };
+    let target = Target { service: asked.service, port: asked.port, ip: None, request };
     let decision = policies.decide(&peer, &target);
     let said = match decision.verdict {
         Verdict::Unconcerned => "open".to_owned(),

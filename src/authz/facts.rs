@@ -16,6 +16,7 @@ pub(super) struct Facts<'a> {
     pub(super) forwarded_ip: Option<IpAddr>,
     pub(super) service: &'a str,
     pub(super) port: u16,
+    pub(super) destination: Option<IpAddr>,
     pub(super) request: Option<RequestFacts<'a>>,
 }
 
@@ -36,6 +37,7 @@ impl<'a> Facts<'a> {
             forwarded_ip: peer.forwarded_ip,
             service: target.service,
             port: target.port,
+            destination: target.ip,
             request: target.request.map(|request| RequestFacts {
                 method: request.method,
                 host: split_authority(request.host).0,

@@ -105,8 +105,10 @@ pub struct Peer<'a> {
 pub struct Target<'a> {
     /// The service that it would go to; empty when the proxy answers itself.
     pub service: &'a str,
-    /// The local port that the connection came to; 0 where there is none.
+    /// The local port that the connection came to, or was meant for; 0 where there is none.
     pub port: u16,
+    /// The address that a captured connection was meant for; `None` for others.
+    pub ip: Option<IpAddr>,
     /// The request; `None` for an L4 connection.
     pub request: Option<Request<'a>>,
 }

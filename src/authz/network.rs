@@ -1,5 +1,6 @@
 //! Ranges of IP addresses.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::pattern::PatternError;
@@ -52,6 +53,16 @@ impl Network {
         })
     }
 
+    /// Its first address.
+    pub fn first(&self) -> IpAddr {
+        self.first
+    }
+
+    /// The length of its prefix, in bits.
+    pub fn bits(&self) -> u8 {
+        self.bits
+    }
+
     /// Whether `address` is in it. An IPv4-mapped IPv6 address is its IPv4 address, and no other
     /// IPv4 address is in a range of IPv6.
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -71,6 +82,15 @@ impl Network {
                 let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
                 Ipv6Addr::from_bits(address.to_bits() & mask).into()
             }
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.bits == if self.first.is_ipv4() { 32 } else { 128 } {
+            true => self.first.fmt(f),
+            false => write!(f, "{}/{}", self.first, self.bits),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Conditions on what is asked for.
 
 use super::facts::Facts;
+use super::network::Network;
 use super::path_pattern::PathPattern;
 use super::pattern::{Certainty, Choice, Pattern, PatternError};
 
@@ -11,6 +12,8 @@ pub struct Operation {
     pub services: Vec<Pattern>,
     /// The local port.
     pub ports: Choice<u16>,
+    /// The address that a captured connection was meant for.
+    pub ips: Choice<Network>,
     /// The host, without its port, whatever the case.
     pub hosts: Choice<Pattern>,
     /// The method.
@@ -29,10 +32,18 @@ impl Operation {
         self.services.is_empty() || self.services.iter().any(|pattern| pattern.fits(service))
     }
 
+    /// That a connection was not captured is no doubt: it was meant for no address.
+    fn holds_destination(&self, facts: &Facts<'_>, certainty: Certainty) -> bool {
+        self.ips.is_empty()
+            || facts.destination.is_some()
+                && self.ips.holds(facts.destination, certainty, |n, ip, _| n.contains(ip))
+    }
+
     pub(super) fn holds(&self, facts: &Facts<'_>, certainty: Certainty) -> bool {
         let port = Some(facts.port).filter(|&port| port != 0);
         if !self.concerns(facts.service)
             || !self.ports.holds(port, certainty, |p, port, _| *p == port)
+            || !self.holds_destination(facts, certainty)
         {
             return false;
         }

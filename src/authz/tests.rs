@@ -41,14 +41,17 @@ fn peer(text: &str) -> Peer<'_> {
     }
 }
 
-/// What the rules say of `METHOD HOST/PATH SERVICE:PORT | FIELD | FIELD`, or of `tcp SERVICE:PORT`.
+/// What the rules say of `METHOD HOST/PATH SERVICE:PORT | FIELD | FIELD`, or of `tcp SERVICE:PORT`,
+/// with `@IP` behind it when it was captured on its way there.
 /// `claims {JSON}` in the place of a field is what the request's token says.
 fn said(policies: &Policies, who: &str, what: &str) -> String {
     let mut parts = what.split(" | ");
     let words: Vec<&str> = parts.next().unwrap().split(' ').collect();
     let (service, port) = words[words.len() - 1].split_once(':').unwrap();
+    let (port, ip) = port.split_once('@').map_or((port, None), |(port, ip)| (port, Some(ip)));
+    let ip = ip.map(|ip| ip.parse().unwrap());
     let mut head = Head::default();
-    let mut target = Target { service, port: port.parse().unwrap(), request: None };
+    let mut target = Target { service, port: port.parse().unwrap(), ip, request: None };
     let mut claims = None;
     let mut text = String::new();
     if let [method, address, _] = words[..] {
@@ -351,7 +354,7 @@ fn header_fields() {
     parse::request(bytes, 0..bytes.len(), &Limits::default(), &mut head).unwrap();
     let request =
         Request { method: b"GET", host: b"a", path: b"/", head: head.view(bytes), claims: None };
-    let target = Target { service: "reviews", port: 80, request: Some(request) };
+    let target = Target { service: "reviews", port: 80, ip: None, request: Some(request) };
     let rule = "{name: r, action: deny, when: {headers: {x-user: '~a.dmin'}}}";
     let policies = snapshot(&[rule]).authorization;
     assert_eq!(words_of(&policies.decide(&Peer::default(), &target)), "deny r", "any byte is one");
@@ -368,6 +371,12 @@ fn conditions_on_requests_are_doubt_about_bytes() {
         ("to: {hosts: a}", "", "tcp db:1", false, true),
         ("to: {paths: '*'}", "", "tcp db:1", false, true),
         ("to: {paths: '*', ports: 2}", "", "tcp db:1", false, false),
+        ("to: {ips: 10.0.0.0/8}", "", "tcp db:1@10.1.2.3", true, true),
+        ("to: {ips: 10.0.0.0/8}", "", "tcp db:1@11.1.2.3", false, false),
+        ("to: {not_ips: 10.0.0.0/8}", "", "tcp db:1@11.1.2.3", true, true),
+        // What was not captured was meant for no other address.
+        ("to: {ips: 10.0.0.0/8}", "", "tcp db:1", false, false),
+        ("to: {not_ips: 10.0.0.0/8}", "", "tcp db:1", false, false),
         ("when: {headers: {a: b}}", "", "tcp db:1", false, true),
         ("when: {claims: {a: b}}", "", "tcp db:1", false, true),
         ("when: {headers: {a: b}}, from: {identities: '*'}", "", "tcp db:1", false, false),
@@ -403,7 +412,7 @@ fn what_is_decided_is_counted_with_its_rule() {
         "{name: trial, action: deny, dry_run: true, to: {ports: 81}}",
     ])
     .authorization;
-    let target = |port| Target { service: "reviews", port, request: None };
+    let target = |port| Target { service: "reviews", port, ip: None, request: None };
     for port in [80, 81, 81] {
         policies.decide(&Peer::default(), &target(port)).count(0);
     }

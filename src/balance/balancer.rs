@@ -149,7 +149,7 @@ mod tests {
 
     use super::*;
     use crate::balance::{HashKey, Maglev};
-    use crate::cluster::{Address, Endpoint, Protocol, Subset};
+    use crate::cluster::{Address, Egress, Endpoint, Protocol, Subset};
     use crate::telemetry::counters::PerWorker;
 
     fn service(policy: Policy, weights: &[u32]) -> Service {
@@ -159,6 +159,7 @@ mod tests {
                 weight,
                 zone: None,
                 version: None,
+                egress: Egress::default(),
                 stats: Arc::new(PerWorker::new(1)),
             })
         };
@@ -179,7 +180,9 @@ mod tests {
             jwt: None,
             name: "s".into(),
             protocol: Protocol::Http1,
+            addresses: Vec::new(),
             http2: Default::default(),
+            methods: Arc::new(crate::telemetry::grpc::Methods::new(1)),
             endpoints,
             subsets: vec![Subset { version: "".into(), members: all, maglev }],
             policy,

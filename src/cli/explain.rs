@@ -15,6 +15,7 @@ use crate::config::{self, Resolutions};
 use crate::error::Refusal;
 use crate::http1::parse;
 use crate::jwt::Requirement;
+use crate::mesh::{Direction, Unknown};
 use crate::message::{Head, HeadView};
 use crate::route::{Action, Rule, Split, Table};
 use crate::snapshot::{Bind, Listener, Serves, Snapshot};
@@ -76,7 +77,8 @@ fn explanation(snapshot: &Snapshot, arguments: &ExplainArgs) -> Result<String, S
         Peer { identity: arguments.identity.as_deref(), ip: arguments.ip, forwarded_ip: None };
     let mut out = String::new();
     for listener in &snapshot.listeners {
-        let Serves::Http(table) = &listener.serves else { continue };
+        let (Serves::Http(_) | Serves::Captured(_)) = &listener.serves else { continue };
+        let Some(table) = listener.routes() else { continue };
         let binds: Vec<String> = listener.binds.iter().map(ToString::to_string).collect();
         // Writing to a String does not fail, here and below.
         writeln!(out, "listener {} ({})", listener.name, binds.join(", ")).ok();
@@ -146,7 +148,7 @@ fn explain_route(out: &mut String, call: &Call<'_>, table: &Table) {
     let looked = table.explain(request);
     if looked.is_empty() {
         let host = String::from_utf8_lossy(request.authority()).into_owned();
-        writeln!(out, "  no routes for the host {host:?}: 404 NR").ok();
+        writeln!(out, "  no routes for the host {host:?}: {}", without_rule(call.listener)).ok();
         return;
     }
     for (rule, mismatch) in &looked {
@@ -159,9 +161,22 @@ fn explain_route(out: &mut String, call: &Call<'_>, table: &Table) {
     match looked.last() {
         Some((rule, None)) => explain_action(out, call, rule),
         _ => {
-            writeln!(out, "  no rule matches: 404 NR").ok();
+            writeln!(out, "  no rule matches: {}", without_rule(call.listener)).ok();
         }
     }
+}
+
+/// What becomes of a request that no rule matches.
+fn without_rule(listener: &Listener) -> String {
+    let Some(capture) = listener.capture() else { return "404 NR".to_owned() };
+    let unknown = match (capture.direction, capture.unknown) {
+        (Direction::Inbound, _) => {
+            return "on to the workload, at the port that it was meant for".to_owned();
+        }
+        (Direction::Outbound, Unknown::Allow) => "else where it was meant to go",
+        (Direction::Outbound, Unknown::Deny) => "else refused with 502 OD",
+    };
+    format!("to the service with that original destination, {unknown}")
 }
 
 fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
@@ -231,7 +246,7 @@ fn explain_authorization(out: &mut String, call: &Call<'_>, service: &str) {
         return;
     }
     let port = |bind: &Bind| match bind {
-        Bind::Tcp(address) => address.port(),
+        Bind::Tcp(address) | Bind::Udp(address) => address.port(),
         Bind::Unix(_) | Bind::Systemd(_) => 0,
     };
     let ports: BTreeSet<u16> = call.listener.binds.iter().map(port).collect();
@@ -244,7 +259,7 @@ fn explain_authorization(out: &mut String, call: &Call<'_>, service: &str) {
             head: call.request,
             claims: None,
         };
-        let target = authz::Target { service, port, request: Some(request) };
+        let target = authz::Target { service, port, ip: None, request: Some(request) };
         let decision = call.snapshot.authorization.decide(&call.peer, &target);
         let mut lines = format!("    authorization: {}\n", decision.verdict);
         for report in decision.reports() {

@@ -3,6 +3,7 @@
 
 mod ca;
 mod explain;
+mod intercept;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -36,9 +37,10 @@ enum LogStyle {
 enum Command {
     /// Serves until SIGTERM; applies changed files at once, or says why not.
     #[command(after_help = "Examples:\n  ringway run -c conf/minimal\n  \
-        ringway run -c base/ -c production/    # later directories override earlier ones\n\n\
+        ringway run -c base/ -c production/    # later directories override earlier ones\n  \
+        ringway run -c conf/sidecar --intercept --fail-open\n\n\
         Signals: TERM drains and ends, HUP reloads. RUST_LOG=debug shows more.")]
-    Run(Configuration),
+    Run(RunArgs),
     /// Says every mistake of a configuration with its place; exit code 1 if there is one.
     #[command(after_help = "Example:\n  ringway check -c conf/gateway")]
     Check(Configuration),
@@ -59,8 +61,22 @@ enum Command {
     #[command(after_help = "Examples:\n  ringway ca init\n  \
         ringway ca issue spiffe://cluster.local/ns/demo/sa/shop\n  ringway ca renew")]
     Ca(ca::CaCommand),
+    /// Brings a service's traffic to the proxy: rules of nft or iptables.
+    #[command(subcommand)]
+    #[command(after_help = "Examples:\n  ringway intercept up\n  \
+        ringway intercept show --tproxy\n  ringway intercept down")]
+    Intercept(intercept::InterceptCommand),
     /// Generates load for a server or proxy and measures it: HTTP/1.1 or TCP, on one thread.
     Bench(crate::loadgen::BenchArgs),
+}
+
+/// What to serve.
+#[derive(Args)]
+struct RunArgs {
+    #[command(flatten)]
+    configuration: Configuration,
+    #[command(flatten)]
+    interception: intercept::RunInterceptArgs,
 }
 
 /// Where the configuration is.
@@ -76,7 +92,10 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.log);
     match cli.command {
-        Command::Run(configuration) => end(crate::control::run::run(configuration.config)),
+        Command::Run(arguments) => {
+            let RunArgs { configuration, interception } = arguments;
+            end(crate::control::run::run(configuration.config, interception.install()))
+        }
         Command::Check(configuration) => check(&configuration.config),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Schema => {
@@ -84,6 +103,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Ca(command) => ca::ca(command),
+        Command::Intercept(command) => intercept::intercept(command),
         Command::Demo(arguments) => end(crate::demo::run(&arguments)),
         Command::Bench(arguments) => bench(&arguments),
     }

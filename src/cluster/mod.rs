@@ -1,6 +1,6 @@
 //! Services and their endpoints, as compiled from the configuration. Immutable.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use crate::balance::Policy;
 use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::telemetry::counters::{EndpointCells, PerWorker, ServiceCells};
+use crate::telemetry::grpc::Methods;
 use crate::tls::ClientTls;
 
 /// Where an endpoint listens.
@@ -29,6 +30,16 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// How a connection to an endpoint leaves this host. By default like any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Egress {
+    /// The mark of its packets (SO_MARK), by which the rules of traffic capture know them as ours;
+    /// 0 for none.
+    pub mark: u32,
+    /// The address that it comes from, although it is not ours (IP_TRANSPARENT).
+    pub source: Option<IpAddr>,
+}
+
 /// One instance of a service.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -40,6 +51,8 @@ pub struct Endpoint {
     pub zone: Option<Box<str>>,
     /// The version it belongs to, when the service has versions.
     pub version: Option<Box<str>>,
+    /// How connections to it leave.
+    pub egress: Egress,
     /// Its counters; the same ones across reloads as long as the address stays.
     pub stats: Arc<PerWorker<EndpointCells>>,
 }
@@ -87,6 +100,8 @@ pub struct Service {
     pub name: Box<str>,
     /// What its endpoints speak.
     pub protocol: Protocol,
+    /// Its virtual addresses: captured connections to them go to any endpoint.
+    pub addresses: Vec<SocketAddr>,
     /// All endpoints, of all versions.
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Subset 0 is the whole service; then one for each version, in order of name.
@@ -107,6 +122,8 @@ pub struct Service {
     pub max_idle_connections: u32,
     /// The PROXY header to send first, if any.
     pub send_proxy_protocol: Option<SendProxyProtocol>,
+    /// The methods of gRPC that have been called there.
+    pub methods: Arc<Methods>,
     /// How HTTP/2 is spoken with its endpoints.
     pub http2: Settings,
     /// Its counters; the same ones across reloads as long as the name stays.
@@ -120,4 +137,35 @@ pub struct Destination {
     pub service: u32,
     /// Which of its subsets.
     pub subset: u32,
+}
+
+impl Destination {
+    /// Where a captured connection was meant to go, whatever that is.
+    pub const ORIGINAL: Self = Self { service: u32::MAX, subset: 0 };
+}
+
+impl Service {
+    /// The service with one endpoint only, on the same terms: whoever means that endpoint is not
+    /// sent to another one.
+    pub fn narrowed(&self, endpoint: Arc<Endpoint>) -> Self {
+        let members = vec![0];
+        Self {
+            name: self.name.clone(),
+            protocol: self.protocol,
+            addresses: Vec::new(),
+            endpoints: vec![endpoint],
+            subsets: vec![Subset { version: "".into(), members, maglev: None }],
+            policy: Policy::RoundRobin,
+            tls: self.tls.clone(),
+            jwt: self.jwt.clone(),
+            connect_timeout: self.connect_timeout,
+            timeout: self.timeout,
+            idle_timeout: self.idle_timeout,
+            max_idle_connections: self.max_idle_connections,
+            send_proxy_protocol: self.send_proxy_protocol,
+            methods: Arc::clone(&self.methods),
+            http2: self.http2,
+            stats: Arc::clone(&self.stats),
+        }
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::compile_authorization;
 use super::compile_http2;
 use super::compile_jwt::{self, KeySource};
+use super::compile_mesh;
 use super::compile_rules::{self, Hosts};
 use super::compile_services;
 use super::compile_tls::{self, MeshIdentity};
@@ -19,9 +20,11 @@ use super::file::{self, Driver};
 use super::values::Placed;
 use super::{Loaded, Snapshot};
 use crate::authz::EscapedSlashes;
-use crate::cluster::{Destination, Service};
+use crate::cluster::{Destination, Egress, Service};
+use crate::dns::DnsPlan;
 use crate::http1::parse::HEADERS_MAX;
 use crate::jwt::{KeySet, Provider};
+use crate::mesh::MARK;
 use crate::route::Table;
 use crate::snapshot::{AccessLog, Bind, Limits, Listener, LogFormat, LogSink, Serves, Timeouts};
 use crate::telemetry::registry::Registry;
@@ -59,6 +62,8 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// Where the admin interface listens.
     pub admin: Option<SocketAddr>,
+    /// Where the resolver for the workload listens, and what it knows.
+    pub dns: DnsPlan,
     /// Number of workers; `None` for one a CPU.
     pub workers: Option<usize>,
     /// The kernel interface.
@@ -77,6 +82,8 @@ pub(super) struct Compiler<'a> {
     pub(super) registry: &'a mut Registry,
     pub(super) resolutions: &'a Resolutions,
     pub(super) mistakes: Vec<Diagnostic>,
+    /// Virtual addresses of services, and where each was written.
+    pub(super) virtual_addresses: HashMap<SocketAddr, String>,
     /// Who this workload is.
     pub(super) mesh: Option<MeshIdentity>,
     /// Certificates in use.
@@ -103,6 +110,7 @@ pub fn compile(
         registry,
         resolutions,
         mistakes,
+        virtual_addresses: HashMap::new(),
         mesh: None,
         certificates: Vec::new(),
         providers: Vec::new(),
@@ -114,7 +122,11 @@ pub fn compile(
     let services = compile_services::services(&mut compiler);
     let hosts = compile_rules::hosts(&mut compiler, &services);
     let mut bind_places = HashMap::new();
-    let listeners = listeners(&mut compiler, &services, &hosts, &mut bind_places);
+    let mut listeners = listeners(&mut compiler, &services, &hosts, &mut bind_places);
+    let captured = compile_mesh::listeners(&mut compiler, &services, &hosts, &mut bind_places);
+    listeners.extend(captured);
+    listeners.sort_by(|one, other| one.name.cmp(&other.name));
+    let dns = compile_mesh::dns(&mut compiler, &services);
     let names: Vec<String> = config
         .services
         .0
@@ -139,10 +151,22 @@ pub fn compile(
     }
     let workers = config.runtime.workers.as_ref().and_then(|workers| workers.0);
     let driver = config.runtime.driver;
-    Ok(Compiled { snapshot, admin, workers, driver, names, key_sources, bind_places })
+    Ok(Compiled { snapshot, admin, dns, workers, driver, names, key_sources, bind_places })
 }
 
 impl Compiler<'_> {
+    /// The mark of what the proxy sends where traffic is captured.
+    pub(super) fn mark(&self) -> u32 {
+        self.loaded.config.mesh.intercept.mark.as_ref().map_or(MARK, |mark| mark.value)
+    }
+
+    /// How connections to endpoints leave.
+    pub(super) fn egress(&self) -> Egress {
+        let mesh = &self.loaded.config.mesh;
+        let captures = !(mesh.inbound.bind.0.is_empty() && mesh.outbound.bind.0.is_empty());
+        Egress { mark: if captures { self.mark() } else { 0 }, source: None }
+    }
+
     pub(super) fn mistake(&mut self, place: Place, message: impl Into<String>) {
         self.mistakes.push(Diagnostic::at(place, message));
     }
@@ -195,15 +219,11 @@ fn listeners(
     let mut listeners = Vec::new();
     for (name, listener) in &compiler.loaded.config.listeners.0 {
         let serves = serves(compiler, &name.value, listener, services, hosts, &all);
-        let binds = binds(compiler, &listener.value, bind_places);
+        let binds = binds(compiler, &listener.value.bind.0, bind_places);
         let value = &listener.value;
         let tls = compile_tls::listener(compiler, &name.value, value, &binds);
         let Some(serves) = serves else { continue };
-        let timeouts = &value.timeouts;
         let http2 = compile_http2::settings(compiler, &value.http2);
-        let or = |time: &Option<super::values::Time>, default: u64| {
-            time.as_ref().map_or_else(|| Duration::from_secs(default), |time| time.0)
-        };
         if let Some(via) = &value.via
             && !is_token(&via.value)
         {
@@ -214,7 +234,8 @@ fn listeners(
             binds,
             serves,
             tls,
-            http2: (value.protocol == file::ListenerProtocol::Auto).then_some(http2),
+            http1: value.protocol != file::ListenerProtocol::Http2,
+            http2: (value.protocol != file::ListenerProtocol::Http).then_some(http2),
             proxy_protocol: value.proxy_protocol,
             trusted_hops: value.trusted_hops,
             forward_client_cert: value.forward_client_cert,
@@ -226,18 +247,25 @@ fn listeners(
                 file::EscapedSlashes::Decode => EscapedSlashes::Decode,
             },
             connections_max: value.connections.unwrap_or(u32::MAX),
-            timeouts: Timeouts {
-                handshake: or(&timeouts.handshake, 10),
-                header: or(&timeouts.header, 10),
-                body_idle: or(&timeouts.body_idle, 60),
-                keep_alive: or(&timeouts.keep_alive, 60),
-                tcp_idle: or(&timeouts.tcp_idle, 3600),
-            },
+            timeouts: timeouts(&value.timeouts),
             stats: compiler.registry.listener(&name.value),
         }));
     }
-    listeners.sort_by(|one, other| one.name.cmp(&other.name));
     listeners
+}
+
+/// How long a client may take.
+pub(super) fn timeouts(written: &file::Timeouts) -> Timeouts {
+    let or = |time: &Option<super::values::Time>, default: u64| {
+        time.as_ref().map_or_else(|| Duration::from_secs(default), |time| time.0)
+    };
+    Timeouts {
+        handshake: or(&written.handshake, 10),
+        header: or(&written.header, 10),
+        body_idle: or(&written.body_idle, 60),
+        keep_alive: or(&written.keep_alive, 60),
+        tcp_idle: or(&written.tcp_idle, 3600),
+    }
 }
 
 fn serves(
@@ -266,27 +294,43 @@ fn serves(
             compiler.mistake_with_help(service.place, "`service` is for tcp listeners", help);
             None
         }
+        (file::ListenerProtocol::Tls, None, _) if value.tls.is_some() => {
+            let help = "leave `tls` out, or write `protocol: tcp` or `auto` to terminate it";
+            let message = "TLS that is passed on is not terminated";
+            compiler.mistake_with_help(listener.place, message, help);
+            None
+        }
+        (file::ListenerProtocol::Tls, None, None) => Some(Serves::Tls(Arc::clone(all))),
         (_, None, None) => Some(Serves::Http(Arc::clone(all))),
-        (_, None, Some(wanted)) => {
-            let (table, unknown) = hosts.only(&wanted.0);
-            for host in unknown {
-                let known: Vec<&str> = hosts.names().collect();
-                let help = suggestion(&host.value, &known);
-                let message = format!("there are no routes for {:?}", host.value);
-                compiler.mistake_with_help(host.place, message, help);
-            }
-            Some(Serves::Http(Arc::new(table)))
+        (protocol, None, Some(wanted)) => {
+            let table = Arc::new(only(compiler, hosts, &wanted.0));
+            Some(match protocol {
+                file::ListenerProtocol::Tls => Serves::Tls(table),
+                _ => Serves::Http(table),
+            })
         }
     }
 }
 
-fn binds(
+/// The routes of `wanted` hosts.
+pub(super) fn only(compiler: &mut Compiler<'_>, hosts: &Hosts, wanted: &[Placed<String>]) -> Table {
+    let (table, unknown) = hosts.only(wanted);
+    for host in unknown {
+        let known: Vec<&str> = hosts.names().collect();
+        let help = suggestion(&host.value, &known);
+        let message = format!("there are no routes for {:?}", host.value);
+        compiler.mistake_with_help(host.place, message, help);
+    }
+    table
+}
+
+pub(super) fn binds(
     compiler: &mut Compiler<'_>,
-    listener: &file::Listener,
+    written: &[Placed<String>],
     bind_places: &mut HashMap<Bind, String>,
 ) -> Vec<Bind> {
     let mut binds = Vec::new();
-    for bind in &listener.bind.0 {
+    for bind in written {
         let parsed = match bind.value.split_once(':') {
             Some(("unix", path)) if path.starts_with('/') => Ok(Bind::Unix(PathBuf::from(path))),
             Some(("systemd", name)) if !name.is_empty() => Ok(Bind::Systemd(name.to_owned())),

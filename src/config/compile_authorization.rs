@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::compile::{Compiler, is_token};
+use super::compile_mesh::{INBOUND_SERVICE, PASSTHROUGH_SERVICE};
 use super::decode::suggestion;
 use super::diagnostic::Place;
 use super::file::{ServiceProtocol, ValueMatch as Written};
@@ -113,7 +114,8 @@ fn operation(
         .chain([&value.paths, &value.not_paths])
         .any(|list| !list.0.is_empty());
     let ports = !(value.ports.0.is_empty() && value.not_ports.0.is_empty());
-    if !http && !ports && value.service.0.is_empty() {
+    let ips = !(value.ips.0.is_empty() && value.not_ips.0.is_empty());
+    if !http && !ports && !ips && value.service.0.is_empty() {
         let help = "leave `to` out if anything is meant";
         no_condition(compiler, written.place, "`to` has no condition", help);
     }
@@ -123,6 +125,7 @@ fn operation(
     Operation {
         services: services(compiler, &value.service),
         ports: Choice { wanted: plain(&value.ports), unwanted: plain(&value.not_ports) },
+        ips: choice(compiler, &value.ips, &value.not_ips, Network::parse),
         hosts: choice(compiler, &value.hosts, &value.not_hosts, host_pattern),
         methods: choice(compiler, &value.methods, &value.not_methods, method),
         paths: choice(compiler, &value.paths, &value.not_paths, PathPattern::parse),
@@ -139,7 +142,8 @@ fn no_condition(compiler: &mut Compiler<'_>, place: Place, message: &str, help: 
 /// The services that are meant, each of which must be there.
 fn services(compiler: &mut Compiler<'_>, written: &List) -> Vec<Pattern> {
     let loaded = compiler.loaded;
-    let known: Vec<&str> = loaded.config.services.0.iter().map(|(n, _)| n.value.as_str()).collect();
+    let named = loaded.config.services.0.iter().map(|(n, _)| n.value.as_str());
+    let known: Vec<&str> = named.chain([INBOUND_SERVICE, PASSTHROUGH_SERVICE]).collect();
     let mut patterns = Vec::new();
     for text in &written.0 {
         let pattern = match Pattern::parse(&text.value) {

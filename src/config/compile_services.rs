@@ -1,5 +1,6 @@
 //! Services and their endpoints.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +76,7 @@ fn service_of(compiler: &mut Compiler<'_>, name: &str, written: &Placed<file::Se
             file::ServiceProtocol::Grpc => Protocol::Grpc,
             file::ServiceProtocol::Auto => Protocol::Auto,
         },
+        addresses: addresses(compiler, value),
         subsets: subsets.collect(),
         endpoints,
         policy,
@@ -90,8 +92,28 @@ fn service_of(compiler: &mut Compiler<'_>, name: &str, written: &Placed<file::Se
             file::SendProxyProtocol::V2 => Some(SendProxyProtocol::V2),
         },
         http2: compile_http2::settings(compiler, &value.http2),
+        methods: compiler.registry.methods(name),
         stats: compiler.registry.service(name),
     }
+}
+
+/// The virtual addresses of a service.
+fn addresses(compiler: &mut Compiler<'_>, written: &file::Service) -> Vec<SocketAddr> {
+    let mut addresses = Vec::new();
+    for address in &written.addresses.0 {
+        let Ok(parsed) = address.value.parse() else {
+            let message = format!("{:?} is not a virtual address", address.value);
+            compiler.mistake_with_help(address.place, message, "write IP:PORT or [IPv6]:PORT");
+            continue;
+        };
+        let at = compiler.loaded.sources.file_line(address.place);
+        if let Some(first) = compiler.virtual_addresses.insert(parsed, at) {
+            let message = format!("{parsed} is the address of another service, at {first}");
+            compiler.mistake(address.place, message);
+        }
+        addresses.push(parsed);
+    }
+    addresses
 }
 
 fn endpoint_of(
@@ -118,6 +140,7 @@ fn endpoint_of(
         weight: written.value.weight,
         zone: written.value.zone.as_deref().map(Into::into),
         version: version.map(Into::into),
+        egress: compiler.egress(),
     }))
 }
 
@@ -142,6 +165,7 @@ fn resolved(
             weight: 1,
             zone: None,
             version: None,
+            egress: compiler.egress(),
         })
     };
     addresses.into_iter().map(endpoint).collect()

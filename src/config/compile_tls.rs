@@ -10,7 +10,8 @@ use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
 use super::compile::Compiler;
 use super::diagnostic::Place;
 use super::file;
-use super::file_tls::{ClientAuth as Auth, ClientFiles, Identity, ListenerTls, Mtls, ServerFiles};
+use super::file_mesh::Mtls;
+use super::file_tls::{ClientAuth as Auth, ClientFiles, Identity, ListenerTls, ServerFiles};
 use super::file_tls::{ServiceTls, Verify};
 use super::values::Placed;
 use crate::ca;
@@ -27,6 +28,8 @@ const ALPN_HTTP: &[&[u8]] = &[b"http/1.1"];
 /// The same where the client may choose.
 const ALPN_AUTO: &[&[u8]] = &[b"h2", b"http/1.1"];
 
+/// The same for captured connections. HTTP/2 goes on as it comes, so it is not asked for.
+const ALPN_CAPTURED: &[&[u8]] = &[b"http/1.1", b"h2"];
 /// HTTP/2 alone.
 const ALPN_HTTP2: &[&[u8]] = &[b"h2"];
 
@@ -36,6 +39,13 @@ pub(super) struct MeshIdentity {
     own: Arc<CertifiedKey>,
     trust: Arc<Trust>,
     accepts: Accepts,
+}
+
+impl MeshIdentity {
+    /// The SPIFFE ID.
+    pub(super) fn id(&self) -> Option<SpiffeId> {
+        self.own.cert.first().and_then(spiffe_id)
+    }
 }
 
 /// What decides whom a peer is accepted as, byte for byte: changes of it are noticed.
@@ -161,26 +171,66 @@ pub(super) fn listener(
         }
     }
     let alpn = match written.protocol {
-        file::ListenerProtocol::Tcp => &[],
+        file::ListenerProtocol::Tcp | file::ListenerProtocol::Tls => &[],
         file::ListenerProtocol::Auto => ALPN_AUTO,
         file::ListenerProtocol::Http => ALPN_HTTP,
+        file::ListenerProtocol::Http2 => ALPN_HTTP2,
     };
+    let server = Server { certificates: table, clients, versions, alpn, mode, accepts };
+    server_tls(compiler, name, first.place, server)
+}
+
+/// TLS of the listener of captured inbound connections, permissive; `None` without an identity.
+pub(super) fn captured(compiler: &mut Compiler<'_>, name: &str) -> Option<Arc<ServerTls>> {
+    let place = compiler.loaded.config.mesh.identity.as_ref()?.place;
+    let mesh = compiler.mesh_identity(place)?;
+    let mut certificates = CertificateTable::default();
+    certificates.add(&mesh.own, &[]);
+    let verifier = PeerVerifier::new(mesh.trust, Expected::Spiffe(Vec::new()), true);
+    let server = Server {
+        certificates,
+        clients: ClientAuth::Asked(Arc::new(verifier)),
+        versions: Versions::From12,
+        alpn: ALPN_CAPTURED,
+        mode: Mode::Permissive,
+        accepts: mesh.accepts,
+    };
+    server_tls(compiler, name, place, server)
+}
+
+/// What TLS of a listener is made of, session tickets apart.
+struct Server {
+    certificates: CertificateTable,
+    clients: ClientAuth,
+    versions: Versions,
+    alpn: &'static [&'static [u8]],
+    mode: Mode,
+    accepts: Accepts,
+}
+
+fn server_tls(
+    compiler: &mut Compiler<'_>,
+    name: &str,
+    place: Place,
+    server: Server,
+) -> Option<Arc<ServerTls>> {
+    let Server { certificates, clients, versions, alpn, mode, accepts } = server;
     let terms = terms_of(&[&accepts.trusted, &[mode as u8]]);
     // Who resumes is not looked up in a revocation list: with a new one everybody begins anew.
     let ticket_terms = terms_of(&[&terms.to_ne_bytes(), &accepts.revoked]);
     let tickets = match compiler.registry.tickets.of(name, ticket_terms) {
         Ok(tickets) => tickets,
         Err(error) => {
-            compiler.mistake(first.place, format!("no keys for session tickets: {error}"));
+            compiler.mistake(place, format!("no keys for session tickets: {error}"));
             return None;
         }
     };
     let parameters =
-        ServerParameters { certificates: table, clients, versions, alpn, tickets, terms, mode };
+        ServerParameters { certificates, clients, versions, alpn, tickets, terms, mode };
     match ServerTls::new(parameters) {
         Ok(tls) => Some(Arc::new(tls)),
         Err(error) => {
-            compiler.mistake(first.place, format!("TLS cannot be set up: {error}"));
+            compiler.mistake(place, format!("TLS cannot be set up: {error}"));
             None
         }
     }
@@ -191,7 +241,7 @@ fn mesh_mode(compiler: &mut Compiler<'_>, place: Place, binds: &[Bind]) -> Optio
     let inbound = &compiler.loaded.config.mesh.inbound;
     let port_of = |bind: &Bind| match bind {
         Bind::Tcp(address) => Some(address.port().to_string()),
-        Bind::Unix(_) | Bind::Systemd(_) => None,
+        Bind::Udp(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
     };
     let ports: Vec<String> = binds.iter().filter_map(port_of).collect();
     let named = |port: &String| {

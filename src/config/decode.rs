@@ -124,9 +124,6 @@ impl de::Error for DecodeError {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        if later::is_later_value(variant) {
-            return Self::new(format!("{variant:?} is not supported by this version of ringway"));
-        }
         Self::new(format!("unknown value {variant:?}")).help(suggestion(variant, expected))
     }
 

@@ -154,8 +154,12 @@ pub enum ListenerProtocol {
     Auto,
     /// HTTP/1.1 and 1.0.
     Http,
+    /// HTTP/2 alone: whoever begins otherwise is cut off.
+    Http2,
     /// Bytes to one service.
     Tcp,
+    /// TLS that is passed on as it is, by the name that the client asks for.
+    Tls,
 }
 
 /// What becomes of `x-forwarded-client-cert`.
@@ -307,6 +311,9 @@ pub struct Service {
     /// What the endpoints speak. Default `auto`: through TLS what they choose, HTTP/1.1 in the
     /// clear (or bytes behind a `tcp` listener).
     pub protocol: ServiceProtocol,
+    /// Virtual addresses, `IP:PORT`: one or a list. Captured connections to them go to
+    /// any endpoint.
+    pub addresses: OneOrMany<Placed<String>>,
     /// The endpoints.
     pub endpoints: Option<Vec<Placed<Endpoint>>>,
     /// TLS to the endpoints. `mesh`: this workload's identity, and theirs is checked.

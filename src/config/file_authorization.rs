@@ -73,10 +73,14 @@ pub struct Source {
 pub struct Operation {
     /// Services: `exact`, `prefix*`, `*suffix` or `*`.
     pub service: AtLeastOne<Placed<String>>,
-    /// Local ports.
+    /// Local ports; of captured connections the ports that they are meant for.
     pub ports: AtLeastOne<Placed<u16>>,
     /// None of these ports.
     pub not_ports: AtLeastOne<Placed<u16>>,
+    /// Addresses that captured connections are meant for: `10.0.0.0/8` or one address.
+    pub ips: AtLeastOne<Placed<String>>,
+    /// None of these addresses.
+    pub not_ips: AtLeastOne<Placed<String>>,
     /// Hosts without ports, whatever the case: `exact`, `prefix*`, `*suffix` or `*`.
     pub hosts: AtLeastOne<Placed<String>>,
     /// None of these hosts.

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::file_intercept::Intercept;
+use super::file_mesh::{Inbound, MeshDns, Outbound};
 use super::values::{Entries, OneOrMany, Placed, Time};
 
 /// TLS of a listener: certificates from files, or `mesh`: this workload's identity, with clients
@@ -98,8 +100,14 @@ pub struct Mesh {
     pub trust_bundles: Entries<Placed<String>>,
     /// PEM file with revocation lists.
     pub crl: Option<Placed<String>>,
-    /// What listeners with `tls: mesh` demand.
+    /// What others send to this workload, and what listeners with `tls: mesh` demand.
     pub inbound: Inbound,
+    /// What this workload sends to others.
+    pub outbound: Outbound,
+    /// A resolver that gives names of services their virtual addresses. Default: none.
+    pub dns: Option<MeshDns>,
+    /// The rules that bring traffic here, and what they leave alone.
+    pub intercept: Intercept,
 }
 
 /// An identity: from files that something else renews, or issued by a local CA. It has either
@@ -119,27 +127,4 @@ pub struct Identity {
     pub id: Option<Placed<String>>,
     /// How long an issued certificate lives; it is renewed at half of that. Default 24h.
     pub lifetime: Option<Time>,
-}
-
-/// What is demanded of those who connect.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Inbound {
-    /// For all ports. Default `permissive`.
-    pub mtls: Mtls,
-    /// For single ports of listeners, instead.
-    pub ports: Entries<Placed<Mtls>>,
-}
-
-/// Whether others must come through mutual TLS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Mtls {
-    /// They must.
-    Strict,
-    /// They may; plain text is served too.
-    #[default]
-    Permissive,
-    /// They cannot: plain text only.
-    Disable,
 }

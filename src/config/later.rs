@@ -1,10 +1,8 @@
-//! Keys and values of the grammar that this version does not know yet. They are refused by name:
+//! Keys of the grammar that this version does not know yet. They are refused by name:
 //! a policy that is written down and silently not enforced would be worse than none.
 
 /// Keys of later versions, wherever they stand.
-const FIELDS: [&str; 11] = [
-    "intercept",
-    "outbound",
+const FIELDS: [&str; 9] = [
     "retries",
     "circuit_breaker",
     "outlier_detection",
@@ -16,15 +14,7 @@ const FIELDS: [&str; 11] = [
     "http3",
 ];
 
-/// Values of later versions.
-const VALUES: [&str; 1] = ["tls"];
-
 /// Whether a field is one of a later version.
 pub fn is_later_field(name: &str) -> bool {
     FIELDS.contains(&name)
-}
-
-/// Whether a value is one of a later version.
-pub fn is_later_value(name: &str) -> bool {
-    VALUES.contains(&name)
 }

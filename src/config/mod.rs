@@ -5,6 +5,7 @@ mod compile;
 mod compile_authorization;
 mod compile_http2;
 mod compile_jwt;
+mod compile_mesh;
 mod compile_rules;
 mod compile_services;
 mod compile_tls;
@@ -14,14 +15,16 @@ pub mod file;
 pub mod file_authorization;
 pub mod file_http2;
 mod file_http2_limits;
+pub mod file_intercept;
 pub mod file_jwt;
+pub mod file_mesh;
 pub mod file_tls;
 mod later;
 mod materials;
 mod node;
 pub mod source;
 mod unions;
-mod values;
+pub mod values;
 
 use std::path::PathBuf;
 

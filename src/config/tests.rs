@@ -67,6 +67,64 @@ fn tokens_need_keys_and_a_known_issuer() {
 }
 
 #[test]
+fn captured_traffic_is_checked_like_everything_else() {
+    for (mesh, expected) in [
+        ("inbound: {bind: nowhere}", "cannot be where captured connections arrive"),
+        ("inbound: {bind: unix:/a}", "write IP:PORT or [IPv6]:PORT"),
+        ("inbound: {probes: [{port: 1, path: /a}]}", "add `bind: 0.0.0.0:15006`"),
+        ("inbound: {bind: 0.0.0.0:1, probes: [{port: 1, path: a}]}", "is not a path"),
+        ("inbound: {bind: 0.0.0.0:1, mtls: strict}", "`strict` needs an identity"),
+        ("inbound: {bind: 0.0.0.0:1, ports: {http: strict}}", "\"http\" is not a port"),
+        ("inbound: {bind: 0.0.0.0:1, protocols: {1: udp}}", "unknown value \"udp\""),
+        (
+            "inbound: {bind: 0.0.0.0:1, application: loopback, source: client}",
+            "write `source: proxy`, or `application: original`",
+        ),
+        ("inbound: {bind: 0.0.0.0:1}, outbound: {bind: 0.0.0.0:1}", "taken by another"),
+        ("outbound: {bind: 0.0.0.0:1, hosts: nobody}", "no routes for \"nobody\""),
+        ("outbound: {bind: 0.0.0.0:1, unknown: no}", "unknown value \"no\""),
+        ("dns: {bind: here}", "write 127.0.0.1:15053"),
+        ("outbound: {bind: 0.0.0.0:1}, intercept: {mark: 0}", "a mark of 0 is none"),
+        (
+            "outbound: {bind: 0.0.0.0:1}, intercept: {exclude: {outbound: {cidrs: 10.0.0.1/8}}}",
+            "write 10.0.0.0/8 for the range",
+        ),
+    ] {
+        let errors = errors(&format!("mesh: {{{mesh}}}\n"));
+        assert!(errors.contains(expected), "{mesh}: {errors}");
+    }
+    let twice = errors(
+        "services: {a: {addresses: 10.9.0.1:80, endpoints: []}, \
+         b: {addresses: [10.9.0.2:80, 10.9.0.1:80, x], endpoints: []}}\n",
+    );
+    assert!(twice.contains("10.9.0.1:80 is the address of another service"), "{twice}");
+    assert!(twice.contains("\"x\" is not a virtual address"), "{twice}");
+    let listener = errors(
+        "mesh: {inbound: {bind: 0.0.0.0:1}}\nroutes: {a: [{respond: {}}]}\n\
+         listeners: {mesh.inbound: {bind: 0.0.0.0:2}, \
+         t: {bind: 0.0.0.0:3, protocol: tls, tls: mesh}}\n",
+    );
+    assert!(listener.contains("is the name of another"), "{listener}");
+    assert!(listener.contains("TLS that is passed on is not terminated"), "{listener}");
+}
+
+#[test]
+fn what_rules_leave_alone_is_read_strictly() {
+    for (written, words) in [
+        ("exclude: {inbound: {ports: [22, 70000]}}", "\"70000\" is not a port"),
+        ("exclude: {outbound: {cidrs: 10.0.0.1/8}}", "write 10.0.0.0/8 for the range"),
+        ("exclude: {inbound: {interfaces: 'a;b'}}", "not the name of an interface"),
+        ("exclude: {ports: 22}", "unknown field \"ports\""),
+        ("udp: 9-8", "write 8080, 8000-8100 or all"),
+        ("when_dead: ajar", "closed"),
+    ] {
+        let said = errors(&format!("mesh:\n  intercept: {{{written}}}\n"));
+        assert!(said.starts_with("0/a.yaml:2:"), "{written}: {said}");
+        assert!(said.contains(words), "{written}: {said}");
+    }
+}
+
+#[test]
 fn ten_mistakes_are_ten_errors() {
     let text = "\
 listeners:

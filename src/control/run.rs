@@ -16,9 +16,12 @@ use super::certificates::{Renewal, Worn};
 use super::status::Status;
 use super::watch::Watch;
 use crate::admin::Admin;
+use crate::config::file::Config;
 use crate::config::source::ProcessEnvironment;
 use crate::config::{self, Driver, Resolutions};
 use crate::discovery::{KeySets, Names};
+use crate::dns::Resolver;
+use crate::intercept::{Installed, InterceptError};
 use crate::listener::Sockets;
 use crate::runtime::mailbox::{Inbox, Loads, Mailbox, Order, ReportKind, Reports, mailbox};
 use crate::runtime::ring;
@@ -44,17 +47,24 @@ pub enum RunError {
     System(String),
 }
 
-/// Runs the proxy on the configuration that `arguments` name, until it is told to end.
+/// Installs rules that bring traffic here, for the configuration that is being served.
+pub type Interception = Box<dyn FnOnce(&Config) -> Result<Installed, InterceptError>>;
+
+/// Runs the proxy on the configuration that `arguments` name, until it is told to end. With an
+/// `interception`, its rules are in place before it says that it is ready, and gone at its end.
 ///
 /// # Errors
 /// When the first configuration cannot be applied, or the system refuses what is needed.
-pub fn run(arguments: Vec<PathBuf>) -> Result<(), RunError> {
+pub fn run(arguments: Vec<PathBuf>, interception: Option<Interception>) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let system = |error| RunError::System(format!("no control thread: {error}"));
-    runtime.map_err(system)?.block_on(serve(arguments))
+    runtime.map_err(system)?.block_on(serve(arguments, interception))
 }
 
-async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
+async fn serve(
+    arguments: Vec<PathBuf>,
+    interception: Option<Interception>,
+) -> Result<(), RunError> {
     let passed = passed_sockets();
     raise_descriptor_limit();
     let loaded = Arc::new(config::load(&arguments, &ProcessEnvironment));
@@ -79,6 +89,8 @@ async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
     let resolutions = Resolutions { names: names_found, key_sets: keys_found };
     let mut admin = Admin::new(status.clone());
     admin.bind(trial.admin).await.map_err(RunError::System)?;
+    let mut resolver = Resolver::new(status.clone());
+    resolver.serve(trial.dns).await.map_err(RunError::System)?;
     let applier = Applier {
         arguments,
         registry,
@@ -94,9 +106,25 @@ async fn serve(arguments: Vec<PathBuf>) -> Result<(), RunError> {
     };
     let renewal = Renewal::of(&applier.loaded.materials);
     let worn = Worn::default();
-    let mut control = Control { applier, names, key_sets, admin, watch, signals, renewal, worn };
+    let mut control = Control {
+        applier,
+        names,
+        key_sets,
+        admin,
+        resolver,
+        watch,
+        signals,
+        renewal,
+        worn,
+        rules: None,
+    };
     if !control.applier.apply_again().await {
         return Err(RunError::Config(control.applier.status.known().reloads.errors.clone()));
+    }
+    if let Some(install) = interception {
+        let installed = install(&control.applier.loaded.config);
+        let refused = |error| RunError::System(format!("error: {error}"));
+        control.rules = Some(installed.map_err(refused)?);
     }
     Box::pin(control.until_told_to_end()).await
 }
@@ -106,10 +134,13 @@ struct Control {
     names: Names,
     key_sets: KeySets,
     admin: Admin,
+    resolver: Resolver,
     watch: Watch,
     signals: Signals,
     renewal: Renewal,
     worn: Worn,
+    /// The rules that bring traffic here; they go with it.
+    rules: Option<Installed>,
 }
 
 struct Signals {
@@ -211,6 +242,9 @@ impl Control {
                 if let Err(error) = self.admin.bind(compiled.admin).await {
                     tracing::error!("{error}; the admin interface stays where it was");
                 }
+                if let Err(error) = self.resolver.serve(compiled.dns).await {
+                    tracing::error!("{error}; the resolver stays where it was");
+                }
             }
         }
         tell_systemd(&[NotifyState::Ready]);
@@ -224,6 +258,8 @@ impl Control {
             known.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.drain)
         };
         tell_systemd(&[NotifyState::Stopping]);
+        // New connections pass by from here on, if they may; those that were caught stay.
+        drop(self.rules.take_if(|rules| rules.is_open()));
         tracing::info!(?limit, "draining; a second signal ends at once");
         self.applier.sockets.close_all();
         self.applier.post_all(|| Order::Drain);

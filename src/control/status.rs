@@ -31,6 +31,8 @@ pub struct Known {
     pub lookups: (u64, u64),
     /// Key sets fetched, by outcome (read, failed).
     pub key_fetches: (u64, u64),
+    /// Queries of names that were captured.
+    pub queries: Queries,
     /// When the process began.
     pub started: SystemTime,
 }
@@ -48,6 +50,19 @@ pub struct Reloads {
     pub errors: String,
 }
 
+/// What has become of captured queries of names.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Queries {
+    /// Answered here.
+    pub here: u64,
+    /// Answered by the system's resolvers.
+    pub elsewhere: u64,
+    /// Answered by nobody.
+    pub failed: u64,
+    /// Dropped: no query, or too many at once.
+    pub dropped: u64,
+}
+
 impl Status {
     /// Nothing applied yet.
     pub fn new(workers: Arc<PerWorker<WorkerCells>>) -> Self {
@@ -61,6 +76,7 @@ impl Status {
             log_lines_dropped: 0,
             lookups: (0, 0),
             key_fetches: (0, 0),
+            queries: Queries::default(),
             started: SystemTime::now(),
         })))
     }

@@ -3,8 +3,6 @@
 //! Fields keep the case and the order in which they came. Fields that are meant for one hop only
 //! are dropped (RFC 9110 7.6.1); the framing is written as it was decided, never as it was read.
 
-use std::io::Write as _;
-
 use super::framing::{self, RequestFraming, ResponseFraming};
 use crate::message::{HeadView, HeaderEdits, Version};
 
@@ -26,9 +24,15 @@ pub struct RequestEdits<'a> {
     pub via: Option<&'a str>,
     /// The name of a field that goes no further: it held a token.
     pub token_field: Option<&'a str>,
+    /// Fields that stand instead of those of the same name.
+    pub replaced: &'a [Replaced],
     /// What the rule changes.
     pub headers: &'a HeaderEdits,
 }
+
+/// A field of ours, by its name in lower case, instead of all of that name; without a value there
+/// is none.
+pub type Replaced = (&'static str, Option<Vec<u8>>);
 
 /// What becomes of `x-forwarded-client-cert`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,24 +55,10 @@ pub struct ResponseEdits<'a> {
     pub dechunk: bool,
     /// The pseudonym for `via`.
     pub via: Option<&'a str>,
+    /// Fields that stand instead of those of the same name.
+    pub replaced: &'a [Replaced],
     /// What the rule changes.
     pub headers: &'a HeaderEdits,
-}
-
-/// An answer of our own.
-pub struct LocalReply<'a> {
-    /// Its status.
-    pub status: u16,
-    /// The value of `location`; empty for none.
-    pub location: &'a [u8],
-    /// Its body, as text.
-    pub body: &'a [u8],
-    /// More fields, and changes to ours.
-    pub headers: &'a HeaderEdits,
-    /// The connection stays open.
-    pub keep: bool,
-    /// The body is only announced.
-    pub is_head: bool,
 }
 
 /// Appends the head of a request to `out`, in origin-form (CONNECT: authority-form).
@@ -111,7 +101,8 @@ pub fn request(
                 append && !first
             }
         };
-        let kept = kept && (plain || !edits.headers.drops(name));
+        let kept =
+            kept && !is_replaced(edits.replaced, name) && (plain || !edits.headers.drops(name));
         let token =
             edits.token_field.is_some_and(|field| name.eq_ignore_ascii_case(field.as_bytes()));
         if kept && !token && !(framing.names_fields && framing::is_named_by_connection(view, name))
@@ -125,6 +116,7 @@ pub fn request(
         put_field(out, b"x-request-id", id.as_bytes());
     }
     put_via(out, view.head.version, edits.via);
+    put_replaced(out, edits.replaced);
     if framing.body.is_chunked() {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -151,12 +143,14 @@ pub fn response(
             Known::Upgrade => framing.switches,
             _ => true,
         };
-        let kept = kept && (plain || !edits.headers.drops(name));
+        let kept =
+            kept && !is_replaced(edits.replaced, name) && (plain || !edits.headers.drops(name));
         if kept && !(framing.names_fields && framing::is_named_by_connection(view, name)) {
             put_field(out, name, value);
         }
     }
     put_via(out, view.head.version, edits.via);
+    put_replaced(out, edits.replaced);
     if framing.body.is_chunked() && !edits.dechunk {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -181,32 +175,6 @@ pub fn informational(out: &mut Vec<u8>, view: HeadView<'_>) {
         }
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// Appends a whole answer of our own to `out` and says how many bytes of it are its head.
-pub fn local_reply(out: &mut Vec<u8>, reply: &LocalReply<'_>) -> usize {
-    let before = out.len();
-    put_status_line(out, reply.status, reason(reply.status).as_bytes());
-    let may_have_body = reply.status >= 200 && !matches!(reply.status, 204 | 304);
-    if !reply.location.is_empty() {
-        put_field(out, b"location", reply.location);
-    }
-    if may_have_body {
-        if !reply.body.is_empty() && !reply.headers.drops(b"content-type") {
-            out.extend_from_slice(b"content-type: text/plain; charset=utf-8\r\n");
-        }
-        // Writing to a Vec does not fail.
-        write!(out, "content-length: {}\r\n", reply.body.len()).ok();
-    }
-    if !reply.keep {
-        out.extend_from_slice(b"Connection: close\r\n");
-    }
-    finish(out, reply.headers);
-    let head_bytes = out.len() - before;
-    if may_have_body && !reply.is_head {
-        out.extend_from_slice(reply.body);
-    }
-    head_bytes
 }
 
 /// The field in which services behind us learn of the client's certificate.
@@ -300,6 +268,18 @@ fn put_client_cert(out: &mut Vec<u8>, before: &[u8], ours: ClientCert<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
+fn is_replaced(replaced: &[Replaced], name: &[u8]) -> bool {
+    replaced.iter().any(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+fn put_replaced(out: &mut Vec<u8>, replaced: &[Replaced]) {
+    for (name, value) in replaced {
+        if let Some(value) = value {
+            put_field(out, name.as_bytes(), value);
+        }
+    }
+}
+
 /// RFC 9110 7.6.3: the version in which the message came.
 fn put_via(out: &mut Vec<u8>, version: Version, pseudonym: Option<&str>) {
     if let Some(pseudonym) = pseudonym {
@@ -318,7 +298,7 @@ fn reason_of<'a>(view: HeadView<'a>) -> &'a [u8] {
     }
 }
 
-fn put_status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
+pub(super) fn put_status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
     out.extend_from_slice(b"HTTP/1.1 ");
     let digit = |n: u16| b'0' + (n % 10) as u8;
     out.extend_from_slice(&[digit(status / 100), digit(status / 10), digit(status), b' ']);
@@ -326,7 +306,7 @@ fn put_status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(super) fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -334,7 +314,7 @@ fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn finish(out: &mut Vec<u8>, edits: &HeaderEdits) {
+pub(super) fn finish(out: &mut Vec<u8>, edits: &HeaderEdits) {
     for (name, value) in edits.appended() {
         put_field(out, name.as_bytes(), value.as_bytes());
     }
@@ -342,7 +322,7 @@ fn finish(out: &mut Vec<u8>, edits: &HeaderEdits) {
 }
 
 /// The registered reason phrase (RFC 9110 15).
-fn reason(status: u16) -> &'static str {
+pub(super) fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         201 => "Created",
@@ -408,6 +388,7 @@ mod tests {
 
     fn plain(headers: &HeaderEdits) -> RequestEdits<'_> {
         RequestEdits {
+            replaced: &[],
             host: None,
             target: None,
             client_ip: "10.0.0.9",
@@ -504,6 +485,7 @@ mod tests {
     fn responses() {
         let none = HeaderEdits::none();
         let edits = |close, keep_alive, dechunk| ResponseEdits {
+            replaced: &[],
             close,
             keep_alive,
             dechunk,
@@ -535,22 +517,5 @@ mod tests {
             returned(switching, &edits(true, false, false), true),
             "HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
         );
-    }
-
-    #[test]
-    fn answers_of_our_own() {
-        let reply = |status, is_head, keep| {
-            let headers = HeaderEdits::none();
-            let mut out = Vec::new();
-            let reply =
-                LocalReply { status, location: b"", body: b"no", headers: &headers, keep, is_head };
-            local_reply(&mut out, &reply);
-            String::from_utf8(out).unwrap()
-        };
-        let head = "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain; charset=utf-8\r\n\
-                    content-length: 2\r\n";
-        assert_eq!(reply(404, false, true), format!("{head}\r\nno"));
-        assert_eq!(reply(404, true, false), format!("{head}Connection: close\r\n\r\n"));
-        assert_eq!(reply(204, false, true), "HTTP/1.1 204 No Content\r\n\r\n");
     }
 }

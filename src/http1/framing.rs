@@ -62,6 +62,17 @@ pub struct ResponseFraming {
     pub names_fields: bool,
 }
 
+impl ResponseFraming {
+    /// The same where the body is going to be rewritten, so that its length is known to nobody.
+    pub fn with_unknown_length(self) -> Self {
+        let body = match self.body {
+            Body::Stream { .. } => Body::Stream { length: None },
+            other => other,
+        };
+        Self { body, ..self }
+    }
+}
+
 /// What the fields that matter here say.
 #[derive(Default)]
 struct Said {
@@ -166,6 +177,9 @@ pub fn is_of_connections(name: &str) -> bool {
         "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
     )
 }
+
+/// The field that says how long a body is.
+pub const LENGTH_FIELD: &str = "content-length";
 
 /// The fields by which a connection of HTTP/1.1 is asked to speak `protocol` from now on, or says
 /// that it does (RFC 9110 7.8).

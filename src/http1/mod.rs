@@ -3,4 +3,5 @@
 pub mod chunked;
 pub mod encode;
 pub mod framing;
+pub mod local;
 pub mod parse;

@@ -69,11 +69,13 @@ impl Pulse {
             self.idle_since = now;
             self.opened = seen.opened;
         }
-        if self.asked.is_some_and(|asked| seen.heard > asked) {
+        if self.asked.is_some_and(|asked| seen.heard >= asked) {
             self.asked = None;
         }
-        let mut step = Step { ping: false, dead: false, leave: false, next: self.leave_at };
-        step.leave = now >= self.leave_at;
+        let leave = now >= self.leave_at;
+        // It is left once: what is under way must not be asked about it again and again.
+        let next = if leave { Time::NEVER } else { self.leave_at };
+        let mut step = Step { ping: false, dead: false, leave, next };
         if !seen.busy {
             let gone = self.idle_since + self.idle_timeout;
             step.leave |= now >= gone;
@@ -124,6 +126,10 @@ mod tests {
         }
         let mut old = new(Some(Duration::from_secs(10)));
         let seen = Seen { heard: seconds(9), busy: true, opened: 1 };
-        assert!(!old.step(seconds(9), seen).leave && old.step(seconds(10), seen).leave);
+        let step = old.step(seconds(9), seen);
+        assert!(!step.leave && step.next == seconds(10));
+        // Its streams go on: the next thing to do about it is to ask whether it lives.
+        let step = old.step(seconds(10), seen);
+        assert!(step.leave && step.next == seconds(39));
     }
 }

@@ -47,6 +47,7 @@ impl SharedConnection {
     pub fn slot(self: &Rc<Self>) -> Option<Slot> {
         let mut send = self.send.borrow_mut();
         let sender = send.as_mut()?;
+        // Whether the last stream has been written already does not matter: see `send_request`.
         if self.streams.get() >= self.streams_max.min(sender.current_max_send_streams()) {
             return None;
         }
@@ -119,8 +120,10 @@ impl Slot {
         request: Request<()>,
         ends: bool,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
-        let mut send = self.0.send.borrow_mut();
-        let Some(sender) = send.as_mut() else { return Err(h2::Reason::REFUSED_STREAM.into()) };
+        let send = self.0.send.borrow();
+        // A sender takes one stream until that is written, a clone another one at once. That there
+        // are not too many is seen to by `slot`.
+        let Some(mut sender) = send.clone() else { return Err(h2::Reason::REFUSED_STREAM.into()) };
         if request.extensions().get::<h2::ext::Protocol>().is_some()
             && !sender.is_extended_connect_protocol_enabled()
         {

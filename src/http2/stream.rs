@@ -65,7 +65,7 @@ impl ClientStream {
 
     /// Whether the peer has ended the body and all of it was read.
     pub fn ended(&self) -> bool {
-        self.request.borrow().ended
+        self.request.borrow().is_read()
     }
 
     /// The trailers' lines, once the body has ended.
@@ -329,7 +329,7 @@ impl EndpointStream {
 
     /// Whether the endpoint has ended the body and all of it was read.
     pub fn ended(&self) -> bool {
-        self.incoming.borrow().as_ref().is_some_and(|incoming| incoming.ended)
+        self.incoming.borrow().as_ref().is_some_and(Incoming::is_read)
     }
 
     /// The trailers' lines, once the body has ended.
@@ -429,6 +429,11 @@ impl Incoming {
     fn new(frames: RecvStream) -> Self {
         let ended = frames.is_end_stream();
         Self { frames, left: Bytes::new(), ended, trailers: Vec::new() }
+    }
+
+    /// Whether the peer has ended the body and nothing of it is left to read.
+    fn is_read(&self) -> bool {
+        self.ended && self.left.is_empty()
     }
 
     /// Appends all that has come, as far as there is room.

@@ -11,8 +11,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
+use crate::mesh::{Capture, Intercept};
+use crate::runtime::datagram;
 use crate::runtime::mailbox::ListeningSocket;
 use crate::snapshot::{Bind, Snapshot};
 
@@ -62,6 +64,14 @@ impl Sockets {
                     let hint = hint(bind, &error);
                     errors.push(BindError { bind: bind.clone(), error, hint });
                 }
+            }
+        }
+        for (listener, bind) in captured(snapshot) {
+            let Some(sockets) = new.get(bind).or_else(|| self.open.get(bind)) else { continue };
+            if let Err(error) = let_capture(sockets, listener) {
+                let hint = "; TPROXY needs CAP_NET_ADMIN: give it to the process, or write \
+                            `intercept: redirect`";
+                errors.push(BindError { bind: bind.clone(), error, hint });
             }
         }
         if !errors.is_empty() {
@@ -114,6 +124,7 @@ impl Sockets {
     fn bind(&self, bind: &Bind) -> io::Result<Vec<OwnedFd>> {
         match bind {
             Bind::Tcp(address) => bind_tcp(*address, self.workers),
+            Bind::Udp(address) => datagram::listen(*address, self.workers),
             Bind::Unix(path) => Ok(vec![bind_unix(path)?]),
             Bind::Systemd(name) => {
                 let passed = self.passed.get(name).ok_or(io::ErrorKind::NotFound)?;
@@ -123,6 +134,26 @@ impl Sockets {
             }
         }
     }
+}
+
+/// Where captured connections arrive, with what is made of them there.
+fn captured(snapshot: &Snapshot) -> impl Iterator<Item = (&Capture, &Bind)> {
+    let captures = snapshot.listeners.iter().filter_map(|l| Some((&**l.capture()?, &l.binds)));
+    captures.flat_map(|(capture, binds)| binds.iter().map(move |bind| (capture, bind)))
+}
+
+/// Lets listening sockets take connections that were meant for other addresses.
+fn let_capture(sockets: &[OwnedFd], capture: &Capture) -> io::Result<()> {
+    for socket in sockets {
+        let socket = SockRef::from(socket);
+        let transparent = capture.intercept == Intercept::Tproxy;
+        match socket.local_addr()?.as_socket() {
+            Some(SocketAddr::V4(_)) if transparent => socket.set_ip_transparent_v4(true)?,
+            Some(SocketAddr::V6(_)) if transparent => socket.set_ip_transparent_v6(true)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// One socket for each worker. The first is bound without SO_REUSEPORT, so that an address which
@@ -175,6 +206,9 @@ fn hint(bind: &Bind, error: &io::Error) -> &'static str {
     match (bind, error.kind()) {
         (Bind::Tcp(_), io::ErrorKind::PermissionDenied) => {
             "; use a port above 1023, or give the process CAP_NET_BIND_SERVICE"
+        }
+        (Bind::Udp(_), io::ErrorKind::PermissionDenied) => {
+            "; captured UDP needs CAP_NET_ADMIN: give it to the process, or leave `udp` out"
         }
         (_, io::ErrorKind::AddrInUse) => "; another process listens there (see `ss -ltnp`)",
         (_, io::ErrorKind::AddrNotAvailable) => "; no interface of this machine has that address",

@@ -168,6 +168,14 @@ impl std::fmt::Display for Mismatch<'_> {
 }
 
 impl Matcher {
+    /// Whether it takes every request.
+    pub fn is_any(&self) -> bool {
+        matches!(self.path, PathMatch::Any)
+            && self.methods.is_empty()
+            && self.headers.is_empty()
+            && self.query.is_empty()
+    }
+
     /// Whether the request fulfils every condition; if not, the first that it does not.
     pub fn check(&self, request: HeadView<'_>) -> Result<(), Mismatch<'_>> {
         if !self.path.fits(request.path()) {

@@ -68,6 +68,12 @@ impl Table {
         self.rules_of(request.authority())?.find(request)
     }
 
+    /// The rule for connections of which only the host is known: the first that takes every
+    /// request, under the most specific host that fits.
+    pub fn passes(&self, host: &[u8]) -> Option<&Arc<Rule>> {
+        self.rules_of(host)?.list().iter().find(|rule| rule.matcher.is_any())
+    }
+
     /// How [`Table::find`] comes to its answer.
     pub fn explain(&self, request: HeadView<'_>) -> Vec<Looked<'_>> {
         self.rules_of(request.authority()).map(|rules| rules.explain(request)).unwrap_or_default()

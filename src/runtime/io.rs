@@ -8,7 +8,7 @@ use std::io;
 
 use super::alarm::{Alarm, Alarms};
 use super::buffer::{Buf, BufferPool};
-use crate::cluster::Address;
+use crate::cluster::{Address, Egress};
 use crate::time::Time;
 
 /// One worker's access to the world. Cheap to clone.
@@ -32,11 +32,16 @@ pub trait Io: Clone + 'static {
     /// Runs `task` on this worker beside the others.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
 
-    /// Opens a connection. Dropping the future gives it up and leaks nothing.
+    /// Opens a connection that leaves by `egress`. Dropping the future gives it up and leaks
+    /// nothing.
     ///
     /// # Errors
     /// Whatever connect(2) says.
-    fn connect(&self, to: &Address) -> impl Future<Output = io::Result<Self::Stream>>;
+    fn connect(
+        &self,
+        to: &Address,
+        egress: Egress,
+    ) -> impl Future<Output = io::Result<Self::Stream>>;
 
     /// Waits until `until`, up to `alarm::GRANULARITY` longer.
     fn sleep_until(&self, until: Time) -> impl Future<Output = ()>;

@@ -5,10 +5,13 @@
 
 pub mod alarm;
 pub mod buffer;
+pub mod datagram;
 pub mod io;
 pub mod mailbox;
+pub mod own;
 #[cfg(feature = "uring")]
 pub mod ring;
 pub mod sim;
 pub mod socket;
 pub mod spare;
+pub mod voice;

@@ -26,9 +26,10 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use super::alarm::{self, Alarm, Alarms};
 use super::buffer::{Buf, BufferPool, POOLED_BUFFERS_MAX};
 use super::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
+use super::own::Own;
 use super::socket::{self, Pipe};
 use super::spare::Spare;
-use crate::cluster::Address;
+use crate::cluster::{Address, Egress};
 use crate::time::Time;
 
 /// Submission queue entries of a worker's ring.
@@ -39,6 +40,11 @@ pub const PIPES_POOLED_MAX: usize = 16;
 
 /// Bytes a splice moves before it looks whether others want to run.
 const SPLICE_STEP_BYTES: u64 = 1024 * 1024;
+
+/// Free memory at the top of a worker's heap that is kept. Streams of HTTP/2 come and go by the
+/// hundred, each with some KiB: with the default of 128 KiB the heap shrinks and grows with each
+/// burst, at the price of a system call and fresh pages each time.
+const HEAP_KEPT_BYTES: libc::c_int = 4 * 1024 * 1024;
 
 /// Which kernel interface the workers use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -62,6 +68,7 @@ where
     F: Future<Output = ()> + 'static,
     M: FnOnce(RingIo) -> F,
 {
+    keep_heap();
     let forced_epoll = std::env::var_os("MONOIO_FORCE_LEGACY_DRIVER").is_some_and(|on| on == "1");
     let ring = match driver {
         Driver::Epoll => None,
@@ -77,6 +84,15 @@ where
             .block_on(async { main(RingIo::new(true, began)).await }),
     }
     Ok(())
+}
+
+/// See [`HEAP_KEPT_BYTES`].
+fn keep_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt changes a number inside the allocator and touches no memory of ours.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, HEAP_KEPT_BYTES);
+    }
 }
 
 type RingRuntime = monoio::Runtime<TimeDriver<IoUringDriver>>;
@@ -155,7 +171,12 @@ impl RingIo {
 
     fn wrap(&self, descriptor: OwnedFd) -> io::Result<RingStream> {
         let stream = TcpStream::from_std(descriptor.into())?;
-        Ok(RingStream { stream: UnsafeCell::new(stream), io: self.clone(), splicing: Cell::new(0) })
+        Ok(RingStream {
+            stream: UnsafeCell::new(stream),
+            io: self.clone(),
+            splicing: Cell::new(0),
+            own: None,
+        })
     }
 }
 
@@ -184,9 +205,13 @@ impl Io for RingIo {
         monoio::spawn(task);
     }
 
-    async fn connect(&self, to: &Address) -> io::Result<RingStream> {
-        let socket = socket::start_connect(to)?;
-        let stream = self.wrap(socket.into())?;
+    async fn connect(&self, to: &Address, egress: Egress) -> io::Result<RingStream> {
+        let socket = socket::start_connect(to, egress)?;
+        let local = socket.local_addr().ok().filter(|_| egress.mark != 0);
+        let mut stream = self.wrap(socket.into())?;
+        if let (Some(local), Address::Tcp(remote)) = (local.and_then(|l| l.as_socket()), to) {
+            stream.own = Some(Own::note(local, *remote));
+        }
         stream.monoio().writable(false).await?;
         if let Some(error) = socket2::SockRef::from(&stream.as_fd()).take_error()? {
             return Err(error);
@@ -208,6 +233,8 @@ pub struct RingStream {
     io: RingIo,
     /// Splices under way in either direction, for which the socket is nonblocking.
     splicing: Cell<u32>,
+    /// Where traffic is captured: that we have opened it.
+    own: Option<Own>,
 }
 
 impl RingStream {

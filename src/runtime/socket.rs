@@ -1,16 +1,18 @@
 //! System calls on sockets that take no time: options, peeks, addresses, nonblocking splices.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::io::Quiet;
-use crate::cluster::Address;
+use crate::cluster::{Address, Egress};
+use crate::mesh::Intercept;
 
 /// Bytes a splice pipe holds, as far as `/proc/sys/fs/pipe-max-size` lets it.
 pub const PIPE_BYTES: usize = 256 * 1024;
@@ -27,15 +29,16 @@ pub fn quiet(socket: impl AsFd) -> Quiet {
     }
 }
 
-/// Starts to connect and does not wait for it. For TCP with TCP_NODELAY.
+/// Starts to connect by `egress` and does not wait for it. For TCP with TCP_NODELAY.
 ///
 /// # Errors
 /// What socket(2) or connect(2) say at once, among them a Unix-domain socket without a listener.
-pub fn start_connect(to: &Address) -> io::Result<Socket> {
+pub fn start_connect(to: &Address, egress: Egress) -> io::Result<Socket> {
     let (socket, address) = match to {
         Address::Tcp(address) => {
             let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
             socket.set_tcp_nodelay(true)?;
+            leave_by(&socket, egress)?;
             (socket, SockAddr::from(*address))
         }
         Address::Unix(path) => {
@@ -47,6 +50,62 @@ pub fn start_connect(to: &Address) -> io::Result<Socket> {
         Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(error),
         _ => Ok(socket),
     }
+}
+
+/// Gives a socket that is about to connect its mark and the address that it comes from.
+///
+/// # Errors
+/// Without CAP_NET_ADMIN when it is to come from an address that is not ours.
+pub fn leave_by(socket: &Socket, egress: Egress) -> io::Result<()> {
+    if egress.mark != 0 {
+        // Without the right to mark, the rules know our traffic by its user alone.
+        socket.set_mark(egress.mark).ok();
+    }
+    let Some(source) = egress.source else { return Ok(()) };
+    set_transparent(socket, source)?;
+    // The port is chosen when the whole connection is known: more connections fit.
+    setsockopt(socket, sockopt::IpBindAddressNoPort, &true).ok();
+    socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))
+}
+
+/// Lets a socket have addresses of the family of `ip` that are not ours (IP_TRANSPARENT).
+///
+/// # Errors
+/// Without CAP_NET_ADMIN.
+pub fn set_transparent(socket: &Socket, ip: IpAddr) -> io::Result<()> {
+    match ip {
+        IpAddr::V4(_) => socket.set_ip_transparent_v4(true),
+        IpAddr::V6(_) => socket.set_ip_transparent_v6(true),
+    }
+}
+
+/// Where a captured connection to a listener on `port` was meant to go; `None` when nobody knows.
+/// What comes by REDIRECT to a listener for TPROXY is known by having our own port.
+pub fn original_destination(
+    socket: impl AsFd,
+    intercept: Intercept,
+    port: u16,
+) -> Option<SocketAddr> {
+    let socket = SockRef::from(&socket);
+    let local = socket.local_addr().ok()?.as_socket()?;
+    if intercept == Intercept::Tproxy && local.port() != port {
+        return Some(local);
+    }
+    let original = match local {
+        SocketAddr::V4(_) => socket.original_dst_v4(),
+        SocketAddr::V6(_) => socket.original_dst_v6(),
+    };
+    match original {
+        Ok(original) => original.as_socket(),
+        Err(_) => (intercept == Intercept::Tproxy).then_some(local),
+    }
+}
+
+/// Whether `ip` is an address of this host.
+pub fn is_local(ip: IpAddr) -> bool {
+    let address = SocketAddr::new(ip, 0);
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None);
+    ip.is_loopback() || socket.is_ok_and(|socket| socket.bind(&SockAddr::from(address)).is_ok())
 }
 
 /// The next connection that waits on a nonblocking listening socket, close-on-exec.

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use crate::error::Refusal;
+use crate::grpc::{Encoder, Kind, MessageCounter, TextDecoder};
 use crate::http1::chunked::Decoder;
 use crate::http1::framing::Body;
 use crate::message::Version;
@@ -90,8 +91,10 @@ impl BodyProgress {
 pub struct Passage {
     progress: BodyProgress,
     form: Form,
-    /// Lines of trailers that have been taken out of chunks, each with its end.
+    /// Lines of trailers that go beside the body, each with its end.
     trailers: Vec<u8>,
+    /// What a call of gRPC has in it.
+    call: Option<CallBody>,
 }
 
 /// In which form a body goes on.
@@ -122,7 +125,18 @@ impl Passage {
             (Body::Stream { length: None }, Version::Http11) => Form::Chunks,
             _ => Form::Same,
         };
-        Self { progress: BodyProgress::new(body), form, trailers: Vec::new() }
+        Self { progress: BodyProgress::new(body), form, trailers: Vec::new(), call: None }
+    }
+
+    /// The same for the body of a call: its messages are counted, its framing changed if it must.
+    pub fn of_call(mut self, call: Option<CallBody>) -> Self {
+        self.call = call;
+        self
+    }
+
+    /// Messages that have begun.
+    pub fn messages(&self) -> u64 {
+        self.call.as_ref().map_or(0, |call| call.messages)
     }
 
     /// Takes a portion: gives what of `buf` belongs to the body, in the form in which it goes on.
@@ -146,18 +160,24 @@ impl Passage {
             }
         };
         match self.form {
-            Form::Same => buf.truncate(consumed),
+            Form::Same | Form::Chunks => buf.truncate(consumed),
             Form::Data => keep_data(&mut buf, ranges),
-            Form::Chunks => buf = chunk(buf),
         }
         if let (Some(lines), BodyProgress::Stream) = (ended, &self.progress) {
             self.progress = BodyProgress::Done;
-            if self.form == Form::Chunks {
-                buf = buf.with(b"0\r\n").with(&lines).with(b"\r\n");
-            }
             self.trailers = lines;
         }
-        Ok((buf, Taken { consumed, last: self.is_done() }))
+        let last = self.is_done();
+        if let Some(call) = &mut self.call {
+            buf = call.take(buf, last.then_some(&mut self.trailers))?;
+        }
+        if self.form == Form::Chunks {
+            buf = chunk(buf);
+            if last {
+                buf = buf.with(b"0\r\n").with(&self.trailers).with(b"\r\n");
+            }
+        }
+        Ok((buf, Taken { consumed, last }))
     }
 
     /// The lines of trailers, where they do not go with the body itself; for the last portion.
@@ -186,6 +206,63 @@ impl Passage {
     /// `n` opaque bytes have passed by another way.
     pub fn passed(&mut self, n: u64) {
         self.progress.passed(n);
+    }
+}
+
+/// The body of a call of gRPC, in one direction.
+pub struct CallBody {
+    counter: MessageCounter,
+    messages: u64,
+    bridge: Option<Bridge>,
+}
+
+/// How the framing of gRPC-Web and that of gRPC become each other.
+enum Bridge {
+    Decode(TextDecoder),
+    Encode(Encoder),
+}
+
+impl CallBody {
+    /// The body of a request of `kind` on its way to a service.
+    pub fn request(kind: Kind) -> Self {
+        let bridge = (kind == Kind::WebText).then(|| Bridge::Decode(TextDecoder::default()));
+        Self { counter: MessageCounter::default(), messages: 0, bridge }
+    }
+
+    /// The body of a response on its way to a client of `kind`.
+    pub fn response(kind: Kind) -> Self {
+        let bridge = kind.is_web().then(|| Bridge::Encode(Encoder::new(kind)));
+        Self { counter: MessageCounter::default(), messages: 0, bridge }
+    }
+
+    /// Takes a portion; the last comes with the trailers' lines.
+    fn take(&mut self, buf: Buf, end: Option<&mut Vec<u8>>) -> Result<Buf, Refusal> {
+        let bad = |detail| Refusal::downstream(400, detail);
+        let bytes = match &mut self.bridge {
+            None => {
+                self.messages += self.counter.take(buf.data());
+                return Ok(buf);
+            }
+            Some(Bridge::Decode(decoder)) => {
+                let bytes = decoder.take(buf.data()).map_err(bad)?;
+                if end.is_some() {
+                    decoder.end().map_err(bad)?;
+                }
+                self.messages += self.counter.take(&bytes);
+                bytes
+            }
+            Some(Bridge::Encode(encoder)) => {
+                self.messages += self.counter.take(buf.data());
+                let mut bytes = encoder.take(buf.data());
+                if let Some(trailers) = end {
+                    bytes.extend(encoder.end(&std::mem::take(trailers)));
+                }
+                bytes
+            }
+        };
+        let mut changed = buf;
+        changed.clear();
+        Ok(changed.with(&bytes))
     }
 }
 

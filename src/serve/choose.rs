@@ -29,6 +29,8 @@ pub struct Target<'a, 'l, I: Io> {
     pub service: &'a LocalService<I>,
     /// When it is too late.
     pub deadline: Time,
+    /// Bytes will pass, whatever the service speaks otherwise.
+    pub bytes: bool,
 }
 
 /// What the choice of an endpoint depends on, through all attempts.
@@ -87,6 +89,9 @@ async fn lease<I: Io>(
     fresh: bool,
 ) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
     let cells = target.service.config.stats.worker(target.connection.worker.index);
+    if target.bytes {
+        return Box::pin(open(target, endpoint)).await;
+    }
     let multiplexed = match target.service.config.protocol {
         Protocol::Http2 | Protocol::Grpc => true,
         Protocol::Auto => endpoint.shared.chosen.get(),
@@ -134,7 +139,7 @@ pub async fn open<I: Io>(
     };
     match &config.tls {
         None => Ok(upstream),
-        Some(tls) => secure::connect(target.connection, tls, &config.name, upstream).await,
+        Some(tls) => secure::connect(target, tls, upstream).await,
     }
 }
 

@@ -8,12 +8,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::arrival::Arrival;
+use super::captured::{self, Caught};
 use super::choose;
 use super::exchange::{After, exchange};
 use super::http2;
 use super::registry::{ConnectionState, Registered, Registry, Using};
 use super::reply;
 use super::secure::{self, Secured};
+use super::sni;
 use super::tunnel;
 use super::worker::{Local, LocalService, Worker};
 use super::workspace::Workspace;
@@ -54,6 +57,8 @@ pub struct Connection<I: Io> {
     pub peer: Option<SocketAddr>,
     /// The port that it came to; 0 where there is none.
     pub local_port: u16,
+    /// Where it was meant to go, when it was captured.
+    pub caught: Option<Rc<Caught<I>>>,
     /// The address of `peer` as text.
     pub peer_text: PeerText,
     registered: Registered,
@@ -114,6 +119,7 @@ impl<I: Io> Connection<I> {
             alarm,
             peer: self.peer,
             local_port: self.local_port,
+            caught: self.caught.clone(),
             peer_text: self.peer_text,
             registered,
             listener_name: Rc::clone(&self.listener_name),
@@ -128,7 +134,8 @@ impl<I: Io> Connection<I> {
 
     /// The SPIFFE ID that the client has proven.
     pub fn identity(&self) -> Option<&str> {
-        Some(self.secured.as_ref()?.identity.as_ref()?.as_str())
+        let proven = self.secured.as_ref().and_then(|secured| secured.identity.as_ref());
+        Some(proven.or_else(|| self.caught.as_ref()?.identity.as_ref())?.as_str())
     }
 
     /// What a service is told of the client's certificate.
@@ -192,16 +199,17 @@ pub fn serve<I: Io>(
     worker: Rc<Worker<I>>,
     stream: I::Stream,
     listener_name: Rc<str>,
-    peer: Option<SocketAddr>,
-    local_port: u16,
+    arrival: Arrival,
 ) -> impl Future<Output = ()> {
+    let Arrival { peer, port, original } = arrival;
     let alarm = worker.io.alarms().alarm();
     let registered = worker.registry.enter(Rc::clone(&listener_name), alarm.bell());
     let state = Rc::clone(&registered.state);
     let mut connection = Connection {
         stream: Wire::Plain(stream),
         secured: None,
-        local_port,
+        local_port: port,
+        caught: None,
         alarm,
         peer,
         peer_text: PeerText::new(peer),
@@ -214,6 +222,9 @@ pub fn serve<I: Io>(
         let Some(listener) = connection.listener(&connection.worker.local()).cloned() else {
             return;
         };
+        if let Some(original) = original {
+            return Box::pin(captured::serve(connection, listener, original)).await;
+        }
         let mut first = match listener.proxy_protocol {
             false => None,
             true => match Box::pin(proxy_header(&mut connection, &listener)).await {
@@ -230,8 +241,10 @@ pub fn serve<I: Io>(
             Serves::Http(_) => {
                 let timeout = listener.timeouts.header;
                 let speaks_http2 = listener.http2.is_some();
+                let only_http2 = !listener.http1;
                 drop(listener);
-                if connection.stream.tls().is_some_and(|tls| tls.session(choose::is_http2)) {
+                let chosen = connection.stream.tls().map(|tls| tls.session(choose::is_http2));
+                if only_http2 || chosen == Some(true) {
                     return Box::pin(http2::serve(connection, first)).await;
                 }
                 match serve_http(&connection, timeout, speaks_http2, first).await {
@@ -245,8 +258,27 @@ pub fn serve<I: Io>(
             Serves::Tcp(destination) => {
                 Box::pin(tunnel::serve_tcp(&connection, &listener, destination, first)).await;
             }
+            Serves::Tls(_) => Box::pin(sni::serve(&connection, &listener, first)).await,
+            Serves::Captured(_) => {} // without an original destination there is nothing to do
         }
     })
+}
+
+/// Serves a connection that speaks HTTP, until it closes.
+pub async fn speak_http<I: Io>(
+    connection: Connection<I>,
+    first_timeout: Duration,
+    speaks_http2: bool,
+    first: Option<Buf>,
+) {
+    if connection.stream.tls().is_some_and(|tls| tls.session(choose::is_http2)) {
+        return Box::pin(http2::serve(connection, first)).await;
+    }
+    match serve_http(&connection, first_timeout, speaks_http2, first).await {
+        Some(preface) => Box::pin(http2::serve(connection, Some(preface))).await,
+        None if connection.secured.is_some() => Box::pin(secure::close(&connection)).await,
+        None => {}
+    }
 }
 
 /// The connection is to be closed without another word.

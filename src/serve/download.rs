@@ -5,16 +5,17 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::body::Passage;
+use super::body::{CallBody, Passage};
 use super::exchange::{Between, Call};
 use super::relay::{self, Passed};
 use super::workspace::Workspace;
 use crate::error::{Flag, Refusal};
-use crate::http1::encode::{self, ResponseEdits};
+use crate::grpc::{self, Code, Kind};
+use crate::http1::encode::{self, Replaced, ResponseEdits};
 use crate::http1::framing::{self, Body, ResponseFraming};
 use crate::http1::parse::{self, Progress};
 use crate::http2::{EndpointStream, Gone};
-use crate::message::{Method, Version};
+use crate::message::{HeadView, Method, Version};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Quiet, Read, Stream};
 use crate::upstream::Upstream;
@@ -79,8 +80,18 @@ pub async fn run<I: Io>(
         let status = workspace.response.status;
         if status >= 200 || framing.switches {
             let head_end = head_end(workspace);
+            let replaced = call.kind.map(|kind| replaced(kind, response)).unwrap_or_default();
+            if call.kind.is_some()
+                && let Some(value) = response.value(b"grpc-status")
+            {
+                call.ledger.set_code(Code::from_value(value));
+            }
+            let bridged = call.kind.filter(|_| !replaced.is_empty());
+            let framing = bridged.map_or(framing, |_| framing.with_unknown_length());
             let body = Passage::new(framing.body, call.framing.version);
-            let edits = response_edits(call, between, &framing);
+            let counted = bridged.or_else(|| call.kind.filter(|kind| !kind.is_web()));
+            let body = body.of_call(counted.map(CallBody::response));
+            let edits = response_edits(call, between, &framing, &replaced);
             workspace.scratch.clear();
             encode::response(&mut workspace.scratch, response, &framing, &edits);
             call.ledger.set_status(status);
@@ -200,10 +211,21 @@ fn head_end(workspace: &Workspace) -> usize {
     workspace.response.start + workspace.response.len
 }
 
+/// What the answer to a call of gRPC-Web goes back with; nothing when it is none.
+fn replaced(kind: Kind, response: HeadView<'_>) -> Vec<Replaced> {
+    let value = response.value(b"content-type").unwrap_or_default();
+    if !kind.is_web() || !value.starts_with(b"application/grpc") {
+        return Vec::new();
+    }
+    let web = grpc::content_type_to_web(value, kind);
+    vec![("content-type", Some(web)), (framing::LENGTH_FIELD, None)]
+}
+
 fn response_edits<'a, I: Io>(
     call: &'a Call<'_, '_, I>,
     between: &Between,
     framing: &ResponseFraming,
+    replaced: &'a [Replaced],
 ) -> ResponseEdits<'a> {
     let old_client = call.framing.version == Version::Http10;
     let dechunk = old_client && framing.body.is_chunked();
@@ -217,6 +239,7 @@ fn response_edits<'a, I: Io>(
         keep_alive: old_client && !close,
         dechunk,
         via: call.listener.via.as_deref(),
+        replaced,
         headers: &call.rule.response_headers,
     }
 }

@@ -9,7 +9,8 @@ use std::ops::Range;
 use std::pin::pin;
 use std::task::Poll;
 
-use super::body::{BodyProgress, Passage};
+use super::body::{BodyProgress, CallBody, Passage};
+use super::captured;
 use super::choose::{self, Choice, Target};
 use super::connection::Connection;
 use super::download::{self, Downloaded, Failure};
@@ -21,14 +22,16 @@ use super::tunnel;
 use super::upload::{self, UploadEnd};
 use super::worker::{Local, LocalService};
 use super::workspace::Workspace;
+use crate::cluster::Protocol;
 use crate::error::{Flag, Refusal};
-use crate::http1::encode::{self, RequestEdits};
+use crate::grpc::{self, Kind};
+use crate::http1::encode::{self, Replaced, RequestEdits};
 use crate::http1::framing::{self, RequestFraming};
 use crate::message::{HeadView, Method};
 use crate::route::{Action, Rule};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
-use crate::snapshot::{Listener, Serves};
+use crate::snapshot::Listener;
 use crate::telemetry::request_id::RequestId;
 use crate::time::Time;
 use crate::tls::Wire;
@@ -69,13 +72,15 @@ pub struct Call<'a, 'l, I: Io> {
     pub token_field: Option<&'a str>,
     /// When the whole exchange must be over.
     pub deadline: Time,
+    /// It is a call of gRPC.
+    pub kind: Option<Kind>,
 }
 
 impl<'a, 'l, I: Io> Call<'a, 'l, I> {
     /// The part of it that finding a connection to an endpoint needs.
     fn target(&self) -> Target<'a, 'l, I> {
         let Self { connection, ledger, service, deadline, .. } = *self;
-        Target { connection, ledger, service, deadline }
+        Target { connection, ledger, service, deadline, bytes: false }
     }
 }
 
@@ -87,7 +92,7 @@ pub async fn exchange<I: Io>(
 ) -> After {
     let local = connection.worker.local();
     let Some(listener) = connection.listener(&local) else { return After::Close };
-    let Serves::Http(routes) = &listener.serves else { return After::Close };
+    let original = captured::service(connection, &local, listener);
     let ledger = Ledger::open(connection, &local, listener);
     let spelled = match local.snapshot.is_guarded() {
         true => guard::normalise_path(listener.escaped_slashes, workspace, &mut buf),
@@ -100,19 +105,22 @@ pub async fn exchange<I: Io>(
             return Box::pin(reply::refuse(&ledger, connection, request, refusal)).await;
         }
     };
-    let Some(rule) = routes.find(request) else {
-        let refusal = Refusal { status: 404, flag: Flag::NoRoute, detail: "no route matched" };
-        let refuse = reply::refuse_framed(&ledger, connection, workspace, framing, buf, refusal);
-        return Box::pin(refuse).await;
+    let rule = match captured::rule(connection, listener, request) {
+        Ok(rule) => rule,
+        Err(no) => {
+            let refuse = reply::refuse_framed(&ledger, connection, workspace, framing, buf, no);
+            return Box::pin(refuse).await;
+        }
     };
     ledger.set_rule(rule);
+    ledger.set_call(grpc::kind_of(request));
     let destination = match &rule.action {
         Action::Forward(split) => {
             Some(split.next(&rule.stats.worker(connection.worker.index).turn))
         }
         Action::Redirect(_) | Action::Respond(_) => None,
     };
-    let service = destination.map(|to| &local.services[to.service as usize]);
+    let service = destination.and_then(|to| local.service(to, original.as_deref()));
     let token = match guard::admit(connection, &local, &ledger, rule, service, request) {
         Ok(token) => token,
         Err(no) => {
@@ -125,7 +133,11 @@ pub async fn exchange<I: Io>(
         return Box::pin(answer).await;
     };
     ledger.set_service(service);
-    let timeout = rule.timeout.or(service.config.timeout);
+    let kind =
+        ledger.call().filter(|kind| !kind.is_web() || service.config.protocol == Protocol::Grpc);
+    let asked = kind.and_then(|_| request.value(b"grpc-timeout")).and_then(grpc::parse_timeout);
+    let timeouts = [rule.timeout.or(service.config.timeout), asked];
+    let timeout = timeouts.into_iter().flatten().min();
     let call = Call {
         connection,
         local: &local,
@@ -137,6 +149,7 @@ pub async fn exchange<I: Io>(
         ledger: &ledger,
         token_field: token.as_ref().and_then(|token| token.provider.field_to_drop()),
         deadline: timeout.map_or(Time::NEVER, |timeout| ledger.began + timeout),
+        kind,
     };
     forward(&call, destination.subset as usize, workspace, buf).await
 }
@@ -255,7 +268,9 @@ fn encode_head<I: Io>(
     let rewrite = call.rule.rewrite.as_ref();
     let rewritten = rewrite.is_some_and(|rewrite| rewrite.target(call.rule, request, &mut target));
     scratch.clear();
+    let replaced = call.kind.map(|kind| replaced(call, kind, request)).unwrap_or_default();
     let edits = RequestEdits {
+        replaced: &replaced,
         host: rewrite.and_then(|rewrite| rewrite.host.as_deref()).map(str::as_bytes),
         target: rewritten.then_some(&target[..]),
         client_ip: connection.peer_text.as_str(),
@@ -267,6 +282,26 @@ fn encode_head<I: Io>(
         headers: &call.rule.request_headers,
     };
     encode::request(scratch, request, &call.framing, &edits);
+}
+
+/// What a call of gRPC goes on with: the time that is left, and the framing that the service knows.
+fn replaced<I: Io>(call: &Call<'_, '_, I>, kind: Kind, request: HeadView<'_>) -> Vec<Replaced> {
+    let mut replaced = Vec::new();
+    if call.deadline != Time::NEVER {
+        let mut value = Vec::new();
+        let left = call.deadline.since(call.connection.worker.io.recent());
+        grpc::write_timeout(&mut value, left);
+        replaced.push(("grpc-timeout", Some(value)));
+    }
+    if kind.is_web() {
+        let value = request.value(b"content-type").unwrap_or_default();
+        replaced.push(("content-type", Some(grpc::content_type_to_grpc(value, kind))));
+        replaced.push(("te", Some(b"trailers".to_vec())));
+    }
+    if kind == Kind::WebText {
+        replaced.push((framing::LENGTH_FIELD, None));
+    }
+    replaced
 }
 
 /// `http` or `https`: what the client used with us, or with the first of the proxies before us that
@@ -324,7 +359,8 @@ async fn attempt<I: Io>(
     encode_head(call, &mut workspace.scratch, request, outgoing.request_id.as_ref());
     let first = &outgoing.buf.data()[outgoing.first.clone()];
     let portion = filled(worker.io.buffers().take_sized(first.len()), first);
-    let mut body = Passage::new(call.framing.body, upstream.stream.version());
+    let mut body = Passage::new(call.framing.body, upstream.stream.version())
+        .of_call(call.kind.map(CallBody::request));
     let limits = &call.local.snapshot.limits;
     let taken = body.take(portion, outgoing.ended.clone(), limits);
     let (portion, taken) = taken.map_err(Failure::Refused)?;
@@ -346,6 +382,7 @@ async fn attempt<I: Io>(
         let both = both_ways(call, workspace, (outgoing, &mut body), &upstream, &between);
         Box::pin(both).await?
     };
+    call.ledger.set_request_messages(body.messages());
     match downloaded {
         Downloaded::Switched { early } => Ok(Answered::Switched { upstream, early }),
         Downloaded::Done { keep, reusable } => {

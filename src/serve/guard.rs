@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::captured;
 use super::connection::Connection;
 use super::ledger::Ledger;
 use super::worker::{Local, LocalService};
@@ -64,6 +65,9 @@ pub fn admit<'l, I: Io>(
     service: Option<&LocalService<I>>,
     request: HeadView<'_>,
 ) -> Result<Option<Rc<Accepted>>, Refusal> {
+    if captured::is_probe(connection, ledger.listener(), request)? {
+        return Ok(None);
+    }
     let demanded = rule.jwt.as_ref().or_else(|| service?.config.jwt.as_ref());
     let token = match demanded {
         Some(requirement) => authenticate(connection, requirement, request)?,
@@ -137,7 +141,8 @@ pub fn authorize<'l, I: Io>(
         head,
         claims,
     });
-    let target = Target { service, port: connection.local_port, request };
+    let (port, ip) = destination(connection);
+    let target = Target { service, port, ip, request };
     let decision = policies.decide(&peer, &target);
     decision.count(connection.worker.index);
     for report in decision.reports() {
@@ -147,6 +152,21 @@ pub fn authorize<'l, I: Io>(
         });
     }
     decision.verdict
+}
+
+/// Whether the rules let bytes of the client pass to `service`. Nothing is counted: it is asked
+/// again when bytes are what comes.
+pub fn would_carry<I: Io>(connection: &Connection<I>, local: &Local<I>, service: &str) -> bool {
+    let ip = connection.peer.map(|peer| peer.ip());
+    let peer = Peer { identity: connection.identity(), ip, forwarded_ip: None };
+    let (port, ip) = destination(connection);
+    let target = Target { service, port, ip, request: None };
+    local.snapshot.authorization.decide(&peer, &target).verdict.is_allowed()
+}
+
+/// The port that the connection came to, and the address, where it was captured on its way there.
+fn destination<I: Io>(connection: &Connection<I>) -> (u16, Option<IpAddr>) {
+    (connection.local_port, connection.caught.as_ref().map(|caught| caught.original.ip()))
 }
 
 /// The client as the outermost of `hops` trusted proxies before us has seen it: each has added

@@ -9,11 +9,13 @@ use super::connection::Connection;
 use super::worker::{Local, LocalEndpoint, LocalService};
 use crate::authz::Verdict;
 use crate::error::{Flag, Refusal};
+use crate::grpc::{self, Code, Kind};
 use crate::message::{HeadView, Version};
 use crate::route::Rule;
 use crate::runtime::io::Io;
 use crate::snapshot::Listener;
 use crate::telemetry::access::Record;
+use crate::telemetry::grpc::Call;
 use crate::time::Time;
 
 /// The account of one exchange. Dropping it books it, however the exchange ended.
@@ -33,6 +35,12 @@ pub struct Ledger<'a, I: Io> {
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
     ended: Cell<Option<Time>>,
+    /// The kind of call that it is, how that ended, and its messages in either direction.
+    call: Cell<Option<Kind>>,
+    code: Cell<Option<Code>>,
+    messages: [Cell<u64>; 2],
+    /// Nothing of it is counted: it may turn out to be another exchange.
+    trial: bool,
 }
 
 impl<'a, I: Io> Ledger<'a, I> {
@@ -43,6 +51,18 @@ impl<'a, I: Io> Ledger<'a, I> {
         listener: &'a Listener,
     ) -> Self {
         connection.worker.cells().requests.increment();
+        let mut ledger = Self::trial(connection, local, listener);
+        ledger.trial = false;
+        ledger
+    }
+
+    /// An account of which nothing is ever booked: of a connection to an endpoint that is opened
+    /// before it is known for what.
+    pub fn trial(
+        connection: &'a Connection<I>,
+        local: &'a Local<I>,
+        listener: &'a Listener,
+    ) -> Self {
         Self {
             connection,
             local,
@@ -58,6 +78,10 @@ impl<'a, I: Io> Ledger<'a, I> {
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),
             ended: Cell::new(None),
+            call: Cell::new(None),
+            code: Cell::new(None),
+            messages: Default::default(),
+            trial: true,
         }
     }
 
@@ -84,10 +108,57 @@ impl<'a, I: Io> Ledger<'a, I> {
 
     /// The endpoint that is tried; its load counts from here, until another is set.
     pub fn set_endpoint(&self, endpoint: &LocalEndpoint<I>) {
+        if self.trial {
+            return;
+        }
         self.close_endpoint(true);
         endpoint.cells().requests.increment();
         endpoint.load.started();
         *self.endpoint.borrow_mut() = Some(Rc::clone(endpoint));
+    }
+
+    /// It is a call of gRPC.
+    pub fn set_call(&self, kind: Option<Kind>) {
+        self.call.set(kind);
+    }
+
+    /// See [`Ledger::set_call`].
+    pub fn call(&self) -> Option<Kind> {
+        self.call.get()
+    }
+
+    /// How the call has ended.
+    pub fn set_code(&self, code: Code) {
+        self.code.set(Some(code));
+    }
+
+    /// So many messages has the client sent.
+    pub fn set_request_messages(&self, count: u64) {
+        self.messages[0].set(count);
+    }
+
+    /// So many messages has the client got.
+    pub fn set_response_messages(&self, count: u64) {
+        self.messages[1].set(count);
+    }
+
+    /// Counts the call by its method.
+    fn count_call(&self, request: HeadView<'_>) {
+        let (Some(_), Some(service)) = (self.call.get(), self.service.get()) else { return };
+        let unknown = || match self.flag.get() {
+            Some(Flag::DownstreamConnectionTermination) => Code::CANCELLED,
+            Some(Flag::UpstreamTimeout) => Code::DEADLINE_EXCEEDED,
+            Some(_) => Code::UNAVAILABLE,
+            None => Code::UNKNOWN,
+        };
+        let call = Call {
+            method: grpc::method_of(request.path()),
+            code: self.code.get().unwrap_or_else(unknown),
+            request_messages: self.messages[0].get(),
+            response_messages: self.messages[1].get(),
+        };
+        self.code.set(Some(call.code));
+        service.methods.count(&service.config.methods, self.connection.worker.index, &call);
     }
 
     /// The status that is sent to the client.
@@ -132,9 +203,12 @@ impl<'a, I: Io> Ledger<'a, I> {
         self.ended.get().unwrap_or_else(|| self.connection.worker.io.now())
     }
 
-    /// Writes the line of the access log, if there is one. `request` is `None` for an L4
-    /// connection.
+    /// Counts a call, and writes the line of the access log, if there is one. `request` is `None`
+    /// for an L4 connection.
     pub fn log(&self, request: Option<HeadView<'_>>, request_id: &[u8]) {
+        if let Some(request) = request {
+            self.count_call(request);
+        }
         let Some(log) = &self.local.snapshot.access_log else { return };
         let duration = self.end().since(self.began);
         let endpoint = self.endpoint.borrow();
@@ -149,6 +223,7 @@ impl<'a, I: Io> Ledger<'a, I> {
             service: self.service.get().map_or("", |service| &service.config.name),
             endpoint: endpoint.as_ref().map(|endpoint| &endpoint.address),
             peer: self.connection.peer,
+            original: self.connection.caught.as_ref().map(|caught| caught.original),
             identity: self.connection.identity().unwrap_or_default(),
             policy: &policy,
             method: request.map(|r| r.method_name()).unwrap_or_default(),
@@ -161,6 +236,7 @@ impl<'a, I: Io> Ledger<'a, I> {
                 Some(Version::Http2) => "HTTP/2",
             },
             status: self.status.get(),
+            grpc_status: self.call.get().and_then(|_| self.code.get()).map(Code::number),
             flag: self.flag.get(),
             detail: self.detail.get(),
             received_bytes: self.received_bytes.get(),
@@ -184,6 +260,9 @@ impl<'a, I: Io> Ledger<'a, I> {
 
 impl<I: Io> Drop for Ledger<'_, I> {
     fn drop(&mut self) {
+        if self.trial {
+            return;
+        }
         let worker = self.connection.worker.index;
         let status = self.status.get();
         let class = match status {

@@ -1,11 +1,14 @@
 //! The body of a response, from the endpoint's socket to the client's.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 
 use super::body::{Passage, Taken};
 use super::download::Failure;
 use super::exchange::Call;
 use crate::error::Flag;
+use crate::grpc::Code;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, SpliceError, Spliced, Stream};
 use crate::snapshot::Limits;
@@ -80,12 +83,19 @@ fn take<I: Io>(
 ) -> Result<Portion, Failure> {
     let before = buf.len();
     let ended = upstream.stream.ended().then(|| upstream.stream.take_trailers());
+    let trailers = ended.clone().filter(|_| call.kind.is_some());
     let taken = reply.body.take(buf, ended, reply.limits);
     let (buf, Taken { consumed, .. }) = taken.map_err(|refusal| {
         call.ledger.set_flag(Flag::UpstreamProtocolError, refusal.detail);
         Failure::Broken
     })?;
     call.ledger.sent(consumed as u64);
+    if call.kind.is_some() {
+        call.ledger.set_response_messages(reply.body.messages());
+        if let Some(code) = trailers.as_deref().and_then(Code::from_trailers) {
+            call.ledger.set_code(code);
+        }
+    }
     Ok(Portion { buf, clean: consumed == before })
 }
 
@@ -98,11 +108,19 @@ async fn read_body<I: Io>(
     let io = &call.connection.worker.io;
     let idle = io.now() + call.listener.timeouts.body_idle;
     upstream.alarm.set(idle.min(call.deadline));
-    match upstream.alarm.guard(upstream.stream.read(buf)).await {
-        Ok((Ok(Read::Data(_)), buf)) => Ok(Some(buf)),
-        Ok((Ok(_), buf)) if upstream.stream.ended() => Ok(Some(buf)),
-        Ok((Ok(_), _)) => Ok(None),
-        Ok((Err(_), _)) => Err(truncated(call)),
+    let client = &call.connection.stream;
+    let mut read = pin!(upstream.stream.read(buf));
+    // A stream that its client has given up must not keep the endpoint's open until that speaks.
+    let read = poll_fn(|context| match client.poll_gone(context) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => read.as_mut().poll(context).map(Some),
+    });
+    match upstream.alarm.guard(read).await {
+        Ok(None) => Err(client_left(call)),
+        Ok(Some((Ok(Read::Data(_)), buf))) => Ok(Some(buf)),
+        Ok(Some((Ok(_), buf))) if upstream.stream.ended() => Ok(Some(buf)),
+        Ok(Some((Ok(_), _))) => Ok(None),
+        Ok(Some((Err(_), _))) => Err(truncated(call)),
         Err(_) => Err(stalled(call)),
     }
 }

@@ -9,8 +9,9 @@ use super::ledger::Ledger;
 use super::relay::filled;
 use super::workspace::Workspace;
 use crate::error::Refusal;
-use crate::http1::encode::{self, LocalReply};
+use crate::grpc::{Kind, code_of_refusal, percent_encoded};
 use crate::http1::framing::RequestFraming;
+use crate::http1::local::{self, CallReply, LocalReply};
 use crate::message::{HeadView, HeaderEdits, Method};
 use crate::route::Action;
 use crate::runtime::buffer::Buf;
@@ -24,7 +25,7 @@ pub async fn refuse_early<I: Io>(connection: &Connection<I>, refusal: Refusal) -
     listener.stats.worker(connection.worker.index).refused.increment();
     let ledger = Ledger::open(connection, &local, listener);
     ledger.set_refusal(&refusal);
-    let reply = refusal_reply(&refusal, false, false);
+    let reply = refusal_reply(&refusal, None, false, false);
     let after = send(&ledger, connection, &reply).await;
     ledger.log(None, b"");
     after
@@ -90,7 +91,8 @@ pub async fn answer<I: Io>(
         Action::Respond(respond) => (respond.status, &*respond.body),
     };
     let headers = ledger.rule().map_or(&NO_EDITS, |rule| &rule.response_headers);
-    let reply = LocalReply { status, location: &location, body, headers, keep, is_head };
+    let call = None;
+    let reply = LocalReply { status, location: &location, body, headers, call, keep, is_head };
     let sent = send(ledger, connection, &reply).await;
     ledger.log(Some(request), b"");
     match (consumed, sent) {
@@ -113,7 +115,11 @@ pub async fn send_refusal<I: Io>(
 ) -> bool {
     ledger.set_refusal(&refusal);
     let keep = keep && !connection.draining();
-    let reply = refusal_reply(&refusal, request.head.method == Method::Head, keep);
+    let call = ledger.call();
+    if call.is_some() {
+        ledger.set_code(code_of_refusal(&refusal));
+    }
+    let reply = refusal_reply(&refusal, call, request.head.method == Method::Head, keep);
     matches!(send(ledger, connection, &reply).await, After::Linger) && keep
 }
 
@@ -125,11 +131,27 @@ static CHALLENGE: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
     ..HeaderEdits::none()
 });
 
-fn refusal_reply(refusal: &Refusal, is_head: bool, keep: bool) -> LocalReply<'static> {
+fn refusal_reply(
+    refusal: &Refusal,
+    call: Option<Kind>,
+    is_head: bool,
+    keep: bool,
+) -> LocalReply<'static> {
+    if let Some(kind) = call {
+        let call = CallReply {
+            content_type: kind.content_type(),
+            status: code_of_refusal(refusal).number(),
+            message: percent_encoded(refusal.detail),
+        };
+        let (headers, call) = (&NO_EDITS, Some(call));
+        return LocalReply { status: 200, location: b"", body: b"", headers, call, keep, is_head };
+    }
+
     // The detail names a check, never anything the peer sent: it is safe to show.
     let body = refusal.detail.as_bytes();
     let headers = if refusal.status == 401 { &*CHALLENGE } else { &NO_EDITS };
-    LocalReply { status: refusal.status, location: b"", body, headers, keep, is_head }
+    let status = refusal.status;
+    LocalReply { status, location: b"", body, headers, call: None, keep, is_head }
 }
 
 /// Bytes of `buf` that are this request, if all of it is there.
@@ -154,7 +176,7 @@ async fn send<I: Io>(
     reply: &LocalReply<'_>,
 ) -> After {
     let mut wire = Vec::with_capacity(512 + reply.body.len());
-    let head_bytes = encode::local_reply(&mut wire, reply);
+    let head_bytes = local::local_reply(&mut wire, reply);
     let (head, body) = wire.split_at(head_bytes);
     ledger.set_status(reply.status);
     ledger.sent(reply.body.len() as u64);

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
+use super::arrival::Arrival;
 use super::connection;
+use super::datagram;
 use super::worker::{SWEEP_INTERVAL, Worker, WorkerParts};
 use crate::runtime::alarm::{Alarm, Bell};
 use crate::runtime::io::{Io, Stream};
@@ -186,6 +188,11 @@ impl Thread {
             let alarm = self.worker.io.alarms().alarm();
             let acceptor = Rc::new(Acceptor { listener: RefCell::new(name), bell: alarm.bell() });
             wanted.insert(socket.bind.clone(), Rc::clone(&acceptor));
+            if let Bind::Udp(_) = socket.bind {
+                let task = datagrams(Rc::clone(self), acceptor, socket, alarm);
+                self.worker.io.spawn(task);
+                continue;
+            }
             let task = accept(Rc::clone(self), acceptor, socket.bind, socket.descriptor, alarm);
             self.worker.io.spawn(task);
         }
@@ -243,13 +250,12 @@ impl Thread {
 
     fn start(self: &Rc<Self>, listener: Rc<str>, bind: &Bind, accepted: Accepted) {
         let (socket, peer) = accepted;
-        let port = bind.port();
         let worker = Rc::clone(&self.worker);
+        let arrival = Arrival::of(&socket, peer, bind, &listener, &worker.local().snapshot);
         let open = Open::new(Rc::clone(&worker), &listener);
         match worker.io.accepted(socket) {
             Ok(stream) => {
-                let connection =
-                    connection::serve(Rc::clone(&worker), stream, listener, peer, port);
+                let connection = connection::serve(Rc::clone(&worker), stream, listener, arrival);
                 self.worker.io.spawn(Contained { connection, worker, open });
             }
             Err(_) => worker.cells().accept_errors.increment(),
@@ -258,6 +264,22 @@ impl Thread {
 }
 
 type Accepted = (OwnedFd, Option<SocketAddr>);
+
+/// Takes captured datagrams until told to stop.
+async fn datagrams(
+    thread: Rc<Thread>,
+    acceptor: Rc<Acceptor>,
+    socket: ListeningSocket,
+    stop: Alarm,
+) {
+    let ListeningSocket { bind, descriptor, .. } = socket;
+    let worker = Rc::clone(&thread.worker);
+    let listener = || Rc::clone(&acceptor.listener.borrow());
+    if let Err(error) = datagram::serve(worker, listener, descriptor, stop).await {
+        let message = format!("cannot receive on {bind}: {error}");
+        thread.worker.report(ReportKind::Failed(message));
+    }
+}
 
 /// Accepts until told to stop; what waits in the queue then is still taken.
 async fn accept(

@@ -2,10 +2,12 @@
 
 use std::fmt::Display;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
 
+use super::choose::Target;
 use super::connection::Connection;
 use super::relay::filled;
 use crate::error::{Flag, Refusal};
@@ -70,8 +72,11 @@ pub async fn accept<I: Io>(
         if tls.mode == Mode::Permissive {
             return Some((connection, Some(first)));
         }
+        // Counted before the client can know.
+        let why = &"the client speaks no TLS";
+        let over = refused(&connection, listener, Failure::NotTls, why);
         refuse_plain(&connection, listener).await;
-        return refused(&connection, listener, Failure::NotTls, &"the client speaks no TLS");
+        return over;
     }
     let session = Session::server(tls.config.clone()).ok()?;
     let connection = connection.with_stream(|stream| match stream {
@@ -169,14 +174,15 @@ pub async fn close<I: Io>(connection: &Connection<I>) {
 /// # Errors
 /// 503 with UF; why is in the log.
 pub async fn connect<I: Io>(
-    connection: &Connection<I>,
+    target: &Target<'_, '_, I>,
     tls: &ClientTls,
-    service: &str,
     upstream: Upstream<Wire<I::Stream>>,
 ) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+    let (connection, service) = (target.connection, &*target.service.config.name);
     let io = &connection.worker.io;
+    let config = if target.bytes { &tls.bytes } else { &tls.config };
     let name = tls.name_for(&upstream.endpoint.config.borrow().address);
-    let session = Session::client(tls.config.clone(), name).map_err(|_| TLS_FAILED)?;
+    let session = Session::client(Arc::clone(config), name).map_err(|_| TLS_FAILED)?;
     let upstream = upstream.with_stream(|stream| match stream {
         Wire::Plain(stream) => {
             Wire::Tls(Box::new(TlsStream::new(stream, session, None, io.buffers())))

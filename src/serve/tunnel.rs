@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,9 +13,10 @@ use super::exchange::Call;
 use super::guard;
 use super::ledger::Ledger;
 use super::relay::filled;
-use super::worker::LocalService;
+use super::worker::{Local, LocalService};
 use crate::cluster::Destination;
-use crate::error::Flag;
+use crate::error::{Flag, Refusal};
+use crate::route::Rule;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, SpliceError, Stream};
@@ -41,23 +43,82 @@ pub async fn serve_tcp<I: Io>(
     first: Option<Buf>,
 ) {
     let local = connection.worker.local();
-    let Some(service) = local.services.get(destination.service as usize) else { return };
-    let ledger = Ledger::open(connection, &local, listener);
+    let Some(service) = local.service(destination, None) else { return };
+    let begun = Begun { first, ..Begun::default() };
+    carry(
+        connection,
+        &local,
+        listener,
+        service,
+        By { rule: None, subset: destination.subset },
+        begun,
+    )
+    .await;
+}
+
+/// What has led a connection to its service.
+#[derive(Clone, Copy, Default)]
+pub struct By<'a> {
+    /// The rule, if one has.
+    pub rule: Option<&'a Arc<Rule>>,
+    /// Which subset of the service it is to.
+    pub subset: u32,
+}
+
+/// How far a connection has come before it is known to be a tunnel.
+pub struct Begun<I: Io> {
+    /// What the client has said.
+    pub first: Option<Buf>,
+    /// The connection to the endpoint, where it is open already, or why it cannot be had.
+    pub upstream: Option<Result<Upstream<Wire<I::Stream>>, Refusal>>,
+    /// What the endpoint has said.
+    pub answer: Option<Buf>,
+}
+
+impl<I: Io> Default for Begun<I> {
+    fn default() -> Self {
+        Self { first: None, upstream: None, answer: None }
+    }
+}
+
+/// Bytes both ways between the client and `service`, if the rules allow it. `by` says
+/// what has led there.
+pub async fn carry<I: Io>(
+    connection: &Connection<I>,
+    local: &Local<I>,
+    listener: &Listener,
+    service: &LocalService<I>,
+    by: By<'_>,
+    begun: Begun<I>,
+) {
+    let ledger = Ledger::open(connection, local, listener);
+    if let Some(rule) = by.rule {
+        ledger.set_rule(rule);
+    }
     ledger.set_service(service);
-    let verdict = guard::authorize(connection, &local, listener, &service.config.name, None, None);
+    let verdict = guard::authorize(connection, local, listener, &service.config.name, None, None);
     if !verdict.is_allowed() {
         ledger.set_denial(verdict);
         ledger.set_refusal(&guard::DENIED);
         return ledger.log(None, b"");
     }
-    let target = Target { connection, ledger: &ledger, service, deadline: Time::NEVER };
-    let mut choice = Choice::new(&target, destination.subset as usize, None);
-    choice.fresh = true;
-    match choose::connection(&target, &mut choice).await {
+    if service.config.jwt.is_some() || by.rule.is_some_and(|rule| rule.jwt.is_some()) {
+        ledger.set_refusal(&NO_TOKEN);
+        return ledger.log(None, b"");
+    }
+    let opened = match begun.upstream {
+        Some(Ok(upstream)) => {
+            ledger.set_endpoint(&upstream.endpoint);
+            Ok(upstream)
+        }
+        Some(Err(refusal)) => Err(refusal),
+        None => open(connection, &ledger, service, by.subset).await,
+    };
+    match opened {
         Ok(upstream) => {
             let tunnel =
                 Tunnel { connection, upstream: &upstream, service, ledger: &ledger, listener };
-            tunnel.run(first, None).await;
+            tunnel.run(begun.first, begun.answer).await;
         }
         Err(refusal) => {
             ledger.set_refusal(&refusal);
@@ -65,6 +126,26 @@ pub async fn serve_tcp<I: Io>(
         }
     }
     ledger.log(None, b"");
+}
+
+/// What is demanded of requests cannot be had of bytes.
+const NO_TOKEN: Refusal = Refusal {
+    status: 401,
+    flag: Flag::Unauthorized,
+    detail: "the service demands a token, which bytes do not bear",
+};
+
+/// A connection to an endpoint of `subset` of `service` that nobody has used.
+pub async fn open<I: Io>(
+    connection: &Connection<I>,
+    ledger: &Ledger<'_, I>,
+    service: &LocalService<I>,
+    subset: u32,
+) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+    let target = Target { connection, ledger, service, deadline: Time::NEVER, bytes: true };
+    let mut choice = Choice::new(&target, subset as usize, None);
+    choice.fresh = true;
+    choose::connection(&target, &mut choice).await
 }
 
 /// Carries on after a response that has switched protocols. `early` is what the endpoint has sent

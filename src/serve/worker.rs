@@ -6,16 +6,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::originals::Originals;
 use super::registry::{ConnectionState, Registry};
 use super::tokens::Tokens;
 use super::workspace::Workspaces;
 use crate::balance::Balancer;
-use crate::cluster::{Address, Service};
+use crate::cluster::{Address, Destination, Service};
 use crate::http2::held_bytes;
 use crate::runtime::io::Io;
 use crate::runtime::mailbox::{Loads, ReportKind};
 use crate::snapshot::Snapshot;
 use crate::telemetry::counters::{PerWorker, WorkerCells};
+use crate::telemetry::grpc::KnownMethods;
 use crate::telemetry::log_buffer::LogBuffer;
 use crate::tls::{ClientTls, Wire};
 use crate::upstream::EndpointState;
@@ -58,6 +60,22 @@ pub struct Local<I: Io> {
     pub snapshot: Arc<Snapshot>,
     /// One for each of the snapshot's services.
     pub services: Vec<LocalService<I>>,
+    /// Where captured connections were meant to go, as far as no service names it.
+    pub originals: Originals<I>,
+}
+
+impl<I: Io> Local<I> {
+    /// The service that `to` names; `original` is where the connection was meant to go.
+    pub fn service<'s>(
+        &'s self,
+        to: Destination,
+        original: Option<&'s LocalService<I>>,
+    ) -> Option<&'s LocalService<I>> {
+        match to == Destination::ORIGINAL {
+            true => original,
+            false => self.services.get(to.service as usize),
+        }
+    }
 }
 
 /// A service as one worker sees it.
@@ -68,6 +86,8 @@ pub struct LocalService<I: Io> {
     pub endpoints: Vec<LocalEndpoint<I>>,
     /// One for each subset of the service.
     pub balancers: Vec<Balancer>,
+    /// The methods of gRPC that this worker has seen called there.
+    pub methods: KnownMethods,
 }
 
 /// An endpoint as one worker knows it.
@@ -93,7 +113,8 @@ pub struct WorkerParts {
 impl<I: Io> Worker<I> {
     /// A worker that serves nothing until a snapshot is committed.
     pub fn new(io: I, parts: WorkerParts) -> Rc<Self> {
-        let nothing = Local { snapshot: Arc::new(Snapshot::empty()), services: Vec::new() };
+        let snapshot = Arc::new(Snapshot::empty());
+        let nothing = Local { snapshot, services: Vec::new(), originals: Originals::default() };
         Rc::new(Self {
             io,
             index: parts.index,
@@ -165,7 +186,8 @@ impl<I: Io> Worker<I> {
             .iter()
             .map(|config| self.local_service(config, &known, workers))
             .collect();
-        *self.prepared.borrow_mut() = Some(Rc::new(Local { snapshot, services }));
+        let originals = Originals::default();
+        *self.prepared.borrow_mut() = Some(Rc::new(Local { snapshot, services, originals }));
     }
 
     fn local_service(
@@ -184,6 +206,7 @@ impl<I: Io> Worker<I> {
         LocalService {
             config: Arc::clone(config),
             endpoints: config.endpoints.iter().map(state).collect(),
+            methods: KnownMethods::default(),
             balancers: (0..config.subsets.len()).map(|i| Balancer::new(config, i)).collect(),
         }
     }
@@ -263,7 +286,9 @@ impl<I: Io> Worker<I> {
     /// and gives up memory that a past burst has left.
     pub fn sweep(&self) {
         let now = self.io.now();
-        for service in &self.local().services {
+        let local = self.local();
+        local.originals.sweep(now);
+        for service in &local.services {
             for endpoint in &service.endpoints {
                 endpoint.sweep(now, service.config.idle_timeout);
             }

@@ -27,6 +27,8 @@ pub struct Record<'a> {
     pub endpoint: Option<&'a Address>,
     /// Who connected (or whom the PROXY header named).
     pub peer: Option<SocketAddr>,
+    /// Where a captured connection was meant to go; `None` for others.
+    pub original: Option<SocketAddr>,
     /// The SPIFFE ID that it has proven; empty without one.
     pub identity: &'a str,
     /// Which rule denied it; empty when none did.
@@ -37,10 +39,12 @@ pub struct Record<'a> {
     pub authority: &'a [u8],
     /// The request target as received.
     pub target: &'a [u8],
-    /// `HTTP/1.1`, `HTTP/1.0` or `TCP`.
+    /// `HTTP/2`, `HTTP/1.1`, `HTTP/1.0` or `TCP`.
     pub protocol: &'static str,
     /// The status sent; 0 when none was.
     pub status: u16,
+    /// How a call of gRPC ended; `None` for what is none.
+    pub grpc_status: Option<u8>,
     /// Why it did not go the ordinary way.
     pub flag: Option<Flag>,
     /// Which check refused; empty when none did.
@@ -94,6 +98,9 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
     }
     put_json_address(out, "peer", record.peer.map(|peer| peer.to_string()));
     put_json_address(out, "endpoint", record.endpoint.map(ToString::to_string));
+    if let Some(original) = record.original {
+        put_json_address(out, "original_destination", Some(original.to_string()));
+    }
     let numbers = [
         ("status", u64::from(record.status)),
         ("received_bytes", record.received_bytes),
@@ -102,6 +109,9 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
     ];
     for (key, value) in numbers {
         put(out, format_args!(",\"{key}\":{value}"));
+    }
+    if let Some(status) = record.grpc_status {
+        put(out, format_args!(",\"grpc_status\":{status}"));
     }
     out.push(b'}');
 }
@@ -180,11 +190,13 @@ mod tests {
             identity: "",
             policy: "",
             peer: Some("10.0.0.9:5".parse().unwrap()),
+            original: None,
             method: b"GET",
             authority: b"a.b",
             target,
             protocol: "HTTP/1.1",
             status: 503,
+            grpc_status: None,
             flag: Some(Flag::NoHealthyUpstream),
             detail: "d",
             received_bytes: 1,

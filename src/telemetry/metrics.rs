@@ -3,12 +3,16 @@
 //! Written out by hand: the numbers live in per-worker cells, which client libraries would want
 //! to own.
 
+mod capture;
+
 use std::fmt::{self, Display, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::counters::{Histogram, LATENCY_BUCKETS_MS, PerWorker};
+use super::counters::{Count, Histogram, LATENCY_BUCKETS_MS, PerWorker};
+use super::grpc::MethodCells;
 use crate::control::status::Known;
 use crate::error::Flag;
+use crate::grpc::Code;
 use crate::http2::Flood;
 use crate::jwt::Rejection;
 use crate::snapshot::Snapshot;
@@ -23,11 +27,13 @@ pub fn render(known: &Known) -> String {
         listeners(&mut page, snapshot);
         tls_failures(&mut page, snapshot);
         http2_floods(&mut page, snapshot);
+        capture::write(&mut page, snapshot);
         certificates(&mut page, snapshot);
         routes(&mut page, snapshot);
         authorization(&mut page, snapshot);
         jwt(&mut page, snapshot);
         services(&mut page, snapshot);
+        calls(&mut page, snapshot);
         endpoints(&mut page, snapshot);
     }
     page.0
@@ -142,6 +148,17 @@ fn process(page: &mut Page, known: &Known) {
     page.family(name, "counter", "Lookups of services that are found by name.");
     page.sample(name, &[("result", &"success")], known.lookups.0);
     page.sample(name, &[("result", &"failure")], known.lookups.1);
+    let name = "ringway_dns_queries_total";
+    page.family(name, "counter", "Captured queries of names, by who has answered them.");
+    let queries = known.queries;
+    for (result, count) in [
+        ("here", queries.here),
+        ("elsewhere", queries.elsewhere),
+        ("failed", queries.failed),
+        ("dropped", queries.dropped),
+    ] {
+        page.sample(name, &[("result", &result)], count);
+    }
     let name = "ringway_jwks_fetches_total";
     page.family(name, "counter", "Fetches of keys of issuers of tokens.");
     page.sample(name, &[("result", &"success")], known.key_fetches.0);
@@ -343,8 +360,9 @@ fn routes(page: &mut Page, snapshot: &Snapshot) {
     );
     let mut seen = std::collections::HashSet::new();
     for listener in &snapshot.listeners {
-        let crate::snapshot::Serves::Http(table) = &listener.serves else { continue };
-        for rule in table.rules().filter(|rule| seen.insert(std::sync::Arc::as_ptr(rule))) {
+        let named = listener.routes().into_iter().flat_map(|table| table.rules());
+        let unnamed = listener.capture().into_iter().flat_map(|capture| capture.own_rules());
+        for rule in named.chain(unnamed).filter(|rule| seen.insert(std::sync::Arc::as_ptr(rule))) {
             for (index, class) in CLASSES.iter().enumerate() {
                 let count = rule.stats.sum(|cells| &cells.status_class[index]);
                 if count > 0 {
@@ -398,12 +416,52 @@ fn jwt(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
+fn calls(page: &mut Page, snapshot: &Snapshot) {
+    let methods = |service: &crate::cluster::Service| service.methods.all();
+    let name = "ringway_grpc_requests_total";
+    page.family(name, "counter", "Calls of gRPC by method and status.");
+    for service in &snapshot.services {
+        for (method, stats) in methods(service) {
+            for code in 0..Code::COUNT {
+                let count = stats.sum(|cells| &cells.codes[code]);
+                if count > 0 {
+                    let labels: [(&str, &dyn Display); 3] =
+                        [("service", &service.name), ("method", &method), ("grpc_status", &code)];
+                    page.sample(name, &labels, count);
+                }
+            }
+        }
+    }
+    for (name, help, of) in [
+        (
+            "ringway_grpc_request_messages_total",
+            "Messages that clients of gRPC have sent.",
+            (|cells| &cells.request_messages) as fn(&MethodCells) -> &Count,
+        ),
+        ("ringway_grpc_response_messages_total", "Messages that they have got.", |cells| {
+            &cells.response_messages
+        }),
+    ] {
+        page.family(name, "counter", help);
+        for service in &snapshot.services {
+            for (method, stats) in methods(service) {
+                page.sample(
+                    name,
+                    &[("service", &service.name), ("method", &method)],
+                    stats.sum(of),
+                );
+            }
+        }
+    }
+}
+
 fn services(page: &mut Page, snapshot: &Snapshot) {
     type Item = std::sync::Arc<crate::cluster::Service>;
     let label: Label<Item> = |item| vec![("service", item.name.to_string())];
+    let services: Vec<Item> = snapshot.all_services().cloned().collect();
     families(
         page,
-        &snapshot.services,
+        &services,
         label,
         &[
             ("gauge", "ringway_service_requests_active", "Requests under way.", |i| {
@@ -440,7 +498,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
     );
     let name = "ringway_service_requests_total";
     page.family(name, "counter", "Requests by status class.");
-    for service in &snapshot.services {
+    for service in &services {
         for (index, class) in CLASSES.iter().enumerate() {
             let count = service.stats.sum(|cells| &cells.status_class[index]);
             page.sample(name, &[("service", &service.name), ("class", class)], count);
@@ -448,7 +506,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
     }
     let name = "ringway_service_response_flags_total";
     page.family(name, "counter", "Requests that did not go the ordinary way, by flag.");
-    for service in &snapshot.services {
+    for service in &services {
         for flag in Flag::ALL {
             let count = service.stats.sum(|cells| &cells.flags[flag.index()]);
             page.sample(name, &[("service", &service.name), ("flag", &flag.letters())], count);
@@ -456,7 +514,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
     }
     let name = "ringway_service_request_duration_milliseconds";
     page.family(name, "histogram", "From the request head to the end of the response.");
-    for service in &snapshot.services {
+    for service in &services {
         page.histogram(name, &service.name, &service.stats);
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod counters;
+pub mod grpc;
 pub mod log_buffer;
 pub mod log_sink;
 pub mod metrics;

@@ -5,11 +5,13 @@ use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
 use super::counters::{
-    AuthorizationCells, EndpointCells, JwtCells, ListenerCells, PerWorker, RouteCells,
-    ServiceCells, WorkerCells,
+    AuthorizationCells, CaptureCells, EndpointCells, JwtCells, ListenerCells, PerWorker,
+    RouteCells, ServiceCells, WorkerCells,
 };
+use super::grpc::Methods;
 use crate::cluster::Address;
 use crate::jwt::KeysWanted;
+use crate::mesh::Destinations;
 use crate::tls::TicketKeys;
 
 /// All counters of the process, by what they count. A counter lives as long as a snapshot refers
@@ -19,10 +21,13 @@ pub struct Registry {
     /// What each worker counts for itself.
     pub worker_cells: Arc<PerWorker<WorkerCells>>,
     listeners: Family<String, ListenerCells>,
+    captures: Family<String, CaptureCells>,
+    destinations: Family<String, Destinations>,
     routes: Family<(String, String), RouteCells>,
     authorization: Family<String, AuthorizationCells>,
     jwt: Family<String, JwtCells>,
     services: Family<String, ServiceCells>,
+    methods: HashMap<String, Weak<Methods>>,
     endpoints: Family<(String, Address), EndpointCells>,
     /// Keys of session tickets, which outlive reloads too.
     pub tickets: TicketKeys,
@@ -37,19 +42,37 @@ impl Registry {
             workers,
             worker_cells: Arc::new(PerWorker::new(workers)),
             listeners: Family::default(),
+            captures: Family::default(),
+            destinations: Family::default(),
             routes: Family::default(),
             authorization: Family::default(),
             jwt: Family::default(),
             services: Family::default(),
+            methods: HashMap::new(),
             endpoints: Family::default(),
             tickets: TicketKeys::default(),
             keys_wanted: HashMap::new(),
         }
     }
 
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers.max(1)
+    }
+
     /// The counters of a listener.
     pub fn listener(&mut self, name: &str) -> Arc<PerWorker<ListenerCells>> {
         self.listeners.find(name.to_owned(), self.workers)
+    }
+
+    /// The counters of a listener of captured connections.
+    pub fn capture(&mut self, name: &str) -> Arc<PerWorker<CaptureCells>> {
+        self.captures.find(name.to_owned(), self.workers)
+    }
+
+    /// The destinations that nobody has named, as seen by a listener of captured connections.
+    pub fn destinations(&mut self, name: &str) -> Arc<PerWorker<Destinations>> {
+        self.destinations.find(name.to_owned(), self.workers)
     }
 
     /// The counters of a rule.
@@ -75,6 +98,16 @@ impl Registry {
     /// The counters of a service.
     pub fn service(&mut self, name: &str) -> Arc<PerWorker<ServiceCells>> {
         self.services.find(name.to_owned(), self.workers)
+    }
+
+    /// The methods of a service that have been called.
+    pub fn methods(&mut self, service: &str) -> Arc<Methods> {
+        let known = self.methods.entry(service.to_owned()).or_default();
+        known.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(Methods::new(self.workers));
+            *known = Arc::downgrade(&new);
+            new
+        })
     }
 
     /// The counters of an endpoint of a service.

@@ -20,6 +20,8 @@ pub const SESSIONS_MAX: usize = 1024;
 pub struct ClientTls {
     /// For rustls.
     pub config: Arc<ClientConfig>,
+    /// The same for bytes: without a protocol to choose (ALPN).
+    pub bytes: Arc<ClientConfig>,
     /// Changes when others are accepted than before: pooled connections that began on other terms
     /// are not used again.
     pub terms: u64,
@@ -53,7 +55,10 @@ impl ClientTls {
         };
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
-        Ok(Self { config: Arc::new(config), terms, verifier, name })
+        let mut bytes = config.clone();
+        bytes.alpn_protocols.clear();
+        let (config, bytes) = (Arc::new(config), Arc::new(bytes));
+        Ok(Self { config, bytes, terms, verifier, name })
     }
 
     /// The name to ask the endpoint at `address` for.

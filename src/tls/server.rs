@@ -114,6 +114,17 @@ impl ServerTls {
         let ServerParameters { mode, terms, .. } = parameters;
         Ok(Self { config: Arc::new(config), mode, terms, identity, verifier })
     }
+
+    /// The same with another answer to plain text.
+    pub fn with_mode(&self, mode: Mode) -> Self {
+        Self {
+            config: Arc::clone(&self.config),
+            mode,
+            terms: self.terms,
+            identity: self.identity.clone(),
+            verifier: self.verifier.clone(),
+        }
+    }
 }
 
 /// The certificates of a listener, chosen by the name that the client asks for (RFC 6066 3):

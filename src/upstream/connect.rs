@@ -30,7 +30,7 @@ pub async fn connect<I: Io>(
     let alarm = io.alarms().alarm();
     alarm.set(io.now() + timeout);
     let config = Arc::clone(&endpoint.config.borrow());
-    let result = match alarm.guard(io.connect(&config.address)).await {
+    let result = match alarm.guard(io.connect(&config.address, config.egress)).await {
         Ok(Ok(stream)) => return Ok(endpoint.opened(Wire::Plain(stream), alarm)),
         Ok(Err(error)) => ConnectError::Failed(error),
         Err(_) => ConnectError::Timeout,

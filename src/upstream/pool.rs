@@ -135,6 +135,11 @@ impl<S: Stream> EndpointState<S> {
         Upstream { stream, alarm, endpoint: Rc::clone(self), reused, open: None }
     }
 
+    /// Whether connections wait to be used.
+    pub fn has_idle(&self) -> bool {
+        !self.idle.borrow().is_empty()
+    }
+
     /// Closes what has been idle for longer than `idle_timeout`, and what its peer has closed.
     pub fn sweep(&self, now: Time, idle_timeout: Duration) {
         let expired = {

@@ -12,7 +12,9 @@ use super::world::World;
 /// A client: a few connections one after the other, a few batches of requests on each.
 pub async fn run(world: Rc<World>, io: SimIo) {
     for _ in 0..world.random(|random| random.u8(1..4)) {
-        let Ok(mut wire) = Wire::connect(&io, "10.0.0.1:80").await else {
+        // To a listener, and captured.
+        let at = if world.random(|random| random.bool()) { "10.0.0.1:80" } else { "10.0.0.1:81" };
+        let Ok(mut wire) = Wire::connect(&io, at).await else {
             assert!(world.refuses(), "the proxy takes no connection");
             continue;
         };

@@ -42,12 +42,13 @@ fn no_seed_breaks_a_promise() {
     }
     println!("seeds {}..{}: {total:?}", seeds.start, seeds.end);
     if seeds.end - seeds.start >= 100 {
-        let Tally { answered, refused, broken, streams, reloads } = total;
+        let Tally { answered, refused, broken, streams, greeted, reloads } = total;
         for (what, count) in [
             ("answered requests", answered),
             ("refused requests", refused),
             ("broken exchanges", broken),
             ("streams", streams),
+            ("streams that the endpoint began", greeted),
             ("reloads", reloads),
         ] {
             assert!(count > 0, "the simulation does not reach what it is for: no {what}");
@@ -78,15 +79,21 @@ listeners:
     protocol: tcp
     service: stream
     timeouts: {tcp_idle: 60s}
+mesh:
+  outbound: {bind: 10.0.0.1:15001, unknown: deny, timeouts: {header: 5s, body_idle: 8s, \
+                  keep_alive: 20s, tcp_idle: 60s}}
 ";
     let first = "
 routes:
   '*': {to: {web/v1: 90, web/v2: 10}, timeout: 30s}
 services:
   web:
+    addresses: 10.0.8.1:80
     versions: {v1: [10.0.1.1:80, 10.0.1.2:80], v2: [10.0.1.3:80]}
     connect_timeout: 2s
   stream: {protocol: tcp, endpoints: [10.0.2.1:90], connect_timeout: 2s}
+  mystery: {addresses: 10.0.8.2:90, endpoints: [10.0.2.2:90], connect_timeout: 2s}
+  greeter: {addresses: 10.0.8.3:90, endpoints: [10.0.2.3:90], connect_timeout: 2s}
 ";
     let second = "
 routes:
@@ -95,11 +102,14 @@ routes:
     - {to: {web/v1: 50, web/v2: 50}, timeout: 30s}
 services:
   web:
+    addresses: 10.0.8.1:80
     versions: {v1: [10.0.1.2:80], v2: [10.0.1.3:80, 10.0.1.4:80]}
     balance: round-robin
     connect_timeout: 2s
     max_idle_connections: 1
   stream: {protocol: tcp, endpoints: [10.0.2.1:90, 10.0.2.2:90], connect_timeout: 2s}
+  mystery: {addresses: 10.0.8.2:90, endpoints: [10.0.2.1:90], connect_timeout: 2s}
+  greeter: {addresses: 10.0.8.3:90, endpoints: [10.0.2.3:90], connect_timeout: 2s}
 ";
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sim");
     std::fs::create_dir_all(&directory).unwrap();

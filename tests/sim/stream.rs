@@ -7,10 +7,11 @@ use ringway::runtime::sim::SimIo;
 
 use super::plan::{body_len, pattern};
 use super::wire::{Cut, Wire, address};
-use super::world::World;
+use super::world::{GREETING, World};
 
-/// An endpoint that learns from the first four bytes who speaks, reads to the end, and answers.
-pub fn start(world: &Rc<World>, io: &SimIo, at: &str) {
+/// An endpoint that says `greeting`, learns from the first four bytes who speaks, reads to the end,
+/// and answers.
+pub fn start(world: &Rc<World>, io: &SimIo, at: &str, greeting: &'static str) {
     let listener = io.listen(&address(at));
     let (world, io) = (Rc::clone(world), io.clone());
     io.clone().spawn(async move {
@@ -18,6 +19,9 @@ pub fn start(world: &Rc<World>, io: &SimIo, at: &str) {
             let mut wire = Wire::new(&io, listener.accept().await);
             let world = Rc::clone(&world);
             io.spawn(async move {
+                if wire.send(greeting.as_bytes()).await.is_err() {
+                    return;
+                }
                 let Ok(name) = wire.reader().exactly(4).await else { return };
                 let id = u32::from_be_bytes([name[0], name[1], name[2], name[3]]);
                 let (sent, answer) = lengths(&world, id);
@@ -35,10 +39,22 @@ pub fn start(world: &Rc<World>, io: &SimIo, at: &str) {
 
 /// Sends a stream, ends its side, and reads the answer.
 pub async fn run(world: Rc<World>, io: SimIo) {
-    let Ok(mut wire) = Wire::connect(&io, "10.0.0.1:90").await else {
+    // To a listener for bytes, and captured: where nobody knows that it is bytes, and where the
+    // endpoint speaks first.
+    let ports = [("10.0.0.1:90", ""), ("10.0.0.1:91", ""), ("10.0.0.1:92", GREETING)];
+    let (at, greeting) = ports[world.random(|random| random.usize(..ports.len()))];
+    let Ok(mut wire) = Wire::connect(&io, at).await else {
         assert!(world.refuses(), "the proxy takes no connection");
         return;
     };
+    match wire.reader().exactly(greeting.len()).await {
+        Ok(said) => assert_eq!(said, greeting.as_bytes(), "another greeting"),
+        Err(cut) => {
+            assert!(world.refuses(), "no greeting: {cut:?}");
+            return world.tally(|tally| tally.broken += 1);
+        }
+    }
+    world.tally(|tally| tally.greeted += u64::from(!greeting.is_empty()));
     let id = world.new_id();
     let (sent, answer) = lengths(&world, id);
     let mut bytes = id.to_be_bytes().to_vec();
@@ -53,7 +69,8 @@ pub async fn run(world: Rc<World>, io: SimIo) {
         assert_eq!(got.len(), wanted.len(), "stream {id} looks whole and is not");
         world.tally(|tally| tally.streams += 1);
     } else {
-        assert!(!world.calm, "stream {id} was reset");
+        // A connection of which nobody knows anything yet may be given up when the proxy ends.
+        assert!(world.refuses(), "stream {id} was reset");
         world.tally(|tally| tally.broken += 1);
     }
 }

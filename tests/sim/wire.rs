@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use ringway::cluster::Address;
+use ringway::cluster::{Address, Egress};
 use ringway::runtime::io::{Io, Quiet, Read, Stream};
 use ringway::runtime::sim::{SimIo, SimStream};
 
@@ -34,7 +34,7 @@ impl Wire {
     }
 
     pub async fn connect(io: &SimIo, to: &str) -> std::io::Result<Self> {
-        Ok(Self::new(io, io.connect(&address(to)).await?))
+        Ok(Self::new(io, io.connect(&address(to), Egress::default()).await?))
     }
 
     /// Both ends of what it does: something that sends, and something that reads.

@@ -13,7 +13,7 @@ use ringway::config::{self, Resolutions};
 use ringway::runtime::io::Io;
 use ringway::runtime::mailbox::Loads;
 use ringway::runtime::sim::{SimIo, Simulation, Weather};
-use ringway::serve::{Worker, WorkerParts, connection};
+use ringway::serve::{Arrival, Worker, WorkerParts, connection};
 use ringway::snapshot::Snapshot;
 use ringway::telemetry::registry::Registry;
 
@@ -24,6 +24,9 @@ use super::{client, endpoint, stream};
 /// Virtual time that a world may take.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
+/// What an endpoint says that speaks first.
+pub const GREETING: &str = "220 hello";
+
 /// What happened, over all worlds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -31,6 +34,7 @@ pub struct Tally {
     pub refused: u64,
     pub broken: u64,
     pub streams: u64,
+    pub greeted: u64,
     pub reloads: u64,
 }
 
@@ -40,6 +44,7 @@ impl AddAssign for Tally {
         self.refused += other.refused;
         self.broken += other.broken;
         self.streams += other.streams;
+        self.greeted += other.greeted;
         self.reloads += other.reloads;
     }
 }
@@ -111,8 +116,8 @@ pub fn simulate(seed: u64, files: &[PathBuf]) -> Tally {
     for at in ["10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80", "10.0.1.4:80"] {
         endpoint::start(&world, &far, at);
     }
-    for at in ["10.0.2.1:90", "10.0.2.2:90"] {
-        stream::start(&world, &far, at);
+    for (at, greeting) in [("10.0.2.1:90", ""), ("10.0.2.2:90", ""), ("10.0.2.3:90", GREETING)] {
+        stream::start(&world, &far, at, greeting);
     }
     let proxy = Proxy::start(simulation.io(), weather, seed, files);
     let main = {
@@ -208,7 +213,15 @@ impl Proxy {
         let mut proxy = Self { worker, registry, files, snapshots: Vec::new(), stop };
         proxy.reload();
         for (listener, at) in [("web", "10.0.0.1:80"), ("bytes", "10.0.0.1:90")] {
-            proxy.accept(listener, at);
+            proxy.accept(listener, at, None);
+        }
+        // As the kernel would bring them, each with its original destination.
+        for (at, original) in [
+            ("10.0.0.1:81", "10.0.8.1:80"),
+            ("10.0.0.1:91", "10.0.8.2:90"),
+            ("10.0.0.1:92", "10.0.8.3:90"),
+        ] {
+            proxy.accept("mesh.outbound", at, Some(original));
         }
         proxy.sweep();
         proxy
@@ -228,7 +241,8 @@ impl Proxy {
         assert!(self.worker.commit(version));
     }
 
-    fn accept(&self, name: &str, at: &str) {
+    fn accept(&self, name: &str, at: &str, original: Option<&str>) {
+        let original = original.map(|original| Ok(original.parse().unwrap()));
         let socket = self.worker.io.listen(&address(at));
         let (worker, stop) = (Rc::clone(&self.worker), Rc::clone(&self.stop));
         let name: Rc<str> = Rc::from(name);
@@ -236,8 +250,12 @@ impl Proxy {
             while !stop.get() {
                 let stream = socket.accept().await;
                 let peer: SocketAddr = "10.0.9.9:999".parse().unwrap();
-                let serving =
-                    connection::serve(Rc::clone(&worker), stream, Rc::clone(&name), Some(peer), 0);
+                let serving = connection::serve(
+                    Rc::clone(&worker),
+                    stream,
+                    Rc::clone(&name),
+                    Arrival { peer: Some(peer), port: 0, original },
+                );
                 worker.io.spawn(serving);
             }
         });

@@ -47,6 +47,26 @@ impl Client {
         Self { stream, read: Vec::new() }
     }
 
+    /// Takes over a connection.
+    pub fn over(stream: TcpStream) -> Self {
+        Self { stream, read: Vec::new() }
+    }
+
+    /// The head of the next message, without its body; `None` when none comes.
+    pub fn head(&mut self) -> Option<String> {
+        let mut block = [0; 4096];
+        loop {
+            if let Some(end) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head: Vec<u8> = self.read.drain(..end + 4).collect();
+                return Some(String::from_utf8_lossy(&head).into_owned());
+            }
+            match self.stream.read(&mut block) {
+                Ok(n @ 1..) => self.read.extend_from_slice(&block[..n]),
+                _ => return None,
+            }
+        }
+    }
+
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         // The proxy may have refused and closed already: what it said is then still to be read.

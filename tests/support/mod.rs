@@ -1,6 +1,8 @@
 //! What the tests stand on: a running proxy, real and scripted peers, and conditions to await.
 
+pub mod frames;
 pub mod http;
+pub mod netns;
 pub mod origin;
 pub mod peers;
 pub mod pki;

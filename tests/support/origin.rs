@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+/// Of larger requests only the head is remembered.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
 /// A listening origin; each connection runs the test's function on a thread of its own.
 pub struct Origin {
     /// Where it listens.
@@ -115,16 +118,7 @@ impl Peer {
         let lower = head.to_ascii_lowercase();
         let length = lower.lines().find_map(|line| line.strip_prefix("content-length:"));
         let end = if lower.contains("transfer-encoding: chunked") {
-            loop {
-                let body = &self.read[head_end..];
-                // The last chunk, and then the end of the trailers.
-                let last = body.windows(3).position(|w| w == b"0\r\n").unwrap_or(body.len());
-                let end = body[last..].windows(4).position(|w| w == b"\r\n\r\n");
-                if let Some(at) = end {
-                    break head_end + last + at + 4;
-                }
-                self.more()?;
-            }
+            self.chunks_end(head_end)?
         } else {
             let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
             while self.read.len() < head_end + length {
@@ -134,8 +128,44 @@ impl Peer {
         };
         let request: Vec<u8> = self.read.drain(..end).collect();
         let request = String::from_utf8_lossy(&request).into_owned();
-        self.requests.lock().unwrap().push(request.clone());
+        let kept = if request.len() > KEPT_BYTES_MAX { head } else { request.clone() };
+        self.requests.lock().unwrap().push(kept);
         Some(request)
+    }
+
+    /// Where the chunks and the trailers end that begin at `start`.
+    fn chunks_end(&mut self, start: usize) -> Option<usize> {
+        let mut at = start;
+        loop {
+            let line = self.line_end(at)?;
+            let size = std::str::from_utf8(&self.read[at..line - 2]).ok()?;
+            let size = usize::from_str_radix(size.split(';').next()?, 16).ok()?;
+            at = line;
+            if size == 0 {
+                break;
+            }
+            at += size + 2;
+            while self.read.len() < at {
+                self.more()?;
+            }
+        }
+        loop {
+            let line = self.line_end(at)?;
+            if line == at + 2 {
+                return Some(line);
+            }
+            at = line;
+        }
+    }
+
+    /// Where the line ends that begins at `at`.
+    fn line_end(&mut self, at: usize) -> Option<usize> {
+        loop {
+            if let Some(end) = self.read[at..].windows(2).position(|w| w == b"\r\n") {
+                return Some(at + end + 2);
+            }
+            self.more()?;
+        }
     }
 
     /// Sends bytes; a proxy that has left does not fail the origin.

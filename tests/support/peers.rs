@@ -102,6 +102,21 @@ impl Server {
         Self::start(command, directory, port)
     }
 
+    /// HAProxy that passes what comes to its `bind` line with these options on by HTTP/1.1.
+    pub fn haproxy_before(bind: &str, to: u16) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let conf = format!(
+            "defaults\n  mode http\n  timeout client 20s\n  timeout server 20s\n\
+             \x20 timeout connect 9s\nfrontend f\n  bind 127.0.0.1:{port} {bind}\n\
+             \x20 default_backend b\nbackend b\n  server a 127.0.0.1:{to}\n"
+        );
+        std::fs::write(directory.path().join("conf"), conf).unwrap();
+        let mut command = program("haproxy");
+        command.arg("-db").arg("-f").arg(directory.path().join("conf"));
+        Self::start(command, directory, port)
+    }
+
     /// `openssl s_server` that wants client certificates and shows what it knows as a page.
     pub fn openssl_tls(pki: &Pki, name: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();

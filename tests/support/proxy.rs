@@ -12,6 +12,7 @@ use super::{eventually, free_port};
 pub struct Proxy {
     child: Child,
     directory: tempfile::TempDir,
+    netns: Option<String>,
     /// Where the admin interface listens.
     pub admin_port: u16,
     log: Arc<Mutex<String>>,
@@ -40,18 +41,40 @@ impl Proxy {
         let base = format!("admin: {{bind: 127.0.0.1:{admin_port}}}\nruntime: {{{runtime}}}\n");
         std::fs::write(directory.path().join("base.yaml"), base).unwrap();
         std::fs::write(directory.path().join("ringway.yaml"), config).unwrap();
-        Self::launch(wrapper, directory, admin_port)
+        Self::launch(wrapper, directory, admin_port, None)
+    }
+
+    /// As [`Proxy::start_with`] one worker, inside the network namespace called `name`.
+    #[track_caller]
+    pub fn start_in(name: &str, config: &str) -> Self {
+        Self::start_in_under(name, &[], config)
+    }
+
+    /// As [`Proxy::start_in`], by way of another command.
+    #[track_caller]
+    pub fn start_in_under(name: &str, wrapper: &[&str], config: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let base = "admin: {bind: 127.0.0.1:9900}\nruntime: {workers: 1}\n";
+        std::fs::write(directory.path().join("base.yaml"), base).unwrap();
+        std::fs::write(directory.path().join("ringway.yaml"), config).unwrap();
+        let wrapper = [&["ip", "netns", "exec", name], wrapper].concat();
+        Self::launch(&wrapper, directory, 9900, Some(name.to_owned()))
     }
 
     /// Runs on a directory that the test has made, whose files put the admin interface at
     /// `admin_port`.
     #[track_caller]
     pub fn start_on(directory: tempfile::TempDir, admin_port: u16) -> Self {
-        Self::launch(&[], directory, admin_port)
+        Self::launch(&[], directory, admin_port, None)
     }
 
     #[track_caller]
-    fn launch(wrapper: &[&str], directory: tempfile::TempDir, admin_port: u16) -> Self {
+    fn launch(
+        wrapper: &[&str],
+        directory: tempfile::TempDir,
+        admin_port: u16,
+        netns: Option<String>,
+    ) -> Self {
         let ringway = env!("CARGO_BIN_EXE_ringway");
         let (program, arguments) = wrapper.split_first().unwrap_or((&ringway, &[]));
         let inner: &[&str] = if wrapper.is_empty() { &[] } else { &[ringway] };
@@ -69,7 +92,7 @@ impl Proxy {
         let log = Arc::new(Mutex::new(String::new()));
         gather(child.stdout.take().unwrap(), &log);
         gather(child.stderr.take().unwrap(), &log);
-        let mut proxy = Self { child, directory, admin_port, log };
+        let mut proxy = Self { child, directory, netns, admin_port, log };
         eventually("the proxy to be ready", || {
             if let Some(status) = proxy.child.try_wait().unwrap() {
                 panic!("the proxy ended with {status}:\n{}", proxy.log());
@@ -111,8 +134,13 @@ impl Proxy {
     }
 
     fn try_admin(&self, path: &str) -> Option<Response> {
-        std::net::TcpStream::connect(("127.0.0.1", self.admin_port)).ok()?;
-        let mut client = Client::connect(self.admin_port);
+        let connect = || std::net::TcpStream::connect(("127.0.0.1", self.admin_port)).ok();
+        let stream = match &self.netns {
+            Some(name) => super::netns::within(name, connect),
+            None => connect(),
+        }?;
+        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        let mut client = Client::over(stream);
         let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
         client.send(request).try_response(false).ok()
     }

@@ -4,6 +4,8 @@ mod ca;
 mod commands;
 mod handshakes;
 mod http2;
+mod http2_endpoints;
+mod http2_pairs;
 mod identity;
 mod interop;
 mod jwt;

@@ -24,7 +24,7 @@ pub use network::{SimListener, SimStream, Weather};
 use super::alarm::{self, Alarms};
 use super::buffer::BufferPool;
 use super::io::Io;
-use crate::cluster::Address;
+use crate::cluster::{Address, Egress};
 use crate::time::Time;
 
 /// Steps after which a run is taken for a livelock.
@@ -271,7 +271,7 @@ impl Io for SimIo {
         self.world.spawn(Box::pin(task));
     }
 
-    async fn connect(&self, to: &Address) -> io::Result<SimStream> {
+    async fn connect(&self, to: &Address, _: Egress) -> io::Result<SimStream> {
         network::connect(self, to, self.weather.get()).await
     }
 

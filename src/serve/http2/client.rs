@@ -113,15 +113,20 @@ impl<I: Io> Driver<I> {
             let gone = now + CLOSE_TIMEOUT;
             let closing = self.leaving && !busy;
             self.connection.alarm.set(if closing { gone } else { step.next });
-            let (frames, alarm) = (&mut self.frames, &self.connection.alarm);
+            let Self { frames, heard, connection, .. } = &mut self;
+            let alarm = &connection.alarm;
             // A stream, the end of the connection, or nothing: it is time for something.
             let event = poll_fn(|context| {
                 if let Poll::Ready(accepted) = frames.poll_accept(context) {
                     return Poll::Ready(Some(accepted));
                 }
-                if let Some(ping) = &mut ping {
-                    // The answer is noticed by what is heard; here it only makes room for the next.
-                    drop(ping.poll_pong(context));
+                // Its answer makes room for the next PING, and sets the time of that: exactly, for
+                // what is read is only marked with a recent time.
+                if let Some(ping) = &mut ping
+                    && let Poll::Ready(Ok(_)) = ping.poll_pong(context)
+                {
+                    heard.set(io.now());
+                    return Poll::Ready(None);
                 }
                 alarm.poll_rang(context).map(|_| None)
             });

@@ -161,14 +161,18 @@ impl<I: Io> Driver<I> {
             let leaving = self.shared.is_closed() && !busy;
             let next = if leaving { now + CLOSE_TIMEOUT } else { step.next };
             self.alarm.set(next);
-            let (frames, alarm) = (&mut self.frames, &self.alarm);
+            let Self { io, frames, heard, alarm, .. } = &mut self;
             let event = poll_fn(|context| {
                 if Pin::new(&mut *frames).poll(context).is_ready() {
                     return Poll::Ready(Event::Over);
                 }
-                if let Some(ping) = &mut ping {
-                    // The answer is noticed by what is heard; here it only makes room for the next.
-                    drop(ping.poll_pong(context));
+                // Its answer makes room for the next PING, and sets the time of that: exactly, for
+                // what is read is only marked with a recent time.
+                if let Some(ping) = &mut ping
+                    && let Poll::Ready(Ok(_)) = ping.poll_pong(context)
+                {
+                    heard.set(io.now());
+                    return Poll::Ready(Event::Rang);
                 }
                 alarm.poll_rang(context).map(|_| Event::Rang)
             });

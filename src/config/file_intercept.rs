@@ -1,0 +1,120 @@
+//! The grammar of the rules that catch traffic. Its comments are the descriptions in the JSON
+//! Schema.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{self, Deserializer};
+
+use super::values::{OneOrMany, Placed};
+use crate::authz::Network;
+use crate::intercept::plan::{Interface, PortRange};
+
+/// What `ringway intercept` and `run --intercept` do, beside `inbound.intercept` and
+/// `outbound.intercept`. Read when the rules are installed, not on a reload; what they leave alone
+/// and is captured all the same is refused.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Intercept {
+    /// The mark (SO_MARK) of what the proxy itself sends, which is left alone. Default 1338.
+    pub mark: Option<Placed<u32>>,
+    /// What is left alone.
+    pub exclude: Exclude,
+    /// UDP ports that are caught, in the directions that have `udp`: `443`, `8000-8100`, `all`;
+    /// one or a list. Default `all`.
+    pub udp: OneOrMany<Ports>,
+    /// The user that the proxy runs as, by name or number. Default: `ringway` where there is one;
+    /// `none` when its mark is enough.
+    pub user: Option<String>,
+    /// The group that the proxy runs as, by name or number. Default: none.
+    pub group: Option<String>,
+    /// What becomes of caught traffic while no proxy runs. Default `closed`.
+    pub when_dead: WhenDead,
+}
+
+/// What is left alone.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Exclude {
+    /// Connections to this host.
+    pub inbound: Side,
+    /// Connections from this host.
+    pub outbound: Side,
+    /// Users whose connections are not caught, by name or number; one or a list.
+    pub users: OneOrMany<String>,
+    /// Groups whose connections are not caught, by name or number; one or a list.
+    pub groups: OneOrMany<String>,
+}
+
+/// What is left alone in one direction.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Side {
+    /// Ports that are connected to: `22`, `8000-8100`; one or a list.
+    pub ports: OneOrMany<Ports>,
+    /// Addresses of the others: `10.0.0.0/8`, `2001:db8::1`; one or a list.
+    pub cidrs: OneOrMany<Cidr>,
+    /// Interfaces: `eth1`, or `docker+` for all whose names begin so; one or a list.
+    pub interfaces: OneOrMany<InterfaceName>,
+}
+
+/// What becomes of caught traffic while no proxy runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenDead {
+    /// It is refused.
+    #[default]
+    Closed,
+    /// It passes by the proxy.
+    Open,
+}
+
+/// A value that is written as text or as a number.
+macro_rules! read_from_text {
+    ($(#[$doc:meta])* $name:ident($value:ty), $read:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $name(pub $value);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                let read: fn(&str) -> Result<$value, String> = $read;
+                read(&text).map(Self).map_err(de::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": ["string", "integer"] })
+            }
+        }
+    };
+}
+
+read_from_text!(
+    /// A port, or a range of them.
+    Ports(PortRange),
+    str::parse
+);
+
+read_from_text!(
+    /// A range of addresses.
+    Cidr(Network),
+    |text| Network::parse(text).map_err(|error| format!("{}\n{}", error.message, error.help))
+);
+
+read_from_text!(
+    /// The name of an interface.
+    InterfaceName(Interface),
+    str::parse
+);

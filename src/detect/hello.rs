@@ -1,0 +1,258 @@
+//! The ClientHello of TLS: which server the client wants, and what it would speak there.
+//!
+//! It is read and not answered: whoever terminates TLS does so at its own place. Only the two
+//! extensions that are needed are looked into; nothing else is judged.
+
+use super::Answer;
+
+/// Bytes that a ClientHello and its records may have. Real ones have 0.2 to 2 KiB; with room for
+/// large key shares.
+pub const HELLO_BYTES_MAX: usize = 16 * 1024;
+
+/// What a client asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientHello {
+    /// The server's name (RFC 6066 3), in lower case; `None` when it names none.
+    pub server_name: Option<Box<str>>,
+    /// The protocols it would speak (RFC 7301 3.1), in its order.
+    pub alpn: Vec<Box<[u8]>>,
+}
+
+/// Why bytes are no ClientHello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HelloError {
+    /// The record layer is broken.
+    #[error("no TLS handshake records")]
+    Records,
+    /// The message is not a ClientHello, or contradicts its own lengths.
+    #[error("a malformed ClientHello")]
+    Malformed,
+    /// It is larger than [`HELLO_BYTES_MAX`].
+    #[error("a ClientHello of more than 16 KiB")]
+    TooLarge,
+}
+
+/// Reads the ClientHello that `bytes` begin with. It may be spread over several records.
+///
+/// # Errors
+/// [`HelloError`], as soon as no continuation can mend it.
+pub fn client_hello(bytes: &[u8]) -> Result<Answer<ClientHello>, HelloError> {
+    let mut message = Vec::new();
+    let mut rest = bytes;
+    loop {
+        if let Some(wanted) = message_bytes(&message)?
+            && message.len() >= wanted
+        {
+            return body(&message[4..wanted]).map(Answer::Known).ok_or(HelloError::Malformed);
+        }
+        let Some((header, after)) = rest.split_at_checked(5) else {
+            let possible = rest.first().is_none_or(|&kind| kind == 22)
+                && rest.get(1).is_none_or(|&major| major == 3)
+                && rest.get(2).is_none_or(|&minor| minor <= 4);
+            return if possible { Ok(Answer::NeedMore) } else { Err(HelloError::Records) };
+        };
+        let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        if header[0] != 22 || header[1] != 3 || header[2] > 4 || len == 0 || len > RECORD_BYTES_MAX
+        {
+            return Err(HelloError::Records);
+        }
+        message.extend_from_slice(&after[..len.min(after.len())]);
+        if after.len() < len {
+            // The type and the length of the message may be there already.
+            message_bytes(&message)?;
+            return Ok(Answer::NeedMore);
+        }
+        rest = &after[len..];
+    }
+}
+
+/// The payload of a record in the clear (RFC 8446 5.1).
+const RECORD_BYTES_MAX: usize = 1 << 14;
+
+/// Bytes of the whole handshake message, once its header is there.
+fn message_bytes(message: &[u8]) -> Result<Option<usize>, HelloError> {
+    if message.first().is_some_and(|&kind| kind != 1) {
+        return Err(HelloError::Malformed);
+    }
+    let Some(header) = message.first_chunk::<4>() else { return Ok(None) };
+    let len = u32::from_be_bytes([0, header[1], header[2], header[3]]) as usize;
+    match len > HELLO_BYTES_MAX {
+        true => Err(HelloError::TooLarge),
+        false => Ok(Some(len + 4)),
+    }
+}
+
+/// The body of the message (RFC 8446 4.1.2): version, random, session, suites, compression,
+/// extensions.
+fn body(bytes: &[u8]) -> Option<ClientHello> {
+    let mut reader = Reader(bytes);
+    reader.take(2 + 32)?;
+    reader.vector8()?;
+    reader.vector16()?;
+    reader.vector8()?;
+    let mut hello = ClientHello::default();
+    if reader.0.is_empty() {
+        return Some(hello); // before TLS 1.3 there may be no extensions at all
+    }
+    let mut extensions = Reader(reader.vector16()?);
+    if !reader.0.is_empty() {
+        return None;
+    }
+    while !extensions.0.is_empty() {
+        let kind = extensions.number16()?;
+        let content = Reader(extensions.vector16()?);
+        match kind {
+            0 => hello.server_name = server_name(content)?,
+            16 => hello.alpn = alpn(content)?,
+            _ => {}
+        }
+    }
+    Some(hello)
+}
+
+/// The host name among the names; the one kind there is (RFC 6066 3).
+fn server_name(mut content: Reader<'_>) -> Option<Option<Box<str>>> {
+    let mut names = Reader(content.vector16()?);
+    let mut found = None;
+    while !names.0.is_empty() {
+        let kind = names.take(1)?[0];
+        let name = names.vector16()?;
+        if kind == 0 && found.is_none() {
+            let visible = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
+            let name = std::str::from_utf8(name).ok().filter(|_| visible)?;
+            found = Some(name.to_ascii_lowercase().into());
+        }
+    }
+    Some(found)
+}
+
+fn alpn(mut content: Reader<'_>) -> Option<Vec<Box<[u8]>>> {
+    let mut names = Reader(content.vector16()?);
+    let mut found = Vec::new();
+    while !names.0.is_empty() {
+        let name = names.vector8()?;
+        if name.is_empty() {
+            return None;
+        }
+        found.push(name.into());
+    }
+    Some(found)
+}
+
+/// Takes bytes from the front; `None` when there are too few.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number16(&mut self) -> Option<u16> {
+        let bytes = self.take(2)?;
+        Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+
+    fn vector8(&mut self) -> Option<&'a [u8]> {
+        let len = self.take(1)?[0];
+        self.take(len.into())
+    }
+
+    fn vector16(&mut self) -> Option<&'a [u8]> {
+        let len = self.number16()?;
+        self.take(len.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// What rustls would send to `name`, as one record.
+    fn real(name: &str, alpn: &[&[u8]]) -> Vec<u8> {
+        let mut config = rustls::ClientConfig::builder_with_provider(crate::tls::PROVIDER.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// The same message in records of `portion` bytes.
+    fn in_portions(bytes: &[u8], portion: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        for part in bytes[5..].chunks(portion) {
+            out.extend_from_slice(&bytes[..3]);
+            out.extend_from_slice(&(part.len() as u16).to_be_bytes());
+            out.extend_from_slice(part);
+        }
+        out
+    }
+
+    /// The answer for `bytes`, read byte by byte: "more" until the last one, then that.
+    fn dripped(bytes: &[u8]) -> ClientHello {
+        for end in 0..bytes.len() {
+            assert_eq!(client_hello(&bytes[..end]), Ok(Answer::NeedMore), "at {end}");
+        }
+        match client_hello(bytes) {
+            Ok(Answer::Known(hello)) => hello,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn names_and_protocols_of_real_clients() {
+        for (name, expected) in [
+            ("shop.example.com", Some("shop.example.com")),
+            ("Shop.EXAMPLE.com", Some("shop.example.com")),
+            ("127.0.0.1", None),
+        ] {
+            for alpn in [&[][..], &[&b"h2"[..], b"http/1.1"]] {
+                let bytes = real(name, alpn);
+                for bytes in [bytes.clone(), in_portions(&bytes, 100), in_portions(&bytes, 1)] {
+                    let hello = dripped(&bytes);
+                    assert_eq!(hello.server_name.as_deref(), expected);
+                    assert_eq!(hello.alpn.iter().map(|n| &**n).collect::<Vec<_>>(), alpn);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_does_not_matter() {
+        let mut bytes = real("a.example", &[]);
+        let hello = dripped(&bytes);
+        bytes.extend_from_slice(b"early data or anything");
+        assert_eq!(client_hello(&bytes), Ok(Answer::Known(hello)));
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let good = real("a.example", &[]);
+        assert_eq!(client_hello(b"GET / HTTP/1.1\r\n"), Err(HelloError::Records));
+        assert_eq!(client_hello(b"\x17"), Err(HelloError::Records));
+        assert_eq!(client_hello(b"\x16\x03\x01\x00\x00"), Err(HelloError::Records));
+        assert_eq!(client_hello(b"\x16\x03\x01\x40\x01"), Err(HelloError::Records));
+        assert_eq!(client_hello(b"\x16\x03\x01\x00\x04\x02"), Err(HelloError::Malformed));
+        let large = b"\x16\x03\x01\x00\x04\x01\x00\x40\x01";
+        assert_eq!(client_hello(large), Err(HelloError::TooLarge));
+        // Every length that is one too large or one too small, in turn.
+        let mut refused = 0;
+        for at in 5 + 4 + 34..good.len() {
+            for change in [1, u8::MAX] {
+                let mut bytes = good.clone();
+                bytes[at] = bytes[at].wrapping_add(change);
+                refused += usize::from(client_hello(&bytes).is_err());
+            }
+        }
+        assert!(refused > 20, "{refused}");
+    }
+}

@@ -1,0 +1,59 @@
+//! Counting the messages in a body: each is a byte of flags, four of length, and so many of data.
+
+/// Bytes before each message.
+const PREFIX_BYTES: u8 = 5;
+
+/// Follows one direction of a call, in whatever portions it comes.
+#[derive(Clone, Debug, Default)]
+pub struct MessageCounter {
+    /// Messages that have begun.
+    count: u64,
+    /// Bytes of the message's data that are still to come.
+    left: u64,
+    /// Bytes of a prefix that have come, and the length in them.
+    prefix_bytes: u8,
+    length: u32,
+}
+
+impl MessageCounter {
+    /// Takes the next portion and says how many messages have begun in it.
+    pub fn take(&mut self, mut data: &[u8]) -> u64 {
+        let before = self.count;
+        while !data.is_empty() {
+            if self.left > 0 {
+                let n = usize::try_from(self.left).map_or(data.len(), |left| left.min(data.len()));
+                self.left -= n as u64;
+                data = &data[n..];
+                continue;
+            }
+            if self.prefix_bytes > 0 {
+                self.length = self.length << 8 | u32::from(data[0]);
+            }
+            self.prefix_bytes += 1;
+            data = &data[1..];
+            if self.prefix_bytes == PREFIX_BYTES {
+                self.count += 1;
+                self.left = u64::from(self.length);
+                (self.prefix_bytes, self.length) = (0, 0);
+            }
+        }
+        self.count - before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_counted_however_they_are_split() {
+        let body = [&[0, 0, 0, 0, 3][..], b"abc", &[1, 0, 0, 0, 0], &[0, 0, 0, 1, 0], &[7; 256]];
+        let body = body.concat();
+        for size in [1, 2, 5, 6, body.len()] {
+            let mut counter = MessageCounter::default();
+            let count: u64 = body.chunks(size).map(|portion| counter.take(portion)).sum();
+            assert_eq!(count, 3, "{size}");
+        }
+        assert_eq!(MessageCounter::default().take(&body[..4]), 0);
+    }
+}

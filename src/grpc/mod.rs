@@ -1,0 +1,119 @@
+//! gRPC over HTTP/2 as far as a proxy is concerned: which requests are calls, until when they are
+//! wanted, how they have ended, how many messages went each way; and gRPC-Web, which brings the
+//! same calls through HTTP/1.1 and browsers. Dry.
+//!
+//! Sources: the protocol's own description (PROTOCOL-HTTP2) and that of gRPC-Web (PROTOCOL-WEB).
+
+mod messages;
+mod status;
+mod timeout;
+mod web;
+
+pub use messages::MessageCounter;
+pub use status::{Code, code_of_refusal, percent_encoded};
+pub use timeout::{parse_timeout, write_timeout};
+pub use web::{Encoder, TextDecoder, content_type_to_grpc, content_type_to_web};
+
+use crate::message::{HeadView, Method};
+
+/// In which framing a call comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// gRPC.
+    Grpc,
+    /// gRPC-Web in binary.
+    Web,
+    /// gRPC-Web in base64.
+    WebText,
+}
+
+impl Kind {
+    /// The content type of an answer to it.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Grpc => "application/grpc",
+            Self::Web => "application/grpc-web",
+            Self::WebText => "application/grpc-web-text",
+        }
+    }
+
+    /// Whether it is one of gRPC-Web.
+    pub fn is_web(self) -> bool {
+        self != Self::Grpc
+    }
+}
+
+/// Which kind of call a request is; `None` when it is none.
+pub fn kind_of(request: HeadView<'_>) -> Option<Kind> {
+    if request.head.method != Method::Post {
+        return None;
+    }
+    kind_by_content_type(request.value(b"content-type")?)
+}
+
+/// Which kind of call has this content type.
+fn kind_by_content_type(value: &[u8]) -> Option<Kind> {
+    let after = |prefix: &[u8]| {
+        let begins = value.get(..prefix.len())?.eq_ignore_ascii_case(prefix);
+        let rest = value.get(prefix.len()).copied();
+        (begins && matches!(rest, None | Some(b'+' | b';' | b' '))).then_some(())
+    };
+    let kinds = [
+        (&b"application/grpc"[..], Kind::Grpc),
+        (b"application/grpc-web", Kind::Web),
+        (b"application/grpc-web-text", Kind::WebText),
+    ];
+    kinds.into_iter().find_map(|(prefix, kind)| after(prefix).map(|()| kind))
+}
+
+/// The method of a call by its path, `/package.Service/Method`, if that is one that may be counted
+/// under its name.
+pub fn method_of(path: &[u8]) -> Option<&str> {
+    let name = std::str::from_utf8(path.strip_prefix(b"/")?).ok()?;
+    let (service, method) = name.split_once('/')?;
+    let is_name = |part: &str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        !part.is_empty() && part.bytes().all(known)
+    };
+    (name.len() <= METHOD_BYTES_MAX && is_name(service) && is_name(method)).then_some(name)
+}
+
+/// Longer names are counted together with others.
+const METHOD_BYTES_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_told_by_content_type() {
+        for (value, kind) in [
+            ("application/grpc", Some(Kind::Grpc)),
+            ("application/grpc+proto", Some(Kind::Grpc)),
+            ("Application/gRPC; x=y", Some(Kind::Grpc)),
+            ("application/grpc-web", Some(Kind::Web)),
+            ("application/grpc-web+proto", Some(Kind::Web)),
+            ("application/grpc-web-text", Some(Kind::WebText)),
+            ("application/grpc-web-text+json", Some(Kind::WebText)),
+            ("application/grpcx", None),
+            ("application/json", None),
+            ("", None),
+        ] {
+            assert_eq!(kind_by_content_type(value.as_bytes()), kind, "{value}");
+        }
+    }
+
+    #[test]
+    fn methods_are_two_names() {
+        for (path, name) in [
+            ("/a.b.C/D", Some("a.b.C/D")),
+            ("/C/D_2", Some("C/D_2")),
+            ("/C", None),
+            ("/C/D/E", None),
+            ("/C/\"", None),
+            ("C/D", None),
+        ] {
+            assert_eq!(method_of(path.as_bytes()), name, "{path}");
+        }
+    }
+}

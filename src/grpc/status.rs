@@ -1,0 +1,107 @@
+//! How calls end.
+
+use crate::error::{Flag, Refusal};
+
+/// A status code of gRPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code(u8);
+
+impl Code {
+    /// It went well.
+    pub const OK: Self = Self(0);
+    /// The client gave it up.
+    pub const CANCELLED: Self = Self(1);
+    /// Nobody knows.
+    pub const UNKNOWN: Self = Self(2);
+    /// There was no time left.
+    pub const DEADLINE_EXCEEDED: Self = Self(4);
+    /// The client may not.
+    pub const PERMISSION_DENIED: Self = Self(7);
+    /// A limit was reached.
+    pub const RESOURCE_EXHAUSTED: Self = Self(8);
+    /// Nobody knows the method.
+    pub const UNIMPLEMENTED: Self = Self(12);
+    /// Something is broken.
+    pub const INTERNAL: Self = Self(13);
+    /// Nobody can do it now.
+    pub const UNAVAILABLE: Self = Self(14);
+    /// Nobody knows who asks.
+    pub const UNAUTHENTICATED: Self = Self(16);
+
+    /// Number of codes that there are.
+    pub const COUNT: usize = 17;
+
+    /// The code in the value of a `grpc-status` field. One that is none says that nobody knows.
+    pub fn from_value(value: &[u8]) -> Self {
+        let number = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
+        number.filter(|&code: &u8| usize::from(code) < Self::COUNT).map_or(Self::UNKNOWN, Self)
+    }
+
+    /// The code in the lines of trailers, if one is there.
+    pub fn from_trailers(lines: &[u8]) -> Option<Self> {
+        lines.split(|&byte| byte == b'\n').find_map(|line| {
+            let colon = memchr::memchr(b':', line)?;
+            let (name, value) = line.split_at(colon);
+            name.eq_ignore_ascii_case(b"grpc-status").then(|| Self::from_value(&value[1..]))
+        })
+    }
+
+    /// Its number, below [`Code::COUNT`].
+    pub fn number(self) -> u8 {
+        self.0
+    }
+}
+
+/// How a call ends that we refuse. Where the status alone decides, it is as gRPC maps it
+/// (http-grpc-status-mapping), which clients do for themselves with answers of others.
+pub fn code_of_refusal(refusal: &Refusal) -> Code {
+    match (refusal.flag, refusal.status) {
+        (Flag::UpstreamTimeout | Flag::DownstreamTimeout, _) => Code::DEADLINE_EXCEEDED,
+        (Flag::DownstreamConnectionTermination, _) => Code::CANCELLED,
+        (_, 401) => Code::UNAUTHENTICATED,
+        (_, 403) => Code::PERMISSION_DENIED,
+        (_, 404 | 501) => Code::UNIMPLEMENTED,
+        (_, 413 | 414 | 431) => Code::RESOURCE_EXHAUSTED,
+        (_, 429 | 502..=504) => Code::UNAVAILABLE,
+        (_, 400..=499) => Code::INTERNAL,
+        _ => Code::UNKNOWN,
+    }
+}
+
+/// A message as `grpc-message` has it: percent-encoded but for printable ASCII.
+pub fn percent_encoded(message: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            // Writing to a String does not fail.
+            _ => drop(write!(out, "%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_read_from_values_and_trailers() {
+        for (lines, code) in [
+            ("grpc-status: 0\r\n", Some(0)),
+            ("x: y\r\nGrpc-Status:16\r\ngrpc-message: no\r\n", Some(16)),
+            ("grpc-status: 17\r\n", Some(2)),
+            ("grpc-status: -1\r\n", Some(2)),
+            ("x-grpc-status: 1\r\n", None),
+            ("", None),
+        ] {
+            assert_eq!(Code::from_trailers(lines.as_bytes()).map(Code::number), code, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn messages_are_printable() {
+        assert_eq!(percent_encoded("100% ä\n"), "100%25 %C3%A4%0A");
+    }
+}

@@ -1,0 +1,41 @@
+//! What an operator should know about rules that are in place now.
+
+use super::check::listens;
+use super::plan::{Inbound, InterceptPlan, WhenDead};
+
+/// What is worth saying after `plan` has been installed by [`super::up`], a sentence each.
+pub fn advice(plan: &InterceptPlan) -> Vec<String> {
+    let mut said = Vec::new();
+    let mut ports = Vec::new();
+    if plan.inbound != Inbound::None {
+        ports.push(("inbound", plan.inbound_port));
+    }
+    if plan.outbound {
+        ports.push(("outbound", plan.outbound_port));
+    }
+    for (direction, port) in ports {
+        if !listens(port) {
+            said.push(format!(
+                "nobody listens on port {port} yet: {direction} connections are refused until \
+                 the proxy runs"
+            ));
+        }
+    }
+    let owners = &plan.proxy.owners;
+    if plan.outbound && owners.uids.is_empty() && owners.gids.is_empty() {
+        said.push(format!(
+            "the proxy is known by its mark {} alone: it needs CAP_NET_ADMIN to set it, or an \
+             account of its own (--user)",
+            plan.proxy.mark
+        ));
+    }
+    let passes = plan.inbound == Inbound::Tproxy && !plan.outbound;
+    if plan.when_dead == WhenDead::Open && !passes {
+        said.push(
+            "nothing removes redirecting rules when the proxy is killed: `ringway run --intercept \
+             --fail-open` does, or `ringway intercept down` as ExecStopPost of systemd"
+                .to_owned(),
+        );
+    }
+    said
+}

@@ -1,0 +1,160 @@
+//! Why rules could not be installed, removed or proven, and what to do.
+
+/// Why rules could not be installed, removed or proven.
+#[derive(Debug, thiserror::Error)]
+pub enum InterceptError {
+    /// A program is not there.
+    #[error("{program} is not installed\n  install it: apt-get install {package}")]
+    Missing {
+        /// The program.
+        program: String,
+        /// The package of Debian that has it.
+        package: &'static str,
+    },
+    /// The kernel lets only the administrator of the network namespace do it.
+    #[error(
+        "no permission to change the rules of this network namespace ({said})\n  \
+         run it as root; in a container, add the capability NET_ADMIN"
+    )]
+    Denied {
+        /// What the program said.
+        said: String,
+    },
+    /// The kernel does not know what a rule needs.
+    #[error(
+        "the kernel lacks what a rule needs ({said})\n  load it on the host: modprobe -a {modules}"
+    )]
+    Module {
+        /// What the program said.
+        said: String,
+        /// The modules that may be missing.
+        modules: &'static str,
+    },
+    /// Something of someone else has our name.
+    #[error(
+        "{place} holds what ringway has not written, and nothing was changed:\n{lines}\n  \
+         move these rules elsewhere, or delete them if nobody needs them:\n  {remedy}"
+    )]
+    Foreign {
+        /// The table or chain.
+        place: String,
+        /// What stands there.
+        lines: String,
+        /// What deletes it.
+        remedy: String,
+    },
+    /// The table belongs to a process.
+    #[error(
+        "the rules in place belong to a running `ringway run --intercept --fail-open`\n  \
+         they go when it ends: stop it first"
+    )]
+    Held,
+    /// A program refused for another reason.
+    #[error("{command} failed: {said}")]
+    Failed {
+        /// The command.
+        command: String,
+        /// What it said.
+        said: String,
+    },
+    /// There is no such network namespace.
+    #[error("no network namespace {name}: {cause}\n  `ip netns` lists those with a name; {hint}")]
+    Namespace {
+        /// How it was named.
+        name: String,
+        /// What went wrong.
+        cause: String,
+        /// What else can be written.
+        hint: &'static str,
+    },
+    /// There is no such account.
+    #[error("there is no {kind} {name:?} on this host\n  {help}")]
+    Account {
+        /// User or group.
+        kind: &'static str,
+        /// How it was named.
+        name: String,
+        /// What to do.
+        help: String,
+    },
+    /// The plan asks for what cannot be.
+    #[error("{0}")]
+    Plan(String),
+}
+
+impl InterceptError {
+    /// Sorts what a program said when it failed.
+    pub(super) fn of_program(command: &str, said: &str) -> Self {
+        let said = said.trim();
+        let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+        let first = || said.lines().next().unwrap_or("no reason given").to_owned();
+        let nft = command.starts_with("nft");
+        if has(&["Operation not permitted", "Permission denied", "you must be root"]) {
+            return Self::Denied { said: format!("{command}: {}", first()) };
+        }
+        let lacking = [
+            "missing kernel module",
+            "does not exist (do you need to insmod?)",
+            "not supported",
+            "No chain/target/match by that name",
+            "Couldn't load match",
+            "Couldn't load target",
+        ];
+        // That is how nft says that an expression or a chain type is unknown.
+        let unknown = nft && has(&["No such file or directory", "Could not process rule"]);
+        if has(&lacking) || unknown {
+            let modules = if nft { NFT_MODULES } else { XTABLES_MODULES };
+            return Self::Module { said: format!("{command}: {}", first()), modules };
+        }
+        Self::Failed { command: command.to_owned(), said: said.to_owned() }
+    }
+}
+
+/// What the rules need of the kernel with nft.
+const NFT_MODULES: &str = "nf_tables nft_chain_nat nft_redir nft_ct nft_fib_inet nft_tproxy \
+    nft_reject_inet nf_tproxy_ipv4 nf_tproxy_ipv6";
+
+/// What they need of it with iptables.
+const XTABLES_MODULES: &str = "xt_REDIRECT xt_TPROXY xt_owner xt_mark xt_connmark xt_conntrack \
+    xt_addrtype xt_comment iptable_nat iptable_mangle ip6table_nat ip6table_mangle";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_program_says_becomes_what_to_do() {
+        // As nft 1.0.6, iptables 1.8.9 of both kinds and iproute2 6.1 say it.
+        for (command, said, words) in [
+            ("nft -f -", "Operation not permitted (you must be root)\n", "run it as root"),
+            (
+                "iptables-restore",
+                "Fatal: can't open lock file /run/xtables.lock: \
+              Permission denied",
+                "NET_ADMIN",
+            ),
+            ("ip -4 rule add", "RTNETLINK answers: Operation not permitted", "run it as root"),
+            (
+                "nft -f -",
+                "/dev/stdin:5:3-9: Error: Could not process rule: No such file or \
+              directory",
+                "modprobe -a nf_tables",
+            ),
+            (
+                "iptables-restore",
+                "iptables-restore v1.8.9 (legacy): iptables-restore: unable to \
+              initialize table 'nat'\n\nError occurred at line: 1",
+                "unable to initialize",
+            ),
+            (
+                "iptables-restore",
+                "Extension TPROXY revision 0 not supported, missing kernel \
+              module?",
+                "xt_TPROXY",
+            ),
+        ] {
+            let message = InterceptError::of_program(command, said).to_string();
+            assert!(message.contains(words), "{said:?}: {message}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Rules for as long as this process runs.
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, poll};
+
+use super::error::InterceptError;
+use super::install::{self, Backend};
+use super::nft::{self, Lifetime};
+use super::plan::{InterceptPlan, WhenDead};
+use super::rules;
+use super::system::need;
+
+/// How long the kernel may take for a table.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether the table is there, while nft says nothing.
+const LOOK_MS: u16 = 20;
+
+/// Rules that are installed. They are removed when it is dropped.
+pub struct Installed {
+    holder: Option<Holder>,
+    when_dead: WhenDead,
+}
+
+impl Installed {
+    /// Installs the rules of `plan`. When they are to let pass while no proxy runs, and nft writes
+    /// them, the kernel removes them as soon as this process is gone, also when it is killed.
+    ///
+    /// # Errors
+    /// As [`install::up`].
+    pub fn up(plan: &InterceptPlan, wanted: Option<Backend>) -> Result<Self, InterceptError> {
+        let backend = Backend::choose(wanted)?;
+        let when_dead = plan.when_dead;
+        let holder = match (when_dead, backend) {
+            (WhenDead::Open, Backend::Nft) => Some(Holder::new(plan)?),
+            (WhenDead::Open, Backend::Iptables) => {
+                tracing::warn!(
+                    "rules of iptables stay when this process is killed: let something run \
+                     `ringway intercept down` then (systemd: ExecStopPost)"
+                );
+                install::up(plan, backend).map(|()| None)?
+            }
+            (WhenDead::Closed, _) => install::up(plan, backend).map(|()| None)?,
+        };
+        Ok(Self { holder, when_dead })
+    }
+
+    /// Whether traffic passes by the proxy when it is not there.
+    pub fn is_open(&self) -> bool {
+        self.when_dead == WhenDead::Open
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        drop(self.holder.take());
+        if let Err(error) = install::down(None) {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+/// A process of nft that owns the table (`flags owner`): the kernel removes the table when it
+/// ends, and it ends when its standard input does, which this process holds.
+struct Holder {
+    child: Child,
+    input: Option<ChildStdin>,
+}
+
+impl Holder {
+    fn new(plan: &InterceptPlan) -> Result<Self, InterceptError> {
+        install::clear_for(plan)?;
+        let failed = |said: String| InterceptError::Failed { command: "nft -i".to_owned(), said };
+        let mut child = Command::new(need("nft")?)
+            .arg("-i")
+            .env("LC_ALL", "C")
+            // It would keep a history there.
+            .env("HOME", "/nonexistent")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            // A Ctrl-C in the terminal is for the proxy, which has to drain first.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
+        let input = child.stdin.take();
+        let mut holder = Self { child, input };
+        let table = nft::table(&rules::chains(plan), Lifetime::OfProcess);
+        let command = nft::in_one_line(&table);
+        let written = holder.input.as_mut().map(|input| input.write_all(command.as_bytes()));
+        if let Some(Err(error)) = written {
+            return Err(failed(error.to_string()));
+        }
+        holder.wait_for_table().map_err(|said| match said.is_empty() {
+            true => failed("the table does not appear".to_owned()),
+            false => InterceptError::of_program("nft -i", &said),
+        })?;
+        Ok(holder)
+    }
+
+    /// Waits until the table is there, or nft says why not.
+    fn wait_for_table(&mut self) -> Result<(), String> {
+        let Some(stderr) = &mut self.child.stderr else { return Err(String::new()) };
+        let began = Instant::now();
+        while began.elapsed() < INSTALL_TIMEOUT {
+            let listed = install::listed_by_nft().map_err(|error| error.to_string())?;
+            if listed.is_some() {
+                return Ok(());
+            }
+            let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut ready, LOOK_MS).is_ok_and(|count| count > 0) {
+                let mut bytes = [0; 4096];
+                let length = stderr.read(&mut bytes).unwrap_or_default();
+                return Err(String::from_utf8_lossy(&bytes[..length]).into_owned());
+            }
+        }
+        Err(String::new())
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        self.child.wait().ok();
+    }
+}

@@ -1,0 +1,352 @@
+//! What is to be caught and what is left alone, before it is written in anyone's language.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::authz::Network;
+
+/// Where caught inbound connections go, as in Istio.
+pub const INBOUND_PORT: u16 = 15006;
+
+/// Where caught outbound connections go, as in Istio.
+pub const OUTBOUND_PORT: u16 = 15001;
+
+/// The mark of the proxy's own sockets (`SO_MARK`): what bears it is never caught. Istio's value.
+pub const PROXY_MARK: u32 = 1338;
+
+/// The mark that routes a packet to the proxy in TPROXY mode. Istio's value.
+pub const DIVERT_MARK: u32 = 1337;
+
+/// The routing table that delivers packets with [`DIVERT_MARK`] on this host. Istio's value.
+pub const ROUTING_TABLE: u32 = 133;
+
+/// The account that the proxy runs as unless another is named.
+pub const USER: &str = "ringway";
+
+/// What is to be caught in one network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterceptPlan {
+    /// How connections to this host are caught.
+    pub inbound: Inbound,
+    /// Whether connections from this host are caught (always by REDIRECT: there is no TPROXY
+    /// for packets that begin here).
+    pub outbound: bool,
+    /// The port of the listener for connections to this host.
+    pub inbound_port: u16,
+    /// The port of the listener for connections from this host.
+    pub outbound_port: u16,
+    /// The UDP ports of this host that are caught.
+    pub inbound_udp: Ports,
+    /// The UDP ports of others that are caught.
+    pub outbound_udp: Ports,
+    /// The port of a resolver on this host that gets all DNS queries.
+    pub dns: Option<u16>,
+    /// The proxy itself, which is left alone.
+    pub proxy: Proxy,
+    /// Ports that the proxy serves itself; connections to them are not caught.
+    pub own_ports: Ports,
+    /// Connections to this host that are left alone, by where they come from.
+    pub exclude_inbound: Exclusions,
+    /// Connections from this host that are left alone, by where they go.
+    pub exclude_outbound: Exclusions,
+    /// Processes whose connections are left alone.
+    pub exclude_owners: Owners,
+    /// What becomes of caught traffic when nobody listens.
+    pub when_dead: WhenDead,
+}
+
+/// How connections to this host are caught.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Inbound {
+    /// By NAT: the proxy asks for the original destination.
+    #[default]
+    Redirect,
+    /// Without NAT: the proxy's socket has the original destination as its own address.
+    Tproxy,
+    /// They are not.
+    None,
+}
+
+/// What becomes of caught traffic when nobody listens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenDead {
+    /// It is refused: nothing passes by the proxy.
+    #[default]
+    Closed,
+    /// It passes by the proxy, as far as rules can say so.
+    Open,
+}
+
+/// How the proxy's own traffic is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// The mark of its sockets.
+    pub mark: u32,
+    /// The accounts that it runs as.
+    pub owners: Owners,
+}
+
+/// Processes, by the account that they run as.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owners {
+    /// Users.
+    pub uids: Vec<u32>,
+    /// Groups.
+    pub gids: Vec<u32>,
+}
+
+/// Traffic that is left alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exclusions {
+    /// Destination ports.
+    pub ports: Ports,
+    /// Addresses of the other side.
+    pub networks: Vec<Network>,
+    /// Interfaces through which it comes or goes.
+    pub interfaces: Vec<Interface>,
+}
+
+/// A set of ports, as ranges that neither touch nor overlap, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ports(Vec<PortRange>);
+
+impl Ports {
+    /// The union of `ranges`.
+    pub fn new(ranges: impl IntoIterator<Item = PortRange>) -> Self {
+        let mut sorted: Vec<PortRange> = ranges.into_iter().collect();
+        sorted.sort_unstable_by_key(|range| range.first);
+        let mut merged: Vec<PortRange> = Vec::with_capacity(sorted.len());
+        for range in sorted {
+            match merged.last_mut() {
+                Some(last) if u32::from(range.first) <= u32::from(last.last) + 1 => {
+                    last.last = last.last.max(range.last);
+                }
+                _ => merged.push(range),
+            }
+        }
+        Self(merged)
+    }
+
+    /// Its ranges.
+    pub fn ranges(&self) -> &[PortRange] {
+        &self.0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `port` is among them.
+    pub fn contains(&self, port: u16) -> bool {
+        self.0.iter().any(|range| range.first <= port && port <= range.last)
+    }
+
+    /// The union of both.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        Self::new(self.0.iter().chain(&other.0).copied())
+    }
+}
+
+impl FromIterator<u16> for Ports {
+    fn from_iter<T: IntoIterator<Item = u16>>(ports: T) -> Self {
+        Self::new(ports.into_iter().map(|port| PortRange { first: port, last: port }))
+    }
+}
+
+/// Ports from `first` to `last`, both included: `8080`, `8000-8100`, or `all`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// Every port.
+    pub const ALL: Self = Self { first: 1, last: u16::MAX };
+
+    /// The first and the last.
+    pub fn bounds(self) -> (u16, u16) {
+        (self.first, self.last)
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self::ALL);
+        }
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let number = |text: &str| text.trim().parse().ok().filter(|&port: &u16| port > 0);
+        match (number(first), number(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(Self { first, last }),
+            _ => Err(format!("{text:?} is not a port\nwrite 8080, 8000-8100 or all")),
+        }
+    }
+}
+
+/// The name of a network interface. A `+` at the end stands for any rest, as in iptables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface(String);
+
+/// The longest name of an interface (`IFNAMSIZ` without its end).
+const INTERFACE_BYTES_MAX: usize = 15;
+
+impl Interface {
+    /// The name without `+`, and whether there was one.
+    pub fn name(&self) -> (&str, bool) {
+        self.0.strip_suffix('+').map_or((self.0.as_str(), false), |name| (name, true))
+    }
+}
+
+impl FromStr for Interface {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.strip_suffix('+').unwrap_or(text);
+        // It becomes part of a rule's text, so what the kernel would take is not enough.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@:".contains(&byte);
+        match !name.is_empty() && text.len() <= INTERFACE_BYTES_MAX && name.bytes().all(plain) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(format!(
+                "{text:?} is not the name of an interface\nwrite eth0, or docker+ for all that \
+                 begin with docker; `ip link` lists them"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl InterceptPlan {
+    /// What cannot be in a plan, and what to do instead.
+    pub fn mistake(&self) -> Option<String> {
+        let mark = self.proxy.mark;
+        if mark == 0 || mark == DIVERT_MARK {
+            let taken =
+                if mark == 0 { "every other socket has it" } else { "it is that of TPROXY" };
+            return Some(format!("the mark {mark} cannot be the proxy's: {taken}\n  use 1338"));
+        }
+        let both = self.inbound != Inbound::None && self.outbound;
+        (both && self.inbound_port == self.outbound_port).then(|| {
+            format!(
+                "port {} cannot take both directions: what it gets could not be told apart\n  \
+                 use {INBOUND_PORT} for inbound and {OUTBOUND_PORT} for outbound",
+                self.inbound_port
+            )
+        })
+    }
+
+    /// Whether packets are handed to the proxy by mark and policy route.
+    pub fn diverts(&self) -> bool {
+        self.inbound == Inbound::Tproxy || self.catches_udp()
+    }
+
+    /// Whether UDP is caught in any direction.
+    pub fn catches_udp(&self) -> bool {
+        !self.inbound_udp.is_empty() || !self.outbound_udp.is_empty()
+    }
+}
+
+impl Default for InterceptPlan {
+    fn default() -> Self {
+        Self {
+            inbound: Inbound::Redirect,
+            outbound: true,
+            inbound_port: INBOUND_PORT,
+            outbound_port: OUTBOUND_PORT,
+            inbound_udp: Ports::default(),
+            outbound_udp: Ports::default(),
+            dns: None,
+            proxy: Proxy { mark: PROXY_MARK, owners: Owners::default() },
+            own_ports: Ports::default(),
+            exclude_inbound: Exclusions::default(),
+            exclude_outbound: Exclusions::default(),
+            exclude_owners: Owners::default(),
+            when_dead: WhenDead::Closed,
+        }
+    }
+}
+
+impl fmt::Display for InterceptPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut said = Vec::new();
+        match self.inbound {
+            Inbound::Redirect => said.push(format!("inbound TCP to {}", self.inbound_port)),
+            Inbound::Tproxy => said.push(format!("inbound TCP by TPROXY to {}", self.inbound_port)),
+            Inbound::None => {}
+        }
+        if self.outbound {
+            said.push(format!("outbound TCP to {}", self.outbound_port));
+        }
+        if self.catches_udp() {
+            said.push("UDP by TPROXY to the same".to_owned());
+        }
+        if let Some(port) = self.dns {
+            said.push(format!("DNS to {port}"));
+        }
+        match said.is_empty() {
+            true => f.write_str("nothing is caught"),
+            false => f.write_str(&said.join(", ")),
+        }
+    }
+}
+
+/// `networks` without those that lie in others of them.
+pub fn disjoint(networks: &[Network]) -> Vec<Network> {
+    let mut kept: Vec<Network> = Vec::with_capacity(networks.len());
+    let mut sorted = networks.to_vec();
+    sorted.sort_by_key(Network::bits);
+    for network in sorted {
+        let same_family = |other: &&Network| other.first().is_ipv4() == network.first().is_ipv4();
+        if !kept.iter().filter(same_family).any(|other| other.contains(network.first())) {
+            kept.push(network);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ports(text: &str) -> Ports {
+        Ports::new(text.split(' ').map(|range| range.parse().unwrap()))
+    }
+
+    #[test]
+    fn ports_are_merged_and_in_order() {
+        assert_eq!(ports("90 80-85 82-88 89"), ports("80-90"));
+        assert_eq!(ports("8080 443").ranges().len(), 2);
+        assert_eq!(ports("1 all 65535"), ports("1-65535"));
+        assert!(ports("80-90").contains(80) && ports("80-90").contains(90));
+        assert!(!ports("80-90").contains(91));
+        for bad in ["", "0", "65536", "90-80", "http", "80-", "-80", "1-2-3"] {
+            assert!(bad.parse::<PortRange>().unwrap_err().contains("write 8080"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_an_interface_is_no_way_into_a_rule() {
+        assert_eq!("docker+".parse::<Interface>().unwrap().name(), ("docker", true));
+        assert_eq!("br-1f.2".parse::<Interface>().unwrap().name(), ("br-1f.2", false));
+        for bad in ["", "+", "a b", "a\"", "a;b", "averyveryverylongname"] {
+            assert!(bad.parse::<Interface>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_network_inside_another_is_left_out() {
+        let networks = ["10.1.0.0/16", "10.0.0.0/8", "10.0.0.1", "::/0", "fd00::/8", "11.0.0.0/8"];
+        let networks: Vec<_> = networks.iter().map(|text| Network::parse(text).unwrap()).collect();
+        let kept: Vec<_> = disjoint(&networks).iter().map(Network::to_string).collect();
+        assert_eq!(kept, ["::/0", "10.0.0.0/8", "11.0.0.0/8"]);
+    }
+}

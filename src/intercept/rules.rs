@@ -1,0 +1,325 @@
+//! The rules of a plan, in the one form from which both nft's and iptables' are written, so that
+//! the two never mean different things.
+
+use super::plan::{
+    DIVERT_MARK, Exclusions, Inbound, InterceptPlan, Interface, Owners, PortRange, Ports, WhenDead,
+};
+use crate::authz::Network;
+
+/// The port of DNS (RFC 1035 4.2).
+const DNS_PORT: u16 = 53;
+
+/// Ports of DHCP clients and servers (RFC 2131 4.1, RFC 8415 7.2): a host that loses its lease
+/// to its own proxy is gone.
+const DHCP_PORTS: [u16; 4] = [67, 68, 546, 547];
+
+/// A place in the kernel's path of packets, and the rules there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Where.
+    pub hook: Hook,
+    /// What, in order.
+    pub rules: Vec<Rule>,
+}
+
+/// Where packets meet a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Connections that arrive: NAT at PREROUTING.
+    Inbound,
+    /// Connections that begin here: NAT at OUTPUT.
+    Outbound,
+    /// Packets that arrive: mangle at PREROUTING.
+    DivertIn,
+    /// Packets that begin here: mangle at OUTPUT, and they are routed again when it changes them.
+    DivertOut,
+}
+
+impl Hook {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::DivertIn, Self::DivertOut, Self::Inbound, Self::Outbound];
+
+    /// The name of the chain, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+            Self::DivertIn => "divert_in",
+            Self::DivertOut => "divert_out",
+        }
+    }
+}
+
+/// One rule: what all of `matches` apply to meets `action`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// All must apply.
+    pub matches: Vec<Match>,
+    /// What is done then.
+    pub action: Action,
+    /// What an operator reads beside it.
+    pub why: &'static str,
+}
+
+/// A property of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// It is TCP.
+    Tcp,
+    /// It is UDP.
+    Udp,
+    /// It is the first packet of a TCP connection: SYN and no other of SYN, ACK, RST, FIN.
+    Syn,
+    /// It came through the loopback interface.
+    FromLoopback,
+    /// It leaves through the loopback interface.
+    ToLoopback,
+    /// It came through one of these interfaces.
+    FromInterfaces(Vec<Interface>),
+    /// It leaves through one of these interfaces.
+    ToInterfaces(Vec<Interface>),
+    /// Its destination is not an address of this host.
+    NotForThisHost,
+    /// It comes from one of these networks.
+    From(Vec<Network>),
+    /// It goes to one of these networks.
+    To(Vec<Network>),
+    /// It is TCP to one of these ports.
+    TcpPorts(Ports),
+    /// It is UDP to one of these ports.
+    UdpPorts(Ports),
+    /// One of these users sent it.
+    Uids(Vec<u32>),
+    /// One of these groups sent it.
+    Gids(Vec<u32>),
+    /// It bears this mark.
+    Mark(u32),
+    /// Its connection bears this mark.
+    ConnectionMark(u32),
+    /// It goes in the direction of the first packet of its connection.
+    Original,
+    /// It goes against that direction.
+    Reply,
+}
+
+/// What is done with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// No further rule of the chain sees it.
+    Leave,
+    /// Its connection goes to this port of this host.
+    Redirect(u16),
+    /// It goes to a transparent socket on this port, unchanged, with [`DIVERT_MARK`]. When there
+    /// is no such socket nft goes on to the next rule; iptables drops it.
+    Tproxy(u16),
+    /// It gets this mark, and no further rule of the chain sees it.
+    Mark(u32),
+    /// Its connection gets this mark. The next rule sees it.
+    MarkConnection(u32),
+    /// It is refused with a TCP reset, where that can be done (not in iptables).
+    Reset,
+    /// It is refused as a port that nobody has, where that can be done (not in iptables).
+    Unreachable,
+    /// It is dropped (in iptables, TPROXY has done so).
+    Drop,
+}
+
+/// The chains of a plan; those without a rule are left out.
+pub fn chains(plan: &InterceptPlan) -> Vec<Chain> {
+    let rules = [divert_in(plan), divert_out(plan), inbound(plan), outbound(plan)];
+    let chains = Hook::ALL.into_iter().zip(rules).map(|(hook, rules)| Chain { hook, rules });
+    chains.filter(|chain| !chain.rules.is_empty()).collect()
+}
+
+fn rule<const N: usize>(matches: [Match; N], action: Action, why: &'static str) -> Rule {
+    Rule { matches: matches.into(), action, why }
+}
+
+fn leave(only: Match, why: &'static str) -> Rule {
+    rule([only], Action::Leave, why)
+}
+
+fn inbound(plan: &InterceptPlan) -> Vec<Rule> {
+    if plan.inbound != Inbound::Redirect {
+        return Vec::new();
+    }
+    let mut rules = Vec::new();
+    rules.push(leave(Match::FromLoopback, "this host to itself"));
+    rules.push(leave(Match::NotForThisHost, "for other hosts"));
+    exclusions_inbound(plan, &[Transport::Tcp], &mut rules);
+    rules.push(rule([Match::Tcp], Action::Redirect(plan.inbound_port), "caught inbound"));
+    rules
+}
+
+fn outbound(plan: &InterceptPlan) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if !plan.outbound && plan.dns.is_none() {
+        return rules;
+    }
+    rules.push(leave(Match::Mark(plan.proxy.mark), "the proxy, by its mark"));
+    owners(&plan.proxy.owners, "the proxy, by its account", &mut rules);
+    owners(&plan.exclude_owners, "excluded account", &mut rules);
+    if let Some(port) = plan.dns {
+        let dns = || [DNS_PORT].into_iter().collect();
+        let redirect = Action::Redirect(port);
+        rules.push(rule([Match::UdpPorts(dns())], redirect, "caught DNS query"));
+        rules.push(rule([Match::TcpPorts(dns())], redirect, "caught DNS query"));
+    }
+    if plan.outbound {
+        rules.push(leave(Match::ToLoopback, "this host to itself"));
+        exclusions_outbound(plan, &[Transport::Tcp], &mut rules);
+        rules.push(rule([Match::Tcp], Action::Redirect(plan.outbound_port), "caught outbound"));
+    }
+    rules
+}
+
+/// Packets that arrive: from outside to a socket that takes any destination, and from this host
+/// by way of [`divert_out`] and the loopback interface.
+fn divert_in(plan: &InterceptPlan) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if !plan.diverts() {
+        return rules;
+    }
+    if !plan.outbound_udp.is_empty() {
+        let sent = [Match::FromLoopback, Match::Udp, Match::Mark(DIVERT_MARK), Match::Original];
+        rules.push(rule(sent.clone(), Action::Tproxy(plan.outbound_port), "caught outbound"));
+        // It cannot go out again from here, and a socket of this host that takes any address must
+        // not get it. The kernel sends no ICMP in the name of the one it was meant for.
+        rules.push(rule(sent, Action::Drop, "refused: no proxy"));
+    }
+    rules.push(leave(Match::FromLoopback, "this host to itself"));
+    let to_proxy = Action::Tproxy(plan.inbound_port);
+    let mut transports = Vec::new();
+    if plan.inbound == Inbound::Tproxy {
+        // All packets of a caught connection, not only the first: the second may be what makes
+        // the connection when the kernel answers with SYN cookies.
+        let caught = [Match::Tcp, Match::ConnectionMark(DIVERT_MARK), Match::Original];
+        rules.push(rule(caught, to_proxy, "caught inbound, going on"));
+        transports.push(Transport::Tcp);
+    }
+    if !plan.inbound_udp.is_empty() {
+        transports.push(Transport::Udp);
+    }
+    if transports.is_empty() {
+        return rules;
+    }
+    rules.push(leave(Match::NotForThisHost, "for other hosts"));
+    exclusions_inbound(plan, &transports, &mut rules);
+    if transports.contains(&Transport::Tcp) {
+        let mark = Action::MarkConnection(DIVERT_MARK);
+        rules.push(rule([Match::Syn], mark, "caught inbound"));
+        rules.push(rule([Match::Syn], to_proxy, "caught inbound"));
+        refuse(plan, &[Match::Syn], Action::Reset, &mut rules);
+    }
+    if transports.contains(&Transport::Udp) {
+        let wanted = [Match::UdpPorts(plan.inbound_udp.clone()), Match::Original];
+        rules.push(rule(wanted.clone(), to_proxy, "caught inbound"));
+        refuse(plan, &wanted, Action::Unreachable, &mut rules);
+    }
+    rules
+}
+
+/// Packets that begin here: answers of the application to a proxy that borrowed the client's
+/// address come back to the proxy, and UDP is sent to it by way of the loopback interface.
+fn divert_out(plan: &InterceptPlan) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if !plan.diverts() {
+        return rules;
+    }
+    let mark = plan.proxy.mark;
+    let sent = [Match::Mark(mark), Match::Original];
+    rules.push(rule(sent, Action::MarkConnection(mark), "the proxy, by its mark"));
+    rules.push(leave(Match::Mark(mark), "the proxy, by its mark"));
+    let answers = [Match::ConnectionMark(mark), Match::Reply];
+    rules.push(rule(answers, Action::Mark(DIVERT_MARK), "answers to the proxy"));
+    if !plan.outbound_udp.is_empty() {
+        owners(&plan.proxy.owners, "the proxy, by its account", &mut rules);
+        owners(&plan.exclude_owners, "excluded account", &mut rules);
+        rules.push(leave(Match::ToLoopback, "this host to itself"));
+        if plan.dns.is_some() {
+            let dns = [DNS_PORT].into_iter().collect();
+            rules.push(leave(Match::UdpPorts(dns), "DNS has a rule of its own"));
+        }
+        exclusions_outbound(plan, &[Transport::Udp], &mut rules);
+        let wanted = [Match::UdpPorts(plan.outbound_udp.clone()), Match::Original];
+        rules.push(rule(wanted, Action::Mark(DIVERT_MARK), "caught outbound"));
+    }
+    rules
+}
+
+/// Refuses what no socket took, unless it may pass.
+fn refuse(plan: &InterceptPlan, matches: &[Match], action: Action, rules: &mut Vec<Rule>) {
+    if plan.when_dead == WhenDead::Closed {
+        rules.push(Rule { matches: matches.to_vec(), action, why: "refused: no proxy" });
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    fn ports(self, ports: Ports) -> Match {
+        match self {
+            Self::Tcp => Match::TcpPorts(ports),
+            Self::Udp => Match::UdpPorts(ports),
+        }
+    }
+}
+
+fn exclusions_inbound(plan: &InterceptPlan, transports: &[Transport], rules: &mut Vec<Rule>) {
+    let own = [plan.inbound_port, plan.outbound_port].into_iter().collect();
+    let own = plan.own_ports.with(&own);
+    for transport in transports {
+        rules.push(leave(transport.ports(own.clone()), "listeners of the proxy"));
+    }
+    let Exclusions { ports, networks, interfaces } = &plan.exclude_inbound;
+    if !interfaces.is_empty() {
+        rules.push(leave(Match::FromInterfaces(interfaces.clone()), "excluded interface"));
+    }
+    if !networks.is_empty() {
+        rules.push(leave(Match::From(networks.clone()), "excluded address"));
+    }
+    exclude_ports(ports, transports, rules);
+}
+
+fn exclusions_outbound(plan: &InterceptPlan, transports: &[Transport], rules: &mut Vec<Rule>) {
+    let Exclusions { ports, networks, interfaces } = &plan.exclude_outbound;
+    if !interfaces.is_empty() {
+        rules.push(leave(Match::ToInterfaces(interfaces.clone()), "excluded interface"));
+    }
+    if !networks.is_empty() {
+        rules.push(leave(Match::To(networks.clone()), "excluded address"));
+    }
+    exclude_ports(ports, transports, rules);
+}
+
+fn exclude_ports(ports: &Ports, transports: &[Transport], rules: &mut Vec<Rule>) {
+    for transport in transports {
+        if !ports.is_empty() {
+            rules.push(leave(transport.ports(ports.clone()), "excluded port"));
+        }
+        if *transport == Transport::Udp {
+            rules.push(leave(Match::UdpPorts(DHCP_PORTS.into_iter().collect()), "DHCP"));
+        }
+    }
+}
+
+fn owners(owners: &Owners, why: &'static str, rules: &mut Vec<Rule>) {
+    if !owners.uids.is_empty() {
+        rules.push(leave(Match::Uids(owners.uids.clone()), why));
+    }
+    if !owners.gids.is_empty() {
+        rules.push(leave(Match::Gids(owners.gids.clone()), why));
+    }
+}
+
+/// A range as both languages write it, with what they put between its ends.
+pub(super) fn range_text(range: PortRange, between: char) -> String {
+    match range.bounds() {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}{between}{last}"),
+    }
+}

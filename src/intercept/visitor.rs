@@ -1,0 +1,121 @@
+//! A client outside: a network namespace of its own with a cable into this one, so that its
+//! connections arrive as those of others do. It goes with this process, whatever becomes of it.
+
+use std::fs::read_link;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use nix::sched::{CloneFlags, unshare};
+
+use super::error::InterceptError;
+use super::system::{has_ipv6, run};
+
+/// Our end of the cable.
+const INTERFACE: &str = "rwcheck0";
+
+/// Addresses of our end, from ranges that are for tests (RFC 2544, RFC 5180).
+const HERE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(198, 18, 133, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 2, 0, 0x133, 0, 0, 0, 1)),
+];
+
+/// Addresses of the client's end.
+const THERE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(198, 18, 133, 2)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 2, 0, 0x133, 0, 0, 0, 2)),
+];
+
+/// What the client is told to do, on its thread.
+type Work = Box<dyn FnOnce() + Send>;
+
+/// A client outside.
+pub(super) struct Visitor {
+    work: Option<mpsc::Sender<Work>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Visitor {
+    /// Lays the cable.
+    ///
+    /// # Errors
+    /// Without CAP_SYS_ADMIN and CAP_NET_ADMIN.
+    pub(super) fn new() -> Result<Self, InterceptError> {
+        let (work, orders) = mpsc::channel::<Work>();
+        let (said, namespace) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let place = unshare(CloneFlags::CLONE_NEWNET).map_err(|error| error.to_string());
+            let place = place.and_then(|()| {
+                let task = read_link("/proc/thread-self").map_err(|error| error.to_string())?;
+                Ok(format!("/proc/{}/ns/net", task.display()))
+            });
+            let cabled = place.is_ok();
+            said.send(place).ok();
+            if cabled {
+                orders.into_iter().for_each(|work| work());
+            }
+        });
+        let denied = |said: String| InterceptError::Denied { said };
+        let namespace = namespace.recv().map_err(|error| denied(error.to_string()))?;
+        let visitor = Self { work: Some(work), thread: Some(thread) };
+        visitor.lay_cable(&namespace.map_err(denied)?)?;
+        Ok(visitor)
+    }
+
+    fn lay_cable(&self, namespace: &str) -> Result<(), InterceptError> {
+        let v6 = has_ipv6();
+        let ip = |line: String| run("ip", &line.split(' ').collect::<Vec<_>>(), "").map(drop);
+        ip(format!("link add {INTERFACE} type veth peer name eth0 netns {namespace}"))?;
+        let [here4, here6] = HERE;
+        ip(format!("addr add {here4}/30 dev {INTERFACE}"))?;
+        if v6 {
+            ip(format!("addr add {here6}/126 dev {INTERFACE} nodad"))?;
+        }
+        ip(format!("link set {INTERFACE} up"))?;
+        let set_up = move || {
+            let ip = |line: String| run("ip", &line.split(' ').collect::<Vec<_>>(), "").map(drop);
+            let [there4, there6] = THERE;
+            ip(format!("addr add {there4}/30 dev eth0"))?;
+            if v6 {
+                ip(format!("addr add {there6}/126 dev eth0 nodad"))?;
+            }
+            ip("link set eth0 up".to_owned())
+        };
+        self.within(set_up)
+    }
+
+    /// The address at which the client reaches this host.
+    pub(super) fn address(&self, v6: bool, port: u16) -> SocketAddr {
+        SocketAddr::new(HERE[usize::from(v6)], port)
+    }
+
+    /// The client's address.
+    pub(super) fn own(v6: bool) -> IpAddr {
+        THERE[usize::from(v6)]
+    }
+
+    /// Lets the client do something.
+    pub(super) fn within<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, InterceptError> + Send + 'static,
+    ) -> Result<T, InterceptError> {
+        let (done, result) = mpsc::channel();
+        let order: Work = Box::new(move || {
+            done.send(work()).ok();
+        });
+        let gone = || InterceptError::Plan("the client outside is gone".to_owned());
+        self.work.as_ref().and_then(|work| work.send(order).ok()).ok_or_else(gone)?;
+        result.recv().map_err(|_| gone())?
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        // Removed at once, while the namespace goes when the kernel finds the time.
+        run("ip", &["link", "delete", INTERFACE], "").ok();
+        drop(self.work.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! UDP sockets for captured datagrams: one that gets what was meant for others, and for each flow
+//! one that speaks for the destination and one that goes there.
+
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrStorage, recv, recvmsg, send, setsockopt, sockopt,
+};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::socket::{leave_by, set_transparent};
+use crate::cluster::Egress;
+
+/// The largest datagram there is.
+pub const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+
+/// A datagram that was meant for another address.
+#[derive(Clone, Copy, Debug)]
+pub struct Captured {
+    /// Its bytes are at the beginning of the block.
+    pub bytes: usize,
+    /// Who has sent it.
+    pub from: SocketAddr,
+    /// Where it was meant to go; `None` when nobody knows.
+    pub meant_for: Option<SocketAddr>,
+}
+
+/// Sockets at `address`, one for each worker, that get datagrams by TPROXY.
+///
+/// # Errors
+/// Without CAP_NET_ADMIN, or when the address cannot be had.
+pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
+    let mut sockets = Vec::new();
+    for index in 0..workers.max(1) {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+        set_transparent(&socket, address.ip())?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+            setsockopt(&socket, sockopt::Ipv6OrigDstAddr, &true)?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv4OrigDstAddr, &true)?;
+        }
+        // As for TCP: the first one finds out whether somebody else is there.
+        if index > 0 {
+            socket.set_reuse_port(true)?;
+        }
+        socket.bind(&SockAddr::from(address))?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        sockets.push(socket.into());
+    }
+    Ok(sockets)
+}
+
+/// Takes the next datagram of a socket that [`listen`] has made.
+///
+/// # Errors
+/// `WouldBlock` when none waits.
+pub fn receive(socket: impl AsFd, block: &mut [u8]) -> io::Result<Captured> {
+    let mut control = nix::cmsg_space!(libc::sockaddr_in6);
+    let mut parts = [IoSliceMut::new(block)];
+    let descriptor = socket.as_fd().as_raw_fd();
+    let flags = MsgFlags::MSG_DONTWAIT;
+    let received = recvmsg::<SockaddrStorage>(descriptor, &mut parts, Some(&mut control), flags)?;
+    let meant_for = received.cmsgs()?.find_map(|message| match message {
+        ControlMessageOwned::Ipv4OrigDstAddr(address) => {
+            Some(std::net::SocketAddrV4::from(nix::sys::socket::SockaddrIn::from(address)).into())
+        }
+        ControlMessageOwned::Ipv6OrigDstAddr(address) => {
+            Some(std::net::SocketAddrV6::from(nix::sys::socket::SockaddrIn6::from(address)).into())
+        }
+        _ => None,
+    });
+    let from = received.address.as_ref().and_then(socket_address);
+    let from = from.ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Captured { bytes: received.bytes, from, meant_for })
+}
+
+fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| std::net::SocketAddrV4::from(*v4).into());
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| std::net::SocketAddrV6::from(*v6).into()))
+}
+
+/// A socket that speaks to `client` for `destination`, whose address it has. The kernel gives it
+/// what the client sends there from then on.
+///
+/// # Errors
+/// Without CAP_NET_ADMIN; when somebody on this host has the port for all addresses to himself.
+pub fn speak_for(destination: SocketAddr, client: SocketAddr, mark: u32) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(destination), Type::DGRAM, None)?;
+    set_transparent(&socket, destination.ip())?;
+    socket.set_reuse_address(true)?;
+    leave_by(&socket, Egress { mark, source: None })?;
+    socket.bind(&SockAddr::from(destination))?;
+    socket.connect(&SockAddr::from(client))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// A socket towards `target`, and the address that it has.
+///
+/// # Errors
+/// Whatever socket(2) and connect(2) say.
+pub fn towards(target: SocketAddr, egress: Egress) -> io::Result<(OwnedFd, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(target), Type::DGRAM, None)?;
+    leave_by(&socket, egress)?;
+    socket.connect(&SockAddr::from(target))?;
+    socket.set_nonblocking(true)?;
+    let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+    Ok((socket.into(), local))
+}
+
+/// Takes the next datagram of a connected socket; gives its length.
+///
+/// # Errors
+/// `WouldBlock` when none waits; `ConnectionRefused` when the other end has said so.
+pub fn take(socket: impl AsFd, block: &mut [u8]) -> io::Result<usize> {
+    Ok(recv(socket.as_fd().as_raw_fd(), block, MsgFlags::MSG_DONTWAIT)?)
+}
+
+/// Sends a datagram on a connected socket.
+///
+/// # Errors
+/// `WouldBlock` when the kernel has no room: the datagram is lost, as on any full wire.
+pub fn give(socket: impl AsFd, datagram: &[u8]) -> io::Result<()> {
+    send(socket.as_fd().as_raw_fd(), datagram, MsgFlags::MSG_DONTWAIT)?;
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! What is counted of captured traffic.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+
+use super::Page;
+use crate::mesh::{Capture, Misled, OUTCOMES, Seen, UdpRefusal, outcome_label};
+use crate::snapshot::Snapshot;
+use crate::telemetry::counters::{CaptureCells, Count, LATENCY_BUCKETS_MS};
+
+/// The families of all listeners of captured traffic; none without one.
+pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
+    let mut captures: Vec<(&str, &Capture)> = snapshot
+        .listeners
+        .iter()
+        .filter_map(|listener| Some((&*listener.name, &**listener.capture()?)))
+        .collect();
+    if captures.is_empty() {
+        return;
+    }
+    detection(page, &captures);
+    refusals(page, &captures);
+    destinations(page, &captures);
+    captures.retain(|(_, capture)| capture.udp.is_some());
+    udp(page, &captures);
+}
+
+fn detection(page: &mut Page, captures: &[(&str, &Capture)]) {
+    let name = "ringway_capture_detected_total";
+    page.family(name, "counter", "Captured connections by what they were found to speak.");
+    for (listener, capture) in captures {
+        for outcome in 0..OUTCOMES {
+            let count = capture.stats.sum(|cells| &cells.detected[outcome]);
+            let labels: [(&str, &dyn Display); 2] =
+                [("listener", listener), ("protocol", &outcome_label(outcome))];
+            page.sample(name, &labels, count);
+        }
+    }
+    let name = "ringway_capture_detection_milliseconds";
+    page.family(name, "histogram", "From the accept until it was known what a connection speaks.");
+    for (listener, capture) in captures {
+        let mut total = 0;
+        for index in 0..=LATENCY_BUCKETS_MS.len() {
+            total += capture.stats.sum(|cells| &cells.detection.buckets[index]);
+            let bound =
+                LATENCY_BUCKETS_MS.get(index).map_or_else(|| "+Inf".to_owned(), f64::to_string);
+            page.sample(
+                &format!("{name}_bucket"),
+                &[("listener", listener), ("le", &bound)],
+                total,
+            );
+        }
+        let sum_ms = capture.stats.sum(|cells| &cells.detection.sum_us) as f64 / 1000.0;
+        page.sample(&format!("{name}_sum"), &[("listener", listener)], sum_ms);
+        page.sample(&format!("{name}_count"), &[("listener", listener)], total);
+    }
+    let name = "ringway_capture_early_connections_total";
+    let help = "Connections onward that were opened because the client was silent.";
+    page.family(name, "counter", help);
+    for (listener, capture) in captures {
+        page.sample(name, &[("listener", listener)], capture.stats.sum(|cells| &cells.early));
+    }
+    let name = "ringway_capture_probes_total";
+    page.family(name, "counter", "Health checks that needed no identity.");
+    for (listener, capture) in captures {
+        page.sample(name, &[("listener", listener)], capture.stats.sum(|cells| &cells.probes));
+    }
+}
+
+fn refusals(page: &mut Page, captures: &[(&str, &Capture)]) {
+    let name = "ringway_capture_refused_total";
+    page.family(name, "counter", "Captured connections that could not be served, by reason.");
+    for (listener, capture) in captures {
+        for misled in Misled::ALL {
+            let count = capture.stats.sum(|cells| &cells.misled[misled.index()]);
+            let labels: [(&str, &dyn Display); 2] =
+                [("listener", listener), ("reason", &misled.label())];
+            page.sample(name, &labels, count);
+        }
+    }
+}
+
+/// A metric of captured UDP: its kind, name and help, and how it is read.
+type Metric = (&'static str, &'static str, &'static str, fn(&CaptureCells) -> &Count);
+
+const UDP: [Metric; 7] = [
+    ("counter", "ringway_capture_udp_flows_total", "Flows opened.", |cells| &cells.flows),
+    ("gauge", "ringway_capture_udp_flows_active", "Flows open.", |cells| &cells.flows_active),
+    ("counter", "ringway_capture_udp_sent_datagrams_total", "Sent to destinations.", |cells| {
+        &cells.datagrams_out
+    }),
+    ("counter", "ringway_capture_udp_received_datagrams_total", "Sent to clients.", |cells| {
+        &cells.datagrams_in
+    }),
+    ("counter", "ringway_capture_udp_sent_bytes_total", "Sent to destinations.", |cells| {
+        &cells.datagram_bytes_out
+    }),
+    ("counter", "ringway_capture_udp_received_bytes_total", "Sent to clients.", |cells| {
+        &cells.datagram_bytes_in
+    }),
+    ("counter", "ringway_capture_udp_lost_datagrams_total", "No room in the kernel.", |cells| {
+        &cells.datagrams_lost
+    }),
+];
+
+fn udp(page: &mut Page, captures: &[(&str, &Capture)]) {
+    if captures.is_empty() {
+        return;
+    }
+    for (kind, name, help, count) in UDP {
+        page.family(name, kind, help);
+        for (listener, capture) in captures {
+            page.sample(name, &[("listener", listener)], capture.stats.sum(count));
+        }
+    }
+    let name = "ringway_capture_udp_refused_datagrams_total";
+    page.family(name, "counter", "Datagrams that were not sent on, by reason.");
+    for (listener, capture) in captures {
+        for refusal in UdpRefusal::ALL {
+            let count = capture.stats.sum(|cells| &cells.flows_refused[refusal.index()]);
+            let labels: [(&str, &dyn Display); 2] =
+                [("listener", listener), ("reason", &refusal.label())];
+            page.sample(name, &labels, count);
+        }
+    }
+}
+
+fn destinations(page: &mut Page, captures: &[(&str, &Capture)]) {
+    let name = "ringway_capture_unknown_destinations_total";
+    let help = "Requests and connections to destinations that nobody names; the first 256 of each \
+                worker by address, the others as one.";
+    page.family(name, "counter", help);
+    for (listener, capture) in captures {
+        let (mut known, mut other) = (Vec::new(), Seen::default());
+        for seen in capture.seen.iter() {
+            seen.add_to(&mut known, &mut other);
+        }
+        let mut sums: BTreeMap<SocketAddr, Seen> = BTreeMap::new();
+        for (destination, seen) in known {
+            let sum = sums.entry(destination).or_default();
+            sum.allowed += seen.allowed;
+            sum.denied += seen.denied;
+        }
+        let named = sums.iter().map(|(destination, seen)| (destination.to_string(), *seen));
+        for (destination, seen) in named.chain([("other".to_owned(), other)]) {
+            for (result, count) in [("allowed", seen.allowed), ("denied", seen.denied)] {
+                let labels: [(&str, &dyn Display); 3] =
+                    [("listener", listener), ("destination", &destination), ("result", &result)];
+                if count > 0 {
+                    page.sample(name, &labels, count);
+                }
+            }
+        }
+    }
+}

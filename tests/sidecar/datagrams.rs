@@ -1,0 +1,212 @@
+//! Captured UDP, and names of services.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::rules;
+use crate::support::eventually;
+use crate::support::netns::{Host, Wire, can_have_hosts};
+use crate::support::pki::{Pki, Wanted};
+use crate::support::proxy::Proxy;
+
+/// A program on a host; ended when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// A name server that knows one name.
+fn name_server(host: &Host, port: u16) -> Running {
+    let port = format!("--port={port}");
+    let words = ["dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--pid-file="];
+    let more =
+        ["--conf-file=/dev/null", "--user=root", "--address=/known.example/192.0.2.7", &port];
+    let child = host.command(&[&words[..], &more].concat()).stderr(Stdio::null()).spawn().unwrap();
+    let running = Running(child);
+    let at = format!("@{}", host.v4());
+    let number = &port["--port=".len()..];
+    eventually("dnsmasq", || {
+        (!dig(host, &[&at, "-p", number, "known.example"]).is_empty()).then_some(())
+    });
+    running
+}
+
+/// What dig says in short; nothing when it got no answer.
+fn dig(host: &Host, words: &[&str]) -> String {
+    let patience = ["dig", "+short", "+time=1", "+tries=1"];
+    let output = host.command(&[&patience[..], words].concat()).output().unwrap();
+    match output.status.success() {
+        true => String::from_utf8(output.stdout).unwrap().trim().to_owned(),
+        false => String::new(),
+    }
+}
+
+fn sidecar(side: &Host, more: &str) -> Proxy {
+    Proxy::start_in(
+        &side.name,
+        &format!(
+            "mesh: {{outbound: {{bind: [\"0.0.0.0:15001\", \"[::]:15001\"], {more}}}}}\n\
+             services:\n\
+             \x20 names: {{addresses: [\"10.9.0.1:8053\", \"[fd09::1]:8053\"], \
+             endpoints: [\"10.99.0.2:8053\"]}}\n\
+             \x20 quic: {{addresses: \"10.9.0.2:8443\", endpoints: [\"10.99.0.2:8443\"]}}\n\
+             \x20 inside: {{addresses: \"10.9.0.3:8053\", tls: {{verify: none}}, \
+             endpoints: [\"10.99.0.2:8054\"]}}\n"
+        ),
+    )
+}
+
+#[test]
+fn queries_of_names_pass_and_are_counted_and_denied_ones_are_not_answered() {
+    if !can_have_hosts() {
+        return;
+    }
+    let wire = Wire::new(2);
+    let [side, other] = &wire.hosts[..] else { panic!() };
+    let _server = name_server(other, 8053);
+    let proxy = sidecar(side, "unknown: deny, udp: {idle_timeout: 300ms, flows: 50}");
+    rules::up(side, "nft", &proxy);
+    let ask = |server: &str| dig(side, &[&format!("@{server}"), "-p", "8053", "known.example"]);
+    for server in ["10.99.0.2", "10.9.0.1", "fd09::1"] {
+        assert_eq!(ask(server), "192.0.2.7", "{server}");
+    }
+    assert_eq!(proxy.metric("ringway_capture_udp_flows_total"), 3.0);
+    assert_eq!(proxy.metric("ringway_capture_udp_sent_datagrams_total"), 3.0);
+    assert_eq!(proxy.metric("ringway_capture_udp_received_datagrams_total"), 3.0);
+    assert_eq!(ask("fd99::2"), "", "nobody names that");
+    let refused = |reason: &str| {
+        let name = "ringway_capture_udp_refused_datagrams_total{listener=\"mesh.outbound\"";
+        proxy.metric(&format!("{name},reason=\"{reason}\""))
+    };
+    assert_eq!(refused("unknown"), 1.0);
+    assert_eq!(ask("10.9.0.3"), "", "not in the clear to who demands TLS");
+    assert_eq!(refused("needs_tls"), 1.0);
+    eventually("the flows to end", || {
+        (proxy.metric("ringway_capture_udp_flows_active") == 0.0).then_some(())
+    });
+    assert_eq!(ask("10.9.0.1"), "192.0.2.7", "a new flow");
+    assert_eq!(proxy.metric("ringway_capture_refused_total"), 0.0);
+}
+
+#[test]
+fn rules_and_limits_hold_for_datagrams() {
+    if !can_have_hosts() {
+        return;
+    }
+    let wire = Wire::new(2);
+    let [side, other] = &wire.hosts[..] else { panic!() };
+    let _server = name_server(other, 8053);
+    rules::outbound_udp(side);
+    let proxy = sidecar(side, "udp: {flows: 2}");
+    let ask = |server: &str| dig(side, &[&format!("@{server}"), "-p", "8053", "known.example"]);
+    assert_eq!([ask("10.9.0.1"), ask("10.9.0.1")], ["192.0.2.7", "192.0.2.7"]);
+    assert_eq!(ask("10.9.0.1"), "", "two flows are open");
+    let overflow = "ringway_capture_udp_refused_datagrams_total{listener=\"mesh.outbound\",\
+                    reason=\"overflow\"";
+    assert_eq!(proxy.metric(overflow), 1.0);
+    let config = std::fs::read_to_string(proxy.config_file()).unwrap();
+    let denied = "authorization: [{action: deny, to: {service: names, ports: 8053}}]\n";
+    proxy.reload(&(config.replace("flows: 2", "flows: 20") + denied));
+    assert_eq!(ask("10.9.0.1"), "");
+    let denied = "ringway_capture_udp_refused_datagrams_total{listener=\"mesh.outbound\",\
+                  reason=\"denied\"";
+    assert_eq!(proxy.metric(denied), 1.0);
+}
+
+#[test]
+fn what_others_ask_a_workload_is_answered_from_the_address_that_they_ask() {
+    if !can_have_hosts() {
+        return;
+    }
+    let wire = Wire::new(2);
+    let [client, side] = &wire.hosts[..] else { panic!() };
+    // It takes the port for all addresses, and shares it with nobody.
+    let _server = name_server(side, 8053);
+    let config = "mesh: {inbound: {bind: [\"0.0.0.0:15006\", \"[::]:15006\"], udp: {}}}\n";
+    let proxy = Proxy::start_in(&side.name, config);
+    rules::up(side, "nft", &proxy);
+    // dig refuses answers from elsewhere.
+    let ask = |server: &str| dig(client, &[&format!("@{server}"), "-p", "8053", "known.example"]);
+    for server in ["10.99.0.2", "fd99::2"] {
+        assert_eq!(ask(server), "192.0.2.7", "{server}\n{}", proxy.log());
+    }
+    assert_eq!(proxy.metric("ringway_capture_udp_flows_total"), 2.0);
+    assert_eq!(proxy.metric("ringway_capture_udp_received_datagrams_total"), 2.0);
+    let denied = "authorization: [{action: deny, to: {ports: 8053}, from: {ips: 10.99.0.1}}]\n";
+    proxy.reload(&(config.to_owned() + denied));
+    assert_eq!([ask("10.99.0.2"), ask("fd99::2")], ["", "192.0.2.7"]);
+}
+
+#[test]
+fn a_quic_client_passes() {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/python");
+    let has_it = Command::new(&python).args(["-c", "import aioquic"]).output();
+    if !has_it.is_ok_and(|output| output.status.success()) {
+        let mut terminal = std::io::stderr().lock();
+        writeln!(terminal, "SKIPPED: QUIC: aioquic is not in target/tools (pip)").unwrap();
+        return;
+    }
+    if !can_have_hosts() {
+        return;
+    }
+    let pki = Pki::new();
+    pki.leaf("one", &Wanted { names: &["one.example"], ..Wanted::default() });
+    let wire = Wire::new(2);
+    let [side, other] = &wire.hosts[..] else { panic!() };
+    let python = python.to_str().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sidecar/quic.py");
+    let (cert, key, ca) = (pki.path("one.pem"), pki.path("one.key"), pki.path("ca.pem"));
+    let server = [python, script, "server", "0.0.0.0", "8443", &cert, &key];
+    let mut server = Running(other.command(&server).stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let proxy = sidecar(side, "udp: {}");
+    rules::up(side, "iptables", &proxy);
+    for address in ["10.9.0.2", "10.99.0.2"] {
+        let said = side.run(&[python, script, "client", address, "8443", &ca]);
+        assert_eq!(said, "echoed\n", "{address}");
+    }
+    assert_eq!(proxy.metric("ringway_capture_udp_flows_total"), 2.0);
+    assert!(proxy.metric("ringway_capture_udp_sent_bytes_total") > 400_000.0);
+    assert!(proxy.metric("ringway_capture_udp_received_bytes_total") > 400_000.0);
+}
+
+#[test]
+fn the_resolver_knows_services_and_asks_others_for_the_rest() {
+    if !can_have_hosts() {
+        return;
+    }
+    let wire = Wire::new(2);
+    let [side, other] = &wire.hosts[..] else { panic!() };
+    let server = name_server(other, 53);
+    side.resolve_by("10.99.0.2");
+    let config = "mesh: {dns: {bind: \"127.0.0.1:15053\"}}\n\
+                  services:\n\
+                  \x20 stock: {addresses: [\"10.9.0.1:80\", \"[fd09::1]:80\"], endpoints: []}\n";
+    let proxy = Proxy::start_in(&side.name, config);
+    let ask = |words: &[&str]| dig(side, &[&["@127.0.0.1", "-p", "15053"][..], words].concat());
+    for (words, expected) in [
+        (&["stock"][..], "10.9.0.1"),
+        (&["+tcp", "STOCK"], "10.9.0.1"),
+        (&["AAAA", "stock"], "fd09::1"),
+        (&["MX", "stock"], ""),
+        (&["known.example"], "192.0.2.7"),
+        (&["+tcp", "known.example"], "192.0.2.7"),
+    ] {
+        assert_eq!(ask(words), expected, "{words:?}");
+    }
+    let counted =
+        |result: &str| proxy.metric(&format!("ringway_dns_queries_total{{result=\"{result}\"}}"));
+    assert_eq!((counted("here"), counted("elsewhere"), counted("failed")), (4.0, 2.0, 0.0));
+    proxy.reload(&config.replace("10.9.0.1:80", "10.9.0.7:80"));
+    eventually("the new address", || (ask(&["stock"]) == "10.9.0.7").then_some(()));
+    drop(server);
+    let said = side.run(&["dig", "@127.0.0.1", "-p", "15053", "known.example"]);
+    assert!(said.contains("SERVFAIL"), "{said}");
+}

@@ -1,0 +1,238 @@
+//! HTTP/2 frame by frame (RFC 9113 4), for a peer that breaks the rules where a test wants it to.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use super::origin::Peer;
+
+/// Kinds of frames (RFC 9113 6).
+pub mod kind {
+    pub const DATA: u8 = 0;
+    pub const HEADERS: u8 = 1;
+    pub const RST_STREAM: u8 = 3;
+    pub const SETTINGS: u8 = 4;
+    pub const PUSH_PROMISE: u8 = 5;
+    pub const PING: u8 = 6;
+    pub const GOAWAY: u8 = 7;
+    pub const WINDOW_UPDATE: u8 = 8;
+}
+
+/// Error codes (RFC 9113 7).
+pub mod code {
+    pub const NO_ERROR: u32 = 0;
+    pub const INTERNAL_ERROR: u32 = 2;
+    pub const REFUSED_STREAM: u32 = 7;
+    pub const CANCEL: u32 = 8;
+}
+
+/// Settings (RFC 9113 6.5.2, RFC 8441 3).
+pub mod setting {
+    pub const ENABLE_PUSH: u16 = 2;
+    pub const MAX_CONCURRENT_STREAMS: u16 = 3;
+    pub const INITIAL_WINDOW_SIZE: u16 = 4;
+    pub const ENABLE_CONNECT_PROTOCOL: u16 = 8;
+}
+
+/// END_STREAM, of DATA and HEADERS.
+pub const END_STREAM: u8 = 1;
+/// ACK, of SETTINGS and PING.
+pub const ACK: u8 = 1;
+/// END_HEADERS, of HEADERS and PUSH_PROMISE.
+pub const END_HEADERS: u8 = 4;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// One frame as it was received.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Its type.
+    pub kind: u8,
+    /// Its flags.
+    pub flags: u8,
+    /// Its stream; 0 for the connection.
+    pub stream: u32,
+    /// What is in it.
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    /// Whether it is the last of its stream.
+    pub fn ends(&self) -> bool {
+        matches!(self.kind, kind::DATA | kind::HEADERS) && self.flags & END_STREAM != 0
+    }
+
+    /// The value of a setting, if it is in the frame.
+    pub fn setting(&self, wanted: u16) -> Option<u32> {
+        self.payload.chunks(6).find_map(|entry| {
+            let (id, value) = entry.split_first_chunk::<2>()?;
+            let value = u32::from_be_bytes(value.try_into().ok()?);
+            (u16::from_be_bytes(*id) == wanted).then_some(value)
+        })
+    }
+}
+
+/// One side of a connection.
+pub struct Frames {
+    stream: TcpStream,
+    /// Answers PING by itself.
+    pub answers_ping: bool,
+    /// Bodies of requests that are not whole, by stream.
+    begun: BTreeMap<u32, Vec<u8>>,
+    /// Requests that nobody has asked for yet.
+    whole: VecDeque<(u32, Vec<u8>)>,
+}
+
+impl Frames {
+    /// The server's side: reads the preface and sends SETTINGS with these values.
+    pub fn accept(peer: &Peer, settings: &[(u16, u32)]) -> Option<Self> {
+        let mut frames = Self::new(peer.stream.try_clone().ok()?);
+        let mut preface = [0; PREFACE.len()];
+        frames.stream.read_exact(&mut preface).ok()?;
+        assert_eq!(preface, PREFACE);
+        frames.settings(settings);
+        Some(frames)
+    }
+
+    /// The client's side of a connection to a loopback port.
+    pub fn connect(port: u16) -> Self {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        stream.write_all(PREFACE).unwrap();
+        let mut frames = Self::new(stream);
+        frames.settings(&[]);
+        frames
+    }
+
+    fn new(stream: TcpStream) -> Self {
+        let (begun, whole) = (BTreeMap::new(), VecDeque::new());
+        Self { stream, answers_ping: true, begun, whole }
+    }
+
+    /// The next frame; acknowledges SETTINGS and answers PING. `None` at the end.
+    pub fn next(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head).ok()?;
+        let len = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let mut payload = vec![0; len];
+        self.stream.read_exact(&mut payload).ok()?;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let frame = Frame { kind: head[3], flags: head[4], stream, payload };
+        match frame.kind {
+            kind::SETTINGS if frame.flags & ACK == 0 => self.send(kind::SETTINGS, ACK, 0, b""),
+            kind::PING if frame.flags & ACK == 0 && self.answers_ping => {
+                self.send(kind::PING, ACK, 0, &frame.payload);
+            }
+            _ => {}
+        }
+        self.note(&frame);
+        Some(frame)
+    }
+
+    /// The next frame of this kind; those before it are passed over.
+    pub fn next_of(&mut self, wanted: u8) -> Option<Frame> {
+        std::iter::from_fn(|| self.next()).find(|frame| frame.kind == wanted)
+    }
+
+    /// Waits for the next request that is whole, and gives its stream and its body.
+    pub fn request(&mut self) -> Option<(u32, Vec<u8>)> {
+        loop {
+            if let Some(request) = self.whole.pop_front() {
+                return Some(request);
+            }
+            self.next()?;
+        }
+    }
+
+    /// Notes what `frame` says of a request.
+    fn note(&mut self, frame: &Frame) {
+        if !matches!(frame.kind, kind::HEADERS | kind::DATA) {
+            return;
+        }
+        let body = self.begun.entry(frame.stream).or_default();
+        if frame.kind == kind::DATA {
+            body.extend_from_slice(&frame.payload);
+        }
+        if frame.ends() {
+            let body = std::mem::take(body);
+            self.begun.remove(&frame.stream);
+            self.whole.push_back((frame.stream, body));
+        }
+    }
+
+    /// Sends a frame as it is; a peer that has left does not fail the test.
+    pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut frame = vec![len[1], len[2], len[3], kind, flags];
+        frame.extend_from_slice(&stream.to_be_bytes());
+        frame.extend_from_slice(payload);
+        self.stream.write_all(&frame).ok();
+    }
+
+    /// SETTINGS.
+    pub fn settings(&mut self, settings: &[(u16, u32)]) {
+        let mut payload = Vec::new();
+        for (id, value) in settings {
+            payload.extend_from_slice(&id.to_be_bytes());
+            payload.extend_from_slice(&value.to_be_bytes());
+        }
+        self.send(kind::SETTINGS, 0, 0, &payload);
+    }
+
+    /// HEADERS with these fields, whole in one frame.
+    pub fn headers(&mut self, stream: u32, fields: &[(&str, &str)], ends: bool) {
+        let flags = END_HEADERS | if ends { END_STREAM } else { 0 };
+        self.send(kind::HEADERS, flags, stream, &block(fields));
+    }
+
+    /// DATA.
+    pub fn data(&mut self, stream: u32, bytes: &[u8], ends: bool) {
+        self.send(kind::DATA, if ends { END_STREAM } else { 0 }, stream, bytes);
+    }
+
+    /// 200 with a body.
+    pub fn respond(&mut self, stream: u32, body: &str) {
+        self.headers(stream, &[(":status", "200")], false);
+        self.data(stream, body.as_bytes(), true);
+    }
+
+    /// RST_STREAM.
+    pub fn reset(&mut self, stream: u32, code: u32) {
+        self.send(kind::RST_STREAM, 0, stream, &code.to_be_bytes());
+    }
+
+    /// GOAWAY: streams beyond `last` have not been looked at.
+    pub fn go_away(&mut self, last: u32, code: u32) {
+        self.send(kind::GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat());
+    }
+
+    /// Reads until the peer closes.
+    pub fn until_closed(&mut self) {
+        while self.next().is_some() {}
+    }
+}
+
+/// A field block of literals that are not indexed (RFC 7541 6.2.2), without Huffman codes.
+pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            // Seven bits of the length, and more where they do not suffice (RFC 7541 5.1).
+            let mut rest = text.len();
+            if rest < 127 {
+                block.push(rest as u8);
+            } else {
+                block.push(127);
+                rest -= 127;
+                while rest >= 128 {
+                    block.push(rest as u8 | 128);
+                    rest >>= 7;
+                }
+                block.push(rest as u8);
+            }
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    block
+}

@@ -1,0 +1,490 @@
+//! The client's side of HTTP/2, by an endpoint that says frame by frame what a test wants. Each
+//! name has the section of RFC 9113 that it is about.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::eventually;
+use crate::support::frames::{ACK, END_HEADERS, Frames, block, code, kind, setting};
+use crate::support::free_port;
+use crate::support::http::{Client, Response};
+use crate::support::origin::Origin;
+use crate::support::proxy::Proxy;
+
+/// An endpoint of HTTP/2; `serve` gets each connection and its number, from 0.
+fn endpoint(
+    settings: &'static [(u16, u32)],
+    serve: impl Fn(&mut Frames, usize) + Send + Sync + 'static,
+) -> Origin {
+    let connections = AtomicUsize::new(0);
+    Origin::scripted(move |peer| {
+        let number = connections.fetch_add(1, Ordering::SeqCst);
+        if let Some(mut frames) = Frames::accept(peer, settings) {
+            serve(&mut frames, number);
+        }
+        peer.stream.shutdown(std::net::Shutdown::Both).ok();
+    })
+}
+
+/// Answers everything.
+fn answer_all(frames: &mut Frames, body: &str) {
+    while let Some((stream, _)) = frames.request() {
+        frames.respond(stream, body);
+    }
+}
+
+/// A proxy with one worker before `origin`, and its port; `more` is about the service.
+fn before(origin: &Origin, more: &str) -> (Proxy, u16) {
+    let port = free_port();
+    let proxy = Proxy::start_with(
+        &format!(
+            "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\nroutes: {{\"*\": [{{to: app}}]}}\n\
+             services: {{app: {{endpoints: [\"{}\"], protocol: http2{more}}}}}\n",
+            origin.address()
+        ),
+        1,
+    );
+    (proxy, port)
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
+
+#[track_caller]
+fn ask(port: u16, request: &str) -> Response {
+    Client::connect(port).request(request)
+}
+
+#[track_caller]
+fn flagged(proxy: &Proxy, flag: &str, times: f64) {
+    let series = format!("ringway_service_response_flags_total{{service=\"app\",flag=\"{flag}\"}}");
+    eventually(&format!("{times} of {flag}"), || (proxy.metric(&series) == times).then_some(()));
+    assert_eq!(proxy.metric("ringway_worker_panics_total"), 0.0);
+}
+
+fn repeated(proxy: &Proxy) -> f64 {
+    proxy.metric("ringway_service_requests_repeated_total")
+}
+
+#[test]
+fn rfc9113_6_8_streams_beyond_the_last_of_goaway_go_elsewhere() {
+    let origin = endpoint(&[], |frames, number| match number {
+        0 => {
+            frames.request();
+            frames.go_away(0, code::NO_ERROR);
+            frames.until_closed();
+        }
+        _ => answer_all(frames, "second"),
+    });
+    let (proxy, port) = before(&origin, "");
+    // Nobody has looked at it, so even this is safe.
+    assert_eq!(ask(port, POST).text(), "second");
+    assert_eq!((origin.accepted(), repeated(&proxy)), (2, 1.0));
+}
+
+#[test]
+fn rfc9113_6_8_streams_up_to_the_last_of_goaway_are_finished() {
+    let origin = endpoint(&[], |frames, number| match number {
+        0 => {
+            let Some((stream, _)) = frames.request() else { return };
+            frames.go_away(stream, code::NO_ERROR);
+            frames.respond(stream, "first");
+            frames.until_closed();
+        }
+        _ => answer_all(frames, "second"),
+    });
+    let (proxy, port) = before(&origin, "");
+    assert_eq!(ask(port, POST).text(), "first");
+    assert_eq!(ask(port, POST).text(), "second");
+    assert_eq!((origin.accepted(), repeated(&proxy)), (2, 0.0));
+}
+
+#[test]
+fn rfc9113_6_8_what_may_have_been_processed_is_not_repeated() {
+    let origin = endpoint(&[], |frames, _| {
+        let Some((stream, _)) = frames.request() else { return };
+        frames.go_away(stream, code::INTERNAL_ERROR);
+    });
+    let (proxy, port) = before(&origin, "");
+    assert_eq!(ask(port, POST).status, 502);
+    assert_eq!((origin.accepted(), repeated(&proxy)), (1, 0.0));
+    flagged(&proxy, "UC", 1.0);
+}
+
+#[test]
+fn rfc9113_8_7_a_refused_stream_is_sent_again() {
+    let origin = endpoint(&[], |frames, _| {
+        let Some((stream, _)) = frames.request() else { return };
+        frames.reset(stream, code::REFUSED_STREAM);
+        answer_all(frames, "again");
+    });
+    let (proxy, port) = before(&origin, "");
+    assert_eq!(ask(port, POST).text(), "again");
+    assert_eq!(repeated(&proxy), 1.0);
+}
+
+#[test]
+fn rfc9113_8_7_streams_refused_for_ever_are_given_up() {
+    let origin = endpoint(&[], |frames, _| {
+        while let Some((stream, _)) = frames.request() {
+            frames.reset(stream, code::REFUSED_STREAM);
+        }
+    });
+    let (proxy, port) = before(&origin, "");
+    assert_eq!(ask(port, POST).status, 503);
+    assert_eq!(repeated(&proxy), 2.0);
+    flagged(&proxy, "UC", 1.0);
+}
+
+#[test]
+fn rfc9113_5_4_2_a_reset_instead_of_an_answer_is_502() {
+    let origin = endpoint(&[], |frames, _| {
+        while let Some((stream, body)) = frames.request() {
+            match body.is_empty() {
+                true => frames.respond(stream, "fine"),
+                false => frames.reset(stream, code::INTERNAL_ERROR),
+            }
+        }
+    });
+    let (proxy, port) = before(&origin, "");
+    assert_eq!(ask(port, POST).status, 502);
+    assert_eq!(ask(port, GET).text(), "fine");
+    assert_eq!((origin.accepted(), repeated(&proxy)), (1, 0.0));
+    flagged(&proxy, "UC", 1.0);
+}
+
+#[test]
+fn rfc9113_5_4_2_a_body_that_is_reset_is_not_taken_for_whole() {
+    let origin = endpoint(&[], |frames, _| {
+        while let Some((stream, body)) = frames.request() {
+            match body.is_empty() {
+                true => frames.respond(stream, "fine"),
+                false => {
+                    frames.headers(stream, &[(":status", "200")], false);
+                    frames.data(stream, b"a part", false);
+                    frames.reset(stream, code::CANCEL);
+                }
+            }
+        }
+    });
+    let (proxy, port) = before(&origin, "");
+    let cut = Client::connect(port).send(POST).try_response(false);
+    assert!(cut.is_err(), "{cut:?}");
+    assert_eq!(ask(port, GET).text(), "fine");
+    assert_eq!(origin.accepted(), 1);
+    flagged(&proxy, "UC", 1.0);
+}
+
+#[test]
+fn rfc9113_5_4_1_a_connection_that_is_cut_in_a_body_leaves_no_whole_answer() {
+    let origin = endpoint(&[], |frames, number| match number {
+        0 => {
+            let Some((stream, _)) = frames.request() else { return };
+            frames.headers(stream, &[(":status", "200")], false);
+            frames.data(stream, b"a part", false);
+        }
+        _ => answer_all(frames, "fine"),
+    });
+    let (proxy, port) = before(&origin, "");
+    let cut = Client::connect(port).send(GET).try_response(false);
+    assert!(cut.is_err(), "{cut:?}");
+    assert_eq!(ask(port, GET).text(), "fine");
+    flagged(&proxy, "UC", 1.0);
+}
+
+/// Whether `answer` shows that the response was not whole: cut off, or replaced by 502.
+fn is_refused(answer: &Result<Response, Vec<u8>>) -> bool {
+    answer.as_ref().map_or(true, |response| response.status == 502)
+}
+
+#[test]
+fn rfc9113_8_1_1_data_beyond_or_short_of_content_length_is_no_whole_answer() {
+    for (length, data) in [("3", "12345"), ("7", "12345")] {
+        let origin = endpoint(&[], move |frames, _| {
+            while let Some((stream, body)) = frames.request() {
+                if body.is_empty() {
+                    frames.respond(stream, "fine");
+                    continue;
+                }
+                let fields = [(":status", "200"), ("content-length", length)];
+                frames.headers(stream, &fields, false);
+                frames.data(stream, data.as_bytes(), true);
+            }
+        });
+        let (_proxy, port) = before(&origin, "");
+        let answer = Client::connect(port).send(POST).try_response(false);
+        assert!(is_refused(&answer), "{length}: {answer:?}");
+        assert_eq!(ask(port, GET).text(), "fine");
+        assert_eq!(origin.accepted(), 1, "only the stream was at fault");
+    }
+}
+
+#[test]
+fn rfc9113_8_3_2_and_8_2_heads_that_are_none_are_502() {
+    for fields in [
+        &[("x-no", "status")][..],
+        &[(":status", "200"), (":status", "200")],
+        &[(":status", "2000")],
+        &[(":status", "abc")],
+        &[(":status", "101")],
+        &[("x-before", "1"), (":status", "200")],
+        &[(":status", "200"), ("X-Upper", "1")],
+        &[(":status", "200"), ("x y", "1")],
+        &[(":status", "200"), ("x:y", "1")],
+        &[(":status", "200"), ("x-a", "1\r\nx-b: 2")],
+        &[(":status", "200"), ("x-a", "1\0")],
+        &[(":status", "200"), ("connection", "close")],
+        &[(":status", "200"), ("transfer-encoding", "chunked")],
+        &[(":status", "200"), ("content-length", "1"), ("content-length", "2")],
+        &[(":status", "200"), ("content-length", "+1")],
+    ] {
+        let origin = endpoint(&[], move |frames, _| {
+            while let Some((stream, body)) = frames.request() {
+                match body.is_empty() {
+                    true => frames.respond(stream, "fine"),
+                    false => {
+                        frames.headers(stream, fields, false);
+                        frames.data(stream, b"1", true);
+                    }
+                }
+            }
+        });
+        let (proxy, port) = before(&origin, "");
+        assert_eq!(ask(port, POST).status, 502, "{fields:?}");
+        assert_eq!(ask(port, GET).text(), "fine", "{fields:?}");
+        flagged(&proxy, "UPE", 1.0);
+    }
+}
+
+#[test]
+fn rfc9113_4_2_and_6_frames_that_are_forbidden_end_their_connection_alone() {
+    let long = vec![0; 16_385];
+    for (kind, flags, stream, payload) in [
+        (kind::DATA, 0, 0, &b"x"[..]),
+        (kind::HEADERS, END_HEADERS, 2, &block(&[(":status", "200")])),
+        (kind::HEADERS, END_HEADERS, 1, &b"\xff\xff\xff\xff\xff\xff\xff"[..]),
+        (kind::DATA, 0, 1, &long),
+        (kind::SETTINGS, 0, 0, b"12345"),
+        (kind::SETTINGS, 0, 1, b""),
+        (kind::SETTINGS, ACK, 0, b"123456"),
+        (kind::PING, 0, 0, b"1234567"),
+        (kind::RST_STREAM, 0, 0, b"\0\0\0\0"),
+        (kind::RST_STREAM, 0, 7, b"\0\0\0\0"),
+        (kind::WINDOW_UPDATE, 0, 0, b"\0\0\0\0"),
+        (kind::WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff"),
+        (kind::GOAWAY, 0, 1, b"\0\0\0\0\0\0\0\0"),
+    ] {
+        let payload = payload.to_vec();
+        let (shown, what) = (payload.len(), (kind, flags, stream));
+        let origin = endpoint(&[], move |frames, number| {
+            if number == 0 {
+                frames.request();
+                frames.send(kind, flags, stream, &payload);
+                return frames.until_closed();
+            }
+            answer_all(frames, "fine");
+        });
+        let (proxy, port) = before(&origin, "");
+        assert_eq!(ask(port, POST).status, 502, "{what:?}, {shown} bytes");
+        assert_eq!(ask(port, GET).text(), "fine", "{what:?}, {shown} bytes");
+        flagged(&proxy, "UPE", 1.0);
+    }
+}
+
+#[test]
+fn rfc9113_5_5_frames_and_settings_that_nobody_knows_are_passed_over() {
+    let origin = endpoint(&[(0xfe, 7)], |frames, _| {
+        while let Some((stream, _)) = frames.request() {
+            frames.send(0xbe, 0xff, stream, b"who knows");
+            frames.send(0xbe, 0xff, 0, b"");
+            frames.respond(stream, "fine");
+        }
+    });
+    let (_proxy, port) = before(&origin, "");
+    assert_eq!(ask(port, POST).text(), "fine");
+}
+
+#[test]
+fn rfc9113_5_1_2_beyond_the_streams_that_the_endpoint_allows_a_connection_is_opened() {
+    for (allowed, connections) in [(&[(setting::MAX_CONCURRENT_STREAMS, 1)][..], 2), (&[][..], 1)] {
+        let came = AtomicUsize::new(0);
+        let origin = endpoint(allowed, move |frames, _| {
+            let mut waiting = Vec::new();
+            while let Some((stream, body)) = frames.request() {
+                if body.is_empty() {
+                    frames.respond(stream, "now it knows");
+                    continue;
+                }
+                waiting.push(stream);
+                came.fetch_add(1, Ordering::SeqCst);
+                if connections == 1 && waiting.len() < 2 {
+                    continue;
+                }
+                let all = || (came.load(Ordering::SeqCst) == 2).then_some(());
+                eventually("both requests", all);
+                waiting.drain(..).for_each(|stream| frames.respond(stream, "together"));
+            }
+        });
+        let (_proxy, port) = before(&origin, "");
+        assert_eq!(ask(port, GET).text(), "now it knows");
+        let asking = [0, 1].map(|_| std::thread::spawn(move || ask(port, POST)));
+        for answer in asking {
+            assert_eq!(answer.join().unwrap().text(), "together");
+        }
+        assert_eq!(origin.accepted(), connections);
+    }
+}
+
+#[test]
+fn rfc9113_6_5_3_streams_that_the_endpoint_no_longer_allows_open_a_connection() {
+    let second = AtomicUsize::new(0);
+    let origin = endpoint(&[], move |frames, number| {
+        if number > 0 {
+            second.fetch_add(1, Ordering::SeqCst);
+            return answer_all(frames, "elsewhere");
+        }
+        let Some((stream, _)) = frames.request() else { return };
+        frames.respond(stream, "allowed");
+        let Some((stream, _)) = frames.request() else { return };
+        frames.settings(&[(setting::MAX_CONCURRENT_STREAMS, 1)]);
+        // Whoever sees this has taken the setting over.
+        frames.headers(stream, &[(":status", "200")], false);
+        frames.data(stream, b"begun ", false);
+        eventually("another connection", || (second.load(Ordering::SeqCst) > 0).then_some(()));
+        frames.data(stream, b"and ended", true);
+        frames.until_closed();
+    });
+    let (_proxy, port) = before(&origin, "");
+    assert_eq!(ask(port, GET).text(), "allowed");
+    let mut client = Client::connect(port);
+    client.send(POST);
+    let begun = client.exactly(17).unwrap();
+    assert_eq!(begun, b"HTTP/1.1 200 OK\r\n");
+    assert_eq!(ask(port, GET).text(), "elsewhere");
+    let rest = String::from_utf8(client.send("").exactly(60).unwrap_or_else(|rest| rest)).unwrap();
+    assert!(rest.contains("begun "), "{rest}");
+}
+
+#[test]
+fn rfc9113_8_4_push_is_switched_off_and_refused() {
+    let origin = endpoint(&[], |frames, number| {
+        if number > 0 {
+            return answer_all(frames, "fine");
+        }
+        let settings = frames.next_of(kind::SETTINGS).unwrap();
+        assert_eq!(settings.setting(setting::ENABLE_PUSH), Some(0));
+        let Some((stream, _)) = frames.request() else { return };
+        let fields =
+            [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/x")];
+        let payload = [&2u32.to_be_bytes()[..], &block(&fields)].concat();
+        frames.send(kind::PUSH_PROMISE, END_HEADERS, stream, &payload);
+        frames.until_closed();
+    });
+    let (proxy, port) = before(&origin, "");
+    assert_eq!(ask(port, POST).status, 502);
+    flagged(&proxy, "UPE", 1.0);
+    assert_eq!(ask(port, GET).text(), "fine");
+}
+
+#[test]
+fn rfc9113_6_7_ping_is_answered() {
+    let origin = endpoint(&[], |frames, _| {
+        while let Some((stream, _)) = frames.request() {
+            frames.send(kind::PING, 0, 0, b"12345678");
+            let pong = frames.next_of(kind::PING).unwrap();
+            assert_eq!((pong.flags, &pong.payload[..]), (ACK, &b"12345678"[..]));
+            frames.respond(stream, "fine");
+        }
+    });
+    let (_proxy, port) = before(&origin, "");
+    assert_eq!(ask(port, POST).text(), "fine");
+}
+
+#[test]
+fn rfc9113_6_7_an_endpoint_that_answers_ping_may_take_its_time() {
+    let origin = endpoint(&[], |frames, _| {
+        while let Some((stream, _)) = frames.request() {
+            for _ in 0..3 {
+                frames.next_of(kind::PING).unwrap();
+            }
+            frames.respond(stream, "at last");
+        }
+    });
+    let (_proxy, port) = before(&origin, ", http2: {ping_interval: 30ms, ping_timeout: 10s}");
+    assert_eq!(ask(port, POST).text(), "at last");
+}
+
+#[test]
+fn rfc9113_6_7_an_endpoint_that_does_not_answer_ping_is_given_up() {
+    let origin = endpoint(&[], |frames, number| {
+        if number > 0 {
+            return answer_all(frames, "fine");
+        }
+        frames.answers_ping = false;
+        frames.until_closed();
+    });
+    let (proxy, port) = before(&origin, ", http2: {ping_interval: 30ms, ping_timeout: 50ms}");
+    assert_eq!(ask(port, POST).status, 502);
+    flagged(&proxy, "UC", 1.0);
+    assert_eq!(ask(port, GET).text(), "fine");
+}
+
+#[test]
+fn rfc9113_9_1_an_old_connection_is_left_and_its_streams_go_on() {
+    let newer = AtomicUsize::new(0);
+    let origin = endpoint(&[], move |frames, number| {
+        newer.fetch_max(number, Ordering::SeqCst);
+        while let Some((stream, body)) = frames.request() {
+            if !body.is_empty() {
+                let another = || (newer.load(Ordering::SeqCst) > 0).then_some(());
+                eventually("another connection", another);
+            }
+            frames.respond(stream, "fine");
+        }
+    });
+    let (proxy, port) = before(&origin, ", http2: {max_connection_age: 50ms}");
+    let waiting = std::thread::spawn(move || ask(port, POST));
+    // The old connection reads one request after the other: these wait on it until it is left.
+    eventually("the second connection", || {
+        let asking = std::thread::spawn(move || ask(port, GET));
+        (origin.accepted() > 1 && asking.join().unwrap().text() == "fine").then_some(())
+    });
+    assert_eq!(waiting.join().unwrap().text(), "fine");
+    assert_eq!(repeated(&proxy), 0.0);
+}
+
+#[test]
+fn rfc9113_9_1_a_connection_without_streams_is_left_in_the_end() {
+    let origin = endpoint(&[], |frames, _| answer_all(frames, "fine"));
+    let (proxy, port) = before(&origin, ", idle_timeout: 50ms");
+    assert_eq!(ask(port, GET).text(), "fine");
+    let series = "ringway_endpoint_connections_active";
+    eventually("its end", || (proxy.metric(series) == 0.0).then_some(()));
+    assert_eq!(ask(port, GET).text(), "fine");
+    assert_eq!(origin.accepted(), 2);
+}
+
+#[test]
+fn rfc9113_5_2_a_stream_without_window_holds_up_no_other() {
+    let closed = &[(setting::INITIAL_WINDOW_SIZE, 0)];
+    let origin = endpoint(closed, |frames, _| {
+        let (known, _) = frames.request().unwrap();
+        frames.respond(known, "now it knows");
+        let first = frames.next_of(kind::HEADERS).unwrap();
+        // The second one has no body.
+        let (second, _) = frames.request().unwrap();
+        frames.respond(second, "quick");
+        frames.send(kind::WINDOW_UPDATE, 0, first.stream, &4u32.to_be_bytes());
+        let data = frames.next_of(kind::DATA).unwrap();
+        assert_eq!((data.stream, &data.payload[..]), (first.stream, &b"body"[..]));
+        frames.respond(first.stream, "slow");
+        frames.until_closed();
+    });
+    let (proxy, port) = before(&origin, "");
+    assert_eq!(ask(port, GET).text(), "now it knows");
+    let slow = std::thread::spawn(move || ask(port, POST));
+    let series = "ringway_endpoint_requests_total";
+    eventually("the slow request", || (proxy.metric(series) == 2.0).then_some(()));
+    assert_eq!(ask(port, GET).text(), "quick");
+    assert_eq!(slow.join().unwrap().text(), "slow");
+    assert_eq!(origin.accepted(), 1);
+}
