@@ -10,12 +10,14 @@ use super::origin::Peer;
 pub mod kind {
     pub const DATA: u8 = 0;
     pub const HEADERS: u8 = 1;
+    pub const PRIORITY: u8 = 2;
     pub const RST_STREAM: u8 = 3;
     pub const SETTINGS: u8 = 4;
     pub const PUSH_PROMISE: u8 = 5;
     pub const PING: u8 = 6;
     pub const GOAWAY: u8 = 7;
     pub const WINDOW_UPDATE: u8 = 8;
+    pub const CONTINUATION: u8 = 9;
 }
 
 /// Error codes (RFC 9113 7).
@@ -24,6 +26,7 @@ pub mod code {
     pub const INTERNAL_ERROR: u32 = 2;
     pub const REFUSED_STREAM: u32 = 7;
     pub const CANCEL: u32 = 8;
+    pub const ENHANCE_YOUR_CALM: u32 = 11;
 }
 
 /// Settings (RFC 9113 6.5.2, RFC 8441 3).
@@ -162,11 +165,12 @@ impl Frames {
 
     /// Sends a frame as it is; a peer that has left does not fail the test.
     pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = vec![len[1], len[2], len[3], kind, flags];
-        frame.extend_from_slice(&stream.to_be_bytes());
-        frame.extend_from_slice(payload);
-        self.stream.write_all(&frame).ok();
+        self.send_bytes(&frame(kind, flags, stream, payload));
+    }
+
+    /// Sends frames, or parts of some, as they are.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).ok();
     }
 
     /// SETTINGS.
@@ -210,6 +214,15 @@ impl Frames {
     pub fn until_closed(&mut self) {
         while self.next().is_some() {}
     }
+}
+
+/// The bytes of a frame.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = vec![len[1], len[2], len[3], kind, flags];
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
 }
 
 /// A field block of literals that are not indexed (RFC 7541 6.2.2), without Huffman codes.

@@ -4,6 +4,7 @@ mod ca;
 mod commands;
 mod handshakes;
 mod http2;
+mod http2_attacks;
 mod http2_endpoints;
 mod http2_pairs;
 mod identity;
