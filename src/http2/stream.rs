@@ -33,8 +33,8 @@ const SLACK_BYTES: usize = 64;
 pub struct ClientStream {
     request: RefCell<Incoming>,
     response: RefCell<Sending>,
-    /// What was begun cannot be ended in order.
-    aborted: Cell<bool>,
+    /// With what the stream is reset when it is not whole.
+    reason: Cell<Reason>,
 }
 
 enum Sending {
@@ -52,7 +52,7 @@ impl ClientStream {
         Self {
             request: RefCell::new(Incoming::new(frames)),
             response: RefCell::new(Sending::Head(respond)),
-            aborted: Cell::new(false),
+            reason: Cell::new(Reason::INTERNAL_ERROR),
         }
     }
 
@@ -149,17 +149,18 @@ impl ClientStream {
         }
     }
 
-    /// What was begun cannot be ended in order.
-    pub fn reset_on_close(&self) {
-        self.aborted.set(true);
+    /// What is not whole in the end is reset as cancelled: to a client of gRPC whose time is over
+    /// that is no fault of the server's.
+    pub fn cancel_on_close(&self) {
+        self.reason.set(Reason::CANCEL);
     }
 
     /// The exchange is over: what is not whole is reset. A client that was answered before it had
     /// sent its whole request may stop (RFC 9113 8.1).
     pub fn finish(&self) {
         match std::mem::replace(&mut *self.response.borrow_mut(), Sending::Over) {
-            Sending::Body(mut body) => body.send_reset(Reason::INTERNAL_ERROR),
-            Sending::Head(mut respond) => respond.send_reset(Reason::INTERNAL_ERROR),
+            Sending::Body(mut body) => body.send_reset(self.reason.get()),
+            Sending::Head(mut respond) => respond.send_reset(self.reason.get()),
             Sending::Over => {}
         }
     }

@@ -235,6 +235,9 @@ async fn forward<I: Io>(
         Err(Failure::Silent | Failure::Unprocessed | Failure::Broken) => {
             // A body that ends with the connection must not look whole: a reset tells the client.
             call.connection.stream.reset_on_close();
+            if let (Some(_), Wire::Client(stream)) = (call.kind, &call.connection.stream) {
+                stream.cancel_on_close();
+            }
             call.ledger.log(Some(request), request_id);
             return After::Close;
         }

@@ -207,7 +207,8 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.reset_on_close(),
             Self::Tls(stream) => stream.reset_on_close(),
-            Self::Client(stream) => stream.reset_on_close(),
+            // Whatever is not whole when its exchange is over is reset.
+            Self::Client(_) => {}
             Self::Endpoint(stream) => stream.reset_on_close(),
             Self::Moved => {}
         }

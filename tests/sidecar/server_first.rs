@@ -47,9 +47,11 @@ fn conversation(client: &Host, address: &str, greeting: &[u8]) -> Duration {
     })
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+/// What a quarter of them stays below: a stall would be in all of them, what else runs on the
+/// machine is not.
+fn quartile(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
-    times[times.len() / 2]
+    times[times.len() / 4]
 }
 
 #[test]
@@ -78,7 +80,7 @@ fn conversations_that_servers_begin_do_so_almost_as_soon_as_directly() {
                     times.push(conversation(client, &address, greeting));
                 }
             }
-            let [direct, captured] = times.map(median);
+            let [direct, captured] = times.map(quartile);
             println!("{}: directly {direct:?}, captured {captured:?}", client.name);
             assert!(captured < direct + LATER_MAX, "directly {direct:?}, captured {captured:?}");
         }
