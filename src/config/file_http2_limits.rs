@@ -15,8 +15,8 @@ pub struct Http2Limits {
     pub window: Option<Time>,
     /// CONTINUATION frames of one header block. Default 5.
     pub continuation_frames: Option<u32>,
-    /// RST_STREAM for streams opened less than 100 ms ago, less the streams that were answered.
-    /// Default 1000.
+    /// RST_STREAM for streams opened in the last 100 to 200 ms, less the streams that were
+    /// answered. Default 1000.
     pub stream_resets: Option<Placed<u32>>,
     /// Resets by us for what the peer has done wrong with a stream. Default 500.
     pub provoked_resets: Option<Placed<u32>>,

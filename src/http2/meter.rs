@@ -439,9 +439,9 @@ mod tests {
 
     #[test]
     fn a_busy_peer_is_never_told_to_calm_down() {
-        // Ten minutes: downloads acknowledged every KiB, a PING for each DATA frame, as gRPC measures
-        // its bandwidth, and half of all calls cancelled at once. And calls that all pass their
-        // deadline of 300 ms, 100 at a time.
+        // Ten minutes: downloads acknowledged every KiB, a PING for each DATA frame, as gRPC
+        // measures its bandwidth, and half of all calls cancelled at once. And calls that all pass
+        // their deadline of 300 ms, 100 at a time.
         let mut busy = meter(Peer::Client);
         let mut late = meter(Peer::Client);
         let update = frame(8, 0, 0, &[1; 4]);

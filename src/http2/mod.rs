@@ -3,10 +3,10 @@
 //! `receive` makes a [`Head`](crate::message::Head) of what the `h2` crate has decoded; `send`
 //! makes of a head, as `http1::encode` writes it, what the crate encodes; `websocket` is what an
 //! upgrade is called on the other side (RFC 8441); `pulse` says when a connection is asked whether
-//! it lives, and when it is left; `meter` when its peer has gone too far (`frames` reads what passes,
-//! `flood` has the limits). They are dry. `stream` is one stream of a connection, as an
-//! exchange reads and writes it; the frames of the connection and its flow control are driven by
-//! `serve::http2`.
+//! it lives, and when it is left; `meter` when its peer has gone too far (`frames` reads what
+//! passes, `flood` has the limits). They are dry. `stream` is one stream of a connection, as an
+//! exchange reads and writes it, and `held` counts what waits there; the frames of the connection
+//! and its flow control are driven by `serve::http2`.
 
 mod flood;
 mod frames;

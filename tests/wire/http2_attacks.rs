@@ -260,8 +260,11 @@ fn a_client_that_reads_nothing_is_seen_and_bounded() {
     eventually("nothing to be held", || (held() == 0.0).then_some(()));
 }
 
-/// What endpoints do to us instead of answering, and the limit that it passes.
-const BY_ENDPOINTS: [(&str, fn(&mut Frames, u32)); 8] = [
+/// What an endpoint does instead of answering a stream.
+type Attack = fn(&mut Frames, u32);
+
+/// What endpoints do to us, and the limit that it passes.
+const BY_ENDPOINTS: [(&str, Attack); 8] = [
     ("settings_frames", |frames, _| {
         frames.send_bytes(&frame(kind::SETTINGS, 0, 0, b"").repeat(3000));
     }),

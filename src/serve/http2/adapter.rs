@@ -179,7 +179,8 @@ impl<I: Io> Adapter<I> {
                 return Poll::Pending;
             };
             if self.io.recent() >= at {
-                return Poll::Ready(self.watch.late());
+                self.watch.late();
+                return Poll::Ready(());
             }
             self.alarm.set(at);
             ready!(self.alarm.poll_rang(context));
