@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream};
 use http::Request;
 use http::request::Parts;
 
@@ -52,7 +52,9 @@ pub async fn serve<I: Io>(connection: Connection<I>, first: Option<Buf>) {
     let age = settings.age(worker.random.borrow_mut().f64());
     let pulse = Pulse::new(io.now(), &settings, timeouts.keep_alive, age);
     let open = Rc::default();
-    Driver { connection, frames, limits, heard, watch, pulse, open, opened: 0, leaving: false }
+    let streams_max = settings.streams_max;
+    let (opened, leaving) = (0, false);
+    Driver { connection, frames, limits, streams_max, heard, watch, pulse, open, opened, leaving }
         .run()
         .await;
 }
@@ -79,6 +81,7 @@ struct Driver<I: Io> {
     connection: Connection<I>,
     frames: h2::server::Connection<Adapter<I>, Bytes>,
     limits: Limits,
+    streams_max: u32,
     heard: Rc<Cell<Time>>,
     watch: Rc<Watch>,
     pulse: Pulse,
@@ -140,9 +143,17 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// Starts an exchange beside the others.
-    fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    /// Starts an exchange beside the others. A stream that its client has given up already costs
+    /// none, and one that was given up has a little time to end: there are never more than twice as
+    /// many as may be open, however fast a client opens and resets them.
+    fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         self.opened += 1;
+        if respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready() {
+            return;
+        }
+        if self.open.get() >= 2 * self.streams_max as usize {
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        }
         let worker = Rc::clone(&self.connection.worker);
         let part = self.connection.beside();
         let open = Open::new(&self.open, self.connection.alarm.bell());
