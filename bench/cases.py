@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from machine import LOAD_CPU, Process
 
 ROUTES = 1000
 IDLE_CONNECTIONS = 10_000
-HTTP_LISTENERS = ("http", "https", "mutual", "outbound")
+HTTP_LISTENERS = ("http", "https", "mutual", "outbound", "h2_h1", "h2_h2")
+# The host that decides which routes apply where there are several.
+HTTP2_HOST = ("-H", ":authority: app2.test")
 LAST_ROUTE = f"/route{ROUTES - 1:04}/item"
 
 
@@ -28,6 +31,10 @@ class Case:
         self.routes = routes
         self.tls = tls
         self.unit = "MB" if "--bulk" in arguments else "request"
+
+    def is_http2(self):
+        """Whether h2load is the client: the load generator speaks HTTP/1."""
+        return self.listener.startswith("h2_")
 
     def target(self, instance):
         if self.listener in HTTP_LISTENERS:
@@ -45,6 +52,14 @@ CASES = [
     Case("close-16", "a connection per request, 16 clients", "-c 16 --close"),
     Case("routes-1000", "1 000 routes, the last one, 64 connections", "-c 64", LAST_ROUTE,
          routes=ROUTES),
+    Case("h2-h1", "HTTP/2 to HTTP/1.1, 10 connections x 10 streams", "-c 10 -m 10",
+         listener="h2_h1"),
+    Case("h2-h1-100", "HTTP/2 to HTTP/1.1, 1 connection x 100 streams", "-c 1 -m 100",
+         listener="h2_h1"),
+    Case("h2-h2", "HTTP/2 to HTTP/2, 10 connections x 10 streams", "-c 10 -m 10",
+         listener="h2_h2"),
+    Case("h2-h2-100", "HTTP/2 to HTTP/2, 1 connection x 100 streams", "-c 1 -m 100",
+         listener="h2_h2"),
     Case("tcp-pingpong", "TCP ping-pong of 64 bytes, 64 connections", "--tcp -c 64",
          listener="echo"),
     Case("tcp-bulk", "TCP bulk, 8 connections", "--tcp --bulk -c 8", listener="sink"),
@@ -110,12 +125,31 @@ class Bench:
         except ValueError:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}") from None
 
+    def load_http2(self, arguments, duration_s):
+        """As `load`, with h2load as the client."""
+        command = ["h2load", "-D", f"{int(duration_s * 1000)}ms", *HTTP2_HOST, *arguments]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=duration_s + 30,
+            preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CPU}),
+        )
+        count = lambda what: re.search(rf"(\d+) {what}", done.stdout)
+        found = [count(what) for what in ("succeeded", "failed", "errored", "2xx")]
+        if not all(found):
+            raise RuntimeError(f"{' '.join(command)}: {done.stdout[-500:]} {done.stderr.strip()}")
+        succeeded, failed_count, errored, fine = (int(match.group(1)) for match in found)
+        errors = {"http2": failed_count + errored + (succeeded - fine)}
+        return {"requests": fine, "duration_s": duration_s, "statuses": {}, "errors": errors}
+
     def burst(self, case, instance, duration_s):
         """One burst: CPU time of the proxy per unit, and units a second."""
         files = {f"@{name}@": path for name, path in self.backend.files.items()}
         arguments = [files.get(word, word) for word in case.arguments]
         before = instance.process.cpu_us()
-        report = self.load([*arguments, *case.target(instance)], duration_s)
+        load = self.load_http2 if case.is_http2() else self.load
+        report = load([*arguments, *case.target(instance)], duration_s)
         spent_us = instance.process.cpu_us() - before
         units = report["bytes"] / 1e6 if case.unit == "MB" else report["requests"]
         if not units:

