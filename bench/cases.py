@@ -140,7 +140,7 @@ class Bench:
         if not all(found):
             raise RuntimeError(f"{' '.join(command)}: {done.stdout[-500:]} {done.stderr.strip()}")
         succeeded, failed_count, errored, fine = (int(match.group(1)) for match in found)
-        errors = {"http2": failed_count + errored + (succeeded - fine)}
+        errors = {"http2": failed_count + errored + max(succeeded - fine, 0)}
         return {"requests": fine, "duration_s": duration_s, "statuses": {}, "errors": errors}
 
     def burst(self, case, instance, duration_s):
