@@ -21,6 +21,9 @@ use crate::time::Time;
 /// Deadlines are met up to this much late, so that alarms set close together share one wake.
 pub const GRANULARITY: Duration = Duration::from_millis(5);
 
+/// States of alarms that are gone and kept for new ones, about 100 bytes each.
+pub const SPARE_MAX: usize = 4096;
+
 /// All alarms of a worker. Cloning gives another handle.
 #[derive(Clone, Default)]
 pub struct Alarms(Rc<Clockwork>);
@@ -30,6 +33,9 @@ struct Clockwork {
     heap: RefCell<BinaryHeap<Reverse<Entry>>>,
     /// Wakes whoever runs the alarms when an earlier one was set.
     runner: RefCell<Option<Waker>>,
+    /// States of alarms that are gone, with their entries in the heap. Streams come and go by the
+    /// ten thousand a second; without this each would leave an entry there until its deadline.
+    spare: RefCell<Vec<Rc<AlarmState>>>,
 }
 
 struct Entry {
@@ -44,18 +50,24 @@ struct AlarmState {
     scheduled: Cell<Time>,
     rang: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// Which of the alarms it is that have had this state, one after the other.
+    life: Cell<u64>,
 }
 
 impl Alarms {
     /// A new alarm, not set.
     pub fn alarm(&self) -> Alarm {
-        let state = AlarmState {
-            deadline: Cell::new(Time::NEVER),
-            scheduled: Cell::new(Time::NEVER),
-            rang: Cell::new(false),
-            waker: RefCell::new(None),
-        };
-        Alarm { state: Rc::new(state), alarms: self.clone() }
+        let spare = self.0.spare.borrow_mut().pop();
+        let state = spare.unwrap_or_else(|| {
+            Rc::new(AlarmState {
+                deadline: Cell::new(Time::NEVER),
+                scheduled: Cell::new(Time::NEVER),
+                rang: Cell::new(false),
+                waker: RefCell::new(None),
+                life: Cell::new(0),
+            })
+        });
+        Alarm { state, alarms: self.clone() }
     }
 
     /// When [`Alarms::ring_due`] should be called next.
@@ -163,7 +175,7 @@ impl Alarm {
 
     /// A handle with which someone else can make it ring at once (drain, removal).
     pub fn bell(&self) -> Bell {
-        Bell(Rc::downgrade(&self.state))
+        Bell(Rc::downgrade(&self.state), self.state.life.get())
     }
 
     /// Runs `operation` until it is done or the alarm rings, whichever is first. An operation that
@@ -211,13 +223,29 @@ impl<F: Future> Future for Guard<'_, F> {
 
 /// Rings an [`Alarm`] from outside.
 #[derive(Clone)]
-pub struct Bell(Weak<AlarmState>);
+pub struct Bell(Weak<AlarmState>, u64);
 
 impl Bell {
     /// Rings now, unless the alarm is gone.
     pub fn ring(&self) {
-        if let Some(state) = self.0.upgrade() {
+        if let Some(state) = self.0.upgrade()
+            && state.life.get() == self.1
+        {
             state.ring();
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let state = &self.state;
+        state.deadline.set(Time::NEVER);
+        state.rang.set(false);
+        drop(state.waker.take());
+        state.life.set(state.life.get() + 1);
+        let mut spare = self.alarms.0.spare.borrow_mut();
+        if spare.len() < SPARE_MAX {
+            spare.push(Rc::clone(state));
         }
     }
 }
@@ -296,6 +324,27 @@ mod tests {
         drop(dropped);
         alarms.ring_due(at(9));
         assert!(!kept.rang());
+    }
+
+    #[test]
+    fn alarms_that_come_and_go_leave_no_entries_behind() {
+        let alarms = Alarms::default();
+        let first = alarms.alarm();
+        let bell = first.bell();
+        drop(first);
+        for number in 0..1000 {
+            let alarm = alarms.alarm();
+            alarm.set(at(60_000_000 + number));
+            bell.ring(); // that of an alarm which is gone
+            assert!(!alarm.rang());
+        }
+        assert_eq!(alarms.0.heap.borrow().len(), 1);
+        let last = alarms.alarm();
+        last.set(at(60_001_000));
+        alarms.ring_due(at(60_000_999));
+        assert!(!last.rang());
+        alarms.ring_due(at(60_001_000));
+        assert!(last.rang());
     }
 
     #[test]
