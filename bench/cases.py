@@ -110,16 +110,21 @@ class Bench:
                 instance.process.stop()
         return instances
 
-    def load(self, arguments, duration_s):
-        """Runs the load generator on its CPU and returns its report."""
-        command = [self.loadgen, "bench", "--json", "-d", f"{int(duration_s * 1000)}ms", *arguments]
-        done = subprocess.run(
+    @staticmethod
+    def run_load(command, duration_s):
+        """Runs a client on its CPU."""
+        return subprocess.run(
             command,
             capture_output=True,
             text=True,
             timeout=duration_s + 30,
             preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CPU}),
         )
+
+    def load(self, arguments, duration_s):
+        """Runs the load generator on its CPU and returns its report."""
+        command = [self.loadgen, "bench", "--json", "-d", f"{int(duration_s * 1000)}ms", *arguments]
+        done = self.run_load(command, duration_s)
         try:
             return json.loads(done.stdout)
         except ValueError:
@@ -128,13 +133,7 @@ class Bench:
     def load_http2(self, arguments, duration_s):
         """As `load`, with h2load as the client."""
         command = ["h2load", "-D", f"{int(duration_s * 1000)}ms", *HTTP2_HOST, *arguments]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=duration_s + 30,
-            preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CPU}),
-        )
+        done = self.run_load(command, duration_s)
         count = lambda what: re.search(rf"(\d+) {what}", done.stdout)
         found = [count(what) for what in ("succeeded", "failed", "errored", "2xx")]
         if not all(found):

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
-use super::values::{OneOrMany, Placed};
+use super::values::{OneOrMany, Placed, text_value};
 use crate::authz::Network;
 use crate::intercept::plan::{Interface, PortRange};
 
@@ -70,51 +70,23 @@ pub enum WhenDead {
     Open,
 }
 
-/// A value that is written as text or as a number.
-macro_rules! read_from_text {
-    ($(#[$doc:meta])* $name:ident($value:ty), $read:expr) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug)]
-        pub struct $name(pub $value);
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                let read: fn(&str) -> Result<$value, String> = $read;
-                read(&text).map(Self).map_err(de::Error::custom)
-            }
-        }
-
-        impl JsonSchema for $name {
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": ["string", "integer"] })
-            }
-        }
-    };
-}
-
-read_from_text!(
+text_value!(
     /// A port, or a range of them.
     Ports(PortRange),
-    str::parse
+    str::parse,
+    { "type": ["string", "integer"] }
 );
 
-read_from_text!(
+text_value!(
     /// A range of addresses.
     Cidr(Network),
-    |text| Network::parse(text).map_err(|error| format!("{}\n{}", error.message, error.help))
+    |text| Network::parse(text).map_err(|error| format!("{}\n{}", error.message, error.help)),
+    { "type": ["string", "integer"] }
 );
 
-read_from_text!(
+text_value!(
     /// The name of an interface.
     InterfaceName(Interface),
-    str::parse
+    str::parse,
+    { "type": ["string", "integer"] }
 );

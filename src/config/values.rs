@@ -221,6 +221,8 @@ macro_rules! text_value {
     };
 }
 
+pub(super) use text_value;
+
 text_value!(
     /// A length of time: `500ms`, `2s`, `1m 30s`, `8h`.
     Time(Duration),

@@ -32,10 +32,7 @@ pub fn request_head(
     limits: &Limits,
     head: &mut Head,
 ) -> Result<(), Refusal> {
-    head.clear();
-    let mut writer = Writer { out, base, head };
-    writer.head.version = Version::Http2;
-    writer.head.start = base;
+    let mut writer = Writer::begin(out, base, head);
     let protocol = parts.extensions.get::<Protocol>();
     if protocol.is_some_and(|protocol| protocol.as_str() != websocket::PROTOCOL) {
         return Err(Refusal::downstream(501, "an extended CONNECT to an unknown protocol"));
@@ -73,10 +70,7 @@ pub fn response_head(
     asked_with: Option<&[u8]>,
     head: &mut Head,
 ) -> Result<(), Refusal> {
-    head.clear();
-    let mut writer = Writer { out, base, head };
-    writer.head.version = Version::Http2;
-    writer.head.start = base;
+    let mut writer = Writer::begin(out, base, head);
     writer.head.status = status.as_u16();
     writer.head.ends = ends;
     if status.as_u16() == 101 {
@@ -117,7 +111,14 @@ struct Writer<'a> {
     head: &'a mut Head,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn begin(out: &'a mut Vec<u8>, base: usize, head: &'a mut Head) -> Self {
+        head.clear();
+        head.version = Version::Http2;
+        head.start = base;
+        Self { out, base, head }
+    }
+
     fn put(&mut self, part: &[u8]) -> Span {
         let start = self.base + self.out.len();
         self.out.extend_from_slice(part);

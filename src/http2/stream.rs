@@ -60,7 +60,7 @@ impl ClientStream {
     pub fn read_ready(&self, buf: &mut Buf) {
         let context = &mut Context::from_waker(Waker::noop());
         // Errors are seen again by whoever reads in earnest.
-        drop(self.request.borrow_mut().poll_read(context, buf));
+        drop(self.poll_read(context, buf));
     }
 
     /// Whether the peer has ended the body and all of it was read.
@@ -75,12 +75,16 @@ impl ClientStream {
 
     /// As [`Stream::read`](crate::runtime::io::Stream::read).
     pub async fn read(&self, buf: Buf) -> (io::Result<Read>, Buf) {
-        read(&self.request, buf).await
+        read(|context, buf| self.poll_read(context, buf), buf).await
     }
 
     /// As [`Stream::read_or_rang`](crate::runtime::io::Stream::read_or_rang).
     pub async fn read_or_rang(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
-        read_or_rang(&self.request, buf, alarm).await
+        read_or_rang(|context, buf| self.poll_read(context, buf), buf, alarm).await
+    }
+
+    fn poll_read(&self, context: &mut Context<'_>, buf: &mut Buf) -> Poll<io::Result<Read>> {
+        self.request.borrow_mut().poll_read(context, buf)
     }
 
     /// As [`Stream::readable`](crate::runtime::io::Stream::readable).
@@ -105,10 +109,7 @@ impl ClientStream {
             let body = respond.send_response(response, ends).map_err(io::Error::other)?;
             *sending = if ends { Sending::Over } else { Sending::Body(body) };
         }
-        match ends || (data.is_empty() && end.is_none()) {
-            true => Ok(()),
-            false => self.send(data, end).await,
-        }
+        if ends { Ok(()) } else { self.send(data, end).await }
     }
 
     /// Sends a portion of the body, and the end when `end` has the lines of its trailers.
@@ -236,10 +237,7 @@ impl EndpointStream {
         *self.asked_with.borrow_mut() = outbound.asked_with;
         *self.response.borrow_mut() = Some(response);
         *self.sending.borrow_mut() = (!ends).then_some(sending);
-        match ends || (data.is_empty() && end.is_none()) {
-            true => Ok(()),
-            false => self.send(data, end).await,
-        }
+        if ends { Ok(()) } else { self.send(data, end).await }
     }
 
     fn not_sent(&self, because: Gone) -> io::Error {
@@ -299,10 +297,9 @@ impl EndpointStream {
             Err(error) => return Poll::Ready(Err(gone_by(&error))),
         };
         *response = None;
-        let ends = frames.is_end_stream();
-        let made = self.put_head((parts.status, &parts.headers), ends, scratch, buf, head);
         let mut incoming = Incoming::new(frames);
-        incoming.ended = ends;
+        let fields = (parts.status, &parts.headers);
+        let made = self.put_head(fields, incoming.ended, scratch, buf, head);
         // What is wrong with the body is seen by whoever reads it.
         drop(incoming.poll_read(context, buf));
         *self.incoming.borrow_mut() = Some(incoming);
@@ -340,19 +337,13 @@ impl EndpointStream {
     }
 
     /// As [`Stream::read`](crate::runtime::io::Stream::read).
-    pub async fn read(&self, mut buf: Buf) -> (io::Result<Read>, Buf) {
-        let read = poll_fn(|context| self.poll_read(context, &mut buf)).await;
-        (read, buf)
+    pub async fn read(&self, buf: Buf) -> (io::Result<Read>, Buf) {
+        read(|context, buf| self.poll_read(context, buf), buf).await
     }
 
     /// As [`Stream::read_or_rang`](crate::runtime::io::Stream::read_or_rang).
-    pub async fn read_or_rang(&self, mut buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
-        let read = poll_fn(|context| match self.poll_read(context, &mut buf) {
-            Poll::Ready(read) => Poll::Ready(read),
-            Poll::Pending => alarm.poll_rang(context).map(|_| Ok(Read::Rang)),
-        });
-        let read = read.await;
-        (read, buf)
+    pub async fn read_or_rang(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
+        read_or_rang(|context, buf| self.poll_read(context, buf), buf, alarm).await
     }
 
     fn poll_read(&self, context: &mut Context<'_>, buf: &mut Buf) -> Poll<io::Result<Read>> {
@@ -495,17 +486,20 @@ impl Incoming {
     }
 }
 
-async fn read(incoming: &RefCell<Incoming>, mut buf: Buf) -> (io::Result<Read>, Buf) {
-    let read = poll_fn(|context| incoming.borrow_mut().poll_read(context, &mut buf)).await;
+async fn read(
+    poll: impl Fn(&mut Context<'_>, &mut Buf) -> Poll<io::Result<Read>>,
+    mut buf: Buf,
+) -> (io::Result<Read>, Buf) {
+    let read = poll_fn(|context| poll(context, &mut buf)).await;
     (read, buf)
 }
 
 async fn read_or_rang(
-    incoming: &RefCell<Incoming>,
+    poll: impl Fn(&mut Context<'_>, &mut Buf) -> Poll<io::Result<Read>>,
     mut buf: Buf,
     alarm: &Alarm,
 ) -> (io::Result<Read>, Buf) {
-    let read = poll_fn(|context| match incoming.borrow_mut().poll_read(context, &mut buf) {
+    let read = poll_fn(|context| match poll(context, &mut buf) {
         Poll::Ready(read) => Poll::Ready(read),
         Poll::Pending => alarm.poll_rang(context).map(|_| Ok(Read::Rang)),
     });

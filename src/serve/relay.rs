@@ -83,7 +83,7 @@ fn take<I: Io>(
 ) -> Result<Portion, Failure> {
     let before = buf.len();
     let ended = upstream.stream.ended().then(|| upstream.stream.take_trailers());
-    let trailers = ended.clone().filter(|_| call.kind.is_some());
+    let code = ended.as_deref().filter(|_| call.kind.is_some()).and_then(Code::from_trailers);
     let taken = reply.body.take(buf, ended, reply.limits);
     let (buf, Taken { consumed, .. }) = taken.map_err(|refusal| {
         call.ledger.set_flag(Flag::UpstreamProtocolError, refusal.detail);
@@ -92,7 +92,7 @@ fn take<I: Io>(
     call.ledger.sent(consumed as u64);
     if call.kind.is_some() {
         call.ledger.set_response_messages(reply.body.messages());
-        if let Some(code) = trailers.as_deref().and_then(Code::from_trailers) {
+        if let Some(code) = code {
             call.ledger.set_code(code);
         }
     }

@@ -44,30 +44,9 @@ impl Shared {
         self.connections.borrow_mut().push(connection);
     }
 
-    /// Connections that take streams.
-    pub fn len(&self) -> usize {
-        self.connections.borrow().iter().filter(|connection| !connection.is_closed()).count()
-    }
-
-    /// True when there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The endpoint is not to be used any more: what is under way goes on to its end.
     pub fn close(&self) {
         self.connections.borrow_mut().drain(..).for_each(|connection| connection.close());
-    }
-
-    /// Closes the connections of which `condemned` says yes.
-    pub fn close_if(&self, condemned: impl Fn(&SharedConnection) -> bool) {
-        self.connections.borrow_mut().retain(|connection| {
-            let goes = condemned(connection);
-            if goes {
-                connection.close();
-            }
-            !goes
-        });
     }
 
     /// The turn to open a connection; `None` while somebody else has it: see [`Shared::outcome`].

@@ -12,6 +12,7 @@ use http::Request;
 use http::request::Parts;
 
 use super::adapter::Adapter;
+use super::ping::Pings;
 use super::watch::{self, Watch};
 use super::{CLOSE_TIMEOUT, RESET_STREAMS_MAX};
 use crate::error::Refusal;
@@ -95,7 +96,7 @@ struct Driver<I: Io> {
 impl<I: Io> Driver<I> {
     async fn run(mut self) {
         let io = self.connection.worker.io.clone();
-        let mut ping = self.frames.ping_pong();
+        let mut pings = Pings::new(self.frames.ping_pong());
         loop {
             let (now, busy) = (io.now(), self.open.get() > 0);
             let seen = Seen { heard: self.heard.get(), busy, opened: self.opened };
@@ -103,10 +104,8 @@ impl<I: Io> Driver<I> {
             if step.dead {
                 return self.ended(&"the client does not answer PING");
             }
-            if step.ping
-                && let Some(ping) = &mut ping
-            {
-                ping.send_ping(h2::Ping::opaque()).ok();
+            if step.ping {
+                pings.send();
             }
             if !self.leaving && (step.leave || self.connection.draining()) {
                 self.leaving = true;
@@ -123,12 +122,7 @@ impl<I: Io> Driver<I> {
                 if let Poll::Ready(accepted) = frames.poll_accept(context) {
                     return Poll::Ready(Some(accepted));
                 }
-                // Its answer makes room for the next PING, and sets the time of that: exactly, for
-                // what is read is only marked with a recent time.
-                if let Some(ping) = &mut ping
-                    && let Poll::Ready(Ok(_)) = ping.poll_pong(context)
-                {
-                    heard.set(io.now());
+                if pings.poll_answer(context, &io, heard).is_ready() {
                     return Poll::Ready(None);
                 }
                 alarm.poll_rang(context).map(|_| None)

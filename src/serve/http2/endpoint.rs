@@ -11,6 +11,7 @@ use bytes::Bytes;
 use h2::client::{Builder, Connection};
 
 use super::adapter::Adapter;
+use super::ping::Pings;
 use super::watch::{self, Watch};
 use super::{CLOSE_TIMEOUT, RESET_STREAMS_MAX};
 use crate::error::{Flag, Refusal};
@@ -142,7 +143,7 @@ struct Driver<I: Io> {
 
 impl<I: Io> Driver<I> {
     async fn run(mut self) {
-        let mut ping = self.frames.ping_pong();
+        let mut pings = Pings::new(self.frames.ping_pong());
         loop {
             let (now, busy) = (self.io.now(), self.shared.streams() > 0);
             let seen = Seen { heard: self.heard.get(), busy, opened: self.shared.opened() };
@@ -153,10 +154,8 @@ impl<I: Io> Driver<I> {
             if step.dead {
                 return; // what is under way fails with it
             }
-            if step.ping
-                && let Some(ping) = &mut ping
-            {
-                ping.send_ping(h2::Ping::opaque()).ok();
+            if step.ping {
+                pings.send();
             }
             let leaving = self.shared.is_closed() && !busy;
             let next = if leaving { now + CLOSE_TIMEOUT } else { step.next };
@@ -166,12 +165,7 @@ impl<I: Io> Driver<I> {
                 if Pin::new(&mut *frames).poll(context).is_ready() {
                     return Poll::Ready(Event::Over);
                 }
-                // Its answer makes room for the next PING, and sets the time of that: exactly, for
-                // what is read is only marked with a recent time.
-                if let Some(ping) = &mut ping
-                    && let Poll::Ready(Ok(_)) = ping.poll_pong(context)
-                {
-                    heard.set(io.now());
+                if pings.poll_answer(context, io, heard).is_ready() {
                     return Poll::Ready(Event::Rang);
                 }
                 alarm.poll_rang(context).map(|_| Event::Rang)

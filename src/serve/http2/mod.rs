@@ -4,6 +4,7 @@
 mod adapter;
 mod client;
 mod endpoint;
+mod ping;
 mod watch;
 
 pub use client::serve;
