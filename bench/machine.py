@@ -64,7 +64,7 @@ def prepare():
                 run(command)
             except RuntimeError as error:
                 notes.append(str(error))
-        for setting in CLIENT_PORTS:
+        for setting in PORTS:
             try:
                 run(["sysctl", "-q", "-w", setting])
             except RuntimeError as error:
@@ -95,18 +95,9 @@ def cubic(destination, source="127.0.0.1"):
 CUBIC = (cubic("127.0.0.0/8"), cubic("127.0.0.1"))
 
 
-def ports(first, last):
-    """The settings of a network for many connections, with the ports that they begin at.
-
-    A connection for each request needs many, and again those that wait for late packets. The ports
-    of a host are others than those of its clients: behind TPROXY it connects to itself by the
-    client's address, and two connections between the same ports are one to the kernel.
-    """
-    return (f"net.ipv4.ip_local_port_range={first} {last}", "net.ipv4.tcp_tw_reuse=1")
-
-
-HOST_PORTS = ports(10000, 29999)
-CLIENT_PORTS = ports(30000, 65535)
+#: A connection for each request needs many ports, and again those that wait for late packets. They
+#: begin where Linux has them by default: below are those that a sidecar takes for its clients.
+PORTS = ("net.ipv4.ip_local_port_range=32768 65535", "net.ipv4.tcp_tw_reuse=1")
 
 
 def congestion_control():
@@ -255,7 +246,7 @@ class Host:
         _plug_in(self.run, "eth0", self.address, self.client)
         for command in ("ip link set lo up", *CUBIC, cubic(self.address, self.address)):
             self.run(command)
-        for setting in HOST_PORTS:
+        for setting in PORTS:
             run([*self.inside(), "sysctl", "-q", "-w", setting])
 
     def _wait(self):
