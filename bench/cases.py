@@ -9,20 +9,25 @@ import sys
 import tempfile
 import time
 
+import http2
 from machine import LOAD_CPU, Process
+from proxies import GRPC_PATH
 
 ROUTES = 1000
 IDLE_CONNECTIONS = 10_000
-HTTP_LISTENERS = ("http", "https", "mutual", "outbound", "h2_h1", "h2_h2")
-# The host that decides which routes apply where there are several.
-HTTP2_HOST = ("-H", ":authority: app2.test")
+IDLE_HTTP2_CONNECTIONS = 1000
+IDLE_HTTP2_S = 2.5
+HTTP_LISTENERS = ("http", "https", "mutual", "outbound", "h2_h1", "h2_h2", "h2_grpc")
+# The hosts that decide which routes apply where there are several.
+HTTP2_HOSTS = {"h2_h1": "app2.test", "h2_h2": "app2.test", "h2_grpc": "grpc.test"}
 LAST_ROUTE = f"/route{ROUTES - 1:04}/item"
 
 
 class Case:
     """A closed-loop case whose figure is CPU time per `unit`."""
 
-    def __init__(self, name, title, arguments, path="/", listener="http", routes=0, tls=False):
+    def __init__(self, name, title, arguments, path="/", listener="http", routes=0, tls=False,
+                 unit="request"):
         self.name = name
         self.title = title
         self.arguments = arguments.split()
@@ -30,16 +35,20 @@ class Case:
         self.listener = listener
         self.routes = routes
         self.tls = tls
-        self.unit = "MB" if "--bulk" in arguments else "request"
+        self.unit = "MB" if "--bulk" in arguments else unit
 
     def is_http2(self):
         """Whether h2load is the client: the load generator speaks HTTP/1."""
         return self.listener.startswith("h2_")
 
+    def host(self):
+        """What the client of HTTP/2 says for the host."""
+        return ["-H", f":authority: {HTTP2_HOSTS[self.listener]}"] if self.is_http2() else []
+
     def target(self, instance):
         if self.listener in HTTP_LISTENERS:
             return [instance.url(self.path, self.listener)]
-        return [f"127.0.0.1:{instance.ports[self.listener]}"]
+        return [instance.address(self.listener)]
 
 
 CASES = [
@@ -60,6 +69,9 @@ CASES = [
          listener="h2_h2"),
     Case("h2-h2-100", "HTTP/2 to HTTP/2, 1 connection x 100 streams", "-c 1 -m 100",
          listener="h2_h2"),
+    Case("grpc-unary", "gRPC unary calls, 10 connections x 10 streams",
+         "-c 10 -m 10 -d @grpc@ -H content-type:application/grpc -H te:trailers", GRPC_PATH,
+         listener="h2_grpc"),
     Case("tcp-pingpong", "TCP ping-pong of 64 bytes, 64 connections", "--tcp -c 64",
          listener="echo"),
     Case("tcp-bulk", "TCP bulk, 8 connections", "--tcp --bulk -c 8", listener="sink"),
@@ -75,11 +87,12 @@ CASES = [
 ]
 SETUPS = [(0, False), (ROUTES, False), (0, True)]
 RATE = "rate"
+RATE_CASE = Case(RATE, "latency at a fixed rate", "-c 64")
 MEMORY = "memory"
 MEMORY_TLS = "memory-tls"
+IDLE_HTTP2 = "idle-h2"
 STARTUP = "startup"
-OTHERS = [RATE, MEMORY, MEMORY_TLS, STARTUP]
-RATE_CONNECTIONS = 64
+OTHERS = [RATE, MEMORY, MEMORY_TLS, IDLE_HTTP2, STARTUP]
 
 
 class Bench:
@@ -132,7 +145,7 @@ class Bench:
 
     def load_http2(self, arguments, duration_s):
         """As `load`, with h2load as the client."""
-        command = ["h2load", "-D", f"{int(duration_s * 1000)}ms", *HTTP2_HOST, *arguments]
+        command = ["h2load", "-D", f"{int(duration_s * 1000)}ms", *arguments]
         done = self.run_load(command, duration_s)
         count = lambda what: re.search(rf"(\d+) {what}", done.stdout)
         found = [count(what) for what in ("succeeded", "failed", "errored", "2xx")]
@@ -142,10 +155,34 @@ class Bench:
         errors = {"http2": failed_count + errored + max(succeeded - fine, 0)}
         return {"requests": fine, "duration_s": duration_s, "statuses": {}, "errors": errors}
 
+    def arguments(self, case):
+        """Those of the client, with the files that are named in them."""
+        files = {f"@{name}@": path for name, path in self.backend.files.items()}
+        return [files.get(word, word) for word in case.arguments] + case.host()
+
+    def able(self, case, instances):
+        """Those that can do it, and say so where it is not taken for granted."""
+        able = [i for i in instances if i.proxy.serves(case.listener)]
+        if case.listener == "h2_grpc":
+            able = [instance for instance in able if self.answers_grpc(case, instance)]
+        for instance in instances:
+            if instance not in able:
+                self.say(f"ABSENT from {case.name}: {instance.proxy.name} cannot do that")
+        return able
+
+    def answers_grpc(self, case, instance):
+        """Whether a call comes back with its status, in the trailers: h2load would not miss it."""
+        arguments = [word for word in self.arguments(case) if word not in ("-c", "-m", "10")]
+        done = self.run_load(["nghttp", "-v", *arguments, *case.target(instance)], 5)
+        fine = "grpc-status: 0" in done.stdout
+        if not fine:
+            self.fail(f"{case.name}, {instance.proxy.name}: no grpc-status 0:"
+                      f" {done.stdout[-300:]} {done.stderr.strip()}")
+        return fine
+
     def burst(self, case, instance, duration_s):
         """One burst: CPU time of the proxy per unit, and units a second."""
-        files = {f"@{name}@": path for name, path in self.backend.files.items()}
-        arguments = [files.get(word, word) for word in case.arguments]
+        arguments = self.arguments(case)
         before = instance.process.cpu_us()
         load = self.load_http2 if case.is_http2() else self.load
         report = load([*arguments, *case.target(instance)], duration_s)
@@ -174,7 +211,7 @@ class Bench:
                     continue
                 samples[name].append(sample)
                 self.say(
-                    f"{case.name:14} round {round_number + 1}/{self.options.rounds}  {name:9}"
+                    f"{case.name:14} round {round_number + 1}/{self.options.rounds}  {name:16}"
                     f" {sample['cpu_us']:8.1f} µs CPU/{case.unit}"
                     f" {sample['per_s']:9.0f} {case.unit}s/s"
                     + (f"  {sample['failed']} FAILED" if sample["failed"] else "")
@@ -198,7 +235,7 @@ class Bench:
             }
         return rows
 
-    def at_rate(self, instances, rate, deadline):
+    def at_rate(self, case, instances, rate, deadline):
         """Latency on a schedule of `rate` requests a second, the same for all proxies."""
         names = ("p50", "p90", "p99", "p99_9", "max")
         samples = {instance.proxy.name: [] for instance in instances}
@@ -206,21 +243,22 @@ class Bench:
             for instance in instances:
                 if time.monotonic() > deadline:
                     break
-                name = instance.proxy.name
-                arguments = ["--rate", str(rate), "-c", str(RATE_CONNECTIONS), instance.url()]
-                before = instance.process.cpu_us()
+                name, process = instance.proxy.name, instance.process
+                arguments = ["--rate", str(rate), *case.arguments, *case.target(instance)]
+                before_us, before = process.cpu_us(), process.wakeups()
                 try:
                     report = self.load(arguments, self.options.rate_burst)
                 except (RuntimeError, subprocess.TimeoutExpired) as error:
-                    self.fail(f"rate, {name}: {error}")
+                    self.fail(f"{case.name}, {name}: {error}")
                     continue
-                spent_us = instance.process.cpu_us() - before
+                requests = max(report["requests"], 1)
                 sample = {key: report["latency_us"][key] for key in names}
-                sample["cpu_us"] = spent_us / max(report["requests"], 1)
+                sample["cpu_us"] = (process.cpu_us() - before_us) / requests
+                sample["wakeups"] = (process.wakeups() - before) / requests
                 sample["failed"] = failed(report)
                 samples[name].append(sample)
                 self.say(
-                    f"{'rate':14} round {round_number + 1}/{self.options.rounds}  {name:9}"
+                    f"{case.name:14} round {round_number + 1}/{self.options.rounds}  {name:16}"
                     f" p50 {sample['p50']:6.0f}  p99 {sample['p99']:6.0f}"
                     f"  p99.9 {sample['p99_9']:6.0f} µs"
                 )
@@ -261,6 +299,35 @@ class Bench:
             f"{'memory':14} {proxy.name:9} {row['idle_rss_mb']:6.1f} MB at idle,"
             f" {row['per_connection_kb']:.2f} KB for each of {held} idle"
             f" {'TLS ' if tls else ''}connections"
+        )
+        return row
+
+    def memory_http2(self, proxy, request):
+        """What idle HTTP/2 connections cost, on each of which there was one request or none."""
+        instance = proxy.start(self.directory, self.backend.values)
+        address = (instance.host, instance.ports["h2_h1"])
+        held = []
+        try:
+            instance.wait()
+            # The code for it is in memory before, as with HTTP/1.
+            http2.release(http2.hold(address, 1, True))
+            time.sleep(0.5)
+            idle = instance.process.memory_kb()
+            held = http2.hold(address, IDLE_HTTP2_CONNECTIONS, request)
+            # What opening them has needed is given back by then, by those that do.
+            time.sleep(IDLE_HTTP2_S)
+            full = instance.process.memory_kb()
+        finally:
+            http2.release(held)
+            instance.process.stop()
+        row = {
+            "held": len(held),
+            "per_connection_kb": max(full["pss"] - idle["pss"], 0) / len(held),
+            "per_connection_rss_kb": max(full["rss"] - idle["rss"], 0) / len(held),
+        }
+        self.say(
+            f"{IDLE_HTTP2:14} {proxy.name:9} {row['per_connection_kb']:.2f} KB for each of"
+            f" {len(held)} idle HTTP/2 connections, {'one request' if request else 'none'} on each"
         )
         return row
 

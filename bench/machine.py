@@ -3,8 +3,10 @@
 import ctypes
 import fcntl
 import glob
+import itertools
 import os
 import platform
+import re
 import resource
 import shutil
 import signal
@@ -57,21 +59,16 @@ def prepare():
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         notes.append(f"only {hard} descriptors are allowed (wanted: {DESCRIPTORS})")
     if os.environ.get(IN_NAMESPACE):
-        for command in (
-            "ip link set lo up",
-            "ip route replace local 127.0.0.0/8 dev lo table local proto kernel scope host"
-            " src 127.0.0.1 congctl cubic",
-            "ip route replace local 127.0.0.1 dev lo table local proto kernel scope host"
-            " src 127.0.0.1 congctl cubic",
-        ):
-            done = subprocess.run(command.split(), capture_output=True, text=True)
-            if done.returncode != 0:
-                notes.append(f"{command}: {done.stderr.strip()}")
-        try:
-            with open("/proc/sys/net/ipv4/ip_local_port_range", "w") as file:
-                file.write("10000 65535")
-        except OSError as error:
-            notes.append(f"port range not widened: {error}")
+        for command in ("ip link set lo up", *CUBIC):
+            try:
+                run(command)
+            except RuntimeError as error:
+                notes.append(str(error))
+        for setting in PORTS:
+            try:
+                run(["sysctl", "-q", "-w", setting])
+            except RuntimeError as error:
+                notes.append(str(error))
     else:
         notes.append("no private network (unshare --net is not allowed): the machine's own is used")
     try:
@@ -86,6 +83,21 @@ def prepare():
     if congestion_control() != "cubic":
         notes.append(f"TCP congestion control is {congestion_control()}, not cubic, for everybody")
     return notes
+
+
+def cubic(destination, source="127.0.0.1"):
+    """The command that gives connections to an address of one's own cubic."""
+    return (f"ip route replace local {destination} dev lo table local proto kernel scope host"
+            f" src {source} congctl cubic")
+
+
+#: The same for all of loopback.
+CUBIC = (cubic("127.0.0.0/8"), cubic("127.0.0.1"))
+
+
+#: A connection for each request needs many ports, and again those that wait for late packets. They
+#: begin where Linux has them by default: below are those that a sidecar takes for its clients.
+PORTS = ("net.ipv4.ip_local_port_range=32768 65535", "net.ipv4.tcp_tw_reuse=1")
 
 
 def congestion_control():
@@ -139,12 +151,12 @@ class Process:
 
     alive = []
 
-    def __init__(self, command, cpu, log):
+    def __init__(self, command, cpu, log, host=None):
         self.command = command
         self.log = log
         with open(log, "ab") as file:
             self.child = subprocess.Popen(
-                command,
+                [*host.inside(), *command] if host else command,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -168,6 +180,11 @@ class Process:
     def cpu_us(self):
         """User and system time of all threads, in microseconds."""
         return sum(_cpu_us(pid) for pid in self.pids())
+
+    def wakeups(self):
+        """How often a thread has slept until something came, and was woken."""
+        return sum(_wakeups(path) for pid in self.pids() for path in
+                   glob.glob(f"/proc/{pid}/task/*/status"))
 
     def memory_kb(self):
         """Resident and proportional set size of all processes together."""
@@ -207,6 +224,75 @@ class Process:
             return file.read()[-800:].strip()
 
 
+class Host:
+    """A network of its own, joined by a cable to the one this program is in.
+
+    It has no name: it is there as long as the process that holds it, which ends with this program,
+    whatever happens.
+    """
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, directory):
+        number = next(Host._numbers)
+        #: Where it is reached, and from where.
+        self.address, self.client = f"10.99.{number}.2", f"10.99.{number}.1"
+        log = os.path.join(directory, f"host-{number}.log")
+        self.holder = Process(["unshare", "--net", "sleep", "infinity"], LOAD_CPU, log)
+        self._wait()
+        cable = f"veth{number}"
+        run(f"ip link add {cable} type veth peer name eth0 netns {self.holder.child.pid}")
+        _plug_in(run, cable, self.client, self.address)
+        _plug_in(self.run, "eth0", self.address, self.client)
+        for command in ("ip link set lo up", *CUBIC, cubic(self.address, self.address)):
+            self.run(command)
+        for setting in PORTS:
+            run([*self.inside(), "sysctl", "-q", "-w", setting])
+
+    def _wait(self):
+        """Until the process that holds it is inside."""
+        deadline = time.monotonic() + 5
+        ours = os.readlink("/proc/self/ns/net")
+        while time.monotonic() < deadline and self.holder.child.poll() is None:
+            try:
+                if os.readlink(f"/proc/{self.holder.child.pid}/ns/net") != ours:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.001)
+        self.stop()
+        raise RuntimeError(f"no network namespace: {self.holder.last_words()}")
+
+    def inside(self):
+        """What a command begins with to be run there."""
+        return ["nsenter", f"--net=/proc/{self.holder.child.pid}/ns/net"]
+
+    def run(self, command):
+        """Runs a command there, which has to succeed."""
+        run([*self.inside(), *command.split()])
+
+    def stop(self):
+        self.holder.stop()
+
+
+def _plug_in(run_there, interface, own, other):
+    """One end of a cable; whoever is at the other end is spoken to with cubic."""
+    for command in (
+        f"ip address add {own}/32 peer {other}/32 dev {interface}",
+        f"ip link set {interface} up",
+        f"ip route replace {other}/32 dev {interface} src {own} congctl cubic",
+    ):
+        run_there(command)
+
+
+def run(command):
+    """Runs a command that has to succeed."""
+    words = command.split() if isinstance(command, str) else command
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
+
+
 def stop_all():
     for process in list(Process.alive):
         process.stop()
@@ -216,6 +302,15 @@ def _become_child(cpu):
     os.sched_setaffinity(0, {cpu})
     # When this program is killed its children get SIGTERM, upon which nginx ends its workers too.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _wakeups(path):
+    try:
+        with open(path) as file:
+            found = re.search(r"^voluntary_ctxt_switches:\s*(\d+)", file.read(), re.MULTILINE)
+            return int(found.group(1))
+    except OSError:
+        return 0  # the thread has ended
 
 
 def _cpu_us(pid):

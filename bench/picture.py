@@ -8,10 +8,20 @@ COLORS = {
     "haproxy": "#8a8f98",
     "nginx": "#4f9d69",
     "envoy": "#b5579d",
+    "no proxy": "#8a8f98",
+    "ringway direct": "#7fb7cf",
+    "ringway redirect": "#0b6e99",
+    "ringway tproxy": "#0a3f57",
+    "envoy direct": "#d9a9cd",
+    "envoy redirect": "#b5579d",
 }
 REFERENCE = "haproxy"
 LATENCY = "µs"
 RATIO_MAX = 4.0
+# What interception is compared with in the picture.
+DIRECT = "ringway direct"
+# Pixels: of a bar, left of the bars, of a ratio of one.
+BAR, LEFT, SCALE = 13, 380, 150
 
 
 def figures(results):
@@ -33,6 +43,10 @@ def figures(results):
     if results.get("memory_tls"):
         each = {name: row["per_connection_kb"] for name, row in results["memory_tls"].items()}
         rows.append(("memory per idle TLS connection", "KB", each))
+    for key, how in (("memory_http2_opened", "opened"), ("memory_http2", "one request served")):
+        if results.get(key):
+            each = {name: row["per_connection_kb"] for name, row in results[key].items()}
+            rows.append((f"memory per idle HTTP/2 connection, {how}", "KB", each))
     if results.get("startup_ms"):
         rows.append(("start to first answer", "ms", results["startup_ms"]))
     if results.get("binary"):
@@ -41,6 +55,22 @@ def figures(results):
             for name, size in results["binary"].items()
         }
         rows.append(("binary, stripped", "MB", sizes))
+    return rows
+
+
+def intercepted(results):
+    """The same for interception: a column for each proxy and way to it."""
+    rows = []
+    if not results.get("intercept"):
+        return rows
+    for case in results["intercept"]["cases"].values():
+        values = {name: row["cpu_us"] for name, row in case["rows"].items() if row["cpu_us"]}
+        rows.append((case["title"], f"µs CPU/{case['unit']}", values))
+    for rate in results["intercept"]["rates"]:
+        for key in ("p50", "p99"):
+            values = {name: row[key] for name, row in rate["rows"].items()}
+            rows.append((f"{key} at {rate['rate']:.0f} {rate['unit']}s/s: {rate['title']}",
+                         LATENCY, values))
     return rows
 
 
@@ -62,10 +92,9 @@ def markdown(results):
         f" In brackets the ratio to {reference}; lower is better everywhere."
         " Ratios hold to about ±10 %; absolute figures belong to this machine.",
         "",
-        f"| | unit | {' | '.join(names)} |",
-        f"|---|---|{'---|' * len(names)}",
+        *table_head("", "unit", names),
     ]
-    noisy = noisy_cells(results)
+    noisy = noisy_cells(results["cases"])
     for title, unit, values in figures(results):
         cells = []
         for name in names:
@@ -79,12 +108,14 @@ def markdown(results):
         lines.append(f"| {title} | {unit} | {' | '.join(cells)} |")
     if noisy:
         lines += ["", "\\* the rounds of this cell lie more than 30 % apart."]
-    lines += ["", "Throughput, limited by whichever CPU is full first, often the load's:", ""]
-    lines += [f"| a second | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    if results["cases"]:
+        lines += ["", "Throughput, limited by whichever CPU is full first, often the load's:", ""]
+        lines += table_head("a second", names)
     for case in results["cases"].values():
         row = case["rows"]
         cells = [number(row[name]["per_s"]) if name in row else "absent" for name in names]
         lines.append(f"| {case['title']} ({case['unit']}s) | {' | '.join(cells)} |")
+    lines += interception_lines(results)
     lines += ["", "Every proxy moves 1 MiB bodies and TCP streams the way it does by default:"
               " Ringway splices what has proven large (no copy through user space), HAProxy would"
               " with `option splice-auto`, nginx buffers up to its default sizes.", ""]
@@ -99,9 +130,52 @@ def markdown(results):
     return "\n".join(lines) + "\n"
 
 
-def noisy_cells(results):
+def table_head(*names_and_columns):
+    *first, names = names_and_columns
+    heads = [*first, *names]
+    return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+
+
+def interception_lines(results):
+    """The part of the report about interception."""
+    if not results.get("intercept"):
+        return []
+    found, names = results["intercept"], list(results["intercept"]["columns"])
+    noisy = noisy_cells(found["cases"])
+    lines = ["", "## Interception", "",
+             "Inbound, over a cable between two network namespaces; in brackets what is added to the"
+             " same proxy addressed directly.", "", *table_head("", "unit", names)]
+
+    def cells(title, values):
+        for name in names:
+            if not values.get(name):
+                yield "–"
+                continue
+            base = values.get(found["columns"][name])
+            mark = "\\*" if (title, name) in noisy else ""
+            added = f" ({signed(values[name] - base)})" if base else ""
+            yield f"{number(values[name])}{mark}{added}"
+
+    for title, unit, values in intercepted(results):
+        lines.append(f"| {title} | {unit} | {' | '.join(cells(title, values))} |")
+    for lone in found["wakeups"]:
+        values = {name: row["wakeups"] for name, row in lone["rows"].items()}
+        lines.append(f"| {lone['title']} | times | {' | '.join(cells(lone['title'], values))} |")
+    if found["cases"]:
+        lines += ["", "How many, more is better:", "", *table_head("", "in", names)]
+    for case in found["cases"].values():
+        rows, title = case["rows"], f"{case['title']} ({case['unit']}s)"
+        for unit, how_many in (("a CPU second", lambda row: row["cpu_us"] and 1e6 / row["cpu_us"]),
+                               ("a second", lambda row: row["per_s"])):
+            values = {name: how_many(row) for name, row in rows.items()}
+            shown = [number(values[name]) if values.get(name) else "–" for name in names]
+            lines.append(f"| {title} | {unit} | {' | '.join(shown)} |")
+    return lines
+
+
+def noisy_cells(cases):
     found = set()
-    for case in results["cases"].values():
+    for case in cases.values():
         for name, row in case["rows"].items():
             if row["cpu_us_max"] > 1.3 * row["cpu_us_min"]:
                 found.add((case["title"], name))
@@ -110,51 +184,74 @@ def noisy_cells(results):
 
 def svg(results):
     """Bars of the ratio to the reference for every figure, with the value beside each bar."""
-    names = list(results["peers"])
-    reference = reference_of(results)
-    rows = [row for row in figures(results) if row[2].get(reference)]
-    bar, gap, left, scale, top = 13, 16, 300, 150, 74
-    block = len(names) * bar + gap
-    width, height = int(left + RATIO_MAX * scale + 150), top + len(rows) * block + 40
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
-        f' viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        f'<text x="16" y="24" font-size="16" font-weight="bold">Cost relative to'
-        f" {reference} (1.0), lower is better</text>",
-    ]
+    parts = [(list(results["peers"]), reference_of(results), figures(results))]
+    if results.get("intercept"):
+        parts.append((list(results["intercept"]["columns"]), DIRECT, intercepted(results)))
+    body, y = [], 0
+    for names, reference, rows in parts:
+        lines, height = chart(names, reference, rows, results["peers"], y)
+        body += lines
+        y += height
+    width = int(LEFT + RATIO_MAX * SCALE + 150)
+    return "\n".join([
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{y}"'
+        f' viewBox="0 0 {width} {y}" font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{y}" fill="#ffffff"/>',
+        *body,
+        "</svg>",
+    ]) + "\n"
+
+
+def chart(names, reference, rows, peers, y_from):
+    """The bars of one table, and how high they are; `peers` have a version."""
+    rows = [row for row in rows if row[2].get(reference)]
+    names = [name for name in names if any(name in values for _, _, values in rows)]
+    if not rows:
+        return [], 0
+    block = len(names) * BAR + 16
+    top = y_from + 74
+    height = 74 + len(rows) * block + 40
+    out = [f'<text x="16" y="{y_from + 24}" font-size="16" font-weight="bold">Cost relative to'
+           f" {reference} (1.0), lower is better</text>"]
     x = 16
     for name in names:
-        out.append(f'<rect x="{x}" y="36" width="12" height="12" fill="{color(name)}"/>')
-        label = escape(f"{name} {results['peers'][name]['version']}")
-        out.append(f'<text x="{x + 17}" y="46">{label}</text>')
+        out.append(f'<rect x="{x}" y="{y_from + 36}" width="12" height="12"'
+                   f' fill="{color(name)}"/>')
+        version = peers[name]["version"] if name in peers else ""
+        label = escape(f"{name} {version}".strip())
+        out.append(f'<text x="{x + 17}" y="{y_from + 46}">{label}</text>')
         x += 40 + 7 * len(label)
     for tick in range(int(RATIO_MAX) + 1):
-        at = left + tick * scale
+        at = LEFT + tick * SCALE
         stroke = "#555555" if tick == 1 else "#dddddd"
-        out.append(f'<line x1="{at}" y1="{top - 8}" x2="{at}" y2="{height - 30}"'
-                   f' stroke="{stroke}"/>')
-        out.append(f'<text x="{at}" y="{height - 14}" text-anchor="middle">{tick}.0</text>')
-    for index, (title, unit, values) in enumerate(rows):
-        y = top + index * block
-        middle = y + len(names) * bar / 2 + 4
-        out.append(f'<text x="{left - 10}" y="{middle}" text-anchor="end">{escape(title)}</text>')
-        for position, name in enumerate(names):
-            at = y + position * bar
-            if name not in values:
-                why = "overloaded" if unit == LATENCY else "absent"
-                out.append(f'<text x="{left + 4}" y="{at + 10}" fill="#777777"'
-                           f' font-size="10">{name}: {why}</text>')
-                continue
-            ratio = values[name] / values[reference]
-            length = max(min(ratio, RATIO_MAX) * scale, 1)
-            more = "" if ratio <= RATIO_MAX else f" ({ratio:.1f} times)"
-            out.append(f'<rect x="{left}" y="{at}" width="{length:.1f}" height="{bar - 2}"'
-                       f' fill="{color(name)}"/>')
-            out.append(f'<text x="{left + length + 4:.1f}" y="{at + 10}" font-size="10">'
-                       f"{number(values[name])} {escape(unit)}{more}</text>")
-    out.append("</svg>")
-    return "\n".join(out) + "\n"
+        end = y_from + height
+        out.append(f'<line x1="{at}" y1="{top - 8}" x2="{at}" y2="{end - 30}" stroke="{stroke}"/>')
+        out.append(f'<text x="{at}" y="{end - 14}" text-anchor="middle">{tick}.0</text>')
+    for index, row in enumerate(rows):
+        out += bars(names, reference, row, top + index * block)
+    return out, height
+
+
+def bars(names, reference, row, y):
+    """One figure of all that are compared."""
+    title, unit, values = row
+    middle = y + len(names) * BAR / 2 + 4
+    out = [f'<text x="{LEFT - 10}" y="{middle}" text-anchor="end">{escape(title)}</text>']
+    for position, name in enumerate(names):
+        at = y + position * BAR
+        if name not in values:
+            why = "overloaded" if unit == LATENCY else "absent"
+            out.append(f'<text x="{LEFT + 4}" y="{at + 10}" fill="#777777"'
+                       f' font-size="10">{name}: {why}</text>')
+            continue
+        ratio = values[name] / values[reference]
+        length = max(min(ratio, RATIO_MAX) * SCALE, 1)
+        more = "" if ratio <= RATIO_MAX else f" ({ratio:.1f} times)"
+        out.append(f'<rect x="{LEFT}" y="{at}" width="{length:.1f}" height="{BAR - 2}"'
+                   f' fill="{color(name)}"/>')
+        out.append(f'<text x="{LEFT + length + 4:.1f}" y="{at + 10}" font-size="10">'
+                   f"{number(values[name])} {escape(unit)}{more}</text>")
+    return out
 
 
 def color(name):
@@ -165,3 +262,7 @@ def number(value):
     if value >= 100:
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def signed(value):
+    return f"{'−' if value < 0 else '+'}{number(abs(value))}"

