@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::compile::{Compiler, is_token};
+use super::compile_health;
 use super::compile_http2;
 use super::compile_jwt;
 use super::compile_tls;
@@ -13,6 +14,7 @@ use super::file;
 use super::values::Placed;
 use crate::balance::{HashKey, Maglev, Member, Policy};
 use crate::cluster::{Address, Endpoint, Protocol, SendProxyProtocol, Service, Subset};
+use crate::health::Standing;
 
 /// How long connecting may take unless it is told otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -62,6 +64,7 @@ fn service_of(compiler: &mut Compiler<'_>, name: &str, written: &Placed<file::Se
         }
     }
     duplicates(compiler, written, &endpoints);
+    let health = compile_health::check(compiler, name, value);
     versions.sort_by_key(|(version, _)| *version);
     let policy = policy(compiler, written);
     let all = ("", (0..endpoints.len() as u32).collect());
@@ -92,6 +95,7 @@ fn service_of(compiler: &mut Compiler<'_>, name: &str, written: &Placed<file::Se
             file::SendProxyProtocol::V2 => Some(SendProxyProtocol::V2),
         },
         http2: compile_http2::settings(compiler, &value.http2),
+        health,
         methods: compiler.registry.methods(name),
         stats: compiler.registry.service(name),
     }
@@ -136,6 +140,7 @@ fn endpoint_of(
     };
     Some(Arc::new(Endpoint {
         stats: compiler.registry.endpoint(service, &address),
+        health: standing(compiler, service, &address),
         address,
         weight: written.value.weight,
         zone: written.value.zone.as_deref().map(Into::into),
@@ -161,6 +166,7 @@ fn resolved(
         let address = Address::Tcp(address);
         Arc::new(Endpoint {
             stats: compiler.registry.endpoint(service, &address),
+            health: standing(compiler, service, &address),
             address,
             weight: 1,
             zone: None,
@@ -169,6 +175,18 @@ fn resolved(
         })
     };
     addresses.into_iter().map(endpoint).collect()
+}
+
+/// What is known of the health of an endpoint, if that of the service is checked.
+fn standing(
+    compiler: &mut Compiler<'_>,
+    service: &str,
+    address: &Address,
+) -> Option<Arc<Standing>> {
+    let mut services = compiler.loaded.config.services.0.iter();
+    let (_, written) = services.find(|(name, _)| name.value == service)?;
+    written.value.health_check.as_ref()?;
+    Some(compiler.registry.standing(service, address))
 }
 
 fn duplicates(
