@@ -190,6 +190,7 @@ mod tests {
     use super::*;
     use crate::balance::{HashKey, Maglev};
     use crate::cluster::{Address, Egress, Endpoint, Protocol, Subset};
+    use crate::health::{Ask, Changes, Check, Reason, Standing, Thresholds};
     use crate::telemetry::counters::PerWorker;
 
     fn service(policy: Policy, weights: &[u32]) -> Service {
@@ -270,6 +271,92 @@ mod tests {
     fn policies() -> [Policy; 5] {
         let hash = Policy::Hash(HashKey::SourceIp);
         [Policy::LeastRequest, Policy::RoundRobin, Policy::Random, Policy::PeakEwma, hash]
+    }
+
+    impl Bench {
+        /// Endpoints of the same weight that are checked, and healthy so far.
+        fn checked(policy: Policy, count: usize, panic_percent: u8) -> Self {
+            let mut bench = Self::new(policy, &vec![1; count]);
+            let changes = Arc::new(Changes::default());
+            for endpoint in &mut bench.service.endpoints {
+                let endpoint = Arc::get_mut(endpoint).unwrap();
+                endpoint.health = Some(Arc::new(Standing::new(Arc::clone(&changes))));
+            }
+            bench.service.health = Some(Arc::new(Check {
+                ask: Ask::Tcp,
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(1),
+                thresholds: AT_ONCE,
+                panic_percent,
+                changes,
+            }));
+            bench.balancer = Balancer::new(&bench.service, 0);
+            (0..count).for_each(|index| bench.hear(index, true));
+            bench
+        }
+
+        fn hear(&self, index: usize, healthy: bool) {
+            let outcome = if healthy { Ok(()) } else { Err((Reason::NotServing, String::new())) };
+            let standing = self.service.endpoints[index].health.as_ref().unwrap();
+            standing.hear(outcome, AT_ONCE, 0);
+        }
+
+        /// Who is chosen for many keys.
+        fn chosen(&mut self) -> Vec<Option<u32>> {
+            (0..400).map(|key| self.pick(Some(key * 7919), None)).collect()
+        }
+    }
+
+    const AT_ONCE: Thresholds = Thresholds { healthy: 1, unhealthy: 1 };
+
+    #[test]
+    fn the_unhealthy_get_nothing_until_they_are_well_again() {
+        for policy in policies() {
+            let mut bench = Bench::checked(policy.clone(), 4, 50);
+            bench.hear(2, false);
+            let chosen = bench.chosen();
+            assert!([0, 1, 3].iter().all(|&i| chosen.contains(&Some(i))), "{policy:?}");
+            assert!(!chosen.contains(&Some(2)), "{policy:?}");
+            for key in 0..100 {
+                let avoided = bench.pick(Some(key), Some(1));
+                assert!(matches!(avoided, Some(0 | 3)), "{policy:?}: {avoided:?}");
+            }
+            bench.hear(2, true);
+            assert!(bench.chosen().contains(&Some(2)), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn when_too_few_are_healthy_all_are_used_or_none() {
+        for policy in policies() {
+            let mut bench = Bench::checked(policy.clone(), 4, 50);
+            (0..3).for_each(|index| bench.hear(index, false));
+            let chosen = bench.chosen();
+            assert!((0..4).all(|index| chosen.contains(&Some(index))), "{policy:?}");
+            let mut bench = Bench::checked(policy.clone(), 4, 0);
+            (0..3).for_each(|index| bench.hear(index, false));
+            assert!(bench.chosen().iter().all(|&chosen| chosen == Some(3)), "{policy:?}");
+            bench.hear(3, false);
+            assert!(bench.chosen().iter().all(Option::is_none), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_moves_only_when_its_endpoint_is_unhealthy() {
+        let mut bench = Bench::checked(Policy::Hash(HashKey::SourceIp), 10, 50);
+        let before = bench.chosen();
+        bench.hear(4, false);
+        let mut refuges = std::collections::HashSet::new();
+        for (before, after) in before.iter().zip(bench.chosen()) {
+            if *before == Some(4) {
+                refuges.insert(after);
+            } else {
+                assert_eq!(*before, after);
+            }
+        }
+        assert!(refuges.len() > 4, "they are spread: {refuges:?}");
+        bench.hear(4, true);
+        assert_eq!(bench.chosen(), before);
     }
 
     #[test]
