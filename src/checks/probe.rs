@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::{FAREWELL, Target, http1, http2};
@@ -17,6 +18,9 @@ use crate::proxy_protocol;
 use crate::runtime::own::Own;
 use crate::runtime::socket::start_connect;
 use crate::tls::{ClientTls, reason};
+
+/// Bytes of what is said about a failure.
+pub const MESSAGE_BYTES_MAX: usize = 300;
 
 /// Why a check failed.
 #[derive(Debug)]
@@ -30,7 +34,11 @@ pub struct Failed {
 impl Failed {
     /// A failure for `reason`.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        let mut message = message.into();
+        // What the endpoint says with an error may be in it.
+        let end = (0..=MESSAGE_BYTES_MAX).rev().find(|&end| message.is_char_boundary(end));
+        message.truncate(end.unwrap_or_default());
+        Self { reason, message }
     }
 }
 
@@ -55,12 +63,14 @@ pub struct Link {
 /// Why it is not to be had.
 pub async fn probe(target: &Target) -> Result<(), Failed> {
     let limit = target.check.timeout;
-    let silent = |_| Failed::new(Reason::Timeout, format!("no answer within {limit:?}"));
-    tokio::time::timeout(limit, Box::pin(ask(target))).await.map_err(silent)?
+    let end = Instant::now() + limit;
+    let late = |what: &str| Failed::new(Reason::Timeout, format!("no {what} within {limit:?}"));
+    let connecting = timeout_at(end, Box::pin(connect(target))).await;
+    let link = connecting.map_err(|_| late("connection"))??;
+    timeout_at(end, Box::pin(ask(target, link))).await.map_err(|_| late("answer"))?
 }
 
-async fn ask(target: &Target) -> Result<(), Failed> {
-    let link = connect(target).await?;
+async fn ask(target: &Target, link: Link) -> Result<(), Failed> {
     let (secure, limit) = (target.service.tls.is_some(), target.check.timeout);
     match &target.check.ask {
         Ask::Tcp => {

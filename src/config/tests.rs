@@ -70,8 +70,8 @@ fn tokens_need_keys_and_a_known_issuer() {
 fn health_checks_ask_one_thing_that_can_be_asked() {
     let service = |check: &str| {
         format!(
-            "services:\n  a: {{endpoints: ['10.0.0.1:1'], protocol: http1, health_check: {check}}}\n  \
-             b c: {{endpoints: [], health_check: {{http: /}}}}\n"
+            "services:\n  a: {{endpoints: ['10.0.0.1:1'], protocol: http1, \
+             health_check: {check}}}\n  b c: {{endpoints: [], health_check: {{http: /}}}}\n"
         )
     };
     for (check, expected) in [

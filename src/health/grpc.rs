@@ -129,6 +129,12 @@ mod tests {
             body.extend_from_slice(message);
             assert_eq!(answer(&body), said, "{message:?}");
         }
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..10_000 {
+            let mut body = vec![0, 0, 0, 0, random.u8(..20)];
+            body.resize_with(5 + usize::from(body[4]), || random.u8(..) & random.u8(..));
+            answer(&body); // whatever it is, it is no panic
+        }
         for body in [&b""[..], b"\0\0\0\0", b"\x01\0\0\0\0", b"\0\0\0\0\x01", b"\0\0\0\0\0\x08\x01"]
         {
             assert_eq!(answer(body), None, "{body:?}");

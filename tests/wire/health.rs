@@ -73,6 +73,11 @@ fn await_failures(proxy: &Proxy, reason: &str, count: f64) {
     });
 }
 
+#[track_caller]
+fn await_log(proxy: &Proxy, words: &str) {
+    eventually(words, || proxy.log().contains(words).then_some(()));
+}
+
 /// Who answers so many requests.
 #[track_caller]
 fn answers(port: u16, count: usize) -> Vec<String> {
@@ -109,15 +114,15 @@ fn an_origin_that_says_no_gets_nothing_until_it_says_yes_again() {
     await_healthy(&proxy, 2.0);
     assert!(answers(port, 8).contains(&"one".to_owned()));
     // Once for each change, and not for each check.
-    let log = proxy.log();
-    assert_eq!(log.matches("an endpoint is unhealthy").count(), 1, "{log}");
-    assert_eq!(log.matches("an endpoint is healthy").count(), 3, "{log}");
+    let said = |words: &str| proxy.log().matches(words).count();
+    eventually("three lines", || (said("an endpoint is healthy") == 3).then_some(()));
+    assert_eq!(said("an endpoint is unhealthy"), 1, "{}", proxy.log());
 }
 
 #[test]
 fn each_endpoint_is_asked_once_however_many_workers_there_are() {
     let origin = Patient::new("one");
-    let check = "health_check: {http: /healthz, interval: 1h}";
+    let check = "health_check: {http: /healthz, timeout: 20s, interval: 1h}";
     let config = config(free_port(), &[origin.origin.address()], check);
     let proxy = Proxy::start_with(&config, 4);
     await_healthy(&proxy, 1.0);
@@ -134,7 +139,7 @@ fn a_port_without_a_listener_gets_nothing_and_without_panic_there_is_503() {
     let response = Client::connect(port).get("a", "/");
     assert_eq!(response.status, 503);
     let flagged = "ringway_service_response_flags_total{service=\"app\",flag=\"UH\"}";
-    assert_eq!(proxy.metric(flagged), 1.0);
+    eventually("the flag", || (proxy.metric(flagged) == 1.0).then_some(()));
     let listener = TcpListener::bind(("127.0.0.1", endpoint)).unwrap();
     await_healthy(&proxy, 1.0);
     drop(listener);
@@ -150,7 +155,8 @@ fn when_all_are_unhealthy_all_are_used() {
     let check = "health_check: {http: /healthz, interval: 20ms}, balance: round-robin";
     let proxy = Proxy::start(&config(port, &endpoints, check));
     await_healthy(&proxy, 2.0);
-    (one.says(500), two.says(404));
+    one.says(500);
+    two.says(404);
     await_healthy(&proxy, 0.0);
     let names = answers(port, 8);
     assert!(names.contains(&"one".to_owned()) && names.contains(&"two".to_owned()), "{names:?}");
@@ -175,7 +181,7 @@ fn silence_counts_when_it_has_come_often_enough() {
     silent.store(true, Ordering::SeqCst);
     await_healthy(&proxy, 0.0);
     await_failures(&proxy, "timeout", 4.0);
-    assert!(proxy.log().contains("no answer within 100ms"), "{}", proxy.log());
+    await_log(&proxy, "no answer within 100ms");
 }
 
 #[test]
@@ -215,7 +221,7 @@ fn a_reload_keeps_what_is_known() {
     one.says(503);
     let port = free_port();
     let endpoints = [one.origin.address(), two.origin.address()];
-    let check = "health_check: {http: /healthz, interval: 1h}";
+    let check = "health_check: {http: /healthz, timeout: 20s, interval: 1h}";
     let proxy = Proxy::start(&config(port, &endpoints, check));
     await_healthy(&proxy, 1.0);
     eventually("both to be checked", || (checks(&proxy) == 2.0).then_some(()));
@@ -231,7 +237,12 @@ fn a_reload_keeps_what_is_known() {
     // Where nothing is checked, nothing is known, and everybody is used.
     two.says(503);
     await_healthy(&proxy, 1.0);
-    proxy.reload(&config.replace(", health_check: {http: /healthz, interval: 1h, healthy: 3}", ""));
+    proxy.reload(
+        &config.replace(
+            ", health_check: {http: /healthz, timeout: 20s, interval: 1h, healthy: 3}",
+            "",
+        ),
+    );
     let names = answers(port, 100);
     assert!(names.contains(&"one".to_owned()) && names.contains(&"two".to_owned()));
     assert_eq!(proxy.metric("ringway_health_checks_total"), 0.0);
@@ -313,5 +324,5 @@ fn through_tls_it_is_proven_who_answers() {
     proxy.reload(&config(free_port(), &endpoint, &files("other.test")));
     await_healthy(&proxy, 0.0);
     await_failures(&proxy, "tls", 3.0);
-    assert!(proxy.log().contains("it is for another name"), "{}", proxy.log());
+    await_log(&proxy, "it is for another name");
 }
