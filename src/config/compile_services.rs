@@ -14,7 +14,6 @@ use super::file;
 use super::values::Placed;
 use crate::balance::{HashKey, Maglev, Member, Policy};
 use crate::cluster::{Address, Endpoint, Protocol, SendProxyProtocol, Service, Subset};
-use crate::health::Standing;
 
 /// How long connecting may take unless it is told otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -38,26 +37,35 @@ pub(super) fn services(compiler: &mut Compiler<'_>) -> Vec<Arc<Service>> {
     services
 }
 
+/// What an endpoint has to know of its service.
+#[derive(Clone, Copy)]
+struct Owner<'a> {
+    name: &'a str,
+    /// Its endpoints are checked.
+    checked: bool,
+}
+
 fn service_of(compiler: &mut Compiler<'_>, name: &str, written: &Placed<file::Service>) -> Service {
     let value = &written.value;
+    let owner = Owner { name, checked: value.health_check.is_some() };
     let mut endpoints = Vec::new();
     let mut versions: Vec<(&str, Vec<u32>)> = Vec::new();
     match (&value.endpoints, &value.versions, &value.dns) {
         (Some(list), None, None) => {
             for endpoint in list {
-                endpoints.extend(endpoint_of(compiler, name, None, endpoint));
+                endpoints.extend(endpoint_of(compiler, owner, None, endpoint));
             }
         }
         (None, Some(map), None) => {
             for (version, list) in &map.0 {
                 let first = endpoints.len() as u32;
                 for endpoint in list {
-                    endpoints.extend(endpoint_of(compiler, name, Some(&version.value), endpoint));
+                    endpoints.extend(endpoint_of(compiler, owner, Some(&version.value), endpoint));
                 }
                 versions.push((&version.value, (first..endpoints.len() as u32).collect()));
             }
         }
-        (None, None, Some(dns)) => endpoints = resolved(compiler, name, dns),
+        (None, None, Some(dns)) => endpoints = resolved(compiler, owner, dns),
         _ => {
             let message = format!("the service {name:?} needs one of endpoints, versions and dns");
             compiler.mistake(written.place, message);
@@ -122,7 +130,7 @@ fn addresses(compiler: &mut Compiler<'_>, written: &file::Service) -> Vec<Socket
 
 fn endpoint_of(
     compiler: &mut Compiler<'_>,
-    service: &str,
+    owner: Owner<'_>,
     version: Option<&str>,
     written: &Placed<file::Endpoint>,
 ) -> Option<Arc<Endpoint>> {
@@ -139,8 +147,8 @@ fn endpoint_of(
         return None;
     };
     Some(Arc::new(Endpoint {
-        stats: compiler.registry.endpoint(service, &address),
-        health: standing(compiler, service, &address),
+        stats: compiler.registry.endpoint(owner.name, &address),
+        health: owner.checked.then(|| compiler.registry.standing(owner.name, &address)),
         address,
         weight: written.value.weight,
         zone: written.value.zone.as_deref().map(Into::into),
@@ -152,7 +160,7 @@ fn endpoint_of(
 /// The endpoints of a service that is found by name; none as long as it was not found.
 fn resolved(
     compiler: &mut Compiler<'_>,
-    service: &str,
+    owner: Owner<'_>,
     dns: &Placed<String>,
 ) -> Vec<Arc<Endpoint>> {
     let valid = dns.value.rsplit_once(':').is_some_and(|(host, port)| {
@@ -165,8 +173,8 @@ fn resolved(
     let endpoint = |address| {
         let address = Address::Tcp(address);
         Arc::new(Endpoint {
-            stats: compiler.registry.endpoint(service, &address),
-            health: standing(compiler, service, &address),
+            stats: compiler.registry.endpoint(owner.name, &address),
+            health: owner.checked.then(|| compiler.registry.standing(owner.name, &address)),
             address,
             weight: 1,
             zone: None,
@@ -175,18 +183,6 @@ fn resolved(
         })
     };
     addresses.into_iter().map(endpoint).collect()
-}
-
-/// What is known of the health of an endpoint, if that of the service is checked.
-fn standing(
-    compiler: &mut Compiler<'_>,
-    service: &str,
-    address: &Address,
-) -> Option<Arc<Standing>> {
-    let mut services = compiler.loaded.config.services.0.iter();
-    let (_, written) = services.find(|(name, _)| name.value == service)?;
-    written.value.health_check.as_ref()?;
-    Some(compiler.registry.standing(service, address))
 }
 
 fn duplicates(
