@@ -6,6 +6,7 @@
 // Control: may block, never touches a request.
 pub mod admin;
 pub mod ca;
+pub mod checks;
 #[cfg(feature = "uring")]
 pub mod cli;
 pub mod config;
@@ -30,6 +31,7 @@ pub mod balance;
 pub mod cluster;
 pub mod detect;
 pub mod grpc;
+pub mod health;
 pub mod http1;
 pub mod http2;
 pub mod identity;

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use crate::cluster::Service;
 use crate::control::status::Status;
+use crate::health::{Reason, Standing};
+use crate::telemetry::counters::Count;
 use crate::telemetry::metrics;
 
 const INDEX: &str = "\
@@ -19,7 +21,7 @@ ringway admin
 /metrics    Prometheus text
 /config     the files in use, and how the last reload went
 /listeners  listeners and their connections
-/services   services, versions, endpoints and their loads
+/services   services, versions, endpoints, their loads and health
 /certs      certificates in use: who uses them, names, chain, end
 ";
 
@@ -106,13 +108,27 @@ fn of_service(service: &Service) -> Value {
             "requests": stats.sum(|cells| &cells.requests),
             "failures": stats.sum(|cells| &cells.failures),
             "connect_failures": stats.sum(|cells| &cells.connect_failures),
+            "health": endpoint.health.as_deref().map(of_standing),
         })
     });
     json!({
         "name": service.name,
         "balance": format!("{:?}", service.policy),
         "requests_active": service.stats.sum(|cells| &cells.active),
+        "health_check": service.health.as_ref().map(ToString::to_string),
         "endpoints": endpoints.collect::<Vec<_>>(),
+    })
+}
+
+fn of_standing(standing: &Standing) -> Value {
+    let account = standing.account();
+    let failures = Reason::ALL.iter().map(|reason| &standing.failures[reason.index()]);
+    json!({
+        "state": standing.state().label(),
+        "since_unix_seconds": account.changed_unix_s,
+        "checks": standing.attempts.value(),
+        "failures": failures.map(Count::value).sum::<u64>(),
+        "last_failure": account.last_failure,
     })
 }
 

@@ -1,20 +1,30 @@
 //! One worker's choice among the endpoints of a subset.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use super::{Load, Policy};
 use crate::cluster::Service;
+use crate::health::eligible;
 use crate::time::Time;
 
 /// Chooses among the endpoints of one subset of one service, on one worker.
 #[derive(Debug)]
 pub struct Balancer {
     subset: usize,
-    /// The members that take traffic.
+    takers: RefCell<Takers>,
+    /// How many changes of health they have taken in.
+    changes: Cell<u64>,
+}
+
+/// The members that take traffic.
+#[derive(Debug)]
+struct Takers {
     members: Vec<Member>,
     weights_total: u64,
     /// All weights are the same.
     even: bool,
+    /// Nobody is left out because of health.
+    everyone: bool,
 }
 
 #[derive(Debug)]
@@ -31,22 +41,10 @@ struct Member {
 impl Balancer {
     /// The balancer for a subset of `service`, given by its index.
     pub fn new(service: &Service, subset: usize) -> Self {
-        let mut members = Vec::new();
-        let mut weights_total = 0;
-        for &index in service.subsets.get(subset).map_or(&[][..], |subset| &subset.members) {
-            let weight = service.endpoints[index as usize].weight;
-            if weight > 0 {
-                weights_total += u64::from(weight);
-                members.push(Member {
-                    index,
-                    weight,
-                    cumulative: weights_total,
-                    credit: Cell::new(0),
-                });
-            }
-        }
-        let even = members.windows(2).all(|pair| pair[0].weight == pair[1].weight);
-        Self { subset, members, weights_total, even }
+        // Looked at first: what changes meanwhile is seen with the next request.
+        let changes = service.health.as_ref().map_or(0, |check| check.changes.count());
+        let takers = RefCell::new(Takers::of(service, subset));
+        Self { subset, takers, changes: Cell::new(changes) }
     }
 
     /// The endpoint (an index into `Service::endpoints`) for the next request; `None` when there
@@ -61,25 +59,67 @@ impl Balancer {
         now: Time,
         random: &mut fastrand::Rng,
     ) -> Option<u32> {
-        let picked = match &service.policy {
-            Policy::RoundRobin => self.next_in_turn(),
-            Policy::Random => self.any(random),
-            Policy::LeastRequest => {
-                self.better_of_two(random, |member| f64::from(load(member.index).active() + 1))
+        if let Some(check) = &service.health {
+            let changes = check.changes.count();
+            if self.changes.replace(changes) != changes {
+                *self.takers.borrow_mut() = Takers::of(service, self.subset);
             }
-            Policy::PeakEwma => self.better_of_two(random, |member| {
+        }
+        let takers = self.takers.borrow();
+        let picked = match &service.policy {
+            Policy::RoundRobin => takers.next_in_turn(),
+            Policy::Random => takers.any(random),
+            Policy::LeastRequest => {
+                takers.better_of_two(random, |member| f64::from(load(member.index).active() + 1))
+            }
+            Policy::PeakEwma => takers.better_of_two(random, |member| {
                 let load = load(member.index);
                 load.latency_us(now) * f64::from(load.active() + 1)
             }),
             Policy::Hash(_) => {
                 let table = service.subsets.get(self.subset).and_then(|s| s.maglev.as_ref());
                 match (key, table) {
-                    (Some(key), Some(table)) => table.lookup(key),
-                    _ => self.any(random),
+                    (Some(key), Some(table)) => table.lookup(key, |index| takers.includes(index)),
+                    _ => takers.any(random),
                 }
             }
         }?;
-        if avoid == Some(picked) { Some(self.another(picked, random)) } else { Some(picked) }
+        if avoid == Some(picked) { Some(takers.another(picked, random)) } else { Some(picked) }
+    }
+}
+
+impl Takers {
+    fn of(service: &Service, subset: usize) -> Self {
+        let indices = service.subsets.get(subset).map_or(&[][..], |subset| &subset.members);
+        let endpoint = |index: u32| &service.endpoints[index as usize];
+        let weighty = indices.iter().copied().filter(|&index| endpoint(index).weight > 0);
+        // Each is looked at once, so that all decisions are about the same states.
+        let states: Vec<_> = weighty
+            .map(|index| (index, endpoint(index).health.as_ref().map(|health| health.state())))
+            .collect();
+        let known = states.iter().filter_map(|(_, state)| *state);
+        let panic_percent = service.health.as_ref().map_or(0, |check| check.panic_percent);
+        let eligible = eligible(known, panic_percent);
+        let mut members = Vec::with_capacity(states.len());
+        let mut weights_total = 0;
+        for &(index, state) in &states {
+            if state.is_some_and(|state| !eligible.includes(state)) {
+                continue;
+            }
+            let weight = endpoint(index).weight;
+            weights_total += u64::from(weight);
+            let credit = Cell::new(0);
+            members.push(Member { index, weight, cumulative: weights_total, credit });
+        }
+        let even = members.windows(2).all(|pair| pair[0].weight == pair[1].weight);
+        let everyone = members.len() == states.len();
+        Self { members, weights_total, even, everyone }
+    }
+
+    /// Whether the endpoint, of those with a weight, takes traffic.
+    fn includes(&self, index: u32) -> bool {
+        let place = || self.members.binary_search_by_key(&index, |member| member.index);
+        self.everyone || place().is_ok()
     }
 
     fn next_in_turn(&self) -> Option<u32> {
@@ -150,6 +190,7 @@ mod tests {
     use super::*;
     use crate::balance::{HashKey, Maglev};
     use crate::cluster::{Address, Egress, Endpoint, Protocol, Subset};
+    use crate::health::{Ask, Changes, Check, Reason, Standing, Thresholds};
     use crate::telemetry::counters::PerWorker;
 
     fn service(policy: Policy, weights: &[u32]) -> Service {
@@ -160,6 +201,7 @@ mod tests {
                 zone: None,
                 version: None,
                 egress: Egress::default(),
+                health: None,
                 stats: Arc::new(PerWorker::new(1)),
             })
         };
@@ -182,6 +224,7 @@ mod tests {
             protocol: Protocol::Http1,
             addresses: Vec::new(),
             http2: Default::default(),
+            health: None,
             methods: Arc::new(crate::telemetry::grpc::Methods::new(1)),
             endpoints,
             subsets: vec![Subset { version: "".into(), members: all, maglev }],
@@ -228,6 +271,92 @@ mod tests {
     fn policies() -> [Policy; 5] {
         let hash = Policy::Hash(HashKey::SourceIp);
         [Policy::LeastRequest, Policy::RoundRobin, Policy::Random, Policy::PeakEwma, hash]
+    }
+
+    impl Bench {
+        /// Endpoints of the same weight that are checked, and healthy so far.
+        fn checked(policy: Policy, count: usize, panic_percent: u8) -> Self {
+            let mut bench = Self::new(policy, &vec![1; count]);
+            let changes = Arc::new(Changes::default());
+            for endpoint in &mut bench.service.endpoints {
+                let endpoint = Arc::get_mut(endpoint).unwrap();
+                endpoint.health = Some(Arc::new(Standing::new(Arc::clone(&changes))));
+            }
+            bench.service.health = Some(Arc::new(Check {
+                ask: Ask::Tcp,
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(1),
+                thresholds: AT_ONCE,
+                panic_percent,
+                changes,
+            }));
+            bench.balancer = Balancer::new(&bench.service, 0);
+            (0..count).for_each(|index| bench.hear(index, true));
+            bench
+        }
+
+        fn hear(&self, index: usize, healthy: bool) {
+            let outcome = if healthy { Ok(()) } else { Err((Reason::NotServing, String::new())) };
+            let standing = self.service.endpoints[index].health.as_ref().unwrap();
+            standing.hear(outcome, AT_ONCE, 0);
+        }
+
+        /// Who is chosen for many keys.
+        fn chosen(&mut self) -> Vec<Option<u32>> {
+            (0..400).map(|key| self.pick(Some(key * 7919), None)).collect()
+        }
+    }
+
+    const AT_ONCE: Thresholds = Thresholds { healthy: 1, unhealthy: 1 };
+
+    #[test]
+    fn the_unhealthy_get_nothing_until_they_are_well_again() {
+        for policy in policies() {
+            let mut bench = Bench::checked(policy.clone(), 4, 50);
+            bench.hear(2, false);
+            let chosen = bench.chosen();
+            assert!([0, 1, 3].iter().all(|&i| chosen.contains(&Some(i))), "{policy:?}");
+            assert!(!chosen.contains(&Some(2)), "{policy:?}");
+            for key in 0..100 {
+                let avoided = bench.pick(Some(key), Some(1));
+                assert!(matches!(avoided, Some(0 | 3)), "{policy:?}: {avoided:?}");
+            }
+            bench.hear(2, true);
+            assert!(bench.chosen().contains(&Some(2)), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn when_too_few_are_healthy_all_are_used_or_none() {
+        for policy in policies() {
+            let mut bench = Bench::checked(policy.clone(), 4, 50);
+            (0..3).for_each(|index| bench.hear(index, false));
+            let chosen = bench.chosen();
+            assert!((0..4).all(|index| chosen.contains(&Some(index))), "{policy:?}");
+            let mut bench = Bench::checked(policy.clone(), 4, 0);
+            (0..3).for_each(|index| bench.hear(index, false));
+            assert!(bench.chosen().iter().all(|&chosen| chosen == Some(3)), "{policy:?}");
+            bench.hear(3, false);
+            assert!(bench.chosen().iter().all(Option::is_none), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_moves_only_when_its_endpoint_is_unhealthy() {
+        let mut bench = Bench::checked(Policy::Hash(HashKey::SourceIp), 10, 50);
+        let before = bench.chosen();
+        bench.hear(4, false);
+        let mut refuges = std::collections::HashSet::new();
+        for (before, after) in before.iter().zip(bench.chosen()) {
+            if *before == Some(4) {
+                refuges.insert(after);
+            } else {
+                assert_eq!(*before, after);
+            }
+        }
+        assert!(refuges.len() > 4, "they are spread: {refuges:?}");
+        bench.hear(4, true);
+        assert_eq!(bench.chosen(), before);
     }
 
     #[test]

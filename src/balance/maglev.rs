@@ -38,11 +38,14 @@ impl Maglev {
         Self(fill(&members, size))
     }
 
-    /// The endpoint for a key with this hash; `None` when there is none at all.
-    pub fn lookup(&self, hash: u64) -> Option<u32> {
+    /// The endpoint for a key with this hash, among those that `takes` says yes of; `None` when
+    /// there is none at all. Keys of an endpoint that does not take them go where the next place
+    /// leads, which is somewhere else for each of them; all others stay where they are.
+    pub fn lookup(&self, hash: u64, takes: impl Fn(u32) -> bool) -> Option<u32> {
         // A power of two never divides the size, so all bits take part.
-        let place = hash % (self.0.len().max(1) as u64);
-        self.0.get(place as usize).copied()
+        let place = (hash % (self.0.len().max(1) as u64)) as usize;
+        let (before, after) = self.0.split_at_checked(place)?;
+        after.iter().chain(before).copied().find(|&index| takes(index))
     }
 }
 
@@ -125,7 +128,7 @@ mod tests {
 
     #[test]
     fn an_empty_table_has_nobody() {
-        assert_eq!(table(&[], |_| 1).lookup(7), None);
-        assert_eq!(table(&keys(2), |_| 0).lookup(7), None);
+        assert_eq!(table(&[], |_| 1).lookup(7, |_| true), None);
+        assert_eq!(table(&keys(2), |_| 0).lookup(7, |_| true), None);
     }
 }

@@ -233,6 +233,9 @@ fn explain_split(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) 
         let endpoints: Vec<String> = subset.members.iter().map(member).collect();
         let list = if endpoints.is_empty() { "none yet".to_owned() } else { endpoints.join(", ") };
         writeln!(out, "    endpoints ({:?}): {list}", service.policy).ok();
+        if let Some(check) = &service.health {
+            writeln!(out, "    health check: {check}").ok();
+        }
         if let (None, Some(requirement)) = (&rule.jwt, &service.jwt) {
             explain_token(out, requirement);
         }

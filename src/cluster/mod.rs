@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Policy;
+use crate::health::{Check, Standing};
 use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::telemetry::counters::{EndpointCells, PerWorker, ServiceCells};
@@ -53,6 +54,8 @@ pub struct Endpoint {
     pub version: Option<Box<str>>,
     /// How connections to it leave.
     pub egress: Egress,
+    /// What is known of its health, where it is checked; kept across reloads like its counters.
+    pub health: Option<Arc<Standing>>,
     /// Its counters; the same ones across reloads as long as the address stays.
     pub stats: Arc<PerWorker<EndpointCells>>,
 }
@@ -126,6 +129,8 @@ pub struct Service {
     pub methods: Arc<Methods>,
     /// How HTTP/2 is spoken with its endpoints.
     pub http2: Settings,
+    /// How it is found out which of them are fit for requests; `None`: all are.
+    pub health: Option<Arc<Check>>,
     /// Its counters; the same ones across reloads as long as the name stays.
     pub stats: Arc<PerWorker<ServiceCells>>,
 }
@@ -165,6 +170,7 @@ impl Service {
             send_proxy_protocol: self.send_proxy_protocol,
             methods: Arc::clone(&self.methods),
             http2: self.http2,
+            health: None,
             stats: Arc::clone(&self.stats),
         }
     }

@@ -388,6 +388,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         send_proxy_protocol: None,
         methods: compiler.registry.methods(name),
         http2: Settings::default(),
+        health: None,
         stats: compiler.registry.service(name),
     })
 }

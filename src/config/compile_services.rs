@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::compile::{Compiler, is_token};
+use super::compile_health;
 use super::compile_http2;
 use super::compile_jwt;
 use super::compile_tls;
@@ -36,32 +37,42 @@ pub(super) fn services(compiler: &mut Compiler<'_>) -> Vec<Arc<Service>> {
     services
 }
 
+/// What an endpoint has to know of its service.
+#[derive(Clone, Copy)]
+struct Owner<'a> {
+    name: &'a str,
+    /// Its endpoints are checked.
+    checked: bool,
+}
+
 fn service_of(compiler: &mut Compiler<'_>, name: &str, written: &Placed<file::Service>) -> Service {
     let value = &written.value;
+    let owner = Owner { name, checked: value.health_check.is_some() };
     let mut endpoints = Vec::new();
     let mut versions: Vec<(&str, Vec<u32>)> = Vec::new();
     match (&value.endpoints, &value.versions, &value.dns) {
         (Some(list), None, None) => {
             for endpoint in list {
-                endpoints.extend(endpoint_of(compiler, name, None, endpoint));
+                endpoints.extend(endpoint_of(compiler, owner, None, endpoint));
             }
         }
         (None, Some(map), None) => {
             for (version, list) in &map.0 {
                 let first = endpoints.len() as u32;
                 for endpoint in list {
-                    endpoints.extend(endpoint_of(compiler, name, Some(&version.value), endpoint));
+                    endpoints.extend(endpoint_of(compiler, owner, Some(&version.value), endpoint));
                 }
                 versions.push((&version.value, (first..endpoints.len() as u32).collect()));
             }
         }
-        (None, None, Some(dns)) => endpoints = resolved(compiler, name, dns),
+        (None, None, Some(dns)) => endpoints = resolved(compiler, owner, dns),
         _ => {
             let message = format!("the service {name:?} needs one of endpoints, versions and dns");
             compiler.mistake(written.place, message);
         }
     }
     duplicates(compiler, written, &endpoints);
+    let health = compile_health::check(compiler, name, value);
     versions.sort_by_key(|(version, _)| *version);
     let policy = policy(compiler, written);
     let all = ("", (0..endpoints.len() as u32).collect());
@@ -92,6 +103,7 @@ fn service_of(compiler: &mut Compiler<'_>, name: &str, written: &Placed<file::Se
             file::SendProxyProtocol::V2 => Some(SendProxyProtocol::V2),
         },
         http2: compile_http2::settings(compiler, &value.http2),
+        health,
         methods: compiler.registry.methods(name),
         stats: compiler.registry.service(name),
     }
@@ -118,7 +130,7 @@ fn addresses(compiler: &mut Compiler<'_>, written: &file::Service) -> Vec<Socket
 
 fn endpoint_of(
     compiler: &mut Compiler<'_>,
-    service: &str,
+    owner: Owner<'_>,
     version: Option<&str>,
     written: &Placed<file::Endpoint>,
 ) -> Option<Arc<Endpoint>> {
@@ -135,7 +147,8 @@ fn endpoint_of(
         return None;
     };
     Some(Arc::new(Endpoint {
-        stats: compiler.registry.endpoint(service, &address),
+        stats: compiler.registry.endpoint(owner.name, &address),
+        health: owner.checked.then(|| compiler.registry.standing(owner.name, &address)),
         address,
         weight: written.value.weight,
         zone: written.value.zone.as_deref().map(Into::into),
@@ -147,7 +160,7 @@ fn endpoint_of(
 /// The endpoints of a service that is found by name; none as long as it was not found.
 fn resolved(
     compiler: &mut Compiler<'_>,
-    service: &str,
+    owner: Owner<'_>,
     dns: &Placed<String>,
 ) -> Vec<Arc<Endpoint>> {
     let valid = dns.value.rsplit_once(':').is_some_and(|(host, port)| {
@@ -160,7 +173,8 @@ fn resolved(
     let endpoint = |address| {
         let address = Address::Tcp(address);
         Arc::new(Endpoint {
-            stats: compiler.registry.endpoint(service, &address),
+            stats: compiler.registry.endpoint(owner.name, &address),
+            health: owner.checked.then(|| compiler.registry.standing(owner.name, &address)),
             address,
             weight: 1,
             zone: None,

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::file_authorization::AuthorizationRule;
+use super::file_health::HealthCheck;
 use super::file_http2::Http2;
 use super::file_http2_limits::Http2Limits;
 use super::file_jwt::{JwtDemand, JwtProvider};
@@ -341,6 +342,8 @@ pub struct Service {
     pub send_proxy_protocol: SendProxyProtocol,
     /// How HTTP/2 is spoken with endpoints.
     pub http2: Http2,
+    /// How endpoints are checked; those that fail get no requests. Default: they are not.
+    pub health_check: Option<Placed<HealthCheck>>,
 }
 
 /// What endpoints speak.

@@ -2,11 +2,10 @@
 //! a policy that is written down and silently not enforced would be worse than none.
 
 /// Keys of later versions, wherever they stand.
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 8] = [
     "retries",
     "circuit_breaker",
     "outlier_detection",
-    "health_check",
     "mirror",
     "fault",
     "rate_limit",

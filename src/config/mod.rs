@@ -3,6 +3,7 @@
 
 mod compile;
 mod compile_authorization;
+mod compile_health;
 mod compile_http2;
 mod compile_jwt;
 mod compile_mesh;
@@ -13,6 +14,7 @@ mod decode;
 pub mod diagnostic;
 pub mod file;
 pub mod file_authorization;
+pub mod file_health;
 pub mod file_http2;
 mod file_http2_limits;
 pub mod file_intercept;

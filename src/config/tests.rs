@@ -67,6 +67,69 @@ fn tokens_need_keys_and_a_known_issuer() {
 }
 
 #[test]
+fn health_checks_ask_one_thing_that_can_be_asked() {
+    let service = |check: &str| {
+        format!(
+            "services:\n  a: {{endpoints: ['10.0.0.1:1'], protocol: http1, \
+             health_check: {check}}}\n  b c: {{endpoints: [], health_check: {{http: /}}}}\n"
+        )
+    };
+    for (check, expected) in [
+        ("{}", "needs one of http, grpc and tcp"),
+        ("{tcp: true, http: /}", "needs one of http, grpc and tcp"),
+        ("{tcp: false}", "only `tcp: true` can be asked for"),
+        ("{tcp: yes}", "expected true or false"),
+        ("{grpc: false}", "expected `true`, or {service: NAME}"),
+        ("{grpc: my.Service}", "expected `true`, or {service: NAME}"),
+        ("{grpc: true}", "gRPC is not spoken over HTTP/1.1"),
+        ("{http: healthz}", "\"healthz\" is not the path of a resource"),
+        ("{http: '/a b'}", "is not the path of a resource"),
+        ("{http: {}}", "\"path\" is missing"),
+        ("{http: {path: /, method: POST}}", "unknown value \"POST\""),
+        ("{http: {path: /, status: [200, 2xx]}}", "\"2xx\" is no status of a final answer"),
+        ("{http: {path: /, status: 299-200}}", "write 200 or 200-299"),
+        ("{http: {path: /, status: 100}}", "write 200 or 200-299"),
+        ("{http: {path: /, host: 'a b'}}", "\"a b\" cannot be asked for as a host"),
+        ("{http: /, healthy: 0}", "at least one check is needed"),
+        ("{http: /, interval: 0s}", "a length of time cannot be zero"),
+        ("{http: /, panic_threshold: 50}", "write 0% to 100%"),
+        ("{http: /, panic_threshold: 101%}", "write 0% to 100%"),
+        ("{htp: /}", "did you mean \"http\"?"),
+        // The other service: its name is no host.
+        ("{http: /}", "write `host: NAME`"),
+    ] {
+        let errors = errors(&service(check));
+        assert!(errors.contains(expected), "{check}: {errors}");
+        assert!(!errors.contains(":0:"), "a place that is none: {errors}");
+    }
+}
+
+#[test]
+fn health_checks_have_defaults_and_short_forms() {
+    let shown = |check: &str| {
+        let text =
+            format!("services: {{shop: {{endpoints: ['10.0.0.1:1'], health_check: {check}}}}}");
+        let compiled = compiled(&[&[("a.yaml", &text)]], &[]).unwrap_or_else(|e| panic!("{e}"));
+        let service = &compiled.snapshot.services[0];
+        assert!(service.endpoints[0].health.is_some());
+        service.health.as_ref().unwrap().to_string()
+    };
+    let rest = "; every 2s within 1s; healthy after 2, unhealthy after 3";
+    assert_eq!(shown("{tcp: true}"), format!("tcp{rest}"));
+    assert_eq!(shown("{grpc: true}"), format!("grpc{rest}"));
+    assert_eq!(shown("{grpc: {service: a.B}}"), format!("grpc a.B{rest}"));
+    assert_eq!(shown("{http: /healthz?x}"), format!("GET /healthz?x of shop, good is 200{rest}"));
+    assert_eq!(
+        shown(
+            "{http: {path: /, method: HEAD, host: x.y, status: [200-299, 401]}, interval: 5s, \
+             timeout: 100ms, healthy: 1, unhealthy: 10, panic_threshold: 0%}"
+        ),
+        "HEAD / of x.y, good is 200-299, 401; every 5s within 100ms; \
+         healthy after 1, unhealthy after 10"
+    );
+}
+
+#[test]
 fn captured_traffic_is_checked_like_everything_else() {
     for (mesh, expected) in [
         ("inbound: {bind: nowhere}", "cannot be where captured connections arrive"),

@@ -9,6 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::file::{Endpoint, To, ValueMatch};
+use super::file_health::{GrpcCheck, GrpcCheckMap, HttpCheck, HttpCheckMap};
 use super::file_jwt::JwtDemand;
 use super::file_tls::{ClientFiles, ListenerTls, ServerFiles, ServiceTls};
 use super::values::{Entries, OneOrMany, Placed};
@@ -22,7 +23,7 @@ trait TextOrMap: Sized {
     const EXPECTED: &'static str;
 
     /// From the short form.
-    fn from_text(text: &str) -> Self;
+    fn from_text(text: &str) -> Result<Self, &'static str>;
 
     /// From the long form.
     fn from_map(map: Self::Map) -> Result<Self, &'static str>;
@@ -38,7 +39,7 @@ impl<'de, T: TextOrMap> Visitor<'de> for TextOrMapVisitor<T> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        Ok(T::from_text(text))
+        T::from_text(text).map_err(de::Error::custom)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
@@ -57,7 +58,16 @@ macro_rules! deserialize_text_or_map {
     };
 }
 
-deserialize_text_or_map!(Endpoint, JwtDemand, ListenerTls, ServiceTls, To, ValueMatch);
+deserialize_text_or_map!(
+    Endpoint,
+    GrpcCheck,
+    HttpCheck,
+    JwtDemand,
+    ListenerTls,
+    ServiceTls,
+    To,
+    ValueMatch
+);
 
 /// An endpoint with more about it than its address.
 #[derive(Deserialize, JsonSchema)]
@@ -76,8 +86,8 @@ impl TextOrMap for Endpoint {
 
     const EXPECTED: &'static str = "an address, or a map with `address`";
 
-    fn from_text(text: &str) -> Self {
-        Self { address: text.to_owned(), weight: 1, zone: None }
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        Ok(Self { address: text.to_owned(), weight: 1, zone: None })
     }
 
     fn from_map(map: EndpointMap) -> Result<Self, &'static str> {
@@ -102,9 +112,9 @@ impl TextOrMap for To {
 
     const EXPECTED: &'static str = "a service, or a map of services to their weights";
 
-    fn from_text(text: &str) -> Self {
+    fn from_text(text: &str) -> Result<Self, &'static str> {
         // The place is the one around this value.
-        Self(vec![(Placed { place: Default::default(), value: text.to_owned() }, 1)])
+        Ok(Self(vec![(Placed { place: Default::default(), value: text.to_owned() }, 1)]))
     }
 
     fn from_map(map: Entries<u32>) -> Result<Self, &'static str> {
@@ -144,10 +154,10 @@ impl TextOrMap for JwtDemand {
 
     const EXPECTED: &'static str = "a provider of `jwt:`, or a map with `providers`";
 
-    fn from_text(text: &str) -> Self {
+    fn from_text(text: &str) -> Result<Self, &'static str> {
         // The place is the one around this value.
         let provider = Placed { place: Default::default(), value: text.to_owned() };
-        Self { providers: vec![provider], optional: false }
+        Ok(Self { providers: vec![provider], optional: false })
     }
 
     fn from_map(map: JwtDemandMap) -> Result<Self, &'static str> {
@@ -166,6 +176,61 @@ impl JsonSchema for JwtDemand {
     }
 }
 
+impl TextOrMap for HttpCheck {
+    type Map = HttpCheckMap;
+
+    const EXPECTED: &'static str = "a path, or a map with `path`";
+
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        // The place is the one around this value.
+        let path = Placed { place: Default::default(), value: text.to_owned() };
+        Ok(Self(HttpCheckMap { path, ..HttpCheckMap::default() }))
+    }
+
+    fn from_map(map: HttpCheckMap) -> Result<Self, &'static str> {
+        Ok(Self(map))
+    }
+}
+
+impl JsonSchema for HttpCheck {
+    fn schema_name() -> Cow<'static, str> {
+        "HttpCheck".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<HttpCheckMap>();
+        json_schema!({ "anyOf": [{ "type": "string", "pattern": "^/" }, map] })
+    }
+}
+
+impl TextOrMap for GrpcCheck {
+    type Map = GrpcCheckMap;
+
+    const EXPECTED: &'static str = "`true`, or a map with `service`";
+
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "true" => Ok(Self::default()),
+            _ => Err("expected `true`, or {service: NAME}"),
+        }
+    }
+
+    fn from_map(map: GrpcCheckMap) -> Result<Self, &'static str> {
+        Ok(Self(map))
+    }
+}
+
+impl JsonSchema for GrpcCheck {
+    fn schema_name() -> Cow<'static, str> {
+        "GrpcCheck".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<GrpcCheckMap>();
+        json_schema!({ "anyOf": [{ "const": true }, map] })
+    }
+}
+
 /// A condition that a value is there at all.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -178,8 +243,8 @@ impl TextOrMap for ValueMatch {
 
     const EXPECTED: &'static str = "a value, ~regex, or {present: true}";
 
-    fn from_text(text: &str) -> Self {
-        Self::Text(text.to_owned())
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        Ok(Self::Text(text.to_owned()))
     }
 
     fn from_map(map: PresentMap) -> Result<Self, &'static str> {
@@ -212,8 +277,8 @@ macro_rules! mesh_or_files {
 
             const EXPECTED: &'static str = $expected;
 
-            fn from_text(text: &str) -> Self {
-                Self::Word(text.to_owned())
+            fn from_text(text: &str) -> Result<Self, &'static str> {
+                Ok(Self::Word(text.to_owned()))
             }
 
             fn from_map(map: $files) -> Result<Self, &'static str> {

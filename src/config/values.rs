@@ -245,6 +245,18 @@ text_value!(
 );
 
 text_value!(
+    /// A part of a whole: `50%`.
+    Percent(u8),
+    |text| {
+        let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
+        number
+            .filter(|number| *number <= 100)
+            .ok_or_else(|| format!("{text:?} is not a part of a whole\nwrite 0% to 100%"))
+    },
+    { "type": "string", "pattern": "^(100|[0-9]{1,2}) *%$" }
+);
+
+text_value!(
     /// `auto`, or a number.
     AutoOrCount(Option<usize>),
     |text| match text {

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout_at};
 
 use super::status::Status;
+use crate::checks::Checks;
 use crate::config::source::ProcessEnvironment;
 use crate::config::{self, Compiled, Loaded, Resolutions};
 use crate::listener::Sockets;
@@ -36,6 +37,8 @@ pub struct Applier {
     pub status: Status,
     /// Addresses of services found by name.
     pub resolutions: Resolutions,
+    /// Health checks of endpoints.
+    pub checks: Checks,
     /// Where access log lines go.
     pub log: LogSinkWriter,
     /// The configuration in use.
@@ -88,6 +91,7 @@ impl Applier {
                     "configuration applied"
                 );
                 warn_of_unverified(&snapshot);
+                self.checks.follow(&snapshot);
                 known.snapshot = Some(snapshot);
                 true
             }

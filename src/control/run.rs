@@ -16,6 +16,7 @@ use super::certificates::{Renewal, Worn};
 use super::status::Status;
 use super::watch::Watch;
 use crate::admin::Admin;
+use crate::checks::Checks;
 use crate::config::file::Config;
 use crate::config::source::ProcessEnvironment;
 use crate::config::{self, Driver, Resolutions};
@@ -99,6 +100,7 @@ async fn serve(
         reports,
         status,
         resolutions,
+        checks: Checks::default(),
         log: LogSinkWriter::default(),
         tried: Arc::clone(&loaded),
         loaded,

@@ -15,6 +15,8 @@ impl Code {
     pub const UNKNOWN: Self = Self(2);
     /// There was no time left.
     pub const DEADLINE_EXCEEDED: Self = Self(4);
+    /// There is no such thing.
+    pub const NOT_FOUND: Self = Self(5);
     /// The client may not.
     pub const PERMISSION_DENIED: Self = Self(7);
     /// A limit was reached.

@@ -64,7 +64,10 @@ pub async fn connection<I: Io>(
     target: &Target<'_, '_, I>,
     choice: &mut Choice,
 ) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
-    let mut refusal = NO_ENDPOINT;
+    let mut refusal = match target.service.config.health {
+        Some(_) => NONE_HEALTHY,
+        None => NO_ENDPOINT,
+    };
     for _ in 0..CONNECT_ATTEMPTS_MAX {
         let picked = pick(target, choice);
         let Some(index) = picked else { return Err(refusal) };
@@ -194,6 +197,9 @@ const NO_ENDPOINT: Refusal = Refusal {
     flag: Flag::NoHealthyUpstream,
     detail: "the service has no endpoint to take the request",
 };
+
+const NONE_HEALTHY: Refusal =
+    Refusal { detail: "no endpoint of the service is healthy", ..NO_ENDPOINT };
 
 const CONNECT_FAILED: Refusal = Refusal {
     status: 503,

@@ -151,6 +151,7 @@ fn endpoint(capture: &Capture, address: SocketAddr, egress: Egress) -> Arc<Endpo
         zone: None,
         version: None,
         egress,
+        health: None,
         stats: Arc::clone(&capture.endpoint_stats),
     })
 }

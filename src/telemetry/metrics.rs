@@ -4,6 +4,7 @@
 //! to own.
 
 mod capture;
+mod health;
 
 use std::fmt::{self, Display, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -35,6 +36,7 @@ pub fn render(known: &Known) -> String {
         services(&mut page, snapshot);
         calls(&mut page, snapshot);
         endpoints(&mut page, snapshot);
+        health::write(&mut page, snapshot);
     }
     page.0
 }

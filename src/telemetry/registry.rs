@@ -10,6 +10,7 @@ use super::counters::{
 };
 use super::grpc::Methods;
 use crate::cluster::Address;
+use crate::health::{Changes, Standing};
 use crate::jwt::KeysWanted;
 use crate::mesh::Destinations;
 use crate::tls::TicketKeys;
@@ -29,6 +30,8 @@ pub struct Registry {
     services: Family<String, ServiceCells>,
     methods: HashMap<String, Weak<Methods>>,
     endpoints: Family<(String, Address), EndpointCells>,
+    changes: HashMap<String, Weak<Changes>>,
+    standings: HashMap<(String, Address), Weak<Standing>>,
     /// Keys of session tickets, which outlive reloads too.
     pub tickets: TicketKeys,
     /// By URL: who asks for newer keys there, through reloads.
@@ -50,6 +53,8 @@ impl Registry {
             services: Family::default(),
             methods: HashMap::new(),
             endpoints: Family::default(),
+            changes: HashMap::new(),
+            standings: HashMap::new(),
             tickets: TicketKeys::default(),
             keys_wanted: HashMap::new(),
         }
@@ -102,17 +107,25 @@ impl Registry {
 
     /// The methods of a service that have been called.
     pub fn methods(&mut self, service: &str) -> Arc<Methods> {
-        let known = self.methods.entry(service.to_owned()).or_default();
-        known.upgrade().unwrap_or_else(|| {
-            let new = Arc::new(Methods::new(self.workers));
-            *known = Arc::downgrade(&new);
-            new
-        })
+        let workers = self.workers;
+        kept(&mut self.methods, service.to_owned(), || Methods::new(workers))
     }
 
     /// The counters of an endpoint of a service.
     pub fn endpoint(&mut self, service: &str, address: &Address) -> Arc<PerWorker<EndpointCells>> {
         self.endpoints.find((service.to_owned(), address.clone()), self.workers)
+    }
+
+    /// What counts changes of health among the endpoints of a service.
+    pub fn changes(&mut self, service: &str) -> Arc<Changes> {
+        kept(&mut self.changes, service.to_owned(), Changes::default)
+    }
+
+    /// What is known of the health of an endpoint of a service.
+    pub fn standing(&mut self, service: &str, address: &Address) -> Arc<Standing> {
+        let changes = self.changes(service);
+        let key = (service.to_owned(), address.clone());
+        kept(&mut self.standings, key, || Standing::new(changes))
     }
 }
 
@@ -127,17 +140,26 @@ impl<K, T> Default for Family<K, T> {
 
 impl<K: Hash + Eq, T: Default> Family<K, T> {
     fn find(&mut self, key: K, workers: usize) -> Arc<PerWorker<T>> {
-        // Names that are gone are forgotten now and then, not at each look.
-        if self.0.len() == self.0.capacity() {
-            self.0.retain(|_, cells| cells.strong_count() > 0);
-        }
-        let known = self.0.entry(key).or_default();
-        known.upgrade().unwrap_or_else(|| {
-            let new = Arc::new(PerWorker::new(workers));
-            *known = Arc::downgrade(&new);
-            new
-        })
+        kept(&mut self.0, key, || PerWorker::new(workers))
     }
+}
+
+/// What `known` has under `key`, or something new.
+fn kept<K: Hash + Eq, T>(
+    known: &mut HashMap<K, Weak<T>>,
+    key: K,
+    new: impl FnOnce() -> T,
+) -> Arc<T> {
+    // Names that are gone are forgotten now and then, not at each look.
+    if known.len() == known.capacity() {
+        known.retain(|_, value| value.strong_count() > 0);
+    }
+    let known = known.entry(key).or_default();
+    known.upgrade().unwrap_or_else(|| {
+        let new = Arc::new(new());
+        *known = Arc::downgrade(&new);
+        new
+    })
 }
 
 #[cfg(test)]

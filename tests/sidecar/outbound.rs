@@ -131,6 +131,36 @@ fn a_loop_in_the_rules_is_refused() {
     assert!(connections < 20.0, "{connections}");
 }
 
+#[test]
+fn health_checks_pass_by_the_rules() {
+    if !can_have_hosts() {
+        return;
+    }
+    let wire = Wire::new(2);
+    let [side, other] = &wire.hosts[..] else { panic!() };
+    let _app = App::saying(other.listen("[::]:8084"), "fine");
+    rules::outbound(side, By::Redirect);
+    let config = |mesh: &str| {
+        format!(
+            "mesh: {{outbound: {{bind: \"127.0.0.1:15001\"}}{mesh}}}\n\
+             services: {{shop: {{endpoints: [\"10.99.0.2:8084\"], \
+             health_check: {{http: /, interval: 50ms}}}}}}\n"
+        )
+    };
+    let proxy = Proxy::start_in(&side.name, &config(""));
+    eventually("five checks", || {
+        (proxy.metric("ringway_health_checks_total") >= 5.0).then_some(())
+    });
+    assert_eq!(proxy.metric("ringway_endpoint_healthy"), 1.0);
+    assert_eq!(proxy.metric("ringway_listener_connections_total"), 0.0, "none was turned aside");
+    drop(proxy);
+    // Where the rules look for another mark, a check is known as our own when it comes back.
+    let proxy = Proxy::start_in(&side.name, &config(", intercept: {mark: 7}"));
+    let looped = "ringway_capture_refused_total{listener=\"mesh.outbound\",reason=\"loop\"}";
+    eventually("loops", || (proxy.metric(looped) >= 3.0).then_some(()));
+    assert_eq!(proxy.metric("ringway_endpoint_healthy"), 0.0);
+}
+
 /// Takes the rights over the network away, but not the user.
 const POWERLESS: [&str; 3] =
     ["setpriv", "--bounding-set=-net_admin,-net_raw", "--inh-caps=-net_admin,-net_raw"];

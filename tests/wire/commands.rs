@@ -90,6 +90,23 @@ services:
 }
 
 #[test]
+fn explain_says_how_endpoints_are_checked() {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let config = "listeners: {web: {bind: 127.0.0.1:8080}}
+routes: {'*': {to: {shop: 1, cart: 1}}}
+services:
+  shop: {endpoints: [], health_check: {http: /healthz}}
+  cart: {endpoints: [], health_check: {grpc: {service: a.Cart}, interval: 5s}}
+";
+    std::fs::write(file.path(), config).unwrap();
+    let (fine, said) =
+        ringway(&["explain", "-c", file.path().to_str().unwrap(), "GET", "http://a/"]);
+    for words in ["check: GET /healthz of shop, good is 200; every 2s", "grpc a.Cart; every 5s"] {
+        assert!(fine && said.contains(words), "{said}");
+    }
+}
+
+#[test]
 fn explain_says_which_authorization_rule_decides() {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     let config = "listeners: {web: {bind: [127.0.0.1:8080, 127.0.0.1:8081]}}

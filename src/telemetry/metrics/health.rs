@@ -1,0 +1,69 @@
+//! Health checks of endpoints.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::sync::Arc;
+
+use super::Page;
+use crate::cluster::{Address, Service};
+use crate::health::{Eligible, Reason, Standing, State, eligible};
+use crate::snapshot::Snapshot;
+
+/// Writes what is known of the health of endpoints; of what is not checked, nothing.
+pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
+    let endpoints = checked(snapshot);
+    let name = "ringway_endpoint_healthy";
+    page.family(name, "gauge", "Whether an endpoint that is checked is healthy.");
+    for (service, address, standing) in &endpoints {
+        let healthy = u8::from(standing.state() == State::Healthy);
+        page.sample(name, &[("service", &service.name), ("endpoint", address)], healthy);
+    }
+    let name = "ringway_health_checks_total";
+    page.family(name, "counter", "Health checks made.");
+    for (service, address, standing) in &endpoints {
+        let attempts = standing.attempts.value();
+        page.sample(name, &[("service", &service.name), ("endpoint", address)], attempts);
+    }
+    let name = "ringway_health_check_failures_total";
+    page.family(name, "counter", "Those that failed, by reason; reasons never seen left out.");
+    for (service, address, standing) in &endpoints {
+        for reason in Reason::ALL {
+            let count = standing.failures[reason.index()].value();
+            if count > 0 {
+                let labels: [(&str, &dyn Display); 3] = [
+                    ("service", &service.name),
+                    ("endpoint", address),
+                    ("reason", &reason.label()),
+                ];
+                page.sample(name, &labels, count);
+            }
+        }
+    }
+    let name = "ringway_service_health_panic";
+    page.family(name, "gauge", "Whether too few endpoints are healthy, so that all are used.");
+    for service in &snapshot.services {
+        let Some(check) = &service.health else { continue };
+        for subset in &service.subsets {
+            let members = subset.members.iter().map(|&index| &service.endpoints[index as usize]);
+            let weighty = members.filter(|endpoint| endpoint.weight > 0);
+            let states = weighty.filter_map(|endpoint| Some(endpoint.health.as_ref()?.state()));
+            let panic = eligible(states, check.panic_percent) == Eligible::Everyone;
+            let labels: [(&str, &dyn Display); 2] =
+                [("service", &service.name), ("version", &subset.version)];
+            page.sample(name, &labels, u8::from(panic));
+        }
+    }
+}
+
+/// The endpoints that are checked: each once, though several versions may have it.
+fn checked(snapshot: &Snapshot) -> Vec<(&Service, &Address, &Arc<Standing>)> {
+    let mut seen = HashSet::new();
+    let all = snapshot.services.iter().flat_map(|service| {
+        let standing = |endpoint| (&**service, endpoint);
+        service.endpoints.iter().map(standing)
+    });
+    let known = all.filter_map(|(service, endpoint)| {
+        Some((service, &endpoint.address, endpoint.health.as_ref()?))
+    });
+    known.filter(|(_, _, standing)| seen.insert(Arc::as_ptr(standing))).collect()
+}
