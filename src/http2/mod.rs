@@ -1,7 +1,8 @@
 //! HTTP/2 (RFC 9113) as the rest of the proxy knows messages.
 //!
 //! `receive` makes a [`Head`](crate::message::Head) of what the `h2` crate has decoded; `send`
-//! makes of a head, as `http1::encode` writes it, what the crate encodes; `websocket` is what an
+//! makes of a head, as `http1::encode` writes it, what the crate encodes (`names` are those it knows
+//! beforehand); `websocket` is what an
 //! upgrade is called on the other side (RFC 8441); `pulse` says when a connection is asked whether
 //! it lives, and when it is left; `meter` when its peer has gone too far (`frames` reads what
 //! passes, `flood` has the limits). They are dry. `stream` is one stream of a connection, as an
@@ -12,6 +13,7 @@ mod flood;
 mod frames;
 mod held;
 mod meter;
+mod names;
 mod pulse;
 mod receive;
 mod send;

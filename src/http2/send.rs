@@ -11,7 +11,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
 };
 
-use super::websocket;
+use super::{names, websocket};
 use crate::error::Refusal;
 use crate::http1::framing;
 
@@ -35,7 +35,7 @@ pub fn request(head: &[u8], secure: bool) -> Result<Outbound, Refusal> {
     let mut host = Bytes::new();
     let mut upgrade = Bytes::new();
     let mut key = None;
-    let mut fields = HeaderMap::with_capacity(FIELDS_EXPECTED);
+    let mut fields = HeaderMap::with_capacity(fields_in(&text));
     while let Some((name, value)) = next_field(&text, &mut rest) {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => host = value,
@@ -82,7 +82,7 @@ pub fn response(head: &[u8]) -> Result<Response<()>, Refusal> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_bytes(status).map_err(|_| UNSPEAKABLE_ANSWER)?;
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let mut fields = HeaderMap::with_capacity(FIELDS_EXPECTED);
+    let mut fields = HeaderMap::with_capacity(fields_in(&text));
     while let Some((name, value)) = next_field(&text, &mut rest) {
         if !(switches && name.eq_ignore_ascii_case(websocket::ACCEPT.as_bytes())) {
             put(&mut fields, name, value).map_err(|_| UNSPEAKABLE_ANSWER)?;
@@ -110,8 +110,11 @@ pub fn trailers(lines: &[u8]) -> Result<HeaderMap, Refusal> {
     Ok(fields)
 }
 
-/// Room for the fields of most messages.
-const FIELDS_EXPECTED: usize = 16;
+/// How many fields a head has, about: each has a line, as have its beginning and its end. A map that
+/// grows while it is filled costs more than its fields, and so does one with room for all there are.
+fn fields_in(head: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', head).count().saturating_sub(2)
+}
 
 fn first_line(text: &Bytes) -> (&[u8], usize) {
     let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
@@ -130,9 +133,15 @@ fn next_field<'a>(text: &'a Bytes, rest: &mut usize) -> Option<(&'a [u8], Bytes)
 
 /// Adds a field, unless it is about connections of HTTP/1.1.
 fn put(fields: &mut HeaderMap, name: &[u8], value: Bytes) -> Result<(), Refusal> {
-    let name = HeaderName::from_bytes(name).map_err(|_| UNSPEAKABLE)?;
+    let mut value = HeaderValue::from_maybe_shared(value).map_err(|_| UNSPEAKABLE)?;
+    let name = match names::known(name) {
+        Some(known) => {
+            value.set_sensitive(known.changes);
+            known.name.clone()
+        }
+        None => HeaderName::from_bytes(name).map_err(|_| UNSPEAKABLE)?,
+    };
     if !framing::is_of_connections(name.as_str()) {
-        let value = HeaderValue::from_maybe_shared(value).map_err(|_| UNSPEAKABLE)?;
         fields.try_append(name, value).map_err(|_| UNSPEAKABLE)?;
     }
     Ok(())
