@@ -1,5 +1,5 @@
-//! Names of fields that many messages of a mesh have and the `http` crate knows nothing of: it would
-//! allocate each of them again for each message.
+//! Names of fields that many messages of a mesh have and the `http` crate knows nothing of: it
+//! would allocate each of them again for each message.
 
 use http::HeaderName;
 

@@ -3,6 +3,8 @@
 //! The text is ours: it has one space after each colon and CR LF at each end, so taking it apart is
 //! a search for two bytes. Values share the text's memory.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use h2::ext::Protocol;
 use http::header::COOKIE;
@@ -23,11 +25,16 @@ pub struct Outbound {
     pub asked_with: Option<Bytes>,
 }
 
-/// A request out of its text. `secure`: it goes through TLS.
+/// A request out of its text. `secure`: it goes through TLS. `last_authority` is that of the
+/// request before it on the same connection, mostly the same.
 ///
 /// # Errors
 /// 400 for what HTTP/2 cannot say; among it an upgrade to anything but a WebSocket (501).
-pub fn request(head: &[u8], secure: bool) -> Result<Outbound, Refusal> {
+pub fn request(
+    head: &[u8],
+    secure: bool,
+    last_authority: &RefCell<Option<Authority>>,
+) -> Result<Outbound, Refusal> {
     let text = Bytes::copy_from_slice(head);
     let (line, mut rest) = first_line(&text);
     let mut words = line.split(|&byte| byte == b' ');
@@ -51,7 +58,7 @@ pub fn request(head: &[u8], secure: bool) -> Result<Outbound, Refusal> {
         return Err(Refusal { status: 501, ..UNSPEAKABLE });
     }
     let mut uri = http::uri::Parts::default();
-    uri.authority = Some(Authority::from_maybe_shared(host).map_err(|_| UNSPEAKABLE)?);
+    uri.authority = Some(authority(host, last_authority)?);
     if !connect {
         uri.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
         let target = text.slice_ref(target);
@@ -69,6 +76,20 @@ pub fn request(head: &[u8], secure: bool) -> Result<Outbound, Refusal> {
         *request.method_mut() = Method::from_bytes(method).map_err(|_| UNSPEAKABLE)?;
     }
     Ok(Outbound { request, asked_with: key.filter(|_| websocket) })
+}
+
+/// `host` as an authority: the last one if it is the same, which saves a look at each byte.
+fn authority(host: Bytes, last: &RefCell<Option<Authority>>) -> Result<Authority, Refusal> {
+    let mut last = last.borrow_mut();
+    if let Some(last) = &*last
+        && last.as_str().as_bytes() == host
+    {
+        return Ok(last.clone());
+    }
+    // In memory of its own, because it stays: what it comes from is a whole head.
+    let own = Bytes::copy_from_slice(&host);
+    let authority = Authority::from_maybe_shared(own).map_err(|_| UNSPEAKABLE)?;
+    Ok(last.insert(authority).clone())
 }
 
 /// A response out of its text. 101 is the 200 with which a tunnel begins.
@@ -110,8 +131,8 @@ pub fn trailers(lines: &[u8]) -> Result<HeaderMap, Refusal> {
     Ok(fields)
 }
 
-/// How many fields a head has, about: each has a line, as have its beginning and its end. A map that
-/// grows while it is filled costs more than its fields, and so does one with room for all there are.
+/// How many fields a head has, about: each has a line, as have its beginning and its end. A map
+/// that grows while it is filled costs more than its fields, and so does one with too much room.
 fn fields_in(head: &[u8]) -> usize {
     memchr::memchr_iter(b'\n', head).count().saturating_sub(2)
 }
@@ -139,11 +160,15 @@ fn put(fields: &mut HeaderMap, name: &[u8], value: Bytes) -> Result<(), Refusal>
             value.set_sensitive(known.changes);
             known.name.clone()
         }
-        None => HeaderName::from_bytes(name).map_err(|_| UNSPEAKABLE)?,
+        None => {
+            let name = HeaderName::from_bytes(name).map_err(|_| UNSPEAKABLE)?;
+            if framing::is_of_connections(name.as_str()) {
+                return Ok(());
+            }
+            name
+        }
     };
-    if !framing::is_of_connections(name.as_str()) {
-        fields.try_append(name, value).map_err(|_| UNSPEAKABLE)?;
-    }
+    fields.try_append(name, value).map_err(|_| UNSPEAKABLE)?;
     Ok(())
 }
 
@@ -184,7 +209,8 @@ mod tests {
                 "CONNECT http://a/chat {\"sec-websocket-version\": \"13\"}",
             ),
         ] {
-            let Outbound { request, .. } = request(text.as_bytes(), false).unwrap();
+            let Outbound { request, .. } =
+                request(text.as_bytes(), false, &RefCell::default()).unwrap();
             let said = format!("{} {} {:?}", request.method(), request.uri(), request.headers());
             assert_eq!(said, expected, "{text}");
         }
@@ -197,7 +223,8 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: \r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: a\r\nx-a: \x7f\r\n\r\n", 400),
         ] {
-            assert_eq!(request(text.as_bytes(), true).map_err(|r| r.status).err(), Some(status));
+            let made = request(text.as_bytes(), true, &RefCell::default());
+            assert_eq!(made.map_err(|refusal| refusal.status).err(), Some(status));
         }
     }
 
