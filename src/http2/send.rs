@@ -3,6 +3,8 @@
 //! The text is ours: it has one space after each colon and CR LF at each end, so taking it apart is
 //! a search for two bytes. Values share the text's memory.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use h2::ext::Protocol;
 use http::header::COOKIE;
@@ -11,7 +13,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
 };
 
-use super::websocket;
+use super::{names, websocket};
 use crate::error::Refusal;
 use crate::http1::framing;
 
@@ -23,11 +25,16 @@ pub struct Outbound {
     pub asked_with: Option<Bytes>,
 }
 
-/// A request out of its text. `secure`: it goes through TLS.
+/// A request out of its text. `secure`: it goes through TLS. `last_authority` is that of the
+/// request before it on the same connection, mostly the same.
 ///
 /// # Errors
 /// 400 for what HTTP/2 cannot say; among it an upgrade to anything but a WebSocket (501).
-pub fn request(head: &[u8], secure: bool) -> Result<Outbound, Refusal> {
+pub fn request(
+    head: &[u8],
+    secure: bool,
+    last_authority: &RefCell<Option<Authority>>,
+) -> Result<Outbound, Refusal> {
     let text = Bytes::copy_from_slice(head);
     let (line, mut rest) = first_line(&text);
     let mut words = line.split(|&byte| byte == b' ');
@@ -35,7 +42,7 @@ pub fn request(head: &[u8], secure: bool) -> Result<Outbound, Refusal> {
     let mut host = Bytes::new();
     let mut upgrade = Bytes::new();
     let mut key = None;
-    let mut fields = HeaderMap::with_capacity(FIELDS_EXPECTED);
+    let mut fields = HeaderMap::with_capacity(fields_in(&text));
     while let Some((name, value)) = next_field(&text, &mut rest) {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => host = value,
@@ -51,7 +58,7 @@ pub fn request(head: &[u8], secure: bool) -> Result<Outbound, Refusal> {
         return Err(Refusal { status: 501, ..UNSPEAKABLE });
     }
     let mut uri = http::uri::Parts::default();
-    uri.authority = Some(Authority::from_maybe_shared(host).map_err(|_| UNSPEAKABLE)?);
+    uri.authority = Some(authority(host, last_authority)?);
     if !connect {
         uri.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
         let target = text.slice_ref(target);
@@ -71,6 +78,20 @@ pub fn request(head: &[u8], secure: bool) -> Result<Outbound, Refusal> {
     Ok(Outbound { request, asked_with: key.filter(|_| websocket) })
 }
 
+/// `host` as an authority: the last one if it is the same, which saves a look at each byte.
+fn authority(host: Bytes, last: &RefCell<Option<Authority>>) -> Result<Authority, Refusal> {
+    let mut last = last.borrow_mut();
+    if let Some(last) = &*last
+        && last.as_str().as_bytes() == host
+    {
+        return Ok(last.clone());
+    }
+    // In memory of its own, because it stays: what it comes from is a whole head.
+    let own = Bytes::copy_from_slice(&host);
+    let authority = Authority::from_maybe_shared(own).map_err(|_| UNSPEAKABLE)?;
+    Ok(last.insert(authority).clone())
+}
+
 /// A response out of its text. 101 is the 200 with which a tunnel begins.
 ///
 /// # Errors
@@ -82,7 +103,7 @@ pub fn response(head: &[u8]) -> Result<Response<()>, Refusal> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_bytes(status).map_err(|_| UNSPEAKABLE_ANSWER)?;
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let mut fields = HeaderMap::with_capacity(FIELDS_EXPECTED);
+    let mut fields = HeaderMap::with_capacity(fields_in(&text));
     while let Some((name, value)) = next_field(&text, &mut rest) {
         if !(switches && name.eq_ignore_ascii_case(websocket::ACCEPT.as_bytes())) {
             put(&mut fields, name, value).map_err(|_| UNSPEAKABLE_ANSWER)?;
@@ -110,8 +131,11 @@ pub fn trailers(lines: &[u8]) -> Result<HeaderMap, Refusal> {
     Ok(fields)
 }
 
-/// Room for the fields of most messages.
-const FIELDS_EXPECTED: usize = 16;
+/// How many fields a head has, about: each has a line, as have its beginning and its end. A map
+/// that grows while it is filled costs more than its fields, and so does one with too much room.
+fn fields_in(head: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', head).count().saturating_sub(2)
+}
 
 fn first_line(text: &Bytes) -> (&[u8], usize) {
     let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
@@ -130,11 +154,21 @@ fn next_field<'a>(text: &'a Bytes, rest: &mut usize) -> Option<(&'a [u8], Bytes)
 
 /// Adds a field, unless it is about connections of HTTP/1.1.
 fn put(fields: &mut HeaderMap, name: &[u8], value: Bytes) -> Result<(), Refusal> {
-    let name = HeaderName::from_bytes(name).map_err(|_| UNSPEAKABLE)?;
-    if !framing::is_of_connections(name.as_str()) {
-        let value = HeaderValue::from_maybe_shared(value).map_err(|_| UNSPEAKABLE)?;
-        fields.try_append(name, value).map_err(|_| UNSPEAKABLE)?;
-    }
+    let mut value = HeaderValue::from_maybe_shared(value).map_err(|_| UNSPEAKABLE)?;
+    let name = match names::known(name) {
+        Some(known) => {
+            value.set_sensitive(known.changes);
+            known.name.clone()
+        }
+        None => {
+            let name = HeaderName::from_bytes(name).map_err(|_| UNSPEAKABLE)?;
+            if framing::is_of_connections(name.as_str()) {
+                return Ok(());
+            }
+            name
+        }
+    };
+    fields.try_append(name, value).map_err(|_| UNSPEAKABLE)?;
     Ok(())
 }
 
@@ -175,7 +209,8 @@ mod tests {
                 "CONNECT http://a/chat {\"sec-websocket-version\": \"13\"}",
             ),
         ] {
-            let Outbound { request, .. } = request(text.as_bytes(), false).unwrap();
+            let Outbound { request, .. } =
+                request(text.as_bytes(), false, &RefCell::default()).unwrap();
             let said = format!("{} {} {:?}", request.method(), request.uri(), request.headers());
             assert_eq!(said, expected, "{text}");
         }
@@ -188,7 +223,8 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: \r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: a\r\nx-a: \x7f\r\n\r\n", 400),
         ] {
-            assert_eq!(request(text.as_bytes(), true).map_err(|r| r.status).err(), Some(status));
+            let made = request(text.as_bytes(), true, &RefCell::default());
+            assert_eq!(made.map_err(|refusal| refusal.status).err(), Some(status));
         }
     }
 

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
+use http::uri::Authority;
 
 use crate::runtime::alarm::Bell;
 use crate::tls::Issued;
@@ -23,6 +24,8 @@ pub struct SharedConnection {
     /// Streams that have been opened on it.
     opened: Cell<u64>,
     streams_max: usize,
+    /// The authority of its last request.
+    authority: RefCell<Option<Authority>>,
     /// How the endpoint has proven itself; `None` in the clear.
     issued: Option<Rc<[Issued]>>,
     /// Wakes the task that drives it.
@@ -39,8 +42,8 @@ impl SharedConnection {
         bell: Bell,
     ) -> Rc<Self> {
         let (streams, opened) = (Cell::new(0), Cell::new(0));
-        let send = RefCell::new(Some(send));
-        Rc::new(Self { send, streams, opened, streams_max, issued, bell })
+        let (send, authority) = (RefCell::new(Some(send)), RefCell::default());
+        Rc::new(Self { send, streams, opened, streams_max, authority, issued, bell })
     }
 
     /// A place for one more stream, if there is one.
@@ -109,6 +112,11 @@ impl Slot {
     /// Whether the connection has carried a stream before.
     pub fn is_reused(&self) -> bool {
         self.0.opened() > 1
+    }
+
+    /// The authority of the connection's last request.
+    pub fn last_authority(&self) -> &RefCell<Option<Authority>> {
+        &self.0.authority
     }
 
     /// Opens the stream.

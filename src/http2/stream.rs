@@ -2,21 +2,22 @@
 //! as [`Head`] on their way in, bodies as bytes. Flow control goes through: what the exchange does
 //! not read the peer may not send, and a peer that does not read stops the exchange's writes.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, StatusCode};
 
-use super::held::Held;
-use super::receive::{response_head, trailer_lines};
+use super::incoming::{Incoming, read, read_or_rang};
+use super::outgoing::{Sent, gone, send_data, send_ready};
+use super::receive::response_head;
 use super::send;
 use super::shared::Slot;
 use crate::error::Refusal;
@@ -25,9 +26,6 @@ use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Quiet, Read};
 use crate::tls::Issued;
-
-/// Room that a read leaves at the end of a buffer: chunks get their ends there.
-const SLACK_BYTES: usize = 64;
 
 /// A stream that a client has opened.
 pub struct ClientStream {
@@ -93,35 +91,51 @@ impl ClientStream {
     }
 
     /// Sends a response: its head, a first portion of its body, and the end when `end` has the
-    /// lines of its trailers. A head of 1xx stands alone.
+    /// lines of its trailers; all that can be sent without waiting. A head of 1xx stands alone.
     ///
     /// # Errors
     /// When the stream is gone, or HTTP/2 cannot say it.
-    pub async fn respond(&self, head: &[u8], data: &[u8], end: Option<&[u8]>) -> io::Result<()> {
+    pub fn respond(&self, head: &[u8], data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
         let response = send::response(head).map_err(io::Error::other)?;
         let ends = data.is_empty() && end.is_some_and(<[u8]>::is_empty);
         {
             let mut sending = self.response.borrow_mut();
             let Sending::Head(respond) = &mut *sending else { return Err(gone()) };
             if response.status().is_informational() {
-                return respond.send_informational(response).map_err(io::Error::other);
+                respond.send_informational(response).map_err(io::Error::other)?;
+                return Ok(Sent::All);
             }
             let body = respond.send_response(response, ends).map_err(io::Error::other)?;
             *sending = if ends { Sending::Over } else { Sending::Body(body) };
         }
-        if ends { Ok(()) } else { self.send(data, end).await }
+        if ends { Ok(Sent::All) } else { self.send_ready(data, end) }
     }
 
-    /// Sends a portion of the body, and the end when `end` has the lines of its trailers.
+    /// Sends what the peer's windows allow at once of a portion of the body, and the end when `end`
+    /// has the lines of its trailers.
+    ///
+    /// # Errors
+    /// When the stream is gone.
+    pub fn send_ready(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
+        let sent = send_ready(body_of(&self.response), data, end)?;
+        self.over_if(sent, end);
+        Ok(sent)
+    }
+
+    /// Sends the rest of a portion as the peer's windows allow.
     ///
     /// # Errors
     /// When the stream is gone.
     pub async fn send(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<()> {
         send_data(|| body_of(&self.response), data, end).await?;
-        if end.is_some() {
+        self.over_if(Sent::All, end);
+        Ok(())
+    }
+
+    fn over_if(&self, sent: Sent, end: Option<&[u8]>) {
+        if sent == Sent::All && end.is_some() {
             *self.response.borrow_mut() = Sending::Over;
         }
-        Ok(())
     }
 
     /// As [`Stream::quiet`](crate::runtime::io::Stream::quiet).
@@ -168,8 +182,8 @@ impl ClientStream {
 }
 
 /// The body that is being sent, if one is.
-fn body_of(sending: &RefCell<Sending>) -> Option<std::cell::RefMut<'_, SendStream<Bytes>>> {
-    std::cell::RefMut::filter_map(sending.borrow_mut(), |sending| match sending {
+fn body_of(sending: &RefCell<Sending>) -> Option<RefMut<'_, SendStream<Bytes>>> {
+    RefMut::filter_map(sending.borrow_mut(), |sending| match sending {
         Sending::Body(body) => Some(body),
         Sending::Head(_) | Sending::Over => None,
     })
@@ -218,15 +232,13 @@ impl EndpointStream {
     }
 
     /// Sends a request: its head, a first portion of its body, and the end when `end` has the lines
-    /// of its trailers.
+    /// of its trailers; all that can be sent without waiting.
     ///
     /// # Errors
     /// When the connection is gone.
-    pub async fn request(&self, head: &[u8], data: &[u8], end: Option<&[u8]>) -> io::Result<()> {
-        let outbound = match send::request(head, self.slot.is_secure()) {
-            Ok(outbound) => outbound,
-            Err(refusal) => return Err(self.not_sent(Gone::Refused(refusal))),
-        };
+    pub fn request(&self, head: &[u8], data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
+        let outbound = send::request(head, self.slot.is_secure(), self.slot.last_authority());
+        let outbound = outbound.map_err(|refusal| self.not_sent(Gone::Refused(refusal)))?;
         let tunnel = outbound.request.method() == http::Method::CONNECT;
         let end = end.filter(|_| !tunnel);
         let ends = data.is_empty() && end.is_some_and(<[u8]>::is_empty);
@@ -237,7 +249,7 @@ impl EndpointStream {
         *self.asked_with.borrow_mut() = outbound.asked_with;
         *self.response.borrow_mut() = Some(response);
         *self.sending.borrow_mut() = (!ends).then_some(sending);
-        if ends { Ok(()) } else { self.send(data, end).await }
+        if ends { Ok(Sent::All) } else { self.send_ready(data, end) }
     }
 
     fn not_sent(&self, because: Gone) -> io::Error {
@@ -245,17 +257,34 @@ impl EndpointStream {
         gone()
     }
 
+    /// As [`ClientStream::send_ready`].
+    ///
+    /// # Errors
+    /// When the stream is gone.
+    pub fn send_ready(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
+        let sent = send_ready(self.body(), data, end)?;
+        self.over_if(sent, end);
+        Ok(sent)
+    }
+
     /// As [`ClientStream::send`].
     ///
     /// # Errors
     /// When the stream is gone.
     pub async fn send(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<()> {
-        let body = || std::cell::RefMut::filter_map(self.sending.borrow_mut(), Option::as_mut).ok();
-        send_data(body, data, end).await?;
-        if end.is_some() {
+        send_data(|| self.body(), data, end).await?;
+        self.over_if(Sent::All, end);
+        Ok(())
+    }
+
+    fn body(&self) -> Option<RefMut<'_, SendStream<Bytes>>> {
+        RefMut::filter_map(self.sending.borrow_mut(), Option::as_mut).ok()
+    }
+
+    fn over_if(&self, sent: Sent, end: Option<&[u8]>) {
+        if sent == Sent::All && end.is_some() {
             *self.sending.borrow_mut() = None;
         }
-        Ok(())
     }
 
     /// Waits for the head of the next response, interim ones included; writes it behind what is in
@@ -406,161 +435,4 @@ fn gone_by(error: &h2::Error) -> Gone {
         }
         false => Gone::Silent,
     }
-}
-
-/// The receiving half of a stream.
-struct Incoming {
-    frames: RecvStream,
-    /// Data for which a buffer had no room.
-    left: Bytes,
-    ended: bool,
-    trailers: Vec<u8>,
-}
-
-impl Incoming {
-    fn new(frames: RecvStream) -> Self {
-        let ended = frames.is_end_stream();
-        Self { frames, left: Bytes::new(), ended, trailers: Vec::new() }
-    }
-
-    /// Whether the peer has ended the body and nothing of it is left to read.
-    fn is_read(&self) -> bool {
-        self.ended && self.left.is_empty()
-    }
-
-    /// Appends all that has come, as far as there is room.
-    fn poll_read(&mut self, context: &mut Context<'_>, buf: &mut Buf) -> Poll<io::Result<Read>> {
-        let before = buf.len();
-        loop {
-            if !self.left.is_empty() {
-                let room = buf.room().saturating_sub(SLACK_BYTES).min(self.left.len());
-                let n = buf.append(&self.left[..room]);
-                self.left.advance(n);
-                if !self.left.is_empty() {
-                    return Poll::Ready(Ok(Read::Data(buf.len() - before)));
-                }
-            }
-            match self.poll_left(context) {
-                Poll::Ready(Ok(true)) => {}
-                // The error stays with the stream: what came before it is given first.
-                Poll::Ready(Err(error)) if buf.len() == before => return Poll::Ready(Err(error)),
-                Poll::Pending if buf.len() == before => return Poll::Pending,
-                Poll::Ready(Ok(false)) if buf.len() == before => return Poll::Ready(Ok(Read::End)),
-                _ => return Poll::Ready(Ok(Read::Data(buf.len() - before))),
-            }
-        }
-    }
-
-    /// Waits for something to read, the end included.
-    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.left.is_empty() {
-            true => self.poll_left(context).map_ok(drop),
-            false => Poll::Ready(Ok(())),
-        }
-    }
-
-    /// Waits for more data; false at the end.
-    fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        while !self.ended {
-            match ready!(self.frames.poll_data(context)) {
-                Some(Ok(data)) => {
-                    // Taken over at once, and bounded by one frame: now the peer may send more.
-                    self.frames.flow_control().release_capacity(data.len()).ok();
-                    self.left = data;
-                    self.ended = self.frames.is_end_stream();
-                    if !self.left.is_empty() {
-                        return Poll::Ready(Ok(true));
-                    }
-                }
-                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
-                None => {
-                    let trailers = ready!(self.frames.poll_trailers(context));
-                    if let Some(fields) = trailers.map_err(io::Error::other)? {
-                        self.trailers = trailer_lines(&fields).map_err(io::Error::other)?;
-                    }
-                    self.ended = true;
-                }
-            }
-        }
-        Poll::Ready(Ok(false))
-    }
-}
-
-async fn read(
-    poll: impl Fn(&mut Context<'_>, &mut Buf) -> Poll<io::Result<Read>>,
-    mut buf: Buf,
-) -> (io::Result<Read>, Buf) {
-    let read = poll_fn(|context| poll(context, &mut buf)).await;
-    (read, buf)
-}
-
-async fn read_or_rang(
-    poll: impl Fn(&mut Context<'_>, &mut Buf) -> Poll<io::Result<Read>>,
-    mut buf: Buf,
-    alarm: &Alarm,
-) -> (io::Result<Read>, Buf) {
-    let read = poll_fn(|context| match poll(context, &mut buf) {
-        Poll::Ready(read) => Poll::Ready(read),
-        Poll::Pending => alarm.poll_rang(context).map(|_| Ok(Read::Rang)),
-    });
-    let read = read.await;
-    (read, buf)
-}
-
-/// Sends `data` as the peer's windows allow, and the end when `end` has the lines of its trailers.
-async fn send_data<'a>(
-    body: impl Fn() -> Option<std::cell::RefMut<'a, SendStream<Bytes>>>,
-    mut data: &[u8],
-    end: Option<&[u8]>,
-) -> io::Result<()> {
-    let trailers = end.filter(|lines| !lines.is_empty());
-    let ends = end.is_some() && trailers.is_none();
-    while !data.is_empty() {
-        let capacity = poll_fn(|context| {
-            let Some(mut body) = body() else { return Poll::Ready(Err(gone())) };
-            poll_capacity(&mut body, context, data.len())
-        });
-        let (portion, rest) = data.split_at(capacity.await?.min(data.len()));
-        data = rest;
-        let last = ends && data.is_empty();
-        let mut body = body().ok_or_else(gone)?;
-        body.send_data(Bytes::from_owner(Held::copy_of(portion)), last)
-            .map_err(io::Error::other)?;
-        if last {
-            return Ok(());
-        }
-    }
-    let mut body = body().ok_or_else(gone)?;
-    match trailers {
-        Some(lines) => {
-            let fields = send::trailers(lines).map_err(io::Error::other)?;
-            body.send_trailers(fields).map_err(io::Error::other)
-        }
-        None if ends => body.send_data(Bytes::new(), true).map_err(io::Error::other),
-        None => Ok(()),
-    }
-}
-
-/// How much may be sent now, at least one byte.
-fn poll_capacity(
-    body: &mut SendStream<Bytes>,
-    context: &mut Context<'_>,
-    wanted: usize,
-) -> Poll<io::Result<usize>> {
-    body.reserve_capacity(wanted);
-    loop {
-        match body.capacity() {
-            0 => {}
-            capacity => return Poll::Ready(Ok(capacity)),
-        }
-        match ready!(body.poll_capacity(context)) {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
-            None => return Poll::Ready(Err(gone())),
-        }
-    }
-}
-
-fn gone() -> io::Error {
-    io::ErrorKind::ConnectionReset.into()
 }

@@ -13,14 +13,9 @@ impl RequestId {
         bytes[6] = (bytes[6] & 0x0f) | 0x40; // version 4
         bytes[8] = (bytes[8] & 0x3f) | 0x80; // the variant of RFC 9562
         let mut text = [b'-'; 36];
-        let mut at = 0;
-        for (index, byte) in bytes.into_iter().enumerate() {
-            if matches!(index, 4 | 6 | 8 | 10) {
-                at += 1;
-            }
+        for (byte, at) in bytes.into_iter().zip(PLACES) {
             text[at] = HEX[usize::from(byte >> 4)];
             text[at + 1] = HEX[usize::from(byte & 0x0f)];
-            at += 2;
         }
         Self(text)
     }
@@ -36,6 +31,9 @@ impl RequestId {
         &self.0
     }
 }
+
+/// Where each byte stands in the text: there are dashes between some.
+const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 

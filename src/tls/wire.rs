@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use super::stream::TlsStream;
 use super::verify::Issued;
-use crate::http2::{ClientStream, EndpointStream};
+use crate::http2::{ClientStream, EndpointStream, Sent};
 use crate::message::Version;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
@@ -86,12 +86,12 @@ impl<S: Stream> Wire<S> {
     ) -> (io::Result<()>, Buf) {
         match self {
             Self::Client(stream) => {
-                let sent = Box::pin(stream.respond(head, buf.data(), end)).await;
-                return (sent, buf);
+                let sent = stream.respond(head, buf.data(), end);
+                return (self.send_rest(sent, buf.data(), end).await, buf);
             }
             Self::Endpoint(stream) => {
-                let sent = Box::pin(stream.request(head, buf.data(), end)).await;
-                return (sent, buf);
+                let sent = stream.request(head, buf.data(), end);
+                return (self.send_rest(sent, buf.data(), end).await, buf);
             }
             Self::Plain(_) | Self::Tls(_) | Self::Moved => {}
         }
@@ -109,15 +109,33 @@ impl<S: Stream> Wire<S> {
     pub async fn write_body(&self, buf: Buf, end: Option<&[u8]>) -> (io::Result<()>, Buf) {
         match self {
             Self::Client(stream) => {
-                let sent = Box::pin(stream.send(buf.data(), end)).await;
-                (sent, buf)
+                let sent = stream.send_ready(buf.data(), end);
+                (self.send_rest(sent, buf.data(), end).await, buf)
             }
             Self::Endpoint(stream) => {
-                let sent = Box::pin(stream.send(buf.data(), end)).await;
-                (sent, buf)
+                let sent = stream.send_ready(buf.data(), end);
+                (self.send_rest(sent, buf.data(), end).await, buf)
             }
             Self::Plain(_) | Self::Tls(_) | Self::Moved if buf.is_empty() => (Ok(()), buf),
             Self::Plain(_) | Self::Tls(_) | Self::Moved => self.write_all(buf).await,
+        }
+    }
+
+    /// Sends what windows did not allow at once of `data` on a stream of HTTP/2.
+    async fn send_rest(
+        &self,
+        sent: io::Result<Sent>,
+        data: &[u8],
+        end: Option<&[u8]>,
+    ) -> io::Result<()> {
+        let left = match sent? {
+            Sent::All => return Ok(()),
+            Sent::Bytes(sent) => &data[sent..],
+        };
+        match self {
+            Self::Client(stream) => Box::pin(stream.send(left, end)).await,
+            Self::Endpoint(stream) => Box::pin(stream.send(left, end)).await,
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => Err(moved()),
         }
     }
 

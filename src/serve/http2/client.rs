@@ -32,12 +32,19 @@ use crate::tls::Wire;
 
 /// Serves a connection that speaks HTTP/2 until it closes. `first` is what was read of it already.
 pub async fn serve<I: Io>(connection: Connection<I>, first: Option<Buf>) {
-    let Some((connection, wire)) = connection.take_stream() else { return };
+    // Boxed: what the beginning needs, an idle connection shall not hold.
+    let Some(mut driver) = Box::pin(begin(connection, first)).await else { return };
+    driver.run().await;
+}
+
+/// Exchanges the first SETTINGS; `None` when the client does not come to that.
+async fn begin<I: Io>(connection: Connection<I>, first: Option<Buf>) -> Option<Driver<I>> {
+    let (connection, wire) = connection.take_stream()?;
     let worker = Rc::clone(&connection.worker);
     let io = worker.io.clone();
     let (limits, timeouts, settings) = {
         let local = worker.local();
-        let Some(listener) = connection.listener(&local) else { return };
+        let listener = connection.listener(&local)?;
         (local.snapshot.limits, listener.timeouts, listener.http2.unwrap_or_default())
     };
     let heard = Rc::new(Cell::new(io.now()));
@@ -47,7 +54,7 @@ pub async fn serve<I: Io>(connection: Connection<I>, first: Option<Buf>) {
         Adapter::new(io.clone(), Rc::new(wire), first, Rc::clone(&heard), Rc::clone(&watch));
     connection.alarm.set(io.now() + timeouts.header);
     let handshake = builder(&limits, &settings).handshake::<_, Bytes>(adapter);
-    let Ok(Ok(frames)) = connection.alarm.guard(handshake).await else { return };
+    let frames = connection.alarm.guard(handshake).await.ok()?.ok()?;
     // A drain wakes it whatever it does.
     connection.state().idle.set(true);
     let age = settings.age(worker.random.borrow_mut().f64());
@@ -55,9 +62,19 @@ pub async fn serve<I: Io>(connection: Connection<I>, first: Option<Buf>) {
     let open = Rc::default();
     let streams_max = settings.streams_max;
     let (opened, leaving) = (0, false);
-    Driver { connection, frames, limits, streams_max, heard, watch, pulse, open, opened, leaving }
-        .run()
-        .await;
+    let driver = Driver {
+        connection,
+        frames,
+        limits,
+        streams_max,
+        heard,
+        watch,
+        pulse,
+        open,
+        opened,
+        leaving,
+    };
+    Some(driver)
 }
 
 fn builder(limits: &Limits, settings: &Settings) -> Builder {
@@ -94,7 +111,7 @@ struct Driver<I: Io> {
 }
 
 impl<I: Io> Driver<I> {
-    async fn run(mut self) {
+    async fn run(&mut self) {
         let io = self.connection.worker.io.clone();
         let mut pings = Pings::new(self.frames.ping_pong());
         loop {
@@ -115,7 +132,7 @@ impl<I: Io> Driver<I> {
             let gone = now + CLOSE_TIMEOUT;
             let closing = self.leaving && !busy;
             self.connection.alarm.set(if closing { gone } else { step.next });
-            let Self { frames, heard, connection, .. } = &mut self;
+            let Self { frames, heard, connection, .. } = self;
             let alarm = &connection.alarm;
             // A stream, the end of the connection, or nothing: it is time for something.
             let event = poll_fn(|context| {

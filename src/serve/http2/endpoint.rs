@@ -102,7 +102,7 @@ pub async fn share<I: Io>(
     let service = Arc::clone(&target.service.config);
     let address = endpoint.config.borrow().address.clone();
     let (index, owned) = (worker.index, Rc::clone(worker));
-    let driver = Driver { io, frames, shared, heard, alarm, pulse, _open: open };
+    let mut driver = Driver { io, frames, shared, heard, alarm, pulse, _open: open };
     let run = async move {
         driver.run().await;
         if let Some(excess) = watch.excess() {
@@ -142,7 +142,7 @@ struct Driver<I: Io> {
 }
 
 impl<I: Io> Driver<I> {
-    async fn run(mut self) {
+    async fn run(&mut self) {
         let mut pings = Pings::new(self.frames.ping_pong());
         loop {
             let (now, busy) = (self.io.now(), self.shared.streams() > 0);
@@ -160,7 +160,7 @@ impl<I: Io> Driver<I> {
             let leaving = self.shared.is_closed() && !busy;
             let next = if leaving { now + CLOSE_TIMEOUT } else { step.next };
             self.alarm.set(next);
-            let Self { io, frames, heard, alarm, .. } = &mut self;
+            let Self { io, frames, heard, alarm, .. } = self;
             let event = poll_fn(|context| {
                 if Pin::new(&mut *frames).poll(context).is_ready() {
                     return Poll::Ready(Event::Over);

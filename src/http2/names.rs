@@ -1,0 +1,77 @@
+//! Names of fields that many messages of a mesh have and the `http` crate knows nothing of: it
+//! would allocate each of them again for each message.
+
+use http::HeaderName;
+
+/// See the module.
+pub struct KnownName {
+    /// The name.
+    pub name: HeaderName,
+    /// Its value is another one in each message. HPACK is told never to index it: in the table it
+    /// would be found by nobody, push out what will be needed again, and be compared with all of
+    /// its kind before it (RFC 7541 6.2.3).
+    pub changes: bool,
+}
+
+/// The name that is spelled `name` in whatever case, if it is one of them.
+pub fn known(name: &[u8]) -> Option<&'static KnownName> {
+    let known = match name.len() {
+        10 => &[&TRACESTATE][..],
+        11 => &[&TRACEPARENT, &GRPC_STATUS],
+        12 => &[&X_REQUEST_ID, &GRPC_TIMEOUT, &GRPC_MESSAGE],
+        13 => &[&GRPC_ENCODING],
+        15 => &[&X_FORWARDED_FOR],
+        17 => &[&X_FORWARDED_PROTO],
+        20 => &[&GRPC_ACCEPT_ENCODING],
+        23 => &[&X_FORWARDED_CLIENT_CERT],
+        _ => return None,
+    };
+    known.iter().find(|known| name.eq_ignore_ascii_case(known.name.as_str().as_bytes())).copied()
+}
+
+const fn stays(name: &'static str) -> KnownName {
+    KnownName { name: HeaderName::from_static(name), changes: false }
+}
+
+const fn changes(name: &'static str) -> KnownName {
+    KnownName { name: HeaderName::from_static(name), changes: true }
+}
+
+static X_REQUEST_ID: KnownName = changes("x-request-id");
+static X_FORWARDED_FOR: KnownName = stays("x-forwarded-for");
+static X_FORWARDED_PROTO: KnownName = stays("x-forwarded-proto");
+static X_FORWARDED_CLIENT_CERT: KnownName = stays("x-forwarded-client-cert");
+static TRACEPARENT: KnownName = changes("traceparent");
+static TRACESTATE: KnownName = changes("tracestate");
+static GRPC_TIMEOUT: KnownName = changes("grpc-timeout");
+static GRPC_STATUS: KnownName = stays("grpc-status");
+static GRPC_MESSAGE: KnownName = changes("grpc-message");
+static GRPC_ENCODING: KnownName = stays("grpc-encoding");
+static GRPC_ACCEPT_ENCODING: KnownName = stays("grpc-accept-encoding");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_found_under_its_length() {
+        for known in [
+            &X_REQUEST_ID,
+            &X_FORWARDED_FOR,
+            &X_FORWARDED_PROTO,
+            &X_FORWARDED_CLIENT_CERT,
+            &TRACEPARENT,
+            &TRACESTATE,
+            &GRPC_TIMEOUT,
+            &GRPC_STATUS,
+            &GRPC_MESSAGE,
+            &GRPC_ENCODING,
+            &GRPC_ACCEPT_ENCODING,
+        ] {
+            let shouted = known.name.as_str().to_ascii_uppercase();
+            let found = super::known(shouted.as_bytes()).map(|found| found.name.as_str());
+            assert_eq!(found, Some(known.name.as_str()));
+        }
+        assert!(known(b"x-request-ie").is_none());
+    }
+}
