@@ -41,11 +41,6 @@ pub const PIPES_POOLED_MAX: usize = 16;
 /// Bytes a splice moves before it looks whether others want to run.
 const SPLICE_STEP_BYTES: u64 = 1024 * 1024;
 
-/// Free memory at the top of a worker's heap that is kept. Streams of HTTP/2 come and go by the
-/// hundred, each with some KiB: with the default of 128 KiB the heap shrinks and grows with each
-/// burst, at the price of a system call and fresh pages each time.
-const HEAP_KEPT_BYTES: libc::c_int = 4 * 1024 * 1024;
-
 /// Which kernel interface the workers use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Driver {
@@ -68,7 +63,6 @@ where
     F: Future<Output = ()> + 'static,
     M: FnOnce(RingIo) -> F,
 {
-    keep_heap();
     let forced_epoll = std::env::var_os("MONOIO_FORCE_LEGACY_DRIVER").is_some_and(|on| on == "1");
     let ring = match driver {
         Driver::Epoll => None,
@@ -84,15 +78,6 @@ where
             .block_on(async { main(RingIo::new(true, began)).await }),
     }
     Ok(())
-}
-
-/// See [`HEAP_KEPT_BYTES`].
-fn keep_heap() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt changes a number inside the allocator and touches no memory of ours.
-    unsafe {
-        libc::mallopt(libc::M_TRIM_THRESHOLD, HEAP_KEPT_BYTES);
-    }
 }
 
 type RingRuntime = monoio::Runtime<TimeDriver<IoUringDriver>>;
