@@ -60,16 +60,16 @@ pub struct ResponseFraming {
     pub switches: bool,
     /// Connection names fields that are meant for the next hop only.
     pub names_fields: bool,
+    /// That there is no body only the end of its stream of HTTP/2 says, and no field.
+    pub unsaid: bool,
 }
 
 impl ResponseFraming {
-    /// The same where the body is going to be rewritten, so that its length is known to nobody.
-    pub fn with_unknown_length(self) -> Self {
-        let body = match self.body {
-            Body::Stream { .. } => Body::Stream { length: None },
-            other => other,
-        };
-        Self { body, ..self }
+    /// The same where the body is going to be rewritten, so that its length is known to nobody;
+    /// `None` when there is no body.
+    pub fn with_unknown_length(self) -> Option<Self> {
+        let is_there = self.body != Body::None;
+        is_there.then_some(Self { body: Body::Stream { length: None }, ..self })
     }
 }
 
@@ -132,7 +132,13 @@ pub fn response(
     }
     let names_fields = said.names_fields;
     let keep_alive = keeps_alive(&said, view.head.version);
-    let bodiless = ResponseFraming { body: Body::None, keep_alive, switches: false, names_fields };
+    let bodiless = ResponseFraming {
+        body: Body::None,
+        keep_alive,
+        switches: false,
+        names_fields,
+        unsaid: false,
+    };
     if status == 101 {
         if !upgrade_requested || !said.upgrade {
             return Err(Refusal::upstream("101 without a request for it"));
@@ -160,7 +166,8 @@ pub fn response(
         Said { length: Some(length), .. } => (Body::Length(length), keep_alive),
         _ => (Body::UntilClose, false),
     };
-    Ok(ResponseFraming { body, keep_alive, switches: false, names_fields })
+    let unsaid = view.head.ends && said.length.is_none();
+    Ok(ResponseFraming { body, keep_alive, unsaid, ..bodiless })
 }
 
 /// The body of a message that came by HTTP/2. A tunnel is none.

@@ -395,17 +395,35 @@ fn gone_by(error: &h2::Error) -> Gone {
         true => error.is_remote(),
         false => error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM),
     };
-    let flooded = error.get_io().is_some_and(|e| e.kind() == io::ErrorKind::QuotaExceeded);
     match unprocessed {
         true => Gone::Unprocessed,
-        false if flooded => {
+        false if is_flood(error) => {
             Gone::Refused(Refusal::upstream("the endpoint went beyond a limit of HTTP/2"))
         }
-        false if !error.is_remote() && !error.is_io() => {
+        false if is_breach(error) => {
             Gone::Refused(Refusal::upstream("the endpoint broke the rules of HTTP/2"))
         }
         false => Gone::Silent,
     }
+}
+
+/// Whether the peer went beyond a limit of ours.
+fn is_flood(error: &h2::Error) -> bool {
+    error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether the peer broke the rules: then it is our side that has ended the stream.
+fn is_breach(error: &h2::Error) -> bool {
+    !error.is_remote() && !error.is_io()
+}
+
+/// What reading a body comes to that ends with `error`.
+fn unreadable(error: h2::Error) -> io::Error {
+    let kind = match is_flood(&error) || is_breach(&error) {
+        true => io::ErrorKind::InvalidData,
+        false => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
 }
 
 /// The receiving half of a stream.
@@ -472,11 +490,12 @@ impl Incoming {
                         return Poll::Ready(Ok(true));
                     }
                 }
-                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                Some(Err(error)) => return Poll::Ready(Err(unreadable(error))),
                 None => {
                     let trailers = ready!(self.frames.poll_trailers(context));
-                    if let Some(fields) = trailers.map_err(io::Error::other)? {
-                        self.trailers = trailer_lines(&fields).map_err(io::Error::other)?;
+                    if let Some(fields) = trailers.map_err(unreadable)? {
+                        let bad = |detail| io::Error::new(io::ErrorKind::InvalidData, detail);
+                        self.trailers = trailer_lines(&fields).map_err(bad)?;
                     }
                     self.ended = true;
                 }
