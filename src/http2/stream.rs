@@ -230,6 +230,10 @@ impl EndpointStream {
         let tunnel = outbound.request.method() == http::Method::CONNECT;
         let end = end.filter(|_| !tunnel);
         let ends = data.is_empty() && end.is_some_and(<[u8]>::is_empty);
+        if outbound.asked_with.is_some() {
+            // Whether extended CONNECT may be used is in its first SETTINGS (RFC 8441 3).
+            self.slot.greeted().await;
+        }
         let (response, sending) = match self.slot.send_request(outbound.request, ends) {
             Ok(opened) => opened,
             Err(error) => return Err(self.not_sent(unsent_by(&error))),
