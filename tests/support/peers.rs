@@ -304,6 +304,12 @@ impl Server {
         server
     }
 
+    /// Sends a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
     /// What it has written.
     pub fn said(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("said")).unwrap_or_default()

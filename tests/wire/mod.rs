@@ -5,6 +5,7 @@ mod commands;
 mod handshakes;
 mod http2;
 mod http2_attacks;
+mod http2_drain;
 mod http2_endpoints;
 mod http2_pairs;
 mod http2_real;
