@@ -43,7 +43,8 @@ pub struct RequestFraming {
     pub keep_alive: bool,
     /// The client waits for 100 before it sends the body.
     pub expect_continue: bool,
-    /// The client wants another protocol on the connection.
+    /// The client wants another protocol on the connection. `h2c` is none: RFC 9113 3.1 has given
+    /// it up, and requests within that tunnel would pass by every rule.
     pub upgrade: bool,
     /// Connection names fields that are meant for the next hop only.
     pub names_fields: bool,
@@ -220,7 +221,10 @@ fn read(view: HeadView<'_>) -> Result<Said, Refusal> {
             6 if name.eq_ignore_ascii_case(b"expect") => {
                 said.expect = Some(value.eq_ignore_ascii_case(b"100-continue"));
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => said.upgrade = !value.is_empty(),
+            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                let given_up = tokens(value).any(|token| token.eq_ignore_ascii_case(b"h2c"));
+                said.upgrade = !value.is_empty() && !given_up;
+            }
             10 if name.eq_ignore_ascii_case(b"connection") => read_connection(value, &mut said),
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 lengths += 1;
@@ -354,6 +358,8 @@ mod tests {
             ("GET / HTTP/1.0", "Connection: keep-alive\r\n", true, false),
             ("GET / HTTP/1.1", "Connection: Upgrade\r\nUpgrade: websocket\r\n", true, true),
             ("GET / HTTP/1.1", "Upgrade: websocket\r\n", true, false),
+            ("GET / HTTP/1.1", "Connection: Upgrade\r\nUpgrade: H2C\r\n", true, false),
+            ("GET / HTTP/1.1", "Connection: Upgrade\r\nUpgrade: x, h2c\r\n", true, false),
             ("GET / HTTP/1.0", "Connection: Upgrade\r\nUpgrade: websocket\r\n", false, false),
         ] {
             let framing = of_request(line, fields).unwrap();

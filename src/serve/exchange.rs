@@ -292,7 +292,7 @@ fn replaced<I: Io>(call: &Call<'_, '_, I>, kind: Kind, request: HeadView<'_>) ->
     let mut replaced = Vec::new();
     if call.deadline != Time::NEVER {
         let mut value = Vec::new();
-        let left = call.deadline.since(call.connection.worker.io.recent());
+        let left = call.deadline.since(call.connection.worker.io.now());
         grpc::write_timeout(&mut value, left);
         replaced.push(("grpc-timeout", Some(value)));
     }

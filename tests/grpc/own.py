@@ -19,7 +19,7 @@ REFUSALS = {
     "wrong": (UNAVAILABLE, "endpoint"),
     "slow": (DEADLINE, "within the timeout"),
 }
-SERVICES = ["token", "forbidden", "dead", "empty", "wrong", "slow"]
+SERVICES = ["token", "forbidden", "dead", "empty", "wrong", "slow", "silent"]
 # The key of RFC 7517 A.1; nobody has a token that it has signed.
 KEYS = ('{"keys": [{"kty": "EC", "crv": "P-256", "use": "sig", "kid": "1", '
         '"x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}')
@@ -38,6 +38,7 @@ def configuration(plain, secure, nobody, silent, keys):
   empty: {{protocol: grpc, endpoints: []}}
   # It is spoken to in the clear, where it expects TLS.
   wrong: {{protocol: grpc, endpoints: ['127.0.0.1:{secure}']}}
+  silent: {{protocol: grpc, endpoints: ['127.0.0.1:{silent}']}}
   slow: {{protocol: grpc, endpoints: ['127.0.0.1:{silent}'], timeout: 300ms}}
 jwt: {{id: {{issuer: probe, jwks: {{file: {keys}}}}}}}
 authorization: [{{name: closed, action: deny, to: {{service: forbidden}}}}]
@@ -60,6 +61,13 @@ def refused(port):
                     equal((found[0], words in found[1]), (code, True), f"{service}: {found}")
                 except Exception as error:
                     wrong.append(f"refusals to {name}: {service}: {error!r:.300}")
+            if name != "gRPC":
+                # A client of gRPC would not wait for what it is told.
+                try:
+                    found = client("silent", [("grpc-timeout", "300m")])
+                    equal((found[0], "within the timeout" in found[1]), (DEADLINE, True), f"grpc-timeout: {found}")
+                except Exception as error:
+                    wrong.append(f"refusals to {name}: grpc-timeout: {error!r:.300}")
             print(f"refusals to {name}: {len(REFUSALS) - len(wrong)} of {len(REFUSALS)}", flush=True)
             failures += wrong
     return failures
@@ -73,8 +81,8 @@ def by_grpc(stub, service):
     raise AssertionError("it was answered")
 
 
-def by_web(client, service):
-    answer = client.call("Unary", Message(), fields=[("x-to", service)])
+def by_web(client, service, fields=()):
+    answer = client.call("Unary", Message(), fields=[("x-to", service), *fields])
     equal((answer.status, answer.said()), (200, []), "head")
     equal(answer.field("content-type"), client.content_type.removesuffix("+proto"), "content type")
     return answer.end()[:2]

@@ -53,8 +53,8 @@ impl Server {
         Self::start(command, directory, port)
     }
 
-    /// nginx that speaks HTTP/2 with these files and leaves each connection after a hundred requests;
-    /// through TLS with NAME.pem of `pki`.
+    /// nginx that speaks HTTP/2 with these files and leaves each connection after a hundred
+    /// requests; through TLS with NAME.pem of `pki`.
     pub fn nginx_http2(files: &[(&str, String)], tls: Option<(&Pki, &str)>) -> Self {
         let directory = with_files(files);
         let port = free_port();

@@ -52,7 +52,7 @@ impl Load {
         });
     }
 
-    /// The proxy is told to end, and nobody opens another connection; how many were said goodbye to.
+    /// The proxy is told to end, and nobody connects any more; how many were said goodbye to.
     #[track_caller]
     fn ends_with(self, proxy: &mut Proxy) -> usize {
         self.stopping.store(true, Ordering::Relaxed);

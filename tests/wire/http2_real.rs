@@ -1,5 +1,5 @@
-//! Real endpoints of HTTP/2, nghttpd and nginx, with real clients of both versions: curl, nghttp and
-//! h2load.
+//! Real endpoints of HTTP/2, nghttpd and nginx, with real clients of both versions: curl, nghttp
+//! and h2load.
 
 use crate::support::eventually;
 use crate::support::free_port;
@@ -35,8 +35,10 @@ impl Front {
     }
 
     /// All clients of curl: the address, the version, and options.
-    fn clients(&self) -> [(&str, &str, Vec<&str>); 4] {
+    fn clients(&self) -> [(&str, &str, Vec<&str>); 5] {
         [
+            // It asks for an upgrade to h2c, of which nobody needs to take notice.
+            (&self.http, "1.1", vec!["--http2"]),
             (&self.http, "1.1", vec!["--http1.1"]),
             (&self.http, "2", vec!["--http2-prior-knowledge"]),
             (&self.https, "1.1", vec!["--http1.1", "--cacert", &self.ca]),
@@ -181,8 +183,9 @@ fn a_deadline_goes_on_as_what_is_left_of_it() {
     let files = [("page", PAGE.to_owned())];
     let server = Server::nghttpd(&files, None);
     let server = Endpoint { server, protocol: "protocol: grpc".to_owned(), echoes: true };
-    let front = Front::before(&pki, &server.service());
     for kind in ["application/grpc", "application/grpc-web+proto"] {
+        // Each call waits for a connection of its own, so that time passes.
+        let front = Front::before(&pki, &server.service());
         let kind = format!("content-type: {kind}");
         let options = ["--http2-prior-knowledge", "-H", "grpc-timeout: 15S", "-H", &kind, "-d", ""];
         curl(&[&options[..], &[&format!("{}/page", front.http)]].concat());

@@ -345,6 +345,21 @@ fn rfc8441_3_an_endpoint_that_does_not_offer_it_is_not_asked() {
 }
 
 #[test]
+fn rfc9113_3_1_an_upgrade_to_h2c_is_passed_over_and_goes_no_further() {
+    for version in VERSIONS {
+        let origin = endpoint(version, Opening::WebSocket, Behaviour::Echo);
+        let (_proxy, port) = before(&origin, version);
+        let answer = Client::connect(port).request(
+            "GET /known HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+             Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+        );
+        assert_eq!((answer.status, answer.text()), (200, "known"));
+        let got = origin.requests().concat().to_ascii_lowercase();
+        assert!(!got.contains("upgrade") && !got.contains("http2-settings"), "{got}");
+    }
+}
+
+#[test]
 fn what_a_client_gives_up_ends_at_the_endpoint_and_the_other_way_round() {
     for (front, back) in VERSIONS.map(|front| VERSIONS.map(|back| (front, back))).concat() {
         let (over, is_over) = std::sync::mpsc::channel();
