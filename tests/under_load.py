@@ -1,4 +1,4 @@
-"""What the tests under load share: origins, wrk that checks every answer, metrics."""
+"""What the tests under load share: origins, wrk that checks every answer, h2load that counts them, metrics."""
 
 import os
 import shutil
@@ -31,6 +31,23 @@ def wrk(directory, connections, seconds, url):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+def h2load(connections, streams, seconds, url):
+    """h2load under way, with so many streams on each connection."""
+    command = ["h2load", f"-c{connections}", f"-m{streams}", f"-D{seconds}", url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def wrong_answers(said):
+    """The lines in which wrk or h2load tells of a failure; what neither has said is one too."""
+    if "status codes:" in said:
+        good = (" 0 failed, 0 errored, 0 timeout", " 0 3xx, 0 4xx, 0 5xx")
+        lines = [line for line in said.splitlines() if line.startswith(("requests:", "status codes:"))]
+        return [line for line, end in zip(lines, good) if not line.endswith(end)]
+    # wrk names socket errors and statuses above 399 only when there are any.
+    bad = [line for line in said.splitlines() if "Socket errors" in line or "Non-2xx" in line]
+    return bad if "WRONG ANSWERS: 0" in said else [*bad, "wrong answers"]
+
+
 def metrics(port):
     return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
 
@@ -39,16 +56,18 @@ def total(metrics, series):
     return sum(float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if line.startswith(series))
 
 
-def origins(directory, names):
-    """nginx with a server for each name of `names`, at its port, that says who it is."""
+def origins(directory, names, http2=False):
+    """nginx with a server for each name of `names`, at its port, that says who it is; with `http2` it speaks that,
+    and says GOAWAY after every thousand requests."""
+    version, requests = (" http2", 1000) if http2 else ("", 100000000)
     servers = "".join(
-        f"server {{ listen 127.0.0.1:{port}; location / {{ return 200 'from {name}'; }} }}\n"
+        f"server {{ listen 127.0.0.1:{port}{version}; location / {{ return 200 'from {name}'; }} }}\n"
         for name, port in names.items())
     path = os.path.join(directory, "nginx.conf")
     with open(path, "w") as file:
         file.write(f"""daemon off; worker_processes 1; pid {directory}/pid; error_log {directory}/errors;
 events {{ worker_connections 4096; }}
-http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {directory}/body;
+http {{ access_log off; keepalive_requests {requests}; client_body_temp_path {directory}/body;
 {servers} }}""")
     nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
     process = subprocess.Popen([nginx, "-c", path], stderr=subprocess.DEVNULL)

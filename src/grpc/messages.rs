@@ -16,6 +16,11 @@ pub struct MessageCounter {
 }
 
 impl MessageCounter {
+    /// Whether all messages that have begun are whole.
+    pub fn is_between(&self) -> bool {
+        self.left == 0 && self.prefix_bytes == 0
+    }
+
     /// Takes the next portion and says how many messages have begun in it.
     pub fn take(&mut self, mut data: &[u8]) -> u64 {
         let before = self.count;
@@ -54,6 +59,10 @@ mod tests {
             let count: u64 = body.chunks(size).map(|portion| counter.take(portion)).sum();
             assert_eq!(count, 3, "{size}");
         }
-        assert_eq!(MessageCounter::default().take(&body[..4]), 0);
+        let mut counter = MessageCounter::default();
+        for (part, whole) in [(&body[..4], false), (&body[4..6], false), (&body[6..8], true)] {
+            counter.take(part);
+            assert_eq!(counter.is_between(), whole, "{part:?}");
+        }
     }
 }

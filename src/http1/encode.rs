@@ -53,6 +53,8 @@ pub struct ResponseEdits<'a> {
     pub keep_alive: bool,
     /// The body goes out without its chunks.
     pub dechunk: bool,
+    /// The client is told that there is no body.
+    pub empty: bool,
     /// The pseudonym for `via`.
     pub via: Option<&'a str>,
     /// Fields that stand instead of those of the same name.
@@ -153,6 +155,9 @@ pub fn response(
     put_replaced(out, edits.replaced);
     if framing.body.is_chunked() && !edits.dechunk {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if edits.empty {
+        out.extend_from_slice(b"content-length: 0\r\n");
     }
     if framing.switches {
         if view.head.status == 101 {
@@ -489,6 +494,7 @@ mod tests {
             close,
             keep_alive,
             dechunk,
+            empty: false,
             via: None,
             headers: &none,
         };

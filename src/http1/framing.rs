@@ -43,7 +43,8 @@ pub struct RequestFraming {
     pub keep_alive: bool,
     /// The client waits for 100 before it sends the body.
     pub expect_continue: bool,
-    /// The client wants another protocol on the connection.
+    /// The client wants another protocol on the connection. `h2c` is none: RFC 9113 3.1 has given
+    /// it up, and requests within that tunnel would pass by every rule.
     pub upgrade: bool,
     /// Connection names fields that are meant for the next hop only.
     pub names_fields: bool,
@@ -60,16 +61,16 @@ pub struct ResponseFraming {
     pub switches: bool,
     /// Connection names fields that are meant for the next hop only.
     pub names_fields: bool,
+    /// That there is no body only the end of its stream of HTTP/2 says, and no field.
+    pub unsaid: bool,
 }
 
 impl ResponseFraming {
-    /// The same where the body is going to be rewritten, so that its length is known to nobody.
-    pub fn with_unknown_length(self) -> Self {
-        let body = match self.body {
-            Body::Stream { .. } => Body::Stream { length: None },
-            other => other,
-        };
-        Self { body, ..self }
+    /// The same where the body is going to be rewritten, so that its length is known to nobody;
+    /// `None` when there is no body.
+    pub fn with_unknown_length(self) -> Option<Self> {
+        let is_there = self.body != Body::None;
+        is_there.then_some(Self { body: Body::Stream { length: None }, ..self })
     }
 }
 
@@ -132,7 +133,13 @@ pub fn response(
     }
     let names_fields = said.names_fields;
     let keep_alive = keeps_alive(&said, view.head.version);
-    let bodiless = ResponseFraming { body: Body::None, keep_alive, switches: false, names_fields };
+    let bodiless = ResponseFraming {
+        body: Body::None,
+        keep_alive,
+        switches: false,
+        names_fields,
+        unsaid: false,
+    };
     if status == 101 {
         if !upgrade_requested || !said.upgrade {
             return Err(Refusal::upstream("101 without a request for it"));
@@ -160,7 +167,8 @@ pub fn response(
         Said { length: Some(length), .. } => (Body::Length(length), keep_alive),
         _ => (Body::UntilClose, false),
     };
-    Ok(ResponseFraming { body, keep_alive, switches: false, names_fields })
+    let unsaid = view.head.ends && said.length.is_none();
+    Ok(ResponseFraming { body, keep_alive, unsaid, ..bodiless })
 }
 
 /// The body of a message that came by HTTP/2. A tunnel is none.
@@ -213,7 +221,10 @@ fn read(view: HeadView<'_>) -> Result<Said, Refusal> {
             6 if name.eq_ignore_ascii_case(b"expect") => {
                 said.expect = Some(value.eq_ignore_ascii_case(b"100-continue"));
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => said.upgrade = !value.is_empty(),
+            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                let given_up = tokens(value).any(|token| token.eq_ignore_ascii_case(b"h2c"));
+                said.upgrade = !value.is_empty() && !given_up;
+            }
             10 if name.eq_ignore_ascii_case(b"connection") => read_connection(value, &mut said),
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 lengths += 1;
@@ -347,6 +358,8 @@ mod tests {
             ("GET / HTTP/1.0", "Connection: keep-alive\r\n", true, false),
             ("GET / HTTP/1.1", "Connection: Upgrade\r\nUpgrade: websocket\r\n", true, true),
             ("GET / HTTP/1.1", "Upgrade: websocket\r\n", true, false),
+            ("GET / HTTP/1.1", "Connection: Upgrade\r\nUpgrade: H2C\r\n", true, false),
+            ("GET / HTTP/1.1", "Connection: Upgrade\r\nUpgrade: x, h2c\r\n", true, false),
             ("GET / HTTP/1.0", "Connection: Upgrade\r\nUpgrade: websocket\r\n", false, false),
         ] {
             let framing = of_request(line, fields).unwrap();

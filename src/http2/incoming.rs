@@ -8,6 +8,7 @@ use bytes::{Buf as _, Bytes};
 use h2::RecvStream;
 
 use super::receive::trailer_lines;
+use super::stream::unreadable;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::Read;
@@ -83,11 +84,12 @@ impl Incoming {
                         return Poll::Ready(Ok(true));
                     }
                 }
-                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                Some(Err(error)) => return Poll::Ready(Err(unreadable(error))),
                 None => {
                     let trailers = ready!(self.frames.poll_trailers(context));
-                    if let Some(fields) = trailers.map_err(io::Error::other)? {
-                        self.trailers = trailer_lines(&fields).map_err(io::Error::other)?;
+                    if let Some(fields) = trailers.map_err(unreadable)? {
+                        let bad = |detail| io::Error::new(io::ErrorKind::InvalidData, detail);
+                        self.trailers = trailer_lines(&fields).map_err(bad)?;
                     }
                     self.ended = true;
                 }

@@ -57,6 +57,7 @@ pub struct Meter {
     /// Empty DATA frames that ended nothing, ever.
     empty_data: u32,
     told: Option<Flood>,
+    greeted: bool,
 }
 
 impl Meter {
@@ -82,6 +83,7 @@ impl Meter {
             streams: Streams::new(now),
             empty_data: 0,
             told: None,
+            greeted: false,
         }
     }
 
@@ -100,6 +102,7 @@ impl Meter {
                         self.block = None;
                     }
                     self.unfinished = self.unfinished.filter(|_| self.block.is_some());
+                    self.greeted |= frame.kind == Kind::Settings;
                 }
             }
         }
@@ -157,6 +160,11 @@ impl Meter {
     /// Whether a frame of ours may follow what has been sent.
     pub fn may_send_frame(&self) -> bool {
         self.outbound.between_frames()
+    }
+
+    /// Whether the peer has said what it allows.
+    pub fn greeted(&self) -> bool {
+        self.greeted
     }
 
     /// The limit that the `h2` crate has found passed, as it said in a GOAWAY that has been sent.

@@ -4,6 +4,7 @@
 //! see of it.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -30,6 +31,9 @@ pub struct SharedConnection {
     issued: Option<Rc<[Issued]>>,
     /// Wakes the task that drives it.
     bell: Bell,
+    /// The endpoint has said what it allows, or will not any more; and who waits for that.
+    greeted: Cell<bool>,
+    waiting: RefCell<Vec<Waker>>,
 }
 
 impl SharedConnection {
@@ -43,7 +47,18 @@ impl SharedConnection {
     ) -> Rc<Self> {
         let (streams, opened) = (Cell::new(0), Cell::new(0));
         let (send, authority) = (RefCell::new(Some(send)), RefCell::default());
-        Rc::new(Self { send, streams, opened, streams_max, authority, issued, bell })
+        let (greeted, waiting) = (Cell::new(false), RefCell::default());
+        Rc::new(Self {
+            send,
+            streams,
+            opened,
+            streams_max,
+            authority,
+            issued,
+            bell,
+            greeted,
+            waiting,
+        })
     }
 
     /// A place for one more stream, if there is one.
@@ -76,7 +91,23 @@ impl SharedConnection {
     /// Takes no more streams; those that are open go on to their end.
     pub fn close(&self) {
         drop(self.send.borrow_mut().take());
+        self.greet();
         self.bell.ring();
+    }
+
+    /// The endpoint has said what it allows.
+    pub fn greet(&self) {
+        if !self.greeted.replace(true) {
+            self.waiting.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn poll_greeted(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.greeted.get() {
+            return Poll::Ready(());
+        }
+        self.waiting.borrow_mut().push(context.waker().clone());
+        Poll::Pending
     }
 
     /// Streams that are open.
@@ -117,6 +148,16 @@ impl Slot {
     /// The authority of the connection's last request.
     pub fn last_authority(&self) -> &RefCell<Option<Authority>> {
         &self.0.authority
+    }
+
+    /// Whether the endpoint has said what it allows.
+    pub fn is_greeted(&self) -> bool {
+        self.0.greeted.get()
+    }
+
+    /// Waits until the endpoint has said what it allows, or has gone.
+    pub async fn greeted(&self) {
+        poll_fn(|context| self.0.poll_greeted(context)).await;
     }
 
     /// Opens the stream.

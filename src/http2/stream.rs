@@ -18,7 +18,7 @@ use http::{HeaderMap, StatusCode};
 use super::incoming::{Incoming, read, read_or_rang};
 use super::outgoing::{Sent, gone, send_data, send_ready};
 use super::receive::response_head;
-use super::send;
+use super::send::{self, Outbound};
 use super::shared::Slot;
 use crate::error::Refusal;
 use crate::message::Head;
@@ -196,6 +196,8 @@ pub struct EndpointStream {
     sending: RefCell<Option<SendStream<Bytes>>>,
     response: RefCell<Option<ResponseFuture>>,
     incoming: RefCell<Option<Incoming>>,
+    /// A request for an upgrade that waits for what the endpoint allows.
+    waiting: RefCell<Option<Box<Outbound>>>,
     /// The key with which an upgrade was asked for.
     asked_with: RefCell<Option<Bytes>>,
     /// Why the request never left.
@@ -221,6 +223,7 @@ impl EndpointStream {
             sending: RefCell::default(),
             response: RefCell::default(),
             incoming: RefCell::default(),
+            waiting: RefCell::default(),
             asked_with: RefCell::default(),
             unsent: Cell::default(),
         }
@@ -239,17 +242,24 @@ impl EndpointStream {
     pub fn request(&self, head: &[u8], data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
         let outbound = send::request(head, self.slot.is_secure(), self.slot.last_authority());
         let outbound = outbound.map_err(|refusal| self.not_sent(Gone::Refused(refusal)))?;
+        if outbound.asked_with.is_some() && !self.slot.is_greeted() {
+            *self.waiting.borrow_mut() = Some(Box::new(outbound));
+            return Ok(Sent::Bytes(0));
+        }
         let tunnel = outbound.request.method() == http::Method::CONNECT;
         let end = end.filter(|_| !tunnel);
         let ends = data.is_empty() && end.is_some_and(<[u8]>::is_empty);
-        let (response, sending) = match self.slot.send_request(outbound.request, ends) {
-            Ok(opened) => opened,
-            Err(error) => return Err(self.not_sent(unsent_by(&error))),
-        };
+        self.open(outbound, ends)?;
+        if ends { Ok(Sent::All) } else { self.send_ready(data, end) }
+    }
+
+    fn open(&self, outbound: Outbound, ends: bool) -> io::Result<()> {
+        let opened = self.slot.send_request(outbound.request, ends);
+        let (response, sending) = opened.map_err(|error| self.not_sent(unsent_by(&error)))?;
         *self.asked_with.borrow_mut() = outbound.asked_with;
         *self.response.borrow_mut() = Some(response);
         *self.sending.borrow_mut() = (!ends).then_some(sending);
-        if ends { Ok(Sent::All) } else { self.send_ready(data, end) }
+        Ok(())
     }
 
     fn not_sent(&self, because: Gone) -> io::Error {
@@ -271,7 +281,14 @@ impl EndpointStream {
     ///
     /// # Errors
     /// When the stream is gone.
-    pub async fn send(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<()> {
+    pub async fn send(&self, data: &[u8], mut end: Option<&[u8]>) -> io::Result<()> {
+        let waiting = self.waiting.borrow_mut().take();
+        if let Some(outbound) = waiting {
+            // Whether extended CONNECT may be used is in its first SETTINGS (RFC 8441 3).
+            self.slot.greeted().await;
+            self.open(*outbound, false)?;
+            end = None; // what ends is the tunnel
+        }
         send_data(|| self.body(), data, end).await?;
         self.over_if(Sent::All, end);
         Ok(())
@@ -424,15 +441,33 @@ fn gone_by(error: &h2::Error) -> Gone {
         true => error.is_remote(),
         false => error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM),
     };
-    let flooded = error.get_io().is_some_and(|e| e.kind() == io::ErrorKind::QuotaExceeded);
     match unprocessed {
         true => Gone::Unprocessed,
-        false if flooded => {
+        false if is_flood(error) => {
             Gone::Refused(Refusal::upstream("the endpoint went beyond a limit of HTTP/2"))
         }
-        false if !error.is_remote() && !error.is_io() => {
+        false if is_breach(error) => {
             Gone::Refused(Refusal::upstream("the endpoint broke the rules of HTTP/2"))
         }
         false => Gone::Silent,
     }
+}
+
+/// Whether the peer went beyond a limit of ours.
+fn is_flood(error: &h2::Error) -> bool {
+    error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether the peer broke the rules: then it is our side that has ended the stream.
+fn is_breach(error: &h2::Error) -> bool {
+    !error.is_remote() && !error.is_io()
+}
+
+/// What reading a body comes to that ends with `error`.
+pub(super) fn unreadable(error: h2::Error) -> io::Error {
+    let kind = match is_flood(&error) || is_breach(&error) {
+        true => io::ErrorKind::InvalidData,
+        false => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
 }

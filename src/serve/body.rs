@@ -139,6 +139,11 @@ impl Passage {
         self.call.as_ref().map_or(0, |call| call.messages)
     }
 
+    /// Whether it is the body of a call that may end here: its messages are whole.
+    pub fn ends_a_message(&self) -> bool {
+        self.call.as_ref().is_some_and(|call| call.counter.is_between())
+    }
+
     /// Takes a portion: gives what of `buf` belongs to the body, in the form in which it goes on.
     /// `ended` has the lines of the trailers when the portion is known to be the last.
     ///

@@ -1,13 +1,10 @@
 //! A response on its way to the client.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
-use std::time::Duration;
+use std::future::Future;
 
 use super::body::{CallBody, Passage};
 use super::exchange::{Between, Call};
-use super::relay::{self, Passed};
+use super::relay::{self, Passed, Vain};
 use super::workspace::Workspace;
 use crate::error::{Flag, Refusal};
 use crate::grpc::{self, Code, Kind};
@@ -17,11 +14,8 @@ use crate::http1::parse::{self, Progress};
 use crate::http2::{EndpointStream, Gone};
 use crate::message::{HeadView, Method, Version};
 use crate::runtime::buffer::Buf;
-use crate::runtime::io::{Io, Quiet, Read, Stream};
+use crate::runtime::io::{Io, Read, Stream};
 use crate::upstream::Upstream;
-
-/// How often it is checked, while an endpoint takes its time, whether the client is still there.
-pub const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Interim (1xx) responses passed on before one final response.
 pub const INTERIM_RESPONSES_MAX: usize = 16;
@@ -50,9 +44,13 @@ pub enum Failure {
     Unprocessed,
     /// The client is to be told.
     Refused(Refusal),
+    /// The endpoint has stopped in the middle of the response, of which the client has a part.
+    Late,
     /// The client has a part of the response, or is gone: all that is left is to close.
     Broken,
 }
+
+const NOT_EMPTY: Refusal = Refusal::upstream("a body in a response that says it has none");
 
 /// The exchange's timeout has passed.
 pub const TIMED_OUT: Refusal = Refusal {
@@ -77,19 +75,25 @@ pub async fn run<I: Io>(
         let response = workspace.response.view(buf.block());
         let framing = framing::response(response, call.method, call.framing.upgrade)
             .map_err(Failure::Refused)?;
-        let status = workspace.response.status;
+        let (status, head_end) = (workspace.response.status, head_end(workspace));
+        if framing.body == (Body::Stream { length: Some(0) }) {
+            buf = await_end(call, upstream, buf, head_end).await?;
+        }
+        let response = workspace.response.view(buf.block());
         if status >= 200 || framing.switches {
-            let head_end = head_end(workspace);
-            let replaced = call.kind.map(|kind| replaced(kind, response)).unwrap_or_default();
+            let bridge = call.kind.filter(|kind| is_bridged(*kind, response));
+            let replaced = bridge.map(|kind| replaced(kind, response)).unwrap_or_default();
             if call.kind.is_some()
                 && let Some(value) = response.value(b"grpc-status")
             {
                 call.ledger.set_code(Code::from_value(value));
             }
-            let bridged = call.kind.filter(|_| !replaced.is_empty());
-            let framing = bridged.map_or(framing, |_| framing.with_unknown_length());
+            // Where there is no body, the head has the status: gRPC-Web has it there too then.
+            let rewritten = bridge.and_then(|kind| Some((kind, framing.with_unknown_length()?)));
+            let framing = rewritten.map_or(framing, |(_, framing)| framing);
             let body = Passage::new(framing.body, call.framing.version);
-            let counted = bridged.or_else(|| call.kind.filter(|kind| !kind.is_web()));
+            let plain = || call.kind.filter(|kind| !kind.is_web());
+            let counted = rewritten.map(|(kind, _)| kind).or_else(plain);
             let body = body.of_call(counted.map(CallBody::response));
             let edits = response_edits(call, between, &framing, &replaced);
             workspace.scratch.clear();
@@ -172,38 +176,49 @@ async fn read_stream_head<I: Io>(
     }
 }
 
+/// Waits until a response has ended that says it has no body: a client of HTTP/1.1 that has its
+/// head has all of it, and could not be told any more that it was wrong.
+async fn await_end<I: Io>(
+    call: &Call<'_, '_, I>,
+    upstream: &Upstream<Wire<I::Stream>>,
+    mut buf: Buf,
+    head_end: usize,
+) -> Result<Buf, Failure> {
+    while buf.window().end == head_end && !upstream.stream.ended() {
+        let (read, back) = await_response(call, upstream, upstream.stream.read(buf)).await?;
+        buf = back;
+        match read {
+            Ok(_) => {}
+            Err(error) if relay::is_breach(&error) => return Err(Failure::Refused(NOT_EMPTY)),
+            Err(_) => {
+                let flag = Flag::UpstreamConnectionTermination;
+                let cut = Refusal { flag, ..Refusal::upstream(relay::TRUNCATED) };
+                return Err(Failure::Refused(cut));
+            }
+        }
+    }
+    match buf.window().end == head_end {
+        true => Ok(buf),
+        false => Err(Failure::Refused(NOT_EMPTY)),
+    }
+}
+
 /// Waits for a part of the response for as long as the deadline allows and the client is there.
 async fn await_response<I: Io, T>(
     call: &Call<'_, '_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
     read: impl Future<Output = T>,
 ) -> Result<T, Failure> {
-    let io = &call.connection.worker.io;
-    let client = &call.connection.stream;
-    let mut check = call.ledger.began + CLIENT_CHECK_INTERVAL;
-    let mut read = pin!(read);
-    loop {
-        upstream.alarm.set(check.min(call.deadline));
-        let mut gone = false;
-        let waited = upstream.alarm.guard(poll_fn(|context| {
-            gone = client.poll_gone(context).is_ready();
-            if gone { Poll::Ready(None) } else { read.as_mut().poll(context).map(Some) }
-        }));
-        if let Ok(Some(read)) = waited.await {
-            return Ok(read);
-        }
-        let now = io.now();
-        if now >= call.deadline {
-            return Err(Failure::Refused(TIMED_OUT));
-        }
-        if gone || client.quiet() == Quiet::Closed {
+    match relay::await_endpoint(call, upstream, call.ledger.began, call.deadline, read).await {
+        Ok(read) => Ok(read),
+        Err(Vain::Late) => Err(Failure::Refused(TIMED_OUT)),
+        Err(Vain::ClientLeft) => {
             call.ledger.set_flag(
                 Flag::DownstreamConnectionTermination,
                 "the client left before the endpoint answered",
             );
-            return Err(Failure::Broken);
+            Err(Failure::Broken)
         }
-        check = now + CLIENT_CHECK_INTERVAL;
     }
 }
 
@@ -211,14 +226,17 @@ fn head_end(workspace: &Workspace) -> usize {
     workspace.response.start + workspace.response.len
 }
 
-/// What the answer to a call of gRPC-Web goes back with; nothing when it is none.
+/// Whether a response goes back to a client of `kind` in the framing of gRPC-Web.
+fn is_bridged(kind: Kind, response: HeadView<'_>) -> bool {
+    let value = response.value(b"content-type").unwrap_or_default();
+    kind.is_web() && value.starts_with(b"application/grpc")
+}
+
+/// What it goes back with.
 fn replaced(kind: Kind, response: HeadView<'_>) -> Vec<Replaced> {
     let value = response.value(b"content-type").unwrap_or_default();
-    if !kind.is_web() || !value.starts_with(b"application/grpc") {
-        return Vec::new();
-    }
-    let web = grpc::content_type_to_web(value, kind);
-    vec![("content-type", Some(web)), (framing::LENGTH_FIELD, None)]
+    let web = ("content-type", Some(grpc::content_type_to_web(value, kind)));
+    if response.head.ends { vec![web] } else { vec![web, (framing::LENGTH_FIELD, None)] }
 }
 
 fn response_edits<'a, I: Io>(
@@ -238,6 +256,7 @@ fn response_edits<'a, I: Io>(
         close,
         keep_alive: old_client && !close,
         dechunk,
+        empty: framing.unsaid && call.framing.version != Version::Http2,
         via: call.listener.via.as_deref(),
         replaced,
         headers: &call.rule.response_headers,

@@ -99,6 +99,7 @@ pub async fn exchange<I: Io>(
         false => Ok(()),
     };
     let request = workspace.request.view(buf.block());
+    ledger.set_call(grpc::kind_of(request));
     let framing = match spelled.and_then(|()| framing::request(request)) {
         Ok(framing) => framing,
         Err(refusal) => {
@@ -113,7 +114,6 @@ pub async fn exchange<I: Io>(
         }
     };
     ledger.set_rule(rule);
-    ledger.set_call(grpc::kind_of(request));
     let destination = match &rule.action {
         Action::Forward(split) => {
             Some(split.next(&rule.stats.worker(connection.worker.index).turn))
@@ -232,7 +232,7 @@ async fn forward<I: Io>(
             let send = reply::send_refusal(call.ledger, call.connection, request, refusal, keep);
             Box::pin(send).await
         }
-        Err(Failure::Silent | Failure::Unprocessed | Failure::Broken) => {
+        Err(Failure::Silent | Failure::Unprocessed | Failure::Late | Failure::Broken) => {
             // A body that ends with the connection must not look whole: a reset tells the client.
             call.connection.stream.reset_on_close();
             if let (Some(_), Wire::Client(stream)) = (call.kind, &call.connection.stream) {
@@ -292,7 +292,7 @@ fn replaced<I: Io>(call: &Call<'_, '_, I>, kind: Kind, request: HeadView<'_>) ->
     let mut replaced = Vec::new();
     if call.deadline != Time::NEVER {
         let mut value = Vec::new();
-        let left = call.deadline.since(call.connection.worker.io.recent());
+        let left = call.deadline.since(call.connection.worker.io.now());
         grpc::write_timeout(&mut value, left);
         replaced.push(("grpc-timeout", Some(value)));
     }
@@ -367,6 +367,7 @@ async fn attempt<I: Io>(
     let limits = &call.local.snapshot.limits;
     let taken = body.take(portion, outgoing.ended.clone(), limits);
     let (portion, taken) = taken.map_err(Failure::Refused)?;
+    call.ledger.set_request_messages(body.messages());
     let _using = call.connection.using(call.service, &upstream);
     let idle_deadline = call.ledger.began + call.listener.timeouts.body_idle;
     upstream.alarm.set(call.deadline.min(idle_deadline));
@@ -385,7 +386,6 @@ async fn attempt<I: Io>(
         let both = both_ways(call, workspace, (outgoing, &mut body), &upstream, &between);
         Box::pin(both).await?
     };
-    call.ledger.set_request_messages(body.messages());
     match downloaded {
         Downloaded::Switched { early } => Ok(Answered::Switched { upstream, early }),
         Downloaded::Done { keep, reusable } => {

@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::body::{Passage, Taken};
 use super::download::Failure;
@@ -10,14 +11,18 @@ use super::exchange::Call;
 use crate::error::Flag;
 use crate::grpc::Code;
 use crate::runtime::buffer::Buf;
-use crate::runtime::io::{Io, Read, SpliceError, Spliced, Stream};
+use crate::runtime::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
 use crate::snapshot::Limits;
+use crate::time::Time;
 use crate::tls::Wire;
 use crate::upstream::Upstream;
 
 /// A body with at least this much still to come goes through the kernel by splice(2): below, the
 /// system calls cost more than the copies that they save.
 pub const SPLICE_MIN_BYTES: u64 = 256 * 1024;
+
+/// How often it is checked, while an endpoint takes its time, whether the client is still there.
+const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A response that is about to be sent.
 pub struct Reply<'a> {
@@ -53,13 +58,18 @@ pub async fn response<I: Io>(
             continue;
         }
         buf.clear();
-        buf = match read_body(call, upstream, buf).await? {
-            Some(buf) => buf,
-            None if reply.body.may_end() => {
+        buf = match read_body(call, upstream, buf).await {
+            Ok(Some(buf)) => buf,
+            Ok(None) if reply.body.may_end() => {
                 end_to_client(call).await?;
                 return Ok(Passed { clean: false });
             }
-            None => return Err(truncated(call)),
+            Ok(None) => return Err(truncated(call)),
+            Err(Failure::Late) if reply.body.ends_a_message() => {
+                end_call(call, &mut reply).await?;
+                return Ok(Passed { clean: false });
+            }
+            Err(failure) => return Err(failure),
         };
         portion = take(call, upstream, &mut reply, buf)?;
         buf = body_to_client(call, &reply.body, portion.buf).await?;
@@ -105,24 +115,63 @@ async fn read_body<I: Io>(
     upstream: &Upstream<Wire<I::Stream>>,
     buf: Buf,
 ) -> Result<Option<Buf>, Failure> {
-    let io = &call.connection.worker.io;
-    let idle = io.now() + call.listener.timeouts.body_idle;
-    upstream.alarm.set(idle.min(call.deadline));
-    let client = &call.connection.stream;
-    let mut read = pin!(upstream.stream.read(buf));
-    // A stream that its client has given up must not keep the endpoint's open until that speaks.
-    let read = poll_fn(|context| match client.poll_gone(context) {
-        Poll::Ready(()) => Poll::Ready(None),
-        Poll::Pending => read.as_mut().poll(context).map(Some),
-    });
-    match upstream.alarm.guard(read).await {
-        Ok(None) => Err(client_left(call)),
-        Ok(Some((Ok(Read::Data(_)), buf))) => Ok(Some(buf)),
-        Ok(Some((Ok(_), buf))) if upstream.stream.ended() => Ok(Some(buf)),
-        Ok(Some((Ok(_), _))) => Ok(None),
-        Ok(Some((Err(_), _))) => Err(truncated(call)),
-        Err(_) => Err(stalled(call)),
+    let now = call.connection.worker.io.now();
+    let deadline = call.deadline.min(now + call.listener.timeouts.body_idle);
+    match await_endpoint(call, upstream, now, deadline, upstream.stream.read(buf)).await {
+        Err(Vain::ClientLeft) => Err(client_left(call)),
+        Err(Vain::Late) => Err(stalled(call)),
+        Ok((Ok(Read::Data(_)), buf)) => Ok(Some(buf)),
+        Ok((Ok(_), buf)) if upstream.stream.ended() => Ok(Some(buf)),
+        Ok((Ok(_), _)) => Ok(None),
+        Ok((Err(error), _)) if is_breach(&error) => Err(breach(call)),
+        Ok((Err(_), _)) => Err(truncated(call)),
     }
+}
+
+/// How waiting for an endpoint came to nothing.
+pub enum Vain {
+    /// It took too long.
+    Late,
+    /// There is nobody any more for whom to wait.
+    ClientLeft,
+}
+
+/// Waits for a part of a response until `deadline`, and for as long as the client is there: a
+/// stream that its client has given up must not keep the endpoint's open until that speaks.
+pub async fn await_endpoint<I: Io, T>(
+    call: &Call<'_, '_, I>,
+    upstream: &Upstream<Wire<I::Stream>>,
+    since: Time,
+    deadline: Time,
+    read: impl Future<Output = T>,
+) -> Result<T, Vain> {
+    let client = &call.connection.stream;
+    let mut check = since + CLIENT_CHECK_INTERVAL;
+    let mut read = pin!(read);
+    loop {
+        upstream.alarm.set(check.min(deadline));
+        let mut gone = false;
+        let waited = upstream.alarm.guard(poll_fn(|context| {
+            gone = client.poll_gone(context).is_ready();
+            if gone { Poll::Ready(None) } else { read.as_mut().poll(context).map(Some) }
+        }));
+        if let Ok(Some(read)) = waited.await {
+            return Ok(read);
+        }
+        let now = call.connection.worker.io.now();
+        if now >= deadline {
+            return Err(Vain::Late);
+        }
+        if gone || client.quiet() == Quiet::Closed {
+            return Err(Vain::ClientLeft);
+        }
+        check = now + CLIENT_CHECK_INTERVAL;
+    }
+}
+
+/// Whether reading failed because of what the peer has said, and not because it has left.
+pub fn is_breach(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::InvalidData
 }
 
 /// Moves the rest of a body of known length inside the kernel.
@@ -153,16 +202,25 @@ async fn splice<I: Io>(
 }
 
 fn truncated<I: Io>(call: &Call<'_, '_, I>) -> Failure {
-    let detail = "the endpoint closed the connection in the middle of its response";
-    call.ledger.set_flag(Flag::UpstreamConnectionTermination, detail);
+    call.ledger.set_flag(Flag::UpstreamConnectionTermination, TRUNCATED);
+    Failure::Broken
+}
+
+fn breach<I: Io>(call: &Call<'_, '_, I>) -> Failure {
+    let detail = "the endpoint broke the rules of its protocol in the middle of its response";
+    call.ledger.set_flag(Flag::UpstreamProtocolError, detail);
     Failure::Broken
 }
 
 fn stalled<I: Io>(call: &Call<'_, '_, I>) -> Failure {
-    let detail = "the response stopped in its middle for too long";
-    call.ledger.set_flag(Flag::UpstreamTimeout, detail);
-    Failure::Broken
+    call.ledger.set_flag(Flag::UpstreamTimeout, OUT_OF_TIME);
+    Failure::Late
 }
+
+/// What is said of an endpoint that has left too early.
+pub const TRUNCATED: &str = "the endpoint closed the connection in the middle of its response";
+
+const OUT_OF_TIME: &str = "the response stopped in its middle for too long";
 
 fn client_left<I: Io>(call: &Call<'_, '_, I>) -> Failure {
     let detail = "the client left before it had the whole response";
@@ -208,6 +266,18 @@ async fn body_to_client<I: Io>(
 async fn end_to_client<I: Io>(call: &Call<'_, '_, I>) -> Result<(), Failure> {
     let buf = call.connection.worker.io.buffers().take();
     patiently(call, call.connection.stream.write_body(buf, Some(b""))).await.map(drop)
+}
+
+/// Tells a client of gRPC, which has whole messages, that there is no more time: what it has got is
+/// a whole answer.
+async fn end_call<I: Io>(call: &Call<'_, '_, I>, reply: &mut Reply<'_>) -> Result<(), Failure> {
+    let code = Code::DEADLINE_EXCEEDED;
+    call.ledger.set_code(code);
+    let lines = format!("grpc-status: {}\r\ngrpc-message: {OUT_OF_TIME}\r\n", code.number());
+    let buf = call.connection.worker.io.buffers().take();
+    let taken = reply.body.take(buf, Some(lines.into_bytes()), reply.limits);
+    let (buf, _) = taken.map_err(Failure::Refused)?;
+    body_to_client(call, &reply.body, buf).await.map(drop)
 }
 
 /// Lets `write` go on for as long as the body timeout.

@@ -48,6 +48,7 @@ pub async fn run<I: Io>(
             Err(refusal) => return failed(call, between, refusal),
         };
         call.ledger.received(taken.consumed as u64);
+        call.ledger.set_request_messages(body.messages());
         connection.alarm.set(io.now() + idle);
         let end = taken.last.then(|| body.trailers());
         buf = match connection.alarm.guard(upstream.stream.write_body(portion, end)).await {

@@ -10,15 +10,20 @@ pub mod pki;
 pub mod proxy;
 pub mod tls;
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long a condition may take before a test gives up. Generous: machines are noisy.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A loopback port that was free a moment ago.
+/// A loopback port that was free a moment ago, and that no other test has been given.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let any = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut given = GIVEN.lock().unwrap();
+    std::iter::repeat_with(any).find(|&port| given.insert(port)).unwrap()
 }
 
 /// Waits until `condition` gives something.

@@ -173,6 +173,14 @@ impl Peer {
         self.stream.write_all(bytes.as_ref()).ok();
     }
 
+    /// The next bytes as they come; `None` when the proxy has closed.
+    pub fn portion(&mut self) -> Option<Vec<u8>> {
+        if self.read.is_empty() {
+            self.more()?;
+        }
+        Some(std::mem::take(&mut self.read))
+    }
+
     /// Waits until the proxy closes; gives what came before that.
     pub fn until_closed(&mut self) -> Vec<u8> {
         while self.more().is_some() {}

@@ -19,20 +19,58 @@ pub struct Server {
 impl Server {
     /// nginx with a page, a large file and keep-alive.
     pub fn nginx() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let files = [("page", "from nginx\n".to_owned()), ("large", "n".repeat(3_000_000))];
+        let directory = with_files(&files);
         let port = free_port();
         let root = directory.path();
-        std::fs::write(root.join("page"), "from nginx\n").unwrap();
-        std::fs::write(root.join("large"), vec![b'n'; 3_000_000]).unwrap();
-        // Its worker may be another user, and wants to get here.
-        let open: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(root, open).unwrap();
         let conf = format!(
             "daemon off; worker_processes 1; pid {0}/pid; error_log {0}/error;\n\
              events {{ worker_connections 256; }}\n\
              http {{ access_log off; keepalive_requests 7; client_body_temp_path {0};\n\
              server {{ listen 127.0.0.1:{port}; root {0}; gzip off; }} }}\n",
             root.display()
+        );
+        std::fs::write(root.join("conf"), conf).unwrap();
+        let mut command = program("nginx");
+        command.arg("-c").arg(root.join("conf"));
+        Self::start(command, directory, port)
+    }
+
+    /// nghttpd, which speaks HTTP/2 alone, with these files; through TLS with NAME.pem of `pki`. It
+    /// gives back what is posted to it, and says what it gets and sends.
+    pub fn nghttpd(files: &[(&str, String)], tls: Option<(&Pki, &str)>) -> Self {
+        let directory = with_files(files);
+        let port = free_port();
+        let mut command = program("nghttpd");
+        command.args(["-v", "--echo-upload", "-a", "127.0.0.1", "-d"]).arg(directory.path());
+        match tls {
+            None => _ = command.arg("--no-tls").arg(port.to_string()),
+            Some((pki, name)) => {
+                command.arg(port.to_string());
+                command.args([".key", ".pem"].map(|end| pki.path(&format!("{name}{end}"))));
+            }
+        }
+        Self::start(command, directory, port)
+    }
+
+    /// nginx that speaks HTTP/2 with these files and leaves each connection after a hundred
+    /// requests; through TLS with NAME.pem of `pki`.
+    pub fn nginx_http2(files: &[(&str, String)], tls: Option<(&Pki, &str)>) -> Self {
+        let directory = with_files(files);
+        let port = free_port();
+        let root = directory.path();
+        let secure = tls.map_or(String::new(), |(pki, name)| {
+            let [key, certificate] = [".key", ".pem"].map(|end| pki.path(&format!("{name}{end}")));
+            format!("ssl_certificate {certificate}; ssl_certificate_key {key};")
+        });
+        let conf = format!(
+            "daemon off; worker_processes 1; pid {0}/pid; error_log {0}/error;\n\
+             events {{ worker_connections 256; }}\n\
+             http {{ access_log off; keepalive_requests 100; client_body_temp_path {0};\n\
+             client_max_body_size 9m; {secure}\n\
+             server {{ listen 127.0.0.1:{port} http2{1}; root {0}; gzip off; }} }}\n",
+            root.display(),
+            if tls.is_some() { " ssl" } else { "" },
         );
         std::fs::write(root.join("conf"), conf).unwrap();
         let mut command = program("nginx");
@@ -256,7 +294,8 @@ impl Server {
 
     fn start(mut command: Command, directory: tempfile::TempDir, port: u16) -> Self {
         let said = std::fs::File::create(directory.path().join("said")).unwrap();
-        let child = command.stdout(Stdio::null()).stderr(said).spawn();
+        let more = said.try_clone().unwrap();
+        let child = command.stdout(more).stderr(said).spawn();
         let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}; run ./test"));
         let server = Self { child, directory, port };
         eventually(&format!("{command:?} to listen"), || {
@@ -265,7 +304,13 @@ impl Server {
         server
     }
 
-    /// What it has written to stderr.
+    /// Sends a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// What it has written.
     pub fn said(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("said")).unwrap_or_default()
     }
@@ -274,6 +319,17 @@ impl Server {
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
+}
+
+/// A directory with files in it, for whatever user wants to read them.
+fn with_files(files: &[(&str, String)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let open: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).unwrap();
+    directory
 }
 
 const ENVOY_TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";

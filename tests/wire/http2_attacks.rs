@@ -1,6 +1,10 @@
 //! Peers that misuse HTTP/2: each goes beyond one limit, is told to calm down, counted and logged,
 //! and nobody else notices.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
 use crate::support::frames::{END_HEADERS, END_STREAM, Frames, block, code, frame, kind, setting};
 use crate::support::http::Client;
 use crate::support::origin::Origin;
@@ -37,6 +41,54 @@ fn asks(frames: &mut Frames, stream: u32) {
     frames.headers(stream, &request("GET", "/"), true);
     let answer = frames.next_of(kind::DATA).expect("an answer");
     assert_eq!((answer.stream, &answer.payload[..]), (stream, &b"fixed"[..]));
+    frames.send(kind::WINDOW_UPDATE, 0, 0, &5u32.to_be_bytes());
+}
+
+/// A well-behaved client that asks again and again on one connection, whatever others do meanwhile.
+/// That each of its answers was right and in time shows when it is dropped.
+struct Witness {
+    answers: Arc<AtomicU32>,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Witness {
+    fn at(port: u16) -> Self {
+        let (answers, stopping) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+        let thread = std::thread::spawn({
+            let (answers, stopping) = (Arc::clone(&answers), Arc::clone(&stopping));
+            move || {
+                let mut frames = Frames::connect(port);
+                while !stopping.load(Ordering::Relaxed) {
+                    let number = answers.load(Ordering::Relaxed);
+                    asks(&mut frames, 2 * number + 1);
+                    answers.store(number + 1, Ordering::Relaxed);
+                }
+            }
+        });
+        let witness = Self { answers, stopping, thread: Some(thread) };
+        witness.goes_on();
+        witness
+    }
+
+    /// Waits for it to be answered several times more.
+    #[track_caller]
+    fn goes_on(&self) {
+        let wanted = self.answers.load(Ordering::Relaxed) + 5;
+        eventually("the witness to be answered", || {
+            let thread = self.thread.as_ref().expect("it runs until it is dropped");
+            assert!(!thread.is_finished(), "the witness was harmed");
+            (self.answers.load(Ordering::Relaxed) >= wanted).then_some(())
+        });
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(matches!(ended, Some(Ok(()))) || std::thread::panicking(), "it was harmed");
+    }
 }
 
 /// A proxy before `origin`, and its port. `more` are further settings.
@@ -56,8 +108,7 @@ fn before(origin: &Origin, more: &str) -> (Proxy, u16) {
 fn ends_at(limit: &str, more: &str, attack: impl Fn(&mut Frames)) {
     let origin = Origin::echoing();
     let (proxy, port) = before(&origin, more);
-    let mut bystander = Frames::connect(port);
-    asks(&mut bystander, 1);
+    let witness = Witness::at(port);
     let mut resident_kib = 0;
     for number in 0..ATTACKERS {
         let mut attacker = Frames::connect(port);
@@ -67,8 +118,9 @@ fn ends_at(limit: &str, more: &str, attack: impl Fn(&mut Frames)) {
         attacker.until_closed();
         // The first one fills the pools.
         resident_kib = if number == 0 { proxy.resident_kib() } else { resident_kib };
-        asks(&mut bystander, 2 * number + 3);
+        witness.goes_on();
     }
+    drop(witness);
     let series = format!("ringway_listener_http2_floods_total{{listener=\"web\",limit=\"{limit}\"");
     let times = f64::from(ATTACKERS);
     eventually("the count", || (proxy.metric(&series) == times).then_some(()));
@@ -119,6 +171,47 @@ fn resets_that_we_are_made_to_send() {
         };
         frames.send_bytes(&(0..3000).flat_map(round).collect::<Vec<_>>());
     });
+}
+
+#[test]
+fn resets_that_we_are_made_to_send_by_windows_that_grow_too_far() {
+    // They may come faster than we reset.
+    let more = "limits: {http2: {window_update_frames: 10000}}";
+    ends_at("provoked_resets", more, |frames| {
+        let most = 0x7fff_ffff_u32.to_be_bytes();
+        let round = |n: u32| {
+            let stream = 2 * n + 1;
+            [opened(stream, "GET", true), frame(kind::WINDOW_UPDATE, 0, stream, &most)].concat()
+        };
+        frames.send_bytes(&(0..3000).flat_map(round).collect::<Vec<_>>());
+    });
+}
+
+/// The rest of what CVE-2025-8671 has us reset streams by: the first of it ends the connection.
+#[test]
+fn what_may_not_come_for_a_stream_ends_its_connection_at_once() {
+    let provocations: [fn(u32) -> Vec<u8>; 3] = [
+        |stream| frame(kind::WINDOW_UPDATE, 0, stream, &[0; 4]),
+        |stream| frame(kind::DATA, 0, stream, b"beyond its end"),
+        |stream| opened(stream, "GET", true),
+    ];
+    for provoke in provocations {
+        let origin = Origin::scripted(|peer| drop(peer.until_closed()));
+        let (proxy, port) = before(&origin, "");
+        let witness = Witness::at(port);
+        for _ in 0..ATTACKERS {
+            let mut attacker = Frames::connect(port);
+            let round = |n: u32| [opened(2 * n + 1, "GET", true), provoke(2 * n + 1)].concat();
+            attacker.send_bytes(&(0..3000).flat_map(round).collect::<Vec<_>>());
+            let goodbye = attacker.next_of(kind::GOAWAY).expect("GOAWAY");
+            assert_eq!(goodbye.payload[4..8], code::PROTOCOL_ERROR.to_be_bytes());
+            attacker.until_closed();
+            witness.goes_on();
+        }
+        assert!(origin.accepted() <= ATTACKERS as usize, "{} streams", origin.accepted());
+        let active = "ringway_service_requests_active{service=\"app\"}";
+        eventually("its requests to be over", || (proxy.metric(active) == 0.0).then_some(()));
+    }
 }
 
 #[test]
@@ -219,8 +312,7 @@ fn limits_are_what_is_configured() {
 fn windows_that_stay_closed() {
     let origin = Origin::saying(&"x".repeat(1_000_000));
     let (proxy, port) = before(&origin, "");
-    let mut bystander = Frames::connect(port);
-    asks(&mut bystander, 1);
+    let witness = Witness::at(port);
     let resident_kib = proxy.resident_kib();
     let mut client = Frames::connect(port);
     client.settings(&[(setting::INITIAL_WINDOW_SIZE, 0)]);
@@ -236,7 +328,7 @@ fn windows_that_stay_closed() {
     eventually("the flags", || (proxy.metric(series) == f64::from(streams)).then_some(()));
     let growth_kib = proxy.resident_kib().saturating_sub(resident_kib);
     assert!(growth_kib < GROWTH_KIB_MAX, "{growth_kib} KiB");
-    asks(&mut bystander, 3);
+    witness.goes_on();
     // The windows being closed, what was held for them is gone.
     let held = || proxy.metric("ringway_worker_http2_held_bytes");
     eventually("nothing to be held", || (held() == 0.0).then_some(()));
@@ -246,6 +338,7 @@ fn windows_that_stay_closed() {
 fn a_client_that_reads_nothing_is_seen_and_bounded() {
     let origin = Origin::saying(&"x".repeat(8_000_000));
     let (proxy, port) = before(&origin, "");
+    let witness = Witness::at(port);
     let mut client = Frames::connect(port);
     client.settings(&[(setting::INITIAL_WINDOW_SIZE, i32::MAX as u32)]);
     client.send(kind::WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes());
@@ -255,8 +348,10 @@ fn a_client_that_reads_nothing_is_seen_and_bounded() {
     let held = || proxy.metric("ringway_worker_http2_held_bytes");
     // 64 KiB and a portion of 32 KiB for each stream, and two buffers of the connection.
     eventually("bytes to be held", || (held() > 65536.0).then_some(()));
-    assert!(held() <= 10.0 * 98304.0 + 2.0 * 32768.0, "{}", held());
-    drop(client);
+    // And the two buffers of the witness.
+    assert!(held() <= 10.0 * 98304.0 + 4.0 * 32768.0, "{}", held());
+    witness.goes_on();
+    drop((client, witness));
     eventually("nothing to be held", || (held() == 0.0).then_some(()));
 }
 
@@ -295,9 +390,9 @@ const BY_ENDPOINTS: [(&str, Attack); 8] = [
 
 #[test]
 fn endpoints_that_flood_us_are_left_and_their_requests_fail() {
-    let connections = std::sync::atomic::AtomicUsize::new(0);
+    let connections = AtomicUsize::new(0);
     let origin = Origin::scripted(move |peer| {
-        let number = connections.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let number = connections.fetch_add(1, Ordering::SeqCst);
         let Some(mut frames) = Frames::accept(peer, &[]) else { return };
         match BY_ENDPOINTS.get(number) {
             Some((_, attack)) => {
@@ -318,14 +413,16 @@ fn endpoints_that_flood_us_are_left_and_their_requests_fail() {
     });
     let port = free_port();
     let config = format!(
-        "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\nroutes: {{\"*\": [{{to: app}}]}}\n\
+        "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
+         routes: {{\"*\": [{{match: {{path: /app}}, to: app}}, {{respond: {{body: fixed}}}}]}}\n\
          services: {{app: {{endpoints: [\"{}\"], protocol: http2}}}}\n\
          limits: {{http2: {{endpoint_header_timeout: 1s}}}}\n",
         origin.address()
     );
     let proxy = Proxy::start_with(&config, 1);
-    let get = || Client::connect(port).get("a", "/");
+    let get = || Client::connect(port).get("a", "/app");
     assert_eq!(get().text(), "good");
+    let witness = Witness::at(port);
     let resident_kib = proxy.resident_kib();
     for (done, (limit, _)) in BY_ENDPOINTS.iter().enumerate() {
         assert_eq!(get().status, 502, "{limit}");
@@ -336,6 +433,7 @@ fn endpoints_that_flood_us_are_left_and_their_requests_fail() {
         let flag = "ringway_service_response_flags_total{service=\"app\",flag=\"UPE\"}";
         let times = (done + 1) as f64;
         eventually(limit, || (proxy.metric(flag) == times).then_some(()));
+        witness.goes_on();
     }
     assert_eq!(proxy.log().matches("its peer went beyond a limit").count(), BY_ENDPOINTS.len());
     let growth_kib = proxy.resident_kib().saturating_sub(resident_kib);

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::eventually;
-use crate::support::frames::{ACK, END_HEADERS, Frames, block, code, kind, setting};
+use crate::support::frames::{ACK, END_HEADERS, END_STREAM, Frames, block, code, kind, setting};
 use crate::support::free_port;
 use crate::support::http::{Client, Response};
 use crate::support::origin::Origin;
@@ -198,7 +198,7 @@ fn is_refused(answer: &Result<Response, Vec<u8>>) -> bool {
 
 #[test]
 fn rfc9113_8_1_1_data_beyond_or_short_of_content_length_is_no_whole_answer() {
-    for (length, data) in [("3", "12345"), ("7", "12345")] {
+    for (length, data) in [("0", "12345"), ("3", "12345"), ("7", "12345")] {
         let origin = endpoint(&[], move |frames, _| {
             while let Some((stream, body)) = frames.request() {
                 if body.is_empty() {
@@ -210,12 +210,66 @@ fn rfc9113_8_1_1_data_beyond_or_short_of_content_length_is_no_whole_answer() {
                 frames.data(stream, data.as_bytes(), true);
             }
         });
-        let (_proxy, port) = before(&origin, "");
+        let (proxy, port) = before(&origin, "");
         let answer = Client::connect(port).send(POST).try_response(false);
         assert!(is_refused(&answer), "{length}: {answer:?}");
         assert_eq!(ask(port, GET).text(), "fine");
         assert_eq!(origin.accepted(), 1, "only the stream was at fault");
+        flagged(&proxy, "UPE", 1.0);
     }
+}
+
+#[test]
+fn rfc9113_6_a_breach_in_the_middle_of_a_body_is_told_from_a_connection_that_ends() {
+    let long = vec![0; 16_385];
+    let trailer = block(&[("transfer-encoding", "chunked")]);
+    for (kind, flags, payload) in [
+        (kind::DATA, 0, &long[..]),
+        (kind::WINDOW_UPDATE, 0, b"\0\0\0\0"),
+        (kind::HEADERS, END_HEADERS | END_STREAM, &trailer),
+        (kind::HEADERS, END_HEADERS, b"\xff\xff\xff\xff\xff\xff\xff"),
+    ] {
+        let (shown, payload) = (payload.len(), payload.to_vec());
+        let origin = endpoint(&[], move |frames, _| {
+            while let Some((stream, body)) = frames.request() {
+                match body.is_empty() {
+                    true => frames.respond(stream, "fine"),
+                    false => {
+                        frames.headers(stream, &[(":status", "200")], false);
+                        frames.data(stream, b"a part", false);
+                        frames.send(kind, flags, stream, &payload);
+                    }
+                }
+            }
+        });
+        let (proxy, port) = before(&origin, "");
+        let cut = Client::connect(port).send(POST).try_response(false);
+        assert!(is_refused(&cut), "{kind}, {shown} bytes: {cut:?}");
+        assert_eq!(ask(port, GET).text(), "fine");
+        flagged(&proxy, "UPE", 1.0);
+    }
+}
+
+#[test]
+fn rfc9113_8_1_an_answer_that_ends_with_its_head_is_whole_in_http1() {
+    let origin = endpoint(&[], |frames, _| {
+        while let Some((stream, body)) = frames.request() {
+            let status = if body.is_empty() { "204" } else { "302" };
+            frames.headers(stream, &[(":status", status), ("location", "/there")], true);
+        }
+    });
+    let (_proxy, port) = before(&origin, "");
+    let mut client = Client::connect(port);
+    for _ in 0..2 {
+        let answer = client.request(POST);
+        assert_eq!((answer.status, answer.field("content-length")), (302, Some("0")));
+        let none = client.request(GET);
+        assert_eq!((none.status, none.field("content-length")), (204, None));
+    }
+    let head = client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").head_response();
+    assert_eq!((head.status, head.field("content-length")), (204, None));
+    let old = Client::connect(port).request(POST.replace("1.1", "1.0"));
+    assert_eq!((old.status, old.field("content-length")), (302, Some("0")));
 }
 
 #[test]

@@ -26,22 +26,25 @@ fn a_pooled_connection_that_its_peer_has_closed_is_not_used() {
         peer.send(OK);
     });
     let port = free_port();
-    let proxy = Proxy::start_with(&config(port, &origin, ""), 1);
+    let _proxy = Proxy::start_with(&config(port, &origin, ""), 1);
     let mut client = Client::connect(port);
     for round in 0..20 {
         let response = client.request("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
         assert_eq!(response.status, 200, "round {round}");
         // The origin's close has come before the next request: that is the case in question.
-        eventually("the origin's close", || (proxy_has_no_live_idle(&proxy)).then_some(()));
+        eventually("the origin's close", || all_of_its_ends_have_arrived(&origin).then_some(()));
     }
     assert_eq!(origin.accepted(), 20);
 }
 
-fn proxy_has_no_live_idle(proxy: &Proxy) -> bool {
-    let fds = format!("/proc/{}/net/tcp", proxy.pid());
-    let table = std::fs::read_to_string(fds).unwrap();
-    // 08 is CLOSE_WAIT, 01 ESTABLISHED: the peer's FIN has arrived once nothing is in FIN_WAIT1.
-    !table.lines().any(|line| line.split_whitespace().nth(3) == Some("04"))
+/// Whether none of the origin's connections waits in FIN_WAIT1 (04): then the proxy has its FIN.
+fn all_of_its_ends_have_arrived(origin: &Origin) -> bool {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let local = format!("0100007F:{:04X}", origin.port);
+    !table.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next() == Some(&local) && words.nth(1) == Some("04")
+    })
 }
 
 #[test]

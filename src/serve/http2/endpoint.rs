@@ -102,7 +102,8 @@ pub async fn share<I: Io>(
     let service = Arc::clone(&target.service.config);
     let address = endpoint.config.borrow().address.clone();
     let (index, owned) = (worker.index, Rc::clone(worker));
-    let mut driver = Driver { io, frames, shared, heard, alarm, pulse, _open: open };
+    let mut driver =
+        Driver { io, frames, shared, heard, watch: Rc::clone(&watch), alarm, pulse, _open: open };
     let run = async move {
         driver.run().await;
         if let Some(excess) = watch.excess() {
@@ -136,6 +137,7 @@ struct Driver<I: Io> {
     frames: Connection<Adapter<I>>,
     shared: Rc<SharedConnection>,
     heard: Rc<Cell<Time>>,
+    watch: Rc<Watch>,
     alarm: Alarm,
     pulse: Pulse,
     _open: Option<OpenGuard>,
@@ -152,7 +154,7 @@ impl<I: Io> Driver<I> {
                 self.shared.close();
             }
             if step.dead {
-                return; // what is under way fails with it
+                return self.shared.close(); // what is under way fails with it
             }
             if step.ping {
                 pings.send();
@@ -160,10 +162,13 @@ impl<I: Io> Driver<I> {
             let leaving = self.shared.is_closed() && !busy;
             let next = if leaving { now + CLOSE_TIMEOUT } else { step.next };
             self.alarm.set(next);
-            let Self { io, frames, heard, alarm, .. } = self;
+            let Self { io, frames, shared, heard, watch, alarm, .. } = self;
             let event = poll_fn(|context| {
                 if Pin::new(&mut *frames).poll(context).is_ready() {
                     return Poll::Ready(Event::Over);
+                }
+                if watch.greeted() {
+                    shared.greet();
                 }
                 if pings.poll_answer(context, io, heard).is_ready() {
                     return Poll::Ready(Event::Rang);

@@ -39,6 +39,11 @@ impl Watch {
         self.note(self.meter.borrow_mut().sent(bytes, now))
     }
 
+    /// Whether the peer has said what it allows.
+    pub fn greeted(&self) -> bool {
+        self.meter.borrow().greeted()
+    }
+
     /// When what the peer has begun has to be complete.
     pub fn deadline(&self) -> Option<Time> {
         self.meter.borrow().deadline()
