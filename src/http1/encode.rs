@@ -53,6 +53,9 @@ pub struct ResponseEdits<'a> {
     pub keep_alive: bool,
     /// The body goes out without its chunks.
     pub dechunk: bool,
+    /// There is no body where there could be one: the client has to be told, unless the endpoint
+    /// has done so.
+    pub empty: bool,
     /// The pseudonym for `via`.
     pub via: Option<&'a str>,
     /// Fields that stand instead of those of the same name.
@@ -153,6 +156,9 @@ pub fn response(
     put_replaced(out, edits.replaced);
     if framing.body.is_chunked() && !edits.dechunk {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if edits.empty && view.value(framing::LENGTH_FIELD.as_bytes()).is_none() {
+        put_field(out, b"Content-Length", b"0");
     }
     if framing.switches {
         if view.head.status == 101 {
@@ -489,6 +495,7 @@ mod tests {
             close,
             keep_alive,
             dechunk,
+            empty: false,
             via: None,
             headers: &none,
         };

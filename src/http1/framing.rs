@@ -66,7 +66,7 @@ impl ResponseFraming {
     /// The same where the body is going to be rewritten, so that its length is known to nobody.
     pub fn with_unknown_length(self) -> Self {
         let body = match self.body {
-            Body::Stream { .. } => Body::Stream { length: None },
+            Body::Stream { .. } | Body::Length(0) => Body::Stream { length: None },
             other => other,
         };
         Self { body, ..self }
@@ -154,6 +154,7 @@ pub fn response(
         return Ok(bodiless);
     }
     let (body, keep_alive) = match said {
+        _ if view.head.version == Version::Http2 && view.head.ends => (Body::Length(0), true),
         _ if view.head.version == Version::Http2 => (body_of_stream(view, &said), true),
         Said { chunked: true, .. } => (Body::Chunked, keep_alive),
         Said { length: Some(0), .. } => (Body::None, keep_alive),

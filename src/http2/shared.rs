@@ -47,7 +47,7 @@ impl SharedConnection {
     pub fn slot(self: &Rc<Self>) -> Option<Slot> {
         let mut send = self.send.borrow_mut();
         let sender = send.as_mut()?;
-        // Whether the last stream has been written already does not matter: see `send_request`.
+        // Whether the last stream has been written already does not matter: each has its sender.
         if self.streams.get() >= self.streams_max.min(sender.current_max_send_streams()) {
             return None;
         }
@@ -62,7 +62,10 @@ impl SharedConnection {
         }
         self.streams.set(self.streams.get() + 1);
         self.opened.set(self.opened.get() + 1);
-        Some(Slot(Rc::clone(self)))
+        // A sender takes one stream until that is written, a clone another one at once. That there
+        // are not too many is seen to here.
+        let sender = RefCell::new(sender.clone());
+        Some(Slot { connection: Rc::clone(self), sender })
     }
 
     /// Whether it takes no more streams, now and later.
@@ -92,23 +95,26 @@ impl SharedConnection {
     }
 }
 
-/// A place for one stream, for as long as it lives.
-pub struct Slot(Rc<SharedConnection>);
+/// A place for one stream, for as long as it lives: also when no more are taken meanwhile.
+pub struct Slot {
+    connection: Rc<SharedConnection>,
+    sender: RefCell<SendRequest<Bytes>>,
+}
 
 impl Slot {
     /// Whether the connection goes through TLS.
     pub fn is_secure(&self) -> bool {
-        self.0.issued.is_some()
+        self.connection.issued.is_some()
     }
 
     /// How the endpoint has proven itself; `None` in the clear.
     pub fn issued(&self) -> Option<&Rc<[Issued]>> {
-        self.0.issued()
+        self.connection.issued()
     }
 
     /// Whether the connection has carried a stream before.
     pub fn is_reused(&self) -> bool {
-        self.0.opened() > 1
+        self.connection.opened() > 1
     }
 
     /// Opens the stream.
@@ -120,10 +126,7 @@ impl Slot {
         request: Request<()>,
         ends: bool,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
-        let send = self.0.send.borrow();
-        // A sender takes one stream until that is written, a clone another one at once. That there
-        // are not too many is seen to by `slot`.
-        let Some(mut sender) = send.clone() else { return Err(h2::Reason::REFUSED_STREAM.into()) };
+        let mut sender = self.sender.borrow_mut();
         if request.extensions().get::<h2::ext::Protocol>().is_some()
             && !sender.is_extended_connect_protocol_enabled()
         {
@@ -135,9 +138,10 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-        if self.0.streams.get() == 0 {
-            self.0.bell.ring();
+        let Self { connection, .. } = self;
+        connection.streams.set(connection.streams.get() - 1);
+        if connection.streams.get() == 0 {
+            connection.bell.ring();
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::ops::AddAssign;
 use std::path::PathBuf;
@@ -17,9 +18,9 @@ use ringway::serve::{Arrival, Worker, WorkerParts, connection};
 use ringway::snapshot::Snapshot;
 use ringway::telemetry::registry::Registry;
 
-use super::plan::Plan;
+use super::plan::{Plan, Service};
 use super::wire::address;
-use super::{client, endpoint, stream};
+use super::{client, endpoint, http2, stream};
 
 /// Virtual time that a world may take.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
@@ -31,6 +32,12 @@ pub const GREETING: &str = "220 hello";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub answered: u64,
+    /// Answers that came by HTTP/2, and streams that got none.
+    pub multiplexed: u64,
+    pub lost: u64,
+    /// Connections that endpoints have left, and requests that they have not looked at.
+    pub farewells: u64,
+    pub unprocessed: u64,
     pub refused: u64,
     pub broken: u64,
     pub streams: u64,
@@ -41,6 +48,10 @@ pub struct Tally {
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.answered += other.answered;
+        self.multiplexed += other.multiplexed;
+        self.lost += other.lost;
+        self.farewells += other.farewells;
+        self.unprocessed += other.unprocessed;
         self.refused += other.refused;
         self.broken += other.broken;
         self.streams += other.streams;
@@ -54,11 +65,20 @@ pub struct World {
     pub seed: u64,
     /// Nothing goes wrong here: then no request may fail either.
     pub calm: bool,
-    pub seen: RefCell<endpoint::Seen>,
+    /// How often each request has come, and how often it was not looked at.
+    seen: RefCell<HashMap<u32, Seen>>,
+    /// Grows together of all that happens.
+    trace: RefCell<DefaultHasher>,
     ids: Cell<u32>,
     random: RefCell<fastrand::Rng>,
     tally: RefCell<Tally>,
     draining: Cell<bool>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    times: usize,
+    refused: usize,
 }
 
 impl World {
@@ -75,8 +95,61 @@ impl World {
         self.ids.get()
     }
 
-    pub fn new_plan(&self) -> Plan {
-        self.plan(self.new_id())
+    /// Something has happened, which is to happen again with the same seed.
+    pub fn note(&self, event: impl Hash) {
+        event.hash(&mut *self.trace.borrow_mut());
+    }
+
+    /// A new request, to `service` if only that can be reached.
+    pub fn new_plan(&self, service: Option<Service>) -> Plan {
+        loop {
+            let plan = self.plan(self.new_id());
+            if service.is_none_or(|service| service == plan.service) {
+                return plan;
+            }
+        }
+    }
+
+    /// The plan of the request for `path`.
+    pub fn plan_of(&self, path: &str) -> Plan {
+        let id = path
+            .get(3..)
+            .and_then(|id| id.parse().ok())
+            .unwrap_or_else(|| panic!("a known path: {path}"));
+        let plan = self.plan(id);
+        assert_eq!(path, plan.path(), "a request to another service");
+        plan
+    }
+
+    /// A request has come.
+    pub fn see(&self, plan: &Plan) {
+        let times = {
+            let mut seen = self.seen.borrow_mut();
+            let seen = seen.entry(plan.id).or_default();
+            seen.times += 1;
+            seen.times
+        };
+        assert!(times <= if plan.idempotent() { 3 } else { 1 }, "{plan:?} came {times} times");
+    }
+
+    /// Whether an endpoint refuses to look at a request that has come.
+    pub fn refuse(&self, plan: &Plan) -> bool {
+        let refuses = self.refusals(plan) < plan.refusals as usize;
+        if refuses {
+            self.refused(plan);
+        }
+        refuses
+    }
+
+    /// A request was not looked at.
+    pub fn refused(&self, plan: &Plan) {
+        self.seen.borrow_mut().entry(plan.id).or_default().refused += 1;
+        self.tally(|tally| tally.unprocessed += 1);
+    }
+
+    /// How often a request was not looked at.
+    pub fn refusals(&self, plan: &Plan) -> usize {
+        self.seen.borrow().get(&plan.id).map_or(0, |seen| seen.refused)
     }
 
     pub fn plan(&self, id: u32) -> Plan {
@@ -96,7 +169,7 @@ impl World {
 }
 
 /// Runs the world of `seed`, which changes between the configurations in `files`.
-pub fn simulate(seed: u64, files: &[PathBuf]) -> Tally {
+pub fn simulate(seed: u64, files: &[PathBuf]) -> (Tally, u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let calm = random.u8(..3) == 0;
     let weather = if calm { calm_weather(&mut random) } else { rough_weather(&mut random) };
@@ -104,7 +177,8 @@ pub fn simulate(seed: u64, files: &[PathBuf]) -> Tally {
     let world = Rc::new(World {
         seed,
         calm,
-        seen: RefCell::new(HashMap::new()),
+        seen: RefCell::default(),
+        trace: RefCell::default(),
         ids: Cell::new(0),
         random: RefCell::new(random),
         tally: RefCell::default(),
@@ -116,6 +190,9 @@ pub fn simulate(seed: u64, files: &[PathBuf]) -> Tally {
     for at in ["10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80", "10.0.1.4:80"] {
         endpoint::start(&world, &far, at);
     }
+    for at in ["10.0.3.1:80", "10.0.3.2:80"] {
+        http2::endpoint::start(&world, &far, at);
+    }
     for (at, greeting) in [("10.0.2.1:90", ""), ("10.0.2.2:90", ""), ("10.0.2.3:90", GREETING)] {
         stream::start(&world, &far, at, greeting);
     }
@@ -126,7 +203,8 @@ pub fn simulate(seed: u64, files: &[PathBuf]) -> Tally {
     };
     let ended = simulation.run(LIMIT, main);
     assert_eq!(ended, Ok(()), "the world came to no end");
-    *world.tally.borrow()
+    let trace = world.trace.borrow().finish();
+    (*world.tally.borrow(), trace)
 }
 
 async fn run(world: Rc<World>, near: SimIo, mut proxy: Proxy, clients: usize) {
@@ -137,8 +215,9 @@ async fn run(world: Rc<World>, near: SimIo, mut proxy: Proxy, clients: usize) {
         near.spawn(async move {
             let wait = Duration::from_millis(world.random(|random| random.u64(..3000)));
             io.sleep(wait).await;
-            match number % 3 {
-                2 => stream::run(world, io).await,
+            match number % 4 {
+                3 => stream::run(world, io).await,
+                1 => http2::client::run(world, io).await,
                 _ => client::run(world, io).await,
             }
             running.set(running.get() - 1);
@@ -218,6 +297,7 @@ impl Proxy {
         // As the kernel would bring them, each with its original destination.
         for (at, original) in [
             ("10.0.0.1:81", "10.0.8.1:80"),
+            ("10.0.0.1:82", "10.0.8.4:80"),
             ("10.0.0.1:91", "10.0.8.2:90"),
             ("10.0.0.1:92", "10.0.8.3:90"),
         ] {
@@ -282,7 +362,8 @@ impl Proxy {
         nothing.version = u64::MAX;
         self.worker.prepare(Arc::new(nothing));
         assert!(self.worker.commit(u64::MAX));
-        self.worker.io.sleep(Duration::from_secs(1)).await;
+        // What is left of connections goes within a second or two.
+        self.worker.io.sleep(Duration::from_secs(5)).await;
         assert_eq!(self.worker.io.buffers().used(), 0, "buffers that were never given back");
         assert!(self.worker.registry.is_empty());
         for snapshot in &self.snapshots {
