@@ -80,7 +80,7 @@ async fn batch(world: &World, io: &SimIo, wire: &mut Wire, service: Option<Servi
             if slow {
                 io.sleep(Duration::from_millis(900)).await;
             }
-            match answer(world, &mut reader, plan).await {
+            match answer(world, io, &mut reader, plan).await {
                 Verdict::Next => {}
                 Verdict::Over => return false,
             }
@@ -96,7 +96,7 @@ enum Verdict {
 }
 
 /// Reads one answer and judges it.
-async fn answer(world: &World, reader: &mut Reader<'_>, plan: &Plan) -> Verdict {
+async fn answer(world: &World, io: &SimIo, reader: &mut Reader<'_>, plan: &Plan) -> Verdict {
     let blameless = world.calm && plan.endpoint_fault.is_none() && plan.client_fault.is_none();
     if reader.first_byte().await.is_err() {
         // Only a proxy that is about to end may drop a request, and only one it has not begun.
@@ -111,11 +111,11 @@ async fn answer(world: &World, reader: &mut Reader<'_>, plan: &Plan) -> Verdict 
     };
     if answer.from_endpoint {
         judge_endpoints(plan, &answer);
-        world.note((plan.id, answer.body.len()));
-        world.tally(|tally| tally.answered += 1);
+        world.note(io, plan.id, answer.body.len());
+        world.answered(Service::Http1, plan);
     } else {
         judge_proxys(world, plan, &answer, blameless);
-        world.note((plan.id, answer.status));
+        world.note(io, plan.id, answer.status);
         world.tally(|tally| tally.refused += 1);
     }
     if !answer.closes {

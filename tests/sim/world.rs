@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::ops::AddAssign;
@@ -11,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway::config::{self, Resolutions};
+use ringway::http2::held_bytes;
+use ringway::runtime::buffer::BUFFER_BYTES;
 use ringway::runtime::io::Io;
 use ringway::runtime::mailbox::Loads;
 use ringway::runtime::sim::{SimIo, Simulation, Weather};
@@ -25,15 +28,19 @@ use super::{client, endpoint, http2, stream};
 /// Virtual time that a world may take.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
+/// What one connection of HTTP/2 may hold back: what is being written and what gathers meanwhile, and
+/// what the configurations allow of each of its streams.
+const HELD_BYTES_MAX: usize = 2 * BUFFER_BYTES + 6 * 8 * 1024;
+
 /// What an endpoint says that speaks first.
 pub const GREETING: &str = "220 hello";
 
 /// What happened, over all worlds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    pub answered: u64,
-    /// Answers that came by HTTP/2, and streams that got none.
-    pub multiplexed: u64,
+    /// Answers, by what the client speaks and what the endpoint does.
+    pub answered: [[u64; 2]; 2],
+    /// Streams of HTTP/2 that got none.
     pub lost: u64,
     /// Connections that endpoints have left, and requests that they have not looked at.
     pub farewells: u64,
@@ -47,8 +54,8 @@ pub struct Tally {
 
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
-        self.answered += other.answered;
-        self.multiplexed += other.multiplexed;
+        let counts = self.answered.iter_mut().flatten();
+        counts.zip(other.answered.iter().flatten()).for_each(|(sum, more)| *sum += more);
         self.lost += other.lost;
         self.farewells += other.farewells;
         self.unprocessed += other.unprocessed;
@@ -69,6 +76,8 @@ pub struct World {
     seen: RefCell<HashMap<u32, Seen>>,
     /// Grows together of all that happens.
     trace: RefCell<DefaultHasher>,
+    /// It is printed, too.
+    traced: bool,
     ids: Cell<u32>,
     random: RefCell<fastrand::Rng>,
     tally: RefCell<Tally>,
@@ -95,9 +104,13 @@ impl World {
         self.ids.get()
     }
 
-    /// Something has happened, which is to happen again with the same seed.
-    pub fn note(&self, event: impl Hash) {
-        event.hash(&mut *self.trace.borrow_mut());
+    /// Something has happened to `whom`, which is to happen again with the same seed.
+    pub fn note(&self, io: &SimIo, whom: impl Debug, event: impl Hash + Debug) {
+        let at = io.now().as_micros();
+        (at, &event).hash(&mut *self.trace.borrow_mut());
+        if self.traced {
+            println!("{at:>12} {whom:?} {event:?}");
+        }
     }
 
     /// A new request, to `service` if only that can be reached.
@@ -119,6 +132,11 @@ impl World {
         let plan = self.plan(id);
         assert_eq!(path, plan.path(), "a request to another service");
         plan
+    }
+
+    /// A client that speaks `version` has got the answer to a request.
+    pub fn answered(&self, version: Service, plan: &Plan) {
+        self.tally(|tally| tally.answered[version as usize][plan.service as usize] += 1);
     }
 
     /// A request has come.
@@ -179,6 +197,7 @@ pub fn simulate(seed: u64, files: &[PathBuf]) -> (Tally, u64) {
         calm,
         seen: RefCell::default(),
         trace: RefCell::default(),
+        traced: std::env::var_os("SIM_TRACE").is_some(),
         ids: Cell::new(0),
         random: RefCell::new(random),
         tally: RefCell::default(),
@@ -232,11 +251,13 @@ async fn run(world: Rc<World>, near: SimIo, mut proxy: Proxy, clients: usize) {
         world.tally(|tally| tally.reloads += 1);
     }
     while running.get() > 0 && !drains_early {
+        proxy.check_held_bytes();
         near.sleep(Duration::from_millis(100)).await;
     }
     world.draining.set(true);
     proxy.drain();
     while running.get() > 0 || !proxy.worker.registry.is_empty() {
+        proxy.check_held_bytes();
         near.sleep(Duration::from_millis(100)).await;
     }
     proxy.check_nothing_is_left().await;
@@ -271,6 +292,11 @@ struct Proxy {
     files: Vec<PathBuf>,
     snapshots: Vec<Arc<Snapshot>>,
     stop: Rc<Cell<bool>>,
+    /// Connections of clients, and listeners that take more.
+    open: Rc<Cell<usize>>,
+    listening: Rc<Cell<usize>>,
+    /// Tasks and alarms that it has when it serves nobody.
+    idle: (usize, usize),
 }
 
 impl Proxy {
@@ -289,7 +315,10 @@ impl Proxy {
         let worker = Worker::new(io, parts);
         let stop = Rc::default();
         let files = files.to_vec();
-        let mut proxy = Self { worker, registry, files, snapshots: Vec::new(), stop };
+        let snapshots = Vec::new();
+        let (open, listening) = (Rc::default(), Rc::default());
+        let idle = (0, 0);
+        let mut proxy = Self { worker, registry, files, snapshots, stop, open, listening, idle };
         proxy.reload();
         for (listener, at) in [("web", "10.0.0.1:80"), ("bytes", "10.0.0.1:90")] {
             proxy.accept(listener, at, None);
@@ -304,7 +333,14 @@ impl Proxy {
             proxy.accept("mesh.outbound", at, Some(original));
         }
         proxy.sweep();
+        proxy.idle = proxy.in_use();
         proxy
+    }
+
+    /// Tasks and alarms, but for the task and the handle that each listener has.
+    fn in_use(&self) -> (usize, usize) {
+        let (io, listening) = (&self.worker.io, self.listening.get());
+        (io.tasks() - listening, io.alarms().handles() - listening)
     }
 
     /// The next configuration.
@@ -325,6 +361,8 @@ impl Proxy {
         let original = original.map(|original| Ok(original.parse().unwrap()));
         let socket = self.worker.io.listen(&address(at));
         let (worker, stop) = (Rc::clone(&self.worker), Rc::clone(&self.stop));
+        let (open, listening) = (Rc::clone(&self.open), Rc::clone(&self.listening));
+        listening.set(listening.get() + 1);
         let name: Rc<str> = Rc::from(name);
         self.worker.io.spawn(async move {
             while !stop.get() {
@@ -336,8 +374,14 @@ impl Proxy {
                     Rc::clone(&name),
                     Arrival { peer: Some(peer), port: 0, original },
                 );
-                worker.io.spawn(serving);
+                let open = Rc::clone(&open);
+                worker.io.spawn(async move {
+                    open.set(open.get() + 1);
+                    serving.await;
+                    open.set(open.get() - 1);
+                });
             }
+            listening.set(listening.get() - 1);
         });
     }
 
@@ -356,6 +400,18 @@ impl Proxy {
         self.worker.drain();
     }
 
+    /// What waits to be written is bounded by the number of connections, however slow their peers.
+    fn check_held_bytes(&self) {
+        let mut endpoints = HashMap::new();
+        for endpoint in self.snapshots.iter().flat_map(|s| &s.services).flat_map(|s| &s.endpoints) {
+            let open = endpoint.stats.sum(|cells| &cells.active) as usize;
+            endpoints.insert(endpoint.address.to_string(), open);
+        }
+        let connections = self.open.get() + endpoints.values().sum::<usize>();
+        let held = held_bytes();
+        assert!(held <= connections * HELD_BYTES_MAX, "{held} bytes for {connections} connections");
+    }
+
     /// Every buffer is back, every gauge at zero, every connection closed.
     async fn check_nothing_is_left(&self) {
         let mut nothing = Snapshot::empty();
@@ -365,6 +421,9 @@ impl Proxy {
         // What is left of connections goes within a second or two.
         self.worker.io.sleep(Duration::from_secs(5)).await;
         assert_eq!(self.worker.io.buffers().used(), 0, "buffers that were never given back");
+        assert_eq!(held_bytes(), 0, "bytes that were never written nor dropped");
+        assert_eq!(self.in_use(), self.idle, "tasks and alarms that are left");
+        assert_eq!(self.worker.cells().panics.value(), 0, "panics");
         assert!(self.worker.registry.is_empty());
         for snapshot in &self.snapshots {
             for service in &snapshot.services {

@@ -21,8 +21,9 @@ use super::peer::{Lost, Peer, field};
 /// Virtual time after which a stream is one that is waited for in vain.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-/// What a stream that goes at its own pace may take, however the others on its connection do.
-const CALM_PATIENCE: Duration = Duration::from_secs(30);
+/// What a stream takes at most where nothing goes wrong with it: less than it takes the proxy to give
+/// up one of its neighbours that stops.
+const CALM_PATIENCE: Duration = Duration::from_secs(7);
 
 /// A client: a few connections one after the other, a few batches of streams on each.
 pub async fn run(world: Rc<World>, io: SimIo) {
@@ -92,7 +93,7 @@ async fn pause(world: &World, peer: &Peer, up_to_us: u64) {
 }
 
 /// How a client reads an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Pace {
     Full,
     Slow,
@@ -113,6 +114,7 @@ async fn stream(world: &World, peer: &Peer, service: Option<Service>) {
     // A stream that could not be opened was never asked for.
     let Some(id) = peer.open(&plan.request_fields(), ends).await else { return };
     let began = peer.io.now();
+    world.note(&peer.io, peer.name(), (id, plan.path(), pace));
     if plan.client_fault == Some(ClientFault::Aborts) {
         let n = world.random(|random| random.usize(..=body.len()));
         if !ends && n > 0 {
@@ -134,7 +136,7 @@ async fn stream(world: &World, peer: &Peer, service: Option<Service>) {
     let result = beside(receive(peer, id, &plan, pace), upload).await;
     // What is not over is given up, as where the answer came before the request was whole.
     peer.reset(id, code::CANCEL);
-    judge(world, &plan, pace, result);
+    judge(world, peer, &plan, pace, result);
     let alone = world.calm && plan.request.is_none() && pace == Pace::Full && !world.drains();
     let took = peer.io.now() - began;
     assert!(!alone || took < CALM_PATIENCE, "{took:?} for {plan:?}");
@@ -197,23 +199,23 @@ async fn receive(peer: &Peer, id: u32, plan: &Plan, pace: Pace) -> Result<Answer
 }
 
 /// What a stream has come to must be what was planned.
-fn judge(world: &World, plan: &Plan, pace: Pace, result: Result<Answer, Lost>) {
+fn judge(world: &World, peer: &Peer, plan: &Plan, pace: Pace, result: Result<Answer, Lost>) {
     let faultless = plan.endpoint_fault.is_none() && plan.client_fault.is_none();
     let blameless = world.calm && faultless && pace != Pace::Stops;
     match result {
         Ok(answer) if answer.from_endpoint => {
             judge_endpoints(plan, &answer);
-            world.note((plan.id, answer.body.len()));
-            world.tally(|tally| tally.multiplexed += 1);
+            world.note(&peer.io, plan.id, answer.body.len());
+            world.answered(Service::Http2, plan);
         }
         Ok(answer) => {
             judge_proxys(world, plan, &answer, blameless);
-            world.note((plan.id, answer.status));
+            world.note(&peer.io, plan.id, answer.status);
             world.tally(|tally| tally.refused += 1);
         }
         Err(lost) => {
             assert!(!blameless || world.drains(), "{lost:?}: {plan:?}");
-            world.note((plan.id, "lost"));
+            world.note(&peer.io, plan.id, lost);
             world.tally(|tally| tally.lost += 1);
         }
     }

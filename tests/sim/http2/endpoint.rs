@@ -36,7 +36,7 @@ async fn serve(world: Rc<World>, io: SimIo, stream: SimStream) {
         let (serving, shared) = (Rc::clone(&peer), Rc::clone(&world));
         io.spawn(async move {
             if let Err(lost) = exchange(&shared, &serving, id).await {
-                shared.note((id, format!("{lost:?}")));
+                shared.note(&serving.io, serving.name(), (id, lost));
             }
         });
         match world.random(|random| random.u8(..12)) {
@@ -71,6 +71,7 @@ async fn exchange(world: &World, peer: &Peer, id: u32) -> Result<(), Lost> {
     assert_eq!(field(&head, ":authority"), Some("sim"));
     assert_eq!(field(&head, ":scheme"), Some("http"));
     assert!(field(&head, "x-request-id").is_some());
+    world.note(&peer.io, peer.name(), (id, path));
     if world.refuse(&plan) {
         peer.reset(id, code::REFUSED_STREAM);
         return Ok(());

@@ -1,6 +1,7 @@
 //! Frames (RFC 9113 4.1 and 6), as they are written and found.
 
 use std::collections::VecDeque;
+use std::fmt::{Debug, Formatter};
 
 use super::hpack::Fields;
 use super::peer::{Terms, block_of};
@@ -40,12 +41,20 @@ pub mod code {
     pub const CANCEL: u32 = 8;
 }
 
-#[derive(Debug)]
+#[derive(Hash)]
 pub struct Frame {
     pub kind: u8,
     pub flags: u8,
     pub id: u32,
     pub payload: Vec<u8>,
+}
+
+impl Debug for Frame {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let Self { kind, flags, id, payload } = self;
+        let len = payload.len();
+        write!(f, "{kind}/{flags:#x} of {id}: {len} {:x?}", &payload[..len.min(8)])
+    }
 }
 
 impl Frame {

@@ -40,7 +40,7 @@ const WINDOW: i64 = 65_535;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Why a stream does not go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lost {
     /// The proxy has reset it, with this code.
     Reset(u32),
@@ -53,7 +53,9 @@ pub enum Lost {
 /// See the module.
 pub struct Peer {
     pub io: SimIo,
-    pub world: Rc<World>,
+    world: Rc<World>,
+    /// Who it is, for the trace.
+    name: (&'static str, u32),
     stream: SimStream,
     state: RefCell<State>,
 }
@@ -190,13 +192,15 @@ impl Peer {
         client: bool,
     ) -> Rc<Self> {
         let state = RefCell::new(State::new(client, terms));
-        let peer = Rc::new(Self { io: io.clone(), world: Rc::clone(world), stream, state });
+        let name = (if client { "client" } else { "endpoint" }, world.new_id());
+        let (io, world) = (io.clone(), Rc::clone(world));
+        let peer = Rc::new(Self { io, world, name, stream, state });
         if client {
             peer.push(frame::PREFACE.to_vec());
         }
         peer.push(frame::settings(terms));
         let running = Rc::clone(&peer);
-        io.spawn(async move {
+        peer.io.spawn(async move {
             let moving = beside(running.write_frames(), running.read_frames());
             beside(running.wait(|state| state.gone.then_some(())), moving).await;
         });
@@ -286,11 +290,6 @@ impl Peer {
         state.over.is_some() || state.goaway.is_some() || state.closing
     }
 
-    /// Streams that are under way.
-    pub fn open_streams(&self) -> usize {
-        self.state.borrow().open_streams()
-    }
-
     /// Changes what was announced.
     pub fn announce(&self, terms: Terms) {
         self.change(|state| {
@@ -306,6 +305,11 @@ impl Peer {
             state.left = (!all).then_some(last);
             state.out.push_back(frame::goaway(last, reason));
         });
+    }
+
+    /// Who it is, for the trace.
+    pub fn name(&self) -> (&'static str, u32) {
+        self.name
     }
 
     /// Asks, and waits for the answer: what was sent before has come by then.
@@ -333,7 +337,7 @@ impl Peer {
 
     /// Opens a stream as soon as there may be one more.
     pub async fn open(&self, fields: &Fields, end: bool) -> Option<u32> {
-        self.wait(|state| {
+        let opened = self.wait(|state| {
             if state.over.is_some() || state.goaway.is_some() || state.closing {
                 return Some(None);
             }
@@ -348,8 +352,10 @@ impl Peer {
             stream.sent_end = end;
             self.world.random(|random| frame::headers(&mut state.out, id, fields, end, random));
             Some(Some(id))
-        })
-        .await
+        });
+        let id = opened.await;
+        self.change(|_| {});
+        id
     }
 
     /// Sends a head, or trailers.
@@ -456,8 +462,7 @@ impl Peer {
             let mut start = if state.client || state.settled { 0 } else { frame::PREFACE.len() };
             while let Some(frame) = state.read.get(start..).and_then(Frame::first) {
                 start += frame.len();
-                let noted = (frame.kind, frame.flags, frame.id, frame.payload.len());
-                self.world.note((self.io.now().as_micros(), noted));
+                self.world.note(&self.io, self.name, &frame);
                 state.on_frame(frame);
             }
             if state.settled {
