@@ -63,6 +63,12 @@ pub struct ResponseFraming {
 }
 
 impl ResponseFraming {
+    /// Whether a client that speaks `version` has to be told that there is no body: only the end of a
+    /// stream has said so, and in HTTP/1 all would be body until the connection ends.
+    pub fn is_empty_for(&self, version: Version) -> bool {
+        self.body == Body::Length(0) && version != Version::Http2
+    }
+
     /// The same where the body is going to be rewritten, so that its length is known to nobody.
     pub fn with_unknown_length(self) -> Self {
         let body = match self.body {

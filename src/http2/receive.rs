@@ -93,6 +93,7 @@ pub fn response_head(
 pub fn trailer_lines(fields: &HeaderMap) -> Result<Vec<u8>, &'static str> {
     let mut out = Vec::with_capacity(64);
     for (name, value) in fields {
+        check_name(name)?;
         let name = name.as_str();
         if framing::is_of_connections(name) || chunked::is_forbidden_trailer(name.as_bytes()) {
             return Err("a trailer with a field that belongs into the head");
@@ -102,6 +103,14 @@ pub fn trailer_lines(fields: &HeaderMap) -> Result<Vec<u8>, &'static str> {
         }
     }
     Ok(out)
+}
+
+/// The crate takes one byte in names for a part of tokens that is none (RFC 9110 5.6.2).
+fn check_name(name: &http::HeaderName) -> Result<(), &'static str> {
+    match name.as_str().contains('"') {
+        true => Err("a field name is not a token"),
+        false => Ok(()),
+    }
 }
 
 /// Writes the parts of a head one after the other and notes where each has come to stand.
@@ -201,6 +210,7 @@ impl<'a> Writer<'a> {
             if framing::is_of_connections(name.as_str()) {
                 return Err("a field of HTTP/1.1 connections in HTTP/2");
             }
+            check_name(name)?;
             let value = value.as_bytes();
             if value.trim_ascii().len() != value.len() {
                 return Err("a field value with white space around it"); // RFC 9113 8.2.1
@@ -274,6 +284,7 @@ mod tests {
             ("http://a/", &[("connection", "close")], 400),
             ("http://a/", &[("upgrade", "h2c")], 400),
             ("http://a/", &[("x-a", " b")], 400),
+            ("http://a/", &[("x\"a", "b")], 400),
             ("*", &[("host", "a")], 400),
         ] {
             assert_eq!(head_of(uri, fields, true), Err(status), "{uri} {fields:?}");

@@ -228,6 +228,9 @@ impl EndpointStream {
             Err(refusal) => return Err(self.not_sent(Gone::Refused(refusal))),
         };
         let tunnel = outbound.request.method() == http::Method::CONNECT;
+        if tunnel && !(data.is_empty() && end.is_some()) {
+            return Err(self.not_sent(Gone::Refused(send::UNSPEAKABLE_UPGRADE)));
+        }
         let end = end.filter(|_| !tunnel);
         let ends = data.is_empty() && end.is_some_and(<[u8]>::is_empty);
         let (response, sending) = match self.slot.send_request(outbound.request, ends) {

@@ -238,8 +238,7 @@ fn response_edits<'a, I: Io>(
         close,
         keep_alive: old_client && !close,
         dechunk,
-        // In HTTP/1 that would be everything until the connection ends.
-        empty: framing.body == Body::Length(0) && call.framing.version != Version::Http2,
+        empty: framing.is_empty_for(call.framing.version),
         via: call.listener.via.as_deref(),
         replaced,
         headers: &call.rule.response_headers,

@@ -147,7 +147,7 @@ pub fn judge_proxys(world: &World, plan: &Plan, answer: &Answer, blameless: bool
     assert!([408, 502, 503, 504].contains(&status), "{status} ({why}): {plan:?}");
     // On a pooled connection that just died: what may not, or cannot, be repeated.
     let once = !plan.idempotent() || plan.request.is_some();
-    let unlucky = once && status == 502;
+    let unlucky = once && status == 502 && plan.service == Service::Http1;
     // Not looked at, and no more at hand; or too often.
     let unprocessed = status == 503 && why == "the endpoint did not take the request";
     let spent = plan.request.is_some() || world.refusals(plan) > REPEATS_MAX;
