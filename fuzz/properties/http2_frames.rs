@@ -39,7 +39,7 @@ services:
 static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
     let file = std::env::temp_dir().join(format!("ringway-frames-{}.yaml", std::process::id()));
     std::fs::write(&file, CONFIGURATION).expect("a temporary file");
-    let loaded = config::load(&[file.clone()], &HashMap::new());
+    let loaded = config::load(std::slice::from_ref(&file), &HashMap::new());
     let compiled = config::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
     std::fs::remove_file(file).ok();
     Arc::new(compiled.expect("a valid configuration").snapshot)

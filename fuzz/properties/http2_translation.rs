@@ -1,5 +1,5 @@
-//! Messages that change their version on the way: from HTTP/1.1 to HTTP/2 and back they are the same
-//! one message with the same boundaries, and from HTTP/2 to HTTP/1.1 they are one message or none.
+//! Messages that change their version on the way: from HTTP/1.1 to HTTP/2 and back they are the
+//! same one message with the same boundaries, from HTTP/2 to HTTP/1.1 one message or none.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};

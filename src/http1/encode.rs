@@ -519,6 +519,12 @@ mod tests {
         ] {
             assert_eq!(returned(text, &edits, false), expected);
         }
+        let empty = |text| {
+            returned(text, &ResponseEdits { empty: true, ..edits(false, false, false) }, false)
+        };
+        let text = "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(empty("HTTP/1.1 200 \r\n\r\n"), text);
+        assert_eq!(empty(text), text);
         let switching = "HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
         assert_eq!(
             returned(switching, &edits(true, false, false), true),

@@ -63,8 +63,8 @@ pub struct ResponseFraming {
 }
 
 impl ResponseFraming {
-    /// Whether a client that speaks `version` has to be told that there is no body: only the end of a
-    /// stream has said so, and in HTTP/1 all would be body until the connection ends.
+    /// Whether a client that speaks `version` has to be told that there is no body: only the end of
+    /// a stream has said so, and in HTTP/1 all would be body until the connection ends.
     pub fn is_empty_for(&self, version: Version) -> bool {
         self.body == Body::Length(0) && version != Version::Http2
     }

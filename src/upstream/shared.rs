@@ -41,8 +41,8 @@ impl Shared {
         slot
     }
 
-    /// Takes in a connection that was just opened. One to an endpoint that has been closed meanwhile
-    /// is for whoever has opened it.
+    /// Takes in a connection that was just opened. One to an endpoint that has been closed
+    /// meanwhile is for whoever has opened it.
     pub fn add(&self, connection: Rc<SharedConnection>) {
         match self.closed.get() {
             true => connection.close(),

@@ -1,8 +1,8 @@
 //! The proxy on a simulated network: split, late, stalled, reset, slow, and changed under way.
 //!
 //! Each seed is one world. A failure prints its seed; `SIM_SEED=n cargo test --test all sim`
-//! replays that one alone, and `SIM_SEEDS=n` says how many there are. With `SIM_TRACE=1` it is printed
-//! what happens: the frames of HTTP/2 as peers see them, and what becomes of requests.
+//! replays that one alone, and `SIM_SEEDS=n` says how many there are. With `SIM_TRACE=1` it is
+//! printed what happens: the frames of HTTP/2 as peers see them, and what becomes of requests.
 
 mod client;
 mod endpoint;
@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 use world::{Tally, simulate};
 
 /// Seeds that `cargo test` runs.
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 400;
 
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))

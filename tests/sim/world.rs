@@ -28,8 +28,8 @@ use super::{client, endpoint, http2, stream};
 /// Virtual time that a world may take.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
-/// What one connection of HTTP/2 may hold back: what is being written and what gathers meanwhile, and
-/// what the configurations allow of each of its streams.
+/// What one connection of HTTP/2 may hold back: what is being written and what gathers meanwhile,
+/// and what the configurations allow of each of its streams.
 const HELD_BYTES_MAX: usize = 2 * BUFFER_BYTES + 6 * 8 * 1024;
 
 /// What an endpoint says that speaks first.

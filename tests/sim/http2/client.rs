@@ -16,13 +16,14 @@ use super::super::world::World;
 use super::Terms;
 use super::frame::{self, code};
 use super::hpack::Fields;
-use super::peer::{Lost, Peer, field};
+use super::peer::Peer;
+use super::state::{Lost, field};
 
 /// Virtual time after which a stream is one that is waited for in vain.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-/// What a stream takes at most where nothing goes wrong with it: less than it takes the proxy to give
-/// up one of its neighbours that stops.
+/// What a stream takes at most where nothing goes wrong with it: less than it takes the proxy to
+/// give up one of its neighbours that stops.
 const CALM_PATIENCE: Duration = Duration::from_secs(7);
 
 /// A client: a few connections one after the other, a few batches of streams on each.

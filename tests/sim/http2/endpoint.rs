@@ -12,7 +12,8 @@ use super::super::world::World;
 use super::Terms;
 use super::frame::{self, code, flag, kind};
 use super::hpack::Fields;
-use super::peer::{Lost, Peer, block_of, field};
+use super::peer::Peer;
+use super::state::{Lost, block_of, field};
 
 /// Accepts at `at` for as long as the world lives.
 pub fn start(world: &Rc<World>, io: &SimIo, at: &str) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::{Debug, Formatter};
 
 use super::hpack::Fields;
-use super::peer::{Terms, block_of};
+use super::state::{Terms, block_of};
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

@@ -5,9 +5,10 @@ pub mod endpoint;
 mod frame;
 mod hpack;
 mod peer;
+mod state;
 
 use super::world::World;
-use peer::Terms;
+use state::Terms;
 
 impl Terms {
     /// Any that a peer may announce. Windows may be small, down to nothing.
