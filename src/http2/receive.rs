@@ -76,6 +76,10 @@ pub fn response_head(
     if status.as_u16() == 101 {
         return Err(Refusal::upstream("101 in HTTP/2")); // RFC 9113 8.6
     }
+    if status.as_u16() > 599 {
+        // As in HTTP/1.1, which is what its reader would say.
+        return Err(Refusal::upstream("the response has a status outside 100 to 599"));
+    }
     writer.put_fields(fields, &[]).map_err(Refusal::upstream)?;
     if let (Some(key), true) = (asked_with, status.is_success()) {
         writer.head.status = 101;
