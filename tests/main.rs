@@ -12,5 +12,6 @@ mod wire;
 
 #[cfg(feature = "uring")]
 mod netns;
+mod properties;
 mod sim;
 mod tidy;

@@ -28,6 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
         token_field: None,
         request_id: None,
         via: None,
+        replaced: &[],
         headers: &none,
     };
     let mut out = Vec::new();

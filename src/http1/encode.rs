@@ -518,6 +518,9 @@ mod tests {
         ] {
             assert_eq!(returned(text, &edits, false), expected);
         }
+        let empty = ResponseEdits { empty: true, ..edits(false, false, false) };
+        let text = "HTTP/1.1 200 \r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(returned("HTTP/1.1 200 \r\n\r\n", &empty, false), text);
         let switching = "HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
         assert_eq!(
             returned(switching, &edits(true, false, false), true),

@@ -72,6 +72,12 @@ impl ResponseFraming {
         let is_there = self.body != Body::None;
         is_there.then_some(Self { body: Body::Stream { length: None }, ..self })
     }
+
+    /// Whether a client that speaks `version` has to be told that there is no body: only the end of
+    /// a stream has said so, and in HTTP/1 all would be body until the connection ends.
+    pub fn is_empty_for(&self, version: Version) -> bool {
+        self.unsaid && version != Version::Http2
+    }
 }
 
 /// What the fields that matter here say.

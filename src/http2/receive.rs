@@ -76,6 +76,10 @@ pub fn response_head(
     if status.as_u16() == 101 {
         return Err(Refusal::upstream("101 in HTTP/2")); // RFC 9113 8.6
     }
+    if status.as_u16() > 599 {
+        // As in HTTP/1.1, which is what its reader would say.
+        return Err(Refusal::upstream("the response has a status outside 100 to 599"));
+    }
     writer.put_fields(fields, &[]).map_err(Refusal::upstream)?;
     if let (Some(key), true) = (asked_with, status.is_success()) {
         writer.head.status = 101;
@@ -93,6 +97,7 @@ pub fn response_head(
 pub fn trailer_lines(fields: &HeaderMap) -> Result<Vec<u8>, &'static str> {
     let mut out = Vec::with_capacity(64);
     for (name, value) in fields {
+        check_name(name)?;
         let name = name.as_str();
         if framing::is_of_connections(name) || chunked::is_forbidden_trailer(name.as_bytes()) {
             return Err("a trailer with a field that belongs into the head");
@@ -102,6 +107,14 @@ pub fn trailer_lines(fields: &HeaderMap) -> Result<Vec<u8>, &'static str> {
         }
     }
     Ok(out)
+}
+
+/// The crate takes one byte in names for a part of tokens that is none (RFC 9110 5.6.2).
+fn check_name(name: &http::HeaderName) -> Result<(), &'static str> {
+    match name.as_str().contains('"') {
+        true => Err("a field name is not a token"),
+        false => Ok(()),
+    }
 }
 
 /// Writes the parts of a head one after the other and notes where each has come to stand.
@@ -201,6 +214,7 @@ impl<'a> Writer<'a> {
             if framing::is_of_connections(name.as_str()) {
                 return Err("a field of HTTP/1.1 connections in HTTP/2");
             }
+            check_name(name)?;
             let value = value.as_bytes();
             if value.trim_ascii().len() != value.len() {
                 return Err("a field value with white space around it"); // RFC 9113 8.2.1
@@ -224,7 +238,9 @@ mod tests {
     fn head_of(uri: &str, fields: &[(&str, &str)], ends: bool) -> Result<String, u16> {
         let mut request = http::Request::builder().uri(uri).method("GET");
         for (name, value) in fields {
-            request = request.header(*name, *value);
+            // As the crate makes them of what comes.
+            let name = http::HeaderName::from_lowercase(name.as_bytes()).unwrap();
+            request = request.header(name, *value);
         }
         read(request.body(()).unwrap(), ends)
     }
@@ -274,6 +290,7 @@ mod tests {
             ("http://a/", &[("connection", "close")], 400),
             ("http://a/", &[("upgrade", "h2c")], 400),
             ("http://a/", &[("x-a", " b")], 400),
+            ("http://a/", &[("x\"a", "b")], 400),
             ("*", &[("host", "a")], 400),
         ] {
             assert_eq!(head_of(uri, fields, true), Err(status), "{uri} {fields:?}");

@@ -54,8 +54,10 @@ pub fn request(
     }
     let connect = method == b"CONNECT";
     let websocket = !upgrade.is_empty();
-    if websocket && !upgrade.eq_ignore_ascii_case(websocket::PROTOCOL.as_bytes()) {
-        return Err(Refusal { status: 501, ..UNSPEAKABLE });
+    // Only GET asks for a WebSocket (RFC 6455 4.1): extended CONNECT could not say another method.
+    let is_websocket = upgrade.eq_ignore_ascii_case(websocket::PROTOCOL.as_bytes());
+    if websocket && (!is_websocket || method != b"GET") {
+        return Err(UNSPEAKABLE_UPGRADE);
     }
     let mut uri = http::uri::Parts::default();
     uri.authority = Some(authority(host, last_authority)?);
@@ -184,6 +186,9 @@ fn put_cookies(fields: &mut HeaderMap, cookies: &Bytes) -> Result<(), Refusal> {
 
 const UNSPEAKABLE: Refusal = Refusal::downstream(400, "a request that cannot be said in HTTP/2");
 
+/// For an upgrade that HTTP/2 does not have: to another protocol, by another method, with a body.
+pub(super) const UNSPEAKABLE_UPGRADE: Refusal = Refusal { status: 501, ..UNSPEAKABLE };
+
 const UNSPEAKABLE_ANSWER: Refusal = Refusal::upstream("a response that cannot be said in HTTP/2");
 
 #[cfg(test)]
@@ -220,6 +225,7 @@ mod tests {
     fn what_http2_cannot_say_is_refused() {
         for (text, status) in [
             ("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: foo\r\nConnection: upgrade\r\n\r\n", 501),
+            ("PUT / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", 501),
             ("GET / HTTP/1.1\r\nHost: \r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: a\r\nx-a: \x7f\r\n\r\n", 400),
         ] {

@@ -65,7 +65,7 @@ impl SharedConnection {
     pub fn slot(self: &Rc<Self>) -> Option<Slot> {
         let mut send = self.send.borrow_mut();
         let sender = send.as_mut()?;
-        // Whether the last stream has been written already does not matter: see `send_request`.
+        // Whether the last stream has been written already does not matter: each has its sender.
         if self.streams.get() >= self.streams_max.min(sender.current_max_send_streams()) {
             return None;
         }
@@ -80,7 +80,10 @@ impl SharedConnection {
         }
         self.streams.set(self.streams.get() + 1);
         self.opened.set(self.opened.get() + 1);
-        Some(Slot(Rc::clone(self)))
+        // A sender takes one stream until that is written, a clone another one at once. That there
+        // are not too many is seen to here.
+        let sender = RefCell::new(sender.clone());
+        Some(Slot { connection: Rc::clone(self), sender })
     }
 
     /// Whether it takes no more streams, now and later.
@@ -126,38 +129,41 @@ impl SharedConnection {
     }
 }
 
-/// A place for one stream, for as long as it lives.
-pub struct Slot(Rc<SharedConnection>);
+/// A place for one stream, for as long as it lives: also when no more are taken meanwhile.
+pub struct Slot {
+    connection: Rc<SharedConnection>,
+    sender: RefCell<SendRequest<Bytes>>,
+}
 
 impl Slot {
     /// Whether the connection goes through TLS.
     pub fn is_secure(&self) -> bool {
-        self.0.issued.is_some()
+        self.connection.issued.is_some()
     }
 
     /// How the endpoint has proven itself; `None` in the clear.
     pub fn issued(&self) -> Option<&Rc<[Issued]>> {
-        self.0.issued()
+        self.connection.issued()
     }
 
     /// Whether the connection has carried a stream before.
     pub fn is_reused(&self) -> bool {
-        self.0.opened() > 1
+        self.connection.opened() > 1
     }
 
     /// The authority of the connection's last request.
     pub fn last_authority(&self) -> &RefCell<Option<Authority>> {
-        &self.0.authority
+        &self.connection.authority
     }
 
     /// Whether the endpoint has said what it allows.
     pub fn is_greeted(&self) -> bool {
-        self.0.greeted.get()
+        self.connection.greeted.get()
     }
 
     /// Waits until the endpoint has said what it allows, or has gone.
     pub async fn greeted(&self) {
-        poll_fn(|context| self.0.poll_greeted(context)).await;
+        poll_fn(|context| self.connection.poll_greeted(context)).await;
     }
 
     /// Opens the stream.
@@ -169,10 +175,7 @@ impl Slot {
         request: Request<()>,
         ends: bool,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
-        let send = self.0.send.borrow();
-        // A sender takes one stream until that is written, a clone another one at once. That there
-        // are not too many is seen to by `slot`.
-        let Some(mut sender) = send.clone() else { return Err(h2::Reason::REFUSED_STREAM.into()) };
+        let mut sender = self.sender.borrow_mut();
         if request.extensions().get::<h2::ext::Protocol>().is_some()
             && !sender.is_extended_connect_protocol_enabled()
         {
@@ -184,9 +187,10 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-        if self.0.streams.get() == 0 {
-            self.0.bell.ring();
+        let Self { connection, .. } = self;
+        connection.streams.set(connection.streams.get() - 1);
+        if connection.streams.get() == 0 {
+            connection.bell.ring();
         }
     }
 }

@@ -242,11 +242,14 @@ impl EndpointStream {
     pub fn request(&self, head: &[u8], data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
         let outbound = send::request(head, self.slot.is_secure(), self.slot.last_authority());
         let outbound = outbound.map_err(|refusal| self.not_sent(Gone::Refused(refusal)))?;
+        let tunnel = outbound.request.method() == http::Method::CONNECT;
+        if tunnel && !(data.is_empty() && end.is_some()) {
+            return Err(self.not_sent(Gone::Refused(send::UNSPEAKABLE_UPGRADE)));
+        }
         if outbound.asked_with.is_some() && !self.slot.is_greeted() {
             *self.waiting.borrow_mut() = Some(Box::new(outbound));
             return Ok(Sent::Bytes(0));
         }
-        let tunnel = outbound.request.method() == http::Method::CONNECT;
         let end = end.filter(|_| !tunnel);
         let ends = data.is_empty() && end.is_some_and(<[u8]>::is_empty);
         self.open(outbound, ends)?;

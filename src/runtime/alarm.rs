@@ -70,6 +70,11 @@ impl Alarms {
         Alarm { state, alarms: self.clone() }
     }
 
+    /// Alarms that are in use, together with the handles to all of them.
+    pub fn handles(&self) -> usize {
+        Rc::strong_count(&self.0)
+    }
+
     /// When [`Alarms::ring_due`] should be called next.
     pub fn next(&self) -> Option<Time> {
         self.0.heap.borrow().peek().map(|Reverse(entry)| entry.at)

@@ -318,7 +318,31 @@ async fn proxy_header<I: Io>(
 
 /// Whether a connection begins as one of HTTP/2 with prior knowledge. Four bytes tell.
 fn is_preface(begin: &[u8]) -> bool {
-    begin.len() >= 4 && PREFACE.starts_with(&begin[..begin.len().min(PREFACE.len())])
+    begin.len() >= PREFACE_TELLS && PREFACE.starts_with(&begin[..begin.len().min(PREFACE.len())])
+}
+
+/// Bytes of the preface that no request of HTTP/1.1 begins with.
+const PREFACE_TELLS: usize = 4;
+
+/// Whether it cannot be told yet: there are methods that begin with the same letter.
+fn may_become_preface(begin: &[u8]) -> bool {
+    begin.len() < PREFACE_TELLS && PREFACE.starts_with(begin)
+}
+
+/// Reads until it can be told; `None` when the client leaves before, or takes too long.
+async fn read_preface<I: Io>(
+    connection: &Connection<I>,
+    mut buf: Buf,
+    timeout: Duration,
+) -> Option<Buf> {
+    connection.alarm.set(connection.worker.io.now() + timeout);
+    while may_become_preface(buf.data()) {
+        buf.make_room(1);
+        let read = connection.alarm.guard(connection.stream.read(buf)).await;
+        let Ok((Ok(Read::Data(_)), back)) = read else { return None };
+        buf = back;
+    }
+    Some(buf)
 }
 
 /// Exchange after exchange, until one says that it was the last. Gives what it has read when that
@@ -331,9 +355,14 @@ async fn serve_http<I: Io>(
 ) -> Option<Buf> {
     let mut waiting = Waiting { timeout: first_timeout, first: true };
     loop {
-        let buf = await_bytes(connection, pending, &waiting).await?;
-        if waiting.first && speaks_http2 && is_preface(buf.data()) {
-            return Some(buf);
+        let mut buf = await_bytes(connection, pending, &waiting).await?;
+        if waiting.first && speaks_http2 {
+            if may_become_preface(buf.data()) {
+                buf = Box::pin(read_preface(connection, buf, first_timeout)).await?;
+            }
+            if is_preface(buf.data()) {
+                return Some(buf);
+            }
         }
         let mut workspace = connection.worker.workspaces.take();
         let after = match read_head(connection, &mut workspace, buf).await {

@@ -256,7 +256,7 @@ fn response_edits<'a, I: Io>(
         close,
         keep_alive: old_client && !close,
         dechunk,
-        empty: framing.unsaid && call.framing.version != Version::Http2,
+        empty: framing.is_empty_for(call.framing.version),
         via: call.listener.via.as_deref(),
         replaced,
         headers: &call.rule.response_headers,

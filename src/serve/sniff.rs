@@ -15,6 +15,7 @@ use super::guard;
 use super::ledger::Ledger;
 use super::tunnel::{self, Begun};
 use super::worker::Local;
+use crate::cluster::Protocol as Speaks;
 use crate::detect::{self, Answer, Protocol};
 use crate::error::{Flag, Refusal};
 use crate::runtime::buffer::Buf;
@@ -68,11 +69,12 @@ pub async fn run<I: Io>(
         let begun = Begun { first, ..Begun::default() };
         return Ok(Sniffed { protocol: Some(protocol), begun, dialed: false });
     }
+    let answers = way.as_ref().is_some_and(|way| only_answers(local, way));
     let dial = way
-        .filter(|way| may_dial(connection, local, way))
+        .filter(|way| !answers && may_dial(connection, local, way))
         .map(|way| dial(connection, local, listener, way));
     let (began, dialable) = (connection.worker.io.now(), dial.is_some());
-    let sniffer = Sniffer { connection, listener, began, dialable };
+    let sniffer = Sniffer { connection, listener, began, dialable, answers };
     Box::pin(sniffer.both(first, dial.map(|dial| Box::pin(dial) as Dialing<'_, I>))).await
 }
 
@@ -108,6 +110,13 @@ async fn speaks_first<I: Io>(connection: &Connection<I>) -> Result<Option<Buf>, 
     }
 }
 
+/// Whether a service speaks what clients begin. A server of HTTP/2 may send its SETTINGS before it
+/// has heard anything, which says nothing of what the client is about to speak.
+fn only_answers<I: Io>(local: &Local<I>, way: &Way<I>) -> bool {
+    let service = way.service(local);
+    service.is_some_and(|s| matches!(s.config.protocol, Speaks::Http2 | Speaks::Grpc))
+}
+
 /// Whether the connection onward may be opened before anything is known about the client's bytes.
 fn may_dial<I: Io>(connection: &Connection<I>, local: &Local<I>, way: &Way<I>) -> bool {
     way.service(local).is_some_and(|service| {
@@ -134,6 +143,8 @@ struct Sniffer<'a, I: Io> {
     began: Time,
     /// Bytes may be carried: a server that speaks first is heard.
     dialable: bool,
+    /// The service waits for the client: so do we.
+    answers: bool,
 }
 
 /// What has come of both sides in one round.
@@ -191,12 +202,13 @@ impl<I: Io> Sniffer<'_, I> {
             }
             seen = round.seen;
             let waited = io.now().since(self.began);
-            if waited >= self.patience(!seen.is_empty()) && !self.dialable {
+            let late = waited >= self.patience(!seen.is_empty());
+            if late && !self.dialable && !self.answers {
                 // Whoever refuses bytes says why.
                 let begun = Begun { first: first(seen), ..Begun::default() };
                 return Ok(Sniffed { protocol: None, begun, dialed: false });
             }
-            if waited >= self.patience(!seen.is_empty()) {
+            if late {
                 let detail = "neither side has said what the connection is for";
                 let flag = Flag::DownstreamTimeout;
                 return Err(Over::Refused(Refusal { status: 408, flag, detail }));

@@ -89,6 +89,7 @@ impl<S: Stream> EndpointState<S> {
         *self.config.borrow_mut() = config;
         self.idle_max.set(idle_max);
         self.gone.set(false);
+        self.shared.reopen();
     }
 
     /// The endpoint has left the configuration: idle connections close now, those in use when

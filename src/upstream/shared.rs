@@ -13,6 +13,8 @@ use crate::http2::{SharedConnection, Slot};
 pub struct Shared {
     connections: RefCell<Vec<Rc<SharedConnection>>>,
     opening: Rc<Opening>,
+    /// The endpoint is not to be used any more.
+    closed: Cell<bool>,
     /// The endpoint has chosen HTTP/2 when it was asked.
     pub chosen: Cell<bool>,
 }
@@ -39,13 +41,23 @@ impl Shared {
         slot
     }
 
-    /// Takes in a connection that was just opened.
+    /// Takes in a connection that was just opened. One to an endpoint that has been closed
+    /// meanwhile is for whoever has opened it.
     pub fn add(&self, connection: Rc<SharedConnection>) {
-        self.connections.borrow_mut().push(connection);
+        match self.closed.get() {
+            true => connection.close(),
+            false => self.connections.borrow_mut().push(connection),
+        }
+    }
+
+    /// The endpoint is used again.
+    pub fn reopen(&self) {
+        self.closed.set(false);
     }
 
     /// The endpoint is not to be used any more: what is under way goes on to its end.
     pub fn close(&self) {
+        self.closed.set(true);
         self.connections.borrow_mut().drain(..).for_each(|connection| connection.close());
     }
 

@@ -5,21 +5,28 @@ use std::time::Duration;
 
 use ringway::runtime::sim::SimIo;
 
-use super::plan::{ClientFault, EndpointFault, Framing, Plan};
+use super::plan::{ClientFault, EndpointFault, Framing, Plan, Service};
 use super::wire::{Cut, Reader, Wire, beside};
 use super::world::World;
+
+/// How often the proxy asks again where nobody has looked at a request.
+const REPEATS_MAX: usize = 2;
 
 /// A client: a few connections one after the other, a few batches of requests on each.
 pub async fn run(world: Rc<World>, io: SimIo) {
     for _ in 0..world.random(|random| random.u8(1..4)) {
         // To a listener, and captured.
-        let at = if world.random(|random| random.bool()) { "10.0.0.1:80" } else { "10.0.0.1:81" };
+        let (at, service) = [
+            ("10.0.0.1:80", None),
+            ("10.0.0.1:81", Some(Service::Http1)),
+            ("10.0.0.1:82", Some(Service::Http2)),
+        ][world.random(|random| random.usize(..3))];
         let Ok(mut wire) = Wire::connect(&io, at).await else {
             assert!(world.refuses(), "the proxy takes no connection");
             continue;
         };
         for _ in 0..world.random(|random| random.u8(1..5)) {
-            if !wire.is_quiet() || !batch(&world, &io, &mut wire).await {
+            if !wire.is_quiet() || !batch(&world, &io, &mut wire, service).await {
                 break;
             }
             let pause = match world.random(|random| random.u8(..6)) {
@@ -34,9 +41,9 @@ pub async fn run(world: Rc<World>, io: SimIo) {
 }
 
 /// Requests sent without waiting for their answers. Says whether the connection may be used again.
-async fn batch(world: &World, io: &SimIo, wire: &mut Wire) -> bool {
+async fn batch(world: &World, io: &SimIo, wire: &mut Wire, service: Option<Service>) -> bool {
     let count = if world.random(|random| random.bool()) { 1 } else { 3 };
-    let mut plans: Vec<Plan> = (0..count).map(|_| world.new_plan()).collect();
+    let mut plans: Vec<Plan> = (0..count).map(|_| world.new_plan(service)).collect();
     // After a request that the client itself cuts off there is nothing more to say.
     if let Some(cut) = plans.iter().position(|plan| plan.client_fault.is_some()) {
         plans.truncate(cut + 1);
@@ -73,7 +80,7 @@ async fn batch(world: &World, io: &SimIo, wire: &mut Wire) -> bool {
             if slow {
                 io.sleep(Duration::from_millis(900)).await;
             }
-            match answer(world, &mut reader, plan).await {
+            match answer(world, io, &mut reader, plan).await {
                 Verdict::Next => {}
                 Verdict::Over => return false,
             }
@@ -89,7 +96,7 @@ enum Verdict {
 }
 
 /// Reads one answer and judges it.
-async fn answer(world: &World, reader: &mut Reader<'_>, plan: &Plan) -> Verdict {
+async fn answer(world: &World, io: &SimIo, reader: &mut Reader<'_>, plan: &Plan) -> Verdict {
     let blameless = world.calm && plan.endpoint_fault.is_none() && plan.client_fault.is_none();
     if reader.first_byte().await.is_err() {
         // Only a proxy that is about to end may drop a request, and only one it has not begun.
@@ -104,9 +111,11 @@ async fn answer(world: &World, reader: &mut Reader<'_>, plan: &Plan) -> Verdict 
     };
     if answer.from_endpoint {
         judge_endpoints(plan, &answer);
-        world.tally(|tally| tally.answered += 1);
+        world.note(io, plan.id, answer.body.len());
+        world.answered(Service::Http1, plan);
     } else {
-        judge_proxys(plan, &answer, blameless);
+        judge_proxys(world, plan, &answer, blameless);
+        world.note(io, plan.id, answer.status);
         world.tally(|tally| tally.refused += 1);
     }
     if !answer.closes {
@@ -120,32 +129,37 @@ async fn answer(world: &World, reader: &mut Reader<'_>, plan: &Plan) -> Verdict 
 }
 
 /// An answer of the endpoint's: byte for byte what it said.
-fn judge_endpoints(plan: &Plan, answer: &Answer) {
+pub fn judge_endpoints(plan: &Plan, answer: &Answer) {
     assert_eq!(answer.status, plan.status, "{plan:?}");
     let wanted = plan.response_body();
     assert!(wanted.starts_with(&answer.body), "other bytes: {plan:?}");
     // Without a length, what the endpoint cut short looks whole to everyone.
-    let unknowable = plan.response.0 == Framing::UntilClose
+    let unknowable = plan.service == Service::Http1
+        && plan.response.0 == Framing::UntilClose
         && matches!(plan.endpoint_fault, Some(EndpointFault::Truncates { .. }));
     let (got, all) = (answer.body.len(), wanted.len());
     assert!(got == all || unknowable, "{got} bytes of {all} look whole: {plan:?}");
 }
 
 /// An answer of the proxy's own: only where something went wrong.
-fn judge_proxys(plan: &Plan, answer: &Answer, blameless: bool) {
+pub fn judge_proxys(world: &World, plan: &Plan, answer: &Answer, blameless: bool) {
     let (status, why) = (answer.status, String::from_utf8_lossy(&answer.body));
     assert!([408, 502, 503, 504].contains(&status), "{status} ({why}): {plan:?}");
     // On a pooled connection that just died: what may not, or cannot, be repeated.
     let once = !plan.idempotent() || plan.request.is_some();
-    let unlucky = once && status == 502;
+    let unlucky = once && status == 502 && plan.service == Service::Http1;
+    // Not looked at, and no more at hand; or too often.
+    let unprocessed = status == 503 && why == "the endpoint did not take the request";
+    let spent = plan.request.is_some() || world.refusals(plan) > REPEATS_MAX;
+    let unlucky = unlucky || (unprocessed && spent);
     assert!(!blameless || unlucky, "refused with {status} ({why}): {plan:?}");
 }
 
-struct Answer {
-    status: u16,
-    from_endpoint: bool,
-    body: Vec<u8>,
-    closes: bool,
+pub struct Answer {
+    pub status: u16,
+    pub from_endpoint: bool,
+    pub body: Vec<u8>,
+    pub closes: bool,
 }
 
 async fn response(reader: &mut Reader<'_>, plan: &Plan) -> Result<Answer, Cut> {

@@ -1,7 +1,6 @@
 //! The service behind the proxy: what it gets must be a request that some client has sent, whole
 //! and unmixed.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,9 +23,6 @@ pub fn start(world: &Rc<World>, io: &SimIo, at: &str) {
     });
 }
 
-/// How often each request has come.
-pub type Seen = HashMap<u32, u32>;
-
 async fn serve(world: Rc<World>, io: SimIo, stream: SimStream) {
     let mut wire = Wire::new(&io, stream);
     while let Ok(true) = exchange(&world, &io, &mut wire).await {
@@ -46,18 +42,11 @@ async fn exchange(world: &World, io: &SimIo, wire: &mut Wire) -> Result<bool, Cu
     let head = wire.reader().head().await?;
     let parts: Vec<&str> = head.first.split(' ').collect();
     assert_eq!(parts.len(), 3, "{head:?}");
-    let id = parts[1].strip_prefix("/r/").and_then(|id| id.parse().ok()).expect("a known path");
-    let plan = world.plan(id);
-    assert_eq!(parts[0], plan.method, "request {id}");
+    let plan = world.plan_of(parts[1]);
+    assert_eq!(parts[0], plan.method, "request {}", plan.id);
     assert_eq!(head.field("host"), Some("sim"));
     assert!(head.field("x-request-id").is_some());
-    let times = {
-        let mut seen = world.seen.borrow_mut();
-        let times = seen.entry(id).or_default();
-        *times += 1;
-        *times
-    };
-    assert!(times <= if plan.idempotent() { 3 } else { 1 }, "request {id} came {times} times");
+    world.see(&plan);
     if !matches!(plan.endpoint_fault, Some(EndpointFault::Early { .. })) {
         read_body(wire, &plan, &head).await?;
     }

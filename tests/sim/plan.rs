@@ -12,6 +12,13 @@ pub enum Framing {
     UntilClose,
 }
 
+/// Which service a request is for: that of endpoints that speak HTTP/1.1, or HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    Http1,
+    Http2,
+}
+
 /// What an endpoint does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndpointFault {
@@ -40,6 +47,7 @@ pub enum ClientFault {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub id: u32,
+    pub service: Service,
     pub method: &'static str,
     pub request: Option<(Framing, usize)>,
     pub expect: bool,
@@ -47,6 +55,8 @@ pub struct Plan {
     pub status: u16,
     pub interim: bool,
     pub trailers: bool,
+    /// How often an endpoint of HTTP/2 says that it has not looked at it.
+    pub refusals: u32,
     pub endpoint_fault: Option<EndpointFault>,
     pub client_fault: Option<ClientFault>,
     /// How long the endpoint thinks.
@@ -81,6 +91,8 @@ impl Plan {
         };
         Self {
             id,
+            service: if random.bool() { Service::Http1 } else { Service::Http2 },
+            refusals: if random.u8(..8) == 0 { random.u32(1..3) } else { 0 },
             method,
             request,
             expect: has_body && random.u8(..4) == 0,
@@ -104,6 +116,19 @@ impl Plan {
         self.method != "HEAD" && self.status != 204
     }
 
+    /// The path of the request.
+    pub fn path(&self) -> String {
+        match self.service {
+            Service::Http1 => format!("/1/{}", self.id),
+            Service::Http2 => format!("/2/{}", self.id),
+        }
+    }
+
+    /// What the request says of its length.
+    pub fn request_length(&self) -> Option<usize> {
+        self.request.and_then(|(framing, len)| (framing == Framing::Length).then_some(len))
+    }
+
     /// The request's body; empty if it has none.
     pub fn request_body(&self) -> Vec<u8> {
         pattern(self.id, 1, self.request.map_or(0, |(_, len)| len))
@@ -117,7 +142,8 @@ impl Plan {
     /// The whole request as it goes out.
     pub fn request_bytes(&self) -> Vec<u8> {
         let id = self.id;
-        let mut bytes = format!("{} /r/{id} HTTP/1.1\r\nHost: sim\r\n", self.method).into_bytes();
+        let line = format!("{} {} HTTP/1.1\r\nHost: sim\r\n", self.method, self.path());
+        let mut bytes = line.into_bytes();
         if self.expect {
             bytes.extend_from_slice(b"Expect: 100-continue\r\n");
         }

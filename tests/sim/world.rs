@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::ops::AddAssign;
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway::config::{self, Resolutions};
+use ringway::http2::held_bytes;
+use ringway::runtime::buffer::BUFFER_BYTES;
 use ringway::runtime::io::Io;
 use ringway::runtime::mailbox::Loads;
 use ringway::runtime::sim::{SimIo, Simulation, Weather};
@@ -17,12 +21,16 @@ use ringway::serve::{Arrival, Worker, WorkerParts, connection};
 use ringway::snapshot::Snapshot;
 use ringway::telemetry::registry::Registry;
 
-use super::plan::Plan;
+use super::plan::{Plan, Service};
 use super::wire::address;
-use super::{client, endpoint, stream};
+use super::{client, endpoint, http2, stream};
 
 /// Virtual time that a world may take.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// What one connection of HTTP/2 may hold back: what is being written and what gathers meanwhile,
+/// and what the configurations allow of each of its streams.
+const HELD_BYTES_MAX: usize = 2 * BUFFER_BYTES + 6 * 8 * 1024;
 
 /// What an endpoint says that speaks first.
 pub const GREETING: &str = "220 hello";
@@ -30,7 +38,13 @@ pub const GREETING: &str = "220 hello";
 /// What happened, over all worlds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    pub answered: u64,
+    /// Answers, by what the client speaks and what the endpoint does.
+    pub answered: [[u64; 2]; 2],
+    /// Streams of HTTP/2 that got none.
+    pub lost: u64,
+    /// Connections that endpoints have left, and requests that they have not looked at.
+    pub farewells: u64,
+    pub unprocessed: u64,
     pub refused: u64,
     pub broken: u64,
     pub streams: u64,
@@ -40,7 +54,11 @@ pub struct Tally {
 
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
-        self.answered += other.answered;
+        let counts = self.answered.iter_mut().flatten();
+        counts.zip(other.answered.iter().flatten()).for_each(|(sum, more)| *sum += more);
+        self.lost += other.lost;
+        self.farewells += other.farewells;
+        self.unprocessed += other.unprocessed;
         self.refused += other.refused;
         self.broken += other.broken;
         self.streams += other.streams;
@@ -54,11 +72,22 @@ pub struct World {
     pub seed: u64,
     /// Nothing goes wrong here: then no request may fail either.
     pub calm: bool,
-    pub seen: RefCell<endpoint::Seen>,
+    /// How often each request has come, and how often it was not looked at.
+    seen: RefCell<HashMap<u32, Seen>>,
+    /// Grows together of all that happens.
+    trace: RefCell<DefaultHasher>,
+    /// It is printed, too.
+    traced: bool,
     ids: Cell<u32>,
     random: RefCell<fastrand::Rng>,
     tally: RefCell<Tally>,
     draining: Cell<bool>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    times: usize,
+    refused: usize,
 }
 
 impl World {
@@ -75,8 +104,70 @@ impl World {
         self.ids.get()
     }
 
-    pub fn new_plan(&self) -> Plan {
-        self.plan(self.new_id())
+    /// Something has happened to `whom`, which is to happen again with the same seed.
+    pub fn note(&self, io: &SimIo, whom: impl Debug, event: impl Hash + Debug) {
+        let at = io.now().as_micros();
+        (at, &event).hash(&mut *self.trace.borrow_mut());
+        if self.traced {
+            println!("{at:>12} {whom:?} {event:?}");
+        }
+    }
+
+    /// A new request, to `service` if only that can be reached.
+    pub fn new_plan(&self, service: Option<Service>) -> Plan {
+        loop {
+            let plan = self.plan(self.new_id());
+            if service.is_none_or(|service| service == plan.service) {
+                return plan;
+            }
+        }
+    }
+
+    /// The plan of the request for `path`.
+    pub fn plan_of(&self, path: &str) -> Plan {
+        let id = path
+            .get(3..)
+            .and_then(|id| id.parse().ok())
+            .unwrap_or_else(|| panic!("a known path: {path}"));
+        let plan = self.plan(id);
+        assert_eq!(path, plan.path(), "a request to another service");
+        plan
+    }
+
+    /// A client that speaks `version` has got the answer to a request.
+    pub fn answered(&self, version: Service, plan: &Plan) {
+        self.tally(|tally| tally.answered[version as usize][plan.service as usize] += 1);
+    }
+
+    /// A request has come.
+    pub fn see(&self, plan: &Plan) {
+        let times = {
+            let mut seen = self.seen.borrow_mut();
+            let seen = seen.entry(plan.id).or_default();
+            seen.times += 1;
+            seen.times
+        };
+        assert!(times <= if plan.idempotent() { 3 } else { 1 }, "{plan:?} came {times} times");
+    }
+
+    /// Whether an endpoint refuses to look at a request that has come.
+    pub fn refuse(&self, plan: &Plan) -> bool {
+        let refuses = self.refusals(plan) < plan.refusals as usize;
+        if refuses {
+            self.refused(plan);
+        }
+        refuses
+    }
+
+    /// A request was not looked at.
+    pub fn refused(&self, plan: &Plan) {
+        self.seen.borrow_mut().entry(plan.id).or_default().refused += 1;
+        self.tally(|tally| tally.unprocessed += 1);
+    }
+
+    /// How often a request was not looked at.
+    pub fn refusals(&self, plan: &Plan) -> usize {
+        self.seen.borrow().get(&plan.id).map_or(0, |seen| seen.refused)
     }
 
     pub fn plan(&self, id: u32) -> Plan {
@@ -96,7 +187,7 @@ impl World {
 }
 
 /// Runs the world of `seed`, which changes between the configurations in `files`.
-pub fn simulate(seed: u64, files: &[PathBuf]) -> Tally {
+pub fn simulate(seed: u64, files: &[PathBuf]) -> (Tally, u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let calm = random.u8(..3) == 0;
     let weather = if calm { calm_weather(&mut random) } else { rough_weather(&mut random) };
@@ -104,7 +195,9 @@ pub fn simulate(seed: u64, files: &[PathBuf]) -> Tally {
     let world = Rc::new(World {
         seed,
         calm,
-        seen: RefCell::new(HashMap::new()),
+        seen: RefCell::default(),
+        trace: RefCell::default(),
+        traced: std::env::var_os("SIM_TRACE").is_some(),
         ids: Cell::new(0),
         random: RefCell::new(random),
         tally: RefCell::default(),
@@ -116,6 +209,9 @@ pub fn simulate(seed: u64, files: &[PathBuf]) -> Tally {
     for at in ["10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80", "10.0.1.4:80"] {
         endpoint::start(&world, &far, at);
     }
+    for at in ["10.0.3.1:80", "10.0.3.2:80"] {
+        http2::endpoint::start(&world, &far, at);
+    }
     for (at, greeting) in [("10.0.2.1:90", ""), ("10.0.2.2:90", ""), ("10.0.2.3:90", GREETING)] {
         stream::start(&world, &far, at, greeting);
     }
@@ -126,7 +222,8 @@ pub fn simulate(seed: u64, files: &[PathBuf]) -> Tally {
     };
     let ended = simulation.run(LIMIT, main);
     assert_eq!(ended, Ok(()), "the world came to no end");
-    *world.tally.borrow()
+    let trace = world.trace.borrow().finish();
+    (*world.tally.borrow(), trace)
 }
 
 async fn run(world: Rc<World>, near: SimIo, mut proxy: Proxy, clients: usize) {
@@ -137,8 +234,9 @@ async fn run(world: Rc<World>, near: SimIo, mut proxy: Proxy, clients: usize) {
         near.spawn(async move {
             let wait = Duration::from_millis(world.random(|random| random.u64(..3000)));
             io.sleep(wait).await;
-            match number % 3 {
-                2 => stream::run(world, io).await,
+            match number % 4 {
+                3 => stream::run(world, io).await,
+                1 => http2::client::run(world, io).await,
                 _ => client::run(world, io).await,
             }
             running.set(running.get() - 1);
@@ -153,11 +251,13 @@ async fn run(world: Rc<World>, near: SimIo, mut proxy: Proxy, clients: usize) {
         world.tally(|tally| tally.reloads += 1);
     }
     while running.get() > 0 && !drains_early {
+        proxy.check_held_bytes();
         near.sleep(Duration::from_millis(100)).await;
     }
     world.draining.set(true);
     proxy.drain();
     while running.get() > 0 || !proxy.worker.registry.is_empty() {
+        proxy.check_held_bytes();
         near.sleep(Duration::from_millis(100)).await;
     }
     proxy.check_nothing_is_left().await;
@@ -192,6 +292,11 @@ struct Proxy {
     files: Vec<PathBuf>,
     snapshots: Vec<Arc<Snapshot>>,
     stop: Rc<Cell<bool>>,
+    /// Connections of clients, and listeners that take more.
+    open: Rc<Cell<usize>>,
+    listening: Rc<Cell<usize>>,
+    /// Tasks and alarms that it has when it serves nobody.
+    idle: (usize, usize),
 }
 
 impl Proxy {
@@ -210,7 +315,10 @@ impl Proxy {
         let worker = Worker::new(io, parts);
         let stop = Rc::default();
         let files = files.to_vec();
-        let mut proxy = Self { worker, registry, files, snapshots: Vec::new(), stop };
+        let snapshots = Vec::new();
+        let (open, listening) = (Rc::default(), Rc::default());
+        let idle = (0, 0);
+        let mut proxy = Self { worker, registry, files, snapshots, stop, open, listening, idle };
         proxy.reload();
         for (listener, at) in [("web", "10.0.0.1:80"), ("bytes", "10.0.0.1:90")] {
             proxy.accept(listener, at, None);
@@ -218,13 +326,21 @@ impl Proxy {
         // As the kernel would bring them, each with its original destination.
         for (at, original) in [
             ("10.0.0.1:81", "10.0.8.1:80"),
+            ("10.0.0.1:82", "10.0.8.4:80"),
             ("10.0.0.1:91", "10.0.8.2:90"),
             ("10.0.0.1:92", "10.0.8.3:90"),
         ] {
             proxy.accept("mesh.outbound", at, Some(original));
         }
         proxy.sweep();
+        proxy.idle = proxy.in_use();
         proxy
+    }
+
+    /// Tasks and alarms, but for the task and the handle that each listener has.
+    fn in_use(&self) -> (usize, usize) {
+        let (io, listening) = (&self.worker.io, self.listening.get());
+        (io.tasks() - listening, io.alarms().handles() - listening)
     }
 
     /// The next configuration.
@@ -245,6 +361,8 @@ impl Proxy {
         let original = original.map(|original| Ok(original.parse().unwrap()));
         let socket = self.worker.io.listen(&address(at));
         let (worker, stop) = (Rc::clone(&self.worker), Rc::clone(&self.stop));
+        let (open, listening) = (Rc::clone(&self.open), Rc::clone(&self.listening));
+        listening.set(listening.get() + 1);
         let name: Rc<str> = Rc::from(name);
         self.worker.io.spawn(async move {
             while !stop.get() {
@@ -256,8 +374,14 @@ impl Proxy {
                     Rc::clone(&name),
                     Arrival { peer: Some(peer), port: 0, original },
                 );
-                worker.io.spawn(serving);
+                let open = Rc::clone(&open);
+                worker.io.spawn(async move {
+                    open.set(open.get() + 1);
+                    serving.await;
+                    open.set(open.get() - 1);
+                });
             }
+            listening.set(listening.get() - 1);
         });
     }
 
@@ -276,14 +400,30 @@ impl Proxy {
         self.worker.drain();
     }
 
+    /// What waits to be written is bounded by the number of connections, however slow their peers.
+    fn check_held_bytes(&self) {
+        let mut endpoints = HashMap::new();
+        for endpoint in self.snapshots.iter().flat_map(|s| &s.services).flat_map(|s| &s.endpoints) {
+            let open = endpoint.stats.sum(|cells| &cells.active) as usize;
+            endpoints.insert(endpoint.address.to_string(), open);
+        }
+        let connections = self.open.get() + endpoints.values().sum::<usize>();
+        let held = held_bytes();
+        assert!(held <= connections * HELD_BYTES_MAX, "{held} bytes for {connections} connections");
+    }
+
     /// Every buffer is back, every gauge at zero, every connection closed.
     async fn check_nothing_is_left(&self) {
         let mut nothing = Snapshot::empty();
         nothing.version = u64::MAX;
         self.worker.prepare(Arc::new(nothing));
         assert!(self.worker.commit(u64::MAX));
-        self.worker.io.sleep(Duration::from_secs(1)).await;
+        // What is left of connections goes within a second or two.
+        self.worker.io.sleep(Duration::from_secs(5)).await;
         assert_eq!(self.worker.io.buffers().used(), 0, "buffers that were never given back");
+        assert_eq!(held_bytes(), 0, "bytes that were never written nor dropped");
+        assert_eq!(self.in_use(), self.idle, "tasks and alarms that are left");
+        assert_eq!(self.worker.cells().panics.value(), 0, "panics");
         assert!(self.worker.registry.is_empty());
         for snapshot in &self.snapshots {
             for service in &snapshot.services {

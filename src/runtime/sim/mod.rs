@@ -102,6 +102,7 @@ impl Simulation {
             buffers: BufferPool::default(),
             alarms: Alarms::default(),
             weather: Rc::new(Cell::new(Weather::CALM)),
+            tasks: Rc::default(),
         };
         io.spawn(alarm::run(io.clone()));
         io
@@ -228,6 +229,16 @@ pub struct SimIo {
     buffers: BufferPool,
     alarms: Alarms,
     weather: Rc<Cell<Weather>>,
+    tasks: Rc<Cell<usize>>,
+}
+
+/// Counts a task for as long as there is one.
+struct Counted(Rc<Cell<usize>>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl SimIo {
@@ -240,6 +251,11 @@ impl SimIo {
     /// dropped.
     pub fn listen(&self, address: &Address) -> SimListener {
         SimListener::open(self, address)
+    }
+
+    /// Tasks of this process that are not over, that which rings its alarms among them.
+    pub fn tasks(&self) -> usize {
+        self.tasks.get()
     }
 
     /// Waits for `duration`, exactly.
@@ -268,7 +284,12 @@ impl Io for SimIo {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        self.world.spawn(Box::pin(task));
+        self.tasks.set(self.tasks.get() + 1);
+        let counted = Counted(Rc::clone(&self.tasks));
+        self.world.spawn(Box::pin(async move {
+            task.await;
+            drop(counted);
+        }));
     }
 
     async fn connect(&self, to: &Address, _: Egress) -> io::Result<SimStream> {

@@ -1,0 +1,8 @@
+//! Frames of any kind in any order, from a client or an endpoint: see the property, which the
+//! ordinary tests look at, too.
+#![no_main]
+
+#[path = "../properties/http2_frames.rs"]
+mod http2_frames;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| http2_frames::holds(input));

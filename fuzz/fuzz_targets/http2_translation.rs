@@ -1,0 +1,7 @@
+//! Messages between HTTP/1.1 and HTTP/2: see the property, which the ordinary tests look at, too.
+#![no_main]
+
+#[path = "../properties/http2_translation.rs"]
+mod http2_translation;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| http2_translation::holds(input));
