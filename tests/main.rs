@@ -10,6 +10,7 @@ mod support;
 #[cfg(feature = "uring")]
 mod wire;
 
+mod http2_format;
 #[cfg(feature = "uring")]
 mod netns;
 mod properties;

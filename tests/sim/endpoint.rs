@@ -7,20 +7,13 @@ use std::time::Duration;
 use ringway::runtime::sim::{SimIo, SimStream};
 
 use super::plan::{EndpointFault, Plan};
-use super::wire::{Cut, Wire, address};
+use super::wire::{Cut, Wire, accept};
 use super::world::World;
 
 /// Accepts at `at` for as long as the world lives.
 pub fn start(world: &Rc<World>, io: &SimIo, at: &str) {
-    use ringway::runtime::io::Io;
-    let listener = io.listen(&address(at));
-    let (world, io) = (Rc::clone(world), io.clone());
-    io.clone().spawn(async move {
-        loop {
-            let stream = listener.accept().await;
-            io.spawn(serve(Rc::clone(&world), io.clone(), stream));
-        }
-    });
+    let (world, inner) = (Rc::clone(world), io.clone());
+    accept(io, at, move |stream| serve(Rc::clone(&world), inner.clone(), stream));
 }
 
 async fn serve(world: Rc<World>, io: SimIo, stream: SimStream) {

@@ -2,39 +2,33 @@
 
 use std::rc::Rc;
 
-use ringway::runtime::io::Io;
 use ringway::runtime::sim::SimIo;
 
 use super::plan::{body_len, pattern};
-use super::wire::{Cut, Wire, address};
+use super::wire::{Cut, Wire, accept};
 use super::world::{GREETING, World};
 
 /// An endpoint that says `greeting`, learns from the first four bytes who speaks, reads to the end,
 /// and answers.
 pub fn start(world: &Rc<World>, io: &SimIo, at: &str, greeting: &'static str) {
-    let listener = io.listen(&address(at));
-    let (world, io) = (Rc::clone(world), io.clone());
-    io.clone().spawn(async move {
-        loop {
-            let mut wire = Wire::new(&io, listener.accept().await);
-            let world = Rc::clone(&world);
-            io.spawn(async move {
-                if wire.send(greeting.as_bytes()).await.is_err() {
-                    return;
-                }
-                let Ok(name) = wire.reader().exactly(4).await else { return };
-                let id = u32::from_be_bytes([name[0], name[1], name[2], name[3]]);
-                let (sent, answer) = lengths(&world, id);
-                let (got, cut) = wire.reader().rest().await;
-                let wanted = pattern(id, 3, sent);
-                assert!(wanted.starts_with(&got), "stream {id} brought other bytes");
-                if cut == Cut::Ended {
-                    assert_eq!(got.len(), wanted.len(), "stream {id} ended in order, but early");
-                    wire.send(&pattern(id, 4, answer)).await.ok();
-                }
-            });
-        }
-    });
+    let (world, inner) = (Rc::clone(world), io.clone());
+    accept(io, at, move |stream| serve(Rc::clone(&world), Wire::new(&inner, stream), greeting));
+}
+
+async fn serve(world: Rc<World>, mut wire: Wire, greeting: &'static str) {
+    if wire.send(greeting.as_bytes()).await.is_err() {
+        return;
+    }
+    let Ok(name) = wire.reader().exactly(4).await else { return };
+    let id = u32::from_be_bytes([name[0], name[1], name[2], name[3]]);
+    let (sent, answer) = lengths(&world, id);
+    let (got, cut) = wire.reader().rest().await;
+    let wanted = pattern(id, 3, sent);
+    assert!(wanted.starts_with(&got), "stream {id} brought other bytes");
+    if cut == Cut::Ended {
+        assert_eq!(got.len(), wanted.len(), "stream {id} ended in order, but early");
+        wire.send(&pattern(id, 4, answer)).await.ok();
+    }
 }
 
 /// Sends a stream, ends its side, and reads the answer.

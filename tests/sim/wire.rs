@@ -28,6 +28,20 @@ pub fn address(text: &str) -> Address {
     Address::Tcp(text.parse().unwrap())
 }
 
+/// Serves what is connected to `at`, for as long as the world lives.
+pub fn accept<F>(io: &SimIo, at: &str, serve: impl Fn(SimStream) -> F + 'static)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let (listener, io) = (io.listen(&address(at)), io.clone());
+    io.clone().spawn(async move {
+        loop {
+            let stream = listener.accept().await;
+            io.spawn(serve(stream));
+        }
+    });
+}
+
 impl Wire {
     pub fn new(io: &SimIo, stream: SimStream) -> Self {
         Self { io: io.clone(), stream, read: Vec::new() }

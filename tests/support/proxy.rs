@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
 use super::http::{Client, Response};
+use super::pki::Pki;
 use super::{eventually, free_port};
 
 /// A proxy process with a configuration directory of its own. Killed when dropped.
@@ -24,6 +25,19 @@ impl Proxy {
     #[track_caller]
     pub fn start(config: &str) -> Self {
         Self::start_with(config, 2)
+    }
+
+    /// A plain and a TLS listener before a service, with the certificate `web`; the ports.
+    pub fn before(pki: &Pki, service: &str) -> (Self, u16, u16) {
+        let (plain, tls) = (free_port(), free_port());
+        let proxy = Self::start(&format!(
+            "listeners:\n  plain: {{bind: 127.0.0.1:{plain}}}\n\
+             \x20 tls: {{bind: 127.0.0.1:{tls}, tls: {{cert: {}, key: {}}}}}\n\
+             routes: {{\"*\": [{{to: app}}]}}\nservices: {{app: {{{service}}}}}\n",
+            pki.path("web.pem"),
+            pki.path("web.key"),
+        ));
+        (proxy, plain, tls)
     }
 
     /// As [`Proxy::start`], with this many workers.

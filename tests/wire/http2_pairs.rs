@@ -2,25 +2,11 @@
 
 use crate::support::eventually;
 use crate::support::frames::{Frames, code, kind, setting};
-use crate::support::free_port;
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::peers::{Server, curl, program};
 use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
-
-/// A plain and a TLS listener before a service; the ports.
-fn before(pki: &Pki, service: &str) -> (Proxy, u16, u16) {
-    let (plain, tls) = (free_port(), free_port());
-    let proxy = Proxy::start(&format!(
-        "listeners:\n  plain: {{bind: 127.0.0.1:{plain}}}\n\
-         \x20 tls: {{bind: 127.0.0.1:{tls}, tls: {{cert: {}, key: {}}}}}\n\
-         routes: {{\"*\": [{{to: app}}]}}\nservices: {{app: {{{service}}}}}\n",
-        pki.path("web.pem"),
-        pki.path("web.key"),
-    ));
-    (proxy, plain, tls)
-}
 
 /// What each client asks of each listener, whatever is behind it.
 fn ask_everything(pki: &Pki, origin: &Origin, (plain, tls): (u16, u16), large: &str) {
@@ -77,7 +63,7 @@ fn bodies_heads_and_cookies_pass_in_all_pairs() {
         format!("protocol: http2, {trust}, endpoints: [\"127.0.0.1:{}\"]", tls2.port),
         format!("protocol: auto, {trust}, endpoints: [\"127.0.0.1:{}\"]", tls2.port),
     ] {
-        let (proxy, plain, tls) = before(&pki, &service);
+        let (proxy, plain, tls) = Proxy::before(&pki, &service);
         ask_everything(&pki, &origin, (plain, tls), &large);
         assert_eq!(proxy.metric("ringway_service_response_flags_total"), 0.0, "{service}");
     }
@@ -111,7 +97,7 @@ fn interim_responses_and_trailers_pass_in_all_pairs() {
     pki.leaf("web", &Wanted::default());
     for (origin, protocol) in hinting() {
         let service = format!("protocol: {protocol}, endpoints: [\"{}\"]", origin.address());
-        let (_proxy, plain, _) = before(&pki, &service);
+        let (_proxy, plain, _) = Proxy::before(&pki, &service);
         let mut client = Client::connect(plain);
         let hint = client.request("GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n");
         assert_eq!((hint.status, hint.field("link")), (103, Some("</x>")));
@@ -145,7 +131,7 @@ fn rfc8441_a_websocket_by_http1_goes_to_http2_by_extended_connect() {
         }
     });
     let service = format!("protocol: http2, endpoints: [\"{}\"]", origin.address());
-    let (_proxy, plain, _) = before(&pki, &service);
+    let (_proxy, plain, _) = Proxy::before(&pki, &service);
     let mut client = Client::connect(plain);
     assert_eq!(client.get("a", "/").text(), "known");
     let answer = client.request(
@@ -184,7 +170,7 @@ fn rfc9113_10_3_what_http1_would_understand_otherwise_is_refused() {
     pki.leaf("web", &Wanted::default());
     let origin = Origin::saying("through");
     let service = format!("protocol: http1, endpoints: [\"{}\"]", origin.address());
-    let (proxy, plain, _) = before(&pki, &service);
+    let (proxy, plain, _) = Proxy::before(&pki, &service);
     let good = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/")];
     for (more, body) in [
         (("x-a", "1\r\nx-b: 2"), None),
@@ -246,7 +232,7 @@ fn two_long_lived_connections_are_served_by_two_workers() {
         }
     });
     let service = format!("protocol: grpc, endpoints: [\"{}\"]", origin.address());
-    let (proxy, plain, _) = before(&pki, &service);
+    let (proxy, plain, _) = Proxy::before(&pki, &service);
     let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")];
     let mut connections = [Frames::connect(plain), Frames::connect(plain)];
     for number in 0..20 {

@@ -2,7 +2,6 @@
 //! and h2load.
 
 use crate::support::eventually;
-use crate::support::free_port;
 use crate::support::peers::{Server, curl, program};
 use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
@@ -21,14 +20,7 @@ struct Front {
 
 impl Front {
     fn before(pki: &Pki, service: &str) -> Self {
-        let (plain, tls) = (free_port(), free_port());
-        let proxy = Proxy::start(&format!(
-            "listeners:\n  plain: {{bind: 127.0.0.1:{plain}}}\n\
-             \x20 tls: {{bind: 127.0.0.1:{tls}, tls: {{cert: {}, key: {}}}}}\n\
-             routes: {{\"*\": [{{to: app}}]}}\nservices: {{app: {{{service}}}}}\n",
-            pki.path("web.pem"),
-            pki.path("web.key"),
-        ));
+        let (proxy, plain, tls) = Proxy::before(pki, service);
         let http = format!("http://127.0.0.1:{plain}");
         let https = format!("https://localhost:{tls}");
         Self { proxy, http, https, ca: pki.path("ca.pem") }

@@ -7,7 +7,7 @@ use ringway::runtime::io::Io;
 use ringway::runtime::sim::{SimIo, SimStream};
 
 use super::super::plan::{EndpointFault, Framing, Plan};
-use super::super::wire::address;
+use super::super::wire::accept;
 use super::super::world::World;
 use super::Terms;
 use super::frame::{self, code, flag, kind};
@@ -17,14 +17,8 @@ use super::state::{Lost, block_of, field};
 
 /// Accepts at `at` for as long as the world lives.
 pub fn start(world: &Rc<World>, io: &SimIo, at: &str) {
-    let listener = io.listen(&address(at));
-    let (world, io) = (Rc::clone(world), io.clone());
-    io.clone().spawn(async move {
-        loop {
-            let stream = listener.accept().await;
-            io.spawn(serve(Rc::clone(&world), io.clone(), stream));
-        }
-    });
+    let (world, inner) = (Rc::clone(world), io.clone());
+    accept(io, at, move |stream| serve(Rc::clone(&world), inner.clone(), stream));
 }
 
 async fn serve(world: Rc<World>, io: SimIo, stream: SimStream) {

@@ -5,41 +5,8 @@ use std::fmt::{Debug, Formatter};
 
 use super::hpack::Fields;
 use super::state::{Terms, block_of};
-
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-pub mod kind {
-    pub const DATA: u8 = 0;
-    pub const HEADERS: u8 = 1;
-    pub const PRIORITY: u8 = 2;
-    pub const RESET: u8 = 3;
-    pub const SETTINGS: u8 = 4;
-    pub const PING: u8 = 6;
-    pub const GOAWAY: u8 = 7;
-    pub const WINDOW_UPDATE: u8 = 8;
-    pub const CONTINUATION: u8 = 9;
-}
-
-pub mod flag {
-    pub const ACK: u8 = 1;
-    pub const END_STREAM: u8 = 1;
-    pub const END_HEADERS: u8 = 4;
-    pub const PADDED: u8 = 8;
-}
-
-pub mod setting {
-    pub const TABLE_BYTES: u16 = 1;
-    pub const STREAMS_MAX: u16 = 3;
-    pub const STREAM_WINDOW: u16 = 4;
-}
-
-pub mod code {
-    pub const NO_ERROR: u32 = 0;
-    pub const PROTOCOL_ERROR: u32 = 1;
-    pub const INTERNAL_ERROR: u32 = 2;
-    pub const REFUSED_STREAM: u32 = 7;
-    pub const CANCEL: u32 = 8;
-}
+use crate::http2_format;
+pub use crate::http2_format::{PREFACE, code, flag, frame, kind, setting};
 
 #[derive(Hash)]
 pub struct Frame {
@@ -93,26 +60,12 @@ impl Frame {
     }
 }
 
-/// Any frame.
-pub fn frame(kind: u8, flags: u8, id: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(id.to_be_bytes());
-    bytes.extend(payload);
-    bytes
-}
-
 pub fn settings(terms: Terms) -> Vec<u8> {
-    let mut payload = Vec::new();
-    for (name, value) in [
-        (setting::TABLE_BYTES, terms.table_bytes),
-        (setting::STREAMS_MAX, terms.streams_max),
-        (setting::STREAM_WINDOW, terms.stream_window),
-    ] {
-        payload.extend(name.to_be_bytes());
-        payload.extend(value.to_be_bytes());
-    }
-    frame(kind::SETTINGS, 0, 0, &payload)
+    http2_format::settings(&[
+        (setting::HEADER_TABLE_SIZE, terms.table_bytes),
+        (setting::MAX_CONCURRENT_STREAMS, terms.streams_max),
+        (setting::INITIAL_WINDOW_SIZE, terms.stream_window),
+    ])
 }
 
 pub fn acknowledgement() -> Vec<u8> {
@@ -128,7 +81,7 @@ pub fn goaway(last: u32, reason: u32) -> Vec<u8> {
 }
 
 pub fn reset(id: u32, reason: u32) -> Vec<u8> {
-    frame(kind::RESET, 0, id, &reason.to_be_bytes())
+    frame(kind::RST_STREAM, 0, id, &reason.to_be_bytes())
 }
 
 pub fn window_update(id: u32, bytes: usize) -> Vec<u8> {

@@ -180,7 +180,7 @@ impl State {
                 block.extend_from_slice(&frame.payload);
                 self.on_block(frame.has(flag::END_HEADERS));
             }
-            kind::RESET => {
+            kind::RST_STREAM => {
                 let stream = self.streams.get_mut(&frame.id).expect("a reset of a stream");
                 assert!(stream.reset.is_none(), "reset twice: {}", frame.id);
                 // A whole answer may come before the request was whole (RFC 9113 8.1).
@@ -281,8 +281,8 @@ impl State {
         for pair in frame.payload.chunks(6) {
             let value = u32::from_be_bytes([pair[2], pair[3], pair[4], pair[5]]);
             match u16::from_be_bytes([pair[0], pair[1]]) {
-                setting::STREAMS_MAX => self.their_streams_max = value,
-                setting::STREAM_WINDOW => {
+                setting::MAX_CONCURRENT_STREAMS => self.their_streams_max = value,
+                setting::INITIAL_WINDOW_SIZE => {
                     let more = i64::from(value) - self.their_window;
                     self.their_window += more;
                     self.streams.values_mut().for_each(|stream| stream.may_send += more);
