@@ -59,6 +59,9 @@ pub fn request(
     if websocket && (!is_websocket || method != b"GET") {
         return Err(UNSPEAKABLE_UPGRADE);
     }
+    if let (Some(key), false) = (&key, websocket) {
+        put(&mut fields, websocket::KEY.as_bytes(), key.clone())?;
+    }
     let mut uri = http::uri::Parts::default();
     uri.authority = Some(authority(host, last_authority)?);
     if !connect {
@@ -212,6 +215,10 @@ mod tests {
                 "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nSec-WebSocket-Key: k\r\n\
                  Connection: upgrade\r\nSec-WebSocket-Version: 13\r\n\r\n",
                 "CONNECT http://a/chat {\"sec-websocket-version\": \"13\"}",
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Key: of nothing\r\n\r\n",
+                "GET http://a/ {\"sec-websocket-key\": \"of nothing\"}",
             ),
         ] {
             let Outbound { request, .. } =

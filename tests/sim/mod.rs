@@ -97,8 +97,8 @@ mesh:
     let first = "
 routes:
   '*':
-    - {match: {path: /2/*}, to: two, timeout: 30s}
-    - {to: {web/v1: 90, web/v2: 10}, timeout: 30s}
+    - {match: {path: /2/*}, to: two, timeout: 60s}
+    - {to: {web/v1: 90, web/v2: 10}, timeout: 60s}
 services:
   web:
     addresses: 10.0.8.1:80
