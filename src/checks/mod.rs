@@ -126,7 +126,7 @@ fn note(target: &Target, outcome: Result<(), probe::Failed>) {
     let Some(state) = standing.hear(outcome, check.thresholds, since_epoch.as_secs()) else {
         return;
     };
-    let states = states(service);
+    let states: Vec<_> = service.endpoints.iter().filter_map(|e| e.health_state()).collect();
     let healthy = states.iter().filter(|&&state| state == State::Healthy).count();
     let of = states.len();
     let panic = eligible(states.into_iter(), check.panic_percent) == Eligible::Everyone;
@@ -138,12 +138,6 @@ fn note(target: &Target, outcome: Result<(), probe::Failed>) {
         ),
         _ => tracing::info!(service, %endpoint, healthy, of, panic, "an endpoint is healthy"),
     }
-}
-
-/// What is known of the endpoints of a service that may take requests.
-fn states(service: &Service) -> Vec<State> {
-    let weighty = service.endpoints.iter().filter(|endpoint| endpoint.weight > 0);
-    weighty.filter_map(|endpoint| Some(endpoint.health.as_ref()?.state())).collect()
 }
 
 /// How long it may take to say goodbye.

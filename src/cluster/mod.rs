@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Policy;
-use crate::health::{Check, Standing};
+use crate::health::{Check, Standing, State};
 use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::telemetry::counters::{EndpointCells, PerWorker, ServiceCells};
@@ -58,6 +58,14 @@ pub struct Endpoint {
     pub health: Option<Arc<Standing>>,
     /// Its counters; the same ones across reloads as long as the address stays.
     pub stats: Arc<PerWorker<EndpointCells>>,
+}
+
+impl Endpoint {
+    /// Its health, where it is checked and could take requests at all.
+    pub fn health_state(&self) -> Option<State> {
+        let health = self.health.as_deref().filter(|_| self.weight > 0);
+        health.map(Standing::state)
+    }
 }
 
 /// What the endpoints of a service speak.

@@ -68,7 +68,7 @@ impl Frame {
     }
 
     /// Reads a head, and as much of the payload as [`peeked_bytes`] asked for.
-    fn read(begin: &[u8]) -> Self {
+    fn read(begin: &Begin) -> Self {
         let word = |at: usize| {
             u32::from_be_bytes([begin[at], begin[at + 1], begin[at + 2], begin[at + 3]])
         };
@@ -103,12 +103,12 @@ fn kind(number: u8) -> Kind {
     }
 }
 
-fn payload_bytes(head: &[u8]) -> usize {
+fn payload_bytes(head: &Begin) -> usize {
     u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize
 }
 
 /// How many bytes of the payload are looked at, given the head.
-fn peeked_bytes(head: &[u8]) -> usize {
+fn peeked_bytes(head: &Begin) -> usize {
     let wanted = match kind(head[3]) {
         Kind::Reset => CODE_BYTES,
         Kind::GoAway => PEEK_BYTES,
@@ -174,13 +174,6 @@ impl Walker {
             if self.passing.is_some() {
                 continue;
             }
-            if self.have == 0 && portion.len() >= HEAD_BYTES + PEEK_BYTES {
-                // What is there in one piece need not be gathered.
-                let seen = HEAD_BYTES + peeked_bytes(portion);
-                let begun = self.begun(&portion[..seen]);
-                *portion = &portion[seen..];
-                return Some(begun);
-            }
             let wanted = match self.have < HEAD_BYTES {
                 true => HEAD_BYTES,
                 false => HEAD_BYTES + peeked_bytes(&self.begin),
@@ -195,17 +188,12 @@ impl Walker {
             if self.have < HEAD_BYTES + peeked_bytes(&self.begin) {
                 continue;
             }
-            let (begin, have) = (self.begin, std::mem::take(&mut self.have));
-            return Some(self.begun(&begin[..have]));
+            let frame = Frame::read(&self.begin);
+            self.skip = payload_bytes(&self.begin) + HEAD_BYTES - self.have;
+            self.have = 0;
+            self.passing = Some(frame);
+            return Some(Event::Begun(frame));
         }
-    }
-
-    /// A frame begins with `begin`: its head, and what is looked at of its payload.
-    fn begun(&mut self, begin: &[u8]) -> Event {
-        let frame = Frame::read(begin);
-        self.skip = payload_bytes(begin) + HEAD_BYTES - begin.len();
-        self.passing = Some(frame);
-        Event::Begun(frame)
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Outbound {
     /// For the crate.
     pub request: Request<()>,
     /// The key of a request for an upgrade: the endpoint is asked by extended CONNECT.
-    pub asked_with: Option<Bytes>,
+    pub asked_with: Option<HeaderValue>,
 }
 
 /// A request out of its text. `secure`: it goes through TLS. `last_authority` is that of the
@@ -41,14 +41,12 @@ pub fn request(
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let mut host = Bytes::new();
     let mut upgrade = Bytes::new();
-    let mut key = None;
     let mut fields = HeaderMap::with_capacity(fields_in(&text));
     while let Some((name, value)) = next_field(&text, &mut rest) {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => host = value,
             6 if name.eq_ignore_ascii_case(b"cookie") => put_cookies(&mut fields, &value)?,
             7 if framing::is_upgrade(name) => upgrade = value,
-            17 if name.eq_ignore_ascii_case(websocket::KEY.as_bytes()) => key = Some(value),
             _ => put(&mut fields, name, value)?,
         }
     }
@@ -59,9 +57,7 @@ pub fn request(
     if websocket && (!is_websocket || method != b"GET") {
         return Err(UNSPEAKABLE_UPGRADE);
     }
-    if let (Some(key), false) = (&key, websocket) {
-        put(&mut fields, websocket::KEY.as_bytes(), key.clone())?;
-    }
+    let key = if websocket { fields.remove(websocket::KEY) } else { None };
     let mut uri = http::uri::Parts::default();
     uri.authority = Some(authority(host, last_authority)?);
     if !connect {
@@ -80,7 +76,7 @@ pub fn request(
     } else {
         *request.method_mut() = Method::from_bytes(method).map_err(|_| UNSPEAKABLE)?;
     }
-    Ok(Outbound { request, asked_with: key.filter(|_| websocket) })
+    Ok(Outbound { request, asked_with: key })
 }
 
 /// `host` as an authority: the last one if it is the same, which saves a look at each byte.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::incoming::{Incoming, read, read_or_rang};
 use super::outgoing::{Sent, gone, send_data, send_ready};
@@ -199,7 +199,7 @@ pub struct EndpointStream {
     /// A request for an upgrade that waits for what the endpoint allows.
     waiting: RefCell<Option<Box<Outbound>>>,
     /// The key with which an upgrade was asked for.
-    asked_with: RefCell<Option<Bytes>>,
+    asked_with: RefCell<Option<HeaderValue>>,
     /// Why the request never left.
     unsent: Cell<Option<Gone>>,
 }
@@ -365,9 +365,9 @@ impl EndpointStream {
     ) -> Result<(), Gone> {
         scratch.clear();
         let asked_with = self.asked_with.borrow();
+        let asked_with = asked_with.as_ref().map(HeaderValue::as_bytes);
         let base = buf.window().end;
-        response_head(scratch, base, parts, ends, asked_with.as_deref(), head)
-            .map_err(Gone::Refused)?;
+        response_head(scratch, base, parts, ends, asked_with, head).map_err(Gone::Refused)?;
         if buf.append(scratch) < scratch.len() {
             return Err(Gone::Refused(Refusal::upstream("the head of the response is too large")));
         }

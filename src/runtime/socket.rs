@@ -53,7 +53,8 @@ pub fn start_connect(to: &Address, egress: Egress) -> io::Result<Socket> {
     for _ in 0..BORROWED_PORTS_TRIED {
         let Some(source) = egress.source else { break };
         let port = fastrand::u16(BORROWED_PORTS);
-        let socket = tcp(address, egress.mark)?;
+        let socket = tcp(address)?;
+        set_mark(&socket, egress.mark);
         set_transparent(&socket, source)?;
         // Others may have it too, as long as they are connected to elsewhere.
         socket.set_reuse_address(true)?;
@@ -66,16 +67,15 @@ pub fn start_connect(to: &Address, egress: Egress) -> io::Result<Socket> {
             begun => return begun,
         }
     }
-    let socket = tcp(address, 0)?;
+    let socket = tcp(address)?;
     leave_by(&socket, egress)?;
     begin(socket, &address.into())
 }
 
 /// A socket for a connection to `address`, with TCP_NODELAY.
-fn tcp(address: SocketAddr, mark: u32) -> io::Result<Socket> {
+fn tcp(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_tcp_nodelay(true)?;
-    set_mark(&socket, mark);
     Ok(socket)
 }
 

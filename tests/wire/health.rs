@@ -91,14 +91,20 @@ fn answers(port: u16, count: usize) -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn an_origin_that_says_no_gets_nothing_until_it_says_yes_again() {
+/// Two origins that are healthy, and the port of a proxy before them.
+fn two_healthy() -> (Patient, Patient, u16, Proxy) {
     let (one, two) = (Patient::new("one"), Patient::new("two"));
     let port = free_port();
     let endpoints = [one.origin.address(), two.origin.address()];
     let check = "health_check: {http: /healthz, interval: 20ms}, balance: round-robin";
     let proxy = Proxy::start(&config(port, &endpoints, check));
     await_healthy(&proxy, 2.0);
+    (one, two, port, proxy)
+}
+
+#[test]
+fn an_origin_that_says_no_gets_nothing_until_it_says_yes_again() {
+    let (one, _two, port, proxy) = two_healthy();
     let request = one.origin.requests().into_iter().next().unwrap();
     assert!(request.starts_with("GET /healthz HTTP/1.1\r\nhost: app\r\n"), "{request}");
     assert!(answers(port, 8).contains(&"one".to_owned()));
@@ -149,12 +155,7 @@ fn a_port_without_a_listener_gets_nothing_and_without_panic_there_is_503() {
 
 #[test]
 fn when_all_are_unhealthy_all_are_used() {
-    let (one, two) = (Patient::new("one"), Patient::new("two"));
-    let port = free_port();
-    let endpoints = [one.origin.address(), two.origin.address()];
-    let check = "health_check: {http: /healthz, interval: 20ms}, balance: round-robin";
-    let proxy = Proxy::start(&config(port, &endpoints, check));
-    await_healthy(&proxy, 2.0);
+    let (one, two, port, proxy) = two_healthy();
     one.says(500);
     two.says(404);
     await_healthy(&proxy, 0.0);

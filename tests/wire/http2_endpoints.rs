@@ -25,6 +25,22 @@ fn endpoint(
     })
 }
 
+/// An endpoint that answers a request with a body by a part of one, and by what `then` sends on its
+/// stream; other requests whole.
+fn breaks_off(then: impl Fn(&mut Frames, u32) + Send + Sync + 'static) -> Origin {
+    endpoint(&[], move |frames, _| {
+        while let Some((stream, body)) = frames.request() {
+            if body.is_empty() {
+                frames.respond(stream, "fine");
+                continue;
+            }
+            frames.headers(stream, &[(":status", "200")], false);
+            frames.data(stream, b"a part", false);
+            then(frames, stream);
+        }
+    })
+}
+
 /// Answers everything.
 fn answer_all(frames: &mut Frames, body: &str) {
     while let Some((stream, _)) = frames.request() {
@@ -154,18 +170,7 @@ fn rfc9113_5_4_2_a_reset_instead_of_an_answer_is_502() {
 
 #[test]
 fn rfc9113_5_4_2_a_body_that_is_reset_is_not_taken_for_whole() {
-    let origin = endpoint(&[], |frames, _| {
-        while let Some((stream, body)) = frames.request() {
-            match body.is_empty() {
-                true => frames.respond(stream, "fine"),
-                false => {
-                    frames.headers(stream, &[(":status", "200")], false);
-                    frames.data(stream, b"a part", false);
-                    frames.reset(stream, code::CANCEL);
-                }
-            }
-        }
-    });
+    let origin = breaks_off(|frames, stream| frames.reset(stream, code::CANCEL));
     let (proxy, port) = before(&origin, "");
     let cut = Client::connect(port).send(POST).try_response(false);
     assert!(cut.is_err(), "{cut:?}");
@@ -230,18 +235,7 @@ fn rfc9113_6_a_breach_in_the_middle_of_a_body_is_told_from_a_connection_that_end
         (kind::HEADERS, END_HEADERS, b"\xff\xff\xff\xff\xff\xff\xff"),
     ] {
         let (shown, payload) = (payload.len(), payload.to_vec());
-        let origin = endpoint(&[], move |frames, _| {
-            while let Some((stream, body)) = frames.request() {
-                match body.is_empty() {
-                    true => frames.respond(stream, "fine"),
-                    false => {
-                        frames.headers(stream, &[(":status", "200")], false);
-                        frames.data(stream, b"a part", false);
-                        frames.send(kind, flags, stream, &payload);
-                    }
-                }
-            }
-        });
+        let origin = breaks_off(move |frames, stream| frames.send(kind, flags, stream, &payload));
         let (proxy, port) = before(&origin, "");
         let cut = Client::connect(port).send(POST).try_response(false);
         assert!(is_refused(&cut), "{kind}, {shown} bytes: {cut:?}");

@@ -62,7 +62,7 @@ async fn begin<I: Io>(connection: Connection<I>, first: Option<Buf>) -> Option<D
     let open = Rc::default();
     let streams_max = settings.streams_max;
     let (opened, leaving) = (0, false);
-    let driver = Driver {
+    Some(Driver {
         connection,
         frames,
         limits,
@@ -73,8 +73,7 @@ async fn begin<I: Io>(connection: Connection<I>, first: Option<Buf>) -> Option<D
         open,
         opened,
         leaving,
-    };
-    Some(driver)
+    })
 }
 
 fn builder(limits: &Limits, settings: &Settings) -> Builder {

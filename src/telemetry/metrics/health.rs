@@ -45,8 +45,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         let Some(check) = &service.health else { continue };
         for subset in &service.subsets {
             let members = subset.members.iter().map(|&index| &service.endpoints[index as usize]);
-            let weighty = members.filter(|endpoint| endpoint.weight > 0);
-            let states = weighty.filter_map(|endpoint| Some(endpoint.health.as_ref()?.state()));
+            let states = members.filter_map(|endpoint| endpoint.health_state());
             let panic = eligible(states, check.panic_percent) == Eligible::Everyone;
             let labels: [(&str, &dyn Display); 2] =
                 [("service", &service.name), ("version", &subset.version)];
