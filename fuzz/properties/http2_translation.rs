@@ -1,15 +1,14 @@
 //! Messages that change their version on the way: from HTTP/1.1 to HTTP/2 and back they are the
 //! same one message with the same boundaries, from HTTP/2 to HTTP/1.1 one message or none.
 
-use std::cell::RefCell;
-
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
 use ringway::http1::chunked::Decoder;
 use ringway::http1::encode::{self, ClientCert, RequestEdits, ResponseEdits};
 use ringway::http1::framing::{self, Body};
 use ringway::http1::parse::{self, Progress};
-use ringway::http2;
+use ringway::http1::sink::Sink;
+use ringway::http2::{self, Draft, Received};
 use ringway::message::{Head, HeadView, HeaderEdits, Method as Known, Version};
 use ringway::snapshot::Limits;
 
@@ -38,7 +37,9 @@ fn request_there_and_back(bytes: &[u8]) {
     let Ok(received) = framing::request(view) else { return };
     let mut text = Vec::new();
     encode_request(&mut text, view, &received);
-    let Ok(outbound) = http2::request(&text, false, &RefCell::default()) else { return };
+    let mut draft = Draft::of(view);
+    encode_request(&mut draft, view, &received);
+    let Ok(outbound) = draft.into_request(false) else { return };
     let (parts, ()) = outbound.request.into_parts();
     if parts.method == Method::CONNECT && received.body != Body::None {
         return; // a stream refuses that
@@ -70,9 +71,9 @@ fn response_there_and_back(bytes: &[u8], method: Known) {
         return; // nothing is framed by an interim response
     }
     let Ok(received) = framing::response(view, method, false) else { return };
-    let mut text = Vec::new();
-    encode_response(&mut text, view, &received, Version::Http2);
-    let Ok(response) = http2::response(&text) else { return };
+    let mut draft = Draft::of(view);
+    encode_response(&mut draft, view, &received, Version::Http2);
+    let Ok(response) = draft.into_response() else { return };
     let ends = received.body == Body::None;
     let mut again = Head::default();
     let mut block = Vec::new();
@@ -125,7 +126,10 @@ fn request_of_http2(bytes: &[u8], ends: bool) {
     // A length of nothing is none, and a tunnel has no body.
     assert!(none || !ends, "{parts:?}");
     assert_eq!(view.method_name(), parts.method.as_str().as_bytes());
-    let Ok(outbound) = http2::request(&text, false, &RefCell::default()) else { return };
+    goes_on_like_a_copy(&parts, ends);
+    let mut draft = Draft::of(view);
+    encode_request(&mut draft, view, &framed);
+    let Ok(outbound) = draft.into_request(false) else { return };
     let (again, ()) = outbound.request.into_parts();
     assert_eq!(again.method, parts.method);
     if parts.method != Method::CONNECT && parts.uri.path_and_query().is_some() {
@@ -160,9 +164,13 @@ fn response_of_http2(bytes: &[u8], ends: bool, method: Known) {
         }
         (_, body) => panic!("{body:?} for {status} {fields:?}, ends: {ends}"),
     }
-    let again = http2::response(&text).expect("a response that came by HTTP/2");
-    assert_eq!(again.status(), status);
-    fields_stay(&fields, again.headers());
+    let as_it_came = Draft::of_received(Received { fields: fields.clone(), target: None });
+    for mut draft in [Draft::of(view), as_it_came] {
+        encode_response(&mut draft, view, &framed, Version::Http2);
+        let again = draft.into_response().expect("a response that came by HTTP/2");
+        assert_eq!(again.status(), status);
+        fields_stay(&fields, again.headers());
+    }
 }
 
 /// What the `h2` crate lets pass as fields.
@@ -181,14 +189,50 @@ fn fields_of<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<HeaderMap> {
 /// A request of HTTP/2 in HTTP/1.1, if it is taken.
 fn as_http1(parts: &http::request::Parts, ends: bool) -> Option<Vec<u8>> {
     let (mut block, mut head) = (Vec::new(), Head::default());
-    let nonce = || *b"0123456789abcdef";
-    http2::request_head(&mut block, 0, parts, ends, nonce, &generous(), &mut head).ok()?;
-    parse::understand(&block, &generous(), &mut head).ok()?;
-    let view = head.view(&block);
-    let framed = framing::request(view).ok()?;
+    let (view, framed) = read_request(parts, ends, &mut block, &mut head)?;
     let mut text = Vec::new();
     encode_request(&mut text, view, &framed);
     Some(text)
+}
+
+/// A request of HTTP/2 as the proxy reads it, if it is taken.
+fn read_request<'a>(
+    parts: &http::request::Parts,
+    ends: bool,
+    block: &'a mut Vec<u8>,
+    head: &'a mut Head,
+) -> Option<(HeadView<'a>, framing::RequestFraming)> {
+    let nonce = || *b"0123456789abcdef";
+    http2::request_head(block, 0, parts, ends, nonce, &generous(), head).ok()?;
+    parse::understand(block, &generous(), head).ok()?;
+    let view = head.view(block);
+    Some((view, framing::request(view).ok()?))
+}
+
+/// From HTTP/2 to HTTP/2 the fields that came go on themselves: that makes no other request than
+/// to copy each of them.
+fn goes_on_like_a_copy(parts: &http::request::Parts, ends: bool) {
+    let (mut block, mut head) = (Vec::new(), Head::default());
+    let read = read_request(parts, ends, &mut block, &mut head);
+    let (view, framed) = read.expect("what was taken before");
+    let (fields, target) = (parts.headers.clone(), parts.uri.path_and_query().cloned());
+    let drafts = [Draft::of(view), Draft::of_received(Received { fields, target })];
+    let [copied, passed] = drafts.map(|mut draft| {
+        encode_request(&mut draft, view, &framed);
+        draft.into_request(false).map(|outbound| outbound.request).map_err(|no| no.status)
+    });
+    let (Ok(copied), Ok(passed)) = (&copied, &passed) else {
+        assert_eq!(copied.err(), passed.err(), "{parts:?}");
+        return;
+    };
+    assert_eq!((copied.method(), copied.uri()), (passed.method(), passed.uri()));
+    // A copy has each cookie in a field of its own.
+    let but_cookies = |request: &http::Request<()>| {
+        let mut fields = request.headers().clone();
+        let had = fields.remove("cookie").is_some();
+        (fields, had)
+    };
+    assert_eq!(but_cookies(copied), but_cookies(passed), "{parts:?}");
 }
 
 fn http1_response(view: HeadView<'_>, method: Known) -> Option<Vec<u8>> {
@@ -198,7 +242,7 @@ fn http1_response(view: HeadView<'_>, method: Known) -> Option<Vec<u8>> {
     Some(text)
 }
 
-fn encode_request(text: &mut Vec<u8>, view: HeadView<'_>, framed: &framing::RequestFraming) {
+fn encode_request(out: &mut dyn Sink, view: HeadView<'_>, framed: &framing::RequestFraming) {
     let none = HeaderEdits::none();
     let edits = RequestEdits {
         host: None,
@@ -212,11 +256,11 @@ fn encode_request(text: &mut Vec<u8>, view: HeadView<'_>, framed: &framing::Requ
         replaced: &[],
         headers: &none,
     };
-    encode::request(text, view, framed, &edits);
+    encode::request(out, view, framed, &edits);
 }
 
 fn encode_response(
-    text: &mut Vec<u8>,
+    out: &mut dyn Sink,
     view: HeadView<'_>,
     framed: &framing::ResponseFraming,
     client: Version,
@@ -231,7 +275,7 @@ fn encode_response(
         replaced: &[],
         headers: &none,
     };
-    encode::response(text, view, framed, &edits);
+    encode::response(out, view, framed, &edits);
 }
 
 /// Exactly one request and nothing behind it.

@@ -4,6 +4,7 @@
 //! are dropped (RFC 9110 7.6.1); the framing is written as it was decided, never as it was read.
 
 use super::framing::{self, RequestFraming, ResponseFraming};
+use super::sink::Sink;
 use crate::message::{HeadView, HeaderEdits, Version};
 
 /// What a request gets on its way to an endpoint.
@@ -63,24 +64,19 @@ pub struct ResponseEdits<'a> {
     pub headers: &'a HeaderEdits,
 }
 
-/// Appends the head of a request to `out`, in origin-form (CONNECT: authority-form).
+/// Writes the head of a request to `out`, in origin-form (CONNECT: authority-form).
 pub fn request(
-    out: &mut Vec<u8>,
+    out: &mut dyn Sink,
     view: HeadView<'_>,
     framing: &RequestFraming,
     edits: &RequestEdits<'_>,
 ) {
-    out.extend_from_slice(view.method_name());
-    out.push(b' ');
-    put_target(out, view, edits.target);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    let host = edits.host.unwrap_or_else(|| view.authority());
-    put_field(out, b"Host", host);
+    put_request_line(out, view, edits.target);
+    out.authority(edits.host.unwrap_or_else(|| view.authority()));
     let plain = edits.headers.is_empty();
-    let mut forwarded_for: &[u8] = b"";
-    let mut client_cert: &[u8] = b"";
-    let mut wants_trailers = false;
-    for (name, value) in view.fields() {
+    let (mut was_forwarded, mut had_client_cert, mut wants_trailers) = (false, false, false);
+    for &field in &view.head.fields {
+        let (name, value) = (field.name.of(view.block), field.value.of(view.block));
         let kept = match request_field(name) {
             Known::Ordinary => true,
             Known::Ours | Known::Hop => false,
@@ -90,17 +86,13 @@ pub fn request(
                 wants_trailers |= tokens.map(<[u8]>::trim_ascii).any(|token| token == b"trailers");
                 false
             }
-            Known::ForwardedFor if forwarded_for.is_empty() => {
-                forwarded_for = value;
+            Known::ForwardedFor => {
+                was_forwarded = true;
                 false
             }
-            // More lines are one list (RFC 9110 5.3); the later ones keep their own line.
-            Known::ForwardedFor => true,
             Known::ClientCert => {
-                let append = matches!(edits.client_cert, ClientCert::Append(_));
-                let first = append && client_cert.is_empty();
-                client_cert = if first { value } else { client_cert };
-                append && !first
+                had_client_cert = true;
+                false
             }
         };
         let kept =
@@ -109,37 +101,43 @@ pub fn request(
             edits.token_field.is_some_and(|field| name.eq_ignore_ascii_case(field.as_bytes()));
         if kept && !token && !(framing.names_fields && framing::is_named_by_connection(view, name))
         {
-            put_field(out, name, value);
+            out.keep(field, name, value);
+        } else {
+            out.leave(name);
         }
     }
-    put_forwarded(out, forwarded_for, edits);
-    put_client_cert(out, client_cert, edits.client_cert);
+    put_forwarded(out, was_forwarded.then_some(view), edits);
+    put_client_cert(out, had_client_cert.then_some(view), edits.client_cert);
     if let Some(id) = edits.request_id {
-        put_field(out, b"x-request-id", id.as_bytes());
+        out.add(b"x-request-id", &[id.as_bytes()]);
     }
     put_via(out, view.head.version, edits.via);
     put_replaced(out, edits.replaced);
     if framing.body.is_chunked() {
-        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        out.add_hop(b"Transfer-Encoding", b"chunked");
     }
     match (framing.upgrade, wants_trailers) {
-        (true, _) => out.extend_from_slice(b"Connection: upgrade\r\n"),
-        (_, true) => out.extend_from_slice(b"Connection: te\r\nTE: trailers\r\n"),
+        (true, _) => out.add_hop(b"Connection", b"upgrade"),
+        (_, true) => {
+            out.add_hop(b"Connection", b"te");
+            out.add(b"TE", &[b"trailers"]);
+        }
         _ => {}
     }
     finish(out, edits.headers);
 }
 
-/// Appends the head of a response to `out`.
+/// Writes the head of a response to `out`.
 pub fn response(
-    out: &mut Vec<u8>,
+    out: &mut dyn Sink,
     view: HeadView<'_>,
     framing: &ResponseFraming,
     edits: &ResponseEdits<'_>,
 ) {
-    put_status_line(out, view.head.status, reason_of(view));
+    out.status_line(view.head.status, reason_of(view));
     let plain = edits.headers.is_empty();
-    for (name, value) in view.fields() {
+    for &field in &view.head.fields {
+        let (name, value) = (field.name.of(view.block), field.value.of(view.block));
         let kept = match response_field(name) {
             Known::Hop => false,
             Known::Upgrade => framing.switches,
@@ -148,42 +146,49 @@ pub fn response(
         let kept =
             kept && !is_replaced(edits.replaced, name) && (plain || !edits.headers.drops(name));
         if kept && !(framing.names_fields && framing::is_named_by_connection(view, name)) {
-            put_field(out, name, value);
+            out.keep(field, name, value);
+        } else {
+            out.leave(name);
         }
     }
     put_via(out, view.head.version, edits.via);
     put_replaced(out, edits.replaced);
     if framing.body.is_chunked() && !edits.dechunk {
-        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        out.add_hop(b"Transfer-Encoding", b"chunked");
     }
     if edits.empty {
-        out.extend_from_slice(b"content-length: 0\r\n");
+        out.add(b"content-length", &[b"0"]);
     }
     if framing.switches {
         if view.head.status == 101 {
-            out.extend_from_slice(b"Connection: upgrade\r\n");
+            out.add_hop(b"Connection", b"upgrade");
         }
     } else if edits.close {
-        out.extend_from_slice(b"Connection: close\r\n");
+        out.add_hop(b"Connection", b"close");
     } else if edits.keep_alive {
-        out.extend_from_slice(b"Connection: keep-alive\r\n");
+        out.add_hop(b"Connection", b"keep-alive");
     }
     finish(out, edits.headers);
 }
 
-/// Appends an interim response (1xx) to `out`.
-pub fn informational(out: &mut Vec<u8>, view: HeadView<'_>) {
-    put_status_line(out, view.head.status, reason_of(view));
-    for (name, value) in view.fields() {
-        if response_field(name) == Known::Ordinary {
-            put_field(out, name, value);
+/// Writes an interim response (1xx) to `out`.
+pub fn informational(out: &mut dyn Sink, view: HeadView<'_>) {
+    out.status_line(view.head.status, reason_of(view));
+    for &field in &view.head.fields {
+        let (name, value) = (field.name.of(view.block), field.value.of(view.block));
+        match response_field(name) {
+            Known::Ordinary => out.keep(field, name, value),
+            _ => out.leave(name),
         }
     }
-    out.extend_from_slice(b"\r\n");
+    out.end();
 }
 
 /// The field in which services behind us learn of the client's certificate.
 const CLIENT_CERT: &[u8] = b"x-forwarded-client-cert";
+
+/// The field in which they learn by which addresses a request came.
+const FORWARDED_FOR: &[u8] = b"x-forwarded-for";
 
 /// What a proxy does with a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -212,7 +217,7 @@ fn request_field(name: &[u8]) -> Known {
         7 if is(b"upgrade") => Known::Upgrade,
         10 if is(b"connection") || is(b"keep-alive") => Known::Hop,
         14 if is(b"http2-settings") => Known::Hop,
-        15 if is(b"x-forwarded-for") => Known::ForwardedFor,
+        15 if is(FORWARDED_FOR) => Known::ForwardedFor,
         16 if is(b"proxy-connection") => Known::Hop,
         17 if is(b"transfer-encoding") => Known::Hop,
         17 if is(b"x-forwarded-proto") => Known::Ours,
@@ -232,66 +237,77 @@ fn response_field(name: &[u8]) -> Known {
     }
 }
 
-fn put_target(out: &mut Vec<u8>, view: HeadView<'_>, rewritten: Option<&[u8]>) {
-    if let Some(target) = rewritten {
-        return out.extend_from_slice(target);
-    }
-    let target = view.target();
-    if matches!(target.first(), Some(b'/' | b'*')) || view.path().is_empty() {
-        return out.extend_from_slice(target);
-    }
-    // Absolute-form: the host went into Host.
-    out.extend_from_slice(view.path());
-    if !view.query().is_empty() {
-        out.push(b'?');
-        out.extend_from_slice(view.query());
+fn put_request_line(out: &mut dyn Sink, view: HeadView<'_>, rewritten: Option<&[u8]>) {
+    let method = view.method_name();
+    let target = rewritten.unwrap_or_else(|| view.target());
+    let whole = matches!(target.first(), Some(b'/' | b'*')) || view.path().is_empty();
+    match view.query() {
+        _ if rewritten.is_some() || whole => out.request_line(method, &[target]),
+        // Absolute-form: the host goes elsewhere.
+        b"" => out.request_line(method, &[view.path()]),
+        query => out.request_line(method, &[view.path(), b"?", query]),
     }
 }
 
-fn put_forwarded(out: &mut Vec<u8>, before: &[u8], edits: &RequestEdits<'_>) {
-    if !before.is_empty() || !edits.client_ip.is_empty() {
-        out.extend_from_slice(b"x-forwarded-for: ");
-        out.extend_from_slice(before);
-        if !before.is_empty() && !edits.client_ip.is_empty() {
-            out.extend_from_slice(b", ");
+/// What the request was forwarded for `before`, and now; more lines are one list (RFC 9110 5.3).
+fn put_forwarded(out: &mut dyn Sink, before: Option<HeadView<'_>>, edits: &RequestEdits<'_>) {
+    put_list(out, FORWARDED_FOR, before, b", ", edits.client_ip.as_bytes());
+    out.add(b"x-forwarded-proto", &[edits.forwarded_proto.as_bytes()]);
+}
+
+fn put_client_cert(out: &mut dyn Sink, before: Option<HeadView<'_>>, ours: ClientCert<'_>) {
+    match ours {
+        ClientCert::Drop => {}
+        ClientCert::Set(element) => out.add(CLIENT_CERT, &[element.as_bytes()]),
+        ClientCert::Append(element) => {
+            put_list(out, CLIENT_CERT, before, b",", element.as_bytes());
         }
-        out.extend_from_slice(edits.client_ip.as_bytes());
-        out.extend_from_slice(b"\r\n");
     }
-    put_field(out, b"x-forwarded-proto", edits.forwarded_proto.as_bytes());
 }
 
-fn put_client_cert(out: &mut Vec<u8>, before: &[u8], ours: ClientCert<'_>) {
-    let (ClientCert::Set(element) | ClientCert::Append(element)) = ours else { return };
-    out.extend_from_slice(CLIENT_CERT);
-    out.extend_from_slice(b": ");
-    if !before.is_empty() {
-        out.extend_from_slice(before);
-        out.push(b',');
+/// A list of the elements that the field had `before`, in their order, and of ours if there is one.
+fn put_list(
+    out: &mut dyn Sink,
+    name: &[u8],
+    before: Option<HeadView<'_>>,
+    separator: &[u8],
+    ours: &[u8],
+) {
+    let Some(before) = before else {
+        if !ours.is_empty() {
+            out.add(name, &[ours]);
+        }
+        return;
+    };
+    let mut value = Vec::new();
+    for element in before.values(name).chain([ours]).filter(|element| !element.is_empty()) {
+        if !value.is_empty() {
+            value.push(separator);
+        }
+        value.push(element);
     }
-    out.extend_from_slice(element.as_bytes());
-    out.extend_from_slice(b"\r\n");
+    if !value.is_empty() {
+        out.add(name, &value);
+    }
 }
 
 fn is_replaced(replaced: &[Replaced], name: &[u8]) -> bool {
     replaced.iter().any(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
-fn put_replaced(out: &mut Vec<u8>, replaced: &[Replaced]) {
+fn put_replaced(out: &mut dyn Sink, replaced: &[Replaced]) {
     for (name, value) in replaced {
         if let Some(value) = value {
-            put_field(out, name.as_bytes(), value);
+            out.add(name.as_bytes(), &[value]);
         }
     }
 }
 
 /// RFC 9110 7.6.3: the version in which the message came.
-fn put_via(out: &mut Vec<u8>, version: Version, pseudonym: Option<&str>) {
+fn put_via(out: &mut dyn Sink, version: Version, pseudonym: Option<&str>) {
     if let Some(pseudonym) = pseudonym {
-        out.extend_from_slice(b"via: ");
-        out.extend_from_slice(if version == Version::Http2 { b"2 " } else { b"1.1 " });
-        out.extend_from_slice(pseudonym.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        let version: &[u8] = if version == Version::Http2 { b"2 " } else { b"1.1 " };
+        out.add(b"via", &[version, pseudonym.as_bytes()]);
     }
 }
 
@@ -303,27 +319,11 @@ fn reason_of<'a>(view: HeadView<'a>) -> &'a [u8] {
     }
 }
 
-pub(super) fn put_status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    let digit = |n: u16| b'0' + (n % 10) as u8;
-    out.extend_from_slice(&[digit(status / 100), digit(status / 10), digit(status), b' ']);
-    out.extend_from_slice(reason);
-    out.extend_from_slice(b"\r\n");
-}
-
-pub(super) fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
-pub(super) fn finish(out: &mut Vec<u8>, edits: &HeaderEdits) {
+pub(super) fn finish(out: &mut dyn Sink, edits: &HeaderEdits) {
     for (name, value) in edits.appended() {
-        put_field(out, name.as_bytes(), value.as_bytes());
+        out.add(name.as_bytes(), &[value.as_bytes()]);
     }
-    out.extend_from_slice(b"\r\n");
+    out.end();
 }
 
 /// The registered reason phrase (RFC 9110 15).
@@ -437,6 +437,13 @@ mod tests {
                  X-Forwarded-Proto: https\r\n\r\n",
                 "GET / HTTP/1.1\r\nHost: x\r\nx-forwarded-for: 1.2.3.4, 10.0.0.9\r\n\
                  x-forwarded-proto: http\r\n\r\n"
+                    .to_owned(),
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1.2.3.4\r\nx-a: 1\r\n\
+                 x-forwarded-for: 5.6.7.8\r\n\r\n",
+                "GET / HTTP/1.1\r\nHost: x\r\nx-a: 1\r\n\
+                 x-forwarded-for: 1.2.3.4, 5.6.7.8, 10.0.0.9\r\nx-forwarded-proto: http\r\n\r\n"
                     .to_owned(),
             ),
             (

@@ -1,8 +1,8 @@
 //! Answers of our own.
 
-use std::io::Write as _;
-
-use super::encode::{finish, put_field, put_status_line, reason};
+use super::encode::{finish, reason};
+use super::framing::LENGTH_FIELD;
+use super::sink::Sink;
 use crate::message::HeaderEdits;
 
 /// An answer of our own.
@@ -33,36 +33,38 @@ pub struct CallReply {
     pub message: String,
 }
 
-/// Appends a whole answer of our own to `out` and says how many bytes of it are its head.
-pub fn local_reply(out: &mut Vec<u8>, reply: &LocalReply<'_>) -> usize {
-    let before = out.len();
-    put_status_line(out, reply.status, reason(reply.status).as_bytes());
-    let may_have_body = reply.status >= 200 && !matches!(reply.status, 204 | 304);
+impl LocalReply<'_> {
+    /// The body that goes out with it.
+    pub fn sent_body(&self) -> &[u8] {
+        if self.may_have_body() && !self.is_head { self.body } else { b"" }
+    }
+
+    fn may_have_body(&self) -> bool {
+        self.status >= 200 && !matches!(self.status, 204 | 304)
+    }
+}
+
+/// Writes the head of an answer of our own to `out`.
+pub fn local_reply(out: &mut dyn Sink, reply: &LocalReply<'_>) {
+    out.status_line(reply.status, reason(reply.status).as_bytes());
     if !reply.location.is_empty() {
-        put_field(out, b"location", reply.location);
+        out.add(b"location", &[reply.location]);
     }
     if let Some(call) = &reply.call {
-        put_field(out, b"content-type", call.content_type.as_bytes());
-        // Writing to a Vec does not fail.
-        write!(out, "grpc-status: {}\r\n", call.status).ok();
-        put_field(out, b"grpc-message", call.message.as_bytes());
+        out.add(b"content-type", &[call.content_type.as_bytes()]);
+        out.add(b"grpc-status", &[call.status.to_string().as_bytes()]);
+        out.add(b"grpc-message", &[call.message.as_bytes()]);
     }
-    if may_have_body {
+    if reply.may_have_body() {
         if !reply.body.is_empty() && !reply.headers.drops(b"content-type") {
-            out.extend_from_slice(b"content-type: text/plain; charset=utf-8\r\n");
+            out.add(b"content-type", &[b"text/plain; charset=utf-8"]);
         }
-        // Writing to a Vec does not fail.
-        write!(out, "content-length: {}\r\n", reply.body.len()).ok();
+        out.add(LENGTH_FIELD.as_bytes(), &[reply.body.len().to_string().as_bytes()]);
     }
     if !reply.keep {
-        out.extend_from_slice(b"Connection: close\r\n");
+        out.add_hop(b"Connection", b"close");
     }
     finish(out, reply.headers);
-    let head_bytes = out.len() - before;
-    if may_have_body && !reply.is_head {
-        out.extend_from_slice(reply.body);
-    }
-    head_bytes
 }
 
 #[cfg(test)]
@@ -84,6 +86,7 @@ mod tests {
                 is_head,
             };
             local_reply(&mut out, &reply);
+            out.extend_from_slice(reply.sent_body());
             String::from_utf8(out).unwrap()
         };
         let head = "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain; charset=utf-8\r\n\

@@ -5,3 +5,4 @@ pub mod encode;
 pub mod framing;
 pub mod local;
 pub mod parse;
+pub mod sink;

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::SendStream;
 
+use super::draft::trailers;
 use super::held::Held;
-use super::send;
 
 /// What has been sent of a portion without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub(super) fn send_ready(
     end: Option<&[u8]>,
 ) -> io::Result<Sent> {
     let mut body = body.ok_or_else(gone)?;
-    let trailers = end.filter(|lines| !lines.is_empty());
-    let ends = end.is_some() && trailers.is_none();
+    let lines = end.filter(|lines| !lines.is_empty());
+    let ends = end.is_some() && lines.is_none();
     if !data.is_empty() {
         body.reserve_capacity(data.len());
         let portion = &data[..body.capacity().min(data.len())];
@@ -44,8 +44,8 @@ pub(super) fn send_ready(
             false => {}
         }
     }
-    if let Some(lines) = trailers {
-        let fields = send::trailers(lines).map_err(io::Error::other)?;
+    if let Some(lines) = lines {
+        let fields = trailers(lines).map_err(io::Error::other)?;
         body.send_trailers(fields).map_err(io::Error::other)?;
     } else if ends {
         body.send_data(Bytes::new(), true).map_err(io::Error::other)?;

@@ -152,8 +152,16 @@ impl Slot {
     }
 
     /// The authority of the connection's last request.
-    pub fn last_authority(&self) -> &RefCell<Option<Authority>> {
-        &self.connection.authority
+    pub fn last_authority(&self) -> Option<Authority> {
+        self.connection.authority.borrow().clone()
+    }
+
+    /// The connection's last request goes to `authority`.
+    pub fn asks(&self, authority: Option<&Authority>) {
+        let mut last = self.connection.authority.borrow_mut();
+        if last.as_ref() != authority {
+            *last = authority.cloned();
+        }
     }
 
     /// Whether the endpoint has said what it allows.

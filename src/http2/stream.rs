@@ -11,14 +11,17 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
+use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use super::draft::{Draft, Outbound, Received, UNSPEAKABLE_UPGRADE};
 use super::incoming::{Incoming, read, read_or_rang};
 use super::outgoing::{Sent, gone, send_data, send_ready};
 use super::receive::response_head;
-use super::send::{self, Outbound};
 use super::shared::Slot;
 use crate::error::Refusal;
 use crate::message::Head;
@@ -30,6 +33,10 @@ use crate::tls::Issued;
 /// A stream that a client has opened.
 pub struct ClientStream {
     request: RefCell<Incoming>,
+    /// The fields of the request, until they go on.
+    received: Cell<Option<Received>>,
+    /// The head of the response, until it is sent.
+    head: RefCell<Option<Result<Response<()>, Refusal>>>,
     response: RefCell<Sending>,
     /// With what the stream is reset when it is not whole.
     reason: Cell<Reason>,
@@ -49,6 +56,8 @@ impl ClientStream {
     pub fn new(frames: RecvStream, respond: SendResponse<Bytes>) -> Self {
         Self {
             request: RefCell::new(Incoming::new(frames)),
+            received: Cell::default(),
+            head: RefCell::default(),
             response: RefCell::new(Sending::Head(respond)),
             reason: Cell::new(Reason::INTERNAL_ERROR),
         }
@@ -90,13 +99,33 @@ impl ClientStream {
         poll_fn(|context| self.request.borrow_mut().poll_readable(context)).await
     }
 
-    /// Sends a response: its head, a first portion of its body, and the end when `end` has the
-    /// lines of its trailers; all that can be sent without waiting. A head of 1xx stands alone.
+    /// Keeps of the request what can go on as it came. A WebSocket is asked for otherwise.
+    pub fn set_received(&self, request: Parts) {
+        if request.extensions.get::<Protocol>().is_none() {
+            let target = request.uri.into_parts().path_and_query;
+            self.received.set(Some(Received { fields: request.headers, target }));
+        }
+    }
+
+    /// The fields of the request; once.
+    pub fn take_received(&self) -> Option<Received> {
+        self.received.take()
+    }
+
+    /// The head of the response that [`ClientStream::respond`] sends.
+    pub fn put_head(&self, head: Draft) {
+        *self.head.borrow_mut() = Some(head.into_response());
+    }
+
+    /// Sends a response: the head that was put, a first portion of its body, and the end when `end`
+    /// has the lines of its trailers; all that can be sent without waiting. A head of 1xx stands
+    /// alone.
     ///
     /// # Errors
     /// When the stream is gone, or HTTP/2 cannot say it.
-    pub fn respond(&self, head: &[u8], data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
-        let response = send::response(head).map_err(io::Error::other)?;
+    pub fn respond(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
+        let head = self.head.borrow_mut().take();
+        let response = head.ok_or_else(gone)?.map_err(io::Error::other)?;
         let ends = data.is_empty() && end.is_some_and(<[u8]>::is_empty);
         {
             let mut sending = self.response.borrow_mut();
@@ -195,9 +224,12 @@ pub struct EndpointStream {
     slot: Slot,
     sending: RefCell<Option<SendStream<Bytes>>>,
     response: RefCell<Option<ResponseFuture>>,
+    /// The fields of the response, until they go on.
+    received: Cell<Option<Received>>,
     incoming: RefCell<Option<Incoming>>,
-    /// A request for an upgrade that waits for what the endpoint allows.
-    waiting: RefCell<Option<Box<Outbound>>>,
+    /// The head of the request, until it is sent: one for an upgrade waits for what the endpoint
+    /// allows.
+    head: RefCell<Option<Result<Outbound, Refusal>>>,
     /// The key with which an upgrade was asked for.
     asked_with: RefCell<Option<HeaderValue>>,
     /// Why the request never left.
@@ -222,8 +254,9 @@ impl EndpointStream {
             slot,
             sending: RefCell::default(),
             response: RefCell::default(),
+            received: Cell::default(),
             incoming: RefCell::default(),
-            waiting: RefCell::default(),
+            head: RefCell::default(),
             asked_with: RefCell::default(),
             unsent: Cell::default(),
         }
@@ -234,20 +267,34 @@ impl EndpointStream {
         self.slot.issued().cloned()
     }
 
-    /// Sends a request: its head, a first portion of its body, and the end when `end` has the lines
-    /// of its trailers; all that can be sent without waiting.
+    /// The authority of the last request on the connection.
+    pub fn last_authority(&self) -> Option<Authority> {
+        self.slot.last_authority()
+    }
+
+    /// The head of the request that [`EndpointStream::request`] sends.
+    pub fn put_head(&self, head: Draft) {
+        let outbound = head.into_request(self.slot.is_secure());
+        if let Ok(outbound) = &outbound {
+            self.slot.asks(outbound.request.uri().authority());
+        }
+        *self.head.borrow_mut() = Some(outbound);
+    }
+
+    /// Sends a request: the head that was put, a first portion of its body, and the end when `end`
+    /// has the lines of its trailers; all that can be sent without waiting.
     ///
     /// # Errors
     /// When the connection is gone.
-    pub fn request(&self, head: &[u8], data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
-        let outbound = send::request(head, self.slot.is_secure(), self.slot.last_authority());
-        let outbound = outbound.map_err(|refusal| self.not_sent(Gone::Refused(refusal)))?;
+    pub fn request(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
+        let head = self.head.borrow_mut().take().ok_or_else(gone)?;
+        let outbound = head.map_err(|refusal| self.not_sent(Gone::Refused(refusal)))?;
         let tunnel = outbound.request.method() == http::Method::CONNECT;
         if tunnel && !(data.is_empty() && end.is_some()) {
-            return Err(self.not_sent(Gone::Refused(send::UNSPEAKABLE_UPGRADE)));
+            return Err(self.not_sent(Gone::Refused(UNSPEAKABLE_UPGRADE)));
         }
         if outbound.asked_with.is_some() && !self.slot.is_greeted() {
-            *self.waiting.borrow_mut() = Some(Box::new(outbound));
+            *self.head.borrow_mut() = Some(Ok(outbound));
             return Ok(Sent::Bytes(0));
         }
         let end = end.filter(|_| !tunnel);
@@ -285,11 +332,12 @@ impl EndpointStream {
     /// # Errors
     /// When the stream is gone.
     pub async fn send(&self, data: &[u8], mut end: Option<&[u8]>) -> io::Result<()> {
-        let waiting = self.waiting.borrow_mut().take();
-        if let Some(outbound) = waiting {
+        if self.head.borrow().is_some() {
             // Whether extended CONNECT may be used is in its first SETTINGS (RFC 8441 3).
             self.slot.greeted().await;
-            self.open(*outbound, false)?;
+            let waiting = self.head.borrow_mut().take();
+            let Some(Ok(outbound)) = waiting else { return Err(gone()) };
+            self.open(outbound, false)?;
             end = None; // what ends is the tunnel
         }
         send_data(|| self.body(), data, end).await?;
@@ -336,7 +384,7 @@ impl EndpointStream {
         match waiting.poll_informational(context) {
             Poll::Ready(Some(Ok(interim))) => {
                 let parts = (interim.status(), interim.headers());
-                return Poll::Ready(self.put_head(parts, false, scratch, buf, head));
+                return Poll::Ready(self.read_head(parts, false, scratch, buf, head));
             }
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(gone_by(&error))),
             Poll::Ready(None) | Poll::Pending => {}
@@ -348,14 +396,17 @@ impl EndpointStream {
         *response = None;
         let mut incoming = Incoming::new(frames);
         let fields = (parts.status, &parts.headers);
-        let made = self.put_head(fields, incoming.ended, scratch, buf, head);
+        let made = self.read_head(fields, incoming.ended, scratch, buf, head);
+        if self.asked_with.borrow().is_none() {
+            self.received.set(Some(Received { fields: parts.headers, target: None }));
+        }
         // What is wrong with the body is seen by whoever reads it.
         drop(incoming.poll_read(context, buf));
         *self.incoming.borrow_mut() = Some(incoming);
         Poll::Ready(made)
     }
 
-    fn put_head(
+    fn read_head(
         &self,
         parts: (StatusCode, &HeaderMap),
         ends: bool,
@@ -372,6 +423,11 @@ impl EndpointStream {
             return Err(Gone::Refused(Refusal::upstream("the head of the response is too large")));
         }
         Ok(())
+    }
+
+    /// The fields of the response, where they can go on as they came; once.
+    pub fn take_received(&self) -> Option<Received> {
+        self.received.take()
     }
 
     /// Whether the endpoint has ended the body and all of it was read.

@@ -20,6 +20,17 @@ pub const BUFFER_BYTES: usize = 32 * 1024;
 /// still goes directly before the body that was read with it, and one write sends both.
 pub const HEADROOM_BYTES: usize = 1024;
 
+/// In how many places, one cache line apart, the data of a fresh buffer may begin. Blocks are whole
+/// pages: if all began at the same place, what is touched of many small messages would fall into
+/// the same few sets of the cache, and throw each other out while the rest is empty.
+const BEGINNINGS: usize = 32;
+
+const CACHE_LINE_BYTES: usize = 64;
+
+/// Lines between the beginnings of one block and the next, which is mostly in use with it: a small
+/// message is shorter. It has no factor in common with [`BEGINNINGS`], so that all are used.
+const BEGINNINGS_APART: usize = 11;
+
 /// Free buffers a worker keeps for reuse; those that are not needed for a second are given up.
 pub const POOLED_BUFFERS_MAX: usize = 1024;
 
@@ -34,31 +45,42 @@ pub struct BufferPool(Rc<PoolState>);
 struct PoolState {
     free: Spare<Block>,
     used: Cell<usize>,
+    /// Blocks of the pooled size that were ever made.
+    made: Cell<usize>,
 }
 
 impl Default for PoolState {
     fn default() -> Self {
-        Self { free: Spare::new(POOLED_BUFFERS_MAX), used: Cell::new(0) }
+        Self { free: Spare::new(POOLED_BUFFERS_MAX), used: Cell::default(), made: Cell::default() }
     }
 }
 
 impl BufferPool {
     /// An empty buffer of [`BUFFER_BYTES`].
     pub fn take(&self) -> Buf {
-        let data = self.0.free.take().unwrap_or_else(|| Block::new(BUFFER_BYTES));
-        self.0.used.set(self.0.used.get() + 1);
-        Buf { data, start: HEADROOM_BYTES, end: HEADROOM_BYTES, pool: self.clone() }
+        self.buf(self.0.free.take().unwrap_or_else(|| self.pooled_block()))
     }
 
     /// An empty buffer with room for at least `data_bytes`; not kept for reuse when it is larger
     /// than the pooled size.
     pub fn take_sized(&self, data_bytes: usize) -> Buf {
-        if data_bytes + HEADROOM_BYTES <= BUFFER_BYTES {
-            return self.take();
+        match data_bytes <= BUFFER_BYTES - HEADROOM_BYTES - BEGINNINGS * CACHE_LINE_BYTES {
+            true => self.take(),
+            false => self.buf(Block::new(data_bytes + HEADROOM_BYTES, HEADROOM_BYTES)),
         }
+    }
+
+    fn buf(&self, data: Block) -> Buf {
         self.0.used.set(self.0.used.get() + 1);
-        let data = Block::new(data_bytes + HEADROOM_BYTES);
-        Buf { data, start: HEADROOM_BYTES, end: HEADROOM_BYTES, pool: self.clone() }
+        let begin = data.begin;
+        Buf { data, start: begin, end: begin, pool: self.clone() }
+    }
+
+    fn pooled_block(&self) -> Block {
+        let made = self.0.made.get();
+        self.0.made.set(made.wrapping_add(1));
+        let line = made.wrapping_mul(BEGINNINGS_APART) % BEGINNINGS;
+        Block::new(BUFFER_BYTES, HEADROOM_BYTES + line * CACHE_LINE_BYTES)
     }
 
     /// Buffers given out and not yet dropped.
@@ -158,8 +180,8 @@ impl Buf {
 
     /// Forgets all data; the window goes back behind the headroom.
     pub fn clear(&mut self) {
-        self.start = HEADROOM_BYTES;
-        self.end = HEADROOM_BYTES;
+        self.start = self.data.begin;
+        self.end = self.start;
     }
 
     /// Appends as much of `bytes` as there is room for and says how much that was.
@@ -184,12 +206,13 @@ impl Buf {
     /// Moves the data to the front (behind the headroom) when less than `wanted` bytes are free
     /// behind it. Offsets of a parsed head are invalid afterwards.
     pub fn make_room(&mut self, wanted: usize) {
-        if self.room() >= wanted || self.start <= HEADROOM_BYTES {
+        if self.room() >= wanted || self.start <= self.data.begin {
             return;
         }
-        self.data.copy_within(self.start..self.end, HEADROOM_BYTES);
-        self.end = HEADROOM_BYTES + self.len();
-        self.start = HEADROOM_BYTES;
+        let begin = self.data.begin;
+        self.data.copy_within(self.start..self.end, begin);
+        self.end = begin + self.len();
+        self.start = begin;
     }
 
     /// The same data behind `head`, in another buffer.
@@ -237,14 +260,18 @@ impl std::fmt::Debug for Buf {
 /// Memory straight from the kernel: only the pages that were written to are there, and dropping
 /// it gives every one of them back. The heap would keep what a burst has taken.
 #[derive(Default)]
-struct Block(Option<MmapMut>);
+struct Block {
+    memory: Option<MmapMut>,
+    /// Where the data of a fresh buffer begins.
+    begin: usize,
+}
 
 impl Block {
-    fn new(bytes: usize) -> Self {
+    fn new(bytes: usize, begin: usize) -> Self {
         let mapped = MmapMut::map_anon(bytes).unwrap_or_else(|_| {
             handle_alloc_error(Layout::array::<u8>(bytes).unwrap_or(Layout::new::<u8>()))
         });
-        Self(Some(mapped))
+        Self { memory: Some(mapped), begin }
     }
 }
 
@@ -252,13 +279,13 @@ impl Deref for Block {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or_default()
+        self.memory.as_deref().unwrap_or_default()
     }
 }
 
 impl DerefMut for Block {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.0.as_deref_mut().unwrap_or_default()
+        self.memory.as_deref_mut().unwrap_or_default()
     }
 }
 
@@ -305,5 +332,20 @@ mod tests {
         assert_eq!(buf.room(), 0);
         buf.make_room(1);
         assert_eq!((buf.len(), buf.room()), (10, BUFFER_BYTES - HEADROOM_BYTES - 10));
+    }
+
+    #[test]
+    fn buffers_in_use_together_begin_at_different_lines() {
+        let pool = BufferPool::default();
+        let bufs: Vec<Buf> = (0..BEGINNINGS).map(|_| pool.take()).collect();
+        let mut begins: Vec<usize> = bufs.iter().map(|buf| buf.window().start).collect();
+        begins.sort_unstable();
+        begins.dedup();
+        assert_eq!(begins.len(), BEGINNINGS);
+        let (first, last) = (begins[0], begins[BEGINNINGS - 1]);
+        assert!(first >= HEADROOM_BYTES && last < 4096, "a small message stays in the first page");
+        assert!(bufs.iter().all(|buf| buf.room() >= 16 * 1024 + 4096), "a large body and its head");
+        let large = pool.take_sized(BUFFER_BYTES - HEADROOM_BYTES);
+        assert_eq!(large.room(), BUFFER_BYTES - HEADROOM_BYTES);
     }
 }

@@ -9,16 +9,19 @@ use std::task::{Context, Poll};
 use super::worker::Worker;
 use crate::runtime::io::Io;
 
-/// See the module. Boxed at once: a large task is moved by its pointer.
+/// See the module. Boxed: a large task is moved by its pointer.
 pub struct Contained<I: Io, F> {
     task: Pin<Box<F>>,
     worker: Rc<Worker<I>>,
 }
 
 impl<I: Io, F: Future<Output = ()>> Contained<I, F> {
-    /// `task`, on `worker`, which counts its panic.
-    pub fn new(task: F, worker: Rc<Worker<I>>) -> Self {
-        Self { task: Box::pin(task), worker }
+    /// The task that `make` makes, on `worker`, which counts its panic. It is made in its place:
+    /// most of a task is room for later, which would be copied if it was made elsewhere.
+    #[inline]
+    pub fn new(worker: Rc<Worker<I>>, make: impl FnOnce() -> F) -> Self {
+        let place = Box::new_uninit();
+        Self { task: Box::into_pin(Box::write(place, make())), worker }
     }
 }
 

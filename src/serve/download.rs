@@ -11,6 +11,7 @@ use crate::grpc::{self, Code, Kind};
 use crate::http1::encode::{self, Replaced, ResponseEdits};
 use crate::http1::framing::{self, Body, ResponseFraming};
 use crate::http1::parse::{self, Progress};
+use crate::http1::sink::Sink;
 use crate::http2::{EndpointStream, Gone};
 use crate::message::{HeadView, Method, Version};
 use crate::runtime::buffer::Buf;
@@ -96,8 +97,9 @@ pub async fn run<I: Io>(
             let counted = rewritten.map(|(kind, _)| kind).or_else(plain);
             let body = body.of_call(counted.map(CallBody::response));
             let edits = response_edits(call, between, &framing, &replaced);
-            workspace.scratch.clear();
-            encode::response(&mut workspace.scratch, response, &framing, &edits);
+            let origin = Some((&upstream.stream, response));
+            let write = |out: &mut dyn Sink| encode::response(out, response, &framing, &edits);
+            call.connection.stream.put_head(&mut workspace.scratch, origin, write);
             call.ledger.set_status(status);
             between.answered.set(true);
             if framing.switches {
@@ -113,7 +115,7 @@ pub async fn run<I: Io>(
         if interim > INTERIM_RESPONSES_MAX {
             return Err(Failure::Refused(Refusal::upstream("too many interim responses")));
         }
-        buf = pass_interim(call, workspace, buf).await?;
+        buf = pass_interim(call, workspace, upstream, buf).await?;
     }
 }
 
@@ -279,12 +281,14 @@ async fn switch<I: Io>(
 async fn pass_interim<I: Io>(
     call: &Call<'_, '_, I>,
     workspace: &mut Workspace,
+    upstream: &Upstream<Wire<I::Stream>>,
     mut buf: Buf,
 ) -> Result<Buf, Failure> {
     if call.framing.version != Version::Http10 && call.method != Method::Connect {
         let response = workspace.response.view(buf.block());
-        workspace.scratch.clear();
-        encode::informational(&mut workspace.scratch, response);
+        let origin = Some((&upstream.stream, response));
+        let write = |out: &mut dyn Sink| encode::informational(out, response);
+        call.connection.stream.put_head(&mut workspace.scratch, origin, write);
         relay::interim_to_client(call, &workspace.scratch).await?;
     }
     buf.consume(head_end(workspace) - buf.window().start);

@@ -259,9 +259,10 @@ async fn forward<I: Io>(
     }
 }
 
-/// Encodes the head of the request into `scratch`.
-fn encode_head<I: Io>(
+/// Puts the head of the request to `stream`; as text into `scratch`.
+fn put_head<I: Io>(
     call: &Call<'_, '_, I>,
+    stream: &Wire<I::Stream>,
     scratch: &mut Vec<u8>,
     request: HeadView<'_>,
     request_id: Option<&RequestId>,
@@ -270,7 +271,6 @@ fn encode_head<I: Io>(
     let mut target = Vec::new();
     let rewrite = call.rule.rewrite.as_ref();
     let rewritten = rewrite.is_some_and(|rewrite| rewrite.target(call.rule, request, &mut target));
-    scratch.clear();
     let replaced = call.kind.map(|kind| replaced(call, kind, request)).unwrap_or_default();
     let edits = RequestEdits {
         replaced: &replaced,
@@ -284,7 +284,8 @@ fn encode_head<I: Io>(
         token_field: call.token_field,
         headers: &call.rule.request_headers,
     };
-    encode::request(scratch, request, &call.framing, &edits);
+    let origin = Some((&connection.stream, request));
+    stream.put_head(scratch, origin, |out| encode::request(out, request, &call.framing, &edits));
 }
 
 /// What a call of gRPC goes on with: the time that is left, and the framing that the service knows.
@@ -359,7 +360,8 @@ async fn attempt<I: Io>(
 ) -> Result<Answered<Wire<I::Stream>>, Failure> {
     let worker = &call.connection.worker;
     let request = workspace.request.view(outgoing.buf.block());
-    encode_head(call, &mut workspace.scratch, request, outgoing.request_id.as_ref());
+    let (scratch, request_id) = (&mut workspace.scratch, outgoing.request_id.as_ref());
+    put_head(call, &upstream.stream, scratch, request, request_id);
     let first = &outgoing.buf.data()[outgoing.first.clone()];
     let portion = filled(worker.io.buffers().take_sized(first.len()), first);
     let mut body = Passage::new(call.framing.body, upstream.stream.version())
@@ -372,10 +374,11 @@ async fn attempt<I: Io>(
     let idle_deadline = call.ledger.began + call.listener.timeouts.body_idle;
     upstream.alarm.set(call.deadline.min(idle_deadline));
     let end = taken.last.then(|| body.trailers());
-    let write = upstream.stream.write_message(&workspace.scratch, portion, end);
-    let Ok((sent, _)) = upstream.alarm.guard(write).await else {
-        return Err(Failure::Refused(download::TIMED_OUT));
+    let sent = {
+        let write = pin!(upstream.stream.write_message(&workspace.scratch, portion, end));
+        upstream.alarm.guard(write).await
     };
+    let Ok((sent, _)) = sent else { return Err(Failure::Refused(download::TIMED_OUT)) };
     let between = Between::default();
     between.uploaded.set(body.is_done());
     let downloaded = if body.is_done() || sent.is_err() {

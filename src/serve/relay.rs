@@ -1,7 +1,7 @@
 //! The body of a response, from the endpoint's socket to the client's.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -237,7 +237,8 @@ pub fn filled(mut buf: Buf, bytes: &[u8]) -> Buf {
 /// Writes an interim head to the client, or one after which the connection is a tunnel.
 pub async fn interim_to_client<I: Io>(call: &Call<'_, '_, I>, head: &[u8]) -> Result<(), Failure> {
     let buf = call.connection.worker.io.buffers().take();
-    patiently(call, call.connection.stream.write_message(head, buf, None)).await.map(drop)
+    let write = pin!(call.connection.stream.write_message(head, buf, None));
+    patiently(call, write).await.map(drop)
 }
 
 /// Writes the head of a response and the first portion of its body to the client.
@@ -248,7 +249,8 @@ async fn head_to_client<I: Io>(
     buf: Buf,
 ) -> Result<Buf, Failure> {
     let end = body.is_done().then(|| body.trailers());
-    patiently(call, call.connection.stream.write_message(head, buf, end)).await
+    let write = pin!(call.connection.stream.write_message(head, buf, end));
+    patiently(call, write).await
 }
 
 /// Writes a portion of the body to the client.
@@ -258,14 +260,16 @@ async fn body_to_client<I: Io>(
     buf: Buf,
 ) -> Result<Buf, Failure> {
     let end = body.is_done().then(|| body.trailers());
-    patiently(call, call.connection.stream.write_body(buf, end)).await
+    let write = pin!(call.connection.stream.write_body(buf, end));
+    patiently(call, write).await
 }
 
 /// Tells the client that a body has ended which had no length. In HTTP/1.1 the end of the
 /// connection says so.
 async fn end_to_client<I: Io>(call: &Call<'_, '_, I>) -> Result<(), Failure> {
     let buf = call.connection.worker.io.buffers().take();
-    patiently(call, call.connection.stream.write_body(buf, Some(b""))).await.map(drop)
+    let write = pin!(call.connection.stream.write_body(buf, Some(b"")));
+    patiently(call, write).await.map(drop)
 }
 
 /// Tells a client of gRPC, which has whole messages, that there is no more time: what it has got is
@@ -280,10 +284,10 @@ async fn end_call<I: Io>(call: &Call<'_, '_, I>, reply: &mut Reply<'_>) -> Resul
     body_to_client(call, &reply.body, buf).await.map(drop)
 }
 
-/// Lets `write` go on for as long as the body timeout.
+/// Lets `write` go on for as long as the body timeout. It is large, and stays where it is.
 async fn patiently<I: Io>(
     call: &Call<'_, '_, I>,
-    write: impl Future<Output = (std::io::Result<()>, Buf)>,
+    write: Pin<&mut impl Future<Output = (std::io::Result<()>, Buf)>>,
 ) -> Result<Buf, Failure> {
     let connection = call.connection;
     connection.alarm.set(connection.worker.io.recent() + call.listener.timeouts.body_idle);

@@ -175,15 +175,15 @@ async fn send<I: Io>(
     connection: &Connection<I>,
     reply: &LocalReply<'_>,
 ) -> After {
-    let mut wire = Vec::with_capacity(512 + reply.body.len());
-    let head_bytes = local::local_reply(&mut wire, reply);
-    let (head, body) = wire.split_at(head_bytes);
+    let mut head = Vec::with_capacity(512);
+    connection.stream.put_head(&mut head, None, |out| local::local_reply(out, reply));
+    let body = reply.sent_body();
     ledger.set_status(reply.status);
     ledger.sent(reply.body.len() as u64);
     let io = &connection.worker.io;
     let buf = filled(io.buffers().take_sized(body.len()), body);
     connection.alarm.set(io.now() + ledger.listener().timeouts.body_idle);
-    match connection.alarm.guard(connection.stream.write_message(head, buf, Some(b""))).await {
+    match connection.alarm.guard(connection.stream.write_message(&head, buf, Some(b""))).await {
         Ok((Ok(()), _)) => After::Linger,
         _ => After::Close,
     }

@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 
 use super::stream::TlsStream;
 use super::verify::Issued;
-use crate::http2::{ClientStream, EndpointStream, Sent};
-use crate::message::Version;
+use crate::http1::sink::Sink;
+use crate::http2::{ClientStream, Draft, EndpointStream, Received, Sent};
+use crate::message::{HeadView, Version};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Quiet, Read, SpliceError, Spliced, Stream};
@@ -73,8 +74,50 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// Writes a message: its head, the first portion of its body, and the end when `end` has the
-    /// lines of its trailers (which are a part of the body in HTTP/1.1).
+    /// Begins a message: `write` says its head. In HTTP/1.1 that is put into `text`; a stream of
+    /// HTTP/2 keeps it until the message is written. `origin` is whose head it was.
+    pub fn put_head(
+        &self,
+        text: &mut Vec<u8>,
+        origin: Option<(&Self, HeadView<'_>)>,
+        write: impl FnOnce(&mut dyn Sink),
+    ) {
+        let draft = || match origin {
+            Some((from, head)) => {
+                from.take_received().map_or_else(|| Draft::of(head), Draft::of_received)
+            }
+            None => Draft::new(),
+        };
+        match self {
+            Self::Client(stream) => {
+                let mut draft = draft();
+                write(&mut draft);
+                stream.put_head(draft);
+            }
+            Self::Endpoint(stream) => {
+                let mut draft = draft().after(stream.last_authority());
+                write(&mut draft);
+                stream.put_head(draft);
+            }
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => {
+                text.clear();
+                write(text);
+            }
+        }
+    }
+
+    /// What came by HTTP/2 and can go on as it is; once.
+    fn take_received(&self) -> Option<Received> {
+        match self {
+            Self::Client(stream) => stream.take_received(),
+            Self::Endpoint(stream) => stream.take_received(),
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => None,
+        }
+    }
+
+    /// Writes a message: the head that was put (in HTTP/1.1 `head` is its text), the first portion
+    /// of its body, and the end when `end` has the lines of its trailers (which are a part of the
+    /// body in HTTP/1.1).
     ///
     /// # Errors
     /// As for [`Stream::write_all`].
@@ -86,11 +129,11 @@ impl<S: Stream> Wire<S> {
     ) -> (io::Result<()>, Buf) {
         match self {
             Self::Client(stream) => {
-                let sent = stream.respond(head, buf.data(), end);
+                let sent = stream.respond(buf.data(), end);
                 return (self.send_rest(sent, buf.data(), end).await, buf);
             }
             Self::Endpoint(stream) => {
-                let sent = stream.request(head, buf.data(), end);
+                let sent = stream.request(buf.data(), end);
                 return (self.send_rest(sent, buf.data(), end).await, buf);
             }
             Self::Plain(_) | Self::Tls(_) | Self::Moved => {}

@@ -167,8 +167,9 @@ impl<I: Io> Driver<I> {
         let worker = Rc::clone(&self.connection.worker);
         let part = self.connection.beside();
         let open = Open::new(&self.open, self.connection.alarm.bell());
-        let task = serve_stream(part, request, respond, self.limits, open);
-        worker.io.spawn(Contained::new(task, Rc::clone(&worker)));
+        let limits = self.limits;
+        let task = || serve_stream(part, request, respond, limits, open);
+        worker.io.spawn(Contained::new(Rc::clone(&worker), task));
     }
 
     fn ended_by(&self, error: &h2::Error) {
@@ -223,6 +224,9 @@ async fn serve_stream<I: Io>(
     let mut workspace = connection.worker.workspaces.take();
     match read_head(&connection, &mut workspace, &parts, ends, &limits) {
         Ok(buf) => {
+            if let Wire::Client(stream) = &connection.stream {
+                stream.set_received(parts);
+            }
             exchange(&connection, &mut workspace, buf).await;
         }
         Err(refusal) => {

@@ -112,7 +112,7 @@ pub async fn share<I: Io>(
             watch::report(&owned, counts, excess, &owner, &address);
         }
     };
-    worker.io.spawn(Contained::new(run, Rc::clone(worker)));
+    worker.io.spawn(Contained::new(Rc::clone(worker), || run));
     Ok(stream(target, endpoint, slot))
 }
 
