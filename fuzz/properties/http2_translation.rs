@@ -78,7 +78,7 @@ fn response_there_and_back(bytes: &[u8], method: Known) {
     let mut again = Head::default();
     let mut block = Vec::new();
     let answer = (response.status(), response.headers());
-    let made = http2::response_head(&mut block, 0, answer, ends, None, &mut again);
+    let made = http2::response_head(&mut block, 0, answer, ends, None, &generous(), &mut again);
     assert!(made.is_ok(), "not taken back: {response:?}");
     let back = http1_response(again.view(&block), method).expect("a response that we sent");
     let mut read = Head::default();
@@ -148,7 +148,7 @@ fn response_of_http2(bytes: &[u8], ends: bool, method: Known) {
     }
     let (mut block, mut head) = (Vec::new(), Head::default());
     let answer = (status, &fields);
-    if http2::response_head(&mut block, 0, answer, ends, None, &mut head).is_err() {
+    if http2::response_head(&mut block, 0, answer, ends, None, &generous(), &mut head).is_err() {
         return;
     }
     let Some(text) = http1_response(head.view(&block), method) else { return };

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use h2::ext::Protocol;
-use http::header::COOKIE;
+use http::header::{COOKIE, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -244,10 +244,12 @@ impl Sink for Draft {
     }
 
     fn leave(&mut self, name: &[u8]) {
-        if self.as_came
-            && let Ok(name) = std::str::from_utf8(name)
-        {
-            self.fields.remove(name);
+        match std::str::from_utf8(name) {
+            _ if !self.as_came => {}
+            // Every request has it, mostly as :authority alone.
+            Ok("host") => drop(self.fields.remove(HOST)),
+            Ok(name) => drop(self.fields.remove(name)),
+            Err(_) => {}
         }
     }
 

@@ -15,18 +15,26 @@ pub struct KnownName {
 
 /// The name that is spelled `name` in whatever case, if it is one of them.
 pub fn known(name: &[u8]) -> Option<&'static KnownName> {
-    let known = match name.len() {
-        10 => &[&TRACESTATE][..],
-        11 => &[&TRACEPARENT, &GRPC_STATUS],
-        12 => &[&X_REQUEST_ID, &GRPC_TIMEOUT, &GRPC_MESSAGE],
-        13 => &[&GRPC_ENCODING],
-        15 => &[&X_FORWARDED_FOR],
-        17 => &[&X_FORWARDED_PROTO],
-        20 => &[&GRPC_ACCEPT_ENCODING],
-        23 => &[&X_FORWARDED_CLIENT_CERT],
+    Some(match name.len() {
+        10 if is(name, b"tracestate") => &TRACESTATE,
+        11 if is(name, b"traceparent") => &TRACEPARENT,
+        11 if is(name, b"grpc-status") => &GRPC_STATUS,
+        12 if is(name, b"x-request-id") => &X_REQUEST_ID,
+        12 if is(name, b"grpc-timeout") => &GRPC_TIMEOUT,
+        12 if is(name, b"grpc-message") => &GRPC_MESSAGE,
+        13 if is(name, b"grpc-encoding") => &GRPC_ENCODING,
+        15 if is(name, b"x-forwarded-for") => &X_FORWARDED_FOR,
+        17 if is(name, b"x-forwarded-proto") => &X_FORWARDED_PROTO,
+        20 if is(name, b"grpc-accept-encoding") => &GRPC_ACCEPT_ENCODING,
+        23 if is(name, b"x-forwarded-client-cert") => &X_FORWARDED_CLIENT_CERT,
         _ => return None,
-    };
-    known.iter().find(|known| name.eq_ignore_ascii_case(known.name.as_str().as_bytes())).copied()
+    })
+}
+
+/// Whether `name` is `known` in whatever case. With its length known beforehand that is a few
+/// instructions, not a loop.
+fn is<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
+    name.first_chunk().is_some_and(|name| name.map(|byte| byte.to_ascii_lowercase()) == *known)
 }
 
 const fn stays(name: &'static str) -> KnownName {

@@ -61,13 +61,14 @@ pub fn request_head(
 /// an upgrade was asked for: then 200 is what HTTP/1.1 calls 101.
 ///
 /// # Errors
-/// 502 for what cannot be said in HTTP/1.1.
+/// 502 for what cannot be said in HTTP/1.1, and for too many fields.
 pub fn response_head(
     out: &mut Vec<u8>,
     base: usize,
     (status, fields): (StatusCode, &HeaderMap),
     ends: bool,
     asked_with: Option<&[u8]>,
+    limits: &Limits,
     head: &mut Head,
 ) -> Result<(), Refusal> {
     let mut writer = Writer::begin(out, base, head);
@@ -79,6 +80,9 @@ pub fn response_head(
     if status.as_u16() > 599 {
         // As in HTTP/1.1, which is what its reader would say.
         return Err(Refusal::upstream("the response has a status outside 100 to 599"));
+    }
+    if fields.len() > limits.headers {
+        return Err(Refusal::upstream("the response has too many fields"));
     }
     writer.put_fields(fields, &[]).map_err(Refusal::upstream)?;
     if let (Some(key), true) = (asked_with, status.is_success()) {

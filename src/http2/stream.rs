@@ -28,6 +28,7 @@ use crate::message::Head;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Quiet, Read};
+use crate::snapshot::Limits;
 use crate::tls::Issued;
 
 /// A stream that a client has opened.
@@ -236,6 +237,14 @@ pub struct EndpointStream {
     unsent: Cell<Option<Gone>>,
 }
 
+/// Where the head of a response goes.
+struct Destination<'a> {
+    limits: &'a Limits,
+    scratch: &'a mut Vec<u8>,
+    buf: &'a mut Buf,
+    head: &'a mut Head,
+}
+
 /// Why a response does not come.
 #[derive(Clone, Copy, Debug)]
 pub enum Gone {
@@ -362,20 +371,20 @@ impl EndpointStream {
     /// [`Gone`].
     pub async fn response(
         &self,
+        limits: &Limits,
         scratch: &mut Vec<u8>,
         mut buf: Buf,
         head: &mut Head,
     ) -> (Result<(), Gone>, Buf) {
-        let result = poll_fn(|context| self.poll_response(context, scratch, &mut buf, head)).await;
+        let mut into = Destination { limits, scratch, buf: &mut buf, head };
+        let result = poll_fn(|context| self.poll_response(context, &mut into)).await;
         (result, buf)
     }
 
     fn poll_response(
         &self,
         context: &mut Context<'_>,
-        scratch: &mut Vec<u8>,
-        buf: &mut Buf,
-        head: &mut Head,
+        into: &mut Destination<'_>,
     ) -> Poll<Result<(), Gone>> {
         let mut response = self.response.borrow_mut();
         let Some(waiting) = response.as_mut() else {
@@ -384,7 +393,7 @@ impl EndpointStream {
         match waiting.poll_informational(context) {
             Poll::Ready(Some(Ok(interim))) => {
                 let parts = (interim.status(), interim.headers());
-                return Poll::Ready(self.read_head(parts, false, scratch, buf, head));
+                return Poll::Ready(self.read_head(parts, false, into));
             }
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(gone_by(&error))),
             Poll::Ready(None) | Poll::Pending => {}
@@ -396,12 +405,12 @@ impl EndpointStream {
         *response = None;
         let mut incoming = Incoming::new(frames);
         let fields = (parts.status, &parts.headers);
-        let made = self.read_head(fields, incoming.ended, scratch, buf, head);
+        let made = self.read_head(fields, incoming.ended, into);
         if self.asked_with.borrow().is_none() {
             self.received.set(Some(Received { fields: parts.headers, target: None }));
         }
         // What is wrong with the body is seen by whoever reads it.
-        drop(incoming.poll_read(context, buf));
+        drop(incoming.poll_read(context, into.buf));
         *self.incoming.borrow_mut() = Some(incoming);
         Poll::Ready(made)
     }
@@ -410,15 +419,15 @@ impl EndpointStream {
         &self,
         parts: (StatusCode, &HeaderMap),
         ends: bool,
-        scratch: &mut Vec<u8>,
-        buf: &mut Buf,
-        head: &mut Head,
+        into: &mut Destination<'_>,
     ) -> Result<(), Gone> {
+        let Destination { limits, scratch, buf, head } = into;
         scratch.clear();
         let asked_with = self.asked_with.borrow();
         let asked_with = asked_with.as_ref().map(HeaderValue::as_bytes);
         let base = buf.window().end;
-        response_head(scratch, base, parts, ends, asked_with, head).map_err(Gone::Refused)?;
+        response_head(scratch, base, parts, ends, asked_with, limits, head)
+            .map_err(Gone::Refused)?;
         if buf.append(scratch) < scratch.len() {
             return Err(Gone::Refused(Refusal::upstream("the head of the response is too large")));
         }

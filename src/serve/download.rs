@@ -168,7 +168,8 @@ async fn read_stream_head<I: Io>(
     buf: Buf,
 ) -> Result<Buf, Failure> {
     let Workspace { response, scratch, .. } = workspace;
-    let read = stream.response(scratch, buf, response);
+    let limits = &call.local.snapshot.limits;
+    let read = stream.response(limits, scratch, buf, response);
     let (result, buf) = await_response(call, upstream, read).await?;
     match result {
         Ok(()) => Ok(buf),

@@ -266,8 +266,15 @@ fn rfc9113_8_1_an_answer_that_ends_with_its_head_is_whole_in_http1() {
     assert_eq!((old.status, old.field("content-length")), (302, Some("0")));
 }
 
+/// A head with one more field than `limits.headers` allows.
+const TOO_MANY: [(&str, &str); 102] = {
+    let mut fields = [("x-a", "1"); 102];
+    fields[0] = (":status", "200");
+    fields
+};
+
 #[test]
-fn rfc9113_8_3_2_and_8_2_heads_that_are_none_are_502() {
+fn rfc9113_8_3_2_and_8_2_heads_that_are_none_or_too_many_fields_are_502() {
     for fields in [
         &[("x-no", "status")][..],
         &[(":status", "200"), (":status", "200")],
@@ -284,6 +291,7 @@ fn rfc9113_8_3_2_and_8_2_heads_that_are_none_are_502() {
         &[(":status", "200"), ("transfer-encoding", "chunked")],
         &[(":status", "200"), ("content-length", "1"), ("content-length", "2")],
         &[(":status", "200"), ("content-length", "+1")],
+        &TOO_MANY,
     ] {
         let origin = endpoint(&[], move |frames, _| {
             while let Some((stream, body)) = frames.request() {
