@@ -48,11 +48,11 @@ impl Sink for Vec<u8> {
     }
 
     fn authority(&mut self, authority: &[u8]) {
-        self.add_hop(b"Host", authority);
+        self.add(b"Host", &[authority]);
     }
 
     fn keep(&mut self, _: Field, name: &[u8], value: &[u8]) {
-        self.add_hop(name, value);
+        self.add(name, &[value]);
     }
 
     fn leave(&mut self, _: &[u8]) {}
@@ -65,11 +65,7 @@ impl Sink for Vec<u8> {
     }
 
     fn add_hop(&mut self, name: &[u8], value: &[u8]) {
-        self.reserve(name.len() + value.len() + 4);
-        self.extend_from_slice(name);
-        self.extend_from_slice(b": ");
-        self.extend_from_slice(value);
-        self.extend_from_slice(b"\r\n");
+        self.add(name, &[value]);
     }
 
     fn end(&mut self) {

@@ -56,11 +56,6 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// A head of which nothing came from elsewhere.
-    pub fn new() -> Self {
-        Self::with(HeaderMap::new(), None)
-    }
-
     /// What becomes of `head`, which has come by HTTP/1.1, or by HTTP/2 without its fields.
     pub fn of(head: HeadView<'_>) -> Self {
         let HeadView { head, block } = head;
@@ -201,9 +196,10 @@ impl Draft {
     }
 }
 
+/// A head of our own.
 impl Default for Draft {
     fn default() -> Self {
-        Self::new()
+        Self::with(HeaderMap::new(), None)
     }
 }
 
@@ -467,7 +463,7 @@ mod tests {
     fn an_authority_is_asked_for_again() {
         let last = Authority::from_static("a:1");
         for (host, same) in [("a:1", true), ("a:2", false)] {
-            let mut draft = Draft::new().after(Some(last.clone()));
+            let mut draft = Draft::default().after(Some(last.clone()));
             draft.request_line(b"GET", &[b"/"]);
             draft.authority(host.as_bytes());
             let request = draft.into_request(true).unwrap().request;

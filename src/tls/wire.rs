@@ -86,7 +86,7 @@ impl<S: Stream> Wire<S> {
             Some((from, head)) => {
                 from.take_received().map_or_else(|| Draft::of(head), Draft::of_received)
             }
-            None => Draft::new(),
+            None => Draft::default(),
         };
         match self {
             Self::Client(stream) => {
