@@ -1,7 +1,8 @@
 //! Heads on their way out: the received fields with what a proxy must change.
 //!
-//! Fields keep the case and the order in which they came. Fields that are meant for one hop only
-//! are dropped (RFC 9110 7.6.1); the framing is written as it was decided, never as it was read.
+//! Fields keep the case and the order in which they came by HTTP/1.1. Fields that are meant for one
+//! hop only are dropped (RFC 9110 7.6.1); the framing is written as it was decided, never as it was
+//! read.
 
 use super::framing::{self, RequestFraming, ResponseFraming};
 use super::sink::Sink;
@@ -107,7 +108,9 @@ pub fn request(
         }
     }
     put_forwarded(out, was_forwarded.then_some(view), edits);
-    put_client_cert(out, had_client_cert.then_some(view), edits.client_cert);
+    if !edits.headers.drops(CLIENT_CERT) {
+        put_client_cert(out, had_client_cert.then_some(view), edits.client_cert);
+    }
     if let Some(id) = edits.request_id {
         out.add(b"x-request-id", &[id.as_bytes()]);
     }
@@ -251,7 +254,9 @@ fn put_request_line(out: &mut dyn Sink, view: HeadView<'_>, rewritten: Option<&[
 
 /// What the request was forwarded for `before`, and now; more lines are one list (RFC 9110 5.3).
 fn put_forwarded(out: &mut dyn Sink, before: Option<HeadView<'_>>, edits: &RequestEdits<'_>) {
-    put_list(out, FORWARDED_FOR, before, b", ", edits.client_ip.as_bytes());
+    if !edits.headers.drops(FORWARDED_FOR) {
+        put_list(out, FORWARDED_FOR, before, b", ", edits.client_ip.as_bytes());
+    }
     out.add(b"x-forwarded-proto", &[edits.forwarded_proto.as_bytes()]);
 }
 
@@ -475,17 +480,18 @@ mod tests {
         let headers = HeaderEdits {
             set: vec![pair("X-Set", "new")],
             add: vec![pair("x-add", "2")],
-            remove: vec!["x-gone".into()],
+            remove: vec!["x-gone".into(), "x-forwarded-for".into()],
         };
         let edits = RequestEdits {
             host: Some(b"inside"),
             target: Some(b"/v2/a"),
             request_id: Some("id"),
             via: Some("ringway"),
-            client_ip: "",
+            client_ip: "10.0.0.9",
             ..plain(&headers)
         };
-        let text = "GET /a HTTP/1.1\r\nHost: x\r\nx-set: old\r\nX-Add: 1\r\nX-Gone: 1\r\n\r\n";
+        let text = "GET /a HTTP/1.1\r\nHost: x\r\nx-set: old\r\nX-Add: 1\r\nX-Gone: 1\r\n\
+                    X-Forwarded-For: 1.1.1.1\r\n\r\n";
         assert_eq!(
             forwarded(text, &edits),
             "GET /v2/a HTTP/1.1\r\nHost: inside\r\nX-Add: 1\r\nx-forwarded-proto: http\r\n\

@@ -159,7 +159,8 @@ impl Slot {
     /// The connection's last request goes to `authority`.
     pub fn asks(&self, authority: Option<&Authority>) {
         let mut last = self.connection.authority.borrow_mut();
-        if last.as_ref() != authority {
+        // To the letter: what is asked for again is compared like that.
+        if last.as_ref().map(Authority::as_str) != authority.map(Authority::as_str) {
             *last = authority.cloned();
         }
     }

@@ -1,6 +1,6 @@
-//! One stream of an HTTP/2 connection, as an exchange sees it: heads as text on their way out and
-//! as [`Head`] on their way in, bodies as bytes. Flow control goes through: what the exchange does
-//! not read the peer may not send, and a peer that does not read stops the exchange's writes.
+//! One stream of an HTTP/2 connection, as an exchange sees it: heads as [`Draft`] on their way out
+//! and as [`Head`] on their way in, bodies as bytes. Flow control goes through: what the exchange
+//! does not read the peer may not send, and a peer that does not read stops the exchange's writes.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::{Future as _, poll_fn};
@@ -422,16 +422,20 @@ impl EndpointStream {
         into: &mut Destination<'_>,
     ) -> Result<(), Gone> {
         let Destination { limits, scratch, buf, head } = into;
-        scratch.clear();
         let asked_with = self.asked_with.borrow();
         let asked_with = asked_with.as_ref().map(HeaderValue::as_bytes);
-        let base = buf.window().end;
-        response_head(scratch, base, parts, ends, asked_with, limits, head)
-            .map_err(Gone::Refused)?;
-        if buf.append(scratch) < scratch.len() {
-            return Err(Gone::Refused(Refusal::upstream("the head of the response is too large")));
+        loop {
+            scratch.clear();
+            let base = buf.window().end;
+            response_head(scratch, base, parts, ends, asked_with, limits, head)
+                .map_err(Gone::Refused)?;
+            if scratch.len() <= buf.room() {
+                buf.append(scratch);
+                return Ok(());
+            }
+            // Once more: its offsets count from the beginning of the block in which it stands.
+            buf.grow(buf.len() + scratch.len());
         }
-        Ok(())
     }
 
     /// The fields of the response, where they can go on as they came; once.

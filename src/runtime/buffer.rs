@@ -64,10 +64,13 @@ impl BufferPool {
     /// An empty buffer with room for at least `data_bytes`; not kept for reuse when it is larger
     /// than the pooled size.
     pub fn take_sized(&self, data_bytes: usize) -> Buf {
-        match data_bytes <= BUFFER_BYTES - HEADROOM_BYTES - BEGINNINGS * CACHE_LINE_BYTES {
-            true => self.take(),
-            false => self.buf(Block::new(data_bytes + HEADROOM_BYTES, HEADROOM_BYTES)),
+        if data_bytes > BUFFER_BYTES - HEADROOM_BYTES {
+            return self.buf(Block::new(data_bytes + HEADROOM_BYTES, HEADROOM_BYTES));
         }
+        let mut buf = self.take();
+        buf.start = buf.start.min(BUFFER_BYTES - data_bytes);
+        buf.end = buf.start;
+        buf
     }
 
     fn buf(&self, data: Block) -> Buf {
@@ -233,11 +236,18 @@ impl Buf {
         self
     }
 
-    /// The same data in a buffer with room for `data_bytes` in all.
-    pub fn grown(self, data_bytes: usize) -> Self {
+    /// The same data in a buffer with room for `data_bytes` in all. Offsets of a parsed head are
+    /// invalid afterwards.
+    pub fn grown(mut self, data_bytes: usize) -> Self {
+        self.grow(data_bytes);
+        self
+    }
+
+    /// As [`Buf::grown`], where it is.
+    pub fn grow(&mut self, data_bytes: usize) {
         let mut larger = self.pool.take_sized(data_bytes);
         larger.append(self.data());
-        larger
+        *self = larger;
     }
 }
 
@@ -345,7 +355,11 @@ mod tests {
         let (first, last) = (begins[0], begins[BEGINNINGS - 1]);
         assert!(first >= HEADROOM_BYTES && last < 4096, "a small message stays in the first page");
         assert!(bufs.iter().all(|buf| buf.room() >= 16 * 1024 + 4096), "a large body and its head");
-        let large = pool.take_sized(BUFFER_BYTES - HEADROOM_BYTES);
-        assert_eq!(large.room(), BUFFER_BYTES - HEADROOM_BYTES);
+        let large = BUFFER_BYTES - HEADROOM_BYTES;
+        drop(bufs);
+        let bufs: Vec<Buf> = (0..BEGINNINGS).map(|_| pool.take_sized(large)).collect();
+        assert!(bufs.iter().all(|buf| buf.room() == large), "in pooled blocks all the same");
+        drop(bufs);
+        assert_eq!(pool.pooled(), BEGINNINGS);
     }
 }

@@ -13,7 +13,7 @@ pub struct Workspace {
     pub request: Head,
     /// The response's head.
     pub response: Head,
-    /// Where a head is encoded before it goes to its place.
+    /// Where a head is written before it goes to its place, as text.
     pub scratch: Vec<u8>,
 }
 

@@ -100,6 +100,8 @@ impl<S: Stream> Wire<S> {
                 stream.put_head(draft);
             }
             Self::Plain(_) | Self::Tls(_) | Self::Moved => {
+                // Nobody will take those: they need not be held any longer.
+                drop(origin.and_then(|(from, _)| from.take_received()));
                 text.clear();
                 write(text);
             }

@@ -544,3 +544,44 @@ fn rfc9113_5_2_a_stream_without_window_holds_up_no_other() {
     assert_eq!(slow.join().unwrap().text(), "slow");
     assert_eq!(origin.accepted(), 1);
 }
+
+/// HEADERS and as many CONTINUATION as a long head needs.
+fn send_long(frames: &mut Frames, stream: u32, head: &[u8], flags: u8) {
+    let parts: Vec<&[u8]> = head.chunks(16_000).collect();
+    for (number, part) in parts.iter().enumerate() {
+        let kind = if number == 0 { kind::HEADERS } else { kind::CONTINUATION };
+        let last = if number + 1 == parts.len() { END_HEADERS } else { 0 };
+        let flags = if number == 0 { flags } else { 0 };
+        frames.send(kind, flags | last, stream, part);
+    }
+}
+
+#[test]
+fn rfc9113_6_10_heads_longer_than_a_buffer_pass_both_ways_and_in_any_buffer() {
+    const STREAMS: u32 = 8;
+    for length in [20_000, 30_700, 45_000] {
+        let long = "y".repeat(length);
+        let answer = [block(&[(":status", "200"), ("x-long", &long)])].concat();
+        // All are there before any is answered: each is in a buffer of its own.
+        let origin = endpoint(&[], move |frames, _| {
+            let asked: Vec<u32> = (0..STREAMS).map_while(|_| Some(frames.request()?.0)).collect();
+            for stream in asked {
+                send_long(frames, stream, &answer, END_STREAM);
+            }
+            frames.until_closed();
+        });
+        let (proxy, port) = before(&origin, "");
+        let mut client = Frames::connect(port);
+        let fields =
+            [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/a")];
+        let head = block(&[&fields[..], &[("x-long", &long)]].concat());
+        for number in 0..STREAMS {
+            send_long(&mut client, 2 * number + 1, &head, END_STREAM);
+        }
+        for _ in 0..STREAMS {
+            let answer = client.next_of(kind::HEADERS).unwrap();
+            assert_eq!(answer.payload[0], 0x88, "{length}: 200, as the static table says it");
+        }
+        assert_eq!(proxy.metric("ringway_worker_panics_total"), 0.0);
+    }
+}

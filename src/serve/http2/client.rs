@@ -254,7 +254,10 @@ fn read_head<I: Io>(
     let mut buf = worker.io.buffers().take();
     request_head(scratch, buf.window().start, parts, ends, nonce, limits, request)?;
     if buf.room() < scratch.len() {
-        buf = buf.grown(scratch.len());
+        // Once more: its offsets count from the beginning of the block in which it stands.
+        buf.grow(scratch.len());
+        scratch.clear();
+        request_head(scratch, buf.window().start, parts, ends, nonce, limits, request)?;
     }
     buf.append(scratch);
     parse::understand(buf.block(), limits, request)?;
