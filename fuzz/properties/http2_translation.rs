@@ -216,9 +216,22 @@ fn goes_on_like_a_copy(parts: &http::request::Parts, ends: bool) {
     let read = read_request(parts, ends, &mut block, &mut head);
     let (view, framed) = read.expect("what was taken before");
     let (fields, target) = (parts.headers.clone(), parts.uri.path_and_query().cloned());
+    // A rule that takes one of the fields out and sets another, and a token that stays here.
+    let mut names = parts.headers.keys().map(|name| Box::from(name.as_str()));
+    let (token, removed, set) = (names.next(), names.next(), names.next());
+    let headers = HeaderEdits {
+        remove: removed.into_iter().collect(),
+        set: set.map(|name| (name, Box::from("new"))).into_iter().collect(),
+        ..HeaderEdits::none()
+    };
+    let edits = RequestEdits {
+        token_field: token.as_deref(),
+        replaced: &[("grpc-timeout", Some(b"1S".to_vec())), ("content-type", None)],
+        ..no_edits(&headers)
+    };
     let drafts = [Draft::of(view), Draft::of_received(Received { fields, target })];
     let [copied, passed] = drafts.map(|mut draft| {
-        encode_request(&mut draft, view, &framed);
+        encode::request(&mut draft, view, &framed, &edits);
         draft.into_request(false).map(|outbound| outbound.request).map_err(|no| no.status)
     });
     let (Ok(copied), Ok(passed)) = (&copied, &passed) else {
@@ -243,8 +256,11 @@ fn http1_response(view: HeadView<'_>, method: Known) -> Option<Vec<u8>> {
 }
 
 fn encode_request(out: &mut dyn Sink, view: HeadView<'_>, framed: &framing::RequestFraming) {
-    let none = HeaderEdits::none();
-    let edits = RequestEdits {
+    encode::request(out, view, framed, &no_edits(&HeaderEdits::none()));
+}
+
+fn no_edits(headers: &HeaderEdits) -> RequestEdits<'_> {
+    RequestEdits {
         host: None,
         target: None,
         client_ip: "",
@@ -254,9 +270,8 @@ fn encode_request(out: &mut dyn Sink, view: HeadView<'_>, framed: &framing::Requ
         request_id: None,
         via: None,
         replaced: &[],
-        headers: &none,
-    };
-    encode::request(out, view, framed, &edits);
+        headers,
+    }
 }
 
 fn encode_response(
