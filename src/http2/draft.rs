@@ -37,12 +37,11 @@ pub struct Received {
 /// See the module.
 pub struct Draft {
     fields: HeaderMap,
-    /// They are those that came.
-    as_came: bool,
     /// The target that came with them.
     came_target: Option<PathAndQuery>,
-    /// The memory of kept values, and the offset in the block of the head of its first byte.
-    memory: (Bytes, usize),
+    /// The memory of kept values, and the offset in the block of the head of its first byte; `None`
+    /// when what is kept is in the fields already, as it came.
+    copy: Option<(Bytes, usize)>,
     method: Method,
     target: Option<PathAndQuery>,
     authority: Option<Authority>,
@@ -62,8 +61,8 @@ impl Draft {
         // A map that grows while it is filled costs more than its fields. A few are ours.
         let fields = HeaderMap::with_capacity(head.fields.len() + 2);
         let text = block.get(head.start..head.start + head.len).unwrap_or_default();
-        let memory = (Bytes::copy_from_slice(text), head.start);
-        Self { memory, as_came: false, ..Self::with(fields, None) }
+        let copy = Some((Bytes::copy_from_slice(text), head.start));
+        Self { copy, ..Self::with(fields, None) }
     }
 
     /// What becomes of what has come by HTTP/2.
@@ -74,9 +73,8 @@ impl Draft {
     fn with(fields: HeaderMap, came_target: Option<PathAndQuery>) -> Self {
         Self {
             fields,
-            as_came: true,
             came_target,
-            memory: (Bytes::new(), 0),
+            copy: None,
             method: Method::GET,
             target: None,
             authority: None,
@@ -159,16 +157,6 @@ impl Draft {
         Some(())
     }
 
-    /// The value of a field that was received.
-    fn value_of(&self, field: Field, value: &[u8]) -> Bytes {
-        let (memory, base) = &self.memory;
-        let start = (field.value.start as usize).wrapping_sub(*base);
-        match memory.get(start..start.wrapping_add(value.len())) {
-            Some(_) => memory.slice(start..start + value.len()),
-            None => Bytes::copy_from_slice(value),
-        }
-    }
-
     fn put(&mut self, name: &[u8], value: Bytes) -> Option<()> {
         match name.len() {
             6 if name.eq_ignore_ascii_case(b"cookie") => return self.put_cookies(&value),
@@ -227,8 +215,8 @@ impl Sink for Draft {
     }
 
     fn keep(&mut self, field: Field, name: &[u8], value: &[u8]) {
-        if !self.as_came {
-            let value = self.value_of(field, value);
+        if let Some(copy) = &self.copy {
+            let value = shared_value(copy, field, value);
             let put = self.put(name, value);
             return self.note(put);
         }
@@ -241,7 +229,7 @@ impl Sink for Draft {
 
     fn leave(&mut self, name: &[u8]) {
         match std::str::from_utf8(name) {
-            _ if !self.as_came => {}
+            _ if self.copy.is_some() => {}
             // Every request has it, mostly as :authority alone.
             Ok("host") => drop(self.fields.remove(HOST)),
             Ok(name) => drop(self.fields.remove(name)),
@@ -262,6 +250,15 @@ impl Sink for Draft {
     fn add_hop(&mut self, _: &[u8], _: &[u8]) {}
 
     fn end(&mut self) {}
+}
+
+/// The value of a field, in the memory of the copied head that it was received with.
+fn shared_value((memory, base): &(Bytes, usize), field: Field, value: &[u8]) -> Bytes {
+    let start = (field.value.start as usize).wrapping_sub(*base);
+    match memory.get(start..start.wrapping_add(value.len())) {
+        Some(_) => memory.slice(start..start + value.len()),
+        None => Bytes::copy_from_slice(value),
+    }
 }
 
 /// Trailers out of their lines.
