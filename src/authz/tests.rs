@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::io::Write as _;
 
 use super::*;
+use crate::compile::registry::Registry;
 use crate::config;
 use crate::http1::parse;
 use crate::message::Head;
-use crate::snapshot::{Limits, Snapshot};
-use crate::telemetry::registry::Registry;
+use crate::message::Limits;
+use crate::snapshot::Snapshot;
 
 const SERVICES: &str = "services:
   reviews: {endpoints: []}
@@ -419,7 +420,7 @@ fn what_is_decided_is_counted_with_its_rule() {
     let counts: Vec<[u64; 5]> = policies
         .rules()
         .map(|rule| {
-            let AuthorizationCells { allowed, denied, audited, dry_run_allowed, dry_run_denied } =
+            let RuleCells { allowed, denied, audited, dry_run_allowed, dry_run_denied } =
                 rule.stats.worker(0);
             [allowed, denied, audited, dry_run_allowed, dry_run_denied].map(|count| count.value())
         })

@@ -10,6 +10,7 @@ use clap::Args;
 
 use crate::authz::path::normalise;
 use crate::authz::{self, Normal, Peer};
+use crate::compile::registry::Registry;
 use crate::config::source::ProcessEnvironment;
 use crate::config::{self, Resolutions};
 use crate::error::Refusal;
@@ -17,9 +18,9 @@ use crate::http1::parse;
 use crate::jwt::Requirement;
 use crate::mesh::{Direction, Unknown};
 use crate::message::{Head, HeadView};
+use crate::net::Bind;
 use crate::route::{Action, Rule, Split, Table};
-use crate::snapshot::{Bind, Listener, Serves, Snapshot};
-use crate::telemetry::registry::Registry;
+use crate::snapshot::{Listener, Serves, Snapshot};
 
 /// The request to explain.
 #[derive(Args)]
@@ -68,7 +69,7 @@ fn explanation(snapshot: &Snapshot, arguments: &ExplainArgs) -> Result<String, S
     let (host, target) = host_and_target(&arguments.url);
     let parsed = |target: &str| {
         let (text, mut head) = (request_text(arguments, host, target), Head::default());
-        parse::request(text.as_bytes(), 0..text.len(), &snapshot.limits, &mut head)
+        parse::request(text.as_bytes(), 0..text.len(), &snapshot.limits.message, &mut head)
             .map_err(|refusal| format!("the proxy would refuse this request: {refusal}"))?;
         Ok::<_, String>((text, head))
     };

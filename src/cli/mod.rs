@@ -12,9 +12,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::compile::registry::Registry;
 use crate::config::source::ProcessEnvironment;
 use crate::config::{self, Resolutions};
-use crate::telemetry::registry::Registry;
 
 /// A service-mesh proxy: thread-per-core on io_uring, configured from files, reloaded hot.
 #[derive(Parser)]

@@ -20,14 +20,17 @@ use super::file::{self, Driver};
 use super::values::Placed;
 use super::{Loaded, Snapshot};
 use crate::authz::EscapedSlashes;
-use crate::cluster::{Destination, Egress, Service};
+use crate::cluster::{Destination, Service};
+use crate::compile::registry::Registry;
 use crate::dns::DnsPlan;
 use crate::http1::parse::HEADERS_MAX;
 use crate::jwt::{KeySet, Provider};
 use crate::mesh::MARK;
-use crate::route::Table;
-use crate::snapshot::{AccessLog, Bind, Limits, Listener, LogFormat, LogSink, Serves, Timeouts};
-use crate::telemetry::registry::Registry;
+use crate::message;
+use crate::net::Bind;
+use crate::net::Egress;
+use crate::route::{Rule, Table};
+use crate::snapshot::{AccessLog, Limits, Listener, LogFormat, LogSink, Serves, Timeouts};
 use crate::tls::CertificateInfo;
 
 /// Where the admin interface listens unless it is told otherwise.
@@ -86,6 +89,8 @@ pub(super) struct Compiler<'a> {
     pub(super) virtual_addresses: HashMap<SocketAddr, String>,
     /// Who this workload is.
     pub(super) mesh: Option<MeshIdentity>,
+    /// All rules so far, in order of their index.
+    pub(super) rules: Vec<Arc<Rule>>,
     /// Certificates in use.
     pub(super) certificates: Vec<CertificateInfo>,
     /// Issuers of tokens.
@@ -112,6 +117,7 @@ pub fn compile(
         mistakes,
         virtual_addresses: HashMap::new(),
         mesh: None,
+        rules: Vec::new(),
         certificates: Vec::new(),
         providers: Vec::new(),
         key_sources: Vec::new(),
@@ -137,6 +143,7 @@ pub fn compile(
         version,
         listeners,
         services,
+        rules: std::mem::take(&mut compiler.rules),
         limits: limits(&mut compiler),
         authorization: compile_authorization::policies(&mut compiler),
         drain: config.drain.as_ref().map_or(DRAIN, |time| time.0),
@@ -178,6 +185,18 @@ impl Compiler<'_> {
         help: impl Into<String>,
     ) {
         self.mistakes.push(Diagnostic::at(place, message).help(help));
+    }
+
+    /// The index of the next rule.
+    pub(super) fn rule_index(&self) -> u32 {
+        self.rules.len() as u32
+    }
+
+    /// Takes in a rule that was compiled with [`Compiler::rule_index`].
+    pub(super) fn rule(&mut self, rule: Rule) -> Arc<Rule> {
+        let rule = Arc::new(rule);
+        self.rules.push(Arc::clone(&rule));
+        rule
     }
 
     /// The destination that `SERVICE` or `SERVICE/VERSION` names.
@@ -374,13 +393,16 @@ fn limits(compiler: &mut Compiler<'_>) -> Limits {
     let size = |written: &Option<super::values::Size>, default: usize| {
         written.as_ref().map_or(default, |size| size.0)
     };
+    let of = default.message;
     Limits {
         connections: written.connections.unwrap_or(default.connections),
-        header_bytes: written.header_bytes.as_ref().map_or(default.header_bytes, |b| b.value.0),
-        headers: written.headers.as_ref().map_or(default.headers, |n| n.value as usize),
-        uri_bytes: size(&written.uri_bytes, default.uri_bytes),
-        chunk_extension_bytes: size(&written.chunk_extension_bytes, default.chunk_extension_bytes),
-        trailer_bytes: size(&written.trailer_bytes, default.trailer_bytes),
+        message: message::Limits {
+            header_bytes: written.header_bytes.as_ref().map_or(of.header_bytes, |b| b.value.0),
+            headers: written.headers.as_ref().map_or(of.headers, |n| n.value as usize),
+            uri_bytes: size(&written.uri_bytes, of.uri_bytes),
+            chunk_extension_bytes: size(&written.chunk_extension_bytes, of.chunk_extension_bytes),
+            trailer_bytes: size(&written.trailer_bytes, of.trailer_bytes),
+        },
         http2: compile_http2::limits(compiler, &written.http2),
     }
 }

@@ -11,11 +11,12 @@ use super::file::{ServiceProtocol, ValueMatch as Written};
 use super::file_authorization::{self as file, AuthorizationAction, AuthorizationRule};
 use super::values::{AtLeastOne, Placed};
 use crate::authz::{
-    Action, Choice, Network, Operation, PathPattern, Pattern, PatternError, Policies, Rule, Source,
-    When, host_pattern, identity_pattern, value_pattern,
+    Action, Choice, Operation, PathPattern, Policies, Rule, Source, When, host_pattern,
+    identity_pattern,
 };
 use crate::jwt::ClaimMatch;
-use crate::route::ValueMatch;
+use crate::matching::{Pattern, PatternError, ValueMatch};
+use crate::net::Network;
 
 /// A list as it is written.
 type List<T = String> = AtLeastOne<Placed<T>>;
@@ -215,7 +216,7 @@ fn when(compiler: &mut Compiler<'_>, written: &List<file::When>) -> When {
 fn wanted(compiler: &mut Compiler<'_>, written: &Placed<Written>) -> Option<ValueMatch> {
     let parsed = match &written.value {
         Written::Present => Ok(ValueMatch::Present),
-        Written::Text(text) => value_pattern(text),
+        Written::Text(text) => ValueMatch::parse(text),
     };
     parsed.map_err(|error| pattern_mistake(compiler, written.place, error)).ok()
 }

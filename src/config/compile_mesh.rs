@@ -13,17 +13,20 @@ use super::file_mesh::{self, Inbound, Mtls, Outbound, PeerSource, PortProtocol};
 use super::values::{Entries, OneOrMany, Placed};
 use crate::authz::EscapedSlashes;
 use crate::balance::Policy;
-use crate::cluster::{Address, Destination, Protocol, Service};
+use crate::cells::PerWorker;
+use crate::cluster::EndpointCells;
+use crate::cluster::{Destination, Protocol, Service};
 use crate::dns::{Directory, DnsPlan};
 use crate::http2::Settings;
 use crate::mesh::{
-    Addresses, Admission, Application, Capture, Declared, Direction, Excluded, Intercept, Probe,
-    Udp, Unknown,
+    Addresses, Admission, Application, Capture, Declared, Direction, Excluded, Probe, Udp, Unknown,
 };
 use crate::message::HeaderEdits;
+use crate::net::Address;
+use crate::net::Bind;
+use crate::net::Intercept;
 use crate::route::{Action, Matcher, Rule, Split, Table};
-use crate::snapshot::{Bind, ForwardClientCert, Listener, Serves};
-use crate::telemetry::counters::{EndpointCells, PerWorker};
+use crate::snapshot::{ForwardClientCert, Listener, Serves};
 use crate::tls::{Mode, ServerTls};
 
 /// The names of the two listeners.
@@ -355,8 +358,11 @@ fn rule(
     name: &str,
     destination: Destination,
 ) -> Arc<Rule> {
-    Arc::new(Rule {
-        stats: compiler.registry.route(host, name),
+    let index = compiler.rule_index();
+    let stats = compiler.registry.route(host, name);
+    compiler.rule(Rule {
+        index,
+        stats,
         name: name.into(),
         host: host.into(),
         place: compiler.loaded.sources.file_line(place).into(),

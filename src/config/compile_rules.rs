@@ -8,11 +8,9 @@ use super::diagnostic::Place;
 use super::file::{self, ValueMatch as Written};
 use super::values::{Entries, Placed};
 use crate::cluster::Service;
+use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeaderEdits;
-use crate::route::{
-    Action, HostPattern, Matcher, PathMatch, Redirect, Respond, Rewrite, Rule, Split, Table,
-    ValueMatch,
-};
+use crate::route::{Action, HostPattern, Matcher, Redirect, Respond, Rewrite, Rule, Split, Table};
 
 /// All rules, by host as written.
 pub(super) struct Hosts(Vec<(String, HostPattern, Vec<Arc<Rule>>)>);
@@ -110,8 +108,11 @@ fn rule_of(
     let request_headers = edits(compiler, &value.headers.request);
     let response_headers = edits(compiler, &value.headers.response);
     let jwt = compile_jwt::demand(compiler, value.jwt.as_ref());
-    Some(Arc::new(Rule {
-        stats: compiler.registry.route(host, &name),
+    let index = compiler.rule_index();
+    let stats = compiler.registry.route(host, &name);
+    Some(compiler.rule(Rule {
+        index,
+        stats,
         name: name.into(),
         host: host.into(),
         place: compiler.loaded.sources.file_line(written.place).into(),

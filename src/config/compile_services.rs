@@ -13,7 +13,9 @@ use super::compile_tls;
 use super::file;
 use super::values::Placed;
 use crate::balance::{HashKey, Maglev, Member, Policy};
-use crate::cluster::{Address, Endpoint, Protocol, SendProxyProtocol, Service, Subset};
+use crate::cluster::{Endpoint, Protocol, Service, Subset};
+use crate::net::Address;
+use crate::proxy_protocol::SendProxyProtocol;
 
 /// How long connecting may take unless it is told otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -148,7 +150,7 @@ fn endpoint_of(
     };
     Some(Arc::new(Endpoint {
         stats: compiler.registry.endpoint(owner.name, &address),
-        health: owner.checked.then(|| compiler.registry.standing(owner.name, &address)),
+        health: owner.checked.then(|| compiler.registry.health_state(owner.name, &address)),
         address,
         weight: written.value.weight,
         zone: written.value.zone.as_deref().map(Into::into),
@@ -174,7 +176,7 @@ fn resolved(
         let address = Address::Tcp(address);
         Arc::new(Endpoint {
             stats: compiler.registry.endpoint(owner.name, &address),
-            health: owner.checked.then(|| compiler.registry.standing(owner.name, &address)),
+            health: owner.checked.then(|| compiler.registry.health_state(owner.name, &address)),
             address,
             weight: 1,
             zone: None,

@@ -16,7 +16,7 @@ use super::file_tls::{ServiceTls, Verify};
 use super::values::Placed;
 use crate::ca;
 use crate::identity::SpiffeId;
-use crate::snapshot::Bind;
+use crate::net::Bind;
 use crate::tls::{
     Bundle, CertificateInfo, CertificateTable, ClientAuth, ClientTls, Expected, Mode, PROVIDER,
     PeerVerifier, ServerParameters, ServerTls, Trust, Versions, spiffe_id, terms_of,

@@ -1,0 +1,3 @@
+//! From what is wanted to what the workers use.
+
+pub mod registry;
