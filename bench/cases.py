@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -93,6 +94,17 @@ MEMORY_TLS = "memory-tls"
 IDLE_HTTP2 = "idle-h2"
 STARTUP = "startup"
 OTHERS = [RATE, MEMORY, MEMORY_TLS, IDLE_HTTP2, STARTUP]
+#: Cases and titles of those that are no `Case`.
+TITLES = {
+    RATE: "latency at a fixed rate",
+    MEMORY: "resident memory at idle and per idle HTTP/1.1 connection",
+    MEMORY_TLS: "memory per idle TLS connection",
+    IDLE_HTTP2: "memory per idle HTTP/2 connection",
+    STARTUP: "start to first answer",
+}
+#: The cases of a comparison of two builds.
+VERSUS = ["h1-8", "h1-64", "close-16", "tls-64", "mtls-64", "h2-h1", "h2-h2", "tcp-pingpong",
+          MEMORY, MEMORY_TLS, IDLE_HTTP2]
 
 
 class Bench:
@@ -197,10 +209,12 @@ class Bench:
         }
 
     def closed(self, case, instances, deadline):
-        """All rounds of one case, interleaved over the proxies: A B C D A B C D."""
+        """All rounds of one case, interleaved over the proxies: A B C D, then D C B A."""
         samples = {instance.proxy.name: [] for instance in instances}
         for round_number in range(self.options.rounds):
-            for instance in instances:
+            # The order changes each round: none always runs after the same other one.
+            turn = -1 if round_number % 2 else 1
+            for instance in instances[::turn]:
                 if time.monotonic() > deadline:
                     return self.rows(samples)
                 name = instance.proxy.name
@@ -229,6 +243,7 @@ class Bench:
                 "cpu_us": statistics.median(cpu),
                 "cpu_us_min": min(cpu),
                 "cpu_us_max": max(cpu),
+                "cpu_us_rounds": cpu,
                 "per_s": statistics.median(sample["per_s"] for sample in taken),
                 "failed": sum(sample["failed"] for sample in taken),
                 "rounds": len(taken),
@@ -349,6 +364,10 @@ class Bench:
         return medians
 
 
+def has_h2load():
+    return shutil.which("h2load") is not None
+
+
 def failed(report):
     """Requests without an answer, or with one that is not a success."""
     refused = sum(n for status, n in report["statuses"].items() if int(status) >= 400)
@@ -370,11 +389,13 @@ def wait_until_held(holder, timeout_s=30):
 def binary_size(path):
     """Megabytes of the file as it is and without symbols."""
     sizes = {"file_mb": os.path.getsize(os.path.realpath(path)) / 1e6}
-    with tempfile.NamedTemporaryFile() as stripped:
+    with tempfile.TemporaryDirectory() as directory:
+        # `strip` removes its output when it fails, so it gets a name and not an open file.
+        stripped = os.path.join(directory, "stripped")
         try:
-            command = ["strip", "-o", stripped.name, os.path.realpath(path)]
+            command = ["strip", "-o", stripped, os.path.realpath(path)]
             if subprocess.run(command, capture_output=True).returncode == 0:
-                sizes["stripped_mb"] = os.path.getsize(stripped.name) / 1e6
+                sizes["stripped_mb"] = os.path.getsize(stripped) / 1e6
         except FileNotFoundError:
             print("strip is not installed: sizes are those of the files", file=sys.stderr)
     return sizes

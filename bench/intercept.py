@@ -24,7 +24,11 @@ LONE = [Case(WAKEUPS, "woken per HTTP/1.1 connection with one request", "-c 1 --
         Case(WAKEUPS, "woken per TCP connection with 64 bytes to and fro",
              "--tcp -c 1 --close", listener="echo")]
 LONE_RATE = 200
-NAMES = [case.name for case in CLOSED] + [RATE, WAKEUPS]
+#: The cases, and what each of them is.
+TITLES = {**{case.name: case.title for case in CLOSED},
+          RATE: "latency of these three at a rate that all can keep",
+          WAKEUPS: "wakeups per connection, one connection at a time"}
+NAMES = list(TITLES)
 
 BARE = "no proxy"
 #: How the proxy is reached, and who can be reached so.

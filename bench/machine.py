@@ -21,31 +21,35 @@ LOAD_CPU = 1
 DESCRIPTORS = 65536
 NICE = -10
 PR_SET_PDEATHSIG = 1
+#: A listening socket in /proc/net/tcp.
+LISTEN = "0A"
 TCP_CONGESTION = getattr(socket, "TCP_CONGESTION", 13)
 IN_NAMESPACE = "RINGWAY_BENCH_NAMESPACE"
 
 
-def enter_namespace():
+def enter_namespace(mounts=False):
     """Starts this program again in a network of its own, where that is allowed.
 
     There it can choose cubic for every socket of every party without touching the machine's
-    settings, and no other traffic, port or TIME_WAIT of the machine is in the way.
+    settings, and no other traffic, port or TIME_WAIT of the machine is in the way. With `mounts`
+    it can also replace files of the system for itself and its children.
     """
     if os.environ.get(IN_NAMESPACE) or not shutil.which("unshare"):
         return
-    unshare = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
+    unshare = ["unshare", "--net"] + ["--mount"] * mounts
+    unshare += ["--map-root-user"] * (os.geteuid() != 0)
     if subprocess.run(unshare + ["true"], capture_output=True).returncode == 0:
         os.environ[IN_NAMESPACE] = "1"
         os.execvp(unshare[0], unshare + [sys.executable] + sys.argv)
 
 
 def only_one():
-    """Refuses to run beside another bench/run: each would measure the other. Returns the lock."""
+    """Refuses to run beside another benchmark: each would measure the other. Returns the lock."""
     lock = open(os.path.join(tempfile.gettempdir(), "ringway-bench.lock"), "w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        sys.exit(f"another bench/run is at work ({lock.name} is locked): wait for its end")
+        sys.exit(f"another benchmark is at work ({lock.name} is locked): wait for its end")
     return lock
 
 
@@ -78,7 +82,7 @@ def prepare():
     except OSError:
         notes.append(f"nice {NICE} is not allowed: other work on the machine shows in the figures")
     if len(os.sched_getaffinity(0)) < 2:
-        sys.exit("bench/run needs two CPUs: one for the proxy, one for the load and the server.")
+        sys.exit("the benchmark needs two CPUs: one for the proxy, one for the load and the server.")
     os.sched_setaffinity(0, {LOAD_CPU})
     if congestion_control() != "cubic":
         notes.append(f"TCP congestion control is {congestion_control()}, not cubic, for everybody")
@@ -147,13 +151,18 @@ def free_port():
 
 
 class Process:
-    """A child that is pinned to a CPU and ended with this program, whatever happens."""
+    """A child that is pinned to a CPU and ended with this program, whatever happens.
+
+    Without a CPU it may run on all of them, at the usual priority.
+    """
 
     alive = []
 
     def __init__(self, command, cpu, log, host=None):
         self.command = command
         self.log = log
+        #: The process that is measured, with its children. See `find_server`.
+        self.root = None
         with open(log, "ab") as file:
             self.child = subprocess.Popen(
                 [*host.inside(), *command] if host else command,
@@ -165,17 +174,18 @@ class Process:
         self.started = time.monotonic()
         Process.alive.append(self)
 
+    def find_server(self):
+        """Measures the process that listens, and its children, from now on.
+
+        The command can be a wrapper script that starts the server as its child. The wrapper's
+        own memory and CPU time do not count then. Returns the path of the server's executable.
+        """
+        self.root = next((pid for pid in tree(self.child.pid) if _listens(pid)), self.child.pid)
+        return os.readlink(f"/proc/{self.root}/exe")
+
     def pids(self):
-        """The process and all that it has started."""
-        found = [self.child.pid]
-        for pid in found:
-            for path in glob.glob(f"/proc/{pid}/task/*/children"):
-                try:
-                    with open(path) as file:
-                        found += [int(word) for word in file.read().split()]
-                except OSError:
-                    pass
-        return found
+        """The measured process and its descendants."""
+        return tree(self.root or self.child.pid)
 
     def cpu_us(self):
         """User and system time of all threads, in microseconds."""
@@ -205,19 +215,18 @@ class Process:
         """Ends the process, and its children should they outlive it."""
         if self in Process.alive:
             Process.alive.remove(self)
-        children = self.pids()[1:]
+        children = tree(self.child.pid)[1:]
         if self.child.poll() is None:
-            self.child.terminate()
+            # A wrapper can end at SIGTERM without telling its child.
+            for pid in {self.child.pid, self.root or self.child.pid}:
+                _signal(pid, signal.SIGTERM)
             try:
                 self.child.wait(3)
             except subprocess.TimeoutExpired:
                 self.child.kill()
                 self.child.wait()
         for pid in children:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            _signal(pid, signal.SIGKILL)
 
     def last_words(self):
         with open(self.log, errors="replace") as file:
@@ -299,9 +308,50 @@ def stop_all():
 
 
 def _become_child(cpu):
-    os.sched_setaffinity(0, {cpu})
+    os.sched_setaffinity(0, range(os.cpu_count()) if cpu is None else {cpu})
+    if cpu is None:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     # When this program is killed its children get SIGTERM, upon which nginx ends its workers too.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def tree(root):
+    """A process and its descendants, parents first."""
+    found = [root]
+    for pid in found:
+        for path in glob.glob(f"/proc/{pid}/task/*/children"):
+            try:
+                with open(path) as file:
+                    found += [int(word) for word in file.read().split()]
+            except OSError:
+                pass
+    return found
+
+
+def _listens(pid):
+    """Whether the process has a listening TCP socket."""
+    listening = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            with open(f"/proc/{pid}/net/{table}") as file:
+                rows = [line.split() for line in file.readlines()[1:]]
+        except OSError:
+            continue
+        listening |= {f"socket:[{row[9]}]" for row in rows if row[3] == LISTEN}
+    for path in glob.glob(f"/proc/{pid}/fd/*"):
+        try:
+            if os.readlink(path) in listening:
+                return True
+        except OSError:
+            pass
+    return False
+
+
+def _signal(pid, number):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
 
 
 def _wakeups(path):

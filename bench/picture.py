@@ -1,5 +1,7 @@
 """The results as a Markdown table and as a picture (plain SVG)."""
 
+import os
+import statistics
 from xml.sax.saxutils import escape
 
 COLORS = {
@@ -16,6 +18,9 @@ COLORS = {
     "envoy redirect": "#b5579d",
 }
 REFERENCE = "haproxy"
+RINGWAY, BASELINE = "ringway", "baseline"
+#: The head of the column with the ratio of Ringway to the baseline.
+TO_BASELINE = "to baseline"
 LATENCY = "µs"
 RATIO_MAX = 4.0
 # What interception is compared with in the picture.
@@ -74,8 +79,39 @@ def intercepted(results):
     return rows
 
 
+def binary_of(peer):
+    """The path of the measured executable, and of the script that starts it if there is one."""
+    executable = peer.get("executable", peer["binary"])
+    if executable in (peer["binary"], os.path.realpath(peer["binary"])):
+        return f"`{executable}`"
+    return f"`{executable}`, started by `{peer['binary']}`"
+
+
+def to_baseline(values):
+    """The ratio of Ringway to its baseline; None where one of them has no figure."""
+    if not values.get(BASELINE) or RINGWAY not in values:
+        return None
+    return values[RINGWAY] / values[BASELINE]
+
+
+def paired(rows):
+    """The same for a case: the median over the rounds of the ratio in one round.
+
+    Both have run within two seconds, so a change of the machine's speed is not in the ratio.
+    """
+    rounds = [rows.get(name, {}).get("cpu_us_rounds", []) for name in (RINGWAY, BASELINE)]
+    pairs = [new / old for new, old in zip(*rounds) if old]
+    return statistics.median(pairs) if pairs else None
+
+
+def baseline_cell(ratio):
+    return f"{ratio:.3f}" if ratio else "–"
+
+
 def reference_of(results):
     names = list(results["peers"])
+    if results.get("reference") in names:
+        return results["reference"]
     return REFERENCE if REFERENCE in names else (names[0] if names else "")
 
 
@@ -84,6 +120,7 @@ def markdown(results):
     names = list(results["peers"])
     reference = reference_of(results)
     machine = results["machine"]
+    with_baseline = RINGWAY in names and BASELINE in names
     lines = [
         f"# Proxies side by side, {results['date']}",
         "",
@@ -92,9 +129,10 @@ def markdown(results):
         f" In brackets the ratio to {reference}; lower is better everywhere."
         " Ratios hold to about ±10 %; absolute figures belong to this machine.",
         "",
-        *table_head("", "unit", names),
+        *table_head("", "unit", names + [TO_BASELINE] * with_baseline),
     ]
     noisy = noisy_cells(results["cases"])
+    ratios = {case["title"]: paired(case["rows"]) for case in results["cases"].values()}
     for title, unit, values in figures(results):
         cells = []
         for name in names:
@@ -105,15 +143,23 @@ def markdown(results):
             base = values.get(reference)
             ratio = f" ({values[name] / base:.2f})" if base and name != reference else ""
             cells.append(f"{number(values[name])}{mark}{ratio}")
+        if with_baseline:
+            cells.append(baseline_cell(ratios.get(title) or to_baseline(values)))
         lines.append(f"| {title} | {unit} | {' | '.join(cells)} |")
+    if with_baseline:
+        lines += ["", f"`{TO_BASELINE}`: Ringway's figure divided by the baseline's. For CPU it is"
+                  " the median over the rounds of the ratio in each round."]
     if noisy:
         lines += ["", "\\* the rounds of this cell lie more than 30 % apart."]
     if results["cases"]:
         lines += ["", "Throughput, limited by whichever CPU is full first, often the load's:", ""]
-        lines += table_head("a second", names)
+        lines += table_head("a second", names + [TO_BASELINE] * with_baseline)
     for case in results["cases"].values():
         row = case["rows"]
         cells = [number(row[name]["per_s"]) if name in row else "absent" for name in names]
+        if with_baseline:
+            per_s = {name: row[name]["per_s"] for name in row}
+            cells.append(baseline_cell(to_baseline(per_s)))
         lines.append(f"| {case['title']} ({case['unit']}s) | {' | '.join(cells)} |")
     lines += interception_lines(results)
     lines += ["", "Every proxy moves 1 MiB bodies and TCP streams the way it does by default:"
@@ -121,7 +167,7 @@ def markdown(results):
               " with `option splice-auto`, nginx buffers up to its default sizes.", ""]
     lines += ["## Machine and versions", ""]
     lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in machine.items()]
-    lines += [f"- {name}: {peer['version']}, `{peer['binary']}`"
+    lines += [f"- {name}: {peer['version']}, {binary_of(peer)}"
               for name, peer in results["peers"].items()]
     problems = [f"ABSENT {name}: {why}" for name, why in results["absent"].items()]
     problems += results["notes"] + results["failures"]
@@ -247,6 +293,8 @@ def bars(names, reference, row, y):
         ratio = values[name] / values[reference]
         length = max(min(ratio, RATIO_MAX) * SCALE, 1)
         more = "" if ratio <= RATIO_MAX else f" ({ratio:.1f} times)"
+        if name == RINGWAY and BASELINE in values:
+            more += f" ({baseline_cell(to_baseline(values))} {TO_BASELINE})"
         out.append(f'<rect x="{LEFT}" y="{at}" width="{length:.1f}" height="{BAR - 2}"'
                    f' fill="{color(name)}"/>')
         out.append(f'<text x="{LEFT + length + 4:.1f}" y="{at + 10}" font-size="10">'

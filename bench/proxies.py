@@ -11,6 +11,7 @@ import time
 
 from machine import LOAD_CPU, PROXY_CPU, Process, free_port
 
+BASELINE = "baseline"
 HERE = os.path.dirname(os.path.abspath(__file__))
 CACHE = os.path.join(os.path.dirname(HERE), ".cache")
 LOOPBACK = "127.0.0.1"
@@ -38,9 +39,22 @@ class Proxy:
         if not self.binary or not os.access(self.binary, os.X_OK):
             raise Absent(f"{self.binary or self.name} is not installed: {self.package}")
         self.version = self.read_version()
+        #: The executable of the running server. It is not `binary` where that is a script.
+        self.executable = self.binary
 
     def find(self):
-        return shutil.which(self.name)
+        return shutil.which(self.name, path=os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin")
+
+    def probe(self, directory, backend):
+        """Starts the proxy once, and finds the executable that serves."""
+        instance = self.start(directory, backend)
+        try:
+            instance.wait()
+            self.executable = instance.executable
+        except RuntimeError as error:
+            raise Absent(f"{self.binary} does not start: {error}") from None
+        finally:
+            instance.process.stop()
 
     def read_version(self):
         raise NotImplementedError
@@ -92,6 +106,7 @@ class Instance:
         self.process = process
         self.ports = ports
         self.host = host
+        self.executable = None
 
     def url(self, path="/", listener="http"):
         scheme = "https" if listener in ("https", "mutual") else "http"
@@ -110,7 +125,9 @@ class Instance:
                 with socket.create_connection(address, timeout=1) as client:
                     client.sendall(request)
                     if b" 200 " in client.recv(4096).split(b"\r\n")[0]:
-                        return (time.monotonic() - self.process.started) * 1e3
+                        took_ms = (time.monotonic() - self.process.started) * 1e3
+                        self.executable = self.process.find_server()
+                        return took_ms
             except OSError:
                 pass
             if self.process.child.poll() is not None:
@@ -129,10 +146,17 @@ class Ringway(Proxy):
         super().__init__(binary)
 
     def read_version(self):
-        return output([self.binary, "--version"]).split()[-1]
+        return (output([self.binary, "--version"]).split() or ["unknown"])[-1]
 
     def command(self, config):
         return [self.binary, "run", "-c", config]
+
+    def template_for(self, kind):
+        """For the baseline configs/baseline*.yaml, if the file exists: an older build can need a
+        configuration of its own."""
+        template = super().template_for(kind)
+        older = template.replace("ringway", self.name)
+        return older if os.path.exists(os.path.join(HERE, "configs", older)) else template
 
     def route_lines(self, count, directory):
         return [f"    - {{match: {{path: /route{i:04}/*}}, to: app}}" for i in range(count)]
@@ -161,9 +185,6 @@ class Nginx(Proxy):
     name = "nginx"
     package = "apt-get install nginx libnginx-mod-stream"
     template = "nginx.conf"
-
-    def find(self):
-        return shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
 
     def read_version(self):
         return first(r"nginx/(\S+)", output([self.binary, "-v"]))
@@ -207,7 +228,7 @@ class Envoy(Proxy):
         return find_envoy()
 
     def read_version(self):
-        return first(r"/(\d+\.\d+\.\d+)/", output([self.binary, "--version"]))
+        return first(r"/(\d+\.\d+\.\d+)/", output([self.binary, "--version"])) or "unknown"
 
     def command(self, config):
         flags = "--concurrency 1 --disable-hot-restart --log-level error --config-path"
@@ -298,7 +319,7 @@ def find_all(only, ringway, baseline):
     """The proxies that are there, and for those that are not what would install them."""
     makers = {"ringway": lambda: Ringway(ringway)}
     if baseline:
-        makers["baseline"] = lambda: Ringway(baseline, "baseline")
+        makers["baseline"] = lambda: Ringway(baseline, BASELINE)
     makers.update(haproxy=Haproxy, nginx=Nginx, envoy=Envoy)
     unknown = set(only) - set(makers)
     if unknown:
@@ -312,6 +333,18 @@ def find_all(only, ringway, baseline):
         except Absent as error:
             absent[name] = str(error)
     return found, absent
+
+
+def probe_all(found, absent, directory, backend):
+    """The proxies that start; the others become absent, with the reason."""
+    able = []
+    for proxy in found:
+        try:
+            proxy.probe(directory, backend)
+            able.append(proxy)
+        except Absent as error:
+            absent[proxy.name] = str(error)
+    return able
 
 
 def install():
@@ -340,7 +373,9 @@ def commit():
 def find_envoy():
     pattern = os.path.join(CACHE, "envoy", "lib", "python*", "site-packages", "envoy", "_bin")
     found = glob.glob(os.path.join(pattern, "envoy"))
-    return found[0] if found else shutil.which("envoy")
+    # Beside this Python is the script of an activated or named virtual environment.
+    beside = os.path.join(os.path.dirname(sys.executable), "envoy")
+    return shutil.which("envoy") or shutil.which(beside) or (found[0] if found else None)
 
 
 def render(template, directory, values):
