@@ -188,9 +188,13 @@ def interception_lines(results):
         return []
     found, names = results["intercept"], list(results["intercept"]["columns"])
     noisy = noisy_cells(found["cases"])
+    # The columns of Ringway, each with the one of the baseline that came the same way.
+    pairs = [(name, name.replace(RINGWAY, BASELINE)) for name in names if RINGWAY in name]
+    pairs = [(new, old) for new, old in pairs if old in names]
+    heads = names + [new.replace(RINGWAY, TO_BASELINE + ",") for new, _ in pairs]
     lines = ["", "## Interception", "",
              "Inbound, over a cable between two network namespaces; in brackets what is added to the"
-             " same proxy addressed directly.", "", *table_head("", "unit", names)]
+             " same proxy addressed directly.", "", *table_head("", "unit", heads)]
 
     def cells(title, values):
         for name in names:
@@ -201,6 +205,9 @@ def interception_lines(results):
             mark = "\\*" if (title, name) in noisy else ""
             added = f" ({signed(values[name] - base)})" if base else ""
             yield f"{number(values[name])}{mark}{added}"
+        for new, old in pairs:
+            both = values.get(new) and values.get(old)
+            yield baseline_cell(values[new] / values[old] if both else None)
 
     for title, unit, values in intercepted(results):
         lines.append(f"| {title} | {unit} | {' | '.join(cells(title, values))} |")
