@@ -1,4 +1,4 @@
-"""The machine under the benchmark: its facts, its processes, and what they cost."""
+"""The machine of the benchmark: its description, processes, CPU time and memory."""
 
 import ctypes
 import fcntl
@@ -54,7 +54,7 @@ def only_one():
 
 
 def prepare():
-    """Raises limits and sets the private network up; returns notes on what could not be done."""
+    """Raises limits and sets the private network up. Returns a note for each step that failed."""
     notes = []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -76,13 +76,13 @@ def prepare():
     else:
         notes.append("no private network (unshare --net is not allowed): the machine's own is used")
     try:
-        # Against the machine's other work, and the same for every party. A real-time class would
-        # be throttled at 95 % and show up in the tail.
+        # Other work on the machine then disturbs less. A real-time class is throttled at 95 %,
+        # and that shows in the tail.
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
     except OSError:
         notes.append(f"nice {NICE} is not allowed: other work on the machine shows in the figures")
     if len(os.sched_getaffinity(0)) < 2:
-        sys.exit("the benchmark needs two CPUs: one for the proxy, one for the load and the server.")
+        sys.exit("the benchmark needs two CPUs: one for the proxy, one for load and server.")
     os.sched_setaffinity(0, {LOAD_CPU})
     if congestion_control() != "cubic":
         notes.append(f"TCP congestion control is {congestion_control()}, not cubic, for everybody")
@@ -90,7 +90,7 @@ def prepare():
 
 
 def cubic(destination, source="127.0.0.1"):
-    """The command that gives connections to an address of one's own cubic."""
+    """The command that makes connections to a local address use cubic."""
     return (f"ip route replace local {destination} dev lo table local proto kernel scope host"
             f" src {source} congctl cubic")
 
@@ -99,13 +99,13 @@ def cubic(destination, source="127.0.0.1"):
 CUBIC = (cubic("127.0.0.0/8"), cubic("127.0.0.1"))
 
 
-#: A connection for each request needs many ports, and again those that wait for late packets. They
-#: begin where Linux has them by default: below are those that a sidecar takes for its clients.
+#: A connection for each request needs many ports, and ports in TIME_WAIT must be reused. The range
+#: begins at the default of Linux: a sidecar uses lower ports for its clients.
 PORTS = ("net.ipv4.ip_local_port_range=32768 65535", "net.ipv4.tcp_tw_reuse=1")
 
 
 def congestion_control():
-    """What a connection on loopback really uses, whatever the defaults say."""
+    """The congestion control of a connection on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         with socket.create_connection(server.getsockname()) as client:
             name = client.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16)
@@ -113,7 +113,7 @@ def congestion_control():
 
 
 def facts():
-    """What a reader needs to know about the machine."""
+    """The description of the machine for the report."""
     model = "unknown"
     with open("/proc/cpuinfo") as file:
         for line in file:
@@ -192,7 +192,7 @@ class Process:
         return sum(_cpu_us(pid) for pid in self.pids())
 
     def wakeups(self):
-        """How often a thread has slept until something came, and was woken."""
+        """How often a thread has slept and was woken."""
         return sum(_wakeups(path) for pid in self.pids() for path in
                    glob.glob(f"/proc/{pid}/task/*/status"))
 
@@ -212,7 +212,7 @@ class Process:
         return {"rss": rss, "pss": pss}
 
     def stop(self):
-        """Ends the process, and its children should they outlive it."""
+        """Ends the process, and kills the children that are left."""
         if self in Process.alive:
             Process.alive.remove(self)
         children = tree(self.child.pid)[1:]
@@ -244,7 +244,7 @@ class Host:
 
     def __init__(self, directory):
         number = next(Host._numbers)
-        #: Where it is reached, and from where.
+        #: Its address, and the address of this side of the cable.
         self.address, self.client = f"10.99.{number}.2", f"10.99.{number}.1"
         log = os.path.join(directory, f"host-{number}.log")
         self.holder = Process(["unshare", "--net", "sleep", "infinity"], LOAD_CPU, log)
@@ -259,7 +259,7 @@ class Host:
             run([*self.inside(), "sysctl", "-q", "-w", setting])
 
     def _wait(self):
-        """Until the process that holds it is inside."""
+        """Waits until the holding process has entered the namespace."""
         deadline = time.monotonic() + 5
         ours = os.readlink("/proc/self/ns/net")
         while time.monotonic() < deadline and self.holder.child.poll() is None:
@@ -273,11 +273,11 @@ class Host:
         raise RuntimeError(f"no network namespace: {self.holder.last_words()}")
 
     def inside(self):
-        """What a command begins with to be run there."""
+        """The words before a command that run it in this network."""
         return ["nsenter", f"--net=/proc/{self.holder.child.pid}/ns/net"]
 
     def run(self, command):
-        """Runs a command there, which has to succeed."""
+        """Runs a command in this network; it has to succeed."""
         run([*self.inside(), *command.split()])
 
     def stop(self):
@@ -285,7 +285,7 @@ class Host:
 
 
 def _plug_in(run_there, interface, own, other):
-    """One end of a cable; whoever is at the other end is spoken to with cubic."""
+    """Configures one end of a cable. Connections to the other end use cubic."""
     for command in (
         f"ip address add {own}/32 peer {other}/32 dev {interface}",
         f"ip link set {interface} up",
@@ -311,7 +311,7 @@ def _become_child(cpu):
     os.sched_setaffinity(0, range(os.cpu_count()) if cpu is None else {cpu})
     if cpu is None:
         os.setpriority(os.PRIO_PROCESS, 0, 0)
-    # When this program is killed its children get SIGTERM, upon which nginx ends its workers too.
+    # The child gets SIGTERM when this program dies. nginx then ends its workers too.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -364,9 +364,9 @@ def _wakeups(path):
 
 
 def _cpu_us(pid):
-    """From the process's CPU clock: all threads, those that have ended too, in nanoseconds."""
+    """From the CPU clock of the process, which includes ended threads."""
     try:
-        # clock_getcpuclockid(3), which Python lacks: CPUCLOCK_SCHED of the whole process.
+        # Python has no clock_getcpuclockid(3). This is CPUCLOCK_SCHED of the whole process.
         return time.clock_gettime((~pid << 3) | 2) * 1e6
     except OSError:
         return 0.0

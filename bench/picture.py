@@ -23,9 +23,9 @@ RINGWAY, BASELINE = "ringway", "baseline"
 TO_BASELINE = "to baseline"
 LATENCY = "µs"
 RATIO_MAX = 4.0
-# What interception is compared with in the picture.
+# The reference of the interception columns in the picture.
 DIRECT = "ringway direct"
-# Pixels: of a bar, left of the bars, of a ratio of one.
+# Pixels: height of a bar, space left of the bars, length of a ratio of one.
 BAR, LEFT, SCALE = 13, 380, 150
 
 
@@ -152,7 +152,7 @@ def markdown(results):
     if noisy:
         lines += ["", "\\* the rounds of this cell lie more than 30 % apart."]
     if results["cases"]:
-        lines += ["", "Throughput, limited by whichever CPU is full first, often the load's:", ""]
+        lines += ["", "Throughput, limited by the CPU that is full first, often the load's:", ""]
         lines += table_head("a second", names + [TO_BASELINE] * with_baseline)
     for case in results["cases"].values():
         row = case["rows"]
@@ -163,7 +163,7 @@ def markdown(results):
         lines.append(f"| {case['title']} ({case['unit']}s) | {' | '.join(cells)} |")
     lines += interception_lines(results)
     lines += ["", "Every proxy moves 1 MiB bodies and TCP streams the way it does by default:"
-              " Ringway splices what has proven large (no copy through user space), HAProxy would"
+              " Ringway splices large bodies (no copy through user space), HAProxy would"
               " with `option splice-auto`, nginx buffers up to its default sizes.", ""]
     lines += ["## Machine and versions", ""]
     lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in machine.items()]
@@ -172,7 +172,7 @@ def markdown(results):
     problems = [f"ABSENT {name}: {why}" for name, why in results["absent"].items()]
     problems += results["notes"] + results["failures"]
     if problems:
-        lines += ["", "## To know", ""] + [f"- {problem}" for problem in problems]
+        lines += ["", "## Notes", ""] + [f"- {problem}" for problem in problems]
     return "\n".join(lines) + "\n"
 
 
@@ -188,13 +188,13 @@ def interception_lines(results):
         return []
     found, names = results["intercept"], list(results["intercept"]["columns"])
     noisy = noisy_cells(found["cases"])
-    # The columns of Ringway, each with the one of the baseline that came the same way.
+    # Each column of Ringway, with the baseline's column of the same way.
     pairs = [(name, name.replace(RINGWAY, BASELINE)) for name in names if RINGWAY in name]
     pairs = [(new, old) for new, old in pairs if old in names]
     heads = names + [new.replace(RINGWAY, TO_BASELINE + ",") for new, _ in pairs]
     lines = ["", "## Interception", "",
-             "Inbound, over a cable between two network namespaces; in brackets what is added to the"
-             " same proxy addressed directly.", "", *table_head("", "unit", heads)]
+             "Inbound, over a cable between two network namespaces; in brackets the cost of"
+             " interception for the same proxy.", "", *table_head("", "unit", heads)]
 
     def cells(title, values):
         for name in names:
@@ -215,7 +215,7 @@ def interception_lines(results):
         values = {name: row["wakeups"] for name, row in lone["rows"].items()}
         lines.append(f"| {lone['title']} | times | {' | '.join(cells(lone['title'], values))} |")
     if found["cases"]:
-        lines += ["", "How many, more is better:", "", *table_head("", "in", names)]
+        lines += ["", "Connections and requests, more is better:", "", *table_head("", "in", names)]
     for case in found["cases"].values():
         rows, title = case["rows"], f"{case['title']} ({case['unit']}s)"
         for unit, how_many in (("a CPU second", lambda row: row["cpu_us"] and 1e6 / row["cpu_us"]),
@@ -256,7 +256,7 @@ def svg(results):
 
 
 def chart(names, reference, rows, peers, y_from):
-    """The bars of one table, and how high they are; `peers` have a version."""
+    """The bars of one table, and their height in pixels. The legend has the versions of `peers`."""
     rows = [row for row in rows if row[2].get(reference)]
     names = [name for name in names if any(name in values for _, _, values in rows)]
     if not rows:
@@ -286,7 +286,7 @@ def chart(names, reference, rows, peers, y_from):
 
 
 def bars(names, reference, row, y):
-    """One figure of all that are compared."""
+    """The bars of one figure."""
     title, unit, values = row
     middle = y + len(names) * BAR / 2 + 4
     out = [f'<text x="{LEFT - 10}" y="{middle}" text-anchor="end">{escape(title)}</text>']

@@ -16,7 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 CACHE = os.path.join(os.path.dirname(HERE), ".cache")
 LOOPBACK = "127.0.0.1"
 READY_S = 10
-# A method of gRPC to the proxies, a file to the server, whose ending says what it is.
+# A gRPC method for the proxies, and a file for the server: the ending gives its content type.
 GRPC_PATH = "/bench.Echo/Say.grpc"
 GRPC_MESSAGE = b"hello, world\n"
 LISTENERS = ("http", "echo", "sink", "https", "mutual", "outbound", "h2_h1", "h2_h2", "h2_grpc",
@@ -24,11 +24,11 @@ LISTENERS = ("http", "echo", "sink", "https", "mutual", "outbound", "h2_h1", "h2
 
 
 class Absent(Exception):
-    """The proxy, or a part of it, is not on this machine; the text says how to get it."""
+    """The proxy, or a part of it, is missing. The text tells how to install it."""
 
 
 class Proxy:
-    """One proxy: `binary` is where it is; instances of it are started with `start`."""
+    """One proxy. `binary` is the path of its command, and `start` starts an instance."""
 
     name = ""
     package = ""
@@ -63,11 +63,11 @@ class Proxy:
         raise NotImplementedError
 
     def route_lines(self, count, directory):
-        """Rules for /route0000/ and on, in the form a user of this proxy would choose."""
+        """Rules for /route0000/ and on, in the usual form for this proxy."""
         raise NotImplementedError
 
     def serves(self, listener):
-        """Whether it can do what the listener of this name is for."""
+        """Whether the proxy supports the listener of this name."""
         return True
 
     def values(self):
@@ -87,7 +87,7 @@ class Proxy:
         return Instance(self, process, ports)
 
     def new_directory(self, directory):
-        """One for an instance, below `directory`."""
+        """Makes a directory for an instance, below `directory`."""
         directory = os.path.join(directory, f"{self.name}-{time.monotonic_ns()}")
         os.makedirs(directory)
         return directory
@@ -174,7 +174,7 @@ class Haproxy(Proxy):
         return [self.binary, "-db", "-f", config]
 
     def route_lines(self, count, directory):
-        # A map, as ingress controllers write it: a chain of 1 000 ACLs would be a straw man.
+        # A map, as ingress controllers write it. A chain of 1 000 ACLs would be slow and unfair.
         routes = os.path.join(directory, "routes.map")
         with open(routes, "w") as file:
             file.writelines(f"/route{i:04}/ app\n" for i in range(count))
@@ -210,7 +210,7 @@ class Nginx(Proxy):
             return self.stream_module() is not None
         if listener == "h2_grpc":
             return "--without-http_grpc_module" not in output([self.binary, "-V"])
-        return listener != "h2_h2"  # it speaks no other HTTP/2 to servers
+        return listener != "h2_h2"  # nginx has HTTP/2 to servers for gRPC only
 
     def values(self):
         module = self.stream_module()
@@ -240,8 +240,10 @@ class Envoy(Proxy):
 
 
 class Backend:
-    """The servers behind the proxies: nginx for HTTP, nghttpd for gRPC, the load generator's own for
-    TCP. On a host of their own, if there is one; there is no gRPC there."""
+    """The servers behind the proxies: nginx for HTTP, nghttpd for gRPC, the load generator for TCP.
+
+    With `host` they run in its network, without gRPC.
+    """
 
     def __init__(self, directory, loadgen, host=None):
         www = os.path.join(directory, "www")
@@ -252,7 +254,7 @@ class Backend:
         kinds = ("http", "http2", "mutual", "grpc", "echo", "sink")
         self.ports = {f"backend_{kind}": free_port() for kind in kinds}
         self.files = {**certificates(directory), "grpc": write_grpc_message(www)}
-        #: What the templates of the proxies name.
+        #: Placeholders in the templates of the proxies.
         self.values = {**self.ports, **self.files}
         listen = "0.0.0.0" if host else LOOPBACK
         nginx = Nginx()
@@ -272,7 +274,7 @@ class Backend:
 
 
     def serve_grpc(self, directory, www, log):
-        """Every call is answered with a message, and with its status in the trailers."""
+        """Starts the gRPC server: it answers with a message, and with the status in trailers."""
         types = os.path.join(directory, "mime.types")
         with open(types, "w") as file:
             file.write("application/grpc grpc\n")
@@ -286,7 +288,7 @@ class Backend:
 
 
 def write_grpc_message(www):
-    """A message with its five bytes before (compressed or not, length): the call and the answer."""
+    """Writes a gRPC message with its prefix of five bytes. Calls and answers have it."""
     path = www + GRPC_PATH
     os.makedirs(os.path.dirname(path))
     with open(path, "wb") as file:
@@ -295,7 +297,7 @@ def write_grpc_message(www):
 
 
 def certificates(directory):
-    """A CA and one certificate of it for every party: ECDSA P-256, as a mesh has them."""
+    """Makes a CA, and one certificate that all sides use: ECDSA P-256, as in a mesh."""
     path = {name: os.path.join(directory, f"{name}.pem") for name in ("ca", "cert", "key", "both")}
     new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
     ca_key = os.path.join(directory, "ca-key.pem")
@@ -316,7 +318,7 @@ def certificates(directory):
 
 
 def find_all(only, ringway, baseline):
-    """The proxies that are there, and for those that are not what would install them."""
+    """The installed proxies, and for each missing one how to install it."""
     makers = {"ringway": lambda: Ringway(ringway)}
     if baseline:
         makers["baseline"] = lambda: Ringway(baseline, BASELINE)
@@ -366,14 +368,14 @@ def install():
 
 
 def commit():
-    """The state of the sources; a binary given by --ringway may be of another one."""
+    """The commit of the sources. The binary of --ringway can be of another commit."""
     return output(["git", "-C", HERE, "describe", "--always", "--dirty"])
 
 
 def find_envoy():
     pattern = os.path.join(CACHE, "envoy", "lib", "python*", "site-packages", "envoy", "_bin")
     found = glob.glob(os.path.join(pattern, "envoy"))
-    # Beside this Python is the script of an activated or named virtual environment.
+    # pip puts the script beside the Python of its virtual environment.
     beside = os.path.join(os.path.dirname(sys.executable), "envoy")
     return shutil.which("envoy") or shutil.which(beside) or (found[0] if found else None)
 
