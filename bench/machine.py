@@ -191,6 +191,19 @@ class Process:
         """User and system time of all threads, in microseconds."""
         return sum(_cpu_us(pid) for pid in self.pids())
 
+    def thread_us(self, name):
+        """The same for the running threads whose names begin with `name`."""
+        spent_ns = 0
+        for pid in self.pids():
+            for path in glob.glob(f"/proc/{pid}/task/*"):
+                try:
+                    with open(f"{path}/comm") as comm, open(f"{path}/schedstat") as times:
+                        if comm.read().startswith(name):
+                            spent_ns += int(times.read().split()[0])
+                except OSError:
+                    pass
+        return spent_ns / 1e3
+
     def wakeups(self):
         """How often a thread has slept and was woken."""
         return sum(_wakeups(path) for pid in self.pids() for path in

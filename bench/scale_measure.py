@@ -40,6 +40,7 @@ class Figure:
 FIGURES = {
     "check_cpu_ms": Figure("`ringway check`, CPU", "ms", 1000),
     "reload_cpu_ms": Figure("a reload, CPU in all threads", "ms", 1000),
+    "reload_worker_ms": Figure("a reload, CPU in the worker's thread", "ms"),
     "reload_applied_ms": Figure("a reload, from SIGHUP to its first answer, median", "ms"),
     "reload_slowest_ms": Figure("the same, the slowest reload", "ms"),
     "memory_start_mb": Figure("resident memory after the start", "MB", 100),
@@ -54,6 +55,8 @@ FIGURES = {
     "max_ms": Figure("2 000 requests/s through the reloads, slowest request", "ms"),
     "failed": Figure("requests that failed at rest and through the reloads", "requests", 0),
     "change_cpu_ms": Figure("a change of one service's endpoints, CPU in all threads", "ms", 2),
+    "change_worker_ms": Figure("a change of one service's endpoints, CPU in the worker's thread",
+                               "ms"),
     "change_kib": Figure("a change of one service's endpoints, memory retained", "KiB", 64),
     "tunnels_begin_mb": Figure("resident memory before the tunnels", "MB"),
     "tunnels_count": Figure("changes, each with a tunnel, until the end or until stopped",
@@ -154,6 +157,27 @@ class Instance:
         self.until(lambda: self.get(name) == address, APPLIED_S, f"request at {address}")
 
 
+class Spent:
+    """The CPU time of a process in a period: of all threads, and of the workers alone."""
+
+    def __init__(self, process):
+        self.process = process
+        self.began = time.monotonic()
+        self.all_us, self.worker_us = process.cpu_us(), process.thread_us("worker")
+        self.seconds = 0
+
+    def end(self):
+        """Ends the period."""
+        self.seconds = time.monotonic() - self.began
+        self.all_us = self.process.cpu_us() - self.all_us
+        self.worker_us = self.process.thread_us("worker") - self.worker_us
+        return self
+
+    def above(self, rest, part):
+        """The part of this period that is above the same time at rest."""
+        return getattr(self, part) - getattr(rest, part) / rest.seconds * self.seconds
+
+
 def finish(load):
     """The report of a load, its failures, and its end."""
     out, errors = load.communicate()
@@ -175,8 +199,7 @@ def reloads(instance):
     before = cpu()
     time.sleep(SETTLE_S)
     yield "rest_cpu_ms", (cpu() - before) / 1e3 / SETTLE_S
-    latency, failed, spent_us, took_s = loaded(instance, instance.size.burst_s, lambda _: None)
-    loaded_us_per_s = spent_us / took_s
+    latency, failed, rest = loaded(instance, instance.size.burst_s, lambda _: None)
     for key in ("p50", "p99", "p99_9"):
         yield f"rest_{key}_ms", latency[key] / 1e3
     count, applied = instance.size.reloads, []
@@ -188,8 +211,9 @@ def reloads(instance):
             time.sleep(max(0, began + number * period_s - time.monotonic()))
             applied.append(instance.reload())
 
-    latency, more, spent_us, took_s = loaded(instance, count * period_s, reload_all)
-    yield "reload_cpu_ms", (spent_us - loaded_us_per_s * took_s) / count / 1e3
+    latency, more, spent = loaded(instance, count * period_s, reload_all)
+    yield "reload_cpu_ms", spent.above(rest, "all_us") / count / 1e3
+    yield "reload_worker_ms", spent.above(rest, "worker_us") / count / 1e3
     yield "reload_applied_ms", statistics.median(applied)
     yield "reload_slowest_ms", max(applied)
     for key in ("p50", "p99", "p99_9", "max"):
@@ -229,17 +253,17 @@ def check(instance):
 
 
 def loaded(instance, duration_s, during):
-    """Runs the load and `during` beside it: latency, failures, the proxy's CPU time, seconds."""
-    before, began = instance.process.cpu_us(), time.monotonic()
+    """Runs the load and `during` beside it: latency, failures, and what the proxy spent."""
+    spent = Spent(instance.process)
     load = instance.load(duration_s)
     try:
-        during(began)
+        during(spent.began)
         latency, failed = finish(load)
     finally:
         if load.poll() is None:
             load.kill()
             load.wait()
-    return latency, failed, instance.process.cpu_us() - before, time.monotonic() - began
+    return latency, failed, spent.end()
 
 
 def changes(instance):
@@ -248,26 +272,23 @@ def changes(instance):
     instance.start()
     for _ in range(WARM_UP):
         instance.names.change()
-    # The held query delays the lookups in both halves alike.
     time.sleep(SETTLE_S)
     count = instance.size.changes
-    cpu = instance.process.cpu_us
-    seconds, spent = {}, {}
-    memory = [instance.rss_kb()]
+    spent, memory = {}, {}
     for changing in (False, True):
         instance.names.rest()
-        before, began = cpu(), time.monotonic()
+        spent[changing] = Spent(instance.process)
         for _ in range(count):
             if changing:
                 instance.names.change()
             else:
                 time.sleep(1)
         time.sleep(SETTLE_S)
-        seconds[changing], spent[changing] = time.monotonic() - began, cpu() - before
-        memory.append(instance.rss_kb())
-    rest_us = spent[False] / seconds[False] * seconds[True]
-    yield "change_cpu_ms", (spent[True] - rest_us) / count / 1e3
-    yield "change_kib", (memory[2] - memory[1]) / count
+        spent[changing].end()
+        memory[changing] = instance.rss_kb()
+    for key, part in (("change_cpu_ms", "all_us"), ("change_worker_ms", "worker_us")):
+        yield key, spent[True].above(spent[False], part) / count / 1e3
+    yield "change_kib", (memory[True] - memory[False]) / count
     name, new = instance.names.last
     seen = lambda: instance.get(name) == new
     instance.until(seen, READY_S, f"request at {new}, the address of the last change")
