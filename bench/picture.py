@@ -95,16 +95,20 @@ def to_baseline(values):
 
 
 def paired(rows):
-    """The same for a case: the median over the rounds of the ratio in one round.
+    """The ratio of Ringway to its baseline in a case: the quartiles over the rounds.
 
-    Both have run within two seconds, so a change of the machine's speed is not in the ratio.
+    Both have run within seconds, so a change of the machine's speed is not in the ratio of a round.
     """
     rounds = [rows.get(name, {}).get("cpu_us_rounds", []) for name in (RINGWAY, BASELINE)]
     pairs = [new / old for new, old in zip(*rounds) if old]
-    return statistics.median(pairs) if pairs else None
+    return statistics.quantiles(pairs, n=4, method="inclusive") if len(pairs) > 1 else None
 
 
-def baseline_cell(ratio):
+def baseline_cell(ratio, quartiles=None):
+    """A ratio; where there are quartiles, their median and the range of the middle half."""
+    if quartiles:
+        low, median, high = quartiles
+        return f"{median:.3f} [{low:.2f}–{high:.2f}]"
     return f"{ratio:.3f}" if ratio else "–"
 
 
@@ -144,11 +148,11 @@ def markdown(results):
             ratio = f" ({values[name] / base:.2f})" if base and name != reference else ""
             cells.append(f"{number(values[name])}{mark}{ratio}")
         if with_baseline:
-            cells.append(baseline_cell(ratios.get(title) or to_baseline(values)))
+            cells.append(baseline_cell(to_baseline(values), ratios.get(title)))
         lines.append(f"| {title} | {unit} | {' | '.join(cells)} |")
     if with_baseline:
         lines += ["", f"`{TO_BASELINE}`: Ringway's figure divided by the baseline's. For CPU it is"
-                  " the median over the rounds of the ratio in each round."]
+                  " the median of the ratios of the rounds; half of these are within the brackets."]
     if noisy:
         lines += ["", "\\* the rounds of this cell lie more than 30 % apart."]
     if results["cases"]:

@@ -374,7 +374,8 @@ def markdown(results):
             measured = value is not None
             cells += [number(value), verdict(key, value)] if measured else ["–", ""]
         if len(names) > 1:
-            cells.append(f"{values[0] / values[1]:.2f}" if all(values) else "–")
+            comparable = all(value and value > 0 for value in values)
+            cells.append(f"{values[0] / values[1]:.2f}" if comparable else "–")
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## Machine and versions", ""]
     lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in results["machine"].items()]
