@@ -345,7 +345,7 @@ def probe_all(found, absent, directory, backend):
             proxy.probe(directory, backend)
             able.append(proxy)
         except Absent as error:
-            absent[proxy.name] = str(error)
+            absent[proxy.name] = " ".join(str(error).split())
     return able
 
 
