@@ -1,9 +1,9 @@
-//! What an operator should know about rules that are in place now.
+//! Advice for the operator about installed rules.
 
 use super::check::listens;
 use super::plan::{Inbound, InterceptPlan, WhenDead};
 
-/// What is worth saying after `plan` has been installed by [`super::up`], a sentence each.
+/// Returns one sentence of advice for each risk of `plan`, after [`super::up`] has installed it.
 pub fn advice(plan: &InterceptPlan) -> Vec<String> {
     let mut said = Vec::new();
     let mut ports = Vec::new();
