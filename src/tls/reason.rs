@@ -1,13 +1,13 @@
-//! Why a handshake failed, in words that an operator can act on.
+//! Explains failed handshakes to operators.
 
 use std::fmt;
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
-/// What is said of a handshake message that is larger than anybody needs.
+/// The reason for a handshake message over the size limit.
 pub const OVERSIZED: &str = "the peer sent an oversized handshake message";
 
-/// Kinds of failed handshakes, as metrics count them.
+/// Kinds of failed handshakes, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The peer was too slow.
@@ -22,7 +22,7 @@ pub enum Failure {
     Certificate,
     /// The peer refused us with an alert.
     Alert,
-    /// Versions or ciphers in common are missing, or the peer broke the protocol.
+    /// There is no common version or cipher, or the peer violated the protocol.
     Protocol,
 }
 
@@ -38,7 +38,7 @@ impl Failure {
         Self::Protocol,
     ];
 
-    /// The kind of an error of rustls.
+    /// The kind of a rustls error.
     pub fn of(error: &Error) -> Self {
         match error {
             Error::NoCertificatesPresented => Self::NoCertificate,
@@ -67,7 +67,7 @@ impl Failure {
     }
 }
 
-/// Writes what `error` says, in the words of an operator.
+/// Writes `error` for an operator.
 pub fn write(f: &mut fmt::Formatter<'_>, error: &Error) -> fmt::Result {
     match error {
         Error::NoCertificatesPresented => f.write_str("the peer presented no certificate"),
@@ -109,7 +109,7 @@ fn write_certificate(f: &mut fmt::Formatter<'_>, error: &CertificateError) -> fm
     }
 }
 
-/// The alert (RFC 8446 6.2) for an error for which rustls has none.
+/// The alert (RFC 8446 6.2) for an error to which rustls assigns none.
 pub fn alert_for(error: &Error) -> AlertDescription {
     match error {
         Error::PeerMisbehaved(_) | Error::InappropriateMessage { .. } => {
