@@ -1,4 +1,4 @@
-//! Patterns of names, and lists of values that must and must not fit.
+//! Patterns for names, and lists of values that must or must not match.
 
 use std::borrow::Cow;
 
@@ -6,17 +6,17 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use crate::route::ValueMatch;
 
-/// How certain a condition must be of what it says.
+/// How certain a match must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {
-    /// It holds however the request is read, and of values that are known.
+    /// The condition matches in every reading, and all values are known.
     Sure,
-    /// It may hold.
+    /// The condition may match.
     Possible,
 }
 
 impl Certainty {
-    /// What "does not fit" needs when "fits" needs this: surely not A is not possibly A.
+    /// The certainty that a negation needs: "certainly not A" means "not possibly A".
     fn of_opposite(self) -> Self {
         match self {
             Self::Sure => Self::Possible,
@@ -25,12 +25,12 @@ impl Certainty {
     }
 }
 
-/// Why a pattern cannot be used, and what to write instead.
+/// The reason why a pattern is not usable, with advice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PatternError {
-    /// What is wrong.
+    /// The problem.
     pub message: Cow<'static, str>,
-    /// What to write instead.
+    /// A correction.
     pub help: Cow<'static, str>,
 }
 
@@ -46,18 +46,18 @@ impl PatternError {
 /// A condition on a name: `exact`, `prefix*`, `*suffix`, or `*` for any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
-    /// Any name, as long as there is one.
+    /// Any name that exists.
     Any,
     /// This name.
     Exact(Box<str>),
-    /// Names that begin so.
+    /// Names with this prefix.
     Prefix(Box<str>),
-    /// Names that end so.
+    /// Names with this suffix.
     Suffix(Box<str>),
 }
 
 impl Pattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
     /// When it is empty, or has a `*` in its middle.
@@ -79,7 +79,7 @@ impl Pattern {
         Ok(pattern(name.into()))
     }
 
-    /// What it says without its `*`; empty for [`Pattern::Any`].
+    /// Its text without `*`; empty for [`Pattern::Any`].
     pub fn text(&self) -> &str {
         match self {
             Self::Any => "",
@@ -87,7 +87,7 @@ impl Pattern {
         }
     }
 
-    /// Whether `value` fits.
+    /// Whether `value` matches.
     pub fn fits(&self, value: &str) -> bool {
         match self {
             Self::Any => true,
@@ -97,7 +97,7 @@ impl Pattern {
         }
     }
 
-    /// Whether `value` fits, whatever the case of its letters.
+    /// Whether `value` matches, in upper or lower case.
     pub(super) fn fits_in_any_case(&self, value: &[u8]) -> bool {
         let text = self.text().as_bytes();
         let part = match self {
@@ -110,7 +110,7 @@ impl Pattern {
     }
 }
 
-/// Values of which one must fit, if there are any, and values of which none may.
+/// Values of which one must match, if there are any, and values of which none may match.
 #[derive(Clone, Debug)]
 pub struct Choice<P> {
     /// One of these; empty for any.
@@ -126,14 +126,13 @@ impl<P> Default for Choice<P> {
 }
 
 impl<P> Choice<P> {
-    /// True when it says nothing.
+    /// Whether it has no condition.
     pub fn is_empty(&self) -> bool {
         self.wanted.is_empty() && self.unwanted.is_empty()
     }
 
-    /// Whether `value` is chosen. One that is not known (`None`) is never among the wanted ones;
-    /// that it is none of the unwanted ones is possible and not sure: a peer without an identity
-    /// may be anyone.
+    /// Whether `value` matches. An unknown value (`None`) never matches a wanted one. For unwanted
+    /// values, it possibly passes but not certainly: a peer without an identity may be anyone.
     pub(super) fn holds<V: Copy>(
         &self,
         value: Option<V>,
@@ -150,7 +149,7 @@ impl<P> Choice<P> {
     }
 }
 
-/// Reads the condition on a header field's value: exact, or `~regex` for the whole of it.
+/// Parses the condition on a header's value: exact, or `~regex` for the whole value.
 ///
 /// # Errors
 /// When the regex is not valid.
@@ -161,15 +160,15 @@ pub fn value_pattern(text: &str) -> Result<ValueMatch, PatternError> {
     }
 }
 
-/// A regex that has to fit the whole of its subject. It reads bytes and not characters: with
-/// characters, one byte that is not UTF-8 would slip through the `.*` of a rule that denies.
+/// A regex that must match the whole value. It matches bytes, not characters. With characters, a
+/// byte that is not UTF-8 would not match the `.*` of a deny rule.
 pub(super) fn whole(pattern: &str) -> Result<Regex, PatternError> {
     let built = RegexBuilder::new(&format!("^(?:{pattern})$"))
         .unicode(false)
         .dot_matches_new_line(true)
         .build();
     built.map_err(|error| {
-        // The engine draws a picture of several lines; the last one says what it is.
+        // The error has several lines; the last one has the reason.
         let text = error.to_string();
         let last = text.lines().last().unwrap_or_default();
         let message = format!("not a valid regex: {}", last.trim_start_matches("error: "));

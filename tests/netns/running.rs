@@ -50,7 +50,7 @@ impl Running {
             .unwrap();
         let mut running = Self { child, directory };
         let mut log = BufReader::new(running.child.stderr.take().unwrap()).lines();
-        let installed = |line: &String| line.contains("rules are installed");
+        let installed = |line: &String| line.contains("interception rules installed");
         assert!(log.by_ref().map_while(Result::ok).any(|line| installed(&line)), "it has ended");
         // Whoever writes must find a reader.
         std::thread::spawn(move || log.for_each(drop));
