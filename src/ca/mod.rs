@@ -41,7 +41,7 @@ pub enum CaError {
     #[error("there is no CA in {0}: make one with `ringway ca init --dir {0}`")]
     NoCa(PathBuf),
     /// The root's key is needed but missing.
-    #[error("{0} is not there: bring the root's key back for this, or make a new CA elsewhere")]
+    #[error("{0} is missing: bring the root's key back, or make a new CA in another directory")]
     NoRootKey(PathBuf),
     /// `init` would have to overwrite a file.
     #[error(
@@ -71,7 +71,7 @@ pub enum CaError {
         problem: &'static str,
     },
     /// The key does not belong to the certificate.
-    #[error("{key} is not the key of {certificate}: put the two that belong together there")]
+    #[error("{key} is not the key of {certificate}: put a matching pair there")]
     Mismatch {
         /// The certificate.
         certificate: PathBuf,

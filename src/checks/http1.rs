@@ -49,7 +49,7 @@ fn final_status(head: &mut Vec<u8>) -> Result<Option<u16>, Failed> {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(error) => {
-                let message = format!("what came is no answer of HTTP/1.1: {error}");
+                let message = format!("the answer is not valid HTTP/1.1: {error}");
                 return Err(Failed::new(Reason::Broken, message));
             }
         };

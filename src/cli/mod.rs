@@ -1,5 +1,5 @@
 //! The commands. Exit codes: 0, 1 for a configuration or runtime error, 2 for wrong usage.
-#![allow(clippy::print_stdout)] // these commands are there to print
+#![allow(clippy::print_stdout)] // commands print to standard output
 
 mod ca;
 mod explain;

@@ -147,7 +147,7 @@ fn fetch(source: &KeySource) -> Result<Vec<u8>, String> {
     let pem = match &source.ca_pem {
         Some(pem) => pem.to_vec(),
         None if source.url.starts_with("https:") => std::fs::read(PUBLIC_CAS)
-            .map_err(|error| format!("nobody vouches for it: {PUBLIC_CAS}: {error}"))?,
+            .map_err(|error| format!("cannot read the public CAs: {PUBLIC_CAS}: {error}"))?,
         None => Vec::new(),
     };
     let roots = CertificateDer::pem_slice_iter(&pem)

@@ -130,7 +130,7 @@ async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
 async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await; // out of descriptors
+            tokio::time::sleep(Duration::from_millis(50)).await; // no free descriptors
             continue;
         };
         let Ok(permit) = Arc::clone(&shared.room).try_acquire_owned() else {
@@ -206,7 +206,7 @@ impl Shared {
         for server in config.name_servers() {
             let server = SocketAddr::new(server.ip, PORT);
             if own == Some(server) {
-                continue; // the system asks us
+                continue; // it is this resolver
             }
             let asked = async {
                 match via {

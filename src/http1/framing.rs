@@ -123,8 +123,7 @@ pub fn request(view: HeadView<'_>) -> Result<RequestFraming, Refusal> {
     Ok(RequestFraming { body, version, keep_alive, expect_continue, upgrade, names_fields })
 }
 
-/// The framing of the response to a `method` request. `upgrade` tells whether the request asked for
-/// an upgrade.
+/// The framing of the response to a `method` request.
 ///
 /// # Errors
 /// 502 if it is ambiguous, or if a 101 was not requested.
@@ -149,7 +148,7 @@ pub fn response(
     };
     if status == 101 {
         if !upgrade_requested || !said.upgrade {
-            return Err(Refusal::upstream("101 without a request for it"));
+            return Err(Refusal::upstream("status 101 without an upgrade request"));
         }
         return Ok(ResponseFraming { switches: true, ..bodiless });
     }

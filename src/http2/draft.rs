@@ -298,13 +298,13 @@ fn put(fields: &mut HeaderMap, name: &[u8], value: Bytes) -> Option<()> {
     Some(())
 }
 
-const UNSPEAKABLE: Refusal = Refusal::downstream(400, "a request that cannot be said in HTTP/2");
+const UNSPEAKABLE: Refusal = Refusal::downstream(400, "a request that HTTP/2 cannot express");
 
 /// The refusal for an upgrade that HTTP/2 does not support: another protocol, another method, or a
 /// body.
 pub(super) const UNSPEAKABLE_UPGRADE: Refusal = Refusal { status: 501, ..UNSPEAKABLE };
 
-const UNSPEAKABLE_ANSWER: Refusal = Refusal::upstream("a response that cannot be said in HTTP/2");
+const UNSPEAKABLE_ANSWER: Refusal = Refusal::upstream("a response that HTTP/2 cannot express");
 
 #[cfg(test)]
 mod tests {

@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_silent_connection_is_asked_and_given_up_and_an_idle_or_old_one_is_left() {
         let seconds = |s: u64| Time::from_micros(s * 1_000_000);
-        let settings = Settings::default(); // asked after 30 s, given up 20 s later
+        let settings = Settings::default(); // PING after 30 s, closed 20 s later
         let new = |age| Pulse::new(seconds(0), &settings, Duration::from_secs(60), age);
         let mut pulse = new(None);
         // (now, heard, busy, opened) and (ping, dead, leave, next)

@@ -345,7 +345,7 @@ impl EndpointStream {
             let waiting = self.head.borrow_mut().take();
             let Some(Ok(outbound)) = waiting else { return Err(gone()) };
             self.open(outbound, false)?;
-            end = None; // what ends is the tunnel
+            end = None; // the end is that of the tunnel
         }
         send_data(|| self.body(), data, end).await?;
         self.over_if(Sent::All, end);
@@ -515,10 +515,10 @@ fn gone_by(error: &h2::Error) -> Gone {
     match unprocessed {
         true => Gone::Unprocessed,
         false if is_flood(error) => {
-            Gone::Refused(Refusal::upstream("the endpoint went beyond a limit of HTTP/2"))
+            Gone::Refused(Refusal::upstream("the endpoint exceeded an HTTP/2 limit"))
         }
         false if is_breach(error) => {
-            Gone::Refused(Refusal::upstream("the endpoint broke the rules of HTTP/2"))
+            Gone::Refused(Refusal::upstream("the endpoint violated the HTTP/2 protocol"))
         }
         false => Gone::Silent,
     }

@@ -162,10 +162,10 @@ pub enum SpiffeError {
     #[error("{0:?} cannot stand in a trust domain: a-z, 0-9, dot, dash and underscore can")]
     TrustDomain(char),
     /// The path ends with a slash.
-    #[error("it ends with a slash: leave it away")]
+    #[error("it ends with a slash: remove the slash")]
     TrailingSlash,
     /// Two slashes stand together.
-    #[error("a segment of the path is empty: one slash between two segments")]
+    #[error("a path segment is empty: write one slash between two segments")]
     EmptySegment,
     /// A segment is `.` or `..`.
     #[error("\".\" and \"..\" cannot be segments of the path")]

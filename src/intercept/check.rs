@@ -84,7 +84,7 @@ pub fn check(plan: &InterceptPlan) -> Result<Report, InterceptError> {
     let spared = [&plan.proxy.owners, &plan.exclude_owners];
     if spared.iter().any(|owners| owners.uids.contains(&uid) || owners.gids.contains(&gid)) {
         return Err(InterceptError::Plan(format!(
-            "connections of this account (uid {uid}, gid {gid}) are not to be caught\n  \
+            "connections of this account (uid {uid}, gid {gid}) are excluded from capture\n  \
              run the check as another user"
         )));
     }
@@ -138,7 +138,8 @@ fn stand_in(plan: &InterceptPlan, report: &mut Report) -> Result<Vec<Socket>, In
             let said = |error| InterceptError::Plan(format!("cannot listen on {address}: {error}"));
             listeners.push(listener.map_err(said)?);
         }
-        report.say(Outcome::Skipped, format!("nobody listens on {port}: this check does, for now"));
+        report
+            .say(Outcome::Skipped, format!("no proxy listens on {port}; the check listens there"));
     }
     Ok(listeners)
 }
@@ -199,11 +200,11 @@ fn outbound(plan: &InterceptPlan, v6: bool, report: &mut Report) {
     let mut text = format!("outbound {family}: the same with the proxy's mark {mark} ");
     let outcome = match try_connect(to, Some(mark), UNCAUGHT_TIMEOUT) {
         Ok(Seen::Caught(local)) => {
-            _ = write!(text, "is caught at {local}: the proxy would catch itself");
+            _ = write!(text, "is caught at {local}: the proxy would capture itself");
             Outcome::Failed
         }
         Ok(Seen::Ended) => {
-            text.push_str("is caught: the proxy would catch itself");
+            text.push_str("is caught: the proxy would capture itself");
             Outcome::Failed
         }
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {

@@ -21,9 +21,7 @@ pub enum InterceptError {
         said: String,
     },
     /// The kernel does not support a part of a rule.
-    #[error(
-        "the kernel lacks what a rule needs ({said})\n  load it on the host: modprobe -a {modules}"
-    )]
+    #[error("the kernel does not support a rule ({said})\n  on the host: modprobe -a {modules}")]
     Module {
         /// The program's error output.
         said: String,
@@ -32,7 +30,7 @@ pub enum InterceptError {
     },
     /// An object of another program uses our name.
     #[error(
-        "{place} holds what ringway has not written, and nothing was changed:\n{lines}\n  \
+        "{place} has rules of another program; nothing was changed:\n{lines}\n  \
          move these rules elsewhere, or delete them if nobody needs them:\n  {remedy}"
     )]
     Foreign {
@@ -46,7 +44,7 @@ pub enum InterceptError {
     /// The table belongs to a running process.
     #[error(
         "the rules in place belong to a running `ringway run --intercept --fail-open`\n  \
-         they go when it ends: stop it first"
+         stop it first; this removes the rules"
     )]
     Held,
     /// A program failed for another reason.

@@ -63,7 +63,7 @@ pub fn plan_of(config: &Config) -> Result<InterceptPlan, InterceptError> {
     if plan.inbound == Inbound::None && !plan.outbound && plan.dns.is_none() {
         return Err(InterceptError::Plan(
             "the configuration catches nothing\n  add `mesh: {inbound: {bind: 0.0.0.0:15006}, \
-             outbound: {bind: 127.0.0.1:15001}}`, or what you need of it"
+             outbound: {bind: 127.0.0.1:15001}}`, or one of the two"
                 .to_owned(),
         ));
     }

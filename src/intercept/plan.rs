@@ -231,14 +231,13 @@ impl InterceptPlan {
     pub fn mistake(&self) -> Option<String> {
         let mark = self.proxy.mark;
         if mark == 0 || mark == DIVERT_MARK {
-            let taken =
-                if mark == 0 { "every other socket has it" } else { "it is that of TPROXY" };
+            let taken = if mark == 0 { "all unmarked sockets have it" } else { "TPROXY uses it" };
             return Some(format!("the mark {mark} cannot be the proxy's: {taken}\n  use 1338"));
         }
         let both = self.inbound != Inbound::None && self.outbound;
         (both && self.inbound_port == self.outbound_port).then(|| {
             format!(
-                "port {} cannot take both directions: what it gets could not be told apart\n  \
+                "port {} cannot serve both directions\n  \
                  use {INBOUND_PORT} for inbound and {OUTBOUND_PORT} for outbound",
                 self.inbound_port
             )
@@ -294,7 +293,7 @@ impl fmt::Display for InterceptPlan {
             said.push(format!("DNS to {port}"));
         }
         match said.is_empty() {
-            true => f.write_str("nothing is caught"),
+            true => f.write_str("nothing is captured"),
             false => f.write_str(&said.join(", ")),
         }
     }

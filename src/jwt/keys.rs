@@ -36,7 +36,7 @@ pub enum KeySetError {
     #[error("not a JSON Web Key Set: {0}")]
     Syntax(String),
     /// No key in it can verify a token.
-    #[error("no public key in it can be used (RSA of 2048 bits, EC P-256 or P-384, Ed25519)")]
+    #[error("no public key is usable (RSA of 2048 bits, EC P-256 or P-384, Ed25519)")]
     NoKey,
 }
 

@@ -16,7 +16,7 @@ pub struct Provider {
     pub name: Box<str>,
     /// The required value of the claim `iss`.
     pub issuer: Box<str>,
-    /// What the claim `aud` must name one of; empty for anything.
+    /// The accepted values of the claim `aud`; empty for any.
     pub audiences: Vec<Box<str>>,
     /// The accepted difference between the clocks of issuer and proxy, in seconds.
     pub leeway_s: i64,

@@ -113,7 +113,7 @@ pub(super) fn check(
     // The decoder rejects `none` and unknown algorithms.
     let header = decode_header(token).map_err(|_| Rejection::Algorithm)?;
     if header.crit.is_some() || header.enc.is_some() {
-        return Err(Rejection::Malformed); // RFC 7515 4.1.11: what is not understood is refused
+        return Err(Rejection::Malformed); // RFC 7515 4.1.11: unknown critical headers are refused
     }
     let claims = verified(token, &header, provider)?;
     if claims.text("iss") != Some(&provider.issuer) {

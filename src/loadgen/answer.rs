@@ -163,7 +163,7 @@ impl Answer {
     }
 }
 
-const TOO_MUCH: Refusal = Refusal::upstream("more bytes than the answer has");
+const TOO_MUCH: Refusal = Refusal::upstream("more bytes than one answer");
 
 #[cfg(test)]
 mod tests {

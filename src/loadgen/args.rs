@@ -230,7 +230,7 @@ impl BenchArgs {
 const RATE_MIN: f64 = 0.01;
 const RATE_MAX: f64 = 1e6;
 
-#[allow(clippy::disallowed_methods)] // a command may wait for DNS before it begins
+#[allow(clippy::disallowed_methods)] // a command may block on DNS
 fn resolve(host: &str, advice: &str) -> Result<SocketAddr, Error> {
     let found = host.to_socket_addrs().map_err(|error| usage(format!("{host}: {error}; {advice}")));
     found?.next().ok_or_else(|| usage(format!("{host} has no address")))

@@ -60,7 +60,7 @@ impl Error {
 /// # Errors
 /// When the arguments contradict each other, the target cannot be reached, or the system refuses
 /// sockets or descriptors.
-#[allow(clippy::print_stdout)] // the report is what the command is there for
+#[allow(clippy::print_stdout)] // the command prints its report
 pub fn run(args: &BenchArgs) -> Result<ExitCode, Error> {
     let plan = args.plan()?;
     let report = match plan.work {

@@ -108,7 +108,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Progress, NotProxy> {
         (0, _) => (None, None), // LOCAL: a health check of the other proxy
         (_, 0x11) => pair_of(body.first_chunk::<12>().ok_or(NotProxy)?, 4),
         (_, 0x21) => pair_of(body.first_chunk::<36>().ok_or(NotProxy)?, 16),
-        _ => (None, None), // UNSPEC, datagrams and Unix sockets say nothing we could use
+        _ => (None, None), // UNSPEC, datagrams, Unix sockets: no address
     };
     Ok(Progress::Complete { len, source, destination })
 }

@@ -214,7 +214,7 @@ impl Session {
         let left_over = plain.append(&self.rest);
         self.rest.drain(..left_over);
         if self.rest.is_empty() {
-            self.rest = Vec::new(); // an idle connection holds nothing of it
+            self.rest = Vec::new(); // free its memory while the connection is idle
         }
         loop {
             let fits = self.whole_record().is_none_or(|bytes| bytes <= plain.room());
@@ -412,7 +412,7 @@ fn handle<Data>(
             Step::Again
         }
         Ok(ConnectionState::TransmitTlsData(data)) => {
-            data.done(); // it is in `outgoing`, and sent before anything else
+            data.done(); // it is in `outgoing`, which is sent first
             Step::Again
         }
         Ok(ConnectionState::WriteTraffic(mut traffic)) => {

@@ -134,7 +134,7 @@ impl<S: Stream> TlsStream<S> {
     /// Sends the session's waiting output.
     async fn send_waiting(&self) -> io::Result<()> {
         if self.writing.replace(true) {
-            return Ok(()); // it goes with the write that is under way
+            return Ok(()); // the current write sends it
         }
         let waiting = self.session.borrow_mut().take_outgoing();
         let mut result = Ok(());
