@@ -196,9 +196,9 @@ fn what_is_worth_knowing_is_said_once_it_is_installed() {
     }
     drop(silent);
     for (options, words) in [
-        ("--mark 0", "every other socket has it"),
-        ("--mark 1337", "it is that of TPROXY"),
-        ("--inbound-port 15001", "cannot take both directions"),
+        ("--mark 0", "all unmarked sockets have it"),
+        ("--mark 1337", "TPROXY uses it"),
+        ("--inbound-port 15001", "cannot serve both directions"),
         ("--user no-such-user", "there is no user \"no-such-user\" on this host"),
     ] {
         let (fine, said) = namespace.ringway(&format!("intercept up {options}"));
