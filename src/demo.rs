@@ -92,13 +92,13 @@ Try:
   curl http://127.0.0.1:{port}/                        # v1
   curl http://127.0.0.1:{port}/ -H 'x-canary: true'    # v2: the canary's rule
   for i in $(seq 10); do curl -s http://127.0.0.1:{port}/; done
-                                                       # of ten exactly one is v2
+                                                       # exactly one of ten is v2
 Look:
   curl http://127.0.0.1:{admin_port}/services          # endpoints and their loads
-  curl http://127.0.0.1:{admin_port}/metrics           # what Prometheus sees
-Change the weights, and curl again; break the file, and see it refused:
+  curl http://127.0.0.1:{admin_port}/metrics           # metrics for Prometheus
+Change the weights in this file and run curl again. Then write a mistake into it and read the log:
   {file}
-Ctrl-C ends it.
+Press Ctrl-C to stop.
 
 "
     );

@@ -19,7 +19,7 @@ pub(super) enum CaCommand {
     /// Create a CA: a root, and an intermediate that signs workload certificates.
     #[command(after_help = "Examples:\n  ringway ca init\n  \
         ringway ca init --dir /etc/ringway/ca --trust-domain prod.example.com\n\n\
-        Nothing is ever overwritten. Afterwards root.key can be taken offline: only `ca renew` \
+        It never overwrites a file. Afterwards take root.key offline: only `ca renew` \
         needs it.")]
     Init(InitArgs),
     /// Issue a certificate to a workload: a SPIFFE X.509-SVID for both sides of mutual TLS.
@@ -27,7 +27,7 @@ pub(super) enum CaCommand {
         ringway ca issue spiffe://cluster.local/ns/demo/sa/shop\n  \
         ringway ca issue spiffe://cluster.local/ns/demo/sa/shop --out certs/ --dns shop.local\n\n\
         Writes OUT.pem (the certificate and the intermediate) and OUT.key (PKCS#8, mode 0600), \
-        and replaces what is there: run it again to renew.")]
+        and replaces existing files: run it again to renew.")]
     Issue(IssueArgs),
     /// Create a new intermediate before the old one expires. It needs root.key.
     #[command(after_help = "Example:\n  ringway ca renew --dir /etc/ringway/ca\n\n\
@@ -115,11 +115,11 @@ fn init(arguments: InitArgs, now: SystemTime) -> Result<String, CaError> {
     let trust_domain = plan.trust_domain.trust_domain();
     Ok(format!(
         "made a CA for the trust domain {trust_domain} in {shown}:
-  root.pem          the root, until {root}
-  root.key          its key: take it offline, only `ringway ca renew` needs it
-  intermediate.pem  what issues to workloads, until {intermediate}
-  intermediate.key  its key: whoever reads it can be any workload
-  roots.pem         what every peer trusts: copy it to them
+  root.pem          the root certificate, valid until {root}
+  root.key          its key: take it offline; only `ringway ca renew` needs it
+  intermediate.pem  signs workload certificates, valid until {intermediate}
+  intermediate.key  its key: anyone who can read it can impersonate any workload
+  roots.pem         the trust bundle: copy it to every peer
 next:
   ringway ca issue {id}/ns/default/sa/web{option}
 ",

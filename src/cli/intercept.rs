@@ -25,13 +25,13 @@ pub(super) enum InterceptCommand {
     #[command(after_help = "Examples:\n  ringway intercept up\n  \
         ringway intercept up --tproxy --exclude-inbound-ports 22,9100\n  \
         ringway intercept up --netns shop --udp 443 --dns 15053\n\n\
-        Rules of others are never touched, and what is in the way is an error. Doing it again \
-        replaces all rules at once.")]
+        It never changes the rules of other programs; a conflict is an error. Run it again to \
+        replace all rules at once.")]
     Up(UpArgs),
     /// Remove everything that `up` has installed, also after a crash.
     #[command(after_help = "Examples:\n  ringway intercept down\n  \
         ringway intercept down --netns shop\n\n\
-        Nothing needs to be remembered: what is ours bears our name.")]
+        It needs no saved state: it finds the rules by their names.")]
     Down(DownArgs),
     /// Print the rules that `up` would install, or the installed ones.
     #[command(after_help = "Examples:\n  ringway intercept show --tproxy\n  \
@@ -41,9 +41,9 @@ pub(super) enum InterceptCommand {
     /// Open connections that must be captured, and report those that were not (exit code 1).
     #[command(after_help = "Examples:\n  ringway intercept check -c /etc/ringway\n  \
         ringway intercept check --tproxy --netns shop\n\n\
-        Give it what `up` was given. It works with and without a running proxy: where nobody \
-        listens, it does so itself. Inbound is tried from a network namespace that is made for \
-        it, which needs root.")]
+        Use the options of `up`. It works with and without a running proxy: it listens on a port \
+        that no proxy uses. It tests inbound traffic from a temporary network namespace, which \
+        needs root.")]
     Check(UpArgs),
 }
 

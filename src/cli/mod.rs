@@ -39,7 +39,7 @@ enum Command {
     #[command(after_help = "Examples:\n  ringway run -c conf/minimal\n  \
         ringway run -c base/ -c production/    # later directories override earlier ones\n  \
         ringway run -c conf/sidecar --intercept --fail-open\n\n\
-        Signals: TERM drains and ends, HUP reloads. RUST_LOG=debug shows more.")]
+        Signals: TERM drains and exits, HUP reloads. RUST_LOG=debug prints more.")]
     Run(RunArgs),
     /// Report every mistake in a configuration with its place. The exit code is 1 if there is one.
     #[command(after_help = "Example:\n  ringway check -c conf/gateway")]

@@ -81,14 +81,14 @@ pub fn check(plan: &InterceptPlan) -> Result<Report, InterceptError> {
     let mut report = Report::default();
     let uid = nix::unistd::geteuid().as_raw();
     let gid = nix::unistd::getegid().as_raw();
-    let spared = [&plan.proxy.owners, &plan.exclude_owners];
-    if spared.iter().any(|owners| owners.uids.contains(&uid) || owners.gids.contains(&gid)) {
+    let excluded = [&plan.proxy.owners, &plan.exclude_owners];
+    if excluded.iter().any(|owners| owners.uids.contains(&uid) || owners.gids.contains(&gid)) {
         return Err(InterceptError::Plan(format!(
             "connections of this account (uid {uid}, gid {gid}) are excluded from capture\n  \
              run the check as another user"
         )));
     }
-    let _listeners = stand_in(plan, &mut report)?;
+    let _listeners = listen_where_free(plan, &mut report)?;
     let families: &[bool] = if has_ipv6() { &[false, true] } else { &[false] };
     if plan.outbound {
         for &v6 in families {
@@ -115,7 +115,10 @@ pub fn check(plan: &InterceptPlan) -> Result<Report, InterceptError> {
 }
 
 /// Listens on each port that has no listener, so that captured connections get an answer.
-fn stand_in(plan: &InterceptPlan, report: &mut Report) -> Result<Vec<Socket>, InterceptError> {
+fn listen_where_free(
+    plan: &InterceptPlan,
+    report: &mut Report,
+) -> Result<Vec<Socket>, InterceptError> {
     let mut wanted = Vec::new();
     if plan.outbound {
         wanted.push((plan.outbound_port, false, [Ipv4Addr::LOCALHOST.into(), localhost6()]));
@@ -240,7 +243,7 @@ fn inbound(
     application.set_nonblocking(true).map_err(listening)?;
     // The client's socket is in the other namespace; the peer is in this one.
     let connected = visitor.within(move || Ok(connect(to, None, CONNECT_TIMEOUT)))?;
-    let seen = connected.map(|(_held, local)| whose(&application, local, at));
+    let seen = connected.map(|(_held, local)| owner_of_other_end(&application, local, at));
     let mut text = format!("inbound {family}: a connection from outside to port {port} ");
     let outcome = match &seen {
         Ok(Seen::Caught(local)) if local.port() == at => {
@@ -269,7 +272,7 @@ fn inbound(
 
 /// Finds the owner of the other end of the connection from `client` to `application`. The rules may
 /// have redirected the connection to port `at`.
-fn whose(application: &Socket, client: SocketAddr, at: u16) -> Seen {
+fn owner_of_other_end(application: &Socket, client: SocketAddr, at: u16) -> Seen {
     let began = Instant::now();
     let mut handed_on = false;
     while began.elapsed() < UNCAUGHT_TIMEOUT {
@@ -383,8 +386,8 @@ fn family(v6: bool) -> &'static str {
 
 /// A port that is not excluded and has no listener here.
 fn port(exclusions: &Exclusions, plan: &InterceptPlan) -> Option<u16> {
-    let spared = |port| exclusions.ports.contains(port) || plan.own_ports.contains(port);
-    PORTS.into_iter().find(|&port| !spared(port) && !listens(port))
+    let excluded = |port| exclusions.ports.contains(port) || plan.own_ports.contains(port);
+    PORTS.into_iter().find(|&port| !excluded(port) && !listens(port))
 }
 
 fn is_routed(to: SocketAddr) -> bool {
