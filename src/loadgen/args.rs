@@ -13,7 +13,7 @@ use super::link::Tls;
 /// The load to generate.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  \
-    ringway bench http://127.0.0.1:8080/                    # the most that 64 connections can do\n  \
+    ringway bench http://127.0.0.1:8080/                    # 64 connections, full speed\n  \
     ringway bench http://127.0.0.1:8080/ --rate 5000 -d 30s   # the latency at that rate\n  \
     ringway bench http://127.0.0.1:8080/ --close -c 16          # a connection for each request\n  \
     ringway bench http://127.0.0.1:8080/ --idle 10000 -d 60s    # hold idle connections\n  \
