@@ -78,7 +78,7 @@ impl Policies {
 pub(super) struct Group {
     rules: Vec<Rule>,
     by_service: FxHashMap<Box<str>, Vec<u32>>,
-    /// The rules for services that no rule names.
+    /// The rules that apply to a service that no rule names.
     others: Vec<u32>,
 }
 
@@ -110,7 +110,7 @@ impl Group {
     }
 }
 
-/// The services that the rule names; `None` if it uses patterns.
+/// The services that the rule names; `None` if it names no service or uses patterns.
 fn named_services(rule: &Rule) -> Option<Vec<&str>> {
     let mut names = Vec::new();
     if rule.to.is_empty() {

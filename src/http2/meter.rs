@@ -314,7 +314,8 @@ impl Streams {
         new
     }
 
-    /// Whether the reset of `stream` counts: the stream is young, or does not exist.
+    /// Whether the reset of `stream` counts: a client reset a young stream, or no opened stream is
+    /// left to reset.
     fn reset(&mut self, stream: u32, peer: Peer) -> bool {
         let none_left = self.unreset == 0;
         self.unreset = self.unreset.saturating_sub(1);

@@ -335,8 +335,9 @@ impl Session {
         while self.wants_more() && self.drive(None, None).1.is_ok() {}
     }
 
-    /// Sends an alert for a failure without a rustls alert. The first message is plain. Later,
-    /// rustls must encrypt the alert; it does so for records with an invalid type.
+    /// Creates an alert for a failure without a rustls alert. A server that has not sent anything
+    /// sends it in the clear. Otherwise rustls must create the alert: an invalid record makes it do
+    /// so.
     fn refuse(&mut self, alert: AlertDescription) {
         const FATAL: u8 = 2;
         if !self.spoke && matches!(self.side, Side::Server(_)) {
