@@ -1,4 +1,4 @@
-//! From a configuration to a plan.
+//! Builds a plan from a configuration.
 
 use std::net::SocketAddr;
 
@@ -10,10 +10,11 @@ use crate::config::file_intercept::{self, Side};
 use crate::config::file_mesh::InterceptBy;
 use crate::config::values::{OneOrMany, Placed};
 
-/// The plan of a configuration: what has a `bind` is caught. Names of accounts are looked up.
+/// Builds the plan: traffic of each section with a `bind` is captured. Looks up user and group
+/// names.
 ///
 /// # Errors
-/// When nothing is to be caught, or an account is not there.
+/// When there is nothing to capture, or a user or group does not exist.
 pub fn plan_of(config: &Config) -> Result<InterceptPlan, InterceptError> {
     let mesh = &config.mesh;
     let written = &mesh.intercept;
@@ -62,18 +63,17 @@ pub fn plan_of(config: &Config) -> Result<InterceptPlan, InterceptError> {
     if plan.inbound == Inbound::None && !plan.outbound && plan.dns.is_none() {
         return Err(InterceptError::Plan(
             "the configuration catches nothing\n  add `mesh: {inbound: {bind: 0.0.0.0:15006}, \
-             outbound: {bind: 127.0.0.1:15001}}`, or what you need of it"
+             outbound: {bind: 127.0.0.1:15001}}`, or one of the two"
                 .to_owned(),
         ));
     }
     plan.mistake().map_or(Ok(plan), |mistake| Err(InterceptError::Plan(mistake)))
 }
 
-/// The users that the proxy runs as: the named one, nobody for `none`, or `ringway` if there is
-/// one.
+/// The users of the proxy: the named one, none for `none`, or `ringway` if that user exists.
 ///
 /// # Errors
-/// When there is none of that name.
+/// When the named user does not exist.
 pub fn proxy_uids(named: Option<&str>) -> Result<Vec<u32>, InterceptError> {
     match named {
         Some("none") => Ok(Vec::new()),
@@ -82,10 +82,10 @@ pub fn proxy_uids(named: Option<&str>) -> Result<Vec<u32>, InterceptError> {
     }
 }
 
-/// The numbers of users or groups.
+/// The numeric ids of users or groups.
 ///
 /// # Errors
-/// When there is none of a name.
+/// When a name does not exist.
 pub fn ids(
     names: &[String],
     id: fn(&str) -> Result<u32, InterceptError>,
@@ -101,7 +101,7 @@ fn exclusions(side: &Side) -> Exclusions {
     }
 }
 
-/// Ports at which the proxy itself can be reached from elsewhere.
+/// The ports of the proxy that other hosts can reach.
 fn own_ports(config: &Config) -> Ports {
     let listeners = config.listeners.0.iter().flat_map(|(_, listener)| &listener.value.bind.0);
     let binds = listeners.chain(&config.admin.bind);
