@@ -9,7 +9,7 @@ pub mod ca;
 pub mod checks;
 #[cfg(feature = "uring")]
 pub mod cli;
-pub mod config;
+pub mod compile;
 pub mod control;
 #[cfg(feature = "uring")]
 pub mod demo;
@@ -18,6 +18,8 @@ pub mod dns;
 pub mod intercept;
 pub mod listener;
 pub mod loadgen;
+pub mod model;
+pub mod sources;
 // Both sides: used by all, depend on none.
 pub mod error;
 pub mod snapshot;

@@ -8,13 +8,14 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use ringway::cluster::{Address, Egress};
-use ringway::config::{self, Resolutions};
+use ringway::compile::Resolutions;
 use ringway::http2::{PREFACE, held_bytes};
 use ringway::runtime::io::{Io, Read, Stream};
 use ringway::runtime::mailbox::Loads;
 use ringway::runtime::sim::{SimIo, SimStream, Simulation, Weather};
 use ringway::serve::{Arrival, Worker, WorkerParts, connection};
 use ringway::snapshot::Snapshot;
+use ringway::sources::files;
 use ringway::telemetry::registry::Registry;
 
 /// Virtual time that it may take.
@@ -39,8 +40,8 @@ services:
 static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
     let file = std::env::temp_dir().join(format!("ringway-frames-{}.yaml", std::process::id()));
     std::fs::write(&file, CONFIGURATION).expect("a temporary file");
-    let loaded = config::load(std::slice::from_ref(&file), &HashMap::new());
-    let compiled = config::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
+    let loaded = files::load(std::slice::from_ref(&file), &HashMap::new());
+    let compiled = files::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
     std::fs::remove_file(file).ok();
     Arc::new(compiled.expect("a valid configuration").snapshot)
 });

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::io::Write as _;
 
 use super::*;
-use crate::config;
+use crate::compile::Resolutions;
 use crate::http1::parse;
 use crate::message::Head;
 use crate::snapshot::{Limits, Snapshot};
+use crate::sources::files;
 use crate::telemetry::registry::Registry;
 
 const SERVICES: &str = "services:
@@ -22,9 +23,9 @@ fn snapshot(rules: &[&str]) -> Snapshot {
     let lines: String = rules.iter().map(|rule| format!("  - {rule}\n")).collect();
     let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     write!(file, "{SERVICES}{lines}").unwrap();
-    let loaded = config::load(&[file.path().to_owned()], &HashMap::new());
+    let loaded = files::load(&[file.path().to_owned()], &HashMap::new());
     let registry = &mut Registry::new(1);
-    let compiled = config::compile(&loaded, 1, registry, &config::Resolutions::new());
+    let compiled = files::compile(&loaded, 1, registry, &Resolutions::new());
     compiled.unwrap_or_else(|errors| panic!("{errors}")).snapshot
 }
 

@@ -10,8 +10,7 @@ use clap::Args;
 
 use crate::authz::path::normalise;
 use crate::authz::{self, Normal, Peer};
-use crate::config::source::ProcessEnvironment;
-use crate::config::{self, Resolutions};
+use crate::compile::Resolutions;
 use crate::error::Refusal;
 use crate::http1::parse;
 use crate::jwt::Requirement;
@@ -19,6 +18,8 @@ use crate::mesh::{Direction, Unknown};
 use crate::message::{Head, HeadView};
 use crate::route::{Action, Rule, Split, Table};
 use crate::snapshot::{Bind, Listener, Serves, Snapshot};
+use crate::sources::files;
+use crate::sources::files::ProcessEnvironment;
 use crate::telemetry::registry::Registry;
 
 /// The request to explain.
@@ -43,8 +44,8 @@ pub(super) struct ExplainArgs {
 }
 
 pub(super) fn explain(arguments: &ExplainArgs) -> ExitCode {
-    let loaded = config::load(&arguments.config, &ProcessEnvironment);
-    let compiled = config::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
+    let loaded = files::load(&arguments.config, &ProcessEnvironment);
+    let compiled = files::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
     let snapshot = match compiled {
         Ok(compiled) => compiled.snapshot,
         Err(errors) => {

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::config::diagnostic::SourceMap;
 use crate::snapshot::Snapshot;
+use crate::sources::files::diagnostic::SourceMap;
 use crate::telemetry::counters::{PerWorker, WorkerCells};
 
 /// Shared by the control loop and the admin interface; both run on the control thread.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use crate::config::KeySource;
+use crate::compile::KeySource;
 use crate::control::status::Status;
 use crate::jwt::{KeySet, KeysWanted};
 use crate::tls::PROVIDER;

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway::config::{self, Resolutions};
+use ringway::compile::Resolutions;
 use ringway::http2::held_bytes;
 use ringway::runtime::buffer::BUFFER_BYTES;
 use ringway::runtime::io::Io;
@@ -19,6 +19,7 @@ use ringway::runtime::mailbox::Loads;
 use ringway::runtime::sim::{SimIo, Simulation, Weather};
 use ringway::serve::{Arrival, Worker, WorkerParts, connection};
 use ringway::snapshot::Snapshot;
+use ringway::sources::files;
 use ringway::telemetry::registry::Registry;
 
 use super::plan::{Plan, Service};
@@ -348,9 +349,9 @@ impl Proxy {
         let turn = self.snapshots.len();
         let file = self.files[turn % self.files.len()].clone();
         let environment = HashMap::new();
-        let loaded = config::load(&[file], &environment);
+        let loaded = files::load(&[file], &environment);
         let version = turn as u64 + 1;
-        let compiled = config::compile(&loaded, version, &mut self.registry, &Resolutions::new());
+        let compiled = files::compile(&loaded, version, &mut self.registry, &Resolutions::new());
         let snapshot = Arc::new(compiled.expect("a valid configuration").snapshot);
         self.snapshots.push(Arc::clone(&snapshot));
         self.worker.prepare(snapshot);

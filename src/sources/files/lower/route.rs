@@ -1,0 +1,125 @@
+//! `routes:`.
+
+use std::sync::Arc;
+
+use super::super::grammar::{self, FieldEdits, Redirect, Rewrite, Rule};
+use super::super::values::{Entries, OneOrMany, Placed};
+use super::{Lower, jwt, list, origin, pairs, place_or, time};
+use crate::model::{self, Action, Item, Items, PathMatch, Routes, ValueMatch};
+use crate::route;
+
+pub(super) fn routes(
+    lower: &mut Lower<'_>,
+    written: Entries<OneOrMany<Placed<Rule>>>,
+) -> Items<Routes> {
+    let mut routes = Vec::with_capacity(written.0.len());
+    for (host, rules) in written.0 {
+        let host: Item<String> = host.into();
+        let origin = host.origin.clone();
+        let rules = rules.0.into_iter().map(|rule| self::rule(lower, rule)).collect();
+        routes.push(Arc::new(Item::new(Routes { host, rules }, origin)));
+    }
+    routes
+}
+
+fn rule(lower: &mut Lower<'_>, written: Placed<Rule>) -> Item<model::Rule> {
+    let value = written.value;
+    let rule = model::Rule {
+        name: value.name.map(Into::into),
+        matches: matches(lower, value.matches),
+        action: match (value.to, value.redirect, value.respond) {
+            (Some(to), None, None) => Some(Action::Forward(destinations(to))),
+            (None, Some(redirect), None) => Some(Action::Redirect(Box::new(redirect_of(redirect)))),
+            (None, None, Some(respond)) => Some(Action::Respond(model::Respond {
+                status: respond.value.status.map(Into::into),
+                body: respond.value.body,
+            })),
+            _ => None,
+        },
+        timeout: time(value.timeout),
+        jwt: value.jwt.map(jwt::demand),
+        rewrite: value.rewrite.map(|rewrite| Box::new(rewrite_of(rewrite))),
+        request_headers: edits(value.headers.request),
+        response_headers: edits(value.headers.response),
+    };
+    Item::new(rule, origin(written.place))
+}
+
+fn destinations(to: Placed<grammar::To>) -> Vec<(Item<String>, u32)> {
+    let around = to.place;
+    let share = |(name, weight): (Placed<String>, u32)| {
+        (Item::new(name.value, origin(place_or(name.place, around))), weight)
+    };
+    to.value.0.into_iter().map(share).collect()
+}
+
+fn redirect_of(written: Placed<Redirect>) -> Item<model::Redirect> {
+    let value = written.value;
+    let redirect = model::Redirect {
+        scheme: value.scheme.map(Into::into),
+        host: value.host.map(Into::into),
+        port: value.port,
+        path: value.path.map(Into::into),
+        status: value.status.map(Into::into),
+    };
+    Item::new(redirect, origin(written.place))
+}
+
+fn rewrite_of(written: Placed<Rewrite>) -> Item<model::Rewrite> {
+    let value = written.value;
+    let rewrite = model::Rewrite {
+        prefix: value.prefix.map(Into::into),
+        path: value.path.map(Into::into),
+        host: value.host.map(Into::into),
+    };
+    Item::new(rewrite, origin(written.place))
+}
+
+fn matches(lower: &mut Lower<'_>, written: grammar::Match) -> model::Match {
+    model::Match {
+        path: written.path.and_then(|text| path(lower, &text)),
+        methods: list(written.method.0),
+        headers: pairs(written.headers, value_match),
+        query: pairs(written.query, value_match),
+    }
+}
+
+/// `/exact`, `/prefix/*` or `~regex`.
+fn path(lower: &mut Lower<'_>, text: &Placed<String>) -> Option<Item<PathMatch>> {
+    let path = match text.value.strip_prefix('~') {
+        Some(regex) => PathMatch::Regex(regex.into()),
+        None => match route::PathMatch::parse(&text.value) {
+            Ok(route::PathMatch::Any) => PathMatch::Any,
+            Ok(route::PathMatch::Prefix(_)) => {
+                PathMatch::Prefix(text.value.trim_end_matches('*').into())
+            }
+            Ok(_) => PathMatch::Exact(text.value.as_str().into()),
+            Err(error) => {
+                lower.mistake(text.place, error.to_string());
+                return None;
+            }
+        },
+    };
+    Some(Item::new(path, origin(text.place)))
+}
+
+/// A value, `~regex`, or `{present: true}`.
+pub(super) fn value_match(written: grammar::ValueMatch) -> ValueMatch {
+    match written {
+        grammar::ValueMatch::Present => ValueMatch::Present,
+        grammar::ValueMatch::Text(text) => match text.strip_prefix('~') {
+            Some(regex) => ValueMatch::Regex(regex.into()),
+            None => ValueMatch::Exact(text.into()),
+        },
+    }
+}
+
+fn edits(written: FieldEdits) -> Option<Box<model::FieldEdits>> {
+    let FieldEdits { set, add, remove } = written;
+    if set.0.is_empty() && add.0.is_empty() && remove.0.is_empty() {
+        return None;
+    }
+    let same = |value| value;
+    let (set, add) = (pairs(set, same), pairs(add, same));
+    Some(Box::new(model::FieldEdits { set, add, remove: list(remove.0) }))
+}

@@ -1,0 +1,3 @@
+//! The sources of configuration. Each gives resources of the model.
+
+pub mod files;
