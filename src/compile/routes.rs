@@ -113,7 +113,7 @@ fn rule_of(
         written.name.as_ref().map_or_else(|| format!("{host}#{number}"), |n| n.value.clone());
     let action = action(compiler, services, item);
     let matcher = matcher(compiler, &written.matches);
-    let forwards = matches!(written.action, Some(model::Action::Forward(_)));
+    let forwards = matches!(written.action, None | Some(model::Action::Forward(_)));
     let rewrite = written.rewrite.as_ref().map(|rewrite| rewrite_of(compiler, rewrite));
     if let (Some(rewrite), false) = (&written.rewrite, forwards) {
         compiler.fault(&rewrite.origin, "only a rule with `to` can rewrite");

@@ -10,8 +10,9 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::grammar::health::{GrpcCheck, GrpcCheckMap, HttpCheck, HttpCheckMap};
 use super::grammar::jwt::JwtDemand;
+use super::grammar::route::{To, ValueMatch};
+use super::grammar::service::Endpoint;
 use super::grammar::tls::{ClientFiles, ListenerTls, ServerFiles, ServiceTls};
-use super::grammar::{Endpoint, To, ValueMatch};
 use super::values::{Entries, OneOrMany, Placed};
 
 /// A type that is written as text or as a map.

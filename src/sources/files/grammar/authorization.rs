@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::ValueMatch;
+use super::route::ValueMatch;
 use crate::sources::files::values::{AtLeastOne, Entries, Placed};
 
 /// Who may do what. `from`, `to` and `when` must all fit; of a list of `from` or `to`, one.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ForwardClientCert, Timeouts};
+use super::listener::{ForwardClientCert, Timeouts};
 use crate::sources::files::values::{Entries, OneOrMany, Placed, Time};
 
 /// What others send to this workload.

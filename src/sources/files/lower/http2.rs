@@ -1,7 +1,6 @@
 //! `http2:` of listeners and services, and `limits.http2:`.
 
-use super::super::grammar::http2::Http2;
-use super::super::grammar::http2_limits::Http2Limits;
+use super::super::grammar::http2::{Http2, Http2Limits};
 use super::settings::size;
 use super::time;
 use crate::model;

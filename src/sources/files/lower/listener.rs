@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::super::grammar::{self, Listener, Timeouts};
+use super::super::grammar::listener::{self as grammar, Listener, Timeouts};
 use super::super::values::Placed;
 use super::{Lower, http2, list, origin, time, tls};
 use crate::model::{self, Bind, EscapedSlashes, ForwardClientCert, Item, ListenerProtocol};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::grammar::{self, FieldEdits, Redirect, Rewrite, Rule};
+use super::super::grammar::route::{self as grammar, FieldEdits, Redirect, Rewrite, Rule};
 use super::super::values::{Entries, OneOrMany, Placed};
 use super::{Lower, jwt, list, origin, pairs, place_or, time};
 use crate::model::{self, Action, Item, Items, PathMatch, Routes, ValueMatch};
@@ -77,7 +77,7 @@ fn rewrite_of(written: Placed<Rewrite>) -> Item<model::Rewrite> {
 
 fn matches(lower: &mut Lower<'_>, written: grammar::Match) -> model::Match {
     model::Match {
-        path: written.path.and_then(|text| path(lower, &text)),
+        path: written.path.map(|text| path(lower, &text)),
         methods: list(written.method.0),
         headers: pairs(written.headers, value_match),
         query: pairs(written.query, value_match),
@@ -85,7 +85,7 @@ fn matches(lower: &mut Lower<'_>, written: grammar::Match) -> model::Match {
 }
 
 /// `/exact`, `/prefix/*` or `~regex`.
-fn path(lower: &mut Lower<'_>, text: &Placed<String>) -> Option<Item<PathMatch>> {
+fn path(lower: &mut Lower<'_>, text: &Placed<String>) -> Item<PathMatch> {
     let path = match text.value.strip_prefix('~') {
         Some(regex) => PathMatch::Regex(regex.into()),
         None => match route::PathMatch::parse(&text.value) {
@@ -96,11 +96,11 @@ fn path(lower: &mut Lower<'_>, text: &Placed<String>) -> Option<Item<PathMatch>>
             Ok(_) => PathMatch::Exact(text.value.as_str().into()),
             Err(error) => {
                 lower.mistake(text.place, error.to_string());
-                return None;
+                PathMatch::Exact(text.value.as_str().into())
             }
         },
     };
-    Some(Item::new(path, origin(text.place)))
+    Item::new(path, origin(text.place))
 }
 
 /// A value, `~regex`, or `{present: true}`.

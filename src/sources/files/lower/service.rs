@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::super::grammar::{self, Service};
+use super::super::grammar::service::{self as grammar, Service};
 use super::super::values::Placed;
 use super::{Lower, health, http2, jwt, list, origin, time, tls};
 use crate::cluster::Address;

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::super::grammar::{self, Admin, Limits, LogFormat, Runtime, Telemetry};
+use super::super::grammar::settings::{
+    self as grammar, Admin, Limits, LogFormat, Runtime, Telemetry,
+};
 use super::super::values::{Placed, Size, Time};
 use super::{Lower, http2, time};
 use crate::model::{self, AccessLog, AdminBind, Driver, Item, LogSink, Settings};
