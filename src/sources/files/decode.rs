@@ -22,14 +22,75 @@ pub const MISTAKES_MAX: usize = 100;
 /// The name by which a wrapper asks for the place of its value.
 pub const WITH_PLACE: &str = "$ringway::Placed";
 
-/// Decodes `root`. `None` when nothing could be made of it.
-pub fn decode(mut root: Node, mistakes: &mut Vec<Diagnostic>) -> Option<Config> {
+/// Sections whose entries are decoded in batches: a mistake costs one batch a second look.
+const BATCHED: [&str; 4] = ["listeners", "routes", "services", "jwt"];
+
+/// Entries of a batch.
+const BATCH: usize = 256;
+
+/// Decodes `root`. `None` when it has too many mistakes.
+pub fn decode(root: Node, mistakes: &mut Vec<Diagnostic>) -> Option<Config> {
+    let mut config = Config::default();
+    let mut tries = MISTAKES_MAX;
+    let Kind::Map(sections) = root.kind else { return None };
+    for (key, section) in sections {
+        for part in parts(&key.text, section) {
+            let kind = Kind::Map(vec![(key.clone(), part)]);
+            let decoded = decode_part(Node { place: root.place, kind }, &mut tries, mistakes)?;
+            add(&mut config, &key.text, decoded);
+        }
+    }
+    Some(config)
+}
+
+/// The section in parts that are decoded one by one.
+fn parts(name: &str, section: Node) -> Vec<Node> {
+    let Node { place, kind } = section;
+    let mut entries = match kind {
+        Kind::Map(entries) if BATCHED.contains(&name) => entries,
+        kind => return vec![Node { place, kind }],
+    };
+    let mut parts = Vec::with_capacity(entries.len() / BATCH + 1);
+    while entries.len() > BATCH {
+        let rest = entries.split_off(entries.len() - BATCH);
+        parts.push(Node { place, kind: Kind::Map(rest) });
+    }
+    parts.push(Node { place, kind: Kind::Map(entries) });
+    parts.reverse();
+    parts
+}
+
+/// Adds a decoded part of a section to `config`.
+fn add(config: &mut Config, section: &str, part: Config) {
+    match section {
+        "runtime" => config.runtime = part.runtime,
+        "admin" => config.admin = part.admin,
+        "drain" => config.drain = part.drain,
+        "limits" => config.limits = part.limits,
+        "listeners" => config.listeners.0.extend(part.listeners.0),
+        "routes" => config.routes.0.extend(part.routes.0),
+        "services" => config.services.0.extend(part.services.0),
+        "mesh" => config.mesh = part.mesh,
+        "jwt" => config.jwt.0.extend(part.jwt.0),
+        "authorization" => config.authorization = part.authorization,
+        "telemetry" => config.telemetry = part.telemetry,
+        // Another name is a mistake, which has been noted.
+        _ => {}
+    }
+}
+
+fn decode_part(
+    mut root: Node,
+    tries: &mut usize,
+    mistakes: &mut Vec<Diagnostic>,
+) -> Option<Config> {
     let mut pruned = Vec::new();
-    for _ in 0..MISTAKES_MAX {
+    while *tries > 0 {
         let error = match <Config as de::Deserialize>::deserialize(&root) {
             Ok(config) => return Some(config),
             Err(error) => error,
         };
+        *tries -= 1;
         let place = error.place.unwrap_or(root.place);
         let consequence = error.missing && pruned.contains(&place);
         if !consequence {

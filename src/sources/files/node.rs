@@ -1,5 +1,6 @@
 //! YAML as a tree that knows where everything stands.
 
+use rustc_hash::FxHashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::diagnostic::{Diagnostic, Place};
@@ -137,6 +138,7 @@ impl<'t> Reader<'t, '_> {
 
     fn map(&mut self, depth: usize) -> Result<Kind, Diagnostic> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut known = Known::default();
         loop {
             let (event, place) = self.next()?;
             let text = match event {
@@ -146,13 +148,39 @@ impl<'t> Reader<'t, '_> {
             };
             let (event, value_place) = self.next()?;
             let value = self.node(event, value_place, depth + 1)?;
-            if let Some((known, _)) = entries.iter().find(|(known, _)| known.text == text) {
-                let message = format!("{text:?} appears twice, first in line {}", known.place.line);
+            if let Some(first) = known.index_of(&entries, &text) {
+                let line = entries[first].0.place.line;
+                let message = format!("{text:?} appears twice, first in line {line}");
                 self.mistakes.push(Diagnostic::at(place, message).help("keep one of them"));
                 continue;
             }
             entries.push((Key { place, text }, value));
         }
+    }
+}
+
+/// Up to this many keys of a map are compared one by one.
+const COMPARED_MAX: usize = 32;
+
+/// Finds keys in a map that grows. Large maps get an index.
+#[derive(Default)]
+pub(super) struct Known {
+    by_text: FxHashMap<String, usize>,
+    /// Entries that are in the index.
+    indexed: usize,
+}
+
+impl Known {
+    /// The index of the entry with the key `text`.
+    pub(super) fn index_of(&mut self, entries: &[(Key, Node)], text: &str) -> Option<usize> {
+        if entries.len() <= COMPARED_MAX {
+            return entries.iter().position(|(key, _)| key.text == text);
+        }
+        for (index, (key, _)) in entries.iter().enumerate().skip(self.indexed) {
+            self.by_text.insert(key.text.clone(), index);
+        }
+        self.indexed = entries.len();
+        self.by_text.get(text).copied()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, SourceMap};
-use super::node::{self, Kind, Node};
+use super::node::{self, Kind, Known, Node};
 
 /// The largest file that is read.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -183,11 +183,12 @@ fn join(all: &mut Node, new: Node, sources: &SourceMap, mistakes: &mut Vec<Diagn
         };
         match (&mut known.kind, value.kind) {
             (Kind::Map(known), Kind::Map(more)) => {
+                let mut index = Known::default();
                 for (name, value) in more {
-                    match known.iter().find(|(known, _)| known.text == name.text) {
+                    match index.index_of(known, &name.text) {
                         None => known.push((name, value)),
-                        Some((first, _)) => {
-                            let message = twice(&name.text, first.place);
+                        Some(first) => {
+                            let message = twice(&name.text, known[first].0.place);
                             mistakes.push(Diagnostic::at(name.place, message).help(
                                 "keep one; to override, put it into a directory of a later -c",
                             ));
@@ -211,9 +212,11 @@ fn overlay(base: &mut Node, over: Node) {
     let place = over.place;
     match (&mut base.kind, over.kind) {
         (Kind::Map(base), Kind::Map(over)) => {
+            let mut index = Known::default();
             for (key, value) in over {
-                match base.iter_mut().find(|(known, _)| known.text == key.text) {
-                    Some((known, node)) => {
+                match index.index_of(base, &key.text) {
+                    Some(at) => {
+                        let (known, node) = &mut base[at];
                         known.place = key.place;
                         overlay(node, value);
                     }

@@ -425,3 +425,44 @@ fn the_schema_knows_every_section() {
     }
     assert_eq!(schema["additionalProperties"], false);
 }
+
+#[test]
+fn every_section_of_the_schema_is_decoded() {
+    // A section that decoding forgot would be read and dropped in silence.
+    let sections: Vec<String> =
+        schema()["properties"].as_object().unwrap().keys().cloned().collect();
+    for section in sections {
+        let text = format!("{section}: {{nothing_has_this_name: 1}}\n");
+        assert!(errors(&text).contains("0/a.yaml:1:"), "{section}");
+    }
+    let all = compiled(
+        &[&[(
+            "a.yaml",
+            "runtime: {workers: 3}\nadmin: {bind: 127.0.0.1:1}\ndrain: 5s\n\
+            limits: {connections: 7}\nmesh: {dns: {bind: 127.0.0.1:2}}\n\
+            telemetry: {access_log: {path: stdout}}\n",
+        )]],
+        &[],
+    );
+    let all = all.unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!((all.workers, all.admin.unwrap().port()), (Some(3), 1));
+    assert_eq!(all.snapshot.drain, std::time::Duration::from_secs(5));
+    assert_eq!(all.snapshot.limits.connections, 7);
+    assert!(all.dns.bind.is_some() && all.snapshot.access_log.is_some());
+}
+
+#[test]
+fn mistakes_in_large_sections_are_all_found_and_order_is_kept() {
+    let services: String = (0..1000)
+        .map(|i| match i % 250 {
+            249 => format!("  s{i}: {{endpoints: [], tiemout: 1s}}\n"),
+            _ => format!("  s{i}: {{endpoints: []}}\n"),
+        })
+        .collect();
+    let text = format!("services:\n{services}  s7: {{endpoints: []}}\n");
+    let errors = errors(&text);
+    assert_eq!(errors.matches("did you mean \"timeout\"?").count(), 4, "{errors}");
+    assert!(errors.contains("a.yaml:1002:3: error: \"s7\" appears twice, first in line 9"));
+    let places: Vec<usize> = errors.match_indices(": error: ").map(|(at, _)| at).collect();
+    assert_eq!(places.len(), 5, "{errors}");
+}
