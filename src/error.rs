@@ -71,6 +71,17 @@ impl Flag {
         }
     }
 
+    /// Whether it blames the endpoint.
+    pub fn blames_endpoint(self) -> bool {
+        matches!(
+            self,
+            Self::UpstreamConnectFailure
+                | Self::UpstreamConnectionTermination
+                | Self::UpstreamTimeout
+                | Self::UpstreamProtocolError
+        )
+    }
+
     /// Position in [`Flag::ALL`].
     pub fn index(self) -> usize {
         self as usize

@@ -9,12 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::authz::{EscapedSlashes, Policies};
+use crate::cells::{Count, PerWorker};
 use crate::cluster::{Destination, Service};
+use crate::http2::Flood;
 use crate::http2::{FloodLimits, Settings};
 use crate::jwt::Provider;
 use crate::mesh::Capture;
-use crate::route::Table;
-use crate::telemetry::counters::{ListenerCells, PerWorker};
+use crate::message;
+use crate::net::Bind;
+use crate::route::{Rule, Table};
+use crate::tls::reason::Failure;
 use crate::tls::{CertificateInfo, ServerTls};
 
 /// One applied configuration.
@@ -26,6 +30,8 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<Listener>>,
     /// Services, in order of name; destinations index into it.
     pub services: Vec<Arc<Service>>,
+    /// All rules, at the place that each has as its index.
+    pub rules: Vec<Arc<Rule>>,
     /// Who may do what.
     pub authorization: Policies,
     /// Limits on what a client may send.
@@ -47,6 +53,7 @@ impl Snapshot {
             version: 0,
             listeners: Vec::new(),
             services: Vec::new(),
+            rules: Vec::new(),
             authorization: Policies::default(),
             limits: Limits::default(),
             drain: Duration::from_secs(30),
@@ -68,44 +75,16 @@ impl Snapshot {
         self.services.iter().chain(captures.map(|capture| &capture.passthrough))
     }
 
+    /// The service called `name`.
+    pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
+        let found = self.services.binary_search_by(|service| (*service.name).cmp(name));
+        found.ok().map(|index| &self.services[index])
+    }
+
     /// The listener called `name`.
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
         let found = self.listeners.binary_search_by(|listener| (*listener.name).cmp(name));
         found.ok().map(|index| &self.listeners[index])
-    }
-}
-
-/// Where a listener takes connections.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Bind {
-    /// An IP address and port.
-    Tcp(std::net::SocketAddr),
-    /// An IP address and port for captured UDP.
-    Udp(std::net::SocketAddr),
-    /// The path of a Unix-domain socket.
-    Unix(PathBuf),
-    /// A socket passed by systemd under this name (`FileDescriptorName=`).
-    Systemd(String),
-}
-
-impl Bind {
-    /// The port; 0 where there is none.
-    pub fn port(&self) -> u16 {
-        match self {
-            Self::Tcp(address) | Self::Udp(address) => address.port(),
-            Self::Unix(_) | Self::Systemd(_) => 0,
-        }
-    }
-}
-
-impl std::fmt::Display for Bind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Udp(address) => write!(f, "udp:{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Systemd(name) => write!(f, "systemd:{name}"),
-        }
     }
 }
 
@@ -208,21 +187,13 @@ pub struct Timeouts {
     pub tcp_idle: Duration,
 }
 
-/// Limits on what a peer may send.
+/// Limits on what peers may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections open at once, over all listeners and workers.
     pub connections: u32,
-    /// Bytes of a request or response head.
-    pub header_bytes: usize,
-    /// Field lines of a head.
-    pub headers: usize,
-    /// Bytes of a request target.
-    pub uri_bytes: usize,
-    /// Bytes of chunk extensions in one message.
-    pub chunk_extension_bytes: usize,
-    /// Bytes of the trailer section of one message.
-    pub trailer_bytes: usize,
+    /// The size of a message's parts.
+    pub message: message::Limits,
     /// What a peer of HTTP/2 may send besides messages.
     pub http2: FloodLimits,
 }
@@ -231,11 +202,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 100_000,
-            header_bytes: 60 * 1024,
-            headers: 100,
-            uri_bytes: 8 * 1024,
-            chunk_extension_bytes: 4 * 1024,
-            trailer_bytes: 8 * 1024,
+            message: message::Limits::default(),
             http2: FloodLimits::default(),
         }
     }
@@ -268,4 +235,31 @@ pub enum LogFormat {
     Json,
     /// Envoy's default line.
     Text,
+}
+
+/// What one worker counts for one listener.
+#[derive(Debug, Default)]
+pub struct ListenerCells {
+    /// Connections accepted.
+    pub connections: Count,
+    /// Connections open now (gauge).
+    pub active: Count,
+    /// Connections closed at once because a limit was reached.
+    pub overflow: Count,
+    /// Requests refused before a route was looked up (bad syntax, limits, header timeout).
+    pub refused: Count,
+    /// Full TLS handshakes.
+    pub tls_handshakes: Count,
+    /// TLS handshakes that went on from an earlier connection.
+    pub tls_resumed: Count,
+    /// Connections cut because a peer's certificate was revoked.
+    pub revoked: Count,
+    /// TLS handshakes refused, by kind of failure.
+    pub tls_failures: [Count; Failure::ALL.len()],
+    /// Connections of HTTP/2 ended at a limit, by `Flood::index`.
+    pub http2_floods: [Count; Flood::ALL.len()],
+    /// Bytes read from clients.
+    pub received_bytes: Count,
+    /// Bytes written to clients.
+    pub sent_bytes: Count,
 }

@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
-use ringway::cluster::Address;
+use ringway::compile::registry::Registry;
 use ringway::compile::{Compiled, Resolutions};
+use ringway::matching::PathMatch;
 use ringway::message::Head;
 use ringway::model::{
-    Action, Change, Endpoint, Endpoints, Item, Kind, Match, Origin, Patch, PathMatch, Precedence,
-    Resource, ResourceId, Resources, Routes, Rule, Service,
+    Action, Change, Endpoint, Endpoints, Item, Kind, Match, Origin, Patch, Precedence, Resource,
+    ResourceId, Resources, Routes, Rule, Service,
 };
+use ringway::net::Address;
 use ringway::snapshot::Snapshot;
 use ringway::sources::files::{self, Loaded};
-use ringway::telemetry::registry::Registry;
 
 /// A registry of services: a list of names with addresses. That is all that it knows.
 struct Phonebook {
@@ -49,7 +50,7 @@ impl Phonebook {
     /// One route of `host`: everything below `/` to `service`.
     fn route(&self, host: &str, service: &str) -> Change {
         let origin = self.origin(Kind::Routes, host);
-        let path = Item::new(PathMatch::Prefix("/".into()), origin.clone());
+        let path = Item::new(PathMatch::Prefix((*b"/").into()), origin.clone());
         let to = Item::new(service.to_owned(), origin.clone());
         let rule = Rule {
             matches: Match { path: Some(path), ..Match::default() },
@@ -85,7 +86,8 @@ fn compiled(files: &Loaded, resources: &Resources) -> Result<Compiled, String> {
 fn reached(snapshot: &Snapshot, host: &str) -> Option<String> {
     let text = format!("GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n");
     let (mut head, whole) = (Head::default(), 0..text.len());
-    ringway::http1::parse::request(text.as_bytes(), whole, &snapshot.limits, &mut head).unwrap();
+    ringway::http1::parse::request(text.as_bytes(), whole, &snapshot.limits.message, &mut head)
+        .unwrap();
     let rule = snapshot.listeners[0].routes()?.find(head.view(text.as_bytes()))?;
     let ringway::route::Action::Forward(split) = &rule.action else { return None };
     let service = &snapshot.services[split.shares()[0].0.service as usize];

@@ -7,15 +7,13 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use ringway::authz::path::{self, EscapedSlashes, Normal};
-use ringway::authz::{
-    Action, Choice, Network, Operation, PathPattern, Pattern, Peer, Policies, Request, Rule,
-    Source, Target, Verdict, When, value_pattern,
-};
+use ringway::authz::{Action, Choice, Operation, PathPattern, Pattern, Peer, Policies, Request, Rule, Source, Target, Verdict, When, value_pattern};
+use ringway::net::Network;
 use ringway::http1::parse;
 use ringway::jwt::{ClaimMatch, Claims};
 use ringway::message::Head;
-use ringway::snapshot::Limits;
-use ringway::telemetry::counters::PerWorker;
+use ringway::message::Limits;
+use ringway::cells::PerWorker;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut input = Input(bytes);

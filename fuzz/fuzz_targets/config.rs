@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use libfuzzer_sys::fuzz_target;
 use ringway::compile::Resolutions;
 use ringway::sources::files;
-use ringway::telemetry::registry::Registry;
+use ringway::compile::registry::Registry;
 
 fuzz_target!(|bytes: &[u8]| {
     let path = std::env::temp_dir().join(format!("ringway-fuzz-{}.yaml", std::process::id()));

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use ringway::http1::{framing, parse};
 use ringway::message::Head;
-use ringway::snapshot::Limits;
+use ringway::message::Limits;
 
 fuzz_target!(|bytes: &[u8]| {
     let limits = Limits::default();

@@ -9,7 +9,7 @@ use ringway::http1::encode::{self, RequestEdits};
 use ringway::http1::framing::{self, Body};
 use ringway::http1::parse;
 use ringway::message::{Head, HeaderEdits};
-use ringway::snapshot::Limits;
+use ringway::message::Limits;
 
 fuzz_target!(|bytes: &[u8]| {
     let limits = Limits::default();

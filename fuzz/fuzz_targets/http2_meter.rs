@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use ringway::http2::{Meter, PREFACE, Peer};
-use ringway::snapshot::Limits;
+use ringway::message::Limits;
 use ringway::time::Time;
 
 fuzz_target!(|input: &[u8]| {

@@ -8,8 +8,8 @@ use libfuzzer_sys::fuzz_target;
 use ringway::http1::parse;
 use ringway::jwt::{KeySet, KeysWanted, Provider, Requirement};
 use ringway::message::Head;
-use ringway::snapshot::Limits;
-use ringway::telemetry::counters::PerWorker;
+use ringway::message::Limits;
+use ringway::cells::PerWorker;
 
 /// The public key of RFC 8037 A.2, of which no fuzzer finds a signature.
 const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","kid":"a",

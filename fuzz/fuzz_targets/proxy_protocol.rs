@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringway::cluster::SendProxyProtocol;
+use ringway::proxy_protocol::SendProxyProtocol;
 use ringway::proxy_protocol::{self, Progress};
 
 fuzz_target!(|bytes: &[u8]| {

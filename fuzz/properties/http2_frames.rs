@@ -7,16 +7,18 @@ use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use ringway::cluster::{Address, Egress};
+use ringway::cells::PerWorker;
 use ringway::compile::Resolutions;
+use ringway::compile::registry::Registry;
+use ringway::downstream::{Arrival, connection};
 use ringway::http2::{PREFACE, held_bytes};
+use ringway::net::{Address, Egress};
 use ringway::runtime::io::{Io, Read, Stream};
-use ringway::runtime::mailbox::Loads;
 use ringway::runtime::sim::{SimIo, SimStream, Simulation, Weather};
-use ringway::serve::{Arrival, Worker, WorkerParts, connection};
+use ringway::serve::record::buffer::LogBuffer;
+use ringway::serve::{Worker, WorkerParts};
 use ringway::snapshot::Snapshot;
 use ringway::sources::files;
-use ringway::telemetry::registry::Registry;
 
 /// Virtual time that it may take.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -54,13 +56,11 @@ pub fn holds(input: &[u8]) {
     let (near, far, io) = (simulation.io(), simulation.io(), simulation.io());
     let portion_bytes_max = 1 << (first >> 1 & 15);
     near.set_weather(Weather { portion_bytes_max, ..Weather::CALM });
-    let registry = Registry::new(1);
     let parts = WorkerParts {
         index: 0,
-        stats: Arc::clone(&registry.worker_cells),
-        loads: Loads::new(1),
+        stats: Arc::new(PerWorker::new(1)),
         seed: 1,
-        reports: None,
+        log: LogBuffer::default(),
     };
     let worker = Worker::new(io, parts);
     worker.prepare(Arc::clone(&SNAPSHOT));
@@ -139,7 +139,7 @@ async fn converse(io: SimIo, stream: SimStream, bytes: Vec<u8>) {
 async fn read_for_a_while(io: &SimIo, stream: &SimStream) {
     let alarm = io.alarms().alarm();
     alarm.set(io.now() + Duration::from_secs(30));
-    while let (Ok(Read::Data(_)), _) = stream.read_or_rang(io.buffers().take(), &alarm).await {}
+    while let (Ok(Read::Data(_)), _) = stream.read_or_woken(io.buffers().take(), &alarm).await {}
 }
 
 /// An endpoint that says `answer` to whatever comes.

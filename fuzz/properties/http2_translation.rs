@@ -9,8 +9,8 @@ use ringway::http1::framing::{self, Body};
 use ringway::http1::parse::{self, Progress};
 use ringway::http1::sink::Sink;
 use ringway::http2::{self, Draft, Received};
+use ringway::message::Limits;
 use ringway::message::{Head, HeadView, HeaderEdits, Method as Known, Version};
-use ringway::snapshot::Limits;
 
 /// Whether all of it holds for `input`.
 pub fn holds(input: &[u8]) {

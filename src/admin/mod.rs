@@ -9,7 +9,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::control::status::Status;
+use crate::telemetry::status::Status;
 
 /// The running interface.
 pub struct Admin {

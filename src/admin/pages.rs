@@ -8,11 +8,11 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
+use crate::cells::Count;
 use crate::cluster::Service;
-use crate::control::status::Status;
-use crate::health::{Reason, Standing};
-use crate::telemetry::counters::Count;
+use crate::health::{HealthState, Reason};
 use crate::telemetry::metrics;
+use crate::telemetry::status::Status;
 
 const INDEX: &str = "\
 ringway admin
@@ -120,13 +120,13 @@ fn of_service(service: &Service) -> Value {
     })
 }
 
-fn of_standing(standing: &Standing) -> Value {
-    let account = standing.account();
-    let failures = Reason::ALL.iter().map(|reason| &standing.failures[reason.index()]);
+fn of_standing(health_state: &HealthState) -> Value {
+    let account = health_state.account();
+    let failures = Reason::ALL.iter().map(|reason| &health_state.failures[reason.index()]);
     json!({
-        "state": standing.state().label(),
+        "state": health_state.state().label(),
         "since_unix_seconds": account.changed_unix_s,
-        "checks": standing.attempts.value(),
+        "checks": health_state.attempts.value(),
         "failures": failures.map(Count::value).sum::<u64>(),
         "last_failure": account.last_failure,
     })

@@ -3,7 +3,7 @@
 use super::facts::Facts;
 use super::pattern::Certainty;
 use crate::jwt::ClaimMatch;
-use crate::route::ValueMatch;
+use crate::matching::ValueMatch;
 
 /// What must hold besides (Istio's `when`).
 #[derive(Clone, Debug, Default)]

@@ -6,8 +6,8 @@ use super::identity::Identity;
 use super::path_pattern::PathReadings;
 use super::{Peer, Target};
 use crate::jwt::Claims;
+use crate::matching::split_authority;
 use crate::message::HeadView;
-use crate::route::split_authority;
 
 /// What the rules look at.
 pub(super) struct Facts<'a> {

@@ -1,6 +1,6 @@
 //! SPIFFE IDs (spiffe.io, SPIFFE-ID 2) and what meshes write into them.
 
-use super::pattern::{Pattern, PatternError};
+use crate::matching::{Pattern, PatternError};
 
 const SCHEME: &str = "spiffe://";
 

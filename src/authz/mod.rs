@@ -6,11 +6,11 @@
 //! request: a rule that allows takes only what surely fits, a rule that denies takes everything
 //! that possibly fits ([`Certainty`]).
 
+mod cells;
 mod condition;
 mod decision;
 mod facts;
 mod identity;
-mod network;
 mod operation;
 pub mod path;
 mod path_pattern;
@@ -23,20 +23,20 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use cells::RuleCells;
 pub use condition::When;
 pub use decision::{Decision, Outcome, Report, Verdict};
 pub use identity::identity_pattern;
-pub use network::Network;
 pub use operation::{Operation, host_pattern};
 pub use path::{EscapedSlashes, Normal};
 pub use path_pattern::PathPattern;
-pub use pattern::{Certainty, Choice, Pattern, PatternError, value_pattern};
+pub use pattern::{Certainty, Choice};
 pub use policies::Policies;
 pub use source::Source;
 
+use crate::cells::PerWorker;
 use crate::jwt::Claims;
 use crate::message::HeadView;
-use crate::telemetry::counters::{AuthorizationCells, PerWorker};
 use facts::Facts;
 
 /// What a rule does with what it matches.
@@ -68,7 +68,7 @@ pub struct Rule {
     /// What must hold besides.
     pub when: When,
     /// Its counters; the same ones across reloads as long as the name stays.
-    pub stats: Arc<PerWorker<AuthorizationCells>>,
+    pub stats: Arc<PerWorker<RuleCells>>,
 }
 
 impl Rule {

@@ -1,9 +1,10 @@
 //! Conditions on what is asked for.
 
 use super::facts::Facts;
-use super::network::Network;
 use super::path_pattern::PathPattern;
-use super::pattern::{Certainty, Choice, Pattern, PatternError};
+use super::pattern::{Certainty, Choice};
+use crate::matching::{Pattern, PatternError};
+use crate::net::Network;
 
 /// Conditions on a request or connection (Istio's `to.operation`). All of them must hold.
 #[derive(Clone, Debug, Default)]

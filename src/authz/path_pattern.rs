@@ -5,7 +5,8 @@ use std::cell::OnceCell;
 use regex::bytes::Regex;
 
 use super::path::{self, EscapedSlashes, Normal};
-use super::pattern::{Certainty, PatternError, whole};
+use super::pattern::Certainty;
+use crate::matching::{PatternError, whole};
 
 /// A condition on a path.
 #[derive(Clone, Debug)]

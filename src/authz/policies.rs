@@ -4,8 +4,8 @@ use rustc_hash::FxHashMap;
 
 use super::decision::{Decision, Verdict};
 use super::facts::Facts;
-use super::pattern::Pattern;
 use super::{Action, Peer, Rule, Target};
+use crate::matching::Pattern;
 
 /// The compiled rules of `authorization:`. Without any, everything may pass.
 #[derive(Debug, Default)]

@@ -1,8 +1,9 @@
 //! Conditions on who asks.
 
 use super::facts::Facts;
-use super::network::Network;
-use super::pattern::{Certainty, Choice, Pattern};
+use super::pattern::{Certainty, Choice};
+use crate::matching::Pattern;
+use crate::net::Network;
 
 /// Conditions on a peer (Istio's `from.source`). All of them must hold.
 #[derive(Clone, Debug, Default)]

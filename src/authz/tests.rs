@@ -5,11 +5,12 @@ use std::io::Write as _;
 
 use super::*;
 use crate::compile::Resolutions;
+use crate::compile::registry::Registry;
 use crate::http1::parse;
 use crate::message::Head;
-use crate::snapshot::{Limits, Snapshot};
+use crate::message::Limits;
+use crate::snapshot::Snapshot;
 use crate::sources::files;
-use crate::telemetry::registry::Registry;
 
 const SERVICES: &str = "services:
   reviews: {endpoints: []}
@@ -420,7 +421,7 @@ fn what_is_decided_is_counted_with_its_rule() {
     let counts: Vec<[u64; 5]> = policies
         .rules()
         .map(|rule| {
-            let AuthorizationCells { allowed, denied, audited, dry_run_allowed, dry_run_denied } =
+            let RuleCells { allowed, denied, audited, dry_run_allowed, dry_run_denied } =
                 rule.stats.worker(0);
             [allowed, denied, audited, dry_run_allowed, dry_run_denied].map(|count| count.value())
         })

@@ -189,9 +189,10 @@ mod tests {
 
     use super::*;
     use crate::balance::{HashKey, Maglev};
-    use crate::cluster::{Address, Egress, Endpoint, Protocol, Subset};
-    use crate::health::{Ask, Changes, Check, Reason, Standing, Thresholds};
-    use crate::telemetry::counters::PerWorker;
+    use crate::cells::PerWorker;
+    use crate::cluster::{Endpoint, Protocol, Subset};
+    use crate::health::{Ask, Changes, Check, HealthState, Reason, Thresholds};
+    use crate::net::{Address, Egress};
 
     fn service(policy: Policy, weights: &[u32]) -> Service {
         let endpoint = |(i, &weight): (usize, &u32)| {
@@ -225,7 +226,7 @@ mod tests {
             addresses: Vec::new(),
             http2: Default::default(),
             health: None,
-            methods: Arc::new(crate::telemetry::grpc::Methods::new(1)),
+            methods: Arc::new(crate::grpc::methods::Methods::new(1)),
             endpoints,
             subsets: vec![Subset { version: "".into(), members: all, maglev }],
             policy,
@@ -280,7 +281,7 @@ mod tests {
             let changes = Arc::new(Changes::default());
             for endpoint in &mut bench.service.endpoints {
                 let endpoint = Arc::get_mut(endpoint).unwrap();
-                endpoint.health = Some(Arc::new(Standing::new(Arc::clone(&changes))));
+                endpoint.health = Some(Arc::new(HealthState::new(Arc::clone(&changes))));
             }
             bench.service.health = Some(Arc::new(Check {
                 ask: Ask::Tcp,
@@ -297,8 +298,8 @@ mod tests {
 
         fn hear(&self, index: usize, healthy: bool) {
             let outcome = if healthy { Ok(()) } else { Err((Reason::NotServing, String::new())) };
-            let standing = self.service.endpoints[index].health.as_ref().unwrap();
-            standing.hear(outcome, AT_ONCE, 0);
+            let health_state = self.service.endpoints[index].health.as_ref().unwrap();
+            health_state.hear(outcome, AT_ONCE, 0);
         }
 
         /// Who is chosen for many keys.

@@ -51,6 +51,11 @@ impl Load {
         self.measured.set(now);
     }
 
+    /// A request is over, and its duration says nothing about the endpoint.
+    pub fn abandoned(&self) {
+        self.active.set(self.active.get().saturating_sub(1));
+    }
+
     /// Requests under way.
     pub fn active(&self) -> u32 {
         self.active.get()

@@ -11,16 +11,17 @@ use clap::Args;
 use crate::authz::path::normalise;
 use crate::authz::{self, Normal, Peer};
 use crate::compile::Resolutions;
+use crate::compile::registry::Registry;
 use crate::error::Refusal;
 use crate::http1::parse;
 use crate::jwt::Requirement;
 use crate::mesh::{Direction, Unknown};
 use crate::message::{Head, HeadView};
+use crate::net::Bind;
 use crate::route::{Action, Rule, Split, Table};
-use crate::snapshot::{Bind, Listener, Serves, Snapshot};
+use crate::snapshot::{Listener, Serves, Snapshot};
 use crate::sources::files;
 use crate::sources::files::ProcessEnvironment;
-use crate::telemetry::registry::Registry;
 
 /// The request to explain.
 #[derive(Args)]
@@ -69,7 +70,7 @@ fn explanation(snapshot: &Snapshot, arguments: &ExplainArgs) -> Result<String, S
     let (host, target) = host_and_target(&arguments.url);
     let parsed = |target: &str| {
         let (text, mut head) = (request_text(arguments, host, target), Head::default());
-        parse::request(text.as_bytes(), 0..text.len(), &snapshot.limits, &mut head)
+        parse::request(text.as_bytes(), 0..text.len(), &snapshot.limits.message, &mut head)
             .map_err(|refusal| format!("the proxy would refuse this request: {refusal}"))?;
         Ok::<_, String>((text, head))
     };

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use crate::authz::Network;
 use crate::compile::Resolutions;
+use crate::compile::registry::Registry;
 use crate::control::run::Interception;
 use crate::intercept::plan::{
     Exclusions, Inbound, Interface, Owners, PROXY_MARK, PortRange, Ports, Proxy, WhenDead,
@@ -16,9 +16,9 @@ use crate::intercept::{
     self, Backend, Installed, InterceptError, InterceptPlan, ids, plan_of, proxy_uids,
 };
 use crate::model::Model;
+use crate::net::Network;
 use crate::sources::files;
 use crate::sources::files::ProcessEnvironment;
-use crate::telemetry::registry::Registry;
 
 #[derive(Subcommand)]
 pub(super) enum InterceptCommand {
@@ -39,7 +39,7 @@ pub(super) enum InterceptCommand {
         ringway intercept show --backend iptables\n  \
         ringway intercept show --installed      # with counters; exit code 1 when there are none")]
     Show(ShowArgs),
-    /// Opens connections that must be caught, and says which were not; exit code 1 then.
+    /// Opens connections that must be captured, and says which were not; exit code 1 then.
     #[command(after_help = "Examples:\n  ringway intercept check -c /etc/ringway\n  \
         ringway intercept check --tproxy --netns shop\n\n\
         Give it what `up` was given. It works with and without a running proxy: where nobody \
@@ -59,10 +59,10 @@ pub(super) struct PlaceArgs {
     backend: Option<Backend>,
 }
 
-/// What is to be caught.
+/// What is to be captured.
 #[derive(Args)]
 pub(super) struct PlanArgs {
-    /// The configuration of the proxy, which says what is caught and where it goes. What else is
+    /// The configuration of the proxy, which says what is captured and where it goes. What else is
     /// given here comes on top.
     #[arg(short, long = "config", value_name = "DIR")]
     config: Vec<PathBuf>,
@@ -84,7 +84,7 @@ pub(super) struct PlanArgs {
     /// Catches no outbound connections.
     #[arg(long)]
     no_outbound: bool,
-    /// UDP that is caught: ports of destinations, or all. Needs a proxy with CAP_NET_ADMIN.
+    /// UDP that is captured: ports of destinations, or all. Needs a proxy with CAP_NET_ADMIN.
     #[arg(long, value_name = "PORTS", value_delimiter = ',')]
     udp: Vec<PortRange>,
     /// The port of the resolver on this host that gets all DNS queries.
@@ -103,11 +103,11 @@ pub(super) struct PlanArgs {
     mark: Option<u32>,
     #[command(flatten)]
     exclude: ExcludeArgs,
-    /// While no proxy runs, caught traffic passes by it where rules can say so (nft with
+    /// While no proxy runs, captured traffic passes by it where rules can say so (nft with
     /// --tproxy); else remove the rules when it ends.
     #[arg(long, conflicts_with = "fail_closed")]
     fail_open: bool,
-    /// While no proxy runs, caught traffic is refused. That is the default.
+    /// While no proxy runs, captured traffic is refused. That is the default.
     #[arg(long)]
     fail_closed: bool,
 }
@@ -133,10 +133,10 @@ pub(super) struct ExcludeArgs {
     /// Interfaces that traffic leaves through.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     exclude_outbound_interfaces: Vec<Interface>,
-    /// Users whose connections are not caught.
+    /// Users whose connections are not captured.
     #[arg(long, value_name = "NAMES|UIDS", value_delimiter = ',')]
     exclude_uids: Vec<String>,
-    /// Groups whose connections are not caught.
+    /// Groups whose connections are not captured.
     #[arg(long, value_name = "NAMES|GIDS", value_delimiter = ',')]
     exclude_gids: Vec<String>,
 }
@@ -153,7 +153,7 @@ pub(super) struct RunInterceptArgs {
     /// Traffic passes by the proxy when it is not there: with nft also after a SIGKILL.
     #[arg(long, requires = "intercept", conflicts_with = "fail_closed")]
     fail_open: bool,
-    /// Caught traffic is refused while no proxy runs. That is the default.
+    /// OriginalDestination traffic is refused while no proxy runs. That is the default.
     #[arg(long, requires = "intercept")]
     fail_closed: bool,
 }
@@ -272,7 +272,7 @@ fn enter(place: &PlaceArgs) -> Result<(), InterceptError> {
     place.netns.as_deref().map_or(Ok(()), intercept::enter)
 }
 
-/// What is to be caught: by the configuration, if there is one, and by the options on top.
+/// What is to be captured: by the configuration, if there is one, and by the options on top.
 fn plan(arguments: &PlanArgs) -> Result<InterceptPlan, InterceptError> {
     let mut plan = match arguments.config.is_empty() {
         true => InterceptPlan {

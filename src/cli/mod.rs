@@ -13,9 +13,9 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::compile::Resolutions;
+use crate::compile::registry::Registry;
 use crate::sources::files;
 use crate::sources::files::ProcessEnvironment;
-use crate::telemetry::registry::Registry;
 
 /// A service-mesh proxy: thread-per-core on io_uring, configured from files, reloaded hot.
 #[derive(Parser)]

@@ -1,45 +1,22 @@
 //! Services and their endpoints, as compiled from the configuration. Immutable.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+mod cells;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Policy;
-use crate::health::{Check, Standing, State};
+use crate::cells::PerWorker;
+use crate::grpc::methods::Methods;
+use crate::health::{Check, HealthState, State};
 use crate::http2::Settings;
 use crate::jwt::Requirement;
-use crate::telemetry::counters::{EndpointCells, PerWorker, ServiceCells};
-use crate::telemetry::grpc::Methods;
+use crate::net::{Address, Egress};
+use crate::proxy_protocol::SendProxyProtocol;
 use crate::tls::ClientTls;
 
-/// Where an endpoint listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Address {
-    /// An IP address and port.
-    Tcp(SocketAddr),
-    /// The path of a Unix-domain socket.
-    Unix(PathBuf),
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// How a connection to an endpoint leaves this host. By default like any other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Egress {
-    /// The mark of its packets (SO_MARK), by which the rules of traffic capture know them as ours;
-    /// 0 for none.
-    pub mark: u32,
-    /// The address that it comes from, although it is not ours (IP_TRANSPARENT).
-    pub source: Option<IpAddr>,
-}
+pub use cells::{EndpointCells, ServiceCells};
 
 /// One instance of a service.
 #[derive(Debug)]
@@ -55,7 +32,7 @@ pub struct Endpoint {
     /// How connections to it leave.
     pub egress: Egress,
     /// What is known of its health, where it is checked; kept across reloads like its counters.
-    pub health: Option<Arc<Standing>>,
+    pub health: Option<Arc<HealthState>>,
     /// Its counters; the same ones across reloads as long as the address stays.
     pub stats: Arc<PerWorker<EndpointCells>>,
 }
@@ -64,7 +41,7 @@ impl Endpoint {
     /// Its health, where it is checked and could take requests at all.
     pub fn health_state(&self) -> Option<State> {
         let health = self.health.as_deref().filter(|_| self.weight > 0);
-        health.map(Standing::state)
+        health.map(HealthState::state)
     }
 }
 
@@ -82,15 +59,6 @@ pub enum Protocol {
     Auto,
     /// Bytes.
     Tcp,
-}
-
-/// The PROXY protocol header that is sent first on each connection to an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendProxyProtocol {
-    /// The text form.
-    V1,
-    /// The binary form.
-    V2,
 }
 
 /// The endpoints that a destination names: all of a service, or those of one version.

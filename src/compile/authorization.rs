@@ -6,15 +6,16 @@ use std::collections::{HashMap, HashSet};
 use super::mesh::{INBOUND_SERVICE, PASSTHROUGH_SERVICE};
 use super::{Compiler, is_token, suggestion};
 use crate::authz::{
-    Action, Choice, Network, Operation, PathPattern, Pattern, PatternError, Policies, Rule, Source,
-    When, host_pattern, identity_pattern, value_pattern,
+    Action, Choice, Operation, PathPattern, Policies, Rule, Source, When, host_pattern,
+    identity_pattern,
 };
 use crate::jwt::ClaimMatch;
+use crate::matching::{Pattern, PatternError};
 use crate::model::{
     Choices, Item, Origin, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource,
-    ServiceProtocol, ValueMatch as Written,
+    ServiceProtocol,
 };
-use crate::route::ValueMatch;
+use crate::net::Network;
 
 /// A list of names or patterns.
 type List<T = String> = [Item<T>];
@@ -211,26 +212,14 @@ fn when(compiler: &mut Compiler<'_>, written: &List<PolicyCondition>) -> When {
                 let message = format!("{:?} is not the name of a field", name.value);
                 compiler.fault(&name.origin, message);
             }
-            if let Some(wanted) = wanted(compiler, value) {
-                headers.push((name.value.as_str().into(), wanted));
-            }
+            headers.push((name.value.as_str().into(), value.clone()));
         }
         for (name, value) in &when.value.claims {
-            if let Some(wanted) = wanted(compiler, value) {
-                claims.push(ClaimMatch { name: name.value.as_str().into(), wanted });
-            }
+            let (name, wanted) = (name.value.as_str().into(), value.clone());
+            claims.push(ClaimMatch { name, wanted });
         }
     }
     When { headers, claims }
-}
-
-fn wanted(compiler: &mut Compiler<'_>, written: &Item<Written>) -> Option<ValueMatch> {
-    let parsed = match &written.value {
-        Written::Present => Ok(ValueMatch::Present),
-        Written::Exact(text) => Ok(ValueMatch::Exact(text.as_bytes().into())),
-        Written::Regex(regex) => value_pattern(&format!("~{regex}")),
-    };
-    parsed.map_err(|error| pattern_fault(compiler, &written.origin, error)).ok()
 }
 
 fn method(text: &str) -> Result<Box<str>, PatternError> {

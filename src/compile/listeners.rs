@@ -8,8 +8,9 @@ use super::{Compiler, http2, is_token, suggestion, tls};
 use crate::authz::EscapedSlashes;
 use crate::cluster::Service;
 use crate::model::{self, Item, ListenerProtocol};
+use crate::net::Bind;
 use crate::route::Table;
-use crate::snapshot::{Bind, ForwardClientCert, Listener, Serves, Timeouts};
+use crate::snapshot::{ForwardClientCert, Listener, Serves, Timeouts};
 
 pub(super) fn listeners(
     compiler: &mut Compiler<'_>,
@@ -137,17 +138,8 @@ pub(super) fn only(
 }
 
 /// The binds of a listener. Each bind belongs to one listener.
-fn binds(compiler: &mut Compiler<'_>, written: &[Item<model::Bind>]) -> Vec<Bind> {
-    let mut binds = Vec::new();
-    for item in written {
-        let bind = match &item.value {
-            model::Bind::Tcp(address) => Bind::Tcp(*address),
-            model::Bind::Unix(path) => Bind::Unix(path.clone()),
-            model::Bind::Systemd(name) => Bind::Systemd(name.clone()),
-        };
-        binds.extend(taken(compiler, &Item { value: bind, origin: item.origin.clone() }));
-    }
-    binds
+fn binds(compiler: &mut Compiler<'_>, written: &[Item<Bind>]) -> Vec<Bind> {
+    written.iter().filter_map(|bind| taken(compiler, bind)).collect()
 }
 
 /// The bind, unless another listener has it.

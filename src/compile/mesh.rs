@@ -6,22 +6,25 @@ use std::time::Duration;
 
 use super::routes::Hosts;
 use super::{Compiler, listeners as plain, mark, tls};
-use crate::authz::{EscapedSlashes, Network};
+use crate::authz::EscapedSlashes;
 use crate::balance::Policy;
-use crate::cluster::{Address, Destination, Protocol, Service};
+use crate::cells::PerWorker;
+use crate::cluster::EndpointCells;
+use crate::cluster::{Destination, Protocol, Service};
 use crate::dns::{Directory, DnsPlan};
 use crate::http2::Settings;
 use crate::mesh::{
-    Addresses, Admission, Application, Capture, Declared, Direction, Excluded, Intercept, Probe,
-    Udp, Unknown,
+    Addresses, Admission, Application, Capture, Declared, Direction, Excluded, Probe, Udp, Unknown,
 };
 use crate::message::HeaderEdits;
 use crate::model::{
     self, Inbound, InterceptBy, Item, Model, Mtls, Origin, Outbound, PeerSource, PortProtocol,
 };
+use crate::net::Address;
+use crate::net::Bind;
+use crate::net::Intercept;
 use crate::route::{Action, Matcher, Rule, Split, Table};
-use crate::snapshot::{Bind, ForwardClientCert, Listener, Serves};
-use crate::telemetry::counters::{EndpointCells, PerWorker};
+use crate::snapshot::{ForwardClientCert, Listener, Serves};
 use crate::tls::{Mode, ServerTls};
 
 /// The names of the two listeners.
@@ -228,14 +231,7 @@ fn excluded(compiler: &mut Compiler<'_>, direction: Direction) -> Excluded {
         Direction::Inbound => &written.exclude_inbound,
         Direction::Outbound => &written.exclude_outbound,
     };
-    let mut networks = Vec::new();
-    for text in &side.networks {
-        match Network::parse(&text.value) {
-            Ok(network) => networks.push(network),
-            Err(error) => compiler.fault_with_help(&text.origin, error.message, error.help),
-        }
-    }
-    Excluded { networks, ports: side.ports.clone() }
+    Excluded { networks: side.networks.clone(), ports: side.ports.clone() }
 }
 
 fn udp(compiler: &Compiler<'_>, written: &model::Udp) -> Udp {
@@ -326,8 +322,11 @@ fn rule(
     name: &str,
     destination: Destination,
 ) -> Arc<Rule> {
-    Arc::new(Rule {
-        stats: compiler.registry.route(host, name),
+    let index = compiler.rule_index();
+    let stats = compiler.registry.route(host, name);
+    compiler.rule(Rule {
+        index,
+        stats,
         name: name.into(),
         host: host.into(),
         place: compiler.model.files.line_of(origin).into(),

@@ -7,6 +7,7 @@ mod http2;
 mod jwt;
 mod listeners;
 mod mesh;
+pub mod registry;
 mod routes;
 mod services;
 mod settings;
@@ -18,15 +19,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use self::jwt::KeySource;
+use self::registry::Registry;
 pub use self::suggestion::suggestion;
 use self::tls::MeshIdentity;
-use crate::cluster::{Destination, Egress, Service};
+use crate::cluster::{Destination, Service};
 use crate::dns::DnsPlan;
 use crate::jwt::{KeySet, Provider};
 use crate::mesh::MARK;
 use crate::model::{Driver, Fault, Item, Material, Merged, Model, Origin, Refusal};
-use crate::snapshot::{Bind, Snapshot};
-use crate::telemetry::registry::Registry;
+use crate::net::{Bind, Egress};
+use crate::route::Rule;
+use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
 
 /// Results of the control thread that the snapshot needs.
@@ -77,6 +80,8 @@ struct Compiler<'a> {
     virtual_addresses: HashMap<SocketAddr, &'a Origin>,
     /// The identity of this workload.
     mesh: Option<MeshIdentity>,
+    /// All rules so far, in order of their index.
+    rules: Vec<Arc<Rule>>,
     /// Certificates in use.
     certificates: Vec<CertificateInfo>,
     /// Issuers of tokens.
@@ -149,6 +154,7 @@ fn compile_all(
         faults: Vec::new(),
         virtual_addresses: HashMap::new(),
         mesh: None,
+        rules: Vec::new(),
         certificates: Vec::new(),
         providers: Vec::new(),
         key_sources: Vec::new(),
@@ -165,6 +171,7 @@ fn compile_all(
     let snapshot = Snapshot {
         version,
         listeners,
+        rules: std::mem::take(&mut compiler.rules),
         limits: settings::limits(&mut compiler),
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
@@ -213,6 +220,18 @@ impl<'a> Compiler<'a> {
     fn missing(&mut self, origin: &Origin, message: &str, help: &str) {
         let fault = Fault { secondary: true, ..Fault::new(origin, message).help(help) };
         self.faults.push(fault);
+    }
+
+    /// The index of the next rule.
+    fn rule_index(&self) -> u32 {
+        self.rules.len() as u32
+    }
+
+    /// Takes in a rule that was compiled with [`Compiler::rule_index`].
+    fn rule(&mut self, rule: Rule) -> Arc<Rule> {
+        let rule = Arc::new(rule);
+        self.rules.push(Arc::clone(&rule));
+        rule
     }
 
     /// The content of `material`.

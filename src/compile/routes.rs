@@ -6,12 +6,10 @@ use std::sync::Arc;
 
 use super::{Compiler, is_token, jwt};
 use crate::cluster::Service;
+use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeaderEdits;
 use crate::model::{self, FieldEdits, Item, Match, Origin};
-use crate::route::{
-    Action, HostPattern, Matcher, PathMatch, PatternError, Redirect, Respond, Rewrite, Rule, Split,
-    Table, ValueMatch,
-};
+use crate::route::{Action, HostPattern, Matcher, Redirect, Respond, Rewrite, Rule, Split, Table};
 
 /// All rules, by host as written.
 #[derive(Default)]
@@ -121,13 +119,18 @@ fn rule_of(
     let request_headers = edits(compiler, written.request_headers.as_deref());
     let response_headers = edits(compiler, written.response_headers.as_deref());
     let jwt = jwt::demand(compiler, written.jwt.as_ref());
-    Some(Arc::new(Rule {
-        stats: compiler.registry.route(host, &name),
+    let (matcher, action) = (matcher?, action?);
+    let place = compiler.model.files.line_of(&item.origin).into();
+    let index = compiler.rule_index();
+    let stats = compiler.registry.route(host, &name);
+    Some(compiler.rule(Rule {
+        index,
+        stats,
         name: name.into(),
         host: host.into(),
-        place: compiler.model.files.line_of(&item.origin).into(),
-        matcher: matcher?,
-        action: action?,
+        place,
+        matcher,
+        action,
         timeout: written.timeout,
         jwt,
         rewrite,
@@ -244,16 +247,9 @@ fn visible(compiler: &mut Compiler<'_>, text: &Item<String>) {
 }
 
 fn matcher(compiler: &mut Compiler<'_>, written: &Match) -> Option<Matcher> {
-    let mut complete = true;
-    let mut path = PathMatch::Any;
+    let mut path = Some(PathMatch::Any);
     if let Some(item) = &written.path {
-        match path_match(&item.value) {
-            Ok(parsed) => path = parsed,
-            Err(error) => {
-                compiler.fault(&item.origin, error.to_string());
-                complete = false;
-            }
-        }
+        path = path_match(compiler, item);
     }
     for method in &written.methods {
         if !is_token(&method.value) || method.value.bytes().any(|byte| byte.is_ascii_lowercase()) {
@@ -267,43 +263,28 @@ fn matcher(compiler: &mut Compiler<'_>, written: &Match) -> Option<Matcher> {
             compiler.fault(&name.origin, format!("{:?} is not the name of a field", name.value));
         }
     }
-    let headers = values(compiler, &written.headers);
-    let query = values(compiler, &written.query);
-    let methods = written.methods.iter().map(|method| method.value.as_str().into()).collect();
-    complete.then_some(Matcher { path, methods, headers, query })
-}
-
-fn path_match(written: &model::PathMatch) -> Result<PathMatch, PatternError> {
-    let absolute = |path: &str| match path.starts_with('/') {
-        true => Ok(Box::from(path.as_bytes())),
-        false => Err(PatternError::Relative),
-    };
-    match written {
-        model::PathMatch::Any => Ok(PathMatch::Any),
-        model::PathMatch::Exact(path) => absolute(path).map(PathMatch::Exact),
-        model::PathMatch::Prefix(path) if !path.ends_with('/') => Err(PatternError::Wildcard),
-        model::PathMatch::Prefix(path) => absolute(path).map(PathMatch::Prefix),
-        model::PathMatch::Regex(regex) => PathMatch::parse(&format!("~{regex}")),
-    }
-}
-
-fn values(
-    compiler: &mut Compiler<'_>,
-    written: &[(Item<String>, Item<model::ValueMatch>)],
-) -> Vec<(Box<str>, ValueMatch)> {
-    let mut values = Vec::new();
-    for (name, value) in written {
-        let parsed = match &value.value {
-            model::ValueMatch::Present => Ok(ValueMatch::Present),
-            model::ValueMatch::Exact(text) => Ok(ValueMatch::Exact(text.as_bytes().into())),
-            model::ValueMatch::Regex(regex) => ValueMatch::parse(&format!("~{regex}")),
+    let values = |written: &[(Item<String>, ValueMatch)]| {
+        let value = |(name, value): &(Item<String>, ValueMatch)| {
+            (Box::from(name.value.as_str()), value.clone())
         };
-        match parsed {
-            Ok(parsed) => values.push((name.value.as_str().into(), parsed)),
-            Err(error) => compiler.fault(&value.origin, error.to_string()),
-        }
+        written.iter().map(value).collect()
+    };
+    let methods = written.methods.iter().map(|method| method.value.as_str().into()).collect();
+    let (headers, query) = (values(&written.headers), values(&written.query));
+    Some(Matcher { path: path?, methods, headers, query })
+}
+
+fn path_match(compiler: &mut Compiler<'_>, written: &Item<PathMatch>) -> Option<PathMatch> {
+    let fits = match &written.value {
+        PathMatch::Exact(path) => path.starts_with(b"/"),
+        PathMatch::Prefix(path) => path.starts_with(b"/") && path.ends_with(b"/"),
+        PathMatch::Any | PathMatch::Regex(_) => true,
+    };
+    if !fits {
+        let message = "a path begins with /, and a prefix ends with it too";
+        compiler.fault(&written.origin, message);
     }
-    values
+    fits.then(|| written.value.clone())
 }
 
 /// Fields that decide how a message is framed: nobody but the proxy sets them.

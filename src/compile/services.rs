@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use super::{Compiler, health, http2, is_token, jwt, tls};
 use crate::balance::{HashKey, Maglev, Member, Policy};
-use crate::cluster::{Address, Endpoint, Protocol, SendProxyProtocol, Service, Subset};
+use crate::cluster::{Endpoint, Protocol, Service, Subset};
 use crate::model::{self, Balance, Endpoints, HashBy, Item, Model, ServiceProtocol};
+use crate::net::Address;
+use crate::proxy_protocol::SendProxyProtocol;
 
 /// How long connecting may take unless it is told otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -138,7 +140,7 @@ fn endpoint(
     let model::Endpoint { address, weight, zone } = written;
     Arc::new(Endpoint {
         stats: compiler.registry.endpoint(owner.name, address),
-        health: owner.checked.then(|| compiler.registry.standing(owner.name, address)),
+        health: owner.checked.then(|| compiler.registry.health_state(owner.name, address)),
         address: address.clone(),
         weight: *weight,
         zone: zone.clone(),

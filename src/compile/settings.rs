@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Compiler, http2};
 use crate::http1::parse::HEADERS_MAX;
+use crate::message;
 use crate::model::{self, AdminBind, Item, Model};
 use crate::snapshot::{AccessLog, Limits, LogFormat, LogSink};
 
@@ -56,14 +57,16 @@ pub(super) fn limits(compiler: &mut Compiler<'_>) -> Limits {
         compiler.fault(&bytes.origin, message);
     }
     let header_bytes = |bytes: &Item<usize>| bytes.value;
-    let chunks = written.chunk_extension_bytes;
+    let (of, chunks) = (default.message, written.chunk_extension_bytes);
     Limits {
         connections: written.connections.unwrap_or(default.connections),
-        header_bytes: written.header_bytes.as_ref().map_or(default.header_bytes, header_bytes),
-        headers: written.headers.as_ref().map_or(default.headers, |n| n.value as usize),
-        uri_bytes: written.uri_bytes.unwrap_or(default.uri_bytes),
-        chunk_extension_bytes: chunks.unwrap_or(default.chunk_extension_bytes),
-        trailer_bytes: written.trailer_bytes.unwrap_or(default.trailer_bytes),
+        message: message::Limits {
+            header_bytes: written.header_bytes.as_ref().map_or(of.header_bytes, header_bytes),
+            headers: written.headers.as_ref().map_or(of.headers, |n| n.value as usize),
+            uri_bytes: written.uri_bytes.unwrap_or(of.uri_bytes),
+            chunk_extension_bytes: chunks.unwrap_or(of.chunk_extension_bytes),
+            trailer_bytes: written.trailer_bytes.unwrap_or(of.trailer_bytes),
+        },
         http2: http2::limits(compiler, &written.http2),
     }
 }

@@ -13,7 +13,7 @@ use crate::model::{
     self, ClientFiles, Endpoints, Identity, Item, ListenerProtocol, Material, Mtls, Origin,
     ServerCertificate, ServiceProtocol, TlsVersion,
 };
-use crate::snapshot::Bind;
+use crate::net::Bind;
 use crate::tls::{
     Bundle, CertificateInfo, CertificateTable, ClientAuth, ClientTls, Expected, Mode, PROVIDER,
     PeerVerifier, ServerParameters, ServerTls, Trust, Versions, spiffe_id, terms_of,

@@ -8,18 +8,18 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout_at};
 
-use super::status::Status;
-use crate::checks::Checks;
+use super::checks::Checks;
+use super::sockets::Sockets;
+use crate::compile::registry::Registry;
 use crate::compile::{Compiled, KeySource, Resolutions};
 use crate::dns::DnsPlan;
-use crate::listener::Sockets;
 use crate::model::Resources;
-use crate::runtime::mailbox::{Mailbox, Order, Preparation, Report, ReportKind};
 use crate::snapshot::Snapshot;
 use crate::sources::files::ProcessEnvironment;
 use crate::sources::files::{self, Loaded};
-use crate::telemetry::log_sink::LogSinkWriter;
-use crate::telemetry::registry::Registry;
+use crate::telemetry::logs::LogSinkWriter;
+use crate::telemetry::status::Status;
+use crate::worker::mailbox::{Mailbox, Order, Preparation, Report, ReportKind};
 
 /// How long all workers together may take for one phase. They only allocate; this is for a
 /// worker that is stuck.
@@ -133,7 +133,7 @@ impl Applier {
         }
         let snapshot = Arc::new(snapshot);
         let sockets = self.sockets.prepare(&snapshot).map_err(|errors| {
-            let line = |error: &crate::listener::BindError| {
+            let line = |error: &crate::control::sockets::BindError| {
                 let place = bind_places.get(&error.bind).map_or("", String::as_str);
                 format!("{place}: error: {error}\n")
             };

@@ -4,8 +4,10 @@
 mod apply;
 #[cfg(feature = "uring")]
 mod certificates;
+pub mod checks;
+pub mod resolver;
 #[cfg(feature = "uring")]
 pub mod run;
-pub mod status;
+pub mod sockets;
 #[cfg(feature = "uring")]
 mod watch;

@@ -13,24 +13,25 @@ use tokio::sync::mpsc;
 
 use super::apply::{Applied, Applier};
 use super::certificates::{Renewal, Worn};
-use super::status::Status;
+use super::checks::Checks;
+use super::resolver::Resolver;
+use super::sockets::Sockets;
 use super::watch::Watch;
 use crate::admin::Admin;
-use crate::checks::Checks;
+use crate::cells::PerWorker;
 use crate::compile::Resolutions;
-use crate::discovery::{KeySets, Names};
-use crate::dns::Resolver;
+use crate::compile::registry::Registry;
 use crate::intercept::{Installed, InterceptError};
-use crate::listener::Sockets;
 use crate::model::{Driver, Model, Resources};
-use crate::runtime::mailbox::{Inbox, Loads, Mailbox, Order, ReportKind, Reports, mailbox};
+use crate::runtime::core::WorkerCells;
 use crate::runtime::ring;
-use crate::serve::WorkerParts;
-use crate::serve::run::{Start, spawn};
 use crate::sources::files;
 use crate::sources::files::ProcessEnvironment;
-use crate::telemetry::log_sink::LogSinkWriter;
-use crate::telemetry::registry::Registry;
+use crate::sources::{KeySets, Names};
+use crate::telemetry::logs::LogSinkWriter;
+use crate::telemetry::status::Status;
+use crate::worker::mailbox::{Inbox, Loads, Mailbox, Order, ReportKind, Reports, mailbox};
+use crate::worker::thread::{Start, spawn};
 
 /// How long the start waits for the first addresses of services that are found by name.
 pub const FIRST_LOOKUP: Duration = Duration::from_secs(2);
@@ -76,12 +77,13 @@ async fn serve(
     let cpus = allowed_cpus();
     let workers = trial.workers.unwrap_or(cpus.len());
     let mut registry = Registry::new(workers);
-    let status = Status::new(registry.worker_cells.clone());
+    let stats = Arc::new(PerWorker::<WorkerCells>::new(workers));
+    let status = Status::new(Arc::clone(&stats));
     let signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;
     let mut watch = Watch::new();
     watch.follow(&arguments, loaded.materials.paths());
     let (sender, reports) = mpsc::unbounded_channel();
-    let mailboxes = start_workers(workers, &cpus, trial.driver, &registry, &sender)?;
+    let mailboxes = start_workers(workers, &cpus, trial.driver, &stats, &sender)?;
     let mut names = Names::new(status.clone());
     names.follow(&trial.names);
     let mut key_sets = KeySets::new(status.clone());
@@ -256,7 +258,7 @@ impl Control {
             known.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.drain)
         };
         tell_systemd(&[NotifyState::Stopping]);
-        // New connections pass by from here on, if they may; those that were caught stay.
+        // New connections pass by from here on, if they may; those that were captured stay.
         drop(self.rules.take_if(|rules| rules.is_open()));
         tracing::info!(?limit, "draining; a second signal ends at once");
         self.applier.sockets.close_all();
@@ -293,7 +295,7 @@ fn start_workers(
     workers: usize,
     cpus: &[usize],
     driver: Driver,
-    registry: &Registry,
+    stats: &Arc<PerWorker<WorkerCells>>,
     reports: &Reports,
 ) -> Result<Vec<Mailbox>, RunError> {
     let system = |error: std::io::Error| RunError::System(format!("no worker: {error}"));
@@ -303,13 +305,6 @@ fn start_workers(
     let loads = Loads::new(workers);
     let began = Instant::now();
     for (index, inbox) in inboxes.into_iter().enumerate() {
-        let parts = WorkerParts {
-            index,
-            stats: registry.worker_cells.clone(),
-            loads: loads.clone(),
-            seed: fastrand::u64(..),
-            reports: Some(reports.clone()),
-        };
         let driver = match driver {
             Driver::Auto => ring::Driver::Auto,
             Driver::IoUring => ring::Driver::IoUring,
@@ -317,7 +312,18 @@ fn start_workers(
         };
         // More workers than CPUs share them by the scheduler's choice.
         let cpu = (workers <= cpus.len()).then(|| cpus[index]);
-        let start = Start { parts, inbox, peers: mailboxes.clone(), driver, began, cpu };
+        let start = Start {
+            index,
+            stats: stats.clone(),
+            loads: loads.clone(),
+            reports: reports.clone(),
+            seed: fastrand::u64(..),
+            inbox,
+            peers: mailboxes.clone(),
+            driver,
+            began,
+            cpu,
+        };
         spawn(start).map_err(system)?;
     }
     Ok(mailboxes)

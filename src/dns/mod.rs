@@ -2,12 +2,10 @@
 //! everything else is asked of the system's resolvers.
 
 mod answer;
-mod server;
 
 use std::net::SocketAddr;
 
-pub use answer::{Answer, Directory, TTL_S, answer};
-pub use server::{QUERIES_MAX, Resolver};
+pub use answer::{Answer, Directory, TTL_S, answer, failure};
 
 /// What the resolver does.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@
 //! Sources: the protocol's own description (PROTOCOL-HTTP2) and that of gRPC-Web (PROTOCOL-WEB).
 
 mod messages;
+pub mod methods;
 mod status;
 mod timeout;
 mod web;

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use crate::error::Refusal;
-use crate::snapshot::Limits;
+use crate::message::Limits;
 
 /// Follows a chunked body through the portions in which it comes.
 #[derive(Debug, Default)]

@@ -371,8 +371,8 @@ pub(super) fn reason(status: u16) -> &'static str {
 mod tests {
     use super::*;
     use crate::http1::parse;
+    use crate::message::Limits;
     use crate::message::{Head, Method};
-    use crate::snapshot::Limits;
 
     fn forwarded(text: &str, edits: &RequestEdits<'_>) -> String {
         let mut head = Head::default();

@@ -300,7 +300,7 @@ mod tests {
     use super::*;
     use crate::http1::parse;
     use crate::message::Head;
-    use crate::snapshot::Limits;
+    use crate::message::Limits;
 
     fn of_request(line: &str, fields: &str) -> Result<RequestFraming, u16> {
         let text = format!("{line}\r\nHost: x\r\n{fields}\r\n");

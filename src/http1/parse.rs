@@ -9,8 +9,8 @@ use std::ops::Range;
 use memchr::{memchr, memchr_iter};
 
 use crate::error::{Flag, Refusal};
+use crate::message::Limits;
 use crate::message::{Field, Head, Method, Span, Version};
-use crate::snapshot::Limits;
 
 /// The largest value that `limits.headers` may have.
 pub const HEADERS_MAX: usize = 256;

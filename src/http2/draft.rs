@@ -308,8 +308,8 @@ mod tests {
     use super::*;
     use crate::http1::encode::{self, ClientCert, RequestEdits, ResponseEdits};
     use crate::http1::parse;
+    use crate::message::Limits;
     use crate::message::{Head, HeaderEdits};
-    use crate::snapshot::Limits;
 
     const NONE: HeaderEdits = HeaderEdits::none();
 

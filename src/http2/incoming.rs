@@ -107,14 +107,14 @@ pub(super) async fn read(
     (read, buf)
 }
 
-pub(super) async fn read_or_rang(
+pub(super) async fn read_or_woken(
     poll: impl Fn(&mut Context<'_>, &mut Buf) -> Poll<io::Result<Read>>,
     mut buf: Buf,
     alarm: &Alarm,
 ) -> (io::Result<Read>, Buf) {
     let read = poll_fn(|context| match poll(context, &mut buf) {
         Poll::Ready(read) => Poll::Ready(read),
-        Poll::Pending => alarm.poll_rang(context).map(|_| Ok(Read::Rang)),
+        Poll::Pending => alarm.poll_woken(context).map(|_| Ok(Read::Woken)),
     });
     let read = read.await;
     (read, buf)

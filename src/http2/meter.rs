@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::flood::{Excess, Flood, FloodLimits};
 use super::frames::{Event, Frame, Kind, Walker};
-use crate::snapshot::Limits;
+use crate::message::Limits;
 use crate::time::Time;
 
 /// A stream that is reset so soon after it was opened may have been opened for that.
@@ -63,15 +63,21 @@ pub struct Meter {
 impl Meter {
     /// For a connection with `peer` of which nothing has passed at `now`, and whose header blocks
     /// may take `header_timeout` each.
-    pub fn new(limits: &Limits, peer: Peer, header_timeout: Duration, now: Time) -> Self {
+    pub fn new(
+        message: &Limits,
+        limits: FloodLimits,
+        peer: Peer,
+        header_timeout: Duration,
+        now: Time,
+    ) -> Self {
         let preface = super::PREFACE.len();
         let (inbound, outbound) = match peer {
             Peer::Client => (preface, 0),
             Peer::Endpoint => (0, preface),
         };
         Self {
-            limits: limits.http2,
-            header_bytes: limits.header_bytes,
+            limits,
+            header_bytes: message.header_bytes,
             peer,
             header_timeout,
             inbound: Walker::new(inbound),
@@ -361,7 +367,13 @@ mod tests {
     }
 
     fn meter(peer: Peer) -> Meter {
-        let mut meter = Meter::new(&Limits::default(), peer, Duration::from_secs(9), at(0.0));
+        let mut meter = Meter::new(
+            &Limits::default(),
+            FloodLimits::default(),
+            peer,
+            Duration::from_secs(9),
+            at(0.0),
+        );
         if peer == Peer::Client {
             meter.received(crate::http2::PREFACE, at(0.0)).unwrap();
         } else {
@@ -531,7 +543,10 @@ mod tests {
                 let payload = vec![0; random.usize(..20)];
                 bytes.extend(frame(random.u8(..12), random.u8(..16), random.u32(..9), &payload));
             }
-            let new = || Meter::new(&Limits::default(), Peer::Client, YOUNG, at(0.0));
+            let new = || {
+                let (message, limits) = (Limits::default(), FloodLimits::default());
+                Meter::new(&message, limits, Peer::Client, YOUNG, at(0.0))
+            };
             let (mut whole, mut split) = (new(), new());
             let at_once = whole.received(&bytes, at(1.0));
             let mut dripped = Ok(());

@@ -13,8 +13,8 @@ use super::websocket;
 use crate::error::Refusal;
 use crate::http1::chunked;
 use crate::http1::framing;
+use crate::message::Limits;
 use crate::message::{Field, Head, Method, Span, Version};
-use crate::snapshot::Limits;
 
 /// Writes the head of a request to `out`, which is going to stand at the offset `base` of its
 /// block, and fills `head` in. `ends`: nothing follows it. `nonce` is what an upgrade by HTTP/1.1

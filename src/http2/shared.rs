@@ -14,7 +14,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
 use http::uri::Authority;
 
-use crate::runtime::alarm::Bell;
+use crate::runtime::alarm::WakeHandle;
 use crate::tls::Issued;
 
 /// See the module.
@@ -30,7 +30,7 @@ pub struct SharedConnection {
     /// How the endpoint has proven itself; `None` in the clear.
     issued: Option<Rc<[Issued]>>,
     /// Wakes the task that drives it.
-    bell: Bell,
+    wake: WakeHandle,
     /// The endpoint has said what it allows, or will not any more; and who waits for that.
     greeted: Cell<bool>,
     waiting: RefCell<Vec<Waker>>,
@@ -38,12 +38,12 @@ pub struct SharedConnection {
 
 impl SharedConnection {
     /// A connection with at most `streams_max` streams at once, however many the endpoint allows.
-    /// `bell` is rung when its last stream ends.
+    /// `wake` is rung when its last stream ends.
     pub fn new(
         send: SendRequest<Bytes>,
         streams_max: usize,
         issued: Option<Rc<[Issued]>>,
-        bell: Bell,
+        wake: WakeHandle,
     ) -> Rc<Self> {
         let (streams, opened) = (Cell::new(0), Cell::new(0));
         let (send, authority) = (RefCell::new(Some(send)), RefCell::default());
@@ -55,7 +55,7 @@ impl SharedConnection {
             streams_max,
             authority,
             issued,
-            bell,
+            wake,
             greeted,
             waiting,
         })
@@ -95,7 +95,7 @@ impl SharedConnection {
     pub fn close(&self) {
         drop(self.send.borrow_mut().take());
         self.greet();
-        self.bell.ring();
+        self.wake.ring();
     }
 
     /// The endpoint has said what it allows.
@@ -199,7 +199,7 @@ impl Drop for Slot {
         let Self { connection, .. } = self;
         connection.streams.set(connection.streams.get() - 1);
         if connection.streams.get() == 0 {
-            connection.bell.ring();
+            connection.wake.ring();
         }
     }
 }

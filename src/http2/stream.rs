@@ -19,16 +19,16 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::draft::{Draft, Outbound, Received, UNSPEAKABLE_UPGRADE};
-use super::incoming::{Incoming, read, read_or_rang};
+use super::incoming::{Incoming, read, read_or_woken};
 use super::outgoing::{Sent, gone, send_data, send_ready};
 use super::receive::response_head;
 use super::shared::Slot;
 use crate::error::Refusal;
 use crate::message::Head;
+use crate::message::Limits;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Quiet, Read};
-use crate::snapshot::Limits;
 use crate::tls::Issued;
 
 /// A stream that a client has opened.
@@ -86,9 +86,9 @@ impl ClientStream {
         read(|context, buf| self.poll_read(context, buf), buf).await
     }
 
-    /// As [`Stream::read_or_rang`](crate::runtime::io::Stream::read_or_rang).
-    pub async fn read_or_rang(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
-        read_or_rang(|context, buf| self.poll_read(context, buf), buf, alarm).await
+    /// As [`Stream::read_or_woken`](crate::runtime::io::Stream::read_or_woken).
+    pub async fn read_or_woken(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
+        read_or_woken(|context, buf| self.poll_read(context, buf), buf, alarm).await
     }
 
     fn poll_read(&self, context: &mut Context<'_>, buf: &mut Buf) -> Poll<io::Result<Read>> {
@@ -459,9 +459,9 @@ impl EndpointStream {
         read(|context, buf| self.poll_read(context, buf), buf).await
     }
 
-    /// As [`Stream::read_or_rang`](crate::runtime::io::Stream::read_or_rang).
-    pub async fn read_or_rang(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
-        read_or_rang(|context, buf| self.poll_read(context, buf), buf, alarm).await
+    /// As [`Stream::read_or_woken`](crate::runtime::io::Stream::read_or_woken).
+    pub async fn read_or_woken(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
+        read_or_woken(|context, buf| self.poll_read(context, buf), buf, alarm).await
     }
 
     fn poll_read(&self, context: &mut Context<'_>, buf: &mut Buf) -> Poll<io::Result<Read>> {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::nft::TAG;
 use super::plan::{DIVERT_MARK, Ports, disjoint};
 use super::rules::{Action, Chain, Hook, Match, range_text};
-use crate::authz::Network;
+use crate::net::Network;
 
 /// How the names of our chains begin.
 const CHAIN_PREFIX: &str = "RINGWAY_";

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::plan::{DIVERT_MARK, Interface, Ports, disjoint};
 use super::rules::{Action, Chain, Hook, Match, range_text};
-use crate::authz::Network;
+use crate::net::Network;
 
 /// The table that holds everything of ours, of the family `inet` (IPv4 and IPv6).
 pub const TABLE: &str = "inet ringway";

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use super::error::InterceptError;
 use super::plan::{Exclusions, Inbound, InterceptPlan, PortRange, Ports, USER, WhenDead};
 use super::system::{gid, uid};
-use crate::authz::Network;
-use crate::model::{AdminBind, Bind, Exclude, InterceptBy, Item, Model};
+use crate::model::{AdminBind, Exclude, InterceptBy, Item, Model};
+use crate::net::Bind;
 
 /// The plan of a configuration: directions with a `bind` are caught. Names of accounts are looked
 /// up.
@@ -90,14 +90,11 @@ pub fn ids(
 }
 
 fn exclusions(written: &Exclude) -> Result<Exclusions, InterceptError> {
-    let networks = written.networks.iter().map(|text| {
-        Network::parse(&text.value).map_err(|error| InterceptError::Plan(error.message.into()))
-    });
     let interfaces =
         written.interfaces.iter().map(|name| name.parse().map_err(InterceptError::Plan));
     Ok(Exclusions {
         ports: ports(&written.ports)?,
-        networks: networks.collect::<Result<_, _>>()?,
+        networks: written.networks.clone(),
         interfaces: interfaces.collect::<Result<_, _>>()?,
     })
 }
@@ -113,7 +110,7 @@ fn own_ports(model: &Model) -> Ports {
     let binds = model.listeners.iter().flat_map(|listener| &listener.value.binds);
     let tcp = binds.filter_map(|bind| match bind.value {
         Bind::Tcp(address) => Some(address),
-        Bind::Unix(_) | Bind::Systemd(_) => None,
+        Bind::Udp(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
     });
     let admin = match model.settings.admin {
         AdminBind::At(address) => Some(address),

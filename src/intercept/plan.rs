@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::authz::Network;
+use crate::net::Network;
 
 /// Where caught inbound connections go, as in Istio.
 pub const INBOUND_PORT: u16 = 15006;

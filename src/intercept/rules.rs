@@ -4,7 +4,7 @@
 use super::plan::{
     DIVERT_MARK, Exclusions, Inbound, InterceptPlan, Interface, Owners, PortRange, Ports, WhenDead,
 };
-use crate::authz::Network;
+use crate::net::Network;
 
 /// The port of DNS (RFC 1035 4.2).
 const DNS_PORT: u16 = 53;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::route::ValueMatch;
+use crate::matching::ValueMatch;
 
 /// The claims of a token that was accepted.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -86,7 +86,6 @@ impl ClaimMatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::value_pattern;
 
     #[test]
     fn conditions_look_into_lists_objects_and_scopes() {
@@ -114,7 +113,7 @@ mod tests {
             ("aud", "~.*", false),
         ] {
             let condition =
-                ClaimMatch { name: name.into(), wanted: value_pattern(wanted).unwrap() };
+                ClaimMatch { name: name.into(), wanted: ValueMatch::parse(wanted).unwrap() };
             assert_eq!(condition.fits(&claims), expected, "{name}: {wanted}");
         }
         let present = ClaimMatch { name: "realm".into(), wanted: ValueMatch::Present };

@@ -5,11 +5,13 @@
 //! issuer as configured, `claims` is what rules see. No I/O and no clock: keys and the time come
 //! from outside.
 
+mod cells;
 mod claims;
 mod keys;
 mod provider;
 mod token;
 
+pub use cells::ProviderCells;
 pub use claims::{ClaimMatch, Claims};
 pub use keys::{KeySet, KeySetError};
 pub use provider::{Accepted, KeysWanted, Provider, Requirement};

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::ProviderCells;
 use super::claims::Claims;
 use super::keys::KeySet;
 use super::token::{self, Rejection};
+use crate::cells::PerWorker;
 use crate::message::HeadView;
-use crate::telemetry::counters::{JwtCells, PerWorker};
 
 /// An issuer of tokens.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub struct Provider {
     /// Rung when a token names a key that is not among them.
     pub wanted: KeysWanted,
     /// Its counters; the same ones across reloads as long as the name stays.
-    pub stats: Arc<PerWorker<JwtCells>>,
+    pub stats: Arc<PerWorker<ProviderCells>>,
 }
 
 impl Provider {

@@ -185,8 +185,8 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cells::PerWorker;
     use crate::jwt::{KeySet, KeysWanted, Requirement};
-    use crate::telemetry::counters::PerWorker;
 
     const NOW: i64 = 1_800_000_000;
 

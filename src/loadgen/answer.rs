@@ -5,8 +5,8 @@ use crate::error::Refusal;
 use crate::http1::chunked::Decoder;
 use crate::http1::framing::{self, Body};
 use crate::http1::parse::{self, Progress};
+use crate::message::Limits;
 use crate::message::{Head, Method};
-use crate::snapshot::Limits;
 
 /// How far an answer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::link::{Link, Portion};
 use super::pace::Pace;
 use super::poller::{Interest, Poller, Ready, reserve_descriptors};
 use super::report::{Failure, Report, Tally};
-use crate::snapshot::Limits;
+use crate::message::Limits;
 
 /// Bytes asked of the kernel at once.
 const READ_BYTES: usize = 256 * 1024;

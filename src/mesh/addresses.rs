@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::cluster::{Address, Destination, Service};
+use crate::cluster::{Destination, Service};
+use crate::net::Address;
 use crate::route::Rule;
 
 /// What an address leads to.

@@ -5,6 +5,7 @@
 //! Where each was meant to go is its original destination.
 
 mod addresses;
+mod cells;
 mod destinations;
 
 use std::net::SocketAddr;
@@ -12,14 +13,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use addresses::{Addresses, Leads};
+pub use cells::CaptureCells;
 pub use destinations::{DESTINATIONS_MAX, Destinations, Seen};
 
-use crate::authz::Network;
+use crate::cells::PerWorker;
+use crate::cluster::EndpointCells;
 use crate::cluster::Service;
 use crate::detect::Protocol;
 use crate::identity::SpiffeId;
+use crate::net::Intercept;
+use crate::net::Network;
 use crate::route::{Rule, Table};
-use crate::telemetry::counters::{CaptureCells, EndpointCells, PerWorker};
 use crate::tls::ServerTls;
 
 /// The mark (SO_MARK) of all that a proxy with captured traffic sends, unless it is told
@@ -33,15 +37,6 @@ pub enum Direction {
     Inbound,
     /// What the workload sends to others.
     Outbound,
-}
-
-/// How connections get to a capturing listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Intercept {
-    /// REDIRECT: their destination was rewritten, and conntrack knows the original one.
-    Redirect,
-    /// TPROXY: their socket has the original destination as its own address.
-    Tproxy,
 }
 
 /// What becomes of outbound traffic whose destination nobody has named.
@@ -253,7 +248,7 @@ impl Capture {
 
 /// Why a captured connection cannot be served at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misled {
+pub enum CaptureError {
     /// Nobody knows where it was meant to go: it came here directly.
     NoDestination,
     /// It was meant for one of our own listeners.
@@ -264,11 +259,11 @@ pub enum Misled {
     Loop,
 }
 
-impl Misled {
-    /// All of them, in the order of [`Misled::index`].
+impl CaptureError {
+    /// All of them, in the order of [`CaptureError::index`].
     pub const ALL: [Self; 4] = [Self::NoDestination, Self::Ourselves, Self::Excluded, Self::Loop];
 
-    /// Position in [`Misled::ALL`].
+    /// Position in [`CaptureError::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }

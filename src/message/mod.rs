@@ -2,8 +2,10 @@
 
 mod edits;
 mod head;
+mod limits;
 mod method;
 
 pub use edits::HeaderEdits;
 pub use head::{Field, Head, HeadView, Span, Version};
+pub use limits::Limits;
 pub use method::Method;

@@ -1,10 +1,9 @@
 //! Listeners.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Http2, Item, ServerTls};
+use crate::net::Bind;
 
 /// A listener: where connections arrive, and what they carry.
 #[derive(Clone, Debug, Default)]
@@ -39,17 +38,6 @@ pub struct Listener {
     pub via: Option<Item<String>>,
     /// The treatment of `%2F` and `%5C` in paths.
     pub escaped_slashes: EscapedSlashes,
-}
-
-/// Where a listener takes connections.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Bind {
-    /// An IP address and port.
-    Tcp(SocketAddr),
-    /// The path of a Unix-domain socket.
-    Unix(PathBuf),
-    /// A socket that systemd passes under this name.
-    Systemd(String),
 }
 
 /// What the clients of a listener speak.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{ForwardClientCert, Identity, Item, Material, Timeouts};
+use crate::net::Network;
 
 /// The identity of this workload, and how others reach it.
 #[derive(Clone, Debug, Default)]
@@ -184,8 +185,8 @@ pub struct Intercept {
 pub struct Exclude {
     /// Ranges of ports.
     pub ports: Vec<(u16, u16)>,
-    /// Ranges of addresses: `10.0.0.0/8`, or one address.
-    pub networks: Vec<Item<String>>,
+    /// Ranges of addresses.
+    pub networks: Vec<Network>,
     /// Interfaces: `eth1`, or `docker+` for all whose names begin so.
     pub interfaces: Vec<String>,
 }

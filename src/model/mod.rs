@@ -23,7 +23,7 @@ pub use fault::{Fault, Refusal};
 pub use health::{GrpcProbe, HealthCheck, HealthProbe, HttpProbe};
 pub use http2::{Http2, Http2Limits};
 pub use jwt::{TokenDemand, TokenKeys, TokenProvider};
-pub use listener::{Bind, EscapedSlashes, ForwardClientCert, Listener, ListenerProtocol, Timeouts};
+pub use listener::{EscapedSlashes, ForwardClientCert, Listener, ListenerProtocol, Timeouts};
 pub use mesh::{
     Application, Exclude, Inbound, Intercept, InterceptBy, Mesh, Mtls, Outbound, PeerSource,
     PortProtocol, Probe, Udp,
@@ -31,9 +31,7 @@ pub use mesh::{
 pub use origin::{Files, Item, Origin, Place, ResourceId};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
-pub use route::{
-    Action, FieldEdits, Match, PathMatch, Redirect, Respond, Rewrite, Routes, Rule, ValueMatch,
-};
+pub use route::{Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule};
 pub use service::{
     Balance, Endpoint, Endpoints, HashBy, SendProxyProtocol, Service, ServiceProtocol,
 };

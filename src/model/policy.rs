@@ -1,6 +1,7 @@
 //! Authorization policies.
 
-use super::{Item, ValueMatch};
+use super::Item;
+use crate::matching::ValueMatch;
 
 /// A policy. `from`, `to` and `when` must all fit; of a list of `from` or `to`, one.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +84,7 @@ pub struct PolicyOperation {
 #[derive(Clone, Debug, Default)]
 pub struct PolicyCondition {
     /// On header fields, by name.
-    pub headers: Vec<(Item<String>, Item<ValueMatch>)>,
+    pub headers: Vec<(Item<String>, ValueMatch)>,
     /// On claims of the token, by name or path.
-    pub claims: Vec<(Item<String>, Item<ValueMatch>)>,
+    pub claims: Vec<(Item<String>, ValueMatch)>,
 }

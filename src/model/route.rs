@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Item, TokenDemand};
+use crate::matching::{PathMatch, ValueMatch};
 
 /// The rules of one host.
 #[derive(Clone, Debug, Default)]
@@ -53,33 +54,9 @@ pub struct Match {
     /// One of these methods; empty for any.
     pub methods: Vec<Item<String>>,
     /// On header fields, by name.
-    pub headers: Vec<(Item<String>, Item<ValueMatch>)>,
+    pub headers: Vec<(Item<String>, ValueMatch)>,
     /// On query parameters, by name.
-    pub query: Vec<(Item<String>, Item<ValueMatch>)>,
-}
-
-/// A condition on a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathMatch {
-    /// Any path.
-    Any,
-    /// This path.
-    Exact(Box<str>),
-    /// Everything below this path, and the path itself. It ends in `/`.
-    Prefix(Box<str>),
-    /// The whole path fits this regex.
-    Regex(Box<str>),
-}
-
-/// A condition on a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ValueMatch {
-    /// There is a value.
-    Present,
-    /// This value.
-    Exact(Box<str>),
-    /// The whole value fits this regex.
-    Regex(Box<str>),
+    pub query: Vec<(Item<String>, ValueMatch)>,
 }
 
 /// A redirect: the request's own address with some parts replaced.

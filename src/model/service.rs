@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{ClientTls, HealthCheck, Http2, Item, TokenDemand};
-use crate::cluster::Address;
+use crate::net::Address;
 
 /// A service: endpoints, and how to reach them.
 #[derive(Clone, Debug, Default)]

@@ -4,7 +4,14 @@
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::cluster::SendProxyProtocol;
+/// The PROXY protocol header that is sent first on each connection to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendProxyProtocol {
+    /// The text form.
+    V1,
+    /// The binary form.
+    V2,
+}
 
 /// The longest header that is accepted, TLVs of version 2 included.
 pub const HEADER_BYTES_MAX: usize = 4096;

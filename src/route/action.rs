@@ -47,7 +47,7 @@ impl Redirect {
         out.extend_from_slice(new_scheme.as_bytes());
         out.extend_from_slice(b"://");
         let authority = request.authority();
-        let (host, port) = super::host::split_authority(authority);
+        let (host, port) = crate::matching::split_authority(authority);
         let kept_port = if self.host.is_some() || self.scheme.is_some() { None } else { port };
         out.extend_from_slice(self.host.as_deref().map_or(host, str::as_bytes));
         let default = if new_scheme == "https" { 443 } else { 80 };
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use crate::http1::parse;
     use crate::message::Head;
-    use crate::snapshot::Limits;
+    use crate::message::Limits;
 
     #[test]
     fn locations() {

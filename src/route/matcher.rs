@@ -1,7 +1,6 @@
 //! The conditions of one rule. All of them must hold.
 
-use regex::bytes::Regex;
-
+use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeadView;
 
 /// Which requests a rule takes.
@@ -15,132 +14,6 @@ pub struct Matcher {
     pub headers: Vec<(Box<str>, ValueMatch)>,
     /// Parameters of the query, by name as written in it (not percent-decoded).
     pub query: Vec<(Box<str>, ValueMatch)>,
-}
-
-/// A condition on the path.
-#[derive(Clone, Debug, Default)]
-pub enum PathMatch {
-    /// Any path.
-    #[default]
-    Any,
-    /// `/exact`: this path and no other.
-    Exact(Box<[u8]>),
-    /// `/prefix/*`: everything below, and `/prefix` itself. Ends in `/`.
-    Prefix(Box<[u8]>),
-    /// `~regex`: the whole path fits.
-    Regex(Regex),
-}
-
-/// A condition on a value.
-#[derive(Clone, Debug)]
-pub enum ValueMatch {
-    /// There is one, whatever it is.
-    Present,
-    /// This value.
-    Exact(Box<[u8]>),
-    /// The whole value fits.
-    Regex(Regex),
-}
-
-/// Why a pattern cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PatternError {
-    /// A path that does not begin with `/` or `~`.
-    Relative,
-    /// A `*` that is not the whole last segment.
-    Wildcard,
-    /// What the regex engine says.
-    Regex(String),
-}
-
-impl std::fmt::Display for PatternError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Relative => f.write_str("a path begins with / (or with ~ for a regex)"),
-            Self::Wildcard => {
-                f.write_str("* stands only at the end, as a whole segment: /prefix/*")
-            }
-            Self::Regex(error) => write!(f, "not a valid regex: {error}"),
-        }
-    }
-}
-
-impl PathMatch {
-    /// Reads `/exact`, `/prefix/*` or `~regex`.
-    ///
-    /// # Errors
-    /// When it is none of them.
-    pub fn parse(text: &str) -> Result<Self, PatternError> {
-        if let Some(pattern) = text.strip_prefix('~') {
-            return whole(pattern).map(Self::Regex);
-        }
-        if !text.starts_with('/') {
-            return Err(PatternError::Relative);
-        }
-        match text.strip_suffix('*') {
-            Some("/") => Ok(Self::Any),
-            Some(prefix) if prefix.ends_with('/') && !prefix.contains('*') => {
-                Ok(Self::Prefix(prefix.as_bytes().into()))
-            }
-            None if !text.contains('*') => Ok(Self::Exact(text.as_bytes().into())),
-            _ => Err(PatternError::Wildcard),
-        }
-    }
-
-    fn fits(&self, path: &[u8]) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Exact(exact) => **exact == *path,
-            Self::Prefix(prefix) => {
-                path.starts_with(prefix) || Some(path) == prefix.strip_suffix(b"/")
-            }
-            Self::Regex(regex) => regex.is_match(path),
-        }
-    }
-
-    /// Whether every path that `other` takes is surely taken by this too.
-    fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Any, _) => true,
-            (Self::Exact(one), Self::Exact(other)) => one == other,
-            (Self::Prefix(_), Self::Exact(path)) => self.fits(path),
-            (Self::Prefix(one), Self::Prefix(other)) => other.starts_with(one),
-            (Self::Regex(one), Self::Regex(other)) => one.as_str() == other.as_str(),
-            _ => false,
-        }
-    }
-}
-
-impl ValueMatch {
-    /// Reads an exact value or `~regex`.
-    ///
-    /// # Errors
-    /// When the regex is not valid.
-    pub fn parse(text: &str) -> Result<Self, PatternError> {
-        match text.strip_prefix('~') {
-            Some(pattern) => whole(pattern).map(Self::Regex),
-            None => Ok(Self::Exact(text.as_bytes().into())),
-        }
-    }
-
-    /// Whether `value` fits.
-    pub fn fits(&self, value: &[u8]) -> bool {
-        match self {
-            Self::Present => true,
-            Self::Exact(exact) => **exact == *value,
-            Self::Regex(regex) => regex.is_match(value),
-        }
-    }
-}
-
-/// A regex that has to fit the whole of its subject.
-fn whole(pattern: &str) -> Result<Regex, PatternError> {
-    Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
-        // The engine draws a picture of several lines; the last one says what it is.
-        let text = error.to_string();
-        let last = text.lines().last().unwrap_or_default();
-        PatternError::Regex(last.trim_start_matches("error: ").to_owned())
-    })
 }
 
 /// The first condition that did not hold.
@@ -229,30 +102,6 @@ fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths() {
-        for (pattern, path, fits) in [
-            ("/*", "/", true),
-            ("/*", "/a", true),
-            ("/a", "/a", true),
-            ("/a", "/a/", false),
-            ("/a/*", "/a", true),
-            ("/a/*", "/a/", true),
-            ("/a/*", "/a/b/c", true),
-            ("/a/*", "/ab", false),
-            ("~/v[0-9]+/.*", "/v12/x", true),
-            ("~/v[0-9]+", "/v1/x", false),
-            ("~/a|/b", "/b", true),
-            ("~/a|/b", "/bc", false),
-        ] {
-            assert_eq!(PathMatch::parse(pattern).unwrap().fits(path.as_bytes()), fits, "{pattern}");
-        }
-        for pattern in ["a", "", "/a*", "/*/b", "/a/*/*"] {
-            assert!(PathMatch::parse(pattern).is_err(), "{pattern}");
-        }
-        assert!(matches!(PathMatch::parse("~("), Err(PatternError::Regex(_))));
-    }
 
     #[test]
     fn an_earlier_rule_may_take_everything_from_a_later_one() {

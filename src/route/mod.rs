@@ -1,6 +1,7 @@
 //! Which rule a request falls under, and what that rule changes. Dry.
 
 mod action;
+mod cells;
 mod host;
 mod matcher;
 mod rewrite;
@@ -12,19 +13,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use action::{Action, Redirect, Respond};
-pub use host::{HostPattern, split_authority};
-pub use matcher::{Matcher, Mismatch, PathMatch, PatternError, ValueMatch};
+pub use cells::RuleCells;
+pub use host::HostPattern;
+pub use matcher::{Matcher, Mismatch};
 pub use rewrite::Rewrite;
 pub use split::Split;
 pub use table::{Looked, Table};
 
+use crate::cells::PerWorker;
 use crate::jwt::Requirement;
 use crate::message::HeaderEdits;
-use crate::telemetry::counters::{PerWorker, RouteCells};
 
 /// A compiled rule.
 #[derive(Debug)]
 pub struct Rule {
+    /// Its place among all rules of the snapshot.
+    pub index: u32,
     /// Its name; without one in the configuration `HOST#N`, N counting from 1.
     pub name: Box<str>,
     /// The host pattern under which it stands.
@@ -46,5 +50,5 @@ pub struct Rule {
     /// What it changes in the fields of the response.
     pub response_headers: HeaderEdits,
     /// Its counters; the same ones across reloads as long as host and name stay.
-    pub stats: Arc<PerWorker<RouteCells>>,
+    pub stats: Arc<PerWorker<RuleCells>>,
 }

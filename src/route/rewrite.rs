@@ -1,7 +1,7 @@
 //! Changes of host and path on the way to the service.
 
 use super::Rule;
-use super::matcher::PathMatch;
+use crate::matching::PathMatch;
 use crate::message::HeadView;
 
 /// What a rule changes in host and path.

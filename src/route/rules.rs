@@ -9,7 +9,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::Rule;
-use super::matcher::{Mismatch, PathMatch};
+use super::matcher::Mismatch;
+use crate::matching::PathMatch;
 use crate::message::HeadView;
 
 /// Up to this many rules are looked at one by one: it is faster than asking an index.

@@ -1,7 +1,7 @@
 //! Shares of traffic that are exact over a small window.
 
+use crate::cells::Count;
 use crate::cluster::Destination;
-use crate::telemetry::counters::Count;
 
 /// The longest sequence: shares finer than a thousandth are rounded to it.
 const SEQUENCE_MAX: u64 = 1000;

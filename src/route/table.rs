@@ -5,9 +5,10 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::Rule;
-use super::host::{HostPattern, split_authority};
+use super::host::HostPattern;
 use super::matcher::Mismatch;
 use super::rules::Rules;
+use crate::matching::split_authority;
 use crate::message::HeadView;
 
 /// Hosts longer than this match only `*`: a DNS name has at most 253 bytes.
@@ -112,15 +113,17 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cells::PerWorker;
     use crate::http1::parse;
+    use crate::matching::{PathMatch, ValueMatch};
+    use crate::message::Limits;
     use crate::message::{Head, HeaderEdits};
-    use crate::route::{Action, Matcher, PathMatch, Respond, ValueMatch};
-    use crate::snapshot::Limits;
-    use crate::telemetry::counters::PerWorker;
+    use crate::route::{Action, Matcher, Respond};
 
     fn rule(name: &str, matcher: Matcher) -> Arc<Rule> {
         let respond = Respond { status: 200, body: Box::default() };
         Arc::new(Rule {
+            index: 0,
             name: name.into(),
             host: "".into(),
             place: "".into(),

@@ -156,7 +156,7 @@ pub struct Alarm {
 
 /// The deadline passed before the guarded operation was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rang;
+pub struct Woken;
 
 impl Alarm {
     /// Rings at `at` instead of any moment set before. `Time::NEVER` turns it off.
@@ -179,8 +179,8 @@ impl Alarm {
     }
 
     /// A handle with which someone else can make it ring at once (drain, removal).
-    pub fn bell(&self) -> Bell {
-        Bell(Rc::downgrade(&self.state), self.state.life.get())
+    pub fn wake(&self) -> WakeHandle {
+        WakeHandle(Rc::downgrade(&self.state), self.state.life.get())
     }
 
     /// Runs `operation` until it is done or the alarm rings, whichever is first. An operation that
@@ -191,9 +191,9 @@ impl Alarm {
     }
 
     /// Ready once the alarm has rung.
-    pub fn poll_rang(&self, context: &mut Context<'_>) -> Poll<Rang> {
+    pub fn poll_woken(&self, context: &mut Context<'_>) -> Poll<Woken> {
         if self.state.rang.get() {
-            return Poll::Ready(Rang);
+            return Poll::Ready(Woken);
         }
         let mut waker = self.state.waker.borrow_mut();
         match waker.as_ref() {
@@ -215,22 +215,22 @@ pin_project! {
 }
 
 impl<F: Future> Future for Guard<'_, F> {
-    type Output = Result<F::Output, Rang>;
+    type Output = Result<F::Output, Woken>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let guard = self.project();
         if let Poll::Ready(output) = guard.operation.poll(context) {
             return Poll::Ready(Ok(output));
         }
-        guard.alarm.poll_rang(context).map(Err)
+        guard.alarm.poll_woken(context).map(Err)
     }
 }
 
 /// Rings an [`Alarm`] from outside.
 #[derive(Clone)]
-pub struct Bell(Weak<AlarmState>, u64);
+pub struct WakeHandle(Weak<AlarmState>, u64);
 
-impl Bell {
+impl WakeHandle {
     /// Rings now, unless the alarm is gone.
     pub fn ring(&self) {
         if let Some(state) = self.0.upgrade()
@@ -335,12 +335,12 @@ mod tests {
     fn alarms_that_come_and_go_leave_no_entries_behind() {
         let alarms = Alarms::default();
         let first = alarms.alarm();
-        let bell = first.bell();
+        let wake = first.wake();
         drop(first);
         for number in 0..1000 {
             let alarm = alarms.alarm();
             alarm.set(at(60_000_000 + number));
-            bell.ring(); // that of an alarm which is gone
+            wake.ring(); // that of an alarm which is gone
             assert!(!alarm.rang());
         }
         assert_eq!(alarms.0.heap.borrow().len(), 1);
@@ -355,8 +355,8 @@ mod tests {
     #[test]
     fn a_bell_rings_at_once() {
         let alarm = Alarms::default().alarm();
-        let bell = alarm.bell();
-        bell.ring();
+        let wake = alarm.wake();
+        wake.ring();
         assert!(alarm.rang());
         alarm.set(at(5));
         assert!(!alarm.rang());

@@ -299,6 +299,12 @@ impl DerefMut for Block {
     }
 }
 
+/// `buf` with `bytes` in it.
+pub fn filled(mut buf: Buf, bytes: &[u8]) -> Buf {
+    buf.append(bytes);
+    buf
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use nix::sys::socket::{
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::socket::{leave_by, set_transparent};
-use crate::cluster::Egress;
+use crate::net::Egress;
 
 /// The largest datagram there is.
 pub const DATAGRAM_BYTES_MAX: usize = 64 * 1024;

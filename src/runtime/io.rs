@@ -8,7 +8,7 @@ use std::io;
 
 use super::alarm::{Alarm, Alarms};
 use super::buffer::{Buf, BufferPool};
-use crate::cluster::{Address, Egress};
+use crate::net::{Address, Egress};
 use crate::time::Time;
 
 /// One worker's access to the world. Cheap to clone.
@@ -55,7 +55,7 @@ pub enum Read {
     /// The peer has ended its side.
     End,
     /// The alarm rang first; nothing was read and nothing is lost.
-    Rang,
+    Woken,
 }
 
 /// What can be said of a stream without waiting.
@@ -79,11 +79,11 @@ pub trait Stream: 'static {
     fn read(&self, buf: Buf) -> impl Future<Output = (io::Result<Read>, Buf)>;
 
     /// As [`Stream::read`], but when `alarm` rings first the read is withdrawn without losing a
-    /// byte and gives [`Read::Rang`].
+    /// byte and gives [`Read::Woken`].
     ///
     /// # Errors
     /// As for [`Stream::read`].
-    fn read_or_rang(
+    fn read_or_woken(
         &self,
         buf: Buf,
         alarm: &Alarm,

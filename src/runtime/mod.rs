@@ -5,13 +5,14 @@
 
 pub mod alarm;
 pub mod buffer;
+pub mod contained;
+pub mod core;
 pub mod datagram;
 pub mod io;
-pub mod mailbox;
 pub mod own;
+pub mod raw_udp;
 #[cfg(feature = "uring")]
 pub mod ring;
 pub mod sim;
 pub mod socket;
 pub mod spare;
-pub mod voice;

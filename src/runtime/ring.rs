@@ -29,7 +29,7 @@ use super::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
 use super::own::Own;
 use super::socket::{self, Pipe};
 use super::spare::Spare;
-use crate::cluster::{Address, Egress};
+use crate::net::{Address, Egress};
 use crate::time::Time;
 
 /// Submission queue entries of a worker's ring.
@@ -145,7 +145,7 @@ impl RingIo {
         self.wrap(descriptor)
     }
 
-    /// Takes over a nonblocking socket of which only readiness is wanted: a listener, a bell.
+    /// Takes over a nonblocking socket of which only readiness is wanted: a listener, a wake.
     ///
     /// # Errors
     /// When it cannot be registered with the driver.
@@ -320,12 +320,12 @@ impl Stream for RingStream {
         }
     }
 
-    async fn read_or_rang(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
+    async fn read_or_woken(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
         let canceller = self.io.0.cancellers.take().unwrap_or_default();
         let mut read = pin!(self.operate().cancelable_read(Inbound(buf), canceller.handle()));
         let first = poll_fn(|context| match read.as_mut().poll(context) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending => alarm.poll_rang(context).map(|_| None),
+            Poll::Pending => alarm.poll_woken(context).map(|_| None),
         });
         let ((result, back), canceller) = match first.await {
             Some(done) => (done, canceller),
@@ -336,13 +336,13 @@ impl Stream for RingStream {
         };
         self.io.0.cancellers.put(canceller);
         let result = match result {
-            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(Read::Rang),
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(Read::Woken),
             // A socket left nonblocking answers at once; waiting for readiness costs no bytes.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 match alarm.guard(self.readable()).await {
                     // Boxed: it is rare, and would make every waiting connection larger.
                     Ok(_) => return Box::pin(self.read(back.0)).await,
-                    Err(_) => Ok(Read::Rang),
+                    Err(_) => Ok(Read::Woken),
                 }
             }
             result => result.map(read_from_count),

@@ -12,8 +12,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::io::Quiet;
-use crate::cluster::{Address, Egress};
-use crate::mesh::Intercept;
+use crate::net::Intercept;
+use crate::net::{Address, Egress};
 
 /// Bytes a splice pipe holds, as far as `/proc/sys/fs/pipe-max-size` lets it.
 pub const PIPE_BYTES: usize = 256 * 1024;
@@ -156,12 +156,12 @@ pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> 
     Ok((socket.into(), peer.as_socket()))
 }
 
-/// Takes what has come through a nonblocking socket that is used as a bell. False when the other
+/// Takes what has come through a nonblocking socket that is used as a wake. False when the other
 /// end is gone.
-pub fn hush(bell: impl AsFd) -> bool {
+pub fn drain_wakes(wake: impl AsFd) -> bool {
     let mut rings = [0; 256];
     loop {
-        match nix::unistd::read(&bell, &mut rings) {
+        match nix::unistd::read(&wake, &mut rings) {
             Ok(0) => return false,
             Ok(_) => {}
             Err(Errno::EAGAIN) => return true,

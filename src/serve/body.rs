@@ -7,9 +7,9 @@ use crate::error::Refusal;
 use crate::grpc::{Encoder, Kind, MessageCounter, TextDecoder};
 use crate::http1::chunked::Decoder;
 use crate::http1::framing::Body;
+use crate::message::Limits;
 use crate::message::Version;
 use crate::runtime::buffer::Buf;
-use crate::snapshot::Limits;
 
 /// Follows one body through the portions in which it comes.
 pub enum BodyProgress {
@@ -88,7 +88,7 @@ impl BodyProgress {
 }
 
 /// A body on its way from one peer to another, who may speak another version of HTTP.
-pub struct Passage {
+pub struct BodyTransform {
     progress: BodyProgress,
     form: Form,
     /// Lines of trailers that go beside the body, each with its end.
@@ -117,7 +117,7 @@ pub struct Taken {
     pub last: bool,
 }
 
-impl Passage {
+impl BodyTransform {
     /// The way of a body framed as `body` to a peer that speaks `to`.
     pub fn new(body: Body, to: Version) -> Self {
         let form = match (body, to) {
@@ -309,7 +309,7 @@ mod tests {
     /// What portions come to on their way: the bytes that go on, and the trailers beside them.
     fn passed(body: Body, to: Version, portions: &[(&str, Option<&str>)]) -> (String, String) {
         let pool = BufferPool::default();
-        let mut passage = Passage::new(body, to);
+        let mut passage = BodyTransform::new(body, to);
         let mut out = String::new();
         for (text, ended) in portions {
             let mut buf = pool.take();

@@ -2,9 +2,9 @@
 
 use std::future::Future;
 
-use super::body::{CallBody, Passage};
-use super::exchange::{Between, Call};
-use super::relay::{self, Passed, Vain};
+use super::body::{BodyTransform, CallBody};
+use super::exchange::{Between, Exchange};
+use super::relay::{self, Passed, WaitError};
 use super::workspace::Workspace;
 use crate::error::{Flag, Refusal};
 use crate::grpc::{self, Code, Kind};
@@ -17,6 +17,7 @@ use crate::message::{HeadView, Method, Version};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
 use crate::upstream::Upstream;
+use crate::wire::Wire;
 
 /// Interim (1xx) responses passed on before one final response.
 pub const INTERIM_RESPONSES_MAX: usize = 16;
@@ -37,17 +38,28 @@ pub enum Downloaded {
     },
 }
 
-/// Why there is no (whole) response.
-pub enum Failure {
-    /// The endpoint's connection ended before the first byte of a response.
-    Silent,
-    /// The endpoint has not looked at the request: it may be sent elsewhere.
+/// The head of a response, or the reason for its absence.
+pub enum ResponseHead {
+    /// `workspace.response` holds it, with offsets into `buf`.
+    Complete {
+        /// The head and what follows it.
+        buf: Buf,
+        /// The framing of the response.
+        framing: ResponseFraming,
+    },
+    /// The endpoint has not processed the request.
     Unprocessed,
+    /// The endpoint's connection ended before the first byte of a response.
+    Silence,
+}
+
+/// Why the client gets no (whole) response from the endpoint.
+pub enum Failure {
     /// The client is to be told.
     Refused(Refusal),
     /// The endpoint has stopped in the middle of the response, of which the client has a part.
     Late,
-    /// The client has a part of the response, or is gone: all that is left is to close.
+    /// The client has a part of the response, or is gone: the connection closes.
     Broken,
 }
 
@@ -59,85 +71,110 @@ pub const TIMED_OUT: Refusal = Refusal {
     flag: Flag::UpstreamTimeout,
     detail: "the endpoint did not answer within the timeout",
 };
-use crate::tls::Wire;
-
-/// Reads the response, passes interim ones on, and brings the final one to the client.
-pub async fn run<I: Io>(
-    call: &Call<'_, '_, I>,
+/// Reads the head of the final response. Interim responses go to the client as they come: they
+/// promise nothing about the final one.
+pub async fn response_head<I: Io>(
+    exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
     upstream: &Upstream<Wire<I::Stream>>,
-    between: &Between,
-) -> Result<Downloaded, Failure> {
-    let limits = &call.local.snapshot.limits;
-    let mut buf = call.connection.worker.io.buffers().take();
+) -> Result<ResponseHead, Failure> {
+    let mut buf = exchange.downstream.worker.io.buffers().take();
     let mut interim = 0;
     loop {
-        buf = read_head(call, workspace, upstream, buf, interim > 0).await?;
+        buf = match read_head(exchange, workspace, upstream, buf, interim > 0).await? {
+            HeadRead::Complete(buf) => buf,
+            HeadRead::Unprocessed => return Ok(ResponseHead::Unprocessed),
+            HeadRead::Silence => return Ok(ResponseHead::Silence),
+        };
         let response = workspace.response.view(buf.block());
-        let framing = framing::response(response, call.method, call.framing.upgrade)
+        let framing = framing::response(response, exchange.method, exchange.framing.upgrade)
             .map_err(Failure::Refused)?;
         let (status, head_end) = (workspace.response.status, head_end(workspace));
         if framing.body == (Body::Stream { length: Some(0) }) {
-            buf = await_end(call, upstream, buf, head_end).await?;
+            buf = await_end(exchange, upstream, buf, head_end).await?;
         }
-        let response = workspace.response.view(buf.block());
         if status >= 200 || framing.switches {
-            let bridge = call.kind.filter(|kind| is_bridged(*kind, response));
-            let replaced = bridge.map(|kind| replaced(kind, response)).unwrap_or_default();
-            if call.kind.is_some()
-                && let Some(value) = response.value(b"grpc-status")
-            {
-                call.ledger.set_code(Code::from_value(value));
-            }
-            // Where there is no body, the head has the status: gRPC-Web has it there too then.
-            let rewritten = bridge.and_then(|kind| Some((kind, framing.with_unknown_length()?)));
-            let framing = rewritten.map_or(framing, |(_, framing)| framing);
-            let body = Passage::new(framing.body, call.framing.version);
-            let plain = || call.kind.filter(|kind| !kind.is_web());
-            let counted = rewritten.map(|(kind, _)| kind).or_else(plain);
-            let body = body.of_call(counted.map(CallBody::response));
-            let edits = response_edits(call, between, &framing, &replaced);
-            let origin = Some((&upstream.stream, response));
-            let write = |out: &mut dyn Sink| encode::response(out, response, &framing, &edits);
-            call.connection.stream.put_head(&mut workspace.scratch, origin, write);
-            call.ledger.set_status(status);
-            between.answered.set(true);
-            if framing.switches {
-                return switch(call, workspace, buf, head_end).await;
-            }
-            let keep = !edits.close;
-            let reply = relay::Reply { body, head_end, limits };
-            let passed = relay::response(call, &workspace.scratch, upstream, buf, reply).await?;
-            let Passed { clean } = passed;
-            return Ok(Downloaded::Done { keep, reusable: clean && framing.keep_alive });
+            return Ok(ResponseHead::Complete { buf, framing });
         }
         interim += 1;
         if interim > INTERIM_RESPONSES_MAX {
             return Err(Failure::Refused(Refusal::upstream("too many interim responses")));
         }
-        buf = pass_interim(call, workspace, upstream, buf).await?;
+        buf = pass_interim(exchange, workspace, upstream, buf).await?;
     }
+}
+
+/// Brings the response whose head is in `workspace.response` to the client.
+pub async fn relay<I: Io>(
+    exchange: &Exchange<'_, I>,
+    workspace: &mut Workspace,
+    upstream: &Upstream<Wire<I::Stream>>,
+    between: &Between,
+    buf: Buf,
+    framing: ResponseFraming,
+) -> Result<Downloaded, Failure> {
+    let response = workspace.response.view(buf.block());
+    let (status, head_end) = (workspace.response.status, head_end(workspace));
+    let bridge = exchange.kind.filter(|kind| is_bridged(*kind, response));
+    let replaced = bridge.map(|kind| replaced(kind, response)).unwrap_or_default();
+    if exchange.kind.is_some()
+        && let Some(value) = response.value(b"grpc-status")
+    {
+        exchange.record.set_code(Code::from_value(value));
+    }
+    // Where there is no body, the head has the status: gRPC-Web has it there too then.
+    let rewritten = bridge.and_then(|kind| Some((kind, framing.with_unknown_length()?)));
+    let framing = rewritten.map_or(framing, |(_, framing)| framing);
+    let body = BodyTransform::new(framing.body, exchange.framing.version);
+    let plain = || exchange.kind.filter(|kind| !kind.is_web());
+    let counted = rewritten.map(|(kind, _)| kind).or_else(plain);
+    let body = body.of_call(counted.map(CallBody::response));
+    let edits = response_edits(exchange, between, &framing, &replaced);
+    let origin = Some((&upstream.stream, response));
+    let write = |out: &mut dyn Sink| encode::response(out, response, &framing, &edits);
+    exchange.downstream.stream.put_head(&mut workspace.scratch, origin, write);
+    exchange.record.set_status(status);
+    between.answered.set(true);
+    if framing.switches {
+        return switch(exchange, workspace, buf, head_end).await;
+    }
+    let keep = !edits.close;
+    let limits = &exchange.plan.terms.limits.message;
+    let reply = relay::Reply { body, head_end, limits };
+    let passed = relay::response(exchange, &workspace.scratch, upstream, buf, reply).await?;
+    let Passed { clean } = passed;
+    Ok(Downloaded::Done { keep, reusable: clean && framing.keep_alive })
+}
+
+/// The outcome of reading a head.
+enum HeadRead {
+    /// `workspace.response` holds it.
+    Complete(Buf),
+    /// See [`ResponseHead::Unprocessed`].
+    Unprocessed,
+    /// See [`ResponseHead::Silence`].
+    Silence,
 }
 
 /// Reads until `workspace.response` holds a head.
 async fn read_head<I: Io>(
-    call: &Call<'_, '_, I>,
+    exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
     upstream: &Upstream<Wire<I::Stream>>,
     mut buf: Buf,
     mut heard: bool,
-) -> Result<Buf, Failure> {
+) -> Result<HeadRead, Failure> {
     if let Wire::Endpoint(stream) = &upstream.stream {
-        return read_stream_head(call, workspace, upstream, stream, buf).await;
+        return read_stream_head(exchange, workspace, upstream, stream, buf).await;
     }
-    let limits = &call.local.snapshot.limits;
+    let limits = &exchange.plan.terms.limits.message;
     loop {
         if !buf.is_empty() {
             heard = true;
             let parsed =
                 parse::response(buf.block(), buf.window(), limits, &mut workspace.response);
             if let Progress::Complete = parsed.map_err(Failure::Refused)? {
-                return Ok(buf);
+                return Ok(HeadRead::Complete(buf));
             }
             buf.make_room(1);
             if buf.room() == 0 {
@@ -145,11 +182,11 @@ async fn read_head<I: Io>(
                 buf = buf.grown(wanted);
             }
         }
-        let (read, back) = await_response(call, upstream, upstream.stream.read(buf)).await?;
+        let (read, back) = await_response(exchange, upstream, upstream.stream.read(buf)).await?;
         buf = back;
         match read {
             Ok(Read::Data(_)) => {}
-            _ if !heard => return Err(Failure::Silent),
+            _ if !heard => return Ok(HeadRead::Silence),
             _ => {
                 let detail = "the endpoint closed the connection in the head of its response";
                 let flag = Flag::UpstreamConnectionTermination;
@@ -161,20 +198,20 @@ async fn read_head<I: Io>(
 
 /// Reads until `workspace.response` holds a head that has come by HTTP/2.
 async fn read_stream_head<I: Io>(
-    call: &Call<'_, '_, I>,
+    exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
     upstream: &Upstream<Wire<I::Stream>>,
     stream: &EndpointStream,
     buf: Buf,
-) -> Result<Buf, Failure> {
+) -> Result<HeadRead, Failure> {
     let Workspace { response, scratch, .. } = workspace;
-    let limits = &call.local.snapshot.limits;
+    let limits = &exchange.plan.terms.limits.message;
     let read = stream.response(limits, scratch, buf, response);
-    let (result, buf) = await_response(call, upstream, read).await?;
+    let (result, buf) = await_response(exchange, upstream, read).await?;
     match result {
-        Ok(()) => Ok(buf),
-        Err(Gone::Unprocessed) => Err(Failure::Unprocessed),
-        Err(Gone::Silent) => Err(Failure::Silent),
+        Ok(()) => Ok(HeadRead::Complete(buf)),
+        Err(Gone::Unprocessed) => Ok(HeadRead::Unprocessed),
+        Err(Gone::Silent) => Ok(HeadRead::Silence),
         Err(Gone::Refused(refusal)) => Err(Failure::Refused(refusal)),
     }
 }
@@ -182,13 +219,13 @@ async fn read_stream_head<I: Io>(
 /// Waits until a response has ended that says it has no body: a client of HTTP/1.1 that has its
 /// head has all of it, and could not be told any more that it was wrong.
 async fn await_end<I: Io>(
-    call: &Call<'_, '_, I>,
+    exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
     mut buf: Buf,
     head_end: usize,
 ) -> Result<Buf, Failure> {
     while buf.window().end == head_end && !upstream.stream.ended() {
-        let (read, back) = await_response(call, upstream, upstream.stream.read(buf)).await?;
+        let (read, back) = await_response(exchange, upstream, upstream.stream.read(buf)).await?;
         buf = back;
         match read {
             Ok(_) => {}
@@ -208,15 +245,23 @@ async fn await_end<I: Io>(
 
 /// Waits for a part of the response for as long as the deadline allows and the client is there.
 async fn await_response<I: Io, T>(
-    call: &Call<'_, '_, I>,
+    exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
     read: impl Future<Output = T>,
 ) -> Result<T, Failure> {
-    match relay::await_endpoint(call, upstream, call.ledger.began, call.deadline, read).await {
+    match relay::await_endpoint(
+        exchange,
+        upstream,
+        exchange.record.began,
+        exchange.plan.deadline,
+        read,
+    )
+    .await
+    {
         Ok(read) => Ok(read),
-        Err(Vain::Late) => Err(Failure::Refused(TIMED_OUT)),
-        Err(Vain::ClientLeft) => {
-            call.ledger.set_flag(
+        Err(WaitError::Late) => Err(Failure::Refused(TIMED_OUT)),
+        Err(WaitError::ClientLeft) => {
+            exchange.record.set_flag(
                 Flag::DownstreamConnectionTermination,
                 "the client left before the endpoint answered",
             );
@@ -243,54 +288,54 @@ fn replaced(kind: Kind, response: HeadView<'_>) -> Vec<Replaced> {
 }
 
 fn response_edits<'a, I: Io>(
-    call: &'a Call<'_, '_, I>,
+    exchange: &'a Exchange<'_, I>,
     between: &Between,
     framing: &ResponseFraming,
     replaced: &'a [Replaced],
 ) -> ResponseEdits<'a> {
-    let old_client = call.framing.version == Version::Http10;
+    let old_client = exchange.framing.version == Version::Http10;
     let dechunk = old_client && framing.body.is_chunked();
-    let close = !call.framing.keep_alive
+    let close = !exchange.framing.keep_alive
         || dechunk
-        || (framing.body == Body::UntilClose && call.framing.version != Version::Http2)
+        || (framing.body == Body::UntilClose && exchange.framing.version != Version::Http2)
         || !between.uploaded.get()
-        || call.connection.draining();
+        || exchange.downstream.draining();
     ResponseEdits {
         close,
         keep_alive: old_client && !close,
         dechunk,
-        empty: framing.is_empty_for(call.framing.version),
-        via: call.listener.via.as_deref(),
+        empty: framing.is_empty_for(exchange.framing.version),
+        via: exchange.plan.terms.via.as_deref(),
         replaced,
-        headers: &call.rule.response_headers,
+        headers: &exchange.plan.rule.response_headers,
     }
 }
 
 /// Sends the head that makes a tunnel of the connection.
 async fn switch<I: Io>(
-    call: &Call<'_, '_, I>,
+    exchange: &Exchange<'_, I>,
     workspace: &Workspace,
     mut buf: Buf,
     head_end: usize,
 ) -> Result<Downloaded, Failure> {
-    relay::interim_to_client(call, &workspace.scratch).await?;
+    relay::interim_to_client(exchange, &workspace.scratch).await?;
     buf.consume(head_end - buf.window().start);
     Ok(Downloaded::Switched { early: buf })
 }
 
 /// Passes a 1xx response on to a client that understands it, and takes it out of `buf`.
 async fn pass_interim<I: Io>(
-    call: &Call<'_, '_, I>,
+    exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
     upstream: &Upstream<Wire<I::Stream>>,
     mut buf: Buf,
 ) -> Result<Buf, Failure> {
-    if call.framing.version != Version::Http10 && call.method != Method::Connect {
+    if exchange.framing.version != Version::Http10 && exchange.method != Method::Connect {
         let response = workspace.response.view(buf.block());
         let origin = Some((&upstream.stream, response));
         let write = |out: &mut dyn Sink| encode::informational(out, response);
-        call.connection.stream.put_head(&mut workspace.scratch, origin, write);
-        relay::interim_to_client(call, &workspace.scratch).await?;
+        exchange.downstream.stream.put_head(&mut workspace.scratch, origin, write);
+        relay::interim_to_client(exchange, &workspace.scratch).await?;
     }
     buf.consume(head_end(workspace) - buf.window().start);
     workspace.response.clear();

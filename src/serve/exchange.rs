@@ -1,26 +1,25 @@
 //! One request's way, top to bottom.
 //!
-//! framing -> route -> answer here, or: service -> endpoint -> connection -> request out ->
-//! response back. Each step is one call; what can go wrong in it comes back as a [`Refusal`].
+//! framing -> plan (route, token, rules) -> answer here, or: endpoint -> connection -> request out
+//! -> response head -> verdict -> response to the client. Each step is one call; a failure comes
+//! back as a [`Refusal`].
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::ops::Range;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 
-use super::body::{BodyProgress, CallBody, Passage};
-use super::captured;
-use super::choose::{self, Choice, Target};
-use super::connection::Connection;
+use super::body::{BodyProgress, BodyTransform, CallBody};
 use super::download::{self, Downloaded, Failure};
+use super::downstream::Downstream;
 use super::guard;
-use super::ledger::Ledger;
-use super::relay::filled;
+use super::plan::{self, Plan};
+use super::record::ExchangeRecord;
 use super::reply;
-use super::tunnel;
+use super::tunnel::Tunnel;
 use super::upload::{self, UploadEnd};
-use super::worker::{Local, LocalService};
 use super::workspace::Workspace;
 use crate::cluster::Protocol;
 use crate::error::{Flag, Refusal};
@@ -28,130 +27,164 @@ use crate::grpc::{self, Kind};
 use crate::http1::encode::{self, Replaced, RequestEdits};
 use crate::http1::framing::{self, RequestFraming};
 use crate::message::{HeadView, Method};
-use crate::route::{Action, Rule};
-use crate::runtime::buffer::Buf;
+use crate::propagation::RequestId;
+use crate::resilience::{Circumstances, Heard, Verdict, verdict};
+use crate::route::Action;
+use crate::runtime::buffer::{Buf, filled};
 use crate::runtime::io::{Io, Stream};
-use crate::snapshot::Listener;
-use crate::telemetry::request_id::RequestId;
 use crate::time::Time;
-use crate::tls::Wire;
-use crate::upstream::Upstream;
+use crate::upstream::choose::{self, Choice, Target};
+use crate::upstream::{Attempt, LocalRule, Outcome, Upstream};
+use crate::wire::Wire;
 
-/// Times a request is sent again because nobody has looked at it.
-pub const REPEATS_MAX: usize = 2;
-
-/// What becomes of the client's connection.
-pub enum After {
-    /// It serves the next request, of which the buffer may hold the beginning.
+/// The fate of the client's connection after an exchange.
+pub enum After<I: Io> {
+    /// It serves the next request. The buffer may hold its beginning.
     Next(Buf),
     /// It closes, once the client has had time to read the answer.
     Linger,
     /// It closes now.
     Close,
+    /// It is a tunnel from now on. The tunnel keeps nothing of the snapshot.
+    Tunnel(Box<Tunnel<I>>),
 }
 
-/// Everything about an exchange that stays the same to its end.
-pub struct Call<'a, 'l, I: Io> {
+/// One exchange: the client, the plan for its request, and the record of it.
+pub struct Exchange<'a, I: Io> {
     /// The client.
-    pub connection: &'a Connection<I>,
-    /// The snapshot that the exchange began with.
-    pub local: &'a Local<I>,
-    /// The client's listener.
-    pub listener: &'a Listener,
-    /// The rule that matched.
-    pub rule: &'a Rule,
-    /// How the request is framed.
+    pub downstream: &'a Downstream<I>,
+    /// What the snapshot says about the request.
+    pub plan: &'a Plan<I>,
+    /// The record.
+    pub record: &'a ExchangeRecord<I>,
+    /// The framing of the request.
     pub framing: RequestFraming,
     /// The request's method.
     pub method: Method,
-    /// The account.
-    pub ledger: &'a Ledger<'l, I>,
-    /// Where it goes.
-    pub service: &'a LocalService<I>,
-    /// The field that held its token, when the service must not see it.
-    pub token_field: Option<&'a str>,
-    /// When the whole exchange must be over.
-    pub deadline: Time,
-    /// It is a call of gRPC.
+    /// The kind of gRPC call; `None` for other requests.
     pub kind: Option<Kind>,
 }
 
-impl<'a, 'l, I: Io> Call<'a, 'l, I> {
+impl<'a, I: Io> Exchange<'a, I> {
     /// The part of it that finding a connection to an endpoint needs.
-    fn target(&self) -> Target<'a, 'l, I> {
-        let Self { connection, ledger, service, deadline, .. } = *self;
-        Target { connection, ledger, service, deadline, bytes: false }
+    fn target(&self) -> Target<'a, I> {
+        Target {
+            core: self.downstream.worker.core(),
+            service: &self.plan.service,
+            client: self.downstream.peer.address,
+            limits: &self.plan.terms.limits,
+            deadline: self.plan.deadline,
+            bytes: false,
+        }
     }
 }
 
 /// Serves the request whose head is in `workspace.request`, with offsets into `buf`.
 pub async fn exchange<I: Io>(
-    connection: &Connection<I>,
+    downstream: &Downstream<I>,
     workspace: &mut Workspace,
     mut buf: Buf,
-) -> After {
-    let local = connection.worker.local();
-    let Some(listener) = connection.listener(&local) else { return After::Close };
-    let original = captured::service(connection, &local, listener);
-    let ledger = Ledger::open(connection, &local, listener);
+) -> After<I> {
+    let (record, planned) = match plan_of(downstream, workspace, &mut buf) {
+        Some(planned) => planned,
+        None => return After::Close,
+    };
+    let request = workspace.request.view(buf.block());
+    match planned {
+        Planned::Unframed(refusal) => {
+            Box::pin(reply::refuse(&record, downstream, request, refusal)).await
+        }
+        Planned::Refused(framing, refusal) => {
+            let refuse =
+                reply::refuse_framed(&record, downstream, workspace, framing, buf, refusal);
+            Box::pin(refuse).await
+        }
+        Planned::Answer(framing, rule) => {
+            let answer = reply::answer(&record, downstream, workspace, framing, buf, &rule);
+            Box::pin(answer).await
+        }
+        Planned::Forward(framing, plan, kind) => {
+            let method = workspace.request.method;
+            let exchange =
+                Exchange { downstream, plan: &plan, record: &record, framing, method, kind };
+            match forward(&exchange, workspace, buf).await {
+                Forwarded::Over(after) => after,
+                Forwarded::Switched(switched) => {
+                    After::Tunnel(Box::new(Tunnel::switched(*switched, plan, record)))
+                }
+            }
+        }
+    }
+}
+
+/// What is to be done with a request.
+enum Planned<I: Io> {
+    /// It is refused, and the connection ends with it: its framing is not known.
+    Unframed(Refusal),
+    /// It is refused.
+    Refused(RequestFraming, Refusal),
+    /// The proxy answers by this rule.
+    Answer(RequestFraming, LocalRule),
+    /// It goes to a service.
+    Forward(RequestFraming, Plan<I>, Option<Kind>),
+}
+
+/// Looks up what the snapshot says about a request, and opens its record; `None` when the listener
+/// is gone. The snapshot is let go at the end.
+fn plan_of<I: Io>(
+    downstream: &Downstream<I>,
+    workspace: &mut Workspace,
+    buf: &mut Buf,
+) -> Option<(ExchangeRecord<I>, Planned<I>)> {
+    let local = downstream.worker.local();
+    let (listener, terms) = downstream.listener(&local)?;
+    let original = plan::original_service(downstream, &local, listener);
+    let record = ExchangeRecord::open(downstream, terms);
     let spelled = match local.snapshot.is_guarded() {
-        true => guard::normalise_path(listener.escaped_slashes, workspace, &mut buf),
+        true => guard::normalise_path(listener.escaped_slashes, workspace, buf),
         false => Ok(()),
     };
     let request = workspace.request.view(buf.block());
-    ledger.set_call(grpc::kind_of(request));
+    record.set_request(request);
     let framing = match spelled.and_then(|()| framing::request(request)) {
         Ok(framing) => framing,
-        Err(refusal) => {
-            return Box::pin(reply::refuse(&ledger, connection, request, refusal)).await;
-        }
+        Err(refusal) => return Some((record, Planned::Unframed(refusal))),
     };
-    let rule = match captured::rule(connection, listener, request) {
-        Ok(rule) => rule,
-        Err(no) => {
-            let refuse = reply::refuse_framed(&ledger, connection, workspace, framing, buf, no);
-            return Box::pin(refuse).await;
-        }
+    let rule = match plan::rule(downstream, listener, request) {
+        Ok(rule) => local.rule(rule),
+        Err(refusal) => return Some((record, Planned::Refused(framing, refusal))),
     };
-    ledger.set_rule(rule);
+    record.set_rule(rule);
     let destination = match &rule.action {
         Action::Forward(split) => {
-            Some(split.next(&rule.stats.worker(connection.worker.index).turn))
+            Some(split.next(&rule.stats.worker(downstream.worker.index).turn))
         }
         Action::Redirect(_) | Action::Respond(_) => None,
     };
-    let service = destination.and_then(|to| local.service(to, original.as_deref()));
-    let token = match guard::admit(connection, &local, &ledger, rule, service, request) {
+    let service = destination.and_then(|to| local.service(to, original.as_ref()));
+    let token = match guard::admit(downstream, &local, listener, &record, rule, service, request) {
         Ok(token) => token,
-        Err(no) => {
-            let refuse = reply::refuse_framed(&ledger, connection, workspace, framing, buf, no);
-            return Box::pin(refuse).await;
-        }
+        Err(refusal) => return Some((record, Planned::Refused(framing, refusal))),
     };
     let (Some(destination), Some(service)) = (destination, service) else {
-        let answer = reply::answer(&ledger, connection, workspace, framing, buf, &rule.action);
-        return Box::pin(answer).await;
+        let rule = Rc::clone(rule);
+        return Some((record, Planned::Answer(framing, rule)));
     };
-    ledger.set_service(service);
-    let kind =
-        ledger.call().filter(|kind| !kind.is_web() || service.config.protocol == Protocol::Grpc);
+    record.set_service(service);
+    let is_grpc = |kind: &Kind| !kind.is_web() || service.config.protocol == Protocol::Grpc;
+    let kind = record.kind().filter(is_grpc);
     let asked = kind.and_then(|_| request.value(b"grpc-timeout")).and_then(grpc::parse_timeout);
     let timeouts = [rule.timeout.or(service.config.timeout), asked];
     let timeout = timeouts.into_iter().flatten().min();
-    let call = Call {
-        connection,
-        local: &local,
-        listener,
-        rule,
-        service,
-        framing,
-        method: workspace.request.method,
-        ledger: &ledger,
-        token_field: token.as_ref().and_then(|token| token.provider.field_to_drop()),
-        deadline: timeout.map_or(Time::NEVER, |timeout| ledger.began + timeout),
-        kind,
+    let plan = Plan {
+        terms: Rc::clone(terms),
+        rule: Rc::clone(rule),
+        service: Rc::clone(service),
+        subset: destination.subset as usize,
+        token,
+        deadline: timeout.map_or(Time::NEVER, |timeout| record.began + timeout),
     };
-    forward(&call, destination.subset as usize, workspace, buf).await
+    Some((record, Planned::Forward(framing, plan, kind)))
 }
 
 /// A request on its way out. Until more of its body is read from the client than had come with its
@@ -176,73 +209,94 @@ struct Outgoing<'b> {
 impl<'b> Outgoing<'b> {
     /// The request whose body begins in `buf` behind its head.
     fn new<I: Io>(
-        call: &Call<'_, '_, I>,
+        exchange: &Exchange<'_, I>,
         request: HeadView<'_>,
         buf: &'b Buf,
     ) -> Result<Self, Refusal> {
-        let connection = call.connection;
-        let wants_id = call.listener.request_id && request.value(b"x-request-id").is_none();
+        let Exchange { downstream, plan, record, .. } = *exchange;
+        let wants_id = plan.terms.request_id && request.value(b"x-request-id").is_none();
         let request_id =
-            wants_id.then(|| RequestId::new(&mut connection.worker.random.borrow_mut()));
+            wants_id.then(|| RequestId::new(&mut downstream.worker.random.borrow_mut()));
         let start = request.head.start + request.head.len - buf.window().start;
-        let mut body = BodyProgress::new(call.framing.body);
-        let taken = body.take(&buf.data()[start..], &call.local.snapshot.limits)?;
-        call.ledger.received(taken as u64);
-        let ended = connection.stream.ended().then(|| connection.stream.take_trailers());
+        let mut body = BodyProgress::new(exchange.framing.body);
+        let taken = body.take(&buf.data()[start..], &plan.terms.limits.message)?;
+        record.received(taken as u64);
+        let ended = downstream.stream.ended().then(|| downstream.stream.take_trailers());
         let whole = body.is_done() || ended.is_some();
         let first = start..start + taken;
         Ok(Self { buf, first, ended, whole, streamed: false, beyond: None, request_id })
     }
 
     /// Whether the whole request was read, and what the client sent behind it is at hand: only
-    /// then can another request be read from its connection.
+    /// then can another request be read from its downstream.
     fn is_read(&self) -> bool {
         self.whole && (!self.streamed || self.beyond.is_some())
     }
 }
 
+/// The end of forwarding.
+enum Forwarded<I: Io> {
+    /// The exchange is over.
+    Over(After<I>),
+    /// From here on the connection is a tunnel.
+    Switched(Box<Switched<I>>),
+}
+
+/// A connection that has become a tunnel.
+pub struct Switched<I: Io> {
+    /// The other end.
+    pub upstream: Upstream<Wire<I::Stream>>,
+    /// The attempt at it.
+    pub attempt: Attempt<I>,
+    /// What the client has sent behind its request.
+    pub early_request: Option<Buf>,
+    /// What the endpoint has sent behind the head of its response.
+    pub early_response: Option<Buf>,
+}
+
 async fn forward<I: Io>(
-    call: &Call<'_, '_, I>,
-    subset: usize,
+    exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
     buf: Buf,
-) -> After {
+) -> Forwarded<I> {
+    let Exchange { downstream, record, .. } = *exchange;
     let request = workspace.request.view(buf.block());
-    let choice = Choice::new(&call.target(), subset, Some(request));
-    let mut outgoing = match Outgoing::new(call, request, &buf) {
+    let choice = Choice::new(&exchange.target(), exchange.plan.subset, Some(request));
+    let mut outgoing = match Outgoing::new(exchange, request, &buf) {
         Ok(outgoing) => outgoing,
         Err(refusal) => {
-            let refuse = reply::refuse(call.ledger, call.connection, request, refusal);
-            return Box::pin(refuse).await;
+            let refuse = reply::refuse(record, downstream, request, refusal);
+            return Forwarded::Over(Box::pin(refuse).await);
         }
     };
-    let result = send(call, choice, workspace, &mut outgoing).await;
+    record.set_request_id(outgoing.request_id);
+    let result = send(exchange, choice, workspace, &mut outgoing).await;
     let request = workspace.request.view(buf.block());
-    let request_id = outgoing.request_id.as_ref().map_or(&[][..], RequestId::as_bytes);
     let keep = match result {
         Ok(Answered::Done { keep }) => keep,
-        Ok(Answered::Switched { upstream, early }) => {
+        Ok(Answered::Switched { upstream, attempt, early }) => {
             let sent_early = &buf.data()[outgoing.first.end..];
-            Box::pin(tunnel::switched(call, upstream, early, sent_early)).await;
-            call.ledger.log(Some(request), request_id);
-            return After::Close;
+            let buffers = downstream.worker.io.buffers();
+            let early_request = (!sent_early.is_empty())
+                .then(|| filled(buffers.take_sized(sent_early.len()), sent_early));
+            let early_response = (!early.is_empty()).then_some(early);
+            let switched = Switched { upstream, attempt, early_request, early_response };
+            return Forwarded::Switched(Box::new(switched));
         }
         Err(Failure::Refused(refusal)) => {
-            let keep = call.framing.keep_alive && outgoing.is_read();
-            let send = reply::send_refusal(call.ledger, call.connection, request, refusal, keep);
+            let keep = exchange.framing.keep_alive && outgoing.is_read();
+            let send = reply::send_refusal(record, downstream, request, refusal, keep);
             Box::pin(send).await
         }
-        Err(Failure::Silent | Failure::Unprocessed | Failure::Late | Failure::Broken) => {
+        Err(Failure::Late | Failure::Broken) => {
             // A body that ends with the connection must not look whole: a reset tells the client.
-            call.connection.stream.reset_on_close();
-            if let (Some(_), Wire::Client(stream)) = (call.kind, &call.connection.stream) {
+            downstream.stream.reset_on_close();
+            if let (Some(_), Wire::Client(stream)) = (exchange.kind, &downstream.stream) {
                 stream.cancel_on_close();
             }
-            call.ledger.log(Some(request), request_id);
-            return After::Close;
+            return Forwarded::Over(After::Close);
         }
     };
-    call.ledger.log(Some(request), request_id);
     let (whole, consumed, beyond) = (outgoing.is_read(), outgoing.first.end, outgoing.beyond);
     let beyond = beyond.unwrap_or_else(|| {
         let mut buf = buf;
@@ -251,49 +305,50 @@ async fn forward<I: Io>(
     });
     // A client that did not ask for the end may be sending its next request already, and closing
     // on that would reset the answer out of its hands (RFC 9112 9.6).
-    let expected = whole && beyond.is_empty() && !call.framing.keep_alive;
-    match keep {
+    let expected = whole && beyond.is_empty() && !exchange.framing.keep_alive;
+    Forwarded::Over(match keep {
         true => After::Next(beyond),
         false if expected => After::Close,
         false => After::Linger,
-    }
+    })
 }
 
 /// Puts the head of the request to `stream`; as text into `scratch`.
 fn put_head<I: Io>(
-    call: &Call<'_, '_, I>,
+    exchange: &Exchange<'_, I>,
     stream: &Wire<I::Stream>,
     scratch: &mut Vec<u8>,
     request: HeadView<'_>,
     request_id: Option<&RequestId>,
 ) {
-    let connection = call.connection;
+    let (downstream, plan) = (exchange.downstream, exchange.plan);
     let mut target = Vec::new();
-    let rewrite = call.rule.rewrite.as_ref();
-    let rewritten = rewrite.is_some_and(|rewrite| rewrite.target(call.rule, request, &mut target));
-    let replaced = call.kind.map(|kind| replaced(call, kind, request)).unwrap_or_default();
+    let rewrite = plan.rule.rewrite.as_ref();
+    let rewritten = rewrite.is_some_and(|rewrite| rewrite.target(&plan.rule, request, &mut target));
+    let replaced = exchange.kind.map(|kind| replaced(exchange, kind, request)).unwrap_or_default();
     let edits = RequestEdits {
         replaced: &replaced,
         host: rewrite.and_then(|rewrite| rewrite.host.as_deref()).map(str::as_bytes),
         target: rewritten.then_some(&target[..]),
-        client_ip: connection.peer_text.as_str(),
-        forwarded_proto: forwarded_proto(call, request),
-        client_cert: connection.client_cert(call.listener),
+        client_ip: downstream.peer.ip_text(),
+        forwarded_proto: forwarded_proto(exchange, request),
+        client_cert: downstream.client_cert(plan.terms.forward_client_cert),
         request_id: request_id.map(RequestId::as_str),
-        via: call.listener.via.as_deref(),
-        token_field: call.token_field,
-        headers: &call.rule.request_headers,
+        via: plan.terms.via.as_deref(),
+        token_field: plan.token_field(),
+        headers: &plan.rule.request_headers,
     };
-    let origin = Some((&connection.stream, request));
-    stream.put_head(scratch, origin, |out| encode::request(out, request, &call.framing, &edits));
+    let origin = Some((&downstream.stream, request));
+    stream
+        .put_head(scratch, origin, |out| encode::request(out, request, &exchange.framing, &edits));
 }
 
 /// What a call of gRPC goes on with: the time that is left, and the framing that the service knows.
-fn replaced<I: Io>(call: &Call<'_, '_, I>, kind: Kind, request: HeadView<'_>) -> Vec<Replaced> {
+fn replaced<I: Io>(exchange: &Exchange<'_, I>, kind: Kind, request: HeadView<'_>) -> Vec<Replaced> {
     let mut replaced = Vec::new();
-    if call.deadline != Time::NEVER {
+    if exchange.plan.deadline != Time::NEVER {
         let mut value = Vec::new();
-        let left = call.deadline.since(call.connection.worker.io.now());
+        let left = exchange.plan.deadline.since(exchange.downstream.worker.io.now());
         grpc::write_timeout(&mut value, left);
         replaced.push(("grpc-timeout", Some(value)));
     }
@@ -310,69 +365,116 @@ fn replaced<I: Io>(call: &Call<'_, '_, I>, kind: Kind, request: HeadView<'_>) ->
 
 /// `http` or `https`: what the client used with us, or with the first of the proxies before us that
 /// are trusted.
-fn forwarded_proto<'a, I: Io>(call: &Call<'a, '_, I>, request: HeadView<'a>) -> &'a str {
-    let claimed = match call.listener.trusted_hops {
+fn forwarded_proto<'a, I: Io>(exchange: &Exchange<'a, I>, request: HeadView<'a>) -> &'a str {
+    let claimed = match exchange.plan.terms.trusted_hops {
         0 => None,
         _ => request.value(b"x-forwarded-proto"),
     };
     match claimed {
         Some(b"https") => "https",
         Some(b"http") => "http",
-        _ => call.connection.scheme(),
+        _ => exchange.downstream.peer.scheme(),
     }
 }
 
-/// Sends the request to an endpoint and its answer to the client; again when that is safe: the
-/// endpoint has said that it has not looked at it, or a pooled connection had died unnoticed and
-/// the request may be repeated.
+/// Sends the request to an endpoint and its answer to the client; again when the verdict says so.
 async fn send<I: Io>(
-    call: &Call<'_, '_, I>,
-    mut choice: Choice,
+    exchange: &Exchange<'_, I>,
+    mut choice: Choice<I>,
     workspace: &mut Workspace,
     outgoing: &mut Outgoing<'_>,
-) -> Result<Answered<Wire<I::Stream>>, Failure> {
+) -> Result<Answered<I>, Failure> {
+    let core = exchange.downstream.worker.core();
     let mut repeats = 0;
     loop {
-        let upstream =
-            choose::connection(&call.target(), &mut choice).await.map_err(Failure::Refused)?;
-        let reused = upstream.reused;
-        let result = attempt(call, workspace, outgoing, upstream).await;
-        let (safe, refusal) = match result {
-            Err(Failure::Unprocessed) => (true, UNPROCESSED),
-            Err(Failure::Silent) => (reused && call.method.is_idempotent(), SILENT),
-            other => return other,
-        };
-        if !safe || outgoing.streamed || repeats == REPEATS_MAX {
-            return Err(Failure::Refused(refusal));
+        let taken = choose::connection(&exchange.target(), &mut choice).await;
+        if let Some(endpoint) = &choice.tried {
+            exchange.record.set_endpoint(endpoint);
+        }
+        let (upstream, attempt) = taken.map_err(Failure::Refused)?;
+        match try_once(exchange, workspace, outgoing, upstream, attempt, repeats).await? {
+            Tried::Answered(answered) => return Ok(answered),
+            Tried::Again => {}
         }
         repeats += 1;
         choice.fresh = true;
-        call.service.config.stats.worker(call.connection.worker.index).repeated.increment();
+        exchange.plan.service.config.stats.worker(core.index).repeated.increment();
     }
 }
 
+/// The end of one attempt.
+enum Tried<I: Io> {
+    /// The client has the answer.
+    Answered(Answered<I>),
+    /// The request is to be sent again.
+    Again,
+}
+
 /// One request out and its response back over `upstream`.
-async fn attempt<I: Io>(
-    call: &Call<'_, '_, I>,
+async fn try_once<I: Io>(
+    exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
     outgoing: &mut Outgoing<'_>,
     upstream: Upstream<Wire<I::Stream>>,
-) -> Result<Answered<Wire<I::Stream>>, Failure> {
-    let worker = &call.connection.worker;
+    attempt: Attempt<I>,
+    repeats: usize,
+) -> Result<Tried<I>, Failure> {
+    let core = exchange.downstream.worker.core();
+    let reused = upstream.reused;
+    let answered = carry(exchange, workspace, outgoing, &upstream, (reused, repeats)).await;
+    let now = core.io.now();
+    match answered {
+        Ok(Carried::Done { keep, reusable }) => {
+            exchange.record.ended(now);
+            attempt.finish(now, Outcome::Answered(exchange.record.status()));
+            if reusable && exchange.plan.service.config.send_proxy_protocol.is_none() {
+                upstream.release(now);
+            }
+            Ok(Tried::Answered(Answered::Done { keep }))
+        }
+        Ok(Carried::Switched { early }) => {
+            Ok(Tried::Answered(Answered::Switched { upstream, attempt, early }))
+        }
+        Ok(Carried::Again) => {
+            attempt.finish(now, Outcome::Failed);
+            Ok(Tried::Again)
+        }
+        Err(failure) => {
+            let flag = match &failure {
+                Failure::Refused(refusal) => Some(refusal.flag),
+                Failure::Late | Failure::Broken => exchange.record.flag(),
+            };
+            // When the client has left, the endpoint is not to blame.
+            if flag.is_some_and(Flag::blames_endpoint) {
+                attempt.finish(now, Outcome::Failed);
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Sends the request, and relays the response when the verdict lets it pass.
+async fn carry<I: Io>(
+    exchange: &Exchange<'_, I>,
+    workspace: &mut Workspace,
+    outgoing: &mut Outgoing<'_>,
+    upstream: &Upstream<Wire<I::Stream>>,
+    (reused, repeats): (bool, usize),
+) -> Result<Carried, Failure> {
+    let Exchange { downstream, plan, record, .. } = *exchange;
     let request = workspace.request.view(outgoing.buf.block());
     let (scratch, request_id) = (&mut workspace.scratch, outgoing.request_id.as_ref());
-    put_head(call, &upstream.stream, scratch, request, request_id);
+    put_head(exchange, &upstream.stream, scratch, request, request_id);
     let first = &outgoing.buf.data()[outgoing.first.clone()];
-    let portion = filled(worker.io.buffers().take_sized(first.len()), first);
-    let mut body = Passage::new(call.framing.body, upstream.stream.version())
-        .of_call(call.kind.map(CallBody::request));
-    let limits = &call.local.snapshot.limits;
-    let taken = body.take(portion, outgoing.ended.clone(), limits);
+    let portion = filled(downstream.worker.io.buffers().take_sized(first.len()), first);
+    let mut body = BodyTransform::new(exchange.framing.body, upstream.stream.version())
+        .of_call(exchange.kind.map(CallBody::request));
+    let taken = body.take(portion, outgoing.ended.clone(), &plan.terms.limits.message);
     let (portion, taken) = taken.map_err(Failure::Refused)?;
-    call.ledger.set_request_messages(body.messages());
-    let _using = call.connection.using(call.service, &upstream);
-    let idle_deadline = call.ledger.began + call.listener.timeouts.body_idle;
-    upstream.alarm.set(call.deadline.min(idle_deadline));
+    record.set_request_messages(body.messages());
+    let _using = downstream.using(&plan.service, upstream);
+    let idle_deadline = record.began + plan.terms.timeouts.body_idle;
+    upstream.alarm.set(plan.deadline.min(idle_deadline));
     let end = taken.last.then(|| body.trailers());
     let sent = {
         let write = pin!(upstream.stream.write_message(&workspace.scratch, portion, end));
@@ -381,40 +483,63 @@ async fn attempt<I: Io>(
     let Ok((sent, _)) = sent else { return Err(Failure::Refused(download::TIMED_OUT)) };
     let between = Between::default();
     between.uploaded.set(body.is_done());
-    let downloaded = if body.is_done() || sent.is_err() {
-        // Where sending failed, the endpoint may still have said why before it closed.
-        download::run(call, workspace, &upstream, &between).await?
-    } else {
-        outgoing.streamed = true;
-        let both = both_ways(call, workspace, (outgoing, &mut body), &upstream, &between);
-        Box::pin(both).await?
+    // Where sending failed, the endpoint may still have said why before it closed.
+    let all_sent = body.is_done() || sent.is_err();
+    outgoing.streamed |= !all_sent;
+    let circumstances = Circumstances {
+        reused,
+        idempotent: exchange.method.is_idempotent(),
+        replayable: !outgoing.streamed,
+        repeats,
     };
-    match downloaded {
-        Downloaded::Switched { early } => Ok(Answered::Switched { upstream, early }),
-        Downloaded::Done { keep, reusable } => {
-            let now = call.connection.worker.io.now();
-            call.ledger.ended(now);
-            if reusable
-                && between.uploaded.get()
-                && call.service.config.send_proxy_protocol.is_none()
-            {
-                upstream.release(now);
-            }
-            Ok(Answered::Done { keep })
+    match all_sent {
+        true => respond(exchange, workspace, upstream, &between, circumstances).await,
+        false => {
+            let down = respond(exchange, workspace, upstream, &between, circumstances);
+            Box::pin(both_ways(exchange, (outgoing, &mut body), upstream, &between, down)).await
         }
     }
 }
 
-/// The rest of the request's body goes out while the response may already come back.
-async fn both_ways<I: Io>(
-    call: &Call<'_, '_, I>,
+/// Reads the head of the response, asks for the verdict, and relays the response if it passes.
+async fn respond<I: Io>(
+    exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
-    (outgoing, body): (&mut Outgoing<'_>, &mut Passage),
     upstream: &Upstream<Wire<I::Stream>>,
     between: &Between,
-) -> Result<Downloaded, Failure> {
-    let mut up = pin!(upload::run(call, body, upstream, between));
-    let mut down = pin!(download::run(call, workspace, upstream, between));
+    circumstances: Circumstances,
+) -> Result<Carried, Failure> {
+    let head = download::response_head(exchange, workspace, upstream).await?;
+    let heard = match &head {
+        download::ResponseHead::Complete { .. } => Heard::Head(workspace.response.status),
+        download::ResponseHead::Unprocessed => Heard::Unprocessed,
+        download::ResponseHead::Silence => Heard::Silence,
+    };
+    match (verdict(heard, circumstances), head) {
+        (Verdict::PassOn, download::ResponseHead::Complete { buf, framing }) => {
+            let relay = download::relay(exchange, workspace, upstream, between, buf, framing);
+            Ok(match relay.await? {
+                Downloaded::Switched { early } => Carried::Switched { early },
+                Downloaded::Done { keep, reusable } => {
+                    Carried::Done { keep, reusable: reusable && between.uploaded.get() }
+                }
+            })
+        }
+        (Verdict::Refuse(refusal), _) => Err(Failure::Refused(refusal)),
+        (Verdict::Repeat | Verdict::PassOn, _) => Ok(Carried::Again),
+    }
+}
+
+/// Sends the rest of the request's body while the response may already come back.
+async fn both_ways<I: Io>(
+    exchange: &Exchange<'_, I>,
+    (outgoing, body): (&mut Outgoing<'_>, &mut BodyTransform),
+    upstream: &Upstream<Wire<I::Stream>>,
+    between: &Between,
+    down: impl Future<Output = Result<Carried, Failure>>,
+) -> Result<Carried, Failure> {
+    let mut up = pin!(upload::run(exchange, body, upstream, between));
+    let mut down = pin!(down);
     let mut upload_over = false;
     poll_fn(|context| {
         if !upload_over && let Poll::Ready(end) = up.as_mut().poll(context) {
@@ -442,8 +567,26 @@ pub struct Between {
     pub answered: Cell<bool>,
 }
 
-/// How an exchange with an endpoint ended.
-enum Answered<S: Stream> {
+/// The end of carrying a request to an endpoint.
+enum Carried {
+    /// The client has the response.
+    Done {
+        /// Whether the client's connection may serve another request.
+        keep: bool,
+        /// Whether the endpoint's connection may carry another exchange.
+        reusable: bool,
+    },
+    /// From here on the connection is a tunnel.
+    Switched {
+        /// What the endpoint has sent after the head of its response.
+        early: Buf,
+    },
+    /// The request is to be sent again.
+    Again,
+}
+
+/// The end of an exchange with an endpoint.
+enum Answered<I: Io> {
     /// The client has the response.
     Done {
         /// Whether its connection may serve another request.
@@ -452,20 +595,10 @@ enum Answered<S: Stream> {
     /// From here on the connection is a tunnel.
     Switched {
         /// The other end.
-        upstream: Upstream<S>,
+        upstream: Upstream<Wire<I::Stream>>,
+        /// The attempt at it.
+        attempt: Attempt<I>,
         /// What it has sent after the head of its response.
         early: Buf,
     },
 }
-
-const SILENT: Refusal = Refusal {
-    status: 502,
-    flag: Flag::UpstreamConnectionTermination,
-    detail: "the endpoint closed the connection before it answered",
-};
-
-const UNPROCESSED: Refusal = Refusal {
-    status: 503,
-    flag: Flag::UpstreamConnectionTermination,
-    detail: "the endpoint did not take the request",
-};

@@ -4,10 +4,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::captured;
-use super::connection::Connection;
-use super::ledger::Ledger;
-use super::worker::{Local, LocalService};
+use super::downstream::Downstream;
+use super::plan;
+use super::record::ExchangeRecord;
 use super::workspace::Workspace;
 use crate::authz::path::normalise;
 use crate::authz::{EscapedSlashes, Normal, Peer, Request, Target, Verdict};
@@ -18,6 +17,7 @@ use crate::route::Rule;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::Io;
 use crate::snapshot::Listener;
+use crate::upstream::{Local, LocalService};
 
 /// What a client is told that may not: which rule said so is in the log alone.
 pub const DENIED: Refusal =
@@ -57,27 +57,28 @@ pub fn normalise_path(
 ///
 /// # Errors
 /// 401 without a good token, 403 when the rules deny it.
-pub fn admit<'l, I: Io>(
-    connection: &Connection<I>,
-    local: &'l Local<I>,
-    ledger: &Ledger<'l, I>,
+pub fn admit<I: Io>(
+    downstream: &Downstream<I>,
+    local: &Local<I>,
+    listener: &Listener,
+    record: &ExchangeRecord<I>,
     rule: &Rule,
-    service: Option<&LocalService<I>>,
+    service: Option<&Rc<LocalService<I>>>,
     request: HeadView<'_>,
 ) -> Result<Option<Rc<Accepted>>, Refusal> {
-    if captured::is_probe(connection, ledger.listener(), request)? {
+    if plan::is_probe(downstream, listener, request)? {
         return Ok(None);
     }
     let demanded = rule.jwt.as_ref().or_else(|| service?.config.jwt.as_ref());
     let token = match demanded {
-        Some(requirement) => authenticate(connection, requirement, request)?,
+        Some(requirement) => authenticate(downstream, requirement, request)?,
         None => None,
     };
     let name = service.map_or("", |service| &*service.config.name);
     let claims = token.as_ref().map(|token| &token.claims);
-    let verdict = authorize(connection, local, ledger.listener(), name, Some(request), claims);
+    let verdict = authorize(downstream, local, listener, name, Some(request), claims);
     if !verdict.is_allowed() {
-        ledger.set_denial(verdict);
+        record.set_denial(verdict);
         return Err(DENIED);
     }
     Ok(token)
@@ -89,11 +90,11 @@ pub fn admit<'l, I: Io>(
 /// # Errors
 /// 401 when it does not have a good one.
 fn authenticate<I: Io>(
-    connection: &Connection<I>,
+    downstream: &Downstream<I>,
     requirement: &Requirement,
     request: HeadView<'_>,
 ) -> Result<Option<Rc<Accepted>>, Refusal> {
-    let worker = &connection.worker;
+    let worker = &downstream.worker;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let now_unix_s = i64::try_from(now).unwrap_or(i64::MAX);
     let checked = requirement.token(request).and_then(|token| {
@@ -117,7 +118,7 @@ fn authenticate<I: Io>(
 /// Asks the rules, and counts and logs what those say that only watch. `request` is `None` for an
 /// L4 connection; `service` is empty when the proxy answers itself.
 pub fn authorize<'l, I: Io>(
-    connection: &Connection<I>,
+    downstream: &Downstream<I>,
     local: &'l Local<I>,
     listener: &Listener,
     service: &str,
@@ -128,12 +129,12 @@ pub fn authorize<'l, I: Io>(
     if policies.is_empty() {
         return Verdict::Unconcerned;
     }
-    let ip = connection.peer.map(|peer| peer.ip());
+    let ip = downstream.peer.address.map(|address| address.ip());
     let forwarded_ip = match listener.trusted_hops {
         0 => None,
         hops => request.and_then(|request| forwarded_ip(request, hops)),
     };
-    let peer = Peer { identity: connection.identity(), ip, forwarded_ip };
+    let peer = Peer { identity: downstream.peer.identity(), ip, forwarded_ip };
     let request = request.map(|head| Request {
         method: head.method_name(),
         host: head.authority(),
@@ -141,13 +142,13 @@ pub fn authorize<'l, I: Io>(
         head,
         claims,
     });
-    let (port, ip) = destination(connection);
+    let (port, ip) = destination(downstream);
     let target = Target { service, port, ip, request };
     let decision = policies.decide(&peer, &target);
-    decision.count(connection.worker.index);
+    decision.count(downstream.worker.index);
     for report in decision.reports() {
-        connection.worker.complain(|suppressed| {
-            let (peer, identity) = (connection.peer_text.as_str(), peer.identity.unwrap_or("-"));
+        downstream.worker.log_limited(|suppressed| {
+            let (peer, identity) = (downstream.peer.ip_text(), peer.identity.unwrap_or("-"));
             tracing::info!(service, peer, identity, %report, suppressed, "authorization");
         });
     }
@@ -156,17 +157,17 @@ pub fn authorize<'l, I: Io>(
 
 /// Whether the rules let bytes of the client pass to `service`. Nothing is counted: it is asked
 /// again when bytes are what comes.
-pub fn would_carry<I: Io>(connection: &Connection<I>, local: &Local<I>, service: &str) -> bool {
-    let ip = connection.peer.map(|peer| peer.ip());
-    let peer = Peer { identity: connection.identity(), ip, forwarded_ip: None };
-    let (port, ip) = destination(connection);
+pub fn would_carry<I: Io>(downstream: &Downstream<I>, local: &Local<I>, service: &str) -> bool {
+    let ip = downstream.peer.address.map(|address| address.ip());
+    let peer = Peer { identity: downstream.peer.identity(), ip, forwarded_ip: None };
+    let (port, ip) = destination(downstream);
     let target = Target { service, port, ip, request: None };
     local.snapshot.authorization.decide(&peer, &target).verdict.is_allowed()
 }
 
 /// The port that the connection came to, and the address, where it was captured on its way there.
-fn destination<I: Io>(connection: &Connection<I>) -> (u16, Option<IpAddr>) {
-    (connection.local_port, connection.caught.as_ref().map(|caught| caught.original.ip()))
+fn destination<I: Io>(downstream: &Downstream<I>) -> (u16, Option<IpAddr>) {
+    (downstream.peer.local_port, downstream.captured.as_ref().map(|captured| captured.address.ip()))
 }
 
 /// The client as the outermost of `hops` trusted proxies before us has seen it: each has added
@@ -185,8 +186,8 @@ fn forwarded_ip(request: HeadView<'_>, hops: u32) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use crate::http1::parse;
+    use crate::message::Limits;
     use crate::runtime::buffer::BufferPool;
-    use crate::snapshot::Limits;
 
     fn read(text: &str) -> (Workspace, Buf) {
         let mut buf = BufferPool::default().take();

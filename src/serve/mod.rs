@@ -1,34 +1,23 @@
-//! The straight line: a connection, its exchanges, and the bytes that pass.
+//! One exchange, top to bottom, for every HTTP version: bodies, local replies, tunnels, the record.
 //!
-//! Only this room may import all others. `exchange.rs` is one request's way, top to bottom.
+//! `exchange.rs` is one request's way.
 
-mod arrival;
 mod body;
-mod captured;
-mod choose;
-pub mod connection;
-mod contained;
-#[cfg(feature = "uring")]
-mod datagram;
 mod download;
-mod exchange;
-mod guard;
-mod http2;
-mod ledger;
-mod originals;
-mod registry;
+mod downstream;
+pub mod exchange;
+pub mod guard;
+pub mod plan;
+pub mod record;
+pub mod registry;
 mod relay;
-mod reply;
-#[cfg(feature = "uring")]
-pub mod run;
-mod secure;
-mod sni;
-mod sniff;
+pub mod reply;
 mod tokens;
-mod tunnel;
+pub mod tunnel;
 mod upload;
-mod worker;
-mod workspace;
+pub mod worker;
+pub mod workspace;
 
-pub use arrival::Arrival;
-pub use worker::{Local, LocalService, SWEEP_INTERVAL, Worker, WorkerParts};
+pub use downstream::{Downstream, Peer, Secured};
+pub use plan::OriginalDestination;
+pub use worker::{Worker, WorkerParts};

@@ -4,14 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 use slab::Slab;
 
-use crate::cluster::Service;
-use crate::runtime::alarm::Bell;
+use crate::runtime::alarm::WakeHandle;
 use crate::tls::Issued;
 
 /// All client connections of a worker.
@@ -21,11 +19,11 @@ pub struct Registry(Rc<RefCell<Slab<Entry>>>);
 struct Entry {
     listener: Rc<str>,
     state: Rc<ConnectionState>,
-    bell: Bell,
+    wake: WakeHandle,
 }
 
-/// A service and how an endpoint of it has proven itself.
-type Proven = (Arc<Service>, Rc<[Issued]>);
+/// The name of a service, and the certificates with which an endpoint of it has proven itself.
+type Proven = (Rc<str>, Rc<[Issued]>);
 
 /// What others may want of a connection.
 #[derive(Debug, Default)]
@@ -48,8 +46,8 @@ pub struct Using<'a>(&'a ConnectionState);
 
 impl ConnectionState {
     /// The connection depends on an endpoint of `service` that has proven itself with `issued`.
-    pub fn using(&self, service: &Arc<Service>, issued: Rc<[Issued]>) -> Using<'_> {
-        *self.endpoint.borrow_mut() = Some((Arc::clone(service), issued));
+    pub fn using(&self, service: Rc<str>, issued: Rc<[Issued]>) -> Using<'_> {
+        *self.endpoint.borrow_mut() = Some((service, issued));
         Using(self)
     }
 
@@ -106,10 +104,10 @@ pub struct Registered {
 }
 
 impl Registry {
-    /// Enters a connection of the listener called `listener`; `bell` wakes it when it idles.
-    pub fn enter(&self, listener: Rc<str>, bell: Bell) -> Registered {
+    /// Enters a connection of the listener called `listener`; `wake` wakes it when it idles.
+    pub fn enter(&self, listener: Rc<str>, wake: WakeHandle) -> Registered {
         let state = Rc::new(ConnectionState::default());
-        let entry = Entry { listener, state: Rc::clone(&state), bell };
+        let entry = Entry { listener, state: Rc::clone(&state), wake };
         let key = self.0.borrow_mut().insert(entry);
         Registered { registry: Rc::clone(&self.0), key, state }
     }
@@ -148,10 +146,10 @@ impl Registry {
             }
             entry.state.draining.set(true);
             if entry.state.idle.get() {
-                bells.push(entry.bell.clone());
+                bells.push(entry.wake.clone());
             }
         }
-        bells.iter().for_each(Bell::ring);
+        bells.iter().for_each(WakeHandle::ring);
     }
 }
 

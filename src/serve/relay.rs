@@ -5,17 +5,17 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use super::body::{Passage, Taken};
+use super::body::{BodyTransform, Taken};
 use super::download::Failure;
-use super::exchange::Call;
+use super::exchange::Exchange;
 use crate::error::Flag;
 use crate::grpc::Code;
+use crate::message::Limits;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
-use crate::snapshot::Limits;
 use crate::time::Time;
-use crate::tls::Wire;
 use crate::upstream::Upstream;
+use crate::wire::Wire;
 
 /// A body with at least this much still to come goes through the kernel by splice(2): below, the
 /// system calls cost more than the copies that they save.
@@ -27,7 +27,7 @@ const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// A response that is about to be sent.
 pub struct Reply<'a> {
     /// Its body, of which nothing has been seen yet.
-    pub body: Passage,
+    pub body: BodyTransform,
     /// Where in the buffer's block the received head ends.
     pub head_end: usize,
     /// What the endpoint may send.
@@ -42,37 +42,37 @@ pub struct Passed {
 
 /// Sends `head` and the body that begins in `buf` and continues in `upstream`.
 pub async fn response<I: Io>(
-    call: &Call<'_, '_, I>,
+    exchange: &Exchange<'_, I>,
     head: &[u8],
     upstream: &Upstream<Wire<I::Stream>>,
     mut buf: Buf,
     mut reply: Reply<'_>,
 ) -> Result<Passed, Failure> {
     buf.consume(reply.head_end - buf.window().start);
-    let mut portion = take(call, upstream, &mut reply, buf)?;
-    buf = head_to_client(call, head, &reply.body, portion.buf).await?;
+    let mut portion = take(exchange, upstream, &mut reply, buf)?;
+    buf = head_to_client(exchange, head, &reply.body, portion.buf).await?;
     while !reply.body.is_done() {
         let bulk = reply.body.opaque_bytes().is_some_and(|left| left >= SPLICE_MIN_BYTES);
-        if bulk && upstream.stream.can_splice(&call.connection.stream) {
-            Box::pin(splice(call, upstream, &mut reply.body)).await?;
+        if bulk && upstream.stream.can_splice(&exchange.downstream.stream) {
+            Box::pin(splice(exchange, upstream, &mut reply.body)).await?;
             continue;
         }
         buf.clear();
-        buf = match read_body(call, upstream, buf).await {
+        buf = match read_body(exchange, upstream, buf).await {
             Ok(Some(buf)) => buf,
             Ok(None) if reply.body.may_end() => {
-                end_to_client(call).await?;
+                end_to_client(exchange).await?;
                 return Ok(Passed { clean: false });
             }
-            Ok(None) => return Err(truncated(call)),
+            Ok(None) => return Err(truncated(exchange)),
             Err(Failure::Late) if reply.body.ends_a_message() => {
-                end_call(call, &mut reply).await?;
+                end_call(exchange, &mut reply).await?;
                 return Ok(Passed { clean: false });
             }
             Err(failure) => return Err(failure),
         };
-        portion = take(call, upstream, &mut reply, buf)?;
-        buf = body_to_client(call, &reply.body, portion.buf).await?;
+        portion = take(exchange, upstream, &mut reply, buf)?;
+        buf = body_to_client(exchange, &reply.body, portion.buf).await?;
     }
     Ok(Passed { clean: portion.clean })
 }
@@ -86,24 +86,24 @@ struct Portion {
 
 /// What of `buf` belongs to the body.
 fn take<I: Io>(
-    call: &Call<'_, '_, I>,
+    exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
     reply: &mut Reply<'_>,
     buf: Buf,
 ) -> Result<Portion, Failure> {
     let before = buf.len();
     let ended = upstream.stream.ended().then(|| upstream.stream.take_trailers());
-    let code = ended.as_deref().filter(|_| call.kind.is_some()).and_then(Code::from_trailers);
+    let code = ended.as_deref().filter(|_| exchange.kind.is_some()).and_then(Code::from_trailers);
     let taken = reply.body.take(buf, ended, reply.limits);
     let (buf, Taken { consumed, .. }) = taken.map_err(|refusal| {
-        call.ledger.set_flag(Flag::UpstreamProtocolError, refusal.detail);
+        exchange.record.set_flag(Flag::UpstreamProtocolError, refusal.detail);
         Failure::Broken
     })?;
-    call.ledger.sent(consumed as u64);
-    if call.kind.is_some() {
-        call.ledger.set_response_messages(reply.body.messages());
+    exchange.record.sent(consumed as u64);
+    if exchange.kind.is_some() {
+        exchange.record.set_response_messages(reply.body.messages());
         if let Some(code) = code {
-            call.ledger.set_code(code);
+            exchange.record.set_code(code);
         }
     }
     Ok(Portion { buf, clean: consumed == before })
@@ -111,25 +111,25 @@ fn take<I: Io>(
 
 /// The next portion of the body; `None` when the endpoint has ended.
 async fn read_body<I: Io>(
-    call: &Call<'_, '_, I>,
+    exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
     buf: Buf,
 ) -> Result<Option<Buf>, Failure> {
-    let now = call.connection.worker.io.now();
-    let deadline = call.deadline.min(now + call.listener.timeouts.body_idle);
-    match await_endpoint(call, upstream, now, deadline, upstream.stream.read(buf)).await {
-        Err(Vain::ClientLeft) => Err(client_left(call)),
-        Err(Vain::Late) => Err(stalled(call)),
+    let now = exchange.downstream.worker.io.now();
+    let deadline = exchange.plan.deadline.min(now + exchange.plan.terms.timeouts.body_idle);
+    match await_endpoint(exchange, upstream, now, deadline, upstream.stream.read(buf)).await {
+        Err(WaitError::ClientLeft) => Err(client_left(exchange)),
+        Err(WaitError::Late) => Err(stalled(exchange)),
         Ok((Ok(Read::Data(_)), buf)) => Ok(Some(buf)),
         Ok((Ok(_), buf)) if upstream.stream.ended() => Ok(Some(buf)),
         Ok((Ok(_), _)) => Ok(None),
-        Ok((Err(error), _)) if is_breach(&error) => Err(breach(call)),
-        Ok((Err(_), _)) => Err(truncated(call)),
+        Ok((Err(error), _)) if is_breach(&error) => Err(breach(exchange)),
+        Ok((Err(_), _)) => Err(truncated(exchange)),
     }
 }
 
 /// How waiting for an endpoint came to nothing.
-pub enum Vain {
+pub enum WaitError {
     /// It took too long.
     Late,
     /// There is nobody any more for whom to wait.
@@ -139,13 +139,13 @@ pub enum Vain {
 /// Waits for a part of a response until `deadline`, and for as long as the client is there: a
 /// stream that its client has given up must not keep the endpoint's open until that speaks.
 pub async fn await_endpoint<I: Io, T>(
-    call: &Call<'_, '_, I>,
+    exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
     since: Time,
     deadline: Time,
     read: impl Future<Output = T>,
-) -> Result<T, Vain> {
-    let client = &call.connection.stream;
+) -> Result<T, WaitError> {
+    let client = &exchange.downstream.stream;
     let mut check = since + CLIENT_CHECK_INTERVAL;
     let mut read = pin!(read);
     loop {
@@ -158,12 +158,12 @@ pub async fn await_endpoint<I: Io, T>(
         if let Ok(Some(read)) = waited.await {
             return Ok(read);
         }
-        let now = call.connection.worker.io.now();
+        let now = exchange.downstream.worker.io.now();
         if now >= deadline {
-            return Err(Vain::Late);
+            return Err(WaitError::Late);
         }
         if gone || client.quiet() == Quiet::Closed {
-            return Err(Vain::ClientLeft);
+            return Err(WaitError::ClientLeft);
         }
         check = now + CLIENT_CHECK_INTERVAL;
     }
@@ -176,44 +176,44 @@ pub fn is_breach(error: &std::io::Error) -> bool {
 
 /// Moves the rest of a body of known length inside the kernel.
 async fn splice<I: Io>(
-    call: &Call<'_, '_, I>,
+    exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
-    body: &mut Passage,
+    body: &mut BodyTransform,
 ) -> Result<(), Failure> {
     let Some(left) = body.opaque_bytes() else { return Ok(()) };
-    let io = &call.connection.worker.io;
+    let io = &exchange.downstream.worker.io;
     let push = || {
-        let idle = io.now() + call.listener.timeouts.body_idle;
-        upstream.alarm.set(idle.min(call.deadline));
+        let idle = io.now() + exchange.plan.terms.timeouts.body_idle;
+        upstream.alarm.set(idle.min(exchange.plan.deadline));
     };
     push();
     let moved = |n| {
         body.passed(n);
-        call.ledger.sent(n);
+        exchange.record.sent(n);
         push();
     };
-    let spliced = upstream.stream.splice_to(&call.connection.stream, left, moved);
+    let spliced = upstream.stream.splice_to(&exchange.downstream.stream, left, moved);
     match upstream.alarm.guard(spliced).await {
         Ok(Ok(Spliced::Limit)) => Ok(()),
-        Ok(Ok(Spliced::End) | Err(SpliceError::Source(_))) => Err(truncated(call)),
-        Ok(Err(SpliceError::Sink(_))) => Err(client_left(call)),
-        Err(_) => Err(stalled(call)),
+        Ok(Ok(Spliced::End) | Err(SpliceError::Source(_))) => Err(truncated(exchange)),
+        Ok(Err(SpliceError::Sink(_))) => Err(client_left(exchange)),
+        Err(_) => Err(stalled(exchange)),
     }
 }
 
-fn truncated<I: Io>(call: &Call<'_, '_, I>) -> Failure {
-    call.ledger.set_flag(Flag::UpstreamConnectionTermination, TRUNCATED);
+fn truncated<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
+    exchange.record.set_flag(Flag::UpstreamConnectionTermination, TRUNCATED);
     Failure::Broken
 }
 
-fn breach<I: Io>(call: &Call<'_, '_, I>) -> Failure {
+fn breach<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
     let detail = "the endpoint broke the rules of its protocol in the middle of its response";
-    call.ledger.set_flag(Flag::UpstreamProtocolError, detail);
+    exchange.record.set_flag(Flag::UpstreamProtocolError, detail);
     Failure::Broken
 }
 
-fn stalled<I: Io>(call: &Call<'_, '_, I>) -> Failure {
-    call.ledger.set_flag(Flag::UpstreamTimeout, OUT_OF_TIME);
+fn stalled<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
+    exchange.record.set_flag(Flag::UpstreamTimeout, OUT_OF_TIME);
     Failure::Late
 }
 
@@ -222,81 +222,78 @@ pub const TRUNCATED: &str = "the endpoint closed the connection in the middle of
 
 const OUT_OF_TIME: &str = "the response stopped in its middle for too long";
 
-fn client_left<I: Io>(call: &Call<'_, '_, I>) -> Failure {
+fn client_left<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
     let detail = "the client left before it had the whole response";
-    call.ledger.set_flag(Flag::DownstreamConnectionTermination, detail);
+    exchange.record.set_flag(Flag::DownstreamConnectionTermination, detail);
     Failure::Broken
 }
 
-/// `buf` with `bytes` in it.
-pub fn filled(mut buf: Buf, bytes: &[u8]) -> Buf {
-    buf.append(bytes);
-    buf
-}
-
 /// Writes an interim head to the client, or one after which the connection is a tunnel.
-pub async fn interim_to_client<I: Io>(call: &Call<'_, '_, I>, head: &[u8]) -> Result<(), Failure> {
-    let buf = call.connection.worker.io.buffers().take();
-    let write = pin!(call.connection.stream.write_message(head, buf, None));
-    patiently(call, write).await.map(drop)
+pub async fn interim_to_client<I: Io>(
+    exchange: &Exchange<'_, I>,
+    head: &[u8],
+) -> Result<(), Failure> {
+    let buf = exchange.downstream.worker.io.buffers().take();
+    let write = pin!(exchange.downstream.stream.write_message(head, buf, None));
+    patiently(exchange, write).await.map(drop)
 }
 
 /// Writes the head of a response and the first portion of its body to the client.
 async fn head_to_client<I: Io>(
-    call: &Call<'_, '_, I>,
+    exchange: &Exchange<'_, I>,
     head: &[u8],
-    body: &Passage,
+    body: &BodyTransform,
     buf: Buf,
 ) -> Result<Buf, Failure> {
     let end = body.is_done().then(|| body.trailers());
-    let write = pin!(call.connection.stream.write_message(head, buf, end));
-    patiently(call, write).await
+    let write = pin!(exchange.downstream.stream.write_message(head, buf, end));
+    patiently(exchange, write).await
 }
 
 /// Writes a portion of the body to the client.
 async fn body_to_client<I: Io>(
-    call: &Call<'_, '_, I>,
-    body: &Passage,
+    exchange: &Exchange<'_, I>,
+    body: &BodyTransform,
     buf: Buf,
 ) -> Result<Buf, Failure> {
     let end = body.is_done().then(|| body.trailers());
-    let write = pin!(call.connection.stream.write_body(buf, end));
-    patiently(call, write).await
+    let write = pin!(exchange.downstream.stream.write_body(buf, end));
+    patiently(exchange, write).await
 }
 
 /// Tells the client that a body has ended which had no length. In HTTP/1.1 the end of the
 /// connection says so.
-async fn end_to_client<I: Io>(call: &Call<'_, '_, I>) -> Result<(), Failure> {
-    let buf = call.connection.worker.io.buffers().take();
-    let write = pin!(call.connection.stream.write_body(buf, Some(b"")));
-    patiently(call, write).await.map(drop)
+async fn end_to_client<I: Io>(exchange: &Exchange<'_, I>) -> Result<(), Failure> {
+    let buf = exchange.downstream.worker.io.buffers().take();
+    let write = pin!(exchange.downstream.stream.write_body(buf, Some(b"")));
+    patiently(exchange, write).await.map(drop)
 }
 
 /// Tells a client of gRPC, which has whole messages, that there is no more time: what it has got is
 /// a whole answer.
-async fn end_call<I: Io>(call: &Call<'_, '_, I>, reply: &mut Reply<'_>) -> Result<(), Failure> {
+async fn end_call<I: Io>(exchange: &Exchange<'_, I>, reply: &mut Reply<'_>) -> Result<(), Failure> {
     let code = Code::DEADLINE_EXCEEDED;
-    call.ledger.set_code(code);
+    exchange.record.set_code(code);
     let lines = format!("grpc-status: {}\r\ngrpc-message: {OUT_OF_TIME}\r\n", code.number());
-    let buf = call.connection.worker.io.buffers().take();
+    let buf = exchange.downstream.worker.io.buffers().take();
     let taken = reply.body.take(buf, Some(lines.into_bytes()), reply.limits);
     let (buf, _) = taken.map_err(Failure::Refused)?;
-    body_to_client(call, &reply.body, buf).await.map(drop)
+    body_to_client(exchange, &reply.body, buf).await.map(drop)
 }
 
 /// Lets `write` go on for as long as the body timeout. It is large, and stays where it is.
 async fn patiently<I: Io>(
-    call: &Call<'_, '_, I>,
+    exchange: &Exchange<'_, I>,
     write: Pin<&mut impl Future<Output = (std::io::Result<()>, Buf)>>,
 ) -> Result<Buf, Failure> {
-    let connection = call.connection;
-    connection.alarm.set(connection.worker.io.recent() + call.listener.timeouts.body_idle);
+    let connection = exchange.downstream;
+    connection.alarm.set(connection.worker.io.recent() + exchange.plan.terms.timeouts.body_idle);
     match connection.alarm.guard(write).await {
         Ok((Ok(()), buf)) => Ok(buf),
-        Ok((Err(_), _)) => Err(client_left(call)),
+        Ok((Err(_), _)) => Err(client_left(exchange)),
         Err(_) => {
             let detail = "the client read nothing of its response for too long";
-            call.ledger.set_flag(Flag::DownstreamTimeout, detail);
+            exchange.record.set_flag(Flag::DownstreamTimeout, detail);
             Err(Failure::Broken)
         }
     }

@@ -3,62 +3,58 @@
 use std::sync::LazyLock;
 
 use super::body::BodyProgress;
-use super::connection::Connection;
+use super::downstream::Downstream;
 use super::exchange::After;
-use super::ledger::Ledger;
-use super::relay::filled;
+use super::record::ExchangeRecord;
 use super::workspace::Workspace;
 use crate::error::Refusal;
 use crate::grpc::{Kind, code_of_refusal, percent_encoded};
 use crate::http1::framing::RequestFraming;
 use crate::http1::local::{self, CallReply, LocalReply};
 use crate::message::{HeadView, HeaderEdits, Method};
-use crate::route::Action;
-use crate::runtime::buffer::Buf;
+use crate::route::{Action, Rule};
+use crate::runtime::buffer::{Buf, filled};
 use crate::runtime::io::Io;
 
 /// Refuses a request whose head could not be read at all. The connection ends with it: where the
 /// next request would begin is not known.
-pub async fn refuse_early<I: Io>(connection: &Connection<I>, refusal: Refusal) -> After {
-    let local = connection.worker.local();
-    let Some(listener) = connection.listener(&local) else { return After::Close };
-    listener.stats.worker(connection.worker.index).refused.increment();
-    let ledger = Ledger::open(connection, &local, listener);
-    ledger.set_refusal(&refusal);
+pub async fn refuse_early<I: Io>(downstream: &Downstream<I>, refusal: Refusal) -> After<I> {
+    let local = downstream.worker.local();
+    let Some((_, terms)) = downstream.listener(&local) else { return After::Close };
+    terms.stats.worker(downstream.worker.index).refused.increment();
+    let record = ExchangeRecord::open(downstream, terms);
+    drop(local);
+    record.set_refusal(&refusal);
     let reply = refusal_reply(&refusal, None, false, false);
-    let after = send(&ledger, connection, &reply).await;
-    ledger.log(None, b"");
-    after
+    send(&record, downstream, &reply).await
 }
 
 /// Refuses a request of which only the head can be told from what follows: the connection ends.
 pub async fn refuse<I: Io>(
-    ledger: &Ledger<'_, I>,
-    connection: &Connection<I>,
+    record: &ExchangeRecord<I>,
+    downstream: &Downstream<I>,
     request: HeadView<'_>,
     refusal: Refusal,
-) -> After {
-    ledger.set_refusal(&refusal);
-    send_refusal(ledger, connection, request, refusal, false).await;
-    ledger.log(Some(request), b"");
+) -> After<I> {
+    record.set_refusal(&refusal);
+    send_refusal(record, downstream, request, refusal, false).await;
     After::Linger
 }
 
 /// Refuses a well-formed request; the connection goes on if its body has been read already.
 pub async fn refuse_framed<I: Io>(
-    ledger: &Ledger<'_, I>,
-    connection: &Connection<I>,
+    record: &ExchangeRecord<I>,
+    downstream: &Downstream<I>,
     workspace: &Workspace,
     framing: RequestFraming,
     mut buf: Buf,
     refusal: Refusal,
-) -> After {
+) -> After<I> {
     let request = workspace.request.view(buf.block());
-    let consumed = whole_request(connection, workspace, framing, &buf);
-    ledger.set_refusal(&refusal);
+    let consumed = whole_request(record, workspace, framing, &buf);
+    record.set_refusal(&refusal);
     let keep = consumed.is_some() && framing.keep_alive;
-    let keep = send_refusal(ledger, connection, request, refusal, keep).await;
-    ledger.log(Some(request), b"");
+    let keep = send_refusal(record, downstream, request, refusal, keep).await;
     match consumed {
         Some(consumed) if keep => {
             buf.consume(consumed);
@@ -70,31 +66,30 @@ pub async fn refuse_framed<I: Io>(
 
 /// Answers with a redirect or a fixed response.
 pub async fn answer<I: Io>(
-    ledger: &Ledger<'_, I>,
-    connection: &Connection<I>,
+    record: &ExchangeRecord<I>,
+    downstream: &Downstream<I>,
     workspace: &Workspace,
     framing: RequestFraming,
     mut buf: Buf,
-    action: &Action,
-) -> After {
+    rule: &Rule,
+) -> After<I> {
     let request = workspace.request.view(buf.block());
-    let consumed = whole_request(connection, workspace, framing, &buf);
-    let keep = consumed.is_some() && framing.keep_alive && !connection.draining();
+    let consumed = whole_request(record, workspace, framing, &buf);
+    let keep = consumed.is_some() && framing.keep_alive && !downstream.draining();
     let is_head = request.head.method == Method::Head;
     let mut location = Vec::new();
-    let (status, body) = match action {
+    let (status, body) = match &rule.action {
         Action::Forward(_) => return After::Close,
         Action::Redirect(redirect) => {
-            redirect.location(request, connection.scheme(), &mut location);
+            redirect.location(request, downstream.peer.scheme(), &mut location);
             (redirect.status, &b""[..])
         }
         Action::Respond(respond) => (respond.status, &*respond.body),
     };
-    let headers = ledger.rule().map_or(&NO_EDITS, |rule| &rule.response_headers);
+    let headers = &rule.response_headers;
     let call = None;
     let reply = LocalReply { status, location: &location, body, headers, call, keep, is_head };
-    let sent = send(ledger, connection, &reply).await;
-    ledger.log(Some(request), b"");
+    let sent = send(record, downstream, &reply).await;
     match (consumed, sent) {
         (_, After::Close) => After::Close,
         (Some(consumed), _) if keep => {
@@ -107,20 +102,20 @@ pub async fn answer<I: Io>(
 
 /// Sends the answer that tells the client of a refusal. Says whether the connection may go on.
 pub async fn send_refusal<I: Io>(
-    ledger: &Ledger<'_, I>,
-    connection: &Connection<I>,
+    record: &ExchangeRecord<I>,
+    downstream: &Downstream<I>,
     request: HeadView<'_>,
     refusal: Refusal,
     keep: bool,
 ) -> bool {
-    ledger.set_refusal(&refusal);
-    let keep = keep && !connection.draining();
-    let call = ledger.call();
+    record.set_refusal(&refusal);
+    let keep = keep && !downstream.draining();
+    let call = record.kind();
     if call.is_some() {
-        ledger.set_code(code_of_refusal(&refusal));
+        record.set_code(code_of_refusal(&refusal));
     }
     let reply = refusal_reply(&refusal, call, request.head.method == Method::Head, keep);
-    matches!(send(ledger, connection, &reply).await, After::Linger) && keep
+    matches!(send(record, downstream, &reply).await, After::Linger) && keep
 }
 
 static NO_EDITS: HeaderEdits = HeaderEdits::none();
@@ -156,7 +151,7 @@ fn refusal_reply(
 
 /// Bytes of `buf` that are this request, if all of it is there.
 fn whole_request<I: Io>(
-    connection: &Connection<I>,
+    record: &ExchangeRecord<I>,
     workspace: &Workspace,
     framing: RequestFraming,
     buf: &Buf,
@@ -164,26 +159,25 @@ fn whole_request<I: Io>(
     let head = &workspace.request;
     let head_len = head.start + head.len - buf.window().start;
     let mut body = BodyProgress::new(framing.body);
-    let local = connection.worker.local();
-    let taken = body.take(&buf.data()[head_len..], &local.snapshot.limits).ok()?;
+    let taken = body.take(&buf.data()[head_len..], &record.terms().limits.message).ok()?;
     body.is_done().then_some(head_len + taken)
 }
 
 /// Sends an answer; `Close` when the client is gone, else `Linger`.
 async fn send<I: Io>(
-    ledger: &Ledger<'_, I>,
-    connection: &Connection<I>,
+    record: &ExchangeRecord<I>,
+    downstream: &Downstream<I>,
     reply: &LocalReply<'_>,
-) -> After {
+) -> After<I> {
     let mut head = Vec::with_capacity(512);
-    connection.stream.put_head(&mut head, None, |out| local::local_reply(out, reply));
+    downstream.stream.put_head(&mut head, None, |out| local::local_reply(out, reply));
     let body = reply.sent_body();
-    ledger.set_status(reply.status);
-    ledger.sent(reply.body.len() as u64);
-    let io = &connection.worker.io;
+    record.set_status(reply.status);
+    record.sent(reply.body.len() as u64);
+    let io = &downstream.worker.io;
     let buf = filled(io.buffers().take_sized(body.len()), body);
-    connection.alarm.set(io.now() + ledger.listener().timeouts.body_idle);
-    match connection.alarm.guard(connection.stream.write_message(&head, buf, Some(b""))).await {
+    downstream.alarm.set(io.now() + record.terms().timeouts.body_idle);
+    match downstream.alarm.guard(downstream.stream.write_message(&head, buf, Some(b""))).await {
         Ok((Ok(()), _)) => After::Linger,
         _ => After::Close,
     }

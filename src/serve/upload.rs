@@ -1,13 +1,13 @@
 //! The body of a request on its way to the endpoint.
 
-use super::body::Passage;
+use super::body::BodyTransform;
 use super::download::Failure;
-use super::exchange::{Between, Call};
+use super::exchange::{Between, Exchange};
 use crate::error::{Flag, Refusal};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
-use crate::tls::Wire;
 use crate::upstream::Upstream;
+use crate::wire::Wire;
 
 /// How sending the body ended.
 pub enum UploadEnd {
@@ -21,15 +21,15 @@ pub enum UploadEnd {
 
 /// Reads the rest of the request's body and passes it on as it comes.
 pub async fn run<I: Io>(
-    call: &Call<'_, '_, I>,
-    body: &mut Passage,
+    exchange: &Exchange<'_, I>,
+    body: &mut BodyTransform,
     upstream: &Upstream<Wire<I::Stream>>,
     between: &Between,
 ) -> UploadEnd {
-    let connection = call.connection;
+    let connection = exchange.downstream;
     let io = &connection.worker.io;
-    let limits = &call.local.snapshot.limits;
-    let idle = call.listener.timeouts.body_idle;
+    let limits = &exchange.plan.terms.limits.message;
+    let idle = exchange.plan.terms.timeouts.body_idle;
     let mut buf = io.buffers().take();
     loop {
         connection.alarm.set(io.now() + idle);
@@ -38,23 +38,23 @@ pub async fn run<I: Io>(
         let portion = match read {
             Ok((Ok(Read::Data(_)), back)) => back,
             Ok((Ok(Read::End), back)) if ended => back,
-            Ok(_) => return failed(call, between, CLIENT_LEFT),
-            Err(_) => return failed(call, between, CLIENT_SLOW),
+            Ok(_) => return failed(exchange, between, CLIENT_LEFT),
+            Err(_) => return failed(exchange, between, CLIENT_SLOW),
         };
         let window = portion.window();
         let trailers = ended.then(|| connection.stream.take_trailers());
         let (portion, taken) = match body.take(portion, trailers, limits) {
             Ok(taken) => taken,
-            Err(refusal) => return failed(call, between, refusal),
+            Err(refusal) => return failed(exchange, between, refusal),
         };
-        call.ledger.received(taken.consumed as u64);
-        call.ledger.set_request_messages(body.messages());
+        exchange.record.received(taken.consumed as u64);
+        exchange.record.set_request_messages(body.messages());
         connection.alarm.set(io.now() + idle);
         let end = taken.last.then(|| body.trailers());
         buf = match connection.alarm.guard(upstream.stream.write_body(portion, end)).await {
             Ok((Ok(()), back)) => back,
             Ok((Err(_), _)) => return UploadEnd::EndpointClosed,
-            Err(_) => return failed(call, between, ENDPOINT_SLOW),
+            Err(_) => return failed(exchange, between, ENDPOINT_SLOW),
         };
         buf.clear();
         if taken.last {
@@ -69,8 +69,8 @@ pub async fn run<I: Io>(
 }
 
 /// Ends the exchange, with an answer if none has begun.
-fn failed<I: Io>(call: &Call<'_, '_, I>, between: &Between, refusal: Refusal) -> UploadEnd {
-    call.ledger.set_refusal(&refusal);
+fn failed<I: Io>(exchange: &Exchange<'_, I>, between: &Between, refusal: Refusal) -> UploadEnd {
+    exchange.record.set_refusal(&refusal);
     let gone = refusal.flag == Flag::DownstreamConnectionTermination;
     if gone || between.answered.get() {
         return UploadEnd::Failed(Failure::Broken);

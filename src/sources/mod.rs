@@ -1,3 +1,8 @@
-//! The sources of configuration. Each gives resources of the model.
+//! The sources of configuration: files, names in DNS, and the public keys of token issuers.
 
+mod dns;
 pub mod files;
+mod keys;
+
+pub use dns::Names;
+pub use keys::KeySets;

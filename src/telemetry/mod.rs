@@ -1,10 +1,5 @@
-//! Counters, logs and what they mean.
+//! What operators see: metrics, logs, and what the control thread knows. All on the control thread.
 
-pub mod access;
-pub mod counters;
-pub mod grpc;
-pub mod log_buffer;
-pub mod log_sink;
+pub mod logs;
 pub mod metrics;
-pub mod registry;
-pub mod request_id;
+pub mod status;

@@ -10,7 +10,7 @@ use rustls::{ClientConfig, Error};
 use super::PROVIDER;
 use super::server::Versions;
 use super::verify::PeerVerifier;
-use crate::cluster::Address;
+use crate::net::Address;
 
 /// Sessions with endpoints of one service that are remembered for resumption.
 pub const SESSIONS_MAX: usize = 1024;

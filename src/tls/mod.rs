@@ -1,6 +1,6 @@
 //! TLS on both sides: a state machine over rustls, the streams driven by it, who is trusted.
 //!
-//! `session` is the protocol without a socket, `stream` moves its bytes, `wire` is what the rest
+//! `session` is the protocol without a socket, `stream` moves its bytes.
 //! of the proxy reads and writes. `server` and `client` are configurations as compiled, `verify`
 //! decides whether a peer's certificate is accepted.
 
@@ -13,7 +13,6 @@ mod session;
 mod stream;
 mod tickets;
 mod verify;
-mod wire;
 
 use std::sync::{Arc, LazyLock};
 
@@ -24,10 +23,9 @@ pub use client::ClientTls;
 pub use info::CertificateInfo;
 pub use server::{CertificateTable, ClientAuth, Mode, ServerParameters, ServerTls, Versions};
 pub use session::Session;
-pub use stream::{HandshakeError, TlsStream};
+pub use stream::{DISCARD_BYTES_MAX, EXPIRED_MEANWHILE, HandshakeError, TlsStream};
 pub use tickets::{TicketKeys, terms_of};
 pub use verify::{Bundle, Expected, Issued, PeerVerifier, Trust, is_over, spiffe_id};
-pub use wire::Wire;
 
 /// aws-lc-rs with X25519MLKEM768 preferred, and AES-128 before AES-256: it is as safe (RFC 8446
 /// 9.1 makes it the one that all must have) and cheaper. One for the process: handshakes share its

@@ -4,6 +4,8 @@ use std::fmt;
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
+use super::HandshakeError;
+
 /// What is said of a handshake message that is larger than anybody needs.
 pub const OVERSIZED: &str = "the peer sent an oversized handshake message";
 
@@ -45,6 +47,15 @@ impl Failure {
             Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => Self::Certificate,
             Error::AlertReceived(_) => Self::Alert,
             _ => Self::Protocol,
+        }
+    }
+
+    /// The kind of a failed handshake.
+    pub fn of_handshake(error: &HandshakeError) -> Self {
+        match error {
+            HandshakeError::Tls(error) => Self::of(error),
+            HandshakeError::Io(_) => Self::Closed,
+            HandshakeError::Oversized => Self::Protocol,
         }
     }
 

@@ -8,9 +8,10 @@ use std::io;
 use std::rc::Rc;
 
 use rustls::Error;
+use rustls::pki_types::UnixTime;
 
 use super::session::{Session, Stage};
-use super::verify::Issued;
+use super::verify::{Issued, is_over};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::{Buf, BufferPool};
 use crate::runtime::io::{Quiet, Read, Stream};
@@ -200,13 +201,13 @@ impl<S: Stream> TlsStream<S> {
         }
     }
 
-    /// As [`Stream::read_or_rang`].
-    pub async fn read_or_rang(&self, mut plain: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
+    /// As [`Stream::read_or_woken`].
+    pub async fn read_or_woken(&self, mut plain: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
         loop {
             if let Some(done) = self.decrypted(&mut plain).await {
                 return (done, plain);
             }
-            let (read, cipher) = self.inner.read_or_rang(self.buffers.take(), alarm).await;
+            let (read, cipher) = self.inner.read_or_woken(self.buffers.take(), alarm).await;
             if let Some(done) = self.received(read, cipher) {
                 return (done, plain);
             }
@@ -250,5 +251,22 @@ impl<S: Stream> TlsStream<S> {
     pub fn reset_on_close(&self) {
         self.aborted.set(true);
         self.inner.reset_on_close();
+    }
+}
+
+/// How much of what a refused peer still sends is read, so that it gets to see its alert.
+pub const DISCARD_BYTES_MAX: usize = 1024 * 1024;
+
+/// Why a session cannot be resumed although its ticket is good.
+pub const EXPIRED_MEANWHILE: &str =
+    "the peer's certificate is refused: it has expired since the session began";
+
+impl<S: Stream> TlsStream<S> {
+    /// Whether the session resumes one whose peer's certificate has expired since.
+    pub fn resumes_expired(&self) -> bool {
+        self.session(|session| {
+            let chain = session.peer_certificates().unwrap_or_default();
+            session.resumed() && is_over(chain, UnixTime::now())
+        })
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::pool::{EndpointState, Upstream};
 use crate::runtime::io::Io;
-use crate::tls::Wire;
+use crate::wire::Wire;
 
 /// Why there is no connection.
 #[derive(Debug)]

@@ -1,9 +1,19 @@
-//! Connections to endpoints: opened within a time limit, kept for reuse, never used when dead.
+//! Connections to endpoints: which endpoint takes a request, opening a connection within a time
+//! limit, pools, sharing.
 
+mod attempt;
+pub mod choose;
 mod connect;
+pub mod http2;
+mod local;
+pub mod passthrough;
 mod pool;
+mod secure;
 mod shared;
 
+pub use attempt::{Attempt, Outcome};
+pub use choose::{Choice, Target};
 pub use connect::{ConnectError, connect};
+pub use local::{Local, LocalEndpoint, LocalRule, LocalService, Terms};
 pub use pool::{EndpointState, OpenGuard, Taken, Upstream};
 pub use shared::{Shared, Turn};

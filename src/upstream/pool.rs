@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use super::shared::Shared;
 use crate::balance::Load;
+use crate::cells::PerWorker;
 use crate::cluster::Endpoint;
+use crate::cluster::EndpointCells;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::io::{Quiet, Stream};
-use crate::telemetry::counters::{EndpointCells, PerWorker};
 use crate::time::Time;
 
 /// What a worker knows of an endpoint. Outlives reloads as long as the endpoint stays.

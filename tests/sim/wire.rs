@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use ringway::cluster::{Address, Egress};
+use ringway::net::{Address, Egress};
 use ringway::runtime::io::{Io, Quiet, Read, Stream};
 use ringway::runtime::sim::{SimIo, SimStream};
 

@@ -11,16 +11,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringway::cells::PerWorker;
 use ringway::compile::Resolutions;
+use ringway::compile::registry::Registry;
+use ringway::downstream::{Arrival, connection};
 use ringway::http2::held_bytes;
 use ringway::runtime::buffer::BUFFER_BYTES;
 use ringway::runtime::io::Io;
-use ringway::runtime::mailbox::Loads;
 use ringway::runtime::sim::{SimIo, Simulation, Weather};
-use ringway::serve::{Arrival, Worker, WorkerParts, connection};
+use ringway::serve::record::buffer::LogBuffer;
+use ringway::serve::{Worker, WorkerParts};
 use ringway::snapshot::Snapshot;
 use ringway::sources::files;
-use ringway::telemetry::registry::Registry;
 
 use super::plan::{Plan, Service};
 use super::wire::address;
@@ -308,10 +310,9 @@ impl Proxy {
         let registry = Registry::new(1);
         let parts = WorkerParts {
             index: 0,
-            stats: Arc::clone(&registry.worker_cells),
-            loads: Loads::new(1),
+            stats: Arc::new(PerWorker::new(1)),
             seed,
-            reports: None,
+            log: LogBuffer::default(),
         };
         let worker = Worker::new(io, parts);
         let stop = Rc::default();
@@ -390,7 +391,7 @@ impl Proxy {
         let worker = Rc::clone(&self.worker);
         self.worker.io.spawn(async move {
             loop {
-                worker.io.sleep(ringway::serve::SWEEP_INTERVAL).await;
+                worker.io.sleep(ringway::serve::worker::SWEEP_INTERVAL).await;
                 worker.sweep();
             }
         });

@@ -24,7 +24,7 @@ pub use network::{SimListener, SimStream, Weather};
 use super::alarm::{self, Alarms};
 use super::buffer::BufferPool;
 use super::io::Io;
-use crate::cluster::{Address, Egress};
+use crate::net::{Address, Egress};
 use crate::time::Time;
 
 /// Steps after which a run is taken for a livelock.

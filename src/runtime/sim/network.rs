@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::{SimIo, World};
-use crate::cluster::Address;
+use crate::net::Address;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Quiet, Read, SpliceError, Spliced, Stream};
@@ -255,11 +255,11 @@ impl Stream for SimStream {
         Reading { stream: self, buf: Some(buf), waited: false }.await
     }
 
-    async fn read_or_rang(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
+    async fn read_or_woken(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
         let mut buf = buf;
         let result = poll_fn(|context| match self.poll_read(&mut buf, context) {
             Poll::Ready(read) => Poll::Ready(read),
-            Poll::Pending => alarm.poll_rang(context).map(|_| Ok(Read::Rang)),
+            Poll::Pending => alarm.poll_woken(context).map(|_| Ok(Read::Woken)),
         })
         .await;
         (result, buf)

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::ca;
-use crate::telemetry::registry::Registry;
+use crate::compile::registry::Registry;
 
 /// Where the files of the examples are said to be.
 const ETC: &str = "/etc/ringway";

@@ -20,9 +20,9 @@ use diagnostic::{Diagnostic, SourceMap};
 pub use materials::Materials;
 pub use read::{Environment, ProcessEnvironment};
 
+use crate::compile::registry::Registry;
 use crate::compile::{self, Compiled, Resolutions};
 use crate::model::{Model, Resources};
-use crate::telemetry::registry::Registry;
 
 /// Files that were read and lowered, mistakes included.
 pub struct Loaded {

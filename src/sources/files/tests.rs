@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::*;
-use crate::telemetry::registry::Registry;
+use crate::compile::registry::Registry;
 
 /// Writes files, loads and compiles them. Each argument of `-c` is a list of (name, text).
 fn compiled(
@@ -401,7 +401,8 @@ fn ten_thousand_routes_compile_and_the_last_is_found() {
     let crate::snapshot::Serves::Http(table) = &snapshot.listeners[0].serves else { panic!() };
     let request = b"GET /p9999/x HTTP/1.1\r\nHost: h\r\n\r\n";
     let mut head = crate::message::Head::default();
-    crate::http1::parse::request(request, 0..request.len(), &snapshot.limits, &mut head).unwrap();
+    crate::http1::parse::request(request, 0..request.len(), &snapshot.limits.message, &mut head)
+        .unwrap();
     assert_eq!(&*table.find(head.view(request)).unwrap().name, "h#10000");
 }
 

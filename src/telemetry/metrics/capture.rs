@@ -5,9 +5,10 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 
 use super::Page;
-use crate::mesh::{Capture, Misled, OUTCOMES, Seen, UdpRefusal, outcome_label};
+use crate::cells::{Count, LATENCY_BUCKETS_MS};
+use crate::mesh::CaptureCells;
+use crate::mesh::{Capture, CaptureError, OUTCOMES, Seen, UdpRefusal, outcome_label};
 use crate::snapshot::Snapshot;
-use crate::telemetry::counters::{CaptureCells, Count, LATENCY_BUCKETS_MS};
 
 /// The families of all listeners of captured traffic; none without one.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
@@ -72,10 +73,10 @@ fn refusals(page: &mut Page, captures: &[(&str, &Capture)]) {
     let name = "ringway_capture_refused_total";
     page.family(name, "counter", "Captured connections that could not be served, by reason.");
     for (listener, capture) in captures {
-        for misled in Misled::ALL {
-            let count = capture.stats.sum(|cells| &cells.misled[misled.index()]);
+        for error in CaptureError::ALL {
+            let count = capture.stats.sum(|cells| &cells.errors[error.index()]);
             let labels: [(&str, &dyn Display); 2] =
-                [("listener", listener), ("reason", &misled.label())];
+                [("listener", listener), ("reason", &error.label())];
             page.sample(name, &labels, count);
         }
     }

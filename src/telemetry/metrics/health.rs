@@ -5,8 +5,9 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use super::Page;
-use crate::cluster::{Address, Service};
-use crate::health::{Eligible, Reason, Standing, State, eligible};
+use crate::cluster::Service;
+use crate::health::{Eligible, HealthState, Reason, State, eligible};
+use crate::net::Address;
 use crate::snapshot::Snapshot;
 
 /// Writes what is known of the health of endpoints; of what is not checked, nothing.
@@ -14,21 +15,21 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let endpoints = checked(snapshot);
     let name = "ringway_endpoint_healthy";
     page.family(name, "gauge", "Whether an endpoint that is checked is healthy.");
-    for (service, address, standing) in &endpoints {
-        let healthy = u8::from(standing.state() == State::Healthy);
+    for (service, address, health_state) in &endpoints {
+        let healthy = u8::from(health_state.state() == State::Healthy);
         page.sample(name, &[("service", &service.name), ("endpoint", address)], healthy);
     }
     let name = "ringway_health_checks_total";
     page.family(name, "counter", "Health checks made.");
-    for (service, address, standing) in &endpoints {
-        let attempts = standing.attempts.value();
+    for (service, address, health_state) in &endpoints {
+        let attempts = health_state.attempts.value();
         page.sample(name, &[("service", &service.name), ("endpoint", address)], attempts);
     }
     let name = "ringway_health_check_failures_total";
     page.family(name, "counter", "Those that failed, by reason; reasons never seen left out.");
-    for (service, address, standing) in &endpoints {
+    for (service, address, health_state) in &endpoints {
         for reason in Reason::ALL {
-            let count = standing.failures[reason.index()].value();
+            let count = health_state.failures[reason.index()].value();
             if count > 0 {
                 let labels: [(&str, &dyn Display); 3] = [
                     ("service", &service.name),
@@ -55,14 +56,14 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
 }
 
 /// The endpoints that are checked: each once, though several versions may have it.
-fn checked(snapshot: &Snapshot) -> Vec<(&Service, &Address, &Arc<Standing>)> {
+fn checked(snapshot: &Snapshot) -> Vec<(&Service, &Address, &Arc<HealthState>)> {
     let mut seen = HashSet::new();
     let all = snapshot.services.iter().flat_map(|service| {
-        let standing = |endpoint| (&**service, endpoint);
-        service.endpoints.iter().map(standing)
+        let health_state = |endpoint| (&**service, endpoint);
+        service.endpoints.iter().map(health_state)
     });
     let known = all.filter_map(|(service, endpoint)| {
         Some((service, &endpoint.address, endpoint.health.as_ref()?))
     });
-    known.filter(|(_, _, standing)| seen.insert(Arc::as_ptr(standing))).collect()
+    known.filter(|(_, _, health_state)| seen.insert(Arc::as_ptr(health_state))).collect()
 }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringway::cluster::Egress;
+use ringway::net::Egress;
 use ringway::runtime::io::Io;
 use ringway::runtime::sim::SimIo;
 

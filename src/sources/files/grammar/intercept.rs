@@ -7,8 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
-use crate::authz::Network;
 use crate::intercept::plan::{Interface, PortRange};
+use crate::net::Network;
 use crate::sources::files::values::{OneOrMany, Placed, text_value};
 
 /// What `ringway intercept` and `run --intercept` do, beside `inbound.intercept` and
@@ -21,7 +21,7 @@ pub struct Intercept {
     pub mark: Option<Placed<u32>>,
     /// What is left alone.
     pub exclude: Exclude,
-    /// UDP ports that are caught, in the directions that have `udp`: `443`, `8000-8100`, `all`;
+    /// UDP ports that are captured, in the directions that have `udp`: `443`, `8000-8100`, `all`;
     /// one or a list. Default `all`.
     pub udp: OneOrMany<Ports>,
     /// The user that the proxy runs as, by name or number. Default: `ringway` where there is one;
@@ -29,7 +29,7 @@ pub struct Intercept {
     pub user: Option<String>,
     /// The group that the proxy runs as, by name or number. Default: none.
     pub group: Option<String>,
-    /// What becomes of caught traffic while no proxy runs. Default `closed`.
+    /// What becomes of captured traffic while no proxy runs. Default `closed`.
     pub when_dead: WhenDead,
 }
 
@@ -41,9 +41,9 @@ pub struct Exclude {
     pub inbound: Side,
     /// Connections from this host.
     pub outbound: Side,
-    /// Users whose connections are not caught, by name or number; one or a list.
+    /// Users whose connections are not captured, by name or number; one or a list.
     pub users: OneOrMany<String>,
-    /// Groups whose connections are not caught, by name or number; one or a list.
+    /// Groups whose connections are not captured, by name or number; one or a list.
     pub groups: OneOrMany<String>,
 }
 
@@ -59,7 +59,7 @@ pub struct Side {
     pub interfaces: OneOrMany<InterfaceName>,
 }
 
-/// What becomes of caught traffic while no proxy runs.
+/// What becomes of captured traffic while no proxy runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenDead {

@@ -3,14 +3,16 @@
 use super::super::grammar::authorization::{
     AuthorizationAction, AuthorizationRule, Operation, Source, When,
 };
-use super::super::values::{AtLeastOne, Placed};
+use super::super::grammar::route::ValueMatch;
+use super::super::values::{AtLeastOne, Entries, Placed};
 use super::route::value_match;
-use super::{list, origin, pairs};
+use super::{Lower, list, origin};
+use crate::matching;
 use crate::model::{
     Choices, Item, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource,
 };
 
-pub(super) fn policy(written: Placed<AuthorizationRule>) -> Item<Policy> {
+pub(super) fn policy(lower: &mut Lower<'_>, written: Placed<AuthorizationRule>) -> Item<Policy> {
     let value = written.value;
     let policy = Policy {
         name: value.name.map(Into::into),
@@ -22,13 +24,13 @@ pub(super) fn policy(written: Placed<AuthorizationRule>) -> Item<Policy> {
         dry_run: value.dry_run.into(),
         from: each(value.from, source),
         to: each(value.to, operation),
-        when: each(value.when, condition),
+        when: each(value.when, |when| condition(lower, when)),
     };
     Item::new(policy, origin(written.place))
 }
 
-fn each<T, M>(written: AtLeastOne<Placed<T>>, lower: fn(T) -> M) -> Vec<Item<M>> {
-    let item = |it: Placed<T>| Item::new(lower(it.value), origin(it.place));
+fn each<T, M>(written: AtLeastOne<Placed<T>>, mut value: impl FnMut(T) -> M) -> Vec<Item<M>> {
+    let item = |it: Placed<T>| Item::new(value(it.value), origin(it.place));
     written.0.into_iter().map(item).collect()
 }
 
@@ -57,9 +59,23 @@ fn operation(written: Operation) -> PolicyOperation {
     }
 }
 
-fn condition(written: When) -> PolicyCondition {
+fn condition(lower: &mut Lower<'_>, written: When) -> PolicyCondition {
     PolicyCondition {
-        headers: pairs(written.headers, value_match),
-        claims: pairs(written.claims, value_match),
+        headers: values(lower, written.headers),
+        claims: values(lower, written.claims),
     }
+}
+
+fn values(
+    lower: &mut Lower<'_>,
+    written: Entries<Placed<ValueMatch>>,
+) -> Vec<(Item<String>, matching::ValueMatch)> {
+    let mut values = Vec::with_capacity(written.0.len());
+    for (name, value) in written.0 {
+        match value_match(&value.value) {
+            Ok(parsed) => values.push((name.into(), parsed)),
+            Err(error) => lower.mistake_with_help(value.place, error.message, error.help),
+        }
+    }
+    values
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::super::grammar::listener::{self as grammar, Listener, Timeouts};
 use super::super::values::Placed;
 use super::{Lower, http2, list, origin, time, tls};
-use crate::model::{self, Bind, EscapedSlashes, ForwardClientCert, Item, ListenerProtocol};
+use crate::model::{self, EscapedSlashes, ForwardClientCert, Item, ListenerProtocol};
+use crate::net::Bind;
 
 pub(super) fn listener(
     lower: &mut Lower<'_>,

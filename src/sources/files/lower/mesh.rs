@@ -150,13 +150,9 @@ fn intercept(written: intercept::Intercept) -> model::Intercept {
 }
 
 fn exclude(side: &Side) -> Exclude {
-    let network = |cidr: &intercept::Cidr| {
-        let (first, bits) = (cidr.0.first(), cidr.0.bits());
-        Item { value: format!("{first}/{bits}"), ..Item::default() }
-    };
     Exclude {
         ports: side.ports.0.iter().map(|range| range.0.bounds()).collect(),
-        networks: side.cidrs.0.iter().map(network).collect(),
+        networks: side.cidrs.0.iter().map(|cidr| cidr.0).collect(),
         interfaces: side.interfaces.0.iter().map(|name| name.0.to_string()).collect(),
     }
 }

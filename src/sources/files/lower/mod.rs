@@ -48,7 +48,7 @@ pub(super) fn lower(
             .authorization
             .into_iter()
             .flatten()
-            .map(|rule| Arc::new(authorization::policy(rule)))
+            .map(|rule| Arc::new(authorization::policy(&mut lower, rule)))
             .collect(),
     }
 }
@@ -116,16 +116,9 @@ impl<T> From<Placed<T>> for Item<T> {
     }
 }
 
-/// The value of a condition or field with its name.
-fn pairs<T, V>(
-    entries: Entries<Placed<T>>,
-    value: impl Fn(T) -> V,
-) -> Vec<(Item<String>, Item<V>)> {
-    let pair = |(name, it): (Placed<String>, Placed<T>)| {
-        let origin = origin(it.place);
-        (name.into(), Item::new(value(it.value), origin))
-    };
-    entries.0.into_iter().map(pair).collect()
+/// Values with their names.
+fn pairs<T>(entries: Entries<Placed<T>>) -> Vec<(Item<String>, Item<T>)> {
+    entries.0.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 fn list<T>(placed: Vec<Placed<T>>) -> Vec<Item<T>> {

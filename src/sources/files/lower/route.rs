@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::super::grammar::route::{self as grammar, FieldEdits, Redirect, Rewrite, Rule};
 use super::super::values::{Entries, OneOrMany, Placed};
 use super::{Lower, jwt, list, origin, pairs, place_or, time};
-use crate::model::{self, Action, Item, Items, PathMatch, Routes, ValueMatch};
-use crate::route;
+use crate::matching::{PathMatch, PatternError, ValueMatch};
+use crate::model::{self, Action, Item, Items, Routes};
 
 pub(super) fn routes(
     lower: &mut Lower<'_>,
@@ -79,38 +79,40 @@ fn matches(lower: &mut Lower<'_>, written: grammar::Match) -> model::Match {
     model::Match {
         path: written.path.map(|text| path(lower, &text)),
         methods: list(written.method.0),
-        headers: pairs(written.headers, value_match),
-        query: pairs(written.query, value_match),
+        headers: values(lower, written.headers),
+        query: values(lower, written.query),
     }
 }
 
 /// `/exact`, `/prefix/*` or `~regex`.
 fn path(lower: &mut Lower<'_>, text: &Placed<String>) -> Item<PathMatch> {
-    let path = match text.value.strip_prefix('~') {
-        Some(regex) => PathMatch::Regex(regex.into()),
-        None => match route::PathMatch::parse(&text.value) {
-            Ok(route::PathMatch::Any) => PathMatch::Any,
-            Ok(route::PathMatch::Prefix(_)) => {
-                PathMatch::Prefix(text.value.trim_end_matches('*').into())
-            }
-            Ok(_) => PathMatch::Exact(text.value.as_str().into()),
-            Err(error) => {
-                lower.mistake(text.place, error.to_string());
-                PathMatch::Exact(text.value.as_str().into())
-            }
-        },
-    };
+    let path = PathMatch::parse(&text.value).unwrap_or_else(|error| {
+        lower.mistake(text.place, error.to_string());
+        // Something stands here, so the rule does not take everything.
+        PathMatch::Exact(text.value.as_bytes().into())
+    });
     Item::new(path, origin(text.place))
 }
 
+fn values(
+    lower: &mut Lower<'_>,
+    written: Entries<Placed<grammar::ValueMatch>>,
+) -> Vec<(Item<String>, ValueMatch)> {
+    let mut values = Vec::with_capacity(written.0.len());
+    for (name, value) in written.0 {
+        match value_match(&value.value) {
+            Ok(parsed) => values.push((name.into(), parsed)),
+            Err(error) => lower.mistake(value.place, error.to_string()),
+        }
+    }
+    values
+}
+
 /// A value, `~regex`, or `{present: true}`.
-pub(super) fn value_match(written: grammar::ValueMatch) -> ValueMatch {
+pub(super) fn value_match(written: &grammar::ValueMatch) -> Result<ValueMatch, PatternError> {
     match written {
-        grammar::ValueMatch::Present => ValueMatch::Present,
-        grammar::ValueMatch::Text(text) => match text.strip_prefix('~') {
-            Some(regex) => ValueMatch::Regex(regex.into()),
-            None => ValueMatch::Exact(text.into()),
-        },
+        grammar::ValueMatch::Present => Ok(ValueMatch::Present),
+        grammar::ValueMatch::Text(text) => ValueMatch::parse(text),
     }
 }
 
@@ -119,7 +121,6 @@ fn edits(written: FieldEdits) -> Option<Box<model::FieldEdits>> {
     if set.0.is_empty() && add.0.is_empty() && remove.0.is_empty() {
         return None;
     }
-    let same = |value| value;
-    let (set, add) = (pairs(set, same), pairs(add, same));
+    let (set, add) = (pairs(set), pairs(add));
     Some(Box::new(model::FieldEdits { set, add, remove: list(remove.0) }))
 }

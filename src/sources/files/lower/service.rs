@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::super::grammar::service::{self as grammar, Service};
 use super::super::values::Placed;
 use super::{Lower, health, http2, jwt, list, origin, time, tls};
-use crate::cluster::Address;
 use crate::model::{self, Balance, Endpoints, HashBy, Item, SendProxyProtocol, ServiceProtocol};
+use crate::net::Address;
 
 pub(super) fn service(
     lower: &mut Lower<'_>,

@@ -1,0 +1,120 @@
+//! Counters that cost a plain add: each worker writes its own, the control thread sums on scrape.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A monotonic count or a gauge, written by one worker only and read by anyone.
+///
+/// Adding is a load and a store, not a locked add: the single writer is what makes that exact.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds `n`. Only the owning worker may call this.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Adds one. Only the owning worker may call this.
+    #[inline]
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Takes one away (gauges). Only the owning worker may call this.
+    #[inline]
+    pub fn decrement(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
+    }
+
+    /// Sets a gauge. Only the owning worker may call this.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    #[inline]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One `T` for each worker, far enough apart that no two share a cache line.
+#[derive(Debug)]
+pub struct PerWorker<T>(Box<[Padded<T>]>);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded<T>(T);
+
+impl<T: Default> PerWorker<T> {
+    /// Cells for `workers` workers, all zero.
+    pub fn new(workers: usize) -> Self {
+        Self((0..workers.max(1)).map(|_| Padded::default()).collect())
+    }
+}
+
+impl<T> PerWorker<T> {
+    /// The cell of worker `index`; every worker index is below the count given to `new`.
+    #[inline]
+    pub fn worker(&self, index: usize) -> &T {
+        &self.0[index].0
+    }
+
+    /// All cells, worker 0 first.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|padded| &padded.0)
+    }
+
+    /// The sum over all workers of one count.
+    pub fn sum(&self, count: impl Fn(&T) -> &Count) -> u64 {
+        self.iter().map(|cells| count(cells).value()).fold(0, u64::wrapping_add)
+    }
+}
+
+/// Upper bounds of the latency buckets in milliseconds: Envoy's, so that dashboards carry over.
+/// A last, implicit bucket is +Inf.
+pub const LATENCY_BUCKETS_MS: [f64; 19] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+];
+
+/// A histogram of durations over [`LATENCY_BUCKETS_MS`].
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// One count for each bucket (not cumulative), the last is +Inf.
+    pub buckets: [Count; LATENCY_BUCKETS_MS.len() + 1],
+    /// Sum of all durations in microseconds.
+    pub sum_us: Count,
+}
+
+impl Histogram {
+    /// Counts one duration, given in microseconds.
+    #[inline]
+    pub fn observe_us(&self, duration_us: u64) {
+        let bucket = LATENCY_BUCKETS_MS
+            .iter()
+            .position(|bound| duration_us as f64 <= bound * 1000.0)
+            .unwrap_or(LATENCY_BUCKETS_MS.len());
+        self.buckets[bucket].increment();
+        self.sum_us.add(duration_us);
+    }
+}

@@ -1,0 +1,47 @@
+//! The counters of services and endpoints.
+
+use crate::cells::{Count, Histogram};
+use crate::error::Flag;
+use crate::http2::Flood;
+
+/// What one worker counts for one service.
+#[derive(Debug, Default)]
+pub struct ServiceCells {
+    /// Requests by status class, 1xx to 5xx at 0..=4; 5 counts those without an answer.
+    pub status_class: [Count; 6],
+    /// Requests under way (gauge).
+    pub active: Count,
+    /// Response flags, indexed by `Flag::index`.
+    pub flags: [Count; Flag::ALL.len()],
+    /// Time from request head to the end of the response.
+    pub duration: Histogram,
+    /// Requests that went out on a pooled connection.
+    pub pool_reused: Count,
+    /// Pooled connections found closed when they were about to be used.
+    pub pool_stale: Count,
+    /// Requests sent again on a fresh connection after a pooled one died.
+    pub repeated: Count,
+    /// Bytes sent to the service.
+    pub sent_bytes: Count,
+    /// Bytes received from the service.
+    pub received_bytes: Count,
+    /// Connections of HTTP/2 ended at a limit, by `Flood::index`.
+    pub http2_floods: [Count; Flood::ALL.len()],
+}
+
+/// What one worker counts for one endpoint.
+#[derive(Debug, Default)]
+pub struct EndpointCells {
+    /// Requests (or L4 connections) sent there.
+    pub requests: Count,
+    /// Answers with 5xx, and requests without an answer.
+    pub failures: Count,
+    /// Connections opened.
+    pub connections: Count,
+    /// Connections that could not be opened.
+    pub connect_failures: Count,
+    /// Connections open now (gauge).
+    pub active: Count,
+    /// Of them idle in the pool (gauge).
+    pub idle: Count,
+}

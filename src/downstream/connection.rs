@@ -1,0 +1,337 @@
+//! One client downstream, from accept to close.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::arrival::Arrival;
+use super::{captured, http2, secure};
+use crate::error::{Flag, Refusal};
+use crate::http1::parse::{self, Progress};
+use crate::http2::PREFACE;
+use crate::l4::{sni, tcp};
+use crate::message::Limits;
+use crate::proxy_protocol;
+use crate::runtime::buffer::Buf;
+use crate::runtime::io::{Io, Read, Stream};
+use crate::serve::exchange::{After, exchange};
+use crate::serve::registry::{Registered, Registry};
+use crate::serve::workspace::Workspace;
+use crate::serve::{Downstream, Peer, Worker, reply};
+use crate::snapshot::{Listener, Serves};
+use crate::upstream::choose;
+use crate::wire::linger;
+
+/// How long a kept-alive connection holds a buffer while it waits for its next request. A busy
+/// client is served by one read; one that stays silent longer gives the buffer back and waits for
+/// readiness alone.
+pub const BUFFER_GRACE: Duration = Duration::from_millis(200);
+
+/// Serves a connection until it closes.
+///
+/// Not an async function: that would keep its arguments beside the connection made of them for as
+/// long as it runs, and this is what an idle connection holds.
+pub fn serve<I: Io>(
+    worker: Rc<Worker<I>>,
+    stream: I::Stream,
+    listener_name: Rc<str>,
+    arrival: Arrival,
+) -> impl Future<Output = ()> {
+    let Arrival { peer, port, original } = arrival;
+    let mut downstream = Downstream::new(worker, stream, listener_name, Peer::new(peer, port));
+    let state = Rc::clone(&downstream.registered().state);
+    Registry::cuttable(&state, async move {
+        let local = downstream.worker.local();
+        let Some((listener, _)) = downstream.listener(&local) else { return };
+        let listener = Arc::clone(listener);
+        drop(local);
+        if let Some(original) = original {
+            return Box::pin(captured::serve(downstream, listener, original)).await;
+        }
+        let mut first = match listener.proxy_protocol {
+            false => None,
+            true => match Box::pin(proxy_header(&mut downstream, &listener)).await {
+                Ok(first) => first,
+                Err(Hopeless) => return,
+            },
+        };
+        if let Some(tls) = &listener.tls {
+            let accept = Box::pin(secure::accept(downstream, &listener, tls, first));
+            let Some(opened) = accept.await else { return };
+            (downstream, first) = opened;
+        }
+        match listener.serves {
+            Serves::Http(_) => {
+                let timeout = listener.timeouts.header;
+                let speaks_http2 = listener.http2.is_some();
+                let only_http2 = !listener.http1;
+                drop(listener);
+                let chosen = downstream.stream.tls().map(|tls| tls.session(choose::is_http2));
+                if only_http2 || chosen == Some(true) {
+                    return Box::pin(http2::serve(downstream, first)).await;
+                }
+                match serve_http(&downstream, timeout, speaks_http2, first).await {
+                    Some(preface) => Box::pin(http2::serve(downstream, Some(preface))).await,
+                    None if downstream.peer.secured.is_some() => {
+                        Box::pin(secure::close(&downstream)).await;
+                    }
+                    None => {}
+                }
+            }
+            Serves::Tcp(destination) => {
+                drop(listener);
+                let tunnel = Box::pin(tcp::begin(&downstream, destination, first)).await;
+                if let Some(tunnel) = tunnel {
+                    Box::pin(tunnel.run(&downstream)).await;
+                }
+            }
+            Serves::Tls(_) => {
+                let tunnel = Box::pin(sni::begin(&downstream, &listener, first)).await;
+                drop(listener);
+                if let Some(tunnel) = tunnel {
+                    Box::pin(tunnel.run(&downstream)).await;
+                }
+            }
+            Serves::Captured(_) => {} // without an original destination there is nothing to do
+        }
+    })
+}
+
+/// Serves a connection that speaks HTTP, until it closes.
+pub async fn speak_http<I: Io>(
+    downstream: Downstream<I>,
+    first_timeout: Duration,
+    speaks_http2: bool,
+    first: Option<Buf>,
+) {
+    if downstream.stream.tls().is_some_and(|tls| tls.session(choose::is_http2)) {
+        return Box::pin(http2::serve(downstream, first)).await;
+    }
+    match serve_http(&downstream, first_timeout, speaks_http2, first).await {
+        Some(preface) => Box::pin(http2::serve(downstream, Some(preface))).await,
+        None if downstream.peer.secured.is_some() => Box::pin(secure::close(&downstream)).await,
+        None => {}
+    }
+}
+
+/// The connection is to be closed without another word.
+struct Hopeless;
+
+/// Reads the PROXY protocol header. Gives what was read beyond it.
+async fn proxy_header<I: Io>(
+    downstream: &mut Downstream<I>,
+    listener: &Listener,
+) -> Result<Option<Buf>, Hopeless> {
+    let io = &downstream.worker.io;
+    downstream.alarm.set(io.now() + listener.timeouts.header);
+    let mut buf = io.buffers().take();
+    let (len, source) = loop {
+        match proxy_protocol::parse(buf.data()) {
+            Ok(proxy_protocol::Progress::Complete { len, source, .. }) => break (len, source),
+            Ok(proxy_protocol::Progress::Partial) if buf.room() > 0 => {}
+            Ok(proxy_protocol::Progress::Partial) | Err(_) => {
+                listener.stats.worker(downstream.worker.index).refused.increment();
+                return Err(Hopeless);
+            }
+        }
+        let Ok((Ok(Read::Data(_)), back)) =
+            downstream.alarm.guard(downstream.stream.read(buf)).await
+        else {
+            return Err(Hopeless);
+        };
+        buf = back;
+    };
+    buf.consume(len);
+    if let Some(source) = source {
+        downstream.peer_mut().set_address(source);
+    }
+    Ok((!buf.is_empty()).then_some(buf))
+}
+
+/// Whether a connection begins as one of HTTP/2 with prior knowledge. Four bytes tell.
+fn is_preface(begin: &[u8]) -> bool {
+    begin.len() >= PREFACE_TELLS && PREFACE.starts_with(&begin[..begin.len().min(PREFACE.len())])
+}
+
+/// Bytes of the preface that no request of HTTP/1.1 begins with.
+const PREFACE_TELLS: usize = 4;
+
+/// Whether it cannot be told yet: there are methods that begin with the same letter.
+fn may_become_preface(begin: &[u8]) -> bool {
+    begin.len() < PREFACE_TELLS && PREFACE.starts_with(begin)
+}
+
+/// Reads until it can be told; `None` when the client leaves before, or takes too long.
+async fn read_preface<I: Io>(
+    downstream: &Downstream<I>,
+    mut buf: Buf,
+    timeout: Duration,
+) -> Option<Buf> {
+    downstream.alarm.set(downstream.worker.io.now() + timeout);
+    while may_become_preface(buf.data()) {
+        buf.make_room(1);
+        let read = downstream.alarm.guard(downstream.stream.read(buf)).await;
+        let Ok((Ok(Read::Data(_)), back)) = read else { return None };
+        buf = back;
+    }
+    Some(buf)
+}
+
+/// Exchange after exchange, until one says that it was the last. Gives what it has read when that
+/// turns out to be HTTP/2.
+async fn serve_http<I: Io>(
+    downstream: &Downstream<I>,
+    first_timeout: Duration,
+    speaks_http2: bool,
+    mut pending: Option<Buf>,
+) -> Option<Buf> {
+    let mut waiting = Waiting { timeout: first_timeout, first: true };
+    loop {
+        let mut buf = await_bytes(downstream, pending, &waiting).await?;
+        if waiting.first && speaks_http2 {
+            if may_become_preface(buf.data()) {
+                buf = Box::pin(read_preface(downstream, buf, first_timeout)).await?;
+            }
+            if is_preface(buf.data()) {
+                return Some(buf);
+            }
+        }
+        let mut workspace = downstream.worker.workspaces.take();
+        let after = match read_head(downstream, &mut workspace, buf).await {
+            // Boxed, because a connection that waits for its next request must not be as large
+            // as one that serves it.
+            Ok(Some(buf)) => Box::pin(exchange(downstream, &mut workspace, buf)).await,
+            Ok(None) => After::Close,
+            Err(refusal) => Box::pin(reply::refuse_early(downstream, refusal)).await,
+        };
+        downstream.worker.workspaces.put(workspace);
+        pending = match after {
+            After::Next(buf) => (!buf.is_empty()).then_some(buf),
+            After::Linger => {
+                let Downstream { worker, alarm, stream, .. } = downstream;
+                Box::pin(linger(&worker.io, alarm, stream)).await;
+                return None;
+            }
+            After::Close => return None,
+            After::Tunnel(tunnel) => {
+                Box::pin(tunnel.run(downstream)).await;
+                return None;
+            }
+        };
+        if downstream.draining() && pending.is_none() {
+            return None;
+        }
+        let timeout = downstream.terms()?.timeouts.keep_alive;
+        waiting = Waiting { timeout, first: false };
+    }
+}
+
+/// What a connection between two requests waits for.
+struct Waiting {
+    timeout: Duration,
+    first: bool,
+}
+
+/// Waits for the first bytes of a request; `None` when none come.
+async fn await_bytes<I: Io>(
+    downstream: &Downstream<I>,
+    pending: Option<Buf>,
+    waiting: &Waiting,
+) -> Option<Buf> {
+    if pending.is_some() {
+        return pending;
+    }
+    let io = &downstream.worker.io;
+    let idle = IdleMark::new(downstream.registered(), !waiting.first);
+    // After an exchange the time was asked for just now.
+    let since = if waiting.first { io.now() } else { io.recent() };
+    if !io.buffers().is_crowded() {
+        downstream.alarm.set(since + waiting.timeout.min(BUFFER_GRACE));
+        // Boxed for the sake of the second, long wait: it is all that an idle connection holds.
+        let read = downstream.stream.read_or_woken(io.buffers().take(), &downstream.alarm);
+        let (result, buf) = Box::pin(read).await;
+        match result {
+            Ok(Read::Data(_)) => return Some(buf),
+            Ok(Read::End) | Err(_) => return None,
+            Ok(Read::Woken) => drop(buf),
+        }
+    }
+    downstream.alarm.set(since + waiting.timeout);
+    if idle.drained() {
+        return None;
+    }
+    downstream.alarm.guard(downstream.stream.readable()).await.ok()?.ok()?;
+    drop(idle);
+    let (result, buf) = Box::pin(downstream.stream.read(io.buffers().take())).await;
+    matches!(result, Ok(Read::Data(_))).then_some(buf)
+}
+
+/// Marks a connection as waiting between two requests, which a drain may end at once.
+struct IdleMark<'a>(&'a Registered, bool);
+
+impl<'a> IdleMark<'a> {
+    fn new(registered: &'a Registered, between_requests: bool) -> Self {
+        registered.state.idle.set(between_requests);
+        Self(registered, between_requests)
+    }
+
+    fn drained(&self) -> bool {
+        self.1 && self.0.state.draining.get()
+    }
+}
+
+impl Drop for IdleMark<'_> {
+    fn drop(&mut self) {
+        self.0.state.idle.set(false);
+    }
+}
+
+/// Takes the head of a request apart, once it is complete. `None` when the client left in the
+/// middle of it.
+async fn read_head<I: Io>(
+    downstream: &Downstream<I>,
+    workspace: &mut Workspace,
+    buf: Buf,
+) -> Result<Option<Buf>, Refusal> {
+    let limits = downstream.worker.local().snapshot.limits.message;
+    match parse::request(buf.block(), buf.window(), &limits, &mut workspace.request)? {
+        Progress::Complete => Ok(Some(buf)),
+        // Boxed: it is rare, and would make every connection larger.
+        Progress::Partial => Box::pin(read_rest(downstream, workspace, buf, limits)).await,
+    }
+}
+
+/// Reads until the head is complete.
+async fn read_rest<I: Io>(
+    downstream: &Downstream<I>,
+    workspace: &mut Workspace,
+    mut buf: Buf,
+    limits: Limits,
+) -> Result<Option<Buf>, Refusal> {
+    let timeout = {
+        let Some(terms) = downstream.terms() else { return Ok(None) };
+        terms.timeouts.header
+    };
+    downstream.alarm.set(downstream.worker.io.now() + timeout);
+    loop {
+        buf.make_room(1);
+        if buf.room() == 0 {
+            // The parser refuses a head over the limit, so this ends there.
+            let wanted = (buf.len() * 2).min(limits.header_bytes + 1);
+            buf = buf.grown(wanted);
+        }
+        match downstream.alarm.guard(downstream.stream.read(buf)).await {
+            Ok((Ok(Read::Data(_)), back)) => buf = back,
+            Ok(_) => return Ok(None),
+            Err(_) => {
+                let detail = "the request head was not complete within its timeout";
+                return Err(Refusal { status: 408, flag: Flag::DownstreamTimeout, detail });
+            }
+        }
+        match parse::request(buf.block(), buf.window(), &limits, &mut workspace.request)? {
+            Progress::Complete => return Ok(Some(buf)),
+            Progress::Partial => {}
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! TLS on a fresh downstream: the handshake with a client, and with an endpoint.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use crate::runtime::buffer::{Buf, filled};
+use crate::runtime::io::{Io, Read, Stream};
+use crate::serve::{Downstream, Secured};
+use crate::snapshot::{ForwardClientCert, Listener, Serves};
+use crate::tls::reason::Failure;
+use crate::tls::{
+    self, DISCARD_BYTES_MAX, EXPIRED_MEANWHILE, Mode, ServerTls, Session, TlsStream, forwarded,
+    spiffe_id,
+};
+use crate::wire::Wire;
+
+/// How long a client may refuse to read our last record.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A connection as it goes on after its beginning, with what was read beyond it.
+pub type Opened<I> = (Downstream<I>, Option<Buf>);
+
+/// Answers the TLS handshake of a client; `None` when the connection is over. Where plain text is
+/// permitted too, the first byte tells which it is.
+pub async fn accept<I: Io>(
+    downstream: Downstream<I>,
+    listener: &Listener,
+    tls: &ServerTls,
+    first: Option<Buf>,
+) -> Option<Opened<I>> {
+    let io = downstream.worker.io.clone();
+    downstream.alarm.set(io.now() + listener.timeouts.handshake);
+    let first = match first {
+        Some(first) => first,
+        None => {
+            let read = downstream.stream.read(io.buffers().take());
+            match downstream.alarm.guard(read).await {
+                Ok((Ok(Read::Data(_)), buf)) => buf,
+                Ok(_) => return None, // a port scan or a health check: nobody tried TLS
+                Err(_) => return refused(&downstream, listener, Failure::Timeout, &"silent"),
+            }
+        }
+    };
+    if first.data()[0] != tls::FIRST_BYTE {
+        if tls.mode == Mode::Permissive {
+            return Some((downstream, Some(first)));
+        }
+        // Counted before the client can know.
+        let why = &"the client speaks no TLS";
+        let over = refused(&downstream, listener, Failure::NotTls, why);
+        refuse_plain(&downstream, listener).await;
+        return over;
+    }
+    let session = Session::server(tls.config.clone()).ok()?;
+    let downstream = downstream.with_stream(|stream| match stream {
+        Wire::Plain(stream) => {
+            Wire::Tls(Box::new(TlsStream::new(stream, session, Some(first), io.buffers())))
+        }
+        encrypted => encrypted,
+    });
+    let mut downstream = downstream;
+    let stream = downstream.stream.tls()?;
+    match downstream.alarm.guard(stream.handshake()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            downstream.alarm.set(io.now() + CLOSE_TIMEOUT);
+            downstream.alarm.guard(stream.discard(DISCARD_BYTES_MAX)).await.ok();
+            return refused(&downstream, listener, Failure::of_handshake(&error), &error);
+        }
+        Err(_) => {
+            let why = &"the handshake took too long";
+            return refused(&downstream, listener, Failure::Timeout, why);
+        }
+    }
+    let cells = listener.stats.worker(downstream.worker.index);
+    let tells = listener.forward_client_cert != ForwardClientCert::Sanitize;
+    if stream.resumes_expired() {
+        close(&downstream).await;
+        return refused(&downstream, listener, Failure::Certificate, &EXPIRED_MEANWHILE);
+    }
+    let (secured, resumed) = stream.session(|session| {
+        let certificate = session.peer_certificates().and_then(|chain| chain.first());
+        let by = tls.identity.as_ref();
+        let forwarded = certificate.filter(|_| tells).map(|der| forwarded::element(der, by));
+        let identity = certificate.and_then(spiffe_id);
+        (Secured { identity, forwarded: forwarded.map(Into::into) }, session.resumed())
+    });
+    let handshakes = if resumed { &cells.tls_resumed } else { &cells.tls_handshakes };
+    handshakes.increment();
+    downstream.peer_mut().secured = Some(secured);
+    let issued = downstream.stream.tls()?.issued();
+    *downstream.state().client.borrow_mut() = (!issued.is_empty()).then_some(issued);
+    Some((downstream, None))
+}
+
+/// Counts and logs a client that was turned away.
+fn refused<I: Io, T>(
+    downstream: &Downstream<I>,
+    listener: &Listener,
+    failure: Failure,
+    why: &dyn Display,
+) -> Option<T> {
+    let cells = listener.stats.worker(downstream.worker.index);
+    cells.tls_failures[failure.index()].increment();
+    let peer = downstream.peer.ip_text();
+    downstream.worker.log_limited(|suppressed| {
+        tracing::warn!(listener = &*listener.name, peer, %why, suppressed, "TLS handshake refused");
+    });
+    None
+}
+
+/// Tells a client that speaks plain HTTP to a TLS port what is wrong, as nginx does.
+async fn refuse_plain<I: Io>(downstream: &Downstream<I>, listener: &Listener) {
+    let Serves::Http(_) = listener.serves else { return };
+    let answer: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
+        content-type: text/plain\r\ncontent-length: 52\r\n\r\n\
+        This port speaks TLS. Use https:// instead of http:\n";
+    let buf = filled(downstream.worker.io.buffers().take(), answer);
+    downstream.alarm.guard(downstream.stream.write_all(buf)).await.ok();
+    downstream.alarm.guard(downstream.stream.shutdown_write()).await.ok();
+}
+
+/// Ends a connection in order, so that the client knows that nothing was cut off (RFC 8446 6.1).
+pub async fn close<I: Io>(downstream: &Downstream<I>) {
+    downstream.alarm.set(downstream.worker.io.now() + CLOSE_TIMEOUT);
+    downstream.alarm.guard(downstream.stream.shutdown_write()).await.ok();
+}

@@ -1,0 +1,121 @@
+//! What is known of an endpoint's health, where the control thread writes it and workers read it.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Judge, Reason, State, Thresholds};
+use crate::cells::Count;
+
+/// Counts changes among the endpoints of a service, so that a worker sees with one load whether
+/// there was any since it last looked.
+#[derive(Debug, Default)]
+pub struct Changes(AtomicU64);
+
+impl Changes {
+    /// How many there have been.
+    #[inline]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The health of one endpoint. Outlives reloads as long as the endpoint stays.
+#[derive(Debug)]
+pub struct HealthState {
+    state: AtomicU8,
+    changes: Arc<Changes>,
+    /// Checks made.
+    pub attempts: Count,
+    /// Those that failed, by `Reason::index`.
+    pub failures: [Count; Reason::ALL.len()],
+    account: Mutex<Account>,
+}
+
+/// What operators want to know of a [`HealthState`].
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    judge: Judge,
+    /// Why the last check that failed did so.
+    pub last_failure: Option<String>,
+    /// When the state changed last, in Unix seconds.
+    pub changed_unix_s: Option<u64>,
+}
+
+impl HealthState {
+    /// An endpoint of which nothing is known; its changes are counted in `changes`.
+    pub fn new(changes: Arc<Changes>) -> Self {
+        Self {
+            state: AtomicU8::new(State::Unchecked as u8),
+            changes,
+            attempts: Count::default(),
+            failures: Default::default(),
+            account: Mutex::default(),
+        }
+    }
+
+    /// What is known now.
+    pub fn state(&self) -> State {
+        match self.state.load(Ordering::Acquire) {
+            state if state == State::Healthy as u8 => State::Healthy,
+            state if state == State::Unhealthy as u8 => State::Unhealthy,
+            _ => State::Unchecked,
+        }
+    }
+
+    /// How it has come to that.
+    pub fn account(&self) -> Account {
+        self.locked().clone()
+    }
+
+    /// Takes the outcome of a check that ended at `now_unix_s`: nothing, or why it failed and what
+    /// is to be said of that. Gives the new state when it has changed. Only the control thread may
+    /// call this.
+    pub fn hear(
+        &self,
+        outcome: Result<(), (Reason, String)>,
+        thresholds: Thresholds,
+        now_unix_s: u64,
+    ) -> Option<State> {
+        self.attempts.increment();
+        let mut account = self.locked();
+        let outcome = outcome.map_err(|(reason, message)| {
+            self.failures[reason.index()].increment();
+            account.last_failure = Some(message);
+            reason
+        });
+        let state = account.judge.hear(outcome, thresholds)?;
+        account.changed_unix_s = Some(now_unix_s);
+        self.state.store(state as u8, Ordering::Release);
+        // After the state: whoever sees this sees that.
+        self.changes.0.fetch_add(1, Ordering::Release);
+        Some(state)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_heard_is_counted_and_shown() {
+        let changes = Arc::new(Changes::default());
+        let health_state = HealthState::new(Arc::clone(&changes));
+        let thresholds = Thresholds { healthy: 1, unhealthy: 2 };
+        let silent = || Err((Reason::Timeout, "silence".to_owned()));
+        assert_eq!(health_state.state(), State::Unchecked);
+        assert_eq!(health_state.hear(Ok(()), thresholds, 1), Some(State::Healthy));
+        assert_eq!(health_state.hear(silent(), thresholds, 2), None);
+        assert_eq!((health_state.state(), changes.count()), (State::Healthy, 1));
+        assert_eq!(health_state.hear(silent(), thresholds, 3), Some(State::Unhealthy));
+        assert_eq!((health_state.state(), changes.count()), (State::Unhealthy, 2));
+        let account = health_state.account();
+        assert_eq!(account.last_failure.as_deref(), Some("silence"));
+        assert_eq!(account.changed_unix_s, Some(3));
+        assert_eq!(health_state.attempts.value(), 3);
+        assert_eq!(health_state.failures[Reason::Timeout.index()].value(), 2);
+    }
+}

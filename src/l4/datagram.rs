@@ -1,0 +1,339 @@
+//! Captured UDP: flows of datagrams between a client and the destination that it means.
+//!
+//! The first datagram of a flow comes to the listening socket. It is decided then where the flow
+//! goes, as for TCP. Of an outbound flow the client's further datagrams come to its own socket,
+//! which has the destination's address; those of an inbound flow all come to the listening one.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::authz::{Peer, Target};
+use crate::downstream::arrival::is_ours;
+use crate::mesh::CaptureCells;
+use crate::mesh::{Admission, Capture, CaptureError, Direction, Leads, UdpRefusal, Unknown};
+use crate::net::{Address, Egress};
+use crate::runtime::alarm::Alarm;
+use crate::runtime::datagram;
+use crate::runtime::datagram::DATAGRAM_BYTES_MAX;
+use crate::runtime::io::{Io, Stream};
+use crate::runtime::own;
+use crate::runtime::own::Own;
+use crate::runtime::raw_udp::RawUdpSender;
+use crate::runtime::ring::{RingIo, RingStream};
+use crate::serve::worker::Worker;
+use crate::time::Time;
+use crate::tls::Mode;
+use crate::upstream::Local;
+
+/// Datagrams that one flow moves before others have their turn.
+const BATCH_MAX: usize = 32;
+
+/// The flows of one worker at one listening socket.
+struct Flows {
+    worker: Rc<Worker<RingIo>>,
+    known: RefCell<FxHashMap<Key, Rc<Flow>>>,
+    block: RefCell<Box<[u8]>>,
+    /// Speaks for the workload (inbound), once that is needed.
+    raw_udp: OnceCell<RawUdpSender>,
+}
+
+/// The client, and the destination that it means.
+type Key = (SocketAddr, SocketAddr);
+
+/// A client and a destination.
+struct Flow {
+    key: Key,
+    /// Speaks to the client for the destination, and hears it (outbound). For the workload, whose
+    /// port is taken, the worker's raw_udp speaks, and all datagrams come to the listening socket.
+    near: Option<RingStream>,
+    /// Leads to the destination.
+    far: RingStream,
+    active: Cell<Time>,
+    capture: Arc<Capture>,
+    _own: Own,
+}
+
+/// Takes captured datagrams from `socket` until told to stop. `listener` says whose it is.
+pub async fn serve(
+    worker: Rc<Worker<RingIo>>,
+    listener: impl Fn() -> Rc<str>,
+    socket: OwnedFd,
+    stop: Alarm,
+) -> io::Result<()> {
+    stop.set(Time::NEVER);
+    let socket = worker.io.readiness(socket)?;
+    let block = RefCell::new(vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice());
+    let (known, raw_udp) = (RefCell::default(), OnceCell::new());
+    let flows = Rc::new(Flows { worker, known, block, raw_udp });
+    while stop.guard(socket.readable()).await.is_ok() {
+        for _ in 0..BATCH_MAX {
+            let received = datagram::receive(&socket, &mut flows.block.borrow_mut());
+            let Ok(received) = received else { break };
+            let local = flows.worker.local();
+            let Some(listener) = local.snapshot.listener(&listener()) else { continue };
+            let Some(capture) = listener.capture() else { continue };
+            let error = match received.meant_for {
+                None => CaptureError::NoDestination,
+                Some(meant_for) => match flows.forward(&local, capture, received, meant_for) {
+                    Ok(()) => continue,
+                    Err(error) => error,
+                },
+            };
+            flows.cells(capture).errors[error.index()].increment();
+        }
+    }
+    Ok(())
+}
+
+impl Flows {
+    fn cells<'c>(&self, capture: &'c Capture) -> &'c CaptureCells {
+        capture.stats.worker(self.worker.index)
+    }
+
+    /// Sends on what the block holds, on its flow or on a new one.
+    fn forward(
+        self: &Rc<Self>,
+        local: &Local<RingIo>,
+        capture: &Arc<Capture>,
+        received: datagram::Captured,
+        meant_for: SocketAddr,
+    ) -> Result<(), CaptureError> {
+        let key = (received.from, meant_for);
+        let known = self.known.borrow().get(&key).cloned();
+        let flow = match known {
+            Some(flow) => flow,
+            None if own::is_own(received.from, meant_for) => return Err(CaptureError::Loop),
+            None if is_ours(meant_for, &local.snapshot) => return Err(CaptureError::Ourselves),
+            None if capture.excludes(Some(received.from), meant_for) => {
+                return Err(CaptureError::Excluded);
+            }
+            None => match self.open(local, capture, key) {
+                Ok(flow) => flow,
+                Err(refusal) => {
+                    self.refused(capture, key, refusal);
+                    return Ok(());
+                }
+            },
+        };
+        flow.active.set(self.worker.io.recent());
+        let block = self.block.borrow();
+        flow.count(self, datagram::give(&flow.far, &block[..received.bytes]), received.bytes, true);
+        Ok(())
+    }
+
+    fn refused(&self, capture: &Capture, key: Key, refusal: UdpRefusal) {
+        self.cells(capture).flows_refused[refusal.index()].increment();
+        self.worker.log_limited(|suppressed| {
+            let ((client, destination), why) = (key, refusal.label());
+            tracing::info!(%client, %destination, why, suppressed, "captured UDP refused");
+        });
+    }
+
+    /// Opens a flow, if it may be.
+    fn open(
+        self: &Rc<Self>,
+        local: &Local<RingIo>,
+        capture: &Arc<Capture>,
+        key: Key,
+    ) -> Result<Rc<Flow>, UdpRefusal> {
+        let udp = capture.udp.ok_or(UdpRefusal::Failed)?;
+        let (client, destination) = key;
+        let target = self.target(local, capture, key)?;
+        if self.known.borrow().len() >= udp.flows_max_each {
+            return Err(UdpRefusal::Overflow);
+        }
+        let io = &self.worker.io;
+        let opened = || -> io::Result<Flow> {
+            let near = match capture.direction {
+                Direction::Outbound => {
+                    Some(io.readiness(datagram::speak_for(destination, client, capture.mark)?)?)
+                }
+                Direction::Inbound => {
+                    self.raw_udp(destination, capture.mark)?;
+                    None
+                }
+            };
+            let (far, local) =
+                datagram::towards(target, Egress { mark: capture.mark, source: None })?;
+            Ok(Flow {
+                key,
+                near,
+                far: io.readiness(far)?,
+                active: Cell::new(io.now()),
+                capture: Arc::clone(capture),
+                _own: Own::note(local, target),
+            })
+        };
+        let flow = opened().map(Rc::new).map_err(|_| UdpRefusal::Failed)?;
+        self.known.borrow_mut().insert(key, Rc::clone(&flow));
+        let cells = self.cells(capture);
+        cells.flows.increment();
+        cells.flows_active.increment();
+        io.spawn(carry(Rc::clone(self), key, Rc::clone(&flow), udp.idle));
+        Ok(flow)
+    }
+
+    /// What speaks for the workload.
+    fn raw_udp(&self, destination: SocketAddr, mark: u32) -> io::Result<&RawUdpSender> {
+        if let Some(raw_udp) = self.raw_udp.get() {
+            return Ok(raw_udp);
+        }
+        let raw_udp = RawUdpSender::new(destination.ip(), mark)?;
+        Ok(self.raw_udp.get_or_init(|| raw_udp))
+    }
+
+    /// Where a flow goes, if it may.
+    fn target(
+        &self,
+        local: &Local<RingIo>,
+        capture: &Capture,
+        (client, destination): Key,
+    ) -> Result<SocketAddr, UdpRefusal> {
+        let leads = capture.addresses.find(destination);
+        let inbound = capture.direction == Direction::Inbound;
+        let service = match leads {
+            Some(Leads::Service(to, _)) => Some(&local.services[to.service as usize]),
+            Some(Leads::Endpoint { service, .. }) => Some(&local.services[*service as usize]),
+            None if inbound => None,
+            None => {
+                let allowed = capture.unknown == Unknown::Allow;
+                capture.seen.worker(self.worker.index).count(destination, allowed);
+                if !allowed {
+                    return Err(UdpRefusal::Unknown);
+                }
+                None
+            }
+        };
+        let needs_tls = match capture.admission(destination.port()) {
+            Admission::Tls(tls) => tls.mode == Mode::Strict,
+            Admission::Plain => {
+                !inbound && service.is_some_and(|service| service.config.tls.is_some())
+            }
+        };
+        if needs_tls {
+            return Err(UdpRefusal::NeedsTls);
+        }
+        let identity = capture.identity.as_ref().map(|identity| identity.as_str());
+        let peer = Peer { identity, ip: Some(client.ip()), forwarded_ip: None };
+        let config = service.map_or(&capture.passthrough, |service| &service.config);
+        let (port, ip) = (destination.port(), Some(destination.ip()));
+        let asked = Target { service: &config.name, port, ip, request: None };
+        let decision = local.snapshot.authorization.decide(&peer, &asked);
+        decision.count(self.worker.index);
+        if !decision.verdict.is_allowed() {
+            return Err(UdpRefusal::Denied);
+        }
+        if inbound {
+            return Ok(capture.application(destination));
+        }
+        let (Some(service), Some(Leads::Service(..))) = (service, leads) else {
+            return Ok(destination);
+        };
+        let now = self.worker.io.recent();
+        let picked = service.pick(0, None, None, now, &mut self.worker.random.borrow_mut());
+        let picked = picked.map(|index| service.config.endpoints[index as usize].address.clone());
+        match picked {
+            Some(Address::Tcp(target)) => Ok(target),
+            _ => Err(UdpRefusal::NoEndpoint),
+        }
+    }
+}
+
+impl Flow {
+    /// Counts what has become of a datagram of so many bytes.
+    fn count(&self, flows: &Flows, given: io::Result<()>, bytes: usize, outward: bool) {
+        let cells = flows.cells(&self.capture);
+        match given {
+            Ok(()) if outward => {
+                cells.datagrams_out.increment();
+                cells.datagram_bytes_out.add(bytes as u64);
+            }
+            Ok(()) => {
+                cells.datagrams_in.increment();
+                cells.datagram_bytes_in.add(bytes as u64);
+            }
+            Err(_) => cells.datagrams_lost.increment(),
+        }
+    }
+
+    /// Answers the client in the name of the workload.
+    fn answer(&self, flows: &Flows, datagram: &[u8]) -> io::Result<()> {
+        let (client, destination) = self.key;
+        flows.raw_udp(destination, self.capture.mark)?.say(destination, client, datagram)
+    }
+
+    /// Moves what waits on one side to the other; an error when that side is over.
+    fn pump(&self, flows: &Flows, outward: bool) -> io::Result<()> {
+        let mut block = flows.block.borrow_mut();
+        for _ in 0..BATCH_MAX {
+            let taken = match (outward, &self.near) {
+                (true, None) => return Ok(()),
+                (true, Some(near)) => datagram::take(near, &mut block),
+                (false, _) => datagram::take(&self.far, &mut block),
+            };
+            match taken {
+                Ok(bytes) => {
+                    self.active.set(flows.worker.io.recent());
+                    let datagram = &block[..bytes];
+                    let given = match (outward, &self.near) {
+                        (true, _) => datagram::give(&self.far, datagram),
+                        (false, Some(near)) => datagram::give(near, datagram),
+                        (false, None) => self.answer(flows, datagram),
+                    };
+                    self.count(flows, given, bytes, outward);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Moves datagrams both ways until none has passed for `idle`, or one side is over.
+async fn carry(flows: Rc<Flows>, key: Key, flow: Rc<Flow>, idle: Duration) {
+    let io = &flows.worker.io;
+    let alarm = io.alarms().alarm();
+    loop {
+        alarm.set(flow.active.get() + idle);
+        let mut near = pin!(async {
+            match &flow.near {
+                Some(near) => near.readable().await,
+                None => std::future::pending().await,
+            }
+        });
+        let mut far = pin!(flow.far.readable());
+        let mut either = pin!(poll_fn(|context| {
+            let sides = (near.as_mut().poll(context), far.as_mut().poll(context));
+            match sides {
+                (Poll::Pending, Poll::Pending) => Poll::Pending,
+                (near, far) => Poll::Ready((near.is_ready(), far.is_ready())),
+            }
+        }));
+        let Ok((outward, inward)) = alarm.guard(&mut either).await else {
+            if io.now() >= flow.active.get() + idle {
+                break;
+            }
+            continue;
+        };
+        // The time for `recent`.
+        io.now();
+        let outward = if outward { flow.pump(&flows, true) } else { Ok(()) };
+        let inward = if inward { flow.pump(&flows, false) } else { Ok(()) };
+        if outward.and(inward).is_err() {
+            break;
+        }
+    }
+    flows.known.borrow_mut().remove(&key);
+    flows.cells(&flow.capture).flows_active.decrement();
+}

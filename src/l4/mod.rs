@@ -1,0 +1,7 @@
+//! Opaque streams and datagrams: TCP listeners, TLS that is passed on, detection, captured UDP.
+
+#[cfg(feature = "uring")]
+pub mod datagram;
+pub mod sni;
+pub mod sniff;
+pub mod tcp;

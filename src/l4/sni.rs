@@ -1,0 +1,103 @@
+//! TLS that is not terminated here: it goes where the name in its ClientHello leads.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::tcp::{self, Begun, By};
+use crate::detect::{Answer, ClientHello, client_hello};
+use crate::error::{Flag, Refusal};
+use crate::route::{Action, Rule, Table};
+use crate::runtime::buffer::{Buf, filled};
+use crate::runtime::io::{Io, Read, Stream};
+use crate::serve::Downstream;
+use crate::serve::record::ExchangeRecord;
+use crate::serve::tunnel::Tunnel;
+use crate::snapshot::{Listener, Serves};
+use crate::upstream::Local;
+
+/// The fatal alert `unrecognized_name` (RFC 6066 3) as a record.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// The tunnel for a connection of a listener that passes TLS on; `None` when it is refused. `first`
+/// is what was read beyond a PROXY header.
+pub async fn begin<I: Io>(
+    downstream: &Downstream<I>,
+    listener: &Listener,
+    first: Option<Buf>,
+) -> Option<Box<Tunnel<I>>> {
+    let Serves::Tls(routes) = &listener.serves else { return None };
+    let (hello, first) = hello(downstream, listener, first).await?;
+    let local = downstream.worker.local();
+    let Some(rule) = rule(routes, &hello) else {
+        let detail = "no route for the name that the TLS client asks for";
+        let refusal = Refusal { status: 0, flag: Flag::NoRoute, detail };
+        let buf = filled(downstream.worker.io.buffers().take(), &UNRECOGNIZED_NAME);
+        downstream.alarm.guard(downstream.stream.write_all(buf)).await.ok();
+        refuse(downstream, listener, &refusal);
+        return None;
+    };
+    let begun = Begun { first: Some(first), ..Begun::default() };
+    open(downstream, local, rule, begun).await
+}
+
+/// Reads the ClientHello, of which `first` is the beginning; `None` when there is none, and the
+/// connection is over.
+pub async fn hello<I: Io>(
+    downstream: &Downstream<I>,
+    listener: &Listener,
+    first: Option<Buf>,
+) -> Option<(ClientHello, Buf)> {
+    let io = &downstream.worker.io;
+    downstream.alarm.set(io.now() + listener.timeouts.handshake);
+    let mut buf = first.unwrap_or_else(|| io.buffers().take());
+    loop {
+        let detail = match client_hello(buf.data()) {
+            Ok(Answer::Known(hello)) => return Some((hello, buf)),
+            Ok(Answer::NeedMore) if buf.room() > 0 => None,
+            Ok(Answer::NeedMore) => Some("the ClientHello is in too many records"),
+            Err(_) => Some("the client does not begin with a ClientHello of TLS"),
+        };
+        if let Some(detail) = detail {
+            let refusal = Refusal::downstream(0, detail);
+            refuse(downstream, listener, &refusal);
+            return None;
+        }
+        match downstream.alarm.guard(downstream.stream.read(buf)).await {
+            Ok((Ok(Read::Data(_)), back)) => buf = back,
+            Ok(_) => return None,
+            Err(_) => {
+                let detail = "the ClientHello was not complete within its timeout";
+                let refusal = Refusal { status: 0, flag: Flag::DownstreamTimeout, detail };
+                refuse(downstream, listener, &refusal);
+                return None;
+            }
+        }
+    }
+}
+
+/// The rule for the name that a client asks for, when it leads to a service.
+pub fn rule<'t>(routes: &'t Table, hello: &ClientHello) -> Option<&'t Arc<Rule>> {
+    let rule = routes.passes(hello.server_name.as_deref().unwrap_or_default().as_bytes())?;
+    matches!(rule.action, Action::Forward(_)).then_some(rule)
+}
+
+/// The tunnel between a client and the service of `rule`.
+pub async fn open<I: Io>(
+    downstream: &Downstream<I>,
+    local: Rc<Local<I>>,
+    rule: &Rule,
+    begun: Begun<I>,
+) -> Option<Box<Tunnel<I>>> {
+    let Action::Forward(split) = &rule.action else { return None };
+    let to = split.next(&rule.stats.worker(downstream.worker.index).turn);
+    let service = Rc::clone(local.service(to, None)?);
+    let by = By { rule: Some(Rc::clone(local.rule(rule))), subset: to.subset };
+    tcp::open(downstream, local, service, by, begun).await
+}
+
+fn refuse<I: Io>(downstream: &Downstream<I>, listener: &Listener, refusal: &Refusal) {
+    listener.stats.worker(downstream.worker.index).refused.increment();
+    let local = downstream.worker.local();
+    let Some((_, terms)) = downstream.listener(&local) else { return };
+    ExchangeRecord::open(downstream, terms).set_refusal(refusal);
+}

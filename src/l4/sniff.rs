@@ -1,0 +1,324 @@
+//! What a captured connection speaks, without ever waiting for the wrong side.
+//!
+//! A client that speaks first is read once, and its first bytes tell. One that stays silent for a
+//! moment may be waiting for the server: then the connection onward is opened, and whoever speaks
+//! first decides. Nothing waits for a timeout, except where both sides are silent.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::tcp::{self, Begun};
+use crate::cluster::{Destination, Protocol as Speaks};
+use crate::detect::{self, Answer, Protocol};
+use crate::error::{Flag, Refusal};
+use crate::runtime::buffer::Buf;
+use crate::runtime::io::{Io, Read, Stream};
+use crate::serve::{Downstream, guard};
+use crate::snapshot::Listener;
+use crate::time::Time;
+use crate::upstream::{Local, LocalService, Upstream, choose};
+use crate::wire::Wire;
+
+/// How long a client may be silent before the connection onward is opened. Most that speak first
+/// have done so by then.
+pub const SPEAKS_FIRST_GRACE: Duration = Duration::from_millis(1);
+
+/// How long both sides are read with a buffer each before they are only watched.
+const BUFFER_GRACE: Duration = Duration::from_millis(200);
+
+/// Where bytes go that no route takes.
+pub enum Way<I: Io> {
+    /// To any endpoint of a service.
+    Service(Destination),
+    /// To where the connection was meant to go.
+    Original(Rc<LocalService<I>>),
+}
+
+impl<I: Io> Way<I> {
+    /// The service.
+    pub fn service<'s>(&'s self, local: &'s Local<I>) -> Option<&'s Rc<LocalService<I>>> {
+        match self {
+            Self::Service(destination) => local.service(*destination, None),
+            Self::Original(service) => Some(service),
+        }
+    }
+}
+
+/// What was found out.
+pub struct Sniffed<I: Io> {
+    /// What the client has begun with; `None` when the server has spoken first.
+    pub protocol: Option<Protocol>,
+    /// What has been read, and the connection onward if it was opened.
+    pub begun: Begun<I>,
+    /// Whether it was opened before the client had spoken.
+    pub dialed: bool,
+}
+
+/// Why nothing was found out.
+pub enum Over {
+    /// The client has left.
+    Gone,
+    /// It is to be closed.
+    Refused(Refusal),
+}
+
+/// Looks at the beginning of a downstream, of which `first` has been read; `way` is where it goes
+/// if it turns out to be bytes.
+pub async fn run<I: Io>(
+    downstream: &Downstream<I>,
+    local: &Local<I>,
+    listener: &Listener,
+    way: Option<Way<I>>,
+    first: Option<Buf>,
+) -> Result<Sniffed<I>, Over> {
+    let first = match first {
+        Some(first) => Some(first),
+        None => speaks_first(downstream).await?,
+    };
+    if let Some(buf) = &first
+        && let Answer::Known(protocol) = detect::protocol(buf.data())
+    {
+        let begun = Begun { first, ..Begun::default() };
+        return Ok(Sniffed { protocol: Some(protocol), begun, dialed: false });
+    }
+    let answers = way.as_ref().is_some_and(|way| only_answers(local, way));
+    let dial = way
+        .filter(|way| !answers && may_dial(downstream, local, way))
+        .map(|way| dial(downstream, local, way));
+    let (began, dialable) = (downstream.worker.io.now(), dial.is_some());
+    let sniffer = Sniffer { downstream, listener, began, dialable, answers };
+    Box::pin(sniffer.both(first, dial.map(|dial| Box::pin(dial) as Dialing<'_, I>))).await
+}
+
+type Opened<I> = Result<Upstream<Wire<<I as Io>::Stream>>, Refusal>;
+
+type Dialing<'a, I> = Pin<Box<dyn Future<Output = Opened<I>> + 'a>>;
+
+/// The first bytes of a client that speaks within [`SPEAKS_FIRST_GRACE`].
+async fn speaks_first<I: Io>(downstream: &Downstream<I>) -> Result<Option<Buf>, Over> {
+    let io = &downstream.worker.io;
+    downstream.alarm.set(Time::NEVER);
+    let mut grace = pin!(io.sleep_until(io.now() + SPEAKS_FIRST_GRACE));
+    let wake = downstream.alarm.wake();
+    let buf = io.buffers().take();
+    let mut read = pin!(downstream.stream.read_or_woken(buf, &downstream.alarm));
+    let mut over = false;
+    let (result, buf) = poll_fn(|context| {
+        if let Poll::Ready(done) = read.as_mut().poll(context) {
+            return Poll::Ready(done);
+        }
+        if !over && grace.as_mut().poll(context).is_ready() {
+            over = true;
+            wake.ring();
+            return read.as_mut().poll(context);
+        }
+        Poll::Pending
+    })
+    .await;
+    match result {
+        Ok(Read::Data(_)) => Ok(Some(buf)),
+        Ok(Read::Woken) if !downstream.draining() => Ok(None),
+        Ok(Read::Woken | Read::End) | Err(_) => Err(Over::Gone),
+    }
+}
+
+/// Whether a service speaks what clients begin. A server of HTTP/2 may send its SETTINGS before it
+/// has heard anything, which says nothing of what the client is about to speak.
+fn only_answers<I: Io>(local: &Local<I>, way: &Way<I>) -> bool {
+    let service = way.service(local);
+    service.is_some_and(|s| matches!(s.config.protocol, Speaks::Http2 | Speaks::Grpc))
+}
+
+/// Whether the connection onward may be opened before anything is known about the client's bytes.
+fn may_dial<I: Io>(downstream: &Downstream<I>, local: &Local<I>, way: &Way<I>) -> bool {
+    way.service(local).is_some_and(|service| {
+        let name = &service.config.name;
+        service.config.jwt.is_none() && guard::would_carry(downstream, local, name)
+    })
+}
+
+async fn dial<I: Io>(downstream: &Downstream<I>, local: &Local<I>, way: Way<I>) -> Opened<I> {
+    let gone = Refusal { status: 503, flag: Flag::NoHealthyUpstream, detail: "no service" };
+    let service = way.service(local).ok_or(gone)?;
+    let target = tcp::target(downstream, service, &local.snapshot.limits);
+    choose::trial(&target, 0).await
+}
+
+struct Sniffer<'a, I: Io> {
+    downstream: &'a Downstream<I>,
+    listener: &'a Listener,
+    began: Time,
+    /// Bytes may be carried: a server that speaks first is heard.
+    dialable: bool,
+    /// The service waits for the client: so do we.
+    answers: bool,
+}
+
+/// What has come of both sides in one round.
+struct Round<I: Io> {
+    client: std::io::Result<Read>,
+    seen: Buf,
+    server: Option<(std::io::Result<Read>, Buf)>,
+    dialed: Option<Opened<I>>,
+}
+
+impl<I: Io> Sniffer<'_, I> {
+    /// Listens to both sides until one of them has said enough.
+    async fn both(
+        &self,
+        first: Option<Buf>,
+        mut dialing: Option<Dialing<'_, I>>,
+    ) -> Result<Sniffed<I>, Over> {
+        let io = &self.downstream.worker.io;
+        let dialed = dialing.is_some();
+        let mut upstream: Option<Upstream<Wire<I::Stream>>> = None;
+        let mut seen = first.unwrap_or_else(|| io.buffers().take());
+        loop {
+            let round = self.round(seen, upstream.as_ref(), &mut dialing).await;
+            let known = match detect::protocol(round.seen.data()) {
+                Answer::Known(protocol) => Some(protocol),
+                Answer::NeedMore => None,
+            };
+            let first = |seen: Buf| (!seen.is_empty()).then_some(seen);
+            match round.dialed {
+                Some(Ok(opened)) => upstream = Some(opened),
+                // The client would have been refused, too.
+                Some(Err(refusal)) if known.is_none() => return Err(Over::Refused(refusal)),
+                Some(Err(_)) | None => {}
+            }
+            if known.is_some() {
+                let answer = round.server.and_then(|(read, buf)| answer(read, buf));
+                let begun = Begun { first: first(round.seen), upstream: upstream.map(Ok), answer };
+                // A server that has spoken already does not speak HTTP or TLS.
+                let protocol = if begun.answer.is_some() { None } else { known };
+                return Ok(Sniffed { protocol, begun, dialed });
+            }
+            if let Some((read, buf)) = round.server
+                && !matches!(read, Ok(Read::Woken))
+            {
+                let begun = Begun {
+                    first: first(round.seen),
+                    upstream: upstream.map(Ok),
+                    answer: answer(read, buf),
+                };
+                return Ok(Sniffed { protocol: None, begun, dialed });
+            }
+            match round.client {
+                Ok(Read::Data(_) | Read::Woken) if !self.downstream.draining() => {}
+                _ => return Err(Over::Gone),
+            }
+            seen = round.seen;
+            let waited = io.now().since(self.began);
+            let late = waited >= self.patience(!seen.is_empty());
+            if late && !self.dialable && !self.answers {
+                // Whoever refuses bytes says why.
+                let begun = Begun { first: first(seen), ..Begun::default() };
+                return Ok(Sniffed { protocol: None, begun, dialed: false });
+            }
+            if late {
+                let detail = "neither side has said what the connection is for";
+                let flag = Flag::DownstreamTimeout;
+                return Err(Over::Refused(Refusal { status: 408, flag, detail }));
+            }
+            if waited >= BUFFER_GRACE && seen.is_empty() && dialing.is_none() {
+                self.watch(upstream.as_ref()).await;
+            }
+        }
+    }
+
+    /// How long the whole may take: a client that has begun to speak shall go on, and one that
+    /// has to speak first shall begin.
+    fn patience(&self, spoken: bool) -> Duration {
+        match spoken || !self.dialable {
+            true => self.listener.timeouts.header,
+            false => self.listener.timeouts.tcp_idle,
+        }
+    }
+
+    /// Reads from both sides, and opens the connection onward, until the first of them is done.
+    async fn round(
+        &self,
+        seen: Buf,
+        upstream: Option<&Upstream<Wire<I::Stream>>>,
+        dialing: &mut Option<Dialing<'_, I>>,
+    ) -> Round<I> {
+        let Self { downstream, .. } = self;
+        let io = &downstream.worker.io;
+        let left = self.patience(!seen.is_empty()).min(BUFFER_GRACE);
+        downstream.alarm.set(io.now() + left);
+        let ring = downstream.alarm.wake();
+        let mut client = pin!(downstream.stream.read_or_woken(seen, &downstream.alarm));
+        let mut server = pin!(async {
+            match upstream {
+                Some(upstream) => {
+                    upstream.alarm.set(Time::NEVER);
+                    let buf = io.buffers().take();
+                    Some(upstream.stream.read_or_woken(buf, &upstream.alarm).await)
+                }
+                None => std::future::pending().await,
+            }
+        });
+        let (mut from_client, mut from_server, mut dialed) = (None, None, None);
+        poll_fn(|context| {
+            if let Poll::Ready(done) = client.as_mut().poll(context) {
+                from_client = Some(done);
+            }
+            if upstream.is_some()
+                && let Poll::Ready(done) = server.as_mut().poll(context)
+            {
+                from_server = done;
+            }
+            if let Some(future) = dialing
+                && let Poll::Ready(done) = future.as_mut().poll(context)
+            {
+                dialed = Some(done);
+            }
+            let done = from_client.is_some() || from_server.is_some() || dialed.is_some();
+            if done { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        if dialed.is_some() {
+            *dialing = None;
+        }
+        // Whoever is not done is called back without losing a byte.
+        let (read, seen) = match from_client {
+            Some(done) => done,
+            None => {
+                ring.ring();
+                client.await
+            }
+        };
+        if let (Some(upstream), None) = (upstream, &from_server) {
+            upstream.alarm.wake().ring();
+            from_server = server.await;
+        }
+        Round { client: read, seen, server: from_server, dialed }
+    }
+
+    /// Waits without a buffer until one side has something to say, or too long.
+    async fn watch(&self, upstream: Option<&Upstream<Wire<I::Stream>>>) {
+        let Self { downstream, began, .. } = self;
+        downstream.alarm.set(*began + self.patience(false));
+        let mut client = pin!(downstream.stream.readable());
+        let mut server = pin!(async {
+            match upstream {
+                Some(upstream) => upstream.stream.readable().await,
+                None => std::future::pending().await,
+            }
+        });
+        let mut either = pin!(poll_fn(|context| {
+            let ready = client.as_mut().poll(context).is_ready()
+                || server.as_mut().poll(context).is_ready();
+            if ready { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        downstream.alarm.guard(&mut either).await.ok();
+    }
+}
+
+/// What a server has said.
+fn answer(read: std::io::Result<Read>, buf: Buf) -> Option<Buf> {
+    matches!(read, Ok(Read::Data(_))).then_some(buf)
+}

@@ -1,0 +1,137 @@
+//! Connections that carry bytes to a service.
+
+use std::rc::Rc;
+
+use crate::cluster::Destination;
+use crate::error::{Flag, Refusal};
+use crate::runtime::buffer::Buf;
+use crate::runtime::io::{Io, Stream};
+use crate::serve::record::ExchangeRecord;
+use crate::serve::tunnel::Tunnel;
+use crate::serve::{Downstream, guard};
+use crate::snapshot::Limits;
+use crate::time::Time;
+use crate::upstream::choose::{self, Choice, Target};
+use crate::upstream::{Attempt, Local, LocalRule, LocalService, Upstream};
+use crate::wire::Wire;
+
+/// The tunnel for a connection of a TCP listener; `None` when it is refused. `first` is what was
+/// read beyond a PROXY header.
+pub async fn begin<I: Io>(
+    downstream: &Downstream<I>,
+    destination: Destination,
+    first: Option<Buf>,
+) -> Option<Box<Tunnel<I>>> {
+    let local = downstream.worker.local();
+    let service = Rc::clone(local.service(destination, None)?);
+    let begun = Begun { first, ..Begun::default() };
+    open(downstream, local, service, By { rule: None, subset: destination.subset }, begun).await
+}
+
+/// The way by which a connection came to its service.
+#[derive(Default)]
+pub struct By {
+    /// The rule, if one has.
+    pub rule: Option<LocalRule>,
+    /// Which subset of the service it is to.
+    pub subset: u32,
+}
+
+/// How far a connection has come before it is known to be a tunnel.
+pub struct Begun<I: Io> {
+    /// What the client has said.
+    pub first: Option<Buf>,
+    /// The connection to the endpoint, where it is open already, or why it cannot be had.
+    pub upstream: Option<Result<Upstream<Wire<I::Stream>>, Refusal>>,
+    /// What the endpoint has said.
+    pub answer: Option<Buf>,
+}
+
+impl<I: Io> Default for Begun<I> {
+    fn default() -> Self {
+        Self { first: None, upstream: None, answer: None }
+    }
+}
+
+/// The tunnel between a client and `service`, to which `by` has led; `None` when the rules deny it,
+/// or when there is no connection to an endpoint. The tunnel is for its caller to run, which holds
+/// nothing else of the snapshot then.
+pub async fn open<I: Io>(
+    downstream: &Downstream<I>,
+    local: Rc<Local<I>>,
+    service: Rc<LocalService<I>>,
+    by: By,
+    begun: Begun<I>,
+) -> Option<Box<Tunnel<I>>> {
+    let (listener, terms) = downstream.listener(&local)?;
+    let (record, terms) = (ExchangeRecord::open(downstream, terms), Rc::clone(terms));
+    if let Some(rule) = &by.rule {
+        record.set_rule(rule);
+    }
+    record.set_service(&service);
+    let name = &service.config.name;
+    let verdict = guard::authorize(downstream, &local, listener, name, None, None);
+    if !verdict.is_allowed() {
+        record.set_denial(verdict);
+        record.set_refusal(&guard::DENIED);
+        return None;
+    }
+    if service.config.jwt.is_some() || by.rule.is_some_and(|rule| rule.jwt.is_some()) {
+        record.set_refusal(&NO_TOKEN);
+        return None;
+    }
+    drop(local);
+    let opened = match begun.upstream {
+        Some(Ok(upstream)) => {
+            let attempt = Attempt::begin(&upstream.endpoint, downstream.worker.io.recent());
+            Ok((upstream, attempt))
+        }
+        Some(Err(refusal)) => Err(refusal),
+        None => {
+            let target = target(downstream, &service, &terms.limits);
+            let mut choice = Choice::new(&target, by.subset as usize, None);
+            choice.fresh = true;
+            let opened = Box::pin(choose::connection(&target, &mut choice)).await;
+            if let Some(endpoint) = &choice.tried {
+                record.set_endpoint(endpoint);
+            }
+            opened
+        }
+    };
+    match opened {
+        Ok((upstream, attempt)) => {
+            record.set_endpoint(&upstream.endpoint);
+            Some(Box::new(Tunnel {
+                upstream,
+                attempt,
+                service,
+                record,
+                idle: terms.timeouts.tcp_idle,
+                to_endpoint: begun.first,
+                to_client: begun.answer,
+            }))
+        }
+        Err(refusal) => {
+            record.set_refusal(&refusal);
+            downstream.stream.reset_on_close();
+            None
+        }
+    }
+}
+
+/// What is demanded of requests cannot be had of bytes.
+const NO_TOKEN: Refusal = Refusal {
+    status: 401,
+    flag: Flag::Unauthorized,
+    detail: "the service demands a token, which bytes do not bear",
+};
+
+/// The wish of a client for a connection to carry bytes.
+pub fn target<'a, I: Io>(
+    downstream: &'a Downstream<I>,
+    service: &'a LocalService<I>,
+    limits: &'a Limits,
+) -> Target<'a, I> {
+    let (core, client) = (downstream.worker.core(), downstream.peer.address);
+    Target { core, service, client, limits, deadline: Time::NEVER, bytes: true }
+}

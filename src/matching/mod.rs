@@ -1,0 +1,57 @@
+//! How values, names, paths and authorities are compared: one way for routes, authorization and
+//! every filter. Dry.
+
+mod authority;
+mod path;
+mod pattern;
+mod value;
+
+use std::borrow::Cow;
+
+use regex::bytes::{Regex, RegexBuilder};
+
+pub use authority::split_authority;
+pub use path::PathMatch;
+pub use pattern::Pattern;
+pub use value::ValueMatch;
+
+/// Why a pattern cannot be used, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatternError {
+    /// The mistake.
+    pub message: Cow<'static, str>,
+    /// The text to write instead.
+    pub help: Cow<'static, str>,
+}
+
+impl PatternError {
+    /// A mistake and its cure.
+    pub fn new(message: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>) -> Self {
+        Self { message: message.into(), help: help.into() }
+    }
+}
+
+impl std::fmt::Display for PatternError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// A regex that has to match the whole of its subject. It reads bytes, not characters: in character
+/// mode, one byte that is not UTF-8 would escape the `.*` of a deny rule.
+///
+/// # Errors
+/// When the regex is not valid.
+pub fn whole(pattern: &str) -> Result<Regex, PatternError> {
+    let built = RegexBuilder::new(&format!("^(?:{pattern})$"))
+        .unicode(false)
+        .dot_matches_new_line(true)
+        .build();
+    built.map_err(|error| {
+        // The engine draws a picture of several lines; the last one names the mistake.
+        let text = error.to_string();
+        let last = text.lines().last().unwrap_or_default();
+        let message = format!("not a valid regex: {}", last.trim_start_matches("error: "));
+        PatternError::new(message, "the syntax is that of the regex crate, on bytes")
+    })
+}

@@ -1,0 +1,101 @@
+//! Conditions on paths, as routes write them.
+
+use regex::bytes::Regex;
+
+use super::{PatternError, whole};
+
+const RELATIVE: &str = "a path begins with / (or with ~ for a regex)";
+
+const WILDCARD: &str = "* stands only at the end, as a whole segment: /prefix/*";
+
+const PATHS: &str = "write /exact, /prefix/* or ~regex";
+
+/// A condition on the path.
+#[derive(Clone, Debug, Default)]
+pub enum PathMatch {
+    /// Any path.
+    #[default]
+    Any,
+    /// `/exact`: this path and no other.
+    Exact(Box<[u8]>),
+    /// `/prefix/*`: everything below, and `/prefix` itself. Ends in `/`.
+    Prefix(Box<[u8]>),
+    /// `~regex`: the whole path fits.
+    Regex(Regex),
+}
+
+impl PathMatch {
+    /// Reads `/exact`, `/prefix/*` or `~regex`.
+    ///
+    /// # Errors
+    /// When it is none of them.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        if let Some(pattern) = text.strip_prefix('~') {
+            return whole(pattern).map(Self::Regex);
+        }
+        if !text.starts_with('/') {
+            return Err(PatternError::new(RELATIVE, PATHS));
+        }
+        match text.strip_suffix('*') {
+            Some("/") => Ok(Self::Any),
+            Some(prefix) if prefix.ends_with('/') && !prefix.contains('*') => {
+                Ok(Self::Prefix(prefix.as_bytes().into()))
+            }
+            None if !text.contains('*') => Ok(Self::Exact(text.as_bytes().into())),
+            _ => Err(PatternError::new(WILDCARD, PATHS)),
+        }
+    }
+
+    /// Whether `path` matches.
+    pub fn fits(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => **exact == *path,
+            Self::Prefix(prefix) => {
+                path.starts_with(prefix) || Some(path) == prefix.strip_suffix(b"/")
+            }
+            Self::Regex(regex) => regex.is_match(path),
+        }
+    }
+
+    /// Whether every path that `other` takes is surely taken by this too.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (Self::Exact(one), Self::Exact(other)) => one == other,
+            (Self::Prefix(_), Self::Exact(path)) => self.fits(path),
+            (Self::Prefix(one), Self::Prefix(other)) => other.starts_with(one),
+            (Self::Regex(one), Self::Regex(other)) => one.as_str() == other.as_str(),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        for (pattern, path, fits) in [
+            ("/*", "/", true),
+            ("/*", "/a", true),
+            ("/a", "/a", true),
+            ("/a", "/a/", false),
+            ("/a/*", "/a", true),
+            ("/a/*", "/a/", true),
+            ("/a/*", "/a/b/c", true),
+            ("/a/*", "/ab", false),
+            ("~/v[0-9]+/.*", "/v12/x", true),
+            ("~/v[0-9]+", "/v1/x", false),
+            ("~/a|/b", "/b", true),
+            ("~/a|/b", "/bc", false),
+        ] {
+            assert_eq!(PathMatch::parse(pattern).unwrap().fits(path.as_bytes()), fits, "{pattern}");
+        }
+        for pattern in ["a", "", "/a*", "/*/b", "/a/*/*"] {
+            assert!(PathMatch::parse(pattern).is_err(), "{pattern}");
+        }
+        assert!(PathMatch::parse("~(").is_err());
+    }
+}

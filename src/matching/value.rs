@@ -1,0 +1,38 @@
+//! Conditions on values: of header fields, query parameters and claims.
+
+use regex::bytes::Regex;
+
+use super::{PatternError, whole};
+
+/// A condition on a value.
+#[derive(Clone, Debug)]
+pub enum ValueMatch {
+    /// There is one, whatever it is.
+    Present,
+    /// This value.
+    Exact(Box<[u8]>),
+    /// The whole value fits.
+    Regex(Regex),
+}
+
+impl ValueMatch {
+    /// Reads an exact value or `~regex`.
+    ///
+    /// # Errors
+    /// When the regex is not valid.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        match text.strip_prefix('~') {
+            Some(pattern) => whole(pattern).map(Self::Regex),
+            None => Ok(Self::Exact(text.as_bytes().into())),
+        }
+    }
+
+    /// Whether `value` fits.
+    pub fn fits(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Exact(exact) => **exact == *value,
+            Self::Regex(regex) => regex.is_match(value),
+        }
+    }
+}

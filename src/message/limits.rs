@@ -1,0 +1,28 @@
+//! How large the parts of a message may be.
+
+/// Limits on one message, whatever its HTTP version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request or response head.
+    pub header_bytes: usize,
+    /// Field lines of a head.
+    pub headers: usize,
+    /// Bytes of a request target.
+    pub uri_bytes: usize,
+    /// Bytes of chunk extensions in one message.
+    pub chunk_extension_bytes: usize,
+    /// Bytes of the trailer section of one message.
+    pub trailer_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 60 * 1024,
+            headers: 100,
+            uri_bytes: 8 * 1024,
+            chunk_extension_bytes: 4 * 1024,
+            trailer_bytes: 8 * 1024,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Addresses: where endpoints and listeners are, and how connections reach and leave this host. Dry.
+
+mod network;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+pub use network::Network;
+
+/// Where an endpoint listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// An IP address and port.
+    Tcp(SocketAddr),
+    /// The path of a Unix-domain socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// How a connection to an endpoint leaves this host. By default like any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Egress {
+    /// The mark of its packets (SO_MARK), by which the rules of traffic capture know them as ours;
+    /// 0 for none.
+    pub mark: u32,
+    /// The address that it comes from, although it is not ours (IP_TRANSPARENT).
+    pub source: Option<IpAddr>,
+}
+
+/// Where a listener takes connections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bind {
+    /// An IP address and port.
+    Tcp(SocketAddr),
+    /// An IP address and port for captured UDP.
+    Udp(SocketAddr),
+    /// The path of a Unix-domain socket.
+    Unix(PathBuf),
+    /// A socket passed by systemd under this name (`FileDescriptorName=`).
+    Systemd(String),
+}
+
+impl Bind {
+    /// The port; 0 where there is none.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Tcp(address) | Self::Udp(address) => address.port(),
+            Self::Unix(_) | Self::Systemd(_) => 0,
+        }
+    }
+}
+
+impl std::fmt::Display for Bind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Udp(address) => write!(f, "udp:{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
+/// How connections get to a capturing listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intercept {
+    /// REDIRECT: their destination was rewritten, and conntrack knows the original one.
+    Redirect,
+    /// TPROXY: their socket has the original destination as its own address.
+    Tproxy,
+}

@@ -1,0 +1,88 @@
+//! What every room of a worker needs: its access to the world, its counters, its randomness.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use super::io::Io;
+use crate::cells::{Count, PerWorker};
+use crate::error::Flag;
+
+/// Lines a second that one worker logs about the behaviour of peers.
+pub const LIMITED_LOGS_MAX: u64 = 10;
+
+/// The core of one worker. It belongs to the worker's thread, except for the counters.
+pub struct Core<I> {
+    /// Access to the world.
+    pub io: I,
+    /// Index of the worker, from 0.
+    pub index: usize,
+    /// Randomness for balancing and request ids.
+    pub random: RefCell<fastrand::Rng>,
+    stats: Arc<PerWorker<WorkerCells>>,
+    limited_logs: Cell<LimitedLogs>,
+}
+
+/// The lines logged in the current second.
+#[derive(Clone, Copy, Default)]
+struct LimitedLogs {
+    second: u64,
+    logged: u64,
+    suppressed: u64,
+}
+
+impl<I: Io> Core<I> {
+    /// The core of worker `index`; `stats` are the counters of all workers.
+    pub fn new(io: I, index: usize, stats: Arc<PerWorker<WorkerCells>>, seed: u64) -> Self {
+        let random = RefCell::new(fastrand::Rng::with_seed(seed));
+        Self { io, index, random, stats, limited_logs: Cell::default() }
+    }
+
+    /// The worker's own counters.
+    pub fn cells(&self) -> &WorkerCells {
+        self.stats.worker(self.index)
+    }
+
+    /// The number of workers.
+    pub fn workers(&self) -> usize {
+        self.stats.iter().count()
+    }
+
+    /// Calls `log` unless this worker has logged [`LIMITED_LOGS_MAX`] such lines in this second:
+    /// peers decide how often there is a reason. `log` gets the number of lines suppressed before.
+    pub fn log_limited(&self, log: impl FnOnce(u64)) {
+        let second = self.io.recent().as_micros() / 1_000_000;
+        let past = self.limited_logs.get();
+        let logged = if past.second == second { past.logged } else { 0 };
+        if logged >= LIMITED_LOGS_MAX {
+            self.limited_logs.set(LimitedLogs { suppressed: past.suppressed + 1, ..past });
+            return;
+        }
+        log(past.suppressed);
+        self.limited_logs.set(LimitedLogs { second, logged: logged + 1, suppressed: 0 });
+    }
+}
+
+/// What one worker counts for itself.
+#[derive(Debug, Default)]
+pub struct WorkerCells {
+    /// Connections accepted by this worker.
+    pub accepted: Count,
+    /// Connections handed to a less loaded worker.
+    pub handed_over: Count,
+    /// Connections open now (gauge).
+    pub active: Count,
+    /// Requests served.
+    pub requests: Count,
+    /// Requests that failed before a service was known, by `Flag::index`.
+    pub flags: [Count; Flag::ALL.len()],
+    /// Panics captured at a connection's boundary.
+    pub panics: Count,
+    /// accept(2) failures for want of descriptors or memory.
+    pub accept_errors: Count,
+    /// Buffers in use (gauge) and kept for reuse (gauge).
+    pub buffers_used: Count,
+    /// Buffers kept for reuse (gauge).
+    pub buffers_pooled: Count,
+    /// Bytes said to peers of HTTP/2 that are not written yet (gauge).
+    pub http2_held_bytes: Count,
+}

@@ -1,0 +1,232 @@
+//! A client as an exchange sees it: who it is ([`Peer`]) and how to reach it ([`Downstream`]).
+
+use std::cell::Cell;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::plan::OriginalDestination;
+use super::registry::{ConnectionState, Registered, Using};
+use super::worker::Worker;
+use crate::http1::encode::ClientCert;
+use crate::identity::SpiffeId;
+use crate::runtime::alarm::Alarm;
+use crate::runtime::io::Io;
+use crate::snapshot::{ForwardClientCert, Listener};
+use crate::upstream::{Local, LocalService, Terms, Upstream};
+use crate::wire::Wire;
+
+/// The other end of a client connection. It does not change once the first request is read, and all
+/// streams of the connection share it.
+#[derive(Clone)]
+pub struct Peer {
+    /// The address of the socket's peer, or the one in the PROXY header; `None` for a Unix-domain
+    /// socket.
+    pub address: Option<SocketAddr>,
+    /// The port that it connected to; 0 where there is none.
+    pub local_port: u16,
+    /// The result of the TLS handshake; `None` in the clear.
+    pub secured: Option<Secured>,
+    /// The identity of captured outbound traffic: this workload itself.
+    pub workload: Option<SpiffeId>,
+    text: PeerText,
+}
+
+/// The result of a TLS handshake with a client.
+#[derive(Clone, Debug, Default)]
+pub struct Secured {
+    /// The identity in the client's certificate.
+    pub identity: Option<SpiffeId>,
+    /// The element of `x-forwarded-client-cert` for services, where they are to get one.
+    pub forwarded: Option<Box<str>>,
+}
+
+impl Peer {
+    /// A peer at `address`, connected to `local_port`.
+    pub fn new(address: Option<SocketAddr>, local_port: u16) -> Self {
+        let text = PeerText::new(address);
+        Self { address, local_port, secured: None, workload: None, text }
+    }
+
+    /// Takes the address that a PROXY header names.
+    pub fn set_address(&mut self, address: SocketAddr) {
+        self.address = Some(address);
+        self.text = PeerText::new(self.address);
+    }
+
+    /// Its IP address as text; empty for a Unix-domain socket.
+    pub fn ip_text(&self) -> &str {
+        self.text.as_str()
+    }
+
+    /// `https` or `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.secured.is_some() { "https" } else { "http" }
+    }
+
+    /// Its SPIFFE ID.
+    pub fn identity(&self) -> Option<&str> {
+        let proven = self.secured.as_ref().and_then(|secured| secured.identity.as_ref());
+        Some(proven.or(self.workload.as_ref())?.as_str())
+    }
+}
+
+/// An IP address as text, formatted once a connection.
+#[derive(Clone, Copy)]
+struct PeerText {
+    bytes: [u8; 45],
+    len: u8,
+}
+
+impl PeerText {
+    fn new(peer: Option<SocketAddr>) -> Self {
+        let mut text = Self { bytes: [0; 45], len: 0 };
+        let Some(peer) = peer else { return text };
+        let mut cursor = std::io::Cursor::new(&mut text.bytes[..]);
+        // 45 bytes hold the longest IPv6 address.
+        write!(cursor, "{}", peer.ip().to_canonical()).ok();
+        text.len = cursor.position() as u8;
+        text
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.len as usize]).unwrap_or_default()
+    }
+}
+
+/// A client connection, or a stream of one.
+pub struct Downstream<I: Io> {
+    /// The worker that owns it.
+    pub worker: Rc<Worker<I>>,
+    /// Its wire.
+    pub stream: Wire<I::Stream>,
+    /// Its deadline.
+    pub alarm: Alarm,
+    /// The other end.
+    pub peer: Rc<Peer>,
+    /// The original destination of a captured connection.
+    pub captured: Option<Rc<OriginalDestination<I>>>,
+    registered: Registered,
+    listener_name: Rc<str>,
+    /// Version of the snapshot and the listener's index in it.
+    listener_index: Cell<(u64, usize)>,
+}
+
+impl<I: Io> Downstream<I> {
+    /// A connection of the listener called `listener_name` that was just accepted.
+    pub fn new(
+        worker: Rc<Worker<I>>,
+        stream: I::Stream,
+        listener_name: Rc<str>,
+        peer: Peer,
+    ) -> Self {
+        let alarm = worker.io.alarms().alarm();
+        let registered = worker.registry.enter(Rc::clone(&listener_name), alarm.wake());
+        Self {
+            worker,
+            stream: Wire::Plain(stream),
+            alarm,
+            peer: Rc::new(peer),
+            captured: None,
+            registered,
+            listener_name,
+            listener_index: Cell::new((u64::MAX, 0)),
+        }
+    }
+
+    /// The peer, to be completed before the first request.
+    pub fn peer_mut(&mut self) -> &mut Peer {
+        Rc::make_mut(&mut self.peer)
+    }
+
+    /// Its membership in the worker's registry.
+    pub fn registered(&self) -> &Registered {
+        &self.registered
+    }
+
+    /// The same connection with `change` made of its stream.
+    pub fn with_stream(self, change: impl FnOnce(Wire<I::Stream>) -> Wire<I::Stream>) -> Self {
+        let Self { stream, .. } = self;
+        Self { stream: change(stream), ..self }
+    }
+
+    /// The same connection without its stream, and the stream.
+    pub fn take_stream(self) -> Option<(Self, Wire<I::Stream>)> {
+        let mut taken = None;
+        let rest = self.with_stream(|stream| {
+            taken = Some(stream);
+            Wire::Moved
+        });
+        Some((rest, taken?))
+    }
+
+    /// A second one of the same peer beside it, for a stream of HTTP/2.
+    pub fn beside(&self) -> Self {
+        let alarm = self.worker.io.alarms().alarm();
+        let name = Rc::clone(&self.listener_name);
+        let registered = self.worker.registry.enter(name, alarm.wake());
+        Self {
+            worker: Rc::clone(&self.worker),
+            stream: Wire::Moved,
+            alarm,
+            peer: Rc::clone(&self.peer),
+            captured: self.captured.clone(),
+            registered,
+            listener_name: Rc::clone(&self.listener_name),
+            listener_index: self.listener_index.clone(),
+        }
+    }
+
+    /// The element of `x-forwarded-client-cert` for a service.
+    pub fn client_cert(&self, forward: ForwardClientCert) -> ClientCert<'_> {
+        let secured = self.peer.secured.as_ref();
+        let element = secured.and_then(|secured| secured.forwarded.as_deref());
+        match (forward, element) {
+            (ForwardClientCert::Set, Some(element)) => ClientCert::Set(element),
+            (ForwardClientCert::Append, Some(element)) => ClientCert::Append(element),
+            // Without a certificate, nothing vouches for the client's own claim.
+            _ => ClientCert::Drop,
+        }
+    }
+
+    /// Whether it should close after what it does now.
+    pub fn draining(&self) -> bool {
+        self.registered.state.draining.get() || self.worker.draining()
+    }
+
+    /// Notes that it depends on `upstream`, for as long as the result lives.
+    pub fn using(
+        &self,
+        service: &LocalService<I>,
+        upstream: &Upstream<Wire<I::Stream>>,
+    ) -> Option<Using<'_>> {
+        let issued = upstream.stream.issued()?;
+        Some(self.registered.state.using(Rc::clone(&service.name), issued))
+    }
+
+    /// What others know and want of it.
+    pub fn state(&self) -> &ConnectionState {
+        &self.registered.state
+    }
+
+    /// Its listener in `local`'s snapshot, and the terms of it; `None` when it has been removed.
+    pub fn listener<'l>(&self, local: &'l Local<I>) -> Option<(&'l Arc<Listener>, &'l Rc<Terms>)> {
+        let (version, mut index) = self.listener_index.get();
+        if version != local.snapshot.version {
+            let found = local
+                .snapshot
+                .listeners
+                .binary_search_by(|listener| (*listener.name).cmp(&self.listener_name));
+            index = found.unwrap_or(usize::MAX);
+            self.listener_index.set((local.snapshot.version, index));
+        }
+        Some((local.snapshot.listeners.get(index)?, local.listeners.get(index)?))
+    }
+
+    /// The terms of its listener now; `None` when it has been removed.
+    pub fn terms(&self) -> Option<Rc<Terms>> {
+        let local = self.worker.local();
+        self.listener(&local).map(|(_, terms)| Rc::clone(terms))
+    }
+}

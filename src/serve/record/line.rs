@@ -1,0 +1,235 @@
+//! One line for each exchange or L4 connection.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use crate::error::Flag;
+use crate::net::Address;
+use crate::snapshot::LogFormat;
+
+/// What is known of an exchange when it is over. No header that may carry a secret is in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// When it began, microseconds since the Unix epoch.
+    pub began_unix_us: u64,
+    /// How long it took, in microseconds.
+    pub duration_us: u64,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The rule's name; empty when none matched.
+    pub route: &'a str,
+    /// The service's name; empty when none was chosen.
+    pub service: &'a str,
+    /// The endpoint that answered or was tried last.
+    pub endpoint: Option<&'a Address>,
+    /// Who connected (or whom the PROXY header named).
+    pub peer: Option<SocketAddr>,
+    /// Where a captured connection was meant to go; `None` for others.
+    pub original: Option<SocketAddr>,
+    /// The SPIFFE ID that it has proven; empty without one.
+    pub identity: &'a str,
+    /// Which rule denied it; empty when none did.
+    pub policy: &'a str,
+    /// The method; empty for an L4 connection.
+    pub method: &'a [u8],
+    /// Host and port the client asked for.
+    pub authority: &'a [u8],
+    /// The request target as received.
+    pub target: &'a [u8],
+    /// `HTTP/2`, `HTTP/1.1`, `HTTP/1.0` or `TCP`.
+    pub protocol: &'static str,
+    /// The status sent; 0 when none was.
+    pub status: u16,
+    /// How a call of gRPC ended; `None` for what is none.
+    pub grpc_status: Option<u8>,
+    /// Why it did not go the ordinary way.
+    pub flag: Option<Flag>,
+    /// Which check refused; empty when none did.
+    pub detail: &'a str,
+    /// Body bytes (L4: all bytes) from the client.
+    pub received_bytes: u64,
+    /// Body bytes (L4: all bytes) to the client.
+    pub sent_bytes: u64,
+    /// The value of `x-request-id`.
+    pub request_id: &'a [u8],
+    /// The value of `user-agent`.
+    pub user_agent: &'a [u8],
+    /// The value of `x-forwarded-for` as received.
+    pub forwarded_for: &'a [u8],
+}
+
+/// Appends one line: a JSON object, or Envoy's default text line. Valid whatever a client sent:
+/// JSON escapes controls and replaces what is not UTF-8, the text form escapes both.
+pub fn write_line(out: &mut Vec<u8>, format: LogFormat, record: &Record<'_>) {
+    match format {
+        LogFormat::Json => write_json(out, record),
+        LogFormat::Text => write_text(out, record),
+    }
+    out.push(b'\n');
+}
+
+fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
+    out.extend_from_slice(b"{\"time\":\"");
+    write_time(out, record.began_unix_us);
+    out.push(b'"');
+    let texts: [(&str, &[u8]); 14] = [
+        ("listener", record.listener.as_bytes()),
+        ("route", record.route.as_bytes()),
+        ("service", record.service.as_bytes()),
+        ("method", record.method),
+        ("authority", record.authority),
+        ("target", record.target),
+        ("protocol", record.protocol.as_bytes()),
+        ("response_flags", record.flag.map_or("-", Flag::letters).as_bytes()),
+        ("detail", record.detail.as_bytes()),
+        ("policy", record.policy.as_bytes()),
+        ("identity", record.identity.as_bytes()),
+        ("request_id", record.request_id),
+        ("user_agent", record.user_agent),
+        ("x_forwarded_for", record.forwarded_for),
+    ];
+    for (key, value) in texts {
+        put(out, format_args!(",\"{key}\":"));
+        // Writing to a Vec does not fail.
+        serde_json::to_writer(&mut *out, &String::from_utf8_lossy(value)).ok();
+    }
+    put_json_address(out, "peer", record.peer.map(|peer| peer.to_string()));
+    put_json_address(out, "endpoint", record.endpoint.map(ToString::to_string));
+    if let Some(original) = record.original {
+        put_json_address(out, "original_destination", Some(original.to_string()));
+    }
+    let numbers = [
+        ("status", u64::from(record.status)),
+        ("received_bytes", record.received_bytes),
+        ("sent_bytes", record.sent_bytes),
+        ("duration_us", record.duration_us),
+    ];
+    for (key, value) in numbers {
+        put(out, format_args!(",\"{key}\":{value}"));
+    }
+    if let Some(status) = record.grpc_status {
+        put(out, format_args!(",\"grpc_status\":{status}"));
+    }
+    out.push(b'}');
+}
+
+fn put_json_address(out: &mut Vec<u8>, key: &str, address: Option<String>) {
+    put(out, format_args!(",\"{key}\":"));
+    serde_json::to_writer(&mut *out, &address).ok();
+}
+
+fn write_text(out: &mut Vec<u8>, record: &Record<'_>) {
+    out.push(b'[');
+    write_time(out, record.began_unix_us);
+    out.extend_from_slice(b"] \"");
+    for part in [record.method, record.target, record.protocol.as_bytes()] {
+        put_escaped(out, part);
+        out.push(b' ');
+    }
+    out.pop();
+    let flag = record.flag.map_or("-", Flag::letters);
+    let duration_ms = record.duration_us / 1000;
+    let Record { status, received_bytes, sent_bytes, .. } = record;
+    put(out, format_args!("\" {status} {flag} {received_bytes} {sent_bytes} {duration_ms}"));
+    let quoted = [record.forwarded_for, record.user_agent, record.request_id, record.authority];
+    for part in quoted {
+        out.extend_from_slice(b" \"");
+        put_escaped(out, part);
+        out.push(b'"');
+    }
+    match record.endpoint {
+        Some(endpoint) => put(out, format_args!(" \"{endpoint}\"")),
+        None => out.extend_from_slice(b" \"-\""),
+    }
+}
+
+/// `-` for nothing; controls, quotes, backslashes and what is not ASCII as `\xHH`.
+fn put_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    if text.is_empty() {
+        out.push(b'-');
+    }
+    for &byte in text {
+        match byte {
+            b'"' | b'\\' | 0..0x20 | 0x7f.. => put(out, format_args!("\\x{byte:02x}")),
+            _ => out.push(byte),
+        }
+    }
+}
+
+/// RFC 3339 with milliseconds.
+fn write_time(out: &mut Vec<u8>, unix_us: u64) {
+    let format =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_us) * 1000);
+    if let Ok(time) = time {
+        // A formatted date fits a Vec.
+        time.format_into(out, &format).ok();
+    }
+}
+
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing to a Vec does not fail.
+    out.write_fmt(text).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record<'a>(target: &'a [u8], endpoint: &'a Address) -> Record<'a> {
+        Record {
+            began_unix_us: 1_700_000_000_123_456,
+            duration_us: 2_500,
+            listener: "web",
+            route: "r",
+            service: "s",
+            endpoint: Some(endpoint),
+            identity: "",
+            policy: "",
+            peer: Some("10.0.0.9:5".parse().unwrap()),
+            original: None,
+            method: b"GET",
+            authority: b"a.b",
+            target,
+            protocol: "HTTP/1.1",
+            status: 503,
+            grpc_status: None,
+            flag: Some(Flag::NoHealthyUpstream),
+            detail: "d",
+            received_bytes: 1,
+            sent_bytes: 2,
+            request_id: b"id",
+            user_agent: b"",
+            forwarded_for: b"",
+        }
+    }
+
+    #[test]
+    fn the_text_line_is_envoys() {
+        let endpoint = Address::Tcp("10.0.0.1:80".parse().unwrap());
+        let mut out = Vec::new();
+        write_line(&mut out, LogFormat::Text, &record(b"/a\"\n\xff", &endpoint));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "[2023-11-14T22:13:20.123Z] \"GET /a\\x22\\x0a\\xff HTTP/1.1\" 503 UH 1 2 2 \
+             \"-\" \"-\" \"id\" \"a.b\" \"10.0.0.1:80\"\n"
+        );
+    }
+
+    #[test]
+    fn the_json_line_is_json_whatever_a_client_sent() {
+        let endpoint = Address::Tcp("10.0.0.1:80".parse().unwrap());
+        let mut out = Vec::new();
+        write_line(&mut out, LogFormat::Json, &record(b"/\"\\\n\xff\0", &endpoint));
+        assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 1);
+        let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(line["time"], "2023-11-14T22:13:20.123Z");
+        assert_eq!(line["target"], "/\"\\\n\u{fffd}\0");
+        assert_eq!(line["status"], 503);
+        assert_eq!(line["endpoint"], "10.0.0.1:80");
+        assert_eq!(line["response_flags"], "UH");
+    }
+}

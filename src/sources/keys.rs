@@ -1,0 +1,171 @@
+//! Public keys of issuers of tokens: fetched on the control thread, again and again.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pki_types::CertificateDer;
+use pki_types::pem::PemObject as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use crate::compile::KeySource;
+use crate::jwt::{KeySet, KeysWanted};
+use crate::telemetry::status::Status;
+use crate::tls::PROVIDER;
+
+/// Where Debian and most others have the public CAs.
+pub const PUBLIC_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// How long a fetch may take in all.
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest key set that is read.
+pub const KEY_SET_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How long after a failed fetch it is tried again, and how often unknown keys may cause one.
+pub const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a fetch is due.
+const TICK: Duration = Duration::from_millis(250);
+
+/// A key set that has changed, and where it is from.
+type Change = (String, Arc<KeySet>);
+
+/// Follows the key sets of issuers.
+pub struct KeySets {
+    status: Status,
+    followed: HashMap<String, (KeySource, JoinHandle<()>)>,
+    sender: mpsc::UnboundedSender<Change>,
+    changes: mpsc::UnboundedReceiver<Change>,
+}
+
+impl KeySets {
+    /// Follows nothing yet.
+    pub fn new(status: Status) -> Self {
+        let (sender, changes) = mpsc::unbounded_channel();
+        Self { status, followed: HashMap::new(), sender, changes }
+    }
+
+    /// Follows exactly these sources; `wanted` gives what rings when their keys are needed earlier.
+    pub fn follow(&mut self, sources: &[KeySource], mut wanted: impl FnMut(&str) -> KeysWanted) {
+        self.followed.retain(|_, (source, task)| {
+            let kept = sources.contains(source);
+            if !kept {
+                task.abort();
+            }
+            kept
+        });
+        for source in sources {
+            if !self.followed.contains_key(&source.url) {
+                let (sender, status) = (self.sender.clone(), self.status.clone());
+                let task = follow(source.clone(), wanted(&source.url), sender, status);
+                let entry = (source.clone(), tokio::spawn(task));
+                self.followed.insert(source.url.clone(), entry);
+            }
+        }
+    }
+
+    /// What is there within `patience`; the rest comes later.
+    pub async fn first(&mut self, patience: Duration) -> HashMap<String, Arc<KeySet>> {
+        let mut found = HashMap::new();
+        let deadline = tokio::time::Instant::now() + patience;
+        while found.len() < self.followed.len() {
+            match tokio::time::timeout_at(deadline, self.changes.recv()).await {
+                Ok(Some((url, keys))) => found.insert(url, keys),
+                _ => break,
+            };
+        }
+        found
+    }
+
+    /// The next key set that has changed.
+    pub async fn changed(&mut self) -> Change {
+        match self.changes.recv().await {
+            Some(change) => change,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for KeySets {
+    fn drop(&mut self) {
+        self.followed.values().for_each(|(_, task)| task.abort());
+    }
+}
+
+/// Fetches a key set for ever, and reports it when it has changed. What was reported last stays in
+/// use when a fetch fails.
+async fn follow(
+    source: KeySource,
+    wanted: KeysWanted,
+    changes: mpsc::UnboundedSender<Change>,
+    status: Status,
+) {
+    let mut known: Vec<u8> = Vec::new();
+    loop {
+        let url = source.url.as_str();
+        let asked = source.clone();
+        let fetched = tokio::task::spawn_blocking(move || fetch(&asked)).await;
+        let parsed = fetched.unwrap_or_else(|error| Err(error.to_string())).and_then(|bytes| {
+            let keys = KeySet::parse(&bytes).map_err(|error| error.to_string())?;
+            Ok((bytes, keys))
+        });
+        let began = Instant::now();
+        let pause = match parsed {
+            Ok((bytes, keys)) => {
+                status.known().key_fetches.0 += 1;
+                if bytes != known {
+                    tracing::info!(url, keys = keys.len(), "the keys of an issuer have changed");
+                    known = bytes;
+                    changes.send((source.url.clone(), Arc::new(keys))).ok();
+                }
+                source.refresh
+            }
+            Err(error) => {
+                status.known().key_fetches.1 += 1;
+                let kept = !known.is_empty();
+                tracing::warn!(url, %error, kept, "keys cannot be fetched; known ones stay in use");
+                RETRY_AFTER.min(source.refresh)
+            }
+        };
+        while began.elapsed() < pause {
+            tokio::time::sleep(TICK.min(pause)).await;
+            if began.elapsed() >= RETRY_AFTER.min(pause) && wanted.take() {
+                break;
+            }
+        }
+    }
+}
+
+/// The content of the source. Blocks.
+fn fetch(source: &KeySource) -> Result<Vec<u8>, String> {
+    let pem = match &source.ca_pem {
+        Some(pem) => pem.to_vec(),
+        None if source.url.starts_with("https:") => std::fs::read(PUBLIC_CAS)
+            .map_err(|error| format!("nobody vouches for it: {PUBLIC_CAS}: {error}"))?,
+        None => Vec::new(),
+    };
+    let roots = CertificateDer::pem_slice_iter(&pem)
+        .filter_map(|root| Some(Certificate::from_der(&root.ok()?).to_owned()));
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&roots.collect::<Vec<_>>()))
+        .unversioned_rustls_crypto_provider(Arc::clone(&PROVIDER))
+        .build();
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(FETCH_TIMEOUT))
+        .user_agent(concat!("ringway/", env!("CARGO_PKG_VERSION")))
+        .tls_config(tls)
+        .build();
+    let agent: ureq::Agent = config.into();
+    let mut answer = agent.get(&source.url).call().map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    let mut body = answer.body_mut().as_reader().take(KEY_SET_BYTES_MAX + 1);
+    body.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    match bytes.len() as u64 {
+        ..=KEY_SET_BYTES_MAX => Ok(bytes),
+        _ => Err(format!("larger than {KEY_SET_BYTES_MAX} bytes")),
+    }
+}

@@ -1,0 +1,573 @@
+//! The counters as Prometheus text (exposition format 0.0.4).
+//!
+//! Written out by hand: the numbers live in per-worker cells, which client libraries would want
+//! to own.
+
+mod capture;
+mod health;
+
+use std::fmt::{self, Display, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::cells::{Count, Histogram, LATENCY_BUCKETS_MS, PerWorker};
+use crate::error::Flag;
+use crate::grpc::Code;
+use crate::grpc::methods::MethodCells;
+use crate::http2::Flood;
+use crate::jwt::Rejection;
+use crate::snapshot::Snapshot;
+use crate::telemetry::status::Known;
+use crate::tls::reason::Failure;
+
+/// All metrics of the process.
+pub fn render(known: &Known) -> String {
+    let mut page = Page::default();
+    process(&mut page, known);
+    workers(&mut page, known);
+    if let Some(snapshot) = &known.snapshot {
+        listeners(&mut page, snapshot);
+        tls_failures(&mut page, snapshot);
+        http2_floods(&mut page, snapshot);
+        capture::write(&mut page, snapshot);
+        certificates(&mut page, snapshot);
+        routes(&mut page, snapshot);
+        authorization(&mut page, snapshot);
+        jwt(&mut page, snapshot);
+        services(&mut page, snapshot);
+        calls(&mut page, snapshot);
+        endpoints(&mut page, snapshot);
+        health::write(&mut page, snapshot);
+    }
+    page.0
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String does not fail.
+        write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n").ok();
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {
+        self.0.push_str(name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            let before = if index == 0 { '{' } else { ',' };
+            write!(self.0, "{before}{label}=\"{}\"", Escaped(*text)).ok();
+        }
+        let after = if labels.is_empty() { "" } else { "}" };
+        writeln!(self.0, "{after} {value}").ok();
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "counter", help);
+        self.sample(name, &[], value);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.sample(name, &[], value);
+    }
+
+    fn flood(&mut self, name: &str, owner: (&str, &dyn Display), flood: Flood, count: u64) {
+        if count > 0 {
+            self.sample(name, &[owner, ("limit", &flood.label())], count);
+        }
+    }
+
+    fn histogram(&mut self, name: &str, service: &str, stats: &PerWorker<impl HasDuration>) {
+        let bucket = format!("{name}_bucket");
+        let mut total = 0;
+        for index in 0..=LATENCY_BUCKETS_MS.len() {
+            total += stats.iter().map(|c| c.duration().buckets[index].value()).sum::<u64>();
+            let bound =
+                LATENCY_BUCKETS_MS.get(index).map_or_else(|| "+Inf".to_owned(), f64::to_string);
+            self.sample(&bucket, &[("service", &service), ("le", &bound)], total);
+        }
+        let sum_us: u64 = stats.iter().map(|cells| cells.duration().sum_us.value()).sum();
+        let sum_ms = sum_us as f64 / 1000.0;
+        self.sample(&format!("{name}_sum"), &[("service", &service)], sum_ms);
+        self.sample(&format!("{name}_count"), &[("service", &service)], total);
+    }
+}
+
+/// Counters with a histogram of durations among them.
+trait HasDuration {
+    fn duration(&self) -> &Histogram;
+}
+
+impl HasDuration for crate::cluster::ServiceCells {
+    fn duration(&self) -> &Histogram {
+        &self.duration
+    }
+}
+
+/// A label's value.
+struct Escaped<'a>(&'a dyn Display);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.to_string().chars() {
+            match c {
+                '\\' => f.write_str("\\\\")?,
+                '"' => f.write_str("\\\"")?,
+                '\n' => f.write_str("\\n")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn process(page: &mut Page, known: &Known) {
+    page.family("ringway_build_info", "gauge", "The version of ringway.");
+    page.sample("ringway_build_info", &[("version", &env!("CARGO_PKG_VERSION"))], 1);
+    let started = known.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+    page.gauge(
+        "process_start_time_seconds",
+        "When the process began, in Unix seconds.",
+        started.as_secs_f64(),
+    );
+    if let Some(bytes) = resident_bytes() {
+        page.gauge("process_resident_memory_bytes", "Resident memory.", bytes);
+    }
+    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+        page.gauge("process_open_fds", "Open file descriptors.", open.count());
+    }
+    let version = known.snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
+    page.gauge("ringway_config_version", "The configuration in use, counted from 1.", version);
+    let name = "ringway_config_reloads_total";
+    page.family(name, "counter", "Configurations applied and refused.");
+    page.sample(name, &[("result", &"success")], known.reloads.succeeded);
+    page.sample(name, &[("result", &"failure")], known.reloads.failed);
+    page.gauge(
+        "ringway_config_last_reload_successful",
+        "Whether the last configuration was applied.",
+        u8::from(known.reloads.errors.is_empty()),
+    );
+    let name = "ringway_dns_lookups_total";
+    page.family(name, "counter", "Lookups of services that are found by name.");
+    page.sample(name, &[("result", &"success")], known.lookups.0);
+    page.sample(name, &[("result", &"failure")], known.lookups.1);
+    let name = "ringway_dns_queries_total";
+    page.family(name, "counter", "Captured queries of names, by who has answered them.");
+    let queries = known.queries;
+    for (result, count) in [
+        ("here", queries.here),
+        ("elsewhere", queries.elsewhere),
+        ("failed", queries.failed),
+        ("dropped", queries.dropped),
+    ] {
+        page.sample(name, &[("result", &result)], count);
+    }
+    let name = "ringway_jwks_fetches_total";
+    page.family(name, "counter", "Fetches of keys of issuers of tokens.");
+    page.sample(name, &[("result", &"success")], known.key_fetches.0);
+    page.sample(name, &[("result", &"failure")], known.key_fetches.1);
+    page.counter(
+        "ringway_access_log_dropped_lines_total",
+        "Access log lines that could not be written fast enough.",
+        known.log_lines_dropped,
+    );
+}
+
+/// A metric of each `T`: its kind, name and help, and how it is read.
+type Metric<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
+
+/// The label of each `T`.
+type Label<T> = fn(&T) -> Vec<(&'static str, String)>;
+
+/// One family for each metric, in it one sample for each item.
+fn families<T>(page: &mut Page, items: &[T], label: Label<T>, metrics: &[Metric<T>]) {
+    for (kind, name, help, value) in metrics {
+        page.family(name, kind, help);
+        for item in items {
+            let labels = label(item);
+            let labels: Vec<(&str, &dyn Display)> =
+                labels.iter().map(|(label, text)| (*label, text as &dyn Display)).collect();
+            page.sample(name, &labels, value(item));
+        }
+    }
+}
+
+fn workers(page: &mut Page, known: &Known) {
+    let workers: Vec<_> = known.workers.iter().enumerate().collect();
+    type Item<'a> = (usize, &'a crate::runtime::core::WorkerCells);
+    let label: Label<Item<'_>> = |item| vec![("worker", item.0.to_string())];
+    families(
+        page,
+        &workers,
+        label,
+        &[
+            ("counter", "ringway_worker_accepted_total", "Connections accepted.", |i| {
+                i.1.accepted.value()
+            }),
+            (
+                "counter",
+                "ringway_worker_handed_over_total",
+                "Connections handed to a less loaded worker.",
+                |i| i.1.handed_over.value(),
+            ),
+            ("gauge", "ringway_worker_connections_active", "Client connections open.", |i| {
+                i.1.active.value()
+            }),
+            (
+                "counter",
+                "ringway_worker_requests_total",
+                "Requests and L4 connections served.",
+                |i| i.1.requests.value(),
+            ),
+            (
+                "counter",
+                "ringway_worker_panics_total",
+                "Panics, each of which ended one connection.",
+                |i| i.1.panics.value(),
+            ),
+            (
+                "counter",
+                "ringway_worker_accept_errors_total",
+                "Connections that could not be accepted.",
+                |i| i.1.accept_errors.value(),
+            ),
+            ("gauge", "ringway_worker_buffers_used", "Buffers in use.", |i| {
+                i.1.buffers_used.value()
+            }),
+            ("gauge", "ringway_worker_buffers_pooled", "Buffers kept for reuse.", |i| {
+                i.1.buffers_pooled.value()
+            }),
+            (
+                "gauge",
+                "ringway_worker_http2_held_bytes",
+                "Bytes said to peers of HTTP/2 that are not written yet.",
+                |i| i.1.http2_held_bytes.value(),
+            ),
+        ],
+    );
+    page.family("ringway_worker_info", "gauge", "The kernel interface of each worker.");
+    for (worker, driver) in known.drivers.iter().enumerate() {
+        page.sample("ringway_worker_info", &[("worker", &worker), ("driver", driver)], 1);
+    }
+    let name = "ringway_response_flags_total";
+    page.family(name, "counter", "Requests refused before a service was known, by flag.");
+    for flag in Flag::ALL {
+        let count = known.workers.sum(|cells| &cells.flags[flag.index()]);
+        page.sample(name, &[("flag", &flag.letters())], count);
+    }
+}
+
+fn listeners(page: &mut Page, snapshot: &Snapshot) {
+    type Item = std::sync::Arc<crate::snapshot::Listener>;
+    let label: Label<Item> = |item| vec![("listener", item.name.to_string())];
+    families(
+        page,
+        &snapshot.listeners,
+        label,
+        &[
+            ("counter", "ringway_listener_connections_total", "Connections accepted.", |i| {
+                i.stats.sum(|c| &c.connections)
+            }),
+            ("gauge", "ringway_listener_connections_active", "Connections open.", |i| {
+                i.stats.sum(|c| &c.active)
+            }),
+            ("counter", "ringway_listener_overflow_total", "Connections closed at a limit.", |i| {
+                i.stats.sum(|c| &c.overflow)
+            }),
+            (
+                "counter",
+                "ringway_listener_refused_total",
+                "Requests whose head could not be read.",
+                |i| i.stats.sum(|c| &c.refused),
+            ),
+            ("counter", "ringway_listener_tls_handshakes_total", "Full TLS handshakes.", |i| {
+                i.stats.sum(|c| &c.tls_handshakes)
+            }),
+            ("counter", "ringway_listener_tls_resumed_total", "Resumed TLS sessions.", |i| {
+                i.stats.sum(|c| &c.tls_resumed)
+            }),
+            (
+                "counter",
+                "ringway_listener_revoked_connections_total",
+                "Connections cut because a peer's certificate was revoked.",
+                |i| i.stats.sum(|c| &c.revoked),
+            ),
+            ("counter", "ringway_listener_received_bytes_total", "Body bytes from clients.", |i| {
+                i.stats.sum(|c| &c.received_bytes)
+            }),
+            ("counter", "ringway_listener_sent_bytes_total", "Body bytes to clients.", |i| {
+                i.stats.sum(|c| &c.sent_bytes)
+            }),
+        ],
+    );
+}
+
+fn tls_failures(page: &mut Page, snapshot: &Snapshot) {
+    let name = "ringway_listener_tls_failures_total";
+    page.family(name, "counter", "TLS handshakes refused, by reason; those never seen left out.");
+    for listener in &snapshot.listeners {
+        for failure in Failure::ALL {
+            let count = listener.stats.sum(|cells| &cells.tls_failures[failure.index()]);
+            if count > 0 {
+                let labels: [(&str, &dyn Display); 2] =
+                    [("listener", &listener.name), ("reason", &failure.label())];
+                page.sample(name, &labels, count);
+            }
+        }
+    }
+}
+
+fn http2_floods(page: &mut Page, snapshot: &Snapshot) {
+    let help = "HTTP/2 connections ended at a limit, by its name; those never seen left out.";
+    let name = "ringway_listener_http2_floods_total";
+    page.family(name, "counter", help);
+    for listener in &snapshot.listeners {
+        for flood in Flood::ALL {
+            let count = listener.stats.sum(|cells| &cells.http2_floods[flood.index()]);
+            page.flood(name, ("listener", &listener.name), flood, count);
+        }
+    }
+    let name = "ringway_service_http2_floods_total";
+    page.family(name, "counter", help);
+    for service in &snapshot.services {
+        for flood in Flood::ALL {
+            let count = service.stats.sum(|cells| &cells.http2_floods[flood.index()]);
+            page.flood(name, ("service", &service.name), flood, count);
+        }
+    }
+}
+
+fn certificates(page: &mut Page, snapshot: &Snapshot) {
+    let name = "ringway_certificate_expiry_seconds";
+    page.family(name, "gauge", "Seconds until a certificate in use ends; negative when it has.");
+    let now = SystemTime::now();
+    for certificate in &snapshot.certificates {
+        let labels: [(&str, &dyn Display); 3] = [
+            ("owner", &certificate.owner),
+            ("subject", &certificate.subject),
+            ("serial", &certificate.serial),
+        ];
+        page.sample(name, &labels, certificate.seconds_left(now));
+    }
+}
+
+/// Names of the status classes, as they are counted.
+const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
+
+fn routes(page: &mut Page, snapshot: &Snapshot) {
+    let name = "ringway_route_requests_total";
+    page.family(
+        name,
+        "counter",
+        "Requests by rule and status class; rules never used are left out.",
+    );
+    let mut seen = std::collections::HashSet::new();
+    for listener in &snapshot.listeners {
+        let named = listener.routes().into_iter().flat_map(|table| table.rules());
+        let unnamed = listener.capture().into_iter().flat_map(|capture| capture.own_rules());
+        for rule in named.chain(unnamed).filter(|rule| seen.insert(std::sync::Arc::as_ptr(rule))) {
+            for (index, class) in CLASSES.iter().enumerate() {
+                let count = rule.stats.sum(|cells| &cells.status_class[index]);
+                if count > 0 {
+                    let labels: [(&str, &dyn Display); 3] =
+                        [("host", &rule.host), ("route", &rule.name), ("class", class)];
+                    page.sample(name, &labels, count);
+                }
+            }
+        }
+    }
+}
+
+fn authorization(page: &mut Page, snapshot: &Snapshot) {
+    let name = "ringway_authorization_requests_total";
+    page.family(name, "counter", "Requests and L4 connections by rule and what it said of them.");
+    for rule in snapshot.authorization.rules() {
+        let stats = &rule.stats;
+        for (result, count) in [
+            ("allowed", stats.sum(|cells| &cells.allowed)),
+            ("denied", stats.sum(|cells| &cells.denied)),
+            ("audited", stats.sum(|cells| &cells.audited)),
+            ("dry_run_allowed", stats.sum(|cells| &cells.dry_run_allowed)),
+            ("dry_run_denied", stats.sum(|cells| &cells.dry_run_denied)),
+        ] {
+            if count > 0 {
+                page.sample(name, &[("rule", &rule.name), ("result", &result)], count);
+            }
+        }
+    }
+}
+
+fn jwt(page: &mut Page, snapshot: &Snapshot) {
+    let name = "ringway_jwt_requests_total";
+    page.family(name, "counter", "Requests by issuer of tokens and what was made of theirs.");
+    for provider in &snapshot.jwt_providers {
+        let accepted = provider.stats.sum(|cells| &cells.accepted);
+        page.sample(name, &[("provider", &provider.name), ("result", &"accepted")], accepted);
+        for rejection in Rejection::ALL {
+            let count = provider.stats.sum(|cells| &cells.rejected[rejection.index()]);
+            if count > 0 {
+                let labels: [(&str, &dyn Display); 2] =
+                    [("provider", &provider.name), ("result", &rejection.label())];
+                page.sample(name, &labels, count);
+            }
+        }
+    }
+    let name = "ringway_jwt_keys";
+    page.family(name, "gauge", "Public keys of an issuer of tokens; 0: none could be had yet.");
+    for provider in &snapshot.jwt_providers {
+        page.sample(name, &[("provider", &provider.name)], provider.keys.len());
+    }
+}
+
+fn calls(page: &mut Page, snapshot: &Snapshot) {
+    let methods = |service: &crate::cluster::Service| service.methods.all();
+    let name = "ringway_grpc_requests_total";
+    page.family(name, "counter", "Calls of gRPC by method and status.");
+    for service in &snapshot.services {
+        for (method, stats) in methods(service) {
+            for code in 0..Code::COUNT {
+                let count = stats.sum(|cells| &cells.codes[code]);
+                if count > 0 {
+                    let labels: [(&str, &dyn Display); 3] =
+                        [("service", &service.name), ("method", &method), ("grpc_status", &code)];
+                    page.sample(name, &labels, count);
+                }
+            }
+        }
+    }
+    for (name, help, of) in [
+        (
+            "ringway_grpc_request_messages_total",
+            "Messages that clients of gRPC have sent.",
+            (|cells| &cells.request_messages) as fn(&MethodCells) -> &Count,
+        ),
+        ("ringway_grpc_response_messages_total", "Messages that they have got.", |cells| {
+            &cells.response_messages
+        }),
+    ] {
+        page.family(name, "counter", help);
+        for service in &snapshot.services {
+            for (method, stats) in methods(service) {
+                page.sample(
+                    name,
+                    &[("service", &service.name), ("method", &method)],
+                    stats.sum(of),
+                );
+            }
+        }
+    }
+}
+
+fn services(page: &mut Page, snapshot: &Snapshot) {
+    type Item = std::sync::Arc<crate::cluster::Service>;
+    let label: Label<Item> = |item| vec![("service", item.name.to_string())];
+    let services: Vec<Item> = snapshot.all_services().cloned().collect();
+    families(
+        page,
+        &services,
+        label,
+        &[
+            ("gauge", "ringway_service_requests_active", "Requests under way.", |i| {
+                i.stats.sum(|c| &c.active)
+            }),
+            (
+                "counter",
+                "ringway_service_pool_reused_total",
+                "Requests on a pooled connection.",
+                |i| i.stats.sum(|c| &c.pool_reused),
+            ),
+            (
+                "counter",
+                "ringway_service_pool_stale_total",
+                "Pooled connections found closed before use.",
+                |i| i.stats.sum(|c| &c.pool_stale),
+            ),
+            (
+                "counter",
+                "ringway_service_requests_repeated_total",
+                "Requests sent again because a pooled connection died.",
+                |i| i.stats.sum(|c| &c.repeated),
+            ),
+            ("counter", "ringway_service_sent_bytes_total", "Body bytes to the service.", |i| {
+                i.stats.sum(|c| &c.sent_bytes)
+            }),
+            (
+                "counter",
+                "ringway_service_received_bytes_total",
+                "Body bytes from the service.",
+                |i| i.stats.sum(|c| &c.received_bytes),
+            ),
+        ],
+    );
+    let name = "ringway_service_requests_total";
+    page.family(name, "counter", "Requests by status class.");
+    for service in &services {
+        for (index, class) in CLASSES.iter().enumerate() {
+            let count = service.stats.sum(|cells| &cells.status_class[index]);
+            page.sample(name, &[("service", &service.name), ("class", class)], count);
+        }
+    }
+    let name = "ringway_service_response_flags_total";
+    page.family(name, "counter", "Requests that did not go the ordinary way, by flag.");
+    for service in &services {
+        for flag in Flag::ALL {
+            let count = service.stats.sum(|cells| &cells.flags[flag.index()]);
+            page.sample(name, &[("service", &service.name), ("flag", &flag.letters())], count);
+        }
+    }
+    let name = "ringway_service_request_duration_milliseconds";
+    page.family(name, "histogram", "From the request head to the end of the response.");
+    for service in &services {
+        page.histogram(name, &service.name, &service.stats);
+    }
+}
+
+fn endpoints(page: &mut Page, snapshot: &Snapshot) {
+    let pairs = snapshot.services.iter();
+    let pairs: Vec<_> =
+        pairs.flat_map(|service| service.endpoints.iter().map(move |e| (service, e))).collect();
+    type Item<'a> =
+        (&'a std::sync::Arc<crate::cluster::Service>, &'a std::sync::Arc<crate::cluster::Endpoint>);
+    let label: Label<Item<'_>> =
+        |item| vec![("service", item.0.name.to_string()), ("endpoint", item.1.address.to_string())];
+    families(
+        page,
+        &pairs,
+        label,
+        &[
+            (
+                "counter",
+                "ringway_endpoint_requests_total",
+                "Requests or L4 connections sent.",
+                |i| i.1.stats.sum(|c| &c.requests),
+            ),
+            (
+                "counter",
+                "ringway_endpoint_failures_total",
+                "Those answered with 5xx or not at all.",
+                |i| i.1.stats.sum(|c| &c.failures),
+            ),
+            ("counter", "ringway_endpoint_connections_total", "Connections opened.", |i| {
+                i.1.stats.sum(|c| &c.connections)
+            }),
+            (
+                "counter",
+                "ringway_endpoint_connect_failures_total",
+                "Connections that could not be opened.",
+                |i| i.1.stats.sum(|c| &c.connect_failures),
+            ),
+            ("gauge", "ringway_endpoint_connections_active", "Connections open.", |i| {
+                i.1.stats.sum(|c| &c.active)
+            }),
+            ("gauge", "ringway_endpoint_connections_idle", "Connections kept for reuse.", |i| {
+                i.1.stats.sum(|c| &c.idle)
+            }),
+        ],
+    );
+}
+
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    let page_bytes = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * page_bytes.unsigned_abs())
+}

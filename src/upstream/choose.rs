@@ -1,0 +1,249 @@
+//! Which endpoint takes a request, and a connection to it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::attempt::{Attempt, Outcome};
+use super::connect::{ConnectError, connect};
+use super::pool::Upstream;
+use super::{LocalEndpoint, LocalService, http2, secure};
+use crate::balance::{self, Policy};
+use crate::cluster::Protocol;
+use crate::error::{Flag, Refusal};
+use crate::message::HeadView;
+use crate::net::Address;
+use crate::proxy_protocol;
+use crate::runtime::buffer::filled;
+use crate::runtime::core::Core;
+use crate::runtime::io::{Io, Stream};
+use crate::snapshot::Limits;
+use crate::time::Time;
+use crate::tls::Session;
+use crate::wire::Wire;
+
+/// Endpoints tried in turn while none accepts the connection. Nothing has been sent by then.
+pub const CONNECT_ATTEMPTS_MAX: usize = 3;
+
+/// A wish for a connection: by whom, to which service, and until when.
+pub struct Target<'a, I: Io> {
+    /// The worker.
+    pub core: &'a Rc<Core<I>>,
+    /// The service.
+    pub service: &'a LocalService<I>,
+    /// The address of the client, for PROXY headers and hashing.
+    pub client: Option<SocketAddr>,
+    /// Limits on what endpoints may send.
+    pub limits: &'a Limits,
+    /// The moment at which it is too late.
+    pub deadline: Time,
+    /// Bytes will pass, whatever the service speaks otherwise.
+    pub bytes: bool,
+}
+
+/// The state of choosing an endpoint, through all attempts.
+pub struct Choice<I: Io> {
+    subset: usize,
+    key: Option<u64>,
+    avoid: Option<u32>,
+    /// Pooled connections are not to be used.
+    pub fresh: bool,
+    /// The endpoint tried last.
+    pub tried: Option<LocalEndpoint<I>>,
+}
+
+impl<I: Io> Choice<I> {
+    /// The choice for a request (`None`: an L4 connection) to `subset` of the target's service.
+    pub fn new(target: &Target<'_, I>, subset: usize, request: Option<HeadView<'_>>) -> Self {
+        let ip = target.client.map(|client| client.ip());
+        let key = match &target.service.config.policy {
+            Policy::Hash(key) => balance::hash_key(key, request, ip),
+            _ => None,
+        };
+        Self { subset, key, avoid: None, fresh: false, tried: None }
+    }
+}
+
+/// A connection (or a stream of one) to the endpoint that the balancer picks, or to another one
+/// while connecting fails. The attempt has begun when it is given.
+///
+/// # Errors
+/// 503 when there is no endpoint, or none that accepts a connection.
+pub async fn connection<I: Io>(
+    target: &Target<'_, I>,
+    choice: &mut Choice<I>,
+) -> Result<(Upstream<Wire<I::Stream>>, Attempt<I>), Refusal> {
+    let mut refusal = match target.service.config.health {
+        Some(_) => NONE_HEALTHY,
+        None => NO_ENDPOINT,
+    };
+    for _ in 0..CONNECT_ATTEMPTS_MAX {
+        let picked = pick(target, choice);
+        let Some(index) = picked else { return Err(refusal) };
+        if choice.avoid == Some(index) {
+            return Err(refusal); // there is no other
+        }
+        let endpoint = &target.service.endpoints[index as usize];
+        choice.tried = Some(Rc::clone(endpoint));
+        let attempt = Attempt::begin(endpoint, target.core.io.recent());
+        match lease(target, endpoint, choice.fresh).await {
+            Ok(upstream) => return Ok((upstream, attempt)),
+            Err(because) => refusal = because,
+        }
+        attempt.finish(target.core.io.now(), Outcome::Failed);
+        choice.avoid = Some(index);
+    }
+    Err(refusal)
+}
+
+/// A connection for bytes that nobody has used, before it is known whether it will be: no attempt
+/// is counted.
+///
+/// # Errors
+/// As [`connection`].
+pub async fn trial<I: Io>(
+    target: &Target<'_, I>,
+    subset: usize,
+) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+    let mut choice = Choice::new(target, subset, None);
+    let mut refusal = NO_ENDPOINT;
+    for _ in 0..CONNECT_ATTEMPTS_MAX {
+        let Some(index) = pick(target, &choice) else { return Err(refusal) };
+        if choice.avoid == Some(index) {
+            return Err(refusal);
+        }
+        match open(target, &target.service.endpoints[index as usize]).await {
+            Ok(upstream) => return Ok(upstream),
+            Err(because) => refusal = because,
+        }
+        choice.avoid = Some(index);
+    }
+    Err(refusal)
+}
+
+/// A pooled connection, a stream of one that others use too, or a new connection.
+async fn lease<I: Io>(
+    target: &Target<'_, I>,
+    endpoint: &LocalEndpoint<I>,
+    fresh: bool,
+) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+    let cells = target.service.config.stats.worker(target.core.index);
+    if target.bytes {
+        return Box::pin(open(target, endpoint)).await;
+    }
+    let multiplexed = match target.service.config.protocol {
+        Protocol::Http2 | Protocol::Grpc => true,
+        Protocol::Auto => endpoint.shared.chosen.get(),
+        Protocol::Http1 | Protocol::Tcp => false,
+    };
+    if multiplexed {
+        return match endpoint.shared.slot() {
+            Some(slot) => Ok(http2::stream(target, endpoint, slot)),
+            None => Box::pin(http2::open(target, endpoint)).await,
+        };
+    }
+    if !fresh {
+        let taken = endpoint.take();
+        cells.pool_stale.add(taken.stale);
+        if let Some(upstream) = taken.upstream {
+            cells.pool_reused.increment();
+            return Ok(upstream);
+        }
+    }
+    let upstream = Box::pin(open(target, endpoint)).await?;
+    match upstream.stream.tls().is_some_and(|tls| tls.session(is_http2)) {
+        true => Box::pin(http2::share(target, endpoint, upstream)).await,
+        false => Ok(upstream),
+    }
+}
+
+/// Whether the endpoint has chosen HTTP/2 by ALPN.
+pub fn is_http2(session: &Session) -> bool {
+    session.alpn() == Some(b"h2")
+}
+
+/// A new connection, with whatever it begins with behind it.
+pub async fn open<I: Io>(
+    target: &Target<'_, I>,
+    endpoint: &LocalEndpoint<I>,
+) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+    let core = target.core;
+    let config = &target.service.config;
+    let left = target.deadline.since(core.io.now());
+    let connecting = connect(&core.io, endpoint, config.connect_timeout.min(left));
+    let upstream = match connecting.await {
+        Ok(upstream) => greet(target, upstream).await?,
+        Err(ConnectError::Timeout) => return Err(CONNECT_TIMEOUT),
+        Err(ConnectError::Failed(_)) => return Err(CONNECT_FAILED),
+    };
+    match &config.tls {
+        None => Ok(upstream),
+        Some(tls) => secure::connect(target, tls, upstream).await,
+    }
+}
+
+fn pick<I: Io>(target: &Target<'_, I>, choice: &Choice<I>) -> Option<u32> {
+    let core = target.core;
+    target.service.pick(
+        choice.subset,
+        choice.key,
+        choice.avoid,
+        core.io.recent(),
+        &mut core.random.borrow_mut(),
+    )
+}
+
+/// Sends the PROXY protocol header where the service wants one.
+async fn greet<I: Io>(
+    target: &Target<'_, I>,
+    upstream: Upstream<Wire<I::Stream>>,
+) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+    let Some(form) = target.service.config.send_proxy_protocol else { return Ok(upstream) };
+    let address = match &upstream.endpoint.config.borrow().address {
+        Address::Tcp(address) => Some(*address),
+        Address::Unix(_) => None,
+    };
+    let mut header = Vec::new();
+    proxy_protocol::encode(&mut header, form, target.client, address);
+    let buf = filled(target.core.io.buffers().take(), &header);
+    match upstream.alarm.guard(upstream.stream.write_all(buf)).await {
+        Ok((Ok(()), _)) => Ok(upstream),
+        Ok((Err(_), _)) => Err(CONNECT_FAILED),
+        Err(_) => Err(CONNECT_TIMEOUT),
+    }
+}
+
+impl<I: Io> LocalService<I> {
+    /// The endpoint for the next request, or `None` when there is none to take it.
+    pub fn pick(
+        &self,
+        subset: usize,
+        key: Option<u64>,
+        avoid: Option<u32>,
+        now: Time,
+        random: &mut fastrand::Rng,
+    ) -> Option<u32> {
+        let load = |index: u32| &self.endpoints[index as usize].load;
+        self.balancers[subset].pick(&self.config, load, key, avoid, now, random)
+    }
+}
+
+const NO_ENDPOINT: Refusal = Refusal {
+    status: 503,
+    flag: Flag::NoHealthyUpstream,
+    detail: "the service has no endpoint to take the request",
+};
+
+const NONE_HEALTHY: Refusal =
+    Refusal { detail: "no endpoint of the service is healthy", ..NO_ENDPOINT };
+
+const CONNECT_FAILED: Refusal = Refusal {
+    status: 503,
+    flag: Flag::UpstreamConnectFailure,
+    detail: "the endpoint refused the connection",
+};
+
+const CONNECT_TIMEOUT: Refusal = Refusal {
+    status: 503,
+    flag: Flag::UpstreamConnectFailure,
+    detail: "connecting to the endpoint took too long",
+};

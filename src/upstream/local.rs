@@ -1,0 +1,208 @@
+//! A worker's state of the services of a snapshot.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::passthrough::PassthroughPool;
+use super::pool::EndpointState;
+use crate::balance::Balancer;
+use crate::cells::PerWorker;
+use crate::cluster::{Destination, Endpoint, Service};
+use crate::grpc::methods::KnownMethods;
+use crate::net::Address;
+use crate::route::Rule;
+use crate::runtime::core::Core;
+use crate::runtime::io::Io;
+use crate::snapshot::{
+    ForwardClientCert, Limits, Listener, ListenerCells, LogFormat, Snapshot, Timeouts,
+};
+use crate::time::Time;
+use crate::tls::ClientTls;
+use crate::wire::Wire;
+
+/// A snapshot together with this worker's state of its services. An exchange takes out the few
+/// values that it needs.
+pub struct Local<I: Io> {
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// The terms of each of the snapshot's listeners.
+    pub listeners: Vec<Rc<Terms>>,
+    /// One for each of the snapshot's services.
+    pub services: Vec<Rc<LocalService<I>>>,
+    /// The services of original destinations that no service names.
+    pub passthrough: PassthroughPool<I>,
+    rules: Vec<LocalRule>,
+}
+
+/// A rule of the snapshot. An exchange shares it without touching a count of other workers.
+pub type LocalRule = Rc<Arc<Rule>>;
+
+/// The terms of a listener: all that an exchange needs of it, and none of its routes.
+pub struct Terms {
+    /// The listener's name.
+    pub name: Box<str>,
+    /// Its counters.
+    pub stats: Arc<PerWorker<ListenerCells>>,
+    /// How long a client may take.
+    pub timeouts: Timeouts,
+    /// Proxies before us whose forwarded fields are believed.
+    pub trusted_hops: u32,
+    /// What services are told of client certificates.
+    pub forward_client_cert: ForwardClientCert,
+    /// Whether requests without `x-request-id` get one.
+    pub request_id: bool,
+    /// The pseudonym to add to `via`.
+    pub via: Option<Box<str>>,
+    /// Limits on what peers may do.
+    pub limits: Limits,
+    /// The form of the access log's lines; `None` without a log.
+    pub access_log: Option<LogFormat>,
+}
+
+impl Terms {
+    fn of(listener: &Listener, snapshot: &Snapshot) -> Rc<Self> {
+        Rc::new(Self {
+            name: listener.name.clone(),
+            stats: Arc::clone(&listener.stats),
+            timeouts: listener.timeouts,
+            trusted_hops: listener.trusted_hops,
+            forward_client_cert: listener.forward_client_cert,
+            request_id: listener.request_id,
+            via: listener.via.clone(),
+            limits: snapshot.limits,
+            access_log: snapshot.access_log.as_ref().map(|log| log.format),
+        })
+    }
+}
+
+impl<I: Io> Local<I> {
+    /// The state of a worker that serves nothing.
+    pub fn empty() -> Self {
+        let snapshot = Arc::new(Snapshot::empty());
+        Self {
+            snapshot,
+            listeners: Vec::new(),
+            services: Vec::new(),
+            passthrough: PassthroughPool::default(),
+            rules: Vec::new(),
+        }
+    }
+
+    /// The state for `snapshot`. Endpoints that stay keep their connections, unless those were
+    /// opened for other terms of TLS.
+    pub fn prepare(core: &Core<I>, old: &Self, snapshot: Arc<Snapshot>) -> Self {
+        let mut known = HashMap::new();
+        let same_terms = |service: &&Rc<LocalService<I>>| {
+            let new = snapshot.service(&service.config.name);
+            new.is_some_and(|new| terms(&new.tls) == terms(&service.config.tls))
+        };
+        for service in old.services.iter().filter(same_terms) {
+            for state in &service.endpoints {
+                let address = state.config.borrow().address.clone();
+                known.insert((service.config.name.clone(), address), Rc::clone(state));
+            }
+        }
+        let make = |config| Rc::new(local_service(core, config, &known));
+        let services = snapshot.services.iter().map(make).collect();
+        let terms = |listener: &Arc<Listener>| Terms::of(listener, &snapshot);
+        let listeners = snapshot.listeners.iter().map(terms).collect();
+        let rules = snapshot.rules.iter().map(|rule| Rc::new(Arc::clone(rule))).collect();
+        Self { snapshot, listeners, services, passthrough: PassthroughPool::default(), rules }
+    }
+
+    /// Takes the place of `old`: connections to endpoints that are gone are closed.
+    pub fn replace(&self, core: &Core<I>, old: &Self) {
+        let kept: HashSet<_> =
+            self.services.iter().flat_map(|s| s.endpoints.iter().map(Rc::as_ptr)).collect();
+        for state in old.services.iter().flat_map(|service| &service.endpoints) {
+            if !kept.contains(&Rc::as_ptr(state)) {
+                state.retire();
+            }
+        }
+        for service in &self.services {
+            let idle_max = idle_max(core, &service.config);
+            for (state, config) in service.endpoints.iter().zip(&service.config.endpoints) {
+                state.reconfigure(Arc::clone(config), idle_max);
+            }
+        }
+    }
+
+    /// Closes idle connections that have waited too long, or that their peer has closed.
+    pub fn sweep(&self, now: Time) {
+        self.passthrough.sweep(now);
+        for service in &self.services {
+            for endpoint in &service.endpoints {
+                endpoint.sweep(now, service.config.idle_timeout);
+            }
+        }
+    }
+
+    /// The service at `to`; `original` is the one of the original destination.
+    pub fn service<'s>(
+        &'s self,
+        to: Destination,
+        original: Option<&'s Rc<LocalService<I>>>,
+    ) -> Option<&'s Rc<LocalService<I>>> {
+        match to == Destination::ORIGINAL {
+            true => original,
+            false => self.services.get(to.service as usize),
+        }
+    }
+
+    /// This worker's handle of a rule of the snapshot.
+    pub fn rule(&self, rule: &Rule) -> &LocalRule {
+        &self.rules[rule.index as usize]
+    }
+}
+
+/// A service as one worker sees it.
+pub struct LocalService<I: Io> {
+    /// Its name.
+    pub name: Rc<str>,
+    /// The configuration.
+    pub config: Arc<Service>,
+    /// One for each endpoint of the service.
+    pub endpoints: Vec<LocalEndpoint<I>>,
+    /// One for each subset of the service.
+    pub balancers: Vec<Balancer>,
+    /// The methods of gRPC that this worker has seen called there.
+    pub methods: KnownMethods,
+}
+
+/// An endpoint as one worker knows it.
+pub type LocalEndpoint<I> = Rc<EndpointState<Wire<<I as Io>::Stream>>>;
+
+/// Endpoints by service and address.
+type Known<I> = HashMap<(Box<str>, Address), LocalEndpoint<I>>;
+
+fn local_service<I: Io>(
+    core: &Core<I>,
+    config: &Arc<Service>,
+    known: &Known<I>,
+) -> LocalService<I> {
+    let idle_max = idle_max(core, config);
+    let state = |endpoint: &Arc<Endpoint>| {
+        known.get(&(config.name.clone(), endpoint.address.clone())).map_or_else(
+            || EndpointState::new(core.index, Arc::clone(endpoint), idle_max),
+            Rc::clone,
+        )
+    };
+    LocalService {
+        name: Rc::from(&*config.name),
+        config: Arc::clone(config),
+        endpoints: config.endpoints.iter().map(state).collect(),
+        methods: KnownMethods::default(),
+        balancers: (0..config.subsets.len()).map(|i| Balancer::new(config, i)).collect(),
+    }
+}
+
+/// Idle connections that one worker keeps for each endpoint.
+fn idle_max<I: Io>(core: &Core<I>, service: &Service) -> usize {
+    (service.max_idle_connections as usize).div_ceil(core.workers())
+}
+
+/// The terms on which endpoints are trusted; `None` in the clear.
+fn terms(tls: &Option<Arc<ClientTls>>) -> Option<u64> {
+    tls.as_ref().map(|tls| tls.terms)
+}

@@ -1,0 +1,171 @@
+//! Original destinations of captured connections as services: what no service names, or names as
+//! one of its endpoints. Made when they are needed, and kept as long as they are in use.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::EndpointState;
+use super::{Local, LocalService};
+use crate::balance::Balancer;
+use crate::cluster::{Destination, Endpoint, Service};
+use crate::grpc::methods::KnownMethods;
+use crate::mesh::{Capture, Direction, Leads, Unknown};
+use crate::net::{Address, Egress};
+use crate::runtime::io::Io;
+use crate::time::Time;
+
+/// Original destinations that one worker keeps connections for. Those beyond are served, too, and
+/// forgotten with the connection that wanted them.
+pub const PASSTHROUGH_MAX: usize = 1024;
+
+/// The original destinations in use.
+pub struct PassthroughPool<I: Io>(RefCell<FxHashMap<Key, Rc<LocalService<I>>>>);
+
+/// Whether it is inbound, and where it leads.
+type Key = (bool, SocketAddr);
+
+impl<I: Io> Default for PassthroughPool<I> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<I: Io> PassthroughPool<I> {
+    /// Closes idle connections, and forgets what is not used any more.
+    pub fn sweep(&self, now: Time) {
+        self.0.borrow_mut().retain(|_, service| {
+            for endpoint in &service.endpoints {
+                endpoint.sweep(now, service.config.idle_timeout);
+            }
+            Rc::strong_count(service) > 1 || service.endpoints.iter().any(|e| e.has_idle())
+        });
+    }
+
+    fn keep(&self, key: Key, make: impl FnOnce() -> LocalService<I>) -> Rc<LocalService<I>> {
+        let mut known = self.0.borrow_mut();
+        if let Some(service) = known.get(&key) {
+            return Rc::clone(service);
+        }
+        let service = Rc::new(make());
+        if known.len() < PASSTHROUGH_MAX {
+            known.insert(key, Rc::clone(&service));
+        }
+        service
+    }
+}
+
+/// Where a connection for `original` goes that no virtual address takes; `None` when it may not.
+/// `client` is who has sent it.
+pub fn find<I: Io>(
+    local: &Local<I>,
+    worker: usize,
+    capture: &Capture,
+    original: SocketAddr,
+    client: Option<IpAddr>,
+) -> Option<Rc<LocalService<I>>> {
+    match capture.direction {
+        Direction::Inbound => Some(application(local, worker, capture, original, client)),
+        Direction::Outbound => outbound(local, worker, capture, original),
+    }
+}
+
+/// The workload itself, under the name of the service that has this address, if one does.
+fn application<I: Io>(
+    local: &Local<I>,
+    worker: usize,
+    capture: &Capture,
+    original: SocketAddr,
+    client: Option<IpAddr>,
+) -> Rc<LocalService<I>> {
+    let target = capture.application(original);
+    let source = client.filter(|ip| capture.keeps_source && ip.is_ipv4() == target.is_ipv4());
+    let make = || {
+        let endpoint = endpoint(capture, target, Egress { mark: capture.mark, source });
+        let named = capture.addresses.find(original).or_else(|| capture.addresses.find(target));
+        let config = match named {
+            Some(
+                Leads::Endpoint { service, .. } | Leads::Service(Destination { service, .. }, _),
+            ) => {
+                let named = &local.snapshot.services[*service as usize];
+                // What it says of the way there is for others.
+                Service {
+                    tls: None,
+                    send_proxy_protocol: None,
+                    stats: Arc::clone(&capture.passthrough.stats),
+                    ..named.narrowed(endpoint)
+                }
+            }
+            None => capture.passthrough.narrowed(endpoint),
+        };
+        alone(worker, config)
+    };
+    match source {
+        // Connections that bear one client's address are for no other.
+        Some(_) => Rc::new(make()),
+        None => local.passthrough.keep((true, target), make),
+    }
+}
+
+fn outbound<I: Io>(
+    local: &Local<I>,
+    worker: usize,
+    capture: &Capture,
+    original: SocketAddr,
+) -> Option<Rc<LocalService<I>>> {
+    match capture.addresses.find(original) {
+        Some(Leads::Service(..)) => None,
+        Some(Leads::Endpoint { service, endpoint }) => {
+            let whole = &local.services[*service as usize];
+            let state = &whole.endpoints[*endpoint as usize];
+            let make = || {
+                let config = whole.config.narrowed(Arc::clone(&state.config.borrow()));
+                let balancers = vec![Balancer::new(&config, 0)];
+                LocalService {
+                    name: Rc::clone(&whole.name),
+                    config: Arc::new(config),
+                    endpoints: vec![Rc::clone(state)],
+                    balancers,
+                    methods: KnownMethods::default(),
+                }
+            };
+            Some(local.passthrough.keep((false, original), make))
+        }
+        None if capture.unknown == Unknown::Deny => None,
+        None => {
+            let make = || {
+                let egress = Egress { mark: capture.mark, source: None };
+                let endpoint = endpoint(capture, original, egress);
+                alone(worker, capture.passthrough.narrowed(endpoint))
+            };
+            Some(local.passthrough.keep((false, original), make))
+        }
+    }
+}
+
+fn endpoint(capture: &Capture, address: SocketAddr, egress: Egress) -> Arc<Endpoint> {
+    Arc::new(Endpoint {
+        address: Address::Tcp(address),
+        weight: 1,
+        zone: None,
+        version: None,
+        egress,
+        health: None,
+        stats: Arc::clone(&capture.endpoint_stats),
+    })
+}
+
+/// A service with one endpoint that nobody else knows.
+fn alone<I: Io>(worker: usize, config: Service) -> LocalService<I> {
+    let idle_max = config.max_idle_connections as usize;
+    let state =
+        |endpoint: &Arc<Endpoint>| EndpointState::new(worker, Arc::clone(endpoint), idle_max);
+    let endpoints = config.endpoints.iter().map(state).collect();
+    let balancers = vec![Balancer::new(&config, 0)];
+    let methods = KnownMethods::default();
+    let name = Rc::from(&*config.name);
+    LocalService { name, config: Arc::new(config), endpoints, balancers, methods }
+}

@@ -1,0 +1,300 @@
+//! What an exchange reads and writes: a connection in the clear or through TLS, or a stream of
+//! HTTP/2.
+
+pub mod http2;
+mod linger;
+
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use crate::http1::sink::Sink;
+use crate::http2::{ClientStream, Draft, EndpointStream, Received, Sent};
+use crate::message::{HeadView, Version};
+use crate::runtime::alarm::Alarm;
+use crate::runtime::buffer::Buf;
+use crate::runtime::io::{Quiet, Read, SpliceError, Spliced, Stream};
+use crate::tls::{Issued, TlsStream};
+
+pub use linger::linger;
+
+/// A stream that may be encrypted. In the clear it is the stream itself: nothing is copied, boxed
+/// or asked. Through TLS the operations are boxed, so that they do not make every other connection
+/// larger.
+pub enum Wire<S> {
+    /// In the clear.
+    Plain(S),
+    /// Through TLS.
+    Tls(Box<TlsStream<S>>),
+    /// A stream that a client has opened on its HTTP/2 connection.
+    Client(Box<ClientStream>),
+    /// A stream that we have opened on an endpoint's.
+    Endpoint(Box<EndpointStream>),
+    /// Somebody else reads and writes it now.
+    Moved,
+}
+
+impl<S: Stream> Wire<S> {
+    /// The TLS side of it, if it has one.
+    pub fn tls(&self) -> Option<&TlsStream<S>> {
+        match self {
+            Self::Tls(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// How an endpoint has proven itself; `None` in the clear.
+    pub fn issued(&self) -> Option<Rc<[Issued]>> {
+        match self {
+            Self::Tls(stream) => Some(stream.issued()),
+            Self::Endpoint(stream) => stream.issued(),
+            _ => None,
+        }
+    }
+
+    /// Which version of HTTP is spoken on it.
+    pub fn version(&self) -> Version {
+        match self {
+            Self::Client(_) | Self::Endpoint(_) => Version::Http2,
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => Version::Http11,
+        }
+    }
+
+    /// Whether a body that ends by itself has ended, and all of it was read.
+    pub fn ended(&self) -> bool {
+        match self {
+            Self::Client(stream) => stream.ended(),
+            Self::Endpoint(stream) => stream.ended(),
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => false,
+        }
+    }
+
+    /// The lines of the trailers of a body that has ended by itself.
+    pub fn take_trailers(&self) -> Vec<u8> {
+        match self {
+            Self::Client(stream) => stream.take_trailers(),
+            Self::Endpoint(stream) => stream.take_trailers(),
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => Vec::new(),
+        }
+    }
+
+    /// Begins a message: `write` says its head. In HTTP/1.1 that is put into `text`; a stream of
+    /// HTTP/2 keeps it until the message is written. `origin` is whose head it was.
+    pub fn put_head(
+        &self,
+        text: &mut Vec<u8>,
+        origin: Option<(&Self, HeadView<'_>)>,
+        write: impl FnOnce(&mut dyn Sink),
+    ) {
+        let draft = || match origin {
+            Some((from, head)) => {
+                from.take_received().map_or_else(|| Draft::of(head), Draft::of_received)
+            }
+            None => Draft::default(),
+        };
+        match self {
+            Self::Client(stream) => {
+                let mut draft = draft();
+                write(&mut draft);
+                stream.put_head(draft);
+            }
+            Self::Endpoint(stream) => {
+                let mut draft = draft().after(stream.last_authority());
+                write(&mut draft);
+                stream.put_head(draft);
+            }
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => {
+                // Nobody will take those: they need not be held any longer.
+                drop(origin.and_then(|(from, _)| from.take_received()));
+                text.clear();
+                write(text);
+            }
+        }
+    }
+
+    /// What came by HTTP/2 and can go on as it is; once.
+    fn take_received(&self) -> Option<Received> {
+        match self {
+            Self::Client(stream) => stream.take_received(),
+            Self::Endpoint(stream) => stream.take_received(),
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => None,
+        }
+    }
+
+    /// Writes a message: the head that was put (in HTTP/1.1 `head` is its text), the first portion
+    /// of its body, and the end when `end` has the lines of its trailers (which are a part of the
+    /// body in HTTP/1.1).
+    ///
+    /// # Errors
+    /// As for [`Stream::write_all`].
+    pub async fn write_message(
+        &self,
+        head: &[u8],
+        mut buf: Buf,
+        end: Option<&[u8]>,
+    ) -> (io::Result<()>, Buf) {
+        match self {
+            Self::Client(stream) => {
+                let sent = stream.respond(buf.data(), end);
+                return (self.send_rest(sent, buf.data(), end).await, buf);
+            }
+            Self::Endpoint(stream) => {
+                let sent = stream.request(buf.data(), end);
+                return (self.send_rest(sent, buf.data(), end).await, buf);
+            }
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => {}
+        }
+        let body_start = buf.window().start;
+        if !buf.prepend_at(body_start, head) {
+            buf = buf.behind(head);
+        }
+        self.write_all(buf).await
+    }
+
+    /// Writes a portion of a body, and the end as [`Wire::write_message`] does.
+    ///
+    /// # Errors
+    /// As for [`Stream::write_all`].
+    pub async fn write_body(&self, buf: Buf, end: Option<&[u8]>) -> (io::Result<()>, Buf) {
+        match self {
+            Self::Client(stream) => {
+                let sent = stream.send_ready(buf.data(), end);
+                (self.send_rest(sent, buf.data(), end).await, buf)
+            }
+            Self::Endpoint(stream) => {
+                let sent = stream.send_ready(buf.data(), end);
+                (self.send_rest(sent, buf.data(), end).await, buf)
+            }
+            Self::Plain(_) | Self::Tls(_) | Self::Moved if buf.is_empty() => (Ok(()), buf),
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => self.write_all(buf).await,
+        }
+    }
+
+    /// Sends what windows did not allow at once of `data` on a stream of HTTP/2.
+    async fn send_rest(
+        &self,
+        sent: io::Result<Sent>,
+        data: &[u8],
+        end: Option<&[u8]>,
+    ) -> io::Result<()> {
+        let left = match sent? {
+            Sent::All => return Ok(()),
+            Sent::Bytes(sent) => &data[sent..],
+        };
+        match self {
+            Self::Client(stream) => Box::pin(stream.send(left, end)).await,
+            Self::Endpoint(stream) => Box::pin(stream.send(left, end)).await,
+            Self::Plain(_) | Self::Tls(_) | Self::Moved => Err(moved()),
+        }
+    }
+
+    /// Completes when a client gives its stream up; a connection of HTTP/1.1 is asked by
+    /// [`Stream::quiet`] instead.
+    pub fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Client(stream) => stream.poll_gone(context),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Whether the kernel can move bytes from it to `other` without us.
+    pub fn can_splice(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Plain(_), Self::Plain(_)))
+    }
+}
+
+impl<S: Stream> Stream for Wire<S> {
+    async fn read(&self, buf: Buf) -> (io::Result<Read>, Buf) {
+        match self {
+            Self::Plain(stream) => stream.read(buf).await,
+            Self::Tls(stream) => Box::pin(stream.read(buf)).await,
+            Self::Client(stream) => Box::pin(stream.read(buf)).await,
+            Self::Endpoint(stream) => Box::pin(stream.read(buf)).await,
+            Self::Moved => (Err(moved()), buf),
+        }
+    }
+
+    async fn read_or_woken(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
+        match self {
+            Self::Plain(stream) => stream.read_or_woken(buf, alarm).await,
+            Self::Tls(stream) => Box::pin(stream.read_or_woken(buf, alarm)).await,
+            Self::Client(stream) => Box::pin(stream.read_or_woken(buf, alarm)).await,
+            Self::Endpoint(stream) => Box::pin(stream.read_or_woken(buf, alarm)).await,
+            Self::Moved => (Err(moved()), buf),
+        }
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.readable().await,
+            Self::Tls(stream) => stream.readable().await,
+            Self::Client(stream) => stream.readable().await,
+            Self::Endpoint(stream) => stream.readable().await,
+            Self::Moved => Err(moved()),
+        }
+    }
+
+    async fn write_all(&self, buf: Buf) -> (io::Result<()>, Buf) {
+        match self {
+            Self::Plain(stream) => stream.write_all(buf).await,
+            Self::Tls(stream) => Box::pin(stream.write_all(buf)).await,
+            Self::Client(stream) => {
+                let sent = Box::pin(stream.send(buf.data(), None)).await;
+                (sent, buf)
+            }
+            Self::Endpoint(stream) => {
+                let sent = Box::pin(stream.send(buf.data(), None)).await;
+                (sent, buf)
+            }
+            Self::Moved => (Err(moved()), buf),
+        }
+    }
+
+    fn quiet(&self) -> Quiet {
+        match self {
+            Self::Plain(stream) => stream.quiet(),
+            Self::Tls(stream) => stream.quiet(),
+            Self::Client(stream) => stream.quiet(),
+            Self::Endpoint(_) => Quiet::Quiet,
+            Self::Moved => Quiet::Closed,
+        }
+    }
+
+    async fn shutdown_write(&self) {
+        match self {
+            Self::Plain(stream) => stream.shutdown_write().await,
+            Self::Tls(stream) => Box::pin(stream.shutdown_write()).await,
+            Self::Client(stream) => Box::pin(stream.shutdown_write()).await,
+            Self::Endpoint(stream) => Box::pin(stream.shutdown_write()).await,
+            Self::Moved => {}
+        }
+    }
+
+    fn reset_on_close(&self) {
+        match self {
+            Self::Plain(stream) => stream.reset_on_close(),
+            Self::Tls(stream) => stream.reset_on_close(),
+            // Whatever is not whole when its exchange is over is reset.
+            Self::Client(_) => {}
+            Self::Endpoint(stream) => stream.reset_on_close(),
+            Self::Moved => {}
+        }
+    }
+
+    /// Both must be plain ([`Wire::can_splice`]); anything else is an error of the source.
+    async fn splice_to(
+        &self,
+        to: &Self,
+        bytes_max: u64,
+        moved: impl FnMut(u64),
+    ) -> Result<Spliced, SpliceError> {
+        match (self, to) {
+            (Self::Plain(from), Self::Plain(to)) => from.splice_to(to, bytes_max, moved).await,
+            _ => Err(SpliceError::Source(io::ErrorKind::Unsupported.into())),
+        }
+    }
+}
+
+fn moved() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}

@@ -1,0 +1,5 @@
+//! A worker's thread and its mailbox.
+
+pub mod mailbox;
+#[cfg(feature = "uring")]
+pub mod thread;

@@ -1,0 +1,405 @@
+//! A worker's thread: its ring, its listeners, its orders.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
+
+use super::mailbox::{
+    Adopted, Inbox, ListeningSocket, Loads, Mailbox, Order, Report, ReportKind, Reports,
+};
+use crate::cells::PerWorker;
+use crate::downstream::{Arrival, connection};
+use crate::l4::datagram;
+use crate::net::Bind;
+use crate::runtime::alarm::{Alarm, WakeHandle};
+use crate::runtime::core::WorkerCells;
+use crate::runtime::io::{Io, Stream};
+use crate::runtime::ring::{self, Driver, RingIo, RingStream};
+use crate::runtime::socket;
+use crate::serve::record::buffer::LogBuffer;
+use crate::serve::worker::{SWEEP_INTERVAL, Worker, WorkerParts};
+use crate::snapshot::ListenerCells;
+use crate::time::Time;
+
+/// How long accepting pauses when the process is out of descriptors or memory. Without a pause
+/// the ready listener would spin.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The things with which a worker's thread starts.
+pub struct Start {
+    /// Index of the worker, from 0.
+    pub index: usize,
+    /// Counters of all workers.
+    pub stats: Arc<PerWorker<WorkerCells>>,
+    /// Connections of each worker.
+    pub loads: Loads,
+    /// The way to the control thread.
+    pub reports: Reports,
+    /// Seed of the worker's randomness.
+    pub seed: u64,
+    /// Its orders.
+    pub inbox: Inbox,
+    /// The mailboxes of all workers, its own included, for handing connections over.
+    pub peers: Vec<Mailbox>,
+    /// Which kernel interface to use.
+    pub driver: Driver,
+    /// Moment zero of all clocks.
+    pub began: Instant,
+    /// The CPU to stay on.
+    pub cpu: Option<usize>,
+}
+
+/// Starts a worker's thread. What goes wrong in it is reported as [`ReportKind::Failed`].
+///
+/// # Errors
+/// When the thread cannot be made.
+pub fn spawn(start: Start) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let name = format!("worker-{}", start.index);
+    std::thread::Builder::new().name(name).spawn(move || {
+        let index = start.index;
+        let reports = start.reports.clone();
+        if let Some(cpu) = start.cpu {
+            pin_to(cpu);
+        }
+        let (driver, began) = (start.driver, start.began);
+        if let Err(error) = ring::run(driver, began, |io| run(io, start)) {
+            let kind = ReportKind::Failed(format!("no runtime for worker {index}: {error}"));
+            reports.send(Report { worker: index, kind }).ok();
+        }
+    })
+}
+
+fn pin_to(cpu: usize) {
+    let mut set = nix::sched::CpuSet::new();
+    // A worker that cannot be pinned works all the same.
+    if set.set(cpu).is_ok() {
+        nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).ok();
+    }
+}
+
+/// One listening socket of this worker.
+struct Acceptor {
+    listener: RefCell<Rc<str>>,
+    wake: WakeHandle,
+}
+
+struct Thread {
+    worker: Rc<Worker<RingIo>>,
+    loads: Loads,
+    reports: Reports,
+    peers: Vec<Mailbox>,
+    acceptors: RefCell<HashMap<Bind, Rc<Acceptor>>>,
+    prepared: RefCell<Vec<ListeningSocket>>,
+    told_drained: Cell<bool>,
+}
+
+async fn run(io: RingIo, start: Start) {
+    let driver = io.driver_name();
+    let Start { index, stats, loads, reports, seed, peers, .. } = start;
+    let Inbox { orders, wake } = start.inbox;
+    let log_reports = reports.clone();
+    let log = LogBuffer::new(Box::new(move |lines| {
+        // A control thread that is gone is not told.
+        log_reports.send(Report { worker: index, kind: ReportKind::Log(lines) }).ok();
+    }));
+    let worker = Worker::new(io.clone(), WorkerParts { index, stats, seed, log });
+    let thread = Rc::new(Thread {
+        worker,
+        loads,
+        reports,
+        peers,
+        acceptors: RefCell::default(),
+        prepared: RefCell::default(),
+        told_drained: Cell::new(false),
+    });
+    let wake = match io.readiness(wake.into()) {
+        Ok(wake) => wake,
+        Err(error) => {
+            return thread.report(ReportKind::Failed(format!("no wake-up socket: {error}")));
+        }
+    };
+    thread.report(ReportKind::Started { driver });
+    io.spawn(sweep(Rc::clone(&thread)));
+    serve_orders(&thread, &orders, &wake).await;
+}
+
+/// Until the control thread is gone.
+async fn serve_orders(thread: &Rc<Thread>, orders: &Receiver<Order>, wake: &RingStream) {
+    loop {
+        loop {
+            match orders.try_recv() {
+                Ok(order) => thread.obey(order),
+                Err(std::sync::mpsc::TryRecvError::Empty) => break,
+                Err(std::sync::mpsc::TryRecvError::Disconnected) => return,
+            }
+        }
+        if wake.readable().await.is_err() || !socket::drain_wakes(wake.as_fd()) {
+            return;
+        }
+    }
+}
+
+/// Regular upkeep: idle connections to endpoints, gauges, the access log, the end of a drain.
+async fn sweep(thread: Rc<Thread>) {
+    let worker = &thread.worker;
+    loop {
+        let draining = worker.draining();
+        let interval = if draining { Duration::from_millis(20) } else { SWEEP_INTERVAL };
+        worker.io.sleep_until(worker.io.now() + interval).await;
+        worker.sweep();
+        worker.log.flush();
+        if draining && worker.registry.is_empty() && !thread.told_drained.replace(true) {
+            thread.report(ReportKind::Drained);
+        }
+    }
+}
+
+impl Thread {
+    /// Tells the control thread. A control thread that is gone is not told.
+    fn report(&self, kind: ReportKind) {
+        self.reports.send(Report { worker: self.worker.index, kind }).ok();
+    }
+
+    fn obey(self: &Rc<Self>, order: Order) {
+        match order {
+            Order::Prepare(preparation) => {
+                let version = preparation.snapshot.version;
+                self.worker.prepare(preparation.snapshot);
+                *self.prepared.borrow_mut() = preparation.sockets;
+                self.report(ReportKind::Prepared { version });
+            }
+            Order::Commit { version } => {
+                if self.worker.commit(version) {
+                    self.listen();
+                }
+                self.report(ReportKind::Committed { version });
+            }
+            Order::Abort { .. } => {
+                self.worker.abort();
+                self.prepared.borrow_mut().clear();
+            }
+            Order::Adopt(adopted) => self.adopt(adopted),
+            Order::Drain => {
+                self.stop_listening(|_| false);
+                self.worker.drain();
+            }
+            Order::FlushLog => self.worker.log.flush(),
+        }
+    }
+
+    /// Starts to accept from the prepared sockets; stops where there is none any more.
+    fn listen(self: &Rc<Self>) {
+        let sockets = std::mem::take(&mut *self.prepared.borrow_mut());
+        let local = self.worker.local();
+        let mut wanted = HashMap::new();
+        for socket in sockets {
+            let Some(listener) = local.snapshot.listeners.get(socket.listener) else { continue };
+            let name: Rc<str> = Rc::from(&*listener.name);
+            let known = self.acceptors.borrow().get(&socket.bind).cloned();
+            if let Some(acceptor) = known {
+                *acceptor.listener.borrow_mut() = name;
+                wanted.insert(socket.bind, acceptor);
+                continue;
+            }
+            let alarm = self.worker.io.alarms().alarm();
+            let acceptor = Rc::new(Acceptor { listener: RefCell::new(name), wake: alarm.wake() });
+            wanted.insert(socket.bind.clone(), Rc::clone(&acceptor));
+            if let Bind::Udp(_) = socket.bind {
+                let task = datagrams(Rc::clone(self), acceptor, socket, alarm);
+                self.worker.io.spawn(task);
+                continue;
+            }
+            let task = accept(Rc::clone(self), acceptor, socket.bind, socket.descriptor, alarm);
+            self.worker.io.spawn(task);
+        }
+        self.stop_listening(|bind| wanted.contains_key(bind));
+        *self.acceptors.borrow_mut() = wanted;
+    }
+
+    fn stop_listening(&self, keep: impl Fn(&Bind) -> bool) {
+        self.acceptors.borrow_mut().retain(|bind, acceptor| {
+            let kept = keep(bind);
+            if !kept {
+                acceptor.wake.ring();
+            }
+            kept
+        });
+    }
+
+    /// Takes a new connection, or gives it to a worker that has less to do.
+    fn admit(self: &Rc<Self>, acceptor: &Acceptor, bind: &Bind, accepted: Accepted) {
+        let worker = &self.worker;
+        let name = Rc::clone(&acceptor.listener.borrow());
+        let local = worker.local();
+        let Some(listener) = local.snapshot.listener(&name) else { return };
+        let cells = listener.stats.worker(worker.index);
+        let open = listener.stats.sum(|cells| &cells.active);
+        if self.loads.total() >= local.snapshot.limits.connections
+            || open >= u64::from(listener.connections_max)
+        {
+            cells.overflow.increment();
+            return;
+        }
+        worker.cells().accepted.increment();
+        let place = self.loads.place(worker.index);
+        self.loads.opened(place);
+        if place == worker.index {
+            return self.start(name, bind, accepted);
+        }
+        let (descriptor, peer) = accepted;
+        worker.cells().handed_over.increment();
+        let adopted = Adopted { descriptor, bind: bind.clone(), peer };
+        if !self.peers[place].post(Order::Adopt(adopted)) {
+            self.loads.closed(place);
+        }
+    }
+
+    fn adopt(self: &Rc<Self>, adopted: Adopted) {
+        let acceptor = self.acceptors.borrow().get(&adopted.bind).cloned();
+        let Some(acceptor) = acceptor else {
+            // The listener was removed while the connection changed hands.
+            return self.loads.closed(self.worker.index);
+        };
+        let name = Rc::clone(&acceptor.listener.borrow());
+        self.start(name, &adopted.bind, (adopted.descriptor, adopted.peer));
+    }
+
+    fn start(self: &Rc<Self>, listener: Rc<str>, bind: &Bind, accepted: Accepted) {
+        let (socket, peer) = accepted;
+        let worker = Rc::clone(&self.worker);
+        let arrival = Arrival::of(&socket, peer, bind, &listener, &worker.local().snapshot);
+        let open = Open::new(self, &listener);
+        match worker.io.accepted(socket) {
+            Ok(stream) => {
+                let connection = connection::serve(Rc::clone(&worker), stream, listener, arrival);
+                self.worker.io.spawn(Contained { connection, worker, open });
+            }
+            Err(_) => worker.cells().accept_errors.increment(),
+        }
+    }
+}
+
+type Accepted = (OwnedFd, Option<SocketAddr>);
+
+/// Takes captured datagrams until told to stop.
+async fn datagrams(
+    thread: Rc<Thread>,
+    acceptor: Rc<Acceptor>,
+    socket: ListeningSocket,
+    stop: Alarm,
+) {
+    let ListeningSocket { bind, descriptor, .. } = socket;
+    let worker = Rc::clone(&thread.worker);
+    let listener = || Rc::clone(&acceptor.listener.borrow());
+    if let Err(error) = datagram::serve(worker, listener, descriptor, stop).await {
+        let message = format!("cannot receive on {bind}: {error}");
+        thread.report(ReportKind::Failed(message));
+    }
+}
+
+/// Accepts until told to stop; what waits in the queue then is still taken.
+async fn accept(
+    thread: Rc<Thread>,
+    acceptor: Rc<Acceptor>,
+    bind: Bind,
+    descriptor: OwnedFd,
+    stop: Alarm,
+) {
+    let worker = &thread.worker;
+    stop.set(Time::NEVER);
+    let socket = match worker.io.readiness(descriptor) {
+        Ok(socket) => socket,
+        Err(error) => {
+            return thread.report(ReportKind::Failed(format!("cannot accept on {bind}: {error}")));
+        }
+    };
+    loop {
+        let stopped = stop.guard(socket.readable()).await.is_err();
+        loop {
+            match socket.accept() {
+                Ok(accepted) => thread.admit(&acceptor, &bind, accepted),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(error) if is_exhausted(&error) => {
+                    worker.cells().accept_errors.increment();
+                    worker.io.sleep_until(worker.io.now() + ACCEPT_PAUSE).await;
+                    break;
+                }
+                Err(_) => worker.cells().accept_errors.increment(),
+            }
+        }
+        if stopped {
+            return;
+        }
+    }
+}
+
+fn is_exhausted(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// Counts an open connection for as long as it lives.
+struct Open {
+    worker: Rc<Worker<RingIo>>,
+    loads: Loads,
+    listener: Option<Arc<PerWorker<ListenerCells>>>,
+}
+
+impl Open {
+    fn new(thread: &Thread, listener: &str) -> Self {
+        let worker = Rc::clone(&thread.worker);
+        let local = worker.local();
+        let listener = local.snapshot.listener(listener).map(|found| Arc::clone(&found.stats));
+        if let Some(stats) = &listener {
+            let cells = stats.worker(worker.index);
+            cells.connections.increment();
+            cells.active.increment();
+        }
+        worker.cells().active.increment();
+        Self { worker, loads: thread.loads.clone(), listener }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(stats) = &self.listener {
+            stats.worker(self.worker.index).active.decrement();
+        }
+        self.worker.cells().active.decrement();
+        self.loads.closed(self.worker.index);
+    }
+}
+
+pin_project! {
+    /// A connection as a task. A panic in it ends that connection only. Written out and not boxed:
+    /// this is the memory that an idle connection holds.
+    struct Contained<F> {
+        #[pin]
+        connection: F,
+        worker: Rc<Worker<RingIo>>,
+        // Dropped last: the connection counts as open until everything of it is gone.
+        open: Open,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Contained<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let task = self.project();
+        catch_unwind(AssertUnwindSafe(|| task.connection.poll(context))).unwrap_or_else(|_| {
+            task.worker.cells().panics.increment();
+            Poll::Ready(())
+        })
+    }
+}
