@@ -17,7 +17,7 @@ pub mod sources;
 pub mod telemetry;
 // From what is wanted to what the workers use.
 pub mod compile;
-pub mod config;
+pub mod model;
 // Workers: async, over runtime::io::Io.
 pub mod downstream;
 pub mod l4;

@@ -11,7 +11,6 @@ use std::time::Duration;
 use crate::authz::{EscapedSlashes, Policies};
 use crate::cells::{Count, PerWorker};
 use crate::cluster::{Destination, Service};
-pub use crate::config::file::ForwardClientCert;
 use crate::http2::Flood;
 use crate::http2::{FloodLimits, Settings};
 use crate::jwt::Provider;
@@ -159,6 +158,18 @@ impl Listener {
     pub fn tls_terms(&self) -> Option<u64> {
         self.tls.as_ref().map(|tls| tls.terms)
     }
+}
+
+/// The treatment of `x-forwarded-client-cert`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardClientCert {
+    /// Remove it.
+    #[default]
+    Sanitize,
+    /// Add the client's certificate to the field of a client that has a certificate.
+    Append,
+    /// Replace it with the client's certificate.
+    Set,
 }
 
 /// How long a client may take.

@@ -14,5 +14,6 @@ mod http2_format;
 #[cfg(feature = "uring")]
 mod netns;
 mod properties;
+mod second_source;
 mod sim;
 mod tidy;

@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use ringway::cells::PerWorker;
+use ringway::compile::Resolutions;
 use ringway::compile::registry::Registry;
-use ringway::config::{self, Resolutions};
 use ringway::downstream::{Arrival, connection};
 use ringway::http2::{PREFACE, held_bytes};
 use ringway::net::{Address, Egress};
@@ -18,6 +18,7 @@ use ringway::runtime::sim::{SimIo, SimStream, Simulation, Weather};
 use ringway::serve::record::buffer::LogBuffer;
 use ringway::serve::{Worker, WorkerParts};
 use ringway::snapshot::Snapshot;
+use ringway::sources::files;
 
 /// Virtual time that it may take.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -41,8 +42,8 @@ services:
 static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
     let file = std::env::temp_dir().join(format!("ringway-frames-{}.yaml", std::process::id()));
     std::fs::write(&file, CONFIGURATION).expect("a temporary file");
-    let loaded = config::load(std::slice::from_ref(&file), &HashMap::new());
-    let compiled = config::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
+    let loaded = files::load(std::slice::from_ref(&file), &HashMap::new());
+    let compiled = files::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
     std::fs::remove_file(file).ok();
     Arc::new(compiled.expect("a valid configuration").snapshot)
 });

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::io::Write as _;
 
 use super::*;
+use crate::compile::Resolutions;
 use crate::compile::registry::Registry;
-use crate::config;
 use crate::http1::parse;
 use crate::message::Head;
 use crate::message::Limits;
 use crate::snapshot::Snapshot;
+use crate::sources::files;
 
 const SERVICES: &str = "services:
   reviews: {endpoints: []}
@@ -23,9 +24,9 @@ fn snapshot(rules: &[&str]) -> Snapshot {
     let lines: String = rules.iter().map(|rule| format!("  - {rule}\n")).collect();
     let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     write!(file, "{SERVICES}{lines}").unwrap();
-    let loaded = config::load(&[file.path().to_owned()], &HashMap::new());
+    let loaded = files::load(&[file.path().to_owned()], &HashMap::new());
     let registry = &mut Registry::new(1);
-    let compiled = config::compile(&loaded, 1, registry, &config::Resolutions::new());
+    let compiled = files::compile(&loaded, 1, registry, &Resolutions::new());
     compiled.unwrap_or_else(|errors| panic!("{errors}")).snapshot
 }
 

@@ -10,9 +10,8 @@ use clap::Args;
 
 use crate::authz::path::normalise;
 use crate::authz::{self, Normal, Peer};
+use crate::compile::Resolutions;
 use crate::compile::registry::Registry;
-use crate::config::source::ProcessEnvironment;
-use crate::config::{self, Resolutions};
 use crate::error::Refusal;
 use crate::http1::parse;
 use crate::jwt::Requirement;
@@ -21,6 +20,8 @@ use crate::message::{Head, HeadView};
 use crate::net::Bind;
 use crate::route::{Action, Rule, Split, Table};
 use crate::snapshot::{Listener, Serves, Snapshot};
+use crate::sources::files;
+use crate::sources::files::ProcessEnvironment;
 
 /// The request to explain.
 #[derive(Args)]
@@ -45,8 +46,8 @@ pub(super) struct ExplainArgs {
 }
 
 pub(super) fn explain(arguments: &ExplainArgs) -> ExitCode {
-    let loaded = config::load(&arguments.config, &ProcessEnvironment);
-    let compiled = config::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
+    let loaded = files::load(&arguments.config, &ProcessEnvironment);
+    let compiled = files::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
     let snapshot = match compiled {
         Ok(compiled) => compiled.snapshot,
         Err(errors) => {

@@ -6,10 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::compile::Resolutions;
 use crate::compile::registry::Registry;
-use crate::config::file::Config;
-use crate::config::source::ProcessEnvironment;
-use crate::config::{self, Resolutions};
 use crate::control::run::Interception;
 use crate::intercept::plan::{
     Exclusions, Inbound, Interface, Owners, PROXY_MARK, PortRange, Ports, Proxy, WhenDead,
@@ -17,7 +15,10 @@ use crate::intercept::plan::{
 use crate::intercept::{
     self, Backend, Installed, InterceptError, InterceptPlan, ids, plan_of, proxy_uids,
 };
+use crate::model::Model;
 use crate::net::Network;
+use crate::sources::files;
+use crate::sources::files::ProcessEnvironment;
 
 #[derive(Subcommand)]
 pub(super) enum InterceptCommand {
@@ -279,7 +280,7 @@ fn plan(arguments: &PlanArgs) -> Result<InterceptPlan, InterceptError> {
             },
             ..InterceptPlan::default()
         },
-        false => plan_of(&read(&arguments.config)?)?,
+        false => plan_of(&*read(&arguments.config)?)?,
     };
     plan.proxy.mark = arguments.mark.unwrap_or(plan.proxy.mark);
     if let Some(user) = &arguments.user {
@@ -345,11 +346,11 @@ fn exclude(arguments: &ExcludeArgs, plan: &mut InterceptPlan) -> Result<(), Inte
 }
 
 /// Reads the configuration, if it has no error.
-fn read(arguments: &[PathBuf]) -> Result<Config, InterceptError> {
-    let loaded = config::load(arguments, &ProcessEnvironment);
-    let compiled = config::compile(&loaded, 0, &mut Registry::new(1), &Resolutions::new());
+fn read(arguments: &[PathBuf]) -> Result<std::sync::Arc<Model>, InterceptError> {
+    let loaded = files::load(arguments, &ProcessEnvironment);
+    let compiled = files::compile(&loaded, 0, &mut Registry::new(1), &Resolutions::new());
     compiled.map_err(|errors| InterceptError::Plan(errors.to_string().trim_end().to_owned()))?;
-    Ok(loaded.config)
+    Ok(loaded.model)
 }
 
 fn network(text: &str) -> Result<Network, String> {

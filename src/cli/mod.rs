@@ -12,9 +12,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::compile::Resolutions;
 use crate::compile::registry::Registry;
-use crate::config::source::ProcessEnvironment;
-use crate::config::{self, Resolutions};
+use crate::sources::files;
+use crate::sources::files::ProcessEnvironment;
 
 /// A service-mesh proxy: one thread per core on io_uring, configured with files that it reloads.
 #[derive(Parser)]
@@ -99,7 +100,7 @@ pub fn main() -> ExitCode {
         Command::Check(configuration) => check(&configuration.config),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Schema => {
-            println!("{:#}", config::schema());
+            println!("{:#}", files::schema());
             ExitCode::SUCCESS
         }
         Command::Ca(command) => ca::ca(command),
@@ -145,8 +146,8 @@ fn start_log(style: LogStyle) {
 }
 
 fn check(arguments: &[PathBuf]) -> ExitCode {
-    let loaded = config::load(arguments, &ProcessEnvironment);
-    match config::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new()) {
+    let loaded = files::load(arguments, &ProcessEnvironment);
+    match files::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new()) {
         Ok(compiled) => {
             let snapshot = &compiled.snapshot;
             let (listeners, services) = (snapshot.listeners.len(), snapshot.services.len());

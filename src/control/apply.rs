@@ -1,5 +1,6 @@
 //! Brings a configuration to the workers: all of it on all of them, or nothing.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,9 +11,12 @@ use tokio::time::{Instant, timeout_at};
 use super::checks::Checks;
 use super::sockets::Sockets;
 use crate::compile::registry::Registry;
-use crate::config::source::ProcessEnvironment;
-use crate::config::{self, Compiled, Loaded, Resolutions};
+use crate::compile::{Compiled, KeySource, Resolutions};
+use crate::dns::DnsPlan;
+use crate::model::Resources;
 use crate::snapshot::Snapshot;
+use crate::sources::files::ProcessEnvironment;
+use crate::sources::files::{self, Loaded};
 use crate::telemetry::logs::LogSinkWriter;
 use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Mailbox, Order, Preparation, Report, ReportKind};
@@ -35,8 +39,10 @@ pub struct Applier {
     pub reports: UnboundedReceiver<Report>,
     /// What is shown.
     pub status: Status,
-    /// Addresses of services found by name.
+    /// Addresses of services in DNS, and keys of token issuers.
     pub resolutions: Resolutions,
+    /// The resources of sources beside the files.
+    pub resources: Resources,
     /// Health checks of endpoints.
     pub checks: Checks,
     /// Where access log lines go.
@@ -49,37 +55,49 @@ pub struct Applier {
     pub version: u64,
 }
 
+/// The part of an applied configuration that the control thread uses itself.
+pub struct Applied {
+    /// The `HOST:PORT` of services in DNS.
+    pub names: Vec<String>,
+    /// The keys of token issuers to fetch.
+    pub key_sources: Vec<KeySource>,
+    /// Where the admin interface listens.
+    pub admin: Option<SocketAddr>,
+    /// Where the resolver listens, and its names.
+    pub dns: DnsPlan,
+}
+
 impl Applier {
-    /// Reads the files again and applies them. Without `force`, files with the same content as
-    /// those tried last are left alone: `None`.
-    pub async fn reload(&mut self, force: bool) -> Option<bool> {
-        let loaded = Arc::new(config::load(&self.arguments, &ProcessEnvironment));
+    /// Reads the files again and applies them. `None` when they are refused. Without `force`, files
+    /// with the same content as those tried last are left alone: `None` too.
+    pub async fn reload(&mut self, force: bool) -> Option<Applied> {
+        let loaded = Arc::new(files::load(&self.arguments, &ProcessEnvironment));
         if !force && loaded.is_same_text(&self.tried) {
             return None;
         }
         self.tried = Arc::clone(&loaded);
         let applied = self.apply(Arc::clone(&loaded)).await;
-        if applied {
+        if applied.is_some() {
             self.loaded = loaded;
         }
-        Some(applied)
+        applied
     }
 
     /// Applies the configuration in use again, because something beside its files has changed.
-    pub async fn apply_again(&mut self) -> bool {
+    pub async fn apply_again(&mut self) -> Option<Applied> {
         self.apply(Arc::clone(&self.loaded)).await
     }
 
-    /// Applies `loaded`. Says whether it is in use now; if not, everything is as it was, and the
-    /// reasons are logged and shown.
-    async fn apply(&mut self, loaded: Arc<Loaded>) -> bool {
+    /// Applies `loaded`. `None` when it is refused: then everything is as it was, and the reasons
+    /// are logged and shown.
+    async fn apply(&mut self, loaded: Arc<Loaded>) -> Option<Applied> {
         self.version += 1;
         let began = Instant::now();
         let result = self.try_apply(&loaded).await;
         let mut known = self.status.known();
         known.reloads.last = Some(SystemTime::now());
         match result {
-            Ok(snapshot) => {
+            Ok((snapshot, applied)) => {
                 known.reloads.succeeded += 1;
                 known.reloads.errors.clear();
                 known.sources = loaded.sources.clone();
@@ -93,21 +111,26 @@ impl Applier {
                 warn_of_unverified(&snapshot);
                 self.checks.follow(&snapshot);
                 known.snapshot = Some(snapshot);
-                true
+                Some(applied)
             }
             Err(errors) => {
                 known.reloads.failed += 1;
                 tracing::error!("configuration refused, the old one stays in use:\n{errors}");
                 known.reloads.errors = errors;
-                false
+                None
             }
         }
     }
 
-    async fn try_apply(&mut self, loaded: &Loaded) -> Result<Arc<Snapshot>, String> {
-        let compiled = config::compile(loaded, self.version, &mut self.registry, &self.resolutions)
+    async fn try_apply(&mut self, loaded: &Loaded) -> Result<(Arc<Snapshot>, Applied), String> {
+        let Self { resources, version, registry, resolutions, .. } = self;
+        let compiled = files::compile_with(loaded, resources, *version, registry, resolutions)
             .map_err(|errors| errors.to_string())?;
-        let Compiled { snapshot, bind_places, .. } = compiled;
+        let Compiled { snapshot, bind_places, refusals, names, key_sources, admin, dns, .. } =
+            compiled;
+        for refusal in &refusals {
+            tracing::warn!("resource refused, the rest is applied: {refusal}");
+        }
         let snapshot = Arc::new(snapshot);
         let sockets = self.sockets.prepare(&snapshot).map_err(|errors| {
             let line = |error: &crate::control::sockets::BindError| {
@@ -137,7 +160,7 @@ impl Applier {
         }
         self.sockets.keep_only(&snapshot);
         self.log.configure(snapshot.access_log.as_ref().map(|log| &log.sink));
-        Ok(snapshot)
+        Ok((snapshot, Applied { names, key_sources, admin, dns }))
     }
 
     /// Waits until every worker has reported what `wanted` recognises.

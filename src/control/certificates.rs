@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::config::Materials;
+use crate::sources::files::Materials;
 use crate::tls::CertificateInfo;
 
 /// How long until the next try when issuing has failed.

@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::apply::Applier;
+use super::apply::{Applied, Applier};
 use super::certificates::{Renewal, Worn};
 use super::checks::Checks;
 use super::resolver::Resolver;
@@ -19,13 +19,14 @@ use super::sockets::Sockets;
 use super::watch::Watch;
 use crate::admin::Admin;
 use crate::cells::PerWorker;
+use crate::compile::Resolutions;
 use crate::compile::registry::Registry;
-use crate::config::file::Config;
-use crate::config::source::ProcessEnvironment;
-use crate::config::{self, Driver, Resolutions};
 use crate::intercept::{Installed, InterceptError};
+use crate::model::{Driver, Model, Resources};
 use crate::runtime::core::WorkerCells;
 use crate::runtime::ring;
+use crate::sources::files;
+use crate::sources::files::ProcessEnvironment;
 use crate::sources::{KeySets, Names};
 use crate::telemetry::logs::LogSinkWriter;
 use crate::telemetry::status::Status;
@@ -50,7 +51,7 @@ pub enum RunError {
 }
 
 /// Installs rules that bring traffic here, for the configuration that is being served.
-pub type Interception = Box<dyn FnOnce(&Config) -> Result<Installed, InterceptError>>;
+pub type Interception = Box<dyn FnOnce(&Model) -> Result<Installed, InterceptError>>;
 
 /// Runs the proxy on the configuration that `arguments` name, until it is told to end. With an
 /// `interception`, its rules are in place before it says that it is ready, and gone at its end.
@@ -69,9 +70,9 @@ async fn serve(
 ) -> Result<(), RunError> {
     let passed = passed_sockets();
     raise_descriptor_limit();
-    let loaded = Arc::new(config::load(&arguments, &ProcessEnvironment));
+    let loaded = Arc::new(files::load(&arguments, &ProcessEnvironment));
     // Compiled once only to see every mistake before anything is started.
-    let trial = config::compile(&loaded, 0, &mut Registry::new(1), &Resolutions::new())
+    let trial = files::compile(&loaded, 0, &mut Registry::new(1), &Resolutions::new())
         .map_err(|errors| RunError::Config(errors.to_string()))?;
     let cpus = allowed_cpus();
     let workers = trial.workers.unwrap_or(cpus.len());
@@ -102,6 +103,7 @@ async fn serve(
         reports,
         status,
         resolutions,
+        resources: Resources::default(),
         checks: Checks::default(),
         log: LogSinkWriter::default(),
         tried: Arc::clone(&loaded),
@@ -122,11 +124,11 @@ async fn serve(
         worn,
         rules: None,
     };
-    if !control.applier.apply_again().await {
+    if control.applier.apply_again().await.is_none() {
         return Err(RunError::Config(control.applier.status.known().reloads.errors.clone()));
     }
     if let Some(install) = interception {
-        let installed = install(&control.applier.loaded.config);
+        let installed = install(&control.applier.loaded.model);
         let refused = |error| RunError::System(format!("error: {error}"));
         control.rules = Some(installed.map_err(refused)?);
     }
@@ -230,25 +232,19 @@ impl Control {
         let mut applied = self.applier.reload(force).await;
         let Applier { arguments, tried, .. } = &self.applier;
         if self.watch.follow(arguments, tried.materials.paths()) {
-            // What is only watched since now may have changed between being read and that.
+            // A file that is only watched from here on may have changed after it was read.
             applied = self.applier.reload(false).await.or(applied);
         }
-        if applied == Some(true) {
+        if let Some(Applied { names, key_sources, admin, dns }) = applied {
             self.renewal = Renewal::of(&self.applier.loaded.materials);
-            // What is only known to the files: names to follow, and where the admin listens.
-            let mut scratch = Registry::new(1);
-            let resolutions = &self.applier.resolutions;
-            let compiled = config::compile(&self.applier.loaded, 0, &mut scratch, resolutions);
-            if let Ok(compiled) = compiled {
-                self.names.follow(&compiled.names);
-                let registry = &mut self.applier.registry;
-                self.key_sets.follow(&compiled.key_sources, |url| registry.keys_wanted(url));
-                if let Err(error) = self.admin.bind(compiled.admin).await {
-                    tracing::error!("{error}; the admin interface stays where it was");
-                }
-                if let Err(error) = self.resolver.serve(compiled.dns).await {
-                    tracing::error!("{error}; the resolver stays where it was");
-                }
+            self.names.follow(&names);
+            let registry = &mut self.applier.registry;
+            self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
+            if let Err(error) = self.admin.bind(admin).await {
+                tracing::error!("{error}; the admin interface stays where it was");
+            }
+            if let Err(error) = self.resolver.serve(dns).await {
+                tracing::error!("{error}; the resolver stays where it was");
             }
         }
         tell_systemd(&[NotifyState::Ready]);

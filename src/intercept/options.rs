@@ -5,32 +5,30 @@ use std::net::SocketAddr;
 use super::error::InterceptError;
 use super::plan::{Exclusions, Inbound, InterceptPlan, PortRange, Ports, USER, WhenDead};
 use super::system::{gid, uid};
-use crate::config::file::Config;
-use crate::config::file_intercept::{self, Side};
-use crate::config::file_mesh::InterceptBy;
-use crate::config::values::{OneOrMany, Placed};
+use crate::model::{AdminBind, Exclude, InterceptBy, Item, Model};
+use crate::net::Bind;
 
 /// Builds the plan: traffic of each section with a `bind` is captured. Looks up user and group
 /// names.
 ///
 /// # Errors
 /// When there is nothing to capture, or a user or group does not exist.
-pub fn plan_of(config: &Config) -> Result<InterceptPlan, InterceptError> {
-    let mesh = &config.mesh;
+pub fn plan_of(model: &Model) -> Result<InterceptPlan, InterceptError> {
+    let mesh = &model.mesh;
     let written = &mesh.intercept;
     let mut plan = InterceptPlan {
         inbound: Inbound::None,
         outbound: false,
-        own_ports: own_ports(config),
-        exclude_inbound: exclusions(&written.exclude.inbound),
-        exclude_outbound: exclusions(&written.exclude.outbound),
+        own_ports: own_ports(model),
+        exclude_inbound: exclusions(&written.exclude_inbound)?,
+        exclude_outbound: exclusions(&written.exclude_outbound)?,
         ..InterceptPlan::default()
     };
-    let udp = match &*written.udp.0 {
+    let udp = match &*written.udp_ports {
         [] => Ports::new([PortRange::ALL]),
-        ranges => Ports::new(ranges.iter().map(|range| range.0)),
+        ranges => ports(ranges)?,
     };
-    if let Some(port) = port_of(&mesh.inbound.bind) {
+    if let Some(port) = port_of(&mesh.inbound.binds) {
         plan.inbound_port = port;
         plan.inbound = match mesh.inbound.intercept {
             InterceptBy::Redirect => Inbound::Redirect,
@@ -41,7 +39,7 @@ pub fn plan_of(config: &Config) -> Result<InterceptPlan, InterceptError> {
             plan.inbound_udp = udp.clone();
         }
     }
-    if let Some(port) = port_of(&mesh.outbound.bind) {
+    if let Some(port) = port_of(&mesh.outbound.binds) {
         plan.outbound_port = port;
         plan.outbound = mesh.outbound.intercept != InterceptBy::None;
         if mesh.outbound.udp.is_some() && plan.outbound {
@@ -51,15 +49,12 @@ pub fn plan_of(config: &Config) -> Result<InterceptPlan, InterceptError> {
     if let Some(mark) = &written.mark {
         plan.proxy.mark = mark.value;
     }
-    plan.dns = mesh.dns.as_ref().and_then(|dns| port(&dns.bind.value));
-    plan.when_dead = match written.when_dead {
-        file_intercept::WhenDead::Closed => WhenDead::Closed,
-        file_intercept::WhenDead::Open => WhenDead::Open,
-    };
+    plan.dns = mesh.dns.and_then(port);
+    plan.when_dead = if written.open_when_dead { WhenDead::Open } else { WhenDead::Closed };
     plan.proxy.owners.uids = proxy_uids(written.user.as_deref())?;
     plan.proxy.owners.gids = ids(written.group.as_slice(), gid)?;
-    plan.exclude_owners.uids = ids(&written.exclude.users.0, uid)?;
-    plan.exclude_owners.gids = ids(&written.exclude.groups.0, gid)?;
+    plan.exclude_owners.uids = ids(&written.exclude_users, uid)?;
+    plan.exclude_owners.gids = ids(&written.exclude_groups, gid)?;
     if plan.inbound == Inbound::None && !plan.outbound && plan.dns.is_none() {
         return Err(InterceptError::Plan(
             "the configuration catches nothing\n  add `mesh: {inbound: {bind: 0.0.0.0:15006}, \
@@ -93,28 +88,40 @@ pub fn ids(
     names.iter().map(|name| id(name)).collect()
 }
 
-fn exclusions(side: &Side) -> Exclusions {
-    Exclusions {
-        ports: Ports::new(side.ports.0.iter().map(|range| range.0)),
-        networks: side.cidrs.0.iter().map(|cidr| cidr.0).collect(),
-        interfaces: side.interfaces.0.iter().map(|name| name.0.clone()).collect(),
-    }
+fn exclusions(written: &Exclude) -> Result<Exclusions, InterceptError> {
+    let interfaces =
+        written.interfaces.iter().map(|name| name.parse().map_err(InterceptError::Plan));
+    Ok(Exclusions {
+        ports: ports(&written.ports)?,
+        networks: written.networks.clone(),
+        interfaces: interfaces.collect::<Result<_, _>>()?,
+    })
+}
+
+fn ports(ranges: &[(u16, u16)]) -> Result<Ports, InterceptError> {
+    let range = |(first, last): &(u16, u16)| format!("{first}-{last}").parse::<PortRange>();
+    let parsed: Result<Vec<_>, String> = ranges.iter().map(range).collect();
+    parsed.map(Ports::new).map_err(InterceptError::Plan)
 }
 
 /// The ports of the proxy that other hosts can reach.
-fn own_ports(config: &Config) -> Ports {
-    let listeners = config.listeners.0.iter().flat_map(|(_, listener)| &listener.value.bind.0);
-    let binds = listeners.chain(&config.admin.bind);
-    let from_elsewhere = |bind: &&Placed<String>| {
-        bind.value.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback())
+fn own_ports(model: &Model) -> Ports {
+    let binds = model.listeners.iter().flat_map(|listener| &listener.value.binds);
+    let tcp = binds.filter_map(|bind| match bind.value {
+        Bind::Tcp(address) => Some(address),
+        Bind::Udp(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
+    });
+    let admin = match model.settings.admin {
+        AdminBind::At(address) => Some(address),
+        AdminBind::Default | AdminBind::Off => None,
     };
-    binds.filter(from_elsewhere).filter_map(|bind| port(&bind.value)).collect()
+    tcp.chain(admin).filter(|address| !address.ip().is_loopback()).filter_map(port).collect()
 }
 
-fn port_of(binds: &OneOrMany<Placed<String>>) -> Option<u16> {
-    binds.0.iter().find_map(|bind| port(&bind.value))
+fn port_of(binds: &[Item<SocketAddr>]) -> Option<u16> {
+    binds.iter().find_map(|bind| port(bind.value))
 }
 
-fn port(bind: &str) -> Option<u16> {
-    bind.parse::<SocketAddr>().ok().map(|address| address.port()).filter(|&port| port > 0)
+fn port(address: SocketAddr) -> Option<u16> {
+    Some(address.port()).filter(|&port| port > 0)
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use crate::config::KeySource;
+use crate::compile::KeySource;
 use crate::jwt::{KeySet, KeysWanted};
 use crate::telemetry::status::Status;
 use crate::tls::PROVIDER;

@@ -1,7 +1,7 @@
-//! Where a configuration comes from, beside the files: names that are looked up, and the public
-//! keys of issuers of tokens.
+//! The sources of configuration: files, names in DNS, and the public keys of token issuers.
 
 mod dns;
+pub mod files;
 mod keys;
 
 pub use dns::Names;

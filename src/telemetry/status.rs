@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use crate::cells::PerWorker;
-use crate::config::diagnostic::SourceMap;
 use crate::runtime::core::WorkerCells;
 use crate::snapshot::Snapshot;
+use crate::sources::files::diagnostic::SourceMap;
 
 /// Shared by the control loop and the admin interface; both run on the control thread.
 #[derive(Clone)]

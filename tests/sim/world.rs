@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway::cells::PerWorker;
+use ringway::compile::Resolutions;
 use ringway::compile::registry::Registry;
-use ringway::config::{self, Resolutions};
 use ringway::downstream::{Arrival, connection};
 use ringway::http2::held_bytes;
 use ringway::runtime::buffer::BUFFER_BYTES;
@@ -22,6 +22,7 @@ use ringway::runtime::sim::{SimIo, Simulation, Weather};
 use ringway::serve::record::buffer::LogBuffer;
 use ringway::serve::{Worker, WorkerParts};
 use ringway::snapshot::Snapshot;
+use ringway::sources::files;
 
 use super::plan::{Plan, Service};
 use super::wire::address;
@@ -349,9 +350,9 @@ impl Proxy {
         let turn = self.snapshots.len();
         let file = self.files[turn % self.files.len()].clone();
         let environment = HashMap::new();
-        let loaded = config::load(&[file], &environment);
+        let loaded = files::load(&[file], &environment);
         let version = turn as u64 + 1;
-        let compiled = config::compile(&loaded, version, &mut self.registry, &Resolutions::new());
+        let compiled = files::compile(&loaded, version, &mut self.registry, &Resolutions::new());
         let snapshot = Arc::new(compiled.expect("a valid configuration").snapshot);
         self.snapshots.push(Arc::clone(&snapshot));
         self.worker.prepare(snapshot);

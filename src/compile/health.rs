@@ -1,0 +1,119 @@
+//! Health checks of services.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Compiler;
+use crate::health::{Ask, Check, Statuses, Thresholds};
+use crate::model::{
+    ClientTls, GrpcProbe, HealthCheck, HealthProbe, HttpProbe, Item, Origin, Service,
+    ServiceProtocol,
+};
+
+/// Between two checks unless it is told otherwise.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long a check may take unless it is told otherwise.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many answers change a state unless it is told otherwise.
+const THRESHOLDS: Thresholds = Thresholds { healthy: 2, unhealthy: 3 };
+
+/// With fewer healthy endpoints all of them take requests, unless it is told otherwise.
+const PANIC_PERCENT: u8 = 50;
+
+/// How the endpoints of a service are checked.
+pub(super) fn check(compiler: &mut Compiler<'_>, service: &Service) -> Option<Arc<Check>> {
+    let written = service.health_check.as_ref()?;
+    let value = &written.value;
+    let ask = match &value.probe {
+        Some(HealthProbe::Http(probe)) => http_ask(compiler, service, probe)?,
+        Some(HealthProbe::Grpc(probe)) => {
+            if service.protocol == ServiceProtocol::Http1 {
+                let help = "write `protocol: grpc`, or check by `http`";
+                let message = "gRPC is not spoken over HTTP/1.1";
+                compiler.fault_with_help(&probe.origin, message, help);
+            }
+            grpc_ask(compiler, service, probe)?
+        }
+        Some(HealthProbe::Tcp) => Ask::Tcp,
+        None => {
+            let message = "a health check needs one of http, grpc and tcp";
+            compiler.fault(&written.origin, message);
+            return None;
+        }
+    };
+    Some(Arc::new(Check {
+        ask,
+        interval: value.interval.unwrap_or(INTERVAL),
+        timeout: value.timeout.unwrap_or(TIMEOUT),
+        thresholds: thresholds(compiler, value),
+        panic_percent: value.panic_percent.unwrap_or(PANIC_PERCENT),
+        changes: compiler.registry.changes(&service.name.value),
+    }))
+}
+
+fn thresholds(compiler: &mut Compiler<'_>, written: &HealthCheck) -> Thresholds {
+    let mut count = |written: &Option<Item<u32>>, default: u32| {
+        let Some(written) = written else { return default };
+        if written.value == 0 {
+            compiler.fault(&written.origin, "at least one check is needed to know anything");
+        }
+        written.value
+    };
+    Thresholds {
+        healthy: count(&written.healthy, THRESHOLDS.healthy),
+        unhealthy: count(&written.unhealthy, THRESHOLDS.unhealthy),
+    }
+}
+
+fn http_ask(compiler: &mut Compiler<'_>, service: &Service, probe: &HttpProbe) -> Option<Ask> {
+    let path = &probe.path;
+    let visible = |byte: u8| (b'!'..=b'~').contains(&byte) && byte != b'#';
+    if !path.value.starts_with('/') || !path.value.bytes().all(visible) {
+        let message = format!("{:?} is not the path of a resource", path.value);
+        compiler.fault_with_help(&path.origin, message, "write /healthz, with a query if need be");
+    }
+    let statuses =
+        if probe.statuses.is_empty() { vec![(200, 200)] } else { probe.statuses.clone() };
+    Some(Ask::Http {
+        method: if probe.head { "HEAD".into() } else { "GET".into() },
+        path: path.value.as_str().into(),
+        host: authority(compiler, service, &path.origin, probe.host.as_ref(), "host")?,
+        statuses: Statuses(statuses),
+    })
+}
+
+fn grpc_ask(
+    compiler: &mut Compiler<'_>,
+    service: &Service,
+    probe: &Item<GrpcProbe>,
+) -> Option<Ask> {
+    let GrpcProbe { service: asked, authority: named } = &probe.value;
+    Some(Ask::Grpc {
+        service: asked.as_ref().map_or_else(Default::default, |it| it.value.as_str().into()),
+        authority: authority(compiler, service, &probe.origin, named.as_ref(), "authority")?,
+    })
+}
+
+/// The authority under `key`; by default the SNI, or the name of the service.
+fn authority(
+    compiler: &mut Compiler<'_>,
+    service: &Service,
+    origin: &Origin,
+    written: Option<&Item<String>>,
+    key: &str,
+) -> Option<Box<str>> {
+    let sni = match service.tls.as_ref().map(|tls| &tls.value) {
+        Some(ClientTls::Files(files)) => files.sni.as_ref(),
+        _ => None,
+    };
+    let text = &written.or(sni).unwrap_or(&service.name).value;
+    if text.parse::<http::uri::Authority>().is_err() {
+        let origin = written.map_or(origin, |written| &written.origin);
+        let message = format!("{text:?} cannot be asked for as a host");
+        compiler.fault_with_help(origin, message, format!("write `{key}: NAME`"));
+        return None;
+    }
+    Some(text.as_str().into())
+}

@@ -1,0 +1,93 @@
+//! Settings of HTTP/2 for listeners and services, and limits on its frames.
+
+use super::Compiler;
+use crate::http2::{FloodLimits, Settings};
+use crate::model::{Http2, Http2Limits, Item};
+
+/// The largest window that there is (RFC 9113 6.9.1).
+const WINDOW_BYTES_MAX: u64 = (1 << 31) - 1;
+
+/// How HTTP/2 is spoken, as `written`.
+pub(super) fn settings(compiler: &mut Compiler<'_>, written: &Http2) -> Settings {
+    let default = Settings::default();
+    let mut size = |written: &Option<Item<usize>>, range: [u64; 2], default: u32| {
+        let Some(written) = written else { return default };
+        let bytes = written.value as u64;
+        if !(range[0]..=range[1]).contains(&bytes) {
+            let message = format!("a size from {} to {} bytes is wanted here", range[0], range[1]);
+            compiler.fault(&written.origin, message);
+        }
+        u32::try_from(bytes).unwrap_or(default)
+    };
+    let stream_window_bytes =
+        size(&written.stream_window, [1, WINDOW_BYTES_MAX], default.stream_window_bytes);
+    let connection_window_bytes = size(
+        &written.connection_window,
+        [65_535, WINDOW_BYTES_MAX],
+        default.connection_window_bytes,
+    );
+    let stream_buffer_bytes =
+        size(&written.stream_buffer, [1, WINDOW_BYTES_MAX], default.stream_buffer_bytes);
+    let streams_max = match &written.max_concurrent_streams {
+        None => default.streams_max,
+        Some(streams) => {
+            if streams.value == 0 {
+                compiler.fault(&streams.origin, "without streams nothing can be asked");
+            }
+            streams.value
+        }
+    };
+    Settings {
+        streams_max,
+        stream_window_bytes,
+        connection_window_bytes,
+        stream_buffer_bytes,
+        ping_interval: written.ping_interval.unwrap_or(default.ping_interval),
+        ping_timeout: written.ping_timeout.unwrap_or(default.ping_timeout),
+        age_max: written.max_connection_age.unwrap_or(default.age_max),
+    }
+}
+
+/// The least that a number of frames may be: any peer sends some of each.
+const FRAMES_MIN: u32 = 10;
+
+/// The least that small DATA frames may cost: a few of them are ordinary.
+const DATA_OVERHEAD_MIN: usize = 25_600;
+
+/// What a peer may send besides messages, as `written`.
+pub(super) fn limits(compiler: &mut Compiler<'_>, written: &Http2Limits) -> FloodLimits {
+    let default = FloodLimits::default();
+    let mut frames = |written: &Option<Item<u32>>, default: u32| {
+        let Some(frames) = written else { return default };
+        if frames.value < FRAMES_MIN {
+            let message = format!("fewer than {FRAMES_MIN} frames would end good connections");
+            compiler.fault(&frames.origin, message);
+        }
+        frames.value
+    };
+    let limits = FloodLimits {
+        window: written.window.unwrap_or(default.window),
+        continuation_frames: written.continuation_frames.unwrap_or(default.continuation_frames),
+        stream_resets: frames(&written.stream_resets, default.stream_resets),
+        provoked_resets: frames(&written.provoked_resets, default.provoked_resets),
+        empty_frames: frames(&written.empty_frames, default.empty_frames),
+        settings_frames: frames(&written.settings_frames, default.settings_frames),
+        ping_frames: frames(&written.ping_frames, default.ping_frames),
+        priority_frames: frames(&written.priority_frames, default.priority_frames),
+        window_update_frames: frames(&written.window_update_frames, default.window_update_frames),
+        other_frames: frames(&written.other_frames, default.other_frames),
+        data_overhead_bytes: written
+            .data_overhead
+            .as_ref()
+            .map_or(default.data_overhead_bytes, |size| size.value),
+        endpoint_header_timeout: written
+            .endpoint_header_timeout
+            .unwrap_or(default.endpoint_header_timeout),
+    };
+    if let Some(size) = &written.data_overhead
+        && size.value < DATA_OVERHEAD_MIN
+    {
+        compiler.fault(&size.origin, format!("at least {DATA_OVERHEAD_MIN} bytes are wanted here"));
+    }
+    limits
+}

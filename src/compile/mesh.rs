@@ -1,0 +1,382 @@
+//! Listeners for captured traffic: what `mesh.inbound` and `mesh.outbound` say.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::routes::Hosts;
+use super::{Compiler, listeners as plain, mark, tls};
+use crate::authz::EscapedSlashes;
+use crate::balance::Policy;
+use crate::cells::PerWorker;
+use crate::cluster::EndpointCells;
+use crate::cluster::{Destination, Protocol, Service};
+use crate::dns::{Directory, DnsPlan};
+use crate::http2::Settings;
+use crate::mesh::{
+    Addresses, Admission, Application, Capture, Declared, Direction, Excluded, Probe, Udp, Unknown,
+};
+use crate::message::HeaderEdits;
+use crate::model::{
+    self, Inbound, InterceptBy, Item, Model, Mtls, Origin, Outbound, PeerSource, PortProtocol,
+};
+use crate::net::Address;
+use crate::net::Bind;
+use crate::net::Intercept;
+use crate::route::{Action, Matcher, Rule, Split, Table};
+use crate::snapshot::{ForwardClientCert, Listener, Serves};
+use crate::tls::{Mode, ServerTls};
+
+/// The names of the two listeners.
+const INBOUND: &str = "mesh.inbound";
+const OUTBOUND: &str = "mesh.outbound";
+
+/// What rules, logs and metrics call destinations that no service names. No service can have a
+/// name with a slash.
+pub(super) const INBOUND_SERVICE: &str = "mesh/inbound";
+pub(super) const PASSTHROUGH_SERVICE: &str = "mesh/passthrough";
+
+/// How long connecting to an original destination may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a flow of UDP may be silent, and how many there may be, unless it is told otherwise.
+const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const UDP_FLOWS_MAX: u32 = 10_000;
+
+/// How long unused connections to original destinations are kept, and how many for each.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_IDLE_CONNECTIONS: u32 = 1024;
+
+/// The listeners of captured traffic.
+pub(super) fn listeners(
+    compiler: &mut Compiler<'_>,
+    services: &[Arc<Service>],
+    hosts: &Hosts<'_>,
+) -> Vec<Arc<Listener>> {
+    let model = compiler.model;
+    for item in &model.listeners {
+        let name = &item.value.name;
+        if [INBOUND, OUTBOUND].contains(&name.value.as_str()) {
+            compiler.fault(&name.origin, format!("{:?} is the name of another", name.value));
+        }
+    }
+    let mesh = &model.mesh;
+    let mut listeners = Vec::new();
+    if let Some(first) = mesh.inbound.binds.first() {
+        listeners.push(inbound(compiler, &mesh.inbound, &first.origin, services));
+    } else {
+        only_captured(compiler, &mesh.inbound);
+    }
+    if let Some(first) = mesh.outbound.binds.first() {
+        listeners.push(outbound(compiler, &mesh.outbound, &first.origin, services, hosts));
+    }
+    listeners
+}
+
+/// Settings of captured connections, where none are captured.
+fn only_captured(compiler: &mut Compiler<'_>, written: &Inbound) {
+    let protocols = written.protocols.iter().map(|(port, _)| &port.origin);
+    let probes = written.probes.iter().map(|probe| &probe.origin);
+    for origin in protocols.chain(probes).chain(written.source.as_ref().map(|s| &s.origin)) {
+        let help = "add `bind: 0.0.0.0:15006`";
+        compiler.fault_with_help(origin, "this is for captured connections", help);
+    }
+}
+
+fn inbound(
+    compiler: &mut Compiler<'_>,
+    written: &Inbound,
+    origin: &Origin,
+    services: &[Arc<Service>],
+) -> Arc<Listener> {
+    let tls = tls::captured(compiler, INBOUND);
+    let admission = admission(compiler, origin, written.mtls, tls.as_ref());
+    let mut port_admissions = Vec::new();
+    for (port, mtls) in &written.port_mtls {
+        let admission = self::admission(compiler, &mtls.origin, mtls.value, tls.as_ref());
+        port_admissions.push((*port, admission));
+    }
+    let capture = Capture {
+        direction: Direction::Inbound,
+        intercept: intercept(written.intercept),
+        routes: Arc::new(Table::build(Vec::new())),
+        onward: rule(compiler, origin, INBOUND, "original", Destination::ORIGINAL),
+        addresses: addresses(compiler, origin, INBOUND, services),
+        unknown: Unknown::Allow,
+        ports: declared(&written.protocols),
+        admission,
+        port_admissions,
+        probes: written.probes.iter().filter_map(|written| probe(compiler, written)).collect(),
+        application: match written.application {
+            model::Application::Original => Application::Original,
+            model::Application::Loopback => Application::Loopback,
+        },
+        keeps_source: keeps_source(compiler, written),
+        mark: mark(compiler.model),
+        excluded: excluded(compiler, Direction::Inbound),
+        passthrough: passthrough(compiler, INBOUND_SERVICE),
+        udp: written.udp.as_ref().map(|udp| self::udp(compiler, udp)),
+        identity: None,
+        endpoint_stats: endpoint_stats(compiler, INBOUND),
+        stats: compiler.registry.capture(INBOUND),
+        seen: compiler.registry.destinations(INBOUND),
+    };
+    let common = Common {
+        name: INBOUND,
+        binds: &written.binds,
+        timeouts: &written.timeouts,
+        connections: written.connections,
+        forward_client_cert: plain::forward_client_cert(written.forward_client_cert),
+    };
+    listener(compiler, common, tls, capture)
+}
+
+fn outbound(
+    compiler: &mut Compiler<'_>,
+    written: &Outbound,
+    origin: &Origin,
+    services: &[Arc<Service>],
+    hosts: &Hosts<'_>,
+) -> Arc<Listener> {
+    let routes = match &written.hosts {
+        Some(wanted) => Arc::new(plain::only(compiler, hosts, wanted)),
+        None => hosts.all(),
+    };
+    let capture = Capture {
+        direction: Direction::Outbound,
+        intercept: intercept(written.intercept),
+        routes,
+        onward: rule(compiler, origin, OUTBOUND, "original", Destination::ORIGINAL),
+        addresses: addresses(compiler, origin, OUTBOUND, services),
+        unknown: if written.deny_unknown { Unknown::Deny } else { Unknown::Allow },
+        ports: declared(&written.protocols),
+        admission: Admission::Plain,
+        port_admissions: Vec::new(),
+        probes: Vec::new(),
+        application: Application::Original,
+        keeps_source: false,
+        mark: mark(compiler.model),
+        excluded: excluded(compiler, Direction::Outbound),
+        passthrough: passthrough(compiler, PASSTHROUGH_SERVICE),
+        udp: written.udp.as_ref().map(|udp| self::udp(compiler, udp)),
+        identity: compiler.mesh.as_ref().and_then(|mesh| mesh.id()),
+        endpoint_stats: endpoint_stats(compiler, OUTBOUND),
+        stats: compiler.registry.capture(OUTBOUND),
+        seen: compiler.registry.destinations(OUTBOUND),
+    };
+    let common = Common {
+        name: OUTBOUND,
+        binds: &written.binds,
+        timeouts: &written.timeouts,
+        connections: written.connections,
+        forward_client_cert: ForwardClientCert::Sanitize,
+    };
+    listener(compiler, common, None, capture)
+}
+
+/// The settings of both listeners.
+struct Common<'a> {
+    name: &'static str,
+    binds: &'a [Item<SocketAddr>],
+    timeouts: &'a model::Timeouts,
+    connections: Option<u32>,
+    forward_client_cert: ForwardClientCert,
+}
+
+fn listener(
+    compiler: &mut Compiler<'_>,
+    common: Common<'_>,
+    tls: Option<Arc<ServerTls>>,
+    capture: Capture,
+) -> Arc<Listener> {
+    let Common { name, binds: written, timeouts, connections, forward_client_cert } = common;
+    let mut binds = Vec::new();
+    let mut datagrams = Vec::new();
+    for item in written {
+        let bind = Item { value: Bind::Tcp(item.value), origin: item.origin.clone() };
+        if let Some(bind) = plain::taken(compiler, &bind) {
+            binds.push(bind);
+            datagrams.push(Bind::Udp(item.value));
+        }
+    }
+    if capture.udp.is_some() {
+        binds.extend(datagrams);
+    }
+    Arc::new(Listener {
+        name: name.into(),
+        binds,
+        serves: Serves::Captured(Arc::new(capture)),
+        tls,
+        http1: true,
+        http2: Some(Settings::default()),
+        proxy_protocol: false,
+        trusted_hops: 0,
+        forward_client_cert,
+        request_id: true,
+        via: None,
+        escaped_slashes: EscapedSlashes::Keep,
+        connections_max: connections.unwrap_or(u32::MAX),
+        timeouts: plain::timeouts(timeouts),
+        stats: compiler.registry.listener(name),
+    })
+}
+
+/// Traffic that no rule should have captured.
+fn excluded(compiler: &mut Compiler<'_>, direction: Direction) -> Excluded {
+    let written = &compiler.model.mesh.intercept;
+    if let Some(mark) = written.mark.as_ref().filter(|mark| mark.value == 0) {
+        compiler.fault(&mark.origin, "a mark of 0 is none: nothing would be known by it");
+    }
+    let side = match direction {
+        Direction::Inbound => &written.exclude_inbound,
+        Direction::Outbound => &written.exclude_outbound,
+    };
+    Excluded { networks: side.networks.clone(), ports: side.ports.clone() }
+}
+
+fn udp(compiler: &Compiler<'_>, written: &model::Udp) -> Udp {
+    let flows = written.flows.unwrap_or(UDP_FLOWS_MAX) as usize;
+    Udp {
+        idle: written.idle_timeout.unwrap_or(UDP_IDLE_TIMEOUT),
+        flows_max_each: flows.div_ceil(compiler.registry.workers()),
+    }
+}
+
+fn intercept(written: InterceptBy) -> Intercept {
+    match written {
+        InterceptBy::Redirect | InterceptBy::None => Intercept::Redirect,
+        InterceptBy::Tproxy => Intercept::Tproxy,
+    }
+}
+
+/// Whether the workload sees the client's address. Not on loopback: the kernel lets no answer go
+/// from there to an address that is not on it.
+fn keeps_source(compiler: &mut Compiler<'_>, written: &Inbound) -> bool {
+    let loopback = written.application == model::Application::Loopback;
+    match &written.source {
+        Some(source) if source.value == PeerSource::Client && loopback => {
+            let message = "on loopback the workload cannot see the client's address";
+            let help = "write `source: proxy`, or `application: original`";
+            compiler.fault_with_help(&source.origin, message, help);
+            false
+        }
+        Some(source) => source.value == PeerSource::Client,
+        None => written.intercept == InterceptBy::Tproxy && !loopback,
+    }
+}
+
+/// On which terms clients are let in. Without an identity there is only plain text.
+fn admission(
+    compiler: &mut Compiler<'_>,
+    origin: &Origin,
+    mtls: Mtls,
+    tls: Option<&Arc<ServerTls>>,
+) -> Admission {
+    match (mtls, tls) {
+        (Mtls::Permissive, Some(tls)) => Admission::Tls(Arc::clone(tls)),
+        (Mtls::Strict, Some(tls)) => Admission::Tls(Arc::new(tls.with_mode(Mode::Strict))),
+        (Mtls::Strict, None) if compiler.model.mesh.identity.is_none() => {
+            let help = "add `mesh: {identity: {ca: DIR, id: spiffe://...}}`";
+            compiler.fault_with_help(origin, "`strict` needs an identity to prove", help);
+            Admission::Plain
+        }
+        (Mtls::Strict | Mtls::Permissive, None) | (Mtls::Disable, _) => Admission::Plain,
+    }
+}
+
+fn declared(written: &[(Item<u16>, PortProtocol)]) -> Vec<(u16, Declared)> {
+    let declared = |(port, protocol): &(Item<u16>, PortProtocol)| match protocol {
+        PortProtocol::Auto => None,
+        PortProtocol::Http => Some((port.value, Declared::Http)),
+        PortProtocol::Tcp => Some((port.value, Declared::Tcp)),
+    };
+    written.iter().filter_map(declared).collect()
+}
+
+fn probe(compiler: &mut Compiler<'_>, written: &Item<model::Probe>) -> Option<Probe> {
+    let model::Probe { port, path } = &written.value;
+    if !path.value.starts_with('/') || path.value.contains(['?', '#', ' ']) {
+        let message = format!("{:?} is not a path", path.value);
+        compiler.fault_with_help(&path.origin, message, "write /healthz; a query is ignored");
+        return None;
+    }
+    Some(Probe { port: *port, path: path.value.as_str().into() })
+}
+
+fn addresses(
+    compiler: &mut Compiler<'_>,
+    origin: &Origin,
+    listener: &str,
+    services: &[Arc<Service>],
+) -> Addresses {
+    Addresses::new(services, |service, destination| {
+        rule(compiler, origin, listener, &service.name, destination)
+    })
+}
+
+/// The rule of requests that no route names, to `destination`.
+fn rule(
+    compiler: &mut Compiler<'_>,
+    origin: &Origin,
+    host: &str,
+    name: &str,
+    destination: Destination,
+) -> Arc<Rule> {
+    let index = compiler.rule_index();
+    let stats = compiler.registry.route(host, name);
+    compiler.rule(Rule {
+        index,
+        stats,
+        name: name.into(),
+        host: host.into(),
+        place: compiler.model.files.line_of(origin).into(),
+        matcher: Matcher::default(),
+        action: Action::Forward(Split::single(destination)),
+        timeout: None,
+        jwt: None,
+        rewrite: None,
+        request_headers: HeaderEdits::none(),
+        response_headers: HeaderEdits::none(),
+    })
+}
+
+/// On what terms destinations are reached that no service names: as the client would have.
+fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
+    Arc::new(Service {
+        name: name.into(),
+        protocol: Protocol::Http1,
+        addresses: Vec::new(),
+        endpoints: Vec::new(),
+        subsets: Vec::new(),
+        policy: Policy::RoundRobin,
+        tls: None,
+        jwt: None,
+        connect_timeout: CONNECT_TIMEOUT,
+        timeout: None,
+        idle_timeout: IDLE_TIMEOUT,
+        max_idle_connections: MAX_IDLE_CONNECTIONS,
+        send_proxy_protocol: None,
+        methods: compiler.registry.methods(name),
+        http2: Settings::default(),
+        health: None,
+        stats: compiler.registry.service(name),
+    })
+}
+
+/// The counters of all endpoints that are found by their address alone.
+fn endpoint_stats(compiler: &mut Compiler<'_>, listener: &str) -> Arc<PerWorker<EndpointCells>> {
+    // A path that no endpoint has: they begin with a slash.
+    compiler.registry.endpoint(listener, &Address::Unix("*".into()))
+}
+
+/// Where the resolver listens, and its names.
+pub(super) fn dns(model: &Model, services: &[Arc<Service>]) -> DnsPlan {
+    let mut directory = Directory::default();
+    let bind = model.mesh.dns;
+    if bind.is_some() {
+        for service in services {
+            directory.add(&service.name, service.addresses.iter().map(SocketAddr::ip));
+        }
+    }
+    DnsPlan { bind, directory, mark: mark(model) }
+}

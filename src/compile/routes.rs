@@ -1,0 +1,324 @@
+//! Hosts and their rules.
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Compiler, is_token, jwt};
+use crate::cluster::Service;
+use crate::matching::{PathMatch, ValueMatch};
+use crate::message::HeaderEdits;
+use crate::model::{self, FieldEdits, Item, Match, Origin};
+use crate::route::{Action, HostPattern, Matcher, Redirect, Respond, Rewrite, Rule, Split, Table};
+
+/// All rules, by host as written.
+#[derive(Default)]
+pub(super) struct Hosts<'a> {
+    hosts: Vec<(&'a str, HostPattern, Vec<Arc<Rule>>)>,
+    by_name: HashMap<&'a str, usize>,
+    all: OnceCell<Arc<Table>>,
+}
+
+impl<'a> Hosts<'a> {
+    /// The table of all hosts. Listeners share it.
+    pub(super) fn all(&self) -> Arc<Table> {
+        let host =
+            |(_, pattern, rules): &(_, HostPattern, Vec<_>)| (pattern.clone(), rules.clone());
+        let table = || Arc::new(Table::build(self.hosts.iter().map(host).collect()));
+        Arc::clone(self.all.get_or_init(table))
+    }
+
+    /// A table of `wanted` hosts, and those without rules.
+    pub(super) fn only<'w>(&self, wanted: &'w [Item<String>]) -> (Table, Vec<&'w Item<String>>) {
+        let mut hosts = Vec::new();
+        let mut unknown = Vec::new();
+        for host in wanted {
+            match self.by_name.get(host.value.as_str()).map(|&index| &self.hosts[index]) {
+                Some((_, pattern, rules)) => hosts.push((pattern.clone(), rules.clone())),
+                None => unknown.push(host),
+            }
+        }
+        (Table::build(hosts), unknown)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.hosts.iter().map(|(name, ..)| *name)
+    }
+}
+
+pub(super) fn hosts<'a>(compiler: &mut Compiler<'a>, services: &[Arc<Service>]) -> Hosts<'a> {
+    let model = compiler.model;
+    let mut hosts = Hosts::default();
+    let mut seen = HashMap::new();
+    for item in &model.routes {
+        let model::Routes { host, rules } = &item.value;
+        let name = host.value.as_str();
+        let pattern = match HostPattern::parse(name) {
+            Ok(pattern) => pattern,
+            Err(message) => {
+                compiler.fault(&host.origin, format!("{name:?}: {message}"));
+                continue;
+            }
+        };
+        if let Some(first) = seen.insert(pattern.clone(), name) {
+            compiler.fault(&host.origin, format!("{name:?} is the same host as {first:?}"));
+        }
+        let compiled: Vec<_> = (1..)
+            .zip(rules)
+            .filter_map(|(number, rule)| rule_of(compiler, services, name, number, rule))
+            .collect();
+        unreachable_rules(compiler, rules, &compiled);
+        hosts.by_name.insert(name, hosts.hosts.len());
+        hosts.hosts.push((name, pattern, compiled));
+    }
+    hosts
+}
+
+/// Finds rules behind one that takes everything from them. Quadratic, so only rules without
+/// further conditions are compared with those before them, and long lists not at all.
+fn unreachable_rules(
+    compiler: &mut Compiler<'_>,
+    written: &[Item<model::Rule>],
+    compiled: &[Arc<Rule>],
+) {
+    const COMPARED_MAX: usize = 500;
+    if written.len() != compiled.len() || compiled.len() > COMPARED_MAX {
+        return;
+    }
+    for (index, later) in compiled.iter().enumerate() {
+        let shadow =
+            compiled[..index].iter().find(|earlier| earlier.matcher.shadows(&later.matcher));
+        if let Some(earlier) = shadow {
+            let message = format!(
+                "no request gets here: {:?} ({}) takes them all",
+                earlier.name, earlier.place
+            );
+            let help = "put the more specific rule first";
+            compiler.fault_with_help(&written[index].origin, message, help);
+        }
+    }
+}
+
+fn rule_of(
+    compiler: &mut Compiler<'_>,
+    services: &[Arc<Service>],
+    host: &str,
+    number: usize,
+    item: &Item<model::Rule>,
+) -> Option<Arc<Rule>> {
+    let written = &item.value;
+    let name =
+        written.name.as_ref().map_or_else(|| format!("{host}#{number}"), |n| n.value.clone());
+    let action = action(compiler, services, item);
+    let matcher = matcher(compiler, &written.matches);
+    let forwards = matches!(written.action, None | Some(model::Action::Forward(_)));
+    let rewrite = written.rewrite.as_ref().map(|rewrite| rewrite_of(compiler, rewrite));
+    if let (Some(rewrite), false) = (&written.rewrite, forwards) {
+        compiler.fault(&rewrite.origin, "only a rule with `to` can rewrite");
+    }
+    let request_headers = edits(compiler, written.request_headers.as_deref());
+    let response_headers = edits(compiler, written.response_headers.as_deref());
+    let jwt = jwt::demand(compiler, written.jwt.as_ref());
+    let (matcher, action) = (matcher?, action?);
+    let place = compiler.model.files.line_of(&item.origin).into();
+    let index = compiler.rule_index();
+    let stats = compiler.registry.route(host, &name);
+    Some(compiler.rule(Rule {
+        index,
+        stats,
+        name: name.into(),
+        host: host.into(),
+        place,
+        matcher,
+        action,
+        timeout: written.timeout,
+        jwt,
+        rewrite,
+        request_headers,
+        response_headers,
+    }))
+}
+
+fn action(
+    compiler: &mut Compiler<'_>,
+    services: &[Arc<Service>],
+    item: &Item<model::Rule>,
+) -> Option<Action> {
+    match &item.value.action {
+        Some(model::Action::Forward(to)) => {
+            split(compiler, services, &item.origin, to).map(Action::Forward)
+        }
+        Some(model::Action::Redirect(redirect)) => {
+            Some(Action::Redirect(redirect_of(compiler, redirect)))
+        }
+        Some(model::Action::Respond(respond)) => {
+            let status = respond.status.as_ref();
+            if let Some(status) = status.filter(|status| !(200..=599).contains(&status.value)) {
+                compiler.fault(&status.origin, "a status is between 200 and 599");
+            }
+            let status = status.map_or(200, |status| status.value);
+            Some(Action::Respond(Respond { status, body: respond.body.as_bytes().into() }))
+        }
+        None => {
+            let message = "a rule has exactly one of to, redirect and respond";
+            compiler.fault(&item.origin, message);
+            None
+        }
+    }
+}
+
+fn split(
+    compiler: &mut Compiler<'_>,
+    services: &[Arc<Service>],
+    origin: &Origin,
+    to: &[(Item<String>, u32)],
+) -> Option<Split> {
+    if to.iter().all(|(_, weight)| *weight == 0) {
+        compiler.fault(origin, "no destination has a weight above 0");
+        return None;
+    }
+    let mut shares = Vec::new();
+    for (reference, weight) in to {
+        let destination = compiler.destination(services, reference);
+        shares.extend(destination.map(|destination| (destination, *weight)));
+    }
+    (shares.len() == to.len()).then(|| Split::weighted(&shares))
+}
+
+fn redirect_of(compiler: &mut Compiler<'_>, item: &Item<model::Redirect>) -> Redirect {
+    let written = &item.value;
+    if let Some(status) = &written.status
+        && !matches!(status.value, 301 | 302 | 303 | 307 | 308)
+    {
+        compiler.fault(&status.origin, "a redirect is 301, 302, 303, 307 or 308");
+    }
+    if let Some(scheme) = &written.scheme
+        && !matches!(scheme.value.as_str(), "http" | "https")
+    {
+        compiler.fault(&scheme.origin, "a scheme is http or https");
+    }
+    for part in [&written.host, &written.path].into_iter().flatten() {
+        visible(compiler, part);
+    }
+    if written.scheme.is_none()
+        && written.host.is_none()
+        && written.port.is_none()
+        && written.path.is_none()
+    {
+        let message = "a redirect to itself: give it a scheme, host, port or path";
+        compiler.fault(&item.origin, message);
+    }
+    Redirect {
+        status: written.status.as_ref().map_or(301, |status| status.value),
+        scheme: text(&written.scheme),
+        host: text(&written.host),
+        port: written.port,
+        path: text(&written.path),
+    }
+}
+
+fn text(part: &Option<Item<String>>) -> Option<Box<str>> {
+    part.as_ref().map(|part| part.value.as_str().into())
+}
+
+fn rewrite_of(compiler: &mut Compiler<'_>, item: &Item<model::Rewrite>) -> Rewrite {
+    let written = &item.value;
+    for part in [&written.prefix, &written.path, &written.host].into_iter().flatten() {
+        visible(compiler, part);
+    }
+    for path in [&written.prefix, &written.path].into_iter().flatten() {
+        if !path.value.starts_with('/') {
+            compiler.fault(&path.origin, "a path begins with /");
+        }
+    }
+    if let (Some(prefix), Some(_)) = (&written.prefix, &written.path) {
+        let message = "either the prefix or the whole path is replaced, not both";
+        compiler.fault(&prefix.origin, message);
+    }
+    Rewrite { prefix: text(&written.prefix), path: text(&written.path), host: text(&written.host) }
+}
+
+/// Request lines and Location have no white space and no controls.
+fn visible(compiler: &mut Compiler<'_>, text: &Item<String>) {
+    if text.value.is_empty() || !text.value.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+        let message = format!("{:?} has characters that a URL cannot have", text.value);
+        compiler.fault(&text.origin, message);
+    }
+}
+
+fn matcher(compiler: &mut Compiler<'_>, written: &Match) -> Option<Matcher> {
+    let mut path = Some(PathMatch::Any);
+    if let Some(item) = &written.path {
+        path = path_match(compiler, item);
+    }
+    for method in &written.methods {
+        if !is_token(&method.value) || method.value.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            let help = format!("methods are in capitals: {}", method.value.to_uppercase());
+            let message = format!("{:?} is not a method", method.value);
+            compiler.fault_with_help(&method.origin, message, help);
+        }
+    }
+    for (name, _) in &written.headers {
+        if !is_token(&name.value) {
+            compiler.fault(&name.origin, format!("{:?} is not the name of a field", name.value));
+        }
+    }
+    let values = |written: &[(Item<String>, ValueMatch)]| {
+        let value = |(name, value): &(Item<String>, ValueMatch)| {
+            (Box::from(name.value.as_str()), value.clone())
+        };
+        written.iter().map(value).collect()
+    };
+    let methods = written.methods.iter().map(|method| method.value.as_str().into()).collect();
+    let (headers, query) = (values(&written.headers), values(&written.query));
+    Some(Matcher { path: path?, methods, headers, query })
+}
+
+fn path_match(compiler: &mut Compiler<'_>, written: &Item<PathMatch>) -> Option<PathMatch> {
+    let fits = match &written.value {
+        PathMatch::Exact(path) => path.starts_with(b"/"),
+        PathMatch::Prefix(path) => path.starts_with(b"/") && path.ends_with(b"/"),
+        PathMatch::Any | PathMatch::Regex(_) => true,
+    };
+    if !fits {
+        let message = "a path begins with /, and a prefix ends with it too";
+        compiler.fault(&written.origin, message);
+    }
+    fits.then(|| written.value.clone())
+}
+
+/// Fields that decide how a message is framed: nobody but the proxy sets them.
+const FRAMING_FIELDS: [&str; 5] =
+    ["content-length", "transfer-encoding", "connection", "upgrade", "te"];
+
+fn edits(compiler: &mut Compiler<'_>, written: Option<&FieldEdits>) -> HeaderEdits {
+    let Some(FieldEdits { set, add, remove }) = written else { return HeaderEdits::none() };
+    for (name, value) in set.iter().chain(add) {
+        field_name(compiler, name);
+        if value.value.bytes().any(|byte| byte < 0x20 && byte != b'\t' || byte == 0x7f) {
+            compiler.fault(&value.origin, "a field's value has no control characters");
+        }
+    }
+    for name in remove {
+        field_name(compiler, name);
+    }
+    let text = |item: &Item<String>| Box::from(item.value.as_str());
+    let field = |(name, value): &(_, _)| (text(name), text(value));
+    HeaderEdits {
+        set: set.iter().map(field).collect(),
+        add: add.iter().map(field).collect(),
+        remove: remove.iter().map(text).collect(),
+    }
+}
+
+fn field_name(compiler: &mut Compiler<'_>, name: &Item<String>) {
+    if !is_token(&name.value) {
+        compiler.fault(&name.origin, format!("{:?} is not the name of a field", name.value));
+    }
+    let framing = FRAMING_FIELDS.iter().any(|field| field.eq_ignore_ascii_case(&name.value));
+    if framing || name.value.eq_ignore_ascii_case("host") {
+        let help = "Host is changed by `rewrite: {host: ...}`, framing by nobody";
+        let message = format!("{:?} cannot be changed by a rule", name.value);
+        compiler.fault_with_help(&name.origin, message, help);
+    }
+}

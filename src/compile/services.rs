@@ -1,0 +1,236 @@
+//! Services and their endpoints.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Compiler, health, http2, is_token, jwt, tls};
+use crate::balance::{HashKey, Maglev, Member, Policy};
+use crate::cluster::{Endpoint, Protocol, Service, Subset};
+use crate::model::{self, Balance, Endpoints, HashBy, Item, Model, ServiceProtocol};
+use crate::net::Address;
+use crate::proxy_protocol::SendProxyProtocol;
+
+/// How long connecting may take unless it is told otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long an unused connection is kept unless it is told otherwise.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Unused connections kept for each endpoint unless it is told otherwise.
+const MAX_IDLE_CONNECTIONS: u32 = 1024;
+
+/// The services, in order of name.
+pub(super) fn services(compiler: &mut Compiler<'_>) -> Vec<Arc<Service>> {
+    let model = compiler.model;
+    let mut services = Vec::with_capacity(model.services.len());
+    for item in &model.services {
+        let name = &item.value.name;
+        if name.value.is_empty() || name.value.contains('/') {
+            compiler.fault(&name.origin, "a service's name is not empty and has no slash");
+        }
+        services.push(Arc::new(service_of(compiler, item)));
+    }
+    services.sort_by(|one, other| one.name.cmp(&other.name));
+    services
+}
+
+/// The `HOST:PORT` of services in DNS.
+pub(super) fn names(model: &Model) -> Vec<String> {
+    let name = |item: &Arc<Item<model::Service>>| match &item.value.endpoints {
+        Some(Endpoints::Name(name)) => Some(name.value.clone()),
+        _ => None,
+    };
+    model.services.iter().filter_map(name).collect()
+}
+
+/// The part of a service that its endpoints need.
+#[derive(Clone, Copy)]
+struct Owner<'a> {
+    name: &'a str,
+    /// Its endpoints are checked.
+    checked: bool,
+}
+
+fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -> Service {
+    let written = &item.value;
+    let name = written.name.value.as_str();
+    let owner = Owner { name, checked: written.health_check.is_some() };
+    let mut endpoints = Vec::new();
+    let mut versions: Vec<(&str, Vec<u32>)> = Vec::new();
+    match &written.endpoints {
+        Some(Endpoints::List(list)) => {
+            endpoints = list.iter().map(|it| endpoint(compiler, owner, None, &it.value)).collect();
+        }
+        Some(Endpoints::Versions(all)) => {
+            for (version, list) in all {
+                let first = endpoints.len() as u32;
+                let version = version.value.as_str();
+                let more =
+                    list.iter().map(|it| endpoint(compiler, owner, Some(version), &it.value));
+                endpoints.extend(more);
+                versions.push((version, (first..endpoints.len() as u32).collect()));
+            }
+        }
+        Some(Endpoints::Name(name)) => endpoints = resolved(compiler, owner, name),
+        None => {
+            let message = format!("the service {name:?} needs one of endpoints, versions and dns");
+            compiler.fault(&item.origin, message);
+        }
+    }
+    duplicates(compiler, item, &endpoints);
+    let health = health::check(compiler, written);
+    versions.sort_by_key(|(version, _)| *version);
+    let policy = policy(compiler, item);
+    let all = ("", (0..endpoints.len() as u32).collect());
+    let subsets = std::iter::once(all).chain(versions);
+    let subsets = subsets.map(|(version, members)| subset(version, members, &endpoints, &policy));
+    Service {
+        name: name.into(),
+        protocol: match written.protocol {
+            ServiceProtocol::Tcp => Protocol::Tcp,
+            ServiceProtocol::Http1 => Protocol::Http1,
+            ServiceProtocol::Http2 => Protocol::Http2,
+            ServiceProtocol::Grpc => Protocol::Grpc,
+            ServiceProtocol::Auto => Protocol::Auto,
+        },
+        addresses: addresses(compiler, written),
+        subsets: subsets.collect(),
+        endpoints,
+        policy,
+        tls: tls::service(compiler, written),
+        jwt: jwt::demand(compiler, written.jwt.as_ref()),
+        connect_timeout: written.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+        timeout: written.timeout,
+        idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),
+        max_idle_connections: written.max_idle_connections.unwrap_or(MAX_IDLE_CONNECTIONS),
+        send_proxy_protocol: match written.send_proxy_protocol {
+            model::SendProxyProtocol::None => None,
+            model::SendProxyProtocol::V1 => Some(SendProxyProtocol::V1),
+            model::SendProxyProtocol::V2 => Some(SendProxyProtocol::V2),
+        },
+        http2: http2::settings(compiler, &written.http2),
+        health,
+        methods: compiler.registry.methods(name),
+        stats: compiler.registry.service(name),
+    }
+}
+
+/// The virtual addresses of a service. Each belongs to one service.
+fn addresses<'a>(compiler: &mut Compiler<'a>, written: &'a model::Service) -> Vec<SocketAddr> {
+    for address in &written.addresses {
+        let taken = compiler.virtual_addresses.insert(address.value, &address.origin);
+        if let Some(first) = taken {
+            let first = compiler.model.files.line_of(first);
+            let message =
+                format!("{} is the address of another service, at {first}", address.value);
+            compiler.fault(&address.origin, message);
+        }
+    }
+    written.addresses.iter().map(|address| address.value).collect()
+}
+
+fn endpoint(
+    compiler: &mut Compiler<'_>,
+    owner: Owner<'_>,
+    version: Option<&str>,
+    written: &model::Endpoint,
+) -> Arc<Endpoint> {
+    let model::Endpoint { address, weight, zone } = written;
+    Arc::new(Endpoint {
+        stats: compiler.registry.endpoint(owner.name, address),
+        health: owner.checked.then(|| compiler.registry.health_state(owner.name, address)),
+        address: address.clone(),
+        weight: *weight,
+        zone: zone.clone(),
+        version: version.map(Into::into),
+        egress: compiler.egress,
+    })
+}
+
+/// The endpoints of a service in DNS; none until the first answer.
+fn resolved(
+    compiler: &mut Compiler<'_>,
+    owner: Owner<'_>,
+    name: &Item<String>,
+) -> Vec<Arc<Endpoint>> {
+    let resolutions = compiler.resolutions;
+    let addresses = resolutions.names.get(&name.value).map_or(&[][..], Vec::as_slice);
+    let endpoint = |address: &SocketAddr| {
+        let address = Address::Tcp(*address);
+        let written = model::Endpoint { address, weight: 1, zone: None };
+        endpoint(compiler, owner, None, &written)
+    };
+    addresses.iter().map(endpoint).collect()
+}
+
+fn duplicates(
+    compiler: &mut Compiler<'_>,
+    item: &Item<model::Service>,
+    endpoints: &[Arc<Endpoint>],
+) {
+    // Most lists are short: then comparing all is cheaper than a set.
+    const COMPARED_MAX: usize = 16;
+    let key = |endpoint: &Arc<Endpoint>| (endpoint.address.clone(), endpoint.version.clone());
+    let mut seen = HashSet::new();
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        let same = |other: &Arc<Endpoint>| {
+            other.address == endpoint.address && other.version == endpoint.version
+        };
+        let twice = match endpoints.len() {
+            ..=COMPARED_MAX => endpoints[..index].iter().any(same),
+            _ => !seen.insert(key(endpoint)),
+        };
+        if twice {
+            let message = format!("the endpoint {} is listed twice", endpoint.address);
+            let help = "give one of them a weight instead";
+            compiler.fault_with_help(&item.origin, message, help);
+        }
+    }
+}
+
+fn policy(compiler: &mut Compiler<'_>, item: &Item<model::Service>) -> Policy {
+    let key = match &item.value.balance {
+        Balance::LeastRequest => return Policy::LeastRequest,
+        Balance::RoundRobin => return Policy::RoundRobin,
+        Balance::Random => return Policy::Random,
+        Balance::PeakEwma => return Policy::PeakEwma,
+        Balance::Hash(key) => key,
+    };
+    if let HashBy::Header(name) | HashBy::Cookie(name) = key
+        && !is_token(name)
+    {
+        let message = format!("{name:?} cannot be the name of what is hashed");
+        compiler.fault(&item.origin, message);
+    }
+    Policy::Hash(match key {
+        HashBy::Header(name) => HashKey::Header(name.as_str().into()),
+        HashBy::Cookie(name) => HashKey::Cookie(name.as_str().into()),
+        HashBy::SourceIp => HashKey::SourceIp,
+    })
+}
+
+fn subset(
+    version: &str,
+    members: Vec<u32>,
+    endpoints: &[Arc<Endpoint>],
+    policy: &Policy,
+) -> Subset {
+    let maglev = matches!(policy, Policy::Hash(_)).then(|| {
+        let key = |index: &u32| endpoints[*index as usize].address.to_string();
+        let keys: Vec<String> = members.iter().map(key).collect();
+        let member = |(&index, key): (&u32, &String)| (index, key.clone());
+        let pairs: Vec<(u32, String)> = members.iter().zip(&keys).map(member).collect();
+        let list: Vec<Member<'_>> = pairs
+            .iter()
+            .map(|(index, key)| Member {
+                index: *index,
+                key: key.as_bytes(),
+                weight: endpoints[*index as usize].weight,
+            })
+            .collect();
+        Maglev::build(&list)
+    });
+    Subset { version: version.into(), members, maglev }
+}

@@ -1,0 +1,72 @@
+//! Settings of the process.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::{Compiler, http2};
+use crate::http1::parse::HEADERS_MAX;
+use crate::message;
+use crate::model::{self, AdminBind, Item, Model};
+use crate::snapshot::{AccessLog, Limits, LogFormat, LogSink};
+
+/// Where the admin interface listens by default.
+const ADMIN_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
+
+/// How long a drain lasts by default.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// The range of `limits.header_bytes`.
+const HEADER_BYTES_MIN: usize = 256;
+const HEADER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+pub(super) fn drain(model: &Model) -> Duration {
+    model.settings.drain.unwrap_or(DRAIN)
+}
+
+pub(super) fn admin(model: &Model) -> Option<SocketAddr> {
+    match model.settings.admin {
+        AdminBind::Default => Some(ADMIN_BIND),
+        AdminBind::Off => None,
+        AdminBind::At(address) => Some(address),
+    }
+}
+
+pub(super) fn access_log(model: &Model) -> Option<AccessLog> {
+    let log = model.settings.access_log.as_ref()?;
+    let sink = match &log.sink {
+        model::LogSink::Stdout => LogSink::Stdout,
+        model::LogSink::Stderr => LogSink::Stderr,
+        model::LogSink::File(path) => LogSink::File(path.clone()),
+    };
+    Some(AccessLog { sink, format: if log.text { LogFormat::Text } else { LogFormat::Json } })
+}
+
+pub(super) fn limits(compiler: &mut Compiler<'_>) -> Limits {
+    let written = &compiler.model.settings.limits;
+    let default = Limits::default();
+    if let Some(headers) = &written.headers
+        && !(1..=HEADERS_MAX as u32).contains(&headers.value)
+    {
+        let message = format!("between 1 and {HEADERS_MAX} fields can be allowed");
+        compiler.fault(&headers.origin, message);
+    }
+    if let Some(bytes) = &written.header_bytes
+        && !(HEADER_BYTES_MIN..=HEADER_BYTES_MAX).contains(&bytes.value)
+    {
+        let message = format!("between {HEADER_BYTES_MIN} B and 16 MiB can be allowed");
+        compiler.fault(&bytes.origin, message);
+    }
+    let header_bytes = |bytes: &Item<usize>| bytes.value;
+    let (of, chunks) = (default.message, written.chunk_extension_bytes);
+    Limits {
+        connections: written.connections.unwrap_or(default.connections),
+        message: message::Limits {
+            header_bytes: written.header_bytes.as_ref().map_or(of.header_bytes, header_bytes),
+            headers: written.headers.as_ref().map_or(of.headers, |n| n.value as usize),
+            uri_bytes: written.uri_bytes.unwrap_or(of.uri_bytes),
+            chunk_extension_bytes: chunks.unwrap_or(of.chunk_extension_bytes),
+            trailer_bytes: written.trailer_bytes.unwrap_or(of.trailer_bytes),
+        },
+        http2: http2::limits(compiler, &written.http2),
+    }
+}

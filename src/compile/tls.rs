@@ -1,0 +1,534 @@
+//! TLS: from certificates and keys to the parameters of handshakes.
+
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
+
+use super::Compiler;
+use crate::identity::SpiffeId;
+use crate::model::{
+    self, ClientFiles, Endpoints, Identity, Item, ListenerProtocol, Material, Mtls, Origin,
+    ServerCertificate, ServiceProtocol, TlsVersion,
+};
+use crate::net::Bind;
+use crate::tls::{
+    Bundle, CertificateInfo, CertificateTable, ClientAuth, ClientTls, Expected, Mode, PROVIDER,
+    PeerVerifier, ServerParameters, ServerTls, Trust, Versions, spiffe_id, terms_of,
+};
+
+/// What is spoken inside TLS on HTTP listeners and to HTTP services.
+const ALPN_HTTP: &[&[u8]] = &[b"http/1.1"];
+
+/// The same where the client may choose.
+const ALPN_AUTO: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// The same for captured connections. HTTP/2 goes on as it comes, so it is not asked for.
+const ALPN_CAPTURED: &[&[u8]] = &[b"http/1.1", b"h2"];
+/// HTTP/2 alone.
+const ALPN_HTTP2: &[&[u8]] = &[b"h2"];
+
+/// The trust domain by default.
+const TRUST_DOMAIN: &str = "cluster.local";
+
+/// Who this workload is, and whom it trusts.
+#[derive(Clone)]
+pub(super) struct MeshIdentity {
+    own: Arc<CertifiedKey>,
+    trust: Arc<Trust>,
+    accepts: Accepts,
+}
+
+impl MeshIdentity {
+    /// The SPIFFE ID.
+    pub(super) fn id(&self) -> Option<SpiffeId> {
+        self.own.cert.first().and_then(spiffe_id)
+    }
+}
+
+/// What decides whom a peer is accepted as, byte for byte: changes of it are noticed.
+#[derive(Clone, Default)]
+struct Accepts {
+    /// Roots, and whether they matter.
+    trusted: Vec<u8>,
+    /// Revocation lists. Connections of those that they name are cut; others live on.
+    revoked: Vec<u8>,
+}
+
+/// The identity in `mesh`, if there is one.
+pub(super) fn mesh(compiler: &mut Compiler<'_>) -> Option<MeshIdentity> {
+    let mesh = &compiler.model.mesh;
+    let item = mesh.identity.as_ref()?;
+    let (cert, key, roots) = match &item.value {
+        Identity::Given { cert, key, roots } | Identity::Issued { cert, key, roots } => {
+            (cert, key, roots)
+        }
+        Identity::Incomplete => {
+            let help = "write {ca: DIR, id: spiffe://...}, or {cert: FILE, key: FILE, roots: FILE}";
+            let message = "an identity is from a CA or from files, all of it";
+            compiler.fault_with_help(&item.origin, message, help);
+            return None;
+        }
+    };
+    let own = certified_key(compiler, "mesh identity", cert, key, None);
+    let bytes = compiler.material(roots)?;
+    let domain = mesh.trust_domain.as_ref().map_or(TRUST_DOMAIN, |domain| domain.value.as_str());
+    let origin = match item.value {
+        Identity::Issued { .. } => &item.origin,
+        _ => &roots.origin,
+    };
+    let mut bundles = vec![bundle(compiler, origin, bytes, Some(domain))?];
+    let mut accepts = Accepts { trusted: bytes.to_vec(), revoked: Vec::new() };
+    for (domain, file) in &mesh.trust_bundles {
+        let bytes = compiler.material(file)?;
+        bundles.extend(bundle(compiler, &file.origin, bytes, Some(&domain.value)));
+        accepts.trusted.extend_from_slice(bytes);
+    }
+    let crls = revocation_lists(compiler, mesh.crl.as_ref());
+    if let Some(file) = &mesh.crl {
+        accepts.revoked.extend_from_slice(compiler.material(file)?);
+    }
+    let own = own?;
+    let proven = own.cert.first().and_then(spiffe_id);
+    if proven.as_ref().is_none_or(|id| id.trust_domain() != domain) {
+        let found = proven.map_or_else(|| "none".to_owned(), |id| id.as_str().to_owned());
+        let message = format!("the certificate proves no SPIFFE ID of {domain} (it has: {found})");
+        let help = "set mesh.trust_domain to that of the certificate";
+        compiler.fault_with_help(&item.origin, message, help);
+    }
+    Some(MeshIdentity { own, trust: Arc::new(Trust { bundles, crls }), accepts })
+}
+
+/// TLS of a listener; `None` when it speaks plain text.
+pub(super) fn listener<'a>(
+    compiler: &mut Compiler<'a>,
+    written: &'a model::Listener,
+    binds: &[Bind],
+) -> Option<Arc<ServerTls>> {
+    let name = written.name.value.as_str();
+    let first = written.tls.first()?;
+    let mut table = CertificateTable::default();
+    let (mut clients, mut versions, mut mode) = (ClientAuth::None, Versions::From12, Mode::Strict);
+    let mut accepts = Accepts::default();
+    for tls in &written.tls {
+        match &tls.value {
+            model::ServerTls::Certificate(files) => {
+                certificate(compiler, &format!("listener {name}"), &mut table, files);
+                if std::ptr::eq(tls, first) {
+                    clients = client_auth(compiler, files, &mut accepts)?;
+                    versions = min_version(files);
+                } else {
+                    only_first(compiler, files);
+                }
+            }
+            model::ServerTls::Mesh if written.tls.len() == 1 => {
+                mode = mesh_mode(compiler, &tls.origin, binds)?;
+                let mesh = compiler.mesh_identity(&tls.origin)?;
+                table.add(&mesh.own, &[]);
+                let expected = Expected::Spiffe(Vec::new());
+                let verifier = PeerVerifier::new(mesh.trust, expected, true);
+                clients = ClientAuth::Asked(Arc::new(verifier));
+                accepts = mesh.accepts;
+            }
+            model::ServerTls::Mesh => {
+                let help = "write {cert: FILE, key: FILE}, a list of those, or `mesh` alone";
+                compiler.fault_with_help(&tls.origin, "`mesh` is the only TLS of a listener", help);
+            }
+        }
+    }
+    let alpn = match written.protocol {
+        ListenerProtocol::Tcp | ListenerProtocol::Tls => &[],
+        ListenerProtocol::Auto => ALPN_AUTO,
+        ListenerProtocol::Http1 => ALPN_HTTP,
+        ListenerProtocol::Http2 => ALPN_HTTP2,
+    };
+    let server = Server { certificates: table, clients, versions, alpn, mode, accepts };
+    server_tls(compiler, name, &first.origin, server)
+}
+
+/// TLS of the listener of captured inbound connections, permissive; `None` without an identity.
+pub(super) fn captured(compiler: &mut Compiler<'_>, name: &str) -> Option<Arc<ServerTls>> {
+    let origin = &compiler.model.mesh.identity.as_ref()?.origin;
+    let mesh = compiler.mesh_identity(origin)?;
+    let mut certificates = CertificateTable::default();
+    certificates.add(&mesh.own, &[]);
+    let verifier = PeerVerifier::new(mesh.trust, Expected::Spiffe(Vec::new()), true);
+    let server = Server {
+        certificates,
+        clients: ClientAuth::Asked(Arc::new(verifier)),
+        versions: Versions::From12,
+        alpn: ALPN_CAPTURED,
+        mode: Mode::Permissive,
+        accepts: mesh.accepts,
+    };
+    server_tls(compiler, name, origin, server)
+}
+
+/// What TLS of a listener is made of, session tickets apart.
+struct Server {
+    certificates: CertificateTable,
+    clients: ClientAuth,
+    versions: Versions,
+    alpn: &'static [&'static [u8]],
+    mode: Mode,
+    accepts: Accepts,
+}
+
+fn server_tls(
+    compiler: &mut Compiler<'_>,
+    name: &str,
+    origin: &Origin,
+    server: Server,
+) -> Option<Arc<ServerTls>> {
+    let Server { certificates, clients, versions, alpn, mode, accepts } = server;
+    let terms = terms_of(&[&accepts.trusted, &[mode as u8]]);
+    // Who resumes is not looked up in a revocation list: with a new one everybody begins anew.
+    let ticket_terms = terms_of(&[&terms.to_ne_bytes(), &accepts.revoked]);
+    let tickets = match compiler.registry.tickets.of(name, ticket_terms) {
+        Ok(tickets) => tickets,
+        Err(error) => {
+            compiler.fault(origin, format!("no keys for session tickets: {error}"));
+            return None;
+        }
+    };
+    let parameters =
+        ServerParameters { certificates, clients, versions, alpn, tickets, terms, mode };
+    match ServerTls::new(parameters) {
+        Ok(tls) => Some(Arc::new(tls)),
+        Err(error) => {
+            compiler.fault(origin, format!("TLS cannot be set up: {error}"));
+            None
+        }
+    }
+}
+
+/// The demand of `mesh.inbound` on the port of a listener; `None` for plain text.
+fn mesh_mode(compiler: &mut Compiler<'_>, origin: &Origin, binds: &[Bind]) -> Option<Mode> {
+    let inbound = &compiler.model.mesh.inbound;
+    let of_port = |port: u16| {
+        let named = inbound.port_mtls.iter().find(|(number, _)| *number == port);
+        named.map_or(inbound.mtls, |(_, mtls)| mtls.value)
+    };
+    let mut wanted: Vec<Mtls> = binds
+        .iter()
+        .filter_map(|bind| match bind {
+            Bind::Tcp(address) => Some(of_port(address.port())),
+            Bind::Udp(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
+        })
+        .collect();
+    wanted.dedup();
+    match wanted[..] {
+        [] | [Mtls::Permissive] => Some(Mode::Permissive),
+        [Mtls::Strict] => Some(Mode::Strict),
+        [Mtls::Disable] => None,
+        _ => {
+            let message = "mesh.inbound.ports wants different things of the binds of this listener";
+            compiler.fault_with_help(origin, message, "make a listener of each bind");
+            None
+        }
+    }
+}
+
+/// TLS to the endpoints of a service; `None` for plain text.
+pub(super) fn service<'a>(
+    compiler: &mut Compiler<'a>,
+    written: &'a model::Service,
+) -> Option<Arc<ClientTls>> {
+    let tls = written.tls.as_ref()?;
+    let mesh = matches!(tls.value, model::ClientTls::Mesh);
+    if let Some(identity) = written.identities.first()
+        && !mesh
+    {
+        let help = "add `tls: mesh`; with a CA file the name in `sni` is checked";
+        let message = "`identity` is for services of the mesh";
+        compiler.fault_with_help(&identity.origin, message, help);
+    }
+    let alpn = match written.protocol {
+        ServiceProtocol::Tcp => &[],
+        ServiceProtocol::Auto => ALPN_AUTO,
+        ServiceProtocol::Http1 => ALPN_HTTP,
+        ServiceProtocol::Http2 | ServiceProtocol::Grpc => ALPN_HTTP2,
+    };
+    let mut accepts = Vec::new();
+    let (verifier, own, server_name) = match &tls.value {
+        model::ClientTls::Mesh => {
+            let allowed = identities(compiler, &written.identities);
+            let mesh = compiler.mesh_identity(&tls.origin)?;
+            accepts.extend(allowed.iter().flat_map(|id| id.as_str().bytes()));
+            accepts.extend(mesh.accepts.trusted.iter().chain(&mesh.accepts.revoked));
+            let verifier = PeerVerifier::new(mesh.trust, Expected::Spiffe(allowed), true);
+            (verifier, Some(mesh.own), None)
+        }
+        model::ClientTls::Files(files) => {
+            for file in files.ca.iter().chain(&files.crl) {
+                accepts.extend_from_slice(compiler.material(file)?);
+            }
+            accepts.extend(files.sni.iter().flat_map(|name| name.value.bytes()));
+            client_files(compiler, &tls.origin, files, written)?
+        }
+    };
+    match ClientTls::new(verifier, own, server_name, terms_of(&[&accepts]), alpn) {
+        Ok(tls) => Some(Arc::new(tls)),
+        Err(error) => {
+            compiler.fault(&tls.origin, format!("TLS cannot be set up: {error}"));
+            None
+        }
+    }
+}
+
+type ClientParts = (PeerVerifier, Option<Arc<CertifiedKey>>, Option<ServerName<'static>>);
+
+fn client_files<'a>(
+    compiler: &mut Compiler<'a>,
+    origin: &'a Origin,
+    files: &'a ClientFiles,
+    service: &'a model::Service,
+) -> Option<ClientParts> {
+    let own = match (&files.cert, &files.key) {
+        (Some(cert), Some(key)) => {
+            let owner = format!("service {}", service.name.value);
+            Some(certified_key(compiler, &owner, cert, key, None)?)
+        }
+        (None, None) => None,
+        (Some(one), None) | (None, Some(one)) => {
+            compiler.fault(&one.origin, "`cert` and `key` go together");
+            return None;
+        }
+    };
+    let name = match (&files.sni, &service.endpoints) {
+        (Some(sni), _) => Some((&sni.origin, sni.value.as_str())),
+        (None, Some(Endpoints::Name(name))) => {
+            name.value.rsplit_once(':').map(|(host, _)| (origin, host))
+        }
+        _ => None,
+    };
+    let name = match name.map(|(at, name)| (at, ServerName::try_from(name.to_owned()))) {
+        Some((_, Ok(name))) => Some(name),
+        Some((at, Err(_))) => {
+            compiler.fault(at, "`sni` is neither a DNS name nor an IP address");
+            return None;
+        }
+        None => None,
+    };
+    let (trust, expected) = match (&files.ca, files.unverified) {
+        (None, true) => (Trust::default(), Expected::Unverified),
+        (Some(ca), false) => {
+            let bundles = authorities(compiler, ca)?;
+            let crls = revocation_lists(compiler, files.crl.as_ref());
+            (Trust { bundles, crls }, Expected::Name)
+        }
+        (None, false) => {
+            let help = "add `ca: FILE`; on Debian /etc/ssl/certs/ca-certificates.crt has the \
+                        public ones";
+            compiler.fault_with_help(origin, "nobody vouches for the endpoints", help);
+            return None;
+        }
+        (Some(ca), true) => {
+            compiler.fault(&ca.origin, "`ca` means nothing with `verify: none`");
+            return None;
+        }
+    };
+    Some((PeerVerifier::new(Arc::new(trust), expected, true), own, name))
+}
+
+fn identities(compiler: &mut Compiler<'_>, written: &[Item<String>]) -> Vec<SpiffeId> {
+    let mut ids = Vec::new();
+    for id in written {
+        match SpiffeId::parse(&id.value) {
+            Ok(id) => ids.push(id),
+            Err(error) => {
+                compiler.fault(&id.origin, format!("{:?} is not a SPIFFE ID: {error}", id.value));
+            }
+        }
+    }
+    ids
+}
+
+/// Adds the certificate in `files` to `table`.
+fn certificate<'a>(
+    compiler: &mut Compiler<'a>,
+    owner: &str,
+    table: &mut CertificateTable,
+    files: &'a ServerCertificate,
+) {
+    let ocsp = files.ocsp.as_ref().and_then(|file| Some(compiler.material(file)?.to_vec()));
+    let Some(certified) = certified_key(compiler, owner, &files.cert, &files.key, ocsp) else {
+        return;
+    };
+    let mut names: Vec<String> = files.names.clone();
+    if names.is_empty()
+        && let Some(parsed) = certified.cert.first().map(EndEntityCert::try_from)
+        && let Ok(parsed) = parsed
+    {
+        names = parsed.valid_dns_names().map(ToOwned::to_owned).collect();
+    }
+    table.add(&certified, &names);
+}
+
+fn client_auth<'a>(
+    compiler: &mut Compiler<'a>,
+    files: &'a ServerCertificate,
+    accepts: &mut Accepts,
+) -> Option<ClientAuth> {
+    let Some(ca) = &files.client_ca else {
+        if let Some(auth) = &files.client_auth {
+            compiler.fault(&auth.origin, "`client_auth` needs `client_ca`");
+        }
+        return Some(ClientAuth::None);
+    };
+    let bundles = authorities(compiler, ca)?;
+    let crls = revocation_lists(compiler, files.crl.as_ref());
+    let mandatory =
+        files.client_auth.as_ref().is_none_or(|auth| auth.value == model::ClientAuth::Require);
+    accepts.trusted.extend_from_slice(compiler.material(ca)?);
+    accepts.trusted.push(u8::from(mandatory));
+    if let Some(file) = &files.crl {
+        accepts.revoked.extend_from_slice(compiler.material(file)?);
+    }
+    let trust = Arc::new(Trust { bundles, crls });
+    Some(ClientAuth::Asked(Arc::new(PeerVerifier::new(trust, Expected::Anyone, mandatory))))
+}
+
+fn min_version(files: &ServerCertificate) -> Versions {
+    match files.min_version.as_ref().map(|version| version.value) {
+        None | Some(TlsVersion::Tls12) => Versions::From12,
+        Some(TlsVersion::Tls13) => Versions::Only13,
+    }
+}
+
+/// Who may connect is decided before it is known which certificate a client asks for.
+fn only_first(compiler: &mut Compiler<'_>, files: &ServerCertificate) {
+    let origins = [
+        files.client_ca.as_ref().map(|file| &file.origin),
+        files.crl.as_ref().map(|file| &file.origin),
+        files.client_auth.as_ref().map(|auth| &auth.origin),
+        files.min_version.as_ref().map(|version| &version.origin),
+    ];
+    for origin in origins.into_iter().flatten() {
+        let message = "this holds for the whole listener: write it on the first certificate";
+        compiler.fault(origin, message);
+    }
+}
+
+impl<'a> Compiler<'a> {
+    fn mesh_identity(&mut self, origin: &Origin) -> Option<MeshIdentity> {
+        if self.model.mesh.identity.is_none() {
+            let help = "add `mesh: {identity: {ca: DIR, id: spiffe://...}}`";
+            self.fault_with_help(origin, "this workload has no identity", help);
+        }
+        self.mesh.clone()
+    }
+
+    /// The certificates of a PEM file, at least one.
+    fn certificates(&mut self, file: &'a Item<Material>) -> Option<Vec<CertificateDer<'static>>> {
+        let bytes = self.material(file)?;
+        self.certificates_in(&file.origin, bytes)
+    }
+
+    fn certificates_in(
+        &mut self,
+        origin: &Origin,
+        bytes: &[u8],
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        let message = match CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>() {
+            Ok(list) if !list.is_empty() => return Some(list),
+            Ok(_) => "there is no certificate in this file (PEM is expected)".to_owned(),
+            Err(error) => format!("this file is not valid PEM: {error}"),
+        };
+        self.fault(origin, message);
+        None
+    }
+}
+
+/// A certificate with its key, which must fit together.
+fn certified_key<'a>(
+    compiler: &mut Compiler<'a>,
+    owner: &str,
+    cert: &'a Item<Material>,
+    key: &'a Item<Material>,
+    ocsp: Option<Vec<u8>>,
+) -> Option<Arc<CertifiedKey>> {
+    let chain = compiler.certificates(cert);
+    let bytes = compiler.material(key);
+    let (chain, bytes, origins) = (chain?, bytes?, [&cert.origin, &key.origin]);
+    let Ok(private) = PrivateKeyDer::from_pem_slice(bytes) else {
+        let message = "there is no private key in this file (PEM of PKCS#8, PKCS#1 or SEC1)";
+        compiler.fault(&key.origin, message);
+        return None;
+    };
+    certify(compiler, owner, origins, chain, private, ocsp)
+}
+
+/// Puts a certificate and its key together.
+fn certify(
+    compiler: &mut Compiler<'_>,
+    owner: &str,
+    origins: [&Origin; 2],
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    ocsp: Option<Vec<u8>>,
+) -> Option<Arc<CertifiedKey>> {
+    match CertifiedKey::from_der(chain, key, &PROVIDER) {
+        Ok(mut certified) => {
+            certified.ocsp = ocsp;
+            compiler.certificates.extend(CertificateInfo::read(owner, &certified.cert));
+            Some(Arc::new(certified))
+        }
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            compiler.fault(origins[1], "this key does not belong to the certificate");
+            None
+        }
+        Err(error) => {
+            compiler.fault(origins[0], format!("the certificate cannot be used: {error}"));
+            None
+        }
+    }
+}
+
+/// The roots in `bytes`.
+fn bundle(
+    compiler: &mut Compiler<'_>,
+    origin: &Origin,
+    bytes: &[u8],
+    trust_domain: Option<&str>,
+) -> Option<Bundle> {
+    let mut anchors = Vec::new();
+    for certificate in compiler.certificates_in(origin, bytes)? {
+        match webpki::anchor_from_trusted_cert(&certificate) {
+            Ok(anchor) => anchors.push(anchor.to_owned()),
+            Err(error) => {
+                compiler.fault(origin, format!("a root here cannot be used: {error}"));
+            }
+        }
+    }
+    Some(Bundle { trust_domain: trust_domain.map(Into::into), anchors })
+}
+
+/// The CAs of a file that vouch for any name.
+fn authorities<'a>(compiler: &mut Compiler<'a>, file: &'a Item<Material>) -> Option<Vec<Bundle>> {
+    let bytes = compiler.material(file)?;
+    bundle(compiler, &file.origin, bytes, None).map(|bundle| vec![bundle])
+}
+
+fn revocation_lists<'a>(
+    compiler: &mut Compiler<'a>,
+    file: Option<&'a Item<Material>>,
+) -> Vec<CertRevocationList<'static>> {
+    let Some(file) = file else { return Vec::new() };
+    let Some(bytes) = compiler.material(file) else { return Vec::new() };
+    let mut lists = Vec::new();
+    for list in CertificateRevocationListDer::pem_slice_iter(bytes) {
+        let parsed = list.map_err(|error| error.to_string()).and_then(|list| {
+            OwnedCertRevocationList::from_der(&list).map_err(|error| error.to_string())
+        });
+        match parsed {
+            Ok(list) => lists.push(list.into()),
+            Err(error) => {
+                compiler.fault(&file.origin, format!("not a revocation list: {error}"));
+            }
+        }
+    }
+    lists
+}

@@ -1,0 +1,51 @@
+//! Faults of a configuration, and refused resources.
+
+use std::fmt;
+
+use super::Origin;
+
+/// A fault: an item that cannot be used, and the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The item.
+    pub origin: Origin,
+    /// The reason.
+    pub message: String,
+    /// The remedy.
+    pub help: Option<String>,
+    /// An unreadable part of the same configuration may be the cause. Then this fault is not
+    /// shown.
+    pub secondary: bool,
+}
+
+impl Fault {
+    /// A fault of the item with this origin.
+    pub fn new(origin: &Origin, message: impl Into<String>) -> Self {
+        Self { origin: origin.clone(), message: message.into(), help: None, secondary: false }
+    }
+
+    /// The same with a remedy.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// A resource that was left out, for its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The resource.
+    pub origin: Origin,
+    /// All reasons.
+    pub reasons: Vec<String>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::Resource(id) => write!(f, "{id}: ")?,
+            Origin::File(_) | Origin::BuiltIn => {}
+        }
+        f.write_str(&self.reasons.join("; "))
+    }
+}

@@ -1,0 +1,53 @@
+//! Settings of HTTP/2; `None` for the default of each value.
+
+use std::time::Duration;
+
+use super::Item;
+
+/// How HTTP/2 is spoken on a connection.
+#[derive(Clone, Debug, Default)]
+pub struct Http2 {
+    /// Open streams on a connection.
+    pub max_concurrent_streams: Option<Item<u32>>,
+    /// The receive window of a stream, in bytes.
+    pub stream_window: Option<Item<usize>>,
+    /// The receive window of a connection, in bytes.
+    pub connection_window: Option<Item<usize>>,
+    /// The send buffer of a stream, in bytes.
+    pub stream_buffer: Option<Item<usize>>,
+    /// Silence before a PING; `Some(None)` for never.
+    pub ping_interval: Option<Option<Duration>>,
+    /// For the answer to a PING; `Some(None)` for no limit.
+    pub ping_timeout: Option<Option<Duration>>,
+    /// The age at which a connection is drained; `Some(None)` for never.
+    pub max_connection_age: Option<Option<Duration>>,
+}
+
+/// Limits on frames that carry no message.
+#[derive(Clone, Debug, Default)]
+pub struct Http2Limits {
+    /// The time in which the count of a full limit is forgotten.
+    pub window: Option<Duration>,
+    /// CONTINUATION frames of one header block.
+    pub continuation_frames: Option<u32>,
+    /// RST_STREAM for new streams.
+    pub stream_resets: Option<Item<u32>>,
+    /// Our resets after errors of the peer.
+    pub provoked_resets: Option<Item<u32>>,
+    /// Empty DATA and HEADERS frames.
+    pub empty_frames: Option<Item<u32>>,
+    /// SETTINGS frames.
+    pub settings_frames: Option<Item<u32>>,
+    /// PING frames.
+    pub ping_frames: Option<Item<u32>>,
+    /// PRIORITY and PRIORITY_UPDATE frames.
+    pub priority_frames: Option<Item<u32>>,
+    /// WINDOW_UPDATE frames.
+    pub window_update_frames: Option<Item<u32>>,
+    /// GOAWAY frames and frames of unknown types.
+    pub other_frames: Option<Item<u32>>,
+    /// The overhead of small DATA frames, in bytes.
+    pub data_overhead: Option<Item<usize>>,
+    /// For a header block of an endpoint.
+    pub endpoint_header_timeout: Option<Duration>,
+}

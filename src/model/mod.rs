@@ -1,0 +1,81 @@
+//! The wanted configuration, whatever its source: plain data, each item with its [`Origin`].
+//!
+//! Sources build it, [`Resources`] merges it, and `compile` makes a snapshot of it.
+
+mod fault;
+mod health;
+mod http2;
+mod jwt;
+mod listener;
+mod mesh;
+mod origin;
+mod patch;
+mod policy;
+mod route;
+mod service;
+mod settings;
+mod tls;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+pub use fault::{Fault, Refusal};
+pub use health::{GrpcProbe, HealthCheck, HealthProbe, HttpProbe};
+pub use http2::{Http2, Http2Limits};
+pub use jwt::{TokenDemand, TokenKeys, TokenProvider};
+pub use listener::{EscapedSlashes, ForwardClientCert, Listener, ListenerProtocol, Timeouts};
+pub use mesh::{
+    Application, Exclude, Inbound, Intercept, InterceptBy, Mesh, Mtls, Outbound, PeerSource,
+    PortProtocol, Probe, Udp,
+};
+pub use origin::{Files, Item, Origin, Place, ResourceId};
+pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
+pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
+pub use route::{Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule};
+pub use service::{
+    Balance, Endpoint, Endpoints, HashBy, SendProxyProtocol, Service, ServiceProtocol,
+};
+pub use settings::{AccessLog, AdminBind, Driver, Limits, LogSink, Settings};
+pub use tls::{
+    ClientAuth, ClientFiles, ClientTls, Identity, Material, ServerCertificate, ServerTls,
+    TlsVersion,
+};
+
+/// Items that a model shares with the sources that gave them.
+pub type Items<T> = Vec<Arc<Item<T>>>;
+
+/// A wanted configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// The names of the files.
+    pub files: Files,
+    /// Settings of the process.
+    pub settings: Settings,
+    /// The mesh.
+    pub mesh: Mesh,
+    /// Listeners.
+    pub listeners: Items<Listener>,
+    /// Routes, by host.
+    pub routes: Items<Routes>,
+    /// Services.
+    pub services: Items<Service>,
+    /// Issuers of tokens.
+    pub providers: Items<TokenProvider>,
+    /// Authorization policies, in order.
+    pub policies: Items<Policy>,
+}
+
+impl Model {
+    /// Takes out everything that comes from these resources.
+    pub fn leave_out(&mut self, refused: &HashSet<Arc<ResourceId>>) {
+        keep(&mut self.listeners, refused);
+        keep(&mut self.routes, refused);
+        keep(&mut self.services, refused);
+        keep(&mut self.providers, refused);
+        keep(&mut self.policies, refused);
+    }
+}
+
+fn keep<T>(items: &mut Items<T>, refused: &HashSet<Arc<ResourceId>>) {
+    items.retain(|item| item.origin.resource().is_none_or(|id| !refused.contains(id)));
+}

@@ -1,0 +1,212 @@
+//! Resources of sources beside the files, and how they join the model of the files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Fault, Files, Item, Items, Listener, Model, Origin};
+use super::{Policy, Routes, Service, TokenProvider};
+
+/// The kind of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A listener.
+    Listener,
+    /// The routes of a host.
+    Routes,
+    /// A service.
+    Service,
+    /// An issuer of tokens.
+    TokenProvider,
+    /// An authorization policy.
+    Policy,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Listener => "listener",
+            Self::Routes => "routes of",
+            Self::Service => "service",
+            Self::TokenProvider => "token provider",
+            Self::Policy => "policy",
+        })
+    }
+}
+
+/// A resource. The origin of its item names it; a source gives it as a whole.
+#[derive(Clone, Debug)]
+pub enum Resource {
+    /// A listener.
+    Listener(Arc<Item<Listener>>),
+    /// The routes of a host.
+    Routes(Arc<Item<Routes>>),
+    /// A service.
+    Service(Arc<Item<Service>>),
+    /// An issuer of tokens.
+    TokenProvider(Arc<Item<TokenProvider>>),
+    /// An authorization policy.
+    Policy(Arc<Item<Policy>>),
+}
+
+impl Resource {
+    /// Its kind, and its name in its source.
+    fn key(&self) -> (Kind, Box<str>) {
+        let (kind, origin) = match self {
+            Self::Listener(item) => (Kind::Listener, &item.origin),
+            Self::Routes(item) => (Kind::Routes, &item.origin),
+            Self::Service(item) => (Kind::Service, &item.origin),
+            Self::TokenProvider(item) => (Kind::TokenProvider, &item.origin),
+            Self::Policy(item) => (Kind::Policy, &item.origin),
+        };
+        (kind, origin.resource().map_or_else(Box::default, |id| id.name.clone()))
+    }
+}
+
+/// A change of one resource.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Add the resource, or replace the one of the same kind and name.
+    Set(Resource),
+    /// Remove the resource.
+    Remove(Kind, Box<str>),
+}
+
+/// Which of two items with the same name is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Precedence {
+    /// The item of this source, also when a file has one.
+    OverFiles,
+    /// The item of the files.
+    #[default]
+    UnderFiles,
+}
+
+/// Changes that a source wants to be applied together.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// The name of the source.
+    pub source: Box<str>,
+    /// The precedence of its resources. Sources of the same precedence are ordered by name.
+    pub precedence: Precedence,
+    /// The changes.
+    pub changes: Vec<Change>,
+}
+
+/// All resources of the sources beside the files.
+#[derive(Clone, Debug, Default)]
+pub struct Resources(BTreeMap<(Precedence, Box<str>), BTreeMap<(Kind, Box<str>), Resource>>);
+
+impl Resources {
+    /// Takes note of what a source wants. It is used with the next [`Resources::merge`].
+    pub fn apply(&mut self, patch: Patch) {
+        let Patch { source, precedence, changes } = patch;
+        let known = self.0.entry((precedence, source)).or_default();
+        for change in changes {
+            match change {
+                Change::Set(resource) => known.insert(resource.key(), resource),
+                Change::Remove(kind, name) => known.remove(&(kind, name)),
+            };
+        }
+    }
+
+    /// The model of the files together with all resources. Of two items with the same name the
+    /// one with the lower precedence is left out.
+    pub fn merge(&self, files: &Arc<Model>) -> Merged {
+        let mut faults = Vec::new();
+        if self.0.values().all(BTreeMap::is_empty) {
+            return Merged { model: Arc::clone(files), conflicts: faults };
+        }
+        let names = &files.files;
+        let merged = Model {
+            files: names.clone(),
+            settings: files.settings.clone(),
+            mesh: files.mesh.clone(),
+            listeners: self.join(names, &mut faults, &files.listeners),
+            routes: self.join(names, &mut faults, &files.routes),
+            services: self.join(names, &mut faults, &files.services),
+            providers: self.join(names, &mut faults, &files.providers),
+            policies: self.join(names, &mut faults, &files.policies),
+        };
+        Merged { model: Arc::new(merged), conflicts: faults }
+    }
+
+    fn join<T: Named>(&self, names: &Files, faults: &mut Vec<Fault>, files: &Items<T>) -> Items<T> {
+        let of = |precedence| {
+            let sources = self.0.iter().filter(move |((of, _), _)| *of == precedence);
+            sources.flat_map(|(_, resources)| resources.values()).filter_map(T::of)
+        };
+        let layers = of(Precedence::OverFiles).chain(files).chain(of(Precedence::UnderFiles));
+        let mut items: Items<T> = Vec::new();
+        let mut taken: HashMap<String, Origin> = HashMap::new();
+        for item in layers {
+            let name = item.value.name();
+            let first = name.as_ref().and_then(|name| taken.get(name));
+            // Two of the files are a matter of the files alone.
+            let both = first.filter(|first| first.resource().or(item.origin.resource()).is_some());
+            if let (Some(first), Some(name)) = (both, &name) {
+                let kind = T::KIND;
+                let message = format!(
+                    "{kind} {name:?} of {} is also in {}, which has precedence",
+                    names.column_of(&item.origin),
+                    names.column_of(first)
+                );
+                faults.push(Fault::new(&item.origin, message));
+                continue;
+            }
+            if let Some(name) = name {
+                taken.entry(name).or_insert_with(|| item.origin.clone());
+            }
+            items.push(Arc::clone(item));
+        }
+        items
+    }
+}
+
+/// The model of all sources.
+#[derive(Clone, Debug)]
+pub struct Merged {
+    /// All items that are used.
+    pub model: Arc<Model>,
+    /// A fault for each item that was left out; it names both items.
+    pub conflicts: Vec<Fault>,
+}
+
+/// An item that has a name of its own.
+trait Named: Sized {
+    const KIND: Kind;
+
+    /// The name by which two items are the same.
+    fn name(&self) -> Option<String>;
+
+    /// The item in `resource`, if it is of this kind.
+    fn of(resource: &Resource) -> Option<&Arc<Item<Self>>>;
+}
+
+macro_rules! named {
+    ($($type:ident: $name:expr;)*) => {
+        $(impl Named for $type {
+            const KIND: Kind = Kind::$type;
+
+            fn name(&self) -> Option<String> {
+                let name: fn(&Self) -> Option<String> = $name;
+                name(self)
+            }
+
+            fn of(resource: &Resource) -> Option<&Arc<Item<Self>>> {
+                match resource {
+                    Resource::$type(item) => Some(item),
+                    _ => None,
+                }
+            }
+        })*
+    };
+}
+
+named! {
+    Listener: |listener| Some(listener.name.value.clone());
+    Routes: |routes| Some(routes.host.value.to_ascii_lowercase());
+    Service: |service| Some(service.name.value.clone());
+    TokenProvider: |provider| Some(provider.name.value.clone());
+    Policy: |policy| policy.name.as_ref().map(|name| name.value.clone());
+}

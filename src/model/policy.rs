@@ -1,0 +1,90 @@
+//! Authorization policies.
+
+use super::Item;
+use crate::matching::ValueMatch;
+
+/// A policy. `from`, `to` and `when` must all fit; of a list of `from` or `to`, one.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Its name; `None` for `authorization#N`.
+    pub name: Option<Item<String>>,
+    /// Its effect on requests that it matches.
+    pub action: PolicyAction,
+    /// It only reports its effect.
+    pub dry_run: Item<bool>,
+    /// Clients; empty for any.
+    pub from: Vec<Item<PolicySource>>,
+    /// Operations; empty for any.
+    pub to: Vec<Item<PolicyOperation>>,
+    /// Further conditions; all must hold.
+    pub when: Vec<Item<PolicyCondition>>,
+}
+
+/// The effect of a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PolicyAction {
+    /// Allow.
+    Allow,
+    /// Deny.
+    #[default]
+    Deny,
+    /// Report.
+    Audit,
+}
+
+/// The accepted and the unwanted values of one property. Both empty: any value.
+#[derive(Clone, Debug, Default)]
+pub struct Choices<T = String> {
+    /// One of these.
+    pub wanted: Vec<Item<T>>,
+    /// None of these.
+    pub unwanted: Vec<Item<T>>,
+}
+
+impl<T> Choices<T> {
+    /// True when any value fits.
+    pub fn is_empty(&self) -> bool {
+        self.wanted.is_empty() && self.unwanted.is_empty()
+    }
+}
+
+/// Conditions on the client. All must hold. Names are `exact`, `prefix*`, `*suffix` or `*`.
+#[derive(Clone, Debug, Default)]
+pub struct PolicySource {
+    /// SPIFFE IDs.
+    pub identities: Choices,
+    /// Namespaces of SPIFFE IDs.
+    pub namespaces: Choices,
+    /// Trust domains of SPIFFE IDs.
+    pub trust_domains: Choices,
+    /// Peer addresses: `10.0.0.0/8` or one address.
+    pub ips: Choices,
+    /// Client addresses that a trusted hop has named.
+    pub forwarded_ips: Choices,
+}
+
+/// Conditions on the operation. All must hold.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyOperation {
+    /// Services: `exact`, `prefix*`, `*suffix` or `*`.
+    pub services: Vec<Item<String>>,
+    /// Local ports, or original ports of captured connections.
+    pub ports: Choices<u16>,
+    /// Original addresses of captured connections.
+    pub ips: Choices,
+    /// Hosts without ports: `exact`, `prefix*`, `*suffix` or `*`.
+    pub hosts: Choices,
+    /// Methods.
+    pub methods: Choices,
+    /// Paths: `/exact`, `/prefix/*`, `*suffix`, `*` or `~regex`.
+    pub paths: Choices,
+}
+
+/// Further conditions.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyCondition {
+    /// On header fields, by name.
+    pub headers: Vec<(Item<String>, ValueMatch)>,
+    /// On claims of the token, by name or path.
+    pub claims: Vec<(Item<String>, ValueMatch)>,
+}

@@ -1,0 +1,144 @@
+//! Certificates and TLS. The contents of files are here, so that compiling reads none.
+
+use std::fmt;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::Item;
+
+/// A certificate, key or list, as its source has read it. Its content is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Material(Result<Arc<Zeroizing<Vec<u8>>>, Arc<str>>);
+
+impl Material {
+    /// A content.
+    pub fn new(content: Vec<u8>) -> Self {
+        Self(Ok(Arc::new(Zeroizing::new(content))))
+    }
+
+    /// A content that the source could not read, with the reason.
+    pub fn unreadable(reason: &str) -> Self {
+        Self(Err(reason.into()))
+    }
+
+    /// The content.
+    ///
+    /// # Errors
+    /// The reason why the source could not read it.
+    pub fn bytes(&self) -> Result<&[u8], &str> {
+        match &self.0 {
+            Ok(bytes) => Ok(bytes),
+            Err(reason) => Err(reason),
+        }
+    }
+}
+
+impl fmt::Debug for Material {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Ok(bytes) => write!(f, "Material({} bytes)", bytes.len()),
+            Err(reason) => write!(f, "Material({reason})"),
+        }
+    }
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug)]
+pub enum ServerTls {
+    /// The identity of this workload. Clients prove theirs.
+    Mesh,
+    /// A certificate.
+    Certificate(Box<ServerCertificate>),
+}
+
+/// A certificate of a listener and, on the first of a list, the demands on clients.
+#[derive(Clone, Debug)]
+pub struct ServerCertificate {
+    /// PEM with the certificate and its intermediates.
+    pub cert: Item<Material>,
+    /// PEM with the private key.
+    pub key: Item<Material>,
+    /// The SNI names that select it; empty for those in the certificate.
+    pub names: Vec<String>,
+    /// DER with an OCSP response.
+    pub ocsp: Option<Item<Material>>,
+    /// PEM with the CAs of client certificates.
+    pub client_ca: Option<Item<Material>>,
+    /// Whether clients must present a certificate; `None` for the default.
+    pub client_auth: Option<Item<ClientAuth>>,
+    /// PEM with revocation lists for client certificates.
+    pub crl: Option<Item<Material>>,
+    /// The oldest version of TLS; `None` for 1.2.
+    pub min_version: Option<Item<TlsVersion>>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+/// Whether a client must present a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// It may.
+    Optional,
+    /// It must.
+    Require,
+}
+
+/// TLS to the endpoints of a service.
+#[derive(Clone, Debug)]
+pub enum ClientTls {
+    /// The identity of this workload. Endpoints prove theirs.
+    Mesh,
+    /// Certificates.
+    Files(Box<ClientFiles>),
+}
+
+/// Certificates for TLS to the endpoints of a service.
+#[derive(Clone, Debug, Default)]
+pub struct ClientFiles {
+    /// PEM with the CAs of the endpoints.
+    pub ca: Option<Item<Material>>,
+    /// PEM with the certificate for endpoints that ask for one.
+    pub cert: Option<Item<Material>>,
+    /// PEM with its private key.
+    pub key: Option<Item<Material>>,
+    /// The name that endpoints must prove.
+    pub sni: Option<Item<String>>,
+    /// PEM with revocation lists.
+    pub crl: Option<Item<Material>>,
+    /// Endpoints prove nothing.
+    pub unverified: bool,
+}
+
+/// The identity that this workload proves to others. One that is neither given nor issued is a
+/// fault.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// A certificate, key and roots.
+    Given {
+        /// PEM with the certificate and its intermediates.
+        cert: Item<Material>,
+        /// PEM with its private key.
+        key: Item<Material>,
+        /// PEM with the roots of the trust domain.
+        roots: Item<Material>,
+    },
+    /// A certificate of a local CA. The origin of its parts is the directory of the CA.
+    Issued {
+        /// PEM with the certificate and its intermediates.
+        cert: Item<Material>,
+        /// PEM with its private key.
+        key: Item<Material>,
+        /// PEM with the roots of the trust domain.
+        roots: Item<Material>,
+    },
+    /// Parts of an identity that make none.
+    Incomplete,
+}

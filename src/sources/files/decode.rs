@@ -1,0 +1,456 @@
+//! From the tree to the types, with every mistake and not only the first.
+//!
+//! serde stops at the first error. So the mistake is noted, the node it is about is taken out of
+//! the tree, and decoding starts again, until it succeeds. What is then missing only because it
+//! was taken out is not reported.
+
+use std::fmt;
+
+use serde::de::value::StrDeserializer;
+use serde::de::{self, DeserializeSeed, IntoDeserializer as _, Visitor};
+
+use super::diagnostic::{Diagnostic, Place};
+use super::grammar::Config;
+use super::later;
+use super::node::{Key, Kind, Node};
+use super::values::AS_LIST;
+use crate::compile::suggestion;
+
+/// Mistakes shown at once.
+pub const MISTAKES_MAX: usize = 100;
+
+/// The name by which a wrapper asks for the place of its value.
+pub const WITH_PLACE: &str = "$ringway::Placed";
+
+/// Sections whose entries are decoded in batches: a mistake costs one batch a second look.
+const BATCHED: [&str; 4] = ["listeners", "routes", "services", "jwt"];
+
+/// Entries of a batch.
+const BATCH: usize = 256;
+
+/// Decodes `root`. `None` when it has too many mistakes.
+pub fn decode(root: Node, mistakes: &mut Vec<Diagnostic>) -> Option<Config> {
+    let mut config = Config::default();
+    let mut tries = MISTAKES_MAX;
+    let Kind::Map(sections) = root.kind else { return None };
+    for (key, section) in sections {
+        for part in parts(&key.text, section) {
+            let kind = Kind::Map(vec![(key.clone(), part)]);
+            let decoded = decode_part(Node { place: root.place, kind }, &mut tries, mistakes)?;
+            add(&mut config, &key.text, decoded);
+        }
+    }
+    Some(config)
+}
+
+/// The section in parts that are decoded one by one.
+fn parts(name: &str, section: Node) -> Vec<Node> {
+    let Node { place, kind } = section;
+    let mut entries = match kind {
+        Kind::Map(entries) if BATCHED.contains(&name) => entries,
+        kind => return vec![Node { place, kind }],
+    };
+    let mut parts = Vec::with_capacity(entries.len() / BATCH + 1);
+    while entries.len() > BATCH {
+        let rest = entries.split_off(entries.len() - BATCH);
+        parts.push(Node { place, kind: Kind::Map(rest) });
+    }
+    parts.push(Node { place, kind: Kind::Map(entries) });
+    parts.reverse();
+    parts
+}
+
+/// Adds a decoded part of a section to `config`.
+fn add(config: &mut Config, section: &str, part: Config) {
+    match section {
+        "runtime" => config.runtime = part.runtime,
+        "admin" => config.admin = part.admin,
+        "drain" => config.drain = part.drain,
+        "limits" => config.limits = part.limits,
+        "listeners" => config.listeners.0.extend(part.listeners.0),
+        "routes" => config.routes.0.extend(part.routes.0),
+        "services" => config.services.0.extend(part.services.0),
+        "mesh" => config.mesh = part.mesh,
+        "jwt" => config.jwt.0.extend(part.jwt.0),
+        "authorization" => config.authorization = part.authorization,
+        "telemetry" => config.telemetry = part.telemetry,
+        // Another name is a mistake, which has been noted.
+        _ => {}
+    }
+}
+
+fn decode_part(
+    mut root: Node,
+    tries: &mut usize,
+    mistakes: &mut Vec<Diagnostic>,
+) -> Option<Config> {
+    let mut pruned = Vec::new();
+    while *tries > 0 {
+        let error = match <Config as de::Deserialize>::deserialize(&root) {
+            Ok(config) => return Some(config),
+            Err(error) => error,
+        };
+        *tries -= 1;
+        let place = error.place.unwrap_or(root.place);
+        let consequence = error.missing && pruned.contains(&place);
+        if !consequence {
+            mistakes.push(Diagnostic { place: Some(place), message: error.text, help: error.help });
+        }
+        if !prune(&mut root, place, &mut pruned) {
+            return None;
+        }
+    }
+    None
+}
+
+/// Takes the node (or the entry with the key) at `place` out of the tree below `node`, and notes
+/// the places of the nodes above it.
+fn prune(node: &mut Node, place: Place, pruned: &mut Vec<Place>) -> bool {
+    let above = node.place;
+    let done = match &mut node.kind {
+        Kind::Map(entries) => {
+            let found = entries.iter().position(|(k, v)| k.place == place || v.place == place);
+            match found {
+                Some(at) => {
+                    entries.remove(at);
+                    true
+                }
+                None => entries.iter_mut().any(|(_, value)| prune(value, place, pruned)),
+            }
+        }
+        Kind::List(items) => match items.iter().position(|item| item.place == place) {
+            Some(at) => {
+                items.remove(at);
+                true
+            }
+            None => items.iter_mut().any(|item| prune(item, place, pruned)),
+        },
+        Kind::Null | Kind::Scalar { .. } => false,
+    };
+    if done {
+        pruned.push(above);
+    }
+    done
+}
+
+/// A mistake on its way up.
+#[derive(Debug)]
+pub struct DecodeError {
+    text: String,
+    help: Option<String>,
+    place: Option<Place>,
+    missing: bool,
+}
+
+impl DecodeError {
+    /// A mistake whose place is still to be found out.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), help: None, place: None, missing: false }
+    }
+
+    /// The same with a hint.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    fn at(mut self, place: Place) -> Self {
+        self.place.get_or_insert(place);
+        self
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+impl de::Error for DecodeError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        let text = message.to_string();
+        // A value type says its hint behind a line break.
+        match text.split_once('\n') {
+            Some((text, help)) => Self::new(text).help(help),
+            None => Self::new(text),
+        }
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        if later::is_later_field(field) {
+            return Self::new(format!("{field:?} is not supported by this version of ringway"));
+        }
+        Self::new(format!("unknown field {field:?}")).help(suggestion(field, expected))
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Self::new(format!("unknown value {variant:?}")).help(suggestion(variant, expected))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self { missing: true, ..Self::new(format!("{field:?} is missing")) }
+    }
+
+    fn invalid_type(found: de::Unexpected<'_>, wanted: &dyn de::Expected) -> Self {
+        Self::new(format!("expected {wanted}, found {found}"))
+    }
+}
+
+impl<'de> de::Deserializer<'de> for &'de Node {
+    type Error = DecodeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match &self.kind {
+            Kind::Null => visitor.visit_unit(),
+            Kind::Scalar { text, .. } => visitor.visit_borrowed_str(text),
+            Kind::List(items) => visitor.visit_seq(Items(items.iter())),
+            Kind::Map(entries) => visitor.visit_map(Entries { rest: entries.iter(), value: None }),
+        }
+        .map_err(|error| error.at(self.place))
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match &self.kind {
+            Kind::Scalar { text, .. } if text == "true" => visitor.visit_bool(true),
+            Kind::Scalar { text, .. } if text == "false" => visitor.visit_bool(false),
+            _ => {
+                Err(DecodeError::new(format!("expected true or false, found {}", self.describe())))
+            }
+        }
+        .map_err(|error| error.at(self.place))
+    }
+
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        let number = match &self.kind {
+            Kind::Scalar { text, .. } => text.parse().ok(),
+            _ => None,
+        };
+        let wrong = || DecodeError::new(format!("expected a number, found {}", self.describe()));
+        number
+            .ok_or_else(wrong)
+            .and_then(|number| visitor.visit_u64(number))
+            .map_err(|error| error.at(self.place))
+    }
+
+    fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.deserialize_u64(visitor)
+    }
+
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.deserialize_u64(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.kind {
+            Kind::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match &self.kind {
+            Kind::Null => visitor.visit_map(Entries { rest: [].iter(), value: None }),
+            Kind::Map(entries) => visitor.visit_map(Entries { rest: entries.iter(), value: None }),
+            _ => Err(DecodeError::new(format!("expected a map, found {}", self.describe()))),
+        }
+        .map_err(|error| error.at(self.place))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        match &self.kind {
+            Kind::Scalar { text, .. } => {
+                let text: StrDeserializer<'_, DecodeError> = text.as_str().into_deserializer();
+                visitor.visit_enum(text)
+            }
+            Kind::Map(entries) if entries.len() == 1 => visitor.visit_enum(Variant(&entries[0])),
+            _ => Err(DecodeError::new(format!(
+                "expected one of {}, found {}",
+                variants.join(", "),
+                self.describe()
+            ))),
+        }
+        .map_err(|error| error.at(self.place))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        if name == WITH_PLACE {
+            let value = Value::Node(self);
+            return visitor.visit_seq(WithPlace { place: self.place, next: 0, value });
+        }
+        if name == AS_LIST {
+            return match &self.kind {
+                Kind::List(items) => visitor.visit_seq(Items(items.iter())),
+                _ => visitor.visit_seq(Items(std::slice::from_ref(self).iter())),
+            };
+        }
+        visitor.visit_newtype_struct(self).map_err(|error| error.at(self.place))
+    }
+
+    serde::forward_to_deserialize_any! {
+        i8 i16 i32 i64 i128 u8 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        seq tuple tuple_struct identifier ignored_any
+    }
+}
+
+struct Items<'de>(std::slice::Iter<'de, Node>);
+
+impl<'de> de::SeqAccess<'de> for Items<'de> {
+    type Error = DecodeError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, DecodeError> {
+        self.0.next().map(|node| seed.deserialize(node).map_err(|e| e.at(node.place))).transpose()
+    }
+}
+
+struct Entries<'de> {
+    rest: std::slice::Iter<'de, (Key, Node)>,
+    value: Option<&'de Node>,
+}
+
+impl<'de> de::MapAccess<'de> for Entries<'de> {
+    type Error = DecodeError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, DecodeError> {
+        let Some((key, value)) = self.rest.next() else { return Ok(None) };
+        self.value = Some(value);
+        seed.deserialize(key).map(Some).map_err(|error| error.at(key.place))
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(
+        &mut self,
+        seed: V,
+    ) -> Result<V::Value, DecodeError> {
+        let node = self.value.take().ok_or_else(|| DecodeError::new("a value before its key"))?;
+        seed.deserialize(node).map_err(|error| error.at(node.place))
+    }
+}
+
+struct Variant<'de>(&'de (Key, Node));
+
+impl<'de> de::EnumAccess<'de> for Variant<'de> {
+    type Error = DecodeError;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(
+        self,
+        seed: V,
+    ) -> Result<(V::Value, Self), DecodeError> {
+        let (key, _) = self.0;
+        seed.deserialize(key).map(|name| (name, self)).map_err(|error| error.at(key.place))
+    }
+}
+
+impl<'de> de::VariantAccess<'de> for Variant<'de> {
+    type Error = DecodeError;
+
+    fn unit_variant(self) -> Result<(), DecodeError> {
+        let (key, node) = self.0;
+        Err(DecodeError::new(format!("{:?} takes no value", key.text)).at(node.place))
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(
+        self,
+        seed: T,
+    ) -> Result<T::Value, DecodeError> {
+        let (_, node) = self.0;
+        seed.deserialize(node).map_err(|error| error.at(node.place))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, DecodeError> {
+        de::Deserializer::deserialize_seq(&self.0.1, visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        de::Deserializer::deserialize_map(&self.0.1, visitor)
+    }
+}
+
+impl<'de> de::Deserializer<'de> for &'de Key {
+    type Error = DecodeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        visitor.visit_borrowed_str(&self.text)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        if name == WITH_PLACE {
+            return visitor.visit_seq(WithPlace {
+                place: self.place,
+                next: 0,
+                value: Value::Key(self),
+            });
+        }
+        visitor.visit_newtype_struct(self)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+        option unit unit_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// Four numbers of the place, then the value itself.
+struct WithPlace<'de> {
+    place: Place,
+    next: usize,
+    value: Value<'de>,
+}
+
+enum Value<'de> {
+    Node(&'de Node),
+    Key(&'de Key),
+}
+
+impl<'de> de::SeqAccess<'de> for WithPlace<'de> {
+    type Error = DecodeError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, DecodeError> {
+        let Place { file, line, column, len } = self.place;
+        let number = [file.into(), line, column, len.into()].get(self.next).copied();
+        self.next += 1;
+        match (number, &self.value) {
+            (Some(number), _) => seed.deserialize(number.into_deserializer()),
+            (None, Value::Node(node)) => seed.deserialize(*node),
+            (None, Value::Key(key)) => seed.deserialize(*key),
+        }
+        .map(Some)
+        .map_err(|error| error.at(self.place))
+    }
+}

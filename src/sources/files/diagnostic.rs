@@ -1,0 +1,141 @@
+//! What is wrong with a configuration: where, what, and what to write instead.
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use crate::model::Place;
+use crate::model::{Fault, Files, Origin};
+
+/// The files of a configuration, as (name, text). Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct SourceMap(Arc<Vec<(Arc<str>, Arc<str>)>>);
+
+impl SourceMap {
+    /// Adds a file and gives its index.
+    pub fn add(&mut self, name: &str, text: String) -> u16 {
+        let files = Arc::make_mut(&mut self.0);
+        files.push((name.into(), text.into()));
+        u16::try_from(files.len() - 1).unwrap_or(u16::MAX)
+    }
+
+    /// `file:line` of a place.
+    pub fn file_line(&self, place: Place) -> String {
+        format!("{}:{}", self.name(place.file), place.line)
+    }
+
+    /// The files as (name, text).
+    pub fn files(&self) -> &[(Arc<str>, Arc<str>)] {
+        &self.0
+    }
+
+    /// The names of the files.
+    pub fn names(&self) -> Files {
+        Files::new(self.0.iter().map(|(name, _)| Arc::clone(name)).collect())
+    }
+
+    fn name(&self, file: u16) -> &str {
+        self.0.get(usize::from(file)).map_or("?", |(name, _)| name)
+    }
+
+    fn line(&self, place: Place) -> Option<&str> {
+        let (_, text) = self.0.get(usize::from(place.file))?;
+        text.lines().nth(place.line.checked_sub(1)? as usize)
+    }
+}
+
+/// One mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Where it is; `None` when it is in no file.
+    pub place: Option<Place>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do instead.
+    pub help: Option<String>,
+}
+
+impl From<Fault> for Diagnostic {
+    fn from(fault: Fault) -> Self {
+        let (place, message) = match &fault.origin {
+            Origin::File(place) => (Some(*place), fault.message),
+            Origin::BuiltIn => (None, fault.message),
+            Origin::Resource(id) => (None, format!("{id}: {}", fault.message)),
+        };
+        Self { place, message, help: fault.help }
+    }
+}
+
+impl Diagnostic {
+    /// A mistake at `place`.
+    pub fn at(place: Place, message: impl Into<String>) -> Self {
+        Self { place: Some(place), message: message.into(), help: None }
+    }
+
+    /// A mistake that is in no file.
+    pub fn nowhere(message: impl Into<String>) -> Self {
+        Self { place: None, message: message.into(), help: None }
+    }
+
+    /// The same with a hint.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// All mistakes of a configuration, each with its line and a caret.
+#[derive(Clone, Debug, Default)]
+pub struct Diagnostics {
+    /// The mistakes, in the order of their places.
+    pub list: Vec<Diagnostic>,
+    /// The files they are in.
+    pub sources: SourceMap,
+}
+
+impl Diagnostics {
+    /// Orders `list` by place. Of several mistakes at one place the first is kept: the others
+    /// mostly follow from it.
+    pub fn new(mut list: Vec<Diagnostic>, sources: SourceMap) -> Self {
+        list.sort_by_key(|diagnostic| diagnostic.place);
+        list.dedup_by(|later, first| {
+            later == first || first.place.is_some() && later.place == first.place
+        });
+        Self { list, sources }
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for diagnostic in &self.list {
+            let Diagnostic { place, message, help } = diagnostic;
+            match place {
+                None => writeln!(f, "error: {message}")?,
+                Some(place) => {
+                    let name = self.sources.name(place.file);
+                    writeln!(f, "{name}:{}:{}: error: {message}", place.line, place.column)?;
+                    if let Some(line) = self.sources.line(*place) {
+                        let number = place.line.to_string();
+                        let margin = " ".repeat(number.len());
+                        let before = place.column.saturating_sub(1) as usize;
+                        // Tabs keep their width, so that the caret stands under its text.
+                        let indent: String = line
+                            .chars()
+                            .take(before)
+                            .map(|c| if c == '\t' { '\t' } else { ' ' })
+                            .collect();
+                        let rest = line.chars().count().saturating_sub(before).max(1);
+                        let carets = "^".repeat((place.len as usize).clamp(1, rest));
+                        writeln!(f, " {number} | {line}")?;
+                        writeln!(f, " {margin} | {indent}{carets}")?;
+                    }
+                }
+            }
+            if let Some(help) = help {
+                writeln!(f, "   = help: {help}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Diagnostics {}

@@ -1,0 +1,89 @@
+//! The grammar of `runtime:`, `admin:`, `limits:` and `telemetry:`. Its comments are the
+//! descriptions in the JSON Schema.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::http2::Http2Limits;
+use crate::sources::files::values::{AutoOrCount, Placed, Size};
+
+/// Workers and their kernel interface.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    /// Number of workers. Default `auto`: one for each CPU that the process may use.
+    pub workers: Option<AutoOrCount>,
+    /// The kernel interface. Default `auto`: io_uring, or epoll where that is forbidden.
+    pub driver: Driver,
+}
+
+/// A kernel interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// io_uring, or epoll where that is forbidden.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// The interface for operators.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Where it listens; `off` for nowhere. Default 127.0.0.1:9900.
+    pub bind: Option<Placed<String>>,
+}
+
+/// Limits on what clients may send.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections open at once, over all listeners. Default 100000.
+    pub connections: Option<u32>,
+    /// Bytes of a message head. Default 60KiB.
+    pub header_bytes: Option<Placed<Size>>,
+    /// Field lines of a message head, at most 256. Default 100.
+    pub headers: Option<Placed<u32>>,
+    /// Bytes of a request target. Default 8KiB.
+    pub uri_bytes: Option<Size>,
+    /// Bytes of all chunk extensions of a message. Default 4KiB.
+    pub chunk_extension_bytes: Option<Size>,
+    /// Bytes of the trailers of a message. Default 8KiB.
+    pub trailer_bytes: Option<Size>,
+    /// What a peer of HTTP/2 may send besides messages.
+    pub http2: Http2Limits,
+}
+
+/// Logs.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// One line for each exchange. Default: none.
+    pub access_log: Option<AccessLog>,
+}
+
+/// The access log.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessLog {
+    /// `stdout`, `stderr` or a file.
+    pub path: Placed<String>,
+    /// How a line looks. Default `json`.
+    #[serde(default)]
+    pub format: LogFormat,
+}
+
+/// How a line of the access log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// A JSON object.
+    #[default]
+    Json,
+    /// Envoy's default line.
+    Text,
+}

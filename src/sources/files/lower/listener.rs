@@ -1,0 +1,76 @@
+//! `listeners:`.
+
+use std::path::PathBuf;
+
+use super::super::grammar::listener::{self as grammar, Listener, Timeouts};
+use super::super::values::Placed;
+use super::{Lower, http2, list, origin, time, tls};
+use crate::model::{self, EscapedSlashes, ForwardClientCert, Item, ListenerProtocol};
+use crate::net::Bind;
+
+pub(super) fn listener(
+    lower: &mut Lower<'_>,
+    name: Item<String>,
+    written: Placed<Listener>,
+) -> model::Listener {
+    let value = written.value;
+    let binds = value.bind.0.iter().filter_map(|text| bind(lower, text)).collect();
+    let tls = value.tls.map(|tls| tls.0).unwrap_or_default();
+    model::Listener {
+        name,
+        binds,
+        protocol: match value.protocol {
+            grammar::ListenerProtocol::Auto => ListenerProtocol::Auto,
+            grammar::ListenerProtocol::Http => ListenerProtocol::Http1,
+            grammar::ListenerProtocol::Http2 => ListenerProtocol::Http2,
+            grammar::ListenerProtocol::Tcp => ListenerProtocol::Tcp,
+            grammar::ListenerProtocol::Tls => ListenerProtocol::Tls,
+        },
+        tls: tls.into_iter().filter_map(|tls| tls::server(lower, tls)).collect(),
+        service: value.service.map(Into::into),
+        proxy_protocol: value.proxy_protocol,
+        hosts: value.hosts.map(|hosts| list(hosts.0)),
+        trusted_hops: value.trusted_hops,
+        forward_client_cert: forward_client_cert(value.forward_client_cert),
+        http2: http2::http2(value.http2),
+        timeouts: timeouts(value.timeouts),
+        connections: value.connections,
+        request_id: value.request_id,
+        via: value.via.map(Into::into),
+        escaped_slashes: match value.escaped_slashes {
+            grammar::EscapedSlashes::Reject => EscapedSlashes::Reject,
+            grammar::EscapedSlashes::Keep => EscapedSlashes::Keep,
+            grammar::EscapedSlashes::Decode => EscapedSlashes::Decode,
+        },
+    }
+}
+
+fn bind(lower: &mut Lower<'_>, text: &Placed<String>) -> Option<Item<Bind>> {
+    let bind = match text.value.split_once(':') {
+        Some(("unix", path)) if path.starts_with('/') => Bind::Unix(PathBuf::from(path)),
+        Some(("systemd", name)) if !name.is_empty() => Bind::Systemd(name.to_owned()),
+        _ => {
+            let help = "write IP:PORT, [IPv6]:PORT, unix:/path or systemd:NAME";
+            Bind::Tcp(lower.address(text, help)?)
+        }
+    };
+    Some(Item::new(bind, origin(text.place)))
+}
+
+pub(super) fn forward_client_cert(written: grammar::ForwardClientCert) -> ForwardClientCert {
+    match written {
+        grammar::ForwardClientCert::Sanitize => ForwardClientCert::Sanitize,
+        grammar::ForwardClientCert::Append => ForwardClientCert::Append,
+        grammar::ForwardClientCert::Set => ForwardClientCert::Set,
+    }
+}
+
+pub(super) fn timeouts(written: Timeouts) -> model::Timeouts {
+    model::Timeouts {
+        handshake: time(written.handshake),
+        header: time(written.header),
+        body_idle: time(written.body_idle),
+        keep_alive: time(written.keep_alive),
+        tcp_idle: time(written.tcp_idle),
+    }
+}

@@ -1,0 +1,126 @@
+//! `routes:`.
+
+use std::sync::Arc;
+
+use super::super::grammar::route::{self as grammar, FieldEdits, Redirect, Rewrite, Rule};
+use super::super::values::{Entries, OneOrMany, Placed};
+use super::{Lower, jwt, list, origin, pairs, place_or, time};
+use crate::matching::{PathMatch, PatternError, ValueMatch};
+use crate::model::{self, Action, Item, Items, Routes};
+
+pub(super) fn routes(
+    lower: &mut Lower<'_>,
+    written: Entries<OneOrMany<Placed<Rule>>>,
+) -> Items<Routes> {
+    let mut routes = Vec::with_capacity(written.0.len());
+    for (host, rules) in written.0 {
+        let host: Item<String> = host.into();
+        let origin = host.origin.clone();
+        let rules = rules.0.into_iter().map(|rule| self::rule(lower, rule)).collect();
+        routes.push(Arc::new(Item::new(Routes { host, rules }, origin)));
+    }
+    routes
+}
+
+fn rule(lower: &mut Lower<'_>, written: Placed<Rule>) -> Item<model::Rule> {
+    let value = written.value;
+    let rule = model::Rule {
+        name: value.name.map(Into::into),
+        matches: matches(lower, value.matches),
+        action: match (value.to, value.redirect, value.respond) {
+            (Some(to), None, None) => Some(Action::Forward(destinations(to))),
+            (None, Some(redirect), None) => Some(Action::Redirect(Box::new(redirect_of(redirect)))),
+            (None, None, Some(respond)) => Some(Action::Respond(model::Respond {
+                status: respond.value.status.map(Into::into),
+                body: respond.value.body,
+            })),
+            _ => None,
+        },
+        timeout: time(value.timeout),
+        jwt: value.jwt.map(jwt::demand),
+        rewrite: value.rewrite.map(|rewrite| Box::new(rewrite_of(rewrite))),
+        request_headers: edits(value.headers.request),
+        response_headers: edits(value.headers.response),
+    };
+    Item::new(rule, origin(written.place))
+}
+
+fn destinations(to: Placed<grammar::To>) -> Vec<(Item<String>, u32)> {
+    let around = to.place;
+    let share = |(name, weight): (Placed<String>, u32)| {
+        (Item::new(name.value, origin(place_or(name.place, around))), weight)
+    };
+    to.value.0.into_iter().map(share).collect()
+}
+
+fn redirect_of(written: Placed<Redirect>) -> Item<model::Redirect> {
+    let value = written.value;
+    let redirect = model::Redirect {
+        scheme: value.scheme.map(Into::into),
+        host: value.host.map(Into::into),
+        port: value.port,
+        path: value.path.map(Into::into),
+        status: value.status.map(Into::into),
+    };
+    Item::new(redirect, origin(written.place))
+}
+
+fn rewrite_of(written: Placed<Rewrite>) -> Item<model::Rewrite> {
+    let value = written.value;
+    let rewrite = model::Rewrite {
+        prefix: value.prefix.map(Into::into),
+        path: value.path.map(Into::into),
+        host: value.host.map(Into::into),
+    };
+    Item::new(rewrite, origin(written.place))
+}
+
+fn matches(lower: &mut Lower<'_>, written: grammar::Match) -> model::Match {
+    model::Match {
+        path: written.path.map(|text| path(lower, &text)),
+        methods: list(written.method.0),
+        headers: values(lower, written.headers),
+        query: values(lower, written.query),
+    }
+}
+
+/// `/exact`, `/prefix/*` or `~regex`.
+fn path(lower: &mut Lower<'_>, text: &Placed<String>) -> Item<PathMatch> {
+    let path = PathMatch::parse(&text.value).unwrap_or_else(|error| {
+        lower.mistake(text.place, error.to_string());
+        // Something stands here, so the rule does not take everything.
+        PathMatch::Exact(text.value.as_bytes().into())
+    });
+    Item::new(path, origin(text.place))
+}
+
+fn values(
+    lower: &mut Lower<'_>,
+    written: Entries<Placed<grammar::ValueMatch>>,
+) -> Vec<(Item<String>, ValueMatch)> {
+    let mut values = Vec::with_capacity(written.0.len());
+    for (name, value) in written.0 {
+        match value_match(&value.value) {
+            Ok(parsed) => values.push((name.into(), parsed)),
+            Err(error) => lower.mistake(value.place, error.to_string()),
+        }
+    }
+    values
+}
+
+/// A value, `~regex`, or `{present: true}`.
+pub(super) fn value_match(written: &grammar::ValueMatch) -> Result<ValueMatch, PatternError> {
+    match written {
+        grammar::ValueMatch::Present => Ok(ValueMatch::Present),
+        grammar::ValueMatch::Text(text) => ValueMatch::parse(text),
+    }
+}
+
+fn edits(written: FieldEdits) -> Option<Box<model::FieldEdits>> {
+    let FieldEdits { set, add, remove } = written;
+    if set.0.is_empty() && add.0.is_empty() && remove.0.is_empty() {
+        return None;
+    }
+    let (set, add) = (pairs(set), pairs(add));
+    Some(Box::new(model::FieldEdits { set, add, remove: list(remove.0) }))
+}

@@ -1,0 +1,114 @@
+//! TLS of listeners and services, and the identity of this workload.
+
+use super::super::grammar::tls::{self, ListenerTls, ServerFiles, ServiceTls, Verify};
+use super::super::values::Placed;
+use super::{Lower, origin};
+use crate::ca;
+use crate::model::{
+    ClientAuth, ClientFiles, ClientTls, Identity, Item, Material, ServerCertificate, ServerTls,
+    TlsVersion,
+};
+
+pub(super) fn server(
+    lower: &mut Lower<'_>,
+    written: Placed<ListenerTls>,
+) -> Option<Item<ServerTls>> {
+    let place = written.place;
+    let tls = match written.value {
+        ListenerTls::Word(word) if word == "mesh" => ServerTls::Mesh,
+        ListenerTls::Word(word) => {
+            let help = "write {cert: FILE, key: FILE}, a list of those, or `mesh` alone";
+            lower.mistake_with_help(place, format!("{word:?} is no TLS"), help);
+            return None;
+        }
+        ListenerTls::Files(files) => ServerTls::Certificate(Box::new(certificate(lower, *files))),
+    };
+    Some(Item::new(tls, origin(place)))
+}
+
+fn certificate(lower: &mut Lower<'_>, files: ServerFiles) -> ServerCertificate {
+    ServerCertificate {
+        cert: lower.material(&files.cert),
+        key: lower.material(&files.key),
+        names: files.names.0.into_iter().map(|name| name.value).collect(),
+        ocsp: lower.materials(&files.ocsp),
+        client_ca: lower.materials(&files.client_ca),
+        client_auth: files.client_auth.map(|auth| {
+            let value = match auth.value {
+                tls::ClientAuth::Optional => ClientAuth::Optional,
+                tls::ClientAuth::Require => ClientAuth::Require,
+            };
+            Item::new(value, origin(auth.place))
+        }),
+        crl: lower.materials(&files.crl),
+        min_version: files.min_version.and_then(|version| min_version(lower, &version)),
+    }
+}
+
+fn min_version(lower: &mut Lower<'_>, written: &Placed<String>) -> Option<Item<TlsVersion>> {
+    let version = match written.value.as_str() {
+        "1.2" => TlsVersion::Tls12,
+        "1.3" => TlsVersion::Tls13,
+        other => {
+            let message = format!("{other:?} is not a version of TLS that is spoken");
+            lower.mistake_with_help(written.place, message, "write \"1.2\" or \"1.3\"");
+            return None;
+        }
+    };
+    Some(Item::new(version, origin(written.place)))
+}
+
+pub(super) fn client(
+    lower: &mut Lower<'_>,
+    written: Placed<ServiceTls>,
+) -> Option<Item<ClientTls>> {
+    let place = written.place;
+    let tls = match written.value {
+        ServiceTls::Word(word) if word == "mesh" => ClientTls::Mesh,
+        ServiceTls::Word(word) => {
+            let help = "write {ca: FILE}, or `mesh`";
+            lower.mistake_with_help(place, format!("{word:?} is no TLS"), help);
+            return None;
+        }
+        ServiceTls::Files(files) => ClientTls::Files(Box::new(ClientFiles {
+            ca: lower.materials(&files.ca),
+            cert: lower.materials(&files.cert),
+            key: lower.materials(&files.key),
+            sni: files.sni.map(Into::into),
+            crl: lower.materials(&files.crl),
+            unverified: files.verify == Verify::None,
+        })),
+    };
+    Some(Item::new(tls, origin(place)))
+}
+
+pub(super) fn identity(lower: &Lower<'_>, written: Placed<tls::Identity>) -> Item<Identity> {
+    let value = written.value;
+    let identity = match (&value.cert, &value.key, &value.roots) {
+        (Some(cert), Some(key), Some(roots)) if value.ca.is_none() => Identity::Given {
+            cert: lower.material(cert),
+            key: lower.material(key),
+            roots: lower.material(roots),
+        },
+        (None, None, None) if value.id.is_some() => {
+            value.ca.map_or(Identity::Incomplete, |directory| issued(lower, &directory))
+        }
+        _ => Identity::Incomplete,
+    };
+    Item::new(identity, origin(written.place))
+}
+
+/// A certificate that the CA in `directory` has issued.
+fn issued(lower: &Lower<'_>, directory: &Placed<String>) -> Identity {
+    let at = |material| Item::new(material, origin(directory.place));
+    let (cert, key) = match lower.materials.issued() {
+        Some(Ok(issued)) => (
+            Material::new(issued.chain_pem.clone().into_bytes()),
+            Material::new(issued.key_pem.as_bytes().to_vec()),
+        ),
+        Some(Err(why)) => (Material::unreadable(why), Material::unreadable(why)),
+        None => return Identity::Incomplete,
+    };
+    let roots = lower.materials.in_directory(lower.sources, directory, ca::ROOTS);
+    Identity::Issued { cert: at(cert), key: at(key), roots: at(roots) }
+}

@@ -1,0 +1,103 @@
+//! Configuration files: read and merged (`read`), taken apart (`node`), decoded with every mistake
+//! (`decode`) into the grammar, and lowered to the model (`lower`).
+
+mod decode;
+pub mod diagnostic;
+pub mod grammar;
+mod later;
+mod lower;
+mod materials;
+mod node;
+pub mod read;
+mod unions;
+pub mod values;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use diagnostic::Diagnostics;
+use diagnostic::{Diagnostic, SourceMap};
+pub use materials::Materials;
+pub use read::{Environment, ProcessEnvironment};
+
+use crate::compile::registry::Registry;
+use crate::compile::{self, Compiled, Resolutions};
+use crate::model::{Model, Resources};
+
+/// Files that were read and lowered, mistakes included.
+pub struct Loaded {
+    /// The understood part.
+    pub model: Arc<Model>,
+    /// The files.
+    pub sources: SourceMap,
+    /// The files that they name.
+    pub materials: Materials,
+    mistakes: Vec<Diagnostic>,
+}
+
+impl Loaded {
+    /// Whether it was read from files with the same content.
+    pub fn is_same_text(&self, other: &Self) -> bool {
+        self.sources.files() == other.sources.files() && self.materials == other.materials
+    }
+}
+
+/// Reads the files of the `-c` arguments. Mistakes are kept for [`compile`], which adds the faults
+/// that only show when everything is put together.
+pub fn load(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
+    let mut sources = SourceMap::default();
+    let mut mistakes = Vec::new();
+    let tree = read::read(arguments, environment, &mut sources, &mut mistakes);
+    let config = decode::decode(tree, &mut mistakes).unwrap_or_default();
+    let materials = Materials::read(&config, &sources);
+    let model = Arc::new(lower::lower(config, &sources, &materials, &mut mistakes));
+    Loaded { model, sources, materials, mistakes }
+}
+
+/// Compiles `loaded` alone into the snapshot number `version`.
+///
+/// # Errors
+/// Every mistake, those of [`load`] included.
+pub fn compile(
+    loaded: &Loaded,
+    version: u64,
+    registry: &mut Registry,
+    resolutions: &Resolutions,
+) -> Result<Compiled, Diagnostics> {
+    compile_with(loaded, &Resources::default(), version, registry, resolutions)
+}
+
+/// Compiles `loaded` and the resources of other sources into the snapshot number `version`.
+/// Resources with faults are left out.
+///
+/// # Errors
+/// Every mistake in the files.
+pub fn compile_with(
+    loaded: &Loaded,
+    resources: &Resources,
+    version: u64,
+    registry: &mut Registry,
+    resolutions: &Resolutions,
+) -> Result<Compiled, Diagnostics> {
+    let merged = resources.merge(&loaded.model);
+    let faults = match compile::compile(&merged, version, registry, resolutions) {
+        Ok(compiled) if loaded.mistakes.is_empty() => return Ok(compiled),
+        Ok(_) => Vec::new(),
+        Err(faults) => faults,
+    };
+    let mut mistakes = loaded.mistakes.clone();
+    let unreadable = !mistakes.is_empty();
+    let shown = faults.into_iter().filter(|fault| !(unreadable && fault.secondary));
+    mistakes.extend(shown.map(Diagnostic::from));
+    Err(Diagnostics::new(mistakes, loaded.sources.clone()))
+}
+
+/// The JSON Schema of the grammar.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(grammar::Config).to_value()
+}
+
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! YAML as a tree that knows where everything stands.
+
+use rustc_hash::FxHashMap;
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+
+use super::diagnostic::{Diagnostic, Place};
+
+/// How deep maps and lists may be nested.
+pub const DEPTH_MAX: usize = 32;
+
+/// A value and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Where it stands.
+    pub place: Place,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a [`Node`] is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// Nothing was written.
+    Null,
+    /// Text. What type it has is decided by what is wanted in its place: `on` is never a boolean.
+    Scalar {
+        /// The text, without quotes.
+        text: String,
+        /// It was written without quotes.
+        plain: bool,
+    },
+    /// A list.
+    List(Vec<Node>),
+    /// Keys and values, in the order of the file.
+    Map(Vec<(Key, Node)>),
+}
+
+/// A key of a map.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Key {
+    /// Where it stands.
+    pub place: Place,
+    /// The key.
+    pub text: String,
+}
+
+/// Reads the one document of `text`. What can be understood is given even when there are
+/// mistakes, so that all of them can be shown at once.
+pub fn parse(file: u16, text: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Node> {
+    let mut reader = Reader { file, events: Parser::new_from_str(text), mistakes };
+    match reader.document() {
+        Ok(node) => node,
+        Err(mistake) => {
+            mistakes.push(mistake);
+            None
+        }
+    }
+}
+
+struct Reader<'t, 'm> {
+    file: u16,
+    events: Parser<'t, saphyr_parser::StrInput<'t>>,
+    mistakes: &'m mut Vec<Diagnostic>,
+}
+
+impl<'t> Reader<'t, '_> {
+    fn document(&mut self) -> Result<Option<Node>, Diagnostic> {
+        let mut root = None;
+        loop {
+            let (event, place) = self.next()?;
+            match event {
+                Event::StreamEnd => return Ok(root),
+                Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
+                Event::DocumentStart(_) if root.is_some() => {
+                    return Err(Diagnostic::at(place, "a second document in one file")
+                        .help("put it into a file of its own in the same directory"));
+                }
+                Event::DocumentStart(_) => {}
+                event => root = Some(self.node(event, place, 0)?),
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<(Event<'t>, Place), Diagnostic> {
+        match self.events.next() {
+            Some(Ok((event, span))) => Ok((event, self.place(span))),
+            Some(Err(error)) => {
+                let mark = *error.marker();
+                let place = self.place(Span::new(mark, mark));
+                Err(Diagnostic::at(place, format!("not valid YAML: {}", error.info())))
+            }
+            None => Ok((Event::StreamEnd, Place::default())),
+        }
+    }
+
+    fn place(&self, span: Span) -> Place {
+        let same_line = span.start.line() == span.end.line();
+        let len = if same_line { span.end.col().saturating_sub(span.start.col()) } else { 1 };
+        Place {
+            file: self.file,
+            line: span.start.line() as u32,
+            column: span.start.col() as u32 + 1,
+            len: u16::try_from(len.max(1)).unwrap_or(u16::MAX),
+        }
+    }
+
+    fn node(&mut self, event: Event<'t>, place: Place, depth: usize) -> Result<Node, Diagnostic> {
+        if depth > DEPTH_MAX {
+            return Err(Diagnostic::at(place, "nested too deeply"));
+        }
+        let kind = match event {
+            Event::Scalar(text, style, _, _) => {
+                let plain = style == ScalarStyle::Plain;
+                match &*text {
+                    "" | "~" | "null" if plain => Kind::Null,
+                    _ => Kind::Scalar { text: text.into_owned(), plain },
+                }
+            }
+            Event::SequenceStart(..) => self.list(depth)?,
+            Event::MappingStart(..) => self.map(depth)?,
+            _ => {
+                return Err(Diagnostic::at(place, "YAML aliases (*name) are not supported")
+                    .help("write the value out, or take it from the environment: ${NAME}"));
+            }
+        };
+        Ok(Node { place, kind })
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Kind, Diagnostic> {
+        let mut items = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(Kind::List(items)),
+                (event, place) => items.push(self.node(event, place, depth + 1)?),
+            }
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Kind, Diagnostic> {
+        let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut known = Known::default();
+        loop {
+            let (event, place) = self.next()?;
+            let text = match event {
+                Event::MappingEnd => return Ok(Kind::Map(entries)),
+                Event::Scalar(text, ..) => text.into_owned(),
+                _ => return Err(Diagnostic::at(place, "a key is not text")),
+            };
+            let (event, value_place) = self.next()?;
+            let value = self.node(event, value_place, depth + 1)?;
+            if let Some(first) = known.index_of(&entries, &text) {
+                let line = entries[first].0.place.line;
+                let message = format!("{text:?} appears twice, first in line {line}");
+                self.mistakes.push(Diagnostic::at(place, message).help("keep one of them"));
+                continue;
+            }
+            entries.push((Key { place, text }, value));
+        }
+    }
+}
+
+/// Up to this many keys of a map are compared one by one.
+const COMPARED_MAX: usize = 32;
+
+/// Finds keys in a map that grows. Large maps get an index.
+#[derive(Default)]
+pub(super) struct Known {
+    by_text: FxHashMap<String, usize>,
+    /// Entries that are in the index.
+    indexed: usize,
+}
+
+impl Known {
+    /// The index of the entry with the key `text`.
+    pub(super) fn index_of(&mut self, entries: &[(Key, Node)], text: &str) -> Option<usize> {
+        if entries.len() <= COMPARED_MAX {
+            return entries.iter().position(|(key, _)| key.text == text);
+        }
+        for (index, (key, _)) in entries.iter().enumerate().skip(self.indexed) {
+            self.by_text.insert(key.text.clone(), index);
+        }
+        self.indexed = entries.len();
+        self.by_text.get(text).copied()
+    }
+}
+
+impl Node {
+    /// What it is, for a message.
+    pub fn describe(&self) -> String {
+        match &self.kind {
+            Kind::Null => "nothing".to_owned(),
+            Kind::Scalar { text, .. } => format!("{text:?}"),
+            Kind::List(_) => "a list".to_owned(),
+            Kind::Map(_) => "a map".to_owned(),
+        }
+    }
+}

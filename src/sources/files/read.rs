@@ -1,0 +1,232 @@
+//! Which files a configuration is made of, and how they become one tree.
+
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::{Diagnostic, SourceMap};
+use super::node::{self, Kind, Known, Node};
+
+/// The largest file that is read.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Where values like `${NAME}` come from.
+pub trait Environment {
+    /// The value of a variable.
+    fn variable(&self, name: &str) -> Option<String>;
+}
+
+/// The environment of the process.
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+impl Environment for std::collections::HashMap<String, String> {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.get(name).cloned()
+    }
+}
+
+/// Reads and merges what the `-c` arguments name: files, or directories of `*.yaml` and `*.yml`.
+/// Within one argument a key that appears twice is a mistake; a later argument overrides earlier
+/// ones key by key.
+pub fn read(
+    arguments: &[PathBuf],
+    environment: &dyn Environment,
+    sources: &mut SourceMap,
+    mistakes: &mut Vec<Diagnostic>,
+) -> Node {
+    let mut merged = Node { place: Default::default(), kind: Kind::Map(Vec::new()) };
+    for argument in arguments {
+        let mut layer = Node { place: Default::default(), kind: Kind::Map(Vec::new()) };
+        for path in files_of(argument, mistakes) {
+            let Some(text) = read_file(&path, mistakes) else { continue };
+            let file = sources.add(&path.display().to_string(), text.clone());
+            let Some(mut node) = node::parse(file, &text, mistakes) else { continue };
+            expand(&mut node, environment, mistakes);
+            if !matches!(node.kind, Kind::Map(_) | Kind::Null) {
+                let message = format!("a file is a map of sections, not {}", node.describe());
+                mistakes.push(Diagnostic::at(node.place, message));
+                continue;
+            }
+            join(&mut layer, node, sources, mistakes);
+        }
+        overlay(&mut merged, layer);
+    }
+    merged
+}
+
+fn files_of(argument: &Path, mistakes: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
+    if !argument.is_dir() {
+        return vec![argument.to_owned()];
+    }
+    let mut files = Vec::new();
+    match std::fs::read_dir(argument) {
+        Ok(entries) => {
+            for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+                let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+                let yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml");
+                if yaml && !hidden && path.is_file() {
+                    files.push(path);
+                }
+            }
+        }
+        Err(error) => {
+            let message = format!("cannot read the directory {}: {error}", argument.display());
+            mistakes.push(Diagnostic::nowhere(message));
+        }
+    }
+    if files.is_empty() {
+        let message = format!("no *.yaml in {}", argument.display());
+        mistakes.push(Diagnostic::nowhere(message));
+    }
+    files.sort();
+    files
+}
+
+fn read_file(path: &Path, mistakes: &mut Vec<Diagnostic>) -> Option<String> {
+    let mut fail = |message: String| {
+        mistakes.push(Diagnostic::nowhere(format!("{}: {message}", path.display())));
+        None
+    };
+    match std::fs::metadata(path) {
+        Ok(data) if data.len() > CONFIG_FILE_BYTES_MAX => {
+            return fail(format!("larger than {CONFIG_FILE_BYTES_MAX} bytes"));
+        }
+        Ok(_) => {}
+        Err(error) => return fail(format!("cannot read it: {error}")),
+    }
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => return fail(format!("cannot read it: {error}")),
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) if text.contains('\0') => fail("not text: it holds a NUL byte".to_owned()),
+        Ok(text) => Some(text),
+        Err(error) => {
+            let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+                .iter()
+                .filter(|&&byte| byte == b'\n')
+                .count();
+            fail(format!("not UTF-8 text from line {} on", line + 1))
+        }
+    }
+}
+
+/// Puts environment variables into every value.
+fn expand(node: &mut Node, environment: &dyn Environment, mistakes: &mut Vec<Diagnostic>) {
+    match &mut node.kind {
+        Kind::Null => {}
+        Kind::List(items) => items.iter_mut().for_each(|n| expand(n, environment, mistakes)),
+        Kind::Map(entries) => {
+            entries.iter_mut().for_each(|(_, n)| expand(n, environment, mistakes));
+        }
+        Kind::Scalar { text, .. } => match expanded(text, environment) {
+            Ok(Some(new)) => *text = new,
+            Ok(None) => {}
+            Err(message) => mistakes.push(
+                Diagnostic::at(node.place, message)
+                    .help("give a default: ${NAME:-default}; a plain ${ is written $${"),
+            ),
+        },
+    }
+}
+
+/// The text with `${NAME}` and `${NAME:-default}` replaced; `None` when there is nothing to do.
+fn expanded(text: &str, environment: &dyn Environment) -> Result<Option<String>, String> {
+    if !text.contains("${") {
+        return Ok(None);
+    }
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        if rest[..at].ends_with('$') {
+            out.push_str(&rest[..at - 1]);
+            out.push_str("${");
+            rest = &rest[at + 2..];
+            continue;
+        }
+        out.push_str(&rest[..at]);
+        let inside = &rest[at + 2..];
+        let end = inside.find('}').ok_or("a ${ without its }")?;
+        let (name, default) = match inside[..end].split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (&inside[..end], None),
+        };
+        let value = environment.variable(name).filter(|v| !v.is_empty() || default.is_none());
+        match (value, default) {
+            (Some(value), _) => out.push_str(&value),
+            (None, Some(default)) => out.push_str(default),
+            (None, None) => return Err(format!("the environment has no variable {name:?}")),
+        }
+        rest = &inside[end + 1..];
+    }
+    out.push_str(rest);
+    Ok(Some(out))
+}
+
+/// Adds the sections of `new` to those of `all`; a section that is a list goes on where it was.
+/// The same name in the same section, or the same scalar section, twice is a mistake that names
+/// both places.
+fn join(all: &mut Node, new: Node, sources: &SourceMap, mistakes: &mut Vec<Diagnostic>) {
+    let (Kind::Map(all), Kind::Map(new)) = (&mut all.kind, new.kind) else { return };
+    for (key, value) in new {
+        let Some((known_key, known)) = all.iter_mut().find(|(known, _)| known.text == key.text)
+        else {
+            all.push((key, value));
+            continue;
+        };
+        let twice = |text: &str, first| {
+            format!("{text:?} appears twice, first at {}", sources.file_line(first))
+        };
+        match (&mut known.kind, value.kind) {
+            (Kind::Map(known), Kind::Map(more)) => {
+                let mut index = Known::default();
+                for (name, value) in more {
+                    match index.index_of(known, &name.text) {
+                        None => known.push((name, value)),
+                        Some(first) => {
+                            let message = twice(&name.text, known[first].0.place);
+                            mistakes.push(Diagnostic::at(name.place, message).help(
+                                "keep one; to override, put it into a directory of a later -c",
+                            ));
+                        }
+                    }
+                }
+            }
+            (Kind::List(known), Kind::List(more)) => known.extend(more),
+            (Kind::Null, kind) => known.kind = kind,
+            (_, Kind::Null) => {}
+            _ => {
+                let message = twice(&key.text, known_key.place);
+                mistakes.push(Diagnostic::at(key.place, message).help("keep one of them"));
+            }
+        }
+    }
+}
+
+/// Lets `over` override `base` key by key, through all maps.
+fn overlay(base: &mut Node, over: Node) {
+    let place = over.place;
+    match (&mut base.kind, over.kind) {
+        (Kind::Map(base), Kind::Map(over)) => {
+            let mut index = Known::default();
+            for (key, value) in over {
+                match index.index_of(base, &key.text) {
+                    Some(at) => {
+                        let (known, node) = &mut base[at];
+                        known.place = key.place;
+                        overlay(node, value);
+                    }
+                    None => base.push((key, value)),
+                }
+            }
+        }
+        (base_kind, kind) => {
+            *base_kind = kind;
+            base.place = place;
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Types of single values: each says in its error what it wants instead.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::decode::WITH_PLACE;
+use super::diagnostic::Place;
+
+/// The name by which [`OneOrMany`] asks for a list where a single value stands.
+pub const AS_LIST: &str = "$ringway::OneOrMany";
+
+/// A value with the place where it stands.
+#[derive(Clone, Debug, Default)]
+pub struct Placed<T> {
+    /// Where it stands.
+    pub place: Place,
+    /// The value.
+    pub value: T,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Placed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PlacedVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for PlacedVisitor<T> {
+            type Value = Placed<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Placed<T>, A::Error> {
+                let mut number =
+                    || parts.next_element::<u32>().map(|number| number.unwrap_or_default());
+                let (file, line, column, len) = (number()?, number()?, number()?, number()?);
+                let (file, len) = (file as u16, len as u16);
+                let value = parts.next_element()?;
+                let value = value.ok_or_else(|| de::Error::custom("a value is missing"))?;
+                Ok(Placed { place: Place { file, line, column, len }, value })
+            }
+        }
+        deserializer.deserialize_newtype_struct(WITH_PLACE, PlacedVisitor(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Placed<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// A map in the order in which it was written.
+#[derive(Clone, Debug)]
+pub struct Entries<T>(pub Vec<(Placed<String>, T)>);
+
+impl<T> Default for Entries<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for EntriesVisitor<T> {
+            type Value = Entries<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(EntriesVisitor(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Entries<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("MapOf{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let value = generator.subschema_for::<T>();
+        json_schema!({ "type": ["object", "null"], "additionalProperties": value })
+    }
+}
+
+/// One value, or a list of them.
+#[derive(Clone, Debug)]
+pub struct OneOrMany<T>(pub Vec<T>);
+
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
+            type Value = OneOrMany<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value or a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<OneOrMany<T>, A::Error> {
+                let mut list = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    list.push(item);
+                }
+                Ok(OneOrMany(list))
+            }
+        }
+        deserializer.deserialize_newtype_struct(AS_LIST, ListVisitor(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("OneOrMany{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let value = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [value, { "type": "array", "items": value }] })
+    }
+}
+
+/// One value, or a list of them that is not empty. Where it is left out nothing is asked for; a
+/// condition that is there and lists nothing is a mistake, not one that everything fulfils.
+#[derive(Clone, Debug)]
+pub struct AtLeastOne<T>(pub Vec<T>);
+
+impl<T> Default for AtLeastOne<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for AtLeastOne<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let OneOrMany(list) = OneOrMany::deserialize(deserializer)?;
+        match list.is_empty() {
+            true => Err(de::Error::custom("the list is empty\nleave it out if nothing is meant")),
+            false => Ok(Self(list)),
+        }
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for AtLeastOne<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("AtLeastOne{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let value = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [value, { "type": "array", "items": value, "minItems": 1 }] })
+    }
+}
+
+/// Defines a value that is written as text, with how it is read and its schema.
+macro_rules! text_value {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $read:expr, $schema:tt) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name(pub $inner);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                let read: fn(&str) -> Result<$inner, String> = $read;
+                read(&text).map(Self).map_err(de::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+pub(super) use text_value;
+
+text_value!(
+    /// A length of time: `500ms`, `2s`, `1m 30s`, `8h`.
+    Time(Duration),
+    read_time,
+    { "type": "string", "pattern": "^[0-9]" }
+);
+
+text_value!(
+    /// A length of time, or `none` for no limit.
+    TimeOrNone(Option<Duration>),
+    |text| if text == "none" { Ok(None) } else { read_time(text).map(Some) },
+    { "type": "string", "pattern": "^([0-9]|none$)" }
+);
+
+text_value!(
+    /// A number of bytes: `8192`, `60KiB`, `16KB`, `1MiB`.
+    Size(usize),
+    read_size,
+    { "type": ["string", "integer"], "pattern": "^[0-9]+ *(B|KB|KiB|MB|MiB)?$" }
+);
+
+text_value!(
+    /// A part of a whole: `50%`.
+    Percent(u8),
+    |text| {
+        let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
+        number
+            .filter(|number| *number <= 100)
+            .ok_or_else(|| format!("{text:?} is not a part of a whole\nwrite 0% to 100%"))
+    },
+    { "type": "string", "pattern": "^(100|[0-9]{1,2}) *%$" }
+);
+
+text_value!(
+    /// `auto`, or a number.
+    AutoOrCount(Option<usize>),
+    |text| match text {
+        "auto" => Ok(None),
+        _ => match text.parse() {
+            Ok(0) | Err(_) => Err(format!("{text:?} is neither auto nor a number from 1")),
+            Ok(count) => Ok(Some(count)),
+        },
+    },
+    { "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1 }] }
+);
+
+fn read_time(text: &str) -> Result<Duration, String> {
+    let hint = "write a number with its unit: 500ms, 2s, 1m, 8h";
+    let time = humantime::parse_duration(text)
+        .map_err(|error| format!("{text:?} is not a length of time ({error})\n{hint}"))?;
+    if time.is_zero() {
+        return Err(format!("a length of time cannot be zero\n{hint}"));
+    }
+    Ok(time)
+}
+
+fn read_size(text: &str) -> Result<usize, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let unit = match text[digits..].trim() {
+        "" | "B" => Some(1),
+        "KB" => Some(1000),
+        "KiB" => Some(1024),
+        "MB" => Some(1_000_000),
+        "MiB" => Some(1024 * 1024),
+        _ => None,
+    };
+    let number: Option<usize> = text[..digits].parse().ok();
+    let size = number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    size.ok_or_else(|| format!("{text:?} is not a number of bytes\nwrite 8192, 60KiB or 1MiB"))
+}
