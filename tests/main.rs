@@ -10,6 +10,7 @@ mod support;
 #[cfg(feature = "uring")]
 mod wire;
 
+mod authorization;
 mod http2_format;
 #[cfg(feature = "uring")]
 mod netns;

@@ -7,7 +7,11 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use ringway::authz::path::{self, EscapedSlashes, Normal};
-use ringway::authz::{Action, Choice, Operation, PathPattern, Pattern, Peer, Policies, Request, Rule, Source, Target, Verdict, When, value_pattern};
+use ringway::authz::{
+    Action, Choice, Operation, PathPattern, Peer, Policies, Request, Rule, Source, Target, Verdict,
+    When,
+};
+use ringway::matching::{Pattern, ValueMatch};
 use ringway::net::Network;
 use ringway::http1::parse;
 use ringway::jwt::{ClaimMatch, Claims};
@@ -119,10 +123,10 @@ impl Written {
             methods: Choice { wanted: methods(&http[0]), unwanted: methods(&http[1]) },
             paths: Choice { wanted: paths(&http[2]), unwanted: paths(&http[3]) },
         };
-        let header = self.header.iter().map(|t| ("h".into(), value_pattern(t).unwrap()));
+        let header = self.header.iter().map(|t| ("h".into(), ValueMatch::parse(t).unwrap()));
         let claim = self.claim.iter().map(|text| ClaimMatch {
             name: "c".into(),
-            wanted: value_pattern(text).unwrap(),
+            wanted: ValueMatch::parse(text).unwrap(),
         });
         Rule {
             name: name.to_string().into(),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use ringway::http2::{Meter, PREFACE, Peer};
+use ringway::http2::{FloodLimits, Meter, PREFACE, Peer};
 use ringway::message::Limits;
 use ringway::time::Time;
 
@@ -15,7 +15,7 @@ fuzz_target!(|input: &[u8]| {
     let portion_bytes = usize::from(first >> 1) + 1;
     let new = || {
         let mut meter =
-            Meter::new(&Limits::default(), peer, Duration::from_secs(1), Time::default());
+            Meter::new(&Limits::default(), FloodLimits::default(), peer, Duration::from_secs(1), Time::default());
         if peer == Peer::Client {
             meter.received(PREFACE, Time::default()).unwrap();
         } else {

@@ -59,7 +59,7 @@ pub(super) async fn certs(State(status): State<Status>) -> Json<Value> {
 
 pub(super) async fn config(State(status): State<Status>) -> Json<Value> {
     let known = status.known();
-    let files = known.sources.files().iter();
+    let files = known.files.iter();
     let files: Vec<Value> =
         files.map(|(name, text)| json!({ "name": name, "text": text })).collect();
     Json(json!({

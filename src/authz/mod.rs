@@ -15,8 +15,6 @@ mod path_pattern;
 mod pattern;
 mod policies;
 mod source;
-#[cfg(test)]
-mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;

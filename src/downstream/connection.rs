@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::arrival::Arrival;
 use super::{captured, http2, secure};
 use crate::error::{Flag, Refusal};
 use crate::http1::parse::{self, Progress};
 use crate::http2::PREFACE;
+use crate::l4::Arrival;
 use crate::l4::{sni, tcp};
 use crate::message::Limits;
 use crate::proxy_protocol;

@@ -1,9 +1,6 @@
 //! Client connections, from accept to close: their drivers call `serve`.
 
-pub mod arrival;
 pub mod captured;
 pub mod connection;
 pub mod http2;
 mod secure;
-
-pub use arrival::Arrival;

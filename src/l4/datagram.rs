@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use super::arrival::is_ours;
 use crate::authz::{Peer, Target};
-use crate::downstream::arrival::is_ours;
 use crate::mesh::CaptureCells;
 use crate::mesh::{Admission, Capture, CaptureError, Direction, Leads, UdpRefusal, Unknown};
 use crate::net::{Address, Egress};

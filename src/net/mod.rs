@@ -1,4 +1,5 @@
-//! Addresses: where endpoints and listeners are, and how connections reach and leave this host. Dry.
+//! Addresses of endpoints and listeners, and the ways in which connections reach and leave this
+//! host. Dry.
 
 mod network;
 

@@ -16,8 +16,8 @@ pub struct Contained<I: Io, F> {
 }
 
 impl<I: Io, F: Future<Output = ()>> Contained<I, F> {
-    /// The task that `make` makes, on the worker of `core`, which counts its panic. It is made in its place:
-    /// most of a task is room for later, which would be copied if it was made elsewhere.
+    /// The task that `make` makes, on the worker of `core`, which counts its panic. It is made in
+    /// its place: most of a task is room for later, which would be copied if it was made elsewhere.
     #[inline]
     pub fn new(core: Rc<Core<I>>, make: impl FnOnce() -> F) -> Self {
         let place = Box::new_uninit();

@@ -18,13 +18,13 @@ use super::guard;
 use super::plan::{self, Plan};
 use super::record::ExchangeRecord;
 use super::reply;
+use super::request_head::put_head;
 use super::tunnel::Tunnel;
 use super::upload::{self, UploadEnd};
 use super::workspace::Workspace;
 use crate::cluster::Protocol;
 use crate::error::{Flag, Refusal};
 use crate::grpc::{self, Kind};
-use crate::http1::encode::{self, Replaced, RequestEdits};
 use crate::http1::framing::{self, RequestFraming};
 use crate::message::{HeadView, Method};
 use crate::propagation::RequestId;
@@ -311,70 +311,6 @@ async fn forward<I: Io>(
         false if expected => After::Close,
         false => After::Linger,
     })
-}
-
-/// Puts the head of the request to `stream`; as text into `scratch`.
-fn put_head<I: Io>(
-    exchange: &Exchange<'_, I>,
-    stream: &Wire<I::Stream>,
-    scratch: &mut Vec<u8>,
-    request: HeadView<'_>,
-    request_id: Option<&RequestId>,
-) {
-    let (downstream, plan) = (exchange.downstream, exchange.plan);
-    let mut target = Vec::new();
-    let rewrite = plan.rule.rewrite.as_ref();
-    let rewritten = rewrite.is_some_and(|rewrite| rewrite.target(&plan.rule, request, &mut target));
-    let replaced = exchange.kind.map(|kind| replaced(exchange, kind, request)).unwrap_or_default();
-    let edits = RequestEdits {
-        replaced: &replaced,
-        host: rewrite.and_then(|rewrite| rewrite.host.as_deref()).map(str::as_bytes),
-        target: rewritten.then_some(&target[..]),
-        client_ip: downstream.peer.ip_text(),
-        forwarded_proto: forwarded_proto(exchange, request),
-        client_cert: downstream.client_cert(plan.terms.forward_client_cert),
-        request_id: request_id.map(RequestId::as_str),
-        via: plan.terms.via.as_deref(),
-        token_field: plan.token_field(),
-        headers: &plan.rule.request_headers,
-    };
-    let origin = Some((&downstream.stream, request));
-    stream
-        .put_head(scratch, origin, |out| encode::request(out, request, &exchange.framing, &edits));
-}
-
-/// What a call of gRPC goes on with: the time that is left, and the framing that the service knows.
-fn replaced<I: Io>(exchange: &Exchange<'_, I>, kind: Kind, request: HeadView<'_>) -> Vec<Replaced> {
-    let mut replaced = Vec::new();
-    if exchange.plan.deadline != Time::NEVER {
-        let mut value = Vec::new();
-        let left = exchange.plan.deadline.since(exchange.downstream.worker.io.now());
-        grpc::write_timeout(&mut value, left);
-        replaced.push(("grpc-timeout", Some(value)));
-    }
-    if kind.is_web() {
-        let value = request.value(b"content-type").unwrap_or_default();
-        replaced.push(("content-type", Some(grpc::content_type_to_grpc(value, kind))));
-        replaced.push(("te", Some(b"trailers".to_vec())));
-    }
-    if kind == Kind::WebText {
-        replaced.push((framing::LENGTH_FIELD, None));
-    }
-    replaced
-}
-
-/// `http` or `https`: what the client used with us, or with the first of the proxies before us that
-/// are trusted.
-fn forwarded_proto<'a, I: Io>(exchange: &Exchange<'a, I>, request: HeadView<'a>) -> &'a str {
-    let claimed = match exchange.plan.terms.trusted_hops {
-        0 => None,
-        _ => request.value(b"x-forwarded-proto"),
-    };
-    match claimed {
-        Some(b"https") => "https",
-        Some(b"http") => "http",
-        _ => exchange.downstream.peer.scheme(),
-    }
 }
 
 /// Sends the request to an endpoint and its answer to the client; again when the verdict says so.

@@ -12,6 +12,7 @@ pub mod record;
 pub mod registry;
 mod relay;
 pub mod reply;
+mod request_head;
 mod tokens;
 pub mod tunnel;
 mod upload;

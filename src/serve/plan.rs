@@ -47,7 +47,7 @@ pub struct OriginalDestination<I: Io> {
     pub address: SocketAddr,
     /// The connection came in the clear to a port for members of the mesh: only probes may pass.
     probes_only: bool,
-    /// The service for it when no route and no virtual address takes it, by version of the snapshot.
+    /// The service for it when no route and no virtual address takes it, by snapshot version.
     service: RefCell<Option<Found<I>>>,
 }
 

@@ -29,8 +29,8 @@ pub const BULK_PORTION_BYTES: usize = 8 * 1024;
 /// How long a silent direction keeps its buffer.
 const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
-/// A client and an endpoint between which bytes pass. It lives long, so it holds the few values that
-/// it needs, and no snapshot.
+/// A client and an endpoint between which bytes pass. It lives long, so it holds only the few
+/// values that it needs, and no snapshot.
 pub struct Tunnel<I: Io> {
     /// The other end.
     pub upstream: Upstream<Wire<I::Stream>>,

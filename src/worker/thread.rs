@@ -19,8 +19,8 @@ use super::mailbox::{
     Adopted, Inbox, ListeningSocket, Loads, Mailbox, Order, Report, ReportKind, Reports,
 };
 use crate::cells::PerWorker;
-use crate::downstream::{Arrival, connection};
-use crate::l4::datagram;
+use crate::downstream::connection;
+use crate::l4::{Arrival, datagram};
 use crate::net::Bind;
 use crate::runtime::alarm::{Alarm, WakeHandle};
 use crate::runtime::core::WorkerCells;

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 
-use super::*;
-use crate::compile::Resolutions;
-use crate::compile::registry::Registry;
-use crate::http1::parse;
-use crate::message::Head;
-use crate::message::Limits;
-use crate::snapshot::Snapshot;
-use crate::sources::files;
+use ringway::authz::*;
+use ringway::compile::Resolutions;
+use ringway::compile::registry::Registry;
+use ringway::http1::parse;
+use ringway::jwt::Claims;
+use ringway::message::Head;
+use ringway::message::Limits;
+use ringway::snapshot::Snapshot;
+use ringway::sources::files;
 
 const SERVICES: &str = "services:
   reviews: {endpoints: []}
