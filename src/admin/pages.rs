@@ -59,9 +59,9 @@ pub(super) async fn certs(State(status): State<Status>) -> Json<Value> {
 
 pub(super) async fn config(State(status): State<Status>) -> Json<Value> {
     let known = status.known();
-    let files = known.sources.files().iter();
+    let files = known.files.iter();
     let files: Vec<Value> =
-        files.map(|(name, text)| json!({ "name": name, "text": text })).collect();
+        files.map(|(name, text)| json!({ "name": **name, "text": **text })).collect();
     Json(json!({
         "version": known.snapshot.as_ref().map(|snapshot| snapshot.version),
         "files": files,

@@ -100,7 +100,7 @@ impl Applier {
             Ok((snapshot, applied)) => {
                 known.reloads.succeeded += 1;
                 known.reloads.errors.clear();
-                known.sources = loaded.sources.clone();
+                known.files = loaded.sources.shared();
                 tracing::info!(
                     version = snapshot.version,
                     listeners = snapshot.listeners.len(),

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 use crate::cells::PerWorker;
 use crate::runtime::core::WorkerCells;
 use crate::snapshot::Snapshot;
-use crate::sources::files::diagnostic::SourceMap;
 
 /// Shared by the control loop and the admin interface; both run on the control thread.
 #[derive(Clone)]
@@ -16,8 +15,8 @@ pub struct Status(Arc<Mutex<Known>>);
 pub struct Known {
     /// The configuration in use.
     pub snapshot: Option<Arc<Snapshot>>,
-    /// The files it was read from.
-    pub sources: SourceMap,
+    /// The files that it was read from, as (name, text).
+    pub files: Arc<Vec<(Arc<str>, Arc<str>)>>,
     /// Counters of the workers.
     pub workers: Arc<PerWorker<WorkerCells>>,
     /// The kernel interface of each worker.
@@ -69,7 +68,7 @@ impl Status {
     pub fn new(workers: Arc<PerWorker<WorkerCells>>) -> Self {
         Self(Arc::new(Mutex::new(Known {
             snapshot: None,
-            sources: SourceMap::default(),
+            files: Arc::default(),
             drivers: vec!["starting"; workers.iter().count()],
             workers,
             draining: false,

@@ -28,6 +28,11 @@ impl SourceMap {
         &self.0
     }
 
+    /// The files as (name, text), shared with this map.
+    pub fn shared(&self) -> Arc<Vec<(Arc<str>, Arc<str>)>> {
+        Arc::clone(&self.0)
+    }
+
     /// The names of the files.
     pub fn names(&self) -> Files {
         Files::new(self.0.iter().map(|(name, _)| Arc::clone(name)).collect())
