@@ -1,8 +1,9 @@
-"""What is measured, and how one burst of it is run."""
+"""The cases, and the bursts of load that measure them."""
 
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -18,7 +19,7 @@ IDLE_CONNECTIONS = 10_000
 IDLE_HTTP2_CONNECTIONS = 1000
 IDLE_HTTP2_S = 2.5
 HTTP_LISTENERS = ("http", "https", "mutual", "outbound", "h2_h1", "h2_h2", "h2_grpc")
-# The hosts that decide which routes apply where there are several.
+# The authority of HTTP/2 requests: it selects the routes.
 HTTP2_HOSTS = {"h2_h1": "app2.test", "h2_h2": "app2.test", "h2_grpc": "grpc.test"}
 LAST_ROUTE = f"/route{ROUTES - 1:04}/item"
 
@@ -42,7 +43,7 @@ class Case:
         return self.listener.startswith("h2_")
 
     def host(self):
-        """What the client of HTTP/2 says for the host."""
+        """The arguments that set the authority, for the HTTP/2 client."""
         return ["-H", f":authority: {HTTP2_HOSTS[self.listener]}"] if self.is_http2() else []
 
     def target(self, instance):
@@ -93,10 +94,21 @@ MEMORY_TLS = "memory-tls"
 IDLE_HTTP2 = "idle-h2"
 STARTUP = "startup"
 OTHERS = [RATE, MEMORY, MEMORY_TLS, IDLE_HTTP2, STARTUP]
+#: Titles of the cases without a burst of load.
+TITLES = {
+    RATE: "latency at a fixed rate",
+    MEMORY: "resident memory at idle and per idle HTTP/1.1 connection",
+    MEMORY_TLS: "memory per idle TLS connection",
+    IDLE_HTTP2: "memory per idle HTTP/2 connection",
+    STARTUP: "start to first answer",
+}
+#: The cases of a comparison of two builds.
+VERSUS = ["h1-8", "h1-64", "close-16", "tls-64", "mtls-64", "h2-h1", "h2-h2", "tcp-pingpong",
+          MEMORY, MEMORY_TLS, IDLE_HTTP2]
 
 
 class Bench:
-    """Runs bursts and gathers what they show; `say` prints a line of progress."""
+    """Runs bursts and collects their figures; `say` prints a line of progress."""
 
     def __init__(self, loadgen, backend, directory, options, say):
         self.loadgen = loadgen
@@ -106,10 +118,10 @@ class Bench:
         self.say = say
         self.failures = []
 
-    def fail(self, what):
-        """Notes what went wrong, and says it at once."""
-        self.failures.append(what)
-        self.say(f"!! {what}")
+    def fail(self, text):
+        """Records a failure for the results, and prints it at once."""
+        self.failures.append(text)
+        self.say(f"!! {text}")
 
     def start_all(self, proxies, routes=0, tls=False, path="/"):
         instances = []
@@ -144,7 +156,7 @@ class Bench:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}") from None
 
     def load_http2(self, arguments, duration_s):
-        """As `load`, with h2load as the client."""
+        """The same as `load`, with h2load as the client."""
         command = ["h2load", "-D", f"{int(duration_s * 1000)}ms", *arguments]
         done = self.run_load(command, duration_s)
         count = lambda what: re.search(rf"(\d+) {what}", done.stdout)
@@ -156,12 +168,12 @@ class Bench:
         return {"requests": fine, "duration_s": duration_s, "statuses": {}, "errors": errors}
 
     def arguments(self, case):
-        """Those of the client, with the files that are named in them."""
+        """The arguments of the client, with the paths of the files."""
         files = {f"@{name}@": path for name, path in self.backend.files.items()}
         return [files.get(word, word) for word in case.arguments] + case.host()
 
     def able(self, case, instances):
-        """Those that can do it, and say so where it is not taken for granted."""
+        """The instances that support the case."""
         able = [i for i in instances if i.proxy.serves(case.listener)]
         if case.listener == "h2_grpc":
             able = [instance for instance in able if self.answers_grpc(case, instance)]
@@ -171,7 +183,7 @@ class Bench:
         return able
 
     def answers_grpc(self, case, instance):
-        """Whether a call comes back with its status, in the trailers: h2load would not miss it."""
+        """Whether a call has grpc-status in its trailers. h2load does not check that."""
         arguments = [word for word in self.arguments(case) if word not in ("-c", "-m", "10")]
         done = self.run_load(["nghttp", "-v", *arguments, *case.target(instance)], 5)
         fine = "grpc-status: 0" in done.stdout
@@ -197,10 +209,12 @@ class Bench:
         }
 
     def closed(self, case, instances, deadline):
-        """All rounds of one case, interleaved over the proxies: A B C D A B C D."""
+        """All rounds of one case, interleaved over the proxies: A B C D, then D C B A."""
         samples = {instance.proxy.name: [] for instance in instances}
         for round_number in range(self.options.rounds):
-            for instance in instances:
+            # Reverse the order each round, so that no proxy always runs after the same one.
+            turn = -1 if round_number % 2 else 1
+            for instance in instances[::turn]:
                 if time.monotonic() > deadline:
                     return self.rows(samples)
                 name = instance.proxy.name
@@ -229,6 +243,7 @@ class Bench:
                 "cpu_us": statistics.median(cpu),
                 "cpu_us_min": min(cpu),
                 "cpu_us_max": max(cpu),
+                "cpu_us_rounds": cpu,
                 "per_s": statistics.median(sample["per_s"] for sample in taken),
                 "failed": sum(sample["failed"] for sample in taken),
                 "rounds": len(taken),
@@ -303,18 +318,18 @@ class Bench:
         return row
 
     def memory_http2(self, proxy, request):
-        """What idle HTTP/2 connections cost, on each of which there was one request or none."""
+        """Memory of idle HTTP/2 connections, each with one request or none."""
         instance = proxy.start(self.directory, self.backend.values)
         address = (instance.host, instance.ports["h2_h1"])
         held = []
         try:
             instance.wait()
-            # The code for it is in memory before, as with HTTP/1.
+            # Load the code for HTTP/2 into memory first.
             http2.release(http2.hold(address, 1, True))
             time.sleep(0.5)
             idle = instance.process.memory_kb()
             held = http2.hold(address, IDLE_HTTP2_CONNECTIONS, request)
-            # What opening them has needed is given back by then, by those that do.
+            # Some proxies free the memory for opening a connection after a while.
             time.sleep(IDLE_HTTP2_S)
             full = instance.process.memory_kb()
         finally:
@@ -349,8 +364,12 @@ class Bench:
         return medians
 
 
+def has_h2load():
+    return shutil.which("h2load") is not None
+
+
 def failed(report):
-    """Requests without an answer, or with one that is not a success."""
+    """Requests with an error or without an answer."""
     refused = sum(n for status, n in report["statuses"].items() if int(status) >= 400)
     return refused + sum(report["errors"].values())
 
@@ -370,11 +389,13 @@ def wait_until_held(holder, timeout_s=30):
 def binary_size(path):
     """Megabytes of the file as it is and without symbols."""
     sizes = {"file_mb": os.path.getsize(os.path.realpath(path)) / 1e6}
-    with tempfile.NamedTemporaryFile() as stripped:
+    with tempfile.TemporaryDirectory() as directory:
+        # `strip` removes its output when it fails, so it gets a name and not an open file.
+        stripped = os.path.join(directory, "stripped")
         try:
-            command = ["strip", "-o", stripped.name, os.path.realpath(path)]
+            command = ["strip", "-o", stripped, os.path.realpath(path)]
             if subprocess.run(command, capture_output=True).returncode == 0:
-                sizes["stripped_mb"] = os.path.getsize(stripped.name) / 1e6
+                sizes["stripped_mb"] = os.path.getsize(stripped) / 1e6
         except FileNotFoundError:
             print("strip is not installed: sizes are those of the files", file=sys.stderr)
     return sizes

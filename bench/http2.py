@@ -22,7 +22,7 @@ class Connection:
         self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0, b"") + first)
 
     def settle(self):
-        """Waits until both sides' settings are known, and for the answer if there is one to come."""
+        """Waits for the settings of both sides, and for the answer if there is a request."""
         known = acknowledged = False
         body = b""
         answered = not self.request
@@ -59,15 +59,17 @@ class Connection:
 
 
 def frame(kind, flags, stream, payload):
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+    head = len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
+    return head + payload
 
 
 def hold(address, count, request):
-    """Opens so many connections; they are open as long as the result is kept."""
+    """Opens `count` connections. They stay open as long as the result is kept."""
     held = []
     try:
         while len(held) < count:
-            portion = [Connection(address, request) for _ in range(min(OPENING_MAX, count - len(held)))]
+            opening = min(OPENING_MAX, count - len(held))
+            portion = [Connection(address, request) for _ in range(opening)]
             held += portion
             for connection in portion:
                 connection.settle()

@@ -1,4 +1,4 @@
-"""What interception costs: the same traffic to a sidecar by the kernel's rules, and directly.
+"""The cost of interception: the same traffic to a sidecar through kernel rules, and directly.
 
 Every column has a host of its own: a network namespace with the origin and the proxy in it, joined
 by a cable to the one that the load comes from.
@@ -16,26 +16,30 @@ MANY = Case("intercept-64", "HTTP/1.1 keep-alive, 64 connections", "-c 64")
 TCP = Case("intercept-tcp", "TCP, a connection per 64 bytes to and fro, 16 clients",
            "--tcp -c 16 --close", listener="echo", unit="connection")
 CLOSED = [ONE, MANY, TCP]
-#: Latency of the same at a rate that everybody can keep.
+#: Latency of the same cases at a rate that all proxies can keep.
 RATE = "intercept-rate"
-#: How often the proxy is woken for a connection, when there is one at a time.
+#: Wakeups of the proxy per connection, with one connection at a time.
 WAKEUPS = "intercept-wakeups"
 LONE = [Case(WAKEUPS, "woken per HTTP/1.1 connection with one request", "-c 1 --close"),
         Case(WAKEUPS, "woken per TCP connection with 64 bytes to and fro",
              "--tcp -c 1 --close", listener="echo")]
 LONE_RATE = 200
-NAMES = [case.name for case in CLOSED] + [RATE, WAKEUPS]
+#: The cases and their titles.
+TITLES = {**{case.name: case.title for case in CLOSED},
+          RATE: "latency of these three at a rate that all can keep",
+          WAKEUPS: "wakeups per connection, one connection at a time"}
+NAMES = list(TITLES)
 
 BARE = "no proxy"
-#: How the proxy is reached, and who can be reached so.
+#: The ways to a proxy, and the ways that each proxy supports.
 DIRECT, REDIRECT, TPROXY = "direct", "redirect", "tproxy"
 WAYS = {"Ringway": (DIRECT, REDIRECT, TPROXY), "Envoy": (DIRECT, REDIRECT)}
-#: The part of what saturates the slowest that the others are compared at.
+#: The rate of the comparison, as a part of the slowest proxy's saturation.
 LOAD = 0.5
 
 
 class Column:
-    """What stands at the head of a column: a proxy, and the way to it."""
+    """A column of the table: a proxy, and the way to it."""
 
     def __init__(self, proxy, way):
         self.proxy = proxy
@@ -46,7 +50,7 @@ class Column:
 
 
 class NoProxy:
-    """Stands for the process that is not there."""
+    """The process of the column without a proxy: it costs nothing."""
 
     @staticmethod
     def cpu_us():
@@ -89,7 +93,7 @@ def measure(bench, found, wanted, deadline):
 
 
 def tables(results):
-    """All rows of the results, with what they are."""
+    """All rows of the results, with their titles."""
     if not results:
         return []
     found = [(name, case["rows"]) for name, case in results["cases"].items()]
@@ -98,7 +102,7 @@ def tables(results):
 
 
 def latency(bench, case, instances, results, deadline):
-    """Latency at a part of what the slowest can do."""
+    """Latency at a part of the slowest proxy's saturation."""
     rows = results["cases"].get(case.name, {}).get("rows")
     if not rows:
         bench.say(f"measuring saturation, for the rate of {case.name}")
@@ -110,7 +114,7 @@ def latency(bench, case, instances, results, deadline):
 
 
 def start_all(bench, heads):
-    """An instance for every column that can be had."""
+    """An instance for every column that starts."""
     instances = []
     for head in heads:
         try:

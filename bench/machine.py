@@ -1,4 +1,4 @@
-"""The machine under the benchmark: its facts, its processes, and what they cost."""
+"""The machine of the benchmark: its description, processes, CPU time and memory."""
 
 import ctypes
 import fcntl
@@ -21,36 +21,40 @@ LOAD_CPU = 1
 DESCRIPTORS = 65536
 NICE = -10
 PR_SET_PDEATHSIG = 1
+#: A listening socket in /proc/net/tcp.
+LISTEN = "0A"
 TCP_CONGESTION = getattr(socket, "TCP_CONGESTION", 13)
 IN_NAMESPACE = "RINGWAY_BENCH_NAMESPACE"
 
 
-def enter_namespace():
+def enter_namespace(mounts=False):
     """Starts this program again in a network of its own, where that is allowed.
 
     There it can choose cubic for every socket of every party without touching the machine's
-    settings, and no other traffic, port or TIME_WAIT of the machine is in the way.
+    settings, and no other traffic, port or TIME_WAIT of the machine is in the way. With `mounts`
+    it can also replace files of the system for itself and its children.
     """
     if os.environ.get(IN_NAMESPACE) or not shutil.which("unshare"):
         return
-    unshare = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
+    unshare = ["unshare", "--net"] + ["--mount"] * mounts
+    unshare += ["--map-root-user"] * (os.geteuid() != 0)
     if subprocess.run(unshare + ["true"], capture_output=True).returncode == 0:
         os.environ[IN_NAMESPACE] = "1"
         os.execvp(unshare[0], unshare + [sys.executable] + sys.argv)
 
 
 def only_one():
-    """Refuses to run beside another bench/run: each would measure the other. Returns the lock."""
+    """Refuses to run beside another benchmark: each would measure the other. Returns the lock."""
     lock = open(os.path.join(tempfile.gettempdir(), "ringway-bench.lock"), "w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        sys.exit(f"another bench/run is at work ({lock.name} is locked): wait for its end")
+        sys.exit(f"another benchmark is at work ({lock.name} is locked): wait for its end")
     return lock
 
 
 def prepare():
-    """Raises limits and sets the private network up; returns notes on what could not be done."""
+    """Raises limits and sets the private network up. Returns a note for each step that failed."""
     notes = []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -72,13 +76,13 @@ def prepare():
     else:
         notes.append("no private network (unshare --net is not allowed): the machine's own is used")
     try:
-        # Against the machine's other work, and the same for every party. A real-time class would
-        # be throttled at 95 % and show up in the tail.
+        # Other work on the machine then disturbs less. A real-time class is throttled at 95 %,
+        # and that shows in the tail.
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
     except OSError:
         notes.append(f"nice {NICE} is not allowed: other work on the machine shows in the figures")
     if len(os.sched_getaffinity(0)) < 2:
-        sys.exit("bench/run needs two CPUs: one for the proxy, one for the load and the server.")
+        sys.exit("the benchmark needs two CPUs: one for the proxy, one for load and server.")
     os.sched_setaffinity(0, {LOAD_CPU})
     if congestion_control() != "cubic":
         notes.append(f"TCP congestion control is {congestion_control()}, not cubic, for everybody")
@@ -86,7 +90,7 @@ def prepare():
 
 
 def cubic(destination, source="127.0.0.1"):
-    """The command that gives connections to an address of one's own cubic."""
+    """The command that makes connections to a local address use cubic."""
     return (f"ip route replace local {destination} dev lo table local proto kernel scope host"
             f" src {source} congctl cubic")
 
@@ -95,13 +99,13 @@ def cubic(destination, source="127.0.0.1"):
 CUBIC = (cubic("127.0.0.0/8"), cubic("127.0.0.1"))
 
 
-#: A connection for each request needs many ports, and again those that wait for late packets. They
-#: begin where Linux has them by default: below are those that a sidecar takes for its clients.
+#: A connection for each request needs many ports, and ports in TIME_WAIT must be reused. The range
+#: begins at the default of Linux: a sidecar uses lower ports for its clients.
 PORTS = ("net.ipv4.ip_local_port_range=32768 65535", "net.ipv4.tcp_tw_reuse=1")
 
 
 def congestion_control():
-    """What a connection on loopback really uses, whatever the defaults say."""
+    """The congestion control of a connection on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         with socket.create_connection(server.getsockname()) as client:
             name = client.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16)
@@ -109,7 +113,7 @@ def congestion_control():
 
 
 def facts():
-    """What a reader needs to know about the machine."""
+    """The description of the machine for the report."""
     model = "unknown"
     with open("/proc/cpuinfo") as file:
         for line in file:
@@ -147,13 +151,18 @@ def free_port():
 
 
 class Process:
-    """A child that is pinned to a CPU and ended with this program, whatever happens."""
+    """A child that is pinned to a CPU and ended with this program, whatever happens.
+
+    Without a CPU it may run on all of them, at the usual priority.
+    """
 
     alive = []
 
     def __init__(self, command, cpu, log, host=None):
         self.command = command
         self.log = log
+        #: The process that is measured, with its children. See `find_server`.
+        self.root = None
         with open(log, "ab") as file:
             self.child = subprocess.Popen(
                 [*host.inside(), *command] if host else command,
@@ -165,24 +174,38 @@ class Process:
         self.started = time.monotonic()
         Process.alive.append(self)
 
+    def find_server(self):
+        """Measures the process that listens, and its children, from now on.
+
+        The command can be a wrapper script that starts the server as its child. The wrapper's
+        own memory and CPU time do not count then. Returns the path of the server's executable.
+        """
+        self.root = next((pid for pid in tree(self.child.pid) if _listens(pid)), self.child.pid)
+        return os.readlink(f"/proc/{self.root}/exe")
+
     def pids(self):
-        """The process and all that it has started."""
-        found = [self.child.pid]
-        for pid in found:
-            for path in glob.glob(f"/proc/{pid}/task/*/children"):
-                try:
-                    with open(path) as file:
-                        found += [int(word) for word in file.read().split()]
-                except OSError:
-                    pass
-        return found
+        """The measured process and its descendants."""
+        return tree(self.root or self.child.pid)
 
     def cpu_us(self):
         """User and system time of all threads, in microseconds."""
         return sum(_cpu_us(pid) for pid in self.pids())
 
+    def thread_us(self, name):
+        """The same for the running threads whose names begin with `name`."""
+        spent_ns = 0
+        for pid in self.pids():
+            for path in glob.glob(f"/proc/{pid}/task/*"):
+                try:
+                    with open(f"{path}/comm") as comm, open(f"{path}/schedstat") as times:
+                        if comm.read().startswith(name):
+                            spent_ns += int(times.read().split()[0])
+                except OSError:
+                    pass
+        return spent_ns / 1e3
+
     def wakeups(self):
-        """How often a thread has slept until something came, and was woken."""
+        """How often a thread has slept and was woken."""
         return sum(_wakeups(path) for pid in self.pids() for path in
                    glob.glob(f"/proc/{pid}/task/*/status"))
 
@@ -202,22 +225,21 @@ class Process:
         return {"rss": rss, "pss": pss}
 
     def stop(self):
-        """Ends the process, and its children should they outlive it."""
+        """Ends the process, and kills the children that are left."""
         if self in Process.alive:
             Process.alive.remove(self)
-        children = self.pids()[1:]
+        children = tree(self.child.pid)[1:]
         if self.child.poll() is None:
-            self.child.terminate()
+            # A wrapper can end at SIGTERM without telling its child.
+            for pid in {self.child.pid, self.root or self.child.pid}:
+                _signal(pid, signal.SIGTERM)
             try:
                 self.child.wait(3)
             except subprocess.TimeoutExpired:
                 self.child.kill()
                 self.child.wait()
         for pid in children:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            _signal(pid, signal.SIGKILL)
 
     def last_words(self):
         with open(self.log, errors="replace") as file:
@@ -235,7 +257,7 @@ class Host:
 
     def __init__(self, directory):
         number = next(Host._numbers)
-        #: Where it is reached, and from where.
+        #: Its address, and the address of this side of the cable.
         self.address, self.client = f"10.99.{number}.2", f"10.99.{number}.1"
         log = os.path.join(directory, f"host-{number}.log")
         self.holder = Process(["unshare", "--net", "sleep", "infinity"], LOAD_CPU, log)
@@ -250,7 +272,7 @@ class Host:
             run([*self.inside(), "sysctl", "-q", "-w", setting])
 
     def _wait(self):
-        """Until the process that holds it is inside."""
+        """Waits until the holding process has entered the namespace."""
         deadline = time.monotonic() + 5
         ours = os.readlink("/proc/self/ns/net")
         while time.monotonic() < deadline and self.holder.child.poll() is None:
@@ -264,11 +286,11 @@ class Host:
         raise RuntimeError(f"no network namespace: {self.holder.last_words()}")
 
     def inside(self):
-        """What a command begins with to be run there."""
+        """The words before a command that run it in this network."""
         return ["nsenter", f"--net=/proc/{self.holder.child.pid}/ns/net"]
 
     def run(self, command):
-        """Runs a command there, which has to succeed."""
+        """Runs a command in this network; it has to succeed."""
         run([*self.inside(), *command.split()])
 
     def stop(self):
@@ -276,7 +298,7 @@ class Host:
 
 
 def _plug_in(run_there, interface, own, other):
-    """One end of a cable; whoever is at the other end is spoken to with cubic."""
+    """Configures one end of a cable. Connections to the other end use cubic."""
     for command in (
         f"ip address add {own}/32 peer {other}/32 dev {interface}",
         f"ip link set {interface} up",
@@ -299,9 +321,50 @@ def stop_all():
 
 
 def _become_child(cpu):
-    os.sched_setaffinity(0, {cpu})
-    # When this program is killed its children get SIGTERM, upon which nginx ends its workers too.
+    os.sched_setaffinity(0, range(os.cpu_count()) if cpu is None else {cpu})
+    if cpu is None:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+    # The child gets SIGTERM when this program dies. nginx then ends its workers too.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def tree(root):
+    """A process and its descendants, parents first."""
+    found = [root]
+    for pid in found:
+        for path in glob.glob(f"/proc/{pid}/task/*/children"):
+            try:
+                with open(path) as file:
+                    found += [int(word) for word in file.read().split()]
+            except OSError:
+                pass
+    return found
+
+
+def _listens(pid):
+    """Whether the process has a listening TCP socket."""
+    listening = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            with open(f"/proc/{pid}/net/{table}") as file:
+                rows = [line.split() for line in file.readlines()[1:]]
+        except OSError:
+            continue
+        listening |= {f"socket:[{row[9]}]" for row in rows if row[3] == LISTEN}
+    for path in glob.glob(f"/proc/{pid}/fd/*"):
+        try:
+            if os.readlink(path) in listening:
+                return True
+        except OSError:
+            pass
+    return False
+
+
+def _signal(pid, number):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
 
 
 def _wakeups(path):
@@ -314,9 +377,9 @@ def _wakeups(path):
 
 
 def _cpu_us(pid):
-    """From the process's CPU clock: all threads, those that have ended too, in nanoseconds."""
+    """From the CPU clock of the process, which includes ended threads."""
     try:
-        # clock_getcpuclockid(3), which Python lacks: CPUCLOCK_SCHED of the whole process.
+        # Python has no clock_getcpuclockid(3). This is CPUCLOCK_SCHED of the whole process.
         return time.clock_gettime((~pid << 3) | 2) * 1e6
     except OSError:
         return 0.0

@@ -1,5 +1,7 @@
 """The results as a Markdown table and as a picture (plain SVG)."""
 
+import os
+import statistics
 from xml.sax.saxutils import escape
 
 COLORS = {
@@ -16,11 +18,14 @@ COLORS = {
     "envoy redirect": "#b5579d",
 }
 REFERENCE = "haproxy"
+RINGWAY, BASELINE = "ringway", "baseline"
+#: The head of the column with the ratio of Ringway to the baseline.
+TO_BASELINE = "to baseline"
 LATENCY = "µs"
 RATIO_MAX = 4.0
-# What interception is compared with in the picture.
+# The reference of the interception columns in the picture.
 DIRECT = "ringway direct"
-# Pixels: of a bar, left of the bars, of a ratio of one.
+# Pixels: height of a bar, space left of the bars, length of a ratio of one.
 BAR, LEFT, SCALE = 13, 380, 150
 
 
@@ -74,8 +79,43 @@ def intercepted(results):
     return rows
 
 
+def binary_of(peer):
+    """The path of the measured executable, and of the script that starts it if there is one."""
+    executable = peer.get("executable", peer["binary"])
+    if executable in (peer["binary"], os.path.realpath(peer["binary"])):
+        return f"`{executable}`"
+    return f"`{executable}`, started by `{peer['binary']}`"
+
+
+def to_baseline(values):
+    """The ratio of Ringway to its baseline; None where one of them has no figure."""
+    if not values.get(BASELINE) or RINGWAY not in values:
+        return None
+    return values[RINGWAY] / values[BASELINE]
+
+
+def paired(rows):
+    """The ratio of Ringway to its baseline in a case: the quartiles over the rounds.
+
+    Both have run within seconds, so a change of the machine's speed is not in the ratio of a round.
+    """
+    rounds = [rows.get(name, {}).get("cpu_us_rounds", []) for name in (RINGWAY, BASELINE)]
+    pairs = [new / old for new, old in zip(*rounds) if old]
+    return statistics.quantiles(pairs, n=4, method="inclusive") if len(pairs) > 1 else None
+
+
+def baseline_cell(ratio, quartiles=None):
+    """A ratio; where there are quartiles, their median and the range of the middle half."""
+    if quartiles:
+        low, median, high = quartiles
+        return f"{median:.3f} [{low:.2f}–{high:.2f}]"
+    return f"{ratio:.3f}" if ratio else "–"
+
+
 def reference_of(results):
     names = list(results["peers"])
+    if results.get("reference") in names:
+        return results["reference"]
     return REFERENCE if REFERENCE in names else (names[0] if names else "")
 
 
@@ -84,6 +124,7 @@ def markdown(results):
     names = list(results["peers"])
     reference = reference_of(results)
     machine = results["machine"]
+    with_baseline = RINGWAY in names and BASELINE in names
     lines = [
         f"# Proxies side by side, {results['date']}",
         "",
@@ -92,9 +133,10 @@ def markdown(results):
         f" In brackets the ratio to {reference}; lower is better everywhere."
         " Ratios hold to about ±10 %; absolute figures belong to this machine.",
         "",
-        *table_head("", "unit", names),
+        *table_head("", "unit", names + [TO_BASELINE] * with_baseline),
     ]
     noisy = noisy_cells(results["cases"])
+    ratios = {case["title"]: paired(case["rows"]) for case in results["cases"].values()}
     for title, unit, values in figures(results):
         cells = []
         for name in names:
@@ -105,28 +147,36 @@ def markdown(results):
             base = values.get(reference)
             ratio = f" ({values[name] / base:.2f})" if base and name != reference else ""
             cells.append(f"{number(values[name])}{mark}{ratio}")
+        if with_baseline:
+            cells.append(baseline_cell(to_baseline(values), ratios.get(title)))
         lines.append(f"| {title} | {unit} | {' | '.join(cells)} |")
+    if with_baseline:
+        lines += ["", f"`{TO_BASELINE}`: Ringway's figure divided by the baseline's. For CPU it is"
+                  " the median of the ratios of the rounds; half of these are within the brackets."]
     if noisy:
         lines += ["", "\\* the rounds of this cell lie more than 30 % apart."]
     if results["cases"]:
-        lines += ["", "Throughput, limited by whichever CPU is full first, often the load's:", ""]
-        lines += table_head("a second", names)
+        lines += ["", "Throughput, limited by the CPU that is full first, often the load's:", ""]
+        lines += table_head("a second", names + [TO_BASELINE] * with_baseline)
     for case in results["cases"].values():
         row = case["rows"]
         cells = [number(row[name]["per_s"]) if name in row else "absent" for name in names]
+        if with_baseline:
+            per_s = {name: row[name]["per_s"] for name in row}
+            cells.append(baseline_cell(to_baseline(per_s)))
         lines.append(f"| {case['title']} ({case['unit']}s) | {' | '.join(cells)} |")
     lines += interception_lines(results)
     lines += ["", "Every proxy moves 1 MiB bodies and TCP streams the way it does by default:"
-              " Ringway splices what has proven large (no copy through user space), HAProxy would"
+              " Ringway splices large bodies (no copy through user space), HAProxy would"
               " with `option splice-auto`, nginx buffers up to its default sizes.", ""]
     lines += ["## Machine and versions", ""]
     lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in machine.items()]
-    lines += [f"- {name}: {peer['version']}, `{peer['binary']}`"
+    lines += [f"- {name}: {peer['version']}, {binary_of(peer)}"
               for name, peer in results["peers"].items()]
     problems = [f"ABSENT {name}: {why}" for name, why in results["absent"].items()]
     problems += results["notes"] + results["failures"]
     if problems:
-        lines += ["", "## To know", ""] + [f"- {problem}" for problem in problems]
+        lines += ["", "## Notes", ""] + [f"- {problem}" for problem in problems]
     return "\n".join(lines) + "\n"
 
 
@@ -142,9 +192,13 @@ def interception_lines(results):
         return []
     found, names = results["intercept"], list(results["intercept"]["columns"])
     noisy = noisy_cells(found["cases"])
+    # Each column of Ringway, with the baseline's column of the same way.
+    pairs = [(name, name.replace(RINGWAY, BASELINE)) for name in names if RINGWAY in name]
+    pairs = [(new, old) for new, old in pairs if old in names]
+    heads = names + [new.replace(RINGWAY, TO_BASELINE + ",") for new, _ in pairs]
     lines = ["", "## Interception", "",
-             "Inbound, over a cable between two network namespaces; in brackets what is added to the"
-             " same proxy addressed directly.", "", *table_head("", "unit", names)]
+             "Inbound, over a cable between two network namespaces; in brackets the cost of"
+             " interception for the same proxy.", "", *table_head("", "unit", heads)]
 
     def cells(title, values):
         for name in names:
@@ -155,6 +209,9 @@ def interception_lines(results):
             mark = "\\*" if (title, name) in noisy else ""
             added = f" ({signed(values[name] - base)})" if base else ""
             yield f"{number(values[name])}{mark}{added}"
+        for new, old in pairs:
+            both = values.get(new) and values.get(old)
+            yield baseline_cell(values[new] / values[old] if both else None)
 
     for title, unit, values in intercepted(results):
         lines.append(f"| {title} | {unit} | {' | '.join(cells(title, values))} |")
@@ -162,7 +219,7 @@ def interception_lines(results):
         values = {name: row["wakeups"] for name, row in lone["rows"].items()}
         lines.append(f"| {lone['title']} | times | {' | '.join(cells(lone['title'], values))} |")
     if found["cases"]:
-        lines += ["", "How many, more is better:", "", *table_head("", "in", names)]
+        lines += ["", "Connections and requests, more is better:", "", *table_head("", "in", names)]
     for case in found["cases"].values():
         rows, title = case["rows"], f"{case['title']} ({case['unit']}s)"
         for unit, how_many in (("a CPU second", lambda row: row["cpu_us"] and 1e6 / row["cpu_us"]),
@@ -203,7 +260,7 @@ def svg(results):
 
 
 def chart(names, reference, rows, peers, y_from):
-    """The bars of one table, and how high they are; `peers` have a version."""
+    """The bars of one table, and their height in pixels. The legend has the versions of `peers`."""
     rows = [row for row in rows if row[2].get(reference)]
     names = [name for name in names if any(name in values for _, _, values in rows)]
     if not rows:
@@ -233,7 +290,7 @@ def chart(names, reference, rows, peers, y_from):
 
 
 def bars(names, reference, row, y):
-    """One figure of all that are compared."""
+    """The bars of one figure."""
     title, unit, values = row
     middle = y + len(names) * BAR / 2 + 4
     out = [f'<text x="{LEFT - 10}" y="{middle}" text-anchor="end">{escape(title)}</text>']
@@ -247,6 +304,8 @@ def bars(names, reference, row, y):
         ratio = values[name] / values[reference]
         length = max(min(ratio, RATIO_MAX) * SCALE, 1)
         more = "" if ratio <= RATIO_MAX else f" ({ratio:.1f} times)"
+        if name == RINGWAY and BASELINE in values:
+            more += f" ({baseline_cell(to_baseline(values))} {TO_BASELINE})"
         out.append(f'<rect x="{LEFT}" y="{at}" width="{length:.1f}" height="{BAR - 2}"'
                    f' fill="{color(name)}"/>')
         out.append(f'<text x="{LEFT + length + 4:.1f}" y="{at + 10}" font-size="10">'

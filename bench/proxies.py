@@ -11,11 +11,12 @@ import time
 
 from machine import LOAD_CPU, PROXY_CPU, Process, free_port
 
+BASELINE = "baseline"
 HERE = os.path.dirname(os.path.abspath(__file__))
 CACHE = os.path.join(os.path.dirname(HERE), ".cache")
 LOOPBACK = "127.0.0.1"
 READY_S = 10
-# A method of gRPC to the proxies, a file to the server, whose ending says what it is.
+# A gRPC method for the proxies, and a file for the server: the ending gives its content type.
 GRPC_PATH = "/bench.Echo/Say.grpc"
 GRPC_MESSAGE = b"hello, world\n"
 LISTENERS = ("http", "echo", "sink", "https", "mutual", "outbound", "h2_h1", "h2_h2", "h2_grpc",
@@ -23,11 +24,11 @@ LISTENERS = ("http", "echo", "sink", "https", "mutual", "outbound", "h2_h1", "h2
 
 
 class Absent(Exception):
-    """The proxy, or a part of it, is not on this machine; the text says how to get it."""
+    """The proxy, or a part of it, is missing. The text tells how to install it."""
 
 
 class Proxy:
-    """One proxy: `binary` is where it is; instances of it are started with `start`."""
+    """One proxy. `binary` is the path of its command, and `start` starts an instance."""
 
     name = ""
     package = ""
@@ -38,9 +39,22 @@ class Proxy:
         if not self.binary or not os.access(self.binary, os.X_OK):
             raise Absent(f"{self.binary or self.name} is not installed: {self.package}")
         self.version = self.read_version()
+        #: The executable of the running server. It is not `binary` where that is a script.
+        self.executable = self.binary
 
     def find(self):
-        return shutil.which(self.name)
+        return shutil.which(self.name, path=os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin")
+
+    def probe(self, directory, backend):
+        """Starts the proxy once, and finds the executable that serves."""
+        instance = self.start(directory, backend)
+        try:
+            instance.wait()
+            self.executable = instance.executable
+        except RuntimeError as error:
+            raise Absent(f"{self.binary} does not start: {error}") from None
+        finally:
+            instance.process.stop()
 
     def read_version(self):
         raise NotImplementedError
@@ -49,11 +63,11 @@ class Proxy:
         raise NotImplementedError
 
     def route_lines(self, count, directory):
-        """Rules for /route0000/ and on, in the form a user of this proxy would choose."""
+        """Rules for /route0000/ and on, in the usual form for this proxy."""
         raise NotImplementedError
 
     def serves(self, listener):
-        """Whether it can do what the listener of this name is for."""
+        """Whether the proxy supports the listener of this name."""
         return True
 
     def values(self):
@@ -73,7 +87,7 @@ class Proxy:
         return Instance(self, process, ports)
 
     def new_directory(self, directory):
-        """One for an instance, below `directory`."""
+        """Makes a directory for an instance, below `directory`."""
         directory = os.path.join(directory, f"{self.name}-{time.monotonic_ns()}")
         os.makedirs(directory)
         return directory
@@ -92,6 +106,7 @@ class Instance:
         self.process = process
         self.ports = ports
         self.host = host
+        self.executable = None
 
     def url(self, path="/", listener="http"):
         scheme = "https" if listener in ("https", "mutual") else "http"
@@ -110,7 +125,9 @@ class Instance:
                 with socket.create_connection(address, timeout=1) as client:
                     client.sendall(request)
                     if b" 200 " in client.recv(4096).split(b"\r\n")[0]:
-                        return (time.monotonic() - self.process.started) * 1e3
+                        took_ms = (time.monotonic() - self.process.started) * 1e3
+                        self.executable = self.process.find_server()
+                        return took_ms
             except OSError:
                 pass
             if self.process.child.poll() is not None:
@@ -129,10 +146,17 @@ class Ringway(Proxy):
         super().__init__(binary)
 
     def read_version(self):
-        return output([self.binary, "--version"]).split()[-1]
+        return (output([self.binary, "--version"]).split() or ["unknown"])[-1]
 
     def command(self, config):
         return [self.binary, "run", "-c", config]
+
+    def template_for(self, kind):
+        """For the baseline configs/baseline*.yaml, if the file exists: an older build can need a
+        configuration of its own."""
+        template = super().template_for(kind)
+        older = template.replace("ringway", self.name)
+        return older if os.path.exists(os.path.join(HERE, "configs", older)) else template
 
     def route_lines(self, count, directory):
         return [f"    - {{match: {{path: /route{i:04}/*}}, to: app}}" for i in range(count)]
@@ -150,7 +174,7 @@ class Haproxy(Proxy):
         return [self.binary, "-db", "-f", config]
 
     def route_lines(self, count, directory):
-        # A map, as ingress controllers write it: a chain of 1 000 ACLs would be a straw man.
+        # A map, as ingress controllers write it. A chain of 1 000 ACLs would be slow and unfair.
         routes = os.path.join(directory, "routes.map")
         with open(routes, "w") as file:
             file.writelines(f"/route{i:04}/ app\n" for i in range(count))
@@ -161,9 +185,6 @@ class Nginx(Proxy):
     name = "nginx"
     package = "apt-get install nginx libnginx-mod-stream"
     template = "nginx.conf"
-
-    def find(self):
-        return shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
 
     def read_version(self):
         return first(r"nginx/(\S+)", output([self.binary, "-v"]))
@@ -189,7 +210,7 @@ class Nginx(Proxy):
             return self.stream_module() is not None
         if listener == "h2_grpc":
             return "--without-http_grpc_module" not in output([self.binary, "-V"])
-        return listener != "h2_h2"  # it speaks no other HTTP/2 to servers
+        return listener != "h2_h2"  # nginx has HTTP/2 to servers for gRPC only
 
     def values(self):
         module = self.stream_module()
@@ -207,7 +228,7 @@ class Envoy(Proxy):
         return find_envoy()
 
     def read_version(self):
-        return first(r"/(\d+\.\d+\.\d+)/", output([self.binary, "--version"]))
+        return first(r"/(\d+\.\d+\.\d+)/", output([self.binary, "--version"])) or "unknown"
 
     def command(self, config):
         flags = "--concurrency 1 --disable-hot-restart --log-level error --config-path"
@@ -219,8 +240,10 @@ class Envoy(Proxy):
 
 
 class Backend:
-    """The servers behind the proxies: nginx for HTTP, nghttpd for gRPC, the load generator's own for
-    TCP. On a host of their own, if there is one; there is no gRPC there."""
+    """The servers behind the proxies: nginx for HTTP, nghttpd for gRPC, the load generator for TCP.
+
+    With `host` they run in its network, without gRPC.
+    """
 
     def __init__(self, directory, loadgen, host=None):
         www = os.path.join(directory, "www")
@@ -231,7 +254,7 @@ class Backend:
         kinds = ("http", "http2", "mutual", "grpc", "echo", "sink")
         self.ports = {f"backend_{kind}": free_port() for kind in kinds}
         self.files = {**certificates(directory), "grpc": write_grpc_message(www)}
-        #: What the templates of the proxies name.
+        #: Placeholders in the templates of the proxies.
         self.values = {**self.ports, **self.files}
         listen = "0.0.0.0" if host else LOOPBACK
         nginx = Nginx()
@@ -251,7 +274,7 @@ class Backend:
 
 
     def serve_grpc(self, directory, www, log):
-        """Every call is answered with a message, and with its status in the trailers."""
+        """Starts the gRPC server: it answers with a message, and with the status in trailers."""
         types = os.path.join(directory, "mime.types")
         with open(types, "w") as file:
             file.write("application/grpc grpc\n")
@@ -265,7 +288,7 @@ class Backend:
 
 
 def write_grpc_message(www):
-    """A message with its five bytes before (compressed or not, length): the call and the answer."""
+    """Writes a gRPC message with its prefix of five bytes. Calls and answers have it."""
     path = www + GRPC_PATH
     os.makedirs(os.path.dirname(path))
     with open(path, "wb") as file:
@@ -274,7 +297,7 @@ def write_grpc_message(www):
 
 
 def certificates(directory):
-    """A CA and one certificate of it for every party: ECDSA P-256, as a mesh has them."""
+    """Makes a CA, and one certificate that all sides use: ECDSA P-256, as in a mesh."""
     path = {name: os.path.join(directory, f"{name}.pem") for name in ("ca", "cert", "key", "both")}
     new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
     ca_key = os.path.join(directory, "ca-key.pem")
@@ -295,10 +318,10 @@ def certificates(directory):
 
 
 def find_all(only, ringway, baseline):
-    """The proxies that are there, and for those that are not what would install them."""
+    """The installed proxies, and for each missing one how to install it."""
     makers = {"ringway": lambda: Ringway(ringway)}
     if baseline:
-        makers["baseline"] = lambda: Ringway(baseline, "baseline")
+        makers["baseline"] = lambda: Ringway(baseline, BASELINE)
     makers.update(haproxy=Haproxy, nginx=Nginx, envoy=Envoy)
     unknown = set(only) - set(makers)
     if unknown:
@@ -312,6 +335,18 @@ def find_all(only, ringway, baseline):
         except Absent as error:
             absent[name] = str(error)
     return found, absent
+
+
+def probe_all(found, absent, directory, backend):
+    """The proxies that start; the others become absent, with the reason."""
+    able = []
+    for proxy in found:
+        try:
+            proxy.probe(directory, backend)
+            able.append(proxy)
+        except Absent as error:
+            absent[proxy.name] = " ".join(str(error).split())
+    return able
 
 
 def install():
@@ -333,14 +368,16 @@ def install():
 
 
 def commit():
-    """The state of the sources; a binary given by --ringway may be of another one."""
+    """The commit of the sources. The binary of --ringway can be of another commit."""
     return output(["git", "-C", HERE, "describe", "--always", "--dirty"])
 
 
 def find_envoy():
     pattern = os.path.join(CACHE, "envoy", "lib", "python*", "site-packages", "envoy", "_bin")
     found = glob.glob(os.path.join(pattern, "envoy"))
-    return found[0] if found else shutil.which("envoy")
+    # pip puts the script beside the Python of its virtual environment.
+    beside = os.path.join(os.path.dirname(sys.executable), "envoy")
+    return shutil.which("envoy") or shutil.which(beside) or (found[0] if found else None)
 
 
 def render(template, directory, values):

@@ -1,5 +1,5 @@
-//! `ringway demo`: the first command of a newcomer. A service in two versions, the proxy with a
-//! canary route in front of it, and what to try.
+//! `ringway demo`: a demo for new users. It runs a service in two versions and the proxy with a
+//! canary route, and prints commands to try.
 
 use std::io::{self, Write};
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::control::run::{self, RunError};
 
-/// How the demo is started.
+/// The arguments of the demo.
 #[derive(Args)]
 pub struct DemoArgs {
     /// The loopback port of the proxy.
@@ -22,10 +22,10 @@ pub struct DemoArgs {
     admin_port: u16,
 }
 
-/// Serves until Ctrl-C.
+/// Runs until Ctrl-C.
 ///
 /// # Errors
-/// When a port is taken, or as for `ringway run`.
+/// When a port is in use, or as for `ringway run`.
 pub fn run(arguments: &DemoArgs) -> Result<(), RunError> {
     let system = |error: io::Error| RunError::System(format!("the demo cannot start: {error}"));
     let (v1, v2) = (start_version("v1").map_err(system)?, start_version("v2").map_err(system)?);
@@ -92,16 +92,16 @@ Try:
   curl http://127.0.0.1:{port}/                        # v1
   curl http://127.0.0.1:{port}/ -H 'x-canary: true'    # v2: the canary's rule
   for i in $(seq 10); do curl -s http://127.0.0.1:{port}/; done
-                                                       # of ten exactly one is v2
+                                                       # exactly one of ten is v2
 Look:
   curl http://127.0.0.1:{admin_port}/services          # endpoints and their loads
-  curl http://127.0.0.1:{admin_port}/metrics           # what Prometheus sees
-Change the weights, and curl again; break the file, and see it refused:
+  curl http://127.0.0.1:{admin_port}/metrics           # metrics for Prometheus
+Change the weights in this file and run curl again. Then write a mistake into it and read the log:
   {file}
-Ctrl-C ends it.
+Press Ctrl-C to stop.
 
 "
     );
-    // A reader that has left (`| head`) does not end the demo.
+    // A closed output (`| head`) does not end the demo.
     io::stdout().write_all(text.as_bytes()).ok();
 }

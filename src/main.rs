@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-/// HTTP/2 allocates some thirty times a request, nearly all of it in the crates that speak it, and
-/// what a hundred streams have given back is more than glibc keeps at hand.
+/// HTTP/2 makes about thirty allocations per request, mostly in library crates. glibc keeps too
+/// little freed memory ready for a hundred streams.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // With huge pages an idle proxy would hold megabytes of nothing. A kernel that does not know
-    // the option only leaves it at that.
+    // Without huge pages an idle proxy holds megabytes less. An older kernel does not know this
+    // option; ignore its error.
     nix::sys::prctl::set_thp_disable(true).ok();
     ringway::cli::main()
 }

@@ -1,4 +1,4 @@
-//! The interface for operators, on the control thread: readiness, metrics, what is configured.
+//! The admin interface on the control thread: readiness, metrics and configuration.
 
 mod pages;
 
@@ -18,15 +18,15 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Listens nowhere yet.
+    /// Creates an interface that does not listen yet.
     pub fn new(status: Status) -> Self {
         Self { status, serving: None }
     }
 
-    /// Listens on `address` from now on, or nowhere.
+    /// Listens on `address` from now on; `None` turns it off.
     ///
     /// # Errors
-    /// When the address cannot be had; it then goes on listening where it did.
+    /// When it cannot bind the address. It then continues on the old address.
     pub async fn bind(&mut self, address: Option<SocketAddr>) -> Result<(), String> {
         if self.serving.as_ref().map(|(address, _)| *address) == address {
             return Ok(());
@@ -44,12 +44,12 @@ impl Admin {
         let router = router(self.status.clone());
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "the admin interface has ended");
+                tracing::error!(%error, "admin interface failed");
             }
         });
         self.stop();
         self.serving = Some((address, task));
-        tracing::info!(%address, "admin interface");
+        tracing::info!(%address, "admin interface is listening");
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! What the admin interface answers.
+//! The pages of the admin interface.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

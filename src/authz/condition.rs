@@ -5,14 +5,14 @@ use super::pattern::Certainty;
 use crate::jwt::ClaimMatch;
 use crate::matching::ValueMatch;
 
-/// What must hold besides (Istio's `when`).
+/// Additional conditions of a rule (Istio's `when`).
 #[derive(Clone, Debug, Default)]
 pub struct When {
-    /// Fields of the request, each of which must fit. Of one that comes in several lines, every
-    /// line must fit where certainty is asked for, else one: who reads the request may take the
-    /// first or the last.
+    /// Header fields that must all match. If a field has several lines, every line must match for
+    /// certainty; for a possible match one is enough. The service may read the first or the last
+    /// line.
     pub headers: Vec<(Box<str>, ValueMatch)>,
-    /// Claims of the request's token, each of which must fit. Without a token none does.
+    /// Token claims that must all match. Without a token none matches.
     pub claims: Vec<ClaimMatch>,
 }
 

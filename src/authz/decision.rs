@@ -1,20 +1,19 @@
-//! What the rules say of a request.
+//! The result of the rules for a request.
 
 use super::facts::Facts;
 use super::policies::Policies;
 use super::{Action, Rule};
 
-/// Whether a request may pass, and by which rule.
+/// Whether a request may pass, and the rule that decides.
 #[derive(Clone, Copy, Debug)]
 pub enum Verdict<'p> {
-    /// It may: no rule that decides is about it.
+    /// Allowed: no deciding rule applies to it.
     Unconcerned,
-    /// It may: this rule allows it.
+    /// Allowed by this rule.
     Allowed(&'p Rule),
-    /// It may not: this rule denies it.
+    /// Denied by this rule.
     Denied(&'p Rule),
-    /// It may not: there are allow rules for its service, of which this is the first, and none of
-    /// them matches.
+    /// Denied: the service has allow rules and none matches. This is the first one.
     DeniedByDefault(&'p Rule),
 }
 
@@ -24,7 +23,7 @@ impl<'p> Verdict<'p> {
         matches!(self, Self::Unconcerned | Self::Allowed(_))
     }
 
-    /// The rule that it rests on.
+    /// The rule that decides.
     pub fn rule(&self) -> Option<&'p Rule> {
         match self {
             Self::Unconcerned => None,
@@ -33,7 +32,7 @@ impl<'p> Verdict<'p> {
     }
 }
 
-/// As an operator reads it: `denied by only-frontend (mesh.yaml:12)`.
+/// Text for operators: `denied by only-frontend (mesh.yaml:12)`.
 impl std::fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -47,28 +46,28 @@ impl std::fmt::Display for Verdict<'_> {
     }
 }
 
-/// What a rule that does not decide has to say.
+/// The result of a rule that only reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// An audit rule matches.
     Audited,
-    /// An allow rule on trial matches.
+    /// A dry-run allow rule matches.
     WouldAllow,
-    /// A deny rule on trial matches; or an allow rule on trial does not, and would be the reason
-    /// why a request that may pass is denied by default.
+    /// A dry-run deny rule matches. Or a dry-run allow rule does not match, and without `dry_run`
+    /// the request would be denied by default.
     WouldDeny,
 }
 
-/// A rule that does not decide, and what it has to say.
+/// A rule that only reports, and its result.
 #[derive(Clone, Copy, Debug)]
 pub struct Report<'p> {
     /// The rule.
     pub rule: &'p Rule,
-    /// What it has to say.
+    /// Its result.
     pub outcome: Outcome,
 }
 
-/// As an operator reads it: `would be denied by only-frontend (mesh.yaml:12)`.
+/// Text for operators: `would be denied by only-frontend (mesh.yaml:12)`.
 impl std::fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let outcome = match self.outcome {
@@ -80,7 +79,7 @@ impl std::fmt::Display for Report<'_> {
     }
 }
 
-/// What all rules together say of one request.
+/// The result of all rules for one request.
 pub struct Decision<'p, 'r> {
     /// Whether it may pass.
     pub verdict: Verdict<'p>,
@@ -92,13 +91,12 @@ impl<'p, 'r> Decision<'p, 'r> {
         Self { verdict, watched }
     }
 
-    /// The rules that do not decide and have something to say: audit rules and those on trial
-    /// (`dry_run`), in the order of the file.
+    /// The reporting rules with a result: audit and dry-run rules, in the order of the file.
     pub fn reports(&self) -> impl Iterator<Item = Report<'p>> {
         let unconcerned = matches!(self.verdict, Verdict::Unconcerned);
         self.watched.iter().flat_map(move |(policies, facts)| {
             let watched = || policies.watched.about(facts.service);
-            // One allow rule on trial that matches is enough for all of them.
+            // One matching dry-run allow rule is enough for all of them.
             let open = unconcerned
                 && !watched().any(|rule| rule.action == Action::Allow && rule.matches(facts));
             watched().filter_map(move |rule| {
@@ -114,7 +112,7 @@ impl<'p, 'r> Decision<'p, 'r> {
         })
     }
 
-    /// Counts it with the rules it names, in the cells of this worker.
+    /// Counts the result for the rules in it, in this worker's cells.
     pub fn count(&self, worker: usize) {
         let verdict = self.verdict;
         if let Some(rule) = verdict.rule() {

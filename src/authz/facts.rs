@@ -1,4 +1,4 @@
-//! What is known of a request, taken apart once for all rules.
+//! The properties of a request, computed once for all rules.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use crate::jwt::Claims;
 use crate::matching::split_authority;
 use crate::message::HeadView;
 
-/// What the rules look at.
+/// The properties that rules read.
 pub(super) struct Facts<'a> {
     pub(super) identity: Option<Identity<'a>>,
     pub(super) ip: Option<IpAddr>,
@@ -22,7 +22,7 @@ pub(super) struct Facts<'a> {
 
 pub(super) struct RequestFacts<'a> {
     pub(super) method: &'a [u8],
-    /// Without its port.
+    /// The host without its port.
     pub(super) host: &'a [u8],
     pub(super) path: PathReadings<'a>,
     pub(super) head: HeadView<'a>,

@@ -1,22 +1,22 @@
-//! SPIFFE IDs (spiffe.io, SPIFFE-ID 2) and what meshes write into them.
+//! SPIFFE IDs (spiffe.io, SPIFFE-ID 2) and their parts in meshes.
 
 use crate::matching::{Pattern, PatternError};
 
 const SCHEME: &str = "spiffe://";
 
-/// An identity taken apart.
+/// The parts of an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity<'a> {
-    /// All of it without `spiffe://`.
+    /// The whole ID without `spiffe://`.
     pub(super) name: &'a str,
-    /// The part before the path.
+    /// The trust domain, before the path.
     pub(super) trust_domain: &'a str,
-    /// The namespace, where the path has a known form.
+    /// The namespace, if the path has a known form.
     pub(super) namespace: Option<&'a str>,
 }
 
 impl<'a> Identity<'a> {
-    /// Reads `spiffe://TRUST-DOMAIN/PATH`; `None` for what is not a SPIFFE ID.
+    /// Parses `spiffe://TRUST-DOMAIN/PATH`; `None` if it is not a SPIFFE ID.
     pub(super) fn parse(uri: &'a str) -> Option<Self> {
         let name = uri.strip_prefix(SCHEME)?;
         let (trust_domain, path) = name.split_once('/').unwrap_or((name, ""));
@@ -28,9 +28,9 @@ impl<'a> Identity<'a> {
     }
 }
 
-/// The namespace in the path of Istio and Linkerd (`ns/NS/sa/SA`) and of Consul
-/// (`ns/NS/dc/DC/svc/SVC`, with `ap/AP/` before it in Enterprise). Only whole forms count: a
-/// namespace must not be had by a path that merely mentions one.
+/// The namespace in a path of Istio and Linkerd (`ns/NS/sa/SA`) or of Consul
+/// (`ns/NS/dc/DC/svc/SVC`, with `ap/AP/` before it in Enterprise). Only whole forms count, so that
+/// no other path can claim a namespace.
 fn namespace(path: &str) -> Option<&str> {
     let mut parts = path.split('/');
     let mut next = || parts.next().filter(|part| !part.is_empty());
@@ -51,10 +51,10 @@ fn namespace(path: &str) -> Option<&str> {
     parts.next().is_none().then_some(namespace)
 }
 
-/// Reads a pattern of identities; `spiffe://` may stand before it or be left out.
+/// Parses a pattern for identities, with or without `spiffe://`.
 ///
 /// # Errors
-/// When no SPIFFE ID can fit it.
+/// When no SPIFFE ID can match it.
 pub fn identity_pattern(text: &str) -> Result<Pattern, PatternError> {
     let help = "write spiffe://TRUST-DOMAIN/PATH, a prefix* of it, a *suffix, or * for any";
     let wrong = |what: &str| Err(PatternError::new(format!("{text:?}: {what}"), help));

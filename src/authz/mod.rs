@@ -1,10 +1,8 @@
-//! Who may do what: the rules of `authorization:`, and what they say of a request or an L4
-//! connection. Dry.
+//! Authorization: evaluates the rules of `authorization:` for a request or an L4 connection. Dry.
 //!
 //! The model is Istio's AuthorizationPolicy (sources, operations, conditions; deny before allow).
-//! Where a value can be read in two ways, or is not known at all, the doubt is decided against the
-//! request: a rule that allows takes only what surely fits, a rule that denies takes everything
-//! that possibly fits ([`Certainty`]).
+//! If a value is unknown or has two readings, the decision goes against the request: an allow rule
+//! needs a certain match, and a deny rule needs only a possible one ([`Certainty`]).
 
 mod cells;
 mod condition;
@@ -39,40 +37,41 @@ use crate::jwt::Claims;
 use crate::message::HeadView;
 use facts::Facts;
 
-/// What a rule does with what it matches.
+/// The action of a rule for matching requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Lets it pass, unless a rule denies it; what no allow rule of its service matches is denied.
+    /// Allow the request, unless a rule denies it. A request that matches no allow rule of its
+    /// service is denied.
     Allow,
-    /// Refuses it.
+    /// Deny the request.
     Deny,
-    /// Lets it pass and reports it. It takes what a deny rule with the same conditions would take.
+    /// Allow and report the request. It matches like a deny rule with the same conditions.
     Audit,
 }
 
 /// A compiled rule.
 #[derive(Debug)]
 pub struct Rule {
-    /// Its name; without one in the configuration `authorization#N`, N counting from 1.
+    /// Its name; the default is `authorization#N`, and N starts at 1.
     pub name: Box<str>,
     /// `file:line` of its definition.
     pub place: Box<str>,
-    /// What it does.
+    /// Its action.
     pub action: Action,
-    /// It only reports what it would have done.
+    /// Whether it only reports its decision.
     pub dry_run: bool,
-    /// Peers, of which one must fit; empty for anyone.
+    /// Peers, of which one must match; empty for any.
     pub from: Vec<Source>,
-    /// Operations, of which one must fit; empty for anything.
+    /// Operations, of which one must match; empty for any.
     pub to: Vec<Operation>,
-    /// What must hold besides.
+    /// Additional conditions.
     pub when: When,
     /// Its counters; the same ones across reloads as long as the name stays.
     pub stats: Arc<PerWorker<RuleCells>>,
 }
 
 impl Rule {
-    /// Whether it is about this service at all: only then does an allow rule deny what it does
+    /// Whether it applies to this service. Only then can an allow rule deny requests that it does
     /// not match.
     fn concerns(&self, service: &str) -> bool {
         self.to.is_empty() || self.to.iter().any(|operation| operation.concerns(service))
@@ -89,41 +88,41 @@ impl Rule {
     }
 }
 
-/// Who asks.
+/// The client of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Peer<'a> {
-    /// The SPIFFE ID (`spiffe://...`) that its certificate has proven; `None` without one.
+    /// The verified SPIFFE ID (`spiffe://...`) of its certificate; `None` without one.
     pub identity: Option<&'a str>,
-    /// The other end of its connection; `None` for a Unix-domain socket.
+    /// The peer address of its connection; `None` for a Unix-domain socket.
     pub ip: Option<IpAddr>,
-    /// The client behind it, where a trusted hop has named one.
+    /// The client address that a trusted proxy reported.
     pub forwarded_ip: Option<IpAddr>,
 }
 
-/// What is asked for.
+/// The target of a request.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
-    /// The service that it would go to; empty when the proxy answers itself.
+    /// The service of the route; empty if the proxy answers itself.
     pub service: &'a str,
-    /// The local port that the connection came to, or was meant for; 0 where there is none.
+    /// The local port of the connection, or its original destination port; 0 if there is none.
     pub port: u16,
-    /// The address that a captured connection was meant for; `None` for others.
+    /// The original destination address of a captured connection; `None` for others.
     pub ip: Option<IpAddr>,
     /// The request; `None` for an L4 connection.
     pub request: Option<Request<'a>>,
 }
 
-/// An HTTP request, of whatever version.
+/// An HTTP request of any version.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// Its method.
     pub method: &'a [u8],
     /// Host and optional port, which is ignored.
     pub host: &'a [u8],
-    /// Its path as it would be sent on: without query, and [normalised](path::normalise).
+    /// Its path as it is forwarded: without the query, and [normalised](path::normalise).
     pub path: &'a [u8],
     /// Its fields.
     pub head: HeadView<'a>,
-    /// What its token says, if it had one that was accepted.
+    /// The claims of its accepted token, if it has one.
     pub claims: Option<&'a Claims>,
 }

@@ -1,4 +1,4 @@
-//! Conditions on what is asked for.
+//! Conditions on the target of a request.
 
 use super::facts::Facts;
 use super::path_pattern::PathPattern;
@@ -6,16 +6,16 @@ use super::pattern::{Certainty, Choice};
 use crate::matching::{Pattern, PatternError};
 use crate::net::Network;
 
-/// Conditions on a request or connection (Istio's `to.operation`). All of them must hold.
+/// Conditions on a request or connection (Istio's `to.operation`). All must match.
 #[derive(Clone, Debug, Default)]
 pub struct Operation {
-    /// The service, one of these; empty for any.
+    /// The services, of which one must match; empty for any.
     pub services: Vec<Pattern>,
     /// The local port.
     pub ports: Choice<u16>,
-    /// The address that a captured connection was meant for.
+    /// The original destination address of a captured connection.
     pub ips: Choice<Network>,
-    /// The host, without its port, whatever the case.
+    /// The host without its port, in upper or lower case.
     pub hosts: Choice<Pattern>,
     /// The method.
     pub methods: Choice<Box<str>>,
@@ -24,7 +24,7 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Whether it has a condition that only HTTP can fulfil.
+    /// Whether it has a condition that applies only to HTTP.
     fn needs_request(&self) -> bool {
         !(self.hosts.is_empty() && self.methods.is_empty() && self.paths.is_empty())
     }
@@ -33,7 +33,7 @@ impl Operation {
         self.services.is_empty() || self.services.iter().any(|pattern| pattern.fits(service))
     }
 
-    /// That a connection was not captured is no doubt: it was meant for no address.
+    /// A connection that was not captured certainly has no original destination.
     fn holds_destination(&self, facts: &Facts<'_>, certainty: Certainty) -> bool {
         self.ips.is_empty()
             || facts.destination.is_some()
@@ -49,7 +49,7 @@ impl Operation {
             return false;
         }
         let Some(request) = &facts.request else {
-            // Bytes that were not looked into may be anything.
+            // Bytes that are not parsed may be any request.
             return !self.needs_request() || certainty == Certainty::Possible;
         };
         let host = Some(request.host).filter(|host| !host.is_empty());
@@ -61,10 +61,10 @@ impl Operation {
     }
 }
 
-/// Reads a pattern of hosts.
+/// Parses a pattern for hosts.
 ///
 /// # Errors
-/// When no host can fit it.
+/// When no host can match it.
 pub fn host_pattern(text: &str) -> Result<Pattern, PatternError> {
     let bare = text.strip_suffix('.').unwrap_or(text);
     let pattern = Pattern::parse(bare)?;

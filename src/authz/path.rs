@@ -1,25 +1,25 @@
-//! One spelling for each path, so that what a rule compares is what the endpoint gets.
+//! Brings each path into one normal form, so that rules compare the path that the endpoint gets.
 //!
-//! As Envoy's `normalize_path` and `merge_slashes`, and Istio's path normalisation: escapes of
-//! characters that need none are undone and the others written in capitals (RFC 3986 6.2.2.1 and
-//! 6.2.2.2), `\` is `/`, dot segments are removed (RFC 3986 5.2.4), and then runs of slashes are
-//! one. What no two readers are sure to understand alike is refused.
+//! Works like Envoy's `normalize_path` and `merge_slashes` and Istio's path normalisation. Escapes
+//! of characters that need none are decoded, and others are written in capitals (RFC 3986 6.2.2.1
+//! and 6.2.2.2). `\` becomes `/`, dot segments are removed (RFC 3986 5.2.4), and then repeated
+//! slashes become one. A path that two readers could understand differently is refused.
 
 use crate::error::Refusal;
 
-/// What becomes of `%2F` and `%5C`, which some endpoints take for slashes and others do not.
+/// How to handle `%2F` and `%5C`. Some endpoints treat them as slashes, others do not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EscapedSlashes {
-    /// The request is refused.
+    /// Refuse the request.
     Reject,
-    /// They stay. The rules then read the path in both ways, and decide doubt against the request.
+    /// Keep them. Rules read the path in both ways and decide unclear cases against the request.
     #[default]
     Keep,
-    /// They become slashes.
+    /// Turn them into slashes.
     Decode,
 }
 
-/// What [`normalise`] found.
+/// The result of [`normalise`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Normal {
     /// The path was normal.
@@ -28,13 +28,13 @@ pub enum Normal {
     Changed,
 }
 
-/// Brings the path of an origin-form target (RFC 9112 3.2.1) into its normal form. `out` is
-/// overwritten with path and query when that is another one. The query stays as it is; so do an
-/// empty path and `*`. The normal form of a normal form is itself.
+/// Brings the path of an origin-form target (RFC 9112 3.2.1) into its normal form. If it changes,
+/// `out` is overwritten with the path and query. The query stays as it is, and so do an empty path
+/// and `*`. A normal form does not change again.
 ///
 /// # Errors
-/// 400 for an escape that is none (`%zz`) or is NUL, for a `#`, for a path that does not begin
-/// with a slash, and for escaped slashes when they are to be rejected.
+/// 400 for an invalid escape (`%zz`), `%00` or `#`, for a path that does not begin with a slash,
+/// and for escaped slashes if they are to be rejected.
 pub fn normalise(
     path_and_query: &[u8],
     escaped_slashes: EscapedSlashes,
@@ -61,7 +61,7 @@ pub fn normalise(
     Ok(Normal::Changed)
 }
 
-/// Whether nothing in `path` can need a change; one look at each byte.
+/// Whether `path` certainly needs no change; checks each byte once.
 fn is_surely_normal(path: &[u8]) -> bool {
     let mut after_slash = false;
     for &byte in path {
@@ -102,7 +102,7 @@ fn decode(path: &[u8], slashes: EscapedSlashes, out: &mut Vec<u8>) -> Result<(),
     Ok(())
 }
 
-/// The byte that the two hexadecimal digits at the beginning of `digits` stand for.
+/// The byte for the two hexadecimal digits at the start of `digits`.
 pub(super) fn escaped(digits: &[u8]) -> Option<u8> {
     let digit = |at: usize| char::from(*digits.get(at)?).to_digit(16);
     // Two hexadecimal digits fit into a byte.
@@ -113,12 +113,12 @@ fn hex(nibble: u8) -> u8 {
     b"0123456789ABCDEF"[usize::from(nibble & 15)]
 }
 
-/// RFC 3986 2.3.
+/// Whether the byte is unreserved (RFC 3986 2.3).
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// RFC 3986 5.2.4, in place, for a path that begins with a slash.
+/// Removes dot segments (RFC 3986 5.2.4) in place, from a path that begins with a slash.
 fn remove_dot_segments(path: &mut Vec<u8>) {
     let (mut read, mut written) = (0, 0);
     while read < path.len() {
@@ -132,7 +132,7 @@ fn remove_dot_segments(path: &mut Vec<u8>) {
             }
             _ => false,
         };
-        // Behind a last segment of dots its slash stays: /a/b/.. is /a/.
+        // After a final dot segment, its slash stays: /a/b/.. is /a/.
         let kept = if !dots {
             read..end
         } else if end == path.len() {

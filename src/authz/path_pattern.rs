@@ -1,4 +1,4 @@
-//! Conditions on paths, and the two ways in which a path with escapes can be read.
+//! Conditions on paths, and the two readings of a path with escapes.
 
 use std::cell::OnceCell;
 
@@ -15,11 +15,11 @@ pub enum PathPattern {
     Any,
     /// `/exact`.
     Exact(Spelled),
-    /// `/prefix/*`: everything below, and `/prefix` itself, as in routes. Ends in a slash.
+    /// `/prefix/*`: all paths below it, and `/prefix` itself, as in routes. It ends with a slash.
     Prefix(Spelled),
     /// `*suffix`.
     Suffix(Box<[u8]>),
-    /// `~regex`: the whole path fits.
+    /// `~regex`: the whole path matches.
     Regex(Regex),
 }
 
@@ -31,10 +31,10 @@ pub struct Spelled {
 }
 
 impl PathPattern {
-    /// Reads `/exact`, `/prefix/*`, `*suffix`, `*` or `~regex`.
+    /// Parses `/exact`, `/prefix/*`, `*suffix`, `*` or `~regex`.
     ///
     /// # Errors
-    /// When it is none of them, or when no normal path can fit it.
+    /// When it is none of them, or when no normal path can match it.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let wrong = |what: &str| {
             let help = "write /exact, /prefix/*, *suffix, * or ~regex";
@@ -71,7 +71,7 @@ impl PathPattern {
         let as_sent = self.fits_sent(path.sent);
         match certainty {
             Certainty::Possible => as_sent || path.plain().is_some_and(|p| self.may_fit(p)),
-            // Who writes out a whole path with an escaped slash means that one.
+            // An exact path with an escaped slash matches itself.
             Certainty::Sure if matches!(self, Self::Exact(_)) => as_sent,
             Certainty::Sure => as_sent && path.plain().is_none_or(|p| self.must_fit(p)),
         }
@@ -112,7 +112,7 @@ fn is_below(path: &[u8], prefix: &[u8]) -> bool {
     path.starts_with(prefix) || Some(path) == prefix.strip_suffix(b"/")
 }
 
-/// Both readings of a part of a pattern, which has to be in its normal form.
+/// Both readings of a part of a pattern, which must be in normal form.
 fn normal(text: &str, rest: &str) -> Result<Spelled, PatternError> {
     let mut out = Vec::new();
     match path::normalise(text.as_bytes(), EscapedSlashes::Keep, &mut out) {
@@ -132,29 +132,29 @@ fn normal(text: &str, rest: &str) -> Result<Spelled, PatternError> {
     Ok(Spelled { sent: sent.into(), plain })
 }
 
-/// The ways in which a path can be read: as it is sent, and with every escape undone, as an
-/// endpoint may do before it looks at it.
+/// The readings of a path: as it is sent, and with every escape decoded, as some endpoints do.
 pub(super) struct PathReadings<'a> {
     sent: &'a [u8],
-    /// Made when a rule first asks for it.
+    /// Computed when a rule first needs it.
     plain: OnceCell<Option<Plain>>,
 }
 
-/// A path with every escape undone.
+/// A path with every escape decoded.
 struct Plain {
     path: Vec<u8>,
     segments: Segments,
 }
 
-/// What undoing the escapes does to the segments of a path.
+/// The effect of decoding on the segments of a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Segments {
-    /// Nothing.
+    /// No effect.
     Same,
-    /// There are more of them: an escape stood for a slash.
+    /// There are more segments: an escape was a slash.
     Other,
-    /// Dot segments come to light (`/a/..%2Fb`), or what some endpoints take for them (`/..;/`).
-    /// Endpoints do not agree on where such a path leads, and nobody needs one: it may be any.
+    /// There are hidden dot segments (`/a/..%2Fb`), or segments that some endpoints treat like them
+    /// (`/..;/`). Endpoints disagree about such a path, and normal clients do not use it, so it may
+    /// be any path.
     Hidden,
 }
 
@@ -167,7 +167,7 @@ impl<'a> PathReadings<'a> {
         self.sent.is_empty()
     }
 
-    /// `None` when there is nothing to undo.
+    /// `None` if there is nothing to decode.
     fn plain(&self) -> Option<&Plain> {
         self.plain.get_or_init(|| Plain::of(self.sent)).as_ref()
     }

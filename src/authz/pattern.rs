@@ -1,16 +1,16 @@
 //! Lists of values of which one must fit and none may.
 
-/// How certain a condition must be of what it says.
+/// How certain a match must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {
-    /// It holds however the request is read, and of values that are known.
+    /// The condition matches in every reading, and all values are known.
     Sure,
-    /// It may hold.
+    /// The condition may match.
     Possible,
 }
 
 impl Certainty {
-    /// What "does not fit" needs when "fits" needs this: surely not A is not possibly A.
+    /// The certainty that a negation needs: "certainly not A" means "not possibly A".
     fn of_opposite(self) -> Self {
         match self {
             Self::Sure => Self::Possible,
@@ -35,14 +35,13 @@ impl<P> Default for Choice<P> {
 }
 
 impl<P> Choice<P> {
-    /// True when it says nothing.
+    /// Whether it has no condition.
     pub fn is_empty(&self) -> bool {
         self.wanted.is_empty() && self.unwanted.is_empty()
     }
 
-    /// Whether `value` is chosen. One that is not known (`None`) is never among the wanted ones;
-    /// that it is none of the unwanted ones is possible and not sure: a peer without an identity
-    /// may be anyone.
+    /// Whether `value` matches. An unknown value (`None`) never matches a wanted one. For unwanted
+    /// values, it possibly passes but not certainly: a peer without an identity may be anyone.
     pub(super) fn holds<V: Copy>(
         &self,
         value: Option<V>,

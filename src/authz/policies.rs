@@ -1,4 +1,4 @@
-//! All rules, in the order in which they are asked.
+//! All rules, in the order of evaluation.
 
 use rustc_hash::FxHashMap;
 
@@ -12,12 +12,12 @@ use crate::matching::Pattern;
 pub struct Policies {
     deny: Group,
     allow: Group,
-    /// Those that do not decide: audit, and on trial.
+    /// Rules that only report: audit and dry run.
     pub(super) watched: Group,
 }
 
 impl Policies {
-    /// Sorts the rules, which come in the order of the file.
+    /// Sorts the rules by kind. The input has the order of the file.
     pub fn new(rules: Vec<Rule>) -> Self {
         let (mut deny, mut allow, mut watched) = (Vec::new(), Vec::new(), Vec::new());
         for rule in rules {
@@ -30,13 +30,13 @@ impl Policies {
         Self { deny: Group::new(deny), allow: Group::new(allow), watched: Group::new(watched) }
     }
 
-    /// True when there is no rule: nothing needs to be found out about a peer then.
+    /// Whether there is no rule. Then peers need no inspection.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.groups().iter().all(|group| group.rules.is_empty())
     }
 
-    /// All rules: those that deny, those that allow, those that only report.
+    /// All rules: first deny, then allow, then reporting rules.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.groups().into_iter().flat_map(|group| &group.rules)
     }
@@ -45,8 +45,8 @@ impl Policies {
         [&self.deny, &self.allow, &self.watched]
     }
 
-    /// Whether `peer` may ask this of `target`. Deny rules come first, then allow rules; where no
-    /// allow rule is about the target's service, everything else is allowed.
+    /// Decides whether `peer` may make a request to `target`. Deny rules come first, then allow
+    /// rules. If no allow rule applies to the target's service, all other requests are allowed.
     pub fn decide<'p, 'r>(&'p self, peer: &Peer<'r>, target: &Target<'r>) -> Decision<'p, 'r> {
         if self.is_empty() {
             return Decision::new(Verdict::Unconcerned, None);
@@ -72,13 +72,13 @@ impl Policies {
     }
 }
 
-/// Rules of one kind, indexed by the services that they name, so that the rules of a thousand
-/// services do not cost a request to one of them.
+/// Rules of one kind, indexed by service, so that a request does not evaluate the rules of other
+/// services.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     rules: Vec<Rule>,
     by_service: FxHashMap<Box<str>, Vec<u32>>,
-    /// The rules about services that no rule names.
+    /// The rules that apply to a service that no rule names.
     others: Vec<u32>,
 }
 
@@ -103,14 +103,14 @@ impl Group {
         Self { rules, by_service, others }
     }
 
-    /// Every rule about `service`, in the order of the file, and perhaps some that are not.
+    /// Every rule that applies to `service`, in the order of the file. It may include others.
     pub(super) fn about(&self, service: &str) -> impl Iterator<Item = &Rule> {
         let indices = self.by_service.get(service).unwrap_or(&self.others);
         indices.iter().map(|&index| &self.rules[index as usize])
     }
 }
 
-/// The services that the rule is about; `None` when it does not name them one by one.
+/// The services that the rule names; `None` if it names no service or uses patterns.
 fn named_services(rule: &Rule) -> Option<Vec<&str>> {
     let mut names = Vec::new();
     if rule.to.is_empty() {

@@ -1,11 +1,11 @@
-//! Conditions on who asks.
+//! Conditions on the client.
 
 use super::facts::Facts;
 use super::pattern::{Certainty, Choice};
 use crate::matching::Pattern;
 use crate::net::Network;
 
-/// Conditions on a peer (Istio's `from.source`). All of them must hold.
+/// Conditions on a peer (Istio's `from.source`). All must match.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     /// Its SPIFFE ID, without `spiffe://`.
@@ -14,9 +14,9 @@ pub struct Source {
     pub namespaces: Choice<Pattern>,
     /// The trust domain of its SPIFFE ID.
     pub trust_domains: Choice<Pattern>,
-    /// The other end of its connection.
+    /// The peer address of its connection.
     pub ips: Choice<Network>,
-    /// The client behind it.
+    /// The client address that a trusted proxy reported.
     pub forwarded_ips: Choice<Network>,
 }
 

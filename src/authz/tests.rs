@@ -1,4 +1,4 @@
-//! Every field, every action and their order, from the text of a rule to its decision.
+//! Tests every field, every action and their order, from the text of a rule to its decision.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -19,7 +19,7 @@ const SERVICES: &str = "services:
 authorization:
 ";
 
-/// A configuration with these rules, one a line.
+/// A configuration with these rules, one per line.
 fn snapshot(rules: &[&str]) -> Snapshot {
     let lines: String = rules.iter().map(|rule| format!("  - {rule}\n")).collect();
     let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
@@ -33,7 +33,7 @@ fn snapshot(rules: &[&str]) -> Snapshot {
 const FRONTEND: &str = "spiffe://cluster.local/ns/shop/sa/frontend";
 const CONSUL: &str = "spiffe://11-22.consul/ns/default/dc/dc1/svc/web";
 
-/// Who asks: an identity, `ip=...`, `for=...`; in any order, each may be missing.
+/// The client: an identity, `ip=...`, `for=...`, in any order; each is optional.
 fn peer(text: &str) -> Peer<'_> {
     let part = |name| text.split(' ').find_map(|part| part.strip_prefix(name));
     Peer {
@@ -43,9 +43,9 @@ fn peer(text: &str) -> Peer<'_> {
     }
 }
 
-/// What the rules say of `METHOD HOST/PATH SERVICE:PORT | FIELD | FIELD`, or of `tcp SERVICE:PORT`,
-/// with `@IP` behind it when it was captured on its way there.
-/// `claims {JSON}` in the place of a field is what the request's token says.
+/// The decision for `METHOD HOST/PATH SERVICE:PORT | FIELD | FIELD`, or for `tcp SERVICE:PORT`.
+/// `@IP` after it is the original destination of a captured connection. `claims {JSON}` instead of
+/// a field sets the token's claims.
 fn said(policies: &Policies, who: &str, what: &str) -> String {
     let mut parts = what.split(" | ");
     let words: Vec<&str> = parts.next().unwrap().split(' ').collect();
@@ -104,7 +104,7 @@ fn words_of(decision: &Decision<'_, '_>) -> String {
     text
 }
 
-/// What the rules say, for each case.
+/// Checks the decision for each case.
 fn check(rules: &[&str], cases: &[(&str, &str, &str)]) {
     let policies = snapshot(rules).authorization;
     for (who, what, expected) in cases {
@@ -112,8 +112,8 @@ fn check(rules: &[&str], cases: &[(&str, &str, &str)]) {
     }
 }
 
-/// For each condition, whether a rule with nothing else matches: as an allow rule, and as a deny
-/// rule.
+/// Checks for each condition whether a rule with only this condition matches, as an allow rule and
+/// as a deny rule.
 fn conditions(cases: &[(&str, &str, &str, bool, bool)]) {
     for (condition, who, what, allows, denies) in cases {
         for (action, matches, yes, no) in
@@ -230,7 +230,7 @@ fn who_asks() {
         ("from: {identities: '*'}", "", any, false, false),
         ("from: {not_identities: '*/sa/frontend'}", FRONTEND, any, false, false),
         ("from: {not_identities: '*/sa/frontend'}", CONSUL, any, true, true),
-        // Who has no identity may be anyone: not let in, and kept out.
+        // A peer without an identity may be anyone: an allow rule does not match, a deny rule does.
         ("from: {not_identities: '*/sa/frontend'}", "", any, false, true),
         ("from: {namespaces: shop}", FRONTEND, any, true, true),
         ("from: {namespaces: [sho, def*]}", FRONTEND, any, false, false),
@@ -252,7 +252,7 @@ fn who_asks() {
         ("from: {forwarded_ips: 192.0.2.0/24}", "ip=10.0.0.1 for=192.0.2.7", any, true, true),
         ("from: {forwarded_ips: 192.0.2.0/24}", "ip=192.0.2.7", any, false, false),
         ("from: {not_forwarded_ips: 192.0.2.0/24}", "for=192.0.3.7", any, true, true),
-        // All fields of one `from`, and one of several.
+        // All fields of one `from`, and one of several `from`.
         ("from: {namespaces: shop, ips: 10.0.0.0/8}", FRONTEND, any, false, false),
         ("from: [{namespaces: shop}, {ips: 10.0.0.0/8}]", FRONTEND, any, true, true),
         ("from: [{namespaces: shop}, {ips: 10.0.0.0/8}]", "ip=10.0.0.1", any, true, true),
@@ -336,7 +336,7 @@ fn header_fields() {
         (exact, "", "GET a/ reviews:80 | X-User: jason", true, true),
         (exact, "", "GET a/ reviews:80 | x-user: Jason", false, false),
         (exact, "", "GET a/ reviews:80", false, false),
-        // Of several lines who knows which one the service reads.
+        // The service may read any of several lines.
         (exact, "", "GET a/ reviews:80 | x-user: jason | x-user: eve", false, true),
         (exact, "", "GET a/ reviews:80 | x-user: eve | x-user: jason", false, true),
         (exact, "", "GET a/ reviews:80 | x-user: jason | x-user: jason", true, true),
@@ -376,7 +376,7 @@ fn conditions_on_requests_are_doubt_about_bytes() {
         ("to: {ips: 10.0.0.0/8}", "", "tcp db:1@10.1.2.3", true, true),
         ("to: {ips: 10.0.0.0/8}", "", "tcp db:1@11.1.2.3", false, false),
         ("to: {not_ips: 10.0.0.0/8}", "", "tcp db:1@11.1.2.3", true, true),
-        // What was not captured was meant for no other address.
+        // A connection that was not captured has no original destination.
         ("to: {ips: 10.0.0.0/8}", "", "tcp db:1", false, false),
         ("to: {not_ips: 10.0.0.0/8}", "", "tcp db:1", false, false),
         ("when: {headers: {a: b}}", "", "tcp db:1", false, true),

@@ -1,4 +1,4 @@
-//! Making a CA, and a new intermediate for it.
+//! Creates a CA, and renews its intermediate.
 
 use std::fs;
 use std::path::Path;
@@ -11,13 +11,14 @@ use super::{
 };
 use crate::identity::SpiffeId;
 
-/// Characters of a CA's name: with what is added to it, a common name of RFC 5280 (64).
+/// The most characters of a CA's name. With its suffix it must fit into a common name (RFC 5280:
+/// 64).
 const NAME_CHARS_MAX: usize = 50;
 
-/// How a CA is to be.
+/// The settings of a new CA.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The ID of its trust domain: it will issue for no other.
+    /// The ID of its trust domain. The CA issues for no other domain.
     pub trust_domain: SpiffeId,
     /// Its name, for people: 1 to 50 characters.
     pub name: String,
@@ -27,20 +28,20 @@ pub struct Plan {
     pub intermediate_lifetime: Duration,
 }
 
-/// What was made.
+/// The result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Made {
-    /// When the root ends.
+    /// Expiry of the root.
     pub root_until: SystemTime,
-    /// When the intermediate ends.
+    /// Expiry of the intermediate.
     pub intermediate_until: SystemTime,
 }
 
-/// Makes a root and an intermediate in `directory`, which is created when it is missing.
+/// Creates a root and an intermediate in `directory`, and the directory if it is missing.
 ///
 /// # Errors
-/// When one of the files is there already: nothing is ever overwritten. When writing fails; then
-/// what has been written is taken back.
+/// When one of the files exists; no file is ever overwritten. When writing fails; then the written
+/// files are removed.
 pub fn init(directory: &Path, plan: &Plan, now: SystemTime) -> Result<Made, CaError> {
     if !(1..=NAME_CHARS_MAX).contains(&plan.name.chars().count()) {
         return Err(CaError::Name);
@@ -55,7 +56,7 @@ pub fn init(directory: &Path, plan: &Plan, now: SystemTime) -> Result<Made, CaEr
     written.add(directory.join(ROOT_KEY), &signer::key_pem(&root_key), Access::Owner)?;
     written.add(directory.join(ROOT_CERTIFICATE), &root, Access::All)?;
     written.add(directory.join(ROOTS), &root, Access::All)?;
-    // Read back, so that what signs from now on is what the next command will find.
+    // Read the files back, so that the signing key is the one that later commands find.
     let made = intermediate(directory, plan.intermediate_lifetime, now)?;
     written.add(directory.join(INTERMEDIATE_KEY), &made.key, Access::Owner)?;
     written.add(directory.join(INTERMEDIATE_CERTIFICATE), &made.certificate, Access::All)?;
@@ -63,11 +64,11 @@ pub fn init(directory: &Path, plan: &Plan, now: SystemTime) -> Result<Made, CaEr
     Ok(Made { root_until: root_span.not_after, intermediate_until: made.until })
 }
 
-/// Makes a new intermediate with a new key, in the place of the one that is there. Certificates
-/// that the old one has signed stay valid: they carry it in their chain. Gives when it ends.
+/// Replaces the intermediate with one that has a new key. Certificates from the old intermediate
+/// stay valid, because their files include it. Returns the expiry of the new one.
 ///
 /// # Errors
-/// When the root or its key are not there or not usable, or writing fails.
+/// When the root or its key is missing or not usable, or writing fails.
 pub fn renew(directory: &Path, lifetime: Duration, now: SystemTime) -> Result<SystemTime, CaError> {
     if !directory.join(ROOT_CERTIFICATE).exists() {
         return Err(CaError::NoCa(directory.to_owned()));
@@ -88,7 +89,7 @@ struct Intermediate {
     until: SystemTime,
 }
 
-/// An intermediate that the root in `directory` signs.
+/// Creates an intermediate signed by the root in `directory`.
 fn intermediate(
     directory: &Path,
     lifetime: Duration,
@@ -103,8 +104,8 @@ fn intermediate(
     Ok(Intermediate { certificate, key: signer::key_pem(&key), until: span.not_after })
 }
 
-/// Files that are taken back when it does not come to all of them: half a CA would only be in the
-/// way of the next try.
+/// Files that are removed if not all of them can be written. An incomplete CA would block the next
+/// try.
 #[derive(Default)]
 struct Written(Vec<std::path::PathBuf>);
 

@@ -1,4 +1,4 @@
-//! Files of the CA: written whole or not at all, and keys readable by their owner only.
+//! Files of the CA. They are written atomically, and only the owner can read keys.
 
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Write as _};
@@ -10,28 +10,28 @@ use zeroize::Zeroizing;
 
 use super::CaError;
 
-/// Who may read a file.
+/// The read permission of a file.
 #[derive(Clone, Copy)]
 pub(super) enum Access {
-    /// Its owner: 0600.
+    /// Only the owner: 0600.
     Owner,
-    /// All, as far as the umask allows: 0644.
+    /// Everyone, if the umask allows it: 0644.
     All,
 }
 
-/// Reads a text; it is wiped from memory when it is dropped, since it may be a key.
+/// Reads a text. It may be a key, so it is wiped from memory when dropped.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, CaError> {
     let text = fs::read_to_string(path);
     text.map(Zeroizing::new).map_err(|error| io_error("read", path, error))
 }
 
-/// Creates a directory that only its owner can enter; one that is there stays as it is.
+/// Creates a directory that only its owner can enter. Does not change an existing one.
 pub(super) fn create_directory(path: &Path) -> Result<(), CaError> {
     let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     created.map_err(|error| io_error("create", path, error))
 }
 
-/// Writes a file that must not be there yet.
+/// Writes a file that must not exist yet.
 pub(super) fn write_new(path: &Path, text: &str, access: Access) -> Result<(), CaError> {
     match written(path, text, access)?.persist_noclobber(path) {
         Ok(_) => Ok(()),
@@ -42,15 +42,15 @@ pub(super) fn write_new(path: &Path, text: &str, access: Access) -> Result<(), C
     }
 }
 
-/// Writes a file in the place of what is there: a reader sees the old one or the new one, whole.
+/// Replaces a file atomically: a reader sees either the old or the new one.
 pub(super) fn replace(path: &Path, text: &str, access: Access) -> Result<(), CaError> {
     let persisted = written(path, text, access)?.persist(path);
     persisted.map(drop).map_err(|error| io_error("write", path, error.error))
 }
 
-/// A file beside `path` that holds `text`. It is created with its mode (O_EXCL), so a key is at no
-/// moment readable by others; and it is on the disk before it gets its name, so that a crash leaves
-/// no empty file under it.
+/// Writes `text` to a temporary file in the directory of `path`. The file has its final mode from
+/// its creation (O_EXCL), so no other user can read a key. It is synced before the rename, so that
+/// a crash leaves no empty file.
 fn written(path: &Path, text: &str, access: Access) -> Result<NamedTempFile, CaError> {
     let mode = match access {
         Access::Owner => 0o600,

@@ -16,40 +16,40 @@ use super::signer::{self, Signer};
 use super::{CaError, INTERMEDIATE_CERTIFICATE, INTERMEDIATE_KEY, ROOT_CERTIFICATE, ROOTS};
 use crate::identity::SpiffeId;
 
-/// The intermediate of a CA, ready to sign. It does not need the root's key, nor look at the files
-/// again: open it anew after `ringway ca renew`.
+/// The intermediate of a CA. It needs no root key and does not read the files again: open it again
+/// after `ringway ca renew`.
 #[derive(Debug)]
 pub struct Issuer(Signer);
 
-/// A certificate that is wanted.
+/// A request for a certificate.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Who the workload is: in the trust domain of the CA, with a path.
+    /// The workload's ID, in the trust domain of the CA and with a path.
     pub id: SpiffeId,
-    /// DNS names that it may be reached by, `*.example.com` among them.
+    /// DNS names for the certificate, also `*.example.com`.
     pub dns: Vec<String>,
-    /// Addresses that it may be reached at.
+    /// IP addresses for the certificate.
     pub ips: Vec<IpAddr>,
-    /// How long it is valid, in whole seconds; never longer than the intermediate.
+    /// The lifetime in whole seconds; it never ends after the intermediate.
     pub lifetime: Duration,
-    /// The time.
+    /// The current time.
     pub now: SystemTime,
 }
 
-/// A certificate with its key. Its `Debug` does not show the key, and the key is wiped from memory
-/// when this is dropped.
+/// A certificate with its key. `Debug` does not show the key, and the key is wiped from memory when
+/// dropped.
 pub struct Issued {
     /// The certificate, and the intermediates that lead to the root.
     pub chain_pem: String,
     /// The private key: PKCS#8 in PEM.
     pub key_pem: Zeroizing<String>,
-    /// From when it is valid: a little before `now`, see [`super::CLOCK_SKEW`].
+    /// Start of its validity, a little before `now`: see [`super::CLOCK_SKEW`].
     pub not_before: SystemTime,
-    /// Until when it is valid.
+    /// End of its validity.
     pub not_after: SystemTime,
 }
 
-/// Where a certificate was written.
+/// The paths of a written certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// The certificate and its intermediates.
@@ -62,7 +62,7 @@ impl Issuer {
     /// Reads the intermediate and its key.
     ///
     /// # Errors
-    /// When there is no CA, or its files cannot be read or do not belong together.
+    /// When there is no CA, or its files cannot be read or do not match.
     pub fn open(directory: &Path) -> Result<Self, CaError> {
         let certificate = directory.join(INTERMEDIATE_CERTIFICATE);
         if !certificate.exists() {
@@ -76,7 +76,7 @@ impl Issuer {
         self.0.trust_domain.trust_domain()
     }
 
-    /// When the intermediate ends, and with it all that it has signed.
+    /// Expiry of the intermediate and of all that it has signed.
     pub fn not_after(&self) -> SystemTime {
         self.0.not_after
     }
@@ -85,8 +85,8 @@ impl Issuer {
     /// both sides of mTLS.
     ///
     /// # Errors
-    /// When the ID is of another trust domain or names no workload, a DNS name is none, the
-    /// lifetime is impossible, or the intermediate has ended.
+    /// When the ID is in another trust domain or names no workload, a DNS name is invalid, the
+    /// lifetime is impossible, or the intermediate has expired.
     pub fn issue(&self, request: &Request) -> Result<Issued, CaError> {
         let id = &request.id;
         if id.trust_domain() != self.trust_domain() {
@@ -99,8 +99,8 @@ impl Issuer {
         let remedy = "make a new intermediate with `ringway ca renew`";
         let span = self.0.span(request.now, request.lifetime, remedy)?;
         let mut params = CertificateParams::default();
-        // The identity is the URI. An empty subject makes the names critical: nobody can pass
-        // them over and take a common name instead.
+        // The identity is the URI. An empty subject makes the URI mandatory, so no peer can use a
+        // common name instead.
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = names(request)?;
         params.is_ca = IsCa::ExplicitNoCa;
@@ -119,17 +119,18 @@ impl Issuer {
 }
 
 impl Issued {
-    /// Writes `OUT.pem` and `OUT.key`; when `out` is a directory or ends with a slash, files in it
-    /// that are called after `id`. What is there is replaced, each file as a whole, the key first:
-    /// who looks between the two sees a pair that does not match, and looks again at the second.
+    /// Writes `OUT.pem` and `OUT.key`. If `out` is a directory or ends with a slash, the files get
+    /// the last part of `id` as their name. Each file is replaced atomically, the key first. A
+    /// reader between the two steps sees a pair that does not match, and reads again after the
+    /// second.
     ///
     /// # Errors
-    /// When the files are those of a CA, or writing fails.
+    /// When the files belong to a CA, or writing fails.
     pub fn save(&self, out: &Path, id: &SpiffeId) -> Result<Saved, CaError> {
         let prefix = if out.as_os_str().as_encoded_bytes().ends_with(b"/") || out.is_dir() {
             files::create_directory(out)?;
             let name = id.path().rsplit('/').next().unwrap_or_default();
-            // People read these paths: not ./shop.pem.
+            // Users read these paths, so do not print ./shop.pem.
             if out == Path::new(".") { PathBuf::from(name) } else { out.join(name) }
         } else {
             out.to_owned()
@@ -158,8 +159,8 @@ impl fmt::Debug for Issued {
     }
 }
 
-/// Whether writing there would destroy a CA: its certificate, or a key whose certificate has been
-/// taken elsewhere. A workload that is called `root` may still be issued to beside others.
+/// Whether writing there would destroy a CA: its certificate, or a key whose certificate was moved.
+/// A workload with the name `root` can still get a certificate in another place.
 fn belongs_to_a_ca(prefix: &Path, certificate: &Path) -> bool {
     let names = [ROOT_CERTIFICATE, INTERMEDIATE_CERTIFICATE, ROOTS];
     let reserved =

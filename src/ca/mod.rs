@@ -1,9 +1,9 @@
 //! A certificate authority in a directory: a root, an intermediate, and certificates for workloads
-//! (X.509-SVIDs of SPIFFE). `ringway ca` uses it by hand, the proxy to issue for itself.
+//! (SPIFFE X.509-SVIDs). `ringway ca` uses it, and the proxy uses it to issue its own certificate.
 //!
-//! The root signs intermediates only, so its key is needed at `init` and `renew` and can be
-//! somewhere else in between. Workloads carry the intermediate in their chain, and peers trust the
-//! root: a new intermediate changes nothing for them.
+//! The root signs only intermediates, so its key is needed only for `init` and `renew` and can be
+//! offline otherwise. Workload files include the intermediate, and peers trust the root, so a new
+//! intermediate changes nothing for peers.
 
 mod authority;
 mod files;
@@ -21,27 +21,27 @@ use crate::identity::SpiffeId;
 
 /// The root certificate.
 pub const ROOT_CERTIFICATE: &str = "root.pem";
-/// The key of the root: needed to make intermediates, and for nothing else.
+/// The key of the root. It is needed only to create intermediates.
 pub const ROOT_KEY: &str = "root.key";
-/// The certificate that signs workloads; it may be followed by those that lead to the root.
+/// The certificate that signs workload certificates. The certificates up to the root may follow it.
 pub const INTERMEDIATE_CERTIFICATE: &str = "intermediate.pem";
-/// The key that signs workloads.
+/// The key that signs workload certificates.
 pub const INTERMEDIATE_KEY: &str = "intermediate.key";
-/// What peers trust: the trust bundle.
+/// The trust bundle for peers.
 pub const ROOTS: &str = "roots.pem";
 
-/// How much earlier than now a certificate begins, so that a peer whose clock is late accepts it.
-/// Short certificates begin a tenth of their lifetime earlier.
+/// How long before now a certificate starts to be valid, so that a peer whose clock is late accepts
+/// it. For a short lifetime it is a tenth of the lifetime.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// Why the CA could not do it: what, which file, and what to do instead.
+/// Errors of the CA, with the file and advice.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
     /// The directory holds no intermediate.
     #[error("there is no CA in {0}: make one with `ringway ca init --dir {0}`")]
     NoCa(PathBuf),
-    /// The root's key is needed and is not there.
-    #[error("{0} is not there: bring the root's key back for this, or make a new CA elsewhere")]
+    /// The root's key is needed but missing.
+    #[error("{0} is missing: bring the root's key back, or make a new CA in another directory")]
     NoRootKey(PathBuf),
     /// `init` would have to overwrite a file.
     #[error(
@@ -55,58 +55,58 @@ pub enum CaError {
     /// A file could not be read or written.
     #[error("cannot {what} {path}: {error}")]
     Io {
-        /// What was tried: `read`, `write`, `create`.
+        /// The failed operation: `read`, `write`, `create`.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// A file is not what a CA needs.
+    /// A file is not valid for a CA.
     #[error("{path} {problem}")]
     Unusable {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, and what to do.
+        /// The problem, with advice.
         problem: &'static str,
     },
     /// The key does not belong to the certificate.
-    #[error("{key} is not the key of {certificate}: put the two that belong together there")]
+    #[error("{key} is not the key of {certificate}: put a matching pair there")]
     Mismatch {
         /// The certificate.
         certificate: PathBuf,
         /// The key.
         key: PathBuf,
     },
-    /// The certificate that would sign has ended.
+    /// The signing certificate has expired.
     #[error("{path} has ended at {ended}: {remedy}")]
     Ended {
         /// The certificate.
         path: PathBuf,
-        /// When it did (RFC 3339).
+        /// Its expiry (RFC 3339).
         ended: String,
-        /// What to do.
+        /// Advice.
         remedy: &'static str,
     },
-    /// The ID is of another trust domain.
+    /// The ID is in another trust domain.
     #[error("{id} is not in the trust domain of this CA: write spiffe://{trust_domain}{path}",
         path = id.path())]
     Foreign {
-        /// The ID that was asked for.
+        /// The requested ID.
         id: SpiffeId,
         /// The trust domain of the CA.
         trust_domain: String,
     },
-    /// The ID names a trust domain and no workload.
+    /// The ID names a trust domain but no workload.
     #[error("{0} names no workload: write {0}/ns/NAMESPACE/sa/NAME")]
     NoWorkload(SpiffeId),
-    /// The name is no DNS name.
+    /// The name is not a DNS name.
     #[error("{0:?} is no DNS name: write one as shop.example.com or *.example.com")]
     DnsName(String),
-    /// The CA's name cannot stand in a certificate.
+    /// The CA's name is not valid for a certificate.
     #[error("the CA's name must have 1 to 50 characters")]
     Name,
-    /// The lifetime is zero, or ends beyond what a certificate can say.
+    /// The lifetime is zero, or ends after the latest time that a certificate can hold.
     #[error("this lifetime is impossible: write 24h, for example")]
     Lifetime,
     /// Signing failed.
@@ -117,9 +117,9 @@ pub enum CaError {
     Random,
 }
 
-/// When a certificate is renewed: in the middle of its life, and up to a tenth of its life earlier
-/// or later, so that workloads that began together do not come together. There is then as much
-/// time left to try again as it has been used. `jitter` is drawn by the caller, from 0 to 1.
+/// The time to renew a certificate: at half of its lifetime, plus or minus up to a tenth, so that
+/// workloads that started together do not renew together. At least four tenths of the lifetime
+/// remain for retries. `jitter` is a random number from 0 to 1.
 pub fn renew_at(not_before: SystemTime, not_after: SystemTime, jitter: f64) -> SystemTime {
     let life = not_after.duration_since(not_before).unwrap_or_default();
     let jitter = if jitter.is_nan() { 0.5 } else { jitter.clamp(0.0, 1.0) };

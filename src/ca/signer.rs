@@ -1,4 +1,4 @@
-//! A CA certificate with its key, and what all certificates that it signs have in common.
+//! A CA certificate with its key, and the common parts of all certificates that it signs.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ use crate::identity::SpiffeId;
 
 /// A CA certificate with its key. Its `Debug` does not show the key.
 pub(super) struct Signer {
-    /// The certificates of the file, without anything else that it may hold.
+    /// The certificates of the file, without its other contents.
     pub chain_pem: String,
     /// The trust domain of the CA.
     pub trust_domain: SpiffeId,
     /// Its name.
     pub common_name: String,
-    /// When it ends: nothing that it signs may live longer.
+    /// Its expiry. A certificate that it signs never ends later.
     pub not_after: SystemTime,
     issuer: rcgen::Issuer<'static, KeyPair>,
     path: PathBuf,
@@ -63,7 +63,7 @@ impl Signer {
         })
     }
 
-    /// Signs; the dates of `params` are in `span`, which comes from [`Signer::span`].
+    /// Signs a certificate. The dates of `params` are those of `span`, from [`Signer::span`].
     pub(super) fn sign(
         &self,
         mut params: CertificateParams,
@@ -75,7 +75,7 @@ impl Signer {
         Ok(params.signed_by(key, &self.issuer)?.pem())
     }
 
-    /// From when to when a certificate of this lifetime is valid: not beyond the end of the CA.
+    /// The validity of a certificate with this lifetime. It never ends after the CA.
     pub(super) fn span(
         &self,
         now: SystemTime,
@@ -100,7 +100,7 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// From when to when a certificate is valid, in whole seconds as the certificate says it.
+/// The validity of a certificate, in whole seconds.
 #[derive(Clone, Copy)]
 pub(super) struct Span {
     pub not_before: SystemTime,
@@ -108,7 +108,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Begins a little before now, see [`CLOCK_SKEW`].
+    /// Starts a little before now: see [`CLOCK_SKEW`].
     pub(super) fn new(now: SystemTime, lifetime: Duration) -> Result<Self, CaError> {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = UNIX_EPOCH + Duration::from_secs(since);
@@ -120,7 +120,7 @@ impl Span {
     }
 }
 
-/// Writes the dates, and a serial number that nobody can foresee.
+/// Writes the dates and a random serial number.
 pub(super) fn dated(params: &mut CertificateParams, span: &Span) -> Result<(), CaError> {
     params.not_before = date(span.not_before)?;
     params.not_after = date(span.not_after)?;
@@ -128,8 +128,9 @@ pub(super) fn dated(params: &mut CertificateParams, span: &Span) -> Result<(), C
     Ok(())
 }
 
-/// A CA certificate as SPIFFE wants it (X509-SVID, sections 2 and 4): the trust domain is its only
-/// URI, and it may sign certificates and revocation lists. `path_length` counts the CAs below it.
+/// The parameters of a SPIFFE CA certificate (X509-SVID, sections 2 and 4): the trust domain is its
+/// only URI, and it may sign certificates and revocation lists. `path_length` is the number of CAs
+/// allowed below it.
 pub(super) fn ca_params(
     name: &str,
     trust_domain: &SpiffeId,
@@ -144,7 +145,7 @@ pub(super) fn ca_params(
     Ok(params)
 }
 
-/// Whether a file holds the certificate of a CA; a file that cannot be read does not.
+/// Whether a file contains a CA certificate; false if it cannot be read.
 pub(super) fn is_ca(path: &Path) -> bool {
     let Ok(text) = files::read(path) else { return false };
     let certificates = pem::parse_many(text.as_bytes()).unwrap_or_default();
@@ -153,7 +154,7 @@ pub(super) fn is_ca(path: &Path) -> bool {
     })
 }
 
-/// A new key: ECDSA on P-256, which every peer can verify and which is fast.
+/// Creates an ECDSA key on P-256: every peer supports it, and it is fast.
 pub(super) fn new_key() -> Result<KeyPair, CaError> {
     Ok(KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?)
 }
@@ -178,7 +179,7 @@ fn date(at: SystemTime) -> Result<OffsetDateTime, CaError> {
     OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| CaError::Lifetime)
 }
 
-/// The only URI of the certificate, when it is the ID of a trust domain.
+/// The only URI of the certificate, if it is the ID of a trust domain.
 fn trust_domain_of(certificate: &X509Certificate<'_>) -> Option<SpiffeId> {
     let names = &certificate.subject_alternative_name().ok()??.value.general_names;
     let mut uris = names.iter().filter_map(|name| match name {

@@ -1,4 +1,4 @@
-//! A CA from its making to the certificates of its workloads, read back by another parser.
+//! Tests a CA from its creation to its workload certificates. Another parser reads them back.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::*;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A fixed moment, so that nothing here reads the clock.
+/// A fixed time, so that the tests read no clock.
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(1_800_000_000_500)
 }
@@ -225,7 +225,7 @@ fn a_ca_is_never_overwritten_and_half_of_one_is_taken_back() {
         assert!(matches!(error, Err(CaError::Name)), "{error:?}");
     }
     let other = tempfile::tempdir().unwrap();
-    // Only the intermediate fails: what was written of the root must be gone.
+    // Only the intermediate fails. The written root files must be removed.
     let short = Plan { intermediate_lifetime: Duration::ZERO, ..plan() };
     let error = init(other.path(), &short, now()).unwrap_err();
     assert!(matches!(error, CaError::Lifetime), "{error}");
@@ -248,7 +248,7 @@ fn a_new_intermediate_is_under_the_same_root() {
     assert_eq!(new.validity().not_after.timestamp(), at(39 * 86_400));
     let ended = renew(path, DAY, now() + 100 * DAY).unwrap_err().to_string();
     assert!(ended.contains("root.pem has ended"), "{ended}");
-    // The root's key is offline: issuing goes on, renewing asks for it.
+    // Without the root's key, `issue` works and `renew` asks for the key.
     fs::remove_file(path.join(ROOT_KEY)).unwrap();
     Issuer::open(path).unwrap().issue(&Request { now: later, ..cart() }).unwrap();
     let error = renew(path, DAY, later).unwrap_err();
@@ -285,7 +285,7 @@ fn a_ca_from_elsewhere_needs_a_trust_domain_and_leaks_no_key() {
     let directory = made();
     let certificate = directory.path().join(INTERMEDIATE_CERTIFICATE);
     let key = directory.path().join(INTERMEDIATE_KEY);
-    // Certificate and key in one file, as some tools write it.
+    // A certificate and its key in one file, as some tools write them.
     let both = [fs::read_to_string(&key).unwrap(), fs::read_to_string(&certificate).unwrap()];
     fs::write(&certificate, both.concat()).unwrap();
     let issued = Issuer::open(directory.path()).unwrap().issue(&cart()).unwrap();
@@ -354,7 +354,7 @@ fn a_certificate_is_saved_where_it_was_asked_for_but_never_over_a_ca() {
             issued.save(&root.join("certs"), &id).unwrap();
         }
     }
-    // The root's certificate is elsewhere, its key is not.
+    // The root's certificate was moved, but its key was not.
     fs::rename(root.join(ROOT_CERTIFICATE), root.join("certs/a-root.pem")).unwrap();
     for out in ["root", "certs/a-root"] {
         let error = issuer.issue(&request).unwrap().save(&root.join(out), &request.id);

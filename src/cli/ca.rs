@@ -1,4 +1,4 @@
-//! `ringway ca`: a certificate authority in a directory, for meshes that have none.
+//! `ringway ca`: a certificate authority in a directory, for a mesh that has none.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -11,25 +11,25 @@ use clap::{Args, Subcommand};
 use crate::ca::{self, CaError, Issuer, Plan, Request};
 use crate::identity::{SpiffeError, SpiffeId};
 
-/// A lifetime beyond this is a slip of the pen.
+/// A longer lifetime is a typing error.
 const LIFETIME_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 #[derive(Subcommand)]
 pub(super) enum CaCommand {
-    /// Makes a CA: a root, and an intermediate that issues to workloads.
+    /// Create a CA: a root, and an intermediate that signs workload certificates.
     #[command(after_help = "Examples:\n  ringway ca init\n  \
         ringway ca init --dir /etc/ringway/ca --trust-domain prod.example.com\n\n\
-        Nothing is ever overwritten. Afterwards root.key can be taken offline: only `ca renew` \
+        It never overwrites a file. Afterwards take root.key offline: only `ca renew` \
         needs it.")]
     Init(InitArgs),
-    /// Issues a certificate to a workload: an X.509-SVID of SPIFFE, for both sides of mTLS.
+    /// Issue a certificate to a workload: a SPIFFE X.509-SVID for both sides of mutual TLS.
     #[command(after_help = "Examples:\n  \
         ringway ca issue spiffe://cluster.local/ns/demo/sa/shop\n  \
         ringway ca issue spiffe://cluster.local/ns/demo/sa/shop --out certs/ --dns shop.local\n\n\
         Writes OUT.pem (the certificate and the intermediate) and OUT.key (PKCS#8, mode 0600), \
-        and replaces what is there: run it again to renew.")]
+        and replaces existing files: run it again to renew.")]
     Issue(IssueArgs),
-    /// Makes a new intermediate, before the old one ends. Needs root.key.
+    /// Create a new intermediate before the old one expires. It needs root.key.
     #[command(after_help = "Example:\n  ringway ca renew --dir /etc/ringway/ca\n\n\
         Certificates that the old intermediate has issued stay valid, and peers keep their \
         roots.pem.")]
@@ -38,50 +38,50 @@ pub(super) enum CaCommand {
 
 #[derive(Args)]
 pub(super) struct InitArgs {
-    /// Where the CA is to be; created with mode 0700 when it is missing.
+    /// The directory for the CA. It is created with mode 0700 if it is missing.
     #[arg(long, default_value = "ca")]
     dir: PathBuf,
-    /// The trust domain: the first part of the ID of every workload.
+    /// The trust domain of every workload ID.
     #[arg(long, default_value = "cluster.local", value_parser = trust_domain)]
     trust_domain: SpiffeId,
-    /// What people see in the CA's certificates.
+    /// The CA's name in its certificates.
     #[arg(long, default_value = "Ringway CA")]
     name: String,
-    /// How long the root is valid.
+    /// Lifetime of the root.
     #[arg(long, default_value = "10y", value_parser = lifetime)]
     lifetime: Duration,
-    /// How long the intermediate is valid.
+    /// Lifetime of the intermediate.
     #[arg(long, default_value = "1y", value_parser = lifetime)]
     intermediate_lifetime: Duration,
 }
 
 #[derive(Args)]
 pub(super) struct IssueArgs {
-    /// The workload: spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/NAME, or any other path.
+    /// The workload's ID: spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/NAME, or any other path.
     id: SpiffeId,
-    /// Where the CA is.
+    /// The directory of the CA.
     #[arg(long, default_value = "ca")]
     dir: PathBuf,
-    /// OUT.pem and OUT.key are written; in a directory (DIR/) they are called after the workload.
+    /// The files OUT.pem and OUT.key. In a directory (DIR/) they get the workload's name.
     #[arg(long, default_value = ".")]
     out: PathBuf,
-    /// How long the certificate is valid; never longer than the intermediate.
+    /// Lifetime of the certificate. It never ends after the intermediate.
     #[arg(long, default_value = "24h", value_parser = lifetime)]
     lifetime: Duration,
-    /// A DNS name that it is also valid for; may be given several times.
+    /// An additional DNS name. You may repeat it.
     #[arg(long)]
     dns: Vec<String>,
-    /// An address that it is also valid for; may be given several times.
+    /// An additional IP address. You may repeat it.
     #[arg(long)]
     ip: Vec<IpAddr>,
 }
 
 #[derive(Args)]
 pub(super) struct RenewArgs {
-    /// Where the CA is.
+    /// The directory of the CA.
     #[arg(long, default_value = "ca")]
     dir: PathBuf,
-    /// How long the intermediate is valid; never longer than the root.
+    /// Lifetime of the intermediate. It never ends after the root.
     #[arg(long, default_value = "1y", value_parser = lifetime)]
     lifetime: Duration,
 }
@@ -95,7 +95,7 @@ pub(super) fn ca(command: CaCommand) -> ExitCode {
     };
     match done {
         Ok(text) => {
-            // What was to be done is done, also for a reader that has left (`| head`).
+            // Ignore a closed output (`| head`): the work is done.
             std::io::stdout().write_all(text.as_bytes()).ok();
             ExitCode::SUCCESS
         }
@@ -115,11 +115,11 @@ fn init(arguments: InitArgs, now: SystemTime) -> Result<String, CaError> {
     let trust_domain = plan.trust_domain.trust_domain();
     Ok(format!(
         "made a CA for the trust domain {trust_domain} in {shown}:
-  root.pem          the root, until {root}
-  root.key          its key: take it offline, only `ringway ca renew` needs it
-  intermediate.pem  what issues to workloads, until {intermediate}
-  intermediate.key  its key: whoever reads it can be any workload
-  roots.pem         what every peer trusts: copy it to them
+  root.pem          the root certificate, valid until {root}
+  root.key          its key: take it offline; only `ringway ca renew` needs it
+  intermediate.pem  signs workload certificates, valid until {intermediate}
+  intermediate.key  its key: anyone who can read it can impersonate any workload
+  roots.pem         the trust bundle: copy it to every peer
 next:
   ringway ca issue {id}/ns/default/sa/web{option}
 ",
@@ -168,7 +168,7 @@ fn date(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
-/// How the directory is said in a command that the user is to type.
+/// The directory as an option for a command that the user types.
 fn directory_option(directory: &Path) -> String {
     match directory.to_str() {
         Some("ca") => String::new(),

@@ -1,4 +1,4 @@
-//! `ringway explain`: which listener, rule, service and endpoints a request would meet, and why.
+//! `ringway explain`: shows the listener, rule, service and endpoints of a request, and why.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -29,18 +29,19 @@ pub(super) struct ExplainArgs {
     /// A directory of YAML files, or one file. Later ones override earlier ones key by key.
     #[arg(short, long = "config", required = true)]
     config: Vec<PathBuf>,
-    /// A header field, `name: value`; may be given several times.
+    /// A header field, `name: value`. You may repeat it.
     #[arg(short = 'H', long = "header")]
     headers: Vec<String>,
-    /// Who asks, for the authorization rules: spiffe://cluster.local/ns/shop/sa/web for example.
+    /// The client's identity for the authorization rules, for example
+    /// spiffe://cluster.local/ns/shop/sa/web.
     #[arg(long = "from", value_name = "SPIFFE")]
     identity: Option<String>,
-    /// The address it asks from.
+    /// The client's address.
     #[arg(long = "from-ip", value_name = "IP")]
     ip: Option<IpAddr>,
-    /// The method, GET for example.
+    /// The method, for example GET.
     method: String,
-    /// The address, http://shop.example.com/cart for example.
+    /// The URL, for example http://shop.example.com/cart.
     url: String,
 }
 
@@ -82,7 +83,7 @@ fn explanation(snapshot: &Snapshot, arguments: &ExplainArgs) -> Result<String, S
         let (Serves::Http(_) | Serves::Captured(_)) = &listener.serves else { continue };
         let Some(table) = listener.routes() else { continue };
         let binds: Vec<String> = listener.binds.iter().map(ToString::to_string).collect();
-        // Writing to a String does not fail, here and below.
+        // Writing to a String cannot fail.
         writeln!(out, "listener {} ({})", listener.name, binds.join(", ")).ok();
         match normal_target(snapshot, listener, &target) {
             Ok(target) => {
@@ -110,14 +111,14 @@ struct Call<'a> {
     request: HeadView<'a>,
 }
 
-/// `target` as routes and rules see it at `listener`.
+/// `target` as routes and authorization rules see it at `listener`.
 fn normal_target(
     snapshot: &Snapshot,
     listener: &Listener,
     target: &str,
 ) -> Result<String, Refusal> {
     let mut normal = Vec::new();
-    // Where nothing is guarded the path is passed on as it comes.
+    // Without authorization or tokens, the path is forwarded unchanged.
     if !snapshot.is_guarded()
         || normalise(target.as_bytes(), listener.escaped_slashes, &mut normal)? == Normal::Unchanged
     {
@@ -168,7 +169,7 @@ fn explain_route(out: &mut String, call: &Call<'_>, table: &Table) {
     }
 }
 
-/// What becomes of a request that no rule matches.
+/// The result for a request without a matching rule.
 fn without_rule(listener: &Listener) -> String {
     let Some(capture) = listener.capture() else { return "404 NR".to_owned() };
     let unknown = match (capture.direction, capture.unknown) {
@@ -245,7 +246,8 @@ fn explain_split(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) 
     }
 }
 
-/// What the authorization rules say at each of the listener's ports; mostly the same at all.
+/// Explains the authorization rules at each port of the listener. Usually the result is the same at
+/// all ports.
 fn explain_authorization(out: &mut String, call: &Call<'_>, service: &str) {
     if call.snapshot.authorization.is_empty() {
         return;

@@ -1,4 +1,4 @@
-//! `ringway intercept`: the rules that bring a service's traffic to the proxy.
+//! `ringway intercept`: kernel rules that redirect a service's traffic to the proxy.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -22,115 +22,113 @@ use crate::sources::files::ProcessEnvironment;
 
 #[derive(Subcommand)]
 pub(super) enum InterceptCommand {
-    /// Installs the rules, in place of those that were installed before.
+    /// Install the rules, and replace those from an earlier `up`.
     #[command(after_help = "Examples:\n  ringway intercept up\n  \
         ringway intercept up --tproxy --exclude-inbound-ports 22,9100\n  \
         ringway intercept up --netns shop --udp 443 --dns 15053\n\n\
-        Rules of others are never touched, and what is in the way is an error. Doing it again \
-        replaces all rules at once.")]
+        It never changes the rules of other programs; a conflict is an error. Run it again to \
+        replace all rules at once.")]
     Up(UpArgs),
-    /// Removes everything that `up` has installed, also after a crash.
+    /// Remove everything that `up` has installed, also after a crash.
     #[command(after_help = "Examples:\n  ringway intercept down\n  \
         ringway intercept down --netns shop\n\n\
-        Nothing needs to be remembered: what is ours bears our name.")]
+        It needs no saved state: it finds the rules by their names.")]
     Down(DownArgs),
-    /// Prints the rules that `up` would install, or those that are in place.
+    /// Print the rules that `up` would install, or the installed ones.
     #[command(after_help = "Examples:\n  ringway intercept show --tproxy\n  \
         ringway intercept show --backend iptables\n  \
         ringway intercept show --installed      # with counters; exit code 1 when there are none")]
     Show(ShowArgs),
-    /// Opens connections that must be captured, and says which were not; exit code 1 then.
+    /// Open connections that must be captured, and report those that were not (exit code 1).
     #[command(after_help = "Examples:\n  ringway intercept check -c /etc/ringway\n  \
         ringway intercept check --tproxy --netns shop\n\n\
-        Give it what `up` was given. It works with and without a running proxy: where nobody \
-        listens, it does so itself. Inbound is tried from a network namespace that is made for \
-        it, which needs root.")]
+        Use the options of `up`. It works with and without a running proxy: it listens on a port \
+        that no proxy uses. It tests inbound traffic from a temporary network namespace, which \
+        needs root.")]
     Check(UpArgs),
 }
 
-/// Where, and by which program.
+/// The network namespace and the program.
 #[derive(Args)]
 pub(super) struct PlaceArgs {
-    /// The network namespace: a name of `ip netns`, the id of a process in it, or a path.
+    /// The network namespace: a name from `ip netns`, the id of a process in it, or a path.
     #[arg(long, value_name = "NAME|PID")]
     netns: Option<String>,
-    /// The program that changes the rules. Default: nft where it works, else iptables.
+    /// The program that changes the rules. Default: nft if it works, else iptables.
     #[arg(long, value_enum)]
     backend: Option<Backend>,
 }
 
-/// What is to be captured.
+/// The traffic to capture.
 #[derive(Args)]
 pub(super) struct PlanArgs {
-    /// The configuration of the proxy, which says what is captured and where it goes. What else is
-    /// given here comes on top.
+    /// The configuration of the proxy. It sets what to capture and where to send it. Other options
+    /// add to it.
     #[arg(short, long = "config", value_name = "DIR")]
     config: Vec<PathBuf>,
-    /// Catches inbound connections by TPROXY: without NAT, and the application can see the
+    /// Capture inbound connections with TPROXY: there is no NAT, and the application can see the
     /// client's address. The proxy needs CAP_NET_ADMIN.
     #[arg(long, conflicts_with = "no_inbound")]
     tproxy: bool,
-    /// Where inbound connections are taken.
-    /// Default: that of mesh.inbound.bind, or 15006.
+    /// The proxy's port for inbound connections. Default: that of mesh.inbound.bind, or 15006.
     #[arg(long, value_name = "PORT")]
     inbound_port: Option<u16>,
-    /// Where outbound connections are taken.
-    /// Default: that of mesh.outbound.bind, or 15001.
+    /// The proxy's port for outbound connections. Default: that of mesh.outbound.bind, or 15001.
     #[arg(long, value_name = "PORT")]
     outbound_port: Option<u16>,
-    /// Catches no inbound connections.
+    /// Do not capture inbound connections.
     #[arg(long)]
     no_inbound: bool,
-    /// Catches no outbound connections.
+    /// Do not capture outbound connections.
     #[arg(long)]
     no_outbound: bool,
-    /// UDP that is captured: ports of destinations, or all. Needs a proxy with CAP_NET_ADMIN.
+    /// UDP destination ports to capture, or all. The proxy needs CAP_NET_ADMIN.
     #[arg(long, value_name = "PORTS", value_delimiter = ',')]
     udp: Vec<PortRange>,
     /// The port of the resolver on this host that gets all DNS queries.
     #[arg(long, value_name = "PORT")]
     dns: Option<u16>,
-    /// The user that the proxy runs as, which is left alone; `none` when the mark is enough.
-    /// Default: `ringway`, where there is one.
+    /// The user of the proxy, whose traffic is not captured; `none` if the mark is enough. Default:
+    /// `ringway`, if that user exists.
     #[arg(long, value_name = "NAME|UID")]
     user: Option<String>,
-    /// The group that the proxy runs as, which is left alone.
+    /// The group of the proxy, whose traffic is not captured.
     #[arg(long, value_name = "NAME|GID")]
     group: Option<String>,
-    /// The mark of the proxy's sockets, which are left alone. Default: mesh.intercept.mark, or
-    /// 1338.
+    /// The mark of the proxy's sockets, whose traffic is not captured. Default:
+    /// mesh.intercept.mark, or 1338.
     #[arg(long)]
     mark: Option<u32>,
     #[command(flatten)]
     exclude: ExcludeArgs,
-    /// While no proxy runs, captured traffic passes by it where rules can say so (nft with
-    /// --tproxy); else remove the rules when it ends.
+    /// While no proxy runs, captured traffic bypasses it, if the rules can do this (nft with
+    /// --tproxy). Otherwise remove the rules when the proxy ends.
     #[arg(long, conflicts_with = "fail_closed")]
     fail_open: bool,
-    /// While no proxy runs, captured traffic is refused. That is the default.
+    /// While no proxy runs, captured traffic is refused. This is the default.
     #[arg(long)]
     fail_closed: bool,
 }
 
-/// What is left alone. Lists are separated by commas, or given several times.
+/// Traffic that is not captured. Separate values with commas, or repeat the option.
 #[derive(Args)]
 pub(super) struct ExcludeArgs {
     /// Ports of this host: 22,8000-8100.
     #[arg(long, value_name = "PORTS", value_delimiter = ',')]
     exclude_inbound_ports: Vec<PortRange>,
-    /// Ports of others.
+    /// Ports of other hosts.
     #[arg(long, value_name = "PORTS", value_delimiter = ',')]
     exclude_outbound_ports: Vec<PortRange>,
-    /// Addresses that connect: 10.0.0.0/8, 2001:db8::/32.
+    /// Source addresses: 10.0.0.0/8, 2001:db8::/32.
     #[arg(long, value_name = "CIDRS", value_delimiter = ',', value_parser = network)]
     exclude_inbound_cidrs: Vec<Network>,
-    /// Addresses that are connected to.
+    /// Destination addresses.
     #[arg(long, value_name = "CIDRS", value_delimiter = ',', value_parser = network)]
     exclude_outbound_cidrs: Vec<Network>,
-    /// Interfaces that traffic arrives through: eth1, or docker+ for all that begin so.
+    /// Interfaces through which traffic arrives: eth1, or docker+ for all names with this prefix.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     exclude_inbound_interfaces: Vec<Interface>,
-    /// Interfaces that traffic leaves through.
+    /// Interfaces through which traffic leaves.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     exclude_outbound_interfaces: Vec<Interface>,
     /// Users whose connections are not captured.
@@ -141,25 +139,25 @@ pub(super) struct ExcludeArgs {
     exclude_gids: Vec<String>,
 }
 
-/// Rules for as long as the proxy runs.
+/// Rules that exist while the proxy runs.
 #[derive(Args)]
 pub(super) struct RunInterceptArgs {
-    /// Installs the rules that `mesh:` asks for, and removes them at the end.
+    /// Install the rules for `mesh:` at the start, and remove them at the end.
     #[arg(long)]
     intercept: bool,
-    /// The program that changes the rules. Default: nft where it works, else iptables.
+    /// The program that changes the rules. Default: nft if it works, else iptables.
     #[arg(long, value_enum, requires = "intercept")]
     backend: Option<Backend>,
-    /// Traffic passes by the proxy when it is not there: with nft also after a SIGKILL.
+    /// While the proxy does not run, traffic bypasses it; with nft also after a SIGKILL.
     #[arg(long, requires = "intercept", conflicts_with = "fail_closed")]
     fail_open: bool,
-    /// OriginalDestination traffic is refused while no proxy runs. That is the default.
+    /// While the proxy does not run, captured traffic is refused. This is the default.
     #[arg(long, requires = "intercept")]
     fail_closed: bool,
 }
 
 impl RunInterceptArgs {
-    /// What is to be done when the configuration is served.
+    /// The rules to install when the configuration is active.
     pub(super) fn install(self) -> Option<Interception> {
         let Self { intercept, backend, fail_open, fail_closed } = self;
         intercept.then(|| -> Interception {
@@ -171,7 +169,7 @@ impl RunInterceptArgs {
                     (false, false) => {}
                 }
                 let installed = Installed::up(&plan, backend)?;
-                tracing::info!("rules are installed: {plan}");
+                tracing::info!("interception rules installed: {plan}");
                 Ok(installed)
             })
         })
@@ -198,7 +196,7 @@ pub(super) struct ShowArgs {
     place: PlaceArgs,
     #[command(flatten)]
     plan: PlanArgs,
-    /// Prints what is in place instead.
+    /// Print the installed rules instead.
     #[arg(long)]
     installed: bool,
 }
@@ -212,7 +210,7 @@ pub(super) fn intercept(command: InterceptCommand) -> ExitCode {
     };
     match done {
         Ok((text, code)) => {
-            // What was to be done is done, also for a reader that has left (`| head`).
+            // Ignore a closed output (`| head`): the work is done.
             std::io::stdout().write_all(text.as_bytes()).ok();
             code
         }
@@ -272,7 +270,7 @@ fn enter(place: &PlaceArgs) -> Result<(), InterceptError> {
     place.netns.as_deref().map_or(Ok(()), intercept::enter)
 }
 
-/// What is to be captured: by the configuration, if there is one, and by the options on top.
+/// The plan: from the configuration, if there is one, plus the options.
 fn plan(arguments: &PlanArgs) -> Result<InterceptPlan, InterceptError> {
     let mut plan = match arguments.config.is_empty() {
         true => InterceptPlan {
@@ -347,7 +345,7 @@ fn exclude(arguments: &ExcludeArgs, plan: &mut InterceptPlan) -> Result<(), Inte
     Ok(())
 }
 
-/// The configuration, when it has no mistake.
+/// Reads the configuration, if it has no error.
 fn read(arguments: &[PathBuf]) -> Result<std::sync::Arc<Model>, InterceptError> {
     let loaded = files::load(arguments, &ProcessEnvironment);
     let compiled = files::compile(&loaded, 0, &mut Registry::new(1), &Resolutions::new());

@@ -1,5 +1,5 @@
 //! The commands. Exit codes: 0, 1 for a configuration or runtime error, 2 for wrong usage.
-#![allow(clippy::print_stdout)] // these commands are there to print
+#![allow(clippy::print_stdout)] // commands print to standard output
 
 mod ca;
 mod explain;
@@ -17,11 +17,11 @@ use crate::compile::registry::Registry;
 use crate::sources::files;
 use crate::sources::files::ProcessEnvironment;
 
-/// A service-mesh proxy: thread-per-core on io_uring, configured from files, reloaded hot.
+/// A service-mesh proxy: one thread per core on io_uring, configured with files that it reloads.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
-    /// How logs look on standard error.
+    /// The format of the log on standard error.
     #[arg(long, global = true, value_enum, default_value_t = LogStyle::Text)]
     log: LogStyle,
     #[command(subcommand)]
@@ -36,42 +36,42 @@ enum LogStyle {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves until SIGTERM; applies changed files at once, or says why not.
+    /// Run the proxy until SIGTERM. It applies changed files at once, or reports their mistakes.
     #[command(after_help = "Examples:\n  ringway run -c conf/minimal\n  \
         ringway run -c base/ -c production/    # later directories override earlier ones\n  \
         ringway run -c conf/sidecar --intercept --fail-open\n\n\
-        Signals: TERM drains and ends, HUP reloads. RUST_LOG=debug shows more.")]
+        Signals: TERM drains and exits, HUP reloads. RUST_LOG=debug prints more.")]
     Run(RunArgs),
-    /// Says every mistake of a configuration with its place; exit code 1 if there is one.
+    /// Report every mistake in a configuration with its place. The exit code is 1 if there is one.
     #[command(after_help = "Example:\n  ringway check -c conf/gateway")]
     Check(Configuration),
-    /// Shows what would become of a request, and why, without sending it.
+    /// Show the result of a request, and why, without sending it.
     #[command(after_help = "Example:\n  \
         ringway explain -c conf/canary -H 'x-canary: true' GET http://shop.example.com/cart\n  \
         ringway explain -c conf/ --from spiffe://cluster.local/ns/shop/sa/web GET http://shop/")]
     Explain(explain::ExplainArgs),
-    /// Prints the JSON Schema of the configuration, for editors.
+    /// Print the JSON Schema of the configuration, for editors.
     #[command(after_help = "Example:\n  ringway schema > ringway.schema.json\n  \
         # first line of a file: # yaml-language-server: $schema=ringway.schema.json")]
     Schema,
-    /// Starts a service in two versions behind the proxy, and says what to try.
+    /// Start a demo: a service in two versions behind the proxy. It prints commands to try.
     #[command(after_help = "Example:\n  ringway demo --port 8080")]
     Demo(crate::demo::DemoArgs),
-    /// Makes a certificate authority, and issues certificates to workloads.
+    /// Create a certificate authority, and issue certificates to workloads.
     #[command(subcommand)]
     #[command(after_help = "Examples:\n  ringway ca init\n  \
         ringway ca issue spiffe://cluster.local/ns/demo/sa/shop\n  ringway ca renew")]
     Ca(ca::CaCommand),
-    /// Brings a service's traffic to the proxy: rules of nft or iptables.
+    /// Redirect a service's traffic to the proxy, with nft or iptables rules.
     #[command(subcommand)]
     #[command(after_help = "Examples:\n  ringway intercept up\n  \
         ringway intercept show --tproxy\n  ringway intercept down")]
     Intercept(intercept::InterceptCommand),
-    /// Generates load for a server or proxy and measures it: HTTP/1.1 or TCP, on one thread.
+    /// Generate load for a server or proxy and measure it: HTTP/1.1 or TCP, on one thread.
     Bench(crate::loadgen::BenchArgs),
 }
 
-/// What to serve.
+/// The arguments of `ringway run`.
 #[derive(Args)]
 struct RunArgs {
     #[command(flatten)]
@@ -80,7 +80,7 @@ struct RunArgs {
     interception: intercept::RunInterceptArgs,
 }
 
-/// Where the configuration is.
+/// The configuration to read.
 #[derive(Args)]
 struct Configuration {
     /// A directory of YAML files, or one file. Later ones override earlier ones key by key.
@@ -88,7 +88,7 @@ struct Configuration {
     config: Vec<PathBuf>,
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command from the command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.log);

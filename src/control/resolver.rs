@@ -19,16 +19,16 @@ use crate::net::Egress;
 use crate::runtime::datagram::towards;
 use crate::telemetry::status::Status;
 
-/// Queries and connections that are served at once; those beyond are dropped, and asked again.
+/// The most queries and connections at once. More are dropped; the client retries.
 pub const QUERIES_MAX: usize = 512;
 
-/// How long one of the system's resolvers may take before the next one is asked.
+/// Time limit for one system resolver before the next one is tried.
 pub const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a client may leave a TCP connection unused.
+/// How long a TCP connection of a client may be idle.
 pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest message over UDP that is passed on.
+/// The largest forwarded UDP message.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
 /// The port of DNS.
@@ -49,7 +49,7 @@ struct Shared {
 }
 
 impl Resolver {
-    /// Off; `status` is told what becomes of queries.
+    /// Creates a resolver that is off. `status` counts the results of queries.
     pub fn new(status: Status) -> Self {
         let shared = Shared {
             directory: Mutex::default(),
@@ -61,10 +61,10 @@ impl Resolver {
         Self { shared: Arc::new(shared), serving: None }
     }
 
-    /// Does what `plan` says from now on.
+    /// Applies `plan`.
     ///
     /// # Errors
-    /// When the address cannot be had; it then goes on where it did.
+    /// When it cannot bind the address. It then continues on the old address.
     pub async fn serve(&mut self, plan: DnsPlan) -> Result<(), String> {
         let DnsPlan { bind: address, directory, mark } = plan;
         *lock(&self.shared.directory) = Arc::new(directory);
@@ -86,7 +86,7 @@ impl Resolver {
         let datagrams = tokio::spawn(serve_udp(Arc::clone(&self.shared), Arc::new(datagrams)));
         let connections = tokio::spawn(serve_tcp(Arc::clone(&self.shared), connections));
         self.serving = Some((address, [datagrams, connections]));
-        tracing::info!(%address, "resolver for names of services");
+        tracing::info!(%address, "DNS resolver is listening");
         Ok(())
     }
 
@@ -110,7 +110,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
     let mut block = vec![0; MESSAGE_BYTES_MAX];
     loop {
-        // An error is about one datagram: of a client that is gone, for example.
+        // An error concerns only one datagram, for example of a client that is gone.
         let Ok((len, client)) = socket.recv_from(&mut block).await else { continue };
         let Ok(permit) = Arc::clone(&shared.room).try_acquire_owned() else {
             shared.status.known().queries.dropped += 1;
@@ -130,7 +130,7 @@ async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
 async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await; // out of descriptors
+            tokio::time::sleep(Duration::from_millis(50)).await; // no free descriptors
             continue;
         };
         let Ok(permit) = Arc::clone(&shared.room).try_acquire_owned() else {
@@ -145,7 +145,7 @@ async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
     }
 }
 
-/// Query after query on one connection (RFC 7766 6.2.1).
+/// Serves the queries of one connection (RFC 7766 6.2.1).
 async fn converse(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
     loop {
         let query = timeout(TCP_IDLE_TIMEOUT, read_message(&mut stream)).await??;
@@ -154,7 +154,7 @@ async fn converse(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Reads a message with its length before it (RFC 1035 4.2.2).
+/// Reads a message after its length prefix (RFC 1035 4.2.2).
 async fn read_message(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let len = stream.read_u16().await?;
     let mut message = vec![0; usize::from(len)];
@@ -167,7 +167,7 @@ async fn write_message(stream: &mut TcpStream, message: &[u8]) -> io::Result<()>
     stream.write_all(&[&len.to_be_bytes(), message].concat()).await
 }
 
-/// How a query has come, and is passed on.
+/// The transport of a query. The forwarded query uses the same.
 #[derive(Clone, Copy)]
 enum Via {
     Udp,
@@ -199,14 +199,14 @@ impl Shared {
         }
     }
 
-    /// The answer of the first of the system's resolvers that gives one.
+    /// Forwards a query. Returns the first answer of a system resolver.
     async fn ask_others(&self, query: &[u8], via: Via) -> Option<Vec<u8>> {
         let (config, _) = read_system_conf().ok()?;
         let (own, mark) = (*lock(&self.own), self.mark.load(Ordering::Relaxed));
         for server in config.name_servers() {
             let server = SocketAddr::new(server.ip, PORT);
             if own == Some(server) {
-                continue; // the system asks us
+                continue; // it is this resolver
             }
             let asked = async {
                 match via {
@@ -229,7 +229,7 @@ async fn over_udp(server: SocketAddr, query: &[u8], mark: u32) -> io::Result<Vec
     let mut block = vec![0; MESSAGE_BYTES_MAX];
     loop {
         let len = socket.recv(&mut block).await?;
-        // The id is what an answer is known by.
+        // The id shows whether the answer belongs to the query.
         if block[..len].get(..2) == query.get(..2) {
             return Ok(block[..len].to_vec());
         }
@@ -241,7 +241,7 @@ async fn over_tcp(server: SocketAddr, query: &[u8], mark: u32) -> io::Result<Vec
         SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
         SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
     };
-    // Without the right to mark, the rules know us by our user alone.
+    // Without the capability to set a mark, the rules recognise the proxy by its user only.
     socket2::SockRef::from(&socket).set_mark(mark).ok();
     let mut stream = socket.connect(server).await?;
     write_message(&mut stream, query).await?;

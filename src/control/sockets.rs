@@ -1,8 +1,8 @@
-//! Listening sockets: bound by the control thread, accepted from by the workers.
+//! Listening sockets. The control thread binds them, and workers accept from them.
 //!
-//! Each worker gets a socket of its own for every TCP address (SO_REUSEPORT), so that a new
-//! connection wakes one worker. A socket stays the same one across reloads for as long as its
-//! address is configured: connections that wait in its queue are never lost.
+//! Each worker has its own socket for each TCP address (SO_REUSEPORT), so that a new connection
+//! wakes one worker. A socket stays open across reloads as long as its address is configured, so
+//! connections in its queue are not lost.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,7 +20,7 @@ use crate::runtime::datagram;
 use crate::snapshot::Snapshot;
 use crate::worker::mailbox::ListeningSocket;
 
-/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+/// The most connections that wait for accept; the kernel limits it to `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
 
 /// All listening sockets of the process.
@@ -30,7 +30,7 @@ pub struct Sockets {
     passed: HashMap<String, OwnedFd>,
 }
 
-/// Why an address cannot be listened on.
+/// The error of an address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {bind}: {error}{hint}")]
 pub struct BindError {
@@ -41,15 +41,15 @@ pub struct BindError {
 }
 
 impl Sockets {
-    /// No sockets, for `workers` workers; `passed` are those that systemd has passed, by name.
+    /// Creates an empty set for `workers` workers. `passed` are the sockets from systemd, by name.
     pub fn new(workers: usize, passed: HashMap<String, OwnedFd>) -> Self {
         Self { workers, open: HashMap::new(), passed }
     }
 
-    /// Binds what `snapshot` needs and is not bound yet, and gives each worker its sockets.
+    /// Binds the missing addresses of `snapshot`, and gives each worker its sockets.
     ///
     /// # Errors
-    /// Every address that cannot be had; nothing new stays bound then.
+    /// Every address that cannot be bound. Then no new socket stays open.
     pub fn prepare(
         &mut self,
         snapshot: &Snapshot,
@@ -83,20 +83,20 @@ impl Sockets {
         Ok((0..self.workers).map(|worker| self.of_worker(worker, snapshot)).collect())
     }
 
-    /// Closes what `snapshot` does not need any more.
+    /// Closes the sockets that `snapshot` does not need.
     pub fn keep_only(&mut self, snapshot: &Snapshot) {
         self.open.retain(|bind, _| {
             let kept = snapshot.listeners.iter().any(|listener| listener.binds.contains(bind));
             if let (false, Bind::Unix(path)) = (kept, bind) {
-                // Somebody else may have removed it: gone is gone.
+                // Another process may have removed the file already.
                 std::fs::remove_file(path).ok();
             }
             kept
         });
     }
 
-    /// Closes all of them; connections that wait in a queue are refused, unless a worker still
-    /// accepts from it.
+    /// Closes all sockets. Connections in a queue are refused, unless a worker still accepts from
+    /// it.
     pub fn close_all(&mut self) {
         for bind in std::mem::take(&mut self.open).into_keys() {
             if let Bind::Unix(path) = bind {
@@ -110,7 +110,7 @@ impl Sockets {
         for (index, listener) in snapshot.listeners.iter().enumerate() {
             for bind in &listener.binds {
                 let Some(open) = self.open.get(bind) else { continue };
-                // Out of descriptors: this worker does without, the others still accept.
+                // Without free descriptors this worker gets no socket; the others still accept.
                 if let Ok(descriptor) = open[worker % open.len()].try_clone() {
                     sockets.push(ListeningSocket {
                         listener: index,
@@ -138,13 +138,13 @@ impl Sockets {
     }
 }
 
-/// Where captured connections arrive, with what is made of them there.
+/// The addresses for captured connections, with their settings.
 fn captured(snapshot: &Snapshot) -> impl Iterator<Item = (&Capture, &Bind)> {
     let captures = snapshot.listeners.iter().filter_map(|l| Some((&**l.capture()?, &l.binds)));
     captures.flat_map(|(capture, binds)| binds.iter().map(move |bind| (capture, bind)))
 }
 
-/// Lets listening sockets take connections that were meant for other addresses.
+/// Lets listening sockets accept connections for other addresses.
 fn let_capture(sockets: &[OwnedFd], capture: &Capture) -> io::Result<()> {
     for socket in sockets {
         let socket = SockRef::from(socket);
@@ -158,9 +158,9 @@ fn let_capture(sockets: &[OwnedFd], capture: &Capture) -> io::Result<()> {
     Ok(())
 }
 
-/// One socket for each worker. The first is bound without SO_REUSEPORT, so that an address which
-/// somebody else listens on, with or without that option, is an error; only then the option is
-/// set and the others join it.
+/// Binds one socket for each worker. The first is bound without SO_REUSEPORT, so that an address in
+/// use is an error, whether its owner set the option or not. Then the option is set and the other
+/// sockets join.
 fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
     let mut sockets = Vec::new();
     for index in 0..workers.max(1) {
@@ -186,7 +186,7 @@ fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
     Ok(sockets.into_iter().map(OwnedFd::from).collect())
 }
 
-/// A Unix-domain socket; a file left by a process that has died is replaced.
+/// Binds a Unix-domain socket. Replaces the file of a process that has ended.
 fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
     let address = SockAddr::unix(path)?;
     let left_behind = std::fs::symlink_metadata(path).is_ok_and(|d| d.file_type().is_socket());

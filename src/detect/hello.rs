@@ -1,24 +1,24 @@
-//! The ClientHello of TLS: which server the client wants, and what it would speak there.
+//! Parses the TLS ClientHello: the server name and the protocols that the client offers.
 //!
-//! It is read and not answered: whoever terminates TLS does so at its own place. Only the two
-//! extensions that are needed are looked into; nothing else is judged.
+//! It is read but not answered; another module terminates TLS. Only the two needed extensions are
+//! parsed, and nothing else is checked.
 
 use super::Answer;
 
-/// Bytes that a ClientHello and its records may have. Real ones have 0.2 to 2 KiB; with room for
-/// large key shares.
+/// The most bytes of a ClientHello with its records. Real ones have 0.2 to 2 KiB; large key shares
+/// need more.
 pub const HELLO_BYTES_MAX: usize = 16 * 1024;
 
-/// What a client asks for.
+/// The contents of a ClientHello.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
-    /// The server's name (RFC 6066 3), in lower case; `None` when it names none.
+    /// The server name (RFC 6066 3), in lower case; `None` if there is none.
     pub server_name: Option<Box<str>>,
-    /// The protocols it would speak (RFC 7301 3.1), in its order.
+    /// The offered protocols (RFC 7301 3.1), in the client's order.
     pub alpn: Vec<Box<[u8]>>,
 }
 
-/// Why bytes are no ClientHello.
+/// The reason why bytes are not a ClientHello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HelloError {
     /// The record layer is broken.
@@ -32,10 +32,10 @@ pub enum HelloError {
     TooLarge,
 }
 
-/// Reads the ClientHello that `bytes` begin with. It may be spread over several records.
+/// Parses the ClientHello at the start of `bytes`. It may span several records.
 ///
 /// # Errors
-/// [`HelloError`], as soon as no continuation can mend it.
+/// [`HelloError`], as soon as more bytes cannot make it valid.
 pub fn client_hello(bytes: &[u8]) -> Result<Answer<ClientHello>, HelloError> {
     let mut message = Vec::new();
     let mut rest = bytes;
@@ -58,7 +58,7 @@ pub fn client_hello(bytes: &[u8]) -> Result<Answer<ClientHello>, HelloError> {
         }
         message.extend_from_slice(&after[..len.min(after.len())]);
         if after.len() < len {
-            // The type and the length of the message may be there already.
+            // The type and the length of the message may be complete already.
             message_bytes(&message)?;
             return Ok(Answer::NeedMore);
         }
@@ -66,10 +66,10 @@ pub fn client_hello(bytes: &[u8]) -> Result<Answer<ClientHello>, HelloError> {
     }
 }
 
-/// The payload of a record in the clear (RFC 8446 5.1).
+/// The largest payload of a plain record (RFC 8446 5.1).
 const RECORD_BYTES_MAX: usize = 1 << 14;
 
-/// Bytes of the whole handshake message, once its header is there.
+/// The length of the whole handshake message, once its header has arrived.
 fn message_bytes(message: &[u8]) -> Result<Option<usize>, HelloError> {
     if message.first().is_some_and(|&kind| kind != 1) {
         return Err(HelloError::Malformed);
@@ -110,7 +110,7 @@ fn body(bytes: &[u8]) -> Option<ClientHello> {
     Some(hello)
 }
 
-/// The host name among the names; the one kind there is (RFC 6066 3).
+/// The host name. It is the only defined kind of name (RFC 6066 3).
 fn server_name(mut content: Reader<'_>) -> Option<Option<Box<str>>> {
     let mut names = Reader(content.vector16()?);
     let mut found = None;
@@ -139,7 +139,7 @@ fn alpn(mut content: Reader<'_>) -> Option<Vec<Box<[u8]>>> {
     Some(found)
 }
 
-/// Takes bytes from the front; `None` when there are too few.
+/// Takes bytes from the front; `None` if there are too few.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -171,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// What rustls would send to `name`, as one record.
+    /// The ClientHello of rustls for `name`, as one record.
     fn real(name: &str, alpn: &[&[u8]]) -> Vec<u8> {
         let mut config = rustls::ClientConfig::builder_with_provider(crate::tls::PROVIDER.clone())
             .with_safe_default_protocol_versions()
@@ -197,7 +197,7 @@ mod tests {
         out
     }
 
-    /// The answer for `bytes`, read byte by byte: "more" until the last one, then that.
+    /// Parses `bytes` byte by byte: every answer is "more" until the last byte.
     fn dripped(bytes: &[u8]) -> ClientHello {
         for end in 0..bytes.len() {
             assert_eq!(client_hello(&bytes[..end]), Ok(Answer::NeedMore), "at {end}");
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(client_hello(b"\x16\x03\x01\x00\x04\x02"), Err(HelloError::Malformed));
         let large = b"\x16\x03\x01\x00\x04\x01\x00\x40\x01";
         assert_eq!(client_hello(large), Err(HelloError::TooLarge));
-        // Every length that is one too large or one too small, in turn.
+        // Change each length by one, up and down, in turn.
         let mut refused = 0;
         for at in 5 + 4 + 34..good.len() {
             for change in [1, u8::MAX] {

@@ -1,6 +1,7 @@
-//! What a connection speaks, told by its first bytes. Dry: bytes in, an answer or "more" out.
+//! Detects the protocol of a connection from its first bytes. Dry: takes bytes, returns an answer
+//! or "more".
 //!
-//! Nothing is consumed: whoever serves the connection afterwards begins at its first byte.
+//! Detection consumes no bytes. The later code reads the connection from its first byte.
 
 mod hello;
 
@@ -8,11 +9,11 @@ pub use hello::{ClientHello, HELLO_BYTES_MAX, HelloError, client_hello};
 
 use crate::http2::PREFACE;
 
-/// First lines longer than this are not waited for: the parser of HTTP/1 refuses them with the
-/// right answer.
+/// Detection does not wait for longer first lines. The HTTP/1 parser refuses them with the right
+/// status.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
 
-/// What a connection speaks.
+/// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// TLS: it begins with a ClientHello (RFC 8446 4.1.2).
@@ -45,17 +46,17 @@ impl Protocol {
     }
 }
 
-/// What the bytes so far allow to say.
+/// The result for the bytes so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<T> {
-    /// This, whatever follows.
+    /// The final answer.
     Known(T),
-    /// It depends on what follows.
+    /// More bytes are needed.
     NeedMore,
 }
 
-/// What a connection speaks that begins with `bytes`. The answer never changes as more bytes come,
-/// and is there as soon as it can be: a whole first line for HTTP/1, six bytes for TLS.
+/// Detects the protocol from `bytes`. More bytes never change a final answer. It needs a whole
+/// first line for HTTP/1 and six bytes for TLS.
 pub fn protocol(bytes: &[u8]) -> Answer<Protocol> {
     if bytes.is_empty() {
         return Answer::NeedMore;
@@ -74,11 +75,12 @@ pub fn protocol(bytes: &[u8]) -> Answer<Protocol> {
     request_line(bytes)
 }
 
-/// Whether `bytes` begin a handshake record with a ClientHello in it: type 22, major version 3,
-/// and message type 1 behind the record's length. `None`: too few to tell.
+/// Whether `bytes` start with a handshake record that contains a ClientHello: type 22, major
+/// version 3, and message type 1 after the record's length. `None`: too few bytes.
 fn tls_beginning(bytes: &[u8]) -> Option<bool> {
     let fits = |at: usize, fits: fn(u8) -> bool| bytes.get(at).is_none_or(|&byte| fits(byte));
-    // Clients write 3.1 or 3.3 into the first record, whatever they speak (RFC 8446 5.1).
+    // Clients write version 3.1 or 3.3 in the first record, whatever version they use (RFC 8446
+    // 5.1).
     let possible = fits(0, |byte| byte == 22)
         && fits(1, |byte| byte == 3)
         && fits(2, |byte| byte <= 4)
@@ -90,10 +92,10 @@ fn tls_beginning(bytes: &[u8]) -> Option<bool> {
     }
 }
 
-/// Whether `bytes` begin a request: a method, a target and the version, on one line.
+/// Whether `bytes` start with a request line: a method, a target and the version.
 fn request_line(bytes: &[u8]) -> Answer<Protocol> {
     let opaque = Answer::Known(Protocol::Opaque);
-    // Empty lines before a request are to be ignored (RFC 9112 2.2).
+    // Ignore empty lines before a request (RFC 9112 2.2).
     let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let bytes = &bytes[blank..];
     let method = bytes.iter().take_while(|byte| is_method_byte(**byte)).count();
@@ -125,14 +127,14 @@ fn request_line(bytes: &[u8]) -> Answer<Protocol> {
     }
 }
 
-/// What stands at the end of a request line, before the minor version.
+/// The end of a request line, before the minor version.
 const HTTP_1: &[u8] = b" HTTP/1.";
 
-/// No method is longer: the longest registered one has 17 bytes.
+/// The longest method; the longest registered one has 17 bytes.
 const METHOD_BYTES_MAX: usize = 32;
 
-/// Whether a method may have this byte (RFC 9110 9.1: a token). Methods of letters alone are told
-/// from opaque protocols earlier, and others are not in use.
+/// Whether a method may contain this byte. RFC 9110 9.1 allows any token, but other bytes are not
+/// in use, and the shorter list recognises opaque protocols earlier.
 fn is_method_byte(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_')
 }
@@ -141,7 +143,7 @@ fn is_method_byte(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    /// The answer for `bytes`, which must be the same however they come in.
+    /// Returns the answer for `bytes` and checks that it does not depend on how they are split.
     fn answer(bytes: &[u8]) -> Answer<Protocol> {
         let mut known = None;
         for end in 0..=bytes.len() {

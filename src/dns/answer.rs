@@ -1,4 +1,4 @@
-//! What is answered here, and what others are asked. No I/O.
+//! Answers DNS queries, and decides which ones to forward. No I/O.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use hickory_proto::op::{Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-/// How long clients may believe an answer, in seconds: a reload may change it.
+/// The TTL of answers in seconds. It is short because a reload may change them.
 pub const TTL_S: u32 = 5;
 
 /// Names of services and their virtual addresses.
@@ -15,7 +15,7 @@ pub const TTL_S: u32 = 5;
 pub struct Directory(HashMap<Box<str>, Vec<IpAddr>>);
 
 impl Directory {
-    /// Adds the addresses of a service; one without any is not found here.
+    /// Adds the addresses of a service. A service without addresses gets no entry.
     pub fn add(&mut self, service: &str, addresses: impl IntoIterator<Item = IpAddr>) {
         let mut addresses: Vec<IpAddr> = addresses.into_iter().collect();
         addresses.sort_unstable();
@@ -31,18 +31,18 @@ impl Directory {
     }
 }
 
-/// What becomes of a query.
+/// The result for a query.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// This is the answer.
+    /// The answer.
     Here(Vec<u8>),
-    /// Others know.
+    /// Forward the query.
     Elsewhere,
-    /// It is no query.
+    /// It is not a query.
     Nothing,
 }
 
-/// What becomes of the query `bytes`.
+/// Handles the query `bytes`.
 pub fn answer(bytes: &[u8], directory: &Directory) -> Answer {
     let Ok(query) = Message::from_vec(bytes) else { return Answer::Nothing };
     if query.metadata.message_type != MessageType::Query {
@@ -57,7 +57,7 @@ pub fn answer(bytes: &[u8], directory: &Directory) -> Answer {
         RecordType::A => address.is_ipv4(),
         RecordType::AAAA => address.is_ipv6(),
         RecordType::ANY => true,
-        // The name is there, and has nothing of that kind.
+        // The name exists but has no record of that type.
         _ => false,
     };
     let record = |address: &IpAddr| {
@@ -72,7 +72,7 @@ pub fn answer(bytes: &[u8], directory: &Directory) -> Answer {
     reply.to_vec().map_or(Answer::Nothing, Answer::Here)
 }
 
-/// The answer to a query that nobody has answered: the client may ask somebody else.
+/// The answer if no resolver responded. The client may try another server.
 pub fn failure(bytes: &[u8]) -> Option<Vec<u8>> {
     let query = Message::from_vec(bytes).ok()?;
     let mut reply = response_to(&query);

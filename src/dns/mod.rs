@@ -1,5 +1,5 @@
-//! A resolver for the workload on this host: names of services have their virtual addresses, and
-//! everything else is asked of the system's resolvers.
+//! A DNS resolver for the workload on this host. It answers names of services with their virtual
+//! addresses and forwards all other queries to the system's resolvers.
 
 mod answer;
 
@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 
 pub use answer::{Answer, Directory, TTL_S, answer, failure};
 
-/// What the resolver does.
+/// The settings of the resolver.
 #[derive(Clone, Debug)]
 pub struct DnsPlan {
-    /// Where it listens; nowhere if `None`.
+    /// Its listening address; `None` turns it off.
     pub bind: Option<SocketAddr>,
-    /// What it knows itself.
+    /// The names that it answers.
     pub directory: Directory,
-    /// The mark of what it asks others.
+    /// The mark of its forwarded queries.
     pub mark: u32,
 }

@@ -1,27 +1,28 @@
-//! Counting the messages in a body: each is a byte of flags, four of length, and so many of data.
+//! Counts the messages in a body. Each message has one byte of flags, four bytes of length, and its
+//! data.
 
-/// Bytes before each message.
+/// Length of the prefix of each message.
 const PREFIX_BYTES: u8 = 5;
 
-/// Follows one direction of a call, in whatever portions it comes.
+/// The counter for one direction of a call. Data arrives in parts of any size.
 #[derive(Clone, Debug, Default)]
 pub struct MessageCounter {
-    /// Messages that have begun.
+    /// The number of started messages.
     count: u64,
-    /// Bytes of the message's data that are still to come.
+    /// Remaining data bytes of the message.
     left: u64,
-    /// Bytes of a prefix that have come, and the length in them.
+    /// The received bytes of a prefix, and the length in them.
     prefix_bytes: u8,
     length: u32,
 }
 
 impl MessageCounter {
-    /// Whether all messages that have begun are whole.
+    /// Whether all started messages are complete.
     pub fn is_between(&self) -> bool {
         self.left == 0 && self.prefix_bytes == 0
     }
 
-    /// Takes the next portion and says how many messages have begun in it.
+    /// Counts the messages that start in the next part.
     pub fn take(&mut self, mut data: &[u8]) -> u64 {
         let before = self.count;
         while !data.is_empty() {

@@ -1,8 +1,7 @@
-//! gRPC over HTTP/2 as far as a proxy is concerned: which requests are calls, until when they are
-//! wanted, how they have ended, how many messages went each way; and gRPC-Web, which brings the
-//! same calls through HTTP/1.1 and browsers. Dry.
+//! gRPC over HTTP/2 for a proxy: detects calls, reads their deadlines and statuses, and counts
+//! messages. Also gRPC-Web, which carries the same calls over HTTP/1.1 and from browsers. Dry.
 //!
-//! Sources: the protocol's own description (PROTOCOL-HTTP2) and that of gRPC-Web (PROTOCOL-WEB).
+//! Sources: the gRPC documents PROTOCOL-HTTP2 and PROTOCOL-WEB.
 
 mod messages;
 pub mod methods;
@@ -17,7 +16,7 @@ pub use web::{Encoder, TextDecoder, content_type_to_grpc, content_type_to_web};
 
 use crate::message::{HeadView, Method};
 
-/// In which framing a call comes.
+/// The framing of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// gRPC.
@@ -44,7 +43,7 @@ impl Kind {
     }
 }
 
-/// Which kind of call a request is; `None` when it is none.
+/// The kind of call that a request is; `None` if it is not a call.
 pub fn kind_of(request: HeadView<'_>) -> Option<Kind> {
     if request.head.method != Method::Post {
         return None;
@@ -52,7 +51,7 @@ pub fn kind_of(request: HeadView<'_>) -> Option<Kind> {
     kind_by_content_type(request.value(b"content-type")?)
 }
 
-/// Which kind of call has this content type.
+/// The kind of call for this content type.
 fn kind_by_content_type(value: &[u8]) -> Option<Kind> {
     let after = |prefix: &[u8]| {
         let begins = value.get(..prefix.len())?.eq_ignore_ascii_case(prefix);
@@ -67,8 +66,7 @@ fn kind_by_content_type(value: &[u8]) -> Option<Kind> {
     kinds.into_iter().find_map(|(prefix, kind)| after(prefix).map(|()| kind))
 }
 
-/// The method of a call by its path, `/package.Service/Method`, if that is one that may be counted
-/// under its name.
+/// The method of a call from its path, `/package.Service/Method`, if the metrics may use its name.
 pub fn method_of(path: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(path.strip_prefix(b"/")?).ok()?;
     let (service, method) = name.split_once('/')?;
@@ -79,7 +77,7 @@ pub fn method_of(path: &[u8]) -> Option<&str> {
     (name.len() <= METHOD_BYTES_MAX && is_name(service) && is_name(method)).then_some(name)
 }
 
-/// Longer names are counted together with others.
+/// The metrics count longer names as `other`.
 const METHOD_BYTES_MAX: usize = 200;
 
 #[cfg(test)]

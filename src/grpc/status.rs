@@ -1,4 +1,4 @@
-//! How calls end.
+//! gRPC status codes.
 
 use crate::error::{Flag, Refusal};
 
@@ -7,39 +7,39 @@ use crate::error::{Flag, Refusal};
 pub struct Code(u8);
 
 impl Code {
-    /// It went well.
+    /// Success.
     pub const OK: Self = Self(0);
-    /// The client gave it up.
+    /// The client cancelled the call.
     pub const CANCELLED: Self = Self(1);
-    /// Nobody knows.
+    /// Unknown error.
     pub const UNKNOWN: Self = Self(2);
-    /// There was no time left.
+    /// The deadline passed.
     pub const DEADLINE_EXCEEDED: Self = Self(4);
-    /// There is no such thing.
+    /// The requested object does not exist.
     pub const NOT_FOUND: Self = Self(5);
-    /// The client may not.
+    /// The client has no permission.
     pub const PERMISSION_DENIED: Self = Self(7);
     /// A limit was reached.
     pub const RESOURCE_EXHAUSTED: Self = Self(8);
-    /// Nobody knows the method.
+    /// The method is not implemented.
     pub const UNIMPLEMENTED: Self = Self(12);
-    /// Something is broken.
+    /// Internal error.
     pub const INTERNAL: Self = Self(13);
-    /// Nobody can do it now.
+    /// The service is temporarily unavailable.
     pub const UNAVAILABLE: Self = Self(14);
-    /// Nobody knows who asks.
+    /// The client is not authenticated.
     pub const UNAUTHENTICATED: Self = Self(16);
 
-    /// Number of codes that there are.
+    /// The number of codes.
     pub const COUNT: usize = 17;
 
-    /// The code in the value of a `grpc-status` field. One that is none says that nobody knows.
+    /// Parses the value of a `grpc-status` field. An invalid value is UNKNOWN.
     pub fn from_value(value: &[u8]) -> Self {
         let number = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
         number.filter(|&code: &u8| usize::from(code) < Self::COUNT).map_or(Self::UNKNOWN, Self)
     }
 
-    /// The code in the lines of trailers, if one is there.
+    /// The code in trailer lines, if there is one.
     pub fn from_trailers(lines: &[u8]) -> Option<Self> {
         lines.split(|&byte| byte == b'\n').find_map(|line| {
             let colon = memchr::memchr(b':', line)?;
@@ -54,8 +54,8 @@ impl Code {
     }
 }
 
-/// How a call ends that we refuse. Where the status alone decides, it is as gRPC maps it
-/// (http-grpc-status-mapping), which clients do for themselves with answers of others.
+/// The code for a refused call. If only the HTTP status decides, the mapping is that of gRPC
+/// (http-grpc-status-mapping), which clients also use.
 pub fn code_of_refusal(refusal: &Refusal) -> Code {
     match (refusal.flag, refusal.status) {
         (Flag::UpstreamTimeout | Flag::DownstreamTimeout, _) => Code::DEADLINE_EXCEEDED,
@@ -70,14 +70,14 @@ pub fn code_of_refusal(refusal: &Refusal) -> Code {
     }
 }
 
-/// A message as `grpc-message` has it: percent-encoded but for printable ASCII.
+/// Encodes a message for `grpc-message`: percent-encoding, except for printable ASCII.
 pub fn percent_encoded(message: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(message.len());
     for byte in message.bytes() {
         match byte {
             b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
-            // Writing to a String does not fail.
+            // Writing to a String cannot fail.
             _ => drop(write!(out, "%{byte:02X}")),
         }
     }

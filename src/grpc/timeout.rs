@@ -1,9 +1,9 @@
-//! `grpc-timeout`: how long a client waits, in at most eight digits and a unit.
+//! `grpc-timeout`: the client's time limit, with at most eight digits and a unit.
 
 use std::io::Write as _;
 use std::time::Duration;
 
-/// Units, the finest first, with their nanoseconds.
+/// Units in nanoseconds, the smallest first.
 const UNITS: [(u8, u64); 6] = [
     (b'n', 1),
     (b'u', 1_000),
@@ -13,10 +13,10 @@ const UNITS: [(u8, u64); 6] = [
     (b'H', 3_600_000_000_000),
 ];
 
-/// What eight digits can say at most.
+/// The largest number with eight digits.
 const DIGITS_MAX: u64 = 99_999_999;
 
-/// The time that the value of a field says; `None` when it says none.
+/// Parses the value of the field; `None` if it is invalid.
 pub fn parse_timeout(value: &[u8]) -> Option<Duration> {
     let (&unit, digits) = value.split_last()?;
     let &(_, nanos) = UNITS.iter().find(|(name, _)| *name == unit)?;
@@ -25,17 +25,17 @@ pub fn parse_timeout(value: &[u8]) -> Option<Duration> {
         return None;
     }
     let count: u64 = digits.parse().ok()?;
-    // 99 999 999 hours are 3.6e20 ns: beyond u64, and as good as never.
+    // 99 999 999 hours are 3.6e20 ns, more than u64 can hold, and practically no limit.
     Some(Duration::from_nanos(count.saturating_mul(nanos)))
 }
 
-/// Writes `left` as the value of a field, in the finest unit that eight digits can say it in,
-/// rounded down: nobody is promised more time than there is.
+/// Writes `left` as a field value, in the smallest unit that fits into eight digits. It rounds
+/// down, so the next hop never gets more time than is left.
 pub fn write_timeout(out: &mut Vec<u8>, left: Duration) {
     let nanos = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
     let fits = UNITS.iter().find(|(_, unit)| nanos / unit <= DIGITS_MAX);
     let &(name, unit) = fits.unwrap_or(&UNITS[UNITS.len() - 1]);
-    // Writing to a Vec does not fail.
+    // Writing to a Vec cannot fail.
     write!(out, "{}{}", (nanos / unit).min(DIGITS_MAX), char::from(name)).ok();
 }
 

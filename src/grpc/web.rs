@@ -1,38 +1,38 @@
-//! gRPC-Web (PROTOCOL-WEB): the trailers are the last message of the body, and in the text form
-//! all of the body is base64, so that browsers and HTTP/1.1 can carry a call.
+//! gRPC-Web (PROTOCOL-WEB): the trailers are the last message of the body. In the text form, the
+//! whole body is base64.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Kind;
 
-/// The flag of the message that holds the trailers.
+/// The flag of the message with the trailers.
 const TRAILERS_FLAG: u8 = 0x80;
 
-/// The content type with which a call of gRPC-Web goes on as one of gRPC.
+/// The gRPC content type for a gRPC-Web call.
 pub fn content_type_to_grpc(value: &[u8], kind: Kind) -> Vec<u8> {
     [b"application/grpc", &value[kind.content_type().len()..]].concat()
 }
 
-/// The content type with which an answer of gRPC goes back to a client of `kind`.
+/// The content type of a gRPC answer for a client of `kind`.
 pub fn content_type_to_web(value: &[u8], kind: Kind) -> Vec<u8> {
     let rest = value.get(b"application/grpc".len()..).unwrap_or_default();
     [kind.content_type().as_bytes(), rest].concat()
 }
 
-/// Decodes the body of a request in the text form, in whatever portions it comes. Padding may stand
-/// within it: the client encodes piece by piece.
+/// Decodes the body of a request in text form, in parts of any size. The body may contain padding,
+/// because clients encode each piece separately.
 #[derive(Debug, Default)]
 pub struct TextDecoder {
-    /// Letters of a group of four that is not complete.
+    /// The characters of an incomplete group of four.
     group: Vec<u8>,
 }
 
 impl TextDecoder {
-    /// The bytes of the next portion.
+    /// Decodes the next part.
     ///
     /// # Errors
-    /// The detail of a refusal when it is not base64.
+    /// The detail of a refusal, if it is not base64.
     pub fn take(&mut self, text: &[u8]) -> Result<Vec<u8>, &'static str> {
         let mut out = Vec::with_capacity(text.len() / 4 * 3 + 3);
         for &letter in text {
@@ -45,10 +45,10 @@ impl TextDecoder {
         Ok(out)
     }
 
-    /// The body ends here.
+    /// Ends the body.
     ///
     /// # Errors
-    /// The detail of a refusal when it ends in the middle of a group.
+    /// The detail of a refusal, if the last group is incomplete.
     pub fn end(&self) -> Result<(), &'static str> {
         if self.group.is_empty() { Ok(()) } else { Err(NOT_BASE64) }
     }
@@ -60,17 +60,17 @@ const NOT_BASE64: &str = "the body of a gRPC-Web request is not base64";
 #[derive(Debug)]
 pub struct Encoder {
     text: bool,
-    /// Bytes of a group of three that is not complete.
+    /// The bytes of an incomplete group of three.
     group: Vec<u8>,
 }
 
 impl Encoder {
-    /// For a client of `kind`.
+    /// Creates an encoder for a client of `kind`.
     pub fn new(kind: Kind) -> Self {
         Self { text: kind == Kind::WebText, group: Vec::new() }
     }
 
-    /// The next portion as the client gets it.
+    /// Encodes the next part.
     pub fn take(&mut self, data: &[u8]) -> Vec<u8> {
         if !self.text {
             return data.to_vec();
@@ -82,7 +82,7 @@ impl Encoder {
         out
     }
 
-    /// What stands at the end: the trailers as a message.
+    /// Encodes the trailers as the last message.
     pub fn end(&mut self, trailers: &[u8]) -> Vec<u8> {
         let length = u32::try_from(trailers.len()).unwrap_or(u32::MAX);
         let message = [&[TRAILERS_FLAG], &length.to_be_bytes()[..], trailers].concat();

@@ -1,4 +1,4 @@
-//! The chunked coding (RFC 9112 7.1), checked byte by byte and passed on as it is.
+//! The chunked coding (RFC 9112 7.1): checks each byte and passes the body on unchanged.
 //!
 //! ```text
 //! Size -> (Extension) -> SizeEnd -> Data -> DataCr -> DataLf -> Size ...
@@ -11,17 +11,17 @@ use std::ops::Range;
 use crate::error::Refusal;
 use crate::message::Limits;
 
-/// Follows a chunked body through the portions in which it comes.
+/// Decoder state of a chunked body that arrives in parts.
 #[derive(Debug, Default)]
 pub struct Decoder {
     state: State,
-    /// Bytes of the chunk that are still to come.
+    /// Remaining bytes of the chunk.
     left: u64,
     /// The chunk is the last one.
     last: bool,
     extension_bytes: usize,
     trailer_bytes: usize,
-    /// The beginning of the trailer's name, for comparing.
+    /// The first bytes of the trailer's name, for comparison.
     name: [u8; NAME_BYTES],
     name_len: usize,
 }
@@ -44,27 +44,27 @@ enum State {
     Done,
 }
 
-/// What a portion was found to be.
+/// The result of one part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// So many of its bytes belong to this body.
+    /// The number of its bytes that belong to this body.
     pub consumed: usize,
     /// The body is complete, trailers included.
     pub done: bool,
 }
 
 impl Decoder {
-    /// Checks the next portion. All of `Step::consumed` may be passed on unchanged.
+    /// Checks the next part. All `Step::consumed` bytes may be passed on unchanged.
     ///
     /// # Errors
-    /// 400 (the caller knows better when it is an endpoint's body) for anything that is not
-    /// exactly the coding, or is beyond `limits`.
+    /// 400 for anything that is not valid chunked coding or exceeds `limits`. For an endpoint's
+    /// body, the caller changes the status.
     pub fn decode(&mut self, bytes: &[u8], limits: &Limits) -> Result<Step, Refusal> {
         self.run(bytes, limits, |_| (), |_| ())
     }
 
-    /// As [`Decoder::decode`], and shows the ranges of the data and the bytes of the trailers'
-    /// lines, without the empty one at their end.
+    /// Like [`Decoder::decode`]; also reports the ranges of the data and the bytes of the trailer
+    /// lines, without the empty line at the end.
     ///
     /// # Errors
     /// As for [`Decoder::decode`].
@@ -78,7 +78,7 @@ impl Decoder {
         self.run(bytes, limits, data, trailer)
     }
 
-    /// As [`Decoder::decode`], but moves the data to the front of `bytes` and gives its length.
+    /// Like [`Decoder::decode`], but moves the data to the front of `bytes` and returns its length.
     ///
     /// # Errors
     /// As for [`Decoder::decode`].
@@ -221,11 +221,12 @@ const fn bad(detail: &'static str) -> Refusal {
     Refusal::downstream(400, detail)
 }
 
-/// Bytes of a trailer's name that are compared; none of [`FORBIDDEN_TRAILERS`] is longer.
+/// Number of bytes of a trailer's name that are compared. No name in [`FORBIDDEN_TRAILERS`] is
+/// longer.
 const NAME_BYTES: usize = 32;
 
-/// Fields that decide framing, routing or authentication: in a trailer they come too late for us
-/// and may come in time for somebody else (RFC 9110 6.5.1).
+/// Fields that control framing, routing or authentication. In a trailer they arrive too late for
+/// this proxy, but another server could still use them (RFC 9110 6.5.1).
 const FORBIDDEN_TRAILERS: [&[u8]; 15] = [
     b"authorization",
     b"connection",
@@ -248,7 +249,7 @@ const FORBIDDEN_TRAILERS: [&[u8]; 15] = [
 mod tests {
     use super::*;
 
-    /// Everything that a body fed in portions of `size` is found to be: (consumed, data), or the
+    /// Decodes a body in parts of `size` bytes. Returns the consumed length and the data, or the
     /// refusal.
     fn feed(bytes: &[u8], size: usize) -> Result<(usize, Vec<u8>, bool), &'static str> {
         let limits = Limits { chunk_extension_bytes: 20, trailer_bytes: 60, ..Limits::default() };

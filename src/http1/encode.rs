@@ -1,14 +1,13 @@
-//! Heads on their way out: the received fields with what a proxy must change.
+//! Writes forwarded heads: the received fields with the proxy's changes.
 //!
-//! Fields keep the case and the order in which they came by HTTP/1.1. Fields that are meant for one
-//! hop only are dropped (RFC 9110 7.6.1); the framing is written as it was decided, never as it was
-//! read.
+//! Fields from HTTP/1.1 keep their case and order. Hop-by-hop fields are removed (RFC 9110 7.6.1).
+//! The framing fields are written from the decision in `framing`, not copied from the input.
 
 use super::framing::{self, RequestFraming, ResponseFraming};
 use super::sink::Sink;
 use crate::message::{HeadView, HeaderEdits, Version};
 
-/// What a request gets on its way to an endpoint.
+/// The changes to a request for an endpoint.
 pub struct RequestEdits<'a> {
     /// Replaces the value of Host.
     pub host: Option<&'a [u8]>,
@@ -16,52 +15,51 @@ pub struct RequestEdits<'a> {
     pub target: Option<&'a [u8]>,
     /// Appended to `x-forwarded-for`; empty when the client has no IP address.
     pub client_ip: &'a str,
-    /// The value of `x-forwarded-proto`, whatever the client said.
+    /// The value of `x-forwarded-proto`. It replaces the client's value.
     pub forwarded_proto: &'a str,
-    /// What becomes of `x-forwarded-client-cert`.
+    /// How to change `x-forwarded-client-cert`.
     pub client_cert: ClientCert<'a>,
-    /// Added as `x-request-id`; the request must have none then.
+    /// Added as `x-request-id`. The request must not have one.
     pub request_id: Option<&'a str>,
     /// The pseudonym for `via`.
     pub via: Option<&'a str>,
-    /// The name of a field that goes no further: it held a token.
+    /// The name of the field that held the token; it is removed.
     pub token_field: Option<&'a str>,
-    /// Fields that stand instead of those of the same name.
+    /// Fields that replace those of the same name.
     pub replaced: &'a [Replaced],
-    /// What the rule changes.
+    /// The header edits of the rule.
     pub headers: &'a HeaderEdits,
 }
 
-/// A field of ours, by its name in lower case, instead of all of that name; without a value there
-/// is none.
+/// A field by its lower-case name. Its value replaces all fields of that name; `None` removes them.
 pub type Replaced = (&'static str, Option<Vec<u8>>);
 
-/// What becomes of `x-forwarded-client-cert`.
+/// How to change `x-forwarded-client-cert`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientCert<'a> {
-    /// The client's own is dropped.
+    /// Remove the client's field.
     Drop,
-    /// This stands alone, whatever the client said.
+    /// Replace the client's field with this.
     Set(&'a str),
-    /// This is added to what the client said.
+    /// Append this to the client's field.
     Append(&'a str),
 }
 
-/// What a response gets on its way to the client.
+/// The changes to a response for the client.
 pub struct ResponseEdits<'a> {
     /// The connection closes after it.
     pub close: bool,
-    /// An HTTP/1.0 client is told that the connection stays open.
+    /// Tell an HTTP/1.0 client that the connection stays open.
     pub keep_alive: bool,
-    /// The body goes out without its chunks.
+    /// The body is sent without chunked coding.
     pub dechunk: bool,
-    /// The client is told that there is no body.
+    /// Tell the client that the body is empty.
     pub empty: bool,
     /// The pseudonym for `via`.
     pub via: Option<&'a str>,
-    /// Fields that stand instead of those of the same name.
+    /// Fields that replace those of the same name.
     pub replaced: &'a [Replaced],
-    /// What the rule changes.
+    /// The header edits of the rule.
     pub headers: &'a HeaderEdits,
 }
 
@@ -187,28 +185,28 @@ pub fn informational(out: &mut dyn Sink, view: HeadView<'_>) {
     out.end();
 }
 
-/// The field in which services behind us learn of the client's certificate.
+/// The field with the client's certificate for services behind the proxy.
 const CLIENT_CERT: &[u8] = b"x-forwarded-client-cert";
 
-/// The field in which they learn by which addresses a request came.
+/// The field with the addresses that forwarded a request.
 const FORWARDED_FOR: &[u8] = b"x-forwarded-for";
 
-/// What a proxy does with a field.
+/// How the proxy handles a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
-    /// Passes it on.
+    /// Forward it.
     Ordinary,
-    /// Writes it itself.
+    /// Remove it; the proxy writes its own.
     Ours,
-    /// Keeps it to itself.
+    /// Remove it: it is for one hop only.
     Hop,
-    /// Passes it on when the connection switches protocols.
+    /// Forward it if the connection switches protocols.
     Upgrade,
-    /// Passes `trailers` on.
+    /// Forward only `trailers`.
     Te,
-    /// Appends to it.
+    /// Append the client's address.
     ForwardedFor,
-    /// Does with it what [`ClientCert`] says.
+    /// Handle it as [`ClientCert`] says.
     ClientCert,
 }
 
@@ -246,13 +244,14 @@ fn put_request_line(out: &mut dyn Sink, view: HeadView<'_>, rewritten: Option<&[
     let whole = matches!(target.first(), Some(b'/' | b'*')) || view.path().is_empty();
     match view.query() {
         _ if rewritten.is_some() || whole => out.request_line(method, &[target]),
-        // Absolute-form: the host goes elsewhere.
+        // Absolute-form: the host is written in another field.
         b"" => out.request_line(method, &[view.path()]),
         query => out.request_line(method, &[view.path(), b"?", query]),
     }
 }
 
-/// What the request was forwarded for `before`, and now; more lines are one list (RFC 9110 5.3).
+/// Writes `x-forwarded-for`: the earlier addresses and the new one. Several lines are one list (RFC
+/// 9110 5.3).
 fn put_forwarded(out: &mut dyn Sink, before: Option<HeadView<'_>>, edits: &RequestEdits<'_>) {
     if !edits.headers.drops(FORWARDED_FOR) {
         put_list(out, FORWARDED_FOR, before, b", ", edits.client_ip.as_bytes());
@@ -270,7 +269,7 @@ fn put_client_cert(out: &mut dyn Sink, before: Option<HeadView<'_>>, ours: Clien
     }
 }
 
-/// A list of the elements that the field had `before`, in their order, and of ours if there is one.
+/// Writes a list: the earlier elements of the field in their order, and then ours, if there is one.
 fn put_list(
     out: &mut dyn Sink,
     name: &[u8],
@@ -308,7 +307,7 @@ fn put_replaced(out: &mut dyn Sink, replaced: &[Replaced]) {
     }
 }
 
-/// RFC 9110 7.6.3: the version in which the message came.
+/// Writes `via` with the version of the received message (RFC 9110 7.6.3).
 fn put_via(out: &mut dyn Sink, version: Version, pseudonym: Option<&str>) {
     if let Some(pseudonym) = pseudonym {
         let version: &[u8] = if version == Version::Http2 { b"2 " } else { b"1.1 " };
@@ -316,7 +315,7 @@ fn put_via(out: &mut dyn Sink, version: Version, pseudonym: Option<&str>) {
     }
 }
 
-/// HTTP/2 has no reasons; what HTTP/1.1 says instead are the usual words.
+/// HTTP/2 has no reason phrase. HTTP/1.1 gets the standard one.
 fn reason_of<'a>(view: HeadView<'a>) -> &'a [u8] {
     match view.head.version {
         Version::Http2 => reason(view.head.status).as_bytes(),

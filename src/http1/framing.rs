@@ -1,8 +1,8 @@
-//! How long a message is and what becomes of its connection: the only file that reads
+//! Decides the length of a message and whether its connection stays open. Only this file reads
 //! Content-Length, Transfer-Encoding, Connection, Upgrade and Expect (RFC 9112 6 and 9; RFC 9113
-//! 8.1 for what comes by HTTP/2).
+//! 8.1 for HTTP/2).
 //!
-//! Whatever two readers could understand differently is refused.
+//! A message that two readers could understand differently is refused.
 
 use crate::error::Refusal;
 use crate::message::{HeadView, Method, Version};
@@ -10,23 +10,23 @@ use crate::message::{HeadView, Method, Version};
 /// The body of a message on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// There is none.
+    /// No body.
     None,
-    /// So many bytes.
+    /// A body of this many bytes.
     Length(u64),
-    /// Chunks.
+    /// A body in chunked coding.
     Chunked,
-    /// Everything until the connection ends. Responses only.
+    /// A body that ends with the connection. Only for responses.
     UntilClose,
-    /// Everything until its stream of HTTP/2 says that it ends.
+    /// A body that ends with its HTTP/2 stream.
     Stream {
-        /// What its length will be, if that was said.
+        /// Its length, if content-length gave it.
         length: Option<u64>,
     },
 }
 
 impl Body {
-    /// Whether it goes out in chunks where HTTP/1.1 is spoken: its length is known to nobody.
+    /// Whether HTTP/1.1 sends it in chunks, because its length is unknown.
     pub fn is_chunked(self) -> bool {
         matches!(self, Self::Chunked | Self::Stream { length: None })
     }
@@ -39,14 +39,14 @@ pub struct RequestFraming {
     pub body: Body,
     /// Its version.
     pub version: Version,
-    /// The client wants to go on with the connection.
+    /// The client wants to keep the connection open.
     pub keep_alive: bool,
-    /// The client waits for 100 before it sends the body.
+    /// The client waits for status 100 before it sends the body.
     pub expect_continue: bool,
-    /// The client wants another protocol on the connection. `h2c` is none: RFC 9113 3.1 has given
-    /// it up, and requests within that tunnel would pass by every rule.
+    /// The client asks for another protocol on the connection. `h2c` does not count: RFC 9113 3.1
+    /// removed it, and requests in such a tunnel would bypass every rule.
     pub upgrade: bool,
-    /// Connection names fields that are meant for the next hop only.
+    /// The Connection field names other fields, which are for this hop only.
     pub names_fields: bool,
 }
 
@@ -55,32 +55,32 @@ pub struct RequestFraming {
 pub struct ResponseFraming {
     /// Its body.
     pub body: Body,
-    /// The endpoint wants to go on with the connection.
+    /// The endpoint wants to keep the connection open.
     pub keep_alive: bool,
     /// After the head the connection is a tunnel: 101, or 2xx to CONNECT.
     pub switches: bool,
-    /// Connection names fields that are meant for the next hop only.
+    /// The Connection field names other fields, which are for this hop only.
     pub names_fields: bool,
-    /// That there is no body only the end of its stream of HTTP/2 says, and no field.
+    /// Only END_STREAM signals an empty body; there is no content-length.
     pub unsaid: bool,
 }
 
 impl ResponseFraming {
-    /// The same where the body is going to be rewritten, so that its length is known to nobody;
-    /// `None` when there is no body.
+    /// The same framing for a body that will be rewritten, so its length is unknown. `None` if
+    /// there is no body.
     pub fn with_unknown_length(self) -> Option<Self> {
         let is_there = self.body != Body::None;
         is_there.then_some(Self { body: Body::Stream { length: None }, ..self })
     }
 
-    /// Whether a client that speaks `version` has to be told that there is no body: only the end of
-    /// a stream has said so, and in HTTP/1 all would be body until the connection ends.
+    /// Whether the response must tell a `version` client that the body is empty. Only END_STREAM
+    /// signalled it; in HTTP/1, the client would otherwise read a body until the connection ends.
     pub fn is_empty_for(&self, version: Version) -> bool {
         self.unsaid && version != Version::Http2
     }
 }
 
-/// What the fields that matter here say.
+/// The values of the framing fields.
 #[derive(Default)]
 struct Said {
     length: Option<u64>,
@@ -96,7 +96,7 @@ struct Said {
 /// The framing of a request.
 ///
 /// # Errors
-/// 400 when it is ambiguous, 417 for an expectation nobody knows, 501 for an unknown coding.
+/// 400 if it is ambiguous, 417 for an unknown expectation, 501 for an unknown coding.
 pub fn request(view: HeadView<'_>) -> Result<RequestFraming, Refusal> {
     let version = view.head.version;
     let said = read(view)?;
@@ -123,10 +123,10 @@ pub fn request(view: HeadView<'_>) -> Result<RequestFraming, Refusal> {
     Ok(RequestFraming { body, version, keep_alive, expect_continue, upgrade, names_fields })
 }
 
-/// The framing of the response to a `method` request that did or did not ask for an upgrade.
+/// The framing of the response to a `method` request.
 ///
 /// # Errors
-/// 502 when it is ambiguous, or 101 was not asked for.
+/// 502 if it is ambiguous, or if a 101 was not requested.
 pub fn response(
     view: HeadView<'_>,
     method: Method,
@@ -148,7 +148,7 @@ pub fn response(
     };
     if status == 101 {
         if !upgrade_requested || !said.upgrade {
-            return Err(Refusal::upstream("101 without a request for it"));
+            return Err(Refusal::upstream("status 101 without an upgrade request"));
         }
         return Ok(ResponseFraming { switches: true, ..bodiless });
     }
@@ -177,14 +177,14 @@ pub fn response(
     Ok(ResponseFraming { body, keep_alive, unsaid, ..bodiless })
 }
 
-/// The body of a message that came by HTTP/2. A tunnel is none.
+/// The body of an HTTP/2 message. A tunnel has none.
 fn body_of_stream(view: HeadView<'_>, said: &Said) -> Body {
     let tunnel = view.head.method == Method::Connect || said.upgrade;
     if view.head.ends || tunnel { Body::None } else { Body::Stream { length: said.length } }
 }
 
-/// Whether a field, by its name in lower case, is about a connection of HTTP/1.1 and has no meaning
-/// in HTTP/2 (RFC 9113 8.2.2).
+/// Whether a field (lower-case name) is specific to an HTTP/1.1 connection and not allowed in
+/// HTTP/2 (RFC 9113 8.2.2).
 pub fn is_of_connections(name: &str) -> bool {
     matches!(
         name,
@@ -192,23 +192,23 @@ pub fn is_of_connections(name: &str) -> bool {
     )
 }
 
-/// The field that says how long a body is.
+/// The field with the length of a body.
 pub const LENGTH_FIELD: &str = "content-length";
 
-/// The fields by which a connection of HTTP/1.1 is asked to speak `protocol` from now on, or says
-/// that it does (RFC 9110 7.8).
+/// The fields that request or confirm an upgrade of an HTTP/1.1 connection to `protocol` (RFC 9110
+/// 7.8).
 pub fn upgrade_fields(protocol: &'static str) -> [(&'static str, &'static str); 2] {
     [("connection", "upgrade"), ("upgrade", protocol)]
 }
 
-/// Whether a field called `name` says to which protocol a connection is upgraded.
+/// Whether `name` is the Upgrade field.
 pub fn is_upgrade(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"upgrade")
 }
 
-/// Whether a field called `name` is named by Connection and so not passed on. Fields that say
-/// what the message is are passed on even so: naming them is how requests get forged. (Upgrade,
-/// which has to be named, is passed on or not for other reasons.)
+/// Whether the Connection field names `name`, so that it is not forwarded. Fields that define the
+/// message are forwarded anyway: removing them would let a client forge requests. Upgrade has its
+/// own rules.
 pub fn is_named_by_connection(view: HeadView<'_>, name: &[u8]) -> bool {
     const ESSENTIAL: [&[u8]; 5] =
         [b"host", b"content-length", b"content-type", b"cookie", b"upgrade"];
@@ -278,7 +278,7 @@ fn keeps_alive(said: &Said, version: Version) -> bool {
     }
 }
 
-/// `1*DIGIT` (RFC 9110 8.6) and nothing else.
+/// Parses `1*DIGIT` (RFC 9110 8.6) and nothing else.
 fn length_of(value: &[u8]) -> Result<u64, Refusal> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(bad("Content-Length is not a number"));

@@ -1,11 +1,11 @@
-//! Answers of our own.
+//! Local replies: responses that the proxy makes itself.
 
 use super::encode::{finish, reason};
 use super::framing::LENGTH_FIELD;
 use super::sink::Sink;
 use crate::message::HeaderEdits;
 
-/// An answer of our own.
+/// A local reply.
 pub struct LocalReply<'a> {
     /// Its status.
     pub status: u16,
@@ -13,28 +13,28 @@ pub struct LocalReply<'a> {
     pub location: &'a [u8],
     /// Its body, as text.
     pub body: &'a [u8],
-    /// More fields, and changes to ours.
+    /// Additional fields, and changes to the reply's own fields.
     pub headers: &'a HeaderEdits,
-    /// How it tells a client of gRPC, which looks for nothing else.
+    /// The gRPC status, for a gRPC client.
     pub call: Option<CallReply>,
     /// The connection stays open.
     pub keep: bool,
-    /// The body is only announced.
+    /// The request was HEAD: send the length but no body.
     pub is_head: bool,
 }
 
-/// How an answer of our own ends a call of gRPC.
+/// The end of a gRPC call by a local reply.
 pub struct CallReply {
     /// The content type that the client expects.
     pub content_type: &'static str,
-    /// The number of the status.
+    /// The status code.
     pub status: u8,
-    /// The message, as the field wants it.
+    /// The status message, encoded for the field.
     pub message: String,
 }
 
 impl LocalReply<'_> {
-    /// The body that goes out with it.
+    /// The body to send.
     pub fn sent_body(&self) -> &[u8] {
         if self.may_have_body() && !self.is_head { self.body } else { b"" }
     }
@@ -44,7 +44,7 @@ impl LocalReply<'_> {
     }
 }
 
-/// Writes the head of an answer of our own to `out`.
+/// Writes the head of a local reply to `out`.
 pub fn local_reply(out: &mut dyn Sink, reply: &LocalReply<'_>) {
     out.status_line(reply.status, reason(reply.status).as_bytes());
     if !reply.location.is_empty() {

@@ -1,7 +1,7 @@
 //! Heads of requests and responses (RFC 9112 sections 2 to 5).
 //!
-//! httparse finds the pieces; what it lets pass and a strict proxy must not (a lone LF, a target
-//! that disagrees with Host) is refused here. Nothing is repaired.
+//! httparse splits the head. This file refuses input that httparse accepts but a strict proxy must
+//! not: a lone LF, or a target that differs from Host. Nothing is repaired.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -24,12 +24,13 @@ pub enum Progress {
     Complete,
 }
 
-/// Reads the head of a request from `block[window]`. Offsets in `head` count from the start of
-/// `block`. Call it again with more bytes in the window after [`Progress::Partial`]; `head` keeps
-/// how far it has looked, so that a peer that drips bytes does not cost a full parse for each.
+/// Parses the head of a request from `block[window]`. Offsets in `head` are relative to the start
+/// of `block`. After [`Progress::Partial`], call it again with more bytes in the window. `head`
+/// remembers the scanned part, so a peer that sends single bytes does not cause a full parse for
+/// each.
 ///
 /// # Errors
-/// 400 for what is not HTTP/1 or is ambiguous, 414 and 431 for what is beyond `limits`.
+/// 400 for invalid or ambiguous HTTP/1, 414 and 431 over `limits`.
 pub fn request(
     block: &[u8],
     window: Range<usize>,
@@ -77,11 +78,11 @@ pub fn request(
     Ok(Progress::Complete)
 }
 
-/// Takes the target of a request apart and looks that it agrees with Host. `head` has method,
-/// target and fields.
+/// Splits the target of a request and checks that it agrees with Host. `head` must have the method,
+/// the target and the fields.
 ///
 /// # Errors
-/// 400 for a target or host that is none, or two that disagree; 414 for a target that is too long.
+/// 400 for an invalid target or host, or if the two differ; 414 for a target that is too long.
 pub fn understand(block: &[u8], limits: &Limits, head: &mut Head) -> Result<(), Refusal> {
     if head.target.len as usize > limits.uri_bytes {
         return Err(Refusal { status: 414, ..bad("the request target is too long") });
@@ -90,7 +91,7 @@ pub fn understand(block: &[u8], limits: &Limits, head: &mut Head) -> Result<(), 
     check_host(block, head)
 }
 
-/// Reads the head of a response; as [`request`], but everything wrong with it is 502.
+/// Parses the head of a response, like [`request`]. Every error is 502.
 ///
 /// # Errors
 /// 502, with the flag UPE.
@@ -130,15 +131,15 @@ pub fn response(
     head.len = len;
     head.version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
     head.status = status;
-    // Where there is none, or one with obs-text, the parser gives an empty text from elsewhere.
+    // Without a reason, or with obs-text in it, the parser returns an empty text that is not part
+    // of `block`.
     let reason = parsed.reason.filter(|reason| !reason.is_empty());
     head.reason = reason.map_or_else(Span::default, |reason| span_of(block, reason.as_bytes()));
     fill_fields(block, parsed.headers, head);
     Ok(Progress::Complete)
 }
 
-/// Whether an earlier call has seen that the head is incomplete, and what has come since cannot
-/// have completed it.
+/// Whether an earlier call found the head incomplete and the new bytes cannot complete it.
 fn still_partial(
     bytes: &[u8],
     start: usize,
@@ -160,7 +161,7 @@ fn still_partial(
     partial(bytes, start, limits, head).map(|_| true)
 }
 
-/// Remembers how far an incomplete head has come; refuses it when it is over a limit already.
+/// Stores the progress of an incomplete head. Refuses it if it exceeds a limit already.
 fn partial(
     bytes: &[u8],
     start: usize,
@@ -194,7 +195,7 @@ fn request_error(error: httparse::Error) -> Refusal {
     }
 }
 
-/// httparse takes a lone LF for a line end; what reads differently elsewhere is refused.
+/// httparse accepts a lone LF as a line end. Other readers may not, so refuse it.
 fn lines_end_in_crlf(head: &[u8]) -> Result<(), &'static str> {
     for at in memchr_iter(b'\n', head) {
         if at == 0 || head[at - 1] != b'\r' {
@@ -209,7 +210,8 @@ fn fill_fields(block: &[u8], parsed: &[httparse::Header<'_>], head: &mut Head) {
     for field in parsed {
         let name = span_of(block, field.name.as_bytes());
         let mut value = span_of(block, field.value);
-        // httparse trims in front; RFC 9112 5 has trailing white space outside the value too.
+        // httparse trims leading white space. RFC 9112 5 also excludes trailing white space from
+        // the value.
         while let Some(b' ' | b'\t') = value.of(block).last() {
             value.len -= 1;
         }
@@ -217,7 +219,7 @@ fn fill_fields(block: &[u8], parsed: &[httparse::Header<'_>], head: &mut Head) {
     }
 }
 
-/// Where `part`, a slice of `block`, lies in it.
+/// The position of `part`, a slice of `block`, in `block`.
 fn span_of(block: &[u8], part: &[u8]) -> Span {
     let start = part.as_ptr() as usize - block.as_ptr() as usize;
     Span::new(start, start + part.len())
@@ -267,7 +269,8 @@ fn split_target(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Exactly one Host, and the same one as in the target (RFC 9112 3.2, 3.2.2).
+/// Checks that there is exactly one Host and that it equals the host of the target (RFC 9112 3.2,
+/// 3.2.2).
 fn check_host(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
     let mut host = None;
     for field in &head.fields {

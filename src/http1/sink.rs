@@ -1,30 +1,30 @@
-//! Where the head of a message is written to.
+//! The output for the head of a message.
 
 use crate::message::Field;
 
-/// Takes a head part by part: as text (`Vec<u8>`) or as what goes out by HTTP/2
-/// ([`Draft`](crate::http2::Draft)). What goes on and what does not is decided once, by
-/// [`encode`](super::encode), whichever it is.
+/// Receives a head in parts, either as text (`Vec<u8>`) or for HTTP/2
+/// ([`Draft`](crate::http2::Draft)). [`encode`](super::encode) decides which fields are forwarded,
+/// for both.
 pub trait Sink {
-    /// The first line of a request. Its target is the `target`s one after the other.
+    /// The request line. Its target is the concatenation of `target`.
     fn request_line(&mut self, method: &[u8], target: &[&[u8]]);
 
-    /// The first line of a response.
+    /// The status line.
     fn status_line(&mut self, status: u16, reason: &[u8]);
 
-    /// To whom a request goes.
+    /// The authority of a request.
     fn authority(&mut self, authority: &[u8]);
 
-    /// A received field that goes on as it came: it, and all others of its name.
+    /// A received field to forward unchanged, with all others of its name.
     fn keep(&mut self, field: Field, name: &[u8], value: &[u8]);
 
-    /// A received field that goes no further, as all others of its name.
+    /// A received field to remove, with all others of its name.
     fn leave(&mut self, name: &[u8]);
 
-    /// A field of ours. Its value is the `value`s one after the other.
+    /// A field of the proxy. Its value is the concatenation of `value`.
     fn add(&mut self, name: &[u8], value: &[&[u8]]);
 
-    /// A field about the connection, which HTTP/2 does not have.
+    /// A field for the connection. HTTP/2 does not have it.
     fn add_hop(&mut self, name: &[u8], value: &[u8]);
 
     /// The end of the head.

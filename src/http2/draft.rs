@@ -1,8 +1,8 @@
-//! A head on its way out, as the `h2` crate takes it.
+//! A head to send, in the form of the `h2` crate.
 //!
-//! A head that came by HTTP/2 has its fields already as the crate wants them: of those, what goes
-//! no further is taken out and what is ours is put in. Of any other head each field that goes on is
-//! taken over; their values share one copy of the head's memory.
+//! A head from HTTP/2 already has its fields in the crate's form: fields that must not be forwarded
+//! are removed, and the proxy's own fields are added. For any other head, each forwarded field is
+//! copied; the values share one copy of the head's memory.
 
 use bytes::Bytes;
 use h2::ext::Protocol;
@@ -18,15 +18,15 @@ use crate::http1::framing;
 use crate::http1::sink::Sink;
 use crate::message::{Field, HeadView};
 
-/// The head of a request on its way to an endpoint.
+/// The head of a request for an endpoint.
 pub struct Outbound {
-    /// For the crate.
+    /// The request in the crate's form.
     pub request: Request<()>,
-    /// The key of a request for an upgrade: the endpoint is asked by extended CONNECT.
+    /// The WebSocket key of an upgrade request. The endpoint gets an extended CONNECT.
     pub asked_with: Option<HeaderValue>,
 }
 
-/// What has come by HTTP/2 and can go on as it is.
+/// The parts of a head from HTTP/2 that can be forwarded unchanged.
 pub struct Received {
     /// The fields.
     pub fields: HeaderMap,
@@ -34,38 +34,38 @@ pub struct Received {
     pub target: Option<PathAndQuery>,
 }
 
-/// See the module.
+/// A head to send. See the module.
 pub struct Draft {
     fields: HeaderMap,
-    /// The target that came with them.
+    /// The received target.
     came_target: Option<PathAndQuery>,
-    /// The memory of kept values, and the offset in the block of the head of its first byte; `None`
-    /// when what is kept is in the fields already, as it came.
+    /// The memory of copied values, and its offset in the block of the head. `None` if the kept
+    /// fields are already in `fields`.
     copy: Option<(Bytes, usize)>,
     method: Method,
     target: Option<PathAndQuery>,
     authority: Option<Authority>,
-    /// An authority that may be asked for again.
+    /// The authority of the last request, which is likely to repeat.
     last_authority: Option<Authority>,
     status: StatusCode,
-    /// The protocol that is asked for; empty for none.
+    /// The requested protocol; empty for none.
     upgrade: Bytes,
-    /// HTTP/2 cannot say it.
+    /// HTTP/2 cannot express this head.
     unspeakable: bool,
 }
 
 impl Draft {
-    /// What becomes of `head`, which has come by HTTP/1.1, or by HTTP/2 without its fields.
+    /// A draft for `head`, which came by HTTP/1.1, or by HTTP/2 without its fields.
     pub fn of(head: HeadView<'_>) -> Self {
         let HeadView { head, block } = head;
-        // A map that grows while it is filled costs more than its fields. A few are ours.
+        // Growing the map later costs more than its fields do. The proxy adds a few fields.
         let fields = HeaderMap::with_capacity(head.fields.len() + 2);
         let text = block.get(head.start..head.start + head.len).unwrap_or_default();
         let copy = Some((Bytes::copy_from_slice(text), head.start));
         Self { copy, ..Self::with(fields, None) }
     }
 
-    /// What becomes of what has come by HTTP/2.
+    /// A draft for a head from HTTP/2.
     pub fn of_received(received: Received) -> Self {
         Self::with(received.fields, received.target)
     }
@@ -85,20 +85,21 @@ impl Draft {
         }
     }
 
-    /// The same for a request, with the `authority` of the one before it on the same connection:
-    /// mostly that is asked for again, which saves a look at each byte.
+    /// Sets the `authority` of the previous request on the connection. It usually repeats, and then
+    /// needs no check of each byte.
     pub fn after(mut self, authority: Option<Authority>) -> Self {
         self.last_authority = authority;
         self
     }
 
-    /// The request that was written. `secure`: it goes through TLS.
+    /// Returns the finished request. `secure`: the connection uses TLS.
     ///
     /// # Errors
-    /// 400 for what HTTP/2 cannot say; 501 for an upgrade to anything but a WebSocket.
+    /// 400 if HTTP/2 cannot express the request; 501 for an upgrade to anything but a WebSocket.
     pub fn into_request(mut self, secure: bool) -> Result<Outbound, Refusal> {
         let websocket = !self.upgrade.is_empty();
-        // Only GET asks for a WebSocket (RFC 6455 4.1): extended CONNECT could not say another.
+        // A WebSocket request uses GET (RFC 6455 4.1). Extended CONNECT cannot carry another
+        // method.
         let is_websocket = self.upgrade.eq_ignore_ascii_case(websocket::PROTOCOL.as_bytes());
         if websocket && (!is_websocket || self.method != Method::GET) {
             return Err(UNSPEAKABLE_UPGRADE);
@@ -125,10 +126,10 @@ impl Draft {
         Ok(Outbound { request, asked_with })
     }
 
-    /// The response that was written. 101 is the 200 with which a tunnel begins.
+    /// Returns the finished response. A 101 becomes the 200 that starts a tunnel.
     ///
     /// # Errors
-    /// 502 for what HTTP/2 cannot say.
+    /// 502 if HTTP/2 cannot express the response.
     pub fn into_response(mut self) -> Result<Response<()>, Refusal> {
         if self.unspeakable {
             return Err(UNSPEAKABLE_ANSWER);
@@ -149,7 +150,7 @@ impl Draft {
             parts => &parts.concat(),
         };
         let came = self.came_target.take().filter(|came| came.as_str().as_bytes() == whole);
-        // What is as it came needs no look at each byte.
+        // An unchanged target needs no check of each byte.
         self.target = Some(match came {
             Some(came) => came,
             None => PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(whole)).ok()?,
@@ -169,7 +170,8 @@ impl Draft {
         put(&mut self.fields, name, value)
     }
 
-    /// One field a cookie: HPACK finds those again that stay the same (RFC 9113 8.2.3).
+    /// Write one field for each cookie, so that HPACK finds unchanged ones in its table (RFC 9113
+    /// 8.2.3).
     fn put_cookies(&mut self, cookies: &Bytes) -> Option<()> {
         for cookie in cookies.split(|&byte| byte == b';') {
             let cookie = cookies.slice_ref(cookie.trim_ascii());
@@ -184,7 +186,7 @@ impl Draft {
     }
 }
 
-/// A head of our own.
+/// An empty draft, for a head that the proxy makes itself.
 impl Default for Draft {
     fn default() -> Self {
         Self::with(HeaderMap::new(), None)
@@ -230,7 +232,7 @@ impl Sink for Draft {
     fn leave(&mut self, name: &[u8]) {
         match std::str::from_utf8(name) {
             _ if self.copy.is_some() => {}
-            // Every request has it, mostly as :authority alone.
+            // Most requests have only :authority. Remove Host.
             Ok("host") => drop(self.fields.remove(HOST)),
             Ok(name) => drop(self.fields.remove(name)),
             Err(_) => {}
@@ -252,7 +254,7 @@ impl Sink for Draft {
     fn end(&mut self) {}
 }
 
-/// The value of a field, in the memory of the copied head that it was received with.
+/// The value of a field, as a slice of the copied head.
 fn shared_value((memory, base): &(Bytes, usize), field: Field, value: &[u8]) -> Bytes {
     let start = (field.value.start as usize).wrapping_sub(*base);
     match memory.get(start..start.wrapping_add(value.len())) {
@@ -261,7 +263,7 @@ fn shared_value((memory, base): &(Bytes, usize), field: Field, value: &[u8]) -> 
     }
 }
 
-/// Trailers out of their lines.
+/// Parses trailer lines into fields.
 ///
 /// # Errors
 /// The detail of a refusal.
@@ -276,7 +278,7 @@ pub fn trailers(lines: &[u8]) -> Result<HeaderMap, Refusal> {
     Ok(fields)
 }
 
-/// Adds a field, unless it is about connections of HTTP/1.1; `None` when HTTP/2 cannot say it.
+/// Adds a field, unless it is specific to HTTP/1.1 connections. `None` if HTTP/2 cannot express it.
 fn put(fields: &mut HeaderMap, name: &[u8], value: Bytes) -> Option<()> {
     let mut value = HeaderValue::from_maybe_shared(value).ok()?;
     let name = match names::known(name) {
@@ -296,12 +298,13 @@ fn put(fields: &mut HeaderMap, name: &[u8], value: Bytes) -> Option<()> {
     Some(())
 }
 
-const UNSPEAKABLE: Refusal = Refusal::downstream(400, "a request that cannot be said in HTTP/2");
+const UNSPEAKABLE: Refusal = Refusal::downstream(400, "a request that HTTP/2 cannot express");
 
-/// For an upgrade that HTTP/2 does not have: to another protocol, by another method, with a body.
+/// The refusal for an upgrade that HTTP/2 does not support: another protocol, another method, or a
+/// body.
 pub(super) const UNSPEAKABLE_UPGRADE: Refusal = Refusal { status: 501, ..UNSPEAKABLE };
 
-const UNSPEAKABLE_ANSWER: Refusal = Refusal::upstream("a response that cannot be said in HTTP/2");
+const UNSPEAKABLE_ANSWER: Refusal = Refusal::upstream("a response that HTTP/2 cannot express");
 
 #[cfg(test)]
 mod tests {
@@ -328,7 +331,7 @@ mod tests {
         }
     }
 
-    /// What becomes of a request that has come by HTTP/1.1, or of `received`.
+    /// Writes a draft for a request from HTTP/1.1, or for `received`.
     fn asked(
         text: &str,
         received: Option<Received>,

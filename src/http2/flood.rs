@@ -1,34 +1,34 @@
-//! What a peer of HTTP/2 may send besides messages, and what it is called to have sent too much.
+//! Limits for frames that an HTTP/2 peer sends besides messages, and the names of these limits.
 
 use std::time::Duration;
 
-/// How much of each kind is taken. A number of frames is what may come in a burst; what has been
-/// counted is forgotten at an even rate, all of it within `window`.
+/// The limits. A number of frames is the largest burst. Counts decrease evenly, from the limit to
+/// zero within `window`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FloodLimits {
-    /// The time in which as much as a limit is forgotten.
+    /// The time in which a count decreases by the whole limit.
     pub window: Duration,
     /// CONTINUATION frames of one header block.
     pub continuation_frames: u32,
-    /// RST_STREAM for streams that were opened a moment ago, less the streams that were answered.
+    /// RST_STREAM soon after the stream opened. Each answered stream earns credit for one.
     pub stream_resets: u32,
-    /// Resets by us for what the peer has done wrong with a stream.
+    /// Our resets because of a peer's error on a stream.
     pub provoked_resets: u32,
-    /// Frames of messages without content that end nothing.
+    /// Empty DATA and HEADERS that do not end a stream.
     pub empty_frames: u32,
     /// SETTINGS.
     pub settings_frames: u32,
-    /// PING, less the DATA frames that we have sent.
+    /// PING. Each DATA frame that we send earns credit for one.
     pub ping_frames: u32,
-    /// PRIORITY and PRIORITY_UPDATE, less 100 for each stream.
+    /// PRIORITY and PRIORITY_UPDATE. Each stream earns credit for 100.
     pub priority_frames: u32,
-    /// WINDOW_UPDATE, less what our own DATA frames give reason for.
+    /// WINDOW_UPDATE. DATA that we send earns credit.
     pub window_update_frames: u32,
-    /// GOAWAY and frames of unknown types, less 10 for each stream.
+    /// GOAWAY and frames of unknown types. Each stream earns credit for 10.
     pub other_frames: u32,
-    /// Bytes by which small DATA frames may be dearer to keep than large ones.
+    /// Memory overhead of small unread DATA frames, in bytes.
     pub data_overhead_bytes: usize,
-    /// How long a header block of an endpoint may take from its first byte to its last.
+    /// Time limit for a header block of an endpoint, from its first to its last byte.
     pub endpoint_header_timeout: Duration,
 }
 
@@ -51,7 +51,7 @@ impl Default for FloodLimits {
     }
 }
 
-/// The limit that a peer has gone beyond.
+/// The limit that a peer exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flood {
     /// [`FloodLimits::continuation_frames`].
@@ -74,9 +74,9 @@ pub enum Flood {
     OtherFrames,
     /// [`FloodLimits::data_overhead_bytes`].
     DataOverhead,
-    /// A header block that did not end in its time.
+    /// A header block that was not complete in time.
     UnfinishedHeaders,
-    /// Fields that unpack to several times `limits.header_bytes`.
+    /// Fields that decode to several times `limits.header_bytes`.
     HeaderBytes,
 }
 
@@ -97,7 +97,7 @@ impl Flood {
         Self::HeaderBytes,
     ];
 
-    /// The value of the metric's label: the name of the limit, where it is one of `limits.http2`.
+    /// The value of the metric's label. It is the key in `limits.http2`, if there is one.
     pub fn label(self) -> &'static str {
         match self {
             Self::ContinuationFrames => "continuation_frames",
@@ -120,11 +120,11 @@ impl Flood {
         self as usize
     }
 
-    /// The longest of the names that the `h2` crate has.
+    /// The length of the longest name in the debug data of the `h2` crate.
     pub(super) const DEBUG_BYTES_MAX: usize = "header_list_way_too_large".len();
 
-    /// The limit that the `h2` crate means when it says this in the debug data of a GOAWAY: it
-    /// counts a few things itself.
+    /// The limit that the `h2` crate names in the debug data of a GOAWAY. The crate has some limits
+    /// of its own.
     pub(super) fn named_in(debug_data: &[u8]) -> Option<Self> {
         match debug_data {
             b"too_many_continuations" => Some(Self::ContinuationFrames),
@@ -137,16 +137,17 @@ impl Flood {
     }
 }
 
-/// A peer has gone too far.
+/// A peer exceeded a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Excess {
-    /// How.
+    /// The exceeded limit.
     pub flood: Flood,
-    /// What is allowed, in the unit of the limit; seconds for a time.
+    /// The value of the limit, in its unit; seconds for a time.
     pub limit: u64,
 }
 
-/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 6.8, 7): streams beyond `last_stream` were not seen.
+/// A GOAWAY frame with ENHANCE_YOUR_CALM (RFC 9113 6.8, 7). Streams after `last_stream` were not
+/// processed.
 pub fn calm_down(last_stream: u32) -> [u8; 17] {
     let mut frame = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0b];
     frame[9..13].copy_from_slice(&last_stream.to_be_bytes());

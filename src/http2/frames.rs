@@ -1,20 +1,21 @@
-//! The frames of a connection as they pass by in portions: heads are read, payloads are skipped.
+//! Follows the frames of a connection in the bytes that pass. It reads frame headers and skips
+//! payloads.
 
 use super::flood::Flood;
 
-/// Bytes of a frame's head (RFC 9113 4.1).
+/// Length of a frame header (RFC 9113 4.1).
 const HEAD_BYTES: usize = 9;
 
-/// Bytes of an error code (RFC 9113 6.4).
+/// Length of an error code (RFC 9113 6.4).
 const CODE_BYTES: usize = 4;
 
-/// Bytes of the payload of GOAWAY before its debug data (RFC 9113 6.8).
+/// Length of the GOAWAY payload before its debug data (RFC 9113 6.8).
 const GOAWAY_BYTES: usize = 8;
 
-/// Bytes of a payload that are looked at, at most.
+/// The most payload bytes that are read.
 const PEEK_BYTES: usize = GOAWAY_BYTES + Flood::DEBUG_BYTES_MAX;
 
-/// The beginning of a frame.
+/// The first bytes of a frame.
 type Begin = [u8; HEAD_BYTES + PEEK_BYTES];
 
 /// A kind of frame (RFC 9113 6, RFC 9218 7.1).
@@ -40,12 +41,12 @@ const END_HEADERS: u8 = 0x4;
 /// The flag PADDED of DATA, HEADERS and PUSH_PROMISE.
 const PADDED: u8 = 0x8;
 
-/// What is known of a frame before its payload has passed.
+/// The known properties of a frame before its payload has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
     pub(super) kind: Kind,
     pub(super) stream: u32,
-    /// Bytes of the payload without padding, if it is marked.
+    /// Payload length without padding, if the frame is padded.
     pub(super) content_bytes: u32,
     /// The error code of RST_STREAM.
     pub(super) code: u32,
@@ -55,19 +56,19 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Whether it is the last one of its stream.
+    /// Whether it ends its stream.
     pub(super) fn ends_stream(&self) -> bool {
         matches!(self.kind, Kind::Data | Kind::Headers) && self.flags & END_STREAM != 0
     }
 
-    /// Whether it begins or continues a header block; whether that ends with it.
+    /// For a frame of a header block: whether the block ends with it.
     pub(super) fn block(&self) -> Option<bool> {
         let of_a_block =
             matches!(self.kind, Kind::Headers | Kind::PushPromise | Kind::Continuation);
         of_a_block.then_some(self.flags & END_HEADERS != 0)
     }
 
-    /// Reads a head, and as much of the payload as [`peeked_bytes`] asked for.
+    /// Parses a frame header and the payload bytes that [`peeked_bytes`] requested.
     fn read(begin: &Begin) -> Self {
         let word = |at: usize| {
             u32::from_be_bytes([begin[at], begin[at + 1], begin[at + 2], begin[at + 3]])
@@ -90,7 +91,7 @@ fn kind(number: u8) -> Kind {
     match number {
         0x0 => Kind::Data,
         0x1 => Kind::Headers,
-        // PRIORITY_UPDATE says the same in another form.
+        // PRIORITY_UPDATE has the same purpose.
         0x2 | 0x10 => Kind::Priority,
         0x3 => Kind::Reset,
         0x4 => Kind::Settings,
@@ -107,7 +108,7 @@ fn payload_bytes(head: &Begin) -> usize {
     u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize
 }
 
-/// How many bytes of the payload are looked at, given the head.
+/// How many payload bytes to read for this frame header.
 fn peeked_bytes(head: &Begin) -> usize {
     let wanted = match kind(head[3]) {
         Kind::Reset => CODE_BYTES,
@@ -123,24 +124,24 @@ fn peeked_bytes(head: &Begin) -> usize {
 pub(super) struct Walker {
     /// Bytes to skip: of the preface, or of a payload.
     skip: usize,
-    /// The beginning of the frame that is being read, and how much of it is there.
+    /// The first bytes of the current frame, and how many have arrived.
     begin: Begin,
     have: usize,
     /// The frame whose payload is being skipped.
     passing: Option<Frame>,
 }
 
-/// Something that happened in a portion.
+/// An event in the passing bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A frame has begun: all that is known of it is known now.
+    /// A frame has started, and its properties are known.
     Begun(Frame),
     /// A frame has passed with its payload.
     Passed(Frame),
 }
 
 impl Walker {
-    /// For a direction that begins with `preface_bytes` of something else.
+    /// Creates a reader for a direction that starts with `preface_bytes` of other data.
     pub(super) fn new(preface_bytes: usize) -> Self {
         let begin = [0; HEAD_BYTES + PEEK_BYTES];
         Self { skip: preface_bytes, begin, have: 0, passing: None }
@@ -151,13 +152,13 @@ impl Walker {
         self.skip == 0 && self.have == 0
     }
 
-    /// Whether a frame has begun that is not DATA, as far as can be seen.
+    /// Whether a frame other than DATA has started, as far as its bytes show.
     pub(super) fn in_control_frame(&self) -> bool {
         let kind = self.passing.map(|frame| frame.kind);
         self.have > 0 || kind.is_some_and(|kind| kind != Kind::Data)
     }
 
-    /// The next event in `portion`, which loses what has been seen; `None` when all has.
+    /// The next event in `portion`. Removes the read bytes from it; `None` when all are read.
     pub(super) fn next(&mut self, portion: &mut &[u8]) -> Option<Event> {
         loop {
             if self.skip == 0

@@ -1,7 +1,6 @@
-//! How many bytes connections of HTTP/2 hold back: what was said to their peers and has not been
-//! written yet.
+//! Counts the bytes that HTTP/2 connections hold: data for peers that is not written yet.
 //!
-//! The count belongs to the thread, as a worker and its connections do.
+//! The count is per thread, because a worker and its connections stay on one thread.
 
 use std::cell::Cell;
 
@@ -38,12 +37,12 @@ impl Drop for Held {
     }
 }
 
-/// Bytes that are held in a place of their own.
+/// Held bytes whose number changes.
 #[derive(Debug, Default)]
 pub struct HeldBytes(usize);
 
 impl HeldBytes {
-    /// So many are there now.
+    /// Sets the current number.
     pub fn set(&mut self, bytes: usize) {
         count(self.0, bytes);
         self.0 = bytes;

@@ -1,4 +1,4 @@
-//! What comes on a stream: the body, as bytes, and the trailers.
+//! Receives the body of a stream as bytes, and its trailers.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,13 +13,13 @@ use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::Read;
 
-/// Room that a read leaves at the end of a buffer: chunks get their ends there.
+/// Space that a read leaves free at the end of a buffer, for the end of a chunk.
 const SLACK_BYTES: usize = 64;
 
 /// The receiving half of a stream.
 pub(super) struct Incoming {
     frames: RecvStream,
-    /// Data for which a buffer had no room.
+    /// Data that did not fit into the buffer.
     pub(super) left: Bytes,
     pub(super) ended: bool,
     pub(super) trailers: Vec<u8>,
@@ -36,7 +36,7 @@ impl Incoming {
         self.ended && self.left.is_empty()
     }
 
-    /// Appends all that has come, as far as there is room.
+    /// Appends all received data that fits.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -54,7 +54,7 @@ impl Incoming {
             }
             match self.poll_left(context) {
                 Poll::Ready(Ok(true)) => {}
-                // The error stays with the stream: what came before it is given first.
+                // The stream keeps the error. Return the data before it first.
                 Poll::Ready(Err(error)) if buf.len() == before => return Poll::Ready(Err(error)),
                 Poll::Pending if buf.len() == before => return Poll::Pending,
                 Poll::Ready(Ok(false)) if buf.len() == before => return Poll::Ready(Ok(Read::End)),
@@ -76,7 +76,7 @@ impl Incoming {
         while !self.ended {
             match ready!(self.frames.poll_data(context)) {
                 Some(Ok(data)) => {
-                    // Taken over at once, and bounded by one frame: now the peer may send more.
+                    // One frame bounds this copy. Let the peer send more.
                     self.frames.flow_control().release_capacity(data.len()).ok();
                     self.left = data;
                     self.ended = self.frames.is_end_stream();

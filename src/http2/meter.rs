@@ -1,9 +1,8 @@
-//! Watches the frames of a connection and says when its peer has gone too far.
+//! Counts the frames of a connection and reports when its peer exceeds a limit.
 //!
-//! It sees the bytes of both directions as they pass, in whatever portions, and copies nothing.
-//! Work that a connection is for pays for what comes with it: a WINDOW_UPDATE follows from DATA, a
-//! PING from a measurement of it. Only what is beyond that counts, and is forgotten in time, so
-//! that a peer that lives long is not told from one that floods by its age.
+//! It reads the bytes of both directions in parts of any size, and copies nothing. Normal traffic
+//! earns credit; only the excess counts. For example, DATA earns credit for WINDOW_UPDATE and PING.
+//! Counts decrease with time, so a long-lived connection does not look like a flood.
 
 use std::time::Duration;
 
@@ -12,22 +11,22 @@ use super::frames::{Event, Frame, Kind, Walker};
 use crate::message::Limits;
 use crate::time::Time;
 
-/// A stream that is reset so soon after it was opened may have been opened for that.
+/// A reset within this time after the stream opened counts as abuse.
 const YOUNG: Duration = Duration::from_millis(100);
 
-/// PRIORITY frames that a stream gives reason for, as in Envoy.
+/// PRIORITY frames that one stream earns credit for, as in Envoy.
 const PRIORITY_PER_STREAM: f64 = 100.0;
 
-/// Frames of unknown types that a stream gives reason for.
+/// Frames of unknown types that one stream earns credit for.
 const OTHER_PER_STREAM: f64 = 10.0;
 
-/// WINDOW_UPDATE frames that a KiB of our DATA gives reason for; Envoy allows 10 for each frame.
+/// WINDOW_UPDATE frames that one KiB of our DATA earns credit for. Envoy allows 10 for each frame.
 const UPDATES_PER_KIB: f64 = 10.0;
 
-/// The empty DATA frames that the `h2` crate takes in the life of a connection.
+/// The most empty DATA frames that the `h2` crate accepts in the life of a connection.
 const EMPTY_DATA_MAX: u32 = 100;
 
-/// Who is at the other end.
+/// The kind of peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A client: it opens the streams, and begins with the preface.
@@ -36,7 +35,7 @@ pub enum Peer {
     Endpoint,
 }
 
-/// See the module.
+/// The frame counters of one connection. See the module.
 #[derive(Debug)]
 pub struct Meter {
     limits: FloodLimits,
@@ -45,16 +44,16 @@ pub struct Meter {
     header_timeout: Duration,
     inbound: Walker,
     outbound: Walker,
-    /// What counts of each kind, of [`Flood::ALL`].
+    /// The count of each kind in [`Flood::ALL`].
     levels: [f64; Flood::ALL.len()],
-    /// When they were last lowered.
+    /// The time of the last decrease.
     lowered: Time,
-    /// CONTINUATION frames of the block that is open; `None` when none is.
+    /// CONTINUATION frames of the open header block; `None` if there is none.
     block: Option<u32>,
-    /// When the frame or block that is not complete began.
+    /// Start time of the incomplete frame or header block.
     unfinished: Option<Time>,
     streams: Streams,
-    /// Empty DATA frames that ended nothing, ever.
+    /// All empty DATA frames that did not end a stream.
     empty_data: u32,
     told: Option<Flood>,
     greeted: bool,
@@ -93,10 +92,10 @@ impl Meter {
         }
     }
 
-    /// Takes notice of what the peer has sent.
+    /// Counts the bytes that the peer sent.
     ///
     /// # Errors
-    /// The limit that is passed with it. What comes after is not looked at.
+    /// The exceeded limit. Later bytes are not counted.
     pub fn received(&mut self, mut portion: &[u8], now: Time) -> Result<(), Excess> {
         self.lower(now);
         self.streams.grow_old(now);
@@ -119,7 +118,7 @@ impl Meter {
         Ok(())
     }
 
-    /// Takes notice of what goes to the peer.
+    /// Counts the bytes that we send to the peer.
     ///
     /// # Errors
     /// When it has provoked more resets than its limit.
@@ -145,12 +144,12 @@ impl Meter {
         Ok(())
     }
 
-    /// When what the peer has begun has to be complete: a header block, or a frame other than DATA.
+    /// The deadline for an incomplete header block, or an incomplete frame other than DATA.
     pub fn deadline(&self) -> Option<Time> {
         self.unfinished.map(|since| since + self.header_timeout)
     }
 
-    /// What is said when [`Meter::deadline`] has passed.
+    /// The error after [`Meter::deadline`] has passed.
     pub fn unfinished(&self) -> Excess {
         Excess { flood: Flood::UnfinishedHeaders, limit: self.header_timeout.as_secs() }
     }
@@ -163,20 +162,20 @@ impl Meter {
         }
     }
 
-    /// Whether a frame of ours may follow what has been sent.
+    /// Whether we may send a frame of our own after the sent bytes.
     pub fn may_send_frame(&self) -> bool {
         self.outbound.between_frames()
     }
 
-    /// Whether the peer has said what it allows.
+    /// Whether the peer has sent its SETTINGS.
     pub fn greeted(&self) -> bool {
         self.greeted
     }
 
-    /// The limit that the `h2` crate has found passed, as it said in a GOAWAY that has been sent.
+    /// The exceeded limit that the `h2` crate reported in a sent GOAWAY.
     pub fn told(&self) -> Option<Excess> {
         let flood = match self.told? {
-            // It has one name for small DATA frames and for empty ones.
+            // The crate uses one name for small and for empty DATA frames.
             Flood::DataOverhead if self.empty_data > EMPTY_DATA_MAX => Flood::EmptyFrames,
             flood => flood,
         };
@@ -219,7 +218,7 @@ impl Meter {
     }
 
     fn continued(&mut self) -> Result<(), Excess> {
-        // Where no block is open it is a mistake, and ends the connection.
+        // Without an open block it is an error, and the crate ends the connection.
         let Some(frames) = &mut self.block else { return Ok(()) };
         *frames += 1;
         match *frames > self.limits.continuation_frames {
@@ -231,7 +230,7 @@ impl Meter {
         }
     }
 
-    /// A HEADERS frame has passed that opens a stream, or ends one that is open.
+    /// Handles a HEADERS frame that opens a stream, or ends an open one.
     fn opened(&mut self, stream: u32) {
         if self.streams.opened(stream) {
             self.pay(Flood::PriorityFrames, PRIORITY_PER_STREAM);
@@ -254,7 +253,7 @@ impl Meter {
         *level = (*level - amount).max(0.0);
     }
 
-    /// Forgets as much as the time since the last call allows.
+    /// Decreases the counts for the time since the last call.
     fn lower(&mut self, now: Time) {
         let part = (now - self.lowered).as_secs_f64() / self.limits.window.as_secs_f64();
         if part == 0.0 {
@@ -285,21 +284,22 @@ impl Meter {
     }
 }
 
-/// Whether a reset of ours with `code` was the peer's fault (RFC 9113 7): PROTOCOL_ERROR,
+/// Whether our reset with `code` is the peer's fault (RFC 9113 7): PROTOCOL_ERROR,
 /// FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, COMPRESSION_ERROR and
-/// ENHANCE_YOUR_CALM. What we give up for reasons of our own is INTERNAL_ERROR, CANCEL or NO_ERROR.
+/// ENHANCE_YOUR_CALM. For our own reasons we send INTERNAL_ERROR, CANCEL or NO_ERROR.
 fn is_provoked(code: u32) -> bool {
     matches!(code, 0x1 | 0x3 | 0x5 | 0x6 | 0x7 | 0x9 | 0xb)
 }
 
-/// Streams by their numbers, which only grow.
+/// Streams by their ids, which only grow.
 #[derive(Debug)]
 struct Streams {
     /// The last one opened.
     last: u32,
-    /// Those that were opened and not reset.
+    /// The number of streams that were opened and not reset.
     unreset: u64,
-    /// Those up to here are not young any more; those up to `next_old` will not be next time.
+    /// Streams up to `old` are not young. Streams up to `next_old` will not be young after the next
+    /// step.
     old: u32,
     next_old: u32,
     marked: Time,
@@ -310,7 +310,7 @@ impl Streams {
         Self { last: 0, unreset: 0, old: 0, next_old: 0, marked: now }
     }
 
-    /// Whether this opens a stream.
+    /// Records HEADERS. Returns whether it opens a stream.
     fn opened(&mut self, stream: u32) -> bool {
         let new = stream > self.last;
         if new {
@@ -320,14 +320,15 @@ impl Streams {
         new
     }
 
-    /// Whether the reset of `stream` counts: of one that its peer has only just opened, or of none.
+    /// Whether the reset of `stream` counts: a client reset a young stream, or no opened stream is
+    /// left to reset.
     fn reset(&mut self, stream: u32, peer: Peer) -> bool {
         let none_left = self.unreset == 0;
         self.unreset = self.unreset.saturating_sub(1);
         none_left || (peer == Peer::Client && stream > self.old)
     }
 
-    /// A stream is young for once to twice [`YOUNG`].
+    /// Updates the ages. A stream is young for one to two times [`YOUNG`].
     fn grow_old(&mut self, now: Time) {
         let passed = now - self.marked;
         if passed < YOUNG {
@@ -382,7 +383,7 @@ mod tests {
         meter
     }
 
-    /// How many times `round` may come at once, up to a few thousand.
+    /// Counts how many rounds are accepted at once, up to a few thousand.
     fn taken(peer: Peer, round: impl Fn(u32) -> Vec<u8>) -> (u32, Option<&'static str>) {
         let mut meter = meter(peer);
         for n in 0..5000 {
@@ -427,7 +428,7 @@ mod tests {
             &(|_| frame(0, 0, 1, b"x")) as &dyn Fn(u32) -> Vec<u8>,
             &|_| frame(0, END_STREAM, 1, b""),
             &|n| open(2 * n + 1),
-            // As a browser does that says each time how urgent it is.
+            // A browser that sends the priority of each request.
             &|n| [open(2 * n + 1), frame(16, 0, 0, b"u=1")].concat(),
         ] {
             assert_eq!(taken(Peer::Client, harmless), (5000, None));
@@ -459,9 +460,9 @@ mod tests {
 
     #[test]
     fn a_busy_peer_is_never_told_to_calm_down() {
-        // Ten minutes: downloads acknowledged every KiB, a PING for each DATA frame, as gRPC
-        // measures its bandwidth, and half of all calls cancelled at once. And calls that all pass
-        // their deadline of 300 ms, 100 at a time.
+        // Ten minutes of normal traffic: downloads with a WINDOW_UPDATE for each KiB, a PING for
+        // each DATA frame (gRPC measures its bandwidth this way), and half of all calls cancelled
+        // at once. Then calls that all pass their deadline of 300 ms, 100 at a time.
         let mut busy = meter(Peer::Client);
         let mut late = meter(Peer::Client);
         let update = frame(8, 0, 0, &[1; 4]);
@@ -489,7 +490,7 @@ mod tests {
                 }
             }
         }
-        // An endpoint that resets every stream does no more than we ask of it.
+        // An endpoint may reset every stream that we open.
         let mut endpoint = meter(Peer::Endpoint);
         for n in 0..10_000 {
             endpoint.sent(&open(2 * n + 1), at(0.0)).unwrap();
@@ -521,7 +522,7 @@ mod tests {
         assert_eq!(meter.deadline(), Some(at(10.0)));
         meter.received(&ended[12..], at(3.0)).unwrap();
         assert_eq!(meter.deadline(), None);
-        // A frame that is not DATA has to end too, and its time is its own.
+        // A frame other than DATA has its own deadline.
         let ping = frame(6, 0, 0, &[0; 8]);
         meter.received(&ping[..16], at(4.0)).unwrap();
         meter.received(&[&ping[16..], &ping[..3]].concat(), at(5.0)).unwrap();

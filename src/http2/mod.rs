@@ -1,13 +1,14 @@
-//! HTTP/2 (RFC 9113) as the rest of the proxy knows messages.
+//! HTTP/2 (RFC 9113), translated to and from the proxy's own messages.
 //!
-//! `receive` makes a [`Head`](crate::message::Head) of what the `h2` crate has decoded; `draft`
-//! is a head that `http1::encode` writes for the crate (`names` are those known beforehand);
-//! `websocket` is what an upgrade is called on the other side (RFC 8441);
-//! `pulse` says when a connection is asked whether it lives, and when it is left; `meter` when its
-//! peer has gone too far (`frames` reads what passes, `flood` has the limits). They are dry.
-//! `stream` is one stream of a connection, as an exchange reads (`incoming`) and writes it
-//! (`outgoing`), and `held` counts what waits there; the frames of the connection and its flow
-//! control are driven by `serve::http2`.
+//! Dry files: `receive` converts a head that the `h2` crate has decoded to a
+//! [`Head`](crate::message::Head). `draft` is a head that `http1::encode` writes for the crate,
+//! with the prepared `names`. `websocket` translates upgrades (RFC 8441). `pulse` decides when to
+//! send a PING and when to close a connection. `meter` detects floods; `frames` reads the bytes for
+//! it, and `flood` has the limits.
+//!
+//! Other files: `stream` is one stream of a connection, which an exchange reads (`incoming`) and
+//! writes (`outgoing`). `held` counts the bytes that wait there. `serve::http2` drives the frames
+//! and the flow control of a connection.
 
 mod draft;
 mod flood;
@@ -35,6 +36,5 @@ pub use settings::Settings;
 pub use shared::{SharedConnection, Slot};
 pub use stream::{ClientStream, EndpointStream, Gone};
 
-/// What every connection with prior knowledge begins with (RFC 9113 3.4), as far as no HTTP/1.1
-/// request can.
+/// The connection preface (RFC 9113 3.4). No HTTP/1.1 request can start like this.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -1,19 +1,19 @@
-//! Names of fields that many messages of a mesh have and the `http` crate knows nothing of: it
-//! would allocate each of them again for each message.
+//! Common field names that the `http` crate does not know. Without this table, the crate would
+//! allocate each name again for each message.
 
 use http::HeaderName;
 
-/// See the module.
+/// A prepared field name. See the module.
 pub struct KnownName {
     /// The name.
     pub name: HeaderName,
-    /// Its value is another one in each message. HPACK is told never to index it: in the table it
-    /// would be found by nobody, push out what will be needed again, and be compared with all of
-    /// its kind before it (RFC 7541 6.2.3).
+    /// Whether its value differs in each message. HPACK must then never index it: the entry would
+    /// never match again, would push useful entries out of the table, and would cost comparisons
+    /// (RFC 7541 6.2.3).
     pub changes: bool,
 }
 
-/// The name that is spelled `name` in whatever case, if it is one of them.
+/// Finds `name` in the table, in upper or lower case.
 pub fn known(name: &[u8]) -> Option<&'static KnownName> {
     Some(match name.len() {
         10 if is(name, b"tracestate") => &TRACESTATE,
@@ -31,8 +31,8 @@ pub fn known(name: &[u8]) -> Option<&'static KnownName> {
     })
 }
 
-/// Whether `name` is `known` in whatever case. With its length known beforehand that is a few
-/// instructions, not a loop.
+/// Whether `name` equals `known`, in upper or lower case. The fixed length makes this a few
+/// instructions instead of a loop.
 fn is<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
     name.first_chunk().is_some_and(|name| name.map(|byte| byte.to_ascii_lowercase()) == *known)
 }

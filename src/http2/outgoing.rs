@@ -1,4 +1,4 @@
-//! What goes out on a stream: the body, as far as the peer's windows allow, and the trailers.
+//! Sends the body of a stream, as far as the peer's windows allow, and its trailers.
 
 use std::cell::RefMut;
 use std::future::poll_fn;
@@ -11,17 +11,17 @@ use h2::SendStream;
 use super::draft::trailers;
 use super::held::Held;
 
-/// What has been sent of a portion without waiting.
+/// How much of a part was sent without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// All of it, the end included.
+    /// All of it, including the end.
     All,
-    /// So many bytes: the peer's windows are full.
+    /// This many bytes; the peer's windows are full.
     Bytes(usize),
 }
 
-/// Sends what the peer's windows allow at once of `data`, and the end when `end` has the lines of
-/// its trailers.
+/// Sends as much of `data` as the peer's windows allow now. If `end` is given, then ends the stream
+/// with these trailer lines.
 pub(super) fn send_ready(
     body: Option<RefMut<'_, SendStream<Bytes>>>,
     data: &[u8],
@@ -53,7 +53,8 @@ pub(super) fn send_ready(
     Ok(Sent::All)
 }
 
-/// Sends `data` as the peer's windows allow, and the end when `end` has the lines of its trailers.
+/// Sends `data` as the peer's windows allow. If `end` is given, then ends the stream with these
+/// trailer lines.
 pub(super) async fn send_data<'a>(
     body: impl Fn() -> Option<RefMut<'a, SendStream<Bytes>>>,
     mut data: &[u8],
@@ -70,7 +71,7 @@ pub(super) async fn send_data<'a>(
     Ok(())
 }
 
-/// Waits until something of what capacity was reserved for may be sent.
+/// Waits until some of the reserved capacity is available.
 fn poll_capacity(body: &mut SendStream<Bytes>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
     while body.capacity() == 0 {
         match ready!(body.poll_capacity(context)) {
@@ -82,7 +83,7 @@ fn poll_capacity(body: &mut SendStream<Bytes>, context: &mut Context<'_>) -> Pol
     Poll::Ready(Ok(()))
 }
 
-/// The stream is no more.
+/// The error for a stream that no longer exists.
 pub(super) fn gone() -> io::Error {
     io::ErrorKind::ConnectionReset.into()
 }

@@ -1,51 +1,51 @@
-//! When a connection of HTTP/2 is asked whether it is still there, given up, or left.
+//! Decides when to send a PING on an HTTP/2 connection, when to close it, and when to drain it.
 
 use std::time::Duration;
 
 use super::Settings;
 use crate::time::Time;
 
-/// Follows one connection. Reads no clock: whoever drives the connection says what time it is.
+/// The timers of one connection. It reads no clock; the caller passes the time.
 #[derive(Debug)]
 pub struct Pulse {
     ping_interval: Option<Duration>,
     ping_timeout: Option<Duration>,
     idle_timeout: Duration,
-    /// When it is too old.
+    /// The time when it reaches its maximum age.
     leave_at: Time,
-    /// When a PING went out that nothing has come after.
+    /// The time of a PING without an answer.
     asked: Option<Time>,
     idle_since: Time,
     opened: u64,
 }
 
-/// What is known of the connection now.
+/// The current state of the connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
-    /// When something last came.
+    /// The time of the last received bytes.
     pub heard: Time,
     /// There are open streams.
     pub busy: bool,
-    /// Streams that were ever opened.
+    /// The number of streams opened so far.
     pub opened: u64,
 }
 
-/// What is to be done.
+/// The next actions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// A PING is to be sent.
+    /// Send a PING.
     pub ping: bool,
-    /// Nobody answers: it is to be given up.
+    /// The peer does not answer: close the connection.
     pub dead: bool,
-    /// It takes no more streams.
+    /// Open no more streams on it.
     pub leave: bool,
-    /// When to ask again.
+    /// The time of the next call.
     pub next: Time,
 }
 
 impl Pulse {
-    /// For a connection that is opened at `now`, kept without streams for `idle_timeout`, and
-    /// left when it is `age` old.
+    /// Creates the timers of a connection opened at `now`. It closes after `idle_timeout` without
+    /// streams and drains at `age`.
     pub fn new(
         now: Time,
         settings: &Settings,
@@ -63,7 +63,7 @@ impl Pulse {
         }
     }
 
-    /// What is to be done at `now`.
+    /// Returns the actions at `now`.
     pub fn step(&mut self, now: Time, seen: Seen) -> Step {
         if seen.busy || seen.opened != self.opened {
             self.idle_since = now;
@@ -73,7 +73,7 @@ impl Pulse {
             self.asked = None;
         }
         let leave = now >= self.leave_at;
-        // It is left once: what is under way must not be asked about it again and again.
+        // Drain only once: open streams must not trigger it again.
         let next = if leave { Time::NEVER } else { self.leave_at };
         let mut step = Step { ping: false, dead: false, leave, next };
         if !seen.busy {
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_silent_connection_is_asked_and_given_up_and_an_idle_or_old_one_is_left() {
         let seconds = |s: u64| Time::from_micros(s * 1_000_000);
-        let settings = Settings::default(); // asked after 30 s, given up 20 s later
+        let settings = Settings::default(); // PING after 30 s, closed 20 s later
         let new = |age| Pulse::new(seconds(0), &settings, Duration::from_secs(60), age);
         let mut pulse = new(None);
         // (now, heard, busy, opened) and (ping, dead, leave, next)
@@ -128,7 +128,7 @@ mod tests {
         let seen = Seen { heard: seconds(9), busy: true, opened: 1 };
         let step = old.step(seconds(9), seen);
         assert!(!step.leave && step.next == seconds(10));
-        // Its streams go on: the next thing to do about it is to ask whether it lives.
+        // Open streams continue, so the next action is a PING.
         let step = old.step(seconds(10), seen);
         assert!(step.leave && step.next == seconds(39));
     }

@@ -1,8 +1,7 @@
-//! What came by HTTP/2 as a [`Head`]: the same offsets into a block that HTTP/1.1 fills.
+//! Converts HTTP/2 heads to a [`Head`], with offsets into a block, like HTTP/1.1.
 //!
-//! The `h2` crate has checked what RFC 9113 8 asks of pseudo-fields, names and lengths. What it
-//! lets pass and HTTP/1.1 would understand otherwise is refused here, never repaired (RFC 9113
-//! 10.3).
+//! The `h2` crate checks pseudo-fields, names and lengths (RFC 9113 8). Input that the crate
+//! accepts but HTTP/1.1 would read differently is refused here and never repaired (RFC 9113 10.3).
 
 use h2::ext::Protocol;
 use http::header::{COOKIE, HOST};
@@ -16,12 +15,11 @@ use crate::http1::framing;
 use crate::message::Limits;
 use crate::message::{Field, Head, Method, Span, Version};
 
-/// Writes the head of a request to `out`, which is going to stand at the offset `base` of its
-/// block, and fills `head` in. `ends`: nothing follows it. `nonce` is what an upgrade by HTTP/1.1
-/// has to be asked for with.
+/// Writes the head of a request to `out` and fills `head`. `out` will be at the offset `base` of
+/// its block. `ends`: the stream has no body. `nonce` is for the key of an HTTP/1.1 upgrade.
 ///
 /// # Errors
-/// 400 for what cannot be said in HTTP/1.1 or could be understood in two ways, 431 for too many
+/// 400 if HTTP/1.1 cannot express the request or could understand it in two ways, 431 for too many
 /// fields, 501 for an extended CONNECT to anything but a WebSocket.
 pub fn request_head(
     out: &mut Vec<u8>,
@@ -37,7 +35,8 @@ pub fn request_head(
     if protocol.is_some_and(|protocol| protocol.as_str() != websocket::PROTOCOL) {
         return Err(Refusal::downstream(501, "an extended CONNECT to an unknown protocol"));
     }
-    // A WebSocket is asked for by GET in HTTP/1.1: routes and rules see the same either way.
+    // HTTP/1.1 requests a WebSocket with GET. Use GET here too, so that routes and rules see the
+    // same method.
     let method = if protocol.is_some() { "GET" } else { parts.method.as_str() };
     writer.head.method = Method::from_bytes(method.as_bytes());
     writer.head.method_span = writer.put(method.as_bytes());
@@ -57,11 +56,11 @@ pub fn request_head(
     Ok(())
 }
 
-/// Writes the head of a response to `out`, as [`request_head`]. `asked_with` is the key with which
-/// an upgrade was asked for: then 200 is what HTTP/1.1 calls 101.
+/// Writes the head of a response to `out`, like [`request_head`]. `asked_with` is the key of an
+/// upgrade request; with it, 200 means the 101 of HTTP/1.1.
 ///
 /// # Errors
-/// 502 for what cannot be said in HTTP/1.1, and for too many fields.
+/// 502 if HTTP/1.1 cannot express the response, and for too many fields.
 pub fn response_head(
     out: &mut Vec<u8>,
     base: usize,
@@ -78,7 +77,7 @@ pub fn response_head(
         return Err(Refusal::upstream("101 in HTTP/2")); // RFC 9113 8.6
     }
     if status.as_u16() > 599 {
-        // As in HTTP/1.1, which is what its reader would say.
+        // The same text as for HTTP/1.1.
         return Err(Refusal::upstream("the response has a status outside 100 to 599"));
     }
     if fields.len() > limits.headers {
@@ -94,7 +93,7 @@ pub fn response_head(
     Ok(())
 }
 
-/// The lines of a trailer section as HTTP/1.1 writes them, each with its CR LF.
+/// The trailers as lines of HTTP/1.1, each with CR LF.
 ///
 /// # Errors
 /// The detail of a refusal: a field that may not stand in a trailer.
@@ -113,7 +112,7 @@ pub fn trailer_lines(fields: &HeaderMap) -> Result<Vec<u8>, &'static str> {
     Ok(out)
 }
 
-/// The crate takes one byte in names for a part of tokens that is none (RFC 9110 5.6.2).
+/// The crate accepts one byte in names that is not part of a token (RFC 9110 5.6.2).
 fn check_name(name: &http::HeaderName) -> Result<(), &'static str> {
     match name.as_str().contains('"') {
         true => Err("a field name is not a token"),
@@ -121,7 +120,7 @@ fn check_name(name: &http::HeaderName) -> Result<(), &'static str> {
     }
 }
 
-/// Writes the parts of a head one after the other and notes where each has come to stand.
+/// Writes the parts of a head and records their positions.
 struct Writer<'a> {
     out: &'a mut Vec<u8>,
     base: usize,
@@ -170,7 +169,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// `:authority` is the host; a Host beside it must say the same (RFC 9113 8.3.1).
+    /// Writes the host from `:authority`. A Host field must have the same value (RFC 9113 8.3.1).
     fn put_host(&mut self, parts: &Parts) -> Result<(), Refusal> {
         let mut hosts = parts.headers.get_all(HOST).iter().map(http::HeaderValue::as_bytes);
         let (host, more) = (hosts.next(), hosts.next());
@@ -190,7 +189,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// RFC 9113 8.2.3: what came in several lines is one to an HTTP/1.1 peer.
+    /// Joins cookie fields to one line for HTTP/1.1 (RFC 9113 8.2.3).
     fn put_cookies(&mut self, fields: &HeaderMap) {
         let mut cookies = fields.get_all(COOKIE).iter();
         let Some(first) = cookies.next() else { return };
@@ -238,11 +237,11 @@ mod tests {
     use super::*;
     use crate::http1::parse;
 
-    /// What a request comes to: its target, host, and fields with their values.
+    /// Converts a request and returns its target, host and fields as text.
     fn head_of(uri: &str, fields: &[(&str, &str)], ends: bool) -> Result<String, u16> {
         let mut request = http::Request::builder().uri(uri).method("GET");
         for (name, value) in fields {
-            // As the crate makes them of what comes.
+            // Like the crate does for received names.
             let name = http::HeaderName::from_lowercase(name.as_bytes()).unwrap();
             request = request.header(name, *value);
         }

@@ -1,23 +1,23 @@
-//! How HTTP/2 is spoken on a connection, as configured.
+//! The HTTP/2 settings of a connection.
 
 use std::time::Duration;
 
-/// What is agreed or demanded on each connection; the defaults are those of the grammar.
+/// The settings of each connection. The defaults are those of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Streams open at once (RFC 9113 5.1.2 asks for at least 100).
+    /// The most open streams (RFC 9113 5.1.2 recommends at least 100).
     pub streams_max: u32,
     /// Bytes that the peer may send on one stream before we have read any.
     pub stream_window_bytes: u32,
-    /// The same for all streams together.
+    /// Bytes that the peer may send on all streams together before we have read any.
     pub connection_window_bytes: u32,
-    /// Bytes of a stream that are kept while the peer takes no more.
+    /// Bytes of a stream that we buffer while the peer does not read.
     pub stream_buffer_bytes: u32,
-    /// Silence after which a connection with open streams is asked with PING; `None` for never.
+    /// Idle time after which we send a PING on a connection with open streams; `None` for never.
     pub ping_interval: Option<Duration>,
-    /// How long the answer may take; `None` for any time.
+    /// Time limit for the answer to a PING; `None` for no limit.
     pub ping_timeout: Option<Duration>,
-    /// How old a connection gets before it is drained; `None` for any age.
+    /// Age at which a connection is drained; `None` for no limit.
     pub age_max: Option<Duration>,
 }
 
@@ -36,8 +36,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The age at which one connection is drained: not all of those that began together at once.
-    /// `chance` is drawn anew for each, from 0 to 1.
+    /// The drain age of one connection. `chance` (random, 0 to 1) varies it, so that connections
+    /// that started together do not drain together.
     pub fn age(&self, chance: f64) -> Option<Duration> {
         self.age_max.map(|age| age.mul_f64(0.9 + 0.2 * chance.clamp(0.0, 1.0)))
     }

@@ -1,7 +1,7 @@
 //! A connection to an endpoint that many exchanges share, each with a stream of its own.
 //!
-//! What reads and writes its frames is a task of its own (`serve::http2`); this is what exchanges
-//! see of it.
+//! A separate task (`serve::http2`) reads and writes its frames. This is the part that exchanges
+//! use.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -17,17 +17,17 @@ use http::uri::Authority;
 use crate::runtime::alarm::WakeHandle;
 use crate::tls::Issued;
 
-/// See the module.
+/// A shared connection to an endpoint. See the module.
 pub struct SharedConnection {
-    /// `None` when it takes no more streams.
+    /// `None` when it accepts no more streams.
     send: RefCell<Option<SendRequest<Bytes>>>,
     streams: Cell<usize>,
-    /// Streams that have been opened on it.
+    /// Number of streams opened so far.
     opened: Cell<u64>,
     streams_max: usize,
     /// The authority of its last request.
     authority: RefCell<Option<Authority>>,
-    /// How the endpoint has proven itself; `None` in the clear.
+    /// The endpoint's certificates; `None` in the clear.
     issued: Option<Rc<[Issued]>>,
     /// Wakes the task that drives it.
     wake: WakeHandle,
@@ -37,8 +37,8 @@ pub struct SharedConnection {
 }
 
 impl SharedConnection {
-    /// A connection with at most `streams_max` streams at once, however many the endpoint allows.
-    /// `wake` is rung when its last stream ends.
+    /// Creates a connection with at most `streams_max` open streams, or fewer if the endpoint
+    /// allows fewer. The wake handle fires when the last stream ends.
     pub fn new(
         send: SendRequest<Bytes>,
         streams_max: usize,
@@ -61,18 +61,18 @@ impl SharedConnection {
         })
     }
 
-    /// A place for one more stream, if there is one.
+    /// Reserves a slot for one more stream, if there is room.
     pub fn slot(self: &Rc<Self>) -> Option<Slot> {
         let mut send = self.send.borrow_mut();
         let sender = send.as_mut()?;
-        // Whether the last stream has been written already does not matter: each has its sender.
+        // The last stream need not be written yet, because each stream has its own sender.
         if self.streams.get() >= self.streams_max.min(sender.current_max_send_streams()) {
             return None;
         }
         match sender.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(_)) => {
-                // The endpoint is going away, or has gone.
+                // The endpoint is closing the connection, or has closed it.
                 *send = None;
                 return None;
             }
@@ -80,25 +80,25 @@ impl SharedConnection {
         }
         self.streams.set(self.streams.get() + 1);
         self.opened.set(self.opened.get() + 1);
-        // A sender takes one stream until that is written, a clone another one at once. That there
-        // are not too many is seen to here.
+        // A sender accepts one stream until it is written; a clone accepts another one at once.
+        // This function limits their number.
         let sender = RefCell::new(sender.clone());
         Some(Slot { connection: Rc::clone(self), sender })
     }
 
-    /// Whether it takes no more streams, now and later.
+    /// Whether it accepts no more streams from now on.
     pub fn is_closed(&self) -> bool {
         self.send.borrow().is_none()
     }
 
-    /// Takes no more streams; those that are open go on to their end.
+    /// Accepts no more streams. Open streams continue.
     pub fn close(&self) {
         drop(self.send.borrow_mut().take());
         self.greet();
         self.wake.ring();
     }
 
-    /// The endpoint has said what it allows.
+    /// Records that the endpoint has sent SETTINGS.
     pub fn greet(&self) {
         if !self.greeted.replace(true) {
             self.waiting.take().into_iter().for_each(Waker::wake);
@@ -113,23 +113,23 @@ impl SharedConnection {
         Poll::Pending
     }
 
-    /// Streams that are open.
+    /// The number of open streams.
     pub fn streams(&self) -> usize {
         self.streams.get()
     }
 
-    /// Streams that were ever opened on it.
+    /// The number of streams opened so far.
     pub fn opened(&self) -> u64 {
         self.opened.get()
     }
 
-    /// How the endpoint has proven itself; `None` in the clear.
+    /// The endpoint's certificates; `None` in the clear.
     pub fn issued(&self) -> Option<&Rc<[Issued]>> {
         self.issued.as_ref()
     }
 }
 
-/// A place for one stream, for as long as it lives: also when no more are taken meanwhile.
+/// A reserved stream. It stays valid when the connection accepts no more streams.
 pub struct Slot {
     connection: Rc<SharedConnection>,
     sender: RefCell<SendRequest<Bytes>>,
@@ -141,7 +141,7 @@ impl Slot {
         self.connection.issued.is_some()
     }
 
-    /// How the endpoint has proven itself; `None` in the clear.
+    /// The endpoint's certificates; `None` in the clear.
     pub fn issued(&self) -> Option<&Rc<[Issued]>> {
         self.connection.issued()
     }
@@ -156,21 +156,21 @@ impl Slot {
         self.connection.authority.borrow().clone()
     }
 
-    /// The connection's last request goes to `authority`.
+    /// Records the `authority` of the connection's last request.
     pub fn asks(&self, authority: Option<&Authority>) {
         let mut last = self.connection.authority.borrow_mut();
-        // To the letter: what is asked for again is compared like that.
+        // Compare exact bytes, because the reuse check also does.
         if last.as_ref().map(Authority::as_str) != authority.map(Authority::as_str) {
             *last = authority.cloned();
         }
     }
 
-    /// Whether the endpoint has said what it allows.
+    /// Whether the endpoint has sent SETTINGS.
     pub fn is_greeted(&self) -> bool {
         self.connection.greeted.get()
     }
 
-    /// Waits until the endpoint has said what it allows, or has gone.
+    /// Waits until the endpoint has sent SETTINGS or the connection is closed.
     pub async fn greeted(&self) {
         poll_fn(|context| self.connection.poll_greeted(context)).await;
     }
@@ -178,7 +178,7 @@ impl Slot {
     /// Opens the stream.
     ///
     /// # Errors
-    /// When the connection has gone, or the endpoint does not know extended CONNECT.
+    /// When the connection is closed, or the endpoint does not support extended CONNECT.
     pub fn send_request(
         &self,
         request: Request<()>,

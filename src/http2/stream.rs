@@ -1,6 +1,6 @@
-//! One stream of an HTTP/2 connection, as an exchange sees it: heads as [`Draft`] on their way out
-//! and as [`Head`] on their way in, bodies as bytes. Flow control goes through: what the exchange
-//! does not read the peer may not send, and a peer that does not read stops the exchange's writes.
+//! One stream of an HTTP/2 connection, as an exchange uses it. Outgoing heads are [`Draft`],
+//! incoming heads are [`Head`], and bodies are bytes. Flow control works end to end: the peer
+//! cannot send more than the exchange reads, and writes wait for a peer that does not read.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::{Future as _, poll_fn};
@@ -31,15 +31,15 @@ use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Quiet, Read};
 use crate::tls::Issued;
 
-/// A stream that a client has opened.
+/// A stream that a client opened.
 pub struct ClientStream {
     request: RefCell<Incoming>,
-    /// The fields of the request, until they go on.
+    /// The fields of the request, until they are forwarded.
     received: Cell<Option<Received>>,
     /// The head of the response, until it is sent.
     head: RefCell<Option<Result<Response<()>, Refusal>>>,
     response: RefCell<Sending>,
-    /// With what the stream is reset when it is not whole.
+    /// The error code for a reset if the stream ends incomplete.
     reason: Cell<Reason>,
 }
 
@@ -48,12 +48,12 @@ enum Sending {
     Head(SendResponse<Bytes>),
     /// The body is being sent.
     Body(SendStream<Bytes>),
-    /// All has been sent, or the stream was reset.
+    /// Everything was sent, or the stream was reset.
     Over,
 }
 
 impl ClientStream {
-    /// The stream whose request body comes in `frames`.
+    /// Creates a stream whose request body arrives in `frames`.
     pub fn new(frames: RecvStream, respond: SendResponse<Bytes>) -> Self {
         Self {
             request: RefCell::new(Incoming::new(frames)),
@@ -64,10 +64,10 @@ impl ClientStream {
         }
     }
 
-    /// Appends what has come of the body to `buf`, without waiting.
+    /// Appends the received part of the body to `buf`, without waiting.
     pub fn read_ready(&self, buf: &mut Buf) {
         let context = &mut Context::from_waker(Waker::noop());
-        // Errors are seen again by whoever reads in earnest.
+        // A later read returns the error again.
         drop(self.poll_read(context, buf));
     }
 
@@ -81,7 +81,7 @@ impl ClientStream {
         std::mem::take(&mut self.request.borrow_mut().trailers)
     }
 
-    /// As [`Stream::read`](crate::runtime::io::Stream::read).
+    /// Like [`Stream::read`](crate::runtime::io::Stream::read).
     pub async fn read(&self, buf: Buf) -> (io::Result<Read>, Buf) {
         read(|context, buf| self.poll_read(context, buf), buf).await
     }
@@ -100,7 +100,7 @@ impl ClientStream {
         poll_fn(|context| self.request.borrow_mut().poll_readable(context)).await
     }
 
-    /// Keeps of the request what can go on as it came. A WebSocket is asked for otherwise.
+    /// Keeps the parts of the request that can be forwarded unchanged. A WebSocket request cannot.
     pub fn set_received(&self, request: Parts) {
         if request.extensions.get::<Protocol>().is_none() {
             let target = request.uri.into_parts().path_and_query;
@@ -108,7 +108,7 @@ impl ClientStream {
         }
     }
 
-    /// The fields of the request; once.
+    /// Takes the fields of the request; works once.
     pub fn take_received(&self) -> Option<Received> {
         self.received.take()
     }
@@ -118,12 +118,11 @@ impl ClientStream {
         *self.head.borrow_mut() = Some(head.into_response());
     }
 
-    /// Sends a response: the head that was put, a first portion of its body, and the end when `end`
-    /// has the lines of its trailers; all that can be sent without waiting. A head of 1xx stands
-    /// alone.
+    /// Sends as much as possible without waiting: the stored head, the first part of the body, and
+    /// the end, if `end` has trailer lines. A head with a status of 1xx is sent alone.
     ///
     /// # Errors
-    /// When the stream is gone, or HTTP/2 cannot say it.
+    /// When the stream is closed, or HTTP/2 cannot express the head.
     pub fn respond(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
         let head = self.head.borrow_mut().take();
         let response = head.ok_or_else(gone)?.map_err(io::Error::other)?;
@@ -141,21 +140,21 @@ impl ClientStream {
         if ends { Ok(Sent::All) } else { self.send_ready(data, end) }
     }
 
-    /// Sends what the peer's windows allow at once of a portion of the body, and the end when `end`
-    /// has the lines of its trailers.
+    /// Sends as much of a body part as the peer's windows allow now, and the end, if `end` has
+    /// trailer lines.
     ///
     /// # Errors
-    /// When the stream is gone.
+    /// When the stream is closed.
     pub fn send_ready(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
         let sent = send_ready(body_of(&self.response), data, end)?;
         self.over_if(sent, end);
         Ok(sent)
     }
 
-    /// Sends the rest of a portion as the peer's windows allow.
+    /// Sends the rest of a part as the peer's windows allow.
     ///
     /// # Errors
-    /// When the stream is gone.
+    /// When the stream is closed.
     pub async fn send(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<()> {
         send_data(|| body_of(&self.response), data, end).await?;
         self.over_if(Sent::All, end);
@@ -178,7 +177,7 @@ impl ClientStream {
         }
     }
 
-    /// Completes when the client has given the stream up.
+    /// Completes when the client cancels the stream.
     pub fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
         match &mut *self.response.borrow_mut() {
             Sending::Head(respond) => respond.poll_reset(context).map(drop),
@@ -194,14 +193,14 @@ impl ClientStream {
         }
     }
 
-    /// What is not whole in the end is reset as cancelled: to a client of gRPC whose time is over
-    /// that is no fault of the server's.
+    /// Resets an incomplete stream with CANCEL at the end. A gRPC client whose deadline has passed
+    /// does not treat this as a server error.
     pub fn cancel_on_close(&self) {
         self.reason.set(Reason::CANCEL);
     }
 
-    /// The exchange is over: what is not whole is reset. A client that was answered before it had
-    /// sent its whole request may stop (RFC 9113 8.1).
+    /// Ends the exchange and resets an incomplete stream. If the client got its answer before it
+    /// sent its whole request, it may stop (RFC 9113 8.1).
     pub fn finish(&self) {
         match std::mem::replace(&mut *self.response.borrow_mut(), Sending::Over) {
             Sending::Body(mut body) => body.send_reset(self.reason.get()),
@@ -211,7 +210,7 @@ impl ClientStream {
     }
 }
 
-/// The body that is being sent, if one is.
+/// The body in progress, if there is one.
 fn body_of(sending: &RefCell<Sending>) -> Option<RefMut<'_, SendStream<Bytes>>> {
     RefMut::filter_map(sending.borrow_mut(), |sending| match sending {
         Sending::Body(body) => Some(body),
@@ -220,24 +219,23 @@ fn body_of(sending: &RefCell<Sending>) -> Option<RefMut<'_, SendStream<Bytes>>> 
     .ok()
 }
 
-/// A stream that we have opened to an endpoint.
+/// A stream that we opened to an endpoint.
 pub struct EndpointStream {
     slot: Slot,
     sending: RefCell<Option<SendStream<Bytes>>>,
     response: RefCell<Option<ResponseFuture>>,
-    /// The fields of the response, until they go on.
+    /// The fields of the response, until they are forwarded.
     received: Cell<Option<Received>>,
     incoming: RefCell<Option<Incoming>>,
-    /// The head of the request, until it is sent: one for an upgrade waits for what the endpoint
-    /// allows.
+    /// The head of the request, until it is sent. An upgrade waits for the endpoint's SETTINGS.
     head: RefCell<Option<Result<Outbound, Refusal>>>,
-    /// The key with which an upgrade was asked for.
+    /// The key of an upgrade request.
     asked_with: RefCell<Option<HeaderValue>>,
-    /// Why the request never left.
+    /// The reason why the request was not sent.
     unsent: Cell<Option<Gone>>,
 }
 
-/// Where the head of a response goes.
+/// The destination for the head of a response.
 struct Destination<'a> {
     limits: &'a Limits,
     scratch: &'a mut Vec<u8>,
@@ -245,19 +243,19 @@ struct Destination<'a> {
     head: &'a mut Head,
 }
 
-/// Why a response does not come.
+/// The reason why there is no response.
 #[derive(Clone, Copy, Debug)]
 pub enum Gone {
-    /// The endpoint says that it has not looked at the request (RFC 9113 8.7).
+    /// The endpoint reports that it did not process the request (RFC 9113 8.7).
     Unprocessed,
     /// The stream or its connection ended first.
     Silent,
-    /// The endpoint, or what it said, is no HTTP.
+    /// The endpoint, or its answer, is not valid HTTP.
     Refused(Refusal),
 }
 
 impl EndpointStream {
-    /// A stream in a place that a connection has for it.
+    /// Creates a stream in a reserved slot.
     pub fn new(slot: Slot) -> Self {
         Self {
             slot,
@@ -271,7 +269,7 @@ impl EndpointStream {
         }
     }
 
-    /// How the endpoint has proven itself; `None` in the clear.
+    /// The endpoint's certificates; `None` in the clear.
     pub fn issued(&self) -> Option<Rc<[Issued]>> {
         self.slot.issued().cloned()
     }
@@ -290,11 +288,11 @@ impl EndpointStream {
         *self.head.borrow_mut() = Some(outbound);
     }
 
-    /// Sends a request: the head that was put, a first portion of its body, and the end when `end`
-    /// has the lines of its trailers; all that can be sent without waiting.
+    /// Sends as much as possible without waiting: the stored head, the first part of the body, and
+    /// the end, if `end` has trailer lines.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub fn request(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
         let head = self.head.borrow_mut().take().ok_or_else(gone)?;
         let outbound = head.map_err(|refusal| self.not_sent(Gone::Refused(refusal)))?;
@@ -329,7 +327,7 @@ impl EndpointStream {
     /// As [`ClientStream::send_ready`].
     ///
     /// # Errors
-    /// When the stream is gone.
+    /// When the stream is closed.
     pub fn send_ready(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
         let sent = send_ready(self.body(), data, end)?;
         self.over_if(sent, end);
@@ -339,15 +337,15 @@ impl EndpointStream {
     /// As [`ClientStream::send`].
     ///
     /// # Errors
-    /// When the stream is gone.
+    /// When the stream is closed.
     pub async fn send(&self, data: &[u8], mut end: Option<&[u8]>) -> io::Result<()> {
         if self.head.borrow().is_some() {
-            // Whether extended CONNECT may be used is in its first SETTINGS (RFC 8441 3).
+            // The first SETTINGS tell whether extended CONNECT is supported (RFC 8441 3).
             self.slot.greeted().await;
             let waiting = self.head.borrow_mut().take();
             let Some(Ok(outbound)) = waiting else { return Err(gone()) };
             self.open(outbound, false)?;
-            end = None; // what ends is the tunnel
+            end = None; // the end is that of the tunnel
         }
         send_data(|| self.body(), data, end).await?;
         self.over_if(Sent::All, end);
@@ -364,8 +362,8 @@ impl EndpointStream {
         }
     }
 
-    /// Waits for the head of the next response, interim ones included; writes it behind what is in
-    /// `buf`, together with as much of the body as has come. `scratch` is memory to work with.
+    /// Waits for the head of the next response, including interim ones. Appends it to `buf`, with
+    /// the received part of the body. `scratch` is working memory.
     ///
     /// # Errors
     /// [`Gone`].
@@ -409,7 +407,7 @@ impl EndpointStream {
         if self.asked_with.borrow().is_none() {
             self.received.set(Some(Received { fields: parts.headers, target: None }));
         }
-        // What is wrong with the body is seen by whoever reads it.
+        // The next read of the body returns this error.
         drop(incoming.poll_read(context, into.buf));
         *self.incoming.borrow_mut() = Some(incoming);
         Poll::Ready(made)
@@ -433,12 +431,12 @@ impl EndpointStream {
                 buf.append(scratch);
                 return Ok(());
             }
-            // Once more: its offsets count from the beginning of the block in which it stands.
+            // Write it again, because its offsets are relative to the start of its block.
             buf.grow(buf.len() + scratch.len());
         }
     }
 
-    /// The fields of the response, where they can go on as they came; once.
+    /// Takes the fields of the response, if they can be forwarded unchanged; works once.
     pub fn take_received(&self) -> Option<Received> {
         self.received.take()
     }
@@ -454,7 +452,7 @@ impl EndpointStream {
         incoming.as_mut().map(|incoming| std::mem::take(&mut incoming.trailers)).unwrap_or_default()
     }
 
-    /// As [`Stream::read`](crate::runtime::io::Stream::read).
+    /// Like [`Stream::read`](crate::runtime::io::Stream::read).
     pub async fn read(&self, buf: Buf) -> (io::Result<Read>, Buf) {
         read(|context, buf| self.poll_read(context, buf), buf).await
     }
@@ -487,7 +485,7 @@ impl EndpointStream {
         }
     }
 
-    /// Gives the stream up.
+    /// Resets the stream when it is closed.
     pub fn reset_on_close(&self) {
         if let Some(mut sending) = self.sending.borrow_mut().take() {
             sending.send_reset(Reason::CANCEL);
@@ -495,7 +493,8 @@ impl EndpointStream {
     }
 }
 
-/// Why a stream could not be opened: nothing was sent, so it may be tried elsewhere.
+/// The error of a stream that could not be opened. Nothing was sent, so the request can be retried
+/// on another connection.
 fn unsent_by(error: &h2::Error) -> Gone {
     match error.reason() {
         Some(Reason::HTTP_1_1_REQUIRED) => {
@@ -506,36 +505,36 @@ fn unsent_by(error: &h2::Error) -> Gone {
     }
 }
 
-/// What an error says about a request that has no answer yet.
+/// The error of a request that has no answer yet.
 fn gone_by(error: &h2::Error) -> Gone {
     let unprocessed = match error.is_go_away() {
-        // Streams beyond the last one that a GOAWAY names (RFC 9113 6.8).
+        // Streams after the last one in a GOAWAY (RFC 9113 6.8).
         true => error.is_remote(),
         false => error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM),
     };
     match unprocessed {
         true => Gone::Unprocessed,
         false if is_flood(error) => {
-            Gone::Refused(Refusal::upstream("the endpoint went beyond a limit of HTTP/2"))
+            Gone::Refused(Refusal::upstream("the endpoint exceeded an HTTP/2 limit"))
         }
         false if is_breach(error) => {
-            Gone::Refused(Refusal::upstream("the endpoint broke the rules of HTTP/2"))
+            Gone::Refused(Refusal::upstream("the endpoint violated the HTTP/2 protocol"))
         }
         false => Gone::Silent,
     }
 }
 
-/// Whether the peer went beyond a limit of ours.
+/// Whether the peer exceeded one of our limits.
 fn is_flood(error: &h2::Error) -> bool {
     error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::QuotaExceeded)
 }
 
-/// Whether the peer broke the rules: then it is our side that has ended the stream.
+/// Whether the peer violated the protocol, so that our side ended the stream.
 fn is_breach(error: &h2::Error) -> bool {
     !error.is_remote() && !error.is_io()
 }
 
-/// What reading a body comes to that ends with `error`.
+/// The I/O error for a body that ends with `error`.
 pub(super) fn unreadable(error: h2::Error) -> io::Error {
     let kind = match is_flood(&error) || is_breach(&error) {
         true => io::ErrorKind::InvalidData,

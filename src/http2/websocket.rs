@@ -1,28 +1,28 @@
-//! WebSockets on either side: asked for by Upgrade in HTTP/1.1 (RFC 6455 4), by extended CONNECT in
-//! HTTP/2 (RFC 8441 5), which needs neither the key nor the proof that it was understood.
+//! WebSocket upgrades: HTTP/1.1 uses Upgrade (RFC 6455 4), HTTP/2 uses extended CONNECT (RFC 8441
+//! 5) without a key and an accept value.
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// The only protocol that both can ask for.
+/// The only protocol that both versions can request.
 pub const PROTOCOL: &str = "websocket";
 
 /// The field with the key.
 pub const KEY: &str = "sec-websocket-key";
 
-/// The field with the proof.
+/// The field with the accept value.
 pub const ACCEPT: &str = "sec-websocket-accept";
 
-/// What the proof is made with (RFC 6455 1.3).
+/// The constant in the accept value (RFC 6455 1.3).
 const SALT: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// A key made of `nonce`.
+/// The key for `nonce`.
 pub fn key(nonce: [u8; 16]) -> String {
     STANDARD.encode(nonce)
 }
 
-/// The proof that `key` was understood.
+/// The accept value for `key`.
 pub fn accept(key: &[u8]) -> String {
     let mut hash = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     hash.update(key);

@@ -11,17 +11,17 @@ pub struct LinkerdName<'a> {
     pub service_account: &'a str,
     /// The Kubernetes namespace.
     pub namespace: &'a str,
-    /// Where the control plane runs: `linkerd`, unless it was installed elsewhere.
+    /// The namespace of the control plane: `linkerd` by default.
     pub control_namespace: &'a str,
     /// The trust domain: `cluster.local`.
     pub trust_domain: &'a str,
 }
 
 impl<'a> LinkerdName<'a> {
-    /// Reads a DNS name; `None` when it is not one of Linkerd's identities. Names are compared as
-    /// bytes: Linkerd writes them in lower case.
+    /// Parses a DNS name; `None` if it is not a Linkerd identity. The comparison is exact, because
+    /// Linkerd writes names in lower case.
     pub fn parse(name: &'a str) -> Option<Self> {
-        // From the right: a service account could be named like the middle, a label before it.
+        // Search from the right, because the name of a service account may contain the middle part.
         let (workload, mesh) = name.rsplit_once(MIDDLE)?;
         let (service_account, namespace) = workload.rsplit_once('.')?;
         let (control_namespace, trust_domain) = mesh.split_once('.')?;

@@ -1,4 +1,4 @@
-//! Who a workload is: SPIFFE IDs as Istio, Consul and Ringway write them, and Linkerd's names.
+//! Identities of workloads: SPIFFE IDs of Istio, Consul and Ringway, and Linkerd's DNS names.
 
 mod linkerd;
 mod spiffe;

@@ -1,27 +1,28 @@
-//! SPIFFE IDs (SPIFFE-ID specification, section 2). Read as strictly as the specification allows:
-//! two spellings of one identity would be two rules, of which one does not protect.
+//! SPIFFE IDs (SPIFFE-ID specification, section 2). The parser is as strict as the specification
+//! allows. If one identity had two spellings, a rule for one spelling would not protect the other.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Bytes of an ID (section 2.3: implementations must support 2048, and must not make longer ones).
+/// The most bytes of an ID (section 2.3: implementations must support 2048, and must not make
+/// longer ones).
 const ID_BYTES_MAX: usize = 2048;
 
-/// Bytes of a trust domain (section 2.3).
+/// The most bytes of a trust domain (section 2.3).
 const TRUST_DOMAIN_BYTES_MAX: usize = 255;
 
 const SCHEME: &str = "spiffe://";
 
-/// A workload or a trust domain: `spiffe://cluster.local/ns/shop/sa/cart`. Equal IDs are equal
-/// bytes, since only one spelling of each is accepted.
+/// A workload or a trust domain: `spiffe://cluster.local/ns/shop/sa/cart`. Each ID has only one
+/// spelling, so equal IDs have equal bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpiffeId(Box<str>);
 
 impl SpiffeId {
-    /// Reads an ID. One without a path names the trust domain itself, that is a CA.
+    /// Parses an ID. An ID without a path names the trust domain itself, that is, a CA.
     ///
     /// # Errors
-    /// Which rule of the SPIFFE-ID specification the text breaks.
+    /// The violated rule of the SPIFFE-ID specification.
     pub fn parse(text: &str) -> Result<Self, SpiffeError> {
         if text.len() > ID_BYTES_MAX {
             return Err(SpiffeError::TooLong);
@@ -33,10 +34,10 @@ impl SpiffeId {
         Ok(Self(text.into()))
     }
 
-    /// The ID of a trust domain, as CA certificates bear it.
+    /// The ID of a trust domain, as in CA certificates.
     ///
     /// # Errors
-    /// When `name` is no trust domain name.
+    /// When `name` is not a trust domain name.
     pub fn of_trust_domain(name: &str) -> Result<Self, SpiffeError> {
         check_trust_domain(name)?;
         Ok(Self(format!("{SCHEME}{name}").into()))
@@ -58,10 +59,10 @@ impl SpiffeId {
         &self.0[SCHEME.len() + self.trust_domain().len()..]
     }
 
-    /// What the path says, when it has the form of a mesh that we know.
+    /// The workload in the path, if the path has the form of a known mesh.
     pub fn workload(&self) -> Option<Workload<'_>> {
         let mut segments = self.path().strip_prefix('/')?.split('/');
-        // One more than the longest form has, to see that nothing follows.
+        // One segment more than the longest form, to check that nothing follows.
         let segments: [Option<&str>; 9] = std::array::from_fn(|_| segments.next());
         match segments {
             [Some("ns"), Some(namespace), Some("sa"), Some(service_account), None, ..] => {
@@ -117,7 +118,7 @@ pub enum Workload<'a> {
     },
     /// Consul: `[/ap/PARTITION]/ns/NAMESPACE/dc/DATACENTER/svc/SERVICE`.
     Service {
-        /// The admin partition, where one is named.
+        /// The admin partition, if there is one.
         partition: Option<&'a str>,
         /// The Consul namespace.
         namespace: &'a str,
@@ -145,7 +146,7 @@ impl<'a> Workload<'a> {
     }
 }
 
-/// Why a text is no SPIFFE ID, and what to write instead.
+/// The reason why a text is not a SPIFFE ID, with advice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpiffeError {
     /// It is longer than 2048 bytes, or its trust domain than 255.
@@ -154,17 +155,17 @@ pub enum SpiffeError {
     /// It does not begin with `spiffe://`.
     #[error("it must begin with spiffe://, in lower case")]
     Scheme,
-    /// There is nothing between `spiffe://` and the path.
+    /// The trust domain is empty.
     #[error("the trust domain is missing: spiffe://cluster.local/ns/NAMESPACE/sa/NAME")]
     NoTrustDomain,
     /// The trust domain has a port, a user, an upper case letter or the like.
     #[error("{0:?} cannot stand in a trust domain: a-z, 0-9, dot, dash and underscore can")]
     TrustDomain(char),
     /// The path ends with a slash.
-    #[error("it ends with a slash: leave it away")]
+    #[error("it ends with a slash: remove the slash")]
     TrailingSlash,
     /// Two slashes stand together.
-    #[error("a segment of the path is empty: one slash between two segments")]
+    #[error("a path segment is empty: write one slash between two segments")]
     EmptySegment,
     /// A segment is `.` or `..`.
     #[error("\".\" and \"..\" cannot be segments of the path")]

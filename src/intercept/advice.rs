@@ -1,9 +1,9 @@
-//! What an operator should know about rules that are in place now.
+//! Advice for the operator about installed rules.
 
 use super::check::listens;
 use super::plan::{Inbound, InterceptPlan, WhenDead};
 
-/// What is worth saying after `plan` has been installed by [`super::up`], a sentence each.
+/// Returns one sentence of advice for each risk of `plan`, after [`super::up`] has installed it.
 pub fn advice(plan: &InterceptPlan) -> Vec<String> {
     let mut said = Vec::new();
     let mut ports = Vec::new();
@@ -16,7 +16,7 @@ pub fn advice(plan: &InterceptPlan) -> Vec<String> {
     for (direction, port) in ports {
         if !listens(port) {
             said.push(format!(
-                "nobody listens on port {port} yet: {direction} connections are refused until \
+                "no proxy listens on port {port} yet: {direction} connections are refused until \
                  the proxy runs"
             ));
         }
@@ -24,7 +24,7 @@ pub fn advice(plan: &InterceptPlan) -> Vec<String> {
     let owners = &plan.proxy.owners;
     if plan.outbound && owners.uids.is_empty() && owners.gids.is_empty() {
         said.push(format!(
-            "the proxy is known by its mark {} alone: it needs CAP_NET_ADMIN to set it, or an \
+            "the rules know the proxy by its mark {} only: give it CAP_NET_ADMIN to set it, or an \
              account of its own (--user)",
             plan.proxy.mark
         ));

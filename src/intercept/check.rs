@@ -1,6 +1,6 @@
-//! Proves the rules: opens connections that must be caught, and one that must not, and looks in
-//! `/proc/net` at whose socket has the other end. That works whether the proxy runs or not: where
-//! nobody listens, this listens itself.
+//! Tests the rules. Opens connections that the rules must capture, and one that they must not
+//! capture, and looks in `/proc/net` for the socket at the other end. If no proxy listens on a
+//! port, this code listens itself, so the test works without a running proxy.
 
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -14,13 +14,14 @@ use super::proc_net::{TcpSocket, tcp_sockets};
 use super::system::{has_ipv6, proc_net};
 use super::visitor::Visitor;
 
-/// How long a connection that must be caught may take: it does not leave this host.
+/// Time limit for a connection that must be captured. It does not leave this host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long one that must not be caught is watched; it goes to an address that nobody has.
+/// How long to wait for a connection that must not be captured. No host has its address.
 const UNCAUGHT_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Addresses of documentation (RFC 5737, RFC 3849, RFC 9637): whoever answers there has caught it.
+/// Documentation addresses (RFC 5737, RFC 3849, RFC 9637). No host has them, so an answer proves
+/// that the connection was captured.
 const NOBODY: [IpAddr; 5] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
     IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
@@ -32,23 +33,23 @@ const NOBODY: [IpAddr; 5] = [
 /// Ports to try, until one is not excluded.
 const PORTS: [u16; 6] = [443, 80, 8080, 7, 30001, 61001];
 
-/// What became of one test.
+/// The result of one test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is as it must be.
+    /// The rules behave as planned.
     Proven,
-    /// It is not.
+    /// The rules do not behave as planned.
     Failed,
-    /// It could not be tried here.
+    /// The test could not run here.
     Skipped,
 }
 
-/// What became of all tests, in words.
+/// The results of all tests, with a text for each.
 #[derive(Debug, Default)]
 pub struct Report(Vec<(Outcome, String)>);
 
 impl Report {
-    /// Whether nothing failed.
+    /// Whether no test failed.
     pub fn is_good(&self) -> bool {
         self.0.iter().all(|(outcome, _)| *outcome != Outcome::Failed)
     }
@@ -72,22 +73,22 @@ impl fmt::Display for Report {
     }
 }
 
-/// Tries what `plan` says in this network namespace.
+/// Tests the rules of `plan` in this network namespace.
 ///
 /// # Errors
-/// When nothing can be tried: another program has a port, or this user's traffic is not caught.
+/// When no test can run: another program has a port, or this user's traffic is not captured.
 pub fn check(plan: &InterceptPlan) -> Result<Report, InterceptError> {
     let mut report = Report::default();
     let uid = nix::unistd::geteuid().as_raw();
     let gid = nix::unistd::getegid().as_raw();
-    let spared = [&plan.proxy.owners, &plan.exclude_owners];
-    if spared.iter().any(|owners| owners.uids.contains(&uid) || owners.gids.contains(&gid)) {
+    let excluded = [&plan.proxy.owners, &plan.exclude_owners];
+    if excluded.iter().any(|owners| owners.uids.contains(&uid) || owners.gids.contains(&gid)) {
         return Err(InterceptError::Plan(format!(
-            "connections of this account (uid {uid}, gid {gid}) are not to be caught\n  \
+            "connections of this account (uid {uid}, gid {gid}) are excluded from capture\n  \
              run the check as another user"
         )));
     }
-    let _listeners = stand_in(plan, &mut report)?;
+    let _listeners = listen_where_free(plan, &mut report)?;
     let families: &[bool] = if has_ipv6() { &[false, true] } else { &[false] };
     if plan.outbound {
         for &v6 in families {
@@ -113,8 +114,11 @@ pub fn check(plan: &InterceptPlan) -> Result<Report, InterceptError> {
     Ok(report)
 }
 
-/// Listens on the ports on which nobody does, so that what is caught is answered.
-fn stand_in(plan: &InterceptPlan, report: &mut Report) -> Result<Vec<Socket>, InterceptError> {
+/// Listens on each port that has no listener, so that captured connections get an answer.
+fn listen_where_free(
+    plan: &InterceptPlan,
+    report: &mut Report,
+) -> Result<Vec<Socket>, InterceptError> {
     let mut wanted = Vec::new();
     if plan.outbound {
         wanted.push((plan.outbound_port, false, [Ipv4Addr::LOCALHOST.into(), localhost6()]));
@@ -137,7 +141,8 @@ fn stand_in(plan: &InterceptPlan, report: &mut Report) -> Result<Vec<Socket>, In
             let said = |error| InterceptError::Plan(format!("cannot listen on {address}: {error}"));
             listeners.push(listener.map_err(said)?);
         }
-        report.say(Outcome::Skipped, format!("nobody listens on {port}: this check does, for now"));
+        report
+            .say(Outcome::Skipped, format!("no proxy listens on {port}; the check listens there"));
     }
     Ok(listeners)
 }
@@ -153,7 +158,7 @@ fn listen(address: SocketAddr, transparent: bool) -> std::io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     if transparent {
-        // On a socket of IPv6 it holds for that, too.
+        // An IPv6 socket needs this option for IPv4 too.
         socket.set_ip_transparent_v4(true)?;
     }
     socket.bind(&address.into())?;
@@ -198,11 +203,11 @@ fn outbound(plan: &InterceptPlan, v6: bool, report: &mut Report) {
     let mut text = format!("outbound {family}: the same with the proxy's mark {mark} ");
     let outcome = match try_connect(to, Some(mark), UNCAUGHT_TIMEOUT) {
         Ok(Seen::Caught(local)) => {
-            _ = write!(text, "is caught at {local}: the proxy would catch itself");
+            _ = write!(text, "is caught at {local}: the proxy would capture itself");
             Outcome::Failed
         }
         Ok(Seen::Ended) => {
-            text.push_str("is caught: the proxy would catch itself");
+            text.push_str("is caught: the proxy would capture itself");
             Outcome::Failed
         }
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -232,13 +237,13 @@ fn inbound(
     };
     let to = visitor.address(v6, port);
     let at = plan.inbound_port;
-    // What is not caught gets here; what is caught has someone to be handed to.
+    // This socket is the application: it gets connections that are not captured.
     let listening = |error| InterceptError::Plan(format!("cannot listen on {to}: {error}"));
     let application = listen(to, false).map_err(listening)?;
     application.set_nonblocking(true).map_err(listening)?;
-    // The client's socket is in its namespace, the other end in this one.
+    // The client's socket is in the other namespace; the peer is in this one.
     let connected = visitor.within(move || Ok(connect(to, None, CONNECT_TIMEOUT)))?;
-    let seen = connected.map(|(_held, local)| whose(&application, local, at));
+    let seen = connected.map(|(_held, local)| owner_of_other_end(&application, local, at));
     let mut text = format!("inbound {family}: a connection from outside to port {port} ");
     let outcome = match &seen {
         Ok(Seen::Caught(local)) if local.port() == at => {
@@ -265,9 +270,9 @@ fn inbound(
     Ok(())
 }
 
-/// Who has the other end of a connection that `client` has made to `application`, which may be
-/// caught at port `at`.
-fn whose(application: &Socket, client: SocketAddr, at: u16) -> Seen {
+/// Finds the owner of the other end of the connection from `client` to `application`. The rules may
+/// have redirected the connection to port `at`.
+fn owner_of_other_end(application: &Socket, client: SocketAddr, at: u16) -> Seen {
     let began = Instant::now();
     let mut handed_on = false;
     while began.elapsed() < UNCAUGHT_TIMEOUT {
@@ -286,21 +291,22 @@ fn whose(application: &Socket, client: SocketAddr, at: u16) -> Seen {
         }
         std::thread::yield_now();
     }
-    // The handshake was made with someone on this host, and it was not the application.
+    // A socket of this host completed the handshake, and it was not the application's.
     if handed_on { Seen::HandedOn } else { Seen::Ended }
 }
 
-/// Who has the other end of a connection.
+/// The owner of the other end of a connection.
 enum Seen {
     /// A socket of this host at this address.
     Caught(SocketAddr),
-    /// Someone who has connected to the application then.
+    /// A proxy that then connected to the application.
     HandedOn,
-    /// Someone who has ended it at once, or whose socket cannot be told from the application's.
+    /// A proxy that closed the connection at once, or a socket that cannot be told from the
+    /// application's.
     Ended,
     /// The application itself.
     Uncaught,
-    /// Nobody on this host.
+    /// No socket on this host.
     Elsewhere,
 }
 
@@ -321,7 +327,7 @@ fn said(seen: &std::io::Result<Seen>) -> String {
 fn try_connect(to: SocketAddr, mark: Option<u32>, limit: Duration) -> std::io::Result<Seen> {
     let (socket, local) = connect(to, mark, limit)?;
     Ok(match other_end(local) {
-        // Whoever refuses what he has caught ends it at once.
+        // A proxy that refuses a captured connection closes it at once.
         Seen::Elsewhere if has_ended(&socket) => Seen::Ended,
         seen => seen,
     })
@@ -334,7 +340,8 @@ fn has_ended(socket: &Socket) -> bool {
         && socket.peek(&mut byte).map_or_else(|error| error.kind() != waits, |length| length == 0)
 }
 
-/// A connection, which is open while the socket is held, and its address on this side.
+/// Opens a connection and returns its local address. The connection stays open while the caller
+/// holds the socket.
 fn connect(
     to: SocketAddr,
     mark: Option<u32>,
@@ -350,8 +357,8 @@ fn connect(
     Ok((socket, local))
 }
 
-/// Looks for the socket of this namespace whose peer is `local`. It is there before the connection
-/// is made, and may be gone soon after when the proxy refuses what it has caught.
+/// Looks for the socket in this namespace whose peer is `local`. The socket may appear before
+/// `connect` returns, and may disappear soon after if the proxy refuses the connection.
 fn other_end(local: SocketAddr) -> Seen {
     let began = Instant::now();
     loop {
@@ -364,7 +371,7 @@ fn other_end(local: SocketAddr) -> Seen {
     }
 }
 
-/// Whether someone in this network namespace waits for TCP connections on a port.
+/// Whether a socket in this network namespace listens on a TCP port.
 pub(super) fn listens(port: u16) -> bool {
     sockets().iter().any(|socket| socket.listens && socket.local.port() == port)
 }
@@ -377,10 +384,10 @@ fn family(v6: bool) -> &'static str {
     if v6 { "IPv6" } else { "IPv4" }
 }
 
-/// A port that is not excluded, and on which nobody listens here.
+/// A port that is not excluded and has no listener here.
 fn port(exclusions: &Exclusions, plan: &InterceptPlan) -> Option<u16> {
-    let spared = |port| exclusions.ports.contains(port) || plan.own_ports.contains(port);
-    PORTS.into_iter().find(|&port| !spared(port) && !listens(port))
+    let excluded = |port| exclusions.ports.contains(port) || plan.own_ports.contains(port);
+    PORTS.into_iter().find(|&port| !excluded(port) && !listens(port))
 }
 
 fn is_routed(to: SocketAddr) -> bool {
@@ -388,6 +395,6 @@ fn is_routed(to: SocketAddr) -> bool {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    // A connected UDP socket has sent nothing.
+    // Connecting a UDP socket sends no packet.
     UdpSocket::bind(any).and_then(|socket| socket.connect(to)).is_ok()
 }

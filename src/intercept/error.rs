@@ -1,89 +1,87 @@
-//! Why rules could not be installed, removed or proven, and what to do.
+//! Errors of installing, removing and testing rules, with advice for the operator.
 
-/// Why rules could not be installed, removed or proven.
+/// An error of installing, removing or testing rules.
 #[derive(Debug, thiserror::Error)]
 pub enum InterceptError {
-    /// A program is not there.
+    /// A program is not installed.
     #[error("{program} is not installed\n  install it: apt-get install {package}")]
     Missing {
         /// The program.
         program: String,
-        /// The package of Debian that has it.
+        /// The Debian package with the program.
         package: &'static str,
     },
-    /// The kernel lets only the administrator of the network namespace do it.
+    /// The operation needs administrator rights in the network namespace.
     #[error(
         "no permission to change the rules of this network namespace ({said})\n  \
          run it as root; in a container, add the capability NET_ADMIN"
     )]
     Denied {
-        /// What the program said.
+        /// The program's error output.
         said: String,
     },
-    /// The kernel does not know what a rule needs.
-    #[error(
-        "the kernel lacks what a rule needs ({said})\n  load it on the host: modprobe -a {modules}"
-    )]
+    /// The kernel does not support a part of a rule.
+    #[error("the kernel does not support a rule ({said})\n  on the host: modprobe -a {modules}")]
     Module {
-        /// What the program said.
+        /// The program's error output.
         said: String,
         /// The modules that may be missing.
         modules: &'static str,
     },
-    /// Something of someone else has our name.
+    /// An object of another program uses our name.
     #[error(
-        "{place} holds what ringway has not written, and nothing was changed:\n{lines}\n  \
+        "{place} has rules of another program; nothing was changed:\n{lines}\n  \
          move these rules elsewhere, or delete them if nobody needs them:\n  {remedy}"
     )]
     Foreign {
         /// The table or chain.
         place: String,
-        /// What stands there.
+        /// Its content.
         lines: String,
-        /// What deletes it.
+        /// The command that deletes it.
         remedy: String,
     },
-    /// The table belongs to a process.
+    /// The table belongs to a running process.
     #[error(
         "the rules in place belong to a running `ringway run --intercept --fail-open`\n  \
-         they go when it ends: stop it first"
+         stop it first; this removes the rules"
     )]
     Held,
-    /// A program refused for another reason.
+    /// A program failed for another reason.
     #[error("{command} failed: {said}")]
     Failed {
         /// The command.
         command: String,
-        /// What it said.
+        /// Its error output.
         said: String,
     },
     /// There is no such network namespace.
     #[error("no network namespace {name}: {cause}\n  `ip netns` lists those with a name; {hint}")]
     Namespace {
-        /// How it was named.
+        /// The name that the user gave.
         name: String,
-        /// What went wrong.
+        /// The cause.
         cause: String,
-        /// What else can be written.
+        /// Other forms that are valid.
         hint: &'static str,
     },
-    /// There is no such account.
+    /// The user or group does not exist.
     #[error("there is no {kind} {name:?} on this host\n  {help}")]
     Account {
-        /// User or group.
+        /// `user` or `group`.
         kind: &'static str,
-        /// How it was named.
+        /// The name that the user gave.
         name: String,
-        /// What to do.
+        /// Advice for the operator.
         help: String,
     },
-    /// The plan asks for what cannot be.
+    /// The plan is impossible.
     #[error("{0}")]
     Plan(String),
 }
 
 impl InterceptError {
-    /// Sorts what a program said when it failed.
+    /// Finds the error that matches the output of a failed program.
     pub(super) fn of_program(command: &str, said: &str) -> Self {
         let said = said.trim();
         let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
@@ -100,7 +98,7 @@ impl InterceptError {
             "Couldn't load match",
             "Couldn't load target",
         ];
-        // That is how nft says that an expression or a chain type is unknown.
+        // nft prints this for an unknown expression or chain type.
         let unknown = nft && has(&["No such file or directory", "Could not process rule"]);
         if has(&lacking) || unknown {
             let modules = if nft { NFT_MODULES } else { XTABLES_MODULES };
@@ -110,11 +108,11 @@ impl InterceptError {
     }
 }
 
-/// What the rules need of the kernel with nft.
+/// The kernel modules that the nft rules need.
 const NFT_MODULES: &str = "nf_tables nft_chain_nat nft_redir nft_ct nft_fib_inet nft_tproxy \
     nft_reject_inet nf_tproxy_ipv4 nf_tproxy_ipv6";
 
-/// What they need of it with iptables.
+/// The kernel modules that the iptables rules need.
 const XTABLES_MODULES: &str = "xt_REDIRECT xt_TPROXY xt_owner xt_mark xt_connmark xt_conntrack \
     xt_addrtype xt_comment iptable_nat iptable_mangle ip6table_nat ip6table_mangle";
 
@@ -124,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_a_program_says_becomes_what_to_do() {
-        // As nft 1.0.6, iptables 1.8.9 of both kinds and iproute2 6.1 say it.
+        // The texts of nft 1.0.6, iptables 1.8.9 (both variants) and iproute2 6.1.
         for (command, said, words) in [
             ("nft -f -", "Operation not permitted (you must be root)\n", "run it as root"),
             (

@@ -1,4 +1,4 @@
-//! Rules for as long as this process runs.
+//! Rules that exist while this process runs.
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -15,21 +15,21 @@ use super::plan::{InterceptPlan, WhenDead};
 use super::rules;
 use super::system::need;
 
-/// How long the kernel may take for a table.
+/// Time limit for the kernel to install a table.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether the table is there, while nft says nothing.
+/// Interval between checks for the table while nft prints nothing.
 const LOOK_MS: u16 = 20;
 
-/// Rules that are installed. They are removed when it is dropped.
+/// Installed rules. Dropping this value removes them.
 pub struct Installed {
     holder: Option<Holder>,
     when_dead: WhenDead,
 }
 
 impl Installed {
-    /// Installs the rules of `plan`. When they are to let pass while no proxy runs, and nft writes
-    /// them, the kernel removes them as soon as this process is gone, also when it is killed.
+    /// Installs the rules of `plan`. If traffic may pass while no proxy runs and nft writes the
+    /// rules, the kernel removes them when this process ends, also after a SIGKILL.
     ///
     /// # Errors
     /// As [`install::up`].
@@ -40,7 +40,7 @@ impl Installed {
             (WhenDead::Open, Backend::Nft) => Some(Holder::new(plan)?),
             (WhenDead::Open, Backend::Iptables) => {
                 tracing::warn!(
-                    "rules of iptables stay when this process is killed: let something run \
+                    "iptables rules stay after a SIGKILL; configure a stop hook that runs \
                      `ringway intercept down` then (systemd: ExecStopPost)"
                 );
                 install::up(plan, backend).map(|()| None)?
@@ -50,7 +50,7 @@ impl Installed {
         Ok(Self { holder, when_dead })
     }
 
-    /// Whether traffic passes by the proxy when it is not there.
+    /// Whether traffic bypasses the proxy when it does not run.
     pub fn is_open(&self) -> bool {
         self.when_dead == WhenDead::Open
     }
@@ -65,8 +65,8 @@ impl Drop for Installed {
     }
 }
 
-/// A process of nft that owns the table (`flags owner`): the kernel removes the table when it
-/// ends, and it ends when its standard input does, which this process holds.
+/// An nft process that owns the table (`flags owner`). The kernel removes the table when this
+/// process ends. The process ends when its standard input closes; this struct holds the other end.
 struct Holder {
     child: Child,
     input: Option<ChildStdin>,
@@ -79,12 +79,12 @@ impl Holder {
         let mut child = Command::new(need("nft")?)
             .arg("-i")
             .env("LC_ALL", "C")
-            // It would keep a history there.
+            // nft would write a history file there.
             .env("HOME", "/nonexistent")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // A Ctrl-C in the terminal is for the proxy, which has to drain first.
+            // Ctrl-C in the terminal must reach only the proxy, which has to drain first.
             .process_group(0)
             .spawn()
             .map_err(|error| failed(error.to_string()))?;
@@ -103,7 +103,7 @@ impl Holder {
         Ok(holder)
     }
 
-    /// Waits until the table is there, or nft says why not.
+    /// Waits until the table exists, or nft reports an error.
     fn wait_for_table(&mut self) -> Result<(), String> {
         let Some(stderr) = &mut self.child.stderr else { return Err(String::new()) };
         let began = Instant::now();

@@ -1,4 +1,5 @@
-//! Installing, removing and printing: which backend, in which order, and back when a step fails.
+//! Installs, removes and prints the rules: selects the backend, keeps the order of the steps, and
+//! undoes them when one fails.
 
 use std::fmt::Write as _;
 
@@ -9,7 +10,7 @@ use super::plan::InterceptPlan;
 use super::system::{find, has_ipv6, need, run};
 use super::{routes, rules};
 
-/// Who writes the rules into the kernel.
+/// The program that writes the rules into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Backend {
     /// `nft`.
@@ -19,10 +20,10 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// The wanted one, or nft where it works, or iptables.
+    /// Returns the wanted backend, or else nft if it works, or else iptables.
     ///
     /// # Errors
-    /// When it is not there, or may not be used.
+    /// When the backend is not installed, or this user may not use it.
     pub fn choose(wanted: Option<Self>) -> Result<Self, InterceptError> {
         if let Some(backend) = wanted {
             backend.need()?;
@@ -59,11 +60,11 @@ fn families() -> &'static [Family] {
     if has_ipv6() { &Family::ALL } else { &[Family::V4] }
 }
 
-/// Installs the rules of `plan`, in place of what was installed before. Afterwards either all of
-/// it is in place, or nothing is.
+/// Installs the rules of `plan` and replaces earlier ones. Afterwards either all rules are
+/// installed or none.
 ///
 /// # Errors
-/// When something of others is in the way, or the system refuses.
+/// When foreign objects use our names, or the system refuses.
 pub fn up(plan: &InterceptPlan, backend: Backend) -> Result<(), InterceptError> {
     refuse_foreign()?;
     let chains = rules::chains(plan);
@@ -91,18 +92,18 @@ pub fn up(plan: &InterceptPlan, backend: Backend) -> Result<(), InterceptError> 
     Ok(())
 }
 
-/// Makes way for a table that belongs to a process: all of ours goes, except the policy route,
-/// which is there afterwards if `plan` needs it.
+/// Removes all of our rules before a process installs its own table. The policy route stays if
+/// `plan` needs it.
 pub(super) fn clear_for(plan: &InterceptPlan) -> Result<(), InterceptError> {
     down(None)?;
     if plan.diverts() { add_routes() } else { Ok(()) }
 }
 
-/// Removes everything that is ours, by whichever backend it was installed, or by `only` one.
-/// Gives what was removed, in words.
+/// Removes all of our rules: those of both backends, or only those of `only`. Returns a text for
+/// each removed part.
 ///
 /// # Errors
-/// When something of others stands between it, or the system refuses.
+/// When foreign objects are among ours, or the system refuses.
 pub fn down(only: Option<Backend>) -> Result<Vec<&'static str>, InterceptError> {
     if only.is_none() && find("nft").is_none() && find("iptables-save").is_none() {
         Backend::choose(None)?;
@@ -121,7 +122,7 @@ pub fn down(only: Option<Backend>) -> Result<Vec<&'static str>, InterceptError> 
     Ok(removed)
 }
 
-/// What is in place, as the programs print it; empty when nothing is.
+/// The installed rules, as the programs print them; empty if there are none.
 ///
 /// # Errors
 /// When the system refuses.
@@ -144,7 +145,7 @@ pub fn installed() -> Result<String, InterceptError> {
     Ok(text)
 }
 
-/// What [`up`] would do, as text for `nft`, for the programs of iptables, and for `ip`.
+/// The actions of [`up`], as text for `nft`, for the iptables programs, and for `ip`.
 pub fn planned(plan: &InterceptPlan, backend: Backend) -> String {
     let chains = rules::chains(plan);
     let mut text = String::new();
@@ -169,7 +170,7 @@ pub fn planned(plan: &InterceptPlan, backend: Backend) -> String {
     text
 }
 
-/// Refuses to go on where something of others has our names.
+/// Fails if foreign objects use our names.
 pub(super) fn refuse_foreign() -> Result<(), InterceptError> {
     if let Some(listing) = listed_by_nft()? {
         match nft::recognise(&listing) {
@@ -226,7 +227,7 @@ pub(super) fn down_nft() -> Result<bool, InterceptError> {
     run("nft", &["-f", "-"], &nft::remove()).map(|_| true)
 }
 
-/// The lock of the programs of iptables is waited for this many seconds.
+/// The iptables programs wait this many seconds for their lock.
 const RESTORE: [&str; 3] = ["--noflush", "-w", "10"];
 
 fn up_iptables(chains: &[rules::Chain]) -> Result<(), InterceptError> {
@@ -237,7 +238,7 @@ fn up_iptables(chains: &[rules::Chain]) -> Result<(), InterceptError> {
         let text = iptables::install(chains, family, &saved, listed.as_deref());
         steps.push((family, saved, text));
     }
-    // Both are tried before either is changed.
+    // Test both families before changing one of them.
     for (family, _, text) in &steps {
         run(family.restore(), &[&RESTORE[..], &["--test"]].concat(), text)?;
     }
@@ -259,7 +260,7 @@ pub(super) fn down_iptables() -> Result<bool, InterceptError> {
             continue;
         }
         removed = true;
-        // A table of our own goes in one step, so that nothing of it is left when this is killed.
+        // Delete our own table in one step, so that a SIGKILL leaves no part of it.
         if chains_listed(family)?.is_some() {
             for table in saved.only_ours() {
                 run("nft", &["delete", "table", family.nft(), table], "")?;
@@ -274,8 +275,8 @@ pub(super) fn down_iptables() -> Result<bool, InterceptError> {
     Ok(removed)
 }
 
-/// Tables and built-in chains that were made for us and hold nothing now go, too, where that can
-/// be done: the older iptables keeps a table until its module is unloaded.
+/// Removes empty tables and built-in chains that were created for us, where the kernel allows it.
+/// The older iptables keeps a table until its module is unloaded.
 fn remove_what_was_made(family: Family, before: &Saved) -> Result<(), InterceptError> {
     let made = before.made();
     if made.is_empty() || chains_listed(family)?.is_none() {
@@ -289,7 +290,7 @@ fn remove_what_was_made(family: Family, before: &Saved) -> Result<(), InterceptE
     Ok(())
 }
 
-/// The chains that there are, when iptables keeps them where nft sees them.
+/// The existing chains, if iptables keeps them where nft can list them.
 fn chains_listed(family: Family) -> Result<Option<Vec<String>>, InterceptError> {
     let version = run(family.restore(), &["--version"], "")?;
     if !version.contains("nf_tables") || find("nft").is_none() {
@@ -299,7 +300,7 @@ fn chains_listed(family: Family) -> Result<Option<Vec<String>>, InterceptError> 
     Ok(Some(iptables::chains_listed(&listing)))
 }
 
-/// What `ip` says in each family: the rules, then the routes of our table.
+/// The output of `ip` for each family: the rules, then the routes of our table.
 fn listed_routes() -> Result<Vec<(&'static str, String)>, InterceptError> {
     let mut listings = Vec::new();
     if find("ip").is_none() {
@@ -307,7 +308,7 @@ fn listed_routes() -> Result<Vec<(&'static str, String)>, InterceptError> {
     }
     for family in ip_families() {
         for command in routes::list() {
-            // A table that has never had a route is an error to some versions of `ip`.
+            // Some versions of `ip` report an error for a table that never had a route.
             let listing = ip(family, &command).unwrap_or_default();
             listings.push((family, listing));
         }

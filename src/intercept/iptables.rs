@@ -1,5 +1,5 @@
-//! The rules in the language of `iptables-restore` and `ip6tables-restore`, and what is ours in
-//! what `iptables-save` prints.
+//! Writes the rules for `iptables-restore` and `ip6tables-restore`, and finds our rules in the
+//! output of `iptables-save`.
 
 use std::fmt::Write as _;
 
@@ -8,15 +8,15 @@ use super::plan::{DIVERT_MARK, Ports, disjoint};
 use super::rules::{Action, Chain, Hook, Match, range_text};
 use crate::net::Network;
 
-/// How the names of our chains begin.
+/// The prefix of our chain names.
 const CHAIN_PREFIX: &str = "RINGWAY_";
 
-/// What was not there before a jump of ours, so that it goes with us.
+/// The object that one of our jumps created. It is removed together with the jump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
-    /// Everything was there.
+    /// Nothing: the chain existed before.
     Nothing,
-    /// The built-in chain: iptables makes it with its first rule, as nft lists show.
+    /// The built-in chain. iptables creates it with its first rule, as the lists of nft show.
     Chain,
     /// The table.
     Table,
@@ -25,7 +25,7 @@ pub enum Made {
 impl Made {
     const ALL: [Self; 3] = [Self::Table, Self::Chain, Self::Nothing];
 
-    /// The comment of the jump, by which it is remembered.
+    /// The comment of the jump; it stores this value.
     fn comment(self) -> &'static str {
         match self {
             Self::Nothing => "ringway: caught here",
@@ -35,8 +35,8 @@ impl Made {
     }
 }
 
-/// The chains that there are in a family, as `TABLE CHAIN`, from what `nft list chains` prints.
-/// Nothing else tells whether a built-in chain is there.
+/// The chains of a family, as `TABLE CHAIN`, from the output of `nft list chains`. No other command
+/// shows whether a built-in chain exists.
 pub fn chains_listed(listing: &str) -> Vec<String> {
     let mut table = "";
     let mut found = Vec::new();
@@ -51,7 +51,7 @@ pub fn chains_listed(listing: &str) -> Vec<String> {
     found
 }
 
-/// A family of addresses; each has its own rules and programs.
+/// An address family. Each has its own rules and programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// IPv4: `iptables-restore`.
@@ -80,7 +80,7 @@ impl Family {
         }
     }
 
-    /// How nft calls it.
+    /// Its name in nft.
     pub fn nft(self) -> &'static str {
         match self {
             Self::V4 => "ip",
@@ -110,8 +110,8 @@ fn chain_name(hook: Hook) -> String {
     format!("{CHAIN_PREFIX}{}", hook.name().to_uppercase())
 }
 
-/// What `iptables-restore --noflush` is given: it replaces what `saved` holds of ours, and each
-/// table changes at once. `listed` are the chains that there are, where that is known.
+/// The input for `iptables-restore --noflush` that replaces our rules in `saved`. Each table
+/// changes at once. `listed` has the existing chains, if they are known.
 pub fn install(
     chains: &[Chain],
     family: Family,
@@ -147,8 +147,8 @@ pub fn install(
     text
 }
 
-/// What `iptables-restore --noflush` is given to remove what `saved` holds of ours; empty when
-/// there is nothing.
+/// The input for `iptables-restore --noflush` that removes our rules in `saved`; empty if there are
+/// none.
 pub fn remove(saved: &Saved) -> String {
     let mut text = String::new();
     for table in saved.tables.iter().filter(|table| !table.is_without_us()) {
@@ -172,7 +172,7 @@ fn chain_into(chain: &Chain, family: Family, text: &mut String) {
     }
 }
 
-/// The targets that an action takes; `None` where iptables cannot do it.
+/// The targets for an action; `None` if iptables does not support it.
 fn targets(action: Action) -> Option<Vec<String>> {
     Some(match action {
         Action::Leave => vec!["RETURN".to_owned()],
@@ -186,7 +186,7 @@ fn targets(action: Action) -> Option<Vec<String>> {
     })
 }
 
-/// The matches of a rule, once for each item of their lists.
+/// The matches of a rule, one text for each item of their lists.
 fn alternatives(matches: &[Match], family: Family) -> Vec<String> {
     let mut found = vec![String::new()];
     for wanted in matches {
@@ -234,7 +234,7 @@ fn ports(protocol: &str, ports: &Ports) -> Vec<String> {
     ranges.map(|&range| format!("-p {protocol} --dport {}", range_text(range, ':'))).collect()
 }
 
-/// The tables that `iptables-save` prints, as far as they concern us.
+/// The tables in the output of `iptables-save`, as far as they concern us.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Saved {
     tables: Vec<SavedTable>,
@@ -245,16 +245,16 @@ struct SavedTable {
     name: String,
     /// Our chains.
     chains: Vec<String>,
-    /// Rules of others' chains that lead to ours, as written.
+    /// Rules in foreign chains that jump to ours, as written.
     jumps: Vec<String>,
-    /// Rules that stand where only ours may.
+    /// Foreign rules in our chains.
     foreign: Vec<String>,
-    /// Chains that someone else has made, or has put something into.
+    /// Chains that another program created or filled.
     others: Vec<String>,
 }
 
 impl Saved {
-    /// Reads what `iptables-save` prints.
+    /// Reads the output of `iptables-save`.
     pub fn read(text: &str) -> Self {
         let mut tables: Vec<SavedTable> = Vec::new();
         for line in text.lines() {
@@ -267,7 +267,7 @@ impl Saved {
         Self { tables }
     }
 
-    /// Rules of others in our chains, or of others that lead there.
+    /// Foreign rules in our chains, and foreign rules that jump to them.
     pub fn foreign(&self) -> Vec<String> {
         let of_table = |table: &SavedTable| {
             let name = table.name.clone();
@@ -276,12 +276,12 @@ impl Saved {
         self.tables.iter().flat_map(of_table).collect()
     }
 
-    /// Whether there is anything of ours.
+    /// Whether there are rules of ours.
     pub fn has_ours(&self) -> bool {
         self.tables.iter().any(|table| !table.is_without_us())
     }
 
-    /// What was made for our jumps: built-in chains (`TABLE CHAIN`), and after them tables.
+    /// The objects created for our jumps: first built-in chains (`TABLE CHAIN`), then tables.
     pub fn made(&self) -> Vec<String> {
         let mut found = Vec::new();
         for table in &self.tables {
@@ -295,7 +295,7 @@ impl Saved {
         found
     }
 
-    /// Tables that were made for us and hold nothing of anyone else.
+    /// Tables that were created for us and hold no foreign rules.
     pub fn only_ours(&self) -> impl Iterator<Item = &str> {
         let made = |table: &&SavedTable| {
             let jumps = &mut table.jumps.iter();
@@ -304,7 +304,7 @@ impl Saved {
         self.tables.iter().filter(made).map(|table| table.name.as_str())
     }
 
-    /// Whether a table, or a built-in chain of one (`TABLE CHAIN`), holds nothing at all.
+    /// Whether a table, or a built-in chain (`TABLE CHAIN`), is empty.
     pub fn is_empty(&self, place: &str) -> bool {
         let (table, chain) = place.split_once(' ').map_or((place, None), |(t, c)| (t, Some(c)));
         let empty = |table: &SavedTable| match chain {
@@ -317,7 +317,7 @@ impl Saved {
         self.table(table).is_none_or(empty)
     }
 
-    /// What is ours, as `iptables-save` prints it.
+    /// Our rules, as `iptables-save` prints them.
     pub fn ours(text: &str) -> String {
         let mut kept = String::new();
         for line in text.lines() {
@@ -334,7 +334,7 @@ impl Saved {
     }
 }
 
-/// The chain in which a rule stands.
+/// The chain of a rule.
 fn parent_in(rule: &str) -> &str {
     rule.split(' ').next().unwrap_or_default()
 }
@@ -351,7 +351,7 @@ impl SavedTable {
             if name.starts_with(CHAIN_PREFIX) {
                 self.chains.push(name.to_owned());
             } else if !rest.starts_with("ACCEPT ") {
-                // A chain that someone made, or a built-in one that does not let pass.
+                // A user-defined chain, or a built-in one whose policy is not ACCEPT.
                 self.others.push(name.to_owned());
             }
             return;
@@ -369,7 +369,7 @@ impl SavedTable {
         }
     }
 
-    /// What a jump in `parent` has made, or had made before it is replaced.
+    /// The object that a jump in `parent` creates, or that an earlier jump created.
     fn made(&self, parent: &str, is_listed: bool) -> Made {
         let before = |jump: &&String| parent_in(jump) == parent;
         if let Some(jump) = self.jumps.iter().find(before) {
@@ -386,7 +386,7 @@ impl SavedTable {
         self.chains.is_empty() && self.jumps.is_empty()
     }
 
-    /// Removes our jumps, and our chains except those that are `kept` (which are only emptied).
+    /// Removes our jumps and our chains. Chains in `kept` are only emptied.
     fn remove_into(&self, kept: &[String], text: &mut String) {
         for jump in &self.jumps {
             _ = writeln!(text, "-D {jump}");

@@ -1,5 +1,6 @@
-//! Interception: which traffic is caught, as rules for the kernel. `plan` and `rules` say what,
-//! `nft`, `iptables` and `routes` write it (all of them dry); `install` and `system` do it.
+//! Interception: kernel rules that capture traffic. `plan` and `rules` decide, and `nft`,
+//! `iptables` and `routes` write the text (all of them dry). `install` and `system` run the
+//! programs.
 
 mod advice;
 mod check;

@@ -1,4 +1,4 @@
-//! The rules in the language of `nft`, and what is ours in what it prints.
+//! Writes the rules for `nft`, and finds our rules in its output.
 
 use std::fmt::Write as _;
 
@@ -6,32 +6,32 @@ use super::plan::{DIVERT_MARK, Interface, Ports, disjoint};
 use super::rules::{Action, Chain, Hook, Match, range_text};
 use crate::net::Network;
 
-/// The table that holds everything of ours, of the family `inet` (IPv4 and IPv6).
+/// Our only table, in the family `inet` (IPv4 and IPv6).
 pub const TABLE: &str = "inet ringway";
 
-/// How the comment of each of our rules begins.
+/// The prefix of each rule's comment.
 pub(super) const TAG: &str = "ringway: ";
 
-/// Whether the kernel removes the table when the process that made it ends.
+/// How long the table exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// It stays until it is removed.
+    /// Until a command removes it.
     UntilRemoved,
-    /// It goes with the process (`flags owner`, Linux 5.12).
+    /// Until the process that created it ends (`flags owner`, Linux 5.12).
     OfProcess,
 }
 
-/// What `nft -f` is given: one transaction that replaces what is ours, whether it is there or not.
+/// The input for `nft -f`: one transaction that replaces our table, or creates it.
 pub fn install(chains: &[Chain], lifetime: Lifetime) -> String {
     let mut text = String::new();
     if lifetime == Lifetime::UntilRemoved {
-        // Adding a table that exists does nothing, so that there is one to delete.
+        // Deleting needs an existing table; adding one that exists does nothing.
         _ = writeln!(text, "add table {TABLE}\n{}", remove());
     }
     text + &table(chains, lifetime)
 }
 
-/// What `nft -f` is given to remove the table.
+/// The input for `nft -f` that removes the table.
 pub fn remove() -> String {
     format!("delete table {TABLE}\n")
 }
@@ -57,7 +57,7 @@ pub fn table(chains: &[Chain], lifetime: Lifetime) -> String {
     text
 }
 
-/// A [`table`] as `nft -i` takes it, which reads a command from each line.
+/// A [`table`] for `nft -i`, which reads one command per line.
 pub fn in_one_line(table: &str) -> String {
     let mut text = String::new();
     for line in table.lines().map(str::trim) {
@@ -69,8 +69,8 @@ pub fn in_one_line(table: &str) -> String {
 }
 
 fn hook(hook: Hook) -> &'static str {
-    // NAT one step after that of others: what they have redirected stays theirs, as with rules
-    // that iptables appends.
+    // Use a priority after other NAT rules, so that connections they redirected stay redirected.
+    // iptables appends rules for the same reason.
     match hook {
         Hook::Inbound => "type nat hook prerouting priority -99",
         Hook::Outbound => "type nat hook output priority -99",
@@ -94,7 +94,7 @@ fn action(action: Action) -> String {
     }
 }
 
-/// The matches of a rule, once for each family of addresses that they name.
+/// The matches of a rule, one text for each address family that they name.
 fn alternatives(matches: &[Match]) -> Vec<String> {
     let mut found = vec![String::new()];
     for wanted in matches {
@@ -162,19 +162,19 @@ fn set<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     }
 }
 
-/// What there is under the name of our table.
+/// The content of the table with our name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Our rules and nothing else. `held` when they belong to a process that runs.
+    /// Only our rules.
     Ours {
-        /// Whether only the process that made it can change it.
+        /// Whether the table belongs to a running process, and only that process can change it.
         held: bool,
     },
-    /// Lines that we have not written.
+    /// Lines that Ringway did not write.
     Foreign(Vec<String>),
 }
 
-/// Reads what `nft list table inet ringway` prints.
+/// Reads the output of `nft list table inet ringway`.
 pub fn recognise(listing: &str) -> Found {
     let mut foreign = Vec::new();
     let mut held = false;

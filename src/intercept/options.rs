@@ -1,4 +1,4 @@
-//! From a configuration to a plan.
+//! Builds a plan from a configuration.
 
 use std::net::SocketAddr;
 
@@ -8,11 +8,11 @@ use super::system::{gid, uid};
 use crate::model::{AdminBind, Exclude, InterceptBy, Item, Model};
 use crate::net::Bind;
 
-/// The plan of a configuration: directions with a `bind` are caught. Names of accounts are looked
-/// up.
+/// Builds the plan: traffic of each section with a `bind` is captured. Looks up user and group
+/// names.
 ///
 /// # Errors
-/// When nothing is to be caught, or an account does not exist.
+/// When there is nothing to capture, or a user or group does not exist.
 pub fn plan_of(model: &Model) -> Result<InterceptPlan, InterceptError> {
     let mesh = &model.mesh;
     let written = &mesh.intercept;
@@ -58,18 +58,17 @@ pub fn plan_of(model: &Model) -> Result<InterceptPlan, InterceptError> {
     if plan.inbound == Inbound::None && !plan.outbound && plan.dns.is_none() {
         return Err(InterceptError::Plan(
             "the configuration catches nothing\n  add `mesh: {inbound: {bind: 0.0.0.0:15006}, \
-             outbound: {bind: 127.0.0.1:15001}}`, or what you need of it"
+             outbound: {bind: 127.0.0.1:15001}}`, or one of the two"
                 .to_owned(),
         ));
     }
     plan.mistake().map_or(Ok(plan), |mistake| Err(InterceptError::Plan(mistake)))
 }
 
-/// The users that the proxy runs as: the named one, nobody for `none`, or `ringway` if there is
-/// one.
+/// The users of the proxy: the named one, none for `none`, or `ringway` if that user exists.
 ///
 /// # Errors
-/// When there is none of that name.
+/// When the named user does not exist.
 pub fn proxy_uids(named: Option<&str>) -> Result<Vec<u32>, InterceptError> {
     match named {
         Some("none") => Ok(Vec::new()),
@@ -78,10 +77,10 @@ pub fn proxy_uids(named: Option<&str>) -> Result<Vec<u32>, InterceptError> {
     }
 }
 
-/// The numbers of users or groups.
+/// The numeric ids of users or groups.
 ///
 /// # Errors
-/// When there is none of a name.
+/// When a name does not exist.
 pub fn ids(
     names: &[String],
     id: fn(&str) -> Result<u32, InterceptError>,
@@ -105,7 +104,7 @@ fn ports(ranges: &[(u16, u16)]) -> Result<Ports, InterceptError> {
     parsed.map(Ports::new).map_err(InterceptError::Plan)
 }
 
-/// The ports of the proxy that others can reach.
+/// The ports of the proxy that other hosts can reach.
 fn own_ports(model: &Model) -> Ports {
     let binds = model.listeners.iter().flat_map(|listener| &listener.value.binds);
     let tcp = binds.filter_map(|bind| match bind.value {

@@ -1,17 +1,18 @@
-//! What is to be caught and what is left alone, before it is written in anyone's language.
+//! The traffic to capture and to leave alone, independent of nft and iptables.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::net::Network;
 
-/// Where caught inbound connections go, as in Istio.
+/// The port for captured inbound connections, as in Istio.
 pub const INBOUND_PORT: u16 = 15006;
 
-/// Where caught outbound connections go, as in Istio.
+/// The port for captured outbound connections, as in Istio.
 pub const OUTBOUND_PORT: u16 = 15001;
 
-/// The mark of the proxy's own sockets (`SO_MARK`): what bears it is never caught. Istio's value.
+/// The mark of the proxy's own sockets (`SO_MARK`). Marked packets are never captured. Istio's
+/// value.
 pub const PROXY_MARK: u32 = 1338;
 
 /// The mark that routes a packet to the proxy in TPROXY mode. Istio's value.
@@ -20,73 +21,73 @@ pub const DIVERT_MARK: u32 = 1337;
 /// The routing table that delivers packets with [`DIVERT_MARK`] on this host. Istio's value.
 pub const ROUTING_TABLE: u32 = 133;
 
-/// The account that the proxy runs as unless another is named.
+/// The default user of the proxy.
 pub const USER: &str = "ringway";
 
-/// What is to be caught in one network namespace.
+/// The traffic to capture in one network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterceptPlan {
-    /// How connections to this host are caught.
+    /// How connections to this host are captured.
     pub inbound: Inbound,
-    /// Whether connections from this host are caught (always by REDIRECT: there is no TPROXY
-    /// for packets that begin here).
+    /// Whether connections from this host are captured. They always use REDIRECT, because TPROXY
+    /// does not work for local packets.
     pub outbound: bool,
     /// The port of the listener for connections to this host.
     pub inbound_port: u16,
     /// The port of the listener for connections from this host.
     pub outbound_port: u16,
-    /// The UDP ports of this host that are caught.
+    /// The UDP ports of this host to capture.
     pub inbound_udp: Ports,
-    /// The UDP ports of others that are caught.
+    /// The UDP ports of other hosts to capture.
     pub outbound_udp: Ports,
     /// The port of a resolver on this host that gets all DNS queries.
     pub dns: Option<u16>,
-    /// The proxy itself, which is left alone.
+    /// The proxy itself. Its traffic is not captured.
     pub proxy: Proxy,
-    /// Ports that the proxy serves itself; connections to them are not caught.
+    /// Ports that the proxy serves itself. Connections to them are not captured.
     pub own_ports: Ports,
-    /// Connections to this host that are left alone, by where they come from.
+    /// Connections to this host that are not captured, by their source.
     pub exclude_inbound: Exclusions,
-    /// Connections from this host that are left alone, by where they go.
+    /// Connections from this host that are not captured, by their destination.
     pub exclude_outbound: Exclusions,
-    /// Processes whose connections are left alone.
+    /// Processes whose connections are not captured.
     pub exclude_owners: Owners,
-    /// What becomes of caught traffic when nobody listens.
+    /// What happens to captured traffic when no proxy listens.
     pub when_dead: WhenDead,
 }
 
-/// How connections to this host are caught.
+/// How connections to this host are captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Inbound {
-    /// By NAT: the proxy asks for the original destination.
+    /// With NAT: the proxy asks the kernel for the original destination.
     #[default]
     Redirect,
     /// Without NAT: the proxy's socket has the original destination as its own address.
     Tproxy,
-    /// They are not.
+    /// They are not captured.
     None,
 }
 
-/// What becomes of caught traffic when nobody listens.
+/// What happens to captured traffic when no proxy listens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenDead {
-    /// It is refused: nothing passes by the proxy.
+    /// The kernel refuses it. No traffic bypasses the proxy.
     #[default]
     Closed,
-    /// It passes by the proxy, as far as rules can say so.
+    /// It bypasses the proxy, as far as rules can do this.
     Open,
 }
 
-/// How the proxy's own traffic is known.
+/// How the rules recognise the proxy's own traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
     /// The mark of its sockets.
     pub mark: u32,
-    /// The accounts that it runs as.
+    /// The users and groups of the proxy.
     pub owners: Owners,
 }
 
-/// Processes, by the account that they run as.
+/// Processes, by their user or group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owners {
     /// Users.
@@ -95,18 +96,18 @@ pub struct Owners {
     pub gids: Vec<u32>,
 }
 
-/// Traffic that is left alone.
+/// Traffic that is not captured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exclusions {
     /// Destination ports.
     pub ports: Ports,
     /// Addresses of the other side.
     pub networks: Vec<Network>,
-    /// Interfaces through which it comes or goes.
+    /// Interfaces through which it arrives or leaves.
     pub interfaces: Vec<Interface>,
 }
 
-/// A set of ports, as ranges that neither touch nor overlap, in order.
+/// A set of ports, as sorted ranges that do not touch or overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ports(Vec<PortRange>);
 
@@ -207,7 +208,7 @@ impl FromStr for Interface {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let name = text.strip_suffix('+').unwrap_or(text);
-        // It becomes part of a rule's text, so what the kernel would take is not enough.
+        // The name becomes part of a rule's text, so accept fewer bytes than the kernel does.
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@:".contains(&byte);
         match !name.is_empty() && text.len() <= INTERFACE_BYTES_MAX && name.bytes().all(plain) {
             true => Ok(Self(text.to_owned())),
@@ -226,30 +227,29 @@ impl fmt::Display for Interface {
 }
 
 impl InterceptPlan {
-    /// What cannot be in a plan, and what to do instead.
+    /// The error of an impossible plan, with advice.
     pub fn mistake(&self) -> Option<String> {
         let mark = self.proxy.mark;
         if mark == 0 || mark == DIVERT_MARK {
-            let taken =
-                if mark == 0 { "every other socket has it" } else { "it is that of TPROXY" };
+            let taken = if mark == 0 { "all unmarked sockets have it" } else { "TPROXY uses it" };
             return Some(format!("the mark {mark} cannot be the proxy's: {taken}\n  use 1338"));
         }
         let both = self.inbound != Inbound::None && self.outbound;
         (both && self.inbound_port == self.outbound_port).then(|| {
             format!(
-                "port {} cannot take both directions: what it gets could not be told apart\n  \
+                "port {} cannot serve both directions\n  \
                  use {INBOUND_PORT} for inbound and {OUTBOUND_PORT} for outbound",
                 self.inbound_port
             )
         })
     }
 
-    /// Whether packets are handed to the proxy by mark and policy route.
+    /// Whether packets reach the proxy by mark and policy route.
     pub fn diverts(&self) -> bool {
         self.inbound == Inbound::Tproxy || self.catches_udp()
     }
 
-    /// Whether UDP is caught in any direction.
+    /// Whether UDP is captured in any direction.
     pub fn catches_udp(&self) -> bool {
         !self.inbound_udp.is_empty() || !self.outbound_udp.is_empty()
     }
@@ -293,13 +293,13 @@ impl fmt::Display for InterceptPlan {
             said.push(format!("DNS to {port}"));
         }
         match said.is_empty() {
-            true => f.write_str("nothing is caught"),
+            true => f.write_str("nothing is captured"),
             false => f.write_str(&said.join(", ")),
         }
     }
 }
 
-/// `networks` without those that lie in others of them.
+/// `networks` without those that another one of them contains.
 pub fn disjoint(networks: &[Network]) -> Vec<Network> {
     let mut kept: Vec<Network> = Vec::with_capacity(networks.len());
     let mut sorted = networks.to_vec();

@@ -1,19 +1,19 @@
-//! What `/proc/net/tcp` and `/proc/net/tcp6` say about sockets.
+//! Reads `/proc/net/tcp` and `/proc/net/tcp6`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A TCP socket of a network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpSocket {
-    /// Its own address. IPv4-mapped IPv6 is IPv4.
+    /// Its local address. IPv4-mapped IPv6 is IPv4.
     pub local: SocketAddr,
-    /// That of the other side.
+    /// Its peer address.
     pub remote: SocketAddr,
-    /// Whether it waits for connections.
+    /// Whether it listens.
     pub listens: bool,
 }
 
-/// The state of a socket that waits for connections (`TCP_LISTEN`).
+/// The state of a listening socket (`TCP_LISTEN`).
 const LISTEN: &str = "0A";
 
 /// The sockets in the text of one of the files.
@@ -27,7 +27,7 @@ fn socket(line: &str) -> Option<TcpSocket> {
     Some(TcpSocket { local, remote, listens: words.next()? == LISTEN })
 }
 
-/// An address as words of four bytes, each as this machine stores it, and a port.
+/// Parses an address (32-bit words in this machine's byte order) and a port.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

@@ -1,17 +1,16 @@
-//! The policy route that delivers marked packets on this host, whatever their destination: what
-//! `ip` is given.
+//! The policy route that delivers marked packets on this host, whatever their destination. This
+//! file writes the arguments for `ip`.
 
 use super::plan::{DIVERT_MARK, ROUTING_TABLE};
 
-/// Who made a rule or a route: `protocol` in `ip`. The number is ours, so that what others made
-/// is never taken for it.
+/// The `protocol` value of our rules and routes in `ip`. It separates them from foreign ones.
 const PROTOCOL: &str = "133";
 
-/// The place among the policy rules: before all that others use to have.
+/// The preference of our policy rule: before the values that other programs normally use.
 const PREFERENCE: &str = "133";
 
-/// What `ip` is given in each family to have the route; each command fails with "File exists" when
-/// it is there already.
+/// The arguments for `ip` that add the route, for each family. A command fails with "File exists"
+/// if its object exists already.
 pub fn add() -> [Vec<String>; 2] {
     let rule = format!(
         "rule add pref {PREFERENCE} fwmark {DIVERT_MARK} lookup {ROUTING_TABLE} protocol {PROTOCOL}"
@@ -20,13 +19,13 @@ pub fn add() -> [Vec<String>; 2] {
     [words(&rule), words(&route)]
 }
 
-/// What `ip` is given in each family to remove it, whether it is there or not.
+/// The arguments for `ip` that remove the route, for each family.
 pub fn remove() -> [Vec<String>; 2] {
     let route = format!("route flush table {ROUTING_TABLE} proto {PROTOCOL}");
     [words(&format!("rule flush protocol {PROTOCOL}")), words(&route)]
 }
 
-/// What `ip` is given in each family to print it.
+/// The arguments for `ip` that list the rules and routes, for each family.
 pub fn list() -> [Vec<String>; 2] {
     let route = format!("route show table {ROUTING_TABLE}");
     [words("rule show"), words(&route)]
@@ -41,7 +40,7 @@ pub fn ours(listing: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Lines of [`list`] that use our mark or our table and are not ours.
+/// Lines of [`list`] that use our mark or table but are not ours.
 pub fn foreign(rules: &str, routes: &str) -> Vec<String> {
     let mark = format!("fwmark {DIVERT_MARK:#x} ");
     let table = format!("lookup {ROUTING_TABLE}");

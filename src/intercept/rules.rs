@@ -1,5 +1,5 @@
-//! The rules of a plan, in the one form from which both nft's and iptables' are written, so that
-//! the two never mean different things.
+//! The rules of a plan in one neutral form. nft and iptables rules are both written from it, so
+//! they always have the same meaning.
 
 use super::plan::{
     DIVERT_MARK, Exclusions, Inbound, InterceptPlan, Interface, Owners, PortRange, Ports, WhenDead,
@@ -9,29 +9,29 @@ use crate::net::Network;
 /// The port of DNS (RFC 1035 4.2).
 const DNS_PORT: u16 = 53;
 
-/// Ports of DHCP clients and servers (RFC 2131 4.1, RFC 8415 7.2): a host that loses its lease
-/// to its own proxy is gone.
+/// Ports of DHCP clients and servers (RFC 2131 4.1, RFC 8415 7.2). If the proxy captured DHCP, the
+/// host could lose its lease.
 const DHCP_PORTS: [u16; 4] = [67, 68, 546, 547];
 
-/// A place in the kernel's path of packets, and the rules there.
+/// A hook in the kernel's packet path, and its rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
-    /// Where.
+    /// The hook.
     pub hook: Hook,
-    /// What, in order.
+    /// The rules, in order.
     pub rules: Vec<Rule>,
 }
 
-/// Where packets meet a chain.
+/// The hook of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// Connections that arrive: NAT at PREROUTING.
     Inbound,
-    /// Connections that begin here: NAT at OUTPUT.
+    /// Local connections: NAT at OUTPUT.
     Outbound,
     /// Packets that arrive: mangle at PREROUTING.
     DivertIn,
-    /// Packets that begin here: mangle at OUTPUT, and they are routed again when it changes them.
+    /// Local packets: mangle at OUTPUT. The kernel routes them again when the chain changes them.
     DivertOut,
 }
 
@@ -50,14 +50,14 @@ impl Hook {
     }
 }
 
-/// One rule: what all of `matches` apply to meets `action`.
+/// One rule: packets that meet all of `matches` get `action`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// All must apply.
+    /// All must match.
     pub matches: Vec<Match>,
-    /// What is done then.
+    /// The action for matching packets.
     pub action: Action,
-    /// What an operator reads beside it.
+    /// The comment for the operator.
     pub why: &'static str,
 }
 
@@ -92,9 +92,9 @@ pub enum Match {
     Uids(Vec<u32>),
     /// One of these groups sent it.
     Gids(Vec<u32>),
-    /// It bears this mark.
+    /// It has this mark.
     Mark(u32),
-    /// Its connection bears this mark.
+    /// Its connection has this mark.
     ConnectionMark(u32),
     /// It goes in the direction of the first packet of its connection.
     Original,
@@ -102,29 +102,29 @@ pub enum Match {
     Reply,
 }
 
-/// What is done with a packet.
+/// The action for a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// No further rule of the chain sees it.
     Leave,
     /// Its connection goes to this port of this host.
     Redirect(u16),
-    /// It goes to a transparent socket on this port, unchanged, with [`DIVERT_MARK`]. When there
-    /// is no such socket nft goes on to the next rule; iptables drops it.
+    /// It goes unchanged to a transparent socket on this port, with [`DIVERT_MARK`]. If there is no
+    /// such socket, nft continues with the next rule, but iptables drops the packet.
     Tproxy(u16),
     /// It gets this mark, and no further rule of the chain sees it.
     Mark(u32),
     /// Its connection gets this mark. The next rule sees it.
     MarkConnection(u32),
-    /// It is refused with a TCP reset, where that can be done (not in iptables).
+    /// It is refused with a TCP reset, if the backend supports it (iptables does not).
     Reset,
-    /// It is refused as a port that nobody has, where that can be done (not in iptables).
+    /// It is refused with an ICMP port error, if the backend supports it (iptables does not).
     Unreachable,
-    /// It is dropped (in iptables, TPROXY has done so).
+    /// It is dropped. In iptables, TPROXY has already dropped it.
     Drop,
 }
 
-/// The chains of a plan; those without a rule are left out.
+/// The chains of a plan, without empty ones.
 pub fn chains(plan: &InterceptPlan) -> Vec<Chain> {
     let rules = [divert_in(plan), divert_out(plan), inbound(plan), outbound(plan)];
     let chains = Hook::ALL.into_iter().zip(rules).map(|(hook, rules)| Chain { hook, rules });
@@ -173,8 +173,8 @@ fn outbound(plan: &InterceptPlan) -> Vec<Rule> {
     rules
 }
 
-/// Packets that arrive: from outside to a socket that takes any destination, and from this host
-/// by way of [`divert_out`] and the loopback interface.
+/// Arriving packets: those from outside for a transparent socket, and those from this host that
+/// [`divert_out`] sent through the loopback interface.
 fn divert_in(plan: &InterceptPlan) -> Vec<Rule> {
     let mut rules = Vec::new();
     if !plan.diverts() {
@@ -183,16 +183,16 @@ fn divert_in(plan: &InterceptPlan) -> Vec<Rule> {
     if !plan.outbound_udp.is_empty() {
         let sent = [Match::FromLoopback, Match::Udp, Match::Mark(DIVERT_MARK), Match::Original];
         rules.push(rule(sent.clone(), Action::Tproxy(plan.outbound_port), "caught outbound"));
-        // It cannot go out again from here, and a socket of this host that takes any address must
-        // not get it. The kernel sends no ICMP in the name of the one it was meant for.
+        // The packet cannot leave again from this hook, and a socket of this host that listens on
+        // all addresses must not get it. The kernel sends no ICMP error for a foreign address.
         rules.push(rule(sent, Action::Drop, "refused: no proxy"));
     }
     rules.push(leave(Match::FromLoopback, "this host to itself"));
     let to_proxy = Action::Tproxy(plan.inbound_port);
     let mut transports = Vec::new();
     if plan.inbound == Inbound::Tproxy {
-        // All packets of a caught connection, not only the first: the second may be what makes
-        // the connection when the kernel answers with SYN cookies.
+        // Mark all packets of a captured connection, not only the first. With SYN cookies, the
+        // second packet may create the connection.
         let caught = [Match::Tcp, Match::ConnectionMark(DIVERT_MARK), Match::Original];
         rules.push(rule(caught, to_proxy, "caught inbound, going on"));
         transports.push(Transport::Tcp);
@@ -219,8 +219,8 @@ fn divert_in(plan: &InterceptPlan) -> Vec<Rule> {
     rules
 }
 
-/// Packets that begin here: answers of the application to a proxy that borrowed the client's
-/// address come back to the proxy, and UDP is sent to it by way of the loopback interface.
+/// Local packets. The application's answers to the client's address return to the proxy, and UDP
+/// goes to the proxy through the loopback interface.
 fn divert_out(plan: &InterceptPlan) -> Vec<Rule> {
     let mut rules = Vec::new();
     if !plan.diverts() {
@@ -247,7 +247,7 @@ fn divert_out(plan: &InterceptPlan) -> Vec<Rule> {
     rules
 }
 
-/// Refuses what no socket took, unless it may pass.
+/// Refuses packets that no socket accepted, unless they may pass.
 fn refuse(plan: &InterceptPlan, matches: &[Match], action: Action, rules: &mut Vec<Rule>) {
     if plan.when_dead == WhenDead::Closed {
         rules.push(Rule { matches: matches.to_vec(), action, why: "refused: no proxy" });
@@ -316,7 +316,7 @@ fn owners(owners: &Owners, why: &'static str, rules: &mut Vec<Rule>) {
     }
 }
 
-/// A range as both languages write it, with what they put between its ends.
+/// A range as text, with the separator of nft or iptables.
 pub(super) fn range_text(range: PortRange, between: char) -> String {
     match range.bounds() {
         (first, last) if first == last => first.to_string(),

@@ -1,4 +1,4 @@
-//! The thin part that touches the system: programs, network namespaces, accounts, interfaces.
+//! The part that calls the system: programs, network namespaces, users and groups, interfaces.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -10,17 +10,17 @@ use nix::unistd::{Group, User};
 
 use super::error::InterceptError;
 
-/// Where the programs of administrators are, which is often not in PATH for others.
+/// Directories of administrator programs. They are often not in the PATH of normal users.
 const SYSTEM_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin"];
 
-/// Where a program is, or `None`.
+/// The path of a program, or `None`.
 pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories = std::env::split_paths(&path).chain(SYSTEM_DIRECTORIES.map(PathBuf::from));
     directories.map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 
-/// Where a program is.
+/// The path of a program, or an error.
 pub(super) fn need(program: &str) -> Result<PathBuf, InterceptError> {
     let package = match program {
         "nft" => "nftables",
@@ -30,7 +30,7 @@ pub(super) fn need(program: &str) -> Result<PathBuf, InterceptError> {
     find(program).ok_or_else(|| InterceptError::Missing { program: program.to_owned(), package })
 }
 
-/// Runs a program to its end with `input`, and gives what it prints.
+/// Runs a program with `input`, waits for its end, and returns its output.
 pub(super) fn run<A: AsRef<str>>(
     program: &str,
     arguments: &[A],
@@ -52,7 +52,8 @@ pub(super) fn run<A: AsRef<str>>(
         .map_err(failed)?;
     let mut stdin = child.stdin.take();
     let text = input.to_owned();
-    // A program that fails before it has read everything says why; that is the error then.
+    // If a program fails before it has read all input, its own message is the error to report, not
+    // the failed write.
     let writer = std::thread::spawn(move || {
         stdin.take().map(|mut stdin| stdin.write_all(text.as_bytes()).is_ok())
     });
@@ -64,11 +65,11 @@ pub(super) fn run<A: AsRef<str>>(
     Err(InterceptError::of_program(&shown, &String::from_utf8_lossy(&output.stderr)))
 }
 
-/// Moves this thread, and what it starts, into a network namespace: a name of `ip netns`, a
-/// process id, or a path.
+/// Moves this thread and its children into a network namespace: a name from `ip netns`, a process
+/// id, or a path.
 ///
 /// # Errors
-/// When there is none, or it may not be entered.
+/// When the namespace does not exist, or this process may not enter it.
 pub fn enter(namespace: &str) -> Result<(), InterceptError> {
     let is_pid = namespace.bytes().all(|byte| byte.is_ascii_digit());
     let named = Path::new("/run/netns").join(namespace);
@@ -89,32 +90,33 @@ pub fn enter(namespace: &str) -> Result<(), InterceptError> {
     })
 }
 
-/// Whether the network namespace has IPv6 at all.
+/// Whether the network namespace supports IPv6.
 pub(super) fn has_ipv6() -> bool {
     Path::new("/proc/thread-self/net/if_inet6").exists()
 }
 
-/// What a file of `/proc/net` says about this thread's network namespace; empty without it.
+/// The content of a `/proc/net` file for this thread's network namespace; empty if there is no
+/// file.
 pub(super) fn proc_net(name: &str) -> String {
     let mut text = String::new();
     let path = Path::new("/proc/thread-self/net").join(name);
-    // Without IPv6 the files about it are not there.
+    // Without IPv6, the IPv6 files do not exist.
     File::open(path).and_then(|mut file| file.read_to_string(&mut text)).ok();
     text
 }
 
-/// The number of a user: `1000`, or the name of one.
+/// The id of a user, from `1000` or a name.
 ///
 /// # Errors
-/// When there is none of that name.
+/// When the name does not exist.
 pub fn uid(name: &str) -> Result<u32, InterceptError> {
     number(name, "user", |name| User::from_name(name).ok().flatten().map(|user| user.uid.as_raw()))
 }
 
-/// The number of a group: `1000`, or the name of one.
+/// The id of a group, from `1000` or a name.
 ///
 /// # Errors
-/// When there is none of that name.
+/// When the name does not exist.
 pub fn gid(name: &str) -> Result<u32, InterceptError> {
     number(name, "group", |name| {
         Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())

@@ -1,5 +1,6 @@
-//! A client outside: a network namespace of its own with a cable into this one, so that its
-//! connections arrive as those of others do. It goes with this process, whatever becomes of it.
+//! A test client outside this namespace. It has its own network namespace and a veth pair into this
+//! one, so its connections arrive like those of other hosts. The kernel removes it when this
+//! process ends.
 
 use std::fs::read_link;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,10 +12,10 @@ use nix::sched::{CloneFlags, unshare};
 use super::error::InterceptError;
 use super::system::{has_ipv6, run};
 
-/// Our end of the cable.
+/// Our end of the veth pair.
 const INTERFACE: &str = "rwcheck0";
 
-/// Addresses of our end, from ranges that are for tests (RFC 2544, RFC 5180).
+/// Addresses of our end, from ranges reserved for tests (RFC 2544, RFC 5180).
 const HERE: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 18, 133, 1)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 2, 0, 0x133, 0, 0, 0, 1)),
@@ -26,17 +27,17 @@ const THERE: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 2, 0, 0x133, 0, 0, 0, 2)),
 ];
 
-/// What the client is told to do, on its thread.
+/// A task for the client's thread.
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A client outside.
+/// A test client outside this namespace.
 pub(super) struct Visitor {
     work: Option<mpsc::Sender<Work>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Visitor {
-    /// Lays the cable.
+    /// Creates the namespace and the veth pair.
     ///
     /// # Errors
     /// Without CAP_SYS_ADMIN and CAP_NET_ADMIN.
@@ -94,7 +95,7 @@ impl Visitor {
         THERE[usize::from(v6)]
     }
 
-    /// Lets the client do something.
+    /// Runs a function on the client's thread.
     pub(super) fn within<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, InterceptError> + Send + 'static,
@@ -111,7 +112,7 @@ impl Visitor {
 
 impl Drop for Visitor {
     fn drop(&mut self) {
-        // Removed at once, while the namespace goes when the kernel finds the time.
+        // Remove the interface now. The kernel removes the namespace later.
         run("ip", &["link", "delete", INTERFACE], "").ok();
         drop(self.work.take());
         if let Some(thread) = self.thread.take() {

@@ -1,4 +1,4 @@
-//! What a token says, and conditions on it.
+//! The claims of a token, and conditions on them.
 
 use serde_json::{Map, Value};
 
@@ -11,9 +11,9 @@ pub struct Claims(Map<String, Value>);
 /// A condition on one claim.
 #[derive(Clone, Debug)]
 pub struct ClaimMatch {
-    /// Its name; `a.b` is also the claim `b` in the object `a`.
+    /// The name of the claim; `a.b` also means the claim `b` in the object `a`.
     pub name: Box<str>,
-    /// What its value must be: itself, or one of its elements.
+    /// The condition for its value, or for one of its elements.
     pub wanted: ValueMatch,
 }
 
@@ -35,13 +35,13 @@ impl Claims {
         self.0.get(name)?.as_str()
     }
 
-    /// A moment (RFC 7519 2, NumericDate) in Unix seconds; fractions are cut off.
+    /// A time (RFC 7519 2, NumericDate) in Unix seconds, without fractions.
     pub(super) fn seconds(&self, name: &str) -> Option<i64> {
         let value = self.0.get(name)?;
         value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64))
     }
 
-    /// Whether `aud`, one or a list, names one of these.
+    /// Whether `aud` (one value or a list) contains one of these.
     pub(super) fn is_for(&self, audiences: &[Box<str>]) -> bool {
         let is_one = |value: &Value| audiences.iter().any(|wanted| value == &**wanted);
         match self.0.get("aud") {
@@ -59,8 +59,8 @@ impl From<Map<String, Value>> for Claims {
 }
 
 impl ClaimMatch {
-    /// Whether the claim is there and fits. Of a list one element must; `scope` and `scp` are
-    /// lists that are written with spaces (RFC 8693 4.2).
+    /// Whether the claim is present and matches. In a list, one element must match. `scope` and
+    /// `scp` are lists separated by spaces (RFC 8693 4.2).
     pub fn fits(&self, claims: &Claims) -> bool {
         let Some(value) = claims.get(&self.name) else { return false };
         match value {

@@ -5,7 +5,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
 use thiserror::Error;
 
-/// Keys of a set that are looked at; more are a mistake or an attack.
+/// The most keys that are read from a set. More keys are an error or an attack.
 const KEYS_MAX: usize = 100;
 
 const RSA: &[Algorithm] = &[
@@ -21,31 +21,31 @@ const RSA: &[Algorithm] = &[
 #[derive(Default)]
 pub struct KeySet(Vec<Key>);
 
-/// A public key and what it may be used with. A token's own `alg` never decides that: otherwise
-/// somebody signs with the public key as if it were a shared secret.
+/// A public key and its allowed algorithms. The token's `alg` never decides this; otherwise an
+/// attacker could use the public key as a shared secret.
 pub(super) struct Key {
     id: Option<Box<str>>,
     algorithms: Vec<Algorithm>,
     pub(super) key: DecodingKey,
 }
 
-/// Why a key set cannot be used.
+/// The reason why a key set is not usable.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KeySetError {
     /// It is not a key set.
     #[error("not a JSON Web Key Set: {0}")]
     Syntax(String),
-    /// There is nothing in it that could verify a token.
-    #[error("no public key in it can be used (RSA of 2048 bits, EC P-256 or P-384, Ed25519)")]
+    /// No key in it can verify a token.
+    #[error("no public key is usable (RSA of 2048 bits, EC P-256 or P-384, Ed25519)")]
     NoKey,
 }
 
 impl KeySet {
-    /// Reads a JSON Web Key Set. Keys of other kinds and for other uses are passed over, as
-    /// RFC 7517 5 has it; shared secrets are among them.
+    /// Parses a JSON Web Key Set. Ignores keys of other kinds and for other uses (RFC 7517 5),
+    /// including shared secrets.
     ///
     /// # Errors
-    /// When it is no key set, or has no key of use.
+    /// When it is not a key set, or has no usable key.
     pub fn parse(json: &[u8]) -> Result<Self, KeySetError> {
         let set: Value =
             serde_json::from_slice(json).map_err(|error| KeySetError::Syntax(error.to_string()))?;
@@ -61,13 +61,13 @@ impl KeySet {
         self.0.len()
     }
 
-    /// True when there is none: nothing has been fetched yet.
+    /// Whether there is no key, for example before the first fetch.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The keys that may have signed a token with this `kid`: those of that name, or all when it
-    /// has none.
+    /// The keys that may have signed a token with this `kid`: the keys with that id, or all if the
+    /// token has none.
     pub(super) fn candidates(&self, id: Option<&str>) -> impl Iterator<Item = &Key> {
         self.0.iter().filter(move |key| match (id, &key.id) {
             (Some(wanted), Some(id)) => **id == *wanted,
@@ -84,7 +84,7 @@ impl std::fmt::Debug for KeySet {
 
 impl Key {
     fn read(value: &Value) -> Option<Self> {
-        // `key_ops` is looked at as text: unknown operations must not lose the whole key.
+        // Read `key_ops` as text, so that an unknown operation does not invalidate the whole key.
         let operations = value.get("key_ops").and_then(Value::as_array);
         if operations.is_some_and(|list| !list.iter().any(|operation| operation == "verify")) {
             return None;

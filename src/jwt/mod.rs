@@ -1,9 +1,8 @@
-//! JSON Web Tokens (RFC 7519) as bearer tokens (RFC 6750): whether a request carries one that its
-//! issuer has signed, and what that says.
+//! JSON Web Tokens (RFC 7519) as bearer tokens (RFC 6750): checks that the issuer has signed a
+//! request's token, and reads its claims.
 //!
-//! `keys` are an issuer's public keys, `token` checks one token against them, `provider` is an
-//! issuer as configured, `claims` is what rules see. No I/O and no clock: keys and the time come
-//! from outside.
+//! `keys` are an issuer's public keys, `token` checks one token, `provider` is a configured issuer,
+//! and rules read `claims`. No I/O and no clock: the caller passes keys and the time.
 
 mod cells;
 mod claims;

@@ -1,4 +1,4 @@
-//! Issuers of tokens as configured, and what a route demands of them.
+//! Configured issuers of tokens, and the requirements of routes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,84 +15,84 @@ use crate::message::HeadView;
 pub struct Provider {
     /// Its name in the configuration.
     pub name: Box<str>,
-    /// What the claim `iss` must be.
+    /// The required value of the claim `iss`.
     pub issuer: Box<str>,
-    /// What the claim `aud` must name one of; empty for anything.
+    /// The accepted values of the claim `aud`; empty for any.
     pub audiences: Vec<Box<str>>,
-    /// How far the clocks of issuer and proxy may be apart, in seconds.
+    /// The accepted difference between the clocks of issuer and proxy, in seconds.
     pub leeway_s: i64,
     /// The field that holds the token, in lower case. In `authorization` it follows `Bearer`.
     pub field: Box<str>,
-    /// Whether the service gets to see the token.
+    /// Whether the service receives the token.
     pub forward: bool,
     /// Its public keys.
     pub keys: Arc<KeySet>,
-    /// Rung when a token names a key that is not among them.
+    /// Signals that a token names an unknown key.
     pub wanted: KeysWanted,
     /// Its counters; the same ones across reloads as long as the name stays.
     pub stats: Arc<PerWorker<ProviderCells>>,
 }
 
 impl Provider {
-    /// The name of the field that is not passed on.
+    /// The name of the field to remove before forwarding.
     pub fn field_to_drop(&self) -> Option<&str> {
         (!self.forward).then_some(&*self.field)
     }
 }
 
-/// Tells whoever fetches keys that newer ones may be needed.
+/// Tells the key fetcher that newer keys may be needed.
 #[derive(Clone, Debug, Default)]
 pub struct KeysWanted(Arc<AtomicBool>);
 
 impl KeysWanted {
-    /// A token names a key that is not known.
+    /// Signals that a token names an unknown key.
     pub fn ring(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it rang since this was asked last.
+    /// Whether there was a signal since the last call.
     pub fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }
 }
 
-/// What a route or service demands.
+/// The token requirement of a route or service.
 #[derive(Debug)]
 pub struct Requirement {
-    /// A token of one of these; at least one.
+    /// The accepted issuers; at least one.
     pub providers: Vec<Arc<Provider>>,
-    /// No token at all will do, too; a bad one will not.
+    /// A request without a token passes; one with an invalid token does not.
     pub optional: bool,
 }
 
 /// A token that was accepted.
 #[derive(Debug)]
 pub struct Accepted {
-    /// Who has issued it.
+    /// Its issuer.
     pub provider: Arc<Provider>,
-    /// What it says.
+    /// Its claims.
     pub claims: Claims,
 }
 
 impl Accepted {
-    /// Looks at the time again.
+    /// Checks the expiry again.
     ///
     /// # Errors
-    /// When it has expired since it was accepted.
+    /// When it has expired since the first check.
     pub fn still_holds(&self, now_unix_s: i64) -> Result<(), Rejection> {
         token::check_time(&self.claims, &self.provider, now_unix_s)
     }
 }
 
 impl Requirement {
-    /// The token of a request; `None` without one.
+    /// The token of a request; `None` if there is none.
     ///
     /// # Errors
-    /// When there is more than one, or what should be one is something else.
+    /// When there is more than one token, or the token has the wrong form.
     pub fn token<'r>(&self, request: HeadView<'r>) -> Result<Option<&'r [u8]>, Rejection> {
         let mut found: Option<&[u8]> = None;
         for (index, provider) in self.providers.iter().enumerate() {
-            // Providers mostly look into the same field: each field is read once.
+            // Providers often use the same field. Read each field once.
             if self.providers[..index].iter().any(|other| other.field == provider.field) {
                 continue;
             }
@@ -112,11 +112,11 @@ impl Requirement {
     /// Checks a token at `now_unix_s`.
     ///
     /// # Errors
-    /// Why it is not accepted.
+    /// The reason for the rejection.
     pub fn check(&self, token: &[u8], now_unix_s: i64) -> Result<Accepted, Rejection> {
         let issuer = token::issuer(token)?;
         let mut rejection = Rejection::Issuer;
-        // Several may have the same issuer and differ in their audiences.
+        // Several providers may have the same issuer and different audiences.
         for provider in self.providers.iter().filter(|provider| *provider.issuer == *issuer) {
             match token::check(token, provider, now_unix_s) {
                 Ok(claims) => return Ok(Accepted { provider: Arc::clone(provider), claims }),
@@ -126,7 +126,7 @@ impl Requirement {
         Err(rejection)
     }
 
-    /// Counts a request that was turned away, with the first of the providers.
+    /// Counts a rejected request for the first provider.
     pub fn count(&self, rejection: Rejection, worker: usize) {
         if let Some(provider) = self.providers.first() {
             provider.stats.worker(worker).rejected[rejection.index()].increment();
@@ -134,7 +134,7 @@ impl Requirement {
     }
 }
 
-/// The token in the value of a field. In `authorization` other schemes are none of ours.
+/// The token in the value of a field. Other schemes in `authorization` are ignored.
 fn bearer<'v>(field: &str, value: &'v [u8]) -> Option<&'v [u8]> {
     const SCHEME: &[u8] = b"bearer ";
     if field != "authorization" {

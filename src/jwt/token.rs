@@ -1,4 +1,4 @@
-//! One token: its form, its signature, its claims.
+//! Checks one token: its form, its signature and its claims.
 
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::{Header, Validation, decode, decode_header};
@@ -7,35 +7,34 @@ use serde_json::{Map, Value};
 use super::claims::Claims;
 use super::provider::Provider;
 
-/// The longest token that is looked at.
+/// The longest accepted token.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
-/// Keys that are tried for one token that does not say which has signed it.
+/// The most keys that are tried for a token without `kid`.
 const KEYS_TRIED_MAX: usize = 8;
 
-/// Why a request's token is not accepted.
+/// The reason why a request's token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// There is none.
+    /// There is no token.
     Missing,
-    /// There are several.
+    /// There are several tokens.
     Ambiguous,
     /// It is not a signed token, or has `crit` extensions, or is too long.
     Malformed,
-    /// Nobody whom the route trusts has issued it.
+    /// The issuer is not trusted by the route.
     Issuer,
-    /// It says that it is signed in a way that the issuer's key is not for: `none`, a shared
-    /// secret.
+    /// Its algorithm is not one of the issuer's key, for example `none` or a shared secret.
     Algorithm,
     /// The issuer has no such key.
     Key,
     /// Its signature is wrong.
     Signature,
-    /// It has expired, or says not when it will.
+    /// It has expired, or has no `exp`.
     Expired,
     /// It is not valid yet.
     NotYetValid,
-    /// It is for somebody else.
+    /// It is for another audience.
     Audience,
 }
 
@@ -70,7 +69,7 @@ impl Rejection {
         }
     }
 
-    /// What the client is told.
+    /// The text for the client.
     pub fn detail(self) -> &'static str {
         match self {
             Self::Missing => "a token is required",
@@ -92,7 +91,7 @@ impl Rejection {
     }
 }
 
-/// Who says to have issued `token`. Nothing of it is verified yet.
+/// The issuer that `token` claims. This is not verified.
 pub(super) fn issuer(token: &[u8]) -> Result<String, Rejection> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(Rejection::Malformed);
@@ -105,16 +104,16 @@ pub(super) fn issuer(token: &[u8]) -> Result<String, Rejection> {
     }
 }
 
-/// Checks that `provider` has issued `token`, for us, and that it is valid at `now_unix_s`.
+/// Checks that `provider` issued `token` for this audience, and that it is valid at `now_unix_s`.
 pub(super) fn check(
     token: &[u8],
     provider: &Provider,
     now_unix_s: i64,
 ) -> Result<Claims, Rejection> {
-    // `none` and what nobody knows are no algorithms to the decoder.
+    // The decoder rejects `none` and unknown algorithms.
     let header = decode_header(token).map_err(|_| Rejection::Algorithm)?;
     if header.crit.is_some() || header.enc.is_some() {
-        return Err(Rejection::Malformed); // RFC 7515 4.1.11: what is not understood is refused
+        return Err(Rejection::Malformed); // RFC 7515 4.1.11: unknown critical headers are refused
     }
     let claims = verified(token, &header, provider)?;
     if claims.text("iss") != Some(&provider.issuer) {
@@ -134,7 +133,7 @@ pub(super) fn check_time(
     now_unix_s: i64,
 ) -> Result<(), Rejection> {
     let leeway = provider.leeway_s;
-    // A token that never ends could never be taken back.
+    // A token without expiry could never be revoked.
     if claims.seconds("exp").is_none_or(|end| now_unix_s >= end.saturating_add(leeway)) {
         return Err(Rejection::Expired);
     }
@@ -146,7 +145,7 @@ pub(super) fn check_time(
 
 fn verified(token: &[u8], header: &Header, provider: &Provider) -> Result<Claims, Rejection> {
     let mut validation = Validation::new(header.alg);
-    // The signature alone: what the claims say is judged by the caller, at its time.
+    // Check only the signature here. The caller checks the claims.
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
     validation.validate_aud = false;
@@ -169,7 +168,7 @@ fn verified(token: &[u8], header: &Header, provider: &Provider) -> Result<Claims
 }
 
 impl Rejection {
-    /// The later of two stages at which a token failed.
+    /// The rejection from the later of two checks.
     fn max_of(self, other: Self) -> Self {
         if self == Self::Key { other } else { self }
     }
@@ -190,7 +189,7 @@ pub(super) mod tests {
 
     const NOW: i64 = 1_800_000_000;
 
-    /// A key of an issuer, and the public half of it as a JSON Web Key.
+    /// An issuer's private key, and its public key as a JSON Web Key.
     pub(in crate::jwt) struct Signer {
         pub(in crate::jwt) jwk: String,
         key: EncodingKey,
@@ -219,7 +218,7 @@ pub(super) mod tests {
         }
 
         fn rs256(id: &str) -> Self {
-            /// What PKCS#8 puts before the key of PKCS#1.
+            /// The length of the PKCS#8 prefix before the PKCS#1 key.
             const PREFIX_BYTES: usize = 26;
             let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
             let der = &pair.serialize_der()[PREFIX_BYTES..];
@@ -296,7 +295,7 @@ pub(super) mod tests {
         }
     }
 
-    /// RFC 8725 2.1, 3.1: the attacks on how a token says that it is signed.
+    /// Attacks on the token's algorithm (RFC 8725 2.1, 3.1).
     #[test]
     fn the_token_does_not_choose_how_it_is_verified() {
         let (signer, stranger) = (Signer::es256("a"), Signer::es256("a"));
@@ -306,7 +305,7 @@ pub(super) mod tests {
         let (payload, signature) = rest.split_once('.').unwrap();
         let with_head =
             |json: &str, signature: &str| format!("{}.{payload}.{signature}", base64_url(json));
-        // Signed with the public key as if it were a secret.
+        // Sign with the public key as a shared secret.
         let confused = {
             let mut header = Header::new(Algorithm::HS256);
             header.kid = Some("a".to_owned());

@@ -1,5 +1,5 @@
-//! Recognizes the end of an answer in the bytes that come: HTTP/1.1 framing as the proxy's own
-//! reader understands it, or simply so many bytes of an echo.
+//! Finds the end of an answer in the received bytes: an HTTP/1.1 response by its framing, or an
+//! echo by its length.
 
 use crate::error::Refusal;
 use crate::http1::chunked::Decoder;
@@ -8,10 +8,10 @@ use crate::http1::parse::{self, Progress};
 use crate::message::Limits;
 use crate::message::{Head, Method};
 
-/// How far an answer has come.
+/// The state of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// More bytes have to come.
+    /// More bytes are needed.
     More,
     /// The answer is complete.
     Done {
@@ -22,11 +22,11 @@ pub(super) enum Step {
     },
 }
 
-/// The answer that a connection waits for; used again for the next one.
+/// The answer that a connection waits for. It is reused for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     state: State,
-    /// The head as far as it has come, when it came in several parts.
+    /// The received part of the head, if it came in several parts.
     partial: Vec<u8>,
     head: Head,
 }
@@ -53,19 +53,19 @@ enum Rest {
 }
 
 impl Answer {
-    /// Begins to wait for an HTTP response.
+    /// Starts to wait for an HTTP response.
     pub(super) fn expect_http1(&mut self) {
         self.partial.clear();
         self.head.clear();
         self.state = State::Head;
     }
 
-    /// Begins to wait for `bytes` bytes.
+    /// Starts to wait for `bytes` bytes.
     pub(super) fn expect_echo(&mut self, bytes: usize) {
         self.state = State::Echo { left: bytes };
     }
 
-    /// How many of the next bytes are only counted: they need not be copied out of the kernel.
+    /// How many of the next bytes only need to be counted, and not copied out of the kernel.
     pub(super) fn discardable(&self) -> usize {
         match &self.state {
             State::Body { rest: Rest::Length(left), .. } => {
@@ -76,10 +76,10 @@ impl Answer {
         }
     }
 
-    /// Takes the count of bytes that were [`Answer::discardable`].
+    /// Counts [`Answer::discardable`] bytes.
     ///
     /// # Errors
-    /// When they were not.
+    /// When the bytes are not discardable.
     pub(super) fn discard(&mut self, count: usize) -> Result<Step, Refusal> {
         let State::Body { status, keep_alive, rest } = &mut self.state else {
             return Err(TOO_MUCH);
@@ -95,10 +95,10 @@ impl Answer {
         }
     }
 
-    /// Takes the bytes that came.
+    /// Processes received bytes.
     ///
     /// # Errors
-    /// When they are not a valid answer, or more than one.
+    /// When they are not exactly one valid answer.
     pub(super) fn take(&mut self, bytes: &[u8], limits: &Limits) -> Result<Step, Refusal> {
         match &mut self.state {
             State::Head if self.partial.is_empty() => self.take_head(bytes, limits),
@@ -125,7 +125,7 @@ impl Answer {
         }
     }
 
-    /// The peer has closed the connection: complete if that is what ends the answer.
+    /// Handles the end of the connection. The answer is complete if its length is until close.
     pub(super) fn end(&self) -> Option<Step> {
         match &self.state {
             State::Body { status, rest: Rest::UntilClose, .. } => {
@@ -163,13 +163,13 @@ impl Answer {
     }
 }
 
-const TOO_MUCH: Refusal = Refusal::upstream("more bytes than the answer has");
+const TOO_MUCH: Refusal = Refusal::upstream("more bytes than one answer");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Feeds `bytes` in parts of every size; the result must not depend on the size.
+    /// Feeds `bytes` in parts of every size. The result must always be the same.
     fn check(bytes: &str, expect: Result<Step, &str>) {
         for size in 1..=bytes.len() {
             let mut answer = Answer::default();

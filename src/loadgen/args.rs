@@ -1,4 +1,4 @@
-//! The arguments of `ringway bench`, and the plan they amount to.
+//! The arguments of `ringway bench`, and the plan made from them.
 
 use std::net::SocketAddr;
 use std::net::ToSocketAddrs as _;
@@ -10,10 +10,10 @@ use clap::Args;
 use super::Error;
 use super::link::Tls;
 
-/// What load to generate.
+/// The load to generate.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  \
-    ringway bench http://127.0.0.1:8080/                    # as fast as 64 connections go\n  \
+    ringway bench http://127.0.0.1:8080/                    # 64 connections, full speed\n  \
     ringway bench http://127.0.0.1:8080/ --rate 5000 -d 30s   # the latency at that rate\n  \
     ringway bench http://127.0.0.1:8080/ --close -c 16          # a connection for each request\n  \
     ringway bench http://127.0.0.1:8080/ --idle 10000 -d 60s    # hold idle connections\n  \
@@ -26,61 +26,62 @@ use super::link::Tls;
     moment, however late it is sent: a stall of the server is not hidden by the client waiting\n\
     for it. Exit code 1 when anything failed.")]
 pub struct BenchArgs {
-    /// http://HOST:PORT/PATH or https:// (any certificate is accepted); with --tcp HOST:PORT.
+    /// The target: http://HOST:PORT/PATH, or https:// (any certificate is accepted), or HOST:PORT
+    /// with --tcp.
     #[arg(required_unless_present = "serve_tcp", conflicts_with = "serve_tcp")]
     url: Option<String>,
-    /// Connections that are used at the same time.
+    /// Number of connections in use at the same time.
     #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
-    /// How long new requests are begun.
+    /// How long to start new requests.
     #[arg(short, long, default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
-    /// Requests a second, begun on schedule. Without it each connection sends its next request
-    /// when it has the answer to the last.
+    /// Requests per second, started on a schedule. Without it, each connection sends its next
+    /// request after the answer to the last one.
     #[arg(short, long)]
     rate: Option<f64>,
-    /// A header field, `name: value`; may be given several times. `host` replaces the URL's.
+    /// A header field, `name: value`. You may repeat it. `host` replaces the host of the URL.
     #[arg(short = 'H', long = "header")]
     headers: Vec<String>,
-    /// Opens a connection for each request.
+    /// Open a new connection for each request.
     #[arg(long, conflicts_with = "idle")]
     close: bool,
-    /// Presents this certificate, a PEM file, to a server that asks for one.
+    /// The client certificate (PEM file), for a server that requests one.
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
-    /// Its private key.
+    /// The private key of the client certificate.
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// Resumes TLS sessions; without it every connection makes a full handshake.
+    /// Resume TLS sessions. Without it, every connection makes a full handshake.
     #[arg(long)]
     resume: bool,
-    /// Opens so many connections, sends one request on each, and holds them idle.
+    /// Open this many connections, send one request on each, and keep them idle.
     #[arg(long, value_name = "N", conflicts_with_all = ["rate", "tcp"])]
     idle: Option<u32>,
-    /// Speaks plain TCP: sends --size bytes and waits until as many have come back.
+    /// Use plain TCP: send --size bytes and wait until the same number has come back.
     #[arg(long)]
     tcp: bool,
-    /// Bytes of a TCP message.
+    /// Size of a TCP message in bytes.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     size: u32,
-    /// With --tcp: sends without end and expects nothing back but the end of the stream.
+    /// With --tcp: send continuously. The server sends nothing but the end of the stream.
     #[arg(long, requires = "tcp", conflicts_with_all = ["rate", "close"])]
     bulk: bool,
-    /// How long an answer may take before it counts as failed.
+    /// Time limit for an answer. After it, the request counts as failed.
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// Prints the report as one JSON object.
+    /// Print the report as one JSON object.
     #[arg(long)]
     pub(super) json: bool,
-    /// Is a TCP server on this address instead; it echoes what it is sent.
+    /// Run as a TCP server on this address instead. It echoes received bytes.
     #[arg(long, value_name = "ADDRESS")]
     serve_tcp: Option<SocketAddr>,
-    /// With --serve-tcp: swallows what it is sent.
+    /// With --serve-tcp: discard received bytes.
     #[arg(long, requires = "serve_tcp")]
     sink: bool,
 }
 
-/// What the arguments amount to.
+/// The plan made from the arguments.
 pub(super) struct Plan {
     pub(super) work: Work,
     pub(super) load: Load,
@@ -94,7 +95,7 @@ pub(super) enum Work {
     Bulk(Target),
 }
 
-/// Where the load goes and what is sent there.
+/// The target and the bytes to send.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     /// As the user wrote it.
@@ -107,7 +108,7 @@ pub(super) struct Target {
     pub(super) tls: Option<Tls>,
 }
 
-/// How an answer is recognized.
+/// The kind of answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,
@@ -115,22 +116,22 @@ pub(super) enum Protocol {
     Echo,
 }
 
-/// How much load, and for how long.
+/// The amount and duration of the load.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
     pub(super) connections: u32,
     pub(super) duration: Duration,
-    /// Requests a second; `None` is the closed loop.
+    /// Requests per second; `None` is the closed loop.
     pub(super) rate: Option<f64>,
     pub(super) close: bool,
     pub(super) timeout: Duration,
 }
 
 impl BenchArgs {
-    /// Checks what clap cannot, and resolves the name of the target.
+    /// Checks the arguments further than clap can, and resolves the target's name.
     ///
     /// # Errors
-    /// [`Error::Usage`] with what to write instead.
+    /// [`Error::Usage`] with a correction.
     pub(super) fn plan(&self) -> Result<Plan, Error> {
         let load = self.load()?;
         if let Some(address) = self.serve_tcp {
@@ -229,7 +230,7 @@ impl BenchArgs {
 const RATE_MIN: f64 = 0.01;
 const RATE_MAX: f64 = 1e6;
 
-#[allow(clippy::disallowed_methods)] // a command may wait for DNS before it begins
+#[allow(clippy::disallowed_methods)] // a command may block on DNS
 fn resolve(host: &str, advice: &str) -> Result<SocketAddr, Error> {
     let found = host.to_socket_addrs().map_err(|error| usage(format!("{host}: {error}; {advice}")));
     found?.next().ok_or_else(|| usage(format!("{host} has no address")))

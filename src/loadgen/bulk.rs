@@ -1,4 +1,4 @@
-//! A one-way stream as fast as it goes: megabytes a second through a proxy into a sink.
+//! Measures one-way throughput: megabytes per second through a proxy into a sink.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -10,17 +10,17 @@ use super::client::{connect_error, start_connect};
 use super::poller::{Interest, Poller, Ready, reserve_descriptors};
 use super::report::{Failure, Report, Tally};
 
-/// Bytes written at once.
+/// The most bytes in one write.
 const WRITE_BYTES: usize = 256 * 1024;
 
-/// How long one stream may be written before the others have their turn.
+/// The most writes to one stream before the next stream.
 const WRITES_IN_A_ROW_MAX: usize = 4;
 
-/// Sends on `load.connections` streams for `load.duration`, ends them, and waits until the other
-/// side has ended them too: all that is counted has gone through.
+/// Sends on `load.connections` streams for `load.duration`, closes them, and waits until the other
+/// side has closed them too. So all counted bytes have arrived.
 ///
 /// # Errors
-/// When nothing could be reached, or the system refuses descriptors.
+/// When the target cannot be reached, or the system has no free descriptors.
 pub(super) fn run(target: &Target, load: &Load) -> Result<Report, Error> {
     let system = Error::system;
     reserve_descriptors(load.connections).map_err(system("cannot open so many connections"))?;
@@ -60,7 +60,7 @@ pub(super) fn run(target: &Target, load: &Load) -> Result<Report, Error> {
     Ok(Report::new(target.name.clone(), "bulk", streams.len(), start.elapsed(), tally))
 }
 
-/// How long a single wait may be: the end of the run is looked for in between.
+/// The longest single wait. Between waits the end of the run is checked.
 const STEP: Duration = Duration::from_millis(20);
 
 struct Stream {
@@ -72,7 +72,7 @@ struct Stream {
 enum Phase {
     Connecting,
     Sending,
-    /// Our side has ended; the other's end says that everything has arrived.
+    /// Our side is closed. The end of the other side shows that everything has arrived.
     Ending,
     Over,
 }
@@ -130,7 +130,7 @@ impl Stream {
 
     fn fail(&mut self, failure: Failure, tally: &mut Tally) {
         tally.record_failure(failure);
-        // A socket that cannot be shut down is closed already; either way nothing more comes.
+        // If the shutdown fails, the socket is closed already.
         self.socket.shutdown(Shutdown::Both).ok();
         self.phase = Phase::Over;
     }

@@ -1,4 +1,4 @@
-//! Requests over many connections, in the closed loop or on a schedule.
+//! Sends requests over many connections, in a closed loop or on a schedule.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,17 +16,17 @@ use super::poller::{Interest, Poller, Ready, reserve_descriptors};
 use super::report::{Failure, Report, Tally};
 use crate::message::Limits;
 
-/// Bytes asked of the kernel at once.
+/// The most bytes in one read.
 const READ_BYTES: usize = 256 * 1024;
 
-/// How often timeouts are looked for, and how long a connection rests after a failure: a target
-/// that refuses everything shall not be asked in a busy loop.
+/// The interval of timeout checks, and the pause of a connection after a failure. The pause
+/// prevents a busy loop on a target that refuses everything.
 const SWEEP: Duration = Duration::from_millis(50);
 
-/// Generates the load that was asked for and reports what became of it.
+/// Generates the load and reports the results.
 ///
 /// # Errors
-/// When nothing could be reached, or the system refuses descriptors.
+/// When the target cannot be reached, or the system has no free descriptors.
 pub(super) fn run(target: &Target, load: &Load) -> Result<Report, Error> {
     let mut client = Client::new(target, load, load.connections)?;
     if !load.close {
@@ -39,19 +39,19 @@ pub(super) fn run(target: &Target, load: &Load) -> Result<Report, Error> {
     client.finish(mode, start.elapsed())
 }
 
-/// The connections and what is going on on them.
+/// The connections and their requests.
 pub(super) struct Client<'a> {
     target: &'a Target,
     load: &'a Load,
     poller: Poller,
     connections: Vec<Connection>,
-    /// Connections that wait for a request, longest first, so that all of them are used.
+    /// Free connections, the longest free first, so that all are used.
     free: VecDeque<usize>,
-    /// Connections that have failed since the last sweep.
+    /// Connections that failed since the last sweep.
     resting: Vec<usize>,
     next_sweep: Instant,
     busy: usize,
-    /// Connections that are closed while idle are opened again.
+    /// Whether connections that close while idle are opened again.
     reopens: bool,
     ready: Vec<Ready>,
     scratch: Vec<u8>,
@@ -62,7 +62,7 @@ pub(super) struct Client<'a> {
 #[derive(Default)]
 struct Connection {
     link: Option<Link>,
-    /// Tells events of this socket from those of its predecessors.
+    /// Separates events of this socket from those of earlier sockets.
     generation: u32,
     connecting: bool,
     interest: Option<Interest>,
@@ -71,15 +71,15 @@ struct Connection {
 }
 
 struct Job {
-    /// The moment from which the latency counts.
+    /// The start time for the latency.
     from: Instant,
-    /// When it was really begun.
+    /// The time when it was sent.
     begun: Instant,
     sent_bytes: usize,
 }
 
 impl<'a> Client<'a> {
-    /// Room for `count` connections, none of them open.
+    /// Creates a client with `count` closed connections.
     pub(super) fn new(target: &'a Target, load: &'a Load, count: u32) -> Result<Self, Error> {
         reserve_descriptors(count).map_err(Error::system("cannot open so many connections"))?;
         Ok(Self {
@@ -99,7 +99,7 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// Opens all connections before the clock starts.
+    /// Opens all connections before the measurement starts.
     fn connect_all(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + self.load.timeout;
         for index in 0..self.connections.len() {
@@ -118,7 +118,7 @@ impl<'a> Client<'a> {
         Err(Error::Unreachable { target: self.target.name.clone(), reason })
     }
 
-    /// Begins what is due, waits, and takes what has come. False when all is over.
+    /// Starts due requests, waits, and handles events. Returns false at the end.
     fn turn(&mut self, pace: &mut Pace) -> Result<bool, Error> {
         let now = Instant::now();
         if now >= self.next_sweep {
@@ -136,7 +136,7 @@ impl<'a> Client<'a> {
             self.give_up(pace, now);
             return Ok(false);
         }
-        // With all connections busy only an answer can make the next request possible.
+        // If all connections are busy, only an answer allows the next request.
         let due = pace.next_due().filter(|_| !self.free.is_empty() && !pace.is_over(now));
         let until = due.map_or(self.next_sweep, |due| due.min(self.next_sweep));
         self.wait(Some(until))?;
@@ -157,7 +157,7 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// Sends a request on the connection, which is opened first if it is not open.
+    /// Sends a request on the connection, and opens it first if needed.
     pub(super) fn begin(&mut self, index: usize, from: Instant) {
         let connection = &mut self.connections[index];
         connection.job = Some(Job { from, begun: Instant::now(), sent_bytes: 0 });
@@ -173,36 +173,36 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Fails requests that take too long, and lets those that rested try again.
+    /// Fails requests that exceeded the timeout, and retries paused connections.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.next_sweep = now + SWEEP;
         self.free.extend(self.resting.drain(..));
         for index in 0..self.connections.len() {
             let job = self.connections[index].job.as_ref();
             if let Some(job) = job.filter(|job| now - job.begun >= self.load.timeout) {
-                // It counts with the time it was waited for, or the percentiles would hide it.
+                // Record the waiting time too; otherwise the percentiles would hide timeouts.
                 self.tally.record_latency(now - job.from);
                 self.fail(index, Failure::Timeout);
             }
         }
     }
 
-    /// Requests that are being answered.
+    /// The number of requests without an answer yet.
     pub(super) fn busy(&self) -> usize {
         self.busy
     }
 
-    /// Connections that are open.
+    /// The number of open connections.
     pub(super) fn open_connections(&self) -> usize {
         self.connections.iter().filter(|c| c.link.is_some() && !c.connecting).count()
     }
 
-    /// From now on a connection that the peer closes while it is idle stays closed.
+    /// From now on, a connection that the peer closes while idle stays closed.
     pub(super) fn hold(&mut self) {
         self.reopens = false;
     }
 
-    /// The report on everything so far.
+    /// Creates the report.
     pub(super) fn finish(self, mode: &'static str, elapsed: Duration) -> Result<Report, Error> {
         if self.tally.requests() == 0
             && let Some(reason) = self.tally.connect_reason()
@@ -342,7 +342,7 @@ impl<'a> Client<'a> {
         self.free.push_back(index);
     }
 
-    /// The connection is of no use any more, and neither is the request on it.
+    /// Closes the connection and fails its request.
     fn fail(&mut self, index: usize, failure: Failure) {
         let connection = &mut self.connections[index];
         connection.link = None;
@@ -354,7 +354,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The peer has closed it, or TLS has something to say on its own: a session ticket.
+    /// Handles a closed idle connection, or a TLS message such as a session ticket.
     fn read_while_idle(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         if let Some(link) = connection.link.as_mut().filter(|link| link.is_tls())
@@ -363,7 +363,7 @@ impl<'a> Client<'a> {
         {
             return;
         }
-        // Whether the end or bytes that nobody asked for: it is no good for another request.
+        // After the end or unexpected bytes, the connection cannot be used again.
         self.connections[index].link = None;
         self.tally.record_idle_close();
         if self.reopens {
@@ -378,7 +378,7 @@ impl<'a> Client<'a> {
                 self.fail(index, Failure::Timeout);
             }
         }
-        // What was due but never sent counts too: the schedule, not the client, sets the load.
+        // Count requests that were due but never sent, because the schedule sets the load.
         while let Some(from) = pace.take(now).filter(|_| self.load.rate.is_some()) {
             self.tally.record_latency(now - from);
             self.tally.record_failure(Failure::Timeout);

@@ -1,4 +1,4 @@
-//! Many idle keep-alive connections, to see what they cost the one who keeps them.
+//! Keeps many idle keep-alive connections open, to measure their cost for the server.
 #![allow(clippy::print_stderr)] // a script waits for the line that says all are open
 
 use std::time::Instant;
@@ -8,14 +8,14 @@ use super::args::{Load, Target};
 use super::client::Client;
 use super::report::Report;
 
-/// Connections that are being opened at the same time.
+/// The most connections that are opened at the same time.
 const OPENING_MAX: usize = 256;
 
-/// Opens `count` connections, sends one request on each, and holds them for `load.duration`.
-/// When all are open it says so on standard error: `holding N idle connections`.
+/// Opens `count` connections, sends one request on each, and keeps them open for `load.duration`.
+/// When all are open, it prints `holding N idle connections` to standard error.
 ///
 /// # Errors
-/// When nothing could be reached, or the system refuses descriptors.
+/// When the target cannot be reached, or the system has no free descriptors.
 pub(super) fn run(target: &Target, count: u32, load: &Load) -> Result<Report, Error> {
     let start = Instant::now();
     let mut client = Client::new(target, load, count)?;

@@ -1,8 +1,8 @@
 //! A connection to the target: plain, or through TLS.
 //!
-//! Whoever answers is accepted: what is measured is the server, and a certificate made for a test
-//! bench is nobody's. The key exchange is X25519, which every server has, so that servers with and
-//! without a post-quantum hybrid do the same work; P-256 is there for TLS 1.2 certificates.
+//! Any server certificate is accepted, because a test server has no trusted one. The key exchange
+//! is X25519, which every server has, so that servers with and without a post-quantum hybrid do the
+//! same work. P-256 is for TLS 1.2 certificates.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -20,21 +20,22 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use super::answer::Answer;
 use crate::tls::{Expected, PeerVerifier, Trust};
 
-/// What every TLS connection of a run shares.
+/// The shared TLS settings of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
-/// Sessions that are kept for `--resume`.
+/// The most sessions stored for `--resume`.
 const SESSIONS_MAX: usize = 1024;
 
 impl Tls {
-    /// TLS to `host`, presenting the certificate and key of `own` to a server that asks.
+    /// Creates TLS settings for `host`. `own` is the client certificate and key for a server that
+    /// requests one.
     ///
     /// # Errors
-    /// What is wrong with the host or the files, for the user.
+    /// The problem with the host or the files, for the user.
     pub(super) fn new(
         host: &str,
         own: Option<(&Path, &Path)>,
@@ -81,20 +82,20 @@ pub(super) struct Link {
     tls: Option<Box<ClientConnection>>,
 }
 
-/// What one read has brought.
+/// The result of one read.
 pub(super) struct Portion {
     pub(super) count: usize,
-    /// The bytes were counted and not copied.
+    /// Whether the bytes were counted and not copied.
     pub(super) discarded: bool,
-    /// There was no more at that moment.
+    /// Whether no more bytes were available.
     pub(super) is_last: bool,
 }
 
 impl Link {
-    /// `socket`, whose connecting may still be under way, with TLS on top if there is any.
+    /// Creates a link over `socket`, which may still be connecting.
     ///
     /// # Errors
-    /// When rustls finds the configuration inconsistent.
+    /// When rustls rejects the configuration.
     pub(super) fn new(socket: TcpStream, tls: Option<&Tls>) -> io::Result<Self> {
         let session = |tls: &Tls| ClientConnection::new(Arc::clone(&tls.config), tls.name.clone());
         let tls = tls.map(session).transpose().map_err(io::Error::other)?.map(Box::new);
@@ -106,22 +107,22 @@ impl Link {
         &self.socket
     }
 
-    /// Whether there is TLS on top.
+    /// Whether it uses TLS.
     pub(super) fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// Whether the handshake went on from an earlier connection.
+    /// Whether the handshake resumed an earlier session.
     pub(super) fn resumed(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
     }
 
-    /// Whether there is something to be sent that was taken already.
+    /// Whether accepted bytes still wait to be sent.
     pub(super) fn wants_write(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
-    /// Takes some of `bytes` to be sent.
+    /// Accepts some of `bytes` for sending.
     ///
     /// # Errors
     /// As for a socket.
@@ -135,10 +136,10 @@ impl Link {
         }
     }
 
-    /// Sends what was taken.
+    /// Sends the accepted bytes.
     ///
     /// # Errors
-    /// `WouldBlock` when some of it is left, otherwise as for a socket.
+    /// `WouldBlock` if some bytes are left, otherwise as for a socket.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else { return Ok(()) };
         while tls.wants_write() {
@@ -147,7 +148,7 @@ impl Link {
         Ok(())
     }
 
-    /// Reads what has come; what `answer` does not look at may be counted instead.
+    /// Reads received bytes. It may only count bytes that `answer` does not need.
     ///
     /// # Errors
     /// As for a socket; `InvalidData` when it is not TLS.
@@ -164,7 +165,7 @@ impl Link {
                     }
                     Err(error) => return Err(error),
                 }
-                // The end is told by the reader.
+                // The next read reports the end.
                 tls.read_tls(&mut self.socket)?;
                 let processed = tls.process_new_packets();
                 while tls.wants_write() {
@@ -194,7 +195,7 @@ fn read_plain(mut socket: &TcpStream, scratch: &mut [u8], answer: &Answer) -> io
     let discarded = answer.discardable() > 0;
     let count = loop {
         let result = if discarded {
-            // MSG_TRUNC drops the bytes in the kernel: the client is not to cost its CPU a copy.
+            // MSG_TRUNC drops the bytes in the kernel, so the client spends no CPU on a copy.
             recv(socket.as_raw_fd(), &mut scratch[..room], MsgFlags::MSG_TRUNC).map_err(Into::into)
         } else {
             socket.read(&mut scratch[..room])

@@ -1,8 +1,8 @@
-//! `ringway bench URL`: a load generator for HTTP/1.1 and TCP, plain and through TLS, on one
-//! thread, and the light TCP server that stands behind a proxy under measurement.
+//! `ringway bench URL`: a load generator for HTTP/1.1 and TCP, in the clear and with TLS, on one
+//! thread. It also has a simple TCP server to put behind a measured proxy.
 //!
-//! It is written on epoll by hand and not on the ring: it shall measure a proxy with other means
-//! than the proxy uses, and it must be light, since it shares its CPU with the server behind it.
+//! It uses epoll directly and not the ring, so that it does not measure a proxy with the proxy's
+//! own code. It must be light, because it shares its CPU with the server behind the proxy.
 
 mod answer;
 mod args;
@@ -22,26 +22,26 @@ pub use args::BenchArgs;
 
 use args::Work;
 
-/// Why there is nothing to report.
+/// The reason why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The command line asks for something that does not exist; the text says what to write.
+    /// The command line is wrong. The text has a correction.
     #[error("{0}")]
     Usage(String),
-    /// Nothing could be sent to the target.
+    /// The target could not be reached.
     #[error("no connection to {target}: {reason}; is it running?")]
     Unreachable {
-        /// Where the load was to go.
+        /// The target.
         target: String,
-        /// What the system or the peer said.
+        /// The error of the system or the peer.
         reason: String,
     },
     /// The system refused a resource.
     #[error("{what}: {source}")]
     System {
-        /// What was being done.
+        /// The failed operation.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -52,15 +52,15 @@ impl Error {
     }
 }
 
-/// Generates the load and prints the report on standard output; blocks until the end of
-/// `--duration` (as a server: until the process is ended).
+/// Generates the load and prints the report on standard output. Blocks for `--duration`, or without
+/// end as a server.
 ///
-/// The exit code is 0 when something was answered and nothing failed, otherwise 1.
+/// The exit code is 0 if there was an answer and nothing failed, otherwise 1.
 ///
 /// # Errors
-/// When the arguments contradict each other, the target cannot be reached at all, or the system
-/// refuses sockets or descriptors.
-#[allow(clippy::print_stdout)] // the report is what the command is there for
+/// When the arguments contradict each other, the target cannot be reached, or the system refuses
+/// sockets or descriptors.
+#[allow(clippy::print_stdout)] // the command prints its report
 pub fn run(args: &BenchArgs) -> Result<ExitCode, Error> {
     let plan = args.plan()?;
     let report = match plan.work {

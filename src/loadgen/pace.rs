@@ -1,8 +1,8 @@
-//! When the next request is due: pure arithmetic on moments that the caller passes in.
+//! Computes when the next request is due. The caller passes the time.
 
 use std::time::{Duration, Instant};
 
-/// Says when requests are due between a start and an end.
+/// The schedule of requests between a start and an end.
 #[derive(Debug)]
 pub(super) struct Pace {
     start: Instant,
@@ -13,13 +13,14 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// `rate` requests a second, evenly spaced; without a rate one is always due.
+    /// Creates a schedule of `rate` requests per second, evenly spaced. Without a rate, a request
+    /// is always due.
     pub(super) fn new(start: Instant, duration: Duration, rate: Option<f64>) -> Self {
         Self { start, end: start + duration, rate, taken: 0 }
     }
 
-    /// Takes the next request if one is due at `now`, and gives the moment its latency counts
-    /// from. On a schedule that moment may lie far in the past: nothing due is ever skipped.
+    /// Takes the next request if one is due at `now`. Returns the start time for its latency, which
+    /// may be far in the past: no due request is skipped.
     pub(super) fn take(&mut self, now: Instant) -> Option<Instant> {
         let due = self.next_due().unwrap_or(now);
         if due > now || due >= self.end {
@@ -35,12 +36,12 @@ impl Pace {
         self.rate.map(|rate| self.start + Duration::from_secs_f64(self.taken as f64 / rate))
     }
 
-    /// Whether nothing more will ever be due.
+    /// Whether no more requests will be due.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         self.next_due().unwrap_or(now) >= self.end
     }
 
-    /// When the last request may begin.
+    /// The latest start of a request.
     pub(super) fn end(&self) -> Instant {
         self.end
     }
@@ -59,7 +60,7 @@ mod tests {
         assert_eq!(pace.take(start), Some(start));
         assert_eq!(pace.take(start + MS), None);
         assert_eq!(pace.next_due(), Some(start + 2 * MS));
-        // The client was held up until 7 ms: three requests are due, each with its own moment.
+        // The client was late until 7 ms: three requests are due, each with its own start time.
         let late = start + 7 * MS;
         let due: Vec<_> = std::iter::from_fn(|| pace.take(late)).collect();
         assert_eq!(due, [start + 2 * MS, start + 4 * MS, start + 6 * MS]);

@@ -1,4 +1,4 @@
-//! epoll with deadlines finer than its own millisecond.
+//! Waits with epoll and deadlines shorter than its millisecond.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,10 +9,10 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Events taken from the kernel at once.
+/// The most events from one call.
 const EVENTS_MAX: usize = 512;
 
-/// Above this the coarse wait of epoll is good enough; the rest is waited for precisely.
+/// For longer waits epoll is precise enough; only the rest needs a precise wait.
 const COARSE: Duration = Duration::from_millis(5);
 
 /// Waits for many descriptors.
@@ -21,14 +21,14 @@ pub(super) struct Poller {
     events: Vec<EpollEvent>,
 }
 
-/// What a descriptor is watched for. Errors and hang-ups are told in any case.
+/// The events to wait for. Errors and hang-ups are always reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Interest {
     Read,
     Write,
 }
 
-/// What has happened to the descriptor that was added with `token`.
+/// An event of the descriptor with `token`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ready {
     pub(super) token: u64,
@@ -37,18 +37,18 @@ pub(super) struct Ready {
 
 impl Poller {
     pub(super) fn new() -> io::Result<Self> {
-        // 50 µs of timer slack would be part of every latency at a low rate.
+        // The default timer slack of 50 µs would add to every latency at a low rate.
         nix::sys::prctl::set_timerslack(1)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         Ok(Self { epoll, events: vec![EpollEvent::empty(); EVENTS_MAX] })
     }
 
-    /// Watches `socket`, level-triggered, until it is closed.
+    /// Registers `socket`, level-triggered, until it is closed.
     pub(super) fn add(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(self.epoll.add(socket, EpollEvent::new(interest.flags(), token))?)
     }
 
-    /// Watches a socket that is watched already for something else.
+    /// Changes the events of a registered socket.
     pub(super) fn change(
         &self,
         socket: impl AsFd,
@@ -58,8 +58,8 @@ impl Poller {
         Ok(self.epoll.modify(socket, &mut EpollEvent::new(interest.flags(), token))?)
     }
 
-    /// Waits until something has happened or `until` has come; `None` waits without end. Puts
-    /// what has happened into `ready`, which may stay empty.
+    /// Waits for events or until `until`; `None` waits without limit. Stores the events in `ready`,
+    /// which may stay empty.
     pub(super) fn wait(
         &mut self,
         until: Option<Instant>,
@@ -104,13 +104,13 @@ impl Interest {
     }
 }
 
-/// The longest single wait; callers come back for the rest.
+/// The longest single wait. Callers wait again for the rest.
 const WAIT_MS_MAX: u128 = 10_000;
 
-/// Raises the limit of descriptors so that `count` more fit, as far as the system allows.
+/// Raises the descriptor limit for `count` more, as far as the system allows.
 ///
 /// # Errors
-/// When even the highest limit is too low; the text says what to do.
+/// When the highest limit is too low. The text has advice.
 pub(super) fn reserve_descriptors(count: u32) -> io::Result<()> {
     let wanted = u64::from(count) + SPARE_DESCRIPTORS;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -123,5 +123,5 @@ pub(super) fn reserve_descriptors(count: u32) -> io::Result<()> {
     Err(io::Error::other(format!("{wanted} are needed, {hard} allowed: raise ulimit -Hn")))
 }
 
-/// Descriptors for all that is not a connection.
+/// Descriptors for everything except connections.
 const SPARE_DESCRIPTORS: u64 = 64;

@@ -1,4 +1,4 @@
-//! What became of the requests.
+//! Counts results and reports them.
 
 use std::fmt;
 use std::io;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-/// Why a request has no answer.
+/// The reason why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The connection could not be opened.
     Connect,
-    /// The peer does not speak TLS as it should, or refuses ours.
+    /// The TLS handshake failed.
     Handshake,
     /// The peer reset the connection, or the system did.
     Reset,
@@ -20,7 +20,7 @@ pub(super) enum Failure {
     Closed,
     /// The answer is not valid.
     Malformed,
-    /// The answer did not come within `--timeout`.
+    /// There was no answer within `--timeout`.
     Timeout,
 }
 
@@ -40,27 +40,27 @@ impl Failure {
     }
 }
 
-/// Counts while the load runs.
+/// The counters of a run.
 pub(super) struct Tally {
     /// In nanoseconds.
     latency: Histogram<u64>,
     requests: u64,
     bytes: u64,
-    /// By status; 0 for answers that have none.
+    /// Answers by status; 0 for answers without a status.
     statuses: [u64; 600],
     failures: [u64; Failure::ALL.len()],
     idle_closes: u64,
-    /// Connections that went on from the TLS session of an earlier one, of those that ended.
+    /// Closed connections that had resumed a TLS session.
     resumed: u64,
     connect_reason: Option<String>,
 }
 
-/// The longest latency that is told from longer ones.
+/// The longest latency of the histogram.
 const LATENCY_NS_MAX: u64 = 100_000_000_000;
 
 impl Tally {
     pub(super) fn new() -> Self {
-        // Three digits and a maximum above 2: the library takes these constants.
+        // The library accepts these constants: three digits and a maximum above 2.
         let latency = Histogram::new_with_max(LATENCY_NS_MAX, 3).expect("valid constants");
         Self {
             latency,
@@ -91,12 +91,12 @@ impl Tally {
         self.failures[failure as usize] += 1;
     }
 
-    /// A connection was closed by the peer between two requests: allowed, but worth knowing.
+    /// Counts a connection that the peer closed between two requests. This is allowed.
     pub(super) fn record_idle_close(&mut self) {
         self.idle_closes += 1;
     }
 
-    /// A connection ended in order.
+    /// Counts a normal close.
     pub(super) fn record_close(&mut self, resumed: bool) {
         self.resumed += u64::from(resumed);
     }
@@ -129,7 +129,7 @@ pub(super) struct Report {
     connections: usize,
     elapsed: Duration,
     tally: Tally,
-    /// Connections that were still open after having been held idle.
+    /// Connections that were still open after the idle time.
     held: Option<usize>,
 }
 
@@ -148,7 +148,7 @@ impl Report {
         Self { held: Some(held), ..self }
     }
 
-    /// Something was answered, all statuses are below 400, and nothing failed.
+    /// Whether there was an answer, all statuses are below 400, and nothing failed.
     pub(super) fn is_clean(&self) -> bool {
         let refused: u64 = self.tally.statuses[400..].iter().sum();
         self.tally.requests > 0 && refused == 0 && self.tally.failures.iter().all(|&n| n == 0)

@@ -1,4 +1,4 @@
-//! The TCP server behind a proxy under measurement: it echoes, or swallows, and little else.
+//! A simple TCP server to put behind a measured proxy. It echoes or discards bytes.
 #![allow(clippy::print_stderr)] // says that it is ready
 
 use std::io::{self, Read as _, Write as _};
@@ -13,23 +13,23 @@ use slab::Slab;
 use super::Error;
 use super::poller::{Interest, Poller, Ready, reserve_descriptors};
 
-/// Connections that fit, as far as the system allows.
+/// The most connections, if the system allows them.
 const CONNECTIONS_MAX: u32 = 16_384;
 
-/// Bytes read at once.
+/// The most bytes in one read.
 const READ_BYTES: usize = 256 * 1024;
 
-/// The rest after an accept that failed for want of descriptors.
+/// The pause after an accept that failed because no descriptor was free.
 const ACCEPT_REST: Duration = Duration::from_millis(20);
 
 const LISTENER: u64 = u64::MAX;
 
-/// Serves until the process is ended.
+/// Runs until the process ends.
 ///
 /// # Errors
-/// When the address is taken or epoll fails.
+/// When the address is in use, or epoll fails.
 pub(super) fn run(address: SocketAddr, sink: bool) -> Result<ExitCode, Error> {
-    // Fewer descriptors are no reason not to serve.
+    // The server also works with fewer descriptors.
     reserve_descriptors(CONNECTIONS_MAX).ok();
     let listen = || {
         let listener = TcpListener::bind(address)?;
@@ -55,7 +55,7 @@ struct Server {
 
 struct Peer {
     socket: TcpStream,
-    /// What was received and could not be sent back yet. While there is any, nothing is read.
+    /// Received bytes that could not be sent back yet. While there are any, nothing is read.
     unsent: Vec<u8>,
 }
 
@@ -89,7 +89,7 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if is_the_peers(&error) => continue,
                 Err(_) => {
-                    // No descriptor is free: let connections end before the next try.
+                    // No descriptor is free. Wait until connections close.
                     let mut none = Vec::new();
                     let rest = Poller::new().and_then(|mut idle| {
                         idle.wait(Some(Instant::now() + ACCEPT_REST), &mut none)
@@ -110,7 +110,7 @@ impl Server {
 }
 
 impl Peer {
-    /// Drops what has come. False when the peer has ended.
+    /// Discards received bytes. Returns false at the end of the stream.
     fn swallow(&mut self, scratch: &mut [u8]) -> io::Result<bool> {
         // MSG_TRUNC drops the bytes in the kernel, without a copy.
         match recv(self.socket.as_raw_fd(), scratch, MsgFlags::MSG_TRUNC).map_err(io::Error::from) {
@@ -120,7 +120,7 @@ impl Peer {
         }
     }
 
-    /// Sends back what has come. False when the peer has ended.
+    /// Sends received bytes back. Returns false at the end of the stream.
     fn echo(&mut self, poller: &Poller, token: u64, scratch: &mut [u8]) -> io::Result<bool> {
         if !self.unsent.is_empty() {
             let unsent = std::mem::take(&mut self.unsent);

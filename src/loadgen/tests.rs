@@ -1,4 +1,4 @@
-//! The whole generator against servers on loopback.
+//! Tests the whole generator against servers on loopback.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -39,8 +39,7 @@ fn usage_error(line: &str) -> String {
     }
 }
 
-/// An HTTP server that answers each head on a connection with `answers` in turn and closes after
-/// the last one.
+/// An HTTP server that sends `answers` in turn on each connection and closes after the last one.
 fn http_server(answers: &'static [&'static str]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -67,7 +66,7 @@ fn http_server(answers: &'static [&'static str]) -> SocketAddr {
     address
 }
 
-/// As [`http_server`], through TLS.
+/// Like [`http_server`], with TLS.
 fn https_server(answers: &'static [&'static str]) -> SocketAddr {
     let key = rcgen::KeyPair::generate().unwrap();
     let made = rcgen::CertificateParams::default().self_signed(&key).unwrap();
@@ -105,7 +104,7 @@ fn https_server(answers: &'static [&'static str]) -> SocketAddr {
 }
 
 fn tcp_server(sink: bool) -> SocketAddr {
-    // The server has no end, so the port is found by trying; nobody else asks for it meanwhile.
+    // The server does not end, so find a free port first. No other test uses it in the meantime.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     thread::spawn(move || server::run(address, sink).map(|_| ()));
     while std::net::TcpStream::connect(address).is_err() {
@@ -166,7 +165,7 @@ fn a_server_that_answers_never_costs_its_whole_schedule() {
 fn a_server_that_hangs_up_is_counted_and_not_asked_in_a_busy_loop() {
     let address = http_server(&[]);
     let report = report(&format!("http://{address}/ -c 1 -d 20ms")).unwrap();
-    // Whether the end or a reset is seen depends on whether the server has read the request.
+    // The client sees an end or a reset, depending on whether the server has read the request.
     let errors = &report["errors"];
     let ended = errors["closed"].as_u64().unwrap() + errors["reset"].as_u64().unwrap();
     assert!((1..=2).contains(&ended), "{report}");

@@ -8,7 +8,7 @@ use crate::matching::PatternError;
 /// Bits of an IPv4-mapped IPv6 address before the IPv4 address (RFC 4291 2.5.5.2).
 const MAPPED_BITS: u8 = 96;
 
-/// A range of addresses (RFC 4632), or one.
+/// A range of addresses (RFC 4632), or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     first: IpAddr,
@@ -16,10 +16,10 @@ pub struct Network {
 }
 
 impl Network {
-    /// Reads `10.0.0.0/8`, `2001:db8::/32`, or an address. IPv4-mapped IPv6 is IPv4.
+    /// Parses `10.0.0.0/8`, `2001:db8::/32`, or an address. IPv4-mapped IPv6 is IPv4.
     ///
     /// # Errors
-    /// When it is neither, or names bits behind its prefix.
+    /// When it is neither, or has bits after its prefix.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let wrong = || {
             let help = "write 10.0.0.0/8, 2001:db8::/32, or one address";
@@ -63,15 +63,15 @@ impl Network {
         self.bits
     }
 
-    /// Whether `address` is in it. An IPv4-mapped IPv6 address is its IPv4 address, and no other
-    /// IPv4 address is in a range of IPv6.
+    /// Whether it contains `address`. An IPv4-mapped IPv6 address counts as its IPv4 address. An
+    /// IPv6 range contains no other IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.first.is_ipv4()
             && Self { first: address, bits: self.bits }.masked() == self.first
     }
 
-    /// The address with what is behind the prefix set to zero.
+    /// The address with the bits after the prefix set to zero.
     fn masked(&self) -> IpAddr {
         match self.first {
             IpAddr::V4(address) => {

@@ -1,5 +1,5 @@
-//! The PROXY protocol, versions 1 and 2: who the client of the one who connects to us is
-//! (haproxy.org, doc/proxy-protocol.txt). Dry.
+//! The PROXY protocol, versions 1 and 2 (haproxy.org, doc/proxy-protocol.txt). Its header carries
+//! the address of the original client. Dry.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,18 +16,18 @@ pub enum SendProxyProtocol {
 /// The longest header that is accepted, TLVs of version 2 included.
 pub const HEADER_BYTES_MAX: usize = 4096;
 
-/// How far a header has been read.
+/// The state of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// More bytes are needed.
     Partial,
     /// The header is complete.
     Complete {
-        /// Its length; the connection's own bytes follow.
+        /// Its length. The connection's own bytes follow.
         len: usize,
-        /// The client. `None` for a connection of the other proxy itself (LOCAL, UNKNOWN).
+        /// The client. `None` for a connection from the other proxy itself (LOCAL, UNKNOWN).
         source: Option<SocketAddr>,
-        /// Where the client connected to.
+        /// The address that the client connected to.
         destination: Option<SocketAddr>,
     },
 }
@@ -36,10 +36,10 @@ pub enum Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotProxy;
 
-/// Reads the header at the beginning of `bytes`.
+/// Parses the header at the start of `bytes`.
 ///
 /// # Errors
-/// When it is none, or one beyond [`HEADER_BYTES_MAX`].
+/// When there is no valid header, or it is longer than [`HEADER_BYTES_MAX`].
 pub fn parse(bytes: &[u8]) -> Result<Progress, NotProxy> {
     let begins = |signature: &[u8]| {
         let n = signature.len().min(bytes.len());
@@ -51,7 +51,7 @@ pub fn parse(bytes: &[u8]) -> Result<Progress, NotProxy> {
     if begins(b"PROXY ") { parse_v1(bytes) } else { Err(NotProxy) }
 }
 
-/// Appends the header that tells who `source` is and that it connected to `destination`.
+/// Appends a header with the client `source` and the `destination` that it connected to.
 pub fn encode(
     out: &mut Vec<u8>,
     form: SendProxyProtocol,
@@ -115,7 +115,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Progress, NotProxy> {
         (0, _) => (None, None), // LOCAL: a health check of the other proxy
         (_, 0x11) => pair_of(body.first_chunk::<12>().ok_or(NotProxy)?, 4),
         (_, 0x21) => pair_of(body.first_chunk::<36>().ok_or(NotProxy)?, 16),
-        _ => (None, None), // UNSPEC, datagrams and Unix sockets say nothing we could use
+        _ => (None, None), // UNSPEC, datagrams, Unix sockets: no address
     };
     Ok(Progress::Complete { len, source, destination })
 }
@@ -132,7 +132,7 @@ fn pair_of(body: &[u8], ip_bytes: usize) -> (Option<SocketAddr>, Option<SocketAd
     (address(ip(0), port(ports)), address(ip(ip_bytes), port(ports + 2)))
 }
 
-/// Both as IPv6 when they differ: the header has one family for the two.
+/// Converts both to IPv6 if their families differ, because the header has one family for both.
 fn same_family(source: SocketAddr, destination: SocketAddr) -> (SocketAddr, SocketAddr) {
     let canonical = |a: SocketAddr| SocketAddr::new(a.ip().to_canonical(), a.port());
     let (source, destination) = (canonical(source), canonical(destination));
@@ -153,7 +153,7 @@ fn encode_v1(out: &mut Vec<u8>, pair: Option<(SocketAddr, SocketAddr)>) {
     let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
     let (from, to) = (source.ip(), destination.ip());
     let (from_port, to_port) = (source.port(), destination.port());
-    // Writing to a Vec does not fail.
+    // Writing to a Vec cannot fail.
     write!(out, "PROXY {family} {from} {to} {from_port} {to_port}\r\n").ok();
 }
 

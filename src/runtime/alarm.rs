@@ -1,12 +1,11 @@
-//! Deadlines: one [`Alarm`] a connection, kept in one heap a worker.
+//! Deadlines: one [`Alarm`] a connection, in one ordered map a worker.
 //!
-//! Moving a deadline is a store. The heap holds an entry at or before the deadline; when the entry
-//! comes up too early it is put back, so a kept-alive connection costs one heap operation per
-//! timeout and not several per request.
+//! Moving a deadline later is a store. The map has at most one entry for each alarm, at or before
+//! its deadline. An entry that comes up too early is put back, so a kept-alive connection costs one
+//! map operation per timeout and not several per request.
 
 use std::cell::{Cell, RefCell};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
@@ -30,23 +29,25 @@ pub struct Alarms(Rc<Clockwork>);
 
 #[derive(Default)]
 struct Clockwork {
-    heap: RefCell<BinaryHeap<Reverse<Entry>>>,
+    entries: RefCell<BTreeMap<Key, Weak<AlarmState>>>,
+    /// The number of states made so far.
+    made: Cell<u64>,
     /// Wakes whoever runs the alarms when an earlier one was set.
     runner: RefCell<Option<Waker>>,
-    /// States of alarms that are gone, with their entries in the heap. Streams come and go by the
-    /// ten thousand a second; without this each would leave an entry there until its deadline.
+    /// States of alarms that are gone, with their entries in the map. Streams come and go by the
+    /// ten thousand a second: they use the same entries again.
     spare: RefCell<Vec<Rc<AlarmState>>>,
 }
 
-struct Entry {
-    at: Time,
-    alarm: Weak<AlarmState>,
-}
+/// The moment of an entry, and the number of its state.
+type Key = (Time, u64);
 
 struct AlarmState {
+    /// Tells it from the other states of its worker.
+    number: u64,
     /// When to ring; `Time::NEVER` when unset.
     deadline: Cell<Time>,
-    /// The earliest entry in the heap; `Time::NEVER` when there is none.
+    /// The moment of its entry in the map; `Time::NEVER` when there is none.
     scheduled: Cell<Time>,
     rang: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -59,7 +60,10 @@ impl Alarms {
     pub fn alarm(&self) -> Alarm {
         let spare = self.0.spare.borrow_mut().pop();
         let state = spare.unwrap_or_else(|| {
+            let number = self.0.made.get();
+            self.0.made.set(number + 1);
             Rc::new(AlarmState {
+                number,
                 deadline: Cell::new(Time::NEVER),
                 scheduled: Cell::new(Time::NEVER),
                 rang: Cell::new(false),
@@ -77,22 +81,16 @@ impl Alarms {
 
     /// When [`Alarms::ring_due`] should be called next.
     pub fn next(&self) -> Option<Time> {
-        self.0.heap.borrow().peek().map(|Reverse(entry)| entry.at)
+        self.0.entries.borrow().keys().next().map(|(at, _)| *at)
     }
 
     /// Rings every alarm whose deadline is not after `now`.
     pub fn ring_due(&self, now: Time) {
         loop {
-            let mut heap = self.0.heap.borrow_mut();
-            match heap.peek() {
-                Some(Reverse(entry)) if entry.at <= now => {}
-                _ => return,
-            }
-            let Some(Reverse(entry)) = heap.pop() else { return };
-            let Some(state) = entry.alarm.upgrade() else { continue };
-            if state.scheduled.get() != entry.at {
-                continue; // an earlier entry has taken over
-            }
+            let mut entries = self.0.entries.borrow_mut();
+            let due = entries.first_entry().filter(|entry| entry.key().0 <= now);
+            let Some(alarm) = due.map(|entry| entry.remove()) else { return };
+            let Some(state) = alarm.upgrade() else { continue };
             state.scheduled.set(Time::NEVER);
             let deadline = state.deadline.get();
             if deadline == Time::NEVER {
@@ -100,10 +98,10 @@ impl Alarms {
             }
             if deadline > now {
                 state.scheduled.set(deadline);
-                heap.push(Reverse(Entry { at: deadline, alarm: entry.alarm }));
+                entries.insert((deadline, state.number), alarm);
                 continue;
             }
-            drop(heap);
+            drop(entries);
             state.ring();
         }
     }
@@ -120,8 +118,13 @@ impl Alarms {
 
     fn schedule(&self, state: &Rc<AlarmState>, at: Time) {
         let earlier = self.next().is_none_or(|next| at < next);
-        state.scheduled.set(at);
-        self.0.heap.borrow_mut().push(Reverse(Entry { at, alarm: Rc::downgrade(state) }));
+        let before = state.scheduled.replace(at);
+        let mut entries = self.0.entries.borrow_mut();
+        if before != Time::NEVER {
+            entries.remove(&(before, state.number));
+        }
+        entries.insert((at, state.number), Rc::downgrade(state));
+        drop(entries);
         if earlier && let Some(runner) = self.0.runner.borrow_mut().take() {
             runner.wake();
         }
@@ -250,8 +253,9 @@ impl Drop for Alarm {
         state.life.set(state.life.get() + 1);
         let mut spare = self.alarms.0.spare.borrow_mut();
         if spare.len() < SPARE_MAX {
-            spare.push(Rc::clone(state));
+            return spare.push(Rc::clone(state));
         }
+        self.alarms.0.entries.borrow_mut().remove(&(state.scheduled.get(), state.number));
     }
 }
 
@@ -261,26 +265,6 @@ impl AlarmState {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
     }
 }
 
@@ -343,7 +327,7 @@ mod tests {
             wake.ring(); // that of an alarm which is gone
             assert!(!alarm.rang());
         }
-        assert_eq!(alarms.0.heap.borrow().len(), 1);
+        assert_eq!(alarms.0.entries.borrow().len(), 1);
         let last = alarms.alarm();
         last.set(at(60_001_000));
         alarms.ring_due(at(60_000_999));
@@ -353,7 +337,31 @@ mod tests {
     }
 
     #[test]
-    fn a_bell_rings_at_once() {
+    fn an_alarm_that_swings_between_near_and_far_has_one_entry() {
+        // As a tunnel does with each message: a moment with a buffer, then the long idle timeout.
+        let alarms = Alarms::default();
+        let alarm = alarms.alarm();
+        for second in 0..1000 {
+            let now = second * 1_000_000;
+            alarm.set(at(now + 200_000));
+            alarms.ring_due(at(now + 200_000));
+            alarm.set(at(now + 3_600_000_000));
+            alarms.ring_due(at(now + 300_000));
+        }
+        assert_eq!(alarms.0.entries.borrow().len(), 1);
+    }
+
+    #[test]
+    fn more_alarms_than_are_kept_leave_no_entries_behind() {
+        let alarms = Alarms::default();
+        let many: Vec<_> = (0..SPARE_MAX + 100).map(|_| alarms.alarm()).collect();
+        many.iter().for_each(|alarm| alarm.set(at(60_000_000)));
+        drop(many);
+        assert_eq!(alarms.0.entries.borrow().len(), SPARE_MAX);
+    }
+
+    #[test]
+    fn a_wake_handle_rings_at_once() {
         let alarm = Alarms::default().alarm();
         let wake = alarm.wake();
         wake.ring();

@@ -1,5 +1,5 @@
-//! What is not in files: services that are found by name, resolved on the control thread and
-//! followed as they change, and the public keys of issuers of tokens (`keys`).
+//! Finds data that is not in files: resolves service names on the control thread and follows their
+//! changes, and fetches token keys (`keys`).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,16 +11,16 @@ use tokio::task::JoinHandle;
 
 use crate::telemetry::status::Status;
 
-/// The shortest time for which an answer is believed, whatever its TTL says.
+/// The shortest lifetime of a DNS answer, whatever its TTL is.
 pub const TTL_MIN: Duration = Duration::from_secs(1);
 
-/// The longest time for which an answer is believed.
+/// The longest lifetime of a DNS answer.
 pub const TTL_MAX: Duration = Duration::from_secs(300);
 
-/// How long after a failed lookup it is tried again. The addresses known before stay in use.
+/// Delay before a retry after a failed lookup. Known addresses stay in use.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Follows the addresses of names.
+/// Keeps the addresses of names up to date.
 pub struct Names {
     status: Status,
     followed: HashMap<String, JoinHandle<()>>,
@@ -29,13 +29,13 @@ pub struct Names {
 }
 
 impl Names {
-    /// Follows nothing yet.
+    /// Creates an empty set.
     pub fn new(status: Status) -> Self {
         let (sender, changes) = mpsc::unbounded_channel();
         Self { status, followed: HashMap::new(), sender, changes }
     }
 
-    /// Follows exactly these names, given as `HOST:PORT`.
+    /// Resolves exactly these names (`HOST:PORT`) from now on.
     pub fn follow(&mut self, names: &[String]) {
         self.followed.retain(|name, task| {
             let kept = names.contains(name);
@@ -52,7 +52,7 @@ impl Names {
         }
     }
 
-    /// What is found within `patience`; names without an answer by then come later.
+    /// Returns the addresses found within `patience`; other names follow later.
     pub async fn first(&mut self, patience: Duration) -> HashMap<String, Vec<SocketAddr>> {
         let mut found = HashMap::new();
         let deadline = tokio::time::Instant::now() + patience;
@@ -65,7 +65,7 @@ impl Names {
         found
     }
 
-    /// The next name whose addresses have changed.
+    /// Waits for the next name with changed addresses.
     pub async fn changed(&mut self) -> (String, Vec<SocketAddr>) {
         match self.changes.recv().await {
             Some(change) => change,
@@ -80,7 +80,7 @@ impl Drop for Names {
     }
 }
 
-/// Looks a name up for ever, as often as its TTL says, and reports what is new.
+/// Resolves a name after each TTL and reports changes.
 async fn follow(
     name: String,
     changes: mpsc::UnboundedSender<(String, Vec<SocketAddr>)>,
@@ -95,7 +95,7 @@ async fn follow(
     }
     let resolver = match TokioResolver::builder_tokio().and_then(|builder| builder.build()) {
         Ok(resolver) => resolver,
-        Err(error) => return tracing::error!(%error, "no resolver: names are not looked up"),
+        Err(error) => return tracing::error!(%error, "no DNS resolver; names are not resolved"),
     };
     let mut known: Option<Vec<SocketAddr>> = None;
     loop {
@@ -116,7 +116,7 @@ async fn follow(
             Err(error) => {
                 status.known().lookups.1 += 1;
                 let kept = known.as_ref().map_or(0, Vec::len);
-                tracing::warn!(%name, %error, kept, "lookup failed; known addresses stay in use");
+                tracing::warn!(%name, %error, kept, "DNS lookup failed; old addresses stay");
                 RETRY_AFTER
             }
         };

@@ -1,4 +1,4 @@
-//! Public keys of issuers of tokens: fetched on the control thread, again and again.
+//! Fetches the public keys of token issuers repeatedly, on the control thread.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -16,25 +16,26 @@ use crate::jwt::{KeySet, KeysWanted};
 use crate::telemetry::status::Status;
 use crate::tls::PROVIDER;
 
-/// Where Debian and most others have the public CAs.
+/// The file with the public CAs on Debian and most other systems.
 pub const PUBLIC_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// How long a fetch may take in all.
+/// Time limit for a whole fetch.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest key set that is read.
+/// The largest accepted key set.
 pub const KEY_SET_BYTES_MAX: u64 = 1024 * 1024;
 
-/// How long after a failed fetch it is tried again, and how often unknown keys may cause one.
+/// Delay before a retry after a failed fetch, and the shortest interval of fetches for unknown
+/// keys.
 pub const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether a fetch is due.
+/// Interval of checks whether a fetch is due.
 const TICK: Duration = Duration::from_millis(250);
 
-/// A key set that has changed, and where it is from.
+/// A changed key set and its source.
 type Change = (String, Arc<KeySet>);
 
-/// Follows the key sets of issuers.
+/// Keeps the key sets of issuers up to date.
 pub struct KeySets {
     status: Status,
     followed: HashMap<String, (KeySource, JoinHandle<()>)>,
@@ -43,13 +44,14 @@ pub struct KeySets {
 }
 
 impl KeySets {
-    /// Follows nothing yet.
+    /// Creates an empty set.
     pub fn new(status: Status) -> Self {
         let (sender, changes) = mpsc::unbounded_channel();
         Self { status, followed: HashMap::new(), sender, changes }
     }
 
-    /// Follows exactly these sources; `wanted` gives what rings when their keys are needed earlier.
+    /// Fetches exactly these sources from now on. `wanted` returns the signal that an unknown key
+    /// was seen.
     pub fn follow(&mut self, sources: &[KeySource], mut wanted: impl FnMut(&str) -> KeysWanted) {
         self.followed.retain(|_, (source, task)| {
             let kept = sources.contains(source);
@@ -68,7 +70,7 @@ impl KeySets {
         }
     }
 
-    /// What is there within `patience`; the rest comes later.
+    /// Returns the key sets that arrive within `patience`; the rest arrives later.
     pub async fn first(&mut self, patience: Duration) -> HashMap<String, Arc<KeySet>> {
         let mut found = HashMap::new();
         let deadline = tokio::time::Instant::now() + patience;
@@ -81,7 +83,7 @@ impl KeySets {
         found
     }
 
-    /// The next key set that has changed.
+    /// Waits for the next changed key set.
     pub async fn changed(&mut self) -> Change {
         match self.changes.recv().await {
             Some(change) => change,
@@ -96,8 +98,8 @@ impl Drop for KeySets {
     }
 }
 
-/// Fetches a key set for ever, and reports it when it has changed. What was reported last stays in
-/// use when a fetch fails.
+/// Fetches a key set repeatedly and reports changes. After a failed fetch the last set stays in
+/// use.
 async fn follow(
     source: KeySource,
     wanted: KeysWanted,
@@ -118,7 +120,7 @@ async fn follow(
             Ok((bytes, keys)) => {
                 status.known().key_fetches.0 += 1;
                 if bytes != known {
-                    tracing::info!(url, keys = keys.len(), "the keys of an issuer have changed");
+                    tracing::info!(url, keys = keys.len(), "token keys changed");
                     known = bytes;
                     changes.send((source.url.clone(), Arc::new(keys))).ok();
                 }
@@ -127,7 +129,7 @@ async fn follow(
             Err(error) => {
                 status.known().key_fetches.1 += 1;
                 let kept = !known.is_empty();
-                tracing::warn!(url, %error, kept, "keys cannot be fetched; known ones stay in use");
+                tracing::warn!(url, %error, kept, "token key fetch failed; old keys stay");
                 RETRY_AFTER.min(source.refresh)
             }
         };
@@ -140,12 +142,12 @@ async fn follow(
     }
 }
 
-/// The content of the source. Blocks.
+/// Reads the source. Blocks.
 fn fetch(source: &KeySource) -> Result<Vec<u8>, String> {
     let pem = match &source.ca_pem {
         Some(pem) => pem.to_vec(),
         None if source.url.starts_with("https:") => std::fs::read(PUBLIC_CAS)
-            .map_err(|error| format!("nobody vouches for it: {PUBLIC_CAS}: {error}"))?,
+            .map_err(|error| format!("cannot read the public CAs: {PUBLIC_CAS}: {error}"))?,
         None => Vec::new(),
     };
     let roots = CertificateDer::pem_slice_iter(&pem)

@@ -1,4 +1,4 @@
-//! TLS to a service, as compiled.
+//! Compiled TLS settings of a service.
 
 use std::sync::Arc;
 
@@ -12,31 +12,32 @@ use super::server::Versions;
 use super::verify::PeerVerifier;
 use crate::net::Address;
 
-/// Sessions with endpoints of one service that are remembered for resumption.
+/// The most sessions that are stored for resumption, for each service.
 pub const SESSIONS_MAX: usize = 1024;
 
 /// TLS to the endpoints of a service.
 #[derive(Debug)]
 pub struct ClientTls {
-    /// For rustls.
+    /// The rustls configuration.
     pub config: Arc<ClientConfig>,
-    /// The same for bytes: without a protocol to choose (ALPN).
+    /// The same without ALPN, for byte streams.
     pub bytes: Arc<ClientConfig>,
-    /// Changes when others are accepted than before: pooled connections that began on other terms
-    /// are not used again.
+    /// A number that changes when the accepted peers change. Pooled connections with an older
+    /// number are not used again.
     pub terms: u64,
-    /// Who checks the certificates of endpoints.
+    /// The verifier of endpoint certificates.
     pub verifier: Arc<PeerVerifier>,
-    /// The name that is asked for and, unless identities are checked, proven. `None`: the
-    /// endpoint's address.
+    /// The server name to send. Unless identities are checked, the certificate must have this name.
+    /// `None`: the endpoint's address.
     pub name: Option<ServerName<'static>>,
 }
 
 impl ClientTls {
-    /// TLS that presents `own` if the endpoint asks, and accepts what `verifier` does.
+    /// Creates TLS settings that present `own` if the endpoint requests a certificate, and check
+    /// the endpoint with `verifier`.
     ///
     /// # Errors
-    /// When rustls finds the parts inconsistent.
+    /// When rustls rejects the configuration.
     pub fn new(
         verifier: PeerVerifier,
         own: Option<Arc<CertifiedKey>>,
@@ -61,7 +62,7 @@ impl ClientTls {
         Ok(Self { config, bytes, terms, verifier, name })
     }
 
-    /// The name to ask the endpoint at `address` for.
+    /// The server name for the endpoint at `address`.
     pub fn name_for(&self, address: &Address) -> ServerName<'static> {
         match (&self.name, address) {
             (Some(name), _) => name.clone(),

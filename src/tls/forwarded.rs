@@ -1,5 +1,4 @@
-//! `x-forwarded-client-cert`: what services behind us are told of the client's certificate, in the
-//! form that Envoy has made common.
+//! `x-forwarded-client-cert`: tells services about the client's certificate, in Envoy's format.
 
 use std::fmt::Write as _;
 
@@ -9,10 +8,10 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::identity::SpiffeId;
 
-/// The element for a client that has presented `certificate`; `by` is our own identity.
+/// The element for a client with `certificate`; `by` is our own identity.
 pub fn element(certificate: &CertificateDer<'_>, by: Option<&SpiffeId>) -> String {
     let mut out = String::new();
-    // Writing to a String does not fail, here and below.
+    // Writing to a String cannot fail.
     if let Some(by) = by {
         write!(out, "By={};", by.as_str()).ok();
     }
@@ -29,8 +28,8 @@ pub fn element(certificate: &CertificateDer<'_>, by: Option<&SpiffeId>) -> Strin
     out
 }
 
-/// The text inside quotes. A subject is whatever its CA has signed: nothing of it may end the
-/// quotes or the field.
+/// Escapes text for quotes. A CA may sign any subject, so it must not be able to end the quotes or
+/// the field.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

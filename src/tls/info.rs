@@ -1,4 +1,4 @@
-//! What an operator wants to know of a certificate. Never its key.
+//! Information about a certificate for operators, without its key.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,32 +7,32 @@ use serde::Serialize;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// The share of its life after which a certificate that is still in use is warned of.
+/// The part of the lifetime after which the log warns about a certificate in use.
 const WORN: f64 = 0.8;
 
 /// A certificate in use.
 #[derive(Clone, Debug, Serialize)]
 pub struct CertificateInfo {
-    /// Who uses it: `listener web`, `service shop`, `mesh identity`.
+    /// The user of the certificate: `listener web`, `service shop`, `mesh identity`.
     pub owner: String,
     /// Its subject.
     pub subject: String,
     /// Its DNS names, addresses and URIs.
     pub names: Vec<String>,
-    /// The SPIFFE ID that it proves, if any.
+    /// Its SPIFFE ID, if it has one.
     pub spiffe_id: Option<String>,
-    /// Who has signed it, and the subjects of the certificates that are sent with it.
+    /// Its issuer, and the subjects of the certificates sent with it.
     pub chain: Vec<String>,
     /// Its serial number in hexadecimal.
     pub serial: String,
-    /// When it begins, in Unix seconds.
+    /// Start of its validity, in Unix seconds.
     pub not_before_unix_s: i64,
-    /// When it ends, in Unix seconds.
+    /// End of its validity, in Unix seconds.
     pub not_after_unix_s: i64,
 }
 
 impl CertificateInfo {
-    /// What is in the first of `chain`; `None` when it cannot be read.
+    /// Reads the first certificate of `chain`; `None` if it cannot be parsed.
     pub fn read(owner: &str, chain: &[CertificateDer<'_>]) -> Option<Self> {
         let (_, first) = X509Certificate::from_der(chain.first()?).ok()?;
         let mut sent = vec![first.issuer().to_string()];
@@ -59,18 +59,18 @@ impl CertificateInfo {
         })
     }
 
-    /// When it ends.
+    /// End of its validity.
     pub fn not_after(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(self.not_after_unix_s.try_into().unwrap_or_default())
     }
 
-    /// Seconds until it ends; negative when it has.
+    /// Seconds until it expires; negative after that.
     pub fn seconds_left(&self, now: SystemTime) -> i64 {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.not_after_unix_s - i64::try_from(now).unwrap_or(i64::MAX)
     }
 
-    /// Whether 80 % of its life are over: whatever renews it should have done so.
+    /// Whether 80 % of its lifetime are over. It should have been renewed by then.
     pub fn is_worn(&self, now: SystemTime) -> bool {
         let life = self.not_after_unix_s - self.not_before_unix_s;
         (self.seconds_left(now) as f64) < life as f64 * (1.0 - WORN)

@@ -1,7 +1,8 @@
-//! TLS on both sides: a state machine over rustls, the streams driven by it, who is trusted.
+//! TLS for clients and endpoints: a state machine over rustls, the streams that use it, and the
+//! verification of peers.
 //!
-//! `session` is the protocol without a socket, `stream` moves its bytes.
-//! of the proxy reads and writes. `server` and `client` are configurations as compiled, `verify`
+//! `session` is the protocol without a socket, `stream` moves its bytes, and `wire` is the
+//! interface for the rest of the proxy. `server` and `client` are compiled configurations. `verify`
 //! decides whether a peer's certificate is accepted.
 
 mod client;
@@ -27,9 +28,9 @@ pub use stream::{DISCARD_BYTES_MAX, EXPIRED_MEANWHILE, HandshakeError, TlsStream
 pub use tickets::{TicketKeys, terms_of};
 pub use verify::{Bundle, Expected, Issued, PeerVerifier, Trust, is_over, spiffe_id};
 
-/// aws-lc-rs with X25519MLKEM768 preferred, and AES-128 before AES-256: it is as safe (RFC 8446
-/// 9.1 makes it the one that all must have) and cheaper. One for the process: handshakes share its
-/// Arc.
+/// aws-lc-rs with X25519MLKEM768 preferred, and AES-128 before AES-256, because it costs less and
+/// is the mandatory suite of TLS 1.3 (RFC 8446 9.1). The process has one provider, and handshakes
+/// share its Arc.
 pub static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     let is_aes_128 = |suite: &SupportedCipherSuite| {
@@ -40,7 +41,8 @@ pub static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
                 | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
         )
     };
-    // Stable: the others stay in their order, and so do the versions, which are chosen first.
+    // The sort is stable, so the other suites keep their order. The version is chosen before the
+    // suite.
     provider.cipher_suites.sort_by_key(|suite| !is_aes_128(suite));
     Arc::new(provider)
 });

@@ -1,4 +1,4 @@
-//! Why a handshake failed, in words that an operator can act on.
+//! Explains failed handshakes to operators.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::HandshakeError;
 /// What is said of a handshake message that is larger than anybody needs.
 pub const OVERSIZED: &str = "the peer sent an oversized handshake message";
 
-/// Kinds of failed handshakes, as metrics count them.
+/// Kinds of failed handshakes, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The peer was too slow.
@@ -24,7 +24,7 @@ pub enum Failure {
     Certificate,
     /// The peer refused us with an alert.
     Alert,
-    /// Versions or ciphers in common are missing, or the peer broke the protocol.
+    /// There is no common version or cipher, or the peer violated the protocol.
     Protocol,
 }
 
@@ -40,7 +40,7 @@ impl Failure {
         Self::Protocol,
     ];
 
-    /// The kind of an error of rustls.
+    /// The kind of a rustls error.
     pub fn of(error: &Error) -> Self {
         match error {
             Error::NoCertificatesPresented => Self::NoCertificate,
@@ -78,7 +78,7 @@ impl Failure {
     }
 }
 
-/// Writes what `error` says, in the words of an operator.
+/// Writes `error` for an operator.
 pub fn write(f: &mut fmt::Formatter<'_>, error: &Error) -> fmt::Result {
     match error {
         Error::NoCertificatesPresented => f.write_str("the peer presented no certificate"),
@@ -120,7 +120,7 @@ fn write_certificate(f: &mut fmt::Formatter<'_>, error: &CertificateError) -> fm
     }
 }
 
-/// The alert (RFC 8446 6.2) for an error for which rustls has none.
+/// The alert (RFC 8446 6.2) for an error to which rustls assigns none.
 pub fn alert_for(error: &Error) -> AlertDescription {
     match error {
         Error::PeerMisbehaved(_) | Error::InappropriateMessage { .. } => {

@@ -1,4 +1,4 @@
-//! TLS of a listener, as compiled: certificates by name, versions, who may connect.
+//! Compiled TLS settings of a listener: certificates by name, versions, and accepted clients.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,42 +15,43 @@ use crate::identity::SpiffeId;
 /// Tickets for resumption sent after a full handshake.
 const TICKETS_SENT: usize = 1;
 
-/// What a listener does with a connection that is not TLS.
+/// How a listener handles a connection without TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// It is refused.
+    /// Refuse it.
     Strict,
-    /// It is served in the clear.
+    /// Serve it in the clear.
     Permissive,
 }
 
 /// TLS of a listener.
 #[derive(Debug)]
 pub struct ServerTls {
-    /// For rustls.
+    /// The rustls configuration.
     pub config: Arc<ServerConfig>,
-    /// What becomes of plain text.
+    /// How to handle plain text.
     pub mode: Mode,
-    /// Changes when others are accepted than before: connections that began on other terms drain.
+    /// A number that changes when the accepted clients change. Connections with an older number
+    /// drain.
     pub terms: u64,
     /// The SPIFFE ID of the first certificate, if it has one.
     pub identity: Option<SpiffeId>,
-    /// Who checks client certificates, if anyone does.
+    /// The verifier of client certificates, if they are checked.
     pub verifier: Option<Arc<PeerVerifier>>,
 }
 
-/// The versions that are spoken; TLS 1.3 always is.
+/// The supported versions. TLS 1.3 is always one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Versions {
-    /// TLS 1.2 too.
+    /// TLS 1.2 and 1.3.
     #[default]
     From12,
-    /// TLS 1.3 alone.
+    /// TLS 1.3 only.
     Only13,
 }
 
 impl Versions {
-    /// As rustls wants them.
+    /// The list for rustls.
     pub fn list(self) -> &'static [&'static SupportedProtocolVersion] {
         static FROM_12: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
         match self {
@@ -60,31 +61,31 @@ impl Versions {
     }
 }
 
-/// Whether clients present certificates.
+/// Whether clients must present certificates.
 #[derive(Clone, Debug)]
 pub enum ClientAuth {
-    /// They are not asked.
+    /// The server does not request a certificate.
     None,
-    /// They are asked; the verifier says whether they must.
+    /// The server requests a certificate. The verifier decides whether it is mandatory.
     Asked(Arc<PeerVerifier>),
 }
 
-/// What a [`ServerTls`] is made of.
+/// The parts of a [`ServerTls`].
 pub struct ServerParameters {
-    /// By SNI.
+    /// Certificates by server name.
     pub certificates: CertificateTable,
-    /// Who may connect.
+    /// The accepted clients.
     pub clients: ClientAuth,
     /// Protocol versions.
     pub versions: Versions,
-    /// Protocols offered by ALPN; none: ALPN is not answered.
+    /// Protocols for ALPN. If it is empty, the server does not answer ALPN.
     pub alpn: &'static [&'static [u8]],
-    /// What encrypts session tickets. Shared by the workers, and across reloads only as long as
-    /// the same clients are accepted: a ticket stands for a client certificate.
+    /// The keys for session tickets. Workers share them. A reload keeps them only if the accepted
+    /// clients stay the same, because a ticket stands for a client certificate.
     pub tickets: Arc<dyn ProducesTickets>,
     /// See [`ServerTls::terms`].
     pub terms: u64,
-    /// What becomes of plain text.
+    /// How to handle plain text.
     pub mode: Mode,
 }
 
@@ -92,7 +93,7 @@ impl ServerTls {
     /// Compiles `parameters`.
     ///
     /// # Errors
-    /// When rustls finds them inconsistent.
+    /// When rustls rejects the configuration.
     pub fn new(parameters: ServerParameters) -> Result<Self, Error> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
             .with_protocol_versions(parameters.versions.list())?;
@@ -105,17 +106,17 @@ impl ServerTls {
         let identity = parameters.certificates.identity();
         let mut config = builder.with_cert_resolver(Arc::new(parameters.certificates));
         config.alpn_protocols = parameters.alpn.iter().map(|name| name.to_vec()).collect();
-        // Ours is the order: AES first, which all that we run on have in hardware.
+        // Use the server's order: AES first, because our machines have it in hardware.
         config.ignore_client_order = true;
         config.ticketer = parameters.tickets;
         config.send_tls13_tickets = TICKETS_SENT;
-        // Sessions live in tickets; a store would be shared by the workers behind a lock.
+        // Sessions are in tickets. A session store would need a lock between workers.
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         let ServerParameters { mode, terms, .. } = parameters;
         Ok(Self { config: Arc::new(config), mode, terms, identity, verifier })
     }
 
-    /// The same with another answer to plain text.
+    /// The same settings with another mode.
     pub fn with_mode(&self, mode: Mode) -> Self {
         Self {
             config: Arc::clone(&self.config),
@@ -127,8 +128,8 @@ impl ServerTls {
     }
 }
 
-/// The certificates of a listener, chosen by the name that the client asks for (RFC 6066 3):
-/// exact, then wildcard of one label, then the first of all.
+/// The certificates of a listener. The client's server name selects one (RFC 6066 3): an exact
+/// name, then a wildcard for one label, then the first certificate.
 #[derive(Debug, Default)]
 pub struct CertificateTable {
     exact: HashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
@@ -137,8 +138,8 @@ pub struct CertificateTable {
 }
 
 impl CertificateTable {
-    /// Adds a certificate for `names`, which may begin with `*.`. The first one added, and others
-    /// for the same names (an RSA beside an ECDSA key), serve whoever asks for none of them.
+    /// Adds a certificate for `names`, which may begin with `*.`. The first added certificate is
+    /// the default, together with others for the same names (for example RSA and ECDSA keys).
     pub fn add(&mut self, certificate: &Arc<CertifiedKey>, names: &[String]) {
         let first = self.default.is_empty();
         let mut beside_first = false;

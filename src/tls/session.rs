@@ -1,8 +1,7 @@
-//! One TLS connection as a state machine: ciphertext in, plain text out, and the other way round.
+//! One TLS connection as a state machine that converts between ciphertext and plain text.
 //!
-//! rustls does the protocol through its unbuffered interface, which works on our buffers and keeps
-//! none of its own. What has come and is not yet processed stays here, because rustls remembers
-//! positions in it (a handshake message may span records).
+//! It uses the unbuffered interface of rustls, which works on our buffers. Unprocessed ciphertext
+//! stays here, because rustls remembers positions in it (a handshake message may span records).
 
 use std::sync::Arc;
 
@@ -15,61 +14,61 @@ use rustls::{AlertDescription, ClientConfig, Error, ServerConfig};
 use super::reason;
 use crate::runtime::buffer::Buf;
 
-/// Plain bytes that go into one record (RFC 8446 5.1).
+/// The most plain bytes in one record (RFC 8446 5.1).
 pub const RECORD_PLAIN_MAX: usize = 16 * 1024;
 
-/// What a record costs beyond its plain bytes, at most: header, explicit nonce, type, tag.
+/// The most bytes that a record adds to its plain bytes: header, explicit nonce, type, tag.
 pub const RECORD_OVERHEAD_MAX: usize = 64;
 
 /// Bytes of a record's header.
 const RECORD_HEADER_BYTES: usize = 5;
 
-/// Ciphertext held while a handshake goes on. A chain longer than this is refused.
+/// The most ciphertext buffered during a handshake. A longer certificate chain is refused.
 pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
 /// A TLS connection without its socket.
 pub struct Session {
     side: Side,
-    /// Ciphertext that is not processed yet.
+    /// Unprocessed ciphertext.
     incoming: Option<Buf>,
-    /// Plain text for which the reader's buffer had no room.
+    /// Plain text that did not fit into the reader's buffer.
     rest: Vec<u8>,
-    /// Ciphertext to be sent before any that is made later: handshake messages, alerts.
+    /// Ciphertext to send first: handshake messages and alerts.
     outgoing: Vec<u8>,
-    /// The peer has ended its side in order.
+    /// The peer sent close_notify.
     ended: bool,
-    /// Something was sent: what follows may have to be encrypted.
+    /// We have sent data, so later data may need encryption.
     spoke: bool,
-    /// It has failed, and the alert that says why was made.
+    /// The connection failed, and the alert for it exists.
     failed: bool,
 }
 
-// The size of rustls' connections; a session is boxed with its stream.
+// The rustls connections are large; a session is boxed with its stream.
 #[allow(clippy::large_enum_variant)]
 enum Side {
     Server(UnbufferedServerConnection),
     Client(UnbufferedClientConnection),
 }
 
-/// How far processing what has come could get.
+/// The state after processing the received ciphertext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// More ciphertext is needed.
     Blocked,
-    /// The handshake is done; more ciphertext is needed for plain text.
+    /// The handshake is complete; more ciphertext is needed for plain text.
     Open,
     /// The peer has ended its side.
     Ended,
 }
 
-/// What one step of rustls came to.
+/// The result of one rustls step.
 enum Step {
-    /// There may be more.
+    /// Another step may do more.
     Again,
     Blocked,
     Open,
     Ended,
-    /// Both sides have ended.
+    /// Both sides have closed.
     Closed,
 }
 
@@ -77,7 +76,7 @@ impl Session {
     /// The server's side of a new connection.
     ///
     /// # Errors
-    /// Only for a configuration that rustls finds inconsistent.
+    /// When rustls rejects the configuration.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, Error> {
         UnbufferedServerConnection::new(config).map(|side| Self::new(Side::Server(side)))
     }
@@ -85,7 +84,7 @@ impl Session {
     /// The client's side of a new connection to `name`.
     ///
     /// # Errors
-    /// Only for a configuration that rustls finds inconsistent.
+    /// When rustls rejects the configuration.
     pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Error> {
         UnbufferedClientConnection::new(config, name).map(|side| Self::new(Side::Client(side)))
     }
@@ -118,7 +117,7 @@ impl Session {
         }
     }
 
-    /// The protocol that ALPN settled on.
+    /// The protocol selected by ALPN.
     pub fn alpn(&self) -> Option<&[u8]> {
         match &self.side {
             Side::Server(side) => side.alpn_protocol(),
@@ -126,7 +125,7 @@ impl Session {
         }
     }
 
-    /// What the connection uses: `TLSv1_3 TLS13_AES_128_GCM_SHA256`.
+    /// The version and cipher suite, for example `TLSv1_3 TLS13_AES_128_GCM_SHA256`.
     pub fn suite(&self) -> Option<(rustls::ProtocolVersion, rustls::CipherSuite)> {
         let (version, suite) = match &self.side {
             Side::Server(side) => (side.protocol_version(), side.negotiated_cipher_suite()),
@@ -135,7 +134,7 @@ impl Session {
         Some((version?, suite?.suite()))
     }
 
-    /// Whether the handshake went on from an earlier connection.
+    /// Whether the handshake resumed an earlier session.
     pub fn resumed(&self) -> bool {
         let kind = match &self.side {
             Side::Server(side) => side.handshake_kind(),
@@ -144,18 +143,18 @@ impl Session {
         kind == Some(rustls::HandshakeKind::Resumed)
     }
 
-    /// Whether something can be read without more ciphertext: plain text that is left over, or
-    /// the beginning of the next record.
+    /// Whether a read may succeed without more ciphertext: there is plain text left, or the start
+    /// of the next record.
     pub fn has_pending(&self) -> bool {
         !self.rest.is_empty() || self.whole_record().is_some()
     }
 
-    /// Whether anything at all has come that was not asked for.
+    /// Whether unexpected data has arrived.
     pub fn is_idle(&self) -> bool {
         self.rest.is_empty() && self.incoming.is_none() && !self.ended
     }
 
-    /// Takes ciphertext from the peer.
+    /// Adds ciphertext from the peer.
     pub fn receive(&mut self, cipher: Buf) {
         self.incoming = Some(match self.incoming.take() {
             None => cipher,
@@ -171,8 +170,8 @@ impl Session {
         });
     }
 
-    /// Whether a handshake message is larger than anybody needs. The alert for it is in
-    /// [`Session::take_outgoing`] then.
+    /// Whether a handshake message exceeds the size limit. Then [`Session::take_outgoing`] has the
+    /// alert.
     pub fn is_oversized(&mut self) -> bool {
         let long = self.incoming.as_ref().is_some_and(|buf| buf.len() > HANDSHAKE_BYTES_MAX);
         if !long || !self.is_handshaking() {
@@ -182,20 +181,20 @@ impl Session {
         true
     }
 
-    /// Whether nothing but session tickets follows the end of the handshake: the server's side of
-    /// TLS 1.3. In TLS 1.2 its last flight is what the client waits for.
+    /// Whether only session tickets follow the end of the handshake, as for a server in TLS 1.3. In
+    /// TLS 1.2 the client waits for the server's last flight.
     pub fn ends_with_tickets(&self) -> bool {
         matches!(&self.side, Side::Server(side)
             if side.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3))
     }
 
-    /// Processes what has come of the handshake. Plain text behind it is kept for the reader.
+    /// Processes received handshake data. Keeps later plain text for the reader.
     ///
     /// # Errors
     /// As for [`Session::process`].
     pub fn advance(&mut self) -> Result<(), Error> {
         while self.is_handshaking() && matches!(self.step(None, None)?, Step::Again) {}
-        // What the last message gives rise to is only there when rustls is asked again.
+        // Call rustls again after each flight to get its output.
         while self.wants_more() && matches!(self.step(None, None)?, Step::Again) {}
         Ok(())
     }
@@ -207,15 +206,15 @@ impl Session {
         }
     }
 
-    /// Processes what has come, as far as its plain text fits into `plain`.
+    /// Processes received data, as far as its plain text fits into `plain`.
     ///
     /// # Errors
-    /// What the peer did wrong. The alert for it is in [`Session::take_outgoing`] then.
+    /// The peer's error. [`Session::take_outgoing`] has the alert for it.
     pub fn process(&mut self, plain: &mut Buf) -> Result<Stage, Error> {
         let left_over = plain.append(&self.rest);
         self.rest.drain(..left_over);
         if self.rest.is_empty() {
-            self.rest = Vec::new(); // an idle connection holds nothing of it
+            self.rest = Vec::new(); // free its memory while the connection is idle
         }
         loop {
             let fits = self.whole_record().is_none_or(|bytes| bytes <= plain.room());
@@ -231,11 +230,11 @@ impl Session {
         }
     }
 
-    /// Encrypts the beginning of `plain` behind what waits to be sent, into `cipher`, as much as
-    /// fits. Gives how much that was.
+    /// Writes waiting ciphertext to `cipher`, and then encrypts as much of `plain` as fits. Returns
+    /// the number of encrypted bytes.
     ///
     /// # Errors
-    /// When the connection cannot carry data: before the handshake or after a failure.
+    /// When the connection cannot carry data: before the end of the handshake, or after a failure.
     pub fn encrypt(&mut self, plain: &[u8], cipher: &mut Buf) -> Result<usize, Error> {
         loop {
             let sent = cipher.append(&self.outgoing);
@@ -257,8 +256,7 @@ impl Session {
         }
     }
 
-    /// Says that nothing more will come (RFC 8446 6.1): encrypts that into `cipher`, behind
-    /// what waits to be sent.
+    /// Writes waiting ciphertext and then close_notify (RFC 8446 6.1) to `cipher`.
     pub fn close(&mut self, cipher: &mut Buf) {
         cipher.append(&self.take_outgoing());
         let mut job = Job { plain: None, cipher, done: false };
@@ -267,7 +265,7 @@ impl Session {
         }
     }
 
-    /// Ciphertext to be sent at once.
+    /// Takes the ciphertext to send at once.
     pub fn take_outgoing(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.outgoing)
     }
@@ -277,7 +275,7 @@ impl Session {
         !self.outgoing.is_empty()
     }
 
-    /// The length of the record at the front, when all of it is there.
+    /// The length of the first record, if it is complete.
     fn whole_record(&self) -> Option<usize> {
         let data = self.incoming.as_ref()?.data();
         let len = data.get(3..RECORD_HEADER_BYTES)?;
@@ -289,7 +287,7 @@ impl Session {
         let (discard, step) = self.drive(plain, job);
         if let Some(buf) = &mut self.incoming {
             buf.consume(discard);
-            // After a failure the buffer is still of use: see `refuse`.
+            // After a failure `refuse` still needs the buffer.
             if buf.is_empty() && step.is_ok() {
                 self.incoming = None;
             }
@@ -311,7 +309,7 @@ impl Session {
         step
     }
 
-    /// Lets rustls do one thing. Gives how much ciphertext was used up.
+    /// Runs one rustls step. Returns the number of used ciphertext bytes.
     fn drive(
         &mut self,
         plain: Option<&mut Buf>,
@@ -332,13 +330,14 @@ impl Session {
         driven
     }
 
-    /// After a failure rustls has an alert to send, and gives it before it looks at anything else.
+    /// Collects the alert that rustls produces first after a failure.
     fn collect_alert(&mut self) {
         while self.wants_more() && self.drive(None, None).1.is_ok() {}
     }
 
-    /// Sends an alert where rustls has refused without one. Before anything else was said it is
-    /// plain; later rustls has to make it, which it does for records of no type.
+    /// Creates an alert for a failure without a rustls alert. A server that has not sent anything
+    /// sends it in the clear. Otherwise rustls must create the alert: an invalid record makes it do
+    /// so.
     fn refuse(&mut self, alert: AlertDescription) {
         const FATAL: u8 = 2;
         if !self.spoke && matches!(self.side, Side::Server(_)) {
@@ -355,14 +354,15 @@ impl Session {
     }
 }
 
-/// What is to be encrypted: plain text, or (`None`) that there will be no more.
+/// The data to encrypt: plain text, or the end (`None`).
 struct Job<'a> {
     plain: Option<&'a [u8]>,
     cipher: &'a mut Buf,
     done: bool,
 }
 
-/// Where decrypted bytes go: to the reader, or aside when there is none or it has no room.
+/// The destination of decrypted bytes: the reader's buffer, or `rest` if there is no reader or no
+/// space.
 struct Sink<'a> {
     plain: Option<&'a mut Buf>,
     rest: &'a mut Vec<u8>,
@@ -378,7 +378,7 @@ impl Sink<'_> {
     }
 }
 
-/// Does what rustls asks for, for either side. Gives how much ciphertext was used up.
+/// Handles one state of rustls, for both sides. Returns the number of used ciphertext bytes.
 fn handle<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     sink: &mut Sink<'_>,
@@ -413,7 +413,7 @@ fn handle<Data>(
             Step::Again
         }
         Ok(ConnectionState::TransmitTlsData(data)) => {
-            data.done(); // it is in `outgoing`, and sent before anything else
+            data.done(); // it is in `outgoing`, which is sent first
             Step::Again
         }
         Ok(ConnectionState::WriteTraffic(mut traffic)) => {
@@ -430,7 +430,7 @@ fn handle<Data>(
         }
         Ok(ConnectionState::PeerClosed) => Step::Ended,
         Ok(ConnectionState::Closed) => Step::Closed,
-        // Early data is never offered; a state of a later rustls asks for nothing we know.
+        // We never offer early data. Ignore states of later rustls versions.
         Ok(_) => Step::Blocked,
     };
     (discard, Ok(step))

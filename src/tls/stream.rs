@@ -1,7 +1,7 @@
-//! A stream through TLS, driven by whoever reads and writes it.
+//! A TLS stream. Its reader and writer drive it.
 //!
-//! Only writing sends: what a read gives rise to (session tickets, a key update) goes out before
-//! the next data, in the same packet. The exceptions are the handshake and a fatal alert.
+//! Only writes send data. Output that a read causes (session tickets, a key update) goes out with
+//! the next write, in the same packet. The exceptions are the handshake and fatal alerts.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
@@ -21,22 +21,22 @@ pub struct TlsStream<S> {
     inner: S,
     session: RefCell<Session>,
     buffers: BufferPool,
-    /// The peer's chain as revocation lists know it, once somebody has asked.
+    /// The peer's chain for revocation checks, computed at first use.
     issued: OnceCell<Rc<[Issued]>>,
-    /// A write is under way; an alert must not go between its records.
+    /// A write is in progress. An alert must not go between its records.
     writing: Cell<bool>,
-    /// It was given up: saying that it ended in order would be a lie.
+    /// The stream was aborted, so it must not send close_notify.
     aborted: Cell<bool>,
 }
 
 /// Why a handshake has failed.
 #[derive(Debug)]
 pub enum HandshakeError {
-    /// The peer, or what it presented, is not accepted.
+    /// The peer or its certificate is not accepted.
     Tls(Error),
     /// The connection broke.
     Io(io::Error),
-    /// The peer sent more than any handshake needs.
+    /// The peer sent a message over the size limit.
     Oversized,
 }
 
@@ -51,7 +51,7 @@ impl std::fmt::Display for HandshakeError {
 }
 
 impl<S: Stream> TlsStream<S> {
-    /// `inner` with `session` on top. `first` is ciphertext that was read already.
+    /// Creates a TLS stream over `inner`. `first` is ciphertext that was already read.
     pub fn new(inner: S, mut session: Session, first: Option<Buf>, buffers: &BufferPool) -> Self {
         if let Some(first) = first {
             session.receive(first);
@@ -66,12 +66,12 @@ impl<S: Stream> TlsStream<S> {
         }
     }
 
-    /// Looks at the session: certificates, ALPN, suite.
+    /// Reads from the session: certificates, ALPN, suite.
     pub fn session<T>(&self, look: impl FnOnce(&Session) -> T) -> T {
         look(&self.session.borrow())
     }
 
-    /// The certificates that the peer has proven itself with; none when it has not.
+    /// The peer's certificates for revocation checks; empty if it presented none.
     pub fn issued(&self) -> Rc<[Issued]> {
         let list = || {
             let session = self.session.borrow();
@@ -83,18 +83,18 @@ impl<S: Stream> TlsStream<S> {
     /// Runs the handshake to its end.
     ///
     /// # Errors
-    /// [`HandshakeError`]; the alert that says why has been sent.
+    /// [`HandshakeError`]. The alert for it has been sent.
     pub async fn handshake(&self) -> Result<(), HandshakeError> {
         loop {
-            // Plain text that comes with the last flight is kept in the session: there is no
-            // reader for it yet, and a full buffer is what says so.
+            // The session keeps plain text that arrives with the last flight, because there is no
+            // reader yet.
             let result = self.session.borrow_mut().advance();
             if let Err(error) = result {
                 self.send_waiting().await.ok();
                 return Err(HandshakeError::Tls(error));
             }
             let handshaking = self.session.borrow().is_handshaking();
-            // All that a server has left in TLS 1.3 are tickets: they go with the first answer.
+            // In TLS 1.3 only tickets remain for the server. Send them with the first answer.
             if handshaking || !self.session.borrow().ends_with_tickets() {
                 self.send_waiting().await.map_err(HandshakeError::Io)?;
             }
@@ -114,8 +114,8 @@ impl<S: Stream> TlsStream<S> {
         }
     }
 
-    /// Ends our side after a failed handshake and reads what the peer still sends, up to
-    /// `bytes_max`: closing on unread bytes would reset our alert out of its hands.
+    /// Closes our side after a failed handshake and reads up to `bytes_max` from the peer. Closing
+    /// with unread bytes would send a reset, and the peer could lose our alert.
     pub async fn discard(&self, bytes_max: usize) {
         self.inner.shutdown_write().await;
         let mut cipher = self.buffers.take();
@@ -132,10 +132,10 @@ impl<S: Stream> TlsStream<S> {
         }
     }
 
-    /// Sends what the session has to say on its own.
+    /// Sends the session's waiting output.
     async fn send_waiting(&self) -> io::Result<()> {
         if self.writing.replace(true) {
-            return Ok(()); // it goes with the write that is under way
+            return Ok(()); // the current write sends it
         }
         let waiting = self.session.borrow_mut().take_outgoing();
         let mut result = Ok(());
@@ -148,7 +148,7 @@ impl<S: Stream> TlsStream<S> {
         result
     }
 
-    /// Plain text out of what has come; `None` when more must come first.
+    /// Decrypts received data; `None` if more is needed.
     async fn decrypted(&self, plain: &mut Buf) -> Option<io::Result<Read>> {
         let before = plain.len();
         let stage = self.session.borrow_mut().process(plain);
@@ -164,14 +164,14 @@ impl<S: Stream> TlsStream<S> {
         }
     }
 
-    /// Takes what a read of ciphertext gave; `Some` when that ends the read of plain text.
+    /// Handles the result of a ciphertext read; `Some` ends the plain-text read.
     fn received(&self, read: io::Result<Read>, cipher: Buf) -> Option<io::Result<Read>> {
         match read {
             Ok(Read::Data(_)) => {
                 self.session.borrow_mut().receive(cipher);
                 None
             }
-            // Without close_notify nobody knows whether something was cut off (RFC 8446 6.1).
+            // Without close_notify the data may be cut off (RFC 8446 6.1).
             Ok(Read::End) => Some(Err(io::ErrorKind::UnexpectedEof.into())),
             other => Some(other),
         }
@@ -188,7 +188,7 @@ impl<S: Stream> TlsStream<S> {
         Ok(())
     }
 
-    /// As [`Stream::read`].
+    /// Like [`Stream::read`].
     pub async fn read(&self, mut plain: Buf) -> (io::Result<Read>, Buf) {
         loop {
             if let Some(done) = self.decrypted(&mut plain).await {
@@ -235,7 +235,7 @@ impl<S: Stream> TlsStream<S> {
         if self.session.borrow().is_idle() { self.inner.quiet() } else { Quiet::Data }
     }
 
-    /// As [`Stream::shutdown_write`], after saying so inside TLS.
+    /// Like [`Stream::shutdown_write`], but sends close_notify first.
     pub async fn shutdown_write(&self) {
         if !self.aborted.get() && !self.writing.replace(true) {
             let mut cipher = self.buffers.take();

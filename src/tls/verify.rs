@@ -1,8 +1,9 @@
-//! Whether a peer's certificate is accepted.
+//! Verification of a peer's certificate.
 //!
-//! The chain must lead to a trust anchor for the purpose (RFC 5280, by webpki). Then, by what is
-//! expected: a DNS name or address, or exactly one SPIFFE ID of a trust domain whose own bundle the
-//! chain led to (X.509-SVID 4.1, 5.2), which for a service must be the one it is configured with.
+//! The chain must lead to a trust anchor for the purpose (RFC 5280, checked by webpki). Then the
+//! certificate must have the expected DNS name or address, or exactly one SPIFFE ID. The chain must
+//! lead to the bundle of that ID's trust domain (X.509-SVID 4.1, 5.2). For a service with
+//! configured identities, the ID must be one of them.
 
 use std::fmt;
 use std::rc::Rc;
@@ -23,38 +24,39 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::PROVIDER;
 use crate::identity::{LinkerdName, SpiffeId};
 
-/// Bytes of a chain that is looked at. It goes into session tickets, of which OpenSSL takes 16 KiB.
+/// The longest accepted chain, in bytes. Session tickets contain it, and OpenSSL accepts tickets of
+/// up to 16 KiB.
 pub const CHAIN_BYTES_MAX: usize = 15 * 1024;
 
-/// The certificates that vouch for a trust domain.
+/// The root certificates of a trust domain.
 #[derive(Debug)]
 pub struct Bundle {
-    /// The trust domain; `None` for a plain CA file, which vouches for any name.
+    /// The trust domain; `None` for a plain CA file, which is valid for any name.
     pub trust_domain: Option<Box<str>>,
     /// Roots.
     pub anchors: Vec<TrustAnchor<'static>>,
 }
 
-/// Who is trusted.
+/// The trusted roots and the revocation lists.
 #[derive(Debug, Default)]
 pub struct Trust {
-    /// One bundle for each trust domain, or a single one without.
+    /// One bundle for each trust domain, or a single one without a trust domain.
     pub bundles: Vec<Bundle>,
-    /// What has been revoked.
+    /// The revocation lists.
     pub crls: Vec<CertRevocationList<'static>>,
 }
 
-/// What a revocation list knows a certificate by.
+/// The properties of a certificate that a revocation list uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issued {
-    /// The subject of who has signed it: the content of its DER sequence.
+    /// The subject of its issuer: the content of the DER sequence.
     pub issuer: Box<[u8]>,
-    /// Its number there.
+    /// Its serial number.
     pub serial: Box<[u8]>,
 }
 
 impl Issued {
-    /// All of `chain`, for [`PeerVerifier::revoked`].
+    /// The properties of all certificates in `chain`, for [`PeerVerifier::revoked`].
     pub fn list(chain: &[CertificateDer<'_>]) -> Rc<[Self]> {
         let of = |certificate| {
             let parsed = EndEntityCert::try_from(certificate).ok()?;
@@ -71,8 +73,8 @@ impl fmt::Display for Issued {
     }
 }
 
-/// Whether a certificate of `chain` has expired at `now`. For sessions that are resumed: those who
-/// resume do not present their certificates again.
+/// Whether a certificate of `chain` has expired at `now`. This is for resumed sessions, where the
+/// peer does not present its certificates again.
 pub fn is_over(chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
     let ends = |der: &CertificateDer<'_>| {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
@@ -81,16 +83,16 @@ pub fn is_over(chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
     chain.iter().any(|der| ends(der).is_none_or(|end| end < now.as_secs()))
 }
 
-/// What a peer has to prove beside that its chain is trusted.
+/// The requirements for a peer besides a trusted chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// Nothing: whoever the CA vouches for.
+    /// Any certificate of a trusted CA.
     Anyone,
-    /// The name that was connected to.
+    /// The server name of the connection.
     Name,
-    /// A SPIFFE ID; one of these, or any when there are none.
+    /// A SPIFFE ID: one of these, or any if the list is empty.
     Spiffe(Vec<SpiffeId>),
-    /// Nothing at all, not even a chain (`verify: none`).
+    /// No verification, not even of the chain (`verify: none`).
     Unverified,
 }
 
@@ -103,22 +105,22 @@ pub struct PeerVerifier {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Why a chain that would be valid otherwise does not prove an identity.
+/// The reason why a valid chain does not prove an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityError {
     /// The chain is longer than [`CHAIN_BYTES_MAX`].
     Oversized(usize),
-    /// A SPIFFE certificate has exactly one URI name.
+    /// The certificate does not have exactly one URI name.
     UriNames(usize),
     /// The URI name is not a SPIFFE ID.
     NotSpiffe(String),
     /// There is no bundle for the trust domain.
     UnknownTrustDomain(String),
-    /// It is someone else.
+    /// The identity is not an expected one.
     Unexpected {
-        /// Who it is.
+        /// The identity found.
         found: String,
-        /// Who it should be.
+        /// The expected identities.
         expected: String,
     },
 }
@@ -148,7 +150,7 @@ impl From<IdentityError> for Error {
     }
 }
 
-/// The SPIFFE ID of a certificate that has been accepted; `None` when it has none.
+/// The SPIFFE ID of an accepted certificate; `None` if it has none.
 pub fn spiffe_id(certificate: &CertificateDer<'_>) -> Option<SpiffeId> {
     let parsed = EndEntityCert::try_from(certificate).ok()?;
     only_spiffe_id(&parsed).ok()
@@ -165,8 +167,8 @@ fn only_spiffe_id(certificate: &EndEntityCert<'_>) -> Result<SpiffeId, IdentityE
     }
 }
 
-/// Linkerd names workloads by DNS. Rules know such a one by the SPIFFE ID that Istio would have
-/// given it.
+/// Converts the DNS name of a Linkerd workload to the SPIFFE ID that Istio would use. Rules use
+/// this ID.
 fn only_linkerd_name(certificate: &EndEntityCert<'_>) -> Option<SpiffeId> {
     let mut names = certificate.valid_dns_names().filter_map(LinkerdName::parse);
     let name = names.next().filter(|_| names.next().is_none())?;
@@ -175,7 +177,7 @@ fn only_linkerd_name(certificate: &EndEntityCert<'_>) -> Option<SpiffeId> {
 }
 
 impl PeerVerifier {
-    /// A verifier. `mandatory`: a client without a certificate is refused.
+    /// Creates a verifier. `mandatory`: refuse a client without a certificate.
     pub fn new(trust: Arc<Trust>, expected: Expected, mandatory: bool) -> Self {
         let algorithms = PROVIDER.signature_verification_algorithms;
         Self { trust, expected, mandatory, algorithms }
@@ -186,7 +188,7 @@ impl PeerVerifier {
         self.expected == Expected::Unverified
     }
 
-    /// Who of `issued` has been revoked.
+    /// The first revoked certificate of `issued`.
     pub fn revoked<'i>(&self, issued: &'i [Issued]) -> Option<&'i Issued> {
         let lists = &self.trust.crls;
         issued.iter().find(|issued| {
@@ -220,7 +222,7 @@ impl PeerVerifier {
         };
         let anchors = bundle.map_or(&[][..], |bundle| &bundle.anchors[..]);
         let lists: Vec<&CertRevocationList<'_>> = self.trust.crls.iter().collect();
-        // A list that is there is enforced; a CA without one revokes nothing.
+        // Revocation lists are enforced. A CA without a list revokes nothing.
         let revocation = RevocationOptionsBuilder::new(&lists)
             .ok()
             .map(|builder| builder.with_status_policy(UnknownStatusPolicy::Allow).build());
@@ -236,7 +238,7 @@ impl PeerVerifier {
         }
     }
 
-    /// The bundle of the trust domain that the certificate claims, if its ID is an allowed one.
+    /// The bundle of the certificate's trust domain, if its ID is allowed.
     fn bundle_of_member(
         &self,
         certificate: &EndEntityCert<'_>,
@@ -259,7 +261,7 @@ impl PeerVerifier {
 
 impl ClientCertVerifier for PeerVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[] // peers of a mesh have one certificate; hints would only make the handshake larger
+        &[] // mesh peers have one certificate and need no hints
     }
 
     fn client_auth_mandatory(&self) -> bool {
@@ -335,7 +337,7 @@ impl ServerCertVerifier for PeerVerifier {
     }
 }
 
-/// What webpki says in the words of rustls, which chooses the alert by them.
+/// Converts a webpki error to a rustls error, which selects the alert.
 fn translated(error: webpki::Error) -> Error {
     use webpki::Error as E;
     let translated = match error {

@@ -1,5 +1,5 @@
-//! What an exchange reads and writes: a connection in the clear or through TLS, or a stream of
-//! HTTP/2.
+//! The streams that an exchange reads and writes: a connection in the clear or with TLS, or an
+//! HTTP/2 stream.
 
 pub mod http2;
 mod linger;
@@ -18,24 +18,23 @@ use crate::tls::{Issued, TlsStream};
 
 pub use linger::linger;
 
-/// A stream that may be encrypted. In the clear it is the stream itself: nothing is copied, boxed
-/// or asked. Through TLS the operations are boxed, so that they do not make every other connection
-/// larger.
+/// A stream that may be encrypted. In the clear it is the stream itself, without copies, boxes or
+/// checks. TLS operations are boxed, so that they do not enlarge other connections.
 pub enum Wire<S> {
     /// In the clear.
     Plain(S),
-    /// Through TLS.
+    /// With TLS.
     Tls(Box<TlsStream<S>>),
-    /// A stream that a client has opened on its HTTP/2 connection.
+    /// A stream that a client opened on its HTTP/2 connection.
     Client(Box<ClientStream>),
-    /// A stream that we have opened on an endpoint's.
+    /// A stream that we opened on an endpoint's HTTP/2 connection.
     Endpoint(Box<EndpointStream>),
-    /// Somebody else reads and writes it now.
+    /// Another owner reads and writes the stream now.
     Moved,
 }
 
 impl<S: Stream> Wire<S> {
-    /// The TLS side of it, if it has one.
+    /// The TLS stream, if it uses TLS.
     pub fn tls(&self) -> Option<&TlsStream<S>> {
         match self {
             Self::Tls(stream) => Some(stream),
@@ -43,7 +42,7 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// How an endpoint has proven itself; `None` in the clear.
+    /// The endpoint's certificates; `None` in the clear.
     pub fn issued(&self) -> Option<Rc<[Issued]>> {
         match self {
             Self::Tls(stream) => Some(stream.issued()),
@@ -52,7 +51,7 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// Which version of HTTP is spoken on it.
+    /// The HTTP version of the stream.
     pub fn version(&self) -> Version {
         match self {
             Self::Client(_) | Self::Endpoint(_) => Version::Http2,
@@ -60,7 +59,7 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// Whether a body that ends by itself has ended, and all of it was read.
+    /// Whether the body of an HTTP/2 stream has ended and was read completely.
     pub fn ended(&self) -> bool {
         match self {
             Self::Client(stream) => stream.ended(),
@@ -69,7 +68,7 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// The lines of the trailers of a body that has ended by itself.
+    /// The trailer lines of an HTTP/2 body that has ended.
     pub fn take_trailers(&self) -> Vec<u8> {
         match self {
             Self::Client(stream) => stream.take_trailers(),
@@ -78,8 +77,8 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// Begins a message: `write` says its head. In HTTP/1.1 that is put into `text`; a stream of
-    /// HTTP/2 keeps it until the message is written. `origin` is whose head it was.
+    /// Starts a message. `write` writes its head: for HTTP/1.1 to `text`; an HTTP/2 stream stores
+    /// it until the message is sent. `origin` is the stream that the head came from.
     pub fn put_head(
         &self,
         text: &mut Vec<u8>,
@@ -104,7 +103,7 @@ impl<S: Stream> Wire<S> {
                 stream.put_head(draft);
             }
             Self::Plain(_) | Self::Tls(_) | Self::Moved => {
-                // Nobody will take those: they need not be held any longer.
+                // Drop the received fields; they are not needed.
                 drop(origin.and_then(|(from, _)| from.take_received()));
                 text.clear();
                 write(text);
@@ -112,7 +111,7 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// What came by HTTP/2 and can go on as it is; once.
+    /// Takes the received HTTP/2 parts that can be forwarded unchanged; works once.
     fn take_received(&self) -> Option<Received> {
         match self {
             Self::Client(stream) => stream.take_received(),
@@ -121,9 +120,9 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// Writes a message: the head that was put (in HTTP/1.1 `head` is its text), the first portion
-    /// of its body, and the end when `end` has the lines of its trailers (which are a part of the
-    /// body in HTTP/1.1).
+    /// Writes a message: the stored head (for HTTP/1.1 `head` is its text), the first part of the
+    /// body, and the end, if `end` has trailer lines. In HTTP/1.1 the trailers are part of the
+    /// body.
     ///
     /// # Errors
     /// As for [`Stream::write_all`].
@@ -151,7 +150,7 @@ impl<S: Stream> Wire<S> {
         self.write_all(buf).await
     }
 
-    /// Writes a portion of a body, and the end as [`Wire::write_message`] does.
+    /// Writes a part of a body, and the end, like [`Wire::write_message`].
     ///
     /// # Errors
     /// As for [`Stream::write_all`].
@@ -170,7 +169,7 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// Sends what windows did not allow at once of `data` on a stream of HTTP/2.
+    /// Sends the rest of `data` that the windows of an HTTP/2 stream did not allow before.
     async fn send_rest(
         &self,
         sent: io::Result<Sent>,
@@ -188,8 +187,7 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// Completes when a client gives its stream up; a connection of HTTP/1.1 is asked by
-    /// [`Stream::quiet`] instead.
+    /// Completes when a client cancels its HTTP/2 stream. HTTP/1.1 uses [`Stream::quiet`] instead.
     pub fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Client(stream) => stream.poll_gone(context),
@@ -197,7 +195,7 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// Whether the kernel can move bytes from it to `other` without us.
+    /// Whether the kernel can move bytes from this stream to `other` (splice).
     pub fn can_splice(&self, other: &Self) -> bool {
         matches!((self, other), (Self::Plain(_), Self::Plain(_)))
     }
@@ -274,14 +272,14 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.reset_on_close(),
             Self::Tls(stream) => stream.reset_on_close(),
-            // Whatever is not whole when its exchange is over is reset.
+            // A stream that is incomplete at the end of its exchange is reset.
             Self::Client(_) => {}
             Self::Endpoint(stream) => stream.reset_on_close(),
             Self::Moved => {}
         }
     }
 
-    /// Both must be plain ([`Wire::can_splice`]); anything else is an error of the source.
+    /// Both streams must be plain ([`Wire::can_splice`]); otherwise this is an error of the source.
     async fn splice_to(
         &self,
         to: &Self,

@@ -32,8 +32,8 @@ use crate::serve::worker::{SWEEP_INTERVAL, Worker, WorkerParts};
 use crate::snapshot::ListenerCells;
 use crate::time::Time;
 
-/// How long accepting pauses when the process is out of descriptors or memory. Without a pause
-/// the ready listener would spin.
+/// How long accepting pauses after an error: the process is out of descriptors or memory, or the
+/// socket is unusable. Without a pause the worker would spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The things with which a worker's thread starts.
@@ -325,27 +325,54 @@ async fn accept(
         }
     };
     loop {
-        let stopped = stop.guard(socket.readable()).await.is_err();
-        loop {
-            match socket.accept() {
-                Ok(accepted) => thread.admit(&acceptor, &bind, accepted),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                Err(error) if is_exhausted(&error) => {
-                    worker.cells().accept_errors.increment();
-                    worker.io.sleep_until(worker.io.now() + ACCEPT_PAUSE).await;
-                    break;
-                }
-                Err(_) => worker.cells().accept_errors.increment(),
+        let failed = match stop.guard(socket.readable()).await {
+            Ok(Ok(())) => accept_waiting(&thread, &acceptor, &bind, &socket).is_err(),
+            Ok(Err(error)) => {
+                accept_failed(&thread, &bind, &error);
+                true
             }
-        }
-        if stopped {
+            Err(_) => {
+                // Connections that wait in the queue are still taken.
+                accept_waiting(&thread, &acceptor, &bind, &socket).ok();
+                return;
+            }
+        };
+        let pause = worker.io.sleep_until(worker.io.now() + ACCEPT_PAUSE);
+        if failed && stop.guard(pause).await.is_err() {
             return;
         }
     }
 }
 
-fn is_exhausted(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+/// Accepting has to pause.
+struct Paused;
+
+/// Accepts the connections that wait.
+fn accept_waiting(
+    thread: &Rc<Thread>,
+    acceptor: &Acceptor,
+    bind: &Bind,
+    socket: &RingStream,
+) -> Result<(), Paused> {
+    loop {
+        match socket.accept() {
+            Ok(accepted) => thread.admit(acceptor, bind, accepted),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            // The client has gone meanwhile; the next one may be there.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                accept_failed(thread, bind, &error);
+                return Err(Paused);
+            }
+        }
+    }
+}
+
+fn accept_failed(thread: &Thread, bind: &Bind, error: &std::io::Error) {
+    thread.worker.cells().accept_errors.increment();
+    thread.worker.log_limited(|suppressed| {
+        tracing::warn!(%bind, %error, suppressed, "cannot accept connections; trying again");
+    });
 }
 
 /// Counts an open connection for as long as it lives.

@@ -95,7 +95,7 @@ fn what_is_not_ours_is_never_touched_and_said_aloud() {
         let before = namespace.state();
         let (fine, message) = namespace.ringway("intercept up --tproxy --user none");
         assert!(!fine && message.contains(said), "{theirs}: {message}");
-        assert!(message.contains("ringway has not written"), "{message}");
+        assert!(message.contains("has rules of another program"), "{message}");
         assert_eq!(namespace.state(), before, "{theirs}");
     }
 }
@@ -185,8 +185,8 @@ fn what_is_worth_knowing_is_said_once_it_is_installed() {
     let namespace = Namespace::new();
     let silent = super::talk::server(&namespace, "outbound", 15001);
     for (options, words, count) in [
-        ("--user none", "note: nobody listens on port 15006 yet", 2),
-        ("--user none --no-inbound", "note: the proxy is known by its mark 1338 alone", 1),
+        ("--user none", "note: no proxy listens on port 15006 yet", 2),
+        ("--user none --no-inbound", "note: the rules know the proxy by its mark 1338 only", 1),
         ("--user 7 --no-inbound", "installed: outbound TCP to 15001", 0),
         ("--user 7 --no-inbound --fail-open", "note: nothing removes redirecting rules", 1),
     ] {
@@ -196,9 +196,9 @@ fn what_is_worth_knowing_is_said_once_it_is_installed() {
     }
     drop(silent);
     for (options, words) in [
-        ("--mark 0", "every other socket has it"),
-        ("--mark 1337", "it is that of TPROXY"),
-        ("--inbound-port 15001", "cannot take both directions"),
+        ("--mark 0", "all unmarked sockets have it"),
+        ("--mark 1337", "TPROXY uses it"),
+        ("--inbound-port 15001", "cannot serve both directions"),
         ("--user no-such-user", "there is no user \"no-such-user\" on this host"),
     ] {
         let (fine, said) = namespace.ringway(&format!("intercept up {options}"));

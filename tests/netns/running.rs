@@ -50,7 +50,7 @@ impl Running {
             .unwrap();
         let mut running = Self { child, directory };
         let mut log = BufReader::new(running.child.stderr.take().unwrap()).lines();
-        let installed = |line: &String| line.contains("rules are installed");
+        let installed = |line: &String| line.contains("interception rules installed");
         assert!(log.by_ref().map_while(Result::ok).any(|line| installed(&line)), "it has ended");
         // Whoever writes must find a reader.
         std::thread::spawn(move || log.for_each(drop));
@@ -84,7 +84,7 @@ fn rules_live_as_long_as_the_proxy() {
             let config = proxy.directory.path().display().to_string();
             let said = host.must(&format!("intercept check -c {config}"));
             assert!(said.contains("ok       inbound IPv6"), "{said}");
-            assert!(!said.contains("nobody listens"), "{said}");
+            assert!(!said.contains("no proxy listens"), "{said}");
             // Through the proxy: the application sees this host as its peer.
             assert_eq!(ask(others, "10.99.0.1", 8080), "app 10.99.0.1:8080 from 10.99.0.1");
             assert!(ask(host, "2001:db8:9::9", 80).starts_with("server "));

@@ -149,7 +149,8 @@ pub fn judge_proxys(world: &World, plan: &Plan, answer: &Answer, blameless: bool
     let once = !plan.idempotent() || plan.request.is_some();
     let unlucky = once && status == 502 && plan.service == Service::Http1;
     // Not looked at, and no more at hand; or too often.
-    let unprocessed = status == 503 && why == "the endpoint did not take the request";
+    let untold = plan.method == "HEAD"; // its answer has no body to name the reason
+    let unprocessed = status == 503 && (untold || why == "the endpoint did not take the request");
     let spent = plan.request.is_some() || world.refusals(plan) > REPEATS_MAX;
     let unlucky = unlucky || (unprocessed && spent);
     assert!(!blameless || unlucky, "refused with {status} ({why}): {plan:?}");

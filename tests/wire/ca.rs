@@ -253,7 +253,7 @@ fn a_certificate_ends_with_the_intermediate_until_that_is_renewed() {
     fs::rename(place.path("ca/root.key"), place.path("offline")).unwrap();
     place.fine("issue spiffe://cluster.local/ns/a/sa/b");
     let said = place.refused("renew", 1);
-    assert!(said.contains("ca/root.key is not there"), "{said}");
+    assert!(said.contains("ca/root.key is missing"), "{said}");
 }
 
 #[test]

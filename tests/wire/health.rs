@@ -121,8 +121,8 @@ fn an_origin_that_says_no_gets_nothing_until_it_says_yes_again() {
     assert!(answers(port, 8).contains(&"one".to_owned()));
     // Once for each change, and not for each check.
     let said = |words: &str| proxy.log().matches(words).count();
-    eventually("three lines", || (said("an endpoint is healthy") == 3).then_some(()));
-    assert_eq!(said("an endpoint is unhealthy"), 1, "{}", proxy.log());
+    eventually("three lines", || (said("endpoint became healthy") == 3).then_some(()));
+    assert_eq!(said("endpoint became unhealthy"), 1, "{}", proxy.log());
 }
 
 #[test]

@@ -1,23 +1,23 @@
-//! A request of HTTP/1.1 on a connection of its own.
+//! An HTTP/1.1 request on its own connection.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::probe::{Failed, Link, broken, farewell};
 use crate::health::Reason;
 
-/// Bytes of an answer's head that are read.
+/// The most bytes of a response head.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Field lines of it.
+/// The most field lines of a head.
 const FIELDS_MAX: usize = 100;
 
-/// What we call ourselves.
+/// The value of `user-agent`.
 pub const USER_AGENT: &str = concat!("ringway-health-check/", env!("CARGO_PKG_VERSION"));
 
-/// The status of the final answer.
+/// Sends a request and returns the final status.
 ///
 /// # Errors
-/// When there is none.
+/// When there is no valid response.
 pub async fn status(mut link: Link, method: &str, host: &str, path: &str) -> Result<u16, Failed> {
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {USER_AGENT}\r\n\
@@ -40,7 +40,7 @@ pub async fn status(mut link: Link, method: &str, host: &str, path: &str) -> Res
     }
 }
 
-/// The status of the final answer, if its head is there. Interim answers are taken out.
+/// The status of the final response, if its head is complete. Removes interim responses.
 fn final_status(head: &mut Vec<u8>) -> Result<Option<u16>, Failed> {
     loop {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
@@ -49,7 +49,7 @@ fn final_status(head: &mut Vec<u8>) -> Result<Option<u16>, Failed> {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(error) => {
-                let message = format!("what came is no answer of HTTP/1.1: {error}");
+                let message = format!("the answer is not valid HTTP/1.1: {error}");
                 return Err(Failed::new(Reason::Broken, message));
             }
         };

@@ -1,4 +1,4 @@
-//! A request of HTTP/2, or a call of gRPC, on a connection of its own.
+//! An HTTP/2 request, or a gRPC call, on its own connection.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::health::Reason;
 use crate::health::grpc;
 use crate::health::grpc::Serving;
 
-/// Bytes of an answer's message that are read. It has two, unless a later version adds some.
+/// The most bytes of a response message. The current message has two; a later version may add some.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
-/// The status of the answer.
+/// Sends a request and returns the status.
 ///
 /// # Errors
-/// When there is none.
+/// When there is no valid response.
 pub async fn status(
     link: Link,
     secure: bool,
@@ -40,7 +40,7 @@ pub async fn status(
 /// Calls `grpc.health.v1.Health/Check` for `service`.
 ///
 /// # Errors
-/// When it does not serve.
+/// When the service is not serving.
 pub async fn call(
     link: Link,
     secure: bool,
@@ -66,15 +66,15 @@ pub async fn call(
     verdict(code, &message, service)
 }
 
-/// A connection that takes requests. It is driven beside the check, and ends in order when nobody
-/// needs it any more: soon after `limit` at the latest.
+/// Opens a connection. A separate task drives it and closes it when it is not used any more, soon
+/// after `limit` at the latest.
 async fn begin(link: Link, limit: Duration) -> Result<SendRequest<Bytes>, Failed> {
     let Link { stream, own, .. } = link;
     let mut builder = client::Builder::new();
     builder.enable_push(false).max_header_list_size(HEAD_BYTES_MAX as u32);
     let (requests, connection) = builder.handshake(stream).await.map_err(broken)?;
     tokio::spawn(async move {
-        // What is wrong with it is told to the check too.
+        // The check gets the same error.
         tokio::time::timeout(limit + FAREWELL, connection).await.ok();
         drop(own);
     });
@@ -88,7 +88,7 @@ fn request(secure: bool, authority: &str, path: &str) -> Result<Request<()>, Fai
     request.header("user-agent", USER_AGENT).body(()).map_err(broken)
 }
 
-/// The message and the status of an answer of gRPC.
+/// Reads the message and the status of a gRPC response.
 async fn answer(response: Response<RecvStream>) -> Result<(Vec<u8>, Code), Failed> {
     let (head, mut body) = response.into_parts();
     let is_grpc = head
@@ -111,12 +111,12 @@ async fn answer(response: Response<RecvStream>) -> Result<(Vec<u8>, Code), Faile
     let code = |fields: &HeaderMap| {
         fields.get("grpc-status").map(|value| Code::from_value(value.as_bytes()))
     };
-    // Trailers alone come as the head.
+    // A trailers-only response has the trailers in its head.
     let code = code(&trailers).or_else(|| code(&head.headers));
     Ok((message, code.ok_or_else(|| broken("the answer has no grpc-status"))?))
 }
 
-/// What an answer amounts to.
+/// The result of a check from its response.
 fn verdict(code: Code, message: &[u8], service: &str) -> Result<(), Failed> {
     if code != Code::OK {
         let why = match code {

@@ -1,6 +1,5 @@
-//! Health checks of endpoints: each is asked once for the whole process, on the control thread, the
-//! way that requests go to it. What is found out is written down where workers see it
-//! (`health::HealthState`).
+//! Health checks of endpoints. The control thread checks each endpoint once for the whole process,
+//! over a connection like that of a request. Workers read the results in `health::HealthState`.
 
 mod http1;
 mod http2;
@@ -18,7 +17,7 @@ use crate::health::{Check, Eligible, State, eligible};
 use crate::net::Address;
 use crate::snapshot::Snapshot;
 
-/// Checks under way at once; more wait for their turn.
+/// The most checks at once; more wait.
 pub const CONCURRENT_MAX: usize = 256;
 
 /// Checks the endpoints of a snapshot's services.
@@ -27,10 +26,10 @@ pub struct Checks {
     turns: Arc<Semaphore>,
 }
 
-/// Checks of one endpoint: on what terms they are made, and what makes them.
+/// The checks of one endpoint: their settings and their task.
 type Followed = (watch::Sender<Target>, JoinHandle<()>);
 
-/// Who is asked, what, and how.
+/// The endpoint, and the settings of its checks.
 #[derive(Clone)]
 struct Target {
     service: Arc<Service>,
@@ -45,8 +44,8 @@ impl Default for Checks {
 }
 
 impl Checks {
-    /// Checks exactly the endpoints of `snapshot` from now on, on its terms. Those that were
-    /// checked before are asked again when it is their time, unless they are to be asked otherwise.
+    /// Checks exactly the endpoints of `snapshot` from now on. Endpoints that stay keep the time of
+    /// their next check, unless their settings changed.
     pub fn follow(&mut self, snapshot: &Snapshot) {
         let mut wanted = HashMap::new();
         for service in &snapshot.services {
@@ -92,9 +91,9 @@ impl Drop for Checks {
     }
 }
 
-/// Checks one endpoint for ever.
+/// Checks one endpoint until it is removed.
 async fn attend(mut targets: watch::Receiver<Target>, turns: Arc<Semaphore>) {
-    // What begins at the same moment does not stay in step.
+    // Random pace, so that checks that started together spread out.
     let mut pace = fastrand::f64();
     loop {
         let target = targets.borrow_and_update().clone();
@@ -117,7 +116,7 @@ async fn attend(mut targets: watch::Receiver<Target>, turns: Arc<Semaphore>) {
     }
 }
 
-/// Writes an outcome down, and says it when it has changed something.
+/// Stores a result and logs a change of state.
 fn note(target: &Target, outcome: Result<(), probe::Failed>) {
     let Target { service, endpoint, check } = target;
     let Some(health_state) = &endpoint.health else { return };
@@ -135,11 +134,11 @@ fn note(target: &Target, outcome: Result<(), probe::Failed>) {
     match state {
         State::Unhealthy => tracing::warn!(
             service, %endpoint, %why, healthy, of, panic,
-            "an endpoint is unhealthy"
+            "endpoint became unhealthy"
         ),
-        _ => tracing::info!(service, %endpoint, healthy, of, panic, "an endpoint is healthy"),
+        _ => tracing::info!(service, %endpoint, healthy, of, panic, "endpoint became healthy"),
     }
 }
 
-/// How long it may take to say goodbye.
+/// Time limit for a normal close.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -20,48 +20,48 @@ use crate::runtime::own::Own;
 use crate::runtime::socket::start_connect;
 use crate::tls::{ClientTls, reason};
 
-/// Bytes of what is said about a failure.
+/// The most bytes of a failure message.
 pub const MESSAGE_BYTES_MAX: usize = 300;
 
-/// Why a check failed.
+/// The failure of a check.
 #[derive(Debug)]
 pub struct Failed {
-    /// For the metrics.
+    /// The reason for the metrics.
     pub reason: Reason,
-    /// For the log.
+    /// The message for the log.
     pub message: String,
 }
 
 impl Failed {
-    /// A failure for `reason`.
+    /// Creates a failure.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         let mut message = message.into();
-        // What the endpoint says with an error may be in it.
+        // The message may contain text from the endpoint, so limit its length.
         let end = (0..=MESSAGE_BYTES_MAX).rev().find(|&end| message.is_char_boundary(end));
         message.truncate(end.unwrap_or_default());
         Self { reason, message }
     }
 }
 
-/// Bytes both ways, encrypted or not.
+/// A stream in both directions, encrypted or not.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A connection to an endpoint.
 pub struct Link {
-    /// Its bytes.
+    /// Its stream.
     pub stream: Box<dyn Duplex>,
-    /// What the endpoint has chosen by ALPN is HTTP/2.
+    /// Whether ALPN selected HTTP/2.
     pub http2: bool,
-    /// Where traffic is captured: that we have opened it.
+    /// If traffic is captured: marks the connection as our own.
     pub own: Option<Own>,
 }
 
-/// Asks the endpoint of `target`.
+/// Checks the endpoint of `target`.
 ///
 /// # Errors
-/// Why it is not to be had.
+/// The reason for the failure.
 pub async fn probe(target: &Target) -> Result<(), Failed> {
     let limit = target.check.timeout;
     let end = Instant::now() + limit;
@@ -102,7 +102,7 @@ async fn ask(target: &Target, link: Link) -> Result<(), Failed> {
     }
 }
 
-/// Ends a connection in order, without waiting for it here.
+/// Closes a connection normally, in the background.
 pub fn farewell(link: Link) {
     let Link { mut stream, own, .. } = link;
     tokio::spawn(async move {
@@ -111,13 +111,13 @@ pub fn farewell(link: Link) {
     });
 }
 
-/// A connection as the service wants it: with its mark, its PROXY header and its TLS.
+/// Opens a connection with the service's mark, PROXY header and TLS.
 async fn connect(target: &Target) -> Result<Link, Failed> {
     let Target { service, endpoint, check } = target;
     let failed = |error: io::Error| Failed::new(Reason::Connect, error.to_string());
     let (mut stream, own) = dial(endpoint).await.map_err(failed)?;
     if let Some(form) = service.send_proxy_protocol {
-        // Without addresses: it is for nobody but ourselves.
+        // The header has no addresses, because the connection is for the proxy itself.
         let mut header = Vec::new();
         proxy_protocol::encode(&mut header, form, None, None);
         stream.write_all(&header).await.map_err(broken)?;
@@ -148,7 +148,7 @@ async fn dial(endpoint: &Endpoint) -> io::Result<(Box<dyn Duplex>, Option<Own>)>
     }
 }
 
-/// Runs a whole handshake, so that the endpoint proves each time who it is.
+/// Runs a full handshake, so that each check verifies the endpoint's certificate.
 async fn encrypt(
     stream: Box<dyn Duplex>,
     tls: &ClientTls,
@@ -182,7 +182,7 @@ impl fmt::Display for Words<'_> {
     }
 }
 
-/// The connection broke off.
+/// The failure of a broken connection.
 pub fn broken(error: impl fmt::Display) -> Failed {
     Failed::new(Reason::Broken, format!("the connection broke off: {error}"))
 }
