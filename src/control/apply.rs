@@ -94,6 +94,7 @@ impl Applier {
         self.version += 1;
         let began = Instant::now();
         let result = self.try_apply(&loaded).await;
+        loaded.release();
         let mut known = self.status.known();
         known.reloads.last = Some(SystemTime::now());
         match result {

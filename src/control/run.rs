@@ -128,7 +128,8 @@ async fn serve(
         return Err(RunError::Config(control.applier.status.known().reloads.errors.clone()));
     }
     if let Some(install) = interception {
-        let installed = install(&control.applier.loaded.model);
+        let installed = install(&control.applier.loaded.model());
+        control.applier.loaded.release();
         let refused = |error| RunError::System(format!("error: {error}"));
         control.rules = Some(installed.map_err(refused)?);
     }
