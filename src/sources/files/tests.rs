@@ -478,7 +478,7 @@ fn a_released_model_is_made_again_from_the_texts() {
     let shown = |loaded: &Loaded| {
         let compiled = compile(loaded, 1, &mut Registry::new(1), &Resolutions::new());
         let snapshot = compiled.unwrap_or_else(|errors| panic!("{errors}")).snapshot;
-        let shown = |service: &std::sync::Arc<crate::cluster::Service>| {
+        let shown = |service: &Arc<crate::cluster::Service>| {
             (service.name.to_string(), service.endpoints.len())
         };
         snapshot.services.iter().map(shown).collect::<Vec<_>>()
