@@ -61,7 +61,7 @@ pub(super) async fn config(State(status): State<Status>) -> Json<Value> {
     let known = status.known();
     let files = known.files.iter();
     let files: Vec<Value> =
-        files.map(|(name, text)| json!({ "name": name, "text": text })).collect();
+        files.map(|(name, text)| json!({ "name": **name, "text": **text })).collect();
     Json(json!({
         "version": known.snapshot.as_ref().map(|snapshot| snapshot.version),
         "files": files,

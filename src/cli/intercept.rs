@@ -350,7 +350,7 @@ fn read(arguments: &[PathBuf]) -> Result<std::sync::Arc<Model>, InterceptError> 
     let loaded = files::load(arguments, &ProcessEnvironment);
     let compiled = files::compile(&loaded, 0, &mut Registry::new(1), &Resolutions::new());
     compiled.map_err(|errors| InterceptError::Plan(errors.to_string().trim_end().to_owned()))?;
-    Ok(loaded.model)
+    Ok(loaded.model())
 }
 
 fn network(text: &str) -> Result<Network, String> {

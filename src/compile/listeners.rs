@@ -60,7 +60,7 @@ pub(super) fn listeners(
 
 /// Time limits for clients.
 pub(super) fn timeouts(written: &model::Timeouts) -> Timeouts {
-    let or = |time: Option<Duration>, default| time.unwrap_or(Duration::from_secs(default));
+    let or = |time: Option<Duration>, default| time.unwrap_or_else(|| Duration::from_secs(default));
     Timeouts {
         handshake: or(written.handshake, 10),
         header: or(written.header, 10),

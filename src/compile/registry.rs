@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
+use rustc_hash::FxHashMap;
+
 use crate::authz;
 use crate::cells::PerWorker;
 use crate::cluster::{EndpointCells, ServiceCells};
@@ -28,11 +30,7 @@ pub struct Registry {
     routes: Family<(String, String), route::RuleCells>,
     authorization: Family<String, authz::RuleCells>,
     jwt: Family<String, ProviderCells>,
-    services: Family<String, ServiceCells>,
-    methods: HashMap<String, Weak<Methods>>,
-    endpoints: Family<(String, Address), EndpointCells>,
-    changes: HashMap<String, Weak<Changes>>,
-    standings: HashMap<(String, Address), Weak<HealthState>>,
+    services: FxHashMap<Box<str>, OfService>,
     /// Keys of session tickets, which outlive reloads too.
     pub tickets: TicketKeys,
     /// By URL: who asks for newer keys there, through reloads.
@@ -50,11 +48,7 @@ impl Registry {
             routes: Family::default(),
             authorization: Family::default(),
             jwt: Family::default(),
-            services: Family::default(),
-            methods: HashMap::new(),
-            endpoints: Family::default(),
-            changes: HashMap::new(),
-            standings: HashMap::new(),
+            services: FxHashMap::default(),
             tickets: TicketKeys::default(),
             keys_wanted: HashMap::new(),
         }
@@ -102,30 +96,78 @@ impl Registry {
 
     /// The counters of a service.
     pub fn service(&mut self, name: &str) -> Arc<PerWorker<ServiceCells>> {
-        self.services.find(name.to_owned(), self.workers)
+        let workers = self.workers;
+        living(&mut self.of_service(name).cells, || PerWorker::new(workers))
     }
 
-    /// The methods of a service that have been called.
+    /// The called methods of a service.
     pub fn methods(&mut self, service: &str) -> Arc<Methods> {
         let workers = self.workers;
-        kept(&mut self.methods, service.to_owned(), || Methods::new(workers))
+        living(&mut self.of_service(service).methods, || Methods::new(workers))
     }
 
     /// The counters of an endpoint of a service.
     pub fn endpoint(&mut self, service: &str, address: &Address) -> Arc<PerWorker<EndpointCells>> {
-        self.endpoints.find((service.to_owned(), address.clone()), self.workers)
+        let workers = self.workers;
+        let of_endpoint = self.of_service(service).endpoint(address);
+        living(&mut of_endpoint.cells, || PerWorker::new(workers))
     }
 
-    /// What counts changes of health among the endpoints of a service.
+    /// The count of health changes among the endpoints of a service.
     pub fn changes(&mut self, service: &str) -> Arc<Changes> {
-        kept(&mut self.changes, service.to_owned(), Changes::default)
+        living(&mut self.of_service(service).changes, Changes::default)
     }
 
-    /// What is known of the health of an endpoint of a service.
+    /// The health of an endpoint of a service.
     pub fn health_state(&mut self, service: &str, address: &Address) -> Arc<HealthState> {
         let changes = self.changes(service);
-        let key = (service.to_owned(), address.clone());
-        kept(&mut self.standings, key, || HealthState::new(changes))
+        let of_endpoint = self.of_service(service).endpoint(address);
+        living(&mut of_endpoint.health, || HealthState::new(changes))
+    }
+
+    fn of_service(&mut self, name: &str) -> &mut OfService {
+        if !self.services.contains_key(name) {
+            forget(&mut self.services, OfService::is_used);
+        }
+        self.services.entry(name.into()).or_default()
+    }
+}
+
+/// The cells of one service.
+#[derive(Default)]
+struct OfService {
+    cells: Weak<PerWorker<ServiceCells>>,
+    methods: Weak<Methods>,
+    changes: Weak<Changes>,
+    endpoints: FxHashMap<Address, OfEndpoint>,
+}
+
+impl OfService {
+    fn endpoint(&mut self, address: &Address) -> &mut OfEndpoint {
+        if !self.endpoints.contains_key(address) {
+            forget(&mut self.endpoints, OfEndpoint::is_used);
+        }
+        self.endpoints.entry(address.clone()).or_default()
+    }
+
+    fn is_used(&self) -> bool {
+        is_used(&self.cells)
+            || is_used(&self.methods)
+            || is_used(&self.changes)
+            || self.endpoints.values().any(OfEndpoint::is_used)
+    }
+}
+
+/// The cells of one endpoint of a service.
+#[derive(Default)]
+struct OfEndpoint {
+    cells: Weak<PerWorker<EndpointCells>>,
+    health: Weak<HealthState>,
+}
+
+impl OfEndpoint {
+    fn is_used(&self) -> bool {
+        is_used(&self.cells) || is_used(&self.health)
     }
 }
 
@@ -140,24 +182,29 @@ impl<K, T> Default for Family<K, T> {
 
 impl<K: Hash + Eq, T: Default> Family<K, T> {
     fn find(&mut self, key: K, workers: usize) -> Arc<PerWorker<T>> {
-        kept(&mut self.0, key, || PerWorker::new(workers))
+        if !self.0.contains_key(&key) {
+            forget(&mut self.0, is_used);
+        }
+        living(self.0.entry(key).or_default(), || PerWorker::new(workers))
     }
 }
 
-/// What `known` has under `key`, or something new.
-fn kept<K: Hash + Eq, T>(
-    known: &mut HashMap<K, Weak<T>>,
-    key: K,
-    new: impl FnOnce() -> T,
-) -> Arc<T> {
-    // Names that are gone are forgotten now and then, not at each look.
+fn is_used<T>(cell: &Weak<T>) -> bool {
+    cell.strong_count() > 0
+}
+
+/// Forgets unused names before `known` grows: now and then, not with each name.
+fn forget<K: Hash + Eq, V, S>(known: &mut HashMap<K, V, S>, used: impl Fn(&V) -> bool) {
     if known.len() == known.capacity() {
-        known.retain(|_, value| value.strong_count() > 0);
+        known.retain(|_, value| used(value));
     }
-    let known = known.entry(key).or_default();
-    known.upgrade().unwrap_or_else(|| {
+}
+
+/// The cell while it lives, or a new one.
+fn living<T>(cell: &mut Weak<T>, new: impl FnOnce() -> T) -> Arc<T> {
+    cell.upgrade().unwrap_or_else(|| {
         let new = Arc::new(new());
-        *known = Arc::downgrade(&new);
+        *cell = Arc::downgrade(&new);
         new
     })
 }
@@ -174,5 +221,20 @@ mod tests {
         assert_eq!(registry.listener("web").sum(|cells| &cells.connections), 5);
         drop(first);
         assert_eq!(registry.listener("web").sum(|cells| &cells.connections), 0);
+    }
+
+    #[test]
+    fn endpoints_that_left_are_forgotten_and_those_in_use_are_not() {
+        let mut registry = Registry::new(1);
+        let address = |port| Address::Tcp(std::net::SocketAddr::from(([10, 0, 0, 1], port)));
+        let kept = registry.endpoint("shop", &address(1));
+        kept.worker(0).requests.add(7);
+        for port in 2..1000 {
+            drop(registry.endpoint("shop", &address(port)));
+            drop(registry.endpoint(&port.to_string(), &address(port)));
+        }
+        assert!(registry.services.len() < 100, "{}", registry.services.len());
+        assert!(registry.services["shop"].endpoints.len() < 100);
+        assert_eq!(registry.endpoint("shop", &address(1)).sum(|cells| &cells.requests), 7);
     }
 }

@@ -94,13 +94,14 @@ impl Applier {
         self.version += 1;
         let began = Instant::now();
         let result = self.try_apply(&loaded).await;
+        loaded.release();
         let mut known = self.status.known();
         known.reloads.last = Some(SystemTime::now());
         match result {
             Ok((snapshot, applied)) => {
                 known.reloads.succeeded += 1;
                 known.reloads.errors.clear();
-                known.files = loaded.sources.files().to_vec();
+                known.files = loaded.sources.shared();
                 tracing::info!(
                     version = snapshot.version,
                     listeners = snapshot.listeners.len(),

@@ -19,14 +19,13 @@ use super::sockets::Sockets;
 use super::watch::Watch;
 use crate::admin::Admin;
 use crate::cells::PerWorker;
-use crate::compile::Resolutions;
 use crate::compile::registry::Registry;
+use crate::compile::{Compiled, Resolutions};
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
 use crate::runtime::core::WorkerCells;
 use crate::runtime::ring;
-use crate::sources::files;
-use crate::sources::files::ProcessEnvironment;
+use crate::sources::files::{self, Loaded, ProcessEnvironment};
 use crate::sources::{KeySets, Names};
 use crate::telemetry::logs::LogSinkWriter;
 use crate::telemetry::status::Status;
@@ -71,9 +70,7 @@ async fn serve(
     let passed = passed_sockets();
     raise_descriptor_limit();
     let loaded = Arc::new(files::load(&arguments, &ProcessEnvironment));
-    // Compiled once only to see every mistake before anything is started.
-    let trial = files::compile(&loaded, 0, &mut Registry::new(1), &Resolutions::new())
-        .map_err(|errors| RunError::Config(errors.to_string()))?;
+    let trial = trial(&loaded)?;
     let cpus = allowed_cpus();
     let workers = trial.workers.unwrap_or(cpus.len());
     let mut registry = Registry::new(workers);
@@ -85,16 +82,16 @@ async fn serve(
     let (sender, reports) = mpsc::unbounded_channel();
     let mailboxes = start_workers(workers, &cpus, trial.driver, &stats, &sender)?;
     let mut names = Names::new(status.clone());
-    names.follow(&trial.names);
+    names.follow(&trial.control.names);
     let mut key_sets = KeySets::new(status.clone());
-    key_sets.follow(&trial.key_sources, |url| registry.keys_wanted(url));
+    key_sets.follow(&trial.control.key_sources, |url| registry.keys_wanted(url));
     let (names_found, keys_found) =
         tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
     let resolutions = Resolutions { names: names_found, key_sets: keys_found };
     let mut admin = Admin::new(status.clone());
-    admin.bind(trial.admin).await.map_err(RunError::System)?;
+    admin.bind(trial.control.admin).await.map_err(RunError::System)?;
     let mut resolver = Resolver::new(status.clone());
-    resolver.serve(trial.dns).await.map_err(RunError::System)?;
+    resolver.serve(trial.control.dns).await.map_err(RunError::System)?;
     let applier = Applier {
         arguments,
         registry,
@@ -128,11 +125,28 @@ async fn serve(
         return Err(RunError::Config(control.applier.status.known().reloads.errors.clone()));
     }
     if let Some(install) = interception {
-        let installed = install(&control.applier.loaded.model);
+        let installed = install(&control.applier.loaded.model());
+        control.applier.loaded.release();
         let refused = |error| RunError::System(format!("error: {error}"));
         control.rules = Some(installed.map_err(refused)?);
     }
     Box::pin(control.until_told_to_end()).await
+}
+
+/// The part of a configuration that the start needs before there are workers.
+struct Trial {
+    workers: Option<usize>,
+    driver: Driver,
+    control: Applied,
+}
+
+/// Compiles once to see every mistake before anything is started. The snapshot is dropped here: it
+/// would stay as long as the process.
+fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
+    let compiled = files::compile(loaded, 0, &mut Registry::new(1), &Resolutions::new())
+        .map_err(|errors| RunError::Config(errors.to_string()))?;
+    let Compiled { workers, driver, names, key_sources, admin, dns, .. } = compiled;
+    Ok(Trial { workers, driver, control: Applied { names, key_sources, admin, dns } })
 }
 
 struct Control {

@@ -95,7 +95,10 @@ pub struct Patch {
 
 /// All resources of the sources beside the files.
 #[derive(Clone, Debug, Default)]
-pub struct Resources(BTreeMap<(Precedence, Box<str>), BTreeMap<(Kind, Box<str>), Resource>>);
+pub struct Resources(BTreeMap<(Precedence, Box<str>), BySource>);
+
+/// The resources of one source.
+type BySource = BTreeMap<(Kind, Box<str>), Resource>;
 
 impl Resources {
     /// Takes note of what a source wants. It is used with the next [`Resources::merge`].
@@ -143,7 +146,8 @@ impl Resources {
             let name = item.value.name();
             let first = name.as_ref().and_then(|name| taken.get(name));
             // Two of the files are a matter of the files alone.
-            let both = first.filter(|first| first.resource().or(item.origin.resource()).is_some());
+            let both =
+                first.filter(|first| first.resource().or_else(|| item.origin.resource()).is_some());
             if let (Some(first), Some(name)) = (both, &name) {
                 let kind = T::KIND;
                 let message = format!(

@@ -15,8 +15,8 @@ pub struct Status(Arc<Mutex<Known>>);
 pub struct Known {
     /// The configuration in use.
     pub snapshot: Option<Arc<Snapshot>>,
-    /// The files it was read from: name and text.
-    pub files: Vec<(Arc<str>, Arc<str>)>,
+    /// The files that it was read from, as (name, text).
+    pub files: Arc<Vec<(Arc<str>, Arc<str>)>>,
     /// Counters of the workers.
     pub workers: Arc<PerWorker<WorkerCells>>,
     /// The kernel interface of each worker.
@@ -68,7 +68,7 @@ impl Status {
     pub fn new(workers: Arc<PerWorker<WorkerCells>>) -> Self {
         Self(Arc::new(Mutex::new(Known {
             snapshot: None,
-            files: Vec::new(),
+            files: Arc::default(),
             drivers: vec!["starting"; workers.iter().count()],
             workers,
             draining: false,

@@ -11,11 +11,17 @@ use crate::model::{Fault, Files, Origin};
 pub struct SourceMap(Arc<Vec<(Arc<str>, Arc<str>)>>);
 
 impl SourceMap {
-    /// Adds a file and gives its index.
-    pub fn add(&mut self, name: &str, text: String) -> u16 {
+    /// Adds a file and gives its index; `None` when there are too many.
+    pub fn add(&mut self, name: &str, text: String) -> Option<u16> {
         let files = Arc::make_mut(&mut self.0);
+        let index = u16::try_from(files.len()).ok()?;
         files.push((name.into(), text.into()));
-        u16::try_from(files.len() - 1).unwrap_or(u16::MAX)
+        Some(index)
+    }
+
+    /// The text of a file.
+    pub fn text(&self, file: u16) -> &str {
+        self.0.get(usize::from(file)).map_or("", |(_, text)| text)
     }
 
     /// `file:line` of a place.
@@ -26,6 +32,11 @@ impl SourceMap {
     /// The files as (name, text).
     pub fn files(&self) -> &[(Arc<str>, Arc<str>)] {
         &self.0
+    }
+
+    /// The files as (name, text), shared with this map.
+    pub fn shared(&self) -> Arc<Vec<(Arc<str>, Arc<str>)>> {
+        Arc::clone(&self.0)
     }
 
     /// The names of the files.

@@ -13,7 +13,7 @@ mod unions;
 pub mod values;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use diagnostic::Diagnostics;
 use diagnostic::{Diagnostic, SourceMap};
@@ -26,19 +26,40 @@ use crate::model::{Model, Resources};
 
 /// Files that were read and lowered, mistakes included.
 pub struct Loaded {
-    /// The understood part.
-    pub model: Arc<Model>,
     /// The files.
     pub sources: SourceMap,
     /// The files that they name.
     pub materials: Materials,
+    layers: read::Layers,
     mistakes: Vec<Diagnostic>,
+    /// `None` after [`Loaded::release`].
+    model: Mutex<Option<Arc<Model>>>,
 }
 
 impl Loaded {
     /// Whether it was read from files with the same content.
     pub fn is_same_text(&self, other: &Self) -> bool {
         self.sources.files() == other.sources.files() && self.materials == other.materials
+    }
+
+    /// The understood part. After [`Loaded::release`] it is made from the texts again, with the
+    /// environment of the process.
+    pub fn model(&self) -> Arc<Model> {
+        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = model.get_or_insert_with(|| {
+            let Self { layers, sources, materials, .. } = self;
+            // The mistakes are known from the first time.
+            let mut known = Vec::new();
+            let tree = read::merge(layers, &ProcessEnvironment, sources, &mut known);
+            let config = decode::decode(tree, &mut known).unwrap_or_default();
+            Arc::new(lower::lower(config, sources, materials, &mut known))
+        });
+        Arc::clone(made)
+    }
+
+    /// Drops the model. An applied configuration needs it rarely, and its texts are smaller.
+    pub fn release(&self) {
+        *self.model.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -47,11 +68,12 @@ impl Loaded {
 pub fn load(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
     let mut sources = SourceMap::default();
     let mut mistakes = Vec::new();
-    let tree = read::read(arguments, environment, &mut sources, &mut mistakes);
+    let layers = read::gather(arguments, &mut sources, &mut mistakes);
+    let tree = read::merge(&layers, environment, &sources, &mut mistakes);
     let config = decode::decode(tree, &mut mistakes).unwrap_or_default();
     let materials = Materials::read(&config, &sources);
     let model = Arc::new(lower::lower(config, &sources, &materials, &mut mistakes));
-    Loaded { model, sources, materials, mistakes }
+    Loaded { sources, materials, layers, mistakes, model: Mutex::new(Some(model)) }
 }
 
 /// Compiles `loaded` alone into the snapshot number `version`.
@@ -79,7 +101,7 @@ pub fn compile_with(
     registry: &mut Registry,
     resolutions: &Resolutions,
 ) -> Result<Compiled, Diagnostics> {
-    let merged = resources.merge(&loaded.model);
+    let merged = resources.merge(&loaded.model());
     let faults = match compile::compile(&merged, version, registry, resolutions) {
         Ok(compiled) if loaded.mistakes.is_empty() => return Ok(compiled),
         Ok(_) => Vec::new(),

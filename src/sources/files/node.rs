@@ -130,7 +130,10 @@ impl<'t> Reader<'t, '_> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
-                (Event::SequenceEnd, _) => return Ok(Kind::List(items)),
+                (Event::SequenceEnd, _) => {
+                    items.shrink_to_fit();
+                    return Ok(Kind::List(items));
+                }
                 (event, place) => items.push(self.node(event, place, depth + 1)?),
             }
         }
@@ -142,7 +145,10 @@ impl<'t> Reader<'t, '_> {
         loop {
             let (event, place) = self.next()?;
             let text = match event {
-                Event::MappingEnd => return Ok(Kind::Map(entries)),
+                Event::MappingEnd => {
+                    entries.shrink_to_fit();
+                    return Ok(Kind::Map(entries));
+                }
                 Event::Scalar(text, ..) => text.into_owned(),
                 _ => return Err(Diagnostic::at(place, "a key is not text")),
             };

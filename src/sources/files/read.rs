@@ -29,22 +29,44 @@ impl Environment for std::collections::HashMap<String, String> {
     }
 }
 
-/// Reads and merges what the `-c` arguments name: files, or directories of `*.yaml` and `*.yml`.
-/// Within one argument a key that appears twice is a mistake; a later argument overrides earlier
-/// ones key by key.
-pub fn read(
+/// The files of each `-c` argument, as indices into the [`SourceMap`].
+pub(super) type Layers = Vec<Vec<u16>>;
+
+/// Reads the files of the `-c` arguments: files, or directories of `*.yaml` and `*.yml`.
+pub(super) fn gather(
     arguments: &[PathBuf],
-    environment: &dyn Environment,
     sources: &mut SourceMap,
+    mistakes: &mut Vec<Diagnostic>,
+) -> Layers {
+    let mut layers = Vec::new();
+    for argument in arguments {
+        let mut layer = Vec::new();
+        for path in files_of(argument, mistakes) {
+            let Some(text) = read_file(&path, mistakes) else { continue };
+            match sources.add(&path.display().to_string(), text) {
+                Some(file) => layer.push(file),
+                None => mistakes.push(Diagnostic::nowhere("more than 65535 files")),
+            }
+        }
+        layers.push(layer);
+    }
+    layers
+}
+
+/// Parses and merges the files. Within one argument a key that appears twice is a mistake; a later
+/// argument overrides earlier ones key by key.
+pub(super) fn merge(
+    layers: &Layers,
+    environment: &dyn Environment,
+    sources: &SourceMap,
     mistakes: &mut Vec<Diagnostic>,
 ) -> Node {
     let mut merged = Node { place: Default::default(), kind: Kind::Map(Vec::new()) };
-    for argument in arguments {
+    for files in layers {
         let mut layer = Node { place: Default::default(), kind: Kind::Map(Vec::new()) };
-        for path in files_of(argument, mistakes) {
-            let Some(text) = read_file(&path, mistakes) else { continue };
-            let file = sources.add(&path.display().to_string(), text.clone());
-            let Some(mut node) = node::parse(file, &text, mistakes) else { continue };
+        for &file in files {
+            let text = sources.text(file);
+            let Some(mut node) = node::parse(file, text, mistakes) else { continue };
             expand(&mut node, environment, mistakes);
             if !matches!(node.kind, Kind::Map(_) | Kind::Null) {
                 let message = format!("a file is a map of sections, not {}", node.describe());

@@ -467,3 +467,26 @@ fn mistakes_in_large_sections_are_all_found_and_order_is_kept() {
     let places: Vec<usize> = errors.match_indices(": error: ").map(|(at, _)| at).collect();
     assert_eq!(places.len(), 5, "{errors}");
 }
+
+#[test]
+fn a_released_model_is_made_again_from_the_texts() {
+    let root = tempfile::tempdir().unwrap();
+    let (base, over) = (root.path().join("base.yaml"), root.path().join("over.yaml"));
+    std::fs::write(&base, "services: {a: {endpoints: []}, b: {endpoints: []}}").unwrap();
+    std::fs::write(&over, "services: {b: {endpoints: [10.0.0.1:80]}}").unwrap();
+    let loaded = load(&[base.clone(), over], &HashMap::new());
+    let shown = |loaded: &Loaded| {
+        let compiled = compile(loaded, 1, &mut Registry::new(1), &Resolutions::new());
+        let snapshot = compiled.unwrap_or_else(|errors| panic!("{errors}")).snapshot;
+        let shown = |service: &Arc<crate::cluster::Service>| {
+            (service.name.to_string(), service.endpoints.len())
+        };
+        snapshot.services.iter().map(shown).collect::<Vec<_>>()
+    };
+    let before = shown(&loaded);
+    loaded.release();
+    // The applied texts count, not the files.
+    std::fs::write(&base, "services: {}").unwrap();
+    assert_eq!(shown(&loaded), before);
+    assert_eq!(before, [("a".to_owned(), 0), ("b".to_owned(), 1)]);
+}
