@@ -67,7 +67,7 @@ def start(ringway, directory, root, tools):
     script = os.path.join(os.path.dirname(__file__), "echo.py")
     spawn([os.path.join(tools, "python"), script, str(echo)], os.path.join(directory, "echo.log"))
     await_port(echo)
-    recorder = os.path.join(root, "../shared/probes/strict_origin.py")
+    recorder = os.path.join(root, "tests/probes/strict_origin.py")
     proxies = []
     for make in (ringway_command, haproxy_command, nginx_command):
         port, ws_port, origin = free_port(), free_port(), free_port()

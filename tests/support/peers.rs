@@ -264,18 +264,14 @@ impl Server {
         Self::start(command, directory, port)
     }
 
-    /// The strict recording origin beside the repository, if it is there.
-    pub fn strict_origin() -> Option<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let script = root.join("../shared/probes/strict_origin.py");
-        if !script.exists() {
-            return None;
-        }
+    /// The strict recording origin of `tests/probes`.
+    pub fn strict_origin() -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probes/strict_origin.py");
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
         let mut command = program("python3");
         command.arg(script).arg(port.to_string()).arg(directory.path().join("log"));
-        Some(Self::start(command, directory, port))
+        Self::start(command, directory, port)
     }
 
     /// OpenSSL as a TLS server that shows `NAME.pem` of `credentials`, asks every client for a
