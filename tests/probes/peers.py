@@ -144,8 +144,8 @@ http {{
   fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
   proxy_http_version 1.1;
   upstream origin {{ server 127.0.0.1:{origin}; keepalive 32; }}
-  server {{ listen 127.0.0.1:{port}; location / {{
-    proxy_pass http://origin; proxy_set_header Connection ""; proxy_set_header Host $http_host; }} }}
+  server {{ listen 127.0.0.1:{port}; server_name probe; location / {{
+    proxy_pass http://origin; proxy_set_header Connection ""; proxy_set_header Host $host; }} }}
   server {{ listen 127.0.0.1:{ws_port}; location / {{
     proxy_pass http://127.0.0.1:{echo}; proxy_set_header Upgrade $http_upgrade;
     proxy_set_header Connection upgrade; proxy_read_timeout 60s; }} }}

@@ -353,10 +353,13 @@ impl Drop for Server {
     }
 }
 
+/// What every curl gets. Without a 100 (Continue) it would wait a second before it sends a body.
+const CURL_OPTIONS: [&str; 5] = ["-sS", "--max-time", "20", "--expect100-timeout", "0.05"];
+
 /// What curl prints for these arguments.
 #[track_caller]
 pub fn curl(arguments: &[&str]) -> String {
-    let output = program("curl").args(["-sS", "--max-time", "20"]).args(arguments).output();
+    let output = program("curl").args(CURL_OPTIONS).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("curl: {error}; run ./test"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "curl {arguments:?}: {errors}");
@@ -366,7 +369,7 @@ pub fn curl(arguments: &[&str]) -> String {
 /// What curl says when it fails, as it must.
 #[track_caller]
 pub fn curl_fails(arguments: &[&str]) -> String {
-    let output = program("curl").args(["-sS", "--max-time", "20"]).args(arguments).output();
+    let output = program("curl").args(CURL_OPTIONS).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("curl: {error}; run ./test"));
     assert!(!output.status.success(), "curl {arguments:?} was to fail");
     String::from_utf8_lossy(&output.stderr).into_owned()
