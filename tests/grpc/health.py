@@ -51,12 +51,14 @@ class Watched:
 
     def endpoints(self):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/services", timeout=cases.PATIENCE_S) as page:
-            return json.load(page)[0]["endpoints"]
+            services = json.load(page)
+        # The listener accepts connections before the page shows the first configuration.
+        return services[0]["endpoints"] if services else []
 
     def await_states(self, *states, why=None):
         def reached():
             found = [endpoint["health"] for endpoint in self.endpoints()]
-            last = found[0]["last_failure"] or ""
+            last = (found[0]["last_failure"] or "") if found else ""
             return [each["state"] for each in found] == list(states) and (why is None or why in last)
 
         cases.eventually(f"{states}, {why}; now {self.endpoints()}", reached)

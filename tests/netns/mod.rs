@@ -10,12 +10,14 @@ mod talk;
 
 use std::process::{Command, Stdio};
 
+use crate::support::skipped;
+
 /// Whether namespaces can be made here. Says so when not: a test that did not run is no success.
 fn able(test: &str) -> bool {
     let made = Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status();
     let able = made.is_ok_and(|status| status.success());
     if !able {
-        eprintln!("SKIPPED: {test}: network namespaces need root (CAP_SYS_ADMIN)");
+        skipped(&format!("{test}: network namespaces need root (CAP_SYS_ADMIN)"));
     }
     able
 }

@@ -67,7 +67,7 @@ def start(ringway, directory, root, tools):
     script = os.path.join(os.path.dirname(__file__), "echo.py")
     spawn([os.path.join(tools, "python"), script, str(echo)], os.path.join(directory, "echo.log"))
     await_port(echo)
-    recorder = os.path.join(root, "../shared/probes/strict_origin.py")
+    recorder = os.path.join(root, "tests/probes/strict_origin.py")
     proxies = []
     for make in (ringway_command, haproxy_command, nginx_command):
         port, ws_port, origin = free_port(), free_port(), free_port()
@@ -144,8 +144,8 @@ http {{
   fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
   proxy_http_version 1.1;
   upstream origin {{ server 127.0.0.1:{origin}; keepalive 32; }}
-  server {{ listen 127.0.0.1:{port}; location / {{
-    proxy_pass http://origin; proxy_set_header Connection ""; proxy_set_header Host $http_host; }} }}
+  server {{ listen 127.0.0.1:{port}; server_name probe; location / {{
+    proxy_pass http://origin; proxy_set_header Connection ""; proxy_set_header Host $host; }} }}
   server {{ listen 127.0.0.1:{ws_port}; location / {{
     proxy_pass http://127.0.0.1:{echo}; proxy_set_header Upgrade $http_upgrade;
     proxy_set_header Connection upgrade; proxy_read_timeout 60s; }} }}

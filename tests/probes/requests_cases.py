@@ -7,9 +7,12 @@ import socket
 import subprocess
 import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 
 SUITE = "gunicorn==23.0.0"
+# How long a proxy may take to answer, and how long a second answer may take to follow.
 PATIENCE_S = 1.5
+QUIET_S = 0.25
 
 # Called valid by the suite, and refused by Ringway on purpose: a proxy must not be this kind.
 REFUSED_ON_PURPOSE = {
@@ -107,13 +110,14 @@ def records(proxy):
 
 
 def talk(port, data):
-    """Sends, and reads until the end or until nothing comes any more."""
+    """Sends, and reads until the connection ends or stays quiet."""
     answer, ended = b"", False
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as stream:
         try:
             stream.sendall(data)
             while chunk := stream.recv(65536):
                 answer += chunk
+                stream.settimeout(QUIET_S)
             ended = True
         except TimeoutError:
             pass
@@ -138,8 +142,9 @@ def run(proxies, tools, directory):
     for kind, name, data in suite(tools, directory):
         print(f"requests  {kind}/{name}", file=sys.stderr)
         cells = []
-        for proxy in proxies:
-            case = Case(proxy, data)
+        with ThreadPoolExecutor(len(proxies)) as side_by_side:
+            cases = list(side_by_side.map(lambda proxy: Case(proxy, data), proxies))
+        for proxy, case in zip(proxies, cases):
             text, good = case.invalid_verdict() if kind == "invalid" else case.valid_verdict()
             cells.append(text)
             tally = tallies.setdefault((kind, proxy.name), [0, 0, 0])

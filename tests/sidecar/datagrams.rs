@@ -1,14 +1,14 @@
 //! Captured UDP, and names of services.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::rules;
-use crate::support::eventually;
 use crate::support::netns::{Host, Wire, can_have_hosts};
 use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
+use crate::support::{eventually, skipped};
 
 /// A program on a host; ended when dropped.
 struct Running(Child);
@@ -147,9 +147,7 @@ fn a_quic_client_passes() {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/python");
     let has_it = Command::new(&python).args(["-c", "import aioquic"]).output();
     if !has_it.is_ok_and(|output| output.status.success()) {
-        let mut terminal = std::io::stderr().lock();
-        writeln!(terminal, "SKIPPED: QUIC: aioquic is not in target/tools (pip)").unwrap();
-        return;
+        return skipped("QUIC: aioquic is not in target/tools (pip)");
     }
     if !can_have_hosts() {
         return;

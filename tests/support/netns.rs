@@ -1,7 +1,6 @@
 //! Network namespaces: hosts of their own on this machine. Only root can make them.
 
 use std::fs::File;
-use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -46,9 +45,7 @@ pub fn can_have_hosts() -> bool {
             }
         }
     };
-    // Not by a macro: those are silenced when the test passes.
-    let mut terminal = std::io::stderr().lock();
-    writeln!(terminal, "SKIPPED: network namespaces: {reason}").unwrap();
+    super::skipped(&format!("network namespaces: {reason}"));
     false
 }
 

@@ -126,7 +126,9 @@ impl Peer {
             }
             head_end + length
         };
-        let request: Vec<u8> = self.read.drain(..end).collect();
+        // `drain` would copy a large body byte by byte in a debug build.
+        let rest = self.read.split_off(end);
+        let request = std::mem::replace(&mut self.read, rest);
         let request = String::from_utf8_lossy(&request).into_owned();
         let kept = if request.len() > KEPT_BYTES_MAX { head } else { request.clone() };
         self.requests.lock().unwrap().push(kept);

@@ -264,18 +264,14 @@ impl Server {
         Self::start(command, directory, port)
     }
 
-    /// The strict recording origin beside the repository, if it is there.
-    pub fn strict_origin() -> Option<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let script = root.join("../shared/probes/strict_origin.py");
-        if !script.exists() {
-            return None;
-        }
+    /// The strict recording origin of `tests/probes`.
+    pub fn strict_origin() -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probes/strict_origin.py");
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
         let mut command = program("python3");
         command.arg(script).arg(port.to_string()).arg(directory.path().join("log"));
-        Some(Self::start(command, directory, port))
+        Self::start(command, directory, port)
     }
 
     /// OpenSSL as a TLS server that shows `NAME.pem` of `credentials`, asks every client for a
@@ -357,10 +353,13 @@ impl Drop for Server {
     }
 }
 
+/// What every curl gets. Without a 100 (Continue) it would wait a second before it sends a body.
+const CURL_OPTIONS: [&str; 5] = ["-sS", "--max-time", "20", "--expect100-timeout", "0.05"];
+
 /// What curl prints for these arguments.
 #[track_caller]
 pub fn curl(arguments: &[&str]) -> String {
-    let output = program("curl").args(["-sS", "--max-time", "20"]).args(arguments).output();
+    let output = program("curl").args(CURL_OPTIONS).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("curl: {error}; run ./test"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "curl {arguments:?}: {errors}");
@@ -370,7 +369,7 @@ pub fn curl(arguments: &[&str]) -> String {
 /// What curl says when it fails, as it must.
 #[track_caller]
 pub fn curl_fails(arguments: &[&str]) -> String {
-    let output = program("curl").args(["-sS", "--max-time", "20"]).args(arguments).output();
+    let output = program("curl").args(CURL_OPTIONS).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("curl: {error}; run ./test"));
     assert!(!output.status.success(), "curl {arguments:?} was to fail");
     String::from_utf8_lossy(&output.stderr).into_owned()

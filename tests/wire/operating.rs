@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
-use crate::support::{eventually, free_port};
+use crate::support::{eventually, free_port, skipped};
 
 fn config(port: u16, endpoint: &str) -> String {
     format!(
@@ -194,8 +194,7 @@ fn survives_having_no_descriptors_left() {
 #[test]
 fn a_service_is_found_by_name_and_followed_as_its_addresses_change() {
     if !nix::unistd::geteuid().is_root() {
-        println!("SKIPPED: only root can give the proxy a resolver of its own");
-        return;
+        return skipped("only root can give the proxy a resolver of its own");
     }
     let origin = Origin::saying("one");
     let names = NameServer::start([127, 0, 0, 1]);
