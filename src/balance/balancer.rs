@@ -2,10 +2,30 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::{Load, Policy};
-use crate::cluster::Service;
-use crate::health::eligible;
+use super::{Load, Maglev, Policy};
+use crate::health::{Check, State, eligible};
 use crate::time::Time;
+
+/// The endpoints of a service and the way to choose among them, as a balancer sees them.
+pub trait Candidates {
+    /// The policy.
+    fn policy(&self) -> &Policy;
+
+    /// The health check; `None` where endpoints are not checked.
+    fn check(&self) -> Option<&Check>;
+
+    /// The indices of the endpoints in a subset; empty for one that does not exist.
+    fn members(&self, subset: usize) -> &[u32];
+
+    /// The weight of an endpoint.
+    fn weight(&self, index: u32) -> u32;
+
+    /// The health of an endpoint; `None` where it is not checked.
+    fn state(&self, index: u32) -> Option<State>;
+
+    /// The lookup table of a subset for the hash policy.
+    fn maglev(&self, subset: usize) -> Option<&Maglev>;
+}
 
 /// Chooses among the endpoints of one subset of one service, on one worker.
 #[derive(Debug)]
@@ -29,7 +49,7 @@ struct Takers {
 
 #[derive(Debug)]
 struct Member {
-    /// Index into `Service::endpoints`.
+    /// Index of the endpoint.
     index: u32,
     weight: u32,
     /// Sum of the weights up to and including this one.
@@ -40,33 +60,33 @@ struct Member {
 
 impl Balancer {
     /// The balancer for a subset of `service`, given by its index.
-    pub fn new(service: &Service, subset: usize) -> Self {
+    pub fn new(service: &impl Candidates, subset: usize) -> Self {
         // Looked at first: what changes meanwhile is seen with the next request.
-        let changes = service.health.as_ref().map_or(0, |check| check.changes.count());
+        let changes = service.check().map_or(0, |check| check.changes.count());
         let takers = RefCell::new(Takers::of(service, subset));
         Self { subset, takers, changes: Cell::new(changes) }
     }
 
-    /// The endpoint (an index into `Service::endpoints`) for the next request; `None` when there
+    /// The index of the endpoint for the next request; `None` when there
     /// is none. `load` gives the load of an endpoint by index, `key` is the request's hash under
     /// the hash policy. `avoid` is not chosen as long as there is another.
     pub fn pick<'l>(
         &self,
-        service: &Service,
+        service: &impl Candidates,
         load: impl Fn(u32) -> &'l Load,
         key: Option<u64>,
         avoid: Option<u32>,
         now: Time,
         random: &mut fastrand::Rng,
     ) -> Option<u32> {
-        if let Some(check) = &service.health {
+        if let Some(check) = service.check() {
             let changes = check.changes.count();
             if self.changes.replace(changes) != changes {
                 *self.takers.borrow_mut() = Takers::of(service, self.subset);
             }
         }
         let takers = self.takers.borrow();
-        let picked = match &service.policy {
+        let picked = match service.policy() {
             Policy::RoundRobin => takers.next_in_turn(),
             Policy::Random => takers.any(random),
             Policy::LeastRequest => {
@@ -76,29 +96,23 @@ impl Balancer {
                 let load = load(member.index);
                 load.latency_us(now) * f64::from(load.active() + 1)
             }),
-            Policy::Hash(_) => {
-                let table = service.subsets.get(self.subset).and_then(|s| s.maglev.as_ref());
-                match (key, table) {
-                    (Some(key), Some(table)) => table.lookup(key, |index| takers.includes(index)),
-                    _ => takers.any(random),
-                }
-            }
+            Policy::Hash(_) => match (key, service.maglev(self.subset)) {
+                (Some(key), Some(table)) => table.lookup(key, |index| takers.includes(index)),
+                _ => takers.any(random),
+            },
         }?;
         if avoid == Some(picked) { Some(takers.another(picked, random)) } else { Some(picked) }
     }
 }
 
 impl Takers {
-    fn of(service: &Service, subset: usize) -> Self {
-        let indices = service.subsets.get(subset).map_or(&[][..], |subset| &subset.members);
-        let endpoint = |index: u32| &service.endpoints[index as usize];
-        let weighty = indices.iter().copied().filter(|&index| endpoint(index).weight > 0);
+    fn of(service: &impl Candidates, subset: usize) -> Self {
+        let members = service.members(subset).iter().copied();
+        let weighty = members.filter(|&index| service.weight(index) > 0);
         // Each is looked at once, so that all decisions are about the same states.
-        let states: Vec<_> = weighty
-            .map(|index| (index, endpoint(index).health.as_ref().map(|health| health.state())))
-            .collect();
+        let states: Vec<_> = weighty.map(|index| (index, service.state(index))).collect();
         let known = states.iter().filter_map(|(_, state)| *state);
-        let panic_percent = service.health.as_ref().map_or(0, |check| check.panic_percent);
+        let panic_percent = service.check().map_or(0, |check| check.panic_percent);
         let eligible = eligible(known, panic_percent);
         let mut members = Vec::with_capacity(states.len());
         let mut weights_total = 0;
@@ -106,7 +120,7 @@ impl Takers {
             if state.is_some_and(|state| !eligible.includes(state)) {
                 continue;
             }
-            let weight = endpoint(index).weight;
+            let weight = service.weight(index);
             weights_total += u64::from(weight);
             let credit = Cell::new(0);
             members.push(Member { index, weight, cumulative: weights_total, credit });
@@ -188,55 +202,57 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::balance::{HashKey, Maglev};
-    use crate::cells::PerWorker;
-    use crate::cluster::{Endpoint, Protocol, Subset};
-    use crate::health::{Ask, Changes, Check, HealthState, Reason, Thresholds};
-    use crate::net::{Address, Egress};
+    use crate::balance::HashKey;
+    use crate::health::{Ask, Changes, HealthState, Reason, Thresholds};
+
+    /// Endpoints by their weights.
+    struct Service {
+        policy: Policy,
+        weights: Vec<u32>,
+        health: Vec<HealthState>,
+        check: Option<Check>,
+        members: Vec<u32>,
+        maglev: Maglev,
+    }
+
+    impl Candidates for Service {
+        fn policy(&self) -> &Policy {
+            &self.policy
+        }
+
+        fn check(&self) -> Option<&Check> {
+            self.check.as_ref()
+        }
+
+        fn members(&self, _: usize) -> &[u32] {
+            &self.members
+        }
+
+        fn weight(&self, index: u32) -> u32 {
+            self.weights[index as usize]
+        }
+
+        fn state(&self, index: u32) -> Option<State> {
+            self.health.get(index as usize).map(HealthState::state)
+        }
+
+        fn maglev(&self, _: usize) -> Option<&Maglev> {
+            Some(&self.maglev)
+        }
+    }
 
     fn service(policy: Policy, weights: &[u32]) -> Service {
-        let endpoint = |(i, &weight): (usize, &u32)| {
-            Arc::new(Endpoint {
-                address: Address::Tcp(([10, 0, 0, i as u8], 80).into()),
-                weight,
-                zone: None,
-                version: None,
-                egress: Egress::default(),
-                health: None,
-                stats: Arc::new(PerWorker::new(1)),
-            })
+        let keys: Vec<_> = (0..weights.len()).map(|index| format!("10.0.0.{index}:80")).collect();
+        let member = |(index, key): (u32, &'static str)| crate::balance::Member {
+            index,
+            key: key.as_bytes(),
+            weight: weights[index as usize],
         };
-        let endpoints: Vec<_> = weights.iter().enumerate().map(endpoint).collect();
-        let keys: Vec<_> = endpoints.iter().map(|e| e.address.to_string()).collect();
-        let members: Vec<_> = (0..)
-            .zip(&keys)
-            .map(|(index, key)| crate::balance::Member {
-                index,
-                key: key.as_bytes(),
-                weight: weights[index as usize],
-            })
-            .collect();
-        let maglev = Some(Maglev::build(&members));
-        let all = (0..weights.len() as u32).collect();
-        Service {
-            tls: None,
-            jwt: None,
-            name: "s".into(),
-            protocol: Protocol::Http1,
-            addresses: Vec::new(),
-            http2: Default::default(),
-            health: None,
-            methods: Arc::new(crate::grpc::methods::Methods::new(1)),
-            endpoints,
-            subsets: vec![Subset { version: "".into(), members: all, maglev }],
-            policy,
-            connect_timeout: Duration::from_secs(1),
-            timeout: None,
-            idle_timeout: Duration::from_secs(60),
-            max_idle_connections: 1024,
-            send_proxy_protocol: None,
-            stats: Arc::new(PerWorker::new(1)),
-        }
+        let keys = keys.into_iter().map(|key| &*key.leak());
+        let maglev = Maglev::build(&(0..).zip(keys).map(member).collect::<Vec<_>>());
+        let members = (0..weights.len() as u32).collect();
+        let (weights, health) = (weights.to_vec(), Vec::new());
+        Service { policy, weights, health, check: None, members, maglev }
     }
 
     struct Bench {
@@ -279,18 +295,16 @@ mod tests {
         fn checked(policy: Policy, count: usize, panic_percent: u8) -> Self {
             let mut bench = Self::new(policy, &vec![1; count]);
             let changes = Arc::new(Changes::default());
-            for endpoint in &mut bench.service.endpoints {
-                let endpoint = Arc::get_mut(endpoint).unwrap();
-                endpoint.health = Some(Arc::new(HealthState::new(Arc::clone(&changes))));
-            }
-            bench.service.health = Some(Arc::new(Check {
+            let state = |_| HealthState::new(Arc::clone(&changes));
+            bench.service.health = (0..count).map(state).collect();
+            bench.service.check = Some(Check {
                 ask: Ask::Tcp,
                 interval: Duration::from_secs(1),
                 timeout: Duration::from_secs(1),
                 thresholds: AT_ONCE,
                 panic_percent,
                 changes,
-            }));
+            });
             bench.balancer = Balancer::new(&bench.service, 0);
             (0..count).for_each(|index| bench.hear(index, true));
             bench
@@ -298,8 +312,7 @@ mod tests {
 
         fn hear(&self, index: usize, healthy: bool) {
             let outcome = if healthy { Ok(()) } else { Err((Reason::NotServing, String::new())) };
-            let health_state = self.service.endpoints[index].health.as_ref().unwrap();
-            health_state.hear(outcome, AT_ONCE, 0);
+            self.service.health[index].hear(outcome, AT_ONCE, 0);
         }
 
         /// Who is chosen for many keys.

@@ -5,7 +5,7 @@ mod key;
 mod load;
 mod maglev;
 
-pub use balancer::Balancer;
+pub use balancer::{Balancer, Candidates};
 pub use key::{HashKey, hash_key};
 pub use load::{DEFAULT_RTT, EWMA_DECAY, Load};
 pub use maglev::{Maglev, Member};

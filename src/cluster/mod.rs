@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::balance::Policy;
+use crate::balance::{Candidates, Maglev, Policy};
 use crate::cells::PerWorker;
 use crate::grpc::methods::Methods;
 use crate::health::{Check, HealthState, State};
@@ -69,7 +69,7 @@ pub struct Subset {
     /// Indices into [`Service::endpoints`].
     pub members: Vec<u32>,
     /// The lookup table of the hash policy; `None` for the other policies.
-    pub maglev: Option<crate::balance::Maglev>,
+    pub maglev: Option<Maglev>,
 }
 
 /// A service: endpoints and how to reach them.
@@ -149,5 +149,31 @@ impl Service {
             health: None,
             stats: Arc::clone(&self.stats),
         }
+    }
+}
+
+impl Candidates for Service {
+    fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    fn check(&self) -> Option<&Check> {
+        self.health.as_deref()
+    }
+
+    fn members(&self, subset: usize) -> &[u32] {
+        self.subsets.get(subset).map_or(&[], |subset| &subset.members)
+    }
+
+    fn weight(&self, index: u32) -> u32 {
+        self.endpoints[index as usize].weight
+    }
+
+    fn state(&self, index: u32) -> Option<State> {
+        self.endpoints[index as usize].health.as_ref().map(|health| health.state())
+    }
+
+    fn maglev(&self, subset: usize) -> Option<&Maglev> {
+        self.subsets.get(subset)?.maglev.as_ref()
     }
 }

@@ -85,9 +85,8 @@ pub async fn exchange<I: Io>(
     workspace: &mut Workspace,
     mut buf: Buf,
 ) -> After<I> {
-    let (record, planned) = match plan_of(downstream, workspace, &mut buf) {
-        Some(planned) => planned,
-        None => return After::Close,
+    let Some((record, planned)) = plan_of(downstream, workspace, &mut buf) else {
+        return After::Close;
     };
     let request = workspace.request.view(buf.block());
     match planned {

@@ -223,7 +223,7 @@ impl<I: Io> LocalService<I> {
         random: &mut fastrand::Rng,
     ) -> Option<u32> {
         let load = |index: u32| &self.endpoints[index as usize].load;
-        self.balancers[subset].pick(&self.config, load, key, avoid, now, random)
+        self.balancers[subset].pick(&*self.config, load, key, avoid, now, random)
     }
 }
 

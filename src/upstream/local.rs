@@ -193,7 +193,7 @@ fn local_service<I: Io>(
         config: Arc::clone(config),
         endpoints: config.endpoints.iter().map(state).collect(),
         methods: KnownMethods::default(),
-        balancers: (0..config.subsets.len()).map(|i| Balancer::new(config, i)).collect(),
+        balancers: (0..config.subsets.len()).map(|i| Balancer::new(&**config, i)).collect(),
     }
 }
 

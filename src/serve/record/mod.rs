@@ -272,7 +272,7 @@ impl<I: Io> ExchangeRecord<I> {
             detail: self.detail.get(),
             received_bytes: self.received_bytes.get(),
             sent_bytes: self.sent_bytes.get(),
-            request_id: made_id.as_ref().map_or(part(5), RequestId::as_bytes),
+            request_id: made_id.as_ref().map_or_else(|| part(5), RequestId::as_bytes),
             user_agent: part(3),
             forwarded_for: part(4),
         };
