@@ -69,6 +69,7 @@ const FLOORS: [(&str, &[&str]); 42] = [
             "compile",
             "model",
             "snapshot",
+            "cluster",
             "authz",
             "ca",
             "http1",

@@ -13,9 +13,10 @@ fuzz_target!(|input: &[u8]| {
     let Some((first, bytes)) = input.split_first() else { return };
     let peer = if first & 1 == 0 { Peer::Client } else { Peer::Endpoint };
     let portion_bytes = usize::from(first >> 1) + 1;
+    let (message, limits) = (Limits::default(), FloodLimits::default());
     let new = || {
         let mut meter =
-            Meter::new(&Limits::default(), FloodLimits::default(), peer, Duration::from_secs(1), Time::default());
+            Meter::new(&message, limits, peer, Duration::from_secs(1), Time::default());
         if peer == Peer::Client {
             meter.received(PREFACE, Time::default()).unwrap();
         } else {

@@ -94,7 +94,10 @@ impl Applier {
         self.version += 1;
         let began = Instant::now();
         let result = self.try_apply(&loaded).await;
-        loaded.release();
+        // A service that is found by name compiles it again with each change of its addresses.
+        if result.as_ref().is_ok_and(|(_, applied)| applied.names.is_empty()) {
+            loaded.release();
+        }
         let mut known = self.status.known();
         known.reloads.last = Some(SystemTime::now());
         match result {

@@ -1,11 +1,13 @@
 //! A worker's state of the services of a snapshot.
 
-use std::collections::{HashMap, HashSet};
+use std::cell::LazyCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::passthrough::PassthroughPool;
-use super::pool::EndpointState;
+use super::pool::{EndpointState, PoolTerms, Waiting};
 use crate::balance::Balancer;
 use crate::cells::PerWorker;
 use crate::cluster::{Destination, Endpoint, Service};
@@ -32,6 +34,8 @@ pub struct Local<I: Io> {
     pub services: Vec<Rc<LocalService<I>>>,
     /// The services of original destinations that no service names.
     pub passthrough: PassthroughPool<I>,
+    /// The endpoints with idle connections.
+    pub waiting: Waiting<Wire<I::Stream>>,
     rules: Vec<LocalRule>,
 }
 
@@ -85,6 +89,7 @@ impl<I: Io> Local<I> {
             listeners: Vec::new(),
             services: Vec::new(),
             passthrough: PassthroughPool::default(),
+            waiting: Waiting::default(),
             rules: Vec::new(),
         }
     }
@@ -92,50 +97,47 @@ impl<I: Io> Local<I> {
     /// The state for `snapshot`. Endpoints that stay keep their connections, unless those were
     /// opened for other terms of TLS.
     pub fn prepare(core: &Core<I>, old: &Self, snapshot: Arc<Snapshot>) -> Self {
-        let mut known = HashMap::new();
-        let same_terms = |service: &&Rc<LocalService<I>>| {
-            let new = snapshot.service(&service.config.name);
-            new.is_some_and(|new| terms(&new.tls) == terms(&service.config.tls))
+        let waiting = old.waiting.clone();
+        let make = |config: &Arc<Service>| {
+            let before = old.find(&config.name);
+            let before = before.filter(|before| terms(&before.config.tls) == terms(&config.tls));
+            Rc::new(local_service(core, config, before.map(|before| &**before), &waiting))
         };
-        for service in old.services.iter().filter(same_terms) {
-            for state in &service.endpoints {
-                let address = state.config.borrow().address.clone();
-                known.insert((service.config.name.clone(), address), Rc::clone(state));
-            }
-        }
-        let make = |config| Rc::new(local_service(core, config, &known));
         let services = snapshot.services.iter().map(make).collect();
         let terms = |listener: &Arc<Listener>| Terms::of(listener, &snapshot);
         let listeners = snapshot.listeners.iter().map(terms).collect();
         let rules = snapshot.rules.iter().map(|rule| Rc::new(Arc::clone(rule))).collect();
-        Self { snapshot, listeners, services, passthrough: PassthroughPool::default(), rules }
+        let passthrough = PassthroughPool::default();
+        Self { snapshot, listeners, services, passthrough, waiting, rules }
     }
 
     /// Takes the place of `old`: connections to endpoints that are gone are closed.
     pub fn replace(&self, core: &Core<I>, old: &Self) {
-        let kept: HashSet<_> =
-            self.services.iter().flat_map(|s| s.endpoints.iter().map(Rc::as_ptr)).collect();
+        let version = self.snapshot.version;
+        for service in &self.services {
+            let terms = pool_terms(core, &service.config);
+            for (state, config) in service.endpoints.iter().zip(&service.config.endpoints) {
+                state.reconfigure(Arc::clone(config), terms, version);
+            }
+        }
         for state in old.services.iter().flat_map(|service| &service.endpoints) {
-            if !kept.contains(&Rc::as_ptr(state)) {
+            if !state.is_of(version) {
                 state.retire();
             }
         }
-        for service in &self.services {
-            let idle_max = idle_max(core, &service.config);
-            for (state, config) in service.endpoints.iter().zip(&service.config.endpoints) {
-                state.reconfigure(Arc::clone(config), idle_max);
-            }
-        }
+        old.passthrough.retire_unless_of(version);
+    }
+
+    /// The service called `name`.
+    fn find(&self, name: &str) -> Option<&Rc<LocalService<I>>> {
+        let found = self.services.binary_search_by(|service| (*service.name).cmp(name));
+        found.ok().map(|index| &self.services[index])
     }
 
     /// Closes idle connections that have waited too long, or that their peer has closed.
     pub fn sweep(&self, now: Time) {
-        self.passthrough.sweep(now);
-        for service in &self.services {
-            for endpoint in &service.endpoints {
-                endpoint.sweep(now, service.config.idle_timeout);
-            }
-        }
+        self.waiting.sweep(now);
+        self.passthrough.sweep();
     }
 
     /// The service at `to`; `original` is the one of the original destination.
@@ -173,33 +175,45 @@ pub struct LocalService<I: Io> {
 /// An endpoint as one worker knows it.
 pub type LocalEndpoint<I> = Rc<EndpointState<Wire<<I as Io>::Stream>>>;
 
-/// Endpoints by service and address.
-type Known<I> = HashMap<(Box<str>, Address), LocalEndpoint<I>>;
-
+/// The state of a service. Endpoints that `before` has, too, keep their state.
 fn local_service<I: Io>(
     core: &Core<I>,
     config: &Arc<Service>,
-    known: &Known<I>,
+    before: Option<&LocalService<I>>,
+    waiting: &Waiting<Wire<I::Stream>>,
 ) -> LocalService<I> {
-    let idle_max = idle_max(core, config);
-    let state = |endpoint: &Arc<Endpoint>| {
-        known.get(&(config.name.clone(), endpoint.address.clone())).map_or_else(
-            || EndpointState::new(core.index, Arc::clone(endpoint), idle_max),
+    let terms = pool_terms(core, config);
+    let old = before.map_or(&[][..], |before| &before.endpoints);
+    let has =
+        |state: &LocalEndpoint<I>, address: &Address| state.config.borrow().address == *address;
+    // Mostly nothing has moved. If something has, an index keeps the search short.
+    let by_address = LazyCell::new(|| {
+        let address = |state: &LocalEndpoint<I>| state.config.borrow().address.clone();
+        old.iter().map(|state| (address(state), state)).collect::<FxHashMap<_, _>>()
+    });
+    let state = |(index, endpoint): (usize, &Arc<Endpoint>)| {
+        let here = old.get(index).filter(|state| has(state, &endpoint.address));
+        let found = here.or_else(|| by_address.get(&endpoint.address).copied());
+        found.map_or_else(
+            || EndpointState::new(core.index, Arc::clone(endpoint), terms, waiting),
             Rc::clone,
         )
     };
     LocalService {
-        name: Rc::from(&*config.name),
+        name: before.map_or_else(|| Rc::from(&*config.name), |before| Rc::clone(&before.name)),
         config: Arc::clone(config),
-        endpoints: config.endpoints.iter().map(state).collect(),
+        endpoints: config.endpoints.iter().enumerate().map(state).collect(),
         methods: KnownMethods::default(),
         balancers: (0..config.subsets.len()).map(|i| Balancer::new(&**config, i)).collect(),
     }
 }
 
-/// Idle connections that one worker keeps for each endpoint.
-fn idle_max<I: Io>(core: &Core<I>, service: &Service) -> usize {
-    (service.max_idle_connections as usize).div_ceil(core.workers())
+/// The settings for connections to the endpoints of a service, for one worker of all.
+fn pool_terms<I: Io>(core: &Core<I>, service: &Service) -> PoolTerms {
+    PoolTerms {
+        idle_max: (service.max_idle_connections as usize).div_ceil(core.workers()),
+        idle_timeout: service.idle_timeout,
+    }
 }
 
 /// The terms on which endpoints are trusted; `None` in the clear.

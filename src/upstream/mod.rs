@@ -15,5 +15,5 @@ pub use attempt::{Attempt, Outcome};
 pub use choose::{Choice, Target};
 pub use connect::{ConnectError, connect};
 pub use local::{Local, LocalEndpoint, LocalRule, LocalService, Terms};
-pub use pool::{EndpointState, OpenGuard, Taken, Upstream};
+pub use pool::{EndpointState, OpenGuard, PoolTerms, Taken, Upstream, Waiting};
 pub use shared::{Shared, Turn};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::EndpointState;
+use super::{EndpointState, PoolTerms};
 use super::{Local, LocalService};
 use crate::balance::Balancer;
 use crate::cluster::{Destination, Endpoint, Service};
@@ -16,7 +16,6 @@ use crate::grpc::methods::KnownMethods;
 use crate::mesh::{Capture, Direction, Leads, Unknown};
 use crate::net::{Address, Egress};
 use crate::runtime::io::Io;
-use crate::time::Time;
 
 /// Original destinations that one worker keeps connections for. Those beyond are served, too, and
 /// forgotten with the connection that wanted them.
@@ -35,14 +34,20 @@ impl<I: Io> Default for PassthroughPool<I> {
 }
 
 impl<I: Io> PassthroughPool<I> {
-    /// Closes idle connections, and forgets what is not used any more.
-    pub fn sweep(&self, now: Time) {
+    /// Forgets the destinations that nobody uses any more.
+    pub fn sweep(&self) {
         self.0.borrow_mut().retain(|_, service| {
-            for endpoint in &service.endpoints {
-                endpoint.sweep(now, service.config.idle_timeout);
-            }
             Rc::strong_count(service) > 1 || service.endpoints.iter().any(|e| e.has_idle())
         });
+    }
+
+    /// Closes the idle connections to endpoints that the snapshot of `version` does not have.
+    pub fn retire_unless_of(&self, version: u64) {
+        for state in self.0.borrow().values().flat_map(|service| &service.endpoints) {
+            if !state.is_of(version) {
+                state.retire();
+            }
+        }
     }
 
     fn keep(&self, key: Key, make: impl FnOnce() -> LocalService<I>) -> Rc<LocalService<I>> {
@@ -101,7 +106,7 @@ fn application<I: Io>(
             }
             None => capture.passthrough.narrowed(endpoint),
         };
-        alone(worker, config)
+        alone(local, worker, config)
     };
     match source {
         // Connections that bear one client's address are for no other.
@@ -139,7 +144,7 @@ fn outbound<I: Io>(
             let make = || {
                 let egress = Egress { mark: capture.mark, source: None };
                 let endpoint = endpoint(capture, original, egress);
-                alone(worker, capture.passthrough.narrowed(endpoint))
+                alone(local, worker, capture.passthrough.narrowed(endpoint))
             };
             Some(local.passthrough.keep((false, original), make))
         }
@@ -159,10 +164,14 @@ fn endpoint(capture: &Capture, address: SocketAddr, egress: Egress) -> Arc<Endpo
 }
 
 /// A service with one endpoint that nobody else knows.
-fn alone<I: Io>(worker: usize, config: Service) -> LocalService<I> {
-    let idle_max = config.max_idle_connections as usize;
-    let state =
-        |endpoint: &Arc<Endpoint>| EndpointState::new(worker, Arc::clone(endpoint), idle_max);
+fn alone<I: Io>(local: &Local<I>, worker: usize, config: Service) -> LocalService<I> {
+    let terms = PoolTerms {
+        idle_max: config.max_idle_connections as usize,
+        idle_timeout: config.idle_timeout,
+    };
+    let state = |endpoint: &Arc<Endpoint>| {
+        EndpointState::new(worker, Arc::clone(endpoint), terms, &local.waiting)
+    };
     let endpoints = config.endpoints.iter().map(state).collect();
     let balancers = vec![Balancer::new(&config, 0)];
     let methods = KnownMethods::default();

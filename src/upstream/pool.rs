@@ -31,7 +31,51 @@ pub struct EndpointState<S> {
     /// Connections that exchanges share, and whose turn it is to open one.
     pub shared: Shared,
     idle_max: Cell<usize>,
+    idle_timeout: Cell<Duration>,
+    /// Its worker's endpoints with idle connections, and whether it is among them.
+    waiting: Waiting<S>,
+    listed: Cell<bool>,
+    /// The version of the snapshot that configured it last.
+    version: Cell<u64>,
     gone: Cell<bool>,
+}
+
+/// A worker's endpoints with idle connections: only these are looked over each second, however many
+/// endpoints there are.
+pub struct Waiting<S>(Rc<RefCell<Vec<Rc<EndpointState<S>>>>>);
+
+impl<S> Clone for Waiting<S> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<S> Default for Waiting<S> {
+    fn default() -> Self {
+        Self(Rc::default())
+    }
+}
+
+impl<S: Stream> Waiting<S> {
+    /// Closes the connections that have been idle for too long, and those that their peer has
+    /// closed.
+    pub fn sweep(&self, now: Time) {
+        self.0.borrow_mut().retain(|endpoint| {
+            endpoint.sweep(now);
+            let waits = endpoint.has_idle();
+            endpoint.listed.set(waits);
+            waits
+        });
+    }
+}
+
+/// The settings of a service for the connections to its endpoints, on one worker.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolTerms {
+    /// Idle connections kept for each endpoint.
+    pub idle_max: usize,
+    /// How long a connection may be idle.
+    pub idle_timeout: Duration,
 }
 
 struct Idle<S> {
@@ -70,9 +114,13 @@ pub struct Taken<S: Stream> {
 }
 
 impl<S: Stream> EndpointState<S> {
-    /// The state of an endpoint that `worker` has not known before, keeping at most `idle_max`
-    /// idle connections.
-    pub fn new(worker: usize, config: Arc<Endpoint>, idle_max: usize) -> Rc<Self> {
+    /// The state of an endpoint that `worker` has not known before.
+    pub fn new(
+        worker: usize,
+        config: Arc<Endpoint>,
+        terms: PoolTerms,
+        waiting: &Waiting<S>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             stats: Arc::clone(&config.stats),
             config: RefCell::new(config),
@@ -80,17 +128,28 @@ impl<S: Stream> EndpointState<S> {
             worker,
             idle: RefCell::default(),
             shared: Shared::default(),
-            idle_max: Cell::new(idle_max),
+            idle_max: Cell::new(terms.idle_max),
+            idle_timeout: Cell::new(terms.idle_timeout),
+            waiting: waiting.clone(),
+            listed: Cell::new(false),
+            version: Cell::new(0),
             gone: Cell::new(false),
         })
     }
 
-    /// Takes over a new configuration of the same endpoint.
-    pub fn reconfigure(&self, config: Arc<Endpoint>, idle_max: usize) {
+    /// Takes over the configuration of the same endpoint in the snapshot of `version`.
+    pub fn reconfigure(&self, config: Arc<Endpoint>, terms: PoolTerms, version: u64) {
         *self.config.borrow_mut() = config;
-        self.idle_max.set(idle_max);
+        self.idle_max.set(terms.idle_max);
+        self.idle_timeout.set(terms.idle_timeout);
+        self.version.set(version);
         self.gone.set(false);
         self.shared.reopen();
+    }
+
+    /// Whether the snapshot of `version` has configured it.
+    pub fn is_of(&self, version: u64) -> bool {
+        self.version.get() == version
     }
 
     /// The endpoint has left the configuration: idle connections close now, those in use when
@@ -142,8 +201,10 @@ impl<S: Stream> EndpointState<S> {
         !self.idle.borrow().is_empty()
     }
 
-    /// Closes what has been idle for longer than `idle_timeout`, and what its peer has closed.
-    pub fn sweep(&self, now: Time, idle_timeout: Duration) {
+    /// Closes the connections that have been idle for too long, and those that their peer has
+    /// closed.
+    pub fn sweep(&self, now: Time) {
+        let idle_timeout = self.idle_timeout.get();
         let expired = {
             let idle = self.idle.borrow();
             idle.iter().take_while(|idle| now.since(idle.since) >= idle_timeout).count()
@@ -184,6 +245,9 @@ impl<S: Stream> Upstream<S> {
         alarm.clear();
         endpoint.cells().idle.increment();
         endpoint.idle.borrow_mut().push_back(Idle { stream, alarm, open, since: now });
+        if !endpoint.listed.replace(true) {
+            endpoint.waiting.0.borrow_mut().push(Rc::clone(&endpoint));
+        }
         let over = endpoint.idle.borrow().len().saturating_sub(endpoint.idle_max.get());
         if over > 0 {
             endpoint.drop_idle(over);
