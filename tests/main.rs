@@ -15,6 +15,7 @@ mod http2_format;
 #[cfg(feature = "uring")]
 mod netns;
 mod properties;
+mod retention;
 mod second_source;
 mod sim;
 mod tidy;

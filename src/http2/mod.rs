@@ -7,7 +7,7 @@
 //! it, and `flood` has the limits.
 //!
 //! Other files: `stream` is one stream of a connection, which an exchange reads (`incoming`) and
-//! writes (`outgoing`). `held` counts the bytes that wait there. `serve::http2` drives the frames
+//! writes (`outgoing`). `held` counts the bytes that wait there. `downstream::http2` and `upstream::http2` drive the frames
 //! and the flow control of a connection.
 
 mod draft;

@@ -1,6 +1,6 @@
 //! A connection to an endpoint that many exchanges share, each with a stream of its own.
 //!
-//! A separate task (`serve::http2`) reads and writes its frames. This is the part that exchanges
+//! A separate task (`upstream::http2`) reads and writes its frames. This is the part that exchanges
 //! use.
 
 use std::cell::{Cell, RefCell};
