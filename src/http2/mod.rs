@@ -7,8 +7,8 @@
 //! it, and `flood` has the limits.
 //!
 //! Other files: `stream` is one stream of a connection, which an exchange reads (`incoming`) and
-//! writes (`outgoing`). `held` counts the bytes that wait there. `downstream::http2` and `upstream::http2` drive the frames
-//! and the flow control of a connection.
+//! writes (`outgoing`). `held` counts the bytes that wait there. `downstream::http2` and
+//! `upstream::http2` drive the frames and the flow control of a connection.
 
 mod draft;
 mod flood;
