@@ -122,7 +122,11 @@ impl<I: Io> Tunnel<I> {
         })
         .await;
         self.close(downstream, end);
-        self.attempt.finish(io.now(), Outcome::Carried);
+        let outcome = match end {
+            End::EndpointFailed => Outcome::Broken,
+            End::Orderly | End::ClientFailed | End::Idle => Outcome::Carried,
+        };
+        self.attempt.finish(io.now(), outcome);
     }
 
     /// What one side did wrong the other side gets to feel: a reset stays a reset.

@@ -14,6 +14,9 @@ pub enum Outcome {
     Failed,
     /// Bytes passed until either side closed: the duration says nothing about the endpoint.
     Carried,
+    /// Bytes passed until the endpoint broke the connection: it is to blame, and the duration says
+    /// nothing about it.
+    Broken,
 }
 
 /// One try to get a request served by one endpoint. Load, latency and failures are charged to it.
@@ -24,6 +27,11 @@ pub struct Attempt<I: Io> {
 }
 
 impl<I: Io> Attempt<I> {
+    /// An attempt that counts nowhere: it is not known yet whether the connection will be used.
+    pub(super) fn uncounted() -> Self {
+        Self { endpoint: None, began: Time::default() }
+    }
+
     /// An attempt at `endpoint` that begins at `now`. It counts as a request there.
     pub fn begin(endpoint: &LocalEndpoint<I>, now: Time) -> Self {
         endpoint.cells().requests.increment();
@@ -38,9 +46,9 @@ impl<I: Io> Attempt<I> {
             Outcome::Answered(_) | Outcome::Failed => {
                 endpoint.load.finished(now, now.since(self.began));
             }
-            Outcome::Carried => endpoint.load.abandoned(),
+            Outcome::Carried | Outcome::Broken => endpoint.load.abandoned(),
         }
-        if matches!(outcome, Outcome::Failed | Outcome::Answered(500..)) {
+        if matches!(outcome, Outcome::Failed | Outcome::Broken | Outcome::Answered(500..)) {
             endpoint.cells().failures.increment();
         }
     }

@@ -72,27 +72,7 @@ pub async fn connection<I: Io>(
     target: &Target<'_, I>,
     choice: &mut Choice<I>,
 ) -> Result<(Upstream<Wire<I::Stream>>, Attempt<I>), Refusal> {
-    let mut refusal = match target.service.config.health {
-        Some(_) => NONE_HEALTHY,
-        None => NO_ENDPOINT,
-    };
-    for _ in 0..CONNECT_ATTEMPTS_MAX {
-        let picked = pick(target, choice);
-        let Some(index) = picked else { return Err(refusal) };
-        if choice.avoid == Some(index) {
-            return Err(refusal); // there is no other
-        }
-        let endpoint = &target.service.endpoints[index as usize];
-        choice.tried = Some(Rc::clone(endpoint));
-        let attempt = Attempt::begin(endpoint, target.core.io.recent());
-        match lease(target, endpoint, choice.fresh).await {
-            Ok(upstream) => return Ok((upstream, attempt)),
-            Err(because) => refusal = because,
-        }
-        attempt.finish(target.core.io.now(), Outcome::Failed);
-        choice.avoid = Some(index);
-    }
-    Err(refusal)
+    first_to_accept(target, choice, Attempt::begin).await
 }
 
 /// A connection for bytes that nobody has used, before it is known whether it will be: no attempt
@@ -105,16 +85,34 @@ pub async fn trial<I: Io>(
     subset: usize,
 ) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
     let mut choice = Choice::new(target, subset, None);
-    let mut refusal = NO_ENDPOINT;
+    let opened = first_to_accept(target, &mut choice, |_, _| Attempt::uncounted()).await;
+    opened.map(|(upstream, _)| upstream)
+}
+
+/// Tries endpoints in turn. Each try is an attempt, which `begin` makes.
+async fn first_to_accept<I: Io>(
+    target: &Target<'_, I>,
+    choice: &mut Choice<I>,
+    begin: impl Fn(&LocalEndpoint<I>, Time) -> Attempt<I>,
+) -> Result<(Upstream<Wire<I::Stream>>, Attempt<I>), Refusal> {
+    let mut refusal = match target.service.config.health {
+        Some(_) => NONE_HEALTHY,
+        None => NO_ENDPOINT,
+    };
     for _ in 0..CONNECT_ATTEMPTS_MAX {
-        let Some(index) = pick(target, &choice) else { return Err(refusal) };
+        let picked = pick(target, choice);
+        let Some(index) = picked else { return Err(refusal) };
         if choice.avoid == Some(index) {
-            return Err(refusal);
+            return Err(refusal); // there is no other
         }
-        match open(target, &target.service.endpoints[index as usize]).await {
-            Ok(upstream) => return Ok(upstream),
+        let endpoint = &target.service.endpoints[index as usize];
+        choice.tried = Some(Rc::clone(endpoint));
+        let attempt = begin(endpoint, target.core.io.recent());
+        match lease(target, endpoint, choice.fresh).await {
+            Ok(upstream) => return Ok((upstream, attempt)),
             Err(because) => refusal = because,
         }
+        attempt.finish(target.core.io.now(), Outcome::Failed);
         choice.avoid = Some(index);
     }
     Err(refusal)

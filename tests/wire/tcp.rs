@@ -138,6 +138,28 @@ fn a_reset_stays_a_reset() {
 }
 
 #[test]
+fn a_reset_is_the_failure_of_the_endpoint_and_an_end_is_none() {
+    for (resets, failures) in [(true, 1.0), (false, 0.0)] {
+        let origin = Origin::scripted(move |peer| {
+            peer.send("x");
+            if resets {
+                peer.reset();
+            }
+        });
+        let port = free_port();
+        let proxy = Proxy::start(&config(port, &origin, "", ""));
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(stream.read_to_end(&mut Vec::new()).is_err(), resets);
+        eventually("the tunnel is counted", || {
+            (proxy.metric("ringway_listener_connections_active") == 0.0).then_some(())
+        });
+        assert_eq!(proxy.metric("ringway_endpoint_requests_total"), 1.0);
+        assert_eq!(proxy.metric("ringway_endpoint_failures_total"), failures, "{resets}");
+    }
+}
+
+#[test]
 fn proxy_protocol_is_sent_and_understood() {
     for version in ["v1", "v2"] {
         // One proxy tells another who the client is; the second one tells the origin.
