@@ -227,7 +227,7 @@ impl<'b> Outgoing<'b> {
     }
 
     /// Whether the whole request was read, and what the client sent behind it is at hand: only
-    /// then can another request be read from its downstream.
+    /// then can another request be read from its connection.
     fn is_read(&self) -> bool {
         self.whole && (!self.streamed || self.beyond.is_some())
     }
@@ -327,9 +327,9 @@ async fn send<I: Io>(
             exchange.record.set_endpoint(endpoint);
         }
         let (upstream, attempt) = taken.map_err(Failure::Refused)?;
-        match try_once(exchange, workspace, outgoing, upstream, attempt, repeats).await? {
-            Tried::Answered(answered) => return Ok(answered),
-            Tried::Again => {}
+        let tried = try_once(exchange, workspace, outgoing, upstream, attempt, repeats).await?;
+        if let Some(answered) = tried {
+            return Ok(answered);
         }
         repeats += 1;
         choice.fresh = true;
@@ -337,15 +337,8 @@ async fn send<I: Io>(
     }
 }
 
-/// The end of one attempt.
-enum Tried<I: Io> {
-    /// The client has the answer.
-    Answered(Answered<I>),
-    /// The request is to be sent again.
-    Again,
-}
-
-/// One request out and its response back over `upstream`.
+/// One request out and its response back over `upstream`; `None` when the request is to be sent
+/// again.
 async fn try_once<I: Io>(
     exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
@@ -353,26 +346,26 @@ async fn try_once<I: Io>(
     upstream: Upstream<Wire<I::Stream>>,
     attempt: Attempt<I>,
     repeats: usize,
-) -> Result<Tried<I>, Failure> {
+) -> Result<Option<Answered<I>>, Failure> {
     let core = exchange.downstream.worker.core();
     let reused = upstream.reused;
     let answered = carry(exchange, workspace, outgoing, &upstream, (reused, repeats)).await;
     let now = core.io.now();
     match answered {
-        Ok(Carried::Done { keep, reusable }) => {
+        Ok(Some(Downloaded::Done { keep, reusable })) => {
             exchange.record.ended(now);
             attempt.finish(now, Outcome::Answered(exchange.record.status()));
             if reusable && exchange.plan.service.config.send_proxy_protocol.is_none() {
                 upstream.release(now);
             }
-            Ok(Tried::Answered(Answered::Done { keep }))
+            Ok(Some(Answered::Done { keep }))
         }
-        Ok(Carried::Switched { early }) => {
-            Ok(Tried::Answered(Answered::Switched { upstream, attempt, early }))
+        Ok(Some(Downloaded::Switched { early })) => {
+            Ok(Some(Answered::Switched { upstream, attempt, early }))
         }
-        Ok(Carried::Again) => {
+        Ok(None) => {
             attempt.finish(now, Outcome::Failed);
-            Ok(Tried::Again)
+            Ok(None)
         }
         Err(failure) => {
             let flag = match &failure {
@@ -388,14 +381,15 @@ async fn try_once<I: Io>(
     }
 }
 
-/// Sends the request, and relays the response when the verdict lets it pass.
+/// Sends the request, and relays the response when the verdict lets it pass; `None` when the
+/// request is to be sent again.
 async fn carry<I: Io>(
     exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
     outgoing: &mut Outgoing<'_>,
     upstream: &Upstream<Wire<I::Stream>>,
     (reused, repeats): (bool, usize),
-) -> Result<Carried, Failure> {
+) -> Result<Option<Downloaded>, Failure> {
     let Exchange { downstream, plan, record, .. } = *exchange;
     let request = workspace.request.view(outgoing.buf.block());
     let (scratch, request_id) = (&mut workspace.scratch, outgoing.request_id.as_ref());
@@ -436,14 +430,15 @@ async fn carry<I: Io>(
     }
 }
 
-/// Reads the head of the response, asks for the verdict, and relays the response if it passes.
+/// Reads the head of the response, asks for the verdict, and relays the response if it passes;
+/// `None` when the request is to be sent again.
 async fn respond<I: Io>(
     exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
     upstream: &Upstream<Wire<I::Stream>>,
     between: &Between,
     circumstances: Circumstances,
-) -> Result<Carried, Failure> {
+) -> Result<Option<Downloaded>, Failure> {
     let head = download::response_head(exchange, workspace, upstream).await?;
     let heard = match &head {
         download::ResponseHead::Complete { .. } => Heard::Head(workspace.response.status),
@@ -453,15 +448,15 @@ async fn respond<I: Io>(
     match (verdict(heard, circumstances), head) {
         (Verdict::PassOn, download::ResponseHead::Complete { buf, framing }) => {
             let relay = download::relay(exchange, workspace, upstream, between, buf, framing);
-            Ok(match relay.await? {
-                Downloaded::Switched { early } => Carried::Switched { early },
+            Ok(Some(match relay.await? {
                 Downloaded::Done { keep, reusable } => {
-                    Carried::Done { keep, reusable: reusable && between.uploaded.get() }
+                    Downloaded::Done { keep, reusable: reusable && between.uploaded.get() }
                 }
-            })
+                switched @ Downloaded::Switched { .. } => switched,
+            }))
         }
         (Verdict::Refuse(refusal), _) => Err(Failure::Refused(refusal)),
-        (Verdict::Repeat | Verdict::PassOn, _) => Ok(Carried::Again),
+        (Verdict::Repeat | Verdict::PassOn, _) => Ok(None),
     }
 }
 
@@ -471,8 +466,8 @@ async fn both_ways<I: Io>(
     (outgoing, body): (&mut Outgoing<'_>, &mut BodyTransform),
     upstream: &Upstream<Wire<I::Stream>>,
     between: &Between,
-    down: impl Future<Output = Result<Carried, Failure>>,
-) -> Result<Carried, Failure> {
+    down: impl Future<Output = Result<Option<Downloaded>, Failure>>,
+) -> Result<Option<Downloaded>, Failure> {
     let mut up = pin!(upload::run(exchange, body, upstream, between));
     let mut down = pin!(down);
     let mut upload_over = false;
@@ -500,24 +495,6 @@ pub struct Between {
     pub uploaded: Cell<bool>,
     /// The client has got the beginning of the response.
     pub answered: Cell<bool>,
-}
-
-/// The end of carrying a request to an endpoint.
-enum Carried {
-    /// The client has the response.
-    Done {
-        /// Whether the client's connection may serve another request.
-        keep: bool,
-        /// Whether the endpoint's connection may carry another exchange.
-        reusable: bool,
-    },
-    /// From here on the connection is a tunnel.
-    Switched {
-        /// What the endpoint has sent after the head of its response.
-        early: Buf,
-    },
-    /// The request is to be sent again.
-    Again,
 }
 
 /// The end of an exchange with an endpoint.

@@ -100,7 +100,8 @@ impl<I: Io> Local<I> {
         let waiting = old.waiting.clone();
         let make = |config: &Arc<Service>| {
             let before = old.find(&config.name);
-            let before = before.filter(|before| terms(&before.config.tls) == terms(&config.tls));
+            let before =
+                before.filter(|before| tls_terms(&before.config.tls) == tls_terms(&config.tls));
             Rc::new(local_service(core, config, before.map(|before| &**before), &waiting))
         };
         let services = snapshot.services.iter().map(make).collect();
@@ -217,6 +218,6 @@ fn pool_terms<I: Io>(core: &Core<I>, service: &Service) -> PoolTerms {
 }
 
 /// The terms on which endpoints are trusted; `None` in the clear.
-fn terms(tls: &Option<Arc<ClientTls>>) -> Option<u64> {
+fn tls_terms(tls: &Option<Arc<ClientTls>>) -> Option<u64> {
     tls.as_ref().map(|tls| tls.terms)
 }

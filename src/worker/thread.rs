@@ -283,7 +283,7 @@ impl Thread {
         match worker.io.accepted(socket) {
             Ok(stream) => {
                 let connection = connection::serve(Rc::clone(&worker), stream, listener, arrival);
-                self.worker.io.spawn(Contained { connection, worker, open });
+                self.worker.io.spawn(Contained { connection, open });
             }
             Err(_) => worker.cells().accept_errors.increment(),
         }
@@ -337,8 +337,11 @@ async fn accept(
                 return;
             }
         };
+        if !failed {
+            continue;
+        }
         let pause = worker.io.sleep_until(worker.io.now() + ACCEPT_PAUSE);
-        if failed && stop.guard(pause).await.is_err() {
+        if stop.guard(pause).await.is_err() {
             return;
         }
     }
@@ -377,14 +380,13 @@ fn accept_failed(thread: &Thread, bind: &Bind, error: &std::io::Error) {
 
 /// Counts an open connection for as long as it lives.
 struct Open {
-    worker: Rc<Worker<RingIo>>,
-    loads: Loads,
+    thread: Rc<Thread>,
     listener: Option<Arc<PerWorker<ListenerCells>>>,
 }
 
 impl Open {
-    fn new(thread: &Thread, listener: &str) -> Self {
-        let worker = Rc::clone(&thread.worker);
+    fn new(thread: &Rc<Thread>, listener: &str) -> Self {
+        let worker = &thread.worker;
         let local = worker.local();
         let listener = local.snapshot.listener(listener).map(|found| Arc::clone(&found.stats));
         if let Some(stats) = &listener {
@@ -393,17 +395,18 @@ impl Open {
             cells.active.increment();
         }
         worker.cells().active.increment();
-        Self { worker, loads: thread.loads.clone(), listener }
+        Self { thread: Rc::clone(thread), listener }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
+        let Thread { worker, loads, .. } = &*self.thread;
         if let Some(stats) = &self.listener {
-            stats.worker(self.worker.index).active.decrement();
+            stats.worker(worker.index).active.decrement();
         }
-        self.worker.cells().active.decrement();
-        self.loads.closed(self.worker.index);
+        worker.cells().active.decrement();
+        loads.closed(worker.index);
     }
 }
 
@@ -413,7 +416,6 @@ pin_project! {
     struct Contained<F> {
         #[pin]
         connection: F,
-        worker: Rc<Worker<RingIo>>,
         // Dropped last: the connection counts as open until everything of it is gone.
         open: Open,
     }
@@ -425,7 +427,7 @@ impl<F: Future<Output = ()>> Future for Contained<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let task = self.project();
         catch_unwind(AssertUnwindSafe(|| task.connection.poll(context))).unwrap_or_else(|_| {
-            task.worker.cells().panics.increment();
+            task.open.thread.worker.cells().panics.increment();
             Poll::Ready(())
         })
     }
