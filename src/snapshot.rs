@@ -237,7 +237,7 @@ pub enum LogFormat {
     Text,
 }
 
-/// What one worker counts for one listener.
+/// The counters of one listener, for one worker.
 #[derive(Debug, Default)]
 pub struct ListenerCells {
     /// Connections accepted.

@@ -2,7 +2,7 @@
 
 use crate::cells::Count;
 
-/// What one worker counts for one authorization rule.
+/// The counters of one authorization rule, for one worker.
 #[derive(Debug, Default)]
 pub struct RuleCells {
     /// Requests and connections that it allowed.

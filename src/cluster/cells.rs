@@ -4,7 +4,7 @@ use crate::cells::{Count, Histogram};
 use crate::error::Flag;
 use crate::http2::Flood;
 
-/// What one worker counts for one service.
+/// The counters of one service, for one worker.
 #[derive(Debug, Default)]
 pub struct ServiceCells {
     /// Requests by status class, 1xx to 5xx at 0..=4; 5 counts those without an answer.
@@ -29,7 +29,7 @@ pub struct ServiceCells {
     pub http2_floods: [Count; Flood::ALL.len()],
 }
 
-/// What one worker counts for one endpoint.
+/// The counters of one endpoint, for one worker.
 #[derive(Debug, Default)]
 pub struct EndpointCells {
     /// Requests (or L4 connections) sent there.

@@ -89,7 +89,7 @@ impl Registry {
         self.jwt.find(name.to_owned(), self.workers)
     }
 
-    /// What rings when keys of `url` are needed.
+    /// The alarm that rings when keys of `url` are needed.
     pub fn keys_wanted(&mut self, url: &str) -> KeysWanted {
         self.keys_wanted.entry(url.to_owned()).or_default().clone()
     }

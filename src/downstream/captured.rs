@@ -157,7 +157,7 @@ async fn look<I: Io>(
     let sniffed = match sniffed {
         Ok(sniffed) => sniffed,
         Err(Over::Gone) => {
-            // Whoever speaks just now shall not take it for heard.
+            // The peer must not believe that its last bytes were read.
             downstream.stream.reset_on_close();
             return None;
         }

@@ -227,7 +227,7 @@ async fn serve_http<I: Io>(
     }
 }
 
-/// What a connection between two requests waits for.
+/// The wait of a connection between two requests.
 struct Waiting {
     timeout: Duration,
     first: bool,

@@ -90,7 +90,7 @@ fn builder(limits: &Limits, settings: &Settings) -> Builder {
     builder
 }
 
-/// Reads and writes the frames of a downstream, and starts an exchange for each of its streams.
+/// Reads and writes the frames of a connection, and starts an exchange for each of its streams.
 struct Driver<I: Io> {
     downstream: Downstream<I>,
     frames: h2::server::Connection<Adapter<I>, Bytes>,
@@ -130,7 +130,7 @@ impl<I: Io> Driver<I> {
             self.downstream.alarm.set(if closing { gone } else { step.next });
             let Self { frames, heard, downstream, .. } = self;
             let alarm = &downstream.alarm;
-            // A stream, the end of the downstream, or nothing: it is time for something.
+            // A stream, the end of the connection, or nothing: it is time for something.
             let event = poll_fn(|context| {
                 if let Poll::Ready(accepted) = frames.poll_accept(context) {
                     return Poll::Ready(Some(accepted));

@@ -1,4 +1,4 @@
-//! TLS on a fresh downstream: the handshake with a client, and with an endpoint.
+//! The TLS handshake with a client.
 
 use std::fmt::Display;
 use std::time::Duration;

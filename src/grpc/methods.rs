@@ -14,7 +14,7 @@ pub const METHODS_MAX: usize = 256;
 /// Under which name all other methods are counted.
 pub const OTHER: &str = "other";
 
-/// What one worker counts for one method.
+/// The counters of one method, for one worker.
 #[derive(Debug, Default)]
 pub struct MethodCells {
     /// Calls by how they ended.

@@ -31,7 +31,7 @@ pub struct HealthState {
     account: Mutex<Account>,
 }
 
-/// What operators want to know of a [`HealthState`].
+/// The history of a [`HealthState`], for operators.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     judge: Judge,

@@ -3,7 +3,7 @@
 use super::Rejection;
 use crate::cells::Count;
 
-/// What one worker counts for one issuer of tokens.
+/// The counters of one issuer of tokens, for one worker.
 #[derive(Debug, Default)]
 pub struct ProviderCells {
     /// Requests whose token was accepted.

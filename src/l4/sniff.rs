@@ -65,7 +65,7 @@ pub enum Over {
     Refused(Refusal),
 }
 
-/// Looks at the beginning of a downstream, of which `first` has been read; `way` is where it goes
+/// Looks at the beginning of a connection, of which `first` has been read; `way` is where it goes
 /// if it turns out to be bytes.
 pub async fn run<I: Io>(
     downstream: &Downstream<I>,

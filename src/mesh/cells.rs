@@ -3,7 +3,7 @@
 use super::{CaptureError, OUTCOMES, UdpRefusal};
 use crate::cells::{Count, Histogram};
 
-/// What one worker counts for one listener of captured traffic.
+/// The counters of one listener of captured traffic, for one worker.
 #[derive(Debug, Default)]
 pub struct CaptureCells {
     /// Connections by what they were found to speak (`mesh::outcome_index`).

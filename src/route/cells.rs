@@ -2,7 +2,7 @@
 
 use crate::cells::Count;
 
-/// What one worker counts for one route rule.
+/// The counters of one route rule, for one worker.
 #[derive(Debug, Default)]
 pub struct RuleCells {
     /// Requests by status class: 1xx..5xx at 0..=4; 5 counts those that ended without an answer.

@@ -62,7 +62,7 @@ impl<I: Io> Core<I> {
     }
 }
 
-/// What one worker counts for itself.
+/// The counters of a worker itself.
 #[derive(Debug, Default)]
 pub struct WorkerCells {
     /// Connections accepted by this worker.

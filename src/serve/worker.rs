@@ -76,7 +76,7 @@ impl<I: Io> Worker<I> {
         &self.core
     }
 
-    /// The snapshot in use. An exchange keeps what it got here until it is over.
+    /// The snapshot in use. Nothing that lives long may hold it.
     pub fn local(&self) -> Rc<Local<I>> {
         Rc::clone(&self.current.borrow())
     }
@@ -97,7 +97,7 @@ impl<I: Io> Worker<I> {
         *self.prepared.borrow_mut() = None;
     }
 
-    /// Uses the prepared snapshot from now on. Exchanges under way keep the old one; connections
+    /// Uses the prepared snapshot from now on. Exchanges under way keep their plan; connections
     /// of listeners that are gone finish what they do and close. False when it was not prepared.
     pub fn commit(&self, version: u64) -> bool {
         let Some(new) = self.prepared.borrow_mut().take() else { return false };
