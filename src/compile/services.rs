@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::registry::Registry;
 use super::{Compiler, health, http2, is_token, jwt, tls};
-use crate::balance::{HashKey, Maglev, Member, Policy};
-use crate::cluster::{Endpoint, Protocol, Service, Subset};
-use crate::model::{self, Balance, Endpoints, HashBy, Item, Model, ServiceProtocol};
+use crate::balance::{HashKey, Policy};
+use crate::cluster::{Endpoint, EndpointSet, Endpoints, Protocol, Service};
+use crate::model::{self, Balance, Endpoints as Written, HashBy, Item, Model, ServiceProtocol};
 use crate::net::Address;
 use crate::proxy_protocol::SendProxyProtocol;
 
@@ -39,7 +40,7 @@ pub(super) fn services(compiler: &mut Compiler<'_>) -> Vec<Arc<Service>> {
 /// The `HOST:PORT` of services in DNS.
 pub(super) fn names(model: &Model) -> Vec<String> {
     let name = |item: &Arc<Item<model::Service>>| match &item.value.endpoints {
-        Some(Endpoints::Name(name)) => Some(name.value.clone()),
+        Some(Written::Name(name)) => Some(name.value.clone()),
         _ => None,
     };
     model.services.iter().filter_map(name).collect()
@@ -57,35 +58,36 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let written = &item.value;
     let name = written.name.value.as_str();
     let owner = Owner { name, checked: written.health_check.is_some() };
-    let mut endpoints = Vec::new();
+    let mut list = Vec::new();
     let mut versions: Vec<(&str, Vec<u32>)> = Vec::new();
+    let mut dns_name = None;
     match &written.endpoints {
-        Some(Endpoints::List(list)) => {
-            endpoints = list.iter().map(|it| endpoint(compiler, owner, None, &it.value)).collect();
+        Some(Written::List(all)) => {
+            list = all.iter().map(|it| configured(compiler, owner, None, &it.value)).collect();
         }
-        Some(Endpoints::Versions(all)) => {
-            for (version, list) in all {
-                let first = endpoints.len() as u32;
+        Some(Written::Versions(all)) => {
+            for (version, its) in all {
+                let first = list.len() as u32;
                 let version = version.value.as_str();
-                let more =
-                    list.iter().map(|it| endpoint(compiler, owner, Some(version), &it.value));
-                endpoints.extend(more);
-                versions.push((version, (first..endpoints.len() as u32).collect()));
+                let configured =
+                    its.iter().map(|it| configured(compiler, owner, Some(version), &it.value));
+                list.extend(configured);
+                versions.push((version, (first..list.len() as u32).collect()));
             }
         }
-        Some(Endpoints::Name(name)) => endpoints = resolved(compiler, owner, name),
+        Some(Written::Name(name)) => {
+            let known = compiler.resolutions.names.get(&name.value);
+            list = resolved(compiler.registry, owner, known.map_or(&[], Vec::as_slice));
+            dns_name = Some(name.value.as_str().into());
+        }
         None => {
             let message = format!("the service {name:?} needs one of endpoints, versions and dns");
             compiler.fault(&item.origin, message);
         }
     }
-    duplicates(compiler, item, &endpoints);
+    duplicates(compiler, item, &list);
     let health = health::check(compiler, written);
-    versions.sort_by_key(|(version, _)| *version);
     let policy = policy(compiler, item);
-    let all = ("", (0..endpoints.len() as u32).collect());
-    let subsets = std::iter::once(all).chain(versions);
-    let subsets = subsets.map(|(version, members)| subset(version, members, &endpoints, &policy));
     Service {
         name: name.into(),
         protocol: match written.protocol {
@@ -96,8 +98,9 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
             ServiceProtocol::Auto => Protocol::Auto,
         },
         addresses: addresses(compiler, written),
-        subsets: subsets.collect(),
-        endpoints,
+        egress: compiler.egress,
+        endpoints: EndpointSet::new(Endpoints::new(list, versions, &policy)),
+        dns_name,
         policy,
         tls: tls::service(compiler, written),
         jwt: jwt::demand(compiler, written.jwt.as_ref()),
@@ -131,38 +134,49 @@ fn addresses<'a>(compiler: &mut Compiler<'a>, written: &'a model::Service) -> Ve
     written.addresses.iter().map(|address| address.value).collect()
 }
 
-fn endpoint(
+/// The endpoints of a service that is found by name, at `addresses`.
+pub fn found_at(service: &Service, addresses: &[SocketAddr], registry: &mut Registry) -> Endpoints {
+    let owner = Owner { name: &service.name, checked: service.health.is_some() };
+    Endpoints::new(resolved(registry, owner, addresses), Vec::new(), &service.policy)
+}
+
+fn resolved(
+    registry: &mut Registry,
+    owner: Owner<'_>,
+    addresses: &[SocketAddr],
+) -> Vec<Arc<Endpoint>> {
+    let endpoint = |address: &SocketAddr| {
+        let address = Address::Tcp(*address);
+        let written = model::Endpoint { address, weight: 1, zone: None };
+        endpoint(registry, owner, None, &written)
+    };
+    addresses.iter().map(endpoint).collect()
+}
+
+fn configured(
     compiler: &mut Compiler<'_>,
+    owner: Owner<'_>,
+    version: Option<&str>,
+    written: &model::Endpoint,
+) -> Arc<Endpoint> {
+    endpoint(compiler.registry, owner, version, written)
+}
+
+fn endpoint(
+    registry: &mut Registry,
     owner: Owner<'_>,
     version: Option<&str>,
     written: &model::Endpoint,
 ) -> Arc<Endpoint> {
     let model::Endpoint { address, weight, zone } = written;
     Arc::new(Endpoint {
-        stats: compiler.registry.endpoint(owner.name, address),
-        health: owner.checked.then(|| compiler.registry.health_state(owner.name, address)),
+        stats: registry.endpoint(owner.name, address),
+        health: owner.checked.then(|| registry.health_state(owner.name, address)),
         address: address.clone(),
         weight: *weight,
         zone: zone.clone(),
         version: version.map(Into::into),
-        egress: compiler.egress,
     })
-}
-
-/// The endpoints of a service in DNS; none until the first answer.
-fn resolved(
-    compiler: &mut Compiler<'_>,
-    owner: Owner<'_>,
-    name: &Item<String>,
-) -> Vec<Arc<Endpoint>> {
-    let resolutions = compiler.resolutions;
-    let addresses = resolutions.names.get(&name.value).map_or(&[][..], Vec::as_slice);
-    let endpoint = |address: &SocketAddr| {
-        let address = Address::Tcp(*address);
-        let written = model::Endpoint { address, weight: 1, zone: None };
-        endpoint(compiler, owner, None, &written)
-    };
-    addresses.iter().map(endpoint).collect()
 }
 
 fn duplicates(
@@ -209,28 +223,4 @@ fn policy(compiler: &mut Compiler<'_>, item: &Item<model::Service>) -> Policy {
         HashBy::Cookie(name) => HashKey::Cookie(name.as_str().into()),
         HashBy::SourceIp => HashKey::SourceIp,
     })
-}
-
-fn subset(
-    version: &str,
-    members: Vec<u32>,
-    endpoints: &[Arc<Endpoint>],
-    policy: &Policy,
-) -> Subset {
-    let maglev = matches!(policy, Policy::Hash(_)).then(|| {
-        let key = |index: &u32| endpoints[*index as usize].address.to_string();
-        let keys: Vec<String> = members.iter().map(key).collect();
-        let member = |(&index, key): (&u32, &String)| (index, key.clone());
-        let pairs: Vec<(u32, String)> = members.iter().zip(&keys).map(member).collect();
-        let list: Vec<Member<'_>> = pairs
-            .iter()
-            .map(|(index, key)| Member {
-                index: *index,
-                key: key.as_bytes(),
-                weight: endpoints[*index as usize].weight,
-            })
-            .collect();
-        Maglev::build(&list)
-    });
-    Subset { version: version.into(), members, maglev }
 }

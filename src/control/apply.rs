@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::checks::Checks;
 use super::sockets::Sockets;
 use crate::compile::registry::Registry;
-use crate::compile::{Compiled, KeySource, Resolutions};
+use crate::compile::{Compiled, KeySource, Resolutions, found_at};
 use crate::dns::DnsPlan;
 use crate::model::Resources;
 use crate::snapshot::Snapshot;
@@ -94,10 +94,7 @@ impl Applier {
         self.version += 1;
         let began = Instant::now();
         let result = self.try_apply(&loaded).await;
-        // A service that is found by name compiles it again with each change of its addresses.
-        if result.as_ref().is_ok_and(|(_, applied)| applied.names.is_empty()) {
-            loaded.release();
-        }
+        loaded.release();
         let mut known = self.status.known();
         known.reloads.last = Some(SystemTime::now());
         match result {
@@ -124,6 +121,25 @@ impl Applier {
                 None
             }
         }
+    }
+
+    /// Gives the services that are found by `name` their new endpoints. Nothing else changes.
+    pub fn readdress(&mut self, name: String, addresses: Vec<SocketAddr>) {
+        let snapshot = self.status.known().snapshot.clone();
+        let services = snapshot.iter().flat_map(|snapshot| snapshot.services.iter().enumerate());
+        let found = services.filter(|(_, service)| service.dns_name.as_deref() == Some(&*name));
+        for (index, service) in found {
+            let endpoints = found_at(service, &addresses, &mut self.registry);
+            let Some(snapshot) = &snapshot else { return };
+            let changed: Arc<[SocketAddr]> = snapshot.replace_endpoints(index, endpoints).into();
+            self.checks.follow_service(service);
+            self.post_all(|| Order::Endpoints {
+                version: snapshot.version,
+                service: index,
+                addresses: Arc::clone(&changed),
+            });
+        }
+        self.resolutions.names.insert(name, addresses);
     }
 
     async fn try_apply(&mut self, loaded: &Loaded) -> Result<(Arc<Snapshot>, Applied), String> {

@@ -221,8 +221,7 @@ impl Control {
                 () = self.watch.changed() => self.reload(false).await,
                 (name, addresses) = self.names.changed() => {
                     tracing::info!(%name, ?addresses, "the addresses of a service have changed");
-                    self.applier.resolutions.names.insert(name, addresses);
-                    self.applier.apply_again().await;
+                    self.applier.readdress(name, addresses);
                 }
                 (url, keys) = self.key_sets.changed() => {
                     self.applier.resolutions.key_sets.insert(url, keys);

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use addresses::{Addresses, Leads};
+pub use addresses::{Addresses, EndpointAddresses, Leads, canonical};
 pub use cells::CaptureCells;
 pub use destinations::{DESTINATIONS_MAX, Destinations, Seen};
 
@@ -159,7 +159,7 @@ pub struct Capture {
     pub routes: Arc<Table>,
     /// What all other requests fall under: to where the connection was meant to go.
     pub onward: Arc<Rule>,
-    /// What stands behind addresses.
+    /// Where addresses lead.
     pub addresses: Addresses,
     /// What becomes of the rest (outbound).
     pub unknown: Unknown,

@@ -47,12 +47,12 @@ pub struct OriginalDestination<I: Io> {
     pub address: SocketAddr,
     /// The connection came in the clear to a port for members of the mesh: only probes may pass.
     probes_only: bool,
-    /// The service for it when no route and no virtual address takes it, by snapshot version.
+    /// The service for it when no route and no virtual address takes it, by versions.
     service: RefCell<Option<Found<I>>>,
 }
 
-/// The version of the snapshot, and the service that was found in it.
-type Found<I> = (u64, Option<Rc<LocalService<I>>>);
+/// The versions of the snapshot and of its addresses, and the service that was found there.
+type Found<I> = ((u64, u64), Option<Rc<LocalService<I>>>);
 
 impl<I: Io> OriginalDestination<I> {
     /// The destination at `address`.
@@ -74,14 +74,15 @@ pub fn original_service<I: Io>(
     listener: &Listener,
 ) -> Option<Rc<LocalService<I>>> {
     let captured = downstream.captured.as_ref()?;
-    let version = local.snapshot.version;
+    let capture = listener.capture()?;
+    let version = (local.snapshot.version, capture.addresses.version());
     if let Some((known, service)) = &*captured.service.borrow()
         && *known == version
     {
         return service.clone();
     }
     let client = downstream.peer.address.map(|address| address.ip());
-    let (capture, worker) = (listener.capture()?, downstream.worker.index);
+    let worker = downstream.worker.index;
     let found = passthrough::find(local, worker, capture, captured.address, client);
     *captured.service.borrow_mut() = Some((version, found.clone()));
     found

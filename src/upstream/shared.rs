@@ -50,11 +50,6 @@ impl Shared {
         }
     }
 
-    /// The endpoint is used again.
-    pub fn reopen(&self) {
-        self.closed.set(false);
-    }
-
     /// The endpoint is not to be used any more: what is under way goes on to its end.
     pub fn close(&self) {
         self.closed.set(true);

@@ -3,6 +3,7 @@
 pub mod frames;
 pub mod http;
 pub mod netns;
+pub mod one_worker;
 pub mod origin;
 pub mod peers;
 pub mod pki;
