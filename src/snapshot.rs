@@ -81,7 +81,7 @@ impl Snapshot {
 
     /// Replaces the endpoints of the service at `index`. Returns the addresses that came or went;
     /// none where no traffic is captured.
-    pub fn replace_endpoints(&self, index: usize, endpoints: Endpoints) -> Vec<SocketAddr> {
+    pub fn replace_endpoints(&self, index: usize, endpoints: Arc<Endpoints>) -> Vec<SocketAddr> {
         let set = &self.services[index].endpoints;
         let Some(addresses) = &self.endpoint_addresses else {
             set.replace(endpoints);

@@ -1,5 +1,6 @@
 //! Counters that cost a plain add: each worker writes its own, the control thread sums on scrape.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A monotonic count or a gauge, written by one worker only and read by anyone.
@@ -40,9 +41,13 @@ impl Count {
     }
 }
 
-/// One `T` for each worker, far enough apart that no two share a cache line.
+/// One `T` for each worker, far enough apart that no two share a cache line. They are made with the
+/// first use: a large configuration has many that are never used.
 #[derive(Debug)]
-pub struct PerWorker<T>(Box<[Padded<T>]>);
+pub struct PerWorker<T> {
+    cells: OnceLock<Box<[Padded<T>]>>,
+    workers: u32,
+}
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -51,20 +56,30 @@ struct Padded<T>(T);
 impl<T: Default> PerWorker<T> {
     /// Cells for `workers` workers, all zero.
     pub fn new(workers: usize) -> Self {
-        Self((0..workers.max(1)).map(|_| Padded::default()).collect())
+        Self { cells: OnceLock::new(), workers: workers.max(1) as u32 }
+    }
+
+    /// The cell of worker `index`; every worker index is below the count given to `new`.
+    #[inline]
+    pub fn worker(&self, index: usize) -> &T {
+        &self.cells.get_or_init(|| self.all_zero())[index].0
+    }
+
+    #[cold]
+    fn all_zero(&self) -> Box<[Padded<T>]> {
+        (0..self.workers).map(|_| Padded::default()).collect()
     }
 }
 
 impl<T> PerWorker<T> {
-    /// The cell of worker `index`; every worker index is below the count given to `new`.
-    #[inline]
-    pub fn worker(&self, index: usize) -> &T {
-        &self.0[index].0
+    /// The number of workers.
+    pub fn workers(&self) -> usize {
+        self.workers as usize
     }
 
-    /// All cells, worker 0 first.
+    /// All cells, worker 0 first; none before the first use.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|padded| &padded.0)
+        self.cells.get().into_iter().flatten().map(|padded| &padded.0)
     }
 
     /// The sum over all workers of one count.

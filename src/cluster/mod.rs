@@ -131,7 +131,7 @@ impl Service {
             name: self.name.clone(),
             protocol: self.protocol,
             addresses: Vec::new(),
-            endpoints: EndpointSet::new(Endpoints::new(vec![endpoint], Vec::new(), &policy)),
+            endpoints: EndpointSet::new(Endpoints::new(vec![endpoint], Vec::new(), &policy).into()),
             dns_name: None,
             egress: self.egress,
             policy,

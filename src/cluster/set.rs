@@ -67,8 +67,8 @@ impl Endpoints {
 
 impl EndpointSet {
     /// A cell with its first endpoints.
-    pub fn new(endpoints: Endpoints) -> Self {
-        Self { version: AtomicU64::new(0), current: Mutex::new(Arc::new(endpoints)) }
+    pub fn new(endpoints: Arc<Endpoints>) -> Self {
+        Self { version: AtomicU64::new(0), current: Mutex::new(endpoints) }
     }
 
     /// The number of replacements so far.
@@ -90,9 +90,9 @@ impl EndpointSet {
 
     /// Replaces the endpoints; returns the old ones. The version moves last, so a worker that sees
     /// the new version finds the new endpoints.
-    pub fn replace(&self, endpoints: Endpoints) -> Arc<Endpoints> {
+    pub fn replace(&self, endpoints: Arc<Endpoints>) -> Arc<Endpoints> {
         let mut current = self.lock();
-        let old = std::mem::replace(&mut *current, Arc::new(endpoints));
+        let old = std::mem::replace(&mut *current, endpoints);
         self.version.fetch_add(1, Ordering::Release);
         old
     }
@@ -164,10 +164,12 @@ mod tests {
     #[test]
     fn a_change_moves_the_version_and_leaves_readers_their_endpoints() {
         let list = vec![endpoint(1), endpoint(2)];
-        let set = EndpointSet::new(Endpoints::new(list.clone(), Vec::new(), &Policy::Random));
+        let set =
+            EndpointSet::new(Endpoints::new(list.clone(), Vec::new(), &Policy::Random).into());
         let (version, before) = set.load_versioned();
         assert_eq!((version, before.list.len()), (0, 2));
-        let old = set.replace(Endpoints::new(list[..1].to_vec(), Vec::new(), &Policy::Random));
+        let old =
+            set.replace(Endpoints::new(list[..1].to_vec(), Vec::new(), &Policy::Random).into());
         assert!(Arc::ptr_eq(&old, &before));
         let (version, after) = set.load_versioned();
         assert_eq!((version, set.version(), after.list.len(), before.list.len()), (1, 1, 1, 2));

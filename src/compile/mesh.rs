@@ -21,7 +21,6 @@ use crate::message::HeaderEdits;
 use crate::model::{
     self, Inbound, InterceptBy, Item, Model, Mtls, Origin, Outbound, PeerSource, PortProtocol,
 };
-use crate::net::Address;
 use crate::net::Intercept;
 use crate::net::{Bind, Egress};
 use crate::route::{Action, Matcher, Rule, Split, Table};
@@ -377,8 +376,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
 
 /// The counters of all endpoints that are found by their address alone.
 fn endpoint_stats(compiler: &mut Compiler<'_>, listener: &str) -> Arc<PerWorker<EndpointCells>> {
-    // A path that no endpoint has: they begin with a slash.
-    compiler.registry.endpoint(listener, &Address::Unix("*".into()))
+    compiler.registry.passthrough(listener)
 }
 
 /// Where the resolver listens, and its names.

@@ -2,6 +2,7 @@
 //! It knows topics and no sources, and it reads no files.
 
 mod authorization;
+mod endpoints;
 mod health;
 mod http2;
 mod jwt;
@@ -18,9 +19,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use self::endpoints::found_at;
 pub use self::jwt::KeySource;
 use self::registry::Registry;
-pub use self::services::found_at;
 pub use self::suggestion::suggestion;
 use self::tls::MeshIdentity;
 use crate::cluster::{Destination, Service};

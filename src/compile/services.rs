@@ -1,16 +1,13 @@
 //! Services and their endpoints.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::registry::Registry;
-use super::{Compiler, health, http2, is_token, jwt, tls};
+use super::{Compiler, endpoints, health, http2, is_token, jwt, tls};
 use crate::balance::{HashKey, Policy};
-use crate::cluster::{Endpoint, EndpointSet, Endpoints, Protocol, Service};
-use crate::model::{self, Balance, Endpoints as Written, HashBy, Item, Model, ServiceProtocol};
-use crate::net::Address;
+use crate::cluster::{EndpointSet, Protocol, Service};
+use crate::model::{self, Balance, Endpoints, HashBy, Item, Model, ServiceProtocol};
 use crate::proxy_protocol::SendProxyProtocol;
 
 /// How long connecting may take unless it is told otherwise.
@@ -40,54 +37,22 @@ pub(super) fn services(compiler: &mut Compiler<'_>) -> Vec<Arc<Service>> {
 /// The `HOST:PORT` of services in DNS.
 pub(super) fn names(model: &Model) -> Vec<String> {
     let name = |item: &Arc<Item<model::Service>>| match &item.value.endpoints {
-        Some(Written::Name(name)) => Some(name.value.clone()),
+        Some(Endpoints::Name(name)) => Some(name.value.clone()),
         _ => None,
     };
     model.services.iter().filter_map(name).collect()
 }
 
-/// The part of a service that its endpoints need.
-#[derive(Clone, Copy)]
-struct Owner<'a> {
-    name: &'a str,
-    /// Its endpoints are checked.
-    checked: bool,
-}
-
 fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -> Service {
     let written = &item.value;
     let name = written.name.value.as_str();
-    let owner = Owner { name, checked: written.health_check.is_some() };
-    let mut list = Vec::new();
-    let mut versions: Vec<(&str, Vec<u32>)> = Vec::new();
-    let mut dns_name = None;
-    match &written.endpoints {
-        Some(Written::List(all)) => {
-            list = all.iter().map(|it| configured(compiler, owner, None, &it.value)).collect();
-        }
-        Some(Written::Versions(all)) => {
-            for (version, its) in all {
-                let first = list.len() as u32;
-                let version = version.value.as_str();
-                let configured =
-                    its.iter().map(|it| configured(compiler, owner, Some(version), &it.value));
-                list.extend(configured);
-                versions.push((version, (first..list.len() as u32).collect()));
-            }
-        }
-        Some(Written::Name(name)) => {
-            let known = compiler.resolutions.names.get(&name.value);
-            list = resolved(compiler.registry, owner, known.map_or(&[], Vec::as_slice));
-            dns_name = Some(name.value.as_str().into());
-        }
-        None => {
-            let message = format!("the service {name:?} needs one of endpoints, versions and dns");
-            compiler.fault(&item.origin, message);
-        }
+    if written.endpoints.is_none() {
+        let message = format!("the service {name:?} needs one of endpoints, versions and dns");
+        compiler.fault(&item.origin, message);
     }
-    duplicates(compiler, item, &list);
-    let health = health::check(compiler, written);
     let policy = policy(compiler, item);
+    let endpoints = endpoints::of_service(compiler, item, &policy);
+    let health = health::check(compiler, written);
     Service {
         name: name.into(),
         protocol: match written.protocol {
@@ -99,8 +64,11 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         },
         addresses: addresses(compiler, written),
         egress: compiler.egress,
-        endpoints: EndpointSet::new(Endpoints::new(list, versions, &policy)),
-        dns_name,
+        endpoints: EndpointSet::new(endpoints),
+        dns_name: match &written.endpoints {
+            Some(Endpoints::Name(name)) => Some(name.value.as_str().into()),
+            _ => None,
+        },
         policy,
         tls: tls::service(compiler, written),
         jwt: jwt::demand(compiler, written.jwt.as_ref()),
@@ -132,76 +100,6 @@ fn addresses<'a>(compiler: &mut Compiler<'a>, written: &'a model::Service) -> Ve
         }
     }
     written.addresses.iter().map(|address| address.value).collect()
-}
-
-/// The endpoints of a service that is found by name, at `addresses`.
-pub fn found_at(service: &Service, addresses: &[SocketAddr], registry: &mut Registry) -> Endpoints {
-    let owner = Owner { name: &service.name, checked: service.health.is_some() };
-    Endpoints::new(resolved(registry, owner, addresses), Vec::new(), &service.policy)
-}
-
-fn resolved(
-    registry: &mut Registry,
-    owner: Owner<'_>,
-    addresses: &[SocketAddr],
-) -> Vec<Arc<Endpoint>> {
-    let endpoint = |address: &SocketAddr| {
-        let address = Address::Tcp(*address);
-        let written = model::Endpoint { address, weight: 1, zone: None };
-        endpoint(registry, owner, None, &written)
-    };
-    addresses.iter().map(endpoint).collect()
-}
-
-fn configured(
-    compiler: &mut Compiler<'_>,
-    owner: Owner<'_>,
-    version: Option<&str>,
-    written: &model::Endpoint,
-) -> Arc<Endpoint> {
-    endpoint(compiler.registry, owner, version, written)
-}
-
-fn endpoint(
-    registry: &mut Registry,
-    owner: Owner<'_>,
-    version: Option<&str>,
-    written: &model::Endpoint,
-) -> Arc<Endpoint> {
-    let model::Endpoint { address, weight, zone } = written;
-    Arc::new(Endpoint {
-        stats: registry.endpoint(owner.name, address),
-        health: owner.checked.then(|| registry.health_state(owner.name, address)),
-        address: address.clone(),
-        weight: *weight,
-        zone: zone.clone(),
-        version: version.map(Into::into),
-    })
-}
-
-fn duplicates(
-    compiler: &mut Compiler<'_>,
-    item: &Item<model::Service>,
-    endpoints: &[Arc<Endpoint>],
-) {
-    // Most lists are short: then comparing all is cheaper than a set.
-    const COMPARED_MAX: usize = 16;
-    let key = |endpoint: &Arc<Endpoint>| (endpoint.address.clone(), endpoint.version.clone());
-    let mut seen = HashSet::new();
-    for (index, endpoint) in endpoints.iter().enumerate() {
-        let same = |other: &Arc<Endpoint>| {
-            other.address == endpoint.address && other.version == endpoint.version
-        };
-        let twice = match endpoints.len() {
-            ..=COMPARED_MAX => endpoints[..index].iter().any(same),
-            _ => !seen.insert(key(endpoint)),
-        };
-        if twice {
-            let message = format!("the endpoint {} is listed twice", endpoint.address);
-            let help = "give one of them a weight instead";
-            compiler.fault_with_help(&item.origin, message, help);
-        }
-    }
 }
 
 fn policy(compiler: &mut Compiler<'_>, item: &Item<model::Service>) -> Policy {

@@ -95,6 +95,16 @@ impl Applier {
         let began = Instant::now();
         let result = self.try_apply(&loaded).await;
         loaded.release();
+        self.note(result, &loaded, began)
+    }
+
+    /// Shows what came of `loaded`. Here the old snapshot goes: no worker has to free it.
+    fn note(
+        &mut self,
+        result: Result<(Arc<Snapshot>, Applied), String>,
+        loaded: &Loaded,
+        began: Instant,
+    ) -> Option<Applied> {
         let mut known = self.status.known();
         known.reloads.last = Some(SystemTime::now());
         match result {

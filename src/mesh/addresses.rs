@@ -101,8 +101,8 @@ impl EndpointAddresses {
         &self,
         service: u32,
         old: &Endpoints,
-        new: Endpoints,
-        commit: impl FnOnce(Endpoints),
+        new: Arc<Endpoints>,
+        commit: impl FnOnce(Arc<Endpoints>),
     ) -> Vec<SocketAddr> {
         let before: FxHashSet<SocketAddr> = addresses(old).collect();
         let after: FxHashSet<SocketAddr> = addresses(&new).collect();

@@ -410,7 +410,7 @@ impl Proxy {
         versions.remove("");
         let versions = versions.iter().map(|(name, members)| (&**name, members.clone())).collect();
         let endpoints = Endpoints::new(list, versions, &snapshot.services[index].policy);
-        let changed = snapshot.replace_endpoints(index, endpoints);
+        let changed = snapshot.replace_endpoints(index, Arc::new(endpoints));
         if random.bool() {
             // Else the worker notices with the next request.
             self.worker.endpoints_changed(snapshot.version, index, &changed);
