@@ -1,0 +1,74 @@
+//! One simulated worker and single connections to it, for tests that script each step.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+
+use ringway::cells::PerWorker;
+use ringway::compile::Resolutions;
+use ringway::compile::registry::Registry;
+use ringway::downstream::connection;
+use ringway::l4::Arrival;
+use ringway::net::{Address, Egress};
+use ringway::runtime::io::{Io, Read, Stream};
+use ringway::runtime::sim::{SimIo, SimStream};
+use ringway::serve::record::buffer::LogBuffer;
+use ringway::serve::{Worker, WorkerParts};
+use ringway::snapshot::Snapshot;
+use ringway::sources::files;
+
+/// A worker without a configuration.
+pub fn worker(io: SimIo) -> Rc<Worker<SimIo>> {
+    let stats = Arc::new(PerWorker::new(1));
+    Worker::new(io, WorkerParts { index: 0, stats, seed: 1, log: LogBuffer::default() })
+}
+
+/// Brings `configuration` to `worker` as `version`.
+pub fn commit(worker: &Worker<SimIo>, version: u64, configuration: &str) -> Weak<Snapshot> {
+    let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::io::Write::write_all(&mut file, configuration.as_bytes()).unwrap();
+    let loaded = files::load(&[file.path().to_owned()], &HashMap::new());
+    let compiled = files::compile(&loaded, version, &mut Registry::new(1), &Resolutions::new());
+    let snapshot = Arc::new(compiled.unwrap_or_else(|errors| panic!("{errors}")).snapshot);
+    let weak = Arc::downgrade(&snapshot);
+    worker.prepare(snapshot);
+    assert!(worker.commit(version));
+    weak
+}
+
+/// A connection to `listener`, which was meant for `original` if it is a captured one.
+pub async fn connect(
+    client: &SimIo,
+    worker: &Rc<Worker<SimIo>>,
+    listener: &str,
+    original: Option<SocketAddr>,
+) -> SimStream {
+    let at = address("10.0.0.1:80");
+    let accepting = worker.io.listen(&at);
+    let stream = client.connect(&at, Egress::default()).await.unwrap();
+    let accepted = accepting.accept().await;
+    let arrival = Arrival { peer: None, port: 80, original: original.map(Ok) };
+    let serving = connection::serve(Rc::clone(worker), accepted, Rc::from(listener), arrival);
+    worker.io.spawn(serving);
+    stream
+}
+
+/// Sends `text`.
+pub async fn say(io: &SimIo, stream: &SimStream, text: &str) {
+    let mut buf = io.buffers().take();
+    buf.append(text.as_bytes());
+    stream.write_all(buf).await.0.unwrap();
+}
+
+/// Reads once; the bytes.
+pub async fn hear(io: &SimIo, stream: &SimStream) -> Vec<u8> {
+    let (read, buf) = stream.read(io.buffers().take()).await;
+    assert!(matches!(read, Ok(Read::Data(_))), "{read:?}");
+    buf.data().to_vec()
+}
+
+/// An address of TCP.
+pub fn address(text: &str) -> Address {
+    Address::Tcp(text.parse().unwrap())
+}
