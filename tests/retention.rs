@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringway::runtime::io::Io;
 use ringway::runtime::sim::Simulation;
 
-use crate::sim::one::{address, commit, connect, hear, say, worker};
+use crate::sim::one::{address, commit, connect, hear_any, say, worker};
 
 /// Virtual time that a case may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -45,13 +45,13 @@ fn a_long_connection_keeps_no_snapshot() {
             let begun = endpoint.clone();
             endpoint.spawn(async move {
                 let stream = accepting.accept().await;
-                hear(&serving, &stream).await;
+                hear_any(&serving, &stream).await;
                 say(&serving, &stream, answer).await;
                 serving.sleep(LIMIT).await; // it stays open
             });
             let stream = connect(&client, &worker, listener, None).await;
             say(&client, &stream, request).await;
-            hear(&client, &stream).await;
+            hear_any(&client, &stream).await;
             begun.sleep(Duration::from_secs(2)).await;
             assert_eq!(worker.registry.len(), 1, "{name}: it is open");
             commit(&worker, 2, CONFIGURATION);

@@ -111,7 +111,10 @@ fn between_sidecars_there_is_only_tls_on_the_wire() {
         assert!(!text.contains("secret") && !text.contains("HTTP/1.1"), "{by:?}: in the clear");
         let handshakes = stock_proxy.metric("ringway_listener_tls_handshakes_total")
             + stock_proxy.metric("ringway_listener_tls_resumed_total");
-        assert_eq!(handshakes, 3.0, "{by:?}: an endpoint's connection is used again");
+        // A client that is slow to speak may get a connection of its own, as the mail always does.
+        let early = shop_proxy.metric("ringway_capture_early_connections_total");
+        let reused = 3.0..=2.0 + early;
+        assert!(reused.contains(&handshakes), "{by:?}: {handshakes} handshakes, {early} early");
         let expected = if by == By::Redirect { "::ffff:10.99.0.2" } else { "::ffff:10.99.0.1" };
         assert!(app.peers().contains(&expected.to_owned()), "{by:?}: {:?}", app.peers());
     }

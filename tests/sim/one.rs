@@ -61,8 +61,17 @@ pub async fn say(io: &SimIo, stream: &SimStream, text: &str) {
     stream.write_all(buf).await.0.unwrap();
 }
 
+/// Reads as many bytes as `text` has, which must be `text`.
+pub async fn hear(io: &SimIo, stream: &SimStream, text: &str) {
+    let mut heard = Vec::new();
+    while heard.len() < text.len() {
+        heard.extend(hear_any(io, stream).await);
+    }
+    assert_eq!(String::from_utf8_lossy(&heard), text);
+}
+
 /// Reads once; the bytes.
-pub async fn hear(io: &SimIo, stream: &SimStream) -> Vec<u8> {
+pub async fn hear_any(io: &SimIo, stream: &SimStream) -> Vec<u8> {
     let (read, buf) = stream.read(io.buffers().take()).await;
     assert!(matches!(read, Ok(Read::Data(_))), "{read:?}");
     buf.data().to_vec()
