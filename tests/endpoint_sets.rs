@@ -13,7 +13,7 @@ use ringway::runtime::sim::{SimIo, SimStream, Simulation};
 use ringway::serve::Worker;
 use ringway::snapshot::Snapshot;
 
-use super::support::one_worker::{address, commit, connect, hear, say, try_hear, worker};
+use crate::sim::one::{address, commit, connect, hear_any, hear_or_end, say, worker};
 
 /// Virtual time that a case may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -55,10 +55,10 @@ fn peer(io: &SimIo, at: &'static str, delay: Duration) -> Rc<Peer> {
             known.open.set(known.open.get() + 1);
             let (known, within) = (Rc::clone(&known), io.clone());
             io.spawn(async move {
-                let mut request = String::new();
-                while let Some(part) = try_hear(&within, &stream).await {
-                    request += &part;
-                    if !request.ends_with("\r\n\r\n") {
+                let mut request = Vec::new();
+                while let Some(part) = hear_or_end(&within, &stream).await {
+                    request.extend(part);
+                    if !request.ends_with(b"\r\n\r\n") {
                         continue;
                     }
                     request.clear();
@@ -95,7 +95,7 @@ async fn ask(io: &SimIo, stream: &SimStream, host: &str) -> String {
     say(io, stream, &format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
     let mut answer = String::new();
     while !answer.contains(":80") {
-        answer += &hear(io, stream).await;
+        answer += &String::from_utf8_lossy(&hear_any(io, stream).await);
     }
     answer.rsplit("\r\n").next().unwrap_or_default().to_owned()
 }
@@ -112,8 +112,8 @@ fn endpoints_that_stay_keep_their_state_and_those_that_left_are_drained() {
         let slow = peer(&far, "10.0.2.1:80", Duration::ZERO);
         let [one, two, three] = &peers;
         let mut registry = Registry::new(1);
-        let snapshot = commit(&worker, &mut registry, CONFIGURATION, 1);
-        let stream = connect(&client, &worker, "web").await;
+        let snapshot = commit(&worker, &mut registry, 1, CONFIGURATION);
+        let stream = connect(&client, &worker, "web", None).await;
         ask(&client, &stream, "slow").await;
         for _ in 0..6 {
             ask(&client, &stream, "shop").await;
@@ -141,7 +141,7 @@ fn endpoints_that_stay_keep_their_state_and_those_that_left_are_drained() {
         assert_eq!(two.connections(), (2, 1));
         readdress(&worker, &mut registry, &snapshot, "shop", &[]);
         say(&client, &stream, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await;
-        assert!(hear(&client, &stream).await.starts_with("HTTP/1.1 503"), "there is none");
+        assert!(hear_any(&client, &stream).await.starts_with(b"HTTP/1.1 503"), "there is none");
     };
     assert_eq!(simulation.run(LIMIT, main), Ok(()));
 }
@@ -155,8 +155,8 @@ fn a_request_under_way_ends_at_the_endpoint_that_left() {
         let old = peer(&far, "10.0.2.1:80", Duration::from_secs(5));
         let new = peer(&far, "10.0.2.2:80", Duration::ZERO);
         let mut registry = Registry::new(1);
-        let snapshot = commit(&worker, &mut registry, CONFIGURATION, 1);
-        let stream = connect(&client, &worker, "web").await;
+        let snapshot = commit(&worker, &mut registry, 1, CONFIGURATION);
+        let stream = connect(&client, &worker, "web", None).await;
         let (asking, within) = (client.clone(), Rc::new(stream));
         let (stream, answer) = (Rc::clone(&within), Rc::new(Cell::new(None)));
         let heard = Rc::clone(&answer);
@@ -185,8 +185,8 @@ fn a_worker_that_is_not_told_notices_with_its_next_request() {
         let old = peer(&far, "10.0.2.1:80", Duration::ZERO);
         let _new = peer(&far, "10.0.2.2:80", Duration::ZERO);
         let mut registry = Registry::new(1);
-        let snapshot = commit(&worker, &mut registry, CONFIGURATION, 1);
-        let stream = connect(&client, &worker, "web").await;
+        let snapshot = commit(&worker, &mut registry, 1, CONFIGURATION);
+        let stream = connect(&client, &worker, "web", None).await;
         assert_eq!(ask(&client, &stream, "slow").await, "10.0.2.1:80");
         let index = snapshot.services.iter().position(|service| &*service.name == "slow").unwrap();
         let new: SocketAddr = "10.0.2.2:80".parse().unwrap();

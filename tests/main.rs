@@ -18,5 +18,6 @@ mod netns;
 mod properties;
 mod retention;
 mod second_source;
+mod server_first;
 mod sim;
 mod tidy;

@@ -7,7 +7,7 @@ use ringway::compile::registry::Registry;
 use ringway::runtime::io::Io;
 use ringway::runtime::sim::Simulation;
 
-use super::support::one_worker::{address, commit, connect, hear, say, worker};
+use crate::sim::one::{address, commit, connect, hear_any, say, worker};
 
 /// Virtual time that a case may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -41,23 +41,23 @@ fn a_long_connection_keeps_no_snapshot() {
         let (client, endpoint, io) = (simulation.io(), simulation.io(), simulation.io());
         let worker = worker(io);
         let mut registry = Registry::new(1);
-        let first = Arc::downgrade(&commit(&worker, &mut registry, CONFIGURATION, 1));
+        let first = Arc::downgrade(&commit(&worker, &mut registry, 1, CONFIGURATION));
         let main = async move {
             let accepting = endpoint.listen(&address("10.0.1.1:80"));
             let serving = endpoint.clone();
             let begun = endpoint.clone();
             endpoint.spawn(async move {
                 let stream = accepting.accept().await;
-                hear(&serving, &stream).await;
+                hear_any(&serving, &stream).await;
                 say(&serving, &stream, answer).await;
                 serving.sleep(LIMIT).await; // it stays open
             });
-            let stream = connect(&client, &worker, listener).await;
+            let stream = connect(&client, &worker, listener, None).await;
             say(&client, &stream, request).await;
-            hear(&client, &stream).await;
+            hear_any(&client, &stream).await;
             begun.sleep(Duration::from_secs(2)).await;
             assert_eq!(worker.registry.len(), 1, "{name}: it is open");
-            commit(&worker, &mut registry, CONFIGURATION, 2);
+            commit(&worker, &mut registry, 2, CONFIGURATION);
             begun.sleep(Duration::from_secs(2)).await;
             assert_eq!(worker.registry.len(), 1, "{name}: it stays open");
             assert!(first.upgrade().is_none(), "{name} keeps the snapshot");

@@ -7,6 +7,8 @@ import subprocess
 import time
 import urllib.request
 
+# Each process begins somewhere else. No port is given twice.
+ports = (12000 + (os.getpid() * 97 + number) % 20000 for number in range(20000))
 CHECK = """
 wrong = 0
 local threads = {}
@@ -77,9 +79,16 @@ http {{ access_log off; keepalive_requests {requests}; client_body_temp_path {di
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, below those that Linux gives to outgoing connections."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+    raise SystemExit("no port is free")
 
 
 def await_port(port):

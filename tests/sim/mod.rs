@@ -7,6 +7,7 @@
 mod client;
 mod endpoint;
 mod http2;
+pub mod one;
 mod plan;
 mod stream;
 mod wire;

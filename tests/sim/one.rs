@@ -1,6 +1,7 @@
-//! One worker on the simulated network, with connections that a test writes to by hand.
+//! One simulated worker and single connections to it, for tests that script each step.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use ringway::serve::{Worker, WorkerParts};
 use ringway::snapshot::Snapshot;
 use ringway::sources::files;
 
-/// A worker that serves nothing yet.
+/// A worker without a configuration.
 pub fn worker(io: SimIo) -> Rc<Worker<SimIo>> {
     let stats = Arc::new(PerWorker::new(1));
     Worker::new(io, WorkerParts { index: 0, stats, seed: 1, log: LogBuffer::default() })
@@ -27,8 +28,8 @@ pub fn worker(io: SimIo) -> Rc<Worker<SimIo>> {
 pub fn commit(
     worker: &Worker<SimIo>,
     registry: &mut Registry,
-    configuration: &str,
     version: u64,
+    configuration: &str,
 ) -> Arc<Snapshot> {
     let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     std::io::Write::write_all(&mut file, configuration.as_bytes()).unwrap();
@@ -40,13 +41,18 @@ pub fn commit(
     snapshot
 }
 
-/// A connection of `client` to the listener called `listener`.
-pub async fn connect(client: &SimIo, worker: &Rc<Worker<SimIo>>, listener: &str) -> SimStream {
+/// A connection to `listener`, which was meant for `original` if it is a captured one.
+pub async fn connect(
+    client: &SimIo,
+    worker: &Rc<Worker<SimIo>>,
+    listener: &str,
+    original: Option<SocketAddr>,
+) -> SimStream {
     let at = address("10.0.0.1:80");
     let accepting = worker.io.listen(&at);
     let stream = client.connect(&at, Egress::default()).await.unwrap();
     let accepted = accepting.accept().await;
-    let arrival = Arrival { peer: None, port: 80, original: None };
+    let arrival = Arrival { peer: None, port: 80, original: original.map(Ok) };
     let serving = connection::serve(Rc::clone(worker), accepted, Rc::from(listener), arrival);
     worker.io.spawn(serving);
     stream
@@ -59,19 +65,27 @@ pub async fn say(io: &SimIo, stream: &SimStream, text: &str) {
     stream.write_all(buf).await.0.unwrap();
 }
 
-/// Waits for bytes.
-pub async fn hear(io: &SimIo, stream: &SimStream) -> String {
-    try_hear(io, stream).await.expect("bytes, and not the end")
+/// Reads as many bytes as `text` has, which must be `text`.
+pub async fn hear(io: &SimIo, stream: &SimStream, text: &str) {
+    let mut heard = Vec::new();
+    while heard.len() < text.len() {
+        heard.extend(hear_any(io, stream).await);
+    }
+    assert_eq!(String::from_utf8_lossy(&heard), text);
 }
 
-/// Waits for bytes; `None` when the connection ends.
-pub async fn try_hear(io: &SimIo, stream: &SimStream) -> Option<String> {
+/// Reads once; the bytes.
+pub async fn hear_any(io: &SimIo, stream: &SimStream) -> Vec<u8> {
+    hear_or_end(io, stream).await.expect("bytes, and not the end")
+}
+
+/// Reads once; `None` when the connection has ended.
+pub async fn hear_or_end(io: &SimIo, stream: &SimStream) -> Option<Vec<u8>> {
     let (read, buf) = stream.read(io.buffers().take()).await;
-    let data = matches!(read, Ok(Read::Data(_)));
-    data.then(|| String::from_utf8_lossy(buf.data()).into_owned())
+    matches!(read, Ok(Read::Data(_))).then(|| buf.data().to_vec())
 }
 
-/// A TCP address.
+/// An address of TCP.
 pub fn address(text: &str) -> Address {
     Address::Tcp(text.parse().unwrap())
 }
