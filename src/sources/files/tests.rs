@@ -230,7 +230,7 @@ fn each_mistake_has_its_words() {
         ("drain: 0s", "cannot be zero"),
         ("admin: {bind: here}", "not an address to listen on"),
         ("runtime: {workers: 0}", "neither auto nor a number"),
-        ("routes: {\"a.*\": []}", "a wildcard stands for whole labels"),
+        ("routes: {\"a.*\": []}", "a wildcard may only be the first label"),
         ("routes: {a: {respond: {status: 99}}}", "between 200 and 599"),
         ("routes: {a: {redirect: {}}}", "a redirect to itself"),
         ("routes: {a: {headers: {request: {set: {host: b}}}, respond: {}}}", "cannot be changed"),
