@@ -1,4 +1,4 @@
-//! What stands behind an address that a client connects to.
+//! The services and endpoints behind destination addresses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,28 +9,28 @@ use crate::cluster::{Destination, Service};
 use crate::net::Address;
 use crate::route::Rule;
 
-/// What an address leads to.
+/// The target of an address.
 #[derive(Debug)]
 pub enum Leads {
-    /// It is a virtual address of a service: to any endpoint of it, by this rule.
+    /// A virtual address of a service. Any endpoint of the service is used, by this rule.
     Service(Destination, Arc<Rule>),
-    /// It is an endpoint of a service: to that one, on the service's terms. Indices into
-    /// `Snapshot::services` and `Service::endpoints`.
+    /// An endpoint of a service. This endpoint is used, with the settings of the service. The
+    /// fields are indices into `Snapshot::services` and `Service::endpoints`.
     Endpoint {
-        /// Which service.
+        /// The index of the service.
         service: u32,
-        /// Which of its endpoints.
+        /// The index of the endpoint.
         endpoint: u32,
     },
 }
 
-/// Addresses of services and their endpoints.
+/// The addresses of services and their endpoints.
 #[derive(Debug, Default)]
 pub struct Addresses(FxHashMap<SocketAddr, Leads>);
 
 impl Addresses {
-    /// All addresses of `services`. A virtual address goes before an endpoint, and of several
-    /// services with the same endpoint the first one has it. `rule` makes the rule of a virtual
+    /// All addresses of `services`. A virtual address wins over an endpoint. If several services
+    /// have the same endpoint, the first service gets it. `rule` makes the rule of a virtual
     /// address.
     pub fn new(
         services: &[Arc<Service>],
@@ -55,7 +55,7 @@ impl Addresses {
         Self(known)
     }
 
-    /// The rules of all virtual addresses, in no particular order.
+    /// The rules of all virtual addresses, in any order.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
         self.0.values().filter_map(|leads| match leads {
             Leads::Service(_, rule) => Some(rule),
@@ -63,13 +63,13 @@ impl Addresses {
         })
     }
 
-    /// What stands behind `address`.
+    /// The target of `address`.
     pub fn find(&self, address: SocketAddr) -> Option<&Leads> {
         self.0.get(&canonical(address))
     }
 }
 
-/// The address without what does not tell destinations apart: IPv4 in IPv6, flow label and scope.
+/// The address without flow label and scope. An IPv4-mapped IPv6 address becomes IPv4.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
