@@ -68,7 +68,8 @@ fn write_all(sink: &LogSink, batches: &Receiver<Vec<u8>>) {
         LogSink::File(path) => match OpenOptions::new().append(true).create(true).open(path) {
             Ok(file) => Box::new(file),
             Err(error) => {
-                return tracing::error!(path = %path.display(), %error, "cannot open the access log");
+                let path = path.display();
+                return tracing::error!(%path, %error, "cannot open the access log");
             }
         },
     };
