@@ -93,7 +93,7 @@ pub fn serve<I: Io>(
                     Box::pin(tunnel.run(&downstream)).await;
                 }
             }
-            Serves::Captured(_) => {} // a captured connection without an original destination is closed
+            Serves::Captured(_) => {} // served above
         }
     })
 }
