@@ -1,5 +1,5 @@
-//! From the model to the snapshot of the workers: names become indices, patterns are compiled.
-//! It knows topics and no sources, and it reads no files.
+//! Compiles the model into the snapshot of the workers: names become indices, and patterns are
+//! compiled. It knows topics but no sources, and it reads no files.
 
 mod authorization;
 mod endpoints;
@@ -119,7 +119,7 @@ pub fn compile(
         if of_resources.is_empty() {
             return Err(faults);
         }
-        // Other items may refer to these resources, so everything is looked at again.
+        // Other items may refer to these resources, so everything is compiled again.
         let ids: HashSet<_> =
             of_resources.iter().filter_map(|fault| fault.origin.resource().cloned()).collect();
         Arc::make_mut(&mut model).leave_out(&ids);
@@ -226,7 +226,7 @@ impl<'a> Compiler<'a> {
         self.faults.push(Fault::new(origin, message).help(help));
     }
 
-    /// A missing part. When the source could not read something, that is the cause to be shown.
+    /// Reports a missing part. If the source could not read an item, that fault is shown instead.
     fn missing(&mut self, origin: &Origin, message: &str, help: &str) {
         let fault = Fault { secondary: true, ..Fault::new(origin, message).help(help) };
         self.faults.push(fault);
@@ -237,7 +237,7 @@ impl<'a> Compiler<'a> {
         self.rules.len() as u32
     }
 
-    /// Takes in a rule that was compiled with [`Compiler::rule_index`].
+    /// Adds a rule that was compiled with [`Compiler::rule_index`].
     fn rule(&mut self, rule: Rule) -> Arc<Rule> {
         let rule = Arc::new(rule);
         self.rules.push(Arc::clone(&rule));
@@ -282,7 +282,7 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Whether `text` is a token (RFC 9110 5.6.2), as names of fields and methods are.
+/// Whether `text` is a token (RFC 9110 5.6.2), like names of fields and methods.
 fn is_token(text: &str) -> bool {
     let special = b"!#$%&'*+-.^_`|~";
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || special.contains(&b))

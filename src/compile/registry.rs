@@ -1,4 +1,4 @@
-//! Counters that outlive reloads: found again by name.
+//! Counters that survive reloads. They are found again by name.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -19,8 +19,8 @@ use crate::route;
 use crate::snapshot::ListenerCells;
 use crate::tls::TicketKeys;
 
-/// All counters of the process, by what they count. A counter lives as long as a snapshot refers
-/// to it; when its name comes back while it still lives, it goes on from where it was.
+/// All counters of the process. A counter lives while a snapshot refers to it. If its name comes
+/// back in that time, it continues.
 pub struct Registry {
     workers: usize,
     listeners: Family<String, ListenerCells>,
@@ -31,9 +31,9 @@ pub struct Registry {
     jwt: Family<String, ProviderCells>,
     passthrough: Family<String, EndpointCells>,
     services: FxHashMap<Box<str>, OfService>,
-    /// Keys of session tickets, which outlive reloads too.
+    /// Keys of session tickets. They survive reloads too.
     pub tickets: TicketKeys,
-    /// By URL: who asks for newer keys there, through reloads.
+    /// Requests for newer keys, by URL. They survive reloads too.
     keys_wanted: HashMap<String, KeysWanted>,
 }
 
@@ -55,7 +55,7 @@ impl Registry {
         }
     }
 
-    /// How many workers there are.
+    /// The number of workers.
     pub fn workers(&self) -> usize {
         self.workers.max(1)
     }
@@ -65,12 +65,12 @@ impl Registry {
         self.listeners.find(name.to_owned(), self.workers)
     }
 
-    /// The counters of a listener of captured connections.
+    /// The counters of a capturing listener.
     pub fn capture(&mut self, name: &str) -> Arc<PerWorker<CaptureCells>> {
         self.captures.find(name.to_owned(), self.workers)
     }
 
-    /// The destinations that nobody has named, as seen by a listener of captured connections.
+    /// The counters of unknown destinations, for a capturing listener.
     pub fn destinations(&mut self, name: &str) -> Arc<PerWorker<Destinations>> {
         self.destinations.find(name.to_owned(), self.workers)
     }
@@ -85,12 +85,12 @@ impl Registry {
         self.authorization.find(name.to_owned(), self.workers)
     }
 
-    /// The counters of an issuer of tokens.
+    /// The counters of a token issuer.
     pub fn jwt(&mut self, name: &str) -> Arc<PerWorker<ProviderCells>> {
         self.jwt.find(name.to_owned(), self.workers)
     }
 
-    /// The alarm that rings when keys of `url` are needed.
+    /// The handle that reports the need for newer keys of `url`.
     pub fn keys_wanted(&mut self, url: &str) -> KeysWanted {
         self.keys_wanted.entry(url.to_owned()).or_default().clone()
     }
@@ -101,7 +101,7 @@ impl Registry {
         living(&mut self.of_service(name).cells, || PerWorker::new(workers))
     }
 
-    /// The called methods of a service.
+    /// The gRPC methods of a service.
     pub fn methods(&mut self, service: &str) -> Arc<Methods> {
         let workers = self.workers;
         living(&mut self.of_service(service).methods, || Methods::new(workers))
@@ -181,14 +181,14 @@ fn is_used<T>(cell: &Weak<T>) -> bool {
     cell.strong_count() > 0
 }
 
-/// Forgets unused names before `known` grows: now and then, not with each name.
+/// Removes unused names when `known` is about to grow, so the cost is spread.
 fn forget<K: Hash + Eq, V, S>(known: &mut HashMap<K, V, S>, used: impl Fn(&V) -> bool) {
     if known.len() == known.capacity() {
         known.retain(|_, value| used(value));
     }
 }
 
-/// The cell while it lives, or a new one.
+/// The living cell, or a new one.
 fn living<T>(cell: &mut Weak<T>, new: impl FnOnce() -> T) -> Arc<T> {
     cell.upgrade().unwrap_or_else(|| {
         let new = Arc::new(new());

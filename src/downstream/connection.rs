@@ -1,4 +1,4 @@
-//! One client downstream, from accept to close.
+//! One client connection, from accept to close.
 
 use std::future::Future;
 use std::rc::Rc;
@@ -23,15 +23,15 @@ use crate::snapshot::{Listener, Serves};
 use crate::upstream::choose;
 use crate::wire::linger;
 
-/// How long a kept-alive connection holds a buffer while it waits for its next request. A busy
-/// client is served by one read; one that stays silent longer gives the buffer back and waits for
-/// readiness alone.
+/// How long a kept-alive connection holds a buffer while it waits for its next request. A request
+/// in this time needs only one read. After it the connection returns the buffer and waits for
+/// readiness.
 pub const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
 /// Serves a connection until it closes.
 ///
-/// Not an async function: that would keep its arguments beside the connection made of them for as
-/// long as it runs, and this is what an idle connection holds.
+/// This is not an async function. An async function would keep its arguments in memory beside the
+/// connection, and that adds to the size of an idle connection.
 pub fn serve<I: Io>(
     worker: Rc<Worker<I>>,
     stream: I::Stream,
@@ -93,12 +93,12 @@ pub fn serve<I: Io>(
                     Box::pin(tunnel.run(&downstream)).await;
                 }
             }
-            Serves::Captured(_) => {} // without an original destination there is nothing to do
+            Serves::Captured(_) => {} // served above
         }
     })
 }
 
-/// Serves a connection that speaks HTTP, until it closes.
+/// Serves an HTTP connection until it closes.
 pub async fn speak_http<I: Io>(
     downstream: Downstream<I>,
     first_timeout: Duration,
@@ -115,10 +115,10 @@ pub async fn speak_http<I: Io>(
     }
 }
 
-/// The connection is to be closed without another word.
+/// The connection must be closed without an answer.
 struct Hopeless;
 
-/// Reads the PROXY protocol header. Gives what was read beyond it.
+/// Reads the PROXY protocol header. Returns the bytes read after it.
 async fn proxy_header<I: Io>(
     downstream: &mut Downstream<I>,
     listener: &Listener,
@@ -149,20 +149,20 @@ async fn proxy_header<I: Io>(
     Ok((!buf.is_empty()).then_some(buf))
 }
 
-/// Whether a connection begins as one of HTTP/2 with prior knowledge. Four bytes tell.
+/// Whether a connection begins with the HTTP/2 preface (prior knowledge). Four bytes are enough.
 fn is_preface(begin: &[u8]) -> bool {
     begin.len() >= PREFACE_TELLS && PREFACE.starts_with(&begin[..begin.len().min(PREFACE.len())])
 }
 
-/// Bytes of the preface that no request of HTTP/1.1 begins with.
+/// The length of the preface's beginning that no HTTP/1.1 request has.
 const PREFACE_TELLS: usize = 4;
 
-/// Whether it cannot be told yet: there are methods that begin with the same letter.
+/// Whether more bytes are needed: some methods begin with the same letters.
 fn may_become_preface(begin: &[u8]) -> bool {
     begin.len() < PREFACE_TELLS && PREFACE.starts_with(begin)
 }
 
-/// Reads until it can be told; `None` when the client leaves before, or takes too long.
+/// Reads until the preface can be recognised; `None` when the client leaves or is too slow.
 async fn read_preface<I: Io>(
     downstream: &Downstream<I>,
     mut buf: Buf,
@@ -178,8 +178,8 @@ async fn read_preface<I: Io>(
     Some(buf)
 }
 
-/// Exchange after exchange, until one says that it was the last. Gives what it has read when that
-/// turns out to be HTTP/2.
+/// Serves exchanges until the connection closes. Returns the bytes read if the connection turns out
+/// to be HTTP/2.
 async fn serve_http<I: Io>(
     downstream: &Downstream<I>,
     first_timeout: Duration,
@@ -199,8 +199,8 @@ async fn serve_http<I: Io>(
         }
         let mut workspace = downstream.worker.workspaces.take();
         let after = match read_head(downstream, &mut workspace, buf).await {
-            // Boxed, because a connection that waits for its next request must not be as large
-            // as one that serves it.
+            // Boxed, because a connection that waits must not be as large as one that serves a
+            // request.
             Ok(Some(buf)) => Box::pin(exchange(downstream, &mut workspace, buf)).await,
             Ok(None) => After::Close,
             Err(refusal) => Box::pin(reply::refuse_early(downstream, refusal)).await,
@@ -233,7 +233,7 @@ struct Waiting {
     first: bool,
 }
 
-/// Waits for the first bytes of a request; `None` when none come.
+/// Waits for the first bytes of a request; `None` when none arrive.
 async fn await_bytes<I: Io>(
     downstream: &Downstream<I>,
     pending: Option<Buf>,
@@ -244,11 +244,11 @@ async fn await_bytes<I: Io>(
     }
     let io = &downstream.worker.io;
     let idle = IdleMark::new(downstream.registered(), !waiting.first);
-    // After an exchange the time was asked for just now.
+    // After an exchange the stored time is recent enough.
     let since = if waiting.first { io.now() } else { io.recent() };
     if !io.buffers().is_crowded() {
         downstream.alarm.set(since + waiting.timeout.min(BUFFER_GRACE));
-        // Boxed for the sake of the second, long wait: it is all that an idle connection holds.
+        // Boxed, so that an idle connection holds only the second, long wait.
         let read = downstream.stream.read_or_woken(io.buffers().take(), &downstream.alarm);
         let (result, buf) = Box::pin(read).await;
         match result {
@@ -267,7 +267,7 @@ async fn await_bytes<I: Io>(
     matches!(result, Ok(Read::Data(_))).then_some(buf)
 }
 
-/// Marks a connection as waiting between two requests, which a drain may end at once.
+/// Marks a connection as idle between two requests. A drain may close it at once.
 struct IdleMark<'a>(&'a Registered, bool);
 
 impl<'a> IdleMark<'a> {
@@ -287,8 +287,8 @@ impl Drop for IdleMark<'_> {
     }
 }
 
-/// Takes the head of a request apart, once it is complete. `None` when the client left in the
-/// middle of it.
+/// Parses the head of a request, and reads the rest of it if it is incomplete. `None` when the
+/// client leaves before it is complete.
 async fn read_head<I: Io>(
     downstream: &Downstream<I>,
     workspace: &mut Workspace,
@@ -297,7 +297,7 @@ async fn read_head<I: Io>(
     let limits = downstream.worker.local().snapshot.limits.message;
     match parse::request(buf.block(), buf.window(), &limits, &mut workspace.request)? {
         Progress::Complete => Ok(Some(buf)),
-        // Boxed: it is rare, and would make every connection larger.
+        // Boxed, because it is rare and would enlarge every connection.
         Progress::Partial => Box::pin(read_rest(downstream, workspace, buf, limits)).await,
     }
 }
@@ -317,7 +317,7 @@ async fn read_rest<I: Io>(
     loop {
         buf.make_room(1);
         if buf.room() == 0 {
-            // The parser refuses a head over the limit, so this ends there.
+            // The parser refuses a head over the limit, so the buffer grows no further.
             let wanted = (buf.len() * 2).min(limits.header_bytes + 1);
             buf = buf.grown(wanted);
         }

@@ -1,4 +1,4 @@
-//! Where an address leads that a client connects to.
+//! The services and endpoints behind destination addresses.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,14 +11,14 @@ use crate::cluster::{Destination, Endpoints, Service};
 use crate::net::Address;
 use crate::route::Rule;
 
-/// Where an address leads. Indices are into `Snapshot::services`.
+/// The target of an address. Indices are into `Snapshot::services`.
 #[derive(Debug)]
 pub enum Leads<'a> {
-    /// It is a virtual address of a service: to any endpoint of it, by this rule.
+    /// A virtual address of a service. Any endpoint of the service is used, by this rule.
     Service(Destination, &'a Arc<Rule>),
-    /// It is an endpoint of this service: to that one, on the service's terms.
+    /// An endpoint of a service. This endpoint is used, with the settings of the service.
     Endpoint {
-        /// The service.
+        /// The index of the service.
         service: u32,
     },
 }
@@ -32,7 +32,7 @@ pub struct Addresses {
 
 impl Addresses {
     /// The virtual addresses of `services`, and those of their endpoints, which listeners share.
-    /// A virtual address goes before an endpoint. `rule` makes the rule of a virtual address.
+    /// A virtual address wins over an endpoint. `rule` makes the rule of a virtual address.
     pub fn new(
         services: &[Arc<Service>],
         endpoints: Arc<EndpointAddresses>,
@@ -49,12 +49,12 @@ impl Addresses {
         Self { services: known, endpoints }
     }
 
-    /// The rules of all virtual addresses, in no particular order.
+    /// The rules of all virtual addresses, in any order.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
         self.services.values().map(|(_, rule)| rule)
     }
 
-    /// Where `address` leads; `None` when no service has it.
+    /// The target of `address`; `None` when no service has it.
     pub fn find(&self, address: SocketAddr) -> Option<Leads<'_>> {
         let address = canonical(address);
         if let Some((destination, rule)) = self.services.get(&address) {
@@ -163,8 +163,7 @@ fn addresses(endpoints: &Endpoints) -> impl Iterator<Item = SocketAddr> {
     })
 }
 
-/// The address without the parts that do not tell destinations apart: IPv4 in IPv6, flow label and
-/// scope.
+/// The address without flow label and scope. An IPv4-mapped IPv6 address becomes IPv4.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,8 +1,8 @@
-//! Deadlines: one [`Alarm`] a connection, in one ordered map a worker.
+//! Deadlines. Each connection has one [`Alarm`]; each worker has one ordered map of them.
 //!
-//! Moving a deadline later is a store. The map has at most one entry for each alarm, at or before
-//! its deadline. An entry that comes up too early is put back, so a kept-alive connection costs one
-//! map operation per timeout and not several per request.
+//! Moving a deadline later is one store. The map has at most one entry for each alarm, at or before
+//! its deadline. An entry that comes up too early is put back. So a kept-alive connection costs one
+//! map operation per timeout, not several per request.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -17,13 +17,13 @@ use pin_project_lite::pin_project;
 use super::io::Io;
 use crate::time::Time;
 
-/// Deadlines are met up to this much late, so that alarms set close together share one wake.
+/// An alarm may ring this much late, so that alarms set close together share one wake-up.
 pub const GRANULARITY: Duration = Duration::from_millis(5);
 
-/// States of alarms that are gone and kept for new ones, about 100 bytes each.
+/// How many states of dropped alarms are kept for new alarms. A state has about 100 bytes.
 pub const SPARE_MAX: usize = 4096;
 
-/// All alarms of a worker. Cloning gives another handle.
+/// All alarms of a worker. A clone is a second handle to them.
 #[derive(Clone, Default)]
 pub struct Alarms(Rc<Clockwork>);
 
@@ -32,26 +32,26 @@ struct Clockwork {
     entries: RefCell<BTreeMap<Key, Weak<AlarmState>>>,
     /// The number of states made so far.
     made: Cell<u64>,
-    /// Wakes whoever runs the alarms when an earlier one was set.
+    /// Wakes the task that runs the alarms when an earlier deadline is set.
     runner: RefCell<Option<Waker>>,
-    /// States of alarms that are gone, with their entries in the map. Streams come and go by the
-    /// ten thousand a second: they use the same entries again.
+    /// States of dropped alarms, with their entries in the map. Up to ten thousand streams open and
+    /// close in a second; they reuse these entries.
     spare: RefCell<Vec<Rc<AlarmState>>>,
 }
 
-/// The moment of an entry, and the number of its state.
+/// The time of an entry, and the number of its state.
 type Key = (Time, u64);
 
 struct AlarmState {
-    /// Tells it from the other states of its worker.
+    /// Unique among the states of the worker.
     number: u64,
-    /// When to ring; `Time::NEVER` when unset.
+    /// The time to ring; `Time::NEVER` when unset.
     deadline: Cell<Time>,
-    /// The moment of its entry in the map; `Time::NEVER` when there is none.
+    /// The time of its entry in the map; `Time::NEVER` when there is no entry.
     scheduled: Cell<Time>,
     rang: Cell<bool>,
     waker: RefCell<Option<Waker>>,
-    /// Which of the alarms it is that have had this state, one after the other.
+    /// Counts the alarms that have used this state.
     life: Cell<u64>,
 }
 
@@ -74,17 +74,17 @@ impl Alarms {
         Alarm { state, alarms: self.clone() }
     }
 
-    /// Alarms that are in use, together with the handles to all of them.
+    /// The number of alarms in use plus the number of handles.
     pub fn handles(&self) -> usize {
         Rc::strong_count(&self.0)
     }
 
-    /// When [`Alarms::ring_due`] should be called next.
+    /// The time at which [`Alarms::ring_due`] must run next.
     pub fn next(&self) -> Option<Time> {
         self.0.entries.borrow().keys().next().map(|(at, _)| *at)
     }
 
-    /// Rings every alarm whose deadline is not after `now`.
+    /// Rings every alarm whose deadline is `now` or earlier.
     pub fn ring_due(&self, now: Time) {
         loop {
             let mut entries = self.0.entries.borrow_mut();
@@ -106,8 +106,7 @@ impl Alarms {
         }
     }
 
-    /// Completes when the earliest entry has changed since the last call, so that a sleeping
-    /// runner can sleep less.
+    /// Completes when the earliest entry differs from `seen`, so that a sleeping runner can adjust.
     pub fn poll_rearmed(&self, seen: Option<Time>, context: &mut Context<'_>) -> Poll<()> {
         if self.next() != seen {
             return Poll::Ready(());
@@ -131,7 +130,7 @@ impl Alarms {
     }
 }
 
-/// Rings the alarms of `io`'s worker for as long as it runs, sleeping until the next one.
+/// Rings the alarms of `io`'s worker. Sleeps until the next deadline; never returns.
 pub async fn run<I: Io>(io: I) {
     loop {
         let next = io.alarms().next();
@@ -151,18 +150,18 @@ pub async fn run<I: Io>(io: I) {
     }
 }
 
-/// One deadline. Dropping it forgets it.
+/// One deadline. Dropping the alarm cancels it.
 pub struct Alarm {
     state: Rc<AlarmState>,
     alarms: Alarms,
 }
 
-/// The deadline passed before the guarded operation was done.
+/// The deadline passed before the guarded operation completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Woken;
 
 impl Alarm {
-    /// Rings at `at` instead of any moment set before. `Time::NEVER` turns it off.
+    /// Rings at `at` and no longer at an earlier setting. `Time::NEVER` turns the alarm off.
     pub fn set(&self, at: Time) {
         self.state.rang.set(false);
         self.state.deadline.set(at);
@@ -171,24 +170,24 @@ impl Alarm {
         }
     }
 
-    /// Turns it off.
+    /// Turns the alarm off.
     pub fn clear(&self) {
         self.set(Time::NEVER);
     }
 
-    /// Whether it has rung since it was last set.
+    /// Whether the alarm has rung since it was last set.
     pub fn rang(&self) -> bool {
         self.state.rang.get()
     }
 
-    /// A handle with which someone else can make it ring at once (drain, removal).
+    /// A handle that rings the alarm at once, for a drain or a removal.
     pub fn wake(&self) -> WakeHandle {
         WakeHandle(Rc::downgrade(&self.state), self.state.life.get())
     }
 
-    /// Runs `operation` until it is done or the alarm rings, whichever is first. An operation that
-    /// is cut short is dropped: bytes that it had read are lost, so this is for waits after which
-    /// the connection is given up, and for readiness.
+    /// Runs `operation` until it completes or the alarm rings. If the alarm rings first, the
+    /// operation is dropped, and bytes that it has read are lost. So use it for waiting on
+    /// readiness, or where the connection is closed after a timeout.
     pub fn guard<F: Future>(&self, operation: F) -> Guard<'_, F> {
         Guard { alarm: self, operation }
     }
@@ -208,8 +207,8 @@ impl Alarm {
 }
 
 pin_project! {
-    /// The future of [`Alarm::guard`]. Written out, because an async function would hold the
-    /// operation twice: as its argument and pinned.
+    /// The future of [`Alarm::guard`]. An async function would hold the operation twice: as its
+    /// argument and pinned.
     pub struct Guard<'a, F> {
         alarm: &'a Alarm,
         #[pin]
@@ -229,12 +228,12 @@ impl<F: Future> Future for Guard<'_, F> {
     }
 }
 
-/// Rings an [`Alarm`] from outside.
+/// Rings an [`Alarm`] from another task.
 #[derive(Clone)]
 pub struct WakeHandle(Weak<AlarmState>, u64);
 
 impl WakeHandle {
-    /// Rings now, unless the alarm is gone.
+    /// Rings now, unless the alarm was dropped.
     pub fn ring(&self) {
         if let Some(state) = self.0.upgrade()
             && state.life.get() == self.1
@@ -324,7 +323,7 @@ mod tests {
         for number in 0..1000 {
             let alarm = alarms.alarm();
             alarm.set(at(60_000_000 + number));
-            wake.ring(); // that of an alarm which is gone
+            wake.ring(); // the handle of a dropped alarm
             assert!(!alarm.rang());
         }
         assert_eq!(alarms.0.entries.borrow().len(), 1);
@@ -338,7 +337,8 @@ mod tests {
 
     #[test]
     fn an_alarm_that_swings_between_near_and_far_has_one_entry() {
-        // As a tunnel does with each message: a moment with a buffer, then the long idle timeout.
+        // A tunnel does this with each message: first the short buffer grace, then the long idle
+        // timeout.
         let alarms = Alarms::default();
         let alarm = alarms.alarm();
         for second in 0..1000 {

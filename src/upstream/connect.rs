@@ -10,19 +10,19 @@ use crate::net::Egress;
 use crate::runtime::io::Io;
 use crate::wire::Wire;
 
-/// Why there is no connection.
+/// The reason why there is no connection.
 #[derive(Debug)]
 pub enum ConnectError {
     /// The connect timeout passed.
     Timeout,
-    /// The endpoint refused, or the system did.
+    /// The endpoint or the system refused the connection.
     Failed(io::Error),
 }
 
 /// Opens a connection to `endpoint` within `timeout`.
 ///
 /// # Errors
-/// [`ConnectError`]; it is counted for the endpoint.
+/// [`ConnectError`]. The failure is counted for the endpoint.
 pub async fn connect<I: Io>(
     io: &I,
     endpoint: &Rc<EndpointState<Wire<I::Stream>>>,

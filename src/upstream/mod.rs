@@ -1,5 +1,4 @@
-//! Connections to endpoints: which endpoint takes a request, opening a connection within a time
-//! limit, pools, sharing.
+//! Connections to endpoints: choosing an endpoint, connecting, pools and sharing.
 
 mod attempt;
 pub mod choose;

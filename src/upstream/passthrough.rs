@@ -1,5 +1,5 @@
-//! Original destinations of captured connections as services: what no service names, or names as
-//! one of its endpoints. Made when they are needed, and kept as long as they are in use.
+//! Services for original destinations that no virtual address has. They are made on demand and kept
+//! while they are in use.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -14,14 +14,14 @@ use crate::mesh::{Capture, Direction, Leads, Unknown, canonical};
 use crate::net::{Address, Egress};
 use crate::runtime::io::Io;
 
-/// Original destinations that one worker keeps connections for. Those beyond are served, too, and
-/// forgotten with the connection that wanted them.
+/// How many of these services one worker keeps. Further ones work too, but last only as long as
+/// their connection.
 pub const PASSTHROUGH_MAX: usize = 1024;
 
-/// The original destinations in use.
+/// The kept services.
 pub struct PassthroughPool<I: Io>(RefCell<FxHashMap<Key, Kept<I>>>);
 
-/// Whether it is inbound, and where it leads.
+/// Whether the traffic is inbound, and the target address.
 type Key = (bool, SocketAddr);
 
 struct Kept<I: Io> {
@@ -37,7 +37,7 @@ impl<I: Io> Default for PassthroughPool<I> {
 }
 
 impl<I: Io> PassthroughPool<I> {
-    /// Forgets the destinations that nobody uses any more.
+    /// Drops the services that are not in use any more.
     pub fn sweep(&self) {
         self.0
             .borrow_mut()
@@ -91,8 +91,8 @@ impl<I: Io> Kept<I> {
     }
 }
 
-/// Where a connection for `original` goes that no virtual address takes; `None` when it may not.
-/// `client` is who has sent it.
+/// The service for an original destination that is no virtual address; `None` if the traffic is not
+/// allowed. `client` is the address of the client.
 pub fn find<I: Io>(
     local: &Local<I>,
     worker: usize,
@@ -106,7 +106,8 @@ pub fn find<I: Io>(
     }
 }
 
-/// The workload itself, under the name of the service that has this address, if one does.
+/// The workload as a service. It has the name of the configured service with this address, if there
+/// is one.
 fn application<I: Io>(
     local: &Local<I>,
     worker: usize,
@@ -123,7 +124,8 @@ fn application<I: Io>(
         let config = match named {
             Some(Leads::Endpoint { service } | Leads::Service(Destination { service, .. }, _)) => {
                 let named = &local.snapshot.services[service as usize];
-                // What it says of the way there is for others.
+                // TLS and PROXY settings of the service are for remote clients of it, not for the
+                // local hop.
                 Service {
                     tls: None,
                     send_proxy_protocol: None,
@@ -137,7 +139,7 @@ fn application<I: Io>(
         Some(alone(local, worker, config))
     };
     match source {
-        // Connections that bear one client's address are for no other.
+        // A connection with one client's source address must not serve another client.
         Some(_) => make().map(Rc::new),
         None => local.passthrough.keep((true, target), true, make),
     }
@@ -188,7 +190,7 @@ fn endpoint(capture: &Capture, address: SocketAddr) -> Arc<Endpoint> {
     })
 }
 
-/// A service with one endpoint that nobody else knows.
+/// A service with a single endpoint that is not shared with other services.
 fn alone<I: Io>(local: &Local<I>, worker: usize, config: Service) -> LocalService<I> {
     let terms = PoolTerms {
         idle_max: config.max_idle_connections as usize,
