@@ -133,23 +133,29 @@ impl Applier {
         }
     }
 
-    /// Gives the services that are found by `name` their new endpoints. Nothing else changes.
+    /// Replaces the endpoints of the services that are found by `name`. Nothing else changes.
     pub fn readdress(&mut self, name: String, addresses: Vec<SocketAddr>) {
         let snapshot = self.status.known().snapshot.clone();
-        let services = snapshot.iter().flat_map(|snapshot| snapshot.services.iter().enumerate());
-        let found = services.filter(|(_, service)| service.dns_name.as_deref() == Some(&*name));
-        for (index, service) in found {
-            let endpoints = found_at(service, &addresses, &mut self.registry);
-            let Some(snapshot) = &snapshot else { return };
-            let changed: Arc<[SocketAddr]> = snapshot.replace_endpoints(index, endpoints).into();
-            self.checks.follow_service(service);
-            self.post_all(|| Order::Endpoints {
-                version: snapshot.version,
-                service: index,
-                addresses: Arc::clone(&changed),
-            });
+        if let Some(snapshot) = snapshot {
+            for (index, service) in snapshot.services.iter().enumerate() {
+                if service.dns_name.as_deref() == Some(name.as_str()) {
+                    self.replace_endpoints(&snapshot, index, &addresses);
+                }
+            }
         }
         self.resolutions.names.insert(name, addresses);
+    }
+
+    fn replace_endpoints(&mut self, snapshot: &Snapshot, index: usize, addresses: &[SocketAddr]) {
+        let service = &snapshot.services[index];
+        let endpoints = found_at(service, addresses, &mut self.registry);
+        let changed: Arc<[SocketAddr]> = snapshot.replace_endpoints(index, endpoints).into();
+        self.checks.follow_service(service);
+        self.post_all(|| Order::Endpoints {
+            version: snapshot.version,
+            service: index,
+            addresses: Arc::clone(&changed),
+        });
     }
 
     async fn try_apply(&mut self, loaded: &Loaded) -> Result<(Arc<Snapshot>, Applied), String> {
