@@ -11,6 +11,7 @@ mod support;
 mod wire;
 
 mod authorization;
+mod draining;
 mod endpoint_sets;
 mod http2_format;
 #[cfg(feature = "uring")]

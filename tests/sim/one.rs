@@ -60,8 +60,13 @@ pub async fn connect(
 
 /// Sends `text`.
 pub async fn say(io: &SimIo, stream: &SimStream, text: &str) {
+    send(io, stream, text.as_bytes()).await;
+}
+
+/// Sends `bytes`.
+pub async fn send(io: &SimIo, stream: &SimStream, bytes: &[u8]) {
     let mut buf = io.buffers().take();
-    buf.append(text.as_bytes());
+    buf.append(bytes);
     stream.write_all(buf).await.0.unwrap();
 }
 
