@@ -14,6 +14,7 @@ use crate::l4::{sni, tcp};
 use crate::message::Limits;
 use crate::proxy_protocol;
 use crate::runtime::buffer::Buf;
+use crate::runtime::contained::boxed;
 use crate::runtime::io::{Io, Read, Stream};
 use crate::serve::exchange::{After, exchange};
 use crate::serve::registry::{Registered, Registry};
@@ -201,7 +202,7 @@ async fn serve_http<I: Io>(
         let after = match read_head(downstream, &mut workspace, buf).await {
             // Boxed, because a connection that waits for its next request must not be as large
             // as one that serves it.
-            Ok(Some(buf)) => Box::pin(exchange(downstream, &mut workspace, buf)).await,
+            Ok(Some(buf)) => boxed(|| exchange(downstream, &mut workspace, buf)).await,
             Ok(None) => After::Close,
             Err(refusal) => Box::pin(reply::refuse_early(downstream, refusal)).await,
         };
@@ -249,8 +250,8 @@ async fn await_bytes<I: Io>(
     if !io.buffers().is_crowded() {
         downstream.alarm.set(since + waiting.timeout.min(BUFFER_GRACE));
         // Boxed for the sake of the second, long wait: it is all that an idle connection holds.
-        let read = downstream.stream.read_or_woken(io.buffers().take(), &downstream.alarm);
-        let (result, buf) = Box::pin(read).await;
+        let read = || downstream.stream.read_or_woken(io.buffers().take(), &downstream.alarm);
+        let (result, buf) = boxed(read).await;
         match result {
             Ok(Read::Data(_)) => return Some(buf),
             Ok(Read::End) | Err(_) => return None,

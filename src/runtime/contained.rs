@@ -16,13 +16,18 @@ pub struct Contained<I: Io, F> {
 }
 
 impl<I: Io, F: Future<Output = ()>> Contained<I, F> {
-    /// The task that `make` makes, on the worker of `core`, which counts its panic. It is made in
-    /// its place: most of a task is room for later, which would be copied if it was made elsewhere.
+    /// The task that `make` makes, on the worker of `core`, which counts its panic.
     #[inline]
     pub fn new(core: Rc<Core<I>>, make: impl FnOnce() -> F) -> Self {
-        let place = Box::new_uninit();
-        Self { task: Box::into_pin(Box::write(place, make())), core }
+        Self { task: boxed(make), core }
     }
+}
+
+/// Boxes the future that `make` makes, in its place: `Box::pin` makes it elsewhere and copies it,
+/// although most of it is room for later.
+#[inline]
+pub fn boxed<F>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::into_pin(Box::write(Box::new_uninit(), make()))
 }
 
 impl<I: Io, F: Future<Output = ()>> Future for Contained<I, F> {
