@@ -232,7 +232,7 @@ async fn serve_stream<I: Io>(
             }
             let after = exchange(&downstream, &mut workspace, buf).await;
             if let After::Tunnel(tunnel) = after {
-                tunnel.run(&downstream).await;
+                Box::pin(tunnel.run(&downstream)).await;
             }
         }
         Err(refusal) => {
