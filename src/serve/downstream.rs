@@ -26,7 +26,8 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// The port that it connected to; 0 where there is none.
     pub local_port: u16,
-    /// The result of the TLS handshake; `None` in the clear. Boxed for the sake of clear connections.
+    /// The result of the TLS handshake; `None` in the clear. Boxed, so that it does not enlarge
+    /// connections in the clear.
     pub secured: Option<Box<Secured>>,
     /// The identity of captured outbound traffic: this workload itself.
     pub workload: Option<SpiffeId>,
