@@ -80,8 +80,8 @@ impl Alarms {
     pub fn ring_due(&self, now: Time) {
         loop {
             let mut entries = self.0.entries.borrow_mut();
-            let Some((_, state)) = entries.first().filter(|(at, _)| *at <= now) else { return };
-            let state = Rc::clone(state);
+            let due = entries.first().filter(|(at, _)| *at <= now);
+            let Some(state) = due.map(|(_, state)| Rc::clone(state)) else { return };
             let deadline = state.deadline.get();
             entries.schedule(&state, if deadline > now { deadline } else { Time::NEVER });
             drop(entries);
@@ -109,7 +109,7 @@ impl Alarms {
     }
 }
 
-/// A binary heap with the earliest entry first. Each state knows the place of its entry, so that the
+/// A binary heap with the earliest entry first. Each state knows the place of its entry, so the
 /// entry can be moved and removed.
 #[derive(Default)]
 struct Entries(Vec<(Time, Rc<AlarmState>)>);
