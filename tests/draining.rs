@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use ringway::runtime::io::Io;
 use ringway::runtime::sim::{SimIo, SimStream, Simulation};
 
 use crate::sim::one::{commit, connect, hear_any, send, worker};
