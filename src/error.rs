@@ -1,9 +1,9 @@
-//! What can go wrong with an exchange, who is to blame, and what the client is told.
+//! Errors of exchanges: the party at fault and the answer to the client.
 //!
-//! Every refusal names a status, a response flag (Envoy's letters, so that dashboards and habits
-//! carry over) and a detail that says exactly which check said no.
+//! Every refusal has a status, a response flag and a detail. The flags are Envoy's letters, so that
+//! dashboards still work. The detail names the exact check that failed.
 
-/// Why an exchange did not go the ordinary way: the `response_flags` of log and metrics.
+/// The reason of an exceptional exchange: `response_flags` in logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flag {
     /// NR: no route matched.
@@ -12,30 +12,30 @@ pub enum Flag {
     NoHealthyUpstream,
     /// UF: connecting to the endpoint failed.
     UpstreamConnectFailure,
-    /// UC: the endpoint closed the connection before it had answered.
+    /// UC: the endpoint closed the connection before its response was complete.
     UpstreamConnectionTermination,
     /// UT: the route's or service's timeout passed.
     UpstreamTimeout,
-    /// UPE: the endpoint's answer is not valid HTTP.
+    /// UPE: the endpoint's response is not valid HTTP.
     UpstreamProtocolError,
     /// UO: a limit on the service was reached.
     UpstreamOverflow,
     /// DPE: the client's request is not valid HTTP, or ambiguous.
     DownstreamProtocolError,
-    /// DC: the client went away first.
+    /// DC: the client left before the exchange was complete.
     DownstreamConnectionTermination,
     /// DT: the client was too slow (header or body timeout).
     DownstreamTimeout,
-    /// OM: the proxy is at one of its own limits.
+    /// OM: the proxy reached one of its own limits.
     Overload,
-    /// UAEX: a rule of `authorization:` denies it.
+    /// UAEX: authorization or a token check denied the request.
     Unauthorized,
-    /// OD: a captured connection has no original destination that it may go to.
+    /// OD: a captured connection may not go to its original destination, or has none.
     OriginalDestination,
 }
 
 impl Flag {
-    /// Every flag, in the order of [`Flag::index`].
+    /// All flags, in the order of [`Flag::index`].
     pub const ALL: [Self; 13] = [
         Self::NoRoute,
         Self::NoHealthyUpstream,
@@ -71,7 +71,7 @@ impl Flag {
         }
     }
 
-    /// Whether it blames the endpoint.
+    /// Whether the endpoint is at fault.
     pub fn blames_endpoint(self) -> bool {
         matches!(
             self,
@@ -82,30 +82,30 @@ impl Flag {
         )
     }
 
-    /// Position in [`Flag::ALL`].
+    /// The position in [`Flag::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
 }
 
-/// A refusal: what the client is told and what the operator sees.
+/// A refusal: the answer to the client and the reason for the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The HTTP status of the local answer.
     pub status: u16,
     /// The response flag.
     pub flag: Flag,
-    /// Which check refused, in words an operator can search for: `two content-length values`.
+    /// The check that refused, in words to search for: `two content-length values`.
     pub detail: &'static str,
 }
 
 impl Refusal {
-    /// A request that is not HTTP or is ambiguous: `status` is usually 400.
+    /// A request that is malformed or ambiguous. `status` is usually 400.
     pub const fn downstream(status: u16, detail: &'static str) -> Self {
         Self { status, flag: Flag::DownstreamProtocolError, detail }
     }
 
-    /// An answer of an endpoint that is not HTTP or is ambiguous: 502.
+    /// A response of an endpoint that is malformed or ambiguous: 502.
     pub const fn upstream(detail: &'static str) -> Self {
         Self { status: 502, flag: Flag::UpstreamProtocolError, detail }
     }

@@ -1,7 +1,7 @@
 //! Ringway: a service-mesh proxy, thread-per-core on io_uring.
 //!
-//! The rooms, top floor first. An import goes down, never up: `tests/tidy.rs` holds the table.
-//! ARCHITECTURE.md has the map.
+//! The rooms, top floor first. Imports only go down: `tests/tidy.rs` has the table of allowed
+//! imports. ARCHITECTURE.md has the map.
 
 // Commands.
 #[cfg(feature = "uring")]
@@ -9,13 +9,13 @@ pub mod cli;
 #[cfg(feature = "uring")]
 pub mod demo;
 pub mod loadgen;
-// The control thread: it may block, and never touches a request.
+// The control thread. It may block, and it never handles a request.
 pub mod admin;
 pub mod control;
 pub mod intercept;
 pub mod sources;
 pub mod telemetry;
-// From what is wanted to what the workers use.
+// From the wanted configuration to the snapshot of the workers.
 pub mod compile;
 pub mod model;
 // Workers: async, over runtime::io::Io.
@@ -35,7 +35,7 @@ pub mod health;
 pub mod mesh;
 pub mod resilience;
 pub mod route;
-// Protocols. Dry, but for the files that move bytes over runtime::io::Io.
+// Protocols. Dry, except for the files that use runtime::io::Io.
 pub mod ca;
 pub mod detect;
 pub mod dns;

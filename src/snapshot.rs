@@ -1,20 +1,21 @@
-//! A configuration as the workers see it: compiled, immutable, shared by `Arc`.
+//! A compiled configuration as the workers use it: immutable, shared by `Arc`.
 //!
-//! Everything a request needs was resolved when the snapshot was built: names are indices,
-//! patterns are compiled, counters are at hand. A worker keeps the snapshot that an exchange began
-//! with until that exchange is over.
+//! Building a snapshot resolves all that a request needs: names become indices, patterns are
+//! compiled and counters are looked up. An exchange keeps only a few values of the snapshot that it
+//! began with.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::authz::{EscapedSlashes, Policies};
 use crate::cells::{Count, PerWorker};
-use crate::cluster::{Destination, Service};
+use crate::cluster::{Destination, Endpoints, Service};
 use crate::http2::Flood;
 use crate::http2::{FloodLimits, Settings};
 use crate::jwt::Provider;
-use crate::mesh::Capture;
+use crate::mesh::{Capture, EndpointAddresses};
 use crate::message;
 use crate::net::Bind;
 use crate::route::{Rule, Table};
@@ -26,23 +27,25 @@ use crate::tls::{CertificateInfo, ServerTls};
 pub struct Snapshot {
     /// Counts applied configurations, from 1.
     pub version: u64,
-    /// Listeners, in order of name.
+    /// All listeners, in order of name.
     pub listeners: Vec<Arc<Listener>>,
-    /// Services, in order of name; destinations index into it.
+    /// All services, in order of name. Destinations are indices into this.
     pub services: Vec<Arc<Service>>,
-    /// All rules, at the place that each has as its index.
+    /// Which service has an endpoint at an address; `None` where no traffic is captured.
+    pub endpoint_addresses: Option<Arc<EndpointAddresses>>,
+    /// All rules, by their index.
     pub rules: Vec<Arc<Rule>>,
-    /// Who may do what.
+    /// The authorization rules.
     pub authorization: Policies,
-    /// Limits on what a client may send.
+    /// Limits on peers.
     pub limits: Limits,
-    /// How long connections may finish when they are drained.
+    /// How long a drain may take.
     pub drain: Duration,
-    /// Where and how exchanges are logged; `None` when they are not.
+    /// The access log; `None` if it is off.
     pub access_log: Option<AccessLog>,
-    /// Our own certificates in use, for operators.
+    /// The certificates in use, for operators.
     pub certificates: Vec<CertificateInfo>,
-    /// Issuers of tokens, for operators.
+    /// Token issuers, for operators.
     pub jwt_providers: Vec<Arc<Provider>>,
 }
 
@@ -53,6 +56,7 @@ impl Snapshot {
             version: 0,
             listeners: Vec::new(),
             services: Vec::new(),
+            endpoint_addresses: None,
             rules: Vec::new(),
             authorization: Policies::default(),
             limits: Limits::default(),
@@ -63,16 +67,30 @@ impl Snapshot {
         }
     }
 
-    /// Whether it depends on its path what a request may do: then there must be one spelling of it.
+    /// Whether the path of a request must be normalised, because authorization or tokens depend on
+    /// it.
     pub fn is_guarded(&self) -> bool {
         !self.authorization.is_empty() || !self.jwt_providers.is_empty()
     }
 
-    /// The services, and what stands for the destinations of captured connections that none of them
-    /// names.
+    /// All services, including those for unknown original destinations.
     pub fn all_services(&self) -> impl Iterator<Item = &Arc<Service>> {
         let captures = self.listeners.iter().filter_map(|listener| listener.capture());
         self.services.iter().chain(captures.map(|capture| &capture.passthrough))
+    }
+
+    /// Replaces the endpoints of the service at `index`. Returns the addresses that came or went;
+    /// none where no traffic is captured.
+    pub fn replace_endpoints(&self, index: usize, endpoints: Arc<Endpoints>) -> Vec<SocketAddr> {
+        let set = &self.services[index].endpoints;
+        let Some(addresses) = &self.endpoint_addresses else {
+            set.replace(endpoints);
+            return Vec::new();
+        };
+        let old = set.load();
+        addresses.replace(index as u32, &old, endpoints, |endpoints| {
+            set.replace(endpoints);
+        })
     }
 
     /// The service called `name`.
@@ -88,56 +106,56 @@ impl Snapshot {
     }
 }
 
-/// What a listener does with a connection.
+/// The treatment of connections at a listener.
 #[derive(Clone, Debug)]
 pub enum Serves {
-    /// HTTP/1, by these routes.
+    /// HTTP, by these routes.
     Http(Arc<Table>),
-    /// Bytes to one service.
+    /// Opaque bytes to one service.
     Tcp(Destination),
-    /// TLS that is not terminated here, by the name that the client asks for.
+    /// TLS passthrough. The server name selects the route.
     Tls(Arc<Table>),
-    /// Connections that were meant for others.
+    /// Captured connections.
     Captured(Arc<Capture>),
 }
 
 /// A listener.
 #[derive(Debug)]
 pub struct Listener {
-    /// Its name in the configuration.
+    /// The name in the configuration.
     pub name: Box<str>,
-    /// Where it listens; at least one.
+    /// The addresses; at least one.
     pub binds: Vec<Bind>,
-    /// What it does.
+    /// The treatment of connections.
     pub serves: Serves,
     /// TLS; `None` for plain text.
     pub tls: Option<Arc<ServerTls>>,
-    /// Whether HTTP/1 is spoken.
+    /// Whether HTTP/1 is supported.
     pub http1: bool,
-    /// How HTTP/2 is spoken; `None` where it is not.
+    /// The settings of HTTP/2; `None` if it is off.
     pub http2: Option<Settings>,
-    /// Whether each connection begins with a PROXY protocol header (required then).
+    /// Whether each connection must begin with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// Proxies before us whose forwarded fields are believed.
+    /// The number of proxies before us whose forwarded fields are trusted.
     pub trusted_hops: u32,
-    /// What services are told of client certificates.
+    /// The treatment of `x-forwarded-client-cert`.
     pub forward_client_cert: ForwardClientCert,
     /// Whether requests without `x-request-id` get one.
     pub request_id: bool,
     /// The pseudonym of RFC 9110 7.6.3 to add to `via`, if any.
     pub via: Option<Box<str>>,
-    /// What becomes of escaped slashes in the paths of requests.
+    /// The treatment of escaped slashes in request paths.
     pub escaped_slashes: EscapedSlashes,
-    /// Connections open at once, over all workers.
+    /// The most open connections, over all workers.
     pub connections_max: u32,
-    /// How long things may take.
+    /// Time limits.
     pub timeouts: Timeouts,
-    /// Its counters; the same ones across reloads as long as the name stays.
+    /// The counters. They survive reloads while the name stays the same.
     pub stats: Arc<PerWorker<ListenerCells>>,
 }
 
 impl Listener {
-    /// The rules for what names a host: HTTP requests, and clients of TLS that is passed on.
+    /// The routes by host, for HTTP requests and TLS passthrough.
     pub fn routes(&self) -> Option<&Table> {
         match &self.serves {
             Serves::Http(table) | Serves::Tls(table) => Some(table),
@@ -146,7 +164,7 @@ impl Listener {
         }
     }
 
-    /// What it does with captured connections, if it gets any.
+    /// The capture settings, if this is a capturing listener.
     pub fn capture(&self) -> Option<&Arc<Capture>> {
         match &self.serves {
             Serves::Captured(capture) => Some(capture),
@@ -154,7 +172,7 @@ impl Listener {
         }
     }
 
-    /// On what terms clients are trusted; `None` in the clear.
+    /// A number that changes with the trust settings for clients; `None` without TLS.
     pub fn tls_terms(&self) -> Option<u64> {
         self.tls.as_ref().map(|tls| tls.terms)
     }
@@ -172,29 +190,29 @@ pub enum ForwardClientCert {
     Set,
 }
 
-/// How long a client may take.
+/// Time limits for clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the accept to the end of the TLS handshake.
+    /// From accept to the end of the TLS handshake.
     pub handshake: Duration,
-    /// From the first byte of a request head (or the accept) to its end. Also for a PROXY header.
+    /// From the first byte of a request head (or accept) to its end. It also limits a PROXY header.
     pub header: Duration,
     /// Between two portions of a body, in either direction.
     pub body_idle: Duration,
     /// From the end of a response to the first byte of the next request.
     pub keep_alive: Duration,
-    /// Without a byte in either direction of a tunnel or TCP stream.
+    /// Without a byte in either direction of a tunnel or TCP connection.
     pub tcp_idle: Duration,
 }
 
-/// Limits on what peers may do.
+/// Limits on peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections open at once, over all listeners and workers.
+    /// The most open connections, over all listeners and workers.
     pub connections: u32,
-    /// The size of a message's parts.
+    /// Limits on the parts of a message.
     pub message: message::Limits,
-    /// What a peer of HTTP/2 may send besides messages.
+    /// Limits on HTTP/2 frames that carry no message data.
     pub http2: FloodLimits,
 }
 
@@ -211,29 +229,29 @@ impl Default for Limits {
 /// The access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLog {
-    /// Where it goes.
+    /// The target of the lines.
     pub sink: LogSink,
-    /// How a line looks.
+    /// The format of the lines.
     pub format: LogFormat,
 }
 
-/// Where log lines go.
+/// A target of log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogSink {
     /// Standard output.
     Stdout,
     /// Standard error.
     Stderr,
-    /// A file that is appended to.
+    /// A file. Lines are appended.
     File(PathBuf),
 }
 
-/// How an access log line looks.
+/// The format of an access log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// Envoy's default line.
+    /// Envoy's default text format.
     Text,
 }
 
@@ -246,20 +264,20 @@ pub struct ListenerCells {
     pub active: Count,
     /// Connections closed at once because a limit was reached.
     pub overflow: Count,
-    /// Requests refused before a route was looked up (bad syntax, limits, header timeout).
+    /// Refused request heads, PROXY headers and TLS ClientHellos.
     pub refused: Count,
     /// Full TLS handshakes.
     pub tls_handshakes: Count,
-    /// TLS handshakes that went on from an earlier connection.
+    /// TLS handshakes that resumed a session.
     pub tls_resumed: Count,
-    /// Connections cut because a peer's certificate was revoked.
+    /// Connections closed because the peer's certificate was revoked.
     pub revoked: Count,
-    /// TLS handshakes refused, by kind of failure.
+    /// Refused TLS handshakes, by `Failure::index`.
     pub tls_failures: [Count; Failure::ALL.len()],
-    /// Connections of HTTP/2 ended at a limit, by `Flood::index`.
+    /// HTTP/2 connections closed at a limit, by `Flood::index`.
     pub http2_floods: [Count; Flood::ALL.len()],
-    /// Bytes read from clients.
+    /// Body bytes from clients.
     pub received_bytes: Count,
-    /// Bytes written to clients.
+    /// Body bytes to clients.
     pub sent_bytes: Count,
 }

@@ -1,18 +1,18 @@
-//! The clock as the rooms see it: a number that the caller passes in.
+//! Time values. Callers pass them in.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A moment on the worker's monotonic clock, in microseconds since the process began to serve.
-/// In simulation it is virtual. Dry rooms receive it; only `runtime/` reads a real clock.
+/// A time on the monotonic clock of the process, in microseconds since its start. In a simulation
+/// it is virtual. Dry rooms receive it; only `runtime/` reads a real clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(u64);
 
 impl Time {
-    /// A moment so late that it never comes.
+    /// A time that never comes.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// The moment `us` microseconds after the start.
+    /// The time `us` microseconds after the start.
     pub const fn from_micros(us: u64) -> Self {
         Self(us)
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ringway::compile::registry::Registry;
 use ringway::runtime::sim::{SimIo, SimStream, Simulation};
 
 use crate::sim::one::{commit, connect, hear_any, send, worker};
@@ -41,7 +42,7 @@ fn rfc9113_6_8_a_request_that_crosses_the_goaway_is_answered() {
     let simulation = Simulation::new(1);
     let (client, io) = (simulation.io(), simulation.io());
     let worker = worker(io);
-    commit(&worker, 1, CONFIGURATION);
+    commit(&worker, &mut Registry::new(1), 1, CONFIGURATION);
     let main = async move {
         let stream = connect(&client, &worker, "web", None).await;
         send(&client, &stream, PREFACE).await;

@@ -12,6 +12,7 @@ mod wire;
 
 mod authorization;
 mod draining;
+mod endpoint_sets;
 mod http2_format;
 #[cfg(feature = "uring")]
 mod netns;

@@ -1,7 +1,9 @@
 //! A connection that lives long keeps nothing of the snapshot that it began with.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use ringway::compile::registry::Registry;
 use ringway::runtime::io::Io;
 use ringway::runtime::sim::Simulation;
 
@@ -38,7 +40,8 @@ fn a_long_connection_keeps_no_snapshot() {
         let simulation = Simulation::new(1);
         let (client, endpoint, io) = (simulation.io(), simulation.io(), simulation.io());
         let worker = worker(io);
-        let first = commit(&worker, 1, CONFIGURATION);
+        let mut registry = Registry::new(1);
+        let first = Arc::downgrade(&commit(&worker, &mut registry, 1, CONFIGURATION));
         let main = async move {
             let accepting = endpoint.listen(&address("10.0.1.1:80"));
             let serving = endpoint.clone();
@@ -54,7 +57,7 @@ fn a_long_connection_keeps_no_snapshot() {
             hear_any(&client, &stream).await;
             begun.sleep(Duration::from_secs(2)).await;
             assert_eq!(worker.registry.len(), 1, "{name}: it is open");
-            commit(&worker, 2, CONFIGURATION);
+            commit(&worker, &mut registry, 2, CONFIGURATION);
             begun.sleep(Duration::from_secs(2)).await;
             assert_eq!(worker.registry.len(), 1, "{name}: it stays open");
             assert!(first.upgrade().is_none(), "{name} keeps the snapshot");

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ringway::compile::registry::Registry;
 use ringway::runtime::io::Io;
 use ringway::runtime::sim::Simulation;
 
@@ -20,7 +21,8 @@ fn a_captured_server_that_speaks_first_is_heard_at_once() {
         let simulation = Simulation::new(1);
         let (client, endpoint, io) = (simulation.io(), simulation.io(), simulation.io());
         let worker = worker(io);
-        commit(&worker, 1, &format!("mesh: {{{direction}: {{bind: '127.0.0.1:15001'}}}}\n"));
+        let configuration = format!("mesh: {{{direction}: {{bind: '127.0.0.1:15001'}}}}\n");
+        commit(&worker, &mut Registry::new(1), 1, &configuration);
         let main = async move {
             let accepting = endpoint.listen(&address("10.0.1.1:3306"));
             let serving = endpoint.clone();

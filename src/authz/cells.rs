@@ -5,15 +5,15 @@ use crate::cells::Count;
 /// The counters of one authorization rule, for one worker.
 #[derive(Debug, Default)]
 pub struct RuleCells {
-    /// Requests and connections that it allowed.
+    /// Requests and connections that the rule allowed.
     pub allowed: Count,
-    /// Those that it denied; for an allow rule those denied by default, when it was the first of
-    /// the rules of which none matched.
+    /// Those that the rule denied. Those denied by default count for the first allow rule of the
+    /// service.
     pub denied: Count,
     /// Those that an audit rule matched.
     pub audited: Count,
-    /// Those that it would have allowed, were it not on trial.
+    /// Those that the rule would have allowed without `dry_run`.
     pub dry_run_allowed: Count,
-    /// Those that it would have denied, were it not on trial.
+    /// Those that the rule would have denied without `dry_run`.
     pub dry_run_denied: Count,
 }

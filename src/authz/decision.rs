@@ -7,7 +7,7 @@ use super::{Action, Rule};
 /// Whether a request may pass, and the rule that decides.
 #[derive(Clone, Copy, Debug)]
 pub enum Verdict<'p> {
-    /// Allowed: no deciding rule applies to it.
+    /// Allowed: no deny rule matches, and no allow rule applies to the service.
     Unconcerned,
     /// Allowed by this rule.
     Allowed(&'p Rule),

@@ -1,4 +1,4 @@
-//! Lists of values of which one must fit and none may.
+//! Lists of values: one wanted value must match, and no unwanted value may match.
 
 /// How certain a match must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,8 @@ impl Certainty {
     }
 }
 
-/// Values of which one must fit, if there are any, and values of which none may.
+/// Wanted values, of which one must match if there are any, and unwanted values, of which none may
+/// match.
 #[derive(Clone, Debug)]
 pub struct Choice<P> {
     /// One of these; empty for any.

@@ -6,70 +6,71 @@ use super::{Load, Maglev, Policy};
 use crate::health::{Check, State, eligible};
 use crate::time::Time;
 
-/// The endpoints of a service and the way to choose among them, as a balancer sees them.
+/// The endpoints and the policy of a service, as a balancer sees them.
 pub trait Candidates {
     /// The policy.
     fn policy(&self) -> &Policy;
 
-    /// The health check; `None` where endpoints are not checked.
+    /// The health check; `None` if endpoints are not checked.
     fn check(&self) -> Option<&Check>;
 
-    /// The indices of the endpoints in a subset; empty for one that does not exist.
+    /// The indices of the endpoints in a subset; empty if the subset does not exist.
     fn members(&self, subset: usize) -> &[u32];
 
     /// The weight of an endpoint.
     fn weight(&self, index: u32) -> u32;
 
-    /// The health of an endpoint; `None` where it is not checked.
+    /// The health state of an endpoint; `None` if it is not checked.
     fn state(&self, index: u32) -> Option<State>;
 
-    /// The lookup table of a subset for the hash policy.
+    /// The Maglev table of a subset, for the hash policy.
     fn maglev(&self, subset: usize) -> Option<&Maglev>;
 }
 
-/// Chooses among the endpoints of one subset of one service, on one worker.
+/// Chooses among the endpoints of one subset of a service, on one worker.
 #[derive(Debug)]
 pub struct Balancer {
     subset: usize,
     takers: RefCell<Takers>,
-    /// How many changes of health they have taken in.
+    /// The count of health changes that `takers` already includes.
     changes: Cell<u64>,
 }
 
-/// The members that take traffic.
+/// The members that get traffic.
 #[derive(Debug)]
 struct Takers {
     members: Vec<Member>,
     weights_total: u64,
-    /// All weights are the same.
+    /// Whether all weights are equal.
     even: bool,
-    /// Nobody is left out because of health.
+    /// Whether no member is left out because of its health.
     everyone: bool,
 }
 
 #[derive(Debug)]
 struct Member {
-    /// Index of the endpoint.
+    /// The index of the endpoint.
     index: u32,
     weight: u32,
-    /// Sum of the weights up to and including this one.
+    /// The sum of the weights up to this member, inclusive.
     cumulative: u64,
-    /// Smooth weighted round robin: grows by the weight each turn, the largest is chosen.
+    /// Smooth weighted round robin: the credit grows by the weight each turn, and the member with
+    /// the largest credit is chosen.
     credit: Cell<i64>,
 }
 
 impl Balancer {
-    /// The balancer for a subset of `service`, given by its index.
+    /// The balancer for the subset with this index.
     pub fn new(service: &impl Candidates, subset: usize) -> Self {
-        // Looked at first: what changes meanwhile is seen with the next request.
+        // Read the count first, so that a change in the meantime is seen at the next request.
         let changes = service.check().map_or(0, |check| check.changes.count());
         let takers = RefCell::new(Takers::of(service, subset));
         Self { subset, takers, changes: Cell::new(changes) }
     }
 
-    /// The index of the endpoint for the next request; `None` when there
-    /// is none. `load` gives the load of an endpoint by index, `key` is the request's hash under
-    /// the hash policy. `avoid` is not chosen as long as there is another.
+    /// The index of the endpoint for the next request; `None` if there is no endpoint. `load`
+    /// returns the load of an endpoint by index. `key` is the hash of the request, for the hash
+    /// policy. `avoid` is chosen only if there is no other endpoint.
     pub fn pick<'l>(
         &self,
         service: &impl Candidates,
@@ -109,7 +110,7 @@ impl Takers {
     fn of(service: &impl Candidates, subset: usize) -> Self {
         let members = service.members(subset).iter().copied();
         let weighty = members.filter(|&index| service.weight(index) > 0);
-        // Each is looked at once, so that all decisions are about the same states.
+        // Read each state once, so that all decisions use the same states.
         let states: Vec<_> = weighty.map(|index| (index, service.state(index))).collect();
         let known = states.iter().filter_map(|(_, state)| *state);
         let panic_percent = service.check().map_or(0, |check| check.panic_percent);
@@ -130,7 +131,7 @@ impl Takers {
         Self { members, weights_total, even, everyone }
     }
 
-    /// Whether the endpoint, of those with a weight, takes traffic.
+    /// Whether an endpoint with a weight gets traffic.
     fn includes(&self, index: u32) -> bool {
         let place = || self.members.binary_search_by_key(&index, |member| member.index);
         self.everyone || place().is_ok()
@@ -153,7 +154,7 @@ impl Takers {
         self.sample(random).map(|at| self.members[at].index)
     }
 
-    /// A member's position, at random by weight.
+    /// The position of a random member, by weight.
     fn sample(&self, random: &mut fastrand::Rng) -> Option<usize> {
         if self.members.is_empty() {
             return None;
@@ -165,7 +166,7 @@ impl Takers {
         Some(self.members.partition_point(|member| member.cumulative <= point))
     }
 
-    /// The one of two chosen at random that costs less in relation to its weight.
+    /// Draws two members at random. Returns the one with the lower cost relative to its weight.
     fn better_of_two(
         &self,
         random: &mut fastrand::Rng,
@@ -185,7 +186,7 @@ impl Takers {
         Some(better.index)
     }
 
-    /// Any member but `picked`, or `picked` if it is the only one.
+    /// A random member other than `picked`. Returns `picked` if it is the only one.
     fn another(&self, picked: u32, random: &mut fastrand::Rng) -> u32 {
         let others = self.members.iter().filter(|member| member.index != picked);
         let count = others.clone().count();
@@ -205,7 +206,7 @@ mod tests {
     use crate::balance::HashKey;
     use crate::health::{Ask, Changes, HealthState, Reason, Thresholds};
 
-    /// Endpoints by their weights.
+    /// Endpoints with these weights.
     struct Service {
         policy: Policy,
         weights: Vec<u32>,
@@ -291,7 +292,7 @@ mod tests {
     }
 
     impl Bench {
-        /// Endpoints of the same weight that are checked, and healthy so far.
+        /// Checked endpoints of equal weight, all healthy at first.
         fn checked(policy: Policy, count: usize, panic_percent: u8) -> Self {
             let mut bench = Self::new(policy, &vec![1; count]);
             let changes = Arc::new(Changes::default());
@@ -315,7 +316,7 @@ mod tests {
             self.service.health[index].hear(outcome, AT_ONCE, 0);
         }
 
-        /// Who is chosen for many keys.
+        /// The endpoints chosen for many keys.
         fn chosen(&mut self) -> Vec<Option<u32>> {
             (0..400).map(|key| self.pick(Some(key * 7919), None)).collect()
         }

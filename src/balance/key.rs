@@ -1,4 +1,4 @@
-//! What a request is hashed by.
+//! The hash key of a request.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::message::HeadView;
 
-/// What the hash policy hashes.
+/// The input of the hash policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashKey {
     /// The value of a request header.
@@ -17,8 +17,9 @@ pub enum HashKey {
     SourceIp,
 }
 
-/// The hash of a request (`None`: an L4 connection) from `client` by `key`; `None` when it has no
-/// such thing. The same over restarts, machines and versions.
+/// The hash of a request from `client` by `key`. `request` is `None` for an L4 connection. The
+/// result is `None` if the request lacks the header or cookie. The hash is stable across restarts,
+/// machines and versions.
 pub fn hash_key(
     key: &HashKey,
     request: Option<HeadView<'_>>,
@@ -34,12 +35,12 @@ pub fn hash_key(
     }
 }
 
-/// The hash that keys and endpoints are spread by.
+/// The hash function for keys and endpoints.
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     xxh64(bytes, 0)
 }
 
-/// The value of the first cookie called `name` (RFC 6265 5.4), names compared with case.
+/// The value of the first cookie with this name (RFC 6265 5.4). Names are case-sensitive.
 fn cookie<'a>(request: HeadView<'a>, name: &[u8]) -> Option<&'a [u8]> {
     let pairs = request.values(b"cookie").flat_map(|line| line.split(|&byte| byte == b';'));
     pairs.map(<[u8]>::trim_ascii).find_map(|pair| {

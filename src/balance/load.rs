@@ -1,17 +1,17 @@
-//! How busy an endpoint is, as one worker sees it.
+//! The load of an endpoint, as one worker measures it.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use crate::time::Time;
 
-/// What an endpoint that was never measured is taken for (linkerd's default).
+/// The assumed latency of an endpoint without a measurement (linkerd's default).
 pub const DEFAULT_RTT: Duration = Duration::from_millis(30);
 
-/// How long a measured latency counts: after this time its weight is 1/e (linkerd's default).
+/// The decay time of a latency measurement. After this time its weight is 1/e (linkerd's default).
 pub const EWMA_DECAY: Duration = Duration::from_secs(10);
 
-/// Requests under way at an endpoint, and how long they took of late.
+/// Active requests of an endpoint, and its recent latency.
 #[derive(Debug)]
 pub struct Load {
     active: Cell<u32>,
@@ -30,13 +30,13 @@ impl Default for Load {
 }
 
 impl Load {
-    /// A request begins.
+    /// Counts a request that begins.
     pub fn started(&self) {
         self.active.set(self.active.get() + 1);
     }
 
-    /// A request is over after `latency`. A latency above the average counts at once, one below
-    /// it gradually: an endpoint that gets slow is noticed with the first slow answer.
+    /// Counts a request that ended after `latency`. A latency above the average counts fully at
+    /// once; a lower one counts gradually. So the first slow response of an endpoint is noticed.
     pub fn finished(&self, now: Time, latency: Duration) {
         self.active.set(self.active.get().saturating_sub(1));
         let latency_us = latency.as_micros() as f64;
@@ -51,18 +51,18 @@ impl Load {
         self.measured.set(now);
     }
 
-    /// A request is over, and its duration says nothing about the endpoint.
+    /// Counts a request that ended, when its duration says nothing about the endpoint.
     pub fn abandoned(&self) {
         self.active.set(self.active.get().saturating_sub(1));
     }
 
-    /// Requests under way.
+    /// The number of active requests.
     pub fn active(&self) -> u32 {
         self.active.get()
     }
 
-    /// The peak-sensitive average latency at `now`, in microseconds. It fades while there is no
-    /// new measurement, so that an endpoint which was slow once is tried again.
+    /// The peak-sensitive average latency at `now`, in microseconds. It decays without new
+    /// measurements, so that an endpoint with one slow response is tried again.
     pub fn latency_us(&self, now: Time) -> f64 {
         let elapsed = now.since(self.measured.get()).as_secs_f64();
         self.latency_us.get() * (-elapsed / EWMA_DECAY.as_secs_f64()).exp()

@@ -1,34 +1,34 @@
-//! Maglev hashing (Eisenbud et al., NSDI 2016): a table in which every endpoint holds its share
-//! of places, and holds most of them still when another endpoint comes or goes.
+//! Maglev hashing (Eisenbud et al., NSDI 2016). Every endpoint has its share of the slots in a
+//! table. When another endpoint is added or removed, it keeps most of its slots.
 
 use super::key::hash;
 
-/// Table sizes, primes. A table has at least [`PLACES_PER_ENDPOINT`] places for each endpoint, so
-/// that shares are true to about a percent; the largest is the one of the paper.
+/// Table sizes; all are primes. A table has at least [`PLACES_PER_ENDPOINT`] slots for each
+/// endpoint, so shares are accurate to about one percent. The largest size is the one in the paper.
 const SIZES: [usize; 4] = [1021, 4093, 16_381, 65_537];
 
-/// See [`SIZES`].
+/// The minimum number of slots for each endpoint.
 const PLACES_PER_ENDPOINT: usize = 100;
 
 /// The lookup table of Maglev hashing.
 #[derive(Debug)]
 pub struct Maglev(Box<[u32]>);
 
-/// An endpoint that takes part.
+/// An endpoint in the table.
 pub struct Member<'a> {
-    /// What a lookup gives.
+    /// The index that a lookup returns.
     pub index: u32,
-    /// What it is known by: its places depend on this alone.
+    /// The key of the endpoint. Its slots depend only on this.
     pub key: &'a [u8],
-    /// Its share.
+    /// The weight of the endpoint.
     pub weight: u32,
 }
 
 impl Maglev {
-    /// The table for `members`, of which those with weight 0 get no place.
+    /// The table for `members`. Members with weight 0 get no slot.
     pub fn build(members: &[Member<'_>]) -> Self {
         let mut members: Vec<_> = members.iter().filter(|member| member.weight > 0).collect();
-        // The same table whatever the order in the file.
+        // Sort, so that the order in the file does not matter.
         members.sort_by_key(|member| member.key);
         if members.is_empty() {
             return Self(Box::default());
@@ -38,19 +38,19 @@ impl Maglev {
         Self(fill(&members, size))
     }
 
-    /// The endpoint for a key with this hash, among those that `takes` says yes of; `None` when
-    /// there is none at all. Keys of an endpoint that does not take them go where the next place
-    /// leads, which is somewhere else for each of them; all others stay where they are.
+    /// The endpoint for a key with this hash. `takes` says whether an endpoint gets traffic; `None`
+    /// if no endpoint does. The keys of a left-out endpoint go to the endpoint of the next usable
+    /// slot, so they are spread over the others. All other keys keep their endpoint.
     pub fn lookup(&self, hash: u64, takes: impl Fn(u32) -> bool) -> Option<u32> {
-        // A power of two never divides the size, so all bits take part.
+        // The size is never a multiple of two, so all bits of the hash take part.
         let place = (hash % (self.0.len().max(1) as u64)) as usize;
         let (before, after) = self.0.split_at_checked(place)?;
         after.iter().chain(before).copied().find(|&index| takes(index))
     }
 }
 
-/// Every member in turn takes the next free place of its own permutation; one with less weight
-/// is left out of so many turns.
+/// Members take turns. In its turn, a member takes the next free slot of its own permutation. A
+/// member with less weight misses turns in proportion.
 fn fill(members: &[&Member<'_>], size: usize) -> Box<[u32]> {
     const FREE: u32 = u32::MAX;
     let heaviest = members.iter().map(|member| member.weight).max().unwrap_or(1);

@@ -1,4 +1,5 @@
-//! Which endpoint takes the next request. Dry: the caller brings loads, time and randomness.
+//! Load balancing: the endpoint of the next request. Dry: the caller passes loads, time and random
+//! numbers.
 
 mod balancer;
 mod key;
@@ -10,18 +11,18 @@ pub use key::{HashKey, hash_key};
 pub use load::{DEFAULT_RTT, EWMA_DECAY, Load};
 pub use maglev::{Maglev, Member};
 
-/// How an endpoint is chosen.
+/// The load balancing policy.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Policy {
-    /// The less loaded of two chosen at random (P2C), weights respected.
+    /// The less loaded of two random endpoints (P2C), by weight.
     #[default]
     LeastRequest,
-    /// In turn, smooth weighted.
+    /// Smooth weighted round robin.
     RoundRobin,
-    /// At random by weight.
+    /// Random, by weight.
     Random,
-    /// The better of two by recent latency and load.
+    /// The better of two random endpoints, by recent latency and load.
     PeakEwma,
-    /// Always the same for the same key, as long as endpoints stay (Maglev).
+    /// The same endpoint for the same key while endpoints stay (Maglev).
     Hash(HashKey),
 }

@@ -1,10 +1,12 @@
-//! Counters that cost a plain add: each worker writes its own, the control thread sums on scrape.
+//! Counters that cost a plain add. Each worker writes its own cells; the control thread sums them
+//! on scrape.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A monotonic count or a gauge, written by one worker only and read by anyone.
+/// A monotonic count or a gauge. Only one worker writes it; every thread may read it.
 ///
-/// Adding is a load and a store, not a locked add: the single writer is what makes that exact.
+/// Adding is a load and a store, not a locked add. This is exact because there is only one writer.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
@@ -21,7 +23,7 @@ impl Count {
         self.add(1);
     }
 
-    /// Takes one away (gauges). Only the owning worker may call this.
+    /// Subtracts one (gauges). Only the owning worker may call this.
     #[inline]
     pub fn decrement(&self) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
@@ -33,16 +35,20 @@ impl Count {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The value now.
+    /// The current value.
     #[inline]
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// One `T` for each worker, far enough apart that no two share a cache line.
+/// One `T` for each worker. The padding keeps two of them out of one cache line. The first use
+/// allocates them, because a large configuration has many that are never used.
 #[derive(Debug)]
-pub struct PerWorker<T>(Box<[Padded<T>]>);
+pub struct PerWorker<T> {
+    cells: OnceLock<Box<[Padded<T>]>>,
+    workers: u32,
+}
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -51,20 +57,30 @@ struct Padded<T>(T);
 impl<T: Default> PerWorker<T> {
     /// Cells for `workers` workers, all zero.
     pub fn new(workers: usize) -> Self {
-        Self((0..workers.max(1)).map(|_| Padded::default()).collect())
+        Self { cells: OnceLock::new(), workers: workers.max(1) as u32 }
+    }
+
+    /// The cell of worker `index`. The index must be below the count given to `new`.
+    #[inline]
+    pub fn worker(&self, index: usize) -> &T {
+        &self.cells.get_or_init(|| self.all_zero())[index].0
+    }
+
+    #[cold]
+    fn all_zero(&self) -> Box<[Padded<T>]> {
+        (0..self.workers).map(|_| Padded::default()).collect()
     }
 }
 
 impl<T> PerWorker<T> {
-    /// The cell of worker `index`; every worker index is below the count given to `new`.
-    #[inline]
-    pub fn worker(&self, index: usize) -> &T {
-        &self.0[index].0
+    /// The number of workers.
+    pub fn workers(&self) -> usize {
+        self.workers as usize
     }
 
-    /// All cells, worker 0 first.
+    /// All cells, worker 0 first; none before the first use.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|padded| &padded.0)
+        self.cells.get().into_iter().flatten().map(|padded| &padded.0)
     }
 
     /// The sum over all workers of one count.
@@ -73,8 +89,8 @@ impl<T> PerWorker<T> {
     }
 }
 
-/// Upper bounds of the latency buckets in milliseconds: Envoy's, so that dashboards carry over.
-/// A last, implicit bucket is +Inf.
+/// Upper bounds of the latency buckets in milliseconds. They are Envoy's bounds, so dashboards
+/// still work. The last, implicit bucket is +Inf.
 pub const LATENCY_BUCKETS_MS: [f64; 19] = [
     0.5,
     1.0,
@@ -100,7 +116,7 @@ pub const LATENCY_BUCKETS_MS: [f64; 19] = [
 /// A histogram of durations over [`LATENCY_BUCKETS_MS`].
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// One count for each bucket (not cumulative), the last is +Inf.
+    /// One count for each bucket (not cumulative). The last bucket is +Inf.
     pub buckets: [Count; LATENCY_BUCKETS_MS.len() + 1],
     /// Sum of all durations in microseconds.
     pub sum_us: Count,

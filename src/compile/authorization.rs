@@ -1,5 +1,5 @@
-//! Authorization rules. What cannot be meant is a mistake: a rule that quietly never matches, or
-//! quietly always, is how doors are left open.
+//! Compiles authorization rules. A rule that never matches or always matches by mistake is
+//! reported, because it may open access that nobody intended.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,7 +24,7 @@ type List<T = String> = [Item<T>];
 struct Known<'a> {
     list: Vec<&'a str>,
     set: HashSet<&'a str>,
-    /// Those that carry bytes.
+    /// Those with `protocol: tcp`.
     tcp: HashSet<&'a str>,
 }
 
@@ -39,7 +39,7 @@ impl<'a> Known<'a> {
         Self { set: list.iter().copied().collect(), list, tcp }
     }
 
-    /// Whether `pattern`, which is written as `text`, fits a service.
+    /// Whether `pattern`, written as `text`, matches a service.
     fn fits(&self, text: &str, pattern: &Pattern) -> bool {
         self.set.contains(text) || self.list.iter().any(|name| pattern.fits(name))
     }
@@ -79,8 +79,8 @@ fn rule_of(
 ) -> Rule {
     let written = &item.value;
     if written.from.is_empty() && written.to.is_empty() && written.when.is_empty() {
-        let help = "if that is meant, write `to: {service: \"*\"}`";
-        compiler.missing(&item.origin, "this rule is about everyone everywhere", help);
+        let help = "if you intend that, write `to: {service: \"*\"}`";
+        compiler.missing(&item.origin, "this rule applies to every client and every service", help);
     }
     let action = match written.action {
         PolicyAction::Allow => Action::Allow,
@@ -110,7 +110,7 @@ fn source(compiler: &mut Compiler<'_>, action: Action, item: &Item<PolicySource>
     let PolicySource { identities, namespaces, trust_domains, ips, forwarded_ips } = &item.value;
     let all = [identities, namespaces, trust_domains, ips, forwarded_ips];
     if all.into_iter().all(Choices::is_empty) {
-        let help = "leave `from` out if anyone is meant";
+        let help = "leave `from` out to match every client";
         compiler.missing(&item.origin, "`from` has no condition", help);
     }
     let mut names = |choices: &Choices, parse: Parse<Pattern>| {
@@ -142,7 +142,7 @@ fn operation(
     }
     let http = ![hosts, methods, paths].into_iter().all(Choices::is_empty);
     if !http && ports.is_empty() && ips.is_empty() && services.is_empty() {
-        let help = "leave `to` out if anything is meant";
+        let help = "leave `to` out to match every request";
         compiler.missing(&item.origin, "`to` has no condition", help);
     }
     if http || !when.is_empty() {
@@ -158,7 +158,7 @@ fn operation(
     }
 }
 
-/// The named services, each of which must be there.
+/// The named services. Each must exist.
 fn services(compiler: &mut Compiler<'_>, known: &Known<'_>, written: &List) -> Vec<Pattern> {
     let mut patterns = Vec::new();
     for text in written {
@@ -179,25 +179,25 @@ fn services(compiler: &mut Compiler<'_>, known: &Known<'_>, written: &List) -> V
     patterns
 }
 
-/// Conditions on requests are no conditions on bytes: such a rule would never allow, or deny all.
+/// Reports conditions on requests for TCP services. Such an allow rule would never match, and such
+/// a deny rule would always match.
 fn only_http(compiler: &mut Compiler<'_>, known: &Known<'_>, services: &List) {
     for written in services {
         if known.tcp.contains(written.value.as_str()) {
-            let message =
-                format!("{:?} is a tcp service: it has no requests to look into", written.value);
-            let help = "only `service`, `ports` and `from` can be asked of it";
+            let message = format!("{:?} is a tcp service: it has no requests", written.value);
+            let help = "only `service`, `ports` and `from` apply to it";
             compiler.fault_with_help(&written.origin, message, help);
         }
     }
 }
 
-/// `*` among unwanted values: an allow rule with it never matches. A deny rule with it is about
-/// peers without a name.
+/// Reports `*` among unwanted values of an allow rule, which then never matches. In a deny rule it
+/// matches peers without an identity.
 fn not_everything(compiler: &mut Compiler<'_>, action: Action, unwanted: &List) {
     let all = unwanted.iter().find(|text| text.value == "*");
     if let Some(all) = all.filter(|_| action == Action::Allow) {
-        let help = "to let in who has no identity, write `from: {ips: [...]}`";
-        compiler.fault_with_help(&all.origin, "nothing is left for this rule to allow", help);
+        let help = "to allow clients without an identity, write `from: {ips: [...]}`";
+        compiler.fault_with_help(&all.origin, "this rule never matches", help);
     }
 }
 
@@ -226,14 +226,14 @@ fn method(text: &str) -> Result<Box<str>, PatternError> {
     if !is_token(text) || text.contains('*') || text.bytes().any(|b| b.is_ascii_lowercase()) {
         return Err(PatternError {
             message: format!("{text:?} is not a method").into(),
-            help: format!("methods are in capitals, and written out: {}", text.to_uppercase())
+            help: format!("write the method in full and in capitals: {}", text.to_uppercase())
                 .into(),
         });
     }
     Ok(text.into())
 }
 
-/// How one value of a list is read.
+/// The parser of one value.
 type Parse<P> = fn(&str) -> Result<P, PatternError>;
 
 fn choice<P>(compiler: &mut Compiler<'_>, written: &Choices, parse: Parse<P>) -> Choice<P> {

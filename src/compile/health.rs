@@ -10,19 +10,19 @@ use crate::model::{
     ServiceProtocol,
 };
 
-/// Between two checks unless it is told otherwise.
+/// The default interval.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long a check may take unless it is told otherwise.
+/// The default timeout.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many answers change a state unless it is told otherwise.
+/// The default thresholds.
 const THRESHOLDS: Thresholds = Thresholds { healthy: 2, unhealthy: 3 };
 
-/// With fewer healthy endpoints all of them take requests, unless it is told otherwise.
+/// The default panic threshold.
 const PANIC_PERCENT: u8 = 50;
 
-/// How the endpoints of a service are checked.
+/// Compiles the health check of a service.
 pub(super) fn check(compiler: &mut Compiler<'_>, service: &Service) -> Option<Arc<Check>> {
     let written = service.health_check.as_ref()?;
     let value = &written.value;
@@ -31,7 +31,7 @@ pub(super) fn check(compiler: &mut Compiler<'_>, service: &Service) -> Option<Ar
         Some(HealthProbe::Grpc(probe)) => {
             if service.protocol == ServiceProtocol::Http1 {
                 let help = "write `protocol: grpc`, or check by `http`";
-                let message = "gRPC is not spoken over HTTP/1.1";
+                let message = "gRPC needs HTTP/2";
                 compiler.fault_with_help(&probe.origin, message, help);
             }
             grpc_ask(compiler, service, probe)?
@@ -71,8 +71,8 @@ fn http_ask(compiler: &mut Compiler<'_>, service: &Service, probe: &HttpProbe) -
     let path = &probe.path;
     let visible = |byte: u8| (b'!'..=b'~').contains(&byte) && byte != b'#';
     if !path.value.starts_with('/') || !path.value.bytes().all(visible) {
-        let message = format!("{:?} is not the path of a resource", path.value);
-        compiler.fault_with_help(&path.origin, message, "write /healthz, with a query if need be");
+        let message = format!("{:?} is not a path", path.value);
+        compiler.fault_with_help(&path.origin, message, "write /healthz, with a query if needed");
     }
     let statuses =
         if probe.statuses.is_empty() { vec![(200, 200)] } else { probe.statuses.clone() };
@@ -96,7 +96,7 @@ fn grpc_ask(
     })
 }
 
-/// The authority under `key`; by default the SNI, or the name of the service.
+/// The authority under `key`. The default is the SNI or the name of the service.
 fn authority(
     compiler: &mut Compiler<'_>,
     service: &Service,
@@ -111,7 +111,7 @@ fn authority(
     let text = &written.or(sni).unwrap_or(&service.name).value;
     if text.parse::<http::uri::Authority>().is_err() {
         let origin = written.map_or(origin, |written| &written.origin);
-        let message = format!("{text:?} cannot be asked for as a host");
+        let message = format!("{text:?} cannot be used as a host");
         compiler.fault_with_help(origin, message, format!("write `{key}: NAME`"));
         return None;
     }

@@ -1,20 +1,20 @@
-//! Settings of HTTP/2 for listeners and services, and limits on its frames.
+//! HTTP/2 settings of listeners and services, and limits on frames.
 
 use super::Compiler;
 use crate::http2::{FloodLimits, Settings};
 use crate::model::{Http2, Http2Limits, Item};
 
-/// The largest window that there is (RFC 9113 6.9.1).
+/// The largest window (RFC 9113 6.9.1).
 const WINDOW_BYTES_MAX: u64 = (1 << 31) - 1;
 
-/// How HTTP/2 is spoken, as `written`.
+/// Compiles the HTTP/2 settings.
 pub(super) fn settings(compiler: &mut Compiler<'_>, written: &Http2) -> Settings {
     let default = Settings::default();
     let mut size = |written: &Option<Item<usize>>, range: [u64; 2], default: u32| {
         let Some(written) = written else { return default };
         let bytes = written.value as u64;
         if !(range[0]..=range[1]).contains(&bytes) {
-            let message = format!("a size from {} to {} bytes is wanted here", range[0], range[1]);
+            let message = format!("this must be from {} to {} bytes", range[0], range[1]);
             compiler.fault(&written.origin, message);
         }
         u32::try_from(bytes).unwrap_or(default)
@@ -48,19 +48,20 @@ pub(super) fn settings(compiler: &mut Compiler<'_>, written: &Http2) -> Settings
     }
 }
 
-/// The least that a number of frames may be: any peer sends some of each.
+/// The lowest limit on a number of frames. Every peer sends some of each kind.
 const FRAMES_MIN: u32 = 10;
 
-/// The least that small DATA frames may cost: a few of them are ordinary.
+/// The lowest limit on the overhead of small DATA frames. A few of them are normal.
 const DATA_OVERHEAD_MIN: usize = 25_600;
 
-/// What a peer may send besides messages, as `written`.
+/// Compiles the limits on HTTP/2 frames.
 pub(super) fn limits(compiler: &mut Compiler<'_>, written: &Http2Limits) -> FloodLimits {
     let default = FloodLimits::default();
     let mut frames = |written: &Option<Item<u32>>, default: u32| {
         let Some(frames) = written else { return default };
         if frames.value < FRAMES_MIN {
-            let message = format!("fewer than {FRAMES_MIN} frames would end good connections");
+            let message =
+                format!("a limit below {FRAMES_MIN} frames would close normal connections");
             compiler.fault(&frames.origin, message);
         }
         frames.value
@@ -87,7 +88,7 @@ pub(super) fn limits(compiler: &mut Compiler<'_>, written: &Http2Limits) -> Floo
     if let Some(size) = &written.data_overhead
         && size.value < DATA_OVERHEAD_MIN
     {
-        compiler.fault(&size.origin, format!("at least {DATA_OVERHEAD_MIN} bytes are wanted here"));
+        compiler.fault(&size.origin, format!("this must be at least {DATA_OVERHEAD_MIN} bytes"));
     }
     limits
 }

@@ -1,4 +1,4 @@
-//! Issuers of tokens, and what routes and services demand of them.
+//! Token issuers, and the token requirements of routes and services.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,23 +7,23 @@ use super::{Compiler, is_token, suggestion};
 use crate::jwt::{KeySet, KeysWanted, Provider, Requirement};
 use crate::model::{Item, Material, Origin, TokenDemand, TokenKeys, TokenProvider};
 
-/// How far clocks may be apart unless it is told otherwise (Envoy's default).
+/// The default tolerance for clock differences (Envoy's default).
 const LEEWAY: Duration = Duration::from_secs(60);
 
-/// How often keys are fetched unless it is told otherwise (Istio's default).
+/// The default interval of key fetches (Istio's default).
 const REFRESH: Duration = Duration::from_secs(20 * 60);
 
 /// The shortest time between two fetches.
 const REFRESH_MIN: Duration = Duration::from_secs(1);
 
-/// Where the keys of an issuer are to be fetched.
+/// The source of an issuer's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySource {
     /// `http://` or `https://`.
     pub url: String,
     /// The CAs of an https URL; `None` for the public ones.
     pub ca_pem: Option<Arc<[u8]>>,
-    /// How often.
+    /// The interval of fetches.
     pub refresh: Duration,
 }
 
@@ -81,13 +81,13 @@ fn keys<'a>(
         Some(TokenKeys::Url { url, ca, refresh }) => fetched(compiler, url, ca.as_ref(), *refresh),
         None => {
             let help = "write {file: FILE} or {url: https://...}";
-            compiler.fault_with_help(&written.origin, "where are the keys?", help);
+            compiler.fault_with_help(&written.origin, "this provider has no keys", help);
             None
         }
     }
 }
 
-/// The keys that were fetched from `url`; none at first, and no token is accepted then.
+/// The keys fetched from `url`. At first there are none, and no token is accepted.
 fn fetched<'a>(
     compiler: &mut Compiler<'a>,
     url: &Item<String>,
@@ -110,7 +110,7 @@ fn fetched<'a>(
     Some((keys, wanted))
 }
 
-/// The demand of a route or service.
+/// The token requirement of a route or service.
 pub(super) fn demand(
     compiler: &mut Compiler<'_>,
     written: Option<&Item<TokenDemand>>,
@@ -133,7 +133,7 @@ fn unknown(compiler: &mut Compiler<'_>, origin: &Origin, name: &str) {
     let providers = &compiler.model.providers;
     let known: Vec<&str> = providers.iter().map(|it| it.value.name.value.as_str()).collect();
     if known.contains(&name) {
-        return; // its own fault is shown
+        return; // its own fault is reported
     }
     let message = format!("`jwt` has no provider {name:?}");
     compiler.fault_with_help(origin, message, suggestion(name, &known));

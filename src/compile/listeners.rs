@@ -58,7 +58,7 @@ pub(super) fn listeners(
     listeners
 }
 
-/// Time limits for clients.
+/// The time limits for clients.
 pub(super) fn timeouts(written: &model::Timeouts) -> Timeouts {
     let or = |time: Option<Duration>, default| time.unwrap_or_else(|| Duration::from_secs(default));
     Timeouts {
@@ -105,7 +105,7 @@ fn serves(
         }
         (ListenerProtocol::Tls, None, _) if !written.tls.is_empty() => {
             let help = "leave `tls` out, or write `protocol: tcp` or `auto` to terminate it";
-            let message = "TLS that is passed on is not terminated";
+            let message = "this listener passes TLS through and does not terminate it";
             compiler.fault_with_help(&item.origin, message, help);
             None
         }
@@ -121,7 +121,7 @@ fn serves(
     }
 }
 
-/// The routes of `wanted` hosts.
+/// A table of the `wanted` hosts.
 pub(super) fn only(
     compiler: &mut Compiler<'_>,
     hosts: &Hosts<'_>,

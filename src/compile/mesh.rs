@@ -1,4 +1,4 @@
-//! Listeners for captured traffic: what `mesh.inbound` and `mesh.outbound` say.
+//! Listeners for captured traffic, from `mesh.inbound` and `mesh.outbound`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use crate::authz::EscapedSlashes;
 use crate::balance::Policy;
 use crate::cells::PerWorker;
 use crate::cluster::EndpointCells;
-use crate::cluster::{Destination, Protocol, Service};
+use crate::cluster::{Destination, EndpointSet, Protocol, Service};
 use crate::dns::{Directory, DnsPlan};
 use crate::http2::Settings;
 use crate::mesh::{
-    Addresses, Admission, Application, Capture, Declared, Direction, Excluded, Probe, Udp, Unknown,
+    Addresses, Admission, Application, Capture, Declared, Direction, EndpointAddresses, Excluded,
+    Probe, Udp, Unknown,
 };
 use crate::message::HeaderEdits;
 use crate::model::{
     self, Inbound, InterceptBy, Item, Model, Mtls, Origin, Outbound, PeerSource, PortProtocol,
 };
-use crate::net::Address;
-use crate::net::Bind;
 use crate::net::Intercept;
+use crate::net::{Bind, Egress};
 use crate::route::{Action, Matcher, Rule, Split, Table};
 use crate::snapshot::{ForwardClientCert, Listener, Serves};
 use crate::tls::{Mode, ServerTls};
@@ -31,49 +31,60 @@ use crate::tls::{Mode, ServerTls};
 const INBOUND: &str = "mesh.inbound";
 const OUTBOUND: &str = "mesh.outbound";
 
-/// What rules, logs and metrics call destinations that no service names. No service can have a
-/// name with a slash.
+/// The names of unknown destinations in rules, logs and metrics. No service can have a name with a
+/// slash.
 pub(super) const INBOUND_SERVICE: &str = "mesh/inbound";
 pub(super) const PASSTHROUGH_SERVICE: &str = "mesh/passthrough";
 
-/// How long connecting to an original destination may take.
+/// The connect timeout of original destinations.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a flow of UDP may be silent, and how many there may be, unless it is told otherwise.
+/// The defaults for UDP: how long a flow may be silent, and how many flows may be open.
 const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const UDP_FLOWS_MAX: u32 = 10_000;
 
-/// How long unused connections to original destinations are kept, and how many for each.
+/// How long idle connections to original destinations are kept, and how many for each destination.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_IDLE_CONNECTIONS: u32 = 1024;
 
-/// The listeners of captured traffic.
+/// The destinations of captured traffic.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    services: &'a [Arc<Service>],
+    hosts: &'a Hosts<'a>,
+    endpoints: &'a Arc<EndpointAddresses>,
+}
+
+/// Compiles the capturing listeners.
 pub(super) fn listeners(
     compiler: &mut Compiler<'_>,
     services: &[Arc<Service>],
     hosts: &Hosts<'_>,
+    endpoints: Option<&Arc<EndpointAddresses>>,
 ) -> Vec<Arc<Listener>> {
     let model = compiler.model;
     for item in &model.listeners {
         let name = &item.value.name;
         if [INBOUND, OUTBOUND].contains(&name.value.as_str()) {
-            compiler.fault(&name.origin, format!("{:?} is the name of another", name.value));
+            compiler.fault(&name.origin, format!("{:?} is a reserved listener name", name.value));
         }
     }
     let mesh = &model.mesh;
     let mut listeners = Vec::new();
+    let endpoints = endpoints.cloned().unwrap_or_default();
+    let found = Found { services, hosts, endpoints: &endpoints };
     if let Some(first) = mesh.inbound.binds.first() {
-        listeners.push(inbound(compiler, &mesh.inbound, &first.origin, services));
+        listeners.push(inbound(compiler, &mesh.inbound, &first.origin, found));
     } else {
         only_captured(compiler, &mesh.inbound);
     }
     if let Some(first) = mesh.outbound.binds.first() {
-        listeners.push(outbound(compiler, &mesh.outbound, &first.origin, services, hosts));
+        listeners.push(outbound(compiler, &mesh.outbound, &first.origin, found));
     }
     listeners
 }
 
-/// Settings of captured connections, where none are captured.
+/// Reports settings for captured connections if none are captured.
 fn only_captured(compiler: &mut Compiler<'_>, written: &Inbound) {
     let protocols = written.protocols.iter().map(|(port, _)| &port.origin);
     let probes = written.probes.iter().map(|probe| &probe.origin);
@@ -87,7 +98,7 @@ fn inbound(
     compiler: &mut Compiler<'_>,
     written: &Inbound,
     origin: &Origin,
-    services: &[Arc<Service>],
+    found: Found<'_>,
 ) -> Arc<Listener> {
     let tls = tls::captured(compiler, INBOUND);
     let admission = admission(compiler, origin, written.mtls, tls.as_ref());
@@ -101,7 +112,7 @@ fn inbound(
         intercept: intercept(written.intercept),
         routes: Arc::new(Table::build(Vec::new())),
         onward: rule(compiler, origin, INBOUND, "original", Destination::ORIGINAL),
-        addresses: addresses(compiler, origin, INBOUND, services),
+        addresses: addresses(compiler, origin, INBOUND, found),
         unknown: Unknown::Allow,
         ports: declared(&written.protocols),
         admission,
@@ -135,19 +146,18 @@ fn outbound(
     compiler: &mut Compiler<'_>,
     written: &Outbound,
     origin: &Origin,
-    services: &[Arc<Service>],
-    hosts: &Hosts<'_>,
+    found: Found<'_>,
 ) -> Arc<Listener> {
     let routes = match &written.hosts {
-        Some(wanted) => Arc::new(plain::only(compiler, hosts, wanted)),
-        None => hosts.all(),
+        Some(wanted) => Arc::new(plain::only(compiler, found.hosts, wanted)),
+        None => found.hosts.all(),
     };
     let capture = Capture {
         direction: Direction::Outbound,
         intercept: intercept(written.intercept),
         routes,
         onward: rule(compiler, origin, OUTBOUND, "original", Destination::ORIGINAL),
-        addresses: addresses(compiler, origin, OUTBOUND, services),
+        addresses: addresses(compiler, origin, OUTBOUND, found),
         unknown: if written.deny_unknown { Unknown::Deny } else { Unknown::Allow },
         ports: declared(&written.protocols),
         admission: Admission::Plain,
@@ -221,11 +231,14 @@ fn listener(
     })
 }
 
-/// Traffic that no rule should have captured.
+/// Traffic that must not be captured.
 fn excluded(compiler: &mut Compiler<'_>, direction: Direction) -> Excluded {
     let written = &compiler.model.mesh.intercept;
     if let Some(mark) = written.mark.as_ref().filter(|mark| mark.value == 0) {
-        compiler.fault(&mark.origin, "a mark of 0 is none: nothing would be known by it");
+        compiler.fault(
+            &mark.origin,
+            "0 means no mark, but the capture rules recognise our packets by their mark",
+        );
     }
     let side = match direction {
         Direction::Inbound => &written.exclude_inbound,
@@ -249,8 +262,8 @@ fn intercept(written: InterceptBy) -> Intercept {
     }
 }
 
-/// Whether the workload sees the client's address. Not on loopback: the kernel lets no answer go
-/// from there to an address that is not on it.
+/// Whether the workload sees the client's address. This is not possible on loopback: the kernel
+/// drops answers from there to other addresses.
 fn keeps_source(compiler: &mut Compiler<'_>, written: &Inbound) -> bool {
     let loopback = written.application == model::Application::Loopback;
     match &written.source {
@@ -265,7 +278,7 @@ fn keeps_source(compiler: &mut Compiler<'_>, written: &Inbound) -> bool {
     }
 }
 
-/// On which terms clients are let in. Without an identity there is only plain text.
+/// The requirement for inbound clients. Without an identity, only plain text is possible.
 fn admission(
     compiler: &mut Compiler<'_>,
     origin: &Origin,
@@ -277,7 +290,7 @@ fn admission(
         (Mtls::Strict, Some(tls)) => Admission::Tls(Arc::new(tls.with_mode(Mode::Strict))),
         (Mtls::Strict, None) if compiler.model.mesh.identity.is_none() => {
             let help = "add `mesh: {identity: {ca: DIR, id: spiffe://...}}`";
-            compiler.fault_with_help(origin, "`strict` needs an identity to prove", help);
+            compiler.fault_with_help(origin, "`strict` needs an identity for this workload", help);
             Admission::Plain
         }
         (Mtls::Strict | Mtls::Permissive, None) | (Mtls::Disable, _) => Admission::Plain,
@@ -307,14 +320,14 @@ fn addresses(
     compiler: &mut Compiler<'_>,
     origin: &Origin,
     listener: &str,
-    services: &[Arc<Service>],
+    found: Found<'_>,
 ) -> Addresses {
-    Addresses::new(services, |service, destination| {
+    Addresses::new(found.services, Arc::clone(found.endpoints), |service, destination| {
         rule(compiler, origin, listener, &service.name, destination)
     })
 }
 
-/// The rule of requests that no route names, to `destination`.
+/// A rule to `destination` for requests that no route matches.
 fn rule(
     compiler: &mut Compiler<'_>,
     origin: &Origin,
@@ -340,14 +353,15 @@ fn rule(
     })
 }
 
-/// On what terms destinations are reached that no service names: as the client would have.
+/// The service for unknown original destinations.
 fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
     Arc::new(Service {
         name: name.into(),
         protocol: Protocol::Http1,
         addresses: Vec::new(),
-        endpoints: Vec::new(),
-        subsets: Vec::new(),
+        egress: Egress::default(),
+        endpoints: EndpointSet::default(),
+        dns_name: None,
         policy: Policy::RoundRobin,
         tls: None,
         jwt: None,
@@ -363,13 +377,12 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
     })
 }
 
-/// The counters of all endpoints that are found by their address alone.
+/// The counters of all endpoints without a service.
 fn endpoint_stats(compiler: &mut Compiler<'_>, listener: &str) -> Arc<PerWorker<EndpointCells>> {
-    // A path that no endpoint has: they begin with a slash.
-    compiler.registry.endpoint(listener, &Address::Unix("*".into()))
+    compiler.registry.passthrough(listener)
 }
 
-/// Where the resolver listens, and its names.
+/// The address of the resolver, and its names.
 pub(super) fn dns(model: &Model, services: &[Arc<Service>]) -> DnsPlan {
     let mut directory = Directory::default();
     let bind = model.mesh.dns;

@@ -1,7 +1,8 @@
-//! From the model to the snapshot of the workers: names become indices, patterns are compiled.
-//! It knows topics and no sources, and it reads no files.
+//! Compiles the model into the snapshot of the workers: names become indices, and patterns are
+//! compiled. It knows topics but no sources, and it reads no files.
 
 mod authorization;
+mod endpoints;
 mod health;
 mod http2;
 mod jwt;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use self::endpoints::found_at;
 pub use self::jwt::KeySource;
 use self::registry::Registry;
 pub use self::suggestion::suggestion;
@@ -25,7 +27,7 @@ use self::tls::MeshIdentity;
 use crate::cluster::{Destination, Service};
 use crate::dns::DnsPlan;
 use crate::jwt::{KeySet, Provider};
-use crate::mesh::MARK;
+use crate::mesh::{EndpointAddresses, MARK};
 use crate::model::{Driver, Fault, Item, Material, Merged, Model, Origin, Refusal};
 use crate::net::{Bind, Egress};
 use crate::route::Rule;
@@ -117,7 +119,7 @@ pub fn compile(
         if of_resources.is_empty() {
             return Err(faults);
         }
-        // Other items may refer to these resources, so everything is looked at again.
+        // Other items may refer to these resources, so everything is compiled again.
         let ids: HashSet<_> =
             of_resources.iter().filter_map(|fault| fault.origin.resource().cloned()).collect();
         Arc::make_mut(&mut model).leave_out(&ids);
@@ -165,8 +167,15 @@ fn compile_all(
     compiler.providers = jwt::providers(&mut compiler);
     let services = services::services(&mut compiler);
     let hosts = routes::hosts(&mut compiler, &services);
+    let endpoint_addresses =
+        model.mesh.captures().then(|| Arc::new(EndpointAddresses::new(&services)));
     let mut listeners = listeners::listeners(&mut compiler, &services, &hosts);
-    listeners.extend(mesh::listeners(&mut compiler, &services, &hosts));
+    listeners.extend(mesh::listeners(
+        &mut compiler,
+        &services,
+        &hosts,
+        endpoint_addresses.as_ref(),
+    ));
     listeners.sort_by(|one, other| one.name.cmp(&other.name));
     let snapshot = Snapshot {
         version,
@@ -179,6 +188,7 @@ fn compile_all(
         certificates: std::mem::take(&mut compiler.certificates),
         jwt_providers: std::mem::take(&mut compiler.providers),
         services,
+        endpoint_addresses,
     };
     let Compiler { faults, key_sources, bind_places, .. } = compiler;
     if !faults.is_empty() {
@@ -216,7 +226,7 @@ impl<'a> Compiler<'a> {
         self.faults.push(Fault::new(origin, message).help(help));
     }
 
-    /// A missing part. When the source could not read something, that is the cause to be shown.
+    /// Reports a missing part. If the source could not read an item, that fault is shown instead.
     fn missing(&mut self, origin: &Origin, message: &str, help: &str) {
         let fault = Fault { secondary: true, ..Fault::new(origin, message).help(help) };
         self.faults.push(fault);
@@ -227,7 +237,7 @@ impl<'a> Compiler<'a> {
         self.rules.len() as u32
     }
 
-    /// Takes in a rule that was compiled with [`Compiler::rule_index`].
+    /// Adds a rule that was compiled with [`Compiler::rule_index`].
     fn rule(&mut self, rule: Rule) -> Arc<Rule> {
         let rule = Arc::new(rule);
         self.rules.push(Arc::clone(&rule));
@@ -259,7 +269,8 @@ impl<'a> Compiler<'a> {
             self.fault_with_help(&reference.origin, format!("there is no service {name:?}"), help);
             return None;
         };
-        let subsets = &services[service].subsets;
+        let endpoints = services[service].endpoints.load();
+        let subsets = &endpoints.subsets;
         let Some(subset) = subsets.iter().position(|subset| *subset.version == *version) else {
             let known: Vec<&str> = subsets[1..].iter().map(|subset| &*subset.version).collect();
             let help = suggestion(version, &known);
@@ -271,7 +282,7 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Whether `text` is a token (RFC 9110 5.6.2), as names of fields and methods are.
+/// Whether `text` is a token (RFC 9110 5.6.2), like names of fields and methods.
 fn is_token(text: &str) -> bool {
     let special = b"!#$%&'*+-.^_`|~";
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || special.contains(&b))

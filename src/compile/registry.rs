@@ -1,4 +1,4 @@
-//! Counters that outlive reloads: found again by name.
+//! Counters that survive reloads. They are found again by name.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,20 +8,19 @@ use rustc_hash::FxHashMap;
 
 use crate::authz;
 use crate::cells::PerWorker;
-use crate::cluster::{EndpointCells, ServiceCells};
+use crate::cluster::{EndpointCells, Endpoints, ServiceCells};
 use crate::grpc::methods::Methods;
-use crate::health::{Changes, HealthState};
+use crate::health::Changes;
 use crate::jwt::KeysWanted;
 use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
-use crate::net::Address;
 use crate::route;
 use crate::snapshot::ListenerCells;
 use crate::tls::TicketKeys;
 
-/// All counters of the process, by what they count. A counter lives as long as a snapshot refers
-/// to it; when its name comes back while it still lives, it goes on from where it was.
+/// All counters of the process. A counter lives while a snapshot refers to it. If its name comes
+/// back in that time, it continues.
 pub struct Registry {
     workers: usize,
     listeners: Family<String, ListenerCells>,
@@ -30,10 +29,11 @@ pub struct Registry {
     routes: Family<(String, String), route::RuleCells>,
     authorization: Family<String, authz::RuleCells>,
     jwt: Family<String, ProviderCells>,
+    passthrough: Family<String, EndpointCells>,
     services: FxHashMap<Box<str>, OfService>,
-    /// Keys of session tickets, which outlive reloads too.
+    /// Keys of session tickets. They survive reloads too.
     pub tickets: TicketKeys,
-    /// By URL: who asks for newer keys there, through reloads.
+    /// Requests for newer keys, by URL. They survive reloads too.
     keys_wanted: HashMap<String, KeysWanted>,
 }
 
@@ -48,13 +48,14 @@ impl Registry {
             routes: Family::default(),
             authorization: Family::default(),
             jwt: Family::default(),
+            passthrough: Family::default(),
             services: FxHashMap::default(),
             tickets: TicketKeys::default(),
             keys_wanted: HashMap::new(),
         }
     }
 
-    /// How many workers there are.
+    /// The number of workers.
     pub fn workers(&self) -> usize {
         self.workers.max(1)
     }
@@ -64,12 +65,12 @@ impl Registry {
         self.listeners.find(name.to_owned(), self.workers)
     }
 
-    /// The counters of a listener of captured connections.
+    /// The counters of a capturing listener.
     pub fn capture(&mut self, name: &str) -> Arc<PerWorker<CaptureCells>> {
         self.captures.find(name.to_owned(), self.workers)
     }
 
-    /// The destinations that nobody has named, as seen by a listener of captured connections.
+    /// The counters of unknown destinations, for a capturing listener.
     pub fn destinations(&mut self, name: &str) -> Arc<PerWorker<Destinations>> {
         self.destinations.find(name.to_owned(), self.workers)
     }
@@ -84,12 +85,12 @@ impl Registry {
         self.authorization.find(name.to_owned(), self.workers)
     }
 
-    /// The counters of an issuer of tokens.
+    /// The counters of a token issuer.
     pub fn jwt(&mut self, name: &str) -> Arc<PerWorker<ProviderCells>> {
         self.jwt.find(name.to_owned(), self.workers)
     }
 
-    /// The alarm that rings when keys of `url` are needed.
+    /// The handle that reports the need for newer keys of `url`.
     pub fn keys_wanted(&mut self, url: &str) -> KeysWanted {
         self.keys_wanted.entry(url.to_owned()).or_default().clone()
     }
@@ -100,29 +101,35 @@ impl Registry {
         living(&mut self.of_service(name).cells, || PerWorker::new(workers))
     }
 
-    /// The called methods of a service.
+    /// The gRPC methods of a service.
     pub fn methods(&mut self, service: &str) -> Arc<Methods> {
         let workers = self.workers;
         living(&mut self.of_service(service).methods, || Methods::new(workers))
     }
 
-    /// The counters of an endpoint of a service.
-    pub fn endpoint(&mut self, service: &str, address: &Address) -> Arc<PerWorker<EndpointCells>> {
-        let workers = self.workers;
-        let of_endpoint = self.of_service(service).endpoint(address);
-        living(&mut of_endpoint.cells, || PerWorker::new(workers))
+    /// The endpoints of a service in the snapshots that are alive, the latest first.
+    pub fn endpoints(&mut self, service: &str) -> Vec<Arc<Endpoints>> {
+        let known = &mut self.of_service(service).endpoints;
+        known.retain(is_used);
+        known.iter().rev().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Keeps `endpoints` as the latest of a service.
+    pub fn keep_endpoints(&mut self, service: &str, endpoints: &Arc<Endpoints>) {
+        let known = &mut self.of_service(service).endpoints;
+        let new = Arc::downgrade(endpoints);
+        known.retain(|other| !other.ptr_eq(&new));
+        known.push(new);
+    }
+
+    /// The counters of the endpoints that a listener finds by their address alone.
+    pub fn passthrough(&mut self, listener: &str) -> Arc<PerWorker<EndpointCells>> {
+        self.passthrough.find(listener.to_owned(), self.workers)
     }
 
     /// The count of health changes among the endpoints of a service.
     pub fn changes(&mut self, service: &str) -> Arc<Changes> {
         living(&mut self.of_service(service).changes, Changes::default)
-    }
-
-    /// The health of an endpoint of a service.
-    pub fn health_state(&mut self, service: &str, address: &Address) -> Arc<HealthState> {
-        let changes = self.changes(service);
-        let of_endpoint = self.of_service(service).endpoint(address);
-        living(&mut of_endpoint.health, || HealthState::new(changes))
     }
 
     fn of_service(&mut self, name: &str) -> &mut OfService {
@@ -139,35 +146,16 @@ struct OfService {
     cells: Weak<PerWorker<ServiceCells>>,
     methods: Weak<Methods>,
     changes: Weak<Changes>,
-    endpoints: FxHashMap<Address, OfEndpoint>,
+    /// With the cells of endpoints; the latest last.
+    endpoints: Vec<Weak<Endpoints>>,
 }
 
 impl OfService {
-    fn endpoint(&mut self, address: &Address) -> &mut OfEndpoint {
-        if !self.endpoints.contains_key(address) {
-            forget(&mut self.endpoints, OfEndpoint::is_used);
-        }
-        self.endpoints.entry(address.clone()).or_default()
-    }
-
     fn is_used(&self) -> bool {
         is_used(&self.cells)
             || is_used(&self.methods)
             || is_used(&self.changes)
-            || self.endpoints.values().any(OfEndpoint::is_used)
-    }
-}
-
-/// The cells of one endpoint of a service.
-#[derive(Default)]
-struct OfEndpoint {
-    cells: Weak<PerWorker<EndpointCells>>,
-    health: Weak<HealthState>,
-}
-
-impl OfEndpoint {
-    fn is_used(&self) -> bool {
-        is_used(&self.cells) || is_used(&self.health)
+            || self.endpoints.iter().any(is_used)
     }
 }
 
@@ -193,14 +181,14 @@ fn is_used<T>(cell: &Weak<T>) -> bool {
     cell.strong_count() > 0
 }
 
-/// Forgets unused names before `known` grows: now and then, not with each name.
+/// Removes unused names when `known` is about to grow, so the cost is spread.
 fn forget<K: Hash + Eq, V, S>(known: &mut HashMap<K, V, S>, used: impl Fn(&V) -> bool) {
     if known.len() == known.capacity() {
         known.retain(|_, value| used(value));
     }
 }
 
-/// The cell while it lives, or a new one.
+/// The living cell, or a new one.
 fn living<T>(cell: &mut Weak<T>, new: impl FnOnce() -> T) -> Arc<T> {
     cell.upgrade().unwrap_or_else(|| {
         let new = Arc::new(new());
@@ -224,17 +212,18 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_that_left_are_forgotten_and_those_in_use_are_not() {
+    fn services_and_endpoints_that_left_are_forgotten() {
         let mut registry = Registry::new(1);
-        let address = |port| Address::Tcp(std::net::SocketAddr::from(([10, 0, 0, 1], port)));
-        let kept = registry.endpoint("shop", &address(1));
-        kept.worker(0).requests.add(7);
-        for port in 2..1000 {
-            drop(registry.endpoint("shop", &address(port)));
-            drop(registry.endpoint(&port.to_string(), &address(port)));
+        let kept = Arc::new(Endpoints::default());
+        registry.keep_endpoints("shop", &kept);
+        for number in 0..1000 {
+            let passing = Arc::new(Endpoints::default());
+            registry.keep_endpoints("shop", &passing);
+            assert!(Arc::ptr_eq(&registry.endpoints("shop")[0], &passing), "the latest is first");
+            registry.keep_endpoints(&number.to_string(), &passing);
         }
         assert!(registry.services.len() < 100, "{}", registry.services.len());
-        assert!(registry.services["shop"].endpoints.len() < 100);
-        assert_eq!(registry.endpoint("shop", &address(1)).sum(|cells| &cells.requests), 7);
+        let known = registry.endpoints("shop");
+        assert!(known.len() == 1 && Arc::ptr_eq(&known[0], &kept));
     }
 }

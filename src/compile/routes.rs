@@ -28,7 +28,7 @@ impl<'a> Hosts<'a> {
         Arc::clone(self.all.get_or_init(table))
     }
 
-    /// A table of `wanted` hosts, and those without rules.
+    /// A table of the `wanted` hosts, and the wanted hosts that have no rules.
     pub(super) fn only<'w>(&self, wanted: &'w [Item<String>]) -> (Table, Vec<&'w Item<String>>) {
         let mut hosts = Vec::new();
         let mut unknown = Vec::new();
@@ -74,8 +74,8 @@ pub(super) fn hosts<'a>(compiler: &mut Compiler<'a>, services: &[Arc<Service>]) 
     hosts
 }
 
-/// Finds rules behind one that takes everything from them. Quadratic, so only rules without
-/// further conditions are compared with those before them, and long lists not at all.
+/// Finds rules that a more general rule before them hides. The cost is quadratic, so only rules
+/// without further conditions are compared, and long lists are skipped.
 fn unreachable_rules(
     compiler: &mut Compiler<'_>,
     written: &[Item<model::Rule>],
@@ -90,7 +90,7 @@ fn unreachable_rules(
             compiled[..index].iter().find(|earlier| earlier.matcher.shadows(&later.matcher));
         if let Some(earlier) = shadow {
             let message = format!(
-                "no request gets here: {:?} ({}) takes them all",
+                "no request reaches this rule: {:?} ({}) matches all of them",
                 earlier.name, earlier.place
             );
             let help = "put the more specific rule first";
@@ -160,7 +160,7 @@ fn action(
             Some(Action::Respond(Respond { status, body: respond.body.as_bytes().into() }))
         }
         None => {
-            let message = "a rule has exactly one of to, redirect and respond";
+            let message = "a rule needs exactly one of to, redirect and respond";
             compiler.fault(&item.origin, message);
             None
         }
@@ -205,7 +205,7 @@ fn redirect_of(compiler: &mut Compiler<'_>, item: &Item<model::Redirect>) -> Red
         && written.port.is_none()
         && written.path.is_none()
     {
-        let message = "a redirect to itself: give it a scheme, host, port or path";
+        let message = "this redirects to itself: set a scheme, host, port or path";
         compiler.fault(&item.origin, message);
     }
     Redirect {
@@ -232,13 +232,13 @@ fn rewrite_of(compiler: &mut Compiler<'_>, item: &Item<model::Rewrite>) -> Rewri
         }
     }
     if let (Some(prefix), Some(_)) = (&written.prefix, &written.path) {
-        let message = "either the prefix or the whole path is replaced, not both";
+        let message = "set either the prefix or the path, not both";
         compiler.fault(&prefix.origin, message);
     }
     Rewrite { prefix: text(&written.prefix), path: text(&written.path), host: text(&written.host) }
 }
 
-/// Request lines and Location have no white space and no controls.
+/// URLs in request lines and Location must have no white space and no controls.
 fn visible(compiler: &mut Compiler<'_>, text: &Item<String>) {
     if text.value.is_empty() || !text.value.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
         let message = format!("{:?} has characters that a URL cannot have", text.value);
@@ -253,7 +253,7 @@ fn matcher(compiler: &mut Compiler<'_>, written: &Match) -> Option<Matcher> {
     }
     for method in &written.methods {
         if !is_token(&method.value) || method.value.bytes().any(|byte| byte.is_ascii_lowercase()) {
-            let help = format!("methods are in capitals: {}", method.value.to_uppercase());
+            let help = format!("write the method in capitals: {}", method.value.to_uppercase());
             let message = format!("{:?} is not a method", method.value);
             compiler.fault_with_help(&method.origin, message, help);
         }
@@ -281,13 +281,13 @@ fn path_match(compiler: &mut Compiler<'_>, written: &Item<PathMatch>) -> Option<
         PathMatch::Any | PathMatch::Regex(_) => true,
     };
     if !fits {
-        let message = "a path begins with /, and a prefix ends with it too";
+        let message = "a path must begin with /, and a prefix must also end with /";
         compiler.fault(&written.origin, message);
     }
     fits.then(|| written.value.clone())
 }
 
-/// Fields that decide how a message is framed: nobody but the proxy sets them.
+/// Fields that decide the framing of a message. Rules must not change them.
 const FRAMING_FIELDS: [&str; 5] =
     ["content-length", "transfer-encoding", "connection", "upgrade", "te"];
 
@@ -317,7 +317,7 @@ fn field_name(compiler: &mut Compiler<'_>, name: &Item<String>) {
     }
     let framing = FRAMING_FIELDS.iter().any(|field| field.eq_ignore_ascii_case(&name.value));
     if framing || name.value.eq_ignore_ascii_case("host") {
-        let help = "Host is changed by `rewrite: {host: ...}`, framing by nobody";
+        let help = "change Host by `rewrite: {host: ...}`; framing fields are fixed";
         let message = format!("{:?} cannot be changed by a rule", name.value);
         compiler.fault_with_help(&name.origin, message, help);
     }

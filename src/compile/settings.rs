@@ -9,10 +9,10 @@ use crate::message;
 use crate::model::{self, AdminBind, Item, Model};
 use crate::snapshot::{AccessLog, Limits, LogFormat, LogSink};
 
-/// Where the admin interface listens by default.
+/// The default address of the admin interface.
 const ADMIN_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
 
-/// How long a drain lasts by default.
+/// The default drain time.
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// The range of `limits.header_bytes`.
@@ -47,13 +47,13 @@ pub(super) fn limits(compiler: &mut Compiler<'_>) -> Limits {
     if let Some(headers) = &written.headers
         && !(1..=HEADERS_MAX as u32).contains(&headers.value)
     {
-        let message = format!("between 1 and {HEADERS_MAX} fields can be allowed");
+        let message = format!("this must be from 1 to {HEADERS_MAX} fields");
         compiler.fault(&headers.origin, message);
     }
     if let Some(bytes) = &written.header_bytes
         && !(HEADER_BYTES_MIN..=HEADER_BYTES_MAX).contains(&bytes.value)
     {
-        let message = format!("between {HEADER_BYTES_MIN} B and 16 MiB can be allowed");
+        let message = format!("this must be from {HEADER_BYTES_MIN} B to 16 MiB");
         compiler.fault(&bytes.origin, message);
     }
     let header_bytes = |bytes: &Item<usize>| bytes.value;

@@ -1,6 +1,6 @@
 //! Suggestions for misspelt names.
 
-/// `did you mean ...?`, or all known names.
+/// The text `did you mean ...?`, or a list of all known names.
 pub fn suggestion(word: &str, known: &[&str]) -> String {
     let near = known
         .iter()

@@ -1,4 +1,4 @@
-//! TLS: from certificates and keys to the parameters of handshakes.
+//! Compiles TLS: from certificates and keys to handshake settings.
 
 use std::sync::Arc;
 
@@ -19,21 +19,21 @@ use crate::tls::{
     PeerVerifier, ServerParameters, ServerTls, Trust, Versions, spiffe_id, terms_of,
 };
 
-/// What is spoken inside TLS on HTTP listeners and to HTTP services.
+/// ALPN for HTTP/1.1 listeners and services.
 const ALPN_HTTP: &[&[u8]] = &[b"http/1.1"];
 
-/// The same where the client may choose.
+/// ALPN if the client may choose.
 const ALPN_AUTO: &[&[u8]] = &[b"h2", b"http/1.1"];
 
-/// The same for captured connections. HTTP/2 goes on as it comes, so it is not asked for.
+/// ALPN for captured connections. HTTP/2 is forwarded as it comes, so it is not preferred.
 const ALPN_CAPTURED: &[&[u8]] = &[b"http/1.1", b"h2"];
-/// HTTP/2 alone.
+/// ALPN for HTTP/2 only.
 const ALPN_HTTP2: &[&[u8]] = &[b"h2"];
 
-/// The trust domain by default.
+/// The default trust domain.
 const TRUST_DOMAIN: &str = "cluster.local";
 
-/// Who this workload is, and whom it trusts.
+/// The identity of this workload, and the roots that it trusts.
 #[derive(Clone)]
 pub(super) struct MeshIdentity {
     own: Arc<CertifiedKey>,
@@ -48,16 +48,16 @@ impl MeshIdentity {
     }
 }
 
-/// What decides whom a peer is accepted as, byte for byte: changes of it are noticed.
+/// The inputs of peer verification, byte for byte. A change of them is noticed.
 #[derive(Clone, Default)]
 struct Accepts {
-    /// Roots, and whether they matter.
+    /// The roots, and whether they are used.
     trusted: Vec<u8>,
-    /// Revocation lists. Connections of those that they name are cut; others live on.
+    /// Revocation lists. A new list closes only the connections of the certificates that it names.
     revoked: Vec<u8>,
 }
 
-/// The identity in `mesh`, if there is one.
+/// The identity from `mesh`, if there is one.
 pub(super) fn mesh(compiler: &mut Compiler<'_>) -> Option<MeshIdentity> {
     let mesh = &compiler.model.mesh;
     let item = mesh.identity.as_ref()?;
@@ -67,7 +67,7 @@ pub(super) fn mesh(compiler: &mut Compiler<'_>) -> Option<MeshIdentity> {
         }
         Identity::Incomplete => {
             let help = "write {ca: DIR, id: spiffe://...}, or {cert: FILE, key: FILE, roots: FILE}";
-            let message = "an identity is from a CA or from files, all of it";
+            let message = "an identity comes from a CA, or from three files";
             compiler.fault_with_help(&item.origin, message, help);
             return None;
         }
@@ -94,8 +94,8 @@ pub(super) fn mesh(compiler: &mut Compiler<'_>) -> Option<MeshIdentity> {
     let proven = own.cert.first().and_then(spiffe_id);
     if proven.as_ref().is_none_or(|id| id.trust_domain() != domain) {
         let found = proven.map_or_else(|| "none".to_owned(), |id| id.as_str().to_owned());
-        let message = format!("the certificate proves no SPIFFE ID of {domain} (it has: {found})");
-        let help = "set mesh.trust_domain to that of the certificate";
+        let message = format!("the certificate has no SPIFFE ID in {domain} (it has: {found})");
+        let help = "set mesh.trust_domain to the domain of the certificate";
         compiler.fault_with_help(&item.origin, message, help);
     }
     Some(MeshIdentity { own, trust: Arc::new(Trust { bundles, crls }), accepts })
@@ -134,7 +134,11 @@ pub(super) fn listener<'a>(
             }
             model::ServerTls::Mesh => {
                 let help = "write {cert: FILE, key: FILE}, a list of those, or `mesh` alone";
-                compiler.fault_with_help(&tls.origin, "`mesh` is the only TLS of a listener", help);
+                compiler.fault_with_help(
+                    &tls.origin,
+                    "`mesh` cannot be combined with certificates",
+                    help,
+                );
             }
         }
     }
@@ -148,7 +152,7 @@ pub(super) fn listener<'a>(
     server_tls(compiler, name, &first.origin, server)
 }
 
-/// TLS of the listener of captured inbound connections, permissive; `None` without an identity.
+/// Permissive TLS of the listener of captured inbound connections; `None` without an identity.
 pub(super) fn captured(compiler: &mut Compiler<'_>, name: &str) -> Option<Arc<ServerTls>> {
     let origin = &compiler.model.mesh.identity.as_ref()?.origin;
     let mesh = compiler.mesh_identity(origin)?;
@@ -166,7 +170,7 @@ pub(super) fn captured(compiler: &mut Compiler<'_>, name: &str) -> Option<Arc<Se
     server_tls(compiler, name, origin, server)
 }
 
-/// What TLS of a listener is made of, session tickets apart.
+/// The TLS settings of a listener, without session tickets.
 struct Server {
     certificates: CertificateTable,
     clients: ClientAuth,
@@ -184,7 +188,7 @@ fn server_tls(
 ) -> Option<Arc<ServerTls>> {
     let Server { certificates, clients, versions, alpn, mode, accepts } = server;
     let terms = terms_of(&[&accepts.trusted, &[mode as u8]]);
-    // Who resumes is not looked up in a revocation list: with a new one everybody begins anew.
+    // A resumed session skips the revocation list, so a new list ends all sessions.
     let ticket_terms = terms_of(&[&terms.to_ne_bytes(), &accepts.revoked]);
     let tickets = match compiler.registry.tickets.of(name, ticket_terms) {
         Ok(tickets) => tickets,
@@ -204,7 +208,7 @@ fn server_tls(
     }
 }
 
-/// The demand of `mesh.inbound` on the port of a listener; `None` for plain text.
+/// The mode that `mesh.inbound` requires on the port of a listener; `None` for plain text.
 fn mesh_mode(compiler: &mut Compiler<'_>, origin: &Origin, binds: &[Bind]) -> Option<Mode> {
     let inbound = &compiler.model.mesh.inbound;
     let of_port = |port: u16| {
@@ -224,8 +228,8 @@ fn mesh_mode(compiler: &mut Compiler<'_>, origin: &Origin, binds: &[Bind]) -> Op
         [Mtls::Strict] => Some(Mode::Strict),
         [Mtls::Disable] => None,
         _ => {
-            let message = "mesh.inbound.ports wants different things of the binds of this listener";
-            compiler.fault_with_help(origin, message, "make a listener of each bind");
+            let message = "mesh.inbound.ports has different modes for the binds of this listener";
+            compiler.fault_with_help(origin, message, "use one listener for each bind");
             None
         }
     }
@@ -241,7 +245,7 @@ pub(super) fn service<'a>(
     if let Some(identity) = written.identities.first()
         && !mesh
     {
-        let help = "add `tls: mesh`; with a CA file the name in `sni` is checked";
+        let help = "add `tls: mesh`; a CA file checks the name in `sni`";
         let message = "`identity` is for services of the mesh";
         compiler.fault_with_help(&identity.origin, message, help);
     }
@@ -320,9 +324,9 @@ fn client_files<'a>(
             (Trust { bundles, crls }, Expected::Name)
         }
         (None, false) => {
-            let help = "add `ca: FILE`; on Debian /etc/ssl/certs/ca-certificates.crt has the \
-                        public ones";
-            compiler.fault_with_help(origin, "nobody vouches for the endpoints", help);
+            let help = "add `ca: FILE`; for public CAs on Debian, use \
+                        /etc/ssl/certs/ca-certificates.crt";
+            compiler.fault_with_help(origin, "no CA is set to verify the endpoints", help);
             return None;
         }
         (Some(ca), true) => {
@@ -398,7 +402,8 @@ fn min_version(files: &ServerCertificate) -> Versions {
     }
 }
 
-/// Who may connect is decided before it is known which certificate a client asks for.
+/// Client verification is chosen before the client sends its server name. So its settings belong on
+/// the first certificate.
 fn only_first(compiler: &mut Compiler<'_>, files: &ServerCertificate) {
     let origins = [
         files.client_ca.as_ref().map(|file| &file.origin),
@@ -407,7 +412,7 @@ fn only_first(compiler: &mut Compiler<'_>, files: &ServerCertificate) {
         files.min_version.as_ref().map(|version| &version.origin),
     ];
     for origin in origins.into_iter().flatten() {
-        let message = "this holds for the whole listener: write it on the first certificate";
+        let message = "this applies to the whole listener: write it on the first certificate";
         compiler.fault(origin, message);
     }
 }
@@ -442,7 +447,7 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// A certificate with its key, which must fit together.
+/// A certificate and its key. They must match.
 fn certified_key<'a>(
     compiler: &mut Compiler<'a>,
     owner: &str,
@@ -461,7 +466,7 @@ fn certified_key<'a>(
     certify(compiler, owner, origins, chain, private, ocsp)
 }
 
-/// Puts a certificate and its key together.
+/// Combines a certificate and its key.
 fn certify(
     compiler: &mut Compiler<'_>,
     owner: &str,
@@ -506,7 +511,7 @@ fn bundle(
     Some(Bundle { trust_domain: trust_domain.map(Into::into), anchors })
 }
 
-/// The CAs of a file that vouch for any name.
+/// The CAs in a file, valid for any name.
 fn authorities<'a>(compiler: &mut Compiler<'a>, file: &'a Item<Material>) -> Option<Vec<Bundle>> {
     let bytes = compiler.material(file)?;
     bundle(compiler, &file.origin, bytes, None).map(|bundle| vec![bundle])

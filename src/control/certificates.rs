@@ -1,4 +1,4 @@
-//! When certificates are issued anew, and what is said of those that nobody renews.
+//! Renewal of the workload's certificate, and warnings about certificates that expire soon.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
@@ -8,26 +8,26 @@ use tokio::time::Instant;
 use crate::sources::files::Materials;
 use crate::tls::CertificateInfo;
 
-/// How long until the next try when issuing has failed.
+/// How long to wait before the next try after issuing failed.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// When the workload's own certificate is due.
+/// The time when the workload's own certificate is renewed.
 pub struct Renewal(Option<Instant>);
 
 impl Renewal {
-    /// The moment for what `materials` hold.
+    /// The renewal time of the certificate in `materials`.
     pub fn of(materials: &Materials) -> Self {
         let at = materials.renew_at(fastrand::f64());
         let left = |at: SystemTime| at.duration_since(SystemTime::now()).unwrap_or_default();
         Self(at.map(|at| Instant::now() + left(at)))
     }
 
-    /// Tries again in a while.
+    /// Sets the next try after a failure.
     pub fn retry(&mut self) {
         self.0 = Some(Instant::now() + RETRY);
     }
 
-    /// Completes when it is due.
+    /// Completes at the renewal time.
     pub async fn due(&self) {
         match self.0 {
             Some(at) => tokio::time::sleep_until(at).await,
@@ -36,12 +36,12 @@ impl Renewal {
     }
 }
 
-/// Warns of each certificate once when little of its life is left.
+/// Warns once about each certificate that expires soon.
 #[derive(Default)]
 pub struct Worn(HashSet<(String, String)>);
 
 impl Worn {
-    /// Looks at the certificates in use.
+    /// Checks the certificates in use.
     pub fn look<'a>(&mut self, certificates: impl Iterator<Item = &'a CertificateInfo>) {
         let now = SystemTime::now();
         for certificate in certificates.filter(|certificate| certificate.is_worn(now)) {
@@ -53,7 +53,7 @@ impl Worn {
                     subject,
                     serial,
                     seconds_left,
-                    "less than 20 % of a certificate's life is left, and nothing has renewed it"
+                    "a certificate expires soon: less than 20 % of its lifetime is left"
                 );
             }
         }

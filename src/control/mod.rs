@@ -1,4 +1,4 @@
-//! The control thread: files, signals, names, logs. It may block; it never touches a request.
+//! The control thread: files, signals, DNS and logs. It may block. It never handles a request.
 
 #[cfg(feature = "uring")]
 mod apply;

@@ -110,7 +110,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
     let mut block = vec![0; MESSAGE_BYTES_MAX];
     loop {
-        // An error concerns only one datagram, for example of a client that is gone.
+        // The error concerns only one datagram, for example of a client that has left.
         let Ok((len, client)) = socket.recv_from(&mut block).await else { continue };
         let Ok(permit) = Arc::clone(&shared.room).try_acquire_owned() else {
             shared.status.known().queries.dropped += 1;

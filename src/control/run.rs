@@ -1,4 +1,4 @@
-//! `ringway run`: from the arguments to the end of the process.
+//! `ringway run`: the life of the process, from its arguments to its end.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -24,6 +24,7 @@ use crate::compile::{Compiled, Resolutions};
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
 use crate::runtime::core::WorkerCells;
+use crate::runtime::heap;
 use crate::runtime::ring;
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
 use crate::sources::{KeySets, Names};
@@ -32,31 +33,32 @@ use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Inbox, Loads, Mailbox, Order, ReportKind, Reports, mailbox};
 use crate::worker::thread::{Start, spawn};
 
-/// How long the start waits for the first addresses of services that are found by name.
+/// How long the start waits for the first addresses of services in DNS.
 pub const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 
-/// How often certificates are looked at whether their end is near.
+/// How often the expiry of certificates is checked and freed memory is given back.
 const INSPECTION: Duration = Duration::from_secs(60);
 
-/// Why the process ends without having served.
+/// The reason why the process cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The configuration has mistakes; they have been rendered.
+    /// The configuration has mistakes. The text shows them.
     #[error("{0}")]
     Config(String),
-    /// The system refuses something.
+    /// The system refused an operation.
     #[error("error: {0}")]
     System(String),
 }
 
-/// Installs rules that bring traffic here, for the configuration that is being served.
+/// Installs capture rules for the configuration in use.
 pub type Interception = Box<dyn FnOnce(&Model) -> Result<Installed, InterceptError>>;
 
-/// Runs the proxy on the configuration that `arguments` name, until it is told to end. With an
-/// `interception`, its rules are in place before it says that it is ready, and gone at its end.
+/// Runs the proxy with the configuration files in `arguments` until a signal ends it. With an
+/// `interception`, the capture rules are installed before the proxy reports that it is ready, and
+/// removed at its end.
 ///
 /// # Errors
-/// When the first configuration cannot be applied, or the system refuses what is needed.
+/// When the first configuration cannot be applied, or the system refuses an operation.
 pub fn run(arguments: Vec<PathBuf>, interception: Option<Interception>) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let system = |error| RunError::System(format!("no control thread: {error}"));
@@ -130,18 +132,19 @@ async fn serve(
         let refused = |error| RunError::System(format!("error: {error}"));
         control.rules = Some(installed.map_err(refused)?);
     }
+    heap::give_back();
     Box::pin(control.until_told_to_end()).await
 }
 
-/// The part of a configuration that the start needs before there are workers.
+/// The parts of a configuration that the start needs before there are workers.
 struct Trial {
     workers: Option<usize>,
     driver: Driver,
     control: Applied,
 }
 
-/// Compiles once to see every mistake before anything is started. The snapshot is dropped here: it
-/// would stay as long as the process.
+/// Compiles once to find all mistakes before anything is started. The snapshot is dropped here;
+/// otherwise it would stay in memory.
 fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
     let compiled = files::compile(loaded, 0, &mut Registry::new(1), &Resolutions::new())
         .map_err(|errors| RunError::Config(errors.to_string()))?;
@@ -159,7 +162,7 @@ struct Control {
     signals: Signals,
     renewal: Renewal,
     worn: Worn,
-    /// The rules that bring traffic here; they go with it.
+    /// The capture rules. They are removed when this is dropped.
     rules: Option<Installed>,
 }
 
@@ -187,7 +190,7 @@ impl Signals {
     }
 }
 
-/// What a signal asks for.
+/// The effect of a signal.
 #[derive(PartialEq, Eq)]
 enum Told {
     End,
@@ -210,23 +213,24 @@ impl Control {
                     self.reload(true).await;
                 }
                 () = self.renewal.due() => {
-                    tracing::info!("issuing this workload's certificate anew");
+                    tracing::info!("renewing this workload's certificate");
                     self.renewal.retry();
                     self.reload(true).await;
                 }
                 _ = inspection.tick() => {
                     let snapshot = self.applier.status.known().snapshot.clone();
                     self.worn.look(snapshot.iter().flat_map(|s| &s.certificates));
+                    heap::give_back();
                 }
                 () = self.watch.changed() => self.reload(false).await,
                 (name, addresses) = self.names.changed() => {
-                    tracing::info!(%name, ?addresses, "the addresses of a service have changed");
-                    self.applier.resolutions.names.insert(name, addresses);
-                    self.applier.apply_again().await;
+                    tracing::info!(%name, ?addresses, "the addresses of a service changed");
+                    self.applier.readdress(name, addresses);
                 }
                 (url, keys) = self.key_sets.changed() => {
                     self.applier.resolutions.key_sets.insert(url, keys);
                     self.applier.apply_again().await;
+                    heap::give_back();
                 }
                 report = self.applier.reports.recv() => {
                     let Some(report) = report else {
@@ -243,28 +247,34 @@ impl Control {
 
     async fn reload(&mut self, force: bool) {
         tell_systemd(&[NotifyState::Reloading]);
-        let mut applied = self.applier.reload(force).await;
-        let Applier { arguments, tried, .. } = &self.applier;
-        if self.watch.follow(arguments, tried.materials.paths()) {
-            // A file that is only watched from here on may have changed after it was read.
-            applied = self.applier.reload(false).await.or(applied);
-        }
+        let applied = self.reload_files(force).await;
+        heap::give_back();
         if let Some(Applied { names, key_sources, admin, dns }) = applied {
             self.renewal = Renewal::of(&self.applier.loaded.materials);
             self.names.follow(&names);
             let registry = &mut self.applier.registry;
             self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
             if let Err(error) = self.admin.bind(admin).await {
-                tracing::error!("{error}; the admin interface stays where it was");
+                tracing::error!("{error}; the admin interface stays on its old address");
             }
             if let Err(error) = self.resolver.serve(dns).await {
-                tracing::error!("{error}; the resolver stays where it was");
+                tracing::error!("{error}; the resolver stays on its old address");
             }
         }
         tell_systemd(&[NotifyState::Ready]);
     }
 
-    /// Stops accepting, lets exchanges finish, and ends after `drain` at the latest.
+    async fn reload_files(&mut self, force: bool) -> Option<Applied> {
+        let mut applied = self.applier.reload(force).await;
+        let Applier { arguments, tried, .. } = &self.applier;
+        if self.watch.follow(arguments, tried.materials.paths()) {
+            // A file that is watched only from now on may have changed after it was read.
+            applied = self.applier.reload(false).await.or(applied);
+        }
+        applied
+    }
+
+    /// Stops accepting and lets exchanges finish. Ends after the `drain` time at the latest.
     async fn drain(mut self) -> Result<(), RunError> {
         let limit = {
             let mut known = self.applier.status.known();
@@ -272,9 +282,9 @@ impl Control {
             known.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.drain)
         };
         tell_systemd(&[NotifyState::Stopping]);
-        // New connections pass by from here on, if they may; those that were captured stay.
+        // From here on, new connections bypass the proxy if that is allowed. Captured ones stay.
         drop(self.rules.take_if(|rules| rules.is_open()));
-        tracing::info!(?limit, "draining; a second signal ends at once");
+        tracing::info!(?limit, "draining; a second signal stops the process at once");
         self.applier.sockets.close_all();
         self.applier.post_all(|| Order::Drain);
         let mut busy = self.applier.mailboxes.len();
@@ -283,7 +293,7 @@ impl Control {
         while busy > 0 {
             tokio::select! {
                 () = &mut deadline => {
-                    tracing::warn!("connections were cut off at the end of the drain");
+                    tracing::warn!("the drain time is over: open connections were closed");
                     break;
                 }
                 told = self.signals.next() => {
@@ -324,7 +334,7 @@ fn start_workers(
             Driver::IoUring => ring::Driver::IoUring,
             Driver::Epoll => ring::Driver::Epoll,
         };
-        // More workers than CPUs share them by the scheduler's choice.
+        // With more workers than CPUs, the scheduler places them.
         let cpu = (workers <= cpus.len()).then(|| cpus[index]);
         let start = Start {
             index,
@@ -351,18 +361,19 @@ fn allowed_cpus() -> Vec<usize> {
     if allowed.is_empty() { vec![0] } else { allowed }
 }
 
-/// A connection is two descriptors; the soft limit of 1024 is for programs that use select(2).
+/// Each connection needs two descriptors. The default soft limit of 1024 is meant for programs that
+/// use select(2).
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
-        tracing::warn!(%error, soft, "the limit on open files stays low");
+        tracing::warn!(%error, soft, "cannot raise the limit on open files");
     }
 }
 
-/// The sockets that systemd has passed, by their `FileDescriptorName=`.
+/// The sockets from systemd, by their `FileDescriptorName=`.
 fn passed_sockets() -> HashMap<String, OwnedFd> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut passed = ListenFd::from_env();
@@ -378,11 +389,11 @@ fn passed_sockets() -> HashMap<String, OwnedFd> {
 }
 
 fn tell_systemd(states: &[NotifyState<'_>]) {
-    // Without systemd there is nobody to tell.
+    // Without systemd this fails, which is fine.
     sd_notify::notify(states).ok();
 }
 
-/// Half of what systemd allows between two signs of life, as it recommends.
+/// Half of systemd's watchdog limit, as systemd recommends.
 fn watchdog_interval() -> Duration {
     sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |limit| limit / 2)
 }

@@ -1,4 +1,4 @@
-//! Notices that configuration files have changed.
+//! Detects changes of configuration files.
 //!
 //! Directories are watched, not files: editors replace files, and a Kubernetes ConfigMap changes
 //! by swapping the symlink `..data`. Where a file is a symlink, the directory of its target is
@@ -14,35 +14,35 @@ use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-/// A change is acted on when nothing else has changed for this long, so that an editor that
-/// writes twice causes one reload.
+/// A change takes effect after this long without another change. So an editor that writes twice
+/// causes one reload.
 pub const QUIET: Duration = Duration::from_millis(100);
 
-/// However busy the directory is, a change is acted on after this time.
+/// The longest delay of a change while other changes follow.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Watches the files of a configuration.
 pub struct Watch {
-    /// Dropping it ends the watching; `None` when the system has none.
+    /// Dropping it stops the watch. `None` if the system cannot watch files.
     watcher: Option<notify::RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
-    /// Names of files that the configuration refers to: certificates and the like.
+    /// Names of files that the configuration refers to, for example certificates.
     named: Named,
     changes: mpsc::Receiver<()>,
-    /// When the first and the last change came that nobody has acted on.
+    /// The times of the first and the last change that was not handled yet.
     unrest: Option<(Instant, Instant)>,
 }
 
 type Named = Arc<Mutex<HashSet<OsString>>>;
 
 impl Watch {
-    /// Watches nothing yet.
+    /// A watch without directories.
     pub fn new() -> Self {
         let (sender, changes) = mpsc::channel(1);
         let named = Named::default();
         let known = Arc::clone(&named);
         let handler = move |event: notify::Result<notify::Event>| {
-            // A full channel has been told already.
+            // A full channel has a message already.
             if event.is_ok_and(|event| is_relevant(&event, &known)) {
                 sender.try_send(()).ok();
             }
@@ -54,8 +54,8 @@ impl Watch {
         Self { watcher: watcher.ok(), directories: BTreeSet::new(), named, changes, unrest: None }
     }
 
-    /// Watches what the `-c` arguments name and the files that the configuration refers to. True
-    /// when some of it was not watched before, and may have changed since it was read.
+    /// Watches the `-c` arguments and the files that the configuration refers to. Returns true when
+    /// a directory is new; its files may have changed since they were read.
     pub fn follow<'a>(
         &mut self,
         arguments: &[PathBuf],
@@ -70,13 +70,13 @@ impl Watch {
         }
         *self.named.lock().unwrap_or_else(PoisonError::into_inner) = named;
         for gone in self.directories.difference(&directories) {
-            watcher.unwatch(gone).ok(); // it may have been deleted, which ends the watching too
+            watcher.unwatch(gone).ok(); // a deleted directory is not watched any more
         }
-        // Those known already are watched again: the name may lead to another directory by now.
+        // Watch known directories again: a name may now refer to another directory.
         for directory in &directories {
             if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
                 let directory = directory.display();
-                tracing::warn!(%error, %directory, "not watched; reload with SIGHUP");
+                tracing::warn!(%error, %directory, "directory not watched; reload with SIGHUP");
             }
         }
         let more = !directories.is_subset(&self.directories);
@@ -84,9 +84,8 @@ impl Watch {
         more
     }
 
-    /// Completes when files have changed and then rested for a moment. It may be dropped at any
-    /// time, which the control loop does whenever something else happens: the change is not
-    /// forgotten.
+    /// Completes when files have changed and no change followed for a moment. It may be dropped at
+    /// any time without losing a change, because the control loop does that.
     pub async fn changed(&mut self) {
         loop {
             let known = self.unrest;
@@ -114,8 +113,8 @@ impl Watch {
     }
 }
 
-/// Reading the files is an event too: only changes count, and only those of configuration files,
-/// of files that they refer to, and of symlinks that may lead to either.
+/// Whether the event is a change. Reads are events too. Only configuration files, files that they
+/// refer to, and symlinks to either count.
 fn is_relevant(event: &notify::Event, named: &Named) -> bool {
     let named = named.lock().unwrap_or_else(PoisonError::into_inner);
     let may_lead = |path: &PathBuf| {
@@ -143,14 +142,14 @@ fn directories(arguments: &[PathBuf]) -> BTreeSet<PathBuf> {
     directories
 }
 
-/// The directory of a file, and that of what it leads to when it is a symlink.
+/// Adds the directory of a file and, for a symlink, the directory of its target.
 fn add_directories(directories: &mut BTreeSet<PathBuf>, file: &Path) {
     let parent_of = |path: &Path| match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     };
     let parent = parent_of(file);
-    // A directory that is not there cannot be watched; its absence is a mistake elsewhere.
+    // A missing directory cannot be watched. Reading the file reports the error.
     if parent.is_dir() {
         directories.insert(parent);
     }
@@ -171,7 +170,7 @@ mod tests {
         let mut watch = Watch::new();
         watch.follow(std::slice::from_ref(&file), std::iter::empty());
         std::fs::write(&file, "drain: 1s").unwrap();
-        // Less than it takes to rest: as in the control loop, where logs and ticks interrupt it.
+        // Shorter than the quiet time, as in the control loop, where logs and ticks interrupt it.
         let began = Instant::now();
         while tokio::time::timeout(QUIET / 4, watch.changed()).await.is_err() {
             assert!(began.elapsed() < PATIENCE * 20, "the change was forgotten");

@@ -1,7 +1,8 @@
-//! Captured connections: from where they were meant to go to where they go.
+//! Captured connections: detection, admission and forwarding.
 //!
-//! Inbound ones go to the workload, through mutual TLS or not as its port demands. Outbound ones go
-//! where a route or a service says, else on to their original destination if that is allowed.
+//! Inbound connections go to the workload. Their port decides whether they need mutual TLS.
+//! Outbound connections go to the service of a route or address. All others go to their original
+//! destination, if that is allowed.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -26,23 +27,23 @@ use crate::snapshot::Listener;
 use crate::tls::{self, Mode, ServerTls};
 use crate::upstream::Local;
 
-/// A captured connection, ready to be served. It holds nothing of the snapshot.
+/// A captured connection that is ready to be served. It holds nothing of the snapshot.
 enum Ready<I: Io> {
-    /// As HTTP/1; the first request must come within the time given.
+    /// Serve HTTP/1. The first request must arrive within this time.
     Http(Downstream<I>, Duration, Option<Buf>),
-    /// As HTTP/2.
+    /// Serve HTTP/2.
     Http2(Downstream<I>, Option<Buf>),
-    /// As bytes.
+    /// Serve opaque bytes.
     Tunnel(Downstream<I>, Box<Tunnel<I>>),
 }
 
-/// Serves a connection that was meant for `original`.
+/// Serves a connection whose original destination is `original`.
 pub async fn serve<I: Io>(
     downstream: Downstream<I>,
     listener: Arc<Listener>,
     original: Result<SocketAddr, CaptureError>,
 ) {
-    // Boxed: the state of finding out is gone when the connection is served.
+    // Boxed, so that the state of detection is freed before the connection is served.
     let ready = Box::pin(prepare(downstream, listener, original)).await;
     match ready {
         Some(Ready::Http(downstream, timeout, first)) => {
@@ -54,8 +55,7 @@ pub async fn serve<I: Io>(
     }
 }
 
-/// Finds out how a connection that was meant for `original` is to be served; `None` when it is
-/// over.
+/// Decides how to serve a connection; `None` when the connection is closed.
 async fn prepare<I: Io>(
     mut downstream: Downstream<I>,
     listener: Arc<Listener>,
@@ -91,7 +91,7 @@ async fn prepare<I: Io>(
     }
 }
 
-/// Lets in who proves to be a member of the mesh, and plain text where it may be a probe.
+/// Accepts members of the mesh by mutual TLS. Accepts plain text only where probes are possible.
 async fn members<I: Io>(
     downstream: Downstream<I>,
     listener: &Listener,
@@ -115,7 +115,7 @@ async fn members<I: Io>(
     Some((downstream, Some(first)))
 }
 
-/// Goes on with a connection that has been let in.
+/// Continues with an admitted connection.
 async fn go_on<I: Io>(
     downstream: Downstream<I>,
     listener: &Listener,
@@ -129,7 +129,8 @@ async fn go_on<I: Io>(
     pass(downstream, listener, capture, sniffed).await
 }
 
-/// Finds out what a connection speaks, unless that is declared; `None` when it is over.
+/// Detects the protocol of a connection, unless it is declared; `None` when the connection is
+/// closed.
 async fn look<I: Io>(
     downstream: &Downstream<I>,
     listener: &Listener,
@@ -150,14 +151,14 @@ async fn look<I: Io>(
         None => {}
     }
     let began = downstream.worker.io.now();
-    // Nothing has been asked of it yet: a drain may end it at once.
+    // The connection has no request yet, so a drain may close it at once.
     downstream.state().idle.set(true);
     let sniffed = sniff::run(downstream, &local, listener, way, begun.first).await;
     downstream.state().idle.set(false);
     let sniffed = match sniffed {
         Ok(sniffed) => sniffed,
         Err(Over::Gone) => {
-            // The peer must not believe that its last bytes were read.
+            // A reset tells the peer that its last bytes were not read.
             downstream.stream.reset_on_close();
             return None;
         }
@@ -176,7 +177,7 @@ async fn look<I: Io>(
     Some(sniffed)
 }
 
-/// Decides how a connection is served that speaks what was found out.
+/// Decides how to serve a connection after detection.
 async fn pass<I: Io>(
     downstream: Downstream<I>,
     listener: &Listener,
@@ -196,12 +197,12 @@ async fn pass<I: Io>(
             let (hello, first) = sni::hello(&downstream, listener, begun.first).await?;
             begun.first = Some(first);
             if let Some(rule) = sni::rule(&capture.routes, &hello) {
-                begun.upstream = None; // it leads elsewhere
+                begun.upstream = None; // the rule leads to another service
                 let tunnel = sni::open(&downstream, local, rule, begun).await?;
                 return Some(Ready::Tunnel(downstream, tunnel));
             }
         }
-        // A connection that was opened for bytes is not used.
+        // A connection that was opened early for opaque bytes is not used.
         Some(Protocol::Http2) if speaks_http2(&downstream, &local, listener) => {
             return Some(Ready::Http2(downstream, begun.first));
         }
@@ -211,15 +212,15 @@ async fn pass<I: Io>(
     Some(Ready::Tunnel(downstream, tunnel))
 }
 
-/// Whether HTTP/2 is what the service speaks that the connection was meant for. Else it goes on as
-/// it came: what it would become in HTTP/1.1 nobody there has asked for.
+/// Whether the destination service speaks HTTP/2. Otherwise the connection is forwarded as bytes,
+/// because nothing says that the server would accept HTTP/1.1.
 fn speaks_http2<I: Io>(downstream: &Downstream<I>, local: &Local<I>, listener: &Listener) -> bool {
     let way = way(downstream, local, listener);
     let service = way.as_ref().and_then(|way| way.service(local));
     service.is_some_and(|s| matches!(s.config.protocol, Speaks::Http2 | Speaks::Grpc))
 }
 
-/// The tunnel to the original destination.
+/// The tunnel to the original destination or its service.
 async fn onward<I: Io>(
     downstream: &Downstream<I>,
     local: Rc<Local<I>>,
@@ -235,7 +236,7 @@ async fn onward<I: Io>(
     tcp::open(downstream, local, service, By::default(), begun).await
 }
 
-/// Refuses a connection that is not, or not yet, known to speak HTTP.
+/// Refuses a connection whose protocol is not HTTP, or not yet known.
 fn refuse<I: Io>(downstream: &Downstream<I>, refusal: &Refusal) {
     let local = downstream.worker.local();
     let Some((_, terms)) = downstream.listener(&local) else { return };
@@ -260,13 +261,13 @@ fn refuse_capture<I: Io>(
     refuse(downstream, &Refusal { status: 502, flag, detail: error.detail() });
 }
 
-/// Where a captured connection goes as it was meant; `None` when it may not.
+/// The target of a captured connection; `None` if forwarding is not allowed.
 fn way<I: Io>(downstream: &Downstream<I>, local: &Local<I>, listener: &Listener) -> Option<Way<I>> {
     let (capture, captured) = (listener.capture()?, downstream.captured.as_ref()?);
     if capture.direction == Direction::Outbound
         && let Some(Leads::Service(destination, _)) = capture.addresses.find(captured.address)
     {
-        return Some(Way::Service(*destination));
+        return Some(Way::Service(destination));
     }
     plan::original_service(downstream, local, listener).map(Way::Original)
 }

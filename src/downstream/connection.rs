@@ -1,4 +1,4 @@
-//! One client downstream, from accept to close.
+//! One client connection, from accept to close.
 
 use std::future::Future;
 use std::rc::Rc;
@@ -14,6 +14,7 @@ use crate::l4::{sni, tcp};
 use crate::message::Limits;
 use crate::proxy_protocol;
 use crate::runtime::buffer::Buf;
+use crate::runtime::contained::boxed;
 use crate::runtime::io::{Io, Read, Stream};
 use crate::serve::exchange::{After, exchange};
 use crate::serve::registry::{Registered, Registry};
@@ -23,15 +24,15 @@ use crate::snapshot::{Listener, Serves};
 use crate::upstream::choose;
 use crate::wire::linger;
 
-/// How long a kept-alive connection holds a buffer while it waits for its next request. A busy
-/// client is served by one read; one that stays silent longer gives the buffer back and waits for
-/// readiness alone.
+/// How long a kept-alive connection holds a buffer while it waits for its next request. A request
+/// in this time needs only one read. After it the connection returns the buffer and waits for
+/// readiness.
 pub const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
 /// Serves a connection until it closes.
 ///
-/// Not an async function: that would keep its arguments beside the connection made of them for as
-/// long as it runs, and this is what an idle connection holds.
+/// This is not an async function. An async function would keep its arguments in memory beside the
+/// connection, and that adds to the size of an idle connection.
 pub fn serve<I: Io>(
     worker: Rc<Worker<I>>,
     stream: I::Stream,
@@ -93,12 +94,12 @@ pub fn serve<I: Io>(
                     Box::pin(tunnel.run(&downstream)).await;
                 }
             }
-            Serves::Captured(_) => {} // without an original destination there is nothing to do
+            Serves::Captured(_) => {} // served above
         }
     })
 }
 
-/// Serves a connection that speaks HTTP, until it closes.
+/// Serves an HTTP connection until it closes.
 pub async fn speak_http<I: Io>(
     downstream: Downstream<I>,
     first_timeout: Duration,
@@ -115,10 +116,10 @@ pub async fn speak_http<I: Io>(
     }
 }
 
-/// The connection is to be closed without another word.
+/// The connection must be closed without an answer.
 struct Hopeless;
 
-/// Reads the PROXY protocol header. Gives what was read beyond it.
+/// Reads the PROXY protocol header. Returns the bytes read after it.
 async fn proxy_header<I: Io>(
     downstream: &mut Downstream<I>,
     listener: &Listener,
@@ -149,20 +150,20 @@ async fn proxy_header<I: Io>(
     Ok((!buf.is_empty()).then_some(buf))
 }
 
-/// Whether a connection begins as one of HTTP/2 with prior knowledge. Four bytes tell.
+/// Whether a connection begins with the HTTP/2 preface (prior knowledge). Four bytes are enough.
 fn is_preface(begin: &[u8]) -> bool {
     begin.len() >= PREFACE_TELLS && PREFACE.starts_with(&begin[..begin.len().min(PREFACE.len())])
 }
 
-/// Bytes of the preface that no request of HTTP/1.1 begins with.
+/// The length of the preface's beginning that no HTTP/1.1 request has.
 const PREFACE_TELLS: usize = 4;
 
-/// Whether it cannot be told yet: there are methods that begin with the same letter.
+/// Whether more bytes are needed: some methods begin with the same letters.
 fn may_become_preface(begin: &[u8]) -> bool {
     begin.len() < PREFACE_TELLS && PREFACE.starts_with(begin)
 }
 
-/// Reads until it can be told; `None` when the client leaves before, or takes too long.
+/// Reads until the preface can be recognised; `None` when the client leaves or is too slow.
 async fn read_preface<I: Io>(
     downstream: &Downstream<I>,
     mut buf: Buf,
@@ -178,52 +179,59 @@ async fn read_preface<I: Io>(
     Some(buf)
 }
 
-/// Exchange after exchange, until one says that it was the last. Gives what it has read when that
-/// turns out to be HTTP/2.
-async fn serve_http<I: Io>(
+/// Serves exchanges until the connection closes. Returns the bytes read if the connection turns out
+/// to be HTTP/2.
+///
+/// Not an async function, see [`serve`].
+fn serve_http<I: Io>(
     downstream: &Downstream<I>,
     first_timeout: Duration,
     speaks_http2: bool,
     mut pending: Option<Buf>,
-) -> Option<Buf> {
+) -> impl Future<Output = Option<Buf>> {
     let mut waiting = Waiting { timeout: first_timeout, first: true };
-    loop {
-        let mut buf = await_bytes(downstream, pending, &waiting).await?;
-        if waiting.first && speaks_http2 {
-            if may_become_preface(buf.data()) {
-                buf = Box::pin(read_preface(downstream, buf, first_timeout)).await?;
+    async move {
+        loop {
+            let mut buf = match pending.take() {
+                Some(buf) => buf,
+                None => await_bytes(downstream, &waiting).await?,
+            };
+            if waiting.first && speaks_http2 {
+                if may_become_preface(buf.data()) {
+                    buf = Box::pin(read_preface(downstream, buf, waiting.timeout)).await?;
+                }
+                if is_preface(buf.data()) {
+                    return Some(buf);
+                }
             }
-            if is_preface(buf.data()) {
-                return Some(buf);
+            let mut workspace = downstream.worker.workspaces.take();
+            let after = match read_head(downstream, &mut workspace, buf).await {
+                // Boxed, because a connection that waits must not be as large as one that serves a
+                // request.
+                Ok(Some(buf)) => boxed(|| exchange(downstream, &mut workspace, buf)).await,
+                Ok(None) => After::Close,
+                Err(refusal) => Box::pin(reply::refuse_early(downstream, refusal)).await,
+            };
+            downstream.worker.workspaces.put(workspace);
+            match after {
+                After::Next(buf) => pending = (!buf.is_empty()).then_some(buf),
+                After::Linger => {
+                    let Downstream { worker, alarm, stream, .. } = downstream;
+                    Box::pin(linger(&worker.io, alarm, stream)).await;
+                    return None;
+                }
+                After::Close => return None,
+                After::Tunnel(tunnel) => {
+                    Box::pin(tunnel.run(downstream)).await;
+                    return None;
+                }
             }
-        }
-        let mut workspace = downstream.worker.workspaces.take();
-        let after = match read_head(downstream, &mut workspace, buf).await {
-            // Boxed, because a connection that waits for its next request must not be as large
-            // as one that serves it.
-            Ok(Some(buf)) => Box::pin(exchange(downstream, &mut workspace, buf)).await,
-            Ok(None) => After::Close,
-            Err(refusal) => Box::pin(reply::refuse_early(downstream, refusal)).await,
-        };
-        downstream.worker.workspaces.put(workspace);
-        pending = match after {
-            After::Next(buf) => (!buf.is_empty()).then_some(buf),
-            After::Linger => {
-                let Downstream { worker, alarm, stream, .. } = downstream;
-                Box::pin(linger(&worker.io, alarm, stream)).await;
+            if downstream.draining() && pending.is_none() {
                 return None;
             }
-            After::Close => return None,
-            After::Tunnel(tunnel) => {
-                Box::pin(tunnel.run(downstream)).await;
-                return None;
-            }
-        };
-        if downstream.draining() && pending.is_none() {
-            return None;
+            let timeout = downstream.terms()?.timeouts.keep_alive;
+            waiting = Waiting { timeout, first: false };
         }
-        let timeout = downstream.terms()?.timeouts.keep_alive;
-        waiting = Waiting { timeout, first: false };
     }
 }
 
@@ -233,24 +241,17 @@ struct Waiting {
     first: bool,
 }
 
-/// Waits for the first bytes of a request; `None` when none come.
-async fn await_bytes<I: Io>(
-    downstream: &Downstream<I>,
-    pending: Option<Buf>,
-    waiting: &Waiting,
-) -> Option<Buf> {
-    if pending.is_some() {
-        return pending;
-    }
+/// Waits for the first bytes of a request; `None` when none arrive.
+async fn await_bytes<I: Io>(downstream: &Downstream<I>, waiting: &Waiting) -> Option<Buf> {
     let io = &downstream.worker.io;
     let idle = IdleMark::new(downstream.registered(), !waiting.first);
-    // After an exchange the time was asked for just now.
+    // After an exchange the stored time is recent enough.
     let since = if waiting.first { io.now() } else { io.recent() };
     if !io.buffers().is_crowded() {
         downstream.alarm.set(since + waiting.timeout.min(BUFFER_GRACE));
-        // Boxed for the sake of the second, long wait: it is all that an idle connection holds.
-        let read = downstream.stream.read_or_woken(io.buffers().take(), &downstream.alarm);
-        let (result, buf) = Box::pin(read).await;
+        // Boxed, so that an idle connection holds only the second, long wait.
+        let read = || downstream.stream.read_or_woken(io.buffers().take(), &downstream.alarm);
+        let (result, buf) = boxed(read).await;
         match result {
             Ok(Read::Data(_)) => return Some(buf),
             Ok(Read::End) | Err(_) => return None,
@@ -267,7 +268,7 @@ async fn await_bytes<I: Io>(
     matches!(result, Ok(Read::Data(_))).then_some(buf)
 }
 
-/// Marks a connection as waiting between two requests, which a drain may end at once.
+/// Marks a connection as idle between two requests. A drain may close it at once.
 struct IdleMark<'a>(&'a Registered, bool);
 
 impl<'a> IdleMark<'a> {
@@ -287,8 +288,8 @@ impl Drop for IdleMark<'_> {
     }
 }
 
-/// Takes the head of a request apart, once it is complete. `None` when the client left in the
-/// middle of it.
+/// Parses the head of a request, and reads the rest of it if it is incomplete. `None` when the
+/// client leaves before it is complete.
 async fn read_head<I: Io>(
     downstream: &Downstream<I>,
     workspace: &mut Workspace,
@@ -297,7 +298,7 @@ async fn read_head<I: Io>(
     let limits = downstream.worker.local().snapshot.limits.message;
     match parse::request(buf.block(), buf.window(), &limits, &mut workspace.request)? {
         Progress::Complete => Ok(Some(buf)),
-        // Boxed: it is rare, and would make every connection larger.
+        // Boxed, because it is rare and would enlarge every connection.
         Progress::Partial => Box::pin(read_rest(downstream, workspace, buf, limits)).await,
     }
 }
@@ -317,7 +318,7 @@ async fn read_rest<I: Io>(
     loop {
         buf.make_room(1);
         if buf.room() == 0 {
-            // The parser refuses a head over the limit, so this ends there.
+            // The parser refuses a head over the limit, so the buffer grows no further.
             let wanted = (buf.len() * 2).min(limits.header_bytes + 1);
             buf = buf.grown(wanted);
         }

@@ -1,4 +1,4 @@
-//! HTTP/2 with a client: each stream is an exchange of its own, side by side on one downstream.
+//! HTTP/2 connections of clients. Each stream is one exchange; they run concurrently.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -28,14 +28,14 @@ use crate::time::Time;
 use crate::wire::Wire;
 use crate::wire::http2::{Adapter, Pings, RESET_STREAMS_MAX, Watch, report};
 
-/// Serves a connection that speaks HTTP/2 until it closes. `first` is what was read of it already.
+/// Serves an HTTP/2 connection until it closes. `first` holds the bytes read so far.
 pub async fn serve<I: Io>(downstream: Downstream<I>, first: Option<Buf>) {
-    // Boxed: what the beginning needs, an idle connection shall not hold.
+    // Boxed, so that an idle connection does not hold the state of the handshake.
     let Some(mut driver) = Box::pin(begin(downstream, first)).await else { return };
     driver.run().await;
 }
 
-/// Exchanges the first SETTINGS; `None` when the client does not come to that.
+/// Exchanges the first SETTINGS; `None` when the client does not send them.
 async fn begin<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> Option<Driver<I>> {
     let (downstream, wire) = downstream.take_stream()?;
     let worker = Rc::clone(&downstream.worker);
@@ -53,7 +53,7 @@ async fn begin<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> Option<D
     downstream.alarm.set(io.now() + timeouts.header);
     let handshake = builder(&limits, &settings).handshake::<_, Bytes>(adapter);
     let frames = downstream.alarm.guard(handshake).await.ok()?.ok()?;
-    // A drain wakes it whatever it does.
+    // A drain must always wake an HTTP/2 connection.
     downstream.state().idle.set(true);
     let age = settings.age(worker.random.borrow_mut().f64());
     let pulse = Pulse::new(io.now(), &settings, timeouts.keep_alive, age);
@@ -83,7 +83,7 @@ fn builder(limits: &Limits, settings: &Settings) -> Builder {
         .max_header_list_size(u32::try_from(limits.message.header_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(settings.stream_buffer_bytes as usize)
         .max_concurrent_reset_streams(RESET_STREAMS_MAX)
-        // Counted over the life of a connection there; the meter forgets.
+        // The crate counts these over the whole connection; the meter counts them over time.
         .max_local_error_reset_streams(None)
         .max_pending_accept_reset_streams(limits.http2.stream_resets as usize)
         .data_frame_budget(limits.http2.data_overhead_bytes)
@@ -95,7 +95,7 @@ fn builder(limits: &Limits, settings: &Settings) -> Builder {
 /// request that it sends before the answer is served.
 const GOAWAY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads and writes the frames of a connection, and starts an exchange for each of its streams.
+/// Reads and writes the frames of a connection, and starts an exchange for each stream.
 struct Driver<I: Io> {
     downstream: Downstream<I>,
     frames: h2::server::Connection<Adapter<I>, Bytes>,
@@ -104,10 +104,10 @@ struct Driver<I: Io> {
     heard: Rc<Cell<Time>>,
     watch: Rc<Watch>,
     pulse: Pulse,
-    /// Streams that are served now, and that ever were.
+    /// The number of streams that are served now.
     open: Rc<Cell<usize>>,
     opened: u64,
-    /// The client has been told that it is over.
+    /// Whether GOAWAY was sent.
     leaving: bool,
 }
 
@@ -127,7 +127,8 @@ impl<I: Io> Driver<I> {
             }
             if !self.leaving && (step.leave || self.downstream.draining()) {
                 self.leaving = true;
-                // GOAWAY twice: what the client has sent meanwhile is still served (RFC 9113 6.8).
+                // The crate sends GOAWAY twice, so streams that the client opens meanwhile are
+                // still served (RFC 9113 6.8).
                 self.frames.graceful_shutdown();
             }
             let gone = now + GOAWAY_TIMEOUT;
@@ -135,7 +136,7 @@ impl<I: Io> Driver<I> {
             self.downstream.alarm.set(if closing { gone } else { step.next });
             let Self { frames, heard, downstream, .. } = self;
             let alarm = &downstream.alarm;
-            // A stream, the end of the connection, or nothing: it is time for something.
+            // A new stream, the end of the connection, or a timer or PING (`None`).
             let event = poll_fn(|context| {
                 if let Poll::Ready(accepted) = frames.poll_accept(context) {
                     return Poll::Ready(Some(accepted));
@@ -155,9 +156,9 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// Starts an exchange beside the others. A stream that its client has given up already costs
-    /// none, and one that was given up has a little time to end: there are never more than twice as
-    /// many as may be open, however fast a client opens and resets them.
+    /// Starts an exchange for a stream. A stream that the client has already reset starts none. A
+    /// reset stream may take a moment to end, so up to twice the allowed number of streams may
+    /// exist. This bounds the cost of fast opens and resets.
     fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         self.opened += 1;
         if respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready() {
@@ -192,7 +193,7 @@ impl<I: Io> Driver<I> {
     }
 }
 
-/// Counts a stream for as long as it is served, and wakes the connection when it was the last.
+/// Counts a stream while it is served. Wakes the connection when the last stream ends.
 struct Open(Rc<Cell<usize>>, WakeHandle);
 
 impl Open {
@@ -211,7 +212,7 @@ impl Drop for Open {
     }
 }
 
-/// One request and its response.
+/// Serves one request.
 async fn serve_stream<I: Io>(
     downstream: Downstream<I>,
     request: Request<RecvStream>,
@@ -231,7 +232,7 @@ async fn serve_stream<I: Io>(
             }
             let after = exchange(&downstream, &mut workspace, buf).await;
             if let After::Tunnel(tunnel) = after {
-                tunnel.run(&downstream).await;
+                Box::pin(tunnel.run(&downstream)).await;
             }
         }
         Err(refusal) => {
@@ -245,7 +246,7 @@ async fn serve_stream<I: Io>(
     drop(open);
 }
 
-/// The head of the request, in a buffer with as much of its body as has come.
+/// Puts the head of the request into a buffer, with the part of its body that has arrived.
 fn read_head<I: Io>(
     downstream: &Downstream<I>,
     workspace: &mut Workspace,
@@ -259,7 +260,8 @@ fn read_head<I: Io>(
     let mut buf = worker.io.buffers().take();
     request_head(scratch, buf.window().start, parts, ends, nonce, limits, request)?;
     if buf.room() < scratch.len() {
-        // Once more: its offsets count from the beginning of the block in which it stands.
+        // Encode again, because offsets count from the start of the block, which is now another
+        // one.
         buf.grow(scratch.len());
         scratch.clear();
         request_head(scratch, buf.window().start, parts, ends, nonce, limits, request)?;

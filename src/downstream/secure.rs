@@ -14,14 +14,14 @@ use crate::tls::{
 };
 use crate::wire::Wire;
 
-/// How long a client may refuse to read our last record.
+/// How long a client may take to read our last record.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection as it goes on after its beginning, with what was read beyond it.
+/// A connection after its handshake, and the bytes already read after it.
 pub type Opened<I> = (Downstream<I>, Option<Buf>);
 
-/// Answers the TLS handshake of a client; `None` when the connection is over. Where plain text is
-/// permitted too, the first byte tells which it is.
+/// Accepts the TLS handshake of a client; `None` when the connection is closed. In permissive mode
+/// the first byte distinguishes TLS from plain text.
 pub async fn accept<I: Io>(
     downstream: Downstream<I>,
     listener: &Listener,
@@ -36,8 +36,15 @@ pub async fn accept<I: Io>(
             let read = downstream.stream.read(io.buffers().take());
             match downstream.alarm.guard(read).await {
                 Ok((Ok(Read::Data(_)), buf)) => buf,
-                Ok(_) => return None, // a port scan or a health check: nobody tried TLS
-                Err(_) => return refused(&downstream, listener, Failure::Timeout, &"silent"),
+                Ok(_) => return None, // a port scan or a health check, not a TLS client
+                Err(_) => {
+                    return refused(
+                        &downstream,
+                        listener,
+                        Failure::Timeout,
+                        &"the client sent nothing",
+                    );
+                }
             }
         }
     };
@@ -45,8 +52,8 @@ pub async fn accept<I: Io>(
         if tls.mode == Mode::Permissive {
             return Some((downstream, Some(first)));
         }
-        // Counted before the client can know.
-        let why = &"the client speaks no TLS";
+        // Count first, so that the metric is right when the client gets the answer.
+        let why = &"the client does not speak TLS";
         let over = refused(&downstream, listener, Failure::NotTls, why);
         refuse_plain(&downstream, listener).await;
         return over;
@@ -87,13 +94,13 @@ pub async fn accept<I: Io>(
     });
     let handshakes = if resumed { &cells.tls_resumed } else { &cells.tls_handshakes };
     handshakes.increment();
-    downstream.peer_mut().secured = Some(secured);
+    downstream.peer_mut().secured = Some(Box::new(secured));
     let issued = downstream.stream.tls()?.issued();
     *downstream.state().client.borrow_mut() = (!issued.is_empty()).then_some(issued);
     Some((downstream, None))
 }
 
-/// Counts and logs a client that was turned away.
+/// Counts and logs a refused handshake.
 fn refused<I: Io, T>(
     downstream: &Downstream<I>,
     listener: &Listener,
@@ -109,7 +116,7 @@ fn refused<I: Io, T>(
     None
 }
 
-/// Tells a client that speaks plain HTTP to a TLS port what is wrong, as nginx does.
+/// Sends an error to a client that speaks plain HTTP on a TLS port, as nginx does.
 async fn refuse_plain<I: Io>(downstream: &Downstream<I>, listener: &Listener) {
     let Serves::Http(_) = listener.serves else { return };
     let answer: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
@@ -120,7 +127,7 @@ async fn refuse_plain<I: Io>(downstream: &Downstream<I>, listener: &Listener) {
     downstream.alarm.guard(downstream.stream.shutdown_write()).await.ok();
 }
 
-/// Ends a connection in order, so that the client knows that nothing was cut off (RFC 8446 6.1).
+/// Sends close_notify, so that the client knows that no bytes are missing (RFC 8446 6.1).
 pub async fn close<I: Io>(downstream: &Downstream<I>) {
     downstream.alarm.set(downstream.worker.io.now() + CLOSE_TIMEOUT);
     downstream.alarm.guard(downstream.stream.shutdown_write()).await.ok();

@@ -1,4 +1,4 @@
-//! Counters of calls, by method. Methods are found as they are called, so their number is bounded.
+//! Counters of gRPC calls, by method. Methods are added on their first call, up to a limit.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,28 +7,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Code;
 use crate::cells::{Count, PerWorker};
 
-/// Methods of one service that are counted under their names; the calls of others are counted
-/// together, as `other`.
+/// How many methods of one service are counted by name. Calls of further methods count together as
+/// `other`.
 pub const METHODS_MAX: usize = 256;
 
-/// Under which name all other methods are counted.
+/// The name under which all other methods are counted.
 pub const OTHER: &str = "other";
 
 /// The counters of one method, for one worker.
 #[derive(Debug, Default)]
 pub struct MethodCells {
-    /// Calls by how they ended.
+    /// Calls, by status code.
     pub codes: [Count; Code::COUNT],
-    /// Messages of requests.
+    /// Messages in requests.
     pub request_messages: Count,
-    /// Messages of responses.
+    /// Messages in responses.
     pub response_messages: Count,
 }
 
 type Cells = Arc<PerWorker<MethodCells>>;
 
-/// The methods of one service. A lock is taken when a worker meets a method for the first time,
-/// and when the metrics are read.
+/// The methods of one service. The lock is taken when a worker sees a method for the first time,
+/// and when metrics are read.
 #[derive(Debug)]
 pub struct Methods {
     known: Mutex<HashMap<Box<str>, Cells>>,
@@ -36,7 +36,7 @@ pub struct Methods {
 }
 
 impl Methods {
-    /// No methods yet, for `workers` workers.
+    /// An empty set for `workers` workers.
     pub fn new(workers: usize) -> Self {
         Self { known: Mutex::default(), workers }
     }
@@ -60,25 +60,26 @@ impl Methods {
     }
 }
 
-/// One call that is over.
+/// One finished call.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
-    /// Its method; `None` when that has no proper name.
+    /// The method; `None` if its name is not valid.
     pub method: Option<&'a str>,
-    /// How it ended.
+    /// The status code.
     pub code: Code,
-    /// Messages that the client has sent.
+    /// The number of messages from the client.
     pub request_messages: u64,
-    /// Messages that it has got.
+    /// The number of messages to the client.
     pub response_messages: u64,
 }
 
-/// What one worker remembers of [`Methods`], so that it needs no lock.
+/// One worker's cache of [`Methods`], which needs no lock.
 #[derive(Debug, Default)]
 pub struct KnownMethods(RefCell<HashMap<Box<str>, Cells>>);
 
 impl KnownMethods {
-    /// Counts a call. Names that nobody implements are not learnt: clients make them up.
+    /// Counts a call. The name of an unimplemented method is not stored, because clients can invent
+    /// names.
     pub fn count(&self, methods: &Methods, worker: usize, call: &Call<'_>) {
         let made_up = call.code == Code::UNIMPLEMENTED;
         let mut name = call.method.unwrap_or(OTHER);

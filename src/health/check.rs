@@ -1,4 +1,4 @@
-//! What endpoints of a service are asked, as compiled.
+//! The health check of a service, in its compiled form.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,26 +9,26 @@ use super::{Changes, Thresholds};
 /// The health check of a service.
 #[derive(Debug)]
 pub struct Check {
-    /// What is asked.
+    /// The probe.
     pub ask: Ask,
-    /// From the end of a check to the beginning of the next, give or take a tenth.
+    /// The time from the end of a check to the start of the next, with a jitter of one tenth.
     pub interval: Duration,
-    /// How long a check may take in all.
+    /// The time limit of one check.
     pub timeout: Duration,
-    /// How many answers in a row change an endpoint's state.
+    /// How many results in a row change the state of an endpoint.
     pub thresholds: Thresholds,
-    /// With fewer healthy endpoints than this, in percent, all of them take requests.
+    /// If fewer endpoints than this percentage are healthy, all endpoints get requests.
     pub panic_percent: u8,
-    /// Counts changes of state; the same one across reloads as long as the name stays.
+    /// Counts changes of state. It survives reloads while the name of the service stays the same.
     pub changes: Arc<Changes>,
 }
 
-/// What an endpoint is asked.
+/// The probe of a health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// Whether it takes a connection (and a TLS handshake where the service has TLS).
+    /// Open a connection, with a TLS handshake if the service uses TLS.
     Tcp,
-    /// For a resource.
+    /// Request an HTTP resource.
     Http {
         /// GET or HEAD.
         method: Box<str>,
@@ -36,24 +36,24 @@ pub enum Ask {
         path: Box<str>,
         /// The Host field.
         host: Box<str>,
-        /// The answers that are good.
+        /// The statuses that count as success.
         statuses: Statuses,
     },
     /// `grpc.health.v1.Health/Check`.
     Grpc {
-        /// The service asked after; empty for the server as a whole.
+        /// The service name in the request; empty for the whole server.
         service: Box<str>,
         /// The `:authority` field.
         authority: Box<str>,
     },
 }
 
-/// Status codes, as ranges that include both ends.
+/// Ranges of status codes, both ends included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statuses(pub Vec<(u16, u16)>);
 
 impl Statuses {
-    /// Whether `status` is one of them.
+    /// Whether a range contains `status`.
     pub fn contain(&self, status: u16) -> bool {
         self.0.iter().any(|&(first, last)| (first..=last).contains(&status))
     }
@@ -73,7 +73,7 @@ impl fmt::Display for Statuses {
 }
 
 impl Check {
-    /// Whether endpoints are asked the same, as often.
+    /// Whether both checks send the same probe at the same times.
     pub fn is_like(&self, other: &Self) -> bool {
         (&self.ask, self.interval, self.timeout) == (&other.ask, other.interval, other.timeout)
     }

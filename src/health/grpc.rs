@@ -1,26 +1,25 @@
-//! The messages of `grpc.health.v1.Health/Check`: one field each, in the encoding of Protocol
-//! Buffers.
+//! The messages of `grpc.health.v1.Health/Check`: one field each, in the Protocol Buffers encoding.
 
-/// The method's path.
+/// The path of the method.
 pub const PATH: &str = "/grpc.health.v1.Health/Check";
 
-/// What a server says of a service.
+/// The status in a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serving {
-    /// It does not know.
+    /// UNKNOWN.
     Unknown,
-    /// It serves.
+    /// SERVING.
     Serving,
-    /// It does not.
+    /// NOT_SERVING.
     NotServing,
-    /// It does not know the service. (Meant for `Watch`, but who knows.)
+    /// SERVICE_UNKNOWN. The protocol uses it for `Watch` only, but some servers may send it here.
     ServiceUnknown,
-    /// A number that is none of these.
+    /// A number without a name.
     Other(u64),
 }
 
-/// The body of a request after `service`: a message of gRPC (uncompressed, four bytes of length)
-/// with the field `string service = 1`.
+/// The body of a request for `service`: an uncompressed gRPC message with the field `string service
+/// = 1`.
 pub fn request(service: &str) -> Vec<u8> {
     let mut message = Vec::with_capacity(service.len() + 8);
     if !service.is_empty() {
@@ -39,8 +38,8 @@ pub fn request(service: &str) -> Vec<u8> {
     body
 }
 
-/// What the body of an answer says (`ServingStatus status = 1`); `None` when it is not one message
-/// that can be read.
+/// The status in a response body (`ServingStatus status = 1`). `None` if the body is not one valid
+/// message.
 pub fn answer(body: &[u8]) -> Option<Serving> {
     let (&[0, a, b, c, d], message) = body.split_first_chunk::<5>()? else { return None };
     if u32::from_be_bytes([a, b, c, d]) as usize != message.len() {
@@ -60,7 +59,7 @@ pub fn answer(body: &[u8]) -> Option<Serving> {
             _ => return None,
         };
         if key == 1 << 3 {
-            status = value; // the last one counts
+            status = value; // the last field wins
         }
     }
     Some(match status {
@@ -117,7 +116,7 @@ mod tests {
             // Fields of a later version.
             (b"\x12\x02ab\x08\x01\x1d1234\x2112345678\x30\x05", Some(Serving::Serving)),
             (b"\x0a\x01\x01", Some(Serving::Unknown)),
-            // Nothing that makes sense.
+            // Malformed bodies.
             (b"\x08", None),
             (b"\x08\xff", None),
             (b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", None),
@@ -133,7 +132,7 @@ mod tests {
         for _ in 0..10_000 {
             let mut body = vec![0, 0, 0, 0, random.u8(..20)];
             body.resize_with(5 + usize::from(body[4]), || random.u8(..) & random.u8(..));
-            answer(&body); // whatever it is, it is no panic
+            answer(&body); // any bytes: no panic
         }
         for body in [&b""[..], b"\0\0\0\0", b"\x01\0\0\0\0", b"\0\0\0\0\x01", b"\0\0\0\0\0\x08\x01"]
         {

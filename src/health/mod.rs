@@ -1,6 +1,5 @@
-//! Whether endpoints are fit for requests: what they are asked (`check`), what is made of their
-//! answers (`verdict`, `grpc`), and where that is written down for the workers (`state`). Dry:
-//! the asking itself is done by `checks`, on the control thread.
+//! Health of endpoints: the probe (`check`), the evaluation of results (`verdict`, `grpc`), and the
+//! state that workers read (`state`). Dry: `control/checks` sends the probes.
 
 mod check;
 pub mod grpc;

@@ -1,4 +1,4 @@
-//! What is known of an endpoint's health, where the control thread writes it and workers read it.
+//! The health state of an endpoint. The control thread writes it; workers read it.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,27 +6,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Judge, Reason, State, Thresholds};
 use crate::cells::Count;
 
-/// Counts changes among the endpoints of a service, so that a worker sees with one load whether
-/// there was any since it last looked.
+/// Counts the state changes of a service's endpoints. A worker needs one load to see whether there
+/// was a change.
 #[derive(Debug, Default)]
 pub struct Changes(AtomicU64);
 
 impl Changes {
-    /// How many there have been.
+    /// The number of changes so far.
     #[inline]
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// The health of one endpoint. Outlives reloads as long as the endpoint stays.
+/// The health of one endpoint. It survives reloads while the endpoint stays.
 #[derive(Debug)]
 pub struct HealthState {
     state: AtomicU8,
     changes: Arc<Changes>,
-    /// Checks made.
+    /// The number of checks.
     pub attempts: Count,
-    /// Those that failed, by `Reason::index`.
+    /// Failed checks, by `Reason::index`.
     pub failures: [Count; Reason::ALL.len()],
     account: Mutex<Account>,
 }
@@ -35,14 +35,14 @@ pub struct HealthState {
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     judge: Judge,
-    /// Why the last check that failed did so.
+    /// The error of the last failed check.
     pub last_failure: Option<String>,
-    /// When the state changed last, in Unix seconds.
+    /// The time of the last state change, in Unix seconds.
     pub changed_unix_s: Option<u64>,
 }
 
 impl HealthState {
-    /// An endpoint of which nothing is known; its changes are counted in `changes`.
+    /// The state of an unchecked endpoint. Its changes are counted in `changes`.
     pub fn new(changes: Arc<Changes>) -> Self {
         Self {
             state: AtomicU8::new(State::Unchecked as u8),
@@ -53,7 +53,7 @@ impl HealthState {
         }
     }
 
-    /// What is known now.
+    /// The current state.
     pub fn state(&self) -> State {
         match self.state.load(Ordering::Acquire) {
             state if state == State::Healthy as u8 => State::Healthy,
@@ -62,14 +62,13 @@ impl HealthState {
         }
     }
 
-    /// How it has come to that.
+    /// The history of the endpoint.
     pub fn account(&self) -> Account {
         self.locked().clone()
     }
 
-    /// Takes the outcome of a check that ended at `now_unix_s`: nothing, or why it failed and what
-    /// is to be said of that. Gives the new state when it has changed. Only the control thread may
-    /// call this.
+    /// Records the result of a check that ended at `now_unix_s`. An error has a reason and a
+    /// message. Returns the new state if it has changed. Only the control thread may call this.
     pub fn hear(
         &self,
         outcome: Result<(), (Reason, String)>,
@@ -86,7 +85,7 @@ impl HealthState {
         let state = account.judge.hear(outcome, thresholds)?;
         account.changed_unix_s = Some(now_unix_s);
         self.state.store(state as u8, Ordering::Release);
-        // After the state: whoever sees this sees that.
+        // Count after the store: a worker that sees the count also sees the state.
         self.changes.0.fetch_add(1, Ordering::Release);
         Some(state)
     }

@@ -1,19 +1,19 @@
-//! From answers to states, and from states to who takes requests.
+//! Health states from check results, and the set of endpoints that get requests.
 
-/// What is known of an endpoint.
+/// The health state of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// Nothing yet.
+    /// No check has completed yet.
     #[default]
     Unchecked,
-    /// It is fit for requests.
+    /// The endpoint is healthy.
     Healthy,
-    /// It is not.
+    /// The endpoint is unhealthy.
     Unhealthy,
 }
 
 impl State {
-    /// Its name for operators.
+    /// The name for operators.
     pub fn label(self) -> &'static str {
         match self {
             Self::Unchecked => "unchecked",
@@ -23,25 +23,25 @@ impl State {
     }
 }
 
-/// Why a check failed, as metrics count it.
+/// The reason of a failed check, as metrics count it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// It took too long.
+    /// The check timed out.
     Timeout,
-    /// There was no connection.
+    /// The connection could not be opened.
     Connect,
     /// The TLS handshake failed.
     Tls,
-    /// The connection broke off, or what came was no answer.
+    /// The connection broke, or the response was malformed.
     Broken,
-    /// The answer had another status than a good one.
+    /// The response had an unexpected status.
     Status,
-    /// The endpoint says of itself that it does not serve.
+    /// The endpoint reported that it does not serve.
     NotServing,
 }
 
 impl Reason {
-    /// Every reason, in the order of [`Reason::index`].
+    /// All reasons, in the order of [`Reason::index`].
     pub const ALL: [Self; 6] =
         [Self::Timeout, Self::Connect, Self::Tls, Self::Broken, Self::Status, Self::NotServing];
 
@@ -57,43 +57,43 @@ impl Reason {
         }
     }
 
-    /// Position in [`Reason::ALL`].
+    /// The position in [`Reason::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// Whether the endpoint itself has said no: that counts at once. For everything else the
-    /// network may be to blame, and it counts when it has come often enough.
+    /// Whether the endpoint itself answered that it is unhealthy; one such answer is enough. Other
+    /// failures may be caused by the network, so several in a row are needed.
     fn is_a_no(self) -> bool {
         matches!(self, Self::Status | Self::NotServing)
     }
 }
 
-/// How many answers in a row change a state.
+/// How many results in a row change a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
-    /// Good ones, until an unhealthy endpoint is healthy.
+    /// Successes until an unhealthy endpoint becomes healthy.
     pub healthy: u32,
-    /// Missing ones, until a healthy endpoint is unhealthy.
+    /// Failures until a healthy endpoint becomes unhealthy.
     pub unhealthy: u32,
 }
 
-/// Follows the answers of one endpoint.
+/// Tracks the check results of one endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Judge {
     state: State,
-    /// Answers in a row that speak against the state.
+    /// Results in a row that contradict the state.
     against: u32,
 }
 
 impl Judge {
-    /// What is known now.
+    /// The current state.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Takes the outcome of a check, and gives the new state when that has changed it. The first
-    /// check decides alone: there is nothing that it could speak against.
+    /// Records the result of a check. Returns the new state if it has changed. The first check
+    /// decides alone.
     pub fn hear(&mut self, outcome: Result<(), Reason>, thresholds: Thresholds) -> Option<State> {
         let (said, needed) = match outcome {
             Ok(()) => (State::Healthy, thresholds.healthy),
@@ -113,24 +113,24 @@ impl Judge {
     }
 }
 
-/// Who of some endpoints takes requests.
+/// The endpoints that get requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eligible {
-    /// Those in this state.
+    /// Endpoints in this state.
     Only(State),
-    /// Whoever there is: so few are healthy that they could not carry the load of all.
+    /// All endpoints. So few are healthy that they could not carry the whole load.
     Everyone,
 }
 
 impl Eligible {
-    /// Whether an endpoint in this state is among them.
+    /// Whether an endpoint in this state gets requests.
     pub fn includes(self, state: State) -> bool {
         self == Self::Everyone || self == Self::Only(state)
     }
 }
 
-/// Who of endpoints in these states takes requests: the healthy ones, unless they are fewer than
-/// `panic_percent`. Those of whom nothing is known only as long as there is no healthy one.
+/// The endpoints that get requests: the healthy ones, or all if fewer than `panic_percent` are
+/// healthy. Unchecked endpoints get requests only while no endpoint is healthy.
 pub fn eligible(states: impl Iterator<Item = State>, panic_percent: u8) -> Eligible {
     let (mut healthy, mut unchecked, mut all) = (0_u64, 0_u64, 0_u64);
     for state in states {
@@ -151,7 +151,7 @@ pub fn eligible(states: impl Iterator<Item = State>, panic_percent: u8) -> Eligi
 mod tests {
     use super::*;
 
-    /// States after each of these answers: `+` a good one, `-` one that says no, `.` none.
+    /// States after each result: `+` success, `-` an unhealthy answer, `.` no answer.
     fn states(answers: &str, healthy: u32, unhealthy: u32) -> String {
         let mut judge = Judge::default();
         let letter = |answer| {
@@ -175,14 +175,14 @@ mod tests {
             ("+", 3, 3, "H"),
             (".", 3, 3, "u"),
             ("-", 3, 3, "u"),
-            // So many in a row, and not fewer.
+            // Exactly this many failures in a row are needed.
             ("+...", 2, 3, "HHHu"),
             ("+..+..+", 2, 3, "HHHHHHH"),
             ("+...+.++", 2, 3, "HHHuuuuH"),
             ("+....++", 2, 3, "HHHuuuH"),
             ("+.", 1, 1, "Hu"),
             (".+.+", 1, 1, "uHuH"),
-            // Who says no is believed at once; who says yes is not.
+            // One unhealthy answer is enough; one success is not.
             ("+-", 2, 3, "Hu"),
             ("+.-++", 2, 3, "HHuuH"),
             ("-+-+-", 2, 3, "uuuuu"),
@@ -203,7 +203,7 @@ mod tests {
             (&[U, U], 50, Everyone),
             (&[U], 1, Everyone),
             (&[U, U], 0, Only(H)),
-            // Of newcomers nothing is known: not against them, if there is nobody better.
+            // New endpoints are unchecked. They get requests if no endpoint is healthy.
             (&[N, N, N], 50, Everyone),
             (&[N, N, U], 0, Only(N)),
             (&[N, H, U], 0, Only(H)),

@@ -1,8 +1,9 @@
 //! Counts the frames of a connection and reports when its peer exceeds a limit.
 //!
 //! It reads the bytes of both directions in parts of any size, and copies nothing. Normal traffic
-//! earns credit; only the excess counts. For example, DATA earns credit for WINDOW_UPDATE and PING.
-//! Counts decrease with time, so a long-lived connection does not look like a flood.
+//! earns credit; only the excess counts. For example, the DATA that we send earns credit for
+//! WINDOW_UPDATE and PING. Counts decrease with time, so a long-lived connection does not look like
+//! a flood.
 
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub enum Peer {
     Endpoint,
 }
 
-/// The frame counters of one connection. See the module.
+/// The frame counters of one connection.
 #[derive(Debug)]
 pub struct Meter {
     limits: FloodLimits,
@@ -60,8 +61,8 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// For a connection with `peer` of which nothing has passed at `now`, and whose header blocks
-    /// may take `header_timeout` each.
+    /// The meter of a new connection with `peer` at `now`. Each header block must be complete
+    /// within `header_timeout`.
     pub fn new(
         message: &Limits,
         limits: FloodLimits,
@@ -121,7 +122,7 @@ impl Meter {
     /// Counts the bytes that we send to the peer.
     ///
     /// # Errors
-    /// When it has provoked more resets than its limit.
+    /// When we had to reset more streams for errors of the peer than its limit allows.
     pub fn sent(&mut self, mut portion: &[u8], now: Time) -> Result<(), Excess> {
         self.lower(now);
         while let Some(event) = self.outbound.next(&mut portion) {
@@ -154,7 +155,8 @@ impl Meter {
         Excess { flood: Flood::UnfinishedHeaders, limit: self.header_timeout.as_secs() }
     }
 
-    /// The last stream that the peer has opened.
+    /// The last stream that the peer has opened. It is 0 for an endpoint, because endpoints open
+    /// none.
     pub fn last_stream(&self) -> u32 {
         match self.peer {
             Peer::Client => self.streams.last,
@@ -218,7 +220,7 @@ impl Meter {
     }
 
     fn continued(&mut self) -> Result<(), Excess> {
-        // Without an open block it is an error, and the crate ends the connection.
+        // CONTINUATION without an open block is a protocol error; the crate ends the connection.
         let Some(frames) = &mut self.block else { return Ok(()) };
         *frames += 1;
         match *frames > self.limits.continuation_frames {
@@ -230,7 +232,7 @@ impl Meter {
         }
     }
 
-    /// Handles a HEADERS frame that opens a stream, or ends an open one.
+    /// Handles HEADERS. A new stream earns credit.
     fn opened(&mut self, stream: u32) {
         if self.streams.opened(stream) {
             self.pay(Flood::PriorityFrames, PRIORITY_PER_STREAM);
@@ -294,7 +296,7 @@ fn is_provoked(code: u32) -> bool {
 /// Streams by their ids, which only grow.
 #[derive(Debug)]
 struct Streams {
-    /// The last one opened.
+    /// The last stream that was opened.
     last: u32,
     /// The number of streams that were opened and not reset.
     unreset: u64,

@@ -31,7 +31,7 @@ pub struct SharedConnection {
     issued: Option<Rc<[Issued]>>,
     /// Wakes the task that drives it.
     wake: WakeHandle,
-    /// The endpoint has said what it allows, or will not any more; and who waits for that.
+    /// Whether the endpoint has sent SETTINGS, or the connection is closed.
     greeted: Cell<bool>,
     waiting: RefCell<Vec<Waker>>,
 }

@@ -1,13 +1,13 @@
-//! The counters of an issuer of tokens.
+//! The counters of a token issuer.
 
 use super::Rejection;
 use crate::cells::Count;
 
-/// The counters of one issuer of tokens, for one worker.
+/// The counters of one token issuer, for one worker.
 #[derive(Debug, Default)]
 pub struct ProviderCells {
     /// Requests whose token was accepted.
     pub accepted: Count,
-    /// Requests that were turned away, by reason.
+    /// Requests that were rejected, by reason.
     pub rejected: [Count; Rejection::ALL.len()],
 }

@@ -40,7 +40,7 @@ impl Provider {
     }
 }
 
-/// Tells the key fetcher that newer keys may be needed.
+/// The signal to the key fetcher that newer keys may be needed.
 #[derive(Clone, Debug, Default)]
 pub struct KeysWanted(Arc<AtomicBool>);
 

@@ -168,7 +168,7 @@ fn verified(token: &[u8], header: &Header, provider: &Provider) -> Result<Claims
 }
 
 impl Rejection {
-    /// The rejection from the later of two checks.
+    /// Keeps the first reason. [`Rejection::Key`] only means that no key was tried yet.
     fn max_of(self, other: Self) -> Self {
         if self == Self::Key { other } else { self }
     }

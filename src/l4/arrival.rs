@@ -1,4 +1,4 @@
-//! How a connection has arrived: from whom, at which port, and where it was meant to go.
+//! How a connection arrived: its client, its port and its original destination.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -8,19 +8,19 @@ use crate::net::Bind;
 use crate::runtime::{own, socket};
 use crate::snapshot::Snapshot;
 
-/// What is known of a connection before its first byte.
+/// The facts about a connection before its first byte.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// Who has opened it; `None` for a Unix-domain socket.
+    /// The client's address; `None` for a Unix-domain socket.
     pub peer: Option<SocketAddr>,
-    /// The port that it has come to; 0 where there is none.
+    /// The listener's port; 0 if there is none.
     pub port: u16,
-    /// Where it was meant to go, at a listener of captured connections.
+    /// The original destination, for a listener of captured connections.
     pub original: Option<Result<SocketAddr, CaptureError>>,
 }
 
 impl Arrival {
-    /// That of a connection accepted at `bind` of the listener called `listener`.
+    /// The arrival of a connection accepted at `bind` of the listener called `listener`.
     pub fn of(
         socket: impl AsFd,
         peer: Option<SocketAddr>,
@@ -56,7 +56,7 @@ fn original(
     Ok(original)
 }
 
-/// Whether we listen there ourselves.
+/// Whether one of our listeners has this address.
 pub fn is_ours(address: SocketAddr, snapshot: &Snapshot) -> bool {
     let binds = snapshot.listeners.iter().flat_map(|listener| &listener.binds);
     binds.into_iter().any(|bind| match bind {

@@ -1,8 +1,8 @@
-//! Captured UDP: flows of datagrams between a client and the destination that it means.
+//! Captured UDP: flows of datagrams between a client and its destination.
 //!
-//! The first datagram of a flow comes to the listening socket. It is decided then where the flow
-//! goes, as for TCP. Of an outbound flow the client's further datagrams come to its own socket,
-//! which has the destination's address; those of an inbound flow all come to the listening one.
+//! The first datagram of a flow comes to the listening socket, where the target of the flow is
+//! chosen, as for TCP. Further datagrams of an outbound flow come to the flow's own socket, which
+//! has the destination's address. All datagrams of an inbound flow come to the listening socket.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
@@ -35,35 +35,37 @@ use crate::time::Time;
 use crate::tls::Mode;
 use crate::upstream::Local;
 
-/// Datagrams that one flow moves before others have their turn.
+/// How many datagrams one flow moves before other flows run.
 const BATCH_MAX: usize = 32;
 
-/// The flows of one worker at one listening socket.
+/// The flows of one worker on one listening socket.
 struct Flows {
     worker: Rc<Worker<RingIo>>,
     known: RefCell<FxHashMap<Key, Rc<Flow>>>,
     block: RefCell<Box<[u8]>>,
-    /// Speaks for the workload (inbound), once that is needed.
+    /// Sends in the name of the workload (inbound). It is opened on first use.
     raw_udp: OnceCell<RawUdpSender>,
 }
 
-/// The client, and the destination that it means.
+/// The client and its original destination.
 type Key = (SocketAddr, SocketAddr);
 
-/// A client and a destination.
+/// A flow between a client and a destination.
 struct Flow {
     key: Key,
-    /// Speaks to the client for the destination, and hears it (outbound). For the workload, whose
-    /// port is taken, the worker's raw_udp speaks, and all datagrams come to the listening socket.
+    /// The socket towards the client, with the destination's address (outbound). Inbound flows have
+    /// none, because the workload has the port: the worker's `raw_udp` sends, and the listening
+    /// socket receives.
     near: Option<RingStream>,
-    /// Leads to the destination.
+    /// The socket towards the destination.
     far: RingStream,
     active: Cell<Time>,
     capture: Arc<Capture>,
     _own: Own,
 }
 
-/// Takes captured datagrams from `socket` until told to stop. `listener` says whose it is.
+/// Forwards captured datagrams from `socket` until `stop` rings. `listener` returns the name of the
+/// listener.
 pub async fn serve(
     worker: Rc<Worker<RingIo>>,
     listener: impl Fn() -> Rc<str>,
@@ -100,7 +102,7 @@ impl Flows {
         capture.stats.worker(self.worker.index)
     }
 
-    /// Sends on what the block holds, on its flow or on a new one.
+    /// Forwards the datagram in the block on its flow, or on a new one.
     fn forward(
         self: &Rc<Self>,
         local: &Local<RingIo>,
@@ -139,7 +141,7 @@ impl Flows {
         });
     }
 
-    /// Opens a flow, if it may be.
+    /// Opens a flow, if it is allowed.
     fn open(
         self: &Rc<Self>,
         local: &Local<RingIo>,
@@ -183,7 +185,7 @@ impl Flows {
         Ok(flow)
     }
 
-    /// What speaks for the workload.
+    /// The raw socket that sends in the name of the workload.
     fn raw_udp(&self, destination: SocketAddr, mark: u32) -> io::Result<&RawUdpSender> {
         if let Some(raw_udp) = self.raw_udp.get() {
             return Ok(raw_udp);
@@ -192,7 +194,7 @@ impl Flows {
         Ok(self.raw_udp.get_or_init(|| raw_udp))
     }
 
-    /// Where a flow goes, if it may.
+    /// The target address of a flow, if the flow is allowed.
     fn target(
         &self,
         local: &Local<RingIo>,
@@ -203,7 +205,7 @@ impl Flows {
         let inbound = capture.direction == Direction::Inbound;
         let service = match leads {
             Some(Leads::Service(to, _)) => Some(&local.services[to.service as usize]),
-            Some(Leads::Endpoint { service, .. }) => Some(&local.services[*service as usize]),
+            Some(Leads::Endpoint { service }) => Some(&local.services[service as usize]),
             None if inbound => None,
             None => {
                 let allowed = capture.unknown == Unknown::Allow;
@@ -241,8 +243,7 @@ impl Flows {
         };
         let now = self.worker.io.recent();
         let picked = service.pick(0, None, None, now, &mut self.worker.random.borrow_mut());
-        let picked = picked.map(|index| service.config.endpoints[index as usize].address.clone());
-        match picked {
+        match picked.map(|endpoint| endpoint.config.borrow().address.clone()) {
             Some(Address::Tcp(target)) => Ok(target),
             _ => Err(UdpRefusal::NoEndpoint),
         }
@@ -250,7 +251,7 @@ impl Flows {
 }
 
 impl Flow {
-    /// Counts what has become of a datagram of so many bytes.
+    /// Counts the result of sending a datagram of `bytes` bytes.
     fn count(&self, flows: &Flows, given: io::Result<()>, bytes: usize, outward: bool) {
         let cells = flows.cells(&self.capture);
         match given {
@@ -266,13 +267,14 @@ impl Flow {
         }
     }
 
-    /// Answers the client in the name of the workload.
+    /// Sends a datagram to the client in the name of the workload.
     fn answer(&self, flows: &Flows, datagram: &[u8]) -> io::Result<()> {
         let (client, destination) = self.key;
         flows.raw_udp(destination, self.capture.mark)?.say(destination, client, datagram)
     }
 
-    /// Moves what waits on one side to the other; an error when that side is over.
+    /// Moves the waiting datagrams of one side to the other. An error means that this side is
+    /// closed.
     fn pump(&self, flows: &Flows, outward: bool) -> io::Result<()> {
         let mut block = flows.block.borrow_mut();
         for _ in 0..BATCH_MAX {
@@ -300,7 +302,7 @@ impl Flow {
     }
 }
 
-/// Moves datagrams both ways until none has passed for `idle`, or one side is over.
+/// Moves datagrams both ways until none has passed for `idle`, or until one side is closed.
 async fn carry(flows: Rc<Flows>, key: Key, flow: Rc<Flow>, idle: Duration) {
     let io = &flows.worker.io;
     let alarm = io.alarms().alarm();
@@ -326,7 +328,7 @@ async fn carry(flows: Rc<Flows>, key: Key, flow: Rc<Flow>, idle: Duration) {
             }
             continue;
         };
-        // The time for `recent`.
+        // Update the time that `recent` returns.
         io.now();
         let outward = if outward { flow.pump(&flows, true) } else { Ok(()) };
         let inward = if inward { flow.pump(&flows, false) } else { Ok(()) };

@@ -1,4 +1,4 @@
-//! TLS that is not terminated here: it goes where the name in its ClientHello leads.
+//! TLS passthrough: the server name in the ClientHello selects the route.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::upstream::Local;
 /// The fatal alert `unrecognized_name` (RFC 6066 3) as a record.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
-/// The tunnel for a connection of a listener that passes TLS on; `None` when it is refused. `first`
-/// is what was read beyond a PROXY header.
+/// The tunnel for a connection of a TLS passthrough listener; `None` when it is refused. `first`
+/// holds the bytes read after a PROXY header.
 pub async fn begin<I: Io>(
     downstream: &Downstream<I>,
     listener: &Listener,
@@ -29,7 +29,7 @@ pub async fn begin<I: Io>(
     let (hello, first) = hello(downstream, listener, first).await?;
     let local = downstream.worker.local();
     let Some(rule) = rule(routes, &hello) else {
-        let detail = "no route for the name that the TLS client asks for";
+        let detail = "no route for the server name in the ClientHello";
         let refusal = Refusal { status: 0, flag: Flag::NoRoute, detail };
         let buf = filled(downstream.worker.io.buffers().take(), &UNRECOGNIZED_NAME);
         downstream.alarm.guard(downstream.stream.write_all(buf)).await.ok();
@@ -40,8 +40,8 @@ pub async fn begin<I: Io>(
     open(downstream, local, rule, begun).await
 }
 
-/// Reads the ClientHello, of which `first` is the beginning; `None` when there is none, and the
-/// connection is over.
+/// Reads the ClientHello; `first` is its beginning. `None` when there is no valid ClientHello; the
+/// connection is then closed.
 pub async fn hello<I: Io>(
     downstream: &Downstream<I>,
     listener: &Listener,
@@ -54,8 +54,8 @@ pub async fn hello<I: Io>(
         let detail = match client_hello(buf.data()) {
             Ok(Answer::Known(hello)) => return Some((hello, buf)),
             Ok(Answer::NeedMore) if buf.room() > 0 => None,
-            Ok(Answer::NeedMore) => Some("the ClientHello is in too many records"),
-            Err(_) => Some("the client does not begin with a ClientHello of TLS"),
+            Ok(Answer::NeedMore) => Some("the ClientHello is too large"),
+            Err(_) => Some("the client did not begin with a TLS ClientHello"),
         };
         if let Some(detail) = detail {
             let refusal = Refusal::downstream(0, detail);
@@ -75,7 +75,7 @@ pub async fn hello<I: Io>(
     }
 }
 
-/// The rule for the name that a client asks for, when it leads to a service.
+/// The rule for the client's server name, if it forwards to a service.
 pub fn rule<'t>(routes: &'t Table, hello: &ClientHello) -> Option<&'t Arc<Rule>> {
     let rule = routes.passes(hello.server_name.as_deref().unwrap_or_default().as_bytes())?;
     matches!(rule.action, Action::Forward(_)).then_some(rule)

@@ -1,8 +1,8 @@
-//! What a captured connection speaks, without ever waiting for the wrong side.
+//! Detects the protocol of a captured connection without waiting for the wrong side.
 //!
-//! A client that speaks first is read once, and its first bytes tell. One that stays silent for a
-//! moment may be waiting for the server: then the connection onward is opened, and whoever speaks
-//! first decides. Nothing waits for a timeout, except where both sides are silent.
+//! If the client speaks first, its first bytes give the protocol. If the client is silent for a
+//! moment, it may be waiting for the server. Then the connection to the destination is opened, and
+//! the side that speaks first decides. There is a timeout only if both sides are silent.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -22,18 +22,18 @@ use crate::time::Time;
 use crate::upstream::{Local, LocalService, Upstream, choose};
 use crate::wire::Wire;
 
-/// How long a client may be silent before the connection onward is opened. Most that speak first
-/// have done so by then.
+/// How long a client may be silent before the connection to the destination is opened. Most clients
+/// that speak first have sent bytes by then.
 pub const SPEAKS_FIRST_GRACE: Duration = Duration::from_millis(1);
 
-/// How long both sides are read with a buffer each before they are only watched.
+/// How long each side may be silent before its read buffer is given back.
 const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
-/// Where bytes go that no route takes.
+/// The target of bytes that no route matches.
 pub enum Way<I: Io> {
-    /// To any endpoint of a service.
+    /// Any endpoint of a service.
     Service(Destination),
-    /// To where the connection was meant to go.
+    /// The original destination.
     Original(Rc<LocalService<I>>),
 }
 
@@ -47,26 +47,26 @@ impl<I: Io> Way<I> {
     }
 }
 
-/// What was found out.
+/// The result of detection.
 pub struct Sniffed<I: Io> {
-    /// What the client has begun with; `None` when the server has spoken first.
+    /// The protocol of the client's first bytes; `None` if the server spoke first.
     pub protocol: Option<Protocol>,
-    /// What has been read, and the connection onward if it was opened.
+    /// The bytes read so far, and the connection to the destination if it is open.
     pub begun: Begun<I>,
-    /// Whether it was opened before the client had spoken.
+    /// Whether the connection was opened before the client had spoken.
     pub dialed: bool,
 }
 
-/// Why nothing was found out.
+/// The reason why there is no result.
 pub enum Over {
     /// The client has left.
     Gone,
-    /// It is to be closed.
+    /// The connection must be closed.
     Refused(Refusal),
 }
 
-/// Looks at the beginning of a connection, of which `first` has been read; `way` is where it goes
-/// if it turns out to be bytes.
+/// Detects the protocol of a connection. `first` holds the bytes read so far. `way` is the target
+/// if the connection carries opaque bytes.
 pub async fn run<I: Io>(
     downstream: &Downstream<I>,
     local: &Local<I>,
@@ -97,7 +97,7 @@ type Opened<I> = Result<Upstream<Wire<<I as Io>::Stream>>, Refusal>;
 
 type Dialing<'a, I> = Pin<Box<dyn Future<Output = Opened<I>> + 'a>>;
 
-/// The first bytes of a client that speaks within [`SPEAKS_FIRST_GRACE`].
+/// The first bytes of the client, if it speaks within [`SPEAKS_FIRST_GRACE`].
 async fn speaks_first<I: Io>(downstream: &Downstream<I>) -> Result<Option<Buf>, Over> {
     let io = &downstream.worker.io;
     downstream.alarm.set(Time::NEVER);
@@ -125,14 +125,14 @@ async fn speaks_first<I: Io>(downstream: &Downstream<I>) -> Result<Option<Buf>, 
     }
 }
 
-/// Whether a service speaks what clients begin. A server of HTTP/2 may send its SETTINGS before it
-/// has heard anything, which says nothing of what the client is about to speak.
+/// Whether the service only answers clients. An HTTP/2 server may send its SETTINGS before it has
+/// received anything, so bytes from it say nothing about the client.
 fn only_answers<I: Io>(local: &Local<I>, way: &Way<I>) -> bool {
     let service = way.service(local);
     service.is_some_and(|s| matches!(s.config.protocol, Speaks::Http2 | Speaks::Grpc))
 }
 
-/// Whether the connection onward may be opened before anything is known about the client's bytes.
+/// Whether the connection to the destination may be opened before the client has spoken.
 fn may_dial<I: Io>(downstream: &Downstream<I>, local: &Local<I>, way: &Way<I>) -> bool {
     way.service(local).is_some_and(|service| {
         let name = &service.config.name;
@@ -151,13 +151,13 @@ struct Sniffer<'a, I: Io> {
     downstream: &'a Downstream<I>,
     listener: &'a Listener,
     began: Time,
-    /// Bytes may be carried: a server that speaks first is heard.
+    /// Whether a connection to the destination may be opened, so that a server may speak first.
     dialable: bool,
-    /// The service waits for the client: so do we.
+    /// Whether the service waits for the client. Then we wait for the client too.
     answers: bool,
 }
 
-/// What has come of both sides in one round.
+/// The events of both sides in one round.
 struct Round<I: Io> {
     client: std::io::Result<Read>,
     seen: Buf,
@@ -166,7 +166,7 @@ struct Round<I: Io> {
 }
 
 impl<I: Io> Sniffer<'_, I> {
-    /// Listens to both sides until one of them has said enough.
+    /// Reads from both sides until the protocol is known.
     async fn both(
         &self,
         first: Option<Buf>,
@@ -185,14 +185,14 @@ impl<I: Io> Sniffer<'_, I> {
             let first = |seen: Buf| (!seen.is_empty()).then_some(seen);
             match round.dialed {
                 Some(Ok(opened)) => upstream = Some(opened),
-                // The client would have been refused, too.
+                // The client would have been refused as well.
                 Some(Err(refusal)) if known.is_none() => return Err(Over::Refused(refusal)),
                 Some(Err(_)) | None => {}
             }
             if known.is_some() {
                 let answer = round.server.and_then(|(read, buf)| answer(read, buf));
                 let begun = Begun { first: first(round.seen), upstream: upstream.map(Ok), answer };
-                // A server that has spoken already does not speak HTTP or TLS.
+                // A server that speaks first does not speak HTTP or TLS.
                 let protocol = if begun.answer.is_some() { None } else { known };
                 return Ok(Sniffed { protocol, begun, dialed });
             }
@@ -214,12 +214,12 @@ impl<I: Io> Sniffer<'_, I> {
             let waited = io.now().since(self.began);
             let late = waited >= self.patience(!seen.is_empty());
             if late && !self.dialable && !self.answers {
-                // Whoever refuses bytes says why.
+                // The tunnel for bytes refuses the connection with its own reason.
                 let begun = Begun { first: first(seen), ..Begun::default() };
                 return Ok(Sniffed { protocol: None, begun, dialed: false });
             }
             if late {
-                let detail = "neither side has said what the connection is for";
+                let detail = "neither side sent enough bytes to detect the protocol";
                 let flag = Flag::DownstreamTimeout;
                 return Err(Over::Refused(Refusal { status: 408, flag, detail }));
             }
@@ -229,8 +229,8 @@ impl<I: Io> Sniffer<'_, I> {
         }
     }
 
-    /// How long the whole may take: a client that has begun to speak shall go on, and one that
-    /// has to speak first shall begin.
+    /// The time limit of detection. It is the header timeout if the client has begun to speak or
+    /// must speak first, else the idle timeout.
     fn patience(&self, spoken: bool) -> Duration {
         match spoken || !self.dialable {
             true => self.listener.timeouts.header,
@@ -238,7 +238,8 @@ impl<I: Io> Sniffer<'_, I> {
         }
     }
 
-    /// Reads from both sides, and opens the connection onward, until the first of them is done.
+    /// Reads from both sides and opens the connection to the destination, until one of them
+    /// completes.
     async fn round(
         &self,
         seen: Buf,
@@ -283,7 +284,7 @@ impl<I: Io> Sniffer<'_, I> {
         if dialed.is_some() {
             *dialing = None;
         }
-        // Whoever is not done is called back without losing a byte.
+        // The other operations are cancelled without losing a byte.
         let (read, seen) = match from_client {
             Some(done) => done,
             None => {
@@ -298,7 +299,7 @@ impl<I: Io> Sniffer<'_, I> {
         Round { client: read, seen, server: from_server, dialed }
     }
 
-    /// Waits without a buffer until one side has something to say, or too long.
+    /// Waits without a buffer until one side has bytes, or until the time limit.
     async fn watch(&self, upstream: Option<&Upstream<Wire<I::Stream>>>) {
         let Self { downstream, began, .. } = self;
         downstream.alarm.set(*began + self.patience(false));
@@ -318,7 +319,7 @@ impl<I: Io> Sniffer<'_, I> {
     }
 }
 
-/// What a server has said.
+/// The first bytes of the server.
 fn answer(read: std::io::Result<Read>, buf: Buf) -> Option<Buf> {
     matches!(read, Ok(Read::Data(_))).then_some(buf)
 }

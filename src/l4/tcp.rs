@@ -1,4 +1,4 @@
-//! Connections that carry bytes to a service.
+//! Connections that carry opaque bytes to a service.
 
 use std::rc::Rc;
 
@@ -15,8 +15,8 @@ use crate::upstream::choose::{self, Choice, Target};
 use crate::upstream::{Attempt, Local, LocalRule, LocalService, Upstream};
 use crate::wire::Wire;
 
-/// The tunnel for a connection of a TCP listener; `None` when it is refused. `first` is what was
-/// read beyond a PROXY header.
+/// The tunnel for a connection of a TCP listener; `None` when it is refused. `first` holds the
+/// bytes read after a PROXY header.
 pub async fn begin<I: Io>(
     downstream: &Downstream<I>,
     destination: Destination,
@@ -28,22 +28,22 @@ pub async fn begin<I: Io>(
     open(downstream, local, service, By { rule: None, subset: destination.subset }, begun).await
 }
 
-/// The way by which a connection came to its service.
+/// The rule and subset through which a connection came to its service.
 #[derive(Default)]
 pub struct By {
-    /// The rule, if one has.
+    /// The rule, if there is one.
     pub rule: Option<LocalRule>,
-    /// Which subset of the service it is to.
+    /// The subset of the service.
     pub subset: u32,
 }
 
-/// How far a connection has come before it is known to be a tunnel.
+/// The state of a connection before it becomes a tunnel.
 pub struct Begun<I: Io> {
-    /// What the client has said.
+    /// The first bytes from the client.
     pub first: Option<Buf>,
-    /// The connection to the endpoint, where it is open already, or why it cannot be had.
+    /// The connection to the endpoint, or the reason why it failed. `None` if it was not tried yet.
     pub upstream: Option<Result<Upstream<Wire<I::Stream>>, Refusal>>,
-    /// What the endpoint has said.
+    /// The first bytes from the endpoint.
     pub answer: Option<Buf>,
 }
 
@@ -53,9 +53,9 @@ impl<I: Io> Default for Begun<I> {
     }
 }
 
-/// The tunnel between a client and `service`, to which `by` has led; `None` when the rules deny it,
-/// or when there is no connection to an endpoint. The tunnel is for its caller to run, which holds
-/// nothing else of the snapshot then.
+/// The tunnel between a client and `service`. `None` when the authorization rules deny it, or when
+/// there is no connection to an endpoint. The caller runs the tunnel, so that it holds nothing of
+/// the snapshot.
 pub async fn open<I: Io>(
     downstream: &Downstream<I>,
     local: Rc<Local<I>>,
@@ -92,7 +92,7 @@ pub async fn open<I: Io>(
             let mut choice = Choice::new(&target, by.subset as usize, None);
             choice.fresh = true;
             let opened = Box::pin(choose::connection(&target, &mut choice)).await;
-            if let Some(endpoint) = &choice.tried {
+            if let Some(endpoint) = choice.tried.take() {
                 record.set_endpoint(endpoint);
             }
             opened
@@ -100,7 +100,7 @@ pub async fn open<I: Io>(
     };
     match opened {
         Ok((upstream, attempt)) => {
-            record.set_endpoint(&upstream.endpoint);
+            record.set_endpoint(Rc::clone(&upstream.endpoint));
             Some(Box::new(Tunnel {
                 upstream,
                 attempt,
@@ -119,14 +119,14 @@ pub async fn open<I: Io>(
     }
 }
 
-/// What is demanded of requests cannot be had of bytes.
+/// An opaque connection cannot carry the token that the service requires.
 const NO_TOKEN: Refusal = Refusal {
     status: 401,
     flag: Flag::Unauthorized,
-    detail: "the service demands a token, which bytes do not bear",
+    detail: "the service requires a token, which an opaque connection cannot carry",
 };
 
-/// The wish of a client for a connection to carry bytes.
+/// The target of a connection that carries bytes.
 pub fn target<'a, I: Io>(
     downstream: &'a Downstream<I>,
     service: &'a LocalService<I>,

@@ -1,6 +1,6 @@
 //! The host and the port of an authority.
 
-/// An authority taken apart: host without trailing dot, and port.
+/// Splits an authority into the host, without a trailing dot, and the port.
 pub fn split_authority(authority: &[u8]) -> (&[u8], Option<u16>) {
     let after_brackets = memchr::memrchr(b']', authority).map_or(0, |at| at + 1);
     let colon = memchr::memchr(b':', &authority[after_brackets..]).map(|at| after_brackets + at);

@@ -1,5 +1,5 @@
-//! How values, names, paths and authorities are compared: one way for routes, authorization and
-//! every filter. Dry.
+//! Matching of values, names, paths and authorities. Routes, authorization and filters share it.
+//! Dry.
 
 mod authority;
 mod path;
@@ -15,7 +15,7 @@ pub use path::PathMatch;
 pub use pattern::Pattern;
 pub use value::ValueMatch;
 
-/// Why a pattern cannot be used, and what to write instead.
+/// The reason why a pattern is not valid, and the text to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PatternError {
     /// The mistake.
@@ -25,7 +25,7 @@ pub struct PatternError {
 }
 
 impl PatternError {
-    /// A mistake and its cure.
+    /// An error with its help text.
     pub fn new(message: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>) -> Self {
         Self { message: message.into(), help: help.into() }
     }
@@ -37,8 +37,8 @@ impl std::fmt::Display for PatternError {
     }
 }
 
-/// A regex that has to match the whole of its subject. It reads bytes, not characters: in character
-/// mode, one byte that is not UTF-8 would escape the `.*` of a deny rule.
+/// A regex that must match the whole subject. It reads bytes, not characters. In character mode,
+/// one byte that is not UTF-8 would escape the `.*` of a deny rule.
 ///
 /// # Errors
 /// When the regex is not valid.
@@ -48,7 +48,7 @@ pub fn whole(pattern: &str) -> Result<Regex, PatternError> {
         .dot_matches_new_line(true)
         .build();
     built.map_err(|error| {
-        // The engine draws a picture of several lines; the last one names the mistake.
+        // The engine prints several lines; only the last line names the mistake.
         let text = error.to_string();
         let last = text.lines().last().unwrap_or_default();
         let message = format!("not a valid regex: {}", last.trim_start_matches("error: "));

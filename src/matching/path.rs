@@ -1,4 +1,4 @@
-//! Conditions on paths, as routes write them.
+//! Conditions on paths, in the syntax of routes.
 
 use regex::bytes::Regex;
 
@@ -6,7 +6,7 @@ use super::{PatternError, whole};
 
 const RELATIVE: &str = "a path begins with / (or with ~ for a regex)";
 
-const WILDCARD: &str = "* stands only at the end, as a whole segment: /prefix/*";
+const WILDCARD: &str = "* may only be the last segment: /prefix/*";
 
 const PATHS: &str = "write /exact, /prefix/* or ~regex";
 
@@ -16,11 +16,11 @@ pub enum PathMatch {
     /// Any path.
     #[default]
     Any,
-    /// `/exact`: this path and no other.
+    /// `/exact`: only this path.
     Exact(Box<[u8]>),
-    /// `/prefix/*`: everything below, and `/prefix` itself. Ends in `/`.
+    /// `/prefix/*`: `/prefix` itself and all paths below it. The bytes end in `/`.
     Prefix(Box<[u8]>),
-    /// `~regex`: the whole path fits.
+    /// `~regex`: the regex matches the whole path.
     Regex(Regex),
 }
 
@@ -28,7 +28,7 @@ impl PathMatch {
     /// Reads `/exact`, `/prefix/*` or `~regex`.
     ///
     /// # Errors
-    /// When it is none of them.
+    /// When the text has none of these forms.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         if let Some(pattern) = text.strip_prefix('~') {
             return whole(pattern).map(Self::Regex);
@@ -58,7 +58,7 @@ impl PathMatch {
         }
     }
 
-    /// Whether every path that `other` takes is surely taken by this too.
+    /// Whether this condition surely matches every path that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Any, _) => true,

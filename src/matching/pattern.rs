@@ -5,13 +5,13 @@ use super::PatternError;
 /// A condition on a name: `exact`, `prefix*`, `*suffix`, or `*` for any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
-    /// Any name, as long as there is one.
+    /// Any name that is not empty.
     Any,
-    /// This name.
+    /// Exactly this name.
     Exact(Box<str>),
-    /// Names that begin so.
+    /// Names that begin with this text.
     Prefix(Box<str>),
-    /// Names that end so.
+    /// Names that end with this text.
     Suffix(Box<str>),
 }
 
@@ -19,7 +19,7 @@ impl Pattern {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// When it is empty, or has a `*` in its middle.
+    /// When the pattern is empty, or has a `*` in its middle.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         if text == "*" {
             return Ok(Self::Any);
@@ -38,7 +38,7 @@ impl Pattern {
         Ok(pattern(name.into()))
     }
 
-    /// What it says without its `*`; empty for [`Pattern::Any`].
+    /// The text without its `*`; empty for [`Pattern::Any`].
     pub fn text(&self) -> &str {
         match self {
             Self::Any => "",
@@ -46,7 +46,7 @@ impl Pattern {
         }
     }
 
-    /// Whether `value` fits.
+    /// Whether `value` matches.
     pub fn fits(&self, value: &str) -> bool {
         match self {
             Self::Any => true,
@@ -56,7 +56,7 @@ impl Pattern {
         }
     }
 
-    /// Whether `value` fits, whatever the case of its letters.
+    /// Whether `value` matches when case is ignored.
     pub fn fits_in_any_case(&self, value: &[u8]) -> bool {
         let text = self.text().as_bytes();
         let part = match self {

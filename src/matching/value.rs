@@ -1,4 +1,4 @@
-//! Conditions on values: of header fields, query parameters and claims.
+//! Conditions on the values of header fields, query parameters and claims.
 
 use regex::bytes::Regex;
 
@@ -7,11 +7,11 @@ use super::{PatternError, whole};
 /// A condition on a value.
 #[derive(Clone, Debug)]
 pub enum ValueMatch {
-    /// There is one, whatever it is.
+    /// Any value.
     Present,
-    /// This value.
+    /// Exactly this value.
     Exact(Box<[u8]>),
-    /// The whole value fits.
+    /// The regex matches the whole value.
     Regex(Regex),
 }
 
@@ -27,7 +27,7 @@ impl ValueMatch {
         }
     }
 
-    /// Whether `value` fits.
+    /// Whether `value` matches.
     pub fn fits(&self, value: &[u8]) -> bool {
         match self {
             Self::Present => true,

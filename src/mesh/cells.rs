@@ -6,30 +6,30 @@ use crate::cells::{Count, Histogram};
 /// The counters of one listener of captured traffic, for one worker.
 #[derive(Debug, Default)]
 pub struct CaptureCells {
-    /// Connections by what they were found to speak (`mesh::outcome_index`).
+    /// Connections by detected protocol (`mesh::outcome_index`).
     pub detected: [Count; OUTCOMES],
-    /// From the accept until that was known.
+    /// The time from accept until the protocol was known.
     pub detection: Histogram,
-    /// Connections onward that were opened before it was known, because the client was silent.
+    /// Connections to destinations that were opened early, because the client was silent.
     pub early: Count,
-    /// Connections that could not be served at all, by `CaptureError::index`.
+    /// Connections that could not be served, by `CaptureError::index`.
     pub errors: [Count; CaptureError::ALL.len()],
-    /// Requests of orchestrators that needed no identity.
+    /// Probes of orchestrators, which need no identity.
     pub probes: Count,
-    /// Flows of UDP opened.
+    /// UDP flows opened.
     pub flows: Count,
-    /// Flows of UDP open now (gauge).
+    /// Open UDP flows (gauge).
     pub flows_active: Count,
-    /// Flows of UDP not carried, by `UdpRefusal::index`; their datagrams, to be exact.
+    /// Datagrams of refused UDP flows, by `UdpRefusal::index`.
     pub flows_refused: [Count; UdpRefusal::ALL.len()],
     /// Datagrams sent on to destinations.
     pub datagrams_out: Count,
     /// Datagrams sent back to clients.
     pub datagrams_in: Count,
-    /// Bytes of them.
+    /// Bytes of the datagrams sent to destinations.
     pub datagram_bytes_out: Count,
-    /// Bytes of them.
+    /// Bytes of the datagrams sent to clients.
     pub datagram_bytes_in: Count,
-    /// Datagrams that the kernel had no room for.
+    /// Datagrams lost because the kernel buffer was full.
     pub datagrams_lost: Count,
 }

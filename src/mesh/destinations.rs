@@ -1,19 +1,19 @@
-//! Destinations that nobody has named, counted one by one as long as they are few.
+//! Counters of unknown destinations. The number of separate counters is limited.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-/// Destinations that one worker counts by their address; all further ones count as `other`.
+/// How many destinations one worker counts by address. All further ones count as `other`.
 pub const DESTINATIONS_MAX: usize = 256;
 
-/// How often a destination was asked for.
+/// The connections and requests to one destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// And was let through.
+    /// Those that were allowed.
     pub allowed: u64,
-    /// And was refused.
+    /// Those that were refused.
     pub denied: u64,
 }
 
@@ -27,7 +27,7 @@ impl Seen {
     }
 }
 
-/// What one worker has seen. The lock is for the one who scrapes; nobody else asks.
+/// The unknown destinations that one worker has seen. Only a scrape contends for the lock.
 #[derive(Debug, Default)]
 pub struct Destinations(Mutex<Inside>);
 
@@ -49,7 +49,7 @@ impl Destinations {
         }
     }
 
-    /// Adds what this worker has seen: destinations to `known`, the rest to `other`.
+    /// Adds the counters of this worker: destinations to `known`, the rest to `other`.
     pub fn add_to(&self, known: &mut Vec<(SocketAddr, Seen)>, other: &mut Seen) {
         let inside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(inside.known.iter().map(|(destination, seen)| (*destination, *seen)));

@@ -1,8 +1,7 @@
-//! Captured traffic, as compiled: where connections that were meant for others go, and on which
-//! terms. Dry.
+//! Captured traffic in its compiled form: targets, admission and limits. Dry.
 //!
-//! A capturing listener gets connections that the kernel has turned aside (REDIRECT or TPROXY).
-//! Where each was meant to go is its original destination.
+//! A capturing listener gets connections that the kernel redirects to it (REDIRECT or TPROXY). The
+//! address that the client connected to is the original destination.
 
 mod addresses;
 mod cells;
@@ -12,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use addresses::{Addresses, Leads};
+pub use addresses::{Addresses, EndpointAddresses, Leads, canonical};
 pub use cells::CaptureCells;
 pub use destinations::{DESTINATIONS_MAX, Destinations, Seen};
 
@@ -26,70 +25,70 @@ use crate::net::Network;
 use crate::route::{Rule, Table};
 use crate::tls::ServerTls;
 
-/// The mark (SO_MARK) of all that a proxy with captured traffic sends, unless it is told
-/// otherwise: the rules leave alone what has it. Istio's, so that its rules work too.
+/// The mark (SO_MARK) of all traffic that a capturing proxy sends, unless configured otherwise. The
+/// capture rules skip packets with this mark. It is Istio's mark, so Istio's rules work too.
 pub const MARK: u32 = 1338;
 
-/// Which traffic a capturing listener gets.
+/// The kind of traffic that a capturing listener gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// What others send to the workload.
+    /// Traffic from others to the workload.
     Inbound,
-    /// What the workload sends to others.
+    /// Traffic from the workload to others.
     Outbound,
 }
 
-/// What becomes of outbound traffic whose destination nobody has named.
+/// The treatment of outbound traffic to unknown destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
-    /// It goes on to its original destination.
+    /// Forward it to its original destination.
     Allow,
-    /// It is refused.
+    /// Refuse it.
     Deny,
 }
 
-/// Where the workload is reached.
+/// The address of the workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Application {
-    /// At the address that the client meant.
+    /// The original destination.
     Original,
-    /// At the loopback address of the same family.
+    /// The loopback address of the same family.
     Loopback,
 }
 
-/// What the ports of a capturing listener are told to carry.
+/// The declared protocol of a port of a capturing listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Declared {
-    /// Bytes; nobody looks at them.
+    /// Opaque bytes; there is no detection.
     Tcp,
-    /// HTTP; the client speaks first.
+    /// HTTP. The client speaks first.
     Http,
 }
 
-/// What inbound connections to one port must be.
+/// The requirement for inbound connections to one port.
 #[derive(Clone, Debug)]
 pub enum Admission {
-    /// Plain text; TLS, if any, is the application's.
+    /// Plain text. TLS, if any, ends at the application.
     Plain,
     /// Mutual TLS or plain text ([`crate::tls::Mode`]).
     Tls(Arc<ServerTls>),
 }
 
-/// A request that an orchestrator sends to see whether the workload lives: it needs no identity.
+/// A request of an orchestrator that checks whether the workload is alive. It needs no identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// The port that it is sent to.
+    /// The destination port.
     pub port: u16,
-    /// Its path, without a query.
+    /// The path, without a query.
     pub path: Box<str>,
 }
 
-/// What the rules were meant to leave alone.
+/// Traffic that the capture rules must not capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Excluded {
-    /// The other side: who connects, or who is connected to.
+    /// Addresses of the other side: the client (inbound) or the destination (outbound).
     pub networks: Vec<Network>,
-    /// Ports of destinations: the first and the last of each range.
+    /// Destination ports. Each range has its first and last port.
     pub ports: Vec<(u16, u16)>,
 }
 
@@ -98,29 +97,29 @@ pub struct Excluded {
 pub struct Udp {
     /// How long a flow may be silent.
     pub idle: Duration,
-    /// Flows that one worker has open at once.
+    /// How many flows one worker may have open.
     pub flows_max_each: usize,
 }
 
-/// Why a flow of datagrams is not carried.
+/// The reason why a UDP flow is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UdpRefusal {
-    /// Neither a service nor `unknown: allow` lets it.
+    /// The destination is not a known service, and `unknown: allow` is not set.
     Unknown,
     /// A rule of `authorization:` denies it.
     Denied,
-    /// Its service demands TLS, which UDP cannot be given.
+    /// The service requires TLS, which UDP does not have.
     NeedsTls,
-    /// Its service has no endpoint.
+    /// The service has no endpoint.
     NoEndpoint,
-    /// As many flows as may be are open.
+    /// The limit of open flows is reached.
     Overflow,
-    /// The system gives no socket for it.
+    /// The system cannot create a socket.
     Failed,
 }
 
 impl UdpRefusal {
-    /// All of them, in the order of [`UdpRefusal::index`].
+    /// All values, in the order of [`UdpRefusal::index`].
     pub const ALL: [Self; 6] = [
         Self::Unknown,
         Self::Denied,
@@ -130,12 +129,12 @@ impl UdpRefusal {
         Self::Failed,
     ];
 
-    /// Position in [`UdpRefusal::ALL`].
+    /// The position in [`UdpRefusal::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// Its name in metrics.
+    /// The value of the metric's label.
     pub fn label(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -148,69 +147,69 @@ impl UdpRefusal {
     }
 }
 
-/// What a capturing listener does.
+/// The configuration of a capturing listener.
 #[derive(Debug)]
 pub struct Capture {
-    /// Which traffic it gets.
+    /// The kind of traffic that it gets.
     pub direction: Direction,
-    /// How.
+    /// The way in which the kernel redirects it.
     pub intercept: Intercept,
-    /// What requests fall under that name a host (outbound).
+    /// The routes for requests that name a host (outbound).
     pub routes: Arc<Table>,
-    /// What all other requests fall under: to where the connection was meant to go.
+    /// The rule for all other requests. It forwards to the original destination.
     pub onward: Arc<Rule>,
-    /// What stands behind addresses.
+    /// The services and endpoints behind destination addresses.
     pub addresses: Addresses,
-    /// What becomes of the rest (outbound).
+    /// The treatment of unknown destinations (outbound).
     pub unknown: Unknown,
-    /// Ports that need not be looked at.
+    /// Ports with a declared protocol, which need no detection.
     pub ports: Vec<(u16, Declared)>,
-    /// On which terms clients are let in (inbound), for all ports and for single ones.
+    /// The requirement for clients (inbound) on ports that have none of their own.
     pub admission: Admission,
-    /// See [`Capture::admission`].
+    /// Requirements of single ports (inbound).
     pub port_admissions: Vec<(u16, Admission)>,
     /// Requests that need no identity (inbound).
     pub probes: Vec<Probe>,
-    /// Where the workload is (inbound).
+    /// The address of the workload (inbound).
     pub application: Application,
     /// Whether the workload sees the client's address as its peer (inbound).
     pub keeps_source: bool,
-    /// The mark of what goes on from here.
+    /// The mark of the traffic that this listener sends.
     pub mark: u32,
-    /// What should not have been captured.
+    /// Traffic that should not have been captured.
     pub excluded: Excluded,
-    /// How original destinations are reached that no service names.
+    /// The service for original destinations that no service has.
     pub passthrough: Arc<Service>,
-    /// Counters of their endpoints, all together.
+    /// Counters of the endpoints of `passthrough`, summed up.
     pub endpoint_stats: Arc<PerWorker<EndpointCells>>,
-    /// What becomes of captured datagrams, if they are captured.
+    /// Limits of captured UDP; `None` if UDP is not captured.
     pub udp: Option<Udp>,
-    /// Who sends outbound traffic: this workload.
+    /// The identity of this workload, which sends the outbound traffic.
     pub identity: Option<SpiffeId>,
-    /// Its counters; the same ones across reloads.
+    /// The counters. They survive reloads.
     pub stats: Arc<PerWorker<CaptureCells>>,
-    /// Destinations that nobody has named, and how often they were asked for.
+    /// Counters of unknown destinations.
     pub seen: Arc<PerWorker<Destinations>>,
 }
 
 impl Capture {
-    /// The rules of what no route names.
+    /// The rules for traffic that no route matches.
     pub fn own_rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
         self.addresses.rules().chain([&self.onward])
     }
 
-    /// What `port` is told to carry, if anything.
+    /// The declared protocol of `port`, if there is one.
     pub fn declared(&self, port: u16) -> Option<Declared> {
         self.ports.iter().find(|(known, _)| *known == port).map(|(_, declared)| *declared)
     }
 
-    /// On which terms clients of `port` are let in.
+    /// The requirement for clients of `port`.
     pub fn admission(&self, port: u16) -> &Admission {
         let own = self.port_admissions.iter().find(|(known, _)| *known == port);
         own.map_or(&self.admission, |(_, admission)| admission)
     }
 
-    /// Whether a connection from `peer` that was meant for `original` should not be here.
+    /// Whether capture excludes a connection from `peer` to `original`.
     pub fn excludes(&self, peer: Option<SocketAddr>, original: SocketAddr) -> bool {
         let other_side = match self.direction {
             Direction::Inbound => peer,
@@ -227,12 +226,12 @@ impl Capture {
         self.probes.iter().any(|probe| probe.port == port)
     }
 
-    /// Whether a request for `path` at `port` is one.
+    /// Whether a request for `path` at `port` is a probe.
     pub fn is_probe(&self, port: u16, path: &[u8]) -> bool {
         self.probes.iter().any(|probe| probe.port == port && probe.path.as_bytes() == path)
     }
 
-    /// Where an inbound connection for `original` goes.
+    /// The address of the workload for an inbound connection to `original`.
     pub fn application(&self, original: SocketAddr) -> SocketAddr {
         match (self.application, original) {
             (Application::Original, _) => original,
@@ -246,29 +245,29 @@ impl Capture {
     }
 }
 
-/// Why a captured connection cannot be served at all.
+/// The reason why a captured connection cannot be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CaptureError {
-    /// Nobody knows where it was meant to go: it came here directly.
+    /// The kernel reports no original destination: the connection was made directly to this port.
     NoDestination,
-    /// It was meant for one of our own listeners.
+    /// The original destination is one of our own listeners.
     Ourselves,
-    /// It was meant for an address that is not to be captured.
+    /// The original destination is excluded from capture.
     Excluded,
-    /// We have sent it ourselves: the rules do not leave our traffic alone.
+    /// This process opened the connection itself: the capture rules do not skip our traffic.
     Loop,
 }
 
 impl CaptureError {
-    /// All of them, in the order of [`CaptureError::index`].
+    /// All values, in the order of [`CaptureError::index`].
     pub const ALL: [Self; 4] = [Self::NoDestination, Self::Ourselves, Self::Excluded, Self::Loop];
 
-    /// Position in [`CaptureError::ALL`].
+    /// The position in [`CaptureError::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// Its name in metrics.
+    /// The value of the metric's label.
     pub fn label(self) -> &'static str {
         match self {
             Self::NoDestination => "no_destination",
@@ -278,7 +277,7 @@ impl CaptureError {
         }
     }
 
-    /// What an operator reads.
+    /// The text for operators.
     pub fn detail(self) -> &'static str {
         match self {
             Self::NoDestination => {
@@ -291,16 +290,16 @@ impl CaptureError {
     }
 }
 
-/// Outcomes of looking at the first bytes, by [`outcome_index`].
+/// The number of detection results; see [`outcome_index`].
 pub const OUTCOMES: usize = Protocol::ALL.len() + 1;
 
-/// The place of an outcome among the counters: what the client has begun with; `None` when the
-/// server spoke first.
+/// The index of a detection result among the counters. `protocol` is the protocol that the client
+/// began with; `None` if the server spoke first.
 pub fn outcome_index(protocol: Option<Protocol>) -> usize {
     protocol.map_or(Protocol::ALL.len(), Protocol::index)
 }
 
-/// The name of an outcome in metrics.
+/// The name of a detection result in metrics.
 pub fn outcome_label(index: usize) -> &'static str {
     Protocol::ALL.get(index).map_or("server_first", |protocol| protocol.label())
 }

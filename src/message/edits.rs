@@ -1,13 +1,13 @@
 //! Changes that a rule makes to the fields of a message.
 
-/// Field names are compared without case and sent as they are written here.
+/// Names are compared without case, and sent in the case written here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
-    /// Fields that replace every one of the same name.
+    /// Fields that replace all fields with the same name.
     pub set: Vec<(Box<str>, Box<str>)>,
-    /// Fields that are added beside those of the same name.
+    /// Fields that are added. Fields with the same name stay.
     pub add: Vec<(Box<str>, Box<str>)>,
-    /// Names of fields that are dropped.
+    /// Names of fields that are removed.
     pub remove: Vec<Box<str>>,
 }
 
@@ -17,12 +17,12 @@ impl HeaderEdits {
         Self { set: Vec::new(), add: Vec::new(), remove: Vec::new() }
     }
 
-    /// True when nothing is changed.
+    /// True when there are no changes.
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
     }
 
-    /// Whether a received field called `name` is dropped (because it is removed or replaced).
+    /// Whether a received field called `name` is removed or replaced.
     pub fn drops(&self, name: &[u8]) -> bool {
         let same = |other: &str| other.as_bytes().eq_ignore_ascii_case(name);
         self.remove.iter().any(|removed| same(removed))

@@ -1,8 +1,8 @@
 //! The head of a request or a response: offsets into the block of bytes that holds it.
 //!
-//! Nothing is copied out of the block and no field gets a string of its own: an HTTP/1 head is
-//! its received bytes, HTTP/2 and HTTP/3 heads are decoded into one such block. A [`Head`] is
-//! reused from exchange to exchange, so its field table is allocated once per concurrent exchange.
+//! Fields are not copied out of the block. An HTTP/1 head is its received bytes; an HTTP/2 head is
+//! decoded into such a block. A [`Head`] is reused by later exchanges, so its field table is
+//! allocated once per concurrent exchange.
 
 use super::Method;
 
@@ -16,13 +16,13 @@ pub struct Span {
 }
 
 impl Span {
-    /// The span `start..end`. Blocks are limited by `limits.header_bytes`, far below `u32::MAX`.
+    /// The span `start..end`. `limits.header_bytes` keeps blocks far below `u32::MAX`.
     pub fn new(start: usize, end: usize) -> Self {
         debug_assert!(start <= end && end <= u32::MAX as usize);
         Self { start: start as u32, len: (end - start) as u32 }
     }
 
-    /// One past the last byte.
+    /// The offset after the last byte.
     pub fn end(self) -> usize {
         self.start as usize + self.len as usize
     }
@@ -32,13 +32,13 @@ impl Span {
         block.get(self.start as usize..self.end()).unwrap_or_default()
     }
 
-    /// True when nothing is in it.
+    /// True when the span is empty.
     pub fn is_empty(self) -> bool {
         self.len == 0
     }
 }
 
-/// One field line: its name with the case it came in, and its value without outer white space.
+/// One field line: its name in the received case, and its value without outer white space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Field {
     /// The name.
@@ -47,20 +47,20 @@ pub struct Field {
     pub value: Span,
 }
 
-/// The HTTP version a peer speaks.
+/// The HTTP version of a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
-    /// RFC 1945: closes after the response unless `keep-alive` was agreed.
+    /// RFC 1945. The connection closes after the response unless both sides agreed on `keep-alive`.
     Http10,
     /// RFC 9112.
     #[default]
     Http11,
-    /// RFC 9113. Its heads come without the fields of connections, its bodies end by themselves.
+    /// RFC 9113. Heads have no hop-by-hop fields, and bodies end with their stream.
     Http2,
 }
 
-/// The head of one message. `method`, `target`, `authority` and `path` mean something in a
-/// request, `status` and `reason` in a response.
+/// The head of one message. Requests use `method`, `target`, `authority` and `path`; responses use
+/// `status` and `reason`.
 #[derive(Debug, Default)]
 pub struct Head {
     /// Version from the start line.
@@ -71,8 +71,8 @@ pub struct Head {
     pub method_span: Span,
     /// The request target as received (RFC 9112 3.2): origin, absolute, authority or `*` form.
     pub target: Span,
-    /// Host and optional port: of the absolute-form or authority-form target, else of Host.
-    /// Empty when an HTTP/1.0 request has neither.
+    /// Host and optional port, from an absolute-form or authority-form target, else from the Host
+    /// field. Empty when an HTTP/1.0 request has neither.
     pub authority: Span,
     /// The path of the target without its query; empty for authority-form, `*` for asterisk-form,
     /// and empty (meaning "/") for an absolute-form target without a path.
@@ -85,35 +85,34 @@ pub struct Head {
     pub reason: Span,
     /// The field lines in the order received.
     pub fields: Vec<Field>,
-    /// Bytes of the whole head, start line to the empty line that ends it, from block offset
-    /// [`Head::start`].
+    /// The length of the whole head in bytes, from [`Head::start`] to the end of the empty line.
     pub len: usize,
-    /// Block offset of the start line.
+    /// The block offset of the start line.
     pub start: usize,
-    /// In HTTP/2: nothing follows the head.
+    /// HTTP/2: whether the stream ends with the head.
     pub ends: bool,
 }
 
 impl Head {
-    /// Forgets the message and keeps the field table's memory.
+    /// Clears the head but keeps the memory of the field table.
     pub fn clear(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
         *self = Self { fields, ..Self::default() };
     }
 
-    /// The head together with the block its offsets point into.
+    /// The head together with its block.
     pub fn view<'a>(&'a self, block: &'a [u8]) -> HeadView<'a> {
         HeadView { head: self, block }
     }
 }
 
-/// A [`Head`] and its block: the form in which the dry rooms read a message.
+/// A [`Head`] and its block. The dry rooms read messages in this form.
 #[derive(Clone, Copy)]
 pub struct HeadView<'a> {
     /// The offsets.
     pub head: &'a Head,
-    /// The bytes they point into.
+    /// The block.
     pub block: &'a [u8],
 }
 
@@ -133,7 +132,7 @@ impl<'a> HeadView<'a> {
         self.head.authority.of(self.block)
     }
 
-    /// The path; "/" stands for an empty one, except in CONNECT where there is none.
+    /// The path. An empty path reads as "/", except for CONNECT, which has no path.
     pub fn path(&self) -> &'a [u8] {
         match self.head.path.of(self.block) {
             b"" if self.head.method != Method::Connect => b"/",
@@ -152,14 +151,14 @@ impl<'a> HeadView<'a> {
         self.head.fields.iter().map(move |field| (field.name.of(block), field.value.of(block)))
     }
 
-    /// The values of every field called `name` (compared without case), in order.
+    /// The values of all fields called `name` (without case), in order.
     pub fn values<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         self.fields()
             .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
     }
 
-    /// The first value of the field called `name` (compared without case).
+    /// The first value of the field called `name` (without case).
     pub fn value(&self, name: &[u8]) -> Option<&'a [u8]> {
         self.values(name).next()
     }

@@ -1,6 +1,6 @@
-//! How large the parts of a message may be.
+//! Limits on the parts of a message.
 
-/// Limits on one message, whatever its HTTP version.
+/// Limits on one message of any HTTP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a request or response head.

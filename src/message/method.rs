@@ -1,4 +1,4 @@
-//! Request methods (RFC 9110 section 9) and what a proxy may assume of them.
+//! Request methods (RFC 9110 section 9) and their properties.
 
 /// A request method. Anything that is not listed is [`Method::Other`]; its bytes are in the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -6,7 +6,7 @@ pub enum Method {
     /// RFC 9110 9.3.1.
     #[default]
     Get,
-    /// RFC 9110 9.3.2: its response has no body, whatever its fields say.
+    /// RFC 9110 9.3.2. Its response never has a body.
     Head,
     /// RFC 9110 9.3.3.
     Post,
@@ -27,7 +27,8 @@ pub enum Method {
 }
 
 impl Method {
-    /// Names are case-sensitive (RFC 9110 9.1): `get` is [`Method::Other`].
+    /// The method called `name`. Names are case-sensitive (RFC 9110 9.1): `get` is
+    /// [`Method::Other`].
     pub fn from_bytes(name: &[u8]) -> Self {
         match name {
             b"GET" => Self::Get,
@@ -43,8 +44,8 @@ impl Method {
         }
     }
 
-    /// Whether sending the request twice means the same as sending it once (RFC 9110 9.2.2), so
-    /// that a proxy may repeat it when a connection died before the answer.
+    /// Whether a repeated request has the same effect as one (RFC 9110 9.2.2). Then a proxy may
+    /// send it again when a connection closed before the response.
     pub fn is_idempotent(self) -> bool {
         !matches!(self, Self::Post | Self::Patch | Self::Connect | Self::Other)
     }

@@ -1,4 +1,5 @@
-//! What an HTTP message is, whatever the wire version: one block of bytes and offsets into it.
+//! An HTTP message in a form that is the same for all versions: one block of bytes, and offsets
+//! into it.
 
 mod edits;
 mod head;

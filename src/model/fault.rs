@@ -11,10 +11,10 @@ pub struct Fault {
     pub origin: Origin,
     /// The reason.
     pub message: String,
-    /// The remedy.
+    /// The help.
     pub help: Option<String>,
-    /// An unreadable part of the same configuration may be the cause. Then this fault is not
-    /// shown.
+    /// Whether an unreadable part of the same configuration may be the cause. Then this fault is
+    /// not reported.
     pub secondary: bool,
 }
 
@@ -24,14 +24,14 @@ impl Fault {
         Self { origin: origin.clone(), message: message.into(), help: None, secondary: false }
     }
 
-    /// The same with a remedy.
+    /// The same fault with help.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 }
 
-/// A resource that was left out, for its source.
+/// A refused resource, for its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The resource.

@@ -4,51 +4,51 @@ use std::time::Duration;
 
 use super::Item;
 
-/// How endpoints are checked; `None` for the default of each value.
+/// The health check of a service; `None` for the default of each value.
 #[derive(Clone, Debug, Default)]
 pub struct HealthCheck {
-    /// The question. A check without exactly one is a fault.
+    /// The probe. A check without exactly one probe is a fault.
     pub probe: Option<HealthProbe>,
-    /// Between two checks of an endpoint.
+    /// The interval of checks.
     pub interval: Option<Duration>,
-    /// For one check in all.
+    /// The time limit of one check.
     pub timeout: Option<Duration>,
-    /// Good answers in a row until an unhealthy endpoint is healthy.
+    /// Successes in a row until an unhealthy endpoint becomes healthy.
     pub healthy: Option<Item<u32>>,
-    /// Failed checks in a row until a healthy endpoint is unhealthy.
+    /// Failures in a row until a healthy endpoint becomes unhealthy.
     pub unhealthy: Option<Item<u32>>,
-    /// With a smaller part of healthy endpoints, all take requests.
+    /// If fewer endpoints than this percentage are healthy, all endpoints get requests.
     pub panic_percent: Option<u8>,
 }
 
-/// The question to an endpoint.
+/// The probe of a health check.
 #[derive(Clone, Debug)]
 pub enum HealthProbe {
-    /// A request for a resource.
+    /// An HTTP request.
     Http(HttpProbe),
-    /// A call of `grpc.health.v1.Health/Check`.
+    /// A gRPC call of `grpc.health.v1.Health/Check`.
     Grpc(Item<GrpcProbe>),
-    /// A connection.
+    /// Opening a connection.
     Tcp,
 }
 
-/// A request for a resource.
+/// An HTTP request of a health check.
 #[derive(Clone, Debug)]
 pub struct HttpProbe {
-    /// Its path and query.
+    /// The path and query.
     pub path: Item<String>,
-    /// HEAD instead of GET.
+    /// Whether to use HEAD instead of GET.
     pub head: bool,
     /// The host; `None` for the SNI or the name of the service.
     pub host: Option<Item<String>>,
-    /// Good statuses, as ranges; empty for 200.
+    /// The statuses that count as success, as ranges; empty for 200.
     pub statuses: Vec<(u16, u16)>,
 }
 
-/// A call of the health service of gRPC.
+/// A gRPC call of a health check.
 #[derive(Clone, Debug, Default)]
 pub struct GrpcProbe {
-    /// The full name of a service; `None` for the server as a whole.
+    /// The full name of the checked service; `None` for the whole server.
     pub service: Option<Item<String>>,
     /// The authority; `None` for the SNI or the name of the service.
     pub authority: Option<Item<String>>,

@@ -1,13 +1,13 @@
-//! Settings of HTTP/2; `None` for the default of each value.
+//! HTTP/2 settings; `None` for the default of each value.
 
 use std::time::Duration;
 
 use super::Item;
 
-/// How HTTP/2 is spoken on a connection.
+/// HTTP/2 settings of a connection.
 #[derive(Clone, Debug, Default)]
 pub struct Http2 {
-    /// Open streams on a connection.
+    /// The most open streams on a connection.
     pub max_concurrent_streams: Option<Item<u32>>,
     /// The receive window of a stream, in bytes.
     pub stream_window: Option<Item<usize>>,
@@ -15,9 +15,9 @@ pub struct Http2 {
     pub connection_window: Option<Item<usize>>,
     /// The send buffer of a stream, in bytes.
     pub stream_buffer: Option<Item<usize>>,
-    /// Silence before a PING; `Some(None)` for never.
+    /// The time without received bytes before a PING; `Some(None)` for never.
     pub ping_interval: Option<Option<Duration>>,
-    /// For the answer to a PING; `Some(None)` for no limit.
+    /// The time limit for the answer to a PING; `Some(None)` for no limit.
     pub ping_timeout: Option<Option<Duration>>,
     /// The age at which a connection is drained; `Some(None)` for never.
     pub max_connection_age: Option<Option<Duration>>,
@@ -26,13 +26,13 @@ pub struct Http2 {
 /// Limits on frames that carry no message.
 #[derive(Clone, Debug, Default)]
 pub struct Http2Limits {
-    /// The time in which the count of a full limit is forgotten.
+    /// The time in which a count decreases by its whole limit.
     pub window: Option<Duration>,
     /// CONTINUATION frames of one header block.
     pub continuation_frames: Option<u32>,
-    /// RST_STREAM for new streams.
+    /// RST_STREAM for young streams.
     pub stream_resets: Option<Item<u32>>,
-    /// Our resets after errors of the peer.
+    /// Our resets because of errors of the peer.
     pub provoked_resets: Option<Item<u32>>,
     /// Empty DATA and HEADERS frames.
     pub empty_frames: Option<Item<u32>>,
@@ -46,8 +46,8 @@ pub struct Http2Limits {
     pub window_update_frames: Option<Item<u32>>,
     /// GOAWAY frames and frames of unknown types.
     pub other_frames: Option<Item<u32>>,
-    /// The overhead of small DATA frames, in bytes.
+    /// The memory overhead of small DATA frames, in bytes.
     pub data_overhead: Option<Item<usize>>,
-    /// For a header block of an endpoint.
+    /// The time limit of a header block of an endpoint.
     pub endpoint_header_timeout: Option<Duration>,
 }

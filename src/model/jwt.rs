@@ -1,25 +1,25 @@
-//! Issuers of JSON Web Tokens, and the demand for a token.
+//! Token issuers (JSON Web Tokens), and token requirements.
 
 use std::time::Duration;
 
 use super::{Item, Material};
 
-/// An issuer of tokens.
+/// A token issuer.
 #[derive(Clone, Debug, Default)]
 pub struct TokenProvider {
-    /// Its name.
+    /// The name.
     pub name: Item<String>,
-    /// The claim `iss`.
+    /// The required value of the claim `iss`.
     pub issuer: String,
-    /// The claim `aud` must name one of these; empty for any.
+    /// The accepted values of the claim `aud`; empty for any.
     pub audiences: Vec<String>,
-    /// Its public keys. A provider without exactly one kind is a fault.
+    /// The public keys. A provider without exactly one kind is a fault.
     pub keys: Item<Option<TokenKeys>>,
     /// The field that holds the token; `None` for `authorization`.
     pub header: Option<Item<String>>,
-    /// The service sees the token.
+    /// Whether the service gets the token.
     pub forward: bool,
-    /// The allowed difference of clocks; `None` for the default.
+    /// The accepted clock difference; `None` for the default.
     pub leeway: Option<Duration>,
 }
 
@@ -30,25 +30,25 @@ pub enum TokenKeys {
     Set {
         /// The key set.
         set: Item<Material>,
-        /// The CAs of a URL, which a key set does not need.
+        /// The CAs for a URL. A key set does not need them.
         ca: Option<Item<Material>>,
     },
-    /// A URL that has a JSON Web Key Set.
+    /// A URL of a JSON Web Key Set.
     Url {
         /// `http://...` or `https://...`.
         url: Item<String>,
         /// PEM with the CAs of an https URL; `None` for the public CAs.
         ca: Option<Item<Material>>,
-        /// Between two fetches; `None` for the default.
+        /// The interval of fetches; `None` for the default.
         refresh: Option<Duration>,
     },
 }
 
-/// The token that a request must carry.
+/// The token requirement of a rule or service.
 #[derive(Clone, Debug, Default)]
 pub struct TokenDemand {
     /// The names of accepted providers.
     pub providers: Vec<Item<String>>,
-    /// Requests without a token pass.
+    /// Whether requests without a token pass.
     pub optional: bool,
 }

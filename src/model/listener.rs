@@ -5,34 +5,34 @@ use std::time::Duration;
 use super::{Http2, Item, ServerTls};
 use crate::net::Bind;
 
-/// A listener: where connections arrive, and what they carry.
+/// A listener: its addresses and the protocol of its connections.
 #[derive(Clone, Debug, Default)]
 pub struct Listener {
-    /// Its name.
+    /// The name.
     pub name: Item<String>,
-    /// Where it listens.
+    /// The addresses.
     pub binds: Vec<Item<Bind>>,
-    /// What clients speak.
+    /// The protocol.
     pub protocol: ListenerProtocol,
-    /// TLS; empty for plain text. A list is a choice by SNI.
+    /// TLS; empty for plain text. The SNI selects one of several certificates.
     pub tls: Vec<Item<ServerTls>>,
     /// The service of a TCP listener: `SERVICE` or `SERVICE/VERSION`.
     pub service: Option<Item<String>>,
-    /// Each connection begins with a PROXY protocol header.
+    /// Whether each connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// The hosts that it serves; `None` for all.
+    /// The hosts to use; `None` for all.
     pub hosts: Option<Vec<Item<String>>>,
     /// The number of trusted proxies before this one.
     pub trusted_hops: u32,
-    /// What services learn about client certificates.
+    /// The treatment of `x-forwarded-client-cert`.
     pub forward_client_cert: ForwardClientCert,
-    /// How HTTP/2 is spoken with clients.
+    /// HTTP/2 settings for clients.
     pub http2: Http2,
     /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// Open connections at most; `None` for no own limit.
+    /// The most open connections; `None` for no separate limit.
     pub connections: Option<u32>,
-    /// Requests without `x-request-id` get one; `None` for the default, which is yes.
+    /// Whether requests without `x-request-id` get one; `None` for the default, true.
     pub request_id: Option<bool>,
     /// The pseudonym to add to `via`.
     pub via: Option<Item<String>>,
@@ -40,7 +40,7 @@ pub struct Listener {
     pub escaped_slashes: EscapedSlashes,
 }
 
-/// What the clients of a listener speak.
+/// The protocol of a listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListenerProtocol {
     /// HTTP/1 or HTTP/2, as the client begins.
@@ -50,9 +50,9 @@ pub enum ListenerProtocol {
     Http1,
     /// HTTP/2.
     Http2,
-    /// Bytes for one service.
+    /// Opaque bytes for one service.
     Tcp,
-    /// TLS that is not terminated; the SNI selects the route.
+    /// TLS passthrough. The SNI selects the route.
     Tls,
 }
 
@@ -83,14 +83,14 @@ pub enum EscapedSlashes {
 /// Time limits for clients; `None` for the default.
 #[derive(Clone, Debug, Default)]
 pub struct Timeouts {
-    /// For the TLS handshake.
+    /// The time limit of the TLS handshake.
     pub handshake: Option<Duration>,
-    /// For the head of a request.
+    /// The time limit of a request head.
     pub header: Option<Duration>,
-    /// Between two portions of a body.
+    /// The longest pause between two portions of a body.
     pub body_idle: Option<Duration>,
-    /// Until the next request on a connection.
+    /// The longest wait for the next request on a connection.
     pub keep_alive: Option<Duration>,
-    /// Without a byte in either direction of a TCP stream or tunnel.
+    /// The longest silence of both directions of a TCP connection or tunnel.
     pub tcp_idle: Option<Duration>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{ForwardClientCert, Identity, Item, Material, Timeouts};
 use crate::net::Network;
 
-/// The identity of this workload, and how others reach it.
+/// The identity of this workload, its trust, and captured traffic.
 #[derive(Clone, Debug, Default)]
 pub struct Mesh {
     /// The trust domain; `None` for the default.
@@ -21,9 +21,9 @@ pub struct Mesh {
     pub inbound: Inbound,
     /// Captured traffic from this workload.
     pub outbound: Outbound,
-    /// Where the resolver listens; `None` for no resolver.
+    /// The address of the resolver; `None` for no resolver.
     pub dns: Option<SocketAddr>,
-    /// The rules that capture traffic.
+    /// The capture rules.
     pub intercept: Intercept,
 }
 
@@ -37,42 +37,42 @@ impl Mesh {
 /// Captured traffic to this workload.
 #[derive(Clone, Debug, Default)]
 pub struct Inbound {
-    /// Where captured connections arrive; empty for no capture.
+    /// The addresses for captured connections; empty for no capture.
     pub binds: Vec<Item<SocketAddr>>,
     /// The means of capture.
     pub intercept: InterceptBy,
-    /// The demand for mutual TLS on all ports.
+    /// Mutual TLS on all ports.
     pub mtls: Mtls,
-    /// The demand for mutual TLS on single ports.
+    /// Mutual TLS on single ports.
     pub port_mtls: Vec<(u16, Item<Mtls>)>,
     /// The protocols of single ports.
     pub protocols: Vec<(Item<u16>, PortProtocol)>,
-    /// Where the workload is reached.
+    /// The address of the workload.
     pub application: Application,
     /// The peer address that the workload sees; `None` for the default.
     pub source: Option<Item<PeerSource>>,
-    /// Requests that need neither identity nor permission.
+    /// Requests that need no identity and no permission.
     pub probes: Vec<Item<Probe>>,
-    /// What the workload learns about client certificates.
+    /// The treatment of `x-forwarded-client-cert`.
     pub forward_client_cert: ForwardClientCert,
     /// Captured UDP; `None` for none.
     pub udp: Option<Udp>,
     /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// Open connections at most; `None` for no own limit.
+    /// The most open connections; `None` for no separate limit.
     pub connections: Option<u32>,
 }
 
 /// Captured traffic from this workload.
 #[derive(Clone, Debug, Default)]
 pub struct Outbound {
-    /// Where captured connections arrive; empty for no capture.
+    /// The addresses for captured connections; empty for no capture.
     pub binds: Vec<Item<SocketAddr>>,
     /// The means of capture.
     pub intercept: InterceptBy,
-    /// The hosts that it serves; `None` for all.
+    /// The hosts to use; `None` for all.
     pub hosts: Option<Vec<Item<String>>>,
-    /// Refuse destinations that neither a route nor a service names.
+    /// Whether unknown destinations are refused.
     pub deny_unknown: bool,
     /// The protocols of single ports.
     pub protocols: Vec<(Item<u16>, PortProtocol)>,
@@ -80,16 +80,16 @@ pub struct Outbound {
     pub udp: Option<Udp>,
     /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// Open connections at most; `None` for no own limit.
+    /// The most open connections; `None` for no separate limit.
     pub connections: Option<u32>,
 }
 
 /// Limits on captured UDP; `None` for the default of each value.
 #[derive(Clone, Debug, Default)]
 pub struct Udp {
-    /// Silence that ends a flow.
+    /// How long a flow may be silent.
     pub idle_timeout: Option<Duration>,
-    /// Open flows.
+    /// The most open flows.
     pub flows: Option<u32>,
 }
 
@@ -101,26 +101,26 @@ pub enum InterceptBy {
     Redirect,
     /// TPROXY.
     Tproxy,
-    /// REDIRECT by rules of others.
+    /// REDIRECT by rules of another tool.
     None,
 }
 
-/// Where the workload is reached.
+/// The address of the workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Application {
-    /// At the original address.
+    /// The original destination.
     #[default]
     Original,
-    /// On the loopback interface.
+    /// The loopback address.
     Loopback,
 }
 
 /// The peer address that the workload sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerSource {
-    /// The client's.
+    /// The client's address.
     Client,
-    /// This host's.
+    /// An address of this host.
     Proxy,
 }
 
@@ -132,7 +132,7 @@ pub enum PortProtocol {
     Auto,
     /// HTTP.
     Http,
-    /// Bytes.
+    /// Opaque bytes.
     Tcp,
 }
 
@@ -145,26 +145,26 @@ pub struct Probe {
     pub path: Item<String>,
 }
 
-/// The demand for mutual TLS.
+/// Whether clients must use mutual TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mtls {
-    /// Clients must use it.
+    /// Required.
     Strict,
-    /// Clients may use it.
+    /// Optional.
     #[default]
     Permissive,
-    /// Clients cannot use it.
+    /// Not possible.
     Disable,
 }
 
-/// The rules that capture traffic.
+/// The capture rules.
 #[derive(Clone, Debug, Default)]
 pub struct Intercept {
-    /// The mark of packets that the proxy sends; `None` for the default.
+    /// The mark of the proxy's packets; `None` for the default.
     pub mark: Option<Item<u32>>,
-    /// Inbound exceptions.
+    /// Inbound traffic that is not captured.
     pub exclude_inbound: Exclude,
-    /// Outbound exceptions.
+    /// Outbound traffic that is not captured.
     pub exclude_outbound: Exclude,
     /// Users whose connections are not captured.
     pub exclude_users: Vec<String>,
@@ -176,17 +176,17 @@ pub struct Intercept {
     pub user: Option<String>,
     /// The group of the proxy.
     pub group: Option<String>,
-    /// Traffic passes by while no proxy runs. By default it is refused.
+    /// Whether traffic bypasses the proxy while no proxy runs. By default it is refused.
     pub open_when_dead: bool,
 }
 
-/// Exceptions in one direction.
+/// Traffic in one direction that is not captured.
 #[derive(Clone, Debug, Default)]
 pub struct Exclude {
     /// Ranges of ports.
     pub ports: Vec<(u16, u16)>,
     /// Ranges of addresses.
     pub networks: Vec<Network>,
-    /// Interfaces: `eth1`, or `docker+` for all whose names begin so.
+    /// Interfaces: `eth1`, or `docker+` for all names that begin with `docker`.
     pub interfaces: Vec<String>,
 }

@@ -1,6 +1,7 @@
-//! The wanted configuration, whatever its source: plain data, each item with its [`Origin`].
+//! The wanted configuration in a form that no source determines: plain data, each item with its
+//! [`Origin`].
 //!
-//! Sources build it, [`Resources`] merges it, and `compile` makes a snapshot of it.
+//! Sources build the model, [`Resources`] merges it, and `compile` makes a snapshot from it.
 
 mod fault;
 mod health;
@@ -41,7 +42,7 @@ pub use tls::{
     TlsVersion,
 };
 
-/// Items that a model shares with the sources that gave them.
+/// Items that the model shares with their sources.
 pub type Items<T> = Vec<Arc<Item<T>>>;
 
 /// A wanted configuration.
@@ -59,14 +60,14 @@ pub struct Model {
     pub routes: Items<Routes>,
     /// Services.
     pub services: Items<Service>,
-    /// Issuers of tokens.
+    /// Token issuers.
     pub providers: Items<TokenProvider>,
     /// Authorization policies, in order.
     pub policies: Items<Policy>,
 }
 
 impl Model {
-    /// Takes out everything that comes from these resources.
+    /// Removes all items of these resources.
     pub fn leave_out(&mut self, refused: &HashSet<Arc<ResourceId>>) {
         keep(&mut self.listeners, refused);
         keep(&mut self.routes, refused);

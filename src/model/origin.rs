@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Kind;
 
-/// A stretch of text in a configuration file.
+/// A range of text in a configuration file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Index into [`Files`].
@@ -14,7 +14,7 @@ pub struct Place {
     pub line: u32,
     /// Column in characters, from 1.
     pub column: u32,
-    /// Characters; at most 65 535 are counted.
+    /// The length in characters, at most 65 535.
     pub len: u16,
 }
 
@@ -23,11 +23,11 @@ pub struct Place {
 pub struct ResourceId {
     /// The name of the source.
     pub source: Box<str>,
-    /// What the resource is.
+    /// The kind of the resource.
     pub kind: Kind,
-    /// Its name in that source.
+    /// The name in the source.
     pub name: Box<str>,
-    /// Its version in that source.
+    /// The version in the source.
     pub version: Box<str>,
 }
 
@@ -39,10 +39,10 @@ impl fmt::Display for ResourceId {
     }
 }
 
-/// Where an item comes from.
+/// The origin of an item.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
-    /// Ringway itself: a default.
+    /// A default of Ringway.
     #[default]
     BuiltIn,
     /// A place in a file.
@@ -52,7 +52,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The resource, if it is one.
+    /// The resource, if the origin is one.
     pub fn resource(&self) -> Option<&Arc<ResourceId>> {
         match self {
             Self::Resource(id) => Some(id),
@@ -66,7 +66,7 @@ impl Origin {
 pub struct Item<T> {
     /// The value.
     pub value: T,
-    /// Where it comes from.
+    /// The origin.
     pub origin: Origin,
 }
 
@@ -87,7 +87,7 @@ impl Files {
         Self(names)
     }
 
-    /// `file:line` for a place in a file; for other origins their names.
+    /// `file:line` for a place in a file; the name for any other origin.
     pub fn line_of(&self, origin: &Origin) -> String {
         match origin {
             Origin::File(place) => format!("{}:{}", self.name(place), place.line),
@@ -96,7 +96,7 @@ impl Files {
         }
     }
 
-    /// `file:line:column` for a place in a file; for other origins their names.
+    /// `file:line:column` for a place in a file; the name for any other origin.
     pub fn column_of(&self, origin: &Origin) -> String {
         match origin {
             Origin::File(place) => format!("{}:{}", self.line_of(origin), place.column),

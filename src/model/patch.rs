@@ -1,4 +1,4 @@
-//! Resources of sources beside the files, and how they join the model of the files.
+//! Resources of sources other than files, and their merge with the model of the files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -16,7 +16,7 @@ pub enum Kind {
     Routes,
     /// A service.
     Service,
-    /// An issuer of tokens.
+    /// A token issuer.
     TokenProvider,
     /// An authorization policy.
     Policy,
@@ -34,7 +34,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A resource. The origin of its item names it; a source gives it as a whole.
+/// A resource. The origin of its item names it. A source always sends whole resources.
 #[derive(Clone, Debug)]
 pub enum Resource {
     /// A listener.
@@ -43,14 +43,14 @@ pub enum Resource {
     Routes(Arc<Item<Routes>>),
     /// A service.
     Service(Arc<Item<Service>>),
-    /// An issuer of tokens.
+    /// A token issuer.
     TokenProvider(Arc<Item<TokenProvider>>),
     /// An authorization policy.
     Policy(Arc<Item<Policy>>),
 }
 
 impl Resource {
-    /// Its kind, and its name in its source.
+    /// The kind, and the name in the source.
     fn key(&self) -> (Kind, Box<str>) {
         let (kind, origin) = match self {
             Self::Listener(item) => (Kind::Listener, &item.origin),
@@ -72,17 +72,17 @@ pub enum Change {
     Remove(Kind, Box<str>),
 }
 
-/// Which of two items with the same name is used.
+/// The precedence between two items with the same name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Precedence {
-    /// The item of this source, also when a file has one.
+    /// The item of this source wins over that of a file.
     OverFiles,
-    /// The item of the files.
+    /// The item of a file wins.
     #[default]
     UnderFiles,
 }
 
-/// Changes that a source wants to be applied together.
+/// Changes of one source that belong together.
 #[derive(Clone, Debug)]
 pub struct Patch {
     /// The name of the source.
@@ -93,7 +93,7 @@ pub struct Patch {
     pub changes: Vec<Change>,
 }
 
-/// All resources of the sources beside the files.
+/// All resources of sources other than files.
 #[derive(Clone, Debug, Default)]
 pub struct Resources(BTreeMap<(Precedence, Box<str>), BySource>);
 
@@ -101,7 +101,7 @@ pub struct Resources(BTreeMap<(Precedence, Box<str>), BySource>);
 type BySource = BTreeMap<(Kind, Box<str>), Resource>;
 
 impl Resources {
-    /// Takes note of what a source wants. It is used with the next [`Resources::merge`].
+    /// Records the changes of a source. The next [`Resources::merge`] uses them.
     pub fn apply(&mut self, patch: Patch) {
         let Patch { source, precedence, changes } = patch;
         let known = self.0.entry((precedence, source)).or_default();
@@ -113,8 +113,8 @@ impl Resources {
         }
     }
 
-    /// The model of the files together with all resources. Of two items with the same name the
-    /// one with the lower precedence is left out.
+    /// Merges the model of the files with all resources. Of two items with the same name, the one
+    /// with the lower precedence is left out.
     pub fn merge(&self, files: &Arc<Model>) -> Merged {
         let mut faults = Vec::new();
         if self.0.values().all(BTreeMap::is_empty) {
@@ -145,7 +145,7 @@ impl Resources {
         for item in layers {
             let name = item.value.name();
             let first = name.as_ref().and_then(|name| taken.get(name));
-            // Two of the files are a matter of the files alone.
+            // A conflict of two file items is reported by the files themselves.
             let both =
                 first.filter(|first| first.resource().or_else(|| item.origin.resource()).is_some());
             if let (Some(first), Some(name)) = (both, &name) {
@@ -170,17 +170,17 @@ impl Resources {
 /// The model of all sources.
 #[derive(Clone, Debug)]
 pub struct Merged {
-    /// All items that are used.
+    /// All items in use.
     pub model: Arc<Model>,
-    /// A fault for each item that was left out; it names both items.
+    /// A fault for each item that was left out. It names both items.
     pub conflicts: Vec<Fault>,
 }
 
-/// An item that has a name of its own.
+/// An item with a name.
 trait Named: Sized {
     const KIND: Kind;
 
-    /// The name by which two items are the same.
+    /// The name of the item. Two items with the same name conflict.
     fn name(&self) -> Option<String>;
 
     /// The item in `resource`, if it is of this kind.

@@ -3,20 +3,21 @@
 use super::Item;
 use crate::matching::ValueMatch;
 
-/// A policy. `from`, `to` and `when` must all fit; of a list of `from` or `to`, one.
+/// A policy. `from`, `to` and `when` must all match. In a list of `from` or `to`, one entry must
+/// match.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    /// Its name; `None` for `authorization#N`.
+    /// The name; `None` for `authorization#N`.
     pub name: Option<Item<String>>,
-    /// Its effect on requests that it matches.
+    /// The action for matching requests.
     pub action: PolicyAction,
-    /// It only reports its effect.
+    /// Whether the policy only reports its result.
     pub dry_run: Item<bool>,
     /// Clients; empty for any.
     pub from: Vec<Item<PolicySource>>,
     /// Operations; empty for any.
     pub to: Vec<Item<PolicyOperation>>,
-    /// Further conditions; all must hold.
+    /// Further conditions. All must match.
     pub when: Vec<Item<PolicyCondition>>,
 }
 
@@ -32,7 +33,7 @@ pub enum PolicyAction {
     Audit,
 }
 
-/// The accepted and the unwanted values of one property. Both empty: any value.
+/// The wanted and the unwanted values of one property. If both are empty, any value matches.
 #[derive(Clone, Debug, Default)]
 pub struct Choices<T = String> {
     /// One of these.
@@ -42,13 +43,13 @@ pub struct Choices<T = String> {
 }
 
 impl<T> Choices<T> {
-    /// True when any value fits.
+    /// Whether any value matches.
     pub fn is_empty(&self) -> bool {
         self.wanted.is_empty() && self.unwanted.is_empty()
     }
 }
 
-/// Conditions on the client. All must hold. Names are `exact`, `prefix*`, `*suffix` or `*`.
+/// Conditions on the client. All must match. Names are `exact`, `prefix*`, `*suffix` or `*`.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySource {
     /// SPIFFE IDs.
@@ -59,18 +60,18 @@ pub struct PolicySource {
     pub trust_domains: Choices,
     /// Peer addresses: `10.0.0.0/8` or one address.
     pub ips: Choices,
-    /// Client addresses that a trusted hop has named.
+    /// Client addresses that a trusted proxy reported.
     pub forwarded_ips: Choices,
 }
 
-/// Conditions on the operation. All must hold.
+/// Conditions on the request. All must match.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyOperation {
     /// Services: `exact`, `prefix*`, `*suffix` or `*`.
     pub services: Vec<Item<String>>,
-    /// Local ports, or original ports of captured connections.
+    /// Local ports, or original destination ports of captured connections.
     pub ports: Choices<u16>,
-    /// Original addresses of captured connections.
+    /// Original destination addresses of captured connections.
     pub ips: Choices,
     /// Hosts without ports: `exact`, `prefix*`, `*suffix` or `*`.
     pub hosts: Choices,
@@ -83,8 +84,8 @@ pub struct PolicyOperation {
 /// Further conditions.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyCondition {
-    /// On header fields, by name.
+    /// Conditions on header fields, by name.
     pub headers: Vec<(Item<String>, ValueMatch)>,
-    /// On claims of the token, by name or path.
+    /// Conditions on claims of the token, by name or path.
     pub claims: Vec<(Item<String>, ValueMatch)>,
 }

@@ -10,32 +10,32 @@ use crate::matching::{PathMatch, ValueMatch};
 pub struct Routes {
     /// `shop.example.com`, `*.example.com` or `*`, each with an optional port.
     pub host: Item<String>,
-    /// Its rules; the first that matches a request decides.
+    /// The rules. The first one that matches a request decides.
     pub rules: Vec<Item<Rule>>,
 }
 
 /// One rule of a host.
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
-    /// Its name in logs and metrics; `None` for `HOST#N`.
+    /// The name in logs and metrics; `None` for `HOST#N`.
     pub name: Option<Item<String>>,
-    /// The requests that it takes.
+    /// The conditions on requests.
     pub matches: Match,
-    /// What it does with them. A rule without exactly one action is a fault.
+    /// The action. A rule without exactly one action is a fault.
     pub action: Option<Action>,
-    /// From the request to the end of the response; `None` for the service's.
+    /// The time from the request to the end of the response; `None` for that of the service.
     pub timeout: Option<Duration>,
-    /// The token that requests must carry; `None` for the service's.
+    /// The token requirement; `None` for that of the service.
     pub jwt: Option<Item<TokenDemand>>,
     /// Changes of host and path.
     pub rewrite: Option<Box<Item<Rewrite>>>,
-    /// Changes of the fields of requests.
+    /// Changes of the request's header fields.
     pub request_headers: Option<Box<FieldEdits>>,
-    /// Changes of the fields of responses.
+    /// Changes of the response's header fields.
     pub response_headers: Option<Box<FieldEdits>>,
 }
 
-/// What a rule does.
+/// The action of a rule.
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Forward to these destinations, `SERVICE` or `SERVICE/VERSION`, each with its weight.
@@ -46,29 +46,29 @@ pub enum Action {
     Respond(Respond),
 }
 
-/// Conditions on a request. All must hold.
+/// Conditions on a request. All must match.
 #[derive(Clone, Debug, Default)]
 pub struct Match {
-    /// On the path.
+    /// The condition on the path.
     pub path: Option<Item<PathMatch>>,
-    /// One of these methods; empty for any.
+    /// The accepted methods; empty for any.
     pub methods: Vec<Item<String>>,
-    /// On header fields, by name.
+    /// Conditions on header fields, by name.
     pub headers: Vec<(Item<String>, ValueMatch)>,
-    /// On query parameters, by name.
+    /// Conditions on query parameters, by name.
     pub query: Vec<(Item<String>, ValueMatch)>,
 }
 
-/// A redirect: the request's own address with some parts replaced.
+/// A redirect to the request's own URL, with some parts replaced.
 #[derive(Clone, Debug, Default)]
 pub struct Redirect {
     /// `http` or `https`.
     pub scheme: Option<Item<String>>,
-    /// Another host.
+    /// A new host.
     pub host: Option<Item<String>>,
-    /// Another port.
+    /// A new port.
     pub port: Option<u16>,
-    /// Another path.
+    /// A new path.
     pub path: Option<Item<String>>,
     /// The status; `None` for 301.
     pub status: Option<Item<u16>>,
@@ -83,7 +83,7 @@ pub struct Respond {
     pub body: String,
 }
 
-/// Changes of host and path on the way to the service.
+/// Changes of host and path before the request goes to the service.
 #[derive(Clone, Debug, Default)]
 pub struct Rewrite {
     /// Replaces the matched prefix.
@@ -97,10 +97,10 @@ pub struct Rewrite {
 /// Changes of the fields of one message.
 #[derive(Clone, Debug, Default)]
 pub struct FieldEdits {
-    /// Replaces all fields of the name.
+    /// Replaces all fields with this name.
     pub set: Vec<(Item<String>, Item<String>)>,
-    /// Adds a field.
+    /// Adds a field. Fields with the same name stay.
     pub add: Vec<(Item<String>, Item<String>)>,
-    /// Removes all fields of the name.
+    /// Removes all fields with this name.
     pub remove: Vec<Item<String>>,
 }

@@ -6,36 +6,36 @@ use std::time::Duration;
 use super::{ClientTls, HealthCheck, Http2, Item, TokenDemand};
 use crate::net::Address;
 
-/// A service: endpoints, and how to reach them.
+/// A service: its endpoints and their settings.
 #[derive(Clone, Debug, Default)]
 pub struct Service {
-    /// Its name.
+    /// The name.
     pub name: Item<String>,
-    /// What its endpoints speak.
+    /// The protocol of the endpoints.
     pub protocol: ServiceProtocol,
     /// Virtual addresses. Captured connections to them go to any endpoint.
     pub addresses: Vec<Item<SocketAddr>>,
-    /// Its endpoints. A service without them is a fault; an empty list is not.
+    /// The endpoints. A missing list is a fault; an empty list is not.
     pub endpoints: Option<Endpoints>,
-    /// TLS to its endpoints.
+    /// TLS to the endpoints.
     pub tls: Option<Item<ClientTls>>,
     /// The SPIFFE IDs that endpoints must prove.
     pub identities: Vec<Item<String>>,
-    /// The token that requests must carry.
+    /// The token requirement.
     pub jwt: Option<Item<TokenDemand>>,
-    /// How an endpoint is chosen.
+    /// The load balancing policy.
     pub balance: Balance,
-    /// Time limit for connecting; `None` for the default.
+    /// The time limit of connecting; `None` for the default.
     pub connect_timeout: Option<Duration>,
-    /// From the request to the end of the response; `None` for no limit.
+    /// The time from the request to the end of the response; `None` for no limit.
     pub timeout: Option<Duration>,
-    /// The life of an unused connection; `None` for the default.
+    /// How long an idle connection is kept; `None` for the default.
     pub idle_timeout: Option<Duration>,
-    /// Unused connections for each endpoint; `None` for the default.
+    /// The most idle connections for each endpoint; `None` for the default.
     pub max_idle_connections: Option<u32>,
-    /// The PROXY protocol header at the beginning of each connection.
+    /// The PROXY protocol header at the start of each connection.
     pub send_proxy_protocol: SendProxyProtocol,
-    /// How HTTP/2 is spoken with its endpoints.
+    /// HTTP/2 settings for endpoints.
     pub http2: Http2,
     /// Active health checks; `None` for none.
     pub health_check: Option<Item<HealthCheck>>,
@@ -44,9 +44,9 @@ pub struct Service {
 /// The endpoints of a service.
 #[derive(Clone, Debug)]
 pub enum Endpoints {
-    /// These.
+    /// A list of endpoints.
     List(Vec<Item<Endpoint>>),
-    /// These, by version.
+    /// Lists of endpoints, by version.
     Versions(Vec<(Item<String>, Vec<Item<Endpoint>>)>),
     /// The addresses of `HOST:PORT` in DNS.
     Name(Item<String>),
@@ -55,18 +55,18 @@ pub enum Endpoints {
 /// An instance of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Its address.
+    /// The address.
     pub address: Address,
-    /// Its share of traffic relative to the others.
+    /// The share of traffic relative to the others.
     pub weight: u32,
-    /// Its zone.
+    /// The zone.
     pub zone: Option<Box<str>>,
 }
 
-/// What endpoints speak.
+/// The protocol of endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServiceProtocol {
-    /// Through TLS the result of ALPN; else HTTP/1.1.
+    /// With TLS the result of ALPN, else HTTP/1.1.
     #[default]
     Auto,
     /// HTTP/1.1.
@@ -75,7 +75,7 @@ pub enum ServiceProtocol {
     Http2,
     /// gRPC over HTTP/2.
     Grpc,
-    /// Bytes.
+    /// Opaque bytes.
     Tcp,
 }
 
@@ -91,17 +91,17 @@ pub enum SendProxyProtocol {
     V2,
 }
 
-/// How an endpoint is chosen.
+/// The load balancing policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Balance {
-    /// The less loaded of two random ones.
+    /// The less loaded of two random endpoints.
     #[default]
     LeastRequest,
-    /// In turn.
+    /// Round robin.
     RoundRobin,
-    /// At random.
+    /// Random.
     Random,
-    /// The better of two by recent latency and load.
+    /// The better of two random endpoints, by recent latency and load.
     PeakEwma,
     /// The same endpoint for the same key.
     Hash(HashBy),

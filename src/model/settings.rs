@@ -13,9 +13,9 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// The kernel interface.
     pub driver: Driver,
-    /// Where the admin interface listens.
+    /// The address of the admin interface.
     pub admin: AdminBind,
-    /// The length of a drain.
+    /// How long a drain may take.
     pub drain: Option<Duration>,
     /// Limits on clients.
     pub limits: Limits,
@@ -26,56 +26,56 @@ pub struct Settings {
 /// A kernel interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Driver {
-    /// io_uring, or epoll where io_uring is forbidden.
+    /// io_uring, or epoll where io_uring is not allowed.
     #[default]
     Auto,
-    /// io_uring.
+    /// io_uring only.
     IoUring,
     /// epoll.
     Epoll,
 }
 
-/// Where the admin interface listens.
+/// The address of the admin interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AdminBind {
-    /// At the default address.
+    /// The default address.
     #[default]
     Default,
-    /// Nowhere.
+    /// No interface.
     Off,
-    /// At this address.
+    /// This address.
     At(SocketAddr),
 }
 
 /// Limits on clients.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
-    /// Open connections of all listeners.
+    /// The most open connections, over all listeners.
     pub connections: Option<u32>,
-    /// Bytes of a message head.
+    /// The most bytes of a message head.
     pub header_bytes: Option<Item<usize>>,
-    /// Field lines of a message head.
+    /// The most field lines of a message head.
     pub headers: Option<Item<u32>>,
-    /// Bytes of a request target.
+    /// The most bytes of a request target.
     pub uri_bytes: Option<usize>,
-    /// Bytes of all chunk extensions of a message.
+    /// The most bytes of all chunk extensions of a message.
     pub chunk_extension_bytes: Option<usize>,
-    /// Bytes of the trailers of a message.
+    /// The most bytes of the trailers of a message.
     pub trailer_bytes: Option<usize>,
-    /// Limits on frames of HTTP/2.
+    /// Limits on HTTP/2 frames.
     pub http2: Http2Limits,
 }
 
 /// The access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLog {
-    /// Where it goes.
+    /// The target of the lines.
     pub sink: LogSink,
-    /// Text lines instead of JSON.
+    /// Whether lines are text instead of JSON.
     pub text: bool,
 }
 
-/// Where log lines go.
+/// A target of log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogSink {
     /// Standard output.

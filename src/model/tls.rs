@@ -1,4 +1,4 @@
-//! Certificates and TLS. The contents of files are here, so that compiling reads none.
+//! Certificates and TLS. The model has the contents of files, so that compiling reads no files.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use zeroize::Zeroizing;
 
 use super::Item;
 
-/// A certificate, key or list, as its source has read it. Its content is never printed.
+/// A certificate, key or list, as its source read it. The content is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Material(Result<Arc<Zeroizing<Vec<u8>>>, Arc<str>>);
 
 impl Material {
-    /// A content.
+    /// Material with this content.
     pub fn new(content: Vec<u8>) -> Self {
         Self(Ok(Arc::new(Zeroizing::new(content))))
     }
 
-    /// A content that the source could not read, with the reason.
+    /// Material that the source could not read, with the reason.
     pub fn unreadable(reason: &str) -> Self {
         Self(Err(reason.into()))
     }
@@ -46,20 +46,20 @@ impl fmt::Debug for Material {
 /// TLS of a listener.
 #[derive(Clone, Debug)]
 pub enum ServerTls {
-    /// The identity of this workload. Clients prove theirs.
+    /// This workload's identity. Clients must prove theirs.
     Mesh,
     /// A certificate.
     Certificate(Box<ServerCertificate>),
 }
 
-/// A certificate of a listener and, on the first of a list, the demands on clients.
+/// A certificate of a listener. The first one of a list also has the settings for clients.
 #[derive(Clone, Debug)]
 pub struct ServerCertificate {
     /// PEM with the certificate and its intermediates.
     pub cert: Item<Material>,
     /// PEM with the private key.
     pub key: Item<Material>,
-    /// The SNI names that select it; empty for those in the certificate.
+    /// The SNI names that select it; empty for the names in the certificate.
     pub names: Vec<String>,
     /// DER with an OCSP response.
     pub ocsp: Option<Item<Material>>,
@@ -73,7 +73,7 @@ pub struct ServerCertificate {
     pub min_version: Option<Item<TlsVersion>>,
 }
 
-/// A version of TLS.
+/// A TLS version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsVersion {
     /// TLS 1.2.
@@ -85,16 +85,16 @@ pub enum TlsVersion {
 /// Whether a client must present a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
-    /// It may.
+    /// Optional.
     Optional,
-    /// It must.
+    /// Required.
     Require,
 }
 
 /// TLS to the endpoints of a service.
 #[derive(Clone, Debug)]
 pub enum ClientTls {
-    /// The identity of this workload. Endpoints prove theirs.
+    /// This workload's identity. Endpoints must prove theirs.
     Mesh,
     /// Certificates.
     Files(Box<ClientFiles>),
@@ -105,20 +105,19 @@ pub enum ClientTls {
 pub struct ClientFiles {
     /// PEM with the CAs of the endpoints.
     pub ca: Option<Item<Material>>,
-    /// PEM with the certificate for endpoints that ask for one.
+    /// PEM with the certificate for endpoints that request one.
     pub cert: Option<Item<Material>>,
     /// PEM with its private key.
     pub key: Option<Item<Material>>,
-    /// The name that endpoints must prove.
+    /// The server name to verify.
     pub sni: Option<Item<String>>,
     /// PEM with revocation lists.
     pub crl: Option<Item<Material>>,
-    /// Endpoints prove nothing.
+    /// Whether endpoints are not verified.
     pub unverified: bool,
 }
 
-/// The identity that this workload proves to others. One that is neither given nor issued is a
-/// fault.
+/// The identity of this workload. An identity that is neither given nor issued is a fault.
 #[derive(Clone, Debug)]
 pub enum Identity {
     /// A certificate, key and roots.
@@ -139,6 +138,6 @@ pub enum Identity {
         /// PEM with the roots of the trust domain.
         roots: Item<Material>,
     },
-    /// Parts of an identity that make none.
+    /// An incomplete identity.
     Incomplete,
 }

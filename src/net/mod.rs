@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 pub use network::Network;
 
-/// Where an endpoint listens.
+/// The address of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {
     /// An IP address and port.
@@ -26,17 +26,17 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// How a connection to an endpoint leaves this host. By default like any other.
+/// How a connection to an endpoint leaves this host. The default is no mark and no source address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Egress {
-    /// The mark of its packets (SO_MARK), by which the rules of traffic capture know them as ours;
-    /// 0 for none.
+    /// The mark of its packets (SO_MARK). The rules of traffic capture let packets with this mark
+    /// pass. 0 means no mark.
     pub mark: u32,
-    /// The address that it comes from, although it is not ours (IP_TRANSPARENT).
+    /// The source address, although it is not an address of this host (IP_TRANSPARENT).
     pub source: Option<IpAddr>,
 }
 
-/// Where a listener takes connections.
+/// The address on which a listener accepts connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bind {
     /// An IP address and port.
@@ -50,7 +50,7 @@ pub enum Bind {
 }
 
 impl Bind {
-    /// The port; 0 where there is none.
+    /// The port, or 0 if there is none.
     pub fn port(&self) -> u16 {
         match self {
             Self::Tcp(address) | Self::Udp(address) => address.port(),
@@ -70,11 +70,11 @@ impl std::fmt::Display for Bind {
     }
 }
 
-/// How connections get to a capturing listener.
+/// How the kernel brings connections to a capturing listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intercept {
-    /// REDIRECT: their destination was rewritten, and conntrack knows the original one.
+    /// REDIRECT: the kernel rewrites the destination, and conntrack keeps the original one.
     Redirect,
-    /// TPROXY: their socket has the original destination as its own address.
+    /// TPROXY: the socket has the original destination as its local address.
     Tproxy,
 }

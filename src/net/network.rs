@@ -19,7 +19,7 @@ impl Network {
     /// Parses `10.0.0.0/8`, `2001:db8::/32`, or an address. IPv4-mapped IPv6 is IPv4.
     ///
     /// # Errors
-    /// When it is neither, or has bits after its prefix.
+    /// When the text is neither a range nor an address, or has bits set after its prefix.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let wrong = || {
             let help = "write 10.0.0.0/8, 2001:db8::/32, or one address";
@@ -53,12 +53,12 @@ impl Network {
         })
     }
 
-    /// Its first address.
+    /// The first address.
     pub fn first(&self) -> IpAddr {
         self.first
     }
 
-    /// The length of its prefix, in bits.
+    /// The length of the prefix, in bits.
     pub fn bits(&self) -> u8 {
         self.bits
     }

@@ -5,7 +5,7 @@
 pub struct RequestId([u8; 36]);
 
 impl RequestId {
-    /// A new one.
+    /// A new random id.
     pub fn new(random: &mut fastrand::Rng) -> Self {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&random.u64(..).to_be_bytes());
@@ -20,19 +20,19 @@ impl RequestId {
         Self(text)
     }
 
-    /// The text.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
-        // It is all ASCII.
+        // The text is always ASCII.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The text's bytes.
+    /// The bytes of the text.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// Where each byte stands in the text: there are dashes between some.
+/// The position of each byte in the text, which has dashes between some bytes.
 const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 
 const HEX: &[u8; 16] = b"0123456789abcdef";

@@ -1,4 +1,4 @@
-//! Whether the answer to an attempt goes to the client, or the request is sent again. Dry.
+//! Decides whether a response is passed to the client or the request is sent again. Dry.
 
 mod verdict;
 

@@ -1,46 +1,46 @@
-//! The verdict on an attempt, before the client has seen anything of it.
+//! The verdict on an attempt, before the client gets any of its response.
 
 use crate::error::{Flag, Refusal};
 
-/// How often a request is sent again because no endpoint has processed it.
+/// How often a request may be sent again.
 pub const REPEATS_MAX: usize = 2;
 
-/// What the endpoint has said when the verdict is due.
+/// The first answer of the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// The head of a response with this status.
     Head(u16),
-    /// It has not processed the request (REFUSED_STREAM, GOAWAY; RFC 9113 8.7).
+    /// The endpoint did not process the request (REFUSED_STREAM, GOAWAY; RFC 9113 8.7).
     Unprocessed,
-    /// Its connection ended before the first byte of a response.
+    /// The connection ended before the first byte of a response.
     Silence,
 }
 
-/// The circumstances of the attempt.
+/// The facts about the attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances {
-    /// The connection has carried exchanges before: it may have died unnoticed.
+    /// Whether the connection was used before. Then it may have been closed unnoticed.
     pub reused: bool,
-    /// The method is idempotent (RFC 9110 9.2.2).
+    /// Whether the method is idempotent (RFC 9110 9.2.2).
     pub idempotent: bool,
-    /// The whole request is at hand, to be sent from its beginning.
+    /// Whether the whole request can be sent again from its beginning.
     pub replayable: bool,
-    /// How often the request was sent again before.
+    /// How often the request was sent again already.
     pub repeats: usize,
 }
 
 /// The verdict on an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The response goes to the client.
+    /// Pass the response to the client.
     PassOn,
-    /// The request is sent again, on a fresh connection.
+    /// Send the request again on a new connection.
     Repeat,
-    /// The client gets this refusal.
+    /// Send this refusal to the client.
     Refuse(Refusal),
 }
 
-/// The verdict on an attempt that heard `heard`.
+/// The verdict on an attempt with the answer `heard`.
 pub fn verdict(heard: Heard, circumstances: Circumstances) -> Verdict {
     let Circumstances { reused, idempotent, replayable, repeats } = circumstances;
     let (safe, refusal) = match heard {
@@ -63,7 +63,7 @@ const SILENT: Refusal = Refusal {
 const UNPROCESSED: Refusal = Refusal {
     status: 503,
     flag: Flag::UpstreamConnectionTermination,
-    detail: "the endpoint did not take the request",
+    detail: "the endpoint did not accept the request",
 };
 
 #[cfg(test)]

@@ -1,47 +1,47 @@
-//! What a rule does with a request.
+//! The actions of rules.
 
 use std::io::Write as _;
 
 use super::split::Split;
 use crate::message::HeadView;
 
-/// What a rule does with a request that it matches.
+/// The action of a rule for a request that matches.
 #[derive(Debug)]
 pub enum Action {
-    /// Sends it to a service.
+    /// Forward the request to a service.
     Forward(Split),
-    /// Answers with a redirect.
+    /// Answer with a redirect.
     Redirect(Redirect),
-    /// Answers itself.
+    /// Answer with a fixed response.
     Respond(Respond),
 }
 
-/// A redirect: the request's own address with some parts replaced.
+/// A redirect to the request's own URL, with some parts replaced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
-    /// Another scheme.
+    /// A new scheme.
     pub scheme: Option<Box<str>>,
-    /// Another host; the request's port goes with the old one.
+    /// A new host. The request's port is then dropped too.
     pub host: Option<Box<str>>,
-    /// Another port.
+    /// A new port.
     pub port: Option<u16>,
-    /// Another path; without a query of its own it keeps the request's.
+    /// A new path. If it has no query, the redirect keeps the query of the request.
     pub path: Option<Box<str>>,
 }
 
-/// A fixed answer.
+/// A fixed response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Respond {
-    /// Its status.
+    /// The status.
     pub status: u16,
-    /// Its body, as text.
+    /// The body, as text.
     pub body: Box<[u8]>,
 }
 
 impl Redirect {
-    /// Appends the value of `location` for a request that came by `scheme`.
+    /// Appends the value of `location`. `scheme` is the scheme of the request.
     pub fn location(&self, request: HeadView<'_>, scheme: &str, out: &mut Vec<u8>) {
         let new_scheme = self.scheme.as_deref().unwrap_or(scheme);
         out.extend_from_slice(new_scheme.as_bytes());

@@ -5,8 +5,9 @@ use crate::cells::Count;
 /// The counters of one route rule, for one worker.
 #[derive(Debug, Default)]
 pub struct RuleCells {
-    /// Requests by status class: 1xx..5xx at 0..=4; 5 counts those that ended without an answer.
+    /// Requests by status class: 1xx to 5xx at 0..=4. Entry 5 counts requests that ended without a
+    /// response.
     pub status_class: [Count; 6],
-    /// The place in the weighted sequence of destinations (state, not a metric).
+    /// The position in the weighted sequence of destinations (state, not a metric).
     pub turn: Count,
 }

@@ -3,19 +3,19 @@
 /// A host pattern, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPattern {
-    /// The name without wildcard; empty for `*`.
+    /// The name without the wildcard; empty for `*`.
     pub name: Box<[u8]>,
-    /// It stands for every host below `name`, and for every host at all when `name` is empty.
+    /// The pattern matches every host below `name`, or every host if `name` is empty.
     pub wildcard: bool,
-    /// Only requests that name this port.
+    /// The pattern matches only requests that name this port.
     pub port: Option<u16>,
 }
 
 impl HostPattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
-    /// What is wrong with it, for the operator.
+    /// The mistake, for the operator.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') && !host.ends_with(':') => {
@@ -33,7 +33,7 @@ impl HostPattern {
         };
         let in_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~[]:".contains(&byte);
         if name.contains('*') {
-            return Err("a wildcard stands for whole labels at the front: *.example.com");
+            return Err("a wildcard may only be the first label: *.example.com");
         }
         if name.is_empty() || !name.bytes().all(in_host) {
             return Err("it is not a host name");

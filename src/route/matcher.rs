@@ -1,18 +1,18 @@
-//! The conditions of one rule. All of them must hold.
+//! The conditions of one rule. A request must meet all of them.
 
 use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeadView;
 
-/// Which requests a rule takes.
+/// The conditions on a request.
 #[derive(Clone, Debug, Default)]
 pub struct Matcher {
-    /// The path, without its query, as it stands in the request.
+    /// The path without its query, as the request has it.
     pub path: PathMatch,
-    /// One of these methods; empty for any.
+    /// The method is one of these. Empty means any method.
     pub methods: Vec<Box<str>>,
-    /// Fields of the request. When a field comes in several lines, one that fits suffices.
+    /// Header fields. If a field has several lines, one matching line is enough.
     pub headers: Vec<(Box<str>, ValueMatch)>,
-    /// Parameters of the query, by name as written in it (not percent-decoded).
+    /// Query parameters, by name as written in the query (not percent-decoded).
     pub query: Vec<(Box<str>, ValueMatch)>,
 }
 
@@ -41,7 +41,7 @@ impl std::fmt::Display for Mismatch<'_> {
 }
 
 impl Matcher {
-    /// Whether it takes every request.
+    /// Whether every request matches.
     pub fn is_any(&self) -> bool {
         matches!(self.path, PathMatch::Any)
             && self.methods.is_empty()
@@ -49,7 +49,7 @@ impl Matcher {
             && self.query.is_empty()
     }
 
-    /// Whether the request fulfils every condition; if not, the first that it does not.
+    /// Checks the request against every condition. The error is the first condition that fails.
     pub fn check(&self, request: HeadView<'_>) -> Result<(), Mismatch<'_>> {
         if !self.path.fits(request.path()) {
             return Err(Mismatch::Path);
@@ -73,8 +73,8 @@ impl Matcher {
         Ok(())
     }
 
-    /// Whether every request that `later` takes is surely taken by this too, so that a rule with
-    /// `later` behind one with this never sees a request.
+    /// Whether every request that `later` matches surely matches this matcher too. Then a later
+    /// rule with `later` never gets a request.
     pub fn shadows(&self, later: &Self) -> bool {
         let methods = self.methods.is_empty()
             || !later.methods.is_empty()
@@ -89,7 +89,7 @@ fn has_field(request: HeadView<'_>, name: &str, wanted: &ValueMatch) -> bool {
         .any(|(field, value)| field.eq_ignore_ascii_case(name.as_bytes()) && wanted.fits(value))
 }
 
-/// The parameters of a query; one without `=` has an empty value.
+/// The parameters of a query. A parameter without `=` has an empty value.
 fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     query.split(|&byte| byte == b'&').filter(|part| !part.is_empty()).map(|part| {
         match memchr::memchr(b'=', part) {

@@ -1,4 +1,4 @@
-//! Which rule a request falls under, and what that rule changes. Dry.
+//! Routing: the rule of a request, and the changes that the rule makes. Dry.
 
 mod action;
 mod cells;
@@ -27,28 +27,29 @@ use crate::message::HeaderEdits;
 /// A compiled rule.
 #[derive(Debug)]
 pub struct Rule {
-    /// Its place among all rules of the snapshot.
+    /// The index among all rules of the snapshot.
     pub index: u32,
-    /// Its name; without one in the configuration `HOST#N`, N counting from 1.
+    /// The name. Without a name in the configuration it is `HOST#N`; N counts from 1.
     pub name: Box<str>,
-    /// The host pattern under which it stands.
+    /// The host pattern that contains the rule.
     pub host: Box<str>,
-    /// `file:line` of its definition.
+    /// `file:line` of the definition.
     pub place: Box<str>,
-    /// Which requests it takes.
+    /// The conditions on requests.
     pub matcher: Matcher,
-    /// What it does with them.
+    /// The action for matching requests.
     pub action: Action,
-    /// From the request head to the end of the response; overrides the service's.
+    /// The time from the request head to the end of the response. It overrides the timeout of the
+    /// service.
     pub timeout: Option<Duration>,
-    /// The token that requests must carry; overrides the service's.
+    /// The token that requests must have. It overrides the token of the service.
     pub jwt: Option<Arc<Requirement>>,
-    /// What it changes in host and path.
+    /// Changes of host and path.
     pub rewrite: Option<Rewrite>,
-    /// What it changes in the fields of the request.
+    /// Changes of the request's header fields.
     pub request_headers: HeaderEdits,
-    /// What it changes in the fields of the response.
+    /// Changes of the response's header fields.
     pub response_headers: HeaderEdits,
-    /// Its counters; the same ones across reloads as long as host and name stay.
+    /// The rule's counters. They survive reloads while host and name stay the same.
     pub stats: Arc<PerWorker<RuleCells>>,
 }

@@ -1,13 +1,14 @@
-//! Changes of host and path on the way to the service.
+//! Changes of host and path before the request goes to the service.
 
 use super::Rule;
 use crate::matching::PathMatch;
 use crate::message::HeadView;
 
-/// What a rule changes in host and path.
+/// The changes of a rule to host and path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewrite {
-    /// Replaces what the rule's path matched: the prefix before `*`, or the whole exact path.
+    /// Replaces the part of the path that the rule matched: the prefix before `*`, or the whole
+    /// exact path.
     pub prefix: Option<Box<str>>,
     /// Replaces the whole path.
     pub path: Option<Box<str>>,
@@ -16,8 +17,8 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
-    /// Appends the rewritten path with the request's query to `out`. False, and nothing appended,
-    /// when this rewrite leaves the path alone.
+    /// Appends the rewritten path and the query of the request to `out`. Returns false and appends
+    /// nothing if this rewrite does not change the path.
     pub fn target(&self, rule: &Rule, request: HeadView<'_>, out: &mut Vec<u8>) -> bool {
         let path = request.path();
         match (&self.path, &self.prefix) {
@@ -40,8 +41,7 @@ impl Rewrite {
     }
 }
 
-/// `prefix` and `rest` with exactly one slash between them, and none added behind a prefix that
-/// nothing follows.
+/// Joins `prefix` and `rest` with exactly one slash. If `rest` is empty, no slash is added.
 fn put_joined(out: &mut Vec<u8>, prefix: &[u8], rest: &[u8]) {
     let rest = rest.strip_prefix(b"/").unwrap_or(rest);
     let bare = prefix.strip_suffix(b"/").unwrap_or(prefix);

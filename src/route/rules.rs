@@ -1,8 +1,8 @@
-//! The rules of one host: the first that matches, without looking at all of them.
+//! The rules of one host. The first matching rule is found without checking all rules.
 //!
-//! Rules are indexed by their paths: a hash for exact ones, a hash for each length of prefix that
-//! occurs. What has no path of that kind is looked at in order. Of all that match, the one that
-//! comes first in the file wins.
+//! Rules are indexed by path: one hash for exact paths, and one for prefixes, which is asked once
+//! for each length of prefix. Rules with any other path are checked in order. If several rules
+//! match, the first one in the file wins.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::matcher::Mismatch;
 use crate::matching::PathMatch;
 use crate::message::HeadView;
 
-/// Up to this many rules are looked at one by one: it is faster than asking an index.
+/// Up to this many rules are checked one by one, because that is faster than the index.
 const LINEAR_MAX: usize = 8;
 
 /// The rules of one host, in the order of the file.
@@ -22,7 +22,7 @@ pub(super) struct Rules {
     list: Vec<Arc<Rule>>,
     exact: FxHashMap<Box<[u8]>, Vec<u32>>,
     prefixes: FxHashMap<Box<[u8]>, Vec<u32>>,
-    /// Lengths of prefixes that occur, ascending.
+    /// The lengths of all prefixes, in ascending order.
     prefix_lengths: Vec<usize>,
     /// Rules for any path, or with a regex.
     others: Vec<u32>,
@@ -75,7 +75,7 @@ impl Rules {
         self.list.get(best as usize)
     }
 
-    /// The first of `candidates` that matches, if it comes before `best`.
+    /// Stores the first of `candidates` that matches in `best`, if it comes before `best`.
     fn improve(&self, best: &mut u32, candidates: &[u32], request: HeadView<'_>) {
         let earlier = candidates.iter().copied().take_while(|index| index < best);
         for index in earlier {
@@ -86,7 +86,8 @@ impl Rules {
         }
     }
 
-    /// Every rule up to the one that matches, with the reason why the others do not.
+    /// Every rule up to the one that matches. Each rule before it has the reason why it does not
+    /// match.
     pub(super) fn explain(&self, request: HeadView<'_>) -> Vec<(&Arc<Rule>, Option<Mismatch<'_>>)> {
         let mut looked = Vec::new();
         for rule in &self.list {

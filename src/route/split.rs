@@ -1,27 +1,28 @@
-//! Shares of traffic that are exact over a small window.
+//! Weighted shares of traffic that are exact over a short run of requests.
 
 use crate::cells::Count;
 use crate::cluster::Destination;
 
-/// The longest sequence: shares finer than a thousandth are rounded to it.
+/// The longest sequence. Shares finer than one thousandth are rounded.
 const SEQUENCE_MAX: u64 = 1000;
 
-/// Destinations in an order that gives each its share.
+/// A sequence of destinations in which each has its share.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Split {
     sequence: Vec<Destination>,
 }
 
 impl Split {
-    /// Everything to one destination.
+    /// A split with one destination.
     pub fn single(destination: Destination) -> Self {
         Self { sequence: vec![destination] }
     }
 
-    /// The split by `shares`, of which at least one is not zero. One with weight 0 gets nothing.
+    /// A split by `shares`. At least one weight must not be zero. A destination with weight 0 gets
+    /// nothing.
     ///
-    /// Over every run of requests as long as the sum of the weights (divided by what they have in
-    /// common) each destination gets exactly its share, spread as evenly as can be. When that sum
+    /// A run has as many requests as the sum of the weights, divided by their common factor. In
+    /// each run every destination gets exactly its share, spread as evenly as possible. If that sum
     /// is over 1000, each share is off by less than 0.1 %.
     pub fn weighted(shares: &[(Destination, u32)]) -> Self {
         let common = shares.iter().fold(0, |common, (_, weight)| gcd(common, *weight)).max(1);
@@ -29,7 +30,7 @@ impl Split {
             shares.iter().map(|(_, weight)| u64::from(weight / common)).collect();
         let sum: u64 = weights.iter().sum();
         if sum > SEQUENCE_MAX {
-            // Nobody with a share loses it to rounding.
+            // No destination with a share loses it to rounding.
             let scaled = |weight: u64| (weight * SEQUENCE_MAX / sum).max(u64::from(weight > 0));
             weights.iter_mut().for_each(|weight| *weight = scaled(*weight));
         }
@@ -37,7 +38,7 @@ impl Split {
         let mut credits = vec![0_i64; weights.len()];
         let mut sequence = Vec::new();
         for _ in 0..sum {
-            // Smooth weighted round robin, as nginx does it.
+            // Smooth weighted round robin, as in nginx.
             for (credit, weight) in credits.iter_mut().zip(&weights) {
                 *credit += *weight as i64;
             }
@@ -49,7 +50,7 @@ impl Split {
         Self { sequence }
     }
 
-    /// The destination of the next request. `turn` is the worker's own place in the sequence.
+    /// The destination of the next request. `turn` is the worker's position in the sequence.
     pub fn next(&self, turn: &Count) -> Destination {
         if let [only] = self.sequence[..] {
             return only;
@@ -59,7 +60,7 @@ impl Split {
         self.sequence[place]
     }
 
-    /// The destinations with their parts of the sequence, in order of first appearance.
+    /// The destinations and their counts in the sequence, in order of first appearance.
     pub fn shares(&self) -> Vec<(Destination, usize)> {
         let mut shares: Vec<(Destination, usize)> = Vec::new();
         for destination in &self.sequence {

@@ -14,19 +14,18 @@ use crate::message::HeadView;
 /// Hosts longer than this match only `*`: a DNS name has at most 253 bytes.
 const HOST_BYTES_MAX: usize = 256;
 
-/// The compiled routes of a listener. How long a lookup takes does not depend on how many hosts
-/// there are.
+/// The compiled routes of a listener. The time of a lookup does not depend on the number of hosts.
 #[derive(Debug, Default)]
 pub struct Table {
     exact: Hosts,
-    /// By the name behind `*.`.
+    /// Keyed by the name after `*.`.
     wildcard: Hosts,
     any: Host,
 }
 
 type Hosts = FxHashMap<Box<[u8]>, Host>;
 
-/// The rules of one host name: those for all ports, and those for one.
+/// The rules of one host name: those for all ports, and those for single ports.
 #[derive(Debug, Default)]
 struct Host {
     rules: Option<Rules>,
@@ -40,12 +39,12 @@ impl Host {
     }
 }
 
-/// A rule that was looked at, and why it did not match; `None` for the one that did.
+/// A checked rule and the reason why it does not match; `None` for the rule that matches.
 pub type Looked<'a> = (&'a Arc<Rule>, Option<Mismatch<'a>>);
 
 impl Table {
-    /// Compiles the rules of each host. A pattern that comes twice keeps its first rules; the
-    /// configuration's check has refused it before.
+    /// Compiles the rules of each host. If a pattern comes twice, the first rules stay; the
+    /// configuration check refuses such a file.
     pub fn build(hosts: Vec<(HostPattern, Vec<Arc<Rule>>)>) -> Self {
         let mut table = Self::default();
         for (pattern, rules) in hosts {
@@ -64,23 +63,23 @@ impl Table {
         table
     }
 
-    /// The first rule that matches, under the most specific host that the request's host fits.
+    /// The first matching rule of the most specific matching host.
     pub fn find(&self, request: HeadView<'_>) -> Option<&Arc<Rule>> {
         self.rules_of(request.authority())?.find(request)
     }
 
-    /// The rule for connections of which only the host is known: the first that takes every
-    /// request, under the most specific host that fits.
+    /// The rule for a connection of which only the host is known: the first rule without
+    /// conditions, of the most specific matching host.
     pub fn passes(&self, host: &[u8]) -> Option<&Arc<Rule>> {
         self.rules_of(host)?.list().iter().find(|rule| rule.matcher.is_any())
     }
 
-    /// How [`Table::find`] comes to its answer.
+    /// The rules that [`Table::find`] checks, with their results.
     pub fn explain(&self, request: HeadView<'_>) -> Vec<Looked<'_>> {
         self.rules_of(request.authority()).map(|rules| rules.explain(request)).unwrap_or_default()
     }
 
-    /// All rules, in no particular order of hosts.
+    /// All rules. The order of the hosts is not defined.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
         let hosts = self.exact.values().chain(self.wildcard.values()).chain([&self.any]);
         hosts

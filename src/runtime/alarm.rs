@@ -1,11 +1,10 @@
-//! Deadlines: one [`Alarm`] a connection, in one ordered map a worker.
+//! Deadlines. Each connection has one [`Alarm`]; each worker has one heap of them.
 //!
-//! Moving a deadline later is a store. The map has at most one entry for each alarm, at or before
-//! its deadline. An entry that comes up too early is put back, so a kept-alive connection costs one
-//! map operation per timeout and not several per request.
+//! Moving a deadline later is one store. The heap has at most one entry for each alarm, at or before
+//! its deadline. An entry that comes up too early is moved. So a kept-alive connection costs one
+//! heap operation per timeout, not several per request.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
@@ -17,41 +16,36 @@ use pin_project_lite::pin_project;
 use super::io::Io;
 use crate::time::Time;
 
-/// Deadlines are met up to this much late, so that alarms set close together share one wake.
+/// An alarm may ring this much late, so that alarms set close together share one wake-up.
 pub const GRANULARITY: Duration = Duration::from_millis(5);
 
-/// States of alarms that are gone and kept for new ones, about 100 bytes each.
+/// How many states of dropped alarms are kept for new alarms. A state has about 100 bytes.
 pub const SPARE_MAX: usize = 4096;
 
-/// All alarms of a worker. Cloning gives another handle.
+/// All alarms of a worker. A clone is a second handle to them.
 #[derive(Clone, Default)]
 pub struct Alarms(Rc<Clockwork>);
 
 #[derive(Default)]
 struct Clockwork {
-    entries: RefCell<BTreeMap<Key, Weak<AlarmState>>>,
-    /// The number of states made so far.
-    made: Cell<u64>,
-    /// Wakes whoever runs the alarms when an earlier one was set.
+    entries: RefCell<Entries>,
+    /// Wakes the task that runs the alarms when an earlier deadline is set.
     runner: RefCell<Option<Waker>>,
-    /// States of alarms that are gone, with their entries in the map. Streams come and go by the
-    /// ten thousand a second: they use the same entries again.
+    /// States of dropped alarms, with their entries in the heap. Up to ten thousand streams open
+    /// and close in a second; they reuse these entries.
     spare: RefCell<Vec<Rc<AlarmState>>>,
 }
 
-/// The moment of an entry, and the number of its state.
-type Key = (Time, u64);
-
 struct AlarmState {
-    /// Tells it from the other states of its worker.
-    number: u64,
-    /// When to ring; `Time::NEVER` when unset.
+    /// The time to ring; `Time::NEVER` when unset.
     deadline: Cell<Time>,
-    /// The moment of its entry in the map; `Time::NEVER` when there is none.
+    /// The time of its entry in the heap; `Time::NEVER` when there is no entry.
     scheduled: Cell<Time>,
+    /// The index of its entry in the heap.
+    place: Cell<usize>,
     rang: Cell<bool>,
     waker: RefCell<Option<Waker>>,
-    /// Which of the alarms it is that have had this state, one after the other.
+    /// Counts the alarms that have used this state.
     life: Cell<u64>,
 }
 
@@ -60,12 +54,10 @@ impl Alarms {
     pub fn alarm(&self) -> Alarm {
         let spare = self.0.spare.borrow_mut().pop();
         let state = spare.unwrap_or_else(|| {
-            let number = self.0.made.get();
-            self.0.made.set(number + 1);
             Rc::new(AlarmState {
-                number,
                 deadline: Cell::new(Time::NEVER),
                 scheduled: Cell::new(Time::NEVER),
+                place: Cell::new(0),
                 rang: Cell::new(false),
                 waker: RefCell::new(None),
                 life: Cell::new(0),
@@ -74,40 +66,32 @@ impl Alarms {
         Alarm { state, alarms: self.clone() }
     }
 
-    /// Alarms that are in use, together with the handles to all of them.
+    /// The number of alarms in use plus the number of handles.
     pub fn handles(&self) -> usize {
         Rc::strong_count(&self.0)
     }
 
-    /// When [`Alarms::ring_due`] should be called next.
+    /// The time at which [`Alarms::ring_due`] must run next.
     pub fn next(&self) -> Option<Time> {
-        self.0.entries.borrow().keys().next().map(|(at, _)| *at)
+        self.0.entries.borrow().first().map(|(at, _)| *at)
     }
 
-    /// Rings every alarm whose deadline is not after `now`.
+    /// Rings every alarm whose deadline is `now` or earlier.
     pub fn ring_due(&self, now: Time) {
         loop {
             let mut entries = self.0.entries.borrow_mut();
-            let due = entries.first_entry().filter(|entry| entry.key().0 <= now);
-            let Some(alarm) = due.map(|entry| entry.remove()) else { return };
-            let Some(state) = alarm.upgrade() else { continue };
-            state.scheduled.set(Time::NEVER);
+            let Some((_, state)) = entries.first().filter(|(at, _)| *at <= now) else { return };
+            let state = Rc::clone(state);
             let deadline = state.deadline.get();
-            if deadline == Time::NEVER {
-                continue;
-            }
-            if deadline > now {
-                state.scheduled.set(deadline);
-                entries.insert((deadline, state.number), alarm);
-                continue;
-            }
+            entries.schedule(&state, if deadline > now { deadline } else { Time::NEVER });
             drop(entries);
-            state.ring();
+            if deadline <= now {
+                state.ring();
+            }
         }
     }
 
-    /// Completes when the earliest entry has changed since the last call, so that a sleeping
-    /// runner can sleep less.
+    /// Completes when the earliest entry differs from `seen`, so that a sleeping runner can adjust.
     pub fn poll_rearmed(&self, seen: Option<Time>, context: &mut Context<'_>) -> Poll<()> {
         if self.next() != seen {
             return Poll::Ready(());
@@ -118,20 +102,65 @@ impl Alarms {
 
     fn schedule(&self, state: &Rc<AlarmState>, at: Time) {
         let earlier = self.next().is_none_or(|next| at < next);
-        let before = state.scheduled.replace(at);
-        let mut entries = self.0.entries.borrow_mut();
-        if before != Time::NEVER {
-            entries.remove(&(before, state.number));
-        }
-        entries.insert((at, state.number), Rc::downgrade(state));
-        drop(entries);
+        self.0.entries.borrow_mut().schedule(state, at);
         if earlier && let Some(runner) = self.0.runner.borrow_mut().take() {
             runner.wake();
         }
     }
 }
 
-/// Rings the alarms of `io`'s worker for as long as it runs, sleeping until the next one.
+/// A binary heap with the earliest entry first. Each state knows the place of its entry, so that the
+/// entry can be moved and removed.
+#[derive(Default)]
+struct Entries(Vec<(Time, Rc<AlarmState>)>);
+
+impl Entries {
+    fn first(&self) -> Option<&(Time, Rc<AlarmState>)> {
+        self.0.first()
+    }
+
+    /// Moves the entry of `state` to `at`, and makes it if there is none; removes it for
+    /// `Time::NEVER`.
+    fn schedule(&mut self, state: &Rc<AlarmState>, at: Time) {
+        let before = state.scheduled.replace(at);
+        let mut place = state.place.get();
+        match (before == Time::NEVER, at == Time::NEVER) {
+            (true, true) => return,
+            (true, false) => {
+                place = self.0.len();
+                self.0.push((at, Rc::clone(state)));
+            }
+            (false, false) => self.0[place].0 = at,
+            (false, true) => {
+                self.0.swap_remove(place);
+            }
+        }
+        if place < self.0.len() {
+            self.settle(place);
+        }
+    }
+
+    /// Moves the entry at `place` up or down to where it belongs.
+    fn settle(&mut self, mut place: usize) {
+        let entries = &mut self.0;
+        loop {
+            let parent = place.saturating_sub(1) / 2;
+            let children = 2 * place + 1..entries.len().min(2 * place + 3);
+            let child = children.min_by_key(|child| entries[*child].0).unwrap_or(place);
+            let to = match entries[place].0 {
+                at if at < entries[parent].0 => parent,
+                at if entries[child].0 < at => child,
+                _ => break,
+            };
+            entries.swap(place, to);
+            entries[place].1.place.set(place);
+            place = to;
+        }
+        entries[place].1.place.set(place);
+    }
+}
+
+/// Rings the alarms of `io`'s worker. Sleeps until the next deadline; never returns.
 pub async fn run<I: Io>(io: I) {
     loop {
         let next = io.alarms().next();
@@ -151,18 +180,18 @@ pub async fn run<I: Io>(io: I) {
     }
 }
 
-/// One deadline. Dropping it forgets it.
+/// One deadline. Dropping the alarm cancels it.
 pub struct Alarm {
     state: Rc<AlarmState>,
     alarms: Alarms,
 }
 
-/// The deadline passed before the guarded operation was done.
+/// The deadline passed before the guarded operation completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Woken;
 
 impl Alarm {
-    /// Rings at `at` instead of any moment set before. `Time::NEVER` turns it off.
+    /// Rings at `at` and no longer at an earlier setting. `Time::NEVER` turns the alarm off.
     pub fn set(&self, at: Time) {
         self.state.rang.set(false);
         self.state.deadline.set(at);
@@ -171,24 +200,24 @@ impl Alarm {
         }
     }
 
-    /// Turns it off.
+    /// Turns the alarm off.
     pub fn clear(&self) {
         self.set(Time::NEVER);
     }
 
-    /// Whether it has rung since it was last set.
+    /// Whether the alarm has rung since it was last set.
     pub fn rang(&self) -> bool {
         self.state.rang.get()
     }
 
-    /// A handle with which someone else can make it ring at once (drain, removal).
+    /// A handle that rings the alarm at once, for a drain or a removal.
     pub fn wake(&self) -> WakeHandle {
         WakeHandle(Rc::downgrade(&self.state), self.state.life.get())
     }
 
-    /// Runs `operation` until it is done or the alarm rings, whichever is first. An operation that
-    /// is cut short is dropped: bytes that it had read are lost, so this is for waits after which
-    /// the connection is given up, and for readiness.
+    /// Runs `operation` until it completes or the alarm rings. If the alarm rings first, the
+    /// operation is dropped, and bytes that it has read are lost. So use it for waiting on
+    /// readiness, or where the connection is closed after a timeout.
     pub fn guard<F: Future>(&self, operation: F) -> Guard<'_, F> {
         Guard { alarm: self, operation }
     }
@@ -208,8 +237,8 @@ impl Alarm {
 }
 
 pin_project! {
-    /// The future of [`Alarm::guard`]. Written out, because an async function would hold the
-    /// operation twice: as its argument and pinned.
+    /// The future of [`Alarm::guard`]. An async function would hold the operation twice: as its
+    /// argument and pinned.
     pub struct Guard<'a, F> {
         alarm: &'a Alarm,
         #[pin]
@@ -229,12 +258,12 @@ impl<F: Future> Future for Guard<'_, F> {
     }
 }
 
-/// Rings an [`Alarm`] from outside.
+/// Rings an [`Alarm`] from another task.
 #[derive(Clone)]
 pub struct WakeHandle(Weak<AlarmState>, u64);
 
 impl WakeHandle {
-    /// Rings now, unless the alarm is gone.
+    /// Rings now, unless the alarm was dropped.
     pub fn ring(&self) {
         if let Some(state) = self.0.upgrade()
             && state.life.get() == self.1
@@ -255,7 +284,8 @@ impl Drop for Alarm {
         if spare.len() < SPARE_MAX {
             return spare.push(Rc::clone(state));
         }
-        self.alarms.0.entries.borrow_mut().remove(&(state.scheduled.get(), state.number));
+        drop(spare);
+        self.alarms.0.entries.borrow_mut().schedule(state, Time::NEVER);
     }
 }
 
@@ -324,10 +354,10 @@ mod tests {
         for number in 0..1000 {
             let alarm = alarms.alarm();
             alarm.set(at(60_000_000 + number));
-            wake.ring(); // that of an alarm which is gone
+            wake.ring(); // the handle of a dropped alarm
             assert!(!alarm.rang());
         }
-        assert_eq!(alarms.0.entries.borrow().len(), 1);
+        assert_eq!(alarms.0.entries.borrow().0.len(), 1);
         let last = alarms.alarm();
         last.set(at(60_001_000));
         alarms.ring_due(at(60_000_999));
@@ -338,7 +368,8 @@ mod tests {
 
     #[test]
     fn an_alarm_that_swings_between_near_and_far_has_one_entry() {
-        // As a tunnel does with each message: a moment with a buffer, then the long idle timeout.
+        // A tunnel does this with each message: first the short buffer grace, then the long idle
+        // timeout.
         let alarms = Alarms::default();
         let alarm = alarms.alarm();
         for second in 0..1000 {
@@ -348,7 +379,7 @@ mod tests {
             alarm.set(at(now + 3_600_000_000));
             alarms.ring_due(at(now + 300_000));
         }
-        assert_eq!(alarms.0.entries.borrow().len(), 1);
+        assert_eq!(alarms.0.entries.borrow().0.len(), 1);
     }
 
     #[test]
@@ -357,7 +388,30 @@ mod tests {
         let many: Vec<_> = (0..SPARE_MAX + 100).map(|_| alarms.alarm()).collect();
         many.iter().for_each(|alarm| alarm.set(at(60_000_000)));
         drop(many);
-        assert_eq!(alarms.0.entries.borrow().len(), SPARE_MAX);
+        assert_eq!(alarms.0.entries.borrow().0.len(), SPARE_MAX);
+    }
+
+    #[test]
+    fn many_alarms_ring_in_order_however_they_were_moved() {
+        let alarms = Alarms::default();
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut many: Vec<_> = (0..300).map(|_| (alarms.alarm(), 0)).collect();
+        for _ in 0..3000 {
+            let index = random.usize(..many.len());
+            many[index].1 = random.u64(1..1000);
+            many[index].0.set(at(many[index].1));
+            if random.u8(..) < 20 {
+                many.swap_remove(random.usize(..many.len()));
+                many.push((alarms.alarm(), 0));
+            }
+        }
+        for now in 0..1000 {
+            alarms.ring_due(at(now));
+            for (alarm, deadline) in &many {
+                assert_eq!(alarm.rang(), *deadline > 0 && *deadline <= now, "{deadline} at {now}");
+            }
+        }
+        assert_eq!(alarms.next(), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Pooled byte buffers: what an operation on the ring owns while it is under way.
+//! Pooled byte buffers. An operation on the ring owns its buffer while it runs.
 //!
-//! A worker keeps the most recently used buffers warm and gives them out last in, first out. A
-//! connection that waits for its peer holds none.
+//! A worker reuses buffers last in, first out, so they stay in the cache. A connection that waits
+//! for its peer holds no buffer.
 
 use std::alloc::{Layout, handle_alloc_error};
 use std::cell::Cell;
@@ -12,40 +12,41 @@ use memmap2::MmapMut;
 
 use super::spare::Spare;
 
-/// Size of a pooled buffer. Above 16 KiB so that a 16 KiB body and its head travel in one read
-/// and one write; small messages touch only its first pages.
+/// The size of a pooled buffer. It is above 16 KiB, so that a 16 KiB body and its head need one
+/// read and one write. Small messages use only the first pages.
 pub const BUFFER_BYTES: usize = 32 * 1024;
 
-/// Bytes left free before the data of a fresh buffer, so that a rewritten head that has grown
-/// still goes directly before the body that was read with it, and one write sends both.
+/// Bytes left free before the data of a fresh buffer. A rewritten head that has grown still fits
+/// directly before the body, and one write sends both.
 pub const HEADROOM_BYTES: usize = 1024;
 
-/// In how many places, one cache line apart, the data of a fresh buffer may begin. Blocks are whole
-/// pages: if all began at the same place, what is touched of many small messages would fall into
-/// the same few sets of the cache, and throw each other out while the rest is empty.
+/// The number of different start offsets, one cache line apart, for the data of a fresh buffer.
+/// Blocks are whole pages. With a single offset, small messages would all use the same few cache
+/// sets and evict each other.
 const BEGINNINGS: usize = 32;
 
 const CACHE_LINE_BYTES: usize = 64;
 
-/// Lines between the beginnings of one block and the next, which is mostly in use with it: a small
-/// message is shorter. It has no factor in common with [`BEGINNINGS`], so that all are used.
+/// The distance, in cache lines, between the start offsets of one block and the next. Small
+/// messages are shorter than this. It has no common factor with [`BEGINNINGS`], so all offsets are
+/// used.
 const BEGINNINGS_APART: usize = 11;
 
-/// Free buffers a worker keeps for reuse; those that are not needed for a second are given up.
+/// How many free buffers a worker keeps. Those not needed for a second are dropped.
 pub const POOLED_BUFFERS_MAX: usize = 1024;
 
-/// Buffers in use above which a connection that waits for its next request does so without one.
-/// Below, a read that is under way when the request comes saves a system call.
+/// While more buffers than this are in use, a connection waits for its next request without a
+/// buffer. Below it, a read already in flight saves a system call.
 pub const READ_AHEAD_BUFFERS_MAX: usize = 512;
 
-/// One worker's buffers. Cloning gives another handle to the same pool.
+/// One worker's buffers. A clone is a second handle to the same pool.
 #[derive(Clone, Default)]
 pub struct BufferPool(Rc<PoolState>);
 
 struct PoolState {
     free: Spare<Block>,
     used: Cell<usize>,
-    /// Blocks of the pooled size that were ever made.
+    /// The number of pooled blocks made so far.
     made: Cell<usize>,
 }
 
@@ -61,8 +62,8 @@ impl BufferPool {
         self.buf(self.0.free.take().unwrap_or_else(|| self.pooled_block()))
     }
 
-    /// An empty buffer with room for at least `data_bytes`; not kept for reuse when it is larger
-    /// than the pooled size.
+    /// An empty buffer with room for at least `data_bytes`. It is not kept for reuse if it is
+    /// larger than a pooled buffer.
     pub fn take_sized(&self, data_bytes: usize) -> Buf {
         if data_bytes > BUFFER_BYTES - HEADROOM_BYTES {
             return self.buf(Block::new(data_bytes + HEADROOM_BYTES, HEADROOM_BYTES));
@@ -86,22 +87,22 @@ impl BufferPool {
         Block::new(BUFFER_BYTES, HEADROOM_BYTES + line * CACHE_LINE_BYTES)
     }
 
-    /// Buffers given out and not yet dropped.
+    /// The number of buffers in use.
     pub fn used(&self) -> usize {
         self.0.used.get()
     }
 
-    /// Buffers kept for reuse.
+    /// The number of buffers kept for reuse.
     pub fn pooled(&self) -> usize {
         self.0.free.len()
     }
 
-    /// Whether so many are in use that waiting connections should do without.
+    /// Whether so many buffers are in use that waiting connections should hold none.
     pub fn is_crowded(&self) -> bool {
         self.used() >= READ_AHEAD_BUFFERS_MAX
     }
 
-    /// Gives up what has not been used since the last call.
+    /// Drops the buffers that were not needed since the last call.
     pub fn trim(&self) {
         self.0.free.trim();
     }
@@ -121,23 +122,23 @@ impl Buf {
         &self.data[self.start..self.end]
     }
 
-    /// The data, to edit in place.
+    /// The data, for editing in place.
     pub fn data_mut(&mut self) -> &mut [u8] {
         &mut self.data[self.start..self.end]
     }
 
-    /// The whole block, in which `window()` marks the data: offsets of a parsed head count from
-    /// its first byte, so they stay valid while data is consumed or appended.
+    /// The whole block; `window()` marks the data in it. Offsets of a parsed head count from the
+    /// first byte of the block, so they stay valid while data is consumed or appended.
     pub fn block(&self) -> &[u8] {
         &self.data
     }
 
-    /// Where the data lies in the block.
+    /// The position of the data in the block.
     pub fn window(&self) -> Range<usize> {
         self.start..self.end
     }
 
-    /// Number of data bytes.
+    /// The number of data bytes.
     pub fn len(&self) -> usize {
         self.end - self.start
     }
@@ -147,17 +148,17 @@ impl Buf {
         self.start == self.end
     }
 
-    /// Bytes that can still be appended.
+    /// The number of bytes that can still be appended.
     pub fn room(&self) -> usize {
         self.data.len() - self.end
     }
 
-    /// The free bytes after the data; [`Buf::advance`] makes them data.
+    /// The free bytes after the data. [`Buf::advance`] turns them into data.
     pub fn spare_mut(&mut self) -> &mut [u8] {
         &mut self.data[self.end..]
     }
 
-    /// Declares `n` bytes of the spare room to be data now.
+    /// Turns the first `n` free bytes into data.
     pub fn advance(&mut self, n: usize) {
         assert!(n <= self.room(), "advance within the buffer");
         self.end += n;
@@ -169,25 +170,25 @@ impl Buf {
         self.start += n;
     }
 
-    /// Keeps the first `n` bytes of data only.
+    /// Keeps only the first `n` bytes of the data.
     pub fn truncate(&mut self, n: usize) {
         self.end = self.end.min(self.start + n);
     }
 
-    /// Sets the window back to one that it had before bytes were consumed.
+    /// Sets the window back to an earlier one.
     pub fn restore(&mut self, window: Range<usize>) {
         assert!(window.start <= window.end && window.end <= self.data.len(), "a former window");
         self.start = window.start;
         self.end = window.end;
     }
 
-    /// Forgets all data; the window goes back behind the headroom.
+    /// Drops all data. The next data begins after the headroom again.
     pub fn clear(&mut self) {
         self.start = self.data.begin;
         self.end = self.start;
     }
 
-    /// Appends as much of `bytes` as there is room for and says how much that was.
+    /// Appends as many of `bytes` as fit. Returns how many were appended.
     pub fn append(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.room());
         self.data[self.end..self.end + n].copy_from_slice(&bytes[..n]);
@@ -195,9 +196,9 @@ impl Buf {
         n
     }
 
-    /// Puts `head` directly before the data from `body_start` (an offset in the block) on, which
-    /// overwrites what stood there. Gives false, and changes nothing, when the room before
-    /// `body_start` does not suffice.
+    /// Puts `head` directly before the data at `body_start`, an offset in the block. It overwrites
+    /// the bytes before `body_start`. Returns false and changes nothing when there is not enough
+    /// room.
     pub fn prepend_at(&mut self, body_start: usize, head: &[u8]) -> bool {
         debug_assert!(self.start <= body_start && body_start <= self.end);
         let Some(start) = body_start.checked_sub(head.len()) else { return false };
@@ -206,8 +207,8 @@ impl Buf {
         true
     }
 
-    /// Moves the data to the front (behind the headroom) when less than `wanted` bytes are free
-    /// behind it. Offsets of a parsed head are invalid afterwards.
+    /// Moves the data to the front, behind the headroom, if fewer than `wanted` bytes are free
+    /// after it. This invalidates the offsets of a parsed head.
     pub fn make_room(&mut self, wanted: usize) {
         if self.room() >= wanted || self.start <= self.data.begin {
             return;
@@ -218,7 +219,7 @@ impl Buf {
         self.start = begin;
     }
 
-    /// The same data behind `head`, in another buffer.
+    /// Copies `head` and then this data to another buffer.
     pub fn behind(self, head: &[u8]) -> Self {
         let mut larger = self.pool.take_sized(head.len() + self.len());
         larger.append(head);
@@ -226,7 +227,7 @@ impl Buf {
         larger
     }
 
-    /// The same data with `bytes` behind it, in another buffer where this one has no room.
+    /// Appends `bytes`. Copies the data to a larger buffer if this one has no room.
     pub fn with(mut self, bytes: &[u8]) -> Self {
         if self.room() < bytes.len() {
             let wanted = self.len() + bytes.len();
@@ -236,14 +237,14 @@ impl Buf {
         self
     }
 
-    /// The same data in a buffer with room for `data_bytes` in all. Offsets of a parsed head are
-    /// invalid afterwards.
+    /// Copies the data to a buffer with room for `data_bytes` in total. This invalidates the
+    /// offsets of a parsed head.
     pub fn grown(mut self, data_bytes: usize) -> Self {
         self.grow(data_bytes);
         self
     }
 
-    /// As [`Buf::grown`], where it is.
+    /// Like [`Buf::grown`], in place.
     pub fn grow(&mut self, data_bytes: usize) {
         let mut larger = self.pool.take_sized(data_bytes);
         larger.append(self.data());
@@ -267,12 +268,12 @@ impl std::fmt::Debug for Buf {
     }
 }
 
-/// Memory straight from the kernel: only the pages that were written to are there, and dropping
-/// it gives every one of them back. The heap would keep what a burst has taken.
+/// Memory mapped directly from the kernel. Only written pages take memory, and dropping the block
+/// returns all of them. The heap would keep the memory of a burst.
 #[derive(Default)]
 struct Block {
     memory: Option<MmapMut>,
-    /// Where the data of a fresh buffer begins.
+    /// The start offset of the data in a fresh buffer.
     begin: usize,
 }
 
@@ -299,7 +300,7 @@ impl DerefMut for Block {
     }
 }
 
-/// `buf` with `bytes` in it.
+/// Appends `bytes` to `buf`.
 pub fn filled(mut buf: Buf, bytes: &[u8]) -> Buf {
     buf.append(bytes);
     buf

@@ -1,4 +1,4 @@
-//! A task beside others of which a panic must end nothing but itself.
+//! A task whose panic must not end other tasks.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -9,20 +9,26 @@ use std::task::{Context, Poll};
 use super::core::Core;
 use super::io::Io;
 
-/// See the module. Boxed: a large task is moved by its pointer.
+/// A task that catches its own panic. It is boxed, because a large task is cheap to move by
+/// pointer.
 pub struct Contained<I: Io, F> {
     task: Pin<Box<F>>,
     core: Rc<Core<I>>,
 }
 
 impl<I: Io, F: Future<Output = ()>> Contained<I, F> {
-    /// The task that `make` makes, on the worker of `core`, which counts its panic. It is made in
-    /// its place: most of a task is room for later, which would be copied if it was made elsewhere.
+    /// Makes the task with `make`. The worker of `core` counts its panic.
     #[inline]
     pub fn new(core: Rc<Core<I>>, make: impl FnOnce() -> F) -> Self {
-        let place = Box::new_uninit();
-        Self { task: Box::into_pin(Box::write(place, make())), core }
+        Self { task: boxed(make), core }
     }
+}
+
+/// Boxes the future that `make` makes, in its place: `Box::pin` makes it elsewhere and copies it,
+/// although most of it is room for later.
+#[inline]
+pub fn boxed<F>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::into_pin(Box::write(Box::new_uninit(), make()))
 }
 
 impl<I: Io, F: Future<Output = ()>> Future for Contained<I, F> {

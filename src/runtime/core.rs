@@ -1,4 +1,4 @@
-//! What every room of a worker needs: its access to the world, its counters, its randomness.
+//! The shared core of a worker: its I/O, its counters and its random numbers.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use super::io::Io;
 use crate::cells::{Count, PerWorker};
 use crate::error::Flag;
 
-/// Lines a second that one worker logs about the behaviour of peers.
+/// How many lines one worker logs in a second about the behaviour of peers.
 pub const LIMITED_LOGS_MAX: u64 = 10;
 
 /// The core of one worker. It belongs to the worker's thread, except for the counters.
 pub struct Core<I> {
-    /// Access to the world.
+    /// The worker's I/O.
     pub io: I,
     /// Index of the worker, from 0.
     pub index: usize,
-    /// Randomness for balancing and request ids.
+    /// Random numbers for balancing and request ids.
     pub random: RefCell<fastrand::Rng>,
     stats: Arc<PerWorker<WorkerCells>>,
     limited_logs: Cell<LimitedLogs>,
@@ -44,11 +44,12 @@ impl<I: Io> Core<I> {
 
     /// The number of workers.
     pub fn workers(&self) -> usize {
-        self.stats.iter().count()
+        self.stats.workers()
     }
 
-    /// Calls `log` unless this worker has logged [`LIMITED_LOGS_MAX`] such lines in this second:
-    /// peers decide how often there is a reason. `log` gets the number of lines suppressed before.
+    /// Calls `log`, unless this worker has logged [`LIMITED_LOGS_MAX`] such lines in this second.
+    /// Peers decide how often such an event happens, so the log needs a limit. `log` gets the
+    /// number of lines that were suppressed before.
     pub fn log_limited(&self, log: impl FnOnce(u64)) {
         let second = self.io.recent().as_micros() / 1_000_000;
         let past = self.limited_logs.get();
@@ -62,7 +63,7 @@ impl<I: Io> Core<I> {
     }
 }
 
-/// The counters of a worker itself.
+/// The counters of one worker.
 #[derive(Debug, Default)]
 pub struct WorkerCells {
     /// Connections accepted by this worker.
@@ -75,14 +76,14 @@ pub struct WorkerCells {
     pub requests: Count,
     /// Requests that failed before a service was known, by `Flag::index`.
     pub flags: [Count; Flag::ALL.len()],
-    /// Panics captured at a connection's boundary.
+    /// Panics caught at the boundary of a connection.
     pub panics: Count,
-    /// accept(2) failures for want of descriptors or memory.
+    /// Failures of accept(2) for lack of descriptors or memory.
     pub accept_errors: Count,
-    /// Buffers in use (gauge) and kept for reuse (gauge).
+    /// Buffers in use (gauge).
     pub buffers_used: Count,
     /// Buffers kept for reuse (gauge).
     pub buffers_pooled: Count,
-    /// Bytes said to peers of HTTP/2 that are not written yet (gauge).
+    /// Bytes for HTTP/2 peers that are not written yet (gauge).
     pub http2_held_bytes: Count,
 }

@@ -1,5 +1,6 @@
-//! UDP sockets for captured datagrams: one that gets what was meant for others, and for each flow
-//! one that speaks for the destination and one that goes there.
+//! UDP sockets for captured datagrams. One socket receives datagrams for other addresses. Each flow
+//! has one socket towards the client, with the address of the destination, and one towards the
+//! destination.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
@@ -13,24 +14,24 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::socket::{leave_by, set_transparent};
 use crate::net::Egress;
 
-/// The largest datagram there is.
+/// The largest possible datagram.
 pub const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 
-/// A datagram that was meant for another address.
+/// A datagram that was sent to another address.
 #[derive(Clone, Copy, Debug)]
 pub struct Captured {
-    /// Its bytes are at the beginning of the block.
+    /// The length. The bytes are at the beginning of the block.
     pub bytes: usize,
-    /// Who has sent it.
+    /// The sender.
     pub from: SocketAddr,
-    /// Where it was meant to go; `None` when nobody knows.
+    /// The original destination; `None` when the kernel does not report it.
     pub meant_for: Option<SocketAddr>,
 }
 
-/// Sockets at `address`, one for each worker, that get datagrams by TPROXY.
+/// Opens sockets at `address`, one for each worker, that receive datagrams by TPROXY.
 ///
 /// # Errors
-/// Without CAP_NET_ADMIN, or when the address cannot be had.
+/// Without CAP_NET_ADMIN, or when the address cannot be bound.
 pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
     let mut sockets = Vec::new();
     for index in 0..workers.max(1) {
@@ -42,7 +43,7 @@ pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
         } else {
             setsockopt(&socket, sockopt::Ipv4OrigDstAddr, &true)?;
         }
-        // As for TCP: the first one finds out whether somebody else is there.
+        // As for TCP: the first bind fails if another process uses the port.
         if index > 0 {
             socket.set_reuse_port(true)?;
         }
@@ -54,10 +55,10 @@ pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
     Ok(sockets)
 }
 
-/// Takes the next datagram of a socket that [`listen`] has made.
+/// Receives the next datagram from a socket of [`listen`].
 ///
 /// # Errors
-/// `WouldBlock` when none waits.
+/// `WouldBlock` when there is none.
 pub fn receive(socket: impl AsFd, block: &mut [u8]) -> io::Result<Captured> {
     let mut control = nix::cmsg_space!(libc::sockaddr_in6);
     let mut parts = [IoSliceMut::new(block)];
@@ -83,11 +84,12 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| std::net::SocketAddrV6::from(*v6).into()))
 }
 
-/// A socket that speaks to `client` for `destination`, whose address it has. The kernel gives it
-/// what the client sends there from then on.
+/// A socket to `client` that has the address of `destination`. From now on the kernel gives it the
+/// datagrams that the client sends to that destination.
 ///
 /// # Errors
-/// Without CAP_NET_ADMIN; when somebody on this host has the port for all addresses to himself.
+/// Without CAP_NET_ADMIN, or when a process on this host holds the port exclusively for all
+/// addresses.
 pub fn speak_for(destination: SocketAddr, client: SocketAddr, mark: u32) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(destination), Type::DGRAM, None)?;
     set_transparent(&socket, destination.ip())?;
@@ -99,10 +101,10 @@ pub fn speak_for(destination: SocketAddr, client: SocketAddr, mark: u32) -> io::
     Ok(socket.into())
 }
 
-/// A socket towards `target`, and the address that it has.
+/// A socket to `target`, and its local address.
 ///
 /// # Errors
-/// Whatever socket(2) and connect(2) say.
+/// The error of socket(2) or connect(2).
 pub fn towards(target: SocketAddr, egress: Egress) -> io::Result<(OwnedFd, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(target), Type::DGRAM, None)?;
     leave_by(&socket, egress)?;
@@ -112,10 +114,10 @@ pub fn towards(target: SocketAddr, egress: Egress) -> io::Result<(OwnedFd, Socke
     Ok((socket.into(), local))
 }
 
-/// Takes the next datagram of a connected socket; gives its length.
+/// Receives the next datagram from a connected socket. Returns its length.
 ///
 /// # Errors
-/// `WouldBlock` when none waits; `ConnectionRefused` when the other end has said so.
+/// `WouldBlock` when there is none; `ConnectionRefused` when the other end refused a datagram.
 pub fn take(socket: impl AsFd, block: &mut [u8]) -> io::Result<usize> {
     Ok(recv(socket.as_fd().as_raw_fd(), block, MsgFlags::MSG_DONTWAIT)?)
 }
@@ -123,7 +125,7 @@ pub fn take(socket: impl AsFd, block: &mut [u8]) -> io::Result<usize> {
 /// Sends a datagram on a connected socket.
 ///
 /// # Errors
-/// `WouldBlock` when the kernel has no room: the datagram is lost, as on any full wire.
+/// `WouldBlock` when the kernel buffer is full. The datagram is then lost.
 pub fn give(socket: impl AsFd, datagram: &[u8]) -> io::Result<()> {
     send(socket.as_fd().as_raw_fd(), datagram, MsgFlags::MSG_DONTWAIT)?;
     Ok(())

@@ -1,7 +1,7 @@
-//! What the driver rooms may do with the outside world, and nothing more.
+//! The interface between the rooms above and the outside world.
 //!
-//! Operations own their buffer while they are under way and give it back with the result. All
-//! methods take `&self`: one task may read and write a stream at the same time.
+//! An operation owns its buffer while it runs and returns it with the result. All methods take
+//! `&self`, so one task may read and write a stream at the same time.
 
 use std::future::Future;
 use std::io;
@@ -11,16 +11,16 @@ use super::buffer::{Buf, BufferPool};
 use crate::net::{Address, Egress};
 use crate::time::Time;
 
-/// One worker's access to the world. Cheap to clone.
+/// One worker's access to the outside world. A clone is cheap.
 pub trait Io: Clone + 'static {
     /// A connected byte stream.
     type Stream: Stream;
 
-    /// The time now.
+    /// The current time.
     fn now(&self) -> Time;
 
-    /// What [`Io::now`] said last. For deadlines of seconds, right after something that has asked
-    /// for the time; it saves asking again.
+    /// The last result of [`Io::now`]. It saves a clock read where a deadline of seconds is set
+    /// shortly after a call of `now`.
     fn recent(&self) -> Time;
 
     /// This worker's buffers.
@@ -29,57 +29,56 @@ pub trait Io: Clone + 'static {
     /// This worker's deadlines.
     fn alarms(&self) -> &Alarms;
 
-    /// Runs `task` on this worker beside the others.
+    /// Runs `task` on this worker, concurrently with the others.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
 
-    /// Opens a connection that leaves by `egress`. Dropping the future gives it up and leaks
-    /// nothing.
+    /// Opens a connection that leaves by `egress`. Dropping the future closes the socket.
     ///
     /// # Errors
-    /// Whatever connect(2) says.
+    /// The error of connect(2).
     fn connect(
         &self,
         to: &Address,
         egress: Egress,
     ) -> impl Future<Output = io::Result<Self::Stream>>;
 
-    /// Waits until `until`, up to `alarm::GRANULARITY` longer.
+    /// Sleeps until `until`. It may take up to `alarm::GRANULARITY` longer.
     fn sleep_until(&self, until: Time) -> impl Future<Output = ()>;
 }
 
-/// How a read ended.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// That many bytes were appended to the buffer; more than zero.
+    /// This many bytes were appended to the buffer; always more than zero.
     Data(usize),
-    /// The peer has ended its side.
+    /// The peer has closed its side.
     End,
-    /// The alarm rang first; nothing was read and nothing is lost.
+    /// The alarm rang first. No byte was read or lost.
     Woken,
 }
 
-/// What can be said of a stream without waiting.
+/// The state of a stream, as seen without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quiet {
-    /// Open, and nothing to read.
+    /// The stream is open, and there is nothing to read.
     Quiet,
-    /// Bytes are waiting.
+    /// There are bytes to read.
     Data,
-    /// The peer has closed or reset it.
+    /// The peer has closed or reset the stream.
     Closed,
 }
 
 /// A connected byte stream: TCP or Unix-domain.
 pub trait Stream: 'static {
-    /// Appends what has come to `buf`, which must have room. Dropping the future while it waits
-    /// may lose bytes: do that only with a stream that will not be read again.
+    /// Appends received bytes to `buf`, which must have room. Dropping the future while it waits
+    /// may lose bytes. Drop it only if the stream will not be read again.
     ///
     /// # Errors
-    /// Whatever recv(2) says; a reset is an error, an orderly end is [`Read::End`].
+    /// The error of recv(2). A reset is an error; an orderly end is [`Read::End`].
     fn read(&self, buf: Buf) -> impl Future<Output = (io::Result<Read>, Buf)>;
 
-    /// As [`Stream::read`], but when `alarm` rings first the read is withdrawn without losing a
-    /// byte and gives [`Read::Woken`].
+    /// Like [`Stream::read`], but if `alarm` rings first, the read is cancelled without losing a
+    /// byte, and the result is [`Read::Woken`].
     ///
     /// # Errors
     /// As for [`Stream::read`].
@@ -89,33 +88,34 @@ pub trait Stream: 'static {
         alarm: &Alarm,
     ) -> impl Future<Output = (io::Result<Read>, Buf)>;
 
-    /// Completes when a read would not wait. Holds no buffer; may be dropped at any time.
+    /// Completes when a read would not wait. It holds no buffer and may be dropped at any time.
     ///
     /// # Errors
     /// Only when the ring itself fails.
     fn readable(&self) -> impl Future<Output = io::Result<()>>;
 
-    /// Writes all the data of `buf` and gives it back with the same window.
+    /// Writes all data of `buf` and returns it with the same window.
     ///
     /// # Errors
-    /// Whatever send(2) says; how much had been written is not known then.
+    /// The error of send(2). The number of bytes written is then unknown.
     fn write_all(&self, buf: Buf) -> impl Future<Output = (io::Result<()>, Buf)>;
 
-    /// Looks whether the stream is still open and silent, as a pooled one has to be.
+    /// Checks whether the stream is still open and silent. A pooled stream must be.
     fn quiet(&self) -> Quiet;
 
-    /// Ends our side (FIN); reading goes on. Through TLS a last message says so first, hence async.
+    /// Closes our side (FIN); reading goes on. It is async because TLS sends close_notify first.
     fn shutdown_write(&self) -> impl Future<Output = ()>;
 
-    /// Makes the coming close a reset (RST), so that a truncated message is not taken for whole.
+    /// Makes the next close a reset (RST), so that the peer does not take a truncated message for a
+    /// complete one.
     fn reset_on_close(&self);
 
-    /// Moves bytes to `to` inside the kernel until the peer ends, or `bytes_max` have been moved,
-    /// or an error. The stream is one that has proven to carry bulk. `moved` is called with each
-    /// portion, so that the caller can count and push its deadline.
+    /// Moves bytes to `to` inside the kernel, until the source ends, `bytes_max` bytes are moved,
+    /// or an error happens. Use it for streams that carry bulk data. `moved` is called with the
+    /// length of each portion, so that the caller can count it and move its deadline.
     ///
     /// # Errors
-    /// Whatever either side says, as `(side, error)`.
+    /// The error of the side that failed.
     fn splice_to(
         &self,
         to: &Self,
@@ -124,16 +124,16 @@ pub trait Stream: 'static {
     ) -> impl Future<Output = Result<Spliced, SpliceError>>;
 }
 
-/// How a splice ended.
+/// The result of a splice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spliced {
-    /// `bytes_max` were moved.
+    /// `bytes_max` bytes were moved.
     Limit,
     /// The source ended.
     End,
 }
 
-/// Which side of a splice failed.
+/// The side of a splice that failed.
 #[derive(Debug)]
 pub enum SpliceError {
     /// Reading from the source failed.

@@ -1,13 +1,14 @@
-//! The wet room: workers, their ring, their buffers and their clock.
+//! The wet room: the ring, the simulated network, buffers, alarms and clocks.
 //!
-//! Everything above is written against [`io::Io`], which has two implementations: the ring
-//! (`ring.rs`, the only file that names monoio) and the simulated network of [`sim`].
+//! The rooms above use [`io::Io`]. It has two implementations: the ring (`ring.rs`, the only file
+//! that names monoio) and the simulated network of [`sim`].
 
 pub mod alarm;
 pub mod buffer;
 pub mod contained;
 pub mod core;
 pub mod datagram;
+pub mod heap;
 pub mod io;
 pub mod own;
 pub mod raw_udp;

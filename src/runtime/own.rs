@@ -1,9 +1,10 @@
-//! The connections that this process has opened, so that one which comes back to it is known: a
-//! loop in the rules of traffic capture.
+//! The connections that this process has opened. If one of them is captured and comes back to this
+//! process, the rules of traffic capture form a loop.
 //!
-//! A table without locks that all workers share: a connection leaves a fingerprint of its two
-//! addresses in the one place that it hashes to. Two that hash to the same place overwrite each
-//! other, so that one in many thousands goes unseen; a loop goes round until it is seen.
+//! All workers share one table without locks. A connection stores a fingerprint of its two
+//! addresses in the slot of its hash. Two connections with the same slot overwrite each other, so
+//! about one in many thousands is missed. A loop opens further connections until one of them is
+//! found.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -12,18 +13,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use xxhash_rust::xxh64::Xxh64;
 
-/// Places in the table: 512 KiB, of which the kernel maps what is used.
+/// Slots of the table: 512 KiB. The kernel maps only the pages that are used.
 const PLACES: usize = 1 << 16;
 
 static TABLE: LazyLock<Box<[AtomicU64]>> =
     LazyLock::new(|| (0..PLACES).map(|_| AtomicU64::new(0)).collect());
 
-/// A connection of ours, for as long as this lives.
+/// A connection that this process opened. It is in the table until this is dropped.
 #[derive(Debug)]
 pub struct Own(NonZeroU64);
 
 impl Own {
-    /// Notes a connection from `local` to `remote`.
+    /// Records a connection from `local` to `remote`.
     pub fn note(local: SocketAddr, remote: SocketAddr) -> Self {
         let print = fingerprint(local, remote);
         place(print).store(print.get(), Ordering::Release);
@@ -33,12 +34,12 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // When another one has taken the place it stays there.
+        // If another connection has overwritten the slot, its entry stays.
         place(self.0).compare_exchange(self.0.get(), 0, Ordering::Release, Ordering::Relaxed).ok();
     }
 }
 
-/// Whether we have opened the connection from `local` to `remote` ourselves.
+/// Whether this process has opened the connection from `local` to `remote`.
 pub fn is_own(local: SocketAddr, remote: SocketAddr) -> bool {
     let print = fingerprint(local, remote);
     place(print).load(Ordering::Acquire) == print.get()
@@ -48,7 +49,7 @@ fn place(print: NonZeroU64) -> &'static AtomicU64 {
     &TABLE[print.get() as usize % PLACES]
 }
 
-/// Never 0, which stands for nothing.
+/// Never 0, because 0 means an empty slot.
 fn fingerprint(local: SocketAddr, remote: SocketAddr) -> NonZeroU64 {
     let mut hash = Xxh64::new(0);
     for address in [local, remote] {

@@ -1,7 +1,7 @@
-//! Speaks UDP for addresses of this host whose ports an application has: the answers of captured
-//! inbound flows, which must come from where the client has sent its datagrams to.
+//! Sends UDP from addresses of this host whose ports an application uses. The answers of captured
+//! inbound flows must come from the address to which the client sent its datagrams.
 //!
-//! A raw socket, since no second UDP socket may have such a port. It only sends.
+//! No second UDP socket can have such a port, so this is a raw socket. It only sends.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -13,37 +13,38 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 /// The protocol number of UDP (RFC 768).
 const UDP: u8 = 17;
 
-/// The return of a filter (BPF_RET | BPF_K) that takes so many bytes of each packet.
+/// The BPF instruction that ends a filter (BPF_RET
+/// BPF_K). Its value is the number of bytes to keep of each packet.
 const TAKE: u16 = 0x06;
 
 /// A raw socket.
 pub struct RawUdpSender(Socket);
 
 impl RawUdpSender {
-    /// One for the family of `ip`, whose packets bear `mark`.
+    /// A socket for the family of `ip`. Its packets carry `mark`.
     ///
     /// # Errors
     /// Without CAP_NET_RAW.
     pub fn new(ip: IpAddr, mark: u32) -> io::Result<Self> {
         let family = Domain::for_address(SocketAddr::new(ip, 0));
         let socket = Socket::new(family, Type::RAW, Some(Protocol::UDP))?;
-        // All UDP of the host would be copied to it: nothing of that is wanted.
+        // The kernel would copy all UDP of the host to this socket. The filter drops it.
         socket.attach_filter(&[SockFilter::new(TAKE, 0, 0, 0)])?;
-        // Without the right to mark, the rules know our traffic by its user alone.
+        // Without the right to set a mark, the rules recognise our traffic by its user only.
         socket.set_mark(mark).ok();
         socket.set_nonblocking(true)?;
         Ok(Self(socket))
     }
 
-    /// Sends a datagram to `to` as if from the socket that has `from`, an address of this host.
+    /// Sends a datagram to `to` with the source `from`, an address of this host.
     ///
     /// # Errors
-    /// `WouldBlock` when the kernel has no room.
+    /// `WouldBlock` when the kernel buffer is full.
     pub fn say(&self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
         let header = header(from, to, datagram)?;
         let parts = [IoSlice::new(&header), IoSlice::new(datagram)];
         let flags = MsgFlags::MSG_DONTWAIT;
-        // A raw socket of IPv6 takes a port for a protocol number.
+        // For a raw IPv6 socket, the port field is the protocol number; it must be 0.
         let address = SockaddrStorage::from(SocketAddr::new(to.ip(), 0));
         let descriptor = self.0.as_raw_fd();
         match from.ip() {
@@ -68,7 +69,7 @@ impl RawUdpSender {
     }
 }
 
-/// The header of UDP: ports, length, checksum.
+/// The UDP header: ports, length, checksum.
 fn header(from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> io::Result<[u8; 8]> {
     let len = u16::try_from(datagram.len() + 8).map_err(io::Error::other)?;
     let mut header = [0; 8];
@@ -86,7 +87,7 @@ fn header(from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> io::Result<[u8; 
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    // Zero would say that there is none.
+    // Zero would mean that there is no checksum.
     let checksum = match !(sum as u16) {
         0 => 0xffff,
         checksum => checksum,
@@ -95,7 +96,7 @@ fn header(from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> io::Result<[u8; 
     Ok(header)
 }
 
-/// The sum of the 16-bit words of `bytes`, the last one filled up with zero.
+/// The sum of the 16-bit words of `bytes`. An odd last byte is padded with zero.
 fn words(bytes: &[u8]) -> u64 {
     let word = |pair: &[u8]| u64::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
     bytes.chunks(2).map(word).sum()

@@ -1,10 +1,12 @@
-//! The world through io_uring, or epoll where the ring is forbidden: `Io` over monoio.
+//! `Io` over monoio: io_uring, or epoll where io_uring is not allowed.
 //!
-//! This is the only file that names monoio. uring.md's pitfalls that shape it: a pending accept
-//! must never be dropped (so listeners wait for readiness and then call accept4), a dropped read
-//! loses its bytes (so idle reads are withdrawn with a canceller and awaited), a socket marked
-//! O_NONBLOCK makes the ring answer EAGAIN instead of waiting (so it is set only on epoll and
-//! while splicing).
+//! This is the only file that names monoio. Three properties of io_uring shape it.
+//!
+//! - A pending accept must never be dropped. So a listener waits for readiness and then calls
+//!   accept4.
+//! - A dropped read loses its bytes. So an idle read is cancelled and then awaited.
+//! - On an O_NONBLOCK socket the ring returns EAGAIN and does not wait. So the flag is set only for
+//!   epoll and during a splice.
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, UnsafeCell};
@@ -32,32 +34,32 @@ use super::spare::Spare;
 use crate::net::{Address, Egress};
 use crate::time::Time;
 
-/// Submission queue entries of a worker's ring.
+/// The submission queue entries of a worker's ring.
 pub const RING_ENTRIES: u32 = 1024;
 
-/// Empty splice pipes a worker keeps.
+/// How many empty splice pipes a worker keeps.
 pub const PIPES_POOLED_MAX: usize = 16;
 
-/// Bytes a splice moves before it looks whether others want to run.
+/// How many bytes a splice moves before other tasks run.
 const SPLICE_STEP_BYTES: u64 = 1024 * 1024;
 
-/// Which kernel interface the workers use.
+/// The kernel interface of the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Driver {
     /// io_uring, or epoll when the kernel or a seccomp filter refuses it.
     #[default]
     Auto,
-    /// io_uring or nothing.
+    /// io_uring only.
     IoUring,
     /// epoll.
     Epoll,
 }
 
-/// Runs `main` on a runtime of this thread until it completes. `began` is moment zero of the
-/// worker's clock. `main` gets the worker's [`RingIo`], which names the driver that was had.
+/// Runs `main` on a runtime of this thread until it completes. `began` is the time zero of the
+/// worker's clock. `main` gets the worker's [`RingIo`], which names the driver in use.
 ///
 /// # Errors
-/// When no runtime can be made: [`Driver::IoUring`] where it is refused, or no descriptors left.
+/// When no runtime can be made: [`Driver::IoUring`] is refused, or there are no descriptors left.
 pub fn run<F, M>(driver: Driver, began: Instant, main: M) -> io::Result<()>
 where
     F: Future<Output = ()> + 'static,
@@ -82,7 +84,8 @@ where
 
 type RingRuntime = monoio::Runtime<TimeDriver<IoUringDriver>>;
 
-/// The best ring this kernel makes: deferred task work needs Linux 6.1, a single issuer 6.0.
+/// The best ring that this kernel supports. Deferred task work needs Linux 6.1; a single issuer
+/// needs 6.0.
 fn build_ring() -> io::Result<RingRuntime> {
     let mut deferred = io_uring::IoUring::builder();
     deferred.setup_single_issuer().setup_defer_taskrun();
@@ -98,7 +101,7 @@ fn build_ring() -> io::Result<RingRuntime> {
     build(deferred).or_else(|_| build(cooperative)).or_else(|_| build(io_uring::IoUring::builder()))
 }
 
-/// A worker's access to the world.
+/// One worker's access to the outside world.
 #[derive(Clone)]
 pub struct RingIo(Rc<RingState>);
 
@@ -109,7 +112,7 @@ struct RingState {
     buffers: BufferPool,
     alarms: Alarms,
     pipes: Spare<Pipe>,
-    /// What withdraws a read, with the memory of its table.
+    /// Handles that cancel a read, kept with their memory.
     cancellers: Spare<Canceller>,
 }
 
@@ -134,7 +137,7 @@ impl RingIo {
         if self.0.epoll { "epoll" } else { "io_uring" }
     }
 
-    /// Takes over a connected socket that is in blocking mode, as accept gives it.
+    /// Takes over a connected, blocking socket, as accept(2) returns it.
     ///
     /// # Errors
     /// When it cannot be registered with the driver.
@@ -145,7 +148,8 @@ impl RingIo {
         self.wrap(descriptor)
     }
 
-    /// Takes over a nonblocking socket of which only readiness is wanted: a listener, a wake.
+    /// Takes over a nonblocking socket of which only the readiness is used: a listener or a wake-up
+    /// socket.
     ///
     /// # Errors
     /// When it cannot be registered with the driver.
@@ -212,13 +216,13 @@ impl Io for RingIo {
     }
 }
 
-/// A socket on the ring. Also Unix-domain ones: the operations used are the same for both.
+/// A socket on the ring. Unix-domain sockets too: the operations are the same.
 pub struct RingStream {
     stream: UnsafeCell<TcpStream>,
     io: RingIo,
-    /// Splices under way in either direction, for which the socket is nonblocking.
+    /// The number of running splices in both directions. The socket is nonblocking during them.
     splicing: Cell<u32>,
-    /// Where traffic is captured: that we have opened it.
+    /// The entry in the table of own connections. It is set where traffic is captured.
     own: Option<Own>,
 }
 
@@ -228,8 +232,8 @@ impl RingStream {
         unsafe { &*self.stream.get() }
     }
 
-    /// monoio's operations take `&mut self` only to forbid two readers; they capture nothing but a
-    /// shared descriptor, which is what its own `into_split` relies on too.
+    /// monoio's operations take `&mut self` only to forbid two readers. They capture only a shared
+    /// descriptor; monoio's own `into_split` relies on that too.
     #[allow(clippy::mut_from_ref)]
     fn operate(&self) -> &mut TcpStream {
         // SAFETY: the stream never leaves this thread, and no monoio call looks at the stream
@@ -237,10 +241,10 @@ impl RingStream {
         unsafe { &mut *self.stream.get() }
     }
 
-    /// The next waiting connection of a listener made with [`RingIo::readiness`].
+    /// Accepts the next connection of a listener from [`RingIo::readiness`].
     ///
     /// # Errors
-    /// `WouldBlock` when none waits.
+    /// `WouldBlock` when there is none.
     pub fn accept(&self) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
         socket::accept(self)
     }
@@ -286,14 +290,14 @@ impl RingStream {
             }
             if left > 0 && since_pause > SPLICE_STEP_BYTES {
                 since_pause = 0;
-                // Through the ring, so that everyone else's completions are seen first.
+                // Waiting through the ring lets the completions of other tasks run first.
                 self.readable().await.map_err(SpliceError::Source)?;
             }
         }
         Ok(Spliced::Limit)
     }
 
-    /// Makes the socket nonblocking for as long as the result lives.
+    /// Makes the socket nonblocking until the result is dropped.
     fn begin_splice(&self) -> io::Result<Splicing<'_>> {
         if self.splicing.get() == 0 && !self.io.0.epoll {
             socket::set_nonblocking(self, true)?;
@@ -337,10 +341,10 @@ impl Stream for RingStream {
         self.io.0.cancellers.put(canceller);
         let result = match result {
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(Read::Woken),
-            // A socket left nonblocking answers at once; waiting for readiness costs no bytes.
+            // A nonblocking socket returns at once. Waiting for readiness loses no bytes.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 match alarm.guard(self.readable()).await {
-                    // Boxed: it is rare, and would make every waiting connection larger.
+                    // Boxed, because it is rare and would enlarge every waiting connection.
                     Ok(_) => return Box::pin(self.read(back.0)).await,
                     Err(_) => Ok(Read::Woken),
                 }
@@ -410,7 +414,7 @@ impl Stream for RingStream {
     }
 }
 
-/// A socket that is nonblocking for a splice; restores it also when the splice is dropped half-way.
+/// A socket that is nonblocking for a splice. Drop resets it, also when the splice is cancelled.
 struct Splicing<'a>(&'a RingStream);
 
 impl Drop for Splicing<'_> {
@@ -418,7 +422,7 @@ impl Drop for Splicing<'_> {
         let stream = self.0;
         stream.splicing.set(stream.splicing.get() - 1);
         if stream.splicing.get() == 0 && !stream.io.0.epoll {
-            // Operations cope with a socket that stayed nonblocking; they only cost more.
+            // The operations work on a nonblocking socket too; they only cost more.
             socket::set_nonblocking(stream, false).ok();
         }
     }
@@ -431,7 +435,7 @@ impl AsFd for RingStream {
     }
 }
 
-/// A buffer into which the kernel appends.
+/// A buffer to which the kernel appends.
 struct Inbound(Buf);
 
 // SAFETY: the spare room of a Buf is a part of its mapped block, which does not move with the Buf,
@@ -450,7 +454,7 @@ unsafe impl IoBufMut for Inbound {
     }
 }
 
-/// A buffer of which the kernel sends the data.
+/// A buffer whose data the kernel sends.
 struct Outbound(Buf);
 
 // SAFETY: as for `Inbound`; the window is initialised data.

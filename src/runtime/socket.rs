@@ -1,4 +1,4 @@
-//! System calls on sockets that take no time: options, peeks, addresses, nonblocking splices.
+//! System calls on sockets that do not block: options, state, addresses, nonblocking splices.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,19 +15,18 @@ use super::io::Quiet;
 use crate::net::Intercept;
 use crate::net::{Address, Egress};
 
-/// Bytes a splice pipe holds, as far as `/proc/sys/fs/pipe-max-size` lets it.
+/// The size of a splice pipe, if `/proc/sys/fs/pipe-max-size` allows it.
 pub const PIPE_BYTES: usize = 256 * 1024;
 
-/// Ports of connections that bear a client's address. The client itself takes higher ones, by the
-/// default of its system: to the kernel, its connection to the application and ours would be one if
-/// their ports were the same. Servers mostly listen on lower ones.
+/// Local ports for connections with a client's source address. By default the client's system uses
+/// higher ports. With the same port, its connection to the application and ours would be one to the
+/// kernel. Servers mostly listen on lower ports.
 const BORROWED_PORTS: RangeInclusive<u16> = 16384..=32767;
 
-/// How often another of them is tried before the kernel may choose any.
+/// How many of these ports are tried before the kernel chooses one.
 const BORROWED_PORTS_TRIED: u32 = 8;
 
-/// Looks at the socket without taking anything from it. poll(2) rather than a peek: it takes no
-/// lock on the socket.
+/// Checks the socket without reading from it. poll(2) takes no lock on the socket; a peek does.
 pub fn quiet(socket: impl AsFd) -> Quiet {
     let ended = PollFlags::from_bits_retain(libc::POLLRDHUP);
     let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLIN | ended)];
@@ -38,10 +37,11 @@ pub fn quiet(socket: impl AsFd) -> Quiet {
     }
 }
 
-/// Starts to connect by `egress` and does not wait for it. For TCP with TCP_NODELAY.
+/// Starts to connect by `egress` and does not wait. TCP sockets get TCP_NODELAY.
 ///
 /// # Errors
-/// What socket(2) or connect(2) say at once, among them a Unix-domain socket without a listener.
+/// The immediate error of socket(2) or connect(2), for example for a Unix-domain socket without a
+/// listener.
 pub fn start_connect(to: &Address, egress: Egress) -> io::Result<Socket> {
     let address = match to {
         Address::Tcp(address) => *address,
@@ -56,7 +56,7 @@ pub fn start_connect(to: &Address, egress: Egress) -> io::Result<Socket> {
         let socket = tcp(address)?;
         set_mark(&socket, egress.mark);
         set_transparent(&socket, source)?;
-        // Others may have it too, as long as they are connected to elsewhere.
+        // Several sockets may share the port if their destinations differ.
         socket.set_reuse_address(true)?;
         let begun = socket
             .bind(&SockAddr::from(SocketAddr::new(source, port)))
@@ -87,27 +87,27 @@ fn begin(socket: Socket, address: &SockAddr) -> io::Result<Socket> {
     }
 }
 
-/// Gives a socket that is about to connect its mark and the address that it comes from.
+/// Sets the mark and the source address of a socket before it connects.
 ///
 /// # Errors
-/// Without CAP_NET_ADMIN when it is to come from an address that is not ours.
+/// Without CAP_NET_ADMIN, if the source is not an address of this host.
 pub fn leave_by(socket: &Socket, egress: Egress) -> io::Result<()> {
     set_mark(socket, egress.mark);
     let Some(source) = egress.source else { return Ok(()) };
     set_transparent(socket, source)?;
-    // The port is chosen when the whole connection is known: more connections fit.
+    // The kernel chooses the port at connect, when it knows the destination: more connections fit.
     setsockopt(socket, sockopt::IpBindAddressNoPort, &true).ok();
     socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))
 }
 
 fn set_mark(socket: &Socket, mark: u32) {
     if mark != 0 {
-        // Without the right to mark, the rules know our traffic by its user alone.
+        // Without the right to set a mark, the rules recognise our traffic by its user only.
         socket.set_mark(mark).ok();
     }
 }
 
-/// Lets a socket have addresses of the family of `ip` that are not ours (IP_TRANSPARENT).
+/// Lets a socket use addresses that are not on this host, in the family of `ip` (IP_TRANSPARENT).
 ///
 /// # Errors
 /// Without CAP_NET_ADMIN.
@@ -118,8 +118,9 @@ pub fn set_transparent(socket: &Socket, ip: IpAddr) -> io::Result<()> {
     }
 }
 
-/// Where a captured connection to a listener on `port` was meant to go; `None` when nobody knows.
-/// What comes by REDIRECT to a listener for TPROXY is known by having our own port.
+/// The original destination of a connection captured by a listener on `port`; `None` when it is
+/// unknown. A TPROXY listener recognises a connection that came by REDIRECT: its local port is the
+/// listener's own.
 pub fn original_destination(
     socket: impl AsFd,
     intercept: Intercept,
@@ -147,17 +148,16 @@ pub fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || socket.is_ok_and(|socket| socket.bind(&SockAddr::from(address)).is_ok())
 }
 
-/// The next connection that waits on a nonblocking listening socket, close-on-exec.
+/// Accepts the next connection of a nonblocking listening socket. The socket is close-on-exec.
 ///
 /// # Errors
-/// `WouldBlock` when none waits; EMFILE and its like when the process is at a limit.
+/// `WouldBlock` when there is none; EMFILE and similar errors when the process is at a limit.
 pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
     let (socket, peer) = SockRef::from(&listener).accept()?;
     Ok((socket.into(), peer.as_socket()))
 }
 
-/// Takes what has come through a nonblocking socket that is used as a wake. False when the other
-/// end is gone.
+/// Reads all bytes from a nonblocking wake-up socket. False when the other end is closed.
 pub fn drain_wakes(wake: impl AsFd) -> bool {
     let mut rings = [0; 256];
     loop {
@@ -171,27 +171,27 @@ pub fn drain_wakes(wake: impl AsFd) -> bool {
     }
 }
 
-/// Makes the close of `socket` send a reset.
+/// Makes the close of `socket` send a reset (RST).
 pub fn reset_on_close(socket: impl AsFd) {
-    // A socket that cannot linger is closed already.
+    // This fails only on a socket that is closed already.
     SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO)).ok();
 }
 
-/// Ends our side of `socket`.
+/// Shuts down the write side of `socket`.
 pub fn shutdown_write(socket: impl AsFd) {
-    // A socket that cannot be shut down is closed already.
+    // This fails only on a socket that is closed already.
     SockRef::from(&socket).shutdown(std::net::Shutdown::Write).ok();
 }
 
 /// Sets or clears O_NONBLOCK.
 ///
 /// # Errors
-/// What fcntl(2) says.
+/// The error of fcntl(2).
 pub fn set_nonblocking(socket: impl AsFd, nonblocking: bool) -> io::Result<()> {
     SockRef::from(&socket).set_nonblocking(nonblocking)
 }
 
-/// A pipe for splicing, and how much is in it.
+/// A pipe for splicing, and the number of bytes in it.
 #[derive(Debug)]
 pub struct Pipe {
     read: OwnedFd,
@@ -206,20 +206,20 @@ impl Pipe {
     /// When the process is out of descriptors.
     pub fn new() -> io::Result<Self> {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        // A smaller pipe works too, in more steps.
+        // A smaller pipe works too, with more steps.
         fcntl(&write, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES as i32)).ok();
         Ok(Self { read, write, filled_bytes: 0 })
     }
 
-    /// Bytes in the pipe.
+    /// The number of bytes in the pipe.
     pub fn filled_bytes(&self) -> usize {
         self.filled_bytes
     }
 
-    /// Moves up to `bytes_max` from a nonblocking socket into the pipe. Zero is the end.
+    /// Moves up to `bytes_max` bytes from a nonblocking socket into the pipe. Zero means the end.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing waits or the pipe is full.
+    /// `WouldBlock` when there are no bytes or the pipe is full.
     pub fn fill(&mut self, source: impl AsFd, bytes_max: usize) -> io::Result<usize> {
         let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
         let n = splice(source, None, &self.write, None, bytes_max, flags)?;
@@ -227,10 +227,10 @@ impl Pipe {
         Ok(n)
     }
 
-    /// Moves what is in the pipe to a nonblocking socket.
+    /// Moves the bytes in the pipe to a nonblocking socket.
     ///
     /// # Errors
-    /// `WouldBlock` when the socket takes no more for now.
+    /// `WouldBlock` when the send buffer of the socket is full.
     pub fn drain(&mut self, sink: impl AsFd) -> io::Result<usize> {
         let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
         let n = splice(&self.read, None, sink, None, self.filled_bytes, flags)?;

@@ -1,12 +1,12 @@
-//! Things kept for reuse, and given up again when they have not been needed for a while.
+//! Values kept for reuse. Those that were not needed for a while are dropped.
 
 use std::cell::{Cell, RefCell};
 
-/// A stock of spare things. The one put back last is given out first, so it is still warm.
+/// A stock of spare values. It is last in, first out, so the next value is still in the cache.
 pub struct Spare<T> {
     free: RefCell<Vec<T>>,
     max: usize,
-    /// The fewest that lay here since [`Spare::trim`] looked last: so many were not needed.
+    /// The lowest stock since the last [`Spare::trim`]. That many values were not needed.
     unneeded: Cell<usize>,
 }
 
@@ -16,7 +16,7 @@ impl<T> Spare<T> {
         Self { free: RefCell::new(Vec::new()), max, unneeded: Cell::new(0) }
     }
 
-    /// One of them, if there is one.
+    /// Takes a value, if there is one.
     pub fn take(&self) -> Option<T> {
         let mut free = self.free.borrow_mut();
         let taken = free.pop();
@@ -24,7 +24,7 @@ impl<T> Spare<T> {
         taken
     }
 
-    /// Keeps `thing` for later, unless there are enough.
+    /// Keeps `thing` for reuse, unless the stock is full.
     pub fn put(&self, thing: T) {
         let mut free = self.free.borrow_mut();
         if free.len() < self.max {
@@ -32,10 +32,10 @@ impl<T> Spare<T> {
         }
     }
 
-    /// Gives up what has not been needed since the last call.
+    /// Drops the values that were not needed since the last call.
     pub fn trim(&self) {
         let mut free = self.free.borrow_mut();
-        // From the cold end.
+        // The oldest values are at the front.
         free.drain(..self.unneeded.get());
         if free.is_empty() {
             free.shrink_to_fit();
@@ -43,12 +43,12 @@ impl<T> Spare<T> {
         self.unneeded.set(free.len());
     }
 
-    /// How many there are.
+    /// The number of values in stock.
     pub fn len(&self) -> usize {
         self.free.borrow().len()
     }
 
-    /// True when there is none.
+    /// True when the stock is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,5 +1,4 @@
-//! The body of a message under way: how much of what was read belongs to it, and in which form it
-//! goes on.
+//! The body of a message in transit: which bytes belong to it, and in which form it is forwarded.
 
 use std::ops::Range;
 
@@ -11,22 +10,22 @@ use crate::message::Limits;
 use crate::message::Version;
 use crate::runtime::buffer::Buf;
 
-/// Follows one body through the portions in which it comes.
+/// Tracks one body while its portions arrive.
 pub enum BodyProgress {
-    /// That many bytes are still to come.
+    /// This many bytes are left.
     Length(u64),
-    /// Chunks.
+    /// A chunked body.
     Chunked(Box<Decoder>),
-    /// Everything until the peer ends.
+    /// The body ends when the connection closes.
     UntilClose,
-    /// Everything until its stream says that it ends.
+    /// The body ends with its HTTP/2 stream.
     Stream,
-    /// Nothing (more) belongs to it.
+    /// The body is complete.
     Done,
 }
 
 impl BodyProgress {
-    /// The progress at the start of a body framed as `body`.
+    /// The state at the start of a body with framing `body`.
     pub fn new(body: Body) -> Self {
         match body {
             Body::None | Body::Length(0) => Self::Done,
@@ -37,15 +36,16 @@ impl BodyProgress {
         }
     }
 
-    /// How many of `bytes` belong to the body.
+    /// The number of `bytes` that belong to the body.
     ///
     /// # Errors
-    /// When they are not chunks, or more than `limits` allow.
+    /// When the chunks are malformed or exceed `limits`.
     pub fn take(&mut self, bytes: &[u8], limits: &Limits) -> Result<usize, Refusal> {
         self.take_parts(bytes, limits, |_| (), |_| ())
     }
 
-    /// As [`BodyProgress::take`]; of chunks it shows where the data is, and the bytes of trailers.
+    /// Like [`BodyProgress::take`]. For chunks it also reports the ranges of data and the bytes of
+    /// trailers.
     fn take_parts(
         &mut self,
         bytes: &[u8],
@@ -71,12 +71,12 @@ impl BodyProgress {
         }
     }
 
-    /// Whether all of it has been seen.
+    /// Whether the body is complete.
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Done)
     }
 
-    /// `n` bytes of a known number have passed.
+    /// Notes that `n` bytes of a body of known length have passed.
     fn passed(&mut self, n: u64) {
         if let Self::Length(left) = self {
             *left = left.saturating_sub(n);
@@ -87,38 +87,38 @@ impl BodyProgress {
     }
 }
 
-/// A body on its way from one peer to another, who may speak another version of HTTP.
+/// A body in transit from one peer to another. The peers may use different HTTP versions.
 pub struct BodyTransform {
     progress: BodyProgress,
     form: Form,
-    /// Lines of trailers that go beside the body, each with its end.
+    /// Trailer lines that are sent separately from the body, each with its line end.
     trailers: Vec<u8>,
-    /// What a call of gRPC has in it.
+    /// The gRPC state, if the message belongs to a gRPC call.
     call: Option<CallBody>,
 }
 
-/// In which form a body goes on.
+/// The form in which a body is forwarded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// As it comes.
+    /// Unchanged.
     Same,
-    /// Without the chunks in which it comes.
+    /// Without chunks, although it arrives in chunks.
     Data,
-    /// In chunks, in which it does not come.
+    /// In chunks, although it arrives without.
     Chunks,
 }
 
-/// What became of a portion.
+/// The result of one portion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// So many of its bytes belonged to the body.
+    /// The number of bytes that belonged to the body.
     pub consumed: usize,
-    /// The body is complete.
+    /// Whether the body is complete.
     pub last: bool,
 }
 
 impl BodyTransform {
-    /// The way of a body framed as `body` to a peer that speaks `to`.
+    /// The transform of a body with framing `body`, for a peer that speaks `to`.
     pub fn new(body: Body, to: Version) -> Self {
         let form = match (body, to) {
             (Body::Chunked, Version::Http10 | Version::Http2) => Form::Data,
@@ -128,27 +128,27 @@ impl BodyTransform {
         Self { progress: BodyProgress::new(body), form, trailers: Vec::new(), call: None }
     }
 
-    /// The same for the body of a call: its messages are counted, its framing changed if it must.
+    /// Adds a gRPC call body: its messages are counted, and its framing is converted if needed.
     pub fn of_call(mut self, call: Option<CallBody>) -> Self {
         self.call = call;
         self
     }
 
-    /// Messages that have begun.
+    /// The number of messages that have begun.
     pub fn messages(&self) -> u64 {
         self.call.as_ref().map_or(0, |call| call.messages)
     }
 
-    /// Whether it is the body of a call that may end here: its messages are whole.
+    /// Whether the body belongs to a gRPC call and ends after a complete message.
     pub fn ends_a_message(&self) -> bool {
         self.call.as_ref().is_some_and(|call| call.counter.is_between())
     }
 
-    /// Takes a portion: gives what of `buf` belongs to the body, in the form in which it goes on.
-    /// `ended` has the lines of the trailers when the portion is known to be the last.
+    /// Takes a portion. Returns the part of `buf` that belongs to the body, in the form to forward.
+    /// `ended` has the trailer lines if this portion is the last.
     ///
     /// # Errors
-    /// When it is not chunks, or more than `limits` allow.
+    /// When the chunks are malformed or exceed `limits`.
     pub fn take(
         &mut self,
         mut buf: Buf,
@@ -185,22 +185,22 @@ impl BodyTransform {
         Ok((buf, Taken { consumed, last }))
     }
 
-    /// The lines of trailers, where they do not go with the body itself; for the last portion.
+    /// The trailer lines to send after the last portion, if they are separate from the body.
     pub fn trailers(&self) -> &[u8] {
         &self.trailers
     }
 
-    /// Whether all of it has been seen.
+    /// Whether the body is complete.
     pub fn is_done(&self) -> bool {
         self.progress.is_done()
     }
 
-    /// Whether the peer may end here without having truncated the body.
+    /// Whether the body is complete if the peer closes the connection now.
     pub fn may_end(&self) -> bool {
         matches!(self.progress, BodyProgress::Done | BodyProgress::UntilClose)
     }
 
-    /// Bytes still to come, where they are known and need not be looked at.
+    /// The number of bytes left, if it is known and the bytes need no parsing.
     pub fn opaque_bytes(&self) -> Option<u64> {
         match self.progress {
             BodyProgress::Length(left) => Some(left),
@@ -208,39 +208,39 @@ impl BodyTransform {
         }
     }
 
-    /// `n` opaque bytes have passed by another way.
+    /// Notes that `n` bytes were moved without this transform (splice).
     pub fn passed(&mut self, n: u64) {
         self.progress.passed(n);
     }
 }
 
-/// The body of a call of gRPC, in one direction.
+/// The body of a gRPC call, in one direction.
 pub struct CallBody {
     counter: MessageCounter,
     messages: u64,
     bridge: Option<Bridge>,
 }
 
-/// How the framing of gRPC-Web and that of gRPC become each other.
+/// The conversion between the framings of gRPC-Web and gRPC.
 enum Bridge {
     Decode(TextDecoder),
     Encode(Encoder),
 }
 
 impl CallBody {
-    /// The body of a request of `kind` on its way to a service.
+    /// The body of a request of `kind`.
     pub fn request(kind: Kind) -> Self {
         let bridge = (kind == Kind::WebText).then(|| Bridge::Decode(TextDecoder::default()));
         Self { counter: MessageCounter::default(), messages: 0, bridge }
     }
 
-    /// The body of a response on its way to a client of `kind`.
+    /// The body of a response to a client of `kind`.
     pub fn response(kind: Kind) -> Self {
         let bridge = kind.is_web().then(|| Bridge::Encode(Encoder::new(kind)));
         Self { counter: MessageCounter::default(), messages: 0, bridge }
     }
 
-    /// Takes a portion; the last comes with the trailers' lines.
+    /// Takes a portion. `end` has the trailer lines if it is the last.
     fn take(&mut self, buf: Buf, end: Option<&mut Vec<u8>>) -> Result<Buf, Refusal> {
         let bad = |detail| Refusal::downstream(400, detail);
         let bytes = match &mut self.bridge {
@@ -271,7 +271,7 @@ impl CallBody {
     }
 }
 
-/// Moves the data that lies in `ranges` to the front.
+/// Moves the data in `ranges` to the front.
 fn keep_data(buf: &mut Buf, ranges: Vec<Range<usize>>) {
     let mut kept = 0;
     for range in ranges {
@@ -282,7 +282,7 @@ fn keep_data(buf: &mut Buf, ranges: Vec<Range<usize>>) {
     buf.truncate(kept);
 }
 
-/// The same data as one chunk; no data is none, because an empty chunk would be the last.
+/// The data as one chunk. Empty data stays empty, because an empty chunk would end the body.
 fn chunk(mut buf: Buf) -> Buf {
     use std::io::Write as _;
     if buf.is_empty() {
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
     use crate::runtime::buffer::BufferPool;
 
-    /// What portions come to on their way: the bytes that go on, and the trailers beside them.
+    /// The bytes that all portions produce, and the separate trailers.
     fn passed(body: Body, to: Version, portions: &[(&str, Option<&str>)]) -> (String, String) {
         let pool = BufferPool::default();
         let mut passage = BodyTransform::new(body, to);

@@ -1,6 +1,7 @@
-//! A response on its way to the client.
+//! Relays a response to the client.
 
 use std::future::Future;
+use std::pin::{Pin, pin};
 
 use super::body::{BodyTransform, CallBody};
 use super::exchange::{Between, Exchange};
@@ -19,21 +20,21 @@ use crate::runtime::io::{Io, Read, Stream};
 use crate::upstream::Upstream;
 use crate::wire::Wire;
 
-/// Interim (1xx) responses passed on before one final response.
+/// How many interim (1xx) responses are passed on before one final response.
 pub const INTERIM_RESPONSES_MAX: usize = 16;
 
-/// How bringing the response ended.
+/// The result of relaying a response.
 pub enum Downloaded {
-    /// The client has all of it.
+    /// The client has the whole response.
     Done {
         /// Whether the client's connection may serve another request.
         keep: bool,
         /// Whether the endpoint's connection may carry another exchange.
         reusable: bool,
     },
-    /// 101, or 2xx to CONNECT: the connection is a tunnel now.
+    /// 101, or 2xx to CONNECT: the connection becomes a tunnel.
     Switched {
-        /// What the endpoint has sent after the head.
+        /// Bytes that the endpoint sent after the head.
         early: Buf,
     },
 }
@@ -42,28 +43,29 @@ pub enum Downloaded {
 pub enum ResponseHead {
     /// `workspace.response` holds it, with offsets into `buf`.
     Complete {
-        /// The head and what follows it.
+        /// The buffer that holds the head and the bytes after it.
         buf: Buf,
         /// The framing of the response.
         framing: ResponseFraming,
     },
-    /// The endpoint has not processed the request.
+    /// The endpoint did not process the request.
     Unprocessed,
     /// The endpoint's connection ended before the first byte of a response.
     Silence,
 }
 
-/// Why the client gets no (whole) response from the endpoint.
+/// The reason why the client gets no complete response from the endpoint.
 pub enum Failure {
-    /// The client is to be told.
+    /// The client gets this refusal.
     Refused(Refusal),
-    /// The endpoint has stopped in the middle of the response, of which the client has a part.
+    /// The endpoint stalled in the middle of the response.
     Late,
-    /// The client has a part of the response, or is gone: the connection closes.
+    /// The client has a part of the response, or has left. The connection closes.
     Broken,
 }
 
-const NOT_EMPTY: Refusal = Refusal::upstream("a body in a response that says it has none");
+const NOT_EMPTY: Refusal =
+    Refusal::upstream("the response has a body although its head says that it is empty");
 
 /// The exchange's timeout has passed.
 pub const TIMED_OUT: Refusal = Refusal {
@@ -71,8 +73,7 @@ pub const TIMED_OUT: Refusal = Refusal {
     flag: Flag::UpstreamTimeout,
     detail: "the endpoint did not answer within the timeout",
 };
-/// Reads the head of the final response. Interim responses go to the client as they come: they
-/// promise nothing about the final one.
+/// Reads the head of the final response. Interim responses are sent to the client at once.
 pub async fn response_head<I: Io>(
     exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
@@ -104,7 +105,7 @@ pub async fn response_head<I: Io>(
     }
 }
 
-/// Brings the response whose head is in `workspace.response` to the client.
+/// Relays the response whose head is in `workspace.response` to the client.
 pub async fn relay<I: Io>(
     exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
@@ -122,7 +123,7 @@ pub async fn relay<I: Io>(
     {
         exchange.record.set_code(Code::from_value(value));
     }
-    // Where there is no body, the head has the status: gRPC-Web has it there too then.
+    // Without a body the head has the status; this also holds for gRPC-Web.
     let rewritten = bridge.and_then(|kind| Some((kind, framing.with_unknown_length()?)));
     let framing = rewritten.map_or(framing, |(_, framing)| framing);
     let body = BodyTransform::new(framing.body, exchange.framing.version);
@@ -182,7 +183,8 @@ async fn read_head<I: Io>(
                 buf = buf.grown(wanted);
             }
         }
-        let (read, back) = await_response(exchange, upstream, upstream.stream.read(buf)).await?;
+        let reading = pin!(upstream.stream.read(buf));
+        let (read, back) = await_response(exchange, upstream, reading).await?;
         buf = back;
         match read {
             Ok(Read::Data(_)) => {}
@@ -196,7 +198,7 @@ async fn read_head<I: Io>(
     }
 }
 
-/// Reads until `workspace.response` holds a head that has come by HTTP/2.
+/// Reads an HTTP/2 response head into `workspace.response`.
 async fn read_stream_head<I: Io>(
     exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
@@ -206,7 +208,7 @@ async fn read_stream_head<I: Io>(
 ) -> Result<HeadRead, Failure> {
     let Workspace { response, scratch, .. } = workspace;
     let limits = &exchange.plan.terms.limits.message;
-    let read = stream.response(limits, scratch, buf, response);
+    let read = pin!(stream.response(limits, scratch, buf, response));
     let (result, buf) = await_response(exchange, upstream, read).await?;
     match result {
         Ok(()) => Ok(HeadRead::Complete(buf)),
@@ -216,8 +218,8 @@ async fn read_stream_head<I: Io>(
     }
 }
 
-/// Waits until a response has ended that says it has no body: a client of HTTP/1.1 that has its
-/// head has all of it, and could not be told any more that it was wrong.
+/// Waits for the end of an HTTP/2 response that declares an empty body. An HTTP/1.1 client that has
+/// the head has the whole response, so a later error could not be reported.
 async fn await_end<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
@@ -225,7 +227,8 @@ async fn await_end<I: Io>(
     head_end: usize,
 ) -> Result<Buf, Failure> {
     while buf.window().end == head_end && !upstream.stream.ended() {
-        let (read, back) = await_response(exchange, upstream, upstream.stream.read(buf)).await?;
+        let reading = pin!(upstream.stream.read(buf));
+        let (read, back) = await_response(exchange, upstream, reading).await?;
         buf = back;
         match read {
             Ok(_) => {}
@@ -243,11 +246,11 @@ async fn await_end<I: Io>(
     }
 }
 
-/// Waits for a part of the response for as long as the deadline allows and the client is there.
+/// Waits for a part of the response until the deadline, while the client is connected.
 async fn await_response<I: Io, T>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
-    read: impl Future<Output = T>,
+    read: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Failure> {
     match relay::await_endpoint(
         exchange,
@@ -280,7 +283,7 @@ fn is_bridged(kind: Kind, response: HeadView<'_>) -> bool {
     kind.is_web() && value.starts_with(b"application/grpc")
 }
 
-/// What it goes back with.
+/// The fields that are replaced in such a response.
 fn replaced(kind: Kind, response: HeadView<'_>) -> Vec<Replaced> {
     let value = response.value(b"content-type").unwrap_or_default();
     let web = ("content-type", Some(grpc::content_type_to_web(value, kind)));
@@ -311,7 +314,7 @@ fn response_edits<'a, I: Io>(
     }
 }
 
-/// Sends the head that makes a tunnel of the connection.
+/// Sends the head after which the connection is a tunnel.
 async fn switch<I: Io>(
     exchange: &Exchange<'_, I>,
     workspace: &Workspace,
@@ -323,7 +326,7 @@ async fn switch<I: Io>(
     Ok(Downloaded::Switched { early: buf })
 }
 
-/// Passes a 1xx response on to a client that understands it, and takes it out of `buf`.
+/// Passes a 1xx response to a client that understands it, and removes it from `buf`.
 async fn pass_interim<I: Io>(
     exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,

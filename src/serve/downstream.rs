@@ -1,4 +1,4 @@
-//! A client as an exchange sees it: who it is ([`Peer`]) and how to reach it ([`Downstream`]).
+//! The client in an exchange: its identity ([`Peer`]) and its connection ([`Downstream`]).
 
 use std::cell::Cell;
 use std::io::Write as _;
@@ -24,10 +24,11 @@ pub struct Peer {
     /// The address of the socket's peer, or the one in the PROXY header; `None` for a Unix-domain
     /// socket.
     pub address: Option<SocketAddr>,
-    /// The port that it connected to; 0 where there is none.
+    /// The local port of the connection; 0 if there is none.
     pub local_port: u16,
-    /// The result of the TLS handshake; `None` in the clear.
-    pub secured: Option<Secured>,
+    /// The result of the TLS handshake; `None` without TLS. Boxed, so that a connection without TLS
+    /// is small.
+    pub secured: Option<Box<Secured>>,
     /// The identity of captured outbound traffic: this workload itself.
     pub workload: Option<SpiffeId>,
     text: PeerText,
@@ -38,7 +39,7 @@ pub struct Peer {
 pub struct Secured {
     /// The identity in the client's certificate.
     pub identity: Option<SpiffeId>,
-    /// The element of `x-forwarded-client-cert` for services, where they are to get one.
+    /// The element of `x-forwarded-client-cert` for services, if they get one.
     pub forwarded: Option<Box<str>>,
 }
 
@@ -49,13 +50,13 @@ impl Peer {
         Self { address, local_port, secured: None, workload: None, text }
     }
 
-    /// Takes the address that a PROXY header names.
+    /// Sets the address from a PROXY header.
     pub fn set_address(&mut self, address: SocketAddr) {
         self.address = Some(address);
         self.text = PeerText::new(self.address);
     }
 
-    /// Its IP address as text; empty for a Unix-domain socket.
+    /// The IP address as text; empty for a Unix-domain socket.
     pub fn ip_text(&self) -> &str {
         self.text.as_str()
     }
@@ -65,14 +66,14 @@ impl Peer {
         if self.secured.is_some() { "https" } else { "http" }
     }
 
-    /// Its SPIFFE ID.
+    /// The SPIFFE ID.
     pub fn identity(&self) -> Option<&str> {
         let proven = self.secured.as_ref().and_then(|secured| secured.identity.as_ref());
         Some(proven.or(self.workload.as_ref())?.as_str())
     }
 }
 
-/// An IP address as text, formatted once a connection.
+/// An IP address as text. It is formatted once for each connection.
 #[derive(Clone, Copy)]
 struct PeerText {
     bytes: [u8; 45],
@@ -95,13 +96,13 @@ impl PeerText {
     }
 }
 
-/// A client connection, or a stream of one.
+/// A client connection, or one stream of it.
 pub struct Downstream<I: Io> {
     /// The worker that owns it.
     pub worker: Rc<Worker<I>>,
-    /// Its wire.
+    /// The stream to read and write.
     pub stream: Wire<I::Stream>,
-    /// Its deadline.
+    /// The alarm for deadlines.
     pub alarm: Alarm,
     /// The other end.
     pub peer: Rc<Peer>,
@@ -109,12 +110,12 @@ pub struct Downstream<I: Io> {
     pub captured: Option<Rc<OriginalDestination<I>>>,
     registered: Registered,
     listener_name: Rc<str>,
-    /// Version of the snapshot and the listener's index in it.
+    /// The version of the snapshot, and the listener's index in it.
     listener_index: Cell<(u64, usize)>,
 }
 
 impl<I: Io> Downstream<I> {
-    /// A connection of the listener called `listener_name` that was just accepted.
+    /// A connection just accepted by the listener called `listener_name`.
     pub fn new(
         worker: Rc<Worker<I>>,
         stream: I::Stream,
@@ -135,23 +136,23 @@ impl<I: Io> Downstream<I> {
         }
     }
 
-    /// The peer, to be completed before the first request.
+    /// The peer, for changes before the first request.
     pub fn peer_mut(&mut self) -> &mut Peer {
         Rc::make_mut(&mut self.peer)
     }
 
-    /// Its membership in the worker's registry.
+    /// The entry in the worker's registry.
     pub fn registered(&self) -> &Registered {
         &self.registered
     }
 
-    /// The same connection with `change` made of its stream.
+    /// The same connection with its stream replaced by `change`.
     pub fn with_stream(self, change: impl FnOnce(Wire<I::Stream>) -> Wire<I::Stream>) -> Self {
         let Self { stream, .. } = self;
         Self { stream: change(stream), ..self }
     }
 
-    /// The same connection without its stream, and the stream.
+    /// Splits the connection into the rest and its stream.
     pub fn take_stream(self) -> Option<(Self, Wire<I::Stream>)> {
         let mut taken = None;
         let rest = self.with_stream(|stream| {
@@ -161,7 +162,7 @@ impl<I: Io> Downstream<I> {
         Some((rest, taken?))
     }
 
-    /// A second one of the same peer beside it, for a stream of HTTP/2.
+    /// A copy for another HTTP/2 stream of the same peer.
     pub fn beside(&self) -> Self {
         let alarm = self.worker.io.alarms().alarm();
         let name = Rc::clone(&self.listener_name);
@@ -185,17 +186,17 @@ impl<I: Io> Downstream<I> {
         match (forward, element) {
             (ForwardClientCert::Set, Some(element)) => ClientCert::Set(element),
             (ForwardClientCert::Append, Some(element)) => ClientCert::Append(element),
-            // Without a certificate, nothing vouches for the client's own claim.
+            // Without a certificate, the field that the client sent cannot be trusted.
             _ => ClientCert::Drop,
         }
     }
 
-    /// Whether it should close after what it does now.
+    /// Whether the connection should close after the current exchange.
     pub fn draining(&self) -> bool {
         self.registered.state.draining.get() || self.worker.draining()
     }
 
-    /// Notes that it depends on `upstream`, for as long as the result lives.
+    /// Records that the connection uses `upstream`, until the result is dropped.
     pub fn using(
         &self,
         service: &LocalService<I>,
@@ -205,12 +206,12 @@ impl<I: Io> Downstream<I> {
         Some(self.registered.state.using(Rc::clone(&service.name), issued))
     }
 
-    /// What others know and want of it.
+    /// The state that other tasks read and set.
     pub fn state(&self) -> &ConnectionState {
         &self.registered.state
     }
 
-    /// Its listener in `local`'s snapshot, and the terms of it; `None` when it has been removed.
+    /// The listener in `local`'s snapshot and its terms; `None` when it has been removed.
     pub fn listener<'l>(&self, local: &'l Local<I>) -> Option<(&'l Arc<Listener>, &'l Rc<Terms>)> {
         let (version, mut index) = self.listener_index.get();
         if version != local.snapshot.version {
@@ -224,7 +225,7 @@ impl<I: Io> Downstream<I> {
         Some((local.snapshot.listeners.get(index)?, local.listeners.get(index)?))
     }
 
-    /// The terms of its listener now; `None` when it has been removed.
+    /// The current terms of the listener; `None` when it has been removed.
     pub fn terms(&self) -> Option<Rc<Terms>> {
         let local = self.worker.local();
         self.listener(&local).map(|(_, terms)| Rc::clone(terms))

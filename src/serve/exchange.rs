@@ -1,8 +1,8 @@
-//! One request's way, top to bottom.
+//! One request from its head to the end of its response.
 //!
-//! framing -> plan (route, token, rules) -> answer here, or: endpoint -> connection -> request out
-//! -> response head -> verdict -> response to the client. Each step is one call; a failure comes
-//! back as a [`Refusal`].
+//! framing -> plan (route, token, authorization) -> local answer, or: endpoint -> connection ->
+//! request -> response head -> verdict -> response to the client. Each step is one call. A failed
+//! step returns a [`Refusal`].
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -32,20 +32,21 @@ use crate::resilience::{Circumstances, Heard, Verdict, verdict};
 use crate::route::Action;
 use crate::runtime::buffer::{Buf, filled};
 use crate::runtime::io::{Io, Stream};
+use crate::snapshot::Listener;
 use crate::time::Time;
 use crate::upstream::choose::{self, Choice, Target};
-use crate::upstream::{Attempt, LocalRule, Outcome, Upstream};
+use crate::upstream::{Attempt, Local, LocalRule, Outcome, Upstream};
 use crate::wire::Wire;
 
-/// The fate of the client's connection after an exchange.
+/// The next step for the client's connection after an exchange.
 pub enum After<I: Io> {
-    /// It serves the next request. The buffer may hold its beginning.
+    /// The connection serves the next request. The buffer may hold its beginning.
     Next(Buf),
-    /// It closes, once the client has had time to read the answer.
+    /// The connection closes after the client had time to read the answer.
     Linger,
-    /// It closes now.
+    /// The connection closes now.
     Close,
-    /// It is a tunnel from now on. The tunnel keeps nothing of the snapshot.
+    /// The connection is a tunnel now. The tunnel keeps nothing of the snapshot.
     Tunnel(Box<Tunnel<I>>),
 }
 
@@ -53,7 +54,7 @@ pub enum After<I: Io> {
 pub struct Exchange<'a, I: Io> {
     /// The client.
     pub downstream: &'a Downstream<I>,
-    /// What the snapshot says about the request.
+    /// The values that the snapshot gives for the request.
     pub plan: &'a Plan<I>,
     /// The record.
     pub record: &'a ExchangeRecord<I>,
@@ -66,7 +67,7 @@ pub struct Exchange<'a, I: Io> {
 }
 
 impl<'a, I: Io> Exchange<'a, I> {
-    /// The part of it that finding a connection to an endpoint needs.
+    /// The arguments for choosing an endpoint and a connection.
     fn target(&self) -> Target<'a, I> {
         Target {
             core: self.downstream.worker.core(),
@@ -85,8 +86,13 @@ pub async fn exchange<I: Io>(
     workspace: &mut Workspace,
     mut buf: Buf,
 ) -> After<I> {
-    let Some((record, planned)) = plan_of(downstream, workspace, &mut buf) else {
-        return After::Close;
+    let record;
+    let planned = {
+        // The snapshot is let go at the end of this block.
+        let local = downstream.worker.local();
+        let Some((listener, terms)) = downstream.listener(&local) else { return After::Close };
+        record = ExchangeRecord::open(downstream, terms);
+        plan_of(downstream, &local, listener, &record, workspace, &mut buf)
     };
     let request = workspace.request.view(buf.block());
     match planned {
@@ -116,29 +122,28 @@ pub async fn exchange<I: Io>(
     }
 }
 
-/// What is to be done with a request.
+/// The decision about a request.
 enum Planned<I: Io> {
-    /// It is refused, and the connection ends with it: its framing is not known.
+    /// Refuse the request and close the connection, because its framing is not known.
     Unframed(Refusal),
-    /// It is refused.
+    /// Refuse the request.
     Refused(RequestFraming, Refusal),
-    /// The proxy answers by this rule.
+    /// Answer by this rule.
     Answer(RequestFraming, LocalRule),
-    /// It goes to a service.
+    /// Forward the request to a service.
     Forward(RequestFraming, Plan<I>, Option<Kind>),
 }
 
-/// Looks up what the snapshot says about a request, and opens its record; `None` when the listener
-/// is gone. The snapshot is let go at the end.
+/// Makes the plan for a request.
 fn plan_of<I: Io>(
     downstream: &Downstream<I>,
+    local: &Local<I>,
+    listener: &Listener,
+    record: &ExchangeRecord<I>,
     workspace: &mut Workspace,
     buf: &mut Buf,
-) -> Option<(ExchangeRecord<I>, Planned<I>)> {
-    let local = downstream.worker.local();
-    let (listener, terms) = downstream.listener(&local)?;
-    let original = plan::original_service(downstream, &local, listener);
-    let record = ExchangeRecord::open(downstream, terms);
+) -> Planned<I> {
+    let original = plan::original_service(downstream, local, listener);
     let spelled = match local.snapshot.is_guarded() {
         true => guard::normalise_path(listener.escaped_slashes, workspace, buf),
         false => Ok(()),
@@ -147,11 +152,11 @@ fn plan_of<I: Io>(
     record.set_request(request);
     let framing = match spelled.and_then(|()| framing::request(request)) {
         Ok(framing) => framing,
-        Err(refusal) => return Some((record, Planned::Unframed(refusal))),
+        Err(refusal) => return Planned::Unframed(refusal),
     };
     let rule = match plan::rule(downstream, listener, request) {
         Ok(rule) => local.rule(rule),
-        Err(refusal) => return Some((record, Planned::Refused(framing, refusal))),
+        Err(refusal) => return Planned::Refused(framing, refusal),
     };
     record.set_rule(rule);
     let destination = match &rule.action {
@@ -161,13 +166,12 @@ fn plan_of<I: Io>(
         Action::Redirect(_) | Action::Respond(_) => None,
     };
     let service = destination.and_then(|to| local.service(to, original.as_ref()));
-    let token = match guard::admit(downstream, &local, listener, &record, rule, service, request) {
+    let token = match guard::admit(downstream, local, listener, record, rule, service, request) {
         Ok(token) => token,
-        Err(refusal) => return Some((record, Planned::Refused(framing, refusal))),
+        Err(refusal) => return Planned::Refused(framing, refusal),
     };
     let (Some(destination), Some(service)) = (destination, service) else {
-        let rule = Rc::clone(rule);
-        return Some((record, Planned::Answer(framing, rule)));
+        return Planned::Answer(framing, Rc::clone(rule));
     };
     record.set_service(service);
     let is_grpc = |kind: &Kind| !kind.is_web() || service.config.protocol == Protocol::Grpc;
@@ -176,37 +180,37 @@ fn plan_of<I: Io>(
     let timeouts = [rule.timeout.or(service.config.timeout), asked];
     let timeout = timeouts.into_iter().flatten().min();
     let plan = Plan {
-        terms: Rc::clone(terms),
+        terms: Rc::clone(record.terms()),
         rule: Rc::clone(rule),
         service: Rc::clone(service),
         subset: destination.subset as usize,
         token,
         deadline: timeout.map_or(Time::NEVER, |timeout| record.began + timeout),
     };
-    Some((record, Planned::Forward(framing, plan, kind)))
+    Planned::Forward(framing, plan, kind)
 }
 
-/// A request on its way out. Until more of its body is read from the client than had come with its
-/// head, it can be sent again from the beginning.
+/// A request on its way out. It can be sent again while no more of its body was read than came with
+/// its head.
 struct Outgoing<'b> {
     /// The client's buffer.
     buf: &'b Buf,
-    /// What of it is the beginning of the body.
+    /// The range of the buffer that holds the beginning of the body.
     first: Range<usize>,
-    /// The lines of the trailers, when that is all of a body that ends by itself.
+    /// The trailer lines, if the body is complete and ends with its stream.
     ended: Option<Vec<u8>>,
-    /// All of the body was read.
+    /// Whether the whole body was read.
     whole: bool,
-    /// The rest of the body is (being) read from the client.
+    /// Whether the rest of the body is read from the client.
     streamed: bool,
-    /// What that read beyond the body: the beginning of the client's next request.
+    /// Bytes read after the body: the beginning of the client's next request.
     beyond: Option<Buf>,
-    /// The id that was made for it, if it had none.
+    /// The id that was made for the request, if it had none.
     request_id: Option<RequestId>,
 }
 
 impl<'b> Outgoing<'b> {
-    /// The request whose body begins in `buf` behind its head.
+    /// The request whose body begins in `buf` after its head.
     fn new<I: Io>(
         exchange: &Exchange<'_, I>,
         request: HeadView<'_>,
@@ -226,30 +230,30 @@ impl<'b> Outgoing<'b> {
         Ok(Self { buf, first, ended, whole, streamed: false, beyond: None, request_id })
     }
 
-    /// Whether the whole request was read, and what the client sent behind it is at hand: only
-    /// then can another request be read from its connection.
+    /// Whether the whole request was read, and the bytes after it are available. Only then can the
+    /// connection serve another request.
     fn is_read(&self) -> bool {
         self.whole && (!self.streamed || self.beyond.is_some())
     }
 }
 
-/// The end of forwarding.
+/// The result of forwarding.
 enum Forwarded<I: Io> {
     /// The exchange is over.
     Over(After<I>),
-    /// From here on the connection is a tunnel.
+    /// The connection is a tunnel now.
     Switched(Box<Switched<I>>),
 }
 
 /// A connection that has become a tunnel.
 pub struct Switched<I: Io> {
-    /// The other end.
+    /// The connection to the endpoint.
     pub upstream: Upstream<Wire<I::Stream>>,
-    /// The attempt at it.
+    /// The attempt at the endpoint.
     pub attempt: Attempt<I>,
-    /// What the client has sent behind its request.
+    /// Bytes that the client sent after its request.
     pub early_request: Option<Buf>,
-    /// What the endpoint has sent behind the head of its response.
+    /// Bytes that the endpoint sent after the head of its response.
     pub early_response: Option<Buf>,
 }
 
@@ -288,7 +292,8 @@ async fn forward<I: Io>(
             Box::pin(send).await
         }
         Err(Failure::Late | Failure::Broken) => {
-            // A body that ends with the connection must not look whole: a reset tells the client.
+            // A body that ends with the connection must not look complete, so the client gets a
+            // reset.
             downstream.stream.reset_on_close();
             if let (Some(_), Wire::Client(stream)) = (exchange.kind, &downstream.stream) {
                 stream.cancel_on_close();
@@ -302,8 +307,8 @@ async fn forward<I: Io>(
         buf.consume(consumed);
         buf
     });
-    // A client that did not ask for the end may be sending its next request already, and closing
-    // on that would reset the answer out of its hands (RFC 9112 9.6).
+    // A client that did not ask to close may already send its next request. Closing then would
+    // cause a reset, and the client could lose the answer (RFC 9112 9.6).
     let expected = whole && beyond.is_empty() && !exchange.framing.keep_alive;
     Forwarded::Over(match keep {
         true => After::Next(beyond),
@@ -312,7 +317,7 @@ async fn forward<I: Io>(
     })
 }
 
-/// Sends the request to an endpoint and its answer to the client; again when the verdict says so.
+/// Sends the request to an endpoint and relays the response. Repeats this if the verdict says so.
 async fn send<I: Io>(
     exchange: &Exchange<'_, I>,
     mut choice: Choice<I>,
@@ -323,12 +328,12 @@ async fn send<I: Io>(
     let mut repeats = 0;
     loop {
         let taken = choose::connection(&exchange.target(), &mut choice).await;
-        if let Some(endpoint) = &choice.tried {
+        if let Some(endpoint) = choice.tried.take() {
             exchange.record.set_endpoint(endpoint);
         }
         let (upstream, attempt) = taken.map_err(Failure::Refused)?;
-        let tried = try_once(exchange, workspace, outgoing, upstream, attempt, repeats).await?;
-        if let Some(answered) = tried {
+        let carried = carry(exchange, workspace, outgoing, &upstream, repeats).await;
+        if let Some(answered) = conclude(exchange, upstream, attempt, carried)? {
             return Ok(answered);
         }
         repeats += 1;
@@ -337,21 +342,16 @@ async fn send<I: Io>(
     }
 }
 
-/// One request out and its response back over `upstream`; `None` when the request is to be sent
-/// again.
-async fn try_once<I: Io>(
+/// Ends an attempt, and gives its connection back to the pool where that is possible. Passes on the
+/// result of [`carry`].
+fn conclude<I: Io>(
     exchange: &Exchange<'_, I>,
-    workspace: &mut Workspace,
-    outgoing: &mut Outgoing<'_>,
     upstream: Upstream<Wire<I::Stream>>,
     attempt: Attempt<I>,
-    repeats: usize,
+    carried: Result<Option<Downloaded>, Failure>,
 ) -> Result<Option<Answered<I>>, Failure> {
-    let core = exchange.downstream.worker.core();
-    let reused = upstream.reused;
-    let answered = carry(exchange, workspace, outgoing, &upstream, (reused, repeats)).await;
-    let now = core.io.now();
-    match answered {
+    let now = exchange.downstream.worker.io.now();
+    match carried {
         Ok(Some(Downloaded::Done { keep, reusable })) => {
             exchange.record.ended(now);
             attempt.finish(now, Outcome::Answered(exchange.record.status()));
@@ -372,7 +372,7 @@ async fn try_once<I: Io>(
                 Failure::Refused(refusal) => Some(refusal.flag),
                 Failure::Late | Failure::Broken => exchange.record.flag(),
             };
-            // When the client has left, the endpoint is not to blame.
+            // A client that left is not the endpoint's fault.
             if flag.is_some_and(Flag::blames_endpoint) {
                 attempt.finish(now, Outcome::Failed);
             }
@@ -381,14 +381,14 @@ async fn try_once<I: Io>(
     }
 }
 
-/// Sends the request, and relays the response when the verdict lets it pass; `None` when the
-/// request is to be sent again.
+/// Sends the request, and relays the response if the verdict passes it; `None` when the request
+/// must be sent again.
 async fn carry<I: Io>(
     exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
     outgoing: &mut Outgoing<'_>,
     upstream: &Upstream<Wire<I::Stream>>,
-    (reused, repeats): (bool, usize),
+    repeats: usize,
 ) -> Result<Option<Downloaded>, Failure> {
     let Exchange { downstream, plan, record, .. } = *exchange;
     let request = workspace.request.view(outgoing.buf.block());
@@ -412,11 +412,11 @@ async fn carry<I: Io>(
     let Ok((sent, _)) = sent else { return Err(Failure::Refused(download::TIMED_OUT)) };
     let between = Between::default();
     between.uploaded.set(body.is_done());
-    // Where sending failed, the endpoint may still have said why before it closed.
+    // If sending failed, the endpoint may have sent a response before it closed.
     let all_sent = body.is_done() || sent.is_err();
     outgoing.streamed |= !all_sent;
     let circumstances = Circumstances {
-        reused,
+        reused: upstream.reused,
         idempotent: exchange.method.is_idempotent(),
         replayable: !outgoing.streamed,
         repeats,
@@ -430,8 +430,8 @@ async fn carry<I: Io>(
     }
 }
 
-/// Reads the head of the response, asks for the verdict, and relays the response if it passes;
-/// `None` when the request is to be sent again.
+/// Reads the head of the response, gets the verdict, and relays the response if it passes; `None`
+/// when the request must be sent again.
 async fn respond<I: Io>(
     exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
@@ -460,7 +460,7 @@ async fn respond<I: Io>(
     }
 }
 
-/// Sends the rest of the request's body while the response may already come back.
+/// Sends the rest of the request body. The response may arrive at the same time.
 async fn both_ways<I: Io>(
     exchange: &Exchange<'_, I>,
     (outgoing, body): (&mut Outgoing<'_>, &mut BodyTransform),
@@ -488,29 +488,29 @@ async fn both_ways<I: Io>(
     .await
 }
 
-/// What the two directions of an exchange tell each other.
+/// State that the two directions of an exchange share.
 #[derive(Default)]
 pub struct Between {
-    /// The whole request has been sent.
+    /// The whole request was sent.
     pub uploaded: Cell<bool>,
-    /// The client has got the beginning of the response.
+    /// The beginning of the response was sent to the client.
     pub answered: Cell<bool>,
 }
 
-/// The end of an exchange with an endpoint.
+/// The result of an exchange with an endpoint.
 enum Answered<I: Io> {
-    /// The client has the response.
+    /// The client has the complete response.
     Done {
-        /// Whether its connection may serve another request.
+        /// Whether the client's connection may serve another request.
         keep: bool,
     },
-    /// From here on the connection is a tunnel.
+    /// The connection is a tunnel now.
     Switched {
-        /// The other end.
+        /// The connection to the endpoint.
         upstream: Upstream<Wire<I::Stream>>,
-        /// The attempt at it.
+        /// The attempt at the endpoint.
         attempt: Attempt<I>,
-        /// What it has sent after the head of its response.
+        /// Bytes that the endpoint sent after the head of its response.
         early: Buf,
     },
 }

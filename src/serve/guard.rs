@@ -1,4 +1,4 @@
-//! Whether a client may do what it asks for: the path in one spelling, its token, then the rules.
+//! Access checks of a request: the path is normalised, then the token and the rules are checked.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -19,15 +19,15 @@ use crate::runtime::io::Io;
 use crate::snapshot::Listener;
 use crate::upstream::{Local, LocalService};
 
-/// What a client is told that may not: which rule said so is in the log alone.
+/// The answer to a denied client. Only the log names the rule.
 pub const DENIED: Refusal =
     Refusal { status: 403, flag: Flag::Unauthorized, detail: "access denied by policy" };
 
-/// Brings the path of the request in `buf` into its normal form, in place: rules, routes and the
-/// endpoint all see the same. The normal form is never longer.
+/// Normalises the path of the request in `buf` in place, so that rules, routes and the endpoint see
+/// the same path. The normal form is never longer.
 ///
 /// # Errors
-/// 400 for a path that has none.
+/// 400 for a path that has no normal form.
 pub fn normalise_path(
     slashes: EscapedSlashes,
     workspace: &mut Workspace,
@@ -52,11 +52,12 @@ pub fn normalise_path(
     Ok(())
 }
 
-/// Whether a request may go on by the rule that it matched, to `service` (`None`: the proxy answers
-/// itself): it has the token that is demanded, and the rules allow it. Gives the token.
+/// Checks whether a request may be forwarded by its rule to `service` (`None`: the proxy answers
+/// the request). It must have the required token, and the authorization rules must allow it.
+/// Returns the token.
 ///
 /// # Errors
-/// 401 without a good token, 403 when the rules deny it.
+/// 401 without a valid token, 403 when the rules deny it.
 pub fn admit<I: Io>(
     downstream: &Downstream<I>,
     local: &Local<I>,
@@ -84,11 +85,11 @@ pub fn admit<I: Io>(
     Ok(token)
 }
 
-/// Looks at the token that `requirement` demands of a request; `None` when it has none and needs
+/// Checks the token that `requirement` requires. `None` when the request has no token and needs
 /// none.
 ///
 /// # Errors
-/// 401 when it does not have a good one.
+/// 401 without a valid token.
 fn authenticate<I: Io>(
     downstream: &Downstream<I>,
     requirement: &Requirement,
@@ -115,8 +116,8 @@ fn authenticate<I: Io>(
     }
 }
 
-/// Asks the rules, and counts and logs what those say that only watch. `request` is `None` for an
-/// L4 connection; `service` is empty when the proxy answers itself.
+/// Evaluates the authorization rules, and counts and logs the results of audit and dry-run rules.
+/// `request` is `None` for an L4 connection. `service` is empty when the proxy answers the request.
 pub fn authorize<'l, I: Io>(
     downstream: &Downstream<I>,
     local: &'l Local<I>,
@@ -155,8 +156,8 @@ pub fn authorize<'l, I: Io>(
     decision.verdict
 }
 
-/// Whether the rules let bytes of the client pass to `service`. Nothing is counted: it is asked
-/// again when bytes are what comes.
+/// Whether the rules allow opaque bytes from the client to `service`. Nothing is counted, because
+/// the check is repeated when bytes are forwarded.
 pub fn would_carry<I: Io>(downstream: &Downstream<I>, local: &Local<I>, service: &str) -> bool {
     let ip = downstream.peer.address.map(|address| address.ip());
     let peer = Peer { identity: downstream.peer.identity(), ip, forwarded_ip: None };
@@ -165,14 +166,13 @@ pub fn would_carry<I: Io>(downstream: &Downstream<I>, local: &Local<I>, service:
     local.snapshot.authorization.decide(&peer, &target).verdict.is_allowed()
 }
 
-/// The port that the connection came to, and the address, where it was captured on its way there.
+/// The local port of the connection, and the original destination if it was captured.
 fn destination<I: Io>(downstream: &Downstream<I>) -> (u16, Option<IpAddr>) {
     (downstream.peer.local_port, downstream.captured.as_ref().map(|captured| captured.address.ip()))
 }
 
-/// The client as the outermost of `hops` trusted proxies before us has seen it: each has added
-/// one address at the end of `x-forwarded-for`, and what stands before those anyone may have
-/// written.
+/// The client's address as the first of `hops` trusted proxies saw it. Each proxy appends one
+/// address to `x-forwarded-for`. The addresses before those may be forged.
 fn forwarded_ip(request: HeadView<'_>, hops: u32) -> Option<IpAddr> {
     let mut addresses = Vec::new();
     for value in request.values(b"x-forwarded-for") {

@@ -1,6 +1,6 @@
-//! One exchange, top to bottom, for every HTTP version: bodies, local replies, tunnels, the record.
+//! One exchange for every HTTP version: plan, bodies, local replies, tunnels and the record.
 //!
-//! `exchange.rs` is one request's way.
+//! `exchange.rs` has the steps of one request.
 
 mod body;
 mod download;

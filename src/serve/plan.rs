@@ -1,4 +1,4 @@
-//! The plan of an exchange: what the snapshot says about one request, looked up once.
+//! The plan of an exchange: the values that the snapshot gives for one request, looked up once.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -17,8 +17,8 @@ use crate::time::Time;
 use crate::upstream::passthrough;
 use crate::upstream::{Local, LocalRule, LocalService, Terms};
 
-/// What the snapshot says about one request. It holds these few values and not the snapshot, so
-/// that a response which takes hours keeps nothing else alive.
+/// The values that the snapshot gives for one request. It does not hold the snapshot, so a response
+/// that takes hours keeps no old snapshot in memory.
 pub struct Plan<I: Io> {
     /// The terms of the listener.
     pub terms: Rc<Terms>,
@@ -26,16 +26,16 @@ pub struct Plan<I: Io> {
     pub rule: LocalRule,
     /// The service.
     pub service: Rc<LocalService<I>>,
-    /// The subset of its endpoints.
+    /// The index of the subset.
     pub subset: usize,
     /// The token of the request.
     pub token: Option<Rc<Accepted>>,
-    /// The moment at which the whole exchange must be over.
+    /// The deadline of the whole exchange.
     pub deadline: Time,
 }
 
 impl<I: Io> Plan<I> {
-    /// The field that held the token, when the service must not see it.
+    /// The field that held the token, if the service must not get it.
     pub fn token_field(&self) -> Option<&str> {
         self.token.as_ref().and_then(|token| token.provider.field_to_drop())
     }
@@ -43,16 +43,16 @@ impl<I: Io> Plan<I> {
 
 /// The original destination of a captured connection.
 pub struct OriginalDestination<I: Io> {
-    /// Its address.
+    /// The address.
     pub address: SocketAddr,
-    /// The connection came in the clear to a port for members of the mesh: only probes may pass.
+    /// The connection came without TLS to a port that requires mutual TLS. Only probes may pass.
     probes_only: bool,
-    /// The service for it when no route and no virtual address takes it, by snapshot version.
+    /// The service for the original destination, with the versions that it was found in.
     service: RefCell<Option<Found<I>>>,
 }
 
-/// The version of the snapshot, and the service that was found in it.
-type Found<I> = (u64, Option<Rc<LocalService<I>>>);
+/// The versions of the snapshot and of its addresses, and the service found in them.
+type Found<I> = ((u64, u64), Option<Rc<LocalService<I>>>);
 
 impl<I: Io> OriginalDestination<I> {
     /// The destination at `address`.
@@ -66,32 +66,33 @@ impl<I: Io> OriginalDestination<I> {
     }
 }
 
-/// The service of the original destination of a captured connection, when that is no virtual
-/// address of a service.
+/// The service of the original destination of a captured connection; `None` if a service has a
+/// virtual address for it.
 pub fn original_service<I: Io>(
     downstream: &Downstream<I>,
     local: &Local<I>,
     listener: &Listener,
 ) -> Option<Rc<LocalService<I>>> {
     let captured = downstream.captured.as_ref()?;
-    let version = local.snapshot.version;
+    let capture = listener.capture()?;
+    let version = (local.snapshot.version, capture.addresses.version());
     if let Some((known, service)) = &*captured.service.borrow()
         && *known == version
     {
         return service.clone();
     }
     let client = downstream.peer.address.map(|address| address.ip());
-    let (capture, worker) = (listener.capture()?, downstream.worker.index);
+    let worker = downstream.worker.index;
     let found = passthrough::find(local, worker, capture, captured.address, client);
     *captured.service.borrow_mut() = Some((version, found.clone()));
     found
 }
 
-/// The rule for a request: one of the routes, or for a captured connection the one that leads on to
-/// its original destination.
+/// The rule for a request: a route or, for a captured connection, the rule of its original
+/// destination.
 ///
 /// # Errors
-/// When there is none.
+/// When no rule matches.
 pub fn rule<'l, I: Io>(
     downstream: &Downstream<I>,
     listener: &'l Listener,
@@ -110,10 +111,10 @@ pub fn rule<'l, I: Io>(
     }
 }
 
-/// Counts traffic for a destination that no service names.
+/// Counts traffic to an unknown destination.
 ///
 /// # Errors
-/// When such traffic is not allowed.
+/// When traffic to unknown destinations is not allowed.
 pub fn check_known<I: Io>(downstream: &Downstream<I>, listener: &Listener) -> Result<(), Refusal> {
     let Some((capture, captured)) = listener.capture().zip(downstream.captured.as_ref()) else {
         return Ok(());
@@ -130,7 +131,7 @@ pub fn check_known<I: Io>(downstream: &Downstream<I>, listener: &Listener) -> Re
 /// Whether a request is a probe, which needs no identity.
 ///
 /// # Errors
-/// When only probes may pass, and it is none.
+/// When only probes may pass and the request is not a probe.
 pub fn is_probe<I: Io>(
     downstream: &Downstream<I>,
     listener: &Listener,
@@ -152,11 +153,8 @@ const NO_ROUTE: Refusal = Refusal { status: 404, flag: Flag::NoRoute, detail: "n
 const UNKNOWN: Refusal = Refusal {
     status: 502,
     flag: Flag::OriginalDestination,
-    detail: "neither a route nor a service names this destination, and unknown ones are denied",
+    detail: "no route and no service has this destination, and unknown destinations are denied",
 };
 
-const MEMBERS_ONLY: Refusal = Refusal {
-    status: 403,
-    flag: Flag::Unauthorized,
-    detail: "this port is for members of the mesh, through mutual TLS",
-};
+const MEMBERS_ONLY: Refusal =
+    Refusal { status: 403, flag: Flag::Unauthorized, detail: "this port requires mutual TLS" };

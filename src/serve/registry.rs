@@ -1,4 +1,4 @@
-//! The open connections of a worker, so that they can be drained, or cut.
+//! The open connections of a worker, for draining and closing them.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -22,30 +22,30 @@ struct Entry {
     wake: WakeHandle,
 }
 
-/// The name of a service, and the certificates with which an endpoint of it has proven itself.
+/// The name of a service, and the certificates of the endpoint.
 type Proven = (Rc<str>, Rc<[Issued]>);
 
-/// What others may want of a connection.
+/// The state of a connection that other tasks read or set.
 #[derive(Debug, Default)]
 pub struct ConnectionState {
-    /// It should close as soon as it has finished what it does.
+    /// The connection should close after the current exchange.
     pub draining: Cell<bool>,
-    /// It waits for its client's next request: a drain wakes it at once.
+    /// The connection waits for the next request. A drain wakes it at once.
     pub idle: Cell<bool>,
-    /// How its client has proven itself.
+    /// The client's certificates.
     pub client: RefCell<Option<Rc<[Issued]>>>,
-    /// The service that serves it now, and how its endpoint has proven itself.
+    /// The current service and the certificates of its endpoint.
     pub endpoint: RefCell<Option<Proven>>,
-    /// It is to end now, whatever it does.
+    /// The connection must close at once.
     cut: Cell<bool>,
     task: RefCell<Option<Waker>>,
 }
 
-/// What is known of the endpoint, until this is dropped.
+/// The connection uses an endpoint until this is dropped.
 pub struct Using<'a>(&'a ConnectionState);
 
 impl ConnectionState {
-    /// The connection depends on an endpoint of `service` that has proven itself with `issued`.
+    /// Records that the connection uses an endpoint of `service` with the certificates `issued`.
     pub fn using(&self, service: Rc<str>, issued: Rc<[Issued]>) -> Using<'_> {
         *self.endpoint.borrow_mut() = Some((service, issued));
         Using(self)
@@ -66,8 +66,8 @@ impl Drop for Using<'_> {
 }
 
 pin_project! {
-    /// A connection's task, which ends as soon as the connection is cut. Written out, because an
-    /// async function would hold the task twice.
+    /// The task of a connection. It ends at once when the connection is cut. An async function
+    /// would hold the task twice.
     pub struct Cuttable<F> {
         state: Rc<ConnectionState>,
         #[pin]
@@ -95,16 +95,16 @@ impl<F: Future<Output = ()>> Future for Cuttable<F> {
     }
 }
 
-/// Membership in the registry; dropping it ends it.
+/// An entry in the registry. Dropping it removes the entry.
 pub struct Registered {
     registry: Rc<RefCell<Slab<Entry>>>,
     key: usize,
-    /// The state that others set.
+    /// The state that other tasks read or set.
     pub state: Rc<ConnectionState>,
 }
 
 impl Registry {
-    /// Enters a connection of the listener called `listener`; `wake` wakes it when it idles.
+    /// Enters a connection of the listener called `listener`. `wake` wakes it when it is idle.
     pub fn enter(&self, listener: Rc<str>, wake: WakeHandle) -> Registered {
         let state = Rc::new(ConnectionState::default());
         let entry = Entry { listener, state: Rc::clone(&state), wake };
@@ -117,39 +117,40 @@ impl Registry {
         Cuttable { state: Rc::clone(state), task }
     }
 
-    /// Cuts the connections that `condemned` says yes of, given the listener's name.
+    /// Closes the connections for which `condemned` returns true. It gets the listener's name and
+    /// the state.
     pub fn cut(&self, condemned: impl Fn(&str, &ConnectionState) -> bool) {
         let found = |(_, entry): (usize, &Entry)| {
             condemned(&entry.listener, &entry.state).then(|| Rc::clone(&entry.state))
         };
-        // Collected first: whoever is woken may look at the registry.
+        // Collect first, because a woken task may use the registry.
         let states: Vec<_> = self.0.borrow().iter().filter_map(found).collect();
         states.iter().for_each(|state| state.cut());
     }
 
-    /// Number of open connections.
+    /// The number of open connections.
     pub fn len(&self) -> usize {
         self.0.borrow().len()
     }
 
-    /// True when there is none.
+    /// True when no connection is open.
     pub fn is_empty(&self) -> bool {
         self.0.borrow().is_empty()
     }
 
-    /// Drains the connections of every listener for which `keep` says no.
+    /// Drains the connections of every listener for which `keep` returns false.
     pub fn drain_unless(&self, keep: impl Fn(&str) -> bool) {
-        let mut bells = Vec::new();
+        let mut wakes = Vec::new();
         for (_, entry) in self.0.borrow().iter() {
             if keep(&entry.listener) {
                 continue;
             }
             entry.state.draining.set(true);
             if entry.state.idle.get() {
-                bells.push(entry.wake.clone());
+                wakes.push(entry.wake.clone());
             }
         }
-        bells.iter().for_each(WakeHandle::ring);
+        wakes.iter().for_each(WakeHandle::ring);
     }
 }
 

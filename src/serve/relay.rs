@@ -1,4 +1,4 @@
-//! The body of a response, from the endpoint's socket to the client's.
+//! Relays the body of a response from the endpoint to the client.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -17,30 +17,30 @@ use crate::time::Time;
 use crate::upstream::Upstream;
 use crate::wire::Wire;
 
-/// A body with at least this much still to come goes through the kernel by splice(2): below, the
-/// system calls cost more than the copies that they save.
+/// A body with at least this many bytes left is moved inside the kernel by splice(2). For shorter
+/// bodies the system calls cost more than the copies.
 pub const SPLICE_MIN_BYTES: u64 = 256 * 1024;
 
-/// How often it is checked, while an endpoint takes its time, whether the client is still there.
+/// How often the client is checked for a disconnect while the endpoint is silent.
 const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A response that is about to be sent.
 pub struct Reply<'a> {
-    /// Its body, of which nothing has been seen yet.
+    /// The body, of which no byte was processed yet.
     pub body: BodyTransform,
-    /// Where in the buffer's block the received head ends.
+    /// The end of the received head in the buffer's block.
     pub head_end: usize,
-    /// What the endpoint may send.
+    /// The limits on the endpoint's message.
     pub limits: &'a Limits,
 }
 
-/// What is left after a whole response.
+/// The result of relaying a whole response.
 pub struct Passed {
-    /// The endpoint has sent nothing beyond it.
+    /// The endpoint sent no bytes after the response.
     pub clean: bool,
 }
 
-/// Sends `head` and the body that begins in `buf` and continues in `upstream`.
+/// Sends `head` and the body, which begins in `buf` and continues in `upstream`.
 pub async fn response<I: Io>(
     exchange: &Exchange<'_, I>,
     head: &[u8],
@@ -77,14 +77,14 @@ pub async fn response<I: Io>(
     Ok(Passed { clean: portion.clean })
 }
 
-/// A portion of a body as the client gets it.
+/// A portion of a body in the form that the client gets.
 struct Portion {
     buf: Buf,
-    /// There was nothing beyond the body in it.
+    /// Whether no bytes followed the body.
     clean: bool,
 }
 
-/// What of `buf` belongs to the body.
+/// Takes the part of `buf` that belongs to the body.
 fn take<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
@@ -109,7 +109,7 @@ fn take<I: Io>(
     Ok(Portion { buf, clean: consumed == before })
 }
 
-/// The next portion of the body; `None` when the endpoint has ended.
+/// The next portion of the body; `None` when the endpoint has closed the connection.
 async fn read_body<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
@@ -117,7 +117,8 @@ async fn read_body<I: Io>(
 ) -> Result<Option<Buf>, Failure> {
     let now = exchange.downstream.worker.io.now();
     let deadline = exchange.plan.deadline.min(now + exchange.plan.terms.timeouts.body_idle);
-    match await_endpoint(exchange, upstream, now, deadline, upstream.stream.read(buf)).await {
+    let read = pin!(upstream.stream.read(buf));
+    match await_endpoint(exchange, upstream, now, deadline, read).await {
         Err(WaitError::ClientLeft) => Err(client_left(exchange)),
         Err(WaitError::Late) => Err(stalled(exchange)),
         Ok((Ok(Read::Data(_)), buf)) => Ok(Some(buf)),
@@ -128,26 +129,25 @@ async fn read_body<I: Io>(
     }
 }
 
-/// How waiting for an endpoint came to nothing.
+/// The reason why waiting for an endpoint failed.
 pub enum WaitError {
-    /// It took too long.
+    /// The deadline passed.
     Late,
-    /// There is nobody any more for whom to wait.
+    /// The client left.
     ClientLeft,
 }
 
-/// Waits for a part of a response until `deadline`, and for as long as the client is there: a
-/// stream that its client has given up must not keep the endpoint's open until that speaks.
+/// Waits for a part of a response until `deadline`, while the client is connected. When a client
+/// resets its stream, the stream to the endpoint must not stay open until the endpoint sends again.
 pub async fn await_endpoint<I: Io, T>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
     since: Time,
     deadline: Time,
-    read: impl Future<Output = T>,
+    mut read: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, WaitError> {
     let client = &exchange.downstream.stream;
     let mut check = since + CLIENT_CHECK_INTERVAL;
-    let mut read = pin!(read);
     loop {
         upstream.alarm.set(check.min(deadline));
         let mut gone = false;
@@ -169,7 +169,7 @@ pub async fn await_endpoint<I: Io, T>(
     }
 }
 
-/// Whether reading failed because of what the peer has said, and not because it has left.
+/// Whether a read failed because the peer broke its protocol, not because it left.
 pub fn is_breach(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::InvalidData
 }
@@ -207,7 +207,7 @@ fn truncated<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
 }
 
 fn breach<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
-    let detail = "the endpoint broke the rules of its protocol in the middle of its response";
+    let detail = "the endpoint violated its protocol in the middle of its response";
     exchange.record.set_flag(Flag::UpstreamProtocolError, detail);
     Failure::Broken
 }
@@ -217,10 +217,10 @@ fn stalled<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
     Failure::Late
 }
 
-/// What is said of an endpoint that has left too early.
+/// The detail for an endpoint that closed too early.
 pub const TRUNCATED: &str = "the endpoint closed the connection in the middle of its response";
 
-const OUT_OF_TIME: &str = "the response stopped in its middle for too long";
+const OUT_OF_TIME: &str = "the endpoint stopped sending the response for too long";
 
 fn client_left<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
     let detail = "the client left before it had the whole response";
@@ -228,7 +228,7 @@ fn client_left<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
     Failure::Broken
 }
 
-/// Writes an interim head to the client, or one after which the connection is a tunnel.
+/// Writes an interim head to the client, or the head that starts a tunnel.
 pub async fn interim_to_client<I: Io>(
     exchange: &Exchange<'_, I>,
     head: &[u8],
@@ -261,16 +261,16 @@ async fn body_to_client<I: Io>(
     patiently(exchange, write).await
 }
 
-/// Tells the client that a body has ended which had no length. In HTTP/1.1 the end of the
-/// connection says so.
+/// Tells the client that a body without a length has ended. In HTTP/1.1 the end of the connection
+/// does this.
 async fn end_to_client<I: Io>(exchange: &Exchange<'_, I>) -> Result<(), Failure> {
     let buf = exchange.downstream.worker.io.buffers().take();
     let write = pin!(exchange.downstream.stream.write_body(buf, Some(b"")));
     patiently(exchange, write).await.map(drop)
 }
 
-/// Tells a client of gRPC, which has whole messages, that there is no more time: what it has got is
-/// a whole answer.
+/// Ends a gRPC call whose time is over after a complete message. The client gets a status in the
+/// trailers.
 async fn end_call<I: Io>(exchange: &Exchange<'_, I>, reply: &mut Reply<'_>) -> Result<(), Failure> {
     let code = Code::DEADLINE_EXCEEDED;
     exchange.record.set_code(code);
@@ -281,7 +281,7 @@ async fn end_call<I: Io>(exchange: &Exchange<'_, I>, reply: &mut Reply<'_>) -> R
     body_to_client(exchange, &reply.body, buf).await.map(drop)
 }
 
-/// Lets `write` go on for as long as the body timeout. It is large, and stays where it is.
+/// Runs `write` for at most the body timeout. The future is large, so it is not moved.
 async fn patiently<I: Io>(
     exchange: &Exchange<'_, I>,
     write: Pin<&mut impl Future<Output = (std::io::Result<()>, Buf)>>,
@@ -292,7 +292,7 @@ async fn patiently<I: Io>(
         Ok((Ok(()), buf)) => Ok(buf),
         Ok((Err(_), _)) => Err(client_left(exchange)),
         Err(_) => {
-            let detail = "the client read nothing of its response for too long";
+            let detail = "the client stopped reading the response for too long";
             exchange.record.set_flag(Flag::DownstreamTimeout, detail);
             Err(Failure::Broken)
         }

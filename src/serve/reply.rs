@@ -1,4 +1,4 @@
-//! Answers of our own: refusals, redirects and fixed responses.
+//! Local answers: refusals, redirects and fixed responses.
 
 use std::sync::LazyLock;
 
@@ -16,8 +16,8 @@ use crate::route::{Action, Rule};
 use crate::runtime::buffer::{Buf, filled};
 use crate::runtime::io::Io;
 
-/// Refuses a request whose head could not be read at all. The connection ends with it: where the
-/// next request would begin is not known.
+/// Refuses a request whose head is malformed. The connection closes, because the start of the next
+/// request is unknown.
 pub async fn refuse_early<I: Io>(downstream: &Downstream<I>, refusal: Refusal) -> After<I> {
     let local = downstream.worker.local();
     let Some((_, terms)) = downstream.listener(&local) else { return After::Close };
@@ -29,7 +29,7 @@ pub async fn refuse_early<I: Io>(downstream: &Downstream<I>, refusal: Refusal) -
     send(&record, downstream, &reply).await
 }
 
-/// Refuses a request of which only the head can be told from what follows: the connection ends.
+/// Refuses a request whose end is unknown. The connection closes.
 pub async fn refuse<I: Io>(
     record: &ExchangeRecord<I>,
     downstream: &Downstream<I>,
@@ -41,7 +41,7 @@ pub async fn refuse<I: Io>(
     After::Linger
 }
 
-/// Refuses a well-formed request; the connection goes on if its body has been read already.
+/// Refuses a well-formed request. The connection stays open if the body was read already.
 pub async fn refuse_framed<I: Io>(
     record: &ExchangeRecord<I>,
     downstream: &Downstream<I>,
@@ -100,7 +100,7 @@ pub async fn answer<I: Io>(
     }
 }
 
-/// Sends the answer that tells the client of a refusal. Says whether the connection may go on.
+/// Sends a refusal to the client. Returns whether the connection may stay open.
 pub async fn send_refusal<I: Io>(
     record: &ExchangeRecord<I>,
     downstream: &Downstream<I>,
@@ -120,7 +120,7 @@ pub async fn send_refusal<I: Io>(
 
 static NO_EDITS: HeaderEdits = HeaderEdits::none();
 
-/// What a client without a good token is asked for (RFC 6750 3).
+/// The challenge for a client without a valid token (RFC 6750 3).
 static CHALLENGE: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
     set: vec![("www-authenticate".into(), "Bearer".into())],
     ..HeaderEdits::none()
@@ -142,14 +142,14 @@ fn refusal_reply(
         return LocalReply { status: 200, location: b"", body: b"", headers, call, keep, is_head };
     }
 
-    // The detail names a check, never anything the peer sent: it is safe to show.
+    // The detail names a check and contains nothing from the peer, so it is safe to show.
     let body = refusal.detail.as_bytes();
     let headers = if refusal.status == 401 { &*CHALLENGE } else { &NO_EDITS };
     let status = refusal.status;
     LocalReply { status, location: b"", body, headers, call: None, keep, is_head }
 }
 
-/// Bytes of `buf` that are this request, if all of it is there.
+/// The number of bytes of this request in `buf`, if the request is complete.
 fn whole_request<I: Io>(
     record: &ExchangeRecord<I>,
     workspace: &Workspace,
@@ -163,7 +163,7 @@ fn whole_request<I: Io>(
     body.is_done().then_some(head_len + taken)
 }
 
-/// Sends an answer; `Close` when the client is gone, else `Linger`.
+/// Sends an answer. Returns `Close` when the client has left, else `Linger`.
 async fn send<I: Io>(
     record: &ExchangeRecord<I>,
     downstream: &Downstream<I>,

@@ -1,4 +1,4 @@
-//! The head of a request as the endpoint gets it.
+//! The head of a request for the endpoint.
 
 use super::exchange::Exchange;
 use crate::grpc::{self, Kind};
@@ -10,7 +10,7 @@ use crate::runtime::io::Io;
 use crate::time::Time;
 use crate::wire::Wire;
 
-/// Puts the head of the request to `stream`; as text into `scratch`.
+/// Writes the head of the request to `stream`. For HTTP/1.1 its text goes to `scratch`.
 pub fn put_head<I: Io>(
     exchange: &Exchange<'_, I>,
     stream: &Wire<I::Stream>,
@@ -40,7 +40,7 @@ pub fn put_head<I: Io>(
         .put_head(scratch, origin, |out| encode::request(out, request, &exchange.framing, &edits));
 }
 
-/// What a call of gRPC goes on with: the time that is left, and the framing that the service knows.
+/// The fields that are replaced in a gRPC call: the time left, and the framing of gRPC-Web.
 fn replaced<I: Io>(exchange: &Exchange<'_, I>, kind: Kind, request: HeadView<'_>) -> Vec<Replaced> {
     let mut replaced = Vec::new();
     if exchange.plan.deadline != Time::NEVER {
@@ -60,8 +60,8 @@ fn replaced<I: Io>(exchange: &Exchange<'_, I>, kind: Kind, request: HeadView<'_>
     replaced
 }
 
-/// `http` or `https`: what the client used with us, or with the first of the proxies before us that
-/// are trusted.
+/// `http` or `https`: the scheme that the client used with us, or the one that a trusted proxy
+/// reports.
 fn forwarded_proto<'a, I: Io>(exchange: &Exchange<'a, I>, request: HeadView<'a>) -> &'a str {
     let claimed = match exchange.plan.terms.trusted_hops {
         0 => None,

@@ -1,5 +1,5 @@
-//! Tokens that a worker has verified lately: the same one comes with every request of its client,
-//! and its signature costs more than all the rest of the request.
+//! A cache of verified tokens. A client sends the same token with each request, and verifying a
+//! signature costs more than the rest of the request.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,18 +8,19 @@ use std::sync::Arc;
 
 use crate::jwt::{Accepted, Provider, Rejection, Requirement};
 
-/// Tokens that are remembered; when there are more, all are forgotten.
+/// How many tokens are cached. When the cache is full, it is cleared.
 const TOKENS_MAX: usize = 1024;
 
-/// Tokens and what they said, as long as one snapshot is in use: another may have other keys.
+/// Verified tokens and their claims. A new snapshot clears them, because it may have other keys.
 #[derive(Default)]
 pub struct Tokens(RefCell<HashMap<Box<[u8]>, Rc<Accepted>>>);
 
 impl Tokens {
-    /// Checks `token` at `now_unix_s`, unless it was accepted before and still holds.
+    /// Checks `token` at `now_unix_s`. A cached token is not verified again; only its times are
+    /// checked.
     ///
     /// # Errors
-    /// Why it is not accepted.
+    /// The reason why the token is rejected.
     pub fn check(
         &self,
         requirement: &Requirement,
@@ -44,7 +45,7 @@ impl Tokens {
         Ok(accepted)
     }
 
-    /// Forgets all.
+    /// Clears the cache.
     pub fn clear(&self) {
         *self.0.borrow_mut() = HashMap::new();
     }

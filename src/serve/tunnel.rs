@@ -1,4 +1,4 @@
-//! Bytes both ways: TCP listeners, upgraded connections, CONNECT.
+//! Tunnels: TCP listeners, upgraded connections and CONNECT.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -19,22 +19,22 @@ use crate::time::Time;
 use crate::upstream::{Attempt, LocalService, Outcome, Upstream};
 use crate::wire::Wire;
 
-/// After this many bytes in large portions one after the other, a direction is bulk and goes
-/// through the kernel by splice(2).
+/// After this many bytes in consecutive large portions, a direction is bulk and is moved by
+/// splice(2).
 pub const BULK_BYTES: usize = 256 * 1024;
 
-/// A portion at least this large counts towards [`BULK_BYTES`]; a smaller one starts over.
+/// A portion of at least this size counts towards [`BULK_BYTES`]. A smaller one resets the count.
 pub const BULK_PORTION_BYTES: usize = 8 * 1024;
 
 /// How long a silent direction keeps its buffer.
 const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
-/// A client and an endpoint between which bytes pass. It lives long, so it holds only the few
-/// values that it needs, and no snapshot.
+/// Bytes between a client and an endpoint. A tunnel may live long, so it holds only the few values
+/// that it needs, and no snapshot.
 pub struct Tunnel<I: Io> {
-    /// The other end.
+    /// The connection to the endpoint.
     pub upstream: Upstream<Wire<I::Stream>>,
-    /// The attempt at it.
+    /// The attempt at the endpoint.
     pub attempt: Attempt<I>,
     /// The service of the endpoint.
     pub service: Rc<LocalService<I>>,
@@ -42,27 +42,27 @@ pub struct Tunnel<I: Io> {
     pub record: ExchangeRecord<I>,
     /// How long both directions may be silent.
     pub idle: Duration,
-    /// What the client has sent already.
+    /// Bytes that the client has sent already.
     pub to_endpoint: Option<Buf>,
-    /// What the endpoint has sent already.
+    /// Bytes that the endpoint has sent already.
     pub to_client: Option<Buf>,
 }
 
-/// How one direction ended.
+/// The end of one direction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// Its source ended, and its sink was told.
+    /// The source closed, and the sink was closed too.
     Orderly,
-    /// An error on the client's side.
+    /// An error of the client's connection.
     ClientFailed,
-    /// An error on the endpoint's side.
+    /// An error of the endpoint's connection.
     EndpointFailed,
-    /// Nothing passed in either direction for too long.
+    /// No bytes passed in either direction for too long.
     Idle,
 }
 
 impl<I: Io> Tunnel<I> {
-    /// The tunnel after a response that has switched protocols.
+    /// The tunnel after a response that switches protocols.
     pub fn switched(switched: Switched<I>, plan: Plan<I>, record: ExchangeRecord<I>) -> Self {
         let Switched { upstream, attempt, early_request, early_response } = switched;
         Self {
@@ -76,7 +76,7 @@ impl<I: Io> Tunnel<I> {
         }
     }
 
-    /// Runs until both directions have ended in order, or one has failed.
+    /// Runs until both directions have closed, or one has failed.
     pub async fn run(mut self, downstream: &Downstream<I>) {
         let io = &downstream.worker.io;
         let (to_endpoint, to_client) = (self.to_endpoint.take(), self.to_client.take());
@@ -129,15 +129,15 @@ impl<I: Io> Tunnel<I> {
         self.attempt.finish(io.now(), outcome);
     }
 
-    /// What one side did wrong the other side gets to feel: a reset stays a reset.
+    /// Passes a failure of one side to the other: a reset stays a reset.
     fn close(&self, downstream: &Downstream<I>, end: End) {
         match end {
             End::Orderly => {}
             End::Idle => {
-                // Neither stream has ended: to neither side may it look so.
+                // Neither side has closed, so neither may see an orderly close.
                 downstream.stream.reset_on_close();
                 self.upstream.stream.reset_on_close();
-                self.record.set_flag(Flag::DownstreamTimeout, "nothing passed for too long");
+                self.record.set_flag(Flag::DownstreamTimeout, "no bytes passed for too long");
             }
             End::ClientFailed => {
                 self.upstream.stream.reset_on_close();
@@ -159,10 +159,10 @@ struct Direction<'a, I: Io> {
     from: &'a Wire<I::Stream>,
     to: &'a Wire<I::Stream>,
     alarm: &'a Alarm,
-    /// When a byte last passed in either direction.
+    /// The time when bytes last passed in either direction.
     active: &'a Cell<Time>,
     idle: Duration,
-    /// What an error on the source or on the sink means.
+    /// The result of an error on the source, and on the sink.
     failed: [End; 2],
 }
 
@@ -212,7 +212,7 @@ impl<I: Io> Direction<'_, I> {
         self.patiently(pin!(self.from.splice_to(self.to, u64::MAX, moved))).await
     }
 
-    /// The next bytes; `None` at the end. A silent source costs no buffer.
+    /// The next bytes; `None` at the end. A silent source holds no buffer.
     async fn read(&self) -> Result<Option<Buf>, End> {
         let source_failed = self.failed[0];
         if !self.io.buffers().is_crowded() {
@@ -238,8 +238,8 @@ impl<I: Io> Direction<'_, I> {
         }
     }
 
-    /// Waits for `operation` as long as bytes pass in either direction; `None` when it became
-    /// too quiet.
+    /// Runs `operation` while bytes pass in either direction; `None` when no bytes passed for too
+    /// long.
     async fn patiently<T>(&self, mut operation: impl Future<Output = T> + Unpin) -> Option<T> {
         loop {
             let deadline = self.active.get() + self.idle;

@@ -1,4 +1,4 @@
-//! The body of a request on its way to the endpoint.
+//! Sends the body of a request to the endpoint.
 
 use super::body::BodyTransform;
 use super::download::Failure;
@@ -9,17 +9,17 @@ use crate::runtime::io::{Io, Read, Stream};
 use crate::upstream::Upstream;
 use crate::wire::Wire;
 
-/// How sending the body ended.
+/// The result of sending the body.
 pub enum UploadEnd {
-    /// All of it has been sent. The buffer holds what the client has sent beyond it.
+    /// The whole body was sent. The buffer holds the bytes after it.
     Done(Buf),
-    /// The endpoint takes no more; it may still answer.
+    /// The endpoint reads no more. It may still send a response.
     EndpointClosed,
-    /// It cannot go on; mostly the client is at fault.
+    /// Sending cannot continue, mostly because of the client.
     Failed(Failure),
 }
 
-/// Reads the rest of the request's body and passes it on as it comes.
+/// Reads the rest of the request body and forwards it as it arrives.
 pub async fn run<I: Io>(
     exchange: &Exchange<'_, I>,
     body: &mut BodyTransform,
@@ -58,7 +58,8 @@ pub async fn run<I: Io>(
         };
         buf.clear();
         if taken.last {
-            // What the client has sent beyond is where it came, whatever became of the body.
+            // The bytes after the body are still in the received window; the transform does not
+            // change them.
             if taken.consumed < window.len() {
                 buf.restore(window.start + taken.consumed..window.end);
             }
@@ -68,7 +69,7 @@ pub async fn run<I: Io>(
     }
 }
 
-/// Ends the exchange, with an answer if none has begun.
+/// Ends the exchange. The client gets an answer if no response has begun.
 fn failed<I: Io>(exchange: &Exchange<'_, I>, between: &Between, refusal: Refusal) -> UploadEnd {
     exchange.record.set_refusal(&refusal);
     let gone = refusal.flag == Flag::DownstreamConnectionTermination;
@@ -87,11 +88,11 @@ const CLIENT_LEFT: Refusal = Refusal {
 const CLIENT_SLOW: Refusal = Refusal {
     status: 408,
     flag: Flag::DownstreamTimeout,
-    detail: "the client sent nothing of its request body for too long",
+    detail: "the client stopped sending the request body for too long",
 };
 
 const ENDPOINT_SLOW: Refusal = Refusal {
     status: 504,
     flag: Flag::UpstreamTimeout,
-    detail: "the endpoint read nothing of the request body for too long",
+    detail: "the endpoint stopped reading the request body for too long",
 };

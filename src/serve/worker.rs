@@ -1,6 +1,7 @@
-//! What one worker has: the snapshot in use, its endpoints and connections, its scratch memory.
+//! The state of one worker: its snapshot, endpoints, connections and spare memory.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,19 +18,19 @@ use crate::runtime::io::Io;
 use crate::snapshot::Snapshot;
 use crate::upstream::Local;
 
-/// How often idle connections to endpoints are looked over.
+/// How often idle connections to endpoints are checked.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One worker. Everything in it belongs to its thread, except what is behind an `Arc`.
+/// One worker. All of it belongs to its thread, except the values in an `Arc`.
 pub struct Worker<I: Io> {
     core: Rc<Core<I>>,
     /// Open connections, for draining.
     pub registry: Registry,
-    /// Tokens verified lately.
+    /// Verified tokens.
     pub tokens: Tokens,
     /// Heads and scratch buffers.
     pub workspaces: Workspaces,
-    /// Lines for the access log that the control thread has not got yet.
+    /// Access log lines that were not sent to the control thread yet.
     pub log: LogBuffer,
     current: RefCell<Rc<Local<I>>>,
     prepared: RefCell<Option<Rc<Local<I>>>>,
@@ -46,13 +47,13 @@ impl<I: Io> Deref for Worker<I> {
 
 /// The parts of a worker.
 pub struct WorkerParts {
-    /// Index of the worker, from 0.
+    /// The index of the worker, from 0.
     pub index: usize,
-    /// Counters of all workers.
+    /// The counters of all workers.
     pub stats: Arc<PerWorker<WorkerCells>>,
-    /// Seed of the worker's randomness.
+    /// The seed of the worker's random numbers.
     pub seed: u64,
-    /// Its access log lines.
+    /// The buffer for access log lines.
     pub log: LogBuffer,
 }
 
@@ -71,34 +72,35 @@ impl<I: Io> Worker<I> {
         })
     }
 
-    /// The core of the worker, for rooms below.
+    /// The core of the worker, for the rooms below.
     pub fn core(&self) -> &Rc<Core<I>> {
         &self.core
     }
 
-    /// The snapshot in use. Nothing that lives long may hold it.
+    /// The snapshot in use. Do not keep it for longer than one exchange.
     pub fn local(&self) -> Rc<Local<I>> {
         Rc::clone(&self.current.borrow())
     }
 
-    /// Whether the process is about to end.
+    /// Whether the process is draining.
     pub fn draining(&self) -> bool {
         self.draining.get()
     }
 
-    /// Builds this worker's part of a snapshot and changes nothing that serves.
+    /// Prepares a snapshot for this worker. The snapshot in use does not change.
     pub fn prepare(&self, snapshot: Arc<Snapshot>) {
         let prepared = Local::prepare(&self.core, &self.local(), snapshot);
         *self.prepared.borrow_mut() = Some(Rc::new(prepared));
     }
 
-    /// Forgets what was prepared.
+    /// Drops the prepared snapshot.
     pub fn abort(&self) {
         *self.prepared.borrow_mut() = None;
     }
 
-    /// Uses the prepared snapshot from now on. Exchanges under way keep their plan; connections
-    /// of listeners that are gone finish what they do and close. False when it was not prepared.
+    /// Uses the prepared snapshot from now on. Running exchanges keep their plan. Connections of
+    /// removed or changed listeners close after their exchange. False when this version was not
+    /// prepared.
     pub fn commit(&self, version: u64) -> bool {
         let Some(new) = self.prepared.borrow_mut().take() else { return false };
         if new.snapshot.version != version {
@@ -106,7 +108,7 @@ impl<I: Io> Worker<I> {
         }
         let old = self.current.replace(Rc::clone(&new));
         self.tokens.clear();
-        new.replace(&self.core, &old);
+        new.replace(&old);
         self.registry.cut(|listener, state| self.is_revoked(&new.snapshot, listener, state));
         self.registry.drain_unless(|name| {
             let (was, is) = (old.snapshot.listener(name), new.snapshot.listener(name));
@@ -115,8 +117,16 @@ impl<I: Io> Worker<I> {
         true
     }
 
-    /// Whether a revocation list names the client of a connection, or the endpoint that serves it
-    /// now.
+    /// Takes in new endpoints of a service of the snapshot of `version`. A later snapshot has them
+    /// already.
+    pub fn endpoints_changed(&self, version: u64, service: usize, addresses: &[SocketAddr]) {
+        let local = self.local();
+        if local.snapshot.version == version {
+            local.endpoints_changed(service, addresses);
+        }
+    }
+
+    /// Whether a revocation list revokes the certificate of the client, or of the endpoint in use.
     fn is_revoked(&self, snapshot: &Snapshot, listener: &str, state: &ConnectionState) -> bool {
         let Some(listener) = snapshot.listener(listener) else { return false };
         let client = state.client.borrow();
@@ -138,20 +148,20 @@ impl<I: Io> Worker<I> {
                 who,
                 %revoked,
                 suppressed,
-                "connection cut: its peer's certificate is revoked"
+                "connection closed: the peer's certificate is revoked"
             );
         });
         true
     }
 
-    /// Lets every connection finish what it does and then close.
+    /// Lets every connection finish its exchange and then close.
     pub fn drain(&self) {
         self.draining.set(true);
         self.registry.drain_unless(|_| false);
     }
 
-    /// Closes idle connections to endpoints that have waited too long or were closed by the peer,
-    /// and gives up memory that a past burst has left.
+    /// Closes idle endpoint connections that waited too long or were closed by the peer, and frees
+    /// the memory of past bursts.
     pub fn sweep(&self) {
         let now = self.io.now();
         self.local().sweep(now);

@@ -1,23 +1,24 @@
-//! Memory that an exchange needs and a waiting connection does not.
+//! Memory that an exchange needs and an idle connection does not.
 
 use crate::message::Head;
 use crate::runtime::spare::Spare;
 
-/// Workspaces kept for reuse, about 5 KiB each; those not needed for a second are given up.
+/// How many workspaces are kept for reuse, about 5 KiB each. Those not needed for a second are
+/// freed.
 pub const WORKSPACES_POOLED_MAX: usize = 1024;
 
-/// What one exchange works with.
+/// The memory of one exchange.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    /// The request's head.
+    /// The head of the request.
     pub request: Head,
-    /// The response's head.
+    /// The head of the response.
     pub response: Head,
-    /// Where a head is written before it goes to its place, as text.
+    /// The text of a head before it is sent.
     pub scratch: Vec<u8>,
 }
 
-/// A worker's workspaces. Boxed: handing one out moves a pointer.
+/// A worker's workspaces. They are boxed, so that taking one moves only a pointer.
 pub struct Workspaces(Spare<Box<Workspace>>);
 
 impl Default for Workspaces {
@@ -27,12 +28,12 @@ impl Default for Workspaces {
 }
 
 impl Workspaces {
-    /// One to use; its heads are clear.
+    /// Takes a workspace with empty heads.
     pub fn take(&self) -> Box<Workspace> {
         self.0.take().unwrap_or_default()
     }
 
-    /// Takes it back.
+    /// Returns a workspace.
     pub fn put(&self, mut workspace: Box<Workspace>) {
         workspace.request.clear();
         workspace.response.clear();
@@ -40,7 +41,7 @@ impl Workspaces {
         self.0.put(workspace);
     }
 
-    /// Gives up what has not been used since the last call.
+    /// Frees workspaces that were not used since the last call.
     pub fn trim(&self) {
         self.0.trim();
     }

@@ -1,4 +1,4 @@
-//! The sources of configuration: files, names in DNS, and the public keys of token issuers.
+//! The sources of configuration: files, DNS, and the public keys of token issuers.
 
 mod dns;
 pub mod files;

@@ -1,4 +1,4 @@
-//! Where access log lines go: a thread of its own, because a disk or a pipe may block.
+//! The access log writer. It has its own thread, because a disk or a pipe may block.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -7,10 +7,10 @@ use std::thread::JoinHandle;
 
 use crate::snapshot::LogSink;
 
-/// Batches that may wait to be written: about 2 MiB. More are dropped and counted.
+/// How many batches may wait to be written: about 2 MiB. Further ones are dropped and counted.
 pub const BATCHES_MAX: usize = 64;
 
-/// The sending end of the writing thread.
+/// The handle of the writing thread.
 #[derive(Default)]
 pub struct LogSinkWriter {
     sink: Option<LogSink>,
@@ -18,7 +18,7 @@ pub struct LogSinkWriter {
 }
 
 impl LogSinkWriter {
-    /// Writes to `sink` from now on.
+    /// Writes to `sink` from now on. Does nothing if the sink is the same.
     pub fn configure(&mut self, sink: Option<&LogSink>) {
         if self.sink.as_ref() == sink {
             return;
@@ -30,17 +30,17 @@ impl LogSinkWriter {
         let thread = std::thread::Builder::new().name("access-log".to_owned());
         match thread.spawn(move || write_all(&sink, &batches)) {
             Ok(thread) => self.writer = Some((sender, thread)),
-            Err(error) => tracing::error!(%error, "no thread for the access log"),
+            Err(error) => tracing::error!(%error, "cannot start the access log thread"),
         }
     }
 
-    /// Opens the file again, for a log that was rotated away.
+    /// Reopens the file, after the log was rotated.
     pub fn reopen(&mut self) {
         let sink = self.sink.take();
         self.configure(sink.as_ref());
     }
 
-    /// Passes on a batch of lines. Gives how many lines were dropped because writing is behind.
+    /// Queues a batch of lines. Returns the number of lines dropped because the queue is full.
     pub fn write(&self, lines: Vec<u8>) -> u64 {
         let Some((sender, _)) = &self.writer else { return 0 };
         match sender.try_send(lines) {
@@ -51,11 +51,11 @@ impl LogSinkWriter {
         }
     }
 
-    /// Waits until everything has been written.
+    /// Waits until all lines are written.
     pub fn finish(&mut self) {
         if let Some((sender, thread)) = self.writer.take() {
             drop(sender);
-            // A writer that has panicked has said so.
+            // A panic in the writer was logged already.
             thread.join().ok();
         }
     }
@@ -68,13 +68,14 @@ fn write_all(sink: &LogSink, batches: &Receiver<Vec<u8>>) {
         LogSink::File(path) => match OpenOptions::new().append(true).create(true).open(path) {
             Ok(file) => Box::new(file),
             Err(error) => {
-                return tracing::error!(path = %path.display(), %error, "no access log");
+                let path = path.display();
+                return tracing::error!(%path, %error, "cannot open the access log");
             }
         },
     };
     for batch in batches {
         if let Err(error) = out.write_all(&batch).and_then(|()| out.flush()) {
-            tracing::error!(%error, "access log lines were lost");
+            tracing::error!(%error, "cannot write the access log; lines were lost");
         }
     }
 }

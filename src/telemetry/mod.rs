@@ -1,4 +1,4 @@
-//! What operators see: metrics, logs, and what the control thread knows. All on the control thread.
+//! Metrics, logs and the status of the process. All of it runs on the control thread.
 
 pub mod logs;
 pub mod metrics;

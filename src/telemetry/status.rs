@@ -1,4 +1,4 @@
-//! What the control thread knows and the admin interface shows.
+//! The status of the process, which the admin interface shows.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -15,61 +15,61 @@ pub struct Status(Arc<Mutex<Known>>);
 pub struct Known {
     /// The configuration in use.
     pub snapshot: Option<Arc<Snapshot>>,
-    /// The files that it was read from, as (name, text).
+    /// The files of the configuration, as (name, text).
     pub files: Arc<Vec<(Arc<str>, Arc<str>)>>,
     /// Counters of the workers.
     pub workers: Arc<PerWorker<WorkerCells>>,
     /// The kernel interface of each worker.
     pub drivers: Vec<&'static str>,
-    /// The process is about to end.
+    /// The process is draining.
     pub draining: bool,
     /// Configurations applied and refused.
     pub reloads: Reloads,
-    /// Lines of the access log that could not be written fast enough.
+    /// Access log lines that were dropped because writing was too slow.
     pub log_lines_dropped: u64,
-    /// Names looked up, by outcome (found, failed).
+    /// DNS lookups of services: (succeeded, failed).
     pub lookups: (u64, u64),
-    /// Key sets fetched, by outcome (read, failed).
+    /// Fetches of key sets: (succeeded, failed).
     pub key_fetches: (u64, u64),
-    /// Queries of names that were captured.
+    /// Captured DNS queries.
     pub queries: Queries,
-    /// When the process began.
+    /// The start time of the process.
     pub started: SystemTime,
 }
 
-/// How reloads went.
+/// The results of reloads.
 #[derive(Default)]
 pub struct Reloads {
-    /// Applied, the first one included.
+    /// Applied configurations, including the first.
     pub succeeded: u64,
-    /// Refused.
+    /// Refused configurations.
     pub failed: u64,
-    /// When the last one was applied or refused.
+    /// The time of the last reload.
     pub last: Option<SystemTime>,
-    /// What was wrong with the last one; empty when it was applied.
+    /// The errors of the last reload; empty if it was applied.
     pub errors: String,
 }
 
-/// What has become of captured queries of names.
+/// The results of captured DNS queries.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Queries {
     /// Answered here.
     pub here: u64,
     /// Answered by the system's resolvers.
     pub elsewhere: u64,
-    /// Answered by nobody.
+    /// Not answered: no resolver of the system answered.
     pub failed: u64,
-    /// Dropped: no query, or too many at once.
+    /// Dropped: malformed, or too many at once.
     pub dropped: u64,
 }
 
 impl Status {
-    /// Nothing applied yet.
+    /// The status at the start; no configuration is applied yet.
     pub fn new(workers: Arc<PerWorker<WorkerCells>>) -> Self {
         Self(Arc::new(Mutex::new(Known {
             snapshot: None,
             files: Arc::default(),
-            drivers: vec!["starting"; workers.iter().count()],
+            drivers: vec!["starting"; workers.workers()],
             workers,
             draining: false,
             reloads: Reloads::default(),
@@ -81,7 +81,7 @@ impl Status {
         })))
     }
 
-    /// What is known now. Not to be held across an await.
+    /// Locks the status. Do not hold the guard across an await.
     pub fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

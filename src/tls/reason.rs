@@ -6,7 +6,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::HandshakeError;
 
-/// What is said of a handshake message that is larger than anybody needs.
+/// The error text for an oversized handshake message.
 pub const OVERSIZED: &str = "the peer sent an oversized handshake message";
 
 /// Kinds of failed handshakes, for metrics.

@@ -29,7 +29,7 @@ pub struct TlsStream<S> {
     aborted: Cell<bool>,
 }
 
-/// Why a handshake has failed.
+/// The reason why a handshake failed.
 #[derive(Debug)]
 pub enum HandshakeError {
     /// The peer or its certificate is not accepted.
@@ -254,12 +254,12 @@ impl<S: Stream> TlsStream<S> {
     }
 }
 
-/// How much of what a refused peer still sends is read, so that it gets to see its alert.
+/// How many bytes of a refused peer are read and discarded, so that the peer can read its alert.
 pub const DISCARD_BYTES_MAX: usize = 1024 * 1024;
 
-/// Why a session cannot be resumed although its ticket is good.
+/// The reason why a session with a valid ticket is not resumed.
 pub const EXPIRED_MEANWHILE: &str =
-    "the peer's certificate is refused: it has expired since the session began";
+    "the peer's certificate was refused: it has expired since the session began";
 
 impl<S: Stream> TlsStream<S> {
     /// Whether the session resumes one whose peer's certificate has expired since.

@@ -1,45 +1,45 @@
-//! One try to get a request served by one endpoint.
+//! One attempt to serve a request at one endpoint.
 
 use crate::runtime::io::Io;
 use crate::time::Time;
 
 use super::LocalEndpoint;
 
-/// The end of an attempt.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The endpoint answered with this status, and the response is complete.
     Answered(u16),
-    /// There is no complete response, and the endpoint is to blame.
+    /// There is no complete response. The endpoint is at fault.
     Failed,
-    /// Bytes passed until either side closed: the duration says nothing about the endpoint.
+    /// An L4 connection or tunnel closed in order. Its duration says nothing about the endpoint.
     Carried,
-    /// Bytes passed until the endpoint broke the connection: it is to blame, and the duration says
-    /// nothing about it.
+    /// The endpoint broke an L4 connection or tunnel and is at fault. The duration says nothing
+    /// about the endpoint.
     Broken,
 }
 
-/// One try to get a request served by one endpoint. Load, latency and failures are charged to it.
-/// Dropping it without [`Attempt::finish`] says that nobody waits for the endpoint any more.
+/// One attempt to serve a request at one endpoint. It carries the load, latency and failures of the
+/// endpoint. Dropping it without [`Attempt::finish`] only ends the load: the client has left.
 pub struct Attempt<I: Io> {
     endpoint: Option<LocalEndpoint<I>>,
     began: Time,
 }
 
 impl<I: Io> Attempt<I> {
-    /// An attempt that counts nowhere: it is not known yet whether the connection will be used.
+    /// An attempt without an endpoint. It counts nothing, because the connection may not be used.
     pub(super) fn uncounted() -> Self {
         Self { endpoint: None, began: Time::default() }
     }
 
-    /// An attempt at `endpoint` that begins at `now`. It counts as a request there.
+    /// An attempt at `endpoint` that begins at `now`. It counts as a request of the endpoint.
     pub fn begin(endpoint: &LocalEndpoint<I>, now: Time) -> Self {
         endpoint.cells().requests.increment();
         endpoint.load.started();
         Self { endpoint: Some(LocalEndpoint::<I>::clone(endpoint)), began: now }
     }
 
-    /// The attempt is over at `now`.
+    /// Ends the attempt at `now`.
     pub fn finish(mut self, now: Time, outcome: Outcome) {
         let Some(endpoint) = self.endpoint.take() else { return };
         match outcome {

@@ -6,31 +6,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pool::{EndpointState, Upstream};
+use crate::net::Egress;
 use crate::runtime::io::Io;
 use crate::wire::Wire;
 
-/// Why there is no connection.
+/// The reason why there is no connection.
 #[derive(Debug)]
 pub enum ConnectError {
     /// The connect timeout passed.
     Timeout,
-    /// The endpoint refused, or the system did.
+    /// The endpoint or the system refused the connection.
     Failed(io::Error),
 }
 
 /// Opens a connection to `endpoint` within `timeout`.
 ///
 /// # Errors
-/// [`ConnectError`]; it is counted for the endpoint.
+/// [`ConnectError`]. The failure is counted for the endpoint.
 pub async fn connect<I: Io>(
     io: &I,
     endpoint: &Rc<EndpointState<Wire<I::Stream>>>,
+    egress: Egress,
     timeout: Duration,
 ) -> Result<Upstream<Wire<I::Stream>>, ConnectError> {
     let alarm = io.alarms().alarm();
     alarm.set(io.now() + timeout);
     let config = Arc::clone(&endpoint.config.borrow());
-    let result = match alarm.guard(io.connect(&config.address, config.egress)).await {
+    let result = match alarm.guard(io.connect(&config.address, egress)).await {
         Ok(Ok(stream)) => return Ok(endpoint.opened(Wire::Plain(stream), alarm)),
         Ok(Err(error)) => ConnectError::Failed(error),
         Err(_) => ConnectError::Timeout,

@@ -1,4 +1,4 @@
-//! HTTP/2 with an endpoint: one connection for many exchanges, driven by a task of its own.
+//! HTTP/2 connections to endpoints. One connection carries many exchanges; its own task drives it.
 
 use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
@@ -24,7 +24,7 @@ use crate::time::Time;
 use crate::wire::Wire;
 use crate::wire::http2::{Adapter, CLOSE_TIMEOUT, Pings, RESET_STREAMS_MAX, Watch, report};
 
-/// The stream in `slot`, for one exchange.
+/// The stream of `slot`, for one exchange.
 pub fn stream<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -40,7 +40,7 @@ pub fn stream<I: Io>(
     endpoint.multiplexed(stream, alarm, reused)
 }
 
-/// A stream of a new connection; of those who want one at the same time, one opens it.
+/// A stream on a shared connection. If several requests need a new connection, only one opens it.
 pub async fn open<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -67,7 +67,7 @@ pub async fn open<I: Io>(
     }
 }
 
-/// Makes a connection that was just opened one for many, and takes its first stream.
+/// Turns a new connection into a shared HTTP/2 connection, and takes its first stream.
 pub async fn share<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -128,13 +128,13 @@ fn builder(settings: &Settings, limits: &Limits) -> Builder {
         .max_header_list_size(u32::try_from(limits.message.header_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(settings.stream_buffer_bytes as usize)
         .max_concurrent_reset_streams(RESET_STREAMS_MAX)
-        // Counted over the life of a connection there; the meter forgets.
+        // The crate counts these over the whole connection; the meter counts them over time.
         .max_local_error_reset_streams(None)
         .data_frame_budget(limits.http2.data_overhead_bytes);
     builder
 }
 
-/// Reads and writes the frames of a connection for as long as there are any.
+/// Reads and writes the frames of a connection until it closes.
 struct Driver<I: Io> {
     io: I,
     frames: Connection<Adapter<I>>,
@@ -157,7 +157,7 @@ impl<I: Io> Driver<I> {
                 self.shared.close();
             }
             if step.dead {
-                return self.shared.close(); // what is under way fails with it
+                return self.shared.close(); // open streams fail too
             }
             if step.ping {
                 pings.send();
@@ -190,7 +190,7 @@ impl<I: Io> Driver<I> {
 enum Event {
     /// The connection has ended.
     Over,
-    /// It is time for something, or a stream has ended.
+    /// The alarm rang, a PING was answered, or the last stream has ended.
     Woken,
 }
 

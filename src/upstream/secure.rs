@@ -13,13 +13,14 @@ use crate::tls::{
 };
 use crate::wire::Wire;
 
-/// How long an endpoint that is refused may take to read its alert and go: a request waits.
+/// How long an endpoint may take to read the alert after a failed handshake. It is short, because a
+/// request waits.
 const ALERT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Runs the TLS handshake with an endpoint on a connection that was just opened.
+/// Runs the TLS handshake on a new connection to an endpoint.
 ///
 /// # Errors
-/// 503 with UF; why is in the log.
+/// 503 with flag UF. The reason is in the log.
 pub async fn connect<I: Io>(
     target: &Target<'_, I>,
     tls: &ClientTls,
@@ -50,7 +51,7 @@ pub async fn connect<I: Io>(
     let endpoint = upstream.endpoint.config.borrow().address.to_string();
     upstream.endpoint.cells().connect_failures.increment();
     core.log_limited(|suppressed| {
-        tracing::warn!(service, endpoint, %why, suppressed, "TLS with an endpoint failed");
+        tracing::warn!(service, endpoint, %why, suppressed, "TLS handshake with endpoint failed");
     });
     Err(refusal)
 }
@@ -74,7 +75,7 @@ const TLS_FAILED: Refusal = Refusal {
 const CERTIFICATE_REFUSED: Refusal = Refusal {
     status: 503,
     flag: Flag::UpstreamConnectFailure,
-    detail: "the endpoint's certificate is refused",
+    detail: "the endpoint's certificate was refused",
 };
 
 const TLS_TIMEOUT: Refusal = Refusal {

@@ -1,4 +1,4 @@
-//! One worker's connections of HTTP/2 to one endpoint, and whose turn it is to open another.
+//! The shared HTTP/2 connections of one worker to one endpoint, and the turn to open a new one.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -8,30 +8,30 @@ use std::task::{Poll, Waker};
 use crate::error::Refusal;
 use crate::http2::{SharedConnection, Slot};
 
-/// See the module.
+/// The shared connections.
 #[derive(Default)]
 pub struct Shared {
     connections: RefCell<Vec<Rc<SharedConnection>>>,
     opening: Rc<Opening>,
-    /// The endpoint is not to be used any more.
+    /// The endpoint was removed.
     closed: Cell<bool>,
-    /// The endpoint has chosen HTTP/2 when it was asked.
+    /// The endpoint has chosen HTTP/2 by ALPN.
     pub chosen: Cell<bool>,
 }
 
 #[derive(Default)]
 struct Opening {
     under_way: Cell<bool>,
-    /// Counts attempts that are over.
+    /// Counts finished attempts.
     attempts: Cell<u64>,
-    /// Why the last one failed.
+    /// The reason why the last attempt failed.
     failure: Cell<Option<Refusal>>,
     waiting: RefCell<Vec<Waker>>,
 }
 
 impl Shared {
-    /// A place for one more stream, on the oldest connection that has one: few connections that
-    /// are busy cost less than many that are not.
+    /// A slot for one more stream, on the oldest connection with room. A few busy connections cost
+    /// less than many idle ones.
     pub fn slot(&self) -> Option<Slot> {
         let mut connections = self.connections.borrow_mut();
         let slot = connections.iter().find_map(SharedConnection::slot);
@@ -41,8 +41,8 @@ impl Shared {
         slot
     }
 
-    /// Takes in a connection that was just opened. One to an endpoint that has been closed
-    /// meanwhile is for whoever has opened it.
+    /// Adds a new connection. If the endpoint was removed in the meantime, the connection serves
+    /// only the caller.
     pub fn add(&self, connection: Rc<SharedConnection>) {
         match self.closed.get() {
             true => connection.close(),
@@ -50,18 +50,14 @@ impl Shared {
         }
     }
 
-    /// The endpoint is used again.
-    pub fn reopen(&self) {
-        self.closed.set(false);
-    }
-
-    /// The endpoint is not to be used any more: what is under way goes on to its end.
+    /// Marks the endpoint as removed. Running exchanges continue to their end.
     pub fn close(&self) {
         self.closed.set(true);
         self.connections.borrow_mut().drain(..).for_each(|connection| connection.close());
     }
 
-    /// The turn to open a connection; `None` while somebody else has it: see [`Shared::outcome`].
+    /// Takes the turn to open a connection; `None` while another task has it: see
+    /// [`Shared::outcome`].
     pub fn turn(&self) -> Option<Turn> {
         if self.opening.under_way.replace(true) {
             return None;
@@ -69,7 +65,7 @@ impl Shared {
         Some(Turn { opening: Rc::clone(&self.opening), failure: None })
     }
 
-    /// Waits for the attempt that is under way, and says why it failed if it did.
+    /// Waits for the running attempt. Returns the reason if it failed.
     pub async fn outcome(&self) -> Option<Refusal> {
         let opening = Rc::clone(&self.opening);
         let seen = opening.attempts.get();
@@ -85,14 +81,14 @@ impl Shared {
     }
 }
 
-/// The turn to open a connection. Dropping it ends the turn, however far it has come.
+/// The turn to open a connection. Dropping it ends the turn.
 pub struct Turn {
     opening: Rc<Opening>,
     failure: Option<Refusal>,
 }
 
 impl Turn {
-    /// The attempt has failed: those who wait for it fail alike.
+    /// Ends the turn with a failure. All tasks that wait for it fail in the same way.
     pub fn failed(mut self, refusal: Refusal) {
         self.failure = Some(refusal);
     }

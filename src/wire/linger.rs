@@ -1,4 +1,4 @@
-//! The orderly end of a connection whose peer may still be sending.
+//! The orderly end of a connection whose peer may still send.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use super::Wire;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::io::{Io, Read, Stream};
 
-/// How long, and for how many bytes, a closing connection is still read, so that the client sees
-/// the last answer instead of a reset.
+/// How long a closing connection is still read, so that the client gets the last response instead
+/// of a reset.
 pub const LINGER: Duration = Duration::from_secs(2);
-/// See [`LINGER`].
+/// The most bytes that a closing connection still reads.
 pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Ends our side and reads what the client still sends, for a short while, so that a reset does not
-/// destroy the last answer.
+/// Shuts down our side and reads the client's bytes for a short time. Otherwise a reset could
+/// destroy the last response.
 pub async fn linger<I: Io>(io: &I, alarm: &Alarm, stream: &Wire<I::Stream>) {
     alarm.set(io.now() + LINGER);
     if alarm.guard(stream.shutdown_write()).await.is_err() {

@@ -1,5 +1,4 @@
-//! The streams that an exchange reads and writes: a connection in the clear or with TLS, or an
-//! HTTP/2 stream.
+//! The streams that an exchange reads and writes: a plain or TLS connection, or an HTTP/2 stream.
 
 pub mod http2;
 mod linger;
@@ -18,12 +17,12 @@ use crate::tls::{Issued, TlsStream};
 
 pub use linger::linger;
 
-/// A stream that may be encrypted. In the clear it is the stream itself, without copies, boxes or
+/// A stream that may be encrypted. A plain connection is used directly, without copies, boxes or
 /// checks. TLS operations are boxed, so that they do not enlarge other connections.
 pub enum Wire<S> {
-    /// In the clear.
+    /// A plain connection.
     Plain(S),
-    /// With TLS.
+    /// A TLS connection.
     Tls(Box<TlsStream<S>>),
     /// A stream that a client opened on its HTTP/2 connection.
     Client(Box<ClientStream>),
@@ -34,7 +33,7 @@ pub enum Wire<S> {
 }
 
 impl<S: Stream> Wire<S> {
-    /// The TLS stream, if it uses TLS.
+    /// The TLS stream, if the connection uses TLS.
     pub fn tls(&self) -> Option<&TlsStream<S>> {
         match self {
             Self::Tls(stream) => Some(stream),
@@ -42,7 +41,7 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// The endpoint's certificates; `None` in the clear.
+    /// The endpoint's certificates; `None` without TLS.
     pub fn issued(&self) -> Option<Rc<[Issued]>> {
         match self {
             Self::Tls(stream) => Some(stream.issued()),
@@ -77,8 +76,8 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// Starts a message. `write` writes its head: for HTTP/1.1 to `text`; an HTTP/2 stream stores
-    /// it until the message is sent. `origin` is the stream that the head came from.
+    /// Starts a message. `write` writes its head. For HTTP/1.1 the head goes to `text`; an HTTP/2
+    /// stream keeps it until the message is sent. `origin` is the stream that the head came from.
     pub fn put_head(
         &self,
         text: &mut Vec<u8>,
@@ -120,9 +119,9 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// Writes a message: the stored head (for HTTP/1.1 `head` is its text), the first part of the
-    /// body, and the end, if `end` has trailer lines. In HTTP/1.1 the trailers are part of the
-    /// body.
+    /// Writes a message: the head, the first part of the body and, if `end` is given, the end with
+    /// its trailer lines. For HTTP/1.1 `head` is the text of the head, and the body has the
+    /// trailers already.
     ///
     /// # Errors
     /// As for [`Stream::write_all`].
@@ -272,14 +271,15 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.reset_on_close(),
             Self::Tls(stream) => stream.reset_on_close(),
-            // A stream that is incomplete at the end of its exchange is reset.
+            // The exchange resets an incomplete stream when it ends.
             Self::Client(_) => {}
             Self::Endpoint(stream) => stream.reset_on_close(),
             Self::Moved => {}
         }
     }
 
-    /// Both streams must be plain ([`Wire::can_splice`]); otherwise this is an error of the source.
+    /// Both streams must be plain ([`Wire::can_splice`]). Otherwise the result is an error of the
+    /// source.
     async fn splice_to(
         &self,
         to: &Self,

@@ -1,8 +1,8 @@
-//! How the control thread and the workers talk, and how workers hand connections to each other.
+//! Messages between the control thread and the workers, and the hand-over of connections.
 //!
-//! A worker's mailbox is a channel plus a socket pair: whoever posts writes one byte, which wakes
-//! the worker's ring. A new snapshot goes in two phases: every worker prepares it, and only when
-//! all have, all commit; so either the whole proxy has it or nobody does.
+//! A worker's mailbox is a channel and a socket pair. The sender writes one byte to wake the
+//! worker's ring. A new snapshot takes two phases: first every worker prepares it, then all commit
+//! it. So all workers switch, or none does.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -15,27 +15,36 @@ use std::sync::mpsc;
 use crate::net::Bind;
 use crate::snapshot::Snapshot;
 
-/// What a worker is told.
+/// An order to a worker.
 pub enum Order {
-    /// Build everything the snapshot needs, change nothing yet, and report
-    /// [`ReportKind::Prepared`].
+    /// Prepare the snapshot without using it yet, and report [`ReportKind::Prepared`].
     Prepare(Preparation),
     /// Use the prepared snapshot from now on and report [`ReportKind::Committed`].
     Commit {
         /// The snapshot's version.
         version: u64,
     },
-    /// Forget the prepared snapshot.
+    /// Drop the prepared snapshot.
     Abort {
         /// The snapshot's version.
         version: u64,
     },
-    /// Serve this connection, accepted by a more loaded worker.
+    /// Take in new endpoints of a service. A worker would notice with its next request; an idle
+    /// one must close its connections to endpoints that left.
+    Endpoints {
+        /// The version of the snapshot that has the service.
+        version: u64,
+        /// Index into `Snapshot::services`.
+        service: usize,
+        /// The addresses that came or went, where traffic is captured.
+        addresses: Arc<[SocketAddr]>,
+    },
+    /// Serve this connection. A more loaded worker accepted it.
     Adopt(Adopted),
-    /// Stop accepting, let exchanges finish, close idle connections; report
-    /// [`ReportKind::Drained`] when none is left.
+    /// Stop accepting, let exchanges finish and close idle connections. Report
+    /// [`ReportKind::Drained`] when no connection is left.
     Drain,
-    /// Hand over what has been gathered for the access log.
+    /// Send the buffered lines of the access log.
     FlushLog,
 }
 
@@ -43,9 +52,8 @@ pub enum Order {
 pub struct Preparation {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
-    /// For every bind of every listener the worker's own listening descriptor. A bind that was
-    /// there before brings the same socket (a duplicate of its descriptor may be passed; the
-    /// worker keeps the one it has).
+    /// The worker's own listening socket for each bind of each listener. A bind that the worker
+    /// knows already may come with a duplicate; the worker keeps the socket it has.
     pub sockets: Vec<ListeningSocket>,
 }
 
@@ -53,35 +61,36 @@ pub struct Preparation {
 pub struct ListeningSocket {
     /// Index into `Snapshot::listeners`.
     pub listener: usize,
-    /// Which of the listener's binds.
+    /// The bind of the listener.
     pub bind: Bind,
-    /// Nonblocking and close-on-exec; for TCP with TCP_NODELAY set (accepted sockets inherit it).
+    /// The socket is nonblocking and close-on-exec. For TCP it has TCP_NODELAY set, which accepted
+    /// sockets inherit.
     pub descriptor: OwnedFd,
 }
 
-/// A connection that changes its worker before its first byte was read.
+/// A connection that moves to another worker before its first byte was read.
 pub struct Adopted {
     /// The connected socket.
     pub descriptor: OwnedFd,
-    /// Where it was accepted.
+    /// The bind that accepted it.
     pub bind: Bind,
-    /// Who connected; `None` for a Unix-domain socket.
+    /// The client's address; `None` for a Unix-domain socket.
     pub peer: Option<SocketAddr>,
 }
 
-/// What a worker tells the control thread.
+/// A report from a worker to the control thread.
 pub struct Report {
-    /// Which worker.
+    /// The index of the worker.
     pub worker: usize,
-    /// What it says.
+    /// The content.
     pub kind: ReportKind,
 }
 
 /// The content of a [`Report`].
 pub enum ReportKind {
-    /// The runtime is up; the name of its driver (`io_uring` or `epoll`).
+    /// The runtime runs.
     Started {
-        /// `io_uring` or `epoll`.
+        /// The driver: `io_uring` or `epoll`.
         driver: &'static str,
     },
     /// The snapshot of this version is ready to be committed.
@@ -103,40 +112,40 @@ pub enum ReportKind {
 }
 
 impl ReportKind {
-    /// The version that is prepared, if that is what it says.
+    /// The version, if the report is [`ReportKind::Prepared`].
     pub fn prepared(&self) -> Option<u64> {
         if let Self::Prepared { version } = self { Some(*version) } else { None }
     }
 
-    /// The version that is committed, if that is what it says.
+    /// The version, if the report is [`ReportKind::Committed`].
     pub fn committed(&self) -> Option<u64> {
         if let Self::Committed { version } = self { Some(*version) } else { None }
     }
 }
 
-/// Where workers report to: an unbounded channel that never blocks a worker. What is in it is
-/// bounded by the workers themselves (one report an order, log batches of limited size).
+/// The channel for reports. It is unbounded, so it never blocks a worker. Workers limit its
+/// content: one report for each order, and log batches of limited size.
 pub type Reports = tokio::sync::mpsc::UnboundedSender<Report>;
 
-/// The sending end of a worker's mailbox. Cheap to clone.
+/// The sending end of a worker's mailbox. A clone is cheap.
 #[derive(Clone)]
 pub struct Mailbox {
     orders: mpsc::Sender<Order>,
     wake: Arc<UnixStream>,
 }
 
-/// The worker's end.
+/// The worker's end of its mailbox.
 pub struct Inbox {
-    /// Orders, in the order they were posted.
+    /// Orders in the sequence in which they were posted.
     pub orders: mpsc::Receiver<Order>,
-    /// Becomes readable when there may be orders.
+    /// Readable when there may be orders.
     pub wake: UnixStream,
 }
 
-/// Makes a mailbox.
+/// Creates a mailbox.
 ///
 /// # Errors
-/// When no socket pair can be made.
+/// When the socket pair cannot be created.
 pub fn mailbox() -> io::Result<(Mailbox, Inbox)> {
     let (sender, orders) = mpsc::channel();
     let (ring, wake) = UnixStream::pair()?;
@@ -146,12 +155,12 @@ pub fn mailbox() -> io::Result<(Mailbox, Inbox)> {
 }
 
 impl Mailbox {
-    /// Posts an order. False when the worker is gone.
+    /// Posts an order. False when the worker has ended.
     pub fn post(&self, order: Order) -> bool {
         if self.orders.send(order).is_err() {
             return false;
         }
-        // A full wake means that the worker has not looked yet: it will find this order too.
+        // A full socket means that the worker has not read it yet, so it will find this order too.
         match (&*self.wake).write_all(&[1]) {
             Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
@@ -159,8 +168,8 @@ impl Mailbox {
     }
 }
 
-/// How many connections each worker has: read by all when one is accepted, written by the owner
-/// when one opens or closes (never per request).
+/// The number of connections of each worker. Every worker reads it at accept. It changes when a
+/// connection opens or closes, never per request.
 #[derive(Clone)]
 pub struct Loads(Arc<[Load]>);
 
@@ -174,23 +183,23 @@ impl Loads {
         Self((0..workers).map(|_| Load::default()).collect())
     }
 
-    /// One more connection on `worker`.
+    /// Counts one more connection on `worker`.
     pub fn opened(&self, worker: usize) {
         self.0[worker].0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One less connection on `worker`.
+    /// Counts one less connection on `worker`.
     pub fn closed(&self, worker: usize) {
         self.0[worker].0.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Connections of all workers.
+    /// The connections of all workers.
     pub fn total(&self) -> u32 {
         self.0.iter().map(|load| load.0.load(Ordering::Relaxed)).sum()
     }
 
-    /// The worker that should take a connection which `worker` has just accepted: another one
-    /// only if that one has clearly less to do, because handing over costs two system calls.
+    /// The worker that should serve a connection accepted by `worker`. It is another worker only if
+    /// that one has clearly fewer connections, because a hand-over costs two system calls.
     pub fn place(&self, worker: usize) -> usize {
         let mine = self.0[worker].0.load(Ordering::Relaxed);
         let least =
@@ -204,8 +213,9 @@ impl Loads {
     }
 }
 
-/// Connections more than the least loaded worker that are not worth a hand-over: none when there
-/// are few (two long-lived connections must use two workers), an eighth when there are many.
+/// The difference to the least loaded worker that is tolerated without a hand-over. With few
+/// connections it is 0, so that two long-lived connections use two workers. With many it is one
+/// eighth.
 fn skew_tolerated(mine: u32) -> u32 {
     mine / 8
 }
@@ -239,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_rings_the_bell() {
+    fn an_order_wakes_the_worker() {
         let (mailbox, inbox) = mailbox().unwrap();
         assert!(mailbox.post(Order::Drain));
         let mut byte = [0; 4];

@@ -1,4 +1,4 @@
-//! A worker's thread: its ring, its listeners, its orders.
+//! A worker's thread: its ring, its listeners and its orders.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -32,11 +32,11 @@ use crate::serve::worker::{SWEEP_INTERVAL, Worker, WorkerParts};
 use crate::snapshot::ListenerCells;
 use crate::time::Time;
 
-/// How long accepting pauses after an error: the process is out of descriptors or memory, or the
+/// How long accepting pauses after an error. The process is out of descriptors or memory, or the
 /// socket is unusable. Without a pause the worker would spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The things with which a worker's thread starts.
+/// The arguments of a worker's thread.
 pub struct Start {
     /// Index of the worker, from 0.
     pub index: usize,
@@ -44,26 +44,26 @@ pub struct Start {
     pub stats: Arc<PerWorker<WorkerCells>>,
     /// Connections of each worker.
     pub loads: Loads,
-    /// The way to the control thread.
+    /// The channel to the control thread.
     pub reports: Reports,
-    /// Seed of the worker's randomness.
+    /// The seed of the worker's random numbers.
     pub seed: u64,
-    /// Its orders.
+    /// The worker's orders.
     pub inbox: Inbox,
-    /// The mailboxes of all workers, its own included, for handing connections over.
+    /// The mailboxes of all workers, its own included. Connections are handed over through them.
     pub peers: Vec<Mailbox>,
-    /// Which kernel interface to use.
+    /// The kernel interface to use.
     pub driver: Driver,
-    /// Moment zero of all clocks.
+    /// The time zero of all clocks.
     pub began: Instant,
-    /// The CPU to stay on.
+    /// The CPU to pin the worker to.
     pub cpu: Option<usize>,
 }
 
-/// Starts a worker's thread. What goes wrong in it is reported as [`ReportKind::Failed`].
+/// Starts a worker's thread. The thread reports its errors as [`ReportKind::Failed`].
 ///
 /// # Errors
-/// When the thread cannot be made.
+/// When the thread cannot be created.
 pub fn spawn(start: Start) -> std::io::Result<std::thread::JoinHandle<()>> {
     let name = format!("worker-{}", start.index);
     std::thread::Builder::new().name(name).spawn(move || {
@@ -82,7 +82,7 @@ pub fn spawn(start: Start) -> std::io::Result<std::thread::JoinHandle<()>> {
 
 fn pin_to(cpu: usize) {
     let mut set = nix::sched::CpuSet::new();
-    // A worker that cannot be pinned works all the same.
+    // A worker that cannot be pinned works as well.
     if set.set(cpu).is_ok() {
         nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).ok();
     }
@@ -110,7 +110,7 @@ async fn run(io: RingIo, start: Start) {
     let Inbox { orders, wake } = start.inbox;
     let log_reports = reports.clone();
     let log = LogBuffer::new(Box::new(move |lines| {
-        // A control thread that is gone is not told.
+        // An error means that the control thread has ended.
         log_reports.send(Report { worker: index, kind: ReportKind::Log(lines) }).ok();
     }));
     let worker = Worker::new(io.clone(), WorkerParts { index, stats, seed, log });
@@ -134,7 +134,7 @@ async fn run(io: RingIo, start: Start) {
     serve_orders(&thread, &orders, &wake).await;
 }
 
-/// Until the control thread is gone.
+/// Runs orders until the control thread ends.
 async fn serve_orders(thread: &Rc<Thread>, orders: &Receiver<Order>, wake: &RingStream) {
     loop {
         loop {
@@ -150,7 +150,7 @@ async fn serve_orders(thread: &Rc<Thread>, orders: &Receiver<Order>, wake: &Ring
     }
 }
 
-/// Regular upkeep: idle connections to endpoints, gauges, the access log, the end of a drain.
+/// Regular work: idle endpoint connections, gauges, the access log and the end of a drain.
 async fn sweep(thread: Rc<Thread>) {
     let worker = &thread.worker;
     loop {
@@ -166,7 +166,7 @@ async fn sweep(thread: Rc<Thread>) {
 }
 
 impl Thread {
-    /// Tells the control thread. A control thread that is gone is not told.
+    /// Sends a report. Does nothing when the control thread has ended.
     fn report(&self, kind: ReportKind) {
         self.reports.send(Report { worker: self.worker.index, kind }).ok();
     }
@@ -189,6 +189,9 @@ impl Thread {
                 self.worker.abort();
                 self.prepared.borrow_mut().clear();
             }
+            Order::Endpoints { version, service, addresses } => {
+                self.worker.endpoints_changed(version, service, &addresses);
+            }
             Order::Adopt(adopted) => self.adopt(adopted),
             Order::Drain => {
                 self.stop_listening(|_| false);
@@ -198,7 +201,7 @@ impl Thread {
         }
     }
 
-    /// Starts to accept from the prepared sockets; stops where there is none any more.
+    /// Starts to accept from the prepared sockets, and stops on binds that have no socket any more.
     fn listen(self: &Rc<Self>) {
         let sockets = std::mem::take(&mut *self.prepared.borrow_mut());
         let local = self.worker.local();
@@ -237,7 +240,7 @@ impl Thread {
         });
     }
 
-    /// Takes a new connection, or gives it to a worker that has less to do.
+    /// Serves a new connection here, or hands it to a less loaded worker.
     fn admit(self: &Rc<Self>, acceptor: &Acceptor, bind: &Bind, accepted: Accepted) {
         let worker = &self.worker;
         let name = Rc::clone(&acceptor.listener.borrow());
@@ -268,7 +271,7 @@ impl Thread {
     fn adopt(self: &Rc<Self>, adopted: Adopted) {
         let acceptor = self.acceptors.borrow().get(&adopted.bind).cloned();
         let Some(acceptor) = acceptor else {
-            // The listener was removed while the connection changed hands.
+            // The listener was removed during the hand-over.
             return self.loads.closed(self.worker.index);
         };
         let name = Rc::clone(&acceptor.listener.borrow());
@@ -292,7 +295,7 @@ impl Thread {
 
 type Accepted = (OwnedFd, Option<SocketAddr>);
 
-/// Takes captured datagrams until told to stop.
+/// Receives captured datagrams until `stop` wakes it.
 async fn datagrams(
     thread: Rc<Thread>,
     acceptor: Rc<Acceptor>,
@@ -308,7 +311,7 @@ async fn datagrams(
     }
 }
 
-/// Accepts until told to stop; what waits in the queue then is still taken.
+/// Accepts until `stop` wakes it. Connections in the queue at that moment are still accepted.
 async fn accept(
     thread: Rc<Thread>,
     acceptor: Rc<Acceptor>,
@@ -332,7 +335,7 @@ async fn accept(
                 true
             }
             Err(_) => {
-                // Connections that wait in the queue are still taken.
+                // Accept the connections in the queue.
                 accept_waiting(&thread, &acceptor, &bind, &socket).ok();
                 return;
             }
@@ -347,10 +350,10 @@ async fn accept(
     }
 }
 
-/// Accepting has to pause.
+/// Accepting must pause.
 struct Paused;
 
-/// Accepts the connections that wait.
+/// Accepts all connections in the queue.
 fn accept_waiting(
     thread: &Rc<Thread>,
     acceptor: &Acceptor,
@@ -361,7 +364,7 @@ fn accept_waiting(
         match socket.accept() {
             Ok(accepted) => thread.admit(acceptor, bind, accepted),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-            // The client has gone meanwhile; the next one may be there.
+            // The client closed the connection before accept.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 accept_failed(thread, bind, &error);
@@ -374,11 +377,11 @@ fn accept_waiting(
 fn accept_failed(thread: &Thread, bind: &Bind, error: &std::io::Error) {
     thread.worker.cells().accept_errors.increment();
     thread.worker.log_limited(|suppressed| {
-        tracing::warn!(%bind, %error, suppressed, "cannot accept connections; trying again");
+        tracing::warn!(%bind, %error, suppressed, "cannot accept connections; will retry");
     });
 }
 
-/// Counts an open connection for as long as it lives.
+/// Counts a connection while it is open.
 struct Open {
     thread: Rc<Thread>,
     listener: Option<Arc<PerWorker<ListenerCells>>>,
@@ -411,12 +414,12 @@ impl Drop for Open {
 }
 
 pin_project! {
-    /// A connection as a task. A panic in it ends that connection only. Written out and not boxed:
-    /// this is the memory that an idle connection holds.
+    /// A connection as a task. A panic ends only this connection. The future is not boxed: it is
+    /// the memory that an idle connection holds.
     struct Contained<F> {
         #[pin]
         connection: F,
-        // Dropped last: the connection counts as open until everything of it is gone.
+        // Dropped last: the connection counts as open until it is fully dropped.
         open: Open,
     }
 }

@@ -177,7 +177,7 @@ fn bytes_do_not_pass_where_a_token_is_demanded() {
         assert!(peer.send(words).closes_within(PATIENCE), "{words:?}");
     }
     eventually("both in the log", || {
-        (proxy.log().matches("which bytes do not bear").count() == 2).then_some(())
+        (proxy.log().matches("which an opaque connection cannot carry").count() == 2).then_some(())
     });
     assert_eq!(app.peers().len(), 0);
 }

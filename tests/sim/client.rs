@@ -150,7 +150,7 @@ pub fn judge_proxys(world: &World, plan: &Plan, answer: &Answer, blameless: bool
     let unlucky = once && status == 502 && plan.service == Service::Http1;
     // Not looked at, and no more at hand; or too often.
     let untold = plan.method == "HEAD"; // its answer has no body to name the reason
-    let unprocessed = status == 503 && (untold || why == "the endpoint did not take the request");
+    let unprocessed = status == 503 && (untold || why == "the endpoint did not accept the request");
     let spent = plan.request.is_some() || world.refusals(plan) > REPEATS_MAX;
     let unlucky = unlucky || (unprocessed && spent);
     assert!(!blameless || unlucky, "refused with {status} ({why}): {plan:?}");

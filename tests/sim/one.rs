@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use ringway::cells::PerWorker;
 use ringway::compile::Resolutions;
@@ -25,16 +25,20 @@ pub fn worker(io: SimIo) -> Rc<Worker<SimIo>> {
 }
 
 /// Brings `configuration` to `worker` as `version`.
-pub fn commit(worker: &Worker<SimIo>, version: u64, configuration: &str) -> Weak<Snapshot> {
+pub fn commit(
+    worker: &Worker<SimIo>,
+    registry: &mut Registry,
+    version: u64,
+    configuration: &str,
+) -> Arc<Snapshot> {
     let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     std::io::Write::write_all(&mut file, configuration.as_bytes()).unwrap();
     let loaded = files::load(&[file.path().to_owned()], &HashMap::new());
-    let compiled = files::compile(&loaded, version, &mut Registry::new(1), &Resolutions::new());
+    let compiled = files::compile(&loaded, version, registry, &Resolutions::new());
     let snapshot = Arc::new(compiled.unwrap_or_else(|errors| panic!("{errors}")).snapshot);
-    let weak = Arc::downgrade(&snapshot);
-    worker.prepare(snapshot);
+    worker.prepare(Arc::clone(&snapshot));
     assert!(worker.commit(version));
-    weak
+    snapshot
 }
 
 /// A connection to `listener`, which was meant for `original` if it is a captured one.
@@ -77,9 +81,13 @@ pub async fn hear(io: &SimIo, stream: &SimStream, text: &str) {
 
 /// Reads once; the bytes.
 pub async fn hear_any(io: &SimIo, stream: &SimStream) -> Vec<u8> {
+    hear_or_end(io, stream).await.expect("bytes, and not the end")
+}
+
+/// Reads once; `None` when the connection has ended.
+pub async fn hear_or_end(io: &SimIo, stream: &SimStream) -> Option<Vec<u8>> {
     let (read, buf) = stream.read(io.buffers().take()).await;
-    assert!(matches!(read, Ok(Read::Data(_))), "{read:?}");
-    buf.data().to_vec()
+    matches!(read, Ok(Read::Data(_))).then(|| buf.data().to_vec())
 }
 
 /// An address of TCP.

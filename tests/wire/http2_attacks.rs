@@ -435,7 +435,10 @@ fn endpoints_that_flood_us_are_left_and_their_requests_fail() {
         eventually(limit, || (proxy.metric(flag) == times).then_some(()));
         witness.goes_on();
     }
-    assert_eq!(proxy.log().matches("its peer went beyond a limit").count(), BY_ENDPOINTS.len());
+    assert_eq!(
+        proxy.log().matches("HTTP/2 connection closed: the peer exceeded a limit").count(),
+        BY_ENDPOINTS.len()
+    );
     let growth_kib = proxy.resident_kib().saturating_sub(resident_kib);
     assert!(growth_kib < GROWTH_KIB_MAX, "{growth_kib} KiB");
     assert_eq!(proxy.metric("ringway_worker_panics_total"), 0.0);

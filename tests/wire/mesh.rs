@@ -204,5 +204,5 @@ fn the_identity_is_issued_anew_at_half_of_its_life() {
     };
     let first = serial();
     eventually("a new certificate", || (serial() != first).then_some(()));
-    assert!(proxy.log().contains("issuing this workload's certificate anew"));
+    assert!(proxy.log().contains("renewing this workload's certificate"));
 }

@@ -1,8 +1,8 @@
-//! The simulated world: one thread, virtual time, and everything random drawn from one seed.
+//! The simulated world: one thread, virtual time, and all random choices from one seed.
 //!
-//! The same seed gives the same run: which task goes next, how bytes are cut into portions, how
-//! long each takes, which connection is reset. `now` moves by a microsecond with every step of a
-//! task, and straight to the next event when no task can run, so an hour of timeouts costs nothing.
+//! The same seed gives the same run: the order of tasks, the portions of bytes, their latency and
+//! the connections that are reset. Each step of a task takes one microsecond. If no task can run,
+//! the clock jumps to the next event, so an hour of timeouts costs nothing.
 
 mod network;
 
@@ -27,22 +27,22 @@ use super::io::Io;
 use crate::net::{Address, Egress};
 use crate::time::Time;
 
-/// Steps after which a run is taken for a livelock.
+/// After this many steps the run counts as a livelock.
 const STEPS_MAX: u64 = 50_000_000;
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
-/// A world of its own.
+/// One simulated world.
 pub struct Simulation(Rc<World>);
 
-/// Why a run has not come to its end.
+/// The reason why a run did not end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stuck {
-    /// Nothing can run and nothing will happen: somebody waits for ever.
+    /// No task can run and no timer is set: a task waits for ever.
     Deadlock,
-    /// Tasks run without end while the clock hardly moves.
+    /// Tasks run without end, and the clock hardly moves.
     Livelock,
-    /// The virtual time allowed has passed.
+    /// The limit of virtual time has passed.
     TooLong,
 }
 
@@ -56,7 +56,7 @@ struct World {
     listeners: RefCell<HashMap<Address, network::Backlog>>,
 }
 
-/// Tasks that were woken. Wakers are `Send` by contract, hence the lock; nobody ever waits for it.
+/// Tasks that were woken. Wakers must be `Send`, so there is a lock; no thread ever waits for it.
 type Ready = Mutex<Vec<usize>>;
 
 struct TaskWaker {
@@ -75,13 +75,13 @@ impl Wake for TaskWaker {
 
 struct Timer {
     at: Time,
-    /// Timers of the same moment go off in the order in which they were set.
+    /// Timers of the same time fire in the order in which they were set.
     number: u64,
     waker: Waker,
 }
 
 impl Simulation {
-    /// A world in which everything random follows from `seed`.
+    /// A world whose random choices all follow from `seed`.
     pub fn new(seed: u64) -> Self {
         Self(Rc::new(World {
             now: Cell::default(),
@@ -94,8 +94,8 @@ impl Simulation {
         }))
     }
 
-    /// Access to this world for one more process: with buffers and alarms of its own, so that what
-    /// one process leaks is not mistaken for another's.
+    /// Access to this world for one more process. Each process has its own buffers and alarms, so a
+    /// test can tell which process leaks.
     pub fn io(&self) -> SimIo {
         let io = SimIo {
             world: Rc::clone(&self.0),
@@ -108,10 +108,10 @@ impl Simulation {
         io
     }
 
-    /// Runs everything until `main` is done, for at most `limit` of virtual time.
+    /// Runs all tasks until `main` completes, for at most `limit` of virtual time.
     ///
     /// # Errors
-    /// [`Stuck`], when it never is.
+    /// [`Stuck`], if `main` does not complete.
     pub fn run<T: 'static>(
         &self,
         limit: Duration,
@@ -141,7 +141,7 @@ impl Simulation {
 
 impl Drop for Simulation {
     fn drop(&mut self) {
-        // Tasks hold the world that holds them. Dropping one may wake or end others.
+        // Tasks and the world hold each other. Dropping one task may wake or end others.
         loop {
             let first = self.0.tasks.borrow().iter().next().map(|(key, _)| key);
             let Some(key) = first else { break };
@@ -162,7 +162,7 @@ impl World {
         entry.insert(Some((task, waker)));
     }
 
-    /// Polls one of the woken tasks; false when there is none.
+    /// Polls one woken task at random. False when no task was woken.
     fn step(&self) -> bool {
         let key = {
             let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,7 +174,7 @@ impl World {
         };
         self.now.set(self.now.get() + Duration::from_micros(1));
         let taken = self.tasks.borrow_mut().get_mut(key).and_then(Option::take);
-        // A waker of a task that is over may still be about.
+        // A waker may outlive its task.
         let Some((mut task, waker)) = taken else { return true };
         if task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
             drop(task);
@@ -222,7 +222,7 @@ impl World {
     }
 }
 
-/// One simulated process's access to the world.
+/// The access of one simulated process to the world.
 #[derive(Clone)]
 pub struct SimIo {
     world: Rc<World>,
@@ -232,7 +232,7 @@ pub struct SimIo {
     tasks: Rc<Cell<usize>>,
 }
 
-/// Counts a task for as long as there is one.
+/// Counts a task while it exists.
 struct Counted(Rc<Cell<usize>>);
 
 impl Drop for Counted {
@@ -242,23 +242,23 @@ impl Drop for Counted {
 }
 
 impl SimIo {
-    /// What the connections that this process opens from now on will have to endure.
+    /// Sets the network conditions of the connections that this process opens from now on.
     pub fn set_weather(&self, weather: Weather) {
         self.weather.set(weather);
     }
 
-    /// Starts to listen. Connections to `address` are refused before, and once the listener is
-    /// dropped.
+    /// Starts to listen. Before this, and after the listener is dropped, connections to `address`
+    /// are refused.
     pub fn listen(&self, address: &Address) -> SimListener {
         SimListener::open(self, address)
     }
 
-    /// Tasks of this process that are not over, that which rings its alarms among them.
+    /// The number of unfinished tasks of this process, including the one that runs its alarms.
     pub fn tasks(&self) -> usize {
         self.tasks.get()
     }
 
-    /// Waits for `duration`, exactly.
+    /// Sleeps for exactly `duration`.
     pub async fn sleep(&self, duration: Duration) {
         self.sleep_until(self.now() + duration).await;
     }

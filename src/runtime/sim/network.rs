@@ -1,4 +1,4 @@
-//! Simulated connections: bytes cut at random, late, held back, and lost where TCP loses them.
+//! Simulated connections. Bytes are cut at random, delayed, stalled, and lost where TCP loses them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,31 +16,31 @@ use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Quiet, Read, SpliceError, Spliced, Stream};
 use crate::time::Time;
 
-/// What a connection has to endure. Probabilities are of one.
+/// The network conditions of a connection. Probabilities are between 0 and 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
-    /// Each portion takes up to this long.
+    /// The largest latency of a portion.
     pub latency_max: Duration,
-    /// Bytes that travel together, at most; fewer by chance.
+    /// The largest number of bytes in one portion. The portion may be smaller at random.
     pub portion_bytes_max: usize,
-    /// Bytes on their way in one direction, at most, before the writer waits.
+    /// The largest number of bytes in flight in one direction. Beyond it the writer waits.
     pub window_bytes: usize,
-    /// How often a portion is held back for `stall`.
+    /// The probability that a portion is delayed by `stall`.
     pub stall_chance: f64,
-    /// How long, then.
+    /// The extra delay of a stalled portion.
     pub stall: Duration,
-    /// How often a connection is one that will be reset on its way.
+    /// The probability that a connection will be reset.
     pub reset_chance: f64,
-    /// Within how many bytes it is reset, then.
+    /// A reset happens within this many bytes.
     pub reset_within_bytes: usize,
-    /// How often connecting is refused, and how often it never completes.
+    /// The probability that connecting is refused.
     pub refuse_chance: f64,
-    /// See `refuse_chance`.
+    /// The probability that connecting never completes.
     pub vanish_chance: f64,
 }
 
 impl Weather {
-    /// A quick and faithful network.
+    /// A fast network without faults.
     pub const CALM: Self = Self {
         latency_max: Duration::from_micros(50),
         portion_bytes_max: 64 * 1024,
@@ -54,7 +54,7 @@ impl Weather {
     };
 }
 
-/// Connections that were opened and not yet accepted.
+/// Connections that are opened but not yet accepted.
 pub(super) struct Backlog(Rc<RefCell<Waiting>>);
 
 #[derive(Default)]
@@ -78,7 +78,7 @@ impl SimListener {
         Self { io: io.clone(), address: address.clone(), waiting }
     }
 
-    /// The next connection.
+    /// Waits for the next connection.
     pub async fn accept(&self) -> SimStream {
         poll_fn(|context| {
             let mut waiting = self.waiting.borrow_mut();
@@ -119,14 +119,14 @@ pub(super) async fn connect(io: &SimIo, to: &Address, weather: Weather) -> io::R
 struct Pipe {
     portions: VecDeque<Portion>,
     queued_bytes: usize,
-    /// When the last portion, or the end, arrives: nothing overtakes.
+    /// The arrival time of the last portion or of the end. Portions keep their order.
     last_arrival: Time,
     end: Option<Time>,
     reset: Option<Time>,
     reader_gone: bool,
-    /// Bytes that a read took with it when it was dropped, as one on the ring may.
+    /// Bytes that a dropped read may take with it, as a read on the ring may.
     lost_bytes: usize,
-    /// Who is to be woken when something changes, and for when each has set a timer.
+    /// The tasks to wake at the next change, each with the time of its timer.
     waiting: Vec<(Option<Time>, Waker)>,
 }
 
@@ -135,25 +135,25 @@ struct Portion {
     bytes: Vec<u8>,
 }
 
-/// What both ends of a connection share.
+/// The state that both ends of a connection share.
 struct Link {
     world: Rc<World>,
     weather: Weather,
     pipes: [RefCell<Pipe>; 2],
-    /// Bytes after which the network resets the connection.
+    /// The number of bytes after which the network resets the connection.
     resets_after: Cell<usize>,
 }
 
 /// One end of a simulated connection.
 pub struct SimStream {
     link: Rc<Link>,
-    /// Index of the pipe that this end writes to; it reads from the other.
+    /// The index of the pipe that this end writes to. It reads from the other pipe.
     side: usize,
     reset_on_close: Cell<bool>,
 }
 
 impl SimStream {
-    /// Sends the end of our side.
+    /// Sends our FIN.
     fn end(&self) {
         let mut pipe = self.outbound().borrow_mut();
         if pipe.end.is_none() && pipe.reset.is_none() {
@@ -190,7 +190,7 @@ impl SimStream {
         let mut pipe = self.inbound().borrow_mut();
         pipe.lose(now);
         if pipe.arrived(now) {
-            // Sometimes a read gets all that is there, sometimes less.
+            // A read sometimes gets all bytes, sometimes fewer.
             let limit = match self.link.world.chance(0.5) {
                 true => buf.room(),
                 false => self.link.world.random.borrow_mut().usize(1..=buf.room()),
@@ -221,7 +221,7 @@ impl SimStream {
         Poll::Pending
     }
 
-    /// Takes some of `bytes` onto the way.
+    /// Puts some of `bytes` on the network.
     fn poll_write(&self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let link = &self.link;
         let now = link.world.now.get();
@@ -233,7 +233,7 @@ impl SimStream {
         if room == 0 {
             pipe.waiting.push((None, context.waker().clone()));
             drop(pipe);
-            // A reset that is on its way must wake the writer too.
+            // A reset in flight must also wake the writer.
             self.inbound().borrow_mut().wait(&link.world, context);
             return Poll::Pending;
         }
@@ -354,7 +354,7 @@ impl Drop for SimStream {
     }
 }
 
-/// A read. Dropped while it waits it may take with it what comes next, as one on the ring does.
+/// A read. If it is dropped while it waits, the next bytes may be lost, as on the ring.
 struct Reading<'a> {
     stream: &'a SimStream,
     buf: Option<Buf>,
@@ -409,7 +409,7 @@ impl Link {
         }
     }
 
-    /// Counts bytes that went out; the network may break the connection over them.
+    /// Counts sent bytes. The network may reset the connection after them.
     fn count(&self, n: usize) {
         match self.resets_after.get().checked_sub(n) {
             Some(left) => self.resets_after.set(left),
@@ -435,12 +435,12 @@ impl Pipe {
         }
     }
 
-    /// Whether there is something to read.
+    /// Whether there are bytes to read.
     fn arrived(&self, now: Time) -> bool {
         self.portions.front().is_some_and(|portion| portion.arrives <= now)
     }
 
-    /// How it ended, once all that has arrived was read. An orderly end is `Ok`.
+    /// The end of the stream, after all arrived bytes were read. An orderly end is `Ok`.
     fn over(&self, now: Time) -> Option<io::Result<()>> {
         if self.arrived(now) {
             return None;
@@ -455,7 +455,7 @@ impl Pipe {
         self.reset.is_some_and(|reset| reset <= now)
     }
 
-    /// Gives up to `limit` bytes that have arrived to `sink`, and says how many those were.
+    /// Passes up to `limit` arrived bytes to `sink`. Returns their number.
     fn read(&mut self, now: Time, limit: usize, mut sink: impl FnMut(&[u8])) -> usize {
         let mut read = 0;
         while read < limit && self.arrived(now) {
@@ -472,7 +472,7 @@ impl Pipe {
         read
     }
 
-    /// What arrives first after a read was dropped may be gone with it.
+    /// After a dropped read, the next bytes may be lost.
     fn lose(&mut self, now: Time) {
         if self.lost_bytes > 0 && self.arrived(now) {
             let limit = std::mem::take(&mut self.lost_bytes);
@@ -490,7 +490,7 @@ impl Pipe {
         self.wake();
     }
 
-    /// Resets it at `at`: what arrives later never does.
+    /// Resets the pipe at `at`. Later portions are dropped.
     fn cut(&mut self, at: Time) {
         let at = self.reset.map_or(at, |earlier| earlier.min(at));
         self.reset = Some(at);
@@ -499,7 +499,7 @@ impl Pipe {
         self.wake();
     }
 
-    /// Has the task of `context` woken by the next thing that happens here.
+    /// Wakes the task of `context` at the next event in this pipe.
     fn wait(&mut self, world: &World, context: &Context<'_>) {
         let first = self.portions.front().map(|portion| portion.arrives);
         let next = first.into_iter().chain(self.end).chain(self.reset).min();

@@ -1,17 +1,17 @@
-//! A worker's access log lines on their way to the control thread.
+//! The access log lines of a worker on their way to the control thread.
 
 use std::cell::RefCell;
 
 use super::line::{Record, write_line};
 use crate::snapshot::LogFormat;
 
-/// A batch is handed over when it has grown to this, or when the worker is asked.
+/// A batch is handed over when it reaches this size, or on request.
 pub const LOG_BATCH_BYTES: usize = 32 * 1024;
 
-/// Takes a batch of whole lines.
+/// The receiver of a batch of whole lines.
 pub type HandOver = Box<dyn Fn(Vec<u8>)>;
 
-/// Gathers lines and hands them over in batches.
+/// Collects lines and hands them over in batches.
 #[derive(Default)]
 pub struct LogBuffer {
     hand_over: Option<HandOver>,
@@ -19,7 +19,7 @@ pub struct LogBuffer {
 }
 
 impl LogBuffer {
-    /// A buffer that gives its batches to `hand_over`. The default buffer keeps them.
+    /// A buffer that passes its batches to `hand_over`. The default buffer keeps them.
     pub fn new(hand_over: HandOver) -> Self {
         Self { hand_over: Some(hand_over), lines: RefCell::default() }
     }
@@ -35,7 +35,7 @@ impl LogBuffer {
         }
     }
 
-    /// Hands over the lines gathered so far.
+    /// Hands over the lines collected so far.
     pub fn flush(&self) {
         let Some(hand_over) = &self.hand_over else { return };
         if !self.lines.borrow().is_empty() {

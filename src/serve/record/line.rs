@@ -1,4 +1,4 @@
-//! One line for each exchange or L4 connection.
+//! The access log: one line for each exchange or L4 connection.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -10,44 +10,44 @@ use crate::error::Flag;
 use crate::net::Address;
 use crate::snapshot::LogFormat;
 
-/// What is known of an exchange when it is over. No header that may carry a secret is in it.
+/// The values of an access log line. No header that may hold a secret is among them.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// When it began, microseconds since the Unix epoch.
+    /// The start, in microseconds since the Unix epoch.
     pub began_unix_us: u64,
-    /// How long it took, in microseconds.
+    /// The duration in microseconds.
     pub duration_us: u64,
     /// The listener's name.
     pub listener: &'a str,
-    /// The rule's name; empty when none matched.
+    /// The rule's name; empty when no rule matched.
     pub route: &'a str,
-    /// The service's name; empty when none was chosen.
+    /// The service's name; empty when there is none.
     pub service: &'a str,
     /// The endpoint that answered or was tried last.
     pub endpoint: Option<&'a Address>,
-    /// Who connected (or whom the PROXY header named).
+    /// The client's address, possibly from the PROXY header.
     pub peer: Option<SocketAddr>,
-    /// Where a captured connection was meant to go; `None` for others.
+    /// The original destination of a captured connection; `None` for others.
     pub original: Option<SocketAddr>,
-    /// The SPIFFE ID that it has proven; empty without one.
+    /// The client's SPIFFE ID; empty without one.
     pub identity: &'a str,
-    /// Which rule denied it; empty when none did.
+    /// The authorization rule that denied the exchange; empty when none did.
     pub policy: &'a str,
     /// The method; empty for an L4 connection.
     pub method: &'a [u8],
-    /// Host and port the client asked for.
+    /// The host and port in the request.
     pub authority: &'a [u8],
     /// The request target as received.
     pub target: &'a [u8],
     /// `HTTP/2`, `HTTP/1.1`, `HTTP/1.0` or `TCP`.
     pub protocol: &'static str,
-    /// The status sent; 0 when none was.
+    /// The status sent; 0 when none was sent.
     pub status: u16,
-    /// How a call of gRPC ended; `None` for what is none.
+    /// The status of a gRPC call; `None` for other requests.
     pub grpc_status: Option<u8>,
-    /// Why it did not go the ordinary way.
+    /// The response flag.
     pub flag: Option<Flag>,
-    /// Which check refused; empty when none did.
+    /// The check that refused the exchange; empty when none did.
     pub detail: &'a str,
     /// Body bytes (L4: all bytes) from the client.
     pub received_bytes: u64,
@@ -61,8 +61,8 @@ pub struct Record<'a> {
     pub forwarded_for: &'a [u8],
 }
 
-/// Appends one line: a JSON object, or Envoy's default text line. Valid whatever a client sent:
-/// JSON escapes controls and replaces what is not UTF-8, the text form escapes both.
+/// Appends one line: a JSON object, or Envoy's default text line. The line is valid for any bytes
+/// from a client: JSON escapes controls and replaces invalid UTF-8; the text form escapes both.
 pub fn write_line(out: &mut Vec<u8>, format: LogFormat, record: &Record<'_>) {
     match format {
         LogFormat::Json => write_json(out, record),
@@ -146,7 +146,7 @@ fn write_text(out: &mut Vec<u8>, record: &Record<'_>) {
     }
 }
 
-/// `-` for nothing; controls, quotes, backslashes and what is not ASCII as `\xHH`.
+/// `-` for empty text. Controls, quotes, backslashes and bytes that are not ASCII become `\xHH`.
 fn put_escaped(out: &mut Vec<u8>, text: &[u8]) {
     if text.is_empty() {
         out.push(b'-');
@@ -165,7 +165,7 @@ fn write_time(out: &mut Vec<u8>, unix_us: u64) {
         format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_us) * 1000);
     if let Ok(time) = time {
-        // A formatted date fits a Vec.
+        // Writing to a Vec does not fail.
         time.format_into(out, &format).ok();
     }
 }

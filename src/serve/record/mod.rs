@@ -1,4 +1,4 @@
-//! The record of an exchange: one place that counts it and writes its log line.
+//! The record of an exchange. It counts the exchange and writes its log line.
 
 pub mod buffer;
 mod line;
@@ -22,14 +22,14 @@ use crate::time::Time;
 use crate::upstream::{LocalEndpoint, LocalRule, LocalService, Terms};
 use line::Record;
 
-/// The record of one exchange or L4 connection. It owns everything that it tells, so it can outlive
-/// the exchange. Dropping it counts the exchange and writes its line, however the exchange ended.
+/// The record of one exchange or L4 connection. It owns all its values, so it can outlive the
+/// exchange. Dropping it counts the exchange and writes its line, whatever the end of the exchange.
 pub struct ExchangeRecord<I: Io> {
     worker: Rc<Worker<I>>,
     terms: Rc<Terms>,
     peer: Rc<Peer>,
     original: Option<SocketAddr>,
-    /// The moment at which the request head was complete.
+    /// The time when the request head was complete.
     pub began: Time,
     request: RefCell<Option<Box<Request>>>,
     request_id: Cell<Option<RequestId>>,
@@ -120,12 +120,12 @@ impl<I: Io> ExchangeRecord<I> {
         }
     }
 
-    /// The terms of its listener.
-    pub fn terms(&self) -> &Terms {
+    /// The terms of the listener.
+    pub fn terms(&self) -> &Rc<Terms> {
         &self.terms
     }
 
-    /// The request. Its parts are copied only where the log or a counter will ask for them.
+    /// Sets the request. Its parts are copied only if the log or a counter needs them.
     pub fn set_request(&self, request: HeadView<'_>) {
         self.kind.set(grpc::kind_of(request));
         if self.terms.access_log.is_some() || self.kind.get().is_some() {
@@ -133,25 +133,25 @@ impl<I: Io> ExchangeRecord<I> {
         }
     }
 
-    /// The id that was made for a request without one.
+    /// Sets the id that was made for a request without one.
     pub fn set_request_id(&self, id: Option<RequestId>) {
         self.request_id.set(id);
     }
 
-    /// The rule that matched.
+    /// Sets the rule that matched.
     pub fn set_rule(&self, rule: &LocalRule) {
         *self.rule.borrow_mut() = Some(Rc::clone(rule));
     }
 
-    /// The service that was chosen; its requests under way count from here.
+    /// Sets the service. The request counts as active in the service from now on.
     pub fn set_service(&self, service: &Rc<LocalService<I>>) {
         service.config.stats.worker(self.worker.index).active.increment();
         *self.service.borrow_mut() = Some(Rc::clone(service));
     }
 
-    /// The endpoint that is tried.
-    pub fn set_endpoint(&self, endpoint: &LocalEndpoint<I>) {
-        *self.endpoint.borrow_mut() = Some(Rc::clone(endpoint));
+    /// Sets the endpoint that is tried.
+    pub fn set_endpoint(&self, endpoint: LocalEndpoint<I>) {
+        *self.endpoint.borrow_mut() = Some(endpoint);
     }
 
     /// The kind of gRPC call; `None` for other requests.
@@ -159,22 +159,22 @@ impl<I: Io> ExchangeRecord<I> {
         self.kind.get()
     }
 
-    /// The status with which a gRPC call ended.
+    /// Sets the status of a gRPC call.
     pub fn set_code(&self, code: Code) {
         self.code.set(Some(code));
     }
 
-    /// The number of messages that the client has sent.
+    /// Sets the number of gRPC messages from the client.
     pub fn set_request_messages(&self, count: u64) {
         self.messages[0].set(count);
     }
 
-    /// The number of messages that the client has got.
+    /// Sets the number of gRPC messages to the client.
     pub fn set_response_messages(&self, count: u64) {
         self.messages[1].set(count);
     }
 
-    /// The status that is sent to the client.
+    /// Sets the status that is sent to the client.
     pub fn set_status(&self, status: u16) {
         self.status.set(status);
     }
@@ -184,12 +184,12 @@ impl<I: Io> ExchangeRecord<I> {
         self.status.get()
     }
 
-    /// The reason of a refusal. The first reason stands.
+    /// Sets the reason of a refusal. The first reason stays.
     pub fn set_refusal(&self, refusal: &Refusal) {
         self.set_flag(refusal.flag, refusal.detail);
     }
 
-    /// The response flag and its detail. The first one stands.
+    /// Sets the response flag and its detail. The first one stays.
     pub fn set_flag(&self, flag: Flag, detail: &'static str) {
         if self.flag.get().is_none() {
             self.flag.set(Some(flag));
@@ -202,7 +202,7 @@ impl<I: Io> ExchangeRecord<I> {
         self.flag.get()
     }
 
-    /// The authorization rule that denied it.
+    /// Sets the authorization rule that denied the exchange.
     pub fn set_denial(&self, verdict: Verdict<'_>) {
         *self.denial.borrow_mut() = Some(verdict.to_string().into());
     }
@@ -217,12 +217,12 @@ impl<I: Io> ExchangeRecord<I> {
         self.sent_bytes.set(self.sent_bytes.get() + n);
     }
 
-    /// The exchange was over at `now`; without this, it is over when the record is dropped.
+    /// Sets the end of the exchange. Without it, the exchange ends when the record is dropped.
     pub fn ended(&self, now: Time) {
         self.ended.set(Some(now));
     }
 
-    /// Counts the call by its method.
+    /// Counts the gRPC call by its method.
     fn count_call(&self, service: &LocalService<I>) {
         let request = self.request.borrow();
         let (Some(_), Some(request)) = (self.kind.get(), request.as_ref()) else { return };

@@ -1,8 +1,8 @@
-//! From the tree to the types, with every mistake and not only the first.
+//! Decodes the tree into the grammar types, and reports every mistake.
 //!
-//! serde stops at the first error. So the mistake is noted, the node it is about is taken out of
-//! the tree, and decoding starts again, until it succeeds. What is then missing only because it
-//! was taken out is not reported.
+//! serde stops at the first error. So the error is recorded, its node is removed from the tree, and
+//! decoding starts again until it succeeds. Errors that only follow from a removed node are not
+//! reported.
 
 use std::fmt;
 
@@ -16,19 +16,19 @@ use super::node::{Key, Kind, Node};
 use super::values::AS_LIST;
 use crate::compile::suggestion;
 
-/// Mistakes shown at once.
+/// How many mistakes are shown at once.
 pub const MISTAKES_MAX: usize = 100;
 
-/// The name by which a wrapper asks for the place of its value.
+/// The name by which a wrapper requests the place of its value.
 pub const WITH_PLACE: &str = "$ringway::Placed";
 
-/// Sections whose entries are decoded in batches: a mistake costs one batch a second look.
+/// Sections that are decoded in batches, so that a mistake repeats the work of one batch only.
 const BATCHED: [&str; 4] = ["listeners", "routes", "services", "jwt"];
 
-/// Entries of a batch.
+/// The number of entries in a batch.
 const BATCH: usize = 256;
 
-/// Decodes `root`. `None` when it has too many mistakes.
+/// Decodes `root`. `None` if there are too many mistakes.
 pub fn decode(root: Node, mistakes: &mut Vec<Diagnostic>) -> Option<Config> {
     let mut config = Config::default();
     let mut tries = MISTAKES_MAX;
@@ -43,7 +43,7 @@ pub fn decode(root: Node, mistakes: &mut Vec<Diagnostic>) -> Option<Config> {
     Some(config)
 }
 
-/// The section in parts that are decoded one by one.
+/// Splits a section into parts that are decoded one by one.
 fn parts(name: &str, section: Node) -> Vec<Node> {
     let Node { place, kind } = section;
     let mut entries = match kind {
@@ -74,7 +74,7 @@ fn add(config: &mut Config, section: &str, part: Config) {
         "jwt" => config.jwt.0.extend(part.jwt.0),
         "authorization" => config.authorization = part.authorization,
         "telemetry" => config.telemetry = part.telemetry,
-        // Another name is a mistake, which has been noted.
+        // Any other name was reported as a mistake before.
         _ => {}
     }
 }
@@ -103,8 +103,8 @@ fn decode_part(
     None
 }
 
-/// Takes the node (or the entry with the key) at `place` out of the tree below `node`, and notes
-/// the places of the nodes above it.
+/// Removes the node (or the entry with the key) at `place` from the tree below `node`. Adds the
+/// places of its parents to `pruned`.
 fn prune(node: &mut Node, place: Place, pruned: &mut Vec<Place>) -> bool {
     let above = node.place;
     let done = match &mut node.kind {
@@ -133,7 +133,7 @@ fn prune(node: &mut Node, place: Place, pruned: &mut Vec<Place>) -> bool {
     done
 }
 
-/// A mistake on its way up.
+/// A mistake that is passed up.
 #[derive(Debug)]
 pub struct DecodeError {
     text: String,
@@ -143,12 +143,12 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
-    /// A mistake whose place is still to be found out.
+    /// A mistake without a place yet.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), help: None, place: None, missing: false }
     }
 
-    /// The same with a hint.
+    /// The same mistake with help.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
@@ -171,7 +171,7 @@ impl std::error::Error for DecodeError {}
 impl de::Error for DecodeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         let text = message.to_string();
-        // A value type says its hint behind a line break.
+        // A value type puts its help after a line break.
         match text.split_once('\n') {
             Some((text, help)) => Self::new(text).help(help),
             None => Self::new(text),
@@ -423,7 +423,7 @@ impl<'de> de::Deserializer<'de> for &'de Key {
     }
 }
 
-/// Four numbers of the place, then the value itself.
+/// First the four numbers of the place, then the value.
 struct WithPlace<'de> {
     place: Place,
     next: usize,

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: where, what, and what to write instead.
+//! Mistakes in a configuration: the place, the message and the help.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::model::{Fault, Files, Origin};
 pub struct SourceMap(Arc<Vec<(Arc<str>, Arc<str>)>>);
 
 impl SourceMap {
-    /// Adds a file and gives its index; `None` when there are too many.
+    /// Adds a file and returns its index; `None` if there are too many files.
     pub fn add(&mut self, name: &str, text: String) -> Option<u16> {
         let files = Arc::make_mut(&mut self.0);
         let index = u16::try_from(files.len()).ok()?;
@@ -57,11 +57,11 @@ impl SourceMap {
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Where it is; `None` when it is in no file.
+    /// The place; `None` if the mistake is in no file.
     pub place: Option<Place>,
-    /// What is wrong.
+    /// The message.
     pub message: String,
-    /// What to do instead.
+    /// The help.
     pub help: Option<String>,
 }
 
@@ -87,7 +87,7 @@ impl Diagnostic {
         Self { place: None, message: message.into(), help: None }
     }
 
-    /// The same with a hint.
+    /// The same mistake with help.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
@@ -99,13 +99,13 @@ impl Diagnostic {
 pub struct Diagnostics {
     /// The mistakes, in the order of their places.
     pub list: Vec<Diagnostic>,
-    /// The files they are in.
+    /// The files.
     pub sources: SourceMap,
 }
 
 impl Diagnostics {
-    /// Orders `list` by place. Of several mistakes at one place the first is kept: the others
-    /// mostly follow from it.
+    /// Sorts `list` by place. Of several mistakes at one place only the first is kept, because the
+    /// others mostly follow from it.
     pub fn new(mut list: Vec<Diagnostic>, sources: SourceMap) -> Self {
         list.sort_by_key(|diagnostic| diagnostic.place);
         list.dedup_by(|later, first| {
@@ -128,7 +128,7 @@ impl fmt::Display for Diagnostics {
                         let number = place.line.to_string();
                         let margin = " ".repeat(number.len());
                         let before = place.column.saturating_sub(1) as usize;
-                        // Tabs keep their width, so that the caret stands under its text.
+                        // Keep tabs, so that the caret is below its text.
                         let indent: String = line
                             .chars()
                             .take(before)

@@ -1,5 +1,5 @@
-//! Every example is loaded: the YAML blocks of the documents, and the directories of conf/. Where
-//! they name files of `/etc/ringway`, they find some here.
+//! Loads every example: the YAML blocks of the documents, and the directories of conf/. Files of
+//! `/etc/ringway` in them are replaced with test files.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use super::*;
 use crate::ca;
 use crate::compile::registry::Registry;
 
-/// Where the files of the examples are said to be.
+/// The directory in the examples.
 const ETC: &str = "/etc/ringway";
 
 /// The public key of RFC 8037 A.2.
 const KEY_SET: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519",
     "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
-/// What stands there: a CA, and a certificate under each name that the examples use.
+/// The test files: a CA, and a certificate for each name in the examples.
 fn files() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let authority = root.path().join("ca");

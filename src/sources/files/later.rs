@@ -1,7 +1,7 @@
-//! Keys of the grammar that this version does not know yet. They are refused by name:
-//! a policy that is written down and silently not enforced would be worse than none.
+//! Keys that only later versions support. They are refused by name, because a policy that is
+//! silently not enforced is worse than none.
 
-/// Keys of later versions, wherever they stand.
+/// Keys of later versions, at any place.
 const FIELDS: [&str; 8] = [
     "retries",
     "circuit_breaker",
@@ -13,7 +13,7 @@ const FIELDS: [&str; 8] = [
     "http3",
 ];
 
-/// Whether a field is one of a later version.
+/// Whether a later version supports this field.
 pub fn is_later_field(name: &str) -> bool {
     FIELDS.contains(&name)
 }

@@ -1,4 +1,4 @@
-//! The files that a configuration names: certificates, keys, roots, revocation lists.
+//! The files that a configuration refers to: certificates, keys, roots, revocation lists.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,14 @@ use crate::ca::{self, Issued, Issuer, Request};
 use crate::identity::SpiffeId;
 use crate::model::Material;
 
-/// How long a certificate lives that is issued to this workload, unless it is told otherwise.
+/// The default lifetime of a certificate that is issued to this workload.
 const ISSUED_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// The largest such file that is read.
+/// The largest file that is read.
 pub const MATERIAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// What was in each file, or why it cannot be read. Keys are in here: it is never printed.
+/// The content of each file, or the reason why it cannot be read. It contains keys and is never
+/// printed.
 #[derive(Clone, Default)]
 pub struct Materials {
     files: BTreeMap<PathBuf, Material>,
@@ -27,15 +28,15 @@ pub struct Materials {
 }
 
 impl PartialEq for Materials {
-    /// What was issued differs each time, and says nothing about the files.
+    /// Issued certificates differ each time, so they are not compared.
     fn eq(&self, other: &Self) -> bool {
         self.files == other.files
     }
 }
 
 impl Materials {
-    /// Reads every file that `config` names, and has the workload's certificate issued when it
-    /// comes from a local CA.
+    /// Reads every file that `config` refers to. Issues the workload's certificate if it comes from
+    /// a local CA.
     pub(super) fn read(config: &Config, sources: &SourceMap) -> Self {
         let paths = references(config).into_iter().map(|name| path_of(sources, name));
         let mut files: BTreeMap<PathBuf, Material> =
@@ -56,8 +57,7 @@ impl Materials {
         Self { files, issued }
     }
 
-    /// When what a local CA has issued should be issued anew; `None` when there is nothing or it
-    /// failed.
+    /// The renewal time of the issued certificate; `None` if there is none.
     pub fn renew_at(&self, jitter: f64) -> Option<SystemTime> {
         let issued = self.issued.as_ref()?.as_ref().ok()?;
         Some(ca::renew_at(issued.not_before, issued.not_after, jitter))
@@ -68,12 +68,12 @@ impl Materials {
         self.issued.as_ref().map(|issued| issued.as_deref().map_err(String::as_str))
     }
 
-    /// The content of the file that stands at `name`.
+    /// The content of the file `name`.
     pub(super) fn get(&self, sources: &SourceMap, name: &Placed<String>) -> Material {
         self.at(&path_of(sources, name))
     }
 
-    /// The content of a file of the directory that stands at `name`.
+    /// The content of a file in the directory `name`.
     pub(super) fn in_directory(
         &self,
         sources: &SourceMap,
@@ -94,7 +94,7 @@ impl Materials {
     }
 }
 
-/// Paths are relative to the file they stand in.
+/// Paths are relative to the configuration file.
 fn path_of(sources: &SourceMap, name: &Placed<String>) -> PathBuf {
     let file = sources.files().get(name.place.file as usize);
     let directory =
@@ -149,7 +149,7 @@ fn references(config: &Config) -> Vec<&Placed<String>> {
 fn issue(directory: &Path, id: &str, lifetime: Duration) -> Result<Arc<Issued>, String> {
     let id = SpiffeId::parse(id).map_err(|why| format!("{id:?} is not a SPIFFE ID: {why}"))?;
     let issuer = Issuer::open(directory).map_err(|error| error.to_string())?;
-    // A name that peers outside the mesh can check is not known here: the identity is the ID.
+    // DNS names are not known here, so the identity is only the SPIFFE ID.
     let request =
         Request { id, dns: Vec::new(), ips: Vec::new(), lifetime, now: SystemTime::now() };
     issuer.issue(&request).map(Arc::new).map_err(|error| error.to_string())

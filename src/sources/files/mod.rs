@@ -1,5 +1,5 @@
-//! Configuration files: read and merged (`read`), taken apart (`node`), decoded with every mistake
-//! (`decode`) into the grammar, and lowered to the model (`lower`).
+//! Configuration files. They are read and merged (`read`), parsed (`node`), decoded into the
+//! grammar (`decode`), and lowered to the model (`lower`).
 
 mod decode;
 pub mod diagnostic;
@@ -24,11 +24,11 @@ use crate::compile::registry::Registry;
 use crate::compile::{self, Compiled, Resolutions};
 use crate::model::{Model, Resources};
 
-/// Files that were read and lowered, mistakes included.
+/// The loaded files, with their mistakes.
 pub struct Loaded {
     /// The files.
     pub sources: SourceMap,
-    /// The files that they name.
+    /// The certificate and key files that the configuration names.
     pub materials: Materials,
     layers: read::Layers,
     mistakes: Vec<Diagnostic>,
@@ -37,18 +37,18 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Whether it was read from files with the same content.
+    /// Whether both were loaded from files with the same content.
     pub fn is_same_text(&self, other: &Self) -> bool {
         self.sources.files() == other.sources.files() && self.materials == other.materials
     }
 
-    /// The understood part. After [`Loaded::release`] it is made from the texts again, with the
-    /// environment of the process.
+    /// The valid part of the configuration. After [`Loaded::release`] it is made again from the
+    /// texts and the environment of the process.
     pub fn model(&self) -> Arc<Model> {
         let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         let made = model.get_or_insert_with(|| {
             let Self { layers, sources, materials, .. } = self;
-            // The mistakes are known from the first time.
+            // The mistakes were reported the first time.
             let mut known = Vec::new();
             let tree = read::merge(layers, &ProcessEnvironment, sources, &mut known);
             let config = decode::decode(tree, &mut known).unwrap_or_default();
@@ -57,14 +57,14 @@ impl Loaded {
         Arc::clone(made)
     }
 
-    /// Drops the model. An applied configuration needs it rarely, and its texts are smaller.
+    /// Drops the model to save memory. It is rarely needed after a configuration is applied.
     pub fn release(&self) {
         *self.model.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-/// Reads the files of the `-c` arguments. Mistakes are kept for [`compile`], which adds the faults
-/// that only show when everything is put together.
+/// Loads the files of the `-c` arguments. [`compile`] reports the mistakes, together with the
+/// faults that it finds itself.
 pub fn load(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
     let mut sources = SourceMap::default();
     let mut mistakes = Vec::new();
@@ -79,7 +79,7 @@ pub fn load(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
 /// Compiles `loaded` alone into the snapshot number `version`.
 ///
 /// # Errors
-/// Every mistake, those of [`load`] included.
+/// Every mistake, including those of [`load`].
 pub fn compile(
     loaded: &Loaded,
     version: u64,

@@ -1,32 +1,32 @@
-//! YAML as a tree that knows where everything stands.
+//! YAML as a tree in which each node has its place.
 
 use rustc_hash::FxHashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::diagnostic::{Diagnostic, Place};
 
-/// How deep maps and lists may be nested.
+/// The deepest nesting of maps and lists.
 pub const DEPTH_MAX: usize = 32;
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// Where it stands.
+    /// The place.
     pub place: Place,
-    /// What it is.
+    /// The content.
     pub kind: Kind,
 }
 
-/// What a [`Node`] is.
+/// The content of a [`Node`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
-    /// Nothing was written.
+    /// No value.
     Null,
-    /// Text. What type it has is decided by what is wanted in its place: `on` is never a boolean.
+    /// Text. The expected type decides how it is read, so `on` is never a boolean.
     Scalar {
         /// The text, without quotes.
         text: String,
-        /// It was written without quotes.
+        /// Whether it was written without quotes.
         plain: bool,
     },
     /// A list.
@@ -38,14 +38,14 @@ pub enum Kind {
 /// A key of a map.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
-    /// Where it stands.
+    /// The place.
     pub place: Place,
     /// The key.
     pub text: String,
 }
 
-/// Reads the one document of `text`. What can be understood is given even when there are
-/// mistakes, so that all of them can be shown at once.
+/// Parses the single document of `text`. The valid part is returned even with mistakes, so that all
+/// mistakes can be reported at once.
 pub fn parse(file: u16, text: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Node> {
     let mut reader = Reader { file, events: Parser::new_from_str(text), mistakes };
     match reader.document() {
@@ -168,11 +168,11 @@ impl<'t> Reader<'t, '_> {
 /// Up to this many keys of a map are compared one by one.
 const COMPARED_MAX: usize = 32;
 
-/// Finds keys in a map that grows. Large maps get an index.
+/// Finds keys in a growing map. Large maps get an index.
 #[derive(Default)]
 pub(super) struct Known {
     by_text: FxHashMap<String, usize>,
-    /// Entries that are in the index.
+    /// The number of indexed entries.
     indexed: usize,
 }
 
@@ -191,7 +191,7 @@ impl Known {
 }
 
 impl Node {
-    /// What it is, for a message.
+    /// A description for messages.
     pub fn describe(&self) -> String {
         match &self.kind {
             Kind::Null => "nothing".to_owned(),

@@ -1,4 +1,4 @@
-//! Which files a configuration is made of, and how they become one tree.
+//! Reads the files of a configuration and merges them into one tree.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::node::{self, Kind, Known, Node};
 /// The largest file that is read.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// Where values like `${NAME}` come from.
+/// The source of values like `${NAME}`.
 pub trait Environment {
     /// The value of a variable.
     fn variable(&self, name: &str) -> Option<String>;
@@ -137,7 +137,7 @@ fn read_file(path: &Path, mistakes: &mut Vec<Diagnostic>) -> Option<String> {
     }
 }
 
-/// Puts environment variables into every value.
+/// Replaces environment variables in all values.
 fn expand(node: &mut Node, environment: &dyn Environment, mistakes: &mut Vec<Diagnostic>) {
     match &mut node.kind {
         Kind::Null => {}
@@ -156,7 +156,7 @@ fn expand(node: &mut Node, environment: &dyn Environment, mistakes: &mut Vec<Dia
     }
 }
 
-/// The text with `${NAME}` and `${NAME:-default}` replaced; `None` when there is nothing to do.
+/// The text with `${NAME}` and `${NAME:-default}` replaced; `None` if it contains none.
 fn expanded(text: &str, environment: &dyn Environment) -> Result<Option<String>, String> {
     if !text.contains("${") {
         return Ok(None);
@@ -189,9 +189,8 @@ fn expanded(text: &str, environment: &dyn Environment) -> Result<Option<String>,
     Ok(Some(out))
 }
 
-/// Adds the sections of `new` to those of `all`; a section that is a list goes on where it was.
-/// The same name in the same section, or the same scalar section, twice is a mistake that names
-/// both places.
+/// Adds the sections of `new` to those of `all`. Maps and lists are joined. A name or a scalar
+/// section that appears twice is a mistake; the error names both places.
 fn join(all: &mut Node, new: Node, sources: &SourceMap, mistakes: &mut Vec<Diagnostic>) {
     let (Kind::Map(all), Kind::Map(new)) = (&mut all.kind, new.kind) else { return };
     for (key, value) in new {
@@ -229,7 +228,7 @@ fn join(all: &mut Node, new: Node, sources: &SourceMap, mistakes: &mut Vec<Diagn
     }
 }
 
-/// Lets `over` override `base` key by key, through all maps.
+/// Merges `over` into `base` key by key. Values of `over` win.
 fn overlay(base: &mut Node, over: Node) {
     let place = over.place;
     match (&mut base.kind, over.kind) {

@@ -1,4 +1,4 @@
-//! What is understood, and every mistake with its place.
+//! Tests of valid configurations, and of the error for each mistake.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -47,8 +47,8 @@ fn a_mistake_is_shown_with_its_line_a_caret_and_what_to_write_instead() {
 #[test]
 fn tokens_need_keys_and_a_known_issuer() {
     for (jwt, demand, expected) in [
-        ("{issuer: x, jwks: {}}", "id", "where are the keys?"),
-        ("{issuer: x, jwks: {file: a, url: b}}", "id", "where are the keys?"),
+        ("{issuer: x, jwks: {}}", "id", "this provider has no keys"),
+        ("{issuer: x, jwks: {file: a, url: b}}", "id", "this provider has no keys"),
         ("{issuer: x, jwks: {url: ftp://x}}", "id", "not a URL"),
         ("{issuer: x, jwks: {file: nowhere.json}}", "id", "nowhere.json: No such file"),
         ("{issuer: x, jwks: {file: a.yaml}}", "id", "not a JSON Web Key Set"),
@@ -81,21 +81,21 @@ fn health_checks_ask_one_thing_that_can_be_asked() {
         ("{tcp: yes}", "expected true or false"),
         ("{grpc: false}", "expected `true`, or {service: NAME}"),
         ("{grpc: my.Service}", "expected `true`, or {service: NAME}"),
-        ("{grpc: true}", "gRPC is not spoken over HTTP/1.1"),
-        ("{http: healthz}", "\"healthz\" is not the path of a resource"),
-        ("{http: '/a b'}", "is not the path of a resource"),
+        ("{grpc: true}", "gRPC needs HTTP/2"),
+        ("{http: healthz}", "\"healthz\" is not a path"),
+        ("{http: '/a b'}", "is not a path"),
         ("{http: {}}", "\"path\" is missing"),
         ("{http: {path: /, method: POST}}", "unknown value \"POST\""),
         ("{http: {path: /, status: [200, 2xx]}}", "\"2xx\" is no status of a final answer"),
         ("{http: {path: /, status: 299-200}}", "write 200 or 200-299"),
         ("{http: {path: /, status: 100}}", "write 200 or 200-299"),
-        ("{http: {path: /, host: 'a b'}}", "\"a b\" cannot be asked for as a host"),
+        ("{http: {path: /, host: 'a b'}}", "\"a b\" cannot be used as a host"),
         ("{http: /, healthy: 0}", "at least one check is needed"),
         ("{http: /, interval: 0s}", "a length of time cannot be zero"),
         ("{http: /, panic_threshold: 50}", "write 0% to 100%"),
         ("{http: /, panic_threshold: 101%}", "write 0% to 100%"),
         ("{htp: /}", "did you mean \"http\"?"),
-        // The other service: its name is no host.
+        // The other service's name is not a valid host.
         ("{http: /}", "write `host: NAME`"),
     ] {
         let errors = errors(&service(check));
@@ -111,7 +111,7 @@ fn health_checks_have_defaults_and_short_forms() {
             format!("services: {{shop: {{endpoints: ['10.0.0.1:1'], health_check: {check}}}}}");
         let compiled = compiled(&[&[("a.yaml", &text)]], &[]).unwrap_or_else(|e| panic!("{e}"));
         let service = &compiled.snapshot.services[0];
-        assert!(service.endpoints[0].health.is_some());
+        assert!(service.endpoints.load().list[0].health.is_some());
         service.health.as_ref().unwrap().to_string()
     };
     let rest = "; every 2s within 1s; healthy after 2, unhealthy after 3";
@@ -147,7 +147,7 @@ fn captured_traffic_is_checked_like_everything_else() {
         ("outbound: {bind: 0.0.0.0:1, hosts: nobody}", "no routes for \"nobody\""),
         ("outbound: {bind: 0.0.0.0:1, unknown: no}", "unknown value \"no\""),
         ("dns: {bind: here}", "write 127.0.0.1:15053"),
-        ("outbound: {bind: 0.0.0.0:1}, intercept: {mark: 0}", "a mark of 0 is none"),
+        ("outbound: {bind: 0.0.0.0:1}, intercept: {mark: 0}", "0 means no mark"),
         (
             "outbound: {bind: 0.0.0.0:1}, intercept: {exclude: {outbound: {cidrs: 10.0.0.1/8}}}",
             "write 10.0.0.0/8 for the range",
@@ -167,8 +167,11 @@ fn captured_traffic_is_checked_like_everything_else() {
          listeners: {mesh.inbound: {bind: 0.0.0.0:2}, \
          t: {bind: 0.0.0.0:3, protocol: tls, tls: mesh}}\n",
     );
-    assert!(listener.contains("is the name of another"), "{listener}");
-    assert!(listener.contains("TLS that is passed on is not terminated"), "{listener}");
+    assert!(listener.contains("is a reserved listener name"), "{listener}");
+    assert!(
+        listener.contains("this listener passes TLS through and does not terminate it"),
+        "{listener}"
+    );
 }
 
 #[test]
@@ -223,18 +226,24 @@ fn each_mistake_has_its_words() {
         ("listeners: {a: {bind: 127.0.0.1:1, request_id: maybe}}", "expected true or false"),
         ("limits: {headers: many}", "expected a number, found \"many\""),
         ("limits: {header_bytes: 5 apples}", "not a number of bytes"),
-        ("limits: {headers: 1000}", "between 1 and 256"),
-        ("limits: {http2: {ping_frames: 3}}", "fewer than 10 frames would end good connections"),
+        ("limits: {headers: 1000}", "from 1 to 256 fields"),
+        (
+            "limits: {http2: {ping_frames: 3}}",
+            "a limit below 10 frames would close normal connections",
+        ),
         ("limits: {http2: {window: 0s}}", "cannot be zero"),
-        ("limits: {http2: {data_overhead: 1KiB}}", "at least 25600 bytes are wanted here"),
+        ("limits: {http2: {data_overhead: 1KiB}}", "this must be at least 25600 bytes"),
         ("drain: 0s", "cannot be zero"),
         ("admin: {bind: here}", "not an address to listen on"),
         ("runtime: {workers: 0}", "neither auto nor a number"),
-        ("routes: {\"a.*\": []}", "a wildcard stands for whole labels"),
+        ("routes: {\"a.*\": []}", "a wildcard may only be the first label"),
         ("routes: {a: {respond: {status: 99}}}", "between 200 and 599"),
-        ("routes: {a: {redirect: {}}}", "a redirect to itself"),
+        ("routes: {a: {redirect: {}}}", "this redirects to itself"),
         ("routes: {a: {headers: {request: {set: {host: b}}}, respond: {}}}", "cannot be changed"),
-        ("routes: {a: [{respond: {}}, {match: {path: /x}, respond: {}}]}", "no request gets here"),
+        (
+            "routes: {a: [{respond: {}}, {match: {path: /x}, respond: {}}]}",
+            "no request reaches this rule",
+        ),
         ("routes: {a: {match: {headers: {b: \"~(\"}}, respond: {}}}", "not a valid regex"),
         ("services: {a: {}}", "needs one of endpoints, versions and dns"),
         ("services: {a: {dns: nohost}}", "is not HOST:PORT"),
@@ -245,7 +254,7 @@ fn each_mistake_has_its_words() {
         ),
         (
             "services: {a: {endpoints: [], http2: {connection_window: 1KiB}}}",
-            "a size from 65535 to 2147483647 bytes is wanted here",
+            "this must be from 65535 to 2147483647 bytes",
         ),
         ("authorization: {name: a}", "expected a sequence"),
         ("authorization: [{to: {service: '*'}}]", "\"action\" is missing"),
@@ -253,7 +262,7 @@ fn each_mistake_has_its_words() {
             "authorization: [{action: custom, to: {ports: 1}}]",
             "expected one of: allow, deny, audit",
         ),
-        ("authorization: [{action: deny}]", "about everyone everywhere"),
+        ("authorization: [{action: deny}]", "applies to every client and every service"),
         ("authorization: [{action: allow, from: {}}]", "`from` has no condition"),
         ("authorization: [{action: allow, from: }]", "`from` has no condition"),
         ("authorization: [{action: allow, from: []}]", "the list is empty"),
@@ -264,13 +273,16 @@ fn each_mistake_has_its_words() {
         ("authorization: [{action: allow, from: {identites: a}}]", "did you mean \"identities\"?"),
         ("authorization: [{action: allow, from: {identities: http://a/b}}]", "not a SPIFFE ID"),
         ("authorization: [{action: allow, from: {identities: a/*/b}}]", "is not a pattern"),
-        ("authorization: [{action: allow, from: {not_identities: '*'}}]", "nothing is left"),
+        (
+            "authorization: [{action: allow, from: {not_identities: '*'}}]",
+            "this rule never matches",
+        ),
         ("authorization: [{action: allow, from: {ips: 10.0.0.0/33}}]", "not a range of IP"),
         ("authorization: [{action: deny, from: {ips: 10.1.0.0/8}}]", "write 10.0.0.0/8 for"),
         ("authorization: [{action: deny, to: {ports: 0}}]", "between 1 and 65535"),
         ("authorization: [{action: deny, to: {ports: 65536}}]", "expected u16"),
         ("authorization: [{action: deny, to: {hosts: 'a:80'}}]", "compared without ports"),
-        ("authorization: [{action: deny, to: {methods: get}}]", "written out: GET"),
+        ("authorization: [{action: deny, to: {methods: get}}]", "in capitals: GET"),
         ("authorization: [{action: deny, to: {paths: /a/../b}}]", "write /b"),
         ("authorization: [{action: deny, to: {paths: '/%61/*'}}]", "write /a/*"),
         ("authorization: [{action: deny, to: {paths: '/a*'}}]", "whole segments"),
@@ -312,7 +324,7 @@ fn files_of_a_directory_are_one_and_later_directories_override() {
     let result = compiled(&[base, over], &[("PORT", "8080")]);
     let snapshot = result.unwrap_or_else(|errors| panic!("{errors}")).snapshot;
     assert_eq!(snapshot.listeners[0].binds[0].to_string(), "127.0.0.1:8080");
-    assert_eq!(snapshot.services[0].endpoints[0].address.to_string(), "10.0.0.2:2");
+    assert_eq!(snapshot.services[0].endpoints.load().list[0].address.to_string(), "10.0.0.2:2");
     assert_eq!(snapshot.services.len(), 2);
     let twice: &[(&str, &str)] = &[
         ("1.yaml", "services: {a: {endpoints: []}}"),
@@ -429,7 +441,7 @@ fn the_schema_knows_every_section() {
 
 #[test]
 fn every_section_of_the_schema_is_decoded() {
-    // A section that decoding forgot would be read and dropped in silence.
+    // A section that decoding misses would be ignored silently.
     let sections: Vec<String> =
         schema()["properties"].as_object().unwrap().keys().cloned().collect();
     for section in sections {
@@ -479,7 +491,7 @@ fn a_released_model_is_made_again_from_the_texts() {
         let compiled = compile(loaded, 1, &mut Registry::new(1), &Resolutions::new());
         let snapshot = compiled.unwrap_or_else(|errors| panic!("{errors}")).snapshot;
         let shown = |service: &Arc<crate::cluster::Service>| {
-            (service.name.to_string(), service.endpoints.len())
+            (service.name.to_string(), service.endpoints.load().list.len())
         };
         snapshot.services.iter().map(shown).collect::<Vec<_>>()
     };

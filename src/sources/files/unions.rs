@@ -1,4 +1,4 @@
-//! Values with a short form as text and a long one as a map.
+//! Values with a short form as text and a long form as a map.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,13 +20,13 @@ trait TextOrMap: Sized {
     /// The long form.
     type Map: for<'de> Deserialize<'de>;
 
-    /// What is expected, for a message.
+    /// The expected form, for messages.
     const EXPECTED: &'static str;
 
-    /// From the short form.
+    /// Parses the short form.
     fn from_text(text: &str) -> Result<Self, &'static str>;
 
-    /// From the long form.
+    /// Converts the long form.
     fn from_map(map: Self::Map) -> Result<Self, &'static str>;
 }
 
@@ -70,15 +70,15 @@ deserialize_text_or_map!(
     ValueMatch
 );
 
-/// An endpoint with more about it than its address.
+/// An endpoint in its long form.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct EndpointMap {
     /// `IP:PORT` or `unix:/path`.
     address: String,
-    /// Its share of traffic relative to the others. Default 1; 0 takes it out.
+    /// The share of traffic relative to the others. Default 1; an endpoint with 0 gets no traffic.
     weight: Option<u32>,
-    /// Its zone.
+    /// The zone.
     zone: Option<String>,
 }
 
@@ -114,7 +114,7 @@ impl TextOrMap for To {
     const EXPECTED: &'static str = "a service, or a map of services to their weights";
 
     fn from_text(text: &str) -> Result<Self, &'static str> {
-        // The place is the one around this value.
+        // The place is that of the surrounding value.
         Ok(Self(vec![(Placed { place: Default::default(), value: text.to_owned() }, 1)]))
     }
 
@@ -139,13 +139,13 @@ impl JsonSchema for To {
     }
 }
 
-/// A token with more about it than whose it is.
+/// A token requirement in its long form.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct JwtDemandMap {
-    /// Whose token it may be; one or a list.
+    /// The accepted providers; one or a list.
     providers: OneOrMany<Placed<String>>,
-    /// Requests without a token pass, too; those with a bad one do not. Default false.
+    /// Requests without a token pass too. Requests with an invalid token do not. Default false.
     #[serde(default)]
     optional: bool,
 }
@@ -156,7 +156,7 @@ impl TextOrMap for JwtDemand {
     const EXPECTED: &'static str = "a provider of `jwt:`, or a map with `providers`";
 
     fn from_text(text: &str) -> Result<Self, &'static str> {
-        // The place is the one around this value.
+        // The place is that of the surrounding value.
         let provider = Placed { place: Default::default(), value: text.to_owned() };
         Ok(Self { providers: vec![provider], optional: false })
     }
@@ -183,7 +183,7 @@ impl TextOrMap for HttpCheck {
     const EXPECTED: &'static str = "a path, or a map with `path`";
 
     fn from_text(text: &str) -> Result<Self, &'static str> {
-        // The place is the one around this value.
+        // The place is that of the surrounding value.
         let path = Placed { place: Default::default(), value: text.to_owned() };
         Ok(Self(HttpCheckMap { path, ..HttpCheckMap::default() }))
     }
@@ -232,7 +232,7 @@ impl JsonSchema for GrpcCheck {
     }
 }
 
-/// A condition that a value is there at all.
+/// The condition that a value is present.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PresentMap {

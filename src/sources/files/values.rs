@@ -1,4 +1,4 @@
-//! Types of single values: each says in its error what it wants instead.
+//! Types of single values. The error of each type names the expected form.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,13 +11,13 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::decode::WITH_PLACE;
 use super::diagnostic::Place;
 
-/// The name by which [`OneOrMany`] asks for a list where a single value stands.
+/// The name by which [`OneOrMany`] requests a list where a single value was written.
 pub const AS_LIST: &str = "$ringway::OneOrMany";
 
-/// A value with the place where it stands.
+/// A value with its place in a file.
 #[derive(Clone, Debug, Default)]
 pub struct Placed<T> {
-    /// Where it stands.
+    /// The place.
     pub place: Place,
     /// The value.
     pub value: T,
@@ -61,7 +61,7 @@ impl<T: JsonSchema> JsonSchema for Placed<T> {
     }
 }
 
-/// A map in the order in which it was written.
+/// A map in the order of the file.
 #[derive(Clone, Debug)]
 pub struct Entries<T>(pub Vec<(Placed<String>, T)>);
 
@@ -155,8 +155,8 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     }
 }
 
-/// One value, or a list of them that is not empty. Where it is left out nothing is asked for; a
-/// condition that is there and lists nothing is a mistake, not one that everything fulfils.
+/// One value, or a list that is not empty. A missing key means no condition. An empty list is a
+/// mistake, because it would match everything.
 #[derive(Clone, Debug)]
 pub struct AtLeastOne<T>(pub Vec<T>);
 
@@ -191,7 +191,7 @@ impl<T: JsonSchema> JsonSchema for AtLeastOne<T> {
     }
 }
 
-/// Defines a value that is written as text, with how it is read and its schema.
+/// Defines a type for a value that is written as text, with its parser and schema.
 macro_rules! text_value {
     ($(#[$doc:meta])* $name:ident($inner:ty), $read:expr, $schema:tt) => {
         $(#[$doc])*
@@ -225,14 +225,14 @@ macro_rules! text_value {
 pub(super) use text_value;
 
 text_value!(
-    /// A length of time: `500ms`, `2s`, `1m 30s`, `8h`.
+    /// A duration: `500ms`, `2s`, `1m 30s`, `8h`.
     Time(Duration),
     read_time,
     { "type": "string", "pattern": "^[0-9]" }
 );
 
 text_value!(
-    /// A length of time, or `none` for no limit.
+    /// A duration, or `none` for no limit.
     TimeOrNone(Option<Duration>),
     |text| if text == "none" { Ok(None) } else { read_time(text).map(Some) },
     { "type": "string", "pattern": "^([0-9]|none$)" }
@@ -246,7 +246,7 @@ text_value!(
 );
 
 text_value!(
-    /// A part of a whole: `50%`.
+    /// A percentage: `50%`.
     Percent(u8),
     |text| {
         let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
@@ -258,7 +258,7 @@ text_value!(
 );
 
 text_value!(
-    /// `auto`, or a number.
+    /// `auto` or a number.
     AutoOrCount(Option<usize>),
     |text| match text {
         "auto" => Ok(None),

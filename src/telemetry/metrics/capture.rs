@@ -1,4 +1,4 @@
-//! What is counted of captured traffic.
+//! The metrics of captured traffic.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -10,7 +10,7 @@ use crate::mesh::CaptureCells;
 use crate::mesh::{Capture, CaptureError, OUTCOMES, Seen, UdpRefusal, outcome_label};
 use crate::snapshot::Snapshot;
 
-/// The families of all listeners of captured traffic; none without one.
+/// Writes the metrics of all capturing listeners. Writes nothing if there is none.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let mut captures: Vec<(&str, &Capture)> = snapshot
         .listeners
@@ -29,7 +29,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
 
 fn detection(page: &mut Page, captures: &[(&str, &Capture)]) {
     let name = "ringway_capture_detected_total";
-    page.family(name, "counter", "Captured connections by what they were found to speak.");
+    page.family(name, "counter", "Captured connections, by detected protocol.");
     for (listener, capture) in captures {
         for outcome in 0..OUTCOMES {
             let count = capture.stats.sum(|cells| &cells.detected[outcome]);
@@ -39,7 +39,11 @@ fn detection(page: &mut Page, captures: &[(&str, &Capture)]) {
         }
     }
     let name = "ringway_capture_detection_milliseconds";
-    page.family(name, "histogram", "From the accept until it was known what a connection speaks.");
+    page.family(
+        name,
+        "histogram",
+        "Time from accept until the protocol of a connection was known.",
+    );
     for (listener, capture) in captures {
         let mut total = 0;
         for index in 0..=LATENCY_BUCKETS_MS.len() {
@@ -57,13 +61,13 @@ fn detection(page: &mut Page, captures: &[(&str, &Capture)]) {
         page.sample(&format!("{name}_count"), &[("listener", listener)], total);
     }
     let name = "ringway_capture_early_connections_total";
-    let help = "Connections onward that were opened because the client was silent.";
+    let help = "Connections to destinations opened early because the client was silent.";
     page.family(name, "counter", help);
     for (listener, capture) in captures {
         page.sample(name, &[("listener", listener)], capture.stats.sum(|cells| &cells.early));
     }
     let name = "ringway_capture_probes_total";
-    page.family(name, "counter", "Health checks that needed no identity.");
+    page.family(name, "counter", "Health checks of orchestrators, which need no identity.");
     for (listener, capture) in captures {
         page.sample(name, &[("listener", listener)], capture.stats.sum(|cells| &cells.probes));
     }
@@ -71,7 +75,7 @@ fn detection(page: &mut Page, captures: &[(&str, &Capture)]) {
 
 fn refusals(page: &mut Page, captures: &[(&str, &Capture)]) {
     let name = "ringway_capture_refused_total";
-    page.family(name, "counter", "Captured connections that could not be served, by reason.");
+    page.family(name, "counter", "Captured connections refused, by reason.");
     for (listener, capture) in captures {
         for error in CaptureError::ALL {
             let count = capture.stats.sum(|cells| &cells.errors[error.index()]);
@@ -82,27 +86,38 @@ fn refusals(page: &mut Page, captures: &[(&str, &Capture)]) {
     }
 }
 
-/// A metric of captured UDP: its kind, name and help, and how it is read.
+/// A metric of captured UDP: its kind, name, help and counter.
 type Metric = (&'static str, &'static str, &'static str, fn(&CaptureCells) -> &Count);
 
 const UDP: [Metric; 7] = [
-    ("counter", "ringway_capture_udp_flows_total", "Flows opened.", |cells| &cells.flows),
-    ("gauge", "ringway_capture_udp_flows_active", "Flows open.", |cells| &cells.flows_active),
-    ("counter", "ringway_capture_udp_sent_datagrams_total", "Sent to destinations.", |cells| {
-        &cells.datagrams_out
+    ("counter", "ringway_capture_udp_flows_total", "UDP flows opened.", |cells| &cells.flows),
+    ("gauge", "ringway_capture_udp_flows_active", "UDP flows open now.", |cells| {
+        &cells.flows_active
     }),
-    ("counter", "ringway_capture_udp_received_datagrams_total", "Sent to clients.", |cells| {
-        &cells.datagrams_in
-    }),
-    ("counter", "ringway_capture_udp_sent_bytes_total", "Sent to destinations.", |cells| {
+    (
+        "counter",
+        "ringway_capture_udp_sent_datagrams_total",
+        "Datagrams sent to destinations.",
+        |cells| &cells.datagrams_out,
+    ),
+    (
+        "counter",
+        "ringway_capture_udp_received_datagrams_total",
+        "Datagrams sent to clients.",
+        |cells| &cells.datagrams_in,
+    ),
+    ("counter", "ringway_capture_udp_sent_bytes_total", "Bytes sent to destinations.", |cells| {
         &cells.datagram_bytes_out
     }),
-    ("counter", "ringway_capture_udp_received_bytes_total", "Sent to clients.", |cells| {
+    ("counter", "ringway_capture_udp_received_bytes_total", "Bytes sent to clients.", |cells| {
         &cells.datagram_bytes_in
     }),
-    ("counter", "ringway_capture_udp_lost_datagrams_total", "No room in the kernel.", |cells| {
-        &cells.datagrams_lost
-    }),
+    (
+        "counter",
+        "ringway_capture_udp_lost_datagrams_total",
+        "Datagrams lost: the kernel buffer was full.",
+        |cells| &cells.datagrams_lost,
+    ),
 ];
 
 fn udp(page: &mut Page, captures: &[(&str, &Capture)]) {
@@ -116,7 +131,7 @@ fn udp(page: &mut Page, captures: &[(&str, &Capture)]) {
         }
     }
     let name = "ringway_capture_udp_refused_datagrams_total";
-    page.family(name, "counter", "Datagrams that were not sent on, by reason.");
+    page.family(name, "counter", "Datagrams refused, by reason.");
     for (listener, capture) in captures {
         for refusal in UdpRefusal::ALL {
             let count = capture.stats.sum(|cells| &cells.flows_refused[refusal.index()]);
@@ -129,8 +144,8 @@ fn udp(page: &mut Page, captures: &[(&str, &Capture)]) {
 
 fn destinations(page: &mut Page, captures: &[(&str, &Capture)]) {
     let name = "ringway_capture_unknown_destinations_total";
-    let help = "Requests and connections to destinations that nobody names; the first 256 of each \
-                worker by address, the others as one.";
+    let help = "Requests and connections to unknown destinations. Each worker counts 256 by \
+                address, the rest as `other`.";
     page.family(name, "counter", help);
     for (listener, capture) in captures {
         let (mut known, mut other) = (Vec::new(), Seen::default());

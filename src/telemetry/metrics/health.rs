@@ -1,32 +1,36 @@
-//! Health checks of endpoints.
+//! The metrics of health checks.
 
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use super::Page;
+use super::{Page, all_endpoints};
 use crate::cluster::Service;
 use crate::health::{Eligible, HealthState, Reason, State, eligible};
 use crate::net::Address;
 use crate::snapshot::Snapshot;
 
-/// Writes what is known of the health of endpoints; of what is not checked, nothing.
+/// Writes the metrics of checked endpoints.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let endpoints = checked(snapshot);
     let name = "ringway_endpoint_healthy";
-    page.family(name, "gauge", "Whether an endpoint that is checked is healthy.");
+    page.family(name, "gauge", "1 if a checked endpoint is healthy, else 0.");
     for (service, address, health_state) in &endpoints {
         let healthy = u8::from(health_state.state() == State::Healthy);
         page.sample(name, &[("service", &service.name), ("endpoint", address)], healthy);
     }
     let name = "ringway_health_checks_total";
-    page.family(name, "counter", "Health checks made.");
+    page.family(name, "counter", "Health checks sent to endpoints.");
     for (service, address, health_state) in &endpoints {
         let attempts = health_state.attempts.value();
         page.sample(name, &[("service", &service.name), ("endpoint", address)], attempts);
     }
     let name = "ringway_health_check_failures_total";
-    page.family(name, "counter", "Those that failed, by reason; reasons never seen left out.");
+    page.family(
+        name,
+        "counter",
+        "Failed health checks, by reason. A reason appears after its first failure.",
+    );
     for (service, address, health_state) in &endpoints {
         for reason in Reason::ALL {
             let count = health_state.failures[reason.index()].value();
@@ -41,12 +45,12 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         }
     }
     let name = "ringway_service_health_panic";
-    page.family(name, "gauge", "Whether too few endpoints are healthy, so that all are used.");
+    page.family(name, "gauge", "1 if too few endpoints are healthy, so that all are used.");
     for service in &snapshot.services {
         let Some(check) = &service.health else { continue };
-        for subset in &service.subsets {
-            let members = subset.members.iter().map(|&index| &service.endpoints[index as usize]);
-            let states = members.filter_map(|endpoint| endpoint.health_state());
+        let endpoints = service.endpoints.load();
+        for (index, subset) in endpoints.subsets.iter().enumerate() {
+            let states = endpoints.members(index).filter_map(|endpoint| endpoint.health_state());
             let panic = eligible(states, check.panic_percent) == Eligible::Everyone;
             let labels: [(&str, &dyn Display); 2] =
                 [("service", &service.name), ("version", &subset.version)];
@@ -55,15 +59,11 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
-/// The endpoints that are checked: each once, though several versions may have it.
-fn checked(snapshot: &Snapshot) -> Vec<(&Service, &Address, &Arc<HealthState>)> {
+/// The checked endpoints. Each comes once, even if several versions contain it.
+fn checked(snapshot: &Snapshot) -> Vec<(&Service, Address, Arc<HealthState>)> {
     let mut seen = HashSet::new();
-    let all = snapshot.services.iter().flat_map(|service| {
-        let health_state = |endpoint| (&**service, endpoint);
-        service.endpoints.iter().map(health_state)
-    });
-    let known = all.filter_map(|(service, endpoint)| {
-        Some((service, &endpoint.address, endpoint.health.as_ref()?))
+    let known = all_endpoints(snapshot).into_iter().filter_map(|(service, endpoint)| {
+        Some((service, endpoint.address.clone(), endpoint.health.clone()?))
     });
     known.filter(|(_, _, health_state)| seen.insert(Arc::as_ptr(health_state))).collect()
 }

@@ -1,15 +1,17 @@
 //! The counters as Prometheus text (exposition format 0.0.4).
 //!
-//! Written out by hand: the numbers live in per-worker cells, which client libraries would want
-//! to own.
+//! The text is written by hand. Client libraries want to own the numbers, but ours are in
+//! per-worker cells.
 
 mod capture;
 mod health;
 
 use std::fmt::{self, Display, Write as _};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cells::{Count, Histogram, LATENCY_BUCKETS_MS, PerWorker};
+use crate::cluster::{Endpoint, Service};
 use crate::error::Flag;
 use crate::grpc::Code;
 use crate::grpc::methods::MethodCells;
@@ -103,7 +105,7 @@ impl HasDuration for crate::cluster::ServiceCells {
     }
 }
 
-/// A label's value.
+/// A label value with its special characters escaped.
 struct Escaped<'a>(&'a dyn Display);
 
 impl Display for Escaped<'_> {
@@ -126,7 +128,7 @@ fn process(page: &mut Page, known: &Known) {
     let started = known.started.duration_since(UNIX_EPOCH).unwrap_or_default();
     page.gauge(
         "process_start_time_seconds",
-        "When the process began, in Unix seconds.",
+        "Start time of the process, in Unix seconds.",
         started.as_secs_f64(),
     );
     if let Some(bytes) = resident_bytes() {
@@ -136,22 +138,26 @@ fn process(page: &mut Page, known: &Known) {
         page.gauge("process_open_fds", "Open file descriptors.", open.count());
     }
     let version = known.snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
-    page.gauge("ringway_config_version", "The configuration in use, counted from 1.", version);
+    page.gauge(
+        "ringway_config_version",
+        "Version of the configuration in use. The first is 1.",
+        version,
+    );
     let name = "ringway_config_reloads_total";
-    page.family(name, "counter", "Configurations applied and refused.");
+    page.family(name, "counter", "Configurations applied (success) or refused (failure).");
     page.sample(name, &[("result", &"success")], known.reloads.succeeded);
     page.sample(name, &[("result", &"failure")], known.reloads.failed);
     page.gauge(
         "ringway_config_last_reload_successful",
-        "Whether the last configuration was applied.",
+        "1 if the last configuration was applied, 0 if it was refused.",
         u8::from(known.reloads.errors.is_empty()),
     );
     let name = "ringway_dns_lookups_total";
-    page.family(name, "counter", "Lookups of services that are found by name.");
+    page.family(name, "counter", "DNS lookups of services.");
     page.sample(name, &[("result", &"success")], known.lookups.0);
     page.sample(name, &[("result", &"failure")], known.lookups.1);
     let name = "ringway_dns_queries_total";
-    page.family(name, "counter", "Captured queries of names, by who has answered them.");
+    page.family(name, "counter", "Captured DNS queries, by result.");
     let queries = known.queries;
     for (result, count) in [
         ("here", queries.here),
@@ -162,23 +168,23 @@ fn process(page: &mut Page, known: &Known) {
         page.sample(name, &[("result", &result)], count);
     }
     let name = "ringway_jwks_fetches_total";
-    page.family(name, "counter", "Fetches of keys of issuers of tokens.");
+    page.family(name, "counter", "Fetches of the keys of token issuers.");
     page.sample(name, &[("result", &"success")], known.key_fetches.0);
     page.sample(name, &[("result", &"failure")], known.key_fetches.1);
     page.counter(
         "ringway_access_log_dropped_lines_total",
-        "Access log lines that could not be written fast enough.",
+        "Access log lines dropped because writing was too slow.",
         known.log_lines_dropped,
     );
 }
 
-/// A metric of each `T`: its kind, name and help, and how it is read.
+/// A metric of each `T`: its kind, name, help and value.
 type Metric<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
 
-/// The label of each `T`.
+/// The labels of each `T`.
 type Label<T> = fn(&T) -> Vec<(&'static str, String)>;
 
-/// One family for each metric, in it one sample for each item.
+/// Writes one family for each metric, with one sample for each item.
 fn families<T>(page: &mut Page, items: &[T], label: Label<T>, metrics: &[Metric<T>]) {
     for (kind, name, help, value) in metrics {
         page.family(name, kind, help);
@@ -221,15 +227,12 @@ fn workers(page: &mut Page, known: &Known) {
             (
                 "counter",
                 "ringway_worker_panics_total",
-                "Panics, each of which ended one connection.",
+                "Panics. Each one ended one connection.",
                 |i| i.1.panics.value(),
             ),
-            (
-                "counter",
-                "ringway_worker_accept_errors_total",
-                "Connections that could not be accepted.",
-                |i| i.1.accept_errors.value(),
-            ),
+            ("counter", "ringway_worker_accept_errors_total", "Errors of accept.", |i| {
+                i.1.accept_errors.value()
+            }),
             ("gauge", "ringway_worker_buffers_used", "Buffers in use.", |i| {
                 i.1.buffers_used.value()
             }),
@@ -239,7 +242,7 @@ fn workers(page: &mut Page, known: &Known) {
             (
                 "gauge",
                 "ringway_worker_http2_held_bytes",
-                "Bytes said to peers of HTTP/2 that are not written yet.",
+                "Bytes for HTTP/2 peers that are not written yet.",
                 |i| i.1.http2_held_bytes.value(),
             ),
         ],
@@ -257,7 +260,7 @@ fn workers(page: &mut Page, known: &Known) {
 }
 
 fn listeners(page: &mut Page, snapshot: &Snapshot) {
-    type Item = std::sync::Arc<crate::snapshot::Listener>;
+    type Item = Arc<crate::snapshot::Listener>;
     let label: Label<Item> = |item| vec![("listener", item.name.to_string())];
     families(
         page,
@@ -276,7 +279,7 @@ fn listeners(page: &mut Page, snapshot: &Snapshot) {
             (
                 "counter",
                 "ringway_listener_refused_total",
-                "Requests whose head could not be read.",
+                "Request heads, PROXY headers and TLS ClientHellos refused.",
                 |i| i.stats.sum(|c| &c.refused),
             ),
             ("counter", "ringway_listener_tls_handshakes_total", "Full TLS handshakes.", |i| {
@@ -288,7 +291,7 @@ fn listeners(page: &mut Page, snapshot: &Snapshot) {
             (
                 "counter",
                 "ringway_listener_revoked_connections_total",
-                "Connections cut because a peer's certificate was revoked.",
+                "Connections closed because the peer's certificate was revoked.",
                 |i| i.stats.sum(|c| &c.revoked),
             ),
             ("counter", "ringway_listener_received_bytes_total", "Body bytes from clients.", |i| {
@@ -303,7 +306,11 @@ fn listeners(page: &mut Page, snapshot: &Snapshot) {
 
 fn tls_failures(page: &mut Page, snapshot: &Snapshot) {
     let name = "ringway_listener_tls_failures_total";
-    page.family(name, "counter", "TLS handshakes refused, by reason; those never seen left out.");
+    page.family(
+        name,
+        "counter",
+        "TLS handshakes refused, by reason. A reason appears after its first refusal.",
+    );
     for listener in &snapshot.listeners {
         for failure in Failure::ALL {
             let count = listener.stats.sum(|cells| &cells.tls_failures[failure.index()]);
@@ -317,7 +324,7 @@ fn tls_failures(page: &mut Page, snapshot: &Snapshot) {
 }
 
 fn http2_floods(page: &mut Page, snapshot: &Snapshot) {
-    let help = "HTTP/2 connections ended at a limit, by its name; those never seen left out.";
+    let help = "HTTP/2 connections closed at a limit. A limit appears after its first use.";
     let name = "ringway_listener_http2_floods_total";
     page.family(name, "counter", help);
     for listener in &snapshot.listeners {
@@ -338,7 +345,7 @@ fn http2_floods(page: &mut Page, snapshot: &Snapshot) {
 
 fn certificates(page: &mut Page, snapshot: &Snapshot) {
     let name = "ringway_certificate_expiry_seconds";
-    page.family(name, "gauge", "Seconds until a certificate in use ends; negative when it has.");
+    page.family(name, "gauge", "Seconds until a certificate in use expires; negative after that.");
     let now = SystemTime::now();
     for certificate in &snapshot.certificates {
         let labels: [(&str, &dyn Display); 3] = [
@@ -350,7 +357,7 @@ fn certificates(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
-/// Names of the status classes, as they are counted.
+/// The names of the status classes, in the order of the counters.
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 fn routes(page: &mut Page, snapshot: &Snapshot) {
@@ -358,13 +365,13 @@ fn routes(page: &mut Page, snapshot: &Snapshot) {
     page.family(
         name,
         "counter",
-        "Requests by rule and status class; rules never used are left out.",
+        "Requests by rule and status class. A rule appears after its first use.",
     );
     let mut seen = std::collections::HashSet::new();
     for listener in &snapshot.listeners {
         let named = listener.routes().into_iter().flat_map(|table| table.rules());
         let unnamed = listener.capture().into_iter().flat_map(|capture| capture.own_rules());
-        for rule in named.chain(unnamed).filter(|rule| seen.insert(std::sync::Arc::as_ptr(rule))) {
+        for rule in named.chain(unnamed).filter(|rule| seen.insert(Arc::as_ptr(rule))) {
             for (index, class) in CLASSES.iter().enumerate() {
                 let count = rule.stats.sum(|cells| &cells.status_class[index]);
                 if count > 0 {
@@ -379,7 +386,7 @@ fn routes(page: &mut Page, snapshot: &Snapshot) {
 
 fn authorization(page: &mut Page, snapshot: &Snapshot) {
     let name = "ringway_authorization_requests_total";
-    page.family(name, "counter", "Requests and L4 connections by rule and what it said of them.");
+    page.family(name, "counter", "Requests and L4 connections, by authorization rule and result.");
     for rule in snapshot.authorization.rules() {
         let stats = &rule.stats;
         for (result, count) in [
@@ -398,7 +405,7 @@ fn authorization(page: &mut Page, snapshot: &Snapshot) {
 
 fn jwt(page: &mut Page, snapshot: &Snapshot) {
     let name = "ringway_jwt_requests_total";
-    page.family(name, "counter", "Requests by issuer of tokens and what was made of theirs.");
+    page.family(name, "counter", "Requests with a token, by issuer and result.");
     for provider in &snapshot.jwt_providers {
         let accepted = provider.stats.sum(|cells| &cells.accepted);
         page.sample(name, &[("provider", &provider.name), ("result", &"accepted")], accepted);
@@ -412,16 +419,16 @@ fn jwt(page: &mut Page, snapshot: &Snapshot) {
         }
     }
     let name = "ringway_jwt_keys";
-    page.family(name, "gauge", "Public keys of an issuer of tokens; 0: none could be had yet.");
+    page.family(name, "gauge", "Public keys of a token issuer. 0: none was fetched yet.");
     for provider in &snapshot.jwt_providers {
         page.sample(name, &[("provider", &provider.name)], provider.keys.len());
     }
 }
 
 fn calls(page: &mut Page, snapshot: &Snapshot) {
-    let methods = |service: &crate::cluster::Service| service.methods.all();
+    let methods = |service: &Service| service.methods.all();
     let name = "ringway_grpc_requests_total";
-    page.family(name, "counter", "Calls of gRPC by method and status.");
+    page.family(name, "counter", "gRPC calls, by method and status.");
     for service in &snapshot.services {
         for (method, stats) in methods(service) {
             for code in 0..Code::COUNT {
@@ -437,10 +444,10 @@ fn calls(page: &mut Page, snapshot: &Snapshot) {
     for (name, help, of) in [
         (
             "ringway_grpc_request_messages_total",
-            "Messages that clients of gRPC have sent.",
+            "gRPC messages from clients.",
             (|cells| &cells.request_messages) as fn(&MethodCells) -> &Count,
         ),
-        ("ringway_grpc_response_messages_total", "Messages that they have got.", |cells| {
+        ("ringway_grpc_response_messages_total", "gRPC messages to clients.", |cells| {
             &cells.response_messages
         }),
     ] {
@@ -458,7 +465,7 @@ fn calls(page: &mut Page, snapshot: &Snapshot) {
 }
 
 fn services(page: &mut Page, snapshot: &Snapshot) {
-    type Item = std::sync::Arc<crate::cluster::Service>;
+    type Item = Arc<Service>;
     let label: Label<Item> = |item| vec![("service", item.name.to_string())];
     let services: Vec<Item> = snapshot.all_services().cloned().collect();
     families(
@@ -466,13 +473,13 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
         &services,
         label,
         &[
-            ("gauge", "ringway_service_requests_active", "Requests under way.", |i| {
+            ("gauge", "ringway_service_requests_active", "Requests in progress.", |i| {
                 i.stats.sum(|c| &c.active)
             }),
             (
                 "counter",
                 "ringway_service_pool_reused_total",
-                "Requests on a pooled connection.",
+                "Requests sent on a pooled connection.",
                 |i| i.stats.sum(|c| &c.pool_reused),
             ),
             (
@@ -507,7 +514,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
         }
     }
     let name = "ringway_service_response_flags_total";
-    page.family(name, "counter", "Requests that did not go the ordinary way, by flag.");
+    page.family(name, "counter", "Requests with a response flag.");
     for service in &services {
         for flag in Flag::ALL {
             let count = service.stats.sum(|cells| &cells.flags[flag.index()]);
@@ -515,19 +522,22 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
         }
     }
     let name = "ringway_service_request_duration_milliseconds";
-    page.family(name, "histogram", "From the request head to the end of the response.");
+    page.family(name, "histogram", "Time from the request head to the end of the response.");
     for service in &services {
         page.histogram(name, &service.name, &service.stats);
     }
 }
 
+/// The current endpoints, with their services.
+fn all_endpoints(snapshot: &Snapshot) -> Vec<(&Service, Arc<Endpoint>)> {
+    let of_service = |service: &Service| service.endpoints.load().list.clone();
+    let pairs = |service| of_service(service).into_iter().map(move |endpoint| (service, endpoint));
+    snapshot.services.iter().flat_map(|service| pairs(&**service)).collect()
+}
+
 fn endpoints(page: &mut Page, snapshot: &Snapshot) {
-    let pairs = snapshot.services.iter();
-    let pairs: Vec<_> =
-        pairs.flat_map(|service| service.endpoints.iter().map(move |e| (service, e))).collect();
-    type Item<'a> =
-        (&'a std::sync::Arc<crate::cluster::Service>, &'a std::sync::Arc<crate::cluster::Endpoint>);
-    let label: Label<Item<'_>> =
+    let pairs = all_endpoints(snapshot);
+    let label: Label<(&Service, Arc<Endpoint>)> =
         |item| vec![("service", item.0.name.to_string()), ("endpoint", item.1.address.to_string())];
     families(
         page,
@@ -537,13 +547,13 @@ fn endpoints(page: &mut Page, snapshot: &Snapshot) {
             (
                 "counter",
                 "ringway_endpoint_requests_total",
-                "Requests or L4 connections sent.",
+                "Requests and L4 connections sent to the endpoint.",
                 |i| i.1.stats.sum(|c| &c.requests),
             ),
             (
                 "counter",
                 "ringway_endpoint_failures_total",
-                "Those answered with 5xx or not at all.",
+                "Requests and L4 connections that failed: status 5xx, or no response.",
                 |i| i.1.stats.sum(|c| &c.failures),
             ),
             ("counter", "ringway_endpoint_connections_total", "Connections opened.", |i| {

@@ -1,8 +1,9 @@
-//! A connection as the `h2` crate wants it: poll-based reads and writes over our streams.
+//! A connection in the form that the `h2` crate needs: poll-based reads and writes over our
+//! streams.
 //!
-//! What is written gathers in one buffer until the crate flushes, so that the frames of many
-//! streams leave in one write. What passes is metered on its way: a peer that goes too far is told
-//! so, and nothing more is read of it.
+//! Written bytes gather in one buffer until the crate flushes, so frames of many streams leave in
+//! one write. The meter sees all bytes in both directions. A peer that exceeds a limit gets a
+//! GOAWAY frame, and the adapter stops reading.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -24,45 +25,45 @@ use crate::time::Time;
 use crate::wire::Wire;
 use crate::wire::linger;
 
-/// How long a silent connection keeps a buffer for what comes next.
+/// How long a silent connection keeps a read buffer.
 const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
 type Reading = Pin<Box<dyn Future<Output = (io::Result<Read>, Option<Buf>)>>>;
 type Writing = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
-/// See the module.
+/// The adapter of one connection.
 pub struct Adapter<I: Io> {
     io: I,
     wire: Rc<Wire<I::Stream>>,
-    /// When something last came.
+    /// The time when bytes last arrived.
     heard: Rc<Cell<Time>>,
     reading: Option<Reading>,
     received: Option<Buf>,
     writing: Option<Writing>,
     gathered: Option<Buf>,
-    /// Bytes that are being written, and with those gathered.
+    /// The number of bytes in the write in progress.
     writing_bytes: usize,
     held: HeldBytes,
     watch: Rc<Watch>,
-    /// For what the peer has to complete.
+    /// Fires at the deadline of the watch.
     alarm: Alarm,
     leaving: Option<Leaving>,
 }
 
-/// The peer has gone too far.
+/// The peer exceeded a limit.
 enum Leaving {
-    /// It is being told.
+    /// The GOAWAY frame is being written.
     Farewell(Writing),
-    /// It has been.
+    /// The GOAWAY frame was written, or could not be written.
     Gone,
 }
 
-// Nothing in it is pinned in place: the operations are boxed.
+// The adapter has no pinned fields: the operations are boxed.
 impl<I: Io> Unpin for Adapter<I> {}
 
 impl<I: Io> Adapter<I> {
-    /// `first` is what was read already; `heard` is told when something comes, and `watch` of all
-    /// that passes.
+    /// `first` holds bytes that were read already. The adapter writes the time of each read to
+    /// `heard`, and shows all bytes to `watch`.
     pub fn new(
         io: I,
         wire: Rc<Wire<I::Stream>>,
@@ -106,7 +107,7 @@ impl<I: Io> Adapter<I> {
         })
     }
 
-    /// Sends what has gathered, unless a write is under way already.
+    /// Writes the gathered bytes. Waits first for a write in progress.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if let Some(writing) = &mut self.writing {
@@ -127,18 +128,18 @@ impl<I: Io> Adapter<I> {
         self.held.set(self.writing_bytes + self.gathered.as_ref().map_or(0, Buf::len));
     }
 
-    /// Tells the peer that it has gone too far, and lets it hear that; gives the error with which
-    /// the connection ends.
+    /// Sends the GOAWAY frame and lets the peer read it. Completes with the error that ends the
+    /// connection.
     fn poll_leave(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         if self.leaving.is_none() {
             self.leaving = Some(Leaving::Farewell(self.farewell()));
         }
         if let Some(Leaving::Farewell(farewell)) = &mut self.leaving {
-            // Whether the peer got it makes no difference.
+            // The connection ends whether or not the peer got the frame.
             drop(ready!(farewell.as_mut().poll(context)));
             self.leaving = Some(Leaving::Gone);
         }
-        let said = "the peer went beyond a limit";
+        let said = "the peer exceeded a limit";
         Poll::Ready(io::Error::new(io::ErrorKind::QuotaExceeded, said))
     }
 
@@ -171,7 +172,7 @@ impl<I: Io> Adapter<I> {
         })
     }
 
-    /// Waits for the moment at which what the peer has begun has to be complete.
+    /// Completes when the peer misses the deadline for the frames it has begun.
     fn poll_late(&self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             let Some(at) = self.watch.deadline() else {
@@ -245,7 +246,7 @@ impl<I: Io> AsyncWrite for Adapter<I> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.leaving.is_some() {
-            return Poll::Ready(Ok(bytes.len())); // nobody listens any more
+            return Poll::Ready(Ok(bytes.len())); // the peer is not read any more
         }
         loop {
             let buf = this.gathered.get_or_insert_with(|| this.io.buffers().take());
@@ -254,7 +255,7 @@ impl<I: Io> AsyncWrite for Adapter<I> {
                 n => {
                     this.count_held();
                     if !this.watch.sent(&bytes[..n], this.io.recent()) {
-                        // What reads has to see that it is over.
+                        // Wake the reader: it must see the excess.
                         context.waker().wake_by_ref();
                     }
                     return Poll::Ready(Ok(n));

@@ -1,4 +1,4 @@
-//! A connection of HTTP/2 under the `h2` crate: its bytes, its PINGs, and the watch on its peer.
+//! An HTTP/2 connection below the `h2` crate: its bytes, its PINGs, and the watch over its peer.
 
 mod adapter;
 mod ping;
@@ -10,9 +10,9 @@ pub use adapter::Adapter;
 pub use ping::Pings;
 pub use watch::{Watch, report};
 
-/// How long a connection that has said goodbye may take to go.
+/// How long a connection may take to close after GOAWAY.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Streams that we have reset and still know, so that what was under way is not taken for a
-/// mistake of the peer; for a second each.
+/// The number of streams that we have reset and still remember, for one second each. Frames that
+/// were in flight for them are not errors of the peer.
 pub const RESET_STREAMS_MAX: usize = 1000;

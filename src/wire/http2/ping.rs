@@ -1,4 +1,4 @@
-//! Asking a peer whether it is still there.
+//! HTTP/2 PINGs, which check whether the peer is still alive.
 
 use std::cell::Cell;
 use std::task::{Context, Poll};
@@ -10,21 +10,21 @@ use crate::time::Time;
 pub struct Pings(Option<h2::PingPong>);
 
 impl Pings {
-    /// With what the connection gives for it, which is once.
+    /// Takes the handle that the connection gives out once.
     pub fn new(ping: Option<h2::PingPong>) -> Self {
         Self(ping)
     }
 
-    /// Asks.
+    /// Sends a PING, unless one is in flight already.
     pub fn send(&mut self) {
         if let Some(ping) = &mut self.0 {
-            // One that is still under way will do.
+            // The crate refuses a second PING in flight. The first one is enough.
             ping.send_ping(h2::Ping::opaque()).ok();
         }
     }
 
-    /// Completes with the answer, which makes room for the next PING, and tells `heard` the time of
-    /// it: exactly, for what is read is only marked with a recent time.
+    /// Completes when the answer arrives; then the next PING may be sent. Stores the exact time in
+    /// `heard`. Ordinary reads store a time that may be slightly old.
     pub fn poll_answer<I: Io>(
         &mut self,
         context: &mut Context<'_>,

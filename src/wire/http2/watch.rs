@@ -1,4 +1,4 @@
-//! Who watches what a peer sends, and says it when that is too much.
+//! The watch over the bytes of an HTTP/2 connection. It ends the connection at a limit.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
@@ -10,7 +10,7 @@ use crate::runtime::core::Core;
 use crate::runtime::io::Io;
 use crate::time::Time;
 
-/// A connection's meter, and what it has said: the adapter asks it, the driver reports it.
+/// A connection's meter and its verdict. The adapter asks it; the driver reports it.
 pub struct Watch {
     meter: RefCell<Meter>,
     excess: Cell<Option<Excess>>,
@@ -18,54 +18,55 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches with `meter`. When the peer has gone too far, the connection `lingers`, so that it
-    /// sees our last words; who waits for answers on it had rather not wait for that.
+    /// Watches with `meter`. With `lingers`, a connection that exceeded a limit is still read for a
+    /// short time, so that the peer gets our last frame. Connections to endpoints do not linger,
+    /// because exchanges wait on them.
     pub fn new(meter: Meter, lingers: bool) -> Rc<Self> {
         Rc::new(Self { meter: RefCell::new(meter), excess: Cell::new(None), lingers })
     }
 
-    /// See [`Watch::new`].
+    /// Whether the connection lingers after it exceeded a limit.
     pub fn lingers(&self) -> bool {
         self.lingers
     }
 
-    /// Takes notice of what has come. Whether it may go on.
+    /// Meters received bytes. False when the connection must end.
     pub fn received(&self, bytes: &[u8], now: Time) -> bool {
         self.note(self.meter.borrow_mut().received(bytes, now))
     }
 
-    /// Takes notice of what goes out. Whether it may go on.
+    /// Meters sent bytes. False when the connection must end.
     pub fn sent(&self, bytes: &[u8], now: Time) -> bool {
         self.note(self.meter.borrow_mut().sent(bytes, now))
     }
 
-    /// Whether the peer has said what it allows.
+    /// Whether the peer has sent its SETTINGS.
     pub fn greeted(&self) -> bool {
         self.meter.borrow().greeted()
     }
 
-    /// When what the peer has begun has to be complete.
+    /// The deadline for the frames that the peer has begun.
     pub fn deadline(&self) -> Option<Time> {
         self.meter.borrow().deadline()
     }
 
-    /// That moment has passed.
+    /// Notes that the peer missed the deadline.
     pub fn late(&self) {
         self.note(Err(self.meter.borrow().unfinished()));
     }
 
-    /// Whether the peer has gone too far: nothing more is read of it.
+    /// Whether the peer exceeded a limit. Nothing more is read from it.
     pub fn is_over(&self) -> bool {
         self.excess.get().is_some()
     }
 
-    /// The last frame, where one may follow what has been sent.
+    /// The GOAWAY frame, if the position in the sent bytes allows another frame.
     pub fn farewell(&self) -> Option<[u8; 17]> {
         let meter = self.meter.borrow();
         meter.may_send_frame().then(|| calm_down(meter.last_stream()))
     }
 
-    /// The limit that has ended the connection, if it was one.
+    /// The limit that ended the connection, if a limit ended it.
     pub fn excess(&self) -> Option<Excess> {
         self.excess.get().or_else(|| self.meter.borrow().told())
     }
@@ -79,8 +80,8 @@ impl Watch {
     }
 }
 
-/// Counts a connection that has ended at a limit, among `counts` of its listener or service, and
-/// logs it. `owner` is `listener NAME` or `service NAME`.
+/// Counts a connection that a limit has ended in `counts` of its listener or service, and logs it.
+/// `owner` is `listener NAME` or `service NAME`.
 pub fn report<I: Io>(
     core: &Core<I>,
     counts: &[Count; Flood::ALL.len()],
@@ -97,7 +98,7 @@ pub fn report<I: Io>(
             limit,
             value,
             suppressed,
-            "HTTP/2 connection ended: its peer went beyond a limit"
+            "HTTP/2 connection closed: the peer exceeded a limit"
         );
     });
 }

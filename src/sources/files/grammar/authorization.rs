@@ -6,41 +6,43 @@ use serde::Deserialize;
 use super::route::ValueMatch;
 use crate::sources::files::values::{AtLeastOne, Entries, Placed};
 
-/// Who may do what. `from`, `to` and `when` must all fit; of a list of `from` or `to`, one.
+/// An authorization rule. `from`, `to` and `when` must all match. In a list of `from` or `to`, one
+/// entry must match.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuthorizationRule {
     /// Its name in logs and metrics. Default: authorization#N.
     pub name: Option<Placed<String>>,
-    /// What it does with what it matches.
+    /// The action for matching requests.
     pub action: AuthorizationAction,
-    /// It only reports what it would have done. Default false.
+    /// Whether the rule only reports its result. Default false.
     #[serde(default)]
     pub dry_run: Placed<bool>,
-    /// Who asks. Default: anyone.
+    /// Conditions on the client. Default: any client.
     #[serde(default)]
     pub from: AtLeastOne<Placed<Source>>,
-    /// What is asked for. Default: anything.
+    /// Conditions on the request. Default: any request.
     #[serde(default)]
     pub to: AtLeastOne<Placed<Operation>>,
-    /// What must hold besides; of a list, all.
+    /// Further conditions. In a list, all must match.
     #[serde(default)]
     pub when: AtLeastOne<Placed<When>>,
 }
 
-/// What a rule does with what it matches.
+/// The action of a rule for matching requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthorizationAction {
-    /// Lets it pass, unless a rule denies it. What no allow rule of its service matches is denied.
+    /// Allow the request, unless a rule denies it. A request that matches no allow rule of its
+    /// service is denied.
     Allow,
-    /// Refuses it.
+    /// Deny the request.
     Deny,
-    /// Lets it pass and reports it.
+    /// Allow the request and report it.
     Audit,
 }
 
-/// Conditions on who asks; all of them must hold, and of a list one value. Names are `exact`,
+/// Conditions on the client. All must match; in a list one value must match. Names are `exact`,
 /// `prefix*`, `*suffix` or `*` for any.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -57,31 +59,31 @@ pub struct Source {
     pub trust_domains: AtLeastOne<Placed<String>>,
     /// None of these trust domains.
     pub not_trust_domains: AtLeastOne<Placed<String>>,
-    /// The other end of the connection: `10.0.0.0/8`, `2001:db8::/32` or one address.
+    /// The peer address of the connection: `10.0.0.0/8`, `2001:db8::/32` or one address.
     pub ips: AtLeastOne<Placed<String>>,
     /// None of these addresses.
     pub not_ips: AtLeastOne<Placed<String>>,
-    /// The client that a trusted hop has named.
+    /// The client address that a trusted proxy reported.
     pub forwarded_ips: AtLeastOne<Placed<String>>,
-    /// None of these clients.
+    /// None of these client addresses.
     pub not_forwarded_ips: AtLeastOne<Placed<String>>,
 }
 
-/// Conditions on what is asked for; all of them must hold, and of a list one value.
+/// Conditions on the request. All must match; in a list one value must match.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Operation {
     /// Services: `exact`, `prefix*`, `*suffix` or `*`.
     pub service: AtLeastOne<Placed<String>>,
-    /// Local ports; of captured connections the ports that they are meant for.
+    /// Local ports. For captured connections: original destination ports.
     pub ports: AtLeastOne<Placed<u16>>,
     /// None of these ports.
     pub not_ports: AtLeastOne<Placed<u16>>,
-    /// Addresses that captured connections are meant for: `10.0.0.0/8` or one address.
+    /// Original destination addresses of captured connections: `10.0.0.0/8` or one address.
     pub ips: AtLeastOne<Placed<String>>,
     /// None of these addresses.
     pub not_ips: AtLeastOne<Placed<String>>,
-    /// Hosts without ports, whatever the case: `exact`, `prefix*`, `*suffix` or `*`.
+    /// Hosts without ports, in upper or lower case: `exact`, `prefix*`, `*suffix` or `*`.
     pub hosts: AtLeastOne<Placed<String>>,
     /// None of these hosts.
     pub not_hosts: AtLeastOne<Placed<String>>,
@@ -95,13 +97,13 @@ pub struct Operation {
     pub not_paths: AtLeastOne<Placed<String>>,
 }
 
-/// What must hold besides.
+/// Further conditions.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct When {
     /// Header fields, by name.
     pub headers: Entries<Placed<ValueMatch>>,
-    /// Claims of the request's token, by name or path (`realm_access.roles`). Of a list one element
-    /// must fit.
+    /// Claims of the request's token, by name or path (`realm_access.roles`). In a list, one
+    /// element must match.
     pub claims: Entries<Placed<ValueMatch>>,
 }

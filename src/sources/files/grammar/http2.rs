@@ -6,59 +6,59 @@ use serde::Deserialize;
 
 use crate::sources::files::values::{Placed, Size, Time, TimeOrNone};
 
-/// How HTTP/2 is spoken on a connection.
+/// HTTP/2 settings of connections.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http2 {
-    /// Streams open at once on a connection. To a service, the endpoint's own limit counts too; a
-    /// further connection is opened when it is reached. Default 100.
+    /// The most open streams on a connection. To a service, the endpoint's own limit counts too. At
+    /// the limit, another connection is opened. Default 100.
     pub max_concurrent_streams: Option<Placed<u32>>,
-    /// Bytes that the peer may send on a stream before we have passed them on. Default 256KiB.
+    /// How many bytes the peer may send on a stream before we have forwarded any. Default 256KiB.
     pub stream_window: Option<Placed<Size>>,
     /// The same for all streams of a connection together. Default 1MiB.
     pub connection_window: Option<Placed<Size>>,
-    /// Bytes of a stream that are kept while its peer takes no more. Default 64KiB.
+    /// How many bytes of a stream are buffered while its peer does not read. Default 64KiB.
     pub stream_buffer: Option<Placed<Size>>,
-    /// A connection with open streams on which nothing has come for this long is asked with PING
-    /// whether it is still there. Default 30s; `none` for never.
+    /// A PING is sent on a connection with open streams after this time without received bytes.
+    /// Default 30s; `none` for never.
     pub ping_interval: Option<TimeOrNone>,
-    /// How long the answer to a PING may take before the connection is given up. Default 20s.
+    /// How long the answer to a PING may take before the connection is closed. Default 20s.
     pub ping_timeout: Option<TimeOrNone>,
-    /// How old a connection gets before it is drained, give or take a tenth. Default `none`.
+    /// The age at which a connection is drained, with a jitter of one tenth. Default `none`.
     pub max_connection_age: Option<TimeOrNone>,
 }
 
-/// What a peer of HTTP/2 may send besides messages. A number of frames is what may come in a burst;
-/// what was counted is forgotten at an even rate, all of it within `window`. Beyond a limit the
-/// connection ends with ENHANCE_YOUR_CALM.
+/// Limits on HTTP/2 frames that carry no message data. A number of frames is the largest burst.
+/// Counts decrease evenly, from the limit to zero within `window`. At a limit, the connection is
+/// closed with ENHANCE_YOUR_CALM.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http2Limits {
-    /// The time in which as much as a limit is forgotten. Default 10s.
+    /// The time in which a count decreases by its whole limit. Default 10s.
     pub window: Option<Time>,
     /// CONTINUATION frames of one header block. Default 5.
     pub continuation_frames: Option<u32>,
-    /// RST_STREAM for streams opened in the last 100 to 200 ms, less the streams that were
-    /// answered. Default 1000.
+    /// RST_STREAM for streams opened in the last 100 to 200 ms. Each answered stream earns credit
+    /// for one. Default 1000.
     pub stream_resets: Option<Placed<u32>>,
-    /// Resets by us for what the peer has done wrong with a stream. Default 500.
+    /// Our resets because of errors of the peer. Default 500.
     pub provoked_resets: Option<Placed<u32>>,
-    /// DATA and HEADERS frames without content that end nothing. Default 100.
+    /// Empty DATA and HEADERS frames that do not end a stream. Default 100.
     pub empty_frames: Option<Placed<u32>>,
     /// SETTINGS frames. Default 100.
     pub settings_frames: Option<Placed<u32>>,
-    /// PING frames, less the DATA frames that we have sent. Default 1000.
+    /// PING frames. Each DATA frame that we send earns credit for one. Default 1000.
     pub ping_frames: Option<Placed<u32>>,
-    /// PRIORITY and PRIORITY_UPDATE frames, less 100 for each stream. Default 1000.
+    /// PRIORITY and PRIORITY_UPDATE frames. Each stream earns credit for 100. Default 1000.
     pub priority_frames: Option<Placed<u32>>,
-    /// WINDOW_UPDATE frames, less 10 for each KiB of DATA that we have sent. Default 1000.
+    /// WINDOW_UPDATE frames. Each KiB of DATA that we send earns credit for 10. Default 1000.
     pub window_update_frames: Option<Placed<u32>>,
-    /// GOAWAY and frames of unknown types, less 10 for each stream. Default 100.
+    /// GOAWAY and frames of unknown types. Each stream earns credit for 10. Default 100.
     pub other_frames: Option<Placed<u32>>,
-    /// Bytes that small DATA frames may cost beyond what flow control counts, until they are read:
-    /// 256 less the size of each. Default 512KiB.
+    /// The memory overhead of small DATA frames until they are read. A frame of fewer than 256
+    /// bytes counts the difference to 256. Default 512KiB.
     pub data_overhead: Option<Placed<Size>>,
-    /// How long a header block of an endpoint may take; for clients it is `timeouts.header`.
+    /// The time limit of a header block of an endpoint. For clients, `timeouts.header` applies.
     /// Default 10s.
     pub endpoint_header_timeout: Option<Time>,
 }

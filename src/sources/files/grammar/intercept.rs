@@ -1,5 +1,4 @@
-//! The grammar of the rules that catch traffic. Its comments are the descriptions in the JSON
-//! Schema.
+//! The grammar of the capture rules. Its comments are the descriptions in the JSON Schema.
 
 use std::borrow::Cow;
 
@@ -11,29 +10,29 @@ use crate::intercept::plan::{Interface, PortRange};
 use crate::net::Network;
 use crate::sources::files::values::{OneOrMany, Placed, text_value};
 
-/// What `ringway intercept` and `run --intercept` do, beside `inbound.intercept` and
-/// `outbound.intercept`. Read when the rules are installed, not on a reload; what they leave alone
-/// and is captured all the same is refused.
+/// Settings of the capture rules that `ringway intercept` and `run --intercept` install. They are
+/// read when the rules are installed, not on a reload. The proxy refuses excluded traffic that is
+/// captured anyway.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Intercept {
-    /// The mark (SO_MARK) of what the proxy itself sends, which is left alone. Default 1338.
+    /// The mark (SO_MARK) of the proxy's own packets, which are not captured. Default 1338.
     pub mark: Option<Placed<u32>>,
-    /// What is left alone.
+    /// Traffic that is not captured.
     pub exclude: Exclude,
-    /// UDP ports that are captured, in the directions that have `udp`: `443`, `8000-8100`, `all`;
-    /// one or a list. Default `all`.
+    /// Captured UDP ports, in the directions with `udp`: `443`, `8000-8100`, `all`; one or a list.
+    /// Default `all`.
     pub udp: OneOrMany<Ports>,
-    /// The user that the proxy runs as, by name or number. Default: `ringway` where there is one;
-    /// `none` when its mark is enough.
+    /// The user of the proxy, by name or number. Default: `ringway` if it exists. `none`: the mark
+    /// is enough.
     pub user: Option<String>,
-    /// The group that the proxy runs as, by name or number. Default: none.
+    /// The group of the proxy, by name or number. Default: none.
     pub group: Option<String>,
-    /// What becomes of captured traffic while no proxy runs. Default `closed`.
+    /// The treatment of captured traffic while no proxy runs. Default `closed`.
     pub when_dead: WhenDead,
 }
 
-/// What is left alone.
+/// Traffic that is not captured.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Exclude {
@@ -47,31 +46,31 @@ pub struct Exclude {
     pub groups: OneOrMany<String>,
 }
 
-/// What is left alone in one direction.
+/// Traffic in one direction that is not captured.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Side {
-    /// Ports that are connected to: `22`, `8000-8100`; one or a list.
+    /// Destination ports: `22`, `8000-8100`; one or a list.
     pub ports: OneOrMany<Ports>,
-    /// Addresses of the others: `10.0.0.0/8`, `2001:db8::1`; one or a list.
+    /// Addresses of the other side: `10.0.0.0/8`, `2001:db8::1`; one or a list.
     pub cidrs: OneOrMany<Cidr>,
-    /// Interfaces: `eth1`, or `docker+` for all whose names begin so; one or a list.
+    /// Interfaces: `eth1`, or `docker+` for all names that begin with `docker`; one or a list.
     pub interfaces: OneOrMany<InterfaceName>,
 }
 
-/// What becomes of captured traffic while no proxy runs.
+/// The treatment of captured traffic while no proxy runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenDead {
-    /// It is refused.
+    /// Refuse it.
     #[default]
     Closed,
-    /// It passes by the proxy.
+    /// Let it bypass the proxy.
     Open,
 }
 
 text_value!(
-    /// A port, or a range of them.
+    /// A port or a range of ports.
     Ports(PortRange),
     str::parse,
     { "type": ["string", "integer"] }

@@ -9,19 +9,19 @@ use crate::sources::files::values::{OneOrMany, Placed, Time};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JwtProvider {
-    /// What the claim `iss` must be.
+    /// The required value of the claim `iss`.
     pub issuer: Placed<String>,
-    /// What the claim `aud` must name one of; one or a list. Default: it is not looked at.
+    /// The accepted values of the claim `aud`; one or a list. Default: `aud` is not checked.
     #[serde(default)]
     pub audiences: OneOrMany<Placed<String>>,
-    /// Where its public keys are.
+    /// The public keys.
     pub jwks: Placed<Jwks>,
     /// The field that holds the token. Default `authorization`, after `Bearer`.
     pub header: Option<Placed<String>>,
-    /// The service gets to see the token. Default false: the field is dropped.
+    /// Whether the service gets the token. Default false: the field is removed.
     #[serde(default)]
     pub forward: bool,
-    /// How far the clocks of issuer and proxy may be apart. Default 60s.
+    /// The accepted difference between the clocks of issuer and proxy. Default 60s.
     pub leeway: Option<Time>,
 }
 
@@ -29,22 +29,22 @@ pub struct JwtProvider {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Jwks {
-    /// A file, read again when it changes.
+    /// A file. It is read again when it changes.
     pub file: Option<Placed<String>>,
-    /// `https://...`, fetched at once and then again and again; what was fetched last stays in use
-    /// when that fails.
+    /// `https://...`. It is fetched at start and then repeatedly. If a fetch fails, the last keys
+    /// stay in use.
     pub url: Option<Placed<String>>,
     /// PEM file with the CAs of an https URL. Default /etc/ssl/certs/ca-certificates.crt.
     pub ca: Option<Placed<String>>,
-    /// How often a URL is fetched. Default 20m. A token with an unknown key brings it forward.
+    /// The interval of fetches. Default 20m. A token with an unknown key causes an earlier fetch.
     pub refresh: Option<Time>,
 }
 
 /// The token that a request must carry: `PROVIDER`, or `{providers: [...]}`.
 #[derive(Clone, Debug, Default)]
 pub struct JwtDemand {
-    /// Whose token it may be.
+    /// The accepted providers.
     pub providers: Vec<Placed<String>>,
-    /// Requests without a token pass, too; those with a bad one do not.
+    /// Requests without a token pass too. Requests with an invalid token do not.
     pub optional: bool,
 }

@@ -6,58 +6,59 @@ use serde::Deserialize;
 use super::listener::{ForwardClientCert, Timeouts};
 use crate::sources::files::values::{Entries, OneOrMany, Placed, Time};
 
-/// What others send to this workload.
+/// Traffic from others to this workload.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Inbound {
-    /// Where captured connections arrive: `IP:PORT`, one or a list; by convention port 15006.
-    /// Default: none are captured.
+    /// The addresses for captured connections: `IP:PORT`, one or a list. By convention port 15006.
+    /// Default: no capture.
     pub bind: OneOrMany<Placed<String>>,
-    /// How they are captured. Default `redirect`.
+    /// The means of capture. Default `redirect`.
     pub intercept: InterceptBy,
-    /// For all ports, also of listeners with `tls: mesh`. Default `permissive`.
+    /// Mutual TLS on all ports, including those of listeners with `tls: mesh`. Default
+    /// `permissive`.
     pub mtls: Mtls,
-    /// For single ports, instead.
+    /// Mutual TLS on single ports, instead of `mtls`.
     pub ports: Entries<Placed<Mtls>>,
-    /// What single ports carry, where it need not be looked at.
+    /// The protocols of single ports, which then need no detection.
     pub protocols: Entries<Placed<PortProtocol>>,
-    /// Where the workload is reached. Default `original`.
+    /// The address of the workload. Default `original`.
     pub application: Application,
-    /// Whose address the workload sees as its peer. Default: `client` with `intercept: tproxy` and
+    /// The peer address that the workload sees. Default: `client` with `intercept: tproxy` and
     /// `application: original`, else `proxy`.
     pub source: Option<Placed<PeerSource>>,
-    /// Requests that need neither an identity nor permission: health checks of an orchestrator.
+    /// Requests that need no identity and no permission: health checks of an orchestrator.
     pub probes: Vec<Placed<Probe>>,
-    /// What the workload is told of client certificates. Default `sanitize`.
+    /// The treatment of `x-forwarded-client-cert`. Default `sanitize`.
     pub forward_client_cert: ForwardClientCert,
-    /// Captured UDP, which comes by TPROXY to the same addresses. Default: none is captured.
+    /// Captured UDP. It arrives by TPROXY at the same addresses. Default: no capture.
     pub udp: Option<Udp>,
-    /// How long a client may take.
+    /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// Connections open at once. Default: no limit of its own.
+    /// The most open connections. Default: no separate limit.
     pub connections: Option<u32>,
 }
 
-/// What this workload sends to others.
+/// Traffic from this workload to others.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Outbound {
-    /// Where captured connections arrive: `IP:PORT`, one or a list; by convention port 15001.
-    /// Default: none are captured.
+    /// The addresses for captured connections: `IP:PORT`, one or a list. By convention port 15001.
+    /// Default: no capture.
     pub bind: OneOrMany<Placed<String>>,
-    /// How they are captured. Default `redirect`.
+    /// The means of capture. Default `redirect`.
     pub intercept: InterceptBy,
-    /// The hosts of `routes` that it serves. Default: all.
+    /// The hosts of `routes` to use. Default: all.
     pub hosts: Option<OneOrMany<Placed<String>>>,
-    /// What becomes of destinations that neither a route nor a service names. Default `allow`.
+    /// The treatment of destinations that no route and no service has. Default `allow`.
     pub unknown: Unknown,
-    /// What single ports carry, where it need not be looked at.
+    /// The protocols of single ports, which then need no detection.
     pub ports: Entries<Placed<PortProtocol>>,
-    /// Captured UDP, which comes by TPROXY to the same addresses. Default: none is captured.
+    /// Captured UDP. It arrives by TPROXY at the same addresses. Default: no capture.
     pub udp: Option<Udp>,
-    /// How long a client may take.
+    /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// Connections open at once. Default: no limit of its own.
+    /// The most open connections. Default: no separate limit.
     pub connections: Option<u32>,
 }
 
@@ -67,69 +68,70 @@ pub struct Outbound {
 pub struct Udp {
     /// How long a flow (a client and a destination) may be silent. Default 60s.
     pub idle_timeout: Option<Time>,
-    /// Flows open at once. Default 10000.
+    /// The most open flows. Default 10000.
     pub flows: Option<u32>,
 }
 
-/// How traffic is captured.
+/// The means of capture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InterceptBy {
-    /// By REDIRECT of nft or iptables.
+    /// REDIRECT of nft or iptables.
     #[default]
     Redirect,
-    /// By TPROXY; needs CAP_NET_ADMIN.
+    /// TPROXY. It needs CAP_NET_ADMIN.
     Tproxy,
-    /// By REDIRECT in rules of someone else: `ringway intercept` installs none.
+    /// REDIRECT by rules of another tool. `ringway intercept` installs none.
     None,
 }
 
-/// What becomes of destinations that nobody names.
+/// The treatment of unknown destinations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unknown {
-    /// Connections go on to them.
+    /// Forward connections to them.
     #[default]
     Allow,
-    /// Connections to them are refused.
+    /// Refuse connections to them.
     Deny,
 }
 
-/// Where the workload is reached.
+/// The address of the workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Application {
-    /// At the address and port that the client meant.
+    /// The original destination address and port.
     #[default]
     Original,
-    /// At the same port of 127.0.0.1 or ::1.
+    /// The same port of 127.0.0.1 or ::1.
     Loopback,
 }
 
-/// Whose address the workload sees.
+/// The peer address that the workload sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerSource {
-    /// The client's; needs CAP_NET_ADMIN and rules that bring the answers back.
+    /// The client's address. It needs CAP_NET_ADMIN, and rules that route the answers to the proxy.
     Client,
-    /// This host's.
+    /// An address of this host.
     Proxy,
 }
 
-/// What a port carries.
+/// The protocol of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PortProtocol {
-    /// Its first bytes tell; where the client stays silent the server may speak first.
+    /// Detect the protocol from the first bytes. If the client is silent, the server may speak
+    /// first.
     #[default]
     Auto,
-    /// HTTP; the client speaks first.
+    /// HTTP. The client speaks first.
     Http,
-    /// Bytes.
+    /// Opaque bytes.
     Tcp,
 }
 
-/// A health check: GET or HEAD of this path at this port, in the clear.
+/// A health check: GET or HEAD of this path at this port, without TLS.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
@@ -139,23 +141,23 @@ pub struct Probe {
     pub path: Placed<String>,
 }
 
-/// Whether others must come through mutual TLS.
+/// Whether clients must use mutual TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mtls {
-    /// They must.
+    /// Required.
     Strict,
-    /// They may; plain text is served too.
+    /// Optional. Plain text is accepted too.
     #[default]
     Permissive,
-    /// They cannot: plain text only.
+    /// Not possible. Only plain text is accepted.
     Disable,
 }
 
-/// A resolver for the workload. What it does not know it asks the system's resolvers.
+/// A DNS resolver for the workload. It forwards unknown names to the system's resolvers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MeshDns {
-    /// `IP:PORT`, for UDP and TCP; by convention 127.0.0.1:15053.
+    /// `IP:PORT`, for UDP and TCP. By convention 127.0.0.1:15053.
     pub bind: Placed<String>,
 }

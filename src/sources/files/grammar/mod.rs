@@ -1,4 +1,4 @@
-//! The grammar: what a user writes. Its comments are the descriptions in the JSON Schema.
+//! The grammar of configuration files. Its comments are the descriptions in the JSON Schema.
 
 pub mod authorization;
 pub mod health;
@@ -28,26 +28,26 @@ use super::values::{Entries, OneOrMany, Placed, Time};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Workers and their kernel interface. Read at start only.
+    /// Workers and their kernel interface. It is read only at start.
     pub runtime: Runtime,
-    /// The interface for operators.
+    /// The admin interface.
     pub admin: Admin,
-    /// How long connections may finish when they are drained. Default 30s.
+    /// How long a drain may take. Default 30s.
     pub drain: Option<Time>,
-    /// Limits on what clients may send.
+    /// Limits on clients.
     pub limits: Limits,
-    /// Where connections are taken, by name.
+    /// Listeners, by name.
     pub listeners: Entries<Placed<Listener>>,
-    /// What happens to requests, by host: `shop.example.com`, `*.example.com`, `*`.
+    /// Rules for requests, by host: `shop.example.com`, `*.example.com`, `*`.
     pub routes: Entries<OneOrMany<Placed<Rule>>>,
-    /// Where requests go, by name.
+    /// Services, by name.
     pub services: Entries<Placed<Service>>,
-    /// Who this workload is, and whom it trusts.
+    /// The identity of this workload, its trust, and captured traffic.
     pub mesh: Mesh,
     /// Issuers of JSON Web Tokens, by name.
     pub jwt: Entries<Placed<JwtProvider>>,
-    /// Who may do what. Deny rules come first, then allow rules; where no allow rule is about a
-    /// service, everything else is allowed there.
+    /// Authorization rules. Deny rules come first, then allow rules. If no allow rule applies to a
+    /// service, all other requests to it are allowed.
     pub authorization: Option<Vec<Placed<AuthorizationRule>>>,
     /// Logs.
     pub telemetry: Telemetry,

@@ -6,33 +6,34 @@ use serde::Deserialize;
 use super::jwt::JwtDemand;
 use crate::sources::files::values::{Entries, OneOrMany, Placed, Time};
 
-/// One rule of a host: the first whose `match` fits a request decides. It has exactly one of
+/// One rule of a host. The first rule whose `match` matches a request decides. Set exactly one of
 /// `to`, `redirect` and `respond`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rule {
-    /// Its name in logs and metrics. Default: HOST#N.
+    /// The name in logs and metrics. Default: HOST#N.
     pub name: Option<Placed<String>>,
-    /// The requests that it takes. Default: all.
+    /// The conditions on requests. Default: all requests match.
     #[serde(rename = "match")]
     pub matches: Match,
-    /// Where they go.
+    /// The destination of matching requests.
     pub to: Option<Placed<To>>,
-    /// Answers with a redirect.
+    /// Answer with a redirect.
     pub redirect: Option<Placed<Redirect>>,
-    /// Answers with a fixed response.
+    /// Answer with a fixed response.
     pub respond: Option<Placed<Respond>>,
-    /// From the request to the end of the response. Default: the service's.
+    /// The time from the request to the end of the response. Default: that of the service.
     pub timeout: Option<Time>,
-    /// The token that requests must carry: a provider of `jwt`, or a map. Default: the service's.
+    /// The token that requests must have: a provider of `jwt`, or a map. Default: that of the
+    /// service.
     pub jwt: Option<Placed<JwtDemand>>,
-    /// Changes host and path.
+    /// Changes of host and path.
     pub rewrite: Option<Placed<Rewrite>>,
-    /// Changes header fields.
+    /// Changes of header fields.
     pub headers: Headers,
 }
 
-/// Conditions on a request; all of them must hold.
+/// Conditions on a request. All must match.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Match {
@@ -51,25 +52,25 @@ pub struct Match {
 pub enum ValueMatch {
     /// The value or `~regex`.
     Text(String),
-    /// It is there.
+    /// Any value.
     Present,
 }
 
-/// Where requests go: `SERVICE`, `SERVICE/VERSION`, or a map of them to their weights.
+/// The destinations of requests: `SERVICE`, `SERVICE/VERSION`, or a map of them to weights.
 #[derive(Clone, Debug, Default)]
 pub struct To(pub Vec<(Placed<String>, u32)>);
 
-/// A redirect: the request's own address with some parts replaced.
+/// A redirect to the request's own URL, with some parts replaced.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Redirect {
     /// `http` or `https`.
     pub scheme: Option<Placed<String>>,
-    /// Another host.
+    /// A new host.
     pub host: Option<Placed<String>>,
-    /// Another port.
+    /// A new port.
     pub port: Option<u16>,
-    /// Another path.
+    /// A new path.
     pub path: Option<Placed<String>>,
     /// 301, 302, 303, 307 or 308. Default 301.
     pub status: Option<Placed<u16>>,
@@ -79,17 +80,17 @@ pub struct Redirect {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Respond {
-    /// Its status, 200 to 599. Default 200.
+    /// The status, 200 to 599. Default 200.
     pub status: Option<Placed<u16>>,
-    /// Its body, as text. Default: empty.
+    /// The body, as text. Default: empty.
     pub body: String,
 }
 
-/// Changes of host and path on the way to the service.
+/// Changes of host and path before the request goes to the service.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rewrite {
-    /// Replaces what `match.path` matched before its `*`.
+    /// Replaces the part of the path that `match.path` matched before its `*`.
     pub prefix: Option<Placed<String>>,
     /// Replaces the whole path.
     pub path: Option<Placed<String>>,
@@ -101,9 +102,9 @@ pub struct Rewrite {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Headers {
-    /// On the way to the service.
+    /// Changes of the request.
     pub request: FieldEdits,
-    /// On the way back.
+    /// Changes of the response.
     pub response: FieldEdits,
 }
 
@@ -111,10 +112,10 @@ pub struct Headers {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FieldEdits {
-    /// Replaces every field of the name.
+    /// Replaces all fields with this name.
     pub set: Entries<Placed<String>>,
-    /// Adds a field beside those of the name.
+    /// Adds a field. Fields with the same name stay.
     pub add: Entries<Placed<String>>,
-    /// Drops every field of the name.
+    /// Removes all fields with this name.
     pub remove: OneOrMany<Placed<String>>,
 }

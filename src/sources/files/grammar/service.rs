@@ -9,62 +9,62 @@ use super::jwt::JwtDemand;
 use super::tls::ServiceTls;
 use crate::sources::files::values::{Entries, OneOrMany, Placed, Time, TimeOrNone};
 
-/// Where requests go. It has exactly one of `endpoints`, `versions` and `dns`.
+/// A service. Set exactly one of `endpoints`, `versions` and `dns`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Service {
-    /// What the endpoints speak. Default `auto`: through TLS what they choose, HTTP/1.1 in the
-    /// clear (or bytes behind a `tcp` listener).
+    /// The protocol of the endpoints. Default `auto`: with TLS the result of ALPN, else HTTP/1.1.
+    /// Behind a `tcp` listener it is opaque bytes.
     pub protocol: ServiceProtocol,
-    /// Virtual addresses, `IP:PORT`: one or a list. Captured connections to them go to
-    /// any endpoint.
+    /// Virtual addresses, `IP:PORT`: one or a list. Captured connections to them go to any
+    /// endpoint.
     pub addresses: OneOrMany<Placed<String>>,
     /// The endpoints.
     pub endpoints: Option<Vec<Placed<Endpoint>>>,
-    /// TLS to the endpoints. `mesh`: this workload's identity, and theirs is checked.
+    /// TLS to the endpoints. `mesh`: this workload's identity, and endpoints must prove theirs.
     pub tls: Option<Placed<ServiceTls>>,
-    /// The SPIFFE IDs that endpoints must prove with `tls: mesh`; one or a list. Default: any of
+    /// The SPIFFE IDs that endpoints must prove with `tls: mesh`; one or a list. Default: any ID of
     /// the trusted domains.
     pub identity: OneOrMany<Placed<String>>,
-    /// The token that requests must carry: a provider of `jwt`, or a map. Default: none.
+    /// The token that requests must have: a provider of `jwt`, or a map. Default: none.
     pub jwt: Option<Placed<JwtDemand>>,
     /// The endpoints of each version.
     pub versions: Option<Entries<Vec<Placed<Endpoint>>>>,
-    /// `HOST:PORT`: the addresses of the host are the endpoints.
+    /// `HOST:PORT`: the addresses of the host in DNS are the endpoints.
     pub dns: Option<Placed<String>>,
-    /// How an endpoint is chosen. Default `least-request`.
+    /// The load balancing policy. Default `least-request`.
     pub balance: Balance,
-    /// How long connecting may take. Default 1s.
+    /// The time limit of connecting. Default 1s.
     pub connect_timeout: Option<Time>,
-    /// From the request to the end of the response. Default `none`.
+    /// The time from the request to the end of the response. Default `none`.
     pub timeout: Option<TimeOrNone>,
-    /// How long an unused connection to an endpoint is kept. Default 60s.
+    /// How long an idle connection to an endpoint is kept. Default 60s.
     pub idle_timeout: Option<Time>,
-    /// Unused connections kept for each endpoint. Default 1024.
+    /// The most idle connections for each endpoint. Default 1024.
     pub max_idle_connections: Option<u32>,
-    /// The PROXY protocol header that begins each connection to an endpoint. Default `none`.
+    /// The PROXY protocol header at the start of each connection to an endpoint. Default `none`.
     pub send_proxy_protocol: SendProxyProtocol,
-    /// How HTTP/2 is spoken with endpoints.
+    /// HTTP/2 settings for endpoints.
     pub http2: Http2,
-    /// How endpoints are checked; those that fail get no requests. Default: they are not.
+    /// Health checks of the endpoints. Unhealthy endpoints get no requests. Default: no checks.
     pub health_check: Option<Placed<HealthCheck>>,
 }
 
-/// What endpoints speak.
+/// The protocol of endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceProtocol {
-    /// Through TLS HTTP/2 or HTTP/1.1, as each endpoint chooses by ALPN; HTTP/1.1 in the clear;
-    /// bytes behind a `tcp` listener.
+    /// With TLS, HTTP/2 or HTTP/1.1 as ALPN selects; without TLS, HTTP/1.1; behind a `tcp`
+    /// listener, opaque bytes.
     #[default]
     Auto,
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2; in the clear with prior knowledge.
+    /// HTTP/2. Without TLS, with prior knowledge.
     Http2,
-    /// gRPC: HTTP/2, and local answers with a gRPC status whatever the request says of itself.
+    /// gRPC over HTTP/2. Local answers always have a gRPC status.
     Grpc,
-    /// Bytes.
+    /// Opaque bytes.
     Tcp,
 }
 
@@ -81,24 +81,24 @@ pub enum SendProxyProtocol {
     V2,
 }
 
-/// How an endpoint is chosen.
+/// The load balancing policy.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Balance {
-    /// The less loaded of two chosen at random.
+    /// The less loaded of two random endpoints.
     #[default]
     LeastRequest,
-    /// In turn.
+    /// Round robin.
     RoundRobin,
-    /// At random.
+    /// Random.
     Random,
-    /// The better of two by recent latency and load.
+    /// The better of two random endpoints, by recent latency and load.
     PeakEwma,
-    /// Always the same for the same key.
+    /// The same endpoint for the same key.
     Hash(HashBy),
 }
 
-/// What is hashed.
+/// The key of the hash policy.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HashBy {
@@ -110,13 +110,13 @@ pub enum HashBy {
     SourceIp,
 }
 
-/// An instance of a service: `IP:PORT` or `unix:/path`, alone or with more about it.
+/// An instance of a service: `IP:PORT` or `unix:/path`, or a map with more settings.
 #[derive(Clone, Debug, Default)]
 pub struct Endpoint {
     /// `IP:PORT` or `unix:/path`.
     pub address: String,
-    /// Its share of traffic relative to the others.
+    /// The share of traffic relative to the others.
     pub weight: u32,
-    /// Its zone.
+    /// The zone.
     pub zone: Option<String>,
 }

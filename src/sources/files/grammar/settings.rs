@@ -11,9 +11,9 @@ use crate::sources::files::values::{AutoOrCount, Placed, Size};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Runtime {
-    /// Number of workers. Default `auto`: one for each CPU that the process may use.
+    /// The number of workers. Default `auto`: one for each CPU that the process may use.
     pub workers: Option<AutoOrCount>,
-    /// The kernel interface. Default `auto`: io_uring, or epoll where that is forbidden.
+    /// The kernel interface. Default `auto`: io_uring, or epoll where io_uring is not allowed.
     pub driver: Driver,
 }
 
@@ -21,28 +21,28 @@ pub struct Runtime {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Driver {
-    /// io_uring, or epoll where that is forbidden.
+    /// io_uring, or epoll where io_uring is not allowed.
     #[default]
     Auto,
-    /// io_uring or nothing.
+    /// io_uring only.
     IoUring,
     /// epoll.
     Epoll,
 }
 
-/// The interface for operators.
+/// The admin interface.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Where it listens; `off` for nowhere. Default 127.0.0.1:9900.
+    /// The address; `off` for no interface. Default 127.0.0.1:9900.
     pub bind: Option<Placed<String>>,
 }
 
-/// Limits on what clients may send.
+/// Limits on clients.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Connections open at once, over all listeners. Default 100000.
+    /// The most open connections, over all listeners. Default 100000.
     pub connections: Option<u32>,
     /// Bytes of a message head. Default 60KiB.
     pub header_bytes: Option<Placed<Size>>,
@@ -54,7 +54,7 @@ pub struct Limits {
     pub chunk_extension_bytes: Option<Size>,
     /// Bytes of the trailers of a message. Default 8KiB.
     pub trailer_bytes: Option<Size>,
-    /// What a peer of HTTP/2 may send besides messages.
+    /// Limits on HTTP/2 frames that carry no message data.
     pub http2: Http2Limits,
 }
 
@@ -72,18 +72,18 @@ pub struct Telemetry {
 pub struct AccessLog {
     /// `stdout`, `stderr` or a file.
     pub path: Placed<String>,
-    /// How a line looks. Default `json`.
+    /// The format of a line. Default `json`.
     #[serde(default)]
     pub format: LogFormat,
 }
 
-/// How a line of the access log looks.
+/// The format of an access log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// A JSON object.
     #[default]
     Json,
-    /// Envoy's default line.
+    /// Envoy's default text format.
     Text,
 }

@@ -7,17 +7,17 @@ use super::intercept::Intercept;
 use super::mesh::{Inbound, MeshDns, Outbound};
 use crate::sources::files::values::{Entries, OneOrMany, Placed, Time};
 
-/// TLS of a listener: certificates from files, or `mesh`: this workload's identity, with clients
-/// that prove theirs.
+/// TLS of a listener: certificates from files, or `mesh`: this workload's identity, and clients
+/// must prove theirs.
 #[derive(Clone, Debug)]
 pub enum ListenerTls {
-    /// A word; only `mesh` is one.
+    /// A word. Only `mesh` is valid.
     Word(String),
     /// Certificates from files.
     Files(Box<ServerFiles>),
 }
 
-/// A certificate of a listener and, on the first of a list, who may connect.
+/// A certificate of a listener. The first one of a list also has the settings for clients.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerFiles {
@@ -25,7 +25,7 @@ pub struct ServerFiles {
     pub cert: Placed<String>,
     /// PEM file with the private key (PKCS#8, PKCS#1 or SEC1).
     pub key: Placed<String>,
-    /// Names of clients' SNI that get it; `*.` for one label. Default: those in the certificate.
+    /// The SNI names that select it; `*.` for one label. Default: the names in the certificate.
     #[serde(default)]
     pub names: OneOrMany<Placed<String>>,
     /// DER file with an OCSP response to staple.
@@ -36,7 +36,7 @@ pub struct ServerFiles {
     pub client_auth: Option<Placed<ClientAuth>>,
     /// PEM file with revocation lists for client certificates.
     pub crl: Option<Placed<String>>,
-    /// The oldest version spoken: `1.2` or `1.3`. Default 1.2.
+    /// The oldest supported version: `1.2` or `1.3`. Default 1.2.
     pub min_version: Option<Placed<String>>,
 }
 
@@ -44,18 +44,19 @@ pub struct ServerFiles {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuth {
-    /// It is asked, and may have none.
+    /// A certificate is requested but not required.
     Optional,
-    /// It is refused without one.
+    /// A client without a certificate is refused.
     Require,
 }
 
-/// TLS to a service: by files, or `mesh`: this workload's identity, and theirs is checked.
+/// TLS to a service: from files, or `mesh`: this workload's identity, and endpoints must prove
+/// theirs.
 #[derive(Clone, Debug)]
 pub enum ServiceTls {
-    /// A word; only `mesh` is one.
+    /// A word. Only `mesh` is valid.
     Word(String),
-    /// By files.
+    /// From files.
     Files(Box<ClientFiles>),
 }
 
@@ -63,32 +64,32 @@ pub enum ServiceTls {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientFiles {
-    /// PEM file with the CAs that the endpoints' certificates must lead to.
+    /// PEM file with the CAs of the endpoints' certificates.
     pub ca: Option<Placed<String>>,
-    /// PEM file with the certificate that is presented when an endpoint asks.
+    /// PEM file with the certificate for endpoints that request one.
     pub cert: Option<Placed<String>>,
     /// PEM file with its private key.
     pub key: Option<Placed<String>>,
-    /// The name that is asked for and must be proven. Default: the name in `dns`, else the address.
+    /// The server name to request and verify. Default: the name in `dns`, else the address.
     pub sni: Option<Placed<String>>,
     /// PEM file with revocation lists.
     pub crl: Option<Placed<String>>,
-    /// What is checked. Default `full`. `none` accepts anyone, also an attacker.
+    /// The verification of endpoints. Default `full`. `none` accepts anyone, even an attacker.
     pub verify: Verify,
 }
 
-/// What is checked of an endpoint's certificate.
+/// The verification of an endpoint's certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verify {
-    /// That it leads to the CA, is in force, and is for the name.
+    /// The chain, the validity period and the name.
     #[default]
     Full,
-    /// Nothing.
+    /// No verification.
     None,
 }
 
-/// Who this workload is, and how others reach it.
+/// The identity of this workload, its trust, and captured traffic.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mesh {
@@ -100,18 +101,18 @@ pub struct Mesh {
     pub trust_bundles: Entries<Placed<String>>,
     /// PEM file with revocation lists.
     pub crl: Option<Placed<String>>,
-    /// What others send to this workload, and what listeners with `tls: mesh` demand.
+    /// Traffic from others to this workload, and the settings for listeners with `tls: mesh`.
     pub inbound: Inbound,
-    /// What this workload sends to others.
+    /// Traffic from this workload to others.
     pub outbound: Outbound,
-    /// A resolver that gives names of services their virtual addresses. Default: none.
+    /// A resolver that answers service names with their virtual addresses. Default: none.
     pub dns: Option<MeshDns>,
-    /// The rules that bring traffic here, and what they leave alone.
+    /// Settings of the capture rules.
     pub intercept: Intercept,
 }
 
-/// An identity: from files that something else renews, or issued by a local CA. It has either
-/// `cert`, `key` and `roots`, or `ca` and `id`.
+/// An identity: from files that another program renews, or issued by a local CA. Set either `cert`,
+/// `key` and `roots`, or `ca` and `id`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Identity {
@@ -121,10 +122,10 @@ pub struct Identity {
     pub key: Option<Placed<String>>,
     /// PEM file with the roots of the trust domain.
     pub roots: Option<Placed<String>>,
-    /// The directory that `ringway ca init` has made.
+    /// The directory that `ringway ca init` created.
     pub ca: Option<Placed<String>>,
     /// The SPIFFE ID: `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`.
     pub id: Option<Placed<String>>,
-    /// How long an issued certificate lives; it is renewed at half of that. Default 24h.
+    /// The lifetime of an issued certificate. It is renewed at half of it. Default 24h.
     pub lifetime: Option<Time>,
 }

@@ -1,4 +1,4 @@
-//! `jwt:`, and the demand for a token on routes and services.
+//! `jwt:`, and the token requirements of routes and services.
 
 use super::super::grammar::jwt::{JwtDemand, JwtProvider};
 use super::super::values::Placed;

@@ -1,5 +1,5 @@
-//! From the grammar to the model, one topic a file. Texts become values here: addresses, ports,
-//! ranges. A fault that needs more than one item to be seen is found by `compile`.
+//! Lowers the grammar to the model, one topic per file. Texts become values: addresses, ports,
+//! ranges. `compile` finds faults that involve several items.
 
 mod authorization;
 mod health;
@@ -21,7 +21,7 @@ use super::materials::Materials;
 use super::values::{Entries, Placed, Time};
 use crate::model::{Item, Items, Material, Model, Origin, Place};
 
-/// Lowers `config`. Adds to `mistakes` every text that is no value.
+/// Lowers `config`. Adds a mistake for each invalid text.
 pub(super) fn lower(
     config: Config,
     sources: &SourceMap,
@@ -65,7 +65,7 @@ fn items<T, M>(
     entries.0.into_iter().map(item).collect()
 }
 
-/// What lowering needs beside the grammar.
+/// The context of lowering.
 struct Lower<'a> {
     sources: &'a SourceMap,
     materials: &'a Materials,
@@ -86,7 +86,7 @@ impl Lower<'_> {
         self.mistakes.push(Diagnostic::at(place, message).help(help));
     }
 
-    /// The content of the file that `name` names.
+    /// The content of the file `name`.
     fn material(&self, name: &Placed<String>) -> Item<Material> {
         Item::new(self.materials.get(self.sources, name), origin(name.place))
     }
@@ -95,7 +95,7 @@ impl Lower<'_> {
         name.as_ref().map(|name| self.material(name))
     }
 
-    /// An `IP:PORT`; `help` says what else could be meant.
+    /// Parses an `IP:PORT`. `help` names other possible forms.
     fn address(&mut self, text: &Placed<String>, help: &str) -> Option<SocketAddr> {
         let parsed = text.value.parse().ok();
         if parsed.is_none() {
@@ -129,7 +129,7 @@ fn time(time: Option<Time>) -> Option<std::time::Duration> {
     time.map(|time| time.0)
 }
 
-/// The place of a value that may stand alone where a map is possible: then it has none itself.
+/// The place of a value that may stand for a map. A value alone has no place of its own.
 fn place_or(place: Place, around: Place) -> Place {
     if place == Place::default() { around } else { place }
 }

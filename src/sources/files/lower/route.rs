@@ -88,7 +88,7 @@ fn matches(lower: &mut Lower<'_>, written: grammar::Match) -> model::Match {
 fn path(lower: &mut Lower<'_>, text: &Placed<String>) -> Item<PathMatch> {
     let path = PathMatch::parse(&text.value).unwrap_or_else(|error| {
         lower.mistake(text.place, error.to_string());
-        // Something stands here, so the rule does not take everything.
+        // Keep a condition, so that the rule does not match everything.
         PathMatch::Exact(text.value.as_bytes().into())
     });
     Item::new(path, origin(text.place))
