@@ -24,12 +24,12 @@ end
 """
 
 
-def wrk(directory, connections, seconds, url):
-    """wrk under way; it prints how many answers were wrong."""
+def wrk(directory, connections, seconds, url, patience_s=2):
+    """wrk under way; it prints how many answers were wrong, and how many took more than `patience_s`."""
     script = os.path.join(directory, "check.lua")
     with open(script, "w") as file:
         file.write(CHECK)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, url]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{patience_s}s", "-s", script, url]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
