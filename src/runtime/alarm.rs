@@ -1,8 +1,8 @@
 //! Deadlines. Each connection has one [`Alarm`]; each worker has one heap of them.
 //!
-//! Moving a deadline later is one store. The heap has at most one entry for each alarm, at or before
-//! its deadline. An entry that comes up too early is moved. So a kept-alive connection costs one
-//! heap operation per timeout, not several per request.
+//! Moving a deadline later is one store. The heap has at most one entry for each alarm, at or
+//! before its deadline. An entry that comes up too early is moved. So a kept-alive connection costs
+//! one heap operation per timeout, not several per request.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
