@@ -1,7 +1,7 @@
 //! HTTP/2 with a client: each stream is an exchange of its own, side by side on one downstream.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -28,10 +28,15 @@ use crate::wire::Wire;
 use crate::wire::http2::{Adapter, CLOSE_TIMEOUT, Pings, RESET_STREAMS_MAX, Watch, report};
 
 /// Serves a connection that speaks HTTP/2 until it closes. `first` is what was read of it already.
-pub async fn serve<I: Io>(downstream: Downstream<I>, first: Option<Buf>) {
-    // Boxed: what the beginning needs, an idle connection shall not hold.
-    let Some(mut driver) = Box::pin(begin(downstream, first)).await else { return };
-    driver.run().await;
+///
+/// Not an async function: that would hold its arguments for as long as it runs.
+pub fn serve<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> impl Future<Output = ()> {
+    // Boxed: an idle connection does not need the memory of its beginning.
+    let beginning = Box::pin(begin(downstream, first));
+    async move {
+        let Some(mut driver) = beginning.await else { return };
+        driver.run().await;
+    }
 }
 
 /// Exchanges the first SETTINGS; `None` when the client does not come to that.
