@@ -1,7 +1,7 @@
 //! HTTP/2 connections of clients. Each stream is one exchange; they run concurrently.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -29,10 +29,15 @@ use crate::wire::Wire;
 use crate::wire::http2::{Adapter, Pings, RESET_STREAMS_MAX, Watch, report};
 
 /// Serves an HTTP/2 connection until it closes. `first` holds the bytes read so far.
-pub async fn serve<I: Io>(downstream: Downstream<I>, first: Option<Buf>) {
+///
+/// It is not an async function, because that would hold its arguments for as long as it runs.
+pub fn serve<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> impl Future<Output = ()> {
     // Boxed, so that an idle connection does not hold the state of the handshake.
-    let Some(mut driver) = Box::pin(begin(downstream, first)).await else { return };
-    driver.run().await;
+    let beginning = Box::pin(begin(downstream, first));
+    async move {
+        let Some(mut driver) = beginning.await else { return };
+        driver.run().await;
+    }
 }
 
 /// Exchanges the first SETTINGS; `None` when the client does not send them.

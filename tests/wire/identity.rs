@@ -214,7 +214,7 @@ fn a_revoked_certificate_ends_its_live_connections_and_no_others() {
     assert!(again.get().is_err() && !again.resumed());
     assert_eq!(proxy.metric("ringway_listener_revoked_connections_total"), 1.0);
     let log = proxy.log();
-    assert!(log.contains("connection cut") && log.contains("serial 63"), "{log}");
+    assert!(log.contains("certificate is revoked") && log.contains("serial 63"), "{log}");
 }
 
 #[test]
