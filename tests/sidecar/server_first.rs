@@ -30,7 +30,7 @@ fn server(host: &Host, port: u16, greeting: &'static [u8]) -> App {
     })
 }
 
-/// From connecting until the greeting is there; what is said then is answered, too.
+/// The time from connecting to the greeting. The client then speaks, and gets an answer.
 fn conversation(client: &Host, address: &str, greeting: &[u8]) -> Duration {
     client.within(|| {
         let began = Instant::now();
@@ -47,8 +47,7 @@ fn conversation(client: &Host, address: &str, greeting: &[u8]) -> Duration {
     })
 }
 
-/// What a quarter of them stays below: a stall would be in all of them, what else runs on the
-/// machine is not.
+/// The lower quartile. A stall would show in all times; other load on the machine does not.
 fn quartile(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 4]
