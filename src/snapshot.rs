@@ -4,17 +4,18 @@
 //! compiled and counters are looked up. An exchange keeps only a few values of the snapshot that it
 //! began with.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::authz::{EscapedSlashes, Policies};
 use crate::cells::{Count, PerWorker};
-use crate::cluster::{Destination, Service};
+use crate::cluster::{Destination, Endpoints, Service};
 use crate::http2::Flood;
 use crate::http2::{FloodLimits, Settings};
 use crate::jwt::Provider;
-use crate::mesh::Capture;
+use crate::mesh::{Capture, EndpointAddresses};
 use crate::message;
 use crate::net::Bind;
 use crate::route::{Rule, Table};
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<Listener>>,
     /// All services, in order of name. Destinations are indices into this.
     pub services: Vec<Arc<Service>>,
+    /// Which service has an endpoint at an address; `None` where no traffic is captured.
+    pub endpoint_addresses: Option<Arc<EndpointAddresses>>,
     /// All rules, by their index.
     pub rules: Vec<Arc<Rule>>,
     /// The authorization rules.
@@ -53,6 +56,7 @@ impl Snapshot {
             version: 0,
             listeners: Vec::new(),
             services: Vec::new(),
+            endpoint_addresses: None,
             rules: Vec::new(),
             authorization: Policies::default(),
             limits: Limits::default(),
@@ -73,6 +77,20 @@ impl Snapshot {
     pub fn all_services(&self) -> impl Iterator<Item = &Arc<Service>> {
         let captures = self.listeners.iter().filter_map(|listener| listener.capture());
         self.services.iter().chain(captures.map(|capture| &capture.passthrough))
+    }
+
+    /// Replaces the endpoints of the service at `index`. Returns the addresses that came or went;
+    /// none where no traffic is captured.
+    pub fn replace_endpoints(&self, index: usize, endpoints: Arc<Endpoints>) -> Vec<SocketAddr> {
+        let set = &self.services[index].endpoints;
+        let Some(addresses) = &self.endpoint_addresses else {
+            set.replace(endpoints);
+            return Vec::new();
+        };
+        let old = set.load();
+        addresses.replace(index as u32, &old, endpoints, |endpoints| {
+            set.replace(endpoints);
+        })
     }
 
     /// The service called `name`.

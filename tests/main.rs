@@ -11,11 +11,14 @@ mod support;
 mod wire;
 
 mod authorization;
+mod draining;
+mod endpoint_sets;
 mod http2_format;
 #[cfg(feature = "uring")]
 mod netns;
 mod properties;
 mod retention;
 mod second_source;
+mod server_first;
 mod sim;
 mod tidy;

@@ -91,7 +91,7 @@ fn reached(snapshot: &Snapshot, host: &str) -> Option<String> {
     let rule = snapshot.listeners[0].routes()?.find(head.view(text.as_bytes()))?;
     let ringway::route::Action::Forward(split) = &rule.action else { return None };
     let service = &snapshot.services[split.shares()[0].0.service as usize];
-    Some(format!("{} {}", service.name, service.endpoints[0].address))
+    Some(format!("{} {}", service.name, service.endpoints.load().list[0].address))
 }
 
 #[test]

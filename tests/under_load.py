@@ -7,6 +7,8 @@ import subprocess
 import time
 import urllib.request
 
+# Each process begins somewhere else. No port is given twice.
+ports = (12000 + (os.getpid() * 97 + number) % 20000 for number in range(20000))
 CHECK = """
 wrong = 0
 local threads = {}
@@ -22,12 +24,12 @@ end
 """
 
 
-def wrk(directory, connections, seconds, url):
-    """wrk under way; it prints how many answers were wrong."""
+def wrk(directory, connections, seconds, url, patience_s=2):
+    """wrk under way; it prints how many answers were wrong, and how many took more than `patience_s`."""
     script = os.path.join(directory, "check.lua")
     with open(script, "w") as file:
         file.write(CHECK)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script, url]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{patience_s}s", "-s", script, url]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -77,9 +79,16 @@ http {{ access_log off; keepalive_requests {requests}; client_body_temp_path {di
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, below those that Linux gives to outgoing connections."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+    raise SystemExit("no port is free")
 
 
 def await_port(port):

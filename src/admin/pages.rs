@@ -96,7 +96,8 @@ pub(super) async fn services(State(status): State<Status>) -> Json<Value> {
 }
 
 fn of_service(service: &Service) -> Value {
-    let endpoints = service.endpoints.iter().map(|endpoint| {
+    let endpoints = service.endpoints.load();
+    let endpoints = endpoints.list.iter().map(|endpoint| {
         let stats = &endpoint.stats;
         json!({
             "address": endpoint.address.to_string(),
@@ -113,6 +114,7 @@ fn of_service(service: &Service) -> Value {
     });
     json!({
         "name": service.name,
+        "dns": service.dns_name,
         "balance": format!("{:?}", service.policy),
         "requests_active": service.stats.sum(|cells| &cells.active),
         "health_check": service.health.as_ref().map(ToString::to_string),

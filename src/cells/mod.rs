@@ -1,6 +1,7 @@
 //! Counters that cost a plain add. Each worker writes its own cells; the control thread sums them
 //! on scrape.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A monotonic count or a gauge. Only one worker writes it; every thread may read it.
@@ -41,9 +42,13 @@ impl Count {
     }
 }
 
-/// One `T` for each worker. The padding keeps two of them out of one cache line.
+/// One `T` for each worker. The padding keeps two of them out of one cache line. The first use
+/// allocates them, because a large configuration has many that are never used.
 #[derive(Debug)]
-pub struct PerWorker<T>(Box<[Padded<T>]>);
+pub struct PerWorker<T> {
+    cells: OnceLock<Box<[Padded<T>]>>,
+    workers: u32,
+}
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -52,20 +57,30 @@ struct Padded<T>(T);
 impl<T: Default> PerWorker<T> {
     /// Cells for `workers` workers, all zero.
     pub fn new(workers: usize) -> Self {
-        Self((0..workers.max(1)).map(|_| Padded::default()).collect())
+        Self { cells: OnceLock::new(), workers: workers.max(1) as u32 }
+    }
+
+    /// The cell of worker `index`. The index must be below the count given to `new`.
+    #[inline]
+    pub fn worker(&self, index: usize) -> &T {
+        &self.cells.get_or_init(|| self.all_zero())[index].0
+    }
+
+    #[cold]
+    fn all_zero(&self) -> Box<[Padded<T>]> {
+        (0..self.workers).map(|_| Padded::default()).collect()
     }
 }
 
 impl<T> PerWorker<T> {
-    /// The cell of worker `index`. The index must be below the count given to `new`.
-    #[inline]
-    pub fn worker(&self, index: usize) -> &T {
-        &self.0[index].0
+    /// The number of workers.
+    pub fn workers(&self) -> usize {
+        self.workers as usize
     }
 
-    /// All cells, worker 0 first.
+    /// All cells, worker 0 first; none before the first use.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|padded| &padded.0)
+        self.cells.get().into_iter().flatten().map(|padded| &padded.0)
     }
 
     /// The sum over all workers of one count.

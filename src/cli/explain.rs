@@ -225,15 +225,17 @@ fn explain_split(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) 
     let total: usize = shares.iter().map(|(_, count)| count).sum();
     for (destination, count) in shares {
         let service = &call.snapshot.services[destination.service as usize];
-        let subset = &service.subsets[destination.subset as usize];
+        let endpoints = service.endpoints.load();
+        let index = destination.subset as usize;
+        let subset = &endpoints.subsets[index];
         let percent = 100.0 * count as f64 / total as f64;
         let version = match &*subset.version {
             "" => String::new(),
             version => format!("/{version}"),
         };
         writeln!(out, "  to {}{version}: {percent} % of requests", service.name).ok();
-        let member = |index: &u32| service.endpoints[*index as usize].address.to_string();
-        let endpoints: Vec<String> = subset.members.iter().map(member).collect();
+        let addresses = endpoints.members(index).map(|endpoint| endpoint.address.to_string());
+        let endpoints: Vec<String> = addresses.collect();
         let list = if endpoints.is_empty() { "none yet".to_owned() } else { endpoints.join(", ") };
         writeln!(out, "    endpoints ({:?}): {list}", service.policy).ok();
         if let Some(check) = &service.health {

@@ -1,12 +1,14 @@
-//! Services and their endpoints, as compiled from the configuration. Immutable.
+//! Services, as compiled from the configuration, and their endpoints. A service is immutable; its
+//! endpoints are in a cell, because they change more often.
 
 mod cells;
+mod set;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::balance::{Candidates, Maglev, Policy};
+use crate::balance::Policy;
 use crate::cells::PerWorker;
 use crate::grpc::methods::Methods;
 use crate::health::{Check, HealthState, State};
@@ -17,6 +19,7 @@ use crate::proxy_protocol::SendProxyProtocol;
 use crate::tls::ClientTls;
 
 pub use cells::{EndpointCells, ServiceCells};
+pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 
 /// One instance of a service.
 #[derive(Debug)]
@@ -29,8 +32,6 @@ pub struct Endpoint {
     pub zone: Option<Box<str>>,
     /// The version it belongs to, when the service has versions.
     pub version: Option<Box<str>>,
-    /// How connections to it leave.
-    pub egress: Egress,
     /// What is known of its health, where it is checked; kept across reloads like its counters.
     pub health: Option<Arc<HealthState>>,
     /// Its counters; the same ones across reloads as long as the address stays.
@@ -38,6 +39,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether the state of `other` is the state of this endpoint, too.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.address == other.address && self.version == other.version
+    }
+
     /// Its health, where it is checked and could take requests at all.
     pub fn health_state(&self) -> Option<State> {
         let health = self.health.as_deref().filter(|_| self.weight > 0);
@@ -61,17 +67,6 @@ pub enum Protocol {
     Tcp,
 }
 
-/// The endpoints that a destination names: all of a service, or those of one version.
-#[derive(Debug)]
-pub struct Subset {
-    /// The version; empty for the whole service.
-    pub version: Box<str>,
-    /// Indices into [`Service::endpoints`].
-    pub members: Vec<u32>,
-    /// The lookup table of the hash policy; `None` for the other policies.
-    pub maglev: Option<Maglev>,
-}
-
 /// A service: endpoints and how to reach them.
 #[derive(Debug)]
 pub struct Service {
@@ -81,10 +76,12 @@ pub struct Service {
     pub protocol: Protocol,
     /// Its virtual addresses: captured connections to them go to any endpoint.
     pub addresses: Vec<SocketAddr>,
-    /// All endpoints, of all versions.
-    pub endpoints: Vec<Arc<Endpoint>>,
-    /// Subset 0 is the whole service; then one for each version, in order of name.
-    pub subsets: Vec<Subset>,
+    /// How connections to its endpoints leave.
+    pub egress: Egress,
+    /// Its endpoints.
+    pub endpoints: EndpointSet,
+    /// The `HOST:PORT` in DNS whose addresses are its endpoints; `None` when they are configured.
+    pub dns_name: Option<Box<str>>,
     /// How one of them is chosen.
     pub policy: Policy,
     /// TLS to its endpoints; `None` for plain text.
@@ -111,7 +108,7 @@ pub struct Service {
     pub stats: Arc<PerWorker<ServiceCells>>,
 }
 
-/// A destination of a rule: indices into `Snapshot::services` and `Service::subsets`.
+/// A destination of a rule: indices into `Snapshot::services` and [`Endpoints::subsets`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// Which service.
@@ -129,14 +126,15 @@ impl Service {
     /// The service with one endpoint only, on the same terms: whoever means that endpoint is not
     /// sent to another one.
     pub fn narrowed(&self, endpoint: Arc<Endpoint>) -> Self {
-        let members = vec![0];
+        let policy = Policy::RoundRobin;
         Self {
             name: self.name.clone(),
             protocol: self.protocol,
             addresses: Vec::new(),
-            endpoints: vec![endpoint],
-            subsets: vec![Subset { version: "".into(), members, maglev: None }],
-            policy: Policy::RoundRobin,
+            endpoints: EndpointSet::new(Endpoints::new(vec![endpoint], Vec::new(), &policy).into()),
+            dns_name: None,
+            egress: self.egress,
+            policy,
             tls: self.tls.clone(),
             jwt: self.jwt.clone(),
             connect_timeout: self.connect_timeout,
@@ -149,31 +147,5 @@ impl Service {
             health: None,
             stats: Arc::clone(&self.stats),
         }
-    }
-}
-
-impl Candidates for Service {
-    fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
-    fn check(&self) -> Option<&Check> {
-        self.health.as_deref()
-    }
-
-    fn members(&self, subset: usize) -> &[u32] {
-        self.subsets.get(subset).map_or(&[], |subset| &subset.members)
-    }
-
-    fn weight(&self, index: u32) -> u32 {
-        self.endpoints[index as usize].weight
-    }
-
-    fn state(&self, index: u32) -> Option<State> {
-        self.endpoints[index as usize].health.as_ref().map(|health| health.state())
-    }
-
-    fn maglev(&self, subset: usize) -> Option<&Maglev> {
-        self.subsets.get(subset)?.maglev.as_ref()
     }
 }

@@ -10,19 +10,19 @@ use crate::authz::EscapedSlashes;
 use crate::balance::Policy;
 use crate::cells::PerWorker;
 use crate::cluster::EndpointCells;
-use crate::cluster::{Destination, Protocol, Service};
+use crate::cluster::{Destination, EndpointSet, Protocol, Service};
 use crate::dns::{Directory, DnsPlan};
 use crate::http2::Settings;
 use crate::mesh::{
-    Addresses, Admission, Application, Capture, Declared, Direction, Excluded, Probe, Udp, Unknown,
+    Addresses, Admission, Application, Capture, Declared, Direction, EndpointAddresses, Excluded,
+    Probe, Udp, Unknown,
 };
 use crate::message::HeaderEdits;
 use crate::model::{
     self, Inbound, InterceptBy, Item, Model, Mtls, Origin, Outbound, PeerSource, PortProtocol,
 };
-use crate::net::Address;
-use crate::net::Bind;
 use crate::net::Intercept;
+use crate::net::{Bind, Egress};
 use crate::route::{Action, Matcher, Rule, Split, Table};
 use crate::snapshot::{ForwardClientCert, Listener, Serves};
 use crate::tls::{Mode, ServerTls};
@@ -47,11 +47,20 @@ const UDP_FLOWS_MAX: u32 = 10_000;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_IDLE_CONNECTIONS: u32 = 1024;
 
+/// The destinations of captured traffic.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    services: &'a [Arc<Service>],
+    hosts: &'a Hosts<'a>,
+    endpoints: &'a Arc<EndpointAddresses>,
+}
+
 /// Compiles the capturing listeners.
 pub(super) fn listeners(
     compiler: &mut Compiler<'_>,
     services: &[Arc<Service>],
     hosts: &Hosts<'_>,
+    endpoints: Option<&Arc<EndpointAddresses>>,
 ) -> Vec<Arc<Listener>> {
     let model = compiler.model;
     for item in &model.listeners {
@@ -62,13 +71,15 @@ pub(super) fn listeners(
     }
     let mesh = &model.mesh;
     let mut listeners = Vec::new();
+    let endpoints = endpoints.cloned().unwrap_or_default();
+    let found = Found { services, hosts, endpoints: &endpoints };
     if let Some(first) = mesh.inbound.binds.first() {
-        listeners.push(inbound(compiler, &mesh.inbound, &first.origin, services));
+        listeners.push(inbound(compiler, &mesh.inbound, &first.origin, found));
     } else {
         only_captured(compiler, &mesh.inbound);
     }
     if let Some(first) = mesh.outbound.binds.first() {
-        listeners.push(outbound(compiler, &mesh.outbound, &first.origin, services, hosts));
+        listeners.push(outbound(compiler, &mesh.outbound, &first.origin, found));
     }
     listeners
 }
@@ -87,7 +98,7 @@ fn inbound(
     compiler: &mut Compiler<'_>,
     written: &Inbound,
     origin: &Origin,
-    services: &[Arc<Service>],
+    found: Found<'_>,
 ) -> Arc<Listener> {
     let tls = tls::captured(compiler, INBOUND);
     let admission = admission(compiler, origin, written.mtls, tls.as_ref());
@@ -101,7 +112,7 @@ fn inbound(
         intercept: intercept(written.intercept),
         routes: Arc::new(Table::build(Vec::new())),
         onward: rule(compiler, origin, INBOUND, "original", Destination::ORIGINAL),
-        addresses: addresses(compiler, origin, INBOUND, services),
+        addresses: addresses(compiler, origin, INBOUND, found),
         unknown: Unknown::Allow,
         ports: declared(&written.protocols),
         admission,
@@ -135,19 +146,18 @@ fn outbound(
     compiler: &mut Compiler<'_>,
     written: &Outbound,
     origin: &Origin,
-    services: &[Arc<Service>],
-    hosts: &Hosts<'_>,
+    found: Found<'_>,
 ) -> Arc<Listener> {
     let routes = match &written.hosts {
-        Some(wanted) => Arc::new(plain::only(compiler, hosts, wanted)),
-        None => hosts.all(),
+        Some(wanted) => Arc::new(plain::only(compiler, found.hosts, wanted)),
+        None => found.hosts.all(),
     };
     let capture = Capture {
         direction: Direction::Outbound,
         intercept: intercept(written.intercept),
         routes,
         onward: rule(compiler, origin, OUTBOUND, "original", Destination::ORIGINAL),
-        addresses: addresses(compiler, origin, OUTBOUND, services),
+        addresses: addresses(compiler, origin, OUTBOUND, found),
         unknown: if written.deny_unknown { Unknown::Deny } else { Unknown::Allow },
         ports: declared(&written.protocols),
         admission: Admission::Plain,
@@ -310,9 +320,9 @@ fn addresses(
     compiler: &mut Compiler<'_>,
     origin: &Origin,
     listener: &str,
-    services: &[Arc<Service>],
+    found: Found<'_>,
 ) -> Addresses {
-    Addresses::new(services, |service, destination| {
+    Addresses::new(found.services, Arc::clone(found.endpoints), |service, destination| {
         rule(compiler, origin, listener, &service.name, destination)
     })
 }
@@ -349,8 +359,9 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         name: name.into(),
         protocol: Protocol::Http1,
         addresses: Vec::new(),
-        endpoints: Vec::new(),
-        subsets: Vec::new(),
+        egress: Egress::default(),
+        endpoints: EndpointSet::default(),
+        dns_name: None,
         policy: Policy::RoundRobin,
         tls: None,
         jwt: None,
@@ -368,8 +379,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
 
 /// The counters of all endpoints without a service.
 fn endpoint_stats(compiler: &mut Compiler<'_>, listener: &str) -> Arc<PerWorker<EndpointCells>> {
-    // No endpoint has this path: endpoint paths begin with a slash.
-    compiler.registry.endpoint(listener, &Address::Unix("*".into()))
+    compiler.registry.passthrough(listener)
 }
 
 /// The address of the resolver, and its names.

@@ -2,6 +2,7 @@
 //! compiled. It knows topics but no sources, and it reads no files.
 
 mod authorization;
+mod endpoints;
 mod health;
 mod http2;
 mod jwt;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use self::endpoints::found_at;
 pub use self::jwt::KeySource;
 use self::registry::Registry;
 pub use self::suggestion::suggestion;
@@ -25,7 +27,7 @@ use self::tls::MeshIdentity;
 use crate::cluster::{Destination, Service};
 use crate::dns::DnsPlan;
 use crate::jwt::{KeySet, Provider};
-use crate::mesh::MARK;
+use crate::mesh::{EndpointAddresses, MARK};
 use crate::model::{Driver, Fault, Item, Material, Merged, Model, Origin, Refusal};
 use crate::net::{Bind, Egress};
 use crate::route::Rule;
@@ -165,8 +167,15 @@ fn compile_all(
     compiler.providers = jwt::providers(&mut compiler);
     let services = services::services(&mut compiler);
     let hosts = routes::hosts(&mut compiler, &services);
+    let endpoint_addresses =
+        model.mesh.captures().then(|| Arc::new(EndpointAddresses::new(&services)));
     let mut listeners = listeners::listeners(&mut compiler, &services, &hosts);
-    listeners.extend(mesh::listeners(&mut compiler, &services, &hosts));
+    listeners.extend(mesh::listeners(
+        &mut compiler,
+        &services,
+        &hosts,
+        endpoint_addresses.as_ref(),
+    ));
     listeners.sort_by(|one, other| one.name.cmp(&other.name));
     let snapshot = Snapshot {
         version,
@@ -179,6 +188,7 @@ fn compile_all(
         certificates: std::mem::take(&mut compiler.certificates),
         jwt_providers: std::mem::take(&mut compiler.providers),
         services,
+        endpoint_addresses,
     };
     let Compiler { faults, key_sources, bind_places, .. } = compiler;
     if !faults.is_empty() {
@@ -259,7 +269,8 @@ impl<'a> Compiler<'a> {
             self.fault_with_help(&reference.origin, format!("there is no service {name:?}"), help);
             return None;
         };
-        let subsets = &services[service].subsets;
+        let endpoints = services[service].endpoints.load();
+        let subsets = &endpoints.subsets;
         let Some(subset) = subsets.iter().position(|subset| *subset.version == *version) else {
             let known: Vec<&str> = subsets[1..].iter().map(|subset| &*subset.version).collect();
             let help = suggestion(version, &known);

@@ -8,14 +8,13 @@ use rustc_hash::FxHashMap;
 
 use crate::authz;
 use crate::cells::PerWorker;
-use crate::cluster::{EndpointCells, ServiceCells};
+use crate::cluster::{EndpointCells, Endpoints, ServiceCells};
 use crate::grpc::methods::Methods;
-use crate::health::{Changes, HealthState};
+use crate::health::Changes;
 use crate::jwt::KeysWanted;
 use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
-use crate::net::Address;
 use crate::route;
 use crate::snapshot::ListenerCells;
 use crate::tls::TicketKeys;
@@ -30,6 +29,7 @@ pub struct Registry {
     routes: Family<(String, String), route::RuleCells>,
     authorization: Family<String, authz::RuleCells>,
     jwt: Family<String, ProviderCells>,
+    passthrough: Family<String, EndpointCells>,
     services: FxHashMap<Box<str>, OfService>,
     /// Keys of session tickets. They survive reloads too.
     pub tickets: TicketKeys,
@@ -48,6 +48,7 @@ impl Registry {
             routes: Family::default(),
             authorization: Family::default(),
             jwt: Family::default(),
+            passthrough: Family::default(),
             services: FxHashMap::default(),
             tickets: TicketKeys::default(),
             keys_wanted: HashMap::new(),
@@ -106,23 +107,29 @@ impl Registry {
         living(&mut self.of_service(service).methods, || Methods::new(workers))
     }
 
-    /// The counters of an endpoint of a service.
-    pub fn endpoint(&mut self, service: &str, address: &Address) -> Arc<PerWorker<EndpointCells>> {
-        let workers = self.workers;
-        let of_endpoint = self.of_service(service).endpoint(address);
-        living(&mut of_endpoint.cells, || PerWorker::new(workers))
+    /// The endpoints of a service in the snapshots that are alive, the latest first.
+    pub fn endpoints(&mut self, service: &str) -> Vec<Arc<Endpoints>> {
+        let known = &mut self.of_service(service).endpoints;
+        known.retain(is_used);
+        known.iter().rev().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Keeps `endpoints` as the latest of a service.
+    pub fn keep_endpoints(&mut self, service: &str, endpoints: &Arc<Endpoints>) {
+        let known = &mut self.of_service(service).endpoints;
+        let new = Arc::downgrade(endpoints);
+        known.retain(|other| !other.ptr_eq(&new));
+        known.push(new);
+    }
+
+    /// The counters of the endpoints that a listener finds by their address alone.
+    pub fn passthrough(&mut self, listener: &str) -> Arc<PerWorker<EndpointCells>> {
+        self.passthrough.find(listener.to_owned(), self.workers)
     }
 
     /// The count of health changes among the endpoints of a service.
     pub fn changes(&mut self, service: &str) -> Arc<Changes> {
         living(&mut self.of_service(service).changes, Changes::default)
-    }
-
-    /// The health of an endpoint of a service.
-    pub fn health_state(&mut self, service: &str, address: &Address) -> Arc<HealthState> {
-        let changes = self.changes(service);
-        let of_endpoint = self.of_service(service).endpoint(address);
-        living(&mut of_endpoint.health, || HealthState::new(changes))
     }
 
     fn of_service(&mut self, name: &str) -> &mut OfService {
@@ -139,35 +146,16 @@ struct OfService {
     cells: Weak<PerWorker<ServiceCells>>,
     methods: Weak<Methods>,
     changes: Weak<Changes>,
-    endpoints: FxHashMap<Address, OfEndpoint>,
+    /// With the cells of endpoints; the latest last.
+    endpoints: Vec<Weak<Endpoints>>,
 }
 
 impl OfService {
-    fn endpoint(&mut self, address: &Address) -> &mut OfEndpoint {
-        if !self.endpoints.contains_key(address) {
-            forget(&mut self.endpoints, OfEndpoint::is_used);
-        }
-        self.endpoints.entry(address.clone()).or_default()
-    }
-
     fn is_used(&self) -> bool {
         is_used(&self.cells)
             || is_used(&self.methods)
             || is_used(&self.changes)
-            || self.endpoints.values().any(OfEndpoint::is_used)
-    }
-}
-
-/// The cells of one endpoint of a service.
-#[derive(Default)]
-struct OfEndpoint {
-    cells: Weak<PerWorker<EndpointCells>>,
-    health: Weak<HealthState>,
-}
-
-impl OfEndpoint {
-    fn is_used(&self) -> bool {
-        is_used(&self.cells) || is_used(&self.health)
+            || self.endpoints.iter().any(is_used)
     }
 }
 
@@ -224,17 +212,18 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_that_left_are_forgotten_and_those_in_use_are_not() {
+    fn services_and_endpoints_that_left_are_forgotten() {
         let mut registry = Registry::new(1);
-        let address = |port| Address::Tcp(std::net::SocketAddr::from(([10, 0, 0, 1], port)));
-        let kept = registry.endpoint("shop", &address(1));
-        kept.worker(0).requests.add(7);
-        for port in 2..1000 {
-            drop(registry.endpoint("shop", &address(port)));
-            drop(registry.endpoint(&port.to_string(), &address(port)));
+        let kept = Arc::new(Endpoints::default());
+        registry.keep_endpoints("shop", &kept);
+        for number in 0..1000 {
+            let passing = Arc::new(Endpoints::default());
+            registry.keep_endpoints("shop", &passing);
+            assert!(Arc::ptr_eq(&registry.endpoints("shop")[0], &passing), "the latest is first");
+            registry.keep_endpoints(&number.to_string(), &passing);
         }
         assert!(registry.services.len() < 100, "{}", registry.services.len());
-        assert!(registry.services["shop"].endpoints.len() < 100);
-        assert_eq!(registry.endpoint("shop", &address(1)).sum(|cells| &cells.requests), 7);
+        let known = registry.endpoints("shop");
+        assert!(known.len() == 1 && Arc::ptr_eq(&known[0], &kept));
     }
 }

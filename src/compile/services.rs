@@ -1,15 +1,13 @@
 //! Services and their endpoints.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Compiler, health, http2, is_token, jwt, tls};
-use crate::balance::{HashKey, Maglev, Member, Policy};
-use crate::cluster::{Endpoint, Protocol, Service, Subset};
+use super::{Compiler, endpoints, health, http2, is_token, jwt, tls};
+use crate::balance::{HashKey, Policy};
+use crate::cluster::{EndpointSet, Protocol, Service};
 use crate::model::{self, Balance, Endpoints, HashBy, Item, Model, ServiceProtocol};
-use crate::net::Address;
 use crate::proxy_protocol::SendProxyProtocol;
 
 /// How long connecting may take unless it is told otherwise.
@@ -45,47 +43,16 @@ pub(super) fn names(model: &Model) -> Vec<String> {
     model.services.iter().filter_map(name).collect()
 }
 
-/// The part of a service that its endpoints need.
-#[derive(Clone, Copy)]
-struct Owner<'a> {
-    name: &'a str,
-    /// Its endpoints are checked.
-    checked: bool,
-}
-
 fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -> Service {
     let written = &item.value;
     let name = written.name.value.as_str();
-    let owner = Owner { name, checked: written.health_check.is_some() };
-    let mut endpoints = Vec::new();
-    let mut versions: Vec<(&str, Vec<u32>)> = Vec::new();
-    match &written.endpoints {
-        Some(Endpoints::List(list)) => {
-            endpoints = list.iter().map(|it| endpoint(compiler, owner, None, &it.value)).collect();
-        }
-        Some(Endpoints::Versions(all)) => {
-            for (version, list) in all {
-                let first = endpoints.len() as u32;
-                let version = version.value.as_str();
-                let more =
-                    list.iter().map(|it| endpoint(compiler, owner, Some(version), &it.value));
-                endpoints.extend(more);
-                versions.push((version, (first..endpoints.len() as u32).collect()));
-            }
-        }
-        Some(Endpoints::Name(name)) => endpoints = resolved(compiler, owner, name),
-        None => {
-            let message = format!("the service {name:?} needs one of endpoints, versions and dns");
-            compiler.fault(&item.origin, message);
-        }
+    if written.endpoints.is_none() {
+        let message = format!("the service {name:?} needs one of endpoints, versions and dns");
+        compiler.fault(&item.origin, message);
     }
-    duplicates(compiler, item, &endpoints);
-    let health = health::check(compiler, written);
-    versions.sort_by_key(|(version, _)| *version);
     let policy = policy(compiler, item);
-    let all = ("", (0..endpoints.len() as u32).collect());
-    let subsets = std::iter::once(all).chain(versions);
-    let subsets = subsets.map(|(version, members)| subset(version, members, &endpoints, &policy));
+    let endpoints = endpoints::of_service(compiler, item, &policy);
+    let health = health::check(compiler, written);
     Service {
         name: name.into(),
         protocol: match written.protocol {
@@ -96,8 +63,12 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
             ServiceProtocol::Auto => Protocol::Auto,
         },
         addresses: addresses(compiler, written),
-        subsets: subsets.collect(),
-        endpoints,
+        egress: compiler.egress,
+        endpoints: EndpointSet::new(endpoints),
+        dns_name: match &written.endpoints {
+            Some(Endpoints::Name(name)) => Some(name.value.as_str().into()),
+            _ => None,
+        },
         policy,
         tls: tls::service(compiler, written),
         jwt: jwt::demand(compiler, written.jwt.as_ref()),
@@ -131,65 +102,6 @@ fn addresses<'a>(compiler: &mut Compiler<'a>, written: &'a model::Service) -> Ve
     written.addresses.iter().map(|address| address.value).collect()
 }
 
-fn endpoint(
-    compiler: &mut Compiler<'_>,
-    owner: Owner<'_>,
-    version: Option<&str>,
-    written: &model::Endpoint,
-) -> Arc<Endpoint> {
-    let model::Endpoint { address, weight, zone } = written;
-    Arc::new(Endpoint {
-        stats: compiler.registry.endpoint(owner.name, address),
-        health: owner.checked.then(|| compiler.registry.health_state(owner.name, address)),
-        address: address.clone(),
-        weight: *weight,
-        zone: zone.clone(),
-        version: version.map(Into::into),
-        egress: compiler.egress,
-    })
-}
-
-/// The endpoints of a service in DNS; none until the first answer.
-fn resolved(
-    compiler: &mut Compiler<'_>,
-    owner: Owner<'_>,
-    name: &Item<String>,
-) -> Vec<Arc<Endpoint>> {
-    let resolutions = compiler.resolutions;
-    let addresses = resolutions.names.get(&name.value).map_or(&[][..], Vec::as_slice);
-    let endpoint = |address: &SocketAddr| {
-        let address = Address::Tcp(*address);
-        let written = model::Endpoint { address, weight: 1, zone: None };
-        endpoint(compiler, owner, None, &written)
-    };
-    addresses.iter().map(endpoint).collect()
-}
-
-fn duplicates(
-    compiler: &mut Compiler<'_>,
-    item: &Item<model::Service>,
-    endpoints: &[Arc<Endpoint>],
-) {
-    // Most lists are short: then comparing all is cheaper than a set.
-    const COMPARED_MAX: usize = 16;
-    let key = |endpoint: &Arc<Endpoint>| (endpoint.address.clone(), endpoint.version.clone());
-    let mut seen = HashSet::new();
-    for (index, endpoint) in endpoints.iter().enumerate() {
-        let same = |other: &Arc<Endpoint>| {
-            other.address == endpoint.address && other.version == endpoint.version
-        };
-        let twice = match endpoints.len() {
-            ..=COMPARED_MAX => endpoints[..index].iter().any(same),
-            _ => !seen.insert(key(endpoint)),
-        };
-        if twice {
-            let message = format!("the endpoint {} is listed twice", endpoint.address);
-            let help = "give one of them a weight instead";
-            compiler.fault_with_help(&item.origin, message, help);
-        }
-    }
-}
-
 fn policy(compiler: &mut Compiler<'_>, item: &Item<model::Service>) -> Policy {
     let key = match &item.value.balance {
         Balance::LeastRequest => return Policy::LeastRequest,
@@ -209,28 +121,4 @@ fn policy(compiler: &mut Compiler<'_>, item: &Item<model::Service>) -> Policy {
         HashBy::Cookie(name) => HashKey::Cookie(name.as_str().into()),
         HashBy::SourceIp => HashKey::SourceIp,
     })
-}
-
-fn subset(
-    version: &str,
-    members: Vec<u32>,
-    endpoints: &[Arc<Endpoint>],
-    policy: &Policy,
-) -> Subset {
-    let maglev = matches!(policy, Policy::Hash(_)).then(|| {
-        let key = |index: &u32| endpoints[*index as usize].address.to_string();
-        let keys: Vec<String> = members.iter().map(key).collect();
-        let member = |(&index, key): (&u32, &String)| (index, key.clone());
-        let pairs: Vec<(u32, String)> = members.iter().zip(&keys).map(member).collect();
-        let list: Vec<Member<'_>> = pairs
-            .iter()
-            .map(|(index, key)| Member {
-                index: *index,
-                key: key.as_bytes(),
-                weight: endpoints[*index as usize].weight,
-            })
-            .collect();
-        Maglev::build(&list)
-    });
-    Subset { version: version.into(), members, maglev }
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::checks::Checks;
 use super::sockets::Sockets;
 use crate::compile::registry::Registry;
-use crate::compile::{Compiled, KeySource, Resolutions};
+use crate::compile::{Compiled, KeySource, Resolutions, found_at};
 use crate::dns::DnsPlan;
 use crate::model::Resources;
 use crate::snapshot::Snapshot;
@@ -94,10 +94,17 @@ impl Applier {
         self.version += 1;
         let began = Instant::now();
         let result = self.try_apply(&loaded).await;
-        // A service that is found by name compiles it again with each change of its addresses.
-        if result.as_ref().is_ok_and(|(_, applied)| applied.names.is_empty()) {
-            loaded.release();
-        }
+        loaded.release();
+        self.note(result, &loaded, began)
+    }
+
+    /// Shows what came of `loaded`. Here the old snapshot goes: no worker has to free it.
+    fn note(
+        &mut self,
+        result: Result<(Arc<Snapshot>, Applied), String>,
+        loaded: &Loaded,
+        began: Instant,
+    ) -> Option<Applied> {
         let mut known = self.status.known();
         known.reloads.last = Some(SystemTime::now());
         match result {
@@ -124,6 +131,31 @@ impl Applier {
                 None
             }
         }
+    }
+
+    /// Replaces the endpoints of the services that are found by `name`. Nothing else changes.
+    pub fn readdress(&mut self, name: String, addresses: Vec<SocketAddr>) {
+        let snapshot = self.status.known().snapshot.clone();
+        if let Some(snapshot) = snapshot {
+            for (index, service) in snapshot.services.iter().enumerate() {
+                if service.dns_name.as_deref() == Some(name.as_str()) {
+                    self.replace_endpoints(&snapshot, index, &addresses);
+                }
+            }
+        }
+        self.resolutions.names.insert(name, addresses);
+    }
+
+    fn replace_endpoints(&mut self, snapshot: &Snapshot, index: usize, addresses: &[SocketAddr]) {
+        let service = &snapshot.services[index];
+        let endpoints = found_at(service, addresses, &mut self.registry);
+        let changed: Arc<[SocketAddr]> = snapshot.replace_endpoints(index, endpoints).into();
+        self.checks.follow_service(service);
+        self.post_all(|| Order::Endpoints {
+            version: snapshot.version,
+            service: index,
+            addresses: Arc::clone(&changed),
+        });
     }
 
     async fn try_apply(&mut self, loaded: &Loaded) -> Result<(Arc<Snapshot>, Applied), String> {

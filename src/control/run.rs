@@ -24,6 +24,7 @@ use crate::compile::{Compiled, Resolutions};
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
 use crate::runtime::core::WorkerCells;
+use crate::runtime::heap;
 use crate::runtime::ring;
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
 use crate::sources::{KeySets, Names};
@@ -35,7 +36,7 @@ use crate::worker::thread::{Start, spawn};
 /// How long the start waits for the first addresses of services in DNS.
 pub const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 
-/// How often the expiry of certificates is checked.
+/// How often the expiry of certificates is checked and freed memory is given back.
 const INSPECTION: Duration = Duration::from_secs(60);
 
 /// The reason why the process cannot start.
@@ -131,6 +132,7 @@ async fn serve(
         let refused = |error| RunError::System(format!("error: {error}"));
         control.rules = Some(installed.map_err(refused)?);
     }
+    heap::give_back();
     Box::pin(control.until_told_to_end()).await
 }
 
@@ -218,16 +220,17 @@ impl Control {
                 _ = inspection.tick() => {
                     let snapshot = self.applier.status.known().snapshot.clone();
                     self.worn.look(snapshot.iter().flat_map(|s| &s.certificates));
+                    heap::give_back();
                 }
                 () = self.watch.changed() => self.reload(false).await,
                 (name, addresses) = self.names.changed() => {
                     tracing::info!(%name, ?addresses, "the addresses of a service changed");
-                    self.applier.resolutions.names.insert(name, addresses);
-                    self.applier.apply_again().await;
+                    self.applier.readdress(name, addresses);
                 }
                 (url, keys) = self.key_sets.changed() => {
                     self.applier.resolutions.key_sets.insert(url, keys);
                     self.applier.apply_again().await;
+                    heap::give_back();
                 }
                 report = self.applier.reports.recv() => {
                     let Some(report) = report else {
@@ -244,12 +247,8 @@ impl Control {
 
     async fn reload(&mut self, force: bool) {
         tell_systemd(&[NotifyState::Reloading]);
-        let mut applied = self.applier.reload(force).await;
-        let Applier { arguments, tried, .. } = &self.applier;
-        if self.watch.follow(arguments, tried.materials.paths()) {
-            // A file that is watched only from now on may have changed after it was read.
-            applied = self.applier.reload(false).await.or(applied);
-        }
+        let applied = self.reload_files(force).await;
+        heap::give_back();
         if let Some(Applied { names, key_sources, admin, dns }) = applied {
             self.renewal = Renewal::of(&self.applier.loaded.materials);
             self.names.follow(&names);
@@ -263,6 +262,16 @@ impl Control {
             }
         }
         tell_systemd(&[NotifyState::Ready]);
+    }
+
+    async fn reload_files(&mut self, force: bool) -> Option<Applied> {
+        let mut applied = self.applier.reload(force).await;
+        let Applier { arguments, tried, .. } = &self.applier;
+        if self.watch.follow(arguments, tried.materials.paths()) {
+            // A file that is watched only from now on may have changed after it was read.
+            applied = self.applier.reload(false).await.or(applied);
+        }
+        applied
     }
 
     /// Stops accepting and lets exchanges finish. Ends after the `drain` time at the latest.

@@ -267,7 +267,7 @@ fn way<I: Io>(downstream: &Downstream<I>, local: &Local<I>, listener: &Listener)
     if capture.direction == Direction::Outbound
         && let Some(Leads::Service(destination, _)) = capture.addresses.find(captured.address)
     {
-        return Some(Way::Service(*destination));
+        return Some(Way::Service(destination));
     }
     plan::original_service(downstream, local, listener).map(Way::Original)
 }

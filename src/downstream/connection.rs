@@ -14,6 +14,7 @@ use crate::l4::{sni, tcp};
 use crate::message::Limits;
 use crate::proxy_protocol;
 use crate::runtime::buffer::Buf;
+use crate::runtime::contained::boxed;
 use crate::runtime::io::{Io, Read, Stream};
 use crate::serve::exchange::{After, exchange};
 use crate::serve::registry::{Registered, Registry};
@@ -180,50 +181,57 @@ async fn read_preface<I: Io>(
 
 /// Serves exchanges until the connection closes. Returns the bytes read if the connection turns out
 /// to be HTTP/2.
-async fn serve_http<I: Io>(
+///
+/// Not an async function, see [`serve`].
+fn serve_http<I: Io>(
     downstream: &Downstream<I>,
     first_timeout: Duration,
     speaks_http2: bool,
     mut pending: Option<Buf>,
-) -> Option<Buf> {
+) -> impl Future<Output = Option<Buf>> {
     let mut waiting = Waiting { timeout: first_timeout, first: true };
-    loop {
-        let mut buf = await_bytes(downstream, pending, &waiting).await?;
-        if waiting.first && speaks_http2 {
-            if may_become_preface(buf.data()) {
-                buf = Box::pin(read_preface(downstream, buf, first_timeout)).await?;
+    async move {
+        loop {
+            let mut buf = match pending.take() {
+                Some(buf) => buf,
+                None => await_bytes(downstream, &waiting).await?,
+            };
+            if waiting.first && speaks_http2 {
+                if may_become_preface(buf.data()) {
+                    buf = Box::pin(read_preface(downstream, buf, waiting.timeout)).await?;
+                }
+                if is_preface(buf.data()) {
+                    return Some(buf);
+                }
             }
-            if is_preface(buf.data()) {
-                return Some(buf);
+            let mut workspace = downstream.worker.workspaces.take();
+            let after = match read_head(downstream, &mut workspace, buf).await {
+                // Boxed, because a connection that waits must not be as large as one that serves a
+                // request.
+                Ok(Some(buf)) => boxed(|| exchange(downstream, &mut workspace, buf)).await,
+                Ok(None) => After::Close,
+                Err(refusal) => Box::pin(reply::refuse_early(downstream, refusal)).await,
+            };
+            downstream.worker.workspaces.put(workspace);
+            match after {
+                After::Next(buf) => pending = (!buf.is_empty()).then_some(buf),
+                After::Linger => {
+                    let Downstream { worker, alarm, stream, .. } = downstream;
+                    Box::pin(linger(&worker.io, alarm, stream)).await;
+                    return None;
+                }
+                After::Close => return None,
+                After::Tunnel(tunnel) => {
+                    Box::pin(tunnel.run(downstream)).await;
+                    return None;
+                }
             }
-        }
-        let mut workspace = downstream.worker.workspaces.take();
-        let after = match read_head(downstream, &mut workspace, buf).await {
-            // Boxed, because a connection that waits must not be as large as one that serves a
-            // request.
-            Ok(Some(buf)) => Box::pin(exchange(downstream, &mut workspace, buf)).await,
-            Ok(None) => After::Close,
-            Err(refusal) => Box::pin(reply::refuse_early(downstream, refusal)).await,
-        };
-        downstream.worker.workspaces.put(workspace);
-        pending = match after {
-            After::Next(buf) => (!buf.is_empty()).then_some(buf),
-            After::Linger => {
-                let Downstream { worker, alarm, stream, .. } = downstream;
-                Box::pin(linger(&worker.io, alarm, stream)).await;
+            if downstream.draining() && pending.is_none() {
                 return None;
             }
-            After::Close => return None,
-            After::Tunnel(tunnel) => {
-                Box::pin(tunnel.run(downstream)).await;
-                return None;
-            }
-        };
-        if downstream.draining() && pending.is_none() {
-            return None;
+            let timeout = downstream.terms()?.timeouts.keep_alive;
+            waiting = Waiting { timeout, first: false };
         }
-        let timeout = downstream.terms()?.timeouts.keep_alive;
-        waiting = Waiting { timeout, first: false };
     }
 }
 
@@ -234,14 +242,7 @@ struct Waiting {
 }
 
 /// Waits for the first bytes of a request; `None` when none arrive.
-async fn await_bytes<I: Io>(
-    downstream: &Downstream<I>,
-    pending: Option<Buf>,
-    waiting: &Waiting,
-) -> Option<Buf> {
-    if pending.is_some() {
-        return pending;
-    }
+async fn await_bytes<I: Io>(downstream: &Downstream<I>, waiting: &Waiting) -> Option<Buf> {
     let io = &downstream.worker.io;
     let idle = IdleMark::new(downstream.registered(), !waiting.first);
     // After an exchange the stored time is recent enough.
@@ -249,8 +250,8 @@ async fn await_bytes<I: Io>(
     if !io.buffers().is_crowded() {
         downstream.alarm.set(since + waiting.timeout.min(BUFFER_GRACE));
         // Boxed, so that an idle connection holds only the second, long wait.
-        let read = downstream.stream.read_or_woken(io.buffers().take(), &downstream.alarm);
-        let (result, buf) = Box::pin(read).await;
+        let read = || downstream.stream.read_or_woken(io.buffers().take(), &downstream.alarm);
+        let (result, buf) = boxed(read).await;
         match result {
             Ok(Read::Data(_)) => return Some(buf),
             Ok(Read::End) | Err(_) => return None,

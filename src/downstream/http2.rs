@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
@@ -25,7 +26,7 @@ use crate::serve::{Downstream, reply};
 use crate::snapshot::Limits;
 use crate::time::Time;
 use crate::wire::Wire;
-use crate::wire::http2::{Adapter, CLOSE_TIMEOUT, Pings, RESET_STREAMS_MAX, Watch, report};
+use crate::wire::http2::{Adapter, Pings, RESET_STREAMS_MAX, Watch, report};
 
 /// Serves an HTTP/2 connection until it closes. `first` holds the bytes read so far.
 pub async fn serve<I: Io>(downstream: Downstream<I>, first: Option<Buf>) {
@@ -90,6 +91,10 @@ fn builder(limits: &Limits, settings: &Settings) -> Builder {
     builder
 }
 
+/// How long a client without open streams may take to answer the PING that follows GOAWAY. A
+/// request that it sends before the answer is served.
+const GOAWAY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Reads and writes the frames of a connection, and starts an exchange for each stream.
 struct Driver<I: Io> {
     downstream: Downstream<I>,
@@ -126,7 +131,7 @@ impl<I: Io> Driver<I> {
                 // still served (RFC 9113 6.8).
                 self.frames.graceful_shutdown();
             }
-            let gone = now + CLOSE_TIMEOUT;
+            let gone = now + GOAWAY_TIMEOUT;
             let closing = self.leaving && !busy;
             self.downstream.alarm.set(if closing { gone } else { step.next });
             let Self { frames, heard, downstream, .. } = self;
@@ -227,7 +232,7 @@ async fn serve_stream<I: Io>(
             }
             let after = exchange(&downstream, &mut workspace, buf).await;
             if let After::Tunnel(tunnel) = after {
-                tunnel.run(&downstream).await;
+                Box::pin(tunnel.run(&downstream)).await;
             }
         }
         Err(refusal) => {

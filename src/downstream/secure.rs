@@ -94,7 +94,7 @@ pub async fn accept<I: Io>(
     });
     let handshakes = if resumed { &cells.tls_resumed } else { &cells.tls_handshakes };
     handshakes.increment();
-    downstream.peer_mut().secured = Some(secured);
+    downstream.peer_mut().secured = Some(Box::new(secured));
     let issued = downstream.stream.tls()?.issued();
     *downstream.state().client.borrow_mut() = (!issued.is_empty()).then_some(issued);
     Some((downstream, None))

@@ -205,7 +205,7 @@ impl Flows {
         let inbound = capture.direction == Direction::Inbound;
         let service = match leads {
             Some(Leads::Service(to, _)) => Some(&local.services[to.service as usize]),
-            Some(Leads::Endpoint { service, .. }) => Some(&local.services[*service as usize]),
+            Some(Leads::Endpoint { service }) => Some(&local.services[service as usize]),
             None if inbound => None,
             None => {
                 let allowed = capture.unknown == Unknown::Allow;
@@ -243,8 +243,7 @@ impl Flows {
         };
         let now = self.worker.io.recent();
         let picked = service.pick(0, None, None, now, &mut self.worker.random.borrow_mut());
-        let picked = picked.map(|index| service.config.endpoints[index as usize].address.clone());
-        match picked {
+        match picked.map(|endpoint| endpoint.config.borrow().address.clone()) {
             Some(Address::Tcp(target)) => Ok(target),
             _ => Err(UdpRefusal::NoEndpoint),
         }

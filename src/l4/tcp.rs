@@ -92,7 +92,7 @@ pub async fn open<I: Io>(
             let mut choice = Choice::new(&target, by.subset as usize, None);
             choice.fresh = true;
             let opened = Box::pin(choose::connection(&target, &mut choice)).await;
-            if let Some(endpoint) = &choice.tried {
+            if let Some(endpoint) = choice.tried.take() {
                 record.set_endpoint(endpoint);
             }
             opened
@@ -100,7 +100,7 @@ pub async fn open<I: Io>(
     };
     match opened {
         Ok((upstream, attempt)) => {
-            record.set_endpoint(&upstream.endpoint);
+            record.set_endpoint(Rc::clone(&upstream.endpoint));
             Some(Box::new(Tunnel {
                 upstream,
                 attempt,

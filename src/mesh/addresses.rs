@@ -1,75 +1,196 @@
 //! The services and endpoints behind destination addresses.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::cluster::{Destination, Service};
+use crate::cluster::{Destination, Endpoints, Service};
 use crate::net::Address;
 use crate::route::Rule;
 
-/// The target of an address.
+/// The target of an address. Indices are into `Snapshot::services`.
 #[derive(Debug)]
-pub enum Leads {
+pub enum Leads<'a> {
     /// A virtual address of a service. Any endpoint of the service is used, by this rule.
-    Service(Destination, Arc<Rule>),
-    /// An endpoint of a service. This endpoint is used, with the settings of the service. The
-    /// fields are indices into `Snapshot::services` and `Service::endpoints`.
+    Service(Destination, &'a Arc<Rule>),
+    /// An endpoint of a service. This endpoint is used, with the settings of the service.
     Endpoint {
         /// The index of the service.
         service: u32,
-        /// The index of the endpoint.
-        endpoint: u32,
     },
 }
 
-/// The addresses of services and their endpoints.
-#[derive(Debug, Default)]
-pub struct Addresses(FxHashMap<SocketAddr, Leads>);
+/// The addresses of services and of their endpoints, for one listener.
+#[derive(Debug)]
+pub struct Addresses {
+    services: FxHashMap<SocketAddr, (Destination, Arc<Rule>)>,
+    endpoints: Arc<EndpointAddresses>,
+}
 
 impl Addresses {
-    /// All addresses of `services`. A virtual address wins over an endpoint. If several services
-    /// have the same endpoint, the first service gets it. `rule` makes the rule of a virtual
-    /// address.
+    /// The virtual addresses of `services`, and those of their endpoints, which listeners share.
+    /// A virtual address wins over an endpoint. `rule` makes the rule of a virtual address.
     pub fn new(
         services: &[Arc<Service>],
+        endpoints: Arc<EndpointAddresses>,
         mut rule: impl FnMut(&Service, Destination) -> Arc<Rule>,
     ) -> Self {
         let mut known = FxHashMap::default();
         for (service, config) in (0..).zip(services) {
-            for (endpoint, target) in (0..).zip(&config.endpoints) {
-                if let Address::Tcp(address) = &target.address {
-                    let address = canonical(*address);
-                    known.entry(address).or_insert(Leads::Endpoint { service, endpoint });
-                }
-            }
-        }
-        for (service, config) in (0..).zip(services) {
             let destination = Destination { service, subset: 0 };
             for address in &config.addresses {
                 let rule = rule(config, destination);
-                known.insert(canonical(*address), Leads::Service(destination, rule));
+                known.insert(canonical(*address), (destination, rule));
             }
         }
-        Self(known)
+        Self { services: known, endpoints }
     }
 
     /// The rules of all virtual addresses, in any order.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
-        self.0.values().filter_map(|leads| match leads {
-            Leads::Service(_, rule) => Some(rule),
-            Leads::Endpoint { .. } => None,
-        })
+        self.services.values().map(|(_, rule)| rule)
     }
 
-    /// The target of `address`.
-    pub fn find(&self, address: SocketAddr) -> Option<&Leads> {
-        self.0.get(&canonical(address))
+    /// The target of `address`; `None` when no service has it.
+    pub fn find(&self, address: SocketAddr) -> Option<Leads<'_>> {
+        let address = canonical(address);
+        if let Some((destination, rule)) = self.services.get(&address) {
+            return Some(Leads::Service(*destination, rule));
+        }
+        self.endpoints.service(address).map(|service| Leads::Endpoint { service })
+    }
+
+    /// The number of changes of the endpoints' addresses so far.
+    pub fn version(&self) -> u64 {
+        self.endpoints.version.load(Ordering::Acquire)
     }
 }
 
+/// Which service has an endpoint at an address. It follows the changes of endpoints.
+#[derive(Debug, Default)]
+pub struct EndpointAddresses {
+    version: AtomicU64,
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The first service with the address, in order of index.
+    first: FxHashMap<SocketAddr, u32>,
+    /// All services with it, where these are several.
+    shared: FxHashMap<SocketAddr, BTreeSet<u32>>,
+}
+
+impl EndpointAddresses {
+    /// The addresses of the endpoints of `services`.
+    pub fn new(services: &[Arc<Service>]) -> Self {
+        let mut known = Known::default();
+        for (service, config) in (0..).zip(services) {
+            addresses(&config.endpoints.load()).for_each(|address| known.add(address, service));
+        }
+        Self { version: AtomicU64::new(0), known: RwLock::new(known) }
+    }
+
+    /// Brings in `new` endpoints of a service that had `old`; `commit` puts them into use. Returns
+    /// the addresses that came or went. A worker that finds an address here finds its endpoint in
+    /// the service, or the address is about to go.
+    pub fn replace(
+        &self,
+        service: u32,
+        old: &Endpoints,
+        new: Arc<Endpoints>,
+        commit: impl FnOnce(Arc<Endpoints>),
+    ) -> Vec<SocketAddr> {
+        let before: FxHashSet<SocketAddr> = addresses(old).collect();
+        let after: FxHashSet<SocketAddr> = addresses(&new).collect();
+        let gone = before.difference(&after);
+        gone.clone().for_each(|&address| self.write().remove(address, service));
+        commit(new);
+        let come = after.difference(&before);
+        come.clone().for_each(|&address| self.write().add(address, service));
+        self.version.fetch_add(1, Ordering::Release);
+        gone.chain(come).copied().collect()
+    }
+
+    /// `address` must be canonical.
+    fn service(&self, address: SocketAddr) -> Option<u32> {
+        self.read().first.get(&address).copied()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn add(&mut self, address: SocketAddr, service: u32) {
+        let first = *self.first.entry(address).or_insert(service);
+        if first == service {
+            return;
+        }
+        let all = self.shared.entry(address).or_insert_with(|| BTreeSet::from([first]));
+        all.insert(service);
+        self.first.insert(address, first.min(service));
+    }
+
+    fn remove(&mut self, address: SocketAddr, service: u32) {
+        let Some(all) = self.shared.get_mut(&address) else {
+            self.first.remove(&address);
+            return;
+        };
+        all.remove(&service);
+        if let Some(&first) = all.first() {
+            self.first.insert(address, first);
+        }
+        if all.len() == 1 {
+            self.shared.remove(&address);
+        }
+    }
+}
+
+/// The addresses in `endpoints`, canonical. The same may come twice.
+fn addresses(endpoints: &Endpoints) -> impl Iterator<Item = SocketAddr> {
+    endpoints.list.iter().filter_map(|endpoint| match &endpoint.address {
+        Address::Tcp(address) => Some(canonical(*address)),
+        Address::Unix(_) => None,
+    })
+}
+
 /// The address without flow label and scope. An IPv4-mapped IPv6 address becomes IPv4.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> SocketAddr {
+        ([10, 0, 0, last], 80).into()
+    }
+
+    #[test]
+    fn of_several_services_with_an_address_the_first_one_has_it() {
+        let known = EndpointAddresses::default();
+        let found = |last| known.service(address(last));
+        for service in [7, 3, 5] {
+            known.write().add(address(1), service);
+        }
+        known.write().add(address(2), 5);
+        assert_eq!((found(1), found(2), found(3)), (Some(3), Some(5), None));
+        // (service that loses the address, service that has it then)
+        for (service, then) in [(5, Some(3)), (3, Some(7)), (7, None)] {
+            known.write().remove(address(1), service);
+            assert_eq!(found(1), then, "without {service}");
+        }
+        assert!(known.read().shared.is_empty());
+        assert_eq!(found(2), Some(5));
+    }
 }

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use addresses::{Addresses, Leads};
+pub use addresses::{Addresses, EndpointAddresses, Leads, canonical};
 pub use cells::CaptureCells;
 pub use destinations::{DESTINATIONS_MAX, Destinations, Seen};
 

@@ -1,11 +1,10 @@
-//! Deadlines. Each connection has one [`Alarm`]; each worker has one ordered map of them.
+//! Deadlines. Each connection has one [`Alarm`]; each worker has one heap of them.
 //!
-//! Moving a deadline later is one store. The map has at most one entry for each alarm, at or before
-//! its deadline. An entry that comes up too early is put back. So a kept-alive connection costs one
-//! map operation per timeout, not several per request.
+//! Moving a deadline later is one store. The heap has at most one entry for each alarm, at or
+//! before its deadline. An entry that comes up too early is moved. So a kept-alive connection costs
+//! one heap operation per timeout, not several per request.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
@@ -29,26 +28,21 @@ pub struct Alarms(Rc<Clockwork>);
 
 #[derive(Default)]
 struct Clockwork {
-    entries: RefCell<BTreeMap<Key, Weak<AlarmState>>>,
-    /// The number of states made so far.
-    made: Cell<u64>,
+    entries: RefCell<Entries>,
     /// Wakes the task that runs the alarms when an earlier deadline is set.
     runner: RefCell<Option<Waker>>,
-    /// States of dropped alarms, with their entries in the map. Up to ten thousand streams open and
-    /// close in a second; they reuse these entries.
+    /// States of dropped alarms, with their entries in the heap. Up to ten thousand streams open
+    /// and close in a second; they reuse these entries.
     spare: RefCell<Vec<Rc<AlarmState>>>,
 }
 
-/// The time of an entry, and the number of its state.
-type Key = (Time, u64);
-
 struct AlarmState {
-    /// Unique among the states of the worker.
-    number: u64,
     /// The time to ring; `Time::NEVER` when unset.
     deadline: Cell<Time>,
-    /// The time of its entry in the map; `Time::NEVER` when there is no entry.
+    /// The time of its entry in the heap; `Time::NEVER` when there is no entry.
     scheduled: Cell<Time>,
+    /// The index of its entry in the heap.
+    place: Cell<usize>,
     rang: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// Counts the alarms that have used this state.
@@ -60,12 +54,10 @@ impl Alarms {
     pub fn alarm(&self) -> Alarm {
         let spare = self.0.spare.borrow_mut().pop();
         let state = spare.unwrap_or_else(|| {
-            let number = self.0.made.get();
-            self.0.made.set(number + 1);
             Rc::new(AlarmState {
-                number,
                 deadline: Cell::new(Time::NEVER),
                 scheduled: Cell::new(Time::NEVER),
+                place: Cell::new(0),
                 rang: Cell::new(false),
                 waker: RefCell::new(None),
                 life: Cell::new(0),
@@ -81,28 +73,21 @@ impl Alarms {
 
     /// The time at which [`Alarms::ring_due`] must run next.
     pub fn next(&self) -> Option<Time> {
-        self.0.entries.borrow().keys().next().map(|(at, _)| *at)
+        self.0.entries.borrow().first().map(|(at, _)| *at)
     }
 
     /// Rings every alarm whose deadline is `now` or earlier.
     pub fn ring_due(&self, now: Time) {
         loop {
             let mut entries = self.0.entries.borrow_mut();
-            let due = entries.first_entry().filter(|entry| entry.key().0 <= now);
-            let Some(alarm) = due.map(|entry| entry.remove()) else { return };
-            let Some(state) = alarm.upgrade() else { continue };
-            state.scheduled.set(Time::NEVER);
+            let due = entries.first().filter(|(at, _)| *at <= now);
+            let Some(state) = due.map(|(_, state)| Rc::clone(state)) else { return };
             let deadline = state.deadline.get();
-            if deadline == Time::NEVER {
-                continue;
-            }
-            if deadline > now {
-                state.scheduled.set(deadline);
-                entries.insert((deadline, state.number), alarm);
-                continue;
-            }
+            entries.schedule(&state, if deadline > now { deadline } else { Time::NEVER });
             drop(entries);
-            state.ring();
+            if deadline <= now {
+                state.ring();
+            }
         }
     }
 
@@ -117,16 +102,61 @@ impl Alarms {
 
     fn schedule(&self, state: &Rc<AlarmState>, at: Time) {
         let earlier = self.next().is_none_or(|next| at < next);
-        let before = state.scheduled.replace(at);
-        let mut entries = self.0.entries.borrow_mut();
-        if before != Time::NEVER {
-            entries.remove(&(before, state.number));
-        }
-        entries.insert((at, state.number), Rc::downgrade(state));
-        drop(entries);
+        self.0.entries.borrow_mut().schedule(state, at);
         if earlier && let Some(runner) = self.0.runner.borrow_mut().take() {
             runner.wake();
         }
+    }
+}
+
+/// A binary heap with the earliest entry first. Each state knows the place of its entry, so the
+/// entry can be moved and removed.
+#[derive(Default)]
+struct Entries(Vec<(Time, Rc<AlarmState>)>);
+
+impl Entries {
+    fn first(&self) -> Option<&(Time, Rc<AlarmState>)> {
+        self.0.first()
+    }
+
+    /// Moves the entry of `state` to `at`, and makes it if there is none; removes it for
+    /// `Time::NEVER`.
+    fn schedule(&mut self, state: &Rc<AlarmState>, at: Time) {
+        let before = state.scheduled.replace(at);
+        let mut place = state.place.get();
+        match (before == Time::NEVER, at == Time::NEVER) {
+            (true, true) => return,
+            (true, false) => {
+                place = self.0.len();
+                self.0.push((at, Rc::clone(state)));
+            }
+            (false, false) => self.0[place].0 = at,
+            (false, true) => {
+                self.0.swap_remove(place);
+            }
+        }
+        if place < self.0.len() {
+            self.settle(place);
+        }
+    }
+
+    /// Moves the entry at `place` up or down to where it belongs.
+    fn settle(&mut self, mut place: usize) {
+        let entries = &mut self.0;
+        loop {
+            let parent = place.saturating_sub(1) / 2;
+            let children = 2 * place + 1..entries.len().min(2 * place + 3);
+            let child = children.min_by_key(|child| entries[*child].0).unwrap_or(place);
+            let to = match entries[place].0 {
+                at if at < entries[parent].0 => parent,
+                at if entries[child].0 < at => child,
+                _ => break,
+            };
+            entries.swap(place, to);
+            entries[place].1.place.set(place);
+            place = to;
+        }
+        entries[place].1.place.set(place);
     }
 }
 
@@ -254,7 +284,8 @@ impl Drop for Alarm {
         if spare.len() < SPARE_MAX {
             return spare.push(Rc::clone(state));
         }
-        self.alarms.0.entries.borrow_mut().remove(&(state.scheduled.get(), state.number));
+        drop(spare);
+        self.alarms.0.entries.borrow_mut().schedule(state, Time::NEVER);
     }
 }
 
@@ -326,7 +357,7 @@ mod tests {
             wake.ring(); // the handle of a dropped alarm
             assert!(!alarm.rang());
         }
-        assert_eq!(alarms.0.entries.borrow().len(), 1);
+        assert_eq!(alarms.0.entries.borrow().0.len(), 1);
         let last = alarms.alarm();
         last.set(at(60_001_000));
         alarms.ring_due(at(60_000_999));
@@ -348,7 +379,7 @@ mod tests {
             alarm.set(at(now + 3_600_000_000));
             alarms.ring_due(at(now + 300_000));
         }
-        assert_eq!(alarms.0.entries.borrow().len(), 1);
+        assert_eq!(alarms.0.entries.borrow().0.len(), 1);
     }
 
     #[test]
@@ -357,7 +388,30 @@ mod tests {
         let many: Vec<_> = (0..SPARE_MAX + 100).map(|_| alarms.alarm()).collect();
         many.iter().for_each(|alarm| alarm.set(at(60_000_000)));
         drop(many);
-        assert_eq!(alarms.0.entries.borrow().len(), SPARE_MAX);
+        assert_eq!(alarms.0.entries.borrow().0.len(), SPARE_MAX);
+    }
+
+    #[test]
+    fn many_alarms_ring_in_order_however_they_were_moved() {
+        let alarms = Alarms::default();
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut many: Vec<_> = (0..300).map(|_| (alarms.alarm(), 0)).collect();
+        for _ in 0..3000 {
+            let index = random.usize(..many.len());
+            many[index].1 = random.u64(1..1000);
+            many[index].0.set(at(many[index].1));
+            if random.u8(..) < 20 {
+                many.swap_remove(random.usize(..many.len()));
+                many.push((alarms.alarm(), 0));
+            }
+        }
+        for now in 0..1000 {
+            alarms.ring_due(at(now));
+            for (alarm, deadline) in &many {
+                assert_eq!(alarm.rang(), *deadline > 0 && *deadline <= now, "{deadline} at {now}");
+            }
+        }
+        assert_eq!(alarms.next(), None);
     }
 
     #[test]

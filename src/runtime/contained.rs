@@ -17,13 +17,18 @@ pub struct Contained<I: Io, F> {
 }
 
 impl<I: Io, F: Future<Output = ()>> Contained<I, F> {
-    /// Makes the task with `make`. The worker of `core` counts its panic. The task is made directly
-    /// in the box; otherwise its large, mostly unused state would be copied.
+    /// Makes the task with `make`. The worker of `core` counts its panic.
     #[inline]
     pub fn new(core: Rc<Core<I>>, make: impl FnOnce() -> F) -> Self {
-        let place = Box::new_uninit();
-        Self { task: Box::into_pin(Box::write(place, make())), core }
+        Self { task: boxed(make), core }
     }
+}
+
+/// Boxes the future that `make` makes, in its place: `Box::pin` makes it elsewhere and copies it,
+/// although most of it is room for later.
+#[inline]
+pub fn boxed<F>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::into_pin(Box::write(Box::new_uninit(), make()))
 }
 
 impl<I: Io, F: Future<Output = ()>> Future for Contained<I, F> {

@@ -44,7 +44,7 @@ impl<I: Io> Core<I> {
 
     /// The number of workers.
     pub fn workers(&self) -> usize {
-        self.stats.iter().count()
+        self.stats.workers()
     }
 
     /// Calls `log`, unless this worker has logged [`LIMITED_LOGS_MAX`] such lines in this second.

@@ -1,6 +1,7 @@
 //! Relays a response to the client.
 
 use std::future::Future;
+use std::pin::{Pin, pin};
 
 use super::body::{BodyTransform, CallBody};
 use super::exchange::{Between, Exchange};
@@ -182,7 +183,8 @@ async fn read_head<I: Io>(
                 buf = buf.grown(wanted);
             }
         }
-        let (read, back) = await_response(exchange, upstream, upstream.stream.read(buf)).await?;
+        let reading = pin!(upstream.stream.read(buf));
+        let (read, back) = await_response(exchange, upstream, reading).await?;
         buf = back;
         match read {
             Ok(Read::Data(_)) => {}
@@ -206,7 +208,7 @@ async fn read_stream_head<I: Io>(
 ) -> Result<HeadRead, Failure> {
     let Workspace { response, scratch, .. } = workspace;
     let limits = &exchange.plan.terms.limits.message;
-    let read = stream.response(limits, scratch, buf, response);
+    let read = pin!(stream.response(limits, scratch, buf, response));
     let (result, buf) = await_response(exchange, upstream, read).await?;
     match result {
         Ok(()) => Ok(HeadRead::Complete(buf)),
@@ -225,7 +227,8 @@ async fn await_end<I: Io>(
     head_end: usize,
 ) -> Result<Buf, Failure> {
     while buf.window().end == head_end && !upstream.stream.ended() {
-        let (read, back) = await_response(exchange, upstream, upstream.stream.read(buf)).await?;
+        let reading = pin!(upstream.stream.read(buf));
+        let (read, back) = await_response(exchange, upstream, reading).await?;
         buf = back;
         match read {
             Ok(_) => {}
@@ -247,7 +250,7 @@ async fn await_end<I: Io>(
 async fn await_response<I: Io, T>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
-    read: impl Future<Output = T>,
+    read: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Failure> {
     match relay::await_endpoint(
         exchange,

@@ -26,8 +26,9 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// The local port of the connection; 0 if there is none.
     pub local_port: u16,
-    /// The result of the TLS handshake; `None` without TLS.
-    pub secured: Option<Secured>,
+    /// The result of the TLS handshake; `None` without TLS. Boxed, so that a connection without TLS
+    /// is small.
+    pub secured: Option<Box<Secured>>,
     /// The identity of captured outbound traffic: this workload itself.
     pub workload: Option<SpiffeId>,
     text: PeerText,

@@ -32,9 +32,10 @@ use crate::resilience::{Circumstances, Heard, Verdict, verdict};
 use crate::route::Action;
 use crate::runtime::buffer::{Buf, filled};
 use crate::runtime::io::{Io, Stream};
+use crate::snapshot::Listener;
 use crate::time::Time;
 use crate::upstream::choose::{self, Choice, Target};
-use crate::upstream::{Attempt, LocalRule, Outcome, Upstream};
+use crate::upstream::{Attempt, Local, LocalRule, Outcome, Upstream};
 use crate::wire::Wire;
 
 /// The next step for the client's connection after an exchange.
@@ -85,8 +86,13 @@ pub async fn exchange<I: Io>(
     workspace: &mut Workspace,
     mut buf: Buf,
 ) -> After<I> {
-    let Some((record, planned)) = plan_of(downstream, workspace, &mut buf) else {
-        return After::Close;
+    let record;
+    let planned = {
+        // The snapshot is let go at the end of this block.
+        let local = downstream.worker.local();
+        let Some((listener, terms)) = downstream.listener(&local) else { return After::Close };
+        record = ExchangeRecord::open(downstream, terms);
+        plan_of(downstream, &local, listener, &record, workspace, &mut buf)
     };
     let request = workspace.request.view(buf.block());
     match planned {
@@ -128,17 +134,16 @@ enum Planned<I: Io> {
     Forward(RequestFraming, Plan<I>, Option<Kind>),
 }
 
-/// Makes the plan for a request and opens its record; `None` when the listener was removed. The
-/// snapshot is released at the end.
+/// Makes the plan for a request.
 fn plan_of<I: Io>(
     downstream: &Downstream<I>,
+    local: &Local<I>,
+    listener: &Listener,
+    record: &ExchangeRecord<I>,
     workspace: &mut Workspace,
     buf: &mut Buf,
-) -> Option<(ExchangeRecord<I>, Planned<I>)> {
-    let local = downstream.worker.local();
-    let (listener, terms) = downstream.listener(&local)?;
-    let original = plan::original_service(downstream, &local, listener);
-    let record = ExchangeRecord::open(downstream, terms);
+) -> Planned<I> {
+    let original = plan::original_service(downstream, local, listener);
     let spelled = match local.snapshot.is_guarded() {
         true => guard::normalise_path(listener.escaped_slashes, workspace, buf),
         false => Ok(()),
@@ -147,11 +152,11 @@ fn plan_of<I: Io>(
     record.set_request(request);
     let framing = match spelled.and_then(|()| framing::request(request)) {
         Ok(framing) => framing,
-        Err(refusal) => return Some((record, Planned::Unframed(refusal))),
+        Err(refusal) => return Planned::Unframed(refusal),
     };
     let rule = match plan::rule(downstream, listener, request) {
         Ok(rule) => local.rule(rule),
-        Err(refusal) => return Some((record, Planned::Refused(framing, refusal))),
+        Err(refusal) => return Planned::Refused(framing, refusal),
     };
     record.set_rule(rule);
     let destination = match &rule.action {
@@ -161,13 +166,12 @@ fn plan_of<I: Io>(
         Action::Redirect(_) | Action::Respond(_) => None,
     };
     let service = destination.and_then(|to| local.service(to, original.as_ref()));
-    let token = match guard::admit(downstream, &local, listener, &record, rule, service, request) {
+    let token = match guard::admit(downstream, local, listener, record, rule, service, request) {
         Ok(token) => token,
-        Err(refusal) => return Some((record, Planned::Refused(framing, refusal))),
+        Err(refusal) => return Planned::Refused(framing, refusal),
     };
     let (Some(destination), Some(service)) = (destination, service) else {
-        let rule = Rc::clone(rule);
-        return Some((record, Planned::Answer(framing, rule)));
+        return Planned::Answer(framing, Rc::clone(rule));
     };
     record.set_service(service);
     let is_grpc = |kind: &Kind| !kind.is_web() || service.config.protocol == Protocol::Grpc;
@@ -176,14 +180,14 @@ fn plan_of<I: Io>(
     let timeouts = [rule.timeout.or(service.config.timeout), asked];
     let timeout = timeouts.into_iter().flatten().min();
     let plan = Plan {
-        terms: Rc::clone(terms),
+        terms: Rc::clone(record.terms()),
         rule: Rc::clone(rule),
         service: Rc::clone(service),
         subset: destination.subset as usize,
         token,
         deadline: timeout.map_or(Time::NEVER, |timeout| record.began + timeout),
     };
-    Some((record, Planned::Forward(framing, plan, kind)))
+    Planned::Forward(framing, plan, kind)
 }
 
 /// A request on its way out. It can be sent again while no more of its body was read than came with
@@ -324,12 +328,12 @@ async fn send<I: Io>(
     let mut repeats = 0;
     loop {
         let taken = choose::connection(&exchange.target(), &mut choice).await;
-        if let Some(endpoint) = &choice.tried {
+        if let Some(endpoint) = choice.tried.take() {
             exchange.record.set_endpoint(endpoint);
         }
         let (upstream, attempt) = taken.map_err(Failure::Refused)?;
-        let tried = try_once(exchange, workspace, outgoing, upstream, attempt, repeats).await?;
-        if let Some(answered) = tried {
+        let carried = carry(exchange, workspace, outgoing, &upstream, repeats).await;
+        if let Some(answered) = conclude(exchange, upstream, attempt, carried)? {
             return Ok(answered);
         }
         repeats += 1;
@@ -338,21 +342,16 @@ async fn send<I: Io>(
     }
 }
 
-/// Sends the request once over `upstream` and relays the response; `None` when the request must be
-/// sent again.
-async fn try_once<I: Io>(
+/// Ends an attempt, and gives its connection back to the pool where that is possible. Passes on the
+/// result of [`carry`].
+fn conclude<I: Io>(
     exchange: &Exchange<'_, I>,
-    workspace: &mut Workspace,
-    outgoing: &mut Outgoing<'_>,
     upstream: Upstream<Wire<I::Stream>>,
     attempt: Attempt<I>,
-    repeats: usize,
+    carried: Result<Option<Downloaded>, Failure>,
 ) -> Result<Option<Answered<I>>, Failure> {
-    let core = exchange.downstream.worker.core();
-    let reused = upstream.reused;
-    let answered = carry(exchange, workspace, outgoing, &upstream, (reused, repeats)).await;
-    let now = core.io.now();
-    match answered {
+    let now = exchange.downstream.worker.io.now();
+    match carried {
         Ok(Some(Downloaded::Done { keep, reusable })) => {
             exchange.record.ended(now);
             attempt.finish(now, Outcome::Answered(exchange.record.status()));
@@ -389,7 +388,7 @@ async fn carry<I: Io>(
     workspace: &mut Workspace,
     outgoing: &mut Outgoing<'_>,
     upstream: &Upstream<Wire<I::Stream>>,
-    (reused, repeats): (bool, usize),
+    repeats: usize,
 ) -> Result<Option<Downloaded>, Failure> {
     let Exchange { downstream, plan, record, .. } = *exchange;
     let request = workspace.request.view(outgoing.buf.block());
@@ -417,7 +416,7 @@ async fn carry<I: Io>(
     let all_sent = body.is_done() || sent.is_err();
     outgoing.streamed |= !all_sent;
     let circumstances = Circumstances {
-        reused,
+        reused: upstream.reused,
         idempotent: exchange.method.is_idempotent(),
         replayable: !outgoing.streamed,
         repeats,

@@ -47,12 +47,12 @@ pub struct OriginalDestination<I: Io> {
     pub address: SocketAddr,
     /// The connection came without TLS to a port that requires mutual TLS. Only probes may pass.
     probes_only: bool,
-    /// The service for the original destination, with the version of the snapshot.
+    /// The service for the original destination, with the versions that it was found in.
     service: RefCell<Option<Found<I>>>,
 }
 
-/// The version of the snapshot, and the service found in it.
-type Found<I> = (u64, Option<Rc<LocalService<I>>>);
+/// The versions of the snapshot and of its addresses, and the service found in them.
+type Found<I> = ((u64, u64), Option<Rc<LocalService<I>>>);
 
 impl<I: Io> OriginalDestination<I> {
     /// The destination at `address`.
@@ -74,14 +74,15 @@ pub fn original_service<I: Io>(
     listener: &Listener,
 ) -> Option<Rc<LocalService<I>>> {
     let captured = downstream.captured.as_ref()?;
-    let version = local.snapshot.version;
+    let capture = listener.capture()?;
+    let version = (local.snapshot.version, capture.addresses.version());
     if let Some((known, service)) = &*captured.service.borrow()
         && *known == version
     {
         return service.clone();
     }
     let client = downstream.peer.address.map(|address| address.ip());
-    let (capture, worker) = (listener.capture()?, downstream.worker.index);
+    let worker = downstream.worker.index;
     let found = passthrough::find(local, worker, capture, captured.address, client);
     *captured.service.borrow_mut() = Some((version, found.clone()));
     found

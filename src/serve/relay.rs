@@ -117,7 +117,8 @@ async fn read_body<I: Io>(
 ) -> Result<Option<Buf>, Failure> {
     let now = exchange.downstream.worker.io.now();
     let deadline = exchange.plan.deadline.min(now + exchange.plan.terms.timeouts.body_idle);
-    match await_endpoint(exchange, upstream, now, deadline, upstream.stream.read(buf)).await {
+    let read = pin!(upstream.stream.read(buf));
+    match await_endpoint(exchange, upstream, now, deadline, read).await {
         Err(WaitError::ClientLeft) => Err(client_left(exchange)),
         Err(WaitError::Late) => Err(stalled(exchange)),
         Ok((Ok(Read::Data(_)), buf)) => Ok(Some(buf)),
@@ -143,11 +144,10 @@ pub async fn await_endpoint<I: Io, T>(
     upstream: &Upstream<Wire<I::Stream>>,
     since: Time,
     deadline: Time,
-    read: impl Future<Output = T>,
+    mut read: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, WaitError> {
     let client = &exchange.downstream.stream;
     let mut check = since + CLIENT_CHECK_INTERVAL;
-    let mut read = pin!(read);
     loop {
         upstream.alarm.set(check.min(deadline));
         let mut gone = false;

@@ -1,6 +1,7 @@
 //! The state of one worker: its snapshot, endpoints, connections and spare memory.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -107,13 +108,22 @@ impl<I: Io> Worker<I> {
         }
         let old = self.current.replace(Rc::clone(&new));
         self.tokens.clear();
-        new.replace(&self.core, &old);
+        new.replace(&old);
         self.registry.cut(|listener, state| self.is_revoked(&new.snapshot, listener, state));
         self.registry.drain_unless(|name| {
             let (was, is) = (old.snapshot.listener(name), new.snapshot.listener(name));
             is.is_some_and(|is| was.is_none_or(|was| was.tls_terms() == is.tls_terms()))
         });
         true
+    }
+
+    /// Takes in new endpoints of a service of the snapshot of `version`. A later snapshot has them
+    /// already.
+    pub fn endpoints_changed(&self, version: u64, service: usize, addresses: &[SocketAddr]) {
+        let local = self.local();
+        if local.snapshot.version == version {
+            local.endpoints_changed(service, addresses);
+        }
     }
 
     /// Whether a revocation list revokes the certificate of the client, or of the endpoint in use.

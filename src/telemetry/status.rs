@@ -69,7 +69,7 @@ impl Status {
         Self(Arc::new(Mutex::new(Known {
             snapshot: None,
             files: Arc::default(),
-            drivers: vec!["starting"; workers.iter().count()],
+            drivers: vec!["starting"; workers.workers()],
             workers,
             draining: false,
             reloads: Reloads::default(),

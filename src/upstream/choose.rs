@@ -44,7 +44,7 @@ pub struct Target<'a, I: Io> {
 pub struct Choice<I: Io> {
     subset: usize,
     key: Option<u64>,
-    avoid: Option<u32>,
+    avoid: Option<LocalEndpoint<I>>,
     /// Pooled connections are not to be used.
     pub fresh: bool,
     /// The endpoint tried last.
@@ -100,20 +100,18 @@ async fn first_to_accept<I: Io>(
         None => NO_ENDPOINT,
     };
     for _ in 0..CONNECT_ATTEMPTS_MAX {
-        let picked = pick(target, choice);
-        let Some(index) = picked else { return Err(refusal) };
-        if choice.avoid == Some(index) {
+        let Some(endpoint) = pick(target, choice) else { return Err(refusal) };
+        if choice.avoid.as_ref().is_some_and(|avoid| Rc::ptr_eq(avoid, &endpoint)) {
             return Err(refusal); // there is no other
         }
-        let endpoint = &target.service.endpoints[index as usize];
-        choice.tried = Some(Rc::clone(endpoint));
-        let attempt = begin(endpoint, target.core.io.recent());
-        match lease(target, endpoint, choice.fresh).await {
+        choice.tried = Some(Rc::clone(&endpoint));
+        let attempt = begin(&endpoint, target.core.io.recent());
+        match lease(target, &endpoint, choice.fresh).await {
             Ok(upstream) => return Ok((upstream, attempt)),
             Err(because) => refusal = because,
         }
         attempt.finish(target.core.io.now(), Outcome::Failed);
-        choice.avoid = Some(index);
+        choice.avoid = Some(endpoint);
     }
     Err(refusal)
 }
@@ -167,7 +165,7 @@ pub async fn open<I: Io>(
     let core = target.core;
     let config = &target.service.config;
     let left = target.deadline.since(core.io.now());
-    let connecting = connect(&core.io, endpoint, config.connect_timeout.min(left));
+    let connecting = connect(&core.io, endpoint, config.egress, config.connect_timeout.min(left));
     let upstream = match connecting.await {
         Ok(upstream) => greet(target, upstream).await?,
         Err(ConnectError::Timeout) => return Err(CONNECT_TIMEOUT),
@@ -179,12 +177,12 @@ pub async fn open<I: Io>(
     }
 }
 
-fn pick<I: Io>(target: &Target<'_, I>, choice: &Choice<I>) -> Option<u32> {
+fn pick<I: Io>(target: &Target<'_, I>, choice: &Choice<I>) -> Option<LocalEndpoint<I>> {
     let core = target.core;
     target.service.pick(
         choice.subset,
         choice.key,
-        choice.avoid,
+        choice.avoid.as_ref(),
         core.io.recent(),
         &mut core.random.borrow_mut(),
     )
@@ -207,21 +205,6 @@ async fn greet<I: Io>(
         Ok((Ok(()), _)) => Ok(upstream),
         Ok((Err(_), _)) => Err(CONNECT_FAILED),
         Err(_) => Err(CONNECT_TIMEOUT),
-    }
-}
-
-impl<I: Io> LocalService<I> {
-    /// The endpoint for the next request, or `None` when there is none to take it.
-    pub fn pick(
-        &self,
-        subset: usize,
-        key: Option<u64>,
-        avoid: Option<u32>,
-        now: Time,
-        random: &mut fastrand::Rng,
-    ) -> Option<u32> {
-        let load = |index: u32| &self.endpoints[index as usize].load;
-        self.balancers[subset].pick(&*self.config, load, key, avoid, now, random)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pool::{EndpointState, Upstream};
+use crate::net::Egress;
 use crate::runtime::io::Io;
 use crate::wire::Wire;
 
@@ -25,12 +26,13 @@ pub enum ConnectError {
 pub async fn connect<I: Io>(
     io: &I,
     endpoint: &Rc<EndpointState<Wire<I::Stream>>>,
+    egress: Egress,
     timeout: Duration,
 ) -> Result<Upstream<Wire<I::Stream>>, ConnectError> {
     let alarm = io.alarms().alarm();
     alarm.set(io.now() + timeout);
     let config = Arc::clone(&endpoint.config.borrow());
-    let result = match alarm.guard(io.connect(&config.address, config.egress)).await {
+    let result = match alarm.guard(io.connect(&config.address, egress)).await {
         Ok(Ok(stream)) => return Ok(endpoint.opened(Wire::Plain(stream), alarm)),
         Ok(Err(error)) => ConnectError::Failed(error),
         Err(_) => ConnectError::Timeout,

@@ -1,18 +1,14 @@
 //! A worker's state of the services of a snapshot.
 
-use std::cell::LazyCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use super::passthrough::PassthroughPool;
-use super::pool::{EndpointState, PoolTerms, Waiting};
-use crate::balance::Balancer;
+use super::pool::{PoolTerms, Waiting};
+use super::service::LocalService;
 use crate::cells::PerWorker;
-use crate::cluster::{Destination, Endpoint, Service};
-use crate::grpc::methods::KnownMethods;
-use crate::net::Address;
+use crate::cluster::{Destination, Service};
 use crate::route::Rule;
 use crate::runtime::core::Core;
 use crate::runtime::io::Io;
@@ -102,7 +98,10 @@ impl<I: Io> Local<I> {
             let before = old.find(&config.name);
             let before =
                 before.filter(|before| tls_terms(&before.config.tls) == tls_terms(&config.tls));
-            Rc::new(local_service(core, config, before.map(|before| &**before), &waiting))
+            let terms = pool_terms(core, config);
+            let config = Arc::clone(config);
+            let before = before.map(|before| &**before);
+            Rc::new(LocalService::new(core.index, config, terms, &waiting, before))
         };
         let services = snapshot.services.iter().map(make).collect();
         let terms = |listener: &Arc<Listener>| Terms::of(listener, &snapshot);
@@ -113,20 +112,23 @@ impl<I: Io> Local<I> {
     }
 
     /// Takes the place of `old`: connections to endpoints that are gone are closed.
-    pub fn replace(&self, core: &Core<I>, old: &Self) {
-        let version = self.snapshot.version;
-        for service in &self.services {
-            let terms = pool_terms(core, &service.config);
-            for (state, config) in service.endpoints.iter().zip(&service.config.endpoints) {
-                state.reconfigure(Arc::clone(config), terms, version);
-            }
+    pub fn replace(&self, old: &Self) {
+        self.services.iter().for_each(|service| service.begin());
+        for service in &old.services {
+            service.end(self.find(&service.name).map(|next| &**next));
         }
-        for state in old.services.iter().flat_map(|service| &service.endpoints) {
-            if !state.is_of(version) {
-                state.retire();
-            }
+        old.passthrough.end();
+    }
+
+    /// Takes in new endpoints of the service at `index`, and forgets the services that were made
+    /// for the addresses that changed.
+    pub fn endpoints_changed(&self, index: usize, addresses: &[SocketAddr]) {
+        if let Some(service) = self.services.get(index)
+            && service.is_used()
+        {
+            service.take_in();
         }
-        old.passthrough.retire_unless_of(version);
+        self.passthrough.forget(addresses);
     }
 
     /// The service called `name`.
@@ -156,56 +158,6 @@ impl<I: Io> Local<I> {
     /// This worker's handle of a rule of the snapshot.
     pub fn rule(&self, rule: &Rule) -> &LocalRule {
         &self.rules[rule.index as usize]
-    }
-}
-
-/// A service as one worker sees it.
-pub struct LocalService<I: Io> {
-    /// Its name.
-    pub name: Rc<str>,
-    /// The configuration.
-    pub config: Arc<Service>,
-    /// One for each endpoint of the service.
-    pub endpoints: Vec<LocalEndpoint<I>>,
-    /// One for each subset of the service.
-    pub balancers: Vec<Balancer>,
-    /// The methods of gRPC that this worker has seen called there.
-    pub methods: KnownMethods,
-}
-
-/// An endpoint as one worker knows it.
-pub type LocalEndpoint<I> = Rc<EndpointState<Wire<<I as Io>::Stream>>>;
-
-/// The state of a service. Endpoints that `before` has, too, keep their state.
-fn local_service<I: Io>(
-    core: &Core<I>,
-    config: &Arc<Service>,
-    before: Option<&LocalService<I>>,
-    waiting: &Waiting<Wire<I::Stream>>,
-) -> LocalService<I> {
-    let terms = pool_terms(core, config);
-    let old = before.map_or(&[][..], |before| &before.endpoints);
-    let has =
-        |state: &LocalEndpoint<I>, address: &Address| state.config.borrow().address == *address;
-    // Mostly nothing has moved. If something has, an index keeps the search short.
-    let by_address = LazyCell::new(|| {
-        let address = |state: &LocalEndpoint<I>| state.config.borrow().address.clone();
-        old.iter().map(|state| (address(state), state)).collect::<FxHashMap<_, _>>()
-    });
-    let state = |(index, endpoint): (usize, &Arc<Endpoint>)| {
-        let here = old.get(index).filter(|state| has(state, &endpoint.address));
-        let found = here.or_else(|| by_address.get(&endpoint.address).copied());
-        found.map_or_else(
-            || EndpointState::new(core.index, Arc::clone(endpoint), terms, waiting),
-            Rc::clone,
-        )
-    };
-    LocalService {
-        name: before.map_or_else(|| Rc::from(&*config.name), |before| Rc::clone(&before.name)),
-        config: Arc::clone(config),
-        endpoints: config.endpoints.iter().enumerate().map(state).collect(),
-        methods: KnownMethods::default(),
-        balancers: (0..config.subsets.len()).map(|i| Balancer::new(&**config, i)).collect(),
     }
 }
 

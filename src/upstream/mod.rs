@@ -8,11 +8,13 @@ mod local;
 pub mod passthrough;
 mod pool;
 mod secure;
+mod service;
 mod shared;
 
 pub use attempt::{Attempt, Outcome};
 pub use choose::{Choice, Target};
 pub use connect::{ConnectError, connect};
-pub use local::{Local, LocalEndpoint, LocalRule, LocalService, Terms};
+pub use local::{Local, LocalRule, Terms};
 pub use pool::{EndpointState, OpenGuard, PoolTerms, Taken, Upstream, Waiting};
+pub use service::{LocalEndpoint, LocalService};
 pub use shared::{Shared, Turn};

@@ -8,12 +8,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::{EndpointState, PoolTerms};
-use super::{Local, LocalService};
-use crate::balance::Balancer;
+use super::{Local, LocalService, PoolTerms};
 use crate::cluster::{Destination, Endpoint, Service};
-use crate::grpc::methods::KnownMethods;
-use crate::mesh::{Capture, Direction, Leads, Unknown};
+use crate::mesh::{Capture, Direction, Leads, Unknown, canonical};
 use crate::net::{Address, Egress};
 use crate::runtime::io::Io;
 
@@ -22,10 +19,16 @@ use crate::runtime::io::Io;
 pub const PASSTHROUGH_MAX: usize = 1024;
 
 /// The kept services.
-pub struct PassthroughPool<I: Io>(RefCell<FxHashMap<Key, Rc<LocalService<I>>>>);
+pub struct PassthroughPool<I: Io>(RefCell<FxHashMap<Key, Kept<I>>>);
 
 /// Whether the traffic is inbound, and the target address.
 type Key = (bool, SocketAddr);
+
+struct Kept<I: Io> {
+    service: Rc<LocalService<I>>,
+    /// No service of the configuration shares the state of its endpoint.
+    alone: bool,
+}
 
 impl<I: Io> Default for PassthroughPool<I> {
     fn default() -> Self {
@@ -36,30 +39,55 @@ impl<I: Io> Default for PassthroughPool<I> {
 impl<I: Io> PassthroughPool<I> {
     /// Drops the services that are not in use any more.
     pub fn sweep(&self) {
-        self.0.borrow_mut().retain(|_, service| {
-            Rc::strong_count(service) > 1 || service.endpoints.iter().any(|e| e.has_idle())
+        self.0
+            .borrow_mut()
+            .retain(|_, Kept { service, .. }| Rc::strong_count(service) > 1 || service.has_idle());
+    }
+
+    /// A later snapshot takes its place: connections are drained.
+    pub fn end(&self) {
+        self.0.borrow().values().for_each(Kept::end);
+    }
+
+    /// Forgets the destinations at `addresses`: they lead elsewhere now. The workload itself may be
+    /// reached at another address, but at the same port.
+    pub fn forget(&self, addresses: &[SocketAddr]) {
+        self.0.borrow_mut().retain(|&(inbound, at), kept| {
+            let is_it = |address: &SocketAddr| match inbound {
+                true => address.port() == at.port(),
+                false => canonical(*address) == canonical(at),
+            };
+            let stays = !addresses.iter().any(is_it);
+            if !stays {
+                kept.end();
+            }
+            stays
         });
     }
 
-    /// Closes the idle connections to endpoints that the snapshot of `version` does not have.
-    pub fn retire_unless_of(&self, version: u64) {
-        for state in self.0.borrow().values().flat_map(|service| &service.endpoints) {
-            if !state.is_of(version) {
-                state.retire();
-            }
-        }
-    }
-
-    fn keep(&self, key: Key, make: impl FnOnce() -> LocalService<I>) -> Rc<LocalService<I>> {
+    fn keep(
+        &self,
+        key: Key,
+        alone: bool,
+        make: impl FnOnce() -> Option<LocalService<I>>,
+    ) -> Option<Rc<LocalService<I>>> {
         let mut known = self.0.borrow_mut();
-        if let Some(service) = known.get(&key) {
-            return Rc::clone(service);
+        if let Some(Kept { service, .. }) = known.get(&key) {
+            return Some(Rc::clone(service));
         }
-        let service = Rc::new(make());
+        let service = Rc::new(make()?);
         if known.len() < PASSTHROUGH_MAX {
-            known.insert(key, Rc::clone(&service));
+            known.insert(key, Kept { service: Rc::clone(&service), alone });
         }
-        service
+        Some(service)
+    }
+}
+
+impl<I: Io> Kept<I> {
+    fn end(&self) {
+        if self.alone {
+            self.service.end(None);
+        }
     }
 }
 
@@ -73,7 +101,7 @@ pub fn find<I: Io>(
     client: Option<IpAddr>,
 ) -> Option<Rc<LocalService<I>>> {
     match capture.direction {
-        Direction::Inbound => Some(application(local, worker, capture, original, client)),
+        Direction::Inbound => application(local, worker, capture, original, client),
         Direction::Outbound => outbound(local, worker, capture, original),
     }
 }
@@ -86,34 +114,34 @@ fn application<I: Io>(
     capture: &Capture,
     original: SocketAddr,
     client: Option<IpAddr>,
-) -> Rc<LocalService<I>> {
+) -> Option<Rc<LocalService<I>>> {
     let target = capture.application(original);
     let source = client.filter(|ip| capture.keeps_source && ip.is_ipv4() == target.is_ipv4());
+    let egress = Egress { mark: capture.mark, source };
     let make = || {
-        let endpoint = endpoint(capture, target, Egress { mark: capture.mark, source });
+        let endpoint = endpoint(capture, target);
         let named = capture.addresses.find(original).or_else(|| capture.addresses.find(target));
         let config = match named {
-            Some(
-                Leads::Endpoint { service, .. } | Leads::Service(Destination { service, .. }, _),
-            ) => {
-                let named = &local.snapshot.services[*service as usize];
+            Some(Leads::Endpoint { service } | Leads::Service(Destination { service, .. }, _)) => {
+                let named = &local.snapshot.services[service as usize];
                 // TLS and PROXY settings of the service are for remote clients of it, not for the
                 // local hop.
                 Service {
                     tls: None,
                     send_proxy_protocol: None,
+                    egress,
                     stats: Arc::clone(&capture.passthrough.stats),
                     ..named.narrowed(endpoint)
                 }
             }
-            None => capture.passthrough.narrowed(endpoint),
+            None => Service { egress, ..capture.passthrough.narrowed(endpoint) },
         };
-        alone(local, worker, config)
+        Some(alone(local, worker, config))
     };
     match source {
         // A connection with one client's source address must not serve another client.
-        Some(_) => Rc::new(make()),
-        None => local.passthrough.keep((true, target), make),
+        Some(_) => make().map(Rc::new),
+        None => local.passthrough.keep((true, target), true, make),
     }
 }
 
@@ -124,42 +152,39 @@ fn outbound<I: Io>(
     original: SocketAddr,
 ) -> Option<Rc<LocalService<I>>> {
     match capture.addresses.find(original) {
-        Some(Leads::Service(..)) => None,
-        Some(Leads::Endpoint { service, endpoint }) => {
-            let whole = &local.services[*service as usize];
-            let state = &whole.endpoints[*endpoint as usize];
-            let make = || {
-                let config = whole.config.narrowed(Arc::clone(&state.config.borrow()));
-                let balancers = vec![Balancer::new(&config, 0)];
-                LocalService {
-                    name: Rc::clone(&whole.name),
-                    config: Arc::new(config),
-                    endpoints: vec![Rc::clone(state)],
-                    balancers,
-                    methods: KnownMethods::default(),
-                }
+        Some(Leads::Service(..)) => return None,
+        Some(Leads::Endpoint { service }) => {
+            let whole = &local.services[service as usize];
+            let is_it = |address: &Address| match address {
+                Address::Tcp(address) => canonical(*address) == canonical(original),
+                Address::Unix(_) => false,
             };
-            Some(local.passthrough.keep((false, original), make))
+            let make = || LocalService::narrowed(whole, is_it);
+            // The endpoint may be leaving the service right now.
+            if let Some(kept) = local.passthrough.keep((false, original), false, make) {
+                return Some(kept);
+            }
         }
-        None if capture.unknown == Unknown::Deny => None,
-        None => {
-            let make = || {
-                let egress = Egress { mark: capture.mark, source: None };
-                let endpoint = endpoint(capture, original, egress);
-                alone(local, worker, capture.passthrough.narrowed(endpoint))
-            };
-            Some(local.passthrough.keep((false, original), make))
-        }
+        None => {}
     }
+    if capture.unknown == Unknown::Deny {
+        return None;
+    }
+    let make = || {
+        let egress = Egress { mark: capture.mark, source: None };
+        let endpoint = endpoint(capture, original);
+        let config = Service { egress, ..capture.passthrough.narrowed(endpoint) };
+        Some(alone(local, worker, config))
+    };
+    local.passthrough.keep((false, original), true, make)
 }
 
-fn endpoint(capture: &Capture, address: SocketAddr, egress: Egress) -> Arc<Endpoint> {
+fn endpoint(capture: &Capture, address: SocketAddr) -> Arc<Endpoint> {
     Arc::new(Endpoint {
         address: Address::Tcp(address),
         weight: 1,
         zone: None,
         version: None,
-        egress,
         health: None,
         stats: Arc::clone(&capture.endpoint_stats),
     })
@@ -171,12 +196,5 @@ fn alone<I: Io>(local: &Local<I>, worker: usize, config: Service) -> LocalServic
         idle_max: config.max_idle_connections as usize,
         idle_timeout: config.idle_timeout,
     };
-    let state = |endpoint: &Arc<Endpoint>| {
-        EndpointState::new(worker, Arc::clone(endpoint), terms, &local.waiting)
-    };
-    let endpoints = config.endpoints.iter().map(state).collect();
-    let balancers = vec![Balancer::new(&config, 0)];
-    let methods = KnownMethods::default();
-    let name = Rc::from(&*config.name);
-    LocalService { name, config: Arc::new(config), endpoints, balancers, methods }
+    LocalService::new(worker, Arc::new(config), terms, &local.waiting, None)
 }

@@ -35,8 +35,7 @@ pub struct EndpointState<S> {
     /// Its worker's endpoints with idle connections, and whether it is among them.
     waiting: Waiting<S>,
     listed: Cell<bool>,
-    /// The version of the snapshot that configured it last.
-    version: Cell<u64>,
+    /// It has left the service.
     gone: Cell<bool>,
 }
 
@@ -132,27 +131,18 @@ impl<S: Stream> EndpointState<S> {
             idle_timeout: Cell::new(terms.idle_timeout),
             waiting: waiting.clone(),
             listed: Cell::new(false),
-            version: Cell::new(0),
             gone: Cell::new(false),
         })
     }
 
-    /// Takes over the configuration of the same endpoint in the snapshot of `version`.
-    pub fn reconfigure(&self, config: Arc<Endpoint>, terms: PoolTerms, version: u64) {
+    /// Takes over a newer configuration of the same endpoint.
+    pub fn reconfigure(&self, config: Arc<Endpoint>, terms: PoolTerms) {
         *self.config.borrow_mut() = config;
         self.idle_max.set(terms.idle_max);
         self.idle_timeout.set(terms.idle_timeout);
-        self.version.set(version);
-        self.gone.set(false);
-        self.shared.reopen();
     }
 
-    /// Whether the snapshot of `version` has configured it.
-    pub fn is_of(&self, version: u64) -> bool {
-        self.version.get() == version
-    }
-
-    /// The endpoint has left the configuration: idle connections close now, those in use when
+    /// The endpoint has left the service: idle connections close now, those in use when
     /// their exchange is over.
     pub fn retire(&self) {
         self.gone.set(true);

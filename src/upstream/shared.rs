@@ -50,11 +50,6 @@ impl Shared {
         }
     }
 
-    /// Marks the endpoint as in use again.
-    pub fn reopen(&self) {
-        self.closed.set(false);
-    }
-
     /// Marks the endpoint as removed. Running exchanges continue to their end.
     pub fn close(&self) {
         self.closed.set(true);

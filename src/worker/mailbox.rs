@@ -29,6 +29,16 @@ pub enum Order {
         /// The snapshot's version.
         version: u64,
     },
+    /// Take in new endpoints of a service. A worker would notice with its next request; an idle
+    /// one must close its connections to endpoints that left.
+    Endpoints {
+        /// The version of the snapshot that has the service.
+        version: u64,
+        /// Index into `Snapshot::services`.
+        service: usize,
+        /// The addresses that came or went, where traffic is captured.
+        addresses: Arc<[SocketAddr]>,
+    },
     /// Serve this connection. A more loaded worker accepted it.
     Adopt(Adopted),
     /// Stop accepting, let exchanges finish and close idle connections. Report

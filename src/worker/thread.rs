@@ -189,6 +189,9 @@ impl Thread {
                 self.worker.abort();
                 self.prepared.borrow_mut().clear();
             }
+            Order::Endpoints { version, service, addresses } => {
+                self.worker.endpoints_changed(version, service, &addresses);
+            }
             Order::Adopt(adopted) => self.adopt(adopted),
             Order::Drain => {
                 self.stop_listening(|_| false);

@@ -24,12 +24,13 @@ class Server:
         self.health = health.HealthServicer()
         if has_health:
             health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
+        address = f"127.0.0.1:{free_port()}"
         if world is None:
-            self.port = self.server.add_insecure_port("127.0.0.1:0")
+            self.port = self.server.add_insecure_port(address)
         else:
             with open(world.key, "rb") as key, open(world.certificate, "rb") as certificate:
                 pair = (key.read(), certificate.read())
-            self.port = self.server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+            self.port = self.server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
         self.says("SERVING")
         self.server.start()
 

@@ -7,6 +7,8 @@ import subprocess
 import time
 
 started = []
+# Each process begins somewhere else. No port is given twice.
+ports = (12000 + (os.getpid() * 97 + number) % 20000 for number in range(20000))
 
 
 class Proxy:
@@ -23,9 +25,16 @@ class Proxy:
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, below those that Linux gives to outgoing connections."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+    raise SystemExit("no port is free")
 
 
 def spawn(command, log):

@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 
-PATIENCE_S = 3
+PATIENCE_S = 5
 CLOSED, ENCRYPTED, WAITS, GOES_ON = "closed", "encrypted alert", "waits", "goes on"
 NAMES = {0: "close_notify", 10: "unexpected_message", 20: "bad_record_mac", 22: "record_overflow",
          40: "handshake_failure", 47: "illegal_parameter", 50: "decode_error", 51: "decrypt_error",

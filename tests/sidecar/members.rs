@@ -29,9 +29,9 @@ fn sidecar(host: &Host, ca: &str, name: &str, by: By, more: &str) -> Proxy {
             "mesh:\n\
              \x20 identity: {{ca: {ca}, id: spiffe://cluster.local/ns/demo/sa/{name}}}\n\
              \x20 inbound: {{bind: [\"0.0.0.0:15006\", \"[::]:15006\"], intercept: {by}, \
-             timeouts: {{header: 300ms}}, mtls: strict, ports: {{\"8090\": permissive}}, \
+             timeouts: {{header: 1s}}, mtls: strict, ports: {{\"8090\": permissive}}, \
              probes: [{{port: 8080, path: /healthz}}, {{port: 8081, path: /live}}]}}\n\
-             \x20 outbound: {{timeouts: {{header: 300ms}}, intercept: {by}, \
+             \x20 outbound: {{timeouts: {{header: 1s}}, intercept: {by}, \
              bind: [\"127.0.0.1:15001\", \"[::1]:15001\"]}}\n\
              \x20 intercept: {{exclude: {{inbound: {{ports: 9999}}, outbound: {{ports: 9999}}}}}}\n\
              services:\n\
@@ -111,7 +111,10 @@ fn between_sidecars_there_is_only_tls_on_the_wire() {
         assert!(!text.contains("secret") && !text.contains("HTTP/1.1"), "{by:?}: in the clear");
         let handshakes = stock_proxy.metric("ringway_listener_tls_handshakes_total")
             + stock_proxy.metric("ringway_listener_tls_resumed_total");
-        assert_eq!(handshakes, 3.0, "{by:?}: an endpoint's connection is used again");
+        // A client that is slow to speak may get a connection of its own, as the mail always does.
+        let early = shop_proxy.metric("ringway_capture_early_connections_total");
+        let reused = 3.0..=2.0 + early;
+        assert!(reused.contains(&handshakes), "{by:?}: {handshakes} handshakes, {early} early");
         let expected = if by == By::Redirect { "::ffff:10.99.0.2" } else { "::ffff:10.99.0.1" };
         assert!(app.peers().contains(&expected.to_owned()), "{by:?}: {:?}", app.peers());
     }
@@ -162,7 +165,7 @@ fn bytes_do_not_pass_where_a_token_is_demanded() {
     rules::inbound(side, By::Redirect);
     let proxy = Proxy::start_in(
         &side.name,
-        "mesh: {inbound: {bind: \"0.0.0.0:15006\", timeouts: {header: 300ms}}}\n\
+        "mesh: {inbound: {bind: \"0.0.0.0:15006\", timeouts: {header: 1s}}}\n\
          jwt: {id: {issuer: https://id.example, jwks: {url: http://127.0.0.1:9/keys}}}\n\
          services: {app: {endpoints: [\"10.99.0.2:8080\"], jwt: id}}\n\
          telemetry: {access_log: {path: stdout}}\n",

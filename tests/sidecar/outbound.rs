@@ -154,6 +154,10 @@ fn health_checks_pass_by_the_rules() {
     assert_eq!(proxy.metric("ringway_endpoint_healthy"), 1.0);
     assert_eq!(proxy.metric("ringway_listener_connections_total"), 0.0, "none was turned aside");
     drop(proxy);
+    // The kernel closes the sockets of a ring only after the process has ended.
+    eventually("a free port", || {
+        side.within(|| std::net::TcpListener::bind("127.0.0.1:15001")).ok().map(drop)
+    });
     // The rules look for another mark, so a check comes back and is recognised as our own.
     let proxy = Proxy::start_in(&side.name, &config(", intercept: {mark: 7}"));
     let looped = "ringway_capture_refused_total{listener=\"mesh.outbound\",reason=\"loop\"}";

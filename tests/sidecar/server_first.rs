@@ -1,18 +1,14 @@
-//! Servers that speak first are not kept waiting, and neither are their clients.
+//! Servers that speak first are heard, though their clients are silent. `server_first.rs` beside
+//! this folder measures the wait in virtual time.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
 use super::rules::{self, By};
 use crate::support::netns::{App, Host, Wire, can_have_hosts};
 use crate::support::proxy::Proxy;
 
-/// How much later than directly a conversation may begin.
-const LATER_MAX: Duration = Duration::from_millis(5);
-
-/// Conversations of each kind that are compared.
-const ROUNDS: usize = 41;
+/// Conversations of each kind.
+const ROUNDS: usize = 5;
 
 /// Beginnings of a server: of SMTP (RFC 5321 3.1), and of MySQL's protocol 10.
 const GREETINGS: [&[u8]; 2] =
@@ -30,31 +26,20 @@ fn server(host: &Host, port: u16, greeting: &'static [u8]) -> App {
     })
 }
 
-/// The time from connecting to the greeting. The client then speaks, and gets an answer.
-fn conversation(client: &Host, address: &str, greeting: &[u8]) -> Duration {
-    client.within(|| {
-        let began = Instant::now();
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
-        let mut seen = vec![0; greeting.len()];
-        stream.read_exact(&mut seen).unwrap();
-        let took = began.elapsed();
-        assert_eq!(seen, greeting, "{address}");
-        stream.write_all(b"NOOP\r\n").unwrap();
-        let mut ok = [0; 2];
-        stream.read_exact(&mut ok).unwrap();
-        took
-    })
-}
-
-/// The lower quartile. A stall would show in all times; other load on the machine does not.
-fn quartile(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 4]
+/// The client says nothing before it has the greeting: a proxy that waits for the client first
+/// makes this fail.
+fn conversation(client: &Host, address: &str, greeting: &[u8]) {
+    let mut stream = client.connect(address);
+    let mut seen = vec![0; greeting.len()];
+    stream.read_exact(&mut seen).unwrap_or_else(|error| panic!("no greeting: {error}"));
+    assert_eq!(seen, greeting, "{address}");
+    stream.write_all(b"NOOP\r\n").unwrap();
+    let mut ok = [0; 2];
+    stream.read_exact(&mut ok).unwrap();
 }
 
 #[test]
-fn conversations_that_servers_begin_do_so_almost_as_soon_as_directly() {
+fn servers_begin_conversations() {
     if !can_have_hosts() {
         return;
     }
@@ -62,29 +47,27 @@ fn conversations_that_servers_begin_do_so_almost_as_soon_as_directly() {
     let [plain, side, other] = &wire.hosts[..] else { panic!() };
     rules::inbound(side, By::Redirect);
     rules::outbound(side, By::Redirect);
+    // A time limit for silent clients does not end the wait for a client before the test does.
+    let never = "timeouts: {header: 1h, tcp_idle: 1h}";
     let proxy = Proxy::start_in(
         &side.name,
-        "mesh: {inbound: {bind: \"0.0.0.0:15006\"}, outbound: {bind: \"127.0.0.1:15001\"}}\n",
+        &format!(
+            "mesh: {{inbound: {{bind: \"0.0.0.0:15006\", {never}}}, \
+             outbound: {{bind: \"127.0.0.1:15001\", {never}}}}}\n"
+        ),
     );
-    for (number, greeting) in (0..).zip(GREETINGS) {
-        // Port 7000 and up are not captured, 8000 and up are.
-        let (direct, captured) = (7000 + number, 8000 + number);
-        let _servers =
-            [side, other].map(|host| [direct, captured].map(|p| server(host, p, greeting)));
+    for (port, greeting) in (8000..).zip(GREETINGS) {
+        let _servers = [side, other].map(|host| server(host, port, greeting));
         for (client, to) in [(plain, side), (side, other)] {
-            let mut times = [Vec::new(), Vec::new()];
             for _ in 0..ROUNDS {
-                for (times, port) in times.iter_mut().zip([direct, captured]) {
-                    let address = format!("{}:{port}", to.v4());
-                    times.push(conversation(client, &address, greeting));
-                }
+                conversation(client, &format!("{}:{port}", to.v4()), greeting);
             }
-            let [direct, captured] = times.map(quartile);
-            println!("{}: directly {direct:?}, captured {captured:?}", client.name);
-            assert!(captured < direct + LATER_MAX, "directly {direct:?}, captured {captured:?}");
         }
     }
-    let first =
-        proxy.metric("ringway_capture_detected_total{listener=\"mesh.inbound\",protocol=\"server");
-    assert_eq!(first, (GREETINGS.len() * ROUNDS) as f64);
+    for direction in ["inbound", "outbound"] {
+        let series = format!(
+            "ringway_capture_detected_total{{listener=\"mesh.{direction}\",protocol=\"server"
+        );
+        assert_eq!(proxy.metric(&series), (GREETINGS.len() * ROUNDS) as f64, "{direction}");
+    }
 }

@@ -7,6 +7,7 @@
 mod client;
 mod endpoint;
 mod http2;
+pub mod one;
 mod plan;
 mod stream;
 mod wire;
@@ -45,7 +46,7 @@ fn no_seed_breaks_a_promise() {
     println!("seeds {}..{}: {total:?}", seeds.start, seeds.end);
     if seeds.end - seeds.start >= 100 {
         let Tally { answered, lost, farewells, unprocessed, .. } = total;
-        let Tally { refused, broken, streams, greeted, reloads, .. } = total;
+        let Tally { refused, broken, streams, greeted, reloads, changes, .. } = total;
         for (what, count) in [
             ("answers from HTTP/1.1 to HTTP/1.1", answered[0][0]),
             ("answers from HTTP/2 to HTTP/1.1", answered[0][1]),
@@ -59,6 +60,7 @@ fn no_seed_breaks_a_promise() {
             ("streams", streams),
             ("streams that the endpoint began", greeted),
             ("reloads", reloads),
+            ("changes of endpoints", changes),
         ] {
             assert!(count > 0, "the simulation does not reach what it is for: no {what}");
         }

@@ -1,7 +1,7 @@
 //! One world: the proxy, its clients and its services, and what must hold when all is over.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway::cells::PerWorker;
+use ringway::cluster::{Endpoint, Endpoints};
 use ringway::compile::Resolutions;
 use ringway::compile::registry::Registry;
 use ringway::downstream::connection;
@@ -54,6 +55,8 @@ pub struct Tally {
     pub streams: u64,
     pub greeted: u64,
     pub reloads: u64,
+    /// Changes of the endpoints of a service.
+    pub changes: u64,
 }
 
 impl AddAssign for Tally {
@@ -68,6 +71,7 @@ impl AddAssign for Tally {
         self.streams += other.streams;
         self.greeted += other.greeted;
         self.reloads += other.reloads;
+        self.changes += other.changes;
     }
 }
 
@@ -251,8 +255,16 @@ async fn run(world: Rc<World>, near: SimIo, mut proxy: Proxy, clients: usize) {
     for _ in 0..world.random(|random| random.u8(..6)) {
         let pause = Duration::from_millis(world.random(|random| random.u64(..4000)));
         near.sleep(pause).await;
-        proxy.reload();
-        world.tally(|tally| tally.reloads += 1);
+        match world.random(|random| random.bool()) {
+            true => {
+                proxy.reload();
+                world.tally(|tally| tally.reloads += 1);
+            }
+            false => {
+                world.random(|random| proxy.change_endpoints(random));
+                world.tally(|tally| tally.changes += 1);
+            }
+        }
     }
     while running.get() > 0 && !drains_early {
         proxy.check_held_bytes();
@@ -289,12 +301,22 @@ fn rough_weather(random: &mut fastrand::Rng) -> Weather {
     }
 }
 
+/// An endpoint as a snapshot had it in the beginning.
+struct Configured {
+    version: u64,
+    /// Index of its service.
+    service: usize,
+    endpoint: Arc<Endpoint>,
+}
+
 /// The proxy: one worker, its listeners, and the configurations it goes through.
 struct Proxy {
     worker: Rc<Worker<SimIo>>,
     registry: Registry,
     files: Vec<PathBuf>,
     snapshots: Vec<Arc<Snapshot>>,
+    /// The configured endpoints of all snapshots.
+    endpoints: Vec<Configured>,
     stop: Rc<Cell<bool>>,
     /// Connections of clients, and listeners that take more.
     open: Rc<Cell<usize>>,
@@ -318,10 +340,11 @@ impl Proxy {
         let worker = Worker::new(io, parts);
         let stop = Rc::default();
         let files = files.to_vec();
-        let snapshots = Vec::new();
+        let (snapshots, endpoints) = (Vec::new(), Vec::new());
         let (open, listening) = (Rc::default(), Rc::default());
         let idle = (0, 0);
-        let mut proxy = Self { worker, registry, files, snapshots, stop, open, listening, idle };
+        let mut proxy =
+            Self { worker, registry, files, snapshots, endpoints, stop, open, listening, idle };
         proxy.reload();
         for (listener, at) in [("web", "10.0.0.1:80"), ("bytes", "10.0.0.1:90")] {
             proxy.accept(listener, at, None);
@@ -355,9 +378,43 @@ impl Proxy {
         let version = turn as u64 + 1;
         let compiled = files::compile(&loaded, version, &mut self.registry, &Resolutions::new());
         let snapshot = Arc::new(compiled.expect("a valid configuration").snapshot);
+        for (service, config) in snapshot.services.iter().enumerate() {
+            let list = config.endpoints.load().list.clone();
+            let configured = |endpoint| Configured { version, service, endpoint };
+            self.endpoints.extend(list.into_iter().map(configured));
+        }
         self.snapshots.push(Arc::clone(&snapshot));
         self.worker.prepare(snapshot);
         assert!(self.worker.commit(version));
+    }
+
+    /// Takes endpoints away from a service and brings back others, all at new places. Each version
+    /// keeps one.
+    fn change_endpoints(&self, random: &mut fastrand::Rng) {
+        let Some(snapshot) = self.snapshots.last() else { return };
+        let index = random.usize(..snapshot.services.len());
+        let its = |it: &&Configured| it.version == snapshot.version && it.service == index;
+        let mut list: Vec<Arc<Endpoint>> =
+            self.endpoints.iter().filter(its).map(|it| Arc::clone(&it.endpoint)).collect();
+        random.shuffle(&mut list);
+        let mut versions: BTreeMap<Box<str>, Vec<u32>> = BTreeMap::new();
+        list.retain(|endpoint| {
+            let known = versions.contains_key(endpoint.version.as_deref().unwrap_or_default());
+            versions.entry(endpoint.version.clone().unwrap_or_default()).or_default();
+            !known || random.bool()
+        });
+        for (at, endpoint) in (0..).zip(&list) {
+            let version = endpoint.version.clone().unwrap_or_default();
+            versions.entry(version).or_default().push(at);
+        }
+        versions.remove("");
+        let versions = versions.iter().map(|(name, members)| (&**name, members.clone())).collect();
+        let endpoints = Endpoints::new(list, versions, &snapshot.services[index].policy);
+        let changed = snapshot.replace_endpoints(index, Arc::new(endpoints));
+        if random.bool() {
+            // Else the worker notices with the next request.
+            self.worker.endpoints_changed(snapshot.version, index, &changed);
+        }
     }
 
     fn accept(&self, name: &str, at: &str, original: Option<&str>) {
@@ -406,7 +463,7 @@ impl Proxy {
     /// The number of connections bounds the held bytes, even with slow peers.
     fn check_held_bytes(&self) {
         let mut endpoints = HashMap::new();
-        for endpoint in self.snapshots.iter().flat_map(|s| &s.services).flat_map(|s| &s.endpoints) {
+        for Configured { endpoint, .. } in &self.endpoints {
             let open = endpoint.stats.sum(|cells| &cells.active) as usize;
             endpoints.insert(endpoint.address.to_string(), open);
         }
@@ -432,13 +489,12 @@ impl Proxy {
             for service in &snapshot.services {
                 let name = &service.name;
                 assert_eq!(service.stats.sum(|cells| &cells.active), 0, "{name}: requests");
-                for endpoint in &service.endpoints {
-                    let stats = &endpoint.stats;
-                    let at = &endpoint.address;
-                    assert_eq!(stats.sum(|cells| &cells.active), 0, "{at}: open connections");
-                    assert_eq!(stats.sum(|cells| &cells.idle), 0, "{at}: idle connections");
-                }
             }
+        }
+        for Configured { endpoint, .. } in &self.endpoints {
+            let (stats, at) = (&endpoint.stats, &endpoint.address);
+            assert_eq!(stats.sum(|cells| &cells.active), 0, "{at}: open connections");
+            assert_eq!(stats.sum(|cells| &cells.idle), 0, "{at}: idle connections");
         }
     }
 }

@@ -10,21 +10,30 @@ pub mod pki;
 pub mod proxy;
 pub mod tls;
 
-use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::sync::Mutex;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a condition may take before a test gives up. Generous: machines are noisy.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Ports for servers. They are below the ports that Linux gives to outgoing connections (32768 and
+/// up): no connection of another test takes one before its server binds it.
+const PORTS: Range<u16> = 12_000..32_000;
+
 /// A loopback port that was free a moment ago, and that no other test has been given.
 pub fn free_port() -> u16 {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    let any = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut given = GIVEN.lock().unwrap();
-    std::iter::repeat_with(any).find(|&port| given.insert(port)).unwrap()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Each process begins somewhere else.
+    let begin = std::process::id().wrapping_mul(97);
+    let next = || {
+        let number = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        PORTS.start + (number % PORTS.len() as u32) as u16
+    };
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(next).take(PORTS.len()).find(is_free).expect("a free port")
 }
 
 /// Says that a test does not run here; with CI=true the test fails instead. It writes to stderr

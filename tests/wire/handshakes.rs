@@ -31,7 +31,7 @@ const HELLO: [u8; 16] = [22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 1, 2, 3, 4, 5];
 #[test]
 fn handshakes_that_stall_or_drip_end_with_their_timeout() {
     let pki = Pki::new();
-    let (proxy, port) = listener(&pki, "500ms");
+    let (proxy, port) = listener(&pki, "1s");
     let connect = || {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

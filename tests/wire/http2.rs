@@ -1,5 +1,7 @@
 //! HTTP/2 from clients: curl, nghttp and h2load, plain and through TLS, to origins of HTTP/1.1.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::support::origin::Origin;
 use crate::support::peers::{curl, program};
 use crate::support::pki::{Pki, Wanted};
@@ -60,15 +62,23 @@ fn curl_gets_its_answers_with_prior_knowledge_and_by_alpn() {
 #[test]
 fn streams_go_side_by_side_and_trailers_come_through() {
     let pki = Pki::new();
-    let origin = Origin::scripted(|peer| {
+    let quick_is_answered = AtomicBool::new(false);
+    let origin = Origin::scripted(move |peer| {
         while let Some(request) = peer.request() {
             if request.starts_with("GET /slow") {
+                eventually("the quick one to be answered", || {
+                    quick_is_answered.load(Ordering::SeqCst).then_some(())
+                });
+                // The answer needs a moment to get through.
                 std::thread::park_timeout(std::time::Duration::from_millis(300));
             }
             peer.send(
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n\
                  2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n",
             );
+            if request.starts_with("GET /quick") {
+                quick_is_answered.store(true, Ordering::SeqCst);
+            }
         }
     });
     let (_proxy, plain, _) = in_front_of(&pki, &origin, "");

@@ -478,7 +478,7 @@ fn rfc9113_6_7_an_endpoint_that_does_not_answer_ping_is_given_up() {
         frames.answers_ping = false;
         frames.until_closed();
     });
-    let (proxy, port) = before(&origin, ", http2: {ping_interval: 30ms, ping_timeout: 50ms}");
+    let (proxy, port) = before(&origin, ", http2: {ping_interval: 30ms, ping_timeout: 500ms}");
     assert_eq!(ask(port, POST).status, 502);
     flagged(&proxy, "UC", 1.0);
     assert_eq!(ask(port, GET).text(), "fine");

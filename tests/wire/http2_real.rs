@@ -75,7 +75,9 @@ fn endpoints(pki: &Pki) -> Vec<Endpoint> {
 
 impl Endpoint {
     fn service(&self) -> String {
-        format!("{}, endpoints: [\"127.0.0.1:{}\"]", self.protocol, self.server.port)
+        // On a busy machine a handshake may take more than the default of a second.
+        let patient = "connect_timeout: 20s";
+        format!("{}, {patient}, endpoints: [\"127.0.0.1:{}\"]", self.protocol, self.server.port)
     }
 }
 

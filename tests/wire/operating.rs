@@ -206,7 +206,8 @@ fn a_service_is_found_by_name_and_followed_as_its_addresses_change() {
     let wrapper = ["unshare", "--mount", "sh", "-c", &script, "sh"];
     let by_name = config(port, "x")
         .replace("endpoints: [\"x\"]", &format!("dns: \"app.ringway.test:{}\"", origin.port));
-    let _proxy = Proxy::start_under(&wrapper, "workers: 1", &by_name);
+    let proxy = Proxy::start_under(&wrapper, "workers: 1", &by_name);
+    let version = proxy.metric("ringway_config_version");
     assert_eq!(Client::connect(port).get("a", "/").text(), "one");
     names.answer_with([127, 0, 0, 9]);
     // Nothing listens at the new address: that is how it shows that it is used.
@@ -218,6 +219,7 @@ fn a_service_is_found_by_name_and_followed_as_its_addresses_change() {
     eventually("the first address to be back", || {
         (Client::connect(port).get("a", "/").status == 200).then_some(())
     });
+    assert_eq!(proxy.metric("ringway_config_version"), version, "nothing is compiled for it");
     let asked = names.asked();
     names.fail();
     eventually("lookups to fail", || (names.asked() > asked + 1).then_some(()));

@@ -22,7 +22,8 @@ pub const CONCURRENT_MAX: usize = 256;
 
 /// Checks the endpoints of a snapshot's services.
 pub struct Checks {
-    followed: HashMap<(Box<str>, Address), Followed>,
+    /// By service.
+    followed: HashMap<Box<str>, HashMap<Address, Followed>>,
     turns: Arc<Semaphore>,
 }
 
@@ -47,27 +48,37 @@ impl Checks {
     /// Checks exactly the endpoints of `snapshot` from now on. Endpoints that stay keep the time of
     /// their next check, unless their settings changed.
     pub fn follow(&mut self, snapshot: &Snapshot) {
-        let mut wanted = HashMap::new();
-        for service in &snapshot.services {
-            let Some(check) = &service.health else { continue };
-            for endpoint in &service.endpoints {
-                let key = (service.name.clone(), endpoint.address.clone());
-                wanted.entry(key).or_insert_with(|| Target {
-                    service: Arc::clone(service),
-                    endpoint: Arc::clone(endpoint),
-                    check: Arc::clone(check),
-                });
+        self.followed.retain(|name, endpoints| {
+            let kept = snapshot.service(name).is_some_and(|service| service.health.is_some());
+            if !kept {
+                end_all(endpoints);
             }
+            kept
+        });
+        snapshot.services.iter().for_each(|service| self.follow_service(service));
+    }
+
+    /// Checks exactly the current endpoints of `service` from now on.
+    pub fn follow_service(&mut self, service: &Arc<Service>) {
+        let Some(check) = &service.health else { return };
+        let mut wanted = HashMap::new();
+        for endpoint in &service.endpoints.load().list {
+            wanted.entry(endpoint.address.clone()).or_insert_with(|| Target {
+                service: Arc::clone(service),
+                endpoint: Arc::clone(endpoint),
+                check: Arc::clone(check),
+            });
         }
-        self.followed.retain(|key, (_, task)| {
-            let kept = wanted.contains_key(key) && !task.is_finished();
+        let followed = self.followed.entry(service.name.clone()).or_default();
+        followed.retain(|address, (_, task)| {
+            let kept = wanted.contains_key(address) && !task.is_finished();
             if !kept {
                 task.abort();
             }
             kept
         });
-        for (key, target) in wanted {
-            match self.followed.get(&key) {
+        for (address, target) in wanted {
+            match followed.get(&address) {
                 Some((sender, _)) => {
                     sender.send_if_modified(|known| {
                         let otherwise = !known.check.is_like(&target.check);
@@ -78,16 +89,20 @@ impl Checks {
                 None => {
                     let (sender, targets) = watch::channel(target);
                     let task = tokio::spawn(attend(targets, Arc::clone(&self.turns)));
-                    self.followed.insert(key, (sender, task));
+                    followed.insert(address, (sender, task));
                 }
             }
         }
     }
 }
 
+fn end_all(endpoints: &HashMap<Address, Followed>) {
+    endpoints.values().for_each(|(_, task)| task.abort());
+}
+
 impl Drop for Checks {
     fn drop(&mut self) {
-        self.followed.values().for_each(|(_, task)| task.abort());
+        self.followed.values().for_each(end_all);
     }
 }
 
@@ -126,7 +141,8 @@ fn note(target: &Target, outcome: Result<(), probe::Failed>) {
     let Some(state) = health_state.hear(outcome, check.thresholds, since_epoch.as_secs()) else {
         return;
     };
-    let states: Vec<_> = service.endpoints.iter().filter_map(|e| e.health_state()).collect();
+    let endpoints = service.endpoints.load();
+    let states: Vec<_> = endpoints.list.iter().filter_map(|e| e.health_state()).collect();
     let healthy = states.iter().filter(|&&state| state == State::Healthy).count();
     let of = states.len();
     let panic = eligible(states.into_iter(), check.panic_percent) == Eligible::Everyone;

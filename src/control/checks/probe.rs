@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::{FAREWELL, Target, http1, http2};
-use crate::cluster::{Endpoint, Protocol};
+use crate::cluster::Protocol;
 use crate::health::{Ask, Reason};
-use crate::net::Address;
+use crate::net::{Address, Egress};
 use crate::proxy_protocol;
 use crate::runtime::own::Own;
 use crate::runtime::socket::start_connect;
@@ -115,7 +115,7 @@ pub fn farewell(link: Link) {
 async fn connect(target: &Target) -> Result<Link, Failed> {
     let Target { service, endpoint, check } = target;
     let failed = |error: io::Error| Failed::new(Reason::Connect, error.to_string());
-    let (mut stream, own) = dial(endpoint).await.map_err(failed)?;
+    let (mut stream, own) = dial(&endpoint.address, service.egress).await.map_err(failed)?;
     if let Some(form) = service.send_proxy_protocol {
         // The header has no addresses, because the connection is for the proxy itself.
         let mut header = Vec::new();
@@ -127,9 +127,8 @@ async fn connect(target: &Target) -> Result<Link, Failed> {
     Ok(Link { stream, http2, own })
 }
 
-async fn dial(endpoint: &Endpoint) -> io::Result<(Box<dyn Duplex>, Option<Own>)> {
-    let Endpoint { address, egress, .. } = endpoint;
-    let socket = start_connect(address, *egress)?;
+async fn dial(address: &Address, egress: Egress) -> io::Result<(Box<dyn Duplex>, Option<Own>)> {
+    let socket = start_connect(address, egress)?;
     match address {
         Address::Tcp(remote) => {
             let local = socket.local_addr().ok().and_then(|local| local.as_socket());

@@ -121,7 +121,7 @@ impl<I: Io> ExchangeRecord<I> {
     }
 
     /// The terms of the listener.
-    pub fn terms(&self) -> &Terms {
+    pub fn terms(&self) -> &Rc<Terms> {
         &self.terms
     }
 
@@ -150,8 +150,8 @@ impl<I: Io> ExchangeRecord<I> {
     }
 
     /// Sets the endpoint that is tried.
-    pub fn set_endpoint(&self, endpoint: &LocalEndpoint<I>) {
-        *self.endpoint.borrow_mut() = Some(Rc::clone(endpoint));
+    pub fn set_endpoint(&self, endpoint: LocalEndpoint<I>) {
+        *self.endpoint.borrow_mut() = Some(endpoint);
     }
 
     /// The kind of gRPC call; `None` for other requests.

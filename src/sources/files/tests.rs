@@ -111,7 +111,7 @@ fn health_checks_have_defaults_and_short_forms() {
             format!("services: {{shop: {{endpoints: ['10.0.0.1:1'], health_check: {check}}}}}");
         let compiled = compiled(&[&[("a.yaml", &text)]], &[]).unwrap_or_else(|e| panic!("{e}"));
         let service = &compiled.snapshot.services[0];
-        assert!(service.endpoints[0].health.is_some());
+        assert!(service.endpoints.load().list[0].health.is_some());
         service.health.as_ref().unwrap().to_string()
     };
     let rest = "; every 2s within 1s; healthy after 2, unhealthy after 3";
@@ -324,7 +324,7 @@ fn files_of_a_directory_are_one_and_later_directories_override() {
     let result = compiled(&[base, over], &[("PORT", "8080")]);
     let snapshot = result.unwrap_or_else(|errors| panic!("{errors}")).snapshot;
     assert_eq!(snapshot.listeners[0].binds[0].to_string(), "127.0.0.1:8080");
-    assert_eq!(snapshot.services[0].endpoints[0].address.to_string(), "10.0.0.2:2");
+    assert_eq!(snapshot.services[0].endpoints.load().list[0].address.to_string(), "10.0.0.2:2");
     assert_eq!(snapshot.services.len(), 2);
     let twice: &[(&str, &str)] = &[
         ("1.yaml", "services: {a: {endpoints: []}}"),
@@ -491,7 +491,7 @@ fn a_released_model_is_made_again_from_the_texts() {
         let compiled = compile(loaded, 1, &mut Registry::new(1), &Resolutions::new());
         let snapshot = compiled.unwrap_or_else(|errors| panic!("{errors}")).snapshot;
         let shown = |service: &Arc<crate::cluster::Service>| {
-            (service.name.to_string(), service.endpoints.len())
+            (service.name.to_string(), service.endpoints.load().list.len())
         };
         snapshot.services.iter().map(shown).collect::<Vec<_>>()
     };

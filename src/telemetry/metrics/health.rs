@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use super::Page;
+use super::{Page, all_endpoints};
 use crate::cluster::Service;
 use crate::health::{Eligible, HealthState, Reason, State, eligible};
 use crate::net::Address;
@@ -48,9 +48,9 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     page.family(name, "gauge", "1 if too few endpoints are healthy, so that all are used.");
     for service in &snapshot.services {
         let Some(check) = &service.health else { continue };
-        for subset in &service.subsets {
-            let members = subset.members.iter().map(|&index| &service.endpoints[index as usize]);
-            let states = members.filter_map(|endpoint| endpoint.health_state());
+        let endpoints = service.endpoints.load();
+        for (index, subset) in endpoints.subsets.iter().enumerate() {
+            let states = endpoints.members(index).filter_map(|endpoint| endpoint.health_state());
             let panic = eligible(states, check.panic_percent) == Eligible::Everyone;
             let labels: [(&str, &dyn Display); 2] =
                 [("service", &service.name), ("version", &subset.version)];
@@ -60,14 +60,10 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
 }
 
 /// The checked endpoints. Each comes once, even if several versions contain it.
-fn checked(snapshot: &Snapshot) -> Vec<(&Service, &Address, &Arc<HealthState>)> {
+fn checked(snapshot: &Snapshot) -> Vec<(&Service, Address, Arc<HealthState>)> {
     let mut seen = HashSet::new();
-    let all = snapshot.services.iter().flat_map(|service| {
-        let health_state = |endpoint| (&**service, endpoint);
-        service.endpoints.iter().map(health_state)
-    });
-    let known = all.filter_map(|(service, endpoint)| {
-        Some((service, &endpoint.address, endpoint.health.as_ref()?))
+    let known = all_endpoints(snapshot).into_iter().filter_map(|(service, endpoint)| {
+        Some((service, endpoint.address.clone(), endpoint.health.clone()?))
     });
     known.filter(|(_, _, health_state)| seen.insert(Arc::as_ptr(health_state))).collect()
 }

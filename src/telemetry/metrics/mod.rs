@@ -7,9 +7,11 @@ mod capture;
 mod health;
 
 use std::fmt::{self, Display, Write as _};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cells::{Count, Histogram, LATENCY_BUCKETS_MS, PerWorker};
+use crate::cluster::{Endpoint, Service};
 use crate::error::Flag;
 use crate::grpc::Code;
 use crate::grpc::methods::MethodCells;
@@ -258,7 +260,7 @@ fn workers(page: &mut Page, known: &Known) {
 }
 
 fn listeners(page: &mut Page, snapshot: &Snapshot) {
-    type Item = std::sync::Arc<crate::snapshot::Listener>;
+    type Item = Arc<crate::snapshot::Listener>;
     let label: Label<Item> = |item| vec![("listener", item.name.to_string())];
     families(
         page,
@@ -369,7 +371,7 @@ fn routes(page: &mut Page, snapshot: &Snapshot) {
     for listener in &snapshot.listeners {
         let named = listener.routes().into_iter().flat_map(|table| table.rules());
         let unnamed = listener.capture().into_iter().flat_map(|capture| capture.own_rules());
-        for rule in named.chain(unnamed).filter(|rule| seen.insert(std::sync::Arc::as_ptr(rule))) {
+        for rule in named.chain(unnamed).filter(|rule| seen.insert(Arc::as_ptr(rule))) {
             for (index, class) in CLASSES.iter().enumerate() {
                 let count = rule.stats.sum(|cells| &cells.status_class[index]);
                 if count > 0 {
@@ -424,7 +426,7 @@ fn jwt(page: &mut Page, snapshot: &Snapshot) {
 }
 
 fn calls(page: &mut Page, snapshot: &Snapshot) {
-    let methods = |service: &crate::cluster::Service| service.methods.all();
+    let methods = |service: &Service| service.methods.all();
     let name = "ringway_grpc_requests_total";
     page.family(name, "counter", "gRPC calls, by method and status.");
     for service in &snapshot.services {
@@ -463,7 +465,7 @@ fn calls(page: &mut Page, snapshot: &Snapshot) {
 }
 
 fn services(page: &mut Page, snapshot: &Snapshot) {
-    type Item = std::sync::Arc<crate::cluster::Service>;
+    type Item = Arc<Service>;
     let label: Label<Item> = |item| vec![("service", item.name.to_string())];
     let services: Vec<Item> = snapshot.all_services().cloned().collect();
     families(
@@ -526,13 +528,16 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
+/// The current endpoints, with their services.
+fn all_endpoints(snapshot: &Snapshot) -> Vec<(&Service, Arc<Endpoint>)> {
+    let of_service = |service: &Service| service.endpoints.load().list.clone();
+    let pairs = |service| of_service(service).into_iter().map(move |endpoint| (service, endpoint));
+    snapshot.services.iter().flat_map(|service| pairs(&**service)).collect()
+}
+
 fn endpoints(page: &mut Page, snapshot: &Snapshot) {
-    let pairs = snapshot.services.iter();
-    let pairs: Vec<_> =
-        pairs.flat_map(|service| service.endpoints.iter().map(move |e| (service, e))).collect();
-    type Item<'a> =
-        (&'a std::sync::Arc<crate::cluster::Service>, &'a std::sync::Arc<crate::cluster::Endpoint>);
-    let label: Label<Item<'_>> =
+    let pairs = all_endpoints(snapshot);
+    let label: Label<(&Service, Arc<Endpoint>)> =
         |item| vec![("service", item.0.name.to_string()), ("endpoint", item.1.address.to_string())];
     families(
         page,

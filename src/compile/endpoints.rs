@@ -1,0 +1,202 @@
+//! The endpoints of a service. Those that an earlier snapshot has, too, are used again, with their
+//! counters and their health.
+
+use std::cell::OnceCell;
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::Compiler;
+use super::registry::Registry;
+use crate::balance::Policy;
+use crate::cells::PerWorker;
+use crate::cluster::{Endpoint, Endpoints, Service};
+use crate::health::HealthState;
+use crate::model::{self, Endpoints as Written, Item};
+use crate::net::Address;
+
+/// The endpoints that the model has for a service; those of a service in DNS are there after the
+/// first answer.
+pub(super) fn of_service(
+    compiler: &mut Compiler<'_>,
+    item: &Item<model::Service>,
+    policy: &Policy,
+) -> Arc<Endpoints> {
+    let written = &item.value;
+    let name = written.name.value.as_str();
+    let mut builder = Builder::new(compiler.registry, name, written.health_check.is_some());
+    match &written.endpoints {
+        Some(Written::List(all)) => builder.add(None, all.iter().map(|it| &it.value)),
+        Some(Written::Versions(all)) => {
+            for (version, its) in all {
+                builder.add(Some(version.value.as_str()), its.iter().map(|it| &it.value));
+            }
+        }
+        Some(Written::Name(name)) => {
+            let known = compiler.resolutions.names.get(&name.value);
+            builder.add_addresses(known.map_or(&[], Vec::as_slice));
+        }
+        None => {}
+    }
+    let endpoints = builder.finish(policy);
+    duplicates(compiler, item, &endpoints.list);
+    endpoints
+}
+
+/// The endpoints of a service that is found by name, at `addresses`.
+pub fn found_at(
+    service: &Service,
+    addresses: &[SocketAddr],
+    registry: &mut Registry,
+) -> Arc<Endpoints> {
+    let mut builder = Builder::new(registry, &service.name, service.health.is_some());
+    builder.add_addresses(addresses);
+    builder.finish(&service.policy)
+}
+
+/// Gathers the endpoints of one service.
+struct Builder<'a> {
+    registry: &'a mut Registry,
+    service: &'a str,
+    /// Its endpoints are checked.
+    checked: bool,
+    before: Before,
+    list: Vec<Arc<Endpoint>>,
+    versions: Vec<(&'a str, Vec<u32>)>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(registry: &'a mut Registry, service: &'a str, checked: bool) -> Self {
+        let before = Before { lists: registry.endpoints(service), by_address: OnceCell::new() };
+        let (list, versions) = (Vec::new(), Vec::new());
+        Self { registry, service, checked, before, list, versions }
+    }
+
+    fn add<'m>(
+        &mut self,
+        version: Option<&'a str>,
+        written: impl ExactSizeIterator<Item = &'m model::Endpoint>,
+    ) {
+        let first = self.list.len() as u32;
+        self.list.reserve_exact(written.len());
+        written.for_each(|written| self.add_one(version, written));
+        if let Some(version) = version {
+            self.versions.push((version, (first..self.list.len() as u32).collect()));
+        }
+    }
+
+    fn add_addresses(&mut self, addresses: &[SocketAddr]) {
+        self.list.reserve_exact(addresses.len());
+        for address in addresses {
+            let address = Address::Tcp(*address);
+            self.add_one(None, &model::Endpoint { address, weight: 1, zone: None });
+        }
+    }
+
+    fn add_one(&mut self, version: Option<&str>, written: &model::Endpoint) {
+        let model::Endpoint { address, weight, zone } = written;
+        let before = self.before.find(self.list.len(), address);
+        // Several versions may have the same endpoint: its counters are the same.
+        let other = || self.list.iter().find(|endpoint| endpoint.address == *address).cloned();
+        let before = match before {
+            None if !self.versions.is_empty() => other(),
+            before => before,
+        };
+        if let Some(before) = &before
+            && before.weight == *weight
+            && before.zone == *zone
+            && before.version.as_deref() == version
+            && before.health.is_some() == self.checked
+        {
+            self.list.push(Arc::clone(before));
+            return;
+        }
+        let health = before.as_ref().and_then(|before| before.health.clone());
+        let new_health = || Arc::new(HealthState::new(self.registry.changes(self.service)));
+        let health = self.checked.then(|| health.unwrap_or_else(new_health));
+        let new_stats = || Arc::new(PerWorker::new(self.registry.workers()));
+        let endpoint = Endpoint {
+            address: address.clone(),
+            weight: *weight,
+            zone: zone.clone(),
+            version: version.map(Into::into),
+            health,
+            stats: before.map_or_else(new_stats, |before| Arc::clone(&before.stats)),
+        };
+        self.list.push(Arc::new(endpoint));
+    }
+
+    fn finish(self, policy: &Policy) -> Arc<Endpoints> {
+        let Self { registry, service, before, list, versions, .. } = self;
+        let new = before.whole(&list, &versions, policy);
+        let endpoints = new.unwrap_or_else(|| Arc::new(Endpoints::new(list, versions, policy)));
+        registry.keep_endpoints(service, &endpoints);
+        endpoints
+    }
+}
+
+/// The endpoints of a service in the snapshots that are alive.
+struct Before {
+    /// The latest first.
+    lists: Vec<Arc<Endpoints>>,
+    by_address: OnceCell<FxHashMap<Address, Arc<Endpoint>>>,
+}
+
+impl Before {
+    /// The endpoint at `address`. Mostly it is at the same place, `index`.
+    fn find(&self, index: usize, address: &Address) -> Option<Arc<Endpoint>> {
+        let here = self.lists.first()?.list.get(index);
+        if let Some(here) = here.filter(|endpoint| endpoint.address == *address) {
+            return Some(Arc::clone(here));
+        }
+        let by_address = self.by_address.get_or_init(|| {
+            let all = self.lists.iter().rev().flat_map(|endpoints| &endpoints.list);
+            all.map(|endpoint| (endpoint.address.clone(), Arc::clone(endpoint))).collect()
+        });
+        by_address.get(address).cloned()
+    }
+
+    /// The latest endpoints, when they are just these.
+    fn whole(
+        &self,
+        list: &[Arc<Endpoint>],
+        versions: &[(&str, Vec<u32>)],
+        policy: &Policy,
+    ) -> Option<Arc<Endpoints>> {
+        let latest = self.lists.first()?;
+        let same_list = latest.list.len() == list.len()
+            && latest.list.iter().zip(list).all(|(one, other)| Arc::ptr_eq(one, other));
+        // The same endpoints have the same versions; only a version without any may differ.
+        let same_versions = latest.subsets.len() == versions.len() + 1
+            && versions.iter().all(|(version, _)| {
+                latest.subsets.iter().any(|subset| *subset.version == **version)
+            });
+        let hashed = matches!(policy, Policy::Hash(_));
+        let same_tables = latest.subsets.iter().all(|subset| subset.maglev.is_some() == hashed);
+        (same_list && same_versions && same_tables).then(|| Arc::clone(latest))
+    }
+}
+
+fn duplicates(
+    compiler: &mut Compiler<'_>,
+    item: &Item<model::Service>,
+    endpoints: &[Arc<Endpoint>],
+) {
+    // Most lists are short: then comparing all is cheaper than a set.
+    const COMPARED_MAX: usize = 16;
+    let key = |endpoint: &Arc<Endpoint>| (endpoint.address.clone(), endpoint.version.clone());
+    let mut seen = HashSet::new();
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        let twice = match endpoints.len() {
+            ..=COMPARED_MAX => endpoints[..index].iter().any(|other| other.is_same(endpoint)),
+            _ => !seen.insert(key(endpoint)),
+        };
+        if twice {
+            let message = format!("the endpoint {} is listed twice", endpoint.address);
+            let help = "give one of them a weight instead";
+            compiler.fault_with_help(&item.origin, message, help);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! One simulated worker and single connections to it, for tests that script each step.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringway::cells::PerWorker;
+use ringway::compile::Resolutions;
+use ringway::compile::registry::Registry;
+use ringway::downstream::connection;
+use ringway::l4::Arrival;
+use ringway::net::{Address, Egress};
+use ringway::runtime::io::{Io, Read, Stream};
+use ringway::runtime::sim::{SimIo, SimStream};
+use ringway::serve::record::buffer::LogBuffer;
+use ringway::serve::{Worker, WorkerParts};
+use ringway::snapshot::Snapshot;
+use ringway::sources::files;
+
+/// A worker without a configuration.
+pub fn worker(io: SimIo) -> Rc<Worker<SimIo>> {
+    let stats = Arc::new(PerWorker::new(1));
+    Worker::new(io, WorkerParts { index: 0, stats, seed: 1, log: LogBuffer::default() })
+}
+
+/// Brings `configuration` to `worker` as `version`.
+pub fn commit(
+    worker: &Worker<SimIo>,
+    registry: &mut Registry,
+    version: u64,
+    configuration: &str,
+) -> Arc<Snapshot> {
+    let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::io::Write::write_all(&mut file, configuration.as_bytes()).unwrap();
+    let loaded = files::load(&[file.path().to_owned()], &HashMap::new());
+    let compiled = files::compile(&loaded, version, registry, &Resolutions::new());
+    let snapshot = Arc::new(compiled.unwrap_or_else(|errors| panic!("{errors}")).snapshot);
+    worker.prepare(Arc::clone(&snapshot));
+    assert!(worker.commit(version));
+    snapshot
+}
+
+/// A connection to `listener`, which was meant for `original` if it is a captured one.
+pub async fn connect(
+    client: &SimIo,
+    worker: &Rc<Worker<SimIo>>,
+    listener: &str,
+    original: Option<SocketAddr>,
+) -> SimStream {
+    let at = address("10.0.0.1:80");
+    let accepting = worker.io.listen(&at);
+    let stream = client.connect(&at, Egress::default()).await.unwrap();
+    let accepted = accepting.accept().await;
+    let arrival = Arrival { peer: None, port: 80, original: original.map(Ok) };
+    let serving = connection::serve(Rc::clone(worker), accepted, Rc::from(listener), arrival);
+    worker.io.spawn(serving);
+    stream
+}
+
+/// Sends `text`.
+pub async fn say(io: &SimIo, stream: &SimStream, text: &str) {
+    send(io, stream, text.as_bytes()).await;
+}
+
+/// Sends `bytes`.
+pub async fn send(io: &SimIo, stream: &SimStream, bytes: &[u8]) {
+    let mut buf = io.buffers().take();
+    buf.append(bytes);
+    stream.write_all(buf).await.0.unwrap();
+}
+
+/// Reads as many bytes as `text` has, which must be `text`.
+pub async fn hear(io: &SimIo, stream: &SimStream, text: &str) {
+    let mut heard = Vec::new();
+    while heard.len() < text.len() {
+        heard.extend(hear_any(io, stream).await);
+    }
+    assert_eq!(String::from_utf8_lossy(&heard), text);
+}
+
+/// Reads once; the bytes.
+pub async fn hear_any(io: &SimIo, stream: &SimStream) -> Vec<u8> {
+    hear_or_end(io, stream).await.expect("bytes, and not the end")
+}
+
+/// Reads once; `None` when the connection has ended.
+pub async fn hear_or_end(io: &SimIo, stream: &SimStream) -> Option<Vec<u8>> {
+    let (read, buf) = stream.read(io.buffers().take()).await;
+    matches!(read, Ok(Read::Data(_))).then(|| buf.data().to_vec())
+}
+
+/// An address of TCP.
+pub fn address(text: &str) -> Address {
+    Address::Tcp(text.parse().unwrap())
+}
