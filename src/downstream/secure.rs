@@ -38,12 +38,8 @@ pub async fn accept<I: Io>(
                 Ok((Ok(Read::Data(_)), buf)) => buf,
                 Ok(_) => return None, // a port scan or a health check, not a TLS client
                 Err(_) => {
-                    return refused(
-                        &downstream,
-                        listener,
-                        Failure::Timeout,
-                        &"the client sent nothing",
-                    );
+                    let why = &"the client sent nothing";
+                    return refused(&downstream, listener, Failure::Timeout, why);
                 }
             }
         }
