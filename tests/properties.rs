@@ -1,4 +1,5 @@
-//! What the fuzzer looks for (`fuzz/properties`), for its seeds and for inputs drawn from them.
+//! The properties that the fuzzer checks (`fuzz/properties`), for its seeds and for mutations of
+//! them.
 
 use std::path::Path;
 
@@ -17,7 +18,7 @@ fn messages_keep_their_boundaries_from_one_version_to_another() {
     for_many("http2_translation", 30_000, http2_translation::holds);
 }
 
-/// Calls `holds` with each seed of `target`, and `count` times with what has become of one.
+/// Calls `holds` with each seed of `target`, and with `count` mutated seeds.
 fn for_many(target: &str, count: u64, holds: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();

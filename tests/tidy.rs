@@ -379,7 +379,7 @@ fn only_the_ring_names_monoio() {
 
 #[test]
 fn framing_is_decided_in_one_file() {
-    // Whoever compares a field name with these decides framing. Encoding may write them.
+    // Code that compares a field name with these decides framing. Encoding may write them.
     let fields = ["\"content-length\"", "\"transfer-encoding\"", "b\"upgrade\"", "b\"expect\""];
     let allowed = ["src/http1/framing.rs", "src/http1/encode.rs", "src/http1/chunked.rs"];
     let mut found = Vec::new();

@@ -23,7 +23,7 @@ pub(super) struct Signer {
     pub trust_domain: SpiffeId,
     /// Its name.
     pub common_name: String,
-    /// Its expiry. A certificate that it signs never ends later.
+    /// The end of its validity. It signs no certificate that is valid for longer.
     pub not_after: SystemTime,
     issuer: rcgen::Issuer<'static, KeyPair>,
     path: PathBuf,

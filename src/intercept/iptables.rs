@@ -147,8 +147,8 @@ pub fn install(
     text
 }
 
-/// The input for `iptables-restore --noflush` that removes our rules in `saved`; empty if there are
-/// none.
+/// The input for `iptables-restore --noflush` that removes our rules in `saved`; empty if `saved`
+/// has no rules of ours.
 pub fn remove(saved: &Saved) -> String {
     let mut text = String::new();
     for table in saved.tables.iter().filter(|table| !table.is_without_us()) {

@@ -66,8 +66,8 @@ impl KeySet {
         self.0.is_empty()
     }
 
-    /// The keys that may have signed a token with this `kid`: the keys with that id, or all if the
-    /// token has none.
+    /// The keys that may have signed a token with this `kid`: the keys with that id or without an
+    /// id. For a token without `kid`, all keys.
     pub(super) fn candidates(&self, id: Option<&str>) -> impl Iterator<Item = &Key> {
         self.0.iter().filter(move |key| match (id, &key.id) {
             (Some(wanted), Some(id)) => **id == *wanted,

@@ -150,7 +150,7 @@ pub fn authorize<'l, I: Io>(
     for report in decision.reports() {
         downstream.worker.log_limited(|suppressed| {
             let (peer, identity) = (downstream.peer.ip_text(), peer.identity.unwrap_or("-"));
-            tracing::info!(service, peer, identity, %report, suppressed, "authorization");
+            tracing::info!(service, peer, identity, %report, suppressed, "authorization report");
         });
     }
     decision.verdict

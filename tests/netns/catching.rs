@@ -1,4 +1,4 @@
-//! What the rules catch and what they leave alone, with both programs and both families.
+//! Traffic that the rules capture and exclude, with both programs and both address families.
 
 use super::namespace::World;
 use super::needs_namespaces;
@@ -22,7 +22,7 @@ fn redirect_brings_both_directions_with_their_destinations() {
         }
         host.must(&format!("intercept up --backend {backend} --user none"));
         for (ip, remote) in World::HOST.iter().zip(World::SERVER) {
-            // Nobody listens: refused, and nothing passes by.
+            // No proxy listens: connections are refused, and none bypasses the proxy.
             assert_eq!(ask(others, ip, 8080), "refused");
             assert_eq!(ask(host, remote, 80), "refused");
         }
@@ -34,7 +34,7 @@ fn redirect_brings_both_directions_with_their_destinations() {
             let shown =
                 if remote.contains(':') { format!("[{remote}]") } else { remote.to_owned() };
             assert!(ask(host, remote, 443).starts_with(&format!("outbound {shown}:443 from ")));
-            // What this host says to itself is its own business.
+            // Traffic of this host to itself is not captured.
             assert!(ask(host, ip, 8080).starts_with("app "));
             let own = if ip.contains(':') { "::1" } else { "127.0.0.1" };
             assert!(ask(host, own, 8080).starts_with("app "));
@@ -176,7 +176,7 @@ fn udp_is_caught_in_both_directions_and_answered_from_where_it_went() {
             if backend == "nft" {
                 assert_eq!(ask_udp(others, ip, 5000), "refused");
             }
-            // There is nobody who could say that it is refused; it does not pass, that is all.
+            // No error is possible for this datagram, but it must not pass.
             send(host, remote, 443);
             eventually("the datagram to be dropped", || {
                 let (_, rules) = host.ringway("intercept show --installed");

@@ -1,4 +1,4 @@
-//! `intercept check`: says what is caught, and names what is not.
+//! `intercept check`: reports captured traffic, and names traffic that is not captured.
 
 use super::namespace::World;
 use super::needs_namespaces;

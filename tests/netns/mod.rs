@@ -1,5 +1,5 @@
-//! Interception in real network namespaces: rules, what they catch, and what they leave behind.
-//! Needs root; without it each test says that it was skipped.
+//! Interception in real network namespaces: the rules, the captured traffic, and the cleanup. The
+//! tests need root; without it, each test says that it was skipped.
 
 mod catching;
 mod check;

@@ -33,7 +33,7 @@ impl Namespace {
         })
     }
 
-    /// Runs a line of shell in it, which must succeed, and gives what it prints.
+    /// Runs a shell line in the namespace and returns its output. The line must succeed.
     #[track_caller]
     pub fn sh(&self, line: &str) -> String {
         let output = self.try_sh(line);
@@ -48,7 +48,8 @@ impl Namespace {
         command.args(["netns", "exec", &self.name, "sh", "-c", line]).output().unwrap()
     }
 
-    /// Runs `ringway` with these arguments in it: whether it succeeded, and what it said.
+    /// Runs `ringway` with these arguments in the namespace. Returns whether it succeeded, and its
+    /// output.
     pub fn ringway(&self, arguments: &str) -> (bool, String) {
         ran(self.try_sh(&format!("{} {arguments}", env!("CARGO_BIN_EXE_ringway"))))
     }

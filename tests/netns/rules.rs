@@ -1,4 +1,5 @@
-//! What `intercept` does to the rules: all or nothing, once or twice, and never to others'.
+//! `intercept` changes the rules completely or not at all, can run twice, and never touches foreign
+//! rules.
 
 use super::namespace::{Namespace, ran};
 use super::needs_namespaces;
@@ -66,7 +67,7 @@ fn another_plan_or_backend_replaces_the_one_before() {
         let state = namespace.state();
         let fresh = Namespace::new();
         fresh.must(up);
-        // What iptables says about its table differs: it was there before, or it was not.
+        // The comment about iptables' table differs: the table existed before, or not.
         let told = |state: String| state.replace(", in a table made for it", "");
         assert_eq!(told(state), told(fresh.state()), "{up}");
     }
@@ -119,7 +120,7 @@ fn only_root_may_and_a_missing_program_is_named() {
     needs_namespaces!("only_root_may_and_a_missing_program_is_named");
     let namespace = Namespace::new();
     let ringway = env!("CARGO_BIN_EXE_ringway");
-    // A copy, because nobody may look into the home of whoever builds this.
+    // Use a copy, because other users may not read the builder's home directory.
     let place = tempfile::tempdir().unwrap();
     let copy = place.path().join("ringway");
     std::fs::copy(ringway, &copy).unwrap();

@@ -1,4 +1,4 @@
-//! `run --intercept`: rules for as long as the proxy runs, and what is left when it is killed.
+//! `run --intercept`: rules while the proxy runs, and the rest of them after it is killed.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -38,7 +38,7 @@ impl Running {
     fn start_on(world: &World, options: &str, config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("ringway.yaml"), config).unwrap();
-        // `ip` becomes what it executes, so the child is the proxy.
+        // `ip` executes the proxy, so the child process is the proxy.
         let child = Command::new("ip")
             .args(["netns", "exec", &world.host.name, env!("CARGO_BIN_EXE_ringway")])
             .args(["run", "--intercept", "-c"])
@@ -52,7 +52,7 @@ impl Running {
         let mut log = BufReader::new(running.child.stderr.take().unwrap()).lines();
         let installed = |line: &String| line.contains("interception rules installed");
         assert!(log.by_ref().map_while(Result::ok).any(|line| installed(&line)), "it has ended");
-        // Whoever writes must find a reader.
+        // The proxy needs a reader of its log.
         std::thread::spawn(move || log.for_each(drop));
         running
     }
@@ -88,7 +88,7 @@ fn rules_live_as_long_as_the_proxy() {
             // Through the proxy: the application sees this host as its peer.
             assert_eq!(ask(others, "10.99.0.1", 8080), "app 10.99.0.1:8080 from 10.99.0.1");
             assert!(ask(host, "2001:db8:9::9", 80).starts_with("server "));
-            // Excluded, so it is not connected to where nobody listens: it is refused there.
+            // The port is excluded, so the connection is refused: no server listens there.
             assert_eq!(ask(host, "203.0.113.9", 81), "refused");
             proxy.end(Signal::SIGTERM);
             assert_eq!(host.state(), before, "{backend} {open}");
@@ -110,7 +110,7 @@ fn after_a_kill_it_is_closed_or_open_as_was_asked() {
         eventually("connections to be refused", || {
             (ask(others, "10.99.0.1", 8080) == "refused").then_some(())
         });
-        // A new proxy takes over what is there, and `down` needs nothing but the names.
+        // A new proxy takes over the existing rules, and `down` needs only the names.
         let mut proxy = Running::start(&world, "");
         assert!(ask(others, "10.99.0.1", 8080).starts_with("app "));
         proxy.end(Signal::SIGKILL);

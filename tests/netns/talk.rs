@@ -12,8 +12,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::namespace::Namespace;
 
-/// How long a client waits for what should come. What should not come is refused or reset, so
-/// that it is not waited for.
+/// How long a client waits for an expected answer. Other connections are refused or reset, so they
+/// need no wait.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Something that listens. It stops when dropped.
@@ -69,7 +69,7 @@ fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Who asks.
+/// The properties of the client.
 #[derive(Clone, Copy, Default)]
 pub struct Asking {
     pub uid: u32,
@@ -77,7 +77,7 @@ pub struct Asking {
     pub mark: u32,
 }
 
-/// What the server says, or `refused`, `reset`, `closed`, `silent`.
+/// The answer of the server, or `refused`, `reset`, `closed`, `silent`.
 pub fn ask(from: &Namespace, address: &str, port: u16) -> String {
     ask_as(from, address, port, Asking::default())
 }
@@ -129,8 +129,8 @@ fn ask_by_process(from: &Namespace, address: SocketAddr, who: Asking) -> String 
     }
 }
 
-/// A UDP server. When it is `transparent` it takes what was sent to any address, and answers from
-/// that address.
+/// A UDP server. A `transparent` one receives datagrams to any address, and answers from that
+/// address.
 pub fn udp_server(
     namespace: &Namespace,
     name: &'static str,
@@ -146,7 +146,7 @@ pub fn udp_server(
         // It answers from ports that others have, too.
         socket.set_reuse_address(true).unwrap();
         if transparent {
-            // The mark is what a proxy's own packets bear.
+            // The proxy's own packets have this mark.
             socket.set_ip_transparent_v4(true).unwrap();
             socket.set_mark(1338).unwrap();
         }
@@ -210,7 +210,7 @@ pub fn send(from: &Namespace, address: &str, port: u16) {
     from.within(|| UdpSocket::bind(any).unwrap().send_to(b"?", address).unwrap());
 }
 
-/// What a UDP server says, from whatever address; `refused` or `silent` when nobody does.
+/// The answer of a UDP server from any address; `refused` or `silent` without an answer.
 pub fn ask_udp(from: &Namespace, address: &str, port: u16) -> String {
     let address = SocketAddr::new(address.parse().unwrap(), port);
     from.within(|| {

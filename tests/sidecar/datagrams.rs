@@ -36,7 +36,7 @@ fn name_server(host: &Host, port: u16) -> Running {
     running
 }
 
-/// What dig says in short; nothing when it got no answer.
+/// The short output of dig; empty without an answer.
 fn dig(host: &Host, words: &[&str]) -> String {
     let patience = ["dig", "+short", "+time=1", "+tries=1"];
     let output = host.command(&[&patience[..], words].concat()).output().unwrap();
@@ -125,7 +125,7 @@ fn what_others_ask_a_workload_is_answered_from_the_address_that_they_ask() {
     }
     let wire = Wire::new(2);
     let [client, side] = &wire.hosts[..] else { panic!() };
-    // It takes the port for all addresses, and shares it with nobody.
+    // The server has the port for all addresses, and does not share it.
     let _server = name_server(side, 8053);
     let config = "mesh: {inbound: {bind: [\"0.0.0.0:15006\", \"[::]:15006\"], udp: {}}}\n";
     let proxy = Proxy::start_in(&side.name, config);

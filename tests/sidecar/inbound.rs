@@ -1,4 +1,4 @@
-//! What others send to a workload.
+//! Traffic from others to a workload.
 
 use std::io::Write;
 

@@ -47,7 +47,7 @@ fn sidecar(host: &Host, ca: &str, name: &str, by: By, more: &str) -> Proxy {
     )
 }
 
-/// What passes an interface, until it is asked.
+/// The packets on an interface, until they are read.
 struct Capture {
     child: Child,
     file: tempfile::NamedTempFile,
@@ -171,7 +171,7 @@ fn bytes_do_not_pass_where_a_token_is_demanded() {
          telemetry: {access_log: {path: stdout}}\n",
     );
     assert_eq!(Client::over(client.connect("10.99.0.2:8080")).get("x", "/").status, 401);
-    // Neither what is no HTTP by a hair, nor silence.
+    // Neither almost valid HTTP nor silence gets through.
     for words in ["GET / HTTP/9.9\r\nHost: x\r\n\r\n", ""] {
         let mut peer = Client::over(client.connect("10.99.0.2:8080"));
         assert!(peer.send(words).closes_within(PATIENCE), "{words:?}");

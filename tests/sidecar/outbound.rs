@@ -1,4 +1,4 @@
-//! What a workload sends to others.
+//! Traffic from a workload to others.
 
 use std::io::Write;
 
@@ -52,7 +52,7 @@ fn calls_go_where_a_name_or_an_address_leads() {
             Some(backend) => rules::up(side, backend, &proxy),
             None => rules::outbound(side, by),
         }
-        // By name, whatever the address.
+        // By name, for any address.
         for address in ["10.99.0.2:8084", "10.9.0.1:8080", "10.77.0.1:8080", "[fd99::2]:8084"] {
             assert_eq!(ask(side, address, "shop").text(), "shop", "{by:?} {address}");
         }
@@ -66,14 +66,14 @@ fn calls_go_where_a_name_or_an_address_leads() {
             });
             assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["stock 1", "stock 2"], "{by:?}");
         }
-        // Who means one endpoint gets that one.
+        // A request to the address of one endpoint goes to that endpoint.
         for _ in 0..3 {
             assert_eq!(ask(side, "10.99.0.2:8083", "else").text(), "stock 2", "{by:?}");
         }
         // A server that speaks first.
         let mut peer = Client::over(side.connect("10.9.0.2:8025"));
         assert_eq!(peer.exactly(11).unwrap(), b"220 ready\r\n", "{by:?}");
-        // What nobody names.
+        // Unknown destinations.
         for address in ["10.99.0.2:8084", "[fd99::2]:8084"] {
             assert_eq!(ask(side, address, "else").text(), "unknown", "{by:?}");
             let seen = format!(
@@ -120,7 +120,7 @@ fn a_loop_in_the_rules_is_refused() {
     let wire = Wire::new(2);
     let [side, other] = &wire.hosts[..] else { panic!() };
     let _app = App::saying(other.listen("[::]:8084"), "unknown");
-    // The proxy marks what it sends, and the rules look for another mark.
+    // The rules look for another mark than that of the proxy.
     rules::outbound(side, By::Redirect);
     let config = "mesh: {outbound: {bind: \"127.0.0.1:15001\"}, intercept: {mark: 7}}\n";
     let proxy = Proxy::start_in(&side.name, config);
@@ -154,11 +154,11 @@ fn health_checks_pass_by_the_rules() {
     assert_eq!(proxy.metric("ringway_endpoint_healthy"), 1.0);
     assert_eq!(proxy.metric("ringway_listener_connections_total"), 0.0, "none was turned aside");
     drop(proxy);
-    // The kernel takes the sockets of a ring apart after the process is gone.
+    // The kernel closes the sockets of a ring only after the process has ended.
     eventually("a free port", || {
         side.within(|| std::net::TcpListener::bind("127.0.0.1:15001")).ok().map(drop)
     });
-    // Where the rules look for another mark, a check is known as our own when it comes back.
+    // The rules look for another mark, so a check comes back and is recognised as our own.
     let proxy = Proxy::start_in(&side.name, &config(", intercept: {mark: 7}"));
     let looped = "ringway_capture_refused_total{listener=\"mesh.outbound\",reason=\"loop\"}";
     eventually("loops", || (proxy.metric(looped) >= 3.0).then_some(()));

@@ -24,7 +24,7 @@ impl By {
     }
 }
 
-/// The programs by which `ringway intercept` installs rules.
+/// The programs that `ringway intercept` uses to install rules.
 pub const BACKENDS: [&str; 2] = ["nft", "iptables"];
 
 /// The rules of `ringway intercept up`, by `backend`, for the configuration of `proxy`.
@@ -32,13 +32,13 @@ pub const BACKENDS: [&str; 2] = ["nft", "iptables"];
 pub fn up(host: &Host, backend: &str, proxy: &Proxy) {
     let directory = proxy.directory().to_str().unwrap();
     let ringway = env!("CARGO_BIN_EXE_ringway");
-    // Everything here runs as root: the mark is what the proxy is known by.
+    // All processes here run as root, so only the mark identifies the proxy.
     let place = ["--netns", &host.name, "--backend", backend, "-c", directory, "--user", "none"];
     let output = Command::new(ringway).args(["intercept", "up"]).args(place).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// What others send to TCP ports 8000 to 9000 goes to port 15006.
+/// Redirects traffic from others to TCP ports 8000 to 9000 to port 15006.
 pub fn inbound(host: &Host, by: By) {
     match by {
         By::Redirect => host.nft(
@@ -69,7 +69,7 @@ pub fn inbound(host: &Host, by: By) {
     }
 }
 
-/// What the host sends to TCP ports 8000 to 9000 goes to port 15001, except what the proxy sends.
+/// Redirects traffic of the host to TCP ports 8000 to 9000 to port 15001, except that of the proxy.
 pub fn outbound(host: &Host, by: By) {
     match by {
         By::Redirect => host.nft(
@@ -99,7 +99,7 @@ pub fn outbound(host: &Host, by: By) {
     }
 }
 
-/// What the host sends to UDP ports 8000 to 9000 goes to port 15001, except what the proxy sends.
+/// Redirects traffic of the host to UDP ports 8000 to 9000 to port 15001, except that of the proxy.
 pub fn outbound_udp(host: &Host) {
     route_marked_to_us(host);
     host.nft(
@@ -117,7 +117,7 @@ pub fn outbound_udp(host: &Host) {
     );
 }
 
-/// What users other than root send to TCP ports 8000 to 9000 goes to port 15001.
+/// Redirects traffic of users other than root to TCP ports 8000 to 9000 to port 15001.
 pub fn outbound_by_user(host: &Host) {
     host.nft(
         "table inet test_user {\n\
@@ -129,7 +129,7 @@ pub fn outbound_by_user(host: &Host) {
     );
 }
 
-/// Packets with mark 1337 are for this host, whatever their destination.
+/// Delivers packets with mark 1337 to this host, for any destination.
 fn route_marked_to_us(host: &Host) {
     for family in ["-4", "-6"] {
         let routes = host.run(&["ip", family, "rule", "show"]);

@@ -9,7 +9,7 @@ use super::plan::{ClientFault, EndpointFault, Framing, Plan, Service};
 use super::wire::{Cut, Reader, Wire, beside};
 use super::world::World;
 
-/// How often the proxy asks again where nobody has looked at a request.
+/// How often the proxy sends a request again that no endpoint has processed.
 const REPEATS_MAX: usize = 2;
 
 /// A client: a few connections one after the other, a few batches of requests on each.
@@ -128,12 +128,12 @@ async fn answer(world: &World, io: &SimIo, reader: &mut Reader<'_>, plan: &Plan)
     Verdict::Over
 }
 
-/// An answer of the endpoint's: byte for byte what it said.
+/// Checks an answer of the endpoint: every byte must be the same.
 pub fn judge_endpoints(plan: &Plan, answer: &Answer) {
     assert_eq!(answer.status, plan.status, "{plan:?}");
     let wanted = plan.response_body();
     assert!(wanted.starts_with(&answer.body), "other bytes: {plan:?}");
-    // Without a length, what the endpoint cut short looks whole to everyone.
+    // Without a length, a response that the endpoint cut short looks complete.
     let unknowable = plan.service == Service::Http1
         && plan.response.0 == Framing::UntilClose
         && matches!(plan.endpoint_fault, Some(EndpointFault::Truncates { .. }));

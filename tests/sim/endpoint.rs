@@ -1,5 +1,5 @@
-//! The service behind the proxy: what it gets must be a request that some client has sent, whole
-//! and unmixed.
+//! The service behind the proxy. Each request that it gets must be exactly one that a client has
+//! sent.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -75,8 +75,8 @@ fn a_seed_runs_the_same_way_each_time() {
     }
 }
 
-/// The configurations between which a world changes: endpoints come and go, weights, timeouts and
-/// routes differ, and what a client is promised stays. The tests of one run share the files.
+/// The configurations between which a world changes. Endpoints, weights, timeouts and routes
+/// differ; the guarantees for clients stay. The tests of one run share the files.
 static CONFIGURATIONS: LazyLock<Vec<PathBuf>> = LazyLock::new(configurations);
 
 fn configurations() -> Vec<PathBuf> {

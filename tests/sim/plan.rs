@@ -1,5 +1,5 @@
-//! What a request is, and what will happen to it: all of it follows from the seed and its number,
-//! so that client and endpoint agree without a word.
+//! The plan of a request. It follows from the seed and the request's number, so client and endpoint
+//! agree without communication.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ pub enum Service {
     Http2,
 }
 
-/// What an endpoint does wrong.
+/// A fault of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndpointFault {
     /// Closes without a byte.
     Silent,
     /// Closes, or resets, in the head or the body of its response.
     Truncates { reset: bool },
-    /// Sends what is no HTTP.
+    /// Sends bytes that are not HTTP.
     Garbage,
     /// Goes on after so long that the proxy has given up.
     Stalls,
@@ -34,7 +34,7 @@ pub enum EndpointFault {
     Early { reads: bool },
 }
 
-/// What a client does wrong.
+/// A fault of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientFault {
     /// Goes away in the middle of its request.
@@ -124,7 +124,7 @@ impl Plan {
         }
     }
 
-    /// What the request says of its length.
+    /// The length that the request declares.
     pub fn request_length(&self) -> Option<usize> {
         self.request.and_then(|(framing, len)| (framing == Framing::Length).then_some(len))
     }

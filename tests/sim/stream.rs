@@ -33,8 +33,8 @@ async fn serve(world: Rc<World>, mut wire: Wire, greeting: &'static str) {
 
 /// Sends a stream, ends its side, and reads the answer.
 pub async fn run(world: Rc<World>, io: SimIo) {
-    // To a listener for bytes, and captured: where nobody knows that it is bytes, and where the
-    // endpoint speaks first.
+    // To a TCP listener, and captured: with an unknown protocol, and with an endpoint that speaks
+    // first.
     let ports = [("10.0.0.1:90", ""), ("10.0.0.1:91", ""), ("10.0.0.1:92", GREETING)];
     let (at, greeting) = ports[world.random(|random| random.usize(..ports.len()))];
     let Ok(mut wire) = Wire::connect(&io, at).await else {
@@ -63,7 +63,7 @@ pub async fn run(world: Rc<World>, io: SimIo) {
         assert_eq!(got.len(), wanted.len(), "stream {id} looks whole and is not");
         world.tally(|tally| tally.streams += 1);
     } else {
-        // A connection of which nobody knows anything yet may be given up when the proxy ends.
+        // The proxy may drop a connection with an unknown protocol when it ends.
         assert!(world.refuses(), "stream {id} was reset");
         world.tally(|tally| tally.broken += 1);
     }

@@ -1,5 +1,5 @@
-//! A simulated connection as clients and endpoints use it, and an HTTP reader of its own: what the
-//! proxy sends is not judged by the proxy's own parser.
+//! A simulated connection for clients and endpoints. It has its own HTTP reader, so that the
+//! proxy's parser does not judge the proxy's output.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -16,7 +16,7 @@ pub enum Cut {
     Reset,
 }
 
-/// A connection and what was read from it.
+/// A connection and the bytes read from it.
 pub struct Wire {
     io: SimIo,
     stream: SimStream,
@@ -28,7 +28,7 @@ pub fn address(text: &str) -> Address {
     Address::Tcp(text.parse().unwrap())
 }
 
-/// Serves what is connected to `at`, for as long as the world lives.
+/// Serves connections to `at` while the world exists.
 pub fn accept<F>(io: &SimIo, at: &str, serve: impl Fn(SimStream) -> F + 'static)
 where
     F: Future<Output = ()> + 'static,
@@ -51,7 +51,7 @@ impl Wire {
         Ok(Self::new(io, io.connect(&address(to), Egress::default()).await?))
     }
 
-    /// Both ends of what it does: something that sends, and something that reads.
+    /// Splits the connection into a sender and a reader.
     pub fn split(&mut self) -> (Sender<'_>, Reader<'_>) {
         let Self { io, stream, read } = self;
         (Sender { io, stream }, Reader { io, stream, read })
@@ -79,7 +79,7 @@ impl Wire {
     }
 }
 
-/// What sends.
+/// The sending half.
 pub struct Sender<'a> {
     io: &'a SimIo,
     stream: &'a SimStream,
@@ -98,7 +98,7 @@ impl Sender<'_> {
     }
 }
 
-/// What reads.
+/// The reading half.
 pub struct Reader<'a> {
     io: &'a SimIo,
     stream: &'a SimStream,

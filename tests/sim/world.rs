@@ -33,17 +33,17 @@ use super::{client, endpoint, http2, stream};
 /// Virtual time that a world may take.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
-/// What one connection of HTTP/2 may hold back: what is being written and what gathers meanwhile,
-/// and what the configurations allow of each of its streams.
+/// How many bytes one HTTP/2 connection may hold: the bytes being written, the bytes gathered
+/// meanwhile, and the configured buffer of each stream.
 const HELD_BYTES_MAX: usize = 2 * BUFFER_BYTES + 6 * 8 * 1024;
 
-/// What an endpoint says that speaks first.
+/// The greeting of an endpoint that speaks first.
 pub const GREETING: &str = "220 hello";
 
-/// What happened, over all worlds.
+/// The events in all worlds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Answers, by what the client speaks and what the endpoint does.
+    /// Answers, by the protocols of the client and of the endpoint.
     pub answered: [[u64; 2]; 2],
     /// Streams of HTTP/2 that got none.
     pub lost: u64,
@@ -75,7 +75,7 @@ impl AddAssign for Tally {
     }
 }
 
-/// What clients and endpoints of a world share.
+/// The state that the clients and endpoints of a world share.
 pub struct World {
     pub seed: u64,
     /// Nothing goes wrong here: then no request may fail either.
@@ -321,7 +321,7 @@ struct Proxy {
     /// Connections of clients, and listeners that take more.
     open: Rc<Cell<usize>>,
     listening: Rc<Cell<usize>>,
-    /// Tasks and alarms that it has when it serves nobody.
+    /// The number of tasks and alarms of an idle proxy.
     idle: (usize, usize),
 }
 
@@ -460,7 +460,7 @@ impl Proxy {
         self.worker.drain();
     }
 
-    /// What waits to be written is bounded by the number of connections, however slow their peers.
+    /// The number of connections bounds the held bytes, even with slow peers.
     fn check_held_bytes(&self) {
         let mut endpoints = HashMap::new();
         for Configured { endpoint, .. } in &self.endpoints {
@@ -478,7 +478,7 @@ impl Proxy {
         nothing.version = u64::MAX;
         self.worker.prepare(Arc::new(nothing));
         assert!(self.worker.commit(u64::MAX));
-        // What is left of connections goes within a second or two.
+        // The last connections close within a second or two.
         self.worker.io.sleep(Duration::from_secs(5)).await;
         assert_eq!(self.worker.io.buffers().used(), 0, "buffers that were never given back");
         assert_eq!(held_bytes(), 0, "bytes that were never written nor dropped");

@@ -18,7 +18,7 @@ pub struct Frame {
     pub flags: u8,
     /// Its stream; 0 for the connection.
     pub stream: u32,
-    /// What is in it.
+    /// The payload.
     pub payload: Vec<u8>,
 }
 
@@ -45,7 +45,7 @@ pub struct Frames {
     pub answers_ping: bool,
     /// Bodies of requests that are not whole, by stream.
     begun: BTreeMap<u32, Vec<u8>>,
-    /// Requests that nobody has asked for yet.
+    /// Complete requests that were not taken yet.
     whole: VecDeque<(u32, Vec<u8>)>,
 }
 

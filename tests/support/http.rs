@@ -1,4 +1,4 @@
-//! A plain HTTP/1.1 client that shows exactly what came over the wire.
+//! A plain HTTP/1.1 client that shows the exact bytes of the response.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -69,7 +69,7 @@ impl Client {
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        // The proxy may have refused and closed already: what it said is then still to be read.
+        // The proxy may have refused and closed already. Its answer can still be read.
         self.stream.write_all(bytes.as_ref()).ok();
         self
     }

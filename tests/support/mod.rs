@@ -1,4 +1,4 @@
-//! What the tests stand on: a running proxy, real and scripted peers, and conditions to await.
+//! The base of the tests: a running proxy, real and scripted peers, and waiting for conditions.
 
 pub mod frames;
 pub mod http;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use nix::sched::{CloneFlags, setns};
 
-/// What namespaces of this process have been numbered so far.
+/// The number of namespaces that this process has created.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// Runs `work` on a thread inside the namespace called `name`.
@@ -80,7 +80,7 @@ impl Host {
         command
     }
 
-    /// Runs a command inside that must succeed; gives what it has printed.
+    /// Runs a command in the namespace and returns its output. The command must succeed.
     #[track_caller]
     pub fn run(&self, words: &[&str]) -> String {
         succeeded(words, &self.command(words).output().unwrap())

@@ -1,4 +1,4 @@
-//! An origin that does exactly what a test tells it to, also what no real server would.
+//! An origin that follows a test's script exactly, even if no real server would behave so.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ const KEPT_BYTES_MAX: usize = 4 << 20;
 
 /// A listening origin; each connection runs the test's function on a thread of its own.
 pub struct Origin {
-    /// Where it listens.
+    /// The port.
     pub port: u16,
     accepted: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<String>>>,
@@ -135,7 +135,7 @@ impl Peer {
         Some(request)
     }
 
-    /// Where the chunks and the trailers end that begin at `start`.
+    /// The end of the chunks and trailers that begin at `start`.
     fn chunks_end(&mut self, start: usize) -> Option<usize> {
         let mut at = start;
         loop {
@@ -160,7 +160,7 @@ impl Peer {
         }
     }
 
-    /// Where the line ends that begins at `at`.
+    /// The end of the line that begins at `at`.
     fn line_end(&mut self, at: usize) -> Option<usize> {
         loop {
             if let Some(end) = self.read[at..].windows(2).position(|w| w == b"\r\n") {
@@ -183,7 +183,7 @@ impl Peer {
         Some(std::mem::take(&mut self.read))
     }
 
-    /// Waits until the proxy closes; gives what came before that.
+    /// Waits until the proxy closes. Returns the bytes before that.
     pub fn until_closed(&mut self) -> Vec<u8> {
         while self.more().is_some() {}
         std::mem::take(&mut self.read)

@@ -12,7 +12,7 @@ use super::{eventually, free_port};
 pub struct Server {
     child: Child,
     directory: tempfile::TempDir,
-    /// Where it listens.
+    /// The port.
     pub port: u16,
 }
 
@@ -36,8 +36,8 @@ impl Server {
         Self::start(command, directory, port)
     }
 
-    /// nghttpd, which speaks HTTP/2 alone, with these files; through TLS with NAME.pem of `pki`. It
-    /// gives back what is posted to it, and says what it gets and sends.
+    /// nghttpd, which supports only HTTP/2, with these files; with TLS and NAME.pem of `pki`. It
+    /// echoes posted bodies and logs its frames.
     pub fn nghttpd(files: &[(&str, String)], tls: Option<(&Pki, &str)>) -> Self {
         let directory = with_files(files);
         let port = free_port();
@@ -155,7 +155,8 @@ impl Server {
         Self::start(command, directory, port)
     }
 
-    /// `openssl s_server` that wants client certificates and shows what it knows as a page.
+    /// `openssl s_server`, which requests client certificates and shows the connection's properties
+    /// as a page.
     pub fn openssl_tls(pki: &Pki, name: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -306,18 +307,18 @@ impl Server {
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
-    /// What it has written.
+    /// The output.
     pub fn said(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("said")).unwrap_or_default()
     }
 
-    /// What it has written to its log.
+    /// The log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 }
 
-/// A directory with files in it, for whatever user wants to read them.
+/// A directory with files that any user can read.
 fn with_files(files: &[(&str, String)]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -353,10 +354,11 @@ impl Drop for Server {
     }
 }
 
-/// What every curl gets. Without a 100 (Continue) it would wait a second before it sends a body.
+/// The options of every curl. Without a 100 (Continue), curl would wait a second before it sends a
+/// body.
 const CURL_OPTIONS: [&str; 5] = ["-sS", "--max-time", "20", "--expect100-timeout", "0.05"];
 
-/// What curl prints for these arguments.
+/// The output of curl for these arguments.
 #[track_caller]
 pub fn curl(arguments: &[&str]) -> String {
     let output = program("curl").args(CURL_OPTIONS).args(arguments).output();
@@ -366,7 +368,7 @@ pub fn curl(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What curl says when it fails, as it must.
+/// The error output of curl, which must fail.
 #[track_caller]
 pub fn curl_fails(arguments: &[&str]) -> String {
     let output = program("curl").args(CURL_OPTIONS).args(arguments).output();
@@ -375,7 +377,7 @@ pub fn curl_fails(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What openssl prints for these arguments and this input, however it ends.
+/// The output of openssl for these arguments and this input, with any exit code.
 #[track_caller]
 pub fn openssl(arguments: &[&str], input: &str) -> String {
     let mut command = program("openssl");

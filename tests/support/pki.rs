@@ -12,21 +12,21 @@ use time::{Duration, OffsetDateTime};
 /// Seconds of an hour.
 pub const HOUR_S: i64 = 3600;
 
-/// A directory with a CA, an intermediate and what they have signed.
+/// A directory with a CA, an intermediate and their certificates.
 pub struct Pki {
     directory: tempfile::TempDir,
     intermediate: Issuer<'static, KeyPair>,
     intermediate_pem: String,
 }
 
-/// What a certificate is to be like.
+/// The properties of a certificate.
 #[derive(Clone)]
 pub struct Wanted<'a> {
     /// DNS names and URIs.
     pub names: &'a [&'a str],
     /// Seconds from now: since when, and until when.
     pub valid_s: (i64, i64),
-    /// What it is for.
+    /// The usage.
     pub usage: ExtendedKeyUsagePurpose,
     /// The serial number.
     pub serial: u64,
@@ -109,7 +109,7 @@ impl Pki {
         self.replace(name, &list.signed_by(&self.intermediate).unwrap().pem().unwrap());
     }
 
-    /// What is in a file of the directory.
+    /// The content of a file in the directory.
     pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.directory.path().join(name)).unwrap()
     }

@@ -14,7 +14,7 @@ pub struct Proxy {
     child: Child,
     directory: tempfile::TempDir,
     netns: Option<String>,
-    /// Where the admin interface listens.
+    /// The port of the admin interface.
     pub admin_port: u16,
     log: Arc<Mutex<String>>,
 }
@@ -116,7 +116,7 @@ impl Proxy {
         proxy
     }
 
-    /// What it has written to stdout and stderr so far.
+    /// The output on stdout and stderr so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! `ringway ca`, seen by OpenSSL: what it makes is what other people's software accepts.
+//! `ringway ca`, checked by OpenSSL: other software accepts its certificates.
 
 use std::fs;
 use std::io::Write as _;
@@ -40,7 +40,7 @@ impl Place {
         (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
     }
 
-    /// What it says on standard output, and on standard error, when it succeeds.
+    /// The standard output and error output of a command that succeeds.
     #[track_caller]
     fn fine(&self, words: &str) -> (String, String) {
         let (code, said, errors) = self.ca(words);
@@ -52,7 +52,7 @@ impl Place {
         (said, errors)
     }
 
-    /// What it says on standard error, when it fails with this exit code.
+    /// The error output of a command that fails with this exit code.
     #[track_caller]
     fn refused(&self, words: &str, code: i32) -> String {
         let (found, said, errors) = self.ca(words);
@@ -67,7 +67,7 @@ impl Place {
         command.output().unwrap_or_else(|error| panic!("openssl: {error}; run ./test"))
     }
 
-    /// What `openssl` prints, when it succeeds.
+    /// The output of `openssl`, which must succeed.
     #[track_caller]
     fn shown(&self, words: &str) -> String {
         let output = self.openssl(words);
@@ -77,7 +77,7 @@ impl Place {
         text
     }
 
-    /// The files, with what is in them.
+    /// The files and their contents.
     fn files(&self) -> Vec<(String, Vec<u8>)> {
         let mut found = Vec::new();
         for entry in fs::read_dir(self.0.path().join("ca")).unwrap() {

@@ -1,4 +1,4 @@
-//! The commands beside `run`: what they say is what the proxy then does.
+//! Commands other than `run`: their output matches the behaviour of the proxy.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -144,7 +144,7 @@ fn the_demo_shows_its_canary_to_curl() {
         .spawn();
     let mut demo = Demo(child.unwrap());
     let lines = BufReader::new(demo.0.stdout.take().unwrap()).lines().map_while(Result::ok);
-    // What it prints is what a newcomer types.
+    // A new user types the printed commands.
     let commands: Vec<String> = lines
         .map(|line| line.trim().to_owned())
         .filter(|line| line.starts_with("curl "))

@@ -66,7 +66,7 @@ fn handshakes_that_stall_or_drip_end_with_their_timeout() {
     counted(3.0);
     dripper.join().unwrap();
     eventually("the reason", || proxy.log().contains("the handshake took too long").then_some(()));
-    // Nobody else has noticed.
+    // Other clients are not affected.
     let said = openssl(&["s_client", "-connect", &format!("127.0.0.1:{port}")], "");
     assert!(said.contains("New, TLSv1.3"), "{said}");
 }

@@ -1,4 +1,4 @@
-//! Health checks: who is fit for requests gets them, and nobody else.
+//! Health checks: only healthy endpoints get requests.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -78,7 +78,7 @@ fn await_log(proxy: &Proxy, words: &str) {
     eventually(words, || proxy.log().contains(words).then_some(()));
 }
 
-/// Who answers so many requests.
+/// The endpoints that answer this many requests.
 #[track_caller]
 fn answers(port: u16, count: usize) -> Vec<String> {
     let mut client = Client::connect(port);
@@ -231,11 +231,11 @@ fn a_reload_keeps_what_is_known() {
     proxy.reload(&format!("{config}drain: 5s\n"));
     assert!(answers(port, 20).iter().all(|name| name == "two"));
     assert_eq!((checks(&proxy), healthy(&proxy)), (2.0, 1.0), "nobody is asked again");
-    // Another question is asked at once; until it is answered, what is known stays.
+    // A changed probe is sent at once. Until its answer arrives, the known state stays.
     one.says(200);
     proxy.reload(&config.replace("1h", "30ms"));
     await_healthy(&proxy, 2.0);
-    // Where nothing is checked, nothing is known, and everybody is used.
+    // Without checks the state is unknown, and all endpoints are used.
     two.says(503);
     await_healthy(&proxy, 1.0);
     proxy.reload(
@@ -321,7 +321,7 @@ fn through_tls_it_is_proven_who_answers() {
     };
     let proxy = Proxy::start(&config(free_port(), &endpoint, &files("localhost")));
     await_healthy(&proxy, 1.0);
-    // It is for another name: whoever answers is not our service.
+    // The certificate has another name, so this is not our service.
     proxy.reload(&config(free_port(), &endpoint, &files("other.test")));
     await_healthy(&proxy, 0.0);
     await_failures(&proxy, "tls", 3.0);

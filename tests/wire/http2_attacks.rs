@@ -1,5 +1,5 @@
-//! Peers that misuse HTTP/2: each goes beyond one limit, is told to calm down, counted and logged,
-//! and nobody else notices.
+//! Peers that misuse HTTP/2. Each one exceeds one limit, gets ENHANCE_YOUR_CALM, and is counted and
+//! logged. Other connections are not affected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -14,8 +14,7 @@ use crate::support::{eventually, free_port};
 /// Connections that do the same, one after the other.
 const ATTACKERS: u32 = 5;
 
-/// What all of them together may cost that is not given back. Pools of an ordinary busy moment are
-/// a part of it.
+/// How much memory all attacks together may cost for good, including the pools of a normal load.
 const GROWTH_KIB_MAX: u64 = 24 * 1024;
 
 fn request(method: &'static str, path: &'static str) -> [(&'static str, &'static str); 4] {
@@ -44,8 +43,8 @@ fn asks(frames: &mut Frames, stream: u32) {
     frames.send(kind::WINDOW_UPDATE, 0, 0, &5u32.to_be_bytes());
 }
 
-/// A well-behaved client that asks again and again on one connection, whatever others do meanwhile.
-/// That each of its answers was right and in time shows when it is dropped.
+/// A well-behaved client that sends requests on one connection while others attack. When it is
+/// dropped, it checks that each answer was correct and in time.
 struct Witness {
     answers: Arc<AtomicU32>,
     stopping: Arc<AtomicBool>,
@@ -277,7 +276,7 @@ fn a_body_in_frames_of_one_byte_that_nobody_takes() {
 #[test]
 fn headers_that_never_end() {
     ends_at("unfinished_headers", "", |frames| {
-        // What is still to be acknowledged would be a mistake in a block.
+        // SETTINGS must be acknowledged before a header block begins, not inside it.
         frames.next_of(kind::SETTINGS);
         frames.send(kind::HEADERS, END_STREAM, 1, &block(&request("GET", "/")));
     });
@@ -329,7 +328,7 @@ fn windows_that_stay_closed() {
     let growth_kib = proxy.resident_kib().saturating_sub(resident_kib);
     assert!(growth_kib < GROWTH_KIB_MAX, "{growth_kib} KiB");
     witness.goes_on();
-    // The windows being closed, what was held for them is gone.
+    // The streams were reset, so the bytes held for them are dropped.
     let held = || proxy.metric("ringway_worker_http2_held_bytes");
     eventually("nothing to be held", || (held() == 0.0).then_some(()));
 }
@@ -355,10 +354,10 @@ fn a_client_that_reads_nothing_is_seen_and_bounded() {
     eventually("nothing to be held", || (held() == 0.0).then_some(()));
 }
 
-/// What an endpoint does instead of answering a stream.
+/// The behaviour of an endpoint instead of a response.
 type Attack = fn(&mut Frames, u32);
 
-/// What endpoints do to us, and the limit that it passes.
+/// The attacks of endpoints, and the limit that each one exceeds.
 const BY_ENDPOINTS: [(&str, Attack); 8] = [
     ("settings_frames", |frames, _| {
         frames.send_bytes(&frame(kind::SETTINGS, 0, 0, b"").repeat(3000));

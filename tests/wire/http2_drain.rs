@@ -1,5 +1,5 @@
-//! Connections of HTTP/2 end while requests pass: on the side of the endpoints, on the side of the
-//! clients, and with the proxy itself. Whoever keeps to RFC 9113 6.8 loses nothing.
+//! HTTP/2 connections end while requests pass: at the endpoints, at the clients, and with the proxy
+//! itself. Peers that follow RFC 9113 6.8 lose no request.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl Load {
         });
     }
 
-    /// The proxy is told to end, and nobody connects any more; how many were said goodbye to.
+    /// Stops the proxy; no client connects any more. Returns the number of clients that got GOAWAY.
     #[track_caller]
     fn ends_with(self, proxy: &mut Proxy) -> usize {
         self.stopping.store(true, Ordering::Relaxed);
@@ -87,7 +87,7 @@ fn ask_on_and_on(port: u16, answers: &AtomicUsize, stopping: &AtomicBool) -> usi
         while let Some(frame) = frames.next() {
             client.take(&frame);
         }
-        // What was asked before the end was known has been looked at, all of it.
+        // All requests before GOAWAY were processed.
         assert!(client.goodbye >= Some(client.last), "{:?}, {}", client.goodbye, client.last);
         if stopping.load(Ordering::Relaxed) {
             return goodbyes;
@@ -158,7 +158,7 @@ fn no_request_fails_while_configurations_and_endpoints_change_and_in_the_end_the
     let (endpoints, mut proxy, port) = before_nginx();
     let load = Load::at(port);
     for number in 1..=12 {
-        // Its worker finishes what it has, says GOAWAY, and another one goes on.
+        // Its worker finishes its streams and sends GOAWAY. Another worker takes over.
         endpoints[number % 2].signal(Signal::SIGHUP);
         load.goes_on(200);
         proxy.reload(&configuration(port, &endpoints, number));

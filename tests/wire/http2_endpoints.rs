@@ -1,5 +1,5 @@
-//! The client's side of HTTP/2, by an endpoint that says frame by frame what a test wants. Each
-//! name has the section of RFC 9113 that it is about.
+//! HTTP/2 to endpoints, with an endpoint that sends each frame by a test's script. Each name has
+//! the tested section of RFC 9113.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -92,7 +92,7 @@ fn rfc9113_6_8_streams_beyond_the_last_of_goaway_go_elsewhere() {
         _ => answer_all(frames, "second"),
     });
     let (proxy, port) = before(&origin, "");
-    // Nobody has looked at it, so even this is safe.
+    // The request was not processed, so even a POST is sent again.
     assert_eq!(ask(port, POST).text(), "second");
     assert_eq!((origin.accepted(), repeated(&proxy)), (2, 1.0));
 }
@@ -402,7 +402,7 @@ fn rfc9113_6_5_3_streams_that_the_endpoint_no_longer_allows_open_a_connection() 
         frames.respond(stream, "allowed");
         let Some((stream, _)) = frames.request() else { return };
         frames.settings(&[(setting::MAX_CONCURRENT_STREAMS, 1)]);
-        // Whoever sees this has taken the setting over.
+        // A peer that sees this has applied the setting.
         frames.headers(stream, &[(":status", "200")], false);
         frames.data(stream, b"begun ", false);
         eventually("another connection", || (second.load(Ordering::SeqCst) > 0).then_some(()));

@@ -8,7 +8,7 @@ use crate::support::peers::{Server, curl, program};
 use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 
-/// What each client asks of each listener, whatever is behind it.
+/// Sends all kinds of requests to each listener, for any endpoint.
 fn ask_everything(pki: &Pki, origin: &Origin, (plain, tls): (u16, u16), large: &str) {
     let ca = pki.path("ca.pem");
     let (http, https) = (format!("http://127.0.0.1:{plain}/"), format!("https://localhost:{tls}/"));
@@ -145,7 +145,7 @@ fn rfc8441_a_websocket_by_http1_goes_to_http2_by_extended_connect() {
     assert_eq!(client.exactly(4).unwrap(), b"\x81\x02hi");
 }
 
-/// What a request that HTTP/1.1 would understand otherwise comes to; `None`: it got through.
+/// Whether a request is refused because HTTP/1.1 would read it differently.
 #[track_caller]
 fn refused(port: u16, fields: &[(&str, &str)], body: Option<&str>) -> bool {
     let mut frames = Frames::connect(port);

@@ -6,7 +6,7 @@ use crate::support::peers::{Server, curl, program};
 use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 
-/// What the page of every endpoint says.
+/// The page of every endpoint.
 const PAGE: &str = "a page\n";
 const LARGE_BYTES: usize = 3_000_000;
 
@@ -29,7 +29,7 @@ impl Front {
     /// All clients of curl: the address, the version, and options.
     fn clients(&self) -> [(&str, &str, Vec<&str>); 5] {
         [
-            // It asks for an upgrade to h2c, of which nobody needs to take notice.
+            // It requests an upgrade to h2c, which may be ignored.
             (&self.http, "1.1", vec!["--http2"]),
             (&self.http, "1.1", vec!["--http1.1"]),
             (&self.http, "2", vec!["--http2-prior-knowledge"]),
@@ -50,7 +50,7 @@ impl Front {
 struct Endpoint {
     server: Server,
     protocol: String,
-    /// It gives back what is posted to it.
+    /// Whether it echoes posted bodies.
     echoes: bool,
 }
 
@@ -115,7 +115,7 @@ fn curl_gets_pages_heads_ranges_and_uploads_by_both_versions() {
             assert_eq!(curl(&["-r", "2-5", &format!("{}/page", front.http)]), "page");
         }
         front.is_content();
-        // Nobody opened a connection for each request.
+        // Connections are reused.
         let opened = front.proxy.metric("ringway_service_pool_reused_total");
         assert!(opened > 50.0, "{opened}");
     }
@@ -137,7 +137,7 @@ fn nghttp_gets_many_streams_of_one_connection() {
     }
 }
 
-/// What h2load says of so many requests, all of which must succeed.
+/// Sends this many requests with h2load. All must succeed.
 #[track_caller]
 fn h2load(requests: u32, arguments: &[&str]) {
     let mut command = program("h2load");

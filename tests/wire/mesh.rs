@@ -1,4 +1,4 @@
-//! Sidecars with identities from a local CA: who is who, and who may call whom.
+//! Sidecars with identities from a local CA: authentication and authorization.
 
 use std::path::Path;
 use std::process::Command;
@@ -94,7 +94,7 @@ fn two_services_call_each_other_and_a_third_is_refused_by_name() {
         ),
         3.0
     );
-    // Nobody comes in without mutual TLS.
+    // Mutual TLS is required.
     let said = curl(&["-i", &format!("http://127.0.0.1:{stock_port}/")]);
     assert!(said.starts_with("HTTP/1.1 400"), "{said}");
     curl_fails(&["-k", &format!("https://127.0.0.1:{stock_port}/")]);

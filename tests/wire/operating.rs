@@ -1,4 +1,4 @@
-//! What an operator does with a proxy: logs, signals, mounted files, sockets, names, limits.
+//! The operation of a proxy: logs, signals, mounted files, sockets, names and limits.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
@@ -47,7 +47,7 @@ fn the_access_log_has_a_line_for_each_exchange() {
     assert_eq!(line["service"], "app");
     assert_eq!(line["request_id"], "r1");
     assert!(!text.contains("secret"), "{text}");
-    // A rotated file is opened anew at SIGHUP.
+    // A rotated file is reopened at SIGHUP.
     std::fs::rename(&path, directory.path().join("access.log.1")).unwrap();
     proxy.signal(Signal::SIGHUP);
     eventually("the file to be made again", || path.exists().then_some(()));
@@ -260,7 +260,7 @@ impl NameServer {
         *self.answer.lock().unwrap() = address;
     }
 
-    /// From now on the name is not known: what was known before stays in use.
+    /// Makes the name unknown from now on. The known addresses stay in use.
     fn fail(&self) {
         *self.answer.lock().unwrap() = [0; 4];
     }

@@ -1,4 +1,4 @@
-//! What a well-behaved client and a well-behaved origin get.
+//! Proxying between a well-behaved client and a well-behaved origin.
 
 use crate::support::http::Client;
 use crate::support::origin::Origin;

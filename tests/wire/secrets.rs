@@ -67,7 +67,7 @@ fn no_secret_is_in_any_log_dump_or_metric() {
     assert_eq!(Client::connect(plain).request(basic).status, 200);
     std::fs::write(proxy.config_file(), config("nonsense: true\n")).unwrap();
     eventually("the refusal", || proxy.log().contains("nonsense").then_some(()));
-    // A key where a certificate should be: the mistake is shown, not what is in the file.
+    // A key instead of a certificate: the error shows the mistake, not the content of the file.
     pki.replace("web.pem", &pki.read("web.key"));
     std::fs::write(proxy.config_file(), config("")).unwrap();
     let failures = || proxy.metric("ringway_config_reloads_total{result=\"failure\"");

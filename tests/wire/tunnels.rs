@@ -7,14 +7,14 @@ use crate::support::origin::{Origin, Peer};
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_port};
 
-/// What opens a tunnel.
+/// The way in which a tunnel is opened.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Opening {
     WebSocket,
     Connect,
 }
 
-/// What an endpoint does with one.
+/// The behaviour of an endpoint towards a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Behaviour {
     /// Sends everything back until the client ends, then ends too.
@@ -93,7 +93,7 @@ fn serve_http2(peer: &mut Peer, behaviour: Behaviour) {
     let Some(mut frames) = Frames::accept(peer, &allowed) else { return };
     while let Some(frame) = frames.next() {
         match frame.kind {
-            // What ends with its head is no tunnel.
+            // A request that ends with its head is no tunnel.
             kind::HEADERS if frame.ends() => frames.respond(frame.stream, "known"),
             kind::HEADERS if behaviour == Behaviour::Refuse => {
                 frames.headers(frame.stream, &[(":status", "404")], false);
@@ -235,7 +235,7 @@ impl Tunnel {
         false
     }
 
-    /// What still comes until the other side ends in order.
+    /// The remaining bytes until the other side closes in order.
     fn rest(&mut self) -> Vec<u8> {
         while self.more() {}
         match self {

@@ -22,8 +22,8 @@ use super::state::{Lost, field};
 /// Virtual time after which a stream is one that is waited for in vain.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-/// What a stream takes at most where nothing goes wrong with it: less than it takes the proxy to
-/// give up one of its neighbours that stops.
+/// The longest time of a stream without faults. It is shorter than the time after which the proxy
+/// gives up a stalled stream next to it.
 const CALM_PATIENCE: Duration = Duration::from_secs(7);
 
 /// A client: a few connections one after the other, a few batches of streams on each.
@@ -55,7 +55,7 @@ pub async fn run(world: Rc<World>, io: SimIo) {
     }
 }
 
-/// What a client may say besides.
+/// Other frames that a client may send.
 fn disturb(world: &World, peer: &Peer) {
     match world.random(|random| random.u8(..8)) {
         0 => peer.announce(Terms::any(world)),
@@ -135,7 +135,7 @@ async fn stream(world: &World, peer: &Peer, service: Option<Service>) {
         }
     };
     let result = beside(receive(peer, id, &plan, pace), upload).await;
-    // What is not over is given up, as where the answer came before the request was whole.
+    // Reset an unfinished stream, for example if the answer came before the request was complete.
     peer.reset(id, code::CANCEL);
     judge(world, peer, &plan, pace, result);
     let alone = world.calm && plan.request.is_none() && pace == Pace::Full && !world.drains();
@@ -199,7 +199,7 @@ async fn receive(peer: &Peer, id: u32, plan: &Plan, pace: Pace) -> Result<Answer
     Ok(Answer { status, from_endpoint: own.is_some(), body, closes: false })
 }
 
-/// What a stream has come to must be what was planned.
+/// The result of a stream must be as planned.
 fn judge(world: &World, peer: &Peer, plan: &Plan, pace: Pace, result: Result<Answer, Lost>) {
     let faultless = plan.endpoint_fault.is_none() && plan.client_fault.is_none();
     let blameless = world.calm && faultless && pace != Pace::Stops;

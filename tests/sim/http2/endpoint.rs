@@ -47,7 +47,7 @@ async fn serve(world: Rc<World>, io: SimIo, stream: SimStream) {
     peer.close();
 }
 
-/// GOAWAY twice (RFC 9113 6.8), or once: then what is under way was not looked at.
+/// Sends GOAWAY twice (RFC 9113 6.8), or once: then running streams are reported as unprocessed.
 async fn leave(world: Rc<World>, peer: Rc<Peer>) {
     world.tally(|tally| tally.farewells += 1);
     if world.random(|random| random.u8(..3)) > 0 {
@@ -114,7 +114,7 @@ fn end(world: &World, peer: &Peer, id: u32, reset: bool) -> Result<(), Lost> {
     Ok(())
 }
 
-/// What no endpoint may send.
+/// Sends frames that no endpoint may send.
 fn garbage(world: &World, peer: &Peer, id: u32) {
     let head = |name: &str, value: &str| {
         let block = block_of(&vec![(name.to_owned(), value.to_owned())]);

@@ -1,4 +1,4 @@
-//! HPACK (RFC 7541), small: what is sent is never indexed, what comes is decoded in full.
+//! A small HPACK (RFC 7541): sent fields are never indexed, and received fields are fully decoded.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::LazyLock;
@@ -6,12 +6,12 @@ use std::sync::LazyLock;
 /// A block of fields, names first.
 pub type Fields = Vec<(String, String)>;
 
-/// What one side has told the other to remember.
+/// The dynamic table that the other side has filled.
 pub struct Decoder {
     table: VecDeque<(String, String)>,
     bytes: usize,
     bytes_max: usize,
-    /// What our SETTINGS allow.
+    /// The table size that our SETTINGS allow.
     pub allowed: usize,
 }
 

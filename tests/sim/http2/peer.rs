@@ -16,7 +16,7 @@ use super::frame::{self, Frame};
 use super::hpack::Fields;
 use super::state::{Lost, State, Terms};
 
-/// Frames that wait to be written, before whoever adds one has to wait.
+/// How many frames may wait to be written before a sender must wait.
 const QUEUED_FRAMES_MAX: usize = 6;
 
 /// How long the other side may take to close, too.
@@ -26,7 +26,7 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Peer {
     pub io: SimIo,
     world: Rc<World>,
-    /// Who it is, for the trace.
+    /// The name in the trace.
     name: (&'static str, u32),
     stream: SimStream,
     state: RefCell<State>,
@@ -97,7 +97,7 @@ impl Peer {
             self.change(|_| {});
         }
         self.wait(|state| state.closing.then_some(())).await;
-        // Closed with something unread it would be a reset, which may overtake what was said.
+        // Closing with unread bytes would cause a reset, which may overtake sent bytes.
         self.stream.shutdown_write().await;
         let late = self.io.sleep(LINGER);
         beside(late, self.wait(|state| state.over.map(|_| state.gone = true))).await;
@@ -130,7 +130,7 @@ impl Peer {
         self.change(|state| state.out.push_back(bytes));
     }
 
-    /// Says what is left to say and then closes.
+    /// Sends the remaining frames and then closes.
     pub fn close(&self) {
         self.change(|state| state.closing = true);
     }
@@ -149,7 +149,7 @@ impl Peer {
         state.over.is_some() || state.goaway.is_some() || state.closing
     }
 
-    /// Changes what was announced.
+    /// Changes the announced settings.
     pub fn announce(&self, terms: Terms) {
         self.change(|state| {
             state.unacknowledged.push_back(terms);
@@ -166,12 +166,12 @@ impl Peer {
         });
     }
 
-    /// Who it is, for the trace.
+    /// The name in the trace.
     pub fn name(&self) -> (&'static str, u32) {
         self.name
     }
 
-    /// Asks, and waits for the answer: what was sent before has come by then.
+    /// Sends a PING and waits for the answer. All frames sent before have arrived by then.
     pub async fn ping(&self) {
         let asked = self.change(|state| {
             state.out.push_back(frame::ping(0));
@@ -200,7 +200,7 @@ impl Peer {
             if state.over.is_some() || state.goaway.is_some() || state.closing {
                 return Some(None);
             }
-            // What is not known yet may be less than it will be.
+            // The final limit may be higher than the limit that is known now.
             let streams_max = if state.settled { state.their_streams_max } else { 1 };
             let full = state.open_streams() >= streams_max as usize;
             if full || state.out.len() >= QUEUED_FRAMES_MAX {
@@ -310,7 +310,7 @@ impl Peer {
         Ok(data)
     }
 
-    /// Takes what has come.
+    /// Processes received bytes.
     fn take(&self, bytes: &[u8]) {
         self.change(|state| {
             state.read.extend_from_slice(bytes);

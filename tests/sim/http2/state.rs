@@ -1,4 +1,4 @@
-//! What one end of a connection knows, and what it makes of a frame that comes.
+//! The state of one end of a connection, and its reaction to received frames.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
@@ -7,7 +7,7 @@ use super::super::wire::Cut;
 use super::frame::{self, Frame, code, flag, kind, setting};
 use super::hpack::{self, Decoder, Fields};
 
-/// What is announced in SETTINGS.
+/// The announced SETTINGS.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     pub stream_window: u32,
@@ -29,7 +29,7 @@ pub enum Lost {
 /// Bytes that are granted at least when some were read.
 const GRANT_BYTES: usize = 3000;
 
-/// What is granted again of the window of the connection, at once, however slow its streams are.
+/// How much of the connection window is granted again at once, even if streams are slow.
 const CONNECTION_GRANT_BYTES: usize = 4000;
 
 /// The window that every connection begins with (RFC 9113 6.9.2).
@@ -63,7 +63,7 @@ pub struct State {
     pub streams: BTreeMap<u32, StreamState>,
     pub accepted: VecDeque<u32>,
     pub last: u32,
-    /// What was asked for on streams that are ignored.
+    /// The requests on ignored streams.
     pub unseen: Vec<String>,
     pub wakers: Vec<Waker>,
 }
@@ -150,7 +150,7 @@ impl State {
 }
 
 impl State {
-    /// Lets the other side send more on a stream: what was read, and something where it is stuck.
+    /// Lets the other side send more on a stream: as much as was read, and a little if it is stuck.
     pub fn grant(&mut self, id: u32, read: usize) {
         let stream = self.streams.get_mut(&id).unwrap();
         let missing = usize::try_from(-stream.may_receive).unwrap_or(0);
