@@ -31,7 +31,7 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<Listener>>,
     /// All services, in order of name. Destinations are indices into this.
     pub services: Vec<Arc<Service>>,
-    /// Which service has an endpoint at an address; `None` where no traffic is captured.
+    /// The services by the addresses of their endpoints; `None` where no traffic is captured.
     pub endpoint_addresses: Option<Arc<EndpointAddresses>>,
     /// All rules, by their index.
     pub rules: Vec<Arc<Rule>>,

@@ -24,7 +24,7 @@ pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 /// One instance of a service.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Where it listens.
+    /// Its address.
     pub address: Address,
     /// Its share of traffic relative to the others; 1 unless configured. Zero takes none.
     pub weight: u32,
@@ -32,7 +32,7 @@ pub struct Endpoint {
     pub zone: Option<Box<str>>,
     /// The version it belongs to, when the service has versions.
     pub version: Option<Box<str>>,
-    /// What is known of its health, where it is checked; kept across reloads like its counters.
+    /// Its health; `None` if it is not checked. Kept across reloads like its counters.
     pub health: Option<Arc<HealthState>>,
     /// Its counters; the same ones across reloads as long as the address stays.
     pub stats: Arc<PerWorker<EndpointCells>>,
@@ -51,7 +51,7 @@ impl Endpoint {
     }
 }
 
-/// What the endpoints of a service speak.
+/// The protocol of the endpoints of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -72,7 +72,7 @@ pub enum Protocol {
 pub struct Service {
     /// Its name in the configuration.
     pub name: Box<str>,
-    /// What its endpoints speak.
+    /// The protocol of its endpoints.
     pub protocol: Protocol,
     /// Its virtual addresses: captured connections to them go to any endpoint.
     pub addresses: Vec<SocketAddr>,
@@ -82,7 +82,7 @@ pub struct Service {
     pub endpoints: EndpointSet,
     /// The `HOST:PORT` in DNS whose addresses are its endpoints; `None` when they are configured.
     pub dns_name: Option<Box<str>>,
-    /// How one of them is chosen.
+    /// The policy that chooses one of them.
     pub policy: Policy,
     /// TLS to its endpoints; `None` for plain text.
     pub tls: Option<Arc<ClientTls>>,
@@ -100,9 +100,9 @@ pub struct Service {
     pub send_proxy_protocol: Option<SendProxyProtocol>,
     /// The methods of gRPC that have been called there.
     pub methods: Arc<Methods>,
-    /// How HTTP/2 is spoken with its endpoints.
+    /// The HTTP/2 settings towards its endpoints.
     pub http2: Settings,
-    /// How it is found out which of them are fit for requests; `None`: all are.
+    /// The health check of its endpoints; `None`: all of them take requests.
     pub health: Option<Arc<Check>>,
     /// Its counters; the same ones across reloads as long as the name stays.
     pub stats: Arc<PerWorker<ServiceCells>>,
@@ -111,14 +111,14 @@ pub struct Service {
 /// A destination of a rule: indices into `Snapshot::services` and [`Endpoints::subsets`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// Which service.
+    /// Index of the service.
     pub service: u32,
-    /// Which of its subsets.
+    /// Index of the subset.
     pub subset: u32,
 }
 
 impl Destination {
-    /// Where a captured connection was meant to go, whatever that is.
+    /// The original destination of a captured connection.
     pub const ORIGINAL: Self = Self { service: u32::MAX, subset: 0 };
 }
 

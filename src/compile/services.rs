@@ -10,13 +10,13 @@ use crate::cluster::{EndpointSet, Protocol, Service};
 use crate::model::{self, Balance, Endpoints, HashBy, Item, Model, ServiceProtocol};
 use crate::proxy_protocol::SendProxyProtocol;
 
-/// How long connecting may take unless it is told otherwise.
+/// The default time limit for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long an unused connection is kept unless it is told otherwise.
+/// The default time for which an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Unused connections kept for each endpoint unless it is told otherwise.
+/// The default number of unused connections kept for each endpoint.
 const MAX_IDLE_CONNECTIONS: u32 = 1024;
 
 /// The services, in order of name.
@@ -113,7 +113,7 @@ fn policy(compiler: &mut Compiler<'_>, item: &Item<model::Service>) -> Policy {
     if let HashBy::Header(name) | HashBy::Cookie(name) = key
         && !is_token(name)
     {
-        let message = format!("{name:?} cannot be the name of what is hashed");
+        let message = format!("{name:?} is not a valid header or cookie name to hash");
         compiler.fault(&item.origin, message);
     }
     Policy::Hash(match key {

@@ -35,9 +35,9 @@ pub struct Applier {
     pub sockets: Sockets,
     /// The workers.
     pub mailboxes: Vec<Mailbox>,
-    /// What the workers say.
+    /// The reports of the workers.
     pub reports: UnboundedReceiver<Report>,
-    /// What is shown.
+    /// The state that the admin interface shows.
     pub status: Status,
     /// Addresses of services in DNS, and keys of token issuers.
     pub resolutions: Resolutions,
@@ -45,11 +45,11 @@ pub struct Applier {
     pub resources: Resources,
     /// Health checks of endpoints.
     pub checks: Checks,
-    /// Where access log lines go.
+    /// The destination of access log lines.
     pub log: LogSinkWriter,
     /// The configuration in use.
     pub loaded: Arc<Loaded>,
-    /// What was tried last; the same as `loaded` unless it was refused.
+    /// The configuration that was tried last; the same as `loaded` unless it was refused.
     pub tried: Arc<Loaded>,
     /// The version that was tried last.
     pub version: u64,
@@ -61,9 +61,9 @@ pub struct Applied {
     pub names: Vec<String>,
     /// The keys of token issuers to fetch.
     pub key_sources: Vec<KeySource>,
-    /// Where the admin interface listens.
+    /// The address of the admin interface.
     pub admin: Option<SocketAddr>,
-    /// Where the resolver listens, and its names.
+    /// The address of the resolver, and its names.
     pub dns: DnsPlan,
 }
 
@@ -98,7 +98,7 @@ impl Applier {
         self.note(result, &loaded, began)
     }
 
-    /// Shows what came of `loaded`. Here the old snapshot goes: no worker has to free it.
+    /// Shows the result for `loaded`. The old snapshot is freed here, and not on a worker.
     fn note(
         &mut self,
         result: Result<(Arc<Snapshot>, Applied), String>,
@@ -243,12 +243,12 @@ impl Applier {
     }
 }
 
-/// Says loudly, at each reload, where anyone is taken for an endpoint.
+/// Warns at each reload of services whose endpoints are not verified.
 fn warn_of_unverified(snapshot: &Snapshot) {
     for service in &snapshot.services {
         if service.tls.as_ref().is_some_and(|tls| tls.verifier.accepts_anyone()) {
             let service = &*service.name;
-            tracing::warn!(service, "verify: none: whoever answers is taken for the endpoint");
+            tracing::warn!(service, "verify: none: the identity of endpoints is not checked");
         }
     }
 }

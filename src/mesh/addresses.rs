@@ -69,7 +69,7 @@ impl Addresses {
     }
 }
 
-/// Which service has an endpoint at an address. It follows the changes of endpoints.
+/// The services by the addresses of their endpoints. It follows the changes of endpoints.
 #[derive(Debug, Default)]
 pub struct EndpointAddresses {
     version: AtomicU64,

@@ -1,4 +1,4 @@
-//! Which endpoint takes a request, and a connection to it.
+//! Chooses an endpoint for a request, and gets a connection to it.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ use crate::wire::Wire;
 /// Endpoints tried in turn while none accepts the connection. Nothing has been sent by then.
 pub const CONNECT_ATTEMPTS_MAX: usize = 3;
 
-/// A wish for a connection: by whom, to which service, and until when.
+/// The wanted connection: the client, the service and the deadline.
 pub struct Target<'a, I: Io> {
     /// The worker.
     pub core: &'a Rc<Core<I>>,
@@ -75,8 +75,8 @@ pub async fn connection<I: Io>(
     first_to_accept(target, choice, Attempt::begin).await
 }
 
-/// A connection for bytes that nobody has used, before it is known whether it will be: no attempt
-/// is counted.
+/// A new connection for bytes. It is opened before it is known whether it will be used, so no
+/// attempt is counted.
 ///
 /// # Errors
 /// As [`connection`].
@@ -157,7 +157,7 @@ pub fn is_http2(session: &Session) -> bool {
     session.alpn() == Some(b"h2")
 }
 
-/// A new connection, with whatever it begins with behind it.
+/// A new connection. Its PROXY header and its TLS handshake are done.
 pub async fn open<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,

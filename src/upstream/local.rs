@@ -48,7 +48,7 @@ pub struct Terms {
     pub timeouts: Timeouts,
     /// Proxies before us whose forwarded fields are believed.
     pub trusted_hops: u32,
-    /// What services are told of client certificates.
+    /// The details of client certificates that services get.
     pub forward_client_cert: ForwardClientCert,
     /// Whether requests without `x-request-id` get one.
     pub request_id: bool,
@@ -161,7 +161,7 @@ impl<I: Io> Local<I> {
     }
 }
 
-/// The settings for connections to the endpoints of a service, for one worker of all.
+/// The settings for connections to the endpoints of a service, on one worker.
 fn pool_terms<I: Io>(core: &Core<I>, service: &Service) -> PoolTerms {
     PoolTerms {
         idle_max: (service.max_idle_connections as usize).div_ceil(core.workers()),
@@ -169,7 +169,7 @@ fn pool_terms<I: Io>(core: &Core<I>, service: &Service) -> PoolTerms {
     }
 }
 
-/// The terms on which endpoints are trusted; `None` in the clear.
+/// The number of the trust settings for endpoints; `None` without TLS.
 fn tls_terms(tls: &Option<Arc<ClientTls>>) -> Option<u64> {
     tls.as_ref().map(|tls| tls.terms)
 }

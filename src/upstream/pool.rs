@@ -19,20 +19,20 @@ use crate::runtime::alarm::Alarm;
 use crate::runtime::io::{Quiet, Stream};
 use crate::time::Time;
 
-/// What a worker knows of an endpoint. Outlives reloads as long as the endpoint stays.
+/// The state of an endpoint on one worker. It outlives reloads while the endpoint stays.
 pub struct EndpointState<S> {
     /// The endpoint as configured when it was last (re)loaded.
     pub config: RefCell<Arc<Endpoint>>,
-    /// What the balancer looks at.
+    /// The load that the balancer compares.
     pub load: Load,
     stats: Arc<PerWorker<EndpointCells>>,
     worker: usize,
     idle: RefCell<VecDeque<Idle<S>>>,
-    /// Connections that exchanges share, and whose turn it is to open one.
+    /// The HTTP/2 connections, which exchanges share.
     pub shared: Shared,
     idle_max: Cell<usize>,
     idle_timeout: Cell<Duration>,
-    /// Its worker's endpoints with idle connections, and whether it is among them.
+    /// The worker's endpoints with idle connections. `listed` says whether this one is among them.
     waiting: Waiting<S>,
     listed: Cell<bool>,
     /// It has left the service.
@@ -90,7 +90,7 @@ pub struct Upstream<S: Stream> {
     pub stream: S,
     /// Its deadline.
     pub alarm: Alarm,
-    /// Where it leads.
+    /// The endpoint.
     pub endpoint: Rc<EndpointState<S>>,
     /// Whether it has carried an exchange before.
     pub reused: bool,
@@ -104,11 +104,11 @@ pub struct OpenGuard {
     worker: usize,
 }
 
-/// What the pool had.
+/// The result of asking the pool for a connection.
 pub struct Taken<S: Stream> {
     /// A live connection, if there was one.
     pub upstream: Option<Upstream<S>>,
-    /// How many dead ones were found and dropped on the way.
+    /// The number of dead connections that were dropped on the way.
     pub stale: u64,
 }
 
