@@ -3,8 +3,10 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ringway::cluster::Endpoint;
 use ringway::compile::found_at;
 use ringway::compile::registry::Registry;
 use ringway::net::Address;
@@ -13,7 +15,7 @@ use ringway::runtime::sim::{SimIo, SimStream, Simulation};
 use ringway::serve::Worker;
 use ringway::snapshot::Snapshot;
 
-use crate::sim::one::{address, commit, connect, hear_any, hear_or_end, say, worker};
+use crate::sim::one::{address, commit, compiled, connect, hear_any, hear_or_end, say, worker};
 
 /// Virtual time that a case may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -198,4 +200,47 @@ fn a_worker_that_is_not_told_notices_with_its_next_request() {
         assert_eq!(old.connections(), (1, 0));
     };
     assert_eq!(simulation.run(LIMIT, main), Ok(()));
+}
+
+#[test]
+fn an_endpoint_used_between_prepare_and_commit_keeps_its_state() {
+    let simulation = Simulation::new(1);
+    let (client, far, io) = (simulation.io(), simulation.io(), simulation.io());
+    let worker = worker(io);
+    let main = async move {
+        let slow = peer(&far, "10.0.2.1:80", Duration::ZERO);
+        let mut registry = Registry::new(1);
+        commit(&worker, &mut registry, 1, CONFIGURATION);
+        worker.prepare(compiled(&mut registry, 2, CONFIGURATION));
+        let stream = connect(&client, &worker, "web", None).await;
+        ask(&client, &stream, "slow").await;
+        assert!(worker.commit(2));
+        far.sleep(Duration::from_secs(1)).await;
+        assert_eq!(slow.connections(), (1, 1), "its connection stays");
+        ask(&client, &stream, "slow").await;
+        assert_eq!(slow.connections(), (1, 1), "and is used again");
+    };
+    assert_eq!(simulation.run(LIMIT, main), Ok(()));
+}
+
+#[test]
+fn an_endpoint_in_two_versions_has_one_health_and_one_count() {
+    let service = |more: &str| {
+        format!(
+            "services: {{shop: {{versions: {{v1: [10.0.1.1:80], v2: [10.0.1.1:80]}}{more}}}}}\n\
+             listeners: {{web: {{bind: '10.0.0.1:80'}}}}\nroutes: {{'*': [{{to: shop}}]}}\n"
+        )
+    };
+    let mut registry = Registry::new(1);
+    // The check comes with a reload: none of the endpoints has a health before.
+    let before = compiled(&mut registry, 1, &service(""));
+    let after = compiled(&mut registry, 2, &service(", health_check: {http: /}"));
+    let again = compiled(&mut registry, 3, &service(", health_check: {http: /}"));
+    let lists = [&before, &after, &again].map(|it| it.services[0].endpoints.load());
+    let [_, after, again] = lists.each_ref().map(|it| &it.list);
+    let health = |endpoint: &Arc<Endpoint>| endpoint.health.as_ref().map(Arc::as_ptr);
+    assert!(health(&after[0]).is_some() && health(&after[0]) == health(&after[1]));
+    assert!(Arc::ptr_eq(&after[0].stats, &after[1].stats));
+    assert!(Arc::ptr_eq(&lists[0].list[0].stats, &after[0].stats), "the counters go on");
+    assert!(Arc::ptr_eq(&after[0], &again[0]) && Arc::ptr_eq(&lists[1], &lists[2]), "used again");
 }

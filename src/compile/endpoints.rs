@@ -98,34 +98,27 @@ impl<'a> Builder<'a> {
     fn add_one(&mut self, version: Option<&str>, written: &model::Endpoint) {
         let model::Endpoint { address, weight, zone } = written;
         let before = self.before.find(self.list.len(), address);
-        // Several versions may have the same endpoint: its counters are the same.
-        let other = || self.list.iter().find(|endpoint| endpoint.address == *address).cloned();
-        let before = match before {
-            None if !self.versions.is_empty() => other(),
-            before => before,
+        let twin = match self.versions.is_empty() {
+            true => None,
+            false => self.list.iter().find(|endpoint| endpoint.address == *address),
         };
-        if let Some(before) = &before
-            && before.weight == *weight
-            && before.zone == *zone
-            && before.version.as_deref() == version
-            && before.health.is_some() == self.checked
-        {
-            self.list.push(Arc::clone(before));
-            return;
-        }
-        let health = before.as_ref().and_then(|before| before.health.clone());
+        // An endpoint in several versions has its counters and its health once.
+        let known = twin.or(before.as_ref());
+        let stats = known.map(|known| Arc::clone(&known.stats));
+        let health = known.and_then(|known| known.health.clone());
         let new_health = || Arc::new(HealthState::new(self.registry.changes(self.service)));
         let health = self.checked.then(|| health.unwrap_or_else(new_health));
-        let new_stats = || Arc::new(PerWorker::new(self.registry.workers()));
+        let workers = self.registry.workers();
         let endpoint = Endpoint {
             address: address.clone(),
             weight: *weight,
             zone: zone.clone(),
             version: version.map(Into::into),
             health,
-            stats: before.map_or_else(new_stats, |before| Arc::clone(&before.stats)),
+            stats: stats.unwrap_or_else(|| Arc::new(PerWorker::new(workers))),
         };
-        self.list.push(Arc::new(endpoint));
+        let unchanged = before.filter(|before| is_unchanged(before, &endpoint));
+        self.list.push(unchanged.unwrap_or_else(|| Arc::new(endpoint)));
     }
 
     fn finish(self, policy: &Policy) -> Arc<Endpoints> {
@@ -135,6 +128,16 @@ impl<'a> Builder<'a> {
         registry.keep_endpoints(service, &endpoints);
         endpoints
     }
+}
+
+/// Whether `after` is the same endpoint as `before`, with the same settings and cells.
+fn is_unchanged(before: &Endpoint, after: &Endpoint) -> bool {
+    let health = |endpoint: &Endpoint| endpoint.health.as_ref().map(Arc::as_ptr);
+    before.is_same(after)
+        && before.weight == after.weight
+        && before.zone == after.zone
+        && health(before) == health(after)
+        && Arc::ptr_eq(&before.stats, &after.stats)
 }
 
 /// The endpoints of a service in the snapshots that are alive.

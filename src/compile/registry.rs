@@ -146,7 +146,8 @@ struct OfService {
     cells: Weak<PerWorker<ServiceCells>>,
     methods: Weak<Methods>,
     changes: Weak<Changes>,
-    /// With the cells of endpoints; the latest last.
+    /// They hold the cells of endpoints. The latest is last. An endpoint that leaves and comes back
+    /// begins anew.
     endpoints: Vec<Weak<Endpoints>>,
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -62,19 +61,11 @@ impl Addresses {
         }
         self.endpoints.service(address).map(|service| Leads::Endpoint { service })
     }
-
-    /// The number of changes of the endpoints' addresses so far.
-    pub fn version(&self) -> u64 {
-        self.endpoints.version.load(Ordering::Acquire)
-    }
 }
 
 /// The services by the addresses of their endpoints. It follows the changes of endpoints.
 #[derive(Debug, Default)]
-pub struct EndpointAddresses {
-    version: AtomicU64,
-    known: RwLock<Known>,
-}
+pub struct EndpointAddresses(RwLock<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -91,12 +82,12 @@ impl EndpointAddresses {
         for (service, config) in (0..).zip(services) {
             addresses(&config.endpoints.load()).for_each(|address| known.add(address, service));
         }
-        Self { version: AtomicU64::new(0), known: RwLock::new(known) }
+        Self(RwLock::new(known))
     }
 
     /// Brings in `new` endpoints of a service that had `old`; `commit` puts them into use. Returns
-    /// the addresses that came or went. A worker that finds an address here finds its endpoint in
-    /// the service, or the address is about to go.
+    /// the addresses that came or went. The service has the endpoint of each address here, unless
+    /// the endpoint left after the address was looked up.
     pub fn replace(
         &self,
         service: u32,
@@ -111,7 +102,6 @@ impl EndpointAddresses {
         commit(new);
         let come = after.difference(&before);
         come.clone().for_each(|&address| self.write().add(address, service));
-        self.version.fetch_add(1, Ordering::Release);
         gone.chain(come).copied().collect()
     }
 
@@ -121,11 +111,11 @@ impl EndpointAddresses {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Known> {
-        self.known.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

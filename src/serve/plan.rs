@@ -51,7 +51,7 @@ pub struct OriginalDestination<I: Io> {
     service: RefCell<Option<Found<I>>>,
 }
 
-/// The versions of the snapshot and of its addresses, and the service found in them.
+/// The version of the snapshot, the number of changes of its addresses, and the service found then.
 type Found<I> = ((u64, u64), Option<Rc<LocalService<I>>>);
 
 impl<I: Io> OriginalDestination<I> {
@@ -74,15 +74,14 @@ pub fn original_service<I: Io>(
     listener: &Listener,
 ) -> Option<Rc<LocalService<I>>> {
     let captured = downstream.captured.as_ref()?;
-    let capture = listener.capture()?;
-    let version = (local.snapshot.version, capture.addresses.version());
+    let version = (local.snapshot.version, local.passthrough.changes());
     if let Some((known, service)) = &*captured.service.borrow()
         && *known == version
     {
         return service.clone();
     }
     let client = downstream.peer.address.map(|address| address.ip());
-    let worker = downstream.worker.index;
+    let (capture, worker) = (listener.capture()?, downstream.worker.index);
     let found = passthrough::find(local, worker, capture, captured.address, client);
     *captured.service.borrow_mut() = Some((version, found.clone()));
     found

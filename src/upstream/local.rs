@@ -95,12 +95,9 @@ impl<I: Io> Local<I> {
     pub fn prepare(core: &Core<I>, old: &Self, snapshot: Arc<Snapshot>) -> Self {
         let waiting = old.waiting.clone();
         let make = |config: &Arc<Service>| {
-            let before = old.find(&config.name);
-            let before =
-                before.filter(|before| tls_terms(&before.config.tls) == tls_terms(&config.tls));
+            let before = old.find_like(config);
             let terms = pool_terms(core, config);
             let config = Arc::clone(config);
-            let before = before.map(|before| &**before);
             Rc::new(LocalService::new(core.index, config, terms, &waiting, before))
         };
         let services = snapshot.services.iter().map(make).collect();
@@ -113,7 +110,9 @@ impl<I: Io> Local<I> {
 
     /// Takes the place of `old`: connections to endpoints that are gone are closed.
     pub fn replace(&self, old: &Self) {
-        self.services.iter().for_each(|service| service.begin());
+        for service in &self.services {
+            service.begin(old.find_like(&service.config));
+        }
         for service in &old.services {
             service.end(self.find(&service.name).map(|next| &**next));
         }
@@ -135,6 +134,12 @@ impl<I: Io> Local<I> {
     fn find(&self, name: &str) -> Option<&Rc<LocalService<I>>> {
         let found = self.services.binary_search_by(|service| (*service.name).cmp(name));
         found.ok().map(|index| &self.services[index])
+    }
+
+    /// The service with the name of `config`, if its connections are good for that one, too.
+    fn find_like(&self, config: &Service) -> Option<&LocalService<I>> {
+        let found = self.find(&config.name)?;
+        (tls_terms(&found.config.tls) == tls_terms(&config.tls)).then_some(&**found)
     }
 
     /// Closes idle connections that have waited too long, or that their peer has closed.

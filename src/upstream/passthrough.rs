@@ -1,7 +1,7 @@
 //! Services for original destinations that no virtual address has. They are made on demand and kept
 //! while they are in use.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +19,10 @@ use crate::runtime::io::Io;
 pub const PASSTHROUGH_MAX: usize = 1024;
 
 /// The kept services.
-pub struct PassthroughPool<I: Io>(RefCell<FxHashMap<Key, Kept<I>>>);
+pub struct PassthroughPool<I: Io> {
+    kept: RefCell<FxHashMap<Key, Kept<I>>>,
+    changes: Cell<u64>,
+}
 
 /// Whether the traffic is inbound, and the target address.
 type Key = (bool, SocketAddr);
@@ -32,27 +35,28 @@ struct Kept<I: Io> {
 
 impl<I: Io> Default for PassthroughPool<I> {
     fn default() -> Self {
-        Self(RefCell::default())
+        Self { kept: RefCell::default(), changes: Cell::new(0) }
     }
 }
 
 impl<I: Io> PassthroughPool<I> {
     /// Drops the services that are not in use any more.
     pub fn sweep(&self) {
-        self.0
+        self.kept
             .borrow_mut()
             .retain(|_, Kept { service, .. }| Rc::strong_count(service) > 1 || service.has_idle());
     }
 
     /// A later snapshot takes its place: connections are drained.
     pub fn end(&self) {
-        self.0.borrow().values().for_each(Kept::end);
+        self.kept.borrow().values().for_each(Kept::end);
     }
 
     /// Forgets the destinations at `addresses`: they lead elsewhere now. The workload itself may be
     /// reached at another address, but at the same port.
     pub fn forget(&self, addresses: &[SocketAddr]) {
-        self.0.borrow_mut().retain(|&(inbound, at), kept| {
+        self.changes.set(self.changes.get() + 1);
+        self.kept.borrow_mut().retain(|&(inbound, at), kept| {
             let is_it = |address: &SocketAddr| match inbound {
                 true => address.port() == at.port(),
                 false => canonical(*address) == canonical(at),
@@ -65,13 +69,19 @@ impl<I: Io> PassthroughPool<I> {
         });
     }
 
+    /// The number of calls of [`PassthroughPool::forget`]. A service that was found before the last
+    /// one may be outdated.
+    pub fn changes(&self) -> u64 {
+        self.changes.get()
+    }
+
     fn keep(
         &self,
         key: Key,
         alone: bool,
         make: impl FnOnce() -> Option<LocalService<I>>,
     ) -> Option<Rc<LocalService<I>>> {
-        let mut known = self.0.borrow_mut();
+        let mut known = self.kept.borrow_mut();
         if let Some(Kept { service, .. }) = known.get(&key) {
             return Some(Rc::clone(service));
         }

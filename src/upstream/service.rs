@@ -136,7 +136,7 @@ impl<I: Io> LocalService<I> {
         *self.current.borrow_mut() = Some(new);
     }
 
-    /// Whether this worker has chosen an endpoint here.
+    /// Whether this worker has looked at the endpoints.
     pub fn is_used(&self) -> bool {
         self.current.borrow().is_some()
     }
@@ -147,8 +147,17 @@ impl<I: Io> LocalService<I> {
         current.iter().flat_map(Current::states).any(|state| state.has_idle())
     }
 
-    /// The configuration of this service is in use from now on.
-    pub fn begin(&self) {
+    /// The configuration of this service is in use from now on. `before` is the state that it was
+    /// made of, and may have used more endpoints since then.
+    pub fn begin(&self, before: Option<&Self>) {
+        if let Some(before) = before
+            && let Some(old) = &*before.current.borrow()
+        {
+            let prepared = self.current.borrow().iter().flat_map(Current::states).count();
+            if old.states().count() != prepared {
+                *self.current.borrow_mut() = Some(Current::of(&self.config, Some(old)));
+            }
+        }
         if let Some(current) = &*self.current.borrow() {
             self.configure(current);
         }

@@ -24,6 +24,15 @@ pub fn worker(io: SimIo) -> Rc<Worker<SimIo>> {
     Worker::new(io, WorkerParts { index: 0, stats, seed: 1, log: LogBuffer::default() })
 }
 
+/// Compiles `configuration` as `version`.
+pub fn compiled(registry: &mut Registry, version: u64, configuration: &str) -> Arc<Snapshot> {
+    let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::io::Write::write_all(&mut file, configuration.as_bytes()).unwrap();
+    let loaded = files::load(&[file.path().to_owned()], &HashMap::new());
+    let compiled = files::compile(&loaded, version, registry, &Resolutions::new());
+    Arc::new(compiled.unwrap_or_else(|errors| panic!("{errors}")).snapshot)
+}
+
 /// Brings `configuration` to `worker` as `version`.
 pub fn commit(
     worker: &Worker<SimIo>,
@@ -31,11 +40,7 @@ pub fn commit(
     version: u64,
     configuration: &str,
 ) -> Arc<Snapshot> {
-    let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
-    std::io::Write::write_all(&mut file, configuration.as_bytes()).unwrap();
-    let loaded = files::load(&[file.path().to_owned()], &HashMap::new());
-    let compiled = files::compile(&loaded, version, registry, &Resolutions::new());
-    let snapshot = Arc::new(compiled.unwrap_or_else(|errors| panic!("{errors}")).snapshot);
+    let snapshot = compiled(registry, version, configuration);
     worker.prepare(Arc::clone(&snapshot));
     assert!(worker.commit(version));
     snapshot
