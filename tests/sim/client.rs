@@ -151,7 +151,9 @@ pub fn judge_proxys(world: &World, plan: &Plan, answer: &Answer, blameless: bool
     // Not looked at, and no more at hand; or too often.
     let untold = plan.method == "HEAD"; // its answer has no body to name the reason
     let unprocessed = status == 503 && (untold || why == "the endpoint did not accept the request");
-    let spent = plan.request.is_some() || world.refusals(plan) > REPEATS_MAX;
+    // A GOAWAY may cross the request: then the endpoint never sees the refused attempt.
+    let crossed = usize::from(world.farewells() > 0);
+    let spent = plan.request.is_some() || world.refusals(plan) + crossed > REPEATS_MAX;
     let unlucky = unlucky || (unprocessed && spent);
     assert!(!blameless || unlucky, "refused with {status} ({why}): {plan:?}");
 }

@@ -178,6 +178,11 @@ impl World {
         self.seen.borrow().get(&plan.id).map_or(0, |seen| seen.refused)
     }
 
+    /// The number of connections that endpoints have ended with GOAWAY.
+    pub fn farewells(&self) -> u64 {
+        self.tally.borrow().farewells
+    }
+
     pub fn plan(&self, id: u32) -> Plan {
         assert!(id <= self.ids.get(), "request {id} was never sent");
         Plan::new(self.seed, id, !self.calm)
