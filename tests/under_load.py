@@ -2,13 +2,11 @@
 
 import os
 import shutil
-import socket
 import subprocess
-import time
 import urllib.request
 
-# Each process begins somewhere else. No port is given twice.
-ports = (12000 + (os.getpid() * 97 + number) % 20000 for number in range(20000))
+from ports import await_port, free_port
+
 CHECK = """
 wrong = 0
 local threads = {}
@@ -76,26 +74,3 @@ http {{ access_log off; keepalive_requests {requests}; client_body_temp_path {di
     for port in names.values():
         await_port(port)
     return process
-
-
-def free_port():
-    """A port that nobody listens on, below those that Linux gives to outgoing connections."""
-    for port in ports:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                pass
-    raise SystemExit("no port is free")
-
-
-def await_port(port):
-    for _ in range(400):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.02)
-    raise SystemExit(f"nothing listens on port {port}")

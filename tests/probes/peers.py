@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import socket
 import subprocess
-import time
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from ports import await_port, free_port  # noqa: E402
 
 started = []
-# Each process begins somewhere else. No port is given twice.
-ports = (12000 + (os.getpid() * 97 + number) % 20000 for number in range(20000))
 
 
 class Proxy:
@@ -24,19 +24,6 @@ class Proxy:
         self.process = process
 
 
-def free_port():
-    """A port that nobody listens on, below those that Linux gives to outgoing connections."""
-    for port in ports:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                pass
-    raise SystemExit("no port is free")
-
-
 def spawn(command, log):
     """Starts a server that ends with this run, whatever happens."""
     with open(log, "w") as out:
@@ -44,16 +31,6 @@ def spawn(command, log):
                                    stderr=subprocess.STDOUT)
     started.append(process)
     return process
-
-
-def await_port(port):
-    for _ in range(400):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.02)
-    raise RuntimeError(f"nothing listens on port {port}")
 
 
 def stop_all():

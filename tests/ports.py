@@ -1,0 +1,31 @@
+"""Ports of test servers on loopback."""
+
+import os
+import socket
+import time
+
+# Each process begins somewhere else. No port is given twice.
+ports = (12000 + (os.getpid() * 97 + number) % 20000 for number in range(20000))
+
+
+def free_port():
+    """A port that nobody listens on, below those that Linux gives to outgoing connections."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+    raise SystemExit("no port is free")
+
+
+def await_port(port):
+    for _ in range(400):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+    raise SystemExit(f"nothing listens on port {port}")
