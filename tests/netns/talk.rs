@@ -11,6 +11,7 @@ use nix::sys::socket::{self, ControlMessageOwned, MsgFlags, SockaddrStorage, soc
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::namespace::Namespace;
+use crate::support::uninterrupted;
 
 /// How long a client waits for an expected answer. Other connections are refused or reset, so they
 /// need no wait.
@@ -221,7 +222,7 @@ pub fn ask_udp(from: &Namespace, address: &str, port: u16) -> String {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.send(b"?").unwrap();
         let mut bytes = [0; 128];
-        match socket.recv(&mut bytes) {
+        match uninterrupted(|| socket.recv(&mut bytes)) {
             Ok(length) => String::from_utf8_lossy(&bytes[..length]).into_owned(),
             Err(error) => reason(&error),
         }

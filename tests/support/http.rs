@@ -60,7 +60,7 @@ impl Client {
                 let head: Vec<u8> = self.read.drain(..end + 4).collect();
                 return Some(String::from_utf8_lossy(&head).into_owned());
             }
-            match self.stream.read(&mut block) {
+            match super::read_once(&mut self.stream, &mut block) {
                 Ok(n @ 1..) => self.read.extend_from_slice(&block[..n]),
                 _ => return None,
             }
@@ -162,11 +162,15 @@ impl Client {
     pub fn closes_within(&mut self, time: Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).unwrap();
         let mut byte = [0];
-        let closed = match self.stream.read(&mut byte) {
-            Ok(n) => n == 0,
+        let read = super::read_once(&mut self.stream, &mut byte);
+        self.stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        let closed = match &read {
+            Ok(n) => *n == 0,
             Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
         };
-        self.stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        if !closed {
+            eprintln!("no close, but: {read:?}, {byte:?}");
+        }
         closed
     }
 
@@ -199,7 +203,7 @@ impl Client {
 
     fn read_more(&mut self) -> Result<(), Vec<u8>> {
         let mut portion = [0; 65536];
-        match self.stream.read(&mut portion) {
+        match super::read_once(&mut self.stream, &mut portion) {
             Ok(n) if n > 0 => {
                 self.read.extend_from_slice(&portion[..n]);
                 Ok(())

@@ -10,7 +10,7 @@ pub mod pki;
 pub mod proxy;
 pub mod tls;
 
-use std::io::Write as _;
+use std::io::{self, Read, Write as _};
 use std::net::TcpListener;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -41,7 +41,23 @@ pub fn free_port() -> u16 {
 #[track_caller]
 pub fn skipped(reason: &str) {
     assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "cannot run here: {reason}");
-    writeln!(std::io::stderr().lock(), "SKIPPED: {reason}").unwrap();
+    writeln!(io::stderr().lock(), "SKIPPED: {reason}").unwrap();
+}
+
+/// Does `operation` again when it was interrupted. When the whole machine was stopped for a moment (a
+/// snapshot of it, a debugger), the kernel ends what waits with a timeout by EINTR (signal(7)).
+pub fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+/// Reads once, uninterrupted.
+pub fn read_once(stream: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
+    uninterrupted(|| stream.read(into))
 }
 
 /// Waits until `condition` gives something.

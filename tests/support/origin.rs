@@ -1,6 +1,6 @@
 //! An origin that follows a test's script exactly, even if no real server would behave so.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -196,7 +196,7 @@ impl Peer {
 
     fn more(&mut self) -> Option<()> {
         let mut portion = [0; 65536];
-        match self.stream.read(&mut portion) {
+        match super::read_once(&mut self.stream, &mut portion) {
             Ok(n) if n > 0 => {
                 self.read.extend_from_slice(&portion[..n]);
                 Some(())

@@ -45,7 +45,7 @@ impl TlsClient {
         let mut read = Vec::new();
         loop {
             let mut portion = [0; 4096];
-            match self.0.read(&mut portion)? {
+            match super::read_once(&mut self.0, &mut portion)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 n => read.extend_from_slice(&portion[..n]),
             }
@@ -69,7 +69,7 @@ impl TlsClient {
     /// Waits until the peer ends the connection, which must say nothing more.
     #[track_caller]
     pub fn ends(&mut self) {
-        match self.0.read(&mut [0; 64]) {
+        match super::read_once(&mut self.0, &mut [0; 64]) {
             Ok(n) => assert_eq!(n, 0, "it was to end without another word"),
             Err(error) => assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "it never ended"),
         }

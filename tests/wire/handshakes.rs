@@ -1,6 +1,6 @@
 //! Handshakes that take too long, come back, or are done with every kind of key.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::support::origin::Origin;
 use crate::support::peers::{openssl, program};
 use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
-use crate::support::{PATIENCE, eventually, free_port};
+use crate::support::{PATIENCE, eventually, free_port, read_once};
 
 /// A listener with the certificate `web` of `pki`, whose handshakes may take `handshake`.
 fn listener(pki: &Pki, handshake: &str) -> (Proxy, u16) {
@@ -42,14 +42,14 @@ fn handshakes_that_stall_or_drip_end_with_their_timeout() {
         proxy.metric(series)
     };
     let mut silent = connect();
-    assert_eq!(silent.read(&mut [0; 64]).unwrap(), 0, "a silent client is sent nothing");
+    assert_eq!(read_once(&mut silent, &mut [0; 64]).unwrap(), 0, "a silent client is sent nothing");
     let counted = |count: f64| {
         eventually("a timeout", || (timeouts() == count).then_some(()));
     };
     counted(1.0);
     let mut stalled = connect();
     stalled.write_all(&HELLO).unwrap();
-    assert_eq!(stalled.read(&mut [0; 64]).unwrap_or_default(), 0);
+    assert_eq!(read_once(&mut stalled, &mut [0; 64]).unwrap_or_default(), 0);
     counted(2.0);
     let mut dripping = connect();
     let drip = dripping.try_clone().unwrap();
@@ -62,7 +62,11 @@ fn handshakes_that_stall_or_drip_end_with_their_timeout() {
             std::thread::park_timeout(Duration::from_millis(50));
         }
     });
-    assert_eq!(dripping.read(&mut [0; 64]).unwrap_or_default(), 0, "each byte buys no more time");
+    assert_eq!(
+        read_once(&mut dripping, &mut [0; 64]).unwrap_or_default(),
+        0,
+        "each byte buys no more time"
+    );
     counted(3.0);
     dripper.join().unwrap();
     eventually("the reason", || proxy.log().contains("the handshake took too long").then_some(()));

@@ -1,6 +1,6 @@
 //! The operation of a proxy: logs, signals, mounted files, sockets, names and limits.
 
-use std::io::{Read, Write};
+use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
-use crate::support::{eventually, free_port, skipped};
+use crate::support::{eventually, free_port, read_once, skipped};
 
 fn config(port: u16, endpoint: &str) -> String {
     format!(
@@ -137,7 +137,7 @@ fn listens_on_a_unix_socket_and_connects_to_one() {
     let served = std::thread::spawn(move || {
         let (mut peer, _) = origin.accept().unwrap();
         let mut buf = [0; 1024];
-        let n = peer.read(&mut buf).unwrap();
+        let n = read_once(&mut peer, &mut buf).unwrap();
         peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nunix").unwrap();
         String::from_utf8_lossy(&buf[..n]).into_owned()
     });
@@ -281,4 +281,36 @@ fn reply_to(query: &[u8], address: [u8; 4]) -> Vec<u8> {
         reply.extend(address);
     }
     reply
+}
+
+/// What a debugger, `docker pause` or a snapshot of a virtual machine does.
+#[test]
+fn a_process_that_is_stopped_for_a_moment_loses_nothing() {
+    let origin = Origin::saying("x");
+    let echo = Origin::scripted(|peer| {
+        while let Some(portion) = peer.portion() {
+            peer.send(portion);
+        }
+    });
+    let (web, raw) = (free_port(), free_port());
+    let proxy = Proxy::start(&format!(
+        "listeners:\n  web: {{bind: 127.0.0.1:{web}}}\n\
+         \x20 raw: {{bind: 127.0.0.1:{raw}, protocol: tcp, service: raw}}\n\
+         routes: {{\"*\": [{{to: app}}]}}\n\
+         services:\n  app: {{endpoints: [\"{}\"]}}\n\
+         \x20 raw: {{protocol: tcp, endpoints: [\"{}\"]}}\n",
+        origin.address(),
+        echo.address()
+    ));
+    let (mut requests, mut bytes) = (Client::connect(web), Client::connect(raw));
+    for number in 0..100u8 {
+        proxy.signal(Signal::SIGSTOP);
+        requests.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        bytes.send([number]);
+        let mut fresh = Client::connect(web);
+        proxy.signal(Signal::SIGCONT);
+        assert_eq!(requests.response().text(), "x");
+        assert_eq!(bytes.exactly(1).unwrap(), [number]);
+        assert_eq!(fresh.get("a", "/").text(), "x");
+    }
 }

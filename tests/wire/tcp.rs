@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
-use crate::support::{eventually, free_port};
+use crate::support::{eventually, free_port, read_once};
 
 fn config(port: u16, origin: &Origin, listener: &str, service: &str) -> String {
     format!(
@@ -59,7 +59,7 @@ fn bulk_arrives_whole_in_both_directions() {
         });
         let mut seen = vec![0; 65536];
         let (mut total, mut wrong) = (0, 0);
-        while let Ok(n @ 1..) = peer.stream.read(&mut seen) {
+        while let Ok(n @ 1..) = read_once(&mut peer.stream, &mut seen) {
             wrong += (0..n).filter(|i| seen[*i] != ((total + i) % 65536 % 251) as u8).count();
             total += n;
         }
@@ -79,7 +79,7 @@ fn bulk_arrives_whole_in_both_directions() {
     });
     let mut seen = vec![0; 65536];
     let (mut total, mut wrong) = (0, 0);
-    while let Ok(n @ 1..) = stream.read(&mut seen) {
+    while let Ok(n @ 1..) = read_once(&mut stream, &mut seen) {
         wrong += (0..n).filter(|i| seen[*i] != ((total + i) % 65536 % 253) as u8).count();
         total += n;
     }
