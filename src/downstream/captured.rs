@@ -50,7 +50,7 @@ pub async fn serve<I: Io>(
             speak_http(downstream, timeout, false, first).await;
         }
         Some(Ready::Http2(downstream, first)) => http2::serve(downstream, first).await,
-        Some(Ready::Tunnel(downstream, tunnel)) => tunnel.run(&downstream).await,
+        Some(Ready::Tunnel(downstream, tunnel)) => Box::pin(tunnel.run(&downstream)).await,
         None => {}
     }
 }

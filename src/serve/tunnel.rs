@@ -14,6 +14,7 @@ use super::record::ExchangeRecord;
 use crate::error::Flag;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
+use crate::runtime::contained::boxed;
 use crate::runtime::io::{Io, Read, SpliceError, Spliced, Stream};
 use crate::time::Time;
 use crate::upstream::{Attempt, LocalService, Outcome, Upstream};
@@ -61,6 +62,16 @@ enum End {
     Idle,
 }
 
+/// The result of a burst of bytes in one direction.
+enum Paused {
+    /// The source is silent.
+    Silent,
+    /// The source closed.
+    Closed,
+    /// The direction has failed.
+    Failed(End),
+}
+
 impl<I: Io> Tunnel<I> {
     /// The tunnel after a response that switches protocols.
     pub fn switched(switched: Switched<I>, plan: Plan<I>, record: ExchangeRecord<I>) -> Self {
@@ -77,13 +88,13 @@ impl<I: Io> Tunnel<I> {
     }
 
     /// Runs until both directions have closed, or one has failed.
-    pub async fn run(mut self, downstream: &Downstream<I>) {
+    pub async fn run(mut self: Box<Self>, downstream: &Downstream<I>) {
         let io = &downstream.worker.io;
         let (to_endpoint, to_client) = (self.to_endpoint.take(), self.to_client.take());
         let _using = downstream.using(&self.service, &self.upstream);
         let active = Cell::new(io.now());
         let (client, endpoint) = (&downstream.stream, &self.upstream.stream);
-        let idle = self.idle;
+        let (record, idle) = (&self.record, self.idle);
         let up = Direction {
             io,
             from: client,
@@ -92,6 +103,7 @@ impl<I: Io> Tunnel<I> {
             active: &active,
             idle,
             failed: [End::ClientFailed, End::EndpointFailed],
+            count: |bytes| record.received(bytes),
         };
         let down = Direction {
             io,
@@ -101,9 +113,10 @@ impl<I: Io> Tunnel<I> {
             active: &active,
             idle,
             failed: [End::EndpointFailed, End::ClientFailed],
+            count: |bytes| record.sent(bytes),
         };
-        let mut up = pin!(up.run(to_endpoint, |n| self.record.received(n)));
-        let mut down = pin!(down.run(to_client, |n| self.record.sent(n)));
+        let mut up = pin!(up.run(to_endpoint));
+        let mut down = pin!(down.run(to_client));
         let (mut up_ended, mut down_ended) = (false, false);
         let end = poll_fn(|context| {
             if !up_ended && let Poll::Ready(end) = up.as_mut().poll(context) {
@@ -154,7 +167,7 @@ impl<I: Io> Tunnel<I> {
 }
 
 /// One direction of a tunnel.
-struct Direction<'a, I: Io> {
+struct Direction<'a, I: Io, C> {
     io: &'a I,
     from: &'a Wire<I::Stream>,
     to: &'a Wire<I::Stream>,
@@ -164,78 +177,90 @@ struct Direction<'a, I: Io> {
     idle: Duration,
     /// The result of an error on the source, and on the sink.
     failed: [End; 2],
+    /// Counts bytes that have passed.
+    count: C,
 }
 
-impl<I: Io> Direction<'_, I> {
-    async fn run(&self, first: Option<Buf>, count: impl Fn(u64)) -> End {
+impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
+    /// Moves bytes until the source closes or a side fails. A silent direction holds no buffer and
+    /// little memory: it waits for readiness. `first` holds bytes that were read before.
+    fn run(&self, first: Option<Buf>) -> impl Future<Output = End> {
+        // Boxed, because most of a tunnel's memory is needed only while bytes pass. Made here,
+        // because an async function would keep room for `first`.
+        let begun = boxed(|| self.burst(first));
+        async move {
+            let mut burst = begun;
+            loop {
+                match burst.await {
+                    Paused::Silent => {}
+                    Paused::Closed => break,
+                    Paused::Failed(end) => return end,
+                }
+                let [source_failed, _] = self.failed;
+                match self.patiently(pin!(self.from.readable())).await {
+                    None => return End::Idle,
+                    Some(Err(_)) => return source_failed,
+                    Some(Ok(())) => {}
+                }
+                match Box::pin(self.from.read(self.io.buffers().take())).await {
+                    (Ok(Read::Data(_)), buf) => burst = boxed(|| self.burst(Some(buf))),
+                    (Ok(_), _) => break,
+                    (Err(_), _) => return source_failed,
+                }
+            }
+            match self.patiently(Box::pin(self.to.shutdown_write())).await {
+                Some(()) => End::Orderly,
+                None => End::Idle,
+            }
+        }
+    }
+
+    /// Moves bytes until none comes for [`BUFFER_GRACE`].
+    async fn burst(&self, first: Option<Buf>) -> Paused {
         let [source_failed, sink_failed] = self.failed;
         let mut streak_bytes = 0;
         let mut pending = first;
         loop {
             let buf = match pending.take() {
                 Some(buf) => buf,
-                None => match self.read().await {
-                    Ok(Some(buf)) => buf,
-                    Ok(None) => break,
-                    Err(end) => return end,
-                },
+                None if self.io.buffers().is_crowded() => return Paused::Silent,
+                None => {
+                    self.alarm.set(self.io.now() + BUFFER_GRACE.min(self.idle));
+                    let buf = self.io.buffers().take();
+                    match self.from.read_or_woken(buf, self.alarm).await {
+                        (Ok(Read::Data(_)), buf) => buf,
+                        (Ok(Read::End), _) => return Paused::Closed,
+                        (Ok(Read::Woken), _) => return Paused::Silent,
+                        (Err(_), _) => return Paused::Failed(source_failed),
+                    }
+                }
             };
             let n = buf.len();
             self.active.set(self.io.now());
             self.alarm.set(self.active.get() + self.idle);
             match self.patiently(pin!(self.to.write_all(buf))).await {
-                Some((Ok(()), _)) => count(n as u64),
-                Some((Err(_), _)) => return sink_failed,
-                None => return End::Idle,
+                Some((Ok(()), _)) => (self.count)(n as u64),
+                Some((Err(_), _)) => return Paused::Failed(sink_failed),
+                None => return Paused::Failed(End::Idle),
             }
             streak_bytes = if n >= BULK_PORTION_BYTES { streak_bytes + n } else { 0 };
             if streak_bytes >= BULK_BYTES && self.from.can_splice(self.to) {
-                match Box::pin(self.splice(&count)).await {
-                    Some(Ok(_)) => break,
-                    Some(Err(SpliceError::Source(_))) => return source_failed,
-                    Some(Err(SpliceError::Sink(_))) => return sink_failed,
-                    None => return End::Idle,
-                }
+                return match Box::pin(self.splice()).await {
+                    Some(Ok(_)) => Paused::Closed,
+                    Some(Err(SpliceError::Source(_))) => Paused::Failed(source_failed),
+                    Some(Err(SpliceError::Sink(_))) => Paused::Failed(sink_failed),
+                    None => Paused::Failed(End::Idle),
+                };
             }
-        }
-        match self.patiently(Box::pin(self.to.shutdown_write())).await {
-            Some(()) => End::Orderly,
-            None => End::Idle,
         }
     }
 
-    async fn splice(&self, count: &impl Fn(u64)) -> Option<Result<Spliced, SpliceError>> {
+    async fn splice(&self) -> Option<Result<Spliced, SpliceError>> {
         let moved = |n| {
             self.active.set(self.io.now());
-            count(n);
+            (self.count)(n);
         };
         self.patiently(pin!(self.from.splice_to(self.to, u64::MAX, moved))).await
-    }
-
-    /// The next bytes; `None` at the end. A silent source holds no buffer.
-    async fn read(&self) -> Result<Option<Buf>, End> {
-        let source_failed = self.failed[0];
-        if !self.io.buffers().is_crowded() {
-            self.alarm.set(self.io.now() + BUFFER_GRACE.min(self.idle));
-            let buf = self.io.buffers().take();
-            let (read, buf) = self.from.read_or_woken(buf, self.alarm).await;
-            match read {
-                Ok(Read::Data(_)) => return Ok(Some(buf)),
-                Ok(Read::End) => return Ok(None),
-                Err(_) => return Err(source_failed),
-                Ok(Read::Woken) => drop(buf),
-            }
-        }
-        match self.patiently(pin!(self.from.readable())).await {
-            None => return Err(End::Idle),
-            Some(Err(_)) => return Err(source_failed),
-            Some(Ok(())) => {}
-        }
-        match self.from.read(self.io.buffers().take()).await {
-            (Ok(Read::Data(_)), buf) => Ok(Some(buf)),
-            (Ok(_), _) => Ok(None),
-            (Err(_), _) => Err(source_failed),
-        }
     }
 
     /// Runs `operation` while bytes pass in either direction; `None` when no bytes passed for too
