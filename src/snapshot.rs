@@ -27,11 +27,11 @@ use crate::tls::{CertificateInfo, ServerTls};
 pub struct Snapshot {
     /// Counts applied configurations, from 1.
     pub version: u64,
-    /// All listeners, in order of name.
+    /// All listeners, sorted by name.
     pub listeners: Vec<Arc<Listener>>,
-    /// All services, in order of name. Destinations are indices into this.
+    /// All services, sorted by name. Destinations are indices into this.
     pub services: Vec<Arc<Service>>,
-    /// The services by the addresses of their endpoints; `None` where no traffic is captured.
+    /// The services by the addresses of their endpoints. `None` where no traffic is captured.
     pub endpoint_addresses: Option<Arc<EndpointAddresses>>,
     /// All rules, by their index.
     pub rules: Vec<Arc<Rule>>,
@@ -41,7 +41,7 @@ pub struct Snapshot {
     pub limits: Limits,
     /// How long a drain may take.
     pub drain: Duration,
-    /// The access log; `None` if it is off.
+    /// The access log. `None` means that it is off.
     pub access_log: Option<AccessLog>,
     /// The certificates in use, for operators.
     pub certificates: Vec<CertificateInfo>,
@@ -128,11 +128,11 @@ pub struct Listener {
     pub binds: Vec<Bind>,
     /// The treatment of connections.
     pub serves: Serves,
-    /// TLS; `None` for plain text.
+    /// TLS. `None` means plain text.
     pub tls: Option<Arc<ServerTls>>,
     /// Whether HTTP/1 is supported.
     pub http1: bool,
-    /// The settings of HTTP/2; `None` if it is off.
+    /// The settings of HTTP/2. `None` means that it is off.
     pub http2: Option<Settings>,
     /// Whether each connection must begin with a PROXY protocol header.
     pub proxy_protocol: bool,
@@ -146,7 +146,7 @@ pub struct Listener {
     pub via: Option<Box<str>>,
     /// The treatment of escaped slashes in request paths.
     pub escaped_slashes: EscapedSlashes,
-    /// The most open connections, over all workers.
+    /// The maximum number of open connections, over all workers.
     pub connections_max: u32,
     /// Time limits.
     pub timeouts: Timeouts,
@@ -172,7 +172,7 @@ impl Listener {
         }
     }
 
-    /// A number that changes with the trust settings for clients; `None` without TLS.
+    /// A number that changes with the trust settings for clients. Returns `None` without TLS.
     pub fn tls_terms(&self) -> Option<u64> {
         self.tls.as_ref().map(|tls| tls.terms)
     }
@@ -208,7 +208,7 @@ pub struct Timeouts {
 /// Limits on peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The most open connections, over all listeners and workers.
+    /// The maximum number of open connections, over all listeners and workers.
     pub connections: u32,
     /// Limits on the parts of a message.
     pub message: message::Limits,

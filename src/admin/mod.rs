@@ -23,7 +23,7 @@ impl Admin {
         Self { status, serving: None }
     }
 
-    /// Listens on `address` from now on; `None` turns it off.
+    /// Listens on `address` from now on. `None` turns the admin interface off.
     ///
     /// # Errors
     /// When it cannot bind the address. It then continues on the old address.

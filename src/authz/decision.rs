@@ -63,7 +63,7 @@ pub enum Outcome {
 pub struct Report<'p> {
     /// The rule.
     pub rule: &'p Rule,
-    /// Its result.
+    /// The result.
     pub outcome: Outcome,
 }
 

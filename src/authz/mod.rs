@@ -50,21 +50,21 @@ pub enum Action {
 /// A compiled rule.
 #[derive(Debug)]
 pub struct Rule {
-    /// Its name; the default is `authorization#N`, and N starts at 1.
+    /// The name; the default is `authorization#N`, and N starts at 1.
     pub name: Box<str>,
     /// `file:line` of its definition.
     pub place: Box<str>,
-    /// Its action.
+    /// The action.
     pub action: Action,
     /// Whether it only reports its decision.
     pub dry_run: bool,
-    /// Peers, of which one must match; empty for any.
+    /// The client must match one of these. Empty means any client.
     pub from: Vec<Source>,
-    /// Operations, of which one must match; empty for any.
+    /// The operation must match one of these. Empty means any operation.
     pub to: Vec<Operation>,
     /// Additional conditions.
     pub when: When,
-    /// Its counters; the same ones across reloads as long as the name stays.
+    /// The counters. They survive reloads while the name stays the same.
     pub stats: Arc<PerWorker<RuleCells>>,
 }
 
@@ -89,37 +89,38 @@ impl Rule {
 /// The client of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Peer<'a> {
-    /// The verified SPIFFE ID (`spiffe://...`) of its certificate; `None` without one.
+    /// The verified SPIFFE ID (`spiffe://...`) of the client certificate. `None` means that the
+    /// client has none.
     pub identity: Option<&'a str>,
-    /// The peer address of its connection; `None` for a Unix-domain socket.
+    /// The peer address of the connection. `None` means a Unix-domain socket.
     pub ip: Option<IpAddr>,
     /// The client address that a trusted proxy reported.
     pub forwarded_ip: Option<IpAddr>,
 }
 
-/// The target of a request.
+/// What the client wants to reach: a service, and the request if it is HTTP.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
     /// The service of the route; empty if the proxy answers itself.
     pub service: &'a str,
     /// The local port of the connection, or its original destination port; 0 if there is none.
     pub port: u16,
-    /// The original destination address of a captured connection; `None` for others.
+    /// The original destination address of a captured connection. `None` means not captured.
     pub ip: Option<IpAddr>,
-    /// The request; `None` for an L4 connection.
+    /// The request. `None` means an L4 connection.
     pub request: Option<Request<'a>>,
 }
 
 /// An HTTP request of any version.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// Its method.
+    /// The method.
     pub method: &'a [u8],
     /// Host and optional port, which is ignored.
     pub host: &'a [u8],
-    /// Its path as it is forwarded: without the query, and [normalised](path::normalise).
+    /// The path as it is forwarded: without the query, and [normalised](path::normalise).
     pub path: &'a [u8],
-    /// Its fields.
+    /// The fields.
     pub head: HeadView<'a>,
     /// The claims of its accepted token, if it has one.
     pub claims: Option<&'a Claims>,

@@ -9,7 +9,7 @@ use crate::net::Network;
 /// Conditions on a request or connection (Istio's `to.operation`). All must match.
 #[derive(Clone, Debug, Default)]
 pub struct Operation {
-    /// The services, of which one must match; empty for any.
+    /// The service must match one of these. Empty means any service.
     pub services: Vec<Pattern>,
     /// The local port.
     pub ports: Choice<u16>,

@@ -23,7 +23,7 @@ impl Certainty {
 /// match.
 #[derive(Clone, Debug)]
 pub struct Choice<P> {
-    /// One of these; empty for any.
+    /// One of these. Empty means any.
     pub wanted: Vec<P>,
     /// None of these.
     pub unwanted: Vec<P>,

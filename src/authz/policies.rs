@@ -110,7 +110,7 @@ impl Group {
     }
 }
 
-/// The services that the rule names; `None` if it names no service or uses patterns.
+/// The services that the rule names. Returns `None` if it names no service or uses patterns.
 fn named_services(rule: &Rule) -> Option<Vec<&str>> {
     let mut names = Vec::new();
     if rule.to.is_empty() {

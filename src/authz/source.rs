@@ -8,7 +8,7 @@ use crate::net::Network;
 /// Conditions on a peer (Istio's `from.source`). All must match.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
-    /// Its SPIFFE ID, without `spiffe://`.
+    /// The SPIFFE ID, without `spiffe://`.
     pub identities: Choice<Pattern>,
     /// The namespace in its SPIFFE ID.
     pub namespaces: Choice<Pattern>,

@@ -24,17 +24,17 @@ pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 /// One instance of a service.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Its address.
+    /// The address.
     pub address: Address,
-    /// Its share of traffic relative to the others; 1 unless configured. Zero takes none.
+    /// The share of traffic relative to the others; 1 unless configured. Zero takes none.
     pub weight: u32,
-    /// Its zone, for locality (not used for choosing yet).
+    /// The zone, for locality (not used for choosing yet).
     pub zone: Option<Box<str>>,
     /// The version it belongs to, when the service has versions.
     pub version: Option<Box<str>>,
-    /// Its health; `None` if it is not checked. Kept across reloads like its counters.
+    /// The health. `None` means that the endpoint is not checked. It survives reloads.
     pub health: Option<Arc<HealthState>>,
-    /// Its counters; the same ones across reloads as long as the address stays.
+    /// The counters. They survive reloads while the address stays the same.
     pub stats: Arc<PerWorker<EndpointCells>>,
 }
 
@@ -44,7 +44,7 @@ impl Endpoint {
         self.address == other.address && self.version == other.version
     }
 
-    /// Its health, where it is checked and could take requests at all.
+    /// The health state. Returns `None` if the endpoint is not checked or its weight is 0.
     pub fn health_state(&self) -> Option<State> {
         let health = self.health.as_deref().filter(|_| self.weight > 0);
         health.map(HealthState::state)
@@ -70,21 +70,21 @@ pub enum Protocol {
 /// A service: endpoints and how to reach them.
 #[derive(Debug)]
 pub struct Service {
-    /// Its name in the configuration.
+    /// The name in the configuration.
     pub name: Box<str>,
     /// The protocol of its endpoints.
     pub protocol: Protocol,
-    /// Its virtual addresses: captured connections to them go to any endpoint.
+    /// The virtual addresses: captured connections to them go to any endpoint.
     pub addresses: Vec<SocketAddr>,
     /// How connections to its endpoints leave.
     pub egress: Egress,
-    /// Its endpoints.
+    /// The endpoints.
     pub endpoints: EndpointSet,
-    /// The `HOST:PORT` in DNS whose addresses are its endpoints; `None` when they are configured.
+    /// The `HOST:PORT` in DNS whose addresses are its endpoints. `None` when they are configured.
     pub dns_name: Option<Box<str>>,
     /// The policy that chooses one of them.
     pub policy: Policy,
-    /// TLS to its endpoints; `None` for plain text.
+    /// TLS to the endpoints. `None` means plain text.
     pub tls: Option<Arc<ClientTls>>,
     /// The token that requests must carry, unless their route demands another.
     pub jwt: Option<Arc<Requirement>>,
@@ -102,9 +102,9 @@ pub struct Service {
     pub methods: Arc<Methods>,
     /// The HTTP/2 settings towards its endpoints.
     pub http2: Settings,
-    /// The health check of its endpoints; `None`: all of them take requests.
+    /// The health check of the endpoints. `None` means that no endpoint is checked.
     pub health: Option<Arc<Check>>,
-    /// Its counters; the same ones across reloads as long as the name stays.
+    /// The counters. They survive reloads while the name stays the same.
     pub stats: Arc<PerWorker<ServiceCells>>,
 }
 

@@ -10,11 +10,11 @@ use crate::health::{Check, State};
 /// The endpoints that a destination names: all of a service, or those of one version.
 #[derive(Debug)]
 pub struct Subset {
-    /// The version; empty for the whole service.
+    /// The version. Empty means the whole service.
     pub version: Box<str>,
     /// Indices into [`Endpoints::list`].
     pub members: Vec<u32>,
-    /// The lookup table of the hash policy; `None` for the other policies.
+    /// The lookup table of the hash policy. `None` with the other policies.
     pub maglev: Option<Maglev>,
 }
 
@@ -23,7 +23,7 @@ pub struct Subset {
 pub struct Endpoints {
     /// All endpoints, of all versions.
     pub list: Vec<Arc<Endpoint>>,
-    /// Subset 0 is the whole service; then one for each version, in order of name.
+    /// Subset 0 is the whole service; then one for each version, sorted by name.
     pub subsets: Vec<Subset>,
 }
 
@@ -39,7 +39,7 @@ pub struct EndpointSet {
 pub struct ServiceCandidates<'a> {
     /// The service.
     pub service: &'a Service,
-    /// Its endpoints.
+    /// The endpoints.
     pub endpoints: &'a Endpoints,
 }
 

@@ -60,7 +60,7 @@ pub fn found_at(
 struct Builder<'a> {
     registry: &'a mut Registry,
     service: &'a str,
-    /// Its endpoints are checked.
+    /// The endpoints are checked.
     checked: bool,
     before: Before,
     list: Vec<Arc<Endpoint>>,

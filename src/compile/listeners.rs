@@ -121,7 +121,7 @@ fn serves(
     }
 }
 
-/// A table of the `wanted` hosts.
+/// The route table of the `wanted` hosts. Reports each host that has no routes.
 pub(super) fn only(
     compiler: &mut Compiler<'_>,
     hosts: &Hosts<'_>,

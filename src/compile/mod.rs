@@ -58,7 +58,7 @@ pub struct Compiled {
     pub admin: Option<SocketAddr>,
     /// Where the resolver for the workload listens, and its names.
     pub dns: DnsPlan,
-    /// Number of workers; `None` for one per CPU.
+    /// Number of workers. `None` means one per CPU.
     pub workers: Option<usize>,
     /// The kernel interface.
     pub driver: Driver,

@@ -19,7 +19,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The default number of unused connections kept for each endpoint.
 const MAX_IDLE_CONNECTIONS: u32 = 1024;
 
-/// The services, in order of name.
+/// The services, sorted by name.
 pub(super) fn services(compiler: &mut Compiler<'_>) -> Vec<Arc<Service>> {
     let model = compiler.model;
     let mut services = Vec::with_capacity(model.services.len());

@@ -126,7 +126,9 @@ impl Applier {
             }
             Err(errors) => {
                 known.reloads.failed += 1;
-                tracing::error!("configuration refused, the old one stays in use:\n{errors}");
+                let kept =
+                    known.snapshot.as_ref().map_or("", |_| "; the previous one stays in use");
+                tracing::error!("configuration refused{kept}:\n{errors}");
                 known.reloads.errors = errors;
                 None
             }
@@ -165,7 +167,7 @@ impl Applier {
         let Compiled { snapshot, bind_places, refusals, names, key_sources, admin, dns, .. } =
             compiled;
         for refusal in &refusals {
-            tracing::warn!("resource refused, the rest is applied: {refusal}");
+            tracing::warn!("resource refused and left out: {refusal}");
         }
         let snapshot = Arc::new(snapshot);
         let sockets = self.sockets.prepare(&snapshot).map_err(|errors| {
@@ -192,7 +194,7 @@ impl Applier {
         let committed = |kind: &ReportKind| kind.committed() == Some(version);
         if let Err(why) = self.await_all(committed).await {
             // All have prepared, so all will commit; one is only late.
-            tracing::warn!(version, %why, "a worker takes long to commit");
+            tracing::warn!(version, %why, "not all workers have committed the new configuration");
         }
         self.sockets.keep_only(&snapshot);
         self.log.configure(snapshot.access_log.as_ref().map(|log| &log.sink));
@@ -227,7 +229,7 @@ impl Applier {
                 self.status.known().log_lines_dropped += dropped;
             }
             ReportKind::Failed(message) => {
-                tracing::error!(worker = report.worker, "{message}");
+                tracing::error!(worker = report.worker, "worker failed: {message}");
                 return Some(message);
             }
             ReportKind::Prepared { .. } | ReportKind::Committed { .. } | ReportKind::Drained => {}

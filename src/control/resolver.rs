@@ -19,7 +19,8 @@ use crate::net::Egress;
 use crate::runtime::datagram::towards;
 use crate::telemetry::status::Status;
 
-/// The most queries and connections at once. More are dropped; the client retries.
+/// The maximum number of queries and connections at once. Further ones are dropped, and the client
+/// tries again.
 pub const QUERIES_MAX: usize = 512;
 
 /// Time limit for one system resolver before the next one is tried.

@@ -224,7 +224,7 @@ impl Control {
                 }
                 () = self.watch.changed() => self.reload(false).await,
                 (name, addresses) = self.names.changed() => {
-                    tracing::info!(%name, ?addresses, "the addresses of a service changed");
+                    tracing::info!(%name, ?addresses, "the addresses of a DNS name changed");
                     self.applier.readdress(name, addresses);
                 }
                 (url, keys) = self.key_sets.changed() => {
@@ -255,10 +255,10 @@ impl Control {
             let registry = &mut self.applier.registry;
             self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
             if let Err(error) = self.admin.bind(admin).await {
-                tracing::error!("{error}; the admin interface stays on its old address");
+                tracing::error!("{error} (the admin interface is unchanged)");
             }
             if let Err(error) = self.resolver.serve(dns).await {
-                tracing::error!("{error}; the resolver stays on its old address");
+                tracing::error!("{error} (the DNS resolver is unchanged)");
             }
         }
         tell_systemd(&[NotifyState::Ready]);
@@ -276,7 +276,7 @@ impl Control {
 
     /// Stops accepting and lets exchanges finish. Ends after the `drain` time at the latest.
     async fn drain(mut self) -> Result<(), RunError> {
-        let limit = {
+        let drain_limit = {
             let mut known = self.applier.status.known();
             known.draining = true;
             known.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.drain)
@@ -284,11 +284,14 @@ impl Control {
         tell_systemd(&[NotifyState::Stopping]);
         // From here on, new connections bypass the proxy if that is allowed. Captured ones stay.
         drop(self.rules.take_if(|rules| rules.is_open()));
-        tracing::info!(?limit, "draining; a second signal stops the process at once");
+        tracing::info!(
+            ?drain_limit,
+            "draining; a second SIGTERM or SIGINT stops the process at once"
+        );
         self.applier.sockets.close_all();
         self.applier.post_all(|| Order::Drain);
         let mut busy = self.applier.mailboxes.len();
-        let deadline = tokio::time::sleep(limit);
+        let deadline = tokio::time::sleep(drain_limit);
         tokio::pin!(deadline);
         while busy > 0 {
             tokio::select! {

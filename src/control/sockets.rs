@@ -20,7 +20,8 @@ use crate::runtime::datagram;
 use crate::snapshot::Snapshot;
 use crate::worker::mailbox::ListeningSocket;
 
-/// The most connections that wait for accept; the kernel limits it to `net.core.somaxconn`.
+/// The maximum number of connections that wait for accept; the kernel limits it to
+/// `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
 
 /// All listening sockets of the process.

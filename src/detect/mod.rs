@@ -35,7 +35,7 @@ impl Protocol {
         self as usize
     }
 
-    /// Its name in metrics.
+    /// The name in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Tls => "tls",

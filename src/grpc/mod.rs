@@ -43,7 +43,7 @@ impl Kind {
     }
 }
 
-/// The kind of call that a request is; `None` if it is not a call.
+/// The kind of call that a request is. Returns `None` if it is not a call.
 pub fn kind_of(request: HeadView<'_>) -> Option<Kind> {
     if request.head.method != Method::Post {
         return None;

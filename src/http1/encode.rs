@@ -31,7 +31,7 @@ pub struct RequestEdits<'a> {
     pub headers: &'a HeaderEdits,
 }
 
-/// A field by its lower-case name. Its value replaces all fields of that name; `None` removes them.
+/// A field by its lower-case name. Its value replaces all fields of that name. `None` removes them.
 pub type Replaced = (&'static str, Option<Vec<u8>>);
 
 /// How to change `x-forwarded-client-cert`.

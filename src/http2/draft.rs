@@ -48,7 +48,7 @@ pub struct Draft {
     /// The authority of the last request, which is likely to repeat.
     last_authority: Option<Authority>,
     status: StatusCode,
-    /// The requested protocol; empty for none.
+    /// The requested protocol. Empty means none.
     upgrade: Bytes,
     /// HTTP/2 cannot express this head.
     unspeakable: bool,

@@ -24,7 +24,7 @@ const OTHER_PER_STREAM: f64 = 10.0;
 /// WINDOW_UPDATE frames that one KiB of our DATA earns credit for. Envoy allows 10 for each frame.
 const UPDATES_PER_KIB: f64 = 10.0;
 
-/// The most empty DATA frames that the `h2` crate accepts in the life of a connection.
+/// The maximum number of empty DATA frames that the `h2` crate accepts in the life of a connection.
 const EMPTY_DATA_MAX: u32 = 100;
 
 /// The kind of peer.
@@ -49,7 +49,7 @@ pub struct Meter {
     levels: [f64; Flood::ALL.len()],
     /// The time of the last decrease.
     lowered: Time,
-    /// CONTINUATION frames of the open header block; `None` if there is none.
+    /// CONTINUATION frames of the open header block. `None` if there is none.
     block: Option<u32>,
     /// Start time of the incomplete frame or header block.
     unfinished: Option<Time>,

@@ -27,7 +27,7 @@ pub struct SharedConnection {
     streams_max: usize,
     /// The authority of its last request.
     authority: RefCell<Option<Authority>>,
-    /// The endpoint's certificates; `None` in the clear.
+    /// The endpoint's certificates. `None` means plain text.
     issued: Option<Rc<[Issued]>>,
     /// Wakes the task that drives it.
     wake: WakeHandle,
@@ -123,7 +123,7 @@ impl SharedConnection {
         self.opened.get()
     }
 
-    /// The endpoint's certificates; `None` in the clear.
+    /// The endpoint's certificates. Returns `None` for plain text.
     pub fn issued(&self) -> Option<&Rc<[Issued]>> {
         self.issued.as_ref()
     }
@@ -141,7 +141,7 @@ impl Slot {
         self.connection.issued.is_some()
     }
 
-    /// The endpoint's certificates; `None` in the clear.
+    /// The endpoint's certificates. Returns `None` for plain text.
     pub fn issued(&self) -> Option<&Rc<[Issued]>> {
         self.connection.issued()
     }

@@ -32,7 +32,7 @@ impl Installed {
     /// rules, the kernel removes them when this process ends, also after a SIGKILL.
     ///
     /// # Errors
-    /// As [`install::up`].
+    /// Like [`install::up`].
     pub fn up(plan: &InterceptPlan, wanted: Option<Backend>) -> Result<Self, InterceptError> {
         let backend = Backend::choose(wanted)?;
         let when_dead = plan.when_dead;

@@ -128,7 +128,7 @@ impl Ports {
         Self(merged)
     }
 
-    /// Its ranges.
+    /// The ranges.
     pub fn ranges(&self) -> &[PortRange] {
         &self.0
     }
@@ -287,7 +287,7 @@ impl fmt::Display for InterceptPlan {
             said.push(format!("outbound TCP to {}", self.outbound_port));
         }
         if self.catches_udp() {
-            said.push("UDP by TPROXY to the same".to_owned());
+            said.push("UDP by TPROXY to the same ports".to_owned());
         }
         if let Some(port) = self.dns {
             said.push(format!("DNS to {port}"));

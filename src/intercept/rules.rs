@@ -78,7 +78,7 @@ pub enum Match {
     FromInterfaces(Vec<Interface>),
     /// It leaves through one of these interfaces.
     ToInterfaces(Vec<Interface>),
-    /// Its destination is not an address of this host.
+    /// The destination is not an address of this host.
     NotForThisHost,
     /// It comes from one of these networks.
     From(Vec<Network>),
@@ -94,7 +94,7 @@ pub enum Match {
     Gids(Vec<u32>),
     /// It has this mark.
     Mark(u32),
-    /// Its connection has this mark.
+    /// The connection has this mark.
     ConnectionMark(u32),
     /// It goes in the direction of the first packet of its connection.
     Original,
@@ -107,14 +107,14 @@ pub enum Match {
 pub enum Action {
     /// No further rule of the chain sees it.
     Leave,
-    /// Its connection goes to this port of this host.
+    /// The connection goes to this port of this host.
     Redirect(u16),
     /// It goes unchanged to a transparent socket on this port, with [`DIVERT_MARK`]. If there is no
     /// such socket, nft continues with the next rule, but iptables drops the packet.
     Tproxy(u16),
     /// It gets this mark, and no further rule of the chain sees it.
     Mark(u32),
-    /// Its connection gets this mark. The next rule sees it.
+    /// The connection gets this mark. The next rule sees it.
     MarkConnection(u32),
     /// It is refused with a TCP reset, if the backend supports it (iptables does not).
     Reset,

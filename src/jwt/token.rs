@@ -10,7 +10,7 @@ use super::provider::Provider;
 /// The longest accepted token.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
-/// The most keys that are tried for a token without `kid`.
+/// The maximum number of keys that are tried for a token without `kid`.
 const KEYS_TRIED_MAX: usize = 8;
 
 /// The reason why a request's token is rejected.
@@ -24,11 +24,11 @@ pub enum Rejection {
     Malformed,
     /// The issuer is not trusted by the route.
     Issuer,
-    /// Its algorithm is not one of the issuer's key, for example `none` or a shared secret.
+    /// The algorithm is not one of the issuer's key, for example `none` or a shared secret.
     Algorithm,
     /// The issuer has no such key.
     Key,
-    /// Its signature is wrong.
+    /// The signature is wrong.
     Signature,
     /// It has expired, or has no `exp`.
     Expired,

@@ -137,7 +137,7 @@ impl Flows {
         self.cells(capture).flows_refused[refusal.index()].increment();
         self.worker.log_limited(|suppressed| {
             let ((client, destination), why) = (key, refusal.label());
-            tracing::info!(%client, %destination, why, suppressed, "captured UDP refused");
+            tracing::info!(%client, %destination, why, suppressed, "captured UDP flow refused");
         });
     }
 

@@ -18,8 +18,8 @@ use crate::upstream::Local;
 /// The fatal alert `unrecognized_name` (RFC 6066 3) as a record.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
-/// The tunnel for a connection of a TLS passthrough listener; `None` when it is refused. `first`
-/// holds the bytes read after a PROXY header.
+/// The tunnel for a connection of a TLS passthrough listener. Returns `None` when it is refused.
+/// `first` holds the bytes read after a PROXY header.
 pub async fn begin<I: Io>(
     downstream: &Downstream<I>,
     listener: &Listener,

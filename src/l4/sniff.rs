@@ -49,7 +49,7 @@ impl<I: Io> Way<I> {
 
 /// The result of detection.
 pub struct Sniffed<I: Io> {
-    /// The protocol of the client's first bytes; `None` if the server spoke first.
+    /// The protocol of the client's first bytes. `None` if the server spoke first.
     pub protocol: Option<Protocol>,
     /// The bytes read so far, and the connection to the destination if it is open.
     pub begun: Begun<I>,

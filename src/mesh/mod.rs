@@ -182,7 +182,7 @@ pub struct Capture {
     pub passthrough: Arc<Service>,
     /// Counters of the endpoints of `passthrough`, summed up.
     pub endpoint_stats: Arc<PerWorker<EndpointCells>>,
-    /// Limits of captured UDP; `None` if UDP is not captured.
+    /// Limits of captured UDP. `None` if UDP is not captured.
     pub udp: Option<Udp>,
     /// The identity of this workload, which sends the outbound traffic.
     pub identity: Option<SpiffeId>,
@@ -294,7 +294,7 @@ impl CaptureError {
 pub const OUTCOMES: usize = Protocol::ALL.len() + 1;
 
 /// The index of a detection result among the counters. `protocol` is the protocol that the client
-/// began with; `None` if the server spoke first.
+/// began with. Returns `None` if the server spoke first.
 pub fn outcome_index(protocol: Option<Protocol>) -> usize {
     protocol.map_or(Protocol::ALL.len(), Protocol::index)
 }

@@ -74,8 +74,9 @@ pub struct Head {
     /// Host and optional port, from an absolute-form or authority-form target, else from the Host
     /// field. Empty when an HTTP/1.0 request has neither.
     pub authority: Span,
-    /// The path of the target without its query; empty for authority-form, `*` for asterisk-form,
-    /// and empty (meaning "/") for an absolute-form target without a path.
+    /// The path of the target without its query: `*` for asterisk-form, and empty for
+    /// authority-form. It is also empty for an absolute-form target without a path, which means
+    /// "/".
     pub path: Span,
     /// The query after `?`, without the `?`; empty when there is none.
     pub query: Span,

@@ -36,7 +36,7 @@ impl Fault {
 pub struct Refusal {
     /// The resource.
     pub origin: Origin,
-    /// All reasons.
+    /// Every reason why the resource was refused.
     pub reasons: Vec<String>,
 }
 

@@ -82,7 +82,7 @@ pub enum Precedence {
     UnderFiles,
 }
 
-/// Changes of one source that belong together.
+/// Changes from one source. They are applied together.
 #[derive(Clone, Debug)]
 pub struct Patch {
     /// The name of the source.
@@ -172,7 +172,7 @@ impl Resources {
 pub struct Merged {
     /// All items in use.
     pub model: Arc<Model>,
-    /// A fault for each item that was left out. It names both items.
+    /// An error for each item that was left out. Each error names both items.
     pub conflicts: Vec<Fault>,
 }
 

@@ -7,15 +7,15 @@ use crate::matching::ValueMatch;
 /// match.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    /// The name; `None` for `authorization#N`.
+    /// The name. `None` means `authorization#N`.
     pub name: Option<Item<String>>,
     /// The action for matching requests.
     pub action: PolicyAction,
     /// Whether the policy only reports its result.
     pub dry_run: Item<bool>,
-    /// Clients; empty for any.
+    /// Clients. Empty means any.
     pub from: Vec<Item<PolicySource>>,
-    /// Operations; empty for any.
+    /// Operations. Empty means any.
     pub to: Vec<Item<PolicyOperation>>,
     /// Further conditions. All must match.
     pub when: Vec<Item<PolicyCondition>>,

@@ -23,7 +23,7 @@ pub enum Progress {
     Partial,
     /// The header is complete.
     Complete {
-        /// Its length. The connection's own bytes follow.
+        /// The length. The connection's own bytes follow.
         len: usize,
         /// The client. `None` for a connection from the other proxy itself (LOCAL, UNKNOWN).
         source: Option<SocketAddr>,

@@ -191,7 +191,8 @@ pub struct Alarm {
 pub struct Woken;
 
 impl Alarm {
-    /// Rings at `at` and no longer at an earlier setting. `Time::NEVER` turns the alarm off.
+    /// Sets the deadline to `at`, replaces the previous deadline and clears `rang`. `Time::NEVER`
+    /// turns the alarm off.
     pub fn set(&self, at: Time) {
         self.state.rang.set(false);
         self.state.deadline.set(at);

@@ -24,7 +24,7 @@ pub struct Captured {
     pub bytes: usize,
     /// The sender.
     pub from: SocketAddr,
-    /// The original destination; `None` when the kernel does not report it.
+    /// The original destination. `None` when the kernel does not report it.
     pub meant_for: Option<SocketAddr>,
 }
 

@@ -118,9 +118,9 @@ pub fn set_transparent(socket: &Socket, ip: IpAddr) -> io::Result<()> {
     }
 }
 
-/// The original destination of a connection captured by a listener on `port`; `None` when it is
-/// unknown. A TPROXY listener recognises a connection that came by REDIRECT: its local port is the
-/// listener's own.
+/// The original destination of a connection captured by a listener on `port`. Returns `None` when
+/// it is unknown. A TPROXY listener recognises a connection that came by REDIRECT: its local port
+/// is the listener's own.
 pub fn original_destination(
     socket: impl AsFd,
     intercept: Intercept,

@@ -129,7 +129,7 @@ impl<I: Io> Tunnel<I> {
         self.attempt.finish(io.now(), outcome);
     }
 
-    /// Passes a failure of one side to the other: a reset stays a reset.
+    /// Passes a failure of one side to the other side: after a reset, the other side gets a reset.
     fn close(&self, downstream: &Downstream<I>, end: End) {
         match end {
             End::Orderly => {}
@@ -212,7 +212,7 @@ impl<I: Io> Direction<'_, I> {
         self.patiently(pin!(self.from.splice_to(self.to, u64::MAX, moved))).await
     }
 
-    /// The next bytes; `None` at the end. A silent source holds no buffer.
+    /// Reads the next bytes. Returns `None` at the end. A silent source holds no buffer.
     async fn read(&self) -> Result<Option<Buf>, End> {
         let source_failed = self.failed[0];
         if !self.io.buffers().is_crowded() {
@@ -238,8 +238,8 @@ impl<I: Io> Direction<'_, I> {
         }
     }
 
-    /// Runs `operation` while bytes pass in either direction; `None` when no bytes passed for too
-    /// long.
+    /// Runs `operation` while bytes pass in either direction. Returns `None` when no bytes passed
+    /// for too long.
     async fn patiently<T>(&self, mut operation: impl Future<Output = T> + Unpin) -> Option<T> {
         loop {
             let deadline = self.active.get() + self.idle;

@@ -74,7 +74,7 @@ pub struct Adopted {
     pub descriptor: OwnedFd,
     /// The bind that accepted it.
     pub bind: Bind,
-    /// The client's address; `None` for a Unix-domain socket.
+    /// The client's address. `None` means a Unix-domain socket.
     pub peer: Option<SocketAddr>,
 }
 

@@ -15,7 +15,8 @@ use crate::health::Reason;
 use crate::health::grpc;
 use crate::health::grpc::Serving;
 
-/// The most bytes of a response message. The current message has two; a later version may add some.
+/// The maximum number of bytes of a response message. The current message has two; a later version
+/// may add some.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
 /// Sends a request and returns the status.

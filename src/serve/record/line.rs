@@ -27,13 +27,13 @@ pub struct Record<'a> {
     pub endpoint: Option<&'a Address>,
     /// The client's address, possibly from the PROXY header.
     pub peer: Option<SocketAddr>,
-    /// The original destination of a captured connection; `None` for others.
+    /// The original destination of a captured connection. `None` means not captured.
     pub original: Option<SocketAddr>,
     /// The client's SPIFFE ID; empty without one.
     pub identity: &'a str,
     /// The authorization rule that denied the exchange; empty when none did.
     pub policy: &'a str,
-    /// The method; empty for an L4 connection.
+    /// The method. Empty means an L4 connection.
     pub method: &'a [u8],
     /// The host and port in the request.
     pub authority: &'a [u8],
@@ -43,7 +43,7 @@ pub struct Record<'a> {
     pub protocol: &'static str,
     /// The status sent; 0 when none was sent.
     pub status: u16,
-    /// The status of a gRPC call; `None` for other requests.
+    /// The status of a gRPC call. `None` means that the request is no gRPC call.
     pub grpc_status: Option<u8>,
     /// The response flag.
     pub flag: Option<Flag>,

@@ -91,12 +91,12 @@ pub fn report<I: Io>(
 ) {
     counts[excess.flood.index()].increment();
     core.log_limited(|suppressed| {
-        let (limit, value) = (excess.flood.label(), excess.limit);
+        let (limit, limit_value) = (excess.flood.label(), excess.limit);
         tracing::warn!(
             %owner,
             %peer,
             limit,
-            value,
+            limit_value,
             suppressed,
             "HTTP/2 connection closed: the peer exceeded a limit"
         );
