@@ -30,9 +30,9 @@ pub struct Http2Limits {
     pub window: Option<Duration>,
     /// CONTINUATION frames of one header block.
     pub continuation_frames: Option<u32>,
-    /// RST_STREAM for young streams.
+    /// RST_STREAM from the peer for young streams.
     pub stream_resets: Option<Item<u32>>,
-    /// Our resets because of errors of the peer.
+    /// RST_STREAM that we send because of errors of the peer.
     pub provoked_resets: Option<Item<u32>>,
     /// Empty DATA and HEADERS frames.
     pub empty_frames: Option<Item<u32>>,

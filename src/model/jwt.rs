@@ -30,7 +30,7 @@ pub enum TokenKeys {
     Set {
         /// The key set.
         set: Item<Material>,
-        /// The CAs for a URL. A key set does not need them.
+        /// PEM with the CAs for a URL. A key set that is not fetched does not need CAs.
         ca: Option<Item<Material>>,
     },
     /// A URL of a JSON Web Key Set.

@@ -43,7 +43,7 @@ pub struct Listener {
 /// The protocol of a listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListenerProtocol {
-    /// HTTP/1 or HTTP/2, as the client begins.
+    /// HTTP/1 or HTTP/2. The first bytes of the client decide.
     #[default]
     Auto,
     /// HTTP/1.

@@ -51,7 +51,7 @@ pub struct Inbound {
     pub application: Application,
     /// The peer address that the workload sees. `None` means the default.
     pub source: Option<Item<PeerSource>>,
-    /// Requests that need no identity and no permission.
+    /// Requests that pass without an identity and without authorization.
     pub probes: Vec<Item<Probe>>,
     /// The treatment of `x-forwarded-client-cert`.
     pub forward_client_cert: ForwardClientCert,
@@ -101,7 +101,7 @@ pub enum InterceptBy {
     Redirect,
     /// TPROXY.
     Tproxy,
-    /// REDIRECT by rules of another tool.
+    /// Rules of another tool redirect the traffic.
     None,
 }
 
@@ -176,7 +176,8 @@ pub struct Intercept {
     pub user: Option<String>,
     /// The group of the proxy.
     pub group: Option<String>,
-    /// Whether traffic bypasses the proxy while no proxy runs. By default it is refused.
+    /// Whether traffic bypasses the proxy while the proxy does not run. By default the traffic is
+    /// refused.
     pub open_when_dead: bool,
 }
 

@@ -66,7 +66,7 @@ pub struct Endpoint {
 /// The protocol of endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServiceProtocol {
-    /// With TLS the result of ALPN, else HTTP/1.1.
+    /// The result of ALPN with TLS, else HTTP/1.1.
     #[default]
     Auto,
     /// HTTP/1.1.

@@ -46,7 +46,7 @@ impl fmt::Debug for Material {
 /// TLS of a listener.
 #[derive(Clone, Debug)]
 pub enum ServerTls {
-    /// This workload's identity. Clients must prove theirs.
+    /// Mutual TLS with this workload's identity. Clients must prove their identity.
     Mesh,
     /// A certificate.
     Certificate(Box<ServerCertificate>),
@@ -94,7 +94,7 @@ pub enum ClientAuth {
 /// TLS to the endpoints of a service.
 #[derive(Clone, Debug)]
 pub enum ClientTls {
-    /// This workload's identity. Endpoints must prove theirs.
+    /// Mutual TLS with this workload's identity. Endpoints must prove their identity.
     Mesh,
     /// Certificates.
     Files(Box<ClientFiles>),

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 request on its own connection.
+//! Sends an HTTP/1.1 request on a separate connection.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

@@ -17,12 +17,12 @@ use crate::health::{Check, Eligible, State, eligible};
 use crate::net::Address;
 use crate::snapshot::Snapshot;
 
-/// The maximum number of checks at once; more wait.
+/// The maximum number of checks at the same time. Further checks wait.
 pub const CONCURRENT_MAX: usize = 256;
 
 /// Checks the endpoints of a snapshot's services.
 pub struct Checks {
-    /// By service.
+    /// The checked endpoints, by service.
     followed: HashMap<Box<str>, HashMap<Address, Followed>>,
     turns: Arc<Semaphore>,
 }
@@ -46,7 +46,7 @@ impl Default for Checks {
 
 impl Checks {
     /// Checks exactly the endpoints of `snapshot` from now on. Endpoints that stay keep the time of
-    /// their next check, unless their settings changed.
+    /// their next check, unless their settings have changed.
     pub fn follow(&mut self, snapshot: &Snapshot) {
         self.followed.retain(|name, endpoints| {
             let kept = snapshot.service(name).is_some_and(|service| service.health.is_some());

@@ -54,7 +54,7 @@ pub struct Link {
     pub stream: Box<dyn Duplex>,
     /// Whether ALPN selected HTTP/2.
     pub http2: bool,
-    /// If traffic is captured: marks the connection as our own.
+    /// The entry in the table of own connections, if traffic is captured.
     pub own: Option<Own>,
 }
 
