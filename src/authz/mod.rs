@@ -1,4 +1,5 @@
-//! Authorization: evaluates the rules of `authorization:` for a request or an L4 connection. Dry.
+//! Authorization: evaluates the rules of `authorization:` for a request or an L4 connection. Pure:
+//! no I/O, no clock.
 //!
 //! The model is Istio's AuthorizationPolicy (sources, operations, conditions; deny before allow).
 //! If a value is unknown or has two readings, the decision goes against the request: an allow rule
@@ -56,7 +57,7 @@ pub struct Rule {
     pub place: Box<str>,
     /// The action.
     pub action: Action,
-    /// Whether it only reports its decision.
+    /// Whether the rule only reports its decision.
     pub dry_run: bool,
     /// The client must match one of these. Empty means any client.
     pub from: Vec<Source>,
@@ -69,7 +70,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether it applies to this service. Only then can an allow rule deny requests that it does
+    /// Whether the rule applies to this service. Only then can an allow rule deny requests that do
     /// not match.
     fn concerns(&self, service: &str) -> bool {
         self.to.is_empty() || self.to.iter().any(|operation| operation.concerns(service))
@@ -101,7 +102,7 @@ pub struct Peer<'a> {
 /// What the client wants to reach: a service, and the request if it is HTTP.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
-    /// The service of the route; empty if the proxy answers itself.
+    /// The service of the route. Empty if the proxy answers itself.
     pub service: &'a str,
     /// The local port of the connection, or its original destination port; 0 if there is none.
     pub port: u16,
@@ -116,12 +117,12 @@ pub struct Target<'a> {
 pub struct Request<'a> {
     /// The method.
     pub method: &'a [u8],
-    /// Host and optional port, which is ignored.
+    /// The host and an optional port. The port is ignored.
     pub host: &'a [u8],
     /// The path as it is forwarded: without the query, and [normalised](path::normalise).
     pub path: &'a [u8],
     /// The fields.
     pub head: HeadView<'a>,
-    /// The claims of its accepted token, if it has one.
+    /// The claims of the accepted token, if the request has one.
     pub claims: Option<&'a Claims>,
 }

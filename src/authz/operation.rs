@@ -24,7 +24,7 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Whether it has a condition that applies only to HTTP.
+    /// Whether there is a condition that applies only to HTTP.
     fn needs_request(&self) -> bool {
         !(self.hosts.is_empty() && self.methods.is_empty() && self.paths.is_empty())
     }

@@ -10,11 +10,11 @@ use crate::net::Network;
 pub struct Source {
     /// The SPIFFE ID, without `spiffe://`.
     pub identities: Choice<Pattern>,
-    /// The namespace in its SPIFFE ID.
+    /// The namespace in the SPIFFE ID.
     pub namespaces: Choice<Pattern>,
-    /// The trust domain of its SPIFFE ID.
+    /// The trust domain of the SPIFFE ID.
     pub trust_domains: Choice<Pattern>,
-    /// The peer address of its connection.
+    /// The peer address of the connection.
     pub ips: Choice<Network>,
     /// The client address that a trusted proxy reported.
     pub forwarded_ips: Choice<Network>,

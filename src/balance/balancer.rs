@@ -14,7 +14,7 @@ pub trait Candidates {
     /// The health check. Returns `None` if endpoints are not checked.
     fn check(&self) -> Option<&Check>;
 
-    /// The indices of the endpoints in a subset; empty if the subset does not exist.
+    /// The indices of the endpoints in a subset. Empty if the subset does not exist.
     fn members(&self, subset: usize) -> &[u32];
 
     /// The weight of an endpoint.
@@ -131,7 +131,7 @@ impl Takers {
         Self { members, weights_total, even, everyone }
     }
 
-    /// Whether an endpoint with a weight gets traffic.
+    /// Whether the endpoint gets traffic. The endpoint must have a weight above 0.
     fn includes(&self, index: u32) -> bool {
         let place = || self.members.binary_search_by_key(&index, |member| member.index);
         self.everyone || place().is_ok()

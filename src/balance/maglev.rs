@@ -1,5 +1,5 @@
 //! Maglev hashing (Eisenbud et al., NSDI 2016). Every endpoint has its share of the slots in a
-//! table. When another endpoint is added or removed, it keeps most of its slots.
+//! table. When other endpoints are added or removed, an endpoint keeps most of its slots.
 
 use super::key::hash;
 

@@ -7,7 +7,7 @@ use super::{Endpoint, Service};
 use crate::balance::{Candidates, Maglev, Member, Policy};
 use crate::health::{Check, State};
 
-/// The endpoints that a destination names: all of a service, or those of one version.
+/// The endpoints that a destination names: all endpoints of a service, or those of one version.
 #[derive(Debug)]
 pub struct Subset {
     /// The version. Empty means the whole service.
@@ -18,7 +18,7 @@ pub struct Subset {
     pub maglev: Option<Maglev>,
 }
 
-/// The endpoints of a service at one moment. Immutable.
+/// The endpoints of a service at one moment. They are immutable.
 #[derive(Debug, Default)]
 pub struct Endpoints {
     /// All endpoints, of all versions.
@@ -58,7 +58,7 @@ impl Endpoints {
         Self { subsets: subsets.collect(), list }
     }
 
-    /// The endpoints of a subset; none when it does not exist.
+    /// The endpoints of a subset. Empty if the subset does not exist.
     pub fn members(&self, subset: usize) -> impl Iterator<Item = &Arc<Endpoint>> {
         let members = self.subsets.get(subset).map_or(&[][..], |subset| &subset.members);
         members.iter().map(|&index| &self.list[index as usize])
@@ -88,8 +88,8 @@ impl EndpointSet {
         (self.version(), Arc::clone(&current))
     }
 
-    /// Replaces the endpoints; returns the old ones. The version moves last, so a worker that sees
-    /// the new version finds the new endpoints.
+    /// Replaces the endpoints and returns the old endpoints. The version changes last, so a worker
+    /// that sees the new version finds the new endpoints.
     pub fn replace(&self, endpoints: Arc<Endpoints>) -> Arc<Endpoints> {
         let mut current = self.lock();
         let old = std::mem::replace(&mut *current, endpoints);

@@ -133,7 +133,7 @@ fn unknown(compiler: &mut Compiler<'_>, origin: &Origin, name: &str) {
     let providers = &compiler.model.providers;
     let known: Vec<&str> = providers.iter().map(|it| it.value.name.value.as_str()).collect();
     if known.contains(&name) {
-        return; // its own fault is reported
+        return; // its own error is reported
     }
     let message = format!("`jwt` has no provider {name:?}");
     compiler.fault_with_help(origin, message, suggestion(name, &known));

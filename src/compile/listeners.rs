@@ -142,7 +142,7 @@ fn binds(compiler: &mut Compiler<'_>, written: &[Item<Bind>]) -> Vec<Bind> {
     written.iter().filter_map(|bind| taken(compiler, bind)).collect()
 }
 
-/// The bind, unless another listener has it.
+/// Returns the bind, and registers it. Reports an error if another listener has the same bind.
 pub(super) fn taken(compiler: &mut Compiler<'_>, bind: &Item<Bind>) -> Option<Bind> {
     let at = compiler.model.files.column_of(&bind.origin);
     if let Some(first) = compiler.bind_places.insert(bind.value.clone(), at) {

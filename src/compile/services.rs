@@ -88,7 +88,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     }
 }
 
-/// The virtual addresses of a service. Each belongs to one service.
+/// The virtual addresses of a service. Reports an address that another service also has.
 fn addresses<'a>(compiler: &mut Compiler<'a>, written: &'a model::Service) -> Vec<SocketAddr> {
     for address in &written.addresses {
         let taken = compiler.virtual_addresses.insert(address.value, &address.origin);

@@ -48,12 +48,12 @@ impl MeshIdentity {
     }
 }
 
-/// The inputs of peer verification, byte for byte. A change of them is noticed.
+/// The inputs of peer verification, byte for byte, to detect a change.
 #[derive(Clone, Default)]
 struct Accepts {
     /// The roots, and whether they are used.
     trusted: Vec<u8>,
-    /// Revocation lists. A new list closes only the connections of the certificates that it names.
+    /// Revocation lists. A new list closes only connections with a certificate in the list.
     revoked: Vec<u8>,
 }
 

@@ -1,5 +1,6 @@
 //! gRPC over HTTP/2 for a proxy: detects calls, reads their deadlines and statuses, and counts
-//! messages. Also gRPC-Web, which carries the same calls over HTTP/1.1 and from browsers. Dry.
+//! messages. Also gRPC-Web, which carries the same calls over HTTP/1.1 and from browsers. Pure: no
+//! I/O, no clock.
 //!
 //! Sources: the gRPC documents PROTOCOL-HTTP2 and PROTOCOL-WEB.
 

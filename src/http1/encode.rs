@@ -13,7 +13,7 @@ pub struct RequestEdits<'a> {
     pub host: Option<&'a [u8]>,
     /// Replaces path and query.
     pub target: Option<&'a [u8]>,
-    /// Appended to `x-forwarded-for`; empty when the client has no IP address.
+    /// Appended to `x-forwarded-for`. Empty if the client has no IP address.
     pub client_ip: &'a str,
     /// The value of `x-forwarded-proto`. It replaces the client's value.
     pub forwarded_proto: &'a str,

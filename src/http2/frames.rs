@@ -1,4 +1,4 @@
-//! Follows the frames of a connection in the bytes that pass. It reads frame headers and skips
+//! Finds the frames in the bytes of a connection. The reader parses frame headers and skips
 //! payloads.
 
 use super::flood::Flood;
@@ -56,7 +56,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Whether it ends its stream.
+    /// Whether the frame ends its stream.
     pub(super) fn ends_stream(&self) -> bool {
         matches!(self.kind, Kind::Data | Kind::Headers) && self.flags & END_STREAM != 0
     }
@@ -152,7 +152,7 @@ impl Walker {
         self.skip == 0 && self.have == 0
     }
 
-    /// Whether a frame other than DATA has started, as far as its bytes show.
+    /// Whether the received bytes show that a frame other than DATA has started.
     pub(super) fn in_control_frame(&self) -> bool {
         let kind = self.passing.map(|frame| frame.kind);
         self.have > 0 || kind.is_some_and(|kind| kind != Kind::Data)

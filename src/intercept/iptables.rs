@@ -147,7 +147,7 @@ pub fn install(
     text
 }
 
-/// The input for `iptables-restore --noflush` that removes our rules in `saved`; empty if `saved`
+/// The input for `iptables-restore --noflush` that removes our rules in `saved`. Empty if `saved`
 /// has no rules of ours.
 pub fn remove(saved: &Saved) -> String {
     let mut text = String::new();

@@ -43,7 +43,7 @@ struct Flows {
     worker: Rc<Worker<RingIo>>,
     known: RefCell<FxHashMap<Key, Rc<Flow>>>,
     block: RefCell<Box<[u8]>>,
-    /// Sends in the name of the workload (inbound). It is opened on first use.
+    /// Sends datagrams with the address of the workload (inbound). Opened on first use.
     raw_udp: OnceCell<RawUdpSender>,
 }
 

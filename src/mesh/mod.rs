@@ -1,4 +1,5 @@
-//! Captured traffic in its compiled form: targets, admission and limits. Dry.
+//! Captured traffic in its compiled form: targets, admission and limits. Pure: no I/O,
+//! no clock.
 //!
 //! A capturing listener gets connections that the kernel redirects to it (REDIRECT or TPROXY). The
 //! address that the client connected to is the original destination.

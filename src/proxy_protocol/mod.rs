@@ -1,5 +1,5 @@
 //! The PROXY protocol, versions 1 and 2 (haproxy.org, doc/proxy-protocol.txt). Its header carries
-//! the address of the original client. Dry.
+//! the address of the original client. Pure: no I/O, no clock.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,4 +1,5 @@
-//! Routing: the rule of a request, and the changes that the rule makes. Dry.
+//! Routing: the rule of a request, and the changes that the rule makes. Pure: no I/O, no
+//! clock.
 
 mod action;
 mod cells;

@@ -71,7 +71,7 @@ impl<S: Stream> TlsStream<S> {
         look(&self.session.borrow())
     }
 
-    /// The peer's certificates for revocation checks; empty if it presented none.
+    /// The peer's certificates for revocation checks. Empty if it presented none.
     pub fn issued(&self) -> Rc<[Issued]> {
         let list = || {
             let session = self.session.borrow();
