@@ -148,7 +148,7 @@ pub(super) struct RunInterceptArgs {
     /// The program that changes the rules. Default: nft if it works, else iptables.
     #[arg(long, value_enum, requires = "intercept")]
     backend: Option<Backend>,
-    /// While the proxy does not run, traffic bypasses it; with nft also after a SIGKILL.
+    /// While the proxy does not run, traffic bypasses it; with nft even after a SIGKILL.
     #[arg(long, requires = "intercept", conflicts_with = "fail_closed")]
     fail_open: bool,
     /// While the proxy does not run, captured traffic is refused. This is the default.

@@ -196,7 +196,7 @@ const FORWARDED_FOR: &[u8] = b"x-forwarded-for";
 enum Known {
     /// Forward it.
     Ordinary,
-    /// Remove it; the proxy writes its own.
+    /// Remove it: the proxy writes its own field.
     Ours,
     /// Remove it: it is for one hop only.
     Hop,

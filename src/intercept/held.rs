@@ -29,7 +29,7 @@ pub struct Installed {
 
 impl Installed {
     /// Installs the rules of `plan`. If traffic may pass while no proxy runs and nft writes the
-    /// rules, the kernel removes them when this process ends, also after a SIGKILL.
+    /// rules, the kernel removes them when this process ends, even after a SIGKILL.
     ///
     /// # Errors
     /// Like [`install::up`].

@@ -64,17 +64,17 @@ pub enum Inbound {
     Redirect,
     /// Without NAT: the proxy's socket has the original destination as its own address.
     Tproxy,
-    /// They are not captured.
+    /// Inbound connections are not captured.
     None,
 }
 
 /// What happens to captured traffic when no proxy listens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenDead {
-    /// The kernel refuses it. No traffic bypasses the proxy.
+    /// The kernel refuses the traffic. No traffic bypasses the proxy.
     #[default]
     Closed,
-    /// It bypasses the proxy, as far as rules can do this.
+    /// The traffic bypasses the proxy, as far as rules can do this.
     Open,
 }
 

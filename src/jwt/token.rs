@@ -20,7 +20,7 @@ pub enum Rejection {
     Missing,
     /// There are several tokens.
     Ambiguous,
-    /// It is not a signed token, or has `crit` extensions, or is too long.
+    /// The token is not signed, has `crit` extensions, or is too long.
     Malformed,
     /// The issuer is not trusted by the route.
     Issuer,
@@ -30,11 +30,11 @@ pub enum Rejection {
     Key,
     /// The signature is wrong.
     Signature,
-    /// It has expired, or has no `exp`.
+    /// The token has expired, or has no `exp`.
     Expired,
-    /// It is not valid yet.
+    /// The token is not valid yet.
     NotYetValid,
-    /// It is for another audience.
+    /// The token is for another audience.
     Audience,
 }
 

@@ -10,7 +10,8 @@ use crate::runtime::core::Core;
 use crate::runtime::io::Io;
 use crate::time::Time;
 
-/// A connection's meter and its verdict. The adapter asks it; the driver reports it.
+/// The meter of a connection, and the limit that the peer exceeded, if any. The adapter updates the
+/// meter, and the driver reports the limit.
 pub struct Watch {
     meter: RefCell<Meter>,
     excess: Cell<Option<Excess>>,
