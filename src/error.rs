@@ -1,4 +1,4 @@
-//! Errors of exchanges: the party at fault and the answer to the client.
+//! Errors of exchanges: the party that caused the error, and the answer to the client.
 //!
 //! Every refusal has a status, a response flag and a detail. The flags are Envoy's letters, so that
 //! dashboards still work. The detail names the exact check that failed.
@@ -71,7 +71,7 @@ impl Flag {
         }
     }
 
-    /// Whether the endpoint is at fault.
+    /// Whether the error counts as a failure of the endpoint.
     pub fn blames_endpoint(self) -> bool {
         matches!(
             self,

@@ -1,7 +1,7 @@
 //! Ringway: a service-mesh proxy, thread-per-core on io_uring.
 //!
-//! The rooms, top floor first. Imports only go down: `tests/tidy.rs` has the table of allowed
-//! imports. ARCHITECTURE.md has the map.
+//! The modules, highest level first. A module imports only modules below it. `tests/tidy.rs` has
+//! the table of allowed imports, and ARCHITECTURE.md has the map.
 
 // Commands.
 #[cfg(feature = "uring")]
@@ -27,7 +27,7 @@ pub mod wire;
 pub mod worker;
 // The compiled configuration.
 pub mod snapshot;
-// Policies. Dry: no I/O, no clock.
+// Policies. Pure: no I/O, no clock.
 pub mod authz;
 pub mod balance;
 pub mod cluster;
@@ -35,7 +35,7 @@ pub mod health;
 pub mod mesh;
 pub mod resilience;
 pub mod route;
-// Protocols. Dry, except for the files that use runtime::io::Io.
+// Protocols. Pure, except for the files that use runtime::io::Io.
 pub mod ca;
 pub mod detect;
 pub mod dns;
@@ -47,9 +47,9 @@ pub mod jwt;
 pub mod propagation;
 pub mod proxy_protocol;
 pub mod tls;
-// Wet: the ring, the simulated network, buffers, the clock.
+// I/O and time: the ring, the simulated network, buffers, the clock.
 pub mod runtime;
-// Ground.
+// Basic types.
 pub mod cells;
 pub mod error;
 pub mod matching;

@@ -1,8 +1,8 @@
 //! A compiled configuration as the workers use it: immutable, shared by `Arc`.
 //!
 //! Building a snapshot resolves all that a request needs: names become indices, patterns are
-//! compiled and counters are looked up. An exchange keeps only a few values of the snapshot that it
-//! began with.
+//! compiled and counters are looked up. An exchange keeps only a few values of its
+//! snapshot.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,13 +25,13 @@ use crate::tls::{CertificateInfo, ServerTls};
 /// One applied configuration.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Counts applied configurations, from 1.
+    /// The number of the attempt to apply this configuration, from 1.
     pub version: u64,
-    /// All listeners, in order of name.
+    /// All listeners, sorted by name.
     pub listeners: Vec<Arc<Listener>>,
-    /// All services, in order of name. Destinations are indices into this.
+    /// All services, sorted by name. Destinations are indices into this.
     pub services: Vec<Arc<Service>>,
-    /// The services by the addresses of their endpoints; `None` where no traffic is captured.
+    /// The services by the addresses of their endpoints. `None` means that no traffic is captured.
     pub endpoint_addresses: Option<Arc<EndpointAddresses>>,
     /// All rules, by their index.
     pub rules: Vec<Arc<Rule>>,
@@ -41,7 +41,7 @@ pub struct Snapshot {
     pub limits: Limits,
     /// How long a drain may take.
     pub drain: Duration,
-    /// The access log; `None` if it is off.
+    /// The access log. `None` means that it is off.
     pub access_log: Option<AccessLog>,
     /// The certificates in use, for operators.
     pub certificates: Vec<CertificateInfo>,
@@ -79,8 +79,8 @@ impl Snapshot {
         self.services.iter().chain(captures.map(|capture| &capture.passthrough))
     }
 
-    /// Replaces the endpoints of the service at `index`. Returns the addresses that came or went;
-    /// none where no traffic is captured.
+    /// Replaces the endpoints of the service at `index`. Returns the added and removed
+    /// addresses, or nothing if no traffic is captured.
     pub fn replace_endpoints(&self, index: usize, endpoints: Arc<Endpoints>) -> Vec<SocketAddr> {
         let set = &self.services[index].endpoints;
         let Some(addresses) = &self.endpoint_addresses else {
@@ -128,11 +128,11 @@ pub struct Listener {
     pub binds: Vec<Bind>,
     /// The treatment of connections.
     pub serves: Serves,
-    /// TLS; `None` for plain text.
+    /// TLS. `None` means plain text.
     pub tls: Option<Arc<ServerTls>>,
     /// Whether HTTP/1 is supported.
     pub http1: bool,
-    /// The settings of HTTP/2; `None` if it is off.
+    /// The settings of HTTP/2. `None` means that it is off.
     pub http2: Option<Settings>,
     /// Whether each connection must begin with a PROXY protocol header.
     pub proxy_protocol: bool,
@@ -146,7 +146,7 @@ pub struct Listener {
     pub via: Option<Box<str>>,
     /// The treatment of escaped slashes in request paths.
     pub escaped_slashes: EscapedSlashes,
-    /// The most open connections, over all workers.
+    /// The maximum number of open connections, over all workers.
     pub connections_max: u32,
     /// Time limits.
     pub timeouts: Timeouts,
@@ -172,7 +172,8 @@ impl Listener {
         }
     }
 
-    /// A number that changes with the trust settings for clients; `None` without TLS.
+    /// A number that changes when the trust settings for clients change. Returns `None` without
+    /// TLS.
     pub fn tls_terms(&self) -> Option<u64> {
         self.tls.as_ref().map(|tls| tls.terms)
     }
@@ -208,7 +209,7 @@ pub struct Timeouts {
 /// Limits on peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The most open connections, over all listeners and workers.
+    /// The maximum number of open connections, over all listeners and workers.
     pub connections: u32,
     /// Limits on the parts of a message.
     pub message: message::Limits,
@@ -272,7 +273,7 @@ pub struct ListenerCells {
     pub tls_resumed: Count,
     /// Connections closed because the peer's certificate was revoked.
     pub revoked: Count,
-    /// Refused TLS handshakes, by `Failure::index`.
+    /// Failed TLS handshakes, by `Failure::index`.
     pub tls_failures: [Count; Failure::ALL.len()],
     /// HTTP/2 connections closed at a limit, by `Flood::index`.
     pub http2_floods: [Count; Flood::ALL.len()],

@@ -4,7 +4,7 @@ use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// A time on the monotonic clock of the process, in microseconds since its start. In a simulation
-/// it is virtual. Dry rooms receive it; only `runtime/` reads a real clock.
+/// it is virtual. Pure modules receive it; only `runtime/` reads a real clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(u64);
 

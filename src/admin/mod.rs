@@ -23,10 +23,10 @@ impl Admin {
         Self { status, serving: None }
     }
 
-    /// Listens on `address` from now on; `None` turns it off.
+    /// Listens on `address` from now on. `None` turns the admin interface off.
     ///
     /// # Errors
-    /// When it cannot bind the address. It then continues on the old address.
+    /// When the address cannot be bound. The admin interface then stays on the old address.
     pub async fn bind(&mut self, address: Option<SocketAddr>) -> Result<(), String> {
         if self.serving.as_ref().map(|(address, _)| *address) == address {
             return Ok(());

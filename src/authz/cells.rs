@@ -7,13 +7,13 @@ use crate::cells::Count;
 pub struct RuleCells {
     /// Requests and connections that the rule allowed.
     pub allowed: Count,
-    /// Those that the rule denied. Those denied by default count for the first allow rule of the
-    /// service.
+    /// Requests and connections that the rule denied. If no allow rule matches, the first allow
+    /// rule of the service counts the denial.
     pub denied: Count,
-    /// Those that an audit rule matched.
+    /// Requests and connections that an audit rule matched.
     pub audited: Count,
-    /// Those that the rule would have allowed without `dry_run`.
+    /// Requests and connections that the rule would have allowed without `dry_run`.
     pub dry_run_allowed: Count,
-    /// Those that the rule would have denied without `dry_run`.
+    /// Requests and connections that the rule would have denied without `dry_run`.
     pub dry_run_denied: Count,
 }

@@ -13,7 +13,8 @@ pub enum Verdict<'p> {
     Allowed(&'p Rule),
     /// Denied by this rule.
     Denied(&'p Rule),
-    /// Denied: the service has allow rules and none matches. This is the first one.
+    /// Denied: the service has allow rules, and no allow rule matches. This is the first allow
+    /// rule.
     DeniedByDefault(&'p Rule),
 }
 
@@ -63,7 +64,7 @@ pub enum Outcome {
 pub struct Report<'p> {
     /// The rule.
     pub rule: &'p Rule,
-    /// Its result.
+    /// The result.
     pub outcome: Outcome,
 }
 
@@ -81,7 +82,7 @@ impl std::fmt::Display for Report<'_> {
 
 /// The result of all rules for one request.
 pub struct Decision<'p, 'r> {
-    /// Whether it may pass.
+    /// Whether the request may pass.
     pub verdict: Verdict<'p>,
     watched: Option<(&'p Policies, Facts<'r>)>,
 }
@@ -112,7 +113,7 @@ impl<'p, 'r> Decision<'p, 'r> {
         })
     }
 
-    /// Counts the result for the rules in it, in this worker's cells.
+    /// Counts the result in the cells of its rules, for this worker.
     pub fn count(&self, worker: usize) {
         let verdict = self.verdict;
         if let Some(rule) = verdict.rule() {

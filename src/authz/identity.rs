@@ -16,7 +16,7 @@ pub(super) struct Identity<'a> {
 }
 
 impl<'a> Identity<'a> {
-    /// Parses `spiffe://TRUST-DOMAIN/PATH`; `None` if it is not a SPIFFE ID.
+    /// Parses `spiffe://TRUST-DOMAIN/PATH`. Returns `None` if it is not a SPIFFE ID.
     pub(super) fn parse(uri: &'a str) -> Option<Self> {
         let name = uri.strip_prefix(SCHEME)?;
         let (trust_domain, path) = name.split_once('/').unwrap_or((name, ""));

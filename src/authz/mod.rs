@@ -1,4 +1,5 @@
-//! Authorization: evaluates the rules of `authorization:` for a request or an L4 connection. Dry.
+//! Authorization: evaluates the rules of `authorization:` for a request or an L4 connection. Pure:
+//! no I/O, no clock.
 //!
 //! The model is Istio's AuthorizationPolicy (sources, operations, conditions; deny before allow).
 //! If a value is unknown or has two readings, the decision goes against the request: an allow rule
@@ -50,26 +51,26 @@ pub enum Action {
 /// A compiled rule.
 #[derive(Debug)]
 pub struct Rule {
-    /// Its name; the default is `authorization#N`, and N starts at 1.
+    /// The name; the default is `authorization#N`, and N starts at 1.
     pub name: Box<str>,
     /// `file:line` of its definition.
     pub place: Box<str>,
-    /// Its action.
+    /// The action.
     pub action: Action,
-    /// Whether it only reports its decision.
+    /// Whether the rule only reports its decision.
     pub dry_run: bool,
-    /// Peers, of which one must match; empty for any.
+    /// The client must match one of these. Empty means any client.
     pub from: Vec<Source>,
-    /// Operations, of which one must match; empty for any.
+    /// The operation must match one of these. Empty means any operation.
     pub to: Vec<Operation>,
     /// Additional conditions.
     pub when: When,
-    /// Its counters; the same ones across reloads as long as the name stays.
+    /// The counters. They survive reloads while the name stays the same.
     pub stats: Arc<PerWorker<RuleCells>>,
 }
 
 impl Rule {
-    /// Whether it applies to this service. Only then can an allow rule deny requests that it does
+    /// Whether the rule applies to this service. Only then can an allow rule deny requests that do
     /// not match.
     fn concerns(&self, service: &str) -> bool {
         self.to.is_empty() || self.to.iter().any(|operation| operation.concerns(service))
@@ -89,38 +90,39 @@ impl Rule {
 /// The client of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Peer<'a> {
-    /// The verified SPIFFE ID (`spiffe://...`) of its certificate; `None` without one.
+    /// The verified SPIFFE ID (`spiffe://...`) of the client certificate. `None` means that the
+    /// client has none.
     pub identity: Option<&'a str>,
-    /// The peer address of its connection; `None` for a Unix-domain socket.
+    /// The peer address of the connection. `None` means a Unix-domain socket.
     pub ip: Option<IpAddr>,
     /// The client address that a trusted proxy reported.
     pub forwarded_ip: Option<IpAddr>,
 }
 
-/// The target of a request.
+/// What the client wants to reach: a service, and the request if it is HTTP.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
-    /// The service of the route; empty if the proxy answers itself.
+    /// The service of the route. Empty if the proxy answers itself.
     pub service: &'a str,
     /// The local port of the connection, or its original destination port; 0 if there is none.
     pub port: u16,
-    /// The original destination address of a captured connection; `None` for others.
+    /// The original destination address of a captured connection. `None` means not captured.
     pub ip: Option<IpAddr>,
-    /// The request; `None` for an L4 connection.
+    /// The request. `None` means an L4 connection.
     pub request: Option<Request<'a>>,
 }
 
 /// An HTTP request of any version.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// Its method.
+    /// The method.
     pub method: &'a [u8],
-    /// Host and optional port, which is ignored.
+    /// The host and an optional port. The port is ignored.
     pub host: &'a [u8],
-    /// Its path as it is forwarded: without the query, and [normalised](path::normalise).
+    /// The path as it is forwarded: without the query, and [normalised](path::normalise).
     pub path: &'a [u8],
-    /// Its fields.
+    /// The fields.
     pub head: HeadView<'a>,
-    /// The claims of its accepted token, if it has one.
+    /// The claims of the accepted token, if the request has one.
     pub claims: Option<&'a Claims>,
 }

@@ -9,7 +9,7 @@ use crate::net::Network;
 /// Conditions on a request or connection (Istio's `to.operation`). All must match.
 #[derive(Clone, Debug, Default)]
 pub struct Operation {
-    /// The services, of which one must match; empty for any.
+    /// The service must match one of these. Empty means any service.
     pub services: Vec<Pattern>,
     /// The local port.
     pub ports: Choice<u16>,
@@ -24,7 +24,7 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Whether it has a condition that applies only to HTTP.
+    /// Whether there is a condition that applies only to HTTP.
     fn needs_request(&self) -> bool {
         !(self.hosts.is_empty() && self.methods.is_empty() && self.paths.is_empty())
     }

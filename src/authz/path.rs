@@ -1,9 +1,9 @@
 //! Brings each path into one normal form, so that rules compare the path that the endpoint gets.
 //!
 //! Works like Envoy's `normalize_path` and `merge_slashes` and Istio's path normalisation. Escapes
-//! of characters that need none are decoded, and others are written in capitals (RFC 3986 6.2.2.1
-//! and 6.2.2.2). `\` becomes `/`, dot segments are removed (RFC 3986 5.2.4), and then repeated
-//! slashes become one. A path that two readers could understand differently is refused.
+//! of characters that need no escape are decoded; other escapes are written in capitals (RFC 3986
+//! 6.2.2.1 and 6.2.2.2). `\` becomes `/`, dot segments are removed (RFC 3986 5.2.4), and then
+//! repeated slashes become one. A path that two readers could understand differently is refused.
 
 use crate::error::Refusal;
 
@@ -22,15 +22,15 @@ pub enum EscapedSlashes {
 /// The result of [`normalise`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Normal {
-    /// The path was normal.
+    /// The path was already in normal form.
     Unchanged,
     /// `out` has the normal form.
     Changed,
 }
 
 /// Brings the path of an origin-form target (RFC 9112 3.2.1) into its normal form. If it changes,
-/// `out` is overwritten with the path and query. The query stays as it is, and so do an empty path
-/// and `*`. A normal form does not change again.
+/// `out` is overwritten with the path and query. The query, an empty path and `*` do not change. A
+/// path in normal form does not change again.
 ///
 /// # Errors
 /// 400 for an invalid escape (`%zz`), `%00` or `#`, for a path that does not begin with a slash,

@@ -15,7 +15,8 @@ pub enum PathPattern {
     Any,
     /// `/exact`.
     Exact(Spelled),
-    /// `/prefix/*`: all paths below it, and `/prefix` itself, as in routes. It ends with a slash.
+    /// `/prefix/*`: all paths below the prefix, and `/prefix` itself, as in routes. The text ends
+    /// with a slash.
     Prefix(Spelled),
     /// `*suffix`.
     Suffix(Box<[u8]>),

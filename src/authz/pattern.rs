@@ -19,13 +19,13 @@ impl Certainty {
     }
 }
 
-/// Wanted values, of which one must match if there are any, and unwanted values, of which none may
-/// match.
+/// Wanted and unwanted values. If there are wanted values, one of them must match. No unwanted
+/// value may match.
 #[derive(Clone, Debug)]
 pub struct Choice<P> {
-    /// One of these; empty for any.
+    /// The value must match one of these. Empty means any value.
     pub wanted: Vec<P>,
-    /// None of these.
+    /// The value must match none of these.
     pub unwanted: Vec<P>,
 }
 
@@ -36,13 +36,14 @@ impl<P> Default for Choice<P> {
 }
 
 impl<P> Choice<P> {
-    /// Whether it has no condition.
+    /// Whether both lists are empty.
     pub fn is_empty(&self) -> bool {
         self.wanted.is_empty() && self.unwanted.is_empty()
     }
 
-    /// Whether `value` matches. An unknown value (`None`) never matches a wanted one. For unwanted
-    /// values, it possibly passes but not certainly: a peer without an identity may be anyone.
+    /// Whether `value` matches. An unknown value (`None`) never matches a wanted value. With
+    /// unwanted values, it matches possibly but not certainly: a peer without an identity may be
+    /// anyone.
     pub(super) fn holds<V: Copy>(
         &self,
         value: Option<V>,

@@ -7,7 +7,7 @@ use super::facts::Facts;
 use super::{Action, Peer, Rule, Target};
 use crate::matching::Pattern;
 
-/// The compiled rules of `authorization:`. Without any, everything may pass.
+/// The compiled rules of `authorization:`. Without rules, every request may pass.
 #[derive(Debug, Default)]
 pub struct Policies {
     deny: Group,
@@ -30,7 +30,7 @@ impl Policies {
         Self { deny: Group::new(deny), allow: Group::new(allow), watched: Group::new(watched) }
     }
 
-    /// Whether there is no rule. Then peers need no inspection.
+    /// Whether there are no rules. If there are none, peers need no inspection.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.groups().iter().all(|group| group.rules.is_empty())
@@ -110,7 +110,7 @@ impl Group {
     }
 }
 
-/// The services that the rule names; `None` if it names no service or uses patterns.
+/// The services that the rule names. Returns `None` if it names no service or uses patterns.
 fn named_services(rule: &Rule) -> Option<Vec<&str>> {
     let mut names = Vec::new();
     if rule.to.is_empty() {

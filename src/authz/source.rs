@@ -8,13 +8,13 @@ use crate::net::Network;
 /// Conditions on a peer (Istio's `from.source`). All must match.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
-    /// Its SPIFFE ID, without `spiffe://`.
+    /// The SPIFFE ID, without `spiffe://`.
     pub identities: Choice<Pattern>,
-    /// The namespace in its SPIFFE ID.
+    /// The namespace in the SPIFFE ID.
     pub namespaces: Choice<Pattern>,
-    /// The trust domain of its SPIFFE ID.
+    /// The trust domain of the SPIFFE ID.
     pub trust_domains: Choice<Pattern>,
-    /// The peer address of its connection.
+    /// The peer address of the connection.
     pub ips: Choice<Network>,
     /// The client address that a trusted proxy reported.
     pub forwarded_ips: Choice<Network>,

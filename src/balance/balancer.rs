@@ -11,16 +11,16 @@ pub trait Candidates {
     /// The policy.
     fn policy(&self) -> &Policy;
 
-    /// The health check; `None` if endpoints are not checked.
+    /// The health check. Returns `None` if endpoints are not checked.
     fn check(&self) -> Option<&Check>;
 
-    /// The indices of the endpoints in a subset; empty if the subset does not exist.
+    /// The indices of the endpoints in a subset. Empty if the subset does not exist.
     fn members(&self, subset: usize) -> &[u32];
 
     /// The weight of an endpoint.
     fn weight(&self, index: u32) -> u32;
 
-    /// The health state of an endpoint; `None` if it is not checked.
+    /// The health state of an endpoint. Returns `None` if it is not checked.
     fn state(&self, index: u32) -> Option<State>;
 
     /// The Maglev table of a subset, for the hash policy.
@@ -43,7 +43,7 @@ struct Takers {
     weights_total: u64,
     /// Whether all weights are equal.
     even: bool,
-    /// Whether no member is left out because of its health.
+    /// Whether health excludes no endpoint: all endpoints with a weight get traffic.
     everyone: bool,
 }
 
@@ -68,9 +68,9 @@ impl Balancer {
         Self { subset, takers, changes: Cell::new(changes) }
     }
 
-    /// The index of the endpoint for the next request; `None` if there is no endpoint. `load`
-    /// returns the load of an endpoint by index. `key` is the hash of the request, for the hash
-    /// policy. `avoid` is chosen only if there is no other endpoint.
+    /// The index of the endpoint for the next request. Returns `None` if there is no endpoint.
+    /// `load` returns the load of an endpoint by index. `key` is the hash of the request, for the
+    /// hash policy. `avoid` is chosen only if there is no other endpoint.
     pub fn pick<'l>(
         &self,
         service: &impl Candidates,
@@ -131,7 +131,7 @@ impl Takers {
         Self { members, weights_total, even, everyone }
     }
 
-    /// Whether an endpoint with a weight gets traffic.
+    /// Whether the endpoint gets traffic. The endpoint must have a weight above 0.
     fn includes(&self, index: u32) -> bool {
         let place = || self.members.binary_search_by_key(&index, |member| member.index);
         self.everyone || place().is_ok()

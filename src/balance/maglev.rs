@@ -1,5 +1,5 @@
 //! Maglev hashing (Eisenbud et al., NSDI 2016). Every endpoint has its share of the slots in a
-//! table. When another endpoint is added or removed, it keeps most of its slots.
+//! table. When other endpoints are added or removed, an endpoint keeps most of its slots.
 
 use super::key::hash;
 
@@ -38,9 +38,10 @@ impl Maglev {
         Self(fill(&members, size))
     }
 
-    /// The endpoint for a key with this hash. `takes` says whether an endpoint gets traffic; `None`
-    /// if no endpoint does. The keys of a left-out endpoint go to the endpoint of the next usable
-    /// slot, so they are spread over the others. All other keys keep their endpoint.
+    /// The endpoint for a key with this hash. `takes` says whether an endpoint gets traffic.
+    /// Returns `None` if no endpoint does. The keys of a left-out endpoint go to the endpoint of
+    /// the next usable slot, so they are spread over the others. All other keys keep their
+    /// endpoint.
     pub fn lookup(&self, hash: u64, takes: impl Fn(u32) -> bool) -> Option<u32> {
         // The size is never a multiple of two, so all bits of the hash take part.
         let place = (hash % (self.0.len().max(1) as u64)) as usize;

@@ -1,4 +1,4 @@
-//! Load balancing: the endpoint of the next request. Dry: the caller passes loads, time and random
+//! Load balancing: the endpoint of the next request. Pure: the caller passes loads, time and random
 //! numbers.
 
 mod balancer;

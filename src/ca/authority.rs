@@ -11,8 +11,8 @@ use super::{
 };
 use crate::identity::SpiffeId;
 
-/// The most characters of a CA's name. With its suffix it must fit into a common name (RFC 5280:
-/// 64).
+/// The maximum number of characters of a CA's name. With its suffix it must fit into a common name
+/// (RFC 5280: 64).
 const NAME_CHARS_MAX: usize = 50;
 
 /// The settings of a new CA.
@@ -20,7 +20,7 @@ const NAME_CHARS_MAX: usize = 50;
 pub struct Plan {
     /// The ID of its trust domain. The CA issues for no other domain.
     pub trust_domain: SpiffeId,
-    /// Its name, for people: 1 to 50 characters.
+    /// The name, for people: 1 to 50 characters.
     pub name: String,
     /// How long the root is valid.
     pub root_lifetime: Duration,

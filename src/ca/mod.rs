@@ -62,7 +62,7 @@ pub enum CaError {
         /// The system's error.
         error: io::Error,
     },
-    /// A file is not valid for a CA.
+    /// The file does not hold a usable CA certificate or CA private key.
     #[error("{path} {problem}")]
     Unusable {
         /// The file.
@@ -83,7 +83,7 @@ pub enum CaError {
     Ended {
         /// The certificate.
         path: PathBuf,
-        /// Its expiry (RFC 3339).
+        /// The expiry (RFC 3339).
         ended: String,
         /// Advice.
         remedy: &'static str,

@@ -21,7 +21,7 @@ pub(super) struct Signer {
     pub chain_pem: String,
     /// The trust domain of the CA.
     pub trust_domain: SpiffeId,
-    /// Its name.
+    /// The name.
     pub common_name: String,
     /// The end of its validity. It signs no certificate that is valid for longer.
     pub not_after: SystemTime,

@@ -26,7 +26,7 @@ use crate::sources::files::ProcessEnvironment;
 /// The request to explain.
 #[derive(Args)]
 pub(super) struct ExplainArgs {
-    /// A directory of YAML files, or one file. Later ones override earlier ones key by key.
+    /// A directory of YAML files, or one file. Later arguments override earlier ones key by key.
     #[arg(short, long = "config", required = true)]
     config: Vec<PathBuf>,
     /// A header field, `name: value`. You may repeat it.

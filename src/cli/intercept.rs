@@ -29,7 +29,7 @@ pub(super) enum InterceptCommand {
         It never changes the rules of other programs; a conflict is an error. Run it again to \
         replace all rules at once.")]
     Up(UpArgs),
-    /// Remove everything that `up` has installed, also after a crash.
+    /// Remove everything that `up` installed. This also works after a crash of `up` or the proxy.
     #[command(after_help = "Examples:\n  ringway intercept down\n  \
         ringway intercept down --netns shop\n\n\
         It needs no saved state: it finds the rules by their names.")]
@@ -148,7 +148,7 @@ pub(super) struct RunInterceptArgs {
     /// The program that changes the rules. Default: nft if it works, else iptables.
     #[arg(long, value_enum, requires = "intercept")]
     backend: Option<Backend>,
-    /// While the proxy does not run, traffic bypasses it; with nft also after a SIGKILL.
+    /// While the proxy does not run, traffic bypasses it; with nft even after a SIGKILL.
     #[arg(long, requires = "intercept", conflicts_with = "fail_closed")]
     fail_open: bool,
     /// While the proxy does not run, captured traffic is refused. This is the default.
@@ -169,7 +169,7 @@ impl RunInterceptArgs {
                     (false, false) => {}
                 }
                 let installed = Installed::up(&plan, backend)?;
-                tracing::info!("interception rules installed: {plan}");
+                tracing::info!("capture rules installed: {plan}");
                 Ok(installed)
             })
         })

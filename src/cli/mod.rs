@@ -83,7 +83,7 @@ struct RunArgs {
 /// The configuration to read.
 #[derive(Args)]
 struct Configuration {
-    /// A directory of YAML files, or one file. Later ones override earlier ones key by key.
+    /// A directory of YAML files, or one file. Later arguments override earlier ones key by key.
     #[arg(short, long = "config", required = true)]
     config: Vec<PathBuf>,
 }

@@ -7,7 +7,7 @@ use crate::http2::Flood;
 /// The counters of one service, for one worker.
 #[derive(Debug, Default)]
 pub struct ServiceCells {
-    /// Requests by status class, 1xx to 5xx at 0..=4; 5 counts those without an answer.
+    /// Requests by status class, 1xx to 5xx at 0..=4. Index 5 counts requests without an answer.
     pub status_class: [Count; 6],
     /// Requests under way (gauge).
     pub active: Count,
@@ -15,11 +15,11 @@ pub struct ServiceCells {
     pub flags: [Count; Flag::ALL.len()],
     /// Time from request head to the end of the response.
     pub duration: Histogram,
-    /// Requests that went out on a pooled connection.
+    /// Requests that were sent on a reused connection.
     pub pool_reused: Count,
-    /// Pooled connections found closed when they were about to be used.
+    /// Pooled connections that were dead when a request needed them.
     pub pool_stale: Count,
-    /// Requests sent again on a fresh connection after a pooled one died.
+    /// Requests that were sent again on another connection.
     pub repeated: Count,
     /// Bytes sent to the service.
     pub sent_bytes: Count,
@@ -32,7 +32,7 @@ pub struct ServiceCells {
 /// The counters of one endpoint, for one worker.
 #[derive(Debug, Default)]
 pub struct EndpointCells {
-    /// Requests (or L4 connections) sent there.
+    /// Requests or L4 connections to the endpoint.
     pub requests: Count,
     /// Answers with 5xx, and requests without an answer.
     pub failures: Count,
@@ -42,6 +42,6 @@ pub struct EndpointCells {
     pub connect_failures: Count,
     /// Connections open now (gauge).
     pub active: Count,
-    /// Of them idle in the pool (gauge).
+    /// Idle connections in the pool (gauge).
     pub idle: Count,
 }

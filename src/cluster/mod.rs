@@ -24,27 +24,28 @@ pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 /// One instance of a service.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Its address.
+    /// The address.
     pub address: Address,
-    /// Its share of traffic relative to the others; 1 unless configured. Zero takes none.
+    /// The share of traffic relative to the other endpoints; the default is 1. With 0, the endpoint
+    /// gets no traffic.
     pub weight: u32,
-    /// Its zone, for locality (not used for choosing yet).
+    /// The zone, for locality (not used for choosing yet).
     pub zone: Option<Box<str>>,
-    /// The version it belongs to, when the service has versions.
+    /// The version of the service that the endpoint belongs to, if the service has versions.
     pub version: Option<Box<str>>,
-    /// Its health; `None` if it is not checked. Kept across reloads like its counters.
+    /// The health. `None` means that the endpoint is not checked. It survives reloads.
     pub health: Option<Arc<HealthState>>,
-    /// Its counters; the same ones across reloads as long as the address stays.
+    /// The counters. They survive reloads while the address stays the same.
     pub stats: Arc<PerWorker<EndpointCells>>,
 }
 
 impl Endpoint {
-    /// Whether the state of `other` is the state of this endpoint, too.
+    /// Whether both have the same address and version. Such endpoints share their state.
     pub fn is_same(&self, other: &Self) -> bool {
         self.address == other.address && self.version == other.version
     }
 
-    /// Its health, where it is checked and could take requests at all.
+    /// The health state. Returns `None` if the endpoint is not checked or its weight is 0.
     pub fn health_state(&self) -> Option<State> {
         let health = self.health.as_deref().filter(|_| self.weight > 0);
         health.map(HealthState::state)
@@ -61,34 +62,34 @@ pub enum Protocol {
     Http2,
     /// gRPC, over HTTP/2.
     Grpc,
-    /// HTTP/2 where an endpoint chooses it by ALPN, else HTTP/1.1.
+    /// HTTP/2 if the endpoint chooses it by ALPN, else HTTP/1.1.
     Auto,
-    /// Bytes.
+    /// Opaque bytes.
     Tcp,
 }
 
-/// A service: endpoints and how to reach them.
+/// A service: its endpoints, and the settings of connections to them.
 #[derive(Debug)]
 pub struct Service {
-    /// Its name in the configuration.
+    /// The name in the configuration.
     pub name: Box<str>,
     /// The protocol of its endpoints.
     pub protocol: Protocol,
-    /// Its virtual addresses: captured connections to them go to any endpoint.
+    /// The virtual addresses: captured connections to them go to any endpoint.
     pub addresses: Vec<SocketAddr>,
-    /// How connections to its endpoints leave.
+    /// The mark and the source address of connections to the endpoints.
     pub egress: Egress,
-    /// Its endpoints.
+    /// The endpoints.
     pub endpoints: EndpointSet,
-    /// The `HOST:PORT` in DNS whose addresses are its endpoints; `None` when they are configured.
+    /// The `HOST:PORT` in DNS whose addresses are its endpoints. `None` when they are configured.
     pub dns_name: Option<Box<str>>,
-    /// The policy that chooses one of them.
+    /// The policy that chooses an endpoint.
     pub policy: Policy,
-    /// TLS to its endpoints; `None` for plain text.
+    /// TLS to the endpoints. `None` means plain text.
     pub tls: Option<Arc<ClientTls>>,
-    /// The token that requests must carry, unless their route demands another.
+    /// The token requirement of requests. A requirement of the route replaces it.
     pub jwt: Option<Arc<Requirement>>,
-    /// How long connecting may take, a TLS handshake included.
+    /// The time limit of connecting, including the TLS handshake.
     pub connect_timeout: Duration,
     /// How long an exchange may take from its request head to the end of the response.
     pub timeout: Option<Duration>,
@@ -98,13 +99,13 @@ pub struct Service {
     pub max_idle_connections: u32,
     /// The PROXY header to send first, if any.
     pub send_proxy_protocol: Option<SendProxyProtocol>,
-    /// The methods of gRPC that have been called there.
+    /// The gRPC methods that were called.
     pub methods: Arc<Methods>,
-    /// The HTTP/2 settings towards its endpoints.
+    /// The HTTP/2 settings for connections to the endpoints.
     pub http2: Settings,
-    /// The health check of its endpoints; `None`: all of them take requests.
+    /// The health check of the endpoints. `None` means that no endpoint is checked.
     pub health: Option<Arc<Check>>,
-    /// Its counters; the same ones across reloads as long as the name stays.
+    /// The counters. They survive reloads while the name stays the same.
     pub stats: Arc<PerWorker<ServiceCells>>,
 }
 
@@ -123,8 +124,8 @@ impl Destination {
 }
 
 impl Service {
-    /// The service with one endpoint only, on the same terms: whoever means that endpoint is not
-    /// sent to another one.
+    /// A copy of the service with only one endpoint and the same settings, for traffic to exactly
+    /// this endpoint.
     pub fn narrowed(&self, endpoint: Arc<Endpoint>) -> Self {
         let policy = Policy::RoundRobin;
         Self {

@@ -7,23 +7,23 @@ use super::{Endpoint, Service};
 use crate::balance::{Candidates, Maglev, Member, Policy};
 use crate::health::{Check, State};
 
-/// The endpoints that a destination names: all of a service, or those of one version.
+/// The endpoints that a destination names: all endpoints of a service, or those of one version.
 #[derive(Debug)]
 pub struct Subset {
-    /// The version; empty for the whole service.
+    /// The version. Empty means the whole service.
     pub version: Box<str>,
     /// Indices into [`Endpoints::list`].
     pub members: Vec<u32>,
-    /// The lookup table of the hash policy; `None` for the other policies.
+    /// The lookup table of the hash policy. `None` with the other policies.
     pub maglev: Option<Maglev>,
 }
 
-/// The endpoints of a service at one moment. Immutable.
+/// The endpoints of a service at one moment. They are immutable.
 #[derive(Debug, Default)]
 pub struct Endpoints {
     /// All endpoints, of all versions.
     pub list: Vec<Arc<Endpoint>>,
-    /// Subset 0 is the whole service; then one for each version, in order of name.
+    /// Subset 0 is the whole service; then one for each version, sorted by name.
     pub subsets: Vec<Subset>,
 }
 
@@ -39,7 +39,7 @@ pub struct EndpointSet {
 pub struct ServiceCandidates<'a> {
     /// The service.
     pub service: &'a Service,
-    /// Its endpoints.
+    /// The endpoints.
     pub endpoints: &'a Endpoints,
 }
 
@@ -58,7 +58,7 @@ impl Endpoints {
         Self { subsets: subsets.collect(), list }
     }
 
-    /// The endpoints of a subset; none when it does not exist.
+    /// The endpoints of a subset. Empty if the subset does not exist.
     pub fn members(&self, subset: usize) -> impl Iterator<Item = &Arc<Endpoint>> {
         let members = self.subsets.get(subset).map_or(&[][..], |subset| &subset.members);
         members.iter().map(|&index| &self.list[index as usize])
@@ -88,8 +88,8 @@ impl EndpointSet {
         (self.version(), Arc::clone(&current))
     }
 
-    /// Replaces the endpoints; returns the old ones. The version moves last, so a worker that sees
-    /// the new version finds the new endpoints.
+    /// Replaces the endpoints and returns the old endpoints. The version changes last, so a worker
+    /// that sees the new version finds the new endpoints.
     pub fn replace(&self, endpoints: Arc<Endpoints>) -> Arc<Endpoints> {
         let mut current = self.lock();
         let old = std::mem::replace(&mut *current, endpoints);

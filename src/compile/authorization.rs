@@ -24,7 +24,7 @@ type List<T = String> = [Item<T>];
 struct Known<'a> {
     list: Vec<&'a str>,
     set: HashSet<&'a str>,
-    /// Those with `protocol: tcp`.
+    /// The services with `protocol: tcp`.
     tcp: HashSet<&'a str>,
 }
 
@@ -191,8 +191,8 @@ fn only_http(compiler: &mut Compiler<'_>, known: &Known<'_>, services: &List) {
     }
 }
 
-/// Reports `*` among unwanted values of an allow rule, which then never matches. In a deny rule it
-/// matches peers without an identity.
+/// Reports `*` among unwanted values of an allow rule, which then never matches. In a deny rule, an
+/// unwanted `*` matches peers without an identity.
 fn not_everything(compiler: &mut Compiler<'_>, action: Action, unwanted: &List) {
     let all = unwanted.iter().find(|text| text.value == "*");
     if let Some(all) = all.filter(|_| action == Action::Allow) {

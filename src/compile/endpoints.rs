@@ -1,5 +1,5 @@
-//! The endpoints of a service. Those that an earlier snapshot has, too, are used again, with their
-//! counters and their health.
+//! The endpoints of a service. Endpoints of earlier snapshots are used again, with their counters
+//! and their health.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -17,8 +17,8 @@ use crate::health::HealthState;
 use crate::model::{self, Endpoints as Written, Item};
 use crate::net::Address;
 
-/// The endpoints that the model has for a service; those of a service in DNS are there after the
-/// first answer.
+/// The endpoints of a service in the model. A service in DNS has no endpoints before the first DNS
+/// answer.
 pub(super) fn of_service(
     compiler: &mut Compiler<'_>,
     item: &Item<model::Service>,
@@ -45,7 +45,7 @@ pub(super) fn of_service(
     endpoints
 }
 
-/// The endpoints of a service that is found by name, at `addresses`.
+/// The endpoints of a service in DNS, at `addresses`.
 pub fn found_at(
     service: &Service,
     addresses: &[SocketAddr],
@@ -60,7 +60,7 @@ pub fn found_at(
 struct Builder<'a> {
     registry: &'a mut Registry,
     service: &'a str,
-    /// Its endpoints are checked.
+    /// Whether the endpoints have health checks.
     checked: bool,
     before: Before,
     list: Vec<Arc<Endpoint>>,
@@ -102,7 +102,7 @@ impl<'a> Builder<'a> {
             true => None,
             false => self.list.iter().find(|endpoint| endpoint.address == *address),
         };
-        // An endpoint in several versions has its counters and its health once.
+        // An endpoint in several versions has one set of counters and one health state.
         let known = twin.or(before.as_ref());
         let stats = known.map(|known| Arc::clone(&known.stats));
         let health = known.and_then(|known| known.health.clone());
@@ -142,13 +142,13 @@ fn is_unchanged(before: &Endpoint, after: &Endpoint) -> bool {
 
 /// The endpoints of a service in the snapshots that are alive.
 struct Before {
-    /// The latest first.
+    /// The endpoints of each snapshot, latest first.
     lists: Vec<Arc<Endpoints>>,
     by_address: OnceCell<FxHashMap<Address, Arc<Endpoint>>>,
 }
 
 impl Before {
-    /// The endpoint at `address`. Mostly it is at the same place, `index`.
+    /// The endpoint at `address`. In most cases it has the same `index` as before.
     fn find(&self, index: usize, address: &Address) -> Option<Arc<Endpoint>> {
         let here = self.lists.first()?.list.get(index);
         if let Some(here) = here.filter(|endpoint| endpoint.address == *address) {
@@ -161,7 +161,7 @@ impl Before {
         by_address.get(address).cloned()
     }
 
-    /// The latest endpoints, when they are just these.
+    /// The latest endpoints, if they are equal to the new endpoints.
     fn whole(
         &self,
         list: &[Arc<Endpoint>],
@@ -187,7 +187,7 @@ fn duplicates(
     item: &Item<model::Service>,
     endpoints: &[Arc<Endpoint>],
 ) {
-    // Most lists are short: then comparing all is cheaper than a set.
+    // Most lists are short. For a short list, comparing all entries is cheaper than a set.
     const COMPARED_MAX: usize = 16;
     let key = |endpoint: &Arc<Endpoint>| (endpoint.address.clone(), endpoint.version.clone());
     let mut seen = HashSet::new();

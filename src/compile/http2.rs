@@ -48,7 +48,7 @@ pub(super) fn settings(compiler: &mut Compiler<'_>, written: &Http2) -> Settings
     }
 }
 
-/// The lowest limit on a number of frames. Every peer sends some of each kind.
+/// The lowest limit on a number of frames. Every peer sends some frames of each kind.
 const FRAMES_MIN: u32 = 10;
 
 /// The lowest limit on the overhead of small DATA frames. A few of them are normal.

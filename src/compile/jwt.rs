@@ -21,13 +21,13 @@ const REFRESH_MIN: Duration = Duration::from_secs(1);
 pub struct KeySource {
     /// `http://` or `https://`.
     pub url: String,
-    /// The CAs of an https URL; `None` for the public ones.
+    /// The CAs of an https URL. `None` means the public ones.
     pub ca_pem: Option<Arc<[u8]>>,
     /// The interval of fetches.
     pub refresh: Duration,
 }
 
-/// The providers, in order of name.
+/// The providers, sorted by name.
 pub(super) fn providers(compiler: &mut Compiler<'_>) -> Vec<Arc<Provider>> {
     let model = compiler.model;
     let mut providers = Vec::new();
@@ -133,7 +133,7 @@ fn unknown(compiler: &mut Compiler<'_>, origin: &Origin, name: &str) {
     let providers = &compiler.model.providers;
     let known: Vec<&str> = providers.iter().map(|it| it.value.name.value.as_str()).collect();
     if known.contains(&name) {
-        return; // its own fault is reported
+        return; // its own error is reported
     }
     let message = format!("`jwt` has no provider {name:?}");
     compiler.fault_with_help(origin, message, suggestion(name, &known));

@@ -121,7 +121,7 @@ fn serves(
     }
 }
 
-/// A table of the `wanted` hosts.
+/// The route table of the `wanted` hosts. Reports each host that has no routes.
 pub(super) fn only(
     compiler: &mut Compiler<'_>,
     hosts: &Hosts<'_>,
@@ -142,7 +142,7 @@ fn binds(compiler: &mut Compiler<'_>, written: &[Item<Bind>]) -> Vec<Bind> {
     written.iter().filter_map(|bind| taken(compiler, bind)).collect()
 }
 
-/// The bind, unless another listener has it.
+/// Returns the bind, and registers it. Reports an error if another listener has the same bind.
 pub(super) fn taken(compiler: &mut Compiler<'_>, bind: &Item<Bind>) -> Option<Bind> {
     let at = compiler.model.files.column_of(&bind.origin);
     if let Some(first) = compiler.bind_places.insert(bind.value.clone(), at) {

@@ -31,8 +31,8 @@ use crate::tls::{Mode, ServerTls};
 const INBOUND: &str = "mesh.inbound";
 const OUTBOUND: &str = "mesh.outbound";
 
-/// The names of unknown destinations in rules, logs and metrics. No service can have a name with a
-/// slash.
+/// The names of unknown destinations in rules, logs and metrics. They have a slash, so no service
+/// can have the same name.
 pub(super) const INBOUND_SERVICE: &str = "mesh/inbound";
 pub(super) const PASSTHROUGH_SERVICE: &str = "mesh/passthrough";
 
@@ -43,7 +43,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const UDP_FLOWS_MAX: u32 = 10_000;
 
-/// How long idle connections to original destinations are kept, and how many for each destination.
+/// How long idle connections to original destinations are kept, and the maximum number for each
+/// destination.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_IDLE_CONNECTIONS: u32 = 1024;
 
@@ -263,7 +264,7 @@ fn intercept(written: InterceptBy) -> Intercept {
 }
 
 /// Whether the workload sees the client's address. This is not possible on loopback: the kernel
-/// drops answers from there to other addresses.
+/// drops answers from loopback to other addresses.
 fn keeps_source(compiler: &mut Compiler<'_>, written: &Inbound) -> bool {
     let loopback = written.application == model::Application::Loopback;
     match &written.source {

@@ -1,5 +1,5 @@
 //! Compiles the model into the snapshot of the workers: names become indices, and patterns are
-//! compiled. It knows topics but no sources, and it reads no files.
+//! compiled. This module does not depend on sources and reads no files.
 
 mod authorization;
 mod endpoints;
@@ -44,7 +44,7 @@ pub struct Resolutions {
 }
 
 impl Resolutions {
-    /// No results yet.
+    /// Creates an empty set of results.
     pub fn new() -> Self {
         Self::default()
     }
@@ -58,7 +58,7 @@ pub struct Compiled {
     pub admin: Option<SocketAddr>,
     /// Where the resolver for the workload listens, and its names.
     pub dns: DnsPlan,
-    /// Number of workers; `None` for one per CPU.
+    /// Number of workers. `None` means one per CPU.
     pub workers: Option<usize>,
     /// The kernel interface.
     pub driver: Driver,
@@ -82,7 +82,7 @@ struct Compiler<'a> {
     virtual_addresses: HashMap<SocketAddr, &'a Origin>,
     /// The identity of this workload.
     mesh: Option<MeshIdentity>,
-    /// All rules so far, in order of their index.
+    /// All rules compiled so far. The position of a rule is its index.
     rules: Vec<Arc<Rule>>,
     /// Certificates in use.
     certificates: Vec<CertificateInfo>,
@@ -90,17 +90,17 @@ struct Compiler<'a> {
     providers: Vec<Arc<Provider>>,
     /// The keys to fetch.
     key_sources: Vec<KeySource>,
-    /// How connections to endpoints leave.
+    /// The mark and the source address of connections to endpoints.
     egress: Egress,
     /// The origin of each bind.
     bind_places: HashMap<Bind, String>,
 }
 
-/// Compiles `merged` into the snapshot number `version`. Resources with faults are left out; they
-/// are in [`Compiled::refusals`].
+/// Compiles `merged` into the snapshot number `version`. Resources with errors are left out;
+/// [`Compiled::refusals`] lists them.
 ///
 /// # Errors
-/// All faults of items that belong to no resource: the configuration is refused as a whole.
+/// All errors of items that belong to no resource. The configuration is refused as a whole then.
 pub fn compile(
     merged: &Merged,
     version: u64,
@@ -127,7 +127,7 @@ pub fn compile(
     }
 }
 
-/// The faults, by resource.
+/// The errors, by resource.
 fn refusals(faults: &[Fault]) -> Vec<Refusal> {
     let mut by_origin: BTreeMap<&Origin, Vec<String>> = BTreeMap::new();
     for fault in faults {
@@ -226,7 +226,7 @@ impl<'a> Compiler<'a> {
         self.faults.push(Fault::new(origin, message).help(help));
     }
 
-    /// Reports a missing part. If the source could not read an item, that fault is shown instead.
+    /// Reports a missing part. If the source could not read an item, that error is shown instead.
     fn missing(&mut self, origin: &Origin, message: &str, help: &str) {
         let fault = Fault { secondary: true, ..Fault::new(origin, message).help(help) };
         self.faults.push(fault);

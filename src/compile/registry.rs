@@ -1,4 +1,4 @@
-//! Counters that survive reloads. They are found again by name.
+//! Counters that survive reloads. A reload finds the counters again by name.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -19,8 +19,8 @@ use crate::route;
 use crate::snapshot::ListenerCells;
 use crate::tls::TicketKeys;
 
-/// All counters of the process. A counter lives while a snapshot refers to it. If its name comes
-/// back in that time, it continues.
+/// All counters of the process. A counter lives while a snapshot refers to it. If a configuration
+/// with its name is applied in that time, the counter continues.
 pub struct Registry {
     workers: usize,
     listeners: Family<String, ListenerCells>,
@@ -146,8 +146,8 @@ struct OfService {
     cells: Weak<PerWorker<ServiceCells>>,
     methods: Weak<Methods>,
     changes: Weak<Changes>,
-    /// They hold the cells of endpoints. The latest is last. An endpoint that leaves and comes back
-    /// begins anew.
+    /// The endpoints of living snapshots, latest last. They hold the cells. An endpoint that is
+    /// removed and added again later starts with new cells.
     endpoints: Vec<Weak<Endpoints>>,
 }
 
@@ -189,7 +189,7 @@ fn forget<K: Hash + Eq, V, S>(known: &mut HashMap<K, V, S>, used: impl Fn(&V) ->
     }
 }
 
-/// The living cell, or a new one.
+/// Returns the existing cell, or makes a new cell.
 fn living<T>(cell: &mut Weak<T>, new: impl FnOnce() -> T) -> Arc<T> {
     cell.upgrade().unwrap_or_else(|| {
         let new = Arc::new(new());

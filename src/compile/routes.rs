@@ -20,7 +20,7 @@ pub(super) struct Hosts<'a> {
 }
 
 impl<'a> Hosts<'a> {
-    /// The table of all hosts. Listeners share it.
+    /// The table of all hosts. All listeners share this table.
     pub(super) fn all(&self) -> Arc<Table> {
         let host =
             |(_, pattern, rules): &(_, HostPattern, Vec<_>)| (pattern.clone(), rules.clone());

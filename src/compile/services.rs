@@ -19,7 +19,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The default number of unused connections kept for each endpoint.
 const MAX_IDLE_CONNECTIONS: u32 = 1024;
 
-/// The services, in order of name.
+/// The services, sorted by name.
 pub(super) fn services(compiler: &mut Compiler<'_>) -> Vec<Arc<Service>> {
     let model = compiler.model;
     let mut services = Vec::with_capacity(model.services.len());
@@ -88,7 +88,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     }
 }
 
-/// The virtual addresses of a service. Each belongs to one service.
+/// The virtual addresses of a service. Reports an address that another service also has.
 fn addresses<'a>(compiler: &mut Compiler<'a>, written: &'a model::Service) -> Vec<SocketAddr> {
     for address in &written.addresses {
         let taken = compiler.virtual_addresses.insert(address.value, &address.origin);

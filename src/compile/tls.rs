@@ -48,12 +48,12 @@ impl MeshIdentity {
     }
 }
 
-/// The inputs of peer verification, byte for byte. A change of them is noticed.
+/// The inputs of peer verification, byte for byte, to detect a change.
 #[derive(Clone, Default)]
 struct Accepts {
     /// The roots, and whether they are used.
     trusted: Vec<u8>,
-    /// Revocation lists. A new list closes only the connections of the certificates that it names.
+    /// Revocation lists. A new list closes only connections with a certificate in the list.
     revoked: Vec<u8>,
 }
 
@@ -101,7 +101,7 @@ pub(super) fn mesh(compiler: &mut Compiler<'_>) -> Option<MeshIdentity> {
     Some(MeshIdentity { own, trust: Arc::new(Trust { bundles, crls }), accepts })
 }
 
-/// TLS of a listener; `None` when it speaks plain text.
+/// TLS of a listener. Returns `None` when it speaks plain text.
 pub(super) fn listener<'a>(
     compiler: &mut Compiler<'a>,
     written: &'a model::Listener,
@@ -152,7 +152,8 @@ pub(super) fn listener<'a>(
     server_tls(compiler, name, &first.origin, server)
 }
 
-/// Permissive TLS of the listener of captured inbound connections; `None` without an identity.
+/// Permissive TLS of the listener of captured inbound connections. Returns `None` without an
+/// identity.
 pub(super) fn captured(compiler: &mut Compiler<'_>, name: &str) -> Option<Arc<ServerTls>> {
     let origin = &compiler.model.mesh.identity.as_ref()?.origin;
     let mesh = compiler.mesh_identity(origin)?;
@@ -208,7 +209,7 @@ fn server_tls(
     }
 }
 
-/// The mode that `mesh.inbound` requires on the port of a listener; `None` for plain text.
+/// The mode that `mesh.inbound` requires on the port of a listener. Returns `None` for plain text.
 fn mesh_mode(compiler: &mut Compiler<'_>, origin: &Origin, binds: &[Bind]) -> Option<Mode> {
     let inbound = &compiler.model.mesh.inbound;
     let of_port = |port: u16| {
@@ -235,7 +236,7 @@ fn mesh_mode(compiler: &mut Compiler<'_>, origin: &Origin, binds: &[Bind]) -> Op
     }
 }
 
-/// TLS to the endpoints of a service; `None` for plain text.
+/// TLS to the endpoints of a service. Returns `None` for plain text.
 pub(super) fn service<'a>(
     compiler: &mut Compiler<'a>,
     written: &'a model::Service,

@@ -1,4 +1,4 @@
-//! Brings a configuration to the workers: all of it on all of them, or nothing.
+//! Applies a configuration to the workers: either all workers use it, or no worker does.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,8 +21,8 @@ use crate::telemetry::logs::LogSinkWriter;
 use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Mailbox, Order, Preparation, Report, ReportKind};
 
-/// How long all workers together may take for one phase. They only allocate; this is for a
-/// worker that is stuck.
+/// The time limit of one phase, for all workers together. Normally a phase is much shorter: the
+/// limit is for a worker that is stuck.
 pub const PHASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that applying a configuration needs.
@@ -41,7 +41,7 @@ pub struct Applier {
     pub status: Status,
     /// Addresses of services in DNS, and keys of token issuers.
     pub resolutions: Resolutions,
-    /// The resources of sources beside the files.
+    /// The resources of sources other than files.
     pub resources: Resources,
     /// Health checks of endpoints.
     pub checks: Checks,
@@ -49,7 +49,7 @@ pub struct Applier {
     pub log: LogSinkWriter,
     /// The configuration in use.
     pub loaded: Arc<Loaded>,
-    /// The configuration that was tried last; the same as `loaded` unless it was refused.
+    /// The configuration that was tried last. It differs from `loaded` if it was refused.
     pub tried: Arc<Loaded>,
     /// The version that was tried last.
     pub version: u64,
@@ -68,8 +68,8 @@ pub struct Applied {
 }
 
 impl Applier {
-    /// Reads the files again and applies them. `None` when they are refused. Without `force`, files
-    /// with the same content as those tried last are left alone: `None` too.
+    /// Reads the files again and applies them. Returns `None` if the configuration is refused.
+    /// Without `force`, does nothing and returns `None` if no file has changed since the last try.
     pub async fn reload(&mut self, force: bool) -> Option<Applied> {
         let loaded = Arc::new(files::load(&self.arguments, &ProcessEnvironment));
         if !force && loaded.is_same_text(&self.tried) {
@@ -83,13 +83,13 @@ impl Applier {
         applied
     }
 
-    /// Applies the configuration in use again, because something beside its files has changed.
+    /// Applies the configuration in use again, for example because token keys have changed.
     pub async fn apply_again(&mut self) -> Option<Applied> {
         self.apply(Arc::clone(&self.loaded)).await
     }
 
-    /// Applies `loaded`. `None` when it is refused: then everything is as it was, and the reasons
-    /// are logged and shown.
+    /// Applies `loaded`. Returns `None` if the configuration is refused. Nothing has changed then,
+    /// and the reasons are logged and shown.
     async fn apply(&mut self, loaded: Arc<Loaded>) -> Option<Applied> {
         self.version += 1;
         let began = Instant::now();
@@ -98,7 +98,8 @@ impl Applier {
         self.note(result, &loaded, began)
     }
 
-    /// Shows the result for `loaded`. The old snapshot is freed here, and not on a worker.
+    /// Logs the result of applying `loaded` and stores it in the status. Drops the old snapshot, so
+    /// that no worker has to free it.
     fn note(
         &mut self,
         result: Result<(Arc<Snapshot>, Applied), String>,
@@ -126,14 +127,16 @@ impl Applier {
             }
             Err(errors) => {
                 known.reloads.failed += 1;
-                tracing::error!("configuration refused, the old one stays in use:\n{errors}");
+                let kept =
+                    known.snapshot.as_ref().map_or("", |_| "; the previous one stays in use");
+                tracing::error!("configuration refused{kept}:\n{errors}");
                 known.reloads.errors = errors;
                 None
             }
         }
     }
 
-    /// Replaces the endpoints of the services that are found by `name`. Nothing else changes.
+    /// Replaces the endpoints of all services with the DNS name `name`. Nothing else changes.
     pub fn readdress(&mut self, name: String, addresses: Vec<SocketAddr>) {
         let snapshot = self.status.known().snapshot.clone();
         if let Some(snapshot) = snapshot {
@@ -165,7 +168,7 @@ impl Applier {
         let Compiled { snapshot, bind_places, refusals, names, key_sources, admin, dns, .. } =
             compiled;
         for refusal in &refusals {
-            tracing::warn!("resource refused, the rest is applied: {refusal}");
+            tracing::warn!("resource refused and left out: {refusal}");
         }
         let snapshot = Arc::new(snapshot);
         let sockets = self.sockets.prepare(&snapshot).map_err(|errors| {
@@ -191,15 +194,15 @@ impl Applier {
         self.post_all(|| Order::Commit { version });
         let committed = |kind: &ReportKind| kind.committed() == Some(version);
         if let Err(why) = self.await_all(committed).await {
-            // All have prepared, so all will commit; one is only late.
-            tracing::warn!(version, %why, "a worker takes long to commit");
+            // All workers have prepared, so all will commit. One worker is only late.
+            tracing::warn!(version, %why, "not all workers have committed the new configuration");
         }
         self.sockets.keep_only(&snapshot);
         self.log.configure(snapshot.access_log.as_ref().map(|log| &log.sink));
         Ok((snapshot, Applied { names, key_sources, admin, dns }))
     }
 
-    /// Waits until every worker has reported what `wanted` recognises.
+    /// Waits until every worker has sent a report for which `wanted` returns true.
     async fn await_all(&mut self, wanted: impl Fn(&ReportKind) -> bool) -> Result<(), String> {
         let deadline = Instant::now() + PHASE_TIMEOUT;
         let mut missing = self.mailboxes.len();
@@ -218,7 +221,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Takes note of a report. Gives the message of a worker that cannot go on.
+    /// Processes a report. Returns the message of a worker that cannot continue.
     pub fn take(&mut self, report: Report) -> Option<String> {
         match report.kind {
             ReportKind::Started { driver } => self.status.known().drivers[report.worker] = driver,
@@ -227,7 +230,7 @@ impl Applier {
                 self.status.known().log_lines_dropped += dropped;
             }
             ReportKind::Failed(message) => {
-                tracing::error!(worker = report.worker, "{message}");
+                tracing::error!(worker = report.worker, "worker failed: {message}");
                 return Some(message);
             }
             ReportKind::Prepared { .. } | ReportKind::Committed { .. } | ReportKind::Drained => {}
@@ -243,7 +246,7 @@ impl Applier {
     }
 }
 
-/// Warns at each reload of services whose endpoints are not verified.
+/// Logs a warning for each service whose endpoints are not verified.
 fn warn_of_unverified(snapshot: &Snapshot) {
     for service in &snapshot.services {
         if service.tls.as_ref().is_some_and(|tls| tls.verifier.accepts_anyone()) {

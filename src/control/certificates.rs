@@ -22,7 +22,7 @@ impl Renewal {
         Self(at.map(|at| Instant::now() + left(at)))
     }
 
-    /// Sets the next try after a failure.
+    /// Sets the time of the next try.
     pub fn retry(&mut self) {
         self.0 = Some(Instant::now() + RETRY);
     }

@@ -1,4 +1,4 @@
-//! The resolver's sockets, on the control thread.
+//! The sockets of the DNS resolver, on the control thread.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,8 @@ use crate::net::Egress;
 use crate::runtime::datagram::towards;
 use crate::telemetry::status::Status;
 
-/// The most queries and connections at once. More are dropped; the client retries.
+/// The maximum number of queries and connections at once. Further ones are dropped, and the client
+/// tries again.
 pub const QUERIES_MAX: usize = 512;
 
 /// Time limit for one system resolver before the next one is tried.
@@ -34,7 +35,7 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 /// The port of DNS.
 const PORT: u16 = 53;
 
-/// The resolver, which may be off.
+/// The DNS resolver. It may be off.
 pub struct Resolver {
     shared: Arc<Shared>,
     serving: Option<(SocketAddr, [JoinHandle<()>; 2])>,
@@ -64,7 +65,7 @@ impl Resolver {
     /// Applies `plan`.
     ///
     /// # Errors
-    /// When it cannot bind the address. It then continues on the old address.
+    /// When the address cannot be bound. The resolver then stays on the old address.
     pub async fn serve(&mut self, plan: DnsPlan) -> Result<(), String> {
         let DnsPlan { bind: address, directory, mark } = plan;
         *lock(&self.shared.directory) = Arc::new(directory);
@@ -167,7 +168,7 @@ async fn write_message(stream: &mut TcpStream, message: &[u8]) -> io::Result<()>
     stream.write_all(&[&len.to_be_bytes(), message].concat()).await
 }
 
-/// The transport of a query. The forwarded query uses the same.
+/// The transport of a query. The forwarded query uses the same transport.
 #[derive(Clone, Copy)]
 enum Via {
     Udp,

@@ -42,7 +42,7 @@ const INSPECTION: Duration = Duration::from_secs(60);
 /// The reason why the process cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The configuration has mistakes. The text shows them.
+    /// The configuration has errors. The text shows them.
     #[error("{0}")]
     Config(String),
     /// The system refused an operation.
@@ -54,8 +54,8 @@ pub enum RunError {
 pub type Interception = Box<dyn FnOnce(&Model) -> Result<Installed, InterceptError>>;
 
 /// Runs the proxy with the configuration files in `arguments` until a signal ends it. With an
-/// `interception`, the capture rules are installed before the proxy reports that it is ready, and
-/// removed at its end.
+/// `interception`, the capture rules are installed before the proxy reports that it is ready. They
+/// are removed at the end.
 ///
 /// # Errors
 /// When the first configuration cannot be applied, or the system refuses an operation.
@@ -143,8 +143,8 @@ struct Trial {
     control: Applied,
 }
 
-/// Compiles once to find all mistakes before anything is started. The snapshot is dropped here;
-/// otherwise it would stay in memory.
+/// Compiles the configuration once, to find all errors before anything is started. The snapshot is
+/// dropped, so that it does not stay in memory.
 fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
     let compiled = files::compile(loaded, 0, &mut Registry::new(1), &Resolutions::new())
         .map_err(|errors| RunError::Config(errors.to_string()))?;
@@ -162,7 +162,7 @@ struct Control {
     signals: Signals,
     renewal: Renewal,
     worn: Worn,
-    /// The capture rules. They are removed when this is dropped.
+    /// The capture rules. Dropping this value removes them.
     rules: Option<Installed>,
 }
 
@@ -224,7 +224,7 @@ impl Control {
                 }
                 () = self.watch.changed() => self.reload(false).await,
                 (name, addresses) = self.names.changed() => {
-                    tracing::info!(%name, ?addresses, "the addresses of a service changed");
+                    tracing::info!(%name, ?addresses, "the addresses of a DNS name changed");
                     self.applier.readdress(name, addresses);
                 }
                 (url, keys) = self.key_sets.changed() => {
@@ -255,10 +255,10 @@ impl Control {
             let registry = &mut self.applier.registry;
             self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
             if let Err(error) = self.admin.bind(admin).await {
-                tracing::error!("{error}; the admin interface stays on its old address");
+                tracing::error!("{error} (the admin interface is unchanged)");
             }
             if let Err(error) = self.resolver.serve(dns).await {
-                tracing::error!("{error}; the resolver stays on its old address");
+                tracing::error!("{error} (the address of the DNS resolver is unchanged)");
             }
         }
         tell_systemd(&[NotifyState::Ready]);
@@ -276,19 +276,23 @@ impl Control {
 
     /// Stops accepting and lets exchanges finish. Ends after the `drain` time at the latest.
     async fn drain(mut self) -> Result<(), RunError> {
-        let limit = {
+        let drain_limit = {
             let mut known = self.applier.status.known();
             known.draining = true;
             known.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.drain)
         };
         tell_systemd(&[NotifyState::Stopping]);
-        // From here on, new connections bypass the proxy if that is allowed. Captured ones stay.
+        // From now on, new connections bypass the proxy if that is allowed. Captured ones stay
+        // open.
         drop(self.rules.take_if(|rules| rules.is_open()));
-        tracing::info!(?limit, "draining; a second signal stops the process at once");
+        tracing::info!(
+            ?drain_limit,
+            "draining; a second SIGTERM or SIGINT stops the process at once"
+        );
         self.applier.sockets.close_all();
         self.applier.post_all(|| Order::Drain);
         let mut busy = self.applier.mailboxes.len();
-        let deadline = tokio::time::sleep(limit);
+        let deadline = tokio::time::sleep(drain_limit);
         tokio::pin!(deadline);
         while busy > 0 {
             tokio::select! {
@@ -361,8 +365,8 @@ fn allowed_cpus() -> Vec<usize> {
     if allowed.is_empty() { vec![0] } else { allowed }
 }
 
-/// Each connection needs two descriptors. The default soft limit of 1024 is meant for programs that
-/// use select(2).
+/// Raises the soft limit on open files to the hard limit. Each connection needs two descriptors.
+/// The default soft limit of 1024 is for programs that use select(2).
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
@@ -389,7 +393,7 @@ fn passed_sockets() -> HashMap<String, OwnedFd> {
 }
 
 fn tell_systemd(states: &[NotifyState<'_>]) {
-    // Without systemd this fails, which is fine.
+    // This fails without systemd, and that is not an error.
     sd_notify::notify(states).ok();
 }
 

@@ -20,7 +20,8 @@ use crate::runtime::datagram;
 use crate::snapshot::Snapshot;
 use crate::worker::mailbox::ListeningSocket;
 
-/// The most connections that wait for accept; the kernel limits it to `net.core.somaxconn`.
+/// The maximum number of connections that wait for accept; the kernel limits it to
+/// `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
 
 /// All listening sockets of the process.
@@ -49,7 +50,7 @@ impl Sockets {
     /// Binds the missing addresses of `snapshot`, and gives each worker its sockets.
     ///
     /// # Errors
-    /// Every address that cannot be bound. Then no new socket stays open.
+    /// An error for each address that cannot be bound. No new socket stays open then.
     pub fn prepare(
         &mut self,
         snapshot: &Snapshot,
@@ -95,8 +96,8 @@ impl Sockets {
         });
     }
 
-    /// Closes all sockets. Connections in a queue are refused, unless a worker still accepts from
-    /// it.
+    /// Closes all sockets of the control thread. Connections that wait for accept are refused,
+    /// unless a worker still accepts them.
     pub fn close_all(&mut self) {
         for bind in std::mem::take(&mut self.open).into_keys() {
             if let Bind::Unix(path) = bind {
@@ -158,9 +159,9 @@ fn let_capture(sockets: &[OwnedFd], capture: &Capture) -> io::Result<()> {
     Ok(())
 }
 
-/// Binds one socket for each worker. The first is bound without SO_REUSEPORT, so that an address in
-/// use is an error, whether its owner set the option or not. Then the option is set and the other
-/// sockets join.
+/// Binds one socket for each worker. The first socket is bound without SO_REUSEPORT, so that an
+/// address in use is always an error. Then the option is set, and the other sockets are bound with
+/// it.
 fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
     let mut sockets = Vec::new();
     for index in 0..workers.max(1) {

@@ -14,7 +14,7 @@ use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-/// A change takes effect after this long without another change. So an editor that writes twice
+/// A change takes effect after this time without another change. So an editor that writes twice
 /// causes one reload.
 pub const QUIET: Duration = Duration::from_millis(100);
 
@@ -23,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Watches the files of a configuration.
 pub struct Watch {
-    /// Dropping it stops the watch. `None` if the system cannot watch files.
+    /// Dropping the watcher stops it. `None` means that the system cannot watch files.
     watcher: Option<notify::RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
     /// Names of files that the configuration refers to, for example certificates.
@@ -84,8 +84,8 @@ impl Watch {
         more
     }
 
-    /// Completes when files have changed and no change followed for a moment. It may be dropped at
-    /// any time without losing a change, because the control loop does that.
+    /// Completes when files have changed and no further change followed for a moment. The control
+    /// loop may drop the future at any time; no change is lost.
     pub async fn changed(&mut self) {
         loop {
             let known = self.unrest;

@@ -5,14 +5,14 @@
 
 use super::Answer;
 
-/// The most bytes of a ClientHello with its records. Real ones have 0.2 to 2 KiB; large key shares
-/// need more.
+/// The maximum number of bytes of a ClientHello with its records. Real ones have 0.2 to 2 KiB;
+/// large key shares need more.
 pub const HELLO_BYTES_MAX: usize = 16 * 1024;
 
 /// The contents of a ClientHello.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
-    /// The server name (RFC 6066 3), in lower case; `None` if there is none.
+    /// The server name (RFC 6066 3), in lower case. `None` if there is none.
     pub server_name: Option<Box<str>>,
     /// The offered protocols (RFC 7301 3.1), in the client's order.
     pub alpn: Vec<Box<[u8]>>,
@@ -139,7 +139,7 @@ fn alpn(mut content: Reader<'_>) -> Option<Vec<Box<[u8]>>> {
     Some(found)
 }
 
-/// Takes bytes from the front; `None` if there are too few.
+/// Takes bytes from the front. `None` if there are too few.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -1,4 +1,4 @@
-//! Detects the protocol of a connection from its first bytes. Dry: takes bytes, returns an answer
+//! Detects the protocol of a connection from its first bytes. Pure: takes bytes, returns an answer
 //! or "more".
 //!
 //! Detection consumes no bytes. The later code reads the connection from its first byte.
@@ -35,7 +35,7 @@ impl Protocol {
         self as usize
     }
 
-    /// Its name in metrics.
+    /// The name in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Tls => "tls",

@@ -10,7 +10,7 @@ pub use answer::{Answer, Directory, TTL_S, answer, failure};
 /// The settings of the resolver.
 #[derive(Clone, Debug)]
 pub struct DnsPlan {
-    /// Its listening address; `None` turns it off.
+    /// The listening address. `None` turns it off.
     pub bind: Option<SocketAddr>,
     /// The names that it answers.
     pub directory: Directory,

@@ -27,7 +27,7 @@ use crate::snapshot::Listener;
 use crate::tls::{self, Mode, ServerTls};
 use crate::upstream::Local;
 
-/// A captured connection that is ready to be served. It holds nothing of the snapshot.
+/// A captured connection that is ready to be served. It does not hold the snapshot.
 enum Ready<I: Io> {
     /// Serve HTTP/1. The first request must arrive within this time.
     Http(Downstream<I>, Duration, Option<Buf>),
@@ -55,7 +55,7 @@ pub async fn serve<I: Io>(
     }
 }
 
-/// Decides how to serve a connection; `None` when the connection is closed.
+/// Decides how to serve a connection. Returns `None` when the connection is closed.
 async fn prepare<I: Io>(
     mut downstream: Downstream<I>,
     listener: Arc<Listener>,
@@ -115,7 +115,7 @@ async fn members<I: Io>(
     Some((downstream, Some(first)))
 }
 
-/// Continues with an admitted connection.
+/// Decides how to serve a connection that passed the TLS check. Detects its protocol if needed.
 async fn go_on<I: Io>(
     downstream: Downstream<I>,
     listener: &Listener,
@@ -129,8 +129,8 @@ async fn go_on<I: Io>(
     pass(downstream, listener, capture, sniffed).await
 }
 
-/// Detects the protocol of a connection, unless it is declared; `None` when the connection is
-/// closed.
+/// Detects the protocol of a connection, unless it is declared. Returns `None` when the connection
+/// is closed.
 async fn look<I: Io>(
     downstream: &Downstream<I>,
     listener: &Listener,
@@ -202,7 +202,7 @@ async fn pass<I: Io>(
                 return Some(Ready::Tunnel(downstream, tunnel));
             }
         }
-        // A connection that was opened early for opaque bytes is not used.
+        // The connection to the endpoint that was opened early for opaque bytes is not used.
         Some(Protocol::Http2) if speaks_http2(&downstream, &local, listener) => {
             return Some(Ready::Http2(downstream, begun.first));
         }
@@ -220,7 +220,7 @@ fn speaks_http2<I: Io>(downstream: &Downstream<I>, local: &Local<I>, listener: &
     service.is_some_and(|s| matches!(s.config.protocol, Speaks::Http2 | Speaks::Grpc))
 }
 
-/// The tunnel to the original destination or its service.
+/// Opens a tunnel to the original destination or its service. Counts unknown destinations.
 async fn onward<I: Io>(
     downstream: &Downstream<I>,
     local: Rc<Local<I>>,
@@ -236,7 +236,7 @@ async fn onward<I: Io>(
     tcp::open(downstream, local, service, By::default(), begun).await
 }
 
-/// Refuses a connection whose protocol is not HTTP, or not yet known.
+/// Records the refusal of a connection whose protocol is not HTTP or not yet known.
 fn refuse<I: Io>(downstream: &Downstream<I>, refusal: &Refusal) {
     let local = downstream.worker.local();
     let Some((_, terms)) = downstream.listener(&local) else { return };
@@ -261,7 +261,7 @@ fn refuse_capture<I: Io>(
     refuse(downstream, &Refusal { status: 502, flag, detail: error.detail() });
 }
 
-/// The target of a captured connection; `None` if forwarding is not allowed.
+/// The target of a captured connection. Returns `None` if forwarding is not allowed.
 fn way<I: Io>(downstream: &Downstream<I>, local: &Local<I>, listener: &Listener) -> Option<Way<I>> {
     let (capture, captured) = (listener.capture()?, downstream.captured.as_ref()?);
     if capture.direction == Direction::Outbound

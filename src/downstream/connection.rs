@@ -25,14 +25,14 @@ use crate::upstream::choose;
 use crate::wire::linger;
 
 /// How long a kept-alive connection holds a buffer while it waits for its next request. A request
-/// in this time needs only one read. After it the connection returns the buffer and waits for
-/// readiness.
+/// in this time needs only one read. After this time the connection returns the buffer and waits
+/// for readiness.
 pub const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
 /// Serves a connection until it closes.
 ///
-/// This is not an async function. An async function would keep its arguments in memory beside the
-/// connection, and that adds to the size of an idle connection.
+/// This is not an async function, because an async function would keep its arguments in memory. An
+/// idle connection would then be larger.
 pub fn serve<I: Io>(
     worker: Rc<Worker<I>>,
     stream: I::Stream,
@@ -155,7 +155,7 @@ fn is_preface(begin: &[u8]) -> bool {
     begin.len() >= PREFACE_TELLS && PREFACE.starts_with(&begin[..begin.len().min(PREFACE.len())])
 }
 
-/// The length of the preface's beginning that no HTTP/1.1 request has.
+/// The number of first bytes that distinguish the preface from an HTTP/1.1 request.
 const PREFACE_TELLS: usize = 4;
 
 /// Whether more bytes are needed: some methods begin with the same letters.
@@ -163,7 +163,7 @@ fn may_become_preface(begin: &[u8]) -> bool {
     begin.len() < PREFACE_TELLS && PREFACE.starts_with(begin)
 }
 
-/// Reads until the preface can be recognised; `None` when the client leaves or is too slow.
+/// Reads until the preface can be recognised. Returns `None` when the client leaves or is too slow.
 async fn read_preface<I: Io>(
     downstream: &Downstream<I>,
     mut buf: Buf,
@@ -235,13 +235,13 @@ fn serve_http<I: Io>(
     }
 }
 
-/// The wait of a connection between two requests.
+/// How a connection waits for its next request.
 struct Waiting {
     timeout: Duration,
     first: bool,
 }
 
-/// Waits for the first bytes of a request; `None` when none arrive.
+/// Waits for the first bytes of a request. Returns `None` when none arrive.
 async fn await_bytes<I: Io>(downstream: &Downstream<I>, waiting: &Waiting) -> Option<Buf> {
     let io = &downstream.worker.io;
     let idle = IdleMark::new(downstream.registered(), !waiting.first);
@@ -288,8 +288,8 @@ impl Drop for IdleMark<'_> {
     }
 }
 
-/// Parses the head of a request, and reads the rest of it if it is incomplete. `None` when the
-/// client leaves before it is complete.
+/// Parses the head of a request, and reads the rest of an incomplete head. Returns `None` if the
+/// client disconnects first.
 async fn read_head<I: Io>(
     downstream: &Downstream<I>,
     workspace: &mut Workspace,

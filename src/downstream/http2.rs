@@ -1,4 +1,4 @@
-//! HTTP/2 connections of clients. Each stream is one exchange; they run concurrently.
+//! HTTP/2 connections of clients. Each stream is one exchange; the streams run concurrently.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -30,7 +30,7 @@ use crate::wire::http2::{Adapter, Pings, RESET_STREAMS_MAX, Watch, report};
 
 /// Serves an HTTP/2 connection until it closes. `first` holds the bytes read so far.
 ///
-/// It is not an async function, because that would hold its arguments for as long as it runs.
+/// This is not an async function, because an async function would keep its arguments in memory.
 pub fn serve<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> impl Future<Output = ()> {
     // Boxed, so that an idle connection does not hold the state of the handshake.
     let beginning = Box::pin(begin(downstream, first));
@@ -40,7 +40,7 @@ pub fn serve<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> impl Futur
     }
 }
 
-/// Exchanges the first SETTINGS; `None` when the client does not send them.
+/// Exchanges the first SETTINGS. Returns `None` when the client does not send them.
 async fn begin<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> Option<Driver<I>> {
     let (downstream, wire) = downstream.take_stream()?;
     let worker = Rc::clone(&downstream.worker);
@@ -161,9 +161,9 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// Starts an exchange for a stream. A stream that the client has already reset starts none. A
-    /// reset stream may take a moment to end, so up to twice the allowed number of streams may
-    /// exist. This bounds the cost of fast opens and resets.
+    /// Starts an exchange for a stream, unless the client has already reset the stream. A reset
+    /// stream may take a moment to end, so up to twice the allowed number of streams may exist.
+    /// This bounds the cost of fast opens and resets.
     fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         self.opened += 1;
         if respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready() {

@@ -1,4 +1,4 @@
-//! Client connections, from accept to close: their drivers call `serve`.
+//! Client connections, from accept to close. They call `serve` for each request.
 
 pub mod captured;
 pub mod connection;

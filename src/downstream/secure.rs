@@ -20,8 +20,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection after its handshake, and the bytes already read after it.
 pub type Opened<I> = (Downstream<I>, Option<Buf>);
 
-/// Accepts the TLS handshake of a client; `None` when the connection is closed. In permissive mode
-/// the first byte distinguishes TLS from plain text.
+/// Accepts the TLS handshake of a client. Returns `None` when the connection is closed. In
+/// permissive mode the first byte distinguishes TLS from plain text.
 pub async fn accept<I: Io>(
     downstream: Downstream<I>,
     listener: &Listener,
@@ -96,7 +96,7 @@ pub async fn accept<I: Io>(
     Some((downstream, None))
 }
 
-/// Counts and logs a refused handshake.
+/// Counts and logs a failed handshake.
 fn refused<I: Io, T>(
     downstream: &Downstream<I>,
     listener: &Listener,
@@ -107,7 +107,7 @@ fn refused<I: Io, T>(
     cells.tls_failures[failure.index()].increment();
     let peer = downstream.peer.ip_text();
     downstream.worker.log_limited(|suppressed| {
-        tracing::warn!(listener = &*listener.name, peer, %why, suppressed, "TLS handshake refused");
+        tracing::warn!(listener = &*listener.name, peer, %why, suppressed, "TLS handshake failed");
     });
     None
 }

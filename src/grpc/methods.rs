@@ -41,7 +41,7 @@ impl Methods {
         Self { known: Mutex::default(), workers }
     }
 
-    /// All methods in order of name, with their counters.
+    /// All methods with their counters, sorted by name.
     pub fn all(&self) -> Vec<(Box<str>, Cells)> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> =
@@ -63,7 +63,7 @@ impl Methods {
 /// One finished call.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
-    /// The method; `None` if its name is not valid.
+    /// The method. `None` if its name is not valid.
     pub method: Option<&'a str>,
     /// The status code.
     pub code: Code,

@@ -1,5 +1,6 @@
 //! gRPC over HTTP/2 for a proxy: detects calls, reads their deadlines and statuses, and counts
-//! messages. Also gRPC-Web, which carries the same calls over HTTP/1.1 and from browsers. Dry.
+//! messages. Also gRPC-Web, which carries the same calls over HTTP/1.1 and from browsers. Pure: no
+//! I/O, no clock.
 //!
 //! Sources: the gRPC documents PROTOCOL-HTTP2 and PROTOCOL-WEB.
 
@@ -43,7 +44,7 @@ impl Kind {
     }
 }
 
-/// The kind of call that a request is; `None` if it is not a call.
+/// The kind of call that a request is. Returns `None` if it is not a call.
 pub fn kind_of(request: HeadView<'_>) -> Option<Kind> {
     if request.head.method != Method::Post {
         return None;

@@ -48,7 +48,7 @@ impl Code {
         })
     }
 
-    /// Its number, below [`Code::COUNT`].
+    /// The number, below [`Code::COUNT`].
     pub fn number(self) -> u8 {
         self.0
     }

@@ -16,7 +16,7 @@ const UNITS: [(u8, u64); 6] = [
 /// The largest number with eight digits.
 const DIGITS_MAX: u64 = 99_999_999;
 
-/// Parses the value of the field; `None` if it is invalid.
+/// Parses the value of the field. Returns `None` if it is invalid.
 pub fn parse_timeout(value: &[u8]) -> Option<Duration> {
     let (&unit, digits) = value.split_last()?;
     let &(_, nanos) = UNITS.iter().find(|(name, _)| *name == unit)?;

@@ -20,8 +20,8 @@ pub fn content_type_to_web(value: &[u8], kind: Kind) -> Vec<u8> {
     [kind.content_type().as_bytes(), rest].concat()
 }
 
-/// Decodes the body of a request in text form, in parts of any size. The body may contain padding,
-/// because clients encode each piece separately.
+/// Decodes the base64 body of a request in text form, in parts of any size. The body may contain
+/// padding in its middle, because clients encode each piece separately.
 #[derive(Debug, Default)]
 pub struct TextDecoder {
     /// The characters of an incomplete group of four.

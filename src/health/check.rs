@@ -41,7 +41,7 @@ pub enum Ask {
     },
     /// `grpc.health.v1.Health/Check`.
     Grpc {
-        /// The service name in the request; empty for the whole server.
+        /// The service name in the request. Empty means the whole server.
         service: Box<str>,
         /// The `:authority` field.
         authority: Box<str>,

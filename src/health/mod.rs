@@ -1,5 +1,5 @@
 //! Health of endpoints: the probe (`check`), the evaluation of results (`verdict`, `grpc`), and the
-//! state that workers read (`state`). Dry: `control/checks` sends the probes.
+//! state that workers read (`state`). Pure: `control/checks` sends the probes.
 
 mod check;
 pub mod grpc;

@@ -13,7 +13,7 @@ pub struct RequestEdits<'a> {
     pub host: Option<&'a [u8]>,
     /// Replaces path and query.
     pub target: Option<&'a [u8]>,
-    /// Appended to `x-forwarded-for`; empty when the client has no IP address.
+    /// Appended to `x-forwarded-for`. Empty if the client has no IP address.
     pub client_ip: &'a str,
     /// The value of `x-forwarded-proto`. It replaces the client's value.
     pub forwarded_proto: &'a str,
@@ -31,7 +31,7 @@ pub struct RequestEdits<'a> {
     pub headers: &'a HeaderEdits,
 }
 
-/// A field by its lower-case name. Its value replaces all fields of that name; `None` removes them.
+/// A field by its lower-case name. Its value replaces all fields of that name. `None` removes them.
 pub type Replaced = (&'static str, Option<Vec<u8>>);
 
 /// How to change `x-forwarded-client-cert`.
@@ -196,7 +196,7 @@ const FORWARDED_FOR: &[u8] = b"x-forwarded-for";
 enum Known {
     /// Forward it.
     Ordinary,
-    /// Remove it; the proxy writes its own.
+    /// Remove it: the proxy writes its own field.
     Ours,
     /// Remove it: it is for one hop only.
     Hop,

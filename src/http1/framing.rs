@@ -20,7 +20,7 @@ pub enum Body {
     UntilClose,
     /// A body that ends with its HTTP/2 stream.
     Stream {
-        /// Its length, if content-length gave it.
+        /// The length, if content-length gave it.
         length: Option<u64>,
     },
 }
@@ -35,9 +35,9 @@ impl Body {
 /// How a request is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestFraming {
-    /// Its body.
+    /// The body.
     pub body: Body,
-    /// Its version.
+    /// The version.
     pub version: Version,
     /// The client wants to keep the connection open.
     pub keep_alive: bool,
@@ -53,7 +53,7 @@ pub struct RequestFraming {
 /// How a response is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseFraming {
-    /// Its body.
+    /// The body.
     pub body: Body,
     /// The endpoint wants to keep the connection open.
     pub keep_alive: bool,

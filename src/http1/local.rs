@@ -7,11 +7,11 @@ use crate::message::HeaderEdits;
 
 /// A local reply.
 pub struct LocalReply<'a> {
-    /// Its status.
+    /// The status.
     pub status: u16,
-    /// The value of `location`; empty for none.
+    /// The value of `location`. Empty means none.
     pub location: &'a [u8],
-    /// Its body, as text.
+    /// The body, as text.
     pub body: &'a [u8],
     /// Additional fields, and changes to the reply's own fields.
     pub headers: &'a HeaderEdits,
@@ -29,7 +29,7 @@ pub struct CallReply {
     pub content_type: &'static str,
     /// The status code.
     pub status: u8,
-    /// The status message, encoded for the field.
+    /// The value of `grpc-message`, percent-encoded.
     pub message: String,
 }
 

@@ -1,4 +1,4 @@
-//! HTTP/1.1 and 1.0 (RFC 9112) as bytes in, offsets and bytes out. Dry.
+//! HTTP/1.1 and 1.0 (RFC 9112) as bytes in, offsets and bytes out. Pure: no I/O, no clock.
 
 pub mod chunked;
 pub mod encode;

@@ -2,9 +2,9 @@
 
 use crate::message::Field;
 
-/// Receives a head in parts, either as text (`Vec<u8>`) or for HTTP/2
-/// ([`Draft`](crate::http2::Draft)). [`encode`](super::encode) decides which fields are forwarded,
-/// for both.
+/// Receives the head of a message, one part after the other. A `Vec<u8>` stores the text of an
+/// HTTP/1.1 head; a [`Draft`](crate::http2::Draft) stores an HTTP/2 head. For both,
+/// [`encode`](super::encode) decides which fields are forwarded.
 pub trait Sink {
     /// The request line. Its target is the concatenation of `target`.
     fn request_line(&mut self, method: &[u8], target: &[&[u8]]);
@@ -24,7 +24,7 @@ pub trait Sink {
     /// A field of the proxy. Its value is the concatenation of `value`.
     fn add(&mut self, name: &[u8], value: &[&[u8]]);
 
-    /// A field for the connection. HTTP/2 does not have it.
+    /// A field for this connection only. HTTP/2 ignores the field.
     fn add_hop(&mut self, name: &[u8], value: &[u8]);
 
     /// The end of the head.

@@ -48,9 +48,9 @@ pub struct Draft {
     /// The authority of the last request, which is likely to repeat.
     last_authority: Option<Authority>,
     status: StatusCode,
-    /// The requested protocol; empty for none.
+    /// The requested protocol. Empty means none.
     upgrade: Bytes,
-    /// HTTP/2 cannot express this head.
+    /// Whether HTTP/2 cannot express this head.
     unspeakable: bool,
 }
 
@@ -58,7 +58,8 @@ impl Draft {
     /// A draft for `head`, which came by HTTP/1.1, or by HTTP/2 without its fields.
     pub fn of(head: HeadView<'_>) -> Self {
         let HeadView { head, block } = head;
-        // Growing the map later costs more than its fields do. The proxy adds a few fields.
+        // Allocate enough memory for the fields that the proxy adds. Growing the map later is
+        // expensive.
         let fields = HeaderMap::with_capacity(head.fields.len() + 2);
         let text = block.get(head.start..head.start + head.len).unwrap_or_default();
         let copy = Some((Bytes::copy_from_slice(text), head.start));
@@ -278,7 +279,8 @@ pub fn trailers(lines: &[u8]) -> Result<HeaderMap, Refusal> {
     Ok(fields)
 }
 
-/// Adds a field, unless it is specific to HTTP/1.1 connections. `None` if HTTP/2 cannot express it.
+/// Adds a field, unless it is specific to HTTP/1.1 connections. Returns `None` if HTTP/2 cannot
+/// express the field.
 fn put(fields: &mut HeaderMap, name: &[u8], value: Bytes) -> Option<()> {
     let mut value = HeaderValue::from_maybe_shared(value).ok()?;
     let name = match names::known(name) {

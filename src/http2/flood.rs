@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The limits. A number of frames is the largest burst. Counts decrease evenly, from the limit to
-/// zero within `window`.
+/// The limits. A limit on frames is the largest allowed burst. A count decreases evenly: from the
+/// limit to zero within `window`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FloodLimits {
     /// The time in which a count decreases by the whole limit.
@@ -12,7 +12,7 @@ pub struct FloodLimits {
     pub continuation_frames: u32,
     /// RST_STREAM soon after the stream opened. Each answered stream earns credit for one.
     pub stream_resets: u32,
-    /// Our resets because of a peer's error on a stream.
+    /// Streams that we reset because of an error of the peer.
     pub provoked_resets: u32,
     /// Empty DATA and HEADERS that do not end a stream.
     pub empty_frames: u32,

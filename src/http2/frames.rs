@@ -1,4 +1,4 @@
-//! Follows the frames of a connection in the bytes that pass. It reads frame headers and skips
+//! Finds the frames in the bytes of a connection. The reader parses frame headers and skips
 //! payloads.
 
 use super::flood::Flood;
@@ -12,7 +12,7 @@ const CODE_BYTES: usize = 4;
 /// Length of the GOAWAY payload before its debug data (RFC 9113 6.8).
 const GOAWAY_BYTES: usize = 8;
 
-/// The most payload bytes that are read.
+/// The maximum number of payload bytes that are read.
 const PEEK_BYTES: usize = GOAWAY_BYTES + Flood::DEBUG_BYTES_MAX;
 
 /// The first bytes of a frame.
@@ -46,7 +46,7 @@ const PADDED: u8 = 0x8;
 pub(super) struct Frame {
     pub(super) kind: Kind,
     pub(super) stream: u32,
-    /// Payload length without padding, if the frame is padded.
+    /// The number of payload bytes without padding.
     pub(super) content_bytes: u32,
     /// The error code of RST_STREAM.
     pub(super) code: u32,
@@ -56,7 +56,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Whether it ends its stream.
+    /// Whether the frame ends its stream.
     pub(super) fn ends_stream(&self) -> bool {
         matches!(self.kind, Kind::Data | Kind::Headers) && self.flags & END_STREAM != 0
     }
@@ -152,13 +152,14 @@ impl Walker {
         self.skip == 0 && self.have == 0
     }
 
-    /// Whether a frame other than DATA has started, as far as its bytes show.
+    /// Whether the received bytes show that a frame other than DATA has started.
     pub(super) fn in_control_frame(&self) -> bool {
         let kind = self.passing.map(|frame| frame.kind);
         self.have > 0 || kind.is_some_and(|kind| kind != Kind::Data)
     }
 
-    /// The next event in `portion`. Removes the read bytes from it; `None` when all are read.
+    /// The next event in `portion`. Removes the read bytes from it. Returns `None` when all are
+    /// read.
     pub(super) fn next(&mut self, portion: &mut &[u8]) -> Option<Event> {
         loop {
             if self.skip == 0

@@ -13,7 +13,7 @@ pub fn held_bytes() -> usize {
     HELD_BYTES.get()
 }
 
-/// Bytes that count as held until this is dropped.
+/// Bytes that count as held until this value is dropped.
 #[derive(Debug)]
 pub struct Held(Vec<u8>);
 

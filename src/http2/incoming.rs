@@ -31,7 +31,7 @@ impl Incoming {
         Self { frames, left: Bytes::new(), ended, trailers: Vec::new() }
     }
 
-    /// Whether the peer has ended the body and nothing of it is left to read.
+    /// Whether the peer has ended the body and the whole body was read.
     pub(super) fn is_read(&self) -> bool {
         self.ended && self.left.is_empty()
     }
@@ -63,7 +63,7 @@ impl Incoming {
         }
     }
 
-    /// Waits for something to read, the end included.
+    /// Waits for data or the end of the stream.
     pub(super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.left.is_empty() {
             true => self.poll_left(context).map_ok(drop),
@@ -71,12 +71,12 @@ impl Incoming {
         }
     }
 
-    /// Waits for more data; false at the end.
+    /// Waits for more data. Returns false at the end of the body.
     fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         while !self.ended {
             match ready!(self.frames.poll_data(context)) {
                 Some(Ok(data)) => {
-                    // One frame bounds this copy. Let the peer send more.
+                    // At most one frame is kept here. Allow the peer to send more.
                     self.frames.flow_control().release_capacity(data.len()).ok();
                     self.left = data;
                     self.ended = self.frames.is_end_stream();

@@ -1,9 +1,9 @@
 //! Counts the frames of a connection and reports when its peer exceeds a limit.
 //!
-//! It reads the bytes of both directions in parts of any size, and copies nothing. Normal traffic
-//! earns credit; only the excess counts. For example, the DATA that we send earns credit for
-//! WINDOW_UPDATE and PING. Counts decrease with time, so a long-lived connection does not look like
-//! a flood.
+//! The meter reads the bytes of both directions in parts of any size, and copies nothing. Normal
+//! traffic earns credit; only the excess counts. For example, the DATA that we send earns credit
+//! for WINDOW_UPDATE and PING. Counts decrease with time, so a long-lived connection does not look
+//! like a flood.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const OTHER_PER_STREAM: f64 = 10.0;
 /// WINDOW_UPDATE frames that one KiB of our DATA earns credit for. Envoy allows 10 for each frame.
 const UPDATES_PER_KIB: f64 = 10.0;
 
-/// The most empty DATA frames that the `h2` crate accepts in the life of a connection.
+/// The maximum number of empty DATA frames that the `h2` crate accepts in the life of a connection.
 const EMPTY_DATA_MAX: u32 = 100;
 
 /// The kind of peer.
@@ -49,7 +49,7 @@ pub struct Meter {
     levels: [f64; Flood::ALL.len()],
     /// The time of the last decrease.
     lowered: Time,
-    /// CONTINUATION frames of the open header block; `None` if there is none.
+    /// CONTINUATION frames of the open header block. `None` if there is none.
     block: Option<u32>,
     /// Start time of the incomplete frame or header block.
     unfinished: Option<Time>,
@@ -155,8 +155,8 @@ impl Meter {
         Excess { flood: Flood::UnfinishedHeaders, limit: self.header_timeout.as_secs() }
     }
 
-    /// The last stream that the peer has opened. It is 0 for an endpoint, because endpoints open
-    /// none.
+    /// The last stream that the peer has opened. It is 0 for an endpoint, because endpoints open no
+    /// streams.
     pub fn last_stream(&self) -> u32 {
         match self.peer {
             Peer::Client => self.streams.last,
@@ -286,14 +286,14 @@ impl Meter {
     }
 }
 
-/// Whether our reset with `code` is the peer's fault (RFC 9113 7): PROTOCOL_ERROR,
+/// Whether an error of the peer caused our reset with `code` (RFC 9113 7): PROTOCOL_ERROR,
 /// FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, COMPRESSION_ERROR and
 /// ENHANCE_YOUR_CALM. For our own reasons we send INTERNAL_ERROR, CANCEL or NO_ERROR.
 fn is_provoked(code: u32) -> bool {
     matches!(code, 0x1 | 0x3 | 0x5 | 0x6 | 0x7 | 0x9 | 0xb)
 }
 
-/// Streams by their ids, which only grow.
+/// The opened streams. A later stream has a larger id.
 #[derive(Debug)]
 struct Streams {
     /// The last stream that was opened.

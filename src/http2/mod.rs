@@ -1,10 +1,10 @@
 //! HTTP/2 (RFC 9113), translated to and from the proxy's own messages.
 //!
-//! Dry files: `receive` converts a head that the `h2` crate has decoded to a
+//! Pure files (no I/O, no clock): `receive` converts a head that the `h2` crate has decoded to a
 //! [`Head`](crate::message::Head). `draft` is a head that `http1::encode` writes for the crate,
 //! with the prepared `names`. `websocket` translates upgrades (RFC 8441). `pulse` decides when to
-//! send a PING and when to close a connection. `meter` detects floods; `frames` reads the bytes for
-//! it, and `flood` has the limits.
+//! send a PING and when to close a connection. `meter` detects floods; `frames` parses the bytes
+//! for `meter`, and `flood` has the limits.
 //!
 //! Other files: `stream` is one stream of a connection, which an exchange reads (`incoming`) and
 //! writes (`outgoing`). `held` counts the bytes that wait there. `downstream::http2` and

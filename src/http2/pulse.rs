@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::Settings;
 use crate::time::Time;
 
-/// The timers of one connection. It reads no clock; the caller passes the time.
+/// The timers of one connection. They read no clock; the caller passes the time.
 #[derive(Debug)]
 pub struct Pulse {
     ping_interval: Option<Duration>,
     ping_timeout: Option<Duration>,
     idle_timeout: Duration,
-    /// The time when it reaches its maximum age.
+    /// The time when the connection reaches its maximum age.
     leave_at: Time,
     /// The time of a PING without an answer.
     asked: Option<Time>,
@@ -37,7 +37,7 @@ pub struct Step {
     pub ping: bool,
     /// The peer does not answer: close the connection.
     pub dead: bool,
-    /// Open no more streams on it.
+    /// Open no more streams on the connection.
     pub leave: bool,
     /// The time of the next call.
     pub next: Time,

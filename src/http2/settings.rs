@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The settings of each connection. The defaults are those of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The most open streams (RFC 9113 5.1.2 recommends at least 100).
+    /// The maximum number of open streams (RFC 9113 5.1.2 recommends at least 100).
     pub streams_max: u32,
     /// Bytes that the peer may send on one stream before we have read any.
     pub stream_window_bytes: u32,
@@ -13,11 +13,11 @@ pub struct Settings {
     pub connection_window_bytes: u32,
     /// Bytes of a stream that we buffer while the peer does not read.
     pub stream_buffer_bytes: u32,
-    /// Idle time after which we send a PING on a connection with open streams; `None` for never.
+    /// Idle time after which a PING is sent if streams are open. `None` means never.
     pub ping_interval: Option<Duration>,
-    /// Time limit for the answer to a PING; `None` for no limit.
+    /// Time limit for the answer to a PING. `None` means no limit.
     pub ping_timeout: Option<Duration>,
-    /// Age at which a connection is drained; `None` for no limit.
+    /// Age at which a connection is drained. `None` means no limit.
     pub age_max: Option<Duration>,
 }
 

@@ -1,7 +1,7 @@
-//! A connection to an endpoint that many exchanges share, each with a stream of its own.
+//! A connection to an endpoint that many exchanges share. Each exchange has its own stream.
 //!
-//! A separate task (`upstream::http2`) reads and writes its frames. This is the part that exchanges
-//! use.
+//! A separate task (`upstream::http2`) reads and writes the frames. This file has the part that
+//! exchanges use.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -19,7 +19,7 @@ use crate::tls::Issued;
 
 /// A shared connection to an endpoint. See the module.
 pub struct SharedConnection {
-    /// `None` when it accepts no more streams.
+    /// `None` means that the connection accepts no more streams.
     send: RefCell<Option<SendRequest<Bytes>>>,
     streams: Cell<usize>,
     /// Number of streams opened so far.
@@ -27,9 +27,9 @@ pub struct SharedConnection {
     streams_max: usize,
     /// The authority of its last request.
     authority: RefCell<Option<Authority>>,
-    /// The endpoint's certificates; `None` in the clear.
+    /// The endpoint's certificates. `None` means plain text.
     issued: Option<Rc<[Issued]>>,
-    /// Wakes the task that drives it.
+    /// Wakes the task that drives the connection.
     wake: WakeHandle,
     /// Whether the endpoint has sent SETTINGS, or the connection is closed.
     greeted: Cell<bool>,
@@ -86,7 +86,7 @@ impl SharedConnection {
         Some(Slot { connection: Rc::clone(self), sender })
     }
 
-    /// Whether it accepts no more streams from now on.
+    /// Whether the connection accepts no more streams.
     pub fn is_closed(&self) -> bool {
         self.send.borrow().is_none()
     }
@@ -123,7 +123,7 @@ impl SharedConnection {
         self.opened.get()
     }
 
-    /// The endpoint's certificates; `None` in the clear.
+    /// The endpoint's certificates. Returns `None` for plain text.
     pub fn issued(&self) -> Option<&Rc<[Issued]>> {
         self.issued.as_ref()
     }
@@ -141,7 +141,7 @@ impl Slot {
         self.connection.issued.is_some()
     }
 
-    /// The endpoint's certificates; `None` in the clear.
+    /// The endpoint's certificates. Returns `None` for plain text.
     pub fn issued(&self) -> Option<&Rc<[Issued]>> {
         self.connection.issued()
     }
@@ -159,7 +159,7 @@ impl Slot {
     /// Records the `authority` of the connection's last request.
     pub fn asks(&self, authority: Option<&Authority>) {
         let mut last = self.connection.authority.borrow_mut();
-        // Compare exact bytes, because the reuse check also does.
+        // Compare exact bytes, like the check before reuse.
         if last.as_ref().map(Authority::as_str) != authority.map(Authority::as_str) {
             *last = authority.cloned();
         }

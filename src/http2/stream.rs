@@ -76,7 +76,7 @@ impl ClientStream {
         self.request.borrow().is_read()
     }
 
-    /// The trailers' lines, once the body has ended.
+    /// Takes the trailer lines. Empty before the body has ended, and on a second call.
     pub fn take_trailers(&self) -> Vec<u8> {
         std::mem::take(&mut self.request.borrow_mut().trailers)
     }
@@ -86,7 +86,7 @@ impl ClientStream {
         read(|context, buf| self.poll_read(context, buf), buf).await
     }
 
-    /// As [`Stream::read_or_woken`](crate::runtime::io::Stream::read_or_woken).
+    /// Like [`Stream::read_or_woken`](crate::runtime::io::Stream::read_or_woken).
     pub async fn read_or_woken(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
         read_or_woken(|context, buf| self.poll_read(context, buf), buf, alarm).await
     }
@@ -95,7 +95,7 @@ impl ClientStream {
         self.request.borrow_mut().poll_read(context, buf)
     }
 
-    /// As [`Stream::readable`](crate::runtime::io::Stream::readable).
+    /// Like [`Stream::readable`](crate::runtime::io::Stream::readable).
     pub async fn readable(&self) -> io::Result<()> {
         poll_fn(|context| self.request.borrow_mut().poll_readable(context)).await
     }
@@ -167,7 +167,7 @@ impl ClientStream {
         }
     }
 
-    /// As [`Stream::quiet`](crate::runtime::io::Stream::quiet).
+    /// Like [`Stream::quiet`](crate::runtime::io::Stream::quiet).
     pub fn quiet(&self) -> Quiet {
         let context = &mut Context::from_waker(Waker::noop());
         match self.poll_gone(context) {
@@ -269,7 +269,7 @@ impl EndpointStream {
         }
     }
 
-    /// The endpoint's certificates; `None` in the clear.
+    /// The endpoint's certificates. Returns `None` for plain text.
     pub fn issued(&self) -> Option<Rc<[Issued]>> {
         self.slot.issued().cloned()
     }
@@ -324,7 +324,7 @@ impl EndpointStream {
         gone()
     }
 
-    /// As [`ClientStream::send_ready`].
+    /// Like [`ClientStream::send_ready`].
     ///
     /// # Errors
     /// When the stream is closed.
@@ -334,7 +334,7 @@ impl EndpointStream {
         Ok(sent)
     }
 
-    /// As [`ClientStream::send`].
+    /// Like [`ClientStream::send`].
     ///
     /// # Errors
     /// When the stream is closed.
@@ -446,7 +446,7 @@ impl EndpointStream {
         self.incoming.borrow().as_ref().is_some_and(Incoming::is_read)
     }
 
-    /// The trailers' lines, once the body has ended.
+    /// Takes the trailer lines. Empty before the body has ended, and on a second call.
     pub fn take_trailers(&self) -> Vec<u8> {
         let mut incoming = self.incoming.borrow_mut();
         incoming.as_mut().map(|incoming| std::mem::take(&mut incoming.trailers)).unwrap_or_default()
@@ -457,7 +457,7 @@ impl EndpointStream {
         read(|context, buf| self.poll_read(context, buf), buf).await
     }
 
-    /// As [`Stream::read_or_woken`](crate::runtime::io::Stream::read_or_woken).
+    /// Like [`Stream::read_or_woken`](crate::runtime::io::Stream::read_or_woken).
     pub async fn read_or_woken(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
         read_or_woken(|context, buf| self.poll_read(context, buf), buf, alarm).await
     }
@@ -469,7 +469,7 @@ impl EndpointStream {
         }
     }
 
-    /// As [`Stream::readable`](crate::runtime::io::Stream::readable).
+    /// Like [`Stream::readable`](crate::runtime::io::Stream::readable).
     pub async fn readable(&self) -> io::Result<()> {
         poll_fn(|context| match &mut *self.incoming.borrow_mut() {
             Some(incoming) => incoming.poll_readable(context),

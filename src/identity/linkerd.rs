@@ -18,8 +18,8 @@ pub struct LinkerdName<'a> {
 }
 
 impl<'a> LinkerdName<'a> {
-    /// Parses a DNS name; `None` if it is not a Linkerd identity. The comparison is exact, because
-    /// Linkerd writes names in lower case.
+    /// Parses a DNS name. Returns `None` if it is not a Linkerd identity. The comparison is exact,
+    /// because Linkerd writes names in lower case.
     pub fn parse(name: &'a str) -> Option<Self> {
         // Search from the right, because the name of a service account may contain the middle part.
         let (workload, mesh) = name.rsplit_once(MIDDLE)?;

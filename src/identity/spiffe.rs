@@ -4,11 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The most bytes of an ID (section 2.3: implementations must support 2048, and must not make
-/// longer ones).
+/// The maximum number of bytes of an ID (section 2.3: implementations must support 2048, and must
+/// not make longer ones).
 const ID_BYTES_MAX: usize = 2048;
 
-/// The most bytes of a trust domain (section 2.3).
+/// The maximum number of bytes of a trust domain (section 2.3).
 const TRUST_DOMAIN_BYTES_MAX: usize = 255;
 
 const SCHEME: &str = "spiffe://";
@@ -54,7 +54,7 @@ impl SpiffeId {
         &rest[..rest.find('/').unwrap_or(rest.len())]
     }
 
-    /// The path with its leading slash: `/ns/shop/sa/cart`; empty for a trust domain itself.
+    /// The path with its leading slash: `/ns/shop/sa/cart`. Empty means a trust domain itself.
     pub fn path(&self) -> &str {
         &self.0[SCHEME.len() + self.trust_domain().len()..]
     }

@@ -297,7 +297,7 @@ fn owner_of_other_end(application: &Socket, client: SocketAddr, at: u16) -> Seen
 
 /// The owner of the other end of a connection.
 enum Seen {
-    /// A socket of this host at this address.
+    /// Another socket on this host, with this local address: the connection was captured.
     Caught(SocketAddr),
     /// A proxy that then connected to the application.
     HandedOn,

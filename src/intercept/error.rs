@@ -36,7 +36,7 @@ pub enum InterceptError {
     Foreign {
         /// The table or chain.
         place: String,
-        /// Its content.
+        /// The content.
         lines: String,
         /// The command that deletes it.
         remedy: String,
@@ -52,7 +52,7 @@ pub enum InterceptError {
     Failed {
         /// The command.
         command: String,
-        /// Its error output.
+        /// The error output.
         said: String,
     },
     /// There is no such network namespace.

@@ -29,10 +29,10 @@ pub struct Installed {
 
 impl Installed {
     /// Installs the rules of `plan`. If traffic may pass while no proxy runs and nft writes the
-    /// rules, the kernel removes them when this process ends, also after a SIGKILL.
+    /// rules, the kernel removes them when this process ends, even after a SIGKILL.
     ///
     /// # Errors
-    /// As [`install::up`].
+    /// Like [`install::up`].
     pub fn up(plan: &InterceptPlan, wanted: Option<Backend>) -> Result<Self, InterceptError> {
         let backend = Backend::choose(wanted)?;
         let when_dead = plan.when_dead;

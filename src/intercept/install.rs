@@ -122,7 +122,7 @@ pub fn down(only: Option<Backend>) -> Result<Vec<&'static str>, InterceptError> 
     Ok(removed)
 }
 
-/// The installed rules, as the programs print them; empty if there are none.
+/// The installed rules, as the programs print them. Empty if there are none.
 ///
 /// # Errors
 /// When the system refuses.

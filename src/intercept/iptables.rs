@@ -80,7 +80,7 @@ impl Family {
         }
     }
 
-    /// Its name in nft.
+    /// The name in nft.
     pub fn nft(self) -> &'static str {
         match self {
             Self::V4 => "ip",
@@ -147,7 +147,7 @@ pub fn install(
     text
 }
 
-/// The input for `iptables-restore --noflush` that removes our rules in `saved`; empty if `saved`
+/// The input for `iptables-restore --noflush` that removes our rules in `saved`. Empty if `saved`
 /// has no rules of ours.
 pub fn remove(saved: &Saved) -> String {
     let mut text = String::new();
@@ -172,7 +172,7 @@ fn chain_into(chain: &Chain, family: Family, text: &mut String) {
     }
 }
 
-/// The targets for an action; `None` if iptables does not support it.
+/// The targets for an action. Returns `None` if iptables does not support it.
 fn targets(action: Action) -> Option<Vec<String>> {
     Some(match action {
         Action::Leave => vec!["RETURN".to_owned()],

@@ -1,5 +1,5 @@
 //! Interception: kernel rules that capture traffic. `plan` and `rules` decide, and `nft`,
-//! `iptables` and `routes` write the text (all of them dry). `install` and `system` run the
+//! `iptables` and `routes` write the text (all of them without I/O). `install` and `system` run the
 //! programs.
 
 mod advice;

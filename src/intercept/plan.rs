@@ -64,17 +64,17 @@ pub enum Inbound {
     Redirect,
     /// Without NAT: the proxy's socket has the original destination as its own address.
     Tproxy,
-    /// They are not captured.
+    /// Inbound connections are not captured.
     None,
 }
 
 /// What happens to captured traffic when no proxy listens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenDead {
-    /// The kernel refuses it. No traffic bypasses the proxy.
+    /// The kernel refuses the traffic. No traffic bypasses the proxy.
     #[default]
     Closed,
-    /// It bypasses the proxy, as far as rules can do this.
+    /// The traffic bypasses the proxy, as far as rules can do this.
     Open,
 }
 
@@ -128,7 +128,7 @@ impl Ports {
         Self(merged)
     }
 
-    /// Its ranges.
+    /// The ranges.
     pub fn ranges(&self) -> &[PortRange] {
         &self.0
     }
@@ -287,7 +287,7 @@ impl fmt::Display for InterceptPlan {
             said.push(format!("outbound TCP to {}", self.outbound_port));
         }
         if self.catches_udp() {
-            said.push("UDP by TPROXY to the same".to_owned());
+            said.push("UDP by TPROXY to the same ports".to_owned());
         }
         if let Some(port) = self.dns {
             said.push(format!("DNS to {port}"));

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// A TCP socket of a network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpSocket {
-    /// Its local address. IPv4-mapped IPv6 is IPv4.
+    /// The local address. IPv4-mapped IPv6 is IPv4.
     pub local: SocketAddr,
-    /// Its peer address.
+    /// The peer address.
     pub remote: SocketAddr,
     /// Whether it listens.
     pub listens: bool,

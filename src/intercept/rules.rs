@@ -64,63 +64,64 @@ pub struct Rule {
 /// A property of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// It is TCP.
+    /// The packet is TCP.
     Tcp,
-    /// It is UDP.
+    /// The packet is UDP.
     Udp,
-    /// It is the first packet of a TCP connection: SYN and no other of SYN, ACK, RST, FIN.
+    /// The first packet of a TCP connection: of SYN, ACK, RST and FIN, only SYN is set.
     Syn,
-    /// It came through the loopback interface.
+    /// The packet came through the loopback interface.
     FromLoopback,
-    /// It leaves through the loopback interface.
+    /// The packet leaves through the loopback interface.
     ToLoopback,
-    /// It came through one of these interfaces.
+    /// The packet came through one of these interfaces.
     FromInterfaces(Vec<Interface>),
-    /// It leaves through one of these interfaces.
+    /// The packet leaves through one of these interfaces.
     ToInterfaces(Vec<Interface>),
-    /// Its destination is not an address of this host.
+    /// The destination is not an address of this host.
     NotForThisHost,
-    /// It comes from one of these networks.
+    /// The source is in one of these networks.
     From(Vec<Network>),
-    /// It goes to one of these networks.
+    /// The destination is in one of these networks.
     To(Vec<Network>),
-    /// It is TCP to one of these ports.
+    /// The packet is TCP to one of these ports.
     TcpPorts(Ports),
-    /// It is UDP to one of these ports.
+    /// The packet is UDP to one of these ports.
     UdpPorts(Ports),
-    /// One of these users sent it.
+    /// One of these users sent the packet.
     Uids(Vec<u32>),
-    /// One of these groups sent it.
+    /// One of these groups sent the packet.
     Gids(Vec<u32>),
-    /// It has this mark.
+    /// The packet has this mark.
     Mark(u32),
-    /// Its connection has this mark.
+    /// The connection has this mark.
     ConnectionMark(u32),
-    /// It goes in the direction of the first packet of its connection.
+    /// The packet has the direction of the first packet of its connection.
     Original,
-    /// It goes against that direction.
+    /// The packet has the opposite direction of the first packet of its connection.
     Reply,
 }
 
 /// The action for a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// No further rule of the chain sees it.
+    /// No further rule of the chain sees the packet.
     Leave,
-    /// Its connection goes to this port of this host.
+    /// The connection goes to this port of this host.
     Redirect(u16),
-    /// It goes unchanged to a transparent socket on this port, with [`DIVERT_MARK`]. If there is no
-    /// such socket, nft continues with the next rule, but iptables drops the packet.
+    /// The packet goes unchanged to a transparent socket on this port, with [`DIVERT_MARK`]. If
+    /// there is no such socket, nft continues with the next rule, but iptables drops the packet.
     Tproxy(u16),
-    /// It gets this mark, and no further rule of the chain sees it.
+    /// The packet gets this mark, and no further rule of the chain sees the packet.
     Mark(u32),
-    /// Its connection gets this mark. The next rule sees it.
+    /// The connection gets this mark. The next rule sees the packet.
     MarkConnection(u32),
-    /// It is refused with a TCP reset, if the backend supports it (iptables does not).
+    /// The packet is refused with a TCP reset, if the backend supports it (iptables does not).
     Reset,
-    /// It is refused with an ICMP port error, if the backend supports it (iptables does not).
+    /// The packet is refused with an ICMP port error, if the backend supports it (iptables does
+    /// not).
     Unreachable,
-    /// It is dropped. In iptables, TPROXY has already dropped it.
+    /// The packet is dropped. In iptables, TPROXY has already dropped the packet.
     Drop,
 }
 

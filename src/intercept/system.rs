@@ -95,7 +95,7 @@ pub(super) fn has_ipv6() -> bool {
     Path::new("/proc/thread-self/net/if_inet6").exists()
 }
 
-/// The content of a `/proc/net` file for this thread's network namespace; empty if there is no
+/// The content of a `/proc/net` file for this thread's network namespace. Empty if there is no
 /// file.
 pub(super) fn proc_net(name: &str) -> String {
     let mut text = String::new();

@@ -5,7 +5,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
 use thiserror::Error;
 
-/// The most keys that are read from a set. More keys are an error or an attack.
+/// The maximum number of keys that are read from a set. More keys are an error or an attack.
 const KEYS_MAX: usize = 100;
 
 const RSA: &[Algorithm] = &[

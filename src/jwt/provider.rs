@@ -13,11 +13,11 @@ use crate::message::HeadView;
 /// An issuer of tokens.
 #[derive(Debug)]
 pub struct Provider {
-    /// Its name in the configuration.
+    /// The name in the configuration.
     pub name: Box<str>,
     /// The required value of the claim `iss`.
     pub issuer: Box<str>,
-    /// The accepted values of the claim `aud`; empty for any.
+    /// The accepted values of the claim `aud`. Empty means any.
     pub audiences: Vec<Box<str>>,
     /// The accepted difference between the clocks of issuer and proxy, in seconds.
     pub leeway_s: i64,
@@ -25,11 +25,11 @@ pub struct Provider {
     pub field: Box<str>,
     /// Whether the service receives the token.
     pub forward: bool,
-    /// Its public keys.
+    /// The public keys.
     pub keys: Arc<KeySet>,
     /// Signals that a token names an unknown key.
     pub wanted: KeysWanted,
-    /// Its counters; the same ones across reloads as long as the name stays.
+    /// The counters. They survive reloads while the name stays the same.
     pub stats: Arc<PerWorker<ProviderCells>>,
 }
 
@@ -68,9 +68,9 @@ pub struct Requirement {
 /// A token that was accepted.
 #[derive(Debug)]
 pub struct Accepted {
-    /// Its issuer.
+    /// The issuer.
     pub provider: Arc<Provider>,
-    /// Its claims.
+    /// The claims.
     pub claims: Claims,
 }
 
@@ -85,7 +85,7 @@ impl Accepted {
 }
 
 impl Requirement {
-    /// The token of a request; `None` if there is none.
+    /// The token of a request. Returns `None` if there is none.
     ///
     /// # Errors
     /// When there is more than one token, or the token has the wrong form.

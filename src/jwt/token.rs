@@ -10,7 +10,7 @@ use super::provider::Provider;
 /// The longest accepted token.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
-/// The most keys that are tried for a token without `kid`.
+/// The maximum number of keys that are tried for a token without `kid`.
 const KEYS_TRIED_MAX: usize = 8;
 
 /// The reason why a request's token is rejected.
@@ -20,21 +20,21 @@ pub enum Rejection {
     Missing,
     /// There are several tokens.
     Ambiguous,
-    /// It is not a signed token, or has `crit` extensions, or is too long.
+    /// The token is not signed, has `crit` extensions, or is too long.
     Malformed,
     /// The issuer is not trusted by the route.
     Issuer,
-    /// Its algorithm is not one of the issuer's key, for example `none` or a shared secret.
+    /// The algorithm is not one of the issuer's key, for example `none` or a shared secret.
     Algorithm,
     /// The issuer has no such key.
     Key,
-    /// Its signature is wrong.
+    /// The signature is wrong.
     Signature,
-    /// It has expired, or has no `exp`.
+    /// The token has expired, or has no `exp`.
     Expired,
-    /// It is not valid yet.
+    /// The token is not valid yet.
     NotYetValid,
-    /// It is for another audience.
+    /// The token is for another audience.
     Audience,
 }
 

@@ -11,7 +11,7 @@ use crate::snapshot::Snapshot;
 /// The facts about a connection before its first byte.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// The client's address; `None` for a Unix-domain socket.
+    /// The client's address. `None` means a Unix-domain socket.
     pub peer: Option<SocketAddr>,
     /// The listener's port; 0 if there is none.
     pub port: u16,

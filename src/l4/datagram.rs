@@ -43,7 +43,7 @@ struct Flows {
     worker: Rc<Worker<RingIo>>,
     known: RefCell<FxHashMap<Key, Rc<Flow>>>,
     block: RefCell<Box<[u8]>>,
-    /// Sends in the name of the workload (inbound). It is opened on first use.
+    /// Sends datagrams with the address of the workload (inbound). Opened on first use.
     raw_udp: OnceCell<RawUdpSender>,
 }
 
@@ -137,7 +137,7 @@ impl Flows {
         self.cells(capture).flows_refused[refusal.index()].increment();
         self.worker.log_limited(|suppressed| {
             let ((client, destination), why) = (key, refusal.label());
-            tracing::info!(%client, %destination, why, suppressed, "captured UDP refused");
+            tracing::info!(%client, %destination, why, suppressed, "captured UDP flow refused");
         });
     }
 

@@ -1,4 +1,4 @@
-//! Opaque streams and datagrams: TCP listeners, TLS that is passed on, detection, captured UDP.
+//! Opaque streams and datagrams: TCP listeners, TLS passthrough, detection, captured UDP.
 
 mod arrival;
 #[cfg(feature = "uring")]

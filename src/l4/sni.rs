@@ -18,8 +18,8 @@ use crate::upstream::Local;
 /// The fatal alert `unrecognized_name` (RFC 6066 3) as a record.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
-/// The tunnel for a connection of a TLS passthrough listener; `None` when it is refused. `first`
-/// holds the bytes read after a PROXY header.
+/// The tunnel for a connection of a TLS passthrough listener. Returns `None` when it is refused.
+/// `first` holds the bytes read after a PROXY header.
 pub async fn begin<I: Io>(
     downstream: &Downstream<I>,
     listener: &Listener,
@@ -40,8 +40,8 @@ pub async fn begin<I: Io>(
     open(downstream, local, rule, begun).await
 }
 
-/// Reads the ClientHello; `first` is its beginning. `None` when there is no valid ClientHello; the
-/// connection is then closed.
+/// Reads the ClientHello; `first` is its beginning. Returns `None` if there is no valid
+/// ClientHello. The connection is then closed.
 pub async fn hello<I: Io>(
     downstream: &Downstream<I>,
     listener: &Listener,
@@ -81,7 +81,7 @@ pub fn rule<'t>(routes: &'t Table, hello: &ClientHello) -> Option<&'t Arc<Rule>>
     matches!(rule.action, Action::Forward(_)).then_some(rule)
 }
 
-/// The tunnel between a client and the service of `rule`.
+/// Opens the tunnel between a client and the service of `rule`.
 pub async fn open<I: Io>(
     downstream: &Downstream<I>,
     local: Rc<Local<I>>,

@@ -1,4 +1,4 @@
-//! Detects the protocol of a captured connection without waiting for the wrong side.
+//! Detects the protocol of a captured connection. Either side may speak first.
 //!
 //! If the client speaks first, its first bytes give the protocol. If the client is silent for a
 //! moment, it may be waiting for the server. Then the connection to the destination is opened, and
@@ -26,7 +26,7 @@ use crate::wire::Wire;
 /// that speak first have sent bytes by then.
 pub const SPEAKS_FIRST_GRACE: Duration = Duration::from_millis(1);
 
-/// How long each side may be silent before its read buffer is given back.
+/// How long each side may be silent before its read buffer returns to the pool.
 const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
 /// The target of bytes that no route matches.
@@ -49,7 +49,7 @@ impl<I: Io> Way<I> {
 
 /// The result of detection.
 pub struct Sniffed<I: Io> {
-    /// The protocol of the client's first bytes; `None` if the server spoke first.
+    /// The protocol of the client's first bytes. `None` if the server spoke first.
     pub protocol: Option<Protocol>,
     /// The bytes read so far, and the connection to the destination if it is open.
     pub begun: Begun<I>,

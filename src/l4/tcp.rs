@@ -15,8 +15,8 @@ use crate::upstream::choose::{self, Choice, Target};
 use crate::upstream::{Attempt, Local, LocalRule, LocalService, Upstream};
 use crate::wire::Wire;
 
-/// The tunnel for a connection of a TCP listener; `None` when it is refused. `first` holds the
-/// bytes read after a PROXY header.
+/// The tunnel for a connection of a TCP listener. Returns `None` when it is refused. `first` holds
+/// the bytes read after a PROXY header.
 pub async fn begin<I: Io>(
     downstream: &Downstream<I>,
     destination: Destination,

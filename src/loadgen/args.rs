@@ -121,7 +121,7 @@ pub(super) enum Protocol {
 pub(super) struct Load {
     pub(super) connections: u32,
     pub(super) duration: Duration,
-    /// Requests per second; `None` is the closed loop.
+    /// Requests per second. `None` means the closed loop.
     pub(super) rate: Option<f64>,
     pub(super) close: bool,
     pub(super) timeout: Duration,

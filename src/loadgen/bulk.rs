@@ -10,10 +10,10 @@ use super::client::{connect_error, start_connect};
 use super::poller::{Interest, Poller, Ready, reserve_descriptors};
 use super::report::{Failure, Report, Tally};
 
-/// The most bytes in one write.
+/// The maximum number of bytes in one write.
 const WRITE_BYTES: usize = 256 * 1024;
 
-/// The most writes to one stream before the next stream.
+/// The maximum number of writes to one stream before the next stream.
 const WRITES_IN_A_ROW_MAX: usize = 4;
 
 /// Sends on `load.connections` streams for `load.duration`, closes them, and waits until the other

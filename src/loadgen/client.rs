@@ -16,7 +16,7 @@ use super::poller::{Interest, Poller, Ready, reserve_descriptors};
 use super::report::{Failure, Report, Tally};
 use crate::message::Limits;
 
-/// The most bytes in one read.
+/// The maximum number of bytes in one read.
 const READ_BYTES: usize = 256 * 1024;
 
 /// The interval of timeout checks, and the pause of a connection after a failure. The pause

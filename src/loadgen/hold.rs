@@ -8,7 +8,7 @@ use super::args::{Load, Target};
 use super::client::Client;
 use super::report::Report;
 
-/// The most connections that are opened at the same time.
+/// The maximum number of connections that are opened at the same time.
 const OPENING_MAX: usize = 256;
 
 /// Opens `count` connections, sends one request on each, and keeps them open for `load.duration`.

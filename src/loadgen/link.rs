@@ -27,7 +27,7 @@ pub(super) struct Tls {
     name: ServerName<'static>,
 }
 
-/// The most sessions stored for `--resume`.
+/// The maximum number of sessions stored for `--resume`.
 const SESSIONS_MAX: usize = 1024;
 
 impl Tls {

@@ -30,7 +30,7 @@ impl Pace {
         Some(due)
     }
 
-    /// The moment of the next request on the schedule; `None` in the closed loop.
+    /// The moment of the next request on the schedule. Returns `None` in the closed loop.
     pub(super) fn next_due(&self) -> Option<Instant> {
         // Multiplied, not added up: rounding does not accumulate over a long run.
         self.rate.map(|rate| self.start + Duration::from_secs_f64(self.taken as f64 / rate))

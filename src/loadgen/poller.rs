@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// The most events from one call.
+/// The maximum number of events from one call.
 const EVENTS_MAX: usize = 512;
 
 /// For longer waits epoll is precise enough; only the rest needs a precise wait.
@@ -58,7 +58,7 @@ impl Poller {
         Ok(self.epoll.modify(socket, &mut EpollEvent::new(interest.flags(), token))?)
     }
 
-    /// Waits for events or until `until`; `None` waits without limit. Stores the events in `ready`,
+    /// Waits for events or until `until`. `None` means no time limit. Stores the events in `ready`,
     /// which may stay empty.
     pub(super) fn wait(
         &mut self,

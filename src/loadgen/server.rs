@@ -13,10 +13,10 @@ use slab::Slab;
 use super::Error;
 use super::poller::{Interest, Poller, Ready, reserve_descriptors};
 
-/// The most connections, if the system allows them.
+/// The maximum number of connections, if the system allows them.
 const CONNECTIONS_MAX: u32 = 16_384;
 
-/// The most bytes in one read.
+/// The maximum number of bytes in one read.
 const READ_BYTES: usize = 256 * 1024;
 
 /// The pause after an accept that failed because no descriptor was free.

@@ -1,5 +1,5 @@
 //! Matching of values, names, paths and authorities. Routes, authorization and filters share it.
-//! Dry.
+//! Pure: no I/O, no clock.
 
 mod authority;
 mod path;

@@ -38,7 +38,7 @@ impl Pattern {
         Ok(pattern(name.into()))
     }
 
-    /// The text without its `*`; empty for [`Pattern::Any`].
+    /// The text without its `*`. Empty means [`Pattern::Any`].
     pub fn text(&self) -> &str {
         match self {
             Self::Any => "",

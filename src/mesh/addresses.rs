@@ -53,7 +53,7 @@ impl Addresses {
         self.services.values().map(|(_, rule)| rule)
     }
 
-    /// The target of `address`; `None` when no service has it.
+    /// The target of `address`. Returns `None` when no service has it.
     pub fn find(&self, address: SocketAddr) -> Option<Leads<'_>> {
         let address = canonical(address);
         if let Some((destination, rule)) = self.services.get(&address) {
@@ -69,7 +69,7 @@ pub struct EndpointAddresses(RwLock<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The first service with the address, in order of index.
+    /// The service with this address. If several services have it: the one with the lowest index.
     first: FxHashMap<SocketAddr, u32>,
     /// All services with it, where these are several.
     shared: FxHashMap<SocketAddr, BTreeSet<u32>>,

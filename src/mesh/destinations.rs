@@ -11,9 +11,9 @@ pub const DESTINATIONS_MAX: usize = 256;
 /// The connections and requests to one destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Those that were allowed.
+    /// Allowed connections and requests.
     pub allowed: u64,
-    /// Those that were refused.
+    /// Refused connections and requests.
     pub denied: u64,
 }
 

@@ -1,4 +1,5 @@
-//! Captured traffic in its compiled form: targets, admission and limits. Dry.
+//! Captured traffic in its compiled form: targets, admission and limits. Pure: no I/O,
+//! no clock.
 //!
 //! A capturing listener gets connections that the kernel redirects to it (REDIRECT or TPROXY). The
 //! address that the client connected to is the original destination.
@@ -182,7 +183,7 @@ pub struct Capture {
     pub passthrough: Arc<Service>,
     /// Counters of the endpoints of `passthrough`, summed up.
     pub endpoint_stats: Arc<PerWorker<EndpointCells>>,
-    /// Limits of captured UDP; `None` if UDP is not captured.
+    /// Limits of captured UDP. `None` if UDP is not captured.
     pub udp: Option<Udp>,
     /// The identity of this workload, which sends the outbound traffic.
     pub identity: Option<SpiffeId>,
@@ -294,7 +295,7 @@ impl CaptureError {
 pub const OUTCOMES: usize = Protocol::ALL.len() + 1;
 
 /// The index of a detection result among the counters. `protocol` is the protocol that the client
-/// began with; `None` if the server spoke first.
+/// began with. Returns `None` if the server spoke first.
 pub fn outcome_index(protocol: Option<Protocol>) -> usize {
     protocol.map_or(Protocol::ALL.len(), Protocol::index)
 }

@@ -27,7 +27,7 @@ impl Span {
         self.start as usize + self.len as usize
     }
 
-    /// The bytes of the span; empty if it does not lie within `block`.
+    /// The bytes of the span. Empty if it does not lie within `block`.
     pub fn of(self, block: &[u8]) -> &[u8] {
         block.get(self.start as usize..self.end()).unwrap_or_default()
     }
@@ -74,10 +74,11 @@ pub struct Head {
     /// Host and optional port, from an absolute-form or authority-form target, else from the Host
     /// field. Empty when an HTTP/1.0 request has neither.
     pub authority: Span,
-    /// The path of the target without its query; empty for authority-form, `*` for asterisk-form,
-    /// and empty (meaning "/") for an absolute-form target without a path.
+    /// The path of the target without its query: `*` for asterisk-form, and empty for
+    /// authority-form. It is also empty for an absolute-form target without a path, which means
+    /// "/".
     pub path: Span,
-    /// The query after `?`, without the `?`; empty when there is none.
+    /// The query after `?`, without the `?`. Empty if there is none.
     pub query: Span,
     /// Response status code, 100..=599.
     pub status: u16,
@@ -107,7 +108,7 @@ impl Head {
     }
 }
 
-/// A [`Head`] and its block. The dry rooms read messages in this form.
+/// A [`Head`] and its block. The pure modules read messages in this form.
 #[derive(Clone, Copy)]
 pub struct HeadView<'a> {
     /// The offsets.

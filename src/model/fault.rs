@@ -1,30 +1,30 @@
-//! Faults of a configuration, and refused resources.
+//! Errors in a configuration, and refused resources.
 
 use std::fmt;
 
 use super::Origin;
 
-/// A fault: an item that cannot be used, and the reason.
+/// An error in the configuration: an item that cannot be used, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The item.
     pub origin: Origin,
     /// The reason.
     pub message: String,
-    /// The help.
+    /// Advice for the user.
     pub help: Option<String>,
-    /// Whether an unreadable part of the same configuration may be the cause. Then this fault is
+    /// Whether an unreadable part of the same configuration may be the cause. Then this error is
     /// not reported.
     pub secondary: bool,
 }
 
 impl Fault {
-    /// A fault of the item with this origin.
+    /// An error of the item with this origin.
     pub fn new(origin: &Origin, message: impl Into<String>) -> Self {
         Self { origin: origin.clone(), message: message.into(), help: None, secondary: false }
     }
 
-    /// The same fault with help.
+    /// Adds help to the error.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
@@ -36,7 +36,7 @@ impl Fault {
 pub struct Refusal {
     /// The resource.
     pub origin: Origin,
-    /// All reasons.
+    /// Every reason why the resource was refused.
     pub reasons: Vec<String>,
 }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::Item;
 
-/// The health check of a service; `None` for the default of each value.
+/// The health check of a service. Except for `probe`, `None` means the default value.
 #[derive(Clone, Debug, Default)]
 pub struct HealthCheck {
-    /// The probe. A check without exactly one probe is a fault.
+    /// The probe. A check without exactly one probe is an error.
     pub probe: Option<HealthProbe>,
     /// The interval of checks.
     pub interval: Option<Duration>,
@@ -39,17 +39,17 @@ pub struct HttpProbe {
     pub path: Item<String>,
     /// Whether to use HEAD instead of GET.
     pub head: bool,
-    /// The host; `None` for the SNI or the name of the service.
+    /// The host. `None` means the SNI or the name of the service.
     pub host: Option<Item<String>>,
-    /// The statuses that count as success, as ranges; empty for 200.
+    /// The statuses that count as success, as ranges. Empty means 200.
     pub statuses: Vec<(u16, u16)>,
 }
 
 /// A gRPC call of a health check.
 #[derive(Clone, Debug, Default)]
 pub struct GrpcProbe {
-    /// The full name of the checked service; `None` for the whole server.
+    /// The full name of the checked service. `None` means the whole server.
     pub service: Option<Item<String>>,
-    /// The authority; `None` for the SNI or the name of the service.
+    /// The authority. `None` means the SNI or the name of the service.
     pub authority: Option<Item<String>>,
 }

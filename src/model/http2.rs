@@ -1,4 +1,4 @@
-//! HTTP/2 settings; `None` for the default of each value.
+//! HTTP/2 settings. `None` means the default value.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::Item;
 /// HTTP/2 settings of a connection.
 #[derive(Clone, Debug, Default)]
 pub struct Http2 {
-    /// The most open streams on a connection.
+    /// The maximum number of open streams on a connection.
     pub max_concurrent_streams: Option<Item<u32>>,
     /// The receive window of a stream, in bytes.
     pub stream_window: Option<Item<usize>>,
@@ -15,11 +15,11 @@ pub struct Http2 {
     pub connection_window: Option<Item<usize>>,
     /// The send buffer of a stream, in bytes.
     pub stream_buffer: Option<Item<usize>>,
-    /// The time without received bytes before a PING; `Some(None)` for never.
+    /// The time without received bytes before a PING. `Some(None)` means never.
     pub ping_interval: Option<Option<Duration>>,
-    /// The time limit for the answer to a PING; `Some(None)` for no limit.
+    /// The time limit for the answer to a PING. `Some(None)` means no limit.
     pub ping_timeout: Option<Option<Duration>>,
-    /// The age at which a connection is drained; `Some(None)` for never.
+    /// The age at which a connection is drained. `Some(None)` means never.
     pub max_connection_age: Option<Option<Duration>>,
 }
 
@@ -30,9 +30,9 @@ pub struct Http2Limits {
     pub window: Option<Duration>,
     /// CONTINUATION frames of one header block.
     pub continuation_frames: Option<u32>,
-    /// RST_STREAM for young streams.
+    /// RST_STREAM from the peer for young streams.
     pub stream_resets: Option<Item<u32>>,
-    /// Our resets because of errors of the peer.
+    /// RST_STREAM that we send because of errors of the peer.
     pub provoked_resets: Option<Item<u32>>,
     /// Empty DATA and HEADERS frames.
     pub empty_frames: Option<Item<u32>>,

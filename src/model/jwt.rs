@@ -11,15 +11,15 @@ pub struct TokenProvider {
     pub name: Item<String>,
     /// The required value of the claim `iss`.
     pub issuer: String,
-    /// The accepted values of the claim `aud`; empty for any.
+    /// The accepted values of the claim `aud`. Empty means any.
     pub audiences: Vec<String>,
-    /// The public keys. A provider without exactly one kind is a fault.
+    /// The public keys. A provider without exactly one kind of keys is an error.
     pub keys: Item<Option<TokenKeys>>,
-    /// The field that holds the token; `None` for `authorization`.
+    /// The field that holds the token. `None` means `authorization`.
     pub header: Option<Item<String>>,
     /// Whether the service gets the token.
     pub forward: bool,
-    /// The accepted clock difference; `None` for the default.
+    /// The accepted clock difference. `None` means the default.
     pub leeway: Option<Duration>,
 }
 
@@ -30,16 +30,16 @@ pub enum TokenKeys {
     Set {
         /// The key set.
         set: Item<Material>,
-        /// The CAs for a URL. A key set does not need them.
+        /// PEM with the CAs for a URL. A key set that is not fetched does not need CAs.
         ca: Option<Item<Material>>,
     },
     /// A URL of a JSON Web Key Set.
     Url {
         /// `http://...` or `https://...`.
         url: Item<String>,
-        /// PEM with the CAs of an https URL; `None` for the public CAs.
+        /// PEM with the CAs of an https URL. `None` means the public CAs.
         ca: Option<Item<Material>>,
-        /// The interval of fetches; `None` for the default.
+        /// The interval of fetches. `None` means the default.
         refresh: Option<Duration>,
     },
 }

@@ -14,13 +14,13 @@ pub struct Listener {
     pub binds: Vec<Item<Bind>>,
     /// The protocol.
     pub protocol: ListenerProtocol,
-    /// TLS; empty for plain text. The SNI selects one of several certificates.
+    /// TLS. Empty means plain text. The SNI selects one of several certificates.
     pub tls: Vec<Item<ServerTls>>,
     /// The service of a TCP listener: `SERVICE` or `SERVICE/VERSION`.
     pub service: Option<Item<String>>,
     /// Whether each connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// The hosts to use; `None` for all.
+    /// The hosts to use. `None` means all hosts.
     pub hosts: Option<Vec<Item<String>>>,
     /// The number of trusted proxies before this one.
     pub trusted_hops: u32,
@@ -30,9 +30,9 @@ pub struct Listener {
     pub http2: Http2,
     /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// The most open connections; `None` for no separate limit.
+    /// The maximum number of open connections. `None` means no separate limit.
     pub connections: Option<u32>,
-    /// Whether requests without `x-request-id` get one; `None` for the default, true.
+    /// Whether requests without `x-request-id` get one. `None` means the default, true.
     pub request_id: Option<bool>,
     /// The pseudonym to add to `via`.
     pub via: Option<Item<String>>,
@@ -43,7 +43,7 @@ pub struct Listener {
 /// The protocol of a listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListenerProtocol {
-    /// HTTP/1 or HTTP/2, as the client begins.
+    /// HTTP/1 or HTTP/2. The first bytes of the client decide.
     #[default]
     Auto,
     /// HTTP/1.
@@ -80,7 +80,7 @@ pub enum EscapedSlashes {
     Decode,
 }
 
-/// Time limits for clients; `None` for the default.
+/// Time limits for clients. `None` means the default.
 #[derive(Clone, Debug, Default)]
 pub struct Timeouts {
     /// The time limit of the TLS handshake.

@@ -9,7 +9,7 @@ use crate::net::Network;
 /// The identity of this workload, its trust, and captured traffic.
 #[derive(Clone, Debug, Default)]
 pub struct Mesh {
-    /// The trust domain; `None` for the default.
+    /// The trust domain. `None` means the default.
     pub trust_domain: Option<Item<String>>,
     /// The identity of this workload.
     pub identity: Option<Item<Identity>>,
@@ -21,9 +21,9 @@ pub struct Mesh {
     pub inbound: Inbound,
     /// Captured traffic from this workload.
     pub outbound: Outbound,
-    /// The address of the resolver; `None` for no resolver.
+    /// The address of the resolver. `None` means no resolver.
     pub dns: Option<SocketAddr>,
-    /// The capture rules.
+    /// Settings of the capture rules.
     pub intercept: Intercept,
 }
 
@@ -37,7 +37,7 @@ impl Mesh {
 /// Captured traffic to this workload.
 #[derive(Clone, Debug, Default)]
 pub struct Inbound {
-    /// The addresses for captured connections; empty for no capture.
+    /// The addresses for captured connections. Empty means no capture.
     pub binds: Vec<Item<SocketAddr>>,
     /// The means of capture.
     pub intercept: InterceptBy,
@@ -49,47 +49,47 @@ pub struct Inbound {
     pub protocols: Vec<(Item<u16>, PortProtocol)>,
     /// The address of the workload.
     pub application: Application,
-    /// The peer address that the workload sees; `None` for the default.
+    /// The peer address that the workload sees. `None` means the default.
     pub source: Option<Item<PeerSource>>,
-    /// Requests that need no identity and no permission.
+    /// Requests that pass without an identity and without authorization.
     pub probes: Vec<Item<Probe>>,
     /// The treatment of `x-forwarded-client-cert`.
     pub forward_client_cert: ForwardClientCert,
-    /// Captured UDP; `None` for none.
+    /// Captured UDP. `None` means that UDP is not captured.
     pub udp: Option<Udp>,
     /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// The most open connections; `None` for no separate limit.
+    /// The maximum number of open connections. `None` means no separate limit.
     pub connections: Option<u32>,
 }
 
 /// Captured traffic from this workload.
 #[derive(Clone, Debug, Default)]
 pub struct Outbound {
-    /// The addresses for captured connections; empty for no capture.
+    /// The addresses for captured connections. Empty means no capture.
     pub binds: Vec<Item<SocketAddr>>,
     /// The means of capture.
     pub intercept: InterceptBy,
-    /// The hosts to use; `None` for all.
+    /// The hosts to use. `None` means all hosts.
     pub hosts: Option<Vec<Item<String>>>,
     /// Whether unknown destinations are refused.
     pub deny_unknown: bool,
     /// The protocols of single ports.
     pub protocols: Vec<(Item<u16>, PortProtocol)>,
-    /// Captured UDP; `None` for none.
+    /// Captured UDP. `None` means that UDP is not captured.
     pub udp: Option<Udp>,
     /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// The most open connections; `None` for no separate limit.
+    /// The maximum number of open connections. `None` means no separate limit.
     pub connections: Option<u32>,
 }
 
-/// Limits on captured UDP; `None` for the default of each value.
+/// Limits on captured UDP. `None` means the default value.
 #[derive(Clone, Debug, Default)]
 pub struct Udp {
     /// How long a flow may be silent.
     pub idle_timeout: Option<Duration>,
-    /// The most open flows.
+    /// The maximum number of open flows.
     pub flows: Option<u32>,
 }
 
@@ -101,7 +101,7 @@ pub enum InterceptBy {
     Redirect,
     /// TPROXY.
     Tproxy,
-    /// REDIRECT by rules of another tool.
+    /// Rules of another tool redirect the traffic.
     None,
 }
 
@@ -157,10 +157,10 @@ pub enum Mtls {
     Disable,
 }
 
-/// The capture rules.
+/// Settings of the capture rules.
 #[derive(Clone, Debug, Default)]
 pub struct Intercept {
-    /// The mark of the proxy's packets; `None` for the default.
+    /// The mark of the proxy's packets. `None` means the default.
     pub mark: Option<Item<u32>>,
     /// Inbound traffic that is not captured.
     pub exclude_inbound: Exclude,
@@ -170,13 +170,14 @@ pub struct Intercept {
     pub exclude_users: Vec<String>,
     /// Groups whose connections are not captured.
     pub exclude_groups: Vec<String>,
-    /// Captured UDP ports, as ranges; empty for all.
+    /// Ranges of UDP ports to capture. An empty list means all ports.
     pub udp_ports: Vec<(u16, u16)>,
     /// The user of the proxy.
     pub user: Option<String>,
     /// The group of the proxy.
     pub group: Option<String>,
-    /// Whether traffic bypasses the proxy while no proxy runs. By default it is refused.
+    /// Whether traffic bypasses the proxy while the proxy does not run. By default the traffic is
+    /// refused.
     pub open_when_dead: bool,
 }
 

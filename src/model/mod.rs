@@ -1,7 +1,7 @@
-//! The wanted configuration in a form that no source determines: plain data, each item with its
-//! [`Origin`].
+//! The wanted configuration, in a form that does not depend on its source: plain data, and each
+//! item has its [`Origin`].
 //!
-//! Sources build the model, [`Resources`] merges it, and `compile` makes a snapshot from it.
+//! Sources build models, [`Resources`] merges them, and `compile` makes a snapshot.
 
 mod fault;
 mod health;
@@ -42,7 +42,7 @@ pub use tls::{
     TlsVersion,
 };
 
-/// Items that the model shares with their sources.
+/// Items of the model. The sources share them.
 pub type Items<T> = Vec<Arc<Item<T>>>;
 
 /// A wanted configuration.
@@ -67,7 +67,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Removes all items of these resources.
+    /// Removes all items of the `refused` resources.
     pub fn leave_out(&mut self, refused: &HashSet<Arc<ResourceId>>) {
         keep(&mut self.listeners, refused);
         keep(&mut self.routes, refused);

@@ -34,7 +34,8 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A resource. The origin of its item names it. A source always sends whole resources.
+/// A resource. The origin of the item has the name of the resource. A source always sends whole
+/// resources.
 #[derive(Clone, Debug)]
 pub enum Resource {
     /// A listener.
@@ -63,10 +64,10 @@ impl Resource {
     }
 }
 
-/// A change of one resource.
+/// A change to one resource.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Add the resource, or replace the one of the same kind and name.
+    /// Add the resource, or replace the resource of the same kind and name.
     Set(Resource),
     /// Remove the resource.
     Remove(Kind, Box<str>),
@@ -75,19 +76,19 @@ pub enum Change {
 /// The precedence between two items with the same name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Precedence {
-    /// The item of this source wins over that of a file.
+    /// The item of this source wins, and the item of a file is left out.
     OverFiles,
     /// The item of a file wins.
     #[default]
     UnderFiles,
 }
 
-/// Changes of one source that belong together.
+/// Changes from one source. They are applied together.
 #[derive(Clone, Debug)]
 pub struct Patch {
     /// The name of the source.
     pub source: Box<str>,
-    /// The precedence of its resources. Sources of the same precedence are ordered by name.
+    /// The precedence of its resources. Sources with the same precedence are sorted by name.
     pub precedence: Precedence,
     /// The changes.
     pub changes: Vec<Change>,
@@ -145,7 +146,7 @@ impl Resources {
         for item in layers {
             let name = item.value.name();
             let first = name.as_ref().and_then(|name| taken.get(name));
-            // A conflict of two file items is reported by the files themselves.
+            // `compile` reports a conflict between two items of files.
             let both =
                 first.filter(|first| first.resource().or_else(|| item.origin.resource()).is_some());
             if let (Some(first), Some(name)) = (both, &name) {
@@ -172,7 +173,7 @@ impl Resources {
 pub struct Merged {
     /// All items in use.
     pub model: Arc<Model>,
-    /// A fault for each item that was left out. It names both items.
+    /// An error for each item that was left out. Each error names both items.
     pub conflicts: Vec<Fault>,
 }
 

@@ -3,19 +3,19 @@
 use super::Item;
 use crate::matching::ValueMatch;
 
-/// A policy. `from`, `to` and `when` must all match. In a list of `from` or `to`, one entry must
-/// match.
+/// A policy. `from`, `to` and `when` must all match. In `from` and `to`, it is enough that one
+/// entry matches.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    /// The name; `None` for `authorization#N`.
+    /// The name. `None` means `authorization#N`.
     pub name: Option<Item<String>>,
     /// The action for matching requests.
     pub action: PolicyAction,
     /// Whether the policy only reports its result.
     pub dry_run: Item<bool>,
-    /// Clients; empty for any.
+    /// Clients. Empty means any client.
     pub from: Vec<Item<PolicySource>>,
-    /// Operations; empty for any.
+    /// Operations. Empty means any operation.
     pub to: Vec<Item<PolicyOperation>>,
     /// Further conditions. All must match.
     pub when: Vec<Item<PolicyCondition>>,
@@ -36,9 +36,9 @@ pub enum PolicyAction {
 /// The wanted and the unwanted values of one property. If both are empty, any value matches.
 #[derive(Clone, Debug, Default)]
 pub struct Choices<T = String> {
-    /// One of these.
+    /// The value must be one of these.
     pub wanted: Vec<Item<T>>,
-    /// None of these.
+    /// The value must be none of these.
     pub unwanted: Vec<Item<T>>,
 }
 

@@ -17,21 +17,22 @@ pub struct Routes {
 /// One rule of a host.
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
-    /// The name in logs and metrics; `None` for `HOST#N`.
+    /// The name in logs and metrics. `None` means `HOST#N`.
     pub name: Option<Item<String>>,
     /// The conditions on requests.
     pub matches: Match,
-    /// The action. A rule without exactly one action is a fault.
+    /// The action. A rule without exactly one action is an error.
     pub action: Option<Action>,
-    /// The time from the request to the end of the response; `None` for that of the service.
+    /// The time from the request to the end of the response. `None` means the timeout of the
+    /// service.
     pub timeout: Option<Duration>,
-    /// The token requirement; `None` for that of the service.
+    /// The token requirement. `None` means the requirement of the service.
     pub jwt: Option<Item<TokenDemand>>,
-    /// Changes of host and path.
+    /// Changes to the host and path.
     pub rewrite: Option<Box<Item<Rewrite>>>,
-    /// Changes of the request's header fields.
+    /// Changes to the request's header fields.
     pub request_headers: Option<Box<FieldEdits>>,
-    /// Changes of the response's header fields.
+    /// Changes to the response's header fields.
     pub response_headers: Option<Box<FieldEdits>>,
 }
 
@@ -51,7 +52,7 @@ pub enum Action {
 pub struct Match {
     /// The condition on the path.
     pub path: Option<Item<PathMatch>>,
-    /// The accepted methods; empty for any.
+    /// The accepted methods. Empty means any.
     pub methods: Vec<Item<String>>,
     /// Conditions on header fields, by name.
     pub headers: Vec<(Item<String>, ValueMatch)>,
@@ -70,23 +71,23 @@ pub struct Redirect {
     pub port: Option<u16>,
     /// A new path.
     pub path: Option<Item<String>>,
-    /// The status; `None` for 301.
+    /// The status. `None` means 301.
     pub status: Option<Item<u16>>,
 }
 
 /// A fixed response.
 #[derive(Clone, Debug, Default)]
 pub struct Respond {
-    /// The status; `None` for 200.
+    /// The status. `None` means 200.
     pub status: Option<Item<u16>>,
     /// The body.
     pub body: String,
 }
 
-/// Changes of host and path before the request goes to the service.
+/// Changes to the host and path before the request is forwarded.
 #[derive(Clone, Debug, Default)]
 pub struct Rewrite {
-    /// Replaces the matched prefix.
+    /// Replaces the matched part of the path.
     pub prefix: Option<Item<String>>,
     /// Replaces the whole path.
     pub path: Option<Item<String>>,
@@ -94,7 +95,7 @@ pub struct Rewrite {
     pub host: Option<Item<String>>,
 }
 
-/// Changes of the fields of one message.
+/// Changes to the fields of one message.
 #[derive(Clone, Debug, Default)]
 pub struct FieldEdits {
     /// Replaces all fields with this name.

@@ -15,7 +15,7 @@ pub struct Service {
     pub protocol: ServiceProtocol,
     /// Virtual addresses. Captured connections to them go to any endpoint.
     pub addresses: Vec<Item<SocketAddr>>,
-    /// The endpoints. A missing list is a fault; an empty list is not.
+    /// The endpoints. A missing list is an error; an empty list is not.
     pub endpoints: Option<Endpoints>,
     /// TLS to the endpoints.
     pub tls: Option<Item<ClientTls>>,
@@ -25,19 +25,19 @@ pub struct Service {
     pub jwt: Option<Item<TokenDemand>>,
     /// The load balancing policy.
     pub balance: Balance,
-    /// The time limit of connecting; `None` for the default.
+    /// The time limit of connecting. `None` means the default.
     pub connect_timeout: Option<Duration>,
-    /// The time from the request to the end of the response; `None` for no limit.
+    /// The time from the request to the end of the response. `None` means no limit.
     pub timeout: Option<Duration>,
-    /// How long an idle connection is kept; `None` for the default.
+    /// How long an idle connection is kept. `None` means the default.
     pub idle_timeout: Option<Duration>,
-    /// The most idle connections for each endpoint; `None` for the default.
+    /// The maximum number of idle connections for each endpoint. `None` means the default.
     pub max_idle_connections: Option<u32>,
     /// The PROXY protocol header at the start of each connection.
     pub send_proxy_protocol: SendProxyProtocol,
     /// HTTP/2 settings for endpoints.
     pub http2: Http2,
-    /// Active health checks; `None` for none.
+    /// Active health checks. `None` means no health checks.
     pub health_check: Option<Item<HealthCheck>>,
 }
 
@@ -66,7 +66,7 @@ pub struct Endpoint {
 /// The protocol of endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServiceProtocol {
-    /// With TLS the result of ALPN, else HTTP/1.1.
+    /// The result of ALPN with TLS, else HTTP/1.1.
     #[default]
     Auto,
     /// HTTP/1.1.

@@ -1,4 +1,4 @@
-//! Settings of the process; `None` for the default of each value.
+//! Settings of the process. `None` means the default value.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub struct Settings {
     pub drain: Option<Duration>,
     /// Limits on clients.
     pub limits: Limits,
-    /// The access log; `None` for none.
+    /// The access log. `None` means no access log.
     pub access_log: Option<AccessLog>,
 }
 
@@ -50,17 +50,17 @@ pub enum AdminBind {
 /// Limits on clients.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
-    /// The most open connections, over all listeners.
+    /// The maximum number of open connections, over all listeners.
     pub connections: Option<u32>,
-    /// The most bytes of a message head.
+    /// The maximum number of bytes of a message head.
     pub header_bytes: Option<Item<usize>>,
-    /// The most field lines of a message head.
+    /// The maximum number of field lines of a message head.
     pub headers: Option<Item<u32>>,
-    /// The most bytes of a request target.
+    /// The maximum number of bytes of a request target.
     pub uri_bytes: Option<usize>,
-    /// The most bytes of all chunk extensions of a message.
+    /// The maximum number of bytes of all chunk extensions of a message.
     pub chunk_extension_bytes: Option<usize>,
-    /// The most bytes of the trailers of a message.
+    /// The maximum number of bytes of the trailers of a message.
     pub trailer_bytes: Option<usize>,
     /// Limits on HTTP/2 frames.
     pub http2: Http2Limits,

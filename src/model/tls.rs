@@ -46,7 +46,7 @@ impl fmt::Debug for Material {
 /// TLS of a listener.
 #[derive(Clone, Debug)]
 pub enum ServerTls {
-    /// This workload's identity. Clients must prove theirs.
+    /// Mutual TLS with this workload's identity. Clients must prove their identity.
     Mesh,
     /// A certificate.
     Certificate(Box<ServerCertificate>),
@@ -59,17 +59,17 @@ pub struct ServerCertificate {
     pub cert: Item<Material>,
     /// PEM with the private key.
     pub key: Item<Material>,
-    /// The SNI names that select it; empty for the names in the certificate.
+    /// The SNI names that select this certificate. Empty means the names in the certificate.
     pub names: Vec<String>,
     /// DER with an OCSP response.
     pub ocsp: Option<Item<Material>>,
     /// PEM with the CAs of client certificates.
     pub client_ca: Option<Item<Material>>,
-    /// Whether clients must present a certificate; `None` for the default.
+    /// Whether clients must present a certificate. `None` means the default.
     pub client_auth: Option<Item<ClientAuth>>,
     /// PEM with revocation lists for client certificates.
     pub crl: Option<Item<Material>>,
-    /// The oldest version of TLS; `None` for 1.2.
+    /// The oldest version of TLS. `None` means 1.2.
     pub min_version: Option<Item<TlsVersion>>,
 }
 
@@ -94,7 +94,7 @@ pub enum ClientAuth {
 /// TLS to the endpoints of a service.
 #[derive(Clone, Debug)]
 pub enum ClientTls {
-    /// This workload's identity. Endpoints must prove theirs.
+    /// Mutual TLS with this workload's identity. Endpoints must prove their identity.
     Mesh,
     /// Certificates.
     Files(Box<ClientFiles>),
@@ -117,7 +117,7 @@ pub struct ClientFiles {
     pub unverified: bool,
 }
 
-/// The identity of this workload. An identity that is neither given nor issued is a fault.
+/// The identity of this workload. An identity that is neither given nor issued is an error.
 #[derive(Clone, Debug)]
 pub enum Identity {
     /// A certificate, key and roots.

@@ -1,5 +1,5 @@
 //! Addresses of endpoints and listeners, and the ways in which connections reach and leave this
-//! host. Dry.
+//! host. Pure: no I/O, no clock.
 
 mod network;
 

@@ -1,4 +1,4 @@
-//! Identifiers that travel with a request. Dry.
+//! Identifiers that travel with a request. Pure: no I/O, no clock.
 
 mod request_id;
 

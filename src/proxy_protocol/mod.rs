@@ -1,5 +1,5 @@
 //! The PROXY protocol, versions 1 and 2 (haproxy.org, doc/proxy-protocol.txt). Its header carries
-//! the address of the original client. Dry.
+//! the address of the original client. Pure: no I/O, no clock.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,7 +23,7 @@ pub enum Progress {
     Partial,
     /// The header is complete.
     Complete {
-        /// Its length. The connection's own bytes follow.
+        /// The length. The connection's own bytes follow.
         len: usize,
         /// The client. `None` for a connection from the other proxy itself (LOCAL, UNKNOWN).
         source: Option<SocketAddr>,

@@ -1,4 +1,5 @@
-//! Decides whether a response is passed to the client or the request is sent again. Dry.
+//! Decides whether a response is passed to the client or the request is sent again. Pure: no
+//! I/O, no clock.
 
 mod verdict;
 

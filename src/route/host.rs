@@ -3,7 +3,7 @@
 /// A host pattern, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPattern {
-    /// The name without the wildcard; empty for `*`.
+    /// The name without the wildcard. Empty means `*`.
     pub name: Box<[u8]>,
     /// The pattern matches every host below `name`, or every host if `name` is empty.
     pub wildcard: bool,

@@ -19,13 +19,13 @@ pub struct Matcher {
 /// The first condition that did not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch<'a> {
-    /// The path.
+    /// The path does not match.
     Path,
-    /// The method.
+    /// The method does not match.
     Method,
-    /// The header with this name.
+    /// The header with this name does not match.
     Header(&'a str),
-    /// The query parameter with this name.
+    /// The query parameter with this name does not match.
     Query(&'a str),
 }
 

@@ -1,4 +1,5 @@
-//! Routing: the rule of a request, and the changes that the rule makes. Dry.
+//! Routing: the rule of a request, and the changes that the rule makes. Pure: no I/O, no
+//! clock.
 
 mod action;
 mod cells;
@@ -44,11 +45,11 @@ pub struct Rule {
     pub timeout: Option<Duration>,
     /// The token that requests must have. It overrides the token of the service.
     pub jwt: Option<Arc<Requirement>>,
-    /// Changes of host and path.
+    /// Changes to host and path.
     pub rewrite: Option<Rewrite>,
-    /// Changes of the request's header fields.
+    /// Changes to the request's header fields.
     pub request_headers: HeaderEdits,
-    /// Changes of the response's header fields.
+    /// Changes to the response's header fields.
     pub response_headers: HeaderEdits,
     /// The rule's counters. They survive reloads while host and name stay the same.
     pub stats: Arc<PerWorker<RuleCells>>,

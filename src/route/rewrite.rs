@@ -1,14 +1,14 @@
-//! Changes of host and path before the request goes to the service.
+//! Rewrites the host and path of a request before it is forwarded.
 
 use super::Rule;
 use crate::matching::PathMatch;
 use crate::message::HeadView;
 
-/// The changes of a rule to host and path.
+/// The changes that a rule makes to the host and path of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewrite {
-    /// Replaces the part of the path that the rule matched: the prefix before `*`, or the whole
-    /// exact path.
+    /// Replaces the matched part of the path: the part before `*`, or the whole exact path. With a
+    /// regex or without a path condition, it is put before the path.
     pub prefix: Option<Box<str>>,
     /// Replaces the whole path.
     pub path: Option<Box<str>>,

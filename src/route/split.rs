@@ -60,7 +60,8 @@ impl Split {
         self.sequence[place]
     }
 
-    /// The destinations and their counts in the sequence, in order of first appearance.
+    /// The destinations and their counts in the sequence, in the sequence of their first
+    /// appearance.
     pub fn shares(&self) -> Vec<(Destination, usize)> {
         let mut shares: Vec<(Destination, usize)> = Vec::new();
         for destination in &self.sequence {

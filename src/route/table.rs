@@ -39,7 +39,7 @@ impl Host {
     }
 }
 
-/// A checked rule and the reason why it does not match; `None` for the rule that matches.
+/// A checked rule and the reason why it does not match. `None` means that the rule matches.
 pub type Looked<'a> = (&'a Arc<Rule>, Option<Mismatch<'a>>);
 
 impl Table {

@@ -1,8 +1,8 @@
-//! Deadlines. Each connection has one [`Alarm`]; each worker has one heap of them.
+//! Deadlines. Each connection has one [`Alarm`]; each worker has one heap of alarms.
 //!
-//! Moving a deadline later is one store. The heap has at most one entry for each alarm, at or
-//! before its deadline. An entry that comes up too early is moved. So a kept-alive connection costs
-//! one heap operation per timeout, not several per request.
+//! Moving a deadline later is one store. The heap has at most one entry for each alarm. The time of
+//! the entry is not later than the deadline; an entry that comes up too early is moved. So a
+//! kept-alive connection costs one heap operation per timeout, not several per request.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -22,7 +22,7 @@ pub const GRANULARITY: Duration = Duration::from_millis(5);
 /// How many states of dropped alarms are kept for new alarms. A state has about 100 bytes.
 pub const SPARE_MAX: usize = 4096;
 
-/// All alarms of a worker. A clone is a second handle to them.
+/// All alarms of a worker. A clone is a second handle to the same alarms.
 #[derive(Clone, Default)]
 pub struct Alarms(Rc<Clockwork>);
 
@@ -37,11 +37,11 @@ struct Clockwork {
 }
 
 struct AlarmState {
-    /// The time to ring; `Time::NEVER` when unset.
+    /// The time to ring. `Time::NEVER` means that the alarm is off.
     deadline: Cell<Time>,
-    /// The time of its entry in the heap; `Time::NEVER` when there is no entry.
+    /// The time of the entry in the heap. `Time::NEVER` means that there is no entry.
     scheduled: Cell<Time>,
-    /// The index of its entry in the heap.
+    /// The index of the entry in the heap.
     place: Cell<usize>,
     rang: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -119,8 +119,8 @@ impl Entries {
         self.0.first()
     }
 
-    /// Moves the entry of `state` to `at`, and makes it if there is none; removes it for
-    /// `Time::NEVER`.
+    /// Moves the entry of `state` to `at`. Makes the entry if there is none. With `Time::NEVER`,
+    /// removes the entry.
     fn schedule(&mut self, state: &Rc<AlarmState>, at: Time) {
         let before = state.scheduled.replace(at);
         let mut place = state.place.get();
@@ -140,7 +140,7 @@ impl Entries {
         }
     }
 
-    /// Moves the entry at `place` up or down to where it belongs.
+    /// Moves the entry at `place` up or down to its sorted place.
     fn settle(&mut self, mut place: usize) {
         let entries = &mut self.0;
         loop {
@@ -191,7 +191,8 @@ pub struct Alarm {
 pub struct Woken;
 
 impl Alarm {
-    /// Rings at `at` and no longer at an earlier setting. `Time::NEVER` turns the alarm off.
+    /// Sets the deadline to `at`, replaces the previous deadline and clears `rang`. `Time::NEVER`
+    /// turns the alarm off.
     pub fn set(&self, at: Time) {
         self.state.rang.set(false);
         self.state.deadline.set(at);
@@ -216,8 +217,8 @@ impl Alarm {
     }
 
     /// Runs `operation` until it completes or the alarm rings. If the alarm rings first, the
-    /// operation is dropped, and bytes that it has read are lost. So use it for waiting on
-    /// readiness, or where the connection is closed after a timeout.
+    /// operation is dropped, and bytes that it has read are lost. So use `guard`
+    /// to wait for readiness, or where the connection is closed after a timeout.
     pub fn guard<F: Future>(&self, operation: F) -> Guard<'_, F> {
         Guard { alarm: self, operation }
     }

@@ -32,11 +32,11 @@ const CACHE_LINE_BYTES: usize = 64;
 /// used.
 const BEGINNINGS_APART: usize = 11;
 
-/// How many free buffers a worker keeps. Those not needed for a second are dropped.
+/// How many free buffers a worker keeps. Buffers that are not needed for a second are dropped.
 pub const POOLED_BUFFERS_MAX: usize = 1024;
 
 /// While more buffers than this are in use, a connection waits for its next request without a
-/// buffer. Below it, a read already in flight saves a system call.
+/// buffer. Below this number, a read that is already in flight saves a system call.
 pub const READ_AHEAD_BUFFERS_MAX: usize = 512;
 
 /// One worker's buffers. A clone is a second handle to the same pool.
@@ -62,8 +62,8 @@ impl BufferPool {
         self.buf(self.0.free.take().unwrap_or_else(|| self.pooled_block()))
     }
 
-    /// An empty buffer with room for at least `data_bytes`. It is not kept for reuse if it is
-    /// larger than a pooled buffer.
+    /// An empty buffer with room for at least `data_bytes`. A buffer that is larger
+    /// than a pooled buffer is not kept for reuse.
     pub fn take_sized(&self, data_bytes: usize) -> Buf {
         if data_bytes > BUFFER_BYTES - HEADROOM_BYTES {
             return self.buf(Block::new(data_bytes + HEADROOM_BYTES, HEADROOM_BYTES));
@@ -97,7 +97,7 @@ impl BufferPool {
         self.0.free.len()
     }
 
-    /// Whether so many buffers are in use that waiting connections should hold none.
+    /// Whether so many buffers are in use that waiting connections should hold no buffer.
     pub fn is_crowded(&self) -> bool {
         self.used() >= READ_AHEAD_BUFFERS_MAX
     }
@@ -219,7 +219,7 @@ impl Buf {
         self.start = begin;
     }
 
-    /// Copies `head` and then this data to another buffer.
+    /// Returns a new buffer with `head` and then the data of this buffer.
     pub fn behind(self, head: &[u8]) -> Self {
         let mut larger = self.pool.take_sized(head.len() + self.len());
         larger.append(head);
@@ -268,8 +268,8 @@ impl std::fmt::Debug for Buf {
     }
 }
 
-/// Memory mapped directly from the kernel. Only written pages take memory, and dropping the block
-/// returns all of them. The heap would keep the memory of a burst.
+/// Memory mapped directly from the kernel. Only written pages use memory, and dropping the block
+/// returns all its pages. The allocator would keep the memory of a burst.
 #[derive(Default)]
 struct Block {
     memory: Option<MmapMut>,

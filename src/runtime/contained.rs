@@ -9,23 +9,23 @@ use std::task::{Context, Poll};
 use super::core::Core;
 use super::io::Io;
 
-/// A task that catches its own panic. It is boxed, because a large task is cheap to move by
-/// pointer.
+/// A task that catches its own panic. The task is boxed, so that moving it moves only
+/// a pointer.
 pub struct Contained<I: Io, F> {
     task: Pin<Box<F>>,
     core: Rc<Core<I>>,
 }
 
 impl<I: Io, F: Future<Output = ()>> Contained<I, F> {
-    /// Makes the task with `make`. The worker of `core` counts its panic.
+    /// Makes the task with `make`. The worker of `core` counts a panic of the task.
     #[inline]
     pub fn new(core: Rc<Core<I>>, make: impl FnOnce() -> F) -> Self {
         Self { task: boxed(make), core }
     }
 }
 
-/// Boxes the future that `make` makes, in its place: `Box::pin` makes it elsewhere and copies it,
-/// although most of it is room for later.
+/// Boxes the future that `make` makes. The future is made inside the box. `Box::pin` would make it
+/// on the stack and copy it.
 #[inline]
 pub fn boxed<F>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
     Box::into_pin(Box::write(Box::new_uninit(), make()))

@@ -7,7 +7,7 @@ use super::io::Io;
 use crate::cells::{Count, PerWorker};
 use crate::error::Flag;
 
-/// How many lines one worker logs in a second about the behaviour of peers.
+/// The maximum number of lines that one worker logs in a second about the behaviour of peers.
 pub const LIMITED_LOGS_MAX: u64 = 10;
 
 /// The core of one worker. It belongs to the worker's thread, except for the counters.
@@ -78,7 +78,7 @@ pub struct WorkerCells {
     pub flags: [Count; Flag::ALL.len()],
     /// Panics caught at the boundary of a connection.
     pub panics: Count,
-    /// Failures of accept(2) for lack of descriptors or memory.
+    /// Failures of accept(2), for example because descriptors or memory are used up.
     pub accept_errors: Count,
     /// Buffers in use (gauge).
     pub buffers_used: Count,

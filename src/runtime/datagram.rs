@@ -24,7 +24,7 @@ pub struct Captured {
     pub bytes: usize,
     /// The sender.
     pub from: SocketAddr,
-    /// The original destination; `None` when the kernel does not report it.
+    /// The original destination. `None` when the kernel does not report it.
     pub meant_for: Option<SocketAddr>,
 }
 
@@ -84,8 +84,8 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| std::net::SocketAddrV6::from(*v6).into()))
 }
 
-/// A socket to `client` that has the address of `destination`. From now on the kernel gives it the
-/// datagrams that the client sends to that destination.
+/// Opens a socket to `client` that has the address of `destination`. From now on, this socket
+/// receives the datagrams that the client sends to that destination.
 ///
 /// # Errors
 /// Without CAP_NET_ADMIN, or when a process on this host holds the port exclusively for all
@@ -101,7 +101,7 @@ pub fn speak_for(destination: SocketAddr, client: SocketAddr, mark: u32) -> io::
     Ok(socket.into())
 }
 
-/// A socket to `target`, and its local address.
+/// Opens a socket to `target`. Returns the socket and its local address.
 ///
 /// # Errors
 /// The error of socket(2) or connect(2).
@@ -117,7 +117,7 @@ pub fn towards(target: SocketAddr, egress: Egress) -> io::Result<(OwnedFd, Socke
 /// Receives the next datagram from a connected socket. Returns its length.
 ///
 /// # Errors
-/// `WouldBlock` when there is none; `ConnectionRefused` when the other end refused a datagram.
+/// `WouldBlock` when there is none; `ConnectionRefused` when the peer refused a datagram.
 pub fn take(socket: impl AsFd, block: &mut [u8]) -> io::Result<usize> {
     Ok(recv(socket.as_fd().as_raw_fd(), block, MsgFlags::MSG_DONTWAIT)?)
 }

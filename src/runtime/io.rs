@@ -1,4 +1,4 @@
-//! The interface between the rooms above and the outside world.
+//! The interface between the modules above and the outside world.
 //!
 //! An operation owns its buffer while it runs and returns it with the result. All methods take
 //! `&self`, so one task may read and write a stream at the same time.
@@ -19,7 +19,7 @@ pub trait Io: Clone + 'static {
     /// The current time.
     fn now(&self) -> Time;
 
-    /// The last result of [`Io::now`]. It saves a clock read where a deadline of seconds is set
+    /// The last result of [`Io::now`]. It saves a clock read if a deadline of seconds is set
     /// shortly after a call of `now`.
     fn recent(&self) -> Time;
 
@@ -29,7 +29,7 @@ pub trait Io: Clone + 'static {
     /// This worker's deadlines.
     fn alarms(&self) -> &Alarms;
 
-    /// Runs `task` on this worker, concurrently with the others.
+    /// Runs `task` on this worker, concurrently with the other tasks.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
 
     /// Opens a connection that leaves by `egress`. Dropping the future closes the socket.
@@ -81,7 +81,7 @@ pub trait Stream: 'static {
     /// byte, and the result is [`Read::Woken`].
     ///
     /// # Errors
-    /// As for [`Stream::read`].
+    /// The same as for [`Stream::read`].
     fn read_or_woken(
         &self,
         buf: Buf,
@@ -100,19 +100,19 @@ pub trait Stream: 'static {
     /// The error of send(2). The number of bytes written is then unknown.
     fn write_all(&self, buf: Buf) -> impl Future<Output = (io::Result<()>, Buf)>;
 
-    /// Checks whether the stream is still open and silent. A pooled stream must be.
+    /// Checks whether the stream is still open and silent. A pooled stream must be silent.
     fn quiet(&self) -> Quiet;
 
     /// Closes our side (FIN); reading goes on. It is async because TLS sends close_notify first.
     fn shutdown_write(&self) -> impl Future<Output = ()>;
 
-    /// Makes the next close a reset (RST), so that the peer does not take a truncated message for a
-    /// complete one.
+    /// Makes the next close a reset (RST). Without it, the peer could regard a truncated message as
+    /// complete.
     fn reset_on_close(&self);
 
     /// Moves bytes to `to` inside the kernel, until the source ends, `bytes_max` bytes are moved,
     /// or an error happens. Use it for streams that carry bulk data. `moved` is called with the
-    /// length of each portion, so that the caller can count it and move its deadline.
+    /// length of each portion, so that the caller can count the bytes and move its deadline.
     ///
     /// # Errors
     /// The error of the side that failed.

@@ -1,7 +1,7 @@
-//! The wet room: the ring, the simulated network, buffers, alarms and clocks.
+//! I/O and time: the ring, the simulated network, buffers, alarms and clocks.
 //!
-//! The rooms above use [`io::Io`]. It has two implementations: the ring (`ring.rs`, the only file
-//! that names monoio) and the simulated network of [`sim`].
+//! The modules above use [`io::Io`]. This trait has two implementations: the ring (`ring.rs`, the
+//! only file that names monoio) and the simulated network of [`sim`].
 
 pub mod alarm;
 pub mod buffer;

@@ -2,9 +2,9 @@
 //! process, the rules of traffic capture form a loop.
 //!
 //! All workers share one table without locks. A connection stores a fingerprint of its two
-//! addresses in the slot of its hash. Two connections with the same slot overwrite each other, so
-//! about one in many thousands is missed. A loop opens further connections until one of them is
-//! found.
+//! addresses in the slot that its hash selects. Two connections with the same slot overwrite each
+//! other, so about one in many thousands is missed. A loop opens further connections until one of
+//! them is found.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -19,7 +19,8 @@ const PLACES: usize = 1 << 16;
 static TABLE: LazyLock<Box<[AtomicU64]>> =
     LazyLock::new(|| (0..PLACES).map(|_| AtomicU64::new(0)).collect());
 
-/// A connection that this process opened. It is in the table until this is dropped.
+/// A connection that this process opened. Dropping this value removes the connection from the
+/// table.
 #[derive(Debug)]
 pub struct Own(NonZeroU64);
 
@@ -49,7 +50,7 @@ fn place(print: NonZeroU64) -> &'static AtomicU64 {
     &TABLE[print.get() as usize % PLACES]
 }
 
-/// Never 0, because 0 means an empty slot.
+/// The hash of both addresses. It is never 0, because 0 means an empty slot.
 fn fingerprint(local: SocketAddr, remote: SocketAddr) -> NonZeroU64 {
     let mut hash = Xxh64::new(0);
     for address in [local, remote] {

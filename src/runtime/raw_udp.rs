@@ -1,7 +1,7 @@
 //! Sends UDP from addresses of this host whose ports an application uses. The answers of captured
 //! inbound flows must come from the address to which the client sent its datagrams.
 //!
-//! No second UDP socket can have such a port, so this is a raw socket. It only sends.
+//! No second UDP socket can have such a port, so the sender is a raw socket. It only sends.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};

@@ -3,7 +3,7 @@
 //! This is the only file that names monoio. Three properties of io_uring shape it.
 //!
 //! - A pending accept must never be dropped. So a listener waits for readiness and then calls
-//!   accept4.
+//!   accept4(2).
 //! - A dropped read loses its bytes. So an idle read is cancelled and then awaited.
 //! - On an O_NONBLOCK socket the ring returns EAGAIN and does not wait. So the flag is set only for
 //!   epoll and during a splice.
@@ -137,7 +137,7 @@ impl RingIo {
         if self.0.epoll { "epoll" } else { "io_uring" }
     }
 
-    /// Takes over a connected, blocking socket, as accept(2) returns it.
+    /// Makes a stream from a connected, blocking socket, as accept(2) returns it.
     ///
     /// # Errors
     /// When it cannot be registered with the driver.
@@ -148,8 +148,8 @@ impl RingIo {
         self.wrap(descriptor)
     }
 
-    /// Takes over a nonblocking socket of which only the readiness is used: a listener or a wake-up
-    /// socket.
+    /// Makes a stream from a nonblocking socket that is only used to wait for readiness: a listener
+    /// or a wake-up socket.
     ///
     /// # Errors
     /// When it cannot be registered with the driver.
@@ -216,13 +216,13 @@ impl Io for RingIo {
     }
 }
 
-/// A socket on the ring. Unix-domain sockets too: the operations are the same.
+/// A TCP or Unix-domain socket on the ring. The operations are the same for both.
 pub struct RingStream {
     stream: UnsafeCell<TcpStream>,
     io: RingIo,
     /// The number of running splices in both directions. The socket is nonblocking during them.
     splicing: Cell<u32>,
-    /// The entry in the table of own connections. It is set where traffic is captured.
+    /// The entry in the table of own connections, if traffic is captured.
     own: Option<Own>,
 }
 
@@ -414,7 +414,8 @@ impl Stream for RingStream {
     }
 }
 
-/// A socket that is nonblocking for a splice. Drop resets it, also when the splice is cancelled.
+/// A socket that is nonblocking for a splice. Dropping this value makes the socket blocking again,
+/// even when the splice is cancelled.
 struct Splicing<'a>(&'a RingStream);
 
 impl Drop for Splicing<'_> {

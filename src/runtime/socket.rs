@@ -18,9 +18,9 @@ use crate::net::{Address, Egress};
 /// The size of a splice pipe, if `/proc/sys/fs/pipe-max-size` allows it.
 pub const PIPE_BYTES: usize = 256 * 1024;
 
-/// Local ports for connections with a client's source address. By default the client's system uses
-/// higher ports. With the same port, its connection to the application and ours would be one to the
-/// kernel. Servers mostly listen on lower ports.
+/// Local ports for connections with a client's source address. By default, the client's system uses
+/// higher ports. With the same port, the kernel could not distinguish the client's connection from
+/// ours. Servers mostly listen on lower ports.
 const BORROWED_PORTS: RangeInclusive<u16> = 16384..=32767;
 
 /// How many of these ports are tried before the kernel chooses one.
@@ -37,7 +37,8 @@ pub fn quiet(socket: impl AsFd) -> Quiet {
     }
 }
 
-/// Starts to connect by `egress` and does not wait. TCP sockets get TCP_NODELAY.
+/// Starts to connect, with the mark and the source address of `egress`. Does not wait. TCP sockets
+/// get TCP_NODELAY.
 ///
 /// # Errors
 /// The immediate error of socket(2) or connect(2), for example for a Unix-domain socket without a
@@ -95,7 +96,7 @@ pub fn leave_by(socket: &Socket, egress: Egress) -> io::Result<()> {
     set_mark(socket, egress.mark);
     let Some(source) = egress.source else { return Ok(()) };
     set_transparent(socket, source)?;
-    // The kernel chooses the port at connect, when it knows the destination: more connections fit.
+    // The kernel then chooses the port at connect(2). So one port serves several destinations.
     setsockopt(socket, sockopt::IpBindAddressNoPort, &true).ok();
     socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))
 }
@@ -118,9 +119,9 @@ pub fn set_transparent(socket: &Socket, ip: IpAddr) -> io::Result<()> {
     }
 }
 
-/// The original destination of a connection captured by a listener on `port`; `None` when it is
-/// unknown. A TPROXY listener recognises a connection that came by REDIRECT: its local port is the
-/// listener's own.
+/// The original destination of a connection captured by a listener on `port`. Returns `None` when
+/// it is unknown. A connection that REDIRECT sent to a TPROXY listener has the listener's own port
+/// as its local port.
 pub fn original_destination(
     socket: impl AsFd,
     intercept: Intercept,
@@ -157,7 +158,7 @@ pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> 
     Ok((socket.into(), peer.as_socket()))
 }
 
-/// Reads all bytes from a nonblocking wake-up socket. False when the other end is closed.
+/// Reads all bytes from a nonblocking wake-up socket. Returns false if the other end is closed.
 pub fn drain_wakes(wake: impl AsFd) -> bool {
     let mut rings = [0; 256];
     loop {

@@ -1,17 +1,17 @@
-//! Values kept for reuse. Those that were not needed for a while are dropped.
+//! Values kept for reuse. Values that were not needed for a while are dropped.
 
 use std::cell::{Cell, RefCell};
 
-/// A stock of spare values. It is last in, first out, so the next value is still in the cache.
+/// A stock of spare values. It is last in, first out, so the next value is likely in the CPU cache.
 pub struct Spare<T> {
     free: RefCell<Vec<T>>,
     max: usize,
-    /// The lowest stock since the last [`Spare::trim`]. That many values were not needed.
+    /// The lowest number of values since the last [`Spare::trim`]. So many values were not needed.
     unneeded: Cell<usize>,
 }
 
 impl<T> Spare<T> {
-    /// An empty stock that keeps at most `max`.
+    /// An empty stock that keeps at most `max` values.
     pub const fn new(max: usize) -> Self {
         Self { free: RefCell::new(Vec::new()), max, unneeded: Cell::new(0) }
     }

@@ -36,7 +36,7 @@ impl BodyProgress {
         }
     }
 
-    /// The number of `bytes` that belong to the body.
+    /// Processes the next portion. Returns how many of the `bytes` belong to the body.
     ///
     /// # Errors
     /// When the chunks are malformed or exceed `limits`.
@@ -76,7 +76,7 @@ impl BodyProgress {
         matches!(self, Self::Done)
     }
 
-    /// Notes that `n` bytes of a body of known length have passed.
+    /// Counts `n` bytes of a body of known length as received.
     fn passed(&mut self, n: u64) {
         if let Self::Length(left) = self {
             *left = left.saturating_sub(n);
@@ -102,13 +102,13 @@ pub struct BodyTransform {
 enum Form {
     /// Unchanged.
     Same,
-    /// Without chunks, although it arrives in chunks.
+    /// The body arrives in chunks and is forwarded without chunks.
     Data,
-    /// In chunks, although it arrives without.
+    /// The body arrives without chunks and is forwarded in chunks.
     Chunks,
 }
 
-/// The result of one portion.
+/// The result of processing one portion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// The number of bytes that belonged to the body.
@@ -144,7 +144,8 @@ impl BodyTransform {
         self.call.as_ref().is_some_and(|call| call.counter.is_between())
     }
 
-    /// Takes a portion. Returns the part of `buf` that belongs to the body, in the form to forward.
+    /// Processes a portion. Returns the part of `buf` that belongs to the body, in the form to
+    /// forward.
     /// `ended` has the trailer lines if this portion is the last.
     ///
     /// # Errors
@@ -208,7 +209,7 @@ impl BodyTransform {
         }
     }
 
-    /// Notes that `n` bytes were moved without this transform (splice).
+    /// Counts `n` body bytes that were moved without this transform (splice).
     pub fn passed(&mut self, n: u64) {
         self.progress.passed(n);
     }
@@ -240,7 +241,7 @@ impl CallBody {
         Self { counter: MessageCounter::default(), messages: 0, bridge }
     }
 
-    /// Takes a portion. `end` has the trailer lines if it is the last.
+    /// Processes a portion. `end` has the trailer lines if this portion is the last.
     fn take(&mut self, buf: Buf, end: Option<&mut Vec<u8>>) -> Result<Buf, Refusal> {
         let bad = |detail| Refusal::downstream(400, detail);
         let bytes = match &mut self.bridge {
@@ -271,7 +272,7 @@ impl CallBody {
     }
 }
 
-/// Moves the data in `ranges` to the front.
+/// Moves the data in `ranges` to the front of the buffer.
 fn keep_data(buf: &mut Buf, ranges: Vec<Range<usize>>) {
     let mut kept = 0;
     for range in ranges {

@@ -41,7 +41,7 @@ pub enum Downloaded {
 
 /// The head of a response, or the reason for its absence.
 pub enum ResponseHead {
-    /// `workspace.response` holds it, with offsets into `buf`.
+    /// `workspace.response` holds the head, with offsets into `buf`.
     Complete {
         /// The buffer that holds the head and the bytes after it.
         buf: Buf,
@@ -60,7 +60,7 @@ pub enum Failure {
     Refused(Refusal),
     /// The endpoint stalled in the middle of the response.
     Late,
-    /// The client has a part of the response, or has left. The connection closes.
+    /// The client has received a part of the response, or has disconnected. The connection closes.
     Broken,
 }
 
@@ -149,7 +149,7 @@ pub async fn relay<I: Io>(
 
 /// The outcome of reading a head.
 enum HeadRead {
-    /// `workspace.response` holds it.
+    /// `workspace.response` holds the head.
     Complete(Buf),
     /// See [`ResponseHead::Unprocessed`].
     Unprocessed,
@@ -283,7 +283,7 @@ fn is_bridged(kind: Kind, response: HeadView<'_>) -> bool {
     kind.is_web() && value.starts_with(b"application/grpc")
 }
 
-/// The fields that are replaced in such a response.
+/// The fields that are replaced in a gRPC response.
 fn replaced(kind: Kind, response: HeadView<'_>) -> Vec<Replaced> {
     let value = response.value(b"content-type").unwrap_or_default();
     let web = ("content-type", Some(grpc::content_type_to_web(value, kind)));
@@ -314,7 +314,7 @@ fn response_edits<'a, I: Io>(
     }
 }
 
-/// Sends the head after which the connection is a tunnel.
+/// Sends the response head of a CONNECT or upgrade. The connection is then a tunnel.
 async fn switch<I: Io>(
     exchange: &Exchange<'_, I>,
     workspace: &Workspace,

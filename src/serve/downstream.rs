@@ -17,17 +17,17 @@ use crate::snapshot::{ForwardClientCert, Listener};
 use crate::upstream::{Local, LocalService, Terms, Upstream};
 use crate::wire::Wire;
 
-/// The other end of a client connection. It does not change once the first request is read, and all
+/// The client of a connection. A `Peer` does not change after the first request was read, and all
 /// streams of the connection share it.
 #[derive(Clone)]
 pub struct Peer {
-    /// The address of the socket's peer, or the one in the PROXY header; `None` for a Unix-domain
+    /// The address of the socket's peer, or the one in the PROXY header. `None` means a Unix-domain
     /// socket.
     pub address: Option<SocketAddr>,
     /// The local port of the connection; 0 if there is none.
     pub local_port: u16,
-    /// The result of the TLS handshake; `None` without TLS. Boxed, so that a connection without TLS
-    /// is small.
+    /// The result of the TLS handshake. `None` means no TLS. Boxed, so that a connection without
+    /// TLS is small.
     pub secured: Option<Box<Secured>>,
     /// The identity of captured outbound traffic: this workload itself.
     pub workload: Option<SpiffeId>,
@@ -56,7 +56,7 @@ impl Peer {
         self.text = PeerText::new(self.address);
     }
 
-    /// The IP address as text; empty for a Unix-domain socket.
+    /// The IP address as text. Empty means a Unix-domain socket.
     pub fn ip_text(&self) -> &str {
         self.text.as_str()
     }
@@ -98,13 +98,13 @@ impl PeerText {
 
 /// A client connection, or one stream of it.
 pub struct Downstream<I: Io> {
-    /// The worker that owns it.
+    /// The worker that owns the connection.
     pub worker: Rc<Worker<I>>,
     /// The stream to read and write.
     pub stream: Wire<I::Stream>,
     /// The alarm for deadlines.
     pub alarm: Alarm,
-    /// The other end.
+    /// The client.
     pub peer: Rc<Peer>,
     /// The original destination of a captured connection.
     pub captured: Option<Rc<OriginalDestination<I>>>,
@@ -146,7 +146,7 @@ impl<I: Io> Downstream<I> {
         &self.registered
     }
 
-    /// The same connection with its stream replaced by `change`.
+    /// Replaces the stream of the connection by the result of `change`.
     pub fn with_stream(self, change: impl FnOnce(Wire<I::Stream>) -> Wire<I::Stream>) -> Self {
         let Self { stream, .. } = self;
         Self { stream: change(stream), ..self }
@@ -211,7 +211,7 @@ impl<I: Io> Downstream<I> {
         &self.registered.state
     }
 
-    /// The listener in `local`'s snapshot and its terms; `None` when it has been removed.
+    /// The listener in `local`'s snapshot and its terms. Returns `None` when it has been removed.
     pub fn listener<'l>(&self, local: &'l Local<I>) -> Option<(&'l Arc<Listener>, &'l Rc<Terms>)> {
         let (version, mut index) = self.listener_index.get();
         if version != local.snapshot.version {
@@ -225,7 +225,7 @@ impl<I: Io> Downstream<I> {
         Some((local.snapshot.listeners.get(index)?, local.listeners.get(index)?))
     }
 
-    /// The current terms of the listener; `None` when it has been removed.
+    /// The current terms of the listener. Returns `None` when it has been removed.
     pub fn terms(&self) -> Option<Rc<Terms>> {
         let local = self.worker.local();
         self.listener(&local).map(|(_, terms)| Rc::clone(terms))

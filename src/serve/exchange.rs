@@ -1,8 +1,10 @@
 //! One request from its head to the end of its response.
 //!
 //! framing -> plan (route, token, authorization) -> local answer, or: endpoint -> connection ->
-//! request -> response head -> verdict -> response to the client. Each step is one call. A failed
-//! step returns a [`Refusal`].
+//! request -> response head -> verdict -> response to the client. Each step is one call.
+//!
+//! The verdict decides: relay the response, repeat the request, or refuse it. An error before the
+//! connection to the endpoint is a [`Refusal`]; a later error is a [`Failure`].
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -42,11 +44,11 @@ use crate::wire::Wire;
 pub enum After<I: Io> {
     /// The connection serves the next request. The buffer may hold its beginning.
     Next(Buf),
-    /// The connection closes after the client had time to read the answer.
+    /// The connection closes after the client has had time to read the answer.
     Linger,
     /// The connection closes now.
     Close,
-    /// The connection is a tunnel now. The tunnel keeps nothing of the snapshot.
+    /// The connection is a tunnel now. The tunnel does not hold the snapshot.
     Tunnel(Box<Tunnel<I>>),
 }
 
@@ -62,7 +64,7 @@ pub struct Exchange<'a, I: Io> {
     pub framing: RequestFraming,
     /// The request's method.
     pub method: Method,
-    /// The kind of gRPC call; `None` for other requests.
+    /// The kind of gRPC call. `None` means that the request is no gRPC call.
     pub kind: Option<Kind>,
 }
 
@@ -88,7 +90,7 @@ pub async fn exchange<I: Io>(
 ) -> After<I> {
     let record;
     let planned = {
-        // The snapshot is let go at the end of this block.
+        // This block drops its reference to the snapshot at its end.
         let local = downstream.worker.local();
         let Some((listener, terms)) = downstream.listener(&local) else { return After::Close };
         record = ExchangeRecord::open(downstream, terms);
@@ -190,8 +192,8 @@ fn plan_of<I: Io>(
     Planned::Forward(framing, plan, kind)
 }
 
-/// A request on its way out. It can be sent again while no more of its body was read than came with
-/// its head.
+/// A request to an endpoint. It can be sent again if only the part of its body was read that came
+/// with its head.
 struct Outgoing<'b> {
     /// The client's buffer.
     buf: &'b Buf,
@@ -205,7 +207,7 @@ struct Outgoing<'b> {
     streamed: bool,
     /// Bytes read after the body: the beginning of the client's next request.
     beyond: Option<Buf>,
-    /// The id that was made for the request, if it had none.
+    /// The request id that the proxy made, if the request had none.
     request_id: Option<RequestId>,
 }
 
@@ -342,8 +344,8 @@ async fn send<I: Io>(
     }
 }
 
-/// Ends an attempt, and gives its connection back to the pool where that is possible. Passes on the
-/// result of [`carry`].
+/// Ends an attempt, and returns its connection to the pool if possible. Converts the result of
+/// [`carry`].
 fn conclude<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: Upstream<Wire<I::Stream>>,
@@ -372,7 +374,7 @@ fn conclude<I: Io>(
                 Failure::Refused(refusal) => Some(refusal.flag),
                 Failure::Late | Failure::Broken => exchange.record.flag(),
             };
-            // A client that left is not the endpoint's fault.
+            // Do not count a failure of the endpoint if the client disconnected.
             if flag.is_some_and(Flag::blames_endpoint) {
                 attempt.finish(now, Outcome::Failed);
             }
@@ -381,8 +383,8 @@ fn conclude<I: Io>(
     }
 }
 
-/// Sends the request, and relays the response if the verdict passes it; `None` when the request
-/// must be sent again.
+/// Sends the request, and relays the response if the verdict passes it. Returns `None` when the
+/// request must be sent again.
 async fn carry<I: Io>(
     exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,
@@ -430,8 +432,8 @@ async fn carry<I: Io>(
     }
 }
 
-/// Reads the head of the response, gets the verdict, and relays the response if it passes; `None`
-/// when the request must be sent again.
+/// Reads the head of the response, gets the verdict, and relays the response if it passes. Returns
+/// `None` when the request must be sent again.
 async fn respond<I: Io>(
     exchange: &Exchange<'_, I>,
     workspace: &mut Workspace,

@@ -53,11 +53,11 @@ pub fn normalise_path(
 }
 
 /// Checks whether a request may be forwarded by its rule to `service` (`None`: the proxy answers
-/// the request). It must have the required token, and the authorization rules must allow it.
-/// Returns the token.
+/// the request). The request must have the required token, and the authorization rules must allow
+/// the request. Returns the token.
 ///
 /// # Errors
-/// 401 without a valid token, 403 when the rules deny it.
+/// 401 without a valid token, 403 when the rules deny the request.
 pub fn admit<I: Io>(
     downstream: &Downstream<I>,
     local: &Local<I>,
@@ -85,8 +85,8 @@ pub fn admit<I: Io>(
     Ok(token)
 }
 
-/// Checks the token that `requirement` requires. `None` when the request has no token and needs
-/// none.
+/// Checks the token that `requirement` requires. Returns `None` if the request has no token and
+/// needs none.
 ///
 /// # Errors
 /// 401 without a valid token.
@@ -171,8 +171,8 @@ fn destination<I: Io>(downstream: &Downstream<I>) -> (u16, Option<IpAddr>) {
     (downstream.peer.local_port, downstream.captured.as_ref().map(|captured| captured.address.ip()))
 }
 
-/// The client's address as the first of `hops` trusted proxies saw it. Each proxy appends one
-/// address to `x-forwarded-for`. The addresses before those may be forged.
+/// The client address in `x-forwarded-for`: entry number `hops`, counted from the end. Each trusted
+/// proxy appends one entry, so the entries before it may be forged.
 fn forwarded_ip(request: HeadView<'_>, hops: u32) -> Option<IpAddr> {
     let mut addresses = Vec::new();
     for value in request.values(b"x-forwarded-for") {

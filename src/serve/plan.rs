@@ -17,8 +17,8 @@ use crate::time::Time;
 use crate::upstream::passthrough;
 use crate::upstream::{Local, LocalRule, LocalService, Terms};
 
-/// The values that the snapshot gives for one request. It does not hold the snapshot, so a response
-/// that takes hours keeps no old snapshot in memory.
+/// The values that the snapshot gives for one request. A plan does not hold the snapshot, so a
+/// response that takes hours keeps no old snapshot in memory.
 pub struct Plan<I: Io> {
     /// The terms of the listener.
     pub terms: Rc<Terms>,
@@ -47,11 +47,11 @@ pub struct OriginalDestination<I: Io> {
     pub address: SocketAddr,
     /// The connection came without TLS to a port that requires mutual TLS. Only probes may pass.
     probes_only: bool,
-    /// The service for the original destination, with the versions that it was found in.
+    /// The service for the original destination, and the versions in which the service was found.
     service: RefCell<Option<Found<I>>>,
 }
 
-/// The version of the snapshot, the number of changes of its addresses, and the service found then.
+/// The version of the snapshot, the number of address changes, and the service found then.
 type Found<I> = ((u64, u64), Option<Rc<LocalService<I>>>);
 
 impl<I: Io> OriginalDestination<I> {
@@ -66,8 +66,8 @@ impl<I: Io> OriginalDestination<I> {
     }
 }
 
-/// The service of the original destination of a captured connection; `None` if a service has a
-/// virtual address for it.
+/// The service of the original destination of a captured connection. Returns `None` if a service
+/// has a virtual address for the destination, or if the traffic is not allowed.
 pub fn original_service<I: Io>(
     downstream: &Downstream<I>,
     local: &Local<I>,
@@ -87,11 +87,11 @@ pub fn original_service<I: Io>(
     found
 }
 
-/// The rule for a request: a route or, for a captured connection, the rule of its original
-/// destination.
+/// Finds the rule for a request: a route or, for a captured connection, the rule of its original
+/// destination. Counts traffic to an unknown destination.
 ///
 /// # Errors
-/// When no rule matches.
+/// When no rule matches, or when traffic to the unknown destination is not allowed.
 pub fn rule<'l, I: Io>(
     downstream: &Downstream<I>,
     listener: &'l Listener,

@@ -41,7 +41,7 @@ pub struct ConnectionState {
     task: RefCell<Option<Waker>>,
 }
 
-/// The connection uses an endpoint until this is dropped.
+/// The connection uses an endpoint until this value is dropped.
 pub struct Using<'a>(&'a ConnectionState);
 
 impl ConnectionState {
@@ -104,7 +104,8 @@ pub struct Registered {
 }
 
 impl Registry {
-    /// Enters a connection of the listener called `listener`. `wake` wakes it when it is idle.
+    /// Enters a connection of the listener called `listener`. `wake` wakes the
+    /// connection when it is idle.
     pub fn enter(&self, listener: Rc<str>, wake: WakeHandle) -> Registered {
         let state = Rc::new(ConnectionState::default());
         let entry = Entry { listener, state: Rc::clone(&state), wake };
@@ -117,8 +118,8 @@ impl Registry {
         Cuttable { state: Rc::clone(state), task }
     }
 
-    /// Closes the connections for which `condemned` returns true. It gets the listener's name and
-    /// the state.
+    /// Closes the connections for which `condemned` returns true. `condemned` gets the listener's
+    /// name and the state.
     pub fn cut(&self, condemned: impl Fn(&str, &ConnectionState) -> bool) {
         let found = |(_, entry): (usize, &Entry)| {
             condemned(&entry.listener, &entry.state).then(|| Rc::clone(&entry.state))

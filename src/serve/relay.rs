@@ -26,7 +26,7 @@ const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A response that is about to be sent.
 pub struct Reply<'a> {
-    /// The body, of which no byte was processed yet.
+    /// The body. No byte of it was processed yet.
     pub body: BodyTransform,
     /// The end of the received head in the buffer's block.
     pub head_end: usize,
@@ -109,7 +109,7 @@ fn take<I: Io>(
     Ok(Portion { buf, clean: consumed == before })
 }
 
-/// The next portion of the body; `None` when the endpoint has closed the connection.
+/// Reads the next portion of the body. Returns `None` when the endpoint has closed the connection.
 async fn read_body<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
@@ -169,7 +169,7 @@ pub async fn await_endpoint<I: Io, T>(
     }
 }
 
-/// Whether a read failed because the peer broke its protocol, not because it left.
+/// Whether a read failed because the peer violated the protocol, not because it disconnected.
 pub fn is_breach(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::InvalidData
 }
@@ -269,7 +269,7 @@ async fn end_to_client<I: Io>(exchange: &Exchange<'_, I>) -> Result<(), Failure>
     patiently(exchange, write).await.map(drop)
 }
 
-/// Ends a gRPC call whose time is over after a complete message. The client gets a status in the
+/// Ends a gRPC call whose timeout passed after a complete message. The client gets a status in the
 /// trailers.
 async fn end_call<I: Io>(exchange: &Exchange<'_, I>, reply: &mut Reply<'_>) -> Result<(), Failure> {
     let code = Code::DEADLINE_EXCEEDED;
@@ -281,7 +281,7 @@ async fn end_call<I: Io>(exchange: &Exchange<'_, I>, reply: &mut Reply<'_>) -> R
     body_to_client(exchange, &reply.body, buf).await.map(drop)
 }
 
-/// Runs `write` for at most the body timeout. The future is large, so it is not moved.
+/// Runs `write` for at most the body timeout. The large future is not moved.
 async fn patiently<I: Io>(
     exchange: &Exchange<'_, I>,
     write: Pin<&mut impl Future<Output = (std::io::Result<()>, Buf)>>,

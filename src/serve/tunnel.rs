@@ -142,7 +142,7 @@ impl<I: Io> Tunnel<I> {
         self.attempt.finish(io.now(), outcome);
     }
 
-    /// Passes a failure of one side to the other: a reset stays a reset.
+    /// Passes a failure of one side to the other side: after a reset, the other side gets a reset.
     fn close(&self, downstream: &Downstream<I>, end: End) {
         match end {
             End::Orderly => {}
@@ -263,8 +263,8 @@ impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
         self.patiently(pin!(self.from.splice_to(self.to, u64::MAX, moved))).await
     }
 
-    /// Runs `operation` while bytes pass in either direction; `None` when no bytes passed for too
-    /// long.
+    /// Runs `operation` while bytes pass in either direction. Returns `None` when no bytes passed
+    /// for too long.
     async fn patiently<T>(&self, mut operation: impl Future<Output = T> + Unpin) -> Option<T> {
         loop {
             let deadline = self.active.get() + self.idle;

@@ -72,7 +72,7 @@ impl<I: Io> Worker<I> {
         })
     }
 
-    /// The core of the worker, for the rooms below.
+    /// The core of the worker, for the modules below.
     pub fn core(&self) -> &Rc<Core<I>> {
         &self.core
     }
@@ -99,8 +99,8 @@ impl<I: Io> Worker<I> {
     }
 
     /// Uses the prepared snapshot from now on. Running exchanges keep their plan. Connections of
-    /// removed or changed listeners close after their exchange. False when this version was not
-    /// prepared.
+    /// removed or changed listeners close after their exchange. Returns false if this version was
+    /// not prepared.
     pub fn commit(&self, version: u64) -> bool {
         let Some(new) = self.prepared.borrow_mut().take() else { return false };
         if new.snapshot.version != version {
@@ -117,8 +117,8 @@ impl<I: Io> Worker<I> {
         true
     }
 
-    /// Takes in new endpoints of a service of the snapshot of `version`. A later snapshot has them
-    /// already.
+    /// Uses the new endpoints of a service of the snapshot number `version`. Does nothing if
+    /// another snapshot is in use: a later snapshot already has the new endpoints.
     pub fn endpoints_changed(&self, version: u64, service: usize, addresses: &[SocketAddr]) {
         let local = self.local();
         if local.snapshot.version == version {

@@ -1,10 +1,10 @@
-//! Memory that an exchange needs and an idle connection does not.
+//! Memory that an exchange needs and an idle connection does not need.
 
 use crate::message::Head;
 use crate::runtime::spare::Spare;
 
-/// How many workspaces are kept for reuse, about 5 KiB each. Those not needed for a second are
-/// freed.
+/// How many workspaces are kept for reuse, about 5 KiB each. Workspaces that are
+/// not needed for a second are freed.
 pub const WORKSPACES_POOLED_MAX: usize = 1024;
 
 /// The memory of one exchange.

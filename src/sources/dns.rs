@@ -95,7 +95,10 @@ async fn follow(
     }
     let resolver = match TokioResolver::builder_tokio().and_then(|builder| builder.build()) {
         Ok(resolver) => resolver,
-        Err(error) => return tracing::error!(%error, "no DNS resolver; names are not resolved"),
+        Err(error) => {
+            let message = "cannot set up DNS lookups; this name is not resolved";
+            return tracing::error!(%name, %error, "{message}");
+        }
     };
     let mut known: Option<Vec<SocketAddr>> = None;
     loop {
@@ -115,8 +118,8 @@ async fn follow(
             }
             Err(error) => {
                 status.known().lookups.1 += 1;
-                let kept = known.as_ref().map_or(0, Vec::len);
-                tracing::warn!(%name, %error, kept, "DNS lookup failed; old addresses stay");
+                let previous_addresses = known.as_ref().map_or(0, Vec::len);
+                tracing::warn!(%name, %error, previous_addresses, "DNS lookup failed");
                 RETRY_AFTER
             }
         };

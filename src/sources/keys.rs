@@ -128,8 +128,8 @@ async fn follow(
             }
             Err(error) => {
                 status.known().key_fetches.1 += 1;
-                let kept = !known.is_empty();
-                tracing::warn!(url, %error, kept, "token key fetch failed; old keys stay");
+                let has_previous_keys = !known.is_empty();
+                tracing::warn!(url, %error, has_previous_keys, "cannot fetch the token keys");
                 RETRY_AFTER.min(source.refresh)
             }
         };

@@ -46,7 +46,7 @@ pub struct Reloads {
     pub failed: u64,
     /// The time of the last reload.
     pub last: Option<SystemTime>,
-    /// The errors of the last reload; empty if it was applied.
+    /// The errors of the last reload. Empty if it was applied.
     pub errors: String,
 }
 

@@ -12,7 +12,7 @@ use super::server::Versions;
 use super::verify::PeerVerifier;
 use crate::net::Address;
 
-/// The most sessions that are stored for resumption, for each service.
+/// The maximum number of sessions that are stored for resumption, for each service.
 pub const SESSIONS_MAX: usize = 1024;
 
 /// TLS to the endpoints of a service.

@@ -15,15 +15,15 @@ const WORN: f64 = 0.8;
 pub struct CertificateInfo {
     /// The user of the certificate: `listener web`, `service shop`, `mesh identity`.
     pub owner: String,
-    /// Its subject.
+    /// The subject.
     pub subject: String,
-    /// Its DNS names, addresses and URIs.
+    /// The DNS names, addresses and URIs.
     pub names: Vec<String>,
-    /// Its SPIFFE ID, if it has one.
+    /// The SPIFFE ID, if it has one.
     pub spiffe_id: Option<String>,
-    /// Its issuer, and the subjects of the certificates sent with it.
+    /// The issuer, and the subjects of the certificates sent with it.
     pub chain: Vec<String>,
-    /// Its serial number in hexadecimal.
+    /// The serial number in hexadecimal.
     pub serial: String,
     /// Start of its validity, in Unix seconds.
     pub not_before_unix_s: i64,
@@ -32,7 +32,7 @@ pub struct CertificateInfo {
 }
 
 impl CertificateInfo {
-    /// Reads the first certificate of `chain`; `None` if it cannot be parsed.
+    /// Reads the first certificate of `chain`. Returns `None` if it cannot be parsed.
     pub fn read(owner: &str, chain: &[CertificateDer<'_>]) -> Option<Self> {
         let (_, first) = X509Certificate::from_der(chain.first()?).ok()?;
         let mut sent = vec![first.issuer().to_string()];

@@ -14,16 +14,18 @@ use rustls::{AlertDescription, ClientConfig, Error, ServerConfig};
 use super::reason;
 use crate::runtime::buffer::Buf;
 
-/// The most plain bytes in one record (RFC 8446 5.1).
+/// The maximum number of plain bytes in one record (RFC 8446 5.1).
 pub const RECORD_PLAIN_MAX: usize = 16 * 1024;
 
-/// The most bytes that a record adds to its plain bytes: header, explicit nonce, type, tag.
+/// The maximum number of bytes that a record adds to its plain bytes: header, explicit nonce, type,
+/// tag.
 pub const RECORD_OVERHEAD_MAX: usize = 64;
 
 /// Bytes of a record's header.
 const RECORD_HEADER_BYTES: usize = 5;
 
-/// The most ciphertext buffered during a handshake. A longer certificate chain is refused.
+/// The maximum number of ciphertext buffered during a handshake. A longer certificate chain is
+/// refused.
 pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
 /// A TLS connection without its socket.
@@ -109,7 +111,8 @@ impl Session {
         }
     }
 
-    /// The peer's certificate and its intermediates, as it sent them.
+    /// The peer's certificate chain, leaf first. In a resumed session: the chain of the original
+    /// session.
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         match &self.side {
             Side::Server(side) => side.peer_certificates(),

@@ -71,7 +71,7 @@ impl<S: Stream> TlsStream<S> {
         look(&self.session.borrow())
     }
 
-    /// The peer's certificates for revocation checks; empty if it presented none.
+    /// The peer's certificates for revocation checks. Empty if it presented none.
     pub fn issued(&self) -> Rc<[Issued]> {
         let list = || {
             let session = self.session.borrow();
@@ -148,7 +148,7 @@ impl<S: Stream> TlsStream<S> {
         result
     }
 
-    /// Decrypts received data; `None` if more is needed.
+    /// Decrypts received data. Returns `None` if more is needed.
     async fn decrypted(&self, plain: &mut Buf) -> Option<io::Result<Read>> {
         let before = plain.len();
         let stage = self.session.borrow_mut().process(plain);
@@ -201,7 +201,7 @@ impl<S: Stream> TlsStream<S> {
         }
     }
 
-    /// As [`Stream::read_or_woken`].
+    /// Like [`Stream::read_or_woken`].
     pub async fn read_or_woken(&self, mut plain: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
         loop {
             if let Some(done) = self.decrypted(&mut plain).await {
@@ -214,7 +214,7 @@ impl<S: Stream> TlsStream<S> {
         }
     }
 
-    /// As [`Stream::readable`].
+    /// Like [`Stream::readable`].
     pub async fn readable(&self) -> io::Result<()> {
         if self.session.borrow().has_pending() {
             return Ok(());
@@ -222,7 +222,7 @@ impl<S: Stream> TlsStream<S> {
         self.inner.readable().await
     }
 
-    /// As [`Stream::write_all`].
+    /// Like [`Stream::write_all`].
     pub async fn write_all(&self, plain: Buf) -> (io::Result<()>, Buf) {
         self.writing.set(true);
         let result = self.send(plain.data()).await;
@@ -230,7 +230,7 @@ impl<S: Stream> TlsStream<S> {
         (result, plain)
     }
 
-    /// As [`Stream::quiet`].
+    /// Like [`Stream::quiet`].
     pub fn quiet(&self) -> Quiet {
         if self.session.borrow().is_idle() { self.inner.quiet() } else { Quiet::Data }
     }
@@ -247,7 +247,7 @@ impl<S: Stream> TlsStream<S> {
         self.inner.shutdown_write().await;
     }
 
-    /// As [`Stream::reset_on_close`].
+    /// Like [`Stream::reset_on_close`].
     pub fn reset_on_close(&self) {
         self.aborted.set(true);
         self.inner.reset_on_close();

@@ -31,7 +31,7 @@ pub const CHAIN_BYTES_MAX: usize = 15 * 1024;
 /// The root certificates of a trust domain.
 #[derive(Debug)]
 pub struct Bundle {
-    /// The trust domain; `None` for a plain CA file, which is valid for any name.
+    /// The trust domain. `None` means a plain CA file: its roots are valid for any name.
     pub trust_domain: Option<Box<str>>,
     /// Roots.
     pub anchors: Vec<TrustAnchor<'static>>,
@@ -51,7 +51,7 @@ pub struct Trust {
 pub struct Issued {
     /// The subject of its issuer: the content of the DER sequence.
     pub issuer: Box<[u8]>,
-    /// Its serial number.
+    /// The serial number.
     pub serial: Box<[u8]>,
 }
 
@@ -150,7 +150,7 @@ impl From<IdentityError> for Error {
     }
 }
 
-/// The SPIFFE ID of an accepted certificate; `None` if it has none.
+/// The SPIFFE ID of an accepted certificate. Returns `None` if it has none.
 pub fn spiffe_id(certificate: &CertificateDer<'_>) -> Option<SpiffeId> {
     let parsed = EndEntityCert::try_from(certificate).ok()?;
     only_spiffe_id(&parsed).ok()

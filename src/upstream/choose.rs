@@ -21,7 +21,8 @@ use crate::time::Time;
 use crate::tls::Session;
 use crate::wire::Wire;
 
-/// Endpoints tried in turn while none accepts the connection. Nothing has been sent by then.
+/// The maximum number of endpoints that are tried for one request, until one accepts the
+/// connection. No part of the request was sent before.
 pub const CONNECT_ATTEMPTS_MAX: usize = 3;
 
 /// The wanted connection: the client, the service and the deadline.
@@ -34,18 +35,18 @@ pub struct Target<'a, I: Io> {
     pub client: Option<SocketAddr>,
     /// Limits on what endpoints may send.
     pub limits: &'a Limits,
-    /// The moment at which it is too late.
+    /// The deadline of the exchange.
     pub deadline: Time,
-    /// Bytes will pass, whatever the service speaks otherwise.
+    /// The connection will carry opaque bytes, whatever the protocol of the service is.
     pub bytes: bool,
 }
 
-/// The state of choosing an endpoint, through all attempts.
+/// The state of choosing an endpoint, over all attempts of a request.
 pub struct Choice<I: Io> {
     subset: usize,
     key: Option<u64>,
     avoid: Option<LocalEndpoint<I>>,
-    /// Pooled connections are not to be used.
+    /// Do not use pooled HTTP/1 connections.
     pub fresh: bool,
     /// The endpoint tried last.
     pub tried: Option<LocalEndpoint<I>>,
@@ -63,11 +64,11 @@ impl<I: Io> Choice<I> {
     }
 }
 
-/// A connection (or a stream of one) to the endpoint that the balancer picks, or to another one
-/// while connecting fails. The attempt has begun when it is given.
+/// Gets a connection, or a stream of a shared connection, to the endpoint that the balancer picks.
+/// If connecting fails, another endpoint is tried. The returned attempt has begun.
 ///
 /// # Errors
-/// 503 when there is no endpoint, or none that accepts a connection.
+/// When there is no endpoint, or when no endpoint accepts a connection.
 pub async fn connection<I: Io>(
     target: &Target<'_, I>,
     choice: &mut Choice<I>,
@@ -75,11 +76,11 @@ pub async fn connection<I: Io>(
     first_to_accept(target, choice, Attempt::begin).await
 }
 
-/// A new connection for bytes. It is opened before it is known whether it will be used, so no
-/// attempt is counted.
+/// Opens a new connection for opaque bytes before it is known whether the connection will be used.
+/// No attempt is counted.
 ///
 /// # Errors
-/// As [`connection`].
+/// Like [`connection`].
 pub async fn trial<I: Io>(
     target: &Target<'_, I>,
     subset: usize,
@@ -89,7 +90,7 @@ pub async fn trial<I: Io>(
     opened.map(|(upstream, _)| upstream)
 }
 
-/// Tries endpoints in turn. Each try is an attempt, which `begin` makes.
+/// Tries one endpoint after the other. For each, `begin` makes an attempt.
 async fn first_to_accept<I: Io>(
     target: &Target<'_, I>,
     choice: &mut Choice<I>,
@@ -116,7 +117,7 @@ async fn first_to_accept<I: Io>(
     Err(refusal)
 }
 
-/// A pooled connection, a stream of one that others use too, or a new connection.
+/// Gets a pooled connection, a stream of a shared connection, or a new connection.
 async fn lease<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -157,7 +158,7 @@ pub fn is_http2(session: &Session) -> bool {
     session.alpn() == Some(b"h2")
 }
 
-/// A new connection. Its PROXY header and its TLS handshake are done.
+/// Opens a new connection, sends the PROXY header and does the TLS handshake, where configured.
 pub async fn open<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -188,7 +189,7 @@ fn pick<I: Io>(target: &Target<'_, I>, choice: &Choice<I>) -> Option<LocalEndpoi
     )
 }
 
-/// Sends the PROXY protocol header where the service wants one.
+/// Sends the PROXY protocol header if the service is configured for it.
 async fn greet<I: Io>(
     target: &Target<'_, I>,
     upstream: Upstream<Wire<I::Stream>>,

@@ -1,4 +1,4 @@
-//! Opening a connection to an endpoint.
+//! Opens a connection to an endpoint.
 
 use std::io;
 use std::rc::Rc;

@@ -24,7 +24,7 @@ use crate::time::Time;
 use crate::wire::Wire;
 use crate::wire::http2::{Adapter, CLOSE_TIMEOUT, Pings, RESET_STREAMS_MAX, Watch, report};
 
-/// The stream of `slot`, for one exchange.
+/// Opens the stream of `slot` for one exchange. Counts a reused connection.
 pub fn stream<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -40,7 +40,8 @@ pub fn stream<I: Io>(
     endpoint.multiplexed(stream, alarm, reused)
 }
 
-/// A stream on a shared connection. If several requests need a new connection, only one opens it.
+/// Opens a stream on a shared connection. If several requests need a new connection, only one
+/// request opens it.
 pub async fn open<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -67,7 +68,7 @@ pub async fn open<I: Io>(
     }
 }
 
-/// Turns a new connection into a shared HTTP/2 connection, and takes its first stream.
+/// Turns a new connection into a shared HTTP/2 connection, and opens its first stream.
 pub async fn share<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,

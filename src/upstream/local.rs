@@ -19,34 +19,34 @@ use crate::time::Time;
 use crate::tls::ClientTls;
 use crate::wire::Wire;
 
-/// A snapshot together with this worker's state of its services. An exchange takes out the few
-/// values that it needs.
+/// A snapshot together with this worker's state of its services. An exchange copies the few values
+/// that it needs.
 pub struct Local<I: Io> {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
     /// The terms of each of the snapshot's listeners.
     pub listeners: Vec<Rc<Terms>>,
-    /// One for each of the snapshot's services.
+    /// The state of each service of the snapshot.
     pub services: Vec<Rc<LocalService<I>>>,
-    /// The services of original destinations that no service names.
+    /// The services for original destinations that are no virtual address.
     pub passthrough: PassthroughPool<I>,
     /// The endpoints with idle connections.
     pub waiting: Waiting<Wire<I::Stream>>,
     rules: Vec<LocalRule>,
 }
 
-/// A rule of the snapshot. An exchange shares it without touching a count of other workers.
+/// A rule of the snapshot. Each worker has its own reference count.
 pub type LocalRule = Rc<Arc<Rule>>;
 
-/// The terms of a listener: all that an exchange needs of it, and none of its routes.
+/// The terms of a listener: the values that an exchange needs, without the routes.
 pub struct Terms {
     /// The listener's name.
     pub name: Box<str>,
-    /// Its counters.
+    /// The counters.
     pub stats: Arc<PerWorker<ListenerCells>>,
-    /// How long a client may take.
+    /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// Proxies before us whose forwarded fields are believed.
+    /// The number of proxies before us whose forwarded fields are trusted.
     pub trusted_hops: u32,
     /// The details of client certificates that services get.
     pub forward_client_cert: ForwardClientCert,
@@ -56,7 +56,7 @@ pub struct Terms {
     pub via: Option<Box<str>>,
     /// Limits on what peers may do.
     pub limits: Limits,
-    /// The form of the access log's lines; `None` without a log.
+    /// The format of access log lines. `None` means no access log.
     pub access_log: Option<LogFormat>,
 }
 
@@ -90,8 +90,8 @@ impl<I: Io> Local<I> {
         }
     }
 
-    /// The state for `snapshot`. Endpoints that stay keep their connections, unless those were
-    /// opened for other terms of TLS.
+    /// Makes the state for `snapshot`. Endpoints that stay keep their connections, unless the TLS
+    /// trust settings have changed.
     pub fn prepare(core: &Core<I>, old: &Self, snapshot: Arc<Snapshot>) -> Self {
         let waiting = old.waiting.clone();
         let make = |config: &Arc<Service>| {
@@ -108,7 +108,7 @@ impl<I: Io> Local<I> {
         Self { snapshot, listeners, services, passthrough, waiting, rules }
     }
 
-    /// Takes the place of `old`: connections to endpoints that are gone are closed.
+    /// Replaces `old`: connections to removed endpoints are drained.
     pub fn replace(&self, old: &Self) {
         for service in &self.services {
             service.begin(old.find_like(&service.config));
@@ -119,8 +119,8 @@ impl<I: Io> Local<I> {
         old.passthrough.end();
     }
 
-    /// Takes in new endpoints of the service at `index`, and forgets the services that were made
-    /// for the addresses that changed.
+    /// Uses the new endpoints of the service at `index`, and drops the passthrough services for the
+    /// changed `addresses`.
     pub fn endpoints_changed(&self, index: usize, addresses: &[SocketAddr]) {
         if let Some(service) = self.services.get(index)
             && service.is_used()
@@ -136,19 +136,20 @@ impl<I: Io> Local<I> {
         found.ok().map(|index| &self.services[index])
     }
 
-    /// The service with the name of `config`, if its connections are good for that one, too.
+    /// The service with the name and the TLS trust settings of `config`. Its connections can be
+    /// reused for `config`.
     fn find_like(&self, config: &Service) -> Option<&LocalService<I>> {
         let found = self.find(&config.name)?;
         (tls_terms(&found.config.tls) == tls_terms(&config.tls)).then_some(&**found)
     }
 
-    /// Closes idle connections that have waited too long, or that their peer has closed.
+    /// Closes idle connections that have been idle for too long or that the endpoint has closed.
     pub fn sweep(&self, now: Time) {
         self.waiting.sweep(now);
         self.passthrough.sweep();
     }
 
-    /// The service at `to`; `original` is the one of the original destination.
+    /// The service of the destination `to`. `original` is the service of the original destination.
     pub fn service<'s>(
         &'s self,
         to: Destination,
@@ -174,7 +175,7 @@ fn pool_terms<I: Io>(core: &Core<I>, service: &Service) -> PoolTerms {
     }
 }
 
-/// The number of the trust settings for endpoints; `None` without TLS.
+/// The number of the trust settings for endpoints. Returns `None` without TLS.
 fn tls_terms(tls: &Option<Arc<ClientTls>>) -> Option<u64> {
     tls.as_ref().map(|tls| tls.terms)
 }

@@ -1,5 +1,5 @@
-//! Services for original destinations that no virtual address has. They are made on demand and kept
-//! while they are in use.
+//! Services for original destinations that are no virtual address. Such a passthrough service is
+//! made on demand and kept while it is in use.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -14,11 +14,11 @@ use crate::mesh::{Capture, Direction, Leads, Unknown, canonical};
 use crate::net::{Address, Egress};
 use crate::runtime::io::Io;
 
-/// How many of these services one worker keeps. Further ones work too, but last only as long as
-/// their connection.
+/// The maximum number of passthrough services that one worker keeps. Further services work too, but
+/// are not shared between connections.
 pub const PASSTHROUGH_MAX: usize = 1024;
 
-/// The kept services.
+/// The passthrough services that a worker keeps.
 pub struct PassthroughPool<I: Io> {
     kept: RefCell<FxHashMap<Key, Kept<I>>>,
     changes: Cell<u64>,
@@ -29,7 +29,7 @@ type Key = (bool, SocketAddr);
 
 struct Kept<I: Io> {
     service: Rc<LocalService<I>>,
-    /// No service of the configuration shares the state of its endpoint.
+    /// No configured service shares the state of the endpoint.
     alone: bool,
 }
 
@@ -47,13 +47,14 @@ impl<I: Io> PassthroughPool<I> {
             .retain(|_, Kept { service, .. }| Rc::strong_count(service) > 1 || service.has_idle());
     }
 
-    /// A later snapshot takes its place: connections are drained.
+    /// Drains the connections of services whose endpoint state no configured service shares. Called
+    /// when a later snapshot replaces this one.
     pub fn end(&self) {
         self.kept.borrow().values().for_each(Kept::end);
     }
 
-    /// Forgets the destinations at `addresses`: they lead elsewhere now. The workload itself may be
-    /// reached at another address, but at the same port.
+    /// Drops the services for `addresses`, because other services may own these addresses now.
+    /// Inbound services are compared by port only: the workload may have another address.
     pub fn forget(&self, addresses: &[SocketAddr]) {
         self.changes.set(self.changes.get() + 1);
         self.kept.borrow_mut().retain(|&(inbound, at), kept| {
@@ -70,7 +71,7 @@ impl<I: Io> PassthroughPool<I> {
     }
 
     /// The number of calls of [`PassthroughPool::forget`]. A service that was found before the last
-    /// one may be outdated.
+    /// call may be outdated.
     pub fn changes(&self) -> u64 {
         self.changes.get()
     }
@@ -101,8 +102,8 @@ impl<I: Io> Kept<I> {
     }
 }
 
-/// The service for an original destination that is no virtual address; `None` if the traffic is not
-/// allowed. `client` is the address of the client.
+/// The service for an original destination that is no virtual address. Returns `None` if the
+/// traffic is not allowed. `client` is the address of the client.
 pub fn find<I: Io>(
     local: &Local<I>,
     worker: usize,
@@ -134,8 +135,8 @@ fn application<I: Io>(
         let config = match named {
             Some(Leads::Endpoint { service } | Leads::Service(Destination { service, .. }, _)) => {
                 let named = &local.snapshot.services[service as usize];
-                // TLS and PROXY settings of the service are for remote clients of it, not for the
-                // local hop.
+                // The TLS and PROXY settings of the service are for its remote clients, not for the
+                // local connection.
                 Service {
                     tls: None,
                     send_proxy_protocol: None,
@@ -200,7 +201,7 @@ fn endpoint(capture: &Capture, address: SocketAddr) -> Arc<Endpoint> {
     })
 }
 
-/// A service with a single endpoint that is not shared with other services.
+/// Makes a service with a single endpoint that no other service shares.
 fn alone<I: Io>(local: &Local<I>, worker: usize, config: Service) -> LocalService<I> {
     let terms = PoolTerms {
         idle_max: config.max_idle_connections as usize,

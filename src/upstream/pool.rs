@@ -1,8 +1,8 @@
 //! One worker's connections to one endpoint.
 //!
-//! The pool is last in, first out: the connection used most recently is the one most surely alive,
-//! and those at the other end grow old and are closed. A connection that its peer has closed is
-//! noticed before it is used, by a peek that costs less than the failure it prevents.
+//! The pool is last in, first out: the most recently used connection is the most likely to be
+//! alive. The connections at the other end grow old and are closed. Before a pooled connection is
+//! used, a peek checks whether the endpoint has closed it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ use crate::time::Time;
 
 /// The state of an endpoint on one worker. It outlives reloads while the endpoint stays.
 pub struct EndpointState<S> {
-    /// The endpoint as configured when it was last (re)loaded.
+    /// The configuration of the endpoint, from the last reload.
     pub config: RefCell<Arc<Endpoint>>,
     /// The load that the balancer compares.
     pub load: Load,
@@ -32,15 +32,15 @@ pub struct EndpointState<S> {
     pub shared: Shared,
     idle_max: Cell<usize>,
     idle_timeout: Cell<Duration>,
-    /// The worker's endpoints with idle connections. `listed` says whether this one is among them.
+    /// The worker's endpoints with idle connections. `listed` says whether this endpoint is in the
+    /// list.
     waiting: Waiting<S>,
     listed: Cell<bool>,
-    /// It has left the service.
+    /// The endpoint was removed from the service.
     gone: Cell<bool>,
 }
 
-/// A worker's endpoints with idle connections: only these are looked over each second, however many
-/// endpoints there are.
+/// A worker's endpoints with idle connections. Only these endpoints are checked each second.
 pub struct Waiting<S>(Rc<RefCell<Vec<Rc<EndpointState<S>>>>>);
 
 impl<S> Clone for Waiting<S> {
@@ -88,13 +88,13 @@ struct Idle<S> {
 pub struct Upstream<S: Stream> {
     /// The connection.
     pub stream: S,
-    /// Its deadline.
+    /// The deadline.
     pub alarm: Alarm,
     /// The endpoint.
     pub endpoint: Rc<EndpointState<S>>,
-    /// Whether it has carried an exchange before.
+    /// Whether the connection has carried an exchange before.
     pub reused: bool,
-    /// `None` for a stream of a connection that others use too.
+    /// `None` means a stream of a shared connection.
     open: Option<OpenGuard>,
 }
 
@@ -135,15 +135,15 @@ impl<S: Stream> EndpointState<S> {
         })
     }
 
-    /// Takes over a newer configuration of the same endpoint.
+    /// Sets a newer configuration of the same endpoint.
     pub fn reconfigure(&self, config: Arc<Endpoint>, terms: PoolTerms) {
         *self.config.borrow_mut() = config;
         self.idle_max.set(terms.idle_max);
         self.idle_timeout.set(terms.idle_timeout);
     }
 
-    /// The endpoint has left the service: idle connections close now, those in use when
-    /// their exchange is over.
+    /// Marks the endpoint as removed. Idle connections close now; connections in use close after
+    /// their exchange.
     pub fn retire(&self) {
         self.gone.set(true);
         self.drop_idle(usize::MAX);
@@ -155,7 +155,8 @@ impl<S: Stream> EndpointState<S> {
         self.stats.worker(self.worker)
     }
 
-    /// The pooled connection that was used last and is still good.
+    /// Takes the most recently used connection that is still alive from the pool, and drops dead
+    /// connections.
     pub fn take(self: &Rc<Self>) -> Taken<S> {
         let mut stale = 0;
         loop {
@@ -168,12 +169,12 @@ impl<S: Stream> EndpointState<S> {
                 let upstream = Upstream { stream, alarm, endpoint, reused: true, open: Some(open) };
                 return Taken { upstream: Some(upstream), stale };
             }
-            // Closed, or it speaks without having been asked: either way not to be used.
+            // The endpoint has closed the connection or has sent bytes without a request.
             stale += 1;
         }
     }
 
-    /// A connection that was just opened.
+    /// Counts and wraps a connection that was just opened.
     pub fn opened(self: &Rc<Self>, stream: S, alarm: Alarm) -> Upstream<S> {
         self.cells().connections.increment();
         self.cells().active.increment();
@@ -181,12 +182,12 @@ impl<S: Stream> EndpointState<S> {
         Upstream { stream, alarm, endpoint: Rc::clone(self), reused: false, open: Some(open) }
     }
 
-    /// A stream of a connection that others use too.
+    /// Wraps a stream of a shared connection.
     pub fn multiplexed(self: &Rc<Self>, stream: S, alarm: Alarm, reused: bool) -> Upstream<S> {
         Upstream { stream, alarm, endpoint: Rc::clone(self), reused, open: None }
     }
 
-    /// Whether connections wait to be used.
+    /// Whether the pool has idle connections.
     pub fn has_idle(&self) -> bool {
         !self.idle.borrow().is_empty()
     }
@@ -215,17 +216,17 @@ impl<S: Stream> EndpointState<S> {
 }
 
 impl<S: Stream> Upstream<S> {
-    /// The same connection with `change` made of its stream.
+    /// Replaces the stream of the connection by the result of `change`.
     pub fn with_stream(self, change: impl FnOnce(S) -> S) -> Self {
         Self { stream: change(self.stream), ..self }
     }
 
-    /// The connection for others to use too: its stream, and what counts it as open.
+    /// Splits a connection that will be shared into its stream and its guard.
     pub fn into_parts(self) -> (S, Option<OpenGuard>) {
         (self.stream, self.open)
     }
 
-    /// Gives the connection back after an exchange that left it clean.
+    /// Returns the connection to the pool after a complete exchange.
     pub fn release(self, now: Time) {
         let Self { stream, alarm, endpoint, open, .. } = self;
         let Some(open) = open else { return };

@@ -23,36 +23,37 @@ type Slot<I> = OnceCell<LocalEndpoint<I>>;
 
 /// A service as one worker sees it.
 pub struct LocalService<I: Io> {
-    /// Its name.
+    /// The name.
     pub name: Rc<str>,
     /// The configuration.
     pub config: Arc<Service>,
-    /// The methods of gRPC that this worker has seen called there.
+    /// The gRPC methods of the service that this worker has seen.
     pub methods: KnownMethods,
     worker: usize,
     terms: PoolTerms,
     waiting: Waiting<Wire<I::Stream>>,
-    /// `None` until the first choice: most services of a large configuration are not used.
+    /// `None` until the first choice of an endpoint. In a large configuration, most services are
+    /// not used.
     current: RefCell<Option<Current<I>>>,
-    /// A later snapshot has taken its place.
+    /// A later snapshot has replaced this service.
     replaced: Cell<bool>,
 }
 
 /// The endpoints that a worker chooses among.
 struct Current<I: Io> {
-    /// The version of the set that they come from.
+    /// The version of the endpoint set.
     version: u64,
     endpoints: Arc<Endpoints>,
-    /// One for each endpoint.
+    /// One slot for each endpoint.
     slots: Vec<Slot<I>>,
-    /// One for each subset.
+    /// One balancer for each subset.
     balancers: Vec<Balancer>,
     /// The load of endpoints that were not used yet.
     unused: Load,
 }
 
 impl<I: Io> LocalService<I> {
-    /// The state of a service. Endpoints that `before` has used, too, keep their state.
+    /// Makes the state of a service. Endpoints that `before` has used keep their state.
     pub fn new(
         worker: usize,
         config: Arc<Service>,
@@ -77,8 +78,9 @@ impl<I: Io> LocalService<I> {
         }
     }
 
-    /// `whole` with one endpoint alone, whose state both share: the first one for which `is_it`
-    /// holds. `None` when the service has none.
+    /// Makes a service from `whole` with only one endpoint: the first one for which `is_it` returns
+    /// true. Both services share the state of this endpoint. Returns `None` if there is no such
+    /// endpoint.
     pub fn narrowed(whole: &Self, is_it: impl Fn(&Address) -> bool) -> Option<Self> {
         whole.take_in();
         let current = whole.current.borrow();
@@ -94,8 +96,8 @@ impl<I: Io> LocalService<I> {
         Some(Self { current: RefCell::new(Some(alone)), ..narrowed })
     }
 
-    /// The endpoint for the next request, or `None` when there is none to take it. `avoid` is not
-    /// chosen as long as there is another.
+    /// Chooses the endpoint for the next request. Returns `None` if no endpoint is available.
+    /// `avoid` is chosen only if there is no other endpoint.
     pub fn pick(
         &self,
         subset: usize,
@@ -115,8 +117,8 @@ impl<I: Io> LocalService<I> {
         Some(Rc::clone(self.state(current, picked as usize)))
     }
 
-    /// Takes in a change of the endpoints, if there was one: those that stay keep their state, and
-    /// connections to those that left are drained.
+    /// Uses the current endpoints of the service if they have changed. Endpoints that stay keep
+    /// their state; connections to removed endpoints are drained.
     #[inline]
     pub fn take_in(&self) {
         let known = self.current.borrow().as_ref().map(|current| current.version);
@@ -136,19 +138,19 @@ impl<I: Io> LocalService<I> {
         *self.current.borrow_mut() = Some(new);
     }
 
-    /// Whether this worker has looked at the endpoints.
+    /// Whether this worker has used the service.
     pub fn is_used(&self) -> bool {
         self.current.borrow().is_some()
     }
 
-    /// Whether connections wait to be used.
+    /// Whether an endpoint has idle connections.
     pub fn has_idle(&self) -> bool {
         let current = self.current.borrow();
         current.iter().flat_map(Current::states).any(|state| state.has_idle())
     }
 
-    /// The configuration of this service is in use from now on. `before` is the state that it was
-    /// made of, and may have used more endpoints since then.
+    /// Puts this service into use. `before` is the state that it replaces, and may have used more
+    /// endpoints since this service was made.
     pub fn begin(&self, before: Option<&Self>) {
         if let Some(before) = before
             && let Some(old) = &*before.current.borrow()
@@ -163,7 +165,8 @@ impl<I: Io> LocalService<I> {
         }
     }
 
-    /// Ends its use: connections are drained, except those to endpoints whose state `next` has.
+    /// Ends the use of this service. Drains the connections to all endpoints whose state `next`
+    /// does not have.
     pub fn end(&self, next: Option<&Self>) {
         self.replaced.set(true);
         let next = next.map(|next| next.current.borrow());
@@ -185,7 +188,7 @@ impl<I: Io> LocalService<I> {
             let config = Arc::clone(&current.endpoints.list[index]);
             let state = EndpointState::new(self.worker, config, self.terms, &self.waiting);
             if self.replaced.get() {
-                // An exchange that began before a reload: nobody else would use the connection.
+                // The exchange began before a reload. No later exchange would use the connection.
                 state.retire();
             }
             state
@@ -194,7 +197,7 @@ impl<I: Io> LocalService<I> {
 }
 
 impl<I: Io> Current<I> {
-    /// The current endpoints of a service. Those that `old` has, too, keep their state.
+    /// The current endpoints of a service. Endpoints that `old` also has keep their state.
     fn of(config: &Service, old: Option<&Self>) -> Self {
         let (version, endpoints) = config.endpoints.load_versioned();
         let slots = match old {
@@ -207,9 +210,9 @@ impl<I: Io> Current<I> {
         Self { version, slots, balancers, unused: Load::default(), endpoints }
     }
 
-    /// A slot for each of `endpoints`, with the state that this one has of it.
+    /// A slot for each of `endpoints`, with the existing state of the endpoint.
     fn carried(&self, endpoints: &Endpoints) -> Vec<Slot<I>> {
-        // Mostly nothing has moved. If something has, an index keeps the search short.
+        // Most endpoints keep their index. For the others, this map makes the search fast.
         let by_identity = LazyCell::new(|| {
             let identity =
                 |endpoint: &Arc<Endpoint>| (endpoint.address.clone(), endpoint.version.clone());

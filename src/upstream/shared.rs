@@ -30,8 +30,8 @@ struct Opening {
 }
 
 impl Shared {
-    /// A slot for one more stream, on the oldest connection with room. A few busy connections cost
-    /// less than many idle ones.
+    /// Reserves a slot for one more stream, on the oldest connection with a free stream. A few busy
+    /// connections cost less than many idle connections.
     pub fn slot(&self) -> Option<Slot> {
         let mut connections = self.connections.borrow_mut();
         let slot = connections.iter().find_map(SharedConnection::slot);
@@ -41,8 +41,8 @@ impl Shared {
         slot
     }
 
-    /// Adds a new connection. If the endpoint was removed in the meantime, the connection serves
-    /// only the caller.
+    /// Adds a new connection. If the endpoint was removed in the meantime, only the caller uses the
+    /// connection.
     pub fn add(&self, connection: Rc<SharedConnection>) {
         match self.closed.get() {
             true => connection.close(),
@@ -56,7 +56,7 @@ impl Shared {
         self.connections.borrow_mut().drain(..).for_each(|connection| connection.close());
     }
 
-    /// Takes the turn to open a connection; `None` while another task has it: see
+    /// Takes the turn to open a connection. Returns `None` while another task has it: see
     /// [`Shared::outcome`].
     pub fn turn(&self) -> Option<Turn> {
         if self.opening.under_way.replace(true) {
@@ -88,7 +88,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Ends the turn with a failure. All tasks that wait for it fail in the same way.
+    /// Ends the turn with a failure. All tasks that wait for this turn get the same failure.
     pub fn failed(mut self, refusal: Refusal) {
         self.failure = Some(refusal);
     }

@@ -1,4 +1,4 @@
-//! The orderly end of a connection whose peer may still send.
+//! Closes a connection in order while its peer may still send.
 
 use std::time::Duration;
 
@@ -6,14 +6,13 @@ use super::Wire;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::io::{Io, Read, Stream};
 
-/// How long a closing connection is still read, so that the client gets the last response instead
-/// of a reset.
+/// How long a closing connection is still read. Without this, a reset could destroy the last
+/// response.
 pub const LINGER: Duration = Duration::from_secs(2);
-/// The most bytes that a closing connection still reads.
+/// The maximum number of bytes that are read from a closing connection.
 pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Shuts down our side and reads the client's bytes for a short time. Otherwise a reset could
-/// destroy the last response.
+/// Shuts down our side of the connection and reads the client's bytes for a short time.
 pub async fn linger<I: Io>(io: &I, alarm: &Alarm, stream: &Wire<I::Stream>) {
     alarm.set(io.now() + LINGER);
     if alarm.guard(stream.shutdown_write()).await.is_err() {

@@ -41,7 +41,7 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// The endpoint's certificates; `None` without TLS.
+    /// The endpoint's certificates. Returns `None` without TLS.
     pub fn issued(&self) -> Option<Rc<[Issued]>> {
         match self {
             Self::Tls(stream) => Some(stream.issued()),

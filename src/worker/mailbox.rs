@@ -1,8 +1,8 @@
 //! Messages between the control thread and the workers, and the hand-over of connections.
 //!
 //! A worker's mailbox is a channel and a socket pair. The sender writes one byte to wake the
-//! worker's ring. A new snapshot takes two phases: first every worker prepares it, then all commit
-//! it. So all workers switch, or none does.
+//! worker's ring. A new snapshot takes two phases: first every worker prepares it, then all workers
+//! commit it. So all workers change to the new snapshot, or no worker does.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -29,14 +29,14 @@ pub enum Order {
         /// The snapshot's version.
         version: u64,
     },
-    /// Take in new endpoints of a service. A worker would notice with its next request; an idle
-    /// one must close its connections to endpoints that left.
+    /// Use the new endpoints of a service. With this order, even an idle worker closes its
+    /// connections to removed endpoints.
     Endpoints {
         /// The version of the snapshot that has the service.
         version: u64,
         /// Index into `Snapshot::services`.
         service: usize,
-        /// The addresses that came or went, where traffic is captured.
+        /// The added and removed addresses. Empty if no traffic is captured.
         addresses: Arc<[SocketAddr]>,
     },
     /// Serve this connection. A more loaded worker accepted it.
@@ -52,8 +52,8 @@ pub enum Order {
 pub struct Preparation {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
-    /// The worker's own listening socket for each bind of each listener. A bind that the worker
-    /// knows already may come with a duplicate; the worker keeps the socket it has.
+    /// The worker's own listening socket for each bind of each listener. For a bind that the
+    /// worker already has, the worker ignores the new socket and keeps the old one.
     pub sockets: Vec<ListeningSocket>,
 }
 
@@ -72,9 +72,9 @@ pub struct ListeningSocket {
 pub struct Adopted {
     /// The connected socket.
     pub descriptor: OwnedFd,
-    /// The bind that accepted it.
+    /// The bind that accepted the connection.
     pub bind: Bind,
-    /// The client's address; `None` for a Unix-domain socket.
+    /// The client's address. `None` means a Unix-domain socket.
     pub peer: Option<SocketAddr>,
 }
 
@@ -107,7 +107,7 @@ pub enum ReportKind {
     Drained,
     /// Whole lines for the access log.
     Log(Vec<u8>),
-    /// The worker cannot go on.
+    /// The worker cannot continue. The text is the reason.
     Failed(String),
 }
 
@@ -155,7 +155,7 @@ pub fn mailbox() -> io::Result<(Mailbox, Inbox)> {
 }
 
 impl Mailbox {
-    /// Posts an order. False when the worker has ended.
+    /// Posts an order. Returns false if the worker has ended.
     pub fn post(&self, order: Order) -> bool {
         if self.orders.send(order).is_err() {
             return false;
@@ -168,8 +168,8 @@ impl Mailbox {
     }
 }
 
-/// The number of connections of each worker. Every worker reads it at accept. It changes when a
-/// connection opens or closes, never per request.
+/// The number of connections of each worker. Every worker reads these numbers at accept. They
+/// change only when a connection opens or closes.
 #[derive(Clone)]
 pub struct Loads(Arc<[Load]>);
 
@@ -178,7 +178,7 @@ pub struct Loads(Arc<[Load]>);
 struct Load(AtomicU32);
 
 impl Loads {
-    /// Loads of `workers` workers, all zero.
+    /// The loads of `workers` workers. All loads are zero.
     pub fn new(workers: usize) -> Self {
         Self((0..workers).map(|_| Load::default()).collect())
     }
@@ -198,8 +198,8 @@ impl Loads {
         self.0.iter().map(|load| load.0.load(Ordering::Relaxed)).sum()
     }
 
-    /// The worker that should serve a connection accepted by `worker`. It is another worker only if
-    /// that one has clearly fewer connections, because a hand-over costs two system calls.
+    /// The worker that should serve a connection accepted by `worker`. Another worker is chosen
+    /// only if it has clearly fewer connections, because a hand-over costs two system calls.
     pub fn place(&self, worker: usize) -> usize {
         let mine = self.0[worker].0.load(Ordering::Relaxed);
         let least =
@@ -213,9 +213,9 @@ impl Loads {
     }
 }
 
-/// The difference to the least loaded worker that is tolerated without a hand-over. With few
-/// connections it is 0, so that two long-lived connections use two workers. With many it is one
-/// eighth.
+/// The number of connections that a worker may have more than the least loaded worker without a
+/// hand-over: one eighth of its connections. With few connections the number is 0, so that two
+/// long-lived connections use two workers.
 fn skew_tolerated(mine: u32) -> u32 {
     mine / 8
 }

@@ -50,7 +50,7 @@ pub struct Start {
     pub seed: u64,
     /// The worker's orders.
     pub inbox: Inbox,
-    /// The mailboxes of all workers, its own included. Connections are handed over through them.
+    /// The mailboxes of all workers, including this worker. They are used to hand over connections.
     pub peers: Vec<Mailbox>,
     /// The kernel interface to use.
     pub driver: Driver,
@@ -150,7 +150,8 @@ async fn serve_orders(thread: &Rc<Thread>, orders: &Receiver<Order>, wake: &Ring
     }
 }
 
-/// Regular work: idle endpoint connections, gauges, the access log and the end of a drain.
+/// Does the regular work: sweeps idle connections, sends access log lines, and reports the end of a
+/// drain.
 async fn sweep(thread: Rc<Thread>) {
     let worker = &thread.worker;
     loop {
@@ -201,7 +202,7 @@ impl Thread {
         }
     }
 
-    /// Starts to accept from the prepared sockets, and stops on binds that have no socket any more.
+    /// Starts to accept from the prepared sockets, and stops accepting on removed binds.
     fn listen(self: &Rc<Self>) {
         let sockets = std::mem::take(&mut *self.prepared.borrow_mut());
         let local = self.worker.local();
@@ -350,7 +351,7 @@ async fn accept(
     }
 }
 
-/// Accepting must pause.
+/// Accepting failed and must pause.
 struct Paused;
 
 /// Accepts all connections in the queue.
@@ -419,7 +420,7 @@ pin_project! {
     struct Contained<F> {
         #[pin]
         connection: F,
-        // Dropped last: the connection counts as open until it is fully dropped.
+        // This field is dropped last, so the connection counts as open until it is fully dropped.
         open: Open,
     }
 }

@@ -50,7 +50,7 @@ impl Running {
             .unwrap();
         let mut running = Self { child, directory };
         let mut log = BufReader::new(running.child.stderr.take().unwrap()).lines();
-        let installed = |line: &String| line.contains("interception rules installed");
+        let installed = |line: &String| line.contains("capture rules installed");
         assert!(log.by_ref().map_while(Result::ok).any(|line| installed(&line)), "it has ended");
         // The proxy needs a reader of its log.
         std::thread::spawn(move || log.for_each(drop));

@@ -44,8 +44,8 @@ pub fn skipped(reason: &str) {
     writeln!(io::stderr().lock(), "SKIPPED: {reason}").unwrap();
 }
 
-/// Does `operation` again when it was interrupted. When the whole machine was stopped for a moment (a
-/// snapshot of it, a debugger), the kernel ends what waits with a timeout by EINTR (signal(7)).
+/// Runs `operation` again when it was interrupted. When the process was stopped for a moment (by a
+/// debugger or a snapshot of the machine), a socket read with a timeout fails with EINTR (signal(7)).
 pub fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match operation() {

@@ -124,7 +124,7 @@ fn ends_at(limit: &str, more: &str, attack: impl Fn(&mut Frames)) {
     let times = f64::from(ATTACKERS);
     eventually("the count", || (proxy.metric(&series) == times).then_some(()));
     assert_eq!(proxy.metric("ringway_listener_http2_floods_total"), times, "no other limit");
-    let logged = format!("limit=\"{limit}\" value=");
+    let logged = format!("limit=\"{limit}\" limit_value=");
     assert_eq!(proxy.log().matches(&logged).count(), ATTACKERS as usize, "{}", proxy.log());
     let growth_kib = proxy.resident_kib().saturating_sub(resident_kib);
     assert!(growth_kib < GROWTH_KIB_MAX, "{growth_kib} KiB");

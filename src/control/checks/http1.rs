@@ -1,14 +1,14 @@
-//! An HTTP/1.1 request on its own connection.
+//! Sends an HTTP/1.1 request on a separate connection.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::probe::{Failed, Link, broken, farewell};
 use crate::health::Reason;
 
-/// The most bytes of a response head.
+/// The maximum number of bytes in a response head.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// The most field lines of a head.
+/// The maximum number of field lines in a response head.
 const FIELDS_MAX: usize = 100;
 
 /// The value of `user-agent`.

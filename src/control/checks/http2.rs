@@ -1,4 +1,4 @@
-//! An HTTP/2 request, or a gRPC call, on its own connection.
+//! Sends an HTTP/2 request or a gRPC call on a separate connection.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use crate::health::Reason;
 use crate::health::grpc;
 use crate::health::grpc::Serving;
 
-/// The most bytes of a response message. The current message has two; a later version may add some.
+/// The maximum number of bytes of a response message. The current message has two bytes; a later
+/// version may have more.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
 /// Sends a request and returns the status.
@@ -66,8 +67,8 @@ pub async fn call(
     verdict(code, &message, service)
 }
 
-/// Opens a connection. A separate task drives it and closes it when it is not used any more, soon
-/// after `limit` at the latest.
+/// Opens a connection. A separate task drives the connection and closes it after its last use, or
+/// soon after `limit` at the latest.
 async fn begin(link: Link, limit: Duration) -> Result<SendRequest<Bytes>, Failed> {
     let Link { stream, own, .. } = link;
     let mut builder = client::Builder::new();

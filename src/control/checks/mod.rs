@@ -17,12 +17,12 @@ use crate::health::{Check, Eligible, State, eligible};
 use crate::net::Address;
 use crate::snapshot::Snapshot;
 
-/// The most checks at once; more wait.
+/// The maximum number of checks at the same time. Further checks wait.
 pub const CONCURRENT_MAX: usize = 256;
 
 /// Checks the endpoints of a snapshot's services.
 pub struct Checks {
-    /// By service.
+    /// The checked endpoints, by service.
     followed: HashMap<Box<str>, HashMap<Address, Followed>>,
     turns: Arc<Semaphore>,
 }
@@ -46,7 +46,7 @@ impl Default for Checks {
 
 impl Checks {
     /// Checks exactly the endpoints of `snapshot` from now on. Endpoints that stay keep the time of
-    /// their next check, unless their settings changed.
+    /// their next check, unless their settings have changed.
     pub fn follow(&mut self, snapshot: &Snapshot) {
         self.followed.retain(|name, endpoints| {
             let kept = snapshot.service(name).is_some_and(|service| service.health.is_some());
@@ -144,15 +144,19 @@ fn note(target: &Target, outcome: Result<(), probe::Failed>) {
     let endpoints = service.endpoints.load();
     let states: Vec<_> = endpoints.list.iter().filter_map(|e| e.health_state()).collect();
     let healthy = states.iter().filter(|&&state| state == State::Healthy).count();
-    let of = states.len();
-    let panic = eligible(states.into_iter(), check.panic_percent) == Eligible::Everyone;
+    let checked = states.len();
+    let eligible = eligible(states.into_iter(), check.panic_percent);
+    let all_endpoints_used = eligible == Eligible::Everyone;
     let (service, endpoint) = (&*service.name, &endpoint.address);
     match state {
         State::Unhealthy => tracing::warn!(
-            service, %endpoint, %why, healthy, of, panic,
+            service, %endpoint, %why, healthy, checked, all_endpoints_used,
             "endpoint became unhealthy"
         ),
-        _ => tracing::info!(service, %endpoint, healthy, of, panic, "endpoint became healthy"),
+        _ => tracing::info!(
+            service, %endpoint, healthy, checked, all_endpoints_used,
+            "endpoint became healthy"
+        ),
     }
 }
 

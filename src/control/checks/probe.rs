@@ -20,7 +20,7 @@ use crate::runtime::own::Own;
 use crate::runtime::socket::start_connect;
 use crate::tls::{ClientTls, reason};
 
-/// The most bytes of a failure message.
+/// The maximum number of bytes of a failure message.
 pub const MESSAGE_BYTES_MAX: usize = 300;
 
 /// The failure of a check.
@@ -50,11 +50,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A connection to an endpoint.
 pub struct Link {
-    /// Its stream.
+    /// The stream.
     pub stream: Box<dyn Duplex>,
     /// Whether ALPN selected HTTP/2.
     pub http2: bool,
-    /// If traffic is captured: marks the connection as our own.
+    /// The entry in the table of own connections, if traffic is captured.
     pub own: Option<Own>,
 }
 

@@ -38,9 +38,9 @@ pub struct Simulation(Rc<World>);
 /// The reason why a run did not end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stuck {
-    /// No task can run and no timer is set: a task waits for ever.
+    /// No task can run and no timer is set.
     Deadlock,
-    /// Tasks run without end, and the clock hardly moves.
+    /// The run has too many steps.
     Livelock,
     /// The limit of virtual time has passed.
     TooLong,
@@ -75,13 +75,13 @@ impl Wake for TaskWaker {
 
 struct Timer {
     at: Time,
-    /// Timers of the same time fire in the order in which they were set.
+    /// The number of the timer. Timers of the same time fire in the sequence of their numbers.
     number: u64,
     waker: Waker,
 }
 
 impl Simulation {
-    /// A world whose random choices all follow from `seed`.
+    /// Creates a world. `seed` determines all random choices.
     pub fn new(seed: u64) -> Self {
         Self(Rc::new(World {
             now: Cell::default(),
@@ -94,8 +94,8 @@ impl Simulation {
         }))
     }
 
-    /// Access to this world for one more process. Each process has its own buffers and alarms, so a
-    /// test can tell which process leaks.
+    /// Adds a simulated process and returns its access to this world. Each process has its own
+    /// buffers and alarms, so a test can find the process that leaks.
     pub fn io(&self) -> SimIo {
         let io = SimIo {
             world: Rc::clone(&self.0),
@@ -162,7 +162,7 @@ impl World {
         entry.insert(Some((task, waker)));
     }
 
-    /// Polls one woken task at random. False when no task was woken.
+    /// Polls one woken task at random. Returns false if no task was woken.
     fn step(&self) -> bool {
         let key = {
             let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);

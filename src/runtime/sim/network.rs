@@ -1,4 +1,4 @@
-//! Simulated connections. Bytes are cut at random, delayed, stalled, and lost where TCP loses them.
+//! Simulated connections. Bytes are split at random, delayed and stalled, and lost after a reset.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -40,7 +40,7 @@ pub struct Weather {
 }
 
 impl Weather {
-    /// A fast network without faults.
+    /// A fast network without errors.
     pub const CALM: Self = Self {
         latency_max: Duration::from_micros(50),
         portion_bytes_max: 64 * 1024,
@@ -124,7 +124,7 @@ struct Pipe {
     end: Option<Time>,
     reset: Option<Time>,
     reader_gone: bool,
-    /// Bytes that a dropped read may take with it, as a read on the ring may.
+    /// The number of bytes that a dropped read may lose, as on the ring.
     lost_bytes: usize,
     /// The tasks to wake at the next change, each with the time of its timer.
     waiting: Vec<(Option<Time>, Waker)>,
@@ -440,7 +440,8 @@ impl Pipe {
         self.portions.front().is_some_and(|portion| portion.arrives <= now)
     }
 
-    /// The end of the stream, after all arrived bytes were read. An orderly end is `Ok`.
+    /// The end of the stream. Returns it only after all arrived bytes were read. An orderly end is
+    /// `Ok`.
     fn over(&self, now: Time) -> Option<io::Result<()>> {
         if self.arrived(now) {
             return None;

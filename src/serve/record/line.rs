@@ -19,21 +19,21 @@ pub struct Record<'a> {
     pub duration_us: u64,
     /// The listener's name.
     pub listener: &'a str,
-    /// The rule's name; empty when no rule matched.
+    /// The rule's name. Empty if no rule matched.
     pub route: &'a str,
-    /// The service's name; empty when there is none.
+    /// The service's name. Empty if there is none.
     pub service: &'a str,
     /// The endpoint that answered or was tried last.
     pub endpoint: Option<&'a Address>,
     /// The client's address, possibly from the PROXY header.
     pub peer: Option<SocketAddr>,
-    /// The original destination of a captured connection; `None` for others.
+    /// The original destination of a captured connection. `None` means not captured.
     pub original: Option<SocketAddr>,
-    /// The client's SPIFFE ID; empty without one.
+    /// The client's SPIFFE ID. Empty if there is none.
     pub identity: &'a str,
-    /// The authorization rule that denied the exchange; empty when none did.
+    /// The authorization rule that denied the exchange. Empty if no rule denied it.
     pub policy: &'a str,
-    /// The method; empty for an L4 connection.
+    /// The method. Empty means an L4 connection.
     pub method: &'a [u8],
     /// The host and port in the request.
     pub authority: &'a [u8],
@@ -43,11 +43,11 @@ pub struct Record<'a> {
     pub protocol: &'static str,
     /// The status sent; 0 when none was sent.
     pub status: u16,
-    /// The status of a gRPC call; `None` for other requests.
+    /// The status of a gRPC call. `None` means that the request is no gRPC call.
     pub grpc_status: Option<u8>,
     /// The response flag.
     pub flag: Option<Flag>,
-    /// The check that refused the exchange; empty when none did.
+    /// The check that refused the exchange. Empty if no check refused it.
     pub detail: &'a str,
     /// Body bytes (L4: all bytes) from the client.
     pub received_bytes: u64,

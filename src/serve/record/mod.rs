@@ -23,7 +23,8 @@ use crate::upstream::{LocalEndpoint, LocalRule, LocalService, Terms};
 use line::Record;
 
 /// The record of one exchange or L4 connection. It owns all its values, so it can outlive the
-/// exchange. Dropping it counts the exchange and writes its line, whatever the end of the exchange.
+/// exchange. Dropping the record counts the exchange and writes its line, whatever the end of the
+/// exchange.
 pub struct ExchangeRecord<I: Io> {
     worker: Rc<Worker<I>>,
     terms: Rc<Terms>,
@@ -45,7 +46,7 @@ pub struct ExchangeRecord<I: Io> {
     ended: Cell<Option<Time>>,
     kind: Cell<Option<Kind>>,
     code: Cell<Option<Code>>,
-    /// Messages of a gRPC call, from the client and to it.
+    /// Messages of a gRPC call, from the client and to the client.
     messages: [Cell<u64>; 2],
 }
 
@@ -133,7 +134,7 @@ impl<I: Io> ExchangeRecord<I> {
         }
     }
 
-    /// Sets the id that was made for a request without one.
+    /// Sets the request id that the proxy made.
     pub fn set_request_id(&self, id: Option<RequestId>) {
         self.request_id.set(id);
     }
@@ -154,7 +155,7 @@ impl<I: Io> ExchangeRecord<I> {
         *self.endpoint.borrow_mut() = Some(endpoint);
     }
 
-    /// The kind of gRPC call; `None` for other requests.
+    /// The kind of gRPC call. `None` means that the request is no gRPC call.
     pub fn kind(&self) -> Option<Kind> {
         self.kind.get()
     }

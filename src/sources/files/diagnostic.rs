@@ -11,7 +11,7 @@ use crate::model::{Fault, Files, Origin};
 pub struct SourceMap(Arc<Vec<(Arc<str>, Arc<str>)>>);
 
 impl SourceMap {
-    /// Adds a file and returns its index; `None` if there are too many files.
+    /// Adds a file and returns its index. Returns `None` if there are too many files.
     pub fn add(&mut self, name: &str, text: String) -> Option<u16> {
         let files = Arc::make_mut(&mut self.0);
         let index = u16::try_from(files.len()).ok()?;
@@ -57,7 +57,7 @@ impl SourceMap {
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The place; `None` if the mistake is in no file.
+    /// The place. `None` if the mistake is in no file.
     pub place: Option<Place>,
     /// The message.
     pub message: String,

@@ -57,7 +57,7 @@ impl Materials {
         Self { files, issued }
     }
 
-    /// The renewal time of the issued certificate; `None` if there is none.
+    /// The renewal time of the issued certificate. Returns `None` if there is none.
     pub fn renew_at(&self, jitter: f64) -> Option<SystemTime> {
         let issued = self.issued.as_ref()?.as_ref().ok()?;
         Some(ca::renew_at(issued.not_before, issued.not_after, jitter))

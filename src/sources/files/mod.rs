@@ -63,8 +63,8 @@ impl Loaded {
     }
 }
 
-/// Loads the files of the `-c` arguments. [`compile`] reports the mistakes, together with the
-/// faults that it finds itself.
+/// Loads the files of the `-c` arguments. [`compile`] reports the errors in the files, together
+/// with the errors that it finds itself.
 pub fn load(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
     let mut sources = SourceMap::default();
     let mut mistakes = Vec::new();
@@ -90,7 +90,7 @@ pub fn compile(
 }
 
 /// Compiles `loaded` and the resources of other sources into the snapshot number `version`.
-/// Resources with faults are left out.
+/// Resources with errors are left out.
 ///
 /// # Errors
 /// Every mistake in the files.

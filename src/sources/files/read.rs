@@ -156,7 +156,7 @@ fn expand(node: &mut Node, environment: &dyn Environment, mistakes: &mut Vec<Dia
     }
 }
 
-/// The text with `${NAME}` and `${NAME:-default}` replaced; `None` if it contains none.
+/// The text with `${NAME}` and `${NAME:-default}` replaced. Returns `None` if `text` has no `${`.
 fn expanded(text: &str, environment: &dyn Environment) -> Result<Option<String>, String> {
     if !text.contains("${") {
         return Ok(None);

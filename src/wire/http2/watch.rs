@@ -10,7 +10,8 @@ use crate::runtime::core::Core;
 use crate::runtime::io::Io;
 use crate::time::Time;
 
-/// A connection's meter and its verdict. The adapter asks it; the driver reports it.
+/// The meter of a connection, and the limit that the peer exceeded, if any. The adapter updates the
+/// meter, and the driver reports the limit.
 pub struct Watch {
     meter: RefCell<Meter>,
     excess: Cell<Option<Excess>>,
@@ -91,12 +92,12 @@ pub fn report<I: Io>(
 ) {
     counts[excess.flood.index()].increment();
     core.log_limited(|suppressed| {
-        let (limit, value) = (excess.flood.label(), excess.limit);
+        let (limit, limit_value) = (excess.flood.label(), excess.limit);
         tracing::warn!(
             %owner,
             %peer,
             limit,
-            value,
+            limit_value,
             suppressed,
             "HTTP/2 connection closed: the peer exceeded a limit"
         );

@@ -11,7 +11,7 @@ use crate::sources::files::values::{AtLeastOne, Entries, Placed};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuthorizationRule {
-    /// Its name in logs and metrics. Default: authorization#N.
+    /// The name in logs and metrics. Default: authorization#N.
     pub name: Option<Placed<String>>,
     /// The action for matching requests.
     pub action: AuthorizationAction,

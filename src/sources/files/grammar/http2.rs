@@ -10,8 +10,8 @@ use crate::sources::files::values::{Placed, Size, Time, TimeOrNone};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http2 {
-    /// The most open streams on a connection. To a service, the endpoint's own limit counts too. At
-    /// the limit, another connection is opened. Default 100.
+    /// The maximum number of open streams on a connection. To a service, the endpoint's own limit
+    /// counts too. At the limit, another connection is opened. Default 100.
     pub max_concurrent_streams: Option<Placed<u32>>,
     /// How many bytes the peer may send on a stream before we have forwarded any. Default 256KiB.
     pub stream_window: Option<Placed<Size>>,

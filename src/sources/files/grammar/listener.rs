@@ -38,7 +38,7 @@ pub struct Listener {
     /// Time limits for clients.
     #[serde(default)]
     pub timeouts: Timeouts,
-    /// The most open connections. Default: no separate limit.
+    /// The maximum number of open connections. Default: no separate limit.
     pub connections: Option<u32>,
     /// Whether a request without `x-request-id` gets one. Default true.
     pub request_id: Option<bool>,

@@ -35,7 +35,7 @@ pub struct Inbound {
     pub udp: Option<Udp>,
     /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// The most open connections. Default: no separate limit.
+    /// The maximum number of open connections. Default: no separate limit.
     pub connections: Option<u32>,
 }
 
@@ -58,7 +58,7 @@ pub struct Outbound {
     pub udp: Option<Udp>,
     /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// The most open connections. Default: no separate limit.
+    /// The maximum number of open connections. Default: no separate limit.
     pub connections: Option<u32>,
 }
 
@@ -68,7 +68,7 @@ pub struct Outbound {
 pub struct Udp {
     /// How long a flow (a client and a destination) may be silent. Default 60s.
     pub idle_timeout: Option<Time>,
-    /// The most open flows. Default 10000.
+    /// The maximum number of open flows. Default 10000.
     pub flows: Option<u32>,
 }
 

@@ -27,9 +27,9 @@ pub struct Rule {
     /// The token that requests must have: a provider of `jwt`, or a map. Default: that of the
     /// service.
     pub jwt: Option<Placed<JwtDemand>>,
-    /// Changes of host and path.
+    /// Changes to host and path.
     pub rewrite: Option<Placed<Rewrite>>,
-    /// Changes of header fields.
+    /// Changes to header fields.
     pub headers: Headers,
 }
 
@@ -86,7 +86,7 @@ pub struct Respond {
     pub body: String,
 }
 
-/// Changes of host and path before the request goes to the service.
+/// Changes to host and path before the request goes to the service.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rewrite {
@@ -98,17 +98,17 @@ pub struct Rewrite {
     pub host: Option<Placed<String>>,
 }
 
-/// Changes of header fields.
+/// Changes to header fields.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Headers {
-    /// Changes of the request.
+    /// Changes to the request.
     pub request: FieldEdits,
-    /// Changes of the response.
+    /// Changes to the response.
     pub response: FieldEdits,
 }
 
-/// Changes of the fields of one message.
+/// Changes to the fields of one message.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FieldEdits {

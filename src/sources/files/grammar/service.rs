@@ -40,7 +40,7 @@ pub struct Service {
     pub timeout: Option<TimeOrNone>,
     /// How long an idle connection to an endpoint is kept. Default 60s.
     pub idle_timeout: Option<Time>,
-    /// The most idle connections for each endpoint. Default 1024.
+    /// The maximum number of idle connections for each endpoint. Default 1024.
     pub max_idle_connections: Option<u32>,
     /// The PROXY protocol header at the start of each connection to an endpoint. Default `none`.
     pub send_proxy_protocol: SendProxyProtocol,

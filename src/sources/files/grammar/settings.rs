@@ -42,7 +42,7 @@ pub struct Admin {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// The most open connections, over all listeners. Default 100000.
+    /// The maximum number of open connections, over all listeners. Default 100000.
     pub connections: Option<u32>,
     /// Bytes of a message head. Default 60KiB.
     pub header_bytes: Option<Placed<Size>>,

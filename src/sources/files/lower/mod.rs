@@ -1,5 +1,5 @@
 //! Lowers the grammar to the model, one topic per file. Texts become values: addresses, ports,
-//! ranges. `compile` finds faults that involve several items.
+//! ranges. `compile` finds errors that involve several items.
 
 mod authorization;
 mod health;
