@@ -20,6 +20,8 @@ use crate::sources::files::ProcessEnvironment;
 /// A service-mesh proxy: one thread per core on io_uring, configured with files that it reloads.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
+#[command(after_help = "Examples:\n  ringway demo\n  ringway check -c /etc/ringway\n  \
+    ringway run -c /etc/ringway\n\nEach command has its own --help.")]
 struct Cli {
     /// The format of the log on standard error.
     #[arg(long, global = true, value_enum, default_value_t = LogStyle::Text)]
@@ -40,10 +42,12 @@ enum Command {
     #[command(after_help = "Examples:\n  ringway run -c conf/minimal\n  \
         ringway run -c base/ -c production/    # later directories override earlier ones\n  \
         ringway run -c conf/sidecar --intercept --fail-open\n\n\
-        Signals: TERM drains and exits, HUP reloads. RUST_LOG=debug prints more.")]
+        Signals: TERM drains and exits, HUP reloads. RUST_LOG=warn hides \
+        messages without a problem.")]
     Run(RunArgs),
     /// Report every mistake in a configuration with its place. The exit code is 1 if there is one.
-    #[command(after_help = "Example:\n  ringway check -c conf/gateway")]
+    #[command(after_help = "Example:\n  ringway check -c conf/gateway\n\n\
+        The command opens no port and starts nothing.")]
     Check(Configuration),
     /// Show the result of a request, and why, without sending it.
     #[command(after_help = "Example:\n  \
@@ -54,7 +58,7 @@ enum Command {
     #[command(after_help = "Example:\n  ringway schema > ringway.schema.json\n  \
         # first line of a file: # yaml-language-server: $schema=ringway.schema.json")]
     Schema,
-    /// Start a demo: a service in two versions behind the proxy. It prints commands to try.
+    /// Start a demo: a service in two versions behind the proxy. The demo prints commands to try.
     #[command(after_help = "Example:\n  ringway demo --port 8080")]
     Demo(crate::demo::DemoArgs),
     /// Create a certificate authority, and issue certificates to workloads.

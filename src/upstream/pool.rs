@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,14 +34,16 @@ pub struct EndpointState<S> {
     idle_timeout: Cell<Duration>,
     /// The worker's endpoints with idle connections. `listed` says whether this endpoint is in the
     /// list.
-    waiting: Waiting<S>,
+    waiting: Weak<List<S>>,
     listed: Cell<bool>,
     /// The endpoint was removed from the service.
     gone: Cell<bool>,
 }
 
 /// A worker's endpoints with idle connections. Only these endpoints are checked each second.
-pub struct Waiting<S>(Rc<RefCell<Vec<Rc<EndpointState<S>>>>>);
+pub struct Waiting<S>(Rc<List<S>>);
+
+type List<S> = RefCell<Vec<Rc<EndpointState<S>>>>;
 
 impl<S> Clone for Waiting<S> {
     fn clone(&self) -> Self {
@@ -129,7 +131,7 @@ impl<S: Stream> EndpointState<S> {
             shared: Shared::default(),
             idle_max: Cell::new(terms.idle_max),
             idle_timeout: Cell::new(terms.idle_timeout),
-            waiting: waiting.clone(),
+            waiting: Rc::downgrade(&waiting.0),
             listed: Cell::new(false),
             gone: Cell::new(false),
         })
@@ -236,8 +238,10 @@ impl<S: Stream> Upstream<S> {
         alarm.clear();
         endpoint.cells().idle.increment();
         endpoint.idle.borrow_mut().push_back(Idle { stream, alarm, open, since: now });
-        if !endpoint.listed.replace(true) {
-            endpoint.waiting.0.borrow_mut().push(Rc::clone(&endpoint));
+        if !endpoint.listed.replace(true)
+            && let Some(waiting) = endpoint.waiting.upgrade()
+        {
+            waiting.borrow_mut().push(Rc::clone(&endpoint));
         }
         let over = endpoint.idle.borrow().len().saturating_sub(endpoint.idle_max.get());
         if over > 0 {

@@ -44,8 +44,8 @@ pub fn skipped(reason: &str) {
     writeln!(io::stderr().lock(), "SKIPPED: {reason}").unwrap();
 }
 
-/// Runs `operation` again when it was interrupted. When the process was stopped for a moment (by a
-/// debugger or a snapshot of the machine), a socket read with a timeout fails with EINTR (signal(7)).
+/// Runs `operation` again when it was interrupted. A read with a timeout fails with EINTR when the
+/// process was stopped for a moment, by a debugger or a snapshot of the machine (signal(7)).
 pub fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match operation() {
