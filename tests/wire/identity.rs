@@ -101,7 +101,7 @@ fn a_client_with_a_bad_certificate_gets_the_alert_and_the_log_names_it() {
                 let log = proxy.log()[before..].to_owned();
                 log.lines().find(|l| l.contains(reason)).map(ToOwned::to_owned)
             });
-            assert!(line.contains("handshake refused") && line.contains("peer=\"127.0.0.1\""));
+            assert!(line.contains("handshake failed") && line.contains("peer=\"127.0.0.1\""));
         }
     }
     assert_eq!(origin.requests().len(), 2, "only the good ones came through");
