@@ -269,8 +269,8 @@ fn split_target(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks that there is exactly one Host and that it equals the host of the target (RFC 9112 3.2,
-/// 3.2.2).
+/// Sets the authority from Host: one field (in HTTP/1.0 at most one), which must agree with the
+/// target (RFC 9112 3.2, 3.2.2).
 fn check_host(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
     let mut host = None;
     for field in &head.fields {

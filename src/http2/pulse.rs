@@ -73,7 +73,7 @@ impl Pulse {
             self.asked = None;
         }
         let leave = now >= self.leave_at;
-        // Drain only once: open streams must not trigger it again.
+        // A deadline in the past sets no timer, because the timer would ring again and again.
         let next = if leave { Time::NEVER } else { self.leave_at };
         let mut step = Step { ping: false, dead: false, leave, next };
         if !seen.busy {

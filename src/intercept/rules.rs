@@ -184,8 +184,8 @@ fn divert_in(plan: &InterceptPlan) -> Vec<Rule> {
     if !plan.outbound_udp.is_empty() {
         let sent = [Match::FromLoopback, Match::Udp, Match::Mark(DIVERT_MARK), Match::Original];
         rules.push(rule(sent.clone(), Action::Tproxy(plan.outbound_port), "caught outbound"));
-        // The packet cannot leave again from this hook, and a socket of this host that listens on
-        // all addresses must not get it. The kernel sends no ICMP error for a foreign address.
+        // No proxy listens: drop. This hook cannot send the packet out, a local wildcard socket
+        // must not get it, and a reject would send no ICMP error for a foreign address.
         rules.push(rule(sent, Action::Drop, "refused: no proxy"));
     }
     rules.push(leave(Match::FromLoopback, "this host to itself"));

@@ -27,7 +27,7 @@ pub(super) struct Tls {
     name: ServerName<'static>,
 }
 
-/// The maximum number of sessions stored for `--resume`.
+/// The cache size for `--resume`. rustls keeps at most 8 TLS 1.3 sessions of one server in it.
 const SESSIONS_MAX: usize = 1024;
 
 impl Tls {

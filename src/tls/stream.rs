@@ -262,7 +262,7 @@ pub const EXPIRED_MEANWHILE: &str =
     "the peer's certificate was refused: it has expired since the session began";
 
 impl<S: Stream> TlsStream<S> {
-    /// Whether the session resumes one whose peer's certificate has expired since.
+    /// Whether the session was resumed and the peer's certificate has expired.
     pub fn resumes_expired(&self) -> bool {
         self.session(|session| {
             let chain = session.peer_certificates().unwrap_or_default();
