@@ -104,6 +104,7 @@ impl<I: Io> Tunnel<I> {
             idle,
             failed: [End::ClientFailed, End::EndpointFailed],
             count: |bytes| record.received(bytes),
+            streak_bytes: Cell::new(0),
         };
         let down = Direction {
             io,
@@ -114,6 +115,7 @@ impl<I: Io> Tunnel<I> {
             idle,
             failed: [End::EndpointFailed, End::ClientFailed],
             count: |bytes| record.sent(bytes),
+            streak_bytes: Cell::new(0),
         };
         let mut up = pin!(up.run(to_endpoint));
         let mut down = pin!(down.run(to_client));
@@ -179,6 +181,8 @@ struct Direction<'a, I: Io, C> {
     failed: [End; 2],
     /// Counts bytes that have passed.
     count: C,
+    /// The bytes of the consecutive large portions so far. A pause keeps it.
+    streak_bytes: Cell<usize>,
 }
 
 impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
@@ -218,7 +222,6 @@ impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
     /// Moves bytes until none comes for [`BUFFER_GRACE`].
     async fn burst(&self, first: Option<Buf>) -> Paused {
         let [source_failed, sink_failed] = self.failed;
-        let mut streak_bytes = 0;
         let mut pending = first;
         loop {
             let buf = match pending.take() {
@@ -243,7 +246,9 @@ impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
                 Some((Err(_), _)) => return Paused::Failed(sink_failed),
                 None => return Paused::Failed(End::Idle),
             }
-            streak_bytes = if n >= BULK_PORTION_BYTES { streak_bytes + n } else { 0 };
+            let is_large = n >= BULK_PORTION_BYTES;
+            let streak_bytes = if is_large { self.streak_bytes.get() + n } else { 0 };
+            self.streak_bytes.set(streak_bytes);
             if streak_bytes >= BULK_BYTES && self.from.can_splice(self.to) {
                 return match Box::pin(self.splice()).await {
                     Some(Ok(_)) => Paused::Closed,
