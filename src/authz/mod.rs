@@ -99,7 +99,7 @@ pub struct Peer<'a> {
     pub forwarded_ip: Option<IpAddr>,
 }
 
-/// What the client wants to reach: a service, and the request if it is HTTP.
+/// The target of a decision: a service, and the request if the traffic is HTTP.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
     /// The service of the route. Empty if the proxy answers itself.

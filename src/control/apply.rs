@@ -127,8 +127,8 @@ impl Applier {
             }
             Err(errors) => {
                 known.reloads.failed += 1;
-                let kept =
-                    known.snapshot.as_ref().map_or("", |_| "; the previous one stays in use");
+                let has_previous = known.snapshot.is_some();
+                let kept = if has_previous { "; the previous one stays in use" } else { "" };
                 tracing::error!("configuration refused{kept}:\n{errors}");
                 known.reloads.errors = errors;
                 None

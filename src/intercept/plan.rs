@@ -52,7 +52,7 @@ pub struct InterceptPlan {
     pub exclude_outbound: Exclusions,
     /// Processes whose connections are not captured.
     pub exclude_owners: Owners,
-    /// What happens to captured traffic when no proxy listens.
+    /// The treatment of captured traffic when no proxy listens.
     pub when_dead: WhenDead,
 }
 
@@ -68,7 +68,7 @@ pub enum Inbound {
     None,
 }
 
-/// What happens to captured traffic when no proxy listens.
+/// The treatment of captured traffic when no proxy listens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenDead {
     /// The kernel refuses the traffic. No traffic bypasses the proxy.

@@ -96,8 +96,8 @@ async fn follow(
     let resolver = match TokioResolver::builder_tokio().and_then(|builder| builder.build()) {
         Ok(resolver) => resolver,
         Err(error) => {
-            let message = "cannot set up DNS lookups; this name is not resolved";
-            return tracing::error!(%name, %error, "{message}");
+            tracing::error!(%name, %error, "cannot set up DNS lookups; this name is not resolved");
+            return;
         }
     };
     let mut known: Option<Vec<SocketAddr>> = None;

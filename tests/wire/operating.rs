@@ -283,7 +283,7 @@ fn reply_to(query: &[u8], address: [u8; 4]) -> Vec<u8> {
     reply
 }
 
-/// What a debugger, `docker pause` or a snapshot of a virtual machine does.
+/// A debugger, `docker pause` or a snapshot of a virtual machine stops a process like this.
 #[test]
 fn a_process_that_is_stopped_for_a_moment_loses_nothing() {
     let origin = Origin::saying("x");
