@@ -25,6 +25,13 @@ const PORTS: Range<u16> = 12_000..32_000;
 
 /// A loopback port that was free a moment ago, and that no other test has been given.
 pub fn free_port() -> u16 {
+    free_listener().local_addr().unwrap().port()
+}
+
+/// A listener on such a port. A test that listens itself takes this one: a port that was just freed
+/// can be busy for another moment, because a process that another test starts holds a copy of the
+/// socket until its exec.
+pub fn free_listener() -> TcpListener {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     // Each process begins somewhere else.
     let begin = std::process::id().wrapping_mul(97);
@@ -32,8 +39,8 @@ pub fn free_port() -> u16 {
         let number = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
         PORTS.start + (number % PORTS.len() as u32) as u16
     };
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    std::iter::repeat_with(next).take(PORTS.len()).find(is_free).expect("a free port")
+    let bind = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok();
+    std::iter::repeat_with(next).take(PORTS.len()).find_map(bind).expect("a free port")
 }
 
 /// Says that a test does not run here; with CI=true the test fails instead. It writes to stderr

@@ -1,7 +1,7 @@
 //! An origin that follows a test's script exactly, even if no real server would behave so.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -30,7 +30,7 @@ pub struct Peer {
 impl Origin {
     /// Runs `serve` for each connection.
     pub fn scripted(serve: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", super::free_port())).unwrap();
+        let listener = super::free_listener();
         let port = listener.local_addr().unwrap().port();
         let accepted = Arc::new(AtomicUsize::new(0));
         let requests = Arc::new(Mutex::new(Vec::new()));
