@@ -263,7 +263,7 @@ fn no_edits(headers: &HeaderEdits) -> RequestEdits<'_> {
     RequestEdits {
         host: None,
         target: None,
-        client_ip: "",
+        client_ip: b"",
         forwarded_proto: "http",
         client_cert: ClientCert::Append("x"),
         token_field: None,

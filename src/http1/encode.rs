@@ -5,7 +5,7 @@
 
 use super::framing::{self, RequestFraming, ResponseFraming};
 use super::sink::Sink;
-use crate::message::{HeadView, HeaderEdits, Version};
+use crate::message::{HeadView, HeaderEdits, Version, is_named};
 
 /// The changes to a request for an endpoint.
 pub struct RequestEdits<'a> {
@@ -14,13 +14,13 @@ pub struct RequestEdits<'a> {
     /// Replaces path and query.
     pub target: Option<&'a [u8]>,
     /// Appended to `x-forwarded-for`. Empty if the client has no IP address.
-    pub client_ip: &'a str,
+    pub client_ip: &'a [u8],
     /// The value of `x-forwarded-proto`. It replaces the client's value.
     pub forwarded_proto: &'a str,
     /// How to change `x-forwarded-client-cert`.
     pub client_cert: ClientCert<'a>,
     /// Added as `x-request-id`. The request must not have one.
-    pub request_id: Option<&'a str>,
+    pub request_id: Option<&'a [u8]>,
     /// The pseudonym for `via`.
     pub via: Option<&'a str>,
     /// The name of the field that held the token; it is removed.
@@ -100,7 +100,7 @@ pub fn request(
             edits.token_field.is_some_and(|field| name.eq_ignore_ascii_case(field.as_bytes()));
         if kept && !token && !(framing.names_fields && framing::is_named_by_connection(view, name))
         {
-            out.keep(field, name, value);
+            out.keep(field, view.block);
         } else {
             out.leave(name);
         }
@@ -110,7 +110,7 @@ pub fn request(
         put_client_cert(out, had_client_cert.then_some(view), edits.client_cert);
     }
     if let Some(id) = edits.request_id {
-        out.add(b"x-request-id", &[id.as_bytes()]);
+        out.add(b"x-request-id", &[id]);
     }
     put_via(out, view.head.version, edits.via);
     put_replaced(out, edits.replaced);
@@ -138,7 +138,7 @@ pub fn response(
     out.status_line(view.head.status, reason_of(view));
     let plain = edits.headers.is_empty();
     for &field in &view.head.fields {
-        let (name, value) = (field.name.of(view.block), field.value.of(view.block));
+        let name = field.name.of(view.block);
         let kept = match response_field(name) {
             Known::Hop => false,
             Known::Upgrade => framing.switches,
@@ -147,7 +147,7 @@ pub fn response(
         let kept =
             kept && !is_replaced(edits.replaced, name) && (plain || !edits.headers.drops(name));
         if kept && !(framing.names_fields && framing::is_named_by_connection(view, name)) {
-            out.keep(field, name, value);
+            out.keep(field, view.block);
         } else {
             out.leave(name);
         }
@@ -176,9 +176,9 @@ pub fn response(
 pub fn informational(out: &mut dyn Sink, view: HeadView<'_>) {
     out.status_line(view.head.status, reason_of(view));
     for &field in &view.head.fields {
-        let (name, value) = (field.name.of(view.block), field.value.of(view.block));
+        let name = field.name.of(view.block);
         match response_field(name) {
-            Known::Ordinary => out.keep(field, name, value),
+            Known::Ordinary => out.keep(field, view.block),
             _ => out.leave(name),
         }
     }
@@ -186,10 +186,10 @@ pub fn informational(out: &mut dyn Sink, view: HeadView<'_>) {
 }
 
 /// The field with the client's certificate for services behind the proxy.
-const CLIENT_CERT: &[u8] = b"x-forwarded-client-cert";
+const CLIENT_CERT: &[u8; 23] = b"x-forwarded-client-cert";
 
 /// The field with the addresses that forwarded a request.
-const FORWARDED_FOR: &[u8] = b"x-forwarded-for";
+const FORWARDED_FOR: &[u8; 15] = b"x-forwarded-for";
 
 /// How the proxy handles a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -211,29 +211,27 @@ enum Known {
 }
 
 fn request_field(name: &[u8]) -> Known {
-    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
     match name.len() {
-        2 if is(b"te") => Known::Te,
-        4 if is(b"host") => Known::Ours,
-        7 if is(b"upgrade") => Known::Upgrade,
-        10 if is(b"connection") || is(b"keep-alive") => Known::Hop,
-        14 if is(b"http2-settings") => Known::Hop,
-        15 if is(FORWARDED_FOR) => Known::ForwardedFor,
-        16 if is(b"proxy-connection") => Known::Hop,
-        17 if is(b"transfer-encoding") => Known::Hop,
-        17 if is(b"x-forwarded-proto") => Known::Ours,
-        23 if is(CLIENT_CERT) => Known::ClientCert,
+        2 if is_named(name, b"te") => Known::Te,
+        4 if is_named(name, b"host") => Known::Ours,
+        7 if is_named(name, b"upgrade") => Known::Upgrade,
+        10 if is_named(name, b"connection") || is_named(name, b"keep-alive") => Known::Hop,
+        14 if is_named(name, b"http2-settings") => Known::Hop,
+        15 if is_named(name, FORWARDED_FOR) => Known::ForwardedFor,
+        16 if is_named(name, b"proxy-connection") => Known::Hop,
+        17 if is_named(name, b"transfer-encoding") => Known::Hop,
+        17 if is_named(name, b"x-forwarded-proto") => Known::Ours,
+        23 if is_named(name, CLIENT_CERT) => Known::ClientCert,
         _ => Known::Ordinary,
     }
 }
 
 fn response_field(name: &[u8]) -> Known {
-    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
     match name.len() {
-        7 if is(b"upgrade") => Known::Upgrade,
-        10 if is(b"connection") || is(b"keep-alive") => Known::Hop,
-        16 if is(b"proxy-connection") => Known::Hop,
-        17 if is(b"transfer-encoding") => Known::Hop,
+        7 if is_named(name, b"upgrade") => Known::Upgrade,
+        10 if is_named(name, b"connection") || is_named(name, b"keep-alive") => Known::Hop,
+        16 if is_named(name, b"proxy-connection") => Known::Hop,
+        17 if is_named(name, b"transfer-encoding") => Known::Hop,
         _ => Known::Ordinary,
     }
 }
@@ -254,7 +252,7 @@ fn put_request_line(out: &mut dyn Sink, view: HeadView<'_>, rewritten: Option<&[
 /// 9110 5.3).
 fn put_forwarded(out: &mut dyn Sink, before: Option<HeadView<'_>>, edits: &RequestEdits<'_>) {
     if !edits.headers.drops(FORWARDED_FOR) {
-        put_list(out, FORWARDED_FOR, before, b", ", edits.client_ip.as_bytes());
+        put_list(out, FORWARDED_FOR, before, b", ", edits.client_ip);
     }
     out.add(b"x-forwarded-proto", &[edits.forwarded_proto.as_bytes()]);
 }
@@ -400,7 +398,7 @@ mod tests {
             replaced: &[],
             host: None,
             target: None,
-            client_ip: "10.0.0.9",
+            client_ip: b"10.0.0.9",
             forwarded_proto: "http",
             client_cert: ClientCert::Drop,
             token_field: None,
@@ -484,9 +482,9 @@ mod tests {
         let edits = RequestEdits {
             host: Some(b"inside"),
             target: Some(b"/v2/a"),
-            request_id: Some("id"),
+            request_id: Some(b"id"),
             via: Some("ringway"),
-            client_ip: "10.0.0.9",
+            client_ip: b"10.0.0.9",
             ..plain(&headers)
         };
         let text = "GET /a HTTP/1.1\r\nHost: x\r\nx-set: old\r\nX-Add: 1\r\nX-Gone: 1\r\n\

@@ -5,7 +5,7 @@
 //! A message that two readers could understand differently is refused.
 
 use crate::error::Refusal;
-use crate::message::{HeadView, Method, Version};
+use crate::message::{HeadView, Method, Version, is_named};
 
 /// The body of a message on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,7 +203,7 @@ pub fn upgrade_fields(protocol: &'static str) -> [(&'static str, &'static str); 
 
 /// Whether `name` is the Upgrade field.
 pub fn is_upgrade(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(b"upgrade")
+    is_named(name, b"upgrade")
 }
 
 /// Whether the Connection field names `name`, so that it is not forwarded. Fields that define the
@@ -224,21 +224,21 @@ fn read(view: HeadView<'_>) -> Result<Said, Refusal> {
     let mut codings = 0;
     for (name, value) in view.fields() {
         match name.len() {
-            6 if name.eq_ignore_ascii_case(b"expect") => {
-                said.expect = Some(value.eq_ignore_ascii_case(b"100-continue"));
+            6 if is_named(name, b"expect") => {
+                said.expect = Some(is_named(value, b"100-continue"));
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => {
-                let given_up = tokens(value).any(|token| token.eq_ignore_ascii_case(b"h2c"));
+            7 if is_named(name, b"upgrade") => {
+                let given_up = tokens(value).any(|token| is_named(token, b"h2c"));
                 said.upgrade = !value.is_empty() && !given_up;
             }
-            10 if name.eq_ignore_ascii_case(b"connection") => read_connection(value, &mut said),
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
+            10 if is_named(name, b"connection") => read_connection(value, &mut said),
+            14 if is_named(name, b"content-length") => {
                 lengths += 1;
                 said.length = Some(length_of(value)?);
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            17 if is_named(name, b"transfer-encoding") => {
                 codings += 1;
-                if !value.eq_ignore_ascii_case(b"chunked") {
+                if !is_named(value, b"chunked") {
                     return Err(bad("a Transfer-Encoding other than chunked"));
                 }
                 said.chunked = true;
@@ -257,9 +257,9 @@ fn read(view: HeadView<'_>) -> Result<Said, Refusal> {
 fn read_connection(value: &[u8], said: &mut Said) {
     for token in tokens(value) {
         match token.len() {
-            5 if token.eq_ignore_ascii_case(b"close") => said.close = true,
-            10 if token.eq_ignore_ascii_case(b"keep-alive") => said.keep_alive = true,
-            7 if token.eq_ignore_ascii_case(b"upgrade") => said.upgrade_listed = true,
+            5 if is_named(token, b"close") => said.close = true,
+            10 if is_named(token, b"keep-alive") => said.keep_alive = true,
+            7 if is_named(token, b"upgrade") => said.upgrade_listed = true,
             0 => {}
             _ => said.names_fields = true,
         }

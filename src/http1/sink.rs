@@ -15,8 +15,9 @@ pub trait Sink {
     /// The authority of a request.
     fn authority(&mut self, authority: &[u8]);
 
-    /// A received field to forward unchanged, with all others of its name.
-    fn keep(&mut self, field: Field, name: &[u8], value: &[u8]);
+    /// A received field to forward unchanged, with all others of its name. Its offsets are relative
+    /// to `block`.
+    fn keep(&mut self, field: Field, block: &[u8]);
 
     /// A received field to remove, with all others of its name.
     fn leave(&mut self, name: &[u8]);
@@ -51,8 +52,17 @@ impl Sink for Vec<u8> {
         self.add(b"Host", &[authority]);
     }
 
-    fn keep(&mut self, _: Field, name: &[u8], value: &[u8]) {
-        self.add(name, &[value]);
+    fn keep(&mut self, field: Field, block: &[u8]) {
+        let (name, value) = (field.name, field.value);
+        let line = block.get(name.start as usize..value.end() + 2).unwrap_or_default();
+        let as_usual = value.start as usize == name.end() + 2
+            && line.get(name.len as usize..).is_some_and(|rest| rest.starts_with(b": "))
+            && line.ends_with(b"\r\n");
+        match as_usual {
+            // The line is spelled as `add` would spell it: one copy instead of four.
+            true => self.extend_from_slice(line),
+            false => self.add(name.of(block), &[value.of(block)]),
+        }
     }
 
     fn leave(&mut self, _: &[u8]) {}

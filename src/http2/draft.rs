@@ -16,7 +16,7 @@ use super::{names, websocket};
 use crate::error::Refusal;
 use crate::http1::framing;
 use crate::http1::sink::Sink;
-use crate::message::{Field, HeadView};
+use crate::message::{Field, HeadView, is_named};
 
 /// The head of a request for an endpoint.
 pub struct Outbound {
@@ -161,7 +161,7 @@ impl Draft {
 
     fn put(&mut self, name: &[u8], value: Bytes) -> Option<()> {
         match name.len() {
-            6 if name.eq_ignore_ascii_case(b"cookie") => return self.put_cookies(&value),
+            6 if is_named(name, b"cookie") => return self.put_cookies(&value),
             7 if framing::is_upgrade(name) => {
                 self.upgrade = value;
                 return Some(());
@@ -217,7 +217,8 @@ impl Sink for Draft {
         self.unspeakable |= self.authority.is_none();
     }
 
-    fn keep(&mut self, field: Field, name: &[u8], value: &[u8]) {
+    fn keep(&mut self, field: Field, block: &[u8]) {
+        let (name, value) = (field.name.of(block), field.value.of(block));
         if let Some(copy) = &self.copy {
             let value = shared_value(copy, field, value);
             let put = self.put(name, value);
@@ -322,7 +323,7 @@ mod tests {
         RequestEdits {
             host: None,
             target: None,
-            client_ip: "",
+            client_ip: b"",
             forwarded_proto: "http",
             client_cert: ClientCert::Drop,
             request_id: None,
@@ -417,7 +418,7 @@ mod tests {
             ..HeaderEdits::none()
         };
         let edits = RequestEdits {
-            client_ip: "10.0.0.9",
+            client_ip: b"10.0.0.9",
             target: Some(b"/v2"),
             host: Some(b"inside"),
             replaced: &[("grpc-timeout", Some(b"5m".to_vec()))],

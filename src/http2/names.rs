@@ -3,6 +3,8 @@
 
 use http::HeaderName;
 
+use crate::message::is_named;
+
 /// A prepared field name. See the module.
 pub struct KnownName {
     /// The name.
@@ -16,25 +18,19 @@ pub struct KnownName {
 /// Finds `name` in the table, in upper or lower case.
 pub fn known(name: &[u8]) -> Option<&'static KnownName> {
     Some(match name.len() {
-        10 if is(name, b"tracestate") => &TRACESTATE,
-        11 if is(name, b"traceparent") => &TRACEPARENT,
-        11 if is(name, b"grpc-status") => &GRPC_STATUS,
-        12 if is(name, b"x-request-id") => &X_REQUEST_ID,
-        12 if is(name, b"grpc-timeout") => &GRPC_TIMEOUT,
-        12 if is(name, b"grpc-message") => &GRPC_MESSAGE,
-        13 if is(name, b"grpc-encoding") => &GRPC_ENCODING,
-        15 if is(name, b"x-forwarded-for") => &X_FORWARDED_FOR,
-        17 if is(name, b"x-forwarded-proto") => &X_FORWARDED_PROTO,
-        20 if is(name, b"grpc-accept-encoding") => &GRPC_ACCEPT_ENCODING,
-        23 if is(name, b"x-forwarded-client-cert") => &X_FORWARDED_CLIENT_CERT,
+        10 if is_named(name, b"tracestate") => &TRACESTATE,
+        11 if is_named(name, b"traceparent") => &TRACEPARENT,
+        11 if is_named(name, b"grpc-status") => &GRPC_STATUS,
+        12 if is_named(name, b"x-request-id") => &X_REQUEST_ID,
+        12 if is_named(name, b"grpc-timeout") => &GRPC_TIMEOUT,
+        12 if is_named(name, b"grpc-message") => &GRPC_MESSAGE,
+        13 if is_named(name, b"grpc-encoding") => &GRPC_ENCODING,
+        15 if is_named(name, b"x-forwarded-for") => &X_FORWARDED_FOR,
+        17 if is_named(name, b"x-forwarded-proto") => &X_FORWARDED_PROTO,
+        20 if is_named(name, b"grpc-accept-encoding") => &GRPC_ACCEPT_ENCODING,
+        23 if is_named(name, b"x-forwarded-client-cert") => &X_FORWARDED_CLIENT_CERT,
         _ => return None,
     })
-}
-
-/// Whether `name` equals `known`, in upper or lower case. The fixed length makes this a few
-/// instructions instead of a loop.
-fn is<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
-    name.first_chunk().is_some_and(|name| name.map(|byte| byte.to_ascii_lowercase()) == *known)
 }
 
 const fn stays(name: &'static str) -> KnownName {

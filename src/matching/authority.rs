@@ -6,12 +6,18 @@ pub fn split_authority(authority: &[u8]) -> (&[u8], Option<u16>) {
     let colon = memchr::memchr(b':', &authority[after_brackets..]).map(|at| after_brackets + at);
     let (host, port) = match colon {
         None => (authority, None),
-        Some(at) => {
-            let digits = std::str::from_utf8(&authority[at + 1..]).ok();
-            (&authority[..at], digits.and_then(|digits| digits.parse().ok()))
-        }
+        Some(at) => (&authority[..at], port_of(&authority[at + 1..])),
     };
     (host.strip_suffix(b".").unwrap_or(host), port)
+}
+
+/// A port of 1 to 5 digits.
+fn port_of(digits: &[u8]) -> Option<u16> {
+    if digits.is_empty() || digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let port = digits.iter().fold(0, |port, digit| port * 10 + u32::from(digit - b'0'));
+    u16::try_from(port).ok()
 }
 
 #[cfg(test)]
@@ -26,6 +32,11 @@ mod tests {
             ("[::1]:80", "[::1]", Some(80)),
             ("[::1]", "[::1]", None),
             ("", "", None),
+            ("a:65535", "a", Some(65535)),
+            ("a:00080", "a", Some(80)),
+            ("a:65536", "a", None),
+            ("a:+80", "a", None),
+            ("a:", "a", None),
         ] {
             assert_eq!(split_authority(text.as_bytes()), (host.as_bytes(), port), "{text}");
         }

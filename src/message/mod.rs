@@ -5,8 +5,10 @@ mod edits;
 mod head;
 mod limits;
 mod method;
+mod name;
 
 pub use edits::HeaderEdits;
 pub use head::{Field, Head, HeadView, Span, Version};
 pub use limits::Limits;
 pub use method::Method;
+pub use name::is_named;

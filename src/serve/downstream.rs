@@ -58,7 +58,12 @@ impl Peer {
 
     /// The IP address as text. Empty means a Unix-domain socket.
     pub fn ip_text(&self) -> &str {
-        self.text.as_str()
+        std::str::from_utf8(self.ip_bytes()).unwrap_or_default()
+    }
+
+    /// The bytes of [`Peer::ip_text`].
+    pub fn ip_bytes(&self) -> &[u8] {
+        self.text.as_bytes()
     }
 
     /// `https` or `http`.
@@ -91,8 +96,8 @@ impl PeerText {
         text
     }
 
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..self.len as usize]).unwrap_or_default()
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len as usize]
     }
 }
 

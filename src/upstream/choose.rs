@@ -1,5 +1,6 @@
 //! Chooses an endpoint for a request, and gets a connection to it.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -64,16 +65,19 @@ impl<I: Io> Choice<I> {
     }
 }
 
+/// An attempt that has begun, and its connection.
+pub type Begun<I> = (Upstream<Wire<<I as Io>::Stream>>, Attempt<I>);
+
 /// Gets a connection, or a stream of a shared connection, to the endpoint that the balancer picks.
 /// If connecting fails, another endpoint is tried. The returned attempt has begun.
 ///
 /// # Errors
 /// When there is no endpoint, or when no endpoint accepts a connection.
-pub async fn connection<I: Io>(
+pub fn connection<I: Io>(
     target: &Target<'_, I>,
     choice: &mut Choice<I>,
-) -> Result<(Upstream<Wire<I::Stream>>, Attempt<I>), Refusal> {
-    first_to_accept(target, choice, Attempt::begin).await
+) -> impl Future<Output = Result<Begun<I>, Refusal>> {
+    first_to_accept(target, choice, Attempt::begin)
 }
 
 /// Opens a new connection for opaque bytes before it is known whether the connection will be used.
@@ -95,7 +99,7 @@ async fn first_to_accept<I: Io>(
     target: &Target<'_, I>,
     choice: &mut Choice<I>,
     begin: impl Fn(&LocalEndpoint<I>, Time) -> Attempt<I>,
-) -> Result<(Upstream<Wire<I::Stream>>, Attempt<I>), Refusal> {
+) -> Result<Begun<I>, Refusal> {
     let mut refusal = match target.service.config.health {
         Some(_) => NONE_HEALTHY,
         None => NO_ENDPOINT,

@@ -1,0 +1,41 @@
+//! Comparison of field names and other tokens with known ones.
+
+/// Whether `name` is `known`, which is lower case. The case of `name` does not matter (RFC 9110
+/// 5.1). The length of `known` is a constant, so the comparison has no loop over bytes: a head is
+/// compared with a dozen names for each of its fields.
+#[inline]
+pub fn is_named<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
+    let Ok(name) = <&[u8; N]>::try_from(name) else { return false };
+    let differs = |(byte, known): (&u8, &u8)| {
+        let case = if known.is_ascii_lowercase() { 0x20 } else { 0 };
+        (byte ^ known) & !case
+    };
+    name.iter().zip(known).map(differs).fold(0, |all, bits| all | bits) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_case_of_letters_does_not_matter() {
+        for (name, same) in [
+            ("keep-alive2", true),
+            ("Keep-Alive2", true),
+            ("KEEP-ALIVE2", true),
+            ("keep-alive", false),
+            ("keep-alive22", false),
+            ("keep\ralive2", false), // differs from '-' in the bit of the case alone
+            ("keep-alive\x12", false),
+            ("keep-alivE3", false),
+            ("", false),
+        ] {
+            assert_eq!(is_named(name.as_bytes(), b"keep-alive2"), same, "{name:?}");
+        }
+        for byte in 0..=u8::MAX {
+            for known in [b"a", b"z", b"-", b"0"] {
+                assert_eq!(is_named(&[byte], known), [byte].eq_ignore_ascii_case(known), "{byte}");
+            }
+        }
+    }
+}
