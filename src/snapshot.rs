@@ -95,8 +95,12 @@ impl Snapshot {
 
     /// The service called `name`.
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
-        let found = self.services.binary_search_by(|service| (*service.name).cmp(name));
-        found.ok().map(|index| &self.services[index])
+        self.service_index(name).map(|index| &self.services[index])
+    }
+
+    /// The index of the service called `name`.
+    pub fn service_index(&self, name: &str) -> Option<usize> {
+        self.services.binary_search_by(|service| (*service.name).cmp(name)).ok()
     }
 
     /// The listener called `name`.

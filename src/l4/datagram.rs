@@ -204,8 +204,8 @@ impl Flows {
         let leads = capture.addresses.find(destination);
         let inbound = capture.direction == Direction::Inbound;
         let service = match leads {
-            Some(Leads::Service(to, _)) => Some(&local.services[to.service as usize]),
-            Some(Leads::Endpoint { service }) => Some(&local.services[service as usize]),
+            Some(Leads::Service(to, _)) => local.service_at(to.service as usize),
+            Some(Leads::Endpoint { service }) => local.service_at(service as usize),
             None if inbound => None,
             None => {
                 let allowed = capture.unknown == Unknown::Allow;

@@ -1,5 +1,6 @@
 //! A worker's state of the services of a snapshot.
 
+use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,18 +22,26 @@ use crate::wire::Wire;
 
 /// A snapshot together with this worker's state of its services. An exchange copies the few values
 /// that it needs.
+///
+/// The state of a service and the handle of a rule are made with their first use. Most of a large
+/// configuration is not used by most workers, and a worker serves no request while it prepares.
 pub struct Local<I: Io> {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
     /// The terms of each of the snapshot's listeners.
     pub listeners: Vec<Rc<Terms>>,
-    /// The state of each service of the snapshot.
-    pub services: Vec<Rc<LocalService<I>>>,
     /// The services for original destinations that are no virtual address.
     pub passthrough: PassthroughPool<I>,
     /// The endpoints with idle connections.
     pub waiting: Waiting<Wire<I::Stream>>,
-    rules: Vec<LocalRule>,
+    /// One for each service of the snapshot.
+    services: Vec<OnceCell<Rc<LocalService<I>>>>,
+    /// One for each rule of the snapshot.
+    rules: Vec<OnceCell<LocalRule>>,
+    worker: usize,
+    workers: usize,
+    /// A later snapshot has replaced this one.
+    replaced: Cell<bool>,
 }
 
 /// A rule of the snapshot. Each worker has its own reference count.
@@ -83,38 +92,48 @@ impl<I: Io> Local<I> {
         Self {
             snapshot,
             listeners: Vec::new(),
-            services: Vec::new(),
             passthrough: PassthroughPool::default(),
             waiting: Waiting::default(),
+            services: Vec::new(),
             rules: Vec::new(),
+            worker: 0,
+            workers: 1,
+            replaced: Cell::new(false),
         }
     }
 
     /// Makes the state for `snapshot`. Endpoints that stay keep their connections, unless the TLS
     /// trust settings have changed.
     pub fn prepare(core: &Core<I>, old: &Self, snapshot: Arc<Snapshot>) -> Self {
-        let waiting = old.waiting.clone();
-        let make = |config: &Arc<Service>| {
-            let before = old.find_like(config);
-            let terms = pool_terms(core, config);
-            let config = Arc::clone(config);
-            Rc::new(LocalService::new(core.index, config, terms, &waiting, before))
-        };
-        let services = snapshot.services.iter().map(make).collect();
         let terms = |listener: &Arc<Listener>| Terms::of(listener, &snapshot);
-        let listeners = snapshot.listeners.iter().map(terms).collect();
-        let rules = snapshot.rules.iter().map(|rule| Rc::new(Arc::clone(rule))).collect();
-        let passthrough = PassthroughPool::default();
-        Self { snapshot, listeners, services, passthrough, waiting, rules }
+        let new = Self {
+            listeners: snapshot.listeners.iter().map(terms).collect(),
+            passthrough: PassthroughPool::default(),
+            waiting: old.waiting.clone(),
+            services: snapshot.services.iter().map(|_| OnceCell::new()).collect(),
+            rules: snapshot.rules.iter().map(|_| OnceCell::new()).collect(),
+            worker: core.index,
+            workers: core.workers(),
+            replaced: Cell::new(false),
+            snapshot,
+        };
+        for before in old.used_services() {
+            new.continued(before);
+        }
+        new
     }
 
     /// Replaces `old`: connections to removed endpoints are drained.
     pub fn replace(&self, old: &Self) {
-        for service in &self.services {
-            service.begin(old.find_like(&service.config));
+        old.replaced.set(true);
+        for before in old.used_services() {
+            if let Some(service) = self.continued(before) {
+                service.begin(before);
+            }
         }
-        for service in &old.services {
-            service.end(self.find(&service.name).map(|next| &**next));
+        for service in old.used_services() {
+            let next = self.snapshot.service_index(&service.name);
+            service.end(next.and_then(|index| self.services[index].get()).map(|next| &**next));
         }
         old.passthrough.end();
     }
@@ -122,7 +141,7 @@ impl<I: Io> Local<I> {
     /// Uses the new endpoints of the service at `index`, and drops the passthrough services for the
     /// changed `addresses`.
     pub fn endpoints_changed(&self, index: usize, addresses: &[SocketAddr]) {
-        if let Some(service) = self.services.get(index)
+        if let Some(service) = self.services.get(index).and_then(OnceCell::get)
             && service.is_used()
         {
             service.take_in();
@@ -130,17 +149,38 @@ impl<I: Io> Local<I> {
         self.passthrough.forget(addresses);
     }
 
-    /// The service called `name`.
-    fn find(&self, name: &str) -> Option<&Rc<LocalService<I>>> {
-        let found = self.services.binary_search_by(|service| (*service.name).cmp(name));
-        found.ok().map(|index| &self.services[index])
+    fn used_services(&self) -> impl Iterator<Item = &Rc<LocalService<I>>> {
+        self.services.iter().filter_map(OnceCell::get)
     }
 
-    /// The service with the name and the TLS trust settings of `config`. Its connections can be
-    /// reused for `config`.
-    fn find_like(&self, config: &Service) -> Option<&LocalService<I>> {
-        let found = self.find(&config.name)?;
-        (tls_terms(&found.config.tls) == tls_terms(&config.tls)).then_some(&**found)
+    /// The service with the name and the TLS trust settings of `before`, which a former snapshot
+    /// has. It uses the connections of `before`.
+    fn continued(&self, before: &LocalService<I>) -> Option<&Rc<LocalService<I>>> {
+        let index = self.snapshot.service_index(&before.name)?;
+        let same = tls_terms(&before.config.tls) == tls_terms(&self.snapshot.services[index].tls);
+        same.then(|| self.made(index, Some(before)))
+    }
+
+    /// The state of the service at `index`. It is made from `before` if there is none yet.
+    fn made(&self, index: usize, before: Option<&LocalService<I>>) -> &Rc<LocalService<I>> {
+        self.services[index].get_or_init(|| {
+            let config = Arc::clone(&self.snapshot.services[index]);
+            let terms = self.pool_terms(&config);
+            let service = LocalService::new(self.worker, config, terms, &self.waiting, before);
+            if self.replaced.get() {
+                // A connection that outlives its snapshot asks for it. No other one ever will.
+                service.end(None);
+            }
+            Rc::new(service)
+        })
+    }
+
+    /// The settings for connections to the endpoints of a service, on one worker.
+    fn pool_terms(&self, service: &Service) -> PoolTerms {
+        PoolTerms {
+            idle_max: (service.max_idle_connections as usize).div_ceil(self.workers),
+            idle_timeout: service.idle_timeout,
+        }
     }
 
     /// Closes idle connections that have been idle for too long or that the endpoint has closed.
@@ -157,21 +197,19 @@ impl<I: Io> Local<I> {
     ) -> Option<&'s Rc<LocalService<I>>> {
         match to == Destination::ORIGINAL {
             true => original,
-            false => self.services.get(to.service as usize),
+            false => self.service_at(to.service as usize),
         }
+    }
+
+    /// The service of the snapshot at `index`.
+    pub fn service_at(&self, index: usize) -> Option<&Rc<LocalService<I>>> {
+        (index < self.services.len()).then(|| self.made(index, None))
     }
 
     /// This worker's handle of a rule of the snapshot.
     pub fn rule(&self, rule: &Rule) -> &LocalRule {
-        &self.rules[rule.index as usize]
-    }
-}
-
-/// The settings for connections to the endpoints of a service, on one worker.
-fn pool_terms<I: Io>(core: &Core<I>, service: &Service) -> PoolTerms {
-    PoolTerms {
-        idle_max: (service.max_idle_connections as usize).div_ceil(core.workers()),
-        idle_timeout: service.idle_timeout,
+        let index = rule.index as usize;
+        self.rules[index].get_or_init(|| Rc::new(Arc::clone(&self.snapshot.rules[index])))
     }
 }
 

@@ -165,7 +165,7 @@ fn outbound<I: Io>(
     match capture.addresses.find(original) {
         Some(Leads::Service(..)) => return None,
         Some(Leads::Endpoint { service }) => {
-            let whole = &local.services[service as usize];
+            let whole = local.service_at(service as usize)?;
             let is_it = |address: &Address| match address {
                 Address::Tcp(address) => canonical(*address) == canonical(original),
                 Address::Unix(_) => false,

@@ -151,10 +151,8 @@ impl<I: Io> LocalService<I> {
 
     /// Puts this service into use. `before` is the state that it replaces, and may have used more
     /// endpoints since this service was made.
-    pub fn begin(&self, before: Option<&Self>) {
-        if let Some(before) = before
-            && let Some(old) = &*before.current.borrow()
-        {
+    pub fn begin(&self, before: &Self) {
+        if let Some(old) = &*before.current.borrow() {
             let prepared = self.current.borrow().iter().flat_map(Current::states).count();
             if old.states().count() != prepared {
                 *self.current.borrow_mut() = Some(Current::of(&self.config, Some(old)));
