@@ -6,9 +6,8 @@ use ringway::proxy_protocol::SendProxyProtocol;
 use ringway::proxy_protocol::{self, Progress};
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(Progress::Complete { len, source, destination }) = proxy_protocol::parse(bytes) else {
-        return;
-    };
+    let parsed = proxy_protocol::parse(bytes);
+    let Ok(Progress::Complete { len, source, destination, .. }) = parsed else { return };
     assert!(len <= bytes.len());
     for form in [SendProxyProtocol::V1, SendProxyProtocol::V2] {
         let mut out = Vec::new();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use rustc_hash::FxHashMap;
 
 use crate::authz;
-use crate::cells::PerWorker;
+use crate::cells::{Count, PerWorker};
 use crate::cluster::{EndpointCells, Endpoints, ServiceCells};
 use crate::grpc::methods::Methods;
 use crate::health::Changes;
@@ -15,7 +15,7 @@ use crate::jwt::KeysWanted;
 use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
-use crate::route;
+use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
 use crate::tls::TicketKeys;
 
@@ -27,6 +27,7 @@ pub struct Registry {
     captures: Family<String, CaptureCells>,
     destinations: Family<String, Destinations>,
     routes: Family<(String, String), route::RuleCells>,
+    turns: Family<(String, String, usize), Count>,
     authorization: Family<String, authz::RuleCells>,
     jwt: Family<String, ProviderCells>,
     passthrough: Family<String, EndpointCells>,
@@ -46,6 +47,7 @@ impl Registry {
             captures: Family::default(),
             destinations: Family::default(),
             routes: Family::default(),
+            turns: Family::default(),
             authorization: Family::default(),
             jwt: Family::default(),
             passthrough: Family::default(),
@@ -78,6 +80,11 @@ impl Registry {
     /// The counters of a rule.
     pub fn route(&mut self, host: &str, name: &str) -> Arc<PerWorker<route::RuleCells>> {
         self.routes.find((host.to_owned(), name.to_owned()), self.workers)
+    }
+
+    /// The turns of a rule's split. `nth` counts the rules of the host with this name.
+    pub fn turns(&mut self, host: &str, name: &str, nth: usize) -> Turns {
+        self.turns.find((host.to_owned(), name.to_owned(), nth), self.workers)
     }
 
     /// The counters of an authorization rule.

@@ -63,9 +63,16 @@ pub(super) fn hosts<'a>(compiler: &mut Compiler<'a>, services: &[Arc<Service>]) 
         if let Some(first) = seen.insert(pattern.clone(), name) {
             compiler.fault(&host.origin, format!("{name:?} is the same host as {first:?}"));
         }
+        let mut namesakes = HashMap::new();
         let compiled: Vec<_> = (1..)
             .zip(rules)
-            .filter_map(|(number, rule)| rule_of(compiler, services, name, number, rule))
+            .filter_map(|(number, item)| {
+                let written = item.value.name.as_ref().map(|name| name.value.clone());
+                let rule = written.unwrap_or_else(|| format!("{name}#{number}"));
+                let nth = namesakes.entry(rule.clone()).and_modify(|nth| *nth += 1).or_insert(0);
+                let called = RuleName { host: name, name: rule, nth: *nth };
+                rule_of(compiler, services, called, item)
+            })
             .collect();
         unreachable_rules(compiler, rules, &compiled);
         hosts.by_name.insert(name, hosts.hosts.len());
@@ -99,17 +106,22 @@ fn unreachable_rules(
     }
 }
 
+/// What a rule is called. The name is a label, which several rules of a host may have.
+struct RuleName<'a> {
+    host: &'a str,
+    name: String,
+    /// The number of rules before it with this host and name.
+    nth: usize,
+}
+
 fn rule_of(
     compiler: &mut Compiler<'_>,
     services: &[Arc<Service>],
-    host: &str,
-    number: usize,
+    called: RuleName<'_>,
     item: &Item<model::Rule>,
 ) -> Option<Arc<Rule>> {
     let written = &item.value;
-    let name =
-        written.name.as_ref().map_or_else(|| format!("{host}#{number}"), |n| n.value.clone());
-    let action = action(compiler, services, item);
+    let action = action(compiler, services, &called, item);
     let matcher = matcher(compiler, &written.matches);
     let forwards = matches!(written.action, None | Some(model::Action::Forward(_)));
     let rewrite = written.rewrite.as_ref().map(|rewrite| rewrite_of(compiler, rewrite));
@@ -122,6 +134,7 @@ fn rule_of(
     let (matcher, action) = (matcher?, action?);
     let place = compiler.model.files.line_of(&item.origin).into();
     let index = compiler.rule_index();
+    let RuleName { host, name, .. } = called;
     let stats = compiler.registry.route(host, &name);
     Some(compiler.rule(Rule {
         index,
@@ -142,11 +155,12 @@ fn rule_of(
 fn action(
     compiler: &mut Compiler<'_>,
     services: &[Arc<Service>],
+    called: &RuleName<'_>,
     item: &Item<model::Rule>,
 ) -> Option<Action> {
     match &item.value.action {
         Some(model::Action::Forward(to)) => {
-            split(compiler, services, &item.origin, to).map(Action::Forward)
+            split(compiler, services, called, &item.origin, to).map(Action::Forward)
         }
         Some(model::Action::Redirect(redirect)) => {
             Some(Action::Redirect(redirect_of(compiler, redirect)))
@@ -170,6 +184,7 @@ fn action(
 fn split(
     compiler: &mut Compiler<'_>,
     services: &[Arc<Service>],
+    called: &RuleName<'_>,
     origin: &Origin,
     to: &[(Item<String>, u32)],
 ) -> Option<Split> {
@@ -182,7 +197,14 @@ fn split(
         let destination = compiler.destination(services, reference);
         shares.extend(destination.map(|destination| (destination, *weight)));
     }
-    (shares.len() == to.len()).then(|| Split::weighted(&shares))
+    match shares[..] {
+        _ if shares.len() != to.len() => None,
+        [(only, _)] => Some(Split::single(only)),
+        _ => {
+            let turns = compiler.registry.turns(called.host, &called.name, called.nth);
+            Some(Split::weighted(&shares, turns))
+        }
+    }
 }
 
 fn redirect_of(compiler: &mut Compiler<'_>, item: &Item<model::Redirect>) -> Redirect {

@@ -127,9 +127,11 @@ async fn proxy_header<I: Io>(
     let io = &downstream.worker.io;
     downstream.alarm.set(io.now() + listener.timeouts.header);
     let mut buf = io.buffers().take();
-    let (len, source) = loop {
+    let (len, source, tls) = loop {
         match proxy_protocol::parse(buf.data()) {
-            Ok(proxy_protocol::Progress::Complete { len, source, .. }) => break (len, source),
+            Ok(proxy_protocol::Progress::Complete { len, source, tls, .. }) => {
+                break (len, source, tls);
+            }
             Ok(proxy_protocol::Progress::Partial) if buf.room() > 0 => {}
             Ok(proxy_protocol::Progress::Partial) | Err(_) => {
                 listener.stats.worker(downstream.worker.index).refused.increment();
@@ -144,6 +146,7 @@ async fn proxy_header<I: Io>(
         buf = back;
     };
     buf.consume(len);
+    downstream.peer_mut().tls_before = tls;
     if let Some(source) = source {
         downstream.peer_mut().set_address(source);
     }

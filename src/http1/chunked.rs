@@ -1,7 +1,7 @@
 //! The chunked coding (RFC 9112 7.1): checks each byte and passes the body on unchanged.
 //!
 //! ```text
-//! Size -> (Extension) -> SizeEnd -> Data -> DataCr -> DataLf -> Size ...
+//! Size -> (SizeSpace -> Extension) -> SizeEnd -> Data -> DataCr -> DataLf -> Size ...
 //!   `-- size 0 --> SizeEnd -> TrailerStart -> TrailerName -> TrailerValue -> TrailerLf -> ...
 //!                                  `--> LastLf -> Done
 //! ```
@@ -31,6 +31,7 @@ enum State {
     #[default]
     FirstDigit,
     Size,
+    SizeSpace,
     Extension,
     SizeLf,
     Data,
@@ -132,9 +133,11 @@ impl Decoder {
     /// The state after a byte that is not data.
     fn next(&mut self, byte: u8, limits: &Limits) -> Result<State, Refusal> {
         match self.state {
-            State::FirstDigit | State::Size | State::Extension | State::SizeLf => {
-                self.next_of_size(byte, limits)
-            }
+            State::FirstDigit
+            | State::Size
+            | State::SizeSpace
+            | State::Extension
+            | State::SizeLf => self.next_of_size(byte, limits),
             State::DataCr if byte == b'\r' => Ok(State::DataLf),
             State::DataLf if byte == b'\n' => Ok(State::FirstDigit),
             State::Data | State::DataCr | State::DataLf | State::Done => {
@@ -161,12 +164,14 @@ impl Decoder {
                 Ok(State::Size)
             }
             (State::Size | State::Extension, b'\r') => Ok(State::SizeLf),
-            (State::Size, b';') => Ok(State::Extension),
+            (State::Size | State::SizeSpace, b';') => Ok(State::Extension),
+            // White space may stand before an extension, but not alone (RFC 9112 7.1.1).
+            (State::Size | State::SizeSpace, b'\t' | b' ') => {
+                self.count_extension(limits)?;
+                Ok(State::SizeSpace)
+            }
             (State::Extension, b'\t' | 0x20..=0x7e | 0x80..) => {
-                self.extension_bytes += 1;
-                if self.extension_bytes > limits.chunk_extension_bytes {
-                    return Err(bad("chunk extensions larger than limits.chunk_extension_bytes"));
-                }
+                self.count_extension(limits)?;
                 Ok(State::Extension)
             }
             (State::SizeLf, b'\n') => {
@@ -176,6 +181,14 @@ impl Decoder {
             (State::Extension, _) => Err(bad("a chunk extension has a forbidden character")),
             (State::SizeLf, _) => Err(bad("a chunk size line does not end in CR LF")),
             _ => Err(bad("a chunk size is not a hexadecimal number")),
+        }
+    }
+
+    fn count_extension(&mut self, limits: &Limits) -> Result<(), Refusal> {
+        self.extension_bytes += 1;
+        match self.extension_bytes > limits.chunk_extension_bytes {
+            true => Err(bad("chunk extensions larger than limits.chunk_extension_bytes")),
+            false => Ok(()),
         }
     }
 
@@ -213,7 +226,7 @@ pub fn is_forbidden_trailer(name: &[u8]) -> bool {
     FORBIDDEN_TRAILERS.contains(&name)
 }
 
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
@@ -277,6 +290,7 @@ mod tests {
             ("0\r\n\r\n", "", 0),
             ("00000000000000000\r\n\r\n", "", 0),
             ("1\r\na\r\nB\r\n0123456789a\r\n0\r\n\r\nxx", "a0123456789a", 2),
+            ("5 ;a=b\r\nhello\r\n1 \t;c\r\na\r\n0\r\n\r\n", "helloa", 0),
             ("3;a=b;c\r\nabc\r\n0;z\r\nX-T: y\r\nEmpty:\r\n\r\n", "abc", 0),
         ] {
             for size in 1..=text.len() {
@@ -305,7 +319,10 @@ mod tests {
             "+1\r\na\r\n",
             " 1\r\na\r\n",
             "1 \r\na\r\n",
-            "1\t;x\r\na\r\n",
+            "1 a;x\r\na\r\n",
+            "1 \r\r\na\r\n",
+            " ;x\r\na\r\n",
+            "1                      ;\r\na\r\n",
             "0x1\r\na\r\n",
             "1_0\r\n",
             "10000000000000000\r\n",

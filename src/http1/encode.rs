@@ -79,6 +79,7 @@ pub fn request(
         let kept = match request_field(name) {
             Known::Ordinary => true,
             Known::Ours | Known::Hop => false,
+            Known::Length => true,
             Known::Upgrade => framing.upgrade,
             Known::Te => {
                 let tokens = value.split(|&byte| byte == b',');
@@ -141,6 +142,7 @@ pub fn response(
         let name = field.name.of(view.block);
         let kept = match response_field(name) {
             Known::Hop => false,
+            Known::Length => !framing.no_length,
             Known::Upgrade => framing.switches,
             _ => true,
         };
@@ -202,6 +204,8 @@ enum Known {
     Hop,
     /// Forward it if the connection switches protocols.
     Upgrade,
+    /// Forward it if the message can have a body.
+    Length,
     /// Forward only `trailers`.
     Te,
     /// Append the client's address.
@@ -230,6 +234,7 @@ fn response_field(name: &[u8]) -> Known {
     match name.len() {
         7 if is_named(name, b"upgrade") => Known::Upgrade,
         10 if is_named(name, b"connection") || is_named(name, b"keep-alive") => Known::Hop,
+        14 if is_named(name, b"content-length") => Known::Length,
         16 if is_named(name, b"proxy-connection") => Known::Hop,
         17 if is_named(name, b"transfer-encoding") => Known::Hop,
         _ => Known::Ordinary,
@@ -527,6 +532,12 @@ mod tests {
             ),
         ] {
             assert_eq!(returned(text, &edits, false), expected);
+        }
+        for (status, kept) in [("204 No", false), ("103 Early", false), ("304 Not", true)] {
+            let text = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nETag: a\r\n\r\n");
+            let length = if kept { "Content-Length: 0\r\n" } else { "" };
+            let expected = format!("HTTP/1.1 {status}\r\n{length}ETag: a\r\n\r\n");
+            assert_eq!(returned(&text, &edits(false, false, false), false), expected);
         }
         let empty = ResponseEdits { empty: true, ..edits(false, false, false) };
         let text = "HTTP/1.1 200 \r\ncontent-length: 0\r\n\r\n";

@@ -4,6 +4,7 @@
 //!
 //! A message that two readers could understand differently is refused.
 
+use super::chunked::is_token;
 use crate::error::Refusal;
 use crate::message::{HeadView, Method, Version, is_named};
 
@@ -63,6 +64,8 @@ pub struct ResponseFraming {
     pub names_fields: bool,
     /// Only END_STREAM signals an empty body; there is no content-length.
     pub unsaid: bool,
+    /// The response cannot have a body, so a content-length in it means nothing (RFC 9110 8.6).
+    pub no_length: bool,
 }
 
 impl ResponseFraming {
@@ -145,23 +148,25 @@ pub fn response(
         switches: false,
         names_fields,
         unsaid: false,
+        no_length: false,
     };
     if status == 101 {
         if !upgrade_requested || !said.upgrade {
             return Err(Refusal::upstream("status 101 without an upgrade request"));
         }
-        return Ok(ResponseFraming { switches: true, ..bodiless });
+        return Ok(ResponseFraming { switches: true, no_length: true, ..bodiless });
     }
     let successful = (200..300).contains(&status);
     if method == Method::Connect && successful {
-        return Ok(ResponseFraming { switches: true, ..bodiless }); // RFC 9110 9.3.6
+        // RFC 9110 9.3.6
+        return Ok(ResponseFraming { switches: true, no_length: true, ..bodiless });
     }
     if status < 200 || status == 204 {
         // RFC 9112 6.1 and RFC 9110 8.6: a server must not send either.
         if said.chunked || said.length.is_some_and(|length| length > 0) {
             return Err(Refusal::upstream("a body in a response that cannot have one"));
         }
-        return Ok(bodiless);
+        return Ok(ResponseFraming { no_length: true, ..bodiless });
     }
     if method == Method::Head || status == 304 {
         return Ok(bodiless);
@@ -238,9 +243,7 @@ fn read(view: HeadView<'_>) -> Result<Said, Refusal> {
             }
             17 if is_named(name, b"transfer-encoding") => {
                 codings += 1;
-                if !is_named(value, b"chunked") {
-                    return Err(bad("a Transfer-Encoding other than chunked"));
-                }
+                check_coding(value)?;
                 said.chunked = true;
             }
             _ => {}
@@ -251,6 +254,19 @@ fn read(view: HeadView<'_>) -> Result<Said, Refusal> {
         (1.., 1..) => Err(bad("both Content-Length and Transfer-Encoding")),
         (2.., _) => Err(bad("more than one Content-Length")),
         _ => Err(bad("more than one Transfer-Encoding")),
+    }
+}
+
+/// Checks that a Transfer-Encoding is `chunked` alone.
+fn check_coding(value: &[u8]) -> Result<(), Refusal> {
+    if is_named(value, b"chunked") {
+        return Ok(());
+    }
+    let is_name = |token: &[u8]| !token.is_empty() && token.iter().copied().all(is_token);
+    let well_formed = tokens(value).all(is_name);
+    match well_formed && tokens(value).any(|token| !is_named(token, b"chunked")) {
+        true => Err(Refusal { status: 501, ..bad("an unknown transfer coding") }), // RFC 9112 6.1
+        false => Err(bad("a Transfer-Encoding that is not well formed")),
     }
 }
 
@@ -337,9 +353,13 @@ mod tests {
             ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", Err(400)),
             ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(400)),
             ("Transfer-Encoding: chunked, chunked\r\n", Err(400)),
-            ("Transfer-Encoding: gzip, chunked\r\n", Err(400)),
-            ("Transfer-Encoding: identity\r\n", Err(400)),
-            ("Transfer-Encoding: xchunked\r\n", Err(400)),
+            ("Transfer-Encoding: gzip, chunked\r\n", Err(501)),
+            ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", Err(501)),
+            ("Transfer-Encoding: identity\r\n", Err(501)),
+            ("Transfer-Encoding: xchunked\r\n", Err(501)),
+            ("Transfer-Encoding: gzip;q=1, chunked\r\n", Err(400)),
+            ("Transfer-Encoding: chunked,\r\n", Err(400)),
+            ("Transfer-Encoding: \"chunked\"\r\n", Err(400)),
             ("Transfer-Encoding: chunked;a=b\r\n", Err(400)),
             ("Transfer-Encoding: \r\n", Err(400)),
         ] {

@@ -56,7 +56,12 @@ pub fn request(
     let len = match parsed.parse_with_uninit_headers(bytes, fields) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) => return partial(bytes, start, limits, head),
-        Err(error) => return Err(request_error(error)),
+        Err(error) => {
+            return match as_http11(error, block, bytes, start) {
+                Some(known) => request(&known, window, limits, head),
+                None => Err(request_error(error)),
+            };
+        }
     };
     if len > limits.header_bytes {
         return Err(too_large());
@@ -83,6 +88,9 @@ pub fn request(
 /// # Errors
 /// 400 for an invalid target or host, or if the two differ; 414 for a target that is too long.
 pub fn understand(block: &[u8], limits: &Limits, head: &mut Head) -> Result<(), Refusal> {
+    if head.method == Method::Other && Method::is_miscased(head.method_span.of(block)) {
+        return Err(bad("the method differs from a standard method in its case only"));
+    }
     if head.target.len as usize > limits.uri_bytes {
         return Err(Refusal { status: 414, ..bad("the request target is too long") });
     }
@@ -101,7 +109,7 @@ pub fn response(
     head: &mut Head,
 ) -> Result<Progress, Refusal> {
     let start = window.start;
-    let bytes = &block[window];
+    let bytes = &block[window.clone()];
     let upstream = |refusal: Refusal| Refusal::upstream(refusal.detail);
     if still_partial(bytes, start, limits, head).map_err(upstream)? {
         return Ok(Progress::Partial);
@@ -118,7 +126,12 @@ pub fn response(
         Err(httparse::Error::TooManyHeaders) => {
             return Err(Refusal::upstream("the response has too many fields"));
         }
-        Err(_) => return Err(Refusal::upstream("the response is not valid HTTP/1")),
+        Err(error) => {
+            return match as_http11(error, block, bytes, start) {
+                Some(known) => response(&known, window, limits, head),
+                None => Err(Refusal::upstream("the response is not valid HTTP/1")),
+            };
+        }
     };
     lines_end_in_crlf(&bytes[..len]).map_err(Refusal::upstream)?;
     let status = parsed.code.unwrap_or_default();
@@ -136,6 +149,26 @@ pub fn response(
     head.reason = reason.map_or_else(Span::default, |reason| span_of(block, reason.as_bytes()));
     fill_fields(block, parsed.headers, head);
     Ok(Progress::Complete)
+}
+
+/// The block with the version 1.1 in the place of a higher minor version, which only adds to it
+/// (RFC 9110 2.5). The offsets stay. `None` if `error` has another reason.
+fn as_http11(error: httparse::Error, block: &[u8], bytes: &[u8], start: usize) -> Option<Vec<u8>> {
+    if error != httparse::Error::Version {
+        return None;
+    }
+    let line = &bytes[..memchr(b'\r', bytes)?];
+    let begin = match line.starts_with(b"HTTP/") {
+        true => 0,
+        false => line.len().checked_sub(b"HTTP/1.x".len())?,
+    };
+    let version = line.get(begin..)?.strip_prefix(b"HTTP/1.")?;
+    let minor = matches!(version, [b'2'..=b'9'] | [b'2'..=b'9', b' ', ..]);
+    minor.then(|| {
+        let mut known = block.to_vec();
+        known[start + begin + b"HTTP/1.".len()] = b'1';
+        known
+    })
 }
 
 /// Whether an earlier call found the head incomplete and the new bytes cannot complete it.
@@ -287,7 +320,10 @@ fn check_host(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
         };
     };
     let value = host.of(block);
-    if !value.is_empty() && !is_host(value) {
+    if value.is_empty() {
+        return Err(bad("Host is empty")); // RFC 9110 4.2.1
+    }
+    if !is_host(value) {
         return Err(bad("Host is not a valid host"));
     }
     if head.authority.is_empty() {
@@ -359,7 +395,6 @@ mod tests {
             ("OPTIONS *", "x", "x", "*", ""),
             ("CONNECT x:443", "x:443", "x:443", "", ""),
             ("GET /", "[::1]:8080", "[::1]:8080", "/", ""),
-            ("GET /", "", "", "/", ""),
         ] {
             let text = format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n");
             let (progress, head) = parse(text.as_bytes()).unwrap();
@@ -367,6 +402,21 @@ mod tests {
             let view = head.view(text.as_bytes());
             let seen = (view.authority(), view.path(), view.query());
             assert_eq!(seen, (authority.as_bytes(), path.as_bytes(), query.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_higher_minor_version_is_read_as_1_1() {
+        for minor in 1..=9 {
+            let text = format!("\r\nGET /a HTTP/1.{minor}\r\nHost: x\r\n\r\n");
+            let (progress, head) = parse(text.as_bytes()).unwrap();
+            assert_eq!((progress, head.version), (Progress::Complete, Version::Http11), "{text}");
+            assert_eq!(head.view(text.as_bytes()).path(), b"/a");
+            let text = format!("HTTP/1.{minor} 200 OK\r\nA: b\r\n\r\n");
+            let mut head = Head::default();
+            response(text.as_bytes(), 0..text.len(), &Limits::default(), &mut head).unwrap();
+            assert_eq!((head.version, head.status), (Version::Http11, 200), "{text}");
+            assert_eq!(head.view(text.as_bytes()).value(b"a"), Some(&b"b"[..]));
         }
     }
 
@@ -386,7 +436,14 @@ mod tests {
             ("tab", format!("GET\t/ HTTP/1.1\r\n{host}\r\n")),
             ("no version", format!("GET /\r\n{host}\r\n")),
             ("version 2", format!("GET / HTTP/2.0\r\n{host}\r\n")),
-            ("version 1.2", format!("GET / HTTP/1.2\r\n{host}\r\n")),
+            ("version 1.x", format!("GET / HTTP/1.x\r\n{host}\r\n")),
+            ("version 1.20", format!("GET / HTTP/1.20\r\n{host}\r\n")),
+            ("version 0.9", format!("GET / HTTP/0.9\r\n{host}\r\n")),
+            ("lower-case method", format!("get / HTTP/1.1\r\n{host}\r\n")),
+            ("miscased method", format!("DeLETE / HTTP/1.1\r\n{host}\r\n")),
+            ("empty Host", "GET / HTTP/1.1\r\nHost:\r\n\r\n".to_owned()),
+            ("empty Host in HTTP/1.0", "GET / HTTP/1.0\r\nHost: \r\n\r\n".to_owned()),
+            ("empty Host beside a host", "GET http://x/ HTTP/1.1\r\nHost:\r\n\r\n".to_owned()),
             ("lower-case version", format!("GET / http/1.1\r\n{host}\r\n")),
             ("fragment", format!("GET /#a HTTP/1.1\r\n{host}\r\n")),
             ("relative", format!("GET a HTTP/1.1\r\n{host}\r\n")),

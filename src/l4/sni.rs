@@ -89,7 +89,7 @@ pub async fn open<I: Io>(
     begun: Begun<I>,
 ) -> Option<Box<Tunnel<I>>> {
     let Action::Forward(split) = &rule.action else { return None };
-    let to = split.next(&rule.stats.worker(downstream.worker.index).turn);
+    let to = split.next(downstream.worker.index);
     let service = Rc::clone(local.service(to, None)?);
     let by = By { rule: Some(Rc::clone(local.rule(rule))), subset: to.subset };
     tcp::open(downstream, local, service, by, begun).await

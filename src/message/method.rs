@@ -44,6 +44,13 @@ impl Method {
         }
     }
 
+    /// Whether `name` differs from a listed method in its case only, like `get`. Some servers take
+    /// it for that method, and then rules about the method do not fit what the server does.
+    pub fn is_miscased(name: &[u8]) -> bool {
+        Self::from_bytes(name) == Self::Other
+            && Self::from_bytes(&name.to_ascii_uppercase()) != Self::Other
+    }
+
     /// Whether a repeated request has the same effect as one (RFC 9110 9.2.2). Then a proxy may
     /// send it again when a connection closed before the response.
     pub fn is_idempotent(self) -> bool {

@@ -29,6 +29,8 @@ pub enum Progress {
         source: Option<SocketAddr>,
         /// The address that the client connected to.
         destination: Option<SocketAddr>,
+        /// The client speaks TLS with the other proxy.
+        tls: bool,
     },
 }
 
@@ -84,7 +86,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Progress, NotProxy> {
     let mut words = line.split(' ').skip(1);
     let family = words.next().ok_or(NotProxy)?;
     if family == "UNKNOWN" {
-        return Ok(Progress::Complete { len, source: None, destination: None });
+        return Ok(Progress::Complete { len, source: None, destination: None, tls: false });
     }
     let mut word = || words.next().ok_or(NotProxy);
     let (from, to, from_port, to_port) = (word()?, word()?, word()?, word()?);
@@ -100,7 +102,8 @@ fn parse_v1(bytes: &[u8]) -> Result<Progress, NotProxy> {
     if words.next().is_some() {
         return Err(NotProxy);
     }
-    Ok(Progress::Complete { len, source: Some(source), destination: Some(destination) })
+    let (source, destination) = (Some(source), Some(destination));
+    Ok(Progress::Complete { len, source, destination, tls: false })
 }
 
 fn parse_v2(bytes: &[u8]) -> Result<Progress, NotProxy> {
@@ -111,13 +114,36 @@ fn parse_v2(bytes: &[u8]) -> Result<Progress, NotProxy> {
         return Err(NotProxy);
     }
     let Some(body) = bytes.get(16..len) else { return Ok(Progress::Partial) };
-    let (source, destination) = match (command, fixed[13]) {
-        (0, _) => (None, None), // LOCAL: a health check of the other proxy
-        (_, 0x11) => pair_of(body.first_chunk::<12>().ok_or(NotProxy)?, 4),
-        (_, 0x21) => pair_of(body.first_chunk::<36>().ok_or(NotProxy)?, 16),
-        _ => (None, None), // UNSPEC, datagrams, Unix sockets: no address
+    let ((source, destination), address_bytes) = match (command, fixed[13]) {
+        (0, _) => ((None, None), body.len()), // LOCAL: a health check of the other proxy
+        (_, 0x11) => (pair_of(body.first_chunk::<12>().ok_or(NotProxy)?, 4), 12),
+        (_, 0x21) => (pair_of(body.first_chunk::<36>().ok_or(NotProxy)?, 16), 36),
+        // UNSPEC, datagrams, Unix sockets: no address
+        (_, 0x31 | 0x32) => ((None, None), UNIX_ADDRESSES_BYTES),
+        (_, 0x12) => ((None, None), 12),
+        (_, 0x22) => ((None, None), 36),
+        _ => ((None, None), 0),
     };
-    Ok(Progress::Complete { len, source, destination })
+    let tls = says_tls(body.get(address_bytes..).unwrap_or_default());
+    Ok(Progress::Complete { len, source, destination, tls })
+}
+
+const UNIX_ADDRESSES_BYTES: usize = 216;
+
+/// Whether the additional values say that the client uses TLS: PP2_TYPE_SSL with the flag
+/// PP2_CLIENT_SSL. Values that are not well formed say nothing.
+fn says_tls(mut values: &[u8]) -> bool {
+    const TYPE_SSL: u8 = 0x20;
+    const CLIENT_SSL: u8 = 0x01;
+    while let [kind, high, low, rest @ ..] = values {
+        let len = usize::from(u16::from_be_bytes([*high, *low]));
+        let Some(value) = rest.get(..len) else { return false };
+        if *kind == TYPE_SSL {
+            return value.first().is_some_and(|flags| flags & CLIENT_SSL != 0);
+        }
+        values = &rest[len..];
+    }
+    false
 }
 
 /// Two addresses of `ip_bytes` each and then two ports.
@@ -192,12 +218,13 @@ mod tests {
                     assert_eq!(parse(&bytes[..end]), Ok(Progress::Partial), "{form:?} {end}");
                 }
                 let (source, destination) = (Some(source), Some(destination));
-                assert_eq!(parse(&bytes), Ok(Progress::Complete { len, source, destination }));
+                let complete = Progress::Complete { len, source, destination, tls: false };
+                assert_eq!(parse(&bytes), Ok(complete));
             }
             let mut bytes = Vec::new();
             encode(&mut bytes, form, None, None);
             let len = bytes.len();
-            let unknown = Progress::Complete { len, source: None, destination: None };
+            let unknown = Progress::Complete { len, source: None, destination: None, tls: false };
             assert_eq!(parse(&bytes), Ok(unknown));
         }
     }
@@ -239,7 +266,35 @@ mod tests {
         assert_eq!(v2(0x22, 0x11, 12), Err(NotProxy), "an unknown command");
         assert_eq!(v2(0x21, 0x11, 11), Err(NotProxy), "too short");
         assert_eq!(v2(0x21, 0x11, 5000), Err(NotProxy), "too long");
-        let local = Progress::Complete { len: 28, source: None, destination: None };
+        let local = Progress::Complete { len: 28, source: None, destination: None, tls: false };
         assert_eq!(v2(0x20, 0x11, 12), Ok(local));
+    }
+
+    #[test]
+    fn the_other_proxy_says_whether_the_client_uses_tls() {
+        let ssl = [0x20, 0, 5, 1, 0, 0, 0, 0];
+        let plain = [0x20, 0, 5, 0, 0, 0, 0, 0];
+        let authority = [2, 0, 1, b'a'];
+        for (command, family, addresses, values, expected) in [
+            (0x21, 0x11, 12, ssl.to_vec(), true),
+            (0x21, 0x21, 36, [&authority[..], &ssl].concat(), true),
+            (0x21, 0x31, 216, ssl.to_vec(), true),
+            (0x21, 0x00, 0, ssl.to_vec(), true),
+            (0x20, 0x00, 0, ssl.to_vec(), false), // a health check
+            (0x21, 0x11, 12, plain.to_vec(), false),
+            (0x21, 0x11, 12, authority.to_vec(), false),
+            (0x21, 0x11, 12, ssl[..5].to_vec(), false), // cut off
+            (0x21, 0x11, 12, vec![0x20, 0, 0], false),
+        ] {
+            let mut bytes = SIGNATURE_V2.to_vec();
+            let body_bytes = addresses + values.len();
+            bytes.extend_from_slice(&[command, family, 0, body_bytes as u8]);
+            bytes.resize(bytes.len() + addresses, 0);
+            bytes.extend_from_slice(&values);
+            let Ok(Progress::Complete { len, tls, .. }) = parse(&bytes) else {
+                panic!("{bytes:?}")
+            };
+            assert_eq!((len, tls), (bytes.len(), expected), "{bytes:?}");
+        }
     }
 }

@@ -8,6 +8,4 @@ pub struct RuleCells {
     /// Requests by status class: 1xx to 5xx at 0..=4. Entry 5 counts requests that ended without a
     /// response.
     pub status_class: [Count; 6],
-    /// The position in the weighted sequence of destinations (state, not a metric).
-    pub turn: Count,
 }

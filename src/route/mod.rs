@@ -18,7 +18,7 @@ pub use cells::RuleCells;
 pub use host::HostPattern;
 pub use matcher::{Matcher, Mismatch};
 pub use rewrite::Rewrite;
-pub use split::Split;
+pub use split::{Split, Turns};
 pub use table::{Looked, Table};
 
 use crate::cells::PerWorker;

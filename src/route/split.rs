@@ -1,21 +1,28 @@
 //! Weighted shares of traffic that are exact over a short run of requests.
 
-use crate::cells::Count;
+use std::sync::Arc;
+
+use crate::cells::{Count, PerWorker};
 use crate::cluster::Destination;
 
 /// The longest sequence. Shares finer than one thousandth are rounded.
 const SEQUENCE_MAX: u64 = 1000;
 
+/// The position of each worker in the sequence of a split. It survives reloads.
+pub type Turns = Arc<PerWorker<Count>>;
+
 /// A sequence of destinations in which each has its share.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Split {
     sequence: Vec<Destination>,
+    /// `None` if there is only one destination.
+    turns: Option<Turns>,
 }
 
 impl Split {
     /// A split with one destination.
     pub fn single(destination: Destination) -> Self {
-        Self { sequence: vec![destination] }
+        Self { sequence: vec![destination], turns: None }
     }
 
     /// A split by `shares`. At least one weight must not be zero. A destination with weight 0 gets
@@ -24,7 +31,10 @@ impl Split {
     /// A run has as many requests as the sum of the weights, divided by their common factor. In
     /// each run every destination gets exactly its share, spread as evenly as possible. If that sum
     /// is over 1000, each share is off by less than 0.1 %.
-    pub fn weighted(shares: &[(Destination, u32)]) -> Self {
+    ///
+    /// `turns` must not be those of another split: of two rules that are asked in turn, one would
+    /// always get the even places of the sequence.
+    pub fn weighted(shares: &[(Destination, u32)], turns: Turns) -> Self {
         let common = shares.iter().fold(0, |common, (_, weight)| gcd(common, *weight)).max(1);
         let mut weights: Vec<u64> =
             shares.iter().map(|(_, weight)| u64::from(weight / common)).collect();
@@ -47,14 +57,15 @@ impl Split {
             credits[chosen] -= sum;
             sequence.push(shares[chosen].0);
         }
-        Self { sequence }
+        Self { sequence, turns: Some(turns) }
     }
 
-    /// The destination of the next request. `turn` is the worker's position in the sequence.
-    pub fn next(&self, turn: &Count) -> Destination {
-        if let [only] = self.sequence[..] {
-            return only;
-        }
+    /// The destination of the next request of a worker.
+    pub fn next(&self, worker: usize) -> Destination {
+        let turn = match &self.turns {
+            Some(turns) if self.sequence.len() > 1 => turns.worker(worker),
+            _ => return self.sequence[0],
+        };
         let place = turn.value() as usize % self.sequence.len();
         turn.increment();
         self.sequence[place]
@@ -86,11 +97,14 @@ mod tests {
         Destination { service, subset: 0 }
     }
 
+    fn weighted(shares: &[(Destination, u32)]) -> Split {
+        Split::weighted(shares, Arc::new(PerWorker::new(1)))
+    }
+
     #[test]
     fn shares_are_exact_in_every_window() {
-        let split = Split::weighted(&[(to(0), 90), (to(1), 10), (to(2), 0)]);
-        let turn = Count::default();
-        let picks: Vec<_> = (0..40).map(|_| split.next(&turn).service).collect();
+        let split = weighted(&[(to(0), 90), (to(1), 10), (to(2), 0)]);
+        let picks: Vec<_> = (0..40).map(|_| split.next(0).service).collect();
         for window in picks.windows(10) {
             assert_eq!(window.iter().filter(|&&service| service == 1).count(), 1);
         }
@@ -99,15 +113,15 @@ mod tests {
 
     #[test]
     fn fine_shares_are_rounded_and_nobody_is_lost() {
-        let split = Split::weighted(&[(to(0), 99_999), (to(1), 1)]);
+        let split = weighted(&[(to(0), 99_999), (to(1), 1)]);
         assert!(split.sequence.len() <= 1001);
         assert!(split.sequence.contains(&to(1)));
     }
 
     #[test]
     fn equal_shares_alternate() {
-        let split = Split::weighted(&[(to(0), 50), (to(1), 50)]);
+        let split = weighted(&[(to(0), 50), (to(1), 50)]);
         assert_eq!(split.sequence, [to(0), to(1)]);
-        assert_eq!(Split::weighted(&[(to(0), 7)]), Split::single(to(0)));
+        assert_eq!(weighted(&[(to(0), 7)]).sequence, Split::single(to(0)).sequence);
     }
 }

@@ -20,8 +20,10 @@ use crate::runtime::io::{Io, Read, Stream};
 use crate::upstream::Upstream;
 use crate::wire::Wire;
 
-/// How many interim (1xx) responses are passed on before one final response.
-pub const INTERIM_RESPONSES_MAX: usize = 16;
+/// How many bytes of interim (1xx) responses an endpoint may send in each second, beside
+/// `limits.header_bytes` for the whole exchange. RFC 9110 15.2 sets no number of them: an endpoint
+/// may tell the progress of a long upload.
+pub const INTERIM_BYTES_PER_SECOND: u64 = 1024;
 
 /// The result of relaying a response.
 pub enum Downloaded {
@@ -80,9 +82,9 @@ pub async fn response_head<I: Io>(
     upstream: &Upstream<Wire<I::Stream>>,
 ) -> Result<ResponseHead, Failure> {
     let mut buf = exchange.downstream.worker.io.buffers().take();
-    let mut interim = 0;
+    let mut interim_bytes = 0;
     loop {
-        buf = match read_head(exchange, workspace, upstream, buf, interim > 0).await? {
+        buf = match read_head(exchange, workspace, upstream, buf, interim_bytes > 0).await? {
             HeadRead::Complete(buf) => buf,
             HeadRead::Unprocessed => return Ok(ResponseHead::Unprocessed),
             HeadRead::Silence => return Ok(ResponseHead::Silence),
@@ -97,12 +99,19 @@ pub async fn response_head<I: Io>(
         if status >= 200 || framing.switches {
             return Ok(ResponseHead::Complete { buf, framing });
         }
-        interim += 1;
-        if interim > INTERIM_RESPONSES_MAX {
+        interim_bytes += workspace.response.len as u64;
+        if interim_bytes > interim_bytes_max(exchange) {
             return Err(Failure::Refused(Refusal::upstream("too many interim responses")));
         }
         buf = pass_interim(exchange, workspace, upstream, buf).await?;
     }
+}
+
+/// How many bytes of interim responses the endpoint may have sent by now.
+fn interim_bytes_max<I: Io>(exchange: &Exchange<'_, I>) -> u64 {
+    let elapsed = exchange.downstream.worker.io.now().since(exchange.record.began);
+    let limit = exchange.plan.terms.limits.message.header_bytes as u64;
+    limit + elapsed.as_secs() * INTERIM_BYTES_PER_SECOND
 }
 
 /// Relays the response whose head is in `workspace.response` to the client.

@@ -29,6 +29,8 @@ pub struct Peer {
     /// The result of the TLS handshake. `None` means no TLS. Boxed, so that a connection without
     /// TLS is small.
     pub secured: Option<Box<Secured>>,
+    /// The PROXY header says that the client speaks TLS with the proxy before us.
+    pub tls_before: bool,
     /// The identity of captured outbound traffic: this workload itself.
     pub workload: Option<SpiffeId>,
     text: PeerText,
@@ -47,7 +49,7 @@ impl Peer {
     /// A peer at `address`, connected to `local_port`.
     pub fn new(address: Option<SocketAddr>, local_port: u16) -> Self {
         let text = PeerText::new(address);
-        Self { address, local_port, secured: None, workload: None, text }
+        Self { address, local_port, secured: None, tls_before: false, workload: None, text }
     }
 
     /// Sets the address from a PROXY header.
@@ -66,9 +68,9 @@ impl Peer {
         self.text.as_bytes()
     }
 
-    /// `https` or `http`.
+    /// The scheme that the client uses: `https` or `http`.
     pub fn scheme(&self) -> &'static str {
-        if self.secured.is_some() { "https" } else { "http" }
+        if self.secured.is_some() || self.tls_before { "https" } else { "http" }
     }
 
     /// The SPIFFE ID.

@@ -75,6 +75,7 @@ impl<'a, I: Io> Exchange<'a, I> {
             core: self.downstream.worker.core(),
             service: &self.plan.service,
             client: self.downstream.peer.address,
+            trusted_hops: self.plan.terms.trusted_hops,
             limits: &self.plan.terms.limits,
             deadline: self.plan.deadline,
             bytes: false,
@@ -162,9 +163,7 @@ fn plan_of<I: Io>(
     };
     record.set_rule(rule);
     let destination = match &rule.action {
-        Action::Forward(split) => {
-            Some(split.next(&rule.stats.worker(downstream.worker.index).turn))
-        }
+        Action::Forward(split) => Some(split.next(downstream.worker.index)),
         Action::Redirect(_) | Action::Respond(_) => None,
     };
     let service = destination.and_then(|to| local.service(to, original.as_ref()));

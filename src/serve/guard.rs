@@ -13,6 +13,7 @@ use crate::authz::{EscapedSlashes, Normal, Peer, Request, Target, Verdict};
 use crate::error::{Flag, Refusal};
 use crate::jwt::{Accepted, Claims, Requirement};
 use crate::message::{HeadView, Span};
+use crate::propagation::forwarded;
 use crate::route::Rule;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::Io;
@@ -131,10 +132,8 @@ pub fn authorize<'l, I: Io>(
         return Verdict::Unconcerned;
     }
     let ip = downstream.peer.address.map(|address| address.ip());
-    let forwarded_ip = match listener.trusted_hops {
-        0 => None,
-        hops => request.and_then(|request| forwarded_ip(request, hops)),
-    };
+    let forwarded_ip =
+        request.and_then(|request| forwarded::client_ip(request, listener.trusted_hops));
     let peer = Peer { identity: downstream.peer.identity(), ip, forwarded_ip };
     let request = request.map(|head| Request {
         method: head.method_name(),
@@ -169,17 +168,6 @@ pub fn would_carry<I: Io>(downstream: &Downstream<I>, local: &Local<I>, service:
 /// The local port of the connection, and the original destination if it was captured.
 fn destination<I: Io>(downstream: &Downstream<I>) -> (u16, Option<IpAddr>) {
     (downstream.peer.local_port, downstream.captured.as_ref().map(|captured| captured.address.ip()))
-}
-
-/// The client address in `x-forwarded-for`: entry number `hops`, counted from the end. Each trusted
-/// proxy appends one entry, so the entries before it may be forged.
-fn forwarded_ip(request: HeadView<'_>, hops: u32) -> Option<IpAddr> {
-    let mut addresses = Vec::new();
-    for value in request.values(b"x-forwarded-for") {
-        addresses.extend(value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
-    }
-    let at = addresses.len().checked_sub(hops as usize)?;
-    std::str::from_utf8(addresses[at]).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -222,19 +210,5 @@ mod tests {
             normalise_path(EscapedSlashes::Keep, &mut workspace, &mut buf).unwrap_err().status,
             400
         );
-    }
-
-    #[test]
-    fn only_what_trusted_hops_have_added_names_the_client() {
-        let head = "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 9.9.9.9, 1.1.1.1\r\n\
-                    x-forwarded-for: 2.2.2.2\r\n\r\n";
-        let (workspace, buf) = read(head);
-        let view = workspace.request.view(buf.block());
-        for (hops, expected) in
-            [(1, Some("2.2.2.2")), (2, Some("1.1.1.1")), (3, Some("9.9.9.9")), (4, None)]
-        {
-            let expected = expected.map(|ip| ip.parse::<IpAddr>().unwrap());
-            assert_eq!(forwarded_ip(view, hops), expected, "{hops}");
-        }
     }
 }

@@ -5,7 +5,7 @@ use crate::grpc::{self, Kind};
 use crate::http1::encode::{self, Replaced, RequestEdits};
 use crate::http1::framing;
 use crate::message::HeadView;
-use crate::propagation::RequestId;
+use crate::propagation::{RequestId, forwarded};
 use crate::runtime::io::Io;
 use crate::time::Time;
 use crate::wire::Wire;
@@ -62,14 +62,7 @@ fn replaced<I: Io>(exchange: &Exchange<'_, I>, kind: Kind, request: HeadView<'_>
 
 /// `http` or `https`: the scheme that the client used with us, or the one that a trusted proxy
 /// reports.
-fn forwarded_proto<'a, I: Io>(exchange: &Exchange<'a, I>, request: HeadView<'a>) -> &'a str {
-    let claimed = match exchange.plan.terms.trusted_hops {
-        0 => None,
-        _ => request.value(b"x-forwarded-proto"),
-    };
-    match claimed {
-        Some(b"https") => "https",
-        Some(b"http") => "http",
-        _ => exchange.downstream.peer.scheme(),
-    }
+fn forwarded_proto<I: Io>(exchange: &Exchange<'_, I>, request: HeadView<'_>) -> &'static str {
+    let reported = forwarded::scheme(request, exchange.plan.terms.trusted_hops);
+    reported.unwrap_or_else(|| exchange.downstream.peer.scheme())
 }

@@ -13,6 +13,7 @@ use crate::cluster::Protocol;
 use crate::error::{Flag, Refusal};
 use crate::message::HeadView;
 use crate::net::Address;
+use crate::propagation::forwarded;
 use crate::proxy_protocol;
 use crate::runtime::buffer::filled;
 use crate::runtime::core::Core;
@@ -34,6 +35,8 @@ pub struct Target<'a, I: Io> {
     pub service: &'a LocalService<I>,
     /// The address of the client, for PROXY headers and hashing.
     pub client: Option<SocketAddr>,
+    /// The number of proxies before us whose `x-forwarded-for` names the client, for hashing.
+    pub trusted_hops: u32,
     /// Limits on what endpoints may send.
     pub limits: &'a Limits,
     /// The deadline of the exchange.
@@ -56,9 +59,12 @@ pub struct Choice<I: Io> {
 impl<I: Io> Choice<I> {
     /// The choice for a request (`None`: an L4 connection) to `subset` of the target's service.
     pub fn new(target: &Target<'_, I>, subset: usize, request: Option<HeadView<'_>>) -> Self {
-        let ip = target.client.map(|client| client.ip());
         let key = match &target.service.config.policy {
-            Policy::Hash(key) => balance::hash_key(key, request, ip),
+            Policy::Hash(key) => {
+                let named = |request| forwarded::client_ip(request, target.trusted_hops);
+                let peer = || target.client.map(|client| client.ip());
+                balance::hash_key(key, request, request.and_then(named).or_else(peer))
+            }
             _ => None,
         };
         Self { subset, key, avoid: None, fresh: false, tried: None }

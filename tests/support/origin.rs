@@ -141,7 +141,7 @@ impl Peer {
         loop {
             let line = self.line_end(at)?;
             let size = std::str::from_utf8(&self.read[at..line - 2]).ok()?;
-            let size = usize::from_str_radix(size.split(';').next()?, 16).ok()?;
+            let size = usize::from_str_radix(size.split(';').next()?.trim_end(), 16).ok()?;
             at = line;
             if size == 0 {
                 break;

@@ -3,6 +3,7 @@
 mod ca;
 mod commands;
 mod handshakes;
+mod heads;
 mod health;
 mod http2;
 mod http2_attacks;

@@ -1,0 +1,95 @@
+//! What the proxies before us say about the client: `x-forwarded-for` and `x-forwarded-proto`.
+//!
+//! Each of these proxies appends to a list, so the list is read from its end. A client may have
+//! written what stands before the entries of the trusted proxies.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::message::HeadView;
+
+/// The client's address: entry number `trusted_hops` of `x-forwarded-for`, counted from the end.
+/// `None` if there is no such entry or no trusted proxy.
+pub fn client_ip(request: HeadView<'_>, trusted_hops: u32) -> Option<IpAddr> {
+    let entry = std::str::from_utf8(from_end(request, b"x-forwarded-for", trusted_hops)?).ok()?;
+    // Some proxies add the port.
+    let with_port = || entry.parse::<SocketAddr>().map(|address| address.ip());
+    entry.parse().or_else(|_| with_port()).ok()
+}
+
+/// `http` or `https`, if trusted proxies say so in `x-forwarded-proto`. Most proxies replace this
+/// field and do not append to it. So a list may be shorter than the number of trusted proxies, and
+/// its first entry then comes from one of them.
+pub fn scheme(request: HeadView<'_>, trusted_hops: u32) -> Option<&'static str> {
+    let entries = request.values(NAME_PROTO).flat_map(entries).count();
+    let entry = from_end(request, NAME_PROTO, trusted_hops.min(entries as u32))?;
+    ["https", "http"].into_iter().find(|scheme| entry.eq_ignore_ascii_case(scheme.as_bytes()))
+}
+
+const NAME_PROTO: &[u8] = b"x-forwarded-proto";
+
+fn from_end<'a>(request: HeadView<'a>, name: &[u8], place: u32) -> Option<&'a [u8]> {
+    if place == 0 {
+        return None;
+    }
+    // Several lines are one list (RFC 9110 5.3).
+    let all: Vec<_> = request.values(name).flat_map(entries).collect();
+    all.len().checked_sub(place as usize).map(|at| all[at])
+}
+
+fn entries(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Field, Head, Span};
+
+    /// Calls `read` with a request that has these fields.
+    fn with<T>(fields: &[(&str, &str)], read: impl Fn(HeadView<'_>) -> T) -> T {
+        let (mut block, mut head) = (Vec::new(), Head::default());
+        let mut put = |text: &str| {
+            block.extend_from_slice(text.as_bytes());
+            Span::new(block.len() - text.len(), block.len())
+        };
+        for (name, value) in fields {
+            head.fields.push(Field { name: put(name), value: put(value) });
+        }
+        read(head.view(&block))
+    }
+
+    #[test]
+    fn only_what_trusted_hops_have_added_names_the_client() {
+        let fields =
+            [("X-Forwarded-For", "9.9.9.9, 1.1.1.1:80"), ("x-forwarded-for", "[2::2]:1, 2.2.2.2")];
+        for (hops, expected) in [
+            (0, None),
+            (1, Some("2.2.2.2")),
+            (2, Some("2::2")),
+            (3, Some("1.1.1.1")),
+            (4, Some("9.9.9.9")),
+            (5, None),
+        ] {
+            let expected = expected.map(|ip| ip.parse::<IpAddr>().unwrap());
+            assert_eq!(with(&fields, |head| client_ip(head, hops)), expected, "{hops}");
+        }
+    }
+
+    #[test]
+    fn the_scheme_is_read_from_the_trusted_end() {
+        for (lines, hops, expected) in [
+            (&["https"][..], 0, None),
+            (&["https"], 1, Some("https")),
+            (&["https"], 2, Some("https")),
+            (&["https", "http"], 1, Some("http")),
+            (&["https, http"], 1, Some("http")),
+            (&["http", "https", "http"], 2, Some("https")),
+            (&["HTTPS"], 1, Some("https")),
+            (&["https", "ftp"], 1, None),
+            (&[], 1, None),
+        ] {
+            let fields: Vec<_> = lines.iter().map(|line| ("X-Forwarded-Proto", *line)).collect();
+            assert_eq!(with(&fields, |head| scheme(head, hops)), expected, "{lines:?} {hops}");
+        }
+    }
+}
