@@ -204,6 +204,17 @@ class Process:
                     pass
         return spent_ns / 1e3
 
+    def place_threads(self, name, cpu):
+        """Keeps the running threads whose names begin with `name` on a CPU."""
+        for pid in self.pids():
+            for path in glob.glob(f"/proc/{pid}/task/*"):
+                try:
+                    with open(f"{path}/comm") as comm:
+                        if comm.read().startswith(name):
+                            os.sched_setaffinity(int(os.path.basename(path)), {cpu})
+                except OSError:
+                    pass
+
     def wakeups(self):
         """How often a thread has slept and was woken."""
         return sum(_wakeups(path) for pid in self.pids() for path in

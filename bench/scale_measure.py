@@ -11,7 +11,7 @@ import time
 
 import scale_config
 import scale_names
-from machine import LOAD_CPU, Process, free_port
+from machine import LOAD_CPU, PROXY_CPU, Process, free_port
 
 RATE = 2000
 READY_S = 60
@@ -95,6 +95,8 @@ class Instance:
         log = os.path.join(self.directory, "log")
         self.process = Process([self.binary, "run", "-c", self.config], None, log)
         self.until(lambda: self.get(scale_config.MARKER).startswith("mark"), READY_S, "answer")
+        # The load has the other CPU.
+        self.process.place_threads("worker", PROXY_CPU)
         time.sleep(SETTLE_S)
 
     def stop(self):

@@ -70,13 +70,13 @@ impl Balancer {
 
     /// The index of the endpoint for the next request. Returns `None` if there is no endpoint.
     /// `load` returns the load of an endpoint by index. `key` is the hash of the request, for the
-    /// hash policy. `avoid` is chosen only if there is no other endpoint.
+    /// hash policy. An endpoint of `avoid` is chosen only if there is no other.
     pub fn pick<'l>(
         &self,
         service: &impl Candidates,
         load: impl Fn(u32) -> &'l Load,
         key: Option<u64>,
-        avoid: Option<u32>,
+        avoid: &[u32],
         now: Time,
         random: &mut fastrand::Rng,
     ) -> Option<u32> {
@@ -102,7 +102,10 @@ impl Balancer {
                 _ => takers.any(random),
             },
         }?;
-        if avoid == Some(picked) { Some(takers.another(picked, random)) } else { Some(picked) }
+        match avoid.contains(&picked) {
+            true => Some(takers.another(avoid, random).unwrap_or(picked)),
+            false => Some(picked),
+        }
     }
 }
 
@@ -186,14 +189,12 @@ impl Takers {
         Some(better.index)
     }
 
-    /// A random member other than `picked`. Returns `picked` if it is the only one.
-    fn another(&self, picked: u32, random: &mut fastrand::Rng) -> u32 {
-        let others = self.members.iter().filter(|member| member.index != picked);
+    /// A random member that is not in `avoid`.
+    fn another(&self, avoid: &[u32], random: &mut fastrand::Rng) -> Option<u32> {
+        let others = self.members.iter().map(|member| member.index);
+        let mut others = others.filter(|index| !avoid.contains(index));
         let count = others.clone().count();
-        if count == 0 {
-            return picked;
-        }
-        others.map(|member| member.index).nth(random.usize(..count)).unwrap_or(picked)
+        if count == 0 { None } else { others.nth(random.usize(..count)) }
     }
 }
 
@@ -272,6 +273,10 @@ mod tests {
         }
 
         fn pick(&mut self, key: Option<u64>, avoid: Option<u32>) -> Option<u32> {
+            self.pick_beside(key, avoid.as_slice())
+        }
+
+        fn pick_beside(&mut self, key: Option<u64>, avoid: &[u32]) -> Option<u32> {
             let Self { service, balancer, loads, random } = self;
             let load = |index: u32| &loads[index as usize];
             balancer.pick(service, load, key, avoid, Time::default(), random)
@@ -384,6 +389,8 @@ mod tests {
             for key in 0..200 {
                 let avoided = bench.pick(Some(key), Some(1));
                 assert!(matches!(avoided, Some(0 | 2)), "{policy:?}: {avoided:?}");
+                assert_eq!(bench.pick_beside(Some(key), &[0, 1]), Some(2), "{policy:?}");
+                assert!(bench.pick_beside(Some(key), &[0, 1, 2]).is_some(), "{policy:?}");
             }
         }
     }

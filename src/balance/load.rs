@@ -11,6 +11,9 @@ pub const DEFAULT_RTT: Duration = Duration::from_millis(30);
 /// The decay time of a latency measurement. After this time its weight is 1/e (linkerd's default).
 pub const EWMA_DECAY: Duration = Duration::from_secs(10);
 
+/// The latency that a failure counts as, at least.
+pub const FAILURE_LATENCY: Duration = Duration::from_secs(1);
+
 /// Active requests of an endpoint, and its recent latency.
 #[derive(Debug)]
 pub struct Load {
@@ -52,6 +55,12 @@ impl Load {
         self.measured.set(now);
     }
 
+    /// Counts a request that failed after `latency`. A connection that is refused at once must not
+    /// look like a fast answer.
+    pub fn failed(&self, now: Time, latency: Duration) {
+        self.finished(now, latency.max(FAILURE_LATENCY));
+    }
+
     /// Counts a request that ended, when its duration says nothing about the endpoint.
     pub fn abandoned(&self) {
         self.active.set(self.active.get().saturating_sub(1));
@@ -82,6 +91,18 @@ impl Load {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_no_fast_answer() {
+        let (failing, slow) = (Load::default(), Load::default());
+        let now = Time::from_micros(1_000_000);
+        failing.started();
+        failing.failed(now, Duration::from_micros(50));
+        slow.started();
+        slow.finished(now, Duration::from_millis(200));
+        assert!(failing.latency_us(now) > slow.latency_us(now));
+        assert_eq!(failing.active(), 0);
+    }
 
     #[test]
     fn a_slow_answer_counts_at_once_and_fades() {

@@ -60,6 +60,8 @@ pub struct Compiled {
     pub dns: DnsPlan,
     /// Number of workers. `None` means one per CPU.
     pub workers: Option<usize>,
+    /// Whether workers are pinned to CPUs. `None` means that the start decides.
+    pub pin: Option<bool>,
     /// The kernel interface.
     pub driver: Driver,
     /// The `HOST:PORT` of services in DNS.
@@ -199,6 +201,7 @@ fn compile_all(
         snapshot,
         admin: settings::admin(model),
         workers: model.settings.workers,
+        pin: model.settings.pin,
         driver: model.settings.driver,
         names: services::names(model),
         key_sources,

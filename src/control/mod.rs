@@ -5,6 +5,7 @@ mod apply;
 #[cfg(feature = "uring")]
 mod certificates;
 pub mod checks;
+mod cpus;
 pub mod resolver;
 #[cfg(feature = "uring")]
 pub mod run;

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::apply::{Applied, Applier};
 use super::certificates::{Renewal, Worn};
 use super::checks::Checks;
+use super::cpus::Cpus;
 use super::resolver::Resolver;
 use super::sockets::Sockets;
 use super::watch::Watch;
@@ -73,8 +74,9 @@ async fn serve(
     raise_descriptor_limit();
     let loaded = Arc::new(files::load(&arguments, &ProcessEnvironment));
     let trial = trial(&loaded)?;
-    let cpus = allowed_cpus();
-    let workers = trial.workers.unwrap_or(cpus.len());
+    let cpus = Cpus::of_process();
+    let workers = trial.workers.unwrap_or_else(|| cpus.workers());
+    let places = cpus.places(workers, trial.pin);
     let mut registry = Registry::new(workers);
     let stats = Arc::new(PerWorker::<WorkerCells>::new(workers));
     let status = Status::new(Arc::clone(&stats));
@@ -82,7 +84,7 @@ async fn serve(
     let mut watch = Watch::new();
     watch.follow(&arguments, loaded.materials.paths());
     let (sender, reports) = mpsc::unbounded_channel();
-    let mailboxes = start_workers(workers, &cpus, trial.driver, &stats, &sender)?;
+    let mailboxes = start_workers(workers, places, trial.driver, &stats, &sender)?;
     let mut names = Names::new(status.clone());
     names.follow(&trial.control.names);
     let mut key_sets = KeySets::new(status.clone());
@@ -139,6 +141,7 @@ async fn serve(
 /// The parts of a configuration that the start needs before there are workers.
 struct Trial {
     workers: Option<usize>,
+    pin: Option<bool>,
     driver: Driver,
     control: Applied,
 }
@@ -148,8 +151,8 @@ struct Trial {
 fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
     let compiled = files::compile(loaded, 0, &mut Registry::new(1), &Resolutions::new())
         .map_err(|errors| RunError::Config(errors.to_string()))?;
-    let Compiled { workers, driver, names, key_sources, admin, dns, .. } = compiled;
-    Ok(Trial { workers, driver, control: Applied { names, key_sources, admin, dns } })
+    let Compiled { workers, pin, driver, names, key_sources, admin, dns, .. } = compiled;
+    Ok(Trial { workers, pin, driver, control: Applied { names, key_sources, admin, dns } })
 }
 
 struct Control {
@@ -321,7 +324,7 @@ impl Control {
 
 fn start_workers(
     workers: usize,
-    cpus: &[usize],
+    places: Option<&[usize]>,
     driver: Driver,
     stats: &Arc<PerWorker<WorkerCells>>,
     reports: &Reports,
@@ -338,8 +341,6 @@ fn start_workers(
             Driver::IoUring => ring::Driver::IoUring,
             Driver::Epoll => ring::Driver::Epoll,
         };
-        // With more workers than CPUs, the scheduler places them.
-        let cpu = (workers <= cpus.len()).then(|| cpus[index]);
         let start = Start {
             index,
             stats: stats.clone(),
@@ -350,19 +351,11 @@ fn start_workers(
             peers: mailboxes.clone(),
             driver,
             began,
-            cpu,
+            cpu: places.map(|cpus| cpus[index]),
         };
         spawn(start).map_err(system)?;
     }
     Ok(mailboxes)
-}
-
-/// The CPUs that this process may run on.
-fn allowed_cpus() -> Vec<usize> {
-    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap_or_default();
-    let count = nix::sched::CpuSet::count();
-    let allowed: Vec<usize> = (0..count).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect();
-    if allowed.is_empty() { vec![0] } else { allowed }
 }
 
 /// Raises the soft limit on open files to the hard limit. Each connection needs two descriptors.

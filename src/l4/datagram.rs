@@ -242,7 +242,7 @@ impl Flows {
             return Ok(destination);
         };
         let now = self.worker.io.recent();
-        let picked = service.pick(0, None, None, now, &mut self.worker.random.borrow_mut());
+        let picked = service.pick(0, None, &[], now, &mut self.worker.random.borrow_mut());
         match picked.map(|endpoint| endpoint.config.borrow().address.clone()) {
             Some(Address::Tcp(target)) => Ok(target),
             _ => Err(UdpRefusal::NoEndpoint),

@@ -11,6 +11,8 @@ use super::{Http2Limits, Item};
 pub struct Settings {
     /// The number of workers.
     pub workers: Option<usize>,
+    /// Whether each worker stays on a CPU of its own. `None` means that the start decides.
+    pub pin: Option<bool>,
     /// The kernel interface.
     pub driver: Driver,
     /// The address of the admin interface.

@@ -44,9 +44,8 @@ impl<I: Io> Attempt<I> {
     pub fn finish(mut self, now: Time, outcome: Outcome) {
         let Some(endpoint) = self.endpoint.take() else { return };
         match outcome {
-            Outcome::Answered(_) | Outcome::Failed => {
-                endpoint.load.finished(now, now.since(self.began));
-            }
+            Outcome::Answered(_) => endpoint.load.finished(now, now.since(self.began)),
+            Outcome::Failed => endpoint.load.failed(now, now.since(self.began)),
             Outcome::Carried | Outcome::Broken => endpoint.load.abandoned(),
         }
         if matches!(outcome, Outcome::Failed | Outcome::Broken | Outcome::Answered(500..)) {

@@ -1,6 +1,7 @@
 //! Chooses an endpoint for a request, and gets a connection to it.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -49,7 +50,8 @@ pub struct Target<'a, I: Io> {
 pub struct Choice<I: Io> {
     subset: usize,
     key: Option<u64>,
-    avoid: Option<LocalEndpoint<I>>,
+    /// The endpoints to which no connection could be opened. None of them is tried again.
+    failed: Vec<LocalEndpoint<I>>,
     /// Do not use pooled HTTP/1 connections.
     pub fresh: bool,
     /// The endpoint tried last.
@@ -67,7 +69,7 @@ impl<I: Io> Choice<I> {
             }
             _ => None,
         };
-        Self { subset, key, avoid: None, fresh: false, tried: None }
+        Self { subset, key, failed: Vec::new(), fresh: false, tried: None }
     }
 }
 
@@ -112,17 +114,19 @@ async fn first_to_accept<I: Io>(
     };
     for _ in 0..CONNECT_ATTEMPTS_MAX {
         let Some(endpoint) = pick(target, choice) else { return Err(refusal) };
-        if choice.avoid.as_ref().is_some_and(|avoid| Rc::ptr_eq(avoid, &endpoint)) {
+        if choice.failed.iter().any(|failed| Rc::ptr_eq(failed, &endpoint)) {
             return Err(refusal); // there is no other
         }
         choice.tried = Some(Rc::clone(&endpoint));
         let attempt = begin(&endpoint, target.core.io.recent());
         match lease(target, &endpoint, choice.fresh).await {
             Ok(upstream) => return Ok((upstream, attempt)),
+            // The next endpoint would need a descriptor, too.
+            Err(because) if because.flag == Flag::Overload => return Err(because),
             Err(because) => refusal = because,
         }
         attempt.finish(target.core.io.now(), Outcome::Failed);
-        choice.avoid = Some(endpoint);
+        choice.failed.push(endpoint);
     }
     Err(refusal)
 }
@@ -137,12 +141,7 @@ async fn lease<I: Io>(
     if target.bytes {
         return Box::pin(open(target, endpoint)).await;
     }
-    let multiplexed = match target.service.config.protocol {
-        Protocol::Http2 | Protocol::Grpc => true,
-        Protocol::Auto => endpoint.shared.chosen.get(),
-        Protocol::Http1 | Protocol::Tcp => false,
-    };
-    if multiplexed {
+    if is_multiplexed(target, endpoint) {
         return match endpoint.shared.slot() {
             Some(slot) => Ok(http2::stream(target, endpoint, slot)),
             None => Box::pin(http2::open(target, endpoint)).await,
@@ -156,10 +155,35 @@ async fn lease<I: Io>(
             return Ok(upstream);
         }
     }
-    let upstream = Box::pin(open(target, endpoint)).await?;
-    match upstream.stream.tls().is_some_and(|tls| tls.session(is_http2)) {
+    Box::pin(open_as_chosen(target, endpoint)).await
+}
+
+/// Opens a new connection, and shares it if it speaks HTTP/2.
+pub(super) async fn open_as_chosen<I: Io>(
+    target: &Target<'_, I>,
+    endpoint: &LocalEndpoint<I>,
+) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+    let upstream = open(target, endpoint).await?;
+    let chosen = upstream.stream.tls().map(|tls| tls.session(is_http2));
+    endpoint.shared.chosen.set(chosen == Some(true));
+    let shares = match target.service.config.protocol {
+        Protocol::Http2 | Protocol::Grpc => true,
+        _ => chosen == Some(true),
+    };
+    match shares {
         true => Box::pin(http2::share(target, endpoint, upstream)).await,
         false => Ok(upstream),
+    }
+}
+
+/// Whether exchanges share the connections to the endpoint. With `protocol: auto`, only the last
+/// handshake tells: the next one may choose otherwise.
+pub(super) fn is_multiplexed<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) -> bool {
+    let config = &target.service.config;
+    match config.protocol {
+        Protocol::Http2 | Protocol::Grpc => true,
+        Protocol::Auto => config.tls.is_some() && endpoint.shared.chosen.get(),
+        Protocol::Http1 | Protocol::Tcp => false,
     }
 }
 
@@ -180,7 +204,7 @@ pub async fn open<I: Io>(
     let upstream = match connecting.await {
         Ok(upstream) => greet(target, upstream).await?,
         Err(ConnectError::Timeout) => return Err(CONNECT_TIMEOUT),
-        Err(ConnectError::Failed(_)) => return Err(CONNECT_FAILED),
+        Err(ConnectError::Failed(error)) => return Err(connect_failed(&error)),
     };
     match &config.tls {
         None => Ok(upstream),
@@ -193,7 +217,7 @@ fn pick<I: Io>(target: &Target<'_, I>, choice: &Choice<I>) -> Option<LocalEndpoi
     target.service.pick(
         choice.subset,
         choice.key,
-        choice.avoid.as_ref(),
+        &choice.failed,
         core.io.recent(),
         &mut core.random.borrow_mut(),
     )
@@ -233,6 +257,29 @@ const CONNECT_FAILED: Refusal = Refusal {
     flag: Flag::UpstreamConnectFailure,
     detail: "the endpoint refused the connection",
 };
+
+/// The refusal for a connection that could not be opened. It names a limit of ours as ours.
+fn connect_failed(error: &io::Error) -> Refusal {
+    let overload = |detail| Refusal { status: 503, flag: Flag::Overload, detail };
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+            overload("the proxy has no descriptor or memory left for a connection to the endpoint")
+        }
+        Some(libc::EADDRNOTAVAIL | libc::EAGAIN) => {
+            overload("the proxy has no local port left for a connection to the endpoint")
+        }
+        Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN | libc::ENETDOWN) => {
+            Refusal { detail: "there is no route to the endpoint", ..CONNECT_FAILED }
+        }
+        Some(libc::ENOENT) => {
+            Refusal { detail: "the endpoint's socket does not exist", ..CONNECT_FAILED }
+        }
+        Some(libc::EACCES | libc::EPERM) => {
+            Refusal { detail: "the system forbids a connection to the endpoint", ..CONNECT_FAILED }
+        }
+        _ => CONNECT_FAILED,
+    }
+}
 
 const CONNECT_TIMEOUT: Refusal = Refusal {
     status: 503,

@@ -41,7 +41,8 @@ pub fn stream<I: Io>(
 }
 
 /// Opens a stream on a shared connection. If several requests need a new connection, only one
-/// request opens it.
+/// request opens it. With `protocol: auto`, the endpoint may choose HTTP/1.1 for that connection;
+/// the requests then have a connection each.
 pub async fn open<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -54,12 +55,12 @@ pub async fn open<I: Io>(
             if let Some(refusal) = endpoint.shared.outcome().await {
                 return Err(refusal);
             }
+            if !choose::is_multiplexed(target, endpoint) {
+                return choose::open_as_chosen(target, endpoint).await;
+            }
             continue;
         };
-        let result = match choose::open(target, endpoint).await {
-            Ok(upstream) => share(target, endpoint, upstream).await,
-            Err(refusal) => Err(refusal),
-        };
+        let result = choose::open_as_chosen(target, endpoint).await;
         match &result {
             Ok(_) => drop(turn),
             Err(refusal) => turn.failed(*refusal),
@@ -78,7 +79,6 @@ pub async fn share<I: Io>(
     if upstream.stream.tls().is_some_and(|tls| !tls.session(choose::is_http2)) {
         return Err(NOT_HTTP2);
     }
-    endpoint.shared.chosen.set(true);
     let issued = upstream.stream.tls().map(|tls| tls.issued());
     let (wire, open) = upstream.into_parts();
     let settings = target.service.config.http2;

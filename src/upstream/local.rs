@@ -102,8 +102,8 @@ impl<I: Io> Local<I> {
         }
     }
 
-    /// Makes the state for `snapshot`. Endpoints that stay keep their connections, unless the TLS
-    /// trust settings have changed.
+    /// Makes the state for `snapshot`. Endpoints that stay keep their connections, unless these
+    /// would be opened under other terms now: TLS, PROXY protocol, protocol, mark or source.
     pub fn prepare(core: &Core<I>, old: &Self, snapshot: Arc<Snapshot>) -> Self {
         let terms = |listener: &Arc<Listener>| Terms::of(listener, &snapshot);
         let new = Self {
@@ -153,11 +153,11 @@ impl<I: Io> Local<I> {
         self.services.iter().filter_map(OnceCell::get)
     }
 
-    /// The service with the name and the TLS trust settings of `before`, which a former snapshot
-    /// has. It uses the connections of `before`.
+    /// The service with the name of `before`, which a former snapshot has. It uses the connections
+    /// of `before`, so it must open connections under the same terms.
     fn continued(&self, before: &LocalService<I>) -> Option<&Rc<LocalService<I>>> {
         let index = self.snapshot.service_index(&before.name)?;
-        let same = tls_terms(&before.config.tls) == tls_terms(&self.snapshot.services[index].tls);
+        let same = is_opened_alike(&before.config, &self.snapshot.services[index]);
         same.then(|| self.made(index, Some(before)))
     }
 
@@ -211,6 +211,14 @@ impl<I: Io> Local<I> {
         let index = rule.index as usize;
         self.rules[index].get_or_init(|| Rc::new(Arc::clone(&self.snapshot.rules[index])))
     }
+}
+
+/// Whether two services open their connections under the same terms.
+fn is_opened_alike(one: &Service, other: &Service) -> bool {
+    tls_terms(&one.tls) == tls_terms(&other.tls)
+        && one.send_proxy_protocol == other.send_proxy_protocol
+        && one.egress == other.egress
+        && one.protocol == other.protocol
 }
 
 /// The number of the trust settings for endpoints. Returns `None` without TLS.

@@ -97,23 +97,23 @@ impl<I: Io> LocalService<I> {
     }
 
     /// Chooses the endpoint for the next request. Returns `None` if no endpoint is available.
-    /// `avoid` is chosen only if there is no other endpoint.
+    /// An endpoint of `avoid` is chosen only if there is no other.
     pub fn pick(
         &self,
         subset: usize,
         key: Option<u64>,
-        avoid: Option<&LocalEndpoint<I>>,
+        avoid: &[LocalEndpoint<I>],
         now: Time,
         random: &mut fastrand::Rng,
     ) -> Option<LocalEndpoint<I>> {
         self.take_in();
         let current = self.current.borrow();
         let current = current.as_ref()?;
-        let avoid = avoid.and_then(|avoid| current.index_of(avoid));
+        let avoid: Vec<_> = avoid.iter().filter_map(|state| current.index_of(state)).collect();
         let candidates = ServiceCandidates { service: &self.config, endpoints: &current.endpoints };
         let load = |index| current.load(index);
         let balancer = current.balancers.get(subset)?;
-        let picked = balancer.pick(&candidates, load, key, avoid, now, random)?;
+        let picked = balancer.pick(&candidates, load, key, &avoid, now, random)?;
         Some(Rc::clone(self.state(current, picked as usize)))
     }
 

@@ -301,6 +301,20 @@ impl Server {
         server
     }
 
+    /// Changes its configuration file. It reads the file again after SIGHUP.
+    pub fn reconfigure(&self, change: impl Fn(String) -> String) {
+        let file = self.directory.path().join("conf");
+        let before = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, change(before)).unwrap();
+    }
+
+    /// Whether a TLS handshake with it chooses HTTP/2.
+    pub fn chooses_http2(&self) -> bool {
+        let to = format!("127.0.0.1:{}", self.port);
+        let said = openssl(&["s_client", "-connect", &to, "-alpn", "h2,http/1.1"], "");
+        said.contains("ALPN protocol: h2")
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);

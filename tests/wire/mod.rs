@@ -23,5 +23,6 @@ mod real_peers;
 mod reload;
 mod secrets;
 mod tcp;
+mod terms;
 mod tls;
 mod tunnels;

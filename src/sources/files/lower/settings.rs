@@ -19,6 +19,7 @@ pub(super) fn settings(
 ) -> Settings {
     Settings {
         workers: runtime.workers.and_then(|workers| workers.0),
+        pin: runtime.pin,
         driver: match runtime.driver {
             grammar::Driver::Auto => Driver::Auto,
             grammar::Driver::IoUring => Driver::IoUring,

@@ -1,0 +1,142 @@
+//! Connections to endpoints: what each was opened for, and what happens where none can be opened.
+
+use std::net::TcpListener;
+
+use nix::sys::signal::Signal;
+
+use crate::support::http::Client;
+use crate::support::origin::Origin;
+use crate::support::peers::Server;
+use crate::support::pki::{Pki, Wanted};
+use crate::support::proxy::Proxy;
+use crate::support::{eventually, free_listener, free_port};
+
+/// An nginx that loses its HTTP/2 while it runs: the connection that the last handshake promised is
+/// not the one that the next handshake gives.
+#[test]
+fn each_connection_is_what_its_own_handshake_chose() {
+    let pki = Pki::new();
+    pki.leaf("web", &Wanted::default());
+    let server = Server::nginx_http2(&[("page", "a page".to_owned())], Some((&pki, "web")));
+    let service = format!(
+        "protocol: auto, tls: {{ca: {}}}, connect_timeout: 20s, endpoints: [\"127.0.0.1:{}\"]",
+        pki.path("ca.pem"),
+        server.port
+    );
+    let (proxy, port, _) = Proxy::before(&pki, &service);
+    let opened = || proxy.metric("ringway_endpoint_connections_total");
+    for http2 in [true, false, true] {
+        server.reconfigure(|conf| {
+            conf.replace(" http2 ssl;", " ssl;")
+                .replace(" ssl;", if http2 { " http2 ssl;" } else { " ssl;" })
+        });
+        server.signal(Signal::SIGHUP);
+        eventually("nginx to choose again", || (server.chooses_http2() == http2).then_some(()));
+        let before = opened();
+        let mut client = Client::connect(port);
+        let mut ask = || {
+            let answer = client.get("a", "/page");
+            assert_eq!((answer.status, answer.text()), (200, "a page"), "{http2}");
+        };
+        // The old worker of nginx leaves its connections when they are idle.
+        eventually("a new connection", || {
+            ask();
+            (opened() > before).then_some(())
+        });
+        (0..20).for_each(|_| ask());
+    }
+}
+
+#[test]
+fn a_pooled_connection_belongs_to_the_terms_that_it_was_opened_under() {
+    let origin = Origin::scripted(|peer| {
+        // A PROXY header comes once, before the first request.
+        while let Some(request) = peer.request() {
+            let announced = request.starts_with("PROXY ");
+            let body = if announced { "announced" } else { "not" };
+            peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        }
+    });
+    let port = free_port();
+    let config = |more: &str| {
+        format!(
+            "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
+             routes: {{\"*\": [{{to: app}}]}}\n\
+             services: {{app: {{endpoints: [\"{}\"]{more}}}}}\n",
+            origin.address()
+        )
+    };
+    let proxy = Proxy::start(&config(""));
+    let mut client = Client::connect(port);
+    for _ in 0..3 {
+        assert_eq!(client.get("a", "/").text(), "not");
+    }
+    proxy.reload(&config(", send_proxy_protocol: v1"));
+    for _ in 0..3 {
+        assert_eq!(client.get("a", "/").text(), "announced");
+    }
+    proxy.reload(&config(""));
+    for _ in 0..3 {
+        assert_eq!(client.get("a", "/").text(), "not");
+    }
+    // In the clear, HTTP/2 is only what the configuration in force says.
+    proxy.reload(&config(", protocol: http2"));
+    assert_eq!(client.get("a", "/").status, 502);
+    proxy.reload(&config(""));
+    assert_eq!(client.get("a", "/").text(), "not");
+}
+
+#[test]
+fn no_request_fails_while_half_of_the_endpoints_are_down() {
+    let (one, two) = (Origin::saying("x"), Origin::saying("x"));
+    // Both stay bound, so nobody else takes the ports, and neither listens.
+    let down: Vec<_> = (0..2).map(|_| bound_but_closed()).collect();
+    let endpoints = [one.address(), down[0].1.clone(), two.address(), down[1].1.clone()];
+    for balance in ["round-robin", "random", "least-request", "peak-ewma", "{hash: {header: x}}"] {
+        let port = free_port();
+        let proxy = Proxy::start(&format!(
+            "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
+             routes: {{\"*\": [{{to: app}}]}}\n\
+             services: {{app: {{balance: {balance}, endpoints: {endpoints:?}}}}}\n"
+        ));
+        for number in 0..200 {
+            let mut client = Client::connect(port);
+            let request = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {number}\r\n\r\n");
+            assert_eq!(client.request(request).status, 200, "{balance}, {number}");
+        }
+        if balance == "peak-ewma" {
+            let failures = proxy.metric("ringway_endpoint_connect_failures_total");
+            // Of two that are drawn at random, both are down in a sixth of all cases.
+            assert!(failures < 80.0, "a failure looks like a fast answer: {failures} of 200");
+        }
+    }
+}
+
+/// A socket that is bound to a port and does not listen: connections to it are refused.
+fn bound_but_closed() -> (socket2::Socket, String) {
+    let listener: TcpListener = free_listener();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    eventually("the port", || socket.bind(&address.into()).ok());
+    (socket, address.to_string())
+}
+
+#[test]
+fn the_reason_why_there_is_no_connection_is_the_right_one() {
+    let gone = tempfile::tempdir().unwrap();
+    let refused = bound_but_closed();
+    for (endpoint, detail) in [
+        (refused.1.clone(), "the endpoint refused the connection"),
+        (format!("unix:{}/none", gone.path().display()), "the endpoint's socket does not exist"),
+    ] {
+        let port = free_port();
+        let _proxy = Proxy::start(&format!(
+            "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
+             routes: {{\"*\": [{{to: app}}]}}\n\
+             services: {{app: {{endpoints: [\"{endpoint}\"]}}}}\n"
+        ));
+        let answer = Client::connect(port).get("a", "/");
+        assert_eq!((answer.status, answer.text()), (503, detail));
+    }
+}
