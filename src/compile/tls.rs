@@ -381,6 +381,9 @@ fn client_auth<'a>(
         if let Some(auth) = &files.client_auth {
             compiler.fault(&auth.origin, "`client_auth` needs `client_ca`");
         }
+        if let Some(told) = &files.send_ca_names {
+            compiler.fault(&told.origin, "`send_ca_names` needs `client_ca`");
+        }
         return Some(ClientAuth::None);
     };
     let bundles = authorities(compiler, ca)?;
@@ -393,7 +396,10 @@ fn client_auth<'a>(
         accepts.revoked.extend_from_slice(compiler.material(file)?);
     }
     let trust = Arc::new(Trust { bundles, crls });
-    Some(ClientAuth::Asked(Arc::new(PeerVerifier::new(trust, Expected::Anyone, mandatory))))
+    let verifier = PeerVerifier::new(trust, Expected::Anyone, mandatory);
+    let told = files.send_ca_names.as_ref().is_none_or(|told| told.value);
+    let verifier = if told { verifier.naming_cas() } else { verifier };
+    Some(ClientAuth::Asked(Arc::new(verifier)))
 }
 
 fn min_version(files: &ServerCertificate) -> Versions {
@@ -411,6 +417,7 @@ fn only_first(compiler: &mut Compiler<'_>, files: &ServerCertificate) {
         files.crl.as_ref().map(|file| &file.origin),
         files.client_auth.as_ref().map(|auth| &auth.origin),
         files.min_version.as_ref().map(|version| &version.origin),
+        files.send_ca_names.as_ref().map(|told| &told.origin),
     ];
     for origin in origins.into_iter().flatten() {
         let message = "this applies to the whole listener: write it on the first certificate";

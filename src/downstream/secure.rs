@@ -77,7 +77,8 @@ pub async fn accept<I: Io>(
     }
     let cells = listener.stats.worker(downstream.worker.index);
     let tells = listener.forward_client_cert != ForwardClientCert::Sanitize;
-    if stream.resumes_expired() {
+    let verifier = tls.verifier.as_deref();
+    if verifier.is_some_and(|verifier| stream.resumes_expired(verifier)) {
         close(&downstream).await;
         return refused(&downstream, listener, Failure::Certificate, &EXPIRED_MEANWHILE);
     }

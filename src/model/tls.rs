@@ -71,6 +71,8 @@ pub struct ServerCertificate {
     pub crl: Option<Item<Material>>,
     /// The oldest version of TLS. `None` means 1.2.
     pub min_version: Option<Item<TlsVersion>>,
+    /// Whether clients are told the names of the CAs. `None` means the default, true.
+    pub send_ca_names: Option<Item<bool>>,
 }
 
 /// A TLS version.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::plan::OriginalDestination;
+use super::private::Private;
 use super::registry::{ConnectionState, Registered, Using};
 use super::worker::Worker;
 use crate::http1::encode::ClientCert;
@@ -115,6 +116,8 @@ pub struct Downstream<I: Io> {
     pub peer: Rc<Peer>,
     /// The original destination of a captured connection.
     pub captured: Option<Rc<OriginalDestination<I>>>,
+    /// A connection to an endpoint that serves this client alone.
+    pub private: Private<I>,
     registered: Registered,
     listener_name: Rc<str>,
     /// The version of the snapshot, and the listener's index in it.
@@ -137,6 +140,7 @@ impl<I: Io> Downstream<I> {
             alarm,
             peer: Rc::new(peer),
             captured: None,
+            private: Private::default(),
             registered,
             listener_name,
             listener_index: Cell::new((u64::MAX, 0)),
@@ -180,6 +184,7 @@ impl<I: Io> Downstream<I> {
             alarm,
             peer: Rc::clone(&self.peer),
             captured: self.captured.clone(),
+            private: Private::default(),
             registered,
             listener_name: Rc::clone(&self.listener_name),
             listener_index: self.listener_index.clone(),

@@ -18,6 +18,7 @@ use super::download::{self, Downloaded, Failure};
 use super::downstream::Downstream;
 use super::guard;
 use super::plan::{self, Plan};
+use super::private;
 use super::record::ExchangeRecord;
 use super::reply;
 use super::request_head::put_head;
@@ -328,7 +329,10 @@ async fn send<I: Io>(
     let core = exchange.downstream.worker.core();
     let mut repeats = 0;
     loop {
-        let taken = choose::connection(&exchange.target(), &mut choice).await;
+        let taken = match exchange.downstream.private.take(&exchange.plan.service) {
+            Some(upstream) => Ok(choice.again(core, upstream)),
+            None => choose::connection(&exchange.target(), &mut choice).await,
+        };
         if let Some(endpoint) = choice.tried.take() {
             exchange.record.set_endpoint(endpoint);
         }
@@ -353,11 +357,14 @@ fn conclude<I: Io>(
 ) -> Result<Option<Answered<I>>, Failure> {
     let now = exchange.downstream.worker.io.now();
     match carried {
-        Ok(Some(Downloaded::Done { keep, reusable })) => {
+        Ok(Some(Downloaded::Done { keep, reusable, private })) => {
             exchange.record.ended(now);
             attempt.finish(now, Outcome::Answered(exchange.record.status()));
-            if reusable && exchange.plan.service.config.send_proxy_protocol.is_none() {
-                upstream.release(now);
+            let service = &exchange.plan.service;
+            match reusable {
+                true if private => exchange.downstream.private.keep(service, upstream),
+                true if service.config.send_proxy_protocol.is_none() => upstream.release(now),
+                _ => {}
             }
             Ok(Some(Answered::Done { keep }))
         }
@@ -412,6 +419,7 @@ async fn carry<I: Io>(
     };
     let Ok((sent, _)) = sent else { return Err(Failure::Refused(download::TIMED_OUT)) };
     let between = Between::default();
+    between.private.set(upstream.private || private::is_asked_for(request));
     between.uploaded.set(body.is_done());
     // If sending failed, the endpoint may have sent a response before it closed.
     let all_sent = body.is_done() || sent.is_err();
@@ -450,8 +458,9 @@ async fn respond<I: Io>(
         (Verdict::PassOn, download::ResponseHead::Complete { buf, framing }) => {
             let relay = download::relay(exchange, workspace, upstream, between, buf, framing);
             Ok(Some(match relay.await? {
-                Downloaded::Done { keep, reusable } => {
-                    Downloaded::Done { keep, reusable: reusable && between.uploaded.get() }
+                Downloaded::Done { keep, reusable, private } => {
+                    let reusable = reusable && between.uploaded.get();
+                    Downloaded::Done { keep, reusable, private }
                 }
                 switched @ Downloaded::Switched { .. } => switched,
             }))
@@ -496,6 +505,8 @@ pub struct Between {
     pub uploaded: Cell<bool>,
     /// The beginning of the response was sent to the client.
     pub answered: Cell<bool>,
+    /// The endpoint's connection may serve this client only.
+    pub private: Cell<bool>,
 }
 
 /// The result of an exchange with an endpoint.

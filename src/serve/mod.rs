@@ -8,6 +8,7 @@ mod downstream;
 pub mod exchange;
 pub mod guard;
 pub mod plan;
+mod private;
 pub mod record;
 pub mod registry;
 mod relay;

@@ -5,6 +5,7 @@
 //! interface for the rest of the proxy. `server` and `client` are compiled configurations. `verify`
 //! decides whether a peer's certificate is accepted.
 
+mod chain;
 mod client;
 pub mod forwarded;
 mod info;
@@ -26,7 +27,7 @@ pub use server::{CertificateTable, ClientAuth, Mode, ServerParameters, ServerTls
 pub use session::Session;
 pub use stream::{DISCARD_BYTES_MAX, EXPIRED_MEANWHILE, HandshakeError, TlsStream};
 pub use tickets::{TicketKeys, terms_of};
-pub use verify::{Bundle, Expected, Issued, PeerVerifier, Trust, is_over, spiffe_id};
+pub use verify::{Bundle, Expected, Issued, PeerVerifier, Trust, spiffe_id};
 
 /// aws-lc-rs with X25519MLKEM768 preferred, and AES-128 before AES-256, because it costs less and
 /// is the mandatory suite of TLS 1.3 (RFC 8446 9.1). The process has one provider, and handshakes

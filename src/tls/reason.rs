@@ -112,8 +112,11 @@ fn write_certificate(f: &mut fmt::Formatter<'_>, error: &CertificateError) -> fm
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             f.write_str("its extended key usage does not allow this use")
         }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            f.write_str("it is for another name")
+        CertificateError::NotValidForName => f.write_str("it is for another name"),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let names = presented.join(", ");
+            let names = if names.is_empty() { "no name" } else { &names };
+            write!(f, "it is for {names}, not for {}", expected.to_str())
         }
         CertificateError::Other(other) => write!(f, "{}", other.0),
         other => write!(f, "{other}"),

@@ -11,7 +11,7 @@ use rustls::Error;
 use rustls::pki_types::UnixTime;
 
 use super::session::{Session, Stage};
-use super::verify::{Issued, is_over};
+use super::verify::{Issued, PeerVerifier};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::{Buf, BufferPool};
 use crate::runtime::io::{Quiet, Read, Stream};
@@ -262,11 +262,12 @@ pub const EXPIRED_MEANWHILE: &str =
     "the peer's certificate was refused: it has expired since the session began";
 
 impl<S: Stream> TlsStream<S> {
-    /// Whether the session was resumed and the peer's certificate has expired.
-    pub fn resumes_expired(&self) -> bool {
+    /// Whether the session was resumed and `verifier` would no longer accept the certificate that
+    /// the peer presented in the first one.
+    pub fn resumes_expired(&self, verifier: &PeerVerifier) -> bool {
         self.session(|session| {
             let chain = session.peer_certificates().unwrap_or_default();
-            session.resumed() && is_over(chain, UnixTime::now())
+            session.resumed() && !verifier.still_accepts(chain, UnixTime::now())
         })
     }
 }

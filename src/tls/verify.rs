@@ -19,14 +19,17 @@ use rustls::{
 use webpki::{
     CertRevocationList, EndEntityCert, KeyUsage, RevocationOptionsBuilder, UnknownStatusPolicy,
 };
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::PROVIDER;
+use super::chain::{is_anchor, still_leads};
 use crate::identity::{LinkerdName, SpiffeId};
 
 /// The longest accepted chain, in bytes. Session tickets contain it, and OpenSSL accepts tickets of
 /// up to 16 KiB.
 pub const CHAIN_BYTES_MAX: usize = 15 * 1024;
+
+/// How many bytes the names of CAs may take in a handshake. A bundle of public CAs has more.
+pub const HINT_BYTES_MAX: usize = 4096;
 
 /// The root certificates of a trust domain.
 #[derive(Debug)]
@@ -73,16 +76,6 @@ impl fmt::Display for Issued {
     }
 }
 
-/// Whether a certificate of `chain` has expired at `now`. This is for resumed sessions, where the
-/// peer does not present its certificates again.
-pub fn is_over(chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
-    let ends = |der: &CertificateDer<'_>| {
-        let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        u64::try_from(certificate.validity().not_after.timestamp()).ok()
-    };
-    chain.iter().any(|der| ends(der).is_none_or(|end| end < now.as_secs()))
-}
-
 /// The requirements for a peer besides a trusted chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
@@ -103,6 +96,8 @@ pub struct PeerVerifier {
     expected: Expected,
     mandatory: bool,
     algorithms: WebPkiSupportedAlgorithms,
+    /// The names of the CAs, for clients with several certificates.
+    hints: Vec<DistinguishedName>,
 }
 
 /// The reason why a valid chain does not prove an identity.
@@ -180,7 +175,24 @@ impl PeerVerifier {
     /// Creates a verifier. `mandatory`: refuse a client without a certificate.
     pub fn new(trust: Arc<Trust>, expected: Expected, mandatory: bool) -> Self {
         let algorithms = PROVIDER.signature_verification_algorithms;
-        Self { trust, expected, mandatory, algorithms }
+        Self { trust, expected, mandatory, algorithms, hints: Vec::new() }
+    }
+
+    /// Tells clients the names of the CAs: one with several certificates then takes the right one
+    /// (RFC 8446 4.2.4). Does nothing if the names take more than [`HINT_BYTES_MAX`].
+    pub fn naming_cas(mut self) -> Self {
+        let anchors = self.trust.bundles.iter().flat_map(|bundle| &bundle.anchors);
+        let names = anchors.map(|anchor| anchor.subject.as_ref());
+        if names.clone().map(<[u8]>::len).sum::<usize>() <= HINT_BYTES_MAX {
+            self.hints = names.map(DistinguishedName::in_sequence).collect();
+        }
+        self
+    }
+
+    /// Whether a chain that was accepted in an earlier session is still good at `now`.
+    pub fn still_accepts(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
+        let anchors = self.trust.bundles.iter().flat_map(|bundle| &bundle.anchors);
+        chain.is_empty() || self.accepts_anyone() || still_leads(chain, anchors, now)
     }
 
     /// Whether nothing is checked.
@@ -227,9 +239,20 @@ impl PeerVerifier {
             .ok()
             .map(|builder| builder.with_status_policy(UnknownStatusPolicy::Allow).build());
         let algorithms = self.algorithms.all;
-        certificate
-            .verify_for_usage(algorithms, anchors, intermediates, now, usage, revocation, None)
-            .map_err(translated)?;
+        match certificate.verify_for_usage(
+            algorithms,
+            anchors,
+            intermediates,
+            now,
+            usage,
+            revocation,
+            None,
+        ) {
+            Ok(_) => {}
+            Err(webpki::Error::CaUsedAsEndEntity) if is_anchor(end_entity, anchors, now, usage) => {
+            }
+            Err(error) => return Err(translated(error)),
+        }
         match (name, &self.expected) {
             (Some(name), Expected::Name) => {
                 certificate.verify_is_valid_for_subject_name(name).map_err(translated)
@@ -261,7 +284,7 @@ impl PeerVerifier {
 
 impl ClientCertVerifier for PeerVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[] // mesh peers have one certificate and need no hints
+        &self.hints
     }
 
     fn client_auth_mandatory(&self) -> bool {
@@ -351,7 +374,10 @@ fn translated(error: webpki::Error) -> Error {
         E::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
         E::InvalidSignatureForPublicKey => CertificateError::BadSignature,
         E::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
-        E::CertNotValidForName(_) => CertificateError::NotValidForName,
+        E::CertNotValidForName(names) => {
+            let webpki::InvalidNameContext { expected, presented } = names;
+            CertificateError::NotValidForNameContext { expected, presented }
+        }
         other => CertificateError::Other(OtherError(Arc::new(other))),
     };
     Error::InvalidCertificate(translated)

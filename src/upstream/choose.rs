@@ -71,6 +71,13 @@ impl<I: Io> Choice<I> {
         };
         Self { subset, key, failed: Vec::new(), fresh: false, tried: None }
     }
+
+    /// Begins an attempt on a connection that the client has used before.
+    pub fn again(&mut self, core: &Core<I>, upstream: Upstream<Wire<I::Stream>>) -> Begun<I> {
+        self.tried = Some(Rc::clone(&upstream.endpoint));
+        let attempt = Attempt::begin(&upstream.endpoint, core.io.recent());
+        (upstream, attempt)
+    }
 }
 
 /// An attempt that has begun, and its connection.

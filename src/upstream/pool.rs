@@ -96,6 +96,8 @@ pub struct Upstream<S: Stream> {
     pub endpoint: Rc<EndpointState<S>>,
     /// Whether the connection has carried an exchange before.
     pub reused: bool,
+    /// Whether the connection serves one client alone. It never goes back to the pool.
+    pub private: bool,
     /// `None` means a stream of a shared connection.
     open: Option<OpenGuard>,
 }
@@ -168,7 +170,9 @@ impl<S: Stream> EndpointState<S> {
             self.cells().idle.decrement();
             if stream.quiet() == Quiet::Quiet {
                 let endpoint = Rc::clone(self);
-                let upstream = Upstream { stream, alarm, endpoint, reused: true, open: Some(open) };
+                let open = Some(open);
+                let upstream =
+                    Upstream { stream, alarm, endpoint, reused: true, private: false, open };
                 return Taken { upstream: Some(upstream), stale };
             }
             // The endpoint has closed the connection or has sent bytes without a request.
@@ -181,12 +185,19 @@ impl<S: Stream> EndpointState<S> {
         self.cells().connections.increment();
         self.cells().active.increment();
         let open = OpenGuard { stats: Arc::clone(&self.stats), worker: self.worker };
-        Upstream { stream, alarm, endpoint: Rc::clone(self), reused: false, open: Some(open) }
+        let (endpoint, open) = (Rc::clone(self), Some(open));
+        Upstream { stream, alarm, endpoint, reused: false, private: false, open }
     }
 
     /// Wraps a stream of a shared connection.
     pub fn multiplexed(self: &Rc<Self>, stream: S, alarm: Alarm, reused: bool) -> Upstream<S> {
-        Upstream { stream, alarm, endpoint: Rc::clone(self), reused, open: None }
+        let endpoint = Rc::clone(self);
+        Upstream { stream, alarm, endpoint, reused, private: false, open: None }
+    }
+
+    /// Whether the endpoint was removed from its service.
+    pub fn is_gone(&self) -> bool {
+        self.gone.get()
     }
 
     /// Whether the pool has idle connections.

@@ -39,7 +39,7 @@ pub async fn connect<I: Io>(
     });
     let Some(stream) = upstream.stream.tls() else { return Ok(upstream) };
     let (why, refusal) = match upstream.alarm.guard(stream.handshake()).await {
-        Ok(Ok(())) if !stream.resumes_expired() => return Ok(upstream),
+        Ok(Ok(())) if !stream.resumes_expired(&tls.verifier) => return Ok(upstream),
         Ok(Ok(())) => (EXPIRED_MEANWHILE.to_owned(), CERTIFICATE_REFUSED),
         Ok(Err(error)) => {
             upstream.alarm.set(io.now() + ALERT_TIMEOUT);

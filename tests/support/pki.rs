@@ -89,6 +89,18 @@ impl Pki {
         self.replace(&format!("{name}.pem"), &pem);
     }
 
+    /// Adds a certificate to `NAME.pem` that no path needs and that has expired: the root, signed
+    /// by an older one.
+    pub fn add_old_root(&self, name: &str) {
+        let older = Issuer::new(authority("older root"), KeyPair::generate().unwrap());
+        let mut params = authority("test root");
+        params.not_before = OffsetDateTime::now_utc() - Duration::hours(48);
+        params.not_after = OffsetDateTime::now_utc() - Duration::hours(24);
+        let old = params.signed_by(&KeyPair::generate().unwrap(), &older).unwrap().pem();
+        let file = format!("{name}.pem");
+        self.replace(&file, &(self.read(&file) + &old));
+    }
+
     /// Writes `NAME`: a list of the intermediate that revokes these serial numbers.
     pub fn revocation_list(&self, name: &str, serials: &[u64]) {
         let now = OffsetDateTime::now_utc();

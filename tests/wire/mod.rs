@@ -1,6 +1,7 @@
 //! The proxy as a process, with real sockets and real peers on loopback.
 
 mod ca;
+mod chains;
 mod commands;
 mod handshakes;
 mod heads;

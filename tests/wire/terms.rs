@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::http::Client;
 use crate::support::origin::Origin;
-use crate::support::peers::Server;
+use crate::support::peers::{Server, curl};
 use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_listener, free_port};
@@ -139,4 +139,63 @@ fn the_reason_why_there_is_no_connection_is_the_right_one() {
         let answer = Client::connect(port).get("a", "/");
         assert_eq!((answer.status, answer.text()), (503, detail));
     }
+}
+
+/// An origin with NTLM: it knows who has authenticated a connection, not a request.
+fn ntlm_origin() -> Origin {
+    Origin::scripted(|peer| {
+        let mut user = "nobody";
+        while let Some(request) = peer.request() {
+            let message = request.split("Authorization: NTLM ").nth(1).unwrap_or_default();
+            let challenge = match message {
+                // The first three bytes after the signature tell the type (MS-NLMP 2.2.1).
+                message if message.starts_with("TlRMTVNTUAAB") => Some(format!(" {CHALLENGE}")),
+                message if message.starts_with("TlRMTVNTUAAD") => {
+                    user = "alice";
+                    None
+                }
+                _ if user == "nobody" && request.contains("/secret") => Some(String::new()),
+                _ => None,
+            };
+            match challenge {
+                Some(challenge) => peer.send(format!(
+                    "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\
+                     WWW-Authenticate: NTLM{challenge}\r\n\r\n"
+                )),
+                None => peer.send(format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{user}",
+                    user.len()
+                )),
+            }
+        }
+    })
+}
+
+const CHALLENGE: &str = "TlRMTVNTUAACAAAAAAAAADAAAAABggAAASNFZ4mrze8AAAAAAAAAAAAAAAAwAAAA";
+
+#[test]
+fn a_connection_that_a_client_has_authenticated_serves_that_client_alone() {
+    let origin = ntlm_origin();
+    let port = free_port();
+    let proxy = Proxy::start(&format!(
+        "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
+         routes: {{\"*\": [{{to: app}}]}}\n\
+         services: {{app: {{endpoints: [\"{}\"]}}}}\n",
+        origin.address()
+    ));
+    // It stays connected, as a browser does.
+    let mut other = Client::connect(port);
+    assert_eq!(other.get("a", "/").text(), "nobody");
+    let url = format!("http://127.0.0.1:{port}/secret");
+    assert_eq!(curl(&["--ntlm", "-u", "alice:secret", &url, &url]), "alicealice");
+    for _ in 0..5 {
+        assert_eq!(other.get("a", "/").text(), "nobody");
+        assert_eq!(Client::connect(port).get("a", "/").text(), "nobody");
+    }
+    assert_eq!(other.get("a", "/secret").status, 401);
+    eventually("the connection of the client that left to close", || {
+        let idle = proxy.metric("ringway_endpoint_connections_idle");
+        let active = proxy.metric("ringway_endpoint_connections_active");
+        (idle + 1.0 >= active).then_some(())
+    });
 }

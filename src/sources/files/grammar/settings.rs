@@ -11,8 +11,8 @@ use crate::sources::files::values::{AutoOrCount, Placed, Size};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Runtime {
-    /// The number of workers. Default `auto`: one for each CPU that the process may use, but no more
-    /// than its CPU quota (cgroups) keeps busy.
+    /// The number of workers. Default `auto`: one for each CPU that the process may use, but no
+    /// more than its CPU quota (cgroups) keeps busy.
     pub workers: Option<AutoOrCount>,
     /// Whether each worker stays on a CPU of its own. Default: only if the process may not use all
     /// CPUs of the machine, and has a worker for each CPU that it may use.

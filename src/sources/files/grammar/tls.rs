@@ -36,6 +36,9 @@ pub struct ServerFiles {
     pub client_auth: Option<Placed<ClientAuth>>,
     /// PEM file with revocation lists for client certificates.
     pub crl: Option<Placed<String>>,
+    /// Whether clients are told the names of the CAs in `client_ca`, so that one with several
+    /// certificates takes the right one. Default true.
+    pub send_ca_names: Option<Placed<bool>>,
     /// The oldest supported version: `1.2` or `1.3`. Default 1.2.
     pub min_version: Option<Placed<String>>,
 }

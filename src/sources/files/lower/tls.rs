@@ -41,6 +41,7 @@ fn certificate(lower: &mut Lower<'_>, files: ServerFiles) -> ServerCertificate {
             Item::new(value, origin(auth.place))
         }),
         crl: lower.materials(&files.crl),
+        send_ca_names: files.send_ca_names.map(|told| Item::new(told.value, origin(told.place))),
         min_version: files.min_version.and_then(|version| min_version(lower, &version)),
     }
 }

@@ -1,0 +1,98 @@
+//! Connections to endpoints that serve one client alone.
+//!
+//! NTLM and Negotiate authenticate a connection, not a request (RFC 4559 6). After such an exchange
+//! every request on that connection is answered as that client's. So no other client may use it,
+//! and the client's next request must.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::message::{HeadView, is_named};
+use crate::runtime::io::{Io, Quiet, Stream};
+use crate::upstream::{LocalService, Upstream};
+use crate::wire::Wire;
+
+/// The connection to an endpoint that belongs to one client's connection.
+pub struct Private<I: Io>(RefCell<Option<Box<Kept<I>>>>);
+
+struct Kept<I: Io> {
+    service: Rc<str>,
+    upstream: Upstream<Wire<I::Stream>>,
+}
+
+impl<I: Io> Default for Private<I> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<I: Io> Private<I> {
+    /// Keeps a connection to an endpoint of `service` for the client's next request.
+    pub fn keep(&self, service: &LocalService<I>, mut upstream: Upstream<Wire<I::Stream>>) {
+        upstream.alarm.clear();
+        upstream.reused = true;
+        upstream.private = true;
+        let kept = Kept { service: Rc::clone(&service.name), upstream };
+        *self.0.borrow_mut() = Some(Box::new(kept));
+    }
+
+    /// Takes the connection, if it leads to `service` and is alive.
+    pub fn take(&self, service: &LocalService<I>) -> Option<Upstream<Wire<I::Stream>>> {
+        if self.0.borrow().is_none() {
+            return None;
+        }
+        let Kept { service: of, upstream } = *self.0.take()?;
+        let usable = *of == *service.name
+            && !upstream.endpoint.is_gone()
+            && upstream.stream.quiet() == Quiet::Quiet;
+        usable.then_some(upstream)
+    }
+}
+
+/// Whether the client authenticates its connection with this request.
+pub fn is_asked_for(request: HeadView<'_>) -> bool {
+    request.fields().any(|(name, value)| {
+        let is_credentials =
+            is_named(name, b"authorization") || is_named(name, b"proxy-authorization");
+        is_credentials && is_of_connection(value)
+    })
+}
+
+/// Whether the endpoint wants the client to authenticate its connection.
+pub fn is_demanded(response: HeadView<'_>) -> bool {
+    let is_challenge =
+        |name| is_named(name, b"www-authenticate") || is_named(name, b"proxy-authenticate");
+    matches!(response.head.status, 401 | 407)
+        && response.fields().any(|(name, value)| is_challenge(name) && is_of_connection(value))
+}
+
+/// Whether a challenge or credentials have a scheme that authenticates connections.
+fn is_of_connection(value: &[u8]) -> bool {
+    // A list of challenges may have it in any place.
+    value.split(|&byte| byte == b',').any(|part| {
+        let part = part.trim_ascii();
+        let scheme = part.split(|&byte| byte == b' ').next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemes_that_authenticate_a_connection() {
+        for (value, expected) in [
+            ("NTLM", true),
+            ("ntlm TlRMTVNTUAAB", true),
+            ("Negotiate YII=", true),
+            ("Basic realm=\"a\", NTLM", true),
+            ("Basic bnRsbQ==", false),
+            ("Bearer negotiate", false),
+            ("NTLMv9", false),
+            ("", false),
+        ] {
+            assert_eq!(is_of_connection(value.as_bytes()), expected, "{value}");
+        }
+    }
+}
