@@ -17,7 +17,7 @@ use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
 use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
-use crate::tls::TicketKeys;
+use crate::tls::{ClientTls, TicketKeys};
 
 /// All counters of the process. A counter lives while a snapshot refers to it. If a configuration
 /// with its name is applied in that time, the counter continues.
@@ -129,6 +129,16 @@ impl Registry {
         known.push(new);
     }
 
+    /// The TLS settings of a service, if a living snapshot has them with these `inputs`.
+    pub fn client_tls(&mut self, service: &str, inputs: u64) -> Option<Arc<ClientTls>> {
+        self.of_service(service).tls.upgrade().filter(|tls| tls.inputs == inputs)
+    }
+
+    /// Keeps `tls` as the latest TLS settings of a service.
+    pub fn keep_client_tls(&mut self, service: &str, tls: &Arc<ClientTls>) {
+        self.of_service(service).tls = Arc::downgrade(tls);
+    }
+
     /// The counters of the endpoints that a listener finds by their address alone.
     pub fn passthrough(&mut self, listener: &str) -> Arc<PerWorker<EndpointCells>> {
         self.passthrough.find(listener.to_owned(), self.workers)
@@ -156,6 +166,7 @@ struct OfService {
     /// The endpoints of living snapshots, latest last. They hold the cells. An endpoint that is
     /// removed and added again later starts with new cells.
     endpoints: Vec<Weak<Endpoints>>,
+    tls: Weak<ClientTls>,
 }
 
 impl OfService {
@@ -163,6 +174,7 @@ impl OfService {
         is_used(&self.cells)
             || is_used(&self.methods)
             || is_used(&self.changes)
+            || is_used(&self.tls)
             || self.endpoints.iter().any(is_used)
     }
 }

@@ -274,8 +274,20 @@ pub(super) fn service<'a>(
             client_files(compiler, &tls.origin, files, written)?
         }
     };
-    match ClientTls::new(verifier, own, server_name, terms_of(&[&accepts]), alpn) {
-        Ok(tls) => Some(Arc::new(tls)),
+    let chain: Vec<u8> =
+        own.iter().flat_map(|own| own.cert.iter().flat_map(|der| der.to_vec())).collect();
+    let verified = [u8::from(verifier.accepts_anyone())];
+    let inputs = terms_of(&[&accepts, &chain, &verified, &alpn.concat()]);
+    // Settings that have not changed keep their sessions with the endpoints.
+    if let Some(known) = compiler.registry.client_tls(&written.name.value, inputs) {
+        return Some(known);
+    }
+    match ClientTls::new(verifier, own, server_name, (terms_of(&[&accepts]), inputs), alpn) {
+        Ok(tls) => {
+            let tls = Arc::new(tls);
+            compiler.registry.keep_client_tls(&written.name.value, &tls);
+            Some(tls)
+        }
         Err(error) => {
             compiler.fault(&tls.origin, format!("TLS cannot be set up: {error}"));
             None

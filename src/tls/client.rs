@@ -25,6 +25,8 @@ pub struct ClientTls {
     /// A number that changes when the accepted peers change. Pooled connections with an older
     /// number are not used again.
     pub terms: u64,
+    /// A number that changes with everything in these settings, our own certificate included.
+    pub inputs: u64,
     /// The verifier of endpoint certificates.
     pub verifier: Arc<PeerVerifier>,
     /// The server name to send. Unless identities are checked, the certificate must have this name.
@@ -34,7 +36,7 @@ pub struct ClientTls {
 
 impl ClientTls {
     /// Creates TLS settings that present `own` if the endpoint requests a certificate, and check
-    /// the endpoint with `verifier`.
+    /// the endpoint with `verifier`. `terms` and `inputs` are the fields.
     ///
     /// # Errors
     /// When rustls rejects the configuration.
@@ -42,7 +44,7 @@ impl ClientTls {
         verifier: PeerVerifier,
         own: Option<Arc<CertifiedKey>>,
         name: Option<ServerName<'static>>,
-        terms: u64,
+        (terms, inputs): (u64, u64),
         alpn: &[&[u8]],
     ) -> Result<Self, Error> {
         let verifier = Arc::new(verifier);
@@ -59,7 +61,7 @@ impl ClientTls {
         let mut bytes = config.clone();
         bytes.alpn_protocols.clear();
         let (config, bytes) = (Arc::new(config), Arc::new(bytes));
-        Ok(Self { config, bytes, terms, verifier, name })
+        Ok(Self { config, bytes, terms, inputs, verifier, name })
     }
 
     /// The server name for the endpoint at `address`.

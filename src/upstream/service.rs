@@ -47,7 +47,7 @@ struct Current<I: Io> {
     /// One slot for each endpoint.
     slots: Vec<Slot<I>>,
     /// One balancer for each subset.
-    balancers: Vec<Balancer>,
+    balancers: Rc<[Balancer]>,
     /// The load of endpoints that were not used yet.
     unused: Load,
 }
@@ -64,7 +64,7 @@ impl<I: Io> LocalService<I> {
         let name = before.map_or_else(|| Rc::from(&*config.name), |before| Rc::clone(&before.name));
         let current = before.and_then(|before| {
             let old = before.current.borrow();
-            old.as_ref().map(|old| Current::of(&config, Some(old)))
+            old.as_ref().map(|old| Current::of(&config, Some((old, &before.config))))
         });
         Self {
             name,
@@ -130,7 +130,7 @@ impl<I: Io> LocalService<I> {
     #[cold]
     fn take_in_changed(&self) {
         let old = self.current.take();
-        let new = Current::of(&self.config, old.as_ref());
+        let new = Current::of(&self.config, old.as_ref().map(|old| (old, &*self.config)));
         self.configure(&new);
         if let Some(old) = old {
             old.retire_except(Some(&new));
@@ -155,7 +155,8 @@ impl<I: Io> LocalService<I> {
         if let Some(old) = &*before.current.borrow() {
             let prepared = self.current.borrow().iter().flat_map(Current::states).count();
             if old.states().count() != prepared {
-                *self.current.borrow_mut() = Some(Current::of(&self.config, Some(old)));
+                let old = Some((old, &*before.config));
+                *self.current.borrow_mut() = Some(Current::of(&self.config, old));
             }
         }
         if let Some(current) = &*self.current.borrow() {
@@ -195,16 +196,24 @@ impl<I: Io> LocalService<I> {
 }
 
 impl<I: Io> Current<I> {
-    /// The current endpoints of a service. Endpoints that `old` also has keep their state.
-    fn of(config: &Service, old: Option<&Self>) -> Self {
+    /// The current endpoints of a service. Endpoints that `old` also has keep their state. `old`
+    /// comes with its service. If nothing has changed, the turns go on, too.
+    fn of(config: &Service, old: Option<(&Self, &Service)>) -> Self {
         let (version, endpoints) = config.endpoints.load_versioned();
         let slots = match old {
-            Some(old) => old.carried(&endpoints),
+            Some((old, _)) => old.carried(&endpoints),
             None => endpoints.list.iter().map(|_| Slot::<I>::new()).collect(),
         };
         let candidates = ServiceCandidates { service: config, endpoints: &endpoints };
-        let balancers =
-            (0..endpoints.subsets.len()).map(|subset| Balancer::new(&candidates, subset)).collect();
+        let panics = |config: &Service| config.health.as_ref().map(|check| check.panic_percent);
+        let unchanged = old.filter(|(old, before)| {
+            Arc::ptr_eq(&old.endpoints, &endpoints) && panics(before) == panics(config)
+        });
+        let new = |subset| Balancer::new(&candidates, subset);
+        let balancers = match unchanged {
+            Some((old, _)) => Rc::clone(&old.balancers),
+            None => (0..endpoints.subsets.len()).map(new).collect(),
+        };
         Self { version, slots, balancers, unused: Load::default(), endpoints }
     }
 

@@ -301,11 +301,14 @@ impl Server {
         server
     }
 
-    /// Changes its configuration file. It reads the file again after SIGHUP.
+    /// Changes the configuration file of an nginx with TLS, which reads it again.
     pub fn reconfigure(&self, change: impl Fn(String) -> String) {
+        // It listens before it handles signals. When it has answered, it does.
+        self.chooses_http2();
         let file = self.directory.path().join("conf");
         let before = std::fs::read_to_string(&file).unwrap();
         std::fs::write(file, change(before)).unwrap();
+        self.signal(nix::sys::signal::Signal::SIGHUP);
     }
 
     /// Whether a TLS handshake with it chooses HTTP/2.

@@ -2,8 +2,6 @@
 
 use std::net::TcpListener;
 
-use nix::sys::signal::Signal;
-
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::peers::{Server, curl};
@@ -30,7 +28,6 @@ fn each_connection_is_what_its_own_handshake_chose() {
             conf.replace(" http2 ssl;", " ssl;")
                 .replace(" ssl;", if http2 { " http2 ssl;" } else { " ssl;" })
         });
-        server.signal(Signal::SIGHUP);
         eventually("nginx to choose again", || (server.chooses_http2() == http2).then_some(()));
         let before = opened();
         let mut client = Client::connect(port);
@@ -198,4 +195,46 @@ fn a_connection_that_a_client_has_authenticated_serves_that_client_alone() {
         let active = proxy.metric("ringway_endpoint_connections_active");
         (idle + 1.0 >= active).then_some(())
     });
+}
+
+#[test]
+fn a_reload_leaves_what_did_not_change() {
+    let pki = Pki::new();
+    pki.leaf("web", &Wanted::default());
+    let server = Server::nginx_http2(&[], Some((&pki, "web")));
+    server.reconfigure(|conf| {
+        conf.replace(
+            " gzip off;",
+            " gzip off; location /reused { return 200 $ssl_session_reused; }",
+        )
+    });
+    let (one, two) = (Origin::saying("one"), Origin::saying("two"));
+    let (port, secure) = (free_port(), free_port());
+    let config = |unrelated: &str| {
+        format!(
+            "listeners: {{web: {{bind: 127.0.0.1:{port}}}, secure: {{bind: 127.0.0.1:{secure}}}}}\n\
+             routes: {{secure: [{{to: secure}}], \"*\": [{{to: app}}]}}\n\
+             services:\n  app: {{balance: round-robin, endpoints: [\"{}\", \"{}\"]}}\n  \
+             {unrelated}\n  \
+             secure: {{protocol: http1, max_idle_connections: 0, connect_timeout: 20s, \
+             tls: {{ca: {}}}, endpoints: [\"127.0.0.1:{}\"]}}\n",
+            one.address(),
+            two.address(),
+            pki.path("ca.pem"),
+            server.port
+        )
+    };
+    let proxy = Proxy::start(&config("more: {endpoints: [127.0.0.1:1]}"));
+    let (mut plain, mut tls) = (Client::connect(port), Client::connect(secure));
+    eventually("nginx to resume a session", || {
+        (tls.get("secure", "/reused").text() == "r").then_some(())
+    });
+    let mut last = plain.get("a", "/").text().to_owned();
+    for number in 2..6 {
+        proxy.reload(&config(&format!("more: {{endpoints: [127.0.0.1:{number}]}}")));
+        assert_eq!(tls.get("secure", "/reused").text(), "r", "the session with the endpoint");
+        let next = plain.get("a", "/").text().to_owned();
+        assert_ne!(last, next, "the turn");
+        last = next;
+    }
 }
