@@ -10,6 +10,7 @@ mod support;
 #[cfg(feature = "uring")]
 mod wire;
 
+mod activity;
 mod authorization;
 mod draining;
 mod endpoint_sets;

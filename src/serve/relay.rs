@@ -115,10 +115,19 @@ async fn read_body<I: Io>(
     upstream: &Upstream<Wire<I::Stream>>,
     buf: Buf,
 ) -> Result<Option<Buf>, Failure> {
-    let now = exchange.downstream.worker.io.now();
-    let deadline = exchange.plan.deadline.min(now + exchange.plan.terms.timeouts.body_idle);
-    let read = pin!(upstream.stream.read(buf));
-    match await_endpoint(exchange, upstream, now, deadline, read).await {
+    let (record, io) = (exchange.record, &exchange.downstream.worker.io);
+    let mut read = pin!(upstream.stream.read(buf));
+    let read = loop {
+        let (now, received) = (io.now(), record.received_bytes());
+        let deadline = exchange.plan.deadline.min(now + exchange.plan.terms.timeouts.body_idle);
+        match await_endpoint(exchange, upstream, now, deadline, read.as_mut()).await {
+            // The client has sent meanwhile: the exchange is not idle.
+            Err(WaitError::Late)
+                if record.received_bytes() > received && io.now() < exchange.plan.deadline => {}
+            done => break done,
+        }
+    };
+    match read {
         Err(WaitError::ClientLeft) => Err(client_left(exchange)),
         Err(WaitError::Late) => Err(stalled(exchange)),
         Ok((Ok(Read::Data(_)), buf)) => Ok(Some(buf)),
@@ -269,10 +278,13 @@ async fn end_to_client<I: Io>(exchange: &Exchange<'_, I>) -> Result<(), Failure>
     patiently(exchange, write).await.map(drop)
 }
 
-/// Ends a gRPC call whose timeout passed after a complete message. The client gets a status in the
-/// trailers.
+/// Ends a gRPC call after a complete message: its deadline has passed, or nothing came for too long.
+/// The client gets a status in the trailers.
 async fn end_call<I: Io>(exchange: &Exchange<'_, I>, reply: &mut Reply<'_>) -> Result<(), Failure> {
-    let code = Code::DEADLINE_EXCEEDED;
+    let code = match exchange.downstream.worker.io.now() >= exchange.plan.deadline {
+        true => Code::DEADLINE_EXCEEDED,
+        false => Code::UNAVAILABLE,
+    };
     exchange.record.set_code(code);
     let lines = format!("grpc-status: {}\r\ngrpc-message: {OUT_OF_TIME}\r\n", code.number());
     let buf = exchange.downstream.worker.io.buffers().take();

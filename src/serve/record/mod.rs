@@ -213,6 +213,11 @@ impl<I: Io> ExchangeRecord<I> {
         self.received_bytes.set(self.received_bytes.get() + n);
     }
 
+    /// The body bytes from the client so far.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes.get()
+    }
+
     /// Counts `n` body bytes to the client.
     pub fn sent(&self, n: u64) {
         self.sent_bytes.set(self.sent_bytes.get() + n);
