@@ -280,7 +280,7 @@ fn what_is_asked_for() {
         ("to: {not_hosts: a.test}", "", "GET / reviews:80", false, true),
         ("to: {methods: [GET, PUT]}", "", "PUT a/ reviews:80", true, true),
         ("to: {methods: [GET, PUT]}", "", "HEAD a/ reviews:80", false, false),
-        ("to: {methods: GET}", "", "get a/ reviews:80", false, false),
+        ("to: {methods: GET}", "", "Got a/ reviews:80", false, false),
         ("to: {not_methods: GET}", "", "PUT a/ reviews:80", true, true),
         ("to: {not_methods: GET}", "", "GET a/ reviews:80", false, false),
         (api, "", "GET a/api reviews:80", true, true),

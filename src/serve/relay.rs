@@ -278,8 +278,8 @@ async fn end_to_client<I: Io>(exchange: &Exchange<'_, I>) -> Result<(), Failure>
     patiently(exchange, write).await.map(drop)
 }
 
-/// Ends a gRPC call after a complete message: its deadline has passed, or nothing came for too long.
-/// The client gets a status in the trailers.
+/// Ends a gRPC call after a complete message: its deadline has passed, or nothing came for too
+/// long. The client gets a status in the trailers.
 async fn end_call<I: Io>(exchange: &Exchange<'_, I>, reply: &mut Reply<'_>) -> Result<(), Failure> {
     let code = match exchange.downstream.worker.io.now() >= exchange.plan.deadline {
         true => Code::DEADLINE_EXCEEDED,

@@ -114,13 +114,19 @@ fn write_certificate(f: &mut fmt::Formatter<'_>, error: &CertificateError) -> fm
         }
         CertificateError::NotValidForName => f.write_str("it is for another name"),
         CertificateError::NotValidForNameContext { expected, presented } => {
-            let names = presented.join(", ");
-            let names = if names.is_empty() { "no name" } else { &names };
+            let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
+            let names = if names.is_empty() { "no name" } else { &names.join(", ") };
             write!(f, "it is for {names}, not for {}", expected.to_str())
         }
         CertificateError::Other(other) => write!(f, "{}", other.0),
         other => write!(f, "{other}"),
     }
+}
+
+/// A name without its kind, which webpki writes around it: `DnsName("a.test")` is `a.test`.
+fn bare(presented: &str) -> &str {
+    let inside = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inside.unwrap_or(presented).trim_matches('"')
 }
 
 /// The alert (RFC 8446 6.2) for an error to which rustls assigns none.

@@ -325,5 +325,5 @@ fn through_tls_it_is_proven_who_answers() {
     proxy.reload(&config(free_port(), &endpoint, &files("other.test")));
     await_healthy(&proxy, 0.0);
     await_failures(&proxy, "tls", 3.0);
-    await_log(&proxy, "it is for another name");
+    await_log(&proxy, "it is for localhost, 127.0.0.1, not for other.test");
 }

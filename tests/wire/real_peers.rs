@@ -68,7 +68,7 @@ fn a_strict_origin_never_sees_anything_malformed() {
           HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
             200,
         ),
-        ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", 501),
         ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-length: 1\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n\tb\r\n\r\n", 400),
     ] {

@@ -194,7 +194,7 @@ fn services_are_reached_through_tls_and_only_the_right_ones() {
         assert!(ask(&format!("{name}-anonymous")).status >= 400, "{name}");
     }
     let log = proxy.log();
-    assert!(log.contains("it is for another name"), "{log}");
+    assert!(log.contains("it is for web.test, 127.0.0.1, not for other.test"), "{log}");
     assert!(log.contains("not of a trusted root"), "{log}");
     assert!(log.contains("verify: none"), "accepting anyone is warned of: {log}");
 }
