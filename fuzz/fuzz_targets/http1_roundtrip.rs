@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     let edits = RequestEdits {
         host: None,
         target: None,
-        client_ip: "192.0.2.1",
+        client_ip: b"192.0.2.1",
         forwarded_proto: "http",
         client_cert: ringway::http1::encode::ClientCert::Drop,
         token_field: None,
