@@ -274,6 +274,8 @@ pub(super) fn service<'a>(
             client_files(compiler, &tls.origin, files, written)?
         }
     };
+    // Without `sni`, the name comes from `dns`.
+    accepts.extend(server_name.iter().flat_map(|name| name.to_str().bytes().collect::<Vec<_>>()));
     let chain: Vec<u8> =
         own.iter().flat_map(|own| own.cert.iter().flat_map(|der| der.to_vec())).collect();
     let verified = [u8::from(verifier.accepts_anyone())];

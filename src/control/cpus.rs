@@ -45,6 +45,9 @@ impl Cpus {
     pub fn places(&self, workers: usize, pin: Option<bool>) -> Option<&[usize]> {
         let alone = self.given && workers == self.allowed.len();
         let fits = workers <= self.allowed.len();
+        if pin == Some(true) && !fits {
+            tracing::warn!(workers, "runtime.pin is ignored: there are more workers than CPUs");
+        }
         (fits && pin.unwrap_or(alone)).then(|| &self.allowed[..workers])
     }
 }

@@ -157,7 +157,8 @@ fn as_http11(error: httparse::Error, block: &[u8], bytes: &[u8], start: usize) -
     if error != httparse::Error::Version {
         return None;
     }
-    let line = &bytes[..memchr(b'\r', bytes)?];
+    // The line may not be complete yet.
+    let line = &bytes[..memchr(b'\r', bytes).unwrap_or(bytes.len())];
     let begin = match line.starts_with(b"HTTP/") {
         true => 0,
         false => line.len().checked_sub(b"HTTP/1.x".len())?,
@@ -412,11 +413,20 @@ mod tests {
             let (progress, head) = parse(text.as_bytes()).unwrap();
             assert_eq!((progress, head.version), (Progress::Complete, Version::Http11), "{text}");
             assert_eq!(head.view(text.as_bytes()).path(), b"/a");
+            for end in 0..text.len() {
+                let progress = parse(&text.as_bytes()[..end]).map(|(progress, _)| progress);
+                assert_eq!(progress, Ok(Progress::Partial), "{minor}, {end}");
+            }
             let text = format!("HTTP/1.{minor} 200 OK\r\nA: b\r\n\r\n");
             let mut head = Head::default();
             response(text.as_bytes(), 0..text.len(), &Limits::default(), &mut head).unwrap();
             assert_eq!((head.version, head.status), (Version::Http11, 200), "{text}");
             assert_eq!(head.view(text.as_bytes()).value(b"a"), Some(&b"b"[..]));
+            for end in 0..text.len() {
+                let mut head = Head::default();
+                let progress = response(text.as_bytes(), 0..end, &Limits::default(), &mut head);
+                assert_eq!(progress, Ok(Progress::Partial), "{minor}, {end}");
+            }
         }
     }
 

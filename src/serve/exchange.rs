@@ -329,10 +329,11 @@ async fn send<I: Io>(
     let core = exchange.downstream.worker.core();
     let mut repeats = 0;
     loop {
-        let taken = match exchange.downstream.private.take(&exchange.plan.service) {
-            Some(upstream) => Ok(choice.again(core, upstream)),
-            None => choose::connection(&exchange.target(), &mut choice).await,
-        };
+        let taken =
+            match exchange.downstream.private.take(&exchange.plan.service, exchange.plan.subset) {
+                Some(upstream) => Ok(choice.again(core, upstream)),
+                None => choose::connection(&exchange.target(), &mut choice).await,
+            };
         if let Some(endpoint) = choice.tried.take() {
             exchange.record.set_endpoint(endpoint);
         }
@@ -362,7 +363,10 @@ fn conclude<I: Io>(
             attempt.finish(now, Outcome::Answered(exchange.record.status()));
             let service = &exchange.plan.service;
             match reusable {
-                true if private => exchange.downstream.private.keep(service, upstream),
+                // A stream has no connection of its own; HTTP/2 does not know these schemes.
+                true if private && !upstream.is_stream() => {
+                    exchange.downstream.private.keep(service, exchange.plan.subset, upstream);
+                }
                 true if service.config.send_proxy_protocol.is_none() => upstream.release(now),
                 _ => {}
             }
@@ -372,7 +376,9 @@ fn conclude<I: Io>(
             Ok(Some(Answered::Switched { upstream, attempt, early }))
         }
         Ok(None) => {
-            attempt.finish(now, Outcome::Failed);
+            // That a kept connection ended says nothing about the latency of the endpoint.
+            let outcome = if upstream.reused { Outcome::Broken } else { Outcome::Failed };
+            attempt.finish(now, outcome);
             Ok(None)
         }
         Err(failure) => {

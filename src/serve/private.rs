@@ -12,11 +12,15 @@ use crate::runtime::io::{Io, Quiet, Stream};
 use crate::upstream::{LocalService, Upstream};
 use crate::wire::Wire;
 
-/// The connection to an endpoint that belongs to one client's connection.
-pub struct Private<I: Io>(RefCell<Option<Box<Kept<I>>>>);
+/// The connections to endpoints that belong to one client's connection.
+pub struct Private<I: Io>(RefCell<Vec<Kept<I>>>);
+
+/// How many such connections a client may have. The oldest one is closed for a new one.
+const PRIVATE_MAX: usize = 8;
 
 struct Kept<I: Io> {
     service: Rc<str>,
+    subset: usize,
     upstream: Upstream<Wire<I::Stream>>,
 }
 
@@ -27,24 +31,34 @@ impl<I: Io> Default for Private<I> {
 }
 
 impl<I: Io> Private<I> {
-    /// Keeps a connection to an endpoint of `service` for the client's next request.
-    pub fn keep(&self, service: &LocalService<I>, mut upstream: Upstream<Wire<I::Stream>>) {
+    /// Keeps a connection to an endpoint of a subset of `service` for the client's next request.
+    pub fn keep(
+        &self,
+        service: &LocalService<I>,
+        subset: usize,
+        mut upstream: Upstream<Wire<I::Stream>>,
+    ) {
         upstream.alarm.clear();
         upstream.reused = true;
         upstream.private = true;
-        let kept = Kept { service: Rc::clone(&service.name), upstream };
-        *self.0.borrow_mut() = Some(Box::new(kept));
+        let mut all = self.0.borrow_mut();
+        if all.len() == PRIVATE_MAX {
+            all.remove(0);
+        }
+        all.push(Kept { service: Rc::clone(&service.name), subset, upstream });
     }
 
-    /// Takes the connection, if it leads to `service` and is alive.
-    pub fn take(&self, service: &LocalService<I>) -> Option<Upstream<Wire<I::Stream>>> {
-        if self.0.borrow().is_none() {
-            return None;
-        }
-        let Kept { service: of, upstream } = *self.0.take()?;
-        let usable = *of == *service.name
-            && !upstream.endpoint.is_gone()
-            && upstream.stream.quiet() == Quiet::Quiet;
+    /// Takes the connection to this subset of `service`, if there is one and it is alive.
+    pub fn take(
+        &self,
+        service: &LocalService<I>,
+        subset: usize,
+    ) -> Option<Upstream<Wire<I::Stream>>> {
+        let mut all = self.0.borrow_mut();
+        let is_it = |kept: &Kept<I>| kept.subset == subset && *kept.service == *service.name;
+        let at = all.iter().position(is_it)?;
+        let upstream = all.remove(at).upstream;
+        let usable = !upstream.endpoint.is_gone() && upstream.stream.quiet() == Quiet::Quiet;
         usable.then_some(upstream)
     }
 }

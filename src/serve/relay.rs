@@ -190,10 +190,12 @@ async fn splice<I: Io>(
     body: &mut BodyTransform,
 ) -> Result<(), Failure> {
     let Some(left) = body.opaque_bytes() else { return Ok(()) };
-    let io = &exchange.downstream.worker.io;
+    let (record, io) = (exchange.record, &exchange.downstream.worker.io);
     let push = || {
         let idle = io.now() + exchange.plan.terms.timeouts.body_idle;
         upstream.alarm.set(idle.min(exchange.plan.deadline));
+        // The upload, if there is one, is not idle either.
+        exchange.downstream.alarm.set(idle);
     };
     push();
     let moved = |n| {
@@ -201,8 +203,17 @@ async fn splice<I: Io>(
         exchange.record.sent(n);
         push();
     };
-    let spliced = upstream.stream.splice_to(&exchange.downstream.stream, left, moved);
-    match upstream.alarm.guard(spliced).await {
+    let mut spliced = pin!(upstream.stream.splice_to(&exchange.downstream.stream, left, moved));
+    let spliced = loop {
+        let received = record.received_bytes();
+        match upstream.alarm.guard(spliced.as_mut()).await {
+            Err(_) if record.received_bytes() > received && io.now() < exchange.plan.deadline => {
+                push();
+            }
+            done => break done,
+        }
+    };
+    match spliced {
         Ok(Ok(Spliced::Limit)) => Ok(()),
         Ok(Ok(Spliced::End) | Err(SpliceError::Source(_))) => Err(truncated(exchange)),
         Ok(Err(SpliceError::Sink(_))) => Err(client_left(exchange)),

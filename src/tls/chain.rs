@@ -1,57 +1,13 @@
-//! Questions about a chain that path validation (webpki) does not answer: whether a chain that was
-//! accepted still leads to a root, and whether a certificate is a root itself.
+//! Questions about certificates that path validation (webpki) does not answer: whether all of a
+//! chain last, and whether a certificate is a root itself.
 
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// What a path of certificates is made of.
-struct Link<'a> {
-    subject: &'a [u8],
-    issuer: &'a [u8],
-    lasts: bool,
-}
-
-/// Whether `chain`, leaf first, still has a path to one of `anchors` at `now`. It was validated
-/// before, so only names and times are looked at. A path counts, not each certificate (RFC 5280
-/// 6.1): servers send what no path needs, for example an old cross-signed root.
-pub(super) fn still_leads<'t>(
-    chain: &[CertificateDer<'_>],
-    anchors: impl Iterator<Item = &'t TrustAnchor<'static>> + Clone,
-    now: UnixTime,
-) -> bool {
-    let Some(parsed) = chain.iter().map(|der| EndEntityCert::try_from(der).ok()).collect() else {
-        return false;
-    };
-    let parsed: Vec<EndEntityCert<'_>> = parsed;
-    let link = |(certificate, der)| link(certificate, der, now);
-    let mut links: Vec<Link<'_>> = parsed.iter().zip(chain).map(link).collect();
-    // From the leaf up: each step uses a certificate at most once.
-    let mut reached: Vec<&[u8]> = Vec::new();
-    if !links.is_empty() {
-        let leaf = links.remove(0);
-        let is_root = anchors.clone().any(|anchor| anchor.subject.as_ref() == leaf.subject);
-        if !leaf.lasts {
-            return false;
-        }
-        if is_root {
-            return true;
-        }
-        reached.push(leaf.issuer);
-    }
-    while let Some(issuer) = reached.pop() {
-        if anchors.clone().any(|anchor| anchor.subject.as_ref() == issuer) {
-            return true;
-        }
-        while let Some(at) = links.iter().position(|link| link.lasts && link.subject == issuer) {
-            reached.push(links.swap_remove(at).issuer);
-        }
-    }
-    false
-}
-
-fn link<'a>(parsed: &'a EndEntityCert<'_>, der: &CertificateDer<'_>, now: UnixTime) -> Link<'a> {
-    Link { subject: parsed.subject(), issuer: parsed.issuer(), lasts: lasts(der, now) }
+/// Whether each certificate of `chain` is valid at `now`.
+pub(super) fn all_last(chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
+    chain.iter().all(|der| lasts(der, now))
 }
 
 fn lasts(der: &CertificateDer<'_>, now: UnixTime) -> bool {

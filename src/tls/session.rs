@@ -111,6 +111,11 @@ impl Session {
         }
     }
 
+    /// Whether this is the client's side, so that the peer is a server.
+    pub fn is_client(&self) -> bool {
+        matches!(self.side, Side::Client(_))
+    }
+
     /// The peer's certificate chain, leaf first. In a resumed session: the chain of the original
     /// session.
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {

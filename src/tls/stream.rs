@@ -267,7 +267,8 @@ impl<S: Stream> TlsStream<S> {
     pub fn resumes_expired(&self, verifier: &PeerVerifier) -> bool {
         self.session(|session| {
             let chain = session.peer_certificates().unwrap_or_default();
-            session.resumed() && !verifier.still_accepts(chain, UnixTime::now())
+            let is_server = session.is_client();
+            session.resumed() && !verifier.still_accepts(chain, UnixTime::now(), is_server)
         })
     }
 }

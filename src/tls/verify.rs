@@ -21,7 +21,7 @@ use webpki::{
 };
 
 use super::PROVIDER;
-use super::chain::{is_anchor, still_leads};
+use super::chain::{all_last, is_anchor};
 use crate::identity::{LinkerdName, SpiffeId};
 
 /// The longest accepted chain, in bytes. Session tickets contain it, and OpenSSL accepts tickets of
@@ -189,10 +189,18 @@ impl PeerVerifier {
         self
     }
 
-    /// Whether a chain that was accepted in an earlier session is still good at `now`.
-    pub fn still_accepts(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
-        let anchors = self.trust.bundles.iter().flat_map(|bundle| &bundle.anchors);
-        chain.is_empty() || self.accepts_anyone() || still_leads(chain, anchors, now)
+    /// Whether a chain that was accepted in an earlier session is still good at `now`, for a server
+    /// (`true`) or a client. If one of its certificates has expired, the path is validated again:
+    /// servers send what no path needs, for example an old cross-signed root (RFC 5280 6.1).
+    pub fn still_accepts(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+        is_server: bool,
+    ) -> bool {
+        let Some((end_entity, intermediates)) = chain.split_first() else { return true };
+        let usage = if is_server { KeyUsage::server_auth() } else { KeyUsage::client_auth() };
+        all_last(chain, now) || self.check(end_entity, intermediates, None, now, usage).is_ok()
     }
 
     /// Whether nothing is checked.
@@ -250,6 +258,10 @@ impl PeerVerifier {
         ) {
             Ok(_) => {}
             Err(webpki::Error::CaUsedAsEndEntity) if is_anchor(end_entity, anchors, now, usage) => {
+                // webpki has not come to the revocation lists.
+                if self.revoked(&Issued::list(std::slice::from_ref(end_entity))).is_some() {
+                    return Err(CertificateError::Revoked.into());
+                }
             }
             Err(error) => return Err(translated(error)),
         }

@@ -272,8 +272,12 @@ fn connect_failed(error: &io::Error) -> Refusal {
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
             overload("the proxy has no descriptor or memory left for a connection to the endpoint")
         }
-        Some(libc::EADDRNOTAVAIL | libc::EAGAIN) => {
-            overload("the proxy has no local port left for a connection to the endpoint")
+        Some(libc::EADDRNOTAVAIL) => Refusal {
+            detail: "no local address or port is left for a connection to the endpoint",
+            ..CONNECT_FAILED
+        },
+        Some(libc::EAGAIN) => {
+            Refusal { detail: "the endpoint's queue of connections is full", ..CONNECT_FAILED }
         }
         Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN | libc::ENETDOWN) => {
             Refusal { detail: "there is no route to the endpoint", ..CONNECT_FAILED }

@@ -234,6 +234,11 @@ impl<S: Stream> Upstream<S> {
         Self { stream: change(self.stream), ..self }
     }
 
+    /// Whether this is a stream of a shared connection.
+    pub fn is_stream(&self) -> bool {
+        self.open.is_none()
+    }
+
     /// Splits a connection that will be shared into its stream and its guard.
     pub fn into_parts(self) -> (S, Option<OpenGuard>) {
         (self.stream, self.open)

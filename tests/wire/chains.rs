@@ -105,7 +105,10 @@ fn clients_are_told_the_names_of_the_cas_unless_the_operator_says_no() {
             origin.address()
         ));
         let said = openssl(&["s_client", "-connect", &format!("127.0.0.1:{port}")], "");
-        let names = "Acceptable client certificate CA names";
-        assert_eq!(said.contains(names) && said.contains("CN = test root"), told, "{said}");
+        assert!(said.contains("Server certificate"), "{said}");
+        // Some versions of openssl write no spaces.
+        let said = said.replace(' ', "");
+        let names = "AcceptableclientcertificateCAnames";
+        assert_eq!(said.contains(names) && said.contains("CN=testroot"), told, "{said}");
     }
 }
