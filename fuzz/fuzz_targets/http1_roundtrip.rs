@@ -20,7 +20,8 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(received) = framing::request(view) else { return };
     let none = HeaderEdits::none();
     let edits = RequestEdits {
-        host: None,
+        // As the proxy does for a request of HTTP/1.0 without a host.
+        host: view.authority().is_empty().then_some(&b"endpoint"[..]),
         target: None,
         client_ip: b"192.0.2.1",
         forwarded_proto: "http",

@@ -407,7 +407,7 @@ async fn carry<I: Io>(
     let Exchange { downstream, plan, record, .. } = *exchange;
     let request = workspace.request.view(outgoing.buf.block());
     let (scratch, request_id) = (&mut workspace.scratch, outgoing.request_id.as_ref());
-    put_head(exchange, &upstream.stream, scratch, request, request_id);
+    put_head(exchange, upstream, scratch, request, request_id);
     let first = &outgoing.buf.data()[outgoing.first.clone()];
     let portion = filled(downstream.worker.io.buffers().take_sized(first.len()), first);
     let mut body = BodyTransform::new(exchange.framing.body, upstream.stream.version())

@@ -4,16 +4,19 @@ use super::exchange::Exchange;
 use crate::grpc::{self, Kind};
 use crate::http1::encode::{self, Replaced, RequestEdits};
 use crate::http1::framing;
+use crate::http1::sink::Sink;
 use crate::message::HeadView;
+use crate::net::Address;
 use crate::propagation::{RequestId, forwarded};
 use crate::runtime::io::Io;
 use crate::time::Time;
+use crate::upstream::Upstream;
 use crate::wire::Wire;
 
-/// Writes the head of the request to `stream`. For HTTP/1.1 its text goes to `scratch`.
+/// Writes the head of the request to `upstream`. For HTTP/1.1 its text goes to `scratch`.
 pub fn put_head<I: Io>(
     exchange: &Exchange<'_, I>,
-    stream: &Wire<I::Stream>,
+    upstream: &Upstream<Wire<I::Stream>>,
     scratch: &mut Vec<u8>,
     request: HeadView<'_>,
     request_id: Option<&RequestId>,
@@ -23,9 +26,13 @@ pub fn put_head<I: Io>(
     let rewrite = plan.rule.rewrite.as_ref();
     let rewritten = rewrite.is_some_and(|rewrite| rewrite.target(&plan.rule, request, &mut target));
     let replaced = exchange.kind.map(|kind| replaced(exchange, kind, request)).unwrap_or_default();
+    // A request of HTTP/1.0 may have no host, but ours must have one (RFC 9110 4.2.1).
+    let address =
+        request.authority().is_empty().then(|| host_of(&upstream.endpoint.config.borrow().address));
+    let host = rewrite.and_then(|rewrite| rewrite.host.as_deref()).or(address.as_deref());
     let edits = RequestEdits {
         replaced: &replaced,
-        host: rewrite.and_then(|rewrite| rewrite.host.as_deref()).map(str::as_bytes),
+        host: host.map(str::as_bytes),
         target: rewritten.then_some(&target[..]),
         client_ip: downstream.peer.ip_bytes(),
         forwarded_proto: forwarded_proto(exchange, request),
@@ -36,8 +43,16 @@ pub fn put_head<I: Io>(
         headers: &plan.rule.request_headers,
     };
     let origin = Some((&downstream.stream, request));
-    stream
-        .put_head(scratch, origin, |out| encode::request(out, request, &exchange.framing, &edits));
+    let write = |out: &mut dyn Sink| encode::request(out, request, &exchange.framing, &edits);
+    upstream.stream.put_head(scratch, origin, write);
+}
+
+/// The host of a request without one: the address of the endpoint.
+fn host_of(address: &Address) -> String {
+    match address {
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix(_) => "localhost".to_owned(),
+    }
 }
 
 /// The fields that are replaced in a gRPC call: the time left, and the framing of gRPC-Web.

@@ -80,7 +80,13 @@ fn heads_that_are_rare_but_right_are_read() {
     let chunks = "5 ;a=b\r\nhello\r\n0\r\n\r\n"; // RFC 9112 7.1.1
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").send(chunks);
     assert_eq!(client.response().status, 200);
-    assert!(origin.requests().iter().all(|request| request.contains(" HTTP/1.1\r\n")));
+    // HTTP/1.0 needs no Host; the endpoint gets one all the same.
+    let response = Client::connect(port).request("GET /old HTTP/1.0\r\n\r\n");
+    assert_eq!(response.status, 200);
+    let requests = origin.requests();
+    assert!(requests.iter().all(|request| request.contains(" HTTP/1.1\r\n")));
+    let host = format!("\r\nHost: {}\r\n", origin.address());
+    assert!(requests.last().unwrap().contains(&host), "{requests:?}");
 }
 
 #[test]
