@@ -4,7 +4,7 @@
 //! every request on that connection is answered as that client's. So no other client may use it,
 //! and the client's next request must.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::message::{HeadView, is_named};
@@ -12,8 +12,11 @@ use crate::runtime::io::{Io, Quiet, Stream};
 use crate::upstream::{LocalService, Upstream};
 use crate::wire::Wire;
 
-/// The connections to endpoints that belong to one client's connection.
-pub struct Private<I: Io>(RefCell<Vec<Kept<I>>>);
+/// The connections to endpoints that belong to one client's connection. Boxed, because most clients
+/// have none.
+pub struct Private<I: Io>(Cell<Option<Box<Connections<I>>>>);
+
+struct Connections<I: Io>(Vec<Kept<I>>);
 
 /// How many such connections a client may have. The oldest one is closed for a new one.
 const PRIVATE_MAX: usize = 8;
@@ -26,7 +29,7 @@ struct Kept<I: Io> {
 
 impl<I: Io> Default for Private<I> {
     fn default() -> Self {
-        Self(RefCell::default())
+        Self(Cell::new(None))
     }
 }
 
@@ -41,11 +44,12 @@ impl<I: Io> Private<I> {
         upstream.alarm.clear();
         upstream.reused = true;
         upstream.private = true;
-        let mut all = self.0.borrow_mut();
-        if all.len() == PRIVATE_MAX {
-            all.remove(0);
+        let mut all = self.0.take().unwrap_or_else(|| Box::new(Connections(Vec::new())));
+        if all.0.len() == PRIVATE_MAX {
+            all.0.remove(0);
         }
-        all.push(Kept { service: Rc::clone(&service.name), subset, upstream });
+        all.0.push(Kept { service: Rc::clone(&service.name), subset, upstream });
+        self.0.set(Some(all));
     }
 
     /// Takes the connection to this subset of `service`, if there is one and it is alive.
@@ -54,10 +58,12 @@ impl<I: Io> Private<I> {
         service: &LocalService<I>,
         subset: usize,
     ) -> Option<Upstream<Wire<I::Stream>>> {
-        let mut all = self.0.borrow_mut();
+        let mut all = self.0.take()?;
         let is_it = |kept: &Kept<I>| kept.subset == subset && *kept.service == *service.name;
-        let at = all.iter().position(is_it)?;
-        let upstream = all.remove(at).upstream;
+        let at = all.0.iter().position(is_it);
+        let upstream = at.map(|at| all.0.remove(at).upstream);
+        self.0.set(Some(all).filter(|all| !all.0.is_empty()));
+        let upstream = upstream?;
         let usable = !upstream.endpoint.is_gone() && upstream.stream.quiet() == Quiet::Quiet;
         usable.then_some(upstream)
     }
