@@ -287,6 +287,5 @@ impl<'a> Compiler<'a> {
 
 /// Whether `text` is a token (RFC 9110 5.6.2), like names of fields and methods.
 fn is_token(text: &str) -> bool {
-    let special = b"!#$%&'*+-.^_`|~";
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || special.contains(&b))
+    crate::message::is_token(text.as_bytes())
 }

@@ -106,7 +106,7 @@ fn unreachable_rules(
     }
 }
 
-/// What a rule is called. The name is a label, which several rules of a host may have.
+/// The host and the name of a rule. The name is a label, which several rules of a host may have.
 struct RuleName<'a> {
     host: &'a str,
     name: String,

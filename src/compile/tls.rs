@@ -270,14 +270,14 @@ pub(super) fn service<'a>(
             for file in files.ca.iter().chain(&files.crl) {
                 accepts.extend_from_slice(compiler.material(file)?);
             }
-            accepts.extend(files.sni.iter().flat_map(|name| name.value.bytes()));
             client_files(compiler, &tls.origin, files, written)?
         }
     };
-    // Without `sni`, the name comes from `dns`.
-    accepts.extend(server_name.iter().flat_map(|name| name.to_str().bytes().collect::<Vec<_>>()));
-    let chain: Vec<u8> =
-        own.iter().flat_map(|own| own.cert.iter().flat_map(|der| der.to_vec())).collect();
+    if let Some(name) = &server_name {
+        accepts.extend_from_slice(name.to_str().as_bytes());
+    }
+    let own_chain = own.iter().flat_map(|own| &own.cert);
+    let chain: Vec<u8> = own_chain.flat_map(|der| der.iter().copied()).collect();
     let verified = [u8::from(verifier.accepts_anyone())];
     let inputs = terms_of(&[&accepts, &chain, &verified, &alpn.concat()]);
     // Settings that have not changed keep their sessions with the endpoints.

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use crate::error::Refusal;
-use crate::message::Limits;
+use crate::message::{Limits, is_token_byte};
 
 /// Decoder state of a chunked body that arrives in parts.
 #[derive(Debug, Default)]
@@ -196,7 +196,7 @@ impl Decoder {
         match (self.state, byte) {
             (State::TrailerStart, b'\r') => Ok(State::LastLf),
             (State::LastLf, b'\n') => Ok(State::Done),
-            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => {
+            (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => {
                 if self.state == State::TrailerStart {
                     self.name_len = 0;
                 }
@@ -224,10 +224,6 @@ impl Decoder {
 /// Whether a field, by its name in lower case, must not stand in a trailer.
 pub fn is_forbidden_trailer(name: &[u8]) -> bool {
     FORBIDDEN_TRAILERS.contains(&name)
-}
-
-pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 const fn bad(detail: &'static str) -> Refusal {

@@ -5,7 +5,7 @@
 
 use super::framing::{self, RequestFraming, ResponseFraming};
 use super::sink::Sink;
-use crate::message::{HeadView, HeaderEdits, Version, is_named};
+use crate::message::{HeadView, HeaderEdits, Version, elements, is_named};
 
 /// The changes to a request for an endpoint.
 pub struct RequestEdits<'a> {
@@ -82,8 +82,7 @@ pub fn request(
             Known::Length => true,
             Known::Upgrade => framing.upgrade,
             Known::Te => {
-                let tokens = value.split(|&byte| byte == b',');
-                wants_trailers |= tokens.map(<[u8]>::trim_ascii).any(|token| token == b"trailers");
+                wants_trailers |= elements(value).any(|token| token == b"trailers");
                 false
             }
             Known::ForwardedFor => {

@@ -4,9 +4,8 @@
 //!
 //! A message that two readers could understand differently is refused.
 
-use super::chunked::is_token;
 use crate::error::Refusal;
-use crate::message::{HeadView, Method, Version, is_named};
+use crate::message::{HeadView, Method, Version, elements, is_named, is_token};
 
 /// The body of a message on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,7 +219,7 @@ pub fn is_named_by_connection(view: HeadView<'_>, name: &[u8]) -> bool {
     if ESSENTIAL.iter().any(|essential| essential.eq_ignore_ascii_case(name)) {
         return false;
     }
-    view.values(b"connection").flat_map(tokens).any(|token| token.eq_ignore_ascii_case(name))
+    view.values(b"connection").flat_map(elements).any(|token| token.eq_ignore_ascii_case(name))
 }
 
 fn read(view: HeadView<'_>) -> Result<Said, Refusal> {
@@ -233,7 +232,7 @@ fn read(view: HeadView<'_>) -> Result<Said, Refusal> {
                 said.expect = Some(is_named(value, b"100-continue"));
             }
             7 if is_named(name, b"upgrade") => {
-                let given_up = tokens(value).any(|token| is_named(token, b"h2c"));
+                let given_up = elements(value).any(|token| is_named(token, b"h2c"));
                 said.upgrade = !value.is_empty() && !given_up;
             }
             10 if is_named(name, b"connection") => read_connection(value, &mut said),
@@ -262,16 +261,15 @@ fn check_coding(value: &[u8]) -> Result<(), Refusal> {
     if is_named(value, b"chunked") {
         return Ok(());
     }
-    let is_name = |token: &[u8]| !token.is_empty() && token.iter().copied().all(is_token);
-    let well_formed = tokens(value).all(is_name);
-    match well_formed && tokens(value).any(|token| !is_named(token, b"chunked")) {
+    let well_formed = elements(value).all(is_token);
+    match well_formed && elements(value).any(|token| !is_named(token, b"chunked")) {
         true => Err(Refusal { status: 501, ..bad("an unknown transfer coding") }), // RFC 9112 6.1
         false => Err(bad("a Transfer-Encoding that is not well formed")),
     }
 }
 
 fn read_connection(value: &[u8], said: &mut Said) {
-    for token in tokens(value) {
+    for token in elements(value) {
         match token.len() {
             5 if is_named(token, b"close") => said.close = true,
             10 if is_named(token, b"keep-alive") => said.keep_alive = true,
@@ -280,10 +278,6 @@ fn read_connection(value: &[u8], said: &mut Said) {
             _ => said.names_fields = true,
         }
     }
-}
-
-fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
 fn keeps_alive(said: &Said, version: Version) -> bool {

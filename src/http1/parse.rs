@@ -9,7 +9,7 @@ use std::ops::Range;
 use memchr::{memchr, memchr_iter};
 
 use crate::error::{Flag, Refusal};
-use crate::message::{Field, Head, Limits, Method, Span, Version, is_named};
+use crate::message::{Field, Head, Limits, Method, Span, Version, is_named, is_token_byte};
 
 /// The largest value that `limits.headers` may have.
 pub const HEADERS_MAX: usize = 256;
@@ -44,7 +44,7 @@ pub fn request(
     match bytes {
         [] => return Ok(Progress::Partial),
         [b'\r'] if start == window.start => return Ok(Progress::Partial),
-        [first, ..] if first.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(first) => {}
+        [first, ..] if is_token_byte(*first) => {}
         _ => return Err(bad("the request does not begin with a method")),
     }
     if still_partial(bytes, start, limits, head)? {

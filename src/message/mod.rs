@@ -11,4 +11,4 @@ pub use edits::HeaderEdits;
 pub use head::{Field, Head, HeadView, Span, Version};
 pub use limits::Limits;
 pub use method::Method;
-pub use name::is_named;
+pub use name::{elements, is_named, is_token, is_token_byte};

@@ -1,4 +1,4 @@
-//! Comparison of field names and other tokens with known ones.
+//! Tokens and lists of them: names of fields, codings, options of a connection.
 
 /// Whether `name` is `known`, which is lower case. The case of `name` does not matter (RFC 9110
 /// 5.1). The length of `known` is a constant, so the comparison has no loop over bytes: a head is
@@ -11,6 +11,21 @@ pub fn is_named<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
         (byte ^ known) & !case
     };
     name.iter().zip(known).map(differs).fold(0, |all, bits| all | bits) == 0
+}
+
+/// Whether `text` is a token (RFC 9110 5.6.2), like names of fields and methods.
+pub fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().copied().all(is_token_byte)
+}
+
+/// Whether `byte` may be part of a token.
+pub fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// The elements of a field value that is a list (RFC 9110 5.6.1), without white space around them.
+pub fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]

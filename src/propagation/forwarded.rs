@@ -1,11 +1,11 @@
-//! What the proxies before us say about the client: `x-forwarded-for` and `x-forwarded-proto`.
+//! The words of the proxies before us about the client: `x-forwarded-for` and `x-forwarded-proto`.
 //!
 //! Each of these proxies appends to a list, so the list is read from its end. A client may have
 //! written what stands before the entries of the trusted proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::message::HeadView;
+use crate::message::{HeadView, elements};
 
 /// The client's address: entry number `trusted_hops` of `x-forwarded-for`, counted from the end.
 /// `None` if there is no such entry or no trusted proxy.
@@ -20,7 +20,7 @@ pub fn client_ip(request: HeadView<'_>, trusted_hops: u32) -> Option<IpAddr> {
 /// field and do not append to it. So a list may be shorter than the number of trusted proxies, and
 /// its first entry then comes from one of them.
 pub fn scheme(request: HeadView<'_>, trusted_hops: u32) -> Option<&'static str> {
-    let entries = request.values(NAME_PROTO).flat_map(entries).count();
+    let entries = request.values(NAME_PROTO).flat_map(elements).count();
     let entry = from_end(request, NAME_PROTO, trusted_hops.min(entries as u32))?;
     ["https", "http"].into_iter().find(|scheme| entry.eq_ignore_ascii_case(scheme.as_bytes()))
 }
@@ -32,12 +32,8 @@ fn from_end<'a>(request: HeadView<'a>, name: &[u8], place: u32) -> Option<&'a [u
         return None;
     }
     // Several lines are one list (RFC 9110 5.3).
-    let all: Vec<_> = request.values(name).flat_map(entries).collect();
+    let all: Vec<_> = request.values(name).flat_map(elements).collect();
     all.len().checked_sub(place as usize).map(|at| all[at])
-}
-
-fn entries(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]

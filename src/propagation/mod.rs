@@ -1,5 +1,5 @@
-//! What travels with a request: its id, and what proxies say about its client. Pure: no I/O, no
-//! clock.
+//! Information that travels with a request: its id, and the words of proxies about its client.
+//! Pure: no I/O, no clock.
 
 pub mod forwarded;
 mod request_id;

@@ -34,8 +34,6 @@ pub enum Downloaded {
         keep: bool,
         /// Whether the endpoint's connection may carry another exchange.
         reusable: bool,
-        /// Whether the endpoint's connection may serve this client only.
-        private: bool,
     },
     /// 101, or 2xx to CONNECT: the connection becomes a tunnel.
     Switched {
@@ -128,7 +126,9 @@ pub async fn relay<I: Io>(
 ) -> Result<Downloaded, Failure> {
     let response = workspace.response.view(buf.block());
     let (status, head_end) = (workspace.response.status, head_end(workspace));
-    let private = between.private.get() || private::is_demanded(response);
+    if private::is_demanded(response) {
+        upstream.private.set(true);
+    }
     let bridge = exchange.kind.filter(|kind| is_bridged(*kind, response));
     let replaced = bridge.map(|kind| replaced(kind, response)).unwrap_or_default();
     if exchange.kind.is_some()
@@ -157,7 +157,7 @@ pub async fn relay<I: Io>(
     let reply = relay::Reply { body, head_end, limits };
     let passed = relay::response(exchange, &workspace.scratch, upstream, buf, reply).await?;
     let Passed { clean } = passed;
-    Ok(Downloaded::Done { keep, reusable: clean && framing.keep_alive, private })
+    Ok(Downloaded::Done { keep, reusable: clean && framing.keep_alive })
 }
 
 /// The outcome of reading a head.

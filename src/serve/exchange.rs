@@ -358,13 +358,13 @@ fn conclude<I: Io>(
 ) -> Result<Option<Answered<I>>, Failure> {
     let now = exchange.downstream.worker.io.now();
     match carried {
-        Ok(Some(Downloaded::Done { keep, reusable, private })) => {
+        Ok(Some(Downloaded::Done { keep, reusable })) => {
             exchange.record.ended(now);
             attempt.finish(now, Outcome::Answered(exchange.record.status()));
             let service = &exchange.plan.service;
             match reusable {
                 // A stream has no connection of its own; HTTP/2 does not know these schemes.
-                true if private && !upstream.is_stream() => {
+                true if upstream.private.get() && !upstream.is_stream() => {
                     exchange.downstream.private.keep(service, exchange.plan.subset, upstream);
                 }
                 true if service.config.send_proxy_protocol.is_none() => upstream.release(now),
@@ -425,7 +425,9 @@ async fn carry<I: Io>(
     };
     let Ok((sent, _)) = sent else { return Err(Failure::Refused(download::TIMED_OUT)) };
     let between = Between::default();
-    between.private.set(upstream.private || private::is_asked_for(request));
+    if private::is_asked_for(request) {
+        upstream.private.set(true);
+    }
     between.uploaded.set(body.is_done());
     // If sending failed, the endpoint may have sent a response before it closed.
     let all_sent = body.is_done() || sent.is_err();
@@ -464,9 +466,8 @@ async fn respond<I: Io>(
         (Verdict::PassOn, download::ResponseHead::Complete { buf, framing }) => {
             let relay = download::relay(exchange, workspace, upstream, between, buf, framing);
             Ok(Some(match relay.await? {
-                Downloaded::Done { keep, reusable, private } => {
-                    let reusable = reusable && between.uploaded.get();
-                    Downloaded::Done { keep, reusable, private }
+                Downloaded::Done { keep, reusable } => {
+                    Downloaded::Done { keep, reusable: reusable && between.uploaded.get() }
                 }
                 switched @ Downloaded::Switched { .. } => switched,
             }))
@@ -511,8 +512,6 @@ pub struct Between {
     pub uploaded: Cell<bool>,
     /// The beginning of the response was sent to the client.
     pub answered: Cell<bool>,
-    /// The endpoint's connection may serve this client only.
-    pub private: Cell<bool>,
 }
 
 /// The result of an exchange with an endpoint.

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::message::{HeadView, is_named};
+use crate::message::{HeadView, elements, is_named};
 use crate::runtime::io::{Io, Quiet, Stream};
 use crate::upstream::{LocalService, Upstream};
 use crate::wire::Wire;
@@ -43,7 +43,6 @@ impl<I: Io> Private<I> {
     ) {
         upstream.alarm.clear();
         upstream.reused = true;
-        upstream.private = true;
         let mut all = self.0.take().unwrap_or_else(|| Box::new(Connections(Vec::new())));
         if all.0.len() == PRIVATE_MAX {
             all.0.remove(0);
@@ -89,8 +88,7 @@ pub fn is_demanded(response: HeadView<'_>) -> bool {
 /// Whether a challenge or credentials have a scheme that authenticates connections.
 fn is_of_connection(value: &[u8]) -> bool {
     // A list of challenges may have it in any place.
-    value.split(|&byte| byte == b',').any(|part| {
-        let part = part.trim_ascii();
+    elements(value).any(|part| {
         let scheme = part.split(|&byte| byte == b' ').next().unwrap_or_default();
         scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
     })

@@ -121,9 +121,7 @@ async fn read_body<I: Io>(
         let (now, received) = (io.now(), record.received_bytes());
         let deadline = exchange.plan.deadline.min(now + exchange.plan.terms.timeouts.body_idle);
         match await_endpoint(exchange, upstream, now, deadline, read.as_mut()).await {
-            // The client has sent meanwhile: the exchange is not idle.
-            Err(WaitError::Late)
-                if record.received_bytes() > received && io.now() < exchange.plan.deadline => {}
+            Err(WaitError::Late) if is_still_fed(exchange, received) => {}
             done => break done,
         }
     };
@@ -178,6 +176,13 @@ pub async fn await_endpoint<I: Io, T>(
     }
 }
 
+/// Whether the client has sent more than the first `received` bytes of its body, and the deadline
+/// of the exchange has not passed: the exchange is not idle then, although the endpoint is silent.
+fn is_still_fed<I: Io>(exchange: &Exchange<'_, I>, received: u64) -> bool {
+    let in_time = exchange.downstream.worker.io.now() < exchange.plan.deadline;
+    in_time && exchange.record.received_bytes() > received
+}
+
 /// Whether a read failed because the peer violated the protocol, not because it disconnected.
 pub fn is_breach(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::InvalidData
@@ -207,9 +212,7 @@ async fn splice<I: Io>(
     let spliced = loop {
         let received = record.received_bytes();
         match upstream.alarm.guard(spliced.as_mut()).await {
-            Err(_) if record.received_bytes() > received && io.now() < exchange.plan.deadline => {
-                push();
-            }
+            Err(_) if is_still_fed(exchange, received) => push(),
             done => break done,
         }
     };

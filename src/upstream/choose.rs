@@ -173,11 +173,7 @@ pub(super) async fn open_as_chosen<I: Io>(
     let upstream = open(target, endpoint).await?;
     let chosen = upstream.stream.tls().map(|tls| tls.session(is_http2));
     endpoint.shared.chosen.set(chosen == Some(true));
-    let shares = match target.service.config.protocol {
-        Protocol::Http2 | Protocol::Grpc => true,
-        _ => chosen == Some(true),
-    };
-    match shares {
+    match is_multiplexed(target, endpoint) {
         true => Box::pin(http2::share(target, endpoint, upstream)).await,
         false => Ok(upstream),
     }

@@ -97,7 +97,7 @@ pub struct Upstream<S: Stream> {
     /// Whether the connection has carried an exchange before.
     pub reused: bool,
     /// Whether the connection serves one client alone. It never goes back to the pool.
-    pub private: bool,
+    pub private: Cell<bool>,
     /// `None` means a stream of a shared connection.
     open: Option<OpenGuard>,
 }
@@ -171,8 +171,14 @@ impl<S: Stream> EndpointState<S> {
             if stream.quiet() == Quiet::Quiet {
                 let endpoint = Rc::clone(self);
                 let open = Some(open);
-                let upstream =
-                    Upstream { stream, alarm, endpoint, reused: true, private: false, open };
+                let upstream = Upstream {
+                    stream,
+                    alarm,
+                    endpoint,
+                    reused: true,
+                    private: Cell::new(false),
+                    open,
+                };
                 return Taken { upstream: Some(upstream), stale };
             }
             // The endpoint has closed the connection or has sent bytes without a request.
@@ -186,13 +192,13 @@ impl<S: Stream> EndpointState<S> {
         self.cells().active.increment();
         let open = OpenGuard { stats: Arc::clone(&self.stats), worker: self.worker };
         let (endpoint, open) = (Rc::clone(self), Some(open));
-        Upstream { stream, alarm, endpoint, reused: false, private: false, open }
+        Upstream { stream, alarm, endpoint, reused: false, private: Cell::new(false), open }
     }
 
     /// Wraps a stream of a shared connection.
     pub fn multiplexed(self: &Rc<Self>, stream: S, alarm: Alarm, reused: bool) -> Upstream<S> {
         let endpoint = Rc::clone(self);
-        Upstream { stream, alarm, endpoint, reused, private: false, open: None }
+        Upstream { stream, alarm, endpoint, reused, private: Cell::new(false), open: None }
     }
 
     /// Whether the endpoint was removed from its service.
