@@ -19,7 +19,7 @@ IDLE_CONNECTIONS = 10_000
 IDLE_HTTP2_CONNECTIONS = 1000
 IDLE_HTTP2_S = 2.5
 HTTP_LISTENERS = ("http", "https", "mutual", "outbound", "h2_h1", "h2_h2", "h2_grpc")
-# The authority of HTTP/2 requests: it selects the routes.
+# The authority of HTTP/2 requests, by listener. It selects the routes.
 HTTP2_HOSTS = {"h2_h1": "app2.test", "h2_h2": "app2.test", "h2_grpc": "grpc.test"}
 LAST_ROUTE = f"/route{ROUTES - 1:04}/item"
 
@@ -28,7 +28,7 @@ class Case:
     """A closed-loop case whose figure is CPU time per `unit`."""
 
     def __init__(self, name, title, arguments, path="/", listener="http", routes=0, tls=False,
-                 unit="request"):
+                 unit="request", burst_s=None):
         self.name = name
         self.title = title
         self.arguments = arguments.split()
@@ -37,13 +37,15 @@ class Case:
         self.routes = routes
         self.tls = tls
         self.unit = "MB" if "--bulk" in arguments else unit
+        #: The length of a burst where it is not the one of all cases.
+        self.burst_s = burst_s
 
     def is_http2(self):
-        """Whether h2load is the client: the load generator speaks HTTP/1."""
+        """Whether the client speaks HTTP/2. Then it is h2load: the load generator speaks only HTTP/1."""
         return self.listener.startswith("h2_")
 
     def host(self):
-        """The arguments that set the authority, for the HTTP/2 client."""
+        """The arguments of h2load that set the authority; empty for an HTTP/1 case."""
         return ["-H", f":authority: {HTTP2_HOSTS[self.listener]}"] if self.is_http2() else []
 
     def target(self, instance):
@@ -70,6 +72,12 @@ CASES = [
          listener="h2_h2"),
     Case("h2-h2-100", "HTTP/2 to HTTP/2, 1 connection x 100 streams", "-c 1 -m 100",
          listener="h2_h2"),
+    Case("h2-16k", "HTTP/2 to HTTP/2, 16 KiB body, 10 connections x 10 streams", "-c 10 -m 10",
+         path="/16k", listener="h2_h2"),
+    Case("h2-1m", "HTTP/2 to HTTP/2, 1 MiB body, 8 connections x 1 stream", "-c 8 -m 1",
+         path="/1m", listener="h2_h2"),
+    Case("h2-long", "HTTP/2 to nghttpd for 3 s, 10 connections x 10 streams", "-c 10 -m 10",
+         path="/hello", listener="h2_grpc", burst_s=3),
     Case("grpc-unary", "gRPC unary calls, 10 connections x 10 streams",
          "-c 10 -m 10 -d @grpc@ -H content-type:application/grpc -H te:trailers", GRPC_PATH,
          listener="h2_grpc"),
@@ -89,14 +97,19 @@ CASES = [
 SETUPS = [(0, False), (ROUTES, False), (0, True)]
 RATE = "rate"
 RATE_CASE = Case(RATE, "latency at a fixed rate", "-c 64")
+RATE_HTTP2 = "h2-rate"
+RATE_HTTP2_CASE = Case(RATE_HTTP2, "latency of HTTP/2 at a fixed rate", "-c 10", listener="h2_h1")
+#: The case whose saturation gives the rate, by the case of latency.
+SATURATED = {RATE: "h1-64", RATE_HTTP2: "h2-h1"}
 MEMORY = "memory"
 MEMORY_TLS = "memory-tls"
 IDLE_HTTP2 = "idle-h2"
 STARTUP = "startup"
-OTHERS = [RATE, MEMORY, MEMORY_TLS, IDLE_HTTP2, STARTUP]
+OTHERS = [RATE, RATE_HTTP2, MEMORY, MEMORY_TLS, IDLE_HTTP2, STARTUP]
 #: Titles of the cases without a burst of load.
 TITLES = {
     RATE: "latency at a fixed rate",
+    RATE_HTTP2: "latency of HTTP/2 at a fixed rate",
     MEMORY: "resident memory at idle and per idle HTTP/1.1 connection",
     MEMORY_TLS: "memory per idle TLS connection",
     IDLE_HTTP2: "memory per idle HTTP/2 connection",
@@ -137,7 +150,7 @@ class Bench:
 
     @staticmethod
     def run_load(command, duration_s):
-        """Runs a client on its CPU."""
+        """Runs a load generator on the CPU for clients."""
         return subprocess.run(
             command,
             capture_output=True,
@@ -147,7 +160,7 @@ class Bench:
         )
 
     def load(self, arguments, duration_s):
-        """Runs the load generator on its CPU and returns its report."""
+        """Runs Ringway's load generator on the CPU for clients. Returns its report."""
         command = [self.loadgen, "bench", "--json", "-d", f"{int(duration_s * 1000)}ms", *arguments]
         done = self.run_load(command, duration_s)
         try:
@@ -156,7 +169,7 @@ class Bench:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}") from None
 
     def load_http2(self, arguments, duration_s):
-        """The same as `load`, with h2load as the client."""
+        """Runs h2load on the CPU for clients. Returns a report like that of `load`."""
         command = ["h2load", "-D", f"{int(duration_s * 1000)}ms", *arguments]
         done = self.run_load(command, duration_s)
         count = lambda what: re.search(rf"(\d+) {what}", done.stdout)
@@ -168,14 +181,14 @@ class Bench:
         return {"requests": fine, "duration_s": duration_s, "statuses": {}, "errors": errors}
 
     def arguments(self, case):
-        """The arguments of the client, with the paths of the files."""
+        """The arguments of the client, with the paths of files in place of their placeholders."""
         files = {f"@{name}@": path for name, path in self.backend.files.items()}
         return [files.get(word, word) for word in case.arguments] + case.host()
 
     def able(self, case, instances):
         """The instances that support the case."""
         able = [i for i in instances if i.proxy.serves(case.listener)]
-        if case.listener == "h2_grpc":
+        if case.path == GRPC_PATH:
             able = [instance for instance in able if self.answers_grpc(case, instance)]
         for instance in instances:
             if instance not in able:
@@ -183,7 +196,7 @@ class Bench:
         return able
 
     def answers_grpc(self, case, instance):
-        """Whether a call has grpc-status in its trailers. h2load does not check that."""
+        """Whether the response to a call has grpc-status in its trailers. h2load does not check that."""
         arguments = [word for word in self.arguments(case) if word not in ("-c", "-m", "10")]
         done = self.run_load(["nghttp", "-v", *arguments, *case.target(instance)], 5)
         fine = "grpc-status: 0" in done.stdout
@@ -193,7 +206,7 @@ class Bench:
         return fine
 
     def burst(self, case, instance, duration_s):
-        """One burst: CPU time of the proxy per unit, and units a second."""
+        """Runs one burst. Measures the CPU time of the proxy per unit, and the units per second."""
         arguments = self.arguments(case)
         before = instance.process.cpu_us()
         load = self.load_http2 if case.is_http2() else self.load
@@ -209,7 +222,7 @@ class Bench:
         }
 
     def closed(self, case, instances, deadline):
-        """All rounds of one case, interleaved over the proxies: A B C D, then D C B A."""
+        """Runs all rounds of a case. Each round has a burst of every proxy, in the order A B C D or D C B A."""
         samples = {instance.proxy.name: [] for instance in instances}
         for round_number in range(self.options.rounds):
             # Reverse the order each round, so that no proxy always runs after the same one.
@@ -219,7 +232,7 @@ class Bench:
                     return self.rows(samples)
                 name = instance.proxy.name
                 try:
-                    sample = self.burst(case, instance, self.options.burst)
+                    sample = self.burst(case, instance, case.burst_s or self.options.burst)
                 except (RuntimeError, subprocess.TimeoutExpired) as error:
                     self.fail(f"{case.name}, {name}: {error}")
                     continue
@@ -251,7 +264,7 @@ class Bench:
         return rows
 
     def at_rate(self, case, instances, rate, deadline):
-        """Latency on a schedule of `rate` requests a second, the same for all proxies."""
+        """Measures the latency at `rate` requests per second, the same rate for all proxies."""
         names = ("p50", "p90", "p99", "p99_9", "max")
         samples = {instance.proxy.name: [] for instance in instances}
         for round_number in range(self.options.rounds):
@@ -259,10 +272,9 @@ class Bench:
                 if time.monotonic() > deadline:
                     break
                 name, process = instance.proxy.name, instance.process
-                arguments = ["--rate", str(rate), *case.arguments, *case.target(instance)]
                 before_us, before = process.cpu_us(), process.wakeups()
                 try:
-                    report = self.load(arguments, self.options.rate_burst)
+                    report = self.load_at(case, rate, instance)
                 except (RuntimeError, subprocess.TimeoutExpired) as error:
                     self.fail(f"{case.name}, {name}: {error}")
                     continue
@@ -283,8 +295,25 @@ class Bench:
             if taken
         }
 
+    def load_at(self, case, rate, instance):
+        """Sends requests at a fixed rate. Returns a report with latencies."""
+        duration_s = self.options.rate_burst
+        if not case.is_http2():
+            arguments = ["--rate", str(rate), *case.arguments, *case.target(instance)]
+            return self.load(arguments, duration_s)
+        connections = int(case.arguments[case.arguments.index("-c") + 1])
+        arguments = [*case.host(), *case.target(instance)]
+        waits_us, refused = http2_waits(self.directory, rate, connections, duration_s, arguments)
+        if len(waits_us) < 2:
+            raise RuntimeError("no request was answered")
+        at = statistics.quantiles(waits_us, n=1000)
+        latency_us = {"p50": at[499], "p90": at[899], "p99": at[989], "p99_9": at[998],
+                      "max": max(waits_us)}
+        return {"requests": len(waits_us), "statuses": {}, "errors": {"http2": refused},
+                "latency_us": latency_us}
+
     def memory(self, proxy, tls=False):
-        """Resident memory of a fresh instance at idle and with many idle connections."""
+        """Measures the resident memory of a new instance without connections and with many idle ones."""
         instance = proxy.start(self.directory, self.backend.values, tls=tls)
         log = os.path.join(self.directory, f"idle-{proxy.name}{'-tls' if tls else ''}.log")
         holder = None
@@ -318,7 +347,7 @@ class Bench:
         return row
 
     def memory_http2(self, proxy, request):
-        """Memory of idle HTTP/2 connections, each with one request or none."""
+        """Measures the memory of idle HTTP/2 connections, which have had one request each or none."""
         instance = proxy.start(self.directory, self.backend.values)
         address = (instance.host, instance.ports["h2_h1"])
         held = []
@@ -329,7 +358,7 @@ class Bench:
             time.sleep(0.5)
             idle = instance.process.memory_kb()
             held = http2.hold(address, IDLE_HTTP2_CONNECTIONS, request)
-            # Some proxies free the memory for opening a connection after a while.
+            # Some proxies free the memory that they needed to open a connection only after a while.
             time.sleep(IDLE_HTTP2_S)
             full = instance.process.memory_kb()
         finally:
@@ -347,7 +376,7 @@ class Bench:
         return row
 
     def startup(self, proxies):
-        """Milliseconds from exec to the first answer, interleaved."""
+        """Measures the milliseconds from exec to the first response, with a start of each proxy by turns."""
         samples = {proxy.name: [] for proxy in proxies}
         for _ in range(self.options.rounds):
             for proxy in proxies:
@@ -364,12 +393,29 @@ class Bench:
         return medians
 
 
+def http2_waits(directory, rate, connections, duration_s, arguments):
+    """Sends requests over HTTP/2 at a fixed rate. Returns their latencies in microseconds, and how
+    many of them failed. A connection has up to 100 requests under way, and then sends none."""
+    log = os.path.join(directory, f"h2load-{time.monotonic_ns()}.tsv")
+    command = ["h2load", "-c", str(connections), "-m", "100", "-D", f"{int(duration_s * 1000)}ms",
+               "--rps", f"{rate / connections:g}", f"--log-file={log}", *arguments]
+    done = Bench.run_load(command, duration_s)
+    if done.returncode != 0 or not os.path.exists(log):
+        raise RuntimeError(f"{' '.join(command)}: {done.stdout[-300:]} {done.stderr.strip()}")
+    with open(log) as file:
+        # Each line: the start in microseconds since the epoch, the status, the latency.
+        rows = [line.split() for line in file]
+    os.unlink(log)
+    waits_us = [int(wait) for _, status, wait in rows if status == "200"]
+    return waits_us, len(rows) - len(waits_us)
+
+
 def has_h2load():
     return shutil.which("h2load") is not None
 
 
 def failed(report):
-    """Requests with an error or without an answer."""
+    """The number of requests with an error status or without a response."""
     refused = sum(n for status, n in report["statuses"].items() if int(status) >= 400)
     return refused + sum(report["errors"].values())
 
@@ -387,10 +433,10 @@ def wait_until_held(holder, timeout_s=30):
 
 
 def binary_size(path):
-    """Megabytes of the file as it is and without symbols."""
+    """The size of the file in megabytes, as it is and without symbols."""
     sizes = {"file_mb": os.path.getsize(os.path.realpath(path)) / 1e6}
     with tempfile.TemporaryDirectory() as directory:
-        # `strip` removes its output when it fails, so it gets a name and not an open file.
+        # `strip` removes its output when it fails, so it gets a path and not an open file.
         stripped = os.path.join(directory, "stripped")
         try:
             command = ["strip", "-o", stripped, os.path.realpath(path)]

@@ -1,4 +1,4 @@
-"""HTTP/2 connections that are opened and then left alone."""
+"""HTTP/2 connections that are opened and then stay idle."""
 
 import socket
 

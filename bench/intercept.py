@@ -1,7 +1,7 @@
 """The cost of interception: the same traffic to a sidecar through kernel rules, and directly.
 
-Every column has a host of its own: a network namespace with the origin and the proxy in it, joined
-by a cable to the one that the load comes from.
+Every column has its own network namespace, in which the origin and the proxy run. A pair of veth
+interfaces connects it to the namespace of the load generator.
 """
 
 import os
@@ -16,9 +16,9 @@ MANY = Case("intercept-64", "HTTP/1.1 keep-alive, 64 connections", "-c 64")
 TCP = Case("intercept-tcp", "TCP, a connection per 64 bytes to and fro, 16 clients",
            "--tcp -c 16 --close", listener="echo", unit="connection")
 CLOSED = [ONE, MANY, TCP]
-#: Latency of the same cases at a rate that all proxies can keep.
+#: The name of the measurement of latency, at a rate that all proxies can keep.
 RATE = "intercept-rate"
-#: Wakeups of the proxy per connection, with one connection at a time.
+#: The name of the measurement of wakeups of the proxy per connection, with one connection at a time.
 WAKEUPS = "intercept-wakeups"
 LONE = [Case(WAKEUPS, "woken per HTTP/1.1 connection with one request", "-c 1 --close"),
         Case(WAKEUPS, "woken per TCP connection with 64 bytes to and fro",
@@ -50,7 +50,7 @@ class Column:
 
 
 class NoProxy:
-    """The process of the column without a proxy: it costs nothing."""
+    """Stands for the process in the column without a proxy. It uses no CPU time."""
 
     @staticmethod
     def cpu_us():
@@ -67,7 +67,7 @@ def columns(found):
 
 
 def measure(bench, found, wanted, deadline):
-    """All cases that are `wanted`; None when there are none."""
+    """Measures all cases that are `wanted`. Returns None when there are none, or no column starts."""
     wanted = [name for name in NAMES if wanted(name)]
     if not wanted:
         return None
@@ -93,7 +93,7 @@ def measure(bench, found, wanted, deadline):
 
 
 def tables(results):
-    """All rows of the results, with their titles."""
+    """The tables of the results: pairs of a title and its rows."""
     if not results:
         return []
     found = [(name, case["rows"]) for name, case in results["cases"].items()]
@@ -102,7 +102,7 @@ def tables(results):
 
 
 def latency(bench, case, instances, results, deadline):
-    """Latency at a part of the slowest proxy's saturation."""
+    """Measures the latency at `LOAD` times the highest rate of the slowest proxy."""
     rows = results["cases"].get(case.name, {}).get("rows")
     if not rows:
         bench.say(f"measuring saturation, for the rate of {case.name}")
@@ -114,7 +114,7 @@ def latency(bench, case, instances, results, deadline):
 
 
 def start_all(bench, heads):
-    """An instance for every column that starts."""
+    """Starts an instance for every column. Returns those that started."""
     instances = []
     for head in heads:
         try:
@@ -125,7 +125,7 @@ def start_all(bench, heads):
 
 
 def start(bench, head):
-    """A host with an origin, a proxy and the rules that lead to it."""
+    """Starts the network namespace of a column, with an origin, a proxy and the rules that lead to it."""
     directory = os.path.join(bench.directory, head.name.replace(" ", "-"))
     os.makedirs(directory)
     host = Host(directory)

@@ -28,11 +28,11 @@ IN_NAMESPACE = "RINGWAY_BENCH_NAMESPACE"
 
 
 def enter_namespace(mounts=False):
-    """Starts this program again in a network of its own, where that is allowed.
+    """Starts this program again in its own network namespace, if the system allows that.
 
-    There it can choose cubic for every socket of every party without touching the machine's
-    settings, and no other traffic, port or TIME_WAIT of the machine is in the way. With `mounts`
-    it can also replace files of the system for itself and its children.
+    There it can select the congestion control cubic for all sockets without a change of the machine's
+    settings, and no other traffic, port or TIME_WAIT of the machine interferes. With `mounts` it also
+    gets its own mount namespace, in which it can replace files of the system.
     """
     if os.environ.get(IN_NAMESPACE) or not shutil.which("unshare"):
         return
@@ -44,7 +44,7 @@ def enter_namespace(mounts=False):
 
 
 def only_one():
-    """Refuses to run beside another benchmark: each would measure the other. Returns the lock."""
+    """Exits if another benchmark is running: each would disturb the other. Returns the lock."""
     lock = open(os.path.join(tempfile.gettempdir(), "ringway-bench.lock"), "w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,7 +54,7 @@ def only_one():
 
 
 def prepare():
-    """Raises limits and sets the private network up. Returns a note for each step that failed."""
+    """Raises limits and sets up the network namespace. Returns a note for each step that failed."""
     notes = []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -76,8 +76,8 @@ def prepare():
     else:
         notes.append("no private network (unshare --net is not allowed): the machine's own is used")
     try:
-        # Other work on the machine then disturbs less. A real-time class is throttled at 95 %,
-        # and that shows in the tail.
+        # Then other processes disturb the benchmark less. A real-time class is no alternative: Linux
+        # throttles it at 95 % of a CPU, which raises the highest latencies.
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
     except OSError:
         notes.append(f"nice {NICE} is not allowed: other work on the machine shows in the figures")
@@ -90,12 +90,12 @@ def prepare():
 
 
 def cubic(destination, source="127.0.0.1"):
-    """The command that makes connections to a local address use cubic."""
+    """The command that makes connections to a local address use the congestion control cubic."""
     return (f"ip route replace local {destination} dev lo table local proto kernel scope host"
             f" src {source} congctl cubic")
 
 
-#: The same for all of loopback.
+#: The commands that make all connections on loopback use cubic.
 CUBIC = (cubic("127.0.0.0/8"), cubic("127.0.0.1"))
 
 
@@ -105,7 +105,7 @@ PORTS = ("net.ipv4.ip_local_port_range=32768 65535", "net.ipv4.tcp_tw_reuse=1")
 
 
 def congestion_control():
-    """The congestion control of a connection on loopback."""
+    """The name of the congestion control that a connection on loopback uses."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         with socket.create_connection(server.getsockname()) as client:
             name = client.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16)
@@ -139,7 +139,7 @@ _ports = iter(range(2000, 9900))
 
 
 def free_port():
-    """A port below the ephemeral range, so that no connection takes it before its listener."""
+    """A port below the ephemeral range: no outgoing connection can take it before its listener does."""
     for port in _ports:
         with socket.socket() as probe:
             try:
@@ -151,9 +151,9 @@ def free_port():
 
 
 class Process:
-    """A child that is pinned to a CPU and ended with this program, whatever happens.
+    """A child process that is pinned to a CPU, and that ends with this program, however that ends.
 
-    Without a CPU it may run on all of them, at the usual priority.
+    With `cpu` None it may run on all CPUs, at the usual priority.
     """
 
     alive = []
@@ -175,10 +175,10 @@ class Process:
         Process.alive.append(self)
 
     def find_server(self):
-        """Measures the process that listens, and its children, from now on.
+        """From now on measures only the process that listens, and its children.
 
-        The command can be a wrapper script that starts the server as its child. The wrapper's
-        own memory and CPU time do not count then. Returns the path of the server's executable.
+        The command can be a wrapper script that starts the server as its child. Then the memory and
+        CPU time of the wrapper do not count. Returns the path of the server's executable.
         """
         self.root = next((pid for pid in tree(self.child.pid) if _listens(pid)), self.child.pid)
         return os.readlink(f"/proc/{self.root}/exe")
@@ -192,7 +192,7 @@ class Process:
         return sum(_cpu_us(pid) for pid in self.pids())
 
     def thread_us(self, name):
-        """The same for the running threads whose names begin with `name`."""
+        """The CPU time in microseconds of the running threads whose names begin with `name`."""
         spent_ns = 0
         for pid in self.pids():
             for path in glob.glob(f"/proc/{pid}/task/*"):
@@ -205,7 +205,7 @@ class Process:
         return spent_ns / 1e3
 
     def place_threads(self, name, cpu):
-        """Keeps the running threads whose names begin with `name` on a CPU."""
+        """Pins the running threads whose names begin with `name` to a CPU."""
         for pid in self.pids():
             for path in glob.glob(f"/proc/{pid}/task/*"):
                 try:
@@ -216,12 +216,12 @@ class Process:
                     pass
 
     def wakeups(self):
-        """How often a thread has slept and was woken."""
+        """How often threads of the process have slept and were woken."""
         return sum(_wakeups(path) for pid in self.pids() for path in
                    glob.glob(f"/proc/{pid}/task/*/status"))
 
     def memory_kb(self):
-        """Resident and proportional set size of all processes together."""
+        """The sums of the resident and of the proportional set sizes of all processes, in kB."""
         rss = pss = 0
         for pid in self.pids():
             try:
@@ -258,17 +258,17 @@ class Process:
 
 
 class Host:
-    """A network of its own, joined by a cable to the one this program is in.
+    """A network namespace, connected to the one of this program by a pair of veth interfaces.
 
-    It has no name: it is there as long as the process that holds it, which ends with this program,
-    whatever happens.
+    It has no name, so it exists only as long as the process in it, which ends with this program,
+    however that ends.
     """
 
     _numbers = itertools.count(1)
 
     def __init__(self, directory):
         number = next(Host._numbers)
-        #: Its address, and the address of this side of the cable.
+        #: The addresses of the two interfaces: in the namespace, and on the side of this program.
         self.address, self.client = f"10.99.{number}.2", f"10.99.{number}.1"
         log = os.path.join(directory, f"host-{number}.log")
         self.holder = Process(["unshare", "--net", "sleep", "infinity"], LOAD_CPU, log)
@@ -283,7 +283,7 @@ class Host:
             run([*self.inside(), "sysctl", "-q", "-w", setting])
 
     def _wait(self):
-        """Waits until the holding process has entered the namespace."""
+        """Waits until the process that keeps the namespace has entered it."""
         deadline = time.monotonic() + 5
         ours = os.readlink("/proc/self/ns/net")
         while time.monotonic() < deadline and self.holder.child.poll() is None:
@@ -297,11 +297,11 @@ class Host:
         raise RuntimeError(f"no network namespace: {self.holder.last_words()}")
 
     def inside(self):
-        """The words before a command that run it in this network."""
+        """The command line that runs the command after it in this network namespace."""
         return ["nsenter", f"--net=/proc/{self.holder.child.pid}/ns/net"]
 
     def run(self, command):
-        """Runs a command in this network; it has to succeed."""
+        """Runs a command in this network namespace. Raises if it fails."""
         run([*self.inside(), *command.split()])
 
     def stop(self):
@@ -309,7 +309,7 @@ class Host:
 
 
 def _plug_in(run_there, interface, own, other):
-    """Configures one end of a cable. Connections to the other end use cubic."""
+    """Configures one interface of the pair. Connections to the other end use cubic."""
     for command in (
         f"ip address add {own}/32 peer {other}/32 dev {interface}",
         f"ip link set {interface} up",
@@ -319,7 +319,7 @@ def _plug_in(run_there, interface, own, other):
 
 
 def run(command):
-    """Runs a command that has to succeed."""
+    """Runs a command. Raises if it fails."""
     words = command.split() if isinstance(command, str) else command
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode != 0:
@@ -388,7 +388,7 @@ def _wakeups(path):
 
 
 def _cpu_us(pid):
-    """From the CPU clock of the process, which includes ended threads."""
+    """The CPU time of a process in microseconds, including that of its ended threads."""
     try:
         # Python has no clock_getcpuclockid(3). This is CPUCLOCK_SCHED of the whole process.
         return time.clock_gettime((~pid << 3) | 2) * 1e6

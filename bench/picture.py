@@ -19,18 +19,18 @@ COLORS = {
 }
 REFERENCE = "haproxy"
 RINGWAY, BASELINE = "ringway", "baseline"
-#: The head of the column with the ratio of Ringway to the baseline.
+#: The title of the column with the ratio of Ringway to the baseline.
 TO_BASELINE = "to baseline"
 LATENCY = "µs"
 RATIO_MAX = 4.0
-# The reference of the interception columns in the picture.
+# In the picture, the column that the other interception columns are compared with.
 DIRECT = "ringway direct"
 # Pixels: height of a bar, space left of the bars, length of a ratio of one.
 BAR, LEFT, SCALE = 13, 380, 150
 
 
 def figures(results):
-    """Rows of (title, unit, {proxy: value}), lower is better, in the order they are shown."""
+    """Rows of (title, unit, {proxy: value}) in the order of the table. Lower values are better."""
     rows = []
     for case in results["cases"].values():
         values = {name: row["cpu_us"] for name, row in case["rows"].items()}
@@ -38,7 +38,8 @@ def figures(results):
     for rate in results.get("rates", []):
         for key, label in (("p50", "p50"), ("p99", "p99"), ("p99_9", "p99.9")):
             values = {name: row[key] for name, row in rate["rows"].items()}
-            rows.append((f"{label} at {rate['rate']:.0f} requests/s", LATENCY, values))
+            protocol = "HTTP/2: " if rate.get("case") == "h2-rate" else ""
+            rows.append((f"{protocol}{label} at {rate['rate']:.0f} requests/s", LATENCY, values))
     memory = results.get("memory") or {}
     if memory:
         idle = {name: row["idle_rss_mb"] for name, row in memory.items()}
@@ -64,7 +65,7 @@ def figures(results):
 
 
 def intercepted(results):
-    """The same for interception: a column for each proxy and way to it."""
+    """The rows for interception, as of `figures`: with a value for each proxy and way to it."""
     rows = []
     if not results.get("intercept"):
         return rows
@@ -88,7 +89,7 @@ def binary_of(peer):
 
 
 def to_baseline(values):
-    """The ratio of Ringway to its baseline; None where one of them has no figure."""
+    """The ratio of Ringway to its baseline; None if one of them has no value."""
     if not values.get(BASELINE) or RINGWAY not in values:
         return None
     return values[RINGWAY] / values[BASELINE]
@@ -97,7 +98,7 @@ def to_baseline(values):
 def paired(rows):
     """The ratio of Ringway to its baseline in a case: the quartiles over the rounds.
 
-    Both have run within seconds, so a change of the machine's speed is not in the ratio of a round.
+    In a round both run within seconds, so a change of the machine's speed does not change the ratio.
     """
     rounds = [rows.get(name, {}).get("cpu_us_rounds", []) for name in (RINGWAY, BASELINE)]
     pairs = [new / old for new, old in zip(*rounds) if old]
@@ -105,7 +106,7 @@ def paired(rows):
 
 
 def baseline_cell(ratio, quartiles=None):
-    """A ratio; where there are quartiles, their median and the range of the middle half."""
+    """The text of a cell: the ratio, or with quartiles their median and the range of the middle half."""
     if quartiles:
         low, median, high = quartiles
         return f"{median:.3f} [{low:.2f}–{high:.2f}]"
@@ -192,7 +193,7 @@ def interception_lines(results):
         return []
     found, names = results["intercept"], list(results["intercept"]["columns"])
     noisy = noisy_cells(found["cases"])
-    # Each column of Ringway, with the baseline's column of the same way.
+    # Each column of Ringway, with the column of the baseline for the same way to the proxy.
     pairs = [(name, name.replace(RINGWAY, BASELINE)) for name in names if RINGWAY in name]
     pairs = [(new, old) for new, old in pairs if old in names]
     heads = names + [new.replace(RINGWAY, TO_BASELINE + ",") for new, _ in pairs]

@@ -16,7 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 CACHE = os.path.join(os.path.dirname(HERE), ".cache")
 LOOPBACK = "127.0.0.1"
 READY_S = 10
-# A gRPC method for the proxies, and a file for the server: the ending gives its content type.
+# For the proxies this path is a gRPC method. For the gRPC server it is a file, whose ending selects the content type.
 GRPC_PATH = "/bench.Echo/Say.grpc"
 GRPC_MESSAGE = b"hello, world\n"
 LISTENERS = ("http", "echo", "sink", "https", "mutual", "outbound", "h2_h1", "h2_h2", "h2_grpc",
@@ -24,7 +24,7 @@ LISTENERS = ("http", "echo", "sink", "https", "mutual", "outbound", "h2_h1", "h2
 
 
 class Absent(Exception):
-    """The proxy, or a part of it, is missing. The text tells how to install it."""
+    """The proxy, or a part of it, is missing. The text says how to install it."""
 
 
 class Proxy:
@@ -39,7 +39,7 @@ class Proxy:
         if not self.binary or not os.access(self.binary, os.X_OK):
             raise Absent(f"{self.binary or self.name} is not installed: {self.package}")
         self.version = self.read_version()
-        #: The executable of the running server. It is not `binary` where that is a script.
+        #: The executable of the running server. It differs from `binary` if that is a script.
         self.executable = self.binary
 
     def find(self):
@@ -71,12 +71,12 @@ class Proxy:
         return True
 
     def values(self):
-        """More placeholders of the template."""
+        """The values of further placeholders of the template, by name."""
         return {}
 
     def start(self, directory, backend, routes=0, tls=False):
-        """Starts an instance; `backend` has the ports of the servers and the files for TLS.
-        Waits for nothing."""
+        """Starts an instance, and returns before it listens. `backend` has the ports of the servers and
+        the files for TLS."""
         directory = self.new_directory(directory)
         ports = {name: free_port() for name in LISTENERS}
         lines = self.route_lines(routes, directory) if routes else []
@@ -93,7 +93,7 @@ class Proxy:
         return directory
 
     def template_for(self, kind):
-        """The name of the template for TLS, for interception; "" for the first one."""
+        """The name of the template. `kind` is "tls", "intercept", or "" for plain HTTP."""
         stem, ending = os.path.splitext(self.template)
         return f"{stem}-{kind}{ending}" if kind else self.template
 
@@ -152,8 +152,8 @@ class Ringway(Proxy):
         return [self.binary, "run", "-c", config]
 
     def template_for(self, kind):
-        """For the baseline configs/baseline*.yaml, if the file exists: an older build can need a
-        configuration of its own."""
+        """The name of the template. For the baseline it is configs/baseline*.yaml if that file exists: an
+        older build can need a different configuration."""
         template = super().template_for(kind)
         older = template.replace("ringway", self.name)
         return older if os.path.exists(os.path.join(HERE, "configs", older)) else template
@@ -174,7 +174,7 @@ class Haproxy(Proxy):
         return [self.binary, "-db", "-f", config]
 
     def route_lines(self, count, directory):
-        # A map, as ingress controllers write it. A chain of 1 000 ACLs would be slow and unfair.
+        # A map file, as ingress controllers write it. 1 000 ACLs in a row would be slow, and so unfair.
         routes = os.path.join(directory, "routes.map")
         with open(routes, "w") as file:
             file.writelines(f"/route{i:04}/ app\n" for i in range(count))
@@ -197,7 +197,7 @@ class Nginx(Proxy):
         return [line.format(i) for i in range(count)]
 
     def stream_module(self):
-        """The path of the module, "" when it is built in, None when there is none."""
+        """The path of the stream module; "" when nginx has it built in, None when nginx lacks it."""
         built = output([self.binary, "-V"])
         if "--with-stream=dynamic" not in built:
             return "" if "--with-stream" in built else None
@@ -242,7 +242,7 @@ class Envoy(Proxy):
 class Backend:
     """The servers behind the proxies: nginx for HTTP, nghttpd for gRPC, the load generator for TCP.
 
-    With `host` they run in its network, without gRPC.
+    With `host` they run in the network namespace of this host, without the gRPC server.
     """
 
     def __init__(self, directory, loadgen, host=None):
@@ -251,6 +251,10 @@ class Backend:
         for name, size in (("16k", 16 << 10), ("1m", 1 << 20)):
             with open(os.path.join(www, name), "wb") as file:
                 file.write(os.urandom(size // 2).hex().encode())
+        with open(os.path.join(www, "hello"), "wb") as file:
+            file.write(GRPC_MESSAGE)
+        with open(os.path.join(www, "64m"), "wb") as file:
+            file.truncate(64 << 20)
         kinds = ("http", "http2", "mutual", "grpc", "echo", "sink")
         self.ports = {f"backend_{kind}": free_port() for kind in kinds}
         self.files = {**certificates(directory), "grpc": write_grpc_message(www)}
@@ -274,7 +278,7 @@ class Backend:
 
 
     def serve_grpc(self, directory, www, log):
-        """Starts the gRPC server: it answers with a message, and with the status in trailers."""
+        """Starts the gRPC server. It answers with a message, and has the status in trailers."""
         types = os.path.join(directory, "mime.types")
         with open(types, "w") as file:
             file.write("application/grpc grpc\n")
@@ -288,7 +292,7 @@ class Backend:
 
 
 def write_grpc_message(www):
-    """Writes a gRPC message with its prefix of five bytes. Calls and answers have it."""
+    """Writes a gRPC message with its prefix of five bytes. It is the body of requests and responses."""
     path = www + GRPC_PATH
     os.makedirs(os.path.dirname(path))
     with open(path, "wb") as file:
@@ -318,7 +322,7 @@ def certificates(directory):
 
 
 def find_all(only, ringway, baseline):
-    """The installed proxies, and for each missing one how to install it."""
+    """Returns the installed proxies, and a text for each missing one that says how to install it."""
     makers = {"ringway": lambda: Ringway(ringway)}
     if baseline:
         makers["baseline"] = lambda: Ringway(baseline, BASELINE)
@@ -338,7 +342,7 @@ def find_all(only, ringway, baseline):
 
 
 def probe_all(found, absent, directory, backend):
-    """The proxies that start; the others become absent, with the reason."""
+    """Returns the proxies that start. Notes the others in `absent`, with the reason."""
     able = []
     for proxy in found:
         try:
@@ -384,7 +388,7 @@ def render(template, directory, values):
     """Writes a template with its @placeholders@ replaced; returns the path of the result."""
     with open(os.path.join(HERE, "configs", template)) as file:
         text = file.read()
-    # Twice: a value (the stream part of nginx.conf) may hold placeholders itself.
+    # Twice, as a value may contain placeholders: the stream part of nginx.conf does.
     for _ in range(2):
         for name, value in values.items():
             text = text.replace(f"@{name}@", str(value))

@@ -31,7 +31,7 @@ QUICK = Size(services=1000, reloads=3, changes=4, tunnels=40, burst_s=3)
 
 
 def write(directory, size, ports, names):
-    """Writes the files; `names` is how many services are found by DNS."""
+    """Writes the files of the configuration. `names` is the number of services that use DNS."""
     os.makedirs(directory)
     text = MAIN
     for name, port in ports.items():
@@ -59,13 +59,13 @@ def endpoints(service):
 
 
 def mark(directory, number):
-    """Touches one file: the marker's answer is `number` when the change is applied."""
+    """Changes one file. When the change is applied, the response for MARKER has `number`."""
     text = f"routes:\n  {MARKER}: [{{respond: {{status: 200, body: 'mark {number}'}}}}]\n"
     put(directory, "marker.yaml", text)
 
 
 def put(directory, name, text):
-    """Writes a file at once: a reload sees the old or the new one, never half of one."""
+    """Writes a file atomically: a reload reads the old or the new text, never a part of it."""
     path = os.path.join(directory, name)
     with open(f"{path}.new", "w") as file:
         file.write(text)

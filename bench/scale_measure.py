@@ -16,20 +16,22 @@ from machine import LOAD_CPU, PROXY_CPU, Process, free_port
 RATE = 2000
 READY_S = 60
 APPLIED_S = 60
-# Names found by DNS. Each changes once a second at most, so the tunnels need many.
+# The number of DNS names in the parts `changes` and `tunnels`. Each name changes once a second at most,
+# and `tunnels` needs more changes.
 NAMES_CHANGES, NAMES_TUNNELS = 1, 20
-# Changes before the first figure: the allocator and the pools get their usual size.
+# Changes before the first measurement, in which the allocator and the pools reach their usual size.
 WARM_UP = 5
 SETTLE_S = 2
 POLL_S = 0.01
-# The control thread is idle when the process takes less than this part of a CPU for so long.
+# The control thread is idle when the process uses less than IDLE_PART of a CPU for WINDOW_S seconds.
 IDLE_PART, WINDOW_S = 0.1, 0.5
-# A build that keeps a snapshot for each tunnel would fill the machine's memory.
+# The measurement ends when memory has grown this many times: a build that keeps a snapshot for each
+# tunnel would fill the machine's memory.
 GROWTH_MAX = 3
 
 
 class Figure:
-    """One line of the table; `aim` is the largest value that meets it."""
+    """One line of the table. `aim` is the largest value that meets the aim."""
 
     def __init__(self, title, unit, aim=None):
         self.title = title
@@ -68,7 +70,7 @@ FIGURES = {
 
 
 class Instance:
-    """One Ringway with the large configuration, and the clients that measure it."""
+    """One Ringway process with the large configuration, and the clients that measure it."""
 
     def __init__(self, binary, loadgen, size, backend, directory, say):
         self.binary = binary
@@ -84,18 +86,18 @@ class Instance:
         self.names = None
 
     def write(self, names, addresses=1):
-        """Writes the configuration, and serves the names that it has."""
+        """Writes the configuration, and starts the DNS server for the names in it."""
         os.makedirs(self.directory)
         scale_config.write(self.config, self.size, self.ports, names)
         self.names = scale_names.Names(addresses)
         scale_names.serve_addresses(self.ports["which"])
 
     def start(self):
-        """Starts Ringway and waits until it answers. It may run on every CPU."""
+        """Starts Ringway, and waits until it answers. Only its worker is pinned to a CPU."""
         log = os.path.join(self.directory, "log")
         self.process = Process([self.binary, "run", "-c", self.config], None, log)
         self.until(lambda: self.get(scale_config.MARKER).startswith("mark"), READY_S, "answer")
-        # The load has the other CPU.
+        # The load generator runs on the other CPU.
         self.process.place_threads("worker", PROXY_CPU)
         time.sleep(SETTLE_S)
 
@@ -106,7 +108,7 @@ class Instance:
             self.names.close()
 
     def get(self, host):
-        """The body of the answer for a host; empty when there is none."""
+        """The body of the response for a host; empty without a response."""
         try:
             connection = http.client.HTTPConnection("127.0.0.1", self.ports["http"], timeout=5)
             connection.request("GET", "/", headers={"host": host, "connection": "close"})
@@ -117,7 +119,7 @@ class Instance:
             return ""
 
     def until(self, condition, limit_s, what):
-        """Waits until the condition holds; returns the milliseconds."""
+        """Waits until the condition holds. Returns how many milliseconds that took."""
         began = time.monotonic()
         while not condition():
             if self.process.child.poll() is not None:
@@ -128,7 +130,7 @@ class Instance:
         return (time.monotonic() - began) * 1e3
 
     def reload(self):
-        """Touches one file, sends SIGHUP, and waits until the change is in use."""
+        """Changes one file, sends SIGHUP, and waits until the change is in use."""
         self.marks += 1
         scale_config.mark(self.config, self.marks)
         os.kill(self.process.child.pid, signal.SIGHUP)
@@ -146,7 +148,7 @@ class Instance:
         return self.process.memory_kb()["rss"]
 
     def tunnel(self):
-        """Opens a TCP stream and sends a byte to the server and back."""
+        """Opens a TCP connection, sends a byte, and waits until the server has returned it."""
         stream = socket.create_connection(("127.0.0.1", self.ports["tunnels"]), timeout=10)
         stream.sendall(b"x")
         if stream.recv(1) != b"x":
@@ -176,12 +178,12 @@ class Spent:
         return self
 
     def above(self, rest, part):
-        """The part of this period that is above the same time at rest."""
+        """The CPU time of this period minus that of a period at rest of the same length."""
         return getattr(self, part) - getattr(rest, part) / rest.seconds * self.seconds
 
 
 def finish(load):
-    """The report of a load, its failures, and its end."""
+    """Waits for the load generator. Returns its report and its failures."""
     out, errors = load.communicate()
     try:
         report = json.loads(out)
@@ -192,7 +194,7 @@ def finish(load):
 
 
 def reloads(instance):
-    """`check`, resident memory, and latency at rest and through reloads."""
+    """Measures `ringway check`, resident memory, and latency without and during reloads."""
     instance.write(NAMES_CHANGES)
     yield "check_cpu_ms", check(instance)
     instance.start()
@@ -255,7 +257,7 @@ def check(instance):
 
 
 def loaded(instance, duration_s, during):
-    """Runs the load and `during` beside it: latency, failures, and what the proxy spent."""
+    """Runs the load, and `during` at the same time. Returns latency, failures, and the CPU time of the proxy."""
     spent = Spent(instance.process)
     load = instance.load(duration_s)
     try:
@@ -269,7 +271,7 @@ def loaded(instance, duration_s, during):
 
 
 def changes(instance):
-    """What a change of one service's endpoints costs: ten addresses, one of them is replaced."""
+    """Measures the cost of a change of endpoints: a service has ten, and one of them is replaced."""
     instance.write(NAMES_CHANGES, scale_config.ENDPOINTS_EACH)
     instance.start()
     for _ in range(WARM_UP):
@@ -297,7 +299,7 @@ def changes(instance):
 
 
 def tunnels(instance):
-    """Changes with tunnels, one opened after each change; the tunnels stay open."""
+    """Measures the memory of tunnels that stay open, with one change of endpoints before each."""
     instance.write(NAMES_TUNNELS)
     instance.start()
     for _ in range(WARM_UP):
@@ -327,7 +329,7 @@ def tunnels(instance):
 
 
 def tunnels_only(instance):
-    """The same tunnels in a fresh process without changes: their own part of the memory."""
+    """Opens as many tunnels in a new process without changes: the memory of the tunnels alone."""
     instance.process.stop()
     instance.start()
     instance.tunnel().close()

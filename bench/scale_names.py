@@ -12,22 +12,22 @@ import time
 TYPE_A, CLASS_IN = 1, 1
 ANSWER = 0x8400
 TTL_S = 1
-# A query waits this long for a change; then it gets the same answer as before.
+# How long the server holds a query back for a change. After that it gives the same answer as before.
 HOLD_S = 0.7
 TICK_S = 0.05
-# The addresses that are given out: 127.200.0.1 and on. All of them are this machine.
+# The answers have addresses from 127.200.0.1 on. All of them are loopback addresses.
 PREFIX = "127.200"
 
 
 class Names:
     """Answers queries for the addresses of `d0.scale.test`, `d1.scale.test` and on.
 
-    A change is the answer to a query that is held. Each name is asked for once in a TTL, so many
-    names allow many changes in a second.
+    A change is given as the answer to a query that was held back. The proxy asks for each name once in
+    a TTL, so the number of names limits the number of changes per second.
     """
 
     def __init__(self, addresses):
-        #: How many addresses an answer has. A change replaces one of them.
+        #: The number of addresses in an answer. A change replaces one of them.
         self.addresses = addresses
         self.current = {}
         #: The name and the new address of the last change.
@@ -108,7 +108,7 @@ class Names:
         addresses = self.current[name] if kind == TYPE_A else []
         head = query[:2] + ANSWER.to_bytes(2, "big")
         head += b"".join(n.to_bytes(2, "big") for n in (1, len(addresses), 0, 0))
-        # The name is a pointer to that of the question.
+        # The name of the record is a pointer to the name in the question (RFC 1035 4.1.4).
         fixed = b"\xc0\x0c" + TYPE_A.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big")
         fixed += TTL_S.to_bytes(4, "big") + (4).to_bytes(2, "big")
         records = b"".join(fixed + socket.inet_aton(address) for address in addresses)
@@ -116,7 +116,7 @@ class Names:
 
 
 def question(query):
-    """The name, the type, and the end of the question of a query."""
+    """Returns the name and the type that a query asks for, and the offset of the end of its question."""
     labels, at = [], 12
     while query[at]:
         labels.append(query[at + 1:at + 1 + query[at]].decode().lower())
@@ -125,7 +125,8 @@ def question(query):
 
 
 def use_this_resolver():
-    """Makes this process and its children ask 127.0.0.1, in their own view of the files."""
+    """Makes this process and its children use the DNS server 127.0.0.1: mounts another /etc/resolv.conf
+    in their mount namespace."""
     with tempfile.NamedTemporaryFile("w", prefix="ringway-resolv-", delete=False) as file:
         file.write("nameserver 127.0.0.1\noptions timeout:5 attempts:2\n")
     os.chmod(file.name, 0o644)
@@ -137,7 +138,7 @@ def use_this_resolver():
 
 
 class _WhichAddress(http.server.BaseHTTPRequestHandler):
-    """Answers with the address that the connection came to."""
+    """Answers with the local address of the connection."""
 
     def do_GET(self):
         body = self.connection.getsockname()[0].encode()

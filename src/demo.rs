@@ -28,12 +28,25 @@ pub struct DemoArgs {
 /// When a port is in use, or as for `ringway run`.
 pub fn run(arguments: &DemoArgs) -> Result<(), RunError> {
     let system = |error: io::Error| RunError::System(format!("the demo cannot start: {error}"));
+    check_port("--port", arguments.port)?;
+    check_port("--admin-port", arguments.admin_port)?;
     let (v1, v2) = (start_version("v1").map_err(system)?, start_version("v2").map_err(system)?);
     let directory = tempfile::tempdir().map_err(system)?;
     let file = directory.path().join("demo.yaml");
     std::fs::write(&file, configuration(arguments, v1, v2)).map_err(system)?;
     print_what_to_try(arguments, &file);
     run::run(vec![directory.path().to_owned()], None)
+}
+
+/// Checks that a port is free, before the demo prints its commands.
+fn check_port(option: &str, port: u16) -> Result<(), RunError> {
+    let refused = |error: io::Error| {
+        RunError::System(format!(
+            "error: the demo cannot listen on 127.0.0.1:{port}: {error}; \
+             choose another port with {option}"
+        ))
+    };
+    TcpListener::bind(("127.0.0.1", port)).map(drop).map_err(refused)
 }
 
 /// Starts one version of the service on a free loopback port.

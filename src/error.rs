@@ -28,7 +28,7 @@ pub enum Flag {
     DownstreamTimeout,
     /// OM: the proxy reached one of its own limits.
     Overload,
-    /// UAEX: authorization or a token check denied the request.
+    /// UAEX: authorization or a token check denied the request, or a certificate was revoked.
     Unauthorized,
     /// OD: a captured connection may not go to its original destination, or has none.
     OriginalDestination,

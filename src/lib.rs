@@ -25,6 +25,8 @@ pub mod serve;
 pub mod upstream;
 pub mod wire;
 pub mod worker;
+// Decisions about connections and requests. Pure.
+pub mod decision;
 // The compiled configuration.
 pub mod snapshot;
 // Policies. Pure: no I/O, no clock.
@@ -40,6 +42,7 @@ pub mod ca;
 pub mod detect;
 pub mod dns;
 pub mod grpc;
+pub mod hpack;
 pub mod http1;
 pub mod http2;
 pub mod identity;
@@ -52,6 +55,7 @@ pub mod runtime;
 // Basic types.
 pub mod cells;
 pub mod error;
+pub mod file;
 pub mod matching;
 pub mod message;
 pub mod net;

@@ -1,8 +1,7 @@
 //! A compiled configuration as the workers use it: immutable, shared by `Arc`.
 //!
 //! Building a snapshot resolves all that a request needs: names become indices, patterns are
-//! compiled and counters are looked up. An exchange keeps only a few values of its
-//! snapshot.
+//! compiled and counters are looked up. An exchange keeps only a few values of its snapshot.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,9 +14,9 @@ use crate::cluster::{Destination, Endpoints, Service};
 use crate::http2::Flood;
 use crate::http2::{FloodLimits, Settings};
 use crate::jwt::Provider;
-use crate::mesh::{Capture, EndpointAddresses};
+use crate::mesh::{Capture, Direction, EndpointAddresses};
 use crate::message;
-use crate::net::Bind;
+use crate::net::{Bind, TcpLiveness};
 use crate::route::{Rule, Table};
 use crate::tls::reason::Failure;
 use crate::tls::{CertificateInfo, ServerTls};
@@ -39,8 +38,8 @@ pub struct Snapshot {
     pub authorization: Policies,
     /// Limits on peers.
     pub limits: Limits,
-    /// How long a drain may take.
-    pub drain: Duration,
+    /// How the process drains.
+    pub drain: Drain,
     /// The access log. `None` means that it is off.
     pub access_log: Option<AccessLog>,
     /// The certificates in use, for operators.
@@ -60,7 +59,7 @@ impl Snapshot {
             rules: Vec::new(),
             authorization: Policies::default(),
             limits: Limits::default(),
-            drain: Duration::from_secs(30),
+            drain: Drain::default(),
             access_log: None,
             certificates: Vec::new(),
             jwt_providers: Vec::new(),
@@ -110,6 +109,43 @@ impl Snapshot {
     }
 }
 
+/// How the process drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long the whole drain may take. Connections of removed listeners have this time, too.
+    pub limit: Duration,
+    /// How long outbound listeners keep accepting.
+    pub outbound: OutboundDrain,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        let outbound = OutboundDrain::AfterInbound { min: Duration::ZERO };
+        Self { limit: Duration::from_secs(30), outbound }
+    }
+}
+
+/// How long outbound listeners accept during a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutboundDrain {
+    /// They drain together with the inbound listeners.
+    WithInbound,
+    /// They accept until the last inbound connection has closed, and for this time at least.
+    AfterInbound {
+        /// The time from the start of the drain.
+        min: Duration,
+    },
+}
+
+/// A step of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainStep {
+    /// All listeners except the outbound ones drain.
+    Inbound,
+    /// All listeners drain.
+    All,
+}
+
 /// The treatment of connections at a listener.
 #[derive(Clone, Debug)]
 pub enum Serves {
@@ -130,6 +166,8 @@ pub struct Listener {
     pub name: Box<str>,
     /// The addresses; at least one.
     pub binds: Vec<Bind>,
+    /// Whether its clients are the workload beside the proxy.
+    pub direction: Direction,
     /// The treatment of connections.
     pub serves: Serves,
     /// TLS. `None` means plain text.
@@ -140,7 +178,7 @@ pub struct Listener {
     pub http2: Option<Settings>,
     /// Whether each connection must begin with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// The number of proxies before us whose forwarded fields are trusted.
+    /// The number of proxies in front of this one whose forwarded fields are trusted.
     pub trusted_hops: u32,
     /// The treatment of `x-forwarded-client-cert`.
     pub forward_client_cert: ForwardClientCert,
@@ -150,10 +188,15 @@ pub struct Listener {
     pub via: Option<Box<str>>,
     /// The treatment of escaped slashes in request paths.
     pub escaped_slashes: EscapedSlashes,
+    /// Whether a client that has closed its sending side counts as disconnected. `None` means: only
+    /// if its request asked for a persistent connection.
+    pub abort_on_close: Option<bool>,
     /// The maximum number of open connections, over all workers.
     pub connections_max: u32,
     /// Time limits.
     pub timeouts: Timeouts,
+    /// How the kernel detects that a client is gone.
+    pub liveness: TcpLiveness,
     /// The counters. They survive reloads while the name stays the same.
     pub stats: Arc<PerWorker<ListenerCells>>,
 }
@@ -166,6 +209,11 @@ impl Listener {
             Serves::Captured(capture) => Some(&capture.routes),
             Serves::Tcp(_) => None,
         }
+    }
+
+    /// Whether its clients are the workload beside the proxy. It then drains last.
+    pub fn is_outbound(&self) -> bool {
+        self.direction == Direction::Outbound
     }
 
     /// The capture settings, if this is a capturing listener.
@@ -195,14 +243,14 @@ pub enum ForwardClientCert {
     Set,
 }
 
-/// Time limits for clients.
+/// Time limits for clients. [`NO_LIMIT`](crate::time::NO_LIMIT) means none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From accept to the end of the TLS handshake.
     pub handshake: Duration,
     /// From the first byte of a request head (or accept) to its end. It also limits a PROXY header.
     pub header: Duration,
-    /// Between two portions of a body, in either direction.
+    /// Without a byte of a body in either direction. Rules may override it.
     pub body_idle: Duration,
     /// From the end of a response to the first byte of the next request.
     pub keep_alive: Duration,
@@ -236,8 +284,27 @@ impl Default for Limits {
 pub struct AccessLog {
     /// The target of the lines.
     pub sink: LogSink,
+    /// The lines.
+    pub lines: LogLines,
+}
+
+/// The lines of an access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLines {
     /// The format of the lines.
     pub format: LogFormat,
+    /// The exchanges that get a line.
+    pub filter: LogFilter,
+}
+
+/// The exchanges that get a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFilter {
+    /// All exchanges.
+    All,
+    /// Exchanges that failed: with a response flag, a status of 5xx, a gRPC status of a server
+    /// error, or without a complete response.
+    Failed,
 }
 
 /// A target of log lines.
@@ -275,7 +342,7 @@ pub struct ListenerCells {
     pub tls_handshakes: Count,
     /// TLS handshakes that resumed a session.
     pub tls_resumed: Count,
-    /// Connections closed because the peer's certificate was revoked.
+    /// Connections closed, and HTTP/2 streams reset, because a certificate was revoked.
     pub revoked: Count,
     /// Failed TLS handshakes, by `Failure::index`.
     pub tls_failures: [Count; Failure::ALL.len()],

@@ -3,6 +3,9 @@
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+/// The duration of a time limit that is switched off. A [`Time`] plus this is [`Time::NEVER`].
+pub const NO_LIMIT: Duration = Duration::MAX;
+
 /// A time on the monotonic clock of the process, in microseconds since its start. In a simulation
 /// it is virtual. Pure modules receive it; only `runtime/` reads a real clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

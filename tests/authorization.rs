@@ -34,7 +34,7 @@ fn snapshot(rules: &[&str]) -> Snapshot {
 const FRONTEND: &str = "spiffe://cluster.local/ns/shop/sa/frontend";
 const CONSUL: &str = "spiffe://11-22.consul/ns/default/dc/dc1/svc/web";
 
-/// The client: an identity, `ip=...`, `for=...`, in any order; each is optional.
+/// The client: an identity, `ip=...` and `for=...` in any order. Each part is optional.
 fn peer(text: &str) -> Peer<'_> {
     let part = |name| text.split(' ').find_map(|part| part.strip_prefix(name));
     Peer {
@@ -58,8 +58,10 @@ fn said(policies: &Policies, who: &str, what: &str) -> String {
     let mut claims = None;
     let mut text = String::new();
     if let [method, address, _] = words[..] {
-        let (host, path) = address.split_at(address.find('/').unwrap());
-        text = format!("{method} {path} HTTP/1.0\r\n");
+        // A CONNECT has no path; its target is the host.
+        let (host, path) = address.split_at(address.find('/').unwrap_or(address.len()));
+        let target = if path.is_empty() { host } else { path };
+        text = format!("{method} {target} HTTP/1.0\r\n");
         if !host.is_empty() {
             text += &format!("Host: {host}\r\n");
         }
@@ -383,6 +385,20 @@ fn conditions_on_requests_are_doubt_about_bytes() {
         ("when: {headers: {a: b}}", "", "tcp db:1", false, true),
         ("when: {claims: {a: b}}", "", "tcp db:1", false, true),
         ("when: {headers: {a: b}}, from: {identities: '*'}", "", "tcp db:1", false, false),
+    ]);
+}
+
+#[test]
+fn the_tunnel_of_a_connect_may_carry_requests_for_any_path() {
+    let connect = "CONNECT a:80 reviews:80";
+    conditions(&[
+        ("to: {methods: CONNECT}", "", connect, true, true),
+        ("to: {methods: GET}", "", connect, false, false),
+        ("to: {hosts: a}", "", connect, true, true),
+        ("to: {paths: /x}", "", connect, false, true),
+        ("to: {not_paths: /x}", "", connect, false, true),
+        ("to: {paths: '*'}", "", connect, false, true),
+        ("to: {paths: /x, hosts: b}", "", connect, false, false),
     ]);
 }
 

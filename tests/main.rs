@@ -1,7 +1,7 @@
-//! Everything that needs more than one room: real sockets and peers (`wire`), seeded simulation
-//! (`sim`), and the rules of the house (`tidy`).
+//! All tests that need more than one module: real sockets and peers (`wire`), seeded simulation
+//! (`sim`), and the rules for the code (`tidy`).
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test that cannot go on fails
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a panic fails the test
 
 #[cfg(feature = "uring")]
 mod sidecar;
@@ -12,9 +12,16 @@ mod wire;
 
 mod activity;
 mod authorization;
+mod captured_connect;
 mod draining;
 mod endpoint_sets;
+#[cfg(feature = "uring")]
+mod explain;
+mod hpack_corpus;
 mod http2_format;
+mod metrics_page;
+mod mistakes;
+mod moved_services;
 #[cfg(feature = "uring")]
 mod netns;
 mod properties;
@@ -22,4 +29,7 @@ mod retention;
 mod second_source;
 mod server_first;
 mod sim;
+#[cfg(feature = "uring")]
+mod strict_ports;
 mod tidy;
+mod tunnel_ends;

@@ -4,7 +4,7 @@ import os
 import socket
 import time
 
-# Each process begins somewhere else. No port is given twice.
+# The ports to try. Each process begins at another one, and tries none twice.
 ports = (12000 + (os.getpid() * 97 + number) % 20000 for number in range(20000))
 
 

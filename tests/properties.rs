@@ -3,10 +3,34 @@
 
 use std::path::Path;
 
+#[path = "../fuzz/properties/authorization.rs"]
+mod authorization;
+#[path = "../fuzz/properties/config.rs"]
+mod config;
+#[path = "../fuzz/properties/detect.rs"]
+mod detect;
+#[path = "../fuzz/properties/hpack_arbitrary.rs"]
+mod hpack_arbitrary;
+#[path = "../fuzz/properties/hpack_differential.rs"]
+mod hpack_differential;
+#[path = "../fuzz/properties/hpack_roundtrip.rs"]
+pub mod hpack_roundtrip;
+#[path = "../fuzz/properties/http1_request.rs"]
+mod http1_request;
+#[path = "../fuzz/properties/http1_response.rs"]
+mod http1_response;
+#[path = "../fuzz/properties/http1_roundtrip.rs"]
+mod http1_roundtrip;
+#[path = "../fuzz/properties/http2_connection.rs"]
+mod http2_connection;
 #[path = "../fuzz/properties/http2_frames.rs"]
 mod http2_frames;
 #[path = "../fuzz/properties/http2_translation.rs"]
 mod http2_translation;
+#[path = "../fuzz/properties/jwt.rs"]
+mod jwt;
+#[path = "../fuzz/properties/proxy_protocol.rs"]
+mod proxy_protocol;
 
 #[test]
 fn frames_never_break_the_proxy() {
@@ -16,6 +40,58 @@ fn frames_never_break_the_proxy() {
 #[test]
 fn messages_keep_their_boundaries_from_one_version_to_another() {
     for_many("http2_translation", 30_000, http2_translation::holds);
+}
+
+#[test]
+fn compiled_rules_say_what_a_naive_reading_says() {
+    for_many("authorization", 10_000, authorization::holds);
+}
+
+#[test]
+fn a_configuration_is_a_snapshot_or_mistakes() {
+    for_many("config", 300, config::holds);
+}
+
+#[test]
+fn a_protocol_is_told_once() {
+    for_many("detect", 1000, detect::holds);
+}
+
+#[test]
+fn field_lines_survive_compression() {
+    for_many("hpack_roundtrip", 3000, hpack_roundtrip::holds);
+}
+
+#[test]
+fn header_blocks_are_read_as_another_decoder_reads_them() {
+    for_many("hpack_differential", 5000, hpack_differential::holds);
+}
+
+#[test]
+fn no_header_block_makes_the_decoder_panic_or_grow() {
+    for_many("hpack_arbitrary", 10_000, hpack_arbitrary::holds);
+}
+
+#[test]
+fn heads_read_alike_however_they_come() {
+    for_many("http1_request", 10_000, http1_request::holds);
+    for_many("http1_response", 10_000, http1_response::holds);
+    for_many("http1_roundtrip", 10_000, http1_roundtrip::holds);
+}
+
+#[test]
+fn a_connection_says_the_same_however_frames_are_cut() {
+    for_many("http2_connection", 2000, http2_connection::holds);
+}
+
+#[test]
+fn no_token_is_accepted_that_nobody_has_signed() {
+    for_many("jwt", 3000, jwt::holds);
+}
+
+#[test]
+fn a_proxy_header_can_be_sent_again() {
+    for_many("proxy_protocol", 10_000, proxy_protocol::holds);
 }
 
 /// Calls `holds` with each seed of `target`, and with `count` mutated seeds.
@@ -35,7 +111,34 @@ fn for_many(target: &str, count: u64, holds: fn(&[u8])) {
     }
 }
 
-/// A byte becomes another one, comes in, or goes; or a part of another seed comes in.
+/// Checks that each fuzz target only calls its property, so that the ordinary tests compile all of
+/// its code.
+#[test]
+fn every_target_is_a_property() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root.join("fuzz/fuzz_targets")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code: Vec<_> = text.lines().filter(|line| !line.starts_with("//!")).collect();
+        let expected = [
+            "#![no_main]".to_owned(),
+            String::new(),
+            format!("#[path = \"../properties/{name}.rs\"]"),
+            format!("mod {name};"),
+            String::new(),
+            format!("libfuzzer_sys::fuzz_target!(|input: &[u8]| {name}::holds(input));"),
+        ];
+        assert_eq!(code, expected, "{name}");
+        let own = include_str!("properties.rs");
+        assert!(own.contains(&format!("{name}::holds);")), "no test looks at {name}");
+        names.push(name);
+    }
+    assert!(names.len() >= 14, "{names:?}");
+}
+
+/// Mutates the input: replaces, inserts or removes a byte, or inserts a part of another seed.
 fn change(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut fastrand::Rng) {
     let at = random.usize(..=input.len());
     let byte = *random.choice(b"\0\x01\x04 \t\r\n:;,/*a1\x7f\xff").unwrap();

@@ -1,4 +1,4 @@
-//! A connection that lives long keeps nothing of the snapshot that it began with.
+//! A long connection keeps no part of the snapshot with which it began.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use ringway::runtime::sim::Simulation;
 
 use crate::sim::one::{address, commit, connect, hear_any, say, worker};
 
-/// Virtual time that a case may take.
+/// The limit of virtual time for one case.
 const LIMIT: Duration = Duration::from_secs(60);
 
 const CONFIGURATION: &str = "
@@ -50,7 +50,7 @@ fn a_long_connection_keeps_no_snapshot() {
                 let stream = accepting.accept().await;
                 hear_any(&serving, &stream).await;
                 say(&serving, &stream, answer).await;
-                serving.sleep(LIMIT).await; // it stays open
+                serving.sleep(LIMIT).await; // the connection stays open
             });
             let stream = connect(&client, &worker, listener, None).await;
             say(&client, &stream, request).await;
@@ -61,6 +61,40 @@ fn a_long_connection_keeps_no_snapshot() {
             begun.sleep(Duration::from_secs(2)).await;
             assert_eq!(worker.registry.len(), 1, "{name}: it stays open");
             assert!(first.upgrade().is_none(), "{name} keeps the snapshot");
+        };
+        assert_eq!(simulation.run(LIMIT, main), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn a_removed_listener_keeps_its_snapshot_for_its_connections_but_not_beyond_the_drain_time() {
+    let without_db = CONFIGURATION.replace("  db: {", "  other: {");
+    for (name, open) in [("no connection", false), ("a tunnel", true)] {
+        let simulation = Simulation::new(1);
+        let (client, endpoint, io) = (simulation.io(), simulation.io(), simulation.io());
+        let worker = worker(io);
+        let mut registry = Registry::new(1);
+        let first = Arc::downgrade(&commit(&worker, &mut registry, 1, CONFIGURATION));
+        let after = without_db.clone();
+        let main = async move {
+            let accepting = endpoint.listen(&address("10.0.1.1:80"));
+            let serving = endpoint.clone();
+            endpoint.spawn(async move {
+                let stream = accepting.accept().await;
+                say(&serving, &stream, "welcome").await;
+                serving.sleep(LIMIT).await; // the connection stays open
+            });
+            let stream = connect(&client, &worker, "db", None).await;
+            hear_any(&client, &stream).await;
+            let stream = open.then_some(stream);
+            commit(&worker, &mut registry, 2, &after);
+            // After 1 s, 11 s and 31 s.
+            for (pause_seconds, kept) in [(1, true), (10, open), (20, false)] {
+                client.sleep(Duration::from_secs(pause_seconds)).await;
+                worker.sweep();
+                assert_eq!(first.upgrade().is_some(), kept, "{name}, {pause_seconds} s later");
+            }
+            drop(stream);
         };
         assert_eq!(simulation.run(LIMIT, main), Ok(()), "{name}");
     }

@@ -1,5 +1,5 @@
-//! A source beside the files: its resources join the model of the files, and each is refused
-//! alone.
+//! A source other than files: its resources are merged with the model of the files, and each
+//! resource is refused on its own.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use ringway::net::Address;
 use ringway::snapshot::Snapshot;
 use ringway::sources::files::{self, Loaded};
 
-/// A registry of services: a list of names with addresses. That is all that it knows.
+/// A source that only knows services: a list of names with addresses.
 struct Phonebook {
     version: u32,
 }
@@ -47,7 +47,7 @@ impl Phonebook {
         Change::Set(Resource::Service(Arc::new(Item::new(service, origin))))
     }
 
-    /// One route of `host`: everything below `/` to `service`.
+    /// One route of `host` that forwards all paths to `service`.
     fn route(&self, host: &str, service: &str) -> Change {
         let origin = self.origin(Kind::Routes, host);
         let path = Item::new(PathMatch::Prefix((*b"/").into()), origin.clone());
@@ -82,13 +82,13 @@ fn compiled(files: &Loaded, resources: &Resources) -> Result<Compiled, String> {
     result.map_err(|errors| errors.to_string())
 }
 
-/// The service of `host` and its first endpoint.
+/// The service for requests to `host`, and its first endpoint.
 fn reached(snapshot: &Snapshot, host: &str) -> Option<String> {
     let text = format!("GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n");
     let (mut head, whole) = (Head::default(), 0..text.len());
     ringway::http1::parse::request(text.as_bytes(), whole, &snapshot.limits.message, &mut head)
         .unwrap();
-    let rule = snapshot.listeners[0].routes()?.find(head.view(text.as_bytes()))?;
+    let rule = snapshot.listeners[0].routes()?.find(head.view(text.as_bytes()), 80)?;
     let ringway::route::Action::Forward(split) = &rule.action else { return None };
     let service = &snapshot.services[split.shares()[0].0.service as usize];
     Some(format!("{} {}", service.name, service.endpoints.load().list[0].address))

@@ -1,5 +1,5 @@
-//! A captured connection whose server speaks first begins almost as soon as a direct one. The time
-//! is virtual, so the speed of the machine does not matter.
+//! A captured connection whose server speaks first gets the greeting almost as soon as a direct
+//! connection. The time is virtual, so the speed of the machine does not matter.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use ringway::runtime::sim::Simulation;
 
 use crate::sim::one::{address, commit, connect, hear, say, worker};
 
-/// Virtual time that the case may take.
+/// The limit of virtual time for one case.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long after its connect the client may wait for the greeting.
+/// How long after the connect the client may wait for the greeting.
 const GREETING_MAX: Duration = Duration::from_millis(3);
 
 #[test]

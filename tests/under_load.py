@@ -1,4 +1,4 @@
-"""What the tests under load share: origins, wrk that checks every answer, h2load that counts them, metrics."""
+"""Shared by the tests under load: origins, wrk that checks every response, h2load, metrics."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ end
 
 
 def wrk(directory, connections, seconds, url, patience_s=2):
-    """wrk under way; it prints how many answers were wrong, and how many took more than `patience_s`."""
+    """Starts wrk. It prints how many responses were wrong, and how many took more than `patience_s`."""
     script = os.path.join(directory, "check.lua")
     with open(script, "w") as file:
         file.write(CHECK)
@@ -32,13 +32,13 @@ def wrk(directory, connections, seconds, url, patience_s=2):
 
 
 def h2load(connections, streams, seconds, url):
-    """h2load under way, with so many streams on each connection."""
+    """Starts h2load with `streams` streams on each connection."""
     command = ["h2load", f"-c{connections}", f"-m{streams}", f"-D{seconds}", url]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def wrong_answers(said):
-    """The lines in which wrk or h2load tells of a failure; what neither has said is one too."""
+    """The lines of the output that report a failure. An output without a result is a failure, too."""
     if "status codes:" in said:
         good = (" 0 failed, 0 errored, 0 timeout", " 0 3xx, 0 4xx, 0 5xx")
         lines = [line for line in said.splitlines() if line.startswith(("requests:", "status codes:"))]
@@ -57,8 +57,8 @@ def total(metrics, series):
 
 
 def origins(directory, names, http2=False):
-    """nginx with a server for each name of `names`, at its port, that says who it is; with `http2` it speaks that,
-    and says GOAWAY after every thousand requests."""
+    """Starts nginx with one server for each name and port of `names`, which answers "from NAME". With `http2` the
+    servers speak HTTP/2, and send GOAWAY after every thousand requests."""
     version, requests = (" http2", 1000) if http2 else ("", 100000000)
     servers = "".join(
         f"server {{ listen 127.0.0.1:{port}{version}; location / {{ return 200 'from {name}'; }} }}\n"

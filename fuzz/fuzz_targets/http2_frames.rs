@@ -1,5 +1,5 @@
-//! Frames of any kind in any order, from a client or an endpoint: see the property, which the
-//! ordinary tests look at, too.
+//! Fuzzes HTTP/2 frames of any kind in any order, from a client or an endpoint. The ordinary tests
+//! check the same property.
 #![no_main]
 
 #[path = "../properties/http2_frames.rs"]

@@ -1,4 +1,4 @@
-//! Messages between HTTP/1.1 and HTTP/2: see the property, which the ordinary tests look at, too.
+//! Fuzzes messages between HTTP/1.1 and HTTP/2. The ordinary tests check the same property.
 #![no_main]
 
 #[path = "../properties/http2_translation.rs"]

@@ -1,5 +1,5 @@
-//! Frames of any kind in any order, from a client or an endpoint, through a proxy on a simulated
-//! network: it never panics, always comes to an end, and gives everything back.
+//! HTTP/2 frames of any kind in any order, from a client or an endpoint, through a proxy on a
+//! simulated network. The proxy never panics, always ends, and frees everything.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,10 +18,10 @@ use ringway::runtime::io::{Io, Read, Stream};
 use ringway::runtime::sim::{SimIo, SimStream, Simulation, Weather};
 use ringway::serve::record::buffer::LogBuffer;
 use ringway::serve::{Worker, WorkerParts};
-use ringway::snapshot::Snapshot;
+use ringway::snapshot::{DrainStep, Snapshot};
 use ringway::sources::files;
 
-/// Virtual time that it may take.
+/// The limit of virtual time for one input.
 const LIMIT: Duration = Duration::from_secs(600);
 
 const CONFIGURATION: &str = "
@@ -49,7 +49,7 @@ static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
     Arc::new(compiled.expect("a valid configuration").snapshot)
 });
 
-/// Whether it holds for `input`: who speaks, how the bytes are cut, and what is said.
+/// Checks the property for `input`: the sender, the seed of the network, and the script of frames.
 pub fn holds(input: &[u8]) {
     let [first, seed, script @ ..] = input else { return };
     let endpoint = first & 1 != 0;
@@ -80,8 +80,8 @@ pub fn holds(input: &[u8]) {
     let main = async move {
         let accepted = accept(&near, &proxy).await;
         converse(near, accepted, request).await;
-        // Everything that is left is given up, at the latest when it has been idle for long.
-        proxy.drain();
+        // The drain closes all connections, at the latest after their idle timeouts.
+        proxy.drain(DrainStep::All);
         while !proxy.registry.is_empty() {
             proxy.io.sleep(Duration::from_millis(500)).await;
         }
@@ -99,7 +99,7 @@ pub fn holds(input: &[u8]) {
     assert_eq!(worker.cells().panics.value(), 0, "panics");
 }
 
-/// Requests of HTTP/1.1 to an endpoint of HTTP/2.
+/// HTTP/1.1 requests for an HTTP/2 endpoint.
 fn requests() -> Vec<u8> {
     let head =
         |method: &str, more: &str| format!("{method} /two HTTP/1.1\r\nHost: a\r\n{more}\r\n");
@@ -108,7 +108,7 @@ fn requests() -> Vec<u8> {
     [head("GET", ""), head("HEAD", ""), post, body, head("GET", "")].concat().into_bytes()
 }
 
-/// A connection to the proxy.
+/// Opens a connection to the proxy.
 async fn accept(near: &SimIo, proxy: &Rc<Worker<SimIo>>) -> SimStream {
     let at = address("10.0.0.1:80");
     let listener = proxy.io.listen(&at);
@@ -120,7 +120,7 @@ async fn accept(near: &SimIo, proxy: &Rc<Worker<SimIo>>) -> SimStream {
     stream
 }
 
-/// Says `bytes` and reads until the other side ends, or for a while.
+/// Sends `bytes` and reads until the other side ends, or for a limited time.
 async fn converse(io: SimIo, stream: SimStream, bytes: Vec<u8>) {
     let stream = Rc::new(stream);
     let writing = Rc::clone(&stream);
@@ -143,7 +143,7 @@ async fn read_for_a_while(io: &SimIo, stream: &SimStream) {
     while let (Ok(Read::Data(_)), _) = stream.read_or_woken(io.buffers().take(), &alarm).await {}
 }
 
-/// An endpoint that says `answer` to whatever comes.
+/// An endpoint that answers everything with `answer`.
 fn answer_with(io: &SimIo, at: &str, answer: Vec<u8>) {
     let listener = io.listen(&address(at));
     let io = io.clone();
@@ -168,7 +168,7 @@ fn address(text: &str) -> Address {
     Address::Tcp(text.parse().expect("an address"))
 }
 
-/// Frames as the script wants them: mostly well-formed, so that what comes after is looked at too.
+/// The frames of the script. Most of them are well-formed, so that later frames are processed too.
 fn said(mut script: &[u8]) -> Vec<u8> {
     let out = RefCell::new(Vec::new());
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
@@ -195,7 +195,7 @@ fn said(mut script: &[u8]) -> Vec<u8> {
             6 => frame(7, 0, 0, &[0, 0, 0, stream, 0, 0, 0, len as u8]),
             7 => frame(4, 0, 0, &[0, stream, 0, 0, len as u8, len as u8]),
             8 => frame(4, flags & 1, 0, b""),
-            // As the input has it.
+            // A frame with the kind, flags, stream and payload of the input.
             kind => {
                 frame(kind - 9, flags, stream, payload);
                 script = after;
@@ -205,7 +205,7 @@ fn said(mut script: &[u8]) -> Vec<u8> {
     out.into_inner()
 }
 
-/// Header blocks: requests, responses, and what is neither.
+/// Header blocks: requests, responses, and blocks that are neither.
 const BLOCKS: [&[u8]; 10] = [
     b"\x82\x86\x84\x41\x01a",
     b"\x82\x86\x44\x05/here\x41\x01a",

@@ -44,7 +44,7 @@ impl Admin {
         let router = router(self.status.clone());
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "admin interface failed");
+                tracing::error!(%error, "the admin interface has stopped; the proxy continues");
             }
         });
         self.stop();

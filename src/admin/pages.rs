@@ -22,7 +22,7 @@ ringway admin
 /config     the files in use, and how the last reload went
 /listeners  listeners and their connections
 /services   services, versions, endpoints, their loads and health
-/certs      certificates in use: who uses them, names, chain, end
+/certs      certificates in use: their users, names, chain and expiry
 ";
 
 pub(super) async fn index() -> &'static str {
@@ -114,10 +114,11 @@ fn of_service(service: &Service) -> Value {
     });
     json!({
         "name": service.name,
-        "dns": service.dns_name,
+        "dns": service.dns_name.as_ref().map(ToString::to_string),
         "balance": format!("{:?}", service.policy),
         "requests_active": service.stats.sum(|cells| &cells.active),
         "health_check": service.health.as_ref().map(ToString::to_string),
+        "retries": service.retries.as_ref().map(ToString::to_string),
         "endpoints": endpoints.collect::<Vec<_>>(),
     })
 }

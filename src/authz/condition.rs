@@ -1,6 +1,7 @@
 //! Conditions on the fields of a request.
 
 use super::facts::Facts;
+use super::mismatch::Mismatch;
 use super::pattern::Certainty;
 use crate::jwt::ClaimMatch;
 use crate::matching::ValueMatch;
@@ -17,20 +18,32 @@ pub struct When {
 }
 
 impl When {
-    pub(super) fn holds(&self, facts: &Facts<'_>, certainty: Certainty) -> bool {
+    /// Checks every condition. The error is the first one that does not hold.
+    pub(super) fn check(
+        &self,
+        facts: &Facts<'_>,
+        certainty: Certainty,
+    ) -> Result<(), Mismatch<'_>> {
         let Some(request) = &facts.request else {
-            let none = self.headers.is_empty() && self.claims.is_empty();
-            return none || certainty == Certainty::Possible;
+            let claims = self.claims.iter().map(|wanted| Mismatch::Claim(&wanted.name));
+            let headers = self.headers.iter().map(|(name, _)| Mismatch::Header(name));
+            let first = claims.chain(headers).next().filter(|_| certainty == Certainty::Sure);
+            return first.map_or(Ok(()), Err);
         };
         let claimed = |wanted: &ClaimMatch| request.claims.is_some_and(|it| wanted.fits(it));
-        self.claims.iter().all(claimed)
-            && self.headers.iter().all(|(name, wanted)| {
-                let mut lines =
-                    request.head.values(name.as_bytes()).map(|value| wanted.fits(value));
-                match certainty {
-                    Certainty::Possible => lines.any(|fits| fits),
-                    Certainty::Sure => lines.next() == Some(true) && lines.all(|fits| fits),
-                }
-            })
+        if let Some(wanted) = self.claims.iter().find(|wanted| !claimed(wanted)) {
+            return Err(Mismatch::Claim(&wanted.name));
+        }
+        for (name, wanted) in &self.headers {
+            let mut lines = request.head.values(name.as_bytes()).map(|value| wanted.fits(value));
+            let holds = match certainty {
+                Certainty::Possible => lines.any(|fits| fits),
+                Certainty::Sure => lines.next() == Some(true) && lines.all(|fits| fits),
+            };
+            if !holds {
+                return Err(Mismatch::Header(name));
+            }
+        }
+        Ok(())
     }
 }

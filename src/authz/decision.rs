@@ -97,7 +97,7 @@ impl<'p, 'r> Decision<'p, 'r> {
         let unconcerned = matches!(self.verdict, Verdict::Unconcerned);
         self.watched.iter().flat_map(move |(policies, facts)| {
             let watched = || policies.watched.about(facts.service);
-            // One matching dry-run allow rule is enough for all of them.
+            // If one dry-run allow rule matches, no other allow rule reports a denial.
             let open = unconcerned
                 && !watched().any(|rule| rule.action == Action::Allow && rule.matches(facts));
             watched().filter_map(move |rule| {

@@ -10,6 +10,7 @@ mod condition;
 mod decision;
 mod facts;
 mod identity;
+mod mismatch;
 mod operation;
 pub mod path;
 mod path_pattern;
@@ -24,11 +25,12 @@ pub use cells::RuleCells;
 pub use condition::When;
 pub use decision::{Decision, Outcome, Report, Verdict};
 pub use identity::identity_pattern;
+pub use mismatch::{Entries, Mismatch};
 pub use operation::{Operation, host_pattern};
 pub use path::{EscapedSlashes, Normal};
 pub use path_pattern::PathPattern;
 pub use pattern::{Certainty, Choice};
-pub use policies::Policies;
+pub use policies::{Looked, Policies};
 pub use source::Source;
 
 use crate::cells::PerWorker;
@@ -65,7 +67,7 @@ pub struct Rule {
     pub to: Vec<Operation>,
     /// Additional conditions.
     pub when: When,
-    /// The counters. They survive reloads while the name stays the same.
+    /// The counters of this rule. A reload keeps them if the rule keeps its name.
     pub stats: Arc<PerWorker<RuleCells>>,
 }
 
@@ -77,13 +79,19 @@ impl Rule {
     }
 
     fn matches(&self, facts: &Facts<'_>) -> bool {
+        self.check(facts).is_ok()
+    }
+
+    /// Checks every condition. The error is the first condition that does not hold.
+    fn check(&self, facts: &Facts<'_>) -> Result<(), Mismatch<'_>> {
         let certainty = match self.action {
             Action::Allow => Certainty::Sure,
             Action::Deny | Action::Audit => Certainty::Possible,
         };
-        (self.to.is_empty() || self.to.iter().any(|to| to.holds(facts, certainty)))
-            && (self.from.is_empty() || self.from.iter().any(|from| from.holds(facts, certainty)))
-            && self.when.holds(facts, certainty)
+        Entries::check(&self.to, |to| to.mismatch(facts, certainty)).map_err(Mismatch::To)?;
+        let from = Entries::check(&self.from, |from| from.mismatch(facts, certainty));
+        from.map_err(Mismatch::From)?;
+        self.when.check(facts, certainty)
     }
 }
 

@@ -24,42 +24,66 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Whether there is a condition that applies only to HTTP.
-    fn needs_request(&self) -> bool {
-        !(self.hosts.is_empty() && self.methods.is_empty() && self.paths.is_empty())
+    /// The first field with a condition that applies only to HTTP.
+    fn needs_request(&self) -> Option<&'static str> {
+        let Self { hosts, methods, paths, .. } = self;
+        let paths = (!paths.is_empty()).then(|| paths.field(PATHS));
+        let methods = || (!methods.is_empty()).then(|| methods.field(METHODS));
+        paths.or_else(methods).or_else(|| (!hosts.is_empty()).then(|| hosts.field(HOSTS)))
     }
 
     pub(super) fn concerns(&self, service: &str) -> bool {
         self.services.is_empty() || self.services.iter().any(|pattern| pattern.fits(service))
     }
 
-    /// A connection that was not captured certainly has no original destination.
+    /// Whether the destination address matches. A connection that was not captured has no original
+    /// destination, so it matches only if there is no condition on the address.
     fn holds_destination(&self, facts: &Facts<'_>, certainty: Certainty) -> bool {
         self.ips.is_empty()
             || facts.destination.is_some()
                 && self.ips.holds(facts.destination, certainty, |n, ip, _| n.contains(ip))
     }
 
-    pub(super) fn holds(&self, facts: &Facts<'_>, certainty: Certainty) -> bool {
+    /// The first field that does not match.
+    pub(super) fn mismatch(&self, facts: &Facts<'_>, certainty: Certainty) -> Option<&'static str> {
         let port = Some(facts.port).filter(|&port| port != 0);
-        if !self.concerns(facts.service)
-            || !self.ports.holds(port, certainty, |p, port, _| *p == port)
-            || !self.holds_destination(facts, certainty)
-        {
-            return false;
+        if !self.concerns(facts.service) {
+            return Some("service");
+        }
+        if !self.ports.holds(port, certainty, |p, port, _| *p == port) {
+            return Some(self.ports.field(["ports", "not_ports"]));
+        }
+        if !self.holds_destination(facts, certainty) {
+            return Some(self.ips.field(["ips", "not_ips"]));
         }
         let Some(request) = &facts.request else {
             // Bytes that are not parsed may be any request.
-            return !self.needs_request() || certainty == Certainty::Possible;
+            return self.needs_request().filter(|_| certainty == Certainty::Sure);
         };
         let host = Some(request.host).filter(|host| !host.is_empty());
         let method = Some(request.method).filter(|method| !method.is_empty());
-        let path = Some(&request.path).filter(|path| !path.is_empty());
-        self.methods.holds(method, certainty, |m, method, _| m.as_bytes() == method)
-            && self.hosts.holds(host, certainty, |p, host, _| p.fits_in_any_case(host))
-            && self.paths.holds(path, certainty, PathPattern::fits)
+        let paths = match request.path.is_empty() {
+            // A CONNECT. The requests in its tunnel may be for any path.
+            true => self.paths.is_empty() || certainty == Certainty::Possible,
+            false => self.paths.holds(Some(&request.path), certainty, PathPattern::fits),
+        };
+        if !paths {
+            return Some(self.paths.field(PATHS));
+        }
+        if !self.methods.holds(method, certainty, |m, method, _| m.as_bytes() == method) {
+            return Some(self.methods.field(METHODS));
+        }
+        if !self.hosts.holds(host, certainty, |p, host, _| p.fits_in_any_case(host)) {
+            return Some(self.hosts.field(HOSTS));
+        }
+        None
     }
 }
+
+/// The names of fields, and of their negations.
+const HOSTS: [&str; 2] = ["hosts", "not_hosts"];
+const METHODS: [&str; 2] = ["methods", "not_methods"];
+const PATHS: [&str; 2] = ["paths", "not_paths"];
 
 /// Parses a pattern for hosts.
 ///

@@ -24,7 +24,7 @@ pub enum PathPattern {
     Regex(Regex),
 }
 
-/// A text in both readings.
+/// The text of a pattern for both readings of a path: as sent, and with every escape decoded.
 #[derive(Clone, Debug)]
 pub struct Spelled {
     sent: Box<[u8]>,
@@ -52,7 +52,7 @@ impl PathPattern {
         }
         if let Some(suffix) = text.strip_prefix('*') {
             return match suffix.contains('*') {
-                true => wrong("one * at the beginning or the end is all there can be"),
+                true => wrong("only one * is allowed, at the beginning or at the end"),
                 false => Ok(Self::Suffix(suffix.as_bytes().into())),
             };
         }
@@ -64,7 +64,7 @@ impl PathPattern {
                 normal(prefix, "*").map(Self::Prefix)
             }
             None if !text.contains('*') => normal(text, "").map(Self::Exact),
-            _ => wrong("at the end, * stands for whole segments"),
+            _ => wrong("a * at the end must follow a slash"),
         }
     }
 
@@ -119,7 +119,7 @@ fn normal(text: &str, rest: &str) -> Result<Spelled, PatternError> {
     match path::normalise(text.as_bytes(), EscapedSlashes::Keep, &mut out) {
         Ok(Normal::Unchanged) => {}
         Ok(Normal::Changed) => {
-            let message = format!("no path fits \"{text}{rest}\": paths are normalised before");
+            let message = format!("no path fits \"{text}{rest}\": paths are normalised first");
             let help = format!("write {}{rest}", String::from_utf8_lossy(&out));
             return Err(PatternError::new(message, help));
         }

@@ -41,6 +41,12 @@ impl<P> Choice<P> {
         self.wanted.is_empty() && self.unwanted.is_empty()
     }
 
+    /// The name of the field with the wanted values or, if there are none, of the field with the
+    /// unwanted values.
+    pub(super) fn field(&self, [wanted, unwanted]: [&'static str; 2]) -> &'static str {
+        if self.wanted.is_empty() { unwanted } else { wanted }
+    }
+
     /// Whether `value` matches. An unknown value (`None`) never matches a wanted value. With
     /// unwanted values, it matches possibly but not certainly: a peer without an identity may be
     /// anyone.

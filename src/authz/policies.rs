@@ -4,8 +4,13 @@ use rustc_hash::FxHashMap;
 
 use super::decision::{Decision, Verdict};
 use super::facts::Facts;
+use super::mismatch::Mismatch;
 use super::{Action, Peer, Rule, Target};
 use crate::matching::Pattern;
+
+/// A rule that was evaluated, and the condition that did not hold. `None` means that the rule
+/// matches.
+pub type Looked<'p> = (&'p Rule, Option<Mismatch<'p>>);
 
 /// The compiled rules of `authorization:`. Without rules, every request may pass.
 #[derive(Debug, Default)]
@@ -30,7 +35,7 @@ impl Policies {
         Self { deny: Group::new(deny), allow: Group::new(allow), watched: Group::new(watched) }
     }
 
-    /// Whether there are no rules. If there are none, peers need no inspection.
+    /// Whether there are no rules. Then no request needs a check.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.groups().iter().all(|group| group.rules.is_empty())
@@ -55,6 +60,22 @@ impl Policies {
         let verdict = self.verdict(&facts);
         let watched = (!self.watched.rules.is_empty()).then_some((self, facts));
         Decision::new(verdict, watched)
+    }
+
+    /// The rules that [`Policies::decide`] evaluates for its verdict, in the same order. Each has
+    /// the first condition that did not hold. The last one has none if it decides.
+    pub fn explain<'p>(&'p self, peer: &Peer<'_>, target: &Target<'_>) -> Vec<Looked<'p>> {
+        let facts = Facts::new(peer, target);
+        let evaluated = self.deny.about(facts.service).chain(self.allow.about(facts.service));
+        let mut looked = Vec::new();
+        for rule in evaluated.filter(|rule| rule.concerns(facts.service)) {
+            let mismatch = rule.check(&facts).err();
+            looked.push((rule, mismatch));
+            if mismatch.is_none() {
+                break;
+            }
+        }
+        looked
     }
 
     fn verdict<'p>(&'p self, facts: &Facts<'_>) -> Verdict<'p> {
@@ -103,7 +124,8 @@ impl Group {
         Self { rules, by_service, others }
     }
 
-    /// Every rule that applies to `service`, in the order of the file. It may include others.
+    /// Every rule that applies to `service`, in the order of the file. The result may include rules
+    /// that do not apply.
     pub(super) fn about(&self, service: &str) -> impl Iterator<Item = &Rule> {
         let indices = self.by_service.get(service).unwrap_or(&self.others);
         indices.iter().map(|&index| &self.rules[index as usize])

@@ -21,14 +21,26 @@ pub struct Source {
 }
 
 impl Source {
-    pub(super) fn holds(&self, facts: &Facts<'_>, certainty: Certainty) -> bool {
+    /// The first field that does not match.
+    pub(super) fn mismatch(&self, facts: &Facts<'_>, certainty: Certainty) -> Option<&'static str> {
         let name = |pattern: &Pattern, value: &str, _| pattern.fits(value);
         let address = |network: &Network, ip, _| network.contains(ip);
         let identity = facts.identity;
-        self.identities.holds(identity.map(|i| i.name), certainty, name)
-            && self.namespaces.holds(identity.and_then(|i| i.namespace), certainty, name)
-            && self.trust_domains.holds(identity.map(|i| i.trust_domain), certainty, name)
-            && self.ips.holds(facts.ip, certainty, address)
-            && self.forwarded_ips.holds(facts.forwarded_ip, certainty, address)
+        if !self.identities.holds(identity.map(|i| i.name), certainty, name) {
+            return Some(self.identities.field(["identities", "not_identities"]));
+        }
+        if !self.namespaces.holds(identity.and_then(|i| i.namespace), certainty, name) {
+            return Some(self.namespaces.field(["namespaces", "not_namespaces"]));
+        }
+        if !self.trust_domains.holds(identity.map(|i| i.trust_domain), certainty, name) {
+            return Some(self.trust_domains.field(["trust_domains", "not_trust_domains"]));
+        }
+        if !self.ips.holds(facts.ip, certainty, address) {
+            return Some(self.ips.field(["ips", "not_ips"]));
+        }
+        if !self.forwarded_ips.holds(facts.forwarded_ip, certainty, address) {
+            return Some(self.forwarded_ips.field(["forwarded_ips", "not_forwarded_ips"]));
+        }
+        None
     }
 }

@@ -102,10 +102,17 @@ impl Balancer {
                 _ => takers.any(random),
             },
         }?;
-        match avoid.contains(&picked) {
-            true => Some(takers.another(avoid, random).unwrap_or(picked)),
-            false => Some(picked),
+        if !avoid.contains(&picked) {
+            return Some(picked);
         }
+        let next = match (service.policy(), key, service.maglev(self.subset)) {
+            // The same key moves to the same endpoint.
+            (Policy::Hash(_), Some(key), Some(table)) => {
+                table.lookup(key, |index| takers.includes(index) && !avoid.contains(&index))
+            }
+            _ => takers.another(avoid, random),
+        };
+        Some(next.unwrap_or(picked))
     }
 }
 

@@ -60,9 +60,9 @@ mod tests {
         let span = |start, end| Span::new(start, end);
         let head = Head {
             fields: vec![
-                Field { name: span(0, 6), value: span(8, 28) },
-                Field { name: span(28, 34), value: span(36, 54) },
-                Field { name: span(54, 60), value: span(62, 64) },
+                Field { name: span(0, 6), value: span(8, 28), sensitive: false },
+                Field { name: span(28, 34), value: span(36, 54), sensitive: false },
+                Field { name: span(54, 60), value: span(62, 64), sensitive: false },
             ],
             ..Head::default()
         };

@@ -43,7 +43,7 @@ impl Maglev {
     /// the next usable slot, so they are spread over the others. All other keys keep their
     /// endpoint.
     pub fn lookup(&self, hash: u64, takes: impl Fn(u32) -> bool) -> Option<u32> {
-        // The size is never a multiple of two, so all bits of the hash take part.
+        // The size is a prime, so all bits of the hash take part.
         let place = (hash % (self.0.len().max(1) as u64)) as usize;
         let (before, after) = self.0.split_at_checked(place)?;
         after.iter().chain(before).copied().find(|&index| takes(index))

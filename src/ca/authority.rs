@@ -70,11 +70,11 @@ pub fn init(directory: &Path, plan: &Plan, now: SystemTime) -> Result<Made, CaEr
 /// # Errors
 /// When the root or its key is missing or not usable, or writing fails.
 pub fn renew(directory: &Path, lifetime: Duration, now: SystemTime) -> Result<SystemTime, CaError> {
-    if !directory.join(ROOT_CERTIFICATE).exists() {
+    if !files::exists(&directory.join(ROOT_CERTIFICATE))? {
         return Err(CaError::NoCa(directory.to_owned()));
     }
     let root_key = directory.join(ROOT_KEY);
-    if !root_key.exists() {
+    if !files::exists(&root_key)? {
         return Err(CaError::NoRootKey(root_key));
     }
     let made = intermediate(directory, lifetime, now)?;

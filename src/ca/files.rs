@@ -1,7 +1,7 @@
 //! Files of the CA. They are written atomically, and only the owner can read keys.
 
 use std::fs::{self, Permissions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -9,6 +9,10 @@ use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use super::CaError;
+use crate::file;
+
+/// The largest file of a CA that is read.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The read permission of a file.
 #[derive(Clone, Copy)]
@@ -21,12 +25,29 @@ pub(super) enum Access {
 
 /// Reads a text. It may be a key, so it is wiped from memory when dropped.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, CaError> {
-    let text = fs::read_to_string(path);
+    let text = file::read(path, FILE_BYTES_MAX).and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|error| {
+            drop(Zeroizing::new(error.into_bytes()));
+            io::Error::new(ErrorKind::InvalidData, "it is not text")
+        })
+    });
     text.map(Zeroizing::new).map_err(|error| io_error("read", path, error))
 }
 
-/// Creates a directory that only its owner can enter. Does not change an existing one.
+/// Whether the file of a CA is there. A directory that this user may not enter is an error.
+pub(super) fn exists(path: &Path) -> Result<bool, CaError> {
+    path.try_exists().map_err(|error| match (error.kind(), path.parent()) {
+        (ErrorKind::PermissionDenied, Some(directory)) => CaError::Forbidden(directory.to_owned()),
+        _ => io_error("read", path, error),
+    })
+}
+
+/// Creates a directory that only its owner can enter. Does not change an existing one. Directories
+/// above it have the usual mode: `/etc/ringway` has files for the user of the proxy, too.
 pub(super) fn create_directory(path: &Path) -> Result<(), CaError> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(|error| io_error("create", path, error))?;
+    }
     let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     created.map_err(|error| io_error("create", path, error))
 }
@@ -69,7 +90,7 @@ fn written(path: &Path, text: &str, access: Access) -> Result<NamedTempFile, CaE
     write().map_err(|error| io_error("write", path, error))
 }
 
-fn io_error(what: &'static str, path: &Path, error: std::io::Error) -> CaError {
+fn io_error(what: &'static str, path: &Path, error: io::Error) -> CaError {
     CaError::Io { what, path: path.to_owned(), error }
 }
 
@@ -100,9 +121,13 @@ mod tests {
         let path = directory.path().join("missing/a.key");
         let error = replace(&path, "", Access::Owner).unwrap_err().to_string();
         assert!(error.contains("cannot write") && error.contains("missing/a.key"), "{error}");
-        create_directory(path.parent().unwrap()).unwrap();
-        let mode = fs::metadata(path.parent().unwrap()).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o700);
+        let within = directory.path().join("missing/ca");
+        create_directory(&within).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&within), 0o700);
+        let usual = directory.path().join("usual");
+        fs::create_dir(&usual).unwrap();
+        assert_eq!(mode(path.parent().unwrap()), mode(&usual));
         replace(&path, "", Access::Owner).unwrap();
     }
 }

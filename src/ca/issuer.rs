@@ -16,8 +16,8 @@ use super::signer::{self, Signer};
 use super::{CaError, INTERMEDIATE_CERTIFICATE, INTERMEDIATE_KEY, ROOT_CERTIFICATE, ROOTS};
 use crate::identity::SpiffeId;
 
-/// The intermediate of a CA. It needs no root key and does not read the files again: open it again
-/// after `ringway ca renew`.
+/// Issues certificates with the intermediate of a CA. It needs no root key. It reads the files only
+/// once, so open a new issuer after `ringway ca renew`.
 #[derive(Debug)]
 pub struct Issuer(Signer);
 
@@ -65,7 +65,7 @@ impl Issuer {
     /// When there is no CA, or its files cannot be read or do not match.
     pub fn open(directory: &Path) -> Result<Self, CaError> {
         let certificate = directory.join(INTERMEDIATE_CERTIFICATE);
-        if !certificate.exists() {
+        if !files::exists(&certificate)? {
             return Err(CaError::NoCa(directory.to_owned()));
         }
         Signer::open(&certificate, &directory.join(INTERMEDIATE_KEY)).map(Self)
@@ -159,8 +159,9 @@ impl fmt::Debug for Issued {
     }
 }
 
-/// Whether writing there would destroy a CA: its certificate, or a key whose certificate was moved.
-/// A workload with the name `root` can still get a certificate in another place.
+/// Whether writing to these paths would overwrite a file of a CA: its certificate, or a key whose
+/// certificate was moved. A workload with the name `root` can still get a certificate in another
+/// place.
 fn belongs_to_a_ca(prefix: &Path, certificate: &Path) -> bool {
     let names = [ROOT_CERTIFICATE, INTERMEDIATE_CERTIFICATE, ROOTS];
     let reserved =

@@ -30,8 +30,8 @@ pub const INTERMEDIATE_KEY: &str = "intermediate.key";
 /// The trust bundle for peers.
 pub const ROOTS: &str = "roots.pem";
 
-/// How long before now a certificate starts to be valid, so that a peer whose clock is late accepts
-/// it. For a short lifetime it is a tenth of the lifetime.
+/// How long before now a certificate starts to be valid, so that a peer whose clock is behind
+/// accepts it. For a short lifetime it is a tenth of the lifetime.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// Errors of the CA, with the file and advice.
@@ -40,6 +40,13 @@ pub enum CaError {
     /// The directory holds no intermediate.
     #[error("there is no CA in {0}: make one with `ringway ca init --dir {0}`")]
     NoCa(PathBuf),
+    /// The directory belongs to another user.
+    #[error(
+        "permission denied: this user may not look into {0}; under systemd use the drop-in \
+         ringway.service.d/ca.conf, else give the directory to the user of the proxy, or issue a \
+         certificate as its owner with `ringway ca issue` and name its files"
+    )]
+    Forbidden(PathBuf),
     /// The root's key is needed but missing.
     #[error("{0} is missing: bring the root's key back, or make a new CA in another directory")]
     NoRootKey(PathBuf),

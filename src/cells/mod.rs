@@ -42,8 +42,9 @@ impl Count {
     }
 }
 
-/// One `T` for each worker. The padding keeps two of them out of one cache line. The first use
-/// allocates them, because a large configuration has many that are never used.
+/// One `T` for each worker. The padding keeps the values of two workers in different cache lines.
+/// The memory is allocated on first use, because most counters of a large configuration are never
+/// used.
 #[derive(Debug)]
 pub struct PerWorker<T> {
     cells: OnceLock<Box<[Padded<T>]>>,

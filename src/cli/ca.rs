@@ -1,4 +1,4 @@
-//! `ringway ca`: a certificate authority in a directory, for a mesh that has none.
+//! `ringway ca`: a certificate authority in a directory, for a mesh without one.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use crate::ca::{self, CaError, Issuer, Plan, Request};
 use crate::identity::{SpiffeError, SpiffeId};
 
-/// A longer lifetime is a typing error.
+/// The longest lifetime that the commands accept. A longer one is probably a typing error.
 const LIFETIME_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 #[derive(Subcommand)]
@@ -168,7 +168,7 @@ fn date(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
-/// The directory as an option for a command that the user types.
+/// The option `--dir` for a command line in a message. Empty for the default directory.
 fn directory_option(directory: &Path) -> String {
     match directory.to_str() {
         Some("ca") => String::new(),

@@ -168,6 +168,9 @@ impl RunInterceptArgs {
                     (_, true) => plan.when_dead = WhenDead::Closed,
                     (false, false) => {}
                 }
+                if let Some(warning) = intercept::login_warning(&plan) {
+                    tracing::warn!("{warning}");
+                }
                 let installed = Installed::up(&plan, backend)?;
                 tracing::info!("capture rules installed: {plan}");
                 Ok(installed)
@@ -225,6 +228,11 @@ type Done = Result<(String, ExitCode), InterceptError>;
 
 fn up(arguments: &UpArgs) -> Done {
     let plan = plan(&arguments.plan)?;
+    // The login is in this namespace, so rules in another one do not capture it.
+    let login = arguments.place.netns.is_none().then(|| intercept::login_warning(&plan)).flatten();
+    if let Some(warning) = login {
+        eprintln!("warning: {warning}");
+    }
     enter(&arguments.place)?;
     let backend = Backend::choose(arguments.place.backend)?;
     intercept::up(&plan, backend)?;

@@ -1,21 +1,22 @@
 //! The commands. Exit codes: 0, 1 for a configuration or runtime error, 2 for wrong usage.
-#![allow(clippy::print_stdout)] // commands print to standard output
 
 mod ca;
-mod explain;
+mod check;
+pub mod explain;
+mod generate;
 mod intercept;
 
-use std::io::IsTerminal as _;
+use std::backtrace::BacktraceStatus;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use crate::compile::Resolutions;
-use crate::compile::registry::Registry;
 use crate::sources::files;
-use crate::sources::files::ProcessEnvironment;
+use crate::telemetry::logs;
 
 /// A service-mesh proxy: one thread per core on io_uring, configured with files that it reloads.
 #[derive(Parser)]
@@ -46,9 +47,10 @@ enum Command {
         messages without a problem.")]
     Run(RunArgs),
     /// Report every mistake in a configuration with its place. The exit code is 1 if there is one.
-    #[command(after_help = "Example:\n  ringway check -c conf/gateway\n\n\
+    #[command(after_help = "Examples:\n  ringway check -c conf/gateway\n  \
+        ringway check --strict -c conf/gateway    # a warning is an error, too\n\n\
         The command opens no port and starts nothing.")]
-    Check(Configuration),
+    Check(check::CheckArgs),
     /// Show the result of a request, and why, without sending it.
     #[command(after_help = "Example:\n  \
         ringway explain -c conf/canary -H 'x-canary: true' GET http://shop.example.com/cart\n  \
@@ -58,6 +60,16 @@ enum Command {
     #[command(after_help = "Example:\n  ringway schema > ringway.schema.json\n  \
         # first line of a file: # yaml-language-server: $schema=ringway.schema.json")]
     Schema,
+    /// Print completions for a shell.
+    #[command(after_help = "Examples:\n  \
+        ringway completions bash > /usr/share/bash-completion/completions/ringway\n  \
+        ringway completions zsh > /usr/share/zsh/vendor-completions/_ringway\n  \
+        ringway completions fish > ~/.config/fish/completions/ringway.fish")]
+    Completions(generate::CompletionsArgs),
+    /// Print the manual page, or write the pages of all commands.
+    #[command(after_help = "Examples:\n  ringway man | man -l -\n  \
+        ringway man --dir /usr/local/share/man/man1    # then: man ringway-run")]
+    Man(generate::ManArgs),
     /// Start a demo: a service in two versions behind the proxy. The demo prints commands to try.
     #[command(after_help = "Example:\n  ringway demo --port 8080")]
     Demo(crate::demo::DemoArgs),
@@ -95,18 +107,20 @@ struct Configuration {
 /// Runs the command from the command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(cli.log);
+    start_log(cli.log, &cli.command);
     match cli.command {
         Command::Run(arguments) => {
             let RunArgs { configuration, interception } = arguments;
             end(crate::control::run::run(configuration.config, interception.install()))
         }
-        Command::Check(configuration) => check(&configuration.config),
+        Command::Check(arguments) => check::check(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Schema => {
-            println!("{:#}", files::schema());
+            say(&format!("{:#}\n", files::schema()));
             ExitCode::SUCCESS
         }
+        Command::Completions(arguments) => generate::completions(&arguments),
+        Command::Man(arguments) => generate::man(&arguments),
         Command::Ca(command) => ca::ca(command),
         Command::Intercept(command) => intercept::intercept(command),
         Command::Demo(arguments) => end(crate::demo::run(&arguments)),
@@ -114,14 +128,23 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Prints the result of a command. A closed output (`| head`) is not an error: the work is done.
+fn say(text: &str) {
+    std::io::stdout().write_all(text.as_bytes()).ok();
+}
+
+/// Ends a command that has run the proxy. Never waits long for a reader of standard error.
 fn end(result: Result<(), impl std::fmt::Display>) -> ExitCode {
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", error.to_string().trim_end());
+            let message = error.to_string();
+            writeln!(logs::ProcessLog, "{}", message.trim_end()).ok();
             ExitCode::FAILURE
         }
-    }
+    };
+    logs::finish_process_log(logs::FINISH_LIMIT);
+    code
 }
 
 fn bench(arguments: &crate::loadgen::BenchArgs) -> ExitCode {
@@ -138,9 +161,23 @@ fn bench(arguments: &crate::loadgen::BenchArgs) -> ExitCode {
     }
 }
 
-fn start_log(style: LogStyle) {
+fn start_log(style: LogStyle, command: &Command) {
+    // The proxy must not wait for the reader of its log. Other commands may wait.
+    let writer = match command {
+        Command::Run(_) | Command::Demo(_) => match logs::start_process_log() {
+            Ok(writer) => {
+                std::panic::set_hook(Box::new(log_panic));
+                BoxMakeWriter::new(writer)
+            }
+            Err(error) => {
+                eprintln!("error: cannot start the log thread: {error}");
+                BoxMakeWriter::new(std::io::sink)
+            }
+        },
+        _ => BoxMakeWriter::new(std::io::stderr),
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match style {
         LogStyle::Text => {
             log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
@@ -149,19 +186,13 @@ fn start_log(style: LogStyle) {
     }
 }
 
-fn check(arguments: &[PathBuf]) -> ExitCode {
-    let loaded = files::load(arguments, &ProcessEnvironment);
-    match files::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new()) {
-        Ok(compiled) => {
-            let snapshot = &compiled.snapshot;
-            let (listeners, services) = (snapshot.listeners.len(), snapshot.services.len());
-            println!("ok: {listeners} listeners, {services} services");
-            ExitCode::SUCCESS
-        }
-        Err(errors) => {
-            let count = errors.list.len();
-            eprintln!("{errors}{count} {}", if count == 1 { "error" } else { "errors" });
-            ExitCode::FAILURE
-        }
+/// Logs a panic. The default hook writes to standard error directly, and could block a worker.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let backtrace = std::backtrace::Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => tracing::error!(thread, "{panic}\n{backtrace}"),
+        _ => tracing::error!(thread, "{panic}"),
     }
 }

@@ -9,7 +9,7 @@ use crate::http2::Flood;
 pub struct ServiceCells {
     /// Requests by status class, 1xx to 5xx at 0..=4. Index 5 counts requests without an answer.
     pub status_class: [Count; 6],
-    /// Requests under way (gauge).
+    /// Requests in progress (gauge).
     pub active: Count,
     /// Response flags, indexed by `Flag::index`.
     pub flags: [Count; Flag::ALL.len()],
@@ -21,11 +21,17 @@ pub struct ServiceCells {
     pub pool_stale: Count,
     /// Requests that were sent again on another connection.
     pub repeated: Count,
-    /// Bytes sent to the service.
+    /// Requests that were sent again by the retry policy.
+    pub retries: Count,
+    /// Requests that were not sent again because the retry budget was used up.
+    pub retries_over_budget: Count,
+    /// Requests that failed after the last allowed retry.
+    pub retries_exhausted: Count,
+    /// Body bytes sent to the service.
     pub sent_bytes: Count,
-    /// Bytes received from the service.
+    /// Body bytes received from the service.
     pub received_bytes: Count,
-    /// Connections of HTTP/2 ended at a limit, by `Flood::index`.
+    /// HTTP/2 connections closed at a limit, by `Flood::index`.
     pub http2_floods: [Count; Flood::ALL.len()],
 }
 
@@ -36,6 +42,10 @@ pub struct EndpointCells {
     pub requests: Count,
     /// Answers with 5xx, and requests without an answer.
     pub failures: Count,
+    /// Complete responses by status class, 1xx to 5xx at 0..=4.
+    pub status_class: [Count; 5],
+    /// The sum of the durations of these responses, in microseconds.
+    pub duration_us: Count,
     /// Connections opened.
     pub connections: Count,
     /// Connections that could not be opened.

@@ -14,8 +14,9 @@ use crate::grpc::methods::Methods;
 use crate::health::{Check, HealthState, State};
 use crate::http2::Settings;
 use crate::jwt::Requirement;
-use crate::net::{Address, Egress};
+use crate::net::{Address, DnsName, Egress};
 use crate::proxy_protocol::SendProxyProtocol;
+use crate::resilience::{RetryBudget, RetryPolicy};
 use crate::tls::ClientTls;
 
 pub use cells::{EndpointCells, ServiceCells};
@@ -77,12 +78,12 @@ pub struct Service {
     pub protocol: Protocol,
     /// The virtual addresses: captured connections to them go to any endpoint.
     pub addresses: Vec<SocketAddr>,
-    /// The mark and the source address of connections to the endpoints.
+    /// The mark, the source address and the TCP settings of connections to the endpoints.
     pub egress: Egress,
     /// The endpoints.
     pub endpoints: EndpointSet,
-    /// The `HOST:PORT` in DNS whose addresses are its endpoints. `None` when they are configured.
-    pub dns_name: Option<Box<str>>,
+    /// The name in DNS whose addresses are its endpoints. `None` when they are configured.
+    pub dns_name: Option<DnsName>,
     /// The policy that chooses an endpoint.
     pub policy: Policy,
     /// TLS to the endpoints. `None` means plain text.
@@ -91,8 +92,15 @@ pub struct Service {
     pub jwt: Option<Arc<Requirement>>,
     /// The time limit of connecting, including the TLS handshake.
     pub connect_timeout: Duration,
+    /// When connecting takes this long, another endpoint is tried at the same time.
+    pub connect_hedge: Duration,
     /// How long an exchange may take from its request head to the end of the response.
     pub timeout: Option<Duration>,
+    /// Retries of failed requests. `None` means that there is no policy.
+    pub retries: Option<Arc<RetryPolicy>>,
+    /// The budget of retries. `None` if neither the service nor a rule to it has a policy. It
+    /// survives reloads.
+    pub retry_budget: Option<Arc<RetryBudget>>,
     /// How long a pooled connection may wait for its next request.
     pub idle_timeout: Duration,
     /// Idle connections kept for each endpoint, over all workers.
@@ -139,7 +147,10 @@ impl Service {
             tls: self.tls.clone(),
             jwt: self.jwt.clone(),
             connect_timeout: self.connect_timeout,
+            connect_hedge: self.connect_hedge,
             timeout: self.timeout,
+            retries: self.retries.clone(),
+            retry_budget: self.retry_budget.clone(),
             idle_timeout: self.idle_timeout,
             max_idle_connections: self.max_idle_connections,
             send_proxy_protocol: self.send_proxy_protocol,

@@ -1,5 +1,5 @@
-//! Compiles authorization rules. A rule that never matches or always matches by mistake is
-//! reported, because it may open access that nobody intended.
+//! Compiles authorization rules. Reports a rule that never matches or always matches by mistake,
+//! because it may allow access that nobody intended.
 
 use std::collections::{HashMap, HashSet};
 
@@ -158,7 +158,7 @@ fn operation(
     }
 }
 
-/// The named services. Each must exist.
+/// Compiles the patterns of services. Each must match a service that exists.
 fn services(compiler: &mut Compiler<'_>, known: &Known<'_>, written: &List) -> Vec<Pattern> {
     let mut patterns = Vec::new();
     for text in written {

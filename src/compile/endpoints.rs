@@ -1,5 +1,5 @@
-//! The endpoints of a service. Endpoints of earlier snapshots are used again, with their counters
-//! and their health.
+//! Compiles the endpoints of a service. Endpoints of earlier snapshots are used again, with their
+//! counters and their health.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ use crate::balance::Policy;
 use crate::cells::PerWorker;
 use crate::cluster::{Endpoint, Endpoints, Service};
 use crate::health::HealthState;
-use crate::model::{self, Endpoints as Written, Item};
+use crate::model::{self, Endpoints as Written, Item, Origin};
 use crate::net::Address;
 
 /// The endpoints of a service in the model. A service in DNS has no endpoints before the first DNS
@@ -171,7 +171,7 @@ impl Before {
         let latest = self.lists.first()?;
         let same_list = latest.list.len() == list.len()
             && latest.list.iter().zip(list).all(|(one, other)| Arc::ptr_eq(one, other));
-        // The same endpoints have the same versions; only a version without any may differ.
+        // Equal endpoints have equal versions. Only a version without endpoints may differ.
         let same_versions = latest.subsets.len() == versions.len() + 1
             && versions.iter().all(|(version, _)| {
                 latest.subsets.iter().any(|subset| *subset.version == **version)
@@ -198,8 +198,23 @@ fn duplicates(
         };
         if twice {
             let message = format!("the endpoint {} is listed twice", endpoint.address);
-            let help = "give one of them a weight instead";
-            compiler.fault_with_help(&item.origin, message, help);
+            let help = format!(
+                "keep one; for a larger share write {{address: {}, weight: 2}}",
+                endpoint.address
+            );
+            let origin = origin_of(&item.value, index).unwrap_or(&item.origin);
+            compiler.fault_with_help(origin, message, help);
         }
+    }
+}
+
+/// The place of the endpoint with this index.
+fn origin_of(service: &model::Service, index: usize) -> Option<&Origin> {
+    match service.endpoints.as_ref()? {
+        Written::List(all) => all.get(index).map(|it| &it.origin),
+        Written::Versions(all) => {
+            all.iter().flat_map(|(_, its)| its).nth(index).map(|it| &it.origin)
+        }
+        Written::Name(_) => None,
     }
 }

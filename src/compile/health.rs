@@ -1,4 +1,4 @@
-//! Health checks of services.
+//! Compiles the health checks of services.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,8 @@ pub(super) fn check(compiler: &mut Compiler<'_>, service: &Service) -> Option<Ar
         Some(HealthProbe::Tcp) => Ask::Tcp,
         None => {
             let message = "a health check needs one of http, grpc and tcp";
-            compiler.fault(&written.origin, message);
+            let help = "write `{http: /healthz}`, {grpc: true} or {tcp: true}";
+            compiler.missing(&written.origin, message, help);
             return None;
         }
     };

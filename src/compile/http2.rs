@@ -1,4 +1,4 @@
-//! HTTP/2 settings of listeners and services, and limits on frames.
+//! Compiles the HTTP/2 settings of listeners and services, and the limits on frames.
 
 use super::Compiler;
 use crate::http2::{FloodLimits, Settings};
@@ -26,8 +26,8 @@ pub(super) fn settings(compiler: &mut Compiler<'_>, written: &Http2) -> Settings
         [65_535, WINDOW_BYTES_MAX],
         default.connection_window_bytes,
     );
-    let stream_buffer_bytes =
-        size(&written.stream_buffer, [1, WINDOW_BYTES_MAX], default.stream_buffer_bytes);
+    // The key has no effect any more. It is still checked, because older files have it.
+    size(&written.stream_buffer, [1, WINDOW_BYTES_MAX], 0);
     let streams_max = match &written.max_concurrent_streams {
         None => default.streams_max,
         Some(streams) => {
@@ -41,7 +41,6 @@ pub(super) fn settings(compiler: &mut Compiler<'_>, written: &Http2) -> Settings
         streams_max,
         stream_window_bytes,
         connection_window_bytes,
-        stream_buffer_bytes,
         ping_interval: written.ping_interval.unwrap_or(default.ping_interval),
         ping_timeout: written.ping_timeout.unwrap_or(default.ping_timeout),
         age_max: written.max_connection_age.unwrap_or(default.age_max),

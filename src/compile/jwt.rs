@@ -1,4 +1,4 @@
-//! Token issuers, and the token requirements of routes and services.
+//! Compiles token issuers, and the token requirements of routes and services.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,5 +136,9 @@ fn unknown(compiler: &mut Compiler<'_>, origin: &Origin, name: &str) {
         return; // its own error is reported
     }
     let message = format!("`jwt` has no provider {name:?}");
-    compiler.fault_with_help(origin, message, suggestion(name, &known));
+    let help = match known.is_empty() {
+        true => format!("write `jwt: {{{name}: {{issuer: URL, jwks: {{url: URL}}}}}}`"),
+        false => suggestion(name, &known),
+    };
+    compiler.unknown(origin, ("jwt", name), message, help);
 }

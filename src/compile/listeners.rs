@@ -1,16 +1,24 @@
-//! Listeners.
+//! Compiles listeners.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::routes::Hosts;
-use super::{Compiler, http2, is_token, suggestion, tls};
+use super::{Compiler, http2, is_token, settings, suggestion, tcp, tls};
 use crate::authz::EscapedSlashes;
 use crate::cluster::Service;
-use crate::model::{self, Item, ListenerProtocol};
+use crate::mesh::Direction;
+use crate::model::{self, Item, ListenerProtocol, Origin};
 use crate::net::Bind;
-use crate::route::Table;
+use crate::route::{Action, HostPattern, Redirect, Table};
 use crate::snapshot::{ForwardClientCert, Listener, Serves, Timeouts};
+
+/// The name of the rule of `redirect_https`.
+const REDIRECT_RULE: &str = "redirect_https";
+
+/// The place of the address of the admin interface, which has a default.
+const ADMIN: &str = "the admin interface";
 
 pub(super) fn listeners(
     compiler: &mut Compiler<'_>,
@@ -32,10 +40,12 @@ pub(super) fn listeners(
         {
             compiler.fault(&via.origin, format!("{:?} is not a token", via.value));
         }
+        let liveness = tcp::liveness(compiler, &written.tcp, compiler.egress.liveness);
         let name = written.name.value.as_str();
         listeners.push(Arc::new(Listener {
             name: name.into(),
             binds,
+            direction: if written.outbound { Direction::Outbound } else { Direction::Inbound },
             serves,
             tls,
             http1: written.protocol != ListenerProtocol::Http2,
@@ -50,8 +60,10 @@ pub(super) fn listeners(
                 model::EscapedSlashes::Keep => EscapedSlashes::Keep,
                 model::EscapedSlashes::Decode => EscapedSlashes::Decode,
             },
+            abort_on_close: written.abort_on_close,
             connections_max: written.connections.unwrap_or(u32::MAX),
             timeouts: timeouts(&written.timeouts),
+            liveness,
             stats: compiler.registry.listener(name),
         }));
     }
@@ -86,6 +98,9 @@ fn serves(
     all: &Arc<Table>,
 ) -> Option<Serves> {
     let written = &item.value;
+    if let Some(origin) = &written.redirect_https {
+        return redirecting(compiler, written, origin);
+    }
     match (written.protocol, &written.service, &written.hosts) {
         (ListenerProtocol::Tcp, Some(service), _) => {
             if let Some(first) = written.hosts.as_ref().and_then(|hosts| hosts.first()) {
@@ -99,14 +114,15 @@ fn serves(
             None
         }
         (_, Some(service), _) => {
-            let help = "add `protocol: tcp`, or name the service in `routes`";
+            let help = "leave it out: the rules in `routes` name services; \
+                        `protocol: tcp` is for bytes that are not HTTP";
             compiler.fault_with_help(&service.origin, "`service` is for tcp listeners", help);
             None
         }
         (ListenerProtocol::Tls, None, _) if !written.tls.is_empty() => {
-            let help = "leave `tls` out, or write `protocol: tcp` or `auto` to terminate it";
+            let help = "leave `tls` out; to decrypt here and use the rules, leave `protocol` out";
             let message = "this listener passes TLS through and does not terminate it";
-            compiler.fault_with_help(&item.origin, message, help);
+            compiler.fault_with_help(&written.tls[0].origin, message, help);
             None
         }
         (ListenerProtocol::Tls, None, None) => Some(Serves::Tls(Arc::clone(all))),
@@ -121,6 +137,44 @@ fn serves(
     }
 }
 
+/// The table of a listener that redirects each request to https: one rule, and no routes.
+fn redirecting(
+    compiler: &mut Compiler<'_>,
+    written: &model::Listener,
+    origin: &Origin,
+) -> Option<Serves> {
+    let plain = matches!(written.protocol, ListenerProtocol::Tcp | ListenerProtocol::Tls);
+    if let Some(host) = written.hosts.as_ref().and_then(|hosts| hosts.first()) {
+        let message = "a listener with `redirect_https` redirects every host, and has no `hosts`";
+        let help = "leave `hosts` out; to redirect some hosts alone, leave `redirect_https` out \
+                    and write rules below a host with its port: \"shop.example.com:80\"";
+        compiler.fault_with_help(&host.origin, message, help);
+        return None;
+    }
+    let (message, help) = match () {
+        () if plain => (
+            "only HTTP can be redirected",
+            "leave `redirect_https` out; for HTTP, leave `protocol` and `service` out",
+        ),
+        () if !written.tls.is_empty() => {
+            ("this listener speaks https already", "give it to the listener without `tls`")
+        }
+        () if written.service.is_some() => {
+            ("a listener with `redirect_https` has no service", "leave `service` out")
+        }
+        () => {
+            let redirect =
+                Redirect { status: 301, scheme: Some("https".into()), ..Redirect::default() };
+            let action = Action::Redirect(redirect);
+            let rule = compiler.plain_rule(origin, "*", REDIRECT_RULE, action);
+            let any = HostPattern { name: Box::default(), wildcard: true, port: None };
+            return Some(Serves::Http(Arc::new(Table::build(vec![(any, vec![rule])]))));
+        }
+    };
+    compiler.fault_with_help(origin, message, help);
+    None
+}
+
 /// The route table of the `wanted` hosts. Reports each host that has no routes.
 pub(super) fn only(
     compiler: &mut Compiler<'_>,
@@ -130,9 +184,12 @@ pub(super) fn only(
     let (table, unknown) = hosts.only(wanted);
     for host in unknown {
         let known: Vec<&str> = hosts.names().collect();
-        let help = suggestion(&host.value, &known);
+        let help = match suggestion(&host.value, &known) {
+            near if near.starts_with("did you mean") => near,
+            _ => format!("write its rules: routes: {{{:?}: [{{to: app}}]}}", host.value),
+        };
         let message = format!("there are no routes for {:?}", host.value);
-        compiler.fault_with_help(&host.origin, message, help);
+        compiler.unknown(&host.origin, ("routes", &host.value), message, help);
     }
     table
 }
@@ -142,13 +199,53 @@ fn binds(compiler: &mut Compiler<'_>, written: &[Item<Bind>]) -> Vec<Bind> {
     written.iter().filter_map(|bind| taken(compiler, bind)).collect()
 }
 
+/// A bind that conflicts with `bind`, and its place: an equal bind, or one for all addresses of the
+/// port.
+fn overlapping(compiler: &Compiler<'_>, bind: &Bind) -> Option<(Bind, String)> {
+    if let Some((other, place)) = compiler.bind_places.get_key_value(bind) {
+        return Some((other.clone(), place.clone()));
+    }
+    let Bind::Tcp(address) = bind else { return None };
+    for (taken, by) in
+        [(settings::admin(compiler.model), ADMIN), (compiler.model.mesh.dns, "mesh.dns.bind")]
+    {
+        if let Some(taken) = taken.filter(|taken| in_the_way(taken, address)) {
+            return Some((Bind::Tcp(taken), by.to_owned()));
+        }
+    }
+    let others = compiler.bind_places.iter();
+    let mut others = others.filter(|(other, _)| match other {
+        Bind::Tcp(other) => in_the_way(other, address),
+        Bind::Udp(_) | Bind::Unix(_) | Bind::Systemd(_) => false,
+    });
+    others.next().map(|(other, place)| (other.clone(), place.clone()))
+}
+
+/// Whether the kernel refuses one of the addresses while the other one is in use.
+fn in_the_way(one: &SocketAddr, other: &SocketAddr) -> bool {
+    one == other
+        || one.port() == other.port()
+            && one.is_ipv4() == other.is_ipv4()
+            && (one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
 /// Returns the bind, and registers it. Reports an error if another listener has the same bind.
 pub(super) fn taken(compiler: &mut Compiler<'_>, bind: &Item<Bind>) -> Option<Bind> {
     let at = compiler.model.files.column_of(&bind.origin);
-    if let Some(first) = compiler.bind_places.insert(bind.value.clone(), at) {
-        let message = format!("{} is taken by another listener, at {first}", bind.value);
-        compiler.fault(&bind.origin, message);
+    if let Some((other, first)) = overlapping(compiler, &bind.value) {
+        let all = |bind: &Bind| matches!(bind, Bind::Tcp(it) if it.ip().is_unspecified());
+        let message = match other == bind.value {
+            true => format!("{other} is taken already ({first})"),
+            false if all(&bind.value) => format!("{} includes {other} ({first})", bind.value),
+            false => format!("{other} ({first}) includes {}", bind.value),
+        };
+        let help = match first.as_str() {
+            ADMIN => "take another port, or move the admin interface: admin: {bind: IP:PORT}",
+            _ => "take another port for one of them, or keep one",
+        };
+        compiler.fault_with_help(&bind.origin, message, help);
         return None;
     }
+    compiler.bind_places.insert(bind.value.clone(), at);
     Some(bind.value.clone())
 }

@@ -1,10 +1,11 @@
-//! Listeners for captured traffic, from `mesh.inbound` and `mesh.outbound`.
+//! Compiles the listeners for captured traffic, from `mesh.inbound` and `mesh.outbound`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::routes::Hosts;
+use super::services::CONNECT_HEDGE;
 use super::{Compiler, listeners as plain, mark, tls};
 use crate::authz::EscapedSlashes;
 use crate::balance::Policy;
@@ -17,13 +18,12 @@ use crate::mesh::{
     Addresses, Admission, Application, Capture, Declared, Direction, EndpointAddresses, Excluded,
     Probe, Udp, Unknown,
 };
-use crate::message::HeaderEdits;
 use crate::model::{
     self, Inbound, InterceptBy, Item, Model, Mtls, Origin, Outbound, PeerSource, PortProtocol,
 };
 use crate::net::Intercept;
 use crate::net::{Bind, Egress};
-use crate::route::{Action, Matcher, Rule, Split, Table};
+use crate::route::{Action, Rule, Split, Table};
 use crate::snapshot::{ForwardClientCert, Listener, Serves};
 use crate::tls::{Mode, ServerTls};
 
@@ -85,7 +85,7 @@ pub(super) fn listeners(
     listeners
 }
 
-/// Reports settings for captured connections if none are captured.
+/// Reports settings for captured connections if no connections are captured.
 fn only_captured(compiler: &mut Compiler<'_>, written: &Inbound) {
     let protocols = written.protocols.iter().map(|(port, _)| &port.origin);
     let probes = written.probes.iter().map(|probe| &probe.origin);
@@ -216,6 +216,7 @@ fn listener(
     Arc::new(Listener {
         name: name.into(),
         binds,
+        direction: capture.direction,
         serves: Serves::Captured(Arc::new(capture)),
         tls,
         http1: true,
@@ -226,8 +227,10 @@ fn listener(
         request_id: true,
         via: None,
         escaped_slashes: EscapedSlashes::Keep,
+        abort_on_close: None,
         connections_max: connections.unwrap_or(u32::MAX),
         timeouts: plain::timeouts(timeouts),
+        liveness: compiler.egress.liveness,
         stats: compiler.registry.listener(name),
     })
 }
@@ -336,22 +339,8 @@ fn rule(
     name: &str,
     destination: Destination,
 ) -> Arc<Rule> {
-    let index = compiler.rule_index();
-    let stats = compiler.registry.route(host, name);
-    compiler.rule(Rule {
-        index,
-        stats,
-        name: name.into(),
-        host: host.into(),
-        place: compiler.model.files.line_of(origin).into(),
-        matcher: Matcher::default(),
-        action: Action::Forward(Split::single(destination)),
-        timeout: None,
-        jwt: None,
-        rewrite: None,
-        request_headers: HeaderEdits::none(),
-        response_headers: HeaderEdits::none(),
-    })
+    let action = Action::Forward(Split::single(destination));
+    compiler.plain_rule(origin, host, name, action)
 }
 
 /// The service for unknown original destinations.
@@ -360,14 +349,17 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         name: name.into(),
         protocol: Protocol::Http1,
         addresses: Vec::new(),
-        egress: Egress::default(),
+        egress: Egress { liveness: compiler.egress.liveness, ..Egress::default() },
         endpoints: EndpointSet::default(),
         dns_name: None,
         policy: Policy::RoundRobin,
         tls: None,
         jwt: None,
         connect_timeout: CONNECT_TIMEOUT,
+        connect_hedge: CONNECT_HEDGE,
         timeout: None,
+        retries: None,
+        retry_budget: None,
         idle_timeout: IDLE_TIMEOUT,
         max_idle_connections: MAX_IDLE_CONNECTIONS,
         send_proxy_protocol: None,
@@ -383,7 +375,8 @@ fn endpoint_stats(compiler: &mut Compiler<'_>, listener: &str) -> Arc<PerWorker<
     compiler.registry.passthrough(listener)
 }
 
-/// The address of the resolver, and its names.
+/// The settings of the DNS resolver: its address, the names that it answers, and the mark of its
+/// own packets.
 pub(super) fn dns(model: &Model, services: &[Arc<Service>]) -> DnsPlan {
     let mut directory = Directory::default();
     let bind = model.mesh.dns;
@@ -392,5 +385,6 @@ pub(super) fn dns(model: &Model, services: &[Arc<Service>]) -> DnsPlan {
             directory.add(&service.name, service.addresses.iter().map(SocketAddr::ip));
         }
     }
-    DnsPlan { bind, directory, mark: mark(model) }
+    let captures = bind.is_some() || model.mesh.captures();
+    DnsPlan { bind, directory, mark: if captures { mark(model) } else { 0 } }
 }

@@ -3,42 +3,50 @@
 
 mod authorization;
 mod endpoints;
+pub mod habits;
 mod health;
 mod http2;
 mod jwt;
 mod listeners;
 mod mesh;
+mod pem;
 pub mod registry;
+mod retries;
 mod routes;
 mod services;
 mod settings;
+mod slips;
 mod suggestion;
+mod tcp;
 mod tls;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::endpoints::found_at;
 pub use self::jwt::KeySource;
 use self::registry::Registry;
-pub use self::suggestion::suggestion;
+pub use self::slips::Validity;
+pub use self::suggestion::{key_suggestion, suggestion, value_suggestion};
 use self::tls::MeshIdentity;
 use crate::cluster::{Destination, Service};
 use crate::dns::DnsPlan;
 use crate::jwt::{KeySet, Provider};
 use crate::mesh::{EndpointAddresses, MARK};
-use crate::model::{Driver, Fault, Item, Material, Merged, Model, Origin, Refusal};
-use crate::net::{Bind, Egress};
-use crate::route::Rule;
+use crate::message::HeaderEdits;
+use crate::model::{Driver, Fault, Item, Material, Merged, Model, Origin, Refusal, Severity};
+use crate::net::{Bind, DnsName, Egress};
+use crate::route::{Action, Matcher, Rule};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
 
 /// Results of the control thread that the snapshot needs.
 #[derive(Clone, Debug, Default)]
 pub struct Resolutions {
-    /// The addresses of services in DNS: `HOST:PORT` to addresses.
-    pub names: HashMap<String, Vec<SocketAddr>>,
+    /// The addresses of services in DNS.
+    pub names: HashMap<DnsName, Vec<SocketAddr>>,
     /// The keys of token issuers, by URL.
     pub key_sets: HashMap<String, Arc<KeySet>>,
 }
@@ -54,9 +62,9 @@ impl Resolutions {
 pub struct Compiled {
     /// The configuration of the workers.
     pub snapshot: Snapshot,
-    /// Where the admin interface listens.
+    /// The address of the admin interface.
     pub admin: Option<SocketAddr>,
-    /// Where the resolver for the workload listens, and its names.
+    /// The address of the resolver for the workload, and its names.
     pub dns: DnsPlan,
     /// Number of workers. `None` means one per CPU.
     pub workers: Option<usize>,
@@ -64,14 +72,20 @@ pub struct Compiled {
     pub pin: Option<bool>,
     /// The kernel interface.
     pub driver: Driver,
-    /// The `HOST:PORT` of services in DNS.
-    pub names: Vec<String>,
+    /// The names of services in DNS.
+    pub names: Vec<DnsName>,
+    /// How long the last addresses of a DNS name are used after the name has lost them.
+    pub gone_after: Duration,
     /// The keys to fetch.
     pub key_sources: Vec<KeySource>,
     /// The origin of each bind, for errors of its socket.
     pub bind_places: HashMap<Bind, String>,
-    /// Resources that were left out, for their sources.
+    /// The resources that were left out, each with its reason.
     pub refusals: Vec<Refusal>,
+    /// The warnings about probable mistakes.
+    pub warnings: Vec<Fault>,
+    /// When the certificates are valid.
+    pub validity: Vec<Validity>,
 }
 
 /// The shared state of the steps.
@@ -96,6 +110,10 @@ struct Compiler<'a> {
     egress: Egress,
     /// The origin of each bind.
     bind_places: HashMap<Bind, String>,
+    /// The names of the services to which rules with a retry policy forward.
+    retried: HashSet<&'a str>,
+    /// When the certificates are valid.
+    validity: Vec<Validity>,
 }
 
 /// Compiles `merged` into the snapshot number `version`. Resources with errors are left out;
@@ -116,8 +134,8 @@ pub fn compile(
             Ok(compiled) => return Ok(Compiled { refusals: refusals(&refused), ..compiled }),
             Err(faults) => faults,
         };
-        let of_resources: Vec<Fault> =
-            faults.iter().filter(|fault| fault.origin.resource().is_some()).cloned().collect();
+        let of_resource = |fault: &&Fault| is_error(fault) && fault.origin.resource().is_some();
+        let of_resources: Vec<Fault> = faults.iter().filter(of_resource).cloned().collect();
         if of_resources.is_empty() {
             return Err(faults);
         }
@@ -127,6 +145,10 @@ pub fn compile(
         Arc::make_mut(&mut model).leave_out(&ids);
         refused.extend(of_resources);
     }
+}
+
+fn is_error(fault: &Fault) -> bool {
+    fault.severity == Severity::Error
 }
 
 /// The errors, by resource.
@@ -162,8 +184,15 @@ fn compile_all(
         certificates: Vec::new(),
         providers: Vec::new(),
         key_sources: Vec::new(),
-        egress: Egress { mark: if model.mesh.captures() { mark(model) } else { 0 }, source: None },
+        egress: Egress::default(),
         bind_places: HashMap::new(),
+        retried: retries::retried(model),
+        validity: Vec::new(),
+    };
+    compiler.egress = Egress {
+        mark: if model.mesh.captures() { mark(model) } else { 0 },
+        source: None,
+        liveness: tcp::liveness(&mut compiler, &model.settings.tcp, tcp::DEFAULT),
     };
     compiler.mesh = tls::mesh(&mut compiler);
     compiler.providers = jwt::providers(&mut compiler);
@@ -179,6 +208,7 @@ fn compile_all(
         endpoint_addresses.as_ref(),
     ));
     listeners.sort_by(|one, other| one.name.cmp(&other.name));
+    slips::find(&mut compiler);
     let snapshot = Snapshot {
         version,
         listeners,
@@ -192,8 +222,8 @@ fn compile_all(
         services,
         endpoint_addresses,
     };
-    let Compiler { faults, key_sources, bind_places, .. } = compiler;
-    if !faults.is_empty() {
+    let Compiler { faults, key_sources, bind_places, validity, .. } = compiler;
+    if faults.iter().any(is_error) {
         return Err(faults);
     }
     Ok(Compiled {
@@ -204,9 +234,12 @@ fn compile_all(
         pin: model.settings.pin,
         driver: model.settings.driver,
         names: services::names(model),
+        gone_after: settings::gone_after(model),
         key_sources,
         bind_places,
         refusals: Vec::new(),
+        warnings: faults,
+        validity,
     })
 }
 
@@ -218,6 +251,10 @@ fn mark(model: &Model) -> u32 {
 impl<'a> Compiler<'a> {
     fn fault(&mut self, origin: &Origin, message: impl Into<String>) {
         self.faults.push(Fault::new(origin, message));
+    }
+
+    fn warn(&mut self, origin: &Origin, message: impl Into<String>, help: impl Into<String>) {
+        self.faults.push(Fault::warning(origin, message).help(help));
     }
 
     fn fault_with_help(
@@ -235,9 +272,43 @@ impl<'a> Compiler<'a> {
         self.faults.push(fault);
     }
 
+    /// Reports the name of an item that does not exist: its section and its name.
+    fn unknown(
+        &mut self,
+        origin: &Origin,
+        (section, name): (&'static str, &str),
+        message: String,
+        help: String,
+    ) {
+        let fault = Fault::new(origin, message).help(help);
+        self.faults.push(Fault { missing: Some((section, name.into())), ..fault });
+    }
+
     /// The index of the next rule.
     fn rule_index(&self) -> u32 {
         self.rules.len() as u32
+    }
+
+    /// Adds a rule without conditions, timeouts and changes of fields.
+    fn plain_rule(&mut self, origin: &Origin, host: &str, name: &str, action: Action) -> Arc<Rule> {
+        let index = self.rule_index();
+        let stats = self.registry.route(host, name);
+        self.rule(Rule {
+            index,
+            stats,
+            name: name.into(),
+            host: host.into(),
+            place: self.model.files.line_of(origin).into(),
+            matcher: Matcher::default(),
+            action,
+            timeout: None,
+            retries: None,
+            body_idle: None,
+            jwt: None,
+            rewrite: None,
+            request_headers: HeaderEdits::none(),
+            response_headers: HeaderEdits::none(),
+        })
     }
 
     /// Adds a rule that was compiled with [`Compiler::rule_index`].
@@ -252,7 +323,13 @@ impl<'a> Compiler<'a> {
         match material.value.bytes() {
             Ok(bytes) => Some(bytes),
             Err(reason) => {
-                self.fault(&material.origin, reason);
+                match reason.contains("No such file") {
+                    true => {
+                        let help = "a relative path begins at the directory of this file";
+                        self.fault_with_help(&material.origin, reason, help);
+                    }
+                    false => self.fault(&material.origin, reason),
+                }
                 None
             }
         }
@@ -265,24 +342,57 @@ impl<'a> Compiler<'a> {
         reference: &Item<String>,
     ) -> Option<Destination> {
         let text = reference.value.as_str();
+        if is_address(text) {
+            let message = format!("{text:?} is an address; a service is named here");
+            let help = "write `to: app`, and `services: {app: {endpoints: [127.0.0.1:9000]}}`";
+            self.fault_with_help(&reference.origin, message, help);
+            return None;
+        }
         let (name, version) = text.split_once('/').unwrap_or((text, ""));
         let Ok(service) = services.binary_search_by(|service| (*service.name).cmp(name)) else {
             let known: Vec<&str> = services.iter().map(|service| &*service.name).collect();
-            let help = suggestion(name, &known);
-            self.fault_with_help(&reference.origin, format!("there is no service {name:?}"), help);
+            let help = match known.is_empty() {
+                true => format!("write `services: {{{name}: {{endpoints: [127.0.0.1:9000]}}}}`"),
+                false => suggestion(name, &known),
+            };
+            let message = format!("there is no service {name:?}");
+            self.unknown(&reference.origin, ("services", name), message, help);
             return None;
         };
         let endpoints = services[service].endpoints.load();
         let subsets = &endpoints.subsets;
         let Some(subset) = subsets.iter().position(|subset| *subset.version == *version) else {
             let known: Vec<&str> = subsets[1..].iter().map(|subset| &*subset.version).collect();
-            let help = suggestion(version, &known);
+            let help = match known.is_empty() {
+                true => format!(
+                    "write `to: {name}`, or give the service `versions` in place of `endpoints`"
+                ),
+                false => suggestion(version, &known),
+            };
             let message = format!("the service {name:?} has no version {version:?}");
-            self.fault_with_help(&reference.origin, message, help);
+            self.unknown(&reference.origin, ("services", name), message, help);
             return None;
         };
         Some(Destination { service: service as u32, subset: subset as u32 })
     }
+}
+
+/// Whether `text` is a URL, or an address with a port, instead of the name of a service.
+fn is_address(text: &str) -> bool {
+    let port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    text.contains("://") || text.rsplit_once(':').is_some_and(|(_, last)| port(last))
+}
+
+/// Compiles the names of methods. Reports a name that is not one.
+fn methods(compiler: &mut Compiler<'_>, written: &[Item<String>]) -> Vec<Box<str>> {
+    for method in written {
+        if !is_token(&method.value) || method.value.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            let help = format!("write the method in capitals: {}", method.value.to_uppercase());
+            let message = format!("{:?} is not a method", method.value);
+            compiler.fault_with_help(&method.origin, message, help);
+        }
+    }
+    written.iter().map(|method| method.value.as_str().into()).collect()
 }
 
 /// Whether `text` is a token (RFC 9110 5.6.2), like names of fields and methods.

@@ -15,12 +15,13 @@ use crate::jwt::KeysWanted;
 use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
+use crate::resilience::RetryBudget;
 use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
 use crate::tls::{ClientTls, TicketKeys};
 
 /// All counters of the process. A counter lives while a snapshot refers to it. If a configuration
-/// with its name is applied in that time, the counter continues.
+/// with the same name is applied in that time, it uses the same counter.
 pub struct Registry {
     workers: usize,
     listeners: Family<String, ListenerCells>,
@@ -114,6 +115,12 @@ impl Registry {
         living(&mut self.of_service(service).methods, || Methods::new(workers))
     }
 
+    /// The retry budget of a service.
+    pub fn retry_budget(&mut self, service: &str) -> Arc<RetryBudget> {
+        let workers = self.workers;
+        living(&mut self.of_service(service).retry_budget, || RetryBudget::new(workers))
+    }
+
     /// The endpoints of a service in the snapshots that are alive, the latest first.
     pub fn endpoints(&mut self, service: &str) -> Vec<Arc<Endpoints>> {
         let known = &mut self.of_service(service).endpoints;
@@ -129,7 +136,7 @@ impl Registry {
         known.push(new);
     }
 
-    /// The TLS settings of a service, if a living snapshot has them with these `inputs`.
+    /// The TLS settings of a service, if a snapshot that is alive has them with these `inputs`.
     pub fn client_tls(&mut self, service: &str, inputs: u64) -> Option<Arc<ClientTls>> {
         self.of_service(service).tls.upgrade().filter(|tls| tls.inputs == inputs)
     }
@@ -162,9 +169,10 @@ impl Registry {
 struct OfService {
     cells: Weak<PerWorker<ServiceCells>>,
     methods: Weak<Methods>,
+    retry_budget: Weak<RetryBudget>,
     changes: Weak<Changes>,
-    /// The endpoints of living snapshots, latest last. They hold the cells. An endpoint that is
-    /// removed and added again later starts with new cells.
+    /// The endpoints of the snapshots that are alive, latest last. They hold the cells. An endpoint
+    /// that is removed and added again later starts with new cells.
     endpoints: Vec<Weak<Endpoints>>,
     tls: Weak<ClientTls>,
 }
@@ -173,6 +181,7 @@ impl OfService {
     fn is_used(&self) -> bool {
         is_used(&self.cells)
             || is_used(&self.methods)
+            || is_used(&self.retry_budget)
             || is_used(&self.changes)
             || is_used(&self.tls)
             || self.endpoints.iter().any(is_used)

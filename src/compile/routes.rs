@@ -1,15 +1,17 @@
-//! Hosts and their rules.
+//! Compiles hosts and their rules.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Compiler, is_token, jwt};
+use super::{Compiler, is_token, jwt, methods, retries};
 use crate::cluster::Service;
 use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeaderEdits;
 use crate::model::{self, FieldEdits, Item, Match, Origin};
-use crate::route::{Action, HostPattern, Matcher, Redirect, Respond, Rewrite, Rule, Split, Table};
+use crate::route::{
+    Action, CONNECT, HostPattern, Matcher, Redirect, Respond, Rewrite, Rule, Split, Table,
+};
 
 /// All rules, by host as written.
 #[derive(Default)]
@@ -56,7 +58,7 @@ pub(super) fn hosts<'a>(compiler: &mut Compiler<'a>, services: &[Arc<Service>]) 
         let pattern = match HostPattern::parse(name) {
             Ok(pattern) => pattern,
             Err(message) => {
-                compiler.fault(&host.origin, format!("{name:?}: {message}"));
+                host_fault(compiler, host, message);
                 continue;
             }
         };
@@ -81,6 +83,29 @@ pub(super) fn hosts<'a>(compiler: &mut Compiler<'a>, services: &[Arc<Service>]) 
     hosts
 }
 
+/// Reports an invalid host. A URL has its own message, because other proxies accept it.
+fn host_fault(compiler: &mut Compiler<'_>, host: &Item<String>, message: &str) {
+    let name = host.value.as_str();
+    let after_scheme = name.split_once("://").map_or(name, |(_, rest)| rest);
+    let bare = after_scheme.split('/').next().unwrap_or_default();
+    if bare != name && HostPattern::parse(bare).is_ok() {
+        let message = format!("{name:?} is a URL; rules are grouped by host");
+        let (scheme, path) = (name.split_once("://"), &after_scheme[bare.len()..]);
+        let mut help = format!("write {bare:?}");
+        if path.len() > 1 {
+            let path = path.trim_end_matches(['*', '/']);
+            help.push_str(&format!("; the path is in `match: {{path: {path}/*}}`"));
+        }
+        if scheme.is_some_and(|(scheme, _)| scheme == "https") {
+            help.push_str("; https is `tls` of the listener");
+        }
+        compiler.fault_with_help(&host.origin, message, help);
+        return;
+    }
+    let help = "write shop.example.com, \"*.example.com\" or \"*\", each with :PORT if need be";
+    compiler.fault_with_help(&host.origin, format!("{name:?}: {message}"), help);
+}
+
 /// Finds rules that a more general rule before them hides. The cost is quadratic, so only rules
 /// without further conditions are compared, and long lists are skipped.
 fn unreachable_rules(
@@ -100,8 +125,8 @@ fn unreachable_rules(
                 "no request reaches this rule: {:?} ({}) matches all of them",
                 earlier.name, earlier.place
             );
-            let help = "put the more specific rule first";
-            compiler.fault_with_help(&written[index].origin, message, help);
+            // Perhaps the earlier rule has a condition that could not be read.
+            compiler.missing(&written[index].origin, &message, "put the more specific rule first");
         }
     }
 }
@@ -124,6 +149,7 @@ fn rule_of(
     let action = action(compiler, services, &called, item);
     let matcher = matcher(compiler, &written.matches);
     let forwards = matches!(written.action, None | Some(model::Action::Forward(_)));
+    connect_rule(compiler, written, forwards);
     let rewrite = written.rewrite.as_ref().map(|rewrite| rewrite_of(compiler, rewrite));
     if let (Some(rewrite), false) = (&written.rewrite, forwards) {
         compiler.fault(&rewrite.origin, "only a rule with `to` can rewrite");
@@ -131,6 +157,8 @@ fn rule_of(
     let request_headers = edits(compiler, written.request_headers.as_deref());
     let response_headers = edits(compiler, written.response_headers.as_deref());
     let jwt = jwt::demand(compiler, written.jwt.as_ref());
+    let retries = written.retries.as_ref();
+    let retries = retries.map(|item| retries::policy(compiler, item, written.timeout));
     let (matcher, action) = (matcher?, action?);
     let place = compiler.model.files.line_of(&item.origin).into();
     let index = compiler.rule_index();
@@ -145,11 +173,31 @@ fn rule_of(
         matcher,
         action,
         timeout: written.timeout,
+        retries,
+        body_idle: written.body_idle,
         jwt,
         rewrite,
         request_headers,
         response_headers,
     }))
+}
+
+/// Checks a rule for CONNECT. Such a request has no path and no query, so conditions on them would
+/// not work as their author expects.
+fn connect_rule(compiler: &mut Compiler<'_>, rule: &model::Rule, forwards: bool) {
+    let Match { path, methods, query, .. } = &rule.matches;
+    let Some(method) = methods.iter().find(|method| method.value.as_bytes() == CONNECT) else {
+        return;
+    };
+    let message = match (path, query.first(), &rule.rewrite) {
+        (Some(_), ..) => "a CONNECT has no path that this rule could match",
+        (_, Some(_), _) => "a CONNECT has no query that this rule could match",
+        (.., Some(_)) => "a CONNECT cannot be rewritten",
+        _ if !forwards => "a CONNECT opens a tunnel, and only a rule with `to` has its other end",
+        _ => return,
+    };
+    let help = "give CONNECT a rule of its own: {match: {method: CONNECT}, to: SERVICE}";
+    compiler.fault_with_help(&method.origin, message, help);
 }
 
 fn action(
@@ -175,7 +223,7 @@ fn action(
         }
         None => {
             let message = "a rule needs exactly one of to, redirect and respond";
-            compiler.fault(&item.origin, message);
+            compiler.missing(&item.origin, message, "write `to: app`, the name of a service");
             None
         }
     }
@@ -189,7 +237,9 @@ fn split(
     to: &[(Item<String>, u32)],
 ) -> Option<Split> {
     if to.iter().all(|(_, weight)| *weight == 0) {
-        compiler.fault(origin, "no destination has a weight above 0");
+        let origin = to.first().map_or(origin, |(first, _)| &first.origin);
+        let help = "give one of them a weight of 1 or more";
+        compiler.fault_with_help(origin, "no destination has a weight above 0", help);
         return None;
     }
     let mut shares = Vec::new();
@@ -260,7 +310,8 @@ fn rewrite_of(compiler: &mut Compiler<'_>, item: &Item<model::Rewrite>) -> Rewri
     Rewrite { prefix: text(&written.prefix), path: text(&written.path), host: text(&written.host) }
 }
 
-/// URLs in request lines and Location must have no white space and no controls.
+/// Checks that `text` has only visible ASCII characters, as a URL in a request line or in Location
+/// must.
 fn visible(compiler: &mut Compiler<'_>, text: &Item<String>) {
     if text.value.is_empty() || !text.value.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
         let message = format!("{:?} has characters that a URL cannot have", text.value);
@@ -273,13 +324,7 @@ fn matcher(compiler: &mut Compiler<'_>, written: &Match) -> Option<Matcher> {
     if let Some(item) = &written.path {
         path = path_match(compiler, item);
     }
-    for method in &written.methods {
-        if !is_token(&method.value) || method.value.bytes().any(|byte| byte.is_ascii_lowercase()) {
-            let help = format!("write the method in capitals: {}", method.value.to_uppercase());
-            let message = format!("{:?} is not a method", method.value);
-            compiler.fault_with_help(&method.origin, message, help);
-        }
-    }
+    let methods = methods(compiler, &written.methods);
     for (name, _) in &written.headers {
         if !is_token(&name.value) {
             compiler.fault(&name.origin, format!("{:?} is not the name of a field", name.value));
@@ -291,7 +336,6 @@ fn matcher(compiler: &mut Compiler<'_>, written: &Match) -> Option<Matcher> {
         };
         written.iter().map(value).collect()
     };
-    let methods = written.methods.iter().map(|method| method.value.as_str().into()).collect();
     let (headers, query) = (values(&written.headers), values(&written.query));
     Some(Matcher { path: path?, methods, headers, query })
 }
@@ -337,10 +381,14 @@ fn field_name(compiler: &mut Compiler<'_>, name: &Item<String>) {
     if !is_token(&name.value) {
         compiler.fault(&name.origin, format!("{:?} is not the name of a field", name.value));
     }
-    let framing = FRAMING_FIELDS.iter().any(|field| field.eq_ignore_ascii_case(&name.value));
-    if framing || name.value.eq_ignore_ascii_case("host") {
-        let help = "change Host by `rewrite: {host: ...}`; framing fields are fixed";
-        let message = format!("{:?} cannot be changed by a rule", name.value);
-        compiler.fault_with_help(&name.origin, message, help);
-    }
+    let is = |field: &str| field.eq_ignore_ascii_case(&name.value);
+    let help = match () {
+        () if is("host") => "write `rewrite: {host: NAME}` in this rule",
+        () if FRAMING_FIELDS.iter().any(|field| is(field)) => {
+            "leave it out: the proxy writes it for each connection"
+        }
+        () => return,
+    };
+    let message = format!("{:?} cannot be changed in `headers`", name.value);
+    compiler.fault_with_help(&name.origin, message, help);
 }

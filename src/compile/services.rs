@@ -1,17 +1,21 @@
-//! Services and their endpoints.
+//! Compiles services and their endpoints.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Compiler, endpoints, health, http2, is_token, jwt, tls};
+use super::{Compiler, endpoints, health, http2, is_token, jwt, retries, tcp, tls};
 use crate::balance::{HashKey, Policy};
 use crate::cluster::{EndpointSet, Protocol, Service};
 use crate::model::{self, Balance, Endpoints, HashBy, Item, Model, ServiceProtocol};
+use crate::net::{DnsName, Egress};
 use crate::proxy_protocol::SendProxyProtocol;
 
-/// The default time limit for connecting.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The default time limit for connecting. The kernel sends a lost SYN again after 1, 3 and 7 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The default time after which another endpoint is tried while the first one does not accept yet.
+pub(super) const CONNECT_HEDGE: Duration = Duration::from_millis(250);
 
 /// The default time for which an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -34,8 +38,8 @@ pub(super) fn services(compiler: &mut Compiler<'_>) -> Vec<Arc<Service>> {
     services
 }
 
-/// The `HOST:PORT` of services in DNS.
-pub(super) fn names(model: &Model) -> Vec<String> {
+/// The names of services in DNS.
+pub(super) fn names(model: &Model) -> Vec<DnsName> {
     let name = |item: &Arc<Item<model::Service>>| match &item.value.endpoints {
         Some(Endpoints::Name(name)) => Some(name.value.clone()),
         _ => None,
@@ -48,11 +52,16 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let name = written.name.value.as_str();
     if written.endpoints.is_none() {
         let message = format!("the service {name:?} needs one of endpoints, versions and dns");
-        compiler.fault(&item.origin, message);
+        compiler.missing(&item.origin, &message, "write `endpoints: [127.0.0.1:9000]`");
     }
     let policy = policy(compiler, item);
     let endpoints = endpoints::of_service(compiler, item, &policy);
     let health = health::check(compiler, written);
+    let liveness = tcp::liveness(compiler, &written.tcp, compiler.egress.liveness);
+    let egress = Egress { liveness, ..compiler.egress };
+    let retries = written.retries.as_ref();
+    let retries = retries.map(|item| retries::policy(compiler, item, written.timeout));
+    let budgeted = retries.is_some() || compiler.retried.contains(name);
     Service {
         name: name.into(),
         protocol: match written.protocol {
@@ -63,17 +72,20 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
             ServiceProtocol::Auto => Protocol::Auto,
         },
         addresses: addresses(compiler, written),
-        egress: compiler.egress,
+        egress,
         endpoints: EndpointSet::new(endpoints),
         dns_name: match &written.endpoints {
-            Some(Endpoints::Name(name)) => Some(name.value.as_str().into()),
+            Some(Endpoints::Name(name)) => Some(name.value.clone()),
             _ => None,
         },
         policy,
         tls: tls::service(compiler, written),
         jwt: jwt::demand(compiler, written.jwt.as_ref()),
         connect_timeout: written.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+        connect_hedge: written.connect_hedge.unwrap_or(CONNECT_HEDGE),
         timeout: written.timeout,
+        retry_budget: budgeted.then(|| compiler.registry.retry_budget(name)),
+        retries,
         idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),
         max_idle_connections: written.max_idle_connections.unwrap_or(MAX_IDLE_CONNECTIONS),
         send_proxy_protocol: match written.send_proxy_protocol {

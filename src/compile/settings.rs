@@ -1,4 +1,4 @@
-//! Settings of the process.
+//! Compiles the settings of the process.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -7,20 +7,35 @@ use super::{Compiler, http2};
 use crate::http1::parse::HEADERS_MAX;
 use crate::message;
 use crate::model::{self, AdminBind, Item, Model};
-use crate::snapshot::{AccessLog, Limits, LogFormat, LogSink};
+use crate::snapshot::{
+    AccessLog, Drain, Limits, LogFilter, LogFormat, LogLines, LogSink, OutboundDrain,
+};
 
 /// The default address of the admin interface.
 const ADMIN_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
-
-/// The default drain time.
-const DRAIN: Duration = Duration::from_secs(30);
 
 /// The range of `limits.header_bytes`.
 const HEADER_BYTES_MIN: usize = 256;
 const HEADER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-pub(super) fn drain(model: &Model) -> Duration {
-    model.settings.drain.unwrap_or(DRAIN)
+/// The default of `dns.gone_after`.
+const GONE_AFTER: Duration = Duration::from_secs(30);
+
+pub(super) fn gone_after(model: &Model) -> Duration {
+    model.settings.gone_after.unwrap_or(GONE_AFTER)
+}
+
+pub(super) fn drain(model: &Model) -> Drain {
+    let (written, default) = (model.settings.drain, Drain::default());
+    let after = |min| OutboundDrain::AfterInbound { min };
+    Drain {
+        limit: written.inbound.unwrap_or(default.limit),
+        outbound: match written.outbound {
+            model::OutboundDrain::After => after(Duration::ZERO),
+            model::OutboundDrain::With => OutboundDrain::WithInbound,
+            model::OutboundDrain::AtLeast(min) => after(min),
+        },
+    }
 }
 
 pub(super) fn admin(model: &Model) -> Option<SocketAddr> {
@@ -31,14 +46,22 @@ pub(super) fn admin(model: &Model) -> Option<SocketAddr> {
     }
 }
 
+/// The access log. Without a configured target, failed exchanges go to standard error. With a
+/// target, all exchanges go there by default.
 pub(super) fn access_log(model: &Model) -> Option<AccessLog> {
-    let log = model.settings.access_log.as_ref()?;
-    let sink = match &log.sink {
-        model::LogSink::Stdout => LogSink::Stdout,
-        model::LogSink::Stderr => LogSink::Stderr,
-        model::LogSink::File(path) => LogSink::File(path.clone()),
+    let log = &model.settings.access_log;
+    let filter = match (log.filter, &log.sink) {
+        (Some(model::LogFilter::None), _) => return None,
+        (Some(model::LogFilter::All), _) | (None, Some(_)) => LogFilter::All,
+        (Some(model::LogFilter::Failed), _) | (None, None) => LogFilter::Failed,
     };
-    Some(AccessLog { sink, format: if log.text { LogFormat::Text } else { LogFormat::Json } })
+    let sink = match &log.sink {
+        Some(model::LogSink::Stdout) => LogSink::Stdout,
+        Some(model::LogSink::Stderr) | None => LogSink::Stderr,
+        Some(model::LogSink::File(path)) => LogSink::File(path.clone()),
+    };
+    let format = if log.text { LogFormat::Text } else { LogFormat::Json };
+    Some(AccessLog { sink, lines: LogLines { format, filter } })
 }
 
 pub(super) fn limits(compiler: &mut Compiler<'_>) -> Limits {

@@ -1,15 +1,74 @@
 //! Suggestions for misspelt names.
 
+use super::habits::{self, ANY};
+
+/// How many names a suggestion lists.
+const SHOWN_MAX: usize = 24;
+
 /// The text `did you mean ...?`, or a list of all known names.
 pub fn suggestion(word: &str, known: &[&str]) -> String {
-    let near = known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|one, other| one.0.total_cmp(&other.0));
-    match near {
-        Some((_, candidate)) => format!("did you mean {candidate:?}?"),
+    match near(word, known) {
+        Some(candidate) => format!("did you mean {candidate:?}?"),
         None if known.is_empty() => "there is nothing to choose from".to_owned(),
+        None if known.len() > SHOWN_MAX => {
+            let (shown, more) = (known[..SHOWN_MAX].join(", "), known.len() - SHOWN_MAX);
+            format!("expected one of: {shown} and {more} more")
+        }
         None => format!("expected one of: {}", known.join(", ")),
+    }
+}
+
+/// The advice for a key that a map with the keys `known` does not have.
+pub fn key_suggestion(word: &str, known: &[&str]) -> String {
+    let habit = |word| habits::of_key(word, known).map(str::to_owned);
+    let slip = || near(word, known).map(|_| suggestion(word, known));
+    let advice = same(word, known).or_else(|| habit(word)).or_else(slip);
+    advice.or_else(|| habit(ANY)).unwrap_or_else(|| suggestion(word, known))
+}
+
+/// The advice for a wrong value. Only the values in `known` are right.
+pub fn value_suggestion(word: &str, known: &[&str]) -> String {
+    let habit = || habits::of_value(word, known).map(str::to_owned);
+    same(word, known).or_else(habit).unwrap_or_else(|| suggestion(word, known))
+}
+
+/// The advice if `word` is a known name in the spelling of another convention: `connectTimeout`.
+fn same(word: &str, known: &[&str]) -> Option<String> {
+    let plain = habits::plain(word);
+    let found = known.iter().find(|candidate| habits::plain(candidate) == plain)?;
+    Some(format!("write `{found}`"))
+}
+
+/// The known name that differs from `word` in few letters.
+fn near<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let letters = word.chars().count();
+    // A name of one or two letters is similar to too many names.
+    if letters < 3 {
+        return None;
+    }
+    let distance = |candidate: &&'a str| (strsim::osa_distance(word, candidate), *candidate);
+    let nearest = known.iter().map(distance).min_by_key(|(distance, _)| *distance)?;
+    (nearest.0 <= (letters / 4).max(1)).then_some(nearest.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_alike_is_suggested() {
+        for (word, known, near) in [
+            ("heder", "header", true),
+            ("tiemout", "timeout", true),
+            ("shpo", "shop", true),
+            ("identites", "identities", true),
+            ("clusters", "listeners", false),
+            ("max_connections", "max_idle_connections", false),
+            ("path", "panic_threshold", false),
+            ("ip", "id", false),
+        ] {
+            let found = suggestion(word, &[known]);
+            assert_eq!(found.starts_with("did you mean"), near, "{word}: {found}");
+        }
     }
 }

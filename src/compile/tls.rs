@@ -7,7 +7,8 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls::sign::CertifiedKey;
 use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
 
-use super::Compiler;
+use super::pem::Pem;
+use super::{Compiler, Validity};
 use crate::identity::SpiffeId;
 use crate::model::{
     self, ClientFiles, Endpoints, Identity, Item, ListenerProtocol, Material, Mtls, Origin,
@@ -319,7 +320,7 @@ fn client_files<'a>(
     let name = match (&files.sni, &service.endpoints) {
         (Some(sni), _) => Some((&sni.origin, sni.value.as_str())),
         (None, Some(Endpoints::Name(name))) => {
-            name.value.rsplit_once(':').map(|(host, _)| (origin, host))
+            name.value.address.rsplit_once(':').map(|(host, _)| (origin, host))
         }
         _ => None,
     };
@@ -393,10 +394,12 @@ fn client_auth<'a>(
 ) -> Option<ClientAuth> {
     let Some(ca) = &files.client_ca else {
         if let Some(auth) = &files.client_auth {
-            compiler.fault(&auth.origin, "`client_auth` needs `client_ca`");
+            let help = "add `client_ca: FILE`, with the CAs of the clients";
+            compiler.fault_with_help(&auth.origin, "`client_auth` needs `client_ca`", help);
         }
         if let Some(told) = &files.send_ca_names {
-            compiler.fault(&told.origin, "`send_ca_names` needs `client_ca`");
+            let help = "add `client_ca: FILE`, with the CAs of the clients";
+            compiler.fault_with_help(&told.origin, "`send_ca_names` needs `client_ca`", help);
         }
         return Some(ClientAuth::None);
     };
@@ -423,8 +426,8 @@ fn min_version(files: &ServerCertificate) -> Versions {
     }
 }
 
-/// Client verification is chosen before the client sends its server name. So its settings belong on
-/// the first certificate.
+/// Reports settings of the whole listener that are not on the first certificate. TLS needs them
+/// before it selects a certificate.
 fn only_first(compiler: &mut Compiler<'_>, files: &ServerCertificate) {
     let origins = [
         files.client_ca.as_ref().map(|file| &file.origin),
@@ -451,22 +454,35 @@ impl<'a> Compiler<'a> {
     /// The certificates of a PEM file, at least one.
     fn certificates(&mut self, file: &'a Item<Material>) -> Option<Vec<CertificateDer<'static>>> {
         let bytes = self.material(file)?;
-        self.certificates_in(&file.origin, bytes)
+        self.certificates_in(&file.origin, bytes, false)
     }
 
     fn certificates_in(
         &mut self,
         origin: &Origin,
         bytes: &[u8],
+        roots: bool,
     ) -> Option<Vec<CertificateDer<'static>>> {
-        let message = match CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>() {
-            Ok(list) if !list.is_empty() => return Some(list),
-            Ok(_) => "there is no certificate in this file (PEM is expected)".to_owned(),
-            Err(error) => format!("this file is not valid PEM: {error}"),
-        };
-        self.fault(origin, message);
+        match CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>() {
+            Ok(list) if !list.is_empty() => {
+                let each = list.iter().filter_map(validity).collect();
+                self.validity.push(Validity { origin: origin.clone(), each, roots });
+                return Some(list);
+            }
+            Ok(_) => {
+                let found = Pem::of(bytes);
+                self.fault_with_help(origin, found.instead("certificate"), found.help());
+            }
+            Err(error) => self.fault(origin, format!("this file is not valid PEM: {error}")),
+        }
         None
     }
+}
+
+/// Start and end of the validity, in Unix seconds.
+fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
+    let info = CertificateInfo::read("", std::slice::from_ref(certificate))?;
+    Some((info.not_before_unix_s, info.not_after_unix_s))
 }
 
 /// A certificate and its key. They must match.
@@ -477,12 +493,19 @@ fn certified_key<'a>(
     key: &'a Item<Material>,
     ocsp: Option<Vec<u8>>,
 ) -> Option<Arc<CertifiedKey>> {
+    if let (Ok(cert_bytes), Ok(key_bytes)) = (cert.value.bytes(), key.value.bytes())
+        && (Pem::of(cert_bytes), Pem::of(key_bytes)) == (Pem::Key, Pem::Certificate)
+    {
+        let message = "the files of `cert` and `key` are swapped";
+        compiler.fault_with_help(&cert.origin, message, "`cert` is the one with CERTIFICATE in it");
+        return None;
+    }
     let chain = compiler.certificates(cert);
     let bytes = compiler.material(key);
     let (chain, bytes, origins) = (chain?, bytes?, [&cert.origin, &key.origin]);
     let Ok(private) = PrivateKeyDer::from_pem_slice(bytes) else {
-        let message = "there is no private key in this file (PEM of PKCS#8, PKCS#1 or SEC1)";
-        compiler.fault(&key.origin, message);
+        let found = Pem::of(bytes);
+        compiler.fault_with_help(&key.origin, found.instead("private key"), found.help());
         return None;
     };
     certify(compiler, owner, origins, chain, private, ocsp)
@@ -504,7 +527,10 @@ fn certify(
             Some(Arc::new(certified))
         }
         Err(rustls::Error::InconsistentKeys(_)) => {
-            compiler.fault(origins[1], "this key does not belong to the certificate");
+            let message = "this key does not belong to the certificate";
+            let help =
+                "a new certificate needs its own key; the first certificate of a file counts";
+            compiler.fault_with_help(origins[1], message, help);
             None
         }
         Err(error) => {
@@ -522,7 +548,7 @@ fn bundle(
     trust_domain: Option<&str>,
 ) -> Option<Bundle> {
     let mut anchors = Vec::new();
-    for certificate in compiler.certificates_in(origin, bytes)? {
+    for certificate in compiler.certificates_in(origin, bytes, true)? {
         match webpki::anchor_from_trusted_cert(&certificate) {
             Ok(anchor) => anchors.push(anchor.to_owned()),
             Err(error) => {

@@ -1,5 +1,6 @@
 //! Applies a configuration to the workers: either all workers use it, or no worker does.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,23 +10,26 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout_at};
 
 use super::checks::Checks;
-use super::sockets::Sockets;
+use super::fallback;
+use super::sockets::{BindError, Sockets};
 use crate::compile::registry::Registry;
 use crate::compile::{Compiled, KeySource, Resolutions, found_at};
 use crate::dns::DnsPlan;
 use crate::model::Resources;
+use crate::net::DnsName;
 use crate::snapshot::Snapshot;
 use crate::sources::files::ProcessEnvironment;
+use crate::sources::files::diagnostic::{Diagnostic, Diagnostics};
 use crate::sources::files::{self, Loaded};
-use crate::telemetry::logs::LogSinkWriter;
+use crate::telemetry::logs::AccessLog;
 use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Mailbox, Order, Preparation, Report, ReportKind};
 
-/// The time limit of one phase, for all workers together. Normally a phase is much shorter: the
+/// The time limit of one phase, for all workers together. A phase is normally much shorter. The
 /// limit is for a worker that is stuck.
 pub const PHASE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Everything that applying a configuration needs.
+/// The state that is needed to apply a configuration.
 pub struct Applier {
     /// The `-c` arguments.
     pub arguments: Vec<PathBuf>,
@@ -45,20 +49,24 @@ pub struct Applier {
     pub resources: Resources,
     /// Health checks of endpoints.
     pub checks: Checks,
-    /// The destination of access log lines.
-    pub log: LogSinkWriter,
+    /// The access log.
+    pub log: Arc<AccessLog>,
     /// The configuration in use.
     pub loaded: Arc<Loaded>,
     /// The configuration that was tried last. It differs from `loaded` if it was refused.
     pub tried: Arc<Loaded>,
     /// The version that was tried last.
     pub version: u64,
+    /// The last try failed because the process had no descriptors or memory left.
+    pub short: bool,
 }
 
 /// The part of an applied configuration that the control thread uses itself.
 pub struct Applied {
-    /// The `HOST:PORT` of services in DNS.
-    pub names: Vec<String>,
+    /// The names of services in DNS.
+    pub names: Vec<DnsName>,
+    /// How long the last addresses of a DNS name are used after the name has lost them.
+    pub gone_after: Duration,
     /// The keys of token issuers to fetch.
     pub key_sources: Vec<KeySource>,
     /// The address of the admin interface.
@@ -80,6 +88,7 @@ impl Applier {
         if applied.is_some() {
             self.loaded = loaded;
         }
+        self.status.known().reloads.files_differ = !self.tried.is_same_text(&self.loaded);
         applied
     }
 
@@ -93,7 +102,10 @@ impl Applier {
     async fn apply(&mut self, loaded: Arc<Loaded>) -> Option<Applied> {
         self.version += 1;
         let began = Instant::now();
-        let result = self.try_apply(&loaded).await;
+        self.short = loaded.is_short();
+        let is_new = self.version == 1 || !Arc::ptr_eq(&loaded, &self.loaded);
+        let result = self.try_apply(&loaded, is_new).await;
+        self.short &= result.is_err();
         loaded.release();
         self.note(result, &loaded, began)
     }
@@ -127,9 +139,12 @@ impl Applier {
             }
             Err(errors) => {
                 known.reloads.failed += 1;
-                let has_previous = known.snapshot.is_some();
-                let kept = if has_previous { "; the previous one stays in use" } else { "" };
-                tracing::error!("configuration refused{kept}:\n{errors}");
+                // At the start, the process ends and prints the errors.
+                if known.snapshot.is_some() {
+                    tracing::error!(
+                        "configuration refused; the previous one stays in use:\n{errors}"
+                    );
+                }
                 known.reloads.errors = errors;
                 None
             }
@@ -137,16 +152,23 @@ impl Applier {
     }
 
     /// Replaces the endpoints of all services with the DNS name `name`. Nothing else changes.
-    pub fn readdress(&mut self, name: String, addresses: Vec<SocketAddr>) {
+    pub fn readdress(&mut self, name: DnsName, addresses: Vec<SocketAddr>) {
         let snapshot = self.status.known().snapshot.clone();
         if let Some(snapshot) = snapshot {
             for (index, service) in snapshot.services.iter().enumerate() {
-                if service.dns_name.as_deref() == Some(name.as_str()) {
+                if service.dns_name.as_ref() == Some(&name) {
                     self.replace_endpoints(&snapshot, index, &addresses);
                 }
             }
         }
         self.resolutions.names.insert(name, addresses);
+    }
+
+    /// Forgets the addresses of all names except these. A name that is added again later is looked
+    /// up again.
+    pub fn keep_addresses(&mut self, names: &[DnsName]) {
+        let wanted: HashSet<_> = names.iter().collect();
+        self.resolutions.names.retain(|name, _| wanted.contains(name));
     }
 
     fn replace_endpoints(&mut self, snapshot: &Snapshot, index: usize, addresses: &[SocketAddr]) {
@@ -161,18 +183,30 @@ impl Applier {
         });
     }
 
-    async fn try_apply(&mut self, loaded: &Loaded) -> Result<(Arc<Snapshot>, Applied), String> {
+    /// Logs the warnings about `loaded` if it is new.
+    async fn try_apply(
+        &mut self,
+        loaded: &Loaded,
+        is_new: bool,
+    ) -> Result<(Arc<Snapshot>, Applied), String> {
         let Self { resources, version, registry, resolutions, .. } = self;
         let compiled = files::compile_with(loaded, resources, *version, registry, resolutions)
             .map_err(|errors| errors.to_string())?;
-        let Compiled { snapshot, bind_places, refusals, names, key_sources, admin, dns, .. } =
-            compiled;
+        let warnings = is_new.then(|| files::warnings(loaded, &compiled));
+        let Compiled { snapshot, bind_places, refusals, .. } = compiled;
+        let Compiled { names, gone_after, key_sources, admin, dns, .. } = compiled;
         for refusal in &refusals {
-            tracing::warn!("resource refused and left out: {refusal}");
+            tracing::warn!(
+                "a resource is refused; the rest of the configuration is applied: {refusal}"
+            );
         }
         let snapshot = Arc::new(snapshot);
+        if let Some(free) = self.sockets.free_from(&snapshot) {
+            tokio::time::sleep_until(free.into()).await;
+        }
         let sockets = self.sockets.prepare(&snapshot).map_err(|errors| {
-            let line = |error: &crate::control::sockets::BindError| {
+            self.short |= errors.iter().any(BindError::is_shortage);
+            let line = |error: &BindError| {
                 let place = bind_places.get(&error.bind).map_or("", String::as_str);
                 format!("{place}: error: {error}\n")
             };
@@ -191,15 +225,17 @@ impl Applier {
             }
             return Err(format!("error: the workers could not prepare it: {why}\n"));
         }
+        self.sockets.configure(&snapshot);
+        self.sockets.keep_only(&snapshot);
         self.post_all(|| Order::Commit { version });
         let committed = |kind: &ReportKind| kind.committed() == Some(version);
         if let Err(why) = self.await_all(committed).await {
             // All workers have prepared, so all will commit. One worker is only late.
             tracing::warn!(version, %why, "not all workers have committed the new configuration");
         }
-        self.sockets.keep_only(&snapshot);
+        warnings.iter().for_each(log_warnings);
         self.log.configure(snapshot.access_log.as_ref().map(|log| &log.sink));
-        Ok((snapshot, Applied { names, key_sources, admin, dns }))
+        Ok((snapshot, Applied { names, gone_after, key_sources, admin, dns }))
     }
 
     /// Waits until every worker has sent a report for which `wanted` returns true.
@@ -214,7 +250,7 @@ impl Applier {
                         return Err(failure);
                     }
                 }
-                Ok(None) => return Err("the workers are gone".to_owned()),
+                Ok(None) => return Err("the workers have ended".to_owned()),
                 Err(_) => return Err(format!("{missing} workers did not answer in time")),
             }
         }
@@ -224,16 +260,19 @@ impl Applier {
     /// Processes a report. Returns the message of a worker that cannot continue.
     pub fn take(&mut self, report: Report) -> Option<String> {
         match report.kind {
-            ReportKind::Started { driver } => self.status.known().drivers[report.worker] = driver,
-            ReportKind::Log(lines) => {
-                let dropped = self.log.write(lines);
-                self.status.known().log_lines_dropped += dropped;
+            ReportKind::Started { driver, refused } => {
+                let drivers = &mut self.status.known().drivers;
+                if let Some(error) = refused.filter(|_| !drivers.contains(&driver)) {
+                    fallback::warn(&error);
+                }
+                drivers[report.worker] = driver;
             }
             ReportKind::Failed(message) => {
                 tracing::error!(worker = report.worker, "worker failed: {message}");
                 return Some(message);
             }
-            ReportKind::Prepared { .. } | ReportKind::Committed { .. } | ReportKind::Drained => {}
+            ReportKind::Prepared { .. } | ReportKind::Committed { .. } | ReportKind::Drained(_) => {
+            }
         }
         None
     }
@@ -246,12 +285,20 @@ impl Applier {
     }
 }
 
+/// Logs the warnings that `ringway check` shows, each with its place.
+fn log_warnings(warnings: &Diagnostics) {
+    for Diagnostic { place, message, help, .. } in &warnings.list {
+        let place = place.map(|place| warnings.sources.file_line(place));
+        tracing::warn!(place, help, "{message}");
+    }
+}
+
 /// Logs a warning for each service whose endpoints are not verified.
 fn warn_of_unverified(snapshot: &Snapshot) {
     for service in &snapshot.services {
         if service.tls.as_ref().is_some_and(|tls| tls.verifier.accepts_anyone()) {
             let service = &*service.name;
-            tracing::warn!(service, "verify: none: the identity of endpoints is not checked");
+            tracing::warn!(service, "the identity of endpoints is not checked (`verify: none`)");
         }
     }
 }

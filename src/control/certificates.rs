@@ -41,7 +41,7 @@ impl Renewal {
 pub struct Worn(HashSet<(String, String)>);
 
 impl Worn {
-    /// Checks the certificates in use.
+    /// Logs a warning for each certificate in use that expires soon.
     pub fn look<'a>(&mut self, certificates: impl Iterator<Item = &'a CertificateInfo>) {
         let now = SystemTime::now();
         for certificate in certificates.filter(|certificate| certificate.is_worn(now)) {

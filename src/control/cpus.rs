@@ -1,4 +1,4 @@
-//! The CPUs of the process: how many workers they are good for, and whether to pin them.
+//! The CPUs of the process. They determine the number of workers, and whether workers are pinned.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 pub struct Cpus {
     /// Their numbers; never empty.
     allowed: Vec<usize>,
-    /// The process may not use all CPUs of the machine: somebody has given it these.
+    /// The process may not use all CPUs of the machine. So an operator has assigned these CPUs.
     given: bool,
     /// The time that the cgroups of the process allow, in CPUs. `None` means no limit.
     quota: Option<f64>,
@@ -39,9 +39,9 @@ impl Cpus {
         self.allowed.len().min(of_quota).max(1)
     }
 
-    /// The CPU of each worker. `None` means that the scheduler places the workers: each process
-    /// would begin with the same CPU, so pinning is only good for CPUs that nobody else uses. `pin`
-    /// is `runtime.pin`.
+    /// The CPU of each worker. `None` means that the scheduler places the workers. Each process
+    /// would begin with the same CPU, so workers are pinned only to CPUs that no other process
+    /// uses. `pin` is `runtime.pin`.
     pub fn places(&self, workers: usize, pin: Option<bool>) -> Option<&[usize]> {
         let alone = self.given && workers == self.allowed.len();
         let fits = workers <= self.allowed.len();
@@ -52,8 +52,8 @@ impl Cpus {
     }
 }
 
-/// The least of the limits of the process's cgroup and of those above it, in CPUs. `groups` is the
-/// content of `/proc/self/cgroup` (cgroups(7)), `mounted` where the file systems are.
+/// The lowest limit of the process's cgroup and of its parents, in CPUs. `groups` is the content of
+/// `/proc/self/cgroup` (cgroups(7)). `mounted` is the directory of the cgroup file systems.
 fn quota(groups: &str, mounted: &Path) -> Option<f64> {
     let of_group = |line: &str| {
         let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
@@ -78,7 +78,7 @@ fn quota_v2(group: &Path) -> Option<f64> {
     cpus(time_us.parse().ok()?, period_us.parse().ok()?)
 }
 
-/// Two files, in microseconds. A quota of -1 is no limit.
+/// The time and the period are in two files, in microseconds. A time of -1 means no limit.
 fn quota_v1(group: &Path) -> Option<f64> {
     let read = |name| std::fs::read_to_string(group.join(name)).ok()?.trim().parse().ok();
     cpus(read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?)

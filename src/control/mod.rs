@@ -6,9 +6,17 @@ mod apply;
 mod certificates;
 pub mod checks;
 mod cpus;
+#[cfg(feature = "uring")]
+mod fallback;
 pub mod resolver;
 #[cfg(feature = "uring")]
+mod retry;
+#[cfg(feature = "uring")]
 pub mod run;
+#[cfg(feature = "uring")]
+mod signals;
 pub mod sockets;
+#[cfg(feature = "uring")]
+mod systemd;
 #[cfg(feature = "uring")]
 mod watch;

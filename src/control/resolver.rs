@@ -1,39 +1,29 @@
-//! The sockets of the DNS resolver, on the control thread.
+//! Serves the sockets of the DNS resolver, on the control thread.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hickory_resolver::system_conf::read_system_conf;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::dns::DnsPlan;
-use crate::dns::{Answer, Directory, answer, failure};
-use crate::net::Egress;
-use crate::runtime::datagram::towards;
+use crate::dns::{Answer, Directory, answer, failure, is_refusal};
+use crate::sources::lookup::{Lookups, Via, read_message, write_message};
 use crate::telemetry::status::Status;
 
-/// The maximum number of queries and connections at once. Further ones are dropped, and the client
-/// tries again.
+/// The maximum number of queries and connections at the same time. Further ones are dropped. The
+/// client may try again.
 pub const QUERIES_MAX: usize = 512;
-
-/// Time limit for one system resolver before the next one is tried.
-pub const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a TCP connection of a client may be idle.
 pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest forwarded UDP message.
+/// The largest UDP query.
 const MESSAGE_BYTES_MAX: usize = 4096;
-
-/// The port of DNS.
-const PORT: u16 = 53;
 
 /// The DNS resolver. It may be off.
 pub struct Resolver {
@@ -45,19 +35,18 @@ struct Shared {
     directory: Mutex<Arc<Directory>>,
     status: Status,
     room: Arc<Semaphore>,
-    own: Mutex<Option<SocketAddr>>,
-    mark: AtomicU32,
+    lookups: Lookups,
 }
 
 impl Resolver {
-    /// Creates a resolver that is off. `status` counts the results of queries.
-    pub fn new(status: Status) -> Self {
+    /// Creates a resolver that is off. `status` counts the results of queries. `lookups` forwards
+    /// those that it cannot answer.
+    pub fn new(status: Status, lookups: Lookups) -> Self {
         let shared = Shared {
             directory: Mutex::default(),
             status,
             room: Arc::new(Semaphore::new(QUERIES_MAX)),
-            own: Mutex::default(),
-            mark: AtomicU32::default(),
+            lookups,
         };
         Self { shared: Arc::new(shared), serving: None }
     }
@@ -67,9 +56,8 @@ impl Resolver {
     /// # Errors
     /// When the address cannot be bound. The resolver then stays on the old address.
     pub async fn serve(&mut self, plan: DnsPlan) -> Result<(), String> {
-        let DnsPlan { bind: address, directory, mark } = plan;
+        let DnsPlan { bind: address, directory, .. } = plan;
         *lock(&self.shared.directory) = Arc::new(directory);
-        self.shared.mark.store(mark, Ordering::Relaxed);
         if self.serving.as_ref().map(|(address, _)| *address) == address {
             return Ok(());
         }
@@ -83,7 +71,7 @@ impl Resolver {
         let datagrams = UdpSocket::bind(address).await.map_err(refused)?;
         let connections = TcpListener::bind(address).await.map_err(refused)?;
         self.stop();
-        *lock(&self.shared.own) = Some(address);
+        self.shared.lookups.set_own(Some(address));
         let datagrams = tokio::spawn(serve_udp(Arc::clone(&self.shared), Arc::new(datagrams)));
         let connections = tokio::spawn(serve_tcp(Arc::clone(&self.shared), connections));
         self.serving = Some((address, [datagrams, connections]));
@@ -92,6 +80,7 @@ impl Resolver {
     }
 
     fn stop(&mut self) {
+        self.shared.lookups.set_own(None);
         for task in self.serving.take().into_iter().flat_map(|(_, tasks)| tasks) {
             task.abort();
         }
@@ -111,7 +100,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
     let mut block = vec![0; MESSAGE_BYTES_MAX];
     loop {
-        // The error concerns only one datagram, for example of a client that has left.
+        // The error is about one datagram only, for example of a client that is gone.
         let Ok((len, client)) = socket.recv_from(&mut block).await else { continue };
         let Ok(permit) = Arc::clone(&shared.room).try_acquire_owned() else {
             shared.status.known().queries.dropped += 1;
@@ -155,26 +144,6 @@ async fn converse(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Reads a message after its length prefix (RFC 1035 4.2.2).
-async fn read_message(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let len = stream.read_u16().await?;
-    let mut message = vec![0; usize::from(len)];
-    stream.read_exact(&mut message).await?;
-    Ok(message)
-}
-
-async fn write_message(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
-    let len = u16::try_from(message.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&len.to_be_bytes(), message].concat()).await
-}
-
-/// The transport of a query. The forwarded query uses the same transport.
-#[derive(Clone, Copy)]
-enum Via {
-    Udp,
-    Tcp,
-}
-
 impl Shared {
     async fn reply(&self, query: &[u8], via: Via) -> Option<Vec<u8>> {
         let directory = Arc::clone(&lock(&self.directory));
@@ -187,64 +156,15 @@ impl Shared {
                 self.status.known().queries.dropped += 1;
                 None
             }
-            Answer::Elsewhere => match self.ask_others(query, via).await {
-                Some(reply) => {
-                    self.status.known().queries.elsewhere += 1;
-                    Some(reply)
+            Answer::Elsewhere => {
+                let reply = self.lookups.ask(query, via).await.ok();
+                let queries = &mut self.status.known().queries;
+                match reply.as_deref().is_some_and(|reply| !is_refusal(reply)) {
+                    true => queries.elsewhere += 1,
+                    false => queries.failed += 1,
                 }
-                None => {
-                    self.status.known().queries.failed += 1;
-                    failure(query)
-                }
-            },
-        }
-    }
-
-    /// Forwards a query. Returns the first answer of a system resolver.
-    async fn ask_others(&self, query: &[u8], via: Via) -> Option<Vec<u8>> {
-        let (config, _) = read_system_conf().ok()?;
-        let (own, mark) = (*lock(&self.own), self.mark.load(Ordering::Relaxed));
-        for server in config.name_servers() {
-            let server = SocketAddr::new(server.ip, PORT);
-            if own == Some(server) {
-                continue; // it is this resolver
-            }
-            let asked = async {
-                match via {
-                    Via::Udp => over_udp(server, query, mark).await,
-                    Via::Tcp => over_tcp(server, query, mark).await,
-                }
-            };
-            if let Ok(Ok(reply)) = timeout(UPSTREAM_TIMEOUT, asked).await {
-                return Some(reply);
+                reply.or_else(|| failure(query))
             }
         }
-        None
     }
-}
-
-async fn over_udp(server: SocketAddr, query: &[u8], mark: u32) -> io::Result<Vec<u8>> {
-    let (socket, _) = towards(server, Egress { mark, source: None })?;
-    let socket = UdpSocket::from_std(socket.into())?;
-    socket.send(query).await?;
-    let mut block = vec![0; MESSAGE_BYTES_MAX];
-    loop {
-        let len = socket.recv(&mut block).await?;
-        // The id shows whether the answer belongs to the query.
-        if block[..len].get(..2) == query.get(..2) {
-            return Ok(block[..len].to_vec());
-        }
-    }
-}
-
-async fn over_tcp(server: SocketAddr, query: &[u8], mark: u32) -> io::Result<Vec<u8>> {
-    let socket = match server {
-        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
-    };
-    // Without the capability to set a mark, the rules recognise the proxy by its user only.
-    socket2::SockRef::from(&socket).set_mark(mark).ok();
-    let mut stream = socket.connect(server).await?;
-    write_message(&mut stream, query).await?;
-    read_message(&mut stream).await
 }

@@ -1,14 +1,10 @@
-//! `ringway run`: the life of the process, from its arguments to its end.
+//! `ringway run`: starts the process, runs the control thread, and ends the process.
 
-use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use listenfd::ListenFd;
-use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::apply::{Applied, Applier};
@@ -16,7 +12,10 @@ use super::certificates::{Renewal, Worn};
 use super::checks::Checks;
 use super::cpus::Cpus;
 use super::resolver::Resolver;
+use super::retry::{Need, Retry};
+use super::signals::{Signals, Told};
 use super::sockets::Sockets;
+use super::systemd::{Manager, passed_sockets, watchdog_interval};
 use super::watch::Watch;
 use crate::admin::Admin;
 use crate::cells::PerWorker;
@@ -27,9 +26,11 @@ use crate::model::{Driver, Model, Resources};
 use crate::runtime::core::WorkerCells;
 use crate::runtime::heap;
 use crate::runtime::ring;
+use crate::snapshot::{DrainStep, OutboundDrain};
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
-use crate::sources::{KeySets, Names};
-use crate::telemetry::logs::LogSinkWriter;
+use crate::sources::lookup::Lookups;
+use crate::sources::{KeySets, Names, Outward};
+use crate::telemetry::logs::{AccessLog, FINISH_LIMIT, HURRIED_FINISH_LIMIT};
 use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Inbox, Loads, Mailbox, Order, ReportKind, Reports, mailbox};
 use crate::worker::thread::{Start, spawn};
@@ -37,8 +38,12 @@ use crate::worker::thread::{Start, spawn};
 /// How long the start waits for the first addresses of services in DNS.
 pub const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 
-/// How often the expiry of certificates is checked and freed memory is given back.
+/// How often the expiry of certificates is checked, and freed memory is returned to the kernel.
 const INSPECTION: Duration = Duration::from_secs(60);
+
+/// The maximum number of times that a reload reads the files again because it began to watch new
+/// directories. Later changes come as events.
+const LOOKS_MAX: usize = 4;
 
 /// The reason why the process cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +67,12 @@ pub type Interception = Box<dyn FnOnce(&Model) -> Result<Installed, InterceptErr
 /// When the first configuration cannot be applied, or the system refuses an operation.
 pub fn run(arguments: Vec<PathBuf>, interception: Option<Interception>) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let system = |error| RunError::System(format!("no control thread: {error}"));
-    runtime.map_err(system)?.block_on(serve(arguments, interception))
+    let system = |error| RunError::System(format!("cannot start the control thread: {error}"));
+    let runtime = runtime.map_err(system)?;
+    let result = runtime.block_on(serve(arguments, interception));
+    // Do not wait for a lookup or a fetch that still runs on its own thread.
+    runtime.shutdown_background();
+    result
 }
 
 async fn serve(
@@ -72,29 +81,33 @@ async fn serve(
 ) -> Result<(), RunError> {
     let passed = passed_sockets();
     raise_descriptor_limit();
+    let mut watch = Watch::default();
+    // Watch before reading, so that a file that changes meanwhile is read again.
+    watch.follow(&arguments, std::iter::empty());
     let loaded = Arc::new(files::load(&arguments, &ProcessEnvironment));
     let trial = trial(&loaded)?;
     let cpus = Cpus::of_process();
     let workers = trial.workers.unwrap_or_else(|| cpus.workers());
     let places = cpus.places(workers, trial.pin);
+    let lookups = Lookups::new(Outward::with_mark(trial.control.dns.mark));
     let mut registry = Registry::new(workers);
     let stats = Arc::new(PerWorker::<WorkerCells>::new(workers));
     let status = Status::new(Arc::clone(&stats));
     let signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;
-    let mut watch = Watch::new();
     watch.follow(&arguments, loaded.materials.paths());
     let (sender, reports) = mpsc::unbounded_channel();
-    let mailboxes = start_workers(workers, places, trial.driver, &stats, &sender)?;
-    let mut names = Names::new(status.clone());
-    names.follow(&trial.control.names);
-    let mut key_sets = KeySets::new(status.clone());
+    let log = Arc::clone(&status.known().access_log);
+    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log };
+    let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
+    let mut names = Names::new(status.clone(), lookups.clone());
+    names.follow(&trial.control.names, trial.control.gone_after);
+    let mut key_sets = KeySets::new(status.clone(), lookups.clone());
     key_sets.follow(&trial.control.key_sources, |url| registry.keys_wanted(url));
     let (names_found, keys_found) =
         tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
-    let resolutions = Resolutions { names: names_found, key_sets: keys_found };
     let mut admin = Admin::new(status.clone());
     admin.bind(trial.control.admin).await.map_err(RunError::System)?;
-    let mut resolver = Resolver::new(status.clone());
+    let mut resolver = Resolver::new(status.clone(), lookups.clone());
     resolver.serve(trial.control.dns).await.map_err(RunError::System)?;
     let applier = Applier {
         arguments,
@@ -103,36 +116,35 @@ async fn serve(
         mailboxes,
         reports,
         status,
-        resolutions,
+        resolutions: Resolutions { names: names_found, key_sets: keys_found },
         resources: Resources::default(),
         checks: Checks::default(),
-        log: LogSinkWriter::default(),
+        log,
         tried: Arc::clone(&loaded),
         loaded,
         version: 0,
+        short: false,
     };
-    let renewal = Renewal::of(&applier.loaded.materials);
-    let worn = Worn::default();
     let mut control = Control {
+        renewal: Renewal::of(&applier.loaded.materials),
         applier,
+        lookups,
         names,
         key_sets,
         admin,
         resolver,
         watch,
         signals,
-        renewal,
-        worn,
+        manager: Manager::new(),
+        retry: Retry::default(),
+        worn: Worn::default(),
         rules: None,
     };
     if control.applier.apply_again().await.is_none() {
         return Err(RunError::Config(control.applier.status.known().reloads.errors.clone()));
     }
     if let Some(install) = interception {
-        let installed = install(&control.applier.loaded.model());
-        control.applier.loaded.release();
-        let refused = |error| RunError::System(format!("error: {error}"));
-        control.rules = Some(installed.map_err(refused)?);
+        control.capture(install)?;
     }
     heap::give_back();
     Box::pin(control.until_told_to_end()).await
@@ -151,58 +163,63 @@ struct Trial {
 fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
     let compiled = files::compile(loaded, 0, &mut Registry::new(1), &Resolutions::new())
         .map_err(|errors| RunError::Config(errors.to_string()))?;
-    let Compiled { workers, pin, driver, names, key_sources, admin, dns, .. } = compiled;
-    Ok(Trial { workers, pin, driver, control: Applied { names, key_sources, admin, dns } })
+    let Compiled { workers, pin, driver, names, gone_after, key_sources, admin, dns, .. } =
+        compiled;
+    if !names.is_empty() || !key_sources.is_empty() {
+        tracing::info!(
+            names = names.len(),
+            key_sets = key_sources.len(),
+            limit = ?FIRST_LOOKUP,
+            "waiting for the addresses of services in DNS and for token keys"
+        );
+    }
+    let control = Applied { names, gone_after, key_sources, admin, dns };
+    Ok(Trial { workers, pin, driver, control })
 }
 
 struct Control {
     applier: Applier,
+    lookups: Lookups,
     names: Names,
     key_sets: KeySets,
     admin: Admin,
     resolver: Resolver,
     watch: Watch,
     signals: Signals,
+    manager: Manager,
     renewal: Renewal,
+    retry: Retry,
     worn: Worn,
     /// The capture rules. Dropping this value removes them.
     rules: Option<Installed>,
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.terminate.recv() => Told::End,
-            _ = self.interrupt.recv() => Told::End,
-            _ = self.hangup.recv() => Told::Reload,
-        }
-    }
-}
-
-/// The effect of a signal.
-#[derive(PartialEq, Eq)]
-enum Told {
-    End,
-    Reload,
-}
-
 impl Control {
+    /// Installs the capture rules.
+    fn capture(&mut self, install: Interception) -> Result<(), RunError> {
+        let installed = install(&self.applier.loaded.model());
+        self.applier.loaded.release();
+        let refused = |error| RunError::System(format!("error: {error}"));
+        self.rules = Some(installed.map_err(refused)?);
+        Ok(())
+    }
+
+    /// Logs the addresses of the listeners, and the kernel interface of the workers.
+    fn announce(&self) {
+        let known = self.applier.status.known();
+        for listener in known.snapshot.iter().flat_map(|snapshot| &snapshot.listeners) {
+            for bind in &listener.binds {
+                tracing::info!(listener = &*listener.name, %bind, "listening");
+            }
+        }
+        let driver = known.drivers.first().copied().unwrap_or_default();
+        tracing::info!(workers = known.drivers.len(), driver, "ready");
+    }
+
     async fn until_told_to_end(mut self) -> Result<(), RunError> {
-        tell_systemd(&[NotifyState::Ready]);
+        self.announce();
+        self.retry.after(self.need());
+        self.manager.ready();
         let mut watchdog = tokio::time::interval(watchdog_interval());
         let mut inspection = tokio::time::interval(INSPECTION);
         loop {
@@ -214,6 +231,7 @@ impl Control {
                     tracing::info!("SIGHUP: reloading");
                     self.applier.log.reopen();
                     self.reload(true).await;
+                    self.names.look_again();
                 }
                 () = self.renewal.due() => {
                     tracing::info!("renewing this workload's certificate");
@@ -226,6 +244,7 @@ impl Control {
                     heap::give_back();
                 }
                 () = self.watch.changed() => self.reload(false).await,
+                () = self.retry.due() => self.reload(self.applier.short).await,
                 (name, addresses) = self.names.changed() => {
                     tracing::info!(%name, ?addresses, "the addresses of a DNS name changed");
                     self.applier.readdress(name, addresses);
@@ -233,28 +252,32 @@ impl Control {
                 (url, keys) = self.key_sets.changed() => {
                     self.applier.resolutions.key_sets.insert(url, keys);
                     self.applier.apply_again().await;
+                    self.retry.after(self.need());
                     heap::give_back();
                 }
                 report = self.applier.reports.recv() => {
                     let Some(report) = report else {
-                        return Err(RunError::System("the workers are gone".to_owned()));
+                        return Err(RunError::System("the workers have ended".to_owned()));
                     };
                     if let Some(failure) = self.applier.take(report) {
                         return Err(RunError::System(failure));
                     }
                 }
-                _ = watchdog.tick() => tell_systemd(&[NotifyState::Watchdog]),
+                _ = watchdog.tick() => self.manager.alive(),
             }
         }
     }
 
     async fn reload(&mut self, force: bool) {
-        tell_systemd(&[NotifyState::Reloading]);
+        self.manager.reloading();
         let applied = self.reload_files(force).await;
+        self.retry.after(self.need());
         heap::give_back();
-        if let Some(Applied { names, key_sources, admin, dns }) = applied {
+        if let Some(Applied { names, gone_after, key_sources, admin, dns }) = applied {
             self.renewal = Renewal::of(&self.applier.loaded.materials);
-            self.names.follow(&names);
+            self.lookups.outward().set_mark(dns.mark);
+            self.names.follow(&names, gone_after);
+            self.applier.keep_addresses(&names);
             let registry = &mut self.applier.registry;
             self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
             if let Err(error) = self.admin.bind(admin).await {
@@ -264,70 +287,126 @@ impl Control {
                 tracing::error!("{error} (the address of the DNS resolver is unchanged)");
             }
         }
-        tell_systemd(&[NotifyState::Ready]);
+        self.manager.ready();
     }
 
     async fn reload_files(&mut self, force: bool) -> Option<Applied> {
         let mut applied = self.applier.reload(force).await;
-        let Applier { arguments, tried, .. } = &self.applier;
-        if self.watch.follow(arguments, tried.materials.paths()) {
-            // A file that is watched only from now on may have changed after it was read.
+        for _ in 0..LOOKS_MAX {
+            let Applier { arguments, tried, .. } = &self.applier;
+            if !self.watch.follow(arguments, tried.materials.paths()) {
+                break;
+            }
+            // A file that was not watched before may have changed after it was read.
             applied = self.applier.reload(false).await.or(applied);
         }
         applied
     }
 
-    /// Stops accepting and lets exchanges finish. Ends after the `drain` time at the latest.
+    /// The reason why the files must be read again, even without an event.
+    fn need(&self) -> Need {
+        match &self.applier {
+            applier if applier.short => Need::Shortage,
+            applier if applier.tried.is_unread() => Need::Unread,
+            _ if self.watch.is_blind() => Need::Blind,
+            _ => Need::Nothing,
+        }
+    }
+
+    /// Stops accepting and lets exchanges finish. Outbound listeners still accept meanwhile,
+    /// because the workload may need them for its last responses. Ends after the `drain` time at
+    /// the latest.
     async fn drain(mut self) -> Result<(), RunError> {
-        let drain_limit = {
+        let snapshot = {
             let mut known = self.applier.status.known();
             known.draining = true;
-            known.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.drain)
+            known.snapshot.clone()
         };
-        tell_systemd(&[NotifyState::Stopping]);
+        let drain = snapshot.as_ref().map(|snapshot| snapshot.drain).unwrap_or_default();
+        self.manager.stopping();
         // From now on, new connections bypass the proxy if that is allowed. Captured ones stay
         // open.
         drop(self.rules.take_if(|rules| rules.is_open()));
         tracing::info!(
-            ?drain_limit,
+            drain_limit = ?drain.limit,
             "draining; a second SIGTERM or SIGINT stops the process at once"
         );
-        self.applier.sockets.close_all();
-        self.applier.post_all(|| Order::Drain);
-        let mut busy = self.applier.mailboxes.len();
-        let deadline = tokio::time::sleep(drain_limit);
-        tokio::pin!(deadline);
-        while busy > 0 {
-            tokio::select! {
-                () = &mut deadline => {
-                    tracing::warn!("the drain time is over: open connections were closed");
-                    break;
-                }
-                told = self.signals.next() => {
-                    if told == Told::End {
-                        break;
-                    }
-                }
-                report = self.applier.reports.recv() => match report {
-                    Some(report) => {
-                        busy -= usize::from(matches!(report.kind, ReportKind::Drained));
-                        self.applier.take(report);
-                    }
-                    None => break,
-                },
+        let began = tokio::time::Instant::now();
+        let outbound = snapshot.iter().flat_map(|s| &s.listeners).filter(|l| l.is_outbound());
+        let outbound: HashSet<_> = outbound.flat_map(|listener| &listener.binds).collect();
+        let mut ended = None;
+        if let OutboundDrain::AfterInbound { min } = drain.outbound
+            && !outbound.is_empty()
+        {
+            self.applier.sockets.close_unless(|bind| outbound.contains(bind));
+            ended = self.step(DrainStep::Inbound, began + min, began + drain.limit).await.err();
+            if ended.is_none() {
+                tracing::info!("inbound listeners are drained; outbound listeners stop accepting");
             }
         }
-        self.applier.log.finish();
+        if ended.is_none() {
+            self.applier.sockets.close_unless(|_| false);
+            ended = self.step(DrainStep::All, began, began + drain.limit).await.err();
+        }
+        if let Some(DrainEnd::TimeOver) = ended {
+            tracing::warn!("the drain time is over: open connections were closed");
+        }
+        let hurried = matches!(ended, Some(DrainEnd::Told));
+        self.applier.log.finish(if hurried { HURRIED_FINISH_LIMIT } else { FINISH_LIMIT });
         Ok(())
     }
+
+    /// Drains the listeners of `step`. Completes when all workers are done, but not before
+    /// `earliest`.
+    async fn step(
+        &mut self,
+        step: DrainStep,
+        earliest: tokio::time::Instant,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), DrainEnd> {
+        self.applier.post_all(|| Order::Drain(step));
+        let mut busy = self.applier.mailboxes.len();
+        let mut too_early = true;
+        while busy > 0 || too_early {
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => return Err(DrainEnd::TimeOver),
+                () = tokio::time::sleep_until(earliest), if too_early => too_early = false,
+                told = self.signals.next() => {
+                    if told == Told::End {
+                        return Err(DrainEnd::Told);
+                    }
+                }
+                report = self.applier.reports.recv() => {
+                    let report = report.ok_or(DrainEnd::Told)?;
+                    let done = matches!(report.kind, ReportKind::Drained(of) if of == step);
+                    busy -= usize::from(done);
+                    self.applier.take(report);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The reason why a drain ends before all connections have closed.
+enum DrainEnd {
+    TimeOver,
+    /// A second signal came, or the workers have ended.
+    Told,
+}
+
+/// The parts that all workers share.
+struct WorkerParts<'p> {
+    stats: &'p Arc<PerWorker<WorkerCells>>,
+    reports: &'p Reports,
+    log: &'p Arc<AccessLog>,
 }
 
 fn start_workers(
     workers: usize,
     places: Option<&[usize]>,
     driver: Driver,
-    stats: &Arc<PerWorker<WorkerCells>>,
-    reports: &Reports,
+    parts: &WorkerParts<'_>,
 ) -> Result<Vec<Mailbox>, RunError> {
     let system = |error: std::io::Error| RunError::System(format!("no worker: {error}"));
     let pairs: Vec<(Mailbox, Inbox)> =
@@ -341,11 +420,13 @@ fn start_workers(
             Driver::IoUring => ring::Driver::IoUring,
             Driver::Epoll => ring::Driver::Epoll,
         };
+        let log = Arc::clone(parts.log);
         let start = Start {
             index,
-            stats: stats.clone(),
+            stats: Arc::clone(parts.stats),
             loads: loads.clone(),
-            reports: reports.clone(),
+            reports: parts.reports.clone(),
+            access_log: Arc::new(move |lines| log.write(lines)),
             seed: fastrand::u64(..),
             inbox,
             peers: mailboxes.clone(),
@@ -368,29 +449,4 @@ fn raise_descriptor_limit() {
     {
         tracing::warn!(%error, soft, "cannot raise the limit on open files");
     }
-}
-
-/// The sockets from systemd, by their `FileDescriptorName=`.
-fn passed_sockets() -> HashMap<String, OwnedFd> {
-    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
-    let mut passed = ListenFd::from_env();
-    let mut sockets = HashMap::new();
-    for (index, name) in names.split(':').enumerate().take(passed.len()) {
-        let tcp = passed.take_tcp_listener(index).ok().flatten().map(OwnedFd::from);
-        let socket = tcp.or_else(|| passed.take_unix_listener(index).ok()?.map(OwnedFd::from));
-        if let Some(socket) = socket {
-            sockets.insert(name.to_owned(), socket);
-        }
-    }
-    sockets
-}
-
-fn tell_systemd(states: &[NotifyState<'_>]) {
-    // This fails without systemd, and that is not an error.
-    sd_notify::notify(states).ok();
-}
-
-/// Half of systemd's watchdog limit, as systemd recommends.
-fn watchdog_interval() -> Duration {
-    sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |limit| limit / 2)
 }

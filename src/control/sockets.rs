@@ -2,7 +2,8 @@
 //!
 //! Each worker has its own socket for each TCP address (SO_REUSEPORT), so that a new connection
 //! wakes one worker. A socket stays open across reloads as long as its address is configured, so
-//! connections in its queue are not lost.
+//! connections in its queue are not lost. A socket that is not needed any more first drops new
+//! connections. Its worker accepts those that have begun, and then closes the socket.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,25 +11,31 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::mesh::Capture;
 use crate::net::Bind;
-use crate::net::Intercept;
-use crate::runtime::datagram;
+use crate::net::{Intercept, is_shortage};
+use crate::runtime::{datagram, socket};
 use crate::snapshot::Snapshot;
-use crate::worker::mailbox::ListeningSocket;
+use crate::worker::mailbox::{HANDSHAKE_GRACE, ListeningSocket};
 
 /// The maximum number of connections that wait for accept; the kernel limits it to
 /// `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
 
+/// How long after its removal an address can be bound again: then all workers have closed it.
+const CLOSED_AFTER: Duration = HANDSHAKE_GRACE.saturating_add(Duration::from_millis(100));
+
 /// All listening sockets of the process.
 pub struct Sockets {
     workers: usize,
     open: HashMap<Bind, Vec<OwnedFd>>,
-    passed: HashMap<String, OwnedFd>,
+    /// The addresses on which workers may still accept, and the times when they no longer do.
+    closing: HashMap<Bind, Instant>,
+    passed: Vec<(String, OwnedFd)>,
 }
 
 /// The error of an address that cannot be bound.
@@ -38,13 +45,25 @@ pub struct BindError {
     /// The address.
     pub bind: Bind,
     error: io::Error,
-    hint: &'static str,
+    hint: String,
+}
+
+impl BindError {
+    fn new(bind: &Bind, error: io::Error) -> Self {
+        let hint = hint(bind, &error).to_owned();
+        Self { bind: bind.clone(), error, hint }
+    }
+
+    /// Whether the process had no descriptors or memory left.
+    pub fn is_shortage(&self) -> bool {
+        is_shortage(&self.error)
+    }
 }
 
 impl Sockets {
     /// Creates an empty set for `workers` workers. `passed` are the sockets from systemd, by name.
-    pub fn new(workers: usize, passed: HashMap<String, OwnedFd>) -> Self {
-        Self { workers, open: HashMap::new(), passed }
+    pub fn new(workers: usize, passed: Vec<(String, OwnedFd)>) -> Self {
+        Self { workers, open: HashMap::new(), closing: HashMap::new(), passed }
     }
 
     /// Binds the missing addresses of `snapshot`, and gives each worker its sockets.
@@ -63,10 +82,7 @@ impl Sockets {
                 Ok(sockets) => {
                     new.insert(bind.clone(), sockets);
                 }
-                Err(error) => {
-                    let hint = hint(bind, &error);
-                    errors.push(BindError { bind: bind.clone(), error, hint });
-                }
+                Err(error) => errors.push(self.explained(bind, error)),
             }
         }
         for (listener, bind) in captured(snapshot) {
@@ -74,54 +90,63 @@ impl Sockets {
             if let Err(error) = let_capture(sockets, listener) {
                 let hint = "; TPROXY needs CAP_NET_ADMIN: give it to the process, or write \
                             `intercept: redirect`";
+                let hint = hint.to_owned();
                 errors.push(BindError { bind: bind.clone(), error, hint });
             }
         }
         if !errors.is_empty() {
             return Err(errors);
         }
+        let sockets =
+            |worker| of_worker(worker, snapshot, |b| new.get(b).or_else(|| self.open.get(b)));
+        let sockets = (0..self.workers).map(sockets).collect::<Result<_, _>>();
+        let sockets = sockets.map_err(|error| vec![error])?;
         self.open.extend(new);
-        Ok((0..self.workers).map(|worker| self.of_worker(worker, snapshot)).collect())
+        Ok(sockets)
     }
 
-    /// Closes the sockets that `snapshot` does not need.
+    /// Sets how the kernel notices that clients are gone. Accepted sockets inherit it.
+    pub fn configure(&self, snapshot: &Snapshot) {
+        for listener in &snapshot.listeners {
+            let sockets = listener.binds.iter().filter(|bind| bind.is_stream());
+            for socket in sockets.filter_map(|bind| self.open.get(bind)).flatten() {
+                // Unix-domain sockets have no such options.
+                socket::set_liveness(socket, listener.liveness).ok();
+            }
+        }
+    }
+
+    /// Closes the sockets that `snapshot` does not need. Workers keep their copies for a moment.
     pub fn keep_only(&mut self, snapshot: &Snapshot) {
-        self.open.retain(|bind, _| {
-            let kept = snapshot.listeners.iter().any(|listener| listener.binds.contains(bind));
-            if let (false, Bind::Unix(path)) = (kept, bind) {
-                // Another process may have removed the file already.
-                std::fs::remove_file(path).ok();
-            }
-            kept
-        });
+        self.close_unless(|bind| snapshot.listeners.iter().any(|l| l.binds.contains(bind)));
     }
 
-    /// Closes all sockets of the control thread. Connections that wait for accept are refused,
-    /// unless a worker still accepts them.
-    pub fn close_all(&mut self) {
-        for bind in std::mem::take(&mut self.open).into_keys() {
-            if let Bind::Unix(path) = bind {
-                std::fs::remove_file(path).ok();
-            }
-        }
-    }
-
-    fn of_worker(&self, worker: usize, snapshot: &Snapshot) -> Vec<ListeningSocket> {
-        let mut sockets = Vec::new();
-        for (index, listener) in snapshot.listeners.iter().enumerate() {
-            for bind in &listener.binds {
-                let Some(open) = self.open.get(bind) else { continue };
-                // Without free descriptors this worker gets no socket; the others still accept.
-                if let Ok(descriptor) = open[worker % open.len()].try_clone() {
-                    sockets.push(ListeningSocket {
-                        listener: index,
-                        bind: bind.clone(),
-                        descriptor,
-                    });
+    /// Closes the sockets for which `keep` returns false. Workers keep their copies for a moment.
+    pub fn close_unless(&mut self, keep: impl Fn(&Bind) -> bool) {
+        let now = Instant::now();
+        self.closing.retain(|_, closed| *closed > now);
+        for (bind, sockets) in self.open.extract_if(|bind, _| !keep(bind)) {
+            match &bind {
+                Bind::Tcp(_) => {
+                    for socket in &sockets {
+                        // Without this filter, a connection that arrives at the last moment is
+                        // reset.
+                        socket::refuse_new(socket).ok();
+                    }
                 }
+                // Another process may have removed the file already.
+                Bind::Unix(path) => _ = std::fs::remove_file(path),
+                // The socket of systemd outlives this process, and so does its queue.
+                Bind::Udp(_) | Bind::Systemd(_) => {}
             }
+            self.closing.insert(bind, now + CLOSED_AFTER);
         }
-        sockets
+    }
+
+    /// The time from which all addresses of `snapshot` can be bound. `None` means now.
+    pub fn free_from(&self, snapshot: &Snapshot) -> Option<Instant> {
+        let binds = snapshot.listeners.iter().flat_map(|listener| &listener.binds);
+        binds.filter_map(|bind| self.closing.get(bind)).max().copied()
     }
 
     fn bind(&self, bind: &Bind) -> io::Result<Vec<OwnedFd>> {
@@ -130,13 +155,81 @@ impl Sockets {
             Bind::Udp(address) => datagram::listen(*address, self.workers),
             Bind::Unix(path) => Ok(vec![bind_unix(path)?]),
             Bind::Systemd(name) => {
-                let passed = self.passed.get(name).ok_or(io::ErrorKind::NotFound)?;
+                let mut named = self.passed.iter().filter(|(known, _)| known == name);
+                let (_, passed) = named.next().ok_or(io::ErrorKind::NotFound)?;
+                if named.next().is_some() {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
                 let socket = Socket::from(passed.try_clone()?);
                 socket.set_nonblocking(true)?;
                 Ok(vec![socket.into()])
             }
         }
     }
+
+    /// The error of an address. It has a hint if a socket from systemd is the cause.
+    fn explained(&self, bind: &Bind, error: io::Error) -> BindError {
+        let local = |socket: &OwnedFd| SockRef::from(socket).local_addr().ok();
+        let hint = match (bind, error.kind()) {
+            (Bind::Tcp(address), io::ErrorKind::AddrInUse) => {
+                let is_it = |socket: &OwnedFd| {
+                    let passed = local(socket).and_then(|at| at.as_socket());
+                    let only_v6 = SockRef::from(socket).only_v6().unwrap_or(true);
+                    passed.is_some_and(|passed| takes(passed, only_v6, *address))
+                };
+                let it = self.passed.iter().find(|(_, socket)| is_it(socket));
+                it.map(|(name, _)| {
+                    format!("; systemd has passed this socket: write `bind: systemd:{name}`")
+                })
+            }
+            (Bind::Systemd(name), io::ErrorKind::InvalidInput) => {
+                let mut places = String::new();
+                for (_, socket) in self.passed.iter().filter(|(known, _)| known == name) {
+                    let address = local(socket).and_then(|at| at.as_socket());
+                    let place = address.map_or_else(|| "a path".to_owned(), |at| at.to_string());
+                    places += if places.is_empty() { "" } else { " and " };
+                    places += &place;
+                }
+                let error = io::Error::other("systemd has passed several sockets of that name");
+                let hint = format!(
+                    " ({places}); give each a .socket unit with a FileDescriptorName= of its own"
+                );
+                return BindError { bind: bind.clone(), error, hint };
+            }
+            _ => None,
+        };
+        let mut explained = BindError::new(bind, error);
+        explained.hint = hint.unwrap_or(explained.hint);
+        explained
+    }
+}
+
+/// Whether a socket on `passed` conflicts with a socket on `wanted`. `ListenStream=80` is a socket
+/// on `[::]:80` that also accepts IPv4.
+fn takes(passed: SocketAddr, only_v6: bool, wanted: SocketAddr) -> bool {
+    let same_family = passed.is_ipv4() == wanted.is_ipv4();
+    let any = passed.ip().is_unspecified() && (same_family || passed.is_ipv6() && !only_v6);
+    let all = wanted.ip().is_unspecified() && same_family;
+    passed.port() == wanted.port() && (any || all || passed.ip() == wanted.ip())
+}
+
+/// Copies of the sockets of one worker. `open` returns those of an address.
+fn of_worker<'s>(
+    worker: usize,
+    snapshot: &Snapshot,
+    open: impl Fn(&Bind) -> Option<&'s Vec<OwnedFd>>,
+) -> Result<Vec<ListeningSocket>, BindError> {
+    let mut sockets = Vec::new();
+    for (listener, config) in snapshot.listeners.iter().enumerate() {
+        for bind in &config.binds {
+            let Some(open) = open(bind) else { continue };
+            // A worker without its socket would leave connections in the queue for ever.
+            let descriptor = open[worker % open.len()].try_clone();
+            let descriptor = descriptor.map_err(|error| BindError::new(bind, error))?;
+            sockets.push(ListeningSocket { listener, bind: bind.clone(), descriptor });
+        }
+    }
+    Ok(sockets)
 }
 
 /// The addresses for captured connections, with their settings.
@@ -218,6 +311,7 @@ fn hint(bind: &Bind, error: &io::Error) -> &'static str {
         (Bind::Systemd(_), io::ErrorKind::NotFound) => {
             "; systemd has passed no socket with that FileDescriptorName="
         }
+        _ if is_shortage(error) => "; raise the limit on open files (`ulimit -n`, LimitNOFILE=)",
         _ => "",
     }
 }

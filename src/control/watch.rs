@@ -1,17 +1,20 @@
-//! Detects changes of configuration files.
+//! Detects changes of configuration files and of the files that they refer to.
 //!
-//! Directories are watched, not files: editors replace files, and a Kubernetes ConfigMap changes
-//! by swapping the symlink `..data`. Where a file is a symlink, the directory of its target is
-//! watched too.
+//! Directories are watched, not files: editors replace files, a Kubernetes ConfigMap changes by
+//! swapping the symlink `..data`, and a whole directory may be renamed. So each directory on the
+//! path of a file is watched, for the next name on the path.
+//!
+//! Where watching fails, the files are read again from time to time (see [`Watch::is_blind`]).
 
-use std::collections::{BTreeSet, HashSet};
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd as _, AsRawFd, RawFd};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use notify::{EventKind, RecursiveMode, Watcher as _};
-use tokio::sync::mpsc;
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, timeout_at};
 
 /// A change takes effect after this time without another change. So an editor that writes twice
@@ -21,39 +24,61 @@ pub const QUIET: Duration = Duration::from_millis(100);
 /// The longest delay of a change while other changes follow.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The largest number of symlinks in one path, as for the kernel.
+const LINKS_MAX: usize = 40;
+
+/// Changes of the names in a directory, and of the directory itself.
+const NAMES: AddWatchFlags = AddWatchFlags::IN_CREATE
+    .union(AddWatchFlags::IN_MOVED_FROM)
+    .union(AddWatchFlags::IN_MOVED_TO)
+    .union(AddWatchFlags::IN_DELETE)
+    .union(AddWatchFlags::IN_ATTRIB)
+    .union(AddWatchFlags::IN_DELETE_SELF)
+    .union(AddWatchFlags::IN_MOVE_SELF)
+    .union(AddWatchFlags::IN_ONLYDIR);
+
+/// Changes of the files in a directory.
+const CONTENTS: AddWatchFlags =
+    AddWatchFlags::IN_MODIFY.union(AddWatchFlags::IN_CLOSE_WRITE).union(NAMES);
+
+/// The watch of a directory has ended, or events were lost.
+const UPHEAVAL: AddWatchFlags = AddWatchFlags::IN_Q_OVERFLOW
+    .union(AddWatchFlags::IN_IGNORED)
+    .union(AddWatchFlags::IN_UNMOUNT)
+    .union(AddWatchFlags::IN_DELETE_SELF)
+    .union(AddWatchFlags::IN_MOVE_SELF);
+
 /// Watches the files of a configuration.
+#[derive(Default)]
 pub struct Watch {
-    /// Dropping the watcher stops it. `None` means that the system cannot watch files.
-    watcher: Option<notify::RecommendedWatcher>,
-    directories: BTreeSet<PathBuf>,
-    /// Names of files that the configuration refers to, for example certificates.
-    named: Named,
-    changes: mpsc::Receiver<()>,
-    /// The times of the first and the last change that was not handled yet.
+    /// `None` if the system has refused it so far.
+    inotify: Option<AsyncFd<Descriptor>>,
+    watched: HashMap<WatchDescriptor, Interest>,
+    /// The directories that could not be watched the last time, or an empty path for all.
+    refused: HashSet<PathBuf>,
+    /// The times of the first and the last change that is not handled yet.
     unrest: Option<(Instant, Instant)>,
 }
 
-type Named = Arc<Mutex<HashSet<OsString>>>;
+/// The names in a directory whose changes count.
+#[derive(Clone, Default)]
+struct Interest {
+    names: HashSet<OsString>,
+    /// A directory of configuration files: all of them count.
+    configuration: bool,
+    /// There are files among the names, not only directories and symlinks.
+    contents: bool,
+}
+
+struct Descriptor(Inotify);
+
+impl AsRawFd for Descriptor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
 
 impl Watch {
-    /// A watch without directories.
-    pub fn new() -> Self {
-        let (sender, changes) = mpsc::channel(1);
-        let named = Named::default();
-        let known = Arc::clone(&named);
-        let handler = move |event: notify::Result<notify::Event>| {
-            // A full channel has a message already.
-            if event.is_ok_and(|event| is_relevant(&event, &known)) {
-                sender.try_send(()).ok();
-            }
-        };
-        let watcher = notify::recommended_watcher(handler);
-        if let Err(error) = &watcher {
-            tracing::warn!(%error, "configuration files are not watched; reload with SIGHUP");
-        }
-        Self { watcher: watcher.ok(), directories: BTreeSet::new(), named, changes, unrest: None }
-    }
-
     /// Watches the `-c` arguments and the files that the configuration refers to. Returns true when
     /// a directory is new; its files may have changed since they were read.
     pub fn follow<'a>(
@@ -61,49 +86,78 @@ impl Watch {
         arguments: &[PathBuf],
         references: impl Iterator<Item = &'a Path>,
     ) -> bool {
-        let Some(watcher) = &mut self.watcher else { return false };
-        let mut directories = directories(arguments);
-        let mut named = HashSet::new();
-        for path in references {
-            add_directories(&mut directories, path);
-            named.extend(path.file_name().map(ToOwned::to_owned));
-        }
-        *self.named.lock().unwrap_or_else(PoisonError::into_inner) = named;
-        for gone in self.directories.difference(&directories) {
-            watcher.unwatch(gone).ok(); // a deleted directory is not watched any more
-        }
-        // Watch known directories again: a name may now refer to another directory.
-        for directory in &directories {
-            if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
-                let directory = directory.display();
-                tracing::warn!(%error, %directory, "directory not watched; reload with SIGHUP");
+        let mut ways = Ways::default();
+        arguments.iter().for_each(|argument| ways.add_argument(argument));
+        references.for_each(|path| ways.add(path));
+        let mut refused = std::mem::take(&mut ways.refused);
+        if self.inotify.is_none() {
+            match open() {
+                Ok(inotify) => self.inotify = Some(inotify),
+                Err(error) => self.note_refusal(&mut refused, PathBuf::new(), &error),
             }
         }
-        let more = !directories.is_subset(&self.directories);
-        self.directories = directories;
+        let mut watched: HashMap<WatchDescriptor, Interest> = HashMap::new();
+        for (directory, interest) in ways.directories {
+            let Some(inotify) = &self.inotify else { break };
+            let flags = if interest.contents { CONTENTS } else { NAMES };
+            match inotify.get_ref().0.add_watch(&directory, flags) {
+                Ok(descriptor) => watched.entry(descriptor).or_default().join(interest),
+                // Its parent is watched. Reading the files reports the error.
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(error) => self.note_refusal(&mut refused, directory, &error.into()),
+            }
+        }
+        let more = watched.keys().any(|descriptor| !self.watched.contains_key(descriptor));
+        let known = std::mem::replace(&mut self.watched, watched);
+        for gone in known.keys().filter(|descriptor| !self.watched.contains_key(descriptor)) {
+            if let Some(inotify) = &self.inotify {
+                inotify.get_ref().0.rm_watch(*gone).ok(); // it may have ended by itself
+            }
+        }
+        self.refused = refused;
         more
     }
 
-    /// Completes when files have changed and no further change followed for a moment. The control
-    /// loop may drop the future at any time; no change is lost.
+    /// Whether a directory cannot be watched. Then call [`Watch::follow`] again after a while, and
+    /// read the files until then.
+    pub fn is_blind(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    /// Notes a directory that cannot be watched, and logs it once.
+    fn note_refusal(
+        &self,
+        refused: &mut HashSet<PathBuf>,
+        directory: PathBuf,
+        error: &std::io::Error,
+    ) {
+        if !self.refused.contains(&directory) {
+            let directory = directory.display();
+            tracing::warn!(
+                %directory,
+                %error,
+                "configuration files cannot be watched; they are read again at least once a minute"
+            );
+        }
+        refused.insert(directory);
+    }
+
+    /// Completes when files have changed and no further change followed for [`QUIET`], or at the
+    /// latest [`PATIENCE`] after the first change. The control loop may drop the future at any
+    /// time; no change is lost.
     pub async fn changed(&mut self) {
         loop {
-            let known = self.unrest;
-            let told = match known {
-                None => self.changes.recv().await,
+            match self.unrest {
+                None => self.next_change().await,
                 Some((first, last)) => {
                     let quiet = (last + QUIET).min(first + PATIENCE);
-                    match timeout_at(quiet, self.changes.recv()).await {
-                        Ok(told) => told,
-                        Err(_) => break,
+                    if timeout_at(quiet, self.next_change()).await.is_err() {
+                        break;
                     }
                 }
-            };
-            if told.is_none() {
-                std::future::pending::<()>().await;
             }
             let now = Instant::now();
-            let first = known.map_or(now, |(first, _)| first);
+            let first = self.unrest.map_or(now, |(first, _)| first);
             self.unrest = Some((first, now));
             if now >= first + PATIENCE {
                 break;
@@ -111,51 +165,141 @@ impl Watch {
         }
         self.unrest = None;
     }
-}
 
-/// Whether the event is a change. Reads are events too. Only configuration files, files that they
-/// refer to, and symlinks to either count.
-fn is_relevant(event: &notify::Event, named: &Named) -> bool {
-    let named = named.lock().unwrap_or_else(PoisonError::into_inner);
-    let may_lead = |path: &PathBuf| {
-        let yaml =
-            path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-        let name = path.file_name();
-        let configmap = name.is_some_and(|name| name.to_string_lossy().starts_with(".."));
-        yaml || configmap || path.is_symlink() || name.is_some_and(|name| named.contains(name))
-    };
-    !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(may_lead)
-}
-
-fn directories(arguments: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let mut directories = BTreeSet::new();
-    for argument in arguments {
-        if !argument.is_dir() || argument.is_symlink() {
-            add_directories(&mut directories, argument);
-        }
-        let entries = std::fs::read_dir(argument).into_iter().flatten();
-        for entry in entries.map_while(Result::ok) {
-            add_directories(&mut directories, &entry.path());
+    /// Waits for events that are a change.
+    async fn next_change(&mut self) {
+        loop {
+            let Some(inotify) = &self.inotify else { return std::future::pending().await };
+            let Ok(mut ready) = inotify.readable().await else {
+                return std::future::pending().await;
+            };
+            match inotify.get_ref().0.read_events() {
+                Ok(events) => {
+                    if events.iter().any(|event| self.is_change(event)) {
+                        return;
+                    }
+                }
+                Err(Errno::EAGAIN) => ready.clear_ready(),
+                Err(_) => {}
+            }
         }
     }
-    directories.extend(arguments.iter().filter(|argument| argument.is_dir()).cloned());
-    directories
+
+    fn is_change(&self, event: &InotifyEvent) -> bool {
+        if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+            return true;
+        }
+        // Events of a removed watch may still be in the queue.
+        let Some(interest) = self.watched.get(&event.wd) else { return false };
+        event.mask.intersects(UPHEAVAL)
+            || event.name.as_ref().is_some_and(|name| interest.has(name))
+    }
 }
 
-/// Adds the directory of a file and, for a symlink, the directory of its target.
-fn add_directories(directories: &mut BTreeSet<PathBuf>, file: &Path) {
-    let parent_of = |path: &Path| match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let parent = parent_of(file);
-    // A missing directory cannot be watched. Reading the file reports the error.
-    if parent.is_dir() {
-        directories.insert(parent);
+fn open() -> std::io::Result<AsyncFd<Descriptor>> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    // `AsyncFd::register` is unsafe. A Descriptor is open for as long as it lives.
+    #[expect(deprecated)]
+    AsyncFd::new(Descriptor(inotify))
+}
+
+impl Interest {
+    fn has(&self, name: &OsStr) -> bool {
+        let yaml = || {
+            let extension = Path::new(name).extension();
+            extension.is_some_and(|extension| extension == "yaml" || extension == "yml")
+        };
+        self.names.contains(name) || (self.configuration && yaml())
     }
-    if let Ok(target) = file.canonicalize() {
-        directories.insert(parent_of(&target));
+
+    fn join(&mut self, other: Self) {
+        self.names.extend(other.names);
+        self.configuration |= other.configuration;
+        self.contents |= other.contents;
     }
+}
+
+/// The directories on the paths of the files, without symlinks.
+#[derive(Default)]
+struct Ways {
+    directories: BTreeMap<PathBuf, Interest>,
+    /// Directories that could not be listed.
+    refused: HashSet<PathBuf>,
+}
+
+impl Ways {
+    /// Adds a `-c` argument: a file, or a directory of files.
+    fn add_argument(&mut self, argument: &Path) {
+        let end = self.walk(argument);
+        match std::fs::read_dir(&end) {
+            Ok(entries) => {
+                let interest = self.directories.entry(end).or_default();
+                interest.configuration = true;
+                interest.contents = true;
+                let is_link = |entry: &std::fs::DirEntry| {
+                    entry.file_type().is_ok_and(|kind| kind.is_symlink())
+                };
+                let entries = entries.filter_map(Result::ok).filter(is_link);
+                for entry in entries {
+                    self.add(&entry.path());
+                }
+            }
+            Err(error) if is_absence(&error) => self.note_file(&end),
+            Err(_) => _ = self.refused.insert(end),
+        }
+    }
+
+    /// Adds the directories on the path of a file.
+    fn add(&mut self, file: &Path) {
+        let end = self.walk(file);
+        self.note_file(&end);
+    }
+
+    /// Notes that changes of the content of `file` count.
+    fn note_file(&mut self, file: &Path) {
+        if let Some(interest) = file.parent().and_then(|parent| self.directories.get_mut(parent)) {
+            interest.contents = true;
+        }
+    }
+
+    /// Resolves `path` as the kernel does, and notes each name on it. Returns the real path, or the
+    /// path of the first name that does not exist.
+    fn walk(&mut self, path: &Path) -> PathBuf {
+        let mut at = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let mut rest: VecDeque<OsString> = parts(path);
+        let mut links = 0;
+        while let Some(part) = rest.pop_front() {
+            if part == "/" {
+                at = PathBuf::from("/");
+            } else if part == ".." {
+                at.pop();
+            } else {
+                let next = at.join(&part);
+                self.directories.entry(at.clone()).or_default().names.insert(part);
+                match std::fs::read_link(&next) {
+                    Ok(target) if links < LINKS_MAX => {
+                        links += 1;
+                        let mut parts = parts(&target);
+                        parts.append(&mut rest);
+                        rest = parts;
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return next,
+                    _ => at = next,
+                }
+            }
+        }
+        at
+    }
+}
+
+fn is_absence(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+/// The parts of a path: `/`, `..` and names.
+fn parts(path: &Path) -> VecDeque<OsString> {
+    let parts = path.components().filter(|part| *part != Component::CurDir);
+    parts.map(|part| part.as_os_str().to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -167,7 +311,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("a.yaml");
         std::fs::write(&file, "").unwrap();
-        let mut watch = Watch::new();
+        let mut watch = Watch::default();
         watch.follow(std::slice::from_ref(&file), std::iter::empty());
         std::fs::write(&file, "drain: 1s").unwrap();
         // Shorter than the quiet time, as in the control loop, where logs and ticks interrupt it.

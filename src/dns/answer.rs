@@ -38,7 +38,7 @@ pub enum Answer {
     Here(Vec<u8>),
     /// Forward the query.
     Elsewhere,
-    /// It is not a query.
+    /// The bytes are not a query. There is no answer.
     Nothing,
 }
 

@@ -10,25 +10,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::speak_http;
-use super::{http2, secure};
+use super::{http2, outsider, secure};
 use crate::cluster::Protocol as Speaks;
 use crate::detect::Protocol;
 use crate::error::{Flag, Refusal};
 use crate::l4::sni;
 use crate::l4::sniff::{self, Over, Sniffed, Way};
 use crate::l4::tcp::{self, Begun, By};
-use crate::mesh::{self, Admission, Capture, CaptureError, Declared, Direction, Leads};
+use crate::mesh::{self, Admission, Capture, CaptureError, Declared, Direction, OriginalTarget};
 use crate::runtime::buffer::Buf;
-use crate::runtime::io::{Io, Read, Stream};
+use crate::runtime::io::{Io, Stream};
 use crate::serve::record::ExchangeRecord;
 use crate::serve::tunnel::Tunnel;
 use crate::serve::{Downstream, OriginalDestination, plan};
 use crate::snapshot::Listener;
-use crate::tls::{self, Mode, ServerTls};
+use crate::tls::{self, Mode};
 use crate::upstream::Local;
 
 /// A captured connection that is ready to be served. It does not hold the snapshot.
-enum Ready<I: Io> {
+pub enum Ready<I: Io> {
     /// Serve HTTP/1. The first request must arrive within this time.
     Http(Downstream<I>, Duration, Option<Buf>),
     /// Serve HTTP/2.
@@ -76,43 +76,24 @@ async fn prepare<I: Io>(
     match capture.admission(original.port()) {
         Admission::Plain => go_on(downstream, &listener, &capture, None).await,
         Admission::Tls(tls) if tls.mode == Mode::Strict => {
-            let (downstream, first) = members(downstream, &listener, &capture, tls).await?;
+            let first = secure::first_bytes(&downstream, &listener).await?;
+            if first.data()[0] != tls::FIRST_BYTE {
+                return outsider::prepare(downstream, &listener, first).await;
+            }
+            let accepted = secure::accept(downstream, &listener, tls, Some(first)).await;
+            let (downstream, first) = accepted?;
             go_on(downstream, &listener, &capture, first).await
         }
         Admission::Tls(tls) => {
-            let sniffed = look(&downstream, &listener, &capture, None).await?;
+            let sniffed = look(&downstream, &listener, &capture, Looks::ForTls).await?;
             if sniffed.protocol != Some(Protocol::Tls) {
-                return pass(downstream, &listener, &capture, sniffed).await;
+                return pass(downstream, sniffed).await;
             }
             let accepted = secure::accept(downstream, &listener, tls, sniffed.begun.first).await;
             let (downstream, first) = accepted?;
             go_on(downstream, &listener, &capture, first).await
         }
     }
-}
-
-/// Accepts members of the mesh by mutual TLS. Accepts plain text only where probes are possible.
-async fn members<I: Io>(
-    downstream: Downstream<I>,
-    listener: &Listener,
-    capture: &Capture,
-    tls: &ServerTls,
-) -> Option<secure::Opened<I>> {
-    if !capture.has_probes(downstream.peer.local_port) {
-        return secure::accept(downstream, listener, tls, None).await;
-    }
-    let io = downstream.worker.io.clone();
-    downstream.alarm.set(io.now() + listener.timeouts.handshake);
-    let read = downstream.alarm.guard(downstream.stream.read(io.buffers().take())).await;
-    let Ok((Ok(Read::Data(_)), first)) = read else { return None };
-    if first.data()[0] == tls::FIRST_BYTE {
-        return secure::accept(downstream, listener, tls, Some(first)).await;
-    }
-    let mut downstream = downstream;
-    let address = downstream.captured.as_ref()?.address;
-    downstream.peer_mut().workload = None;
-    downstream.captured = Some(Rc::new(OriginalDestination::new(address, true)));
-    Some((downstream, Some(first)))
 }
 
 /// Decides how to serve a connection that passed the TLS check. Detects its protocol if needed.
@@ -122,40 +103,51 @@ async fn go_on<I: Io>(
     capture: &Capture,
     first: Option<Buf>,
 ) -> Option<Ready<I>> {
-    if downstream.captured.as_ref().is_some_and(|captured| captured.probes_only()) {
-        return Some(Ready::Http(downstream, listener.timeouts.header, first));
-    }
-    let sniffed = look(&downstream, listener, capture, first).await?;
-    pass(downstream, listener, capture, sniffed).await
+    let sniffed = look(&downstream, listener, capture, Looks::At(first)).await?;
+    pass(downstream, sniffed).await
 }
 
-/// Detects the protocol of a connection, unless it is declared. Returns `None` when the connection
-/// is closed.
+/// How the protocol of a connection is detected.
+enum Looks {
+    /// The client may use TLS with the proxy, even if the protocol of its bytes is declared.
+    ForTls,
+    /// The connection carries the client's own bytes. These were read already.
+    At(Option<Buf>),
+}
+
+/// Detects the protocol of a connection. A declared protocol applies to all connections without
+/// TLS. Returns `None` when the connection is closed.
 async fn look<I: Io>(
     downstream: &Downstream<I>,
     listener: &Listener,
     capture: &Capture,
-    first: Option<Buf>,
+    looks: Looks,
 ) -> Option<Sniffed<I>> {
-    let local = downstream.worker.local();
-    let way = way(downstream, &local, listener);
+    let local = downstream.local();
+    let (current, _) = downstream.listener(&local)?;
+    let way = way(downstream, &local, current);
     let service = way.as_ref().and_then(|way| way.service(&local));
-    let is_tcp = service.is_some_and(|service| service.config.protocol == Speaks::Tcp);
-    let declared = capture.declared(downstream.peer.local_port);
-    let begun = Begun { first, ..Begun::default() };
-    match declared.or_else(|| is_tcp.then_some(Declared::Tcp)) {
-        Some(Declared::Tcp) => return Some(Sniffed { protocol: None, begun, dialed: false }),
-        Some(Declared::Http) => {
-            return Some(Sniffed { protocol: Some(Protocol::Http1), begun, dialed: false });
+    let declared = downstream.client(current).declared(service.map(|service| &*service.config));
+    let protocol = match declared {
+        Some(Declared::Http) => Some(Protocol::Http1),
+        Some(Declared::Tcp) | None => None,
+    };
+    let first = match (looks, declared) {
+        (Looks::At(first), Some(_)) => {
+            let begun = Begun { first, ..Begun::default() };
+            return Some(Sniffed { protocol, begun, dialed: false });
         }
-        None => {}
-    }
+        (Looks::At(first), None) => first,
+        (Looks::ForTls, _) => None,
+    };
+    // A client of HTTP speaks first, so no connection to the destination is opened early.
+    let way = way.filter(|_| protocol.is_none());
     let began = downstream.worker.io.now();
     // The connection has no request yet, so a drain may close it at once.
     downstream.state().idle.set(true);
-    let sniffed = sniff::run(downstream, &local, listener, way, begun.first).await;
+    let sniffed = sniff::run(downstream, &local, listener, way, first).await;
     downstream.state().idle.set(false);
-    let sniffed = match sniffed {
+    let mut sniffed = match sniffed {
         Ok(sniffed) => sniffed,
         Err(Over::Gone) => {
             // A reset tells the peer that its last bytes were not read.
@@ -174,17 +166,19 @@ async fn look<I: Io>(
     cells.detected[mesh::outcome_index(sniffed.protocol)].increment();
     let took = downstream.worker.io.now().since(began);
     cells.detection.observe_us(took.as_micros() as u64);
+    if declared.is_some() && sniffed.protocol != Some(Protocol::Tls) {
+        sniffed.protocol = protocol;
+    }
     Some(sniffed)
 }
 
 /// Decides how to serve a connection after detection.
-async fn pass<I: Io>(
-    downstream: Downstream<I>,
-    listener: &Listener,
-    capture: &Capture,
-    sniffed: Sniffed<I>,
-) -> Option<Ready<I>> {
-    let local = downstream.worker.local();
+async fn pass<I: Io>(downstream: Downstream<I>, sniffed: Sniffed<I>) -> Option<Ready<I>> {
+    let local = downstream.local();
+    // Rules and addresses must be those of `local`: during the detection, another snapshot may
+    // have come into use.
+    let listener = Arc::clone(downstream.listener(&local)?.0);
+    let (listener, capture) = (&*listener, listener.capture()?);
     let Sniffed { protocol, mut begun, .. } = sniffed;
     match protocol {
         Some(Protocol::Http1) => {
@@ -237,8 +231,8 @@ async fn onward<I: Io>(
 }
 
 /// Records the refusal of a connection whose protocol is not HTTP or not yet known.
-fn refuse<I: Io>(downstream: &Downstream<I>, refusal: &Refusal) {
-    let local = downstream.worker.local();
+pub fn refuse<I: Io>(downstream: &Downstream<I>, refusal: &Refusal) {
+    let local = downstream.local();
     let Some((_, terms)) = downstream.listener(&local) else { return };
     ExchangeRecord::open(downstream, terms).set_refusal(refusal);
     downstream.stream.reset_on_close();
@@ -264,10 +258,8 @@ fn refuse_capture<I: Io>(
 /// The target of a captured connection. Returns `None` if forwarding is not allowed.
 fn way<I: Io>(downstream: &Downstream<I>, local: &Local<I>, listener: &Listener) -> Option<Way<I>> {
     let (capture, captured) = (listener.capture()?, downstream.captured.as_ref()?);
-    if capture.direction == Direction::Outbound
-        && let Some(Leads::Service(destination, _)) = capture.addresses.find(captured.address)
-    {
-        return Some(Way::Service(destination));
+    match capture.target(captured.address) {
+        OriginalTarget::Service(destination, _) => Some(Way::Service(destination)),
+        _ => plan::original_service(downstream, local, listener).map(Way::Original),
     }
-    plan::original_service(downstream, local, listener).map(Way::Original)
 }

@@ -15,14 +15,14 @@ use crate::message::Limits;
 use crate::proxy_protocol;
 use crate::runtime::buffer::Buf;
 use crate::runtime::contained::boxed;
-use crate::runtime::io::{Io, Read, Stream};
+use crate::runtime::io::{Io, Quiet, Read, Stream};
 use crate::serve::exchange::{After, exchange};
+use crate::serve::record::ExchangeRecord;
 use crate::serve::registry::{Registered, Registry};
 use crate::serve::workspace::Workspace;
 use crate::serve::{Downstream, Peer, Worker, reply};
 use crate::snapshot::{Listener, Serves};
 use crate::upstream::choose;
-use crate::wire::linger;
 
 /// How long a kept-alive connection holds a buffer while it waits for its next request. A request
 /// in this time needs only one read. After this time the connection returns the buffer and waits
@@ -43,7 +43,7 @@ pub fn serve<I: Io>(
     let mut downstream = Downstream::new(worker, stream, listener_name, Peer::new(peer, port));
     let state = Rc::clone(&downstream.registered().state);
     Registry::cuttable(&state, async move {
-        let local = downstream.worker.local();
+        let local = downstream.local();
         let Some((listener, _)) = downstream.listener(&local) else { return };
         let listener = Arc::clone(listener);
         drop(local);
@@ -80,9 +80,9 @@ pub fn serve<I: Io>(
                     None => {}
                 }
             }
-            Serves::Tcp(destination) => {
+            Serves::Tcp(_) => {
                 drop(listener);
-                let tunnel = Box::pin(tcp::begin(&downstream, destination, first)).await;
+                let tunnel = Box::pin(tcp::begin(&downstream, first)).await;
                 if let Some(tunnel) = tunnel {
                     Box::pin(tunnel.run(&downstream)).await;
                 }
@@ -134,7 +134,7 @@ async fn proxy_header<I: Io>(
             }
             Ok(proxy_protocol::Progress::Partial) if buf.room() > 0 => {}
             Ok(proxy_protocol::Progress::Partial) | Err(_) => {
-                listener.stats.worker(downstream.worker.index).refused.increment();
+                refuse(downstream, listener, &NO_PROXY_HEADER);
                 return Err(Hopeless);
             }
         }
@@ -153,6 +153,18 @@ async fn proxy_header<I: Io>(
     Ok((!buf.is_empty()).then_some(buf))
 }
 
+const NO_PROXY_HEADER: Refusal =
+    Refusal::downstream(0, "the connection does not begin with a PROXY header");
+
+/// Counts and records the refusal of a connection before its first request.
+fn refuse<I: Io>(downstream: &Downstream<I>, listener: &Listener, refusal: &Refusal) {
+    listener.stats.worker(downstream.worker.index).refused.increment();
+    let local = downstream.local();
+    if let Some((_, terms)) = downstream.listener(&local) {
+        ExchangeRecord::open(downstream, terms).set_refusal(refusal);
+    }
+}
+
 /// Whether a connection begins with the HTTP/2 preface (prior knowledge). Four bytes are enough.
 fn is_preface(begin: &[u8]) -> bool {
     begin.len() >= PREFACE_TELLS && PREFACE.starts_with(&begin[..begin.len().min(PREFACE.len())])
@@ -161,7 +173,8 @@ fn is_preface(begin: &[u8]) -> bool {
 /// The number of first bytes that distinguish the preface from an HTTP/1.1 request.
 const PREFACE_TELLS: usize = 4;
 
-/// Whether more bytes are needed: some methods begin with the same letters.
+/// Whether `begin` is too short to recognise the preface: other methods, such as PROPFIND, begin
+/// with the same letters.
 fn may_become_preface(begin: &[u8]) -> bool {
     begin.len() < PREFACE_TELLS && PREFACE.starts_with(begin)
 }
@@ -217,10 +230,9 @@ fn serve_http<I: Io>(
             };
             downstream.worker.workspaces.put(workspace);
             match after {
-                After::Next(buf) => pending = (!buf.is_empty()).then_some(buf),
+                After::Next(buf) => pending = buf.filter(|buf| !buf.is_empty()),
                 After::Linger => {
-                    let Downstream { worker, alarm, stream, .. } = downstream;
-                    Box::pin(linger(&worker.io, alarm, stream)).await;
+                    Box::pin(downstream.linger()).await;
                     return None;
                 }
                 After::Close => return None,
@@ -262,12 +274,22 @@ async fn await_bytes<I: Io>(downstream: &Downstream<I>, waiting: &Waiting) -> Op
         }
     }
     downstream.alarm.set(since + waiting.timeout);
-    if idle.drained() {
+    // A request that has arrived is served, also when the connection is about to close.
+    let has_bytes = || downstream.stream.quiet() != Quiet::Quiet;
+    if idle.drained() && !has_bytes() {
         return None;
     }
-    downstream.alarm.guard(downstream.stream.readable()).await.ok()?.ok()?;
+    match downstream.alarm.guard(downstream.stream.readable()).await {
+        Ok(ready) => ready.ok()?,
+        Err(_) if has_bytes() => {}
+        Err(_) => return None,
+    }
     drop(idle);
-    let (result, buf) = Box::pin(downstream.stream.read(io.buffers().take())).await;
+    // This read may wait although the socket is readable: a TLS client may have sent a part of a
+    // record.
+    downstream.alarm.set(io.now() + downstream.terms()?.timeouts.header);
+    let reading = Box::pin(downstream.stream.read(io.buffers().take()));
+    let (result, buf) = downstream.alarm.guard(reading).await.ok()?;
     matches!(result, Ok(Read::Data(_))).then_some(buf)
 }
 

@@ -3,30 +3,25 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
-
-use bytes::Bytes;
-use h2::server::{Builder, SendResponse};
-use h2::{Reason, RecvStream};
-use http::Request;
-use http::request::Parts;
 
 use crate::error::Refusal;
 use crate::http1::parse;
-use crate::http2::{ClientStream, Meter, Peer, Pulse, Seen, Settings, request_head};
+use crate::http2::{
+    Accepted, ClientStream, Config, Connection, End, Excess, Fault, Message, Peer, Pulse, Seen,
+};
 use crate::message;
 use crate::runtime::alarm::WakeHandle;
 use crate::runtime::buffer::Buf;
 use crate::runtime::contained::Contained;
 use crate::runtime::io::Io;
 use crate::serve::exchange::{After, exchange};
+use crate::serve::registry::Registry;
 use crate::serve::workspace::Workspace;
 use crate::serve::{Downstream, reply};
-use crate::snapshot::Limits;
-use crate::time::Time;
 use crate::wire::Wire;
-use crate::wire::http2::{Adapter, Pings, RESET_STREAMS_MAX, Watch, report};
+use crate::wire::http2::{Transport, report};
 
 /// Serves an HTTP/2 connection until it closes. `first` holds the bytes read so far.
 ///
@@ -40,60 +35,49 @@ pub fn serve<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> impl Futur
     }
 }
 
-/// Exchanges the first SETTINGS. Returns `None` when the client does not send them.
+/// Waits for the first SETTINGS. Returns `None` when the client does not send them.
 async fn begin<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> Option<Driver<I>> {
     let (downstream, wire) = downstream.take_stream()?;
     let worker = Rc::clone(&downstream.worker);
     let io = worker.io.clone();
     let (limits, timeouts, settings) = {
-        let local = worker.local();
+        let local = downstream.local();
         let (listener, _) = downstream.listener(&local)?;
         (local.snapshot.limits, listener.timeouts, listener.http2.unwrap_or_default())
     };
-    let heard = Rc::new(Cell::new(io.now()));
-    let meter = Meter::new(&limits.message, limits.http2, Peer::Client, timeouts.header, io.now());
-    let watch = Watch::new(meter, true);
-    let adapter =
-        Adapter::new(io.clone(), Rc::new(wire), first, Rc::clone(&heard), Rc::clone(&watch));
-    downstream.alarm.set(io.now() + timeouts.header);
-    let handshake = builder(&limits, &settings).handshake::<_, Bytes>(adapter);
-    let frames = downstream.alarm.guard(handshake).await.ok()?.ok()?;
-    // A drain must always wake an HTTP/2 connection.
-    downstream.state().idle.set(true);
+    let config = Config {
+        peer: Peer::Client,
+        message: &limits.message,
+        floods: limits.http2,
+        settings: &settings,
+        header_timeout: timeouts.header,
+        pool: io.buffers().clone(),
+        is_secure: wire.tls().is_some(),
+    };
+    let connection = Connection::new(config, io.now());
+    let transport = Transport::new(io.clone(), wire, Rc::clone(&connection), Peer::Client, first);
     let age = settings.age(worker.random.borrow_mut().f64());
     let pulse = Pulse::new(io.now(), &settings, timeouts.keep_alive, age);
-    let open = Rc::default();
-    let streams_max = settings.streams_max;
-    let (opened, leaving) = (0, false);
-    Some(Driver {
+    let mut driver = Driver {
         downstream,
-        frames,
-        limits,
-        streams_max,
-        heard,
-        watch,
+        connection,
+        transport,
+        limits: limits.message,
+        streams_max: settings.streams_max,
         pulse,
-        open,
-        opened,
-        leaving,
-    })
-}
-
-fn builder(limits: &Limits, settings: &Settings) -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .max_concurrent_streams(settings.streams_max)
-        .initial_window_size(settings.stream_window_bytes)
-        .initial_connection_window_size(settings.connection_window_bytes)
-        .max_header_list_size(u32::try_from(limits.message.header_bytes).unwrap_or(u32::MAX))
-        .max_send_buffer_size(settings.stream_buffer_bytes as usize)
-        .max_concurrent_reset_streams(RESET_STREAMS_MAX)
-        // The crate counts these over the whole connection; the meter counts them over time.
-        .max_local_error_reset_streams(None)
-        .max_pending_accept_reset_streams(limits.http2.stream_resets as usize)
-        .data_frame_budget(limits.http2.data_overhead_bytes)
-        .enable_connect_protocol();
-    builder
+        open: Rc::default(),
+        opened: 0,
+        leaving: false,
+    };
+    driver.downstream.alarm.set(io.now() + timeouts.header);
+    if !driver.is_greeted().await {
+        driver.transport.finish().await;
+        driver.ended();
+        return None;
+    }
+    // A drain must always wake an HTTP/2 connection.
+    driver.downstream.state().idle.set(true);
+    Some(driver)
 }
 
 /// How long a client without open streams may take to answer the PING that follows GOAWAY. A
@@ -103,11 +87,10 @@ const GOAWAY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reads and writes the frames of a connection, and starts an exchange for each stream.
 struct Driver<I: Io> {
     downstream: Downstream<I>,
-    frames: h2::server::Connection<Adapter<I>, Bytes>,
-    limits: Limits,
+    connection: Rc<Connection>,
+    transport: Transport<I>,
+    limits: message::Limits,
     streams_max: u32,
-    heard: Rc<Cell<Time>>,
-    watch: Rc<Watch>,
     pulse: Pulse,
     /// The number of streams that are served now.
     open: Rc<Cell<usize>>,
@@ -116,81 +99,129 @@ struct Driver<I: Io> {
     leaving: bool,
 }
 
+/// The events that a driver waits for.
+enum Event {
+    /// The client has opened a stream.
+    Opened(Accepted),
+    /// The connection has ended.
+    Over,
+    /// The alarm expired, or bytes were received.
+    Woken,
+}
+
 impl<I: Io> Driver<I> {
+    /// Waits for the first SETTINGS. False if they do not come in time.
+    async fn is_greeted(&mut self) -> bool {
+        let Self { connection, transport, downstream, .. } = self;
+        let greeted = poll_fn(|context| {
+            if transport.poll(context).is_ready() {
+                return Poll::Ready(false);
+            }
+            match connection.is_greeted() {
+                true => Poll::Ready(true),
+                false => downstream.alarm.poll_woken(context).map(|_| false),
+            }
+        });
+        greeted.await
+    }
+
     async fn run(&mut self) {
         let io = self.downstream.worker.io.clone();
-        let mut pings = Pings::new(self.frames.ping_pong());
         loop {
             let (now, busy) = (io.now(), self.open.get() > 0);
-            let seen = Seen { heard: self.heard.get(), busy, opened: self.opened };
+            let seen = Seen { heard: self.transport.heard(), busy, opened: self.opened };
             let step = self.pulse.step(now, seen);
             if step.dead {
-                return self.ended(&"the client does not answer PING");
+                self.connection.close();
+                return self.log(&"the client does not answer PING");
             }
             if step.ping {
-                pings.send();
+                self.connection.ping();
             }
             if !self.leaving && (step.leave || self.downstream.draining()) {
                 self.leaving = true;
-                // The crate sends GOAWAY twice, so streams that the client opens meanwhile are
-                // still served (RFC 9113 6.8).
-                self.frames.graceful_shutdown();
+                // GOAWAY is sent twice, so streams that the client opens meanwhile are still
+                // served (RFC 9113 6.8).
+                self.connection.leave();
             }
             let gone = now + GOAWAY_TIMEOUT;
             let closing = self.leaving && !busy;
             self.downstream.alarm.set(if closing { gone } else { step.next });
-            let Self { frames, heard, downstream, .. } = self;
-            let alarm = &downstream.alarm;
-            // A new stream, the end of the connection, or a timer or PING (`None`).
-            let event = poll_fn(|context| {
-                if let Poll::Ready(accepted) = frames.poll_accept(context) {
-                    return Poll::Ready(Some(accepted));
+            match self.next().await {
+                Event::Opened(accepted) => self.begin(accepted),
+                Event::Woken if closing && (io.now() >= gone || self.connection.has_left()) => {
+                    return self.transport.finish().await;
                 }
-                if pings.poll_answer(context, &io, heard).is_ready() {
-                    return Poll::Ready(None);
+                Event::Woken => {}
+                Event::Over => {
+                    self.transport.finish().await;
+                    return self.ended();
                 }
-                alarm.poll_woken(context).map(|_| None)
-            });
-            match event.await {
-                Some(Some(Ok((request, respond)))) => self.begin(request, respond),
-                Some(Some(Err(error))) => return self.ended_by(&error),
-                Some(None) => return,
-                None if closing && io.now() >= gone => return,
-                None => {}
             }
         }
     }
 
-    /// Starts an exchange for a stream, unless the client has already reset the stream. A reset
-    /// stream may take a moment to end, so up to twice the allowed number of streams may exist.
-    /// This bounds the cost of fast opens and resets.
-    fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    async fn next(&mut self) -> Event {
+        let Self { connection, transport, downstream, leaving, .. } = self;
+        let mut left_before = *leaving && connection.has_left();
+        poll_fn(|context| {
+            if let Some(accepted) = connection.accept() {
+                return Poll::Ready(Event::Opened(accepted));
+            }
+            if std::mem::take(&mut left_before) {
+                return Poll::Ready(Event::Woken);
+            }
+            let over = transport.poll(context).is_ready();
+            if let Some(accepted) = connection.accept() {
+                return Poll::Ready(Event::Opened(accepted));
+            }
+            if over {
+                return Poll::Ready(Event::Over);
+            }
+            if *leaving && connection.has_left() {
+                return Poll::Ready(Event::Woken);
+            }
+            downstream.alarm.poll_woken(context).map(|_| Event::Woken)
+        })
+        .await
+    }
+
+    /// Starts an exchange for a stream. A reset stream may take a moment to end, so up to twice the
+    /// allowed number of streams may exist. This bounds the cost of fast opens and resets.
+    fn begin(&mut self, accepted: Accepted) {
         self.opened += 1;
-        if respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready() {
-            return;
-        }
+        let Accepted { id, request } = accepted;
+        let stream = Box::new(ClientStream::new(Rc::clone(&self.connection), id));
         if self.open.get() >= 2 * self.streams_max as usize {
-            return respond.send_reset(Reason::REFUSED_STREAM);
+            return stream.refuse();
         }
         let worker = Rc::clone(&self.downstream.worker);
         let part = self.downstream.beside();
         let open = Open::new(&self.open, self.downstream.alarm.wake());
-        let limits = self.limits.message;
-        let task = || serve_stream(part, request, respond, limits, open);
+        let limits = self.limits;
+        let task = || serve_stream(part, request, stream, limits, open);
         worker.io.spawn(Contained::new(Rc::clone(worker.core()), task));
     }
 
-    fn ended_by(&self, error: &h2::Error) {
-        let Some(excess) = self.watch.excess() else { return self.ended(error) };
+    /// Reports why the connection has ended, unless the client has closed it.
+    fn ended(&self) {
+        match self.connection.end() {
+            Some(End::Flood(excess)) => self.report(excess),
+            Some(End::Breach(why)) => self.log(&why),
+            Some(End::Closed) | None => {}
+        }
+    }
+
+    fn report(&self, excess: Excess) {
         let worker = &self.downstream.worker;
-        let local = worker.local();
+        let local = self.downstream.local();
         let Some((listener, _)) = self.downstream.listener(&local) else { return };
         let counts = &listener.stats.worker(worker.index).http2_floods;
         let owner = format_args!("listener {}", listener.name);
         report(worker.core(), counts, excess, &owner, &self.downstream.peer.ip_text());
     }
 
-    fn ended(&self, why: &dyn std::fmt::Display) {
+    fn log(&self, why: &dyn std::fmt::Display) {
         self.downstream.worker.log_limited(|suppressed| {
             let peer = self.downstream.peer.ip_text();
             tracing::info!(peer, %why, suppressed, "HTTP/2 connection ended");
@@ -220,60 +251,61 @@ impl Drop for Open {
 /// Serves one request.
 async fn serve_stream<I: Io>(
     downstream: Downstream<I>,
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+    request: Box<Message>,
+    stream: Box<ClientStream>,
     limits: message::Limits,
     open: Open,
 ) {
-    let (parts, frames) = request.into_parts();
-    let ends = frames.is_end_stream();
-    let stream = Box::new(ClientStream::new(frames, respond));
     let downstream = downstream.with_stream(|_| Wire::Client(stream));
-    let mut workspace = downstream.worker.workspaces.take();
-    match read_head(&downstream, &mut workspace, &parts, ends, &limits) {
-        Ok(buf) => {
-            if let Wire::Client(stream) = &downstream.stream {
-                stream.set_received(parts);
-            }
-            let after = exchange(&downstream, &mut workspace, buf).await;
-            if let After::Tunnel(tunnel) = after {
-                Box::pin(tunnel.run(&downstream)).await;
-            }
-        }
-        Err(refusal) => {
-            Box::pin(reply::refuse_early(&downstream, refusal)).await;
-        }
-    }
-    downstream.worker.workspaces.put(workspace);
-    if let Wire::Client(stream) = &downstream.stream {
-        stream.finish();
-    }
+    let state = Rc::clone(&downstream.registered().state);
+    Registry::cuttable(&state, answer(&downstream, request, &limits)).await;
+    // The stream ends before it counts as ended.
+    drop(downstream);
     drop(open);
+}
+
+/// Answers one request. Ends with the tunnel, if it becomes one.
+async fn answer<I: Io>(
+    downstream: &Downstream<I>,
+    request: Box<Message>,
+    limits: &message::Limits,
+) {
+    let mut workspace = downstream.worker.workspaces.take();
+    let head = read_head(downstream, &mut workspace, request, limits);
+    let after = match head {
+        Ok(buf) => exchange(downstream, &mut workspace, buf).await,
+        Err(refusal) => Box::pin(reply::refuse_early(downstream, refusal)).await,
+    };
+    downstream.worker.workspaces.put(workspace);
+    match after {
+        After::Tunnel(tunnel) => Box::pin(tunnel.run(downstream)).await,
+        After::Linger if !downstream.stream.ended() => Box::pin(downstream.linger()).await,
+        After::Linger | After::Next(_) | After::Close => {}
+    }
 }
 
 /// Puts the head of the request into a buffer, with the part of its body that has arrived.
 fn read_head<I: Io>(
     downstream: &Downstream<I>,
     workspace: &mut Workspace,
-    parts: &Parts,
-    ends: bool,
+    mut request: Box<Message>,
     limits: &message::Limits,
 ) -> Result<Buf, Refusal> {
     let worker = &downstream.worker;
-    let nonce = || worker.random.borrow_mut().u128(..).to_ne_bytes();
-    let Workspace { request, scratch, .. } = workspace;
-    let mut buf = worker.io.buffers().take();
-    request_head(scratch, buf.window().start, parts, ends, nonce, limits, request)?;
-    if buf.room() < scratch.len() {
-        // Encode again, because offsets count from the start of the block, which is now another
-        // one.
-        buf.grow(scratch.len());
-        scratch.clear();
-        request_head(scratch, buf.window().start, parts, ends, nonce, limits, request)?;
+    match request.fault {
+        None => {}
+        Some(Fault::Refused(refusal)) => return Err(refusal),
+        Some(Fault::Malformed(why)) => return Err(Refusal::downstream(400, why)),
+        Some(Fault::TooLarge) => return Err(parse::too_large()),
     }
-    buf.append(scratch);
-    parse::understand(buf.block(), limits, request)?;
-    if let (Wire::Client(stream), false) = (&downstream.stream, ends) {
+    if request.is_websocket() {
+        request.upgrade(worker.random.borrow_mut().u128(..).to_ne_bytes());
+    }
+    let mut buf = worker.io.buffers().take();
+    request.place(&mut buf);
+    std::mem::swap(&mut workspace.request, &mut request.head);
+    parse::understand(buf.block(), limits, &mut workspace.request)?;
+    if let (Wire::Client(stream), false) = (&downstream.stream, workspace.request.ends) {
         stream.read_ready(&mut buf);
     }
     Ok(buf)

@@ -3,4 +3,5 @@
 pub mod captured;
 pub mod connection;
 pub mod http2;
+mod outsider;
 mod secure;

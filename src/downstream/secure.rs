@@ -3,8 +3,10 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use crate::error::{Flag, Refusal};
 use crate::runtime::buffer::{Buf, filled};
 use crate::runtime::io::{Io, Read, Stream};
+use crate::serve::record::ExchangeRecord;
 use crate::serve::{Downstream, Secured};
 use crate::snapshot::{ForwardClientCert, Listener, Serves};
 use crate::tls::reason::Failure;
@@ -14,7 +16,7 @@ use crate::tls::{
 };
 use crate::wire::Wire;
 
-/// How long a client may take to read our last record.
+/// How long a client may take to read the proxy's last TLS record.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection after its handshake, and the bytes already read after it.
@@ -29,20 +31,12 @@ pub async fn accept<I: Io>(
     first: Option<Buf>,
 ) -> Option<Opened<I>> {
     let io = downstream.worker.io.clone();
-    downstream.alarm.set(io.now() + listener.timeouts.handshake);
     let first = match first {
-        Some(first) => first,
-        None => {
-            let read = downstream.stream.read(io.buffers().take());
-            match downstream.alarm.guard(read).await {
-                Ok((Ok(Read::Data(_)), buf)) => buf,
-                Ok(_) => return None, // a port scan or a health check, not a TLS client
-                Err(_) => {
-                    let why = &"the client sent nothing";
-                    return refused(&downstream, listener, Failure::Timeout, why);
-                }
-            }
+        Some(first) => {
+            downstream.alarm.set(io.now() + listener.timeouts.handshake);
+            first
         }
+        None => first_bytes(&downstream, listener).await?,
     };
     if first.data()[0] != tls::FIRST_BYTE {
         if tls.mode == Mode::Permissive {
@@ -97,7 +91,20 @@ pub async fn accept<I: Io>(
     Some((downstream, None))
 }
 
-/// Counts and logs a failed handshake.
+/// The first bytes of a client that should speak TLS. The alarm then has the time limit of the
+/// handshake. Returns `None` when there are none, and the connection is closed.
+pub async fn first_bytes<I: Io>(downstream: &Downstream<I>, listener: &Listener) -> Option<Buf> {
+    let io = &downstream.worker.io;
+    downstream.alarm.set(io.now() + listener.timeouts.handshake);
+    let read = downstream.stream.read(io.buffers().take());
+    match downstream.alarm.guard(read).await {
+        Ok((Ok(Read::Data(_)), first)) => Some(first),
+        Ok(_) => None, // a port scan or a health check, not a TLS client
+        Err(_) => refused(downstream, listener, Failure::Timeout, &"the client sent nothing"),
+    }
+}
+
+/// Counts and logs a failed handshake. It has a line in the access log, too.
 fn refused<I: Io, T>(
     downstream: &Downstream<I>,
     listener: &Listener,
@@ -110,8 +117,33 @@ fn refused<I: Io, T>(
     downstream.worker.log_limited(|suppressed| {
         tracing::warn!(listener = &*listener.name, peer, %why, suppressed, "TLS handshake failed");
     });
+    let local = downstream.local();
+    let (_, terms) = downstream.listener(&local)?;
+    let record = ExchangeRecord::open(downstream, terms);
+    record.set_refusal(&refusal_of(failure));
+    if let (Failure::NotTls, Serves::Http(_)) = (failure, &listener.serves) {
+        record.set_status(PLAIN_STATUS);
+    }
     None
 }
+
+fn refusal_of(failure: Failure) -> Refusal {
+    let (flag, detail) = match failure {
+        Failure::Timeout => (Flag::DownstreamTimeout, "the TLS handshake took too long"),
+        Failure::Closed => {
+            (Flag::DownstreamConnectionTermination, "the client left during the TLS handshake")
+        }
+        Failure::NotTls => (Flag::DownstreamProtocolError, "the client does not speak TLS"),
+        Failure::NoCertificate => (Flag::Unauthorized, "the client presented no certificate"),
+        Failure::Certificate => (Flag::Unauthorized, "the client's certificate was refused"),
+        Failure::Alert => (Flag::DownstreamProtocolError, "the client refused the TLS handshake"),
+        Failure::Protocol => (Flag::DownstreamProtocolError, "the TLS handshake failed"),
+    };
+    Refusal { status: 0, flag, detail }
+}
+
+/// The status of the answer to plain HTTP on a TLS port.
+const PLAIN_STATUS: u16 = 400;
 
 /// Sends an error to a client that speaks plain HTTP on a TLS port, as nginx does.
 async fn refuse_plain<I: Io>(downstream: &Downstream<I>, listener: &Listener) {

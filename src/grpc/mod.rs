@@ -38,7 +38,7 @@ impl Kind {
         }
     }
 
-    /// Whether it is one of gRPC-Web.
+    /// Whether the call uses gRPC-Web, in binary or base64.
     pub fn is_web(self) -> bool {
         self != Self::Grpc
     }
@@ -78,7 +78,7 @@ pub fn method_of(path: &[u8]) -> Option<&str> {
     (name.len() <= METHOD_BYTES_MAX && is_name(service) && is_name(method)).then_some(name)
 }
 
-/// The metrics count longer names as `other`.
+/// The longest method name that metrics show, in bytes. Longer names count as `other`.
 const METHOD_BYTES_MAX: usize = 200;
 
 #[cfg(test)]

@@ -48,6 +48,20 @@ impl Code {
         })
     }
 
+    /// Whether the code means a failure of the server, like a status of 5xx.
+    pub fn is_server_error(self) -> bool {
+        const DATA_LOSS: Code = Code(15);
+        matches!(
+            self,
+            Self::UNKNOWN
+                | Self::DEADLINE_EXCEEDED
+                | Self::UNIMPLEMENTED
+                | Self::INTERNAL
+                | Self::UNAVAILABLE
+                | DATA_LOSS
+        )
+    }
+
     /// The number, below [`Code::COUNT`].
     pub fn number(self) -> u8 {
         self.0

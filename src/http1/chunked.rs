@@ -209,7 +209,7 @@ impl Decoder {
             (State::TrailerName, b':') => {
                 let name = self.name.get(..self.name_len).unwrap_or_default();
                 if is_forbidden_trailer(name) {
-                    return Err(bad("a trailer with a field that belongs into the head"));
+                    return Err(bad("a trailer with a field that belongs in the head"));
                 }
                 Ok(State::TrailerValue)
             }

@@ -81,6 +81,7 @@ pub fn request(
             Known::Ours | Known::Hop => false,
             Known::Length => true,
             Known::Upgrade => framing.upgrade,
+            Known::Expect => framing.expect_continue,
             Known::Te => {
                 wants_trailers |= elements(value).any(|token| token == b"trailers");
                 false
@@ -205,6 +206,8 @@ enum Known {
     Upgrade,
     /// Forward it if the message can have a body.
     Length,
+    /// Forward it if a body follows.
+    Expect,
     /// Forward only `trailers`.
     Te,
     /// Append the client's address.
@@ -217,6 +220,7 @@ fn request_field(name: &[u8]) -> Known {
     match name.len() {
         2 if is_named(name, b"te") => Known::Te,
         4 if is_named(name, b"host") => Known::Ours,
+        6 if framing::is_expect(name) => Known::Expect,
         7 if is_named(name, b"upgrade") => Known::Upgrade,
         10 if is_named(name, b"connection") || is_named(name, b"keep-alive") => Known::Hop,
         14 if is_named(name, b"http2-settings") => Known::Hop,
@@ -271,7 +275,8 @@ fn put_client_cert(out: &mut dyn Sink, before: Option<HeadView<'_>>, ours: Clien
     }
 }
 
-/// Writes a list: the earlier elements of the field in their order, and then ours, if there is one.
+/// Writes a list: the earlier elements of the field in their order, and then `ours`, if it is not
+/// empty.
 fn put_list(
     out: &mut dyn Sink,
     name: &[u8],

@@ -41,7 +41,8 @@ pub struct RequestFraming {
     pub version: Version,
     /// The client wants to keep the connection open.
     pub keep_alive: bool,
-    /// The client waits for status 100 before it sends the body.
+    /// The client waits for status 100 before it sends the body. An expectation means nothing
+    /// without a body or in HTTP/1.0 (RFC 9110 10.1.1).
     pub expect_continue: bool,
     /// The client asks for another protocol on the connection. `h2c` does not count: RFC 9113 3.1
     /// removed it, and requests in such a tunnel would bypass every rule.
@@ -106,6 +107,9 @@ pub fn request(view: HeadView<'_>) -> Result<RequestFraming, Refusal> {
         return Err(bad("Transfer-Encoding in an HTTP/1.0 request"));
     }
     let body = match said {
+        // An HTTP/2 client may wait for status 100 before it ends its stream. With a length of 0,
+        // the proxy sends no 100, so it must not wait for the end of the stream.
+        Said { length: Some(0), expect: Some(true), .. } => Body::None,
         _ if version == Version::Http2 => body_of_stream(view, &said),
         Said { chunked: true, .. } => Body::Chunked,
         Said { length: Some(length @ 1..), .. } => Body::Length(length),
@@ -116,11 +120,14 @@ pub fn request(view: HeadView<'_>) -> Result<RequestFraming, Refusal> {
     }
     let expect_continue = match said.expect {
         None => false,
-        Some(true) => version != Version::Http10,
+        Some(true) => version != Version::Http10 && body != Body::None,
         Some(false) => return Err(Refusal { status: 417, ..bad("an unknown expectation") }),
     };
     let upgrade = said.upgrade && said.upgrade_listed && version != Version::Http10;
-    let keep_alive = keeps_alive(&said, version);
+    // A client may send the first bytes of a tunnel before it gets the answer. If the proxy refuses
+    // the CONNECT, it must not read these bytes as requests, so the connection closes.
+    let tunnel = view.head.method == Method::Connect && version != Version::Http2;
+    let keep_alive = keeps_alive(&said, version) && !tunnel;
     let names_fields = said.names_fields;
     Ok(RequestFraming { body, version, keep_alive, expect_continue, upgrade, names_fields })
 }
@@ -161,7 +168,8 @@ pub fn response(
         return Ok(ResponseFraming { switches: true, no_length: true, ..bodiless });
     }
     if status < 200 || status == 204 {
-        // RFC 9112 6.1 and RFC 9110 8.6: a server must not send either.
+        // A server must send neither Transfer-Encoding (RFC 9112 6.1) nor Content-Length (RFC 9110
+        // 8.6).
         if said.chunked || said.length.is_some_and(|length| length > 0) {
             return Err(Refusal::upstream("a body in a response that cannot have one"));
         }
@@ -189,10 +197,10 @@ fn body_of_stream(view: HeadView<'_>, said: &Said) -> Body {
 
 /// Whether a field (lower-case name) is specific to an HTTP/1.1 connection and not allowed in
 /// HTTP/2 (RFC 9113 8.2.2).
-pub fn is_of_connections(name: &str) -> bool {
+pub fn is_of_connections(name: &[u8]) -> bool {
     matches!(
         name,
-        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
+        b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade"
     )
 }
 
@@ -203,6 +211,11 @@ pub const LENGTH_FIELD: &str = "content-length";
 /// 7.8).
 pub fn upgrade_fields(protocol: &'static str) -> [(&'static str, &'static str); 2] {
     [("connection", "upgrade"), ("upgrade", protocol)]
+}
+
+/// Whether `name` is the Expect field.
+pub fn is_expect(name: &[u8]) -> bool {
+    is_named(name, b"expect")
 }
 
 /// Whether `name` is the Upgrade field.
@@ -386,7 +399,15 @@ mod tests {
             assert_eq!((framing.keep_alive, framing.upgrade), (keep_alive, upgrade), "{fields}");
         }
         assert_eq!(of_request("GET / HTTP/1.1", "Expect: tea\r\n"), Err(417));
-        assert!(of_request("GET / HTTP/1.1", "Expect: 100-Continue\r\n").unwrap().expect_continue);
+        for (line, fields, waits) in [
+            ("PUT / HTTP/1.1", "Expect: 100-Continue\r\nContent-Length: 1\r\n", true),
+            ("PUT / HTTP/1.1", "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n", true),
+            ("PUT / HTTP/1.1", "Expect: 100-continue\r\nContent-Length: 0\r\n", false),
+            ("PUT / HTTP/1.1", "Expect: 100-continue\r\n", false),
+            ("PUT / HTTP/1.0", "Expect: 100-continue\r\nContent-Length: 1\r\n", false),
+        ] {
+            assert_eq!(of_request(line, fields).unwrap().expect_continue, waits, "{line} {fields}");
+        }
     }
 
     #[test]

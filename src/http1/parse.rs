@@ -151,8 +151,9 @@ pub fn response(
     Ok(Progress::Complete)
 }
 
-/// The block with the version 1.1 in the place of a higher minor version, which only adds to it
-/// (RFC 9110 2.5). The offsets stay. `None` if `error` has another reason.
+/// A copy of the block in which 1.1 replaces a higher minor version of HTTP/1, because such a
+/// version only adds to 1.1 (RFC 9110 2.5). All offsets stay the same. Returns `None` if `error`
+/// has another reason.
 fn as_http11(error: httparse::Error, block: &[u8], bytes: &[u8], start: usize) -> Option<Vec<u8>> {
     if error != httparse::Error::Version {
         return None;
@@ -229,7 +230,7 @@ fn request_error(error: httparse::Error) -> Refusal {
 }
 
 /// httparse accepts a lone LF as a line end. Other readers may not, so refuse it. The loop has no
-/// branch, so that the compiler makes it compare many bytes at once.
+/// branch, so that the compiler makes it compare many bytes at once (SIMD).
 fn lines_end_in_crlf(head: &[u8]) -> Result<(), &'static str> {
     let lone = |(before, byte): (&u8, &u8)| (*byte == b'\n') & (*before != b'\r');
     let rest = head.get(1..).unwrap_or_default();
@@ -250,7 +251,7 @@ fn fill_fields(block: &[u8], parsed: &[httparse::Header<'_>], head: &mut Head) {
         while let Some(b' ' | b'\t') = value.of(block).last() {
             value.len -= 1;
         }
-        head.fields.push(Field { name, value });
+        head.fields.push(Field { name, value, sensitive: false });
     }
 }
 
@@ -370,7 +371,8 @@ const fn bad(detail: &'static str) -> Refusal {
     Refusal { status: 400, flag: Flag::DownstreamProtocolError, detail }
 }
 
-const fn too_large() -> Refusal {
+/// The refusal of a head that is larger than `limits.header_bytes`.
+pub const fn too_large() -> Refusal {
     Refusal { status: 431, ..bad("the head is larger than limits.header_bytes") }
 }
 

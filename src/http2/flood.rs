@@ -1,4 +1,4 @@
-//! Limits for frames that an HTTP/2 peer sends besides messages, and the names of these limits.
+//! Limits for frames that an HTTP/2 peer sends besides its messages, and their names.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub struct FloodLimits {
     pub other_frames: u32,
     /// Memory overhead of small unread DATA frames, in bytes.
     pub data_overhead_bytes: usize,
-    /// Time limit for a header block of an endpoint, from its first to its last byte.
+    /// Time limit for an endpoint to finish a header block, or a frame other than DATA.
     pub endpoint_header_timeout: Duration,
 }
 
@@ -74,7 +74,7 @@ pub enum Flood {
     OtherFrames,
     /// [`FloodLimits::data_overhead_bytes`].
     DataOverhead,
-    /// A header block that was not complete in time.
+    /// A header block, or a frame other than DATA, that was not complete in time.
     UnfinishedHeaders,
     /// Fields that decode to several times `limits.header_bytes`.
     HeaderBytes,
@@ -97,7 +97,7 @@ impl Flood {
         Self::HeaderBytes,
     ];
 
-    /// The value of the metric's label. It is the key in `limits.http2`, if there is one.
+    /// The value of the metric's label. It is the key in `limits.http2`, if the limit has one.
     pub fn label(self) -> &'static str {
         match self {
             Self::ContinuationFrames => "continuation_frames",
@@ -119,22 +119,6 @@ impl Flood {
     pub fn index(self) -> usize {
         self as usize
     }
-
-    /// The length of the longest name in the debug data of the `h2` crate.
-    pub(super) const DEBUG_BYTES_MAX: usize = "header_list_way_too_large".len();
-
-    /// The limit that the `h2` crate names in the debug data of a GOAWAY. The crate has some limits
-    /// of its own.
-    pub(super) fn named_in(debug_data: &[u8]) -> Option<Self> {
-        match debug_data {
-            b"too_many_continuations" => Some(Self::ContinuationFrames),
-            b"too_many_resets" => Some(Self::StreamResets),
-            b"too_many_internal_resets" => Some(Self::ProvokedResets),
-            b"too_many_data_frames" => Some(Self::DataOverhead),
-            b"header_list_way_too_large" => Some(Self::HeaderBytes),
-            _ => None,
-        }
-    }
 }
 
 /// A peer exceeded a limit.
@@ -144,12 +128,4 @@ pub struct Excess {
     pub flood: Flood,
     /// The value of the limit, in its unit; seconds for a time.
     pub limit: u64,
-}
-
-/// A GOAWAY frame with ENHANCE_YOUR_CALM (RFC 9113 6.8, 7). Streams after `last_stream` were not
-/// processed.
-pub fn calm_down(last_stream: u32) -> [u8; 17] {
-    let mut frame = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0b];
-    frame[9..13].copy_from_slice(&last_stream.to_be_bytes());
-    frame
 }

@@ -1,4 +1,4 @@
-//! Counts the bytes that HTTP/2 connections hold: data for peers that is not written yet.
+//! Counts the bytes that HTTP/2 connections hold: frames that are not written yet.
 //!
 //! The count is per thread, because a worker and its connections stay on one thread.
 
@@ -13,50 +13,22 @@ pub fn held_bytes() -> usize {
     HELD_BYTES.get()
 }
 
-/// Bytes that count as held until this value is dropped.
-#[derive(Debug)]
-pub struct Held(Vec<u8>);
-
-impl Held {
-    /// Holds a copy of `bytes`.
-    pub fn copy_of(bytes: &[u8]) -> Self {
-        count(0, bytes.len());
-        Self(bytes.to_vec())
-    }
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        count(self.0.len(), 0);
-    }
-}
-
-/// Held bytes whose number changes.
+/// The held bytes of one connection. The drop subtracts them from the count.
 #[derive(Debug, Default)]
-pub struct HeldBytes(usize);
+pub(super) struct HeldBytes(usize);
 
 impl HeldBytes {
     /// Sets the current number.
-    pub fn set(&mut self, bytes: usize) {
-        count(self.0, bytes);
+    pub(super) fn set(&mut self, bytes: usize) {
+        HELD_BYTES.set(HELD_BYTES.get().wrapping_sub(self.0).wrapping_add(bytes));
         self.0 = bytes;
     }
 }
 
 impl Drop for HeldBytes {
     fn drop(&mut self) {
-        count(self.0, 0);
+        self.set(0);
     }
-}
-
-fn count(before: usize, now: usize) {
-    HELD_BYTES.set(HELD_BYTES.get().wrapping_sub(before).wrapping_add(now));
 }
 
 #[cfg(test)]
@@ -66,15 +38,14 @@ mod tests {
     #[test]
     fn what_is_dropped_is_held_no_longer() {
         assert_eq!(held_bytes(), 0);
-        let mut elsewhere = HeldBytes::default();
-        elsewhere.set(7);
-        let mut whole = bytes::Bytes::from_owner(Held::copy_of(b"hello"));
-        let part = whole.split_to(2);
-        assert_eq!((&part[..], &whole[..], held_bytes()), (&b"he"[..], &b"llo"[..], 12));
-        drop(whole);
-        elsewhere.set(1);
-        assert_eq!(held_bytes(), 6);
-        drop((part, elsewhere));
+        let (mut one, mut other) = (HeldBytes::default(), HeldBytes::default());
+        one.set(7);
+        other.set(5);
+        one.set(2);
+        assert_eq!(held_bytes(), 7);
+        drop(other);
+        assert_eq!(held_bytes(), 2);
+        drop(one);
         assert_eq!(held_bytes(), 0);
     }
 }

@@ -1,18 +1,17 @@
 //! Counts the frames of a connection and reports when its peer exceeds a limit.
 //!
-//! The meter reads the bytes of both directions in parts of any size, and copies nothing. Normal
-//! traffic earns credit; only the excess counts. For example, the DATA that we send earns credit
-//! for WINDOW_UPDATE and PING. Counts decrease with time, so a long-lived connection does not look
-//! like a flood.
+//! Normal traffic earns credit; only the excess counts. For example, the DATA that we send earns
+//! credit for WINDOW_UPDATE and PING. Counts decrease with time, so a long-lived connection does
+//! not look like a flood.
 
 use std::time::Duration;
 
 use super::flood::{Excess, Flood, FloodLimits};
-use super::frames::{Event, Frame, Kind, Walker};
+use super::frame::{Code, END_HEADERS, END_STREAM, FrameHead, Kind};
 use crate::message::Limits;
 use crate::time::Time;
 
-/// A reset within this time after the stream opened counts as abuse.
+/// If a client resets a stream within this time after it opens it, the reset counts.
 const YOUNG: Duration = Duration::from_millis(100);
 
 /// PRIORITY frames that one stream earns credit for, as in Envoy.
@@ -23,9 +22,6 @@ const OTHER_PER_STREAM: f64 = 10.0;
 
 /// WINDOW_UPDATE frames that one KiB of our DATA earns credit for. Envoy allows 10 for each frame.
 const UPDATES_PER_KIB: f64 = 10.0;
-
-/// The maximum number of empty DATA frames that the `h2` crate accepts in the life of a connection.
-const EMPTY_DATA_MAX: u32 = 100;
 
 /// The kind of peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,206 +34,164 @@ pub enum Peer {
 
 /// The frame counters of one connection.
 #[derive(Debug)]
-pub struct Meter {
+pub(super) struct Meter {
     limits: FloodLimits,
     header_bytes: usize,
     peer: Peer,
     header_timeout: Duration,
-    inbound: Walker,
-    outbound: Walker,
     /// The count of each kind in [`Flood::ALL`].
     levels: [f64; Flood::ALL.len()],
     /// The time of the last decrease.
     lowered: Time,
-    /// CONTINUATION frames of the open header block. `None` if there is none.
-    block: Option<u32>,
-    /// Start time of the incomplete frame or header block.
+    /// CONTINUATION frames of the open header block.
+    continuations: u32,
+    /// The time since which a frame or a header block is incomplete.
     unfinished: Option<Time>,
     streams: Streams,
-    /// All empty DATA frames that did not end a stream.
-    empty_data: u32,
-    told: Option<Flood>,
-    greeted: bool,
 }
 
 impl Meter {
     /// The meter of a new connection with `peer` at `now`. Each header block must be complete
     /// within `header_timeout`.
-    pub fn new(
+    pub(super) fn new(
         message: &Limits,
         limits: FloodLimits,
         peer: Peer,
         header_timeout: Duration,
         now: Time,
     ) -> Self {
-        let preface = super::PREFACE.len();
-        let (inbound, outbound) = match peer {
-            Peer::Client => (preface, 0),
-            Peer::Endpoint => (0, preface),
-        };
         Self {
             limits,
             header_bytes: message.header_bytes,
             peer,
             header_timeout,
-            inbound: Walker::new(inbound),
-            outbound: Walker::new(outbound),
             levels: [0.0; Flood::ALL.len()],
             lowered: now,
-            block: None,
+            continuations: 0,
             unfinished: None,
             streams: Streams::new(now),
-            empty_data: 0,
-            told: None,
-            greeted: false,
         }
     }
 
-    /// Counts the bytes that the peer sent.
-    ///
-    /// # Errors
-    /// The exceeded limit. Later bytes are not counted.
-    pub fn received(&mut self, mut portion: &[u8], now: Time) -> Result<(), Excess> {
-        self.lower(now);
+    /// Decreases the counts for the time since the last call.
+    pub(super) fn pass_time(&mut self, now: Time) {
         self.streams.grow_old(now);
-        while let Some(event) = self.inbound.next(&mut portion) {
-            match event {
-                Event::Begun(frame) => self.count(&frame)?,
-                Event::Passed(frame) => {
-                    if frame.block() == Some(true) {
-                        self.block = None;
-                    }
-                    self.unfinished = self.unfinished.filter(|_| self.block.is_some());
-                    self.greeted |= frame.kind == Kind::Settings;
-                }
+        let part = (now - self.lowered).as_secs_f64() / self.limits.window.as_secs_f64();
+        if part == 0.0 {
+            return;
+        }
+        self.lowered = now;
+        for flood in Flood::ALL {
+            if self.levels[flood.index()] > 0.0 {
+                self.pay(flood, self.limit(flood) as f64 * part);
             }
         }
-        match self.block.is_some() || self.inbound.in_control_frame() {
-            true => _ = self.unfinished.get_or_insert(now),
-            false => self.unfinished = None,
-        }
-        Ok(())
     }
 
-    /// Counts the bytes that we send to the peer.
+    /// Counts a frame of the peer. `content_bytes`: its payload without padding.
     ///
     /// # Errors
-    /// When we had to reset more streams for errors of the peer than its limit allows.
-    pub fn sent(&mut self, mut portion: &[u8], now: Time) -> Result<(), Excess> {
-        self.lower(now);
-        while let Some(event) = self.outbound.next(&mut portion) {
-            let Event::Begun(frame) = event else { continue };
-            match frame.kind {
-                Kind::Data => {
-                    let kib = f64::from(1 + frame.content_bytes / 1024);
-                    self.pay(Flood::WindowUpdateFrames, UPDATES_PER_KIB * kib);
-                    self.pay(Flood::PingFrames, 1.0);
-                }
-                Kind::Headers if self.peer == Peer::Endpoint => self.opened(frame.stream),
-                Kind::Reset if is_provoked(frame.code) => self.charge(Flood::ProvokedResets)?,
-                Kind::GoAway => self.told = frame.flood,
-                _ => {}
-            }
-            if frame.ends_stream() && self.peer == Peer::Client {
-                self.pay(Flood::StreamResets, 1.0);
-            }
-        }
-        Ok(())
-    }
-
-    /// The deadline for an incomplete header block, or an incomplete frame other than DATA.
-    pub fn deadline(&self) -> Option<Time> {
-        self.unfinished.map(|since| since + self.header_timeout)
-    }
-
-    /// The error after [`Meter::deadline`] has passed.
-    pub fn unfinished(&self) -> Excess {
-        Excess { flood: Flood::UnfinishedHeaders, limit: self.header_timeout.as_secs() }
-    }
-
-    /// The last stream that the peer has opened. It is 0 for an endpoint, because endpoints open no
-    /// streams.
-    pub fn last_stream(&self) -> u32 {
-        match self.peer {
-            Peer::Client => self.streams.last,
-            Peer::Endpoint => 0,
-        }
-    }
-
-    /// Whether we may send a frame of our own after the sent bytes.
-    pub fn may_send_frame(&self) -> bool {
-        self.outbound.between_frames()
-    }
-
-    /// Whether the peer has sent its SETTINGS.
-    pub fn greeted(&self) -> bool {
-        self.greeted
-    }
-
-    /// The exceeded limit that the `h2` crate reported in a sent GOAWAY.
-    pub fn told(&self) -> Option<Excess> {
-        let flood = match self.told? {
-            // The crate uses one name for small and for empty DATA frames.
-            Flood::DataOverhead if self.empty_data > EMPTY_DATA_MAX => Flood::EmptyFrames,
-            flood => flood,
-        };
-        Some(Excess { flood, limit: self.limit(flood) })
-    }
-
-    /// Counts a frame of the peer.
-    fn count(&mut self, frame: &Frame) -> Result<(), Excess> {
-        if frame.kind != Kind::Continuation && frame.block() == Some(false) {
-            self.block = Some(0);
-        }
+    /// The exceeded limit.
+    pub(super) fn received(
+        &mut self,
+        frame: FrameHead,
+        content_bytes: usize,
+    ) -> Result<(), Excess> {
         match frame.kind {
-            Kind::Data if frame.content_bytes == 0 && !frame.ends_stream() => {
-                self.empty_data = self.empty_data.saturating_add(1);
+            Kind::Data if content_bytes == 0 && !frame.has(END_STREAM) => {
                 self.charge(Flood::EmptyFrames)
             }
             Kind::Data => Ok(()),
             Kind::Headers => {
+                self.continuations = 0;
                 if self.peer == Peer::Client {
                     self.opened(frame.stream);
-                } else if frame.ends_stream() {
+                } else if frame.has(END_STREAM) {
                     self.pay(Flood::StreamResets, 1.0);
                 }
-                match frame.content_bytes == 0 && frame.block() == Some(false) {
+                match content_bytes == 0 && !frame.has(END_HEADERS) {
                     true => self.charge(Flood::EmptyFrames),
                     false => Ok(()),
                 }
             }
-            Kind::Continuation => self.continued(),
+            Kind::Continuation => {
+                self.continuations += 1;
+                match self.continuations > self.limits.continuation_frames {
+                    true => Err(self.excess(Flood::ContinuationFrames)),
+                    false => Ok(()),
+                }
+            }
             Kind::Reset if self.streams.reset(frame.stream, self.peer) => {
                 self.charge(Flood::StreamResets)
             }
             Kind::Reset => Ok(()),
             Kind::Settings => self.charge(Flood::SettingsFrames),
             Kind::Ping => self.charge(Flood::PingFrames),
-            Kind::Priority => self.charge(Flood::PriorityFrames),
+            Kind::Priority | Kind::PriorityUpdate => self.charge(Flood::PriorityFrames),
             Kind::WindowUpdate => self.charge(Flood::WindowUpdateFrames),
             Kind::PushPromise | Kind::GoAway | Kind::Other => self.charge(Flood::OtherFrames),
         }
     }
 
-    fn continued(&mut self) -> Result<(), Excess> {
-        // CONTINUATION without an open block is a protocol error; the crate ends the connection.
-        let Some(frames) = &mut self.block else { return Ok(()) };
-        *frames += 1;
-        match *frames > self.limits.continuation_frames {
-            true => {
-                let flood = Flood::ContinuationFrames;
-                Err(Excess { flood, limit: self.limit(flood) })
-            }
+    /// Records DATA that we send.
+    pub(super) fn sent_data(&mut self, bytes: usize) {
+        self.pay(Flood::WindowUpdateFrames, UPDATES_PER_KIB * (1 + bytes / 1024) as f64);
+        self.pay(Flood::PingFrames, 1.0);
+    }
+
+    /// Records that we have ended the stream of a client. An answered stream earns credit.
+    pub(super) fn answered(&mut self) {
+        self.pay(Flood::StreamResets, 1.0);
+    }
+
+    /// Counts RST_STREAM that we send.
+    ///
+    /// # Errors
+    /// When we had to reset more streams for errors of the peer than its limit allows.
+    pub(super) fn sent_reset(&mut self, code: Code) -> Result<(), Excess> {
+        match code.is_provoked() {
+            true => self.charge(Flood::ProvokedResets),
             false => Ok(()),
         }
     }
 
-    /// Handles HEADERS. A new stream earns credit.
-    fn opened(&mut self, stream: u32) {
+    /// Checks the bytes that unread DATA frames cost: see [`FloodLimits::data_overhead_bytes`].
+    ///
+    /// # Errors
+    /// When they cost more than the limit.
+    pub(super) fn overhead(&self, bytes: usize) -> Result<(), Excess> {
+        match bytes > self.limits.data_overhead_bytes {
+            true => Err(self.excess(Flood::DataOverhead)),
+            false => Ok(()),
+        }
+    }
+
+    /// Records whether the peer has begun a frame or a header block and not finished it.
+    /// `progress`: it has finished another one before.
+    pub(super) fn is_unfinished(&mut self, unfinished: bool, progress: bool, now: Time) {
+        self.unfinished = match (unfinished, progress) {
+            (false, _) => None,
+            (true, true) => Some(now),
+            (true, false) => self.unfinished.or(Some(now)),
+        };
+    }
+
+    /// The deadline for an incomplete header block, or an incomplete frame other than DATA.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.unfinished.map(|since| since + self.header_timeout)
+    }
+
+    /// Records HEADERS. A new stream earns credit.
+    pub(super) fn opened(&mut self, stream: u32) {
         if self.streams.opened(stream) {
             self.pay(Flood::PriorityFrames, PRIORITY_PER_STREAM);
             self.pay(Flood::OtherFrames, OTHER_PER_STREAM);
         }
+    }
+
+    /// The error for an exceeded limit.
+    pub(super) fn excess(&self, flood: Flood) -> Excess {
+        Excess { flood, limit: self.limit(flood) }
     }
 
     fn charge(&mut self, flood: Flood) -> Result<(), Excess> {
@@ -255,18 +209,6 @@ impl Meter {
         *level = (*level - amount).max(0.0);
     }
 
-    /// Decreases the counts for the time since the last call.
-    fn lower(&mut self, now: Time) {
-        let part = (now - self.lowered).as_secs_f64() / self.limits.window.as_secs_f64();
-        if part == 0.0 {
-            return;
-        }
-        self.lowered = now;
-        for flood in Flood::ALL {
-            self.pay(flood, self.limit(flood) as f64 * part);
-        }
-    }
-
     fn limit(&self, flood: Flood) -> u64 {
         let limits = &self.limits;
         match flood {
@@ -280,17 +222,11 @@ impl Meter {
             Flood::WindowUpdateFrames => limits.window_update_frames.into(),
             Flood::OtherFrames => limits.other_frames.into(),
             Flood::DataOverhead => limits.data_overhead_bytes as u64,
-            Flood::UnfinishedHeaders => self.header_timeout.as_secs(),
+            // In milliseconds.
+            Flood::UnfinishedHeaders => self.header_timeout.as_millis() as u64,
             Flood::HeaderBytes => self.header_bytes as u64,
         }
     }
-}
-
-/// Whether an error of the peer caused our reset with `code` (RFC 9113 7): PROTOCOL_ERROR,
-/// FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, COMPRESSION_ERROR and
-/// ENHANCE_YOUR_CALM. For our own reasons we send INTERNAL_ERROR, CANCEL or NO_ERROR.
-fn is_provoked(code: u32) -> bool {
-    matches!(code, 0x1 | 0x3 | 0x5 | 0x6 | 0x7 | 0x9 | 0xb)
 }
 
 /// The opened streams. A later stream has a larger id.
@@ -344,10 +280,8 @@ impl Streams {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frame::{HEAD_BYTES, without_padding};
     use super::*;
-
-    const END_STREAM: u8 = 1;
-    const END_HEADERS: u8 = 4;
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
@@ -355,6 +289,19 @@ mod tests {
         bytes.extend(stream.to_be_bytes());
         bytes.extend(payload);
         bytes
+    }
+
+    impl Meter {
+        /// Counts whole frames that the peer sent.
+        fn take(&mut self, mut bytes: &[u8], now: Time) -> Result<(), Excess> {
+            self.pass_time(now);
+            while let Some(head) = FrameHead::read(bytes) {
+                let (payload, rest) = bytes[HEAD_BYTES..].split_at(head.payload_bytes);
+                self.received(head, without_padding(head, payload).map_or(0, <[u8]>::len))?;
+                bytes = rest;
+            }
+            Ok(())
+        }
     }
 
     fn open(stream: u32) -> Vec<u8> {
@@ -370,26 +317,15 @@ mod tests {
     }
 
     fn meter(peer: Peer) -> Meter {
-        let mut meter = Meter::new(
-            &Limits::default(),
-            FloodLimits::default(),
-            peer,
-            Duration::from_secs(9),
-            at(0.0),
-        );
-        if peer == Peer::Client {
-            meter.received(crate::http2::PREFACE, at(0.0)).unwrap();
-        } else {
-            meter.sent(crate::http2::PREFACE, at(0.0)).unwrap();
-        }
-        meter
+        let (limits, nine_seconds) = (FloodLimits::default(), Duration::from_secs(9));
+        Meter::new(&Limits::default(), limits, peer, nine_seconds, at(0.0))
     }
 
-    /// Counts how many rounds are accepted at once, up to a few thousand.
+    /// Counts the rounds that are accepted at once, at most 5000.
     fn taken(peer: Peer, round: impl Fn(u32) -> Vec<u8>) -> (u32, Option<&'static str>) {
         let mut meter = meter(peer);
         for n in 0..5000 {
-            if let Err(excess) = meter.received(&round(n), at(0.0)) {
+            if let Err(excess) = meter.take(&round(n), at(0.0)) {
                 return (n, Some(excess.flood.label()));
             }
         }
@@ -430,7 +366,7 @@ mod tests {
             &(|_| frame(0, 0, 1, b"x")) as &dyn Fn(u32) -> Vec<u8>,
             &|_| frame(0, END_STREAM, 1, b""),
             &|n| open(2 * n + 1),
-            // A browser that sends the priority of each request.
+            // A browser sends the priority of each request.
             &|n| [open(2 * n + 1), frame(16, 0, 0, b"u=1")].concat(),
         ] {
             assert_eq!(taken(Peer::Client, harmless), (5000, None));
@@ -441,23 +377,9 @@ mod tests {
     fn resets_that_the_peer_provokes_count_and_our_own_do_not() {
         for (code, limit) in [(1, 500), (5, 500), (7, 500), (0, 5000), (2, 5000), (8, 5000)] {
             let mut meter = meter(Peer::Client);
-            let taken = (0..5000).take_while(|n| meter.sent(&reset(*n, code), at(0.0)).is_ok());
+            let taken = (0..5000).take_while(|_| meter.sent_reset(Code(code)).is_ok());
             assert_eq!(taken.count(), limit, "{code}");
         }
-    }
-
-    #[test]
-    fn what_the_crate_counts_has_its_name_here() {
-        let told = |name: &[u8], empty| {
-            let mut meter = meter(Peer::Client);
-            meter.empty_data = empty;
-            meter.sent(&frame(7, 0, 0, &[&[0; 8], name].concat()), at(0.0)).unwrap();
-            meter.told().map(|excess| (excess.flood.label(), excess.limit))
-        };
-        assert_eq!(told(b"header_list_way_too_large", 0), Some(("header_bytes", 61440)));
-        assert_eq!(told(b"too_many_data_frames", 100), Some(("data_overhead", 524_288)));
-        assert_eq!(told(b"too_many_data_frames", 101), Some(("empty_frames", 100)));
-        assert_eq!((told(b"", 0), told(b"too_many", 0)), (None, None));
     }
 
     #[test]
@@ -472,31 +394,31 @@ mod tests {
             let now = at(f64::from(round) / 10.0);
             for n in 0..4 {
                 let stream = 8 * round + 2 * n + 1;
-                busy.received(&open(stream), now).unwrap();
+                busy.take(&open(stream), now).unwrap();
                 if n % 2 == 0 {
-                    busy.received(&reset(stream, 8), now).unwrap();
+                    busy.take(&reset(stream, 8), now).unwrap();
                     continue;
                 }
                 for _ in 0..3 {
-                    busy.sent(&frame(0, 0, stream, &[0; 16384]), now).unwrap();
-                    busy.received(&update.repeat(32), now).unwrap();
-                    busy.received(&frame(6, 0, 0, &[0; 8]), now).unwrap();
+                    busy.sent_data(16384);
+                    busy.take(&update.repeat(32), now).unwrap();
+                    busy.take(&frame(6, 0, 0, &[0; 8]), now).unwrap();
                 }
-                busy.sent(&frame(0, END_STREAM, stream, b""), now).unwrap();
+                busy.answered();
             }
             for n in 0..100 {
                 let stream = |round: u32| 200 * round + 2 * n + 1;
-                late.received(&open(stream(round)), now).unwrap();
+                late.take(&open(stream(round)), now).unwrap();
                 if round >= 3 {
-                    late.received(&reset(stream(round - 3), 8), now).unwrap();
+                    late.take(&reset(stream(round - 3), 8), now).unwrap();
                 }
             }
         }
         // An endpoint may reset every stream that we open.
         let mut endpoint = meter(Peer::Endpoint);
         for n in 0..10_000 {
-            endpoint.sent(&open(2 * n + 1), at(0.0)).unwrap();
-            endpoint.received(&reset(2 * n + 1, 11), at(0.0)).unwrap();
+            endpoint.opened(2 * n + 1);
+            endpoint.take(&reset(2 * n + 1, 11), at(0.0)).unwrap();
         }
     }
 
@@ -504,62 +426,24 @@ mod tests {
     fn what_was_counted_is_forgotten_at_an_even_rate() {
         let mut meter = meter(Peer::Client);
         let pings = |n| frame(6, 0, 0, &[0; 8]).repeat(n);
-        meter.received(&pings(1000), at(0.0)).unwrap();
-        assert!(meter.received(&pings(1), at(0.0)).is_err());
-        meter.received(&pings(499), at(5.01)).unwrap();
-        assert!(meter.received(&pings(10), at(5.01)).is_err());
-        meter.received(&pings(990), at(16.0)).unwrap();
+        meter.take(&pings(1000), at(0.0)).unwrap();
+        assert!(meter.take(&pings(1), at(0.0)).is_err());
+        meter.take(&pings(499), at(5.01)).unwrap();
+        assert!(meter.take(&pings(10), at(5.01)).is_err());
+        meter.take(&pings(990), at(16.0)).unwrap();
     }
 
     #[test]
-    fn a_header_block_has_to_end_and_a_body_has_not() {
-        let begun = frame(1, END_STREAM, 1, b"fields");
-        let ended = frame(9, END_HEADERS, 1, b"more");
+    fn what_is_unfinished_has_a_deadline_from_its_beginning() {
         let mut meter = meter(Peer::Client);
         assert_eq!(meter.deadline(), None);
-        meter.received(&begun[..4], at(1.0)).unwrap();
+        meter.is_unfinished(true, false, at(1.0));
+        meter.is_unfinished(true, false, at(2.0));
         assert_eq!(meter.deadline(), Some(at(10.0)));
-        meter.received(&begun[4..], at(2.0)).unwrap();
-        meter.received(&ended[..12], at(3.0)).unwrap();
-        assert_eq!(meter.deadline(), Some(at(10.0)));
-        meter.received(&ended[12..], at(3.0)).unwrap();
+        // The first frame is complete, and another one has begun.
+        meter.is_unfinished(true, true, at(3.0));
+        assert_eq!(meter.deadline(), Some(at(12.0)));
+        meter.is_unfinished(false, true, at(4.0));
         assert_eq!(meter.deadline(), None);
-        // A frame other than DATA has its own deadline.
-        let ping = frame(6, 0, 0, &[0; 8]);
-        meter.received(&ping[..16], at(4.0)).unwrap();
-        meter.received(&[&ping[16..], &ping[..3]].concat(), at(5.0)).unwrap();
-        assert_eq!(meter.deadline(), Some(at(14.0)));
-        meter.received(&ping[3..], at(5.0)).unwrap();
-        let data = frame(0, 0, 1, b"body");
-        meter.received(&data[..5], at(6.0)).unwrap();
-        meter.received(&data[5..10], at(7.0)).unwrap();
-        assert_eq!(meter.deadline(), None);
-        assert_eq!(meter.last_stream(), 1);
-    }
-
-    #[test]
-    fn byte_by_byte_is_the_same_as_at_once() {
-        let mut random = fastrand::Rng::with_seed(4);
-        for _ in 0..200 {
-            let mut bytes = crate::http2::PREFACE.to_vec();
-            for _ in 0..random.usize(..400) {
-                let payload = vec![0; random.usize(..20)];
-                bytes.extend(frame(random.u8(..12), random.u8(..16), random.u32(..9), &payload));
-            }
-            let new = || {
-                let (message, limits) = (Limits::default(), FloodLimits::default());
-                Meter::new(&message, limits, Peer::Client, YOUNG, at(0.0))
-            };
-            let (mut whole, mut split) = (new(), new());
-            let at_once = whole.received(&bytes, at(1.0));
-            let mut dripped = Ok(());
-            for byte in &bytes {
-                dripped = dripped.and_then(|()| split.received(&[*byte], at(1.0)));
-            }
-            assert_eq!(at_once, dripped);
-            if dripped.is_ok() {
-                assert_eq!(whole.deadline(), split.deadline());
-            }
-        }
     }
 }

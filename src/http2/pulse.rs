@@ -44,8 +44,8 @@ pub struct Step {
 }
 
 impl Pulse {
-    /// Creates the timers of a connection opened at `now`. It closes after `idle_timeout` without
-    /// streams and drains at `age`.
+    /// Creates the timers of a connection opened at `now`. It drains after `idle_timeout` without
+    /// streams, and at `age`.
     pub fn new(
         now: Time,
         settings: &Settings,
@@ -73,7 +73,7 @@ impl Pulse {
             self.asked = None;
         }
         let leave = now >= self.leave_at;
-        // A deadline in the past sets no timer, because the timer would ring again and again.
+        // A deadline in the past must not set the timer, because it would fire again and again.
         let next = if leave { Time::NEVER } else { self.leave_at };
         let mut step = Step { ping: false, dead: false, leave, next };
         if !seen.busy {

@@ -1,231 +1,460 @@
-//! Converts HTTP/2 heads to a [`Head`], with offsets into a block, like HTTP/1.1.
+//! Turns a decoded header block into a [`Head`] with offsets into a block of text, like HTTP/1.1.
 //!
-//! The `h2` crate checks pseudo-fields, names and lengths (RFC 9113 8). Input that the crate
-//! accepts but HTTP/1.1 would read differently is refused here and never repaired (RFC 9113 10.3).
-
-use h2::ext::Protocol;
-use http::header::{COOKIE, HOST};
-use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+//! A block that is malformed (RFC 9113 8.1.1) resets its stream. A well-formed block that HTTP/1.1
+//! would read differently is refused and never repaired (RFC 9113 10.3).
 
 use super::websocket;
 use crate::error::Refusal;
+use crate::hpack::Fields;
 use crate::http1::chunked;
 use crate::http1::framing;
-use crate::message::Limits;
-use crate::message::{Field, Head, Method, Span, Version};
+use crate::message::{Field, Head, Limits, Method, Span, Version};
+use crate::runtime::buffer::Buf;
 
-/// Writes the head of a request to `out` and fills `head`. `out` will be at the offset `base` of
-/// its block. `ends`: the stream has no body. `nonce` is for the key of an HTTP/1.1 upgrade.
-///
-/// # Errors
-/// 400 if HTTP/1.1 cannot express the request or could understand it in two ways, 431 for too many
-/// fields, 501 for an extended CONNECT to anything but a WebSocket.
-pub fn request_head(
-    out: &mut Vec<u8>,
-    base: usize,
-    parts: &Parts,
-    ends: bool,
-    nonce: impl FnOnce() -> [u8; 16],
-    limits: &Limits,
-    head: &mut Head,
-) -> Result<(), Refusal> {
-    let mut writer = Writer::begin(out, base, head);
-    let protocol = parts.extensions.get::<Protocol>();
-    if protocol.is_some_and(|protocol| protocol.as_str() != websocket::PROTOCOL) {
-        return Err(Refusal::downstream(501, "an extended CONNECT to an unknown protocol"));
-    }
-    // HTTP/1.1 requests a WebSocket with GET. Use GET here too, so that routes and rules see the
-    // same method.
-    let method = if protocol.is_some() { "GET" } else { parts.method.as_str() };
-    writer.head.method = Method::from_bytes(method.as_bytes());
-    writer.head.method_span = writer.put(method.as_bytes());
-    writer.head.ends = ends && protocol.is_none();
-    writer.put_target(parts)?;
-    writer.put_host(parts)?;
-    writer.put_cookies(&parts.headers);
-    writer.put_fields(&parts.headers, &[HOST, COOKIE]).map_err(bad)?;
-    if protocol.is_some() {
-        writer.put_upgrade();
-        writer.field(websocket::KEY, websocket::key(nonce()).as_bytes());
-    }
-    writer.finish();
-    if head.fields.len() > limits.headers {
-        return Err(Refusal { status: 431, ..bad("the request has too many fields") });
-    }
-    Ok(())
+/// The overhead of a field line, which is added to the lengths of name and value (RFC 9113 6.5.2).
+const FIELD_OVERHEAD_BYTES: usize = 32;
+
+/// A block that decodes to this many times `limits.header_bytes` ends its connection.
+const EXPANSION_MAX: usize = 4;
+
+/// The position of a header block in its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The head of a request.
+    Request,
+    /// The head of a response, interim or final.
+    Response,
+    /// The fields after the body.
+    Trailers,
 }
 
-/// Writes the head of a response to `out`, like [`request_head`]. `asked_with` is the key of an
-/// upgrade request; with it, 200 means the 101 of HTTP/1.1.
-///
-/// # Errors
-/// 502 if HTTP/1.1 cannot express the response, and for too many fields.
-pub fn response_head(
-    out: &mut Vec<u8>,
-    base: usize,
-    (status, fields): (StatusCode, &HeaderMap),
-    ends: bool,
-    asked_with: Option<&[u8]>,
-    limits: &Limits,
-    head: &mut Head,
-) -> Result<(), Refusal> {
-    let mut writer = Writer::begin(out, base, head);
-    writer.head.status = status.as_u16();
-    writer.head.ends = ends;
-    if status.as_u16() == 101 {
-        return Err(Refusal::upstream("101 in HTTP/2")); // RFC 9113 8.6
-    }
-    if status.as_u16() > 599 {
-        // The same text as for HTTP/1.1.
-        return Err(Refusal::upstream("the response has a status outside 100 to 599"));
-    }
-    if fields.len() > limits.headers {
-        return Err(Refusal::upstream("the response has too many fields"));
-    }
-    writer.put_fields(fields, &[]).map_err(Refusal::upstream)?;
-    if let (Some(key), true) = (asked_with, status.is_success()) {
-        writer.head.status = 101;
-        writer.put_upgrade();
-        writer.field(websocket::ACCEPT, websocket::accept(key).as_bytes());
-    }
-    writer.finish();
-    Ok(())
+/// The reason why a header block is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The stream is reset with PROTOCOL_ERROR (RFC 9113 8.1.1).
+    Malformed(&'static str),
+    /// A request gets this answer, or a response is replaced by it.
+    Refused(Refusal),
+    /// The fields are larger than `limits.header_bytes`.
+    TooLarge,
 }
 
-/// The trailers as lines of HTTP/1.1, each with CR LF.
-///
-/// # Errors
-/// The detail of a refusal: a field that may not stand in a trailer.
-pub fn trailer_lines(fields: &HeaderMap) -> Result<Vec<u8>, &'static str> {
-    let mut out = Vec::with_capacity(64);
-    for (name, value) in fields {
-        check_name(name)?;
-        let name = name.as_str();
-        if framing::is_of_connections(name) || chunked::is_forbidden_trailer(name.as_bytes()) {
-            return Err("a trailer with a field that belongs into the head");
-        }
-        for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            out.extend_from_slice(part);
+/// A decoded header block. It is complete after [`Message::finish`].
+#[derive(Debug)]
+pub struct Message {
+    /// The lines of the head or of the trailers, each with CR LF.
+    pub text: Vec<u8>,
+    /// Offsets into `text`. Not used for trailers.
+    pub head: Head,
+    /// The reason why the block is not accepted. The first fault counts.
+    pub fault: Option<Fault>,
+    /// The value of Content-Length.
+    pub content_length: Option<u64>,
+    place: Place,
+    header_bytes: usize,
+    /// The size of all fields by RFC 9113 6.5.2.
+    size_bytes: usize,
+    pseudo: Pseudo,
+    /// A field other than a pseudo-field was read.
+    regular: bool,
+    has_host: bool,
+    cookies: Vec<Span>,
+    sensitive_cookie: bool,
+}
+
+/// The received pseudo-fields (RFC 9113 8.3).
+#[derive(Debug, Default)]
+struct Pseudo {
+    method: Option<Span>,
+    scheme: bool,
+    path: Option<Span>,
+    authority: Option<Span>,
+    protocol: Option<Protocol>,
+    status: Option<u16>,
+}
+
+/// The value of `:protocol` (RFC 8441 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    WebSocket,
+    Unknown,
+}
+
+impl Message {
+    /// An empty block. `limits.header_bytes` bounds its size.
+    pub fn new(place: Place, limits: &Limits) -> Self {
+        Self {
+            text: Vec::with_capacity(256),
+            head: Head { version: Version::Http2, ..Head::default() },
+            fault: None,
+            content_length: None,
+            place,
+            header_bytes: limits.header_bytes,
+            size_bytes: 0,
+            pseudo: Pseudo::default(),
+            regular: false,
+            has_host: false,
+            cookies: Vec::new(),
+            sensitive_cookie: false,
         }
     }
-    Ok(out)
-}
 
-/// The crate accepts one byte in names that is not part of a token (RFC 9110 5.6.2).
-fn check_name(name: &http::HeaderName) -> Result<(), &'static str> {
-    match name.as_str().contains('"') {
-        true => Err("a field name is not a token"),
-        false => Ok(()),
-    }
-}
-
-/// Writes the parts of a head and records their positions.
-struct Writer<'a> {
-    out: &'a mut Vec<u8>,
-    base: usize,
-    head: &'a mut Head,
-}
-
-impl<'a> Writer<'a> {
-    fn begin(out: &'a mut Vec<u8>, base: usize, head: &'a mut Head) -> Self {
-        head.clear();
-        head.version = Version::Http2;
-        head.start = base;
-        Self { out, base, head }
+    /// Whether the block decodes to several times the limit. This must be an attack.
+    pub fn is_way_too_large(&self) -> bool {
+        self.size_bytes > EXPANSION_MAX * self.header_bytes
     }
 
-    fn put(&mut self, part: &[u8]) -> Span {
-        let start = self.base + self.out.len();
-        self.out.extend_from_slice(part);
-        Span::new(start, start + part.len())
+    /// Completes the block. `ends`: it has END_STREAM.
+    pub fn finish(&mut self, ends: bool, limits: &Limits) {
+        self.head.ends = ends;
+        if self.fault.is_none() {
+            let finished = match self.place {
+                Place::Request => self.finish_request(),
+                Place::Response => self.finish_response(),
+                Place::Trailers => Ok(()),
+            };
+            self.fault = finished.err();
+        }
+        if self.fault.is_none() && self.head.fields.len() > limits.headers {
+            self.fault = Some(Fault::Refused(match self.place {
+                Place::Request => Refusal { status: 431, ..bad("the request has too many fields") },
+                _ => Refusal::upstream("the response has too many fields"),
+            }));
+        }
+        self.head.len = self.text.len();
     }
 
-    fn field(&mut self, name: &str, value: &[u8]) {
-        let field = Field { name: self.put(name.as_bytes()), value: self.put(value) };
-        self.head.fields.push(field);
+    fn finish_request(&mut self) -> Result<(), Fault> {
+        self.begin_regular()?;
+        let Pseudo { method, scheme, path, authority, protocol, .. } = &self.pseudo;
+        let Some(method) = *method else { return Err(Fault::Malformed("no :method")) };
+        let connect = method.of(&self.text) == b"CONNECT";
+        let target = match (connect && protocol.is_none(), path) {
+            (true, Some(_)) => return Err(Fault::Malformed(":path with CONNECT")),
+            (true, None) if *scheme => return Err(Fault::Malformed(":scheme with CONNECT")),
+            (true, None) => authority.ok_or(Fault::Malformed("CONNECT without :authority"))?,
+            (false, None) => return Err(Fault::Malformed("no :path")),
+            (false, Some(_)) if !scheme => return Err(Fault::Malformed("no :scheme")),
+            (false, Some(path)) => *path,
+        };
+        if protocol.is_some() && !connect {
+            return Err(Fault::Malformed(":protocol without CONNECT"));
+        }
+        if *protocol == Some(Protocol::Unknown) {
+            let detail = "an extended CONNECT to an unknown protocol";
+            return Err(Fault::Refused(Refusal::downstream(501, detail)));
+        }
+        self.head.method_span = method;
+        if protocol.is_some() {
+            // HTTP/1.1 requests a WebSocket with GET. Use GET here too, so that routes and rules
+            // see the same method.
+            self.head.method_span = self.put(b"GET");
+            self.head.ends = false;
+        }
+        self.head.method = Method::from_bytes(self.head.method_span.of(&self.text));
+        self.head.target = target;
+        let target = target.of(&self.text);
+        let asterisk = target == b"*" && self.head.method == Method::Options;
+        if self.head.method != Method::Connect && !target.starts_with(b"/") && !asterisk {
+            return Err(Fault::Refused(bad(":path does not begin with a slash")));
+        }
+        if !self.has_host {
+            return Err(Fault::Refused(bad("neither :authority nor host")));
+        }
+        self.put_cookies();
+        Ok(())
+    }
+
+    fn finish_response(&mut self) -> Result<(), Fault> {
+        let Some(status) = self.pseudo.status else { return Err(Fault::Malformed("no :status")) };
+        self.head.status = status;
+        let detail = match status {
+            101 => "status 101 is not allowed in HTTP/2", // RFC 9113 8.6
+            100..600 => return Ok(()),
+            // The same text as for HTTP/1.1.
+            _ => "the response has a status outside 100 to 599",
+        };
+        Err(Fault::Refused(Refusal::upstream(detail)))
+    }
+
+    /// Copies the head to the end of `buf`, and shifts its offsets.
+    pub fn place(&mut self, buf: &mut Buf) {
+        if buf.room() < self.text.len() {
+            buf.grow(buf.len() + self.text.len());
+        }
+        let base = buf.window().end;
+        buf.append(&self.text);
+        self.head.shift(base);
+    }
+
+    /// Whether the request asks for a WebSocket by extended CONNECT (RFC 8441 5).
+    pub fn is_websocket(&self) -> bool {
+        self.pseudo.protocol == Some(Protocol::WebSocket)
+    }
+
+    /// Adds the fields of the HTTP/1.1 upgrade to a WebSocket request. `nonce` becomes its key.
+    pub fn upgrade(&mut self, nonce: [u8; 16]) {
+        self.put_upgrade();
+        self.put_field(websocket::KEY.as_bytes(), websocket::key(nonce).as_bytes(), false);
+        self.head.len = self.text.len();
+    }
+
+    /// Turns a successful answer to an extended CONNECT into the 101 of HTTP/1.1. `key` is the key
+    /// of the upgrade request.
+    pub fn switch(&mut self, key: &[u8]) {
+        if !(200..300).contains(&self.head.status) {
+            return;
+        }
+        self.head.status = 101;
+        self.put_upgrade();
+        self.put_field(websocket::ACCEPT.as_bytes(), websocket::accept(key).as_bytes(), false);
+        self.head.len = self.text.len();
     }
 
     fn put_upgrade(&mut self) {
         for (name, value) in framing::upgrade_fields(websocket::PROTOCOL) {
-            self.field(name, value.as_bytes());
+            self.put_field(name.as_bytes(), value.as_bytes(), false);
         }
     }
 
-    fn finish(&mut self) {
-        self.head.len = self.out.len();
+    fn put(&mut self, part: &[u8]) -> Span {
+        let start = self.text.len();
+        self.text.extend_from_slice(part);
+        Span::new(start, start + part.len())
     }
 
-    fn put_target(&mut self, parts: &Parts) -> Result<(), Refusal> {
-        let target = match self.head.method {
-            Method::Connect => parts.uri.authority().map_or("", http::uri::Authority::as_str),
-            _ => parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
+    /// Writes a line in the format of HTTP/1.1, so that it can be copied as it is.
+    fn put_field(&mut self, name: &[u8], value: &[u8], sensitive: bool) {
+        let name = self.put(name);
+        self.text.extend_from_slice(b": ");
+        let value = self.put(value);
+        self.text.extend_from_slice(b"\r\n");
+        if self.place != Place::Trailers {
+            self.head.fields.push(Field { name, value, sensitive });
+        }
+    }
+
+    /// Joins the cookie fields to one line for HTTP/1.1 (RFC 9113 8.2.3).
+    fn put_cookies(&mut self) {
+        let cookies = std::mem::take(&mut self.cookies);
+        if cookies.is_empty() {
+            return;
+        }
+        let name = self.put(b"cookie");
+        self.text.extend_from_slice(b": ");
+        let start = self.text.len();
+        for (number, cookie) in cookies.iter().enumerate() {
+            if number > 0 {
+                self.text.extend_from_slice(b"; ");
+            }
+            self.text.extend_from_within(cookie.start as usize..cookie.end());
+        }
+        let value = Span::new(start, self.text.len());
+        self.text.extend_from_slice(b"\r\n");
+        self.head.fields.push(Field { name, value, sensitive: self.sensitive_cookie });
+    }
+
+    /// Writes Host from `:authority` before the first regular field.
+    fn begin_regular(&mut self) -> Result<(), Fault> {
+        if self.regular {
+            return Ok(());
+        }
+        self.regular = true;
+        match (self.place, self.pseudo.authority) {
+            (Place::Request, Some(authority)) => {
+                let name = self.put(b"host");
+                self.text.extend_from_slice(b": ");
+                let start = self.text.len();
+                self.text.extend_from_within(authority.start as usize..authority.end());
+                let value = Span::new(start, self.text.len());
+                self.text.extend_from_slice(b"\r\n");
+                self.head.fields.push(Field { name, value, sensitive: false });
+                self.has_host = true;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn pseudo_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
+        if self.regular || self.place == Place::Trailers {
+            return Err(Fault::Malformed("a pseudo-field after other fields"));
+        }
+        if !is_value(value) {
+            return Err(Fault::Malformed("a forbidden character in a pseudo-field"));
+        }
+        let is_request = self.place == Place::Request;
+        let again = match name {
+            b":method" if is_request => {
+                if !crate::message::is_token(value) {
+                    return Err(Fault::Malformed(":method is not a token"));
+                }
+                let span = self.put(value);
+                self.pseudo.method.replace(span).is_some()
+            }
+            b":path" if is_request && !value.is_empty() => {
+                let span = self.put(value);
+                self.pseudo.path.replace(span).is_some()
+            }
+            b":authority" if is_request => {
+                let span = self.put(value);
+                self.pseudo.authority.replace(span).is_some()
+            }
+            b":scheme" if is_request && is_scheme(value) => {
+                std::mem::replace(&mut self.pseudo.scheme, true)
+            }
+            b":protocol" if is_request => {
+                let known = match value == websocket::PROTOCOL.as_bytes() {
+                    true => Protocol::WebSocket,
+                    false => Protocol::Unknown,
+                };
+                self.pseudo.protocol.replace(known).is_some()
+            }
+            b":status" if !is_request => {
+                let status = status(value).ok_or(Fault::Malformed(":status is not a number"))?;
+                self.pseudo.status.replace(status).is_some()
+            }
+            _ => return Err(Fault::Malformed("an unknown or invalid pseudo-field")),
         };
-        let asterisk = target == "*" && self.head.method == Method::Options;
-        if self.head.method != Method::Connect && !target.starts_with('/') && !asterisk {
-            return Err(bad("a :path that does not begin with a slash"));
+        match again {
+            true => Err(Fault::Malformed("the same pseudo-field twice")),
+            false => Ok(()),
         }
-        self.head.target = self.put(target.as_bytes());
+    }
+
+    fn regular_field(&mut self, name: &[u8], value: &[u8], sensitive: bool) -> Result<(), Fault> {
+        self.begin_regular()?;
+        if name.is_empty() || !name.iter().all(|&byte| NAME_BYTES[byte as usize]) {
+            return Err(Fault::Malformed("a field name with a forbidden character"));
+        }
+        if !is_value(value) {
+            return Err(Fault::Malformed("a field value with a forbidden character"));
+        }
+        if framing::is_of_connections(name) {
+            return Err(Fault::Malformed("a connection-specific field in HTTP/2"));
+        }
+        if value.trim_ascii().len() != value.len() {
+            // RFC 9113 8.2.1
+            return Err(self.refused("a field value with white space around it"));
+        }
+        match (name, self.place) {
+            (b"te", Place::Request) if !value.eq_ignore_ascii_case(b"trailers") => {
+                return Err(Fault::Malformed("te has a value other than trailers"));
+            }
+            (_, Place::Trailers) if chunked::is_forbidden_trailer(name) => {
+                return Err(self.refused("a trailer with a field that belongs in the head"));
+            }
+            (b"host", Place::Request) => return self.host_field(name, value, sensitive),
+            (b"cookie", Place::Request) => {
+                let span = self.put(value);
+                self.cookies.push(span);
+                self.sensitive_cookie |= sensitive;
+                return Ok(());
+            }
+            (name, Place::Request | Place::Response)
+                if name == framing::LENGTH_FIELD.as_bytes() =>
+            {
+                let length = length(value).ok_or(Fault::Malformed("an invalid content-length"))?;
+                if self.content_length.replace(length).is_some_and(|other| other != length) {
+                    return Err(Fault::Malformed("content-length has two values"));
+                }
+            }
+            _ => {}
+        }
+        self.put_field(name, value, sensitive);
         Ok(())
     }
 
-    /// Writes the host from `:authority`. A Host field must have the same value (RFC 9113 8.3.1).
-    fn put_host(&mut self, parts: &Parts) -> Result<(), Refusal> {
-        let mut hosts = parts.headers.get_all(HOST).iter().map(http::HeaderValue::as_bytes);
-        let (host, more) = (hosts.next(), hosts.next());
-        if more.is_some() {
-            return Err(bad("more than one host"));
+    /// A Host field must have the value of `:authority` (RFC 9113 8.3.1).
+    fn host_field(&mut self, name: &[u8], value: &[u8], sensitive: bool) -> Result<(), Fault> {
+        match self.pseudo.authority {
+            Some(authority) if authority.of(&self.text).eq_ignore_ascii_case(value) => Ok(()),
+            Some(_) => Err(self.refused(":authority and host differ")),
+            None if self.has_host => Err(self.refused("more than one host")),
+            None => {
+                self.has_host = true;
+                self.put_field(name, value, sensitive);
+                Ok(())
+            }
         }
-        let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
-        if let (Some(host), Some(authority)) = (host, authority)
-            && !host.eq_ignore_ascii_case(authority)
-        {
-            return Err(bad(":authority and host differ"));
+    }
+
+    fn refused(&self, detail: &'static str) -> Fault {
+        Fault::Refused(match self.place {
+            Place::Request => bad(detail),
+            Place::Response | Place::Trailers => Refusal::upstream(detail),
+        })
+    }
+}
+
+impl Fields for Message {
+    fn field(&mut self, name: &[u8], value: &[u8], never_indexed: bool) {
+        self.size_bytes += name.len() + value.len() + FIELD_OVERHEAD_BYTES;
+        if self.size_bytes > self.header_bytes {
+            self.fault.get_or_insert(Fault::TooLarge);
         }
-        let Some(host) = authority.or(host) else {
-            return Err(bad("neither :authority nor host"));
+        if self.fault.is_some() {
+            return;
+        }
+        let taken = match name.first() {
+            Some(b':') => self.pseudo_field(name, value),
+            _ => self.regular_field(name, value, never_indexed),
         };
-        self.field("host", host);
-        Ok(())
+        self.fault = taken.err();
     }
+}
 
-    /// Joins cookie fields to one line for HTTP/1.1 (RFC 9113 8.2.3).
-    fn put_cookies(&mut self, fields: &HeaderMap) {
-        let mut cookies = fields.get_all(COOKIE).iter();
-        let Some(first) = cookies.next() else { return };
-        self.field("cookie", first.as_bytes());
-        for more in cookies {
-            self.put(b"; ");
-            self.put(more.as_bytes());
-        }
-        let end = self.base + self.out.len();
-        if let Some(field) = self.head.fields.last_mut() {
-            field.value = Span::new(field.value.start as usize, end);
-        }
+/// The bytes of a field name: those of a token, except upper case (RFC 9113 8.2.1).
+const NAME_BYTES: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut number = 0;
+    while number < allowed.len() {
+        let byte = number as u8;
+        allowed[number] = byte.is_ascii_lowercase()
+            || byte.is_ascii_digit()
+            || matches!(
+                byte,
+                b'!' | b'#'
+                    | b'$'
+                    | b'%'
+                    | b'&'
+                    | b'\''
+                    | b'*'
+                    | b'+'
+                    | b'-'
+                    | b'.'
+                    | b'^'
+                    | b'_'
+                    | b'`'
+                    | b'|'
+                    | b'~'
+            );
+        number += 1;
     }
+    allowed
+};
 
-    fn put_fields(
-        &mut self,
-        fields: &HeaderMap,
-        but: &[http::HeaderName],
-    ) -> Result<(), &'static str> {
-        self.head.fields.reserve(fields.len() + 1);
-        for (name, value) in fields {
-            if but.contains(name) {
-                continue;
-            }
-            if framing::is_of_connections(name.as_str()) {
-                return Err("a field of HTTP/1.1 connections in HTTP/2");
-            }
-            check_name(name)?;
-            let value = value.as_bytes();
-            if value.trim_ascii().len() != value.len() {
-                return Err("a field value with white space around it"); // RFC 9113 8.2.1
-            }
-            self.field(name.as_str(), value);
-        }
-        Ok(())
-    }
+/// Whether `value` has no control characters except tabs (RFC 9110 5.5).
+pub(super) fn is_value(value: &[u8]) -> bool {
+    value.iter().fold(true, |all, &byte| all & ((byte >= 0x20 && byte != 0x7f) | (byte == b'\t')))
+}
+
+/// Whether `value` is a scheme (RFC 3986 3.1).
+fn is_scheme(value: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+    value.first().is_some_and(u8::is_ascii_alphabetic) && value.iter().all(is_part)
+}
+
+fn status(value: &[u8]) -> Option<u16> {
+    let &[a, b, c] = value else { return None };
+    let digits = [a, b, c].map(|byte| byte.wrapping_sub(b'0'));
+    let [a, b, c] = digits.map(u16::from);
+    (digits.iter().all(|&digit| digit <= 9)).then_some(a * 100 + b * 10 + c)
+}
+
+fn length(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    digits.then(|| std::str::from_utf8(value).ok()?.parse().ok())?
 }
 
 const fn bad(detail: &'static str) -> Refusal {
@@ -237,26 +466,26 @@ mod tests {
     use super::*;
     use crate::http1::parse;
 
-    /// Converts a request and returns its target, host and fields as text.
-    fn head_of(uri: &str, fields: &[(&str, &str)], ends: bool) -> Result<String, u16> {
-        let mut request = http::Request::builder().uri(uri).method("GET");
-        for (name, value) in fields {
-            // Like the crate does for received names.
-            let name = http::HeaderName::from_lowercase(name.as_bytes()).unwrap();
-            request = request.header(name, *value);
-        }
-        read(request.body(()).unwrap(), ends)
-    }
-
-    fn read(request: http::Request<()>, ends: bool) -> Result<String, u16> {
-        let (parts, ()) = request.into_parts();
-        let (mut out, mut head) = (Vec::new(), Head::default());
+    /// Converts a request. Returns its method, target and fields as text.
+    fn request(fields: &[(&str, &str)]) -> Result<String, u16> {
         let limits = Limits::default();
-        let nonce = || *b"0123456789abcdef";
-        let made = request_head(&mut out, 7, &parts, ends, nonce, &limits, &mut head);
-        let block = [&[0; 7][..], &out].concat();
-        made.and_then(|()| parse::understand(&block, &limits, &mut head)).map_err(|r| r.status)?;
-        let view = head.view(&block);
+        let mut message = Message::new(Place::Request, &limits);
+        for (name, value) in fields {
+            message.field(name.as_bytes(), value.as_bytes(), false);
+        }
+        message.finish(true, &limits);
+        if message.fault.is_none() && message.is_websocket() {
+            message.upgrade(*b"0123456789abcdef");
+        }
+        match message.fault {
+            None => {}
+            Some(Fault::Malformed(_)) => return Err(1),
+            Some(Fault::Refused(refusal)) => return Err(refusal.status),
+            Some(Fault::TooLarge) => return Err(431),
+        }
+        let Message { text, mut head, .. } = message;
+        parse::understand(&text, &limits, &mut head).map_err(|refusal| refusal.status)?;
+        let view = head.view(&text);
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         let mut said = format!("{} {}", text(view.method_name()), text(view.target()));
         for (name, value) in view.fields() {
@@ -265,53 +494,87 @@ mod tests {
         Ok(said)
     }
 
+    const GET: [(&str, &str); 4] =
+        [(":method", "GET"), (":scheme", "https"), (":path", "/p?q"), (":authority", "a:1")];
+
     #[test]
     fn requests_are_heads_like_others() {
-        let x = "https://a:8443/p?q";
-        for (uri, fields, expected) in [
-            (x, &[][..], "GET /p?q host=a:8443"),
-            (x, &[("x-a", "1"), ("x-a", "2")], "GET /p?q host=a:8443 x-a=1 x-a=2"),
+        for (fields, expected) in [
+            (vec![], "GET /p?q host=a:1"),
+            (vec![("x-a", "1"), ("x-a", "2")], "GET /p?q host=a:1 x-a=1 x-a=2"),
+            (vec![("host", "A:1"), ("te", "trailers")], "GET /p?q host=a:1 te=trailers"),
             (
-                "/",
-                &[("host", "b"), ("cookie", "a=1"), ("te", "trailers"), ("cookie", "b=2")],
-                "GET / host=b cookie=a=1; b=2 te=trailers",
+                vec![("cookie", "a=1"), ("x-b", ""), ("cookie", "b=2")],
+                "GET /p?q host=a:1 x-b= cookie=a=1; b=2",
             ),
-            ("http://A/", &[("host", "a")], "GET / host=A"),
+            (vec![("content-length", "0")], "GET /p?q host=a:1 content-length=0"),
         ] {
-            assert_eq!(head_of(uri, fields, true).as_deref(), Ok(expected), "{uri}");
+            let fields = [&GET[..], &fields].concat();
+            assert_eq!(request(&fields).as_deref(), Ok(expected), "{fields:?}");
         }
+        let without_authority = [&GET[..3], &[("x-a", "1"), ("host", "b")]].concat();
+        assert_eq!(request(&without_authority).as_deref(), Ok("GET /p?q x-a=1 host=b"));
+        let connect = [(":method", "CONNECT"), (":authority", "a:443")];
+        assert_eq!(request(&connect).as_deref(), Ok("CONNECT a:443 host=a:443"));
     }
 
     #[test]
-    fn what_http1_would_understand_otherwise_is_refused() {
-        for (uri, fields, status) in [
-            ("/", &[][..], 400),
-            ("http://a/", &[("host", "b")], 400),
-            ("/", &[("host", "a"), ("host", "b")], 400),
-            ("/", &[("host", "a b")], 400),
-            ("http://a/", &[("transfer-encoding", "chunked")], 400),
-            ("http://a/", &[("connection", "close")], 400),
-            ("http://a/", &[("upgrade", "h2c")], 400),
-            ("http://a/", &[("x-a", " b")], 400),
-            ("http://a/", &[("x\"a", "b")], 400),
-            ("*", &[("host", "a")], 400),
+    fn malformed_requests_cost_their_stream_and_ambiguous_ones_are_refused() {
+        const MALFORMED: u16 = 1;
+        for (fields, expected) in [
+            (vec![("", "x")], MALFORMED),
+            (vec![("X-A", "x")], MALFORMED),
+            (vec![("x\"a", "x")], MALFORMED),
+            (vec![("x a", "x")], MALFORMED),
+            (vec![("x-a", "a\nb")], MALFORMED),
+            (vec![("x-a", "a\0b")], MALFORMED),
+            (vec![("connection", "close")], MALFORMED),
+            (vec![("transfer-encoding", "chunked")], MALFORMED),
+            (vec![("upgrade", "h2c")], MALFORMED),
+            (vec![("te", "gzip")], MALFORMED),
+            (vec![("x-a", "1"), (":path", "/")], MALFORMED),
+            (vec![(":path", "/")], MALFORMED),
+            (vec![(":status", "200")], MALFORMED),
+            (vec![(":other", "200")], MALFORMED),
+            (vec![("content-length", "-1")], MALFORMED),
+            (vec![("content-length", "1"), ("content-length", "2")], MALFORMED),
+            (vec![(":protocol", "websocket")], MALFORMED),
+            (vec![("host", "b")], 400),
+            (vec![("x-a", " b")], 400),
+            (vec![("x-a", &"y".repeat(70_000))], 431),
         ] {
-            assert_eq!(head_of(uri, fields, true), Err(status), "{uri} {fields:?}");
+            let fields = [&GET[..], &fields].concat();
+            assert_eq!(request(&fields), Err(expected), "{:?}", fields.get(4).map(|f| f.0));
         }
+        for (fields, expected) in [
+            (vec![GET[0], GET[1], GET[2]], 400),
+            (vec![GET[0], GET[1], GET[2], ("host", "b"), ("host", "b")], 400),
+            (vec![GET[0], GET[1], GET[3]], MALFORMED),
+            (vec![GET[0], GET[2], GET[3]], MALFORMED),
+            (vec![GET[1], GET[2], GET[3]], MALFORMED),
+            (vec![GET[0], GET[1], GET[3], (":path", "")], MALFORMED),
+            (vec![GET[0], GET[1], GET[3], (":path", "*")], 400),
+            (vec![GET[0], GET[1], GET[2], (":authority", "a b")], 400),
+            (vec![(":method", "CONNECT"), GET[1], GET[2], GET[3]], MALFORMED),
+            (vec![(":method", "CONNECT")], MALFORMED),
+            (vec![(":method", "G T"), GET[1], GET[2], GET[3]], MALFORMED),
+        ] {
+            assert_eq!(request(&fields), Err(expected), "{fields:?}");
+        }
+        let many: Vec<_> = (0..200).map(|_| ("x", "y")).collect();
+        assert_eq!(request(&[&GET[..], &many].concat()), Err(431));
     }
 
     #[test]
     fn an_extended_connect_is_the_upgrade_of_http1() {
-        let connect = |protocol: &'static str| {
-            let request = http::Request::builder().method("CONNECT").uri("https://a/chat");
-            request.extension(Protocol::from_static(protocol)).body(()).unwrap()
-        };
-        let said = read(connect("websocket"), false).unwrap();
+        let connect =
+            |protocol| [(":method", "CONNECT"), (":protocol", protocol), GET[1], GET[2], GET[3]];
+        let said = request(&connect("websocket")).unwrap();
         assert!(
-            said.starts_with("GET /chat host=a connection=upgrade upgrade=websocket"),
+            said.starts_with("GET /p?q host=a:1 connection=upgrade upgrade=websocket"),
             "{said}"
         );
         assert!(said.contains("sec-websocket-key=MDEyMzQ1Njc4OWFiY2RlZg=="), "{said}");
-        assert_eq!(read(connect("connect-udp"), false), Err(501));
+        assert_eq!(request(&connect("connect-udp")), Err(501));
     }
 }

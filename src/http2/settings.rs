@@ -7,12 +7,12 @@ use std::time::Duration;
 pub struct Settings {
     /// The maximum number of open streams (RFC 9113 5.1.2 recommends at least 100).
     pub streams_max: u32,
-    /// Bytes that the peer may send on one stream before we have read any.
+    /// The largest receive window of a stream. It starts with at most 64 KiB, and grows while we
+    /// read.
     pub stream_window_bytes: u32,
-    /// Bytes that the peer may send on all streams together before we have read any.
+    /// Bytes that the peer may send on all streams together before we have read any, in addition to
+    /// 64 KiB for each of `streams_max`.
     pub connection_window_bytes: u32,
-    /// Bytes of a stream that we buffer while the peer does not read.
-    pub stream_buffer_bytes: u32,
     /// Idle time after which a PING is sent if streams are open. `None` means never.
     pub ping_interval: Option<Duration>,
     /// Time limit for the answer to a PING. `None` means no limit.
@@ -27,7 +27,6 @@ impl Default for Settings {
             streams_max: 100,
             stream_window_bytes: 256 * 1024,
             connection_window_bytes: 1024 * 1024,
-            stream_buffer_bytes: 64 * 1024,
             ping_interval: Some(Duration::from_secs(30)),
             ping_timeout: Some(Duration::from_secs(20)),
             age_max: None,

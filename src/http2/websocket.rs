@@ -1,5 +1,5 @@
 //! WebSocket upgrades: HTTP/1.1 uses Upgrade (RFC 6455 4), HTTP/2 uses extended CONNECT (RFC 8441
-//! 5) without a key and an accept value.
+//! 5) without a key or an accept value.
 
 use aws_lc_rs::digest;
 use base64::Engine as _;

@@ -13,8 +13,8 @@ const TRUST_DOMAIN_BYTES_MAX: usize = 255;
 
 const SCHEME: &str = "spiffe://";
 
-/// A workload or a trust domain: `spiffe://cluster.local/ns/shop/sa/cart`. Each ID has only one
-/// spelling, so equal IDs have equal bytes.
+/// The SPIFFE ID of a workload (`spiffe://cluster.local/ns/shop/sa/cart`) or of a trust domain.
+/// Each ID has only one spelling, so equal IDs have equal bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpiffeId(Box<str>);
 
@@ -170,7 +170,7 @@ pub enum SpiffeError {
     /// A segment is `.` or `..`.
     #[error("\".\" and \"..\" cannot be segments of the path")]
     Dots,
-    /// The path has a percent sign, a query, a fragment or the like.
+    /// The path has a character that is not allowed, such as `%`, `?` or `#`.
     #[error("{0:?} cannot stand in the path: letters, digits, dot, dash and underscore can")]
     Path(char),
 }

@@ -24,7 +24,7 @@ pub fn advice(plan: &InterceptPlan) -> Vec<String> {
     let owners = &plan.proxy.owners;
     if plan.outbound && owners.uids.is_empty() && owners.gids.is_empty() {
         said.push(format!(
-            "the rules know the proxy by its mark {} only: give it CAP_NET_ADMIN to set it, or an \
+            "the rules recognise the proxy only by its mark {}: give it CAP_NET_ADMIN, or an \
              account of its own (--user)",
             plan.proxy.mark
         ));
@@ -32,8 +32,8 @@ pub fn advice(plan: &InterceptPlan) -> Vec<String> {
     let passes = plan.inbound == Inbound::Tproxy && !plan.outbound;
     if plan.when_dead == WhenDead::Open && !passes {
         said.push(
-            "nothing removes redirecting rules when the proxy is killed: `ringway run --intercept \
-             --fail-open` does, or `ringway intercept down` as ExecStopPost of systemd"
+            "redirecting rules stay when the proxy is killed: use `ringway run --intercept \
+             --fail-open`, or `ringway intercept down` as ExecStopPost of systemd"
                 .to_owned(),
         );
     }

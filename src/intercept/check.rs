@@ -237,7 +237,8 @@ fn inbound(
     };
     let to = visitor.address(v6, port);
     let at = plan.inbound_port;
-    // This socket is the application: it gets connections that are not captured.
+    // This socket plays the application. It gets the client's connection only if the rules do not
+    // capture it; else it may get one from the proxy.
     let listening = |error| InterceptError::Plan(format!("cannot listen on {to}: {error}"));
     let application = listen(to, false).map_err(listening)?;
     application.set_nonblocking(true).map_err(listening)?;
@@ -261,7 +262,7 @@ fn inbound(
         other => {
             _ = write!(text, "must be caught at port {at}, and {}", said(other));
             if matches!(other, Err(error) if error.kind() == std::io::ErrorKind::TimedOut) {
-                _ = write!(text, ": does a firewall drop what comes to port {at}?");
+                _ = write!(text, ": does a firewall drop packets to port {at}?");
             }
             Outcome::Failed
         }
@@ -317,7 +318,7 @@ fn said(seen: &std::io::Result<Seen>) -> String {
         Ok(Seen::HandedOn) => "is handed on from another port".to_owned(),
         Ok(Seen::Ended) => "is ended at once".to_owned(),
         Ok(Seen::Uncaught) => "reaches the application".to_owned(),
-        Ok(Seen::Elsewhere) => "someone else answered".to_owned(),
+        Ok(Seen::Elsewhere) => "a host outside answered".to_owned(),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => "is refused".to_owned(),
         Err(error) if error.kind() == ErrorKind::TimedOut => "nobody answers".to_owned(),
         Err(error) => format!("fails: {error}"),

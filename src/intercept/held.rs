@@ -40,8 +40,8 @@ impl Installed {
             (WhenDead::Open, Backend::Nft) => Some(Holder::new(plan)?),
             (WhenDead::Open, Backend::Iptables) => {
                 tracing::warn!(
-                    "iptables rules stay after a SIGKILL; configure a stop hook that runs \
-                     `ringway intercept down` then (systemd: ExecStopPost)"
+                    "if SIGKILL ends this process, its iptables rules stay installed; configure a \
+                     stop hook that runs `ringway intercept down` (systemd: ExecStopPost)"
                 );
                 install::up(plan, backend).map(|()| None)?
             }
@@ -60,13 +60,14 @@ impl Drop for Installed {
     fn drop(&mut self) {
         drop(self.holder.take());
         if let Err(error) = install::down(None) {
-            tracing::error!("{error}");
+            tracing::error!("cannot remove the capture rules: {error}");
         }
     }
 }
 
-/// An nft process that owns the table (`flags owner`). The kernel removes the table when this
-/// process ends. The process ends when its standard input closes; this struct holds the other end.
+/// An nft process that owns the table (`flags owner`). The kernel removes the table when the nft
+/// process ends. The nft process ends when its standard input closes; this struct holds the other
+/// end of that pipe.
 struct Holder {
     child: Child,
     input: Option<ChildStdin>,
@@ -79,7 +80,7 @@ impl Holder {
         let mut child = Command::new(need("nft")?)
             .arg("-i")
             .env("LC_ALL", "C")
-            // nft would write a history file there.
+            // nft would write a history file in the home directory.
             .env("HOME", "/nonexistent")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -78,7 +78,7 @@ pub fn up(plan: &InterceptPlan, backend: Backend) -> Result<(), InterceptError> 
         Backend::Iptables => up_iptables(&chains),
     };
     if let Err(error) = installed {
-        // The first error is the one that matters.
+        // Report this error, not an error of the cleanup.
         down(None).ok();
         return Err(error);
     }
@@ -227,7 +227,7 @@ pub(super) fn down_nft() -> Result<bool, InterceptError> {
     run("nft", &["-f", "-"], &nft::remove()).map(|_| true)
 }
 
-/// The iptables programs wait this many seconds for their lock.
+/// The options of the restore programs: keep the other rules, and wait up to 10 s for the lock.
 const RESTORE: [&str; 3] = ["--noflush", "-w", "10"];
 
 fn up_iptables(chains: &[rules::Chain]) -> Result<(), InterceptError> {

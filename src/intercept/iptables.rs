@@ -72,7 +72,7 @@ impl Family {
         }
     }
 
-    /// The program that changes them.
+    /// The program that installs the rules of this address family.
     pub fn restore(self) -> &'static str {
         match self {
             Self::V4 => "iptables-restore",

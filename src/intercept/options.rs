@@ -57,7 +57,7 @@ pub fn plan_of(model: &Model) -> Result<InterceptPlan, InterceptError> {
     plan.exclude_owners.gids = ids(&written.exclude_groups, gid)?;
     if plan.inbound == Inbound::None && !plan.outbound && plan.dns.is_none() {
         return Err(InterceptError::Plan(
-            "the configuration catches nothing\n  add `mesh: {inbound: {bind: 0.0.0.0:15006}, \
+            "the configuration captures nothing\n  add `mesh: {inbound: {bind: 0.0.0.0:15006}, \
              outbound: {bind: 127.0.0.1:15001}}`, or one of the two"
                 .to_owned(),
         ));

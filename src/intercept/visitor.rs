@@ -12,16 +12,16 @@ use nix::sched::{CloneFlags, unshare};
 use super::error::InterceptError;
 use super::system::{has_ipv6, run};
 
-/// Our end of the veth pair.
+/// The end of the veth pair in this namespace.
 const INTERFACE: &str = "rwcheck0";
 
-/// Addresses of our end, from ranges reserved for tests (RFC 2544, RFC 5180).
+/// The addresses of [`INTERFACE`], from ranges reserved for tests (RFC 2544, RFC 5180).
 const HERE: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 18, 133, 1)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 2, 0, 0x133, 0, 0, 0, 1)),
 ];
 
-/// Addresses of the client's end.
+/// The addresses of the client's end of the veth pair.
 const THERE: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 18, 133, 2)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 2, 0, 0x133, 0, 0, 0, 2)),
@@ -104,7 +104,7 @@ impl Visitor {
         let order: Work = Box::new(move || {
             done.send(work()).ok();
         });
-        let gone = || InterceptError::Plan("the client outside is gone".to_owned());
+        let gone = || InterceptError::Plan("the thread of the test client has ended".to_owned());
         self.work.as_ref().and_then(|work| work.send(order).ok()).ok_or_else(gone)?;
         result.recv().map_err(|_| gone())?
     }

@@ -24,7 +24,8 @@ pub enum Rejection {
     Malformed,
     /// The issuer is not trusted by the route.
     Issuer,
-    /// The algorithm is not one of the issuer's key, for example `none` or a shared secret.
+    /// The issuer's key does not allow the token's algorithm, for example `none` or a shared
+    /// secret.
     Algorithm,
     /// The issuer has no such key.
     Key,
@@ -133,7 +134,7 @@ pub(super) fn check_time(
     now_unix_s: i64,
 ) -> Result<(), Rejection> {
     let leeway = provider.leeway_s;
-    // A token without expiry could never be revoked.
+    // A token without an expiry would be valid forever.
     if claims.seconds("exp").is_none_or(|end| now_unix_s >= end.saturating_add(leeway)) {
         return Err(Rejection::Expired);
     }
@@ -168,7 +169,8 @@ fn verified(token: &[u8], header: &Header, provider: &Provider) -> Result<Claims
 }
 
 impl Rejection {
-    /// Keeps the first reason. [`Rejection::Key`] only means that no key was tried yet.
+    /// Returns this reason, which came first. Only [`Rejection::Key`] is replaced by `other`: it
+    /// means that no key was tried yet.
     fn max_of(self, other: Self) -> Self {
         if self == Self::Key { other } else { self }
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
+use crate::decision;
 use crate::mesh::{Capture, CaptureError};
 use crate::net::Bind;
 use crate::runtime::{own, socket};
@@ -47,25 +48,6 @@ fn original(
     if peer.is_some_and(|peer| own::is_own(peer, original)) {
         return Err(CaptureError::Loop);
     }
-    if is_ours(original, snapshot) {
-        return Err(CaptureError::Ourselves);
-    }
-    if capture.excludes(peer, original) {
-        return Err(CaptureError::Excluded);
-    }
-    Ok(original)
-}
-
-/// Whether one of our listeners has this address.
-pub fn is_ours(address: SocketAddr, snapshot: &Snapshot) -> bool {
-    let binds = snapshot.listeners.iter().flat_map(|listener| &listener.binds);
-    binds.into_iter().any(|bind| match bind {
-        Bind::Tcp(bind) if bind.port() == address.port() => {
-            bind.ip() == address.ip()
-                || (bind.ip().is_unspecified()
-                    && bind.is_ipv4() == address.is_ipv4()
-                    && socket::is_local(address.ip()))
-        }
-        _ => false,
-    })
+    let error = decision::capture_error(capture, snapshot, peer, original, socket::is_local);
+    error.map_or(Ok(original), Err)
 }

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::arrival::is_ours;
 use crate::authz::{Peer, Target};
+use crate::decision;
 use crate::mesh::CaptureCells;
 use crate::mesh::{Admission, Capture, CaptureError, Direction, Leads, UdpRefusal, Unknown};
 use crate::net::{Address, Egress};
@@ -30,6 +30,7 @@ use crate::runtime::own;
 use crate::runtime::own::Own;
 use crate::runtime::raw_udp::RawUdpSender;
 use crate::runtime::ring::{RingIo, RingStream};
+use crate::runtime::socket;
 use crate::serve::worker::Worker;
 use crate::time::Time;
 use crate::tls::Mode;
@@ -115,17 +116,21 @@ impl Flows {
         let flow = match known {
             Some(flow) => flow,
             None if own::is_own(received.from, meant_for) => return Err(CaptureError::Loop),
-            None if is_ours(meant_for, &local.snapshot) => return Err(CaptureError::Ourselves),
-            None if capture.excludes(Some(received.from), meant_for) => {
-                return Err(CaptureError::Excluded);
-            }
-            None => match self.open(local, capture, key) {
-                Ok(flow) => flow,
-                Err(refusal) => {
-                    self.refused(capture, key, refusal);
-                    return Ok(());
+            None => {
+                let (from, snapshot) = (Some(received.from), &local.snapshot);
+                let error =
+                    decision::capture_error(capture, snapshot, from, meant_for, socket::is_local);
+                if let Some(error) = error {
+                    return Err(error);
                 }
-            },
+                match self.open(local, capture, key) {
+                    Ok(flow) => flow,
+                    Err(refusal) => {
+                        self.refused(capture, key, refusal);
+                        return Ok(());
+                    }
+                }
+            }
         };
         flow.active.set(self.worker.io.recent());
         let block = self.block.borrow();
@@ -166,7 +171,7 @@ impl Flows {
                 }
             };
             let (far, local) =
-                datagram::towards(target, Egress { mark: capture.mark, source: None })?;
+                datagram::towards(target, Egress { mark: capture.mark, ..Egress::default() })?;
             Ok(Flow {
                 key,
                 near,
@@ -273,8 +278,8 @@ impl Flow {
         flows.raw_udp(destination, self.capture.mark)?.say(destination, client, datagram)
     }
 
-    /// Moves the waiting datagrams of one side to the other. An error means that this side is
-    /// closed.
+    /// Moves waiting datagrams from the client to the destination (`outward`), or from the
+    /// destination to the client. An error means that the socket to read from is closed.
     fn pump(&self, flows: &Flows, outward: bool) -> io::Result<()> {
         let mut block = flows.block.borrow_mut();
         for _ in 0..BATCH_MAX {

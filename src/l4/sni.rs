@@ -15,6 +15,12 @@ use crate::serve::tunnel::Tunnel;
 use crate::snapshot::{Listener, Serves};
 use crate::upstream::Local;
 
+const LEFT: Refusal = Refusal {
+    status: 0,
+    flag: Flag::DownstreamConnectionTermination,
+    detail: "the client left before the end of its ClientHello",
+};
+
 /// The fatal alert `unrecognized_name` (RFC 6066 3) as a record.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
@@ -25,10 +31,12 @@ pub async fn begin<I: Io>(
     listener: &Listener,
     first: Option<Buf>,
 ) -> Option<Box<Tunnel<I>>> {
-    let Serves::Tls(routes) = &listener.serves else { return None };
     let (hello, first) = hello(downstream, listener, first).await?;
-    let local = downstream.worker.local();
-    let Some(rule) = rule(routes, &hello) else {
+    let local = downstream.local();
+    // Take the rule from `local`, not from `listener`: another snapshot may have come into use
+    // while the ClientHello arrived.
+    let Serves::Tls(routes) = &downstream.listener(&local)?.0.serves else { return None };
+    let Some(rule) = rule(routes, &hello).map(Arc::clone) else {
         let detail = "no route for the server name in the ClientHello";
         let refusal = Refusal { status: 0, flag: Flag::NoRoute, detail };
         let buf = filled(downstream.worker.io.buffers().take(), &UNRECOGNIZED_NAME);
@@ -37,7 +45,7 @@ pub async fn begin<I: Io>(
         return None;
     };
     let begun = Begun { first: Some(first), ..Begun::default() };
-    open(downstream, local, rule, begun).await
+    open(downstream, local, &rule, begun).await
 }
 
 /// Reads the ClientHello; `first` is its beginning. Returns `None` if there is no valid
@@ -64,7 +72,13 @@ pub async fn hello<I: Io>(
         }
         match downstream.alarm.guard(downstream.stream.read(buf)).await {
             Ok((Ok(Read::Data(_)), back)) => buf = back,
-            Ok(_) => return None,
+            Ok((_, back)) => {
+                // A client that sends nothing is a port scan or a health check.
+                if !back.is_empty() {
+                    refuse(downstream, listener, &LEFT);
+                }
+                return None;
+            }
             Err(_) => {
                 let detail = "the ClientHello was not complete within its timeout";
                 let refusal = Refusal { status: 0, flag: Flag::DownstreamTimeout, detail };
@@ -97,7 +111,7 @@ pub async fn open<I: Io>(
 
 fn refuse<I: Io>(downstream: &Downstream<I>, listener: &Listener, refusal: &Refusal) {
     listener.stats.worker(downstream.worker.index).refused.increment();
-    let local = downstream.worker.local();
+    let local = downstream.local();
     let Some((_, terms)) = downstream.listener(&local) else { return };
     ExchangeRecord::open(downstream, terms).set_refusal(refusal);
 }

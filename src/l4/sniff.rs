@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::tcp::{self, Begun};
 use crate::cluster::{Destination, Protocol as Speaks};
+use crate::decision;
 use crate::detect::{self, Answer, Protocol};
 use crate::error::{Flag, Refusal};
 use crate::runtime::buffer::Buf;
@@ -29,7 +30,11 @@ pub const SPEAKS_FIRST_GRACE: Duration = Duration::from_millis(1);
 /// How long each side may be silent before its read buffer returns to the pool.
 const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
-/// The target of bytes that no route matches.
+/// In a drain, a connection without any bytes closes only when it has been open for this long. A
+/// client that has just connected is about to send.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// The target of a connection that no route matches.
 pub enum Way<I: Io> {
     /// Any endpoint of a service.
     Service(Destination),
@@ -53,17 +58,24 @@ pub struct Sniffed<I: Io> {
     pub protocol: Option<Protocol>,
     /// The bytes read so far, and the connection to the destination if it is open.
     pub begun: Begun<I>,
-    /// Whether the connection was opened before the client had spoken.
+    /// Whether the proxy began to connect to the destination before the client had spoken.
     pub dialed: bool,
 }
 
 /// The reason why there is no result.
 pub enum Over {
-    /// The client has left.
+    /// The client has left, and sent nothing.
     Gone,
     /// The connection must be closed.
     Refused(Refusal),
 }
+
+/// The client sent bytes, but not enough to detect their protocol.
+pub const LEFT: Refusal = Refusal {
+    status: 0,
+    flag: Flag::DownstreamConnectionTermination,
+    detail: "the client left before its protocol was known",
+};
 
 /// Detects the protocol of a connection. `first` holds the bytes read so far. `way` is the target
 /// if the connection carries opaque bytes.
@@ -86,7 +98,7 @@ pub async fn run<I: Io>(
     }
     let answers = way.as_ref().is_some_and(|way| only_answers(local, way));
     let dial = way
-        .filter(|way| !answers && may_dial(downstream, local, way))
+        .filter(|way| !answers && may_dial(downstream, local, listener, way))
         .map(|way| dial(downstream, local, way));
     let (began, dialable) = (downstream.worker.io.now(), dial.is_some());
     let sniffer = Sniffer { downstream, listener, began, dialable, answers };
@@ -120,8 +132,8 @@ async fn speaks_first<I: Io>(downstream: &Downstream<I>) -> Result<Option<Buf>, 
     .await;
     match result {
         Ok(Read::Data(_)) => Ok(Some(buf)),
-        Ok(Read::Woken) if !downstream.draining() => Ok(None),
-        Ok(Read::Woken | Read::End) | Err(_) => Err(Over::Gone),
+        Ok(Read::Woken) => Ok(None),
+        Ok(Read::End) | Err(_) => Err(Over::Gone),
     }
 }
 
@@ -133,10 +145,16 @@ fn only_answers<I: Io>(local: &Local<I>, way: &Way<I>) -> bool {
 }
 
 /// Whether the connection to the destination may be opened before the client has spoken.
-fn may_dial<I: Io>(downstream: &Downstream<I>, local: &Local<I>, way: &Way<I>) -> bool {
+fn may_dial<I: Io>(
+    downstream: &Downstream<I>,
+    local: &Local<I>,
+    listener: &Listener,
+    way: &Way<I>,
+) -> bool {
     way.service(local).is_some_and(|service| {
         let name = &service.config.name;
-        service.config.jwt.is_none() && guard::would_carry(downstream, local, name)
+        decision::check_bytes(None, &service.config).is_ok()
+            && guard::would_carry(downstream, local, listener, name)
     })
 }
 
@@ -153,7 +171,7 @@ struct Sniffer<'a, I: Io> {
     began: Time,
     /// Whether a connection to the destination may be opened, so that a server may speak first.
     dialable: bool,
-    /// Whether the service waits for the client. Then we wait for the client too.
+    /// Whether the service speaks only after the client. Then the client must speak first.
     answers: bool,
 }
 
@@ -185,7 +203,7 @@ impl<I: Io> Sniffer<'_, I> {
             let first = |seen: Buf| (!seen.is_empty()).then_some(seen);
             match round.dialed {
                 Some(Ok(opened)) => upstream = Some(opened),
-                // The client would have been refused as well.
+                // The connect failed. It would fail too after the client's first bytes.
                 Some(Err(refusal)) if known.is_none() => return Err(Over::Refused(refusal)),
                 Some(Err(_)) | None => {}
             }
@@ -206,15 +224,18 @@ impl<I: Io> Sniffer<'_, I> {
                 };
                 return Ok(Sniffed { protocol: None, begun, dialed });
             }
-            match round.client {
-                Ok(Read::Data(_) | Read::Woken) if !self.downstream.draining() => {}
-                _ => return Err(Over::Gone),
-            }
             seen = round.seen;
             let waited = io.now().since(self.began);
+            let silent = seen.is_empty() && waited >= DRAIN_GRACE;
+            match round.client {
+                Ok(Read::Data(_) | Read::Woken) if !(silent && self.downstream.draining()) => {}
+                _ if seen.is_empty() => return Err(Over::Gone),
+                _ => return Err(Over::Refused(LEFT)),
+            }
             let late = waited >= self.patience(!seen.is_empty());
             if late && !self.dialable && !self.answers {
-                // The tunnel for bytes refuses the connection with its own reason.
+                // No connection to the destination may be opened here. So continue with opaque
+                // bytes: `tcp::open` refuses the connection and records its reason.
                 let begun = Begun { first: first(seen), ..Begun::default() };
                 return Ok(Sniffed { protocol: None, begun, dialed: false });
             }
@@ -284,7 +305,7 @@ impl<I: Io> Sniffer<'_, I> {
         if dialed.is_some() {
             *dialing = None;
         }
-        // The other operations are cancelled without losing a byte.
+        // Cancel the operations that still wait. They lose no bytes.
         let (read, seen) = match from_client {
             Some(done) => done,
             None => {
@@ -302,7 +323,9 @@ impl<I: Io> Sniffer<'_, I> {
     /// Waits without a buffer until one side has bytes, or until the time limit.
     async fn watch(&self, upstream: Option<&Upstream<Wire<I::Stream>>>) {
         let Self { downstream, began, .. } = self;
-        downstream.alarm.set(*began + self.patience(false));
+        let patience = self.patience(false);
+        let patience = if downstream.draining() { patience.min(DRAIN_GRACE) } else { patience };
+        downstream.alarm.set(*began + patience);
         let mut client = pin!(downstream.stream.readable());
         let mut server = pin!(async {
             match upstream {

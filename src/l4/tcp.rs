@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 
-use crate::cluster::Destination;
-use crate::error::{Flag, Refusal};
+use crate::decision::{self, DENIED};
+use crate::error::Refusal;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
 use crate::serve::record::ExchangeRecord;
 use crate::serve::tunnel::Tunnel;
 use crate::serve::{Downstream, guard};
-use crate::snapshot::Limits;
+use crate::snapshot::{Limits, Serves};
 use crate::time::Time;
 use crate::upstream::choose::{self, Choice, Target};
 use crate::upstream::{Attempt, Local, LocalRule, LocalService, Upstream};
@@ -19,10 +19,12 @@ use crate::wire::Wire;
 /// the bytes read after a PROXY header.
 pub async fn begin<I: Io>(
     downstream: &Downstream<I>,
-    destination: Destination,
     first: Option<Buf>,
 ) -> Option<Box<Tunnel<I>>> {
-    let local = downstream.worker.local();
+    let local = downstream.local();
+    // A destination is an index into one snapshot. So it is read from `local`, the snapshot in use
+    // now: at the time of accept, another snapshot may have been in use.
+    let Serves::Tcp(destination) = downstream.listener(&local)?.0.serves else { return None };
     let service = Rc::clone(local.service(destination, None)?);
     let begun = Begun { first, ..Begun::default() };
     open(downstream, local, service, By { rule: None, subset: destination.subset }, begun).await
@@ -53,9 +55,9 @@ impl<I: Io> Default for Begun<I> {
     }
 }
 
-/// The tunnel between a client and `service`. `None` when the authorization rules deny it, or when
-/// there is no connection to an endpoint. The caller runs the tunnel, so that it holds nothing of
-/// the snapshot.
+/// The tunnel between a client and `service`. Returns `None` when the authorization rules deny the
+/// connection, when the service requires a token, or when no endpoint accepts a connection. The
+/// caller runs the tunnel, after this function has dropped its reference to the snapshot.
 pub async fn open<I: Io>(
     downstream: &Downstream<I>,
     local: Rc<Local<I>>,
@@ -73,11 +75,12 @@ pub async fn open<I: Io>(
     let verdict = guard::authorize(downstream, &local, listener, name, None, None);
     if !verdict.is_allowed() {
         record.set_denial(verdict);
-        record.set_refusal(&guard::DENIED);
+        record.set_refusal(&DENIED);
         return None;
     }
-    if service.config.jwt.is_some() || by.rule.is_some_and(|rule| rule.jwt.is_some()) {
-        record.set_refusal(&NO_TOKEN);
+    if let Err(refusal) = decision::check_bytes(by.rule.as_deref().map(|it| &**it), &service.config)
+    {
+        record.set_refusal(&refusal);
         return None;
     }
     drop(local);
@@ -118,13 +121,6 @@ pub async fn open<I: Io>(
         }
     }
 }
-
-/// An opaque connection cannot carry the token that the service requires.
-const NO_TOKEN: Refusal = Refusal {
-    status: 401,
-    flag: Flag::Unauthorized,
-    detail: "the service requires a token, which an opaque connection cannot carry",
-};
 
 /// The target of a connection that carries bytes.
 pub fn target<'a, I: Io>(

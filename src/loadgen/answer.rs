@@ -65,7 +65,8 @@ impl Answer {
         self.state = State::Echo { left: bytes };
     }
 
-    /// How many of the next bytes only need to be counted, and not copied out of the kernel.
+    /// The number of next bytes that the client only needs to count. They need no copy from the
+    /// kernel.
     pub(super) fn discardable(&self) -> usize {
         match &self.state {
             State::Body { rest: Rest::Length(left), .. } => {
@@ -125,7 +126,8 @@ impl Answer {
         }
     }
 
-    /// Handles the end of the connection. The answer is complete if its length is until close.
+    /// Handles the end of the connection. Returns `None` if the answer is incomplete: only an
+    /// answer without a length ends with the connection.
     pub(super) fn end(&self) -> Option<Step> {
         match &self.state {
             State::Body { status, rest: Rest::UntilClose, .. } => {

@@ -108,7 +108,7 @@ pub(super) struct Target {
     pub(super) tls: Option<Tls>,
 }
 
-/// The kind of answer.
+/// The protocol of the load. It decides which answer is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,
@@ -128,10 +128,11 @@ pub(super) struct Load {
 }
 
 impl BenchArgs {
-    /// Checks the arguments further than clap can, and resolves the target's name.
+    /// Returns the plan of the run. Checks what clap does not check, and resolves the target's
+    /// name.
     ///
     /// # Errors
-    /// [`Error::Usage`] with a correction.
+    /// [`Error::Usage`], which says what to write instead.
     pub(super) fn plan(&self) -> Result<Plan, Error> {
         let load = self.load()?;
         if let Some(address) = self.serve_tcp {

@@ -72,7 +72,7 @@ struct Stream {
 enum Phase {
     Connecting,
     Sending,
-    /// Our side is closed. The end of the other side shows that everything has arrived.
+    /// Our sending side is closed. The end from the other side shows that everything has arrived.
     Ending,
     Over,
 }

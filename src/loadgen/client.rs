@@ -45,7 +45,8 @@ pub(super) struct Client<'a> {
     load: &'a Load,
     poller: Poller,
     connections: Vec<Connection>,
-    /// Free connections, the longest free first, so that all are used.
+    /// Connections without a request. The one that has waited longest is first, so that all
+    /// connections are used.
     free: VecDeque<usize>,
     /// Connections that failed since the last sweep.
     resting: Vec<usize>,
@@ -62,7 +63,7 @@ pub(super) struct Client<'a> {
 #[derive(Default)]
 struct Connection {
     link: Option<Link>,
-    /// Separates events of this socket from those of earlier sockets.
+    /// Distinguishes events of this socket from those of earlier sockets.
     generation: u32,
     connecting: bool,
     interest: Option<Interest>,
@@ -71,9 +72,9 @@ struct Connection {
 }
 
 struct Job {
-    /// The start time for the latency.
+    /// The time from which the latency counts: on a schedule, when the request was due.
     from: Instant,
-    /// The time when it was sent.
+    /// The time when the client began to send the request.
     begun: Instant,
     sent_bytes: usize,
 }

@@ -122,7 +122,7 @@ impl Link {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
-    /// Accepts some of `bytes` for sending.
+    /// Accepts `bytes`, or the first of them, for sending. Returns the number of accepted bytes.
     ///
     /// # Errors
     /// As for a socket.

@@ -1,4 +1,4 @@
-//! `ringway bench URL`: a load generator for HTTP/1.1 and TCP, in the clear and with TLS, on one
+//! `ringway bench URL`: a load generator for HTTP/1.1 and TCP, with and without TLS, on one
 //! thread. It also has a simple TCP server to put behind a measured proxy.
 //!
 //! It uses epoll directly and not the ring, so that it does not measure a proxy with the proxy's

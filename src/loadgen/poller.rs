@@ -1,4 +1,5 @@
-//! Waits with epoll and deadlines shorter than its millisecond.
+//! Waits for events with epoll, and for deadlines with a better precision than the milliseconds of
+//! epoll.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -12,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// The maximum number of events from one call.
 const EVENTS_MAX: usize = 512;
 
-/// For longer waits epoll is precise enough; only the rest needs a precise wait.
+/// A longer wait uses epoll, except for its last milliseconds. Those need a precise wait.
 const COARSE: Duration = Duration::from_millis(5);
 
 /// Waits for many descriptors.

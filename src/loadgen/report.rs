@@ -50,7 +50,7 @@ pub(super) struct Tally {
     statuses: [u64; 600],
     failures: [u64; Failure::ALL.len()],
     idle_closes: u64,
-    /// Closed connections that had resumed a TLS session.
+    /// Closed connections whose handshake resumed a TLS session.
     resumed: u64,
     connect_reason: Option<String>,
 }
@@ -122,7 +122,7 @@ impl Tally {
     }
 }
 
-/// The result of a run; `Display` is for people, [`Report::json`] for programs.
+/// The result of a run. `Display` is for people, [`Report::json`] is for programs.
 pub(super) struct Report {
     target: String,
     mode: &'static str,

@@ -37,8 +37,8 @@ impl std::fmt::Display for PatternError {
     }
 }
 
-/// A regex that must match the whole subject. It reads bytes, not characters. In character mode,
-/// one byte that is not UTF-8 would escape the `.*` of a deny rule.
+/// A regex that must match the whole subject. It reads bytes, not characters: `.` of a character
+/// does not match a byte that is not UTF-8, so a request with such a byte would pass a deny rule.
 ///
 /// # Errors
 /// When the regex is not valid.
@@ -52,6 +52,17 @@ pub fn whole(pattern: &str) -> Result<Regex, PatternError> {
         let text = error.to_string();
         let last = text.lines().last().unwrap_or_default();
         let message = format!("not a valid regex: {}", last.trim_start_matches("error: "));
-        PatternError::new(message, "the syntax is that of the regex crate, on bytes")
+        let help = match () {
+            () if last.contains("look-around") => {
+                "(?=...), (?!...), (?<=...) and (?<!...) do not exist here; \
+                 write a rule before this one for what it must not match"
+            }
+            () if last.contains("backreferences") => "\\1 does not exist here; write it out",
+            () => {
+                "the syntax is that of Rust's regex and RE2; to match one of . ( [ * + ? | itself, \
+                 write \\ before it, in single quotes"
+            }
+        };
+        PatternError::new(message, help)
     })
 }

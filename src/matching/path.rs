@@ -10,6 +10,8 @@ const WILDCARD: &str = "* may only be the last segment: /prefix/*";
 
 const PATHS: &str = "write /exact, /prefix/* or ~regex";
 
+const NEVER: &str = "this regex never matches: it is for the whole path, which begins with /";
+
 /// A condition on the path.
 #[derive(Clone, Debug, Default)]
 pub enum PathMatch {
@@ -31,10 +33,15 @@ impl PathMatch {
     /// When the text has none of these forms.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         if let Some(pattern) = text.strip_prefix('~') {
-            return whole(pattern).map(Self::Regex);
+            return path_regex(pattern);
         }
         if !text.starts_with('/') {
-            return Err(PatternError::new(RELATIVE, PATHS));
+            let plain = !text.is_empty() && !text.starts_with('*') && !text.contains("://");
+            let whole = format!("/{text}");
+            return Err(match plain && Self::parse(&whole).is_ok() {
+                true => PatternError::new(RELATIVE, format!("write {whole}")),
+                false => PatternError::new(RELATIVE, PATHS),
+            });
         }
         match text.strip_suffix('*') {
             Some("/") => Ok(Self::Any),
@@ -42,6 +49,14 @@ impl PathMatch {
                 Ok(Self::Prefix(prefix.as_bytes().into()))
             }
             None if !text.contains('*') => Ok(Self::Exact(text.as_bytes().into())),
+            Some(part) if !part.contains('*') => {
+                let all = regex::escape(part);
+                let help = format!(
+                    "write {part}/* for {part} and all paths below it, \
+                     or '~{all}.*' for all that begin with it"
+                );
+                Err(PatternError::new(WILDCARD, help))
+            }
             _ => Err(PatternError::new(WILDCARD, PATHS)),
         }
     }
@@ -71,6 +86,25 @@ impl PathMatch {
     }
 }
 
+/// A regex for paths. A path begins with a slash, so a regex that begins with another letter is
+/// meant for a part of it.
+fn path_regex(pattern: &str) -> Result<PathMatch, PatternError> {
+    if let Some(rest) = pattern.strip_prefix("* ") {
+        let help = format!("write ~(?i)REGEX for letters of any case: '~(?i).*{rest}'");
+        return Err(PatternError::new("`~*` is not known here: a regex begins with ~ alone", help));
+    }
+    let text = pattern.trim_start_matches(' ');
+    let first = text.strip_prefix('\\').unwrap_or(text).chars().next();
+    let literal = first.is_some_and(|first| first.is_ascii_alphanumeric() || first == '.');
+    let escaped_letter = text.starts_with('\\') && first.is_some_and(char::is_alphanumeric);
+    let any = text.starts_with('.') || escaped_letter;
+    if text != pattern || literal && !any && !text.contains('|') {
+        let help = format!("write '~/.*{text}', or with another beginning");
+        return Err(PatternError::new(NEVER, help));
+    }
+    whole(pattern).map(PathMatch::Regex)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,10 +124,14 @@ mod tests {
             ("~/v[0-9]+", "/v1/x", false),
             ("~/a|/b", "/b", true),
             ("~/a|/b", "/bc", false),
+            ("~.*[.]php", "/a.php", true),
+            ("~\\S+", "/a", true),
+            ("~a|/b", "/b", true),
         ] {
             assert_eq!(PathMatch::parse(pattern).unwrap().fits(path.as_bytes()), fits, "{pattern}");
         }
-        for pattern in ["a", "", "/a*", "/*/b", "/a/*/*"] {
+        for pattern in ["a", "", "/a*", "/*/b", "/a/*/*", "~\\.php", "~ /a", "~api/.*", "~* \\.php"]
+        {
             assert!(PathMatch::parse(pattern).is_err(), "{pattern}");
         }
         assert!(PathMatch::parse("~(").is_err());

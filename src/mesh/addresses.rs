@@ -63,7 +63,7 @@ impl Addresses {
     }
 }
 
-/// The services by the addresses of their endpoints. It follows the changes of endpoints.
+/// The services by the addresses of their endpoints. It is updated when endpoints change.
 #[derive(Debug, Default)]
 pub struct EndpointAddresses(RwLock<Known>);
 
@@ -71,7 +71,7 @@ pub struct EndpointAddresses(RwLock<Known>);
 struct Known {
     /// The service with this address. If several services have it: the one with the lowest index.
     first: FxHashMap<SocketAddr, u32>,
-    /// All services with it, where these are several.
+    /// All services with an address, for addresses that several services have.
     shared: FxHashMap<SocketAddr, BTreeSet<u32>>,
 }
 
@@ -85,9 +85,10 @@ impl EndpointAddresses {
         Self(RwLock::new(known))
     }
 
-    /// Brings in `new` endpoints of a service that had `old`; `commit` puts them into use. Returns
-    /// the addresses that came or went. The service has the endpoint of each address here, unless
-    /// the endpoint left after the address was looked up.
+    /// Replaces the `old` endpoints of a service by `new`. `commit` puts the new endpoints into
+    /// use. Returns the added and the removed addresses. An address is removed here before `commit`
+    /// and added after it. So a service that is found by an address has the endpoint, unless the
+    /// endpoint was removed after the lookup.
     pub fn replace(
         &self,
         service: u32,
@@ -145,7 +146,7 @@ impl Known {
     }
 }
 
-/// The addresses in `endpoints`, canonical. The same may come twice.
+/// The addresses in `endpoints`, in canonical form. An address may occur twice.
 fn addresses(endpoints: &Endpoints) -> impl Iterator<Item = SocketAddr> {
     endpoints.list.iter().filter_map(|endpoint| match &endpoint.address {
         Address::Tcp(address) => Some(canonical(*address)),

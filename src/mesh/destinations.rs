@@ -27,7 +27,8 @@ impl Seen {
     }
 }
 
-/// The unknown destinations that one worker has seen. Only a scrape contends for the lock.
+/// The unknown destinations that one worker has seen. Only a scrape of the metrics contends for the
+/// lock.
 #[derive(Debug, Default)]
 pub struct Destinations(Mutex<Inside>);
 

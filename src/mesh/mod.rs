@@ -7,6 +7,7 @@
 mod addresses;
 mod cells;
 mod destinations;
+mod original;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub use addresses::{Addresses, EndpointAddresses, Leads, canonical};
 pub use cells::CaptureCells;
 pub use destinations::{DESTINATIONS_MAX, Destinations, Seen};
+pub use original::OriginalTarget;
 
 use crate::cells::PerWorker;
 use crate::cluster::EndpointCells;
@@ -53,7 +55,7 @@ pub enum Unknown {
 pub enum Application {
     /// The original destination.
     Original,
-    /// The loopback address of the same family.
+    /// The loopback address, in the family of the original destination (IPv4 or IPv6).
     Loopback,
 }
 
@@ -222,11 +224,6 @@ impl Capture {
             || other_side.is_some_and(|other| networks.iter().any(|n| n.contains(other.ip())))
     }
 
-    /// Whether requests to `port` may be probes.
-    pub fn has_probes(&self, port: u16) -> bool {
-        self.probes.iter().any(|probe| probe.port == port)
-    }
-
     /// Whether a request for `path` at `port` is a probe.
     pub fn is_probe(&self, port: u16, path: &[u8]) -> bool {
         self.probes.iter().any(|probe| probe.port == port && probe.path.as_bytes() == path)
@@ -251,11 +248,11 @@ impl Capture {
 pub enum CaptureError {
     /// The kernel reports no original destination: the connection was made directly to this port.
     NoDestination,
-    /// The original destination is one of our own listeners.
+    /// The original destination is a listener of this proxy.
     Ourselves,
     /// The original destination is excluded from capture.
     Excluded,
-    /// This process opened the connection itself: the capture rules do not skip our traffic.
+    /// This process opened the connection itself: the capture rules do not skip its traffic.
     Loop,
 }
 
@@ -284,9 +281,9 @@ impl CaptureError {
             Self::NoDestination => {
                 "the connection has no original destination: it was not captured"
             }
-            Self::Ourselves => "the original destination is one of our own listeners",
+            Self::Ourselves => "the original destination is a listener of this proxy",
             Self::Excluded => "the original destination is excluded from capture",
-            Self::Loop => "the connection comes from this proxy itself: a loop in the rules",
+            Self::Loop => "the connection comes from this proxy: the capture rules form a loop",
         }
     }
 }
@@ -295,7 +292,7 @@ impl CaptureError {
 pub const OUTCOMES: usize = Protocol::ALL.len() + 1;
 
 /// The index of a detection result among the counters. `protocol` is the protocol that the client
-/// began with. Returns `None` if the server spoke first.
+/// began with, or `None` if the server spoke first.
 pub fn outcome_index(protocol: Option<Protocol>) -> usize {
     protocol.map_or(Protocol::ALL.len(), Protocol::index)
 }

@@ -1,6 +1,7 @@
 //! Changes that a rule makes to the fields of a message.
 
-/// Names are compared without case, and sent in the case written here.
+/// Changes to the fields of a message. Names are compared without case, and sent in the case
+/// written here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
     /// Fields that replace all fields with the same name.

@@ -45,6 +45,8 @@ pub struct Field {
     pub name: Span,
     /// The value.
     pub value: Span,
+    /// HPACK must never put the field into a table (RFC 7541 7.1.3). Only HTTP/2 can say this.
+    pub sensitive: bool,
 }
 
 /// The HTTP version of a peer.
@@ -100,6 +102,20 @@ impl Head {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
         *self = Self { fields, ..Self::default() };
+    }
+
+    /// Moves all offsets by `bytes`: the head was copied that far into another block.
+    pub fn shift(&mut self, bytes: usize) {
+        let bytes = bytes as u32;
+        for field in &mut self.fields {
+            field.name.start += bytes;
+            field.value.start += bytes;
+        }
+        let Self { method_span, target, authority, path, query, reason, .. } = self;
+        for span in [method_span, target, authority, path, query, reason] {
+            span.start += bytes;
+        }
+        self.start += bytes as usize;
     }
 
     /// The head together with its block.

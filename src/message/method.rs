@@ -44,8 +44,8 @@ impl Method {
         }
     }
 
-    /// Whether `name` differs from a listed method in its case only, like `get`. Some servers take
-    /// it for that method, and then rules about the method do not fit what the server does.
+    /// Whether `name` differs from a listed method only in its case, like `get`. Some servers treat
+    /// `get` as GET, so a rule about GET would not see such a request.
     pub fn is_miscased(name: &[u8]) -> bool {
         Self::from_bytes(name) == Self::Other
             && Self::from_bytes(&name.to_ascii_uppercase()) != Self::Other

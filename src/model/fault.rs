@@ -4,9 +4,21 @@ use std::fmt;
 
 use super::Origin;
 
-/// An error in the configuration: an item that cannot be used, and the reason.
+/// The severity of a mistake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The configuration is refused.
+    #[default]
+    Error,
+    /// The configuration is accepted, but the item is probably a mistake.
+    Warning,
+}
+
+/// A mistake in the configuration: an item that cannot be used, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
+    /// The severity.
+    pub severity: Severity,
     /// The item.
     pub origin: Origin,
     /// The reason.
@@ -16,12 +28,27 @@ pub struct Fault {
     /// Whether an unreadable part of the same configuration may be the cause. Then this error is
     /// not reported.
     pub secondary: bool,
+    /// The section and the name of an item that does not exist. If the source could not read it,
+    /// this error is not reported.
+    pub missing: Option<(&'static str, Box<str>)>,
 }
 
 impl Fault {
     /// An error of the item with this origin.
     pub fn new(origin: &Origin, message: impl Into<String>) -> Self {
-        Self { origin: origin.clone(), message: message.into(), help: None, secondary: false }
+        Self {
+            severity: Severity::Error,
+            origin: origin.clone(),
+            message: message.into(),
+            help: None,
+            secondary: false,
+            missing: None,
+        }
+    }
+
+    /// A warning about the item with this origin.
+    pub fn warning(origin: &Origin, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::new(origin, message) }
     }
 
     /// Adds help to the error.

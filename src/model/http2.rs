@@ -13,7 +13,7 @@ pub struct Http2 {
     pub stream_window: Option<Item<usize>>,
     /// The receive window of a connection, in bytes.
     pub connection_window: Option<Item<usize>>,
-    /// The send buffer of a stream, in bytes.
+    /// Has no effect; it is only checked. Bytes.
     pub stream_buffer: Option<Item<usize>>,
     /// The time without received bytes before a PING. `Some(None)` means never.
     pub ping_interval: Option<Option<Duration>>,
@@ -32,7 +32,7 @@ pub struct Http2Limits {
     pub continuation_frames: Option<u32>,
     /// RST_STREAM from the peer for young streams.
     pub stream_resets: Option<Item<u32>>,
-    /// RST_STREAM that we send because of errors of the peer.
+    /// RST_STREAM frames that the proxy sends because of errors of the peer.
     pub provoked_resets: Option<Item<u32>>,
     /// Empty DATA and HEADERS frames.
     pub empty_frames: Option<Item<u32>>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Http2, Item, ServerTls};
+use super::{Http2, Item, Origin, ServerTls, Tcp};
 use crate::net::Bind;
 
 /// A listener: its addresses and the protocol of its connections.
@@ -12,6 +12,8 @@ pub struct Listener {
     pub name: Item<String>,
     /// The addresses.
     pub binds: Vec<Item<Bind>>,
+    /// Whether its clients are the workload beside the proxy.
+    pub outbound: bool,
     /// The protocol.
     pub protocol: ListenerProtocol,
     /// TLS. Empty means plain text. The SNI selects one of several certificates.
@@ -20,9 +22,12 @@ pub struct Listener {
     pub service: Option<Item<String>>,
     /// Whether each connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
+    /// The origin of `redirect_https: true`, which redirects each request to https. `None` means
+    /// that routes apply.
+    pub redirect_https: Option<Origin>,
     /// The hosts to use. `None` means all hosts.
     pub hosts: Option<Vec<Item<String>>>,
-    /// The number of trusted proxies before this one.
+    /// The number of trusted proxies in front of this one.
     pub trusted_hops: u32,
     /// The treatment of `x-forwarded-client-cert`.
     pub forward_client_cert: ForwardClientCert,
@@ -30,6 +35,8 @@ pub struct Listener {
     pub http2: Http2,
     /// Time limits for clients.
     pub timeouts: Timeouts,
+    /// How the kernel detects that a client is gone.
+    pub tcp: Tcp,
     /// The maximum number of open connections. `None` means no separate limit.
     pub connections: Option<u32>,
     /// Whether requests without `x-request-id` get one. `None` means the default, true.
@@ -38,6 +45,9 @@ pub struct Listener {
     pub via: Option<Item<String>>,
     /// The treatment of `%2F` and `%5C` in paths.
     pub escaped_slashes: EscapedSlashes,
+    /// Whether a client that has closed its sending side counts as disconnected. `None` means: only
+    /// if its request asked for a persistent connection.
+    pub abort_on_close: Option<bool>,
 }
 
 /// The protocol of a listener.
@@ -80,14 +90,15 @@ pub enum EscapedSlashes {
     Decode,
 }
 
-/// Time limits for clients. `None` means the default.
+/// Time limits for clients. `None` means the default value. [`NO_LIMIT`](crate::time::NO_LIMIT)
+/// means no limit.
 #[derive(Clone, Debug, Default)]
 pub struct Timeouts {
     /// The time limit of the TLS handshake.
     pub handshake: Option<Duration>,
     /// The time limit of a request head.
     pub header: Option<Duration>,
-    /// The longest pause between two portions of a body.
+    /// The longest time without a byte of a body in either direction.
     pub body_idle: Option<Duration>,
     /// The longest wait for the next request on a connection.
     pub keep_alive: Option<Duration>,

@@ -1,4 +1,4 @@
-//! The mesh: the identity of this workload, its trust, and captured traffic.
+//! The mesh: the identity of this workload, the CAs that it trusts, and captured traffic.
 
 use std::net::SocketAddr;
 use std::time::Duration;

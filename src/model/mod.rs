@@ -12,6 +12,7 @@ mod mesh;
 mod origin;
 mod patch;
 mod policy;
+mod retry;
 mod route;
 mod service;
 mod settings;
@@ -20,7 +21,7 @@ mod tls;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-pub use fault::{Fault, Refusal};
+pub use fault::{Fault, Refusal, Severity};
 pub use health::{GrpcProbe, HealthCheck, HealthProbe, HttpProbe};
 pub use http2::{Http2, Http2Limits};
 pub use jwt::{TokenDemand, TokenKeys, TokenProvider};
@@ -32,11 +33,15 @@ pub use mesh::{
 pub use origin::{Files, Item, Origin, Place, ResourceId};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
+pub use retry::Retries;
 pub use route::{Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule};
 pub use service::{
     Balance, Endpoint, Endpoints, HashBy, SendProxyProtocol, Service, ServiceProtocol,
 };
-pub use settings::{AccessLog, AdminBind, Driver, Limits, LogSink, Settings};
+pub use settings::{
+    AccessLog, AdminBind, Drain, Driver, Keepalive, Limits, LogFilter, LogSink, OutboundDrain,
+    Settings, Tcp,
+};
 pub use tls::{
     ClientAuth, ClientFiles, ClientTls, Identity, Material, ServerCertificate, ServerTls,
     TlsVersion,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Item, TokenDemand};
+use super::{Item, Retries, TokenDemand};
 use crate::matching::{PathMatch, ValueMatch};
 
 /// The rules of one host.
@@ -26,6 +26,11 @@ pub struct Rule {
     /// The time from the request to the end of the response. `None` means the timeout of the
     /// service.
     pub timeout: Option<Duration>,
+    /// Retries of failed requests. `None` means those of the service.
+    pub retries: Option<Box<Item<Retries>>>,
+    /// The longest time without a byte of a body in either direction. `None` means the time of the
+    /// listener.
+    pub body_idle: Option<Duration>,
     /// The token requirement. `None` means the requirement of the service.
     pub jwt: Option<Item<TokenDemand>>,
     /// Changes to the host and path.
@@ -52,7 +57,7 @@ pub enum Action {
 pub struct Match {
     /// The condition on the path.
     pub path: Option<Item<PathMatch>>,
-    /// The accepted methods. Empty means any.
+    /// The accepted methods. Empty means any except CONNECT.
     pub methods: Vec<Item<String>>,
     /// Conditions on header fields, by name.
     pub headers: Vec<(Item<String>, ValueMatch)>,

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ClientTls, HealthCheck, Http2, Item, TokenDemand};
-use crate::net::Address;
+use super::{ClientTls, HealthCheck, Http2, Item, Retries, Tcp, TokenDemand};
+use crate::net::{Address, DnsName};
 
 /// A service: its endpoints and their settings.
 #[derive(Clone, Debug, Default)]
@@ -27,12 +27,19 @@ pub struct Service {
     pub balance: Balance,
     /// The time limit of connecting. `None` means the default.
     pub connect_timeout: Option<Duration>,
+    /// When connecting takes this long, another endpoint is tried at the same time. `None` means
+    /// the default.
+    pub connect_hedge: Option<Duration>,
     /// The time from the request to the end of the response. `None` means no limit.
     pub timeout: Option<Duration>,
+    /// Retries of failed requests. `None`: a request is sent again only if it was not processed.
+    pub retries: Option<Item<Retries>>,
     /// How long an idle connection is kept. `None` means the default.
     pub idle_timeout: Option<Duration>,
     /// The maximum number of idle connections for each endpoint. `None` means the default.
     pub max_idle_connections: Option<u32>,
+    /// How the kernel detects that an endpoint is gone.
+    pub tcp: Tcp,
     /// The PROXY protocol header at the start of each connection.
     pub send_proxy_protocol: SendProxyProtocol,
     /// HTTP/2 settings for endpoints.
@@ -48,8 +55,8 @@ pub enum Endpoints {
     List(Vec<Item<Endpoint>>),
     /// Lists of endpoints, by version.
     Versions(Vec<(Item<String>, Vec<Item<Endpoint>>)>),
-    /// The addresses of `HOST:PORT` in DNS.
-    Name(Item<String>),
+    /// The addresses of a name in DNS.
+    Name(Item<DnsName>),
 }
 
 /// An instance of a service.

@@ -11,18 +11,44 @@ use super::{Http2Limits, Item};
 pub struct Settings {
     /// The number of workers.
     pub workers: Option<usize>,
-    /// Whether each worker stays on a CPU of its own. `None` means that the start decides.
+    /// Whether each worker is pinned to its own CPU. `None` means that this is decided at the
+    /// start.
     pub pin: Option<bool>,
     /// The kernel interface.
     pub driver: Driver,
     /// The address of the admin interface.
     pub admin: AdminBind,
-    /// How long a drain may take.
-    pub drain: Option<Duration>,
+    /// How the process drains.
+    pub drain: Drain,
+    /// TCP connections, unless a listener or service says otherwise.
+    pub tcp: Tcp,
+    /// How long the last addresses stay in use after a DNS name has lost all its addresses.
+    pub gone_after: Option<Duration>,
     /// Limits on clients.
     pub limits: Limits,
-    /// The access log. `None` means no access log.
-    pub access_log: Option<AccessLog>,
+    /// The access log.
+    pub access_log: AccessLog,
+}
+
+/// How the process drains.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Drain {
+    /// How long it may take.
+    pub inbound: Option<Duration>,
+    /// How long outbound listeners accept.
+    pub outbound: OutboundDrain,
+}
+
+/// How long outbound listeners accept during a drain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutboundDrain {
+    /// Until the last inbound connection has closed.
+    #[default]
+    After,
+    /// They drain together with the inbound listeners.
+    With,
+    /// As `After`, but for this time at least.
+    AtLeast(Duration),
 }
 
 /// A kernel interface.
@@ -49,6 +75,27 @@ pub enum AdminBind {
     At(SocketAddr),
 }
 
+/// How the kernel detects that the other side of a TCP connection is gone. `None` means the value
+/// of the surrounding settings.
+#[derive(Clone, Debug, Default)]
+pub struct Tcp {
+    /// Probes on a silent connection. `Some(None)` means no probes.
+    pub keepalive: Option<Item<Option<Keepalive>>>,
+    /// How long sent bytes may wait. `Some(None)` leaves it to the kernel.
+    pub user_timeout: Option<Item<Option<Duration>>>,
+}
+
+/// TCP keep-alive.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keepalive {
+    /// The silence before the first probe.
+    pub time: Option<Duration>,
+    /// The time between two probes.
+    pub interval: Option<Duration>,
+    /// The number of probes without an answer that ends the connection.
+    pub probes: Option<u32>,
+}
+
 /// Limits on clients.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
@@ -69,12 +116,25 @@ pub struct Limits {
 }
 
 /// The access log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessLog {
     /// The target of the lines.
-    pub sink: LogSink,
+    pub sink: Option<LogSink>,
     /// Whether lines are text instead of JSON.
     pub text: bool,
+    /// The exchanges that get a line.
+    pub filter: Option<LogFilter>,
+}
+
+/// The exchanges that get a line in the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFilter {
+    /// All exchanges.
+    All,
+    /// Exchanges that failed.
+    Failed,
+    /// None: there is no access log.
+    None,
 }
 
 /// A target of log lines.

@@ -71,7 +71,7 @@ pub struct ServerCertificate {
     pub crl: Option<Item<Material>>,
     /// The oldest version of TLS. `None` means 1.2.
     pub min_version: Option<Item<TlsVersion>>,
-    /// Whether clients are told the names of the CAs. `None` means the default, true.
+    /// Whether the listener sends the names of the CAs to clients. `None` means the default, true.
     pub send_ca_names: Option<Item<bool>>,
 }
 

@@ -1,7 +1,8 @@
-//! The words of the proxies before us about the client: `x-forwarded-for` and `x-forwarded-proto`.
+//! The fields in which the proxies in front of this one report the client: `x-forwarded-for` and
+//! `x-forwarded-proto`.
 //!
-//! Each of these proxies appends to a list, so the list is read from its end. A client may have
-//! written what stands before the entries of the trusted proxies.
+//! Each of these proxies appends to a list, so the list is read from its end. The client may have
+//! forged the entries that come before the entries of the trusted proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,6 +15,17 @@ pub fn client_ip(request: HeadView<'_>, trusted_hops: u32) -> Option<IpAddr> {
     // Some proxies add the port.
     let with_port = || entry.parse::<SocketAddr>().map(|address| address.ip());
     entry.parse().or_else(|_| with_port()).ok()
+}
+
+/// The client's address for policies and for the log: the address that trusted proxies report, or
+/// else the address of the peer. `request` is `None` for an L4 connection.
+pub fn client(
+    request: Option<HeadView<'_>>,
+    trusted_hops: u32,
+    peer: Option<SocketAddr>,
+) -> Option<IpAddr> {
+    let reported = request.and_then(|request| client_ip(request, trusted_hops));
+    reported.or_else(|| peer.map(|peer| peer.ip())).map(|ip| ip.to_canonical())
 }
 
 /// `http` or `https`, if trusted proxies say so in `x-forwarded-proto`. Most proxies replace this
@@ -49,7 +61,7 @@ mod tests {
             Span::new(block.len() - text.len(), block.len())
         };
         for (name, value) in fields {
-            head.fields.push(Field { name: put(name), value: put(value) });
+            head.fields.push(Field { name: put(name), value: put(value), sensitive: false });
         }
         read(head.view(&block))
     }

@@ -1,4 +1,4 @@
-//! Information that travels with a request: its id, and the words of proxies about its client.
+//! Information that travels with a request: its id, and the reports of proxies about its client.
 //! Pure: no I/O, no clock.
 
 pub mod forwarded;

@@ -25,11 +25,11 @@ pub enum Progress {
     Complete {
         /// The length. The connection's own bytes follow.
         len: usize,
-        /// The client. `None` for a connection from the other proxy itself (LOCAL, UNKNOWN).
+        /// The client. `None` for a connection of the sending proxy itself (LOCAL, UNKNOWN).
         source: Option<SocketAddr>,
         /// The address that the client connected to.
         destination: Option<SocketAddr>,
-        /// The client speaks TLS with the other proxy.
+        /// The client speaks TLS with the sending proxy.
         tls: bool,
     },
 }
@@ -115,7 +115,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Progress, NotProxy> {
     }
     let Some(body) = bytes.get(16..len) else { return Ok(Progress::Partial) };
     let ((source, destination), address_bytes) = match (command, fixed[13]) {
-        (0, _) => ((None, None), body.len()), // LOCAL: a health check of the other proxy
+        (0, _) => ((None, None), body.len()), // LOCAL: a health check of the sending proxy
         (_, 0x11) => (pair_of(body.first_chunk::<12>().ok_or(NotProxy)?, 4), 12),
         (_, 0x21) => (pair_of(body.first_chunk::<36>().ok_or(NotProxy)?, 16), 36),
         // UNSPEC, datagrams, Unix sockets: no address
@@ -283,7 +283,7 @@ mod tests {
             (0x20, 0x00, 0, ssl.to_vec(), false), // a health check
             (0x21, 0x11, 12, plain.to_vec(), false),
             (0x21, 0x11, 12, authority.to_vec(), false),
-            (0x21, 0x11, 12, ssl[..5].to_vec(), false), // cut off
+            (0x21, 0x11, 12, ssl[..5].to_vec(), false), // truncated
             (0x21, 0x11, 12, vec![0x20, 0, 0], false),
         ] {
             let mut bytes = SIGNATURE_V2.to_vec();

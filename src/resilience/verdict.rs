@@ -2,7 +2,7 @@
 
 use crate::error::{Flag, Refusal};
 
-/// How often a request may be sent again.
+/// How often a request may be sent again without a retry policy.
 pub const REPEATS_MAX: usize = 2;
 
 /// The first answer of the endpoint.

@@ -1,14 +1,17 @@
 //! The conditions of one rule. A request must meet all of them.
 
 use crate::matching::{PathMatch, ValueMatch};
-use crate::message::HeadView;
+use crate::message::{HeadView, Method};
+
+/// The method that opens a tunnel. Only rules that name it match it.
+pub const CONNECT: &[u8] = b"CONNECT";
 
 /// The conditions on a request.
 #[derive(Clone, Debug, Default)]
 pub struct Matcher {
     /// The path without its query, as the request has it.
     pub path: PathMatch,
-    /// The method is one of these. Empty means any method.
+    /// The method is one of these. Empty means any method except CONNECT.
     pub methods: Vec<Box<str>>,
     /// Header fields. If a field has several lines, one matching line is enough.
     pub headers: Vec<(Box<str>, ValueMatch)>,
@@ -23,6 +26,8 @@ pub enum Mismatch<'a> {
     Path,
     /// The method does not match.
     Method,
+    /// The request is a CONNECT, and the rule does not name this method.
+    Connect,
     /// The header with this name does not match.
     Header(&'a str),
     /// The query parameter with this name does not match.
@@ -34,6 +39,7 @@ impl std::fmt::Display for Mismatch<'_> {
         match self {
             Self::Path => f.write_str("the path does not match"),
             Self::Method => f.write_str("the method does not match"),
+            Self::Connect => f.write_str("the rule does not name the method CONNECT"),
             Self::Header(name) => write!(f, "the header {name} does not match"),
             Self::Query(name) => write!(f, "the query parameter {name} does not match"),
         }
@@ -51,11 +57,16 @@ impl Matcher {
 
     /// Checks the request against every condition. The error is the first condition that fails.
     pub fn check(&self, request: HeadView<'_>) -> Result<(), Mismatch<'_>> {
+        let names = |method: &[u8]| self.methods.iter().any(|m| m.as_bytes() == method);
+        // No rule sees the requests inside the tunnel of a CONNECT, so a rule must name this
+        // method.
+        if request.head.method == Method::Connect && !names(CONNECT) {
+            return Err(Mismatch::Connect);
+        }
         if !self.path.fits(request.path()) {
             return Err(Mismatch::Path);
         }
-        let method = request.method_name();
-        if !self.methods.is_empty() && !self.methods.iter().any(|m| m.as_bytes() == method) {
+        if !self.methods.is_empty() && !names(request.method_name()) {
             return Err(Mismatch::Method);
         }
         for (name, wanted) in &self.headers {
@@ -76,9 +87,12 @@ impl Matcher {
     /// Whether every request that `later` matches surely matches this matcher too. Then a later
     /// rule with `later` never gets a request.
     pub fn shadows(&self, later: &Self) -> bool {
-        let methods = self.methods.is_empty()
-            || !later.methods.is_empty()
-                && later.methods.iter().all(|method| self.methods.contains(method));
+        let has = |method: &str| match self.methods.is_empty() {
+            true => method.as_bytes() != CONNECT,
+            false => self.methods.iter().any(|known| **known == *method),
+        };
+        let any_method = self.methods.is_empty() || !later.methods.is_empty();
+        let methods = any_method && later.methods.iter().all(|method| has(method));
         self.path.covers(&later.path) && methods && self.headers.is_empty() && self.query.is_empty()
     }
 }
@@ -118,6 +132,9 @@ mod tests {
             (method("/*", "GET"), path("/a"), false),
             (method("/*", "GET"), method("/a", "GET"), true),
             (path("/*"), method("/a", "GET"), true),
+            (path("/*"), method("/*", "CONNECT"), false),
+            (method("/*", "CONNECT"), method("/*", "CONNECT"), true),
+            (method("/*", "CONNECT"), path("/*"), false),
         ] {
             assert_eq!(earlier.shadows(&later), shadows, "{earlier:?} {later:?}");
         }

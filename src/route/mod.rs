@@ -16,14 +16,15 @@ use std::time::Duration;
 pub use action::{Action, Redirect, Respond};
 pub use cells::RuleCells;
 pub use host::HostPattern;
-pub use matcher::{Matcher, Mismatch};
+pub use matcher::{CONNECT, Matcher, Mismatch};
 pub use rewrite::Rewrite;
 pub use split::{Split, Turns};
-pub use table::{Looked, Table};
+pub use table::{HTTP_PORT, HTTPS_PORT, Looked, Table};
 
 use crate::cells::PerWorker;
 use crate::jwt::Requirement;
 use crate::message::HeaderEdits;
+use crate::resilience::RetryPolicy;
 
 /// A compiled rule.
 #[derive(Debug)]
@@ -43,6 +44,11 @@ pub struct Rule {
     /// The time from the request head to the end of the response. It overrides the timeout of the
     /// service.
     pub timeout: Option<Duration>,
+    /// Retries of failed requests. They override those of the service.
+    pub retries: Option<Arc<RetryPolicy>>,
+    /// The longest time without a byte of a body in either direction. It overrides the time of the
+    /// listener.
+    pub body_idle: Option<Duration>,
     /// The token that requests must have. It overrides the token of the service.
     pub jwt: Option<Arc<Requirement>>,
     /// Changes to host and path.

@@ -1,8 +1,8 @@
 //! The rules of one host. The first matching rule is found without checking all rules.
 //!
-//! Rules are indexed by path: one hash for exact paths, and one for prefixes, which is asked once
-//! for each length of prefix. Rules with any other path are checked in order. If several rules
-//! match, the first one in the file wins.
+//! Rules are indexed by path: one hash for exact paths, and one for prefixes, with one lookup for
+//! each length of prefix. Rules with any other path are checked in order. If several rules match,
+//! the first one in the file wins.
 
 use std::sync::Arc;
 

@@ -32,15 +32,15 @@ impl Split {
     /// each run every destination gets exactly its share, spread as evenly as possible. If that sum
     /// is over 1000, each share is off by less than 0.1 %.
     ///
-    /// `turns` must not be those of another split: of two rules that are asked in turn, one would
-    /// always get the even places of the sequence.
+    /// Each split needs its own `turns`. If two splits shared one and their requests alternated,
+    /// each split would use only every second position of its sequence.
     pub fn weighted(shares: &[(Destination, u32)], turns: Turns) -> Self {
         let common = shares.iter().fold(0, |common, (_, weight)| gcd(common, *weight)).max(1);
         let mut weights: Vec<u64> =
             shares.iter().map(|(_, weight)| u64::from(weight / common)).collect();
         let sum: u64 = weights.iter().sum();
         if sum > SEQUENCE_MAX {
-            // No destination with a share loses it to rounding.
+            // Rounding must not remove a destination that has a weight.
             let scaled = |weight: u64| (weight * SEQUENCE_MAX / sum).max(u64::from(weight > 0));
             weights.iter_mut().for_each(|weight| *weight = scaled(*weight));
         }
@@ -71,8 +71,7 @@ impl Split {
         self.sequence[place]
     }
 
-    /// The destinations and their counts in the sequence, in the sequence of their first
-    /// appearance.
+    /// The destinations and their counts in the sequence, in the order of their first appearance.
     pub fn shares(&self) -> Vec<(Destination, usize)> {
         let mut shares: Vec<(Destination, usize)> = Vec::new();
         for destination in &self.sequence {

@@ -11,6 +11,11 @@ use super::rules::Rules;
 use crate::matching::split_authority;
 use crate::message::HeadView;
 
+/// The ports of hosts that name none (RFC 9110 4.2).
+pub const HTTP_PORT: u16 = 80;
+/// The same for https.
+pub const HTTPS_PORT: u16 = 443;
+
 /// Hosts longer than this match only `*`: a DNS name has at most 253 bytes.
 const HOST_BYTES_MAX: usize = 256;
 
@@ -63,20 +68,28 @@ impl Table {
         table
     }
 
-    /// The first matching rule of the most specific matching host.
-    pub fn find(&self, request: HeadView<'_>) -> Option<&Arc<Rule>> {
-        self.rules_of(request.authority())?.find(request)
+    /// The first matching rule of the most specific matching host. `port` is that of a host that
+    /// names none.
+    pub fn find(&self, request: HeadView<'_>, port: u16) -> Option<&Arc<Rule>> {
+        self.rules_of(request.authority(), port)?.find(request)
+    }
+
+    /// Whether there are rules for the host of the request. `port` is that of a host that names
+    /// none.
+    pub fn knows_host(&self, request: HeadView<'_>, port: u16) -> bool {
+        self.rules_of(request.authority(), port).is_some()
     }
 
     /// The rule for a connection of which only the host is known: the first rule without
     /// conditions, of the most specific matching host.
     pub fn passes(&self, host: &[u8]) -> Option<&Arc<Rule>> {
-        self.rules_of(host)?.list().iter().find(|rule| rule.matcher.is_any())
+        self.rules_of(host, HTTPS_PORT)?.list().iter().find(|rule| rule.matcher.is_any())
     }
 
     /// The rules that [`Table::find`] checks, with their results.
-    pub fn explain(&self, request: HeadView<'_>) -> Vec<Looked<'_>> {
-        self.rules_of(request.authority()).map(|rules| rules.explain(request)).unwrap_or_default()
+    pub fn explain(&self, request: HeadView<'_>, port: u16) -> Vec<Looked<'_>> {
+        let rules = self.rules_of(request.authority(), port);
+        rules.map(|rules| rules.explain(request)).unwrap_or_default()
     }
 
     /// All rules. The order of the hosts is not defined.
@@ -87,8 +100,9 @@ impl Table {
             .flat_map(Rules::list)
     }
 
-    fn rules_of(&self, authority: &[u8]) -> Option<&Rules> {
+    fn rules_of(&self, authority: &[u8], default_port: u16) -> Option<&Rules> {
         let (host, port) = split_authority(authority);
+        let port = port.or(Some(default_port));
         let mut lower = [0; HOST_BYTES_MAX];
         let Some(lower) = lower.get_mut(..host.len()) else { return self.any.of_port(port) };
         lower.copy_from_slice(host);
@@ -129,6 +143,8 @@ mod tests {
             matcher,
             action: Action::Respond(respond),
             timeout: None,
+            retries: None,
+            body_idle: None,
             jwt: None,
             rewrite: None,
             request_headers: HeaderEdits::none(),
@@ -155,8 +171,8 @@ mod tests {
         let limits = Limits::default();
         parse::request(text.as_bytes(), 0..text.len(), &limits, &mut head).unwrap();
         let view = head.view(text.as_bytes());
-        let found = table.find(view).map(|rule| rule.name.to_string());
-        let explained = table.explain(view);
+        let found = table.find(view, HTTP_PORT).map(|rule| rule.name.to_string());
+        let explained = table.explain(view, HTTP_PORT);
         let last = explained.last().filter(|(_, mismatch)| mismatch.is_none());
         assert_eq!(found, last.map(|(rule, _)| rule.name.to_string()), "explain agrees");
         found
@@ -185,6 +201,44 @@ mod tests {
             ("example.com", "any"),
         ] {
             assert_eq!(find(&table, "GET /", host, "").as_deref(), Some(name), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_host_without_a_port_has_the_port_of_its_scheme() {
+        let any = Matcher::default;
+        let hosts = vec![("*:80", vec![("http", any())]), ("*:443", vec![("https", any())])];
+        let table = table(hosts);
+        for (host, port, name) in [
+            ("a", HTTP_PORT, Some("http")),
+            ("a", HTTPS_PORT, Some("https")),
+            ("a:80", HTTPS_PORT, Some("http")),
+            ("a:8080", HTTP_PORT, None),
+        ] {
+            let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let mut head = Head::default();
+            let limits = Limits::default();
+            parse::request(text.as_bytes(), 0..text.len(), &limits, &mut head).unwrap();
+            let found = table.find(head.view(text.as_bytes()), port);
+            assert_eq!(found.map(|rule| &*rule.name), name, "{host} {port}");
+        }
+    }
+
+    #[test]
+    fn only_a_rule_that_names_connect_gets_one() {
+        for filler in [0, 50] {
+            let methods = |methods: &[&str]| Matcher {
+                methods: methods.iter().map(|&method| method.into()).collect(),
+                ..Matcher::default()
+            };
+            let mut rules = vec![("get", methods(&["GET"])), ("any path", path("~.*"))];
+            let paths: Vec<_> = (0..filler).map(|i| format!("/filler/{i}")).collect();
+            rules.extend(paths.iter().map(|text| (text.as_str(), path(text))));
+            let rest = vec![("any", Matcher::default()), ("tunnel", methods(&["PUT", "CONNECT"]))];
+            let without = table(vec![("*", rules.clone())]);
+            let with = table(vec![("*", [rules, rest].concat())]);
+            assert_eq!(find(&without, "CONNECT a:80", "a:80", ""), None);
+            assert_eq!(find(&with, "CONNECT a:80", "a:80", "").as_deref(), Some("tunnel"));
         }
     }
 

@@ -1,8 +1,9 @@
 //! Deadlines. Each connection has one [`Alarm`]; each worker has one heap of alarms.
 //!
-//! Moving a deadline later is one store. The heap has at most one entry for each alarm. The time of
-//! the entry is not later than the deadline; an entry that comes up too early is moved. So a
-//! kept-alive connection costs one heap operation per timeout, not several per request.
+//! To move a deadline later, the alarm only stores the new time. The heap has at most one entry for
+//! each alarm, and the time of the entry is not later than the deadline. An entry that comes up
+//! before its deadline is moved to the deadline. So a kept-alive connection costs one heap
+//! operation per timeout, not several per request.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -45,7 +46,8 @@ struct AlarmState {
     place: Cell<usize>,
     rang: Cell<bool>,
     waker: RefCell<Option<Waker>>,
-    /// Counts the alarms that have used this state.
+    /// The number of alarms that have used this state before. A [`WakeHandle`] of an earlier alarm
+    /// has another number and does not ring this one.
     life: Cell<u64>,
 }
 
@@ -109,7 +111,7 @@ impl Alarms {
     }
 }
 
-/// A binary heap with the earliest entry first. Each state knows the place of its entry, so the
+/// A binary heap with the earliest entry first. Each state holds the position of its entry, so the
 /// entry can be moved and removed.
 #[derive(Default)]
 struct Entries(Vec<(Time, Rc<AlarmState>)>);

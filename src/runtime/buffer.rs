@@ -76,8 +76,8 @@ impl BufferPool {
 
     fn buf(&self, data: Block) -> Buf {
         self.0.used.set(self.0.used.get() + 1);
-        let begin = data.begin;
-        Buf { data, start: begin, end: begin, pool: self.clone() }
+        let (begin, limit) = (data.begin, data.len());
+        Buf { data, start: begin, end: begin, limit, pool: self.clone() }
     }
 
     fn pooled_block(&self) -> Block {
@@ -113,6 +113,8 @@ pub struct Buf {
     data: Block,
     start: usize,
     end: usize,
+    /// Where the room for received bytes ends.
+    limit: usize,
     pool: BufferPool,
 }
 
@@ -150,12 +152,23 @@ impl Buf {
 
     /// The number of bytes that can still be appended.
     pub fn room(&self) -> usize {
-        self.data.len() - self.end
+        self.limit - self.end
+    }
+
+    /// Limits the room to `bytes`, at least one. Rewriting the data may lift the limit: it is meant
+    /// for one read.
+    pub fn limit_room(&mut self, bytes: usize) {
+        self.limit = self.data.len().min(self.end.saturating_add(bytes.max(1)));
+    }
+
+    /// Ends a limit of the room. Returns whether there was one.
+    pub fn lift_limit(&mut self) -> bool {
+        std::mem::replace(&mut self.limit, self.data.len()) < self.data.len()
     }
 
     /// The free bytes after the data. [`Buf::advance`] turns them into data.
     pub fn spare_mut(&mut self) -> &mut [u8] {
-        &mut self.data[self.end..]
+        &mut self.data[self.end..self.limit]
     }
 
     /// Turns the first `n` free bytes into data.
@@ -180,12 +193,14 @@ impl Buf {
         assert!(window.start <= window.end && window.end <= self.data.len(), "a former window");
         self.start = window.start;
         self.end = window.end;
+        self.limit = self.data.len();
     }
 
     /// Drops all data. The next data begins after the headroom again.
     pub fn clear(&mut self) {
         self.start = self.data.begin;
         self.end = self.start;
+        self.limit = self.data.len();
     }
 
     /// Appends as many of `bytes` as fit. Returns how many were appended.
@@ -217,6 +232,7 @@ impl Buf {
         self.data.copy_within(self.start..self.end, begin);
         self.end = begin + self.len();
         self.start = begin;
+        self.limit = self.data.len();
     }
 
     /// Returns a new buffer with `head` and then the data of this buffer.
@@ -229,12 +245,18 @@ impl Buf {
 
     /// Appends `bytes`. Copies the data to a larger buffer if this one has no room.
     pub fn with(mut self, bytes: &[u8]) -> Self {
+        self.limit = self.data.len();
         if self.room() < bytes.len() {
             let wanted = self.len() + bytes.len();
             self = self.grown(wanted);
         }
         self.append(bytes);
         self
+    }
+
+    /// Gives the buffer back. Returns its pool.
+    pub fn give_back(self) -> BufferPool {
+        self.pool.clone()
     }
 
     /// Copies the data to a buffer with room for `data_bytes` in total. This invalidates the
@@ -320,6 +342,20 @@ mod tests {
         assert_eq!((pool.used(), pool.pooled()), (0, 1));
         assert!(pool.take().is_empty());
         assert_eq!(pool.pooled(), 1);
+    }
+
+    #[test]
+    fn a_limit_of_the_room_holds_for_one_read_and_not_for_what_is_added() {
+        let mut buf = BufferPool::default().take();
+        buf.limit_room(4);
+        assert_eq!((buf.append(b"abcdef"), buf.room()), (4, 0));
+        let mut buf = buf.with(b"\r\n");
+        assert_eq!(buf.data(), b"abcd\r\n");
+        assert!(!buf.lift_limit() && buf.room() > 1024);
+        buf.limit_room(0);
+        assert_eq!(buf.room(), 1, "a read needs room");
+        buf.clear();
+        assert!(buf.room() > 1024);
     }
 
     #[test]

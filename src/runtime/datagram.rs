@@ -43,7 +43,8 @@ pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
         } else {
             setsockopt(&socket, sockopt::Ipv4OrigDstAddr, &true)?;
         }
-        // As for TCP: the first bind fails if another process uses the port.
+        // As for TCP, the first socket does not share its port, so its bind fails if another
+        // process uses the port.
         if index > 0 {
             socket.set_reuse_port(true)?;
         }
@@ -94,7 +95,7 @@ pub fn speak_for(destination: SocketAddr, client: SocketAddr, mark: u32) -> io::
     let socket = Socket::new(Domain::for_address(destination), Type::DGRAM, None)?;
     set_transparent(&socket, destination.ip())?;
     socket.set_reuse_address(true)?;
-    leave_by(&socket, Egress { mark, source: None })?;
+    leave_by(&socket, Egress { mark, ..Egress::default() })?;
     socket.bind(&SockAddr::from(destination))?;
     socket.connect(&SockAddr::from(client))?;
     socket.set_nonblocking(true)?;

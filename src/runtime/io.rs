@@ -1,4 +1,4 @@
-//! The interface between the modules above and the outside world.
+//! The interface to the outside world: streams, time, buffers and tasks.
 //!
 //! An operation owns its buffer while it runs and returns it with the result. All methods take
 //! `&self`, so one task may read and write a stream at the same time.
@@ -19,8 +19,8 @@ pub trait Io: Clone + 'static {
     /// The current time.
     fn now(&self) -> Time;
 
-    /// The last result of [`Io::now`]. It saves a clock read if a deadline of seconds is set
-    /// shortly after a call of `now`.
+    /// The last result of [`Io::now`]. It is exact enough for a deadline in seconds, and saves a
+    /// clock read.
     fn recent(&self) -> Time;
 
     /// This worker's buffers.
@@ -51,7 +51,7 @@ pub trait Io: Clone + 'static {
 pub enum Read {
     /// This many bytes were appended to the buffer; always more than zero.
     Data(usize),
-    /// The peer has closed its side.
+    /// The peer has closed its sending side.
     End,
     /// The alarm rang first. No byte was read or lost.
     Woken,
@@ -64,7 +64,9 @@ pub enum Quiet {
     Quiet,
     /// There are bytes to read.
     Data,
-    /// The peer has closed or reset the stream.
+    /// The peer sends no more. It may still read. There may be bytes to read before the end.
+    Ended,
+    /// The stream is reset, or both sides have closed it.
     Closed,
 }
 
@@ -94,21 +96,32 @@ pub trait Stream: 'static {
     /// Only when the ring itself fails.
     fn readable(&self) -> impl Future<Output = io::Result<()>>;
 
-    /// Writes all data of `buf` and returns it with the same window.
+    /// Writes all data of `buf`. Returns `buf` unchanged.
     ///
     /// # Errors
     /// The error of send(2). The number of bytes written is then unknown.
     fn write_all(&self, buf: Buf) -> impl Future<Output = (io::Result<()>, Buf)>;
 
+    /// The number of bytes that writes take now without waiting, or a safe part of it. If they are
+    /// fewer than `enough_bytes`, it first waits for the peer to make space. `usize::MAX` means
+    /// that the number is not known, or that a write would fail. It holds no buffer and may be
+    /// dropped at any time.
+    fn room(&self, enough_bytes: usize) -> impl Future<Output = usize>;
+
     /// Checks whether the stream is still open and silent. A pooled stream must be silent.
     fn quiet(&self) -> Quiet;
 
-    /// Closes our side (FIN); reading goes on. It is async because TLS sends close_notify first.
+    /// Closes the sending side (FIN). Reading goes on. It is async because TLS sends close_notify
+    /// first.
     fn shutdown_write(&self) -> impl Future<Output = ()>;
 
     /// Makes the next close a reset (RST). Without it, the peer could regard a truncated message as
-    /// complete.
+    /// complete. A reset discards the [unsent](Stream::unsent_bytes) bytes.
     fn reset_on_close(&self);
+
+    /// The number of written bytes that the peer's system has not received yet. 0 if the stream is
+    /// broken, because nothing will arrive any more.
+    fn unsent_bytes(&self) -> usize;
 
     /// Moves bytes to `to` inside the kernel, until the source ends, `bytes_max` bytes are moved,
     /// or an error happens. Use it for streams that carry bulk data. `moved` is called with the

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use xxhash_rust::xxh64::Xxh64;
 
-/// Slots of the table: 512 KiB. The kernel maps only the pages that are used.
+/// The number of slots. The table has 512 KiB. The kernel maps only the pages that are used.
 const PLACES: usize = 1 << 16;
 
 static TABLE: LazyLock<Box<[AtomicU64]>> =

@@ -13,8 +13,8 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 /// The protocol number of UDP (RFC 768).
 const UDP: u8 = 17;
 
-/// The BPF instruction that ends a filter (BPF_RET
-/// BPF_K). Its value is the number of bytes to keep of each packet.
+/// The BPF instruction that ends a filter (BPF_RET with BPF_K). Its value is the number of bytes to
+/// keep of each packet.
 const TAKE: u16 = 0x06;
 
 /// A raw socket.
@@ -28,9 +28,10 @@ impl RawUdpSender {
     pub fn new(ip: IpAddr, mark: u32) -> io::Result<Self> {
         let family = Domain::for_address(SocketAddr::new(ip, 0));
         let socket = Socket::new(family, Type::RAW, Some(Protocol::UDP))?;
-        // The kernel would copy all UDP of the host to this socket. The filter drops it.
+        // The kernel would copy all UDP packets of the host to this socket. The filter drops them.
         socket.attach_filter(&[SockFilter::new(TAKE, 0, 0, 0)])?;
-        // Without the right to set a mark, the rules recognise our traffic by its user only.
+        // If the process may not set a mark, the capture rules still recognise its traffic by its
+        // user.
         socket.set_mark(mark).ok();
         socket.set_nonblocking(true)?;
         Ok(Self(socket))

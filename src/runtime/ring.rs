@@ -43,6 +43,16 @@ pub const PIPES_POOLED_MAX: usize = 16;
 /// How many bytes a splice moves before other tasks run.
 const SPLICE_STEP_BYTES: u64 = 1024 * 1024;
 
+/// With less free space in its sink than this, a splice waits.
+const SPLICE_ROOM_BYTES: usize = 16 * 1024;
+
+/// The smallest step of a splice. A send buffer may be so small that it never has
+/// [`SPLICE_ROOM_BYTES`].
+const SPLICE_STEP_MIN_BYTES: usize = 1024;
+
+/// The number of values that SO_MEMINFO gives, as in `linux/sock_diag.h`.
+const MEMINFO_VALUES: usize = 9;
+
 /// The kernel interface of the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Driver {
@@ -67,17 +77,17 @@ where
 {
     let forced_epoll = std::env::var_os("MONOIO_FORCE_LEGACY_DRIVER").is_some_and(|on| on == "1");
     let ring = match driver {
-        Driver::Epoll => None,
-        Driver::Auto if forced_epoll => None,
-        Driver::Auto => build_ring().ok(),
-        Driver::IoUring => Some(build_ring()?),
+        Driver::Epoll => Err(None),
+        Driver::Auto if forced_epoll => Err(None),
+        Driver::Auto => build_ring().map_err(Some),
+        Driver::IoUring => Ok(build_ring()?),
     };
     match ring {
-        Some(mut runtime) => runtime.block_on(async { main(RingIo::new(false, began)).await }),
-        None => RuntimeBuilder::<LegacyDriver>::new()
+        Ok(mut runtime) => runtime.block_on(async { main(RingIo::new(false, began, None)).await }),
+        Err(refused) => RuntimeBuilder::<LegacyDriver>::new()
             .enable_timer()
             .build()?
-            .block_on(async { main(RingIo::new(true, began)).await }),
+            .block_on(async { main(RingIo::new(true, began, refused)).await }),
     }
     Ok(())
 }
@@ -107,19 +117,22 @@ pub struct RingIo(Rc<RingState>);
 
 struct RingState {
     epoll: bool,
+    /// The reason why the kernel refused io_uring.
+    refused: Cell<Option<io::Error>>,
     began: Instant,
     recent: Cell<Time>,
     buffers: BufferPool,
     alarms: Alarms,
     pipes: Spare<Pipe>,
-    /// Handles that cancel a read, kept with their memory.
+    /// Unused handles for cancelling reads, kept for reuse.
     cancellers: Spare<Canceller>,
 }
 
 impl RingIo {
-    fn new(epoll: bool, began: Instant) -> Self {
+    fn new(epoll: bool, began: Instant, refused: Option<io::Error>) -> Self {
         let state = RingState {
             epoll,
+            refused: Cell::new(refused),
             began,
             recent: Cell::default(),
             buffers: BufferPool::default(),
@@ -135,6 +148,11 @@ impl RingIo {
     /// `io_uring` or `epoll`.
     pub fn driver_name(&self) -> &'static str {
         if self.0.epoll { "epoll" } else { "io_uring" }
+    }
+
+    /// The reason why the kernel refused io_uring. `None` if it did not, or after the first call.
+    pub fn take_refusal(&self) -> Option<io::Error> {
+        self.0.refused.take()
     }
 
     /// Makes a stream from a connected, blocking socket, as accept(2) returns it.
@@ -156,6 +174,16 @@ impl RingIo {
     pub fn readiness(&self, descriptor: OwnedFd) -> io::Result<RingStream> {
         socket::set_nonblocking(&descriptor, true)?;
         self.wrap(descriptor)
+    }
+
+    fn take_pipe(&self) -> io::Result<Pipe> {
+        self.0.pipes.take().map_or_else(Pipe::new, Ok)
+    }
+
+    fn put_pipe(&self, pipe: Option<Pipe>) {
+        if let Some(pipe) = pipe.filter(|pipe| pipe.filled_bytes() == 0) {
+            self.0.pipes.put(pipe);
+        }
     }
 
     fn wrap(&self, descriptor: OwnedFd) -> io::Result<RingStream> {
@@ -253,17 +281,47 @@ impl RingStream {
         self.monoio().writable(false).await
     }
 
+    /// Half of the free space of the send buffer, or `usize::MAX` when it is not known. The kernel
+    /// counts the memory of packets. That is up to twice their bytes, so this much surely fits.
+    fn free_bytes(&self) -> usize {
+        let mut info = [0_u32; MEMINFO_VALUES];
+        let mut len = size_of_val(&info) as libc::socklen_t;
+        // SAFETY: the descriptor is open, and SO_MEMINFO writes at most `len` bytes to `info`.
+        let done = unsafe {
+            let descriptor = self.as_fd().as_raw_fd();
+            let info = info.as_mut_ptr().cast();
+            libc::getsockopt(descriptor, libc::SOL_SOCKET, libc::SO_MEMINFO, info, &mut len)
+        };
+        if done != 0 {
+            return usize::MAX;
+        }
+        let [_, _, in_flight, send_buffer, _, queued, ..] = info;
+        // TCP counts what is queued; a Unix-domain socket counts what the peer has not read.
+        send_buffer.saturating_sub(queued.max(in_flight)) as usize / 2
+    }
+
     async fn splice_through(
         &self,
         to: &Self,
-        pipe: &mut Pipe,
+        pipe: &mut Option<Pipe>,
         bytes_max: u64,
         mut moved: impl FnMut(u64),
     ) -> Result<Spliced, SpliceError> {
         let mut left = bytes_max;
         let mut since_pause = 0;
         while left > 0 {
-            let step = left.min(socket::PIPE_BYTES as u64) as usize;
+            let mut room = to.free_bytes();
+            if room < SPLICE_ROOM_BYTES {
+                // A full pipe would hold memory while the sink is slow, and an empty one a little.
+                self.io.put_pipe(pipe.take());
+                room = to.room(SPLICE_ROOM_BYTES).await.max(SPLICE_STEP_MIN_BYTES);
+                since_pause = 0;
+            }
+            let pipe = match pipe {
+                Some(pipe) => pipe,
+                None => pipe.insert(self.io.take_pipe().map_err(SpliceError::Source)?),
+            };
+            let step = left.min(socket::PIPE_BYTES.min(room) as u64) as usize;
             match pipe.fill(self, step) {
                 Ok(0) => return Ok(Spliced::End),
                 Ok(_) => {}
@@ -341,7 +399,8 @@ impl Stream for RingStream {
         self.io.0.cancellers.put(canceller);
         let result = match result {
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(Read::Woken),
-            // A nonblocking socket returns at once. Waiting for readiness loses no bytes.
+            // During a splice the socket is nonblocking, so the read returns at once. Wait until
+            // the socket is readable instead: this loses no bytes.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 match alarm.guard(self.readable()).await {
                     // Boxed, because it is rare and would enlarge every waiting connection.
@@ -383,6 +442,17 @@ impl Stream for RingStream {
         (result, buf)
     }
 
+    async fn room(&self, enough_bytes: usize) -> usize {
+        let free_bytes = self.free_bytes();
+        if free_bytes >= enough_bytes {
+            return free_bytes;
+        }
+        // The kernel calls a socket writable again when a good part of its buffer is free. If the
+        // wait fails, the next write tells why.
+        self.writable().await.ok();
+        self.free_bytes()
+    }
+
     fn quiet(&self) -> Quiet {
         socket::quiet(self)
     }
@@ -395,21 +465,29 @@ impl Stream for RingStream {
         socket::reset_on_close(self);
     }
 
+    fn unsent_bytes(&self) -> usize {
+        if socket::is_broken(self) {
+            return 0;
+        }
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the descriptor is open, and SIOCOUTQ (tcp(7), unix(7)), which has the number of
+        // TIOCOUTQ, writes one int to the address of `bytes`.
+        let done = unsafe { libc::ioctl(self.as_fd().as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
+        if done == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+    }
+
     async fn splice_to(
         &self,
         to: &Self,
         bytes_max: u64,
         moved: impl FnMut(u64),
     ) -> Result<Spliced, SpliceError> {
-        let pipe = self.io.0.pipes.take().map_or_else(Pipe::new, Ok);
-        let mut pipe = pipe.map_err(SpliceError::Source)?;
+        let mut pipe = None;
         let source = self.begin_splice().map_err(SpliceError::Source)?;
         let sink = to.begin_splice().map_err(SpliceError::Sink)?;
         let result = self.splice_through(to, &mut pipe, bytes_max, moved).await;
         drop((source, sink));
-        if pipe.filled_bytes() == 0 {
-            self.io.0.pipes.put(pipe);
-        }
+        self.io.put_pipe(pipe);
         result
     }
 }

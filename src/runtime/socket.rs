@@ -9,21 +9,21 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 
 use super::io::Quiet;
 use crate::net::Intercept;
-use crate::net::{Address, Egress};
+use crate::net::{Address, Egress, TcpLiveness};
 
 /// The size of a splice pipe, if `/proc/sys/fs/pipe-max-size` allows it.
 pub const PIPE_BYTES: usize = 256 * 1024;
 
-/// Local ports for connections with a client's source address. By default, the client's system uses
-/// higher ports. With the same port, the kernel could not distinguish the client's connection from
-/// ours. Servers mostly listen on lower ports.
+/// Local ports for connections that the proxy opens with a client's source address. The client's
+/// own system uses higher ports by default, and most servers listen on lower ports. If the client
+/// used the same port as the proxy, the kernel could not tell their connections apart.
 const BORROWED_PORTS: RangeInclusive<u16> = 16384..=32767;
 
-/// How many of these ports are tried before the kernel chooses one.
+/// How many of [`BORROWED_PORTS`] are tried before the kernel chooses a port.
 const BORROWED_PORTS_TRIED: u32 = 8;
 
 /// Checks the socket without reading from it. poll(2) takes no lock on the socket; a peek does.
@@ -32,9 +32,21 @@ pub fn quiet(socket: impl AsFd) -> Quiet {
     let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLIN | ended)];
     match poll(&mut polled, PollTimeout::ZERO) {
         Ok(0) | Err(Errno::EINTR) => Quiet::Quiet,
-        Ok(_) if polled[0].revents() == Some(PollFlags::POLLIN) => Quiet::Data,
-        Ok(_) | Err(_) => Quiet::Closed,
+        Ok(_) => match polled[0].revents() {
+            Some(PollFlags::POLLIN) => Quiet::Data,
+            Some(_) => Quiet::Closed,
+            // nix does not know POLLRDHUP, and gives no events at all with it.
+            None if is_broken(&socket) => Quiet::Closed,
+            None => Quiet::Ended,
+        },
+        Err(_) => Quiet::Closed,
     }
+}
+
+/// Whether both directions of the socket are over: after a reset, or after the ends of both sides.
+pub fn is_broken(socket: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|events| events > 0)
 }
 
 /// Starts to connect, with the mark and the source address of `egress`. Does not wait. TCP sockets
@@ -54,7 +66,7 @@ pub fn start_connect(to: &Address, egress: Egress) -> io::Result<Socket> {
     for _ in 0..BORROWED_PORTS_TRIED {
         let Some(source) = egress.source else { break };
         let port = fastrand::u16(BORROWED_PORTS);
-        let socket = tcp(address)?;
+        let socket = tcp(address, egress.liveness)?;
         set_mark(&socket, egress.mark);
         set_transparent(&socket, source)?;
         // Several sockets may share the port if their destinations differ.
@@ -68,16 +80,40 @@ pub fn start_connect(to: &Address, egress: Egress) -> io::Result<Socket> {
             begun => return begun,
         }
     }
-    let socket = tcp(address)?;
+    let socket = tcp(address, egress.liveness)?;
     leave_by(&socket, egress)?;
     begin(socket, &address.into())
 }
 
 /// A socket for a connection to `address`, with TCP_NODELAY.
-fn tcp(address: SocketAddr) -> io::Result<Socket> {
+fn tcp(address: SocketAddr, liveness: TcpLiveness) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_tcp_nodelay(true)?;
+    if liveness != TcpLiveness::default() {
+        // A kernel that refuses the options notices a dead endpoint later.
+        set_liveness(&socket, liveness).ok();
+    }
     Ok(socket)
+}
+
+/// Sets the keep-alive and the user timeout of a socket. Sockets accepted from a listening socket
+/// inherit them.
+///
+/// # Errors
+/// When it is no TCP socket.
+pub fn set_liveness(socket: impl AsFd, liveness: TcpLiveness) -> io::Result<()> {
+    let socket = SockRef::from(&socket);
+    match liveness.keepalive {
+        Some(keepalive) => {
+            let options = TcpKeepalive::new()
+                .with_time(keepalive.time)
+                .with_interval(keepalive.interval)
+                .with_retries(keepalive.probes);
+            socket.set_tcp_keepalive(&options)?;
+        }
+        None => socket.set_keepalive(false)?,
+    }
+    socket.set_tcp_user_timeout(liveness.user_timeout)
 }
 
 fn begin(socket: Socket, address: &SockAddr) -> io::Result<Socket> {
@@ -103,7 +139,8 @@ pub fn leave_by(socket: &Socket, egress: Egress) -> io::Result<()> {
 
 fn set_mark(socket: &Socket, mark: u32) {
     if mark != 0 {
-        // Without the right to set a mark, the rules recognise our traffic by its user only.
+        // If the process may not set a mark, the capture rules still recognise its traffic by its
+        // user.
         socket.set_mark(mark).ok();
     }
 }
@@ -156,6 +193,27 @@ pub fn is_local(ip: IpAddr) -> bool {
 pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
     let (socket, peer) = SockRef::from(&listener).accept()?;
     Ok((socket.into(), peer.as_socket()))
+}
+
+/// Makes a listening TCP socket ignore new connections. Connections in its queue stay there, and
+/// handshakes that have begun go on. A client that begins now repeats its SYN after a second, and
+/// is refused then if the socket is closed.
+///
+/// # Errors
+/// When the kernel does not allow the filter.
+pub fn refuse_new(listener: impl AsFd) -> io::Result<()> {
+    let (syn, syn_ack) = (0x02, 0x12);
+    let load_flags = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    let and = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+    let if_equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    let pass = (libc::BPF_RET | libc::BPF_K) as u16;
+    SockRef::from(&listener).attach_filter(&[
+        SockFilter::new(load_flags, 0, 0, 13),
+        SockFilter::new(and, 0, 0, syn_ack),
+        SockFilter::new(if_equal, 0, 1, syn),
+        SockFilter::new(pass, 0, 0, 0),
+        SockFilter::new(pass, 0, 0, u32::MAX),
+    ])
 }
 
 /// Reads all bytes from a nonblocking wake-up socket. Returns false if the other end is closed.
@@ -237,5 +295,39 @@ impl Pipe {
         let n = splice(&self.read, None, sink, None, self.filled_bytes, flags)?;
         self.filled_bytes -= n.min(self.filled_bytes);
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::net::Keepalive;
+
+    #[test]
+    fn accepted_sockets_inherit_how_the_kernel_notices_a_dead_peer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let accept = || {
+            let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            Socket::from(listener.accept().unwrap().0)
+        };
+        let seconds = Duration::from_secs;
+        let keepalive = Keepalive { time: seconds(7), interval: seconds(3), probes: 5 };
+        let liveness = TcpLiveness { keepalive: Some(keepalive), user_timeout: Some(seconds(11)) };
+        set_liveness(&listener, liveness).unwrap();
+        let socket = accept();
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), seconds(7));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), seconds(3));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 5);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(seconds(11)));
+        set_liveness(&listener, TcpLiveness::default()).unwrap();
+        let socket = accept();
+        assert!(!socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+        let connected = tcp(listener.local_addr().unwrap(), liveness).unwrap();
+        assert_eq!(connected.tcp_user_timeout().unwrap(), Some(seconds(11)));
     }
 }

@@ -6,7 +6,8 @@ use std::cell::{Cell, RefCell};
 pub struct Spare<T> {
     free: RefCell<Vec<T>>,
     max: usize,
-    /// The lowest number of values since the last [`Spare::trim`]. So many values were not needed.
+    /// The lowest number of values in stock since the last [`Spare::trim`]. These values were not
+    /// needed.
     unneeded: Cell<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! The body of a message in transit: which bytes belong to it, and in which form it is forwarded.
+//! The body of a message in transit: finds its end, and converts it to the form of the other side.
 
 use std::ops::Range;
 
@@ -145,8 +145,8 @@ impl BodyTransform {
     }
 
     /// Processes a portion. Returns the part of `buf` that belongs to the body, in the form to
-    /// forward.
-    /// `ended` has the trailer lines if this portion is the last.
+    /// forward. `ended` has the trailer lines if the HTTP/2 stream of the body ends with this
+    /// portion.
     ///
     /// # Errors
     /// When the chunks are malformed or exceed `limits`.
@@ -201,7 +201,7 @@ impl BodyTransform {
         matches!(self.progress, BodyProgress::Done | BodyProgress::UntilClose)
     }
 
-    /// The number of bytes left, if it is known and the bytes need no parsing.
+    /// The number of bytes left of a body with a known length. `None` for other bodies.
     pub fn opaque_bytes(&self) -> Option<u64> {
         match self.progress {
             BodyProgress::Length(left) => Some(left),

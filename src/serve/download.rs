@@ -4,10 +4,13 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 
 use super::body::{BodyTransform, CallBody};
-use super::exchange::{Between, Exchange};
+use super::exchange::Exchange;
+use super::outgoing::Outgoing;
+use super::pace::Pace;
 use super::private;
 use super::relay::{self, Passed, WaitError};
-use super::workspace::Workspace;
+use super::send::Between;
+use super::workspace::Drafts;
 use crate::error::{Flag, Refusal};
 use crate::grpc::{self, Code, Kind};
 use crate::http1::encode::{self, Replaced, ResponseEdits};
@@ -21,9 +24,9 @@ use crate::runtime::io::{Io, Read, Stream};
 use crate::upstream::Upstream;
 use crate::wire::Wire;
 
-/// How many bytes of interim (1xx) responses an endpoint may send in each second, beside
-/// `limits.header_bytes` for the whole exchange. RFC 9110 15.2 sets no number of them: an endpoint
-/// may tell the progress of a long upload.
+/// In each exchange an endpoint may send `limits.header_bytes` of interim (1xx) responses, and this
+/// many bytes more for each second of the exchange. RFC 9110 15.2 sets no limit: an endpoint may
+/// report the progress of a long upload.
 pub const INTERIM_BYTES_PER_SECOND: u64 = 1024;
 
 /// The result of relaying a response.
@@ -44,7 +47,7 @@ pub enum Downloaded {
 
 /// The head of a response, or the reason for its absence.
 pub enum ResponseHead {
-    /// `workspace.response` holds the head, with offsets into `buf`.
+    /// `drafts.response` holds the head, with offsets into `buf`.
     Complete {
         /// The buffer that holds the head and the bytes after it.
         buf: Buf,
@@ -63,7 +66,8 @@ pub enum Failure {
     Refused(Refusal),
     /// The endpoint stalled in the middle of the response.
     Late,
-    /// The client has received a part of the response, or has disconnected. The connection closes.
+    /// The client has received a part of the response, or has disconnected. The client's connection
+    /// closes.
     Broken,
 }
 
@@ -76,35 +80,43 @@ pub const TIMED_OUT: Refusal = Refusal {
     flag: Flag::UpstreamTimeout,
     detail: "the endpoint did not answer within the timeout",
 };
-/// Reads the head of the final response. Interim responses are sent to the client at once.
+
+/// The time limit of one attempt has passed.
+pub const TRY_TIMED_OUT: Refusal =
+    Refusal { detail: "the endpoint did not answer within per_try_timeout", ..TIMED_OUT };
+
+/// Reads the head of the final response. Interim responses are sent to the client at once. The rest
+/// of the request may be sent at the same time (`streamed`).
 pub async fn response_head<I: Io>(
     exchange: &Exchange<'_, I>,
-    workspace: &mut Workspace,
+    drafts: &mut Drafts,
     upstream: &Upstream<Wire<I::Stream>>,
+    streamed: bool,
 ) -> Result<ResponseHead, Failure> {
     let mut buf = exchange.downstream.worker.io.buffers().take();
     let mut interim_bytes = 0;
     loop {
-        buf = match read_head(exchange, workspace, upstream, buf, interim_bytes > 0).await? {
+        let waits = Waits { heard: interim_bytes > 0, streamed };
+        buf = match read_head(exchange, drafts, upstream, buf, waits).await? {
             HeadRead::Complete(buf) => buf,
             HeadRead::Unprocessed => return Ok(ResponseHead::Unprocessed),
             HeadRead::Silence => return Ok(ResponseHead::Silence),
         };
-        let response = workspace.response.view(buf.block());
+        let response = drafts.response.view(buf.block());
         let framing = framing::response(response, exchange.method, exchange.framing.upgrade)
             .map_err(Failure::Refused)?;
-        let (status, head_end) = (workspace.response.status, head_end(workspace));
+        let (status, head_end) = (drafts.response.status, head_end(drafts));
         if framing.body == (Body::Stream { length: Some(0) }) {
             buf = await_end(exchange, upstream, buf, head_end).await?;
         }
         if status >= 200 || framing.switches {
             return Ok(ResponseHead::Complete { buf, framing });
         }
-        interim_bytes += workspace.response.len as u64;
+        interim_bytes += drafts.response.len as u64;
         if interim_bytes > interim_bytes_max(exchange) {
             return Err(Failure::Refused(Refusal::upstream("too many interim responses")));
         }
-        buf = pass_interim(exchange, workspace, upstream, buf).await?;
+        buf = pass_interim(exchange, drafts, buf).await?;
     }
 }
 
@@ -115,17 +127,18 @@ fn interim_bytes_max<I: Io>(exchange: &Exchange<'_, I>) -> u64 {
     limit + elapsed.as_secs() * INTERIM_BYTES_PER_SECOND
 }
 
-/// Relays the response whose head is in `workspace.response` to the client.
+/// Relays the response whose head is in `drafts.response` to the client.
 pub async fn relay<I: Io>(
     exchange: &Exchange<'_, I>,
-    workspace: &mut Workspace,
+    drafts: &mut Drafts,
+    outgoing: &Outgoing<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
     between: &Between,
     buf: Buf,
     framing: ResponseFraming,
 ) -> Result<Downloaded, Failure> {
-    let response = workspace.response.view(buf.block());
-    let (status, head_end) = (workspace.response.status, head_end(workspace));
+    let response = drafts.response.view(buf.block());
+    let (status, head_end) = (drafts.response.status, head_end(drafts));
     if private::is_demanded(response) {
         upstream.private.set(true);
     }
@@ -136,7 +149,8 @@ pub async fn relay<I: Io>(
     {
         exchange.record.set_code(Code::from_value(value));
     }
-    // Without a body the head has the status; this also holds for gRPC-Web.
+    // A response without a body has its gRPC status in the head, also in gRPC-Web. So only a
+    // response with a body is rewritten.
     let rewritten = bridge.and_then(|kind| Some((kind, framing.with_unknown_length()?)));
     let framing = rewritten.map_or(framing, |(_, framing)| framing);
     let body = BodyTransform::new(framing.body, exchange.framing.version);
@@ -144,25 +158,32 @@ pub async fn relay<I: Io>(
     let counted = rewritten.map(|(kind, _)| kind).or_else(plain);
     let body = body.of_call(counted.map(CallBody::response));
     let edits = response_edits(exchange, between, &framing, &replaced);
-    let origin = Some((&upstream.stream, response));
     let write = |out: &mut dyn Sink| encode::response(out, response, &framing, &edits);
-    exchange.downstream.stream.put_head(&mut workspace.scratch, origin, write);
-    exchange.record.set_status(status);
+    exchange.downstream.stream.put_head(&mut drafts.scratch, write);
+    exchange.record.answered(status);
     between.answered.set(true);
     if framing.switches {
-        return switch(exchange, workspace, buf, head_end).await;
+        return switch(exchange, drafts, buf, head_end).await;
     }
     let keep = !edits.close;
     let limits = &exchange.plan.terms.limits.message;
     let reply = relay::Reply { body, head_end, limits };
-    let passed = relay::response(exchange, &workspace.scratch, upstream, buf, reply).await?;
+    let passed = relay::response(exchange, drafts, outgoing, upstream, buf, reply).await?;
     let Passed { clean } = passed;
     Ok(Downloaded::Done { keep, reusable: clean && framing.keep_alive })
 }
 
+/// The state of an exchange before the head of the response.
+struct Waits {
+    /// The endpoint has sent an interim response.
+    heard: bool,
+    /// The rest of the request is sent meanwhile.
+    streamed: bool,
+}
+
 /// The outcome of reading a head.
 enum HeadRead {
-    /// `workspace.response` holds the head.
+    /// `drafts.response` holds the head.
     Complete(Buf),
     /// See [`ResponseHead::Unprocessed`].
     Unprocessed,
@@ -170,34 +191,46 @@ enum HeadRead {
     Silence,
 }
 
-/// Reads until `workspace.response` holds a head.
+/// Reads until `drafts.response` holds a head. `heard` means that the endpoint has sent an
+/// interim response before.
 async fn read_head<I: Io>(
     exchange: &Exchange<'_, I>,
-    workspace: &mut Workspace,
+    drafts: &mut Drafts,
     upstream: &Upstream<Wire<I::Stream>>,
     mut buf: Buf,
-    mut heard: bool,
+    Waits { mut heard, streamed }: Waits,
 ) -> Result<HeadRead, Failure> {
     if let Wire::Endpoint(stream) = &upstream.stream {
-        return read_stream_head(exchange, workspace, upstream, stream, buf).await;
+        return read_stream_head(exchange, drafts, upstream, stream, buf).await;
     }
     let limits = &exchange.plan.terms.limits.message;
     loop {
         if !buf.is_empty() {
             heard = true;
-            let parsed =
-                parse::response(buf.block(), buf.window(), limits, &mut workspace.response);
+            let parsed = parse::response(buf.block(), buf.window(), limits, &mut drafts.response);
             if let Progress::Complete = parsed.map_err(Failure::Refused)? {
                 return Ok(HeadRead::Complete(buf));
             }
+            buf.lift_limit();
             buf.make_room(1);
             if buf.room() == 0 {
                 let wanted = (buf.len() * 2).min(limits.header_bytes + 1);
                 buf = buf.grown(wanted);
             }
         }
-        let reading = pin!(upstream.stream.read(buf));
-        let (read, back) = await_response(exchange, upstream, reading).await?;
+        let pace = Pace::of_head(&exchange.downstream.stream);
+        if buf.is_empty() {
+            pace.limit(&mut buf);
+        }
+        // An endpoint answers a large request late.
+        let may_be_long = streamed || exchange.downstream.worker.io.buffers().is_crowded();
+        let (read, back) = match may_be_long && buf.is_empty() {
+            true => {
+                let read = pace.read(&exchange.downstream.worker.io, &upstream.stream, buf);
+                Box::pin(await_response(exchange, upstream, pin!(read))).await?
+            }
+            false => await_response(exchange, upstream, pin!(upstream.stream.read(buf))).await?,
+        };
         buf = back;
         match read {
             Ok(Read::Data(_)) => {}
@@ -211,28 +244,32 @@ async fn read_head<I: Io>(
     }
 }
 
-/// Reads an HTTP/2 response head into `workspace.response`.
+/// Reads an HTTP/2 response head into `drafts.response`.
 async fn read_stream_head<I: Io>(
     exchange: &Exchange<'_, I>,
-    workspace: &mut Workspace,
+    drafts: &mut Drafts,
     upstream: &Upstream<Wire<I::Stream>>,
     stream: &EndpointStream,
     buf: Buf,
 ) -> Result<HeadRead, Failure> {
-    let Workspace { response, scratch, .. } = workspace;
-    let limits = &exchange.plan.terms.limits.message;
-    let read = pin!(stream.response(limits, scratch, buf, response));
-    let (result, buf) = await_response(exchange, upstream, read).await?;
-    match result {
-        Ok(()) => Ok(HeadRead::Complete(buf)),
+    debug_assert!(buf.is_empty(), "nothing follows an interim head of HTTP/2");
+    let buffers = buf.give_back();
+    let take = || {
+        let mut buf = buffers.take();
+        Pace::of_head(&exchange.downstream.stream).limit(&mut buf);
+        buf
+    };
+    let read = pin!(stream.response(&mut drafts.response, take));
+    match await_response(exchange, upstream, read).await? {
+        Ok(buf) => Ok(HeadRead::Complete(buf)),
         Err(Gone::Unprocessed) => Ok(HeadRead::Unprocessed),
         Err(Gone::Silent) => Ok(HeadRead::Silence),
         Err(Gone::Refused(refusal)) => Err(Failure::Refused(refusal)),
     }
 }
 
-/// Waits for the end of an HTTP/2 response that declares an empty body. An HTTP/1.1 client that has
-/// the head has the whole response, so a later error could not be reported.
+/// Waits for the end of an HTTP/2 response that declares an empty body. The head alone is a
+/// complete response for an HTTP/1.1 client, so an error after the head could not be reported.
 async fn await_end<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
@@ -265,16 +302,11 @@ async fn await_response<I: Io, T>(
     upstream: &Upstream<Wire<I::Stream>>,
     read: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Failure> {
-    match relay::await_endpoint(
-        exchange,
-        upstream,
-        exchange.record.began,
-        exchange.plan.deadline,
-        read,
-    )
-    .await
-    {
+    let (began, deadline) = (exchange.record.began, exchange.plan.deadline);
+    let until = deadline.min(exchange.try_deadline.get());
+    match relay::await_endpoint(exchange, upstream, began, until, read).await {
         Ok(read) => Ok(read),
+        Err(WaitError::Late) if until < deadline => Err(Failure::Refused(TRY_TIMED_OUT)),
         Err(WaitError::Late) => Err(Failure::Refused(TIMED_OUT)),
         Err(WaitError::ClientLeft) => {
             exchange.record.set_flag(
@@ -286,11 +318,11 @@ async fn await_response<I: Io, T>(
     }
 }
 
-fn head_end(workspace: &Workspace) -> usize {
-    workspace.response.start + workspace.response.len
+fn head_end(drafts: &Drafts) -> usize {
+    drafts.response.start + drafts.response.len
 }
 
-/// Whether a response goes back to a client of `kind` in the framing of gRPC-Web.
+/// Whether a gRPC response is converted to gRPC-Web for a client of `kind`.
 fn is_bridged(kind: Kind, response: HeadView<'_>) -> bool {
     let value = response.value(b"content-type").unwrap_or_default();
     kind.is_web() && value.starts_with(b"application/grpc")
@@ -330,11 +362,11 @@ fn response_edits<'a, I: Io>(
 /// Sends the response head of a CONNECT or upgrade. The connection is then a tunnel.
 async fn switch<I: Io>(
     exchange: &Exchange<'_, I>,
-    workspace: &Workspace,
+    drafts: &Drafts,
     mut buf: Buf,
     head_end: usize,
 ) -> Result<Downloaded, Failure> {
-    relay::interim_to_client(exchange, &workspace.scratch).await?;
+    relay::interim_to_client(exchange, &drafts.scratch).await?;
     buf.consume(head_end - buf.window().start);
     Ok(Downloaded::Switched { early: buf })
 }
@@ -342,18 +374,16 @@ async fn switch<I: Io>(
 /// Passes a 1xx response to a client that understands it, and removes it from `buf`.
 async fn pass_interim<I: Io>(
     exchange: &Exchange<'_, I>,
-    workspace: &mut Workspace,
-    upstream: &Upstream<Wire<I::Stream>>,
+    drafts: &mut Drafts,
     mut buf: Buf,
 ) -> Result<Buf, Failure> {
     if exchange.framing.version != Version::Http10 && exchange.method != Method::Connect {
-        let response = workspace.response.view(buf.block());
-        let origin = Some((&upstream.stream, response));
+        let response = drafts.response.view(buf.block());
         let write = |out: &mut dyn Sink| encode::informational(out, response);
-        exchange.downstream.stream.put_head(&mut workspace.scratch, origin, write);
-        relay::interim_to_client(exchange, &workspace.scratch).await?;
+        exchange.downstream.stream.put_head(&mut drafts.scratch, write);
+        relay::interim_to_client(exchange, &drafts.scratch).await?;
     }
-    buf.consume(head_end(workspace) - buf.window().start);
-    workspace.response.clear();
+    buf.consume(head_end(drafts) - buf.window().start);
+    drafts.response.clear();
     Ok(buf)
 }

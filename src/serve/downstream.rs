@@ -8,15 +8,18 @@ use std::sync::Arc;
 
 use super::plan::OriginalDestination;
 use super::private::Private;
-use super::registry::{ConnectionState, Registered, Using};
+use super::record::ExchangeRecord;
+use super::registry::{ConnectionState, Registered};
 use super::worker::Worker;
+use crate::decision::Client;
+use crate::error::Flag;
 use crate::http1::encode::ClientCert;
 use crate::identity::SpiffeId;
 use crate::runtime::alarm::Alarm;
-use crate::runtime::io::Io;
+use crate::runtime::io::{Io, Stream};
 use crate::snapshot::{ForwardClientCert, Listener};
 use crate::upstream::{Local, LocalService, Terms, Upstream};
-use crate::wire::Wire;
+use crate::wire::{ANSWERED, Wire, linger};
 
 /// The client of a connection. A `Peer` does not change after the first request was read, and all
 /// streams of the connection share it.
@@ -30,7 +33,7 @@ pub struct Peer {
     /// The result of the TLS handshake. `None` means no TLS. Boxed, so that a connection without
     /// TLS is small.
     pub secured: Option<Box<Secured>>,
-    /// The PROXY header says that the client speaks TLS with the proxy before us.
+    /// The PROXY header says that the client speaks TLS with the proxy in front of this one.
     pub tls_before: bool,
     /// The identity of captured outbound traffic: this workload itself.
     pub workload: Option<SpiffeId>,
@@ -42,7 +45,8 @@ pub struct Peer {
 pub struct Secured {
     /// The identity in the client's certificate.
     pub identity: Option<SpiffeId>,
-    /// The element of `x-forwarded-client-cert` for services, if they get one.
+    /// The element about the client's certificate in `x-forwarded-client-cert`. `None` if services
+    /// get no such element.
     pub forwarded: Option<Box<str>>,
 }
 
@@ -116,13 +120,37 @@ pub struct Downstream<I: Io> {
     pub peer: Rc<Peer>,
     /// The original destination of a captured connection.
     pub captured: Option<Rc<OriginalDestination<I>>>,
-    /// A connection to an endpoint that serves this client alone.
+    /// The connections to endpoints that serve this client alone.
     pub private: Private<I>,
     registered: Registered,
     listener_name: Rc<str>,
     /// The version of the snapshot, and the listener's index in it.
     listener_index: Cell<(u64, usize)>,
 }
+
+/// Marks that the client's connection uses a connection to an endpoint, until this value is
+/// dropped.
+pub struct Using<'a, I: Io> {
+    downstream: &'a Downstream<I>,
+    upstream: &'a Upstream<Wire<I::Stream>>,
+    record: &'a ExchangeRecord<I>,
+}
+
+impl<I: Io> Drop for Using<'_, I> {
+    fn drop(&mut self) {
+        let state = self.downstream.state();
+        *state.endpoint.borrow_mut() = None;
+        if state.is_cut() {
+            // The connection closes in the middle of a message. Neither side may take a part of a
+            // message for the whole.
+            self.downstream.stream.reset_on_close();
+            self.upstream.stream.reset_on_close();
+            self.record.set_flag(Flag::Unauthorized, REVOKED);
+        }
+    }
+}
+
+const REVOKED: &str = "a revocation list names the certificate of the client or the endpoint";
 
 impl<I: Io> Downstream<I> {
     /// A connection just accepted by the listener called `listener_name`.
@@ -133,7 +161,8 @@ impl<I: Io> Downstream<I> {
         peer: Peer,
     ) -> Self {
         let alarm = worker.io.alarms().alarm();
-        let registered = worker.registry.enter(Rc::clone(&listener_name), alarm.wake());
+        let leaving = worker.is_leaving(&listener_name);
+        let registered = worker.registry.enter(Rc::clone(&listener_name), alarm.wake(), leaving);
         Self {
             worker,
             stream: Wire::Plain(stream),
@@ -163,6 +192,20 @@ impl<I: Io> Downstream<I> {
         Self { stream: change(stream), ..self }
     }
 
+    /// The connection as rules see it.
+    pub fn client<'a>(&'a self, listener: &'a Listener) -> Client<'a> {
+        let captured = self.captured.as_ref();
+        Client {
+            listener,
+            identity: self.peer.identity(),
+            ip: self.peer.address.map(|address| address.ip()),
+            scheme: self.peer.scheme(),
+            port: self.peer.local_port,
+            original: captured.map(|captured| captured.address),
+            probes_only: captured.is_some_and(|captured| captured.probes_only()),
+        }
+    }
+
     /// Splits the connection into the rest and its stream.
     pub fn take_stream(self) -> Option<(Self, Wire<I::Stream>)> {
         let mut taken = None;
@@ -173,11 +216,11 @@ impl<I: Io> Downstream<I> {
         Some((rest, taken?))
     }
 
-    /// A copy for another HTTP/2 stream of the same peer.
+    /// A second `Downstream` for the same client, for another HTTP/2 stream.
     pub fn beside(&self) -> Self {
         let alarm = self.worker.io.alarms().alarm();
         let name = Rc::clone(&self.listener_name);
-        let registered = self.worker.registry.enter(name, alarm.wake());
+        let registered = self.worker.registry.enter_stream(name, alarm.wake(), self.draining());
         Self {
             worker: Rc::clone(&self.worker),
             stream: Wire::Moved,
@@ -205,22 +248,43 @@ impl<I: Io> Downstream<I> {
 
     /// Whether the connection should close after the current exchange.
     pub fn draining(&self) -> bool {
-        self.registered.state.draining.get() || self.worker.draining()
+        self.registered.state.draining.get()
     }
 
-    /// Records that the connection uses `upstream`, until the result is dropped.
-    pub fn using(
-        &self,
+    /// Records that the connection uses `upstream` for the exchange of `record`, until the result
+    /// is dropped.
+    pub fn using<'a>(
+        &'a self,
         service: &LocalService<I>,
-        upstream: &Upstream<Wire<I::Stream>>,
-    ) -> Option<Using<'_>> {
-        let issued = upstream.stream.issued()?;
-        Some(self.registered.state.using(Rc::clone(&service.name), issued))
+        upstream: &'a Upstream<Wire<I::Stream>>,
+        record: &'a ExchangeRecord<I>,
+    ) -> Using<'a, I> {
+        let issued = upstream.stream.issued();
+        let proven = issued.map(|issued| (Rc::clone(&service.name), issued));
+        *self.state().endpoint.borrow_mut() = proven;
+        Using { downstream: self, upstream, record }
+    }
+
+    /// Closes the connection after an answer that was sent before the whole request was read. First
+    /// reads and drops the rest of the request for a limited time, so that the client gets the
+    /// answer.
+    pub async fn linger(&self) {
+        linger(&self.worker.io, &self.alarm, &self.stream, ANSWERED).await;
     }
 
     /// The state that other tasks read and set.
     pub fn state(&self) -> &ConnectionState {
         &self.registered.state
+    }
+
+    /// The snapshot that serves this connection: the one in use, or the last one with its listener
+    /// if a reload has removed the listener.
+    pub fn local(&self) -> Rc<Local<I>> {
+        let local = self.worker.local();
+        if self.listener(&local).is_some() {
+            return local;
+        }
+        self.worker.local_of(&self.listener_name)
     }
 
     /// The listener in `local`'s snapshot and its terms. Returns `None` when it has been removed.
@@ -237,9 +301,9 @@ impl<I: Io> Downstream<I> {
         Some((local.snapshot.listeners.get(index)?, local.listeners.get(index)?))
     }
 
-    /// The current terms of the listener. Returns `None` when it has been removed.
+    /// The current terms of the listener. Returns `None` when it was removed long ago.
     pub fn terms(&self) -> Option<Rc<Terms>> {
-        let local = self.worker.local();
+        let local = self.local();
         self.listener(&local).map(|(_, terms)| Rc::clone(terms))
     }
 }

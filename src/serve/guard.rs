@@ -1,6 +1,5 @@
 //! Access checks of a request: the path is normalised, then the token and the rules are checked.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,21 +7,17 @@ use super::downstream::Downstream;
 use super::plan;
 use super::record::ExchangeRecord;
 use super::workspace::Workspace;
-use crate::authz::path::normalise;
-use crate::authz::{EscapedSlashes, Normal, Peer, Request, Target, Verdict};
-use crate::error::{Flag, Refusal};
+use crate::authz::{EscapedSlashes, Verdict};
+use crate::decision::{self, DENIED};
+use crate::error::Refusal;
 use crate::jwt::{Accepted, Claims, Requirement};
-use crate::message::{HeadView, Span};
-use crate::propagation::forwarded;
+use crate::message::HeadView;
 use crate::route::Rule;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::Io;
 use crate::snapshot::Listener;
+use crate::tls::reason::Failure;
 use crate::upstream::{Local, LocalService};
-
-/// The answer to a denied client. Only the log names the rule.
-pub const DENIED: Refusal =
-    Refusal { status: 403, flag: Flag::Unauthorized, detail: "access denied by policy" };
 
 /// Normalises the path of the request in `buf` in place, so that rules, routes and the endpoint see
 /// the same path. The normal form is never longer.
@@ -34,23 +29,9 @@ pub fn normalise_path(
     workspace: &mut Workspace,
     buf: &mut Buf,
 ) -> Result<(), Refusal> {
-    let head = &mut workspace.request;
-    let (start, end) = (head.path.start as usize, head.target.end());
-    if head.path.is_empty() {
-        return Ok(());
-    }
-    let target = &buf.block()[start..end];
-    if normalise(target, slashes, &mut workspace.scratch)? == Normal::Unchanged {
-        return Ok(());
-    }
-    let normal = &workspace.scratch;
-    let at = start - buf.window().start;
-    buf.data_mut()[at..at + normal.len()].copy_from_slice(normal);
-    let path = memchr::memchr(b'?', normal).unwrap_or(normal.len());
-    head.target = Span::new(head.target.start as usize, start + normal.len());
-    head.path = Span::new(start, start + path);
-    head.query = Span::new((start + path + 1).min(start + normal.len()), start + normal.len());
-    Ok(())
+    let offset = buf.window().start;
+    let Workspace { request, drafts } = workspace;
+    decision::normalise(slashes, request, buf.data_mut(), offset, &mut drafts.scratch)
 }
 
 /// Checks whether a request may be forwarded by its rule to `service` (`None`: the proxy answers
@@ -68,11 +49,12 @@ pub fn admit<I: Io>(
     service: Option<&Rc<LocalService<I>>>,
     request: HeadView<'_>,
 ) -> Result<Option<Rc<Accepted>>, Refusal> {
-    if plan::is_probe(downstream, listener, request)? {
+    let is_probe = plan::is_probe(downstream, listener, request);
+    if is_probe.inspect_err(|_| report_plain(downstream, listener))? {
         return Ok(None);
     }
-    let demanded = rule.jwt.as_ref().or_else(|| service?.config.jwt.as_ref());
-    let token = match demanded {
+    let config = service.map(|service| &*service.config);
+    let token = match decision::demanded(rule, config) {
         Some(requirement) => authenticate(downstream, requirement, request)?,
         None => None,
     };
@@ -84,6 +66,26 @@ pub fn admit<I: Io>(
         return Err(DENIED);
     }
     Ok(token)
+}
+
+/// Counts and reports a client without TLS on a port that requires it, once for each connection.
+pub fn report_plain<I: Io>(downstream: &Downstream<I>, listener: &Listener) {
+    if !downstream.captured.as_ref().is_some_and(|captured| captured.is_first_report()) {
+        return;
+    }
+    let cells = listener.stats.worker(downstream.worker.index);
+    cells.tls_failures[Failure::NotTls.index()].increment();
+    let (peer, port) = (downstream.peer.ip_text(), downstream.peer.local_port);
+    downstream.worker.log_limited(|suppressed| {
+        tracing::warn!(
+            listener = &*listener.name,
+            port,
+            peer,
+            suppressed,
+            "plain text refused on a port that requires mutual TLS; give the client a sidecar or \
+             `tls: mesh`, or write `mesh: {{inbound: {{ports: {{\"{port}\": permissive}}}}}}`",
+        );
+    });
 }
 
 /// Checks the token that `requirement` requires. Returns `None` if the request has no token and
@@ -111,8 +113,7 @@ fn authenticate<I: Io>(
         }
         Err(rejection) => {
             requirement.count(rejection, worker.index);
-            let detail = rejection.detail();
-            Err(Refusal { status: 401, flag: Flag::Unauthorized, detail })
+            Err(decision::no_token(rejection))
         }
     }
 }
@@ -131,43 +132,29 @@ pub fn authorize<'l, I: Io>(
     if policies.is_empty() {
         return Verdict::Unconcerned;
     }
-    let ip = downstream.peer.address.map(|address| address.ip());
-    let forwarded_ip =
-        request.and_then(|request| forwarded::client_ip(request, listener.trusted_hops));
-    let peer = Peer { identity: downstream.peer.identity(), ip, forwarded_ip };
-    let request = request.map(|head| Request {
-        method: head.method_name(),
-        host: head.authority(),
-        path: head.path(),
-        head,
-        claims,
-    });
-    let (port, ip) = destination(downstream);
-    let target = Target { service, port, ip, request };
-    let decision = policies.decide(&peer, &target);
+    let client = downstream.client(listener);
+    let decision = client.authorize(policies, service, request, claims);
     decision.count(downstream.worker.index);
     for report in decision.reports() {
         downstream.worker.log_limited(|suppressed| {
-            let (peer, identity) = (downstream.peer.ip_text(), peer.identity.unwrap_or("-"));
+            let (peer, identity) = (downstream.peer.ip_text(), client.identity.unwrap_or("-"));
             tracing::info!(service, peer, identity, %report, suppressed, "authorization report");
         });
     }
     decision.verdict
 }
 
-/// Whether the rules allow opaque bytes from the client to `service`. Nothing is counted, because
-/// the check is repeated when bytes are forwarded.
-pub fn would_carry<I: Io>(downstream: &Downstream<I>, local: &Local<I>, service: &str) -> bool {
-    let ip = downstream.peer.address.map(|address| address.ip());
-    let peer = Peer { identity: downstream.peer.identity(), ip, forwarded_ip: None };
-    let (port, ip) = destination(downstream);
-    let target = Target { service, port, ip, request: None };
-    local.snapshot.authorization.decide(&peer, &target).verdict.is_allowed()
-}
-
-/// The local port of the connection, and the original destination if it was captured.
-fn destination<I: Io>(downstream: &Downstream<I>) -> (u16, Option<IpAddr>) {
-    (downstream.peer.local_port, downstream.captured.as_ref().map(|captured| captured.address.ip()))
+/// Whether the rules allow opaque bytes from the client to `service`. Counts nothing, because the
+/// rules are checked and counted again when bytes are forwarded.
+pub fn would_carry<I: Io>(
+    downstream: &Downstream<I>,
+    local: &Local<I>,
+    listener: &Listener,
+    service: &str,
+) -> bool {
+    let policies = &local.snapshot.authorization;
+    let decision = downstream.client(listener).authorize(policies, service, None, None);
+    decision.verdict.is_allowed()
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
 //! The plan of an exchange: the values that the snapshot gives for one request, looked up once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::downstream::Downstream;
-use crate::error::{Flag, Refusal};
+use crate::decision::UNKNOWN;
+use crate::error::Refusal;
 use crate::jwt::Accepted;
-use crate::mesh::{Direction, Leads, Unknown};
-use crate::message::{HeadView, Method};
+use crate::mesh::OriginalTarget;
+use crate::message::HeadView;
+use crate::resilience::RetryPolicy;
 use crate::route::Rule;
 use crate::runtime::io::Io;
 use crate::snapshot::Listener;
@@ -32,9 +35,16 @@ pub struct Plan<I: Io> {
     pub token: Option<Rc<Accepted>>,
     /// The deadline of the whole exchange.
     pub deadline: Time,
+    /// The exchange fails when no byte of a body passes in either direction for this long.
+    pub body_idle: Duration,
 }
 
 impl<I: Io> Plan<I> {
+    /// The retry policy, of the rule or of the service.
+    pub fn retries(&self) -> Option<&RetryPolicy> {
+        self.rule.retries.as_deref().or(self.service.config.retries.as_deref())
+    }
+
     /// The field that held the token, if the service must not get it.
     pub fn token_field(&self) -> Option<&str> {
         self.token.as_ref().and_then(|token| token.provider.field_to_drop())
@@ -47,22 +57,30 @@ pub struct OriginalDestination<I: Io> {
     pub address: SocketAddr,
     /// The connection came without TLS to a port that requires mutual TLS. Only probes may pass.
     probes_only: bool,
+    /// Whether it was reported that the client must use TLS.
+    reported: Cell<bool>,
     /// The service for the original destination, and the versions in which the service was found.
     service: RefCell<Option<Found<I>>>,
 }
 
-/// The version of the snapshot, the number of address changes, and the service found then.
+/// The version of the snapshot, the number of address changes so far, and the service found for
+/// both.
 type Found<I> = ((u64, u64), Option<Rc<LocalService<I>>>);
 
 impl<I: Io> OriginalDestination<I> {
     /// The destination at `address`.
     pub fn new(address: SocketAddr, probes_only: bool) -> Self {
-        Self { address, probes_only, service: RefCell::new(None) }
+        Self { address, probes_only, reported: Cell::new(false), service: RefCell::new(None) }
     }
 
     /// Whether only probes may pass.
     pub fn probes_only(&self) -> bool {
         self.probes_only
+    }
+
+    /// Whether this is the first refusal of plain text on the connection.
+    pub fn is_first_report(&self) -> bool {
+        !self.reported.replace(true)
     }
 }
 
@@ -87,26 +105,25 @@ pub fn original_service<I: Io>(
     found
 }
 
-/// Finds the rule for a request: a route or, for a captured connection, the rule of its original
-/// destination. Counts traffic to an unknown destination.
+/// Finds the rule for a request. Counts traffic to an unknown destination.
 ///
 /// # Errors
 /// When no rule matches, or when traffic to the unknown destination is not allowed.
 pub fn rule<'l, I: Io>(
-    downstream: &Downstream<I>,
+    downstream: &'l Downstream<I>,
     listener: &'l Listener,
     request: HeadView<'_>,
 ) -> Result<&'l Arc<Rule>, Refusal> {
-    if let Some(rule) = listener.routes().and_then(|routes| routes.find(request)) {
-        return Ok(rule);
+    let routed = downstream.client(listener).rule(request);
+    if routed.is_unknown {
+        count_unknown(downstream, listener, routed.rule.is_ok());
     }
-    let Some((capture, captured)) = listener.capture().zip(downstream.captured.as_ref()) else {
-        return Err(NO_ROUTE);
-    };
-    check_known(downstream, listener)?;
-    match capture.addresses.find(captured.address) {
-        Some(Leads::Service(_, rule)) if capture.direction == Direction::Outbound => Ok(rule),
-        _ => Ok(&capture.onward),
+    routed.rule
+}
+
+fn count_unknown<I: Io>(downstream: &Downstream<I>, listener: &Listener, allowed: bool) {
+    if let Some((capture, original)) = downstream.client(listener).captured() {
+        capture.seen.worker(downstream.worker.index).count(original, allowed);
     }
 }
 
@@ -115,19 +132,19 @@ pub fn rule<'l, I: Io>(
 /// # Errors
 /// When traffic to unknown destinations is not allowed.
 pub fn check_known<I: Io>(downstream: &Downstream<I>, listener: &Listener) -> Result<(), Refusal> {
-    let Some((capture, captured)) = listener.capture().zip(downstream.captured.as_ref()) else {
-        return Ok(());
-    };
-    let address = captured.address;
-    if capture.direction == Direction::Inbound || capture.addresses.find(address).is_some() {
-        return Ok(());
+    let client = downstream.client(listener);
+    match client.captured().map(|(capture, original)| capture.target(original)) {
+        Some(OriginalTarget::Unknown) => count_unknown(downstream, listener, true),
+        Some(OriginalTarget::Denied) => {
+            count_unknown(downstream, listener, false);
+            return Err(UNKNOWN);
+        }
+        _ => {}
     }
-    let allowed = capture.unknown == Unknown::Allow;
-    capture.seen.worker(downstream.worker.index).count(address, allowed);
-    if allowed { Ok(()) } else { Err(UNKNOWN) }
+    Ok(())
 }
 
-/// Whether a request is a probe, which needs no identity.
+/// Whether a request is a probe, which needs no identity. Counts it.
 ///
 /// # Errors
 /// When only probes may pass and the request is not a probe.
@@ -136,24 +153,9 @@ pub fn is_probe<I: Io>(
     listener: &Listener,
     request: HeadView<'_>,
 ) -> Result<bool, Refusal> {
-    let Some((capture, captured)) = listener.capture().zip(downstream.captured.as_ref()) else {
-        return Ok(false);
-    };
-    let reads = matches!(request.head.method, Method::Get | Method::Head);
-    if reads && capture.is_probe(captured.address.port(), request.path()) {
+    let is_probe = downstream.client(listener).is_probe(request)?;
+    if let (true, Some(capture)) = (is_probe, listener.capture()) {
         capture.stats.worker(downstream.worker.index).probes.increment();
-        return Ok(true);
     }
-    if captured.probes_only { Err(MEMBERS_ONLY) } else { Ok(false) }
+    Ok(is_probe)
 }
-
-const NO_ROUTE: Refusal = Refusal { status: 404, flag: Flag::NoRoute, detail: "no route matched" };
-
-const UNKNOWN: Refusal = Refusal {
-    status: 502,
-    flag: Flag::OriginalDestination,
-    detail: "no route and no service has this destination, and unknown destinations are denied",
-};
-
-const MEMBERS_ONLY: Refusal =
-    Refusal { status: 403, flag: Flag::Unauthorized, detail: "this port requires mutual TLS" };

@@ -1,8 +1,8 @@
 //! Connections to endpoints that serve one client alone.
 //!
-//! NTLM and Negotiate authenticate a connection, not a request (RFC 4559 6). After such an exchange
-//! every request on that connection is answered as that client's. So no other client may use it,
-//! and the client's next request must.
+//! NTLM and Negotiate authenticate a connection, not a request (RFC 4559 6). After that, the
+//! endpoint takes every request on that connection for a request of the same client. So no other
+//! client may use the connection, and the client's next request must use it.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -77,7 +77,7 @@ pub fn is_asked_for(request: HeadView<'_>) -> bool {
     })
 }
 
-/// Whether the endpoint wants the client to authenticate its connection.
+/// Whether the endpoint asks the client to authenticate its connection.
 pub fn is_demanded(response: HeadView<'_>) -> bool {
     let is_challenge =
         |name| is_named(name, b"www-authenticate") || is_named(name, b"proxy-authenticate");
@@ -87,7 +87,7 @@ pub fn is_demanded(response: HeadView<'_>) -> bool {
 
 /// Whether a challenge or credentials have a scheme that authenticates connections.
 fn is_of_connection(value: &[u8]) -> bool {
-    // A list of challenges may have it in any place.
+    // In a list of challenges the scheme may be at any position.
     elements(value).any(|part| {
         let scheme = part.split(|&byte| byte == b' ').next().unwrap_or_default();
         scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")

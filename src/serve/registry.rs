@@ -36,19 +36,17 @@ pub struct ConnectionState {
     pub client: RefCell<Option<Rc<[Issued]>>>,
     /// The current service and the certificates of its endpoint.
     pub endpoint: RefCell<Option<Proven>>,
+    /// Whether this is a stream of an HTTP/2 connection.
+    pub is_stream: bool,
     /// The connection must close at once.
     cut: Cell<bool>,
     task: RefCell<Option<Waker>>,
 }
 
-/// The connection uses an endpoint until this value is dropped.
-pub struct Using<'a>(&'a ConnectionState);
-
 impl ConnectionState {
-    /// Records that the connection uses an endpoint of `service` with the certificates `issued`.
-    pub fn using(&self, service: Rc<str>, issued: Rc<[Issued]>) -> Using<'_> {
-        *self.endpoint.borrow_mut() = Some((service, issued));
-        Using(self)
+    /// Whether the connection was told to close at once.
+    pub fn is_cut(&self) -> bool {
+        self.cut.get()
     }
 
     fn cut(&self) {
@@ -59,15 +57,9 @@ impl ConnectionState {
     }
 }
 
-impl Drop for Using<'_> {
-    fn drop(&mut self) {
-        *self.0.endpoint.borrow_mut() = None;
-    }
-}
-
 pin_project! {
-    /// The task of a connection. It ends at once when the connection is cut. An async function
-    /// would hold the task twice.
+    /// The task of a connection or stream. It ends at once when the connection is cut. This is a
+    /// struct because an async function would reserve the memory of the task twice.
     pub struct Cuttable<F> {
         state: Rc<ConnectionState>,
         #[pin]
@@ -104,10 +96,27 @@ pub struct Registered {
 }
 
 impl Registry {
-    /// Enters a connection of the listener called `listener`. `wake` wakes the
-    /// connection when it is idle.
-    pub fn enter(&self, listener: Rc<str>, wake: WakeHandle) -> Registered {
-        let state = Rc::new(ConnectionState::default());
+    /// Adds a connection of the listener called `listener`. `wake` wakes the connection when it is
+    /// idle. A `leaving` connection closes after its first exchange. The task of the connection
+    /// must run in [`Registry::cuttable`].
+    pub fn enter(&self, listener: Rc<str>, wake: WakeHandle, leaving: bool) -> Registered {
+        self.insert(listener, wake, leaving, false)
+    }
+
+    /// Like [`Registry::enter`], for a stream of an HTTP/2 connection.
+    pub fn enter_stream(&self, listener: Rc<str>, wake: WakeHandle, leaving: bool) -> Registered {
+        self.insert(listener, wake, leaving, true)
+    }
+
+    fn insert(
+        &self,
+        listener: Rc<str>,
+        wake: WakeHandle,
+        leaving: bool,
+        is_stream: bool,
+    ) -> Registered {
+        let draining = Cell::new(leaving);
+        let state = Rc::new(ConnectionState { draining, is_stream, ..Default::default() });
         let entry = Entry { listener, state: Rc::clone(&state), wake };
         let key = self.0.borrow_mut().insert(entry);
         Registered { registry: Rc::clone(&self.0), key, state }
@@ -129,6 +138,11 @@ impl Registry {
         states.iter().for_each(|state| state.cut());
     }
 
+    /// Whether the listener called `listener` has open connections.
+    pub fn has(&self, listener: &str) -> bool {
+        self.0.borrow().iter().any(|(_, entry)| *entry.listener == *listener)
+    }
+
     /// The number of open connections.
     pub fn len(&self) -> usize {
         self.0.borrow().len()
@@ -137,6 +151,11 @@ impl Registry {
     /// True when no connection is open.
     pub fn is_empty(&self) -> bool {
         self.0.borrow().is_empty()
+    }
+
+    /// True when all connections that must close have closed.
+    pub fn is_drained(&self) -> bool {
+        self.0.borrow().iter().all(|(_, entry)| !entry.state.draining.get())
     }
 
     /// Drains the connections of every listener for which `keep` returns false.

@@ -8,6 +8,9 @@ use std::time::Duration;
 use super::body::{BodyTransform, Taken};
 use super::download::Failure;
 use super::exchange::Exchange;
+use super::outgoing::Outgoing;
+use super::pace::{Pace, noticed};
+use super::workspace::Drafts;
 use crate::error::Flag;
 use crate::grpc::Code;
 use crate::message::Limits;
@@ -40,25 +43,41 @@ pub struct Passed {
     pub clean: bool,
 }
 
-/// Sends `head` and the body, which begins in `buf` and continues in `upstream`.
+/// Sends the head in `drafts.scratch` and the body, which begins in `buf` and continues in
+/// `upstream`. A response that may take long does not keep the request.
 pub async fn response<I: Io>(
     exchange: &Exchange<'_, I>,
-    head: &[u8],
+    drafts: &mut Drafts,
+    outgoing: &Outgoing<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
     mut buf: Buf,
     mut reply: Reply<'_>,
 ) -> Result<Passed, Failure> {
     buf.consume(reply.head_end - buf.window().start);
+    let pace = Pace::to(&exchange.downstream.stream);
     let mut portion = take(exchange, upstream, &mut reply, buf)?;
-    buf = head_to_client(exchange, head, &reply.body, portion.buf).await?;
+    pace.passed(portion.buf.len());
+    if may_wait(exchange, &portion.buf, &reply.body) {
+        outgoing.release();
+    }
+    buf = head_to_client(exchange, &drafts.scratch, &reply.body, portion.buf).await?;
     while !reply.body.is_done() {
         let bulk = reply.body.opaque_bytes().is_some_and(|left| left >= SPLICE_MIN_BYTES);
         if bulk && upstream.stream.can_splice(&exchange.downstream.stream) {
+            drop(buf);
+            free(drafts, outgoing);
             Box::pin(splice(exchange, upstream, &mut reply.body)).await?;
+            buf = exchange.downstream.worker.io.buffers().take();
             continue;
         }
+        if pace.is_due() {
+            drop(buf);
+            let renewed = pace.renew(&exchange.downstream.stream, || free(drafts, outgoing));
+            patiently(exchange, pin!(renewed)).await?;
+            buf = exchange.downstream.worker.io.buffers().take();
+        }
         buf.clear();
-        buf = match read_body(exchange, upstream, buf).await {
+        buf = match read_body(exchange, outgoing, upstream, &pace, buf).await {
             Ok(Some(buf)) => buf,
             Ok(None) if reply.body.may_end() => {
                 end_to_client(exchange).await?;
@@ -72,9 +91,25 @@ pub async fn response<I: Io>(
             Err(failure) => return Err(failure),
         };
         portion = take(exchange, upstream, &mut reply, buf)?;
+        pace.passed(portion.buf.len());
         buf = body_to_client(exchange, &reply.body, portion.buf).await?;
     }
     Ok(Passed { clean: portion.clean })
+}
+
+/// Whether the first write to the client may wait. A stream of HTTP/2 knows it. Others would need a
+/// system call, so a response that continues after `portion` is assumed to wait.
+fn may_wait<I: Io>(exchange: &Exchange<'_, I>, portion: &Buf, body: &BodyTransform) -> bool {
+    match &exchange.downstream.stream {
+        Wire::Client(stream) => !stream.takes(portion.len()),
+        _ => !body.is_done(),
+    }
+}
+
+/// Frees the memory of both heads. A long body does not need them.
+fn free<I: Io>(drafts: &mut Drafts, outgoing: &Outgoing<'_, I>) {
+    *drafts = Drafts::default();
+    outgoing.free();
 }
 
 /// A portion of a body in the form that the client gets.
@@ -110,16 +145,20 @@ fn take<I: Io>(
 }
 
 /// Reads the next portion of the body. Returns `None` when the endpoint has closed the connection.
+/// While the endpoint is silent, the request is not kept.
 async fn read_body<I: Io>(
     exchange: &Exchange<'_, I>,
+    outgoing: &Outgoing<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
+    pace: &Pace,
     buf: Buf,
 ) -> Result<Option<Buf>, Failure> {
     let (record, io) = (exchange.record, &exchange.downstream.worker.io);
-    let mut read = pin!(upstream.stream.read(buf));
+    let read = pace.read(io, &upstream.stream, buf);
+    let mut read = pin!(noticed(read, || outgoing.release()));
     let read = loop {
         let (now, received) = (io.now(), record.received_bytes());
-        let deadline = exchange.plan.deadline.min(now + exchange.plan.terms.timeouts.body_idle);
+        let deadline = exchange.plan.deadline.min(now + exchange.plan.body_idle);
         match await_endpoint(exchange, upstream, now, deadline, read.as_mut()).await {
             Err(WaitError::Late) if is_still_fed(exchange, received) => {}
             done => break done,
@@ -144,8 +183,9 @@ pub enum WaitError {
     ClientLeft,
 }
 
-/// Waits for a part of a response until `deadline`, while the client is connected. When a client
-/// resets its stream, the stream to the endpoint must not stay open until the endpoint sends again.
+/// Waits until `read`, which reads a part of a response, is ready. `since` is the time when the
+/// wait began. The wait fails at `deadline`, or when the client disconnects or resets its stream:
+/// the stream to the endpoint must not stay open until the endpoint sends again.
 pub async fn await_endpoint<I: Io, T>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
@@ -169,15 +209,26 @@ pub async fn await_endpoint<I: Io, T>(
         if now >= deadline {
             return Err(WaitError::Late);
         }
-        if gone || client.quiet() == Quiet::Closed {
+        if gone || has_left(exchange) {
             return Err(WaitError::ClientLeft);
         }
         check = now + CLIENT_CHECK_INTERVAL;
     }
 }
 
-/// Whether the client has sent more than the first `received` bytes of its body, and the deadline
-/// of the exchange has not passed: the exchange is not idle then, although the endpoint is silent.
+/// Whether the client has left. A client that has closed only its sending side may still read the
+/// response if its request said `connection: close`; otherwise it has left. The listener's
+/// `abort_on_close` overrides this rule.
+fn has_left<I: Io>(exchange: &Exchange<'_, I>) -> bool {
+    match exchange.downstream.stream.quiet() {
+        Quiet::Closed => true,
+        Quiet::Ended => exchange.plan.terms.abort_on_close.unwrap_or(exchange.framing.keep_alive),
+        Quiet::Quiet | Quiet::Data => false,
+    }
+}
+
+/// Whether the client has sent more body bytes than the `received` ones, and the deadline of the
+/// exchange has not passed. Then the exchange is not idle, although the endpoint is silent.
 fn is_still_fed<I: Io>(exchange: &Exchange<'_, I>, received: u64) -> bool {
     let in_time = exchange.downstream.worker.io.now() < exchange.plan.deadline;
     in_time && exchange.record.received_bytes() > received
@@ -197,9 +248,9 @@ async fn splice<I: Io>(
     let Some(left) = body.opaque_bytes() else { return Ok(()) };
     let (record, io) = (exchange.record, &exchange.downstream.worker.io);
     let push = || {
-        let idle = io.now() + exchange.plan.terms.timeouts.body_idle;
+        let idle = io.now() + exchange.plan.body_idle;
         upstream.alarm.set(idle.min(exchange.plan.deadline));
-        // The upload, if there is one, is not idle either.
+        // This alarm belongs to the upload. The exchange moves bytes, so the upload is not idle.
         exchange.downstream.alarm.set(idle);
     };
     push();
@@ -258,7 +309,7 @@ pub async fn interim_to_client<I: Io>(
 ) -> Result<(), Failure> {
     let buf = exchange.downstream.worker.io.buffers().take();
     let write = pin!(exchange.downstream.stream.write_message(head, buf, None));
-    patiently(exchange, write).await.map(drop)
+    written(exchange, write).await.map(drop)
 }
 
 /// Writes the head of a response and the first portion of its body to the client.
@@ -270,7 +321,7 @@ async fn head_to_client<I: Io>(
 ) -> Result<Buf, Failure> {
     let end = body.is_done().then(|| body.trailers());
     let write = pin!(exchange.downstream.stream.write_message(head, buf, end));
-    patiently(exchange, write).await
+    written(exchange, write).await
 }
 
 /// Writes a portion of the body to the client.
@@ -281,7 +332,7 @@ async fn body_to_client<I: Io>(
 ) -> Result<Buf, Failure> {
     let end = body.is_done().then(|| body.trailers());
     let write = pin!(exchange.downstream.stream.write_body(buf, end));
-    patiently(exchange, write).await
+    written(exchange, write).await
 }
 
 /// Tells the client that a body without a length has ended. In HTTP/1.1 the end of the connection
@@ -289,7 +340,7 @@ async fn body_to_client<I: Io>(
 async fn end_to_client<I: Io>(exchange: &Exchange<'_, I>) -> Result<(), Failure> {
     let buf = exchange.downstream.worker.io.buffers().take();
     let write = pin!(exchange.downstream.stream.write_body(buf, Some(b"")));
-    patiently(exchange, write).await.map(drop)
+    written(exchange, write).await.map(drop)
 }
 
 /// Ends a gRPC call after a complete message: its deadline has passed, or nothing came for too
@@ -307,20 +358,27 @@ async fn end_call<I: Io>(exchange: &Exchange<'_, I>, reply: &mut Reply<'_>) -> R
     body_to_client(exchange, &reply.body, buf).await.map(drop)
 }
 
-/// Runs `write` for at most the body timeout. The large future is not moved.
-async fn patiently<I: Io>(
+/// The result of a write to the client, for at most the body timeout.
+async fn written<I: Io>(
     exchange: &Exchange<'_, I>,
     write: Pin<&mut impl Future<Output = (std::io::Result<()>, Buf)>>,
 ) -> Result<Buf, Failure> {
-    let connection = exchange.downstream;
-    connection.alarm.set(connection.worker.io.recent() + exchange.plan.terms.timeouts.body_idle);
-    match connection.alarm.guard(write).await {
-        Ok((Ok(()), buf)) => Ok(buf),
-        Ok((Err(_), _)) => Err(client_left(exchange)),
-        Err(_) => {
-            let detail = "the client stopped reading the response for too long";
-            exchange.record.set_flag(Flag::DownstreamTimeout, detail);
-            Err(Failure::Broken)
-        }
+    match patiently(exchange, write).await? {
+        (Ok(()), buf) => Ok(buf),
+        (Err(_), _) => Err(client_left(exchange)),
     }
+}
+
+/// Waits for the client for at most the body timeout. The large future is not moved.
+async fn patiently<I: Io, T>(
+    exchange: &Exchange<'_, I>,
+    operation: Pin<&mut impl Future<Output = T>>,
+) -> Result<T, Failure> {
+    let connection = exchange.downstream;
+    connection.alarm.set(connection.worker.io.recent() + exchange.plan.body_idle);
+    connection.alarm.guard(operation).await.map_err(|_| {
+        let detail = "the client stopped reading the response for too long";
+        exchange.record.set_flag(Flag::DownstreamTimeout, detail);
+        Failure::Broken
+    })
 }

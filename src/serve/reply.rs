@@ -5,13 +5,13 @@ use std::sync::LazyLock;
 use super::body::BodyProgress;
 use super::downstream::Downstream;
 use super::exchange::After;
-use super::record::ExchangeRecord;
+use super::record::{ExchangeRecord, LateCopy};
 use super::workspace::Workspace;
 use crate::error::Refusal;
 use crate::grpc::{Kind, code_of_refusal, percent_encoded};
 use crate::http1::framing::RequestFraming;
 use crate::http1::local::{self, CallReply, LocalReply};
-use crate::message::{HeadView, HeaderEdits, Method};
+use crate::message::{HeaderEdits, Method};
 use crate::route::{Action, Rule};
 use crate::runtime::buffer::{Buf, filled};
 use crate::runtime::io::Io;
@@ -19,25 +19,27 @@ use crate::runtime::io::Io;
 /// Refuses a request whose head is malformed. The connection closes, because the start of the next
 /// request is unknown.
 pub async fn refuse_early<I: Io>(downstream: &Downstream<I>, refusal: Refusal) -> After<I> {
-    let local = downstream.worker.local();
+    let local = downstream.local();
     let Some((_, terms)) = downstream.listener(&local) else { return After::Close };
     terms.stats.worker(downstream.worker.index).refused.increment();
     let record = ExchangeRecord::open(downstream, terms);
+    record.set_http();
     drop(local);
     record.set_refusal(&refusal);
     let reply = refusal_reply(&refusal, None, false, false);
     send(&record, downstream, &reply).await
 }
 
-/// Refuses a request whose end is unknown. The connection closes.
+/// Refuses a request whose end is unknown. The connection closes. The record has its copy of the
+/// request already.
 pub async fn refuse<I: Io>(
     record: &ExchangeRecord<I>,
     downstream: &Downstream<I>,
-    request: HeadView<'_>,
+    method: Method,
     refusal: Refusal,
 ) -> After<I> {
     record.set_refusal(&refusal);
-    send_refusal(record, downstream, request, refusal, false).await;
+    send_refusal(record, downstream, method, refusal, false).await;
     After::Linger
 }
 
@@ -51,14 +53,16 @@ pub async fn refuse_framed<I: Io>(
     refusal: Refusal,
 ) -> After<I> {
     let request = workspace.request.view(buf.block());
+    record.keep_request(request);
+    let method = request.head.method;
     let consumed = whole_request(record, workspace, framing, &buf);
     record.set_refusal(&refusal);
     let keep = consumed.is_some() && framing.keep_alive;
-    let keep = send_refusal(record, downstream, request, refusal, keep).await;
+    let keep = send_refusal(record, downstream, method, refusal, keep).await;
     match consumed {
         Some(consumed) if keep => {
             buf.consume(consumed);
-            After::Next(buf)
+            After::Next(Some(buf))
         }
         _ => After::Linger,
     }
@@ -89,22 +93,25 @@ pub async fn answer<I: Io>(
     let headers = &rule.response_headers;
     let call = None;
     let reply = LocalReply { status, location: &location, body, headers, call, keep, is_head };
+    let copy = LateCopy::of(record, request);
     let sent = send(record, downstream, &reply).await;
+    drop(copy);
     match (consumed, sent) {
         (_, After::Close) => After::Close,
         (Some(consumed), _) if keep => {
             buf.consume(consumed);
-            After::Next(buf)
+            After::Next(Some(buf))
         }
         _ => After::Linger,
     }
 }
 
-/// Sends a refusal to the client. Returns whether the connection may stay open.
+/// Sends a refusal to the client. The record has its copy of the request already. Returns whether
+/// the connection may stay open.
 pub async fn send_refusal<I: Io>(
     record: &ExchangeRecord<I>,
     downstream: &Downstream<I>,
-    request: HeadView<'_>,
+    method: Method,
     refusal: Refusal,
     keep: bool,
 ) -> bool {
@@ -114,7 +121,7 @@ pub async fn send_refusal<I: Io>(
     if call.is_some() {
         record.set_code(code_of_refusal(&refusal));
     }
-    let reply = refusal_reply(&refusal, call, request.head.method == Method::Head, keep);
+    let reply = refusal_reply(&refusal, call, method == Method::Head, keep);
     matches!(send(record, downstream, &reply).await, After::Linger) && keep
 }
 
@@ -123,6 +130,12 @@ static NO_EDITS: HeaderEdits = HeaderEdits::none();
 /// The challenge for a client without a valid token (RFC 6750 3).
 static CHALLENGE: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
     set: vec![("www-authenticate".into(), "Bearer".into())],
+    ..HeaderEdits::none()
+});
+
+/// The methods that rules without `match.method` take (RFC 9110 15.5.6).
+static ALLOWED_METHODS: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
+    set: vec![("allow".into(), "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".into())],
     ..HeaderEdits::none()
 });
 
@@ -144,7 +157,11 @@ fn refusal_reply(
 
     // The detail names a check and contains nothing from the peer, so it is safe to show.
     let body = refusal.detail.as_bytes();
-    let headers = if refusal.status == 401 { &*CHALLENGE } else { &NO_EDITS };
+    let headers = match refusal.status {
+        401 => &*CHALLENGE,
+        405 => &*ALLOWED_METHODS,
+        _ => &NO_EDITS,
+    };
     let status = refusal.status;
     LocalReply { status, location: b"", body, headers, call: None, keep, is_head }
 }
@@ -170,10 +187,10 @@ async fn send<I: Io>(
     reply: &LocalReply<'_>,
 ) -> After<I> {
     let mut head = Vec::with_capacity(512);
-    downstream.stream.put_head(&mut head, None, |out| local::local_reply(out, reply));
+    downstream.stream.put_head(&mut head, |out| local::local_reply(out, reply));
     let body = reply.sent_body();
     record.set_status(reply.status);
-    record.sent(reply.body.len() as u64);
+    record.sent_own(body.len() as u64);
     let io = &downstream.worker.io;
     let buf = filled(io.buffers().take_sized(body.len()), body);
     downstream.alarm.set(io.now() + record.terms().timeouts.body_idle);

@@ -26,7 +26,8 @@ pub fn put_head<I: Io>(
     let rewrite = plan.rule.rewrite.as_ref();
     let rewritten = rewrite.is_some_and(|rewrite| rewrite.target(&plan.rule, request, &mut target));
     let replaced = exchange.kind.map(|kind| replaced(exchange, kind, request)).unwrap_or_default();
-    // A request of HTTP/1.0 may have no host, but ours must have one (RFC 9110 4.2.1).
+    // An HTTP/1.0 request may have no host, but the request to the endpoint needs one (RFC 9112
+    // 3.2).
     let address =
         request.authority().is_empty().then(|| host_of(&upstream.endpoint.config.borrow().address));
     let host = rewrite.and_then(|rewrite| rewrite.host.as_deref()).or(address.as_deref());
@@ -42,9 +43,8 @@ pub fn put_head<I: Io>(
         token_field: plan.token_field(),
         headers: &plan.rule.request_headers,
     };
-    let origin = Some((&downstream.stream, request));
     let write = |out: &mut dyn Sink| encode::request(out, request, &exchange.framing, &edits);
-    upstream.stream.put_head(scratch, origin, write);
+    upstream.stream.put_head(scratch, write);
 }
 
 /// The host of a request without one: the address of the endpoint.
@@ -75,8 +75,8 @@ fn replaced<I: Io>(exchange: &Exchange<'_, I>, kind: Kind, request: HeadView<'_>
     replaced
 }
 
-/// `http` or `https`: the scheme that the client used with us, or the one that a trusted proxy
-/// reports.
+/// `http` or `https`: the scheme of the client's connection to this proxy, or the scheme that a
+/// trusted proxy reports.
 fn forwarded_proto<I: Io>(exchange: &Exchange<'_, I>, request: HeadView<'_>) -> &'static str {
     let reported = forwarded::scheme(request, exchange.plan.terms.trusted_hops);
     reported.unwrap_or_else(|| exchange.downstream.peer.scheme())

@@ -1,4 +1,5 @@
-//! Tunnels: TCP listeners, upgraded connections and CONNECT.
+//! Tunnels relay bytes between a client and an endpoint: for TCP listeners, upgraded connections
+//! and CONNECT.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use super::downstream::Downstream;
 use super::exchange::Switched;
+use super::pace::Pace;
 use super::plan::Plan;
 use super::record::ExchangeRecord;
 use crate::error::Flag;
@@ -18,16 +20,16 @@ use crate::runtime::contained::boxed;
 use crate::runtime::io::{Io, Read, SpliceError, Spliced, Stream};
 use crate::time::Time;
 use crate::upstream::{Attempt, LocalService, Outcome, Upstream};
-use crate::wire::Wire;
+use crate::wire::{Wire, delivered};
 
-/// After this many bytes in consecutive large portions, a direction is bulk and is moved by
-/// splice(2).
+/// After a direction has moved this many bytes in consecutive large portions, splice(2) moves its
+/// further bytes.
 pub const BULK_BYTES: usize = 256 * 1024;
 
 /// A portion of at least this size counts towards [`BULK_BYTES`]. A smaller one resets the count.
 pub const BULK_PORTION_BYTES: usize = 8 * 1024;
 
-/// How long a silent direction keeps its buffer.
+/// A direction that moves no bytes for this long returns its buffer to the pool.
 const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
 /// Bytes between a client and an endpoint. A tunnel may live long, so it holds only the few values
@@ -41,7 +43,7 @@ pub struct Tunnel<I: Io> {
     pub service: Rc<LocalService<I>>,
     /// The record of the exchange or connection.
     pub record: ExchangeRecord<I>,
-    /// How long both directions may be silent.
+    /// The tunnel ends when no bytes pass in either direction for this long.
     pub idle: Duration,
     /// Bytes that the client has sent already.
     pub to_endpoint: Option<Buf>,
@@ -52,7 +54,7 @@ pub struct Tunnel<I: Io> {
 /// The end of one direction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The source closed, and the sink was closed too.
+    /// The source closed its sending side, and the proxy passed the close on to the sink.
     Orderly,
     /// An error of the client's connection.
     ClientFailed,
@@ -62,7 +64,7 @@ enum End {
     Idle,
 }
 
-/// The result of a burst of bytes in one direction.
+/// The reason why [`Direction::burst`] ended.
 enum Paused {
     /// The source is silent.
     Silent,
@@ -76,6 +78,7 @@ impl<I: Io> Tunnel<I> {
     /// The tunnel after a response that switches protocols.
     pub fn switched(switched: Switched<I>, plan: Plan<I>, record: ExchangeRecord<I>) -> Self {
         let Switched { upstream, attempt, early_request, early_response } = switched;
+        record.set_tunnel();
         Self {
             upstream,
             attempt,
@@ -91,10 +94,11 @@ impl<I: Io> Tunnel<I> {
     pub async fn run(mut self: Box<Self>, downstream: &Downstream<I>) {
         let io = &downstream.worker.io;
         let (to_endpoint, to_client) = (self.to_endpoint.take(), self.to_client.take());
-        let _using = downstream.using(&self.service, &self.upstream);
+        let _using = downstream.using(&self.service, &self.upstream, &self.record);
         let active = Cell::new(io.now());
         let (client, endpoint) = (&downstream.stream, &self.upstream.stream);
         let (record, idle) = (&self.record, self.idle);
+        let (up_end, down_end) = (Cell::new(None), Cell::new(None));
         let up = Direction {
             io,
             from: client,
@@ -103,8 +107,10 @@ impl<I: Io> Tunnel<I> {
             active: &active,
             idle,
             failed: [End::ClientFailed, End::EndpointFailed],
+            other_end: &down_end,
             count: |bytes| record.received(bytes),
             streak_bytes: Cell::new(0),
+            pace: Pace::to(endpoint),
         };
         let down = Direction {
             io,
@@ -114,57 +120,81 @@ impl<I: Io> Tunnel<I> {
             active: &active,
             idle,
             failed: [End::EndpointFailed, End::ClientFailed],
+            other_end: &up_end,
             count: |bytes| record.sent(bytes),
             streak_bytes: Cell::new(0),
+            pace: Pace::to(client),
         };
         let mut up = pin!(up.run(to_endpoint));
         let mut down = pin!(down.run(to_client));
-        let (mut up_ended, mut down_ended) = (false, false);
         let end = poll_fn(|context| {
-            if !up_ended && let Poll::Ready(end) = up.as_mut().poll(context) {
-                up_ended = true;
-                if end != End::Orderly {
-                    return Poll::Ready(end);
-                }
+            if up_end.get().is_none()
+                && let Poll::Ready(end) = up.as_mut().poll(context)
+            {
+                up_end.set(Some(end));
             }
-            if !down_ended && let Poll::Ready(end) = down.as_mut().poll(context) {
-                down_ended = true;
-                if end != End::Orderly {
-                    return Poll::Ready(end);
-                }
+            if down_end.get().is_none()
+                && let Poll::Ready(end) = down.as_mut().poll(context)
+            {
+                down_end.set(Some(end));
             }
-            if up_ended && down_ended { Poll::Ready(End::Orderly) } else { Poll::Pending }
+            end_of(up_end.get(), down_end.get()).map_or(Poll::Pending, Poll::Ready)
         })
         .await;
-        self.close(downstream, end);
         let outcome = match end {
             End::EndpointFailed => Outcome::Broken,
             End::Orderly | End::ClientFailed | End::Idle => Outcome::Carried,
         };
+        self.flag(end);
         self.attempt.finish(io.now(), outcome);
+        // After one side has failed, wait until the other side has received the bytes sent before.
+        match end {
+            End::ClientFailed => Box::pin(delivered(io, endpoint, idle)).await,
+            End::EndpointFailed => Box::pin(delivered(io, client, idle)).await,
+            End::Orderly | End::Idle => {}
+        }
+        // After a reset of one side, the other side gets a reset. Neither side of an idle tunnel
+        // has closed, so neither may see an orderly close.
+        if matches!(end, End::EndpointFailed | End::Idle) {
+            client.reset_on_close();
+        }
+        if matches!(end, End::ClientFailed | End::Idle) {
+            endpoint.reset_on_close();
+        }
     }
 
-    /// Passes a failure of one side to the other side: after a reset, the other side gets a reset.
-    fn close(&self, downstream: &Downstream<I>, end: End) {
+    /// Records how the tunnel has ended.
+    fn flag(&self, end: End) {
         match end {
             End::Orderly => {}
             End::Idle => {
-                // Neither side has closed, so neither may see an orderly close.
-                downstream.stream.reset_on_close();
-                self.upstream.stream.reset_on_close();
                 self.record.set_flag(Flag::DownstreamTimeout, "no bytes passed for too long");
             }
             End::ClientFailed => {
-                self.upstream.stream.reset_on_close();
                 let detail = "the client reset the connection";
                 self.record.set_flag(Flag::DownstreamConnectionTermination, detail);
             }
             End::EndpointFailed => {
-                downstream.stream.reset_on_close();
                 let detail = "the endpoint reset the connection";
                 self.record.set_flag(Flag::UpstreamConnectionTermination, detail);
             }
         }
+    }
+}
+
+/// How a tunnel ends, from the ends of its directions so far. Returns `None` while the tunnel goes
+/// on. `up` is the direction to the endpoint. When a write to one side fails, that side may have
+/// sent bytes before, so the direction from that side runs to its own end.
+fn end_of(up: Option<End>, down: Option<End>) -> Option<End> {
+    match (up, down) {
+        (Some(End::Orderly), Some(End::Orderly)) => Some(End::Orderly),
+        (Some(end @ End::EndpointFailed), Some(_)) | (Some(_), Some(end @ End::ClientFailed)) => {
+            Some(end)
+        }
+        (Some(End::EndpointFailed), None) | (None, Some(End::ClientFailed)) => None,
+        (Some(end @ (End::ClientFailed | End::Idle)), _) => Some(end),
+        (_, Some(end @ (End::EndpointFailed | End::Idle))) => Some(end),
+        (Some(End::Orderly) | None, _) => None,
     }
 }
 
@@ -177,20 +207,24 @@ struct Direction<'a, I: Io, C> {
     /// The time when bytes last passed in either direction.
     active: &'a Cell<Time>,
     idle: Duration,
-    /// The result of an error on the source, and on the sink.
+    /// The end of this direction after an error of the source (first) or of the sink (second).
     failed: [End; 2],
+    /// How the other direction has ended.
+    other_end: &'a Cell<Option<End>>,
     /// Counts bytes that have passed.
     count: C,
-    /// The bytes of the consecutive large portions so far. A pause keeps it.
+    /// Bytes moved in consecutive large portions so far. A silent time does not reset this count.
     streak_bytes: Cell<usize>,
+    pace: Pace,
 }
 
 impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
     /// Moves bytes until the source closes or a side fails. A silent direction holds no buffer and
     /// little memory: it waits for readiness. `first` holds bytes that were read before.
     fn run(&self, first: Option<Buf>) -> impl Future<Output = End> {
-        // Boxed, because most of a tunnel's memory is needed only while bytes pass. Made here,
-        // because an async function would keep room for `first`.
+        // The future of a burst is boxed: it needs most of a tunnel's memory, but only while bytes
+        // pass. It is made outside the async block, because the block would reserve memory for
+        // `first`.
         let begun = boxed(|| self.burst(first));
         async move {
             let mut burst = begun;
@@ -201,16 +235,25 @@ impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
                     Paused::Failed(end) => return end,
                 }
                 let [source_failed, _] = self.failed;
+                if self.await_room().await.is_none() {
+                    return End::Idle;
+                }
                 match self.patiently(pin!(self.from.readable())).await {
                     None => return End::Idle,
                     Some(Err(_)) => return source_failed,
                     Some(Ok(())) => {}
                 }
-                match Box::pin(self.from.read(self.io.buffers().take())).await {
+                match Box::pin(self.from.read(self.take_buf())).await {
                     (Ok(Read::Data(_)), buf) => burst = boxed(|| self.burst(Some(buf))),
                     (Ok(_), _) => break,
                     (Err(_), _) => return source_failed,
                 }
+            }
+            // The kernel reports a reset once. If a write of the other direction got the error, the
+            // reads from the source end as if the source had closed normally.
+            let [source_failed, _] = self.failed;
+            if self.other_end.get() == Some(source_failed) {
+                return source_failed;
             }
             match self.patiently(Box::pin(self.to.shutdown_write())).await {
                 Some(()) => End::Orderly,
@@ -219,7 +262,7 @@ impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
         }
     }
 
-    /// Moves bytes until none comes for [`BUFFER_GRACE`].
+    /// Moves bytes until none arrives for [`BUFFER_GRACE`].
     async fn burst(&self, first: Option<Buf>) -> Paused {
         let [source_failed, sink_failed] = self.failed;
         let mut pending = first;
@@ -228,9 +271,11 @@ impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
                 Some(buf) => buf,
                 None if self.io.buffers().is_crowded() => return Paused::Silent,
                 None => {
+                    if self.await_room().await.is_none() {
+                        return Paused::Failed(End::Idle);
+                    }
                     self.alarm.set(self.io.now() + BUFFER_GRACE.min(self.idle));
-                    let buf = self.io.buffers().take();
-                    match self.from.read_or_woken(buf, self.alarm).await {
+                    match self.from.read_or_woken(self.take_buf(), self.alarm).await {
                         (Ok(Read::Data(_)), buf) => buf,
                         (Ok(Read::End), _) => return Paused::Closed,
                         (Ok(Read::Woken), _) => return Paused::Silent,
@@ -239,6 +284,7 @@ impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
                 }
             };
             let n = buf.len();
+            self.pace.passed(n);
             self.active.set(self.io.now());
             self.alarm.set(self.active.get() + self.idle);
             match self.patiently(pin!(self.to.write_all(buf))).await {
@@ -258,6 +304,21 @@ impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
                 };
             }
         }
+    }
+
+    /// Waits until the sink takes more bytes. Returns `None` when no bytes passed for too long.
+    async fn await_room(&self) -> Option<()> {
+        match self.pace.is_due() {
+            true => self.patiently(pin!(self.pace.renew(self.to, || ()))).await,
+            false => Some(()),
+        }
+    }
+
+    /// A buffer for as many bytes as the sink takes.
+    fn take_buf(&self) -> Buf {
+        let mut buf = self.io.buffers().take();
+        self.pace.limit(&mut buf);
+        buf
     }
 
     async fn splice(&self) -> Option<Result<Spliced, SpliceError>> {

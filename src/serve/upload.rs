@@ -1,11 +1,16 @@
 //! Sends the body of a request to the endpoint.
 
+use std::pin::pin;
+
 use super::body::BodyTransform;
 use super::download::Failure;
-use super::exchange::{Between, Exchange};
+use super::exchange::Exchange;
+use super::outgoing::Outgoing;
+use super::pace::Pace;
+use super::send::Between;
 use crate::error::{Flag, Refusal};
-use crate::runtime::buffer::Buf;
-use crate::runtime::io::{Io, Read, Stream};
+use crate::runtime::buffer::{Buf, filled};
+use crate::runtime::io::{Io, Read};
 use crate::upstream::Upstream;
 use crate::wire::Wire;
 
@@ -15,7 +20,7 @@ pub enum UploadEnd {
     Done(Buf),
     /// The endpoint reads no more. It may still send a response.
     EndpointClosed,
-    /// Sending cannot continue, mostly because of the client.
+    /// Sending cannot continue, usually because of the client.
     Failed(Failure),
 }
 
@@ -25,15 +30,26 @@ pub async fn run<I: Io>(
     body: &mut BodyTransform,
     upstream: &Upstream<Wire<I::Stream>>,
     between: &Between,
+    outgoing: &Outgoing<'_, I>,
 ) -> UploadEnd {
     let connection = exchange.downstream;
     let io = &connection.worker.io;
     let limits = &exchange.plan.terms.limits.message;
-    let idle = exchange.plan.terms.timeouts.body_idle;
+    let idle = exchange.plan.body_idle;
+    let pace = Pace::to(&upstream.stream);
     let mut buf = io.buffers().take();
     loop {
+        if pace.is_due() {
+            drop(buf);
+            connection.alarm.set(io.now() + idle);
+            let renewed = pin!(pace.renew(&upstream.stream, || ()));
+            if connection.alarm.guard(renewed).await.is_err() {
+                return failed(exchange, between, ENDPOINT_SLOW);
+            }
+            buf = io.buffers().take();
+        }
         connection.alarm.set(io.now() + idle);
-        let read = connection.alarm.guard(connection.stream.read(buf)).await;
+        let read = connection.alarm.guard(pace.read(io, &connection.stream, buf)).await;
         let ended = connection.stream.ended();
         let portion = match read {
             Ok((Ok(Read::Data(_)), back)) => back,
@@ -42,14 +58,25 @@ pub async fn run<I: Io>(
             Err(_) => return failed(exchange, between, CLIENT_SLOW),
         };
         let window = portion.window();
+        outgoing.keep(portion.data());
         let trailers = ended.then(|| connection.stream.take_trailers());
-        let (portion, taken) = match body.take(portion, trailers, limits) {
+        let (portion, taken) = match body.take(portion, trailers.clone(), limits) {
             Ok(taken) => taken,
             Err(refusal) => return failed(exchange, between, refusal),
         };
+        // The bytes after the body, which belong to the next request, are still at their place in
+        // the block of the buffer: the transform does not change them.
+        let beyond = (taken.last && taken.consumed < window.len()).then(|| {
+            let beyond = &portion.block()[window.start + taken.consumed..window.end];
+            filled(io.buffers().take_sized(beyond.len()), beyond)
+        });
+        if taken.last {
+            outgoing.end_replay(window.len() - taken.consumed, trailers.as_deref());
+        }
         exchange.record.received(taken.consumed as u64);
         exchange.record.set_request_messages(body.messages());
         connection.alarm.set(io.now() + idle);
+        pace.passed(portion.len());
         let end = taken.last.then(|| body.trailers());
         buf = match connection.alarm.guard(upstream.stream.write_body(portion, end)).await {
             Ok((Ok(()), back)) => back,
@@ -58,19 +85,19 @@ pub async fn run<I: Io>(
         };
         buf.clear();
         if taken.last {
-            // The bytes after the body are still in the received window; the transform does not
-            // change them.
-            if taken.consumed < window.len() {
-                buf.restore(window.start + taken.consumed..window.end);
-            }
             between.uploaded.set(true);
-            return UploadEnd::Done(buf);
+            between.replayable.set(outgoing.is_replayable());
+            return UploadEnd::Done(beyond.unwrap_or(buf));
         }
     }
 }
 
 /// Ends the exchange. The client gets an answer if no response has begun.
 fn failed<I: Io>(exchange: &Exchange<'_, I>, between: &Between, refusal: Refusal) -> UploadEnd {
+    if between.downloaded.get() {
+        // The client has its response and need not send the rest of its request.
+        return UploadEnd::Failed(Failure::Broken);
+    }
     exchange.record.set_refusal(&refusal);
     let gone = refusal.flag == Flag::DownstreamConnectionTermination;
     if gone || between.answered.get() {

@@ -9,19 +9,20 @@ use std::time::Duration;
 
 use super::record::buffer::LogBuffer;
 use super::registry::{ConnectionState, Registry};
+use super::retired::RetiredListeners;
 use super::tokens::Tokens;
 use super::workspace::Workspaces;
 use crate::cells::PerWorker;
 use crate::http2::held_bytes;
 use crate::runtime::core::{Core, WorkerCells};
 use crate::runtime::io::Io;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{DrainStep, Snapshot};
 use crate::upstream::Local;
 
 /// How often idle connections to endpoints are checked.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One worker. All of it belongs to its thread, except the values in an `Arc`.
+/// The state of one worker. Only the values in an `Arc` are shared with other threads.
 pub struct Worker<I: Io> {
     core: Rc<Core<I>>,
     /// Open connections, for draining.
@@ -30,11 +31,12 @@ pub struct Worker<I: Io> {
     pub tokens: Tokens,
     /// Heads and scratch buffers.
     pub workspaces: Workspaces,
-    /// Access log lines that were not sent to the control thread yet.
+    /// Access log lines that were not handed to the thread of the log yet.
     pub log: LogBuffer,
     current: RefCell<Rc<Local<I>>>,
     prepared: RefCell<Option<Rc<Local<I>>>>,
-    draining: Cell<bool>,
+    retired: RetiredListeners<I>,
+    draining: Cell<Option<DrainStep>>,
 }
 
 impl<I: Io> Deref for Worker<I> {
@@ -68,11 +70,12 @@ impl<I: Io> Worker<I> {
             log: parts.log,
             current: RefCell::new(Rc::new(Local::empty())),
             prepared: RefCell::new(None),
-            draining: Cell::new(false),
+            retired: RetiredListeners::default(),
+            draining: Cell::new(None),
         })
     }
 
-    /// The core of the worker, for the modules below.
+    /// The part of the worker that `upstream` needs.
     pub fn core(&self) -> &Rc<Core<I>> {
         &self.core
     }
@@ -82,8 +85,28 @@ impl<I: Io> Worker<I> {
         Rc::clone(&self.current.borrow())
     }
 
-    /// Whether the process is draining.
-    pub fn draining(&self) -> bool {
+    /// The snapshot that serves the connections of the listener called `name`. This is the snapshot
+    /// in use, or the last one with this listener if a reload has removed the listener.
+    pub fn local_of(&self, name: &str) -> Rc<Local<I>> {
+        let local = self.local();
+        if local.snapshot.listener(name).is_some() {
+            return local;
+        }
+        self.retired.find(name).unwrap_or(local)
+    }
+
+    /// Whether connections of the listener called `name` must close after their next exchange.
+    pub fn is_leaving(&self, name: &str) -> bool {
+        let current = self.current.borrow();
+        match (current.snapshot.listener(name), self.draining.get()) {
+            (None, _) | (_, Some(DrainStep::All)) => true,
+            (Some(listener), Some(DrainStep::Inbound)) => !listener.is_outbound(),
+            (Some(_), None) => false,
+        }
+    }
+
+    /// The current step of the drain. `None` if no drain has begun.
+    pub fn draining(&self) -> Option<DrainStep> {
         self.draining.get()
     }
 
@@ -98,9 +121,10 @@ impl<I: Io> Worker<I> {
         *self.prepared.borrow_mut() = None;
     }
 
-    /// Uses the prepared snapshot from now on. Running exchanges keep their plan. Connections of
-    /// removed or changed listeners close after their exchange. Returns false if this version was
-    /// not prepared.
+    /// Uses the prepared snapshot from now on. Running exchanges keep their plan. A connection
+    /// closes after its current exchange if its listener was removed or has other TLS settings. For
+    /// a removed listener, this may take the drain time. Returns false if this version was not
+    /// prepared.
     pub fn commit(&self, version: u64) -> bool {
         let Some(new) = self.prepared.borrow_mut().take() else { return false };
         if new.snapshot.version != version {
@@ -109,6 +133,7 @@ impl<I: Io> Worker<I> {
         let old = self.current.replace(Rc::clone(&new));
         self.tokens.clear();
         new.replace(&old);
+        self.retired.add(&old, &new, self.io.now());
         self.registry.cut(|listener, state| self.is_revoked(&new.snapshot, listener, state));
         self.registry.drain_unless(|name| {
             let (was, is) = (old.snapshot.listener(name), new.snapshot.listener(name));
@@ -117,8 +142,8 @@ impl<I: Io> Worker<I> {
         true
     }
 
-    /// Uses the new endpoints of a service of the snapshot number `version`. Does nothing if
-    /// another snapshot is in use: a later snapshot already has the new endpoints.
+    /// Uses the new addresses of the service with index `service` in the snapshot `version`. Does
+    /// nothing if another snapshot is in use: a later snapshot already has the new addresses.
     pub fn endpoints_changed(&self, version: u64, service: usize, addresses: &[SocketAddr]) {
         let local = self.local();
         if local.snapshot.version == version {
@@ -127,37 +152,40 @@ impl<I: Io> Worker<I> {
     }
 
     /// Whether a revocation list revokes the certificate of the client, or of the endpoint in use.
-    fn is_revoked(&self, snapshot: &Snapshot, listener: &str, state: &ConnectionState) -> bool {
-        let Some(listener) = snapshot.listener(listener) else { return false };
+    /// Counts and logs it. For the clients of a removed listener, the lists of all listeners are
+    /// searched.
+    fn is_revoked(&self, snapshot: &Snapshot, name: &str, state: &ConnectionState) -> bool {
+        let listener = snapshot.listener(name);
         let client = state.client.borrow();
-        let verifier = listener.tls.as_ref().and_then(|tls| tls.verifier.as_ref());
-        let revoked_client =
-            client.as_ref().zip(verifier).and_then(|(issued, verifier)| verifier.revoked(issued));
+        let revoked_client = client.as_ref().and_then(|issued| {
+            let asked = listener.map_or(&*snapshot.listeners, std::slice::from_ref);
+            let verifiers = asked.iter().filter_map(|it| it.tls.as_ref()?.verifier.as_ref());
+            verifiers.into_iter().find_map(|verifier| verifier.revoked(issued))
+        });
         let endpoint = state.endpoint.borrow();
         let revoked_endpoint = endpoint.as_ref().and_then(|(was, issued)| {
             let service = snapshot.service(was);
             service?.tls.as_ref()?.verifier.revoked(issued)
         });
         let Some(revoked) = revoked_client.or(revoked_endpoint) else { return false };
-        listener.stats.worker(self.index).revoked.increment();
+        if let Some(listener) = listener {
+            listener.stats.worker(self.index).revoked.increment();
+        }
         let who = if revoked_client.is_some() { "client" } else { "endpoint" };
         self.log_limited(|suppressed| {
-            let listener = &*listener.name;
-            tracing::warn!(
-                listener,
-                who,
-                %revoked,
-                suppressed,
-                "connection closed: the peer's certificate is revoked"
-            );
+            let message = match state.is_stream {
+                false => "connection closed: the peer's certificate is revoked",
+                true => "HTTP/2 stream reset: the peer's certificate is revoked",
+            };
+            tracing::warn!(listener = name, who, %revoked, suppressed, "{message}");
         });
         true
     }
 
-    /// Lets every connection finish its exchange and then close.
-    pub fn drain(&self) {
-        self.draining.set(true);
-        self.registry.drain_unless(|_| false);
+    /// Lets the connections of `step` finish their exchange and then close.
+    pub fn drain(&self, step: DrainStep) {
+        self.draining.set(Some(step));
+        self.registry.drain_unless(|name| !self.is_leaving(name));
     }
 
     /// Closes idle endpoint connections that waited too long or were closed by the peer, and frees
@@ -165,6 +193,7 @@ impl<I: Io> Worker<I> {
     pub fn sweep(&self) {
         let now = self.io.now();
         self.local().sweep(now);
+        self.retired.sweep(now, |name| self.registry.has(name));
         self.workspaces.trim();
         let buffers = self.io.buffers();
         buffers.trim();

@@ -10,8 +10,15 @@ pub const WORKSPACES_POOLED_MAX: usize = 1024;
 /// The memory of one exchange.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    /// The head of the request.
+    /// The head of the request. It does not change during the exchange.
     pub request: Head,
+    /// The memory that changes during the exchange.
+    pub drafts: Drafts,
+}
+
+/// The parts of a [`Workspace`] that change during an exchange.
+#[derive(Debug, Default)]
+pub struct Drafts {
     /// The head of the response.
     pub response: Head,
     /// The text of a head before it is sent.
@@ -33,11 +40,11 @@ impl Workspaces {
         self.0.take().unwrap_or_default()
     }
 
-    /// Returns a workspace.
+    /// Puts a workspace back into the pool.
     pub fn put(&self, mut workspace: Box<Workspace>) {
         workspace.request.clear();
-        workspace.response.clear();
-        workspace.scratch.clear();
+        workspace.drafts.response.clear();
+        workspace.drafts.scratch.clear();
         self.0.put(workspace);
     }
 

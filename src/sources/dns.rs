@@ -1,14 +1,16 @@
-//! Finds data that is not in files: resolves service names on the control thread and follows their
-//! changes, and fetches token keys (`keys`).
+//! Resolves service names on the control thread and follows their changes.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hickory_resolver::TokioResolver;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::lookup::Lookups;
+use crate::dns::{Family, Found, KnownAddresses, SystemSettings};
+use crate::net::{DnsName, Families};
 use crate::telemetry::status::Status;
 
 /// The shortest lifetime of a DNS answer, whatever its TTL is.
@@ -17,28 +19,57 @@ pub const TTL_MIN: Duration = Duration::from_secs(1);
 /// The longest lifetime of a DNS answer.
 pub const TTL_MAX: Duration = Duration::from_secs(300);
 
-/// Delay before a retry after a failed lookup. Known addresses stay in use.
+/// Delay before a retry after a failed lookup, and after the answer that there are no addresses.
+/// Known addresses stay in use.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The interval of checks whether `/etc/resolv.conf` or `/etc/hosts` has changed. In a container,
+/// they are bind mounts, and a watch of their directory would not see a change.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Keeps the addresses of names up to date.
 pub struct Names {
+    context: Context,
+    followed: HashMap<DnsName, JoinHandle<()>>,
+    changes: mpsc::UnboundedReceiver<(DnsName, Vec<SocketAddr>)>,
+    looking: Option<JoinHandle<()>>,
+}
+
+/// The values that the task of a name needs.
+#[derive(Clone)]
+struct Context {
+    lookups: Lookups,
     status: Status,
-    followed: HashMap<String, JoinHandle<()>>,
-    sender: mpsc::UnboundedSender<(String, Vec<SocketAddr>)>,
-    changes: mpsc::UnboundedReceiver<(String, Vec<SocketAddr>)>,
+    sender: mpsc::UnboundedSender<(DnsName, Vec<SocketAddr>)>,
+    terms: watch::Sender<Terms>,
+}
+
+/// The settings of all lookups. After a change, all names are looked up again.
+#[derive(Clone, Copy)]
+struct Terms {
+    /// Counts changes of the files that name DNS servers, and reloads.
+    changes: u64,
+    gone_after: Duration,
 }
 
 impl Names {
     /// Creates an empty set.
-    pub fn new(status: Status) -> Self {
+    pub fn new(status: Status, lookups: Lookups) -> Self {
         let (sender, changes) = mpsc::unbounded_channel();
-        Self { status, followed: HashMap::new(), sender, changes }
+        let terms = Terms { changes: 0, gone_after: Duration::MAX };
+        let context = Context { lookups, status, sender, terms: watch::Sender::new(terms) };
+        Self { context, followed: HashMap::new(), changes, looking: None }
     }
 
-    /// Resolves exactly these names (`HOST:PORT`) from now on.
-    pub fn follow(&mut self, names: &[String]) {
+    /// Resolves exactly these names from now on. After a name has lost its addresses, the last
+    /// ones are used for `gone_after`.
+    pub fn follow(&mut self, names: &[DnsName], gone_after: Duration) {
+        self.context.terms.send_if_modified(|terms| {
+            std::mem::replace(&mut terms.gone_after, gone_after) != gone_after
+        });
+        let wanted: HashSet<_> = names.iter().collect();
         self.followed.retain(|name, task| {
-            let kept = names.contains(name);
+            let kept = wanted.contains(name);
             if !kept {
                 task.abort();
             }
@@ -46,14 +77,35 @@ impl Names {
         });
         for name in names {
             if !self.followed.contains_key(name) {
-                let task = follow(name.clone(), self.sender.clone(), self.status.clone());
+                let task = follow(name.clone(), self.context.clone());
                 self.followed.insert(name.clone(), tokio::spawn(task));
+            }
+        }
+        match self.followed.is_empty() {
+            true => self.stop_looking(),
+            false => {
+                self.looking.get_or_insert_with(|| {
+                    // Read now, before the first lookup.
+                    let known = self.context.lookups.settings();
+                    tokio::spawn(look_at_files(self.context.clone(), known))
+                });
             }
         }
     }
 
+    /// Looks up all names again, now.
+    pub fn look_again(&self) {
+        self.context.terms.send_modify(|terms| terms.changes += 1);
+    }
+
+    fn stop_looking(&mut self) {
+        if let Some(looking) = self.looking.take() {
+            looking.abort();
+        }
+    }
+
     /// Returns the addresses found within `patience`; other names follow later.
-    pub async fn first(&mut self, patience: Duration) -> HashMap<String, Vec<SocketAddr>> {
+    pub async fn first(&mut self, patience: Duration) -> HashMap<DnsName, Vec<SocketAddr>> {
         let mut found = HashMap::new();
         let deadline = tokio::time::Instant::now() + patience;
         while found.len() < self.followed.len() {
@@ -66,7 +118,7 @@ impl Names {
     }
 
     /// Waits for the next name with changed addresses.
-    pub async fn changed(&mut self) -> (String, Vec<SocketAddr>) {
+    pub async fn changed(&mut self) -> (DnsName, Vec<SocketAddr>) {
         match self.changes.recv().await {
             Some(change) => change,
             None => std::future::pending().await,
@@ -77,52 +129,96 @@ impl Names {
 impl Drop for Names {
     fn drop(&mut self) {
         self.followed.values().for_each(JoinHandle::abort);
+        self.stop_looking();
     }
 }
 
-/// Resolves a name after each TTL and reports changes.
-async fn follow(
-    name: String,
-    changes: mpsc::UnboundedSender<(String, Vec<SocketAddr>)>,
-    status: Status,
-) {
-    let Some((host, port)) = name.rsplit_once(':') else { return };
+/// Looks up all names again when the files that name DNS servers change.
+async fn look_at_files(context: Context, mut known: Arc<SystemSettings>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let settings = context.lookups.settings();
+        if !Arc::ptr_eq(&known, &settings) {
+            known = settings;
+            context.terms.send_modify(|terms| terms.changes += 1);
+        }
+    }
+}
+
+/// Resolves a name after each TTL, and when the DNS servers of the system change. Reports changes.
+async fn follow(name: DnsName, context: Context) {
+    let Some((host, port)) = name.address.rsplit_once(':') else { return };
     let Ok(port) = port.parse() else { return };
     let host = host.trim_matches(['[', ']']);
     if let Ok(ip) = host.parse() {
-        changes.send((name.clone(), vec![SocketAddr::new(ip, port)])).ok();
+        context.sender.send((name.clone(), vec![SocketAddr::new(ip, port)])).ok();
         return;
     }
-    let resolver = match TokioResolver::builder_tokio().and_then(|builder| builder.build()) {
-        Ok(resolver) => resolver,
-        Err(error) => {
-            tracing::error!(%name, %error, "cannot set up DNS lookups; this name is not resolved");
-            return;
-        }
-    };
-    let mut known: Option<Vec<SocketAddr>> = None;
+    let mut terms = context.terms.subscribe();
+    let mut known = KnownAddresses::default();
     loop {
-        let again = match resolver.lookup_ip(host).await {
-            Ok(answer) => {
-                status.known().lookups.0 += 1;
-                let mut addresses: Vec<_> =
-                    answer.iter().map(|ip| SocketAddr::new(ip, port)).collect();
-                addresses.sort();
-                addresses.dedup();
-                if known.as_ref() != Some(&addresses) {
-                    known = Some(addresses.clone());
-                    changes.send((name.clone(), addresses)).ok();
-                }
-                let ttl = answer.valid_until().saturating_duration_since(Instant::now());
-                ttl.clamp(TTL_MIN, TTL_MAX)
-            }
-            Err(error) => {
-                status.known().lookups.1 += 1;
-                let previous_addresses = known.as_ref().map_or(0, Vec::len);
-                tracing::warn!(%name, %error, previous_addresses, "DNS lookup failed");
-                RETRY_AFTER
-            }
-        };
-        tokio::time::sleep(again).await;
+        let gone_after = terms.borrow_and_update().gone_after;
+        let [ipv4, ipv6] = Family::ALL.map(|family| look_up(&context.lookups, host, &name, family));
+        let (ipv4, ipv6) = tokio::join!(ipv4, ipv6);
+        let found = [ipv4, ipv6];
+        let changed = known.hear(&found, Instant::now(), gone_after);
+        note(&context.status, &name, &found, &known);
+        if let Some(ips) = changed {
+            let address = |ip: IpAddr| SocketAddr::new(ip, port);
+            let addresses = ips.into_iter().map(address).collect();
+            context.sender.send((name.clone(), addresses)).ok();
+        }
+        let goes_in = known.goes_in(Instant::now(), gone_after).unwrap_or(Duration::MAX);
+        tokio::select! {
+            () = tokio::time::sleep(again_in(&found).min(goes_in)) => {}
+            changed = terms.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Looks up one family of addresses, if it is wanted.
+async fn look_up(lookups: &Lookups, host: &str, name: &DnsName, family: Family) -> Option<Found> {
+    let wanted = match name.families {
+        Families::Any => true,
+        Families::Ipv4 => family == Family::Ipv4,
+        Families::Ipv6 => family == Family::Ipv6,
+    };
+    if wanted { Some(lookups.addresses(host, family).await) } else { None }
+}
+
+/// The time until the next lookup.
+fn again_in(found: &[Option<Found>; 2]) -> Duration {
+    let found = found.iter().flatten();
+    let valid = found.clone().filter_map(|found| match found {
+        Found::Addresses(_, valid) => Some((*valid).clamp(TTL_MIN, TTL_MAX)),
+        Found::Failed(_) => Some(RETRY_AFTER),
+        Found::None => None,
+    });
+    valid.min().unwrap_or(RETRY_AFTER)
+}
+
+/// Counts and logs the results of a lookup.
+fn note(status: &Status, name: &DnsName, found: &[Option<Found>; 2], known: &KnownAddresses) {
+    let mut failure = None;
+    let mut has_addresses = false;
+    for found in found.iter().flatten() {
+        match found {
+            Found::Addresses(..) => has_addresses = true,
+            Found::Failed(why) => failure = Some(why),
+            Found::None => {}
+        }
+    }
+    let previous_addresses = known.len();
+    let lookups = &mut status.known().lookups;
+    match failure {
+        Some(error) => {
+            lookups.failed += 1;
+            tracing::warn!(%name, %error, previous_addresses, "DNS lookup failed");
+        }
+        None if has_addresses => lookups.succeeded += 1,
+        None => {
+            lookups.none += 1;
+            tracing::warn!(%name, previous_addresses, "the DNS name has no addresses");
+        }
     }
 }

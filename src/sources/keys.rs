@@ -11,6 +11,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+use super::fetch::Fetcher;
+use super::lookup::Lookups;
 use crate::compile::KeySource;
 use crate::jwt::{KeySet, KeysWanted};
 use crate::telemetry::status::Status;
@@ -38,6 +40,7 @@ type Change = (String, Arc<KeySet>);
 /// Keeps the key sets of issuers up to date.
 pub struct KeySets {
     status: Status,
+    fetcher: Fetcher,
     followed: HashMap<String, (KeySource, JoinHandle<()>)>,
     sender: mpsc::UnboundedSender<Change>,
     changes: mpsc::UnboundedReceiver<Change>,
@@ -45,9 +48,10 @@ pub struct KeySets {
 
 impl KeySets {
     /// Creates an empty set.
-    pub fn new(status: Status) -> Self {
+    pub fn new(status: Status, lookups: Lookups) -> Self {
         let (sender, changes) = mpsc::unbounded_channel();
-        Self { status, followed: HashMap::new(), sender, changes }
+        let fetcher = Fetcher::new(lookups);
+        Self { status, fetcher, followed: HashMap::new(), sender, changes }
     }
 
     /// Fetches exactly these sources from now on. `wanted` returns the signal that an unknown key
@@ -63,7 +67,8 @@ impl KeySets {
         for source in sources {
             if !self.followed.contains_key(&source.url) {
                 let (sender, status) = (self.sender.clone(), self.status.clone());
-                let task = follow(source.clone(), wanted(&source.url), sender, status);
+                let fetcher = self.fetcher.clone();
+                let task = follow(source.clone(), fetcher, wanted(&source.url), sender, status);
                 let entry = (source.clone(), tokio::spawn(task));
                 self.followed.insert(source.url.clone(), entry);
             }
@@ -102,6 +107,7 @@ impl Drop for KeySets {
 /// use.
 async fn follow(
     source: KeySource,
+    fetcher: Fetcher,
     wanted: KeysWanted,
     changes: mpsc::UnboundedSender<Change>,
     status: Status,
@@ -109,8 +115,8 @@ async fn follow(
     let mut known: Vec<u8> = Vec::new();
     loop {
         let url = source.url.as_str();
-        let asked = source.clone();
-        let fetched = tokio::task::spawn_blocking(move || fetch(&asked)).await;
+        let (asked, fetcher) = (source.clone(), fetcher.clone());
+        let fetched = tokio::task::spawn_blocking(move || fetch(&asked, &fetcher)).await;
         let parsed = fetched.unwrap_or_else(|error| Err(error.to_string())).and_then(|bytes| {
             let keys = KeySet::parse(&bytes).map_err(|error| error.to_string())?;
             Ok((bytes, keys))
@@ -120,7 +126,7 @@ async fn follow(
             Ok((bytes, keys)) => {
                 status.known().key_fetches.0 += 1;
                 if bytes != known {
-                    tracing::info!(url, keys = keys.len(), "token keys changed");
+                    tracing::info!(url, keys = keys.len(), "new token keys were fetched");
                     known = bytes;
                     changes.send((source.url.clone(), Arc::new(keys))).ok();
                 }
@@ -143,7 +149,7 @@ async fn follow(
 }
 
 /// Reads the source. Blocks.
-fn fetch(source: &KeySource) -> Result<Vec<u8>, String> {
+fn fetch(source: &KeySource, fetcher: &Fetcher) -> Result<Vec<u8>, String> {
     let pem = match &source.ca_pem {
         Some(pem) => pem.to_vec(),
         None if source.url.starts_with("https:") => std::fs::read(PUBLIC_CAS)
@@ -161,7 +167,7 @@ fn fetch(source: &KeySource) -> Result<Vec<u8>, String> {
         .user_agent(concat!("ringway/", env!("CARGO_PKG_VERSION")))
         .tls_config(tls)
         .build();
-    let agent: ureq::Agent = config.into();
+    let agent = fetcher.agent(config);
     let mut answer = agent.get(&source.url).call().map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     let mut body = answer.body_mut().as_reader().take(KEY_SET_BYTES_MAX + 1);

@@ -1,81 +1,146 @@
-//! The access log writer. It has its own thread, because a disk or a pipe may block.
+//! The access log, and the log of the process. Neither blocks a thread that logs a line.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
+use super::outlet::{Losses, Outlet};
 use crate::snapshot::LogSink;
 
-/// How many batches may wait to be written: about 2 MiB. Further ones are dropped and counted.
-pub const BATCHES_MAX: usize = 64;
+/// How long a process that ends waits until its logs are written.
+pub const FINISH_LIMIT: Duration = Duration::from_secs(2);
 
-/// The handle of the writing thread.
-#[derive(Default)]
-pub struct LogSinkWriter {
-    sink: Option<LogSink>,
-    writer: Option<(SyncSender<Vec<u8>>, JoinHandle<()>)>,
+/// How long the process waits for its logs after a second signal.
+pub const HURRIED_FINISH_LIMIT: Duration = Duration::from_millis(100);
+
+/// The access log. The workers share it.
+pub struct AccessLog {
+    target: Mutex<Target>,
+    losses: Arc<Losses>,
 }
 
-impl LogSinkWriter {
-    /// Writes to `sink` from now on. Does nothing if the sink is the same.
-    pub fn configure(&mut self, sink: Option<&LogSink>) {
-        if self.sink.as_ref() == sink {
+#[derive(Default)]
+struct Target {
+    sink: Option<LogSink>,
+    /// `None` if there is no sink, or its thread could not be started.
+    outlet: Option<Outlet>,
+    /// Old outlets, which may still write or be stuck.
+    old: Vec<Outlet>,
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        let report = |lines, reason: &str| {
+            tracing::warn!(lines, reason, "access log lines were dropped");
+        };
+        Self { target: Mutex::default(), losses: Arc::new(Losses::new(report)) }
+    }
+}
+
+impl AccessLog {
+    /// Writes to `sink` from now on; `None` turns the log off. Does nothing if the sink is the
+    /// same.
+    pub fn configure(&self, sink: Option<&LogSink>) {
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        if target.sink.as_ref() == sink && target.outlet.is_some() == sink.is_some() {
             return;
         }
-        self.finish();
-        self.sink = sink.cloned();
-        let Some(sink) = self.sink.clone() else { return };
-        let (sender, batches) = sync_channel(BATCHES_MAX);
-        let thread = std::thread::Builder::new().name("access-log".to_owned());
-        match thread.spawn(move || write_all(&sink, &batches)) {
-            Ok(thread) => self.writer = Some((sender, thread)),
+        target.let_go();
+        target.sink = sink.cloned();
+        let Some(sink) = sink.cloned() else { return };
+        match Outlet::open("access-log", sink, Arc::clone(&self.losses)) {
+            Ok(outlet) => target.outlet = Some(outlet),
             Err(error) => tracing::error!(%error, "cannot start the access log thread"),
         }
     }
 
     /// Reopens the file, after the log was rotated.
-    pub fn reopen(&mut self) {
-        let sink = self.sink.take();
-        self.configure(sink.as_ref());
-    }
-
-    /// Queues a batch of lines. Returns the number of lines dropped because the queue is full.
-    pub fn write(&self, lines: Vec<u8>) -> u64 {
-        let Some((sender, _)) = &self.writer else { return 0 };
-        match sender.try_send(lines) {
-            Ok(()) => 0,
-            Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) => {
-                memchr::memchr_iter(b'\n', &lines).count() as u64
-            }
+    pub fn reopen(&self) {
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(LogSink::File(_)) = &target.sink {
+            target.let_go();
+            let sink = target.sink.clone();
+            drop(target);
+            self.configure(sink.as_ref());
         }
     }
 
-    /// Waits until all lines are written.
-    pub fn finish(&mut self) {
-        if let Some((sender, thread)) = self.writer.take() {
-            drop(sender);
-            // A panic in the writer was logged already.
-            thread.join().ok();
+    /// Queues a batch of whole lines. If the queue is full, drops and counts them.
+    pub fn write(&self, lines: Vec<u8>) {
+        let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&target.outlet, &target.sink) {
+            (Some(outlet), _) => outlet.write(lines),
+            (None, Some(_)) => self.losses.count(&lines, "there is no thread to write them"),
+            (None, None) => {}
+        }
+    }
+
+    /// The number of dropped lines.
+    pub fn dropped(&self) -> u64 {
+        self.losses.lines()
+    }
+
+    /// Waits until all lines are written, for `limit` at most.
+    pub fn finish(&self, limit: Duration) {
+        let outlet = self.target.lock().unwrap_or_else(PoisonError::into_inner).outlet.take();
+        if let Some(outlet) = outlet {
+            outlet.finish(limit);
         }
     }
 }
 
-fn write_all(sink: &LogSink, batches: &Receiver<Vec<u8>>) {
-    let mut out: Box<dyn Write> = match sink {
-        LogSink::Stdout => Box::new(std::io::stdout()),
-        LogSink::Stderr => Box::new(std::io::stderr()),
-        LogSink::File(path) => match OpenOptions::new().append(true).create(true).open(path) {
-            Ok(file) => Box::new(file),
-            Err(error) => {
-                let path = path.display();
-                return tracing::error!(%path, %error, "cannot open the access log");
-            }
-        },
-    };
-    for batch in batches {
-        if let Err(error) = out.write_all(&batch).and_then(|()| out.flush()) {
-            tracing::error!(%error, "cannot write the access log; lines were lost");
+impl Target {
+    fn let_go(&mut self) {
+        self.old.retain(Outlet::forget);
+        if let Some(old) = self.outlet.take() {
+            old.let_go();
+            self.old.push(old);
         }
+    }
+}
+
+/// The log of the process, on standard error.
+static PROCESS_LOG: OnceLock<(Outlet, Arc<Losses>)> = OnceLock::new();
+
+/// Starts the thread that writes the log of the process. Returns a function that makes writers for
+/// the log.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn start_process_log() -> io::Result<impl Fn() -> ProcessLog + Clone> {
+    let report = |lines, reason: &str| {
+        tracing::warn!(lines, reason, "lines of this log were dropped");
+    };
+    let losses = Arc::new(Losses::of_log(report));
+    let outlet = Outlet::open("log", LogSink::Stderr, Arc::clone(&losses))?;
+    PROCESS_LOG.set((outlet, losses)).ok();
+    Ok(|| ProcessLog)
+}
+
+/// The number of dropped lines of the log of the process.
+pub fn process_log_dropped() -> u64 {
+    PROCESS_LOG.get().map_or(0, |(_, losses)| losses.lines())
+}
+
+/// Ends the log of the process. Waits until all lines are written, for `limit` at most.
+pub fn finish_process_log(limit: Duration) {
+    if let Some((outlet, _)) = PROCESS_LOG.get() {
+        outlet.finish(limit);
+    }
+}
+
+/// A writer of whole lines to the log of the process.
+pub struct ProcessLog;
+
+impl io::Write for ProcessLog {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        if let Some((outlet, _)) = PROCESS_LOG.get() {
+            outlet.write(lines.to_vec());
+        }
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -1,5 +1,7 @@
-//! Metrics, logs and the status of the process. All of it runs on the control thread.
+//! Metrics, logs and the status of the process. The control thread owns the metrics and the status.
+//! Each log has its own thread.
 
 pub mod logs;
 pub mod metrics;
+pub mod outlet;
 pub mod status;

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use super::logs::AccessLog;
 use crate::cells::PerWorker;
 use crate::runtime::core::WorkerCells;
 use crate::snapshot::Snapshot;
 
-/// Shared by the control loop and the admin interface; both run on the control thread.
+/// The status of the process. The control thread writes it, and the admin interface shows it.
 #[derive(Clone)]
 pub struct Status(Arc<Mutex<Known>>);
 
@@ -25,10 +26,10 @@ pub struct Known {
     pub draining: bool,
     /// Configurations applied and refused.
     pub reloads: Reloads,
-    /// Access log lines that were dropped because writing was too slow.
-    pub log_lines_dropped: u64,
-    /// DNS lookups of services: (succeeded, failed).
-    pub lookups: (u64, u64),
+    /// The access log.
+    pub access_log: Arc<AccessLog>,
+    /// DNS lookups of services.
+    pub lookups: NameLookups,
     /// Fetches of key sets: (succeeded, failed).
     pub key_fetches: (u64, u64),
     /// Captured DNS queries.
@@ -46,25 +47,38 @@ pub struct Reloads {
     pub failed: u64,
     /// The time of the last reload.
     pub last: Option<SystemTime>,
+    /// The files differ from the configuration in use, or could not be read.
+    pub files_differ: bool,
     /// The errors of the last reload. Empty if it was applied.
     pub errors: String,
+}
+
+/// The results of DNS lookups of services.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NameLookups {
+    /// The name has addresses.
+    pub succeeded: u64,
+    /// The name does not exist, or has no addresses.
+    pub none: u64,
+    /// The lookup failed for one of the address families.
+    pub failed: u64,
 }
 
 /// The results of captured DNS queries.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Queries {
-    /// Answered here.
+    /// Answered by Ringway.
     pub here: u64,
-    /// Answered by the system's resolvers.
+    /// Answered by the DNS servers of the system.
     pub elsewhere: u64,
-    /// Not answered: no resolver of the system answered.
+    /// The servers of the system did not answer, or refused (SERVFAIL, NOTIMP or REFUSED).
     pub failed: u64,
     /// Dropped: malformed, or too many at once.
     pub dropped: u64,
 }
 
 impl Status {
-    /// The status at the start; no configuration is applied yet.
+    /// The status before the first configuration is applied.
     pub fn new(workers: Arc<PerWorker<WorkerCells>>) -> Self {
         Self(Arc::new(Mutex::new(Known {
             snapshot: None,
@@ -73,8 +87,8 @@ impl Status {
             workers,
             draining: false,
             reloads: Reloads::default(),
-            log_lines_dropped: 0,
-            lookups: (0, 0),
+            access_log: Arc::default(),
+            lookups: NameLookups::default(),
             key_fetches: (0, 0),
             queries: Queries::default(),
             started: SystemTime::now(),

@@ -1,5 +1,5 @@
-//! Questions about certificates that path validation (webpki) does not answer: whether all of a
-//! chain last, and whether a certificate is a root itself.
+//! Checks of certificates that path validation (webpki) does not make: whether every certificate of
+//! a chain is within its time of validity, and whether the peer's certificate is a root itself.
 
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
@@ -18,9 +18,9 @@ fn lasts(der: &CertificateDer<'_>, now: UnixTime) -> bool {
     })
 }
 
-/// Whether a certificate that says CA:TRUE is one of `anchors`, and may be used for `usage` at
-/// `now`. `openssl req -x509` makes such certificates; who gives one as `ca` trusts its key for
-/// anything.
+/// Whether a CA certificate is one of `anchors`, and may be used for `usage` at `now`. `openssl req
+/// -x509` makes self-signed certificates that are CA certificates. An operator who configures such
+/// a certificate as `ca` trusts its key, so a peer may present it as its own certificate.
 pub(super) fn is_anchor(
     der: &CertificateDer<'_>,
     anchors: &[TrustAnchor<'static>],
@@ -29,7 +29,7 @@ pub(super) fn is_anchor(
 ) -> bool {
     let Ok(parsed) = EndEntityCert::try_from(der) else { return false };
     let key = parsed.subject_public_key_info();
-    // The key of an anchor is the content of the DER sequence.
+    // An anchor has its key without the header of the DER sequence.
     let same_key = |anchor: &TrustAnchor<'_>| {
         key.as_ref().strip_suffix(anchor.subject_public_key_info.as_ref()).is_some_and(is_header)
     };

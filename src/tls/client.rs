@@ -25,7 +25,8 @@ pub struct ClientTls {
     /// A number that changes when the accepted peers change. Pooled connections with an older
     /// number are not used again.
     pub terms: u64,
-    /// A number that changes with everything in these settings, our own certificate included.
+    /// A number that changes when any of these settings changes, including the proxy's own
+    /// certificate.
     pub inputs: u64,
     /// The verifier of endpoint certificates.
     pub verifier: Arc<PeerVerifier>,
@@ -36,7 +37,7 @@ pub struct ClientTls {
 
 impl ClientTls {
     /// Creates TLS settings that present `own` if the endpoint requests a certificate, and check
-    /// the endpoint with `verifier`. `terms` and `inputs` are the fields.
+    /// the endpoint with `verifier`. `terms` and `inputs` become the fields of the same names.
     ///
     /// # Errors
     /// When rustls rejects the configuration.

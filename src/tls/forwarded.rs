@@ -8,7 +8,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::identity::SpiffeId;
 
-/// The element for a client with `certificate`; `by` is our own identity.
+/// The element for a client with `certificate`. `by` is the proxy's own identity.
 pub fn element(certificate: &CertificateDer<'_>, by: Option<&SpiffeId>) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.

@@ -29,9 +29,9 @@ pub use stream::{DISCARD_BYTES_MAX, EXPIRED_MEANWHILE, HandshakeError, TlsStream
 pub use tickets::{TicketKeys, terms_of};
 pub use verify::{Bundle, Expected, Issued, PeerVerifier, Trust, spiffe_id};
 
-/// aws-lc-rs with X25519MLKEM768 preferred, and AES-128 before AES-256, because it costs less and
-/// is the mandatory suite of TLS 1.3 (RFC 8446 9.1). The process has one provider, and handshakes
-/// share its Arc.
+/// The cryptography of rustls: aws-lc-rs with X25519MLKEM768 preferred, and AES-128 before AES-256,
+/// because AES-128 costs less and is the mandatory suite of TLS 1.3 (RFC 8446 9.1). The process has
+/// one provider, and handshakes share its Arc.
 pub static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     let is_aes_128 = |suite: &SupportedCipherSuite| {

@@ -22,7 +22,7 @@ pub enum Failure {
     NoCertificate,
     /// The peer's certificate was refused.
     Certificate,
-    /// The peer refused us with an alert.
+    /// The peer refused the handshake with an alert.
     Alert,
     /// There is no common version or cipher, or the peer violated the protocol.
     Protocol,
@@ -129,7 +129,7 @@ fn bare(presented: &str) -> &str {
     inside.unwrap_or(presented).trim_matches('"')
 }
 
-/// The alert (RFC 8446 6.2) for an error to which rustls assigns none.
+/// The alert (RFC 8446 6.2) for an error for which rustls creates no alert.
 pub fn alert_for(error: &Error) -> AlertDescription {
     match error {
         Error::PeerMisbehaved(_) | Error::InappropriateMessage { .. } => {

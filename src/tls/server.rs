@@ -106,7 +106,7 @@ impl ServerTls {
         let identity = parameters.certificates.identity();
         let mut config = builder.with_cert_resolver(Arc::new(parameters.certificates));
         config.alpn_protocols = parameters.alpn.iter().map(|name| name.to_vec()).collect();
-        // Use the server's order: AES first, because our machines have it in hardware.
+        // Use the server's order: AES first, because most servers have AES in hardware.
         config.ignore_client_order = true;
         config.ticketer = parameters.tickets;
         config.send_tls13_tickets = TICKETS_SENT;

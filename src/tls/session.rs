@@ -39,9 +39,9 @@ pub struct Session {
     outgoing: Vec<u8>,
     /// The peer sent close_notify.
     ended: bool,
-    /// We have sent data, so later data may need encryption.
+    /// This side has sent data. After that, an alert may need encryption.
     spoke: bool,
-    /// The connection failed, and the alert for it exists.
+    /// The connection failed, and its alert was created.
     failed: bool,
 }
 
@@ -157,7 +157,7 @@ impl Session {
         !self.rest.is_empty() || self.whole_record().is_some()
     }
 
-    /// Whether unexpected data has arrived.
+    /// Whether all received bytes were read, and no close_notify has arrived.
     pub fn is_idle(&self) -> bool {
         self.rest.is_empty() && self.incoming.is_none() && !self.ended
     }
@@ -167,6 +167,7 @@ impl Session {
         self.incoming = Some(match self.incoming.take() {
             None => cipher,
             Some(mut known) => {
+                known.lift_limit();
                 known.make_room(cipher.len());
                 if known.room() < cipher.len() {
                     let wanted = known.len() + cipher.len();
@@ -291,6 +292,22 @@ impl Session {
         (data.len() >= whole).then_some(whole)
     }
 
+    /// The number of bytes up to the end of the first record that is not complete, or of its header
+    /// while that is not complete.
+    pub fn missing_bytes(&self) -> usize {
+        let mut data = self.incoming.as_ref().map_or(&[][..], Buf::data);
+        loop {
+            let Some(len) = data.get(3..RECORD_HEADER_BYTES) else {
+                return RECORD_HEADER_BYTES - data.len();
+            };
+            let whole = RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([len[0], len[1]]));
+            match data.get(whole..) {
+                Some(rest) => data = rest,
+                None => return whole - data.len(),
+            }
+        }
+    }
+
     fn step(&mut self, plain: Option<&mut Buf>, job: Option<&mut Job<'_>>) -> Result<Step, Error> {
         let (discard, step) = self.drive(plain, job);
         if let Some(buf) = &mut self.incoming {
@@ -344,8 +361,8 @@ impl Session {
     }
 
     /// Creates an alert for a failure without a rustls alert. A server that has not sent anything
-    /// sends it in the clear. Otherwise rustls must create the alert: an invalid record makes it do
-    /// so.
+    /// sends the alert in the clear. Otherwise rustls must create and encrypt it: an invalid record
+    /// makes rustls do so.
     fn refuse(&mut self, alert: AlertDescription) {
         const FATAL: u8 = 2;
         if !self.spoke && matches!(self.side, Side::Server(_)) {
@@ -438,7 +455,7 @@ fn handle<Data>(
         }
         Ok(ConnectionState::PeerClosed) => Step::Ended,
         Ok(ConnectionState::Closed) => Step::Closed,
-        // We never offer early data. Ignore states of later rustls versions.
+        // Ringway never offers early data. Ignore states of later rustls versions.
         Ok(_) => Step::Blocked,
     };
     (discard, Ok(step))

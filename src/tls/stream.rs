@@ -1,4 +1,4 @@
-//! A TLS stream. Its reader and writer drive it.
+//! A TLS stream. It has no task of its own: its reads and writes do all work.
 //!
 //! Only writes send data. Output that a read causes (session tickets, a key update) goes out with
 //! the next write, in the same packet. The exceptions are the handshake and fatal alerts.
@@ -16,7 +16,7 @@ use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::{Buf, BufferPool};
 use crate::runtime::io::{Quiet, Read, Stream};
 
-/// A connection whose bytes are encrypted on the way.
+/// A connection that encrypts its bytes.
 pub struct TlsStream<S> {
     inner: S,
     session: RefCell<Session>,
@@ -32,7 +32,7 @@ pub struct TlsStream<S> {
 /// The reason why a handshake failed.
 #[derive(Debug)]
 pub enum HandshakeError {
-    /// The peer or its certificate is not accepted.
+    /// One side refused the other, or the peer broke the protocol.
     Tls(Error),
     /// The connection broke.
     Io(io::Error),
@@ -114,8 +114,8 @@ impl<S: Stream> TlsStream<S> {
         }
     }
 
-    /// Closes our side after a failed handshake and reads up to `bytes_max` from the peer. Closing
-    /// with unread bytes would send a reset, and the peer could lose our alert.
+    /// Closes the sending side after a failed handshake and reads up to `bytes_max` from the peer.
+    /// Closing with unread bytes would send a reset, and the peer could lose the alert.
     pub async fn discard(&self, bytes_max: usize) {
         self.inner.shutdown_write().await;
         let mut cipher = self.buffers.take();
@@ -171,7 +171,7 @@ impl<S: Stream> TlsStream<S> {
                 self.session.borrow_mut().receive(cipher);
                 None
             }
-            // Without close_notify the data may be cut off (RFC 8446 6.1).
+            // Without close_notify the data may be incomplete (RFC 8446 6.1).
             Ok(Read::End) => Some(Err(io::ErrorKind::UnexpectedEof.into())),
             other => Some(other),
         }
@@ -188,13 +188,24 @@ impl<S: Stream> TlsStream<S> {
         Ok(())
     }
 
-    /// Like [`Stream::read`].
+    /// Takes a buffer for ciphertext. A read with limited room gets one record and no byte of the
+    /// next one, first its header and then the rest: what follows stays in the kernel.
+    fn take_cipher(&self, is_limited: bool) -> Buf {
+        let mut cipher = self.buffers.take();
+        if is_limited {
+            cipher.limit_room(self.session.borrow().missing_bytes());
+        }
+        cipher
+    }
+
+    /// Like [`Stream::read`]. With limited room it appends up to a record more.
     pub async fn read(&self, mut plain: Buf) -> (io::Result<Read>, Buf) {
+        let is_limited = plain.lift_limit();
         loop {
             if let Some(done) = self.decrypted(&mut plain).await {
                 return (done, plain);
             }
-            let (read, cipher) = self.inner.read(self.buffers.take()).await;
+            let (read, cipher) = self.inner.read(self.take_cipher(is_limited)).await;
             if let Some(done) = self.received(read, cipher) {
                 return (done, plain);
             }
@@ -203,11 +214,13 @@ impl<S: Stream> TlsStream<S> {
 
     /// Like [`Stream::read_or_woken`].
     pub async fn read_or_woken(&self, mut plain: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
+        let is_limited = plain.lift_limit();
         loop {
             if let Some(done) = self.decrypted(&mut plain).await {
                 return (done, plain);
             }
-            let (read, cipher) = self.inner.read_or_woken(self.buffers.take(), alarm).await;
+            let cipher = self.take_cipher(is_limited);
+            let (read, cipher) = self.inner.read_or_woken(cipher, alarm).await;
             if let Some(done) = self.received(read, cipher) {
                 return (done, plain);
             }
@@ -228,6 +241,11 @@ impl<S: Stream> TlsStream<S> {
         let result = self.send(plain.data()).await;
         self.writing.set(false);
         (result, plain)
+    }
+
+    /// Like [`Stream::room`]. What encryption adds is within its reserve.
+    pub async fn room(&self, enough_bytes: usize) -> usize {
+        self.inner.room(enough_bytes).await
     }
 
     /// Like [`Stream::quiet`].
@@ -252,18 +270,23 @@ impl<S: Stream> TlsStream<S> {
         self.aborted.set(true);
         self.inner.reset_on_close();
     }
+
+    /// Like [`Stream::unsent_bytes`], in ciphertext.
+    pub fn unsent_bytes(&self) -> usize {
+        self.inner.unsent_bytes()
+    }
 }
 
 /// How many bytes of a refused peer are read and discarded, so that the peer can read its alert.
 pub const DISCARD_BYTES_MAX: usize = 1024 * 1024;
 
-/// The reason why a session with a valid ticket is not resumed.
+/// The reason why a handshake is refused although its session ticket is valid.
 pub const EXPIRED_MEANWHILE: &str =
     "the peer's certificate was refused: it has expired since the session began";
 
 impl<S: Stream> TlsStream<S> {
     /// Whether the session was resumed and `verifier` would no longer accept the certificate that
-    /// the peer presented in the first one.
+    /// the peer presented in the original session.
     pub fn resumes_expired(&self, verifier: &PeerVerifier) -> bool {
         self.session(|session| {
             let chain = session.peer_certificates().unwrap_or_default();

@@ -28,7 +28,8 @@ use crate::identity::{LinkerdName, SpiffeId};
 /// up to 16 KiB.
 pub const CHAIN_BYTES_MAX: usize = 15 * 1024;
 
-/// How many bytes the names of CAs may take in a handshake. A bundle of public CAs has more.
+/// The longest list of CA names that a listener sends in a handshake, in bytes. A longer list, such
+/// as that of a bundle of public CAs, is not sent.
 pub const HINT_BYTES_MAX: usize = 4096;
 
 /// The root certificates of a trust domain.
@@ -96,7 +97,7 @@ pub struct PeerVerifier {
     expected: Expected,
     mandatory: bool,
     algorithms: WebPkiSupportedAlgorithms,
-    /// The names of the CAs, for clients with several certificates.
+    /// The names of the CAs that clients get, so that a client can choose among its certificates.
     hints: Vec<DistinguishedName>,
 }
 
@@ -172,14 +173,15 @@ fn only_linkerd_name(certificate: &EndEntityCert<'_>) -> Option<SpiffeId> {
 }
 
 impl PeerVerifier {
-    /// Creates a verifier. `mandatory`: refuse a client without a certificate.
+    /// Creates a verifier. With `mandatory`, a client without a certificate is refused.
     pub fn new(trust: Arc<Trust>, expected: Expected, mandatory: bool) -> Self {
         let algorithms = PROVIDER.signature_verification_algorithms;
         Self { trust, expected, mandatory, algorithms, hints: Vec::new() }
     }
 
-    /// Tells clients the names of the CAs: one with several certificates then takes the right one
-    /// (RFC 8446 4.2.4). Does nothing if the names take more than [`HINT_BYTES_MAX`].
+    /// Makes the listener send the names of the CAs, so that a client with several certificates
+    /// chooses the right one (RFC 8446 4.2.4). Does nothing if the names take more than
+    /// `HINT_BYTES_MAX`.
     pub fn naming_cas(mut self) -> Self {
         let anchors = self.trust.bundles.iter().flat_map(|bundle| &bundle.anchors);
         let names = anchors.map(|anchor| anchor.subject.as_ref());
@@ -189,9 +191,10 @@ impl PeerVerifier {
         self
     }
 
-    /// Whether a chain that was accepted in an earlier session is still good at `now`, for a server
-    /// (`true`) or a client. If one of its certificates has expired, the path is validated again:
-    /// servers send what no path needs, for example an old cross-signed root (RFC 5280 6.1).
+    /// Whether a chain that was accepted in an earlier session is still valid at `now`. `is_server`
+    /// says whether the peer is a server. If one of the certificates has expired, the path is
+    /// validated again: a chain may have a certificate that no path needs, for example an old
+    /// cross-signed root (RFC 5280 6.1).
     pub fn still_accepts(
         &self,
         chain: &[CertificateDer<'_>],
@@ -201,6 +204,22 @@ impl PeerVerifier {
         let Some((end_entity, intermediates)) = chain.split_first() else { return true };
         let usage = if is_server { KeyUsage::server_auth() } else { KeyUsage::client_auth() };
         all_last(chain, now) || self.check(end_entity, intermediates, None, now, usage).is_ok()
+    }
+
+    /// Whether a client without a certificate is refused.
+    pub fn is_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    /// Checks whether a peer with a valid certificate for `id` is accepted.
+    ///
+    /// # Errors
+    /// The reason for the refusal.
+    pub fn check_id(&self, id: &SpiffeId) -> Result<(), IdentityError> {
+        match &self.expected {
+            Expected::Spiffe(allowed) => self.bundle_of(id, allowed).map(|_| ()),
+            Expected::Anyone | Expected::Name | Expected::Unverified => Ok(()),
+        }
     }
 
     /// Whether nothing is checked.
@@ -258,7 +277,7 @@ impl PeerVerifier {
         ) {
             Ok(_) => {}
             Err(webpki::Error::CaUsedAsEndEntity) if is_anchor(end_entity, anchors, now, usage) => {
-                // webpki has not come to the revocation lists.
+                // webpki has stopped before it checked the revocation lists.
                 if self.revoked(&Issued::list(std::slice::from_ref(end_entity))).is_some() {
                     return Err(CertificateError::Revoked.into());
                 }
@@ -279,13 +298,20 @@ impl PeerVerifier {
         certificate: &EndEntityCert<'_>,
         allowed: &[SpiffeId],
     ) -> Result<Option<&Bundle>, IdentityError> {
-        let id = only_spiffe_id(certificate)?;
+        self.bundle_of(&only_spiffe_id(certificate)?, allowed)
+    }
+
+    fn bundle_of(
+        &self,
+        id: &SpiffeId,
+        allowed: &[SpiffeId],
+    ) -> Result<Option<&Bundle>, IdentityError> {
         let domain = id.trust_domain();
         let bundle = self.trust.bundles.iter().find(|b| b.trust_domain.as_deref() == Some(domain));
         if bundle.is_none() {
             return Err(IdentityError::UnknownTrustDomain(domain.to_owned()));
         }
-        if !allowed.is_empty() && !allowed.contains(&id) {
+        if !allowed.is_empty() && !allowed.contains(id) {
             let list: Vec<&str> = allowed.iter().map(SpiffeId::as_str).collect();
             let (found, expected) = (id.as_str().to_owned(), list.join(" or "));
             return Err(IdentityError::Unexpected { found, expected });

@@ -12,40 +12,55 @@ pub enum Outcome {
     Answered(u16),
     /// There is no complete response, because of the endpoint.
     Failed,
+    /// Another endpoint accepted a connection first, though it was asked later.
+    Overtaken,
     /// An L4 connection or tunnel closed in order. Its duration says nothing about the endpoint.
     Carried,
-    /// The endpoint broke an L4 connection or tunnel. The duration says nothing about the
-    /// endpoint.
+    /// The endpoint broke an L4 connection or tunnel, or closed a reused connection without a
+    /// response. The duration says nothing about the endpoint.
     Broken,
 }
 
 /// One attempt to serve a request at one endpoint. It counts the load, latency and failures of the
-/// endpoint. Dropping an attempt without [`Attempt::finish`] only ends the load: the client has
-/// disconnected.
+/// endpoint. If the client disconnects, the attempt is dropped without [`Attempt::finish`]; this
+/// ends the load and counts neither latency nor failure.
 pub struct Attempt<I: Io> {
     endpoint: Option<LocalEndpoint<I>>,
     began: Time,
 }
 
 impl<I: Io> Attempt<I> {
-    /// An attempt without an endpoint. It counts nothing, because the connection may stay unused.
+    /// An attempt that counts nothing, for a connection that may stay unused.
     pub(super) fn uncounted() -> Self {
         Self { endpoint: None, began: Time::default() }
     }
 
-    /// Begins an attempt at `endpoint` at the time `now`. Counts a request of the endpoint.
+    /// Begins an attempt at `endpoint` at the time `now`. Counts a request to the endpoint.
     pub fn begin(endpoint: &LocalEndpoint<I>, now: Time) -> Self {
         endpoint.cells().requests.increment();
         endpoint.load.started();
         Self { endpoint: Some(LocalEndpoint::<I>::clone(endpoint)), began: now }
     }
 
+    /// When the attempt began.
+    pub fn began(&self) -> Time {
+        self.began
+    }
+
     /// Ends the attempt at the time `now`. Counts its latency and failure.
     pub fn finish(mut self, now: Time, outcome: Outcome) {
         let Some(endpoint) = self.endpoint.take() else { return };
         match outcome {
-            Outcome::Answered(_) => endpoint.load.finished(now, now.since(self.began)),
-            Outcome::Failed => endpoint.load.failed(now, now.since(self.began)),
+            Outcome::Answered(status) => {
+                let (duration, cells) = (now.since(self.began), endpoint.cells());
+                endpoint.load.finished(now, duration);
+                let class = usize::from(status / 100).clamp(1, cells.status_class.len()) - 1;
+                cells.status_class[class].increment();
+                cells.duration_us.add(duration.as_micros() as u64);
+            }
+            Outcome::Failed | Outcome::Overtaken => {
+                endpoint.load.failed(now, now.since(self.began));
+            }
             Outcome::Carried | Outcome::Broken => endpoint.load.abandoned(),
         }
         if matches!(outcome, Outcome::Failed | Outcome::Broken | Outcome::Answered(500..)) {

@@ -5,15 +5,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::attempt::{Attempt, Outcome};
+use super::attempt::Attempt;
 use super::connect::{ConnectError, connect};
 use super::pool::Upstream;
-use super::{LocalEndpoint, LocalService, http2, secure};
+use super::{LocalEndpoint, LocalService, hedge, http2, secure};
 use crate::balance::{self, Policy};
 use crate::cluster::Protocol;
 use crate::error::{Flag, Refusal};
 use crate::message::HeadView;
-use crate::net::Address;
+use crate::net::{Address, is_shortage};
 use crate::propagation::forwarded;
 use crate::proxy_protocol;
 use crate::runtime::buffer::filled;
@@ -24,11 +24,11 @@ use crate::time::Time;
 use crate::tls::Session;
 use crate::wire::Wire;
 
-/// The maximum number of endpoints that are tried for one request, until one accepts the
-/// connection. No part of the request was sent before.
+/// The maximum number of endpoints that one attempt tries until one accepts the connection. No part
+/// of the request was sent before.
 pub const CONNECT_ATTEMPTS_MAX: usize = 3;
 
-/// The wanted connection: the client, the service and the deadline.
+/// The arguments for getting a connection: the client, the service, the limits and the deadline.
 pub struct Target<'a, I: Io> {
     /// The worker.
     pub core: &'a Rc<Core<I>>,
@@ -36,7 +36,8 @@ pub struct Target<'a, I: Io> {
     pub service: &'a LocalService<I>,
     /// The address of the client, for PROXY headers and hashing.
     pub client: Option<SocketAddr>,
-    /// The number of proxies before us whose `x-forwarded-for` names the client, for hashing.
+    /// The number of proxies in front of this one whose `x-forwarded-for` names the client, for
+    /// hashing.
     pub trusted_hops: u32,
     /// Limits on what endpoints may send.
     pub limits: &'a Limits,
@@ -50,8 +51,8 @@ pub struct Target<'a, I: Io> {
 pub struct Choice<I: Io> {
     subset: usize,
     key: Option<u64>,
-    /// The endpoints to which no connection could be opened. None of them is tried again.
-    failed: Vec<LocalEndpoint<I>>,
+    /// The endpoints where the request has failed. Another endpoint is preferred.
+    pub failed: Vec<LocalEndpoint<I>>,
     /// Do not use pooled HTTP/1 connections.
     pub fresh: bool,
     /// The endpoint tried last.
@@ -63,9 +64,8 @@ impl<I: Io> Choice<I> {
     pub fn new(target: &Target<'_, I>, subset: usize, request: Option<HeadView<'_>>) -> Self {
         let key = match &target.service.config.policy {
             Policy::Hash(key) => {
-                let named = |request| forwarded::client_ip(request, target.trusted_hops);
-                let peer = || target.client.map(|client| client.ip());
-                balance::hash_key(key, request, request.and_then(named).or_else(peer))
+                let client = forwarded::client(request, target.trusted_hops, target.client);
+                balance::hash_key(key, request, client)
             }
             _ => None,
         };
@@ -109,63 +109,64 @@ pub async fn trial<I: Io>(
     opened.map(|(upstream, _)| upstream)
 }
 
-/// Tries one endpoint after the other. For each, `begin` makes an attempt.
+/// Gets a connection to the endpoint that the balancer picks, or to another one if that does not
+/// accept. `begin` makes the attempt at an endpoint.
 async fn first_to_accept<I: Io>(
     target: &Target<'_, I>,
     choice: &mut Choice<I>,
     begin: impl Fn(&LocalEndpoint<I>, Time) -> Attempt<I>,
 ) -> Result<Begun<I>, Refusal> {
-    let mut refusal = match target.service.config.health {
-        Some(_) => NONE_HEALTHY,
-        None => NO_ENDPOINT,
+    let Some(endpoint) = pick(target, choice, &choice.failed) else {
+        return Err(match target.service.config.health {
+            Some(_) => NONE_HEALTHY,
+            None => NO_ENDPOINT,
+        });
     };
-    for _ in 0..CONNECT_ATTEMPTS_MAX {
-        let Some(endpoint) = pick(target, choice) else { return Err(refusal) };
-        if choice.failed.iter().any(|failed| Rc::ptr_eq(failed, &endpoint)) {
-            return Err(refusal); // there is no other
-        }
-        choice.tried = Some(Rc::clone(&endpoint));
-        let attempt = begin(&endpoint, target.core.io.recent());
-        match lease(target, &endpoint, choice.fresh).await {
-            Ok(upstream) => return Ok((upstream, attempt)),
-            // The next endpoint would need a descriptor, too.
-            Err(because) if because.flag == Flag::Overload => return Err(because),
-            Err(because) => refusal = because,
-        }
-        attempt.finish(target.core.io.now(), Outcome::Failed);
-        choice.failed.push(endpoint);
+    choice.tried = Some(Rc::clone(&endpoint));
+    let begin = |endpoint: &_| begin(endpoint, target.core.io.recent());
+    let attempt = begin(&endpoint);
+    match at_hand(target, &endpoint, choice.fresh) {
+        Some(upstream) => Ok((upstream, attempt)),
+        None => Box::pin(hedge::first_to_open(target, choice, (endpoint, attempt), begin)).await,
     }
-    Err(refusal)
 }
 
-/// Gets a pooled connection, a stream of a shared connection, or a new connection.
-async fn lease<I: Io>(
+/// A pooled connection, or a stream of a shared connection, if there is one.
+pub(super) fn at_hand<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
     fresh: bool,
-) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
-    let cells = target.service.config.stats.worker(target.core.index);
+) -> Option<Upstream<Wire<I::Stream>>> {
     if target.bytes {
-        return Box::pin(open(target, endpoint)).await;
+        return None;
     }
     if is_multiplexed(target, endpoint) {
-        return match endpoint.shared.slot() {
-            Some(slot) => Ok(http2::stream(target, endpoint, slot)),
-            None => Box::pin(http2::open(target, endpoint)).await,
-        };
+        return endpoint.shared.slot().map(|slot| http2::stream(target, endpoint, slot));
     }
-    if !fresh {
-        let taken = endpoint.take();
-        cells.pool_stale.add(taken.stale);
-        if let Some(upstream) = taken.upstream {
-            cells.pool_reused.increment();
-            return Ok(upstream);
-        }
+    if fresh {
+        return None;
     }
-    Box::pin(open_as_chosen(target, endpoint)).await
+    let cells = target.service.config.stats.worker(target.core.index);
+    let taken = endpoint.take();
+    cells.pool_stale.add(taken.stale);
+    taken.upstream.inspect(|_| cells.pool_reused.increment())
 }
 
-/// Opens a new connection, and shares it if it speaks HTTP/2.
+/// Opens a new connection, or a stream of a new shared connection.
+pub(super) async fn open_new<I: Io>(
+    target: &Target<'_, I>,
+    endpoint: &LocalEndpoint<I>,
+) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+    if target.bytes {
+        return open(target, endpoint).await;
+    }
+    match is_multiplexed(target, endpoint) {
+        true => http2::open(target, endpoint).await,
+        false => open_as_chosen(target, endpoint).await,
+    }
+}
+
+/// Opens a new connection. Shares it if the endpoint speaks HTTP/2.
 pub(super) async fn open_as_chosen<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -179,8 +180,8 @@ pub(super) async fn open_as_chosen<I: Io>(
     }
 }
 
-/// Whether exchanges share the connections to the endpoint. With `protocol: auto`, only the last
-/// handshake tells: the next one may choose otherwise.
+/// Whether exchanges share the connections to the endpoint, as HTTP/2 streams. With `protocol:
+/// auto`, this is the choice of the last TLS handshake; the next handshake may choose otherwise.
 pub(super) fn is_multiplexed<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) -> bool {
     let config = &target.service.config;
     match config.protocol {
@@ -204,10 +205,20 @@ pub async fn open<I: Io>(
     let config = &target.service.config;
     let left = target.deadline.since(core.io.now());
     let connecting = connect(&core.io, endpoint, config.egress, config.connect_timeout.min(left));
+    let hear = |result| {
+        let address = &endpoint.config.borrow().address;
+        target.service.unreachable.hear(address, result, core.io.now());
+    };
     let upstream = match connecting.await {
-        Ok(upstream) => greet(target, upstream).await?,
+        Ok(upstream) => {
+            hear(Ok(()));
+            greet(target, upstream).await?
+        }
         Err(ConnectError::Timeout) => return Err(CONNECT_TIMEOUT),
-        Err(ConnectError::Failed(error)) => return Err(connect_failed(&error)),
+        Err(ConnectError::Failed(error)) => {
+            hear(Err(&error));
+            return Err(connect_failed(&error));
+        }
     };
     match &config.tls {
         None => Ok(upstream),
@@ -215,12 +226,17 @@ pub async fn open<I: Io>(
     }
 }
 
-fn pick<I: Io>(target: &Target<'_, I>, choice: &Choice<I>) -> Option<LocalEndpoint<I>> {
+/// Picks an endpoint, if possible none of `avoid`.
+pub(super) fn pick<I: Io>(
+    target: &Target<'_, I>,
+    choice: &Choice<I>,
+    avoid: &[LocalEndpoint<I>],
+) -> Option<LocalEndpoint<I>> {
     let core = target.core;
     target.service.pick(
         choice.subset,
         choice.key,
-        &choice.failed,
+        avoid,
         core.io.recent(),
         &mut core.random.borrow_mut(),
     )
@@ -261,11 +277,12 @@ const CONNECT_FAILED: Refusal = Refusal {
     detail: "the endpoint refused the connection",
 };
 
-/// The refusal for a connection that could not be opened. It names a limit of ours as ours.
+/// The refusal for a connection that could not be opened. Its detail says whether the cause is a
+/// limit of this proxy.
 fn connect_failed(error: &io::Error) -> Refusal {
     let overload = |detail| Refusal { status: 503, flag: Flag::Overload, detail };
     match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+        Some(_) if is_shortage(error) => {
             overload("the proxy has no descriptor or memory left for a connection to the endpoint")
         }
         Some(libc::EADDRNOTAVAIL) => Refusal {

@@ -1,28 +1,23 @@
 //! HTTP/2 connections to endpoints. One connection carries many exchanges; its own task drives it.
 
-use std::cell::Cell;
-use std::future::{Future as _, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-
-use bytes::Bytes;
-use h2::client::{Builder, Connection};
 
 use super::LocalEndpoint;
 use super::choose;
 use super::choose::Target;
 use super::{OpenGuard, Upstream};
 use crate::error::{Flag, Refusal};
-use crate::http2::{EndpointStream, Meter, Peer, Pulse, Seen, Settings, SharedConnection, Slot};
+use crate::http2::{
+    Config, Connection, End, EndpointStream, Peer, Pulse, Seen, SharedConnection, Slot,
+};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::contained::Contained;
 use crate::runtime::io::Io;
-use crate::snapshot::Limits;
-use crate::time::Time;
 use crate::wire::Wire;
-use crate::wire::http2::{Adapter, CLOSE_TIMEOUT, Pings, RESET_STREAMS_MAX, Watch, report};
+use crate::wire::http2::{Transport, report};
 
 /// Opens the stream of `slot` for one exchange. Counts a reused connection.
 pub fn stream<I: Io>(
@@ -82,35 +77,36 @@ pub async fn share<I: Io>(
     let issued = upstream.stream.tls().map(|tls| tls.issued());
     let (wire, open) = upstream.into_parts();
     let settings = target.service.config.http2;
-    let heard = Rc::new(Cell::new(core.io.now()));
-    let limits = *target.limits;
-    let meter = Meter::new(
-        &limits.message,
-        limits.http2,
-        Peer::Endpoint,
-        limits.http2.endpoint_header_timeout,
-        heard.get(),
-    );
-    let watch = Watch::new(meter, false);
-    let (wire, io) = (Rc::new(wire), core.io.clone());
-    let adapter = Adapter::new(io.clone(), wire, None, Rc::clone(&heard), Rc::clone(&watch));
-    let handshake = builder(&settings, &limits).handshake::<_, Bytes>(adapter);
-    let Ok((send, frames)) = handshake.await else { return Err(NOT_HTTP2) };
-    let alarm = core.io.alarms().alarm();
-    let streams_max = settings.streams_max as usize;
-    let shared = SharedConnection::new(send, streams_max, issued, alarm.wake());
+    let limits = target.limits;
+    let io = core.io.clone();
+    let config = Config {
+        peer: Peer::Endpoint,
+        message: &limits.message,
+        floods: limits.http2,
+        settings: &settings,
+        header_timeout: limits.http2.endpoint_header_timeout,
+        pool: io.buffers().clone(),
+        is_secure: wire.tls().is_some(),
+    };
+    let connection = Connection::new(config, io.now());
+    let transport = Transport::new(io.clone(), wire, Rc::clone(&connection), Peer::Endpoint, None);
+    let alarm = io.alarms().alarm();
+    let shared = SharedConnection::new(Rc::clone(&connection), issued, alarm.wake());
     let slot = shared.slot().ok_or(NOT_HTTP2)?;
     endpoint.shared.add(Rc::clone(&shared));
     let age = settings.age(core.random.borrow_mut().f64());
-    let pulse = Pulse::new(core.io.now(), &settings, target.service.config.idle_timeout, age);
+    let pulse = Pulse::new(io.now(), &settings, target.service.config.idle_timeout, age);
     let service = Arc::clone(&target.service.config);
     let address = endpoint.config.borrow().address.clone();
     let (index, owned) = (core.index, Rc::clone(core));
-    let mut driver =
-        Driver { io, frames, shared, heard, watch: Rc::clone(&watch), alarm, pulse, _open: open };
+    let mut driver = Driver { io, connection, transport, shared, alarm, pulse, _open: open };
     let run = async move {
         driver.run().await;
-        if let Some(excess) = watch.excess() {
+        driver.shared.close();
+        // Streams that are still open fail.
+        driver.connection.close();
+        driver.transport.finish().await;
+        if let Some(End::Flood(excess)) = driver.connection.end() {
             let counts = &service.stats.worker(index).http2_floods;
             let owner = format_args!("service {}", service.name);
             report(&owned, counts, excess, &owner, &address);
@@ -120,28 +116,12 @@ pub async fn share<I: Io>(
     Ok(stream(target, endpoint, slot))
 }
 
-fn builder(settings: &Settings, limits: &Limits) -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .enable_push(false)
-        .initial_window_size(settings.stream_window_bytes)
-        .initial_connection_window_size(settings.connection_window_bytes)
-        .max_header_list_size(u32::try_from(limits.message.header_bytes).unwrap_or(u32::MAX))
-        .max_send_buffer_size(settings.stream_buffer_bytes as usize)
-        .max_concurrent_reset_streams(RESET_STREAMS_MAX)
-        // The crate counts these over the whole connection; the meter counts them over time.
-        .max_local_error_reset_streams(None)
-        .data_frame_budget(limits.http2.data_overhead_bytes);
-    builder
-}
-
 /// Reads and writes the frames of a connection until it closes.
 struct Driver<I: Io> {
     io: I,
-    frames: Connection<Adapter<I>>,
+    connection: Rc<Connection>,
+    transport: Transport<I>,
     shared: Rc<SharedConnection>,
-    heard: Rc<Cell<Time>>,
-    watch: Rc<Watch>,
     alarm: Alarm,
     pulse: Pulse,
     _open: Option<OpenGuard>,
@@ -149,50 +129,39 @@ struct Driver<I: Io> {
 
 impl<I: Io> Driver<I> {
     async fn run(&mut self) {
-        let mut pings = Pings::new(self.frames.ping_pong());
         loop {
             let (now, busy) = (self.io.now(), self.shared.streams() > 0);
-            let seen = Seen { heard: self.heard.get(), busy, opened: self.shared.opened() };
-            let step = self.pulse.step(now, seen);
+            let heard = self.transport.heard();
+            let step = self.pulse.step(now, Seen { heard, busy, opened: self.shared.opened() });
             if step.leave && !self.shared.is_closed() {
                 self.shared.close();
             }
-            if step.dead {
-                return self.shared.close(); // open streams fail too
+            let leaving = self.shared.is_closed() && !busy;
+            if leaving {
+                self.connection.say_goodbye();
+            }
+            if step.dead || leaving {
+                return;
             }
             if step.ping {
-                pings.send();
+                self.connection.ping();
             }
-            let leaving = self.shared.is_closed() && !busy;
-            let next = if leaving { now + CLOSE_TIMEOUT } else { step.next };
-            self.alarm.set(next);
-            let Self { io, frames, shared, heard, watch, alarm, .. } = self;
-            let event = poll_fn(|context| {
-                if Pin::new(&mut *frames).poll(context).is_ready() {
-                    return Poll::Ready(Event::Over);
+            self.alarm.set(step.next);
+            let Self { transport, alarm, shared, .. } = self;
+            let over = poll_fn(|context| {
+                if transport.poll(context).is_ready() {
+                    return Poll::Ready(true);
                 }
-                if watch.greeted() {
-                    shared.greet();
+                if shared.is_closed() && shared.streams() == 0 {
+                    return Poll::Ready(false);
                 }
-                if pings.poll_answer(context, io, heard).is_ready() {
-                    return Poll::Ready(Event::Woken);
-                }
-                alarm.poll_woken(context).map(|_| Event::Woken)
+                alarm.poll_woken(context).map(|_| false)
             });
-            match event.await {
-                Event::Over => return self.shared.close(),
-                Event::Woken if leaving && self.io.now() >= next => return,
-                Event::Woken => {}
+            if over.await {
+                return;
             }
         }
     }
-}
-
-enum Event {
-    /// The connection has ended.
-    Over,
-    /// The alarm rang, a PING was answered, or the last stream has ended.
-    Woken,
 }
 
 const NOT_HTTP2: Refusal = Refusal {

@@ -1,4 +1,4 @@
-//! A worker's state of the services of a snapshot.
+//! One worker's state for a snapshot: its services, rules and listeners.
 
 use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::route::Rule;
 use crate::runtime::core::Core;
 use crate::runtime::io::Io;
 use crate::snapshot::{
-    ForwardClientCert, Limits, Listener, ListenerCells, LogFormat, Snapshot, Timeouts,
+    ForwardClientCert, Limits, Listener, ListenerCells, LogLines, Snapshot, Timeouts,
 };
 use crate::time::Time;
 use crate::tls::ClientTls;
@@ -23,8 +23,8 @@ use crate::wire::Wire;
 /// A snapshot together with this worker's state of its services. An exchange copies the few values
 /// that it needs.
 ///
-/// The state of a service and the handle of a rule are made with their first use. Most of a large
-/// configuration is not used by most workers, and a worker serves no request while it prepares.
+/// The state of a service and the handle of a rule are made on first use. A worker does not use
+/// most of a large configuration, and it serves no request while it prepares a snapshot.
 pub struct Local<I: Io> {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
@@ -34,9 +34,9 @@ pub struct Local<I: Io> {
     pub passthrough: PassthroughPool<I>,
     /// The endpoints with idle connections.
     pub waiting: Waiting<Wire<I::Stream>>,
-    /// One for each service of the snapshot.
+    /// The state of each service of the snapshot.
     services: Vec<OnceCell<Rc<LocalService<I>>>>,
-    /// One for each rule of the snapshot.
+    /// The handle of each rule of the snapshot.
     rules: Vec<OnceCell<LocalRule>>,
     worker: usize,
     workers: usize,
@@ -55,7 +55,7 @@ pub struct Terms {
     pub stats: Arc<PerWorker<ListenerCells>>,
     /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// The number of proxies before us whose forwarded fields are trusted.
+    /// The number of proxies in front of this one whose forwarded fields are trusted.
     pub trusted_hops: u32,
     /// The details of client certificates that services get.
     pub forward_client_cert: ForwardClientCert,
@@ -63,10 +63,13 @@ pub struct Terms {
     pub request_id: bool,
     /// The pseudonym to add to `via`.
     pub via: Option<Box<str>>,
+    /// Whether a client that has closed its sending side counts as disconnected. `None` means: only
+    /// if its request asked for a persistent connection.
+    pub abort_on_close: Option<bool>,
     /// Limits on what peers may do.
     pub limits: Limits,
-    /// The format of access log lines. `None` means no access log.
-    pub access_log: Option<LogFormat>,
+    /// The access log lines. `None` means no access log.
+    pub access_log: Option<LogLines>,
 }
 
 impl Terms {
@@ -79,8 +82,9 @@ impl Terms {
             forward_client_cert: listener.forward_client_cert,
             request_id: listener.request_id,
             via: listener.via.clone(),
+            abort_on_close: listener.abort_on_close,
             limits: snapshot.limits,
-            access_log: snapshot.access_log.as_ref().map(|log| log.format),
+            access_log: snapshot.access_log.as_ref().map(|log| log.lines),
         })
     }
 }
@@ -102,8 +106,9 @@ impl<I: Io> Local<I> {
         }
     }
 
-    /// Makes the state for `snapshot`. Endpoints that stay keep their connections, unless these
-    /// would be opened under other terms now: TLS, PROXY protocol, protocol, mark or source.
+    /// Makes the state for `snapshot`. Endpoints that `old` has too keep their connections, unless
+    /// the service now opens connections with other settings: TLS, PROXY protocol, protocol, or
+    /// egress.
     pub fn prepare(core: &Core<I>, old: &Self, snapshot: Arc<Snapshot>) -> Self {
         let terms = |listener: &Arc<Listener>| Terms::of(listener, &snapshot);
         let new = Self {
@@ -153,8 +158,9 @@ impl<I: Io> Local<I> {
         self.services.iter().filter_map(OnceCell::get)
     }
 
-    /// The service with the name of `before`, which a former snapshot has. It uses the connections
-    /// of `before`, so it must open connections under the same terms.
+    /// The service of this snapshot that has the name of `before`, a service of an older snapshot.
+    /// Returns `None` if there is no such service, or if it opens connections with other settings:
+    /// it takes over the connections of `before`.
     fn continued(&self, before: &LocalService<I>) -> Option<&Rc<LocalService<I>>> {
         let index = self.snapshot.service_index(&before.name)?;
         let same = is_opened_alike(&before.config, &self.snapshot.services[index]);
@@ -168,7 +174,8 @@ impl<I: Io> Local<I> {
             let terms = self.pool_terms(&config);
             let service = LocalService::new(self.worker, config, terms, &self.waiting, before);
             if self.replaced.get() {
-                // A connection that outlives its snapshot asks for it. No other one ever will.
+                // Only an exchange that began before the reload asks for this service. So the pool
+                // must not keep its connections.
                 service.end(None);
             }
             Rc::new(service)
@@ -213,7 +220,7 @@ impl<I: Io> Local<I> {
     }
 }
 
-/// Whether two services open their connections under the same terms.
+/// Whether two services open their connections with the same settings.
 fn is_opened_alike(one: &Service, other: &Service) -> bool {
     tls_terms(&one.tls) == tls_terms(&other.tls)
         && one.send_proxy_protocol == other.send_proxy_protocol
@@ -221,7 +228,7 @@ fn is_opened_alike(one: &Service, other: &Service) -> bool {
         && one.protocol == other.protocol
 }
 
-/// The number of the trust settings for endpoints. Returns `None` without TLS.
+/// The number of the TLS settings for endpoints. Returns `None` without TLS.
 fn tls_terms(tls: &Option<Arc<ClientTls>>) -> Option<u64> {
     tls.as_ref().map(|tls| tls.terms)
 }

@@ -3,6 +3,8 @@
 mod attempt;
 pub mod choose;
 mod connect;
+mod families;
+mod hedge;
 pub mod http2;
 mod local;
 pub mod passthrough;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::{Local, LocalService, PoolTerms};
-use crate::cluster::{Destination, Endpoint, Service};
-use crate::mesh::{Capture, Direction, Leads, Unknown, canonical};
+use crate::cluster::{Endpoint, Service};
+use crate::mesh::{Capture, OriginalTarget, canonical};
 use crate::net::{Address, Egress};
 use crate::runtime::io::Io;
 
@@ -24,7 +24,7 @@ pub struct PassthroughPool<I: Io> {
     changes: Cell<u64>,
 }
 
-/// Whether the traffic is inbound, and the target address.
+/// Whether the traffic is inbound, and its original destination.
 type Key = (bool, SocketAddr);
 
 struct Kept<I: Io> {
@@ -40,7 +40,7 @@ impl<I: Io> Default for PassthroughPool<I> {
 }
 
 impl<I: Io> PassthroughPool<I> {
-    /// Drops the services that are not in use any more.
+    /// Drops the services that are no longer used.
     pub fn sweep(&self) {
         self.kept
             .borrow_mut()
@@ -111,14 +111,16 @@ pub fn find<I: Io>(
     original: SocketAddr,
     client: Option<IpAddr>,
 ) -> Option<Rc<LocalService<I>>> {
-    match capture.direction {
-        Direction::Inbound => application(local, worker, capture, original, client),
-        Direction::Outbound => outbound(local, worker, capture, original),
+    match capture.target(original) {
+        OriginalTarget::Service(..) | OriginalTarget::Denied => None,
+        OriginalTarget::Workload => application(local, worker, capture, original, client),
+        OriginalTarget::Endpoint(service) => endpoint_of(local, worker, capture, original, service),
+        OriginalTarget::Unknown => unknown(local, worker, capture, original),
     }
 }
 
-/// The workload as a service. It has the name of the configured service with this address, if there
-/// is one.
+/// The service for inbound traffic: its only endpoint is the workload. It has the name and the
+/// settings of the configured service with this address, if there is one.
 fn application<I: Io>(
     local: &Local<I>,
     worker: usize,
@@ -128,18 +130,19 @@ fn application<I: Io>(
 ) -> Option<Rc<LocalService<I>>> {
     let target = capture.application(original);
     let source = client.filter(|ip| capture.keeps_source && ip.is_ipv4() == target.is_ipv4());
-    let egress = Egress { mark: capture.mark, source };
+    let egress = Egress { mark: capture.mark, source, ..capture.passthrough.egress };
     let make = || {
         let endpoint = endpoint(capture, target);
-        let named = capture.addresses.find(original).or_else(|| capture.addresses.find(target));
-        let config = match named {
-            Some(Leads::Endpoint { service } | Leads::Service(Destination { service, .. }, _)) => {
+        let config = match capture.workload(original) {
+            Some(service) => {
                 let named = &local.snapshot.services[service as usize];
-                // The TLS and PROXY settings of the service are for its remote clients, not for the
-                // local connection.
+                // The TLS, PROXY and retry settings of the service are for its remote clients, not
+                // for the local connection. Retries on both sides would multiply.
                 Service {
                     tls: None,
                     send_proxy_protocol: None,
+                    retries: None,
+                    retry_budget: None,
                     egress,
                     stats: Arc::clone(&capture.passthrough.stats),
                     ..named.narrowed(endpoint)
@@ -152,37 +155,42 @@ fn application<I: Io>(
     match source {
         // A connection with one client's source address must not serve another client.
         Some(_) => make().map(Rc::new),
-        None => local.passthrough.keep((true, target), true, make),
+        // The workload may have one address, and be another service at each original destination.
+        None => local.passthrough.keep((true, original), true, make),
     }
 }
 
-fn outbound<I: Io>(
+/// The service for the endpoint at `original`. It has the settings of `service`.
+fn endpoint_of<I: Io>(
+    local: &Local<I>,
+    worker: usize,
+    capture: &Capture,
+    original: SocketAddr,
+    service: u32,
+) -> Option<Rc<LocalService<I>>> {
+    let whole = local.service_at(service as usize)?;
+    let is_it = |address: &Address| match address {
+        Address::Tcp(address) => canonical(*address) == canonical(original),
+        Address::Unix(_) => false,
+    };
+    let make = || LocalService::narrowed(whole, is_it);
+    let kept = local.passthrough.keep((false, original), false, make);
+    // There is no such endpoint if it has just left the service.
+    kept.or_else(|| match capture.unknown_target() {
+        OriginalTarget::Unknown => unknown(local, worker, capture, original),
+        _ => None,
+    })
+}
+
+/// The service for an original destination that no service has.
+fn unknown<I: Io>(
     local: &Local<I>,
     worker: usize,
     capture: &Capture,
     original: SocketAddr,
 ) -> Option<Rc<LocalService<I>>> {
-    match capture.addresses.find(original) {
-        Some(Leads::Service(..)) => return None,
-        Some(Leads::Endpoint { service }) => {
-            let whole = local.service_at(service as usize)?;
-            let is_it = |address: &Address| match address {
-                Address::Tcp(address) => canonical(*address) == canonical(original),
-                Address::Unix(_) => false,
-            };
-            let make = || LocalService::narrowed(whole, is_it);
-            // The endpoint may be leaving the service right now.
-            if let Some(kept) = local.passthrough.keep((false, original), false, make) {
-                return Some(kept);
-            }
-        }
-        None => {}
-    }
-    if capture.unknown == Unknown::Deny {
-        return None;
-    }
     let make = || {
-        let egress = Egress { mark: capture.mark, source: None };
+        let egress = Egress { mark: capture.mark, ..capture.passthrough.egress };
         let endpoint = endpoint(capture, original);
         let config = Service { egress, ..capture.passthrough.narrowed(endpoint) };
         Some(alone(local, worker, config))

@@ -1,8 +1,8 @@
 //! One worker's connections to one endpoint.
 //!
 //! The pool is last in, first out: the most recently used connection is the most likely to be
-//! alive. The connections at the other end grow old and are closed. Before a pooled connection is
-//! used, a peek checks whether the endpoint has closed it.
+//! alive. Connections that are not needed stay unused and close after the idle timeout. Before a
+//! pooled connection is used, a poll of the socket shows whether the endpoint has closed it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -112,7 +112,7 @@ pub struct OpenGuard {
 pub struct Taken<S: Stream> {
     /// A live connection, if there was one.
     pub upstream: Option<Upstream<S>>,
-    /// The number of dead connections that were dropped on the way.
+    /// The number of dead connections that were dropped during the search.
     pub stale: u64,
 }
 
@@ -245,7 +245,8 @@ impl<S: Stream> Upstream<S> {
         self.open.is_none()
     }
 
-    /// Splits a connection that will be shared into its stream and its guard.
+    /// Splits a connection that will be shared into its stream and the guard that counts it as
+    /// open.
     pub fn into_parts(self) -> (S, Option<OpenGuard>) {
         (self.stream, self.open)
     }

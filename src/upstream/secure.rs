@@ -13,8 +13,8 @@ use crate::tls::{
 };
 use crate::wire::Wire;
 
-/// How long an endpoint may take to read the alert after a failed handshake. It is short, because a
-/// request waits.
+/// How long the proxy waits after a failed handshake for the endpoint to read the alert. The
+/// client's request waits too, so this time is short.
 const ALERT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Runs the TLS handshake on a new connection to an endpoint.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::families::UnreachableFamilies;
 use super::pool::{EndpointState, PoolTerms, Waiting};
 use crate::balance::{Balancer, Load};
 use crate::cluster::{Endpoint, Endpoints, Service, ServiceCandidates};
@@ -15,7 +16,7 @@ use crate::runtime::io::Io;
 use crate::time::Time;
 use crate::wire::Wire;
 
-/// An endpoint as one worker knows it.
+/// The state of an endpoint in one worker.
 pub type LocalEndpoint<I> = Rc<EndpointState<Wire<<I as Io>::Stream>>>;
 
 /// The state of an endpoint, from its first use on.
@@ -37,6 +38,8 @@ pub struct LocalService<I: Io> {
     current: RefCell<Option<Current<I>>>,
     /// A later snapshot has replaced this service.
     replaced: Cell<bool>,
+    /// The families of addresses that this host cannot reach now.
+    pub unreachable: UnreachableFamilies,
 }
 
 /// The endpoints that a worker chooses among.
@@ -75,6 +78,7 @@ impl<I: Io> LocalService<I> {
             waiting: waiting.clone(),
             current: RefCell::new(current),
             replaced: Cell::new(false),
+            unreachable: UnreachableFamilies::default(),
         }
     }
 
@@ -96,8 +100,10 @@ impl<I: Io> LocalService<I> {
         Some(Self { current: RefCell::new(Some(alone)), ..narrowed })
     }
 
-    /// Chooses the endpoint for the next request. Returns `None` if no endpoint is available.
-    /// An endpoint of `avoid` is chosen only if there is no other.
+    /// Chooses the endpoint for the next request. Returns `None` if no endpoint is available. First
+    /// choice: an endpoint that is not in `avoid`, of an address family that this host can reach.
+    /// Second choice: another endpoint that is not in `avoid`. An endpoint in `avoid` is chosen
+    /// only if there is no other.
     pub fn pick(
         &self,
         subset: usize,
@@ -113,7 +119,19 @@ impl<I: Io> LocalService<I> {
         let candidates = ServiceCandidates { service: &self.config, endpoints: &current.endpoints };
         let load = |index| current.load(index);
         let balancer = current.balancers.get(subset)?;
-        let picked = balancer.pick(&candidates, load, key, &avoid, now, random)?;
+        let mut picked = None;
+        if self.unreachable.is_any(now) {
+            let list = current.endpoints.list.iter().zip(0..);
+            let last = list.filter(|(it, _)| self.unreachable.includes(&it.address, now));
+            let worse: Vec<_> = avoid.iter().copied().chain(last.map(|(_, index)| index)).collect();
+            // Without a better endpoint, do not ask the balancer twice: each pick takes a turn.
+            if worse.len() < current.endpoints.list.len() {
+                picked = balancer.pick(&candidates, load, key, &worse, now, random);
+                picked = picked.filter(|index| !worse.contains(index));
+            }
+        }
+        let pick = || balancer.pick(&candidates, load, key, &avoid, now, random);
+        let picked = picked.or_else(pick)?;
         Some(Rc::clone(self.state(current, picked as usize)))
     }
 
@@ -197,7 +215,8 @@ impl<I: Io> LocalService<I> {
 
 impl<I: Io> Current<I> {
     /// The current endpoints of a service. Endpoints that `old` also has keep their state. `old`
-    /// comes with its service. If nothing has changed, the turns go on, too.
+    /// comes with its service. If neither the endpoints nor the panic threshold have changed, the
+    /// balancers are kept too, with their turns.
     fn of(config: &Service, old: Option<(&Self, &Service)>) -> Self {
         let (version, endpoints) = config.endpoints.load_versioned();
         let slots = match old {

@@ -22,7 +22,7 @@ pub struct Shared {
 #[derive(Default)]
 struct Opening {
     under_way: Cell<bool>,
-    /// Counts finished attempts.
+    /// The number of finished attempts to open a connection.
     attempts: Cell<u64>,
     /// The reason why the last attempt failed.
     failure: Cell<Option<Refusal>>,
@@ -56,8 +56,8 @@ impl Shared {
         self.connections.borrow_mut().drain(..).for_each(|connection| connection.close());
     }
 
-    /// Takes the turn to open a connection. Returns `None` while another task has it: see
-    /// [`Shared::outcome`].
+    /// Takes the turn to open a connection. Returns `None` while another task has the turn. Then
+    /// wait for that task with [`Shared::outcome`].
     pub fn turn(&self) -> Option<Turn> {
         if self.opening.under_way.replace(true) {
             return None;
@@ -65,7 +65,7 @@ impl Shared {
         Some(Turn { opening: Rc::clone(&self.opening), failure: None })
     }
 
-    /// Waits for the running attempt. Returns the reason if it failed.
+    /// Waits until the task with the turn has finished. Returns the reason if its attempt failed.
     pub async fn outcome(&self) -> Option<Refusal> {
         let opening = Rc::clone(&self.opening);
         let seen = opening.attempts.get();

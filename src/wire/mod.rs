@@ -8,17 +8,21 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::http1::sink::Sink;
-use crate::http2::{ClientStream, Draft, EndpointStream, Received, Sent};
-use crate::message::{HeadView, Version};
+use crate::http2::{ClientStream, Draft, EndpointStream, Sent};
+use crate::message::Version;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Quiet, Read, SpliceError, Spliced, Stream};
 use crate::tls::{Issued, TlsStream};
 
-pub use linger::linger;
+pub use linger::{ANSWERED, EXCEEDED, delivered, linger};
 
-/// A stream that may be encrypted. A plain connection is used directly, without copies, boxes or
-/// checks. TLS operations are boxed, so that they do not enlarge other connections.
+/// The largest rest of a portion that is copied while it waits for an HTTP/2 window. Its buffer has
+/// twice the size.
+const SHORT_BYTES_MAX: usize = 16 * 1024;
+
+/// The stream of an exchange. A plain connection is used directly, without copies and boxes. The
+/// futures of the other streams are boxed, so that they do not enlarge plain connections.
 pub enum Wire<S> {
     /// A plain connection.
     Plain(S),
@@ -28,7 +32,7 @@ pub enum Wire<S> {
     Client(Box<ClientStream>),
     /// A stream that we opened on an endpoint's HTTP/2 connection.
     Endpoint(Box<EndpointStream>),
-    /// Another owner reads and writes the stream now.
+    /// The stream was moved to another owner.
     Moved,
 }
 
@@ -77,51 +81,28 @@ impl<S: Stream> Wire<S> {
     }
 
     /// Starts a message. `write` writes its head. For HTTP/1.1 the head goes to `text`; an HTTP/2
-    /// stream keeps it until the message is sent. `origin` is the stream that the head came from.
-    pub fn put_head(
-        &self,
-        text: &mut Vec<u8>,
-        origin: Option<(&Self, HeadView<'_>)>,
-        write: impl FnOnce(&mut dyn Sink),
-    ) {
-        let draft = || match origin {
-            Some((from, head)) => {
-                from.take_received().map_or_else(|| Draft::of(head), Draft::of_received)
-            }
-            None => Draft::default(),
-        };
+    /// stream keeps it until the message is sent.
+    pub fn put_head(&self, text: &mut Vec<u8>, write: impl FnOnce(&mut dyn Sink)) {
+        let mut draft = Draft::default();
         match self {
             Self::Client(stream) => {
-                let mut draft = draft();
                 write(&mut draft);
                 stream.put_head(draft);
             }
             Self::Endpoint(stream) => {
-                let mut draft = draft().after(stream.last_authority());
                 write(&mut draft);
                 stream.put_head(draft);
             }
             Self::Plain(_) | Self::Tls(_) | Self::Moved => {
-                // Drop the received fields; they are not needed.
-                drop(origin.and_then(|(from, _)| from.take_received()));
                 text.clear();
                 write(text);
             }
         }
     }
 
-    /// Takes the received HTTP/2 parts that can be forwarded unchanged; works once.
-    fn take_received(&self) -> Option<Received> {
-        match self {
-            Self::Client(stream) => stream.take_received(),
-            Self::Endpoint(stream) => stream.take_received(),
-            Self::Plain(_) | Self::Tls(_) | Self::Moved => None,
-        }
-    }
-
     /// Writes a message: the head, the first part of the body and, if `end` is given, the end with
-    /// its trailer lines. For HTTP/1.1 `head` is the text of the head, and the body has the
-    /// trailers already.
+    /// these trailer lines. For HTTP/1.1 `head` is the text of the head, and the body already
+    /// contains the trailers.
     ///
     /// # Errors
     /// As for [`Stream::write_all`].
@@ -134,11 +115,11 @@ impl<S: Stream> Wire<S> {
         match self {
             Self::Client(stream) => {
                 let sent = stream.respond(buf.data(), end);
-                return (self.send_rest(sent, buf.data(), end).await, buf);
+                return self.send_rest(sent, buf, end).await;
             }
             Self::Endpoint(stream) => {
                 let sent = stream.request(buf.data(), end);
-                return (self.send_rest(sent, buf.data(), end).await, buf);
+                return self.send_rest(sent, buf, end).await;
             }
             Self::Plain(_) | Self::Tls(_) | Self::Moved => {}
         }
@@ -149,7 +130,8 @@ impl<S: Stream> Wire<S> {
         self.write_all(buf).await
     }
 
-    /// Writes a part of a body, and the end, like [`Wire::write_message`].
+    /// Writes a part of a body and, if `end` is given, the end, like [`Wire::write_message`]. The
+    /// contents of the returned buffer are not defined.
     ///
     /// # Errors
     /// As for [`Stream::write_all`].
@@ -157,28 +139,41 @@ impl<S: Stream> Wire<S> {
         match self {
             Self::Client(stream) => {
                 let sent = stream.send_ready(buf.data(), end);
-                (self.send_rest(sent, buf.data(), end).await, buf)
+                self.send_rest(sent, buf, end).await
             }
             Self::Endpoint(stream) => {
                 let sent = stream.send_ready(buf.data(), end);
-                (self.send_rest(sent, buf.data(), end).await, buf)
+                self.send_rest(sent, buf, end).await
             }
             Self::Plain(_) | Self::Tls(_) | Self::Moved if buf.is_empty() => (Ok(()), buf),
             Self::Plain(_) | Self::Tls(_) | Self::Moved => self.write_all(buf).await,
         }
     }
 
-    /// Sends the rest of `data` that the windows of an HTTP/2 stream did not allow before.
+    /// Sends the part of `buf` that an HTTP/2 stream could not send at once. A short part waits
+    /// without the buffer.
     async fn send_rest(
         &self,
         sent: io::Result<Sent>,
-        data: &[u8],
+        buf: Buf,
         end: Option<&[u8]>,
-    ) -> io::Result<()> {
-        let left = match sent? {
-            Sent::All => return Ok(()),
-            Sent::Bytes(sent) => &data[sent..],
+    ) -> (io::Result<()>, Buf) {
+        let sent = match sent {
+            Ok(Sent::All) => return (Ok(()), buf),
+            Ok(Sent::Bytes(sent)) => sent,
+            Err(error) => return (Err(error), buf),
         };
+        if buf.len() - sent > SHORT_BYTES_MAX {
+            return (self.send_all(&buf.data()[sent..], end).await, buf);
+        }
+        let rest = buf.data()[sent..].to_vec();
+        let buffers = buf.give_back();
+        let done = self.send_all(&rest, end).await;
+        (done, buffers.take())
+    }
+
+    /// Sends `left` on an HTTP/2 stream as the peer reads.
+    async fn send_all(&self, left: &[u8], end: Option<&[u8]>) -> io::Result<()> {
         match self {
             Self::Client(stream) => Box::pin(stream.send(left, end)).await,
             Self::Endpoint(stream) => Box::pin(stream.send(left, end)).await,
@@ -247,6 +242,16 @@ impl<S: Stream> Stream for Wire<S> {
         }
     }
 
+    async fn room(&self, enough_bytes: usize) -> usize {
+        match self {
+            Self::Plain(stream) => stream.room(enough_bytes).await,
+            Self::Tls(stream) => stream.room(enough_bytes).await,
+            Self::Client(stream) => stream.room().await,
+            Self::Endpoint(stream) => stream.room().await,
+            Self::Moved => usize::MAX,
+        }
+    }
+
     fn quiet(&self) -> Quiet {
         match self {
             Self::Plain(stream) => stream.quiet(),
@@ -271,10 +276,19 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.reset_on_close(),
             Self::Tls(stream) => stream.reset_on_close(),
-            // The exchange resets an incomplete stream when it ends.
+            // An incomplete stream is reset when it is dropped.
             Self::Client(_) => {}
             Self::Endpoint(stream) => stream.reset_on_close(),
             Self::Moved => {}
+        }
+    }
+
+    /// 0 for an HTTP/2 stream: its reset is queued behind its frames.
+    fn unsent_bytes(&self) -> usize {
+        match self {
+            Self::Plain(stream) => stream.unsent_bytes(),
+            Self::Tls(stream) => stream.unsent_bytes(),
+            Self::Client(_) | Self::Endpoint(_) | Self::Moved => 0,
         }
     }
 

@@ -11,9 +11,14 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use crate::net::Bind;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{DrainStep, Listener, Snapshot};
+
+/// How long a worker still accepts on a removed listening socket. The socket ignores new
+/// handshakes, and a handshake that has begun ends within a round trip.
+pub const HANDSHAKE_GRACE: Duration = Duration::from_millis(200);
 
 /// An order to a worker.
 pub enum Order {
@@ -41,11 +46,10 @@ pub enum Order {
     },
     /// Serve this connection. A more loaded worker accepted it.
     Adopt(Adopted),
-    /// Stop accepting, let exchanges finish and close idle connections. Report
-    /// [`ReportKind::Drained`] when no connection is left.
-    Drain,
-    /// Send the buffered lines of the access log.
-    FlushLog,
+    /// Stop accepting on the listeners of this step, let exchanges finish and close idle
+    /// connections. Report [`ReportKind::Drained`] when no worker accepts on these listeners or has
+    /// a connection of them.
+    Drain(DrainStep),
 }
 
 /// A snapshot and the sockets that this worker accepts from.
@@ -74,6 +78,8 @@ pub struct Adopted {
     pub descriptor: OwnedFd,
     /// The bind that accepted the connection.
     pub bind: Bind,
+    /// The listener at that time. A reload may remove it during the hand-over.
+    pub listener: Arc<Listener>,
     /// The client's address. `None` means a Unix-domain socket.
     pub peer: Option<SocketAddr>,
 }
@@ -92,6 +98,8 @@ pub enum ReportKind {
     Started {
         /// The driver: `io_uring` or `epoll`.
         driver: &'static str,
+        /// The reason why the kernel refused io_uring. `None` if it was not tried or not refused.
+        refused: Option<io::Error>,
     },
     /// The snapshot of this version is ready to be committed.
     Prepared {
@@ -103,10 +111,8 @@ pub enum ReportKind {
         /// The snapshot's version.
         version: u64,
     },
-    /// No connection is left.
-    Drained,
-    /// Whole lines for the access log.
-    Log(Vec<u8>),
+    /// No connection is left of the listeners of this step.
+    Drained(DrainStep),
     /// The worker cannot continue. The text is the reason.
     Failed(String),
 }
@@ -124,7 +130,7 @@ impl ReportKind {
 }
 
 /// The channel for reports. It is unbounded, so it never blocks a worker. Workers limit its
-/// content: one report for each order, and log batches of limited size.
+/// content: one report for each order.
 pub type Reports = tokio::sync::mpsc::UnboundedSender<Report>;
 
 /// The sending end of a worker's mailbox. A clone is cheap.
@@ -160,7 +166,8 @@ impl Mailbox {
         if self.orders.send(order).is_err() {
             return false;
         }
-        // A full socket means that the worker has not read it yet, so it will find this order too.
+        // If the socket is full, the worker has not read the earlier bytes. When it reads them, it
+        // finds this order too.
         match (&*self.wake).write_all(&[1]) {
             Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
@@ -175,7 +182,12 @@ pub struct Loads(Arc<[Load]>);
 
 #[derive(Default)]
 #[repr(align(128))]
-struct Load(AtomicU32);
+struct Load {
+    /// By direction: connections of inbound and of outbound listeners.
+    connections: [AtomicU32; 2],
+    /// By direction: the listening sockets that the worker accepts from.
+    accepting: [AtomicU32; 2],
+}
 
 impl Loads {
     /// The loads of `workers` workers. All loads are zero.
@@ -183,33 +195,63 @@ impl Loads {
         Self((0..workers).map(|_| Load::default()).collect())
     }
 
-    /// Counts one more connection on `worker`.
-    pub fn opened(&self, worker: usize) {
-        self.0[worker].0.fetch_add(1, Ordering::Relaxed);
+    /// Counts one more connection on `worker`. `outbound` says whether its listener is outbound.
+    pub fn opened(&self, worker: usize, outbound: bool) {
+        self.0[worker].connections[usize::from(outbound)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts one less connection on `worker`.
-    pub fn closed(&self, worker: usize) {
-        self.0[worker].0.fetch_sub(1, Ordering::Relaxed);
+    pub fn closed(&self, worker: usize, outbound: bool) {
+        self.0[worker].connections[usize::from(outbound)].fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The connections of all workers.
+    /// The number of connections of all workers together.
     pub fn total(&self) -> u32 {
-        self.0.iter().map(|load| load.0.load(Ordering::Relaxed)).sum()
+        self.0.iter().map(Load::connections).sum()
+    }
+
+    /// Counts one more socket that `worker` accepts from.
+    pub fn accepts(&self, worker: usize, outbound: bool) {
+        self.0[worker].accepting[usize::from(outbound)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one less socket that `worker` accepts from.
+    pub fn accepts_no_more(&self, worker: usize, outbound: bool) {
+        // Release: a worker that reads this number also sees the connections that were handed over
+        // before.
+        self.0[worker].accepting[usize::from(outbound)].fetch_sub(1, Ordering::Release);
+    }
+
+    /// Whether no worker accepts from the listeners of `step`, and no connection of them is open or
+    /// on its way to another worker.
+    pub fn are_over(&self, step: DrainStep) -> bool {
+        let directions = match step {
+            DrainStep::Inbound => 0..1,
+            DrainStep::All => 0..2,
+        };
+        directions.into_iter().all(|direction| {
+            let accepting = |load: &Load| load.accepting[direction].load(Ordering::Acquire);
+            let open = |load: &Load| load.connections[direction].load(Ordering::Relaxed);
+            self.0.iter().map(accepting).sum::<u32>() == 0
+                && self.0.iter().map(open).sum::<u32>() == 0
+        })
     }
 
     /// The worker that should serve a connection accepted by `worker`. Another worker is chosen
     /// only if it has clearly fewer connections, because a hand-over costs two system calls.
     pub fn place(&self, worker: usize) -> usize {
-        let mine = self.0[worker].0.load(Ordering::Relaxed);
-        let least =
-            self.0.iter().enumerate().min_by_key(|(_, load)| load.0.load(Ordering::Relaxed));
+        let mine = self.0[worker].connections();
+        let least = self.0.iter().enumerate().min_by_key(|(_, load)| load.connections());
         match least {
-            Some((index, load)) if mine > load.0.load(Ordering::Relaxed) + skew_tolerated(mine) => {
-                index
-            }
+            Some((index, load)) if mine > load.connections() + skew_tolerated(mine) => index,
             _ => worker,
         }
+    }
+}
+
+impl Load {
+    fn connections(&self) -> u32 {
+        self.connections.iter().map(|open| open.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -227,7 +269,7 @@ mod tests {
     fn loads(counts: &[u32]) -> Loads {
         let loads = Loads::new(counts.len());
         for (worker, &count) in counts.iter().enumerate() {
-            (0..count).for_each(|_| loads.opened(worker));
+            (0..count).for_each(|_| loads.opened(worker, false));
         }
         loads
     }
@@ -251,11 +293,11 @@ mod tests {
     #[test]
     fn an_order_wakes_the_worker() {
         let (mailbox, inbox) = mailbox().unwrap();
-        assert!(mailbox.post(Order::Drain));
+        assert!(mailbox.post(Order::Drain(DrainStep::All)));
         let mut byte = [0; 4];
         assert_eq!(io::Read::read(&mut &inbox.wake, &mut byte).unwrap(), 1);
-        assert!(matches!(inbox.orders.try_recv(), Ok(Order::Drain)));
+        assert!(matches!(inbox.orders.try_recv(), Ok(Order::Drain(DrainStep::All))));
         drop(inbox);
-        assert!(!mailbox.post(Order::Drain));
+        assert!(!mailbox.post(Order::Drain(DrainStep::All)));
     }
 }

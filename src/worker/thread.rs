@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 
 use super::mailbox::{
-    Adopted, Inbox, ListeningSocket, Loads, Mailbox, Order, Report, ReportKind, Reports,
+    Adopted, HANDSHAKE_GRACE, Inbox, ListeningSocket, Loads, Mailbox, Order, Report, ReportKind,
+    Reports,
 };
 use crate::cells::PerWorker;
 use crate::downstream::connection;
@@ -29,12 +30,15 @@ use crate::runtime::ring::{self, Driver, RingIo, RingStream};
 use crate::runtime::socket;
 use crate::serve::record::buffer::LogBuffer;
 use crate::serve::worker::{SWEEP_INTERVAL, Worker, WorkerParts};
-use crate::snapshot::ListenerCells;
+use crate::snapshot::{DrainStep, ListenerCells};
 use crate::time::Time;
 
 /// How long accepting pauses after an error. The process is out of descriptors or memory, or the
 /// socket is unusable. Without a pause the worker would spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a draining worker looks whether it is done.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The arguments of a worker's thread.
 pub struct Start {
@@ -46,6 +50,8 @@ pub struct Start {
     pub loads: Loads,
     /// The channel to the control thread.
     pub reports: Reports,
+    /// Takes whole lines for the access log. It never blocks.
+    pub access_log: Arc<dyn Fn(Vec<u8>) + Send + Sync>,
     /// The seed of the worker's random numbers.
     pub seed: u64,
     /// The worker's orders.
@@ -74,7 +80,7 @@ pub fn spawn(start: Start) -> std::io::Result<std::thread::JoinHandle<()>> {
         }
         let (driver, began) = (start.driver, start.began);
         if let Err(error) = ring::run(driver, began, |io| run(io, start)) {
-            let kind = ReportKind::Failed(format!("no runtime for worker {index}: {error}"));
+            let kind = ReportKind::Failed(format!("cannot start worker {index}: {error}"));
             reports.send(Report { worker: index, kind }).ok();
         }
     })
@@ -91,6 +97,7 @@ fn pin_to(cpu: usize) {
 /// One listening socket of this worker.
 struct Acceptor {
     listener: RefCell<Rc<str>>,
+    outbound: Cell<bool>,
     wake: WakeHandle,
 }
 
@@ -101,18 +108,15 @@ struct Thread {
     peers: Vec<Mailbox>,
     acceptors: RefCell<HashMap<Bind, Rc<Acceptor>>>,
     prepared: RefCell<Vec<ListeningSocket>>,
-    told_drained: Cell<bool>,
+    told_drained: Cell<Option<DrainStep>>,
 }
 
 async fn run(io: RingIo, start: Start) {
-    let driver = io.driver_name();
+    let (driver, refused) = (io.driver_name(), io.take_refusal());
     let Start { index, stats, loads, reports, seed, peers, .. } = start;
     let Inbox { orders, wake } = start.inbox;
-    let log_reports = reports.clone();
-    let log = LogBuffer::new(Box::new(move |lines| {
-        // An error means that the control thread has ended.
-        log_reports.send(Report { worker: index, kind: ReportKind::Log(lines) }).ok();
-    }));
+    let access_log = start.access_log;
+    let log = LogBuffer::new(Box::new(move |lines| access_log(lines)));
     let worker = Worker::new(io.clone(), WorkerParts { index, stats, seed, log });
     let thread = Rc::new(Thread {
         worker,
@@ -121,7 +125,7 @@ async fn run(io: RingIo, start: Start) {
         peers,
         acceptors: RefCell::default(),
         prepared: RefCell::default(),
-        told_drained: Cell::new(false),
+        told_drained: Cell::new(None),
     });
     let wake = match io.readiness(wake.into()) {
         Ok(wake) => wake,
@@ -129,7 +133,7 @@ async fn run(io: RingIo, start: Start) {
             return thread.report(ReportKind::Failed(format!("no wake-up socket: {error}")));
         }
     };
-    thread.report(ReportKind::Started { driver });
+    thread.report(ReportKind::Started { driver, refused });
     io.spawn(sweep(Rc::clone(&thread)));
     serve_orders(&thread, &orders, &wake).await;
 }
@@ -156,12 +160,17 @@ async fn sweep(thread: Rc<Thread>) {
     let worker = &thread.worker;
     loop {
         let draining = worker.draining();
-        let interval = if draining { Duration::from_millis(20) } else { SWEEP_INTERVAL };
+        let interval = if draining.is_some() { DRAIN_INTERVAL } else { SWEEP_INTERVAL };
         worker.io.sleep_until(worker.io.now() + interval).await;
         worker.sweep();
         worker.log.flush();
-        if draining && worker.registry.is_empty() && !thread.told_drained.replace(true) {
-            thread.report(ReportKind::Drained);
+        if let Some(step) = draining.filter(|step| thread.told_drained.get() != Some(*step))
+            && thread.loads.are_over(step)
+            && worker.registry.is_drained()
+        {
+            worker.log.flush();
+            thread.told_drained.set(Some(step));
+            thread.report(ReportKind::Drained(step));
         }
     }
 }
@@ -194,11 +203,12 @@ impl Thread {
                 self.worker.endpoints_changed(version, service, &addresses);
             }
             Order::Adopt(adopted) => self.adopt(adopted),
-            Order::Drain => {
-                self.stop_listening(|_| false);
-                self.worker.drain();
+            Order::Drain(step) => {
+                self.stop_listening(|_, acceptor| {
+                    step == DrainStep::Inbound && acceptor.outbound.get()
+                });
+                self.worker.drain(step);
             }
-            Order::FlushLog => self.worker.log.flush(),
         }
     }
 
@@ -210,30 +220,41 @@ impl Thread {
         for socket in sockets {
             let Some(listener) = local.snapshot.listeners.get(socket.listener) else { continue };
             let name: Rc<str> = Rc::from(&*listener.name);
+            let outbound = listener.is_outbound();
             let known = self.acceptors.borrow().get(&socket.bind).cloned();
             if let Some(acceptor) = known {
                 *acceptor.listener.borrow_mut() = name;
+                if socket.bind.is_stream() {
+                    self.loads.accepts(self.worker.index, outbound);
+                    self.loads.accepts_no_more(self.worker.index, acceptor.outbound.get());
+                }
+                acceptor.outbound.set(outbound);
                 wanted.insert(socket.bind, acceptor);
                 continue;
             }
             let alarm = self.worker.io.alarms().alarm();
-            let acceptor = Rc::new(Acceptor { listener: RefCell::new(name), wake: alarm.wake() });
+            let acceptor = Rc::new(Acceptor {
+                listener: RefCell::new(name),
+                outbound: Cell::new(outbound),
+                wake: alarm.wake(),
+            });
             wanted.insert(socket.bind.clone(), Rc::clone(&acceptor));
             if let Bind::Udp(_) = socket.bind {
                 let task = datagrams(Rc::clone(self), acceptor, socket, alarm);
                 self.worker.io.spawn(task);
                 continue;
             }
-            let task = accept(Rc::clone(self), acceptor, socket.bind, socket.descriptor, alarm);
+            let accepting = Accepting::new(self, &acceptor);
+            let task = accept(accepting, socket.bind, socket.descriptor, alarm);
             self.worker.io.spawn(task);
         }
-        self.stop_listening(|bind| wanted.contains_key(bind));
+        self.stop_listening(|bind, _| wanted.contains_key(bind));
         *self.acceptors.borrow_mut() = wanted;
     }
 
-    fn stop_listening(&self, keep: impl Fn(&Bind) -> bool) {
+    fn stop_listening(&self, keep: impl Fn(&Bind, &Acceptor) -> bool) {
         self.acceptors.borrow_mut().retain(|bind, acceptor| {
-            let kept = keep(bind);
+            let kept = keep(bind, acceptor);
             if !kept {
                 acceptor.wake.ring();
             }
@@ -245,7 +266,7 @@ impl Thread {
     fn admit(self: &Rc<Self>, acceptor: &Acceptor, bind: &Bind, accepted: Accepted) {
         let worker = &self.worker;
         let name = Rc::clone(&acceptor.listener.borrow());
-        let local = worker.local();
+        let local = worker.local_of(&name);
         let Some(listener) = local.snapshot.listener(&name) else { return };
         let cells = listener.stats.worker(worker.index);
         let open = listener.stats.sum(|cells| &cells.active);
@@ -253,37 +274,46 @@ impl Thread {
             || open >= u64::from(listener.connections_max)
         {
             cells.overflow.increment();
-            return;
+            return worker.log_limited(|suppressed| {
+                let listener = &*name;
+                tracing::warn!(listener, suppressed, "connection closed: too many are open");
+            });
         }
         worker.cells().accepted.increment();
         let place = self.loads.place(worker.index);
-        self.loads.opened(place);
+        let outbound = listener.is_outbound();
+        self.loads.opened(place, outbound);
         if place == worker.index {
-            return self.start(name, bind, accepted);
+            return self.start(name, bind, accepted, outbound);
         }
         let (descriptor, peer) = accepted;
         worker.cells().handed_over.increment();
-        let adopted = Adopted { descriptor, bind: bind.clone(), peer };
+        let (bind, listener) = (bind.clone(), Arc::clone(listener));
+        let adopted = Adopted { descriptor, bind, listener, peer };
         if !self.peers[place].post(Order::Adopt(adopted)) {
-            self.loads.closed(place);
+            self.loads.closed(place, outbound);
         }
     }
 
     fn adopt(self: &Rc<Self>, adopted: Adopted) {
-        let acceptor = self.acceptors.borrow().get(&adopted.bind).cloned();
-        let Some(acceptor) = acceptor else {
+        let Adopted { descriptor, bind, listener, peer } = adopted;
+        let acceptor = self.acceptors.borrow().get(&bind).cloned();
+        let name = match acceptor {
+            Some(acceptor) => Rc::clone(&acceptor.listener.borrow()),
             // The listener was removed during the hand-over.
-            return self.loads.closed(self.worker.index);
+            None => Rc::from(&*listener.name),
         };
-        let name = Rc::clone(&acceptor.listener.borrow());
-        self.start(name, &adopted.bind, (adopted.descriptor, adopted.peer));
+        self.start(name, &bind, (descriptor, peer), listener.is_outbound());
     }
 
-    fn start(self: &Rc<Self>, listener: Rc<str>, bind: &Bind, accepted: Accepted) {
+    /// Serves a connection. `outbound` says whether its listener is outbound: drains count these
+    /// apart.
+    fn start(self: &Rc<Self>, listener: Rc<str>, bind: &Bind, accepted: Accepted, outbound: bool) {
         let (socket, peer) = accepted;
         let worker = Rc::clone(&self.worker);
-        let arrival = Arrival::of(&socket, peer, bind, &listener, &worker.local().snapshot);
-        let open = Open::new(self, &listener);
+        let snapshot = &worker.local_of(&listener).snapshot;
+        let arrival = Arrival::of(&socket, peer, bind, &listener, snapshot);
+        let open = Open::new(self, &listener, outbound);
         match worker.io.accepted(socket) {
             Ok(stream) => {
                 let connection = connection::serve(Rc::clone(&worker), stream, listener, arrival);
@@ -312,14 +342,30 @@ async fn datagrams(
     }
 }
 
-/// Accepts until `stop` wakes it. Connections in the queue at that moment are still accepted.
-async fn accept(
+/// Counts a listening socket while its worker accepts from it.
+struct Accepting {
     thread: Rc<Thread>,
     acceptor: Rc<Acceptor>,
-    bind: Bind,
-    descriptor: OwnedFd,
-    stop: Alarm,
-) {
+}
+
+impl Accepting {
+    fn new(thread: &Rc<Thread>, acceptor: &Rc<Acceptor>) -> Self {
+        thread.loads.accepts(thread.worker.index, acceptor.outbound.get());
+        Self { thread: Rc::clone(thread), acceptor: Rc::clone(acceptor) }
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        let Self { thread, acceptor } = self;
+        thread.loads.accepts_no_more(thread.worker.index, acceptor.outbound.get());
+    }
+}
+
+/// Accepts until `stop` wakes it. Then still accepts, for [`HANDSHAKE_GRACE`], the connections
+/// whose handshakes the kernel has begun.
+async fn accept(accepting: Accepting, bind: Bind, descriptor: OwnedFd, stop: Alarm) {
+    let Accepting { thread, acceptor } = &accepting;
     let worker = &thread.worker;
     stop.set(Time::NEVER);
     let socket = match worker.io.readiness(descriptor) {
@@ -328,24 +374,36 @@ async fn accept(
             return thread.report(ReportKind::Failed(format!("cannot accept on {bind}: {error}")));
         }
     };
+    accept_until(thread, acceptor, &bind, &socket, &stop).await;
+    stop.set(worker.io.now() + HANDSHAKE_GRACE);
+    accept_until(thread, acceptor, &bind, &socket, &stop).await;
+    // Closing the socket would reset the connections in its queue, so first accept all of them.
+    let end = worker.io.now() + worker.local().snapshot.drain.limit;
+    while accept_waiting(thread, acceptor, &bind, &socket).is_err() && worker.io.now() < end {
+        worker.io.sleep_until(worker.io.now() + ACCEPT_PAUSE).await;
+    }
+    drop(socket);
+}
+
+/// Accepts until `stop` wakes it.
+async fn accept_until(
+    thread: &Rc<Thread>,
+    acceptor: &Acceptor,
+    bind: &Bind,
+    socket: &RingStream,
+    stop: &Alarm,
+) {
+    let io = &thread.worker.io;
     loop {
         let failed = match stop.guard(socket.readable()).await {
-            Ok(Ok(())) => accept_waiting(&thread, &acceptor, &bind, &socket).is_err(),
+            Ok(Ok(())) => accept_waiting(thread, acceptor, bind, socket).is_err(),
             Ok(Err(error)) => {
-                accept_failed(&thread, &bind, &error);
+                accept_failed(thread, bind, &error);
                 true
             }
-            Err(_) => {
-                // Accept the connections in the queue.
-                accept_waiting(&thread, &acceptor, &bind, &socket).ok();
-                return;
-            }
+            Err(_) => return,
         };
-        if !failed {
-            continue;
-        }
-        let pause = worker.io.sleep_until(worker.io.now() + ACCEPT_PAUSE);
-        if stop.guard(pause).await.is_err() {
+        if failed && stop.guard(io.sleep_until(io.now() + ACCEPT_PAUSE)).await.is_err() {
             return;
         }
     }
@@ -385,13 +443,14 @@ fn accept_failed(thread: &Thread, bind: &Bind, error: &std::io::Error) {
 /// Counts a connection while it is open.
 struct Open {
     thread: Rc<Thread>,
+    outbound: bool,
     listener: Option<Arc<PerWorker<ListenerCells>>>,
 }
 
 impl Open {
-    fn new(thread: &Rc<Thread>, listener: &str) -> Self {
+    fn new(thread: &Rc<Thread>, listener: &str, outbound: bool) -> Self {
         let worker = &thread.worker;
-        let local = worker.local();
+        let local = worker.local_of(listener);
         let listener = local.snapshot.listener(listener).map(|found| Arc::clone(&found.stats));
         if let Some(stats) = &listener {
             let cells = stats.worker(worker.index);
@@ -399,7 +458,7 @@ impl Open {
             cells.active.increment();
         }
         worker.cells().active.increment();
-        Self { thread: Rc::clone(thread), listener }
+        Self { thread: Rc::clone(thread), outbound, listener }
     }
 }
 
@@ -410,7 +469,7 @@ impl Drop for Open {
             stats.worker(worker.index).active.decrement();
         }
         worker.cells().active.decrement();
-        loads.closed(worker.index);
+        loads.closed(worker.index, self.outbound);
     }
 }
 

@@ -1,4 +1,4 @@
-"""grpc.health.v1 as grpcio serves it, and what Ringway makes of it."""
+"""Ringway's gRPC health checks, with servers that serve grpc.health.v1 of grpcio."""
 
 import json
 import queue
@@ -16,7 +16,7 @@ SERVICE = "probe.Probe"
 
 
 class Server:
-    """A server in this process. With `has_health` it says of itself what it is told to."""
+    """A server in this process. With `has_health` it reports the statuses that `says` sets."""
 
     def __init__(self, world=None, has_health=True):
         self.server = grpc.server(futures.ThreadPoolExecutor(64), options=[("grpc.so_reuseport", 0)])
@@ -42,7 +42,7 @@ class Server:
 
 
 class Watched:
-    """A proxy that checks servers, and what it says of them."""
+    """A proxy that checks servers, and the states of the endpoints in its admin API."""
 
     def __init__(self, world, name, servers, check, more=""):
         self.admin = free_port()
@@ -66,7 +66,7 @@ class Watched:
 
 
 def statuses(world):
-    """Each status, of the server and of a service, in the clear and through TLS."""
+    """Checks each status of the whole server and of one service, in the clear and through TLS."""
     for secure in (False, True):
         tls = f", tls: {{ca: {world.ca}, sni: localhost}}" if secure else ""
         for service in ("", SERVICE):
@@ -94,8 +94,8 @@ def what_is_not_served_is_explained(world):
 
 
 def calls_avoid_who_does_not_serve(world, callers_of):
-    """Of two servers one says that it does not serve, again and again. No call fails, a stream that is under way goes
-    on, and no call goes there meanwhile."""
+    """One of two servers reports NOT_SERVING again and again. No call fails, an open stream to it goes on, and it gets
+    no new call while it reports that."""
     one, two = Server(), Server()
     watched = Watched(world, "avoided", [one, two], "grpc: true", ", balance: round-robin")
     watched.await_states("healthy", "healthy")
@@ -107,7 +107,7 @@ def calls_avoid_who_does_not_serve(world, callers_of):
                 callers.progress()
                 one.says("NOT_SERVING")
                 watched.await_states("unhealthy", "healthy")
-                callers.progress(3)  # what was on its way there has arrived
+                callers.progress(3)  # calls that were on their way to this server have ended
                 before = watched.endpoints()
                 callers.progress(10)
                 after = watched.endpoints()
@@ -128,7 +128,7 @@ def calls_avoid_who_does_not_serve(world, callers_of):
 
 
 class Chat:
-    """A stream without end."""
+    """A stream that stays open, with messages in both directions."""
 
     def __init__(self, stub):
         self.said = queue.Queue()

@@ -1,5 +1,5 @@
-"""What Ringway says of calls itself: how those end that it refuses, to clients of gRPC and of gRPC-Web, and what it
-counts by method."""
+"""Calls that Ringway ends itself: the status that clients of gRPC and of gRPC-Web get, and the metrics of calls by
+method."""
 
 import re
 import urllib.request
@@ -9,7 +9,7 @@ import web
 from cases import Message, equal, eventually, messages
 
 DEADLINE, UNIMPLEMENTED, DENIED, UNAVAILABLE, UNAUTHENTICATED = 4, 12, 7, 14, 16
-# By the service that a call asks for: how it ends, and the words that it ends with.
+# For each service: the status of a call to it, and words that the text of the status contains.
 REFUSALS = {
     "token": (UNAUTHENTICATED, "token"),
     "forbidden": (DENIED, "access denied by policy"),
@@ -20,13 +20,13 @@ REFUSALS = {
     "slow": (DEADLINE, "within the timeout"),
 }
 SERVICES = ["token", "forbidden", "dead", "empty", "wrong", "slow", "silent"]
-# The key of RFC 7517 A.1; nobody has a token that it has signed.
+# The public key of RFC 7517 A.1. Nobody has its private key, so no token is valid.
 KEYS = ('{"keys": [{"kty": "EC", "crv": "P-256", "use": "sig", "kid": "1", '
         '"x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}')
 
 
 def configuration(plain, secure, nobody, silent, keys):
-    """Services that refuse, each in a way of its own; calls say by `x-to` which they want."""
+    """One service for each kind of refusal. The header `x-to` of a call selects the service."""
     rules = "".join(f"  - {{match: {{headers: {{x-to: {name}}}}}, to: {name}}}\n" for name in [*SERVICES, "app"])
     return f"""routes:
   '*':
@@ -36,7 +36,7 @@ def configuration(plain, secure, nobody, silent, keys):
   forbidden: {{protocol: grpc, endpoints: ['127.0.0.1:{plain}']}}
   dead: {{protocol: grpc, endpoints: ['127.0.0.1:{nobody}']}}
   empty: {{protocol: grpc, endpoints: []}}
-  # It is spoken to in the clear, where it expects TLS.
+  # Ringway sends plain text to this endpoint, which expects TLS.
   wrong: {{protocol: grpc, endpoints: ['127.0.0.1:{secure}']}}
   silent: {{protocol: grpc, endpoints: ['127.0.0.1:{silent}']}}
   slow: {{protocol: grpc, endpoints: ['127.0.0.1:{silent}'], timeout: 300ms}}
@@ -46,7 +46,7 @@ authorization: [{{name: closed, action: deny, to: {{service: forbidden}}}}]
 
 
 def refused(port):
-    """All refusals to all clients; what is not as it should be."""
+    """Makes a call of each client to each refusing service. Returns the failures."""
     failures = []
     with cases.channel(f"127.0.0.1:{port}") as channel:
         stub = cases.stub_of(channel)
@@ -62,7 +62,7 @@ def refused(port):
                 except Exception as error:
                     wrong.append(f"refusals to {name}: {service}: {error!r:.300}")
             if name != "gRPC":
-                # A client of gRPC would not wait for what it is told.
+                # Not for gRPC: its client ends the call at the deadline without waiting for the status.
                 try:
                     found = client("silent", [("grpc-timeout", "300m")])
                     equal((found[0], "within the timeout" in found[1]), (DEADLINE, True), f"grpc-timeout: {found}")
@@ -89,7 +89,7 @@ def by_web(client, service, fields=()):
 
 
 def counted(admin, port):
-    """Calls of known number and kind, and the numbers that are shown of them."""
+    """Makes known calls, and compares the metrics with them."""
     with cases.channel(f"127.0.0.1:{port}") as channel:
         stub = cases.stub_of(channel)
         to = [("x-to", "app")]
@@ -101,7 +101,7 @@ def counted(admin, port):
         cases.fails(lambda: stub.Unary(Message(wish=messages.FAIL), metadata=to), cases.grpc.StatusCode.FAILED_PRECONDITION)
         late = stub.Download(Message(wish=messages.FAIL_LATE), metadata=to)
         cases.fails(lambda: list(late), cases.grpc.StatusCode.FAILED_PRECONDITION)
-        # Its request has been sent before it is cancelled.
+        # Two messages arrive before the call is cancelled, so Ringway has sent the request.
         hanging = stub.Download(Message(count=2, wish=messages.HANG), metadata=to)
         equal([next(hanging).count for _ in range(2)], [0, 1], "what came before")
         hanging.cancel()
@@ -123,7 +123,7 @@ def counted(admin, port):
         ("requests", "app", "ringway.probe.Probe/Download", "9"): 1,
         ("requests", "app", "ringway.probe.Probe/Chat", "0"): 1,
         ("requests", "app", "other", "12"): 1,
-        # Another 5 of each were refused above.
+        # `refused` made the other 5 of each.
         ("requests", "slow", "ringway.probe.Probe/Unary", "4"): 5 + 4,
         ("requests", "dead", "ringway.probe.Probe/Unary", "14"): 5 + 4,
         ("request_messages", "app", "ringway.probe.Probe/Unary"): 3 + 1 + 4,

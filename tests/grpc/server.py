@@ -1,4 +1,4 @@
-"""A gRPC server that does what it is asked: server.py PLAIN_PORT TLS_PORT CERT KEY"""
+"""A gRPC server that does what the messages ask for: server.py PLAIN_PORT TLS_PORT CERT KEY"""
 
 import signal
 import sys
@@ -20,7 +20,7 @@ class Probe(services.ProbeServicer):
         self.met = 0
 
     def greet(self, context):
-        """Gives the client's own metadata back: before the first message, and after the last."""
+        """Returns the metadata of the client before the first message and, renamed, after the last one."""
         mine = [(key, value) for key, value in context.invocation_metadata() if key.startswith("x-")]
         context.send_initial_metadata(mine)
         context.set_trailing_metadata([("late-" + key, value) for key, value in mine])
@@ -95,7 +95,7 @@ def main():
         pair = (key_file.read(), certificate_file.read())
     server.add_secure_port(f"127.0.0.1:{tls}", grpc.ssl_server_credentials([pair]))
     server.start()
-    # TERM: GOAWAY, and what is under way goes on to its end.
+    # At SIGTERM the server sends GOAWAY, and the open calls go on to their end.
     signal.signal(signal.SIGTERM, lambda *_: server.stop(PATIENCE_S))
     server.wait_for_termination()
 

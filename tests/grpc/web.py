@@ -1,7 +1,7 @@
 """Calls of gRPC-Web (PROTOCOL-WEB) by HTTP/1.1 and by HTTP/2, binary and as text, to a grpcio server behind Ringway.
 
-Each case takes a `Web` client and the stub of a channel to the server itself, and raises when it is not as it
-should be.
+Each case takes a `Web` client, and the stub of a gRPC channel that goes to the server without Ringway. It raises when
+it fails.
 """
 
 import base64
@@ -19,7 +19,7 @@ TRAILERS = 0x80
 
 
 class Answer:
-    """What came back: its status, its fields with names in lower case, and the messages and trailers in its body."""
+    """A response: its status, its fields with names in lower case, and the messages and trailers in its body."""
 
     def __init__(self, status, fields, body, text):
         self.status, self.fields = status, [(name.lower(), value) for name, value in fields]
@@ -31,11 +31,12 @@ class Answer:
         return values[0] if values else None
 
     def said(self):
-        """Messages of the server."""
+        """The messages in the response."""
         return [Message.FromString(data) for data in self.messages]
 
     def end(self):
-        """grpc-status and the rest of what a call ends with: the trailers, or the head where that is all there is."""
+        """The code, the text and the metadata that the call ended with. They stand in the trailers, or in the head of a
+        response without a body."""
         in_head = self.field("grpc-status") is not None
         equal(in_head, self.trailers is None, "the status is said once")
         if in_head:
@@ -49,7 +50,7 @@ def message(data, flag=0):
 
 
 def taken_apart(body):
-    """Messages, and trailers, which are the last."""
+    """Splits a body into its messages and the trailers after them."""
     found, trailers = [], None
     while body:
         equal(trailers, None, "nothing follows the trailers")
@@ -67,19 +68,19 @@ def taken_apart(body):
 
 
 def decoded(text):
-    """Pieces of base64 one after the other, each with its padding."""
+    """Decodes pieces of base64 that follow each other. Each may have its own padding."""
     return b"".join(base64.b64decode(text[at:at + 4], validate=True) for at in range(0, len(text), 4))
 
 
 class Web:
-    """A client of gRPC-Web at a port."""
+    """A client of gRPC-Web that sends its calls to a port."""
 
     def __init__(self, port, text):
         self.port, self.text = port, text
         self.content_type = "application/grpc-web-text+proto" if text else "application/grpc-web+proto"
 
     def call(self, method, *requests, fields=()):
-        """Calls a method of the probe."""
+        """Calls a method of the service Probe."""
         sent = [message(request.SerializeToString()) for request in requests]
         return Answer(*self.post(f"/ringway.probe.Probe/{method}", b"".join(map(self.encoded, sent)), fields), self.text)
 
@@ -96,7 +97,7 @@ class ByHttp1(Web):
 
     def __init__(self, port, text):
         super().__init__(port, text)
-        # One for all calls: each answer has to end where the next one begins.
+        # All calls use this connection. This fails if a response does not end where it says.
         self.kept = self.connection()
 
     def connection(self):
@@ -114,7 +115,8 @@ class ByHttp1(Web):
         return answer.status, answer.getheaders(), answer.read()
 
     def stream(self, path, body):
-        """The portions of an answer as they come, and what ends it before its end."""
+        """Starts a call. Returns an iterator over the portions of the response as they arrive, and a function that
+        breaks the call off."""
         connection = self.connection()
         self.request(connection, path, body, ())
         wire = connection.sock
@@ -127,7 +129,7 @@ class ByHttp2(Web):
     name = "HTTP/2"
 
     def begin(self, path, body, more):
-        """The events of a call: what h2 says of all that comes, until the stream ends."""
+        """Starts a call, and gives the events that h2 reports until the stream ends."""
         wire = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
         connection = h2.connection.H2Connection()
         connection.initiate_connection()
@@ -158,7 +160,7 @@ class ByHttp2(Web):
         head, read = None, b""
         with wire:
             for event in events:
-                # Trailers of HTTP, which no browser shows, have no place here.
+                # gRPC-Web puts the trailers into the body: browsers do not show HTTP trailers.
                 equal(isinstance(event, (h2.events.StreamReset, h2.events.TrailersReceived)), False, repr(event))
                 if isinstance(event, h2.events.ResponseReceived):
                     head = [(name.decode(), value.decode()) for name, value in event.headers]
@@ -204,13 +206,15 @@ def server_stream(web, _):
 
 
 def messages_come_at_once(web, stub):
-    """Three messages come while the server has not ended its answer; it sees that the client leaves then."""
+    """Three messages arrive although the server does not end its response. Then the client leaves, and the server sees
+    that."""
     hung, cancelled = told(stub)
     body = web.encoded(message(Message(count=3, body=b"z" * 30, wish=messages.HANG).SerializeToString()))
     portions, stop = web.stream("/ringway.probe.Probe/Download", body)
     came = b""
     one = len(message(Message(count=1, body=b"z" * 30).SerializeToString()))
-    # The first of them has no count; of text up to two bytes wait for a third.
+    # The first message is 2 bytes shorter: its count is 0, which protobuf leaves out. Base64 turns 3 bytes into 4
+    # characters, so up to 2 bytes of text may wait for the third.
     wanted = 3 * one - 2
     for portion in portions:
         came += portion
@@ -224,7 +228,7 @@ def messages_come_at_once(web, stub):
 
 
 def client_stream(web, _):
-    """Each message is a piece of base64 of its own."""
+    """In text, the client encodes each message as a separate piece of base64."""
     answer = web.call("Upload", *(Message(body=b"x" * size) for size in range(50)))
     equal([(said.count, said.body) for said in answer.said()], [(50, b"1225")], "what arrived")
 
@@ -258,7 +262,7 @@ def deadline_passes(web, stub):
 
 
 def deadline_passes_in_a_stream(web, stub):
-    """What has come is whole, and the end is told."""
+    """The client gets the messages that were sent before the deadline, and then the status."""
     _, cancelled = told(stub)
     asked = Message(count=3, body=b"z", wish=messages.HANG)
     answer = web.call("Download", asked, fields=[("grpc-timeout", "300m")])
@@ -269,7 +273,7 @@ def deadline_passes_in_a_stream(web, stub):
 
 def deadline_reaches_server(web, _):
     left = web.call("Unary", Message(wish=messages.TELL_DEADLINE), fields=[("grpc-timeout", "15S")]).said()[0].count
-    # grpcio rounds it up: by a hundredth without a proxy.
+    # The server's grpcio rounds the timeout up, by 1 % also without a proxy.
     if not 0 < left <= 15_200_000:
         raise AssertionError(f"{left} µs are left of 15 s")
 

@@ -59,7 +59,7 @@ fn tproxy_keeps_the_destination_and_brings_answers_back() {
             let caught = ask(others, ip, 8080);
             assert!(caught.starts_with("inbound ") && caught.contains(ip), "{backend}: {caught}");
             assert!(ask(host, remote, 80).starts_with("outbound "), "{backend}");
-            // A connection of this host to elsewhere goes on undisturbed, also its answers.
+            // Connections of the proxy itself are not disturbed, and get their answers.
             let marked = ask_as(host, remote, 80, Asking { mark: 1338, ..Asking::default() });
             assert!(marked.starts_with("server "), "{backend}: {marked}");
             let client = ["10.99.0.2", "fd99::2"][index];
@@ -72,14 +72,15 @@ fn tproxy_keeps_the_destination_and_brings_answers_back() {
         host.must("intercept down");
         assert!(ask(others, World::HOST[0], 8080).starts_with("app "));
     }
-    // Open: what no proxy takes goes on to the application.
+    // With --fail-open, connections go to the application when no proxy listens.
     host.must("intercept up --backend nft --tproxy --fail-open --user none");
     for ip in World::HOST {
         assert!(ask(others, ip, 8080).starts_with("app "));
     }
 }
 
-/// Asks from the host in the name of a client elsewhere, as a transparent proxy does.
+/// Sends a request from the host with the source address of a client on another host, like a
+/// transparent proxy.
 fn borrowing(world: &World, client: &str, address: &str, port: u16) -> String {
     use std::io::Read as _;
     use std::net::SocketAddr;
@@ -176,7 +177,7 @@ fn udp_is_caught_in_both_directions_and_answered_from_where_it_went() {
             if backend == "nft" {
                 assert_eq!(ask_udp(others, ip, 5000), "refused");
             }
-            // No error is possible for this datagram, but it must not pass.
+            // The sender of this datagram gets no error, but the datagram must not pass.
             send(host, remote, 443);
             eventually("the datagram to be dropped", || {
                 let (_, rules) = host.ringway("intercept show --installed");

@@ -64,9 +64,9 @@ fn a_broken_rule_is_named() {
             "nft 'table inet wall { chain i { type filter hook input priority 0; \
              tcp dport 15006 drop; }; }'",
             "",
-            vec!["does a firewall drop what comes to port 15006?"],
+            vec!["does a firewall drop packets to port 15006?"],
         ),
-        // The proxy catches itself.
+        // The rules capture the proxy's own traffic.
         (
             "nft insert rule inet ringway outbound ip daddr 192.0.2.1 tcp dport 443 \
              redirect to :15001",

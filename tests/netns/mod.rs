@@ -1,8 +1,9 @@
 //! Interception in real network namespaces: the rules, the captured traffic, and the cleanup. The
-//! tests need root; without it, each test says that it was skipped.
+//! tests need root. Without root, each test reports that it was skipped.
 
 mod catching;
 mod check;
+mod login;
 mod namespace;
 mod rules;
 mod running;
@@ -12,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::skipped;
 
-/// Whether namespaces can be made here. Says so when not: a test that did not run is no success.
+/// Whether this machine can create namespaces. If not, reports that `test` is skipped.
 fn able(test: &str) -> bool {
     let made = Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status();
     let able = made.is_ok_and(|status| status.success());
@@ -22,7 +23,7 @@ fn able(test: &str) -> bool {
     able
 }
 
-/// Leaves a test that cannot run here, aloud.
+/// Returns from a test that cannot run here, and reports it.
 macro_rules! needs_namespaces {
     ($test:literal) => {
         if !crate::netns::able($test) {

@@ -1,4 +1,4 @@
-//! Network namespaces, and two of them with a cable between.
+//! Network namespaces, and a pair of them that a veth pair connects.
 
 use std::fs::File;
 use std::process::{Command, Output};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
 
-/// A network namespace with a name of its own. It is removed when dropped.
+/// A network namespace with its own name. It is removed when this value is dropped.
 pub struct Namespace {
     pub name: String,
 }
@@ -20,7 +20,8 @@ impl Namespace {
         Self { name }
     }
 
-    /// Runs a closure on a thread in the namespace; sockets that it makes stay there.
+    /// Runs a closure on a thread in the namespace. Sockets that the closure creates stay in the
+    /// namespace.
     #[track_caller]
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let file = File::open(format!("/run/netns/{}", self.name)).unwrap();
@@ -42,7 +43,7 @@ impl Namespace {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// As [`Namespace::sh`], and it may fail.
+    /// Like [`Namespace::sh`], but the line may fail.
     pub fn try_sh(&self, line: &str) -> Output {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, "sh", "-c", line]).output().unwrap()
@@ -54,7 +55,7 @@ impl Namespace {
         ran(self.try_sh(&format!("{} {arguments}", env!("CARGO_BIN_EXE_ringway"))))
     }
 
-    /// As [`Namespace::ringway`], which must succeed.
+    /// Like [`Namespace::ringway`], but the command must succeed.
     #[track_caller]
     pub fn must(&self, arguments: &str) -> String {
         let (fine, said) = self.ringway(arguments);
@@ -62,13 +63,13 @@ impl Namespace {
         said
     }
 
-    /// Everything that rules could have changed, as operators print it: without the times of
-    /// iptables-save, and without how many packets came by.
+    /// The state that rules could have changed, as the system's tools print it, without the times
+    /// of iptables-save and without packet counters.
     pub fn state(&self) -> String {
         let printed = self.sh("nft list ruleset; iptables-save; ip6tables-save; \
             iptables-legacy-save; ip6tables-legacy-save; ip rule; ip -6 rule; \
             ip route show table all; ip -6 route show table all; ip link | grep -o '^[0-9].*mtu'");
-        // Link-local addresses come and go while the kernel looks for duplicates.
+        // Link-local addresses change while the kernel runs duplicate address detection.
         let steady = |line: &&str| !line.starts_with('#') && !line.contains("fe80::");
         let kept = printed.lines().filter(steady);
         let plain = |line: &str| match (line.starts_with(':'), line.rsplit_once(" [")) {
@@ -85,7 +86,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Whether a command succeeded, and all that it said.
+/// Whether a command succeeded, and its output.
 pub fn ran(output: Output) -> (bool, String) {
     let said = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
@@ -97,8 +98,8 @@ fn sh(line: &str) {
     assert!(fine, "{line}: {said}");
 }
 
-/// A host with an application, and all the others: clients that call it, and servers that it
-/// calls, at addresses behind its default route.
+/// A host with an application, and a second namespace for all other hosts: clients of the
+/// application, and servers behind the host's default route.
 pub struct World {
     pub host: Namespace,
     pub others: Namespace,
@@ -108,7 +109,7 @@ impl World {
     /// The host's addresses.
     pub const HOST: [&str; 2] = ["10.99.0.1", "fd99::1"];
 
-    /// Addresses of a server elsewhere.
+    /// Addresses of a server on another host.
     pub const SERVER: [&str; 2] = ["203.0.113.9", "2001:db8:9::9"];
 
     pub fn new() -> Self {

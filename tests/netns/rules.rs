@@ -4,7 +4,7 @@
 use super::namespace::{Namespace, ran};
 use super::needs_namespaces;
 
-/// Rules of someone else, in both languages.
+/// Rules of another program, for nft and iptables.
 const FOREIGN: &str = "set -e
     nft add table inet firewall
     nft add chain inet firewall input '{ type filter hook input priority 0; policy accept; }'
@@ -67,7 +67,7 @@ fn another_plan_or_backend_replaces_the_one_before() {
         let state = namespace.state();
         let fresh = Namespace::new();
         fresh.must(up);
-        // The comment about iptables' table differs: the table existed before, or not.
+        // The comment for iptables' table depends on whether the table existed before.
         let told = |state: String| state.replace(", in a table made for it", "");
         assert_eq!(told(state), told(fresh.state()), "{up}");
     }
@@ -104,8 +104,8 @@ fn what_is_not_ours_is_never_touched_and_said_aloud() {
 #[test]
 fn a_step_that_fails_leaves_nothing_behind() {
     needs_namespaces!("a_step_that_fails_leaves_nothing_behind");
-    // The kernel has no chain of this name for IPv6 and cannot make one: someone holds it there
-    // as a base chain of nft. The rules of IPv4 and the routes come first.
+    // The kernel cannot create a chain of this name for IPv6, because another program has a base
+    // chain of nft with this name. The rules of IPv4 and the routes are installed first.
     let namespace = Namespace::new();
     namespace.sh("nft 'table ip6 nat { set RINGWAY_OUTBOUND { type ipv6_addr; }; \
         chain RINGWAY_OUTBOUND { type filter hook input priority 5; }; }'");
@@ -123,7 +123,9 @@ fn only_root_may_and_a_missing_program_is_named() {
     // Use a copy, because other users may not read the builder's home directory.
     let place = tempfile::tempdir().unwrap();
     let copy = place.path().join("ringway");
-    std::fs::copy(ringway, &copy).unwrap();
+    // Another process copies: a test that forks at the same time would hold our descriptor open for
+    // writing, and such a file cannot run ("text file busy").
+    assert!(std::process::Command::new("cp").arg(ringway).arg(&copy).status().unwrap().success());
     let open = |path: &std::path::Path| {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -138,7 +140,7 @@ fn only_root_may_and_a_missing_program_is_named() {
         let (fine, said) = ran(namespace.try_sh(&line));
         assert!(!fine && said.contains("run it as root"), "{said}");
     }
-    // A root file system with nothing but what ringway is linked to.
+    // A root file system that contains only the libraries that ringway needs.
     let bare = "mount -t tmpfs none /usr/sbin && mount --bind /usr/sbin /usr/local/sbin";
     for (options, words) in [
         ("", "neither nft nor iptables-restore is not installed"),
@@ -166,7 +168,7 @@ fn a_namespace_is_named_or_that_of_a_process() {
         .spawn()
         .unwrap();
     let pid = process.id();
-    // Before it has entered the namespace, `ip` is still in ours.
+    // Until `ip` has entered the namespace, the process is still in the namespace of the test.
     let own = std::fs::read_link("/proc/self/ns/net").unwrap();
     crate::support::eventually("the process to be there", || {
         let its = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
@@ -187,9 +189,17 @@ fn what_is_worth_knowing_is_said_once_it_is_installed() {
     let silent = super::talk::server(&namespace, "outbound", 15001);
     for (options, words, count) in [
         ("--user none", "note: no proxy listens on port 15006 yet", 2),
-        ("--user none --no-inbound", "note: the rules know the proxy by its mark 1338 only", 1),
+        (
+            "--user none --no-inbound",
+            "note: the rules recognise the proxy only by its mark 1338",
+            1,
+        ),
         ("--user 7 --no-inbound", "installed: outbound TCP to 15001", 0),
-        ("--user 7 --no-inbound --fail-open", "note: nothing removes redirecting rules", 1),
+        (
+            "--user 7 --no-inbound --fail-open",
+            "note: redirecting rules stay when the proxy is killed",
+            1,
+        ),
     ] {
         let said = namespace.must(&format!("intercept up {options}"));
         assert!(said.contains(words), "{options}: {said}");

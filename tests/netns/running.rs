@@ -1,4 +1,4 @@
-//! `run --intercept`: rules while the proxy runs, and the rest of them after it is killed.
+//! `run --intercept`: the rules while the proxy runs, and the rules that stay after it is killed.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -30,7 +30,7 @@ struct Running {
 }
 
 impl Running {
-    /// Starts it, and waits for its rules.
+    /// Starts the proxy and waits until it has installed its rules.
     fn start(world: &World, options: &str) -> Self {
         Self::start_on(world, options, CONFIG)
     }
@@ -52,7 +52,7 @@ impl Running {
         let mut log = BufReader::new(running.child.stderr.take().unwrap()).lines();
         let installed = |line: &String| line.contains("capture rules installed");
         assert!(log.by_ref().map_while(Result::ok).any(|line| installed(&line)), "it has ended");
-        // The proxy needs a reader of its log.
+        // Read the log, so that the proxy does not block.
         std::thread::spawn(move || log.for_each(drop));
         running
     }
@@ -85,7 +85,7 @@ fn rules_live_as_long_as_the_proxy() {
             let said = host.must(&format!("intercept check -c {config}"));
             assert!(said.contains("ok       inbound IPv6"), "{said}");
             assert!(!said.contains("no proxy listens"), "{said}");
-            // Through the proxy: the application sees this host as its peer.
+            // The connection passes the proxy, so the application sees this host as its peer.
             assert_eq!(ask(others, "10.99.0.1", 8080), "app 10.99.0.1:8080 from 10.99.0.1");
             assert!(ask(host, "2001:db8:9::9", 80).starts_with("server "));
             // The port is excluded, so the connection is refused: no server listens there.
@@ -106,7 +106,7 @@ fn after_a_kill_it_is_closed_or_open_as_was_asked() {
     for backend in ["nft", "iptables"] {
         let mut proxy = Running::start(&world, &format!("--backend {backend}"));
         proxy.end(Signal::SIGKILL);
-        // The kernel takes the sockets of a ring apart after the process is gone.
+        // The kernel closes the sockets of a ring only after the process has ended.
         eventually("connections to be refused", || {
             (ask(others, "10.99.0.1", 8080) == "refused").then_some(())
         });

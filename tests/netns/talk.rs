@@ -1,4 +1,4 @@
-//! Servers that say who they are and what for they were meant, and clients that ask.
+//! Servers that answer with their name and the addresses of a connection, and clients for them.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -13,27 +13,27 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::namespace::Namespace;
 use crate::support::uninterrupted;
 
-/// How long a client waits for an expected answer. Other connections are refused or reset, so they
-/// need no wait.
+/// How long a client waits for an expected answer. A connection without an answer is refused or
+/// reset, so it needs no wait.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Something that listens. It stops when dropped.
+/// A listening socket. It stops listening when dropped.
 pub struct Server(OwnedFd);
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Wakes the thread that waits.
+        // Wake the waiting thread.
         socket::shutdown(self.0.as_raw_fd(), socket::Shutdown::Both).ok();
     }
 }
 
-/// A TCP server on all addresses that answers each connection with a line: its `name`, where the
-/// client wanted to go, and whom it sees.
+/// A TCP server on all addresses. It answers each connection with a line: its `name`, the
+/// destination that the client used, and the client's address.
 pub fn server(namespace: &Namespace, name: &'static str, port: u16) -> Server {
     serve(namespace, name, port, false)
 }
 
-/// As [`server`], for connections to any address (`IP_TRANSPARENT`).
+/// Like [`server`], but for connections to any address (`IP_TRANSPARENT`).
 pub fn transparent(namespace: &Namespace, name: &'static str, port: u16) -> Server {
     serve(namespace, name, port, true)
 }
@@ -83,7 +83,7 @@ pub fn ask(from: &Namespace, address: &str, port: u16) -> String {
     ask_as(from, address, port, Asking::default())
 }
 
-/// As [`ask`], by someone.
+/// Like [`ask`], with these properties of the client.
 pub fn ask_as(from: &Namespace, address: &str, port: u16, who: Asking) -> String {
     let address = SocketAddr::new(address.parse().unwrap(), port);
     if who.uid != 0 || who.gid != 0 {
@@ -117,7 +117,7 @@ fn reason(error: &std::io::Error) -> String {
     }
 }
 
-/// An account belongs to a process, so another one asks.
+/// A user belongs to a process, so another process opens the connection.
 fn ask_by_process(from: &Namespace, address: SocketAddr, who: Asking) -> String {
     let (ip, port) = (address.ip(), address.port());
     let script = format!("exec 3<>/dev/tcp/{ip}/{port} && head -n 1 <&3");
@@ -144,7 +144,7 @@ pub fn udp_server(
         if address.is_ipv6() {
             socket.set_only_v6(true).unwrap();
         }
-        // It answers from ports that others have, too.
+        // It also answers from ports that other sockets use.
         socket.set_reuse_address(true).unwrap();
         if transparent {
             // The proxy's own packets have this mark.
@@ -172,7 +172,7 @@ pub fn udp_server(
     held
 }
 
-/// The next datagram: where it was sent to, and by whom. `None` at the end.
+/// The next datagram: its destination and its sender. Returns `None` at the end.
 fn received(socket: &UdpSocket) -> Option<(SocketAddr, SocketAddr)> {
     let mut bytes = [0; 64];
     let mut space = nix::cmsg_space!(libc::sockaddr_in, libc::sockaddr_in6);
@@ -204,20 +204,20 @@ fn received(socket: &UdpSocket) -> Option<(SocketAddr, SocketAddr)> {
     Some((meant.unwrap_or(client), client))
 }
 
-/// Sends a datagram, and does not wait.
+/// Sends a datagram and does not wait for an answer.
 pub fn send(from: &Namespace, address: &str, port: u16) {
     let address = SocketAddr::new(address.parse().unwrap(), port);
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     from.within(|| UdpSocket::bind(any).unwrap().send_to(b"?", address).unwrap());
 }
 
-/// The answer of a UDP server from any address; `refused` or `silent` without an answer.
+/// The answer of a UDP server from any address. Returns `refused` or `silent` without an answer.
 pub fn ask_udp(from: &Namespace, address: &str, port: u16) -> String {
     let address = SocketAddr::new(address.parse().unwrap(), port);
     from.within(|| {
         let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any).unwrap();
-        // Only what comes from where it was sent is taken, and refusals are reported.
+        // A connected socket gets only answers from the destination, and reports refusals.
         socket.connect(address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.send(b"?").unwrap();

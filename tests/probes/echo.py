@@ -1,4 +1,4 @@
-"""A WebSocket server that sends back what it gets: what the Autobahn cases expect behind a proxy."""
+"""A WebSocket server that echoes all messages, as the Autobahn cases expect."""
 
 import asyncio
 import sys

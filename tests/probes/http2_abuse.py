@@ -135,7 +135,7 @@ class Connection:
 
 
 def repeat(port, portion, frames, times, before=b""):
-    """Sends `portion`, which holds `frames` frames, so many times."""
+    """Sends `portion`, which holds `frames` frames, `times` times."""
     connection = Connection(port)
     sent = 0
     if not before or connection.send(before):
@@ -147,7 +147,7 @@ def repeat(port, portion, frames, times, before=b""):
 
 
 def per_stream(port, count, make, at_once=1):
-    """Sends `make(stream)` for `count` streams, so many at once."""
+    """Sends `make(stream)` for `count` streams, those of `at_once` streams in one write."""
     connection, sent = Connection(port), 0
     streams = odd_streams(count)
     for at in range(0, count, at_once):
@@ -164,7 +164,7 @@ def rapid_reset(port):
 
 
 def provoked(offence):
-    """The proxy must reset a stream whose request is on its way (CVE-2025-8671)."""
+    """Each request is followed by a frame for which the proxy must reset its stream (CVE-2025-8671)."""
     return lambda port: per_stream(port, 8_000, lambda stream: headers(stream) + offence(stream))
 
 
@@ -225,7 +225,7 @@ def priorities(port):
 
 
 def window_updates(port):
-    """Window updates for the connection, for no DATA at all."""
+    """Window updates for the connection although no DATA was received."""
     return repeat(port, frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1)) * 200, 200, 500)
 
 
@@ -247,7 +247,7 @@ def empty_names(port):
 
 
 def no_window(port):
-    """Large responses for which the client gives no window."""
+    """Requests for large responses, with an initial window of 0."""
     connection = Connection(port, (INITIAL_WINDOW, 0))
     portion = b"".join(headers(s, request(b"/bytes/1000000")) for s in odd_streams(200))
     connection.send(portion)

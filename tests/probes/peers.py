@@ -1,4 +1,4 @@
-"""The three proxies, an origin of its own behind each, and an echoing WebSocket server."""
+"""The three proxies, a separate origin behind each, and a WebSocket server that echoes."""
 
 import os
 import shutil
@@ -48,7 +48,7 @@ def program(name):
 
 
 def start(ringway, directory, root, tools):
-    """Starts everything and waits until it answers."""
+    """Starts the servers and proxies, and waits until they answer."""
     echo = free_port()
     script = os.path.join(os.path.dirname(__file__), "echo.py")
     spawn([os.path.join(tools, "python"), script, str(echo)], os.path.join(directory, "echo.log"))

@@ -1,4 +1,4 @@
-"""Requests from gunicorn's own test suite: what a server must refuse, and what it must take."""
+"""Requests from gunicorn's own test suite: those that a server must refuse, and those that it must accept."""
 
 import glob
 import json
@@ -10,11 +10,11 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 
 SUITE = "gunicorn==23.0.0"
-# How long a proxy may take to answer, and how long a second answer may take to follow.
+# How long a proxy may take to answer, and how long to wait for a second response after the first.
 PATIENCE_S = 1.5
 QUIET_S = 0.25
 
-# Called valid by the suite, and refused by Ringway on purpose: a proxy must not be this kind.
+# The suite expects a server to accept these. Ringway refuses them on purpose: it would be a risk to forward them.
 REFUSED_ON_PURPOSE = {
     "005": "a fragment in a request target (RFC 9112 3.2)",
     "009": "a transfer coding other than chunked, and a Content-Length beside it (RFC 9112 6.1)",
@@ -28,7 +28,7 @@ REFUSED_ON_PURPOSE = {
     "compat_obs_fold": "a folded field line (RFC 9112 5.2)",
     "compat_obs_fold_huge": "a folded field line (RFC 9112 5.2)",
 }
-# Called invalid by the suite, and no danger: what reaches the origin is one clean request.
+# The suite expects a server to refuse these. Ringway accepts them without danger: the origin gets one clean request.
 LIMIT = "the suite sets a limit of gunicorn's that the request exceeds; Ringway's are higher"
 HARMLESS = {
     "003c": "`-bl` is a token, so a method (RFC 9110 5.6.2)",
@@ -62,13 +62,13 @@ def suite(tools, directory):
 
 
 def unescape(text):
-    """The files write CR, LF, TAB and NUL as escapes, and break lines where they like."""
+    """Removes the line breaks of a file, and replaces its escapes for CR, LF, TAB and NUL."""
     text = text.replace(b"\n", b"").replace(b"\\r\\n", b"\r\n")
     return text.replace(b"\\0", b"\0").replace(b"\\n", b"\n").replace(b"\\t", b"\t")
 
 
 def with_host(data):
-    """Many cases have no Host, for which alone a proxy refuses them; this is not what they probe."""
+    """Adds a Host field if there is none. Without it a proxy refuses the request, whatever else the case is about."""
     line, crlf, rest = data.partition(b"\r\n")
     if not crlf or not line.endswith(b"HTTP/1.1") or b"\r\nhost:" in data.lower():
         return data
@@ -110,7 +110,7 @@ def records(proxy):
 
 
 def talk(port, data):
-    """Sends, and reads until the connection ends or stays quiet."""
+    """Sends `data`, and reads until the connection ends or nothing more arrives."""
     answer, ended = b"", False
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as stream:
         try:
@@ -132,7 +132,7 @@ def status_of(answer):
 
 
 def canary(proxy):
-    """Whether a plain request on a connection of its own still gets its own answer."""
+    """Whether an ordinary request on a new connection gets its own response."""
     answer, _ = talk(proxy.port, b"GET /canary HTTP/1.1\r\nHost: canary\r\nConnection: close\r\n\r\n")
     return status_of(answer) == 200 and b"/canary" in answer
 

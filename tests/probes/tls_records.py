@@ -1,8 +1,8 @@
-"""A TLS client that breaks the rules record by record, and what a server must say to that.
+"""A TLS client that breaks the protocol, and the alerts that a server must answer with.
 
-Each case is bytes on the wire and the alerts that RFC 8446 (TLS 1.3) and RFC 5246 (TLS 1.2) have for
-them, where the RFCs leave room more than one; CLOSED among them allows closing without a word, as
-RFC 8446 6.2 does. Alerts that are encrypted already show as ENCRYPTED.
+Each case has the bytes that the client sends, and the set of alerts that RFC 8446 (TLS 1.3) and RFC 5246
+(TLS 1.2) allow as the answer. With CLOSED in the set the server may also close without an alert (RFC 8446
+6.2). An encrypted alert counts as ENCRYPTED: this client cannot decrypt it.
 """
 
 import os
@@ -69,7 +69,7 @@ def replaced(old, new):
 
 
 def record_cases():
-    """What is wrong with records (RFC 8446 5)."""
+    """Wrong records (RFC 8446 5)."""
     whole = hello(BASIC_13)
     yield "record of more than 2^14 bytes", hello_13([*BASIC_13, extension(21, bytes(16400))]), {22, 50}
     yield "record of 65535 bytes", b"\x16\x03\x01\xff\xff" + bytes(200), {22, 50, CLOSED}
@@ -91,7 +91,7 @@ def record_cases():
 
 
 def message_cases():
-    """Messages that cannot be read, and those out of their order."""
+    """Malformed messages, and messages in the wrong order."""
     whole = hello(BASIC_13)
     yield "unknown handshake message", record(HANDSHAKE, message(77, b"x")), {10, 50}
     yield "Finished first", record(HANDSHAKE, message(20, bytes(12))), {10}
@@ -108,7 +108,7 @@ def message_cases():
 
 
 def hello_cases():
-    """Hellos that offer what cannot be taken."""
+    """ClientHello messages with values that a server cannot accept."""
     yield "SSL 3", hello_12(version=0x0300), {40, 70}
     yield "TLS 1.0", hello_12(version=0x0301), {70}
     yield "TLS 1.1", hello_12(version=0x0302), {70}
@@ -156,7 +156,7 @@ def all_cases():
 
 
 def ask(port, sent):
-    """What the server answers: the number of its alert, or one of the words above."""
+    """Sends the bytes. Returns the number of the server's alert, CLOSED, ENCRYPTED, WAITS or GOES_ON."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as peer:
         received = b""
         try:
@@ -167,7 +167,7 @@ def ask(port, sent):
                     break
                 received += portion
         except TimeoutError:
-            # Neither refused nor closed: whatever was wrong was not seen, or more is waited for.
+            # The server sent no alert and did not close: it did not notice the fault, or it waits for more bytes.
             return GOES_ON if received else WAITS
         except OSError:
             pass
@@ -193,7 +193,7 @@ def verdict(received):
             return body[1]
         keys_changed |= kind == DATA
         last = (kind, len(body))
-    # An alert in TLS 1.3: two bytes, their type, and the tag.
+    # The length of an encrypted alert in TLS 1.3: two bytes, one for the type, 16 for the tag.
     return ENCRYPTED if keys_changed and last == (DATA, 19) else CLOSED
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-# Megabytes in tiny frames and compression windows: minutes each, and nothing a proxy looks at.
+# Megabytes in tiny frames, and compression: these cases take minutes each, and no proxy looks at frames.
 LEFT_OUT = ["9.3.1", "9.4.1", "12.2.*", "12.3.*", "12.4.*", "12.5.*", "13.*"]
 
 
@@ -30,7 +30,7 @@ def run(proxies, tools, directory):
             cells.append(f"{sum(results)} of {len(results)}")
         rows.append([f"{group}.*", *cells])
     rows.append(["**all**", *(f"**{sum(c.values())} of {len(c)}**" for c in columns)])
-    # Cases in which all three fail are about the echo server.
+    # A case that fails through all three proxies is a fault of the echo server.
     failed = [case for case, good in columns[0].items()
               if not good and any(column.get(case) for column in columns[1:])]
     problems = [f"WebSocket case {case}" for case in failed]

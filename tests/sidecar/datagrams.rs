@@ -1,4 +1,4 @@
-//! Captured UDP, and names of services.
+//! Captured UDP, and the resolver for names of services.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, skipped};
 
-/// A program on a host; ended when dropped.
+/// A program on a host. It is killed when this value is dropped.
 struct Running(Child);
 
 impl Drop for Running {
@@ -20,7 +20,7 @@ impl Drop for Running {
     }
 }
 
-/// A name server that knows one name.
+/// A DNS server on `host` with one known name.
 fn name_server(host: &Host, port: u16) -> Running {
     let port = format!("--port={port}");
     let words = ["dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--pid-file="];
@@ -36,7 +36,7 @@ fn name_server(host: &Host, port: u16) -> Running {
     running
 }
 
-/// The short output of dig; empty without an answer.
+/// The short output of dig. Empty if there is no answer.
 fn dig(host: &Host, words: &[&str]) -> String {
     let patience = ["dig", "+short", "+time=1", "+tries=1"];
     let output = host.command(&[&patience[..], words].concat()).output().unwrap();
@@ -125,12 +125,12 @@ fn what_others_ask_a_workload_is_answered_from_the_address_that_they_ask() {
     }
     let wire = Wire::new(2);
     let [client, side] = &wire.hosts[..] else { panic!() };
-    // The server has the port for all addresses, and does not share it.
+    // The server holds the port on all addresses, and does not share it.
     let _server = name_server(side, 8053);
     let config = "mesh: {inbound: {bind: [\"0.0.0.0:15006\", \"[::]:15006\"], udp: {}}}\n";
     let proxy = Proxy::start_in(&side.name, config);
     rules::up(side, "nft", &proxy);
-    // dig refuses answers from elsewhere.
+    // dig ignores answers from other addresses.
     let ask = |server: &str| dig(client, &[&format!("@{server}"), "-p", "8053", "known.example"]);
     for server in ["10.99.0.2", "fd99::2"] {
         assert_eq!(ask(server), "192.0.2.7", "{server}\n{}", proxy.log());

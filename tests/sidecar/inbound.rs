@@ -1,4 +1,4 @@
-//! Traffic from others to a workload.
+//! Traffic from other hosts to a workload.
 
 use std::io::Write;
 
@@ -84,7 +84,7 @@ fn connections_that_bear_a_clients_address_do_not_clash_with_its_own() {
         &side.name,
         "mesh: {inbound: {bind: \"0.0.0.0:15006\", intercept: tproxy}}\n",
     );
-    // So few that the kernel would give both hosts the same ones.
+    // So few local ports that the kernel would give the same ports to both hosts.
     for host in [client, side] {
         host.run(&["sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40015"]);
     }
@@ -135,7 +135,7 @@ fn a_client_that_thinks_for_a_while_is_still_heard_as_what_it_is() {
     let proxy = Proxy::start_in(&side.name, "mesh: {inbound: {bind: \"0.0.0.0:15006\"}}\n");
     let mut peer = Client::over(client.connect("10.99.0.2:8080"));
     eventually("the early connection", || (app.peers().len() == 1).then_some(()));
-    // In portions, so that the beginning alone does not tell.
+    // Send the request in parts, so that the first bytes are not enough to detect the protocol.
     peer.send("GE");
     peer.send("T / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(peer.response().text(), "from the app");
@@ -160,7 +160,7 @@ fn who_is_silent_is_closed_by_the_idle_timeout() {
         "mesh: {inbound: {bind: \"0.0.0.0:15006\", timeouts: {tcp_idle: 400ms}}}\n\
          telemetry: {access_log: {path: stdout}}\n",
     );
-    // One who never speaks, and one who speaks and is never answered.
+    // One client sends nothing. The other sends bytes and gets no answer.
     for words in ["", "\x01\x02"] {
         let mut peer = Client::over(client.connect("10.99.0.2:8080"));
         peer.send(words);

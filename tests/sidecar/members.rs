@@ -1,4 +1,4 @@
-//! Members of a mesh: mutual TLS between sidecars, and who may do what at L4.
+//! Members of a mesh: mutual TLS between sidecars, and L4 authorization.
 
 use std::process::{Child, Command, Stdio};
 
@@ -11,7 +11,7 @@ use crate::support::netns::{App, Host, Wire, can_have_hosts};
 use crate::support::proxy::Proxy;
 use crate::support::{PATIENCE, eventually};
 
-/// A fresh CA.
+/// Creates a CA. Returns its directory.
 fn authority(directory: &tempfile::TempDir) -> String {
     let ca = directory.path().join("ca").display().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
@@ -20,7 +20,7 @@ fn authority(directory: &tempfile::TempDir) -> String {
     ca
 }
 
-/// One configuration for both sidecars: `name` is who it is.
+/// The sidecar of the workload `name`. Both sidecars have the same configuration.
 fn sidecar(host: &Host, ca: &str, name: &str, by: By, more: &str) -> Proxy {
     let by = by.word();
     Proxy::start_in(
@@ -47,7 +47,7 @@ fn sidecar(host: &Host, ca: &str, name: &str, by: By, more: &str) -> Proxy {
     )
 }
 
-/// The packets on an interface, until they are read.
+/// Captures the packets on an interface.
 struct Capture {
     child: Child,
     file: tempfile::NamedTempFile,
@@ -63,7 +63,8 @@ impl Capture {
         Self { child, file }
     }
 
-    /// The bytes of all packets.
+    /// Waits until the captured bytes contain `until`, and ends the capture. Returns the bytes of
+    /// all packets.
     fn stop(mut self, until: &[u8]) -> Vec<u8> {
         let holds = |bytes: &[u8]| bytes.windows(until.len()).any(|window| window == until);
         let bytes = eventually("the packets to be written", || {
@@ -95,13 +96,13 @@ fn between_sidecars_there_is_only_tls_on_the_wire() {
         rules::up(stock, backend, &stock_proxy);
         let _end = App::saying(stock.listen("0.0.0.0:9999"), "");
         let packets = Capture::start(stock);
-        // By virtual address, by endpoint, by the other family.
+        // A virtual address, an endpoint, and the same with IPv6.
         for address in ["10.9.0.1:8080", "10.99.0.2:8080", "[fd09::1]:8080", "[fd09::2]:8080"] {
             let mut peer = Client::over(shop.connect(address));
             let answer = peer.request("GET /secret-question HTTP/1.1\r\nHost: x\r\n\r\n");
             assert_eq!(answer.text(), "secret-answer", "{by:?} {address}\n{}", shop_proxy.log());
         }
-        // A server that speaks first, through both.
+        // A server that speaks first, through both sidecars.
         let mut peer = Client::over(shop.connect("10.9.0.2:8025"));
         assert_eq!(peer.exactly(21).unwrap(), b"220 secret-greeting\r\n", "{by:?}");
         let mut plain = shop.connect("10.99.0.2:9999");
@@ -111,7 +112,7 @@ fn between_sidecars_there_is_only_tls_on_the_wire() {
         assert!(!text.contains("secret") && !text.contains("HTTP/1.1"), "{by:?}: in the clear");
         let handshakes = stock_proxy.metric("ringway_listener_tls_handshakes_total")
             + stock_proxy.metric("ringway_listener_tls_resumed_total");
-        // A client that is slow to speak may get a connection of its own, as the mail always does.
+        // A slow client may get its own connection. A client of the mail server always gets one.
         let early = shop_proxy.metric("ringway_capture_early_connections_total");
         let reused = 3.0..=2.0 + early;
         assert!(reused.contains(&handshakes), "{by:?}: {handshakes} handshakes, {early} early");
@@ -149,6 +150,7 @@ fn strict_ports_let_nobody_in_without_an_identity_but_probes() {
     let mut opaque = Client::over(plain.connect("10.99.0.2:8025"));
     opaque.send("\x01\x02\x03");
     assert!(opaque.closes_within(PATIENCE));
+    assert_eq!(ask("10.99.0.2:8025", "/").status, 403, "no probe is possible at this port");
     assert_eq!(ask("10.99.0.2:8090", "/").text(), "permissive");
     assert_eq!(proxy.metric("ringway_capture_probes_total"), 3.0);
     assert_eq!(app.peers().len(), 1, "and the others never got there");
@@ -171,7 +173,7 @@ fn bytes_do_not_pass_where_a_token_is_demanded() {
          telemetry: {access_log: {path: stdout}}\n",
     );
     assert_eq!(Client::over(client.connect("10.99.0.2:8080")).get("x", "/").status, 401);
-    // Neither almost valid HTTP nor silence gets through.
+    // Neither almost valid HTTP nor silence passes.
     for words in ["GET / HTTP/9.9\r\nHost: x\r\n\r\n", ""] {
         let mut peer = Client::over(client.connect("10.99.0.2:8080"));
         assert!(peer.send(words).closes_within(PATIENCE), "{words:?}");
@@ -205,7 +207,7 @@ fn rules_about_identity_address_and_port_hold_for_bytes() {
                 to: {ips: 10.99.0.3, service: mesh/passthrough}}\n";
     let stock_proxy = sidecar(stock, &ca, "stock", By::Redirect, rule);
     let _shop = sidecar(shop, &ca, "shop", By::Redirect, rule);
-    // The thief's own sidecar would let it.
+    // The thief's own sidecar would allow the connection.
     let _thief = sidecar(thief, &ca, "thief", By::Redirect, "");
     let mut allowed = Client::over(shop.connect("10.9.0.2:8025"));
     assert_eq!(allowed.exactly(11).unwrap(), b"220 ready\r\n");
@@ -216,7 +218,7 @@ fn rules_about_identity_address_and_port_hold_for_bytes() {
         log.lines().find(|line| line.contains("\"UAEX\"")).map(ToOwned::to_owned)
     });
     assert!(line.contains("sa/thief") && line.contains("shop-mails"), "{line}");
-    // By address, at the sender.
+    // The sender's sidecar denies the connection by its destination address.
     let mut elsewhere = Client::over(shop.connect("10.99.0.3:8099"));
     assert!(elsewhere.closes_within(PATIENCE));
 }

@@ -1,10 +1,13 @@
-//! Sidecars: traffic that the kernel turns aside, in network namespaces. Runs as root, and says
-//! SKIPPED when it cannot.
+//! Sidecars: traffic that the kernel redirects to the proxy, in network namespaces. The tests need
+//! root. Without root, each test reports SKIPPED.
 
 mod datagrams;
+mod dead_peers;
+mod families;
 mod inbound;
 mod members;
 mod outbound;
+mod own_traffic;
 mod passthrough;
 mod rules;
 mod server_first;

@@ -1,4 +1,4 @@
-//! Traffic from a workload to others.
+//! Traffic from a workload to other hosts.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use crate::support::netns::{App, Host, Wire, can_have_hosts};
 use crate::support::proxy::Proxy;
 use crate::support::{PATIENCE, eventually};
 
-/// The proxy of a workload that knows two services on the other host.
+/// The sidecar of a workload. It knows two services on the other host.
 fn sidecar(side: &Host, by: By, more: &str) -> Proxy {
     let config = format!(
         "mesh: {{outbound: {{bind: [\"127.0.0.1:15001\", \"[::1]:15001\"], \
@@ -34,7 +34,7 @@ fn calls_go_where_a_name_or_an_address_leads() {
     if !can_have_hosts() {
         return;
     }
-    // The command has REDIRECT for what begins here; rules of others may use TPROXY.
+    // `ringway intercept` uses REDIRECT for outbound traffic. Rules of other tools may use TPROXY.
     for (by, backend) in
         [(By::Redirect, Some("nft")), (By::Redirect, Some("iptables")), (By::Tproxy, None)]
     {
@@ -52,13 +52,14 @@ fn calls_go_where_a_name_or_an_address_leads() {
             Some(backend) => rules::up(side, backend, &proxy),
             None => rules::outbound(side, by),
         }
-        // By name, for any address.
+        // A request with a known host name is routed by this name, for any destination address.
         for address in ["10.99.0.2:8084", "10.9.0.1:8080", "10.77.0.1:8080", "[fd99::2]:8084"] {
             assert_eq!(ask(side, address, "shop").text(), "shop", "{by:?} {address}");
         }
-        // By a virtual address: to all of its endpoints.
+        // A request to a virtual address goes to any endpoint of the service.
         for address in ["10.9.0.1:8080", "[fd09::1]:8080"] {
-            // A connection that was opened for a slow client may have taken a turn.
+            // A connection that was opened early for a slow client may have used a round-robin
+            // turn.
             let mut seen = std::collections::BTreeSet::new();
             eventually("both endpoints", || {
                 seen.insert(ask(side, address, "else").text().to_owned());
@@ -66,7 +67,7 @@ fn calls_go_where_a_name_or_an_address_leads() {
             });
             assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["stock 1", "stock 2"], "{by:?}");
         }
-        // A request to the address of one endpoint goes to that endpoint.
+        // A request to the address of one endpoint goes to this endpoint.
         for _ in 0..3 {
             assert_eq!(ask(side, "10.99.0.2:8083", "else").text(), "stock 2", "{by:?}");
         }
@@ -120,7 +121,7 @@ fn a_loop_in_the_rules_is_refused() {
     let wire = Wire::new(2);
     let [side, other] = &wire.hosts[..] else { panic!() };
     let _app = App::saying(other.listen("[::]:8084"), "unknown");
-    // The rules look for another mark than that of the proxy.
+    // The rules skip another mark than the proxy's mark, so the proxy captures its own traffic.
     rules::outbound(side, By::Redirect);
     let config = "mesh: {outbound: {bind: \"127.0.0.1:15001\"}, intercept: {mark: 7}}\n";
     let proxy = Proxy::start_in(&side.name, config);
@@ -158,14 +159,15 @@ fn health_checks_pass_by_the_rules() {
     eventually("a free port", || {
         side.within(|| std::net::TcpListener::bind("127.0.0.1:15001")).ok().map(drop)
     });
-    // The rules look for another mark, so a check comes back and is recognised as our own.
+    // The rules skip another mark, so a health check of the proxy is captured. The proxy recognises
+    // it as its own connection.
     let proxy = Proxy::start_in(&side.name, &config(", intercept: {mark: 7}"));
     let looped = "ringway_capture_refused_total{listener=\"mesh.outbound\",reason=\"loop\"}";
     eventually("loops", || (proxy.metric(looped) >= 3.0).then_some(()));
     assert_eq!(proxy.metric("ringway_endpoint_healthy"), 0.0);
 }
 
-/// Takes the rights over the network away, but not the user.
+/// The command that removes the network capabilities of a process, but keeps its user.
 const POWERLESS: [&str; 3] =
     ["setpriv", "--bounding-set=-net_admin,-net_raw", "--inh-caps=-net_admin,-net_raw"];
 
@@ -243,4 +245,37 @@ fn http2_is_served_where_the_service_speaks_it_and_passes_as_it_is_elsewhere() {
     });
     let seen = "ringway_capture_detected_total{listener=\"mesh.outbound\",protocol=\"http2\"";
     assert_eq!(proxy.metric(seen), 2.0);
+}
+
+#[test]
+fn the_workload_reaches_others_until_its_last_inbound_request_is_over() {
+    if !can_have_hosts() {
+        return;
+    }
+    let wire = Wire::new(2);
+    let [side, other] = &wire.hosts[..] else { panic!() };
+    let _shop = App::saying(other.listen("0.0.0.0:8081"), "shop");
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let app = App::new(side.listen("0.0.0.0:8080"), move |stream| {
+        let mut client = Client::over(stream);
+        client.head().unwrap();
+        released.lock().unwrap().recv().ok();
+        client.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
+    });
+    rules::inbound(side, By::Redirect);
+    rules::outbound(side, By::Redirect);
+    let config = "mesh: {inbound: {bind: \"0.0.0.0:15006\"}, outbound: {bind: \"0.0.0.0:15001\"}}\n\
+                  routes: {shop: [{to: shop}]}\n\
+                  services: {shop: {endpoints: [\"10.99.0.2:8081\"]}}\n";
+    let mut proxy = Proxy::start_in(&side.name, config);
+    let mut client = Client::over(other.connect("10.99.0.1:8080"));
+    client.send("GET / HTTP/1.1\r\nHost: app\r\n\r\n");
+    eventually("the request to arrive", || (app.peers().len() == 1).then_some(()));
+    proxy.signal(nix::sys::signal::Signal::SIGTERM);
+    eventually("the inbound side to refuse", || other.try_connect("10.99.0.1:8080").err());
+    assert_eq!(ask(side, "10.77.0.1:8080", "shop").text(), "shop");
+    release.send(()).unwrap();
+    assert_eq!(client.response().text(), "done");
+    assert!(proxy.wait().success());
 }

@@ -1,4 +1,4 @@
-//! TLS that is not terminated: it goes where its server name leads.
+//! TLS passthrough: the server name selects the route.
 
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_port};
 
-/// Web servers with certificates of their own, and curl's idea of them.
+/// Certificates for two web servers, which curl checks.
 fn pki() -> Pki {
     let pki = Pki::new();
     for name in ["one", "two"] {
@@ -41,7 +41,7 @@ fn a_tls_listener_sends_connections_where_their_server_name_leads() {
     let ca = pki.path("ca.pem");
     let to = format!("::127.0.0.1:{port}");
     for name in ["one", "two"] {
-        // curl checks the certificate: it is the server's own.
+        // curl checks that it gets the server's own certificate.
         let url = format!("https://{name}.example/");
         let said = curl(&["--cacert", &ca, "--connect-to", &to, &url]);
         assert!(said.contains("s_server"), "{name}: {said}");
@@ -60,7 +60,7 @@ fn a_tls_listener_sends_connections_where_their_server_name_leads() {
     drop(servers);
 }
 
-/// A web server on `host` or here; ended when dropped.
+/// A web server on `host`, or on this machine. It is killed when this value is dropped.
 struct Serving(Child);
 
 impl Drop for Serving {

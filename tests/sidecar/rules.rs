@@ -1,11 +1,11 @@
-//! The rules that turn traffic aside, as short as they can be.
+//! The rules that capture traffic, in their shortest form.
 
 use std::process::Command;
 
 use crate::support::netns::Host;
 use crate::support::proxy::Proxy;
 
-/// How traffic is turned aside.
+/// How traffic is captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// REDIRECT.
@@ -15,7 +15,7 @@ pub enum By {
 }
 
 impl By {
-    /// As the configuration calls it.
+    /// The value of `intercept` in the configuration.
     pub fn word(self) -> &'static str {
         match self {
             Self::Redirect => "redirect",
@@ -27,7 +27,7 @@ impl By {
 /// The programs that `ringway intercept` uses to install rules.
 pub const BACKENDS: [&str; 2] = ["nft", "iptables"];
 
-/// The rules of `ringway intercept up`, by `backend`, for the configuration of `proxy`.
+/// Installs the rules of `ringway intercept up` with `backend`, for the configuration of `proxy`.
 #[track_caller]
 pub fn up(host: &Host, backend: &str, proxy: &Proxy) {
     let directory = proxy.directory().to_str().unwrap();
@@ -50,7 +50,8 @@ pub fn inbound(host: &Host, by: By) {
         ),
         By::Tproxy => {
             route_marked_to_us(host);
-            // The application answers clients: the answers belong to the proxy's connections.
+            // The application answers to the clients' addresses. These answers belong to
+            // connections of the proxy.
             host.nft(
                 "table inet test_in {\n\
                  chain prerouting {\n\

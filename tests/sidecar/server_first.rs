@@ -1,5 +1,5 @@
-//! Servers that speak first are heard, though their clients are silent. `server_first.rs` beside
-//! this folder measures the wait in virtual time.
+//! Servers that speak first, with silent clients. `tests/server_first.rs` measures the wait in
+//! virtual time.
 
 use std::io::{Read, Write};
 
@@ -7,14 +7,14 @@ use super::rules::{self, By};
 use crate::support::netns::{App, Host, Wire, can_have_hosts};
 use crate::support::proxy::Proxy;
 
-/// Conversations of each kind.
+/// The number of conversations of each kind.
 const ROUNDS: usize = 5;
 
-/// Beginnings of a server: of SMTP (RFC 5321 3.1), and of MySQL's protocol 10.
+/// The greetings of an SMTP server (RFC 5321 3.1) and of a MySQL server (protocol 10).
 const GREETINGS: [&[u8]; 2] =
     [b"220 mail.example ESMTP\r\n", b"\x0f\0\0\0\x0a8.0.36\0\x01\0\0\0ab\0"];
 
-/// A server of `greeting` at `port`, which answers one line with `ok`.
+/// A server at `port` that sends `greeting` and answers one line with `ok`.
 fn server(host: &Host, port: u16, greeting: &'static [u8]) -> App {
     App::new(host.listen(&format!("0.0.0.0:{port}")), move |mut stream| {
         stream.set_nodelay(true).unwrap();
@@ -26,8 +26,8 @@ fn server(host: &Host, port: u16, greeting: &'static [u8]) -> App {
     })
 }
 
-/// The client says nothing before it has the greeting: a proxy that waits for the client first
-/// makes this fail.
+/// A conversation in which the client sends nothing before it has the greeting. It fails if the
+/// proxy waits for the client first.
 fn conversation(client: &Host, address: &str, greeting: &[u8]) {
     let mut stream = client.connect(address);
     let mut seen = vec![0; greeting.len()];
@@ -47,7 +47,8 @@ fn servers_begin_conversations() {
     let [plain, side, other] = &wire.hosts[..] else { panic!() };
     rules::inbound(side, By::Redirect);
     rules::outbound(side, By::Redirect);
-    // A time limit for silent clients does not end the wait for a client before the test does.
+    // The time limits for silent clients are longer than the test. So they cannot end a wait for
+    // the client.
     let never = "timeouts: {header: 1h, tcp_idle: 1h}";
     let proxy = Proxy::start_in(
         &side.name,

@@ -9,13 +9,13 @@ use super::plan::{ClientFault, EndpointFault, Framing, Plan, Service};
 use super::wire::{Cut, Reader, Wire, beside};
 use super::world::World;
 
-/// How often the proxy sends a request again that no endpoint has processed.
+/// How often the proxy repeats a request that no endpoint has processed.
 const REPEATS_MAX: usize = 2;
 
-/// A client: a few connections one after the other, a few batches of requests on each.
+/// A client: some connections, one after the other, and some batches of requests on each.
 pub async fn run(world: Rc<World>, io: SimIo) {
     for _ in 0..world.random(|random| random.u8(1..4)) {
-        // To a listener, and captured.
+        // A listener and captured connections.
         let (at, service) = [
             ("10.0.0.1:80", None),
             ("10.0.0.1:81", Some(Service::Http1)),
@@ -30,7 +30,7 @@ pub async fn run(world: Rc<World>, io: SimIo) {
                 break;
             }
             let pause = match world.random(|random| random.u8(..6)) {
-                // Not where both sides might give up at the same moment.
+                // Avoid times at which both sides could time out at the same moment.
                 0 => Duration::from_secs(world.random(|random| [5, 12, 25, 40][random.usize(..4)])),
                 1..=3 => Duration::from_millis(world.random(|random| random.u64(..1500))),
                 _ => Duration::ZERO,
@@ -40,11 +40,12 @@ pub async fn run(world: Rc<World>, io: SimIo) {
     }
 }
 
-/// Requests sent without waiting for their answers. Says whether the connection may be used again.
+/// Sends requests without waiting for their answers. Returns whether the connection may be used
+/// again.
 async fn batch(world: &World, io: &SimIo, wire: &mut Wire, service: Option<Service>) -> bool {
     let count = if world.random(|random| random.bool()) { 1 } else { 3 };
     let mut plans: Vec<Plan> = (0..count).map(|_| world.new_plan(service)).collect();
-    // After a request that the client itself cuts off there is nothing more to say.
+    // After a request that the client cuts off, it cannot send another request.
     if let Some(cut) = plans.iter().position(|plan| plan.client_fault.is_some()) {
         plans.truncate(cut + 1);
     }
@@ -66,7 +67,7 @@ async fn batch(world: &World, io: &SimIo, wire: &mut Wire, service: Option<Servi
             }
         }
         if fault == Some(ClientFault::Aborts) {
-            // Long enough for some of what went out to have effects.
+            // Wait until some of the sent bytes have had an effect.
             io.sleep(Duration::from_millis(20)).await;
         }
     };
@@ -95,11 +96,12 @@ enum Verdict {
     Over,
 }
 
-/// Reads one answer and judges it.
+/// Reads one answer and checks it.
 async fn answer(world: &World, io: &SimIo, reader: &mut Reader<'_>, plan: &Plan) -> Verdict {
     let blameless = world.calm && plan.endpoint_fault.is_none() && plan.client_fault.is_none();
     if reader.first_byte().await.is_err() {
-        // Only a proxy that is about to end may drop a request, and only one it has not begun.
+        // Only a draining proxy may drop a request, and only a request that it has not begun to
+        // serve.
         assert!(!blameless || world.drains(), "dropped without a word: {plan:?}");
         world.tally(|tally| tally.broken += 1);
         return Verdict::Over;
@@ -121,7 +123,7 @@ async fn answer(world: &World, io: &SimIo, reader: &mut Reader<'_>, plan: &Plan)
     if !answer.closes {
         return Verdict::Next;
     }
-    // When the request never came whole, the proxy could not know that it was a HEAD.
+    // If the request was never complete, the proxy may not know that it was a HEAD.
     let untold = plan.method == "HEAD" && answer.status == 408;
     let (rest, _) = reader.rest().await;
     assert!(rest.is_empty() || untold, "bytes after the last answer: {plan:?}");
@@ -141,17 +143,17 @@ pub fn judge_endpoints(plan: &Plan, answer: &Answer) {
     assert!(got == all || unknowable, "{got} bytes of {all} look whole: {plan:?}");
 }
 
-/// An answer of the proxy's own: only where something went wrong.
+/// Checks an answer that the proxy made itself. Such an answer is allowed only after a fault.
 pub fn judge_proxys(world: &World, plan: &Plan, answer: &Answer, blameless: bool) {
     let (status, why) = (answer.status, String::from_utf8_lossy(&answer.body));
     assert!([408, 502, 503, 504].contains(&status), "{status} ({why}): {plan:?}");
-    // On a pooled connection that just died: what may not, or cannot, be repeated.
+    // A pooled connection that has just closed: this request must not or cannot be repeated.
     let once = !plan.idempotent() || plan.request.is_some();
     let unlucky = once && status == 502 && plan.service == Service::Http1;
-    // Not looked at, and no more at hand; or too often.
-    let untold = plan.method == "HEAD"; // its answer has no body to name the reason
+    // Endpoints did not process the request too often, or its body cannot be sent again.
+    let untold = plan.method == "HEAD"; // its answer has no body with the reason
     let unprocessed = status == 503 && (untold || why == "the endpoint did not accept the request");
-    // A GOAWAY may cross the request: then the endpoint never sees the refused attempt.
+    // A GOAWAY may cross the request. Then the endpoint never sees the refused attempt.
     let crossed = usize::from(world.farewells() > 0);
     let spent = plan.request.is_some() || world.refusals(plan) + crossed > REPEATS_MAX;
     let unlucky = unlucky || (unprocessed && spent);

@@ -10,7 +10,7 @@ use super::plan::{EndpointFault, Plan};
 use super::wire::{Cut, Wire, accept};
 use super::world::World;
 
-/// Accepts at `at` for as long as the world lives.
+/// Accepts connections at `at` while the world exists.
 pub fn start(world: &Rc<World>, io: &SimIo, at: &str) {
     let (world, inner) = (Rc::clone(world), io.clone());
     accept(io, at, move |stream| serve(Rc::clone(&world), inner.clone(), stream));
@@ -20,7 +20,7 @@ async fn serve(world: Rc<World>, io: SimIo, stream: SimStream) {
     let mut wire = Wire::new(&io, stream);
     while let Ok(true) = exchange(&world, &io, &mut wire).await {
         if world.random(|random| random.u8(..10)) == 0 {
-            // Tired of waiting: the race that every keep-alive connection runs.
+            // Closes an idle connection. The proxy may send a request at the same moment.
             let patience = Duration::from_millis(world.random(|random| random.u64(..3000)));
             io.sleep(patience).await;
             if wire.is_quiet() {
@@ -30,7 +30,7 @@ async fn serve(world: Rc<World>, io: SimIo, stream: SimStream) {
     }
 }
 
-/// One request; whether the connection goes on after it.
+/// Serves one request. Returns whether the connection stays open.
 async fn exchange(world: &World, io: &SimIo, wire: &mut Wire) -> Result<bool, Cut> {
     let head = wire.reader().head().await?;
     let parts: Vec<&str> = head.first.split(' ').collect();

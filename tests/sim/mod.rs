@@ -1,8 +1,9 @@
-//! The proxy on a simulated network: split, late, stalled, reset, slow, and changed under way.
+//! The proxy on a simulated network that splits, delays, stalls and resets connections, while the
+//! configuration changes.
 //!
-//! Each seed is one world. A failure prints its seed; `SIM_SEED=n cargo test --test all sim`
-//! replays that one alone, and `SIM_SEEDS=n` says how many there are. With `SIM_TRACE=1` it is
-//! printed what happens: the frames of HTTP/2 as peers see them, and what becomes of requests.
+//! Each seed is one world. A failure prints its seed. `SIM_SEED=n cargo test --test all sim` runs
+//! only this seed, and `SIM_SEEDS=n` sets the number of seeds. With `SIM_TRACE=1` the test prints
+//! all events: the HTTP/2 frames as peers see them, and the results of requests.
 
 mod client;
 mod endpoint;
@@ -19,7 +20,7 @@ use std::sync::LazyLock;
 
 use world::{Tally, simulate};
 
-/// Seeds that `cargo test` runs.
+/// The number of seeds that `cargo test` runs.
 const SEEDS: u64 = 400;
 
 fn from_environment(name: &str) -> Option<u64> {
@@ -75,8 +76,8 @@ fn a_seed_runs_the_same_way_each_time() {
     }
 }
 
-/// The configurations between which a world changes. Endpoints, weights, timeouts and routes
-/// differ; the guarantees for clients stay. The tests of one run share the files.
+/// The configurations that a world changes between. Endpoints, weights, timeouts and routes differ;
+/// the guarantees for clients are the same. The tests of one run share the files.
 static CONFIGURATIONS: LazyLock<Vec<PathBuf>> = LazyLock::new(configurations);
 
 fn configurations() -> Vec<PathBuf> {

@@ -24,6 +24,28 @@ pub fn worker(io: SimIo) -> Rc<Worker<SimIo>> {
     Worker::new(io, WorkerParts { index: 0, stats, seed: 1, log: LogBuffer::default() })
 }
 
+/// The access log of a worker.
+#[cfg(feature = "uring")]
+pub type Written = Rc<std::cell::RefCell<Vec<u8>>>;
+
+/// A worker without a configuration, and its access log. `seed` is for its random numbers.
+#[cfg(feature = "uring")]
+pub fn logging_worker(io: SimIo, seed: u64) -> (Rc<Worker<SimIo>>, Written) {
+    let written = Written::default();
+    let kept = Rc::clone(&written);
+    let log = LogBuffer::new(Box::new(move |lines| kept.borrow_mut().extend(lines)));
+    let stats = Arc::new(PerWorker::new(1));
+    (Worker::new(io, WorkerParts { index: 0, stats, seed, log }), written)
+}
+
+/// Takes the lines of the access log.
+#[cfg(feature = "uring")]
+pub fn lines(worker: &Worker<SimIo>, written: &Written) -> Vec<serde_json::Value> {
+    worker.log.flush();
+    let text = String::from_utf8(written.take()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 /// Compiles `configuration` as `version`.
 pub fn compiled(registry: &mut Registry, version: u64, configuration: &str) -> Arc<Snapshot> {
     let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
@@ -33,7 +55,7 @@ pub fn compiled(registry: &mut Registry, version: u64, configuration: &str) -> A
     Arc::new(compiled.unwrap_or_else(|errors| panic!("{errors}")).snapshot)
 }
 
-/// Brings `configuration` to `worker` as `version`.
+/// Prepares and commits `configuration` at `worker`, as `version`.
 pub fn commit(
     worker: &Worker<SimIo>,
     registry: &mut Registry,
@@ -46,7 +68,8 @@ pub fn commit(
     snapshot
 }
 
-/// A connection to `listener`, which was meant for `original` if it is a captured one.
+/// Opens a connection to `listener`. `original` is the original destination of a captured
+/// connection.
 pub async fn connect(
     client: &SimIo,
     worker: &Rc<Worker<SimIo>>,
@@ -75,7 +98,7 @@ pub async fn send(io: &SimIo, stream: &SimStream, bytes: &[u8]) {
     stream.write_all(buf).await.0.unwrap();
 }
 
-/// Reads as many bytes as `text` has, which must be `text`.
+/// Reads as many bytes as `text` has, and checks that they are `text`.
 pub async fn hear(io: &SimIo, stream: &SimStream, text: &str) {
     let mut heard = Vec::new();
     while heard.len() < text.len() {
@@ -84,18 +107,18 @@ pub async fn hear(io: &SimIo, stream: &SimStream, text: &str) {
     assert_eq!(String::from_utf8_lossy(&heard), text);
 }
 
-/// Reads once; the bytes.
+/// Reads once and returns the bytes.
 pub async fn hear_any(io: &SimIo, stream: &SimStream) -> Vec<u8> {
     hear_or_end(io, stream).await.expect("bytes, and not the end")
 }
 
-/// Reads once; `None` when the connection has ended.
+/// Reads once and returns the bytes. Returns `None` when the connection has ended.
 pub async fn hear_or_end(io: &SimIo, stream: &SimStream) -> Option<Vec<u8>> {
     let (read, buf) = stream.read(io.buffers().take()).await;
     matches!(read, Ok(Read::Data(_))).then(|| buf.data().to_vec())
 }
 
-/// An address of TCP.
+/// A TCP address.
 pub fn address(text: &str) -> Address {
     Address::Tcp(text.parse().unwrap())
 }

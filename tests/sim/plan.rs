@@ -12,7 +12,7 @@ pub enum Framing {
     UntilClose,
 }
 
-/// Which service a request is for: that of endpoints that speak HTTP/1.1, or HTTP/2.
+/// The service of a request, by the protocol of its endpoints: HTTP/1.1 or HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
     Http1,
@@ -22,24 +22,24 @@ pub enum Service {
 /// A fault of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndpointFault {
-    /// Closes without a byte.
+    /// Closes without sending a byte.
     Silent,
-    /// Closes, or resets, in the head or the body of its response.
+    /// Closes or resets the connection in the head or the body of its response.
     Truncates { reset: bool },
     /// Sends bytes that are not HTTP.
     Garbage,
-    /// Goes on after so long that the proxy has given up.
+    /// Stops for so long that the proxy's timeout passes.
     Stalls,
-    /// Answers before it has read the body, and then reads it or not.
+    /// Answers before it has read the whole body. `reads` says whether it reads the rest.
     Early { reads: bool },
 }
 
 /// A fault of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientFault {
-    /// Goes away in the middle of its request.
+    /// Disconnects in the middle of its request.
     Aborts,
-    /// Goes away in the middle of its response.
+    /// Disconnects in the middle of its response.
     Leaves,
 }
 
@@ -55,16 +55,16 @@ pub struct Plan {
     pub status: u16,
     pub interim: bool,
     pub trailers: bool,
-    /// How often an endpoint of HTTP/2 says that it has not looked at it.
+    /// How often an HTTP/2 endpoint reports that it has not processed the request.
     pub refusals: u32,
     pub endpoint_fault: Option<EndpointFault>,
     pub client_fault: Option<ClientFault>,
-    /// How long the endpoint thinks.
+    /// How long the endpoint waits before it answers.
     pub thinks: Duration,
 }
 
 impl Plan {
-    /// The plan of request `id`. With `faults`, some of them go wrong.
+    /// The plan of request `id`. With `faults`, some requests have a fault.
     pub fn new(seed: u64, id: u32, faults: bool) -> Self {
         let mut random = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9) ^ u64::from(id));
         let method = *random.choice(&["GET", "GET", "GET", "PUT", "POST", "HEAD"]).unwrap();
@@ -106,7 +106,7 @@ impl Plan {
         }
     }
 
-    /// Whether sending it twice does no harm (RFC 9110 9.2.2).
+    /// Whether the request may be sent twice (RFC 9110 9.2.2).
     pub fn idempotent(&self) -> bool {
         self.method != "POST"
     }
@@ -139,7 +139,7 @@ impl Plan {
         pattern(self.id, 2, if self.answers_body() { self.response.1 } else { 0 })
     }
 
-    /// The whole request as it goes out.
+    /// The whole request as it is sent.
     pub fn request_bytes(&self) -> Vec<u8> {
         let id = self.id;
         let line = format!("{} {} HTTP/1.1\r\nHost: sim\r\n", self.method, self.path());
@@ -152,7 +152,7 @@ impl Plan {
         bytes
     }
 
-    /// The whole response as it goes out.
+    /// The whole response as it is sent.
     pub fn response_bytes(&self) -> Vec<u8> {
         let (id, status) = (self.id, self.status);
         let mut bytes = Vec::new();
@@ -200,7 +200,7 @@ fn framed(framing: Option<Framing>, body: &[u8], id: u32, trailers: bool) -> Vec
     bytes
 }
 
-/// Bytes that belong to message `id` and to no other.
+/// Bytes that only message `id` has.
 pub fn pattern(id: u32, salt: u32, len: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(u64::from(id) << 8 | u64::from(salt));
     let mut bytes = vec![0; len];
@@ -208,7 +208,8 @@ pub fn pattern(id: u32, salt: u32, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Mostly small, sometimes more than a buffer, now and then enough for a splice.
+/// A random body length: mostly small, sometimes larger than a buffer, rarely large enough for a
+/// splice.
 pub fn body_len(random: &mut fastrand::Rng) -> usize {
     match random.u8(..20) {
         0 => random.usize(..400_000),

@@ -1,4 +1,4 @@
-//! Bytes through a TCP listener: in order, whole, and half-closed where the sender has ended.
+//! Bytes through a TCP listener: they arrive complete and in order, and a half-close arrives too.
 
 use std::rc::Rc;
 
@@ -8,8 +8,8 @@ use super::plan::{body_len, pattern};
 use super::wire::{Cut, Wire, accept};
 use super::world::{GREETING, World};
 
-/// An endpoint that says `greeting`, learns from the first four bytes who speaks, reads to the end,
-/// and answers.
+/// An endpoint that sends `greeting`, reads the client's number from the first four bytes, reads to
+/// the end, and answers.
 pub fn start(world: &Rc<World>, io: &SimIo, at: &str, greeting: &'static str) {
     let (world, inner) = (Rc::clone(world), io.clone());
     accept(io, at, move |stream| serve(Rc::clone(&world), Wire::new(&inner, stream), greeting));
@@ -31,10 +31,10 @@ async fn serve(world: Rc<World>, mut wire: Wire, greeting: &'static str) {
     }
 }
 
-/// Sends a stream, ends its side, and reads the answer.
+/// Sends a stream, shuts down the sending side, and reads the answer.
 pub async fn run(world: Rc<World>, io: SimIo) {
-    // To a TCP listener, and captured: with an unknown protocol, and with an endpoint that speaks
-    // first.
+    // To a TCP listener, and as captured connections: one with an unknown protocol, and one with an
+    // endpoint that speaks first.
     let ports = [("10.0.0.1:90", ""), ("10.0.0.1:91", ""), ("10.0.0.1:92", GREETING)];
     let (at, greeting) = ports[world.random(|random| random.usize(..ports.len()))];
     let Ok(mut wire) = Wire::connect(&io, at).await else {
@@ -63,7 +63,7 @@ pub async fn run(world: Rc<World>, io: SimIo) {
         assert_eq!(got.len(), wanted.len(), "stream {id} looks whole and is not");
         world.tally(|tally| tally.streams += 1);
     } else {
-        // The proxy may drop a connection with an unknown protocol when it ends.
+        // A proxy that ends may drop a connection with an unknown protocol.
         assert!(world.refuses(), "stream {id} was reset");
         world.tally(|tally| tally.broken += 1);
     }

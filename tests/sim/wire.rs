@@ -23,7 +23,7 @@ pub struct Wire {
     read: Vec<u8>,
 }
 
-/// The address that a test writes as text.
+/// The address in `text`.
 pub fn address(text: &str) -> Address {
     Address::Tcp(text.parse().unwrap())
 }
@@ -65,7 +65,7 @@ impl Wire {
         self.split().1
     }
 
-    /// Whether it is open and nothing waits on it.
+    /// Whether the connection is open and there is nothing to read.
     pub fn is_quiet(&self) -> bool {
         self.read.is_empty() && self.stream.quiet() == Quiet::Quiet
     }
@@ -141,7 +141,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Waits until something has come.
+    /// Waits for the first byte.
     pub async fn first_byte(&mut self) -> Result<(), Cut> {
         if self.read.is_empty() { self.more().await } else { Ok(()) }
     }
@@ -189,7 +189,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Everything until the connection ends, and how it did.
+    /// Reads all bytes until the connection ends. Returns them, and how the connection ended.
     pub async fn rest(&mut self) -> (Vec<u8>, Cut) {
         loop {
             if let Err(cut) = self.more().await {
@@ -198,7 +198,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The body that `head` announces; `until_close` if a message without a length has one.
+    /// The body that `head` announces. `until_close` says whether a message without a length has a
+    /// body that ends with the connection.
     pub async fn body(&mut self, head: &Head, until_close: bool) -> Result<Vec<u8>, Cut> {
         match (head.field("transfer-encoding"), head.field("content-length")) {
             (Some(_), Some(_)) => panic!("two framings: {head:?}"),
@@ -216,7 +217,7 @@ impl Reader<'_> {
     }
 }
 
-/// Runs both and gives what `main` gives; `beside` is dropped then, if it still runs.
+/// Runs both futures, and returns the result of `main`. If `beside` still runs then, it is dropped.
 pub async fn beside<T>(main: impl Future<Output = T>, beside: impl Future) -> T {
     let (mut main, mut beside) = (pin!(main), pin!(beside));
     let mut runs = true;

@@ -1,4 +1,4 @@
-//! One world: the proxy, its clients and its services, and what must hold when all is over.
+//! One world: the proxy, its clients and its services, and the checks at the end.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -30,11 +30,11 @@ use super::plan::{Plan, Service};
 use super::wire::address;
 use super::{client, endpoint, http2, stream};
 
-/// Virtual time that a world may take.
+/// The limit of virtual time for one world.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
-/// How many bytes one HTTP/2 connection may hold: the bytes being written, the bytes gathered
-/// meanwhile, and the configured buffer of each stream.
+/// The maximum number of bytes that one HTTP/2 connection may hold: a buffer that is being written,
+/// a buffer for the next write, and some more frames that are not DATA.
 const HELD_BYTES_MAX: usize = 2 * BUFFER_BYTES + 6 * 8 * 1024;
 
 /// The greeting of an endpoint that speaks first.
@@ -45,9 +45,10 @@ pub const GREETING: &str = "220 hello";
 pub struct Tally {
     /// Answers, by the protocols of the client and of the endpoint.
     pub answered: [[u64; 2]; 2],
-    /// Streams of HTTP/2 that got none.
+    /// HTTP/2 streams without an answer.
     pub lost: u64,
-    /// Connections that endpoints have left, and requests that they have not looked at.
+    /// GOAWAYs of endpoints (`farewells`), and requests that endpoints have not processed
+    /// (`unprocessed`).
     pub farewells: u64,
     pub unprocessed: u64,
     pub refused: u64,
@@ -78,13 +79,13 @@ impl AddAssign for Tally {
 /// The state that the clients and endpoints of a world share.
 pub struct World {
     pub seed: u64,
-    /// Nothing goes wrong here: then no request may fail either.
+    /// Nothing goes wrong in this world, so no request may fail.
     pub calm: bool,
-    /// How often each request has come, and how often it was not looked at.
+    /// How often each request has arrived, and how often it was not processed.
     seen: RefCell<HashMap<u32, Seen>>,
-    /// Grows together of all that happens.
+    /// A hash of all events.
     trace: RefCell<DefaultHasher>,
-    /// It is printed, too.
+    /// Whether the events are printed.
     traced: bool,
     ids: Cell<u32>,
     random: RefCell<fastrand::Rng>,
@@ -112,7 +113,7 @@ impl World {
         self.ids.get()
     }
 
-    /// Something has happened to `whom`, which is to happen again with the same seed.
+    /// Records an event of `whom`. The same seed must give the same events.
     pub fn note(&self, io: &SimIo, whom: impl Debug, event: impl Hash + Debug) {
         let at = io.now().as_micros();
         (at, &event).hash(&mut *self.trace.borrow_mut());
@@ -121,7 +122,7 @@ impl World {
         }
     }
 
-    /// A new request, to `service` if only that can be reached.
+    /// A new request. With `service`, a request for this service.
     pub fn new_plan(&self, service: Option<Service>) -> Plan {
         loop {
             let plan = self.plan(self.new_id());
@@ -142,12 +143,12 @@ impl World {
         plan
     }
 
-    /// A client that speaks `version` has got the answer to a request.
+    /// Counts an answer that a client with the protocol `version` got.
     pub fn answered(&self, version: Service, plan: &Plan) {
         self.tally(|tally| tally.answered[version as usize][plan.service as usize] += 1);
     }
 
-    /// A request has come.
+    /// Records that a request has arrived at an endpoint.
     pub fn see(&self, plan: &Plan) {
         let times = {
             let mut seen = self.seen.borrow_mut();
@@ -158,7 +159,7 @@ impl World {
         assert!(times <= if plan.idempotent() { 3 } else { 1 }, "{plan:?} came {times} times");
     }
 
-    /// Whether an endpoint refuses to look at a request that has come.
+    /// Whether the endpoint must refuse to process this request.
     pub fn refuse(&self, plan: &Plan) -> bool {
         let refuses = self.refusals(plan) < plan.refusals as usize;
         if refuses {
@@ -167,13 +168,13 @@ impl World {
         refuses
     }
 
-    /// A request was not looked at.
+    /// Records that a request was not processed.
     pub fn refused(&self, plan: &Plan) {
         self.seen.borrow_mut().entry(plan.id).or_default().refused += 1;
         self.tally(|tally| tally.unprocessed += 1);
     }
 
-    /// How often a request was not looked at.
+    /// How often a request was not processed.
     pub fn refusals(&self, plan: &Plan) -> usize {
         self.seen.borrow().get(&plan.id).map_or(0, |seen| seen.refused)
     }
@@ -188,18 +189,18 @@ impl World {
         Plan::new(self.seed, id, !self.calm)
     }
 
-    /// Whether the proxy is about to end.
+    /// Whether the proxy is draining.
     pub fn drains(&self) -> bool {
         self.draining.get()
     }
 
-    /// Whether a refused connection is to be expected.
+    /// Whether the proxy may refuse connections now.
     pub fn refuses(&self) -> bool {
         !self.calm || self.drains()
     }
 }
 
-/// Runs the world of `seed`, which changes between the configurations in `files`.
+/// Runs the world of `seed`, with the configurations in `files`.
 pub fn simulate(seed: u64, files: &[PathBuf]) -> (Tally, u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let calm = random.u8(..3) == 0;
@@ -255,7 +256,8 @@ async fn run(world: Rc<World>, near: SimIo, mut proxy: Proxy, clients: usize) {
             running.set(running.get() - 1);
         });
     }
-    // Changes come while requests are under way; in some worlds the end does, too.
+    // The configuration changes while requests are running. In some worlds the proxy also ends
+    // then.
     let drains_early = world.random(|random| random.u8(..4)) == 0;
     for _ in 0..world.random(|random| random.u8(..6)) {
         let pause = Duration::from_millis(world.random(|random| random.u64(..4000)));
@@ -306,7 +308,7 @@ fn rough_weather(random: &mut fastrand::Rng) -> Weather {
     }
 }
 
-/// An endpoint as a snapshot had it in the beginning.
+/// An endpoint as a snapshot configured it.
 struct Configured {
     version: u64,
     /// Index of its service.
@@ -314,7 +316,7 @@ struct Configured {
     endpoint: Arc<Endpoint>,
 }
 
-/// The proxy: one worker, its listeners, and the configurations it goes through.
+/// The proxy: one worker, its listeners, and its configurations.
 struct Proxy {
     worker: Rc<Worker<SimIo>>,
     registry: Registry,
@@ -323,7 +325,7 @@ struct Proxy {
     /// The configured endpoints of all snapshots.
     endpoints: Vec<Configured>,
     stop: Rc<Cell<bool>>,
-    /// Connections of clients, and listeners that take more.
+    /// Open client connections, and listeners that accept.
     open: Rc<Cell<usize>>,
     listening: Rc<Cell<usize>>,
     /// The number of tasks and alarms of an idle proxy.
@@ -332,7 +334,7 @@ struct Proxy {
 
 impl Proxy {
     fn start(io: SimIo, weather: Weather, seed: u64, files: &[PathBuf]) -> Self {
-        // Towards its services the proxy meets the same weather, and some connections vanish.
+        // Connections to the services have the same faults, and some of them are never established.
         let vanish_chance = if weather.reset_chance > 0.0 { 0.05 } else { 0.0 };
         io.set_weather(Weather { vanish_chance, ..weather });
         let registry = Registry::new(1);
@@ -354,7 +356,8 @@ impl Proxy {
         for (listener, at) in [("web", "10.0.0.1:80"), ("bytes", "10.0.0.1:90")] {
             proxy.accept(listener, at, None);
         }
-        // As the kernel would bring them, each with its original destination.
+        // Captured connections, each with its original destination, as the kernel would deliver
+        // them.
         for (at, original) in [
             ("10.0.0.1:81", "10.0.8.1:80"),
             ("10.0.0.1:82", "10.0.8.4:80"),
@@ -368,13 +371,13 @@ impl Proxy {
         proxy
     }
 
-    /// Tasks and alarms, but for the task and the handle that each listener has.
+    /// Tasks and alarms, without the task and the handle that each listener has.
     fn in_use(&self) -> (usize, usize) {
         let (io, listening) = (&self.worker.io, self.listening.get());
         (io.tasks() - listening, io.alarms().handles() - listening)
     }
 
-    /// The next configuration.
+    /// Applies the next configuration.
     fn reload(&mut self) {
         let turn = self.snapshots.len();
         let file = self.files[turn % self.files.len()].clone();
@@ -393,8 +396,8 @@ impl Proxy {
         assert!(self.worker.commit(version));
     }
 
-    /// Takes endpoints away from a service and brings back others, all at new places. Each version
-    /// keeps one.
+    /// Removes some endpoints of a service and adds others, in random order. Each version keeps at
+    /// least one endpoint.
     fn change_endpoints(&self, random: &mut fastrand::Rng) {
         let Some(snapshot) = self.snapshots.last() else { return };
         let index = random.usize(..snapshot.services.len());
@@ -417,7 +420,7 @@ impl Proxy {
         let endpoints = Endpoints::new(list, versions, &snapshot.services[index].policy);
         let changed = snapshot.replace_endpoints(index, Arc::new(endpoints));
         if random.bool() {
-            // Else the worker notices with the next request.
+            // Otherwise the worker notices the change at the next request.
             self.worker.endpoints_changed(snapshot.version, index, &changed);
         }
     }
@@ -462,10 +465,11 @@ impl Proxy {
 
     fn drain(&self) {
         self.stop.set(true);
-        self.worker.drain();
+        self.worker.drain(ringway::snapshot::DrainStep::All);
     }
 
-    /// The number of connections bounds the held bytes, even with slow peers.
+    /// Checks the bytes that HTTP/2 connections hold. Their number is bounded by the number of
+    /// connections, even with slow peers.
     fn check_held_bytes(&self) {
         let mut endpoints = HashMap::new();
         for Configured { endpoint, .. } in &self.endpoints {
@@ -477,7 +481,7 @@ impl Proxy {
         assert!(held <= connections * HELD_BYTES_MAX, "{held} bytes for {connections} connections");
     }
 
-    /// Every buffer is back, every gauge at zero, every connection closed.
+    /// Checks that every buffer was returned, every gauge is zero and every connection is closed.
     async fn check_nothing_is_left(&self) {
         let mut nothing = Snapshot::empty();
         nothing.version = u64::MAX;

@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame (RFC 9113 4), for a peer that breaks the rules where a test wants it to.
+//! HTTP/2 frame by frame (RFC 9113 4), for a peer that violates the protocol where a test needs it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -23,12 +23,12 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Whether it is the last of its stream.
+    /// Whether the frame ends its stream (END_STREAM).
     pub fn ends(&self) -> bool {
         matches!(self.kind, kind::DATA | kind::HEADERS) && self.flags & END_STREAM != 0
     }
 
-    /// The value of a setting, if it is in the frame.
+    /// The value of a setting, if the frame has it.
     pub fn setting(&self, wanted: u16) -> Option<u32> {
         self.payload.chunks(6).find_map(|entry| {
             let (id, value) = entry.split_first_chunk::<2>()?;
@@ -41,11 +41,11 @@ impl Frame {
 /// One side of a connection.
 pub struct Frames {
     stream: TcpStream,
-    /// Answers PING by itself.
+    /// Whether [`Frames::next`] answers PING.
     pub answers_ping: bool,
-    /// Bodies of requests that are not whole, by stream.
+    /// The body bytes of incomplete requests, by stream.
     begun: BTreeMap<u32, Vec<u8>>,
-    /// Complete requests that were not taken yet.
+    /// Complete requests that [`Frames::request`] has not returned yet.
     whole: VecDeque<(u32, Vec<u8>)>,
 }
 
@@ -62,11 +62,15 @@ impl Frames {
 
     /// The client's side of a connection to a loopback port.
     pub fn connect(port: u16) -> Self {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        Self::over(TcpStream::connect(("127.0.0.1", port)).unwrap(), &[])
+    }
+
+    /// The client's side of a connection, with these settings.
+    pub fn over(mut stream: TcpStream, settings: &[(u16, u32)]) -> Self {
         stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
         stream.write_all(PREFACE).unwrap();
         let mut frames = Self::new(stream);
-        frames.settings(&[]);
+        frames.settings(settings);
         frames
     }
 
@@ -75,7 +79,8 @@ impl Frames {
         Self { stream, answers_ping: true, begun, whole }
     }
 
-    /// The next frame; acknowledges SETTINGS and answers PING. `None` at the end.
+    /// Reads the next frame. Acknowledges SETTINGS and answers PING. Returns `None` at the end of
+    /// the connection.
     pub fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head).ok()?;
@@ -95,12 +100,12 @@ impl Frames {
         Some(frame)
     }
 
-    /// The next frame of this kind; those before it are passed over.
+    /// The next frame of this kind. Skips other frames.
     pub fn next_of(&mut self, wanted: u8) -> Option<Frame> {
         std::iter::from_fn(|| self.next()).find(|frame| frame.kind == wanted)
     }
 
-    /// Waits for the next request that is whole, and gives its stream and its body.
+    /// Waits for the next complete request. Returns its stream and its body.
     pub fn request(&mut self) -> Option<(u32, Vec<u8>)> {
         loop {
             if let Some(request) = self.whole.pop_front() {
@@ -110,7 +115,7 @@ impl Frames {
         }
     }
 
-    /// Notes what `frame` says of a request.
+    /// Records the parts of requests in `frame`.
     fn note(&mut self, frame: &Frame) {
         if !matches!(frame.kind, kind::HEADERS | kind::DATA) {
             return;
@@ -126,44 +131,44 @@ impl Frames {
         }
     }
 
-    /// Sends a frame as it is; a peer that has left does not fail the test.
+    /// Sends a frame. If the peer has closed the connection, the test does not fail here.
     pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         self.send_bytes(&frame(kind, flags, stream, payload));
     }
 
-    /// Sends frames, or parts of some, as they are.
+    /// Sends these bytes, which may be frames or parts of frames.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).ok();
     }
 
-    /// SETTINGS.
+    /// Sends SETTINGS.
     pub fn settings(&mut self, settings: &[(u16, u32)]) {
         self.send_bytes(&crate::http2_format::settings(settings));
     }
 
-    /// HEADERS with these fields, whole in one frame.
+    /// Sends HEADERS with these fields, in one frame.
     pub fn headers(&mut self, stream: u32, fields: &[(&str, &str)], ends: bool) {
         let flags = END_HEADERS | if ends { END_STREAM } else { 0 };
         self.send(kind::HEADERS, flags, stream, &block(fields));
     }
 
-    /// DATA.
+    /// Sends DATA.
     pub fn data(&mut self, stream: u32, bytes: &[u8], ends: bool) {
         self.send(kind::DATA, if ends { END_STREAM } else { 0 }, stream, bytes);
     }
 
-    /// 200 with a body.
+    /// Sends a response with 200 and a body.
     pub fn respond(&mut self, stream: u32, body: &str) {
         self.headers(stream, &[(":status", "200")], false);
         self.data(stream, body.as_bytes(), true);
     }
 
-    /// RST_STREAM.
+    /// Sends RST_STREAM.
     pub fn reset(&mut self, stream: u32, code: u32) {
         self.send(kind::RST_STREAM, 0, stream, &code.to_be_bytes());
     }
 
-    /// GOAWAY: streams beyond `last` have not been looked at.
+    /// Sends GOAWAY: the streams after `last` were not processed.
     pub fn go_away(&mut self, last: u32, code: u32) {
         self.send(kind::GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat());
     }
@@ -180,7 +185,8 @@ pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     for (name, value) in fields {
         block.push(0);
         for text in [name, value] {
-            // Seven bits of the length, and more where they do not suffice (RFC 7541 5.1).
+            // A length below 127 is in seven bits; a larger one continues in more bytes (RFC 7541
+            // 5.1).
             let mut rest = text.len();
             if rest < 127 {
                 block.push(rest as u8);

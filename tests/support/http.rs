@@ -47,12 +47,12 @@ impl Client {
         Self { stream, read: Vec::new() }
     }
 
-    /// Takes over a connection.
+    /// Uses an existing connection.
     pub fn over(stream: TcpStream) -> Self {
         Self { stream, read: Vec::new() }
     }
 
-    /// The head of the next message, without its body; `None` when none comes.
+    /// The next head, without its body. Returns `None` when none arrives.
     pub fn head(&mut self) -> Option<String> {
         let mut block = [0; 4096];
         loop {
@@ -74,13 +74,13 @@ impl Client {
         self
     }
 
-    /// Ends our side.
+    /// Shuts down the sending side.
     pub fn finish(&mut self) -> &mut Self {
         self.stream.shutdown(std::net::Shutdown::Write).ok();
         self
     }
 
-    /// The next response; panics when the connection ends before it is whole.
+    /// The next response. Panics when the connection ends before the response is complete.
     #[track_caller]
     pub fn response(&mut self) -> Response {
         self.try_response(false).expect("a whole response")
@@ -92,7 +92,8 @@ impl Client {
         self.try_response(true).expect("a whole response head")
     }
 
-    /// The next response, or what there was of it when the connection ended.
+    /// The next response. The error has the received bytes when the connection ended before the
+    /// response was complete.
     pub fn try_response(&mut self, is_head: bool) -> Result<Response, Vec<u8>> {
         let end = self.read_until(b"\r\n\r\n")?;
         let head: Vec<u8> = self.read.drain(..end).collect();
@@ -140,7 +141,7 @@ impl Client {
         }
     }
 
-    /// Sends a request and gives its response.
+    /// Sends a request and returns its response.
     #[track_caller]
     pub fn request(&mut self, request: impl AsRef<[u8]>) -> Response {
         self.send(request).response()
@@ -152,13 +153,13 @@ impl Client {
         self.request(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
     }
 
-    /// Everything until the peer closes (or resets).
+    /// All bytes until the peer closes or resets the connection.
     pub fn rest(&mut self) -> Vec<u8> {
         self.stream.read_to_end(&mut self.read).ok();
         std::mem::take(&mut self.read)
     }
 
-    /// Whether the peer closes within the time given, without sending anything more.
+    /// Whether the peer closes within `time` without sending any more bytes.
     pub fn closes_within(&mut self, time: Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).unwrap();
         let mut byte = [0];
@@ -180,7 +181,7 @@ impl Client {
         Ok(self.read.drain(..n).collect())
     }
 
-    /// The socket, for what this client does not do.
+    /// The socket, for operations that this client does not have.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
     }

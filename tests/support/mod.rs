@@ -1,7 +1,10 @@
-//! The base of the tests: a running proxy, real and scripted peers, and waiting for conditions.
+//! The base of the tests: a running proxy, real and scripted peers, and functions that wait for a
+//! condition.
 
+pub mod cgroup;
 pub mod frames;
 pub mod http;
+pub mod names;
 pub mod netns;
 pub mod origin;
 pub mod peers;
@@ -16,24 +19,25 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a condition may take before a test gives up. Generous: machines are noisy.
+/// How long a test waits for a condition before it fails. It is long, because machines may be slow
+/// and busy.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Ports for servers. They are below the ports that Linux gives to outgoing connections (32768 and
-/// up): no connection of another test takes one before its server binds it.
+/// up). So no outgoing connection of another test takes a port before its server binds it.
 const PORTS: Range<u16> = 12_000..32_000;
 
-/// A loopback port that was free a moment ago, and that no other test has been given.
+/// A loopback port that is free now. No other test of this process gets it.
 pub fn free_port() -> u16 {
     free_listener().local_addr().unwrap().port()
 }
 
-/// A listener on such a port. A test that listens itself takes this one: a port that was just freed
-/// can be busy for another moment, because a process that another test starts holds a copy of the
-/// socket until its exec.
+/// A listener on a port like that of [`free_port`]. A test that listens itself uses this listener.
+/// If it freed the port and bound it again, the bind could fail: a process that another test starts
+/// holds a copy of the socket until its exec.
 pub fn free_listener() -> TcpListener {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
-    // Each process begins somewhere else.
+    // Test processes that run at the same time begin at different ports.
     let begin = std::process::id().wrapping_mul(97);
     let next = || {
         let number = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
@@ -43,8 +47,8 @@ pub fn free_listener() -> TcpListener {
     std::iter::repeat_with(next).take(PORTS.len()).find_map(bind).expect("a free port")
 }
 
-/// Says that a test does not run here; with CI=true the test fails instead. It writes to stderr
-/// itself, because the harness hides the macros' output of a test that passes.
+/// Reports that a test does not run here. With CI=true the test fails instead. The report goes to
+/// stderr directly, because the test harness hides `eprintln!` of a test that passes.
 #[track_caller]
 pub fn skipped(reason: &str) {
     assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "cannot run here: {reason}");
@@ -67,7 +71,7 @@ pub fn read_once(stream: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
     uninterrupted(|| stream.read(into))
 }
 
-/// Waits until `condition` gives something.
+/// Waits until `condition` returns a value, and returns it. Fails after [`PATIENCE`].
 #[track_caller]
 pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();

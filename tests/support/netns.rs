@@ -1,4 +1,4 @@
-//! Network namespaces: hosts of their own on this machine. Only root can make them.
+//! Network namespaces, used as separate hosts on this machine. Only root can create them.
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
@@ -25,7 +25,8 @@ pub fn within<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Whether this machine lets us make namespaces and rules; says loudly why not.
+/// Whether this machine can create namespaces and rules. If not, reports the reason and that the
+/// test is skipped.
 pub fn can_have_hosts() -> bool {
     let missing =
         ["ip", "nft"].into_iter().find(|tool| Command::new(tool).arg("-V").output().is_err());
@@ -53,7 +54,7 @@ pub fn can_have_hosts() -> bool {
 pub struct Host {
     /// The namespace.
     pub name: String,
-    /// The last number of its addresses: 10.99.0.N and fd99::N.
+    /// The last number of its addresses, 10.99.0.N and fd99::N.
     pub number: u8,
 }
 
@@ -73,7 +74,7 @@ impl Host {
         within(&self.name, work)
     }
 
-    /// A command inside.
+    /// A command that will run in the namespace.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).args(words);
@@ -113,7 +114,7 @@ impl Host {
         self.try_connect(address).unwrap_or_else(|error| panic!("{address}: {error}"))
     }
 
-    /// A connection from inside, if it can be had.
+    /// Like [`Host::connect`], but returns the error.
     pub fn try_connect(&self, address: &str) -> std::io::Result<TcpStream> {
         let stream = self.within(|| TcpStream::connect(address))?;
         stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
@@ -129,7 +130,7 @@ impl Drop for Host {
     }
 }
 
-/// Hosts on one wire.
+/// Hosts that are connected by one switch.
 pub struct Wire {
     /// The hosts, numbered from 1.
     pub hosts: Vec<Host>,
@@ -137,7 +138,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// So many hosts, each with a veth pair to a switch.
+    /// Creates `count` hosts, each with a veth pair to a switch.
     #[track_caller]
     pub fn new(count: u8) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -154,7 +155,7 @@ impl Wire {
             let v4 = format!("{}/24", host.v4());
             let v6 = format!("fd99::{number}/64");
             host.run(&["ip", "address", "add", &v4, "dev", "eth0"]);
-            // Without a search for duplicates the address is there at once.
+            // Without duplicate address detection (nodad) the address is usable at once.
             host.run(&["ip", "-6", "address", "add", &v6, "dev", "eth0", "nodad"]);
             host.run(&["ip", "link", "set", "eth0", "up"]);
             for family in ["-4", "-6"] {
@@ -182,14 +183,14 @@ fn succeeded(words: &[&str], output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// An application: each connection runs a function on a thread of its own.
+/// An application. Each connection runs a function on its own thread.
 pub struct App {
     listener: Arc<TcpListener>,
     peers: Arc<Mutex<Vec<String>>>,
 }
 
 impl App {
-    /// Serves what comes to `listener`.
+    /// Serves the connections of `listener`.
     pub fn new(listener: TcpListener, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let (listener, peers) = (Arc::new(listener), Arc::new(Mutex::new(Vec::new())));
         let (socket, seen, serve) = (Arc::clone(&listener), Arc::clone(&peers), Arc::new(serve));
@@ -216,7 +217,7 @@ impl App {
         })
     }
 
-    /// The addresses of those who have connected, in order.
+    /// The addresses of the peers that have connected, in order.
     pub fn peers(&self) -> Vec<String> {
         self.peers.lock().unwrap().clone()
     }
@@ -224,7 +225,7 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        // Wakes the thread that accepts.
+        // Wake the accepting thread.
         let descriptor = self.listener.as_raw_fd();
         nix::sys::socket::shutdown(descriptor, nix::sys::socket::Shutdown::Both).ok();
     }

@@ -1,4 +1,4 @@
-//! An origin that follows a test's script exactly, even if no real server would behave so.
+//! An origin that follows a test's script exactly, even if no real server would behave this way.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// Of larger requests only the head is remembered.
+/// Requests that are larger than this are recorded without their body.
 const KEPT_BYTES_MAX: usize = 4 << 20;
 
-/// A listening origin; each connection runs the test's function on a thread of its own.
+/// A listening origin. Each connection runs the test's function on its own thread.
 pub struct Origin {
     /// The port.
     pub port: u16,
@@ -67,7 +67,7 @@ impl Origin {
         })
     }
 
-    /// Answers every request with the body that it came with.
+    /// Answers every request with the request's own body.
     pub fn echoing() -> Self {
         Self::scripted(|peer| {
             while let Some(request) = peer.request() {
@@ -78,7 +78,7 @@ impl Origin {
         })
     }
 
-    /// Its address as the configuration wants it.
+    /// Its address for the configuration.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -97,7 +97,7 @@ impl Origin {
 impl Drop for Origin {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread.
+        // Wake the accepting thread.
         TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], self.port))).ok();
         if let Some(thread) = self.thread.take() {
             thread.join().ok();
@@ -106,7 +106,7 @@ impl Drop for Origin {
 }
 
 impl Peer {
-    /// The next request, head and body; `None` when the proxy has closed.
+    /// The next request, head and body. Returns `None` when the proxy has closed the connection.
     pub fn request(&mut self) -> Option<String> {
         let head_end = loop {
             if let Some(at) = self.read.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -170,12 +170,12 @@ impl Peer {
         }
     }
 
-    /// Sends bytes; a proxy that has left does not fail the origin.
+    /// Sends bytes. If the proxy has closed the connection, the origin does not fail.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).ok();
     }
 
-    /// The next bytes as they come; `None` when the proxy has closed.
+    /// The next bytes as they arrive. Returns `None` when the proxy has closed the connection.
     pub fn portion(&mut self) -> Option<Vec<u8>> {
         if self.read.is_empty() {
             self.more()?;
@@ -189,7 +189,7 @@ impl Peer {
         std::mem::take(&mut self.read)
     }
 
-    /// Closes with a reset.
+    /// Makes the next close a reset (RST).
     pub fn reset(&mut self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).ok();
     }

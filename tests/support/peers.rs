@@ -1,5 +1,5 @@
 //! Real servers and clients: nginx, HAProxy, curl, and the strict recording origin of the probes.
-//! `./test` installs them; where one is missing its test fails and says so.
+//! `./test` installs them. If one is missing, its test fails and reports it.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -53,8 +53,8 @@ impl Server {
         Self::start(command, directory, port)
     }
 
-    /// nginx that speaks HTTP/2 with these files and leaves each connection after a hundred
-    /// requests; through TLS with NAME.pem of `pki`.
+    /// nginx that serves these files over HTTP/2 and closes each connection after a hundred
+    /// requests. With `tls`, it uses TLS with NAME.pem of `pki`.
     pub fn nginx_http2(files: &[(&str, String)], tls: Option<(&Pki, &str)>) -> Self {
         let directory = with_files(files);
         let port = free_port();
@@ -78,7 +78,7 @@ impl Server {
         Self::start(command, directory, port)
     }
 
-    /// HAProxy that answers everything itself.
+    /// HAProxy that answers all requests itself.
     pub fn haproxy() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -95,7 +95,7 @@ impl Server {
         Self::start(command, directory, port)
     }
 
-    /// nginx behind TLS that wants client certificates; its own is NAME.pem of `pki`.
+    /// nginx with TLS that requires client certificates. Its own certificate is NAME.pem of `pki`.
     pub fn nginx_tls(pki: &Pki, name: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -119,7 +119,7 @@ impl Server {
         Self::start(command, directory, port)
     }
 
-    /// HAProxy behind TLS that wants client certificates.
+    /// HAProxy with TLS that requires client certificates.
     pub fn haproxy_tls(pki: &Pki, name: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -140,7 +140,8 @@ impl Server {
         Self::start(command, directory, port)
     }
 
-    /// HAProxy that passes what comes to its `bind` line with these options on by HTTP/1.1.
+    /// HAProxy with a `bind` line that has these options. It forwards all requests over HTTP/1.1 to
+    /// the port `to`.
     pub fn haproxy_before(bind: &str, to: u16) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -169,8 +170,8 @@ impl Server {
         Self::start(command, directory, port)
     }
 
-    /// nginx that reaches `127.0.0.1:PORT` by TLS: with `NAME.pem` of `pki`, under `roots`, and
-    /// only if it is called `expected`.
+    /// nginx that forwards requests over TLS to `127.0.0.1:TO`. It presents `NAME.pem` of `pki`,
+    /// trusts the CAs in `roots`, and requires a certificate for the name `expected`.
     pub fn nginx_client(pki: &Pki, name: &str, roots: &str, expected: &str, to: u16) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -192,7 +193,7 @@ impl Server {
         Self::start(command, directory, port)
     }
 
-    /// As [`Server::nginx_client`], HAProxy.
+    /// Like [`Server::nginx_client`], with HAProxy.
     pub fn haproxy_client(pki: &Pki, name: &str, roots: &str, expected: &str, to: u16) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -212,7 +213,8 @@ impl Server {
         Self::start(command, directory, port)
     }
 
-    /// Envoy as the sidecar before a workload: it shows `NAME.pem`, and lets in who proves `peer`.
+    /// Envoy as an inbound sidecar. It presents `NAME.pem`, and accepts clients with the SPIFFE ID
+    /// `peer`.
     pub fn envoy_inbound(pki: &Pki, name: &str, peer: &str) -> Self {
         let answer = "direct_response: {status: 200, body: {inline_string: from envoy}}";
         let socket = format!(
@@ -225,8 +227,8 @@ impl Server {
         Self::envoy(answer, &socket, "")
     }
 
-    /// Envoy as the sidecar behind a workload: it shows `NAME.pem` at `127.0.0.1:TO`, and goes on
-    /// if that proves `peer`.
+    /// Envoy as an outbound sidecar. It presents `NAME.pem` to the endpoint `127.0.0.1:TO`, and
+    /// accepts the endpoint if it has the SPIFFE ID `peer`.
     pub fn envoy_outbound(pki: &Pki, name: &str, peer: &str, to: u16) -> Self {
         let cluster = format!(
             "  clusters:\n  - name: peer\n    connect_timeout: 5s\n    load_assignment:\n\
@@ -275,8 +277,8 @@ impl Server {
         Self::start(command, directory, port)
     }
 
-    /// OpenSSL as a TLS server that shows `NAME.pem` of `credentials`, asks every client for a
-    /// certificate under `roots`, and answers each line with its letters in reverse.
+    /// OpenSSL as a TLS server that presents `NAME.pem` of `credentials` and requires client
+    /// certificates that lead to `roots`. It answers each line with its letters in reverse.
     #[track_caller]
     pub fn openssl(credentials: &Path, name: &str, roots: &str) -> Self {
         let port = free_port();
@@ -301,9 +303,9 @@ impl Server {
         server
     }
 
-    /// Changes the configuration file of an nginx with TLS, which reads it again.
+    /// Changes the configuration file of an nginx with TLS, and makes nginx reload it.
     pub fn reconfigure(&self, change: impl Fn(String) -> String) {
-        // It listens before it handles signals. When it has answered, it does.
+        // nginx listens before it handles signals. After its first answer it handles signals.
         self.chooses_http2();
         let file = self.directory.path().join("conf");
         let before = std::fs::read_to_string(&file).unwrap();
@@ -311,7 +313,7 @@ impl Server {
         self.signal(nix::sys::signal::Signal::SIGHUP);
     }
 
-    /// Whether a TLS handshake with it chooses HTTP/2.
+    /// Whether a TLS handshake with this server chooses HTTP/2.
     pub fn chooses_http2(&self) -> bool {
         let to = format!("127.0.0.1:{}", self.port);
         let said = openssl(&["s_client", "-connect", &to, "-alpn", "h2,http/1.1"], "");
@@ -348,7 +350,8 @@ fn with_files(files: &[(&str, String)]) -> tempfile::TempDir {
 
 const ENVOY_TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
 
-/// Envoy's own certificate, and whom it accepts: the trust domain's CA and one SPIFFE ID.
+/// Envoy's own certificate, and the peers that it accepts: the CA of the trust domain and one
+/// SPIFFE ID.
 fn envoy_context(pki: &Pki, name: &str, peer: &str) -> String {
     format!(
         "{{alpn_protocols: [http/1.1], tls_params: {{tls_maximum_protocol_version: TLSv1_3}}, \
@@ -364,7 +367,7 @@ fn envoy_context(pki: &Pki, name: &str, peer: &str) -> String {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // nginx passes a TERM on to its worker; a KILL would leave it behind.
+        // On SIGTERM, nginx ends its workers. A SIGKILL would leave them running.
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok();
         self.child.wait().ok();
@@ -405,7 +408,7 @@ pub fn openssl(arguments: &[&str], input: &str) -> String {
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
-/// A program, also where only root's PATH leads, or where `./test` has put it.
+/// A program, also if it is only in the PATH of root, or if `./test` has installed it.
 pub fn program(name: &str) -> Command {
     let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/bin");
     let found = ["/usr/sbin", "/usr/bin", "/usr/local/bin", tools]

@@ -1,4 +1,4 @@
-//! Certificates for tests, good ones and bad ones.
+//! Certificates for tests: valid ones and invalid ones.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-/// Seconds of an hour.
+/// Seconds in an hour.
 pub const HOUR_S: i64 = 3600;
 
 /// A directory with a CA, an intermediate and their certificates.
@@ -24,9 +24,9 @@ pub struct Pki {
 pub struct Wanted<'a> {
     /// DNS names and URIs.
     pub names: &'a [&'a str],
-    /// Seconds from now: since when, and until when.
+    /// Start and end of the validity, in seconds from now.
     pub valid_s: (i64, i64),
-    /// The usage.
+    /// The extended key usage.
     pub usage: ExtendedKeyUsagePurpose,
     /// The serial number.
     pub serial: u64,
@@ -70,7 +70,7 @@ impl Pki {
         self.directory.path()
     }
 
-    /// Writes `NAME.pem` and `NAME.key`, each by rename, the key first.
+    /// Writes `NAME.key` and then `NAME.pem`, each by rename.
     pub fn leaf(&self, name: &str, wanted: &Wanted<'_>) {
         let key = KeyPair::generate().unwrap();
         let mut pem = leaf_params(wanted).signed_by(&key, &self.intermediate).unwrap().pem();
@@ -81,7 +81,7 @@ impl Pki {
         self.replace(&format!("{name}.pem"), &pem);
     }
 
-    /// As [`Pki::leaf`], signed by itself.
+    /// Like [`Pki::leaf`], but self-signed.
     pub fn self_signed(&self, name: &str, wanted: &Wanted<'_>) {
         let key = KeyPair::generate().unwrap();
         let pem = leaf_params(wanted).self_signed(&key).unwrap().pem();
@@ -89,8 +89,8 @@ impl Pki {
         self.replace(&format!("{name}.pem"), &pem);
     }
 
-    /// Adds a certificate to `NAME.pem` that no path needs and that has expired: the root, signed
-    /// by an older one.
+    /// Adds a certificate to `NAME.pem` that has expired and that no path needs: the root, signed
+    /// by an older root.
     pub fn add_old_root(&self, name: &str) {
         let older = Issuer::new(authority("older root"), KeyPair::generate().unwrap());
         let mut params = authority("test root");
@@ -101,7 +101,7 @@ impl Pki {
         self.replace(&file, &(self.read(&file) + &old));
     }
 
-    /// Writes `NAME`: a list of the intermediate that revokes these serial numbers.
+    /// Writes a revocation list of the intermediate to `NAME`. It revokes these serial numbers.
     pub fn revocation_list(&self, name: &str, serials: &[u64]) {
         let now = OffsetDateTime::now_utc();
         let revoked = serials.iter().map(|serial| RevokedCertParams {
@@ -126,7 +126,7 @@ impl Pki {
         std::fs::read_to_string(self.directory.path().join(name)).unwrap()
     }
 
-    /// When the certificate in `NAME.pem` ends.
+    /// The end of the validity of the certificate in `NAME.pem`, in Unix seconds.
     pub fn not_after_unix_s(&self, name: &str) -> u64 {
         let pem = self.read(&format!("{name}.pem"));
         let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();

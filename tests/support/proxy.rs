@@ -1,4 +1,4 @@
-//! A running `ringway`, as an operator would start it.
+//! A running `ringway` process, started as an operator would start it.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::http::{Client, Response};
 use super::pki::Pki;
 use super::{eventually, free_port};
 
-/// A proxy process with a configuration directory of its own. Killed when dropped.
+/// A proxy process with its own configuration directory. Killed when dropped.
 pub struct Proxy {
     child: Child,
     directory: tempfile::TempDir,
@@ -27,7 +27,8 @@ impl Proxy {
         Self::start_with(config, 2)
     }
 
-    /// A plain and a TLS listener before a service, with the certificate `web`; the ports.
+    /// A proxy with a plain and a TLS listener in front of one service. The TLS listener has the
+    /// certificate `web`. Returns the proxy and the ports of both listeners.
     pub fn before(pki: &Pki, service: &str) -> (Self, u16, u16) {
         let (plain, tls) = (free_port(), free_port());
         let proxy = Self::start(&format!(
@@ -40,14 +41,14 @@ impl Proxy {
         (proxy, plain, tls)
     }
 
-    /// As [`Proxy::start`], with this many workers.
+    /// Like [`Proxy::start`], with this many workers.
     #[track_caller]
     pub fn start_with(config: &str, workers: usize) -> Self {
         Self::start_under(&[], &format!("workers: {workers}"), config)
     }
 
-    /// As [`Proxy::start`], by way of another command (`prlimit`, `unshare`), with these settings
-    /// under `runtime:`.
+    /// Like [`Proxy::start`], but the command `wrapper` (`prlimit`, `unshare`) starts the proxy,
+    /// and these settings stand under `runtime:`.
     #[track_caller]
     pub fn start_under(wrapper: &[&str], runtime: &str, config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -58,13 +59,13 @@ impl Proxy {
         Self::launch(wrapper, directory, admin_port, None)
     }
 
-    /// As [`Proxy::start_with`] one worker, inside the network namespace called `name`.
+    /// Starts a proxy with one worker in the network namespace called `name`.
     #[track_caller]
     pub fn start_in(name: &str, config: &str) -> Self {
         Self::start_in_under(name, &[], config)
     }
 
-    /// As [`Proxy::start_in`], by way of another command.
+    /// Like [`Proxy::start_in`], but the command `wrapper` starts the proxy.
     #[track_caller]
     pub fn start_in_under(name: &str, wrapper: &[&str], config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -75,8 +76,8 @@ impl Proxy {
         Self::launch(&wrapper, directory, 9900, Some(name.to_owned()))
     }
 
-    /// Runs on a directory that the test has made, whose files put the admin interface at
-    /// `admin_port`.
+    /// Starts a proxy with a configuration directory that the test has created. Its files must bind
+    /// the admin interface to `admin_port`.
     #[track_caller]
     pub fn start_on(directory: tempfile::TempDir, admin_port: u16) -> Self {
         Self::launch(&[], directory, admin_port, None)
@@ -131,7 +132,7 @@ impl Proxy {
         self.directory.path().join("ringway.yaml")
     }
 
-    /// Replaces the configuration by rename and waits until it is applied.
+    /// Replaces the configuration file by rename and waits until the proxy has applied it.
     #[track_caller]
     pub fn reload(&self, config: &str) {
         let before = self.metric("ringway_config_version");
@@ -192,7 +193,12 @@ impl Proxy {
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
-    /// Waits for its end.
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits until the process ends.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         eventually("the proxy to end", || self.child.try_wait().unwrap())

@@ -1,4 +1,5 @@
-//! A TLS client that keeps its connection, for what curl and openssl do not show.
+//! A TLS client that keeps its connection, for tests that need more control than curl and openssl
+//! give.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -6,11 +7,12 @@ use std::sync::Arc;
 
 use pki_types::pem::PemObject as _;
 use pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
 use super::pki::Pki;
 
-/// Trusts `pki` and presents `NAME.pem` of it, if a name is given. Remembers its sessions.
+/// The configuration of a client that trusts `pki` and presents `NAME.pem` of `pki`, if a name is
+/// given. It stores its sessions for resumption.
 pub fn client(pki: &Pki, name: Option<&str>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_file_iter(pki.path("ca.pem")).unwrap() {
@@ -27,11 +29,20 @@ pub fn client(pki: &Pki, name: Option<&str>) -> Arc<ClientConfig> {
     })
 }
 
+/// A server with `NAME.pem` of `pki`.
+pub fn server(pki: &Pki, name: &str) -> Arc<ServerConfig> {
+    let chain = CertificateDer::pem_file_iter(pki.path(&format!("{name}.pem"))).unwrap();
+    let key = PrivateKeyDer::from_pem_file(pki.path(&format!("{name}.key"))).unwrap();
+    let builder = ServerConfig::builder().with_no_client_auth();
+    Arc::new(builder.with_single_cert(chain.map(Result::unwrap).collect(), key).unwrap())
+}
+
 /// One connection.
 pub struct TlsClient(StreamOwned<ClientConnection, TcpStream>);
 
 impl TlsClient {
-    /// Connects to a loopback port. In TLS 1.3 a refusal of our certificate comes only later.
+    /// Connects to a loopback port. In TLS 1.3, the server's refusal of the client certificate
+    /// arrives only with a later read.
     pub fn connect(config: &Arc<ClientConfig>, port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
@@ -66,7 +77,7 @@ impl TlsClient {
         Ok(back)
     }
 
-    /// Waits until the peer ends the connection, which must say nothing more.
+    /// Waits until the peer closes the connection. The peer must send no more data.
     #[track_caller]
     pub fn ends(&mut self) {
         match super::read_once(&mut self.0, &mut [0; 64]) {
@@ -75,7 +86,7 @@ impl TlsClient {
         }
     }
 
-    /// Whether its session went on from an earlier one.
+    /// Whether the handshake resumed an earlier session.
     pub fn resumed(&self) -> bool {
         self.0.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
     }

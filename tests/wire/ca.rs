@@ -1,4 +1,4 @@
-//! `ringway ca`, checked by OpenSSL: other software accepts its certificates.
+//! `ringway ca`: OpenSSL accepts the certificates that it issues.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::support::peers::{Server, program};
 
-/// A directory in which the commands are run, as a user would.
+/// A directory in which the tests run the commands, like a user.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -16,7 +16,7 @@ impl Place {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// With a CA in `ca`.
+    /// A directory with a CA in `ca`.
     fn with_ca() -> Self {
         let place = Self::new();
         place.fine("init");
@@ -31,7 +31,7 @@ impl Place {
         fs::metadata(self.0.path().join(name)).unwrap().permissions().mode() & 0o777
     }
 
-    /// Exit code and both outputs of `ringway ca` with these words.
+    /// The exit code, the output and the error output of `ringway ca` with these arguments.
     fn ca(&self, words: &str) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
         command.arg("ca").args(words.split_whitespace()).current_dir(self.0.path());
@@ -77,7 +77,7 @@ impl Place {
         text
     }
 
-    /// The files and their contents.
+    /// The names and contents of all files.
     fn files(&self) -> Vec<(String, Vec<u8>)> {
         let mut found = Vec::new();
         for entry in fs::read_dir(self.0.path().join("ca")).unwrap() {
@@ -102,7 +102,7 @@ fn openssl_accepts_the_chain_and_sees_the_identity() {
     let names = "--dns shop.internal --dns *.shop.internal --ip 127.0.0.1 --ip ::1";
     let (said, warned) = place.fine(&format!("issue spiffe://cluster.local/ns/a/sa/shop {names}"));
     assert_eq!(warned, "");
-    // The command that it advises is the one that a user would try.
+    // Users will run the command that the output advises.
     let advised = said.lines().find_map(|line| line.trim().strip_prefix("openssl ")).expect(&said);
     assert_eq!(place.shown(advised), "shop.pem: OK\n");
     for purpose in ["sslserver", "sslclient"] {
@@ -126,7 +126,7 @@ fn openssl_accepts_the_chain_and_sees_the_identity() {
     assert_eq!(public, place.shown("x509 -in shop.pem -noout -pubkey"));
     let key = fs::read_to_string(place.path("shop.key")).unwrap();
     assert!(key.starts_with("-----BEGIN PRIVATE KEY-----\n"), "PKCS#8");
-    // Valid now, in a minute it will have been for two, and no longer than a day.
+    // The certificate is valid for a day.
     place.shown("x509 -in shop.pem -noout -checkend 86000");
     assert!(!place.openssl("x509 -in shop.pem -noout -checkend 86500").status.success());
 }
@@ -176,7 +176,7 @@ fn both_sides_of_mtls_accept_each_other_and_nobody_from_another_ca() {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             piped.spawn().unwrap_or_else(|error| panic!("openssl: {error}; run ./test"));
-        // The server answers a line with its letters in reverse, and then the client ends.
+        // The server answers a line with its letters in reverse. Then the client ends.
         child.stdin.take().unwrap().write_all(b"olleh\nCLOSE\n").ok();
         let output = child.wait_with_output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -233,6 +233,57 @@ fn what_cannot_be_issued_is_refused_and_says_what_to_do() {
 }
 
 #[test]
+fn a_ca_of_another_user_is_not_taken_for_a_missing_one() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::support::skipped("only root can act as another user");
+    }
+    let place = Place::new();
+    place.fine("init --dir ca");
+    let config = "listeners: {in: {bind: 127.0.0.1:1, tls: mesh}}\n\
+                  mesh: {identity: {ca: ca, id: spiffe://cluster.local/ns/a/sa/b}}\n\
+                  routes: {\"*\": [{respond: {status: 204}}]}\n";
+    fs::write(place.path("ringway.yaml"), config).unwrap();
+    let open = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    fs::set_permissions(place.0.path(), open).unwrap();
+    for words in [&["check", "-c", "ringway.yaml"][..], &["ca", "renew", "--dir", "ca"]] {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--clear-groups", env!("CARGO_BIN_EXE_ringway")]);
+        let output = command.args(words).current_dir(place.0.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("permission denied: this user may not look into"), "{said}");
+        assert!(said.contains("ringway.service.d/ca.conf"), "{said}");
+        assert!(!said.contains("there is no CA"), "{said}");
+    }
+}
+
+#[test]
+fn an_intermediate_key_that_everyone_can_read_is_a_warning_of_check() {
+    let place = Place::with_ca();
+    let config = "listeners: {in: {bind: 127.0.0.1:1, tls: mesh}}\n\
+                  mesh: {identity: {ca: ca, id: spiffe://cluster.local/ns/a/sa/b}}\n\
+                  routes: {\"*\": [{respond: {status: 204}}]}\n";
+    fs::write(place.path("ringway.yaml"), config).unwrap();
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+        let output =
+            command.args(["check", "-c"]).arg(place.path("ringway.yaml")).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let said = check();
+    assert!(!said.contains("warning"), "{said}");
+    fs::set_permissions(place.path("ca/intermediate.key"), fs::Permissions::from_mode(0o644))
+        .unwrap();
+    let said = check();
+    for words in [
+        "ringway.yaml:2:23: warning: every user of this host can read the intermediate key",
+        "chmod o-r ca/intermediate.key",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
 fn a_certificate_ends_with_the_intermediate_until_that_is_renewed() {
     let place = Place::new();
     place.fine("init --intermediate-lifetime 1h");
@@ -244,12 +295,12 @@ fn a_certificate_ends_with_the_intermediate_until_that_is_renewed() {
     let (_, warned) = place.fine("issue spiffe://cluster.local/ns/a/sa/b --out new --lifetime 1d");
     assert_eq!(warned, "");
     place.shown("x509 -in new.pem -noout -checkend 86000");
-    // Those of the old intermediate stay valid: they carry it along.
+    // Certificates of the old intermediate stay valid, because their files contain it.
     for name in ["old", "new"] {
         place.shown(&format!("verify -CAfile ca/roots.pem -untrusted {name}.pem {name}.pem"));
     }
     assert_eq!(place.mode("ca/intermediate.key"), 0o600);
-    // The root's key is offline: issuing goes on.
+    // Without the root's key, `issue` still works.
     fs::rename(place.path("ca/root.key"), place.path("offline")).unwrap();
     place.fine("issue spiffe://cluster.local/ns/a/sa/b");
     let said = place.refused("renew", 1);
@@ -262,7 +313,7 @@ fn issuing_again_replaces_both_files() {
     let pair = || ["b.pem", "b.key"].map(|name| fs::read_to_string(place.path(name)).unwrap());
     place.fine("issue spiffe://cluster.local/ns/a/sa/b");
     let before = pair();
-    // A key that others could read does not stay so.
+    // A key file that others can read does not stay readable for them.
     fs::set_permissions(place.path("b.key"), fs::Permissions::from_mode(0o644)).unwrap();
     place.fine("issue spiffe://cluster.local/ns/a/sa/b");
     let after = pair();

@@ -1,4 +1,4 @@
-//! Chains of certificates as real servers and clients have them.
+//! Certificate chains as real servers and clients send them.
 
 use crate::support::http::Client;
 use crate::support::origin::Origin;
@@ -7,8 +7,8 @@ use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_port};
 
-/// A proxy before an nginx with the certificate `shown`. It trusts the CAs in `ca`, and opens a
-/// connection for each request. The port.
+/// A proxy in front of an nginx with the certificate `shown`. The proxy trusts the CAs in `ca`, and
+/// opens a connection for each request. Returns the nginx, the proxy and its port.
 fn before_nginx(pki: &Pki, shown: &str, ca: &str) -> (Server, Proxy, u16) {
     let server = Server::nginx_http2(&[("page", "a page".to_owned())], Some((pki, shown)));
     let service = format!(
@@ -28,10 +28,10 @@ fn rfc5280_6_1_an_expired_certificate_that_no_path_needs_does_not_matter() {
     pki.add_old_root("web");
     let (_server, _proxy, port) = before_nginx(&pki, "web", "ca.pem");
     let mut client = Client::connect(port);
-    // The first connection makes a session, the others resume it.
+    // The first connection creates a session. The other connections resume it.
     let answers: Vec<_> = (0..6).map(|_| client.get("a", "/page").status).collect();
     assert_eq!(answers, [200; 6]);
-    // The same for a client of ours.
+    // The same for a client that presents a certificate.
     let origin = Origin::saying("through");
     let (plain, tls) = (free_port(), free_port());
     let proxy = Proxy::start(&format!(
@@ -46,7 +46,7 @@ fn rfc5280_6_1_an_expired_certificate_that_no_path_needs_does_not_matter() {
     let (to, session) = (format!("127.0.0.1:{tls}"), pki.path("session"));
     for from in ["-sess_out", "-sess_in"] {
         let [cert, key] = ["web.pem", "web.key"].map(|name| pki.path(name));
-        // openssl sends the whole file with -cert_chain.
+        // With -cert_chain, openssl sends all certificates of the file.
         let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         let ends = ["s_client", "-quiet", "-ign_eof", "-no_check_time", "-connect", &to];
         let own = ["-cert", &cert, "-key", &key, "-cert_chain", &cert, from, &session];
@@ -60,7 +60,7 @@ fn rfc5280_6_1_an_expired_certificate_that_no_path_needs_does_not_matter() {
 fn a_certificate_that_is_itself_in_ca_is_trusted_for_its_names() {
     let pki = Pki::new();
     pki.leaf("web", &Wanted::default());
-    // As an operator makes one: with CA:TRUE.
+    // Certificates as operators create them: self-signed, with CA:TRUE.
     for (name, names) in [
         ("pinned", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
         ("other", "subjectAltName=IP:127.0.0.1"),
@@ -106,7 +106,7 @@ fn clients_are_told_the_names_of_the_cas_unless_the_operator_says_no() {
         ));
         let said = openssl(&["s_client", "-connect", &format!("127.0.0.1:{port}")], "");
         assert!(said.contains("Server certificate"), "{said}");
-        // Some versions of openssl write no spaces.
+        // Some versions of openssl print no spaces.
         let said = said.replace(' ', "");
         let names = "AcceptableclientcertificateCAnames";
         assert_eq!(said.contains(names) && said.contains("CN=testroot"), told, "{said}");

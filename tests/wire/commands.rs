@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::peers::program;
+use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_port};
 
@@ -90,6 +91,41 @@ services:
 }
 
 #[test]
+fn explain_says_where_a_connect_goes() {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let config = "listeners: {web: {bind: 127.0.0.1:8080}}
+mesh: {outbound: {bind: '127.0.0.1:15001'}, inbound: {bind: '127.0.0.1:15006'}}
+routes:
+  '*.internal': [{to: app}, {name: tunnel, match: {method: CONNECT}, to: app}]
+  plain: [{to: app, body_idle: none}]
+services: {app: {endpoints: ['10.2.2.2:80']}}
+authorization: [{name: paths, action: allow, to: {paths: /api}}]
+";
+    std::fs::write(file.path(), config).unwrap();
+    let path = file.path().to_str().unwrap();
+    let tunnel = "405 NR: no route names the method CONNECT";
+    for (to, target, words) in [
+        (
+            "10.1.1.1:9",
+            "db.internal:5432",
+            &["rule tunnel", "does not name the method CONNECT"][..],
+        ),
+        ("10.1.1.1:9", "db.internal:5432", &["denied: no allow rule matches (paths", "403 UAEX"]),
+        ("10.1.1.1:9", "plain:80", &[tunnel]),
+        ("10.2.2.2:80", "other:80", &["no routes", tunnel]),
+        ("10.1.1.1:9", "other:80", &["to mesh/passthrough", "`to.paths` does not match"]),
+        ("127.0.0.1:8080", "plain:80", &["listener web", tunnel]),
+    ] {
+        let (fine, said) = ringway(&["explain", "-c", path, "--to", to, "CONNECT", target]);
+        let all = words.iter().all(|words| said.contains(words));
+        assert!(fine && all, "{target}: {said}");
+    }
+    let (_, said) = ringway(&["explain", "-c", path, "GET", "http://plain/"]);
+    assert!(said.contains("  body_idle none\n"), "{said}");
+    assert!(said.contains("the original destination decides; add --to IP:PORT"), "{said}");
+}
+
+#[test]
 fn explain_says_how_endpoints_are_checked() {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     let config = "listeners: {web: {bind: 127.0.0.1:8080}}
@@ -109,28 +145,92 @@ services:
 #[test]
 fn explain_says_which_authorization_rule_decides() {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
-    let config = "listeners: {web: {bind: [127.0.0.1:8080, 127.0.0.1:8081]}}
-routes: {'*': {to: shop}}
-services: {shop: {endpoints: []}}
+    let pki = Pki::new();
+    pki.leaf("own", &Wanted { names: &["spiffe://cluster.local/own"], ..Wanted::default() });
+    let directory = pki.directory().display();
+    let config = format!(
+        "listeners:
+  web: {{bind: [127.0.0.1:8080, 127.0.0.1:8081], tls: mesh}}
+  plain: {{bind: 127.0.0.1:8082}}
+mesh:
+  identity: {{cert: {directory}/own.pem, key: {directory}/own.key, roots: {directory}/ca.pem}}
+routes: {{'*': {{to: shop}}}}
+services: {{shop: {{endpoints: []}}}}
 authorization:
-  - {name: web-only, action: allow, from: {namespaces: web}, to: {paths: /api/*}}
-  - {name: bad-net, action: deny, from: {ips: 192.0.2.0/24}}
-  - {name: trial, action: deny, dry_run: true, to: {ports: 8081}}
-";
+  - {{name: web-only, action: allow, from: {{namespaces: web}}, to: {{paths: /api/*}}}}
+  - {{name: bad-net, action: deny, from: {{ips: 192.0.2.0/24}}}}
+  - {{name: trial, action: deny, dry_run: true, to: {{ports: 8081}}}}
+"
+    );
     std::fs::write(file.path(), config).unwrap();
     let path = file.path().to_str().unwrap();
     let web = "spiffe://cluster.local/ns/web/sa/x";
+    let none_matches = |field: &str| format!("not web-only ({path}:9): `{field}` does not match");
     for (identity, ip, url, words) in [
-        (web, "10.0.0.1", "http://a/x/../api/", format!("allowed by web-only ({path}:5)")),
-        (web, "192.0.2.1", "http://a/api/1", format!("denied by bad-net ({path}:6)")),
+        (web, "10.0.0.1", "http://a/x/../api/", format!("allowed by web-only ({path}:9)")),
+        (web, "192.0.2.1", "http://a/api/1", format!("denied by bad-net ({path}:10)")),
         (web, "10.0.0.1", "http://a/api/..%2f", "denied: no allow rule matches".to_owned()),
+        (web, "10.0.0.1", "http://a/b", none_matches("to.paths")),
         (web, "10.0.0.1", "http://a/%zz", "refused: 400 DPE: the path has a malformed".to_owned()),
     ] {
         let (fine, said) =
             ringway(&["explain", "-c", path, "--from", identity, "--from-ip", ip, "GET", url]);
-        assert!(fine && said.contains(&words), "{url}: {said}");
-        let trial = said.matches(&format!("would be denied by trial ({path}:7)")).count();
+        let (plain, secured) = said.split_once("listener web").unwrap();
+        assert!(fine && secured.contains(&words), "{url}: {said}");
+        let trial = secured.matches(&format!("would be denied by trial ({path}:11)")).count();
         assert_eq!(trial, usize::from(!words.contains("400")), "at one of two ports: {said}");
+        assert!(plain.contains("nobody asks for a certificate here"), "{said}");
+        assert!(!plain.contains("allowed by"), "{said}");
+    }
+    let (_, said) = ringway(&["explain", "-c", path, "--from", "web", "GET", "http://a/"]);
+    assert!(said.contains("error: --from web: "), "{said}");
+}
+
+#[test]
+fn explain_says_what_a_captured_connection_gets() {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let pki = Pki::new();
+    pki.leaf("own", &Wanted { names: &["spiffe://cluster.local/own"], ..Wanted::default() });
+    let directory = pki.directory().display();
+    let config = format!(
+        "mesh:
+  identity: {{cert: {directory}/own.pem, key: {directory}/own.key, roots: {directory}/ca.pem}}
+  inbound:
+    {{bind: 0.0.0.0:15006, mtls: strict, ports: {{'9': disable}}, protocols: {{'25': tcp}},
+     probes: [{{port: 8080, path: /up}}]}}
+  outbound: {{bind: 127.0.0.1:15001, unknown: deny}}
+routes: {{shop.test: {{to: shop}}}}
+services:
+  app: {{endpoints: ['192.0.2.7:8080']}}
+  shop: {{addresses: 192.0.2.9:443, endpoints: ['192.0.2.8:1']}}
+authorization: [{{name: web, action: allow, from: {{namespaces: web}}, to: {{service: app}}}}]
+"
+    );
+    std::fs::write(file.path(), config).unwrap();
+    let web = "spiffe://cluster.local/ns/web/sa/x";
+    let stranger = "spiffe://cluster.local/ns/x/sa/x";
+    let app = "192.0.2.7:8080";
+    for (identity, to, url, words) in [
+        (Some(web), app, "http://app/", &["to app", "endpoint: 192.0.2.7:8080", "allowed by"][..]),
+        (Some(stranger), app, "http://app/", &["`from.namespaces` does not", "refused: 403 UAEX"]),
+        (Some(stranger), "", "http://192.0.2.7:8080/", &["destination 192.0.2.7", "403 UAEX"]),
+        (Some("spiffe://a/b"), app, "http://app/", &["handshake fails: no bundle for the domain"]),
+        (None, app, "http://app/", &["refused: 403 UAEX: this port requires mutual TLS"]),
+        (None, app, "http://app/up", &["a probe: it needs no identity"]),
+        (Some(web), "192.0.2.7:9", "http://app/", &["nobody asks for a certificate here"]),
+        (Some(web), "192.0.2.7:25", "http://app/", &["declared as tcp", "to mesh/inbound"]),
+        (Some(web), "192.0.2.1:1", "http://x/", &["refused: 502 OD", "--from does not count"]),
+        (None, "192.0.2.9:443", "https://x/", &["only its server name", "to shop"]),
+        (None, "192.0.2.1:443", "https://shop.test/", &["only its server name", "to shop"]),
+    ] {
+        let mut arguments = vec!["explain", "-c", file.path().to_str().unwrap()];
+        identity.into_iter().for_each(|identity| arguments.extend(["--from", identity]));
+        if !to.is_empty() {
+            arguments.extend(["--to", to]);
+        }
+        let (fine, said) = ringway(&[&arguments[..], &["GET", url]].concat());
+        let all = words.iter().all(|words| said.contains(words));
+        assert!(fine && all, "{identity:?} {to} {url} {words:?}: {said}");
     }
 }
 
@@ -144,7 +244,7 @@ fn the_demo_shows_its_canary_to_curl() {
         .spawn();
     let mut demo = Demo(child.unwrap());
     let lines = BufReader::new(demo.0.stdout.take().unwrap()).lines().map_while(Result::ok);
-    // A new user types the printed commands.
+    // Run the printed commands, like a new user.
     let commands: Vec<String> = lines
         .map(|line| line.trim().to_owned())
         .filter(|line| line.starts_with("curl "))
@@ -182,7 +282,7 @@ fn the_examples_are_valid_for_the_check_and_for_the_schema() {
     assert!(fine);
     std::fs::write(schema.path(), text).unwrap();
     let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
-    // One of them has its identity from a CA.
+    // One of the files has an identity that a CA issues.
     let ca = tempfile::tempdir().unwrap();
     let ca = ca.path().join("ca").display().to_string();
     assert!(ringway(&["ca", "init", "--dir", &ca]).0);

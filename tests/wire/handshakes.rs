@@ -1,4 +1,4 @@
-//! Handshakes that take too long, come back, or are done with every kind of key.
+//! TLS handshakes that stall, sessions that resume, and all kinds of keys.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -12,7 +12,8 @@ use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 use crate::support::{PATIENCE, eventually, free_port, read_once};
 
-/// A listener with the certificate `web` of `pki`, whose handshakes may take `handshake`.
+/// A listener with the certificate `web` of `pki` and the handshake timeout `handshake`. Returns
+/// the proxy and its port.
 fn listener(pki: &Pki, handshake: &str) -> (Proxy, u16) {
     pki.leaf("web", &Wanted::default());
     let port = free_port();

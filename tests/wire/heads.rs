@@ -1,4 +1,4 @@
-//! What the heads of requests and responses say, and how it is read.
+//! Heads of requests and responses, and how the proxy reads them.
 
 use crate::support::free_port;
 use crate::support::http::Client;
@@ -41,7 +41,7 @@ fn rfc9110_15_2_any_number_of_interim_responses_passes() {
         );
     }
     assert_eq!(client.response().text(), "hi");
-    // The limit is one of bytes: limits.header_bytes, and a little more for each second.
+    // The number of interim bytes is limited: limits.header_bytes, and some more for each second.
     client.send("GET /flood HTTP/1.1\r\nHost: a\r\n\r\n");
     let last = std::iter::repeat_with(|| client.response()).find(|answer| answer.status != 104);
     let last = last.unwrap();
@@ -64,7 +64,7 @@ fn rfc9110_8_6_a_response_that_cannot_have_a_body_has_no_length() {
     let response = client.response();
     assert_eq!((response.status, response.field("x-a")), (204, Some("b")));
     assert_eq!(response.field("content-length"), None);
-    // By HTTP/2 clients reset a stream with such a field.
+    // HTTP/2 clients reset a stream with such a field.
     let url = format!("http://127.0.0.1:{port}/");
     let said = curl(&["--http2-prior-knowledge", "-o", "/dev/null", "-w", "%{http_code}", &url]);
     assert_eq!(said, "204");
@@ -80,7 +80,7 @@ fn heads_that_are_rare_but_right_are_read() {
     let chunks = "5 ;a=b\r\nhello\r\n0\r\n\r\n"; // RFC 9112 7.1.1
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").send(chunks);
     assert_eq!(client.response().status, 200);
-    // HTTP/1.0 needs no Host; the endpoint gets one all the same.
+    // An HTTP/1.0 request needs no Host. The request to the endpoint has one.
     let response = Client::connect(port).request("GET /old HTTP/1.0\r\n\r\n");
     assert_eq!(response.status, 200);
     let requests = origin.requests();

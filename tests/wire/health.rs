@@ -13,7 +13,8 @@ use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_port};
 
-/// An origin that says its name, and on `/healthz` the status that it is told to.
+/// An origin that answers with its name. On `/healthz` it answers with the status that the test
+/// sets.
 struct Patient {
     origin: Origin,
     status: Arc<AtomicU16>,
@@ -39,7 +40,8 @@ impl Patient {
     }
 }
 
-/// A configuration with one service of `endpoints`; `more` is about the service.
+/// A configuration with one service that has `endpoints`. `more` are further settings of the
+/// service.
 fn config(port: u16, endpoints: &[String], more: &str) -> String {
     format!(
         "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\nroutes: {{\"*\": [{{to: app}}]}}\n\
@@ -78,7 +80,7 @@ fn await_log(proxy: &Proxy, words: &str) {
     eventually(words, || proxy.log().contains(words).then_some(()));
 }
 
-/// The endpoints that answer this many requests.
+/// The names of the endpoints that answer `count` requests.
 #[track_caller]
 fn answers(port: u16, count: usize) -> Vec<String> {
     let mut client = Client::connect(port);
@@ -91,7 +93,7 @@ fn answers(port: u16, count: usize) -> Vec<String> {
         .collect()
 }
 
-/// Two origins that are healthy, and the port of a proxy before them.
+/// Two healthy origins and a proxy in front of them. Returns also the port of the proxy.
 fn two_healthy() -> (Patient, Patient, u16, Proxy) {
     let (one, two) = (Patient::new("one"), Patient::new("two"));
     let port = free_port();
@@ -119,7 +121,7 @@ fn an_origin_that_says_no_gets_nothing_until_it_says_yes_again() {
     one.says(200);
     await_healthy(&proxy, 2.0);
     assert!(answers(port, 8).contains(&"one".to_owned()));
-    // Once for each change, and not for each check.
+    // The log has one line for each change of health, and none for each check.
     let said = |words: &str| proxy.log().matches(words).count();
     eventually("three lines", || (said("endpoint became healthy") == 3).then_some(()));
     assert_eq!(said("endpoint became unhealthy"), 1, "{}", proxy.log());
@@ -226,12 +228,13 @@ fn a_reload_keeps_what_is_known() {
     let proxy = Proxy::start(&config(port, &endpoints, check));
     await_healthy(&proxy, 1.0);
     eventually("both to be checked", || (checks(&proxy) == 2.0).then_some(()));
-    // Another threshold is no other question.
+    // A change of a threshold does not change the probe.
     let config = config(port, &endpoints, check).replace("1h", "1h, healthy: 3");
     proxy.reload(&format!("{config}drain: 5s\n"));
     assert!(answers(port, 20).iter().all(|name| name == "two"));
     assert_eq!((checks(&proxy), healthy(&proxy)), (2.0, 1.0), "nobody is asked again");
-    // A changed probe is sent at once. Until its answer arrives, the known state stays.
+    // A check with another interval probes at once. Until the result arrives, the known state
+    // stays.
     one.says(200);
     proxy.reload(&config.replace("1h", "30ms"));
     await_healthy(&proxy, 2.0);
@@ -280,7 +283,7 @@ fn a_newcomer_waits_for_its_first_check() {
 
 #[test]
 fn the_check_goes_the_way_that_requests_go() {
-    // By HTTP/2, after a PROXY header without addresses.
+    // Over HTTP/2, after a PROXY header without addresses.
     let origin = Origin::scripted(|peer| {
         let mut header = [0; "PROXY UNKNOWN\r\n".len()];
         peer.stream.read_exact(&mut header).unwrap();
@@ -294,7 +297,7 @@ fn the_check_goes_the_way_that_requests_go() {
         "protocol: http2, send_proxy_protocol: v1, health_check: {http: {path: /, method: HEAD}}";
     let proxy = Proxy::start(&config(free_port(), &[origin.address()], more));
     await_healthy(&proxy, 1.0);
-    // By a Unix-domain socket.
+    // Over a Unix-domain socket.
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -321,7 +324,7 @@ fn through_tls_it_is_proven_who_answers() {
     };
     let proxy = Proxy::start(&config(free_port(), &endpoint, &files("localhost")));
     await_healthy(&proxy, 1.0);
-    // The certificate has another name, so this is not our service.
+    // The certificate has another name, so the endpoint is not this service.
     proxy.reload(&config(free_port(), &endpoint, &files("other.test")));
     await_healthy(&proxy, 0.0);
     await_failures(&proxy, "tls", 3.0);

@@ -1,4 +1,4 @@
-//! HTTP/2 from clients: curl, nghttp and h2load, plain and through TLS, to origins of HTTP/1.1.
+//! HTTP/2 clients (curl, nghttp and h2load), with and without TLS, and HTTP/1.1 origins.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,7 +8,8 @@ use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_port};
 
-/// A plain and a TLS listener in front of `origin`; their ports.
+/// Starts a proxy with a plain listener and a TLS listener in front of `origin`. Returns the proxy,
+/// the plain port and the TLS port.
 fn in_front_of(pki: &Pki, origin: &Origin, more: &str) -> (Proxy, u16, u16) {
     pki.leaf("web", &Wanted::default());
     let (plain, tls) = (free_port(), free_port());
@@ -49,7 +50,7 @@ fn curl_gets_its_answers_with_prior_knowledge_and_by_alpn() {
         assert_eq!(ask(&["-I", "-o", "/dev/null", "-w", version], "/fixed"), "2 200");
         let sent = format!("@{file}");
         assert!(ask(&["--data-binary", &sent], "/") == large);
-        // The origin echoes the chunks as they came.
+        // The origin echoes the chunked body, including its chunks.
         let chunks = ask(&["-H", "Content-Length:", "--data-binary", &sent], "/");
         assert!(chunks.len() > large.len() && chunks.ends_with("\r\n0\r\n\r\n"));
     }
@@ -69,7 +70,7 @@ fn streams_go_side_by_side_and_trailers_come_through() {
                 eventually("the quick one to be answered", || {
                     quick_is_answered.load(Ordering::SeqCst).then_some(())
                 });
-                // The answer needs a moment to get through.
+                // Give the quick answer time to pass the proxy.
                 std::thread::park_timeout(std::time::Duration::from_millis(300));
             }
             peer.send(
@@ -90,7 +91,7 @@ fn streams_go_side_by_side_and_trailers_come_through() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(said.matches(":status: 200").count(), 3, "{said}");
     assert_eq!(said.matches("x-sum: 7").count(), 3, "{said}");
-    // The quick one is answered first, though it was asked second.
+    // The quick request is answered first, although it was sent second.
     let stream_of = |at: usize| {
         let (_, id) = said[..at].rsplit_once("stream_id=").unwrap();
         id.split(')').next().unwrap().parse::<u32>().unwrap()

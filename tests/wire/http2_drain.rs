@@ -1,5 +1,6 @@
-//! HTTP/2 connections end while requests pass: at the endpoints, at the clients, and with the proxy
-//! itself. Peers that follow RFC 9113 6.8 lose no request.
+//! HTTP/2 connections close while requests are running: connections to endpoints, connections of
+//! clients, and all connections when the proxy ends. Peers that follow RFC 9113 6.8 lose no
+//! request.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,18 +14,18 @@ use crate::support::peers::Server;
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_port};
 
-/// Connections, and the streams on each that are open at once.
+/// The number of connections, and of streams that are open on each at a time.
 const CONNECTIONS: usize = 4;
 const STREAMS: usize = 10;
 
-/// The static table has 200 at 8 (RFC 7541 A).
+/// The HPACK static table has `:status: 200` at index 8 (RFC 7541 A).
 const STATUS_200: u8 = 0x88;
 
-/// Clients that ask all the time, and make another connection when they are told that one ends.
+/// Clients that send requests all the time. After a GOAWAY, a client opens another connection.
 struct Load {
     answers: Arc<AtomicUsize>,
     stopping: Arc<AtomicBool>,
-    /// Each gives the number of connections of which it was told that they end.
+    /// Each thread returns the number of GOAWAYs that it got.
     threads: Vec<JoinHandle<usize>>,
 }
 
@@ -41,7 +42,7 @@ impl Load {
         load
     }
 
-    /// Waits for so many answers more.
+    /// Waits for `more` further answers.
     #[track_caller]
     fn goes_on(&self, more: usize) {
         let wanted = self.answers.load(Ordering::Relaxed) + more;
@@ -64,7 +65,8 @@ impl Load {
     }
 }
 
-/// One client.
+/// Sends requests on one connection after the other, until `stopping` is set. Returns the number of
+/// GOAWAYs.
 fn ask_on_and_on(port: u16, answers: &AtomicUsize, stopping: &AtomicBool) -> usize {
     let mut goodbyes = 0;
     loop {
@@ -101,7 +103,7 @@ struct Connection {
     open: BTreeSet<u32>,
     /// The last stream that was opened.
     last: u32,
-    /// The last one that the peer says it has looked at.
+    /// The last stream that the peer's GOAWAY says it may process.
     goodbye: Option<u32>,
 }
 
@@ -114,7 +116,7 @@ impl Connection {
         self.last = stream;
     }
 
-    /// Takes notice of a frame; whether it ended an answer.
+    /// Processes a frame. Returns whether it ended an answer.
     fn take(&mut self, frame: &Frame) -> bool {
         match frame.kind {
             kind::GOAWAY => {
@@ -130,7 +132,7 @@ impl Connection {
     }
 }
 
-/// Two endpoints that say GOAWAY after every hundred requests, and a proxy before them.
+/// Two endpoints that send GOAWAY after every hundred requests, and a proxy in front of them.
 fn before_nginx() -> ([Server; 2], Proxy, u16) {
     let files = [("page", "a page\n".to_owned())];
     let endpoints = [(); 2].map(|()| Server::nginx_http2(&files, None));
@@ -139,7 +141,7 @@ fn before_nginx() -> ([Server; 2], Proxy, u16) {
     (endpoints, proxy, port)
 }
 
-/// Another one for each number.
+/// A different configuration for each number.
 fn configuration(port: u16, endpoints: &[Server; 2], number: usize) -> String {
     let [one, two] = [0, 1].map(|n| format!("\"127.0.0.1:{}\"", endpoints[n].port));
     let list = [format!("{one}, {two}"), one, two][number % 3].clone();
@@ -158,7 +160,8 @@ fn no_request_fails_while_configurations_and_endpoints_change_and_in_the_end_the
     let (endpoints, mut proxy, port) = before_nginx();
     let load = Load::at(port);
     for number in 1..=12 {
-        // Its worker finishes its streams and sends GOAWAY. Another worker takes over.
+        // The old worker of nginx finishes its streams and sends GOAWAY. A new worker accepts
+        // connections.
         endpoints[number % 2].signal(Signal::SIGHUP);
         load.goes_on(200);
         proxy.reload(&configuration(port, &endpoints, number));

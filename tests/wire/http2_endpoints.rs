@@ -1,5 +1,5 @@
-//! HTTP/2 to endpoints, with an endpoint that sends each frame by a test's script. Each name has
-//! the tested section of RFC 9113.
+//! HTTP/2 to endpoints, with an endpoint that sends each frame as the test's script says. Most test
+//! names contain the tested section of RFC 9113.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,7 @@ use crate::support::http::{Client, Response};
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
 
-/// An endpoint of HTTP/2; `serve` gets each connection and its number, from 0.
+/// An HTTP/2 endpoint. `serve` gets each connection and its number, from 0.
 fn endpoint(
     settings: &'static [(u16, u32)],
     serve: impl Fn(&mut Frames, usize) + Send + Sync + 'static,
@@ -25,8 +25,8 @@ fn endpoint(
     })
 }
 
-/// An endpoint that answers a request with a body by a part of one, and by what `then` sends on its
-/// stream; other requests whole.
+/// An endpoint that sends a part of a response to a request with a body, and then calls `then` with
+/// the stream. It answers other requests completely.
 fn breaks_off(then: impl Fn(&mut Frames, u32) + Send + Sync + 'static) -> Origin {
     endpoint(&[], move |frames, _| {
         while let Some((stream, body)) = frames.request() {
@@ -41,14 +41,15 @@ fn breaks_off(then: impl Fn(&mut Frames, u32) + Send + Sync + 'static) -> Origin
     })
 }
 
-/// Answers everything.
+/// Answers all requests with `body`.
 fn answer_all(frames: &mut Frames, body: &str) {
     while let Some((stream, _)) = frames.request() {
         frames.respond(stream, body);
     }
 }
 
-/// A proxy with one worker before `origin`, and its port; `more` is about the service.
+/// A proxy with one worker in front of `origin`. `more` are further settings of the service.
+/// Returns the proxy and its port.
 fn before(origin: &Origin, more: &str) -> (Proxy, u16) {
     let port = free_port();
     let proxy = Proxy::start_with(
@@ -92,7 +93,7 @@ fn rfc9113_6_8_streams_beyond_the_last_of_goaway_go_elsewhere() {
         _ => answer_all(frames, "second"),
     });
     let (proxy, port) = before(&origin, "");
-    // The request was not processed, so even a POST is sent again.
+    // The endpoint did not process the request, so the proxy repeats even a POST.
     assert_eq!(ask(port, POST).text(), "second");
     assert_eq!((origin.accepted(), repeated(&proxy)), (2, 1.0));
 }
@@ -196,7 +197,8 @@ fn rfc9113_5_4_1_a_connection_that_is_cut_in_a_body_leaves_no_whole_answer() {
     flagged(&proxy, "UC", 1.0);
 }
 
-/// Whether `answer` shows that the response was not whole: cut off, or replaced by 502.
+/// Whether `answer` shows that the response was not complete: it is cut off, or the proxy sent 502
+/// instead.
 fn is_refused(answer: &Result<Response, Vec<u8>>) -> bool {
     answer.as_ref().map_or(true, |response| response.status == 502)
 }
@@ -402,7 +404,7 @@ fn rfc9113_6_5_3_streams_that_the_endpoint_no_longer_allows_open_a_connection() 
         frames.respond(stream, "allowed");
         let Some((stream, _)) = frames.request() else { return };
         frames.settings(&[(setting::MAX_CONCURRENT_STREAMS, 1)]);
-        // A peer that sees this has applied the setting.
+        // The proxy has applied the setting when the client gets this response.
         frames.headers(stream, &[(":status", "200")], false);
         frames.data(stream, b"begun ", false);
         eventually("another connection", || (second.load(Ordering::SeqCst) > 0).then_some(()));
@@ -499,7 +501,8 @@ fn rfc9113_9_1_an_old_connection_is_left_and_its_streams_go_on() {
     });
     let (proxy, port) = before(&origin, ", http2: {max_connection_age: 50ms}");
     let waiting = std::thread::spawn(move || ask(port, POST));
-    // The old connection reads one request after the other: these wait on it until it is left.
+    // The endpoint reads one request after the other on the old connection. These requests wait
+    // there until the connection closes.
     eventually("the second connection", || {
         let asking = std::thread::spawn(move || ask(port, GET));
         (origin.accepted() > 1 && asking.join().unwrap().text() == "fine").then_some(())
@@ -526,7 +529,7 @@ fn rfc9113_5_2_a_stream_without_window_holds_up_no_other() {
         let (known, _) = frames.request().unwrap();
         frames.respond(known, "now it knows");
         let first = frames.next_of(kind::HEADERS).unwrap();
-        // The second one has no body.
+        // The second request has no body.
         let (second, _) = frames.request().unwrap();
         frames.respond(second, "quick");
         frames.send(kind::WINDOW_UPDATE, 0, first.stream, &4u32.to_be_bytes());
@@ -545,7 +548,7 @@ fn rfc9113_5_2_a_stream_without_window_holds_up_no_other() {
     assert_eq!(origin.accepted(), 1);
 }
 
-/// HEADERS and as many CONTINUATION as a long head needs.
+/// Sends HEADERS and as many CONTINUATION frames as a long head needs.
 fn send_long(frames: &mut Frames, stream: u32, head: &[u8], flags: u8) {
     let parts: Vec<&[u8]> = head.chunks(16_000).collect();
     for (number, part) in parts.iter().enumerate() {
@@ -562,7 +565,7 @@ fn rfc9113_6_10_heads_longer_than_a_buffer_pass_both_ways_and_in_any_buffer() {
     for length in [20_000, 30_700, 45_000] {
         let long = "y".repeat(length);
         let answer = [block(&[(":status", "200"), ("x-long", &long)])].concat();
-        // All are there before any is answered: each is in a buffer of its own.
+        // All requests arrive before the first answer, so each answer is in its own buffer.
         let origin = endpoint(&[], move |frames, _| {
             let asked: Vec<u32> = (0..STREAMS).map_while(|_| Some(frames.request()?.0)).collect();
             for stream in asked {

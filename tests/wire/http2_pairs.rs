@@ -1,4 +1,4 @@
-//! Either version with clients, either with services, in the clear and through TLS.
+//! Clients and services of both HTTP versions, with and without TLS.
 
 use crate::support::eventually;
 use crate::support::frames::{Frames, code, kind, setting};
@@ -8,7 +8,7 @@ use crate::support::peers::{Server, curl, program};
 use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 
-/// Sends all kinds of requests to each listener, for any endpoint.
+/// Sends all kinds of requests to each listener.
 fn ask_everything(pki: &Pki, origin: &Origin, (plain, tls): (u16, u16), large: &str) {
     let ca = pki.path("ca.pem");
     let (http, https) = (format!("http://127.0.0.1:{plain}/"), format!("https://localhost:{tls}/"));
@@ -31,7 +31,7 @@ fn ask_everything(pki: &Pki, origin: &Origin, (plain, tls): (u16, u16), large: &
         assert_eq!(ask(&["-d", "x=y", "-H", "Expect: 100-continue"]), "x=y");
         let sent = format!("@{large}");
         assert!(ask(&["--data-binary", &sent]) == body);
-        // The origin gives chunks back as they came.
+        // The origin echoes the chunked body, including its chunks.
         let chunked = if version == "2" { "Content-Length:" } else { "Transfer-Encoding: chunked" };
         let part = &body[..1 << 20];
         let chunks = ask(&["-H", chunked, "--data-binary", &format!("@{large}.part")]);
@@ -120,7 +120,7 @@ fn rfc8441_a_websocket_by_http1_goes_to_http2_by_extended_connect() {
     let origin = Origin::scripted(|peer| {
         let allowed = [(setting::ENABLE_CONNECT_PROTOCOL, 1)];
         let Some(mut frames) = Frames::accept(peer, &allowed) else { return };
-        // The first request only shows that the settings have been taken over.
+        // The first request shows that the proxy has applied the settings.
         let Some((known, _)) = frames.request() else { return };
         frames.respond(known, "known");
         let Some(asked) = frames.next_of(kind::HEADERS) else { return };
@@ -139,7 +139,7 @@ fn rfc8441_a_websocket_by_http1_goes_to_http2_by_extended_connect() {
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
     );
     assert_eq!(answer.status, 101);
-    // The example of RFC 6455 1.3.
+    // The value in the example of RFC 6455 1.3.
     assert_eq!(answer.field("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     client.send(b"\x81\x02hi");
     assert_eq!(client.exactly(4).unwrap(), b"\x81\x02hi");
@@ -157,7 +157,8 @@ fn refused(port: u16, fields: &[(&str, &str)], body: Option<&str>) -> bool {
         let frame = frames.next().expect("an answer");
         match frame.kind {
             kind::RST_STREAM | kind::GOAWAY => return true,
-            // The static table has 400 at 12 and 200 at 8 (RFC 7541 A).
+            // The HPACK static table has `:status: 400` at index 12 and `:status: 200` at index 8
+            // (RFC 7541 A).
             kind::HEADERS => return frame.payload.first() == Some(&0x8c),
             _ => {}
         }

@@ -1,5 +1,5 @@
-//! Real endpoints of HTTP/2, nghttpd and nginx, with real clients of both versions: curl, nghttp
-//! and h2load.
+//! Real HTTP/2 endpoints (nghttpd and nginx) with real clients of both versions (curl, nghttp and
+//! h2load).
 
 use crate::support::eventually;
 use crate::support::peers::{Server, curl, program};
@@ -10,7 +10,7 @@ use crate::support::proxy::Proxy;
 const PAGE: &str = "a page\n";
 const LARGE_BYTES: usize = 3_000_000;
 
-/// A plain and a TLS listener before a service, and their addresses.
+/// A proxy with a plain and a TLS listener in front of a service, and the URLs of both listeners.
 struct Front {
     proxy: Proxy,
     http: String,
@@ -26,10 +26,10 @@ impl Front {
         Self { proxy, http, https, ca: pki.path("ca.pem") }
     }
 
-    /// All clients of curl: the address, the version, and options.
+    /// The ways to run curl: the URL, the expected version, and the options.
     fn clients(&self) -> [(&str, &str, Vec<&str>); 5] {
         [
-            // It requests an upgrade to h2c, which may be ignored.
+            // This curl requests an upgrade to h2c, which the proxy may ignore.
             (&self.http, "1.1", vec!["--http2"]),
             (&self.http, "1.1", vec!["--http1.1"]),
             (&self.http, "2", vec!["--http2-prior-knowledge"]),
@@ -38,7 +38,7 @@ impl Front {
         ]
     }
 
-    /// Nothing has gone another way than the ordinary one.
+    /// Checks that no request had a response flag, and that nothing panicked.
     #[track_caller]
     fn is_content(&self) {
         assert_eq!(self.proxy.metric("ringway_service_response_flags_total"), 0.0);
@@ -46,7 +46,7 @@ impl Front {
     }
 }
 
-/// A real endpoint, and how a service speaks to it.
+/// A real endpoint, and the settings of a service for it.
 struct Endpoint {
     server: Server,
     protocol: String,
@@ -54,7 +54,7 @@ struct Endpoint {
     echoes: bool,
 }
 
-/// nghttpd and nginx in the clear and through TLS, each with a page and a large file.
+/// nghttpd and nginx, with and without TLS, each with a page and a large file.
 fn endpoints(pki: &Pki) -> Vec<Endpoint> {
     pki.leaf("web", &Wanted::default());
     let files = [("page", PAGE.to_owned()), ("large", "n".repeat(LARGE_BYTES))];
@@ -100,7 +100,7 @@ fn curl_gets_pages_heads_ranges_and_uploads_by_both_versions() {
             let head = ask(&["-I"], "/large").to_ascii_lowercase();
             assert!(head.contains(&format!("content-length: {LARGE_BYTES}\r\n")), "{head}");
             assert_eq!(&ask(&shown, "/none")[..version.len() + 4], format!("{version} 404"));
-            // nginx would refuse it before it has come.
+            // nginx answers before it has received the whole upload.
             if server.echoes {
                 assert!(ask(&["--data-binary", &upload], "/page") == body, "{protocol}");
             }
@@ -152,7 +152,7 @@ fn h2load(requests: u32, arguments: &[&str]) {
 #[test]
 fn h2load_fails_in_no_pair_of_versions() {
     let pki = Pki::new();
-    // nginx says GOAWAY after every hundred requests.
+    // nginx sends GOAWAY after every hundred requests.
     let protocol = "protocol: http1".to_owned();
     let http1 = Endpoint { server: Server::nginx(), protocol, echoes: false };
     for server in endpoints(&pki).into_iter().chain([http1]) {
@@ -178,7 +178,7 @@ fn a_deadline_goes_on_as_what_is_left_of_it() {
     let server = Server::nghttpd(&files, None);
     let server = Endpoint { server, protocol: "protocol: grpc".to_owned(), echoes: true };
     for kind in ["application/grpc", "application/grpc-web+proto"] {
-        // Each call waits for a connection of its own, so that time passes.
+        // Each call needs a new connection, so some time passes.
         let front = Front::before(&pki, &server.service());
         let kind = format!("content-type: {kind}");
         let options = ["--http2-prior-knowledge", "-H", "grpc-timeout: 15S", "-H", &kind, "-d", ""];

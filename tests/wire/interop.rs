@@ -1,4 +1,4 @@
-//! Envoy, nginx and HAProxy on the other end of TLS, as clients and as servers.
+//! TLS between Ringway and Envoy, nginx and HAProxy, as clients and as servers.
 
 use crate::support::http::Client;
 use crate::support::origin::Origin;
@@ -25,7 +25,7 @@ fn identity(pki: &Pki, name: &str) -> String {
     format!("{{cert: {}, key: {}, roots: {}}}", path("pem"), path("key"), pki.path("ca.pem"))
 }
 
-/// A Ringway that serves the identity of `name` to members of the mesh.
+/// A Ringway that presents the certificate `name` to members of the mesh.
 fn ringway_inbound(pki: &Pki, name: &str, origin: &Origin) -> (Proxy, u16) {
     let port = free_port();
     let proxy = Proxy::start(&format!(
@@ -42,7 +42,7 @@ fn ringway_inbound(pki: &Pki, name: &str, origin: &Origin) -> (Proxy, u16) {
 #[test]
 fn envoy_serves_us_when_both_have_the_right_identity() {
     let pki = members();
-    // Envoy is the stock, and lets in the shop alone.
+    // This Envoy has the identity of the stock, and accepts only the shop.
     let right = Server::envoy_inbound(&pki, "stock", SHOP);
     let wrong = Server::envoy_inbound(&pki, "thief", SHOP);
     let ask = |me: &str, envoy: &Server| {
@@ -126,7 +126,7 @@ fn nginx_and_haproxy_call_us_with_client_certificates() {
         for _ in 0..2 {
             assert_eq!(ask(&pki, "client", "web.test").text(), "hello", "{name}: {}", proxy.log());
         }
-        // nginx sees the refusal only when it reads the answer.
+        // nginx notices the refusal only when it reads the answer.
         assert!(ask(&pki, "expired", "web.test").status >= 400, "{name}");
         assert!(ask(&stranger, "client", "web.test").status >= 400, "{name}");
         assert!(ask(&pki, "client", "other.test").status >= 500, "{name} refuses another name");

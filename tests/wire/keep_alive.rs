@@ -1,4 +1,4 @@
-//! Connections that are used again, and those that must not be.
+//! Connections that are reused, and connections that must not be reused.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -31,13 +31,15 @@ fn a_pooled_connection_that_its_peer_has_closed_is_not_used() {
     for round in 0..20 {
         let response = client.request("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
         assert_eq!(response.status, 200, "round {round}");
-        // The origin's close has come before the next request: that is the case in question.
+        // Wait until the origin's close has arrived: the next request then meets a closed
+        // connection.
         eventually("the origin's close", || all_of_its_ends_have_arrived(&origin).then_some(()));
     }
     assert_eq!(origin.accepted(), 20);
 }
 
-/// Whether none of the origin's connections waits in FIN_WAIT1 (04): then the proxy has its FIN.
+/// Whether no connection of the origin is in the state FIN_WAIT1 (04). Then the proxy has received
+/// its FIN.
 fn all_of_its_ends_have_arrived(origin: &Origin) -> bool {
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
     let local = format!("0100007F:{:04X}", origin.port);
@@ -49,7 +51,8 @@ fn all_of_its_ends_have_arrived(origin: &Origin) -> bool {
 
 #[test]
 fn an_idempotent_request_survives_a_connection_that_dies_on_use() {
-    // Every connection answers once, then takes the second request and closes without a word.
+    // Each connection answers one request. It then reads the second request and closes without an
+    // answer.
     let dead = std::sync::Arc::new(AtomicUsize::new(0));
     let origin = Origin::scripted({
         let dead = dead.clone();
@@ -85,7 +88,7 @@ fn a_request_that_may_not_be_repeated_fails_with_its_flag() {
     let response = client.request("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
     assert_eq!(response.status, 502);
     assert_eq!(origin.requests().len(), 2, "it was sent once");
-    // It is booked once the answer is out.
+    // The flag is counted after the answer was sent.
     eventually("the flag to be counted", || {
         let series = "ringway_service_response_flags_total{service=\"app\",flag=\"UC\"}";
         (proxy.metric(series) == 1.0).then_some(())

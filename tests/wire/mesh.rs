@@ -15,7 +15,7 @@ fn ringway(arguments: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A fresh CA in `directory`.
+/// Creates a CA in `directory`. Returns its path.
 fn authority(directory: &Path) -> String {
     let ca = directory.join("ca").display().to_string();
     ringway(&["ca", "init", "--dir", &ca]);
@@ -29,7 +29,7 @@ struct Sidecar {
 }
 
 impl Sidecar {
-    /// As `conf/mesh` has it, with ports of its own.
+    /// A sidecar as in `conf/mesh`, with its own ports.
     fn start(name: &str, ca: &str, shop: u16, stock: u16) -> Self {
         let app = Origin::saying(&format!("from {name}"));
         let (admin, outbound) = (free_port(), free_port());

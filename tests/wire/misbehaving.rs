@@ -1,4 +1,5 @@
-//! Clients and origins that break the rules: one clear answer for them, nothing for anyone else.
+//! Clients and origins that violate the protocol get one clear answer. Other clients are not
+//! affected.
 
 use std::time::Duration;
 
@@ -102,7 +103,7 @@ fn limits_have_their_status() {
         let response = client.try_response(false).unwrap_or_else(|got| panic!("{what}: {got:?}"));
         assert_eq!(response.status, status, "{what}");
     }
-    // A head beyond one buffer but within the limit passes.
+    // A head that is larger than one buffer but within the limit is accepted.
     let mut client = Client::connect(port);
     let response =
         client.request(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", &long[..50_000]));

@@ -1,19 +1,17 @@
 //! The operation of a proxy: logs, signals, mounted files, sockets, names and limits.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, UdpSocket};
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::Signal;
 
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
-use crate::support::{eventually, free_port, read_once, skipped};
+use crate::support::{eventually, free_port, read_once};
 
 fn config(port: u16, endpoint: &str) -> String {
     format!(
@@ -58,6 +56,51 @@ fn the_access_log_has_a_line_for_each_exchange() {
 }
 
 #[test]
+fn the_access_log_says_the_client_as_policies_see_it() {
+    let origin = Origin::saying("x");
+    let ports = [free_port(), free_port(), free_port()];
+    let proxy = Proxy::start(&format!(
+        "listeners:\n\
+         \x20 none: {{bind: 127.0.0.1:{}}}\n\
+         \x20 one: {{bind: 127.0.0.1:{}, trusted_hops: 1}}\n\
+         \x20 both: {{bind: 127.0.0.1:{}, trusted_hops: 1, proxy_protocol: true}}\n\
+         routes: {{\"*\": [{{to: app}}]}}\n\
+         services: {{app: {{endpoints: [\"{}\"]}}}}\n\
+         authorization: [{{action: deny, from: {{forwarded_ips: 192.0.2.7}}}}]\n\
+         telemetry: {{access_log: {{path: stdout}}}}\n",
+        ports[0],
+        ports[1],
+        ports[2],
+        origin.address()
+    ));
+    let header = "PROXY TCP4 198.51.100.1 127.0.0.1 1 2\r\n";
+    for (nth, begin, forwarded, client, status) in [
+        (0, "", "192.0.2.7", "127.0.0.1", 200),
+        (1, "", "192.0.2.9, 192.0.2.7", "192.0.2.7", 403),
+        (1, "", "192.0.2.7, 192.0.2.8:80", "192.0.2.8", 200),
+        (1, "", "none", "127.0.0.1", 200),
+        (1, "", "::ffff:192.0.2.7", "192.0.2.7", 403),
+        (2, header, "192.0.2.7", "192.0.2.7", 403),
+        (2, header, "none", "198.51.100.1", 200),
+    ] {
+        let answer = Client::connect(ports[nth]).request(format!(
+            "{begin}GET /{nth} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {forwarded}\r\n\r\n"
+        ));
+        assert_eq!(answer.status, status, "{forwarded}");
+        let field = format!("\"x_forwarded_for\":\"{forwarded}\"");
+        let target = format!("\"target\":\"/{nth}\"");
+        let line = eventually("the line", || {
+            let log = proxy.log();
+            let line = log.lines().find(|line| line.contains(&field) && line.contains(&target))?;
+            serde_json::from_str::<serde_json::Value>(line).ok()
+        });
+        assert_eq!(line["client"], client, "{line}");
+        let peer = if begin.is_empty() { "127.0.0.1:" } else { "198.51.100.1:" };
+        assert!(line["peer"].as_str().unwrap().starts_with(peer), "{line}");
+    }
+}
+
+#[test]
 fn sighup_applies_the_files_even_when_they_have_not_changed() {
     let (one, two) = (Origin::saying("one"), Origin::saying("two"));
     let port = free_port();
@@ -82,6 +125,11 @@ fn an_editor_that_writes_twice_causes_one_reload() {
     std::fs::write(proxy.config_file(), config(port, &two.address())).unwrap();
     eventually("the new content", || {
         (Client::connect(port).get("a", "/").text() == "two").then_some(())
+    });
+    // A worker uses the new configuration before all workers do. The metric changes when all use
+    // it.
+    eventually("the new version to be counted", || {
+        (proxy.metric("ringway_config_version") > before).then_some(())
     });
     assert_eq!(proxy.metric("ringway_config_version"), before + 1.0);
     assert_eq!(proxy.metric("ringway_config_reloads_total{result=\"failure\"}"), 0.0);
@@ -163,7 +211,7 @@ fn takes_a_socket_that_systemd_passes() {
         .replace(&format!("bind: 127.0.0.1:{port}"), "bind: \"systemd:web\"");
     let listen = format!("127.0.0.1:{port}");
     let wrapper = ["systemd-socket-activate", "--fdname=web", "-l", &listen];
-    // It starts the proxy at the first connection.
+    // systemd-socket-activate starts the proxy at the first connection.
     let knock = std::thread::spawn(move || {
         eventually("the first connection", || TcpStream::connect(("127.0.0.1", port)).ok())
     });
@@ -181,7 +229,8 @@ fn survives_having_no_descriptors_left() {
     let errors = || proxy.metric("ringway_worker_accept_errors_total");
     let crowd: Vec<TcpStream> =
         (0..60).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
-    // The admin interface shares the descriptors: it can be asked again only when some are back.
+    // The admin interface needs descriptors too. It answers again only when some connections have
+    // closed.
     drop(crowd);
     eventually("requests to be answered again", || {
         let mut client = Client::connect(port);
@@ -192,95 +241,25 @@ fn survives_having_no_descriptors_left() {
 }
 
 #[test]
-fn a_service_is_found_by_name_and_followed_as_its_addresses_change() {
-    if !nix::unistd::geteuid().is_root() {
-        return skipped("only root can give the proxy a resolver of its own");
-    }
-    let origin = Origin::saying("one");
-    let names = NameServer::start([127, 0, 0, 1]);
+fn a_reload_without_descriptors_is_tried_again() {
+    let (old, new) = (Origin::saying("old"), Origin::saying("new"));
     let port = free_port();
-    let directory = tempfile::tempdir().unwrap();
-    let resolv = directory.path().join("resolv.conf");
-    std::fs::write(&resolv, format!("nameserver {}\n", names.address)).unwrap();
-    let script = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", resolv.display());
-    let wrapper = ["unshare", "--mount", "sh", "-c", &script, "sh"];
-    let by_name = config(port, "x")
-        .replace("endpoints: [\"x\"]", &format!("dns: \"app.ringway.test:{}\"", origin.port));
-    let proxy = Proxy::start_under(&wrapper, "workers: 1", &by_name);
-    let version = proxy.metric("ringway_config_version");
-    assert_eq!(Client::connect(port).get("a", "/").text(), "one");
-    names.answer_with([127, 0, 0, 9]);
-    // Nothing listens at the new address: that is how it shows that it is used.
-    eventually("the new address to be used", || {
-        let status = Client::connect(port).get("a", "/").status;
-        (status == 503).then_some(())
+    let wrapper = ["prlimit", "--nofile=64:64"];
+    let proxy = Proxy::start_under(&wrapper, "workers: 1", &config(port, &old.address()));
+    // More connections than the proxy can accept. No descriptor is left for a reload.
+    let crowd: Vec<TcpStream> =
+        (0..80).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    eventually("accepting to meet the limit", || {
+        proxy.log().contains("cannot accept connections").then_some(())
     });
-    names.answer_with([127, 0, 0, 1]);
-    eventually("the first address to be back", || {
-        (Client::connect(port).get("a", "/").status == 200).then_some(())
+    std::fs::write(proxy.config_file(), config(port, &new.address())).unwrap();
+    eventually("the log to announce another try", || {
+        proxy.log().contains("it will be tried again").then_some(())
     });
-    assert_eq!(proxy.metric("ringway_config_version"), version, "nothing is compiled for it");
-    let asked = names.asked();
-    names.fail();
-    eventually("lookups to fail", || (names.asked() > asked + 1).then_some(()));
-    assert_eq!(Client::connect(port).get("a", "/").text(), "one", "what was known stays in use");
-}
-
-/// A name server that knows one name, with a TTL of a second.
-struct NameServer {
-    address: String,
-    answer: Arc<Mutex<[u8; 4]>>,
-    asked: Arc<AtomicUsize>,
-}
-
-impl NameServer {
-    fn start(answer: [u8; 4]) -> Self {
-        // Resolvers are asked at port 53; each test run takes a loopback address of its own.
-        let last = std::process::id() % 250 + 1;
-        let address = format!("127.53.0.{last}");
-        let socket = UdpSocket::bind((address.as_str(), 53)).unwrap();
-        let (answer, asked) = (Arc::new(Mutex::new(answer)), Arc::new(AtomicUsize::new(0)));
-        let (known, count) = (answer.clone(), asked.clone());
-        std::thread::spawn(move || {
-            let mut buf = [0; 512];
-            while let Ok((n, peer)) = socket.recv_from(&mut buf) {
-                count.fetch_add(1, Ordering::SeqCst);
-                let reply = reply_to(&buf[..n], *known.lock().unwrap());
-                socket.send_to(&reply, peer).ok();
-            }
-        });
-        Self { address, answer, asked }
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-
-    fn answer_with(&self, address: [u8; 4]) {
-        *self.answer.lock().unwrap() = address;
-    }
-
-    /// Makes the name unknown from now on. The known addresses stay in use.
-    fn fail(&self) {
-        *self.answer.lock().unwrap() = [0; 4];
-    }
-}
-
-/// The answer to a query (RFC 1035 4.1); SERVFAIL when there is no address to give.
-fn reply_to(query: &[u8], address: [u8; 4]) -> Vec<u8> {
-    let name_end = 12 + query[12..].iter().position(|&byte| byte == 0).unwrap() + 1;
-    let question = &query[12..name_end + 4];
-    let is_a = question[question.len() - 4..] == [0, 1, 0, 1];
-    let known = address != [0; 4];
-    let answers = u8::from(is_a && known);
-    let mut reply = query[..2].to_vec();
-    reply.extend([0x81, if known { 0x80 } else { 0x82 }, 0, 1, 0, answers, 0, 0, 0, 0]);
-    reply.extend(question);
-    if answers == 1 {
-        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
-        reply.extend(address);
-    }
-    reply
+    drop(crowd);
+    eventually("the new configuration", || {
+        (Client::connect(port).get("a", "/").text() == "new").then_some(())
+    });
 }
 
 /// A debugger, `docker pause` or a snapshot of a virtual machine stops a process like this.

@@ -114,7 +114,7 @@ fn head_204_and_304_have_no_body_whatever_their_fields_say() {
 #[test]
 fn expect_100_continue_goes_end_to_end() {
     let origin = Origin::scripted(|peer| {
-        // The strictest order: the body is asked for only after the head was seen.
+        // The strictest order: the origin asks for the body only after it has read the head.
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -204,7 +204,8 @@ fn connect_becomes_a_tunnel() {
         peer.send(said);
     });
     let port = free_port();
-    let _proxy = Proxy::start(&one_service(port, &origin));
+    let config = one_service(port, &origin).replace("[{to", "[{match: {method: CONNECT}, to");
+    let _proxy = Proxy::start(&config);
     let mut client = Client::connect(port);
     client.send("CONNECT db.internal:5432 HTTP/1.1\r\nHost: db.internal:5432\r\n\r\n");
     let head = client.exactly(b"HTTP/1.1 200 OK\r\n".len()).unwrap();
@@ -241,8 +242,8 @@ fn large_bodies_arrive_whole() {
     }
 }
 
-/// The end of a body may fall together with the moment at which a splice lets others run. A splice
-/// that waited there for more would wait until the origin gives up.
+/// A body may end exactly when a splice lets other tasks run. The splice must not wait there for
+/// more bytes: it would wait until the origin closes the connection.
 #[test]
 fn bodies_that_end_with_a_step_of_a_splice_leave_the_connection_ready() {
     const REQUESTS: usize = 150;
@@ -258,7 +259,7 @@ fn bodies_that_end_with_a_step_of_a_splice_leave_the_connection_ready() {
     let port = free_port();
     let proxy = Proxy::start(&one_service(port, &origin));
     let mut client = Client::connect(port);
-    // Less than the origin's patience, which would end the wait.
+    // This timeout is shorter than the timeout of the origin, which would end such a wait.
     client.stream().set_read_timeout(Some(PATIENCE / 2)).unwrap();
     for number in 0..REQUESTS {
         assert_eq!(client.get("a", "/").body.len(), SIZE, "{number}");

@@ -27,7 +27,7 @@ fn curl_gets_pages_ranges_and_heads_from_nginx() {
     assert!(large.len() == 3_000_000 && large.bytes().all(|byte| byte == b'n'));
     let status = curl(&["-o", "/dev/null", "-w", "%{http_code}", &format!("{url}/none")]);
     assert_eq!(status, "404");
-    // nginx closes each connection after seven requests: none of ours may notice.
+    // nginx closes each connection after seven requests. No client may notice this.
     let page = format!("{url}/page");
     let many: Vec<&str> = std::iter::repeat_n(page.as_str(), 50).collect();
     assert_eq!(curl(&many), "from nginx\n".repeat(50));

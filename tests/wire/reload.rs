@@ -1,4 +1,5 @@
-//! Files change while requests pass: nothing is dropped, nothing is half applied.
+//! The configuration changes while requests are running: no request fails, and no configuration is
+//! applied in part.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

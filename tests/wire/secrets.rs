@@ -1,5 +1,4 @@
-//! No key, token or password shows up in anything that the proxy writes, however much it is asked
-//! to say.
+//! The proxy never writes a key, token or password to its output, even with the most detailed log.
 
 use crate::support::http::Client;
 use crate::support::origin::Origin;
@@ -10,7 +9,7 @@ use crate::support::{eventually, free_port};
 
 const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.eyJzZWNyZXQiOiJodHRwczovL2V4YW1wbGUifQ.c2VjcmV0LXNpZw";
 
-/// The lines of base64 of a PEM file: what must never be seen.
+/// The base64 lines of a PEM file. The output must not contain them.
 fn lines(pem: &str) -> Vec<String> {
     pem.lines().filter(|line| line.len() > 20 && !line.contains("-----")).map(Into::into).collect()
 }
@@ -54,7 +53,7 @@ fn no_secret_is_in_any_log_dump_or_metric() {
     };
     let wrapper = ["env", "RUST_LOG=trace"];
     let proxy = Proxy::start_under(&wrapper, "workers: 1", &config(""));
-    // All of it at work, and going wrong: handshakes, tokens, a refused configuration.
+    // Use all features, with successes and errors: handshakes, tokens, a refused configuration.
     assert_eq!(TlsClient::connect(&client(&pki, Some("client")), https).get().unwrap(), "hello");
     assert!(TlsClient::connect(&client(&pki, None), https).get().is_err());
     assert_eq!(Client::connect(plain).get("mesh", "/").text(), "hello", "{}", proxy.log());
@@ -67,7 +66,8 @@ fn no_secret_is_in_any_log_dump_or_metric() {
     assert_eq!(Client::connect(plain).request(basic).status, 200);
     std::fs::write(proxy.config_file(), config("nonsense: true\n")).unwrap();
     eventually("the refusal", || proxy.log().contains("nonsense").then_some(()));
-    // A key instead of a certificate: the error shows the mistake, not the content of the file.
+    // A key file instead of a certificate: the error must describe the mistake without the content
+    // of the file.
     pki.replace("web.pem", &pki.read("web.key"));
     std::fs::write(proxy.config_file(), config("")).unwrap();
     let failures = || proxy.metric("ringway_config_reloads_total{result=\"failure\"");

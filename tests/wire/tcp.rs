@@ -95,7 +95,7 @@ fn bulk_arrives_whole_in_both_directions() {
 fn a_reader_that_stops_stops_its_writer() {
     let origin = Origin::scripted(|peer| {
         let block = [7; 65536];
-        // Blocks for good once every buffer on the way is full.
+        // This write blocks when all buffers are full.
         peer.stream.set_write_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
         let mut sent = 0;
         while peer.stream.write_all(&block).is_ok() {
@@ -162,7 +162,7 @@ fn a_reset_is_the_failure_of_the_endpoint_and_an_end_is_none() {
 #[test]
 fn proxy_protocol_is_sent_and_understood() {
     for version in ["v1", "v2"] {
-        // One proxy tells another who the client is; the second one tells the origin.
+        // One proxy sends the client's address to another proxy. That proxy sends it to the origin.
         let origin = Origin::scripted(|peer| {
             while peer.request().is_some() {
                 peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");

@@ -1,4 +1,5 @@
-//! Connections to endpoints: what each was opened for, and what happens where none can be opened.
+//! Connections to endpoints: the settings with which each connection was opened, and endpoints that
+//! refuse connections.
 
 use std::net::TcpListener;
 
@@ -9,8 +10,8 @@ use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_listener, free_port};
 
-/// An nginx that loses its HTTP/2 while it runs: the connection that the last handshake promised is
-/// not the one that the next handshake gives.
+/// An nginx that stops offering HTTP/2 while it runs. So the next handshake chooses another
+/// protocol than the last one.
 #[test]
 fn each_connection_is_what_its_own_handshake_chose() {
     let pki = Pki::new();
@@ -35,7 +36,7 @@ fn each_connection_is_what_its_own_handshake_chose() {
             let answer = client.get("a", "/page");
             assert_eq!((answer.status, answer.text()), (200, "a page"), "{http2}");
         };
-        // The old worker of nginx leaves its connections when they are idle.
+        // The old worker of nginx closes its connections when they are idle.
         eventually("a new connection", || {
             ask();
             (opened() > before).then_some(())
@@ -47,7 +48,7 @@ fn each_connection_is_what_its_own_handshake_chose() {
 #[test]
 fn a_pooled_connection_belongs_to_the_terms_that_it_was_opened_under() {
     let origin = Origin::scripted(|peer| {
-        // A PROXY header comes once, before the first request.
+        // A PROXY header comes once for each connection, before the first request.
         while let Some(request) = peer.request() {
             let announced = request.starts_with("PROXY ");
             let body = if announced { "announced" } else { "not" };
@@ -76,7 +77,7 @@ fn a_pooled_connection_belongs_to_the_terms_that_it_was_opened_under() {
     for _ in 0..3 {
         assert_eq!(client.get("a", "/").text(), "not");
     }
-    // In the clear, HTTP/2 is only what the configuration in force says.
+    // Without TLS, the configuration alone decides whether a connection uses HTTP/2.
     proxy.reload(&config(", protocol: http2"));
     assert_eq!(client.get("a", "/").status, 502);
     proxy.reload(&config(""));
@@ -86,7 +87,7 @@ fn a_pooled_connection_belongs_to_the_terms_that_it_was_opened_under() {
 #[test]
 fn no_request_fails_while_half_of_the_endpoints_are_down() {
     let (one, two) = (Origin::saying("x"), Origin::saying("x"));
-    // Both stay bound, so nobody else takes the ports, and neither listens.
+    // The sockets stay bound, so no other process takes the ports. They do not listen.
     let down: Vec<_> = (0..2).map(|_| bound_but_closed()).collect();
     let endpoints = [one.address(), down[0].1.clone(), two.address(), down[1].1.clone()];
     for balance in ["round-robin", "random", "least-request", "peak-ewma", "{hash: {header: x}}"] {
@@ -103,13 +104,13 @@ fn no_request_fails_while_half_of_the_endpoints_are_down() {
         }
         if balance == "peak-ewma" {
             let failures = proxy.metric("ringway_endpoint_connect_failures_total");
-            // Of two that are drawn at random, both are down in a sixth of all cases.
+            // If two endpoints are drawn at random, both are down in a sixth of all cases.
             assert!(failures < 80.0, "a failure looks like a fast answer: {failures} of 200");
         }
     }
 }
 
-/// A socket that is bound to a port and does not listen: connections to it are refused.
+/// A socket that is bound to a port but does not listen, so connections to the port are refused.
 fn bound_but_closed() -> (socket2::Socket, String) {
     let listener: TcpListener = free_listener();
     let address = listener.local_addr().unwrap();
@@ -138,14 +139,15 @@ fn the_reason_why_there_is_no_connection_is_the_right_one() {
     }
 }
 
-/// An origin with NTLM: it knows who has authenticated a connection, not a request.
+/// An origin with NTLM. It authenticates a connection, not a request.
 fn ntlm_origin() -> Origin {
     Origin::scripted(|peer| {
         let mut user = "nobody";
         while let Some(request) = peer.request() {
             let message = request.split("Authorization: NTLM ").nth(1).unwrap_or_default();
             let challenge = match message {
-                // The first three bytes after the signature tell the type (MS-NLMP 2.2.1).
+                // The first three bytes after the signature give the type of the message (MS-NLMP
+                // 2.2.1).
                 message if message.starts_with("TlRMTVNTUAAB") => Some(format!(" {CHALLENGE}")),
                 message if message.starts_with("TlRMTVNTUAAD") => {
                     user = "alice";
@@ -181,7 +183,7 @@ fn a_connection_that_a_client_has_authenticated_serves_that_client_alone() {
         origin.address(),
         elsewhere.address()
     ));
-    // It stays connected, as a browser does.
+    // This client stays connected, like a browser.
     let mut other = Client::connect(port);
     assert_eq!(other.get("a", "/").text(), "nobody");
     let url = format!("http://127.0.0.1:{port}/secret");

@@ -41,7 +41,7 @@ fn curl_gets_what_it_asks_for_through_tls() {
         let said = curl(&[&["--cacert", &ca, "-d", "x=y", &url][..], &version[..]].concat());
         assert_eq!(said, "x=y", "{version:?}");
     }
-    // Larger than records, buffers and socket buffers, both ways.
+    // A body that is larger than records, buffers and socket buffers, in both directions.
     let large = "0123456789abcdef".repeat(200_000);
     let file = pki.path("large");
     std::fs::write(&file, &large).unwrap();
@@ -228,7 +228,8 @@ fn new_files_serve_new_handshakes_and_broken_ones_do_not() {
     eventually("the next certificate", || (serial() == "03").then_some(()));
 }
 
-/// As Kubernetes mounts a secret: the files are symlinks into `..data`, which is swapped whole.
+/// Kubernetes mounts a secret like this: the files are symlinks into `..data`, and `..data` is
+/// replaced.
 #[test]
 fn a_swapped_mount_serves_new_handshakes() {
     let (before, after) = (Pki::new(), Pki::new());

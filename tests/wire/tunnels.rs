@@ -1,5 +1,5 @@
-//! WebSockets (RFC 6455, RFC 8441) and CONNECT (RFC 9110 9.3.6, RFC 9113 8.5): bytes both ways
-//! between either version with clients and either with services.
+//! WebSockets (RFC 6455, RFC 8441) and CONNECT (RFC 9110 9.3.6, RFC 9113 8.5): bytes in both
+//! directions, between clients and services of both HTTP versions.
 
 use crate::support::frames::{Frames, block, kind, setting};
 use crate::support::http::Client;
@@ -14,31 +14,32 @@ enum Opening {
     Connect,
 }
 
-/// The behaviour of an endpoint towards a tunnel.
+/// The behaviour of an endpoint in a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Behaviour {
-    /// Sends everything back until the client ends, then ends too.
+    /// Echoes all bytes until the client ends, and then ends too.
     Echo,
-    /// The same, but it ends first: with the message that says [`CLOSE`].
+    /// Like `Echo`, but the endpoint ends first, after a message that contains [`CLOSE`].
     CloseFirst,
-    /// 404.
+    /// Answers 404.
     Refuse,
 }
 
 const VERSIONS: [u8; 2] = [1, 2];
 
-/// A close frame (RFC 6455 5.5.1), 1000.
+/// A close frame (RFC 6455 5.5.1) with the code 1000.
 const CLOSE: &[u8] = b"\x88\x02\x03\xe8";
 
-/// The key of the example in RFC 6455 1.3, and its proof.
+/// The key of the example in RFC 6455 1.3, and the `sec-websocket-accept` for it.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const PROOF: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// The static table has 200 at 8, 404 at 13 (RFC 7541 A).
+/// The HPACK static table has `:status: 200` at index 8 and `:status: 404` at index 13 (RFC 7541
+/// A).
 const STATUS_200: u8 = 0x88;
 const STATUS_404: u8 = 0x8d;
 
-/// An endpoint that speaks this version.
+/// An endpoint with this HTTP version.
 fn endpoint(version: u8, opening: Opening, behaviour: Behaviour) -> Origin {
     Origin::scripted(move |peer| match version {
         1 => serve_http1(peer, opening, behaviour),
@@ -93,7 +94,7 @@ fn serve_http2(peer: &mut Peer, behaviour: Behaviour) {
     let Some(mut frames) = Frames::accept(peer, &allowed) else { return };
     while let Some(frame) = frames.next() {
         match frame.kind {
-            // A request that ends with its head is no tunnel.
+            // A request that ends with its head does not open a tunnel.
             kind::HEADERS if frame.ends() => frames.respond(frame.stream, "known"),
             kind::HEADERS if behaviour == Behaviour::Refuse => {
                 frames.headers(frame.stream, &[(":status", "404")], false);
@@ -113,12 +114,13 @@ fn serve_http2(peer: &mut Peer, behaviour: Behaviour) {
     }
 }
 
-/// A proxy before `origin`, and its port.
+/// A proxy in front of `origin`. Returns the proxy and its port.
 fn before(origin: &Origin, version: u8) -> (Proxy, u16) {
     let port = free_port();
     let proxy = Proxy::start_with(
         &format!(
-            "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\nroutes: {{\"*\": [{{to: app}}]}}\n\
+            "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
+             routes: {{\"*\": [{{match: {{method: CONNECT}}, to: app}}, {{to: app}}]}}\n\
              services: {{app: {{endpoints: [\"{}\"], protocol: http{version}}}}}\n",
             origin.address()
         ),
@@ -134,7 +136,7 @@ enum Tunnel {
 }
 
 impl Tunnel {
-    /// Asks for one; the status that is answered.
+    /// Asks for a tunnel. Returns the status of the answer.
     #[track_caller]
     fn open(version: u8, port: u16, opening: Opening) -> (u16, Self) {
         match (version, opening) {
@@ -196,7 +198,7 @@ impl Tunnel {
         }
     }
 
-    /// Ends our side.
+    /// Shuts down the sending side.
     fn finish(&mut self) {
         match self {
             Self::One(client) => _ = client.finish(),
@@ -217,7 +219,7 @@ impl Tunnel {
         }
     }
 
-    /// Reads one more frame of DATA; whether there was one.
+    /// Reads one more DATA frame. Returns whether there was one.
     fn more(&mut self) -> bool {
         let Self::Two { frames, left, ended } = self else { return false };
         while !*ended {
@@ -235,7 +237,7 @@ impl Tunnel {
         false
     }
 
-    /// The remaining bytes until the other side closes in order.
+    /// The remaining bytes, until the other side closes.
     fn rest(&mut self) -> Vec<u8> {
         while self.more() {}
         match self {
@@ -245,7 +247,8 @@ impl Tunnel {
     }
 }
 
-/// All pairs, to an endpoint that behaves so; `run` gets the tunnel if one was opened.
+/// Opens two tunnels for each opening and pair of versions, to an endpoint with this behaviour.
+/// `run` gets each tunnel, the status of the answer, and the port of the proxy.
 #[track_caller]
 fn in_all_pairs(behaviour: Behaviour, run: impl Fn(&mut Tunnel, u16, u16)) {
     for opening in [Opening::WebSocket, Opening::Connect] {
@@ -269,7 +272,7 @@ fn is_open(status: u16) -> bool {
     matches!(status, 101 | 200)
 }
 
-/// A message of text that the client has masked with zeros (RFC 6455 5.2).
+/// A text message that the client masks with zeros (RFC 6455 5.2).
 fn text(bytes: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x81];
     match bytes.len() {
@@ -286,8 +289,8 @@ fn text(bytes: &[u8]) -> Vec<u8> {
 fn messages_go_both_ways_until_the_client_closes() {
     in_all_pairs(Behaviour::Echo, |tunnel, status, _| {
         assert!(is_open(status), "{status}");
-        // Less than the window that a client of HTTP/2 has from the beginning.
-        for message in [&b"hello"[..], b"", &[b'x'; 200_000], b"and again"].map(text) {
+        // Shorter than the initial window of an HTTP/2 client.
+        for message in [&b"hello"[..], b"", &[b'x'; 60_000], b"and again"].map(text) {
             tunnel.send(&message);
             assert!(tunnel.exactly(message.len()) == message, "{} bytes", message.len());
         }
@@ -317,7 +320,7 @@ fn a_refusal_is_an_ordinary_answer() {
         if let Tunnel::Two { frames, .. } = tunnel {
             let data = frames.next_of(kind::DATA).unwrap();
             assert_eq!(data.payload, b"no");
-            // The connection goes on.
+            // The connection stays open.
             let known = [(":method", "GET"), (":scheme", "http"), (":authority", "a")];
             frames.headers(3, &[&known[..], &[(":path", "/known")]].concat(), true);
             let answer = std::iter::from_fn(|| frames.next());
@@ -338,7 +341,7 @@ fn rfc8441_3_an_endpoint_that_does_not_offer_it_is_not_asked() {
     let (proxy, port) = before(&origin, 2);
     let (status, _) = Tunnel::open(1, port, Opening::WebSocket);
     assert_eq!(status, 501);
-    // 501 has no place in the static table.
+    // 501 is not in the HPACK static table.
     assert_eq!(Tunnel::open(2, port, Opening::WebSocket).0, 0);
     assert_eq!(Client::connect(port).get("a", "/known").text(), "known");
     let series = "ringway_service_response_flags_total{service=\"app\",flag=\"UPE\"}";

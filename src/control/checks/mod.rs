@@ -108,7 +108,7 @@ impl Drop for Checks {
 
 /// Checks one endpoint until it is removed.
 async fn attend(mut targets: watch::Receiver<Target>, turns: Arc<Semaphore>) {
-    // Random pace, so that checks that started together spread out.
+    // The interval is random, so that checks that started together spread out.
     let mut pace = fastrand::f64();
     loop {
         let target = targets.borrow_and_update().clone();

@@ -221,6 +221,24 @@ impl SimStream {
         Poll::Pending
     }
 
+    /// As on the ring, a third of the window ends the wait.
+    fn poll_room(&self, enough_bytes: usize, context: &mut Context<'_>) -> Poll<usize> {
+        let link = &self.link;
+        if self.inbound().borrow().is_reset(link.world.now.get()) {
+            return Poll::Ready(usize::MAX);
+        }
+        let mut pipe = self.outbound().borrow_mut();
+        let room = link.weather.window_bytes.saturating_sub(pipe.queued_bytes);
+        if room >= enough_bytes || pipe.reader_gone || room > link.weather.window_bytes / 3 {
+            return Poll::Ready(room);
+        }
+        pipe.waiting.push((None, context.waker().clone()));
+        drop(pipe);
+        // A reset in flight must also wake the writer.
+        self.inbound().borrow_mut().wait(&link.world, context);
+        Poll::Pending
+    }
+
     /// Puts some of `bytes` on the network.
     fn poll_write(&self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let link = &self.link;
@@ -281,12 +299,17 @@ impl Stream for SimStream {
         (result, buf)
     }
 
+    async fn room(&self, enough_bytes: usize) -> usize {
+        poll_fn(|context| self.poll_room(enough_bytes, context)).await
+    }
+
     fn quiet(&self) -> Quiet {
         let now = self.link.world.now.get();
         let pipe = self.inbound().borrow();
         match (pipe.arrived(now), pipe.over(now)) {
             (true, _) => Quiet::Data,
-            (false, Some(_)) => Quiet::Closed,
+            (false, Some(Ok(()))) => Quiet::Ended,
+            (false, Some(Err(_))) => Quiet::Closed,
             (false, None) => Quiet::Quiet,
         }
     }
@@ -297,6 +320,16 @@ impl Stream for SimStream {
 
     fn reset_on_close(&self) {
         self.reset_on_close.set(true);
+    }
+
+    fn unsent_bytes(&self) -> usize {
+        let now = self.link.world.now.get();
+        if self.inbound().borrow().is_reset(now) {
+            return 0;
+        }
+        let pipe = self.outbound().borrow();
+        let waiting = pipe.portions.iter().filter(|portion| portion.arrives > now);
+        waiting.map(|portion| portion.bytes.len()).sum()
     }
 
     async fn splice_to(
@@ -473,7 +506,7 @@ impl Pipe {
         read
     }
 
-    /// After a dropped read, the next bytes may be lost.
+    /// Loses arrived bytes, if a dropped read is to lose them.
     fn lose(&mut self, now: Time) {
         if self.lost_bytes > 0 && self.arrived(now) {
             let limit = std::mem::take(&mut self.lost_bytes);
@@ -483,7 +516,7 @@ impl Pipe {
 
     fn push(&mut self, arrives: Time, bytes: &[u8]) {
         if self.reset.is_some() {
-            return; // it would never arrive
+            return; // after a reset no bytes arrive
         }
         self.last_arrival = arrives;
         self.queued_bytes += bytes.len();

@@ -1,11 +1,11 @@
-//! The access log lines of a worker on their way to the control thread.
+//! Collects the access log lines of a worker. Another thread writes them.
 
 use std::cell::RefCell;
 
 use super::line::{Record, write_line};
 use crate::snapshot::LogFormat;
 
-/// A batch is handed over when it reaches this size, or on request.
+/// A batch is handed over when it reaches this size, or when [`LogBuffer::flush`] is called.
 pub const LOG_BATCH_BYTES: usize = 32 * 1024;
 
 /// The receiver of a batch of whole lines.
@@ -19,7 +19,8 @@ pub struct LogBuffer {
 }
 
 impl LogBuffer {
-    /// A buffer that passes its batches to `hand_over`. The default buffer keeps them.
+    /// A buffer that passes its batches to `hand_over`. A buffer from `default` has no receiver
+    /// and keeps all lines.
     pub fn new(hand_over: HandOver) -> Self {
         Self { hand_over: Some(hand_over), lines: RefCell::default() }
     }

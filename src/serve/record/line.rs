@@ -1,7 +1,7 @@
 //! The access log: one line for each exchange or L4 connection.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -17,6 +17,9 @@ pub struct Record<'a> {
     pub began_unix_us: u64,
     /// The duration in microseconds.
     pub duration_us: u64,
+    /// The time from the last attempt at an endpoint to the head of its response, in microseconds.
+    /// `None` if no endpoint was tried.
+    pub endpoint_duration_us: Option<u64>,
     /// The listener's name.
     pub listener: &'a str,
     /// The rule's name. Empty if no rule matched.
@@ -27,6 +30,8 @@ pub struct Record<'a> {
     pub endpoint: Option<&'a Address>,
     /// The client's address, possibly from the PROXY header.
     pub peer: Option<SocketAddr>,
+    /// The client's address as policies see it: as trusted proxies report it, or else the peer's.
+    pub client: Option<IpAddr>,
     /// The original destination of a captured connection. `None` means not captured.
     pub original: Option<SocketAddr>,
     /// The client's SPIFFE ID. Empty if there is none.
@@ -43,6 +48,8 @@ pub struct Record<'a> {
     pub protocol: &'static str,
     /// The status sent; 0 when none was sent.
     pub status: u16,
+    /// The request opened a tunnel: CONNECT, or an upgrade such as a WebSocket.
+    pub tunnel: bool,
     /// The status of a gRPC call. `None` means that the request is no gRPC call.
     pub grpc_status: Option<u8>,
     /// The response flag.
@@ -97,6 +104,7 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
         serde_json::to_writer(&mut *out, &String::from_utf8_lossy(value)).ok();
     }
     put_json_address(out, "peer", record.peer.map(|peer| peer.to_string()));
+    put_json_address(out, "client", record.client.map(|client| client.to_string()));
     put_json_address(out, "endpoint", record.endpoint.map(ToString::to_string));
     if let Some(original) = record.original {
         put_json_address(out, "original_destination", Some(original.to_string()));
@@ -109,6 +117,12 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
     ];
     for (key, value) in numbers {
         put(out, format_args!(",\"{key}\":{value}"));
+    }
+    if let Some(duration_us) = record.endpoint_duration_us {
+        put(out, format_args!(",\"endpoint_duration_us\":{duration_us}"));
+    }
+    if record.tunnel {
+        out.extend_from_slice(b",\"tunnel\":true");
     }
     if let Some(status) = record.grpc_status {
         put(out, format_args!(",\"grpc_status\":{status}"));
@@ -134,6 +148,10 @@ fn write_text(out: &mut Vec<u8>, record: &Record<'_>) {
     let duration_ms = record.duration_us / 1000;
     let Record { status, received_bytes, sent_bytes, .. } = record;
     put(out, format_args!("\" {status} {flag} {received_bytes} {sent_bytes} {duration_ms}"));
+    match record.endpoint_duration_us {
+        Some(duration_us) => put(out, format_args!(" {}", duration_us / 1000)),
+        None => out.extend_from_slice(b" -"),
+    }
     let quoted = [record.forwarded_for, record.user_agent, record.request_id, record.authority];
     for part in quoted {
         out.extend_from_slice(b" \"");
@@ -146,7 +164,8 @@ fn write_text(out: &mut Vec<u8>, record: &Record<'_>) {
     }
 }
 
-/// `-` for empty text. Controls, quotes, backslashes and bytes that are not ASCII become `\xHH`.
+/// Writes `text`, or `-` if it is empty. Control characters, quotes, backslashes and bytes that are
+/// not ASCII become `\xHH`.
 fn put_escaped(out: &mut Vec<u8>, text: &[u8]) {
     if text.is_empty() {
         out.push(b'-');
@@ -159,7 +178,7 @@ fn put_escaped(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// RFC 3339 with milliseconds.
+/// Writes a time in the form of RFC 3339, with milliseconds.
 fn write_time(out: &mut Vec<u8>, unix_us: u64) {
     let format =
         format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
@@ -183,6 +202,7 @@ mod tests {
         Record {
             began_unix_us: 1_700_000_000_123_456,
             duration_us: 2_500,
+            endpoint_duration_us: Some(1_900),
             listener: "web",
             route: "r",
             service: "s",
@@ -190,12 +210,14 @@ mod tests {
             identity: "",
             policy: "",
             peer: Some("10.0.0.9:5".parse().unwrap()),
+            client: Some("2001:db8::1".parse().unwrap()),
             original: None,
             method: b"GET",
             authority: b"a.b",
             target,
             protocol: "HTTP/1.1",
             status: 503,
+            tunnel: false,
             grpc_status: None,
             flag: Some(Flag::NoHealthyUpstream),
             detail: "d",
@@ -214,7 +236,7 @@ mod tests {
         write_line(&mut out, LogFormat::Text, &record(b"/a\"\n\xff", &endpoint));
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "[2023-11-14T22:13:20.123Z] \"GET /a\\x22\\x0a\\xff HTTP/1.1\" 503 UH 1 2 2 \
+            "[2023-11-14T22:13:20.123Z] \"GET /a\\x22\\x0a\\xff HTTP/1.1\" 503 UH 1 2 2 1 \
              \"-\" \"-\" \"id\" \"a.b\" \"10.0.0.1:80\"\n"
         );
     }
@@ -228,7 +250,8 @@ mod tests {
         let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(line["time"], "2023-11-14T22:13:20.123Z");
         assert_eq!(line["target"], "/\"\\\n\u{fffd}\0");
-        assert_eq!(line["status"], 503);
+        assert_eq!((&line["status"], &line["endpoint_duration_us"]), (&503.into(), &1900.into()));
+        assert_eq!((&line["peer"], &line["client"]), (&"10.0.0.9:5".into(), &"2001:db8::1".into()));
         assert_eq!(line["endpoint"], "10.0.0.1:80");
         assert_eq!(line["response_flags"], "UH");
     }

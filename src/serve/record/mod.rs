@@ -2,6 +2,7 @@
 
 pub mod buffer;
 mod line;
+mod request;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -15,16 +16,20 @@ use crate::cluster::ServiceCells;
 use crate::error::{Flag, Refusal};
 use crate::grpc::methods::Call;
 use crate::grpc::{self, Code, Kind};
-use crate::message::{HeadView, Version};
-use crate::propagation::RequestId;
+use crate::message::HeadView;
+use crate::propagation::{RequestId, forwarded};
 use crate::runtime::io::Io;
+use crate::snapshot::{LogFilter, LogLines};
 use crate::time::Time;
 use crate::upstream::{LocalEndpoint, LocalRule, LocalService, Terms};
 use line::Record;
+use request::Request;
+
+pub use request::LateCopy;
 
 /// The record of one exchange or L4 connection. It owns all its values, so it can outlive the
-/// exchange. Dropping the record counts the exchange and writes its line, whatever the end of the
-/// exchange.
+/// exchange. Dropping the record counts the exchange and writes its line, however the exchange
+/// ends.
 pub struct ExchangeRecord<I: Io> {
     worker: Rc<Worker<I>>,
     terms: Rc<Terms>,
@@ -33,6 +38,7 @@ pub struct ExchangeRecord<I: Io> {
     /// The time when the request head was complete.
     pub began: Time,
     request: RefCell<Option<Box<Request>>>,
+    is_http: Cell<bool>,
     request_id: Cell<Option<RequestId>>,
     rule: RefCell<Option<LocalRule>>,
     service: RefCell<Option<Rc<LocalService<I>>>>,
@@ -43,53 +49,20 @@ pub struct ExchangeRecord<I: Io> {
     denial: RefCell<Option<Box<str>>>,
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
+    /// The part of `sent_bytes` that the proxy itself answered, not an endpoint.
+    own_bytes: Cell<u64>,
+    /// The request was sent to an endpoint, at least in part.
+    carried: Cell<bool>,
+    /// The time when the last attempt at an endpoint began.
+    attempted: Cell<Option<Time>>,
+    /// The time when the head of the response was complete.
+    answered: Cell<Option<Time>>,
     ended: Cell<Option<Time>>,
+    tunnel: Cell<bool>,
     kind: Cell<Option<Kind>>,
     code: Cell<Option<Code>>,
-    /// Messages of a gRPC call, from the client and to the client.
+    /// The numbers of messages of a gRPC call: from the client, and to the client.
     messages: [Cell<u64>; 2],
-}
-
-/// The parts of a request that the log line and the gRPC counters need, copied out of its head.
-struct Request {
-    protocol: &'static str,
-    block: Vec<u8>,
-    /// The end of each part in the block, in the order of [`PARTS`].
-    ends: [usize; PARTS],
-}
-
-/// Method, authority, target, `user-agent`, `x-forwarded-for`, `x-request-id`, path.
-const PARTS: usize = 7;
-
-impl Request {
-    fn of(view: HeadView<'_>) -> Self {
-        let field = |name: &'static [u8]| view.value(name).unwrap_or_default();
-        let parts: [&[u8]; PARTS] = [
-            view.method_name(),
-            view.authority(),
-            view.target(),
-            field(b"user-agent"),
-            field(b"x-forwarded-for"),
-            field(b"x-request-id"),
-            view.path(),
-        ];
-        let mut block = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
-        let ends = parts.map(|part| {
-            block.extend_from_slice(part);
-            block.len()
-        });
-        let protocol = match view.head.version {
-            Version::Http10 => "HTTP/1.0",
-            Version::Http11 => "HTTP/1.1",
-            Version::Http2 => "HTTP/2",
-        };
-        Self { protocol, block, ends }
-    }
-
-    fn part(&self, index: usize) -> &[u8] {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        &self.block[start..self.ends[index]]
-    }
 }
 
 impl<I: Io> ExchangeRecord<I> {
@@ -104,6 +77,7 @@ impl<I: Io> ExchangeRecord<I> {
             original: downstream.captured.as_ref().map(|captured| captured.address),
             began: worker.io.now(),
             request: RefCell::new(None),
+            is_http: Cell::new(false),
             request_id: Cell::new(None),
             rule: RefCell::new(None),
             service: RefCell::new(None),
@@ -114,7 +88,12 @@ impl<I: Io> ExchangeRecord<I> {
             denial: RefCell::new(None),
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),
+            own_bytes: Cell::new(0),
+            carried: Cell::new(false),
+            attempted: Cell::new(None),
+            answered: Cell::new(None),
             ended: Cell::new(None),
+            tunnel: Cell::new(false),
             kind: Cell::new(None),
             code: Cell::new(None),
             messages: Default::default(),
@@ -126,12 +105,73 @@ impl<I: Io> ExchangeRecord<I> {
         &self.terms
     }
 
-    /// Sets the request. Its parts are copied only if the log or a counter needs them.
+    /// Marks the exchange as HTTP, even if its request cannot be parsed.
+    pub fn set_http(&self) {
+        self.is_http.set(true);
+    }
+
+    /// Sets the request. Its parts are copied only if a counter needs them or all exchanges get a
+    /// line. See [`LateCopy`] for the exchanges that fail.
     pub fn set_request(&self, request: HeadView<'_>) {
+        self.set_http();
         self.kind.set(grpc::kind_of(request));
-        if self.terms.access_log.is_some() || self.kind.get().is_some() {
-            *self.request.borrow_mut() = Some(Box::new(Request::of(request)));
+        if self.logs_all() || self.kind.get().is_some() {
+            self.copy_request(request);
         }
+    }
+
+    /// Copies the parts of a request that fails, or whose exchange may take long, unless they were
+    /// copied before.
+    pub fn keep_request(&self, request: HeadView<'_>) {
+        if self.terms.access_log.is_some() {
+            self.copy_request(request);
+        }
+    }
+
+    /// Copies the parts of a request whose exchange ends, if it gets a line.
+    pub fn keep_logged(&self, request: HeadView<'_>) {
+        if self.is_logged() {
+            self.copy_request(request);
+        }
+    }
+
+    fn copy_request(&self, request: HeadView<'_>) {
+        let mut copy = self.request.borrow_mut();
+        if copy.is_none() {
+            let hops = self.terms.trusted_hops;
+            let client = forwarded::client(Some(request), hops, self.peer.address);
+            *copy = Some(Box::new(Request::of(request, client)));
+        }
+    }
+
+    fn logs_all(&self) -> bool {
+        self.terms.access_log.is_some_and(|lines| lines.filter == LogFilter::All)
+    }
+
+    /// Whether the exchange gets a line. Before its end, an HTTP exchange may count as failed.
+    fn is_logged(&self) -> bool {
+        match self.terms.access_log {
+            None => false,
+            Some(LogLines { filter: LogFilter::All, .. }) => true,
+            Some(LogLines { filter: LogFilter::Failed, .. }) => self.has_failed(),
+        }
+    }
+
+    /// Whether the exchange has failed: it has a response flag, a status of 500 or more, a gRPC
+    /// status of a server error, or no complete response.
+    fn has_failed(&self) -> bool {
+        let code = self.code.get().filter(|_| self.kind.get().is_some());
+        self.flag.get().is_some()
+            || self.status.get() >= 500
+            || code.is_some_and(Code::is_server_error)
+            || self.is_http.get() && self.is_cut()
+    }
+
+    /// Whether an HTTP exchange has no complete response.
+    fn is_cut(&self) -> bool {
+        let forwarded = self.service.borrow().is_some();
+        let is_over = self.ended.get().is_some() || self.tunnel.get();
+        self.status.get() == 0 || forwarded && !is_over
     }
 
     /// Sets the request id that the proxy made.
@@ -165,6 +205,21 @@ impl<I: Io> ExchangeRecord<I> {
         self.code.set(Some(code));
     }
 
+    /// Sets the time when an attempt at an endpoint begins.
+    pub fn attempted(&self, now: Time) {
+        self.attempted.set(Some(now));
+        self.answered.set(None);
+    }
+
+    /// Sets the status of the endpoint's answer, whose head is complete. The clock is read only if
+    /// the line needs it.
+    pub fn answered(&self, status: u16) {
+        self.status.set(status);
+        if status >= 500 || self.logs_all() {
+            self.answered.set(Some(self.worker.io.now()));
+        }
+    }
+
     /// Sets the number of gRPC messages from the client.
     pub fn set_request_messages(&self, count: u64) {
         self.messages[0].set(count);
@@ -185,12 +240,12 @@ impl<I: Io> ExchangeRecord<I> {
         self.status.get()
     }
 
-    /// Sets the reason of a refusal. The first reason stays.
+    /// Sets the reason of a refusal. A reason that was set before stays.
     pub fn set_refusal(&self, refusal: &Refusal) {
         self.set_flag(refusal.flag, refusal.detail);
     }
 
-    /// Sets the response flag and its detail. The first one stays.
+    /// Sets the response flag and its detail. A flag that was set before stays.
     pub fn set_flag(&self, flag: Flag, detail: &'static str) {
         if self.flag.get().is_none() {
             self.flag.set(Some(flag));
@@ -223,9 +278,26 @@ impl<I: Io> ExchangeRecord<I> {
         self.sent_bytes.set(self.sent_bytes.get() + n);
     }
 
-    /// Sets the end of the exchange. Without it, the exchange ends when the record is dropped.
+    /// Counts `n` body bytes to the client that the proxy itself answered.
+    pub fn sent_own(&self, n: u64) {
+        self.sent(n);
+        self.own_bytes.set(self.own_bytes.get() + n);
+    }
+
+    /// Marks the request as sent to an endpoint, at least in part.
+    pub fn carried(&self) {
+        self.carried.set(true);
+    }
+
+    /// Sets the end time of the exchange. Without this call, the exchange ends when the record is
+    /// dropped.
     pub fn ended(&self, now: Time) {
         self.ended.set(Some(now));
+    }
+
+    /// Marks the exchange as a tunnel. Rules do not check the requests inside a tunnel.
+    pub fn set_tunnel(&self) {
+        self.tunnel.set(true);
     }
 
     /// Counts the gRPC call by its method.
@@ -248,8 +320,9 @@ impl<I: Io> ExchangeRecord<I> {
         service.methods.count(&service.config.methods, self.worker.index, &call);
     }
 
-    fn write_line(&self, duration: Duration) {
-        let Some(format) = self.terms.access_log else { return };
+    fn write_line(&self, end: Time) {
+        let duration = end.since(self.began);
+        let Some(LogLines { format, .. }) = self.terms.access_log else { return };
         let request = self.request.borrow();
         let part = |index| request.as_ref().map(|request| request.part(index)).unwrap_or_default();
         let (rule, service) = (self.rule.borrow(), self.service.borrow());
@@ -257,22 +330,36 @@ impl<I: Io> ExchangeRecord<I> {
         let endpoint = endpoint.as_ref().map(|endpoint| endpoint.config.borrow());
         let denial = self.denial.borrow();
         let made_id = self.request_id.get();
+        let peer = self.peer.address;
+        let client = match request.as_ref() {
+            Some(request) => request.client,
+            None => forwarded::client(None, 0, peer),
+        };
         let record = Record {
             began_unix_us: unix_now().saturating_sub(duration).as_micros() as u64,
             duration_us: duration.as_micros() as u64,
+            endpoint_duration_us: self.attempted.get().map(|attempted| {
+                self.answered.get().unwrap_or(end).since(attempted).as_micros() as u64
+            }),
             listener: &self.terms.name,
             route: rule.as_ref().map_or("", |rule| &rule.name),
             service: service.as_ref().map_or("", |service| &service.config.name),
             endpoint: endpoint.as_ref().map(|endpoint| &endpoint.address),
-            peer: self.peer.address,
+            peer,
+            client,
             original: self.original,
             identity: self.peer.identity().unwrap_or_default(),
             policy: denial.as_deref().unwrap_or_default(),
             method: part(0),
             authority: part(1),
             target: part(2),
-            protocol: request.as_ref().map_or("TCP", |request| request.protocol),
+            protocol: match request.as_ref() {
+                Some(request) => request.protocol,
+                None if self.is_http.get() => "HTTP",
+                None => "TCP",
+            },
             status: self.status.get(),
+            tunnel: self.tunnel.get(),
             grpc_status: self.kind.get().and_then(|_| self.code.get()).map(Code::number),
             flag: self.flag.get(),
             detail: self.detail.get(),
@@ -292,8 +379,10 @@ impl<I: Io> ExchangeRecord<I> {
             cells.flags[flag.index()].increment();
         }
         cells.duration.observe_us(duration.as_micros() as u64);
-        cells.sent_bytes.add(self.received_bytes.get());
-        cells.received_bytes.add(self.sent_bytes.get());
+        if self.carried.get() || !self.is_http.get() {
+            cells.sent_bytes.add(self.received_bytes.get());
+        }
+        cells.received_bytes.add(self.sent_bytes.get() - self.own_bytes.get());
     }
 }
 
@@ -323,7 +412,9 @@ impl<I: Io> Drop for ExchangeRecord<I> {
                 }
             }
         }
-        self.write_line(duration);
+        if self.is_logged() {
+            self.write_line(end);
+        }
     }
 }
 

@@ -4,17 +4,15 @@
 //! decoding starts again until it succeeds. Errors that only follow from a removed node are not
 //! reported.
 
-use std::fmt;
-
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, IntoDeserializer as _, Visitor};
 
+use super::decode_error::DecodeError;
 use super::diagnostic::{Diagnostic, Place};
 use super::grammar::Config;
-use super::later;
 use super::node::{Key, Kind, Node};
 use super::values::AS_LIST;
-use crate::compile::suggestion;
+use crate::compile::habits;
 
 /// How many mistakes are shown at once.
 pub const MISTAKES_MAX: usize = 100;
@@ -27,6 +25,9 @@ const BATCHED: [&str; 4] = ["listeners", "routes", "services", "jwt"];
 
 /// The number of entries in a batch.
 const BATCH: usize = 256;
+
+/// Keys of which one is required. Without a value, the message that none is there would confuse.
+const NEVER_NULL: [&str; 2] = ["endpoints", "versions"];
 
 /// Decodes `root`. `None` if there are too many mistakes.
 pub fn decode(root: Node, mistakes: &mut Vec<Diagnostic>) -> Option<Config> {
@@ -66,6 +67,8 @@ fn add(config: &mut Config, section: &str, part: Config) {
         "runtime" => config.runtime = part.runtime,
         "admin" => config.admin = part.admin,
         "drain" => config.drain = part.drain,
+        "dns" => config.dns = part.dns,
+        "tcp" => config.tcp = part.tcp,
         "limits" => config.limits = part.limits,
         "listeners" => config.listeners.0.extend(part.listeners.0),
         "routes" => config.routes.0.extend(part.routes.0),
@@ -85,22 +88,44 @@ fn decode_part(
     mistakes: &mut Vec<Diagnostic>,
 ) -> Option<Config> {
     let mut pruned = Vec::new();
+    let mut found: Vec<(Option<Place>, Diagnostic)> = Vec::new();
     while *tries > 0 {
         let error = match <Config as de::Deserialize>::deserialize(&root) {
-            Ok(config) => return Some(config),
+            Ok(config) => {
+                mistakes.extend(found.into_iter().map(|(_, mistake)| mistake));
+                return Some(config);
+            }
             Err(error) => error,
         };
         *tries -= 1;
         let place = error.place.unwrap_or(root.place);
         let consequence = error.missing && pruned.contains(&place);
         if !consequence {
-            mistakes.push(Diagnostic { place: Some(place), message: error.text, help: error.help });
+            if error.misplaced {
+                // An entry in the wrong column belongs to the empty map above it. So do not report
+                // that this map lacks keys.
+                found.retain(|(empty, _)| empty.is_none());
+            }
+            let empty = (error.missing && is_null(&root, place)).then_some(place);
+            let help = error.help;
+            found.push((empty, Diagnostic { help, ..Diagnostic::at(place, error.text) }));
         }
         if !prune(&mut root, place, &mut pruned) {
-            return None;
+            break;
         }
     }
+    mistakes.extend(found.into_iter().map(|(_, mistake)| mistake));
     None
+}
+
+/// Whether the node at `place` has no value.
+fn is_null(node: &Node, place: Place) -> bool {
+    match &node.kind {
+        Kind::Null => node.place == place,
+        Kind::Scalar { .. } => false,
+        Kind::List(items) => items.iter().any(|item| is_null(item, place)),
+        Kind::Map(entries) => entries.iter().any(|(_, value)| is_null(value, place)),
+    }
 }
 
 /// Removes the node (or the entry with the key) at `place` from the tree below `node`. Adds the
@@ -133,71 +158,6 @@ fn prune(node: &mut Node, place: Place, pruned: &mut Vec<Place>) -> bool {
     done
 }
 
-/// A mistake that is passed up.
-#[derive(Debug)]
-pub struct DecodeError {
-    text: String,
-    help: Option<String>,
-    place: Option<Place>,
-    missing: bool,
-}
-
-impl DecodeError {
-    /// A mistake without a place yet.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), help: None, place: None, missing: false }
-    }
-
-    /// The same mistake with help.
-    pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
-    }
-
-    fn at(mut self, place: Place) -> Self {
-        self.place.get_or_insert(place);
-        self
-    }
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for DecodeError {}
-
-impl de::Error for DecodeError {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        let text = message.to_string();
-        // A value type puts its help after a line break.
-        match text.split_once('\n') {
-            Some((text, help)) => Self::new(text).help(help),
-            None => Self::new(text),
-        }
-    }
-
-    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        if later::is_later_field(field) {
-            return Self::new(format!("{field:?} is not supported by this version of ringway"));
-        }
-        Self::new(format!("unknown field {field:?}")).help(suggestion(field, expected))
-    }
-
-    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(format!("unknown value {variant:?}")).help(suggestion(variant, expected))
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        Self { missing: true, ..Self::new(format!("{field:?} is missing")) }
-    }
-
-    fn invalid_type(found: de::Unexpected<'_>, wanted: &dyn de::Expected) -> Self {
-        Self::new(format!("expected {wanted}, found {found}"))
-    }
-}
-
 impl<'de> de::Deserializer<'de> for &'de Node {
     type Error = DecodeError;
 
@@ -206,7 +166,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
             Kind::Null => visitor.visit_unit(),
             Kind::Scalar { text, .. } => visitor.visit_borrowed_str(text),
             Kind::List(items) => visitor.visit_seq(Items(items.iter())),
-            Kind::Map(entries) => visitor.visit_map(Entries { rest: entries.iter(), value: None }),
+            Kind::Map(entries) => visitor.visit_map(Entries::of(entries)),
         }
         .map_err(|error| error.at(self.place))
     }
@@ -216,7 +176,13 @@ impl<'de> de::Deserializer<'de> for &'de Node {
             Kind::Scalar { text, .. } if text == "true" => visitor.visit_bool(true),
             Kind::Scalar { text, .. } if text == "false" => visitor.visit_bool(false),
             _ => {
-                Err(DecodeError::new(format!("expected true or false, found {}", self.describe())))
+                let message = format!("expected true or false, found {}", self.describe());
+                let help = match self.text().to_ascii_lowercase().as_str() {
+                    "yes" | "on" | "true" | "1" | "enabled" => Some("write `true`"),
+                    "no" | "off" | "false" | "0" | "none" | "disabled" => Some("write `false`"),
+                    _ => None,
+                };
+                Err(DecodeError { help: help.map(Into::into), ..DecodeError::new(message) })
             }
         }
         .map_err(|error| error.at(self.place))
@@ -227,7 +193,20 @@ impl<'de> de::Deserializer<'de> for &'de Node {
             Kind::Scalar { text, .. } => text.parse().ok(),
             _ => None,
         };
-        let wrong = || DecodeError::new(format!("expected a number, found {}", self.describe()));
+        let wrong = || {
+            let error = DecodeError::new(format!("expected a number, found {}", self.describe()));
+            match self.text().trim_end_matches('%') {
+                "" => error,
+                number if number.parse::<i64>().is_ok_and(|number| number < 0) => {
+                    DecodeError::new(format!("{number} is below 0"))
+                        .help("write a number from 0, or leave it out for the default")
+                }
+                number if number.parse::<u64>().is_ok() => {
+                    error.help(format!("write the number alone: {number}"))
+                }
+                _ => error,
+            }
+        };
         number
             .ok_or_else(wrong)
             .and_then(|number| visitor.visit_u64(number))
@@ -251,20 +230,23 @@ impl<'de> de::Deserializer<'de> for &'de Node {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match &self.kind {
-            Kind::Null => visitor.visit_map(Entries { rest: [].iter(), value: None }),
-            Kind::Map(entries) => visitor.visit_map(Entries { rest: entries.iter(), value: None }),
-            _ => Err(DecodeError::new(format!("expected a map, found {}", self.describe()))),
+            Kind::Null => visitor.visit_map(Entries::of(&[])),
+            Kind::Map(entries) => visitor.visit_map(Entries::of(entries)),
+            _ => Err(DecodeError::no_map(self, "", &[])),
         }
         .map_err(|error| error.at(self.place))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
-        _fields: &'static [&'static str],
+        name: &'static str,
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        self.deserialize_map(visitor)
+        match self.kind {
+            Kind::Null | Kind::Map(_) => self.deserialize_map(visitor),
+            _ => Err(DecodeError::no_map(self, name, fields).at(self.place)),
+        }
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -274,16 +256,14 @@ impl<'de> de::Deserializer<'de> for &'de Node {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match &self.kind {
-            Kind::Scalar { text, .. } => {
-                let text: StrDeserializer<'_, DecodeError> = text.as_str().into_deserializer();
-                visitor.visit_enum(text)
-            }
+            Kind::Scalar { text, .. } => visitor.visit_enum(Word(text)),
             Kind::Map(entries) if entries.len() == 1 => visitor.visit_enum(Variant(&entries[0])),
-            _ => Err(DecodeError::new(format!(
-                "expected one of {}, found {}",
-                variants.join(", "),
-                self.describe()
-            ))),
+            _ => {
+                let message = format!("expected one value, found {}", self.describe());
+                let help = format!("write one of: {}", variants.join(", "));
+                let missing = matches!(&self.kind, Kind::Map(entries) if entries.is_empty());
+                Err(DecodeError { missing, ..DecodeError::new(message).help(help) })
+            }
         }
         .map_err(|error| error.at(self.place))
     }
@@ -328,6 +308,13 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
 struct Entries<'de> {
     rest: std::slice::Iter<'de, (Key, Node)>,
     value: Option<&'de Node>,
+    key: Option<&'de Key>,
+}
+
+impl<'de> Entries<'de> {
+    fn of(entries: &'de [(Key, Node)]) -> Self {
+        Self { rest: entries.iter(), value: None, key: None }
+    }
 }
 
 impl<'de> de::MapAccess<'de> for Entries<'de> {
@@ -339,7 +326,8 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
     ) -> Result<Option<K::Value>, DecodeError> {
         let Some((key, value)) = self.rest.next() else { return Ok(None) };
         self.value = Some(value);
-        seed.deserialize(key).map(Some).map_err(|error| error.at(key.place))
+        self.key = Some(key);
+        seed.deserialize(key).map(Some).map_err(|error| error.at(key.place).with_values_of(value))
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(
@@ -347,7 +335,64 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
         seed: V,
     ) -> Result<V::Value, DecodeError> {
         let node = self.value.take().ok_or_else(|| DecodeError::new("a value before its key"))?;
-        seed.deserialize(node).map_err(|error| error.at(node.place))
+        if let Some(key) = self.key.filter(|_| node.kind == Kind::Null)
+            && NEVER_NULL.contains(&key.text.as_str())
+        {
+            return Err(DecodeError::no_value(key));
+        }
+        seed.deserialize(node).map_err(|error| match self.key {
+            Some(key) => error.at(node.place).of_key(key, node),
+            None => error.at(node.place),
+        })
+    }
+}
+
+/// A variant that is written as a word.
+struct Word<'de>(&'de str);
+
+impl<'de> de::EnumAccess<'de> for Word<'de> {
+    type Error = DecodeError;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(
+        self,
+        seed: V,
+    ) -> Result<(V::Value, Self), DecodeError> {
+        let text: StrDeserializer<'_, DecodeError> = self.0.into_deserializer();
+        seed.deserialize(text).map(|name| (name, self))
+    }
+}
+
+impl<'de> de::VariantAccess<'de> for Word<'de> {
+    type Error = DecodeError;
+
+    fn unit_variant(self) -> Result<(), DecodeError> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, _: T) -> Result<T::Value, DecodeError> {
+        Err(self.alone())
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, DecodeError> {
+        Err(self.alone())
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, DecodeError> {
+        Err(self.alone())
+    }
+}
+
+impl Word<'_> {
+    fn alone(&self) -> DecodeError {
+        let Self(word) = self;
+        let advice =
+            habits::of_shape(word, "", &|_| None).unwrap_or_else(|| format!("{{{word}: VALUE}}"));
+        DecodeError::new(format!("{word:?} needs a value")).help(advice)
     }
 }
 
@@ -423,7 +468,7 @@ impl<'de> de::Deserializer<'de> for &'de Key {
     }
 }
 
-/// First the four numbers of the place, then the value.
+/// A sequence of the four numbers of the place and the value.
 struct WithPlace<'de> {
     place: Place,
     next: usize,

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-pub use crate::model::Place;
 use crate::model::{Fault, Files, Origin};
+pub use crate::model::{Place, Severity};
 
 /// The files of a configuration, as (name, text). Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +57,8 @@ impl SourceMap {
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
+    /// The severity.
+    pub severity: Severity,
     /// The place. `None` if the mistake is in no file.
     pub place: Option<Place>,
     /// The message.
@@ -72,19 +74,26 @@ impl From<Fault> for Diagnostic {
             Origin::BuiltIn => (None, fault.message),
             Origin::Resource(id) => (None, format!("{id}: {}", fault.message)),
         };
-        Self { place, message, help: fault.help }
+        Self { severity: fault.severity, place, message, help: fault.help }
     }
 }
 
 impl Diagnostic {
     /// A mistake at `place`.
     pub fn at(place: Place, message: impl Into<String>) -> Self {
-        Self { place: Some(place), message: message.into(), help: None }
+        let severity = Severity::Error;
+        Self { severity, place: Some(place), message: message.into(), help: None }
     }
 
     /// A mistake that is in no file.
     pub fn nowhere(message: impl Into<String>) -> Self {
-        Self { place: None, message: message.into(), help: None }
+        let severity = Severity::Error;
+        Self { severity, place: None, message: message.into(), help: None }
+    }
+
+    /// The same mistake as a warning.
+    pub fn warning(self) -> Self {
+        Self { severity: Severity::Warning, ..self }
     }
 
     /// The same mistake with help.
@@ -104,10 +113,10 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Sorts `list` by place. Of several mistakes at one place only the first is kept, because the
-    /// others mostly follow from it.
+    /// Sorts `list` by place. Keeps only the first of several mistakes at one place, because the
+    /// others usually follow from it.
     pub fn new(mut list: Vec<Diagnostic>, sources: SourceMap) -> Self {
-        list.sort_by_key(|diagnostic| diagnostic.place);
+        list.sort_by_key(|diagnostic| (diagnostic.place, diagnostic.severity));
         list.dedup_by(|later, first| {
             later == first || first.place.is_some() && later.place == first.place
         });
@@ -118,12 +127,16 @@ impl Diagnostics {
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for diagnostic in &self.list {
-            let Diagnostic { place, message, help } = diagnostic;
+            let Diagnostic { severity, place, message, help } = diagnostic;
+            let severity = match severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
             match place {
-                None => writeln!(f, "error: {message}")?,
+                None => writeln!(f, "{severity}: {message}")?,
                 Some(place) => {
                     let name = self.sources.name(place.file);
-                    writeln!(f, "{name}:{}:{}: error: {message}", place.line, place.column)?;
+                    writeln!(f, "{name}:{}:{}: {severity}: {message}", place.line, place.column)?;
                     if let Some(line) = self.sources.line(*place) {
                         let number = place.line.to_string();
                         let margin = " ".repeat(number.len());

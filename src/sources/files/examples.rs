@@ -12,6 +12,9 @@ use crate::compile::registry::Registry;
 /// The directory in the examples.
 const ETC: &str = "/etc/ringway";
 
+/// The directory of logs in the examples.
+const LOGS: &str = "/var/log/ringway";
+
 /// The public key of RFC 8037 A.2.
 const KEY_SET: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519",
     "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
@@ -36,13 +39,13 @@ fn files() -> tempfile::TempDir {
         now: SystemTime::now(),
     };
     let issuer = ca::Issuer::open(&authority).unwrap();
-    for name in ["tls", "workload"] {
+    for name in ["tls", "workload", "shop", "blog"] {
         let issued = issuer.issue(&request).unwrap();
         std::fs::write(root.path().join(format!("{name}.pem")), &issued.chain_pem).unwrap();
         std::fs::write(root.path().join(format!("{name}.key")), &*issued.key_pem).unwrap();
     }
     let roots = std::fs::read(authority.join(ca::ROOTS)).unwrap();
-    for name in ["roots.pem", "partner.pem"] {
+    for name in ["roots.pem", "partner.pem", "app.pem"] {
         std::fs::write(root.path().join(name), &roots).unwrap();
     }
     std::fs::write(root.path().join("robots.json"), KEY_SET).unwrap();
@@ -77,7 +80,7 @@ fn examples_are_accepted() {
     for page in pages {
         let text = std::fs::read_to_string(&page).unwrap();
         for block in text.split("```yaml\n").skip(1) {
-            let block = block.split("```").next().unwrap().replace(ETC, etc);
+            let block = block.split("```").next().unwrap().replace(ETC, etc).replace(LOGS, etc);
             let file = files.path().join("example.yaml");
             std::fs::write(&file, &block).unwrap();
             if let Err(errors) = accepted(file, &HashMap::new()) {

@@ -3,8 +3,8 @@
 
 /// Keys of later versions, at any place.
 const FIELDS: [&str; 8] = [
-    "retries",
     "circuit_breaker",
+    "circuit_breakers",
     "outlier_detection",
     "mirror",
     "fault",
@@ -16,4 +16,15 @@ const FIELDS: [&str; 8] = [
 /// Whether a later version supports this field.
 pub fn is_later_field(name: &str) -> bool {
     FIELDS.contains(&name)
+}
+
+/// The advice for such a field.
+pub fn help(name: &str) -> String {
+    match name {
+        "outlier_detection" => {
+            "leave it out: Ringway has none yet; `health_check` takes out endpoints that fail"
+                .to_owned()
+        }
+        _ => format!("leave it out: Ringway has no `{name}` yet, and nothing takes its place"),
+    }
 }

@@ -1,6 +1,7 @@
 //! The files that a configuration refers to: certificates, keys, roots, revocation lists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,10 +9,13 @@ use std::time::{Duration, SystemTime};
 use super::diagnostic::SourceMap;
 use super::grammar::Config;
 use super::grammar::tls::{ListenerTls, ServiceTls};
+use super::log_file::{self, LogFault};
 use super::values::Placed;
 use crate::ca::{self, Issued, Issuer, Request};
+use crate::file;
 use crate::identity::SpiffeId;
 use crate::model::Material;
+use crate::net::is_shortage;
 
 /// The default lifetime of a certificate that is issued to this workload.
 const ISSUED_LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -25,12 +29,18 @@ pub const MATERIAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub struct Materials {
     files: BTreeMap<PathBuf, Material>,
     issued: Option<Result<Arc<Issued>, String>>,
+    /// The files that every user of this host may read.
+    open: BTreeSet<PathBuf>,
+    /// The reason why the access log cannot be written.
+    log_fault: Option<LogFault>,
+    /// A file could not be read because the process had no descriptors or memory left.
+    short: bool,
 }
 
 impl PartialEq for Materials {
     /// Issued certificates differ each time, so they are not compared.
     fn eq(&self, other: &Self) -> bool {
-        self.files == other.files
+        self.files == other.files && self.log_fault == other.log_fault
     }
 }
 
@@ -39,8 +49,9 @@ impl Materials {
     /// a local CA.
     pub(super) fn read(config: &Config, sources: &SourceMap) -> Self {
         let paths = references(config).into_iter().map(|name| path_of(sources, name));
+        let mut short = false;
         let mut files: BTreeMap<PathBuf, Material> =
-            paths.map(|path| (path.clone(), read(&path))).collect();
+            paths.map(|path| (path.clone(), read(&path, &mut short))).collect();
         let identity = config.mesh.identity.as_ref().map(|identity| &identity.value);
         let mut issued = None;
         if let Some(identity) = identity
@@ -49,12 +60,31 @@ impl Materials {
             let directory = path_of(sources, directory);
             for name in [ca::INTERMEDIATE_CERTIFICATE, ca::INTERMEDIATE_KEY, ca::ROOTS] {
                 let path = directory.join(name);
-                files.insert(path.clone(), read(&path));
+                files.insert(path.clone(), read(&path, &mut short));
             }
             let lifetime = identity.lifetime.as_ref().map_or(ISSUED_LIFETIME, |time| time.0);
             issued = Some(issue(&directory, &id.value, lifetime));
         }
-        Self { files, issued }
+        let open = files.keys().filter(|path| is_open(path)).cloned().collect();
+        let log = config.telemetry.access_log.path.as_ref();
+        let log = log.filter(|name| log_file::target(&name.value) == log_file::Target::File);
+        let log_fault = log.and_then(|name| log_file::fault(&path_of(sources, name)));
+        Self { files, issued, open, log_fault, short }
+    }
+
+    /// The reason why the access log cannot be written to the file that the configuration names.
+    pub(super) fn log_fault(&self) -> Option<&LogFault> {
+        self.log_fault.as_ref()
+    }
+
+    /// Whether a file could not be read because the process had no descriptors or memory left.
+    pub fn is_short(&self) -> bool {
+        self.short
+    }
+
+    /// Whether a file could not be read, or the access log cannot be written.
+    pub fn is_unread(&self) -> bool {
+        self.log_fault.is_some() || self.files.values().any(|file| file.bytes().is_err())
     }
 
     /// The renewal time of the issued certificate. Returns `None` if there is none.
@@ -88,32 +118,48 @@ impl Materials {
         self.files.get(path).cloned().unwrap_or_else(unread)
     }
 
-    /// The files, to be watched.
+    /// Whether every user of this host may read the file `name`.
+    pub(super) fn is_open(&self, sources: &SourceMap, name: &Placed<String>) -> bool {
+        self.open.contains(&path_of(sources, name))
+    }
+
+    /// The same for a file in the directory `name`.
+    pub(super) fn is_open_in(
+        &self,
+        sources: &SourceMap,
+        name: &Placed<String>,
+        file: &str,
+    ) -> bool {
+        self.open.contains(&path_of(sources, name).join(file))
+    }
+
+    /// The paths of the files, for a watch.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.keys().map(PathBuf::as_path)
     }
 }
 
-/// Paths are relative to the configuration file.
-fn path_of(sources: &SourceMap, name: &Placed<String>) -> PathBuf {
+/// The path of the file `name`, relative to the configuration file.
+pub(super) fn path_of(sources: &SourceMap, name: &Placed<String>) -> PathBuf {
     let file = sources.files().get(name.place.file as usize);
     let directory =
         file.and_then(|(file, _)| Path::new(&**file).parent()).unwrap_or_else(|| Path::new(""));
     directory.join(&name.value)
 }
 
-fn read(path: &Path) -> Material {
-    let content = match std::fs::metadata(path) {
-        Ok(data) if data.len() > MATERIAL_BYTES_MAX => {
-            Err(format!("larger than {MATERIAL_BYTES_MAX} bytes"))
-        }
-        Ok(data) if !data.is_file() => Err("not a file".to_owned()),
-        Ok(_) => std::fs::read(path).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    match content {
+/// Whether every user of this host may read the file at `path`.
+fn is_open(path: &Path) -> bool {
+    std::fs::metadata(path)
+        .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o004 != 0)
+}
+
+fn read(path: &Path, short: &mut bool) -> Material {
+    match file::read(path, MATERIAL_BYTES_MAX) {
         Ok(bytes) => Material::new(bytes),
-        Err(why) => Material::unreadable(&format!("cannot read {}: {why}", path.display())),
+        Err(error) => {
+            *short |= is_shortage(&error);
+            Material::unreadable(&format!("cannot read {}: {error}", path.display()))
+        }
     }
 }
 

@@ -1,22 +1,31 @@
 //! Configuration files. They are read and merged (`read`), parsed (`node`), decoded into the
 //! grammar (`decode`), and lowered to the model (`lower`).
 
+mod check;
 mod decode;
+mod decode_error;
 pub mod diagnostic;
+mod follow;
 pub mod grammar;
 mod later;
+mod log_file;
 mod lower;
 mod materials;
 mod node;
+mod own;
 pub mod read;
+mod syntax;
 mod unions;
+mod validity;
 pub mod values;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use check::{Report, check};
 pub use diagnostic::Diagnostics;
-use diagnostic::{Diagnostic, SourceMap};
+use diagnostic::{Diagnostic, Severity, SourceMap};
+use follow::Around;
 pub use materials::Materials;
 pub use read::{Environment, ProcessEnvironment};
 
@@ -32,14 +41,44 @@ pub struct Loaded {
     pub materials: Materials,
     layers: read::Layers,
     mistakes: Vec<Diagnostic>,
+    short: bool,
+    unread: bool,
     /// `None` after [`Loaded::release`].
     model: Mutex<Option<Arc<Model>>>,
 }
 
 impl Loaded {
-    /// Whether both were loaded from files with the same content.
+    /// Whether `other` was loaded from files with the same content.
     pub fn is_same_text(&self, other: &Self) -> bool {
-        self.sources.files() == other.sources.files() && self.materials == other.materials
+        self.sources.files() == other.sources.files()
+            && self.materials == other.materials
+            && self.unread == other.unread
+    }
+
+    /// Whether a file or directory could not be read.
+    pub fn is_unread(&self) -> bool {
+        self.unread || self.materials.is_unread()
+    }
+
+    /// Whether a file could not be read because the process had no descriptors or memory left.
+    pub fn is_short(&self) -> bool {
+        self.short || self.materials.is_short()
+    }
+
+    /// Whether a part of the files could not be read or understood.
+    fn is_faulty(&self) -> bool {
+        self.mistakes.iter().any(|mistake| mistake.severity == Severity::Error)
+    }
+
+    /// The parts of the files around their mistakes. Returns `None` if there are none.
+    fn around_mistakes(&self) -> Option<Around> {
+        if !self.is_faulty() {
+            return None;
+        }
+        let Self { layers, sources, mistakes, .. } = self;
+        // The mistakes were reported the first time.
+        let tree = read::merge(layers, &ProcessEnvironment, sources, &mut Vec::new());
+        Some(Around::new(&tree, mistakes, read::has_unreadable(sources)))
     }
 
     /// The valid part of the configuration. After [`Loaded::release`] it is made again from the
@@ -63,17 +102,19 @@ impl Loaded {
     }
 }
 
-/// Loads the files of the `-c` arguments. [`compile`] reports the errors in the files, together
+/// Loads the files of the `-c` arguments. [`compile()`] reports the errors in the files, together
 /// with the errors that it finds itself.
 pub fn load(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
     let mut sources = SourceMap::default();
     let mut mistakes = Vec::new();
-    let layers = read::gather(arguments, &mut sources, &mut mistakes);
+    let mut short = false;
+    let layers = read::gather(arguments, &mut sources, &mut mistakes, &mut short);
+    let unread = !mistakes.is_empty();
     let tree = read::merge(&layers, environment, &sources, &mut mistakes);
     let config = decode::decode(tree, &mut mistakes).unwrap_or_default();
     let materials = Materials::read(&config, &sources);
     let model = Arc::new(lower::lower(config, &sources, &materials, &mut mistakes));
-    Loaded { sources, materials, layers, mistakes, model: Mutex::new(Some(model)) }
+    Loaded { sources, materials, layers, mistakes, short, unread, model: Mutex::new(Some(model)) }
 }
 
 /// Compiles `loaded` alone into the snapshot number `version`.
@@ -103,15 +144,24 @@ pub fn compile_with(
 ) -> Result<Compiled, Diagnostics> {
     let merged = resources.merge(&loaded.model());
     let faults = match compile::compile(&merged, version, registry, resolutions) {
-        Ok(compiled) if loaded.mistakes.is_empty() => return Ok(compiled),
-        Ok(_) => Vec::new(),
+        Ok(compiled) if !loaded.is_faulty() => return Ok(compiled),
+        Ok(compiled) => compiled.warnings,
         Err(faults) => faults,
     };
     let mut mistakes = loaded.mistakes.clone();
-    let unreadable = !mistakes.is_empty();
-    let shown = faults.into_iter().filter(|fault| !(unreadable && fault.secondary));
+    let around = loaded.around_mistakes();
+    let shown =
+        faults.into_iter().filter(|fault| !around.as_ref().is_some_and(|it| it.explains(fault)));
     mistakes.extend(shown.map(Diagnostic::from));
     Err(Diagnostics::new(mistakes, loaded.sources.clone()))
+}
+
+/// The warnings about `loaded`, which was compiled without errors.
+pub fn warnings(loaded: &Loaded, compiled: &Compiled) -> Diagnostics {
+    let mut list = loaded.mistakes.clone();
+    list.extend(compiled.warnings.iter().cloned().map(Diagnostic::from));
+    list.extend(validity::warnings(&compiled.validity));
+    Diagnostics::new(list, loaded.sources.clone())
 }
 
 /// The JSON Schema of the grammar.
@@ -121,5 +171,7 @@ pub fn schema() -> serde_json::Value {
 
 #[cfg(test)]
 mod examples;
+#[cfg(test)]
+mod shapes;
 #[cfg(test)]
 mod tests;

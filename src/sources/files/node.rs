@@ -4,6 +4,7 @@ use rustc_hash::FxHashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::diagnostic::{Diagnostic, Place};
+use super::syntax;
 
 /// The deepest nesting of maps and lists.
 pub const DEPTH_MAX: usize = 32;
@@ -47,7 +48,7 @@ pub struct Key {
 /// Parses the single document of `text`. The valid part is returned even with mistakes, so that all
 /// mistakes can be reported at once.
 pub fn parse(file: u16, text: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Node> {
-    let mut reader = Reader { file, events: Parser::new_from_str(text), mistakes };
+    let mut reader = Reader { file, text, events: Parser::new_from_str(text), mistakes };
     match reader.document() {
         Ok(node) => node,
         Err(mistake) => {
@@ -59,6 +60,7 @@ pub fn parse(file: u16, text: &str, mistakes: &mut Vec<Diagnostic>) -> Option<No
 
 struct Reader<'t, 'm> {
     file: u16,
+    text: &'t str,
     events: Parser<'t, saphyr_parser::StrInput<'t>>,
     mistakes: &'m mut Vec<Diagnostic>,
 }
@@ -87,7 +89,7 @@ impl<'t> Reader<'t, '_> {
             Some(Err(error)) => {
                 let mark = *error.marker();
                 let place = self.place(Span::new(mark, mark));
-                Err(Diagnostic::at(place, format!("not valid YAML: {}", error.info())))
+                Err(syntax::mistake(self.text, place, error.info()))
             }
             None => Ok((Event::StreamEnd, Place::default())),
         }
@@ -150,14 +152,20 @@ impl<'t> Reader<'t, '_> {
                     return Ok(Kind::Map(entries));
                 }
                 Event::Scalar(text, ..) => text.into_owned(),
-                _ => return Err(Diagnostic::at(place, "a key is not text")),
+                _ => {
+                    return Err(Diagnostic::at(
+                        place,
+                        "a key is text, and here is a map or a list",
+                    )
+                    .help("templates like {{ NAME }} are not filled in; write \"${NAME}\""));
+                }
             };
             let (event, value_place) = self.next()?;
             let value = self.node(event, value_place, depth + 1)?;
             if let Some(first) = known.index_of(&entries, &text) {
                 let line = entries[first].0.place.line;
                 let message = format!("{text:?} appears twice, first in line {line}");
-                self.mistakes.push(Diagnostic::at(place, message).help("keep one of them"));
+                self.mistakes.push(Diagnostic::at(place, message).help("join them, or keep one"));
                 continue;
             }
             entries.push((Key { place, text }, value));
@@ -191,6 +199,14 @@ impl Known {
 }
 
 impl Node {
+    /// The text of a scalar, or nothing.
+    pub fn text(&self) -> &str {
+        match &self.kind {
+            Kind::Scalar { text, .. } => text,
+            Kind::Null | Kind::List(_) | Kind::Map(_) => "",
+        }
+    }
+
     /// A description for messages.
     pub fn describe(&self) -> String {
         match &self.kind {

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Diagnostic, SourceMap};
+use super::diagnostic::{Diagnostic, Place, SourceMap};
 use super::node::{self, Kind, Known, Node};
+use crate::file;
+use crate::net::is_shortage;
 
 /// The largest file that is read.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// The source of values like `${NAME}`.
+/// The source of the values that replace `${NAME}` in the files.
 pub trait Environment {
     /// The value of a variable.
     fn variable(&self, name: &str) -> Option<String>;
@@ -32,17 +34,19 @@ impl Environment for std::collections::HashMap<String, String> {
 /// The files of each `-c` argument, as indices into the [`SourceMap`].
 pub(super) type Layers = Vec<Vec<u16>>;
 
-/// Reads the files of the `-c` arguments: files, or directories of `*.yaml` and `*.yml`.
+/// Reads the files of the `-c` arguments: files, or directories of `*.yaml` and `*.yml`. Sets
+/// `short` if the process had no descriptors or memory left for it.
 pub(super) fn gather(
     arguments: &[PathBuf],
     sources: &mut SourceMap,
     mistakes: &mut Vec<Diagnostic>,
+    short: &mut bool,
 ) -> Layers {
     let mut layers = Vec::new();
     for argument in arguments {
         let mut layer = Vec::new();
-        for path in files_of(argument, mistakes) {
-            let Some(text) = read_file(&path, mistakes) else { continue };
+        for path in files_of(argument, mistakes, short) {
+            let Some(text) = read_file(&path, mistakes, short) else { continue };
             match sources.add(&path.display().to_string(), text) {
                 Some(file) => layer.push(file),
                 None => mistakes.push(Diagnostic::nowhere("more than 65535 files")),
@@ -66,21 +70,43 @@ pub(super) fn merge(
         let mut layer = Node { place: Default::default(), kind: Kind::Map(Vec::new()) };
         for &file in files {
             let text = sources.text(file);
+            if text.is_empty() && layers.iter().map(Vec::len).sum::<usize>() > 1 {
+                let place = Place { file, line: 1, column: 1, len: 1 };
+                let help = "an interrupted copy leaves such a file; remove it if it has no purpose";
+                mistakes.push(Diagnostic::at(place, "this file is empty").help(help).warning());
+            }
             let Some(mut node) = node::parse(file, text, mistakes) else { continue };
             expand(&mut node, environment, mistakes);
             if !matches!(node.kind, Kind::Map(_) | Kind::Null) {
                 let message = format!("a file is a map of sections, not {}", node.describe());
-                mistakes.push(Diagnostic::at(node.place, message));
+                let help = match node.kind {
+                    Kind::List(_) => "leave the dash out: `listeners:` begins a line",
+                    _ => "write `listeners:`, and its entries below it",
+                };
+                mistakes.push(Diagnostic::at(node.place, message).help(help));
                 continue;
             }
             join(&mut layer, node, sources, mistakes);
         }
         overlay(&mut merged, layer);
     }
+    let nothing = matches!(&merged.kind, Kind::Map(sections) if sections.is_empty());
+    if nothing && mistakes.is_empty() && layers.iter().any(|files| !files.is_empty()) {
+        let help = "write at least `listeners: {web: {bind: 127.0.0.1:8080}}`";
+        mistakes.push(Diagnostic::nowhere("the configuration is empty").help(help));
+    }
     merged
 }
 
-fn files_of(argument: &Path, mistakes: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
+/// Whether a file is not valid YAML.
+pub(super) fn has_unreadable(sources: &SourceMap) -> bool {
+    (0..).zip(sources.files()).any(|(file, (_, text))| {
+        let mut mistakes = Vec::new();
+        node::parse(file, text, &mut mistakes).is_none() && !mistakes.is_empty()
+    })
+}
+
+fn files_of(argument: &Path, mistakes: &mut Vec<Diagnostic>, short: &mut bool) -> Vec<PathBuf> {
     if !argument.is_dir() {
         return vec![argument.to_owned()];
     }
@@ -90,14 +116,16 @@ fn files_of(argument: &Path, mistakes: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
             for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
                 let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
                 let yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml");
-                if yaml && !hidden && path.is_file() {
+                if yaml && !hidden {
                     files.push(path);
                 }
             }
         }
         Err(error) => {
+            *short |= is_shortage(&error);
             let message = format!("cannot read the directory {}: {error}", argument.display());
             mistakes.push(Diagnostic::nowhere(message));
+            return files;
         }
     }
     if files.is_empty() {
@@ -108,21 +136,17 @@ fn files_of(argument: &Path, mistakes: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
     files
 }
 
-fn read_file(path: &Path, mistakes: &mut Vec<Diagnostic>) -> Option<String> {
+fn read_file(path: &Path, mistakes: &mut Vec<Diagnostic>, short: &mut bool) -> Option<String> {
     let mut fail = |message: String| {
         mistakes.push(Diagnostic::nowhere(format!("{}: {message}", path.display())));
         None
     };
-    match std::fs::metadata(path) {
-        Ok(data) if data.len() > CONFIG_FILE_BYTES_MAX => {
-            return fail(format!("larger than {CONFIG_FILE_BYTES_MAX} bytes"));
-        }
-        Ok(_) => {}
-        Err(error) => return fail(format!("cannot read it: {error}")),
-    }
-    let bytes = match std::fs::read(path) {
+    let bytes = match file::read(path, CONFIG_FILE_BYTES_MAX) {
         Ok(bytes) => bytes,
-        Err(error) => return fail(format!("cannot read it: {error}")),
+        Err(error) => {
+            *short |= is_shortage(&error);
+            return fail(format!("cannot read it: {error}"));
+        }
     };
     match String::from_utf8(bytes) {
         Ok(text) if text.contains('\0') => fail("not text: it holds a NUL byte".to_owned()),
@@ -148,10 +172,10 @@ fn expand(node: &mut Node, environment: &dyn Environment, mistakes: &mut Vec<Dia
         Kind::Scalar { text, .. } => match expanded(text, environment) {
             Ok(Some(new)) => *text = new,
             Ok(None) => {}
-            Err(message) => mistakes.push(
-                Diagnostic::at(node.place, message)
-                    .help("give a default: ${NAME:-default}; a plain ${ is written $${"),
-            ),
+            Err(message) => mistakes
+                .push(Diagnostic::at(node.place, message).help(
+                    "set it, or give a default: ${NAME:-default}; a plain ${ is written $${",
+                )),
         },
     }
 }
@@ -222,7 +246,7 @@ fn join(all: &mut Node, new: Node, sources: &SourceMap, mistakes: &mut Vec<Diagn
             (_, Kind::Null) => {}
             _ => {
                 let message = twice(&key.text, known_key.place);
-                mistakes.push(Diagnostic::at(key.place, message).help("keep one of them"));
+                mistakes.push(Diagnostic::at(key.place, message).help("join them, or keep one"));
             }
         }
     }

@@ -76,7 +76,7 @@ fn health_checks_ask_one_thing_that_can_be_asked() {
     };
     for (check, expected) in [
         ("{}", "needs one of http, grpc and tcp"),
-        ("{tcp: true, http: /}", "needs one of http, grpc and tcp"),
+        ("{tcp: true, http: /}", "either `http` or `tcp`, and not both"),
         ("{tcp: false}", "only `tcp: true` can be asked for"),
         ("{tcp: yes}", "expected true or false"),
         ("{grpc: false}", "expected `true`, or {service: NAME}"),
@@ -143,7 +143,7 @@ fn captured_traffic_is_checked_like_everything_else() {
             "inbound: {bind: 0.0.0.0:1, application: loopback, source: client}",
             "write `source: proxy`, or `application: original`",
         ),
-        ("inbound: {bind: 0.0.0.0:1}, outbound: {bind: 0.0.0.0:1}", "taken by another"),
+        ("inbound: {bind: 0.0.0.0:1}, outbound: {bind: 0.0.0.0:1}", "is taken already"),
         ("outbound: {bind: 0.0.0.0:1, hosts: nobody}", "no routes for \"nobody\""),
         ("outbound: {bind: 0.0.0.0:1, unknown: no}", "unknown value \"no\""),
         ("dns: {bind: here}", "write 127.0.0.1:15053"),
@@ -206,18 +206,18 @@ routes:
 services:
   shop: {endpoints: [localhost:80]}
   slow: {endpoints: [], timeout: soon}
-  secret: {endpoints: [], retries: {attempts: 2}}
+  secret: {endpoints: [], mirror: {to: shop}}
 ";
     let errors = errors(text);
     assert_eq!(errors.matches(": error: ").count(), 10, "{errors}");
-    assert!(errors.contains("\"retries\" is not supported by this version"), "{errors}");
+    assert!(errors.contains("\"mirror\" is not supported by this version"), "{errors}");
     assert!(errors.contains("did you mean \"shop\"?"), "{errors}");
 }
 
 #[test]
 fn each_mistake_has_its_words() {
     for (text, words) in [
-        ("a: [", "not valid YAML"),
+        ("a: [", "this [ is not closed"),
         ("- a", "a file is a map of sections, not a list"),
         ("a: 1\n---\nb: 2\n", "a second document"),
         ("listeners: {a: {bind: 127.0.0.1:1}, a: {bind: 127.0.0.1:2}}", "\"a\" appears twice"),
@@ -234,19 +234,43 @@ fn each_mistake_has_its_words() {
         ("limits: {http2: {window: 0s}}", "cannot be zero"),
         ("limits: {http2: {data_overhead: 1KiB}}", "this must be at least 25600 bytes"),
         ("drain: 0s", "cannot be zero"),
+        ("tcp: {keepalive: {probes: 0}}", "this must be from 1 to 127"),
+        ("tcp: {keepalive: {time: 500ms}}", "this must be from 1s to 32767s"),
+        ("listeners: {a: {bind: 127.0.0.1:1, tcp: {keepalive: off}}}", "expected `none`"),
+        ("services: {a: {endpoints: [], tcp: {user_timeout: 500ms}}}", "at least 1s, or none"),
+        ("drain: {outbound: never}", "\"never\" is neither after, with nor a length of time"),
         ("admin: {bind: here}", "not an address to listen on"),
         ("runtime: {workers: 0}", "neither auto nor a number"),
         ("routes: {\"a.*\": []}", "a wildcard may only be the first label"),
         ("routes: {a: {respond: {status: 99}}}", "between 200 and 599"),
         ("routes: {a: {redirect: {}}}", "this redirects to itself"),
-        ("routes: {a: {headers: {request: {set: {host: b}}}, respond: {}}}", "cannot be changed"),
+        (
+            "routes: {a: {headers: {request: {set: {host: b}}}, respond: {}}}",
+            "cannot be changed in",
+        ),
         (
             "routes: {a: [{respond: {}}, {match: {path: /x}, respond: {}}]}",
             "no request reaches this rule",
         ),
+        (
+            "routes: {a: {match: {method: [GET, CONNECT], path: '/*'}, respond: {}}}",
+            "a CONNECT has no path that this rule could match",
+        ),
+        (
+            "routes: {a: {match: {method: CONNECT, query: {b: c}}, respond: {}}}",
+            "a CONNECT has no query",
+        ),
+        ("routes: {a: {match: {method: CONNECT}, respond: {}}}", "only a rule with `to`"),
+        (
+            "services: {s: {endpoints: []}}\n\
+             routes: {a: {match: {method: CONNECT}, rewrite: {host: b}, to: s}}",
+            "a CONNECT cannot be rewritten",
+        ),
         ("routes: {a: {match: {headers: {b: \"~(\"}}, respond: {}}}", "not a valid regex"),
         ("services: {a: {}}", "needs one of endpoints, versions and dns"),
         ("services: {a: {dns: nohost}}", "is not HOST:PORT"),
+        ("services: {a: {dns: {address: nohost}}}", "is not HOST:PORT"),
+        ("services: {a: {dns: {address: 'a:1', family: inet}}}", "family"),
         ("services: {a: {endpoints: [], balance: best}}", "expected one of: least-request"),
         (
             "services: {a: {endpoints: [], http2: {max_concurrent_streams: 0}}}",
@@ -256,7 +280,7 @@ fn each_mistake_has_its_words() {
             "services: {a: {endpoints: [], http2: {connection_window: 1KiB}}}",
             "this must be from 65535 to 2147483647 bytes",
         ),
-        ("authorization: {name: a}", "expected a sequence"),
+        ("authorization: {name: a}", "expected a list"),
         ("authorization: [{to: {service: '*'}}]", "\"action\" is missing"),
         (
             "authorization: [{action: custom, to: {ports: 1}}]",
@@ -269,7 +293,7 @@ fn each_mistake_has_its_words() {
         ("authorization: [{action: allow, to: [{ports: 1}, {}]}]", "`to` has no condition"),
         ("authorization: [{action: allow, when: {headers: {}}}]", "`when` has no condition"),
         ("authorization: [{action: allow, from: {identities: []}}]", "the list is empty"),
-        ("authorization: [{action: allow, from: {identities: }}]", "expected a string"),
+        ("authorization: [{action: allow, from: {identities: }}]", "expected text"),
         ("authorization: [{action: allow, from: {identites: a}}]", "did you mean \"identities\"?"),
         ("authorization: [{action: allow, from: {identities: http://a/b}}]", "not a SPIFFE ID"),
         ("authorization: [{action: allow, from: {identities: a/*/b}}]", "is not a pattern"),
@@ -280,12 +304,12 @@ fn each_mistake_has_its_words() {
         ("authorization: [{action: allow, from: {ips: 10.0.0.0/33}}]", "not a range of IP"),
         ("authorization: [{action: deny, from: {ips: 10.1.0.0/8}}]", "write 10.0.0.0/8 for"),
         ("authorization: [{action: deny, to: {ports: 0}}]", "between 1 and 65535"),
-        ("authorization: [{action: deny, to: {ports: 65536}}]", "expected u16"),
+        ("authorization: [{action: deny, to: {ports: 65536}}]", "expected a number up to 65535"),
         ("authorization: [{action: deny, to: {hosts: 'a:80'}}]", "compared without ports"),
         ("authorization: [{action: deny, to: {methods: get}}]", "in capitals: GET"),
         ("authorization: [{action: deny, to: {paths: /a/../b}}]", "write /b"),
         ("authorization: [{action: deny, to: {paths: '/%61/*'}}]", "write /a/*"),
-        ("authorization: [{action: deny, to: {paths: '/a*'}}]", "whole segments"),
+        ("authorization: [{action: deny, to: {paths: '/a*'}}]", "must follow a slash"),
         ("authorization: [{action: deny, to: {paths: '/a?b'}}]", "without its query"),
         ("authorization: [{action: deny, to: {paths: '~('}}]", "not a valid regex"),
         ("authorization: [{action: deny, when: {headers: {a b: c}}}]", "not the name of a field"),
@@ -332,6 +356,22 @@ fn files_of_a_directory_are_one_and_later_directories_override() {
     ];
     let errors = compiled(&[twice], &[]).map(|_| ()).unwrap_err();
     assert!(errors.contains("0/2.yaml:2:3: error: \"a\" appears twice, first at 0/1.yaml:1"));
+}
+
+#[test]
+fn an_empty_file_among_others_is_a_warning_which_strict_makes_an_error() {
+    let root = tempfile::tempdir().unwrap();
+    let listener = "listeners: {a: {bind: 127.0.0.1:1}}\nroutes: {a: {respond: {}}}";
+    std::fs::write(root.path().join("a.yaml"), listener).unwrap();
+    std::fs::write(root.path().join("b.yaml"), "").unwrap();
+    std::fs::write(root.path().join("c.yaml"), "# services: {}\n").unwrap();
+    let checked = |strict| check(&[root.path().to_owned()], &HashMap::new(), strict);
+    let report = checked(false);
+    assert!(report.accepted, "{}", report.mistakes);
+    assert_eq!(report.summary, "ok: 1 listener, 0 services, 1 warning");
+    assert!(report.mistakes.contains("b.yaml:1:1: warning: this file is empty"));
+    let report = checked(true);
+    assert!(!report.accepted && report.mistakes.contains("b.yaml:1:1: error: this file is empty"));
 }
 
 #[test]
@@ -415,7 +455,7 @@ fn ten_thousand_routes_compile_and_the_last_is_found() {
     let mut head = crate::message::Head::default();
     crate::http1::parse::request(request, 0..request.len(), &snapshot.limits.message, &mut head)
         .unwrap();
-    assert_eq!(&*table.find(head.view(request)).unwrap().name, "h#10000");
+    assert_eq!(&*table.find(head.view(request), 80).unwrap().name, "h#10000");
 }
 
 #[test]
@@ -425,6 +465,8 @@ fn the_schema_knows_every_section() {
         "runtime",
         "admin",
         "drain",
+        "dns",
+        "tcp",
         "limits",
         "listeners",
         "routes",
@@ -441,7 +483,7 @@ fn the_schema_knows_every_section() {
 
 #[test]
 fn every_section_of_the_schema_is_decoded() {
-    // A section that decoding misses would be ignored silently.
+    // A section that is not decoded would be ignored silently.
     let sections: Vec<String> =
         schema()["properties"].as_object().unwrap().keys().cloned().collect();
     for section in sections {
@@ -452,6 +494,7 @@ fn every_section_of_the_schema_is_decoded() {
         &[&[(
             "a.yaml",
             "runtime: {workers: 3}\nadmin: {bind: 127.0.0.1:1}\ndrain: 5s\n\
+            dns: {gone_after: 7s}\n\
             limits: {connections: 7}\nmesh: {dns: {bind: 127.0.0.1:2}}\n\
             telemetry: {access_log: {path: stdout}}\n",
         )]],
@@ -459,9 +502,11 @@ fn every_section_of_the_schema_is_decoded() {
     );
     let all = all.unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!((all.workers, all.admin.unwrap().port()), (Some(3), 1));
-    assert_eq!(all.snapshot.drain, std::time::Duration::from_secs(5));
+    assert_eq!(all.snapshot.drain.limit, std::time::Duration::from_secs(5));
     assert_eq!(all.snapshot.limits.connections, 7);
-    assert!(all.dns.bind.is_some() && all.snapshot.access_log.is_some());
+    assert_eq!(all.gone_after, std::time::Duration::from_secs(7));
+    assert!(all.dns.bind.is_some());
+    assert_eq!(all.snapshot.access_log.unwrap().sink, crate::snapshot::LogSink::Stdout);
 }
 
 #[test]
@@ -497,7 +542,7 @@ fn a_released_model_is_made_again_from_the_texts() {
     };
     let before = shown(&loaded);
     loaded.release();
-    // The applied texts count, not the files.
+    // The model is made from the applied texts, not from the current files.
     std::fs::write(&base, "services: {}").unwrap();
     assert_eq!(shown(&loaded), before);
     assert_eq!(before, [("a".to_owned(), 0), ("b".to_owned(), 1)]);

@@ -6,14 +6,16 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
 use super::grammar::health::{GrpcCheck, GrpcCheckMap, HttpCheck, HttpCheckMap};
 use super::grammar::jwt::JwtDemand;
 use super::grammar::route::{To, ValueMatch};
-use super::grammar::service::Endpoint;
+use super::grammar::service::{DnsName, Endpoint, Family};
+use super::grammar::settings::{Drain, DrainMap};
+use super::grammar::tcp::{Keepalive, KeepaliveMap};
 use super::grammar::tls::{ClientFiles, ListenerTls, ServerFiles, ServiceTls};
-use super::values::{Entries, OneOrMany, Placed};
+use super::values::{Entries, OneOrMany, Placed, Time};
 
 /// A type that is written as text or as a map.
 trait TextOrMap: Sized {
@@ -24,10 +26,15 @@ trait TextOrMap: Sized {
     const EXPECTED: &'static str;
 
     /// Parses the short form.
-    fn from_text(text: &str) -> Result<Self, &'static str>;
+    fn from_text(text: &str) -> Result<Self, String>;
 
     /// Converts the long form.
     fn from_map(map: Self::Map) -> Result<Self, &'static str>;
+
+    /// The schema of the short form.
+    fn text_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string" })
+    }
 }
 
 struct TextOrMapVisitor<T>(std::marker::PhantomData<T>);
@@ -60,14 +67,46 @@ macro_rules! deserialize_text_or_map {
 }
 
 deserialize_text_or_map!(
+    DnsName,
+    Drain,
     Endpoint,
     GrpcCheck,
     HttpCheck,
     JwtDemand,
+    Keepalive,
     ListenerTls,
     ServiceTls,
     To,
     ValueMatch
+);
+
+/// Implements `JsonSchema`: the schema of the short form, or the schema of the map.
+macro_rules! schema_of_text_or_map {
+    ($($name:ident),*) => {
+        $(impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+                let text = Self::text_schema(generator);
+                let map = generator.subschema_for::<<Self as TextOrMap>::Map>();
+                json_schema!({ "anyOf": [text, map] })
+            }
+        })*
+    };
+}
+
+schema_of_text_or_map!(
+    DnsName,
+    Drain,
+    Endpoint,
+    GrpcCheck,
+    HttpCheck,
+    JwtDemand,
+    Keepalive,
+    ListenerTls,
+    ServiceTls
 );
 
 /// An endpoint in its long form.
@@ -87,7 +126,7 @@ impl TextOrMap for Endpoint {
 
     const EXPECTED: &'static str = "an address, or a map with `address`";
 
-    fn from_text(text: &str) -> Result<Self, &'static str> {
+    fn from_text(text: &str) -> Result<Self, String> {
         Ok(Self { address: text.to_owned(), weight: 1, zone: None })
     }
 
@@ -97,14 +136,28 @@ impl TextOrMap for Endpoint {
     }
 }
 
-impl JsonSchema for Endpoint {
-    fn schema_name() -> Cow<'static, str> {
-        "Endpoint".into()
+/// A name in DNS in its long form.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DnsNameMap {
+    /// `HOST:PORT`.
+    address: String,
+    /// The families of addresses that are endpoints. Default `any`.
+    #[serde(default)]
+    family: Family,
+}
+
+impl TextOrMap for DnsName {
+    type Map = DnsNameMap;
+
+    const EXPECTED: &'static str = "HOST:PORT, or a map with `address`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(Self { address: text.to_owned(), family: Family::Any })
     }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let map = generator.subschema_for::<EndpointMap>();
-        json_schema!({ "anyOf": [{ "type": "string" }, map] })
+    fn from_map(map: DnsNameMap) -> Result<Self, &'static str> {
+        Ok(Self { address: map.address, family: map.family })
     }
 }
 
@@ -113,16 +166,13 @@ impl TextOrMap for To {
 
     const EXPECTED: &'static str = "a service, or a map of services to their weights";
 
-    fn from_text(text: &str) -> Result<Self, &'static str> {
+    fn from_text(text: &str) -> Result<Self, String> {
         // The place is that of the surrounding value.
         Ok(Self(vec![(Placed { place: Default::default(), value: text.to_owned() }, 1)]))
     }
 
     fn from_map(map: Entries<u32>) -> Result<Self, &'static str> {
-        match map.0.iter().any(|(_, weight)| *weight > 0) {
-            true => Ok(Self(map.0)),
-            false => Err("no destination has a weight above 0"),
-        }
+        Ok(Self(map.0))
     }
 }
 
@@ -136,6 +186,47 @@ impl JsonSchema for To {
             { "type": "string" },
             { "type": "object", "additionalProperties": { "type": "integer", "minimum": 0 } }
         ] })
+    }
+}
+
+impl TextOrMap for Drain {
+    type Map = DrainMap;
+
+    const EXPECTED: &'static str = "a length of time, or a map with `inbound` and `outbound`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let inbound = Time::deserialize(text.into_deserializer());
+        let inbound = inbound.map_err(|error: de::value::Error| error.to_string())?;
+        Ok(Self(DrainMap { inbound: Some(inbound), outbound: None }))
+    }
+
+    fn from_map(map: DrainMap) -> Result<Self, &'static str> {
+        Ok(Self(map))
+    }
+
+    fn text_schema(generator: &mut SchemaGenerator) -> Schema {
+        Time::json_schema(generator)
+    }
+}
+
+impl TextOrMap for Keepalive {
+    type Map = KeepaliveMap;
+
+    const EXPECTED: &'static str = "`none`, or a map with `time`, `interval` and `probes`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self(None)),
+            _ => Err("expected `none`, or {time: 60s, interval: 10s, probes: 6}".to_owned()),
+        }
+    }
+
+    fn from_map(map: KeepaliveMap) -> Result<Self, &'static str> {
+        Ok(Self(Some(map)))
+    }
+
+    fn text_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "const": "none" })
     }
 }
 
@@ -155,7 +246,7 @@ impl TextOrMap for JwtDemand {
 
     const EXPECTED: &'static str = "a provider of `jwt:`, or a map with `providers`";
 
-    fn from_text(text: &str) -> Result<Self, &'static str> {
+    fn from_text(text: &str) -> Result<Self, String> {
         // The place is that of the surrounding value.
         let provider = Placed { place: Default::default(), value: text.to_owned() };
         Ok(Self { providers: vec![provider], optional: false })
@@ -166,23 +257,12 @@ impl TextOrMap for JwtDemand {
     }
 }
 
-impl JsonSchema for JwtDemand {
-    fn schema_name() -> Cow<'static, str> {
-        "JwtDemand".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let map = generator.subschema_for::<JwtDemandMap>();
-        json_schema!({ "anyOf": [{ "type": "string" }, map] })
-    }
-}
-
 impl TextOrMap for HttpCheck {
     type Map = HttpCheckMap;
 
     const EXPECTED: &'static str = "a path, or a map with `path`";
 
-    fn from_text(text: &str) -> Result<Self, &'static str> {
+    fn from_text(text: &str) -> Result<Self, String> {
         // The place is that of the surrounding value.
         let path = Placed { place: Default::default(), value: text.to_owned() };
         Ok(Self(HttpCheckMap { path, ..HttpCheckMap::default() }))
@@ -191,16 +271,9 @@ impl TextOrMap for HttpCheck {
     fn from_map(map: HttpCheckMap) -> Result<Self, &'static str> {
         Ok(Self(map))
     }
-}
 
-impl JsonSchema for HttpCheck {
-    fn schema_name() -> Cow<'static, str> {
-        "HttpCheck".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let map = generator.subschema_for::<HttpCheckMap>();
-        json_schema!({ "anyOf": [{ "type": "string", "pattern": "^/" }, map] })
+    fn text_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^/" })
     }
 }
 
@@ -209,26 +282,19 @@ impl TextOrMap for GrpcCheck {
 
     const EXPECTED: &'static str = "`true`, or a map with `service`";
 
-    fn from_text(text: &str) -> Result<Self, &'static str> {
+    fn from_text(text: &str) -> Result<Self, String> {
         match text {
             "true" => Ok(Self::default()),
-            _ => Err("expected `true`, or {service: NAME}"),
+            _ => Err("expected `true`, or {service: NAME}".to_owned()),
         }
     }
 
     fn from_map(map: GrpcCheckMap) -> Result<Self, &'static str> {
         Ok(Self(map))
     }
-}
 
-impl JsonSchema for GrpcCheck {
-    fn schema_name() -> Cow<'static, str> {
-        "GrpcCheck".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let map = generator.subschema_for::<GrpcCheckMap>();
-        json_schema!({ "anyOf": [{ "const": true }, map] })
+    fn text_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "const": true })
     }
 }
 
@@ -244,7 +310,7 @@ impl TextOrMap for ValueMatch {
 
     const EXPECTED: &'static str = "a value, ~regex, or {present: true}";
 
-    fn from_text(text: &str) -> Result<Self, &'static str> {
+    fn from_text(text: &str) -> Result<Self, String> {
         Ok(Self::Text(text.to_owned()))
     }
 
@@ -270,7 +336,7 @@ impl JsonSchema for ValueMatch {
     }
 }
 
-/// `mesh`, or a map of files.
+/// Decodes `mesh`, or a map of files.
 macro_rules! mesh_or_files {
     ($name:ident, $files:ident, $expected:literal) => {
         impl TextOrMap for $name {
@@ -278,23 +344,16 @@ macro_rules! mesh_or_files {
 
             const EXPECTED: &'static str = $expected;
 
-            fn from_text(text: &str) -> Result<Self, &'static str> {
+            fn from_text(text: &str) -> Result<Self, String> {
                 Ok(Self::Word(text.to_owned()))
             }
 
             fn from_map(map: $files) -> Result<Self, &'static str> {
                 Ok(Self::Files(Box::new(map)))
             }
-        }
 
-        impl JsonSchema for $name {
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-                let map = generator.subschema_for::<$files>();
-                json_schema!({ "anyOf": [{ "const": "mesh" }, map] })
+            fn text_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "const": "mesh" })
             }
         }
     };

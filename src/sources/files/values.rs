@@ -9,7 +9,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::decode::WITH_PLACE;
+use super::decode_error::EMPTY_LIST;
 use super::diagnostic::Place;
+use crate::model;
 
 /// The name by which [`OneOrMany`] requests a list where a single value was written.
 pub const AS_LIST: &str = "$ringway::OneOrMany";
@@ -170,7 +172,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for AtLeastOne<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let OneOrMany(list) = OneOrMany::deserialize(deserializer)?;
         match list.is_empty() {
-            true => Err(de::Error::custom("the list is empty\nleave it out if nothing is meant")),
+            true => Err(de::Error::custom(EMPTY_LIST)),
             false => Ok(Self(list)),
         }
     }
@@ -234,8 +236,27 @@ text_value!(
 text_value!(
     /// A duration, or `none` for no limit.
     TimeOrNone(Option<Duration>),
-    |text| if text == "none" { Ok(None) } else { read_time(text).map(Some) },
+    |text| match text {
+        "none" => Ok(None),
+        "0" | "0s" | "off" => {
+            Err(format!("{text:?} is not a length of time\nwrite none for no limit"))
+        }
+        _ => read_time(text).map(Some),
+    },
     { "type": "string", "pattern": "^([0-9]|none$)" }
+);
+
+text_value!(
+    /// `after`, `with`, or a duration.
+    OutboundDrain(model::OutboundDrain),
+    |text| match text {
+        "after" => Ok(model::OutboundDrain::After),
+        "with" => Ok(model::OutboundDrain::With),
+        _ => read_time(text).map(model::OutboundDrain::AtLeast).map_err(|_| {
+            format!("{text:?} is neither after, with nor a length of time\nwrite after, with or 5s")
+        }),
+    },
+    { "type": "string", "pattern": "^([0-9]|after$|with$)" }
 );
 
 text_value!(
@@ -272,12 +293,32 @@ text_value!(
 
 fn read_time(text: &str) -> Result<Duration, String> {
     let hint = "write a number with its unit: 500ms, 2s, 1m, 8h";
+    if text.parse::<u64>() == Ok(0) {
+        return Err(format!("a length of time cannot be zero\n{hint}"));
+    }
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("{text:?} has no unit\nwrite {text}s, or {text}ms"));
+    }
+    if let Some(number) = text.strip_suffix(['M', 'y']).map(str::trim)
+        && number.ends_with(|c: char| c.is_ascii_digit())
+    {
+        let (what, help) = match text.ends_with('M') {
+            true => ("months", format!("write {number}m for minutes")),
+            false => ("years", in_hours(number)),
+        };
+        return Err(format!("{text:?} is in {what}\n{help}"));
+    }
     let time = humantime::parse_duration(text)
-        .map_err(|error| format!("{text:?} is not a length of time ({error})\n{hint}"))?;
+        .map_err(|_| format!("{text:?} is not a length of time\n{hint}"))?;
     if time.is_zero() {
         return Err(format!("a length of time cannot be zero\n{hint}"));
     }
     Ok(time)
+}
+
+fn in_hours(years: &str) -> String {
+    let hours = years.parse::<u64>().ok().and_then(|years| years.checked_mul(365 * 24));
+    format!("write it in hours: {}h", hours.unwrap_or(365 * 24))
 }
 
 fn read_size(text: &str) -> Result<usize, String> {
@@ -292,5 +333,12 @@ fn read_size(text: &str) -> Result<usize, String> {
     };
     let number: Option<usize> = text[..digits].parse().ok();
     let size = number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
-    size.ok_or_else(|| format!("{text:?} is not a number of bytes\nwrite 8192, 60KiB or 1MiB"))
+    size.ok_or_else(|| {
+        let help = match (number, text[digits..].trim().to_ascii_lowercase().as_str()) {
+            (Some(number), "k" | "kb" | "kib" | "ki") => format!("write {number}KiB"),
+            (Some(number), "m" | "mb" | "mib" | "mi") => format!("write {number}MiB"),
+            _ => "write 8192, 60KiB or 1MiB".to_owned(),
+        };
+        format!("{text:?} is not a number of bytes\n{help}")
+    })
 }

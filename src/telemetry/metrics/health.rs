@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use super::{Page, all_endpoints};
+use super::Page;
+use super::endpoints::all_endpoints;
 use crate::cluster::Service;
 use crate::health::{Eligible, HealthState, Reason, State, eligible};
 use crate::net::Address;
@@ -59,7 +60,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
-/// The checked endpoints. Each comes once, even if several versions contain it.
+/// The checked endpoints. Each appears once, even if several versions contain it.
 fn checked(snapshot: &Snapshot) -> Vec<(&Service, Address, Arc<HealthState>)> {
     let mut seen = HashSet::new();
     let known = all_endpoints(snapshot).into_iter().filter_map(|(service, endpoint)| {

@@ -1,23 +1,26 @@
 //! The counters as Prometheus text (exposition format 0.0.4).
 //!
-//! The text is written by hand. Client libraries want to own the numbers, but ours are in
-//! per-worker cells.
+//! No client library is used: such libraries store the values themselves, but our values are in
+//! the cells of the workers.
 
 mod capture;
+mod endpoints;
 mod health;
+mod retries;
 
 use std::fmt::{self, Display, Write as _};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cells::{Count, Histogram, LATENCY_BUCKETS_MS, PerWorker};
-use crate::cluster::{Endpoint, Service};
+use crate::cluster::Service;
 use crate::error::Flag;
 use crate::grpc::Code;
 use crate::grpc::methods::MethodCells;
 use crate::http2::Flood;
 use crate::jwt::Rejection;
 use crate::snapshot::Snapshot;
+use crate::telemetry::logs;
 use crate::telemetry::status::Known;
 use crate::tls::reason::Failure;
 
@@ -36,8 +39,9 @@ pub fn render(known: &Known) -> String {
         authorization(&mut page, snapshot);
         jwt(&mut page, snapshot);
         services(&mut page, snapshot);
+        retries::write(&mut page, snapshot);
         calls(&mut page, snapshot);
-        endpoints(&mut page, snapshot);
+        endpoints::write(&mut page, snapshot);
         health::write(&mut page, snapshot);
     }
     page.0
@@ -94,7 +98,7 @@ impl Page {
     }
 }
 
-/// Counters with a histogram of durations among them.
+/// A set of counters that includes a histogram of durations.
 trait HasDuration {
     fn duration(&self) -> &Histogram;
 }
@@ -152,10 +156,16 @@ fn process(page: &mut Page, known: &Known) {
         "1 if the last configuration was applied, 0 if it was refused.",
         u8::from(known.reloads.errors.is_empty()),
     );
+    page.gauge(
+        "ringway_config_files_differ",
+        "1 if the files differ from the configuration in use, or cannot be read.",
+        u8::from(known.reloads.files_differ),
+    );
     let name = "ringway_dns_lookups_total";
     page.family(name, "counter", "DNS lookups of services.");
-    page.sample(name, &[("result", &"success")], known.lookups.0);
-    page.sample(name, &[("result", &"failure")], known.lookups.1);
+    page.sample(name, &[("result", &"success")], known.lookups.succeeded);
+    page.sample(name, &[("result", &"none")], known.lookups.none);
+    page.sample(name, &[("result", &"failure")], known.lookups.failed);
     let name = "ringway_dns_queries_total";
     page.family(name, "counter", "Captured DNS queries, by result.");
     let queries = known.queries;
@@ -173,8 +183,13 @@ fn process(page: &mut Page, known: &Known) {
     page.sample(name, &[("result", &"failure")], known.key_fetches.1);
     page.counter(
         "ringway_access_log_dropped_lines_total",
-        "Access log lines dropped because writing was too slow.",
-        known.log_lines_dropped,
+        "Access log lines dropped because they could not be written in time.",
+        known.access_log.dropped(),
+    );
+    page.counter(
+        "ringway_log_dropped_lines_total",
+        "Lines of the log on standard error dropped because they could not be written in time.",
+        logs::process_log_dropped(),
     );
 }
 
@@ -291,7 +306,7 @@ fn listeners(page: &mut Page, snapshot: &Snapshot) {
             (
                 "counter",
                 "ringway_listener_revoked_connections_total",
-                "Connections closed because the peer's certificate was revoked.",
+                "Connections closed, and HTTP/2 streams reset, because a certificate was revoked.",
                 |i| i.stats.sum(|c| &c.revoked),
             ),
             ("counter", "ringway_listener_received_bytes_total", "Body bytes from clients.", |i| {
@@ -514,7 +529,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
         }
     }
     let name = "ringway_service_response_flags_total";
-    page.family(name, "counter", "Requests with a response flag.");
+    page.family(name, "counter", "Requests with a response flag, by flag.");
     for service in &services {
         for flag in Flag::ALL {
             let count = service.stats.sum(|cells| &cells.flags[flag.index()]);
@@ -526,53 +541,6 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
     for service in &services {
         page.histogram(name, &service.name, &service.stats);
     }
-}
-
-/// The current endpoints, with their services.
-fn all_endpoints(snapshot: &Snapshot) -> Vec<(&Service, Arc<Endpoint>)> {
-    let of_service = |service: &Service| service.endpoints.load().list.clone();
-    let pairs = |service| of_service(service).into_iter().map(move |endpoint| (service, endpoint));
-    snapshot.services.iter().flat_map(|service| pairs(&**service)).collect()
-}
-
-fn endpoints(page: &mut Page, snapshot: &Snapshot) {
-    let pairs = all_endpoints(snapshot);
-    let label: Label<(&Service, Arc<Endpoint>)> =
-        |item| vec![("service", item.0.name.to_string()), ("endpoint", item.1.address.to_string())];
-    families(
-        page,
-        &pairs,
-        label,
-        &[
-            (
-                "counter",
-                "ringway_endpoint_requests_total",
-                "Requests and L4 connections sent to the endpoint.",
-                |i| i.1.stats.sum(|c| &c.requests),
-            ),
-            (
-                "counter",
-                "ringway_endpoint_failures_total",
-                "Requests and L4 connections that failed: status 5xx, or no response.",
-                |i| i.1.stats.sum(|c| &c.failures),
-            ),
-            ("counter", "ringway_endpoint_connections_total", "Connections opened.", |i| {
-                i.1.stats.sum(|c| &c.connections)
-            }),
-            (
-                "counter",
-                "ringway_endpoint_connect_failures_total",
-                "Connections that could not be opened.",
-                |i| i.1.stats.sum(|c| &c.connect_failures),
-            ),
-            ("gauge", "ringway_endpoint_connections_active", "Connections open.", |i| {
-                i.1.stats.sum(|c| &c.active)
-            }),
-            ("gauge", "ringway_endpoint_connections_idle", "Connections kept for reuse.", |i| {
-                i.1.stats.sum(|c| &c.idle)
-            }),
-        ],
-    );
 }
 
 fn resident_bytes() -> Option<u64> {

@@ -1,18 +1,39 @@
-//! An HTTP/2 connection below the `h2` crate: its bytes, its PINGs, and the watch over its peer.
+//! The transport of an HTTP/2 connection, and the report of a connection that exceeded a limit.
 
-mod adapter;
-mod ping;
-mod watch;
+mod transport;
 
+use std::fmt::Display;
 use std::time::Duration;
 
-pub use adapter::Adapter;
-pub use ping::Pings;
-pub use watch::{Watch, report};
+pub use transport::Transport;
+
+use crate::cells::Count;
+use crate::http2::{Excess, Flood};
+use crate::runtime::core::Core;
+use crate::runtime::io::Io;
 
 /// How long a connection may take to close after GOAWAY.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The number of streams that we have reset and still remember, for one second each. Frames that
-/// were in flight for them are not errors of the peer.
-pub const RESET_STREAMS_MAX: usize = 1000;
+/// Counts and logs a connection that ended at a limit. `counts` belongs to its listener or service.
+/// `owner` is `listener NAME` or `service NAME`.
+pub fn report<I: Io>(
+    core: &Core<I>,
+    counts: &[Count; Flood::ALL.len()],
+    excess: Excess,
+    owner: &dyn Display,
+    peer: &dyn Display,
+) {
+    counts[excess.flood.index()].increment();
+    core.log_limited(|suppressed| {
+        let (limit, limit_value) = (excess.flood.label(), excess.limit);
+        tracing::warn!(
+            %owner,
+            %peer,
+            limit,
+            limit_value,
+            suppressed,
+            "HTTP/2 connection closed: the peer exceeded a limit"
+        );
+    });
+}

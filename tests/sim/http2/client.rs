@@ -1,5 +1,5 @@
-//! Clients of HTTP/2: a few streams at a time on each connection, each of which is judged as a
-//! request of HTTP/1.1 is.
+//! HTTP/2 clients with some streams at a time on each connection. Each stream is checked like an
+//! HTTP/1.1 request.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -19,18 +19,18 @@ use super::hpack::Fields;
 use super::peer::Peer;
 use super::state::{Lost, field};
 
-/// Virtual time after which a stream is one that is waited for in vain.
+/// If a stream has no result within this virtual time, the test fails.
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// The longest time of a stream without faults. It is shorter than the time after which the proxy
 /// gives up a stalled stream next to it.
 const CALM_PATIENCE: Duration = Duration::from_secs(7);
 
-/// A client: a few connections one after the other, a few batches of streams on each.
+/// A client: some connections, one after the other, and some batches of streams on each.
 pub async fn run(world: Rc<World>, io: SimIo) {
     for _ in 0..world.random(|random| random.u8(1..4)) {
-        // To a listener, and captured.
-        // (Captured on its way to HTTP/1.1 it would go on as it came.)
+        // A listener and a captured connection. (A captured HTTP/2 connection to an HTTP/1.1
+        // service would be forwarded as bytes.)
         let ports = [("10.0.0.1:80", None), ("10.0.0.1:82", Some(Service::Http2))];
         let (at, service) = ports[world.random(|random| random.usize(..2))];
         let Ok(stream) = io.connect(&address(at), Egress::default()).await else {
@@ -55,7 +55,7 @@ pub async fn run(world: Rc<World>, io: SimIo) {
     }
 }
 
-/// Other frames that a client may send.
+/// Sends a random frame that a client may send.
 fn disturb(world: &World, peer: &Peer) {
     match world.random(|random| random.u8(..8)) {
         0 => peer.announce(Terms::any(world)),
@@ -66,7 +66,7 @@ fn disturb(world: &World, peer: &Peer) {
     }
 }
 
-/// Streams that are opened at about the same time.
+/// Runs streams that are opened at about the same time.
 async fn batch(world: &Rc<World>, peer: &Rc<Peer>, service: Option<Service>) {
     let running = Rc::new(Cell::new(0));
     for _ in 0..world.random(|random| random.u8(1..9)) {
@@ -98,11 +98,11 @@ async fn pause(world: &World, peer: &Peer, up_to_us: u64) {
 enum Pace {
     Full,
     Slow,
-    /// It stops in the middle, for longer than anybody waits.
+    /// It stops in the middle of the answer, for longer than all timeouts.
     Stops,
 }
 
-/// One request and what becomes of it.
+/// Sends one request and checks its result.
 async fn stream(world: &World, peer: &Peer, service: Option<Service>) {
     let plan = world.new_plan(service);
     let pace = match world.random(|random| random.u8(..16)) {
@@ -112,7 +112,7 @@ async fn stream(world: &World, peer: &Peer, service: Option<Service>) {
     };
     let body = plan.request_body();
     let ends = plan.request.is_none();
-    // A stream that could not be opened was never asked for.
+    // A stream that could not be opened sent no request.
     let Some(id) = peer.open(&plan.request_fields(), ends).await else { return };
     let began = peer.io.now();
     world.note(&peer.io, peer.name(), (id, plan.path(), pace));
@@ -199,7 +199,7 @@ async fn receive(peer: &Peer, id: u32, plan: &Plan, pace: Pace) -> Result<Answer
     Ok(Answer { status, from_endpoint: own.is_some(), body, closes: false })
 }
 
-/// The result of a stream must be as planned.
+/// Checks that the result of a stream is as planned.
 fn judge(world: &World, peer: &Peer, plan: &Plan, pace: Pace, result: Result<Answer, Lost>) {
     let faultless = plan.endpoint_fault.is_none() && plan.client_fault.is_none();
     let blameless = world.calm && faultless && pace != Pace::Stops;

@@ -1,4 +1,4 @@
-//! Endpoints of HTTP/2: they answer in any order, with what goes wrong there.
+//! HTTP/2 endpoints that answer in any order, with the planned faults.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::hpack::Fields;
 use super::peer::Peer;
 use super::state::{Lost, block_of, field};
 
-/// Accepts at `at` for as long as the world lives.
+/// Accepts connections at `at` while the world exists.
 pub fn start(world: &Rc<World>, io: &SimIo, at: &str) {
     let (world, inner) = (Rc::clone(world), io.clone());
     accept(io, at, move |stream| serve(Rc::clone(&world), inner.clone(), stream));
@@ -23,7 +23,8 @@ pub fn start(world: &Rc<World>, io: &SimIo, at: &str) {
 
 async fn serve(world: Rc<World>, io: SimIo, stream: SimStream) {
     let peer = Peer::server(&world, &io, stream, Terms::any(&world));
-    // Sooner or later it has had enough; sometimes without a warning.
+    // The number of streams after which the endpoint closes the connection, sometimes without
+    // GOAWAY.
     let streams = world.random(|random| if random.bool() { random.u32(1..12) } else { 1000 });
     let mut served = 0;
     while let Some(id) = peer.accept().await {
@@ -57,7 +58,7 @@ async fn leave(world: Rc<World>, peer: Rc<Peer>) {
     peer.leave(false, code::NO_ERROR);
 }
 
-/// One stream. Those after a GOAWAY are not here.
+/// Serves one stream. Streams after a GOAWAY do not come here.
 async fn exchange(world: &World, peer: &Peer, id: u32) -> Result<(), Lost> {
     let head = peer.head(id).await?;
     let path = field(&head, ":path").unwrap();
@@ -105,7 +106,7 @@ async fn exchange(world: &World, peer: &Peer, id: u32) -> Result<(), Lost> {
     }
 }
 
-/// Ends a stream in the middle, or its connection.
+/// Ends a stream or its connection in the middle of the answer.
 fn end(world: &World, peer: &Peer, id: u32, reset: bool) -> Result<(), Lost> {
     match reset || world.random(|random| random.u8(..4)) > 0 {
         true => peer.reset(id, code::INTERNAL_ERROR),
@@ -133,8 +134,8 @@ fn garbage(world: &World, peer: &Peer, id: u32) {
     peer.push(bytes);
 }
 
-/// Answers with `cut` bytes of the body, and the end if that is all of it. After half of it comes a
-/// `stall`.
+/// Sends `cut` bytes of the body, and the end of the stream if these are the whole body. Waits for
+/// `stall` after half of them.
 async fn answer(
     peer: &Peer,
     id: u32,
@@ -183,6 +184,8 @@ async fn read_body(
     }
     let slow = world.random(|random| random.u8(..10)) == 0;
     let wanted = plan.request_body();
+    // The pauses take 12 s: a large body in a small window arrives before the timeout.
+    let mut pauses = if slow { 40 } else { 0 };
     let mut body = Vec::new();
     loop {
         let data = peer.body(id).await?;
@@ -191,7 +194,8 @@ async fn read_body(
         }
         body.extend(data);
         assert!(wanted.starts_with(&body), "request {} came with another body", plan.id);
-        if slow {
+        if pauses > 0 {
+            pauses -= 1;
             peer.io.sleep(Duration::from_millis(300)).await;
         }
     }

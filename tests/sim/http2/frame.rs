@@ -1,4 +1,4 @@
-//! Frames (RFC 9113 4.1 and 6), as they are written and found.
+//! Writes and reads frames (RFC 9113 4.1 and 6).
 
 use std::collections::VecDeque;
 use std::fmt::{Debug, Formatter};
@@ -25,7 +25,7 @@ impl Debug for Frame {
 }
 
 impl Frame {
-    /// The first frame in `bytes`, if it is whole.
+    /// The first frame in `bytes`, if it is complete.
     pub fn first(bytes: &[u8]) -> Option<Self> {
         let head = bytes.get(..9)?;
         let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
@@ -39,7 +39,7 @@ impl Frame {
         Some(Self { kind: head[3], flags: head[4], id, payload })
     }
 
-    /// Its bytes, with its head.
+    /// The length of the frame, including its head.
     pub fn len(&self) -> usize {
         9 + self.payload.len()
     }
@@ -95,8 +95,8 @@ pub fn data(id: u32, bytes: &[u8], end: bool, padding: Option<u8>) -> Vec<u8> {
     frame(kind::DATA, flags | flag::PADDED, id, &payload)
 }
 
-/// A header block, cut into CONTINUATION frames now and then; as one piece, so that nothing comes
-/// between them.
+/// A header block, sometimes split into CONTINUATION frames. It is one element of `out`, so that no
+/// other frame comes between the parts.
 pub fn headers(
     out: &mut VecDeque<Vec<u8>>,
     id: u32,

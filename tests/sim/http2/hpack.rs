@@ -6,12 +6,12 @@ use std::sync::LazyLock;
 /// A block of fields, names first.
 pub type Fields = Vec<(String, String)>;
 
-/// The dynamic table that the other side has filled.
+/// Decodes the header blocks of the peer, and holds the peer's dynamic table.
 pub struct Decoder {
     table: VecDeque<(String, String)>,
     bytes: usize,
     bytes_max: usize,
-    /// The table size that our SETTINGS allow.
+    /// The table size that this side's SETTINGS allow.
     pub allowed: usize,
 }
 
@@ -22,7 +22,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// The fields of a whole block.
+    /// The fields of a complete block.
     pub fn decode(&mut self, mut block: &[u8]) -> Fields {
         let mut fields = Fields::new();
         while let Some(&first) = block.first() {
@@ -104,7 +104,7 @@ fn text(block: &mut &[u8]) -> String {
     String::from_utf8(bytes).expect("text")
 }
 
-/// A field as it goes out: neither indexed nor packed.
+/// Writes a field without indexing and without Huffman coding.
 pub fn put(block: &mut Vec<u8>, name: &str, value: &str) {
     block.push(0);
     for part in [name, value] {
@@ -116,8 +116,8 @@ pub fn put(block: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// How many bits each byte has, and then the end, in base 36. The code is canonical: of the same
-/// number of bits, they count upwards (RFC 7541 appendix B).
+/// The number of bits of the Huffman code of each byte, and then of the end, in base 36. The code
+/// is canonical: codes with the same number of bits are consecutive (RFC 7541 appendix B).
 const BITS: &str = "\
 dnsssssssoussussssssssusssssssss6aacd68baa8b8666555666666678f6cad677777777777777\
 77777777878djde6f56565666577666567655677777fbedskmkkmmmnmnnnnnonoomnonnnnlmnmnno\

@@ -11,7 +11,7 @@ use super::world::World;
 use state::Terms;
 
 impl Terms {
-    /// Any that a peer may announce. Windows may be small, down to nothing.
+    /// Random settings that a peer may announce. Windows may be small, even 0.
     fn any(world: &World) -> Self {
         world.random(|random| Self {
             stream_window: [0, 1, 90, 5_000, 65_535, 300_000][random.usize(..6)],

@@ -1,5 +1,5 @@
-//! One end of a connection of HTTP/2 as clients and endpoints use it: it keeps the rules itself,
-//! and asserts that the proxy does. None of it is the proxy's own code, nor the library's.
+//! One end of an HTTP/2 connection, for clients and endpoints. It follows the protocol, and checks
+//! that the proxy does so. It uses no code of the proxy and no HTTP/2 library.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -19,10 +19,10 @@ use super::state::{Lost, State, Terms};
 /// How many frames may wait to be written before a sender must wait.
 const QUEUED_FRAMES_MAX: usize = 6;
 
-/// How long the other side may take to close, too.
+/// How long the other side may take to close after this side has closed.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// See the module.
+/// One end of an HTTP/2 connection.
 pub struct Peer {
     pub io: SimIo,
     world: Rc<World>,
@@ -104,7 +104,7 @@ impl Peer {
         self.change(|state| state.gone = true);
     }
 
-    /// Waits until `ready` gives something.
+    /// Waits until `ready` returns a value.
     async fn wait<T>(&self, mut ready: impl FnMut(&mut State) -> Option<T>) -> T {
         poll_fn(|context| {
             let mut state = self.state.borrow_mut();
@@ -135,7 +135,7 @@ impl Peer {
         self.change(|state| state.closing = true);
     }
 
-    /// Is gone, as a process that was killed.
+    /// Ends without closing anything, like a process that was killed.
     pub fn abort(&self) {
         self.stream.reset_on_close();
         self.change(|state| {
@@ -157,7 +157,8 @@ impl Peer {
         });
     }
 
-    /// Says which streams are taken, and no more after them: all that could come, or those so far.
+    /// Sends GOAWAY. Streams that arrive later are not served. With `all`, the GOAWAY names the
+    /// largest stream number, else the last stream received so far.
     pub fn leave(&self, all: bool, reason: u32) {
         self.change(|state| {
             let last = if all { 0x7fff_ffff } else { state.last };
@@ -171,7 +172,7 @@ impl Peer {
         self.name
     }
 
-    /// Sends a PING and waits for the answer. All frames sent before have arrived by then.
+    /// Sends a PING and waits for the answer. Then all frames that were sent before have arrived.
     pub async fn ping(&self) {
         let asked = self.change(|state| {
             state.out.push_back(frame::ping(0));
@@ -180,7 +181,7 @@ impl Peer {
         self.wait(|state| (state.pongs > asked || state.over.is_some()).then_some(())).await;
     }
 
-    /// The next stream that the other side opens; `None` when none will come.
+    /// The next stream that the other side opens. Returns `None` when no stream will come.
     pub async fn accept(&self) -> Option<u32> {
         self.wait(|state| match state.accepted.pop_front() {
             Some(id) => Some(Some(id)),
@@ -189,12 +190,13 @@ impl Peer {
         .await
     }
 
-    /// Waits until no stream is under way.
+    /// Waits until no stream is open.
     pub async fn settle(&self) {
         self.wait(|state| (state.over.is_some() || state.open_streams() == 0).then_some(())).await;
     }
 
-    /// Opens a stream as soon as there may be one more.
+    /// Opens a stream as soon as the limit of streams allows it. Returns `None` if the connection
+    /// takes no more streams.
     pub async fn open(&self, fields: &Fields, end: bool) -> Option<u32> {
         let opened = self.wait(|state| {
             if state.over.is_some() || state.goaway.is_some() || state.closing {
@@ -273,7 +275,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Gives a stream up, unless it is over already.
+    /// Resets a stream, unless it has ended.
     pub fn reset(&self, id: u32, reason: u32) {
         self.change(|state| {
             let stream = state.streams.get_mut(&id).unwrap();
@@ -293,7 +295,7 @@ impl Peer {
         .await
     }
 
-    /// More of the body; nothing at its end.
+    /// The next part of the body. Empty at the end of the body.
     pub async fn body(&self, id: u32) -> Result<Vec<u8>, Lost> {
         let data = self.wait(|state| {
             let stream = state.streams.get_mut(&id).unwrap();

@@ -15,21 +15,21 @@ pub struct Terms {
     pub table_bytes: u32,
 }
 
-/// Why a stream does not go on.
+/// The reason why a stream cannot continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lost {
-    /// The proxy has reset it, with this code.
+    /// The proxy has reset the stream with this code.
     Reset(u32),
     /// Its connection has ended.
     Over,
-    /// It was not processed: a GOAWAY has said so.
+    /// The stream was not processed: a GOAWAY said so.
     Unprocessed,
 }
 
-/// Bytes that are granted at least when some were read.
+/// The window grows by at least this many bytes after a read.
 const GRANT_BYTES: usize = 3000;
 
-/// How much of the connection window is granted again at once, even if streams are slow.
+/// The connection window grows by at least this many bytes at once, even if streams are slow.
 const CONNECTION_GRANT_BYTES: usize = 4000;
 
 /// The window that every connection begins with (RFC 9113 6.9.2).
@@ -39,18 +39,18 @@ pub struct State {
     pub client: bool,
     pub read: Vec<u8>,
     pub decoder: Decoder,
-    /// The header block that is not complete, of a stream that ends with it or not.
+    /// An incomplete header block: its stream, whether it ends the stream, and the bytes.
     pub block: Option<(u32, bool, Vec<u8>)>,
     pub out: VecDeque<Vec<u8>>,
     pub over: Option<Cut>,
-    /// Nothing more will be sent; nothing more is read either.
+    /// Nothing more will be sent or read.
     pub closing: bool,
     pub gone: bool,
-    /// The last stream that the other side takes, once it has said so.
+    /// The last stream that the other side accepts, after its GOAWAY.
     pub goaway: Option<u32>,
-    /// The last stream that we take, once we have said so.
+    /// The last stream that this side accepts, after its GOAWAY.
     pub left: Option<u32>,
-    /// The other side's SETTINGS have come.
+    /// The other side's SETTINGS have arrived.
     pub settled: bool,
     pub terms: Terms,
     pub unacknowledged: VecDeque<Terms>,
@@ -88,7 +88,7 @@ impl StreamState {
         self.reset.is_none() && !self.sent_reset && !self.ignored && !over
     }
 
-    /// Whether what comes on it is still looked at.
+    /// Whether frames of the stream are still processed.
     pub fn listens(&self) -> bool {
         !self.sent_reset && !self.ignored
     }
@@ -96,7 +96,7 @@ impl StreamState {
 
 impl State {
     pub fn new(client: bool, terms: Terms) -> Self {
-        // Until SETTINGS are acknowledged, those of RFC 9113 6.5.2 hold.
+        // Until SETTINGS are acknowledged, the initial values of RFC 9113 6.5.2 apply.
         let default = Terms { stream_window: 65_535, streams_max: u32::MAX, table_bytes: 4096 };
         Self {
             client,
@@ -138,7 +138,7 @@ impl State {
         self.streams.values().filter(|stream| stream.is_open()).count()
     }
 
-    /// Why `id` does not go on, if it does not.
+    /// The reason why stream `id` cannot continue, if there is one.
     pub fn lost(&self, id: u32) -> Option<Lost> {
         let stream = &self.streams[&id];
         match (stream.reset, self.goaway) {
@@ -163,6 +163,16 @@ impl State {
         }
     }
 
+    fn on_reset(&mut self, frame: &Frame) {
+        let stream = self.streams.get_mut(&frame.id).expect("a reset of a stream");
+        let reason = frame.word(0);
+        assert_eq!(stream.reset, None, "reset twice: {}", frame.id);
+        // An endpoint may send the whole answer before the request is complete (RFC 9113 8.1).
+        let answered = self.client && stream.ended;
+        assert!(!answered || reason == code::NO_ERROR, "answered, and reset");
+        stream.reset = Some(reason);
+    }
+
     pub fn on_frame(&mut self, frame: Frame) {
         let of_block = frame.kind == kind::CONTINUATION;
         assert_eq!(self.block.is_some(), of_block, "a header block is interrupted: {frame:?}");
@@ -180,14 +190,7 @@ impl State {
                 block.extend_from_slice(&frame.payload);
                 self.on_block(frame.has(flag::END_HEADERS));
             }
-            kind::RST_STREAM => {
-                let stream = self.streams.get_mut(&frame.id).expect("a reset of a stream");
-                assert!(stream.reset.is_none(), "reset twice: {}", frame.id);
-                // A whole answer may come before the request was whole (RFC 9113 8.1).
-                let answered = self.client && stream.ended;
-                assert!(!answered || frame.word(0) == code::NO_ERROR, "answered, and reset");
-                stream.reset = Some(frame.word(0));
-            }
+            kind::RST_STREAM => self.on_reset(&frame),
             kind::SETTINGS if frame.has(flag::ACK) => self.on_acknowledged(),
             kind::SETTINGS => self.on_settings(&frame),
             kind::PING if frame.has(flag::ACK) => self.pongs += 1,
@@ -307,7 +310,7 @@ fn check_fields(fields: &Fields) {
     }
 }
 
-/// The value of a field that stands at most once.
+/// The value of a field that must not occur twice.
 pub fn field<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
     let mut found = fields.iter().filter(|(field, _)| field == name);
     let first = found.next();

@@ -1,9 +1,9 @@
-//! `health_check:` of services, as written.
+//! The grammar of `health_check:`. Its comments are the descriptions in the JSON Schema.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::sources::files::values::{OneOrMany, Percent, Placed, Time};
+use crate::sources::files::values::{AtLeastOne, Percent, Placed, Time};
 
 /// Health checks of endpoints. Set exactly one of `http`, `grpc` and `tcp`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -43,7 +43,7 @@ pub struct HttpCheckMap {
     pub host: Option<Placed<String>>,
     /// The statuses that count as success: `200`, `200-299`; one or a list. Default 200.
     #[serde(default)]
-    pub status: OneOrMany<Placed<String>>,
+    pub status: AtLeastOne<Placed<String>>,
 }
 
 /// [`HttpCheckMap`], or its path alone.

@@ -17,7 +17,7 @@ pub struct Http2 {
     pub stream_window: Option<Placed<Size>>,
     /// The same for all streams of a connection together. Default 1MiB.
     pub connection_window: Option<Placed<Size>>,
-    /// How many bytes of a stream are buffered while its peer does not read. Default 64KiB.
+    /// Has no effect. A stream whose peer does not read is not buffered.
     pub stream_buffer: Option<Placed<Size>>,
     /// A PING is sent on a connection with open streams after this time without received bytes.
     /// Default 30s; `none` for never.

@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::http2::Http2;
+use super::tcp::Tcp;
 use super::tls::ListenerTls;
-use crate::sources::files::values::{OneOrMany, Placed, Time};
+use crate::sources::files::values::{AtLeastOne, OneOrMany, Placed, Time, TimeOrNone};
 
 /// A listener: its addresses and the protocol of its connections.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -13,18 +14,26 @@ use crate::sources::files::values::{OneOrMany, Placed, Time};
 pub struct Listener {
     /// `IP:PORT`, `[IPv6]:PORT`, `unix:/path` or `systemd:NAME`; one or a list.
     pub bind: OneOrMany<Placed<String>>,
+    /// The clients: others (`inbound`), or the workload beside the proxy (`outbound`). An outbound
+    /// listener drains last. Default `inbound`.
+    #[serde(default)]
+    pub direction: Direction,
     /// The protocol. Default `auto`.
     #[serde(default)]
     pub protocol: ListenerProtocol,
     /// Certificates. The SNI selects one of a list. `mesh`: this workload's identity.
-    pub tls: Option<OneOrMany<Placed<ListenerTls>>>,
+    pub tls: Option<AtLeastOne<Placed<ListenerTls>>>,
     /// The service of a `tcp` listener: `NAME` or `NAME/VERSION`.
     pub service: Option<Placed<String>>,
     /// Whether each connection begins with a PROXY protocol header (v1 or v2). Default false.
     #[serde(default)]
     pub proxy_protocol: bool,
+    /// Whether each request is redirected to https. The listener then uses no routes. Default
+    /// false.
+    #[serde(default)]
+    pub redirect_https: Placed<bool>,
     /// The hosts of `routes` to use. Default: all.
-    pub hosts: Option<OneOrMany<Placed<String>>>,
+    pub hosts: Option<AtLeastOne<Placed<String>>>,
     /// The number of trusted proxies before this one. That many addresses at the end of
     /// `x-forwarded-for` are trusted, and so is `x-forwarded-proto`. Default 0.
     #[serde(default)]
@@ -38,6 +47,9 @@ pub struct Listener {
     /// Time limits for clients.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// TCP connections of clients. Default: the section `tcp`.
+    #[serde(default)]
+    pub tcp: Tcp,
     /// The maximum number of open connections. Default: no separate limit.
     pub connections: Option<u32>,
     /// Whether a request without `x-request-id` gets one. Default true.
@@ -47,6 +59,9 @@ pub struct Listener {
     /// The treatment of `%2F` and `%5C` in a path. Default `keep`.
     #[serde(default)]
     pub escaped_slashes: EscapedSlashes,
+    /// Whether a client that has closed its sending side counts as gone, so that its request is
+    /// cancelled. Default: only if the client has asked for a persistent connection.
+    pub abort_on_close: Option<bool>,
 }
 
 /// The treatment of `%2F` and `%5C` in a path.
@@ -60,6 +75,17 @@ pub enum EscapedSlashes {
     Keep,
     /// Turn them into slashes.
     Decode,
+}
+
+/// The clients of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Others.
+    #[default]
+    Inbound,
+    /// The workload beside the proxy.
+    Outbound,
 }
 
 /// The protocol of a listener.
@@ -100,10 +126,12 @@ pub struct Timeouts {
     pub handshake: Option<Time>,
     /// The time limit of a request head. Default 10s.
     pub header: Option<Time>,
-    /// The longest pause between two portions of a body. Default 60s.
-    pub body_idle: Option<Time>,
+    /// The longest time without a byte of a body in either direction. Default 60s; `none` for no
+    /// limit.
+    pub body_idle: Option<TimeOrNone>,
     /// The longest wait for the next request on a connection. Default 60s.
     pub keep_alive: Option<Time>,
-    /// The longest silence of both directions of a TCP connection or tunnel. Default 1h.
-    pub tcp_idle: Option<Time>,
+    /// The longest silence of both directions of a TCP connection or tunnel. Default 1h; `none` for
+    /// no limit.
+    pub tcp_idle: Option<TimeOrNone>,
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::listener::{ForwardClientCert, Timeouts};
-use crate::sources::files::values::{Entries, OneOrMany, Placed, Time};
+use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, Time};
 
 /// Traffic from others to this workload.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -49,7 +49,7 @@ pub struct Outbound {
     /// The means of capture. Default `redirect`.
     pub intercept: InterceptBy,
     /// The hosts of `routes` to use. Default: all.
-    pub hosts: Option<OneOrMany<Placed<String>>>,
+    pub hosts: Option<AtLeastOne<Placed<String>>>,
     /// The treatment of destinations that no route and no service has. Default `allow`.
     pub unknown: Unknown,
     /// The protocols of single ports, which then need no detection.

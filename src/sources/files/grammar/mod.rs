@@ -7,9 +7,11 @@ pub mod intercept;
 pub mod jwt;
 pub mod listener;
 pub mod mesh;
+pub mod retry;
 pub mod route;
 pub mod service;
 pub mod settings;
+pub mod tcp;
 pub mod tls;
 
 use schemars::JsonSchema;
@@ -20,9 +22,10 @@ use self::jwt::JwtProvider;
 use self::listener::Listener;
 use self::route::Rule;
 use self::service::Service;
-use self::settings::{Admin, Limits, Runtime, Telemetry};
+use self::settings::{Admin, Dns, Drain, Limits, Runtime, Telemetry};
+use self::tcp::Tcp;
 use self::tls::Mesh;
-use super::values::{Entries, OneOrMany, Placed, Time};
+use super::values::{Entries, OneOrMany, Placed};
 
 /// A Ringway configuration: the sections of all files together.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -32,8 +35,12 @@ pub struct Config {
     pub runtime: Runtime,
     /// The admin interface.
     pub admin: Admin,
-    /// How long a drain may take. Default 30s.
-    pub drain: Option<Time>,
+    /// How the process drains: a time limit, or a map.
+    pub drain: Option<Drain>,
+    /// TCP connections on both sides, unless a listener or service says otherwise.
+    pub tcp: Tcp,
+    /// Lookups of service names.
+    pub dns: Dns,
     /// Limits on clients.
     pub limits: Limits,
     /// Listeners, by name.

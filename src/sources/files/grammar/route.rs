@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::jwt::JwtDemand;
-use crate::sources::files::values::{Entries, OneOrMany, Placed, Time};
+use super::retry::Retries;
+use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, TimeOrNone};
 
 /// One rule of a host. The first rule whose `match` matches a request decides. Set exactly one of
 /// `to`, `redirect` and `respond`.
@@ -22,10 +23,16 @@ pub struct Rule {
     pub redirect: Option<Placed<Redirect>>,
     /// Answer with a fixed response.
     pub respond: Option<Placed<Respond>>,
-    /// The time from the request to the end of the response. Default: that of the service.
-    pub timeout: Option<Time>,
-    /// The token that requests must have: a provider of `jwt`, or a map. Default: that of the
-    /// service.
+    /// The time from the request to the end of the response; `none` for no limit. Default: that of
+    /// the service.
+    pub timeout: Option<TimeOrNone>,
+    /// Retries of failed requests. Default: those of the service.
+    pub retries: Option<Placed<Retries>>,
+    /// The longest time without a byte of a body in either direction; `none` for no limit. Default:
+    /// that of the listener.
+    pub body_idle: Option<TimeOrNone>,
+    /// The token that requests must have: the name of a provider in `jwt`, or a map. Default: the
+    /// setting of the service.
     pub jwt: Option<Placed<JwtDemand>>,
     /// Changes to host and path.
     pub rewrite: Option<Placed<Rewrite>>,
@@ -39,8 +46,8 @@ pub struct Rule {
 pub struct Match {
     /// `/exact`, `/prefix/*` or `~regex`.
     pub path: Option<Placed<String>>,
-    /// One of these methods.
-    pub method: OneOrMany<Placed<String>>,
+    /// One of these methods. Default: any method except CONNECT.
+    pub method: AtLeastOne<Placed<String>>,
     /// Header fields, by name.
     pub headers: Entries<Placed<ValueMatch>>,
     /// Query parameters, by name.

@@ -6,8 +6,10 @@ use serde::Deserialize;
 use super::health::HealthCheck;
 use super::http2::Http2;
 use super::jwt::JwtDemand;
+use super::retry::Retries;
+use super::tcp::Tcp;
 use super::tls::ServiceTls;
-use crate::sources::files::values::{Entries, OneOrMany, Placed, Time, TimeOrNone};
+use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, Time, TimeOrNone};
 
 /// A service. Set exactly one of `endpoints`, `versions` and `dns`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -25,29 +27,58 @@ pub struct Service {
     pub tls: Option<Placed<ServiceTls>>,
     /// The SPIFFE IDs that endpoints must prove with `tls: mesh`; one or a list. Default: any ID of
     /// the trusted domains.
-    pub identity: OneOrMany<Placed<String>>,
+    pub identity: AtLeastOne<Placed<String>>,
     /// The token that requests must have: a provider of `jwt`, or a map. Default: none.
     pub jwt: Option<Placed<JwtDemand>>,
     /// The endpoints of each version.
     pub versions: Option<Entries<Vec<Placed<Endpoint>>>>,
-    /// `HOST:PORT`: the addresses of the host in DNS are the endpoints.
-    pub dns: Option<Placed<String>>,
+    /// `HOST:PORT`: the addresses of the host in DNS are the endpoints. Or a map with `family`.
+    pub dns: Option<Placed<DnsName>>,
     /// The load balancing policy. Default `least-request`.
     pub balance: Balance,
-    /// The time limit of connecting. Default 1s.
+    /// The time limit of connecting. Default 5s.
     pub connect_timeout: Option<Time>,
+    /// When connecting takes this long, another endpoint is tried at the same time; `none` for
+    /// never. Default 250ms.
+    pub connect_hedge: Option<TimeOrNone>,
     /// The time from the request to the end of the response. Default `none`.
     pub timeout: Option<TimeOrNone>,
+    /// Retries of failed requests. Default: a request is sent again only if it was not processed.
+    pub retries: Option<Placed<Retries>>,
     /// How long an idle connection to an endpoint is kept. Default 60s.
     pub idle_timeout: Option<Time>,
     /// The maximum number of idle connections for each endpoint. Default 1024.
     pub max_idle_connections: Option<u32>,
+    /// TCP connections to endpoints. Default: the section `tcp`.
+    pub tcp: Tcp,
     /// The PROXY protocol header at the start of each connection to an endpoint. Default `none`.
     pub send_proxy_protocol: SendProxyProtocol,
     /// HTTP/2 settings for endpoints.
     pub http2: Http2,
     /// Health checks of the endpoints. Unhealthy endpoints get no requests. Default: no checks.
     pub health_check: Option<Placed<HealthCheck>>,
+}
+
+/// A name in DNS: `HOST:PORT`, or a map.
+#[derive(Clone, Debug, Default)]
+pub struct DnsName {
+    /// `HOST:PORT`.
+    pub address: String,
+    /// The families of addresses.
+    pub family: Family,
+}
+
+/// The families of addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// IPv4 and IPv6.
+    #[default]
+    Any,
+    /// Only IPv4.
+    Ipv4,
+    /// Only IPv6.
+    Ipv6,
 }
 
 /// The protocol of endpoints.

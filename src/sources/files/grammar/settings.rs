@@ -1,11 +1,11 @@
-//! The grammar of `runtime:`, `admin:`, `limits:` and `telemetry:`. Its comments are the
+//! The grammar of `runtime:`, `admin:`, `drain:`, `limits:` and `telemetry:`. Its comments are the
 //! descriptions in the JSON Schema.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::http2::Http2Limits;
-use crate::sources::files::values::{AutoOrCount, Placed, Size};
+use crate::sources::files::values::{AutoOrCount, OutboundDrain, Placed, Size, Time};
 
 /// Workers and their kernel interface.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -14,7 +14,7 @@ pub struct Runtime {
     /// The number of workers. Default `auto`: one for each CPU that the process may use, but no
     /// more than its CPU quota (cgroups) keeps busy.
     pub workers: Option<AutoOrCount>,
-    /// Whether each worker stays on a CPU of its own. Default: only if the process may not use all
+    /// Whether each worker stays on its own CPU. Default: only if the process may not use all
     /// CPUs of the machine, and has a worker for each CPU that it may use.
     pub pin: Option<bool>,
     /// The kernel interface. Default `auto`: io_uring, or epoll where io_uring is not allowed.
@@ -42,6 +42,30 @@ pub struct Admin {
     pub bind: Option<Placed<String>>,
 }
 
+/// How the process drains. A time limit alone is `inbound`.
+#[derive(Clone, Debug, Default)]
+pub struct Drain(pub DrainMap);
+
+/// How the process drains, in its long form.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainMap {
+    /// How long open requests may take. Then all connections are closed. Default 30s.
+    pub inbound: Option<Time>,
+    /// `after`: outbound listeners accept until the last inbound connection has closed. A time: as
+    /// `after`, but for that time at least. `with`: they drain with the others. Default `after`.
+    pub outbound: Option<OutboundDrain>,
+}
+
+/// Lookups of service names.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dns {
+    /// How long the last addresses of a name stay in use after the answer that it does not exist,
+    /// or has no addresses. Default 30s. A lookup that fails (SERVFAIL, no answer) keeps them.
+    pub gone_after: Option<Time>,
+}
+
 /// Limits on clients.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -66,19 +90,34 @@ pub struct Limits {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
-    /// One line for each exchange. Default: none.
-    pub access_log: Option<AccessLog>,
+    /// One line for each exchange. Default: only for exchanges that fail, on standard error.
+    pub access_log: AccessLog,
 }
 
 /// The access log.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct AccessLog {
-    /// `stdout`, `stderr` or a file.
-    pub path: Placed<String>,
+    /// `stdout`, `stderr` or a file. A relative path is relative to the configuration file.
+    /// Default `stderr`.
+    pub path: Option<Placed<String>>,
     /// The format of a line. Default `json`.
-    #[serde(default)]
     pub format: LogFormat,
+    /// The exchanges that get a line. Default: `all` if there is a `path`, else `failed`.
+    pub filter: Option<LogFilter>,
+}
+
+/// The exchanges that get a line in the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFilter {
+    /// All exchanges and connections.
+    All,
+    /// Failed exchanges: with a response flag, a status of 5xx, a gRPC status of a server error,
+    /// or without a complete response.
+    Failed,
+    /// None: no access log.
+    None,
 }
 
 /// The format of an access log line.

@@ -36,8 +36,8 @@ pub struct ServerFiles {
     pub client_auth: Option<Placed<ClientAuth>>,
     /// PEM file with revocation lists for client certificates.
     pub crl: Option<Placed<String>>,
-    /// Whether clients are told the names of the CAs in `client_ca`, so that one with several
-    /// certificates takes the right one. Default true.
+    /// Whether clients get the names of the CAs in `client_ca`, so that a client with several
+    /// certificates can choose the right one. Default true.
     pub send_ca_names: Option<Placed<bool>>,
     /// The oldest supported version: `1.2` or `1.3`. Default 1.2.
     pub min_version: Option<Placed<String>>,

@@ -1,4 +1,4 @@
-//! `authorization:`.
+//! Lowers `authorization:` to the model.
 
 use super::super::grammar::authorization::{
     AuthorizationAction, AuthorizationRule, Operation, Source, When,

@@ -1,4 +1,4 @@
-//! `health_check:` of services.
+//! Lowers `health_check:` of services to the model.
 
 use super::super::grammar::health::{CheckMethod, HealthCheck, HttpCheckMap};
 use super::super::values::Placed;
@@ -10,6 +10,12 @@ pub(super) fn check(
     written: Placed<HealthCheck>,
 ) -> Option<Item<model::HealthCheck>> {
     let value = written.value;
+    let probes = [
+        value.http.as_ref().map(|http| ("http", http.place)),
+        value.grpc.as_ref().map(|grpc| ("grpc", grpc.place)),
+        value.tcp.as_ref().map(|tcp| ("tcp", tcp.place)),
+    ];
+    lower.only_one("a health check", &probes);
     let probe = match (value.http, value.grpc, value.tcp) {
         (Some(http), None, None) => {
             Some(HealthProbe::Http(resource(lower, http.place, http.value.0)))
@@ -59,7 +65,7 @@ fn resource(lower: &mut Lower<'_>, around: Place, written: HttpCheckMap) -> Http
     }
 }
 
-/// `200`, or `200-299`.
+/// Parses `200` or `200-299`.
 fn range(text: &str) -> Option<(u16, u16)> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let range = (first.parse().ok()?, last.parse().ok()?);

@@ -1,4 +1,4 @@
-//! `http2:` of listeners and services, and `limits.http2:`.
+//! Lowers `http2:` of listeners and services, and `limits.http2:`, to the model.
 
 use super::super::grammar::http2::{Http2, Http2Limits};
 use super::settings::size;

@@ -1,4 +1,4 @@
-//! `jwt:`, and the token requirements of routes and services.
+//! Lowers `jwt:`, and the token requirements of routes and services, to the model.
 
 use super::super::grammar::jwt::{JwtDemand, JwtProvider};
 use super::super::values::Placed;

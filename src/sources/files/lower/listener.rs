@@ -1,10 +1,10 @@
-//! `listeners:`.
+//! Lowers `listeners:` to the model.
 
 use std::path::PathBuf;
 
 use super::super::grammar::listener::{self as grammar, Listener, Timeouts};
 use super::super::values::Placed;
-use super::{Lower, http2, list, origin, time, tls};
+use super::{Lower, http2, list, origin, tcp, time, time_or_none, tls};
 use crate::model::{self, EscapedSlashes, ForwardClientCert, Item, ListenerProtocol};
 use crate::net::Bind;
 
@@ -19,6 +19,7 @@ pub(super) fn listener(
     model::Listener {
         name,
         binds,
+        outbound: value.direction == grammar::Direction::Outbound,
         protocol: match value.protocol {
             grammar::ListenerProtocol::Auto => ListenerProtocol::Auto,
             grammar::ListenerProtocol::Http => ListenerProtocol::Http1,
@@ -29,11 +30,13 @@ pub(super) fn listener(
         tls: tls.into_iter().filter_map(|tls| tls::server(lower, tls)).collect(),
         service: value.service.map(Into::into),
         proxy_protocol: value.proxy_protocol,
+        redirect_https: value.redirect_https.value.then(|| origin(value.redirect_https.place)),
         hosts: value.hosts.map(|hosts| list(hosts.0)),
         trusted_hops: value.trusted_hops,
         forward_client_cert: forward_client_cert(value.forward_client_cert),
         http2: http2::http2(value.http2),
         timeouts: timeouts(value.timeouts),
+        tcp: tcp::tcp(value.tcp),
         connections: value.connections,
         request_id: value.request_id,
         via: value.via.map(Into::into),
@@ -42,6 +45,7 @@ pub(super) fn listener(
             grammar::EscapedSlashes::Keep => EscapedSlashes::Keep,
             grammar::EscapedSlashes::Decode => EscapedSlashes::Decode,
         },
+        abort_on_close: value.abort_on_close,
     }
 }
 
@@ -69,8 +73,8 @@ pub(super) fn timeouts(written: Timeouts) -> model::Timeouts {
     model::Timeouts {
         handshake: time(written.handshake),
         header: time(written.header),
-        body_idle: time(written.body_idle),
+        body_idle: time_or_none(written.body_idle),
         keep_alive: time(written.keep_alive),
-        tcp_idle: time(written.tcp_idle),
+        tcp_idle: time_or_none(written.tcp_idle),
     }
 }

@@ -1,4 +1,4 @@
-//! `mesh:`.
+//! Lowers `mesh:` to the model.
 
 use std::net::SocketAddr;
 
@@ -75,6 +75,8 @@ fn binds(lower: &mut Lower<'_>, written: &OneOrMany<Placed<String>>) -> Vec<Item
     let mut binds = Vec::new();
     for text in &written.0 {
         match text.value.parse() {
+            Ok(SocketAddr::V4(address)) if address.port() == 0 => lower.no_port(text),
+            Ok(SocketAddr::V6(address)) if address.port() == 0 => lower.no_port(text),
             Ok(address) => binds.push(Item::new(address, origin(text.place))),
             Err(_) => {
                 let message =

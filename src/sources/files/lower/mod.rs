@@ -1,15 +1,18 @@
 //! Lowers the grammar to the model, one topic per file. Texts become values: addresses, ports,
 //! ranges. `compile` finds errors that involve several items.
 
+mod addresses;
 mod authorization;
 mod health;
 mod http2;
 mod jwt;
 mod listener;
 mod mesh;
+mod retry;
 mod route;
 mod service;
 mod settings;
+mod tcp;
 mod tls;
 
 use std::net::SocketAddr;
@@ -18,8 +21,10 @@ use std::sync::Arc;
 use super::diagnostic::{Diagnostic, SourceMap};
 use super::grammar::Config;
 use super::materials::Materials;
-use super::values::{Entries, Placed, Time};
+use super::values::{Entries, Placed, Time, TimeOrNone};
+use crate::matching::PatternError;
 use crate::model::{Item, Items, Material, Model, Origin, Place};
+use crate::time::NO_LIMIT;
 
 /// Lowers `config`. Adds a mistake for each invalid text.
 pub(super) fn lower(
@@ -33,11 +38,15 @@ pub(super) fn lower(
         files: sources.names(),
         settings: settings::settings(
             &mut lower,
-            config.runtime,
-            config.admin,
-            config.drain,
-            config.limits,
-            config.telemetry,
+            settings::Written {
+                runtime: config.runtime,
+                admin: config.admin,
+                drain: config.drain,
+                tcp: config.tcp,
+                dns: config.dns,
+                limits: config.limits,
+                telemetry: config.telemetry,
+            },
         ),
         mesh: mesh::mesh(&mut lower, config.mesh),
         listeners: items(config.listeners, |name, it| listener::listener(&mut lower, name, it)),
@@ -86,6 +95,38 @@ impl Lower<'_> {
         self.mistakes.push(Diagnostic::at(place, message).help(help));
     }
 
+    /// Reports an error if more than one of `parts` is written. `what` may have only one.
+    fn only_one(&mut self, what: &str, parts: &[Option<(&str, Place)>]) {
+        let mut written = parts.iter().flatten();
+        if let (Some((first, _)), Some((second, place))) = (written.next(), written.next()) {
+            let message = format!("{what} has either `{first}` or `{second}`, and not both");
+            self.mistake_with_help(*place, message, "keep one of them");
+        }
+    }
+
+    fn pattern(&mut self, place: Place, error: PatternError) {
+        self.mistake_with_help(place, error.message, error.help);
+    }
+
+    fn no_port(&mut self, text: &Placed<String>) {
+        let message = format!("{:?} has the port 0, which nobody can connect to", text.value);
+        self.mistake_with_help(text.place, message, "write a port from 1 to 65535");
+    }
+
+    /// The content of the private key in the file `name`.
+    fn key(&mut self, name: &Placed<String>) -> Item<Material> {
+        if self.materials.is_open(self.sources, name) {
+            let message = "every user of this host can read this key";
+            let help = format!("chmod o-r {}", name.value);
+            self.mistakes.push(Diagnostic::at(name.place, message).help(help).warning());
+        }
+        self.material(name)
+    }
+
+    fn keys(&mut self, name: &Option<Placed<String>>) -> Option<Item<Material>> {
+        name.as_ref().map(|name| self.key(name))
+    }
+
     /// The content of the file `name`.
     fn material(&self, name: &Placed<String>) -> Item<Material> {
         Item::new(self.materials.get(self.sources, name), origin(name.place))
@@ -97,10 +138,18 @@ impl Lower<'_> {
 
     /// Parses an `IP:PORT`. `help` names other possible forms.
     fn address(&mut self, text: &Placed<String>, help: &str) -> Option<SocketAddr> {
-        let parsed = text.value.parse().ok();
+        let parsed: Option<SocketAddr> = text.value.parse().ok();
+        if parsed.is_some_and(|address| address.port() == 0) {
+            self.no_port(text);
+            return None;
+        }
         if parsed.is_none() {
             let message = format!("{:?} is not an address to listen on", text.value);
-            self.mistake_with_help(text.place, message, help);
+            self.mistake_with_help(
+                text.place,
+                message,
+                addresses::help_for_bind(&text.value, help),
+            );
         }
         parsed
     }
@@ -129,7 +178,13 @@ fn time(time: Option<Time>) -> Option<std::time::Duration> {
     time.map(|time| time.0)
 }
 
-/// The place of a value that may stand for a map. A value alone has no place of its own.
+/// A time limit, which may be [`NO_LIMIT`].
+fn time_or_none(time: Option<TimeOrNone>) -> Option<std::time::Duration> {
+    time.map(|time| time.0.unwrap_or(NO_LIMIT))
+}
+
+/// The place of a value in its long or short form. A value in its short form has no place of its
+/// own, so its place is `around`.
 fn place_or(place: Place, around: Place) -> Place {
     if place == Place::default() { around } else { place }
 }

@@ -1,10 +1,10 @@
-//! `routes:`.
+//! Lowers `routes:` to the model.
 
 use std::sync::Arc;
 
 use super::super::grammar::route::{self as grammar, FieldEdits, Redirect, Rewrite, Rule};
 use super::super::values::{Entries, OneOrMany, Placed};
-use super::{Lower, jwt, list, origin, pairs, place_or, time};
+use super::{Lower, jwt, list, origin, pairs, place_or, retry, time_or_none};
 use crate::matching::{PathMatch, PatternError, ValueMatch};
 use crate::model::{self, Action, Item, Items, Routes};
 
@@ -24,6 +24,12 @@ pub(super) fn routes(
 
 fn rule(lower: &mut Lower<'_>, written: Placed<Rule>) -> Item<model::Rule> {
     let value = written.value;
+    let actions = [
+        value.to.as_ref().map(|to| ("to", to.place)),
+        value.redirect.as_ref().map(|redirect| ("redirect", redirect.place)),
+        value.respond.as_ref().map(|respond| ("respond", respond.place)),
+    ];
+    lower.only_one("a rule", &actions);
     let rule = model::Rule {
         name: value.name.map(Into::into),
         matches: matches(lower, value.matches),
@@ -36,7 +42,9 @@ fn rule(lower: &mut Lower<'_>, written: Placed<Rule>) -> Item<model::Rule> {
             })),
             _ => None,
         },
-        timeout: time(value.timeout),
+        timeout: time_or_none(value.timeout),
+        retries: value.retries.map(|retries| Box::new(retry::retries(retries))),
+        body_idle: time_or_none(value.body_idle),
         jwt: value.jwt.map(jwt::demand),
         rewrite: value.rewrite.map(|rewrite| Box::new(rewrite_of(rewrite))),
         request_headers: edits(value.headers.request),
@@ -84,10 +92,10 @@ fn matches(lower: &mut Lower<'_>, written: grammar::Match) -> model::Match {
     }
 }
 
-/// `/exact`, `/prefix/*` or `~regex`.
+/// Parses `/exact`, `/prefix/*` or `~regex`.
 fn path(lower: &mut Lower<'_>, text: &Placed<String>) -> Item<PathMatch> {
     let path = PathMatch::parse(&text.value).unwrap_or_else(|error| {
-        lower.mistake(text.place, error.to_string());
+        lower.pattern(text.place, error);
         // Keep a condition, so that the rule does not match everything.
         PathMatch::Exact(text.value.as_bytes().into())
     });
@@ -102,13 +110,13 @@ fn values(
     for (name, value) in written.0 {
         match value_match(&value.value) {
             Ok(parsed) => values.push((name.into(), parsed)),
-            Err(error) => lower.mistake(value.place, error.to_string()),
+            Err(error) => lower.pattern(value.place, error),
         }
     }
     values
 }
 
-/// A value, `~regex`, or `{present: true}`.
+/// Lowers a value, `~regex`, or `{present: true}`.
 pub(super) fn value_match(written: &grammar::ValueMatch) -> Result<ValueMatch, PatternError> {
     match written {
         grammar::ValueMatch::Present => Ok(ValueMatch::Present),

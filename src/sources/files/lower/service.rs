@@ -1,12 +1,14 @@
-//! `services:`.
+//! Lowers `services:` to the model.
 
 use std::path::PathBuf;
 
 use super::super::grammar::service::{self as grammar, Service};
 use super::super::values::Placed;
-use super::{Lower, health, http2, jwt, list, origin, time, tls};
+use super::{
+    Lower, addresses, health, http2, jwt, list, origin, retry, tcp, time, time_or_none, tls,
+};
 use crate::model::{self, Balance, Endpoints, HashBy, Item, SendProxyProtocol, ServiceProtocol};
-use crate::net::Address;
+use crate::net::{Address, DnsName, Families};
 
 pub(super) fn service(
     lower: &mut Lower<'_>,
@@ -14,13 +16,19 @@ pub(super) fn service(
     written: Placed<Service>,
 ) -> model::Service {
     let value = written.value;
+    let sources = [
+        value.endpoints.as_ref().map(|_| ("endpoints", written.place)),
+        value.versions.as_ref().map(|_| ("versions", written.place)),
+        value.dns.as_ref().map(|dns| ("dns", dns.place)),
+    ];
+    lower.only_one("a service", &sources);
     let endpoints = match (value.endpoints, value.versions, value.dns) {
         (Some(list), None, None) => Some(Endpoints::List(endpoints(lower, list))),
         (None, Some(map), None) => {
             let version = |(name, list): (Placed<String>, _)| (name.into(), endpoints(lower, list));
             Some(Endpoints::Versions(map.0.into_iter().map(version).collect()))
         }
-        (None, None, Some(dns)) => Some(Endpoints::Name(host_and_port(lower, dns))),
+        (None, None, Some(dns)) => Some(Endpoints::Name(dns_name(lower, dns))),
         _ => None,
     };
     model::Service {
@@ -44,9 +52,12 @@ pub(super) fn service(
         jwt: value.jwt.map(jwt::demand),
         balance: balance(value.balance),
         connect_timeout: time(value.connect_timeout),
+        connect_hedge: time_or_none(value.connect_hedge),
         timeout: value.timeout.and_then(|time| time.0),
+        retries: value.retries.map(retry::retries),
         idle_timeout: time(value.idle_timeout),
         max_idle_connections: value.max_idle_connections,
+        tcp: tcp::tcp(value.tcp),
         send_proxy_protocol: match value.send_proxy_protocol {
             grammar::SendProxyProtocol::None => SendProxyProtocol::None,
             grammar::SendProxyProtocol::V1 => SendProxyProtocol::V1,
@@ -77,33 +88,49 @@ fn endpoint(
     };
     let Some(address) = address else {
         let message = format!("{text:?} is not the address of an endpoint");
-        let help = "write IP:PORT or unix:/path; a host name goes into `dns: HOST:PORT`";
-        lower.mistake_with_help(place, message, help);
+        lower.mistake_with_help(place, message, addresses::help_for_endpoint(text));
         return None;
     };
+    if let Address::Tcp(address) = &address
+        && address.port() == 0
+    {
+        lower.no_port(&Placed { place, value: value.address });
+        return None;
+    }
     let zone = value.zone.map(Into::into);
     Some(Item::new(model::Endpoint { address, weight: value.weight, zone }, origin(place)))
 }
 
-fn host_and_port(lower: &mut Lower<'_>, name: Placed<String>) -> Item<String> {
-    let valid = name.value.rsplit_once(':').is_some_and(|(host, port)| {
+fn dns_name(lower: &mut Lower<'_>, written: Placed<grammar::DnsName>) -> Item<DnsName> {
+    let Placed { place, value } = written;
+    let valid = value.address.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
     });
-    if !valid {
-        lower.mistake(name.place, format!("{:?} is not HOST:PORT", name.value));
+    if !valid || value.address.contains('/') {
+        let message = format!("{:?} is not HOST:PORT", value.address);
+        lower.mistake_with_help(place, message, addresses::help_for_name(&value.address));
     }
-    name.into()
+    let families = match value.family {
+        grammar::Family::Any => Families::Any,
+        grammar::Family::Ipv4 => Families::Ipv4,
+        grammar::Family::Ipv6 => Families::Ipv6,
+    };
+    Item::new(DnsName { address: value.address.into(), families }, origin(place))
 }
 
 fn virtual_address(
     lower: &mut Lower<'_>,
     text: &Placed<String>,
 ) -> Option<Item<std::net::SocketAddr>> {
-    let Ok(parsed) = text.value.parse() else {
+    let Ok(parsed) = text.value.parse::<std::net::SocketAddr>() else {
         let message = format!("{:?} is not a virtual address", text.value);
         lower.mistake_with_help(text.place, message, "write IP:PORT or [IPv6]:PORT");
         return None;
     };
+    if parsed.port() == 0 {
+        lower.no_port(text);
+        return None;
+    }
     Some(Item::new(parsed, origin(text.place)))
 }
 

@@ -1,22 +1,28 @@
-//! `runtime:`, `admin:`, `drain:`, `limits:` and `telemetry:`.
-
-use std::path::PathBuf;
+//! Lowers `runtime:`, `admin:`, `drain:`, `tcp:`, `dns:`, `limits:` and `telemetry:` to the model.
 
 use super::super::grammar::settings::{
-    self as grammar, Admin, Limits, LogFormat, Runtime, Telemetry,
+    self as grammar, Admin, Dns, Drain, Limits, LogFormat, Runtime, Telemetry,
 };
-use super::super::values::{Placed, Size, Time};
+use super::super::grammar::tcp::Tcp;
+use super::super::log_file::{self, LogFault, Target};
+use super::super::materials::path_of;
+use super::super::values::{Placed, Size};
 use super::{Lower, http2, time};
-use crate::model::{self, AccessLog, AdminBind, Driver, Item, LogSink, Settings};
+use crate::model::{self, AccessLog, AdminBind, Driver, Item, LogFilter, LogSink, Settings};
 
-pub(super) fn settings(
-    lower: &mut Lower<'_>,
-    runtime: Runtime,
-    admin: Admin,
-    drain: Option<Time>,
-    limits: Limits,
-    telemetry: Telemetry,
-) -> Settings {
+/// The sections about the process.
+pub(super) struct Written {
+    pub runtime: Runtime,
+    pub admin: Admin,
+    pub drain: Option<Drain>,
+    pub tcp: Tcp,
+    pub dns: Dns,
+    pub limits: Limits,
+    pub telemetry: Telemetry,
+}
+
+pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
+    let Written { runtime, admin, drain, tcp, dns, limits, telemetry } = written;
     Settings {
         workers: runtime.workers.and_then(|workers| workers.0),
         pin: runtime.pin,
@@ -26,10 +32,17 @@ pub(super) fn settings(
             grammar::Driver::Epoll => Driver::Epoll,
         },
         admin: admin_bind(lower, &admin),
-        drain: time(drain),
+        drain: drain.map(self::drain).unwrap_or_default(),
+        tcp: super::tcp::tcp(tcp),
+        gone_after: time(dns.gone_after),
         limits: self::limits(limits),
-        access_log: telemetry.access_log.map(access_log),
+        access_log: access_log(lower, telemetry.access_log),
     }
+}
+
+fn drain(Drain(written): Drain) -> model::Drain {
+    let outbound = written.outbound.map(|outbound| outbound.0).unwrap_or_default();
+    model::Drain { inbound: time(written.inbound), outbound }
 }
 
 fn admin_bind(lower: &mut Lower<'_>, admin: &Admin) -> AdminBind {
@@ -59,11 +72,33 @@ pub(super) fn size(size: Option<Placed<Size>>) -> Option<Item<usize>> {
     size.map(|size| Item::new(size.value.0, super::origin(size.place)))
 }
 
-fn access_log(log: grammar::AccessLog) -> AccessLog {
-    let sink = match log.path.value.as_str() {
-        "stdout" => LogSink::Stdout,
-        "stderr" => LogSink::Stderr,
-        path => LogSink::File(PathBuf::from(path)),
-    };
-    AccessLog { sink, text: log.format == LogFormat::Text }
+fn access_log(lower: &mut Lower<'_>, log: grammar::AccessLog) -> AccessLog {
+    let sink = log.path.and_then(|path| log_sink(lower, &path));
+    let filter = log.filter.map(|filter| match filter {
+        grammar::LogFilter::All => LogFilter::All,
+        grammar::LogFilter::Failed => LogFilter::Failed,
+        grammar::LogFilter::None => LogFilter::None,
+    });
+    AccessLog { sink, text: log.format == LogFormat::Text, filter }
+}
+
+/// The target of access log lines. `None` after a mistake.
+fn log_sink(lower: &mut Lower<'_>, path: &Placed<String>) -> Option<LogSink> {
+    match log_file::target(&path.value) {
+        Target::Stdout => Some(LogSink::Stdout),
+        Target::Stderr => Some(LogSink::Stderr),
+        Target::Off => {
+            let message = format!("{:?} is not a file for the access log", path.value);
+            let help = "for no access log write `access_log: {filter: none}`";
+            lower.mistake_with_help(path.place, message, help);
+            None
+        }
+        Target::File => {
+            let materials = lower.materials;
+            if let Some(LogFault { message, help }) = materials.log_fault() {
+                lower.mistake_with_help(path.place, message, help);
+            }
+            Some(LogSink::File(path_of(lower.sources, path)))
+        }
+    }
 }

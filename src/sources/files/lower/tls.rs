@@ -1,9 +1,11 @@
-//! TLS of listeners and services, and the identity of this workload.
+//! Lowers TLS of listeners and services, and the identity of this workload, to the model.
 
+use super::super::diagnostic::Diagnostic;
 use super::super::grammar::tls::{self, ListenerTls, ServerFiles, ServiceTls, Verify};
 use super::super::values::Placed;
 use super::{Lower, origin};
 use crate::ca;
+use crate::compile::habits;
 use crate::model::{
     ClientAuth, ClientFiles, ClientTls, Identity, Item, Material, ServerCertificate, ServerTls,
     TlsVersion,
@@ -17,8 +19,8 @@ pub(super) fn server(
     let tls = match written.value {
         ListenerTls::Word(word) if word == "mesh" => ServerTls::Mesh,
         ListenerTls::Word(word) => {
-            let help = "write {cert: FILE, key: FILE}, a list of those, or `mesh` alone";
-            lower.mistake_with_help(place, format!("{word:?} is no TLS"), help);
+            let help = habits::of_shape("ListenerTls", &word, &|_| None).unwrap_or_default();
+            lower.mistake_with_help(place, format!("{word:?} names no certificate"), help);
             return None;
         }
         ListenerTls::Files(files) => ServerTls::Certificate(Box::new(certificate(lower, *files))),
@@ -29,7 +31,7 @@ pub(super) fn server(
 fn certificate(lower: &mut Lower<'_>, files: ServerFiles) -> ServerCertificate {
     ServerCertificate {
         cert: lower.material(&files.cert),
-        key: lower.material(&files.key),
+        key: lower.key(&files.key),
         names: files.names.0.into_iter().map(|name| name.value).collect(),
         ocsp: lower.materials(&files.ocsp),
         client_ca: lower.materials(&files.client_ca),
@@ -51,7 +53,7 @@ fn min_version(lower: &mut Lower<'_>, written: &Placed<String>) -> Option<Item<T
         "1.2" => TlsVersion::Tls12,
         "1.3" => TlsVersion::Tls13,
         other => {
-            let message = format!("{other:?} is not a version of TLS that is spoken");
+            let message = format!("Ringway speaks TLS 1.2 and 1.3, and not {other:?}");
             lower.mistake_with_help(written.place, message, "write \"1.2\" or \"1.3\"");
             return None;
         }
@@ -67,14 +69,14 @@ pub(super) fn client(
     let tls = match written.value {
         ServiceTls::Word(word) if word == "mesh" => ClientTls::Mesh,
         ServiceTls::Word(word) => {
-            let help = "write {ca: FILE}, or `mesh`";
-            lower.mistake_with_help(place, format!("{word:?} is no TLS"), help);
+            let help = habits::of_shape("ServiceTls", &word, &|_| None).unwrap_or_default();
+            lower.mistake_with_help(place, format!("{word:?} names no CA"), help);
             return None;
         }
         ServiceTls::Files(files) => ClientTls::Files(Box::new(ClientFiles {
             ca: lower.materials(&files.ca),
             cert: lower.materials(&files.cert),
-            key: lower.materials(&files.key),
+            key: lower.keys(&files.key),
             sni: files.sni.map(Into::into),
             crl: lower.materials(&files.crl),
             unverified: files.verify == Verify::None,
@@ -83,12 +85,12 @@ pub(super) fn client(
     Some(Item::new(tls, origin(place)))
 }
 
-pub(super) fn identity(lower: &Lower<'_>, written: Placed<tls::Identity>) -> Item<Identity> {
+pub(super) fn identity(lower: &mut Lower<'_>, written: Placed<tls::Identity>) -> Item<Identity> {
     let value = written.value;
     let identity = match (&value.cert, &value.key, &value.roots) {
         (Some(cert), Some(key), Some(roots)) if value.ca.is_none() => Identity::Given {
             cert: lower.material(cert),
-            key: lower.material(key),
+            key: lower.key(key),
             roots: lower.material(roots),
         },
         (None, None, None) if value.id.is_some() => {
@@ -100,7 +102,12 @@ pub(super) fn identity(lower: &Lower<'_>, written: Placed<tls::Identity>) -> Ite
 }
 
 /// A certificate that the CA in `directory` has issued.
-fn issued(lower: &Lower<'_>, directory: &Placed<String>) -> Identity {
+fn issued(lower: &mut Lower<'_>, directory: &Placed<String>) -> Identity {
+    if lower.materials.is_open_in(lower.sources, directory, ca::INTERMEDIATE_KEY) {
+        let message = "every user of this host can read the intermediate key of this CA";
+        let help = format!("chmod o-r {}/{}", directory.value, ca::INTERMEDIATE_KEY);
+        lower.mistakes.push(Diagnostic::at(directory.place, message).help(help).warning());
+    }
     let at = |material| Item::new(material, origin(directory.place));
     let (cert, key) = match lower.materials.issued() {
         Some(Ok(issued)) => (

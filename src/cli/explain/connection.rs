@@ -1,0 +1,120 @@
+//! Explains a request on a connection to an HTTP listener.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::asked::Asked;
+use super::request;
+use crate::decision::Client;
+use crate::identity::SpiffeId;
+use crate::net::Bind;
+use crate::snapshot::{Listener, Snapshot};
+use crate::tls::{Mode, ServerTls};
+
+/// Writes the first line about a listener.
+pub(super) fn title(out: &mut String, listener: &Listener) {
+    let binds: Vec<String> = listener.binds.iter().map(ToString::to_string).collect();
+    // Writing to a String cannot fail.
+    writeln!(out, "listener {} ({})", listener.name, binds.join(", ")).ok();
+}
+
+/// The security of a client's connection.
+pub(super) enum Secured {
+    /// The connection has TLS, and the client has proven this identity.
+    Tls(Option<SpiffeId>),
+    /// The connection has no TLS.
+    Plain,
+    /// The connection is refused, for this reason.
+    Refused(String),
+}
+
+/// Explains a request to an HTTP listener, at each of its ports. Usually the result is the same at
+/// all ports.
+pub(super) fn explain(
+    out: &mut String,
+    snapshot: &Snapshot,
+    listener: &Listener,
+    asked: &Asked,
+) -> Result<(), String> {
+    let ports = ports(listener, asked);
+    if ports.is_empty() {
+        return Ok(());
+    }
+    title(out, listener);
+    let mut said = String::new();
+    for port in ports {
+        let mut text = String::new();
+        at_port(&mut text, snapshot, listener, asked, port)?;
+        if text != said {
+            if !said.is_empty() {
+                writeln!(out, "  at port {port}:").ok();
+            }
+            out.push_str(&text);
+            said = text;
+        }
+    }
+    Ok(())
+}
+
+/// The ports at which the listener may get the request; 0 for a bind without a port.
+fn ports(listener: &Listener, asked: &Asked) -> BTreeSet<u16> {
+    let port = |bind: &Bind| match (bind, asked.to) {
+        (Bind::Tcp(address), None) => Some(address.port()),
+        (Bind::Tcp(address), Some(to)) => {
+            let is_it = address.ip() == to.ip() || address.ip().is_unspecified();
+            (is_it && address.port() == to.port()).then_some(to.port())
+        }
+        (Bind::Unix(_) | Bind::Systemd(_), None) => Some(0),
+        (Bind::Unix(_) | Bind::Systemd(_), Some(_)) | (Bind::Udp(_), _) => None,
+    };
+    listener.binds.iter().filter_map(port).collect()
+}
+
+fn at_port(
+    out: &mut String,
+    snapshot: &Snapshot,
+    listener: &Listener,
+    asked: &Asked,
+    port: u16,
+) -> Result<(), String> {
+    let secured = match &listener.tls {
+        Some(tls) => tls_of(tls, asked.id()),
+        None => Secured::Plain,
+    };
+    let (identity, scheme) = match secured {
+        Secured::Refused(why) => {
+            writeln!(out, "  refused: the TLS handshake fails: {why}").ok();
+            return Ok(());
+        }
+        Secured::Tls(id) => (id, "https"),
+        Secured::Plain => (None, "http"),
+    };
+    unproven(out, asked, identity.as_ref());
+    let identity = identity.as_ref().map(SpiffeId::as_str);
+    let (original, probes_only) = (None, false);
+    let client = Client { listener, identity, ip: asked.ip, scheme, port, original, probes_only };
+    request::explain_asked(out, snapshot, client, asked)
+}
+
+/// Says that the client cannot prove its identity here.
+pub(super) fn unproven(out: &mut String, asked: &Asked, proven: Option<&SpiffeId>) {
+    if let (Some(identity), None) = (&asked.identity, proven) {
+        writeln!(out, "  nobody asks for a certificate here: {identity} counts for no rule").ok();
+    }
+}
+
+/// The security of a connection to a listener with TLS, from a client with the identity `id`. A
+/// client without an identity uses plain text if that is allowed.
+pub(super) fn tls_of(tls: &ServerTls, id: Option<SpiffeId>) -> Secured {
+    match (&tls.verifier, id) {
+        (Some(verifier), Some(id)) => match verifier.check_id(&id) {
+            Ok(()) => Secured::Tls(Some(id)),
+            Err(error) => Secured::Refused(error.to_string()),
+        },
+        (_, None) if tls.mode == Mode::Permissive => Secured::Plain,
+        (Some(verifier), None) if verifier.is_mandatory() => {
+            Secured::Refused("the client presents no certificate; --from gives it one".to_owned())
+        }
+        (Some(_), None) | (None, _) => Secured::Tls(None),
+    }
+}

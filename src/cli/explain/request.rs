@@ -1,0 +1,254 @@
+//! Explains a request: its rule, its services, its token and its authorization.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::asked::Asked;
+use crate::cluster::{Destination, Service};
+use crate::decision::{self, Client, DENIED};
+use crate::http1::framing;
+use crate::jwt::{Accepted, Claims, Rejection, Requirement};
+use crate::mesh::OriginalTarget;
+use crate::message::HeadView;
+use crate::route::{Action, Rule, Split};
+use crate::snapshot::Snapshot;
+use crate::time::NO_LIMIT;
+
+/// A request of a client.
+pub(super) struct Call<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) client: Client<'a>,
+    pub(super) request: HeadView<'a>,
+}
+
+/// Explains the request of `asked`, which `client` sends.
+///
+/// # Errors
+/// When the arguments are no request.
+pub(super) fn explain_asked(
+    out: &mut String,
+    snapshot: &Snapshot,
+    client: Client<'_>,
+    asked: &Asked,
+) -> Result<(), String> {
+    match asked.normalised(snapshot, client.listener)? {
+        Ok(parsed) => {
+            let request = parsed.head.view(&parsed.text);
+            explain(out, &Call { snapshot, client, request });
+        }
+        Err(refusal) => {
+            writeln!(out, "  refused: {refusal}").ok();
+        }
+    }
+    Ok(())
+}
+
+/// Explains a request, in the order in which the proxy decides.
+pub(super) fn explain(out: &mut String, call: &Call<'_>) {
+    if let Err(refusal) = framing::request(call.request) {
+        // Writing to a String cannot fail.
+        writeln!(out, "  refused: {refusal}").ok();
+        return;
+    }
+    write_looked(out, call);
+    match call.client.rule(call.request).rule {
+        Ok(rule) => {
+            writeln!(out, "  rule {} ({}), host {}", rule.name, rule.place, rule.host).ok();
+            explain_action(out, call, rule);
+        }
+        Err(refusal) => {
+            writeln!(out, "  refused: {refusal}").ok();
+        }
+    }
+}
+
+/// Writes the routes that do not match.
+pub(super) fn write_looked(out: &mut String, call: &Call<'_>) {
+    let (request, client) = (call.request, &call.client);
+    let Some(table) = client.listener.routes() else { return };
+    let looked = table.explain(request, client.default_port(request));
+    if looked.is_empty() {
+        let host = String::from_utf8_lossy(request.authority()).into_owned();
+        writeln!(out, "  no routes for the host {host:?}").ok();
+    }
+    for (rule, mismatch) in looked {
+        if let Some(mismatch) = mismatch {
+            writeln!(out, "  not {} ({}): {mismatch}", rule.name, rule.place).ok();
+        }
+    }
+}
+
+fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
+    match &rule.action {
+        Action::Forward(split) => explain_split(out, call, rule, split),
+        Action::Redirect(redirect) => {
+            if admitted(out, call, rule, None) {
+                let mut location = Vec::new();
+                redirect.location(call.request, call.client.scheme, &mut location);
+                let location = String::from_utf8_lossy(&location);
+                writeln!(out, "  answers {} location {location}", redirect.status).ok();
+            }
+        }
+        Action::Respond(respond) => {
+            if admitted(out, call, rule, None) {
+                let bytes = respond.body.len();
+                writeln!(out, "  answers {} with {bytes} bytes", respond.status).ok();
+            }
+        }
+    }
+    let mut target = Vec::new();
+    if let Some(rewrite) = &rule.rewrite {
+        if rewrite.target(rule, call.request, &mut target) {
+            writeln!(out, "  path becomes {}", String::from_utf8_lossy(&target)).ok();
+        }
+        if let Some(host) = &rewrite.host {
+            writeln!(out, "  host becomes {host}").ok();
+        }
+    }
+    for (name, limit) in [("timeout", rule.timeout), ("body_idle", rule.body_idle)] {
+        match limit {
+            Some(NO_LIMIT) => writeln!(out, "  {name} none").ok(),
+            Some(limit) => writeln!(out, "  {name} {limit:?}").ok(),
+            None => None,
+        };
+    }
+    if let Some(retries) = &rule.retries {
+        writeln!(out, "  retries {retries}").ok();
+    }
+}
+
+fn explain_split(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) {
+    let shares = split.shares();
+    let total: usize = shares.iter().map(|(_, count)| count).sum();
+    for (destination, count) in shares {
+        let Some(service) = call.client.service(call.snapshot, destination) else { continue };
+        let percent = 100.0 * count as f64 / total as f64;
+        let share = format!(": {percent} % of requests");
+        write_service(out, &call.client, service, destination, &share);
+        admitted(out, call, rule, Some(service));
+    }
+}
+
+/// Writes the service of a destination and its endpoints.
+pub(super) fn write_service(
+    out: &mut String,
+    client: &Client<'_>,
+    service: &Service,
+    destination: Destination,
+    share: &str,
+) {
+    if let Some(address) = only_address(client, destination) {
+        writeln!(out, "  to {}{share}", service.name).ok();
+        writeln!(out, "    endpoint: {address}").ok();
+        return;
+    }
+    let endpoints = service.endpoints.load();
+    let index = destination.subset as usize;
+    let version = match &*endpoints.subsets[index].version {
+        "" => String::new(),
+        version => format!("/{version}"),
+    };
+    writeln!(out, "  to {}{version}{share}", service.name).ok();
+    let addresses = endpoints.members(index).map(|endpoint| endpoint.address.to_string());
+    let addresses: Vec<String> = addresses.collect();
+    let list = if addresses.is_empty() { "none yet".to_owned() } else { addresses.join(", ") };
+    writeln!(out, "    endpoints ({:?}): {list}", service.policy).ok();
+    if let Some(check) = &service.health {
+        writeln!(out, "    health check: {check}").ok();
+    }
+}
+
+/// The only endpoint of a connection to its original destination. `None` means that the service
+/// chooses one.
+fn only_address(client: &Client<'_>, destination: Destination) -> Option<SocketAddr> {
+    let (capture, original) = client.captured().filter(|_| destination == Destination::ORIGINAL)?;
+    match capture.target(original) {
+        OriginalTarget::Service(..) | OriginalTarget::Denied => None,
+        OriginalTarget::Workload => Some(capture.application(original)),
+        OriginalTarget::Endpoint(_) | OriginalTarget::Unknown => Some(original),
+    }
+}
+
+/// Explains whether `rule` may send a request to `service`. `None` means that the proxy itself
+/// answers the request.
+fn admitted(out: &mut String, call: &Call<'_>, rule: &Rule, service: Option<&Service>) -> bool {
+    let Call { snapshot, client, request } = call;
+    match client.is_probe(*request) {
+        Ok(true) => {
+            writeln!(out, "    a probe: it needs no identity and no authorization").ok();
+            return true;
+        }
+        Ok(false) => {}
+        Err(refusal) => {
+            writeln!(out, "    refused: {refusal}").ok();
+            return false;
+        }
+    }
+    let checked = decision::demanded(rule, service).map(|wanted| token(out, wanted, *request));
+    let token = match checked.transpose() {
+        Ok(token) => token.flatten(),
+        Err(rejection) => {
+            writeln!(out, "    refused: {}", decision::no_token(rejection)).ok();
+            return false;
+        }
+    };
+    let name = service.map_or("", |service| &service.name);
+    let claims = token.as_ref().map(|token| &token.claims);
+    let passes = authorized(out, snapshot, client, name, Some(*request), claims);
+    if !passes {
+        writeln!(out, "    refused: {DENIED}").ok();
+    }
+    passes
+}
+
+/// Explains the token of a request. Returns the token if it is valid. Returns `None` if there is no
+/// token, or if the keys that check it are not known here.
+fn token(
+    out: &mut String,
+    wanted: &Requirement,
+    request: HeadView<'_>,
+) -> Result<Option<Accepted>, Rejection> {
+    let providers: Vec<&str> = wanted.providers.iter().map(|it| &*it.name).collect();
+    let without = if wanted.optional { "it may have none" } else { "401 without one" };
+    writeln!(out, "    token of {}: {without}", providers.join(" or ")).ok();
+    let Some(token) = wanted.token(request)? else { return Ok(None) };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let checked = wanted.check(token, i64::try_from(now).unwrap_or(i64::MAX));
+    match checked {
+        Err(Rejection::Key) if wanted.providers.iter().any(|it| it.keys.is_empty()) => {
+            let why = "its keys come from a URL, which this command does not read";
+            writeln!(out, "    token not checked: {why}; no rule sees its claims here").ok();
+            Ok(None)
+        }
+        checked => checked.map(Some),
+    }
+}
+
+/// Explains the authorization rules about `service`. Returns whether they allow the request, or the
+/// connection if there is no request.
+pub(super) fn authorized(
+    out: &mut String,
+    snapshot: &Snapshot,
+    client: &Client<'_>,
+    service: &str,
+    request: Option<HeadView<'_>>,
+    claims: Option<&Claims>,
+) -> bool {
+    let policies = &snapshot.authorization;
+    if policies.is_empty() {
+        return true;
+    }
+    let (peer, target) = client.facts(service, request, claims);
+    for (rule, mismatch) in policies.explain(&peer, &target) {
+        if let Some(mismatch) = mismatch {
+            writeln!(out, "    not {} ({}): {mismatch}", rule.name, rule.place).ok();
+        }
+    }
+    let decision = policies.decide(&peer, &target);
+    writeln!(out, "    authorization: {}", decision.verdict).ok();
+    for report in decision.reports() {
+        writeln!(out, "    authorization: {report}").ok();
+    }
+    decision.verdict.is_allowed()
+}

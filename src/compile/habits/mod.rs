@@ -1,0 +1,232 @@
+//! Advice for operators who write the words of other proxies. `words` has the table of keys. This
+//! file has the tables of values, and of texts where a map is expected.
+
+mod fill;
+mod words;
+
+pub use self::fill::filled;
+use self::words::WORDS;
+
+/// A word of another proxy, the map in which it is written, and the advice. A key that only this
+/// map has identifies the map. Case, `_` and `-` do not count. `*` stands for any other word.
+type Word = (&'static str, &'static str, &'static str);
+
+/// The word that stands for any other one.
+pub(super) const ANY: &str = "*";
+
+/// Values of other proxies: the word, a value that the same key accepts here, and the advice.
+const VALUES: &[Word] = &[
+    ("leastconn", "round-robin", "write `least-request`"),
+    ("least_connections", "round-robin", "write `least-request`"),
+    ("p2c", "round-robin", "write `least-request`"),
+    ("ewma", "round-robin", "write `peak-ewma`"),
+    ("weighted", "round-robin", "write weights in endpoints: {address: 127.0.0.1:9000, weight: 2}"),
+    ("ip_hash", "round-robin", "write `{hash: source-ip}`"),
+    ("source", "round-robin", "write `{hash: source-ip}`"),
+    ("cookie", "round-robin", "write `{hash: {cookie: NAME}}`; the service has to set it"),
+    ("sticky", "round-robin", "write `{hash: {cookie: NAME}}`; the service has to set it"),
+    ("maglev", "round-robin", "write `{hash: {header: NAME}}` or `{hash: source-ip}`"),
+    ("ring_hash", "round-robin", "write `{hash: {header: NAME}}` or `{hash: source-ip}`"),
+    ("consistent_hash", "round-robin", "write `{hash: {header: NAME}}` or `{hash: source-ip}`"),
+    ("ip", "source-ip", "write `source-ip`"),
+    ("client_ip", "source-ip", "write `source-ip`"),
+    ("h2", "tls", "write `http2`, or `auto` for HTTP/1.1 too"),
+    ("h2c", "tls", "write `http2`, or `auto` for HTTP/1.1 too"),
+    ("grpc", "tls", "write `auto` or `http2`; the service has `protocol: grpc`"),
+    ("https", "tls", "write `auto`, and add `tls: {cert: FILE, key: FILE}`"),
+    ("ssl", "tls", "write `auto` or `tcp`, and add `tls: {cert: FILE, key: FILE}`"),
+    ("http1", "tls", "write `http`"),
+    ("http/1.1", "tls", "write `http`"),
+    ("websocket", "tls", "write `auto`: WebSockets pass without a setting"),
+    ("ws", "tls", "write `auto`: WebSockets pass without a setting"),
+    ("h2", "grpc", "write `http2`"),
+    ("h2c", "grpc", "write `http2`: without `tls` it is HTTP/2 in plain text"),
+    ("http", "grpc", "write `http1`, or `auto`"),
+    ("http/1.1", "grpc", "write `http1`"),
+    ("https", "grpc", "write `auto`, and add `tls: {ca: FILE}`"),
+    ("tls", "grpc", "write `tcp` or `auto`, and add `tls: {ca: FILE}`"),
+    ("ssl", "grpc", "write `tcp` or `auto`, and add `tls: {ca: FILE}`"),
+    ("true", "permissive", "write `strict`"),
+    ("required", "permissive", "write `strict`"),
+    ("mutual", "permissive", "write `strict`"),
+    ("false", "permissive", "write `disable`"),
+    ("optional", "permissive", "write `permissive`"),
+    ("timeout", "gateway-error", "write `reset` with `per_try_timeout`, or 504 for the status"),
+    ("block", "audit", "write `deny`"),
+    ("reject", "audit", "write `deny`"),
+    ("permit", "audit", "write `allow`"),
+    ("log", "audit", "write `audit`"),
+    ("combined", "json", "write `text`, which is Envoy's format, or `json`"),
+    ("common", "json", "write `text`, which is Envoy's format, or `json`"),
+    ("off", "failed", "write `all` for each request, or `none` for no access log"),
+    ("false", "failed", "write `all` for each request, or `none` for no access log"),
+    ("on", "failed", "write `all`"),
+    ("true", "failed", "write `all`"),
+    ("errors", "failed", "write `failed`"),
+    ("5xx", "failed", "write `failed`: it also has what the proxy refused or what was cut off"),
+    ("ingress", "inbound", "write `inbound`"),
+    ("egress", "inbound", "write `outbound`"),
+    ("uring", "io_uring", "write `io_uring`"),
+    ("false", "full", "write `none`; it accepts anyone, so prefer `ca: FILE`"),
+    ("true", "full", "write `full`, or leave it out"),
+    ("true", "require", "write `require`"),
+    ("required", "require", "write `require`"),
+];
+
+const REDIRECT_PARTS: &str = "write `redirect: {scheme: {urlscheme=https}, host: {urlhost=HOST}}`; \
+    without `path`, the path stays";
+
+/// Advice where a map is expected: the map, the found text (`*` ends a prefix, an empty text fits
+/// all), and the advice. `{}` stands for the found text; see `fill` for the author's other values.
+const SHAPES: &[Word] = &[
+    ("listeners", "", "write `listeners: {web: {bind: {@=127.0.0.1:8080}}}`: each has a name"),
+    ("routes", "", "write `routes: {\"*\": [{to: app}]}`: rules by host"),
+    ("services", "", "write `services: {app: {endpoints: [127.0.0.1:9000]}}`: each has a name"),
+    ("jwt", "", "write `jwt: {id: {issuer: https://..., jwks: {url: https://...}}}`"),
+    ("bind", "", "write `bind: {@=127.0.0.1:8080}`, IP and port together"),
+    ("endpoints", "", "write a list: endpoints: [{^=127.0.0.1:9000}]"),
+    ("authorization", "", "put [ ] around the rule: authorization: [{action: ..., from: ...}]"),
+    ("to", "", "write `to: app`, or with weights `to: {app/v1: 90, app/v2: 10}`"),
+    ("address", "", "write `address: {^=127.0.0.1:9000}`"),
+    ("path", "", "write `path: /NAME`"),
+    ("cert", "", "write `cert: FILE`, with the certificate and its intermediates"),
+    ("key", "", "write `key: FILE`, with the private key of the certificate"),
+    ("ListenerTls", "auto", "Ringway does not get certificates itself: {cert: FILE, key: FILE}"),
+    ("ListenerTls", "off", "leave `tls` out"),
+    ("ListenerTls", "false", "leave `tls` out"),
+    ("ListenerTls", "", "write {cert: FILE, key: FILE}, a list of those, or `mesh` alone"),
+    ("ServiceTls", "off", "leave `tls` out"),
+    ("ServiceTls", "false", "leave `tls` out"),
+    ("ServiceTls", "", "write {ca: FILE}, with the CAs of the endpoints, or `mesh`"),
+    ("issuer", "", "write `issuer: https://...`, the claim `iss` of its tokens"),
+    ("action", "", "write `action: allow`, deny or audit"),
+    ("jwks", "", "write `jwks: {url: https://...}` or `jwks: {file: FILE}`"),
+    ("providers", "", "write `providers: [NAME]`, names of `jwt`"),
+    ("port", "", "write `port: 8080`"),
+    ("Listener", ":*", "write `{bind: \"0.0.0.0{}\"}`"),
+    ("Listener", "", "write `{bind: {@=127.0.0.1:8080}}`"),
+    ("Rule", "http*", "write `[{to: app}]`, and services: {app: {endpoints: [IP:PORT]}}"),
+    ("Rule", "", "write `[{to: app}]`, with the name of a service"),
+    ("Match", "/*", "write `match: {path: {}}`; /api/* is /api and all paths below it"),
+    ("Match", "", "write `match: {path: /api/*}`; for several, one rule for each"),
+    (
+        "Redirect",
+        "https",
+        "write `redirect: {scheme: https}`, below a host with its port: \"*:80\"",
+    ),
+    ("Redirect", "http*", REDIRECT_PARTS),
+    ("Redirect", "/*", "write `redirect: {path: {}}`"),
+    ("Redirect", "", "write `redirect: {path: /new}`, with scheme, host or path"),
+    ("Respond", "2*", "write `respond: {status: {}}`"),
+    ("Respond", "4*", "write `respond: {status: {}}`"),
+    ("Respond", "5*", "write `respond: {status: {}}`"),
+    ("Respond", "", "write `respond: {status: 200, body: TEXT}`"),
+    ("Rewrite", "/*", "write `rewrite: {path: {}}`, or {prefix: {}} with match {path: /old/*}"),
+    ("Rewrite", "", "write `rewrite: {path: /new}`"),
+    ("Headers", "", "write `headers: {request: {set: {NAME: VALUE}}}`"),
+    ("FieldEdits", "", "write `{set: {NAME: VALUE}}`, add: {NAME: VALUE} or remove: [NAME]"),
+    ("headers", "", "write `headers: {NAME: VALUE}`"),
+    ("query", "", "write `query: {NAME: VALUE}`"),
+    ("claims", "", "write `claims: {NAME: VALUE}`"),
+    ("set", "", "write `set: {NAME: VALUE}`"),
+    ("add", "", "write `add: {NAME: VALUE}`"),
+    ("Service", "http*", "write `{endpoints: [IP:PORT]}`; for https add `tls: {ca: FILE}`"),
+    ("Service", "", "write `{endpoints: [127.0.0.1:9000]}`, or `{dns: HOST:PORT}`"),
+    ("versions", "", "write `versions: {v1: [127.0.0.1:9001], v2: [127.0.0.1:9002]}`"),
+    ("hash", "", "write `{hash: source-ip}`, {hash: {cookie: NAME}} or {hash: {header: NAME}}"),
+    ("cookie", "", "write `{cookie: NAME}`"),
+    ("header", "", "write `{header: NAME}`"),
+    ("Retries", "", "write `retries: {attempts: {#=2}}`; `on` has the conditions"),
+    ("Backoff", "", "write `backoff: {base: {~=25ms}, max: 250ms}`"),
+    ("Budget", "", "write `budget: {percent: 20%, min: 3}`"),
+    ("HealthCheck", "/*", "write `health_check: {http: {}}`"),
+    ("HealthCheck", "", "write `health_check: {http: /healthz}`"),
+    ("AccessLog", "/*", "write `access_log: {path: {}}`"),
+    ("AccessLog", "std*", "write `access_log: {path: {}}`"),
+    ("AccessLog", "off", "write `access_log: {filter: none}`"),
+    ("AccessLog", "none", "write `access_log: {filter: none}`"),
+    ("AccessLog", "false", "write `access_log: {filter: none}`"),
+    ("AccessLog", "no", "write `access_log: {filter: none}`"),
+    ("AccessLog", "all", "write `access_log: {filter: all}`"),
+    ("AccessLog", "failed", "write `access_log: {filter: failed}`"),
+    ("AccessLog", "", "write `access_log: {path: stdout}`"),
+    ("Telemetry", "off", "write `telemetry: {access_log: {filter: none}}`"),
+    ("Telemetry", "", "write `telemetry: {access_log: {path: stdout}}`"),
+    ("Timeouts", "", "write `timeouts: {header: 10s, body_idle: 60s, keep_alive: 60s}`"),
+    ("Http2", "true", "leave it out: HTTP/2 is on, beside HTTP/1.1"),
+    ("Http2", "on", "leave it out: HTTP/2 is on, beside HTTP/1.1"),
+    ("Http2", "false", "leave it out, and write `protocol: http` for HTTP/1.1 alone"),
+    ("Http2", "off", "leave it out, and write `protocol: http` for HTTP/1.1 alone"),
+    (
+        "Http2",
+        "",
+        "write `http2: {max_concurrent_streams: {#=100}}`; `protocol: http2` closes HTTP/1.1",
+    ),
+    ("Http2Limits", "", "write `http2: {ping_frames: 1000}`"),
+    ("Tcp", "", "write `tcp: {user_timeout: 2m}`; the protocol is `protocol: tcp`"),
+    ("Admin", "off", "write `admin: {bind: off}`"),
+    ("Admin", "none", "write `admin: {bind: off}`"),
+    ("Admin", "false", "write `admin: {bind: off}`"),
+    ("Admin", "", "write `admin: {bind: {@=127.0.0.1:9900}}`, or `admin: {bind: off}`"),
+    ("Runtime", "", "write `runtime: {workers: {#=4}}`"),
+    ("Dns", "", "write `dns: {gone_after: 30s}`"),
+    ("Limits", "", "write `limits: {connections: {#=100000}}`"),
+    ("Mesh", "", "write `mesh: {identity: {ca: DIR, id: spiffe://...}}`"),
+    ("Identity", "spiffe*", "write `identity: {ca: DIR, id: {}}`"),
+    ("Identity", "", "write `identity: {ca: DIR, id: spiffe://...}`"),
+    ("Inbound", "", "write `inbound: {bind: 0.0.0.0:15006}`"),
+    ("Outbound", "", "write `outbound: {bind: 127.0.0.1:15001}`"),
+    ("Intercept", "", "write `intercept: {exclude: {outbound: {ports: [22]}}}`"),
+    ("Exclude", "", "write `exclude: {outbound: {ports: [22]}}`"),
+    ("Side", "", "write `{ports: [22], cidrs: [10.0.0.0/8]}`"),
+    ("probes", "", "write `probes: [{port: 8080, path: /healthz}]`"),
+    ("MeshDns", "", "write `dns: {bind: 127.0.0.1:15053}`"),
+    ("Udp", "", "write `udp: {idle_timeout: 60s}`"),
+    ("Probe", "", "write `{port: 8080, path: /healthz}`"),
+    ("trust_bundles", "", "write `trust_bundles: {partner.example: FILE}`"),
+    ("ports", "", "write `ports: {8080: VALUE}`"),
+    ("protocols", "", "write `protocols: {8080: http}`"),
+    ("JwtProvider", "", "write `{issuer: https://..., jwks: {url: https://...}}`"),
+    ("Jwks", "http*", "write `jwks: {url: {}}`"),
+    ("Jwks", "", "write `jwks: {url: https://...}` or `{file: FILE}`"),
+    ("AuthorizationRule", "", "write `[{action: allow, from: {ips: 10.0.0.0/8}}]`"),
+    ("Source", "", "write `from: {identities: [spiffe://...], ips: [10.0.0.0/8]}`"),
+    ("Operation", "", "write `to: {service: app, paths: [/api/*]}`"),
+    ("When", "", "write `when: {headers: {NAME: VALUE}}`"),
+];
+
+/// The advice for a key that the map with the keys `known` does not have.
+pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
+    find(WORDS, word, known)
+}
+
+/// The advice for a wrong value. Only the values in `known` are right.
+pub fn of_value(word: &str, known: &[&str]) -> Option<&'static str> {
+    find(VALUES, word, known)
+}
+
+/// The advice where the map `shape` is expected, and `found` is written. `value` returns the value
+/// of the author for a name of [`filled`].
+pub fn of_shape(
+    shape: &str,
+    found: &str,
+    value: &dyn Fn(&str) -> Option<String>,
+) -> Option<String> {
+    let fits = |form: &str| match form.strip_suffix('*') {
+        Some(prefix) => found.starts_with(prefix),
+        None => form.is_empty() || form == found,
+    };
+    let habit = SHAPES.iter().find(|(known, form, _)| *known == shape && fits(form));
+    habit.map(|(.., advice)| filled(advice, value).replace("{}", found))
+}
+
+fn find(habits: &[Word], word: &str, known: &[&str]) -> Option<&'static str> {
+    let word = plain(word);
+    let fits = |(habit, beside, _): &&Word| plain(habit) == word && known.contains(beside);
+    habits.iter().find(fits).map(|(.., advice)| *advice)
+}
+
+/// The word in lower case, without `_`, `-` and spaces.
+pub fn plain(word: &str) -> String {
+    word.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect()
+}

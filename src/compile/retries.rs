@@ -1,0 +1,108 @@
+//! Compiles the policies for retries of failed requests.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::suggestion::value_suggestion;
+use super::{Compiler, methods};
+use crate::model::{self, Action, Item, Model};
+use crate::resilience::{
+    ATTEMPTS, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT, Condition,
+    REPLAY_BYTES, RetryPolicy,
+};
+
+/// The names of the services to which rules with a retry policy forward.
+pub(super) fn retried(model: &Model) -> HashSet<&str> {
+    let rules = model.routes.iter().flat_map(|routes| &routes.value.rules);
+    let retried = rules.filter(|rule| rule.value.retries.is_some());
+    let destinations = retried.filter_map(|rule| match &rule.value.action {
+        Some(Action::Forward(to)) => Some(to),
+        _ => None,
+    });
+    let names = destinations.flatten().map(|(to, _)| to.value.split('/').next());
+    names.flatten().collect()
+}
+
+/// Compiles a retry policy. `timeout` is the time limit of all attempts together.
+pub(super) fn policy(
+    compiler: &mut Compiler<'_>,
+    written: &Item<model::Retries>,
+    timeout: Option<Duration>,
+) -> Arc<RetryPolicy> {
+    let value = &written.value;
+    let backoff_base = value.backoff_base.as_ref().map_or(BACKOFF_BASE, |base| base.value);
+    let longest = backoff_base.saturating_mul(BACKOFF_MAX_FACTOR);
+    let backoff_max = value.backoff_max.as_ref().map_or(longest, |max| max.value);
+    if let Some(max) = value.backoff_max.as_ref().filter(|max| max.value < backoff_base) {
+        let message = format!("the longest wait is shorter than the first one, {backoff_base:?}");
+        compiler.fault(&max.origin, message);
+    }
+    if let (Some(per_try), Some(timeout)) = (&value.per_try_timeout, timeout)
+        && per_try.value >= timeout
+    {
+        let message = format!(
+            "{:?} is not shorter than `timeout` of all attempts together, {timeout:?}",
+            per_try.value
+        );
+        let help = "write a shorter per_try_timeout, or a longer timeout";
+        compiler.fault_with_help(&per_try.origin, message, help);
+    }
+    empty_budget(compiler, value);
+    Arc::new(RetryPolicy {
+        attempts: value.attempts.unwrap_or(ATTEMPTS),
+        on: conditions(compiler, value),
+        per_try_timeout: value.per_try_timeout.as_ref().map(|time| time.value),
+        backoff_base,
+        backoff_max,
+        budget_percent: value
+            .budget_percent
+            .as_ref()
+            .map_or(BUDGET_PERCENT, |percent| percent.value.into()),
+        budget_min: value.budget_min.unwrap_or(BUDGET_MIN),
+        methods: (!value.methods.is_empty()).then(|| methods(compiler, &value.methods)),
+        replay_bytes: value.replay_bytes.unwrap_or(REPLAY_BYTES),
+    })
+}
+
+/// A share of nothing leaves the minimum, so it has to be written.
+fn empty_budget(compiler: &mut Compiler<'_>, written: &model::Retries) {
+    let Some(percent) = written.budget_percent.as_ref().filter(|it| it.value == 0) else { return };
+    let (message, help) = match written.budget_min {
+        None => (
+            format!("a budget of 0% leaves `min`, and that is {BUDGET_MIN} by default"),
+            format!(
+                "write `min: {BUDGET_MIN}`, too, if that is meant; \
+                 `retries: {{attempts: 0}}` for no retries"
+            ),
+        ),
+        Some(0) => (
+            "a budget of 0% with `min: 0` allows no retry".to_owned(),
+            "write `retries: {attempts: 0}` for no retries".to_owned(),
+        ),
+        Some(_) => return,
+    };
+    compiler.fault_with_help(&percent.origin, message, help);
+}
+
+fn conditions(compiler: &mut Compiler<'_>, written: &model::Retries) -> Vec<Condition> {
+    let Some(written) = &written.on else {
+        return vec![Condition::ConnectFailure, Condition::RefusedStream];
+    };
+    let mut conditions = Vec::new();
+    for item in written {
+        match Condition::parse(&item.value) {
+            Some(condition) => conditions.push(condition),
+            None => {
+                let names: Vec<_> = Condition::names().collect();
+                let mut help = value_suggestion(&item.value, &names);
+                if help.starts_with("expected one of") {
+                    help.push_str(", or a status from 400 to 599");
+                }
+                let message = format!("{:?} is no condition for a retry", item.value);
+                compiler.fault_with_help(&item.origin, message, help);
+            }
+        }
+    }
+    conditions
+}

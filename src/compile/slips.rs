@@ -1,0 +1,99 @@
+//! Warnings about settings that are valid, but probably a mistake.
+
+use super::Compiler;
+use crate::matching::PathMatch;
+use crate::model::{self, Action, Endpoints, Fault, Item, ListenerProtocol, Origin};
+
+/// The validity of certificates in one file. The source of the configuration compares it with the
+/// time.
+#[derive(Clone, Debug)]
+pub struct Validity {
+    /// The file.
+    pub origin: Origin,
+    /// Start and end of each certificate, in Unix seconds.
+    pub each: Vec<(i64, i64)>,
+    /// The certificates are roots. One valid root is enough.
+    pub roots: bool,
+}
+
+/// Adds the warnings about the whole model.
+pub(super) fn find(compiler: &mut Compiler<'_>) {
+    let model = compiler.model;
+    for service in &model.services {
+        empty_service(compiler, &service.value);
+    }
+    for routes in &model.routes {
+        if routes.value.rules.is_empty() {
+            let host = &routes.value.host;
+            let message = format!("{:?} has no rules: each request to it gets 404", host.value);
+            compiler.warn(&host.origin, message, "write a rule: [{to: app}]");
+        }
+        for rule in &routes.value.rules {
+            trailing_slash(compiler, &rule.value);
+        }
+    }
+    nothing_to_serve(compiler);
+}
+
+fn empty_service(compiler: &mut Compiler<'_>, service: &model::Service) {
+    let name = &service.name;
+    let help = "write `endpoints: [IP:PORT]`; `dns: HOST:PORT` for a name";
+    match &service.endpoints {
+        Some(Endpoints::List(list)) if list.is_empty() => {
+            let message = "this service has no endpoints: each request to it gets 503";
+            compiler.warn(&name.origin, message, help);
+        }
+        Some(Endpoints::List(list)) if list.iter().all(|endpoint| endpoint.value.weight == 0) => {
+            let message = "all endpoints have the weight 0: each request to them gets 503";
+            compiler.warn(&name.origin, message, "give one of them a weight of 1 or more");
+        }
+        Some(Endpoints::Versions(versions)) => {
+            for (version, _) in versions.iter().filter(|(_, list)| list.is_empty()) {
+                let message = "this version has no endpoints: each request to it gets 503";
+                compiler.warn(
+                    &version.origin,
+                    message,
+                    format!("write `{}: [IP:PORT]`", version.value),
+                );
+            }
+        }
+        Some(Endpoints::List(_) | Endpoints::Name(_)) | None => {}
+    }
+}
+
+/// Warns of a path like `/static/`. Here it matches only this path. In other proxies it matches all
+/// paths below it, too.
+fn trailing_slash(compiler: &mut Compiler<'_>, rule: &model::Rule) {
+    let forwards = matches!(rule.action, Some(Action::Forward(_)));
+    let Some(Item { value: PathMatch::Exact(path), origin }) = &rule.matches.path else { return };
+    if forwards && path.ends_with(b"/") {
+        let path = String::from_utf8_lossy(path);
+        let message = format!("only the path {path} itself matches, and none below it");
+        let help =
+            format!("write {path}* for all paths below it, too; ~{path} if {path} alone is meant");
+        compiler.warn(origin, message, help);
+    }
+}
+
+fn nothing_to_serve(compiler: &mut Compiler<'_>) {
+    let model = compiler.model;
+    let secondary = |fault: Fault| Fault { secondary: true, ..fault };
+    if model.listeners.is_empty() && !model.mesh.captures() {
+        let fault = Fault::warning(&Origin::BuiltIn, "nothing listens: there is no listener");
+        let fault = fault.help("write `listeners: {web: {bind: 127.0.0.1:8080}}`");
+        compiler.faults.push(secondary(fault));
+    }
+    let routed = |listener: &&std::sync::Arc<Item<model::Listener>>| {
+        listener.value.protocol != ListenerProtocol::Tcp && listener.value.redirect_https.is_none()
+    };
+    if !model.routes.is_empty() {
+        return;
+    }
+    for listener in model.listeners.iter().filter(routed) {
+        let message = "there are no routes: each request to this listener gets 404";
+        let fault = Fault::warning(&listener.value.name.origin, message);
+        let help =
+            "write `routes: {\"*\": [{to: app}]}`; `protocol: tcp` passes bytes to a service";
+        compiler.faults.push(secondary(fault.help(help)));
+    }
+}

@@ -1,0 +1,84 @@
+//! Signals. A separate thread receives them, so that a second signal ends the process even if the
+//! control thread is stuck, for example in a file system that does not answer.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::telemetry::logs;
+
+/// How long the control thread may take to end after the second signal.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+
+/// The received signals.
+pub struct Signals {
+    end: Arc<Notify>,
+    reload: Arc<Notify>,
+}
+
+/// The effect of a signal.
+#[derive(PartialEq, Eq)]
+pub enum Told {
+    /// End: SIGTERM or SIGINT.
+    End,
+    /// Reload: SIGHUP.
+    Reload,
+}
+
+impl Signals {
+    /// Starts the thread that receives the signals.
+    ///
+    /// # Errors
+    /// When the system refuses it.
+    pub fn new() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (end, reload) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let watch = {
+            let _inside = runtime.enter();
+            watch(Arc::clone(&end), Arc::clone(&reload))?
+        };
+        let thread = std::thread::Builder::new().name("signals".to_owned());
+        thread.spawn(move || runtime.block_on(watch))?;
+        Ok(Self { end, reload })
+    }
+
+    /// Waits for the next signal. Several signals of one kind may count as one.
+    pub async fn next(&mut self) -> Told {
+        tokio::select! {
+            biased;
+            () = self.end.notified() => Told::End,
+            () = self.reload.notified() => Told::Reload,
+        }
+    }
+}
+
+fn watch(end: Arc<Notify>, reload: Arc<Notify>) -> io::Result<impl Future<Output = ()> + Send> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                () = told_to_end(&mut terminate, &mut interrupt) => break end.notify_one(),
+                _ = hangup.recv() => reload.notify_one(),
+            }
+        }
+        told_to_end(&mut terminate, &mut interrupt).await;
+        end.notify_one();
+        tokio::time::sleep(LAST_MOMENT).await;
+        tracing::error!("the control thread does not end; the process exits without it");
+        logs::finish_process_log(logs::HURRIED_FINISH_LIMIT);
+        std::process::exit(1);
+    })
+}
+
+async fn told_to_end(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

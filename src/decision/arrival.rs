@@ -1,0 +1,37 @@
+//! Whether a captured connection may be served at all.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::mesh::{Capture, CaptureError};
+use crate::net::Bind;
+use crate::snapshot::Snapshot;
+
+/// The reason why a captured connection from `peer` to `original` is not served, if there is one.
+/// `is_local` says whether an address belongs to this host.
+pub fn capture_error(
+    capture: &Capture,
+    snapshot: &Snapshot,
+    peer: Option<SocketAddr>,
+    original: SocketAddr,
+    is_local: impl Fn(IpAddr) -> bool,
+) -> Option<CaptureError> {
+    if is_ours(original, snapshot, is_local) {
+        return Some(CaptureError::Ourselves);
+    }
+    capture.excludes(peer, original).then_some(CaptureError::Excluded)
+}
+
+/// Whether a listener of this proxy has this address. `is_local` says whether an address belongs to
+/// this host.
+fn is_ours(address: SocketAddr, snapshot: &Snapshot, is_local: impl Fn(IpAddr) -> bool) -> bool {
+    let binds = snapshot.listeners.iter().flat_map(|listener| &listener.binds);
+    binds.into_iter().any(|bind| match bind {
+        Bind::Tcp(bind) if bind.port() == address.port() => {
+            bind.ip() == address.ip()
+                || (bind.ip().is_unspecified()
+                    && bind.is_ipv4() == address.is_ipv4()
+                    && is_local(address.ip()))
+        }
+        _ => false,
+    })
+}

@@ -1,0 +1,233 @@
+//! Decides about a client's connection and its requests: the rule, the service, and whether they
+//! may pass. Pure: no I/O, no clock, no counters.
+//!
+//! The proxy and `ringway explain` call the same functions, so `explain` tells the truth.
+
+mod arrival;
+mod path;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+pub use arrival::capture_error;
+pub use path::normalise;
+
+use crate::authz::{Decision, Peer, Policies, Request, Target};
+use crate::cluster::{Destination, Protocol, Service};
+use crate::error::{Flag, Refusal};
+use crate::jwt::{Claims, Rejection, Requirement};
+use crate::mesh::{Capture, Declared, Direction, OriginalTarget};
+use crate::message::{HeadView, Method};
+use crate::propagation::forwarded;
+use crate::route::{HTTP_PORT, HTTPS_PORT, Rule};
+use crate::snapshot::{Listener, Snapshot};
+
+/// A client's connection to a listener.
+#[derive(Clone, Copy)]
+pub struct Client<'a> {
+    /// The listener.
+    pub listener: &'a Listener,
+    /// The SPIFFE ID that the client has proven. For captured outbound traffic, it is the identity
+    /// of this workload.
+    pub identity: Option<&'a str>,
+    /// The client's address. `None` means a Unix-domain socket.
+    pub ip: Option<IpAddr>,
+    /// The scheme of the connection: `https` with TLS, else `http`.
+    pub scheme: &'static str,
+    /// The local port of the connection, or its original destination port; 0 if there is none.
+    pub port: u16,
+    /// The original destination of a captured connection.
+    pub original: Option<SocketAddr>,
+    /// The connection came without TLS to a port that requires mutual TLS. Only probes may pass.
+    pub probes_only: bool,
+}
+
+/// The rule for a request.
+pub struct Routed<'a> {
+    /// The rule, or the reason why there is none.
+    pub rule: Result<&'a Arc<Rule>, Refusal>,
+    /// Whether no route matched, and no service has the original destination.
+    pub is_unknown: bool,
+}
+
+impl<'a> Client<'a> {
+    /// The rule for a request: a route or, for a captured connection, the rule of its original
+    /// destination.
+    pub fn rule(&self, request: HeadView<'_>) -> Routed<'a> {
+        let of = |rule| Routed { rule, is_unknown: false };
+        let port = self.default_port(request);
+        if let Some(rule) = self.listener.routes().and_then(|routes| routes.find(request, port)) {
+            return of(Ok(rule));
+        }
+        let connect = request.head.method == Method::Connect;
+        let Some((capture, original)) = self.captured() else {
+            return of(Err(if connect { NO_TUNNEL } else { NO_ROUTE }));
+        };
+        if connect && !passes_connect(capture, original, request, port) {
+            return of(Err(NO_TUNNEL));
+        }
+        match capture.target(original) {
+            OriginalTarget::Service(_, rule) => of(Ok(rule)),
+            OriginalTarget::Endpoint(_) | OriginalTarget::Workload => of(Ok(&capture.onward)),
+            OriginalTarget::Unknown => Routed { rule: Ok(&capture.onward), is_unknown: true },
+            OriginalTarget::Denied => Routed { rule: Err(UNKNOWN), is_unknown: true },
+        }
+    }
+
+    /// The port of a host without a port. It is the default port of the client's scheme, which a
+    /// trusted proxy may report.
+    pub fn default_port(&self, request: HeadView<'_>) -> u16 {
+        let reported = forwarded::scheme(request, self.listener.trusted_hops);
+        match reported.unwrap_or(self.scheme) {
+            "https" => HTTPS_PORT,
+            _ => HTTP_PORT,
+        }
+    }
+
+    /// The capture settings and the original destination of a captured connection.
+    pub fn captured(&self) -> Option<(&'a Capture, SocketAddr)> {
+        Some((self.listener.capture()?, self.original?))
+    }
+
+    /// The service of `to`. Captured traffic to an original destination has the service that owns
+    /// the address, or the service for unknown destinations.
+    pub fn service(&self, snapshot: &'a Snapshot, to: Destination) -> Option<&'a Arc<Service>> {
+        if to != Destination::ORIGINAL {
+            return snapshot.services.get(to.service as usize);
+        }
+        let (capture, original) = self.captured()?;
+        let named = match capture.target(original) {
+            OriginalTarget::Service(to, _) => Some(to.service),
+            OriginalTarget::Endpoint(service) => Some(service),
+            OriginalTarget::Workload => capture.workload(original),
+            OriginalTarget::Unknown => None,
+            OriginalTarget::Denied => return None,
+        };
+        match named {
+            Some(service) => snapshot.services.get(service as usize),
+            None => Some(&capture.passthrough),
+        }
+    }
+
+    /// The protocol of a captured connection, if the port or the destination's service declares
+    /// it. `None` means that the first bytes decide.
+    pub fn declared(&self, service: Option<&Service>) -> Option<Declared> {
+        let (capture, original) = self.captured()?;
+        let is_tcp = service.is_some_and(|service| service.protocol == Protocol::Tcp);
+        capture.declared(original.port()).or_else(|| is_tcp.then_some(Declared::Tcp))
+    }
+
+    /// Whether a request is a probe, which needs no identity and no authorization.
+    ///
+    /// # Errors
+    /// When only probes may pass and the request is not a probe.
+    pub fn is_probe(&self, request: HeadView<'_>) -> Result<bool, Refusal> {
+        let Some((capture, original)) = self.captured() else { return Ok(false) };
+        let reads = matches!(request.head.method, Method::Get | Method::Head);
+        if reads && capture.is_probe(original.port(), request.path()) {
+            return Ok(true);
+        }
+        if self.probes_only { Err(MEMBERS_ONLY) } else { Ok(false) }
+    }
+
+    /// Evaluates the authorization rules for traffic to `service`, which is empty when the proxy
+    /// answers itself. `request` is `None` for an L4 connection.
+    pub fn authorize<'p, 'r>(
+        &self,
+        policies: &'p Policies,
+        service: &'r str,
+        request: Option<HeadView<'r>>,
+        claims: Option<&'r Claims>,
+    ) -> Decision<'p, 'r>
+    where
+        'a: 'r,
+    {
+        let (peer, target) = self.facts(service, request, claims);
+        policies.decide(&peer, &target)
+    }
+
+    /// The values that authorization rules compare.
+    pub fn facts<'r>(
+        &self,
+        service: &'r str,
+        request: Option<HeadView<'r>>,
+        claims: Option<&'r Claims>,
+    ) -> (Peer<'r>, Target<'r>)
+    where
+        'a: 'r,
+    {
+        let hops = self.listener.trusted_hops;
+        let forwarded_ip = request.and_then(|request| forwarded::client_ip(request, hops));
+        let peer = Peer { identity: self.identity, ip: self.ip, forwarded_ip };
+        let request = request.map(|head| Request {
+            method: head.method_name(),
+            host: head.authority(),
+            path: head.path(),
+            head,
+            claims,
+        });
+        let ip = self.original.map(|original| original.ip());
+        (peer, Target { service, port: self.port, ip, request })
+    }
+}
+
+/// Whether a captured CONNECT passes without a route. It passes if it is outbound, no service has
+/// its original destination and no route has its host. Then it usually goes to a proxy that the
+/// workload uses. A CONNECT to a known service is refused: the endpoint may answer 2xx as to an
+/// ordinary request, and then no rule would check the requests in the tunnel.
+fn passes_connect(
+    capture: &Capture,
+    original: SocketAddr,
+    request: HeadView<'_>,
+    port: u16,
+) -> bool {
+    capture.direction == Direction::Outbound
+        && capture.addresses.find(original).is_none()
+        && !capture.routes.knows_host(request, port)
+}
+
+/// The requirement of a token for a request: the rule's, or else the service's.
+pub fn demanded<'r>(rule: &'r Rule, service: Option<&'r Service>) -> Option<&'r Requirement> {
+    rule.jwt.as_deref().or_else(|| service?.jwt.as_deref())
+}
+
+/// Checks whether opaque bytes may go to `service` without a token. `rule` is the rule that leads
+/// there, if there is one.
+///
+/// # Errors
+/// When a token is required: bytes cannot carry one.
+pub fn check_bytes(rule: Option<&Rule>, service: &Service) -> Result<(), Refusal> {
+    let demands = service.jwt.is_some() || rule.is_some_and(|rule| rule.jwt.is_some());
+    if demands { Err(NO_TOKEN) } else { Ok(()) }
+}
+
+/// The refusal of a request without a valid token.
+pub fn no_token(rejection: Rejection) -> Refusal {
+    Refusal { status: 401, flag: Flag::Unauthorized, detail: rejection.detail() }
+}
+
+/// The answer to a denied client. Only the log names the rule.
+pub const DENIED: Refusal =
+    Refusal { status: 403, flag: Flag::Unauthorized, detail: "access denied by policy" };
+
+/// The refusal of traffic to an unknown destination.
+pub const UNKNOWN: Refusal = Refusal {
+    status: 502,
+    flag: Flag::OriginalDestination,
+    detail: "no route and no service has this destination, and unknown destinations are denied",
+};
+
+/// The refusal of plain text on a port that requires mutual TLS.
+pub const MEMBERS_ONLY: Refusal =
+    Refusal { status: 403, flag: Flag::Unauthorized, detail: "this port requires mutual TLS" };
+
+const NO_ROUTE: Refusal = Refusal { status: 404, flag: Flag::NoRoute, detail: "no route matched" };
+
+const NO_TUNNEL: Refusal =
+    Refusal { status: 405, flag: Flag::NoRoute, detail: "no route names the method CONNECT" };
+
+const NO_TOKEN: Refusal = Refusal {
+    status: 401,
+    flag: Flag::Unauthorized,
+    detail: "the service requires a token, which an opaque connection cannot carry",
+};

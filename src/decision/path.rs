@@ -1,0 +1,35 @@
+//! The path of a request in its normal form.
+
+use crate::authz::{EscapedSlashes, Normal, path};
+use crate::error::Refusal;
+use crate::message::{Head, Span};
+
+/// Normalises the path of a request in place, so that rules, routes and the endpoint see the same
+/// path. The normal form is never longer. `data` is the part of the head's block from `offset` on,
+/// and holds the whole head. `scratch` is overwritten.
+///
+/// # Errors
+/// 400 for a path that has no normal form.
+pub fn normalise(
+    slashes: EscapedSlashes,
+    head: &mut Head,
+    data: &mut [u8],
+    offset: usize,
+    scratch: &mut Vec<u8>,
+) -> Result<(), Refusal> {
+    let (start, end) = (head.path.start as usize, head.target.end());
+    if head.path.is_empty() {
+        return Ok(());
+    }
+    let at = start - offset;
+    if path::normalise(&data[at..end - offset], slashes, scratch)? == Normal::Unchanged {
+        return Ok(());
+    }
+    let normal = &*scratch;
+    data[at..at + normal.len()].copy_from_slice(normal);
+    let path = memchr::memchr(b'?', normal).unwrap_or(normal.len());
+    head.target = Span::new(head.target.start as usize, start + normal.len());
+    head.path = Span::new(start, start + path);
+    head.query = Span::new((start + path + 1).min(start + normal.len()), start + normal.len());
+    Ok(())
+}

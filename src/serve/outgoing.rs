@@ -1,0 +1,206 @@
+//! A request on its way to an endpoint.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+
+use super::body::BodyProgress;
+use super::exchange::Exchange;
+use super::private;
+use super::record::ExchangeRecord;
+use super::request_head::put_head;
+use super::retry::Replay;
+use super::workspace::Drafts;
+use crate::error::Refusal;
+use crate::message::{Head, HeadView};
+use crate::propagation::RequestId;
+use crate::runtime::buffer::{Buf, filled};
+use crate::runtime::io::Io;
+use crate::upstream::Upstream;
+use crate::wire::Wire;
+
+/// A request to an endpoint. It can be sent again while its head and its whole body are at hand.
+pub struct Outgoing<'x, I: Io> {
+    record: &'x ExchangeRecord<I>,
+    /// The head of the request, with offsets into `buf`.
+    head: RefCell<&'x mut Head>,
+    /// The client's buffer, until [`Outgoing::release`].
+    buf: RefCell<Option<Buf>>,
+    /// The range of the data in the buffer that is the beginning of the body.
+    first: Range<usize>,
+    /// The trailer lines, if the client's HTTP/2 stream ended with the head or with `first`.
+    ended: Option<Vec<u8>>,
+    /// The bytes of the body that were read after `first`.
+    replay: Replay,
+    /// Whether the whole body was read.
+    whole: Cell<bool>,
+    /// Whether the rest of the body, after `first`, is read from the client.
+    streamed: Cell<bool>,
+    /// Bytes read after the body: the beginning of the client's next request.
+    beyond: RefCell<Option<Buf>>,
+    /// The request id that the proxy made, if the request had none.
+    request_id: Option<RequestId>,
+}
+
+impl<'x, I: Io> Outgoing<'x, I> {
+    /// The request whose head is `head` and whose body begins in `buf` after it.
+    ///
+    /// # Errors
+    /// When the chunks of the body are malformed or exceed the limits. The record then has its copy
+    /// of the request.
+    pub fn new(exchange: &Exchange<'x, I>, head: &'x mut Head, buf: Buf) -> Result<Self, Refusal> {
+        let request = head.view(buf.block());
+        let Exchange { downstream, plan, record, .. } = exchange;
+        let wants_id = plan.terms.request_id && request.value(b"x-request-id").is_none();
+        let request_id =
+            wants_id.then(|| RequestId::new(&mut downstream.worker.random.borrow_mut()));
+        let start = request.head.start + request.head.len - buf.window().start;
+        let mut body = BodyProgress::new(exchange.framing.body);
+        let taken = body.take(&buf.data()[start..], &plan.terms.limits.message);
+        let taken = taken.inspect_err(|_| record.keep_request(request))?;
+        record.received(taken as u64);
+        record.set_request_id(request_id);
+        let ended = downstream.stream.ended().then(|| downstream.stream.take_trailers());
+        let whole = body.is_done() || ended.is_some();
+        let replay_max = plan.retries().map(|policy| policy.replay_bytes.saturating_sub(taken));
+        Ok(Self {
+            record,
+            head: RefCell::new(head),
+            buf: RefCell::new(Some(buf)),
+            first: start..start + taken,
+            ended,
+            replay: Replay::new(replay_max),
+            whole: Cell::new(whole),
+            streamed: Cell::default(),
+            beyond: RefCell::default(),
+            request_id,
+        })
+    }
+
+    /// Starts to send the request: puts its head into `drafts`, and returns all bytes of its body
+    /// that are at hand, in the client's framing. `None` after [`Outgoing::release`].
+    pub fn begin(
+        &self,
+        exchange: &Exchange<'_, I>,
+        drafts: &mut Drafts,
+        upstream: &Upstream<Wire<I::Stream>>,
+    ) -> Option<Buf> {
+        let (head, buf) = (self.head.borrow(), self.buf.borrow());
+        let buf = buf.as_ref()?;
+        let request = head.view(buf.block());
+        put_head(exchange, upstream, &mut drafts.scratch, request, self.request_id.as_ref());
+        if private::is_asked_for(request) {
+            upstream.private.set(true);
+        }
+        let first = &buf.data()[self.first.clone()];
+        let buffers = exchange.downstream.worker.io.buffers();
+        let mut portion = filled(buffers.take_sized(first.len() + self.replay.len()), first);
+        self.replay.append_to(&mut portion);
+        Some(portion)
+    }
+
+    /// The trailer lines, if the bytes at hand end with the client's HTTP/2 stream.
+    pub fn trailers(&self) -> Option<Vec<u8>> {
+        self.ended.clone().or_else(|| self.replay.trailers())
+    }
+
+    /// Whether the request is at hand and `matches` holds for its method.
+    pub fn has_method(&self, matches: impl FnOnce(&[u8]) -> bool) -> bool {
+        self.with_request(|request| matches(request.method_name())).unwrap_or(false)
+    }
+
+    /// Notes that the rest of the body is read from the client. Without a retry policy, the request
+    /// cannot be sent again.
+    pub fn stream_rest(&self) {
+        self.streamed.set(true);
+        self.release_unless_replayable();
+    }
+
+    /// Whether the rest of the body is read from the client.
+    pub fn is_streamed(&self) -> bool {
+        self.streamed.get()
+    }
+
+    /// Keeps `read`, the next bytes of the client, if the request may be sent again. The last of
+    /// them may belong to its next request.
+    pub fn keep(&self, read: &[u8]) {
+        if self.replay.is_whole() {
+            self.replay.keep(read);
+            self.release_unless_replayable();
+        }
+    }
+
+    /// Ends the kept bytes: the last `excess` of them are not a part of the body.
+    pub fn end_replay(&self, excess: usize, trailers: Option<&[u8]>) {
+        self.replay.end(excess, trailers);
+    }
+
+    /// Whether all bytes that were read are at hand.
+    pub fn is_replayable(&self) -> bool {
+        self.replay.is_whole()
+    }
+
+    fn release_unless_replayable(&self) {
+        if !self.replay.is_whole() {
+            self.release();
+        }
+    }
+
+    /// Notes that the whole body was read. `beyond` has the bytes after it.
+    pub fn end(&self, beyond: Buf) {
+        self.whole.set(true);
+        *self.beyond.borrow_mut() = Some(beyond);
+    }
+
+    /// Gives the client's buffer back, unless it holds the beginning of the next request. The
+    /// request cannot be sent again, and the record gets its copy. The rest of the exchange may
+    /// take long.
+    pub fn release(&self) {
+        self.replay.stop();
+        let released = self.buf.borrow_mut().take_if(|buf| buf.len() == self.first.end);
+        if let Some(buf) = released {
+            self.record.keep_request(self.head.borrow().view(buf.block()));
+        }
+    }
+
+    /// Releases the request, and frees the memory of its head.
+    pub fn free(&self) {
+        self.release();
+        if self.buf.borrow().is_none() {
+            **self.head.borrow_mut() = Head::default();
+        }
+    }
+
+    /// Gives the record its copy of the request, which may fail.
+    pub fn keep_request(&self) {
+        self.with_request(|request| self.record.keep_request(request));
+    }
+
+    /// Takes the bytes after the body. The exchange with the endpoint is over.
+    pub fn take_beyond(&self) -> Option<Buf> {
+        self.with_request(|request| self.record.keep_logged(request));
+        let after = |mut buf: Buf| {
+            buf.consume(self.first.end);
+            buf
+        };
+        let first = self.buf.take();
+        self.beyond.take().or_else(|| first.map(after))
+    }
+
+    /// Whether the whole request was read, and the bytes after it are available. Only then can the
+    /// connection serve another request.
+    pub fn is_read(&self) -> bool {
+        self.whole.get() && (!self.streamed.get() || self.beyond.borrow().is_some())
+    }
+
+    fn with_request<T>(&self, then: impl FnOnce(HeadView<'_>) -> T) -> Option<T> {
+        let (head, buf) = (self.head.borrow(), self.buf.borrow());
+        Some(then(head.view(buf.as_ref()?.block())))
+    }
+}
+
+impl<I: Io> Drop for Outgoing<'_, I> {
+    /// A request that succeeds costs no copy where only failures are logged.
+    fn drop(&mut self) {
+        self.with_request(|request| self.record.keep_logged(request));
+    }
+}

@@ -1,0 +1,218 @@
+//! Sends a failed request again, as the retry policy says.
+
+use std::cell::RefCell;
+use std::future::pending;
+use std::time::Duration;
+
+use super::download::{self, Failure, ResponseHead};
+use super::exchange::Exchange;
+use super::outgoing::Outgoing;
+use super::send::Between;
+use super::workspace::Drafts;
+use crate::error::{Flag, Refusal};
+use crate::grpc::Code;
+use crate::message::HeadView;
+use crate::resilience::{Asked, Failed, Repeatable, Response};
+use crate::runtime::buffer::Buf;
+use crate::runtime::io::Io;
+
+/// The attempts of a request so far.
+#[derive(Default)]
+pub struct Tries {
+    /// How often the request was sent again because a connection had died.
+    pub repeats: usize,
+    /// How often the request was sent again by the policy.
+    pub retries: u32,
+}
+
+/// How the request is sent again.
+pub enum Again {
+    /// At once, on a new connection.
+    Repeat,
+    /// After this wait, by the policy.
+    Retry(Duration),
+}
+
+/// The facts about an attempt, for the decision on a retry.
+pub struct Tried<'a, 'x, I: Io> {
+    /// The attempts before it.
+    pub tries: &'a Tries,
+    /// The request.
+    pub outgoing: &'a Outgoing<'x, I>,
+    /// Whether the whole request was sent.
+    pub sent: bool,
+    /// Whether the whole request is at hand.
+    pub replayable: bool,
+}
+
+impl<'a, 'x, I: Io> Tried<'a, 'x, I> {
+    /// An attempt to send `outgoing`, after `tries`.
+    pub fn new(tries: &'a Tries, outgoing: &'a Outgoing<'x, I>, between: &Between) -> Self {
+        let sent = between.uploaded.get() && !between.broken.get();
+        Self { tries, outgoing, sent, replayable: between.replayable.get() }
+    }
+}
+
+/// Decides whether the policy sends a request again after an attempt that ended with `head`.
+/// Returns the wait before the next attempt.
+pub fn after_head<I: Io>(
+    exchange: &Exchange<'_, I>,
+    drafts: &Drafts,
+    head: &Result<ResponseHead, Failure>,
+    tried: &Tried<'_, '_, I>,
+) -> Option<Duration> {
+    exchange.plan.retries()?;
+    let sent = tried.sent;
+    let (failed, asked) = match head {
+        Ok(ResponseHead::Complete { buf, .. }) => {
+            let response = drafts.response.view(buf.block());
+            (Failed::Response(facts(response)), asked(response))
+        }
+        Ok(ResponseHead::Unprocessed) => (Failed::Unprocessed, None),
+        Ok(ResponseHead::Silence) => (Failed::Reset { sent }, None),
+        Err(Failure::Refused(refusal)) if *refusal == download::TRY_TIMED_OUT => {
+            (Failed::Timeout, None)
+        }
+        Err(Failure::Refused(refusal)) if refusal.flag == Flag::UpstreamConnectionTermination => {
+            (Failed::Reset { sent }, None)
+        }
+        Err(_) => return None,
+    };
+    tried.replayable.then(|| decide(exchange, tried.tries, tried.outgoing, failed, asked))?
+}
+
+/// Decides whether the policy sends a request again after no connection was available because of
+/// `refusal`. Returns the wait before the next attempt.
+pub fn after_refusal<I: Io>(
+    exchange: &Exchange<'_, I>,
+    tries: &Tries,
+    outgoing: &Outgoing<'_, I>,
+    refusal: &Refusal,
+) -> Option<Duration> {
+    let failed = (refusal.flag == Flag::UpstreamConnectFailure).then_some(Failed::Connect)?;
+    decide(exchange, tries, outgoing, failed, None)
+}
+
+fn decide<I: Io>(
+    exchange: &Exchange<'_, I>,
+    tries: &Tries,
+    outgoing: &Outgoing<'_, I>,
+    failed: Failed,
+    asked: Option<Asked>,
+) -> Option<Duration> {
+    let policy = exchange.plan.retries()?;
+    let budget = exchange.plan.service.config.retry_budget.as_ref()?;
+    let idempotent = exchange.method.is_idempotent();
+    let grpc = exchange.kind.is_some();
+    let covers = |method: &[u8]| policy.covers(failed, Repeatable { method, idempotent, grpc });
+    if !outgoing.has_method(covers) {
+        return None;
+    }
+    let worker = &exchange.downstream.worker;
+    let cells = exchange.plan.service.config.stats.worker(worker.index);
+    if tries.retries >= policy.attempts {
+        if tries.retries > 0 {
+            cells.retries_exhausted.increment();
+        }
+        return None;
+    }
+    let jitter = worker.random.borrow_mut().f64();
+    let wait = policy.wait(tries.retries, asked, jitter)?;
+    let now = worker.io.now();
+    if now + wait >= exchange.plan.deadline {
+        return None;
+    }
+    if !budget.try_retry(now, policy.budget_percent, policy.budget_min) {
+        cells.retries_over_budget.increment();
+        return None;
+    }
+    cells.retries.increment();
+    Some(wait)
+}
+
+fn facts(response: HeadView<'_>) -> Response {
+    Response {
+        status: response.head.status,
+        // A status beside a body may be anything; a call ends with its trailers.
+        code: response.value(b"grpc-status").filter(|_| response.head.ends).map(Code::from_value),
+        ratelimited: response.value(b"x-envoy-ratelimited").is_some(),
+    }
+}
+
+fn asked(response: HeadView<'_>) -> Option<Asked> {
+    let pushback = response.value(b"grpc-retry-pushback-ms").map(Asked::from_pushback);
+    pushback.or_else(|| response.value(b"retry-after").and_then(Asked::from_retry_after))
+}
+
+/// Waits before the next attempt.
+pub async fn pause<I: Io>(exchange: &Exchange<'_, I>, wait: Duration) {
+    let io = &exchange.downstream.worker.io;
+    let alarm = io.alarms().alarm();
+    alarm.set(io.now() + wait);
+    // The alarm ends the wait.
+    let _rang = alarm.guard(std::pin::pin!(pending::<()>())).await;
+}
+
+/// The bytes of a request body that were read after the head, kept until the response begins.
+pub struct Replay {
+    /// The bytes as the client sent them, in its framing. `None` means that they are not kept:
+    /// there is no policy, or they are more than `max`.
+    bytes: RefCell<Option<Vec<u8>>>,
+    max: usize,
+    /// The trailer lines at the end of a stream of HTTP/2.
+    trailers: RefCell<Option<Vec<u8>>>,
+}
+
+impl Replay {
+    /// Keeps at most `max` bytes. `None` keeps nothing.
+    pub fn new(max: Option<usize>) -> Self {
+        Self {
+            bytes: RefCell::new(max.map(|_| Vec::new())),
+            max: max.unwrap_or_default(),
+            trailers: RefCell::default(),
+        }
+    }
+
+    /// Keeps `read`, the next bytes of the client. The last of them may belong to its next request.
+    pub fn keep(&self, read: &[u8]) {
+        let mut bytes = self.bytes.borrow_mut();
+        let fits = |kept: &Vec<u8>| kept.len() + read.len() <= self.max;
+        *bytes = bytes.take().filter(fits);
+        if let Some(kept) = &mut *bytes {
+            kept.extend_from_slice(read);
+        }
+    }
+
+    /// Keeps nothing any more.
+    pub fn stop(&self) {
+        self.bytes.take();
+    }
+
+    /// Ends the body: the last `excess` bytes are not a part of it.
+    pub fn end(&self, excess: usize, trailers: Option<&[u8]>) {
+        if let Some(kept) = &mut *self.bytes.borrow_mut() {
+            kept.truncate(kept.len() - excess);
+        }
+        *self.trailers.borrow_mut() = trailers.map(<[u8]>::to_vec);
+    }
+
+    /// Whether all bytes that were read are at hand.
+    pub fn is_whole(&self) -> bool {
+        self.bytes.borrow().is_some()
+    }
+
+    /// Appends the kept bytes to `body`.
+    pub fn append_to(&self, body: &mut Buf) {
+        body.append(self.bytes.borrow().as_deref().unwrap_or_default());
+    }
+
+    /// The number of kept bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.borrow().as_ref().map_or(0, Vec::len)
+    }
+
+    /// The trailer lines, if the body ended with a stream of HTTP/2.
+    pub fn trailers(&self) -> Option<Vec<u8>> {
+        self.trailers.borrow().clone()
+    }
+}

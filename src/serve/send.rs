@@ -1,0 +1,344 @@
+//! Sends a request to an endpoint and relays the response: the attempts of an exchange.
+//!
+//! Each attempt gets a connection, sends the request and reads the head of the response. Then the
+//! verdict decides: relay the response, send the request again, or refuse it.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::body::{BodyTransform, CallBody};
+use super::download::{self, Downloaded, Failure, ResponseHead};
+use super::exchange::Exchange;
+use super::outgoing::Outgoing;
+use super::retry::{self, Again, Tried, Tries};
+use super::upload::{self, UploadEnd};
+use super::workspace::Drafts;
+use crate::error::Flag;
+use crate::resilience::{Circumstances, Heard, Verdict, verdict};
+use crate::runtime::buffer::Buf;
+use crate::runtime::io::{Io, Stream};
+use crate::time::Time;
+use crate::upstream::choose::{self, Choice};
+use crate::upstream::{Attempt, Outcome, Upstream};
+use crate::wire::Wire;
+
+/// Sends the request to an endpoint and relays the response. Sends the request again if the verdict
+/// or the retry policy says so.
+pub async fn send<I: Io>(
+    exchange: &Exchange<'_, I>,
+    mut choice: Choice<I>,
+    drafts: &mut Drafts,
+    outgoing: &Outgoing<'_, I>,
+) -> Result<Answered<I>, Failure> {
+    let core = exchange.downstream.worker.core();
+    let mut tries = Tries::default();
+    loop {
+        exchange.record.attempted(exchange.downstream.worker.io.recent());
+        let taken =
+            match exchange.downstream.private.take(&exchange.plan.service, exchange.plan.subset) {
+                Some(upstream) => Ok(choice.again(core, upstream)),
+                None => choose::connection(&exchange.target(), &mut choice).await,
+            };
+        let tried = choice.tried.take();
+        if let Some(endpoint) = &tried {
+            exchange.record.set_endpoint(Rc::clone(endpoint));
+        }
+        let again = match taken {
+            Ok((upstream, attempt)) => {
+                let carried = carry(exchange, drafts, outgoing, &upstream, &tries).await;
+                match conclude(exchange, upstream, attempt, carried)? {
+                    Concluded::Answered(answered) => return Ok(answered),
+                    Concluded::Again(again) => again,
+                }
+            }
+            Err(refusal) => {
+                let wait = retry::after_refusal(exchange, &tries, outgoing, &refusal);
+                Again::Retry(wait.ok_or(Failure::Refused(refusal))?)
+            }
+        };
+        match again {
+            Again::Repeat => {
+                tries.repeats += 1;
+                choice.fresh = true;
+                exchange.plan.service.config.stats.worker(core.index).repeated.increment();
+            }
+            Again::Retry(wait) => {
+                tries.retries += 1;
+                choice.failed.extend(tried);
+                Box::pin(retry::pause(exchange, wait)).await;
+            }
+        }
+    }
+}
+
+/// Ends an attempt, and returns its connection to the pool if possible. Converts the result of
+/// [`carry`].
+fn conclude<I: Io>(
+    exchange: &Exchange<'_, I>,
+    upstream: Upstream<Wire<I::Stream>>,
+    attempt: Attempt<I>,
+    carried: Result<Carried, Failure>,
+) -> Result<Concluded<I>, Failure> {
+    let now = exchange.downstream.worker.io.now();
+    match carried {
+        Ok(Carried::Downloaded(Downloaded::Done { keep, reusable })) => {
+            exchange.record.ended(now);
+            attempt.finish(now, Outcome::Answered(exchange.record.status()));
+            let service = &exchange.plan.service;
+            match reusable {
+                // HTTP/2 has no private connections: its streams share one connection, and NTLM and
+                // Negotiate do not work over HTTP/2.
+                true if upstream.private.get() && !upstream.is_stream() => {
+                    exchange.downstream.private.keep(service, exchange.plan.subset, upstream);
+                }
+                true if service.config.send_proxy_protocol.is_none() => upstream.release(now),
+                _ => {}
+            }
+            Ok(Concluded::Answered(Answered::Done { keep }))
+        }
+        Ok(Carried::Downloaded(Downloaded::Switched { early })) => {
+            Ok(Concluded::Answered(Answered::Switched { upstream, attempt, early }))
+        }
+        Ok(Carried::Again(again, outcome)) => {
+            attempt.finish(now, outcome);
+            Ok(Concluded::Again(again))
+        }
+        Err(failure) => {
+            let flag = match &failure {
+                Failure::Refused(refusal) => Some(refusal.flag),
+                Failure::Late | Failure::Broken => exchange.record.flag(),
+            };
+            // Do not count a failure of the endpoint if the client disconnected.
+            if flag.is_some_and(Flag::blames_endpoint) {
+                attempt.finish(now, Outcome::Failed);
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// The result of an attempt without an error that ends the exchange.
+enum Carried {
+    /// The response was relayed.
+    Downloaded(Downloaded),
+    /// The request must be sent again. The attempt ended with this outcome.
+    Again(Again, Outcome),
+}
+
+/// Sends the request, and relays the response unless the request must be sent again.
+async fn carry<I: Io>(
+    exchange: &Exchange<'_, I>,
+    drafts: &mut Drafts,
+    outgoing: &Outgoing<'_, I>,
+    upstream: &Upstream<Wire<I::Stream>>,
+    tries: &Tries,
+) -> Result<Carried, Failure> {
+    let Exchange { downstream, plan, record, .. } = exchange;
+    let Some(portion) = outgoing.begin(exchange, drafts, upstream) else {
+        return Err(Failure::Broken); // a request without its buffer is not sent again
+    };
+    record.carried();
+    let mut body = BodyTransform::new(exchange.framing.body, upstream.stream.version())
+        .of_call(exchange.kind.map(CallBody::request));
+    let taken = body.take(portion, outgoing.trailers(), &plan.terms.limits.message);
+    let (portion, taken) = taken.map_err(Failure::Refused)?;
+    record.set_request_messages(body.messages());
+    let _using = downstream.using(&plan.service, upstream, record);
+    let idle_deadline = downstream.worker.io.recent() + plan.body_idle;
+    let try_timeout = plan.retries().and_then(|policy| policy.per_try_timeout);
+    let try_deadline = try_timeout.map_or(Time::NEVER, |time| downstream.worker.io.now() + time);
+    exchange.try_deadline.set(try_deadline);
+    upstream.alarm.set(plan.deadline.min(idle_deadline).min(try_deadline));
+    let end = taken.last.then(|| body.trailers());
+    let sent = {
+        let write = pin!(upstream.stream.write_message(&drafts.scratch, portion, end));
+        upstream.alarm.guard(write).await
+    };
+    let between = Between::default();
+    let Ok((sent, portion)) = sent else {
+        between.replayable.set(body.is_done());
+        let late = downstream.worker.io.now() >= try_deadline;
+        let refusal = if late { download::TRY_TIMED_OUT } else { download::TIMED_OUT };
+        let head = Err(Failure::Refused(refusal));
+        let tried = Tried::new(tries, outgoing, &between);
+        return match retry::after_head(exchange, drafts, &head, &tried) {
+            Some(wait) => Ok(Carried::Again(Again::Retry(wait), Outcome::Failed)),
+            None => Err(Failure::Refused(refusal)),
+        };
+    };
+    drop(portion); // the rest of the exchange may take long
+    between.uploaded.set(body.is_done());
+    between.broken.set(sent.is_err());
+    // If sending failed, send no more. The endpoint may have sent a response before it closed.
+    let all_sent = body.is_done() || sent.is_err();
+    between.replayable.set(all_sent);
+    if !all_sent {
+        outgoing.stream_rest();
+    }
+    let down = respond(exchange, drafts, (upstream, outgoing), &between, tries);
+    let carried = match all_sent {
+        true => down.await?,
+        false => {
+            Box::pin(both_ways(exchange, (outgoing, &mut body), upstream, &between, down)).await?
+        }
+    };
+    Ok(match carried {
+        Carried::Downloaded(Downloaded::Done { keep, reusable }) => {
+            let reusable = reusable && between.uploaded.get() && !between.broken.get();
+            Carried::Downloaded(Downloaded::Done { keep, reusable })
+        }
+        other => other,
+    })
+}
+
+/// Reads the head of the response. Relays the response, unless the verdict or the retry policy says
+/// that the request is sent again.
+async fn respond<I: Io>(
+    exchange: &Exchange<'_, I>,
+    drafts: &mut Drafts,
+    (upstream, outgoing): (&Upstream<Wire<I::Stream>>, &Outgoing<'_, I>),
+    between: &Between,
+    tries: &Tries,
+) -> Result<Carried, Failure> {
+    let streamed = outgoing.is_streamed();
+    let head = download::response_head(exchange, drafts, upstream, streamed).await;
+    let (reused, replayable) = (upstream.reused, between.replayable.get());
+    let idempotent = exchange.method.is_idempotent();
+    let circumstances = Circumstances { reused, idempotent, replayable, repeats: tries.repeats };
+    let verdict = head.as_ref().ok().map(|head| verdict(heard(drafts, head), circumstances));
+    if verdict == Some(Verdict::Repeat) {
+        return Ok(Carried::Again(Again::Repeat, outcome(drafts, &head, reused)));
+    }
+    let tried = Tried::new(tries, outgoing, between);
+    if let Some(wait) = retry::after_head(exchange, drafts, &head, &tried) {
+        let outcome = outcome(drafts, &head, reused);
+        drafts.response.clear();
+        return Ok(Carried::Again(Again::Retry(wait), outcome));
+    }
+    match (verdict, head?) {
+        (_, ResponseHead::Complete { buf, framing }) => {
+            let relay =
+                download::relay(exchange, drafts, outgoing, upstream, between, buf, framing);
+            Ok(Carried::Downloaded(relay.await?))
+        }
+        (Some(Verdict::Refuse(refusal)), _) => Err(Failure::Refused(refusal)),
+        (_, ResponseHead::Unprocessed | ResponseHead::Silence) => {
+            Ok(Carried::Again(Again::Repeat, Outcome::Failed))
+        }
+    }
+}
+
+/// The first answer of the endpoint, for the verdict.
+fn heard(drafts: &Drafts, head: &ResponseHead) -> Heard {
+    match head {
+        ResponseHead::Complete { .. } => Heard::Head(drafts.response.status),
+        ResponseHead::Unprocessed => Heard::Unprocessed,
+        ResponseHead::Silence => Heard::Silence,
+    }
+}
+
+/// The outcome of an attempt whose request is sent again. `reused` says whether the connection was
+/// used before.
+fn outcome(drafts: &Drafts, head: &Result<ResponseHead, Failure>, reused: bool) -> Outcome {
+    match head {
+        Ok(ResponseHead::Complete { .. }) => Outcome::Answered(drafts.response.status),
+        // The endpoint may close an idle connection at any time. This says nothing about its
+        // latency.
+        Ok(ResponseHead::Unprocessed | ResponseHead::Silence) if reused => Outcome::Broken,
+        Ok(_) | Err(_) => Outcome::Failed,
+    }
+}
+
+/// How long the client may send the rest of its request after it has the whole response. A shorter
+/// timeout of the route holds too.
+const UPLOAD_TAIL_MAX: Duration = Duration::from_secs(300);
+
+/// Sends the rest of the request body while `down` relays the response. The response may end first:
+/// an endpoint may answer at once and read the request after that.
+async fn both_ways<I: Io>(
+    exchange: &Exchange<'_, I>,
+    (outgoing, body): (&Outgoing<'_, I>, &mut BodyTransform),
+    upstream: &Upstream<Wire<I::Stream>>,
+    between: &Between,
+    down: impl Future<Output = Result<Carried, Failure>>,
+) -> Result<Carried, Failure> {
+    let mut up = pin!(upload::run(exchange, body, upstream, between, outgoing));
+    let mut down = pin!(down);
+    let mut upload_over = false;
+    let mut rest = None;
+    let carried = poll_fn(|context| {
+        if !upload_over && let Poll::Ready(end) = up.as_mut().poll(context) {
+            upload_over = true;
+            match end {
+                UploadEnd::Done(buf) => rest = Some(buf),
+                UploadEnd::EndpointClosed => {}
+                UploadEnd::Failed(failure) => return Poll::Ready(Err(failure)),
+            }
+        }
+        down.as_mut().poll(context)
+    })
+    .await?;
+    if let (false, Carried::Downloaded(Downloaded::Done { .. })) = (upload_over, &carried) {
+        between.downloaded.set(true);
+        let end = exchange.downstream.worker.io.now() + UPLOAD_TAIL_MAX;
+        upstream.alarm.set(end.min(exchange.plan.deadline));
+        let tail = pin!(async {
+            // The head of the HTTP/1.1 response said `connection: close`, so close the sending side
+            // now.
+            exchange.downstream.stream.shutdown_write().await;
+            up.await
+        });
+        if let Ok(UploadEnd::Done(buf)) = upstream.alarm.guard(tail).await {
+            rest = Some(buf);
+        }
+    }
+    if let Some(buf) = rest {
+        outgoing.end(buf);
+    }
+    Ok(carried)
+}
+
+/// State that the two directions of an exchange share.
+#[derive(Default)]
+pub struct Between {
+    /// The whole request was sent.
+    pub uploaded: Cell<bool>,
+    /// Sending the request has failed.
+    pub broken: Cell<bool>,
+    /// The whole request is at hand and can be sent again.
+    pub replayable: Cell<bool>,
+    /// The beginning of the response was sent to the client.
+    pub answered: Cell<bool>,
+    /// The whole response was sent to the client.
+    pub downloaded: Cell<bool>,
+}
+
+/// The result of an attempt.
+enum Concluded<I: Io> {
+    /// The exchange with the endpoint is over.
+    Answered(Answered<I>),
+    /// The request must be sent again.
+    Again(Again),
+}
+
+/// The result of an exchange with an endpoint.
+pub enum Answered<I: Io> {
+    /// The client has the complete response.
+    Done {
+        /// Whether the client's connection may serve another request.
+        keep: bool,
+    },
+    /// The connection is a tunnel now.
+    Switched {
+        /// The connection to the endpoint.
+        upstream: Upstream<Wire<I::Stream>>,
+        /// The attempt at the endpoint.
+        attempt: Attempt<I>,
+        /// Bytes that the endpoint sent after the head of its response.
+        early: Buf,
+    },
+}

@@ -1,0 +1,216 @@
+//! A mistake that decoding finds, described for an operator.
+
+use std::fmt;
+
+use serde::de;
+
+use super::diagnostic::Place;
+use super::later;
+use super::node::{Key, Node};
+use super::own;
+use crate::compile::{habits, key_suggestion, value_suggestion};
+
+/// The message for a list that needs an entry.
+pub const EMPTY_LIST: &str = "the list is empty";
+
+/// A mistake that is passed up.
+#[derive(Debug)]
+pub struct DecodeError {
+    /// The message.
+    pub text: String,
+    /// The help.
+    pub help: Option<String>,
+    /// The place.
+    pub place: Option<Place>,
+    /// Whether a key is missing.
+    pub missing: bool,
+    /// Whether an entry is in the column of the names, and not below one of them.
+    pub misplaced: bool,
+    /// A map with these keys was expected at `place`.
+    pub no_map_with: Option<&'static [&'static str]>,
+}
+
+impl DecodeError {
+    /// A mistake without a place yet.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            help: None,
+            place: None,
+            missing: false,
+            misplaced: false,
+            no_map_with: None,
+        }
+    }
+
+    /// The same mistake with help.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The error for `found`, where a map is expected. `shape` is the name of its struct, and
+    /// `fields` are its keys.
+    pub(super) fn no_map(found: &Node, shape: &str, fields: &'static [&'static str]) -> Self {
+        let text = found.text();
+        if let Some((name, value)) = lost_space(text, fields) {
+            return Self::lost_space(text, name, value);
+        }
+        Self {
+            help: habits::of_shape(shape, text, &|name| own::value(found, name)),
+            no_map_with: Some(fields),
+            ..Self::new(format!("expected a map, found {}", found.describe()))
+        }
+    }
+
+    /// The advice for the empty list of the key `name`. Without most keys, all are accepted. So the
+    /// plain advice to leave it out would open a thing that its author closed.
+    fn empty_list(&self, name: &str) -> Option<String> {
+        if self.text != EMPTY_LIST || self.help.is_some() {
+            return None;
+        }
+        let help = match name {
+            "hosts" => "name a host; without `hosts`, it is for all hosts",
+            "identity" => "name a SPIFFE ID; without it, any ID of a trusted domain is accepted",
+            "method" => "name a method; without `method`, the rule takes all but CONNECT",
+            "tls" => "write `tls: {cert: FILE, key: FILE}`; without `tls`, it is plain text",
+            "status" => "write the statuses of a healthy endpoint; without `status`, it is 200",
+            "on" => "name a condition, or write `retries: {attempts: 0}` for no retries",
+            _ if name.starts_with("not_") => "leave it out: without it, nothing is excepted",
+            _ => return Some(format!("name at least one; without `{name}`, any is meant")),
+        };
+        Some(help.to_owned())
+    }
+
+    /// A key without a value.
+    pub(super) fn no_value(key: &Key) -> Self {
+        let help = habits::of_shape(&key.text, "", &|_| None);
+        Self { help, ..Self::new(format!("`{}` has no value", key.text)) }.at(key.place)
+    }
+
+    fn lost_space(text: &str, name: &str, value: &str) -> Self {
+        Self::new(format!("no space after the colon in {text:?}"))
+            .help(format!("write `{name}: {value}`"))
+    }
+
+    /// Adds the help for `key`, whose value `node` should be a map.
+    pub(super) fn of_key(self, key: &Key, node: &Node) -> Self {
+        if let Some(help) = self.empty_list(&key.text) {
+            return self.help(help);
+        }
+        let Some(fields) = self.no_map_with else { return self };
+        if self.place != Some(node.place) {
+            return self;
+        }
+        let name = key.text.as_str();
+        if fields.contains(&name) {
+            let text = format!("{name:?} is in the column of the names, not below one of them");
+            let help = Some(format!("indent the line of `{name}` by two more spaces"));
+            let place = Some(key.place);
+            return Self { text, help, place, misplaced: true, no_map_with: None, ..self };
+        }
+        let text = node.text();
+        let list = || {
+            let one = self.text.starts_with("expected a list") && !text.is_empty();
+            one.then(|| format!("write a list: [{text}]"))
+        };
+        // `-value` is a text that begins with a dash.
+        let dash = || {
+            let item = text.strip_prefix('-').filter(|_| self.text.starts_with("expected a list"));
+            item.map(|item| format!("put a space after the dash: `- {}`", item.trim()))
+        };
+        let help = dash()
+            .or_else(|| self.help.clone())
+            .or_else(|| habits::of_shape(name, text, &|name| own::value(node, name)))
+            .or_else(list);
+        Self { help, ..self }
+    }
+
+    /// The same mistake of a key, now that its value is known.
+    pub(super) fn with_values_of(self, node: &Node) -> Self {
+        let fill = |help: String| habits::filled(&help, &|name| own::value(node, name));
+        Self { help: self.help.map(fill), ..self }
+    }
+
+    pub(super) fn at(mut self, place: Place) -> Self {
+        self.place.get_or_insert(place);
+        self
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+impl de::Error for DecodeError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        let text = message.to_string();
+        // A value type puts its help after a line break.
+        match text.split_once('\n') {
+            Some((text, help)) => Self::new(text).help(help),
+            None => Self::new(text),
+        }
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        if later::is_later_field(field) {
+            return Self::new(format!("{field:?} is not supported by this version of ringway"))
+                .help(later::help(field));
+        }
+        if let Some((name, value)) = lost_space(field, expected) {
+            return Self::lost_space(field, name, value);
+        }
+        Self::new(format!("unknown field {field:?}")).help(key_suggestion(field, expected))
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Self::new(format!("unknown value {variant:?}")).help(value_suggestion(variant, expected))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        let help = habits::of_shape(field, "", &|_| None);
+        Self { missing: true, help, ..Self::new(format!("{field:?} is missing")) }
+    }
+
+    fn invalid_type(found: de::Unexpected<'_>, wanted: &dyn de::Expected) -> Self {
+        let text = format!("expected {}, found {}", in_words(wanted), found_words(&found));
+        // The key may have an example.
+        Self { no_map_with: Some(&[]), ..Self::new(text) }
+    }
+
+    fn invalid_value(found: de::Unexpected<'_>, wanted: &dyn de::Expected) -> Self {
+        Self::new(format!("expected {}, found {}", in_words(wanted), found_words(&found)))
+    }
+}
+
+/// The name and the value of `bind:127.0.0.1:80`, if the name is one of `names`.
+fn lost_space<'t>(text: &'t str, names: &[&str]) -> Option<(&'t str, &'t str)> {
+    let (name, value) = text.split_once(':')?;
+    (names.contains(&name) && !value.is_empty()).then_some((name, value))
+}
+
+/// The expected value, described without Rust types.
+fn in_words(wanted: &dyn de::Expected) -> String {
+    match wanted.to_string().as_str() {
+        "a sequence" => "a list".to_owned(),
+        "a string" => "text".to_owned(),
+        "u16" => format!("a number up to {}", u16::MAX),
+        "u32" => format!("a number up to {}", u32::MAX),
+        other => other.to_owned(),
+    }
+}
+
+fn found_words(found: &de::Unexpected<'_>) -> String {
+    match found {
+        de::Unexpected::Unit | de::Unexpected::Option => "nothing".to_owned(),
+        de::Unexpected::Map => "a map".to_owned(),
+        de::Unexpected::Seq => "a list".to_owned(),
+        de::Unexpected::Str(text) => format!("{text:?}"),
+        de::Unexpected::Unsigned(number) => number.to_string(),
+        other => other.to_string(),
+    }
+}

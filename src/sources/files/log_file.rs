@@ -1,0 +1,98 @@
+//! Checks whether the access log can be written to the file that the configuration names.
+
+use std::io;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+
+use nix::unistd::AccessFlags;
+
+/// The reason why lines cannot go to a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LogFault {
+    /// The message.
+    pub message: String,
+    /// The help.
+    pub help: String,
+}
+
+/// The target of access log lines that a configuration names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Stdout,
+    Stderr,
+    File,
+    /// A word that means no log, such as `off`. No file has such a name.
+    Off,
+}
+
+/// The target called `name`.
+pub(super) fn target(name: &str) -> Target {
+    match name {
+        "stdout" | "/dev/stdout" => Target::Stdout,
+        "stderr" | "/dev/stderr" => Target::Stderr,
+        "" | "off" | "none" | "no" | "false" | "null" | "~" => Target::Off,
+        _ => Target::File,
+    }
+}
+
+/// Checks whether this process can append lines to the file at `path`, or create the file. Does not
+/// open or create it: opening a FIFO could wait for its reader.
+pub(super) fn fault(path: &Path) -> Option<LogFault> {
+    let shown = path.display();
+    let fault = |message: String, help: String| Some(LogFault { message, help });
+    let data = match std::fs::metadata(path) {
+        Ok(data) => data,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return fault_of_directory(path),
+        Err(error) => {
+            let help = "name a file that this user can reach, or `stderr`".to_owned();
+            return fault(format!("cannot use {shown} for the access log: {error}"), help);
+        }
+    };
+    let kind = data.file_type();
+    let kind = match () {
+        () if kind.is_dir() => {
+            let help = format!("name a file in it: {}", path.join("access.log").display());
+            return fault(format!("the access log is a file, and {shown} is a directory"), help);
+        }
+        () if kind.is_socket() => "a socket",
+        () if kind.is_block_device() => "a block device",
+        () => {
+            let error = nix::unistd::eaccess(path, AccessFlags::W_OK).err()?;
+            let help = format!("let {} write it, or name another file", user());
+            let message = format!("cannot write to {shown}: {}", io::Error::from(error));
+            return fault(message, help);
+        }
+    };
+    let help = "name a file, a FIFO, `stdout` or `stderr`".to_owned();
+    fault(format!("the access log is a file, and {shown} is {kind}"), help)
+}
+
+/// The same for a file that does not exist yet.
+fn fault_of_directory(path: &Path) -> Option<LogFault> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let shown = directory.display();
+    let (message, help) = match std::fs::metadata(directory) {
+        Ok(data) if !data.is_dir() => {
+            (format!("{shown} is no directory"), "name a file in a directory".to_owned())
+        }
+        Ok(_) => {
+            let wanted = AccessFlags::W_OK | AccessFlags::X_OK;
+            let error = io::Error::from(nix::unistd::eaccess(directory, wanted).err()?);
+            let message = format!("cannot create the access log in {shown}: {error}");
+            (message, format!("let {} write there, or name another directory", user()))
+        }
+        Err(error) => {
+            let message = format!("cannot create the access log in {shown}: {error}");
+            (message, format!("create the directory: mkdir -p {shown}"))
+        }
+    };
+    Some(LogFault { message, help })
+}
+
+/// The user of this process, for messages. Looking up its name could block.
+fn user() -> String {
+    format!("the user {}", nix::unistd::geteuid())
+}

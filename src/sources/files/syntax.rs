@@ -1,0 +1,261 @@
+//! Describes mistakes in YAML. The parser reports the token that it expected. This module guesses
+//! the intention of the author from the lines around the place.
+
+use super::diagnostic::{Diagnostic, Place};
+
+/// The mistake in `text` that the parser found at `place`. `info` is the parser's message.
+pub(super) fn mistake(text: &str, place: Place, info: &str) -> Diagnostic {
+    let lines: Vec<&str> = text.lines().collect();
+    let at = (place.line as usize).saturating_sub(1).min(lines.len().saturating_sub(1));
+    let seen = Seen { lines: &lines, at, place, info };
+    let found = seen
+        .tab()
+        .or_else(|| seen.alias())
+        .or_else(|| seen.variable())
+        .or_else(|| seen.lost_space())
+        .or_else(|| seen.quote())
+        .or_else(|| seen.brackets())
+        .or_else(|| seen.reserved())
+        .or_else(|| seen.missing_colon())
+        .or_else(|| seen.too_deep())
+        .or_else(|| seen.second_colon())
+        .or_else(|| seen.missing_comma())
+        .or_else(|| seen.column());
+    found.unwrap_or_else(|| Diagnostic::at(place, format!("not valid YAML: {info}")))
+}
+
+/// The place of a mistake and the lines around it.
+struct Seen<'t> {
+    lines: &'t [&'t str],
+    /// The index of its line.
+    at: usize,
+    place: Place,
+    info: &'t str,
+}
+
+impl<'t> Seen<'t> {
+    fn line(&self) -> &'t str {
+        self.lines.get(self.at).copied().unwrap_or_default()
+    }
+
+    /// The text of the line from the place on.
+    fn rest(&self) -> &'t str {
+        let line = self.line();
+        let column = self.place.column.saturating_sub(1) as usize;
+        line.char_indices().nth(column).map_or("", |(start, _)| &line[start..])
+    }
+
+    /// The text of the line before the place.
+    fn head(&self) -> &'t str {
+        let line = self.line();
+        &line[..line.len() - self.rest().len()]
+    }
+
+    /// The last line above that has text.
+    fn above(&self) -> Option<(usize, &'t str)> {
+        (0..self.at).rev().map(|at| (at, self.lines[at])).find(|(_, line)| has_text(line))
+    }
+
+    fn place_in(&self, line: usize, column: usize, len: usize) -> Place {
+        let len = u16::try_from(len.max(1)).unwrap_or(u16::MAX);
+        Place { line: line as u32 + 1, column: column as u32 + 1, len, ..self.place }
+    }
+
+    fn here(&self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::at(self.place, message)
+    }
+
+    fn tab(&self) -> Option<Diagnostic> {
+        let near = self.at..(self.at + 2).min(self.lines.len());
+        let column = |at: usize| {
+            let line = self.lines[at];
+            let indent = line.len() - line.trim_start().len();
+            line[..indent].find('\t').map(|column| (at, column))
+        };
+        let (line, column) = near.into_iter().find_map(column)?;
+        let place = self.place_in(line, column, 1);
+        let message = "a tab: YAML is indented with spaces only";
+        Some(Diagnostic::at(place, message).help("write two spaces for each level"))
+    }
+
+    /// A text that begins with `*`, which is an alias in YAML.
+    fn alias(&self) -> Option<Diagnostic> {
+        let rest = self.rest();
+        if !rest.starts_with('*') {
+            return None;
+        }
+        let end = rest.find([' ', ',', '}', ']']).unwrap_or(rest.len());
+        let word = rest[..end].trim_end_matches(':');
+        let message = "in YAML, a * at the beginning is a reference to another value";
+        Some(self.here(message).help(format!("write it in quotes: \"{word}\"")))
+    }
+
+    /// An unquoted `${NAME}` between braces.
+    fn variable(&self) -> Option<Diagnostic> {
+        let (head, rest) = (self.head(), self.rest());
+        if !head.ends_with('$') || !rest.starts_with('{') {
+            return None;
+        }
+        let end = rest.find('}').map_or(rest.len(), |end| end + 1);
+        let variable = &rest[..end];
+        let message = "a variable between { } or [ ] needs quotes";
+        Some(self.here(message).help(format!("write \"${variable}\"")))
+    }
+
+    /// A missing space, as in `bind:127.0.0.1:80`, in this line or in the line above. Then YAML
+    /// joins the two lines to one text.
+    fn lost_space(&self) -> Option<Diagnostic> {
+        let above = self.above().map(|(at, _)| at);
+        for at in [Some(self.at), above].into_iter().flatten() {
+            let line = self.lines[at];
+            let text = line.trim_start().trim_start_matches("- ").trim_start();
+            let Some((name, value)) = text.split_once(':') else { continue };
+            let is_key = !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            // `- app:8080` is a name with its port.
+            let port = text != line.trim_start() && value.bytes().all(|it| it.is_ascii_digit());
+            if is_key && !port && !value.is_empty() && !value.starts_with([' ', '/', ':']) {
+                let place = self.place_in(at, line.len() - text.len(), text.chars().count());
+                let message = format!("no space after the colon of `{name}`");
+                return Some(
+                    Diagnostic::at(place, message).help(format!("write `{name}: {value}`")),
+                );
+            }
+        }
+        None
+    }
+
+    fn quote(&self) -> Option<Diagnostic> {
+        let rest = self.rest();
+        if !self.info.contains("quoted scalar") || !rest.starts_with(['"', '\'']) {
+            return None;
+        }
+        Some(self.here("this quote has no end").help("close it in the same line"))
+    }
+
+    /// A bracket without its partner.
+    fn brackets(&self) -> Option<Diagnostic> {
+        if self.info.contains("misplaced bracket") {
+            let help = "take it out, or open it before";
+            return Some(self.here("nothing is open that this closes").help(help));
+        }
+        let expected = ["',' or '}'", "',' or ']'", "node content"];
+        let expected = expected.iter().any(|it| self.info.contains(it));
+        let ended = self.place.line as usize > self.lines.len();
+        let new_line = self.head().trim().bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !expected || !(ended || new_line) {
+            return None;
+        }
+        let end = if ended { self.lines.len() } else { self.at };
+        // If all brackets are closed at the end, a comma is missing, and no bracket.
+        if !ended && open_bracket(self.lines).is_none() {
+            return None;
+        }
+        let (line, column, bracket) = open_bracket(&self.lines[..end])?;
+        let place = self.place_in(line, column, 1);
+        let message = format!("this {bracket} is not closed");
+        let close = if bracket == '{' { '}' } else { ']' };
+        let help = format!("write the {close} that belongs to it, or a comma if more follows");
+        Some(Diagnostic::at(place, message).help(help))
+    }
+
+    fn reserved(&self) -> Option<Diagnostic> {
+        if !self.info.contains("unexpected character") {
+            return None;
+        }
+        let character = self.rest().chars().next()?;
+        let message = format!("in YAML, no text begins with {character}");
+        Some(self.here(message).help("write the text in quotes"))
+    }
+
+    /// `web` in place of `web:`, and deeper lines below it.
+    fn missing_colon(&self) -> Option<Diagnostic> {
+        let (at, above) = self.above()?;
+        let word = above.trim();
+        let deeper = indent(self.line()) > indent(above) && self.head().trim() != "";
+        if !deeper || word.contains([':', '{', '[', '"']) {
+            return None;
+        }
+        let place = self.place_in(at, indent(above), word.chars().count());
+        let message = format!("no colon after {word:?}");
+        Some(Diagnostic::at(place, message).help(format!("write `{word}:`")))
+    }
+
+    /// A line below `key: value`, deeper than it.
+    fn too_deep(&self) -> Option<Diagnostic> {
+        let (_, above) = self.above()?;
+        let text = above.trim();
+        let (name, value) = text.split_once(": ")?;
+        let complete = !value.trim().is_empty() && !value.starts_with(['|', '>', '{', '[', '#']);
+        if !complete || indent(self.line()) <= indent(above) || !self.info.contains("mapping") {
+            return None;
+        }
+        let own = self.line().trim().split(':').next().unwrap_or_default();
+        let name = name.trim_start_matches("- ");
+        let message =
+            format!("this line is deeper than the one above, where {name:?} has its value");
+        Some(self.here(message).help(format!("begin `{own}` in the column of `{name}`")))
+    }
+
+    /// A second `: ` in one line.
+    fn second_colon(&self) -> Option<Diagnostic> {
+        let head = self.head();
+        if !self.rest().starts_with(':') || !head.contains(": ") {
+            return None;
+        }
+        let between = head.rsplit(": ").next().unwrap_or_default();
+        if between.trim().contains(' ') && self.info.contains("','") {
+            let word = between.rsplit(' ').next().unwrap_or_default();
+            let help = format!("write a comma before `{word}`; a text with a colon needs quotes");
+            return Some(self.here("a comma is missing before this").help(help));
+        }
+        let help = "a text with a colon needs quotes; a map in one line needs { }";
+        Some(self.here("a second `: ` after one key").help(help))
+    }
+
+    fn missing_comma(&self) -> Option<Diagnostic> {
+        let expected = ["',' or '}'", "',' or ']'"].iter().any(|it| self.info.contains(it));
+        let message = "a comma is missing before this";
+        expected.then(|| self.here(message).help("write a comma between two entries"))
+    }
+
+    /// A line whose column differs from those of the lines above.
+    fn column(&self) -> Option<Diagnostic> {
+        let block = ["expected key", "'-' indicator", "expected ':'", "expect ':'"];
+        if !block.iter().any(|it| self.info.contains(it)) {
+            return None;
+        }
+        let message = "this line begins in a column where nothing else does";
+        let help = "entries of one map or list begin in the same column";
+        Some(self.here(message).help(help))
+    }
+}
+
+fn has_text(line: &str) -> bool {
+    let text = line.trim();
+    !text.is_empty() && !text.starts_with('#')
+}
+
+fn indent(line: &str) -> usize {
+    line.len() - line.trim_start().len()
+}
+
+/// The last bracket that is open at the end of `lines`: its line, its column and the bracket.
+fn open_bracket(lines: &[&str]) -> Option<(usize, usize, char)> {
+    let mut open = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let mut quote = None;
+        for (column, character) in line.chars().enumerate() {
+            match (quote, character) {
+                (Some(end), _) if end == character => quote = None,
+                (Some(_), _) => {}
+                (None, '"' | '\'') => quote = Some(character),
+                (None, '#') => break,
+                (None, '{' | '[') => open.push((number, column, character)),
+                (None, '}' | ']') => drop(open.pop()),
+                (None, _) => {}
+            }
+        }
+    }
+    open.pop()
+}

@@ -1,0 +1,39 @@
+//! The metrics of retries.
+
+use std::sync::Arc;
+
+use super::{Label, Page, families};
+use crate::cluster::Service;
+use crate::snapshot::Snapshot;
+
+/// Writes the metrics of the services that have a retry policy, of their own or of a rule.
+pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
+    let services: Vec<Arc<Service>> =
+        snapshot.all_services().filter(|service| service.retry_budget.is_some()).cloned().collect();
+    let label: Label<Arc<Service>> = |item| vec![("service", item.name.to_string())];
+    families(
+        page,
+        &services,
+        label,
+        &[
+            (
+                "counter",
+                "ringway_service_retries_total",
+                "Requests sent again by the retry policy.",
+                |i| i.stats.sum(|c| &c.retries),
+            ),
+            (
+                "counter",
+                "ringway_service_retries_over_budget_total",
+                "Requests not sent again because the retry budget was used up.",
+                |i| i.stats.sum(|c| &c.retries_over_budget),
+            ),
+            (
+                "counter",
+                "ringway_service_retries_exhausted_total",
+                "Requests that failed after the last allowed retry.",
+                |i| i.stats.sum(|c| &c.retries_exhausted),
+            ),
+        ],
+    );
+}

@@ -1,0 +1,452 @@
+//! Output that never blocks its callers: a bounded queue, and a thread that writes.
+//!
+//! A pipe without a reader, a stopped terminal or a hanging file system blocks only that thread.
+//! When the queue is full, lines are dropped and counted.
+
+use std::collections::VecDeque;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{SFlag, fstat};
+
+use crate::snapshot::LogSink;
+
+/// The maximum number of bytes in the queue. Further lines are dropped and counted.
+pub const QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// The overhead of a batch in the queue.
+const BATCH_COST_BYTES: usize = 64;
+
+/// How long an outlet may still write its queue after [`Outlet::let_go`].
+pub const LET_GO: Duration = Duration::from_secs(1);
+
+/// The shortest time between two reports of lost lines.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a thread that waits for room in a pipe checks whether it must end.
+const LOOK_INTERVAL_MS: u8 = 100;
+
+/// A writable pipe takes this many bytes without blocking, and does not mix them with the bytes of
+/// other writers (PIPE_BUF).
+const PIPE_BYTES: usize = 4096;
+
+/// The count of lost lines, and the reports about them.
+pub struct Losses {
+    lines: AtomicU64,
+    unsaid: Mutex<Unsaid>,
+    report: fn(u64, &str),
+    /// The report goes to the same log, so it waits until the queue is empty.
+    waits: bool,
+}
+
+#[derive(Default)]
+struct Unsaid {
+    lines: u64,
+    reason: String,
+    last: Option<Instant>,
+}
+
+impl Losses {
+    /// Creates a count of 0. `report` gets the number of lost lines and the reason, at most once a
+    /// second. It must not block.
+    pub fn new(report: fn(u64, &str)) -> Self {
+        Self { lines: AtomicU64::new(0), unsaid: Mutex::default(), report, waits: false }
+    }
+
+    /// Like [`Losses::new`], for a `report` that writes to the same outlet.
+    pub fn of_log(report: fn(u64, &str)) -> Self {
+        Self { waits: true, ..Self::new(report) }
+    }
+
+    /// All lines lost so far.
+    pub fn lines(&self) -> u64 {
+        self.lines.load(Ordering::Relaxed)
+    }
+
+    /// Counts the lines in `lost` and reports them, now or later.
+    pub fn count(&self, lost: &[u8], reason: &str) {
+        // An incomplete last line counts, too.
+        let cut = lost.last().is_some_and(|&byte| byte != b'\n');
+        let lines = memchr::memchr_iter(b'\n', lost).count() as u64 + u64::from(cut);
+        self.lines.fetch_add(lines, Ordering::Relaxed);
+        if lines == 0 {
+            return;
+        }
+        let mut unsaid = lock(&self.unsaid);
+        unsaid.lines += lines;
+        reason.clone_into(&mut unsaid.reason);
+        drop(unsaid);
+        if !self.waits {
+            self.say();
+        }
+    }
+
+    /// Reports the new losses, unless the last report was less than [`REPORT_INTERVAL`] ago.
+    /// Returns whether there is still something to report.
+    fn say(&self) -> bool {
+        let mut unsaid = lock(&self.unsaid);
+        if unsaid.lines == 0 {
+            return false;
+        }
+        if unsaid.last.is_some_and(|last| last.elapsed() < REPORT_INTERVAL) {
+            return true;
+        }
+        let Unsaid { lines, reason, .. } = std::mem::take(&mut *unsaid);
+        unsaid.last = Some(Instant::now());
+        drop(unsaid);
+        (self.report)(lines, &reason);
+        false
+    }
+}
+
+/// The handle of a thread that writes. A clone is cheap.
+#[derive(Clone)]
+pub struct Outlet(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    losses: Arc<Losses>,
+}
+
+#[derive(Default)]
+struct Queue {
+    batches: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// If set, the thread ends when the queue is empty, and at this time at the latest.
+    end: Option<Instant>,
+    /// The thread has ended.
+    ended: bool,
+}
+
+impl Outlet {
+    /// Starts a thread called `name` that writes to `sink`.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn open(name: &str, sink: LogSink, losses: Arc<Losses>) -> io::Result<Self> {
+        let shared = Shared { queue: Mutex::default(), changed: Condvar::new(), losses };
+        let shared = Arc::new(shared);
+        let its = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(move || Writer { shared: its, sink, out: None, torn: false }.run())?;
+        Ok(Self(shared))
+    }
+
+    /// Queues whole lines. Drops and counts them if the queue is full.
+    pub fn write(&self, lines: Vec<u8>) {
+        let mut queue = lock(&self.0.queue);
+        if queue.bytes + lines.len() + BATCH_COST_BYTES > QUEUE_BYTES_MAX || queue.ended {
+            drop(queue);
+            return self.0.losses.count(&lines, "they were not written in time");
+        }
+        queue.bytes += lines.len() + BATCH_COST_BYTES;
+        queue.batches.push_back(lines);
+        self.0.changed.notify_all();
+    }
+
+    /// Gives the thread [`LET_GO`] to write its queue. Does not wait for it.
+    pub fn let_go(&self) {
+        lock(&self.0.queue).end = Some(Instant::now() + LET_GO);
+        self.0.changed.notify_all();
+    }
+
+    /// Frees the queue of a thread that should have ended. It may be stuck in a write. Returns
+    /// whether it may still run.
+    pub fn forget(&self) -> bool {
+        let mut queue = lock(&self.0.queue);
+        if queue.is_over() {
+            let lost = queue.take_all();
+            let ended = queue.ended;
+            drop(queue);
+            self.0.losses.count(&lost, "the writer is stuck");
+            return !ended;
+        }
+        true
+    }
+
+    /// Ends the thread. Waits until it has written its queue, for `limit` at most. The rest is
+    /// lost.
+    pub fn finish(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let mut queue = lock(&self.0.queue);
+        queue.end = Some(deadline);
+        self.0.changed.notify_all();
+        while !queue.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.0.changed.wait_timeout(queue, left);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Queue {
+    fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
+    }
+
+    fn take_all(&mut self) -> Vec<u8> {
+        self.bytes = 0;
+        std::mem::take(&mut self.batches).into_iter().flatten().collect()
+    }
+}
+
+/// The state of the thread.
+struct Writer {
+    shared: Arc<Shared>,
+    sink: LogSink,
+    out: Option<Out>,
+    /// The last write ended inside a line.
+    torn: bool,
+}
+
+/// An open sink.
+struct Out {
+    descriptor: Box<dyn AsFd>,
+    /// Whether it is not a regular file. The thread writes to such a sink only when it has room.
+    may_block: bool,
+}
+
+/// The number of bytes of a batch that were not written, and the reason.
+struct Lost(usize, String);
+
+impl Writer {
+    fn run(mut self) {
+        match open(&self.sink) {
+            Ok(out) => self.out = Some(out),
+            Err(error) => {
+                let reason = reason(&self.sink, &error);
+                tracing::error!("cannot open the log, will retry: {reason}");
+            }
+        }
+        while let Some(batch) = self.next() {
+            if let Err(Lost(bytes, reason)) = self.write(&batch) {
+                self.shared.losses.count(&batch[batch.len() - bytes..], &reason);
+            }
+        }
+        loop {
+            let mut queue = lock(&self.shared.queue);
+            let lost = queue.take_all();
+            if lost.is_empty() {
+                queue.ended = true;
+                break;
+            }
+            drop(queue);
+            self.shared.losses.count(&lost, "they were not written in time");
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits for a batch. Returns `None` when the thread must end.
+    fn next(&self) -> Option<Vec<u8>> {
+        let Shared { queue, changed, losses } = &*self.shared;
+        let mut queue = lock(queue);
+        loop {
+            if queue.is_over() {
+                return None;
+            }
+            if let Some(batch) = queue.batches.pop_front() {
+                queue.bytes -= batch.len() + BATCH_COST_BYTES;
+                return Some(batch);
+            }
+            if queue.end.is_some() {
+                return None;
+            }
+            drop(queue);
+            let unsaid = losses.say();
+            queue = lock(&self.shared.queue);
+            if !queue.batches.is_empty() || queue.end.is_some() {
+                continue;
+            }
+            queue = if unsaid {
+                let waited = changed.wait_timeout(queue, REPORT_INTERVAL);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                changed.wait(queue).unwrap_or_else(PoisonError::into_inner)
+            };
+        }
+    }
+
+    fn write(&mut self, batch: &[u8]) -> Result<(), Lost> {
+        let all = |error: io::Error| Lost(batch.len(), reason(&self.sink, &error));
+        let out = match self.out.take() {
+            Some(out) => out,
+            // Try again: the directory may exist now, or the process may have descriptors again.
+            None => open(&self.sink).map_err(all)?,
+        };
+        if self.torn {
+            self.write_piece(&out, b"\n").map_err(all)?;
+            self.torn = false;
+        }
+        let mut rest = batch;
+        while !rest.is_empty() {
+            match self.write_piece(&out, piece(rest, &out)) {
+                Ok(written) => {
+                    self.torn = rest[written - 1] != b'\n';
+                    rest = &rest[written..];
+                }
+                Err(error) => return Err(Lost(rest.len(), reason(&self.sink, &error))),
+            }
+        }
+        self.out = Some(out);
+        Ok(())
+    }
+
+    /// Waits for room, and writes a part of `piece`. Returns the number of written bytes.
+    fn write_piece(&self, out: &Out, piece: &[u8]) -> io::Result<usize> {
+        let descriptor = out.descriptor.as_fd();
+        loop {
+            if out.may_block {
+                self.wait_for_room(out)?;
+            }
+            match nix::unistd::write(descriptor, piece) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => return Ok(written),
+                Err(Errno::EINTR) => {}
+                // Another writer has filled the pipe.
+                Err(Errno::EAGAIN) => std::thread::park_timeout(Duration::from_millis(10)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn wait_for_room(&self, out: &Out) -> io::Result<()> {
+        loop {
+            let mut ready = [PollFd::new(out.descriptor.as_fd(), PollFlags::POLLOUT)];
+            match poll(&mut ready, PollTimeout::from(LOOK_INTERVAL_MS)) {
+                Ok(0) | Err(Errno::EINTR) => {}
+                // The write reports an error of the descriptor.
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+            if !self.shared.losses.waits {
+                self.shared.losses.say();
+            }
+            if lock(&self.shared.queue).is_over() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+}
+
+/// The next bytes to write. For a pipe these are as many whole lines as it takes at once.
+fn piece<'b>(rest: &'b [u8], out: &Out) -> &'b [u8] {
+    if !out.may_block || rest.len() <= PIPE_BYTES {
+        return rest;
+    }
+    let end = memchr::memrchr(b'\n', &rest[..PIPE_BYTES]).map_or(PIPE_BYTES, |at| at + 1);
+    &rest[..end]
+}
+
+fn open(sink: &LogSink) -> io::Result<Out> {
+    let descriptor: Box<dyn AsFd> = match sink {
+        LogSink::Stdout => Box::new(io::stdout()),
+        LogSink::Stderr => Box::new(io::stderr()),
+        LogSink::File(path) => Box::new(open_file(path)?),
+    };
+    let mode = SFlag::from_bits_truncate(fstat(descriptor.as_fd())?.st_mode);
+    let may_block = mode & SFlag::S_IFMT != SFlag::S_IFREG;
+    Ok(Out { descriptor, may_block })
+}
+
+/// Opens a file to append to it. Without O_NONBLOCK, opening a FIFO would wait for a reader.
+fn open_file(path: &Path) -> io::Result<std::fs::File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    options.open(path)
+}
+
+fn reason(sink: &LogSink, error: &io::Error) -> String {
+    let LogSink::File(path) = sink else { return error.to_string() };
+    let fifo = || std::fs::metadata(path).is_ok_and(|data| data.file_type().is_fifo());
+    let path = path.display();
+    if error.raw_os_error() == Some(libc::ENXIO) && fifo() {
+        return format!("{path}: the pipe has no reader");
+    }
+    format!("{path}: {error}")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    fn outlet(path: &Path) -> (Outlet, Arc<Losses>) {
+        let losses = Arc::new(Losses::new(|_, _| ()));
+        let sink = LogSink::File(path.to_owned());
+        (Outlet::open("test", sink, Arc::clone(&losses)).unwrap(), losses)
+    }
+
+    fn fifo(directory: &tempfile::TempDir) -> std::path::PathBuf {
+        let path = directory.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("later/access.log");
+        let (outlet, losses) = outlet(&path);
+        outlet.write(b"lost\n".to_vec());
+        while losses.lines() == 0 {
+            std::thread::yield_now();
+        }
+        std::fs::create_dir_all(directory.path().join("later")).unwrap();
+        outlet.write(b"kept\n".to_vec());
+        outlet.finish(Duration::from_secs(60));
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "kept\n");
+        assert_eq!(losses.lines(), 1);
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_loses_counted_lines_and_blocks_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = fifo(&directory);
+        let mut reader =
+            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        let (outlet, losses) = outlet(&path);
+        let line = [&[b'x'; 999][..], b"\n"].concat();
+        let sent = 2 * QUEUE_BYTES_MAX / line.len();
+        (0..sent).for_each(|_| outlet.write(line.clone()));
+        // Wait until the outlet has begun to write.
+        let mut read = vec![0; line.len()];
+        while reader.read_exact(&mut read[..1]).is_err() {
+            std::thread::yield_now();
+        }
+        outlet.finish(Duration::from_millis(1));
+        while !lock(&outlet.0.queue).ended {
+            std::thread::yield_now();
+        }
+        read.truncate(1);
+        reader.read_to_end(&mut read).unwrap();
+        let written = read.len() / line.len();
+        assert!(written > 0 && read.len() % line.len() == 0, "whole lines: {}", read.len());
+        assert_eq!(losses.lines() as usize + written, sent);
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let (outlet, losses) = outlet(&fifo(&directory));
+        outlet.write(b"one\ntwo\n".to_vec());
+        outlet.finish(Duration::from_secs(60));
+        assert_eq!(losses.lines(), 2);
+    }
+}

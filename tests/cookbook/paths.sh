@@ -1,0 +1,3 @@
+says 9001 shop
+names shop.example.com
+certificate /root/shop DNS:shop.example.com

@@ -1,0 +1,2 @@
+# needs: prometheus promtool
+says 9001 shop

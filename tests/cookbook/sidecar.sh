@@ -1,0 +1,1 @@
+# needs: nft python3

@@ -1,0 +1,209 @@
+//! `docs/reference/metrics.md` has every metric, with its type, labels and help.
+//! `UPDATE=1 cargo test --test all metrics_page` writes the page again.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ringway::ca;
+use ringway::cells::PerWorker;
+use ringway::compile::Resolutions;
+use ringway::compile::registry::Registry;
+use ringway::grpc::Code;
+use ringway::grpc::methods::{Call, KnownMethods};
+use ringway::snapshot::Snapshot;
+use ringway::sources::files;
+use ringway::telemetry::metrics;
+use ringway::telemetry::status::Status;
+
+/// A configuration with an item of each kind that has metrics.
+const CONFIGURATION: &str = "
+mesh:
+  identity: {ca: ca, id: spiffe://cluster.local/ns/demo/sa/shop}
+  inbound: {bind: '127.0.0.1:15006', mtls: strict, udp: {}}
+  outbound: {bind: '127.0.0.1:15001', udp: {}}
+listeners: {web: {bind: '127.0.0.1:8080'}}
+routes: {'*': [{to: shop}]}
+services:
+  shop:
+    protocol: grpc
+    endpoints: ['127.0.0.1:9001']
+    health_check: {grpc: true}
+    retries: {attempts: 1}
+jwt: {id: {issuer: robots, jwks: {file: keys.json}}}
+authorization: [{name: everyone, action: allow, to: {service: shop}}]
+";
+
+const KEYS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519",
+    "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+const BEGIN: &str = "# Metrics
+
+The admin page `/metrics` has these metrics in the Prometheus text format. This page is made from
+the code: `UPDATE=1 cargo test --test all metrics_page` writes it.
+
+A counter begins at 0 when the proxy starts. It continues through reloads as long as its listener,
+route or service stays. `le` is the upper bound of a histogram's bucket. The
+[cookbook](../cookbook/prometheus.md) has alerts.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+";
+
+#[test]
+fn the_page_has_every_metric() {
+    let page = root().join("docs/reference/metrics.md");
+    let families = families();
+    let mut text = BEGIN.to_owned();
+    for Family { name, kind, help, labels, .. } in &families {
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        writeln!(text, "| `{name}` | {kind} | {} | {help} |", labels.join(", ")).unwrap();
+    }
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&page, &text).unwrap();
+    }
+    let found = std::fs::read_to_string(&page).unwrap_or_default();
+    for line in text.lines() {
+        assert!(
+            found.lines().any(|row| row == line),
+            "docs/reference/metrics.md lacks this line; UPDATE=1 cargo test --test all \
+             metrics_page writes the page:\n{line}"
+        );
+    }
+    assert_eq!(found, text, "UPDATE=1 cargo test --test all metrics_page writes the page");
+}
+
+/// Finds a metric that is missing in the page because this test does not configure its item.
+#[test]
+fn every_metric_in_the_code_is_rendered() {
+    let families = families();
+    let folder = root().join("src/telemetry/metrics");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let code = std::fs::read_to_string(&path).unwrap();
+        for name in code.split('"').filter(|text| is_name(text)) {
+            assert!(
+                families.iter().any(|family| family.name == name),
+                "{}: extend CONFIGURATION of tests/metrics_page.rs so that {name} is written",
+                path.display()
+            );
+        }
+    }
+    for family in &families {
+        assert!(
+            family.samples > 0,
+            "{} has no sample: count something in `exercise` of tests/metrics_page.rs",
+            family.name
+        );
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let rest = text.strip_prefix("ringway_").or_else(|| text.strip_prefix("process_"));
+    rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_lowercase() || b"_0123".contains(&b)))
+}
+
+struct Family {
+    name: String,
+    kind: String,
+    help: String,
+    labels: Vec<String>,
+    samples: usize,
+}
+
+/// The metrics of a proxy after one event of each kind.
+fn families() -> Vec<Family> {
+    let place = tempfile::tempdir().unwrap();
+    let snapshot = snapshot(place.path());
+    exercise(&snapshot);
+    let workers = Arc::new(PerWorker::new(1));
+    workers.worker(0); // A worker's counters exist from its first use.
+    let status = Status::new(workers);
+    status.known().snapshot = Some(snapshot);
+    let text = metrics::render(&status.known());
+    let mut families: Vec<Family> = Vec::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            let (name, help) = (name.to_owned(), help.to_owned());
+            families.push(Family { name, kind: String::new(), help, labels: vec![], samples: 0 });
+            continue;
+        }
+        let family = families.last_mut().unwrap();
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            rest.rsplit(' ').next().unwrap().clone_into(&mut family.kind);
+            continue;
+        }
+        assert!(line.starts_with(&family.name), "{line} stands below {}", family.name);
+        family.samples += 1;
+        for label in labels(line) {
+            if !family.labels.contains(&label) {
+                family.labels.push(label);
+            }
+        }
+    }
+    families
+}
+
+/// The labels of a sample.
+fn labels(line: &str) -> Vec<String> {
+    let Some((_, rest)) = line.split_once('{') else { return Vec::new() };
+    rest.split("=\"")
+        .filter_map(|piece| {
+            let name = piece.rsplit([',', '"']).next().unwrap();
+            let is_label = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            (is_label && !name.is_empty()).then(|| name.to_owned())
+        })
+        .collect()
+}
+
+fn snapshot(place: &Path) -> Arc<Snapshot> {
+    let plan = ca::Plan {
+        trust_domain: "spiffe://cluster.local".parse().unwrap(),
+        name: "Metrics".to_owned(),
+        root_lifetime: Duration::from_secs(7200),
+        intermediate_lifetime: Duration::from_secs(3600),
+    };
+    ca::init(&place.join("ca"), &plan, SystemTime::now()).unwrap();
+    std::fs::write(place.join("keys.json"), KEYS).unwrap();
+    let file = place.join("ringway.yaml");
+    std::fs::write(&file, CONFIGURATION).unwrap();
+    let loaded = files::load(&[file], &HashMap::new());
+    let compiled = files::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
+    Arc::new(compiled.unwrap_or_else(|errors| panic!("{errors}")).snapshot)
+}
+
+/// Counts one event of each kind that has no sample before its first event.
+fn exercise(snapshot: &Snapshot) {
+    for listener in &snapshot.listeners {
+        listener.stats.worker(0).tls_failures[0].increment();
+        listener.stats.worker(0).http2_floods[0].increment();
+        for rule in listener.routes().into_iter().flat_map(|table| table.rules()) {
+            rule.stats.worker(0).status_class[1].increment();
+        }
+        if let Some(capture) = listener.capture() {
+            capture.seen.worker(0).count("192.0.2.1:80".parse().unwrap(), true);
+        }
+    }
+    for rule in snapshot.authorization.rules() {
+        rule.stats.worker(0).allowed.increment();
+    }
+    for service in &snapshot.services {
+        service.stats.worker(0).http2_floods[0].increment();
+        let (method, code) = (Some("shop.Cart/Add"), Code::OK);
+        let call = Call { method, code, request_messages: 1, response_messages: 1 };
+        KnownMethods::default().count(&service.methods, 0, &call);
+        for endpoint in &service.endpoints.load().list {
+            endpoint.stats.worker(0).status_class[1].increment();
+            if let Some(state) = &endpoint.health {
+                state.failures[0].increment();
+            }
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}

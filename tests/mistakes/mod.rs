@@ -1,0 +1,129 @@
+//! Wrong configurations, each with the whole output of `ringway check`: `TOPIC/NAME.yaml` and
+//! `TOPIC/NAME.txt`. `UPDATE=1 cargo test --test all mistakes` writes the outputs again.
+//!
+//! A comment in the first line may have options: `# strict` for `--strict`, `# messages: 2` if the
+//! file has two mistakes. Certificates and keys are in `files/`.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use ringway::sources::files;
+
+/// Fewer cases than this mean that some were lost.
+const CASES_MIN: usize = 250;
+
+/// The key that anyone may read. Git does not keep the modes of files.
+const OPEN_KEY: &str = "open.key";
+
+#[test]
+fn each_wrong_configuration_has_its_one_message() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes");
+    let update = std::env::var_os("UPDATE").is_some();
+    let cases = cases(&root);
+    assert!(cases.len() >= CASES_MIN, "only {} cases", cases.len());
+    let place = directory_of_materials(&root.join("files"));
+    let mut wrong = String::new();
+    for case in &cases {
+        let name = case.strip_prefix(&root).unwrap().display();
+        let (output, messages, expected_messages) = checked(case, place.path());
+        let expected_file = case.with_extension("txt");
+        if update {
+            std::fs::write(&expected_file, &output).unwrap();
+        }
+        let expected = std::fs::read_to_string(&expected_file).unwrap_or_default();
+        if output != expected {
+            write!(wrong, "\n{name}:\n{}", difference(&expected, &output)).unwrap();
+        }
+        // An example that nobody filled in: see `src/compile/habits/fill.rs`.
+        if output.lines().filter(|line| line.contains("= help:")).any(|it| it.contains("=127.")) {
+            write!(wrong, "\n{name}: a placeholder is not filled:\n{output}").unwrap();
+        }
+        if messages != expected_messages {
+            let what = format!("{messages} messages for {expected_messages} mistakes");
+            write!(wrong, "\n{name}: {what}:\n{output}").unwrap();
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{wrong}\n- is expected, + is found. UPDATE=1 cargo test --test all mistakes writes +"
+    );
+}
+
+#[test]
+fn every_output_has_its_configuration() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes");
+    for output in below(&root, "txt") {
+        assert!(output.with_extension("yaml").exists(), "{} is left over", output.display());
+    }
+}
+
+fn cases(root: &Path) -> Vec<PathBuf> {
+    below(root, "yaml")
+}
+
+fn below(root: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let topics = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    for topic in topics.filter(|path| path.is_dir()) {
+        let entries = std::fs::read_dir(topic).unwrap().map(|entry| entry.unwrap().path());
+        found.extend(entries.filter(|path| path.extension().is_some_and(|it| it == extension)));
+    }
+    found.sort();
+    found
+}
+
+/// A directory with the certificates and keys. Only their owner may read the keys.
+fn directory_of_materials(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let copy = to.path().join(entry.file_name());
+        std::fs::copy(entry.path(), &copy).unwrap();
+        let mode = if entry.file_name() == OPEN_KEY { 0o644 } else { 0o600 };
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    to
+}
+
+/// The output for one configuration, the number of its messages, and their expected number.
+fn checked(case: &Path, directory: &Path) -> (String, usize, usize) {
+    let text = std::fs::read_to_string(case).unwrap();
+    let first = text.lines().next().unwrap_or_default();
+    let strict = first.starts_with("# strict");
+    let expected = first.strip_prefix("# messages: ").map_or(1, |count| count.parse().unwrap());
+    let copy = directory.join(case.file_name().unwrap());
+    std::fs::write(&copy, &text).unwrap();
+    let environment = HashMap::from([("PORT".to_owned(), "8080".to_owned())]);
+    let report = files::check(&[copy], &environment, strict);
+    let output = format!("{}{}\n", report.mistakes, report.summary);
+    let output = output.replace(&format!("{}/", directory.display()), "");
+    let messages = output.lines().filter(|line| is_message(line)).count();
+    (output, messages, expected)
+}
+
+/// Whether a line of the output begins a message.
+fn is_message(line: &str) -> bool {
+    [": error: ", ": warning: "].iter().any(|mark| line.contains(mark))
+        || ["error: ", "warning: "].iter().any(|mark| line.starts_with(mark))
+}
+
+/// The lines that differ: `-` is expected, `+` is found.
+fn difference(expected: &str, found: &str) -> String {
+    let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), found.lines().collect());
+    let same = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
+    let (mut old_end, mut new_end) = (old.len(), new.len());
+    while old_end > same && new_end > same && old[old_end - 1] == new[new_end - 1] {
+        (old_end, new_end) = (old_end - 1, new_end - 1);
+    }
+    let mut out = String::new();
+    let mut lines = |mark: &str, lines: &[&str]| {
+        lines.iter().for_each(|line| writeln!(out, "{mark} {line}").unwrap());
+    };
+    lines(" ", &old[..same]);
+    lines("-", &old[same..old_end]);
+    lines("+", &new[same..new_end]);
+    lines(" ", &new[new_end..]);
+    out
+}
