@@ -162,7 +162,7 @@ impl<I: Io> Driver<I> {
     }
 
     async fn next(&mut self) -> Event {
-        let Self { connection, transport, downstream, leaving, .. } = self;
+        let Self { connection, transport, downstream, leaving, pulse, .. } = self;
         let mut left_before = *leaving && connection.has_left();
         poll_fn(|context| {
             if let Some(accepted) = connection.accept() {
@@ -178,7 +178,8 @@ impl<I: Io> Driver<I> {
             if over {
                 return Poll::Ready(Event::Over);
             }
-            if *leaving && connection.has_left() {
+            let has_left = *leaving && connection.has_left();
+            if has_left || pulse.is_answered(transport.heard()) {
                 return Poll::Ready(Event::Woken);
             }
             downstream.alarm.poll_woken(context).map(|_| Event::Woken)

@@ -63,13 +63,19 @@ impl Pulse {
         }
     }
 
+    /// Whether the peer has answered the last PING, and [`Pulse::step`] does not know it yet. The
+    /// time of the next PING counts from the answer, so `step` is called then.
+    pub fn is_answered(&self, heard: Time) -> bool {
+        self.asked.is_some_and(|asked| heard >= asked)
+    }
+
     /// Returns the actions at `now`.
     pub fn step(&mut self, now: Time, seen: Seen) -> Step {
         if seen.busy || seen.opened != self.opened {
             self.idle_since = now;
             self.opened = seen.opened;
         }
-        if self.asked.is_some_and(|asked| seen.heard >= asked) {
+        if self.is_answered(seen.heard) {
             self.asked = None;
         }
         let leave = now >= self.leave_at;

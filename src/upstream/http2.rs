@@ -147,12 +147,13 @@ impl<I: Io> Driver<I> {
                 self.connection.ping();
             }
             self.alarm.set(step.next);
-            let Self { transport, alarm, shared, .. } = self;
+            let Self { transport, alarm, shared, pulse, .. } = self;
             let over = poll_fn(|context| {
                 if transport.poll(context).is_ready() {
                     return Poll::Ready(true);
                 }
-                if shared.is_closed() && shared.streams() == 0 {
+                let is_left = shared.is_closed() && shared.streams() == 0;
+                if is_left || pulse.is_answered(transport.heard()) {
                     return Poll::Ready(false);
                 }
                 alarm.poll_woken(context).map(|_| false)
