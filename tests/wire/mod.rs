@@ -41,6 +41,7 @@ mod retries;
 mod revocation;
 mod secrets;
 mod service_user;
+mod simulate;
 mod slow_peers;
 mod starting;
 mod systemd;
