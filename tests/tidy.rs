@@ -41,7 +41,7 @@ const FLOORS: [(&str, &[&str]); 45] = [
             "time",
         ],
     ),
-    ("demo", &["control"]),
+    ("demo", &["control", "error"]),
     ("loadgen", &["http1", "tls", "error", "message"]),
     (
         "control",
@@ -63,10 +63,11 @@ const FLOORS: [(&str, &[&str]); 45] = [
             "tls",
             "runtime",
             "cells",
+            "error",
             "net",
         ],
     ),
-    ("admin", &["telemetry", "cluster", "health", "cells"]),
+    ("admin", &["telemetry", "cluster", "health", "cells", "error"]),
     (
         "sources",
         &[
@@ -84,6 +85,7 @@ const FLOORS: [(&str, &[&str]); 45] = [
             "tls",
             "identity",
             "runtime",
+            "error",
             "file",
             "net",
             "matching",
@@ -91,7 +93,7 @@ const FLOORS: [(&str, &[&str]); 45] = [
             "time",
         ],
     ),
-    ("intercept", &["model", "net"]),
+    ("intercept", &["model", "error", "net"]),
     (
         "telemetry",
         &[
@@ -126,7 +128,10 @@ const FLOORS: [(&str, &[&str]); 45] = [
         ],
     ),
     ("model", &["net", "matching"]),
-    ("worker", &["downstream", "l4", "serve", "snapshot", "runtime", "cells", "net", "time"]),
+    (
+        "worker",
+        &["downstream", "l4", "serve", "snapshot", "runtime", "cells", "error", "net", "time"],
+    ),
     (
         "downstream",
         &[
@@ -247,7 +252,7 @@ const FLOORS: [(&str, &[&str]); 45] = [
     ("resilience", &["grpc", "cells", "error", "time"]),
     ("balance", &["health", "grpc", "cells", "net", "message", "time"]),
     ("health", &["cells"]),
-    ("ca", &["identity", "file"]),
+    ("ca", &["identity", "error", "file"]),
     ("detect", &["http2", "tls"]),
     ("dns", &[]),
     ("grpc", &["cells", "error", "message"]),
@@ -257,7 +262,7 @@ const FLOORS: [(&str, &[&str]); 45] = [
     ("jwt", &["cells", "matching", "message"]),
     ("propagation", &["message"]),
     ("proxy_protocol", &[]),
-    ("tls", &["identity", "runtime", "net"]),
+    ("tls", &["identity", "runtime", "error", "net"]),
     ("identity", &[]),
     ("runtime", &["cells", "error", "net", "time"]),
     ("cells", &[]),
