@@ -42,7 +42,7 @@ const FLOORS: [(&str, &[&str]); 46] = [
             "time",
         ],
     ),
-    ("demo", &["control"]),
+    ("demo", &["control", "error"]),
     (
         "simulate",
         &[
@@ -85,10 +85,11 @@ const FLOORS: [(&str, &[&str]); 46] = [
             "tls",
             "runtime",
             "cells",
+            "error",
             "net",
         ],
     ),
-    ("admin", &["telemetry", "cluster", "health", "cells"]),
+    ("admin", &["telemetry", "cluster", "health", "cells", "error"]),
     (
         "sources",
         &[
@@ -106,6 +107,7 @@ const FLOORS: [(&str, &[&str]); 46] = [
             "tls",
             "identity",
             "runtime",
+            "error",
             "file",
             "net",
             "matching",
@@ -113,7 +115,7 @@ const FLOORS: [(&str, &[&str]); 46] = [
             "time",
         ],
     ),
-    ("intercept", &["model", "net"]),
+    ("intercept", &["model", "error", "net"]),
     (
         "telemetry",
         &[
@@ -148,7 +150,10 @@ const FLOORS: [(&str, &[&str]); 46] = [
         ],
     ),
     ("model", &["net", "matching"]),
-    ("worker", &["downstream", "l4", "serve", "snapshot", "runtime", "cells", "net", "time"]),
+    (
+        "worker",
+        &["downstream", "l4", "serve", "snapshot", "runtime", "cells", "error", "net", "time"],
+    ),
     (
         "downstream",
         &[
@@ -269,7 +274,7 @@ const FLOORS: [(&str, &[&str]); 46] = [
     ("resilience", &["grpc", "cells", "error", "time"]),
     ("balance", &["health", "grpc", "cells", "net", "message", "time"]),
     ("health", &["cells"]),
-    ("ca", &["identity", "file"]),
+    ("ca", &["identity", "error", "file"]),
     ("detect", &["http2", "tls"]),
     ("dns", &[]),
     ("grpc", &["cells", "error", "message"]),
@@ -279,7 +284,7 @@ const FLOORS: [(&str, &[&str]); 46] = [
     ("jwt", &["cells", "matching", "message"]),
     ("propagation", &["message"]),
     ("proxy_protocol", &[]),
-    ("tls", &["identity", "runtime", "net"]),
+    ("tls", &["identity", "runtime", "error", "net"]),
     ("identity", &[]),
     ("runtime", &["cells", "error", "net", "time"]),
     ("cells", &[]),

@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
+use crate::error::plain;
 use crate::sources::files;
 use crate::telemetry::logs;
 
@@ -176,7 +177,7 @@ fn start_log(style: LogStyle, command: &Command) {
                 BoxMakeWriter::new(writer)
             }
             Err(error) => {
-                eprintln!("error: cannot start the log thread: {error}");
+                eprintln!("error: cannot start the log thread: {}", plain(&error));
                 BoxMakeWriter::new(std::io::sink)
             }
         },

@@ -32,7 +32,7 @@ pub use materials::Materials;
 pub use read::{Environment, ProcessEnvironment};
 
 use crate::compile::registry::Registry;
-use crate::compile::{self, Compiled, Resolutions};
+use crate::compile::{self, Compiled, Resolutions, habits};
 use crate::model::{Model, Resources};
 
 /// The loaded files, with their mistakes.
@@ -113,9 +113,13 @@ pub fn load(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
     let layers = read::gather(arguments, &mut sources, &mut mistakes, &mut short);
     let unread = !mistakes.is_empty();
     let tree = read::merge(&layers, environment, &sources, &mut mistakes);
+    let services = own::services(&tree);
     let config = decode::decode(tree, &mut mistakes).unwrap_or_default();
     let materials = Materials::read(&config, &sources);
     let model = Arc::new(lower::lower(config, &sources, &materials, &mut mistakes));
+    for help in mistakes.iter_mut().filter_map(|mistake| mistake.help.as_mut()) {
+        *help = habits::with_service(help, &services);
+    }
     Loaded { sources, materials, layers, mistakes, short, unread, model: Mutex::new(Some(model)) }
 }
 
