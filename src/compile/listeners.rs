@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::rate_limits::{self, Owner};
 use super::routes::Hosts;
 use super::{Compiler, http2, is_token, settings, suggestion, tcp, tls};
 use crate::authz::EscapedSlashes;
@@ -11,6 +12,7 @@ use crate::cluster::Service;
 use crate::mesh::Direction;
 use crate::model::{self, Item, ListenerProtocol, Origin};
 use crate::net::Bind;
+use crate::resilience::Scope;
 use crate::route::{Action, HostPattern, Redirect, Table};
 use crate::snapshot::{ForwardClientCert, Listener, Serves, Timeouts};
 
@@ -42,6 +44,10 @@ pub(super) fn listeners(
         }
         let liveness = tcp::liveness(compiler, &written.tcp, compiler.egress.liveness);
         let name = written.name.value.as_str();
+        let rate_limit = written.rate_limit.as_ref();
+        let rate_limit = rate_limit.and_then(|item| {
+            rate_limits::limit(compiler, &Owner::named(Scope::Listener, name), item)
+        });
         listeners.push(Arc::new(Listener {
             name: name.into(),
             binds,
@@ -62,6 +68,7 @@ pub(super) fn listeners(
             },
             abort_on_close: written.abort_on_close,
             connections_max: written.connections.unwrap_or(u32::MAX),
+            rate_limit,
             timeouts: timeouts(&written.timeouts),
             liveness,
             stats: compiler.registry.listener(name),
