@@ -229,6 +229,8 @@ fn listener(
         escaped_slashes: EscapedSlashes::Keep,
         abort_on_close: None,
         connections_max: connections.unwrap_or(u32::MAX),
+        per_source: None,
+        requests_max: u32::MAX,
         rate_limit: None,
         timeouts: plain::timeouts(timeouts),
         liveness: compiler.egress.liveness,

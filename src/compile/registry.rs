@@ -15,7 +15,7 @@ use crate::jwt::KeysWanted;
 use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
-use crate::resilience::{Buckets, LimitBy, Rate, RateLimitCells, RetryBudget, Scope};
+use crate::resilience::{Buckets, LimitBy, Rate, RateLimitCells, RetryBudget, Scope, Sources};
 use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
 use crate::tls::{ClientTls, TicketKeys};
@@ -32,6 +32,7 @@ pub struct Registry {
     authorization: Family<String, authz::RuleCells>,
     jwt: Family<String, ProviderCells>,
     passthrough: Family<String, EndpointCells>,
+    sources: HashMap<String, Weak<Sources>>,
     rate_limits: Family<LimitId, RateLimitCells>,
     buckets: HashMap<LimitId, (LimitTerms, Weak<Buckets>)>,
     services: FxHashMap<Box<str>, OfService>,
@@ -54,6 +55,7 @@ impl Registry {
             authorization: Family::default(),
             jwt: Family::default(),
             passthrough: Family::default(),
+            sources: HashMap::new(),
             rate_limits: Family::default(),
             buckets: HashMap::new(),
             services: FxHashMap::default(),
@@ -148,6 +150,12 @@ impl Registry {
     /// Keeps `tls` as the latest TLS settings of a service.
     pub fn keep_client_tls(&mut self, service: &str, tls: &Arc<ClientTls>) {
         self.of_service(service).tls = Arc::downgrade(tls);
+    }
+
+    /// The open connections of a listener by client address.
+    pub fn sources(&mut self, listener: &str) -> Arc<Sources> {
+        forget(&mut self.sources, is_used);
+        living(self.sources.entry(listener.to_owned()).or_default(), Sources::default)
     }
 
     /// The buckets and the counters of a rate limit. The buckets are kept while the limit stays the

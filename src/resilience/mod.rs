@@ -6,6 +6,7 @@ mod buckets;
 mod budget;
 mod rate_limit;
 mod retry;
+mod sources;
 mod verdict;
 
 pub use bucket::{Bucket, FILL_TIME_MAX, Rate, RateError, Taken};
@@ -18,4 +19,5 @@ pub use retry::{
     ATTEMPTS, Asked, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT, Condition,
     Failed, REPLAY_BYTES, Repeatable, Response, RetryPolicy,
 };
+pub use sources::{Counted, Sources};
 pub use verdict::{Circumstances, Heard, REPEATS_MAX, Verdict, verdict};

@@ -67,6 +67,8 @@ pub struct Terms {
     /// Whether a client that has closed its sending side counts as disconnected. `None` means: only
     /// if its request asked for a persistent connection.
     pub abort_on_close: Option<bool>,
+    /// The number of requests after which a connection closes.
+    pub requests_max: u32,
     /// The limit on requests.
     pub rate_limit: Option<Arc<RateLimit>>,
     /// Limits on what peers may do.
@@ -86,6 +88,7 @@ impl Terms {
             request_id: listener.request_id,
             via: listener.via.clone(),
             abort_on_close: listener.abort_on_close,
+            requests_max: listener.requests_max,
             rate_limit: listener.rate_limit.clone(),
             limits: snapshot.limits,
             access_log: snapshot.access_log.as_ref().map(|log| log.lines),

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::frames::{Frames, kind};
 use crate::support::free_port;
 use crate::support::http::{Client, Response};
 use crate::support::origin::Origin;
@@ -272,4 +273,53 @@ fn the_rate_is_exact_over_two_workers() {
             assert!(served > 0.0, "worker {worker} has served nothing");
         }
     }
+}
+
+#[test]
+fn an_address_has_a_number_of_connections_over_all_workers() {
+    let settings = Settings::new();
+    let proxy = Proxy::start(&settings.text("", "", ", connections_per_source: 5"));
+    let mut open: Vec<Client> = (0..5).map(|_| Client::connect(settings.port)).collect();
+    for client in &mut open {
+        assert_eq!(client.get("a.test", "/").status, 200);
+    }
+    let request = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    for _ in 0..3 {
+        assert_eq!(Client::connect(settings.port).send(request).rest(), b"");
+    }
+    assert_eq!(proxy.metric("ringway_listener_source_overflow_total"), 3.0);
+    // A reload keeps the count.
+    proxy.reload(&settings.text("", "", ", connections_per_source: 5, connections: 1000"));
+    assert_eq!(Client::connect(settings.port).send(request).rest(), b"");
+    drop(open.pop());
+    crate::support::eventually("room for another connection", || {
+        let mut client = Client::connect(settings.port);
+        client.send(request).try_response(false).is_ok().then_some(())
+    });
+    crate::support::eventually("a line of the access log", || {
+        proxy.log().contains("connections_per_source").then_some(())
+    });
+}
+
+#[test]
+fn a_connection_ends_after_its_number_of_requests() {
+    let settings = Settings::new();
+    let proxy = Proxy::start(&settings.text("", "", ", requests_per_connection: 3"));
+    let mut client = Client::connect(settings.port);
+    for last in [false, false, true] {
+        let answer = client.get("a.test", "/");
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.field("connection") == Some("close"), last, "{}", answer.head);
+    }
+    assert_eq!(client.rest(), b"");
+    let mut frames = Frames::connect(settings.port);
+    let fields =
+        [(":method", "GET"), (":scheme", "http"), (":authority", "a.test"), (":path", "/")];
+    for stream in [1, 3, 5] {
+        frames.headers(stream, &fields, true);
+    }
+    assert!(frames.next_of(kind::GOAWAY).is_some());
+    frames.until_closed();
+    assert_eq!(proxy.metric("ringway_listener_connections_total"), 2.0);
+    assert_eq!(settings.origin.requests().len(), 6);
 }

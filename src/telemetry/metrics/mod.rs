@@ -295,6 +295,12 @@ fn listeners(page: &mut Page, snapshot: &Snapshot) {
             }),
             (
                 "counter",
+                "ringway_listener_source_overflow_total",
+                "Connections closed at connections_per_source.",
+                |i| i.stats.sum(|c| &c.source_overflow),
+            ),
+            (
+                "counter",
                 "ringway_listener_refused_total",
                 "Request heads, PROXY headers and TLS ClientHellos refused.",
                 |i| i.stats.sum(|c| &c.refused),

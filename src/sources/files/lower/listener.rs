@@ -38,6 +38,8 @@ pub(super) fn listener(
         timeouts: timeouts(value.timeouts),
         tcp: tcp::tcp(value.tcp),
         connections: value.connections,
+        connections_per_source: value.connections_per_source.map(Into::into),
+        requests_per_connection: value.requests_per_connection.map(Into::into),
         rate_limit: value.rate_limit.map(rate_limit::rate_limit),
         request_id: value.request_id,
         via: value.via.map(Into::into),
