@@ -33,6 +33,7 @@ mod misbehaving;
 mod names;
 mod operating;
 mod proxying;
+mod rate_limits;
 mod real_peers;
 mod redirects;
 mod reload;

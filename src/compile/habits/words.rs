@@ -29,6 +29,7 @@ const RUNTIME: &str = "driver";
 const LIMITS: &str = "header_bytes";
 const PROVIDER: &str = "issuer";
 const KEYS: &str = "refresh";
+const RATE: &str = "burst";
 
 /// Advice that several words have.
 const BIND: &str = "write `bind: {@=127.0.0.1:8080}`";
@@ -140,6 +141,8 @@ const TLS_MODE: &str =
 const MERGE: &str = "merge keys of YAML do not work here; write the entries out";
 const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=2}, \
     on: [{*retry_on=connect-failure}]}`";
+const RATE_LIMIT: &str = "write `rate_limit: {requests: {#|max_tokens|tokens_per_fill=100}, \
+    per: 1s}`; with `by: source`, each client has its own";
 const ON: &str = "write `on: [{*=connect-failure}]`";
 const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";
@@ -398,6 +401,42 @@ pub(super) const WORDS: &[Word] = &[
     ("max_retries", RULE, RETRY),
     ("retry_on", RULE, "write `retries: {on: [{*=connect-failure}]}`"),
     ("proxy_next_upstream", RULE, RETRY),
+    ("limit_req", RULE, RATE_LIMIT),
+    ("limit_req_zone", RULE, RATE_LIMIT),
+    ("local_ratelimit", RULE, RATE_LIMIT),
+    ("local_rate_limit", RULE, RATE_LIMIT),
+    ("rate_limits", RULE, RATE_LIMIT),
+    ("throttle", RULE, RATE_LIMIT),
+    ("limit_conn", LISTENER, "write `connections_per_source: {#=100}`"),
+    ("limit_conn_zone", LISTENER, "write `connections_per_source: 100`"),
+    ("max_connections_per_ip", LISTENER, "write `connections_per_source: {#=100}`"),
+    ("in_flight_req", LISTENER, "write `connections_per_source: 100`"),
+    ("keepalive_requests", LISTENER, "write `requests_per_connection: {#=1000}`"),
+    ("max_requests_per_connection", LISTENER, "write `requests_per_connection: {#=1000}`"),
+    ("limit_req", LISTENER, RATE_LIMIT),
+    ("local_ratelimit", LISTENER, RATE_LIMIT),
+    ("local_rate_limit", LISTENER, RATE_LIMIT),
+    ("rate_limits", LISTENER, RATE_LIMIT),
+    ("rate_limit_sessions", LISTENER, RATE_LIMIT),
+    ("limit_req", SERVICE, RATE_LIMIT),
+    ("local_ratelimit", SERVICE, RATE_LIMIT),
+    ("local_rate_limit", SERVICE, RATE_LIMIT),
+    ("rate_limits", SERVICE, RATE_LIMIT),
+    ("average", RATE, "write `requests: {#=100}`, in each `per`"),
+    ("rate", RATE, "write `requests: 10, per: 1s` for 10r/s"),
+    ("limit", RATE, "write `requests: {#=100}`, in each `per`"),
+    ("max_tokens", RATE, "write `requests: {#=100}`; `burst` is how many more may come at once"),
+    ("tokens_per_fill", RATE, "write `requests: {#=100}`, in each `per`"),
+    ("fill_interval", RATE, "write `per: {~=1s}`"),
+    ("period", RATE, "write `per: {~=1s}`"),
+    ("interval", RATE, "write `per: {~=1s}`"),
+    ("unit", RATE, "write `per: 1s`, 1m or 1h"),
+    ("token_bucket", RATE, "write `requests: 100, per: 1s`, and `burst` if need be"),
+    ("descriptors", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
+    ("key", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
+    ("source_criterion", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
+    ("nodelay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
+    ("delay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
     ("retry_on", RETRIES, ON),
     ("conditions", RETRIES, ON),
     ("num_retries", RETRIES, "write `attempts: {#=2}`"),
