@@ -9,6 +9,7 @@ mod http2;
 mod jwt;
 mod listeners;
 mod mesh;
+mod outlier;
 mod pem;
 pub mod registry;
 mod retries;

@@ -11,6 +11,7 @@ use super::apply::{Applied, Applier};
 use super::certificates::{Renewal, Worn};
 use super::checks::Checks;
 use super::cpus::Cpus;
+use super::outliers::Outliers;
 use super::resolver::Resolver;
 use super::retry::{Need, Retry};
 use super::signals::{Signals, Told};
@@ -97,7 +98,8 @@ async fn serve(
     watch.follow(&arguments, loaded.materials.paths());
     let (sender, reports) = mpsc::unbounded_channel();
     let log = Arc::clone(&status.known().access_log);
-    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log };
+    let began = Instant::now();
+    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log, began };
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
     let mut names = Names::new(status.clone(), lookups.clone());
     names.follow(&trial.control.names, trial.control.gone_after);
@@ -111,6 +113,7 @@ async fn serve(
     resolver.serve(trial.control.dns).await.map_err(RunError::System)?;
     let applier = Applier {
         arguments,
+        outliers: Outliers::new(Arc::clone(&registry.outliers), began),
         registry,
         sockets: Sockets::new(workers, passed),
         mailboxes,
@@ -140,9 +143,7 @@ async fn serve(
         worn: Worn::default(),
         rules: None,
     };
-    if control.applier.apply_again().await.is_none() {
-        return Err(RunError::Config(control.applier.status.known().reloads.errors.clone()));
-    }
+    control.begin().await?;
     if let Some(install) = interception {
         control.capture(install)?;
     }
@@ -195,6 +196,14 @@ struct Control {
 }
 
 impl Control {
+    /// Applies the first configuration.
+    async fn begin(&mut self) -> Result<(), RunError> {
+        match self.applier.apply_again().await {
+            Some(_) => Ok(()),
+            None => Err(RunError::Config(self.applier.status.known().reloads.errors.clone())),
+        }
+    }
+
     /// Installs the capture rules.
     fn capture(&mut self, install: Interception) -> Result<(), RunError> {
         let installed = install(&self.applier.loaded.model());
@@ -400,6 +409,8 @@ struct WorkerParts<'p> {
     stats: &'p Arc<PerWorker<WorkerCells>>,
     reports: &'p Reports,
     log: &'p Arc<AccessLog>,
+    /// The start of the workers' clocks.
+    began: Instant,
 }
 
 fn start_workers(
@@ -413,7 +424,6 @@ fn start_workers(
         (0..workers).map(|_| mailbox()).collect::<Result<_, _>>().map_err(system)?;
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     let loads = Loads::new(workers);
-    let began = Instant::now();
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let driver = match driver {
             Driver::Auto => ring::Driver::Auto,
@@ -431,7 +441,7 @@ fn start_workers(
             inbox,
             peers: mailboxes.clone(),
             driver,
-            began,
+            began: parts.began,
             cpu: places.map(|cpus| cpus[index]),
         };
         spawn(start).map_err(system)?;

@@ -139,6 +139,7 @@ const SHAPES: &[Word] = &[
     ("Retries", "", "write `retries: {attempts: {#=2}}`; `on` has the conditions"),
     ("Backoff", "", "write `backoff: {base: {~=25ms}, max: 250ms}`"),
     ("Budget", "", "write `budget: {percent: 20%, min: 3}`"),
+    ("OutlierDetection", "", "write `outlier_detection: {consecutive_5xx: {#=5}}`"),
     ("HealthCheck", "/*", "write `health_check: {http: {}}`"),
     ("HealthCheck", "", "write `health_check: {http: /healthz}`"),
     ("AccessLog", "/*", "write `access_log: {path: {}}`"),

@@ -6,6 +6,7 @@
 mod capture;
 mod endpoints;
 mod health;
+mod outliers;
 mod retries;
 
 use std::fmt::{self, Display, Write as _};
@@ -40,6 +41,7 @@ pub fn render(known: &Known) -> String {
         jwt(&mut page, snapshot);
         services(&mut page, snapshot);
         retries::write(&mut page, snapshot);
+        outliers::write(&mut page, snapshot);
         calls(&mut page, snapshot);
         endpoints::write(&mut page, snapshot);
         health::write(&mut page, snapshot);

@@ -8,6 +8,7 @@ mod http2;
 mod jwt;
 mod listener;
 mod mesh;
+mod outlier;
 mod retry;
 mod route;
 mod service;
