@@ -9,6 +9,7 @@ mod http2;
 mod jwt;
 mod listeners;
 mod mesh;
+mod outlier;
 mod pem;
 mod rate_limits;
 pub mod registry;

@@ -10,7 +10,7 @@ use crate::authz;
 use crate::cells::{Count, PerWorker};
 use crate::cluster::{EndpointCells, Endpoints, ServiceCells};
 use crate::grpc::methods::Methods;
-use crate::health::Changes;
+use crate::health::{Changes, OutlierGroup, OutlierHub};
 use crate::jwt::KeysWanted;
 use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
@@ -38,6 +38,8 @@ pub struct Registry {
     services: FxHashMap<Box<str>, OfService>,
     /// Keys of session tickets. They survive reloads too.
     pub tickets: TicketKeys,
+    /// The services with ejected endpoints, for the control thread.
+    pub outliers: Arc<OutlierHub>,
     /// Requests for newer keys, by URL. They survive reloads too.
     keys_wanted: HashMap<String, KeysWanted>,
 }
@@ -60,6 +62,7 @@ impl Registry {
             buckets: HashMap::new(),
             services: FxHashMap::default(),
             tickets: TicketKeys::default(),
+            outliers: Arc::default(),
             keys_wanted: HashMap::new(),
         }
     }
@@ -125,6 +128,13 @@ impl Registry {
     pub fn retry_budget(&mut self, service: &str) -> Arc<RetryBudget> {
         let workers = self.workers;
         living(&mut self.of_service(service).retry_budget, || RetryBudget::new(workers))
+    }
+
+    /// The ejected endpoints of a service.
+    pub fn outlier_group(&mut self, service: &str) -> Arc<OutlierGroup> {
+        let (changes, hub) = (self.changes(service), Arc::clone(&self.outliers));
+        let new = || OutlierGroup::new(service, changes, hub);
+        living(&mut self.of_service(service).outliers, new)
     }
 
     /// The endpoints of a service in the snapshots that are alive, the latest first.
@@ -229,6 +239,7 @@ struct OfService {
     methods: Weak<Methods>,
     retry_budget: Weak<RetryBudget>,
     changes: Weak<Changes>,
+    outliers: Weak<OutlierGroup>,
     /// The endpoints of the snapshots that are alive, latest last. They hold the cells. An endpoint
     /// that is removed and added again later starts with new cells.
     endpoints: Vec<Weak<Endpoints>>,
@@ -241,6 +252,7 @@ impl OfService {
             || is_used(&self.methods)
             || is_used(&self.retry_budget)
             || is_used(&self.changes)
+            || is_used(&self.outliers)
             || is_used(&self.tls)
             || self.endpoints.iter().any(is_used)
     }

@@ -10,6 +10,7 @@ mod jwt;
 mod listener;
 mod mesh;
 mod origin;
+mod outlier;
 mod patch;
 mod policy;
 mod rate_limit;
@@ -32,6 +33,7 @@ pub use mesh::{
     PortProtocol, Probe, Udp,
 };
 pub use origin::{Files, Item, Origin, Place, ResourceId};
+pub use outlier::OutlierDetection;
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
 pub use rate_limit::{LimitBy, LimitHeaders, RateLimit};

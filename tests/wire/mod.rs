@@ -32,6 +32,7 @@ mod mesh;
 mod misbehaving;
 mod names;
 mod operating;
+mod outliers;
 mod proxying;
 mod rate_limits;
 mod real_peers;

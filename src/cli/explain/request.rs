@@ -163,6 +163,9 @@ pub(super) fn write_service(
     if let Some(limit) = &service.rate_limit {
         writeln!(out, "    rate limit {limit}").ok();
     }
+    if let Some(outlier) = &service.outlier {
+        writeln!(out, "    outlier detection: {}", outlier.policy).ok();
+    }
 }
 
 /// The only endpoint of a connection to its original destination. `None` means that the service

@@ -2,6 +2,7 @@
 //! file has the tables of values, and of texts where a map is expected.
 
 pub mod address;
+mod advice;
 mod fill;
 mod words;
 
@@ -119,7 +120,7 @@ const SHAPES: &[Word] = &[
     ("Rule", "", "write `[{to: app}]`, with the name of a service"),
     ("Match", "/*", "write `match: {path: {}}`; /api/* is /api and all paths below it"),
     ("Match", "", "write `match: {path: /api/*}`; for several, one rule for each"),
-    ("Redirect", "https", words::HTTPS),
+    ("Redirect", "https", advice::HTTPS),
     ("Redirect", "http*", REDIRECT_PARTS),
     ("Redirect", "/*", "write `redirect: {path: {}}`"),
     ("Redirect", "", "write `redirect: {path: /new}`, with scheme, host or path"),
@@ -147,6 +148,7 @@ const SHAPES: &[Word] = &[
     ("LimitBy", "", "write `by: {header: NAME}`, `by: identity` or `by: source`"),
     ("Backoff", "", "write `backoff: {base: {~=25ms}, max: 250ms}`"),
     ("Budget", "", "write `budget: {percent: 20%, min: 3}`"),
+    ("OutlierDetection", "", "write `outlier_detection: {consecutive_5xx: {#=5}}`"),
     ("HealthCheck", "/*", "write `health_check: {http: {}}`"),
     ("HealthCheck", "", "write `health_check: {http: /healthz}`"),
     ("AccessLog", "/*", "write `access_log: {path: {}}`"),

@@ -170,7 +170,7 @@ impl<I: Io> ExchangeRecord<I> {
     /// Whether the exchange has failed: it has a response flag, a status of 500 or more, a gRPC
     /// status of a server error, or no complete response.
     fn has_failed(&self) -> bool {
-        let code = self.code.get().filter(|_| self.kind.get().is_some());
+        let code = self.code();
         self.flag.get().is_some()
             || self.status.get() >= 500
             || code.is_some_and(Code::is_server_error)
@@ -248,6 +248,11 @@ impl<I: Io> ExchangeRecord<I> {
     /// The status that was sent to the client; 0 before that.
     pub fn status(&self) -> u16 {
         self.status.get()
+    }
+
+    /// The code of the gRPC call, if the response had one so far.
+    pub fn code(&self) -> Option<Code> {
+        self.code.get().filter(|_| self.kind.get().is_some())
     }
 
     /// Sets the reason of a refusal. A reason that was set before stays.

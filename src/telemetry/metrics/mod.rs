@@ -6,6 +6,7 @@
 mod capture;
 mod endpoints;
 mod health;
+mod outliers;
 mod rate_limits;
 mod retries;
 
@@ -41,6 +42,7 @@ pub fn render(known: &Known) -> String {
         jwt(&mut page, snapshot);
         services(&mut page, snapshot);
         retries::write(&mut page, snapshot);
+        outliers::write(&mut page, snapshot);
         rate_limits::write(&mut page, snapshot);
         calls(&mut page, snapshot);
         endpoints::write(&mut page, snapshot);
