@@ -6,7 +6,8 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{LazyLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
@@ -45,11 +46,20 @@ impl Buckets {
         Self::Keyed(Keyed::new(keys_max))
     }
 
-    /// Takes one unit from the bucket of `key`.
-    pub fn take(&self, key: &[u8], rate: Rate, now: Time) -> Taken {
+    /// Takes one unit from the bucket of `key` if the bucket has it.
+    pub fn take(&self, key: KeyHash, rate: Rate, now: Time) -> Taken {
         match self {
             Self::One(bucket) => bucket.take(rate, now),
-            Self::Keyed(keyed) => keyed.with(key, now, |bucket| bucket.take(rate, now)),
+            Self::Keyed(keyed) => keyed.with(key.0, now, |bucket| bucket.take(rate, now)),
+        }
+    }
+
+    /// Takes `units` from the bucket of `key`, whether it has them or not. Returns the time to
+    /// wait.
+    pub fn owe(&self, key: KeyHash, rate: Rate, units: u64, now: Time) -> Duration {
+        match self {
+            Self::One(bucket) => bucket.owe(rate, units, now),
+            Self::Keyed(keyed) => keyed.with(key.0, now, |bucket| bucket.owe(rate, units, now)),
         }
     }
 
@@ -70,12 +80,24 @@ impl Buckets {
     }
 }
 
+/// The secret of the process. Without it, a client cannot choose keys with the same hash, or keys
+/// for the same shard.
+static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// The hash of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyHash(u64);
+
+impl KeyHash {
+    /// The hash of `key`.
+    pub fn of(key: &[u8]) -> Self {
+        Self(SECRET.hash_one(key))
+    }
+}
+
 /// A table of buckets by the hash of their key.
 #[derive(Debug)]
 pub struct Keyed {
-    /// The secret of this table. Without it, a client cannot choose keys with the same hash or for
-    /// the same shard.
-    secret: RandomState,
     shards: Box<[RwLock<Shard>]>,
     count: AtomicUsize,
     keys_max: usize,
@@ -102,7 +124,6 @@ impl Keyed {
     fn new(keys_max: usize) -> Self {
         let shards = if keys_max < SHARDED_MIN { 1 } else { SHARDS };
         Self {
-            secret: RandomState::new(),
             shards: (0..shards).map(|_| RwLock::default()).collect(),
             count: AtomicUsize::new(0),
             keys_max: keys_max.max(1),
@@ -110,8 +131,7 @@ impl Keyed {
         }
     }
 
-    fn with<T>(&self, key: &[u8], now: Time, use_it: impl FnOnce(&Bucket) -> T) -> T {
-        let hash = self.secret.hash_one(key);
+    fn with<T>(&self, hash: u64, now: Time, use_it: impl FnOnce(&Bucket) -> T) -> T {
         let shard = &self.shards[(hash >> 32) as usize % self.shards.len()];
         // A shard is valid after a panic at any point.
         let known = shard.read().unwrap_or_else(PoisonError::into_inner);
@@ -164,7 +184,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     fn rate(units: u64, burst: u64) -> Rate {
         Rate::new(units, Duration::from_secs(1), burst).unwrap()
@@ -177,7 +197,7 @@ mod tests {
     #[test]
     fn each_key_has_its_own_bucket() {
         let (buckets, rate) = (Buckets::keyed(100), rate(1, 1));
-        let passes = |key: &str| buckets.take(key.as_bytes(), rate, at(9)).passes();
+        let passes = |key: &str| buckets.take(KeyHash::of(key.as_bytes()), rate, at(9)).passes();
         for key in ["ada", "bob", ""] {
             assert_eq!([passes(key), passes(key), passes(key)], [true, true, false], "{key}");
         }
@@ -187,7 +207,8 @@ mod tests {
     #[test]
     fn a_full_table_drops_full_buckets_first_and_then_the_oldest() {
         let (buckets, rate) = (Buckets::keyed(10), rate(1, 99));
-        let take = |key: u32, now| buckets.take(&key.to_ne_bytes(), rate, at(now)).left;
+        let take =
+            |key: u32, now| buckets.take(KeyHash::of(&key.to_ne_bytes()), rate, at(now)).left;
         (0..10).for_each(|key| assert_eq!(take(key, 100), 99));
         for _ in 0..3 {
             (5..10).for_each(|key| assert!(take(key, 101) < 100));
@@ -207,7 +228,7 @@ mod tests {
         for keys_max in [1, 7, 5000] {
             let (buckets, rate) = (Buckets::keyed(keys_max), rate(1, 0));
             for key in 0..30_000_u32 {
-                buckets.take(&key.to_ne_bytes(), rate, at(1));
+                buckets.take(KeyHash::of(&key.to_ne_bytes()), rate, at(1));
             }
             assert_eq!(buckets.keys(), keys_max as u64);
             assert_eq!(buckets.evicted(), 30_000 - keys_max as u64);
@@ -231,8 +252,8 @@ mod tests {
                 for _ in 0..4 {
                     scope.spawn(|| {
                         let passes = |key: u32| {
-                            let key = (key + round * 1000).to_ne_bytes();
-                            buckets.take(&key, rate, at(3)).passes()
+                            let key = KeyHash::of(&(key + round * 1000).to_ne_bytes());
+                            buckets.take(key, rate, at(3)).passes()
                         };
                         let here = (0..10).flat_map(|_| 0..20).filter(|&key| passes(key)).count();
                         passed.fetch_add(here as u64, Ordering::Relaxed);
@@ -261,11 +282,11 @@ mod tests {
     fn a_hundred_thousand_keys_need_less_than_16_mb() {
         let (buckets, rate) = (Buckets::keyed(RATE_LIMIT_KEYS), rate(1, 0));
         for key in 0..RATE_LIMIT_KEYS as u32 {
-            assert!(buckets.take(&key.to_ne_bytes(), rate, at(1)).passes());
+            assert!(buckets.take(KeyHash::of(&key.to_ne_bytes()), rate, at(1)).passes());
         }
         // Each of them is known.
         for key in 0..RATE_LIMIT_KEYS as u32 {
-            assert!(!buckets.take(&key.to_ne_bytes(), rate, at(1)).passes());
+            assert!(!buckets.take(KeyHash::of(&key.to_ne_bytes()), rate, at(1)).passes());
         }
         assert_eq!((buckets.keys(), buckets.evicted()), (RATE_LIMIT_KEYS as u64, 0));
         let bytes = bytes_of(&buckets);
@@ -291,7 +312,7 @@ mod tests {
                     scope.spawn(move || {
                         for (n, &key) in order.iter().skip(worker).step_by(workers).enumerate() {
                             let now = Time::from_micros(n as u64);
-                            buckets.take(keys[key].as_bytes(), rate, now);
+                            buckets.take(KeyHash::of(keys[key].as_bytes()), rate, now);
                         }
                     });
                 }
@@ -302,7 +323,7 @@ mod tests {
         let one = Buckets::one();
         let began = Instant::now();
         for n in 0..decisions as u64 {
-            one.take(b"", rate, Time::from_micros(n));
+            one.take(KeyHash::default(), rate, Time::from_micros(n));
         }
         eprintln!("without keys: {} ns", began.elapsed().as_nanos() / decisions as u128);
     }

@@ -119,6 +119,8 @@ const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=2}, \
     on: [{retry_on=connect-failure}]}`";
 const RATE_LIMIT: &str = "write `rate_limit: {requests: {#|max_tokens|tokens_per_fill=100}, \
     per: 1s}`; with `by: source`, each client has its own";
+const BANDWIDTH: &str =
+    "write `rate_limit: {bytes: 100KiB, per: 1s}`; with `by: source` for each client";
 const ON: &str = "write `on: [{*=connect-failure}]`";
 const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";
@@ -375,6 +377,12 @@ pub(super) const WORDS: &[Word] = &[
     ("max_retries", RULE, RETRY),
     ("retry_on", RULE, "write `retries: {on: [{*=connect-failure}]}`"),
     ("proxy_next_upstream", RULE, RETRY),
+    ("limit_rate", RULE, BANDWIDTH),
+    ("bandwidth_limit", RULE, BANDWIDTH),
+    ("bwlim_out", RULE, BANDWIDTH),
+    ("bwlim_in", RULE, BANDWIDTH),
+    ("limit_rate", SERVICE, BANDWIDTH),
+    ("limit_kbps", RATE, "write `bytes: 100KiB, per: 1s`"),
     ("limit_req", RULE, RATE_LIMIT),
     ("limit_req_zone", RULE, RATE_LIMIT),
     ("local_ratelimit", RULE, RATE_LIMIT),
