@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{LazyLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
-
 use super::bucket::{Bucket, Rate, Taken, nanos};
 use crate::time::Time;
 
@@ -25,6 +23,9 @@ const SHARDED_MIN: usize = 1024;
 
 /// How many buckets a new key looks at in a full table, to replace the oldest of them.
 const LOOKED_AT: usize = 16;
+
+/// The number of slots of a shard with one key.
+const SLOTS_MIN: usize = 8;
 
 /// The buckets of a rate limit.
 #[derive(Debug)]
@@ -91,7 +92,8 @@ pub struct KeyHash(u64);
 impl KeyHash {
     /// The hash of `key`.
     pub fn of(key: &[u8]) -> Self {
-        Self(SECRET.hash_one(key))
+        // 0 marks a free slot.
+        Self(SECRET.hash_one(key).max(1))
     }
 }
 
@@ -104,18 +106,21 @@ pub struct Keyed {
     evicted: AtomicU64,
 }
 
+/// A part of a table: open addressing with linear probing, so that a known key costs one cache
+/// line.
 #[derive(Debug, Default)]
 struct Shard {
-    /// The slot of each key.
-    index: FxHashMap<u64, u32>,
+    /// A power of two of slots, or none. At most 7 of 8 are used.
     slots: Vec<Slot>,
+    used: usize,
     /// The slot from which the next new key looks for an old one.
     hand: usize,
 }
 
 /// A bucket. Two keys with the same 64-bit hash would share it, which does not happen in practice.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Slot {
+    /// 0 means that the slot is free.
     hash: u64,
     bucket: Bucket,
 }
@@ -132,52 +137,100 @@ impl Keyed {
     }
 
     fn with<T>(&self, hash: u64, now: Time, use_it: impl FnOnce(&Bucket) -> T) -> T {
-        let shard = &self.shards[(hash >> 32) as usize % self.shards.len()];
+        let shard = &self.shards[(hash >> 48) as usize % self.shards.len()];
         // A shard is valid after a panic at any point.
         let known = shard.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&slot) = known.index.get(&hash) {
-            return use_it(&known.slots[slot as usize].bucket);
+        if let Some(slot) = known.find(hash) {
+            return use_it(&known.slots[slot].bucket);
         }
         drop(known);
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-        let slot = match shard.index.get(&hash) {
-            Some(&slot) => slot as usize, // another worker was faster
+        let slot = match shard.find(hash) {
+            Some(slot) => slot, // another worker was faster
             None => self.insert(&mut shard, hash, now),
         };
         use_it(&shard.slots[slot].bucket)
     }
 
-    /// Adds a key. In a full table it takes the slot of an old one.
+    /// Adds a key. In a full table it takes the place of an old one.
     fn insert(&self, shard: &mut Shard, hash: u64, now: Time) -> usize {
-        let new = Slot { hash, bucket: Bucket::default() };
-        if self.count.load(Ordering::Relaxed) < self.keys_max || shard.slots.is_empty() {
+        if self.count.load(Ordering::Relaxed) < self.keys_max || shard.used == 0 {
             self.count.fetch_add(1, Ordering::Relaxed);
-            shard.slots.push(new);
-            let slot = shard.slots.len() - 1;
-            shard.index.insert(hash, slot as u32);
-            return slot;
-        }
-        let slot = shard.oldest();
-        let old = std::mem::replace(&mut shard.slots[slot], new);
-        if old.bucket.full_at_ns() > nanos(now) {
+        } else if shard.remove_oldest().full_at_ns() > nanos(now) {
             self.evicted.fetch_add(1, Ordering::Relaxed);
         }
-        shard.index.remove(&old.hash);
-        shard.index.insert(hash, slot as u32);
-        slot
+        shard.insert(Slot { hash, bucket: Bucket::default() })
     }
 }
 
 impl Shard {
-    /// The slot whose bucket is full first, of the next few slots. To forget a full bucket changes
-    /// nothing, and the others lose the least.
-    fn oldest(&mut self) -> usize {
+    fn find(&self, hash: u64) -> Option<usize> {
+        let mut slot = self.home(hash)?;
+        loop {
+            match self.slots[slot].hash {
+                found if found == hash => return Some(slot),
+                0 => return None,
+                _ => slot = self.after(slot),
+            }
+        }
+    }
+
+    /// The slot where the search for a hash begins. `None` in an empty shard.
+    fn home(&self, hash: u64) -> Option<usize> {
+        Some(hash as usize & self.slots.len().checked_sub(1)?)
+    }
+
+    fn after(&self, slot: usize) -> usize {
+        (slot + 1) & (self.slots.len() - 1)
+    }
+
+    /// Adds a hash that is not here. Returns its slot.
+    fn insert(&mut self, new: Slot) -> usize {
+        if (self.used + 1) * 8 > self.slots.len() * 7 {
+            let doubled = (self.slots.len() * 2).max(SLOTS_MIN);
+            let empty = (0..doubled).map(|_| Slot::default()).collect();
+            let old = std::mem::replace(&mut self.slots, empty);
+            self.used = 0;
+            old.into_iter().filter(|slot| slot.hash != 0).for_each(|slot| {
+                self.insert(slot);
+            });
+        }
+        let mut slot = self.home(new.hash).unwrap_or_default();
+        while self.slots[slot].hash != 0 {
+            slot = self.after(slot);
+        }
+        self.slots[slot] = new;
+        self.used += 1;
+        slot
+    }
+
+    /// Removes the bucket that is full first, of the next few buckets. To forget a full bucket
+    /// changes nothing, and the others lose the least.
+    fn remove_oldest(&mut self) -> Bucket {
         let len = self.slots.len();
-        let looked = (0..LOOKED_AT.min(len)).map(|step| (self.hand + step) % len);
+        let slots = (0..len).map(|step| (self.hand + step) % len);
+        let looked = slots.filter(|&slot| self.slots[slot].hash != 0).take(LOOKED_AT);
         let oldest = looked.min_by_key(|&slot| self.slots[slot].bucket.full_at_ns());
         let oldest = oldest.unwrap_or_default();
         self.hand = (oldest + 1) % len;
-        oldest
+        self.remove(oldest)
+    }
+
+    /// Empties a slot. The following slots move up, so that a search still finds them.
+    fn remove(&mut self, slot: usize) -> Bucket {
+        let removed = std::mem::take(&mut self.slots[slot]);
+        self.used -= 1;
+        let (mut hole, mut next) = (slot, self.after(slot));
+        while self.slots[next].hash != 0 {
+            let home = self.home(self.slots[next].hash).unwrap_or_default();
+            let distance = |from: usize| next.wrapping_sub(from) & (self.slots.len() - 1);
+            if distance(home) >= distance(hole) {
+                self.slots[hole] = std::mem::take(&mut self.slots[next]);
+                hole = next;
+            }
+            next = self.after(next);
+        }
+        removed.bucket
     }
 }
 
@@ -235,10 +288,36 @@ mod tests {
             let Buckets::Keyed(keyed) = &buckets else { unreachable!() };
             for shard in &keyed.shards {
                 let shard = shard.read().unwrap();
-                assert_eq!(shard.index.len(), shard.slots.len());
-                for (hash, &slot) in &shard.index {
-                    assert_eq!(shard.slots[slot as usize].hash, *hash);
+                let hashes = shard.slots.iter().map(|slot| slot.hash).filter(|&hash| hash != 0);
+                let hashes: Vec<u64> = hashes.collect();
+                assert_eq!(hashes.len(), shard.used);
+                assert!(hashes.iter().all(|&hash| shard.find(hash).is_some()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_shard_finds_what_it_has_after_any_changes() {
+        for seed in 0..50 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (mut shard, mut known) = (Shard::default(), Vec::new());
+            // Few low bits, so that many hashes have the same home.
+            let hashes: Vec<u64> = (0..200).map(|n| (n << 32 | random.u64(..4)) + 1).collect();
+            for _ in 0..2000 {
+                let hash = hashes[random.usize(..hashes.len())];
+                match shard.find(hash) {
+                    Some(slot) if random.bool() => {
+                        shard.remove(slot);
+                        known.retain(|&other| other != hash);
+                    }
+                    Some(_) => {}
+                    None => {
+                        shard.insert(Slot { hash, bucket: Bucket::default() });
+                        known.push(hash);
+                    }
                 }
+                let found = hashes.iter().filter(|&&hash| shard.find(hash).is_some()).count();
+                assert_eq!((found, shard.used), (known.len(), known.len()), "seed {seed}");
             }
         }
     }
@@ -269,11 +348,7 @@ mod tests {
         let Buckets::Keyed(keyed) = buckets else { return 0 };
         let shard = |shard: &RwLock<Shard>| {
             let shard = shard.read().unwrap();
-            // A hash table has at most 8 entries for each 7 of its capacity, and one byte for each.
-            let entries = shard.index.capacity() * 8 / 7 + 16;
-            entries * (size_of::<(u64, u32)>() + 1)
-                + shard.slots.capacity() * size_of::<Slot>()
-                + size_of::<RwLock<Shard>>()
+            shard.slots.capacity() * size_of::<Slot>() + size_of::<RwLock<Shard>>()
         };
         keyed.shards.iter().map(shard).sum()
     }
@@ -301,18 +376,19 @@ mod tests {
         let decisions = std::env::var("DECISIONS").map_or(1000, |text| text.parse().unwrap());
         let buckets = Buckets::keyed(RATE_LIMIT_KEYS);
         let rate = rate(1_000_000, 1_000_000);
-        let keys: Vec<String> = (0..RATE_LIMIT_KEYS).map(|key| format!("user-{key:08}")).collect();
         let mut random = fastrand::Rng::with_seed(1);
-        let order: Vec<usize> = (0..decisions).map(|_| random.usize(..keys.len())).collect();
+        let order: Vec<usize> = (0..decisions).map(|_| random.usize(..RATE_LIMIT_KEYS)).collect();
         for (name, workers) in [("new and known keys", 1), ("one worker", 1), ("two workers", 2)] {
             let began = Instant::now();
             std::thread::scope(|scope| {
                 for worker in 0..workers {
-                    let (keys, order, buckets) = (&keys, &order, &buckets);
+                    let (order, buckets) = (&order, &buckets);
                     scope.spawn(move || {
                         for (n, &key) in order.iter().skip(worker).step_by(workers).enumerate() {
                             let now = Time::from_micros(n as u64);
-                            buckets.take(KeyHash::of(keys[key].as_bytes()), rate, now);
+                            // A key of 16 bytes, as it would be in the head of a request.
+                            let key = (key as u128).to_ne_bytes();
+                            buckets.take(KeyHash::of(&key), rate, now);
                         }
                     });
                 }
