@@ -102,7 +102,10 @@ fn inbound(
     found: Found<'_>,
 ) -> Arc<Listener> {
     let tls = tls::captured(compiler, INBOUND);
-    let admission = admission(compiler, origin, written.mtls, tls.as_ref());
+    let mtls = written.mtls.as_ref();
+    let at = mtls.map_or(origin, |mtls| &mtls.origin);
+    let mtls = mtls.map_or_else(Mtls::default, |mtls| mtls.value);
+    let admission = admission(compiler, at, mtls, tls.as_ref());
     let mut port_admissions = Vec::new();
     for (port, mtls) in &written.port_mtls {
         let admission = self::admission(compiler, &mtls.origin, mtls.value, tls.as_ref());
@@ -296,8 +299,8 @@ fn admission(
         (Mtls::Permissive, Some(tls)) => Admission::Tls(Arc::clone(tls)),
         (Mtls::Strict, Some(tls)) => Admission::Tls(Arc::new(tls.with_mode(Mode::Strict))),
         (Mtls::Strict, None) if compiler.model.mesh.identity.is_none() => {
-            let help = "add `mesh: {identity: {ca: DIR, id: spiffe://...}}`";
-            compiler.fault_with_help(origin, "`strict` needs an identity for this workload", help);
+            let message = "`strict` needs an identity for this workload";
+            compiler.fault_with_help(origin, message, tls::IDENTITY_HELP);
             Admission::Plain
         }
         (Mtls::Strict | Mtls::Permissive, None) | (Mtls::Disable, _) => Admission::Plain,

@@ -351,7 +351,9 @@ impl<'a> Compiler<'a> {
         let text = reference.value.as_str();
         if is_address(text) {
             let message = format!("{text:?} is an address; a service is named here");
-            let help = "write `to: app`, and `services: {app: {endpoints: [127.0.0.1:9000]}}`";
+            let to = habits::address::service(text);
+            let to = to.as_deref().unwrap_or("endpoints: [IP:PORT]");
+            let help = format!("write `to: app`, and `services: {{app: {{{to}}}}}`");
             self.fault_with_help(&reference.origin, message, help);
             return None;
         }

@@ -367,13 +367,13 @@ const FRAMING_FIELDS: [&str; 5] =
 fn edits(compiler: &mut Compiler<'_>, written: Option<&FieldEdits>) -> HeaderEdits {
     let Some(FieldEdits { set, add, remove }) = written else { return HeaderEdits::none() };
     for (name, value) in set.iter().chain(add) {
-        field_name(compiler, name);
+        field_name(compiler, name, Some(&value.value));
         if value.value.bytes().any(|byte| byte < 0x20 && byte != b'\t' || byte == 0x7f) {
             compiler.fault(&value.origin, "a field's value has no control characters");
         }
     }
     for name in remove {
-        field_name(compiler, name);
+        field_name(compiler, name, None);
     }
     let text = |item: &Item<String>| Box::from(item.value.as_str());
     let field = |(name, value): &(_, _)| (text(name), text(value));
@@ -384,15 +384,24 @@ fn edits(compiler: &mut Compiler<'_>, written: Option<&FieldEdits>) -> HeaderEdi
     }
 }
 
-fn field_name(compiler: &mut Compiler<'_>, name: &Item<String>) {
+/// Whether `byte` may be in the name of a host, for advice.
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b".-:".contains(&byte)
+}
+
+/// Checks the name of a field that gets `value`.
+fn field_name(compiler: &mut Compiler<'_>, name: &Item<String>, value: Option<&str>) {
     if !is_token(&name.value) {
         compiler.fault(&name.origin, format!("{:?} is not the name of a field", name.value));
     }
     let is = |field: &str| field.eq_ignore_ascii_case(&name.value);
     let help = match () {
-        () if is("host") => "write `rewrite: {host: NAME}` in this rule",
+        () if is("host") => match value.filter(|value| value.bytes().all(is_of_host)) {
+            Some(host) => format!("write `rewrite: {{host: {host}}}` in this rule"),
+            None => "write `rewrite: {host: NAME}` in this rule".to_owned(),
+        },
         () if FRAMING_FIELDS.iter().any(|field| is(field)) => {
-            "leave it out: the proxy writes it for each connection"
+            "leave it out: the proxy writes it for each connection".to_owned()
         }
         () => return,
     };

@@ -42,6 +42,7 @@ mod retries;
 mod revocation;
 mod secrets;
 mod service_user;
+mod simulate;
 mod slow_peers;
 mod starting;
 mod systemd;

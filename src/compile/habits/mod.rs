@@ -1,6 +1,7 @@
 //! Advice for operators who write the words of other proxies. `words` has the table of keys. This
 //! file has the tables of values, and of texts where a map is expected.
 
+pub mod address;
 mod fill;
 mod words;
 
@@ -114,22 +115,18 @@ const SHAPES: &[Word] = &[
     ("port", "", "write `port: 8080`"),
     ("Listener", ":*", "write `{bind: \"0.0.0.0{}\"}`"),
     ("Listener", "", "write `{bind: {@=127.0.0.1:8080}}`"),
-    ("Rule", "http*", "write `[{to: app}]`, and services: {app: {endpoints: [IP:PORT]}}"),
+    ("Rule", "http*", "write `[{to: app}]`, and services: {app: {{reach=endpoints: [IP:PORT]}}}"),
     ("Rule", "", "write `[{to: app}]`, with the name of a service"),
     ("Match", "/*", "write `match: {path: {}}`; /api/* is /api and all paths below it"),
     ("Match", "", "write `match: {path: /api/*}`; for several, one rule for each"),
-    (
-        "Redirect",
-        "https",
-        "write `redirect: {scheme: https}`, below a host with its port: \"*:80\"",
-    ),
+    ("Redirect", "https", words::HTTPS),
     ("Redirect", "http*", REDIRECT_PARTS),
     ("Redirect", "/*", "write `redirect: {path: {}}`"),
     ("Redirect", "", "write `redirect: {path: /new}`, with scheme, host or path"),
     ("Respond", "2*", "write `respond: {status: {}}`"),
     ("Respond", "4*", "write `respond: {status: {}}`"),
     ("Respond", "5*", "write `respond: {status: {}}`"),
-    ("Respond", "", "write `respond: {status: 200, body: TEXT}`"),
+    ("Respond", "", "write `respond: {status: 200, body: {=TEXT}}`"),
     ("Rewrite", "/*", "write `rewrite: {path: {}}`, or {prefix: {}} with match {path: /old/*}"),
     ("Rewrite", "", "write `rewrite: {path: /new}`"),
     ("Headers", "", "write `headers: {request: {set: {NAME: VALUE}}}`"),
@@ -139,7 +136,7 @@ const SHAPES: &[Word] = &[
     ("claims", "", "write `claims: {NAME: VALUE}`"),
     ("set", "", "write `set: {NAME: VALUE}`"),
     ("add", "", "write `add: {NAME: VALUE}`"),
-    ("Service", "http*", "write `{endpoints: [IP:PORT]}`; for https add `tls: {ca: FILE}`"),
+    ("Service", "http*", "write `{{reach=endpoints: [IP:PORT]}}`"),
     ("Service", "", "write `{endpoints: [127.0.0.1:9000]}`, or `{dns: HOST:PORT}`"),
     ("versions", "", "write `versions: {v1: [127.0.0.1:9001], v2: [127.0.0.1:9002]}`"),
     ("hash", "", "write `{hash: source-ip}`, {hash: {cookie: NAME}} or {hash: {header: NAME}}"),
@@ -229,6 +226,26 @@ pub fn of_shape(
     };
     let habit = SHAPES.iter().find(|(known, form, _)| *known == shape && fits(form));
     habit.map(|(.., advice)| filled(advice, value).replace("{}", found))
+}
+
+/// The advice with a service of the author in the place of `app`: one that does not exist would be
+/// the next mistake. `services` are the names of all.
+pub fn with_service(advice: &str, services: &[String]) -> String {
+    // This advice also says how to write the service.
+    let makes_it = advice.contains("{app: {");
+    let name = match services {
+        _ if makes_it || services.iter().any(|name| name == "app") => return advice.to_owned(),
+        [] => return advice.to_owned(),
+        [name] => name,
+        _ => "SERVICE",
+    };
+    let mut text = advice.to_owned();
+    for (before, after) in [("to: ", "}"), ("to: ", "`"), ("service: ", "`"), ("service: ", "}")] {
+        let (old, new) = (format!("{before}app{after}"), format!("{before}{name}{after}"));
+        text = text.replace(&old, &new);
+    }
+    text.replace("service: app,", &format!("service: {name},"))
+        .replace("app/v", &format!("{name}/v"))
 }
 
 fn find(habits: &[Word], word: &str, known: &[&str]) -> Option<&'static str> {
