@@ -128,3 +128,5 @@ pub const RATE_LIMIT: &str = "write `rate_limit: {requests: {#|max_tokens|tokens
 pub const ON: &str = "write `on: [{*=connect-failure}]`";
 pub const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";
+pub const BANDWIDTH: &str =
+    "write `rate_limit: {bytes: 100KiB, per: 1s}`; with `by: source` for each client";
