@@ -32,11 +32,15 @@ pub enum Flag {
     Unauthorized,
     /// OD: a captured connection may not go to its original destination, or has none.
     OriginalDestination,
+    /// FI: the route injected an abort.
+    FaultInjected,
+    /// DI: the route injected a delay.
+    DelayInjected,
 }
 
 impl Flag {
     /// All flags, in the order of [`Flag::index`].
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::NoRoute,
         Self::NoHealthyUpstream,
         Self::UpstreamConnectFailure,
@@ -50,6 +54,8 @@ impl Flag {
         Self::Overload,
         Self::Unauthorized,
         Self::OriginalDestination,
+        Self::FaultInjected,
+        Self::DelayInjected,
     ];
 
     /// The letters that logs and metrics show.
@@ -68,6 +74,8 @@ impl Flag {
             Self::Overload => "OM",
             Self::Unauthorized => "UAEX",
             Self::OriginalDestination => "OD",
+            Self::FaultInjected => "FI",
+            Self::DelayInjected => "DI",
         }
     }
 

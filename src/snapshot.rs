@@ -3,6 +3,7 @@
 //! Building a snapshot resolves all that a request needs: names become indices, patterns are
 //! compiled and counters are looked up. An exchange keeps only a few values of its snapshot.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,6 +50,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Each rule that a listener uses, once.
+    pub fn used_rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        let mut seen = HashSet::new();
+        let all = self.listeners.iter().flat_map(|listener| {
+            let named = listener.routes().into_iter().flat_map(Table::rules);
+            named.chain(listener.capture().into_iter().flat_map(|capture| capture.own_rules()))
+        });
+        all.filter(move |rule| seen.insert(Arc::as_ptr(rule)))
+    }
+
     /// A snapshot that serves nothing, with version 0.
     pub fn empty() -> Self {
         Self {

@@ -3,6 +3,7 @@
 
 mod authorization;
 mod endpoints;
+mod faults;
 pub mod habits;
 mod health;
 mod http2;
@@ -303,6 +304,7 @@ impl<'a> Compiler<'a> {
             action,
             timeout: None,
             retries: None,
+            fault: None,
             body_idle: None,
             jwt: None,
             rewrite: None,

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Compiler, is_token, jwt, methods, retries};
+use super::{Compiler, faults, is_token, jwt, methods, retries};
 use crate::cluster::Service;
 use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeaderEdits;
@@ -159,6 +159,8 @@ fn rule_of(
     let jwt = jwt::demand(compiler, written.jwt.as_ref());
     let retries = written.retries.as_ref();
     let retries = retries.map(|item| retries::policy(compiler, item, written.timeout));
+    let fault = written.fault.as_ref();
+    let fault = fault.map(|item| faults::fault(compiler, item, forwards));
     let (matcher, action) = (matcher?, action?);
     let place = compiler.model.files.line_of(&item.origin).into();
     let index = compiler.rule_index();
@@ -174,6 +176,7 @@ fn rule_of(
         action,
         timeout: written.timeout,
         retries,
+        fault,
         body_idle: written.body_idle,
         jwt,
         rewrite,

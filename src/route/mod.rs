@@ -3,6 +3,7 @@
 
 mod action;
 mod cells;
+mod fault;
 mod host;
 mod matcher;
 mod rewrite;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use action::{Action, Redirect, Respond};
 pub use cells::RuleCells;
+pub use fault::Fault;
 pub use host::HostPattern;
 pub use matcher::{CONNECT, Matcher, Mismatch};
 pub use rewrite::Rewrite;
@@ -46,6 +48,8 @@ pub struct Rule {
     pub timeout: Option<Duration>,
     /// Retries of failed requests. They override those of the service.
     pub retries: Option<Arc<RetryPolicy>>,
+    /// The faults that are injected into requests.
+    pub fault: Option<Box<Fault>>,
     /// The longest time without a byte of a body in either direction. It overrides the time of the
     /// listener.
     pub body_idle: Option<Duration>,

@@ -27,6 +27,7 @@ use crate::error::{Flag, Refusal};
 use crate::grpc::{self, Kind};
 use crate::http1::framing::{self, RequestFraming};
 use crate::message::Method;
+use crate::resilience::Chance;
 use crate::route::Action;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
@@ -184,8 +185,14 @@ fn plan_of<I: Io>(
     let is_grpc = |kind: &Kind| !kind.is_web() || service.config.protocol == Protocol::Grpc;
     let kind = record.kind().filter(is_grpc);
     let asked = kind.and_then(|_| request.value(b"grpc-timeout")).and_then(grpc::parse_timeout);
-    let timeouts = [rule.timeout.or(service.config.timeout), asked];
-    let timeout = timeouts.into_iter().flatten().min();
+    let fault = rule.fault.as_ref().and_then(|fault| {
+        let mut random = downstream.worker.random.borrow_mut();
+        fault.decide(request, || random.u32(..Chance::PARTS))
+    });
+    // A client with a deadline does not wait for longer because of a delay.
+    let delay = fault.and_then(|fault| fault.delay).unwrap_or_default();
+    let own = rule.timeout.or(service.config.timeout).map(|own| own.saturating_add(delay));
+    let timeout = [own, asked].into_iter().flatten().min();
     if let Some(budget) = &service.config.retry_budget {
         budget.request(downstream.worker.index, downstream.worker.io.recent());
     }
@@ -195,6 +202,7 @@ fn plan_of<I: Io>(
         service: Rc::clone(service),
         subset: destination.subset as usize,
         token,
+        fault,
         deadline: timeout.map_or(Time::NEVER, |timeout| record.began + timeout),
         body_idle: rule.body_idle.unwrap_or(record.terms().timeouts.body_idle),
     };
@@ -251,7 +259,9 @@ async fn forward<I: Io>(
         Err(Failure::Refused(refusal)) => {
             let keep = exchange.framing.keep_alive && outgoing.is_read();
             outgoing.keep_request();
-            let send = reply::send_refusal(record, downstream, exchange.method, refusal, keep);
+            let injected = exchange.plan.fault.and_then(|fault| fault.code_of(&refusal));
+            let refused = (refusal, injected.unwrap_or_else(|| grpc::code_of_refusal(&refusal)));
+            let send = reply::send_refusal_of(record, downstream, exchange.method, refused, keep);
             Box::pin(send).await
         }
         Err(Failure::Late | Failure::Broken) => {

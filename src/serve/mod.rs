@@ -6,6 +6,7 @@ mod body;
 mod download;
 mod downstream;
 pub mod exchange;
+mod fault;
 pub mod guard;
 mod outgoing;
 mod pace;

@@ -11,6 +11,7 @@ mod counters;
 mod cut_off;
 mod early;
 mod expect;
+mod faults;
 mod generated;
 mod handshakes;
 mod heads;

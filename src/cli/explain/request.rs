@@ -116,6 +116,11 @@ fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
     if let Some(retries) = &rule.retries {
         writeln!(out, "  retries {retries}").ok();
     }
+    if let Some(fault) = &rule.fault {
+        let applies = fault.applies(call.request);
+        let without = if applies { "" } else { " (not for this request: its headers differ)" };
+        writeln!(out, "  fault {}{without}", fault.policy).ok();
+    }
 }
 
 fn explain_split(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) {

@@ -11,6 +11,8 @@ const SERVICE: &str = "max_idle_connections";
 const ENDPOINT: &str = "zone";
 const HEALTH: &str = "panic_threshold";
 const RETRIES: &str = "replay_bytes";
+const DELAY: &str = "duration";
+const ABORT: &str = "grpc_status";
 const SERVER_TLS: &str = "client_ca";
 const CLIENT_TLS: &str = "sni";
 const POLICY: &str = "dry_run";
@@ -116,6 +118,8 @@ const TLS_MODE: &str =
 const MERGE: &str = "merge keys of YAML do not work here; write the entries out";
 const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=2}, \
     on: [{retry_on=connect-failure}]}`";
+const FAULT: &str = "write `fault: {delay: {duration: {~|fixeddelay|fixed_delay=2s}, percent: 5}, \
+    abort: {status: {#|httpstatus|http_status=503}, percent: 1}}`";
 const ON: &str = "write `on: [{*=connect-failure}]`";
 const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";
@@ -370,6 +374,17 @@ pub(super) const WORDS: &[Word] = &[
     ("retry_policy", RULE, RETRY),
     ("retry", RULE, RETRY),
     ("max_retries", RULE, RETRY),
+    ("faults", RULE, FAULT),
+    ("fault_injection", RULE, FAULT),
+    ("envoy.filters.http.fault", RULE, FAULT),
+    ("delay", RULE, "write `fault: {delay: {duration: {~|duration|fixeddelay=2s}, percent: 5}}`"),
+    ("abort", RULE, "write `fault: {abort: {status: {#|httpstatus|http_status=503}, percent: 1}}`"),
+    ("fixed_delay", DELAY, "write `duration: {~=2s}`"),
+    ("time", DELAY, "write `duration: {~=2s}`"),
+    ("percentage", DELAY, "write `percent: {#|value|numerator=5}`"),
+    ("http_status", ABORT, "write `status: {#=503}`"),
+    ("http_delay", RULE, FAULT),
+    ("percentage", ABORT, "write `percent: {#|value|numerator=1}`"),
     ("retry_on", RULE, "write `retries: {on: [{*=connect-failure}]}`"),
     ("proxy_next_upstream", RULE, RETRY),
     ("retry_on", RETRIES, ON),

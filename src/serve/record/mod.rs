@@ -45,6 +45,8 @@ pub struct ExchangeRecord<I: Io> {
     endpoint: RefCell<Option<LocalEndpoint<I>>>,
     status: Cell<u16>,
     flag: Cell<Option<Flag>>,
+    /// The exchange began with an injected delay.
+    delayed: Cell<bool>,
     detail: Cell<&'static str>,
     denial: RefCell<Option<Box<str>>>,
     received_bytes: Cell<u64>,
@@ -84,6 +86,7 @@ impl<I: Io> ExchangeRecord<I> {
             endpoint: RefCell::new(None),
             status: Cell::new(0),
             flag: Cell::new(None),
+            delayed: Cell::new(false),
             detail: Cell::new(""),
             denial: RefCell::new(None),
             received_bytes: Cell::new(0),
@@ -253,6 +256,11 @@ impl<I: Io> ExchangeRecord<I> {
         }
     }
 
+    /// Notes that the exchange begins with an injected delay. It may still succeed.
+    pub fn delayed(&self) {
+        self.delayed.set(true);
+    }
+
     /// The response flag.
     pub fn flag(&self) -> Option<Flag> {
         self.flag.get()
@@ -361,6 +369,7 @@ impl<I: Io> ExchangeRecord<I> {
             status: self.status.get(),
             tunnel: self.tunnel.get(),
             grpc_status: self.kind.get().and_then(|_| self.code.get()).map(Code::number),
+            delayed: self.delayed.get(),
             flag: self.flag.get(),
             detail: self.detail.get(),
             received_bytes: self.received_bytes.get(),
@@ -375,7 +384,8 @@ impl<I: Io> ExchangeRecord<I> {
     fn count_service(&self, cells: &ServiceCells, class: usize, duration: Duration) {
         cells.active.decrement();
         cells.status_class[class].increment();
-        if let Some(flag) = self.flag.get() {
+        let delayed = self.delayed.get().then_some(Flag::DelayInjected);
+        for flag in self.flag.get().into_iter().chain(delayed) {
             cells.flags[flag.index()].increment();
         }
         cells.duration.observe_us(duration.as_micros() as u64);

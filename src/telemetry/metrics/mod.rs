@@ -5,6 +5,7 @@
 
 mod capture;
 mod endpoints;
+mod faults;
 mod health;
 mod retries;
 
@@ -36,6 +37,7 @@ pub fn render(known: &Known) -> String {
         capture::write(&mut page, snapshot);
         certificates(&mut page, snapshot);
         routes(&mut page, snapshot);
+        faults::write(&mut page, snapshot);
         authorization(&mut page, snapshot);
         jwt(&mut page, snapshot);
         services(&mut page, snapshot);
@@ -382,18 +384,13 @@ fn routes(page: &mut Page, snapshot: &Snapshot) {
         "counter",
         "Requests by rule and status class. A rule appears after its first use.",
     );
-    let mut seen = std::collections::HashSet::new();
-    for listener in &snapshot.listeners {
-        let named = listener.routes().into_iter().flat_map(|table| table.rules());
-        let unnamed = listener.capture().into_iter().flat_map(|capture| capture.own_rules());
-        for rule in named.chain(unnamed).filter(|rule| seen.insert(Arc::as_ptr(rule))) {
-            for (index, class) in CLASSES.iter().enumerate() {
-                let count = rule.stats.sum(|cells| &cells.status_class[index]);
-                if count > 0 {
-                    let labels: [(&str, &dyn Display); 3] =
-                        [("host", &rule.host), ("route", &rule.name), ("class", class)];
-                    page.sample(name, &labels, count);
-                }
+    for rule in snapshot.used_rules() {
+        for (index, class) in CLASSES.iter().enumerate() {
+            let count = rule.stats.sum(|cells| &cells.status_class[index]);
+            if count > 0 {
+                let labels: [(&str, &dyn Display); 3] =
+                    [("host", &rule.host), ("route", &rule.name), ("class", class)];
+                page.sample(name, &labels, count);
             }
         }
     }

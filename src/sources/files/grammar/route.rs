@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::fault::Fault;
 use super::jwt::JwtDemand;
 use super::retry::Retries;
 use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, TimeOrNone};
@@ -28,6 +29,8 @@ pub struct Rule {
     pub timeout: Option<TimeOrNone>,
     /// Retries of failed requests. Default: those of the service.
     pub retries: Option<Placed<Retries>>,
+    /// Faults that are injected into requests. Default: none.
+    pub fault: Option<Placed<Fault>>,
     /// The longest time without a byte of a body in either direction; `none` for no limit. Default:
     /// that of the listener.
     pub body_idle: Option<TimeOrNone>,
