@@ -274,6 +274,8 @@ pub struct Timeouts {
 pub struct Limits {
     /// The maximum number of open connections, over all listeners and workers.
     pub connections: u32,
+    /// The maximum number of mirrored requests that a worker has in progress.
+    pub mirrored_requests: u32,
     /// Limits on the parts of a message.
     pub message: message::Limits,
     /// Limits on HTTP/2 frames that carry no message data.
@@ -284,6 +286,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 100_000,
+            mirrored_requests: 256,
             message: message::Limits::default(),
             http2: FloodLimits::default(),
         }

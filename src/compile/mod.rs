@@ -10,6 +10,7 @@ mod http2;
 mod jwt;
 mod listeners;
 mod mesh;
+mod mirrors;
 mod pem;
 pub mod registry;
 mod retries;
@@ -305,6 +306,7 @@ impl<'a> Compiler<'a> {
             timeout: None,
             retries: None,
             fault: None,
+            mirror: None,
             body_idle: None,
             jwt: None,
             rewrite: None,

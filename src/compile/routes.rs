@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Compiler, faults, is_token, jwt, methods, retries};
+use super::{Compiler, faults, is_token, jwt, methods, mirrors, retries};
 use crate::cluster::Service;
 use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeaderEdits;
@@ -161,6 +161,8 @@ fn rule_of(
     let retries = retries.map(|item| retries::policy(compiler, item, written.timeout));
     let fault = written.fault.as_ref();
     let fault = fault.map(|item| faults::fault(compiler, item, forwards));
+    let mirror = written.mirror.as_ref();
+    let mirror = mirror.and_then(|item| mirrors::mirror(compiler, services, item, forwards));
     let (matcher, action) = (matcher?, action?);
     let place = compiler.model.files.line_of(&item.origin).into();
     let index = compiler.rule_index();
@@ -177,6 +179,7 @@ fn rule_of(
         timeout: written.timeout,
         retries,
         fault,
+        mirror,
         body_idle: written.body_idle,
         jwt,
         rewrite,

@@ -10,6 +10,7 @@ mod injected;
 mod jwt;
 mod listener;
 mod mesh;
+mod mirror;
 mod origin;
 mod patch;
 mod policy;
@@ -32,6 +33,7 @@ pub use mesh::{
     Application, Exclude, Inbound, Intercept, InterceptBy, Mesh, Mtls, Outbound, PeerSource,
     PortProtocol, Probe, Udp,
 };
+pub use mirror::Mirror;
 pub use origin::{Files, Item, Origin, Place, ResourceId};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{InjectedFault, Item, Retries, TokenDemand};
+use super::{InjectedFault, Item, Mirror, Retries, TokenDemand};
 use crate::matching::{PathMatch, ValueMatch};
 
 /// The rules of one host.
@@ -30,6 +30,8 @@ pub struct Rule {
     pub retries: Option<Box<Item<Retries>>>,
     /// Faults that are injected into requests.
     pub fault: Option<Box<Item<InjectedFault>>>,
+    /// The mirror of requests.
+    pub mirror: Option<Box<Item<Mirror>>>,
     /// The longest time without a byte of a body in either direction. `None` means the time of the
     /// listener.
     pub body_idle: Option<Duration>,

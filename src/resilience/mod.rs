@@ -3,11 +3,13 @@
 
 mod budget;
 mod fault;
+mod mirror;
 mod retry;
 mod verdict;
 
 pub use budget::{BUDGET_WINDOW_S, RetryBudget};
 pub use fault::{Abort, Chance, FaultPolicy, Injected};
+pub use mirror::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy, Mirrored};
 pub use retry::{
     ATTEMPTS, Asked, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT, Condition,
     Failed, REPLAY_BYTES, Repeatable, Response, RetryPolicy,

@@ -6,6 +6,7 @@ mod cells;
 mod fault;
 mod host;
 mod matcher;
+mod mirror;
 mod rewrite;
 mod rules;
 mod split;
@@ -19,6 +20,7 @@ pub use cells::RuleCells;
 pub use fault::Fault;
 pub use host::HostPattern;
 pub use matcher::{CONNECT, Matcher, Mismatch};
+pub use mirror::Mirror;
 pub use rewrite::Rewrite;
 pub use split::{Split, Turns};
 pub use table::{HTTP_PORT, HTTPS_PORT, Looked, Table};
@@ -50,6 +52,8 @@ pub struct Rule {
     pub retries: Option<Arc<RetryPolicy>>,
     /// The faults that are injected into requests.
     pub fault: Option<Box<Fault>>,
+    /// The mirror of requests.
+    pub mirror: Option<Box<Mirror>>,
     /// The longest time without a byte of a body in either direction. It overrides the time of the
     /// listener.
     pub body_idle: Option<Duration>,

@@ -145,6 +145,7 @@ mod tests {
             timeout: None,
             retries: None,
             fault: None,
+            mirror: None,
             body_idle: None,
             jwt: None,
             rewrite: None,

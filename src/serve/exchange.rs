@@ -22,7 +22,6 @@ use super::reply;
 use super::send::{Answered, send};
 use super::tunnel::Tunnel;
 use super::workspace::Workspace;
-use crate::cluster::Protocol;
 use crate::error::{Flag, Refusal};
 use crate::grpc::{self, Kind};
 use crate::http1::framing::{self, RequestFraming};
@@ -34,7 +33,7 @@ use crate::runtime::io::{Io, Stream};
 use crate::snapshot::Listener;
 use crate::time::Time;
 use crate::upstream::choose::{Choice, Target};
-use crate::upstream::{Attempt, Local, LocalRule, Upstream};
+use crate::upstream::{Attempt, Local, LocalRule, LocalService, Upstream};
 use crate::wire::{Wire, delivered};
 
 /// The next step for the client's connection after an exchange.
@@ -182,8 +181,7 @@ fn plan_of<I: Io>(
         return Planned::Answer(framing, Rc::clone(rule));
     };
     record.set_service(service);
-    let is_grpc = |kind: &Kind| !kind.is_web() || service.config.protocol == Protocol::Grpc;
-    let kind = record.kind().filter(is_grpc);
+    let kind = plan::kind_for(record, service);
     let asked = kind.and_then(|_| request.value(b"grpc-timeout")).and_then(grpc::parse_timeout);
     let fault = rule.fault.as_ref().and_then(|fault| {
         let mut random = downstream.worker.random.borrow_mut();
@@ -203,10 +201,23 @@ fn plan_of<I: Io>(
         subset: destination.subset as usize,
         token,
         fault,
+        mirror: mirror_of(downstream, local, rule),
         deadline: timeout.map_or(Time::NEVER, |timeout| record.began + timeout),
         body_idle: rule.body_idle.unwrap_or(record.terms().timeouts.body_idle),
     };
     Planned::Forward(framing, plan, kind)
+}
+
+/// The service that gets a copy of a request of `rule`, if the request is mirrored.
+fn mirror_of<I: Io>(
+    downstream: &Downstream<I>,
+    local: &Local<I>,
+    rule: &LocalRule,
+) -> Option<Rc<LocalService<I>>> {
+    let mirror = rule.mirror.as_ref()?;
+    let draw = downstream.worker.random.borrow_mut().u32(..Chance::PARTS);
+    let taken = mirror.policy.chance.takes(draw);
+    taken.then(|| local.service_at(mirror.to.service as usize).map(Rc::clone))?
 }
 
 /// The result of forwarding.

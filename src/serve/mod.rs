@@ -8,6 +8,7 @@ mod downstream;
 pub mod exchange;
 mod fault;
 pub mod guard;
+mod mirror;
 mod outgoing;
 mod pace;
 pub mod plan;

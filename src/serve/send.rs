@@ -38,6 +38,9 @@ pub async fn send<I: Io>(
     if let Some(fault) = &exchange.plan.fault {
         Box::pin(fault::inject(exchange, fault)).await?;
     }
+    if exchange.plan.mirror.is_some() {
+        outgoing.mirror(exchange);
+    }
     let core = exchange.downstream.worker.core();
     let mut tries = Tries::default();
     loop {

@@ -30,6 +30,7 @@ mod jwt;
 mod keep_alive;
 mod leaving;
 mod mesh;
+mod mirrors;
 mod misbehaving;
 mod names;
 mod operating;

@@ -11,6 +11,7 @@ const SERVICE: &str = "max_idle_connections";
 const ENDPOINT: &str = "zone";
 const HEALTH: &str = "panic_threshold";
 const RETRIES: &str = "replay_bytes";
+const MIRROR_MAP: &str = "shadow_host";
 const DELAY: &str = "duration";
 const ABORT: &str = "grpc_status";
 const SERVER_TLS: &str = "client_ca";
@@ -120,6 +121,7 @@ const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=2}, \
     on: [{retry_on=connect-failure}]}`";
 const FAULT: &str = "write `fault: {delay: {duration: {~|fixeddelay|fixed_delay=2s}, percent: 5}, \
     abort: {status: {#|httpstatus|http_status=503}, percent: 1}}`";
+const MIRROR: &str = "write `mirror: {to: {host|cluster=app}, percent: 10}`";
 const ON: &str = "write `on: [{*=connect-failure}]`";
 const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";
@@ -385,6 +387,21 @@ pub(super) const WORDS: &[Word] = &[
     ("http_status", ABORT, "write `status: {#=503}`"),
     ("http_delay", RULE, FAULT),
     ("percentage", ABORT, "write `percent: {#|value|numerator=1}`"),
+    ("mirrors", RULE, MIRROR),
+    ("mirror_percentage", RULE, "write `mirror: {to: app, percent: {#|value=10}}`"),
+    ("mirror_percent", RULE, "write `mirror: {to: app, percent: {#=10}}`"),
+    ("request_mirror_policies", RULE, MIRROR),
+    ("mirroring", RULE, MIRROR),
+    ("shadow", RULE, MIRROR),
+    ("mirror_request_body", RULE, "write `mirror: {to: app, mirror_bytes: 0}` for no bodies"),
+    ("host", MIRROR_MAP, "write `to: {*=app}`; `to: app/v2` for a version"),
+    ("subset", MIRROR_MAP, "write `to: SERVICE/{*=v2}`"),
+    ("cluster", MIRROR_MAP, "write `to: {*=app}`"),
+    ("service", MIRROR_MAP, "write `to: {*=app}`"),
+    ("percentage", MIRROR_MAP, "write `percent: {#|value|numerator=10}`"),
+    ("runtime_fraction", MIRROR_MAP, "write `percent: {#|numerator=10}`"),
+    ("max_body_size", MIRROR_MAP, "write `mirror_bytes: {#=65536}`"),
+    ("disable_shadow_host_suffix_append", MIRROR_MAP, "write `shadow_host: false`"),
     ("retry_on", RULE, "write `retries: {on: [{*=connect-failure}]}`"),
     ("proxy_next_upstream", RULE, RETRY),
     ("retry_on", RETRIES, ON),

@@ -7,6 +7,7 @@ mod capture;
 mod endpoints;
 mod faults;
 mod health;
+mod mirrors;
 mod retries;
 
 use std::fmt::{self, Display, Write as _};
@@ -42,6 +43,7 @@ pub fn render(known: &Known) -> String {
         jwt(&mut page, snapshot);
         services(&mut page, snapshot);
         retries::write(&mut page, snapshot);
+        mirrors::write(&mut page, snapshot);
         calls(&mut page, snapshot);
         endpoints::write(&mut page, snapshot);
         health::write(&mut page, snapshot);
@@ -250,6 +252,12 @@ fn workers(page: &mut Page, known: &Known) {
             ("counter", "ringway_worker_accept_errors_total", "Errors of accept.", |i| {
                 i.1.accept_errors.value()
             }),
+            (
+                "gauge",
+                "ringway_worker_mirrored_requests_active",
+                "Mirrored requests in progress.",
+                |i| i.1.mirrored.value(),
+            ),
             ("gauge", "ringway_worker_buffers_used", "Buffers in use.", |i| {
                 i.1.buffers_used.value()
             }),

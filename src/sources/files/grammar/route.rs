@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::fault::Fault;
 use super::jwt::JwtDemand;
+use super::mirror::Mirror;
 use super::retry::Retries;
 use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, TimeOrNone};
 
@@ -31,6 +32,8 @@ pub struct Rule {
     pub retries: Option<Placed<Retries>>,
     /// Faults that are injected into requests. Default: none.
     pub fault: Option<Placed<Fault>>,
+    /// Another service that gets a copy of requests. Default: none.
+    pub mirror: Option<Placed<Mirror>>,
     /// The longest time without a byte of a body in either direction; `none` for no limit. Default:
     /// that of the listener.
     pub body_idle: Option<TimeOrNone>,

@@ -82,6 +82,8 @@ pub struct Limits {
     pub chunk_extension_bytes: Option<Size>,
     /// Bytes of the trailers of a message. Default 8KiB.
     pub trailer_bytes: Option<Size>,
+    /// Mirrored requests that a worker may have in progress. Default 256.
+    pub mirrored_requests: Option<u32>,
     /// Limits on HTTP/2 frames that carry no message data.
     pub http2: Http2Limits,
 }

@@ -9,6 +9,7 @@ mod http2;
 mod jwt;
 mod listener;
 mod mesh;
+mod mirror;
 mod retry;
 mod route;
 mod service;
