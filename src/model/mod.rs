@@ -14,6 +14,7 @@ mod mirror;
 mod origin;
 mod patch;
 mod policy;
+mod rate_limit;
 mod retry;
 mod route;
 mod service;
@@ -37,6 +38,7 @@ pub use mirror::Mirror;
 pub use origin::{Files, Item, Origin, Place, ResourceId};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
+pub use rate_limit::{LimitBy, LimitHeaders, RateLimit};
 pub use retry::Retries;
 pub use route::{Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule};
 pub use service::{

@@ -113,6 +113,8 @@ pub struct Limits {
     pub trailer_bytes: Option<usize>,
     /// How many mirrored requests a worker may have in progress.
     pub mirrored_requests: Option<u32>,
+    /// The maximum number of keys of one rate limit.
+    pub rate_limit_keys: Option<u32>,
     /// Limits on HTTP/2 frames.
     pub http2: Http2Limits,
 }

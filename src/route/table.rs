@@ -146,6 +146,7 @@ mod tests {
             retries: None,
             fault: None,
             mirror: None,
+            rate_limit: None,
             body_idle: None,
             jwt: None,
             rewrite: None,

@@ -8,6 +8,7 @@ mod downstream;
 pub mod exchange;
 mod fault;
 pub mod guard;
+pub mod limits;
 mod mirror;
 mod outgoing;
 mod pace;

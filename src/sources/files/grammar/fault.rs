@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::route::ValueMatch;
-use crate::sources::files::values::{Entries, Placed, Share, Time};
+use crate::sources::files::values::{Entries, Placed, Portion, Time};
 
 /// Faults that are injected into requests, to test how their clients behave.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -26,7 +26,7 @@ pub struct Delay {
     /// The length.
     pub duration: Option<Time>,
     /// The share of the requests: `5` or `0.5%`. Default: all.
-    pub percent: Option<Share>,
+    pub percent: Option<Portion>,
 }
 
 /// An answer in place of the endpoint's. Set either `status` or `grpc_status`.
@@ -38,5 +38,5 @@ pub struct Abort {
     /// The gRPC status, such as `UNAVAILABLE`. Other requests get the status that belongs to it.
     pub grpc_status: Option<Placed<String>>,
     /// The share of the requests: `5` or `0.5%`. Default: all.
-    pub percent: Option<Share>,
+    pub percent: Option<Portion>,
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::sources::files::values::{Placed, Share, Size, Time};
+use crate::sources::files::values::{Placed, Portion, Size, Time};
 
 /// A copy of each request, or of a share of them, that goes to another service, too. Nobody gets
 /// its response.
@@ -13,7 +13,7 @@ pub struct Mirror {
     /// The destination of copies: `SERVICE` or `SERVICE/VERSION`.
     pub to: Option<Placed<String>>,
     /// The share of the requests: `10` or `0.5%`. Default: all.
-    pub percent: Option<Share>,
+    pub percent: Option<Portion>,
     /// The largest request body that is mirrored. Default 64KiB.
     pub mirror_bytes: Option<Size>,
     /// The time limit of a mirrored request. Default 15s.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::fault::Fault;
 use super::jwt::JwtDemand;
 use super::mirror::Mirror;
+use super::rate_limit::RateLimit;
 use super::retry::Retries;
 use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, TimeOrNone};
 
@@ -34,6 +35,8 @@ pub struct Rule {
     pub fault: Option<Placed<Fault>>,
     /// Another service that gets a copy of requests. Default: none.
     pub mirror: Option<Placed<Mirror>>,
+    /// A limit on the requests of this rule. Default: none.
+    pub rate_limit: Option<Placed<RateLimit>>,
     /// The longest time without a byte of a body in either direction; `none` for no limit. Default:
     /// that of the listener.
     pub body_idle: Option<TimeOrNone>,
