@@ -126,7 +126,11 @@ impl<'a> Builder<'a> {
         let outlier = self.judged.outliers.as_ref().map(|group| {
             let known = known.and_then(|known| known.outlier.clone());
             let known = known.filter(|known| known.is_of(group));
-            let new = || Arc::new(OutlierState::new(address.to_string(), Arc::clone(group)));
+            let workers = self.registry.workers();
+            let new = || {
+                let group = Arc::clone(group);
+                Arc::new(OutlierState::new(address.to_string(), group, workers))
+            };
             known.unwrap_or_else(new)
         });
         let workers = self.registry.workers();

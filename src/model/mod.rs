@@ -32,7 +32,7 @@ pub use mesh::{
     PortProtocol, Probe, Udp,
 };
 pub use origin::{Files, Item, Origin, Place, ResourceId};
-pub use outlier::OutlierDetection;
+pub use outlier::{FailurePercentage, OutlierDetection, SuccessRate};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
 pub use retry::Retries;

@@ -2,6 +2,7 @@
 //! file has the tables of values, and of texts where a map is expected.
 
 mod fill;
+mod outliers;
 mod words;
 
 pub use self::fill::filled;
@@ -140,6 +141,8 @@ const SHAPES: &[Word] = &[
     ("Backoff", "", "write `backoff: {base: {~=25ms}, max: 250ms}`"),
     ("Budget", "", "write `budget: {percent: 20%, min: 3}`"),
     ("OutlierDetection", "", "write `outlier_detection: {consecutive_5xx: {#=5}}`"),
+    ("SuccessRate", "", "write `success_rate: {}`, or {stdev_factor: 1.9}"),
+    ("FailurePercentage", "", "write `failure_percentage: {threshold: 85%}`"),
     ("HealthCheck", "/*", "write `health_check: {http: {}}`"),
     ("HealthCheck", "", "write `health_check: {http: /healthz}`"),
     ("AccessLog", "/*", "write `access_log: {path: {}}`"),
@@ -198,7 +201,7 @@ const SHAPES: &[Word] = &[
 
 /// The advice for a key that the map with the keys `known` does not have.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
-    find(WORDS, word, known)
+    find(WORDS, word, known).or_else(|| find(outliers::WORDS, word, known))
 }
 
 /// The advice for a wrong value. Only the values in `known` are right.

@@ -10,7 +10,6 @@ const MATCH: &str = "query";
 const SERVICE: &str = "max_idle_connections";
 const ENDPOINT: &str = "zone";
 const HEALTH: &str = "unhealthy";
-const OUTLIERS: &str = "max_ejection_percent";
 const RETRIES: &str = "replay_bytes";
 const SERVER_TLS: &str = "client_ca";
 const CLIENT_TLS: &str = "sni";
@@ -120,9 +119,6 @@ const OUTLIER: &str = "write `outlier_detection: {consecutive_5xx: {#=5}}`";
 const MAX_FAILS: &str = "write `outlier_detection: {consecutive_5xx: {#=5}}` in the service";
 const FAIL_TIMEOUT: &str =
     "write `outlier_detection: {base_ejection_time: {~=30s}}` in the service";
-const LOCAL_FAILURES: &str = "write `consecutive_local_failures: {#=5}`: \
-    then attempts without a response have a count of their own";
-const ENFORCING: &str = "leave it out: what is written is enforced, and 0 failures are not counted";
 const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=2}, \
     on: [{retry_on=connect-failure}]}`";
 const ON: &str = "write `on: [{*=connect-failure}]`";
@@ -423,23 +419,6 @@ pub(super) const WORDS: &[Word] = &[
     ("backup", ENDPOINT, "leave it out: there are none; `health_check` takes out failed ones"),
     ("max_fails", ENDPOINT, MAX_FAILS),
     ("fail_timeout", ENDPOINT, FAIL_TIMEOUT),
-    // Outlier detection.
-    ("consecutive_5xx_errors", OUTLIERS, "write `consecutive_5xx: {#=5}`"),
-    ("consecutive_errors", OUTLIERS, "write `consecutive_5xx: {#=5}`"),
-    ("consecutive_failures", OUTLIERS, "write `consecutive_5xx: {#=5}`"),
-    ("error_limit", OUTLIERS, "write `consecutive_5xx: {#=5}`"),
-    ("max_fails", OUTLIERS, "write `consecutive_5xx: {#=5}`"),
-    ("consecutive_gateway_failure", OUTLIERS, "write `consecutive_gateway_errors: {#=5}`"),
-    ("consecutive_local_origin_failure", OUTLIERS, LOCAL_FAILURES),
-    ("consecutive_local_origin_failures", OUTLIERS, LOCAL_FAILURES),
-    ("split_external_local_origin_errors", OUTLIERS, LOCAL_FAILURES),
-    ("min_health_percent", OUTLIERS, "write `panic_threshold: {#=50}%`"),
-    ("fail_timeout", OUTLIERS, "write `base_ejection_time: {~=30s}`"),
-    ("enforcing_consecutive_5xx", OUTLIERS, ENFORCING),
-    ("enforcing_consecutive_gateway_failure", OUTLIERS, ENFORCING),
-    ("enforcing_consecutive_local_origin_failure", OUTLIERS, ENFORCING),
-    ("enforcing_local_origin_success_rate", OUTLIERS, ENFORCING),
-    ("max_ejection_time_jitter", OUTLIERS, "leave it out: ejections end at their time"),
     // A health check.
     ("path", HEALTH, CHECK_PATH),
     ("uri", HEALTH, CHECK_PATH),

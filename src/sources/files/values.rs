@@ -279,6 +279,18 @@ text_value!(
 );
 
 text_value!(
+    /// A number above 0: `1.9`.
+    Factor(f64),
+    |text| {
+        let number: Option<f64> = text.parse().ok();
+        number
+            .filter(|number| number.is_finite() && *number > 0.0)
+            .ok_or_else(|| format!("{text:?} is not a number above 0\nwrite 1 or 1.9"))
+    },
+    { "type": "number", "exclusiveMinimum": 0 }
+);
+
+text_value!(
     /// `auto` or a number.
     AutoOrCount(Option<usize>),
     |text| match text {

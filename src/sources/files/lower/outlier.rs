@@ -18,6 +18,16 @@ pub(super) fn detection(written: Placed<OutlierDetection>) -> Item<model::Outlie
         max_ejection_time: value.max_ejection_time.map(duration),
         max_ejection_percent: value.max_ejection_percent.map(percent),
         panic_percent: value.panic_threshold.map(percent),
+        success_rate: value.success_rate.map(|rate| model::SuccessRate {
+            minimum_hosts: rate.minimum_hosts,
+            request_volume: rate.request_volume,
+            stdev_factor: rate.stdev_factor.map(|factor| factor.0),
+        }),
+        failure_percentage: value.failure_percentage.map(|failures| model::FailurePercentage {
+            threshold: failures.threshold.map(percent),
+            minimum_hosts: failures.minimum_hosts,
+            request_volume: failures.request_volume,
+        }),
     };
     Item::new(detection, origin(place))
 }
