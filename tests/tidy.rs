@@ -244,6 +244,7 @@ const FLOORS: [(&str, &[&str]); 45] = [
             "cells",
             "error",
             "net",
+            "time",
         ],
     ),
     ("resilience", &["grpc", "cells", "error", "time"]),

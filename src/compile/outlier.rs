@@ -1,10 +1,12 @@
-//! Compiles the outlier detection of services.
+//! Compiles the outlier detection and the slow start of services.
 
 use super::{Compiler, health};
+use crate::balance::Policy;
 use crate::health::{
-    BASE_EJECTION_TIME, CONSECUTIVE_5XX, EJECTION_INTERVAL, FAILURE_PERCENT,
+    AGGRESSION, BASE_EJECTION_TIME, CONSECUTIVE_5XX, EJECTION_INTERVAL, FAILURE_PERCENT,
     FAILURE_PERCENTAGE_VOLUME, FailurePercentage, MAX_EJECTION_PERCENT, MAX_EJECTION_TIME,
-    MINIMUM_HOSTS, OutlierDetection, OutlierPolicy, STDEV_FACTOR, SUCCESS_RATE_VOLUME, SuccessRate,
+    MIN_WEIGHT_PERCENT, MINIMUM_HOSTS, OutlierDetection, OutlierPolicy, STDEV_FACTOR,
+    SUCCESS_RATE_VOLUME, SlowStart, SuccessRate,
 };
 use crate::model::{self, Service};
 
@@ -74,6 +76,26 @@ fn faults(compiler: &mut Compiler<'_>, written: &model::OutlierDetection, policy
         let message = "one endpoint may always be ejected, so 0% would not hold";
         compiler.fault_with_help(&percent.origin, message, help);
     }
+}
+
+/// Compiles the slow start of a service.
+pub(super) fn slow_start(
+    compiler: &mut Compiler<'_>,
+    service: &Service,
+    policy: &Policy,
+) -> Option<SlowStart> {
+    let written = service.slow_start.as_ref()?;
+    if matches!(policy, Policy::Hash(_)) {
+        let message = "`balance: {hash: ...}` has no slow start: each key has its endpoint at once";
+        let help = "leave `slow_start` out, or write another `balance`";
+        compiler.fault_with_help(&written.origin, message, help);
+    }
+    let model::SlowStart { window, aggression, min_percent } = written.value;
+    Some(SlowStart {
+        window,
+        aggression: aggression.unwrap_or(AGGRESSION),
+        min_percent: min_percent.unwrap_or(MIN_WEIGHT_PERCENT),
+    })
 }
 
 /// The panic threshold of a service. Health checks and outlier detection have the same.

@@ -5,6 +5,7 @@
 mod check;
 pub mod grpc;
 mod outlier;
+mod slow_start;
 mod state;
 mod verdict;
 
@@ -15,5 +16,6 @@ pub use outlier::{
     MINIMUM_HOSTS, OutlierDetection, OutlierEvent, OutlierGroup, OutlierHub, OutlierPolicy,
     OutlierState, STDEV_FACTOR, SUCCESS_RATE_VOLUME, SuccessRate,
 };
+pub use slow_start::{AGGRESSION, MIN_WEIGHT_PERCENT, SlowStart, Warmup};
 pub use state::{Account, Changes, HealthState};
 pub use verdict::{Eligible, Judge, Reason, State, Thresholds, eligible};

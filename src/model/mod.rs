@@ -17,6 +17,7 @@ mod retry;
 mod route;
 mod service;
 mod settings;
+mod slow_start;
 mod tls;
 
 use std::collections::HashSet;
@@ -44,6 +45,7 @@ pub use settings::{
     AccessLog, AdminBind, Drain, Driver, Keepalive, Limits, LogFilter, LogSink, OutboundDrain,
     Settings, Tcp,
 };
+pub use slow_start::SlowStart;
 pub use tls::{
     ClientAuth, ClientFiles, ClientTls, Identity, Material, ServerCertificate, ServerTls,
     TlsVersion,

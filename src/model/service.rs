@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ClientTls, HealthCheck, Http2, Item, OutlierDetection, Retries, Tcp, TokenDemand};
+use super::{
+    ClientTls, HealthCheck, Http2, Item, OutlierDetection, Retries, SlowStart, Tcp, TokenDemand,
+};
 use crate::net::{Address, DnsName};
 
 /// A service: its endpoints and their settings.
@@ -48,6 +50,8 @@ pub struct Service {
     pub health_check: Option<Item<HealthCheck>>,
     /// Outlier detection. `None` means that no endpoint is ejected.
     pub outlier_detection: Option<Item<OutlierDetection>>,
+    /// Slow start. `None` means that an endpoint has its whole share at once.
+    pub slow_start: Option<Item<SlowStart>>,
 }
 
 /// The endpoints of a service.

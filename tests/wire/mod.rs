@@ -43,6 +43,7 @@ mod revocation;
 mod secrets;
 mod service_user;
 mod slow_peers;
+mod slow_start;
 mod starting;
 mod systemd;
 mod tcp;

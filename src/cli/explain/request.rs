@@ -160,6 +160,9 @@ pub(super) fn write_service(
     if let Some(outlier) = &service.outlier {
         writeln!(out, "    outlier detection: {}", outlier.policy).ok();
     }
+    if let Some(slow_start) = &service.slow_start {
+        writeln!(out, "    slow start: {slow_start}").ok();
+    }
 }
 
 /// The only endpoint of a connection to its original destination. `None` means that the service

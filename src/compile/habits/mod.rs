@@ -141,6 +141,7 @@ const SHAPES: &[Word] = &[
     ("Backoff", "", "write `backoff: {base: {~=25ms}, max: 250ms}`"),
     ("Budget", "", "write `budget: {percent: 20%, min: 3}`"),
     ("OutlierDetection", "", "write `outlier_detection: {consecutive_5xx: {#=5}}`"),
+    ("SlowStart", "", "write `slow_start: {~=30s}`, or {window: 30s, min_weight_percent: 10%}"),
     ("SuccessRate", "", "write `success_rate: {}`, or {stdev_factor: 1.9}"),
     ("FailurePercentage", "", "write `failure_percentage: {threshold: 85%}`"),
     ("HealthCheck", "/*", "write `health_check: {http: {}}`"),

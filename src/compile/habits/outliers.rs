@@ -1,8 +1,9 @@
-//! The keys of outlier detection in other proxies.
+//! The keys of outlier detection and slow start in other proxies.
 
 use super::Word;
 
 const OUTLIERS: &str = "max_ejection_percent";
+const WARMUP: &str = "min_weight_percent";
 
 const LOCAL_FAILURES: &str = "write `consecutive_local_failures: {#=5}`: \
     then attempts without a response have a count of their own";
@@ -40,4 +41,7 @@ pub(super) const WORDS: &[Word] = &[
     ("enforcing_success_rate", OUTLIERS, "write `success_rate: {}` to eject, or leave it out"),
     ("enforcing_failure_percentage", OUTLIERS, FAILURES),
     ("max_ejection_time_jitter", OUTLIERS, "leave it out: ejections end at their time"),
+    ("slow_start_window", WARMUP, "write `window: {~=30s}`"),
+    ("duration", WARMUP, "write `window: {~=30s}`"),
+    ("minimum_percent", WARMUP, "write `min_weight_percent: 10%`"),
 ];

@@ -114,6 +114,7 @@ const CLIENT_CA: &str = "write `client_ca: FILE`, and `client_auth: optional` if
 const TLS_MODE: &str =
     "SIMPLE is {ca: FILE}, MUTUAL adds `cert` and `key`, ISTIO_MUTUAL is `tls: mesh`";
 const MERGE: &str = "merge keys of YAML do not work here; write the entries out";
+const SLOW: &str = "write `slow_start: {~=30s}`";
 const TRAFFIC_POLICY: &str = "write its parts here: balance, tls, health_check, outlier_detection";
 const OUTLIER: &str = "write `outlier_detection: {consecutive_5xx: {#=5}}`";
 const MAX_FAILS: &str = "write `outlier_detection: {consecutive_5xx: {#=5}}` in the service";
@@ -388,6 +389,11 @@ pub(super) const WORDS: &[Word] = &[
     ("max_retries", RETRIES, "write `attempts: {#=2}`"),
     ("retry_back_off", RETRIES, "write `backoff: {base: 25ms, max: 250ms}`"),
     ("retry_budget", RETRIES, "write `budget: {percent: 20%, min: 3}`"),
+    ("slowstart", SERVICE, SLOW),
+    ("slow_start_config", SERVICE, SLOW),
+    ("slow_start_window", SERVICE, SLOW),
+    ("warmup", SERVICE, SLOW),
+    ("warmup_duration_secs", SERVICE, SLOW),
     ("check", SERVICE, CHECK),
     ("option_httpchk", SERVICE, CHECK),
     ("max_connections", SERVICE, NO_CONNECTION_LIMIT),

@@ -90,9 +90,14 @@ impl OutlierGroup {
         self.lock().ejected.len()
     }
 
-    /// Uses `policy` for exactly these endpoints from now on. Ejections of endpoints that stay go
+    /// Uses `policy` for exactly these endpoints from `now` on. Ejections of endpoints that stay go
     /// on, unless they are now more than the limit; then those that would end first end at once.
-    pub fn follow(self: &Arc<Self>, policy: &OutlierPolicy, members: Vec<Arc<OutlierState>>) {
+    pub fn follow(
+        self: &Arc<Self>,
+        policy: &OutlierPolicy,
+        members: Vec<Arc<OutlierState>>,
+        now: Time,
+    ) {
         for reason in EjectionReason::IN_A_ROW {
             self.limits[reason.index()].store(policy.limit(reason), Ordering::Relaxed);
         }
@@ -115,15 +120,15 @@ impl OutlierGroup {
         inner.ejected.sort_by_key(|(until, _)| *until);
         let excess = inner.ejected.len().saturating_sub(allowed);
         let returning: Vec<_> = inner.ejected.drain(..excess).collect();
-        self.give_back(&mut inner, returning);
+        self.give_back(&mut inner, returning, now);
         if !inner.events.is_empty() {
             self.call(&mut inner);
         }
     }
 
     /// Ends all ejections: the service has no outlier detection any more.
-    pub fn leave(self: &Arc<Self>) {
-        self.follow(&OutlierPolicy::default(), Vec::new());
+    pub fn leave(self: &Arc<Self>, now: Time) {
+        self.follow(&OutlierPolicy::default(), Vec::new(), now);
     }
 
     /// Whether attempts are counted for rates.
@@ -203,7 +208,7 @@ impl OutlierGroup {
     pub fn tick(&self, now: Time) -> (Vec<OutlierEvent>, Option<Time>) {
         let mut inner = self.lock();
         let over: Vec<_> = inner.ejected.extract_if(.., |(until, _)| *until <= now).collect();
-        self.give_back(&mut inner, over);
+        self.give_back(&mut inner, over, now);
         if inner.interval_ends.is_some_and(|end| end <= now) {
             self.end_interval(&mut inner, now);
         }
@@ -250,10 +255,11 @@ impl OutlierGroup {
     }
 
     /// Endpoints get requests again.
-    fn give_back(&self, inner: &mut Inner, returning: Vec<(Time, Arc<OutlierState>)>) {
+    fn give_back(&self, inner: &mut Inner, returning: Vec<(Time, Arc<OutlierState>)>, now: Time) {
         let (ejected, members) = (inner.ejected.len(), inner.members.len());
         let left = (0..returning.len()).rev();
         for ((_, endpoint), left) in returning.into_iter().zip(left) {
+            endpoint.warmup.begin(now);
             endpoint.set_ejected(false);
             let ejected = ejected + left;
             inner.events.push(OutlierEvent { endpoint, ejection: None, ejected, members });
@@ -322,10 +328,16 @@ mod tests {
             let (changes, hub) = (Arc::new(Changes::default()), Arc::new(OutlierHub::default()));
             let group = OutlierGroup::new("shop", Arc::clone(&changes), Arc::clone(&hub));
             let group = Arc::new(group);
-            let state =
-                |index| OutlierState::new(format!("10.0.0.{index}:80"), Arc::clone(&group), 2);
+            let state = |index| {
+                OutlierState::new(
+                    format!("10.0.0.{index}:80"),
+                    Arc::clone(&group),
+                    Arc::default(),
+                    2,
+                )
+            };
             let states: Vec<_> = (0..count).map(|index| Arc::new(state(index))).collect();
-            group.follow(policy, states.clone());
+            group.follow(policy, states.clone(), at(0));
             Self { changes, hub, group, states }
         }
 
@@ -482,15 +494,15 @@ mod tests {
         (0..4).for_each(|index| bench.hear(index, 1 + index as u64, "555"));
         bench.hear(4, 9, "555");
         assert_eq!((bench.ejected(), bench.group.over_limit()), (vec![0, 1, 2, 3], 1));
-        bench.group.follow(&POLICY, bench.states[1..].to_vec());
+        bench.group.follow(&POLICY, bench.states[1..].to_vec(), at(9));
         assert_eq!(bench.ejected(), [1, 2, 3]);
-        bench.group.follow(&POLICY, bench.states[2..6].to_vec());
+        bench.group.follow(&POLICY, bench.states[2..6].to_vec(), at(9));
         assert_eq!(bench.ejected(), [2, 3]);
         bench.hear(7, 9, "555");
         assert_eq!(bench.ejected(), [2, 3], "it is no member now");
-        bench.group.follow(&POLICY, bench.states[2..4].to_vec());
+        bench.group.follow(&POLICY, bench.states[2..4].to_vec(), at(9));
         assert_eq!(bench.ejected(), [3], "the ejection that would end first has ended");
-        bench.group.leave();
+        bench.group.leave(at(9));
         assert!(bench.ejected().is_empty());
         assert_eq!(bench.group.tick(at(9)).1, None);
     }
@@ -509,7 +521,7 @@ mod tests {
                     0 => drop(bench.group.tick(at(now))),
                     1 => {
                         members = random.usize(0..=count);
-                        bench.group.follow(&policy, bench.states[..members].to_vec());
+                        bench.group.follow(&policy, bench.states[..members].to_vec(), at(9));
                     }
                     _ => bench.hear(
                         random.usize(..count),

@@ -172,7 +172,9 @@ mod tests {
         let hub = Arc::new(OutlierHub::default());
         let group = OutlierGroup::new("shop", Arc::default(), Arc::clone(&hub));
         let group = Arc::new(group);
-        let state = |index| OutlierState::new(format!("10.0.0.{index}:80"), Arc::clone(&group), 2);
+        let state = |index| {
+            OutlierState::new(format!("10.0.0.{index}:80"), Arc::clone(&group), Arc::default(), 2)
+        };
         let states: Vec<_> = (0..6).map(|index| Arc::new(state(index))).collect();
         let rate = SuccessRate { minimum_hosts: 5, request_volume: 10, stdev_factor: 1.9 };
         let failures = FailurePercentage { threshold: 85, minimum_hosts: 1, request_volume: 10 };
@@ -183,8 +185,8 @@ mod tests {
             failure_percentage: Some(failures),
             ..OutlierPolicy::default()
         };
-        group.follow(&policy, states.clone());
         let at = |seconds: u64| Time::from_micros(seconds * 1_000_000);
+        group.follow(&policy, states.clone(), at(0));
         let hear = |index: usize, seconds, heard, times| {
             (0..times).for_each(|n| states[index].hear(n % 2, at(seconds), heard));
         };
@@ -215,7 +217,7 @@ mod tests {
         assert_eq!((group.over_limit(), next), (3, Some(at(32))));
         assert_eq!(group.tick(at(32)).1, Some(at(42)), "no interval without a failure");
         assert_eq!(group.tick(at(52)).1, None);
-        group.follow(&OutlierPolicy::default(), states.clone());
+        group.follow(&OutlierPolicy::default(), states.clone(), at(52));
         hear(1, 53, Heard::ServerError, 1);
         assert_eq!((calls(), group.tick(at(53)).1), (0, None), "rates are off");
     }

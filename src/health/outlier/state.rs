@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{EjectionReason, OutlierGroup, Sample};
 use crate::cells::{Count, PerWorker};
+use crate::health::Warmup;
 use crate::time::Time;
 
 /// The result of an attempt, for outlier detection.
@@ -44,6 +45,8 @@ pub struct OutlierState {
     in_a_row: [AtomicU32; EjectionReason::IN_A_ROW.len()],
     /// Attempts, if rates are measured.
     tallies: PerWorker<Tally>,
+    /// When the endpoint began to get traffic.
+    pub warmup: Arc<Warmup>,
     account: Mutex<OutlierAccount>,
 }
 
@@ -74,14 +77,21 @@ pub struct OutlierAccount {
 }
 
 impl OutlierState {
-    /// The state of a new endpoint of the service of `group`.
-    pub fn new(address: String, group: Arc<OutlierGroup>, workers: usize) -> Self {
+    /// The state of a new endpoint of the service of `group`. `warmup` begins again when an
+    /// ejection ends.
+    pub fn new(
+        address: String,
+        group: Arc<OutlierGroup>,
+        warmup: Arc<Warmup>,
+        workers: usize,
+    ) -> Self {
         Self {
             address: address.into(),
             group,
             ejected: AtomicBool::new(false),
             in_a_row: Default::default(),
             tallies: PerWorker::new(workers),
+            warmup,
             account: Mutex::default(),
         }
     }

@@ -303,7 +303,7 @@ text_value!(
     { "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1 }] }
 );
 
-fn read_time(text: &str) -> Result<Duration, String> {
+pub(super) fn read_time(text: &str) -> Result<Duration, String> {
     let hint = "write a number with its unit: 500ms, 2s, 1m, 8h";
     if text.parse::<u64>() == Ok(0) {
         return Err(format!("a length of time cannot be zero\n{hint}"));

@@ -1,4 +1,5 @@
-//! The grammar of `outlier_detection:`. Its comments are the descriptions in the JSON Schema.
+//! The grammar of `outlier_detection:` and `slow_start:`. Its comments are the descriptions in the
+//! JSON Schema.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -63,3 +64,22 @@ pub struct FailurePercentage {
     /// An endpoint with fewer requests in an interval is left out. Default 50.
     pub request_volume: Option<u32>,
 }
+
+/// Slow start of new and recovered endpoints.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SlowStartMap {
+    /// How long an endpoint gets less traffic.
+    pub window: Time,
+    /// The shape of the growth: 1 is linear, and a larger value gives more traffic early. Default
+    /// 1.
+    #[serde(default)]
+    pub aggression: Option<Factor>,
+    /// The share at the beginning, as a part of the full weight. Default 10%.
+    #[serde(default)]
+    pub min_weight_percent: Option<Percent>,
+}
+
+/// [`SlowStartMap`], or its window alone.
+#[derive(Clone, Debug)]
+pub struct SlowStart(pub SlowStartMap);

@@ -1,8 +1,8 @@
-//! Lowers `outlier_detection:` of services to the model.
+//! Lowers `outlier_detection:` and `slow_start:` of services to the model.
 
 use std::time::Duration;
 
-use super::super::grammar::outlier::OutlierDetection;
+use super::super::grammar::outlier::{OutlierDetection, SlowStart};
 use super::super::values::{Percent, Placed, Time};
 use super::{origin, time};
 use crate::model::{self, Item};
@@ -30,6 +30,16 @@ pub(super) fn detection(written: Placed<OutlierDetection>) -> Item<model::Outlie
         }),
     };
     Item::new(detection, origin(place))
+}
+
+pub(super) fn slow_start(written: Placed<SlowStart>) -> Item<model::SlowStart> {
+    let Placed { place, value: SlowStart(map) } = written;
+    let slow_start = model::SlowStart {
+        window: map.window.0,
+        aggression: map.aggression.map(|factor| factor.0),
+        min_percent: map.min_weight_percent.map(|percent| percent.0),
+    };
+    Item::new(slow_start, origin(place))
 }
 
 fn percent(written: Placed<Percent>) -> Item<u8> {
