@@ -284,6 +284,7 @@ const FLOORS: [(&str, &[&str]); 46] = [
             "cells",
             "error",
             "net",
+            "time",
         ],
     ),
     ("resilience", &["grpc", "cells", "error", "time"]),

@@ -120,6 +120,7 @@ fn of_service(service: &Service) -> Value {
         "requests_active": service.stats.sum(|cells| &cells.active),
         "health_check": service.health.as_ref().map(ToString::to_string),
         "outlier_detection": service.outlier.as_ref().map(|outlier| outlier.policy.to_string()),
+        "slow_start": service.slow_start.as_ref().map(ToString::to_string),
         "retries": service.retries.as_ref().map(ToString::to_string),
         "endpoints": endpoints.collect::<Vec<_>>(),
     })

@@ -11,7 +11,9 @@ use std::time::Duration;
 use crate::balance::Policy;
 use crate::cells::PerWorker;
 use crate::grpc::methods::Methods;
-use crate::health::{Changes, Check, HealthState, OutlierDetection, OutlierState, State};
+use crate::health::{
+    Changes, Check, HealthState, OutlierDetection, OutlierState, SlowStart, State, Warmup,
+};
 use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::net::{Address, DnsName, Egress};
@@ -38,6 +40,9 @@ pub struct Endpoint {
     pub health: Option<Arc<HealthState>>,
     /// The state of outlier detection. `None` means that there is none. It survives reloads.
     pub outlier: Option<Arc<OutlierState>>,
+    /// When the endpoint began to get traffic. `None` means that there is no slow start. It
+    /// survives reloads.
+    pub warmup: Option<Arc<Warmup>>,
     /// The counters. They survive reloads while the address stays the same.
     pub stats: Arc<PerWorker<EndpointCells>>,
 }
@@ -129,9 +134,11 @@ pub struct Service {
     pub health: Option<Arc<Check>>,
     /// The outlier detection. `None` means that no endpoint is ejected.
     pub outlier: Option<OutlierDetection>,
+    /// The slow start. `None` means that an endpoint has its whole share at once.
+    pub slow_start: Option<SlowStart>,
     /// If fewer endpoints than this percentage are healthy, all endpoints get requests.
     pub panic_percent: u8,
-    /// Counts the changes of the states of endpoints. `None` means that nothing judges them. It
+    /// Counts the changes of the states of endpoints. `None` means that they have no state. It
     /// survives reloads while the name of the service stays the same.
     pub changes: Option<Arc<Changes>>,
     /// The counters. They survive reloads while the name stays the same.
@@ -153,6 +160,11 @@ impl Destination {
 }
 
 impl Service {
+    /// Whether an endpoint may be unhealthy or ejected.
+    pub fn is_judged(&self) -> bool {
+        self.health.is_some() || self.outlier.is_some()
+    }
+
     /// A copy of the service with only one endpoint and the same settings, for traffic to exactly
     /// this endpoint.
     pub fn narrowed(&self, endpoint: Arc<Endpoint>) -> Self {
@@ -180,6 +192,7 @@ impl Service {
             http2: self.http2,
             health: None,
             outlier: None,
+            slow_start: None,
             panic_percent: self.panic_percent,
             changes: None,
             stats: Arc::clone(&self.stats),

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Endpoint, Service};
 use crate::balance::{Candidates, Maglev, Member, Policy};
-use crate::health::{Changes, State};
+use crate::health::{Changes, SlowStart, State};
+use crate::time::Time;
 
 /// The endpoints that a destination names: all endpoints of a service, or those of one version.
 #[derive(Debug)]
@@ -127,6 +129,15 @@ impl Candidates for ServiceCandidates<'_> {
         self.endpoints.list[index as usize].state()
     }
 
+    fn slow_start(&self) -> Option<&SlowStart> {
+        self.service.slow_start.as_ref()
+    }
+
+    fn age(&self, index: u32, now: Time) -> Duration {
+        let warmup = self.endpoints.list[index as usize].warmup.as_ref();
+        warmup.map_or(Duration::MAX, |warmup| warmup.age(now))
+    }
+
     fn maglev(&self, subset: usize) -> Option<&Maglev> {
         self.endpoints.subsets.get(subset)?.maglev.as_ref()
     }
@@ -162,6 +173,7 @@ mod tests {
             version: None,
             health: None,
             outlier: None,
+            warmup: None,
             stats: Arc::new(PerWorker::new(1)),
         })
     }

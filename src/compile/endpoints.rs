@@ -13,7 +13,7 @@ use super::registry::Registry;
 use crate::balance::Policy;
 use crate::cells::PerWorker;
 use crate::cluster::{Endpoint, Endpoints, Service};
-use crate::health::{HealthState, OutlierGroup, OutlierState};
+use crate::health::{HealthState, OutlierGroup, OutlierState, Warmup};
 use crate::model::{self, Endpoints as Written, Item, Origin};
 use crate::net::Address;
 
@@ -29,6 +29,7 @@ pub(super) fn of_service(
     let judged = Judged {
         checked: written.health_check.is_some(),
         outliers: written.outlier_detection.as_ref().map(|_| compiler.registry.outlier_group(name)),
+        slow_start: written.slow_start.is_some(),
     };
     let mut builder = Builder::new(compiler.registry, name, judged);
     match &written.endpoints {
@@ -58,6 +59,7 @@ pub fn found_at(
     let judged = Judged {
         checked: service.health.is_some(),
         outliers: service.outlier.as_ref().map(|outlier| Arc::clone(&outlier.group)),
+        slow_start: service.slow_start.is_some(),
     };
     let mut builder = Builder::new(registry, &service.name, judged);
     builder.add_addresses(addresses);
@@ -70,6 +72,8 @@ struct Judged {
     checked: bool,
     /// The outlier detection.
     outliers: Option<Arc<OutlierGroup>>,
+    /// Whether new endpoints have a slow start.
+    slow_start: bool,
 }
 
 /// Gathers the endpoints of one service.
@@ -123,12 +127,8 @@ impl<'a> Builder<'a> {
         let health = known.and_then(|known| known.health.clone());
         let new_health = || Arc::new(HealthState::new(self.registry.changes(self.service)));
         let health = self.judged.checked.then(|| health.unwrap_or_else(new_health));
-        let outlier = self.judged.outliers.as_ref().map(|group| {
-            let known = known.and_then(|known| known.outlier.clone());
-            let known = known.filter(|known| known.is_of(group));
-            let new = || Arc::new(OutlierState::new(address.to_string(), Arc::clone(group)));
-            known.unwrap_or_else(new)
-        });
+        let outlier = self.outlier_state(address, known);
+        let warmup = self.judged.slow_start.then(|| warmup_of(known, outlier.as_ref()));
         let workers = self.registry.workers();
         let endpoint = Endpoint {
             address: address.clone(),
@@ -137,10 +137,25 @@ impl<'a> Builder<'a> {
             version: version.map(Into::into),
             health,
             outlier,
+            warmup,
             stats: stats.unwrap_or_else(|| Arc::new(PerWorker::new(workers))),
         };
         let unchanged = before.filter(|before| is_unchanged(before, &endpoint));
         self.list.push(unchanged.unwrap_or_else(|| Arc::new(endpoint)));
+    }
+
+    /// The state of outlier detection of an endpoint, the one that is `known` if there is one.
+    fn outlier_state(
+        &self,
+        address: &Address,
+        known: Option<&Arc<Endpoint>>,
+    ) -> Option<Arc<OutlierState>> {
+        let group = self.judged.outliers.as_ref()?;
+        let state = known.and_then(|known| known.outlier.clone());
+        Some(state.filter(|state| state.is_of(group)).unwrap_or_else(|| {
+            let (warmup, workers) = (warmup_of(known, None), self.registry.workers());
+            Arc::new(OutlierState::new(address.to_string(), Arc::clone(group), warmup, workers))
+        }))
     }
 
     fn finish(self, policy: &Policy) -> Arc<Endpoints> {
@@ -152,15 +167,23 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// When an endpoint began to get traffic. Its outlier detection has the same.
+fn warmup_of(known: Option<&Arc<Endpoint>>, outlier: Option<&Arc<OutlierState>>) -> Arc<Warmup> {
+    let of_outlier = outlier.map(|state| Arc::clone(&state.warmup));
+    of_outlier.or_else(|| known.and_then(|known| known.warmup.clone())).unwrap_or_default()
+}
+
 /// Whether `after` is the same endpoint as `before`, with the same settings and cells.
 fn is_unchanged(before: &Endpoint, after: &Endpoint) -> bool {
     let health = |endpoint: &Endpoint| endpoint.health.as_ref().map(Arc::as_ptr);
     let outlier = |endpoint: &Endpoint| endpoint.outlier.as_ref().map(Arc::as_ptr);
+    let warmup = |endpoint: &Endpoint| endpoint.warmup.as_ref().map(Arc::as_ptr);
     before.is_same(after)
         && before.weight == after.weight
         && before.zone == after.zone
         && health(before) == health(after)
         && outlier(before) == outlier(after)
+        && warmup(before) == warmup(after)
         && Arc::ptr_eq(&before.stats, &after.stats)
 }
 

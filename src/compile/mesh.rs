@@ -374,6 +374,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         http2: Settings::default(),
         health: None,
         outlier: None,
+        slow_start: None,
         panic_percent: 0,
         changes: None,
         stats: compiler.registry.service(name),

@@ -60,7 +60,8 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let health = health::check(compiler, written);
     let outlier = outlier::detection(compiler, written);
     let endpoints = endpoints::of_service(compiler, item, &policy);
-    let judged = written.health_check.is_some() || outlier.is_some();
+    let slow_start = outlier::slow_start(compiler, written, &policy);
+    let stated = written.health_check.is_some() || outlier.is_some() || slow_start.is_some();
     let liveness = tcp::liveness(compiler, &written.tcp, compiler.egress.liveness);
     let egress = Egress { liveness, ..compiler.egress };
     let retries = written.retries.as_ref();
@@ -105,7 +106,8 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         health,
         outlier,
         panic_percent: outlier::panic_percent(compiler, written),
-        changes: judged.then(|| compiler.registry.changes(name)),
+        slow_start,
+        changes: stated.then(|| compiler.registry.changes(name)),
         methods: compiler.registry.methods(name),
         stats: compiler.registry.service(name),
     }

@@ -11,7 +11,7 @@ use super::apply::{Applied, Applier};
 use super::certificates::{Renewal, Worn};
 use super::checks::Checks;
 use super::cpus::Cpus;
-use super::outliers::Outliers;
+use super::outliers::{Clock, Outliers};
 use super::resolver::Resolver;
 use super::retry::{Need, Retry};
 use super::signals::{Signals, Told};
@@ -100,8 +100,8 @@ async fn serve(
     watch.follow(&arguments, loaded.materials.paths());
     let (sender, reports) = mpsc::unbounded_channel();
     let log = Arc::clone(&status.known().access_log);
-    let began = Instant::now();
-    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log, began };
+    let clock = Clock { began: Instant::now() };
+    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log, began: clock.began };
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
     let mut names = Names::new(status.clone(), lookups.clone());
     names.follow(&trial.control.names, trial.control.gone_after);
@@ -115,7 +115,7 @@ async fn serve(
     resolver.serve(trial.control.dns).await.map_err(RunError::System)?;
     let applier = Applier {
         arguments,
-        outliers: Outliers::new(Arc::clone(&registry.outliers), began),
+        outliers: Outliers::new(Arc::clone(&registry.outliers), clock),
         registry,
         sockets: Sockets::new(workers, passed),
         mailboxes,
@@ -123,7 +123,7 @@ async fn serve(
         status,
         resolutions: Resolutions { names: names_found, key_sets: keys_found },
         resources: Resources::default(),
-        checks: Checks::default(),
+        checks: Checks::new(clock),
         log,
         tried: Arc::clone(&loaded),
         loaded,

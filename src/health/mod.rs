@@ -5,14 +5,17 @@
 mod check;
 pub mod grpc;
 mod outlier;
+mod slow_start;
 mod state;
 mod verdict;
 
 pub use check::{Ask, Check, Statuses};
 pub use outlier::{
-    BASE_EJECTION_TIME, CONSECUTIVE_5XX, EJECTION_INTERVAL, EjectionReason, Heard,
-    MAX_EJECTION_PERCENT, MAX_EJECTION_TIME, OutlierDetection, OutlierEvent, OutlierGroup,
-    OutlierHub, OutlierPolicy, OutlierState,
+    BASE_EJECTION_TIME, CONSECUTIVE_5XX, EJECTION_INTERVAL, EjectionReason, FAILURE_PERCENT,
+    FAILURE_PERCENTAGE_VOLUME, FailurePercentage, Heard, MAX_EJECTION_PERCENT, MAX_EJECTION_TIME,
+    MINIMUM_HOSTS, OutlierDetection, OutlierEvent, OutlierGroup, OutlierHub, OutlierPolicy,
+    OutlierState, STDEV_FACTOR, SUCCESS_RATE_VOLUME, SuccessRate,
 };
+pub use slow_start::{AGGRESSION, MIN_WEIGHT_PERCENT, SlowStart, Warmup};
 pub use state::{Account, Changes, HealthState};
 pub use verdict::{Eligible, Judge, Reason, State, Thresholds, eligible};

@@ -20,6 +20,7 @@ mod retry;
 mod route;
 mod service;
 mod settings;
+mod slow_start;
 mod tls;
 
 use std::collections::HashSet;
@@ -37,7 +38,7 @@ pub use mesh::{
 };
 pub use mirror::Mirror;
 pub use origin::{Files, Item, Origin, Place, ResourceId};
-pub use outlier::OutlierDetection;
+pub use outlier::{FailurePercentage, OutlierDetection, SuccessRate};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
 pub use rate_limit::{LimitBy, LimitHeaders, RateLimit};
@@ -50,6 +51,7 @@ pub use settings::{
     AccessLog, AdminBind, Drain, Driver, Keepalive, Limits, LogFilter, LogSink, OutboundDrain,
     Settings, Tcp,
 };
+pub use slow_start::SlowStart;
 pub use tls::{
     ClientAuth, ClientFiles, ClientTls, Identity, Material, ServerCertificate, ServerTls,
     TlsVersion,

@@ -23,4 +23,30 @@ pub struct OutlierDetection {
     pub max_ejection_percent: Option<Item<u8>>,
     /// If fewer endpoints than this percentage are healthy, all endpoints get requests.
     pub panic_percent: Option<Item<u8>>,
+    /// Ejection by success rate. `None`: it is off.
+    pub success_rate: Option<SuccessRate>,
+    /// Ejection by percentage of failures. `None`: it is off.
+    pub failure_percentage: Option<FailurePercentage>,
+}
+
+/// Ejects endpoints whose success rate is far below the average. `None` means the default.
+#[derive(Clone, Debug, Default)]
+pub struct SuccessRate {
+    /// So many endpoints must have enough requests.
+    pub minimum_hosts: Option<u32>,
+    /// An endpoint with fewer requests in an interval is left out.
+    pub request_volume: Option<u32>,
+    /// The number of standard deviations.
+    pub stdev_factor: Option<f64>,
+}
+
+/// Ejects endpoints of whose requests too many fail. `None` means the default.
+#[derive(Clone, Debug, Default)]
+pub struct FailurePercentage {
+    /// The percentage of failures.
+    pub threshold: Option<Item<u8>>,
+    /// So many endpoints must have enough requests.
+    pub minimum_hosts: Option<u32>,
+    /// An endpoint with fewer requests in an interval is left out.
+    pub request_volume: Option<u32>,
 }

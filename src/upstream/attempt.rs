@@ -105,7 +105,7 @@ fn blame<I: Io>(endpoint: &LocalEndpoint<I>, now: Time, outcome: Outcome) {
     if let Some(outlier) = &endpoint.config.borrow().outlier
         && let Some(heard) = outcome.heard()
     {
-        outlier.hear(now, heard);
+        outlier.hear(endpoint.worker(), now, heard);
     }
 }
 

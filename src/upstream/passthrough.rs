@@ -206,6 +206,7 @@ fn endpoint(capture: &Capture, address: SocketAddr) -> Arc<Endpoint> {
         version: None,
         health: None,
         outlier: None,
+        warmup: None,
         stats: Arc::clone(&capture.endpoint_stats),
     })
 }

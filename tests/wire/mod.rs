@@ -47,6 +47,7 @@ mod secrets;
 mod service_user;
 mod simulate;
 mod slow_peers;
+mod slow_start;
 mod starting;
 mod systemd;
 mod tcp;

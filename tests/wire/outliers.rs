@@ -207,6 +207,35 @@ fn failures_count_over_all_workers() {
 }
 
 #[test]
+fn an_endpoint_with_too_many_failures_in_an_interval_is_ejected() {
+    // Every second answer of the bad one is a success, so it never fails twice in a row.
+    let turn = AtomicUsize::new(0);
+    let bad = Origin::scripted(move |peer| {
+        while peer.request().is_some() {
+            let status = 200 + 300 * (turn.fetch_add(1, Ordering::SeqCst) % 2);
+            peer.send(format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n"));
+        }
+    });
+    let good: Vec<_> = (0..5).map(|_| Moody::new("good", 200)).collect();
+    let mut endpoints: Vec<_> = good.iter().map(|it| it.origin.address()).collect();
+    endpoints.push(bad.address());
+    let rate = "success_rate: {request_volume: 4}";
+    let failures = "failure_percentage: {threshold: 40%, minimum_hosts: 6, request_volume: 4}";
+    for (rule, reason) in [(rate, "success_rate"), (failures, "failure_percentage")] {
+        let port = free_port();
+        let more = format!("outlier_detection: {{consecutive_5xx: 2, interval: 200ms, {rule}}}");
+        let proxy = Proxy::start_with(&config(port, &endpoints, &more), 2);
+        eventually("the ejection", || {
+            statuses(port, 60);
+            (ejections(&proxy, reason) == 1.0).then_some(())
+        });
+        assert_eq!((ejections(&proxy, "consecutive_5xx"), ejected(&proxy)), (0.0, 1.0));
+        assert_eq!(statuses(port, 30), [200; 30]);
+        await_log(&proxy, &format!("reason=\"{reason}\""));
+    }
+}
+
+#[test]
 fn a_grpc_call_fails_by_its_code() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);

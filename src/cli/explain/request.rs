@@ -174,6 +174,9 @@ pub(super) fn write_service(
     if let Some(outlier) = &service.outlier {
         writeln!(out, "    outlier detection: {}", outlier.policy).ok();
     }
+    if let Some(slow_start) = &service.slow_start {
+        writeln!(out, "    slow start: {slow_start}").ok();
+    }
 }
 
 /// The version of a destination, as it is written after the name of the service.

@@ -117,10 +117,6 @@ pub const OUTLIER: &str = "write `outlier_detection: {consecutive_5xx: {#=5}}`";
 pub const MAX_FAILS: &str = "write `outlier_detection: {consecutive_5xx: {#=5}}` in the service";
 pub const FAIL_TIMEOUT: &str =
     "write `outlier_detection: {base_ejection_time: {~=30s}}` in the service";
-pub const LOCAL_FAILURES: &str = "write `consecutive_local_failures: {#=5}`: \
-    then attempts without a response have a count of their own";
-pub const ENFORCING: &str =
-    "leave it out: what is written is enforced, and 0 failures are not counted";
 pub const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=2}, \
     on: [{*retry_on=connect-failure}]}`";
 pub const RATE_LIMIT: &str = "write `rate_limit: {requests: {#|max_tokens|tokens_per_fill=100}, \
@@ -130,3 +126,4 @@ pub const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";
 pub const BANDWIDTH: &str =
     "write `rate_limit: {bytes: 100KiB, per: 1s}`; with `by: source` for each client";
+pub const SLOW: &str = "write `slow_start: {~=30s}`";

@@ -4,6 +4,7 @@
 pub mod address;
 mod advice;
 mod fill;
+mod outliers;
 mod traffic;
 mod words;
 
@@ -157,6 +158,9 @@ const SHAPES: &[Word] = &[
     ("Mirror", "http*", "write `mirror: {to: app}`, the name of a service"),
     ("Mirror", "/*", "write `mirror: {to: app}`, the name of a service"),
     ("Mirror", "", "write `mirror: {to: {}}`; `percent: 10` for a share of the requests"),
+    ("SlowStart", "", "write `slow_start: {~=30s}`, or {window: 30s, min_weight_percent: 10%}"),
+    ("SuccessRate", "", "write `success_rate: {}`, or {stdev_factor: 1.9}"),
+    ("FailurePercentage", "", "write `failure_percentage: {threshold: 85%}`"),
     ("HealthCheck", "/*", "write `health_check: {http: {}}`"),
     ("HealthCheck", "", "write `health_check: {http: /healthz}`"),
     ("AccessLog", "/*", "write `access_log: {path: {}}`"),
@@ -215,7 +219,8 @@ const SHAPES: &[Word] = &[
 
 /// The advice for a key that the map with the keys `known` does not have.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
-    find(WORDS, word, known).or_else(|| find(TRAFFIC, word, known))
+    let tables = [WORDS, TRAFFIC, outliers::WORDS];
+    tables.into_iter().find_map(|table| find(table, word, known))
 }
 
 /// The advice for a wrong value. Only the values in `known` are right.

@@ -11,7 +11,6 @@ const MATCH: &str = "query";
 const SERVICE: &str = "max_idle_connections";
 const ENDPOINT: &str = "zone";
 const HEALTH: &str = "unhealthy";
-const OUTLIERS: &str = "max_ejection_percent";
 const RETRIES: &str = "replay_bytes";
 const SERVER_TLS: &str = "client_ca";
 const CLIENT_TLS: &str = "sni";
@@ -323,6 +322,11 @@ pub(super) const WORDS: &[Word] = &[
     ("max_retries", RETRIES, "write `attempts: {#=2}`"),
     ("retry_back_off", RETRIES, "write `backoff: {base: 25ms, max: 250ms}`"),
     ("retry_budget", RETRIES, "write `budget: {percent: 20%, min: 3}`"),
+    ("slowstart", SERVICE, SLOW),
+    ("slow_start_config", SERVICE, SLOW),
+    ("slow_start_window", SERVICE, SLOW),
+    ("warmup", SERVICE, SLOW),
+    ("warmup_duration_secs", SERVICE, SLOW),
     ("check", SERVICE, CHECK),
     ("option_httpchk", SERVICE, CHECK_HTTP),
     ("max_connections", SERVICE, NO_CONNECTION_LIMIT),
@@ -355,23 +359,6 @@ pub(super) const WORDS: &[Word] = &[
     ("down", ENDPOINT, "take this endpoint out, or write `weight: 0`"),
     ("max_fails", ENDPOINT, MAX_FAILS),
     ("fail_timeout", ENDPOINT, FAIL_TIMEOUT),
-    // Outlier detection.
-    ("consecutive_5xx_errors", OUTLIERS, "write `consecutive_5xx: {#=5}`"),
-    ("consecutive_errors", OUTLIERS, "write `consecutive_5xx: {#=5}`"),
-    ("consecutive_failures", OUTLIERS, "write `consecutive_5xx: {#=5}`"),
-    ("error_limit", OUTLIERS, "write `consecutive_5xx: {#=5}`"),
-    ("max_fails", OUTLIERS, "write `consecutive_5xx: {#=5}`"),
-    ("consecutive_gateway_failure", OUTLIERS, "write `consecutive_gateway_errors: {#=5}`"),
-    ("consecutive_local_origin_failure", OUTLIERS, LOCAL_FAILURES),
-    ("consecutive_local_origin_failures", OUTLIERS, LOCAL_FAILURES),
-    ("split_external_local_origin_errors", OUTLIERS, LOCAL_FAILURES),
-    ("min_health_percent", OUTLIERS, "write `panic_threshold: {#=50}%`"),
-    ("fail_timeout", OUTLIERS, "write `base_ejection_time: {~=30s}`"),
-    ("enforcing_consecutive_5xx", OUTLIERS, ENFORCING),
-    ("enforcing_consecutive_gateway_failure", OUTLIERS, ENFORCING),
-    ("enforcing_consecutive_local_origin_failure", OUTLIERS, ENFORCING),
-    ("enforcing_local_origin_success_rate", OUTLIERS, ENFORCING),
-    ("max_ejection_time_jitter", OUTLIERS, "leave it out: ejections end at their time"),
     // A health check.
     ("path", HEALTH, CHECK_PATH),
     ("uri", HEALTH, CHECK_PATH),

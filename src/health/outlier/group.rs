@@ -1,11 +1,11 @@
 //! The endpoints of one service, and those of them that are ejected.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::{EjectionReason, OutlierHub, OutlierPolicy, OutlierState};
+use super::{EjectionReason, OutlierHub, OutlierPolicy, OutlierState, Sample};
 use crate::health::Changes;
 use crate::time::Time;
 
@@ -17,7 +17,11 @@ pub struct OutlierGroup {
     changes: Arc<Changes>,
     hub: Arc<OutlierHub>,
     /// The limits of the policy, by [`EjectionReason::index`]. Failures read them without the lock.
-    limits: [AtomicU32; EjectionReason::ALL.len()],
+    limits: [AtomicU32; EjectionReason::IN_A_ROW.len()],
+    /// Whether rates are measured.
+    rated: AtomicBool,
+    /// Rates are measured, and the next failure begins an interval.
+    waits: AtomicBool,
     /// Ejections, by [`EjectionReason::index`].
     ejections: [AtomicU64; EjectionReason::ALL.len()],
     over_limit: AtomicU64,
@@ -31,10 +35,14 @@ struct Inner {
     members: Vec<Arc<OutlierState>>,
     /// The members that are ejected, each with the end of its ejection.
     ejected: Vec<(Time, Arc<OutlierState>)>,
+    /// The end of the current interval. `None` while rates are not measured, or nothing fails.
+    interval_ends: Option<Time>,
     /// Events for the log. An endpoint has at most two before the control thread takes them.
     events: Vec<OutlierEvent>,
     /// Whether a task of the control thread attends to the group, or will do so.
     attended: bool,
+    /// Whether that task has not seen the latest change.
+    news: bool,
     waker: Option<Waker>,
 }
 
@@ -59,6 +67,8 @@ impl OutlierGroup {
             changes,
             hub,
             limits: Default::default(),
+            rated: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
             ejections: Default::default(),
             over_limit: AtomicU64::new(0),
             inner: Mutex::default(),
@@ -80,10 +90,15 @@ impl OutlierGroup {
         self.lock().ejected.len()
     }
 
-    /// Uses `policy` for exactly these endpoints from now on. Ejections of endpoints that stay go
+    /// Uses `policy` for exactly these endpoints from `now` on. Ejections of endpoints that stay go
     /// on, unless they are now more than the limit; then those that would end first end at once.
-    pub fn follow(self: &Arc<Self>, policy: &OutlierPolicy, members: Vec<Arc<OutlierState>>) {
-        for reason in EjectionReason::ALL {
+    pub fn follow(
+        self: &Arc<Self>,
+        policy: &OutlierPolicy,
+        members: Vec<Arc<OutlierState>>,
+        now: Time,
+    ) {
+        for reason in EjectionReason::IN_A_ROW {
             self.limits[reason.index()].store(policy.limit(reason), Ordering::Relaxed);
         }
         let mut inner = self.lock();
@@ -92,6 +107,10 @@ impl OutlierGroup {
             false => policy.ejected_max(members.len()),
         };
         inner.policy = policy.clone();
+        self.rated.store(policy.is_rated(), Ordering::Relaxed);
+        inner.interval_ends = inner.interval_ends.filter(|_| policy.is_rated());
+        let waits = policy.is_rated() && inner.interval_ends.is_none();
+        self.waits.store(waits, Ordering::Relaxed);
         let gone: Vec<_> = inner
             .ejected
             .extract_if(.., |(_, it)| !members.iter().any(|member| Arc::ptr_eq(member, it)))
@@ -101,15 +120,36 @@ impl OutlierGroup {
         inner.ejected.sort_by_key(|(until, _)| *until);
         let excess = inner.ejected.len().saturating_sub(allowed);
         let returning: Vec<_> = inner.ejected.drain(..excess).collect();
-        self.give_back(&mut inner, returning);
+        self.give_back(&mut inner, returning, now);
         if !inner.events.is_empty() {
             self.call(&mut inner);
         }
     }
 
     /// Ends all ejections: the service has no outlier detection any more.
-    pub fn leave(self: &Arc<Self>) {
-        self.follow(&OutlierPolicy::default(), Vec::new());
+    pub fn leave(self: &Arc<Self>, now: Time) {
+        self.follow(&OutlierPolicy::default(), Vec::new(), now);
+    }
+
+    /// Whether attempts are counted for rates.
+    #[inline]
+    pub(super) fn is_rated(&self) -> bool {
+        self.rated.load(Ordering::Relaxed)
+    }
+
+    /// Whether the next failure begins an interval.
+    pub(super) fn waits_for_failure(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    /// Begins an interval at `now`, unless another worker has just begun it.
+    #[cold]
+    pub(super) fn begin_interval(self: &Arc<Self>, now: Time) {
+        let mut inner = self.lock();
+        if self.waits.swap(false, Ordering::Relaxed) {
+            inner.measure_from(now);
+            self.call(&mut inner);
+        }
     }
 
     /// The number of failures in a row that ejects an endpoint.
@@ -122,11 +162,28 @@ impl OutlierGroup {
     pub(super) fn eject(self: &Arc<Self>, state: &OutlierState, reason: EjectionReason, now: Time) {
         let mut inner = self.lock();
         let found = inner.members.iter().find(|member| std::ptr::eq(&***member, state));
-        let Some(endpoint) = found.filter(|it| !it.is_ejected()).map(Arc::clone) else { return };
+        if let Some(endpoint) = found.map(Arc::clone)
+            && self.eject_member(&mut inner, endpoint, reason, now)
+        {
+            self.call(&mut inner);
+        }
+    }
+
+    /// Ejects a member, unless it is ejected already or too many other members are.
+    fn eject_member(
+        &self,
+        inner: &mut Inner,
+        endpoint: Arc<OutlierState>,
+        reason: EjectionReason,
+        now: Time,
+    ) -> bool {
+        if endpoint.is_ejected() {
+            return false;
+        }
         let (members, policy) = (inner.members.len(), &inner.policy);
         if inner.ejected.len() >= policy.ejected_max(members) {
             self.over_limit.fetch_add(1, Ordering::Relaxed);
-            return;
+            return false;
         }
         let mut account = endpoint.locked();
         let before = policy.remaining(account.times, now.since(account.until));
@@ -142,36 +199,67 @@ impl OutlierGroup {
         let (ejection, ejected) = (Some((reason, lasts)), inner.ejected.len());
         inner.events.push(OutlierEvent { endpoint, ejection, ejected, members });
         self.changes.note();
-        self.call(&mut inner);
+        true
     }
 
-    /// Ends the ejections whose time is over. Returns the events since the last call, and the time
-    /// of the next call. `None` means that the group is quiet: when it has news again, the hub
-    /// gives it out again.
+    /// Ends the ejections whose time is over, and the interval if it is over. Returns the events
+    /// since the last call, and the time of the next call. `None` means that the group is quiet:
+    /// when it has news again, the hub gives it out again.
     pub fn tick(&self, now: Time) -> (Vec<OutlierEvent>, Option<Time>) {
         let mut inner = self.lock();
         let over: Vec<_> = inner.ejected.extract_if(.., |(until, _)| *until <= now).collect();
-        self.give_back(&mut inner, over);
-        let next = inner.ejected.iter().map(|(until, _)| *until).min();
+        self.give_back(&mut inner, over, now);
+        if inner.interval_ends.is_some_and(|end| end <= now) {
+            self.end_interval(&mut inner, now);
+        }
+        let ends = inner.ejected.iter().map(|(until, _)| *until);
+        let next = ends.chain(inner.interval_ends).min();
         inner.attended = next.is_some();
+        inner.news = false;
         (std::mem::take(&mut inner.events), next)
     }
 
     /// Waits for news between two calls of [`OutlierGroup::tick`].
     pub fn poll_news(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
-        if !inner.events.is_empty() {
+        if inner.news {
             return Poll::Ready(());
         }
         inner.waker = Some(context.waker().clone());
         Poll::Pending
     }
 
+    /// Ejects the endpoints whose rates stand out. If no attempt has failed in the interval, the
+    /// next one begins with the next failure.
+    fn end_interval(&self, inner: &mut Inner, now: Time) {
+        let judged: Vec<_> = inner.members.iter().filter(|it| !it.is_ejected()).cloned().collect();
+        let sample = |state: &Arc<OutlierState>| state.sample().since(state.locked().before);
+        let samples: Vec<Sample> = judged.iter().map(sample).collect();
+        let failed = inner.members.iter().map(sample).any(|sample| sample.failures > 0);
+        let Inner { policy, .. } = &*inner;
+        let rate = policy.success_rate.as_ref().map(|rule| rule.outliers(&samples));
+        let failing = policy.failure_percentage.as_ref().map(|rule| rule.outliers(&samples));
+        let rate = rate.into_iter().flatten().map(|at| (at, EjectionReason::SuccessRate));
+        let failing = failing.into_iter().flatten();
+        let failing = failing.map(|at| (at, EjectionReason::FailurePercentage));
+        for (at, reason) in rate.chain(failing) {
+            self.eject_member(inner, Arc::clone(&judged[at]), reason, now);
+        }
+        match failed {
+            true => inner.measure_from(now),
+            false => {
+                inner.interval_ends = None;
+                self.waits.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Endpoints get requests again.
-    fn give_back(&self, inner: &mut Inner, returning: Vec<(Time, Arc<OutlierState>)>) {
+    fn give_back(&self, inner: &mut Inner, returning: Vec<(Time, Arc<OutlierState>)>, now: Time) {
         let (ejected, members) = (inner.ejected.len(), inner.members.len());
         let left = (0..returning.len()).rev();
         for ((_, endpoint), left) in returning.into_iter().zip(left) {
+            endpoint.warmup.begin(now);
             endpoint.set_ejected(false);
             let ejected = ejected + left;
             inner.events.push(OutlierEvent { endpoint, ejection: None, ejected, members });
@@ -186,10 +274,22 @@ impl OutlierGroup {
             false => self.hub.push(Arc::clone(self)),
         }
         inner.attended = true;
+        inner.news = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Measures rates from `now` on.
+    fn measure_from(&mut self, now: Time) {
+        for member in &self.members {
+            let sample = member.sample();
+            member.locked().before = sample;
+        }
+        self.interval_ends = Some(now + self.policy.interval);
     }
 }
 
@@ -208,6 +308,8 @@ mod tests {
         base_ejection_time: Duration::from_secs(30),
         max_ejection_time: Duration::from_secs(75),
         max_ejection_percent: 50,
+        success_rate: None,
+        failure_percentage: None,
     };
 
     fn at(seconds: u64) -> Time {
@@ -226,9 +328,16 @@ mod tests {
             let (changes, hub) = (Arc::new(Changes::default()), Arc::new(OutlierHub::default()));
             let group = OutlierGroup::new("shop", Arc::clone(&changes), Arc::clone(&hub));
             let group = Arc::new(group);
-            let state = |index| OutlierState::new(format!("10.0.0.{index}:80"), Arc::clone(&group));
+            let state = |index| {
+                OutlierState::new(
+                    format!("10.0.0.{index}:80"),
+                    Arc::clone(&group),
+                    Arc::default(),
+                    2,
+                )
+            };
             let states: Vec<_> = (0..count).map(|index| Arc::new(state(index))).collect();
-            group.follow(policy, states.clone());
+            group.follow(policy, states.clone(), at(0));
             Self { changes, hub, group, states }
         }
 
@@ -240,7 +349,7 @@ mod tests {
                     'l' => Heard::LocalFailure,
                     _ => Heard::Success,
                 };
-                self.states[index].hear(at(seconds), heard);
+                self.states[index].hear(0, at(seconds), heard);
             }
         }
 
@@ -385,15 +494,15 @@ mod tests {
         (0..4).for_each(|index| bench.hear(index, 1 + index as u64, "555"));
         bench.hear(4, 9, "555");
         assert_eq!((bench.ejected(), bench.group.over_limit()), (vec![0, 1, 2, 3], 1));
-        bench.group.follow(&POLICY, bench.states[1..].to_vec());
+        bench.group.follow(&POLICY, bench.states[1..].to_vec(), at(9));
         assert_eq!(bench.ejected(), [1, 2, 3]);
-        bench.group.follow(&POLICY, bench.states[2..6].to_vec());
+        bench.group.follow(&POLICY, bench.states[2..6].to_vec(), at(9));
         assert_eq!(bench.ejected(), [2, 3]);
         bench.hear(7, 9, "555");
         assert_eq!(bench.ejected(), [2, 3], "it is no member now");
-        bench.group.follow(&POLICY, bench.states[2..4].to_vec());
+        bench.group.follow(&POLICY, bench.states[2..4].to_vec(), at(9));
         assert_eq!(bench.ejected(), [3], "the ejection that would end first has ended");
-        bench.group.leave();
+        bench.group.leave(at(9));
         assert!(bench.ejected().is_empty());
         assert_eq!(bench.group.tick(at(9)).1, None);
     }
@@ -412,7 +521,7 @@ mod tests {
                     0 => drop(bench.group.tick(at(now))),
                     1 => {
                         members = random.usize(0..=count);
-                        bench.group.follow(&policy, bench.states[..members].to_vec());
+                        bench.group.follow(&policy, bench.states[..members].to_vec(), at(9));
                     }
                     _ => bench.hear(
                         random.usize(..count),

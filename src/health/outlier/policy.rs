@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::OutlierGroup;
+use super::{FailurePercentage, OutlierGroup, SuccessRate};
 
 /// The default number of failures in a row.
 pub const CONSECUTIVE_5XX: u32 = 5;
@@ -39,7 +39,8 @@ pub struct OutlierPolicy {
     pub consecutive_gateway_errors: u32,
     /// Attempts without a response in a row. With 0, they count as 5xx and as gateway errors.
     pub consecutive_local_failures: u32,
-    /// The time after which a service without failures has one ejection less on its account.
+    /// The time over which rates are measured. After each interval without an ejection, the next
+    /// ejection is shorter.
     pub interval: Duration,
     /// The length of the first ejection. The second takes twice as long, and so on.
     pub base_ejection_time: Duration,
@@ -47,6 +48,10 @@ pub struct OutlierPolicy {
     pub max_ejection_time: Duration,
     /// The part of the endpoints that may be ejected at the same time. One endpoint always may.
     pub max_ejection_percent: u8,
+    /// Success rates far below the average.
+    pub success_rate: Option<SuccessRate>,
+    /// Too many failures.
+    pub failure_percentage: Option<FailurePercentage>,
 }
 
 impl Default for OutlierPolicy {
@@ -59,6 +64,8 @@ impl Default for OutlierPolicy {
             base_ejection_time: BASE_EJECTION_TIME,
             max_ejection_time: MAX_EJECTION_TIME,
             max_ejection_percent: MAX_EJECTION_PERCENT,
+            success_rate: None,
+            failure_percentage: None,
         }
     }
 }
@@ -70,7 +77,19 @@ impl OutlierPolicy {
             EjectionReason::GatewayErrors => self.consecutive_gateway_errors,
             EjectionReason::Consecutive5xx => self.consecutive_5xx,
             EjectionReason::LocalFailures => self.consecutive_local_failures,
+            EjectionReason::SuccessRate | EjectionReason::FailurePercentage => 0,
         }
+    }
+
+    /// Whether rates of failures are measured.
+    pub fn is_rated(&self) -> bool {
+        self.success_rate.is_some() || self.failure_percentage.is_some()
+    }
+
+    /// Whether anything ejects an endpoint.
+    pub fn ejects(&self) -> bool {
+        let limits = EjectionReason::IN_A_ROW.iter().any(|&reason| self.limit(reason) > 0);
+        limits || self.is_rated()
     }
 
     /// How many of `members` endpoints may be ejected at the same time.
@@ -101,12 +120,19 @@ impl OutlierPolicy {
 impl fmt::Display for OutlierPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut before = "";
-        for reason in EjectionReason::ALL {
+        for reason in EjectionReason::IN_A_ROW {
             let limit = self.limit(reason);
             if limit > 0 {
                 write!(f, "{before}{limit} {}", reason.words())?;
                 before = ", ";
             }
+        }
+        if let Some(rate) = &self.success_rate {
+            write!(f, "{before}{rate}")?;
+            before = ", ";
+        }
+        if let Some(percentage) = &self.failure_percentage {
+            write!(f, "{before}{percentage}")?;
         }
         let Self { base_ejection_time: base, max_ejection_time: max, .. } = self;
         write!(f, "; ejected for {base:?} to {max:?}, at most {}%", self.max_ejection_percent)
@@ -122,11 +148,25 @@ pub enum EjectionReason {
     Consecutive5xx,
     /// Too many attempts without a response in a row.
     LocalFailures,
+    /// The success rate was far below that of the other endpoints.
+    SuccessRate,
+    /// Too many of the requests in an interval failed.
+    FailurePercentage,
 }
 
 impl EjectionReason {
     /// All reasons, in the order of [`EjectionReason::index`].
-    pub const ALL: [Self; 3] = [Self::GatewayErrors, Self::Consecutive5xx, Self::LocalFailures];
+    pub const ALL: [Self; 5] = [
+        Self::GatewayErrors,
+        Self::Consecutive5xx,
+        Self::LocalFailures,
+        Self::SuccessRate,
+        Self::FailurePercentage,
+    ];
+
+    /// The reasons that count failures in a row. They are the first of [`EjectionReason::ALL`].
+    pub const IN_A_ROW: [Self; 3] =
+        [Self::GatewayErrors, Self::Consecutive5xx, Self::LocalFailures];
 
     /// The value of the metric's label.
     pub fn label(self) -> &'static str {
@@ -134,6 +174,8 @@ impl EjectionReason {
             Self::GatewayErrors => "consecutive_gateway_errors",
             Self::Consecutive5xx => "consecutive_5xx",
             Self::LocalFailures => "consecutive_local_failures",
+            Self::SuccessRate => "success_rate",
+            Self::FailurePercentage => "failure_percentage",
         }
     }
 
@@ -142,6 +184,7 @@ impl EjectionReason {
             Self::GatewayErrors => "gateway errors in a row",
             Self::Consecutive5xx => "times 5xx in a row",
             Self::LocalFailures => "local failures in a row",
+            Self::SuccessRate | Self::FailurePercentage => "",
         }
     }
 

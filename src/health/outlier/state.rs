@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{EjectionReason, OutlierGroup};
+use super::{EjectionReason, OutlierGroup, Sample};
+use crate::cells::{Count, PerWorker};
+use crate::health::Warmup;
 use crate::time::Time;
 
 /// The result of an attempt, for outlier detection.
@@ -40,8 +42,19 @@ pub struct OutlierState {
     group: Arc<OutlierGroup>,
     ejected: AtomicBool,
     /// Failures in a row, by [`EjectionReason::index`].
-    in_a_row: [AtomicU32; EjectionReason::ALL.len()],
+    in_a_row: [AtomicU32; EjectionReason::IN_A_ROW.len()],
+    /// Attempts, if rates are measured.
+    tallies: PerWorker<Tally>,
+    /// When the endpoint began to get traffic.
+    pub warmup: Arc<Warmup>,
     account: Mutex<OutlierAccount>,
+}
+
+/// The attempts of one worker at an endpoint.
+#[derive(Debug, Default)]
+struct Tally {
+    successes: Count,
+    failures: Count,
 }
 
 /// The ejections of one endpoint.
@@ -59,16 +72,26 @@ pub struct OutlierAccount {
     pub(super) times: u32,
     /// When the last ejection ends or has ended.
     pub(super) until: Time,
+    /// The attempts before the current interval.
+    pub(super) before: Sample,
 }
 
 impl OutlierState {
-    /// The state of a new endpoint of the service of `group`.
-    pub fn new(address: String, group: Arc<OutlierGroup>) -> Self {
+    /// The state of a new endpoint of the service of `group`. `warmup` begins again when an
+    /// ejection ends.
+    pub fn new(
+        address: String,
+        group: Arc<OutlierGroup>,
+        warmup: Arc<Warmup>,
+        workers: usize,
+    ) -> Self {
         Self {
             address: address.into(),
             group,
             ejected: AtomicBool::new(false),
             in_a_row: Default::default(),
+            tallies: PerWorker::new(workers),
+            warmup,
             account: Mutex::default(),
         }
     }
@@ -84,10 +107,13 @@ impl OutlierState {
         self.ejected.load(Ordering::Acquire)
     }
 
-    /// Counts the result of an attempt that ended at `now`. Ejects the endpoint if this was one
-    /// failure too many, and the limit on ejected endpoints allows it.
-    pub fn hear(&self, now: Time, heard: Heard) {
+    /// Counts the result of an attempt of `worker` that ended at `now`. Ejects the endpoint if this
+    /// was one failure too many, and the limit on ejected endpoints allows it.
+    pub fn hear(&self, worker: usize, now: Time, heard: Heard) {
         use EjectionReason::{Consecutive5xx, GatewayErrors, LocalFailures};
+        if self.group.is_rated() {
+            self.tally(worker, now, heard);
+        }
         let failed_as: &[EjectionReason] = match heard {
             Heard::Success => &[],
             Heard::ServerError => &[Consecutive5xx],
@@ -98,7 +124,7 @@ impl OutlierState {
             }
             Heard::LocalFailure => &[GatewayErrors, Consecutive5xx],
         };
-        for reason in EjectionReason::ALL {
+        for reason in EjectionReason::IN_A_ROW {
             let count = &self.in_a_row[reason.index()];
             // Most answers are a success after a success: then this only reads.
             if !failed_as.contains(&reason) && count.load(Ordering::Relaxed) != 0 {
@@ -108,6 +134,23 @@ impl OutlierState {
         if !failed_as.is_empty() {
             self.fail(now, failed_as);
         }
+    }
+
+    fn tally(&self, worker: usize, now: Time, heard: Heard) {
+        let tally = self.tallies.worker(worker);
+        if heard == Heard::Success {
+            return tally.successes.increment();
+        }
+        if self.group.waits_for_failure() {
+            self.group.begin_interval(now);
+        }
+        tally.failures.increment();
+    }
+
+    /// All attempts so far.
+    pub(super) fn sample(&self) -> Sample {
+        let successes = self.tallies.sum(|tally| &tally.successes);
+        Sample { successes, failures: self.tallies.sum(|tally| &tally.failures) }
     }
 
     #[cold]

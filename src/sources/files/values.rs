@@ -309,13 +309,15 @@ text_value!(
 );
 
 text_value!(
-    /// A number with a fraction: `1.2`.
-    Decimal(f64),
+    /// A number above 0: `1.9`.
+    Factor(f64),
     |text| {
-        let number = text.parse().ok().filter(|number: &f64| *number >= 0.0 && number.is_finite());
-        number.ok_or_else(|| format!("{text:?} is not a number\nwrite a number such as 1.2"))
+        let number: Option<f64> = text.parse().ok();
+        number
+            .filter(|number| number.is_finite() && *number > 0.0)
+            .ok_or_else(|| format!("{text:?} is not a number above 0\nwrite 1 or 1.9"))
     },
-    { "type": "number", "minimum": 0 }
+    { "type": "number", "exclusiveMinimum": 0 }
 );
 
 text_value!(
@@ -331,7 +333,7 @@ text_value!(
     { "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1 }] }
 );
 
-fn read_time(text: &str) -> Result<Duration, String> {
+pub(super) fn read_time(text: &str) -> Result<Duration, String> {
     let hint = "write a number with its unit: 500ms, 2s, 1m, 8h";
     if text.parse::<u64>() == Ok(0) {
         return Err(format!("a length of time cannot be zero\n{hint}"));

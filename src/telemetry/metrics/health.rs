@@ -48,7 +48,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let name = "ringway_service_health_panic";
     page.family(name, "gauge", "1 if too few endpoints are healthy, so that all are used.");
     for service in &snapshot.services {
-        if service.changes.is_none() {
+        if !service.is_judged() {
             continue;
         }
         let endpoints = service.endpoints.load();

@@ -68,6 +68,7 @@ pub(super) fn service(
         http2: http2::http2(value.http2),
         health_check: value.health_check.and_then(|check| health::check(lower, check)),
         outlier_detection: value.outlier_detection.map(outlier::detection),
+        slow_start: value.slow_start.map(outlier::slow_start),
     }
 }
 
