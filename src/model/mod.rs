@@ -13,6 +13,7 @@ mod origin;
 mod outlier;
 mod patch;
 mod policy;
+mod rate_limit;
 mod retry;
 mod route;
 mod service;
@@ -36,6 +37,7 @@ pub use origin::{Files, Item, Origin, Place, ResourceId};
 pub use outlier::{FailurePercentage, OutlierDetection, SuccessRate};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
+pub use rate_limit::{LimitBy, LimitHeaders, RateLimit};
 pub use retry::Retries;
 pub use route::{Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule};
 pub use service::{

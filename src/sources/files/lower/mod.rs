@@ -9,6 +9,7 @@ mod jwt;
 mod listener;
 mod mesh;
 mod outlier;
+mod rate_limit;
 mod retry;
 mod route;
 mod service;
