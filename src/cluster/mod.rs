@@ -4,6 +4,7 @@
 mod cells;
 mod set;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +13,15 @@ use crate::balance::Policy;
 use crate::cells::PerWorker;
 use crate::grpc::methods::Methods;
 use crate::health::{
-    Changes, Check, HealthState, OutlierDetection, OutlierState, SlowStart, State, Warmup,
+    Changes, Check, HealthState, OutlierDetection, OutlierState, Reason, SlowStart, State,
+    Thresholds, Warmup,
 };
 use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::net::{Address, DnsName, Egress};
 use crate::proxy_protocol::SendProxyProtocol;
 use crate::resilience::{RateLimit, RetryBudget, RetryPolicy};
+use crate::time::Time;
 use crate::tls::ClientTls;
 
 pub use cells::{EndpointCells, MIRRORED, ServiceCells};
@@ -62,6 +65,23 @@ impl Endpoint {
             Some(_) => Some(checked.unwrap_or(State::Healthy)),
             None => checked,
         }
+    }
+
+    /// Records the result of a health check that ended at `now`. Returns the new state if it has
+    /// changed. A recovered endpoint begins its slow start.
+    pub fn hear_check(
+        &self,
+        outcome: Result<(), (Reason, String)>,
+        thresholds: Thresholds,
+        now: Time,
+        now_unix_s: u64,
+    ) -> Option<State> {
+        let health = self.health.as_ref()?;
+        if let Some(warmup) = self.warmup.as_ref().filter(|_| health.state() != State::Healthy) {
+            // Begin before the state changes: a worker that sees the change has to see this, too.
+            warmup.begin(now);
+        }
+        health.hear(outcome, thresholds, now_unix_s)
     }
 
     /// The state, unless the weight of the endpoint is 0.
@@ -160,6 +180,22 @@ impl Destination {
 }
 
 impl Service {
+    /// Begins to use the current endpoints at `now`: new ones begin their slow start, and outlier
+    /// detection ejects exactly these. If they are the `first` endpoints, none is new. Not for
+    /// workers.
+    pub fn begin(&self, now: Time, first: bool) {
+        let list = &self.endpoints.load().list;
+        let warmups = list.iter().filter_map(|endpoint| endpoint.warmup.as_ref());
+        warmups.for_each(|warmup| warmup.begin_if_new(now, first));
+        let Some(outlier) = &self.outlier else { return };
+        let weighty = list.iter().filter(|endpoint| endpoint.weight > 0);
+        let states = weighty.filter_map(|endpoint| endpoint.outlier.clone());
+        // An endpoint in several versions has one state.
+        let mut seen = HashSet::new();
+        let states = states.filter(|state| seen.insert(Arc::as_ptr(state)));
+        outlier.group.follow(&outlier.policy, states.collect(), now);
+    }
+
     /// Whether an endpoint may be unhealthy or ejected.
     pub fn is_judged(&self) -> bool {
         self.health.is_some() || self.outlier.is_some()

@@ -67,21 +67,19 @@ impl Outliers {
 
     /// Uses the current endpoints of `service` from now on.
     pub fn follow_service(&mut self, service: &Service) {
-        let now = self.clock.now();
-        let list = &service.endpoints.load().list;
-        if service.slow_start.is_some() {
-            // The first endpoints of a service are equal, so none is new.
-            let first = !self.slow.contains(&service.name) && !list.is_empty();
-            if first {
-                self.slow.insert(service.name.clone());
-            }
-            let warmups = list.iter().filter_map(|endpoint| endpoint.warmup.as_ref());
-            warmups.for_each(|warmup| warmup.begin_if_new(now, first));
+        let is_slow = service.slow_start.is_some();
+        if !is_slow && service.outlier.is_none() {
+            return;
         }
+        // The first endpoints of a service are equal, so none is new.
+        let first = is_slow
+            && !self.slow.contains(&service.name)
+            && !service.endpoints.load().list.is_empty();
+        if first {
+            self.slow.insert(service.name.clone());
+        }
+        service.begin(self.clock.now(), first);
         let Some(outlier) = &service.outlier else { return };
-        let taken = list.iter().filter(|endpoint| endpoint.weight > 0);
-        let states = taken.filter_map(|endpoint| endpoint.outlier.clone());
-        outlier.group.follow(&outlier.policy, states.collect(), now);
         if !self.followed.contains_key(&service.name) {
             self.followed.insert(service.name.clone(), Arc::clone(&outlier.group));
         }

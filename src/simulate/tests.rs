@@ -159,6 +159,26 @@ events:
 }
 
 #[test]
+fn an_endpoint_that_fails_is_ejected_and_returns() {
+    let detection = ", outlier_detection: {consecutive_5xx: 3, base_ejection_time: 5s}";
+    let scenario = "
+duration: 60s
+requests: {rate: 50}
+events: [{at: 5s, for: 20s, endpoints: \"10.0.0.1:80\", errors: 100%}]";
+    let (configuration, scenario) = of_texts(&shop(detection), scenario).unwrap();
+    let with = outcome(&configuration, &scenario);
+    let without = outcome(&configuration.without_policies().unwrap(), &scenario);
+    let [kept, lost] = [&with, &without].map(|outcome| outcome.total().success());
+    assert!(kept > 0.99 && lost < 0.92, "{kept} {lost}");
+    let notes: Vec<&String> = with.intervals.iter().flat_map(|it| &it.notes).collect();
+    for does in ["10.0.0.1:80 is ejected", "10.0.0.1:80 returns"] {
+        assert!(notes.iter().any(|note| *note == does), "{does}: {notes:?}");
+    }
+    // The last ejection is over by then, and the endpoint has its share again.
+    assert!(with.endpoints[0].1 > 400, "{:?}", with.endpoints);
+}
+
+#[test]
 fn the_shipped_scenarios_hold() {
     let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
     for (config, scenario) in

@@ -1,6 +1,7 @@
 //! One run: the proxy's own worker on the simulated network, with its clients and endpoints.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::scenario::Scenario;
 use crate::cells::PerWorker;
 use crate::cluster;
 use crate::downstream::connection;
-use crate::health::{Check, Reason, State};
+use crate::health::{Check, OutlierGroup, OutlierHub, Reason, State};
 use crate::l4::Arrival;
 use crate::net::Address;
 use crate::runtime::io::Io;
@@ -26,6 +27,9 @@ use crate::time::Time;
 
 /// About how many intervals a timeline has.
 const INTERVALS: u32 = 40;
+
+/// How long news of outlier detection wait for their note.
+const OUTLIER_PAUSE: Duration = Duration::from_millis(100);
 
 /// Called with the simulated time after each interval.
 pub type Progress<'a> = &'a mut dyn FnMut(Duration);
@@ -50,6 +54,7 @@ pub fn run(
         endpoints.push(Endpoint::start(&far, place.address.clone(), behaviour, seed));
     }
     check_health(&far, &snapshot, &endpoints, &notes);
+    detect_outliers(&far, &snapshot, &notes);
     let proxy = serve(simulation.io(), snapshot, &configuration.listener, scenario.seed)?;
     let clients = Clients::new(near.clone(), proxy, scenario);
     let end = near.now() + scenario.duration;
@@ -191,7 +196,6 @@ async fn check_one(
     peer: Rc<Endpoint>,
     notes: Notes,
 ) {
-    let Some(health) = endpoint.health.clone() else { return };
     loop {
         let status = super::within(&io, check.timeout, peer.probe()).await;
         let outcome = match status {
@@ -200,12 +204,40 @@ async fn check_one(
             Some(Some(status)) if status >= 400 => Err((Reason::Status, format!("{status}"))),
             Some(Some(_)) => Ok(()),
         };
-        if let Some(state) = health.hear(outcome, check.thresholds, 0) {
+        if let Some(state) = endpoint.hear_check(outcome, check.thresholds, io.now(), 0) {
             let first = state == State::Healthy && io.now() < Time::default() + check.interval;
             if !first {
                 notes.borrow_mut().push(format!("{} is {}", endpoint.address, state.label()));
             }
         }
         io.sleep(check.interval).await;
+    }
+}
+
+/// Starts the outlier detection and the slow start of the configuration.
+fn detect_outliers(io: &SimIo, snapshot: &Snapshot, notes: &Notes) {
+    snapshot.services.iter().for_each(|service| service.begin(io.now(), true));
+    let detection = snapshot.services.iter().find_map(|service| service.outlier.as_ref());
+    let Some(hub) = detection.map(|outlier| Arc::clone(outlier.group.hub())) else { return };
+    io.spawn(attend_all(io.clone(), hub, Rc::clone(notes)));
+}
+
+async fn attend_all(io: SimIo, hub: Arc<OutlierHub>, notes: Notes) {
+    loop {
+        let group = poll_fn(|context| hub.poll_next(context)).await;
+        io.spawn(attend(io.clone(), group, Rc::clone(&notes)));
+    }
+}
+
+/// Ends the ejections of a service, until no endpoint is ejected.
+async fn attend(io: SimIo, group: Arc<OutlierGroup>, notes: Notes) {
+    loop {
+        let (events, next) = group.tick(io.now());
+        for event in events {
+            let does = if event.ejection.is_some() { "is ejected" } else { "returns" };
+            notes.borrow_mut().push(format!("{} {does}", event.endpoint.address));
+        }
+        let Some(next) = next else { return };
+        io.sleep_until(next.min(io.now() + OUTLIER_PAUSE)).await;
     }
 }

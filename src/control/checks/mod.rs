@@ -136,19 +136,11 @@ async fn attend(mut targets: watch::Receiver<Target>, turns: Arc<Semaphore>, clo
 /// Stores a result and logs a change of state.
 fn note(target: &Target, outcome: Result<(), probe::Failed>, clock: Clock) {
     let Target { service, endpoint, check } = target;
-    let Some(health_state) = &endpoint.health else { return };
-    if let Some(warmup) = &endpoint.warmup
-        && health_state.state() != State::Healthy
-    {
-        // Begin before the state changes: a worker that sees the change has to see this, too.
-        warmup.begin(clock.now());
-    }
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let why = outcome.as_ref().err().map(|failed| failed.message.clone()).unwrap_or_default();
     let outcome = outcome.map_err(|failed| (failed.reason, failed.message));
-    let Some(state) = health_state.hear(outcome, check.thresholds, since_epoch.as_secs()) else {
-        return;
-    };
+    let (thresholds, unix_s) = (check.thresholds, since_epoch.as_secs());
+    let Some(state) = endpoint.hear_check(outcome, thresholds, clock.now(), unix_s) else { return };
     let endpoints = service.endpoints.load();
     let states: Vec<_> = endpoints.list.iter().filter_map(|e| e.weighted_state()).collect();
     let healthy = states.iter().filter(|&&state| state == State::Healthy).count();

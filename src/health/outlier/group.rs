@@ -75,6 +75,11 @@ impl OutlierGroup {
         }
     }
 
+    /// The hub that gives out this service.
+    pub fn hub(&self) -> &Arc<OutlierHub> {
+        &self.hub
+    }
+
     /// Ejections for `reason` so far.
     pub fn ejections(&self, reason: EjectionReason) -> u64 {
         self.ejections[reason.index()].load(Ordering::Relaxed)
