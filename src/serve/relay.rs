@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::body::{BodyTransform, Taken};
 use super::download::Failure;
 use super::exchange::Exchange;
+use super::fault::Throttle;
 use super::outgoing::Outgoing;
 use super::pace::{Pace, noticed};
 use super::workspace::Drafts;
@@ -57,13 +58,21 @@ pub async fn response<I: Io>(
     let pace = Pace::to(&exchange.downstream.stream);
     let mut portion = take(exchange, upstream, &mut reply, buf)?;
     pace.passed(portion.buf.len());
-    if may_wait(exchange, &portion.buf, &reply.body) {
+    let throttle = Throttle::of(exchange);
+    if throttle.is_some() || may_wait(exchange, &portion.buf, &reply.body) {
         outgoing.release();
     }
-    buf = head_to_client(exchange, &drafts.scratch, &reply.body, portion.buf).await?;
+    buf = match throttle.as_ref().filter(|_| !portion.buf.is_empty()) {
+        None => head_to_client(exchange, &drafts.scratch, &reply.body, portion.buf).await?,
+        Some(throttle) => {
+            interim_to_client(exchange, &drafts.scratch).await?;
+            let last = Box::pin(throttle.send(exchange, portion.buf)).await?;
+            body_to_client(exchange, &reply.body, last).await?
+        }
+    };
     while !reply.body.is_done() {
         let bulk = reply.body.opaque_bytes().is_some_and(|left| left >= SPLICE_MIN_BYTES);
-        if bulk && upstream.stream.can_splice(&exchange.downstream.stream) {
+        if bulk && throttle.is_none() && upstream.stream.can_splice(&exchange.downstream.stream) {
             drop(buf);
             free(drafts, outgoing);
             Box::pin(splice(exchange, upstream, &mut reply.body)).await?;
@@ -92,6 +101,9 @@ pub async fn response<I: Io>(
         };
         portion = take(exchange, upstream, &mut reply, buf)?;
         pace.passed(portion.buf.len());
+        if let Some(throttle) = &throttle {
+            portion.buf = Box::pin(throttle.send(exchange, portion.buf)).await?;
+        }
         buf = body_to_client(exchange, &reply.body, portion.buf).await?;
     }
     Ok(Passed { clean: portion.clean })
@@ -333,6 +345,12 @@ async fn body_to_client<I: Io>(
     let end = body.is_done().then(|| body.trailers());
     let write = pin!(exchange.downstream.stream.write_body(buf, end));
     written(exchange, write).await
+}
+
+/// Writes a portion of the body to the client. More of it follows.
+pub async fn portion_to_client<I: Io>(exchange: &Exchange<'_, I>, buf: Buf) -> Result<(), Failure> {
+    let write = pin!(exchange.downstream.stream.write_body(buf, None));
+    written(exchange, write).await.map(drop)
 }
 
 /// Tells the client that a body without a length has ended. In HTTP/1.1 the end of the connection
