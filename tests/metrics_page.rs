@@ -33,6 +33,7 @@ services:
     health_check: {grpc: true}
     retries: {attempts: 1}
     rate_limit: {requests: 1, by: source}
+    outlier_detection: {consecutive_5xx: 5}
 jwt: {id: {issuer: robots, jwks: {file: keys.json}}}
 authorization: [{name: everyone, action: allow, to: {service: shop}}]
 ";

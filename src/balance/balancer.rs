@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::{Load, Maglev, Policy};
-use crate::health::{Check, State, eligible};
+use crate::health::{Changes, State, eligible};
 use crate::time::Time;
 
 /// The endpoints and the policy of a service, as a balancer sees them.
@@ -11,8 +11,11 @@ pub trait Candidates {
     /// The policy.
     fn policy(&self) -> &Policy;
 
-    /// The health check. Returns `None` if endpoints are not checked.
-    fn check(&self) -> Option<&Check>;
+    /// The count of changes of the states of endpoints. Returns `None` if nothing judges them.
+    fn changes(&self) -> Option<&Changes>;
+
+    /// If fewer endpoints than this percentage are healthy, all get requests.
+    fn panic_percent(&self) -> u8;
 
     /// The indices of the endpoints in a subset. Empty if the subset does not exist.
     fn members(&self, subset: usize) -> &[u32];
@@ -20,7 +23,7 @@ pub trait Candidates {
     /// The weight of an endpoint.
     fn weight(&self, index: u32) -> u32;
 
-    /// The health state of an endpoint. Returns `None` if it is not checked.
+    /// The state of an endpoint. Returns `None` if nothing judges it.
     fn state(&self, index: u32) -> Option<State>;
 
     /// The Maglev table of a subset, for the hash policy.
@@ -63,7 +66,7 @@ impl Balancer {
     /// The balancer for the subset with this index.
     pub fn new(service: &impl Candidates, subset: usize) -> Self {
         // Read the count first, so that a change in the meantime is seen at the next request.
-        let changes = service.check().map_or(0, |check| check.changes.count());
+        let changes = service.changes().map_or(0, Changes::count);
         let takers = RefCell::new(Takers::of(service, subset));
         Self { subset, takers, changes: Cell::new(changes) }
     }
@@ -80,8 +83,8 @@ impl Balancer {
         now: Time,
         random: &mut fastrand::Rng,
     ) -> Option<u32> {
-        if let Some(check) = service.check() {
-            let changes = check.changes.count();
+        if let Some(changes) = service.changes() {
+            let changes = changes.count();
             if self.changes.replace(changes) != changes {
                 *self.takers.borrow_mut() = Takers::of(service, self.subset);
             }
@@ -123,8 +126,7 @@ impl Takers {
         // Read each state once, so that all decisions use the same states.
         let states: Vec<_> = weighty.map(|index| (index, service.state(index))).collect();
         let known = states.iter().filter_map(|(_, state)| *state);
-        let panic_percent = service.check().map_or(0, |check| check.panic_percent);
-        let eligible = eligible(known, panic_percent);
+        let eligible = eligible(known, service.panic_percent());
         let mut members = Vec::with_capacity(states.len());
         let mut weights_total = 0;
         for &(index, state) in &states {
@@ -212,14 +214,15 @@ mod tests {
 
     use super::*;
     use crate::balance::HashKey;
-    use crate::health::{Ask, Changes, HealthState, Reason, Thresholds};
+    use crate::health::{HealthState, Reason, Thresholds};
 
     /// Endpoints with these weights.
     struct Service {
         policy: Policy,
         weights: Vec<u32>,
         health: Vec<HealthState>,
-        check: Option<Check>,
+        changes: Option<Arc<Changes>>,
+        panic_percent: u8,
         members: Vec<u32>,
         maglev: Maglev,
     }
@@ -229,8 +232,12 @@ mod tests {
             &self.policy
         }
 
-        fn check(&self) -> Option<&Check> {
-            self.check.as_ref()
+        fn changes(&self) -> Option<&Changes> {
+            self.changes.as_deref()
+        }
+
+        fn panic_percent(&self) -> u8 {
+            self.panic_percent
         }
 
         fn members(&self, _: usize) -> &[u32] {
@@ -261,7 +268,8 @@ mod tests {
         let maglev = Maglev::build(&(0..).zip(keys).map(member).collect::<Vec<_>>());
         let members = (0..weights.len() as u32).collect();
         let (weights, health) = (weights.to_vec(), Vec::new());
-        Service { policy, weights, health, check: None, members, maglev }
+        let (changes, panic_percent) = (None, 50);
+        Service { policy, weights, health, changes, panic_percent, members, maglev }
     }
 
     struct Bench {
@@ -310,14 +318,7 @@ mod tests {
             let changes = Arc::new(Changes::default());
             let state = |_| HealthState::new(Arc::clone(&changes));
             bench.service.health = (0..count).map(state).collect();
-            bench.service.check = Some(Check {
-                ask: Ask::Tcp,
-                interval: Duration::from_secs(1),
-                timeout: Duration::from_secs(1),
-                thresholds: AT_ONCE,
-                panic_percent,
-                changes,
-            });
+            (bench.service.changes, bench.service.panic_percent) = (Some(changes), panic_percent);
             bench.balancer = Balancer::new(&bench.service, 0);
             (0..count).for_each(|index| bench.hear(index, true));
             bench

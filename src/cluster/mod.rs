@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::balance::Policy;
 use crate::cells::PerWorker;
 use crate::grpc::methods::Methods;
-use crate::health::{Check, HealthState, State};
+use crate::health::{Changes, Check, HealthState, OutlierDetection, OutlierState, State};
 use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::net::{Address, DnsName, Egress};
@@ -36,6 +36,8 @@ pub struct Endpoint {
     pub version: Option<Box<str>>,
     /// The health. `None` means that the endpoint is not checked. It survives reloads.
     pub health: Option<Arc<HealthState>>,
+    /// The state of outlier detection. `None` means that there is none. It survives reloads.
+    pub outlier: Option<Arc<OutlierState>>,
     /// The counters. They survive reloads while the address stays the same.
     pub stats: Arc<PerWorker<EndpointCells>>,
 }
@@ -46,10 +48,20 @@ impl Endpoint {
         self.address == other.address && self.version == other.version
     }
 
-    /// The health state. Returns `None` if the endpoint is not checked or its weight is 0.
-    pub fn health_state(&self) -> Option<State> {
-        let health = self.health.as_deref().filter(|_| self.weight > 0);
-        health.map(HealthState::state)
+    /// The state that decides whether the endpoint gets requests: an ejected endpoint is unhealthy.
+    /// Returns `None` if nothing judges the endpoint.
+    pub fn state(&self) -> Option<State> {
+        let checked = self.health.as_deref().map(HealthState::state);
+        match &self.outlier {
+            Some(outlier) if outlier.is_ejected() => Some(State::Unhealthy),
+            Some(_) => Some(checked.unwrap_or(State::Healthy)),
+            None => checked,
+        }
+    }
+
+    /// The state, unless the weight of the endpoint is 0.
+    pub fn weighted_state(&self) -> Option<State> {
+        self.state().filter(|_| self.weight > 0)
     }
 }
 
@@ -115,6 +127,13 @@ pub struct Service {
     pub http2: Settings,
     /// The health check of the endpoints. `None` means that no endpoint is checked.
     pub health: Option<Arc<Check>>,
+    /// The outlier detection. `None` means that no endpoint is ejected.
+    pub outlier: Option<OutlierDetection>,
+    /// If fewer endpoints than this percentage are healthy, all endpoints get requests.
+    pub panic_percent: u8,
+    /// Counts the changes of the states of endpoints. `None` means that nothing judges them. It
+    /// survives reloads while the name of the service stays the same.
+    pub changes: Option<Arc<Changes>>,
     /// The counters. They survive reloads while the name stays the same.
     pub stats: Arc<PerWorker<ServiceCells>>,
 }
@@ -160,6 +179,9 @@ impl Service {
             methods: Arc::clone(&self.methods),
             http2: self.http2,
             health: None,
+            outlier: None,
+            panic_percent: self.panic_percent,
+            changes: None,
             stats: Arc::clone(&self.stats),
         }
     }

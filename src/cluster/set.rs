@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Endpoint, Service};
 use crate::balance::{Candidates, Maglev, Member, Policy};
-use crate::health::{Check, State};
+use crate::health::{Changes, State};
 
 /// The endpoints that a destination names: all endpoints of a service, or those of one version.
 #[derive(Debug)]
@@ -107,8 +107,12 @@ impl Candidates for ServiceCandidates<'_> {
         &self.service.policy
     }
 
-    fn check(&self) -> Option<&Check> {
-        self.service.health.as_deref()
+    fn changes(&self) -> Option<&Changes> {
+        self.service.changes.as_deref()
+    }
+
+    fn panic_percent(&self) -> u8 {
+        self.service.panic_percent
     }
 
     fn members(&self, subset: usize) -> &[u32] {
@@ -120,7 +124,7 @@ impl Candidates for ServiceCandidates<'_> {
     }
 
     fn state(&self, index: u32) -> Option<State> {
-        self.endpoints.list[index as usize].health.as_ref().map(|health| health.state())
+        self.endpoints.list[index as usize].state()
     }
 
     fn maglev(&self, subset: usize) -> Option<&Maglev> {
@@ -157,6 +161,7 @@ mod tests {
             zone: None,
             version: None,
             health: None,
+            outlier: None,
             stats: Arc::new(PerWorker::new(1)),
         })
     }

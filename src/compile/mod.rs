@@ -11,6 +11,7 @@ mod jwt;
 mod listeners;
 mod mesh;
 mod mirrors;
+mod outlier;
 mod pem;
 mod rate_limits;
 pub mod registry;

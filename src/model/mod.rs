@@ -12,6 +12,7 @@ mod listener;
 mod mesh;
 mod mirror;
 mod origin;
+mod outlier;
 mod patch;
 mod policy;
 mod rate_limit;
@@ -36,6 +37,7 @@ pub use mesh::{
 };
 pub use mirror::Mirror;
 pub use origin::{Files, Item, Origin, Place, ResourceId};
+pub use outlier::OutlierDetection;
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
 pub use rate_limit::{LimitBy, LimitHeaders, RateLimit};

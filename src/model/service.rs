@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ClientTls, HealthCheck, Http2, Item, RateLimit, Retries, Tcp, TokenDemand};
+use super::{
+    ClientTls, HealthCheck, Http2, Item, OutlierDetection, RateLimit, Retries, Tcp, TokenDemand,
+};
 use crate::net::{Address, DnsName};
 
 /// A service: its endpoints and their settings.
@@ -48,6 +50,8 @@ pub struct Service {
     pub http2: Http2,
     /// Active health checks. `None` means no health checks.
     pub health_check: Option<Item<HealthCheck>>,
+    /// Outlier detection. `None` means that no endpoint is ejected.
+    pub outlier_detection: Option<Item<OutlierDetection>>,
 }
 
 /// The endpoints of a service.

@@ -12,12 +12,13 @@ mod sources;
 mod verdict;
 
 pub use bucket::{Bucket, FILL_TIME_MAX, Rate, RateError, Taken};
-pub use buckets::{Buckets, Keyed, RATE_LIMIT_KEYS};
+pub use buckets::{Buckets, KeyHash, Keyed, RATE_LIMIT_KEYS};
 pub use budget::{BUDGET_WINDOW_S, RetryBudget};
 pub use fault::{Abort, Bandwidth, Chance, FaultPolicy, Injected};
 pub use mirror::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy, Mirrored};
 pub use rate_limit::{
-    LimitBy, LimitFields, Quota, RATE_PER, RateLimit, RateLimitCells, Scope, quoted,
+    ByteLimit, LimitBy, LimitFields, Quota, RATE_PER, RateLimit, RateLimitCells, RequestLimit,
+    Scope, Way, quoted,
 };
 pub use retry::{
     ATTEMPTS, Asked, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT, Condition,

@@ -92,6 +92,11 @@ impl<'x, I: Io> Outgoing<'x, I> {
         }
     }
 
+    /// The number of bytes of the body that came with the head.
+    pub fn first_bytes(&self) -> u64 {
+        self.first.len() as u64
+    }
+
     /// Starts to send the request: puts its head into `drafts`, and returns all bytes of its body
     /// that are at hand, in the client's framing. `None` after [`Outgoing::release`].
     pub fn begin(

@@ -11,10 +11,12 @@ use super::exchange::Exchange;
 use super::fault::Throttle;
 use super::outgoing::Outgoing;
 use super::pace::{Pace, noticed};
+use super::retry;
 use super::workspace::Drafts;
 use crate::error::Flag;
 use crate::grpc::Code;
 use crate::message::Limits;
+use crate::resilience::Way;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
 use crate::time::Time;
@@ -58,26 +60,38 @@ pub async fn response<I: Io>(
     let pace = Pace::to(&exchange.downstream.stream);
     let mut portion = take(exchange, upstream, &mut reply, buf)?;
     pace.passed(portion.buf.len());
-    let throttle = Throttle::of(exchange);
-    if throttle.is_some() || may_wait(exchange, &portion.buf, &reply.body) {
+    let slow = Throttle::of(exchange);
+    if slow.is_some() || may_wait(exchange, &portion.buf, &reply.body) {
         outgoing.release();
     }
-    buf = match throttle.as_ref().filter(|_| !portion.buf.is_empty()) {
+    // A response may have one portion only, so the first one waits before it is sent. The others
+    // wait after that, without a buffer.
+    if let Some(wait) = exchange.record.owe(Way::Down, portion.buf.len() as u64) {
+        Box::pin(throttle(exchange, upstream, wait)).await?;
+    }
+    let mut wait = None;
+    let slow = slow.as_ref();
+    buf = match slow.filter(|_| !portion.buf.is_empty()) {
         None => head_to_client(exchange, &drafts.scratch, &reply.body, portion.buf).await?,
-        Some(throttle) => {
+        Some(slow) => {
             interim_to_client(exchange, &drafts.scratch).await?;
-            let last = Box::pin(throttle.send(exchange, portion.buf)).await?;
-            body_to_client(exchange, &reply.body, last).await?
+            slowly_to_client(exchange, slow, &reply.body, portion.buf).await?
         }
     };
     while !reply.body.is_done() {
         let bulk = reply.body.opaque_bytes().is_some_and(|left| left >= SPLICE_MIN_BYTES);
-        if bulk && throttle.is_none() && upstream.stream.can_splice(&exchange.downstream.stream) {
+        let bulk = bulk && slow.is_none() && !exchange.record.is_throttled();
+        if bulk && upstream.stream.can_splice(&exchange.downstream.stream) {
             drop(buf);
             free(drafts, outgoing);
             Box::pin(splice(exchange, upstream, &mut reply.body)).await?;
             buf = exchange.downstream.worker.io.buffers().take();
             continue;
+        }
+        if let Some(wait) = wait.take() {
+            drop(buf);
+            Box::pin(throttle(exchange, upstream, wait)).await?;
+            buf = exchange.downstream.worker.io.buffers().take();
         }
         if pace.is_due() {
             drop(buf);
@@ -101,12 +115,28 @@ pub async fn response<I: Io>(
         };
         portion = take(exchange, upstream, &mut reply, buf)?;
         pace.passed(portion.buf.len());
-        if let Some(throttle) = &throttle {
-            portion.buf = Box::pin(throttle.send(exchange, portion.buf)).await?;
-        }
-        buf = body_to_client(exchange, &reply.body, portion.buf).await?;
+        wait = exchange.record.owe(Way::Down, portion.buf.len() as u64);
+        buf = match slow {
+            None => body_to_client(exchange, &reply.body, portion.buf).await?,
+            Some(slow) => slowly_to_client(exchange, slow, &reply.body, portion.buf).await?,
+        };
     }
     Ok(Passed { clean: portion.clean })
+}
+
+/// Waits because of a limit on bytes.
+async fn throttle<I: Io>(
+    exchange: &Exchange<'_, I>,
+    upstream: &Upstream<Wire<I::Stream>>,
+    wait: Duration,
+) -> Result<(), Failure> {
+    let now = exchange.downstream.worker.io.now();
+    let wait = wait.min(exchange.plan.deadline.since(now));
+    let paused = pin!(retry::pause(exchange, wait));
+    match await_endpoint(exchange, upstream, now, Time::NEVER, paused).await {
+        Ok(()) => Ok(()),
+        Err(_) => Err(client_left(exchange)),
+    }
 }
 
 /// Whether the first write to the client may wait. A stream of HTTP/2 knows it. Others would need a
@@ -345,6 +375,17 @@ async fn body_to_client<I: Io>(
     let end = body.is_done().then(|| body.trailers());
     let write = pin!(exchange.downstream.stream.write_body(buf, end));
     written(exchange, write).await
+}
+
+/// Like [`body_to_client`], as slowly as an injected fault wants it.
+async fn slowly_to_client<I: Io>(
+    exchange: &Exchange<'_, I>,
+    slow: &Throttle,
+    body: &BodyTransform,
+    buf: Buf,
+) -> Result<Buf, Failure> {
+    let last = Box::pin(slow.send(exchange, buf)).await?;
+    body_to_client(exchange, body, last).await
 }
 
 /// Writes a portion of the body to the client. More of it follows.

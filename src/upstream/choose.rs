@@ -117,7 +117,7 @@ async fn first_to_accept<I: Io>(
     begin: impl Fn(&LocalEndpoint<I>, Time) -> Attempt<I>,
 ) -> Result<Begun<I>, Refusal> {
     let Some(endpoint) = pick(target, choice, &choice.failed) else {
-        return Err(match target.service.config.health {
+        return Err(match target.service.config.changes {
             Some(_) => NONE_HEALTHY,
             None => NO_ENDPOINT,
         });

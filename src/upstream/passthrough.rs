@@ -205,6 +205,7 @@ fn endpoint(capture: &Capture, address: SocketAddr) -> Arc<Endpoint> {
         zone: None,
         version: None,
         health: None,
+        outlier: None,
         stats: Arc::clone(&capture.endpoint_stats),
     })
 }

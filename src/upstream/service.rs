@@ -224,9 +224,8 @@ impl<I: Io> Current<I> {
             None => endpoints.list.iter().map(|_| Slot::<I>::new()).collect(),
         };
         let candidates = ServiceCandidates { service: config, endpoints: &endpoints };
-        let panics = |config: &Service| config.health.as_ref().map(|check| check.panic_percent);
         let unchanged = old.filter(|(old, before)| {
-            Arc::ptr_eq(&old.endpoints, &endpoints) && panics(before) == panics(config)
+            Arc::ptr_eq(&old.endpoints, &endpoints) && before.panic_percent == config.panic_percent
         });
         let new = |subset| Balancer::new(&candidates, subset);
         let balancers = match unchanged {

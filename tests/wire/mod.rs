@@ -34,6 +34,7 @@ mod mirrors;
 mod misbehaving;
 mod names;
 mod operating;
+mod outliers;
 mod proxying;
 mod rate_limits;
 mod real_peers;

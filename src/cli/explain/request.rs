@@ -171,6 +171,9 @@ pub(super) fn write_service(
     if let Some(limit) = &service.rate_limit {
         writeln!(out, "    rate limit {limit}").ok();
     }
+    if let Some(outlier) = &service.outlier {
+        writeln!(out, "    outlier detection: {}", outlier.policy).ok();
+    }
 }
 
 /// The version of a destination, as it is written after the name of the service.

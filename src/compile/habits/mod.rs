@@ -2,6 +2,7 @@
 //! file has the tables of values, and of texts where a map is expected.
 
 pub mod address;
+mod advice;
 mod fill;
 mod traffic;
 mod words;
@@ -121,7 +122,7 @@ const SHAPES: &[Word] = &[
     ("Rule", "", "write `[{to: app}]`, with the name of a service"),
     ("Match", "/*", "write `match: {path: {}}`; /api/* is /api and all paths below it"),
     ("Match", "", "write `match: {path: /api/*}`; for several, one rule for each"),
-    ("Redirect", "https", words::HTTPS),
+    ("Redirect", "https", advice::HTTPS),
     ("Redirect", "http*", REDIRECT_PARTS),
     ("Redirect", "/*", "write `redirect: {path: {}}`"),
     ("Redirect", "", "write `redirect: {path: /new}`, with scheme, host or path"),
@@ -156,6 +157,7 @@ const SHAPES: &[Word] = &[
     ("Mirror", "http*", "write `mirror: {to: app}`, the name of a service"),
     ("Mirror", "/*", "write `mirror: {to: app}`, the name of a service"),
     ("Mirror", "", "write `mirror: {to: {}}`; `percent: 10` for a share of the requests"),
+    ("OutlierDetection", "", "write `outlier_detection: {consecutive_5xx: {#=5}}`"),
     ("HealthCheck", "/*", "write `health_check: {http: {}}`"),
     ("HealthCheck", "", "write `health_check: {http: /healthz}`"),
     ("AccessLog", "/*", "write `access_log: {path: {}}`"),

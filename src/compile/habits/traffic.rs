@@ -57,6 +57,7 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("max_body_size", MIRROR_MAP, "write `mirror_bytes: {#=65536}`"),
     ("disable_shadow_host_suffix_append", MIRROR_MAP, "write `shadow_host: false`"),
     // Rate limits.
+    ("limit_kbps", RATE, "write `bytes: 100KiB, per: 1s`"),
     ("average", RATE, "write `requests: {#=100}`, in each `per`"),
     ("rate", RATE, "write `requests: 10, per: 1s` for 10r/s"),
     ("limit", RATE, "write `requests: {#=100}`, in each `per`"),

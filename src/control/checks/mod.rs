@@ -142,10 +142,10 @@ fn note(target: &Target, outcome: Result<(), probe::Failed>) {
         return;
     };
     let endpoints = service.endpoints.load();
-    let states: Vec<_> = endpoints.list.iter().filter_map(|e| e.health_state()).collect();
+    let states: Vec<_> = endpoints.list.iter().filter_map(|e| e.weighted_state()).collect();
     let healthy = states.iter().filter(|&&state| state == State::Healthy).count();
     let checked = states.len();
-    let eligible = eligible(states.into_iter(), check.panic_percent);
+    let eligible = eligible(states.into_iter(), service.panic_percent);
     let all_endpoints_used = eligible == Eligible::Everyone;
     let (service, endpoint) = (&*service.name, &endpoint.address);
     match state {

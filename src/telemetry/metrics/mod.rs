@@ -8,6 +8,7 @@ mod endpoints;
 mod faults;
 mod health;
 mod mirrors;
+mod outliers;
 mod rate_limits;
 mod retries;
 
@@ -45,6 +46,7 @@ pub fn render(known: &Known) -> String {
         services(&mut page, snapshot);
         retries::write(&mut page, snapshot);
         mirrors::write(&mut page, snapshot);
+        outliers::write(&mut page, snapshot);
         rate_limits::write(&mut page, snapshot);
         calls(&mut page, snapshot);
         endpoints::write(&mut page, snapshot);

@@ -9,6 +9,7 @@ pub mod jwt;
 pub mod listener;
 pub mod mesh;
 pub mod mirror;
+pub mod outlier;
 pub mod rate_limit;
 pub mod retry;
 pub mod route;

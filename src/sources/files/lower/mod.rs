@@ -10,6 +10,7 @@ mod jwt;
 mod listener;
 mod mesh;
 mod mirror;
+mod outlier;
 mod rate_limit;
 mod retry;
 mod route;
