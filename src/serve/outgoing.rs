@@ -80,6 +80,11 @@ impl<'x, I: Io> Outgoing<'x, I> {
         })
     }
 
+    /// The number of bytes of the body that came with the head.
+    pub fn first_bytes(&self) -> u64 {
+        self.first.len() as u64
+    }
+
     /// Copies the request for the mirror. Sends the copy if the whole body is at hand.
     pub fn mirror(&self, exchange: &Exchange<'_, I>) {
         let (head, buf) = (self.head.borrow(), self.buf.borrow());
@@ -90,11 +95,6 @@ impl<'x, I: Io> Outgoing<'x, I> {
             Some(mirrored) if self.whole.get() => mirrored.send(0, self.ended.clone()),
             mirrored => *self.mirrored.borrow_mut() = mirrored,
         }
-    }
-
-    /// The number of bytes of the body that came with the head.
-    pub fn first_bytes(&self) -> u64 {
-        self.first.len() as u64
     }
 
     /// Starts to send the request: puts its head into `drafts`, and returns all bytes of its body
