@@ -154,6 +154,7 @@ const SHAPES: &[Word] = &[
     ("OutlierDetection", "", "write `outlier_detection: {consecutive_5xx: {#=5}}`"),
     ("Fault", "", "write `fault: {abort: {status: 503, percent: 1}}`"),
     ("Delay", "", "write `delay: {duration: {~=2s}, percent: 5}`"),
+    ("Bandwidth", "", "write `bandwidth: {bytes_per_second: {#=100KiB}, percent: 5}`"),
     ("Abort", "", "write `abort: {status: {#=503}, percent: 1}`"),
     ("Mirror", "http*", "write `mirror: {to: app}`, the name of a service"),
     ("Mirror", "/*", "write `mirror: {to: app}`, the name of a service"),

@@ -6,10 +6,16 @@ use super::words::RULE;
 const MIRROR_MAP: &str = "shadow_host";
 const DELAY: &str = "duration";
 const ABORT: &str = "grpc_status";
+const FAULT_MAP: &str = "bandwidth";
+const BANDWIDTH_MAP: &str = "bytes_per_second";
 const RATE: &str = "burst";
 
 const FAULT: &str = "write `fault: {delay: {duration: {~|fixeddelay|fixed_delay=2s}, percent: 5}, \
     abort: {status: {#|httpstatus|http_status=503}, percent: 1}}`";
+const BANDWIDTH: &str = "write `bandwidth: {bytes_per_second: 100KiB, percent: 5}`";
+const BANDWIDTH_OF: &str = "write `bytes_per_second: {#=100KiB}`";
+const BANDWIDTH_RULE: &str = "write `fault: {bandwidth: {bytes_per_second: 100KiB}}` to test with \
+    slow responses";
 const MIRROR: &str = "write `mirror: {to: {host|cluster=app}, percent: 10}`";
 
 #[rustfmt::skip] // one line for each word
@@ -26,6 +32,14 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("percentage", DELAY, "write `percent: {#|value|numerator=5}`"),
     ("http_status", ABORT, "write `status: {#=503}`"),
     ("http_delay", RULE, FAULT),
+    ("response_rate_limit", FAULT_MAP, BANDWIDTH),
+    ("rate_limit", FAULT_MAP, BANDWIDTH),
+    ("fixed_limit", BANDWIDTH_MAP, BANDWIDTH_OF),
+    ("limit_kbps", BANDWIDTH_MAP, BANDWIDTH_OF),
+    ("rate", BANDWIDTH_MAP, BANDWIDTH_OF),
+    ("limit_rate", RULE, BANDWIDTH_RULE),
+    ("bandwidth_limit", RULE, BANDWIDTH_RULE),
+    ("bandwidth", RULE, BANDWIDTH_RULE),
     ("percentage", ABORT, "write `percent: {#|value|numerator=1}`"),
     ("mirrors", RULE, MIRROR),
     ("mirror_percentage", RULE, "write `mirror: {to: app, percent: {#|value=10}}`"),
