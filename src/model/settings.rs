@@ -112,7 +112,7 @@ pub struct Limits {
     /// The maximum number of bytes of the trailers of a message.
     pub trailer_bytes: Option<usize>,
     /// The maximum number of keys of one rate limit.
-    pub rate_limit_keys: Option<u32>,
+    pub rate_limit_keys: Option<Item<u32>>,
     /// Limits on HTTP/2 frames.
     pub http2: Http2Limits,
 }
