@@ -33,7 +33,7 @@ const KEYS: &str = "refresh";
 /// Advice that several words have.
 const BIND: &str = "write `bind: {@=127.0.0.1:8080}`";
 const SERVICES: &str =
-    "what requests go to is in `services`: services: {app: {endpoints: [{^=127.0.0.1:9000}]}}";
+    "what requests go to is in `services`: services: {{services=app: {endpoints: [IP:PORT]}}}";
 const LISTENERS: &str = "what clients connect to is in `listeners`: \
     listeners: {web: {bind: {@=127.0.0.1:8080}}}; the rest is in `routes` and `services`";
 const KUBERNETES: &str = "this is an object of Kubernetes; a file of Ringway has the sections \
@@ -64,7 +64,7 @@ const PATH: &str = "write `path: {pathmatch=/api/*`, `path: /exact` or `path: ~r
 const EXACT: &str = "write `path: {pathalone=/exact}`";
 const REGEX: &str = "write `path: {regex=~regex}`, which is for the whole path";
 const TO: &str = "write `{target=to: app`, and `services: {app: {endpoints: [127.0.0.1:9000]}}}`";
-const SPLIT: &str = "weights are part of `to`: to: {app/v1: 90, app/v2: 10}";
+const SPLIT: &str = "weights are part of `to`: to: {{weights=app/v1: 90, app/v2: 10}}";
 const STRIP: &str = "match {path: {pathbelow=/api/*}} and write `rewrite: {prefix: /}`: \
     it replaces {pathdir=/api/}";
 const ANSWER: &str =
@@ -131,7 +131,8 @@ pub(super) const HTTPS: &str = "write `redirect_https: true` in the listener wit
     for some paths alone, `redirect: {scheme: https}` below a host with its port: \"*:80\"";
 const REDIRECT_RULE: &str = "write `redirect_https: true`; for some hosts or paths alone, \
     write rules below a host with its port: routes: {\"*:80\": [{redirect: {scheme: https}}]}";
-const CLIENTS: &str = "write a rule in `authorization`: {action: deny, from: {ips: 10.0.0.0/8}}";
+const CLIENTS: &str =
+    "write a rule in `authorization`: {action: deny, from: {ips: [{*=10.0.0.0/8}]}}";
 const HOST_IS_KEPT: &str =
     "leave it out: Host is passed on; a rule's `rewrite: {host: NAME}` changes it";
 const CLIENT_CA: &str = "write `client_ca: FILE`, and `client_auth: optional` if need be";
@@ -154,7 +155,7 @@ pub(super) const WORDS: &[Word] = &[
     ("frontend", TOP, LISTENERS),
     ("frontends", TOP, LISTENERS),
     ("listen", TOP, LISTENERS),
-    ("entrypoints", TOP, "write `listeners: {web: {bind: {@=127.0.0.1:8080}}}`"),
+    ("entrypoints", TOP, "write `listeners: {{listeners=web: {bind: IP:PORT}}}`"),
     ("static_resources", TOP, LISTENERS),
     ("dynamic_resources", TOP, LISTENERS),
     ("apps", TOP, LISTENERS),
@@ -218,7 +219,7 @@ pub(super) const WORDS: &[Word] = &[
     ("host", LISTENER, "write `bind: {@=IP:PORT}`; `hosts` names the hosts that it serves"),
     ("ip", LISTENER, BIND),
     ("port", LISTENER, BIND),
-    ("ports", LISTENER, "write `bind: [0.0.0.0:80, 0.0.0.0:8080]`"),
+    ("ports", LISTENER, "write `bind: [IP:PORT, IP:PORT]`, an address for each port"),
     ("ssl", LISTENER, LISTENER_TLS),
     ("https", LISTENER, LISTENER_TLS),
     ("cert", LISTENER, LISTENER_CERT),
