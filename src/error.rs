@@ -42,13 +42,15 @@ pub enum Flag {
     Overload,
     /// UAEX: authorization or a token check denied the request, or a certificate was revoked.
     Unauthorized,
+    /// RL: a rate limit refused the request.
+    RateLimited,
     /// OD: a captured connection may not go to its original destination, or has none.
     OriginalDestination,
 }
 
 impl Flag {
     /// All flags, in the order of [`Flag::index`].
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NoRoute,
         Self::NoHealthyUpstream,
         Self::UpstreamConnectFailure,
@@ -61,6 +63,7 @@ impl Flag {
         Self::DownstreamTimeout,
         Self::Overload,
         Self::Unauthorized,
+        Self::RateLimited,
         Self::OriginalDestination,
     ];
 
@@ -79,6 +82,7 @@ impl Flag {
             Self::DownstreamTimeout => "DT",
             Self::Overload => "OM",
             Self::Unauthorized => "UAEX",
+            Self::RateLimited => "RL",
             Self::OriginalDestination => "OD",
         }
     }

@@ -10,6 +10,7 @@ mod jwt;
 mod listeners;
 mod mesh;
 mod pem;
+mod rate_limits;
 pub mod registry;
 mod retries;
 mod routes;
@@ -38,6 +39,7 @@ use crate::mesh::{EndpointAddresses, MARK};
 use crate::message::HeaderEdits;
 use crate::model::{Driver, Fault, Item, Material, Merged, Model, Origin, Refusal, Severity};
 use crate::net::{Bind, DnsName, Egress};
+use crate::resilience::RateLimit;
 use crate::route::{Action, Matcher, Rule};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
@@ -112,6 +114,8 @@ struct Compiler<'a> {
     bind_places: HashMap<Bind, String>,
     /// The names of the services to which rules with a retry policy forward.
     retried: HashSet<&'a str>,
+    /// All rate limits.
+    rate_limits: Vec<Arc<RateLimit>>,
     /// When the certificates are valid.
     validity: Vec<Validity>,
 }
@@ -187,6 +191,7 @@ fn compile_all(
         egress: Egress::default(),
         bind_places: HashMap::new(),
         retried: retries::retried(model),
+        rate_limits: Vec::new(),
         validity: Vec::new(),
     };
     compiler.egress = Egress {
@@ -213,6 +218,7 @@ fn compile_all(
         version,
         listeners,
         rules: std::mem::take(&mut compiler.rules),
+        rate_limits: std::mem::take(&mut compiler.rate_limits),
         limits: settings::limits(&mut compiler),
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
@@ -303,6 +309,7 @@ impl<'a> Compiler<'a> {
             action,
             timeout: None,
             retries: None,
+            rate_limit: None,
             body_idle: None,
             jwt: None,
             rewrite: None,

@@ -4,11 +4,13 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::rate_limits::{self, Owner};
 use super::{Compiler, is_token, jwt, methods, retries};
 use crate::cluster::Service;
 use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeaderEdits;
 use crate::model::{self, FieldEdits, Item, Match, Origin};
+use crate::resilience::Scope;
 use crate::route::{
     Action, CONNECT, HostPattern, Matcher, Redirect, Respond, Rewrite, Rule, Split, Table,
 };
@@ -159,6 +161,10 @@ fn rule_of(
     let jwt = jwt::demand(compiler, written.jwt.as_ref());
     let retries = written.retries.as_ref();
     let retries = retries.map(|item| retries::policy(compiler, item, written.timeout));
+    let rate_limit = written.rate_limit.as_ref().and_then(|item| {
+        let RuleName { host, ref name, nth } = called;
+        rate_limits::limit(compiler, &Owner { scope: Scope::Route, host, name, nth }, item)
+    });
     let (matcher, action) = (matcher?, action?);
     let place = compiler.model.files.line_of(&item.origin).into();
     let index = compiler.rule_index();
@@ -174,6 +180,7 @@ fn rule_of(
         action,
         timeout: written.timeout,
         retries,
+        rate_limit,
         body_idle: written.body_idle,
         jwt,
         rewrite,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ClientTls, HealthCheck, Http2, Item, Retries, Tcp, TokenDemand};
+use super::{ClientTls, HealthCheck, Http2, Item, RateLimit, Retries, Tcp, TokenDemand};
 use crate::net::{Address, DnsName};
 
 /// A service: its endpoints and their settings.
@@ -34,6 +34,8 @@ pub struct Service {
     pub timeout: Option<Duration>,
     /// Retries of failed requests. `None`: a request is sent again only if it was not processed.
     pub retries: Option<Item<Retries>>,
+    /// A limit on the requests to the service.
+    pub rate_limit: Option<Item<RateLimit>>,
     /// How long an idle connection is kept. `None` means the default.
     pub idle_timeout: Option<Duration>,
     /// The maximum number of idle connections for each endpoint. `None` means the default.

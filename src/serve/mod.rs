@@ -7,6 +7,7 @@ mod download;
 mod downstream;
 pub mod exchange;
 pub mod guard;
+pub mod limits;
 mod outgoing;
 mod pace;
 pub mod plan;

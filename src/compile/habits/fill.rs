@@ -24,6 +24,7 @@
 //! | `target` | `to: SERVICE` for the name of a service or for an address |
 //! | `toservice` | only the `to: SERVICE` of it |
 //! | `reach` | `endpoints` or `dns` of a service |
+//! | `rate`, `bucket` | nginx's rate and Envoy's bucket as keys of `rate_limit` |
 //! | `keys` | the same as the map of a service |
 //! | `services`, `listeners` | the entries of a map, or of a list whose entries have a `name` |
 //! | `weights` | the names of services with their weights |

@@ -2,6 +2,7 @@
 //! file has the tables of values, and of texts where a map is expected.
 
 pub mod address;
+mod advice;
 mod fill;
 mod words;
 
@@ -53,6 +54,15 @@ const VALUES: &[Word] = &[
     ("false", "permissive", "write `disable`"),
     ("optional", "permissive", "write `permissive`"),
     ("timeout", "gateway-error", "write `reset` with `per_try_timeout`, or 504 for the status"),
+    ("ip", "identity", "write `source`"),
+    ("client_ip", "identity", "write `source`"),
+    ("remote_address", "identity", "write `source`"),
+    ("binary_remote_addr", "identity", "write `source`"),
+    ("src", "identity", "write `source`"),
+    ("DRAFT_VERSION_03", "x-ratelimit", "write `x-ratelimit`"),
+    ("envoy", "x-ratelimit", "write `x-ratelimit`"),
+    ("off", "x-ratelimit", "write `none`"),
+    ("false", "x-ratelimit", "write `none`"),
     ("block", "audit", "write `deny`"),
     ("reject", "audit", "write `deny`"),
     ("permit", "audit", "write `allow`"),
@@ -110,7 +120,7 @@ const SHAPES: &[Word] = &[
     ("Rule", "", "write `[{to: app}]`, with the name of a service"),
     ("Match", "/*", "write `match: {path: {}}`; /api/* is /api and all paths below it"),
     ("Match", "", "write `match: {path: {path|pathmatch=/api/*}}`; for several, one rule for each"),
-    ("Redirect", "https", words::HTTPS),
+    ("Redirect", "https", advice::HTTPS),
     ("Redirect", "http*", REDIRECT_PARTS),
     ("Redirect", "/*", "write `redirect: {path: {}}`"),
     ("Redirect", "", "write `redirect: {path: /new}`, with scheme, host or path"),
@@ -133,6 +143,8 @@ const SHAPES: &[Word] = &[
     ("cookie", "", "write `{cookie: NAME}`"),
     ("header", "", "write `{header: NAME}`"),
     ("Retries", "", "write `retries: {attempts: {#=2}}`; `on` has the conditions"),
+    ("RateLimit", "", "write `rate_limit: {requests: {#=100}, per: 1s}`"),
+    ("LimitBy", "", "write `by: {header: NAME}`, `by: identity` or `by: source`"),
     ("Backoff", "", "write `backoff: {base: {~=25ms}, max: 250ms}`"),
     ("Budget", "", "write `budget: {percent: 20%, min: 3}`"),
     ("HealthCheck", "/*", "write `health_check: {http: {}}`"),

@@ -82,15 +82,23 @@ fn add(config: &mut Config, section: &str, part: Config) {
     }
 }
 
-fn decode_part(
+/// Decodes `root` at once. `None` if there are too many mistakes.
+pub fn decode_whole<T: de::DeserializeOwned>(
+    root: Node,
+    mistakes: &mut Vec<Diagnostic>,
+) -> Option<T> {
+    decode_part(root, &mut { MISTAKES_MAX }, mistakes)
+}
+
+fn decode_part<T: de::DeserializeOwned>(
     mut root: Node,
     tries: &mut usize,
     mistakes: &mut Vec<Diagnostic>,
-) -> Option<Config> {
+) -> Option<T> {
     let mut pruned = Vec::new();
     let mut found: Vec<(Option<Place>, Diagnostic)> = Vec::new();
     while *tries > 0 {
-        let error = match <Config as de::Deserialize>::deserialize(&root) {
+        let error = match T::deserialize(&root) {
             Ok(config) => {
                 mistakes.extend(found.into_iter().map(|(_, mistake)| mistake));
                 return Some(config);

@@ -2,13 +2,12 @@
 //! silently not enforced is worse than none.
 
 /// Keys of later versions, at any place.
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 7] = [
     "circuit_breaker",
     "circuit_breakers",
     "outlier_detection",
     "mirror",
     "fault",
-    "rate_limit",
     "tracing",
     "http3",
 ];

@@ -19,8 +19,10 @@ mod unions;
 mod validity;
 pub mod values;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::de::DeserializeOwned;
 
 pub use check::{Report, check};
 pub use diagnostic::Diagnostics;
@@ -135,6 +137,23 @@ fn load_with(
         *help = habits::with_service(help, &services);
     }
     Loaded { sources, materials, layers, mistakes, short, unread, model: Mutex::new(Some(model)) }
+}
+
+/// Reads a file of another grammar, with the same places in its errors.
+///
+/// # Errors
+/// Every mistake.
+pub fn document<T: DeserializeOwned + Default>(
+    path: &Path,
+    environment: &dyn Environment,
+) -> Result<(T, SourceMap), Diagnostics> {
+    let (mut sources, mut mistakes) = (SourceMap::default(), Vec::new());
+    let layers = read::gather(&[path.to_owned()], &mut sources, &mut mistakes, &mut false);
+    let tree = read::merge(&layers, environment, &sources, &mut mistakes);
+    match decode::decode_whole(tree, &mut mistakes) {
+        Some(document) if mistakes.is_empty() => Ok((document, sources)),
+        _ => Err(Diagnostics::new(mistakes, sources)),
+    }
 }
 
 /// Compiles `loaded` alone into the snapshot number `version`.

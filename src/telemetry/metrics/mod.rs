@@ -6,6 +6,7 @@
 mod capture;
 mod endpoints;
 mod health;
+mod rate_limits;
 mod retries;
 
 use std::fmt::{self, Display, Write as _};
@@ -40,6 +41,7 @@ pub fn render(known: &Known) -> String {
         jwt(&mut page, snapshot);
         services(&mut page, snapshot);
         retries::write(&mut page, snapshot);
+        rate_limits::write(&mut page, snapshot);
         calls(&mut page, snapshot);
         endpoints::write(&mut page, snapshot);
         health::write(&mut page, snapshot);
@@ -291,6 +293,12 @@ fn listeners(page: &mut Page, snapshot: &Snapshot) {
             ("counter", "ringway_listener_overflow_total", "Connections closed at a limit.", |i| {
                 i.stats.sum(|c| &c.overflow)
             }),
+            (
+                "counter",
+                "ringway_listener_source_overflow_total",
+                "Connections closed at connections_per_source.",
+                |i| i.stats.sum(|c| &c.source_overflow),
+            ),
             (
                 "counter",
                 "ringway_listener_refused_total",

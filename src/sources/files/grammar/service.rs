@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::health::HealthCheck;
 use super::http2::Http2;
 use super::jwt::JwtDemand;
+use super::rate_limit::RateLimit;
 use super::retry::Retries;
 use super::tcp::Tcp;
 use super::tls::ServiceTls;
@@ -45,6 +46,8 @@ pub struct Service {
     pub timeout: Option<TimeOrNone>,
     /// Retries of failed requests. Default: a request is sent again only if it was not processed.
     pub retries: Option<Placed<Retries>>,
+    /// A limit on the requests to the service, from all rules together. Default: none.
+    pub rate_limit: Option<Placed<RateLimit>>,
     /// How long an idle connection to an endpoint is kept. Default 60s.
     pub idle_timeout: Option<Time>,
     /// The maximum number of idle connections for each endpoint. Default 1024.

@@ -2,7 +2,7 @@
 
 use super::super::node::{Kind, Node};
 use super::addresses::{Addresses, BEHIND};
-use super::{entry, quoted, text};
+use super::{entry, is_time, quoted, text};
 use crate::compile::habits::address;
 
 /// The keys that hold the name of a service at other proxies.
@@ -29,6 +29,8 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
             named(node, &|it| Some(format!("bind: {}", Addresses::of(it, &BEHIND).to_listen()?)))
         }
         "weights" => weights(node),
+        "rate" => rate(node.text()),
+        "bucket" => bucket(node),
         "keys" => Some(format!("{{{}}}", Addresses::of(node, &[]).to_service()?)),
         "reach" => Addresses::of(node, &[]).to_service(),
         "endpoint" => Addresses::of(node, &[]).to_endpoint(),
@@ -139,6 +141,32 @@ fn weights(node: &Node) -> Option<String> {
         weight.parse::<u32>().is_ok().then(|| format!("{name}: {weight}"))
     };
     items.iter().map(one).collect::<Option<Vec<_>>>().map(|all| all.join(", "))
+}
+
+/// The keys for `10r/s`.
+fn rate(text: &str) -> Option<String> {
+    let (requests, per) = text.split_once("r/").filter(|(_, per)| matches!(*per, "s" | "m"))?;
+    let requests: u32 = requests.parse().ok()?;
+    Some(format!("requests: {requests}, per: 1{per}"))
+}
+
+/// The keys for Envoy's bucket: `tokens_per_fill` in each `fill_interval`, and at most `max_tokens`
+/// at once.
+fn bucket(node: &Node) -> Option<String> {
+    let number = |name| entry(node, name).and_then(|it| it.text().parse::<u32>().ok());
+    if let Ok(requests) = node.text().parse::<u32>() {
+        return Some(format!("requests: {requests}, per: 1s"));
+    }
+    let interval = entry(node, "fill_interval").map(Node::text).filter(|text| is_time(text));
+    let most = number("max_tokens");
+    // Without this key, Envoy adds one token.
+    let default = if interval.is_some() { most.and(Some(1)) } else { most };
+    let requests = number("tokens_per_fill").or(default)?;
+    let keys = format!("requests: {requests}, per: {}", interval.unwrap_or("1s"));
+    match most.and_then(|most| most.checked_sub(requests)) {
+        None | Some(0) => Some(keys),
+        Some(more) => Some(format!("{keys}, burst: {more}")),
+    }
 }
 
 /// The action of a rule that answers itself.
