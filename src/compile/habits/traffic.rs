@@ -1,6 +1,7 @@
 //! The keys of other proxies for faults, mirrors and rate limits, with the advice for each.
 
 use super::Word;
+use super::advice::BUCKET;
 use super::words::RULE;
 
 const MIRROR_MAP: &str = "shadow_host";
@@ -59,7 +60,7 @@ pub(super) const TRAFFIC: &[Word] = &[
     // Rate limits.
     ("limit_kbps", RATE, "write `bytes: 100KiB, per: 1s`"),
     ("average", RATE, "write `requests: {#=100}`, in each `per`"),
-    ("rate", RATE, "write `requests: 10, per: 1s` for 10r/s"),
+    ("rate", RATE, "write `{rate=requests: 10, per: 1s` for `10r/s}`"),
     ("limit", RATE, "write `requests: {#=100}`, in each `per`"),
     ("max_tokens", RATE, "write `requests: {#=100}`; `burst` is how many more may come at once"),
     ("tokens_per_fill", RATE, "write `requests: {#=100}`, in each `per`"),
@@ -67,7 +68,7 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("period", RATE, "write `per: {~=1s}`"),
     ("interval", RATE, "write `per: {~=1s}`"),
     ("unit", RATE, "write `per: 1s`, 1m or 1h"),
-    ("token_bucket", RATE, "write `requests: 100, per: 1s`, and `burst` if need be"),
+    ("token_bucket", RATE, BUCKET),
     ("descriptors", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
     ("key", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
     ("source_criterion", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
