@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ClientTls, HealthCheck, Http2, Item, RateLimit, Retries, Tcp, TokenDemand};
+use super::{
+    ClientTls, HealthCheck, Http2, Item, OutlierDetection, RateLimit, Retries, SlowStart, Tcp,
+    TokenDemand,
+};
 use crate::net::{Address, DnsName};
 
 /// A service: its endpoints and their settings.
@@ -48,6 +51,10 @@ pub struct Service {
     pub http2: Http2,
     /// Active health checks. `None` means no health checks.
     pub health_check: Option<Item<HealthCheck>>,
+    /// Outlier detection. `None` means that no endpoint is ejected.
+    pub outlier_detection: Option<Item<OutlierDetection>>,
+    /// Slow start. `None` means that an endpoint has its whole share at once.
+    pub slow_start: Option<Item<SlowStart>>,
 }
 
 /// The endpoints of a service.

@@ -80,7 +80,7 @@ pub async fn first_to_open<I: Io>(
                 Err(because) if because.flag == Flag::Overload => return Err(because),
                 Err(because) => refused = Some(because),
             }
-            attempt.finish(io.now(), Outcome::Failed);
+            attempt.finish_at(&endpoint, io.now(), Outcome::Failed);
             choice.failed.push(endpoint);
         }
         if io.now() >= target.deadline {

@@ -4,9 +4,12 @@
 pub mod address;
 mod advice;
 mod fill;
+mod outliers;
+mod traffic;
 mod words;
 
 pub use self::fill::filled;
+use self::traffic::TRAFFIC;
 use self::words::WORDS;
 
 /// A word of another proxy, the map in which it is written, and the advice. A key that only this
@@ -147,6 +150,16 @@ const SHAPES: &[Word] = &[
     ("LimitBy", "", "write `by: {header: NAME}`, `by: identity` or `by: source`"),
     ("Backoff", "", "write `backoff: {base: {~=25ms}, max: 250ms}`"),
     ("Budget", "", "write `budget: {percent: 20%, min: 3}`"),
+    ("OutlierDetection", "", "write `outlier_detection: {consecutive_5xx: {#=5}}`"),
+    ("Fault", "", "write `fault: {abort: {status: 503, percent: 1}}`"),
+    ("Delay", "", "write `delay: {duration: {~=2s}, percent: 5}`"),
+    ("Abort", "", "write `abort: {status: {#=503}, percent: 1}`"),
+    ("Mirror", "http*", "write `mirror: {to: app}`, the name of a service"),
+    ("Mirror", "/*", "write `mirror: {to: app}`, the name of a service"),
+    ("Mirror", "", "write `mirror: {to: {}}`; `percent: 10` for a share of the requests"),
+    ("SlowStart", "", "write `slow_start: {~=30s}`, or {window: 30s, min_weight_percent: 10%}"),
+    ("SuccessRate", "", "write `success_rate: {}`, or {stdev_factor: 1.9}"),
+    ("FailurePercentage", "", "write `failure_percentage: {threshold: 85%}`"),
     ("HealthCheck", "/*", "write `health_check: {http: {}}`"),
     ("HealthCheck", "", "write `health_check: {http: /healthz}`"),
     ("AccessLog", "/*", "write `access_log: {path: {}}`"),
@@ -205,7 +218,8 @@ const SHAPES: &[Word] = &[
 
 /// The advice for a key that the map with the keys `known` does not have.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
-    find(WORDS, word, known)
+    let tables = [WORDS, TRAFFIC, outliers::WORDS];
+    tables.into_iter().find_map(|table| find(table, word, known))
 }
 
 /// The advice for a wrong value. Only the values in `known` are right.

@@ -6,11 +6,11 @@ use super::{ANY, Word};
 
 const TOP: &str = "listeners";
 const LISTENER: &str = "trusted_hops";
-const RULE: &str = "respond";
+pub(super) const RULE: &str = "respond";
 const MATCH: &str = "query";
 const SERVICE: &str = "max_idle_connections";
 const ENDPOINT: &str = "zone";
-const HEALTH: &str = "panic_threshold";
+const HEALTH: &str = "unhealthy";
 const RETRIES: &str = "replay_bytes";
 const SERVER_TLS: &str = "client_ca";
 const CLIENT_TLS: &str = "sni";
@@ -30,7 +30,6 @@ const RUNTIME: &str = "driver";
 const LIMITS: &str = "header_bytes";
 const PROVIDER: &str = "issuer";
 const KEYS: &str = "refresh";
-const RATE: &str = "burst";
 
 #[rustfmt::skip] // one line for each word
 /// Each key, the map that it is written in, and the advice.
@@ -271,13 +270,18 @@ pub(super) const WORDS: &[Word] = &[
     ("lb", SERVICE, BALANCE),
     ("algorithm", SERVICE, BALANCE),
     ("policy", SERVICE, BALANCE),
-    ("traffic_policy", SERVICE, "write its parts here: balance, tls, health_check"),
+    ("traffic_policy", SERVICE, TRAFFIC_POLICY),
     ("connection_pool", SERVICE, "write `connect_timeout`, `idle_timeout`, `max_idle_connections`"),
     ("sticky", SERVICE, STICKY),
     ("session_affinity", SERVICE, STICKY),
     ("ip_hash", SERVICE, "write `balance: {hash: source-ip}`"),
     ("least_conn", SERVICE, "write `balance: least-request`"),
     ("health_checks", SERVICE, CHECK_HTTP),
+    ("passive_health_check", SERVICE, OUTLIER),
+    ("passive_health_checks", SERVICE, OUTLIER),
+    ("observe", SERVICE, OUTLIER),
+    ("error_limit", SERVICE, OUTLIER),
+    ("max_fails", SERVICE, OUTLIER),
     ("retry_policy", SERVICE, RETRY),
     ("retry", SERVICE, RETRY),
     ("max_retries", SERVICE, RETRY),
@@ -286,6 +290,11 @@ pub(super) const WORDS: &[Word] = &[
     ("max_retries", RULE, RETRY),
     ("retry_on", RULE, "write `retries: {on: [{*=connect-failure}]}`"),
     ("proxy_next_upstream", RULE, RETRY),
+    ("limit_rate", RULE, BANDWIDTH),
+    ("bandwidth_limit", RULE, BANDWIDTH),
+    ("bwlim_out", RULE, BANDWIDTH),
+    ("bwlim_in", RULE, BANDWIDTH),
+    ("limit_rate", SERVICE, BANDWIDTH),
     ("limit_req", RULE, RATE_LIMIT),
     ("limit_req_zone", RULE, RATE_LIMIT),
     ("local_ratelimit", RULE, RATE_LIMIT),
@@ -307,27 +316,17 @@ pub(super) const WORDS: &[Word] = &[
     ("local_ratelimit", SERVICE, RATE_LIMIT),
     ("local_rate_limit", SERVICE, RATE_LIMIT),
     ("rate_limits", SERVICE, RATE_LIMIT),
-    ("average", RATE, "write `requests: {#=100}`, in each `per`"),
-    ("rate", RATE, "write `{rate=requests: 10, per: 1s` for `10r/s}`"),
-    ("limit", RATE, "write `requests: {#=100}`, in each `per`"),
-    ("max_tokens", RATE, "write `requests: {#=100}`; `burst` is how many more may come at once"),
-    ("tokens_per_fill", RATE, "write `requests: {#=100}`, in each `per`"),
-    ("fill_interval", RATE, "write `per: {~=1s}`"),
-    ("period", RATE, "write `per: {~=1s}`"),
-    ("interval", RATE, "write `per: {~=1s}`"),
-    ("unit", RATE, "write `per: 1s`, 1m or 1h"),
-    ("token_bucket", RATE, BUCKET),
-    ("descriptors", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
-    ("key", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
-    ("source_criterion", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
-    ("nodelay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
-    ("delay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
     ("retry_on", RETRIES, ON),
     ("conditions", RETRIES, ON),
     ("num_retries", RETRIES, "write `attempts: {#=2}`"),
     ("max_retries", RETRIES, "write `attempts: {#=2}`"),
     ("retry_back_off", RETRIES, "write `backoff: {base: 25ms, max: 250ms}`"),
     ("retry_budget", RETRIES, "write `budget: {percent: 20%, min: 3}`"),
+    ("slowstart", SERVICE, SLOW),
+    ("slow_start_config", SERVICE, SLOW),
+    ("slow_start_window", SERVICE, SLOW),
+    ("warmup", SERVICE, SLOW),
+    ("warmup_duration_secs", SERVICE, SLOW),
     ("check", SERVICE, CHECK),
     ("option_httpchk", SERVICE, CHECK_HTTP),
     ("max_connections", SERVICE, NO_CONNECTION_LIMIT),
@@ -358,7 +357,8 @@ pub(super) const WORDS: &[Word] = &[
     ("endpoint", ENDPOINT, ADDRESS),
     ("backup", ENDPOINT, BACKUP),
     ("down", ENDPOINT, "take this endpoint out, or write `weight: 0`"),
-    ("max_fails", ENDPOINT, "write `health_check: {http: /healthz}` in the service"),
+    ("max_fails", ENDPOINT, MAX_FAILS),
+    ("fail_timeout", ENDPOINT, FAIL_TIMEOUT),
     // A health check.
     ("path", HEALTH, CHECK_PATH),
     ("uri", HEALTH, CHECK_PATH),

@@ -2,15 +2,8 @@
 //! silently not enforced is worse than none.
 
 /// Keys of later versions, at any place.
-const FIELDS: [&str; 7] = [
-    "circuit_breaker",
-    "circuit_breakers",
-    "outlier_detection",
-    "mirror",
-    "fault",
-    "tracing",
-    "http3",
-];
+const FIELDS: [&str; 6] =
+    ["circuit_breaker", "circuit_breakers", "mirror", "fault", "tracing", "http3"];
 
 /// Whether a later version supports this field.
 pub fn is_later_field(name: &str) -> bool {
@@ -19,11 +12,5 @@ pub fn is_later_field(name: &str) -> bool {
 
 /// The advice for such a field.
 pub fn help(name: &str) -> String {
-    match name {
-        "outlier_detection" => {
-            "leave it out: Ringway has none yet; `health_check` takes out endpoints that fail"
-                .to_owned()
-        }
-        _ => format!("leave it out: Ringway has no `{name}` yet, and nothing takes its place"),
-    }
+    format!("leave it out: Ringway has no `{name}` yet, and nothing takes its place")
 }
