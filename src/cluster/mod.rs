@@ -19,7 +19,7 @@ use crate::proxy_protocol::SendProxyProtocol;
 use crate::resilience::{RateLimit, RetryBudget, RetryPolicy};
 use crate::tls::ClientTls;
 
-pub use cells::{EndpointCells, ServiceCells};
+pub use cells::{EndpointCells, MIRRORED, ServiceCells};
 pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 
 /// One instance of a service.

@@ -27,7 +27,7 @@ use crate::wire::Wire;
 pub const SPLICE_MIN_BYTES: u64 = 256 * 1024;
 
 /// How often the client is checked for a disconnect while the endpoint is silent.
-const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+pub const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A response that is about to be sent.
 pub struct Reply<'a> {
@@ -249,7 +249,7 @@ pub async fn await_endpoint<I: Io, T>(
 /// Whether the client has left. A client that has closed only its sending side may still read the
 /// response if its request said `connection: close`; otherwise it has left. The listener's
 /// `abort_on_close` overrides this rule.
-fn has_left<I: Io>(exchange: &Exchange<'_, I>) -> bool {
+pub fn has_left<I: Io>(exchange: &Exchange<'_, I>) -> bool {
     match exchange.downstream.stream.quiet() {
         Quiet::Closed => true,
         Quiet::Ended => exchange.plan.terms.abort_on_close.unwrap_or(exchange.framing.keep_alive),

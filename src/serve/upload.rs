@@ -73,7 +73,7 @@ pub async fn run<I: Io>(
             filled(io.buffers().take_sized(beyond.len()), beyond)
         });
         if taken.last {
-            outgoing.end_replay(window.len() - taken.consumed, trailers.as_deref());
+            outgoing.end_body(window.len() - taken.consumed, trailers.as_deref());
         }
         exchange.record.received(taken.consumed as u64);
         exchange.record.set_request_messages(body.messages());

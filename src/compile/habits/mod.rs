@@ -4,9 +4,11 @@
 pub mod address;
 mod advice;
 mod fill;
+mod traffic;
 mod words;
 
 pub use self::fill::filled;
+use self::traffic::TRAFFIC;
 use self::words::WORDS;
 
 /// A word of another proxy, the map in which it is written, and the advice. A key that only this
@@ -149,6 +151,12 @@ const SHAPES: &[Word] = &[
     ("Backoff", "", "write `backoff: {base: {~=25ms}, max: 250ms}`"),
     ("Budget", "", "write `budget: {percent: 20%, min: 3}`"),
     ("OutlierDetection", "", "write `outlier_detection: {consecutive_5xx: {#=5}}`"),
+    ("Fault", "", "write `fault: {abort: {status: 503, percent: 1}}`"),
+    ("Delay", "", "write `delay: {duration: {~=2s}, percent: 5}`"),
+    ("Abort", "", "write `abort: {status: {#=503}, percent: 1}`"),
+    ("Mirror", "http*", "write `mirror: {to: app}`, the name of a service"),
+    ("Mirror", "/*", "write `mirror: {to: app}`, the name of a service"),
+    ("Mirror", "", "write `mirror: {to: {}}`; `percent: 10` for a share of the requests"),
     ("HealthCheck", "/*", "write `health_check: {http: {}}`"),
     ("HealthCheck", "", "write `health_check: {http: /healthz}`"),
     ("AccessLog", "/*", "write `access_log: {path: {}}`"),
@@ -207,7 +215,7 @@ const SHAPES: &[Word] = &[
 
 /// The advice for a key that the map with the keys `known` does not have.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
-    find(WORDS, word, known)
+    find(WORDS, word, known).or_else(|| find(TRAFFIC, word, known))
 }
 
 /// The advice for a wrong value. Only the values in `known` are right.

@@ -6,7 +6,7 @@ use super::{ANY, Word};
 
 const TOP: &str = "listeners";
 const LISTENER: &str = "trusted_hops";
-const RULE: &str = "respond";
+pub(super) const RULE: &str = "respond";
 const MATCH: &str = "query";
 const SERVICE: &str = "max_idle_connections";
 const ENDPOINT: &str = "zone";
@@ -31,7 +31,6 @@ const RUNTIME: &str = "driver";
 const LIMITS: &str = "header_bytes";
 const PROVIDER: &str = "issuer";
 const KEYS: &str = "refresh";
-const RATE: &str = "burst";
 
 #[rustfmt::skip] // one line for each word
 /// Each key, the map that it is written in, and the advice.
@@ -297,7 +296,6 @@ pub(super) const WORDS: &[Word] = &[
     ("bwlim_out", RULE, BANDWIDTH),
     ("bwlim_in", RULE, BANDWIDTH),
     ("limit_rate", SERVICE, BANDWIDTH),
-    ("limit_kbps", RATE, "write `bytes: 100KiB, per: 1s`"),
     ("limit_req", RULE, RATE_LIMIT),
     ("limit_req_zone", RULE, RATE_LIMIT),
     ("local_ratelimit", RULE, RATE_LIMIT),
@@ -319,21 +317,6 @@ pub(super) const WORDS: &[Word] = &[
     ("local_ratelimit", SERVICE, RATE_LIMIT),
     ("local_rate_limit", SERVICE, RATE_LIMIT),
     ("rate_limits", SERVICE, RATE_LIMIT),
-    ("average", RATE, "write `requests: {#=100}`, in each `per`"),
-    ("rate", RATE, "write `requests: 10, per: 1s` for 10r/s"),
-    ("limit", RATE, "write `requests: {#=100}`, in each `per`"),
-    ("max_tokens", RATE, "write `requests: {#=100}`; `burst` is how many more may come at once"),
-    ("tokens_per_fill", RATE, "write `requests: {#=100}`, in each `per`"),
-    ("fill_interval", RATE, "write `per: {~=1s}`"),
-    ("period", RATE, "write `per: {~=1s}`"),
-    ("interval", RATE, "write `per: {~=1s}`"),
-    ("unit", RATE, "write `per: 1s`, 1m or 1h"),
-    ("token_bucket", RATE, "write `requests: 100, per: 1s`, and `burst` if need be"),
-    ("descriptors", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
-    ("key", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
-    ("source_criterion", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
-    ("nodelay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
-    ("delay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
     ("retry_on", RETRIES, ON),
     ("conditions", RETRIES, ON),
     ("num_retries", RETRIES, "write `attempts: {#=2}`"),

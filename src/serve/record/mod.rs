@@ -49,6 +49,8 @@ pub struct ExchangeRecord<I: Io> {
     endpoint: RefCell<Option<LocalEndpoint<I>>>,
     status: Cell<u16>,
     flag: Cell<Option<Flag>>,
+    /// The exchange began with an injected delay.
+    delayed: Cell<bool>,
     detail: Cell<&'static str>,
     denial: RefCell<Option<Box<str>>>,
     /// The rate limit that refused the request.
@@ -94,6 +96,7 @@ impl<I: Io> ExchangeRecord<I> {
             endpoint: RefCell::new(None),
             status: Cell::new(0),
             flag: Cell::new(None),
+            delayed: Cell::new(false),
             detail: Cell::new(""),
             denial: RefCell::new(None),
             limited: RefCell::new(None),
@@ -269,6 +272,11 @@ impl<I: Io> ExchangeRecord<I> {
             self.flag.set(Some(flag));
             self.detail.set(detail);
         }
+    }
+
+    /// Notes that the exchange begins with an injected delay. It may still succeed.
+    pub fn delayed(&self) {
+        self.delayed.set(true);
     }
 
     /// The response flag.
@@ -448,6 +456,7 @@ impl<I: Io> ExchangeRecord<I> {
             status: self.status.get(),
             tunnel: self.tunnel.get(),
             grpc_status: self.kind.get().and_then(|_| self.code.get()).map(Code::number),
+            delayed: self.delayed.get(),
             flag: self.flag.get(),
             detail: self.detail.get(),
             received_bytes: self.received_bytes.get(),
@@ -462,7 +471,8 @@ impl<I: Io> ExchangeRecord<I> {
     fn count_service(&self, cells: &ServiceCells, class: usize, duration: Duration) {
         cells.active.decrement();
         cells.status_class[class].increment();
-        if let Some(flag) = self.flag.get() {
+        let delayed = self.delayed.get().then_some(Flag::DelayInjected);
+        for flag in self.flag.get().into_iter().chain(delayed) {
             cells.flags[flag.index()].increment();
         }
         cells.duration.observe_us(duration.as_micros() as u64);

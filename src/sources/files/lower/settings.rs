@@ -65,6 +65,7 @@ fn limits(limits: Limits) -> model::Limits {
         chunk_extension_bytes: bytes(limits.chunk_extension_bytes),
         trailer_bytes: bytes(limits.trailer_bytes),
         rate_limit_keys: limits.rate_limit_keys.map(Into::into),
+        mirrored_requests: limits.mirrored_requests,
         http2: http2::limits(limits.http2),
     }
 }
