@@ -108,10 +108,16 @@ impl<I: Io> MirroredRequest<I> {
         }))
     }
 
-    /// Copies `read`, the next bytes of the body. Returns false if the copy is too large. Then drop
-    /// it.
+    /// Copies `read`, the next bytes of the body. The last of them may belong to the client's next
+    /// request. Returns false if the copy is too large. Then drop it.
     pub fn keep(&mut self, read: &[u8]) -> bool {
         let body = self.body.get_mut();
+        let left = match self.framing.body {
+            Body::Length(length) => length.saturating_sub(body.len() as u64),
+            // The end of the chunks is found when the copy is sent.
+            _ => u64::MAX,
+        };
+        let read = &read[..usize::try_from(left).map_or(read.len(), |left| left.min(read.len()))];
         let fits = body.len() + read.len() <= self.mirror.policy.mirror_bytes;
         if fits {
             body.extend_from_slice(read);
@@ -121,11 +127,8 @@ impl<I: Io> MirroredRequest<I> {
         fits
     }
 
-    /// Sends the copy. The last `excess` of its bytes are not a part of the body. `trailers` has
-    /// the trailer lines if the body ended with a stream of HTTP/2.
-    pub fn send(mut self: Box<Self>, excess: usize, trailers: Option<Vec<u8>>) {
-        let body = self.body.get_mut();
-        body.truncate(body.len() - excess);
+    /// Sends the copy. `trailers` has the trailer lines if the body ended with a stream of HTTP/2.
+    pub fn send(mut self: Box<Self>, trailers: Option<Vec<u8>>) {
         self.trailers = trailers;
         let core = Rc::clone(self.worker.core());
         let io = core.io.clone();

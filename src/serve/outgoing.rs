@@ -92,7 +92,7 @@ impl<'x, I: Io> Outgoing<'x, I> {
         let (request, first) = (head.view(buf.block()), &buf.data()[self.first.clone()]);
         let mirrored = MirroredRequest::begin(exchange, request, first, self.request_id);
         match mirrored {
-            Some(mirrored) if self.whole.get() => mirrored.send(0, self.ended.clone()),
+            Some(mirrored) if self.whole.get() => mirrored.send(self.ended.clone()),
             mirrored => *self.mirrored.borrow_mut() = mirrored,
         }
     }
@@ -160,7 +160,7 @@ impl<'x, I: Io> Outgoing<'x, I> {
     pub fn end_body(&self, excess: usize, trailers: Option<&[u8]>) {
         self.replay.end(excess, trailers);
         if let Some(mirrored) = self.mirrored.take() {
-            mirrored.send(excess, trailers.map(<[u8]>::to_vec));
+            mirrored.send(trailers.map(<[u8]>::to_vec));
         }
     }
 

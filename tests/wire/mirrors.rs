@@ -159,7 +159,8 @@ fn bodies_are_mirrored_whole_however_they_arrive() {
 #[test]
 fn the_next_request_of_a_client_is_no_part_of_a_copy() {
     let (app, shadow) = (Origin::echoing(), Origin::saying("shadow"));
-    let (proxy, port) = before(&app, &shadow.address(), ("", "", ""));
+    // The body fits exactly.
+    let (proxy, port) = before(&app, &shadow.address(), (", mirror_bytes: 4", "", ""));
     let mut client = Client::connect(port);
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n");
     eventually("the copy", || (active(&proxy) == 1.0).then_some(()));
