@@ -25,7 +25,7 @@ mesh:
   inbound: {bind: '127.0.0.1:15006', mtls: strict, udp: {}}
   outbound: {bind: '127.0.0.1:15001', udp: {}}
 listeners: {web: {bind: '127.0.0.1:8080'}}
-routes: {'*': [{to: shop}]}
+routes: {'*': [{to: shop, fault: {delay: {duration: 1s}}, mirror: {to: shop}}]}
 services:
   shop:
     protocol: grpc

@@ -3,6 +3,10 @@
 use crate::cells::{Count, Histogram};
 use crate::error::Flag;
 use crate::http2::Flood;
+use crate::resilience::Mirrored;
+
+/// The results of mirrored requests, in the order of their counters.
+pub const MIRRORED: [Mirrored; Mirrored::ALL.len()] = Mirrored::ALL;
 
 /// The counters of one service, for one worker.
 #[derive(Debug, Default)]
@@ -27,6 +31,8 @@ pub struct ServiceCells {
     pub retries_over_budget: Count,
     /// Requests that failed after the last allowed retry.
     pub retries_exhausted: Count,
+    /// Requests mirrored to the service, by `Mirrored::index`.
+    pub mirrored: [Count; MIRRORED.len()],
     /// Body bytes sent to the service.
     pub sent_bytes: Count,
     /// Body bytes received from the service.

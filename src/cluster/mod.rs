@@ -24,7 +24,7 @@ use crate::resilience::{RateLimit, RetryBudget, RetryPolicy};
 use crate::time::Time;
 use crate::tls::ClientTls;
 
-pub use cells::{EndpointCells, ServiceCells};
+pub use cells::{EndpointCells, MIRRORED, ServiceCells};
 pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 
 /// One instance of a service.

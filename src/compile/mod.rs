@@ -3,12 +3,14 @@
 
 mod authorization;
 mod endpoints;
+mod faults;
 pub mod habits;
 mod health;
 mod http2;
 mod jwt;
 mod listeners;
 mod mesh;
+mod mirrors;
 mod outlier;
 mod pem;
 mod rate_limits;
@@ -310,6 +312,8 @@ impl<'a> Compiler<'a> {
             action,
             timeout: None,
             retries: None,
+            fault: None,
+            mirror: None,
             rate_limit: None,
             body_idle: None,
             jwt: None,

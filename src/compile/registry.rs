@@ -168,19 +168,19 @@ impl Registry {
         living(self.sources.entry(listener.to_owned()).or_default(), Sources::default)
     }
 
-    /// The buckets and the counters of a rate limit. The buckets are kept while the limit stays the
-    /// same: the debt of another rate has no meaning.
-    pub fn rate_limit(
+    /// The buckets for `unit` of a rate limit. They are kept while the limit stays the same: the
+    /// debt of another rate has no meaning.
+    pub fn buckets(
         &mut self,
-        id: &LimitId,
+        (id, unit): (&LimitId, Unit),
         rate: Rate,
-        burst: u64,
         by: &LimitBy,
         keys_max: usize,
-    ) -> (Arc<Buckets>, Arc<PerWorker<RateLimitCells>>) {
-        let terms = LimitTerms { rate, burst, by: by.clone(), keys_max };
+    ) -> Arc<Buckets> {
+        let terms = LimitTerms { rate, by: by.clone(), keys_max };
+        let id = &LimitId { unit, ..id.clone() };
         let known = self.buckets.get(id).filter(|(known, _)| *known == terms);
-        let buckets = known.and_then(|(_, buckets)| buckets.upgrade()).unwrap_or_else(|| {
+        known.and_then(|(_, buckets)| buckets.upgrade()).unwrap_or_else(|| {
             forget(&mut self.buckets, |(_, buckets)| is_used(buckets));
             let buckets = Arc::new(match by {
                 LimitBy::All => Buckets::one(),
@@ -188,8 +188,12 @@ impl Registry {
             });
             self.buckets.insert(id.clone(), (terms, Arc::downgrade(&buckets)));
             buckets
-        });
-        (buckets, self.rate_limits.find(id.clone(), self.workers))
+        })
+    }
+
+    /// The counters of a rate limit.
+    pub fn rate_limit(&mut self, id: &LimitId) -> Arc<PerWorker<RateLimitCells>> {
+        self.rate_limits.find(id.clone(), self.workers)
     }
 
     /// The counters of the endpoints that a listener finds by their address alone.
@@ -221,13 +225,26 @@ pub struct LimitId {
     pub name: Box<str>,
     /// The number of rules before it with this host and name.
     pub nth: usize,
+    /// The unit that buckets count.
+    pub unit: Unit,
+}
+
+/// The unit that the buckets of a limit count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// Requests.
+    #[default]
+    Requests,
+    /// Bytes from clients.
+    BytesUp,
+    /// Bytes to clients.
+    BytesDown,
 }
 
 /// The settings that the state of buckets belongs to.
 #[derive(Debug, PartialEq, Eq)]
 struct LimitTerms {
     rate: Rate,
-    burst: u64,
     by: LimitBy,
     keys_max: usize,
 }

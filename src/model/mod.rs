@@ -6,9 +6,11 @@
 mod fault;
 mod health;
 mod http2;
+mod injected;
 mod jwt;
 mod listener;
 mod mesh;
+mod mirror;
 mod origin;
 mod outlier;
 mod patch;
@@ -27,12 +29,14 @@ use std::sync::Arc;
 pub use fault::{Fault, Refusal, Severity};
 pub use health::{GrpcProbe, HealthCheck, HealthProbe, HttpProbe};
 pub use http2::{Http2, Http2Limits};
+pub use injected::{Abort, Delay, InjectedFault, SHARE_PARTS};
 pub use jwt::{TokenDemand, TokenKeys, TokenProvider};
 pub use listener::{EscapedSlashes, ForwardClientCert, Listener, ListenerProtocol, Timeouts};
 pub use mesh::{
     Application, Exclude, Inbound, Intercept, InterceptBy, Mesh, Mtls, Outbound, PeerSource,
     PortProtocol, Probe, Udp,
 };
+pub use mirror::Mirror;
 pub use origin::{Files, Item, Origin, Place, ResourceId};
 pub use outlier::{FailurePercentage, OutlierDetection, SuccessRate};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::body::{BodyTransform, CallBody};
 use super::download::{self, Downloaded, Failure, ResponseHead};
 use super::exchange::Exchange;
+use super::fault;
 use super::outgoing::Outgoing;
 use super::retry::{self, Again, Tried, Tries};
 use super::upload::{self, UploadEnd};
@@ -34,6 +35,12 @@ pub async fn send<I: Io>(
     drafts: &mut Drafts,
     outgoing: &Outgoing<'_, I>,
 ) -> Result<Answered<I>, Failure> {
+    if let Some(fault) = &exchange.plan.fault {
+        Box::pin(fault::inject(exchange, fault)).await?;
+    }
+    if exchange.plan.mirror.is_some() {
+        outgoing.mirror(exchange);
+    }
     let core = exchange.downstream.worker.core();
     let mut tries = Tries::default();
     loop {

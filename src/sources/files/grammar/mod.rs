@@ -1,12 +1,14 @@
 //! The grammar of configuration files. Its comments are the descriptions in the JSON Schema.
 
 pub mod authorization;
+pub mod fault;
 pub mod health;
 pub mod http2;
 pub mod intercept;
 pub mod jwt;
 pub mod listener;
 pub mod mesh;
+pub mod mirror;
 pub mod outlier;
 pub mod rate_limit;
 pub mod retry;

@@ -3,11 +3,13 @@
 
 mod addresses;
 mod authorization;
+mod fault;
 mod health;
 mod http2;
 mod jwt;
 mod listener;
 mod mesh;
+mod mirror;
 mod outlier;
 mod rate_limit;
 mod retry;
