@@ -95,8 +95,19 @@ const FLOORS: [(&str, &[&str]); 45] = [
     (
         "telemetry",
         &[
-            "snapshot", "mesh", "cluster", "health", "grpc", "http2", "jwt", "tls", "runtime",
-            "cells", "error", "net",
+            "snapshot",
+            "mesh",
+            "cluster",
+            "health",
+            "grpc",
+            "http2",
+            "jwt",
+            "tls",
+            "resilience",
+            "runtime",
+            "cells",
+            "error",
+            "net",
         ],
     ),
     (

@@ -118,6 +118,7 @@ fn of_service(service: &Service) -> Value {
         "balance": format!("{:?}", service.policy),
         "requests_active": service.stats.sum(|cells| &cells.active),
         "health_check": service.health.as_ref().map(ToString::to_string),
+        "circuit_breaker": service.breaker.as_ref().map(ToString::to_string),
         "retries": service.retries.as_ref().map(ToString::to_string),
         "endpoints": endpoints.collect::<Vec<_>>(),
     })

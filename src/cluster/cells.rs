@@ -3,6 +3,7 @@
 use crate::cells::{Count, Histogram};
 use crate::error::Flag;
 use crate::http2::Flood;
+use crate::resilience::Limit;
 
 /// The counters of one service, for one worker.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub struct ServiceCells {
     pub retries_over_budget: Count,
     /// Requests that failed after the last allowed retry.
     pub retries_exhausted: Count,
+    /// Requests that found a limit of the circuit breaker reached, by `Limit::index`.
+    pub overflows: [Count; Limit::ALL.len()],
     /// Body bytes sent to the service.
     pub sent_bytes: Count,
     /// Body bytes received from the service.

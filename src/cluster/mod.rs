@@ -16,7 +16,7 @@ use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::net::{Address, DnsName, Egress};
 use crate::proxy_protocol::SendProxyProtocol;
-use crate::resilience::{RetryBudget, RetryPolicy};
+use crate::resilience::{CircuitBreaker, RetryBudget, RetryPolicy};
 use crate::tls::ClientTls;
 
 pub use cells::{EndpointCells, ServiceCells};
@@ -101,6 +101,8 @@ pub struct Service {
     /// The budget of retries. `None` if neither the service nor a rule to it has a policy. It
     /// survives reloads.
     pub retry_budget: Option<Arc<RetryBudget>>,
+    /// The circuit breaker. `None` means no limits. Its taken slots survive reloads.
+    pub breaker: Option<Arc<CircuitBreaker>>,
     /// How long a pooled connection may wait for its next request.
     pub idle_timeout: Duration,
     /// Idle connections kept for each endpoint, over all workers.
@@ -151,6 +153,7 @@ impl Service {
             timeout: self.timeout,
             retries: self.retries.clone(),
             retry_budget: self.retry_budget.clone(),
+            breaker: self.breaker.clone(),
             idle_timeout: self.idle_timeout,
             max_idle_connections: self.max_idle_connections,
             send_proxy_protocol: self.send_proxy_protocol,

@@ -15,7 +15,7 @@ use crate::jwt::KeysWanted;
 use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
-use crate::resilience::RetryBudget;
+use crate::resilience::{InUse, RetryBudget};
 use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
 use crate::tls::{ClientTls, TicketKeys};
@@ -121,6 +121,11 @@ impl Registry {
         living(&mut self.of_service(service).retry_budget, || RetryBudget::new(workers))
     }
 
+    /// The taken slots of the circuit breaker of a service.
+    pub fn in_use(&mut self, service: &str) -> Arc<InUse> {
+        living(&mut self.of_service(service).in_use, InUse::default)
+    }
+
     /// The endpoints of a service in the snapshots that are alive, the latest first.
     pub fn endpoints(&mut self, service: &str) -> Vec<Arc<Endpoints>> {
         let known = &mut self.of_service(service).endpoints;
@@ -170,6 +175,7 @@ struct OfService {
     cells: Weak<PerWorker<ServiceCells>>,
     methods: Weak<Methods>,
     retry_budget: Weak<RetryBudget>,
+    in_use: Weak<InUse>,
     changes: Weak<Changes>,
     /// The endpoints of the snapshots that are alive, latest last. They hold the cells. An endpoint
     /// that is removed and added again later starts with new cells.
@@ -182,6 +188,7 @@ impl OfService {
         is_used(&self.cells)
             || is_used(&self.methods)
             || is_used(&self.retry_budget)
+            || is_used(&self.in_use)
             || is_used(&self.changes)
             || is_used(&self.tls)
             || self.endpoints.iter().any(is_used)

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Compiler, endpoints, health, http2, is_token, jwt, retries, tcp, tls};
+use super::{Compiler, breaker, endpoints, health, http2, is_token, jwt, retries, tcp, tls};
 use crate::balance::{HashKey, Policy};
 use crate::cluster::{EndpointSet, Protocol, Service};
 use crate::model::{self, Balance, Endpoints, HashBy, Item, Model, ServiceProtocol};
@@ -61,6 +61,8 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let egress = Egress { liveness, ..compiler.egress };
     let retries = written.retries.as_ref();
     let retries = retries.map(|item| retries::policy(compiler, item, written.timeout));
+    let breaker = written.circuit_breaker.as_ref();
+    let breaker = breaker.map(|written| Arc::new(breaker::breaker(compiler, name, written)));
     let budgeted = retries.is_some() || compiler.retried.contains(name);
     Service {
         name: name.into(),
@@ -86,6 +88,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         timeout: written.timeout,
         retry_budget: budgeted.then(|| compiler.registry.retry_budget(name)),
         retries,
+        breaker,
         idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),
         max_idle_connections: written.max_idle_connections.unwrap_or(MAX_IDLE_CONNECTIONS),
         send_proxy_protocol: match written.send_proxy_protocol {

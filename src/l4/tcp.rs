@@ -108,6 +108,7 @@ pub async fn open<I: Io>(
                 upstream,
                 attempt,
                 service,
+                slot: None,
                 record,
                 idle: terms.timeouts.tcp_idle,
                 to_endpoint: begun.first,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ClientTls, HealthCheck, Http2, Item, Retries, Tcp, TokenDemand};
+use super::{CircuitBreaker, ClientTls, HealthCheck, Http2, Item, Retries, Tcp, TokenDemand};
 use crate::net::{Address, DnsName};
 
 /// A service: its endpoints and their settings.
@@ -34,6 +34,8 @@ pub struct Service {
     pub timeout: Option<Duration>,
     /// Retries of failed requests. `None`: a request is sent again only if it was not processed.
     pub retries: Option<Item<Retries>>,
+    /// Limits on what the service may have at one time. `None` means no limits.
+    pub circuit_breaker: Option<CircuitBreaker>,
     /// How long an idle connection is kept. `None` means the default.
     pub idle_timeout: Option<Duration>,
     /// The maximum number of idle connections for each endpoint. `None` means the default.

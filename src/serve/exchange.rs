@@ -12,6 +12,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::breaker;
 use super::download::Failure;
 use super::downstream::Downstream;
 use super::guard;
@@ -181,6 +182,10 @@ fn plan_of<I: Io>(
         return Planned::Answer(framing, Rc::clone(rule));
     };
     record.set_service(service);
+    let slot = match breaker::request(&service.config, downstream.worker.index) {
+        Ok(slot) => slot,
+        Err(refusal) => return Planned::Refused(framing, refusal),
+    };
     let is_grpc = |kind: &Kind| !kind.is_web() || service.config.protocol == Protocol::Grpc;
     let kind = record.kind().filter(is_grpc);
     let asked = kind.and_then(|_| request.value(b"grpc-timeout")).and_then(grpc::parse_timeout);
@@ -195,6 +200,7 @@ fn plan_of<I: Io>(
         service: Rc::clone(service),
         subset: destination.subset as usize,
         token,
+        slot,
         deadline: timeout.map_or(Time::NEVER, |timeout| record.began + timeout),
         body_idle: rule.body_idle.unwrap_or(record.terms().timeouts.body_idle),
     };

@@ -12,7 +12,7 @@ use crate::error::Refusal;
 use crate::jwt::Accepted;
 use crate::mesh::OriginalTarget;
 use crate::message::HeadView;
-use crate::resilience::RetryPolicy;
+use crate::resilience::{RetryPolicy, Slot};
 use crate::route::Rule;
 use crate::runtime::io::Io;
 use crate::snapshot::Listener;
@@ -33,6 +33,8 @@ pub struct Plan<I: Io> {
     pub subset: usize,
     /// The token of the request.
     pub token: Option<Rc<Accepted>>,
+    /// The slot of the service's circuit breaker, if it has one.
+    pub slot: Option<Slot>,
     /// The deadline of the whole exchange.
     pub deadline: Time,
     /// The exchange fails when no byte of a body passes in either direction for this long.

@@ -7,7 +7,7 @@ use super::downstream::Downstream;
 use super::exchange::After;
 use super::record::{ExchangeRecord, LateCopy};
 use super::workspace::Workspace;
-use crate::error::Refusal;
+use crate::error::{Flag, Refusal};
 use crate::grpc::{Kind, code_of_refusal, percent_encoded};
 use crate::http1::framing::RequestFraming;
 use crate::http1::local::{self, CallReply, LocalReply};
@@ -139,29 +139,40 @@ static ALLOWED_METHODS: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
     ..HeaderEdits::none()
 });
 
+/// A limit of the circuit breaker is reached. Envoy does not retry such a response.
+static OVERLOADED: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
+    set: vec![
+        ("x-ringway-overloaded".into(), "true".into()),
+        ("x-envoy-overloaded".into(), "true".into()),
+    ],
+    ..HeaderEdits::none()
+});
+
 fn refusal_reply(
     refusal: &Refusal,
     call: Option<Kind>,
     is_head: bool,
     keep: bool,
 ) -> LocalReply<'static> {
+    let headers = match (refusal.flag, refusal.status) {
+        (Flag::UpstreamOverflow, _) => &*OVERLOADED,
+        _ if call.is_some() => &NO_EDITS,
+        (_, 401) => &*CHALLENGE,
+        (_, 405) => &*ALLOWED_METHODS,
+        _ => &NO_EDITS,
+    };
     if let Some(kind) = call {
         let call = CallReply {
             content_type: kind.content_type(),
             status: code_of_refusal(refusal).number(),
             message: percent_encoded(refusal.detail),
         };
-        let (headers, call) = (&NO_EDITS, Some(call));
+        let call = Some(call);
         return LocalReply { status: 200, location: b"", body: b"", headers, call, keep, is_head };
     }
 
     // The detail names a check and contains nothing from the peer, so it is safe to show.
     let body = refusal.detail.as_bytes();
-    let headers = match refusal.status {
-        401 => &*CHALLENGE,
-        405 => &*ALLOWED_METHODS,
-        _ => &NO_EDITS,
-    };
     let status = refusal.status;
     LocalReply { status, location: b"", body, headers, call: None, keep, is_head }
 }

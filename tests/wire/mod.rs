@@ -5,6 +5,7 @@ mod all_counters;
 mod blocked;
 mod ca;
 mod chains;
+mod circuit_breaker;
 mod commands;
 mod connect;
 mod counters;

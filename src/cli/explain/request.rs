@@ -157,6 +157,9 @@ pub(super) fn write_service(
     if let Some(check) = &service.health {
         writeln!(out, "    health check: {check}").ok();
     }
+    if let Some(breaker) = &service.breaker {
+        writeln!(out, "    circuit breaker: {breaker}").ok();
+    }
 }
 
 /// The only endpoint of a connection to its original destination. `None` means that the service

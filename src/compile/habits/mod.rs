@@ -138,6 +138,7 @@ const SHAPES: &[Word] = &[
     ("header", "", "write `{header: NAME}`"),
     ("Retries", "", "write `retries: {attempts: {#=2}}`; `on` has the conditions"),
     ("Backoff", "", "write `backoff: {base: {~=25ms}, max: 250ms}`"),
+    ("CircuitBreaker", "", "write `circuit_breaker: {max_requests: {#=1024}}`"),
     ("Budget", "", "write `budget: {percent: 20%, min: 3}`"),
     ("HealthCheck", "/*", "write `health_check: {http: {}}`"),
     ("HealthCheck", "", "write `health_check: {http: /healthz}`"),

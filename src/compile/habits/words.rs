@@ -79,6 +79,7 @@ const CHECK: &str = "write `health_check: {http: /healthz}`, {grpc: true} or {tc
 const CHECK_PATH: &str = "write `http: /healthz`, or `http: {path: /healthz, status: 200-399}`";
 const NO_CONNECTION_LIMIT: &str = "there is no limit on connections to a service; \
     `max_idle_connections` is for unused ones, and `connections` of a listener for clients";
+const BREAKER_WORDS: &str = "write `circuit_breaker: {max_requests: {#|max_requests=1024}}`";
 const VERSIONS: &str = "write `versions: {v1: [127.0.0.1:9001], v2: [127.0.0.1:9002]}` \
     in place of `endpoints`";
 const STICKY: &str = "write `balance: {hash: {cookie: {name=NAME}}}`; \
@@ -382,7 +383,9 @@ pub(super) const WORDS: &[Word] = &[
     ("option_httpchk", SERVICE, CHECK),
     ("max_connections", SERVICE, NO_CONNECTION_LIMIT),
     ("maxconn", SERVICE, NO_CONNECTION_LIMIT),
-    ("max_requests", SERVICE, NO_CONNECTION_LIMIT),
+    ("max_requests", SERVICE, BREAKER_WORDS),
+    ("circuit_breakers", SERVICE, BREAKER_WORDS),
+    ("in_flight_req", SERVICE, BREAKER_WORDS),
     ("keepalive", SERVICE, "write `max_idle_connections: {#=100}`; probes are in `tcp`"),
     ("keepalive_timeout", SERVICE, "write `idle_timeout: {~=60s}`"),
     ("weight", SERVICE, SPLIT),

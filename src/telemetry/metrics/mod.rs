@@ -3,6 +3,7 @@
 //! No client library is used: such libraries store the values themselves, but our values are in
 //! the cells of the workers.
 
+mod breaker;
 mod capture;
 mod endpoints;
 mod health;
@@ -40,6 +41,7 @@ pub fn render(known: &Known) -> String {
         jwt(&mut page, snapshot);
         services(&mut page, snapshot);
         retries::write(&mut page, snapshot);
+        breaker::write(&mut page, snapshot);
         calls(&mut page, snapshot);
         endpoints::write(&mut page, snapshot);
         health::write(&mut page, snapshot);

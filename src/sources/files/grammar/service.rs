@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::breaker::CircuitBreaker;
 use super::health::HealthCheck;
 use super::http2::Http2;
 use super::jwt::JwtDemand;
@@ -45,6 +46,8 @@ pub struct Service {
     pub timeout: Option<TimeOrNone>,
     /// Retries of failed requests. Default: a request is sent again only if it was not processed.
     pub retries: Option<Placed<Retries>>,
+    /// Limits on what the service may have at one time, over all workers. Default: no limits.
+    pub circuit_breaker: Option<CircuitBreaker>,
     /// How long an idle connection to an endpoint is kept. Default 60s.
     pub idle_timeout: Option<Time>,
     /// The maximum number of idle connections for each endpoint. Default 1024.
