@@ -208,6 +208,7 @@ const FLOORS: [(&str, &[&str]); 45] = [
             "propagation",
             "proxy_protocol",
             "tls",
+            "resilience",
             "runtime",
             "cells",
             "error",

@@ -117,6 +117,7 @@ fn of_service(service: &Service) -> Value {
         "dns": service.dns_name.as_ref().map(ToString::to_string),
         "balance": format!("{:?}", service.policy),
         "requests_active": service.stats.sum(|cells| &cells.active),
+        "requests_pending": service.stats.sum(|cells| &cells.pending),
         "health_check": service.health.as_ref().map(ToString::to_string),
         "circuit_breaker": service.breaker.as_ref().map(ToString::to_string),
         "retries": service.retries.as_ref().map(ToString::to_string),

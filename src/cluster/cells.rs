@@ -28,6 +28,8 @@ pub struct ServiceCells {
     pub retries_over_budget: Count,
     /// Requests that failed after the last allowed retry.
     pub retries_exhausted: Count,
+    /// Requests that wait for a connection now (gauge).
+    pub pending: Count,
     /// Requests that found a limit of the circuit breaker reached, by `Limit::index`.
     pub overflows: [Count; Limit::ALL.len()],
     /// Body bytes sent to the service.

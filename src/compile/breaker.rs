@@ -2,7 +2,9 @@
 
 use super::Compiler;
 use crate::model::{self, Item};
-use crate::resilience::{CircuitBreaker, Limit, MAX_REQUESTS, MAX_RETRIES};
+use crate::resilience::{
+    CircuitBreaker, Limit, MAX_CONNECTIONS, MAX_PENDING_REQUESTS, MAX_REQUESTS, MAX_RETRIES,
+};
 
 /// Compiles the circuit breaker of the service called `name`.
 pub(super) fn breaker(
@@ -10,12 +12,17 @@ pub(super) fn breaker(
     name: &str,
     written: &model::CircuitBreaker,
 ) -> CircuitBreaker {
-    let model::CircuitBreaker { max_requests, max_retries } = written;
-    let max = Limit::ALL.map(|limit| match limit {
-        Limit::Requests => at_least_one(compiler, limit, max_requests).unwrap_or(MAX_REQUESTS),
-        Limit::Retries => max_retries.unwrap_or(MAX_RETRIES),
+    let max = Limit::ALL.map(|limit| {
+        let (written, default) = match limit {
+            Limit::Connections => (&written.max_connections, MAX_CONNECTIONS),
+            Limit::Pending => (&written.max_pending_requests, MAX_PENDING_REQUESTS),
+            Limit::Requests => (&written.max_requests, MAX_REQUESTS),
+            Limit::Retries => return written.max_retries.unwrap_or(MAX_RETRIES),
+        };
+        at_least_one(compiler, limit, written).unwrap_or(default)
     });
-    CircuitBreaker::new(max, compiler.registry.in_use(name))
+    let workers = compiler.registry.workers();
+    CircuitBreaker::new(max, compiler.registry.in_use(name), workers)
 }
 
 /// A limit that no request could pass with 0.

@@ -329,8 +329,8 @@ impl Core {
         }
     }
 
-    /// Returns credit for streams. In a smaller window, the bytes that were read may be a large part,
-    /// and the peer may have nothing left to send that would lead to the next read.
+    /// Returns credit for streams. The bytes that were read may be most of a smaller window, and
+    /// the peer may send no byte that would lead to the next read.
     fn refill_streams(&mut self) {
         for stream in self.streams.iter_mut() {
             let is_receiving = stream.receiving == Half::Body && stream.cut.is_none();

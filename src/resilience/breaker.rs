@@ -8,6 +8,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// The default of `max_connections`, as Envoy's.
+pub const MAX_CONNECTIONS: u32 = 1024;
+
+/// The default of `max_pending_requests`, as Envoy's.
+pub const MAX_PENDING_REQUESTS: u32 = 1024;
+
 /// The default of `max_requests`, as Envoy's.
 pub const MAX_REQUESTS: u32 = 1024;
 
@@ -17,6 +23,10 @@ pub const MAX_RETRIES: u32 = 3;
 /// What a circuit breaker limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
+    /// Connections to endpoints: open, idle, or being opened.
+    Connections,
+    /// Requests that wait for a connection.
+    Pending,
     /// Requests in progress, from the choice of the service to the end of the response.
     Requests,
     /// Requests in progress that were sent again by the retry policy.
@@ -25,11 +35,13 @@ pub enum Limit {
 
 impl Limit {
     /// All limits, in the order of [`Limit::index`].
-    pub const ALL: [Self; 2] = [Self::Requests, Self::Retries];
+    pub const ALL: [Self; 4] = [Self::Connections, Self::Pending, Self::Requests, Self::Retries];
 
     /// The key in the configuration, and the label in metrics.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Connections => "max_connections",
+            Self::Pending => "max_pending_requests",
             Self::Requests => "max_requests",
             Self::Retries => "max_retries",
         }
@@ -43,7 +55,11 @@ impl Limit {
 
 /// The number of taken slots for each limit. The numbers survive reloads.
 #[derive(Debug, Default)]
-pub struct InUse([Padded; Limit::ALL.len()]);
+pub struct InUse {
+    taken: [Padded; Limit::ALL.len()],
+    /// The number of openings that wait for a connection slot.
+    wanting: AtomicU32,
+}
 
 /// The padding keeps the numbers in different cache lines, because all workers write them.
 #[derive(Debug, Default)]
@@ -52,7 +68,7 @@ struct Padded(AtomicU32);
 
 impl InUse {
     fn of(&self, limit: Limit) -> &AtomicU32 {
-        &self.0[limit.index()].0
+        &self.taken[limit.index()].0
     }
 }
 
@@ -62,12 +78,13 @@ pub struct CircuitBreaker {
     /// The maximum for each limit, by [`Limit::index`].
     max: [u32; Limit::ALL.len()],
     in_use: Arc<InUse>,
+    workers: usize,
 }
 
 impl CircuitBreaker {
-    /// A circuit breaker with these maxima, by [`Limit::index`].
-    pub fn new(max: [u32; Limit::ALL.len()], in_use: Arc<InUse>) -> Self {
-        Self { max, in_use }
+    /// A circuit breaker for `workers` workers with these maxima, by [`Limit::index`].
+    pub fn new(max: [u32; Limit::ALL.len()], in_use: Arc<InUse>, workers: usize) -> Self {
+        Self { max, in_use, workers }
     }
 
     /// Takes a slot. Returns `None` if the limit is reached. After a reload with a lower limit,
@@ -78,6 +95,20 @@ impl CircuitBreaker {
         let more = |taken| (taken < max).then(|| taken + 1);
         taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Slot { in_use: Arc::clone(&self.in_use), limit })
+    }
+
+    /// Tells all workers that a connection slot is wanted, until the result is dropped.
+    pub fn want_connection(&self) -> Wanting {
+        self.in_use.wanting.fetch_add(1, Ordering::Relaxed);
+        Wanting(Arc::clone(&self.in_use))
+    }
+
+    /// Whether an idle connection should close, to give its slot to another worker. Either another
+    /// worker waits for a slot, or this is the last one. `own` is the number of openings of this
+    /// worker that wait.
+    pub fn is_connection_wanted(&self, own: u32) -> bool {
+        let is_last = || self.taken(Limit::Connections) >= self.max(Limit::Connections);
+        self.workers > 1 && (self.in_use.wanting.load(Ordering::Relaxed) > own || is_last())
     }
 
     /// The number of slots that are taken.
@@ -114,13 +145,23 @@ impl Drop for Slot {
     }
 }
 
+/// An opening that waits for a connection slot.
+#[derive(Debug)]
+pub struct Wanting(Arc<InUse>);
+
+impl Drop for Wanting {
+    fn drop(&mut self) {
+        self.0.wanting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Barrier;
 
     fn breaker(max: u32, in_use: &Arc<InUse>) -> CircuitBreaker {
-        CircuitBreaker::new([max; Limit::ALL.len()], Arc::clone(in_use))
+        CircuitBreaker::new([max; Limit::ALL.len()], Arc::clone(in_use), 4)
     }
 
     #[test]
@@ -150,6 +191,28 @@ mod tests {
         slots.clear();
         assert!(lower.take(Limit::Requests).is_some());
         assert_eq!(before.taken(Limit::Requests), 0);
+    }
+
+    #[test]
+    fn an_idle_connection_closes_for_another_worker() {
+        let in_use = Arc::default();
+        let (one, many) = (
+            CircuitBreaker::new([2; Limit::ALL.len()], Arc::clone(&in_use), 1),
+            CircuitBreaker::new([2; Limit::ALL.len()], in_use, 4),
+        );
+        let first = one.take(Limit::Connections);
+        assert!(!one.is_connection_wanted(0) && !many.is_connection_wanted(0));
+        let second = one.take(Limit::Connections);
+        assert!(first.is_some() && second.is_some());
+        assert!(!one.is_connection_wanted(0), "the only worker can use the connection again");
+        assert!(many.is_connection_wanted(0));
+        drop(second);
+        assert!(!many.is_connection_wanted(0));
+        let wanting = many.want_connection();
+        assert!(many.is_connection_wanted(0), "another worker waits");
+        assert!(!many.is_connection_wanted(1), "only this worker waits");
+        drop(wanting);
+        assert!(!many.is_connection_wanted(0));
     }
 
     #[test]

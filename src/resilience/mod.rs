@@ -6,7 +6,10 @@ mod budget;
 mod retry;
 mod verdict;
 
-pub use breaker::{CircuitBreaker, InUse, Limit, MAX_REQUESTS, MAX_RETRIES, Slot};
+pub use breaker::{
+    CircuitBreaker, InUse, Limit, MAX_CONNECTIONS, MAX_PENDING_REQUESTS, MAX_REQUESTS, MAX_RETRIES,
+    Slot, Wanting,
+};
 pub use budget::{BUDGET_WINDOW_S, RetryBudget};
 pub use retry::{
     ATTEMPTS, Asked, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT, Condition,

@@ -1,14 +1,13 @@
 //! HTTP/2 connections to endpoints. One connection carries many exchanges; its own task drives it.
 
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
 
 use super::LocalEndpoint;
-use super::choose;
-use super::choose::Target;
-use super::{OpenGuard, Upstream};
+use super::choose::{self, Target};
+use super::{EndpointState, OpenGuard, Upstream};
 use crate::error::{Flag, Refusal};
 use crate::http2::{
     Config, Connection, End, EndpointStream, Peer, Pulse, Seen, SharedConnection, Slot,
@@ -35,41 +34,15 @@ pub fn stream<I: Io>(
     endpoint.multiplexed(stream, alarm, reused)
 }
 
-/// Opens a stream on a shared connection. If several requests need a new connection, only one
-/// request opens it. With `protocol: auto`, the endpoint may choose HTTP/1.1 for that connection;
-/// the requests then have a connection each.
-pub async fn open<I: Io>(
-    target: &Target<'_, I>,
-    endpoint: &LocalEndpoint<I>,
-) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
-    loop {
-        if let Some(slot) = endpoint.shared.slot() {
-            return Ok(stream(target, endpoint, slot));
-        }
-        let Some(turn) = endpoint.shared.turn() else {
-            if let Some(refusal) = endpoint.shared.outcome().await {
-                return Err(refusal);
-            }
-            if !choose::is_multiplexed(target, endpoint) {
-                return choose::open_as_chosen(target, endpoint).await;
-            }
-            continue;
-        };
-        let result = choose::open_as_chosen(target, endpoint).await;
-        match &result {
-            Ok(_) => drop(turn),
-            Err(refusal) => turn.failed(*refusal),
-        }
-        return result;
-    }
-}
-
-/// Turns a new connection into a shared HTTP/2 connection, and opens its first stream.
-pub async fn share<I: Io>(
+/// Turns a new connection into a shared HTTP/2 connection.
+///
+/// # Errors
+/// When the endpoint has chosen another protocol.
+pub(super) fn share<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
     upstream: Upstream<Wire<I::Stream>>,
-) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+) -> Result<(), Refusal> {
     let core = target.core;
     if upstream.stream.tls().is_some_and(|tls| !tls.session(choose::is_http2)) {
         return Err(NOT_HTTP2);
@@ -91,15 +64,17 @@ pub async fn share<I: Io>(
     let connection = Connection::new(config, io.now());
     let transport = Transport::new(io.clone(), wire, Rc::clone(&connection), Peer::Endpoint, None);
     let alarm = io.alarms().alarm();
-    let shared = SharedConnection::new(Rc::clone(&connection), issued, alarm.wake());
-    let slot = shared.slot().ok_or(NOT_HTTP2)?;
+    let wanted = Rc::clone(endpoint.shared.wanted());
+    let shared = SharedConnection::new(Rc::clone(&connection), issued, wanted, alarm.wake());
     endpoint.shared.add(Rc::clone(&shared));
     let age = settings.age(core.random.borrow_mut().f64());
     let pulse = Pulse::new(io.now(), &settings, target.service.config.idle_timeout, age);
     let service = Arc::clone(&target.service.config);
     let address = endpoint.config.borrow().address.clone();
     let (index, owned) = (core.index, Rc::clone(core));
-    let mut driver = Driver { io, connection, transport, shared, alarm, pulse, _open: open };
+    let endpoint = Rc::downgrade(endpoint);
+    let mut driver =
+        Driver { io, connection, transport, shared, endpoint, alarm, pulse, _open: open };
     let run = async move {
         driver.run().await;
         driver.shared.close();
@@ -113,7 +88,7 @@ pub async fn share<I: Io>(
         }
     };
     core.io.spawn(Contained::new(Rc::clone(core), || run));
-    Ok(stream(target, endpoint, slot))
+    Ok(())
 }
 
 /// Reads and writes the frames of a connection until it closes.
@@ -122,12 +97,22 @@ struct Driver<I: Io> {
     connection: Rc<Connection>,
     transport: Transport<I>,
     shared: Rc<SharedConnection>,
+    endpoint: Weak<EndpointState<Wire<I::Stream>>>,
     alarm: Alarm,
     pulse: Pulse,
     _open: Option<OpenGuard>,
 }
 
 impl<I: Io> Driver<I> {
+    /// Gives the streams that have ended to the requests that wait for one.
+    fn serve_waiting(&self) {
+        if let Some(endpoint) = self.endpoint.upgrade()
+            && endpoint.shared.wanted().get()
+        {
+            endpoint.serve_streams();
+        }
+    }
+
     async fn run(&mut self) {
         loop {
             let (now, busy) = (self.io.now(), self.shared.streams() > 0);
@@ -147,6 +132,7 @@ impl<I: Io> Driver<I> {
                 self.connection.ping();
             }
             self.alarm.set(step.next);
+            self.serve_waiting();
             let Self { transport, alarm, shared, pulse, .. } = self;
             let over = poll_fn(|context| {
                 if transport.poll(context).is_ready() {
@@ -165,7 +151,7 @@ impl<I: Io> Driver<I> {
     }
 }
 
-const NOT_HTTP2: Refusal = Refusal {
+pub(super) const NOT_HTTP2: Refusal = Refusal {
     status: 502,
     flag: Flag::UpstreamProtocolError,
     detail: "the endpoint does not speak HTTP/2",

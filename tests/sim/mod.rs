@@ -107,6 +107,7 @@ services:
     addresses: 10.0.8.1:80
     versions: {v1: [10.0.1.1:80, 10.0.1.2:80], v2: [10.0.1.3:80]}
     connect_timeout: 2s
+    circuit_breaker: {max_connections: 8}
   two:
     protocol: http2
     addresses: 10.0.8.4:80
@@ -136,6 +137,7 @@ services:
     addresses: 10.0.8.4:80
     endpoints: [10.0.3.2:80]
     connect_timeout: 2s
+    circuit_breaker: {max_connections: 3}
     http2: {max_concurrent_streams: 3, stream_window: 20KiB, connection_window: 64KiB, \
             stream_buffer: 8KiB}
   stream: {protocol: tcp, endpoints: [10.0.2.1:90, 10.0.2.2:90], connect_timeout: 2s}

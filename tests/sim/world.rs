@@ -18,6 +18,7 @@ use ringway::compile::registry::Registry;
 use ringway::downstream::connection;
 use ringway::http2::held_bytes;
 use ringway::l4::Arrival;
+use ringway::resilience::Limit;
 use ringway::runtime::buffer::BUFFER_BYTES;
 use ringway::runtime::io::Io;
 use ringway::runtime::sim::{SimIo, Simulation, Weather};
@@ -498,6 +499,11 @@ impl Proxy {
             for service in &snapshot.services {
                 let name = &service.name;
                 assert_eq!(service.stats.sum(|cells| &cells.active), 0, "{name}: requests");
+                assert_eq!(service.stats.sum(|cells| &cells.pending), 0, "{name}: waiting");
+                for limit in Limit::ALL {
+                    let taken = service.breaker.as_ref().map(|breaker| breaker.taken(limit));
+                    assert_eq!(taken.unwrap_or_default(), 0, "{name}: slots of {limit:?}");
+                }
             }
         }
         for Configured { endpoint, .. } in &self.endpoints {

@@ -1,5 +1,11 @@
 //! The limits of a circuit breaker, over all workers.
 
+use std::io::Read;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::frames::Frames;
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
@@ -144,11 +150,11 @@ fn a_tunnel_is_a_request_in_progress() {
 fn a_request_is_not_retried_beyond_the_limit_on_retries() {
     let (release, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
-    let seen = std::sync::atomic::AtomicUsize::new(0);
+    let seen = AtomicUsize::new(0);
     let origin = Origin::scripted(move |peer| {
         while peer.request().is_some() {
             // The second request is the retry of the first one.
-            if seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1 {
+            if seen.fetch_add(1, Ordering::SeqCst) == 1 {
                 wait.lock().unwrap().recv().ok();
             }
             peer.send("HTTP/1.1 503 Sad\r\nContent-Length: 3\r\n\r\nsad");
@@ -178,4 +184,159 @@ fn a_response_of_a_circuit_breaker_is_not_retried() {
     let (_proxy, port) = before(&origin, ", retries: {on: 5xx}", 1);
     assert_eq!(Client::connect(port).request(GET).status, 503);
     assert_eq!(origin.requests().len(), 1);
+}
+
+/// An origin that counts the most requests that it has had at one time. Over HTTP/1.1, each has its
+/// own connection.
+fn counting() -> (Origin, Arc<AtomicUsize>) {
+    let (now, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&most);
+    let origin = Origin::scripted(move |peer| {
+        while peer.request().is_some() {
+            seen.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std::thread::yield_now();
+            now.fetch_sub(1, Ordering::SeqCst);
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    (origin, most)
+}
+
+#[test]
+fn requests_at_the_limit_on_connections_wait_for_one_that_is_given_back() {
+    let (origin, most) = counting();
+    for workers in [1, 3] {
+        let (proxy, port) = before(&origin, ", circuit_breaker: {max_connections: 2}", workers);
+        std::thread::scope(|scope| {
+            for _ in 0..12 {
+                scope.spawn(|| {
+                    let mut client = Client::connect(port);
+                    for _ in 0..20 {
+                        assert_eq!(client.request(GET).status, 200, "{}", proxy.log());
+                    }
+                });
+            }
+        });
+        assert_eq!(most.swap(0, Ordering::SeqCst), 2, "with {workers} workers");
+        assert!(overflows(&proxy, "max_connections") > 0.0);
+        assert_eq!(in_use(&proxy, "max_pending_requests"), 0.0);
+        assert!(in_use(&proxy, "max_connections") <= 2.0);
+        assert_eq!(proxy.metric("ringway_service_requests_pending"), 0.0);
+    }
+}
+
+#[test]
+fn a_request_beyond_the_limit_on_waiting_requests_is_refused_at_once() {
+    let (origin, release) = held();
+    let service = ", circuit_breaker: {max_connections: 1, max_pending_requests: 1}";
+    let (proxy, port) = before(&origin, service, 1);
+    let (mut first, mut second) = (Client::connect(port), Client::connect(port));
+    first.send(GET);
+    until(|| in_use(&proxy, "max_connections") == 1.0 && origin.requests().len() == 1);
+    second.send(GET);
+    until(|| in_use(&proxy, "max_pending_requests") == 1.0);
+    assert_eq!(proxy.metric("ringway_service_requests_pending{service=\"app\"}"), 1.0);
+    let answer = Client::connect(port).request(GET);
+    assert_eq!((answer.status, answer.field("x-ringway-overloaded")), (503, Some("true")));
+    assert_eq!(overflows(&proxy, "max_pending_requests"), 1.0);
+    drop(release);
+    assert_eq!((first.response().status, second.response().status), (200, 200));
+    assert_eq!(origin.accepted(), 1, "the second request took the connection of the first one");
+    assert_eq!(in_use(&proxy, "max_pending_requests"), 0.0);
+}
+
+#[test]
+fn a_wait_at_the_limit_ends_with_the_timeout_of_the_request() {
+    let (origin, _release) = held();
+    for (service, status) in [
+        (", timeout: 100ms, circuit_breaker: {max_connections: 1}", 504),
+        (", connect_timeout: 100ms, circuit_breaker: {max_connections: 1}", 503),
+    ] {
+        let (proxy, port) = before(&origin, service, 1);
+        let mut first = Client::connect(port);
+        first.send(GET);
+        until(|| in_use(&proxy, "max_connections") == 1.0);
+        assert_eq!(Client::connect(port).request(GET).status, status, "{service}");
+        until(|| in_use(&proxy, "max_pending_requests") == 0.0);
+    }
+}
+
+#[test]
+fn an_idle_connection_to_another_endpoint_makes_room() {
+    let (one, other) = (Origin::saying("one"), Origin::saying("other"));
+    let port = free_port();
+    let proxy = Proxy::start_with(
+        &format!(
+            "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
+             routes: {{\"*\": [{{to: app}}]}}\n\
+             services: {{app: {{endpoints: [\"{}\", \"{}\"], balance: round-robin, \
+             circuit_breaker: {{max_connections: 1}}}}}}\n",
+            one.address(),
+            other.address()
+        ),
+        1,
+    );
+    let mut client = Client::connect(port);
+    for _ in 0..4 {
+        assert_eq!(client.request(GET).status, 200, "{}", proxy.log());
+        assert_eq!(in_use(&proxy, "max_connections"), 1.0);
+    }
+    assert_eq!((one.requests().len(), other.requests().len()), (2, 2));
+}
+
+#[test]
+fn a_connection_of_bytes_beyond_the_limit_is_closed_at_once() {
+    let origin = Origin::scripted(|peer| {
+        peer.send("hello");
+        peer.until_closed();
+    });
+    let port = free_port();
+    let proxy = Proxy::start_with(
+        &format!(
+            "listeners: {{raw: {{bind: 127.0.0.1:{port}, protocol: tcp, service: app}}}}\n\
+             services: {{app: {{protocol: tcp, endpoints: [\"{}\"], \
+             circuit_breaker: {{max_connections: 1}}}}}}\n",
+            origin.address()
+        ),
+        2,
+    );
+    let read = |client: &mut TcpStream| {
+        let mut bytes = [0; 5];
+        client.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+        client.read_exact(&mut bytes).is_ok()
+    };
+    let mut first = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    assert!(read(&mut first));
+    let mut second = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    assert!(!read(&mut second), "the limit is reached");
+    assert_eq!(overflows(&proxy, "max_connections"), 1.0);
+    drop(first);
+    until(|| in_use(&proxy, "max_connections") == 0.0);
+    let mut third = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    assert!(read(&mut third));
+}
+
+#[test]
+fn requests_at_the_limit_wait_for_a_stream_that_ends() {
+    let origin = Origin::scripted(|peer| {
+        let Some(mut frames) = Frames::accept(peer, &[(3, 1)]) else { return };
+        while let Some((stream, _)) = frames.request() {
+            frames.respond(stream, "ok");
+        }
+    });
+    let service = ", protocol: http2, circuit_breaker: {max_connections: 1}";
+    let (proxy, port) = before(&origin, service, 1);
+    assert_eq!(Client::connect(port).request(GET).status, 200);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = Client::connect(port);
+                for _ in 0..20 {
+                    assert_eq!(client.request(GET).status, 200, "{}", proxy.log());
+                }
+            });
+        }
+    });
+    assert_eq!(origin.accepted(), 1, "{}", proxy.log());
+    assert_eq!(proxy.metric("ringway_service_requests_pending"), 0.0);
 }

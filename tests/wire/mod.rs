@@ -49,3 +49,4 @@ mod tcp;
 mod terms;
 mod tls;
 mod tunnels;
+mod waiting;

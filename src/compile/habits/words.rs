@@ -11,6 +11,7 @@ const SERVICE: &str = "max_idle_connections";
 const ENDPOINT: &str = "zone";
 const HEALTH: &str = "panic_threshold";
 const RETRIES: &str = "replay_bytes";
+const BREAKER_MAP: &str = "max_pending_requests";
 const SERVER_TLS: &str = "client_ca";
 const CLIENT_TLS: &str = "sni";
 const POLICY: &str = "dry_run";
@@ -77,9 +78,14 @@ const LOAD_BALANCER: &str = "write `endpoints: [127.0.0.1:9000, ...]` for its se
     and `balance: round-robin` for the algorithm";
 const CHECK: &str = "write `health_check: {http: /healthz}`, {grpc: true} or {tcp: true}";
 const CHECK_PATH: &str = "write `http: /healthz`, or `http: {path: /healthz, status: 200-399}`";
-const NO_CONNECTION_LIMIT: &str = "there is no limit on connections to a service; \
+const BREAKER_CONNECTIONS: &str = "write `circuit_breaker: {max_connections: {#=1024}}`; \
     `max_idle_connections` is for unused ones, and `connections` of a listener for clients";
-const BREAKER_WORDS: &str = "write `circuit_breaker: {max_requests: {#|max_requests=1024}}`";
+const CONNECTION_POOL: &str = "write its parts here: connect_timeout, idle_timeout, and \
+    circuit_breaker: {max_connections: {max_connections=1024}}";
+const BREAKER_PENDING: &str = "write `circuit_breaker: {max_pending_requests: {#=1024}}`";
+const BREAKER_REQUESTS: &str = "write `circuit_breaker: {max_requests: {#=1024}}`";
+const BREAKER: &str = "write `circuit_breaker: {max_connections: {max_connections=1024}, \
+    max_pending_requests: {max_pending_requests=1024}, max_requests: {max_requests=1024}}`";
 const VERSIONS: &str = "write `versions: {v1: [127.0.0.1:9001], v2: [127.0.0.1:9002]}` \
     in place of `endpoints`";
 const STICKY: &str = "write `balance: {hash: {cookie: {name=NAME}}}`; \
@@ -359,7 +365,7 @@ pub(super) const WORDS: &[Word] = &[
     ("algorithm", SERVICE, BALANCE),
     ("policy", SERVICE, BALANCE),
     ("traffic_policy", SERVICE, "write its parts here: balance, tls, health_check"),
-    ("connection_pool", SERVICE, "write `connect_timeout`, `idle_timeout`, `max_idle_connections`"),
+    ("connection_pool", SERVICE, CONNECTION_POOL),
     ("sticky", SERVICE, STICKY),
     ("session_affinity", SERVICE, STICKY),
     ("ip_hash", SERVICE, "write `balance: {hash: source-ip}`"),
@@ -381,11 +387,24 @@ pub(super) const WORDS: &[Word] = &[
     ("retry_budget", RETRIES, "write `budget: {percent: 20%, min: 3}`"),
     ("check", SERVICE, CHECK),
     ("option_httpchk", SERVICE, CHECK),
-    ("max_connections", SERVICE, NO_CONNECTION_LIMIT),
-    ("maxconn", SERVICE, NO_CONNECTION_LIMIT),
-    ("max_requests", SERVICE, BREAKER_WORDS),
-    ("circuit_breakers", SERVICE, BREAKER_WORDS),
-    ("in_flight_req", SERVICE, BREAKER_WORDS),
+    ("max_connections", SERVICE, BREAKER_CONNECTIONS),
+    ("maxconn", SERVICE, BREAKER_CONNECTIONS),
+    ("max_conns", SERVICE, BREAKER_CONNECTIONS),
+    ("max_requests", SERVICE, BREAKER_REQUESTS),
+    ("in_flight_req", SERVICE, BREAKER_REQUESTS),
+    ("max_pending_requests", SERVICE, BREAKER_PENDING),
+    ("maxqueue", SERVICE, BREAKER_PENDING),
+    ("queue", SERVICE, BREAKER_PENDING),
+    ("circuit_breakers", SERVICE, BREAKER),
+    // A circuit breaker.
+    ("thresholds", BREAKER_MAP, "leave it out: the limits are keys of `circuit_breaker`"),
+    ("maxconn", BREAKER_MAP, "write `max_connections: {#=1024}`"),
+    ("connections", BREAKER_MAP, "write `max_connections: {#=1024}`"),
+    ("maxqueue", BREAKER_MAP, "write `max_pending_requests: {#=1024}`"),
+    ("max_pending", BREAKER_MAP, "write `max_pending_requests: {#=1024}`"),
+    ("http1_max_pending_requests", BREAKER_MAP, "write `max_pending_requests: {#=1024}`"),
+    ("http2_max_requests", BREAKER_MAP, "write `max_requests: {#=1024}`"),
+    ("expression", BREAKER_MAP, "leave it out: a circuit breaker here has limits on numbers"),
     ("keepalive", SERVICE, "write `max_idle_connections: {#=100}`; probes are in `tcp`"),
     ("keepalive_timeout", SERVICE, "write `idle_timeout: {~=60s}`"),
     ("weight", SERVICE, SPLIT),

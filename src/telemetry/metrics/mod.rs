@@ -494,6 +494,12 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
                 i.stats.sum(|c| &c.active)
             }),
             (
+                "gauge",
+                "ringway_service_requests_pending",
+                "Requests that wait for a connection.",
+                |i| i.stats.sum(|c| &c.pending),
+            ),
+            (
                 "counter",
                 "ringway_service_pool_reused_total",
                 "Requests sent on a pooled connection.",

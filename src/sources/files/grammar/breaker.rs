@@ -10,6 +10,11 @@ use crate::sources::files::values::Placed;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CircuitBreaker {
+    /// The maximum number of connections to endpoints. A request beyond it waits. Default 1024.
+    pub max_connections: Option<Placed<u32>>,
+    /// The maximum number of requests that wait for a connection, one that is being opened or one
+    /// that is in use. Default 1024.
+    pub max_pending_requests: Option<Placed<u32>>,
     /// The maximum number of requests in progress. Default 1024.
     pub max_requests: Option<Placed<u32>>,
     /// The maximum number of requests in progress that were sent again by `retries`. Default 3.

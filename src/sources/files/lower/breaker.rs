@@ -7,6 +7,8 @@ use crate::model::{self, Item};
 
 pub(super) fn breaker(written: CircuitBreaker) -> model::CircuitBreaker {
     model::CircuitBreaker {
+        max_connections: written.max_connections.map(number),
+        max_pending_requests: written.max_pending_requests.map(number),
         max_requests: written.max_requests.map(number),
         max_retries: written.max_retries,
     }
