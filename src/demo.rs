@@ -10,6 +10,7 @@ use axum::http::Uri;
 use clap::Args;
 
 use crate::control::run::{self, RunError};
+use crate::error::plain;
 
 /// The arguments of the demo.
 #[derive(Args)]
@@ -27,7 +28,8 @@ pub struct DemoArgs {
 /// # Errors
 /// When a port is in use, or as for `ringway run`.
 pub fn run(arguments: &DemoArgs) -> Result<(), RunError> {
-    let system = |error: io::Error| RunError::System(format!("the demo cannot start: {error}"));
+    let system =
+        |error: io::Error| RunError::System(format!("the demo cannot start: {}", plain(&error)));
     check_port("--port", arguments.port)?;
     check_port("--admin-port", arguments.admin_port)?;
     let (v1, v2) = (start_version("v1").map_err(system)?, start_version("v2").map_err(system)?);
@@ -42,8 +44,9 @@ pub fn run(arguments: &DemoArgs) -> Result<(), RunError> {
 fn check_port(option: &str, port: u16) -> Result<(), RunError> {
     let refused = |error: io::Error| {
         RunError::System(format!(
-            "error: the demo cannot listen on 127.0.0.1:{port}: {error}; \
-             choose another port with {option}"
+            "error: the demo cannot listen on 127.0.0.1:{port}: {}; \
+             choose another port with {option}",
+            plain(&error)
         ))
     };
     TcpListener::bind(("127.0.0.1", port)).map(drop).map_err(refused)

@@ -3,6 +3,18 @@
 //! Every refusal has a status, a response flag and a detail. The flags are Envoy's letters, so that
 //! dashboards still work. The detail names the exact check that failed.
 
+/// The words of an error of the system, without the number that repeats them: `No such file or
+/// directory (os error 2)`.
+pub fn plain(error: &impl std::fmt::Display) -> String {
+    let mut text = error.to_string();
+    let number = text.rsplit_once(" (os error ").and_then(|(words, rest)| {
+        let digits = rest.strip_suffix(')')?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(words.len())
+    });
+    text.truncate(number.unwrap_or(text.len()));
+    text
+}
+
 /// The reason of an exceptional exchange: `response_flags` in logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flag {
@@ -30,13 +42,15 @@ pub enum Flag {
     Overload,
     /// UAEX: authorization or a token check denied the request, or a certificate was revoked.
     Unauthorized,
+    /// RL: a rate limit refused the request.
+    RateLimited,
     /// OD: a captured connection may not go to its original destination, or has none.
     OriginalDestination,
 }
 
 impl Flag {
     /// All flags, in the order of [`Flag::index`].
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NoRoute,
         Self::NoHealthyUpstream,
         Self::UpstreamConnectFailure,
@@ -49,6 +63,7 @@ impl Flag {
         Self::DownstreamTimeout,
         Self::Overload,
         Self::Unauthorized,
+        Self::RateLimited,
         Self::OriginalDestination,
     ];
 
@@ -67,6 +82,7 @@ impl Flag {
             Self::DownstreamTimeout => "DT",
             Self::Overload => "OM",
             Self::Unauthorized => "UAEX",
+            Self::RateLimited => "RL",
             Self::OriginalDestination => "OD",
         }
     }
@@ -118,3 +134,19 @@ impl std::fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn the_number_of_a_system_error_is_left_out() {
+        for (code, words) in [(2, "No such file or directory"), (13, "Permission denied")] {
+            assert_eq!(plain(&std::io::Error::from_raw_os_error(code)), words);
+        }
+        for text in ["it has no end (os error", "a (os error 1) b", "(os error x)", ""] {
+            assert_eq!(plain(&text), text);
+        }
+        assert_eq!(plain(&"fails: Broken pipe (os error 32)"), "fails: Broken pipe");
+    }
+}

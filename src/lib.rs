@@ -9,6 +9,7 @@ pub mod cli;
 #[cfg(feature = "uring")]
 pub mod demo;
 pub mod loadgen;
+pub mod simulate;
 // The control thread. It may block, and it never handles a request.
 pub mod admin;
 pub mod control;

@@ -17,6 +17,7 @@ use crate::jwt::Provider;
 use crate::mesh::{Capture, Direction, EndpointAddresses};
 use crate::message;
 use crate::net::{Bind, TcpLiveness};
+use crate::resilience::{RateLimit, Sources};
 use crate::route::{Rule, Table};
 use crate::tls::reason::Failure;
 use crate::tls::{CertificateInfo, ServerTls};
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub endpoint_addresses: Option<Arc<EndpointAddresses>>,
     /// All rules, by their index.
     pub rules: Vec<Arc<Rule>>,
+    /// All rate limits.
+    pub rate_limits: Vec<Arc<RateLimit>>,
     /// The authorization rules.
     pub authorization: Policies,
     /// Limits on peers.
@@ -57,6 +60,7 @@ impl Snapshot {
             services: Vec::new(),
             endpoint_addresses: None,
             rules: Vec::new(),
+            rate_limits: Vec::new(),
             authorization: Policies::default(),
             limits: Limits::default(),
             drain: Drain::default(),
@@ -193,6 +197,12 @@ pub struct Listener {
     pub abort_on_close: Option<bool>,
     /// The maximum number of open connections, over all workers.
     pub connections_max: u32,
+    /// The limit on open connections from one client address, over all workers.
+    pub per_source: Option<PerSource>,
+    /// The number of requests after which a connection closes.
+    pub requests_max: u32,
+    /// The limit on requests.
+    pub rate_limit: Option<Arc<RateLimit>>,
     /// Time limits.
     pub timeouts: Timeouts,
     /// How the kernel detects that a client is gone.
@@ -229,6 +239,15 @@ impl Listener {
     pub fn tls_terms(&self) -> Option<u64> {
         self.tls.as_ref().map(|tls| tls.terms)
     }
+}
+
+/// A limit on the open connections from one client address.
+#[derive(Clone, Debug)]
+pub struct PerSource {
+    /// The maximum.
+    pub max: u32,
+    /// The connections. They survive reloads while the listener has a limit.
+    pub sources: Arc<Sources>,
 }
 
 /// The treatment of `x-forwarded-client-cert`.
@@ -336,6 +355,8 @@ pub struct ListenerCells {
     pub active: Count,
     /// Connections closed at once because a limit was reached.
     pub overflow: Count,
+    /// Connections closed at once because their client had too many.
+    pub source_overflow: Count,
     /// Refused request heads, PROXY headers and TLS ClientHellos.
     pub refused: Count,
     /// Full TLS handshakes.

@@ -33,6 +33,7 @@ services:
     health_check: {grpc: true}
     retries: {attempts: 1}
     circuit_breaker: {max_requests: 100}
+    rate_limit: {requests: 1, by: source}
 jwt: {id: {issuer: robots, jwks: {file: keys.json}}}
 authorization: [{name: everyone, action: allow, to: {service: shop}}]
 ";

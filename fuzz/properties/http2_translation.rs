@@ -247,6 +247,7 @@ fn encode_response(
         empty: framed.is_empty_for(client),
         via: None,
         replaced: &[],
+        more: None,
         headers: &none,
     };
     encode::response(out, view, framed, &edits);

@@ -9,6 +9,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::error::plain;
 use crate::telemetry::status::Status;
 
 /// The running interface.
@@ -37,8 +38,9 @@ impl Admin {
         };
         let listener = TcpListener::bind(address).await.map_err(|error| {
             format!(
-                "the admin interface cannot listen on {address}: {error}; \
-                 set admin.bind to a free address, or to off"
+                "the admin interface cannot listen on {address}: {}; \
+                 set admin.bind to a free address, or to off",
+                plain(&error)
             )
         })?;
         let router = router(self.status.clone());

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 pub use authority::{Made, Plan, init, renew};
 pub use issuer::{Issued, Issuer, Request, Saved};
 
+use crate::error::plain;
 use crate::identity::SpiffeId;
 
 /// The root certificate.
@@ -60,7 +61,7 @@ pub enum CaError {
     #[error("{0} belongs to a CA and is never overwritten: choose another --out")]
     Reserved(PathBuf),
     /// A file could not be read or written.
-    #[error("cannot {what} {path}: {error}")]
+    #[error("cannot {what} {path}: {}", plain(error))]
     Io {
         /// The failed operation: `read`, `write`, `create`.
         what: &'static str,

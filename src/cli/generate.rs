@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::Shell;
 
+use crate::error::plain;
+
 /// The arguments of `ringway completions`.
 #[derive(Args)]
 pub(super) struct CompletionsArgs {
@@ -50,7 +52,7 @@ pub(super) fn man(arguments: &ManArgs) -> ExitCode {
                 super::say(&String::from_utf8_lossy(&text));
                 ExitCode::SUCCESS
             }
-            Err(error) => failed(&format!("the manual page cannot be made: {error}")),
+            Err(error) => failed(&format!("the manual page cannot be made: {}", plain(&error))),
         };
     };
     match clap_mangen::generate_to(command, directory) {

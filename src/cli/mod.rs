@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
+use crate::error::plain;
 use crate::sources::files;
 use crate::telemetry::logs;
 
@@ -83,6 +84,11 @@ enum Command {
     #[command(after_help = "Examples:\n  ringway intercept up\n  \
         ringway intercept show --tproxy\n  ringway intercept down")]
     Intercept(intercept::InterceptCommand),
+    /// Try a configuration against failures, on a simulated network in virtual time.
+    #[command(after_help = "Examples:\n  ringway simulate -c conf/canary\n  \
+        ringway simulate -c conf/canary --scenario conf/scenarios/canary.yaml --svg result.svg\n\n\
+        The exit code is 1 if an expectation of the scenario fails.")]
+    Simulate(crate::simulate::SimulateArgs),
     /// Generate load for a server or proxy and measure it: HTTP/1.1 or TCP, on one thread.
     Bench(crate::loadgen::BenchArgs),
 }
@@ -124,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Ca(command) => ca::ca(command),
         Command::Intercept(command) => intercept::intercept(command),
         Command::Demo(arguments) => end(crate::demo::run(&arguments)),
+        Command::Simulate(arguments) => crate::simulate::run(&arguments),
         Command::Bench(arguments) => bench(&arguments),
     }
 }
@@ -170,7 +177,7 @@ fn start_log(style: LogStyle, command: &Command) {
                 BoxMakeWriter::new(writer)
             }
             Err(error) => {
-                eprintln!("error: cannot start the log thread: {error}");
+                eprintln!("error: cannot start the log thread: {}", plain(&error));
                 BoxMakeWriter::new(std::io::sink)
             }
         },

@@ -16,7 +16,7 @@ use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::net::{Address, DnsName, Egress};
 use crate::proxy_protocol::SendProxyProtocol;
-use crate::resilience::{CircuitBreaker, RetryBudget, RetryPolicy};
+use crate::resilience::{CircuitBreaker, RateLimit, RetryBudget, RetryPolicy};
 use crate::tls::ClientTls;
 
 pub use cells::{EndpointCells, ServiceCells};
@@ -103,6 +103,8 @@ pub struct Service {
     pub retry_budget: Option<Arc<RetryBudget>>,
     /// The circuit breaker. `None` means no limits. Its taken slots survive reloads.
     pub breaker: Option<Arc<CircuitBreaker>>,
+    /// The limit on the requests to the service.
+    pub rate_limit: Option<Arc<RateLimit>>,
     /// How long a pooled connection may wait for its next request.
     pub idle_timeout: Duration,
     /// Idle connections kept for each endpoint, over all workers.
@@ -154,6 +156,7 @@ impl Service {
             retries: self.retries.clone(),
             retry_budget: self.retry_budget.clone(),
             breaker: self.breaker.clone(),
+            rate_limit: self.rate_limit.clone(),
             idle_timeout: self.idle_timeout,
             max_idle_connections: self.max_idle_connections,
             send_proxy_protocol: self.send_proxy_protocol,

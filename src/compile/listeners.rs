@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::rate_limits::{self, Owner};
 use super::routes::Hosts;
 use super::{Compiler, http2, is_token, settings, suggestion, tcp, tls};
 use crate::authz::EscapedSlashes;
@@ -11,8 +12,9 @@ use crate::cluster::Service;
 use crate::mesh::Direction;
 use crate::model::{self, Item, ListenerProtocol, Origin};
 use crate::net::Bind;
+use crate::resilience::Scope;
 use crate::route::{Action, HostPattern, Redirect, Table};
-use crate::snapshot::{ForwardClientCert, Listener, Serves, Timeouts};
+use crate::snapshot::{ForwardClientCert, Listener, PerSource, Serves, Timeouts};
 
 /// The name of the rule of `redirect_https`.
 const REDIRECT_RULE: &str = "redirect_https";
@@ -42,6 +44,14 @@ pub(super) fn listeners(
         }
         let liveness = tcp::liveness(compiler, &written.tcp, compiler.egress.liveness);
         let name = written.name.value.as_str();
+        let rate_limit = written.rate_limit.as_ref();
+        let rate_limit = rate_limit.and_then(|item| {
+            rate_limits::limit(compiler, &Owner::named(Scope::Listener, name), item)
+        });
+        let per_source = at_least_one(compiler, written.connections_per_source.as_ref())
+            .map(|max| PerSource { max, sources: compiler.registry.sources(name) });
+        let requests_max = at_least_one(compiler, written.requests_per_connection.as_ref());
+        let requests_max = requests_max.unwrap_or(u32::MAX);
         listeners.push(Arc::new(Listener {
             name: name.into(),
             binds,
@@ -62,12 +72,25 @@ pub(super) fn listeners(
             },
             abort_on_close: written.abort_on_close,
             connections_max: written.connections.unwrap_or(u32::MAX),
+            per_source,
+            requests_max,
+            rate_limit,
             timeouts: timeouts(&written.timeouts),
             liveness,
             stats: compiler.registry.listener(name),
         }));
     }
     listeners
+}
+
+/// A limit that is not 0.
+fn at_least_one(compiler: &mut Compiler<'_>, written: Option<&Item<u32>>) -> Option<u32> {
+    let written = written?;
+    if written.value == 0 {
+        let help = "write a number from 1, or leave it out for no limit";
+        compiler.fault_with_help(&written.origin, "a limit of 0 would refuse all clients", help);
+    }
+    Some(written.value)
 }
 
 /// The time limits for clients.

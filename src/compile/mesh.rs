@@ -102,7 +102,10 @@ fn inbound(
     found: Found<'_>,
 ) -> Arc<Listener> {
     let tls = tls::captured(compiler, INBOUND);
-    let admission = admission(compiler, origin, written.mtls, tls.as_ref());
+    let mtls = written.mtls.as_ref();
+    let at = mtls.map_or(origin, |mtls| &mtls.origin);
+    let mtls = mtls.map_or_else(Mtls::default, |mtls| mtls.value);
+    let admission = admission(compiler, at, mtls, tls.as_ref());
     let mut port_admissions = Vec::new();
     for (port, mtls) in &written.port_mtls {
         let admission = self::admission(compiler, &mtls.origin, mtls.value, tls.as_ref());
@@ -229,6 +232,9 @@ fn listener(
         escaped_slashes: EscapedSlashes::Keep,
         abort_on_close: None,
         connections_max: connections.unwrap_or(u32::MAX),
+        per_source: None,
+        requests_max: u32::MAX,
+        rate_limit: None,
         timeouts: plain::timeouts(timeouts),
         liveness: compiler.egress.liveness,
         stats: compiler.registry.listener(name),
@@ -293,8 +299,8 @@ fn admission(
         (Mtls::Permissive, Some(tls)) => Admission::Tls(Arc::clone(tls)),
         (Mtls::Strict, Some(tls)) => Admission::Tls(Arc::new(tls.with_mode(Mode::Strict))),
         (Mtls::Strict, None) if compiler.model.mesh.identity.is_none() => {
-            let help = "add `mesh: {identity: {ca: DIR, id: spiffe://...}}`";
-            compiler.fault_with_help(origin, "`strict` needs an identity for this workload", help);
+            let message = "`strict` needs an identity for this workload";
+            compiler.fault_with_help(origin, message, tls::IDENTITY_HELP);
             Admission::Plain
         }
         (Mtls::Strict | Mtls::Permissive, None) | (Mtls::Disable, _) => Admission::Plain,
@@ -361,6 +367,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         retries: None,
         retry_budget: None,
         breaker: None,
+        rate_limit: None,
         idle_timeout: IDLE_TIMEOUT,
         max_idle_connections: MAX_IDLE_CONNECTIONS,
         send_proxy_protocol: None,

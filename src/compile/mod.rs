@@ -11,6 +11,7 @@ mod jwt;
 mod listeners;
 mod mesh;
 mod pem;
+mod rate_limits;
 pub mod registry;
 mod retries;
 mod routes;
@@ -39,6 +40,7 @@ use crate::mesh::{EndpointAddresses, MARK};
 use crate::message::HeaderEdits;
 use crate::model::{Driver, Fault, Item, Material, Merged, Model, Origin, Refusal, Severity};
 use crate::net::{Bind, DnsName, Egress};
+use crate::resilience::RateLimit;
 use crate::route::{Action, Matcher, Rule};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
@@ -113,6 +115,8 @@ struct Compiler<'a> {
     bind_places: HashMap<Bind, String>,
     /// The names of the services to which rules with a retry policy forward.
     retried: HashSet<&'a str>,
+    /// All rate limits.
+    rate_limits: Vec<Arc<RateLimit>>,
     /// When the certificates are valid.
     validity: Vec<Validity>,
 }
@@ -188,6 +192,7 @@ fn compile_all(
         egress: Egress::default(),
         bind_places: HashMap::new(),
         retried: retries::retried(model),
+        rate_limits: Vec::new(),
         validity: Vec::new(),
     };
     compiler.egress = Egress {
@@ -214,6 +219,7 @@ fn compile_all(
         version,
         listeners,
         rules: std::mem::take(&mut compiler.rules),
+        rate_limits: std::mem::take(&mut compiler.rate_limits),
         limits: settings::limits(&mut compiler),
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
@@ -304,6 +310,7 @@ impl<'a> Compiler<'a> {
             action,
             timeout: None,
             retries: None,
+            rate_limit: None,
             body_idle: None,
             jwt: None,
             rewrite: None,
@@ -345,7 +352,9 @@ impl<'a> Compiler<'a> {
         let text = reference.value.as_str();
         if is_address(text) {
             let message = format!("{text:?} is an address; a service is named here");
-            let help = "write `to: app`, and `services: {app: {endpoints: [127.0.0.1:9000]}}`";
+            let to = habits::address::service(text);
+            let to = to.as_deref().unwrap_or("endpoints: [IP:PORT]");
+            let help = format!("write `to: app`, and `services: {{app: {{{to}}}}}`");
             self.fault_with_help(&reference.origin, message, help);
             return None;
         }

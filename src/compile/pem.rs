@@ -62,8 +62,8 @@ impl Pem {
             Self::PublicKey => "the private key is in the file from which it was made",
             Self::Empty => "write the file again, as PEM text",
             Self::Binary => "DER becomes PEM by: openssl x509 -inform DER -in FILE -out NEW",
-            Self::Certificate => "name the file that has PRIVATE KEY in its first line",
-            Self::Key => "name the file that has CERTIFICATE in its first line",
+            Self::Certificate => "name the file that has PRIVATE KEY in a line with -----BEGIN",
+            Self::Key => "name the file that has CERTIFICATE in a line with -----BEGIN",
             Self::Unknown => {
                 "a PEM file begins with -----BEGIN, and the words after it say what it is"
             }

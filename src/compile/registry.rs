@@ -15,7 +15,9 @@ use crate::jwt::KeysWanted;
 use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
-use crate::resilience::{InUse, RetryBudget};
+use crate::resilience::{
+    Buckets, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope, Sources,
+};
 use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
 use crate::tls::{ClientTls, TicketKeys};
@@ -32,6 +34,9 @@ pub struct Registry {
     authorization: Family<String, authz::RuleCells>,
     jwt: Family<String, ProviderCells>,
     passthrough: Family<String, EndpointCells>,
+    sources: HashMap<String, Weak<Sources>>,
+    rate_limits: Family<LimitId, RateLimitCells>,
+    buckets: HashMap<LimitId, (LimitTerms, Weak<Buckets>)>,
     services: FxHashMap<Box<str>, OfService>,
     /// Keys of session tickets. They survive reloads too.
     pub tickets: TicketKeys,
@@ -52,6 +57,9 @@ impl Registry {
             authorization: Family::default(),
             jwt: Family::default(),
             passthrough: Family::default(),
+            sources: HashMap::new(),
+            rate_limits: Family::default(),
+            buckets: HashMap::new(),
             services: FxHashMap::default(),
             tickets: TicketKeys::default(),
             keys_wanted: HashMap::new(),
@@ -151,6 +159,36 @@ impl Registry {
         self.of_service(service).tls = Arc::downgrade(tls);
     }
 
+    /// The open connections of a listener by client address.
+    pub fn sources(&mut self, listener: &str) -> Arc<Sources> {
+        forget(&mut self.sources, is_used);
+        living(self.sources.entry(listener.to_owned()).or_default(), Sources::default)
+    }
+
+    /// The buckets and the counters of a rate limit. The buckets are kept while the limit stays the
+    /// same: the debt of another rate has no meaning.
+    pub fn rate_limit(
+        &mut self,
+        id: &LimitId,
+        rate: Rate,
+        burst: u64,
+        by: &LimitBy,
+        keys_max: usize,
+    ) -> (Arc<Buckets>, Arc<PerWorker<RateLimitCells>>) {
+        let terms = LimitTerms { rate, burst, by: by.clone(), keys_max };
+        let known = self.buckets.get(id).filter(|(known, _)| *known == terms);
+        let buckets = known.and_then(|(_, buckets)| buckets.upgrade()).unwrap_or_else(|| {
+            forget(&mut self.buckets, |(_, buckets)| is_used(buckets));
+            let buckets = Arc::new(match by {
+                LimitBy::All => Buckets::one(),
+                _ => Buckets::keyed(keys_max),
+            });
+            self.buckets.insert(id.clone(), (terms, Arc::downgrade(&buckets)));
+            buckets
+        });
+        (buckets, self.rate_limits.find(id.clone(), self.workers))
+    }
+
     /// The counters of the endpoints that a listener finds by their address alone.
     pub fn passthrough(&mut self, listener: &str) -> Arc<PerWorker<EndpointCells>> {
         self.passthrough.find(listener.to_owned(), self.workers)
@@ -167,6 +205,28 @@ impl Registry {
         }
         self.services.entry(name.into()).or_default()
     }
+}
+
+/// The part of the configuration that a rate limit belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LimitId {
+    /// The kind of part.
+    pub scope: Scope,
+    /// The host of a rule, or nothing.
+    pub host: Box<str>,
+    /// The name of the part.
+    pub name: Box<str>,
+    /// The number of rules before it with this host and name.
+    pub nth: usize,
+}
+
+/// The settings that the state of buckets belongs to.
+#[derive(Debug, PartialEq, Eq)]
+struct LimitTerms {
+    rate: Rate,
+    burst: u64,
+    by: LimitBy,
+    keys_max: usize,
 }
 
 /// The cells of one service.

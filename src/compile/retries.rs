@@ -36,7 +36,8 @@ pub(super) fn policy(
     let backoff_max = value.backoff_max.as_ref().map_or(longest, |max| max.value);
     if let Some(max) = value.backoff_max.as_ref().filter(|max| max.value < backoff_base) {
         let message = format!("the longest wait is shorter than the first one, {backoff_base:?}");
-        compiler.fault(&max.origin, message);
+        let help = format!("write {backoff_base:?} or longer, or a shorter `base`");
+        compiler.fault_with_help(&max.origin, message, help);
     }
     if let (Some(per_try), Some(timeout)) = (&value.per_try_timeout, timeout)
         && per_try.value >= timeout

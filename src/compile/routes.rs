@@ -4,11 +4,13 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::rate_limits::{self, Owner};
 use super::{Compiler, is_token, jwt, methods, retries};
 use crate::cluster::Service;
 use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeaderEdits;
 use crate::model::{self, FieldEdits, Item, Match, Origin};
+use crate::resilience::Scope;
 use crate::route::{
     Action, CONNECT, HostPattern, Matcher, Redirect, Respond, Rewrite, Rule, Split, Table,
 };
@@ -159,6 +161,10 @@ fn rule_of(
     let jwt = jwt::demand(compiler, written.jwt.as_ref());
     let retries = written.retries.as_ref();
     let retries = retries.map(|item| retries::policy(compiler, item, written.timeout));
+    let rate_limit = written.rate_limit.as_ref().and_then(|item| {
+        let RuleName { host, ref name, nth } = called;
+        rate_limits::limit(compiler, &Owner { scope: Scope::Route, host, name, nth }, item)
+    });
     let (matcher, action) = (matcher?, action?);
     let place = compiler.model.files.line_of(&item.origin).into();
     let index = compiler.rule_index();
@@ -174,6 +180,7 @@ fn rule_of(
         action,
         timeout: written.timeout,
         retries,
+        rate_limit,
         body_idle: written.body_idle,
         jwt,
         rewrite,
@@ -360,13 +367,13 @@ const FRAMING_FIELDS: [&str; 5] =
 fn edits(compiler: &mut Compiler<'_>, written: Option<&FieldEdits>) -> HeaderEdits {
     let Some(FieldEdits { set, add, remove }) = written else { return HeaderEdits::none() };
     for (name, value) in set.iter().chain(add) {
-        field_name(compiler, name);
+        field_name(compiler, name, Some(&value.value));
         if value.value.bytes().any(|byte| byte < 0x20 && byte != b'\t' || byte == 0x7f) {
             compiler.fault(&value.origin, "a field's value has no control characters");
         }
     }
     for name in remove {
-        field_name(compiler, name);
+        field_name(compiler, name, None);
     }
     let text = |item: &Item<String>| Box::from(item.value.as_str());
     let field = |(name, value): &(_, _)| (text(name), text(value));
@@ -377,15 +384,24 @@ fn edits(compiler: &mut Compiler<'_>, written: Option<&FieldEdits>) -> HeaderEdi
     }
 }
 
-fn field_name(compiler: &mut Compiler<'_>, name: &Item<String>) {
+/// Whether `byte` may be in the name of a host, for advice.
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b".-:".contains(&byte)
+}
+
+/// Checks the name of a field that gets `value`.
+fn field_name(compiler: &mut Compiler<'_>, name: &Item<String>, value: Option<&str>) {
     if !is_token(&name.value) {
         compiler.fault(&name.origin, format!("{:?} is not the name of a field", name.value));
     }
     let is = |field: &str| field.eq_ignore_ascii_case(&name.value);
     let help = match () {
-        () if is("host") => "write `rewrite: {host: NAME}` in this rule",
+        () if is("host") => match value.filter(|value| value.bytes().all(is_of_host)) {
+            Some(host) => format!("write `rewrite: {{host: {host}}}` in this rule"),
+            None => "write `rewrite: {host: NAME}` in this rule".to_owned(),
+        },
         () if FRAMING_FIELDS.iter().any(|field| is(field)) => {
-            "leave it out: the proxy writes it for each connection"
+            "leave it out: the proxy writes it for each connection".to_owned()
         }
         () => return,
     };

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::rate_limits::{self, Owner};
 use super::{Compiler, breaker, endpoints, health, http2, is_token, jwt, retries, tcp, tls};
 use crate::balance::{HashKey, Policy};
 use crate::cluster::{EndpointSet, Protocol, Service};
 use crate::model::{self, Balance, Endpoints, HashBy, Item, Model, ServiceProtocol};
 use crate::net::{DnsName, Egress};
 use crate::proxy_protocol::SendProxyProtocol;
+use crate::resilience::Scope;
 
 /// The default time limit for connecting. The kernel sends a lost SYN again after 1, 3 and 7 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,6 +65,9 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let retries = retries.map(|item| retries::policy(compiler, item, written.timeout));
     let breaker = written.circuit_breaker.as_ref();
     let breaker = breaker.map(|written| Arc::new(breaker::breaker(compiler, name, written)));
+    let rate_limit = written.rate_limit.as_ref();
+    let rate_limit = rate_limit
+        .and_then(|item| rate_limits::limit(compiler, &Owner::named(Scope::Service, name), item));
     let budgeted = retries.is_some() || compiler.retried.contains(name);
     Service {
         name: name.into(),
@@ -89,6 +94,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         retry_budget: budgeted.then(|| compiler.registry.retry_budget(name)),
         retries,
         breaker,
+        rate_limit,
         idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),
         max_idle_connections: written.max_idle_connections.unwrap_or(MAX_IDLE_CONNECTIONS),
         send_proxy_protocol: match written.send_proxy_protocol {

@@ -26,7 +26,9 @@ pub(super) fn find(compiler: &mut Compiler<'_>) {
         if routes.value.rules.is_empty() {
             let host = &routes.value.host;
             let message = format!("{:?} has no rules: each request to it gets 404", host.value);
-            compiler.warn(&host.origin, message, "write a rule: [{to: app}]");
+            let (to, service) = forward(model);
+            let help = format!("write a rule: [{{to: {to}}}]{service}");
+            compiler.warn(&host.origin, message, help);
         }
         for rule in &routes.value.rules {
             trailing_slash(compiler, &rule.value);
@@ -75,6 +77,15 @@ fn trailing_slash(compiler: &mut Compiler<'_>, rule: &model::Rule) {
     }
 }
 
+/// The service of a rule in an example, and how to write the service if there is none.
+fn forward(model: &model::Model) -> (&str, &'static str) {
+    match &model.services[..] {
+        [] => ("app", ", and `services: {app: {endpoints: [IP:PORT]}}`"),
+        [service] => (&service.value.name.value, ""),
+        _ => ("SERVICE", ""),
+    }
+}
+
 fn nothing_to_serve(compiler: &mut Compiler<'_>) {
     let model = compiler.model;
     let secondary = |fault: Fault| Fault { secondary: true, ..fault };
@@ -92,8 +103,11 @@ fn nothing_to_serve(compiler: &mut Compiler<'_>) {
     for listener in model.listeners.iter().filter(routed) {
         let message = "there are no routes: each request to this listener gets 404";
         let fault = Fault::warning(&listener.value.name.origin, message);
-        let help =
-            "write `routes: {\"*\": [{to: app}]}`; `protocol: tcp` passes bytes to a service";
+        let (to, service) = forward(model);
+        let help = format!(
+            "write `routes: {{\"*\": [{{to: {to}}}]}}`{service}; \
+             `protocol: tcp` passes bytes to a service"
+        );
         compiler.faults.push(secondary(fault.help(help)));
     }
 }

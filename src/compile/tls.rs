@@ -20,6 +20,10 @@ use crate::tls::{
     PeerVerifier, ServerParameters, ServerTls, Trust, Versions, spiffe_id, terms_of,
 };
 
+/// The advice where a workload needs an identity.
+pub(super) const IDENTITY_HELP: &str = "add `mesh: {identity: {ca: DIR, id: spiffe://...}}`; \
+    with certificates from elsewhere, identity: {cert: FILE, key: FILE, roots: FILE}";
+
 /// ALPN for HTTP/1.1 listeners and services.
 const ALPN_HTTP: &[&[u8]] = &[b"http/1.1"];
 
@@ -94,9 +98,12 @@ pub(super) fn mesh(compiler: &mut Compiler<'_>) -> Option<MeshIdentity> {
     let own = own?;
     let proven = own.cert.first().and_then(spiffe_id);
     if proven.as_ref().is_none_or(|id| id.trust_domain() != domain) {
-        let found = proven.map_or_else(|| "none".to_owned(), |id| id.as_str().to_owned());
+        let found = proven.as_ref().map_or("none", SpiffeId::as_str);
         let message = format!("the certificate has no SPIFFE ID in {domain} (it has: {found})");
-        let help = "set mesh.trust_domain to the domain of the certificate";
+        let help = match &proven {
+            Some(_) => "set mesh.trust_domain to the domain of the certificate",
+            None => "a mesh needs certificates with a SPIFFE ID: `ringway ca issue` makes them",
+        };
         compiler.fault_with_help(&item.origin, message, help);
     }
     Some(MeshIdentity { own, trust: Arc::new(Trust { bundles, crls }), accepts })
@@ -215,7 +222,8 @@ fn mesh_mode(compiler: &mut Compiler<'_>, origin: &Origin, binds: &[Bind]) -> Op
     let inbound = &compiler.model.mesh.inbound;
     let of_port = |port: u16| {
         let named = inbound.port_mtls.iter().find(|(number, _)| *number == port);
-        named.map_or(inbound.mtls, |(_, mtls)| mtls.value)
+        let mtls = named.map(|(_, mtls)| mtls).or(inbound.mtls.as_ref());
+        mtls.map_or_else(Mtls::default, |mtls| mtls.value)
     };
     let mut wanted: Vec<Mtls> = binds
         .iter()
@@ -445,8 +453,7 @@ fn only_first(compiler: &mut Compiler<'_>, files: &ServerCertificate) {
 impl<'a> Compiler<'a> {
     fn mesh_identity(&mut self, origin: &Origin) -> Option<MeshIdentity> {
         if self.model.mesh.identity.is_none() {
-            let help = "add `mesh: {identity: {ca: DIR, id: spiffe://...}}`";
-            self.fault_with_help(origin, "this workload has no identity", help);
+            self.fault_with_help(origin, "this workload has no identity", IDENTITY_HELP);
         }
         self.mesh.clone()
     }
@@ -528,8 +535,8 @@ fn certify(
         }
         Err(rustls::Error::InconsistentKeys(_)) => {
             let message = "this key does not belong to the certificate";
-            let help =
-                "a new certificate needs its own key; the first certificate of a file counts";
+            let help = "name the key that the certificate was made with; \
+                if the file has several certificates, that of this host is the first";
             compiler.fault_with_help(origins[1], message, help);
             None
         }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::dns::DnsPlan;
 use crate::dns::{Answer, Directory, answer, failure, is_refusal};
+use crate::error::plain;
 use crate::sources::lookup::{Lookups, Via, read_message, write_message};
 use crate::telemetry::status::Status;
 
@@ -66,7 +67,10 @@ impl Resolver {
             return Ok(());
         };
         let refused = |error: io::Error| {
-            format!("the resolver cannot listen on {address}: {error}; change mesh.dns.bind")
+            format!(
+                "the resolver cannot listen on {address}: {}; change mesh.dns.bind",
+                plain(&error)
+            )
         };
         let datagrams = UdpSocket::bind(address).await.map_err(refused)?;
         let connections = TcpListener::bind(address).await.map_err(refused)?;

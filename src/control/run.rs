@@ -21,6 +21,7 @@ use crate::admin::Admin;
 use crate::cells::PerWorker;
 use crate::compile::registry::Registry;
 use crate::compile::{Compiled, Resolutions};
+use crate::error::plain;
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
 use crate::runtime::core::WorkerCells;
@@ -67,7 +68,8 @@ pub type Interception = Box<dyn FnOnce(&Model) -> Result<Installed, InterceptErr
 /// When the first configuration cannot be applied, or the system refuses an operation.
 pub fn run(arguments: Vec<PathBuf>, interception: Option<Interception>) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let system = |error| RunError::System(format!("cannot start the control thread: {error}"));
+    let system =
+        |error| RunError::System(format!("cannot start the control thread: {}", plain(&error)));
     let runtime = runtime.map_err(system)?;
     let result = runtime.block_on(serve(arguments, interception));
     // Do not wait for a lookup or a fetch that still runs on its own thread.
@@ -408,7 +410,7 @@ fn start_workers(
     driver: Driver,
     parts: &WorkerParts<'_>,
 ) -> Result<Vec<Mailbox>, RunError> {
-    let system = |error: std::io::Error| RunError::System(format!("no worker: {error}"));
+    let system = |error: std::io::Error| RunError::System(format!("no worker: {}", plain(&error)));
     let pairs: Vec<(Mailbox, Inbox)> =
         (0..workers).map(|_| mailbox()).collect::<Result<_, _>>().map_err(system)?;
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();

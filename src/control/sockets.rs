@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
+use crate::error::plain;
 use crate::mesh::Capture;
 use crate::net::Bind;
 use crate::net::{Intercept, is_shortage};
@@ -40,7 +41,7 @@ pub struct Sockets {
 
 /// The error of an address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {bind}: {error}{hint}")]
+#[error("cannot listen on {bind}: {}{hint}", plain(error))]
 pub struct BindError {
     /// The address.
     pub bind: Bind,

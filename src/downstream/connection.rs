@@ -57,6 +57,10 @@ pub fn serve<I: Io>(
                 Err(Hopeless) => return,
             },
         };
+        if let Err(refusal) = downstream.count_source(&listener) {
+            listener.stats.worker(downstream.worker.index).source_overflow.increment();
+            return record_refusal(&downstream, &refusal);
+        }
         if let Some(tls) = &listener.tls {
             let accept = Box::pin(secure::accept(downstream, &listener, tls, first));
             let Some(opened) = accept.await else { return };
@@ -159,6 +163,10 @@ const NO_PROXY_HEADER: Refusal =
 /// Counts and records the refusal of a connection before its first request.
 fn refuse<I: Io>(downstream: &Downstream<I>, listener: &Listener, refusal: &Refusal) {
     listener.stats.worker(downstream.worker.index).refused.increment();
+    record_refusal(downstream, refusal);
+}
+
+fn record_refusal<I: Io>(downstream: &Downstream<I>, refusal: &Refusal) {
     let local = downstream.local();
     if let Some((_, terms)) = downstream.listener(&local) {
         ExchangeRecord::open(downstream, terms).set_refusal(refusal);
@@ -205,8 +213,10 @@ fn serve_http<I: Io>(
     speaks_http2: bool,
     mut pending: Option<Buf>,
 ) -> impl Future<Output = Option<Buf>> {
-    let mut waiting = Waiting { timeout: first_timeout, first: true };
+    let requests_max = downstream.terms().map_or(u32::MAX, |terms| terms.requests_max);
+    let mut waiting = Waiting { timeout: first_timeout, first: true, requests_max };
     async move {
+        let mut served = 0_u32;
         loop {
             let mut buf = match pending.take() {
                 Some(buf) => buf,
@@ -219,6 +229,11 @@ fn serve_http<I: Io>(
                 if is_preface(buf.data()) {
                     return Some(buf);
                 }
+            }
+            served = served.saturating_add(1);
+            if served >= waiting.requests_max {
+                // The response says that the connection closes.
+                downstream.state().draining.set(true);
             }
             let mut workspace = downstream.worker.workspaces.take();
             let after = match read_head(downstream, &mut workspace, buf).await {
@@ -244,8 +259,10 @@ fn serve_http<I: Io>(
             if downstream.draining() && pending.is_none() {
                 return None;
             }
-            let timeout = downstream.terms()?.timeouts.keep_alive;
-            waiting = Waiting { timeout, first: false };
+            let terms = downstream.terms()?;
+            let (timeout, requests_max) = (terms.timeouts.keep_alive, terms.requests_max);
+            drop(terms);
+            waiting = Waiting { timeout, first: false, requests_max };
         }
     }
 }
@@ -254,6 +271,8 @@ fn serve_http<I: Io>(
 struct Waiting {
     timeout: Duration,
     first: bool,
+    /// The number of requests after which the connection closes.
+    requests_max: u32,
 }
 
 /// Waits for the first bytes of a request. Returns `None` when none arrive.

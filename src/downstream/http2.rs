@@ -40,10 +40,11 @@ async fn begin<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> Option<D
     let (downstream, wire) = downstream.take_stream()?;
     let worker = Rc::clone(&downstream.worker);
     let io = worker.io.clone();
-    let (limits, timeouts, settings) = {
+    let (limits, timeouts, settings, requests_max) = {
         let local = downstream.local();
         let (listener, _) = downstream.listener(&local)?;
-        (local.snapshot.limits, listener.timeouts, listener.http2.unwrap_or_default())
+        let settings = listener.http2.unwrap_or_default();
+        (local.snapshot.limits, listener.timeouts, settings, listener.requests_max)
     };
     let config = Config {
         peer: Peer::Client,
@@ -64,6 +65,7 @@ async fn begin<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> Option<D
         transport,
         limits: limits.message,
         streams_max: settings.streams_max,
+        requests_max,
         pulse,
         open: Rc::default(),
         opened: 0,
@@ -91,6 +93,8 @@ struct Driver<I: Io> {
     transport: Transport<I>,
     limits: message::Limits,
     streams_max: u32,
+    /// The number of requests after which the connection closes.
+    requests_max: u32,
     pulse: Pulse,
     /// The number of streams that are served now.
     open: Rc<Cell<usize>>,
@@ -138,7 +142,8 @@ impl<I: Io> Driver<I> {
             if step.ping {
                 self.connection.ping();
             }
-            if !self.leaving && (step.leave || self.downstream.draining()) {
+            let full = self.opened >= u64::from(self.requests_max);
+            if !self.leaving && (step.leave || full || self.downstream.draining()) {
                 self.leaving = true;
                 // GOAWAY is sent twice, so streams that the client opens meanwhile are still
                 // served (RFC 9113 6.8).

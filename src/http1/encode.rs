@@ -4,7 +4,7 @@
 //! The framing fields are written from the decision in `framing`, not copied from the input.
 
 use super::framing::{self, RequestFraming, ResponseFraming};
-use super::sink::Sink;
+use super::sink::{More, Sink};
 use crate::message::{HeadView, HeaderEdits, Version, elements, is_named};
 
 /// The changes to a request for an endpoint.
@@ -59,6 +59,8 @@ pub struct ResponseEdits<'a> {
     pub via: Option<&'a str>,
     /// Fields that replace those of the same name.
     pub replaced: &'a [Replaced],
+    /// Writes more fields.
+    pub more: Option<More<'a>>,
     /// The header edits of the rule.
     pub headers: &'a HeaderEdits,
 }
@@ -170,6 +172,9 @@ pub fn response(
         out.add_hop(b"Connection", b"close");
     } else if edits.keep_alive {
         out.add_hop(b"Connection", b"keep-alive");
+    }
+    if let Some(more) = edits.more {
+        more(out);
     }
     finish(out, edits.headers);
 }
@@ -510,6 +515,7 @@ mod tests {
         let none = HeaderEdits::none();
         let edits = |close, keep_alive, dechunk| ResponseEdits {
             replaced: &[],
+            more: None,
             close,
             keep_alive,
             dechunk,

@@ -2,7 +2,7 @@
 
 use super::encode::{finish, reason};
 use super::framing::LENGTH_FIELD;
-use super::sink::Sink;
+use super::sink::{More, Sink};
 use crate::message::HeaderEdits;
 
 /// A local reply.
@@ -15,6 +15,8 @@ pub struct LocalReply<'a> {
     pub body: &'a [u8],
     /// Additional fields, and changes to the reply's own fields.
     pub headers: &'a HeaderEdits,
+    /// Writes more fields.
+    pub more: Option<More<'a>>,
     /// The gRPC status, for a gRPC client.
     pub call: Option<CallReply>,
     /// The connection stays open.
@@ -64,6 +66,9 @@ pub fn local_reply(out: &mut dyn Sink, reply: &LocalReply<'_>) {
     if !reply.keep {
         out.add_hop(b"Connection", b"close");
     }
+    if let Some(more) = reply.more {
+        more(out);
+    }
     finish(out, reply.headers);
 }
 
@@ -81,6 +86,7 @@ mod tests {
                 location: b"",
                 body: b"no",
                 headers: &headers,
+                more: None,
                 call: None,
                 keep,
                 is_head,

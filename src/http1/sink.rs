@@ -32,6 +32,9 @@ pub trait Sink {
     fn end(&mut self);
 }
 
+/// Writes fields that only the caller knows.
+pub type More<'a> = &'a dyn Fn(&mut dyn Sink);
+
 impl Sink for Vec<u8> {
     fn request_line(&mut self, method: &[u8], target: &[&[u8]]) {
         self.extend_from_slice(method);

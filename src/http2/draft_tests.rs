@@ -136,7 +136,9 @@ fn responses_and_trailers_are_said_in_http2() {
         let framing = framing::response(view, Method::Get, true).unwrap();
         let (close, keep_alive, dechunk, empty) = (true, false, false, false);
         let (via, replaced, headers) = (None, &[][..], &NONE);
-        let edits = ResponseEdits { close, keep_alive, dechunk, empty, via, replaced, headers };
+        let more = None;
+        let edits =
+            ResponseEdits { close, keep_alive, dechunk, empty, via, replaced, more, headers };
         let mut draft = Draft::default();
         encode::response(&mut draft, view, &framing, &edits);
         draft.check_response().unwrap();

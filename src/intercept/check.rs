@@ -14,6 +14,8 @@ use super::proc_net::{TcpSocket, tcp_sockets};
 use super::system::{has_ipv6, proc_net};
 use super::visitor::Visitor;
 
+use crate::error::plain;
+
 /// Time limit for a connection that must be captured. It does not leave this host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -138,7 +140,9 @@ fn listen_where_free(
             }
             let address = SocketAddr::new(ip, port);
             let listener = listen(address, transparent);
-            let said = |error| InterceptError::Plan(format!("cannot listen on {address}: {error}"));
+            let said = |error| {
+                InterceptError::Plan(format!("cannot listen on {address}: {}", plain(&error)))
+            };
             listeners.push(listener.map_err(said)?);
         }
         report
@@ -239,7 +243,8 @@ fn inbound(
     let at = plan.inbound_port;
     // This socket plays the application. It gets the client's connection only if the rules do not
     // capture it; else it may get one from the proxy.
-    let listening = |error| InterceptError::Plan(format!("cannot listen on {to}: {error}"));
+    let listening =
+        |error| InterceptError::Plan(format!("cannot listen on {to}: {}", plain(&error)));
     let application = listen(to, false).map_err(listening)?;
     application.set_nonblocking(true).map_err(listening)?;
     // The client's socket is in the other namespace; the peer is in this one.
@@ -321,7 +326,7 @@ fn said(seen: &std::io::Result<Seen>) -> String {
         Ok(Seen::Elsewhere) => "a host outside answered".to_owned(),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => "is refused".to_owned(),
         Err(error) if error.kind() == ErrorKind::TimedOut => "nobody answers".to_owned(),
-        Err(error) => format!("fails: {error}"),
+        Err(error) => format!("fails: {}", plain(&error)),
     }
 }
 

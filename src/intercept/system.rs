@@ -10,6 +10,8 @@ use nix::unistd::{Group, User};
 
 use super::error::InterceptError;
 
+use crate::error::plain;
+
 /// Directories of administrator programs. They are often not in the PATH of normal users.
 const SYSTEM_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin"];
 
@@ -83,7 +85,8 @@ pub fn enter(namespace: &str) -> Result<(), InterceptError> {
         cause,
         hint: "the id of a process or a path names others",
     };
-    let file = File::open(&path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+    let file = File::open(&path)
+        .map_err(|error| wrong(format!("{}: {}", path.display(), plain(&error))))?;
     setns(file, CloneFlags::CLONE_NEWNET).map_err(|error| match error {
         nix::errno::Errno::EPERM => InterceptError::Denied { said: format!("setns: {error}") },
         _ => wrong(error.to_string()),

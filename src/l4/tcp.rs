@@ -8,7 +8,7 @@ use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
 use crate::serve::record::ExchangeRecord;
 use crate::serve::tunnel::Tunnel;
-use crate::serve::{Downstream, guard};
+use crate::serve::{Downstream, guard, limits};
 use crate::snapshot::{Limits, Serves};
 use crate::time::Time;
 use crate::upstream::choose::{self, Choice, Target};
@@ -56,8 +56,9 @@ impl<I: Io> Default for Begun<I> {
 }
 
 /// The tunnel between a client and `service`. Returns `None` when the authorization rules deny the
-/// connection, when the service requires a token, or when no endpoint accepts a connection. The
-/// caller runs the tunnel, after this function has dropped its reference to the snapshot.
+/// connection, when the service requires a token, at a rate limit, or when no endpoint accepts a
+/// connection. The caller runs the tunnel, after this function has dropped its reference to the
+/// snapshot.
 pub async fn open<I: Io>(
     downstream: &Downstream<I>,
     local: Rc<Local<I>>,
@@ -78,8 +79,10 @@ pub async fn open<I: Io>(
         record.set_refusal(&DENIED);
         return None;
     }
-    if let Err(refusal) = decision::check_bytes(by.rule.as_deref().map(|it| &**it), &service.config)
-    {
+    let (rule, config) = (by.rule.as_deref().map(|it| &**it), &service.config);
+    let admitted = decision::check_bytes(rule, config)
+        .and_then(|()| limits::check_bytes(downstream, &record, rule, config));
+    if let Err(refusal) = admitted {
         record.set_refusal(&refusal);
         return None;
     }

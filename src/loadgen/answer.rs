@@ -10,7 +10,7 @@ use crate::message::{Head, Method};
 
 /// The state of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     /// More bytes are needed.
     More,
     /// The answer is complete.
@@ -24,7 +24,7 @@ pub(super) enum Step {
 
 /// The answer that a connection waits for. It is reused for the next one.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
+pub struct Answer {
     state: State,
     /// The received part of the head, if it came in several parts.
     partial: Vec<u8>,
@@ -54,20 +54,20 @@ enum Rest {
 
 impl Answer {
     /// Starts to wait for an HTTP response.
-    pub(super) fn expect_http1(&mut self) {
+    pub fn expect_http1(&mut self) {
         self.partial.clear();
         self.head.clear();
         self.state = State::Head;
     }
 
     /// Starts to wait for `bytes` bytes.
-    pub(super) fn expect_echo(&mut self, bytes: usize) {
+    pub fn expect_echo(&mut self, bytes: usize) {
         self.state = State::Echo { left: bytes };
     }
 
     /// The number of next bytes that the client only needs to count. They need no copy from the
     /// kernel.
-    pub(super) fn discardable(&self) -> usize {
+    pub fn discardable(&self) -> usize {
         match &self.state {
             State::Body { rest: Rest::Length(left), .. } => {
                 usize::try_from(*left).unwrap_or(usize::MAX)
@@ -81,7 +81,7 @@ impl Answer {
     ///
     /// # Errors
     /// When the bytes are not discardable.
-    pub(super) fn discard(&mut self, count: usize) -> Result<Step, Refusal> {
+    pub fn discard(&mut self, count: usize) -> Result<Step, Refusal> {
         let State::Body { status, keep_alive, rest } = &mut self.state else {
             return Err(TOO_MUCH);
         };
@@ -100,7 +100,7 @@ impl Answer {
     ///
     /// # Errors
     /// When they are not exactly one valid answer.
-    pub(super) fn take(&mut self, bytes: &[u8], limits: &Limits) -> Result<Step, Refusal> {
+    pub fn take(&mut self, bytes: &[u8], limits: &Limits) -> Result<Step, Refusal> {
         match &mut self.state {
             State::Head if self.partial.is_empty() => self.take_head(bytes, limits),
             State::Head => {
@@ -128,7 +128,7 @@ impl Answer {
 
     /// Handles the end of the connection. Returns `None` if the answer is incomplete: only an
     /// answer without a length ends with the connection.
-    pub(super) fn end(&self) -> Option<Step> {
+    pub fn end(&self) -> Option<Step> {
         match &self.state {
             State::Body { status, rest: Rest::UntilClose, .. } => {
                 Some(Step::Done { status: *status, keep_alive: false })

@@ -10,6 +10,8 @@ use clap::Args;
 use super::Error;
 use super::link::Tls;
 
+use crate::error::plain;
+
 /// The load to generate.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  \
@@ -233,7 +235,9 @@ const RATE_MAX: f64 = 1e6;
 
 #[allow(clippy::disallowed_methods)] // a command may block on DNS
 fn resolve(host: &str, advice: &str) -> Result<SocketAddr, Error> {
-    let found = host.to_socket_addrs().map_err(|error| usage(format!("{host}: {error}; {advice}")));
+    let found = host
+        .to_socket_addrs()
+        .map_err(|error| usage(format!("{host}: {}; {advice}", plain(&error))));
     found?.next().ok_or_else(|| usage(format!("{host} has no address")))
 }
 

@@ -4,7 +4,7 @@
 //! It uses epoll directly and not the ring, so that it does not measure a proxy with the proxy's
 //! own code. It must be light, because it shares its CPU with the server behind the proxy.
 
-mod answer;
+pub mod answer;
 mod args;
 mod bulk;
 mod client;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Http2, Item, Origin, ServerTls, Tcp};
+use super::{Http2, Item, Origin, RateLimit, ServerTls, Tcp};
 use crate::net::Bind;
 
 /// A listener: its addresses and the protocol of its connections.
@@ -39,6 +39,12 @@ pub struct Listener {
     pub tcp: Tcp,
     /// The maximum number of open connections. `None` means no separate limit.
     pub connections: Option<u32>,
+    /// The maximum number of open connections from one client address. `None` means no limit.
+    pub connections_per_source: Option<Item<u32>>,
+    /// The number of requests after which a connection closes. `None` means no limit.
+    pub requests_per_connection: Option<Item<u32>>,
+    /// A limit on the requests of all clients.
+    pub rate_limit: Option<Item<RateLimit>>,
     /// Whether requests without `x-request-id` get one. `None` means the default, true.
     pub request_id: Option<bool>,
     /// The pseudonym to add to `via`.

@@ -42,7 +42,7 @@ pub struct Inbound {
     /// The means of capture.
     pub intercept: InterceptBy,
     /// Mutual TLS on all ports.
-    pub mtls: Mtls,
+    pub mtls: Option<Item<Mtls>>,
     /// Mutual TLS on single ports.
     pub port_mtls: Vec<(u16, Item<Mtls>)>,
     /// The protocols of single ports.

@@ -13,6 +13,7 @@ mod mesh;
 mod origin;
 mod patch;
 mod policy;
+mod rate_limit;
 mod retry;
 mod route;
 mod service;
@@ -35,6 +36,7 @@ pub use mesh::{
 pub use origin::{Files, Item, Origin, Place, ResourceId};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
+pub use rate_limit::{LimitBy, LimitHeaders, RateLimit};
 pub use retry::Retries;
 pub use route::{Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule};
 pub use service::{

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{CircuitBreaker, ClientTls, HealthCheck, Http2, Item, Retries, Tcp, TokenDemand};
+use super::{
+    CircuitBreaker, ClientTls, HealthCheck, Http2, Item, RateLimit, Retries, Tcp, TokenDemand,
+};
 use crate::net::{Address, DnsName};
 
 /// A service: its endpoints and their settings.
@@ -36,6 +38,8 @@ pub struct Service {
     pub retries: Option<Item<Retries>>,
     /// Limits on what the service may have at one time. `None` means no limits.
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// A limit on the requests to the service.
+    pub rate_limit: Option<Item<RateLimit>>,
     /// How long an idle connection is kept. `None` means the default.
     pub idle_timeout: Option<Duration>,
     /// The maximum number of idle connections for each endpoint. `None` means the default.

@@ -1,18 +1,28 @@
-//! Decides whether a request is sent, whether it is sent again, and whether the client gets a
-//! response. Pure: no I/O, no clock.
+//! Decides whether a request passes the limits, and whether the client gets a response or the
+//! request is sent again. Pure: no I/O, no clock.
 
 mod breaker;
+mod bucket;
+mod buckets;
 mod budget;
+mod rate_limit;
 mod retry;
+mod sources;
 mod verdict;
 
 pub use breaker::{
     CircuitBreaker, InUse, Limit, MAX_CONNECTIONS, MAX_PENDING_REQUESTS, MAX_REQUESTS, MAX_RETRIES,
     Slot, Wanting,
 };
+pub use bucket::{Bucket, FILL_TIME_MAX, Rate, RateError, Taken};
+pub use buckets::{Buckets, Keyed, RATE_LIMIT_KEYS};
 pub use budget::{BUDGET_WINDOW_S, RetryBudget};
+pub use rate_limit::{
+    LimitBy, LimitFields, Quota, RATE_PER, RateLimit, RateLimitCells, Scope, quoted,
+};
 pub use retry::{
     ATTEMPTS, Asked, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT, Condition,
     Failed, REPLAY_BYTES, Repeatable, Response, RetryPolicy,
 };
+pub use sources::{Counted, Sources};
 pub use verdict::{Circumstances, Heard, REPEATS_MAX, Verdict, verdict};

@@ -24,7 +24,7 @@ pub use table::{HTTP_PORT, HTTPS_PORT, Looked, Table};
 use crate::cells::PerWorker;
 use crate::jwt::Requirement;
 use crate::message::HeaderEdits;
-use crate::resilience::RetryPolicy;
+use crate::resilience::{RateLimit, RetryPolicy};
 
 /// A compiled rule.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub struct Rule {
     pub timeout: Option<Duration>,
     /// Retries of failed requests. They override those of the service.
     pub retries: Option<Arc<RetryPolicy>>,
+    /// The limit on the requests of the rule.
+    pub rate_limit: Option<Arc<RateLimit>>,
     /// The longest time without a byte of a body in either direction. It overrides the time of the
     /// listener.
     pub body_idle: Option<Duration>,

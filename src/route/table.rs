@@ -144,6 +144,7 @@ mod tests {
             action: Action::Respond(respond),
             timeout: None,
             retries: None,
+            rate_limit: None,
             body_idle: None,
             jwt: None,
             rewrite: None,

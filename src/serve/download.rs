@@ -16,7 +16,7 @@ use crate::grpc::{self, Code, Kind};
 use crate::http1::encode::{self, Replaced, ResponseEdits};
 use crate::http1::framing::{self, Body, ResponseFraming};
 use crate::http1::parse::{self, Progress};
-use crate::http1::sink::Sink;
+use crate::http1::sink::{More, Sink};
 use crate::http2::{EndpointStream, Gone};
 use crate::message::{HeadView, Method, Version};
 use crate::runtime::buffer::Buf;
@@ -157,7 +157,10 @@ pub async fn relay<I: Io>(
     let plain = || exchange.kind.filter(|kind| !kind.is_web());
     let counted = rewritten.map(|(kind, _)| kind).or_else(plain);
     let body = body.of_call(counted.map(CallBody::response));
+    let quotas = |out: &mut dyn Sink| exchange.record.put_quotas(out);
+    let more = exchange.record.has_quotas().then_some(&quotas as More<'_>);
     let edits = response_edits(exchange, between, &framing, &replaced);
+    let edits = ResponseEdits { more, ..edits };
     let write = |out: &mut dyn Sink| encode::response(out, response, &framing, &edits);
     exchange.downstream.stream.put_head(&mut drafts.scratch, write);
     exchange.record.answered(status);
@@ -355,6 +358,7 @@ fn response_edits<'a, I: Io>(
         empty: framing.is_empty_for(exchange.framing.version),
         via: exchange.plan.terms.via.as_deref(),
         replaced,
+        more: None,
         headers: &exchange.plan.rule.response_headers,
     }
 }

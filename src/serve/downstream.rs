@@ -12,9 +12,10 @@ use super::record::ExchangeRecord;
 use super::registry::{ConnectionState, Registered};
 use super::worker::Worker;
 use crate::decision::Client;
-use crate::error::Flag;
+use crate::error::{Flag, Refusal};
 use crate::http1::encode::ClientCert;
 use crate::identity::SpiffeId;
+use crate::resilience::Counted;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::io::{Io, Stream};
 use crate::snapshot::{ForwardClientCert, Listener};
@@ -122,6 +123,8 @@ pub struct Downstream<I: Io> {
     pub captured: Option<Rc<OriginalDestination<I>>>,
     /// The connections to endpoints that serve this client alone.
     pub private: Private<I>,
+    /// Counts the connection of its client address. Boxed, because most listeners have no limit.
+    counted: Option<Box<Counted>>,
     registered: Registered,
     listener_name: Rc<str>,
     /// The version of the snapshot, and the listener's index in it.
@@ -150,6 +153,13 @@ impl<I: Io> Drop for Using<'_, I> {
     }
 }
 
+/// The refusal of a connection whose client has too many.
+const TOO_MANY_CONNECTIONS: Refusal = Refusal {
+    status: 0,
+    flag: Flag::RateLimited,
+    detail: "the client has too many connections (connections_per_source)",
+};
+
 const REVOKED: &str = "a revocation list names the certificate of the client or the endpoint";
 
 impl<I: Io> Downstream<I> {
@@ -170,6 +180,7 @@ impl<I: Io> Downstream<I> {
             peer: Rc::new(peer),
             captured: None,
             private: Private::default(),
+            counted: None,
             registered,
             listener_name,
             listener_index: Cell::new((u64::MAX, 0)),
@@ -179,6 +190,18 @@ impl<I: Io> Downstream<I> {
     /// The peer, for changes before the first request.
     pub fn peer_mut(&mut self) -> &mut Peer {
         Rc::make_mut(&mut self.peer)
+    }
+
+    /// Counts the connection of its client address until it closes.
+    ///
+    /// # Errors
+    /// When the address has too many connections.
+    pub fn count_source(&mut self, listener: &Listener) -> Result<(), Refusal> {
+        let limit = listener.per_source.as_ref();
+        let Some((limit, peer)) = limit.zip(self.peer.address) else { return Ok(()) };
+        let counted = limit.sources.enter(peer.ip(), limit.max).ok_or(TOO_MANY_CONNECTIONS)?;
+        self.counted = Some(Box::new(counted));
+        Ok(())
     }
 
     /// The entry in the worker's registry.
@@ -228,6 +251,7 @@ impl<I: Io> Downstream<I> {
             peer: Rc::clone(&self.peer),
             captured: self.captured.clone(),
             private: Private::default(),
+            counted: None,
             registered,
             listener_name: Rc::clone(&self.listener_name),
             listener_index: self.listener_index.clone(),

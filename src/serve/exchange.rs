@@ -16,6 +16,7 @@ use super::breaker;
 use super::download::Failure;
 use super::downstream::Downstream;
 use super::guard;
+use super::limits;
 use super::outgoing::Outgoing;
 use super::plan::{self, Plan};
 use super::record::ExchangeRecord;
@@ -164,7 +165,8 @@ fn plan_of<I: Io>(
         Ok(framing) => framing,
         Err(refusal) => return Planned::Unframed(refusal),
     };
-    let rule = match plan::rule(downstream, listener, request) {
+    let limited = limits::check(downstream, record, listener.rate_limit.as_ref(), Some(request));
+    let rule = match limited.and_then(|()| plan::rule(downstream, listener, request)) {
         Ok(rule) => local.rule(rule),
         Err(refusal) => return Planned::Refused(framing, refusal),
     };

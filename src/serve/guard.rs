@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::downstream::Downstream;
+use super::limits;
 use super::plan;
 use super::record::ExchangeRecord;
 use super::workspace::Workspace;
@@ -35,11 +36,11 @@ pub fn normalise_path(
 }
 
 /// Checks whether a request may be forwarded by its rule to `service` (`None`: the proxy answers
-/// the request). The request must have the required token, and the authorization rules must allow
-/// the request. Returns the token.
+/// the request). The request must have the required token, the authorization rules must allow it,
+/// and the rate limits of the rule and the service must have room for it. Returns the token.
 ///
 /// # Errors
-/// 401 without a valid token, 403 when the rules deny the request.
+/// 401 without a valid token, 403 when the rules deny the request, 429 at a rate limit.
 pub fn admit<I: Io>(
     downstream: &Downstream<I>,
     local: &Local<I>,
@@ -65,6 +66,9 @@ pub fn admit<I: Io>(
         record.set_denial(verdict);
         return Err(DENIED);
     }
+    limits::check(downstream, record, rule.rate_limit.as_ref(), Some(request))?;
+    let of_service = config.and_then(|config| config.rate_limit.as_ref());
+    limits::check(downstream, record, of_service, Some(request))?;
     Ok(token)
 }
 

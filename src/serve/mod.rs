@@ -8,6 +8,7 @@ mod download;
 mod downstream;
 pub mod exchange;
 pub mod guard;
+pub mod limits;
 mod outgoing;
 mod pace;
 pub mod plan;

@@ -11,6 +11,7 @@ use crate::error::{Flag, Refusal};
 use crate::grpc::{Kind, code_of_refusal, percent_encoded};
 use crate::http1::framing::RequestFraming;
 use crate::http1::local::{self, CallReply, LocalReply};
+use crate::http1::sink::Sink;
 use crate::message::{HeaderEdits, Method};
 use crate::route::{Action, Rule};
 use crate::runtime::buffer::{Buf, filled};
@@ -91,8 +92,17 @@ pub async fn answer<I: Io>(
         Action::Respond(respond) => (respond.status, &*respond.body),
     };
     let headers = &rule.response_headers;
-    let call = None;
-    let reply = LocalReply { status, location: &location, body, headers, call, keep, is_head };
+    let quotas = |out: &mut dyn Sink| record.put_quotas(out);
+    let reply = LocalReply {
+        status,
+        location: &location,
+        body,
+        headers,
+        more: Some(&quotas),
+        call: None,
+        keep,
+        is_head,
+    };
     let copy = LateCopy::of(record, request);
     let sent = send(record, downstream, &reply).await;
     drop(copy);
@@ -121,7 +131,9 @@ pub async fn send_refusal<I: Io>(
     if call.is_some() {
         record.set_code(code_of_refusal(&refusal));
     }
+    let quotas = |out: &mut dyn Sink| record.put_quotas(out);
     let reply = refusal_reply(&refusal, call, method == Method::Head, keep);
+    let reply = LocalReply { more: Some(&quotas), ..reply };
     matches!(send(record, downstream, &reply).await, After::Linger) && keep
 }
 
@@ -148,18 +160,32 @@ static OVERLOADED: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
     ..HeaderEdits::none()
 });
 
+/// The fields of a refusal. `is_call` says whether it ends a gRPC call.
+fn fields_of(refusal: &Refusal, is_call: bool) -> &'static HeaderEdits {
+    match (refusal.flag, refusal.status) {
+        (Flag::UpstreamOverflow, _) => &OVERLOADED,
+        _ if is_call => &NO_EDITS,
+        (_, 401) => &CHALLENGE,
+        (_, 405) => &ALLOWED_METHODS,
+        _ => &NO_EDITS,
+    }
+}
+
 fn refusal_reply(
     refusal: &Refusal,
     call: Option<Kind>,
     is_head: bool,
     keep: bool,
 ) -> LocalReply<'static> {
-    let headers = match (refusal.flag, refusal.status) {
-        (Flag::UpstreamOverflow, _) => &*OVERLOADED,
-        _ if call.is_some() => &NO_EDITS,
-        (_, 401) => &*CHALLENGE,
-        (_, 405) => &*ALLOWED_METHODS,
-        _ => &NO_EDITS,
+    let plain = LocalReply {
+        status: refusal.status,
+        location: b"",
+        body: b"",
+        headers: fields_of(refusal, call.is_some()),
+        more: None,
+        call: None,
+        keep,
+        is_head,
     };
     if let Some(kind) = call {
         let call = CallReply {
@@ -167,14 +193,12 @@ fn refusal_reply(
             status: code_of_refusal(refusal).number(),
             message: percent_encoded(refusal.detail),
         };
-        let call = Some(call);
-        return LocalReply { status: 200, location: b"", body: b"", headers, call, keep, is_head };
+        return LocalReply { status: 200, call: Some(call), ..plain };
     }
 
     // The detail names a check and contains nothing from the peer, so it is safe to show.
     let body = refusal.detail.as_bytes();
-    let status = refusal.status;
-    LocalReply { status, location: b"", body, headers, call: None, keep, is_head }
+    LocalReply { body, ..plain }
 }
 
 /// The number of bytes of this request in `buf`, if the request is complete.

@@ -14,6 +14,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use super::fetch::Fetcher;
 use super::lookup::Lookups;
 use crate::compile::KeySource;
+use crate::error::plain;
 use crate::jwt::{KeySet, KeysWanted};
 use crate::telemetry::status::Status;
 use crate::tls::PROVIDER;
@@ -152,8 +153,9 @@ async fn follow(
 fn fetch(source: &KeySource, fetcher: &Fetcher) -> Result<Vec<u8>, String> {
     let pem = match &source.ca_pem {
         Some(pem) => pem.to_vec(),
-        None if source.url.starts_with("https:") => std::fs::read(PUBLIC_CAS)
-            .map_err(|error| format!("cannot read the public CAs: {PUBLIC_CAS}: {error}"))?,
+        None if source.url.starts_with("https:") => std::fs::read(PUBLIC_CAS).map_err(|error| {
+            format!("cannot read the public CAs: {PUBLIC_CAS}: {}", plain(&error))
+        })?,
         None => Vec::new(),
     };
     let roots = CertificateDer::pem_slice_iter(&pem)

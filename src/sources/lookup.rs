@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::outward::Outward;
 use crate::dns::{Family, Found, Response, SystemSettings, is_refusal, query, response};
+use crate::error::plain;
 use crate::file;
 
 /// The file that names the DNS servers of the system.
@@ -205,7 +206,7 @@ impl Lookups {
                     running.spawn(async move {
                         let said = timeout(limit, exchange(&outward, server, &asked, via)).await;
                         let said = said.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-                        said.map_err(|error| format!("{server}: {error}"))
+                        said.map_err(|error| format!("{server}: {}", plain(&error)))
                     });
                 }
                 None if running.is_empty() => return refusal.ok_or(failure),

@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
 
+use crate::error::plain;
 use crate::snapshot::LogSink;
 
 /// The maximum number of bytes in the queue. Further lines are dropped and counted.
@@ -374,7 +375,7 @@ fn reason(sink: &LogSink, error: &io::Error) -> String {
     if error.raw_os_error() == Some(libc::ENXIO) && fifo() {
         return format!("{path}: the pipe has no reader");
     }
-    format!("{path}: {error}")
+    format!("{path}: {}", plain(error))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -12,6 +12,7 @@ use rustls::pki_types::UnixTime;
 
 use super::session::{Session, Stage};
 use super::verify::{Issued, PeerVerifier};
+use crate::error::plain;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::{Buf, BufferPool};
 use crate::runtime::io::{Quiet, Read, Stream};
@@ -44,7 +45,7 @@ impl std::fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tls(error) => super::reason::write(f, error),
-            Self::Io(error) => write!(f, "the connection broke: {error}"),
+            Self::Io(error) => write!(f, "the connection broke: {}", plain(error)),
             Self::Oversized => f.write_str(super::reason::OVERSIZED),
         }
     }

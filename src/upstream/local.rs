@@ -10,6 +10,7 @@ use super::pool::{PoolTerms, Waiting};
 use super::service::LocalService;
 use crate::cells::PerWorker;
 use crate::cluster::{Destination, Service};
+use crate::resilience::RateLimit;
 use crate::route::Rule;
 use crate::runtime::core::Core;
 use crate::runtime::io::Io;
@@ -66,6 +67,10 @@ pub struct Terms {
     /// Whether a client that has closed its sending side counts as disconnected. `None` means: only
     /// if its request asked for a persistent connection.
     pub abort_on_close: Option<bool>,
+    /// The number of requests after which a connection closes.
+    pub requests_max: u32,
+    /// The limit on requests.
+    pub rate_limit: Option<Arc<RateLimit>>,
     /// Limits on what peers may do.
     pub limits: Limits,
     /// The access log lines. `None` means no access log.
@@ -83,6 +88,8 @@ impl Terms {
             request_id: listener.request_id,
             via: listener.via.clone(),
             abort_on_close: listener.abort_on_close,
+            requests_max: listener.requests_max,
+            rate_limit: listener.rate_limit.clone(),
             limits: snapshot.limits,
             access_log: snapshot.access_log.as_ref().map(|log| log.lines),
         })

@@ -21,6 +21,7 @@ use super::mailbox::{
 };
 use crate::cells::PerWorker;
 use crate::downstream::connection;
+use crate::error::plain;
 use crate::l4::{Arrival, datagram};
 use crate::net::Bind;
 use crate::runtime::alarm::{Alarm, WakeHandle};
@@ -80,7 +81,8 @@ pub fn spawn(start: Start) -> std::io::Result<std::thread::JoinHandle<()>> {
         }
         let (driver, began) = (start.driver, start.began);
         if let Err(error) = ring::run(driver, began, |io| run(io, start)) {
-            let kind = ReportKind::Failed(format!("cannot start worker {index}: {error}"));
+            let kind =
+                ReportKind::Failed(format!("cannot start worker {index}: {}", plain(&error)));
             reports.send(Report { worker: index, kind }).ok();
         }
     })
@@ -130,7 +132,8 @@ async fn run(io: RingIo, start: Start) {
     let wake = match io.readiness(wake.into()) {
         Ok(wake) => wake,
         Err(error) => {
-            return thread.report(ReportKind::Failed(format!("no wake-up socket: {error}")));
+            return thread
+                .report(ReportKind::Failed(format!("no wake-up socket: {}", plain(&error))));
         }
     };
     thread.report(ReportKind::Started { driver, refused });
@@ -337,7 +340,7 @@ async fn datagrams(
     let worker = Rc::clone(&thread.worker);
     let listener = || Rc::clone(&acceptor.listener.borrow());
     if let Err(error) = datagram::serve(worker, listener, descriptor, stop).await {
-        let message = format!("cannot receive on {bind}: {error}");
+        let message = format!("cannot receive on {bind}: {}", plain(&error));
         thread.report(ReportKind::Failed(message));
     }
 }
@@ -371,7 +374,8 @@ async fn accept(accepting: Accepting, bind: Bind, descriptor: OwnedFd, stop: Ala
     let socket = match worker.io.readiness(descriptor) {
         Ok(socket) => socket,
         Err(error) => {
-            return thread.report(ReportKind::Failed(format!("cannot accept on {bind}: {error}")));
+            return thread
+                .report(ReportKind::Failed(format!("cannot accept on {bind}: {}", plain(&error))));
         }
     };
     accept_until(thread, acceptor, &bind, &socket, &stop).await;

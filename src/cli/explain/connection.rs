@@ -16,6 +16,9 @@ pub(super) fn title(out: &mut String, listener: &Listener) {
     let binds: Vec<String> = listener.binds.iter().map(ToString::to_string).collect();
     // Writing to a String cannot fail.
     writeln!(out, "listener {} ({})", listener.name, binds.join(", ")).ok();
+    if let Some(limit) = &listener.rate_limit {
+        writeln!(out, "  rate limit {limit}").ok();
+    }
 }
 
 /// The security of a client's connection.

@@ -116,6 +116,9 @@ fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
     if let Some(retries) = &rule.retries {
         writeln!(out, "  retries {retries}").ok();
     }
+    if let Some(limit) = &rule.rate_limit {
+        writeln!(out, "  rate limit {limit}").ok();
+    }
 }
 
 fn explain_split(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) {
@@ -159,6 +162,9 @@ pub(super) fn write_service(
     }
     if let Some(breaker) = &service.breaker {
         writeln!(out, "    circuit breaker: {breaker}").ok();
+    }
+    if let Some(limit) = &service.rate_limit {
+        writeln!(out, "    rate limit {limit}").ok();
     }
 }
 

@@ -7,12 +7,24 @@
 //! | name | value |
 //! |---|---|
 //! | nothing | the text |
-//! | `*` | the text, or the texts of a list |
+//! | `*` | the text, or the texts of a list; a text with commas is a list |
+//! | `*KEY` | the same of the entry KEY |
 //! | `#` | a number |
 //! | `~` | a length of time with its unit |
 //! | `@` | the address to listen on; a port alone is on all addresses |
 //! | `^` | the addresses to connect to |
 //! | `urlscheme`, `urlhost` | a part of a URL |
+//! | `pathbelow`, `pathalone`, `pathdir` | the path `/a` as `/a/*`, `/a` and `/a/` |
+//! | `pathmatch` | a path, or a map with `exact`, `prefix` or `regex`, as a path of `match` |
+//! | `checkpath` | the path in the text of a health check |
+//! | `hostname` | the first name of a host |
+//! | `equal` | the text to compare with, as a value of `match.headers` |
+//! | `regex`, `begins`, `ends` | the same as a regex |
+//! | `answer` | the action of a rule that answers as the status, the text or the URL says |
+//! | `target` | `to: SERVICE` for the name of a service or for an address |
+//! | `toservice` | only the `to: SERVICE` of it |
+//! | `reach` | `endpoints` or `dns` of a service |
+//! | `endpoint` | `address` of an endpoint, or `dns` of its service |
 //! | another one | the text of the entry with this key, at any depth |
 
 /// Fills the placeholders of `advice`. `value` returns the author's value for a name.
@@ -40,10 +52,21 @@ pub fn filled(advice: &str, value: &dyn Fn(&str) -> Option<String>) -> String {
 
 /// The names and the example of the placeholder that `text` begins with, and its length.
 fn placeholder(text: &str) -> Option<(&str, &str, usize)> {
-    let (inner, _) = text.strip_prefix('{')?.split_once('}')?;
-    let (names, example) = inner.split_once('=')?;
+    let (names, rest) = text.strip_prefix('{')?.split_once('=')?;
     let is_name = |c: char| c.is_ascii_lowercase() || "_|*#~@^".contains(c);
-    names.chars().all(is_name).then_some((names, example, inner.len() + 2))
+    if !names.chars().all(is_name) {
+        return None;
+    }
+    let mut depth = 1_usize;
+    let end = rest.find(|c| {
+        depth = match c {
+            '{' => depth + 1,
+            '}' => depth - 1,
+            _ => depth,
+        };
+        depth == 0
+    })?;
+    Some((names, &rest[..end], names.len() + end + 3))
 }
 
 #[cfg(test)]
@@ -58,6 +81,7 @@ mod tests {
             ("write `a: {#=2}` {", "write `a: 2` {"),
             ("{b: {=c}, d: ~.*NAME=VALUE.*}", "{b: c, d: ~.*NAME=VALUE.*}"),
             ("{} {a: b} {{retries=1}}", "{} {a: b} {3}"),
+            ("write `{to={a: {b: c}}}`", "write `{a: {b: c}}`"),
         ] {
             assert_eq!(filled(advice, &value), expected);
         }

@@ -1,6 +1,8 @@
 //! Advice for operators who write the words of other proxies. `words` has the table of keys. This
 //! file has the tables of values, and of texts where a map is expected.
 
+pub mod address;
+mod breaker;
 mod fill;
 mod words;
 
@@ -52,6 +54,15 @@ const VALUES: &[Word] = &[
     ("false", "permissive", "write `disable`"),
     ("optional", "permissive", "write `permissive`"),
     ("timeout", "gateway-error", "write `reset` with `per_try_timeout`, or 504 for the status"),
+    ("ip", "identity", "write `source`"),
+    ("client_ip", "identity", "write `source`"),
+    ("remote_address", "identity", "write `source`"),
+    ("binary_remote_addr", "identity", "write `source`"),
+    ("src", "identity", "write `source`"),
+    ("DRAFT_VERSION_03", "x-ratelimit", "write `x-ratelimit`"),
+    ("envoy", "x-ratelimit", "write `x-ratelimit`"),
+    ("off", "x-ratelimit", "write `none`"),
+    ("false", "x-ratelimit", "write `none`"),
     ("block", "audit", "write `deny`"),
     ("reject", "audit", "write `deny`"),
     ("permit", "audit", "write `allow`"),
@@ -105,22 +116,18 @@ const SHAPES: &[Word] = &[
     ("port", "", "write `port: 8080`"),
     ("Listener", ":*", "write `{bind: \"0.0.0.0{}\"}`"),
     ("Listener", "", "write `{bind: {@=127.0.0.1:8080}}`"),
-    ("Rule", "http*", "write `[{to: app}]`, and services: {app: {endpoints: [IP:PORT]}}"),
+    ("Rule", "http*", "write `[{to: app}]`, and services: {app: {{reach=endpoints: [IP:PORT]}}}"),
     ("Rule", "", "write `[{to: app}]`, with the name of a service"),
     ("Match", "/*", "write `match: {path: {}}`; /api/* is /api and all paths below it"),
     ("Match", "", "write `match: {path: /api/*}`; for several, one rule for each"),
-    (
-        "Redirect",
-        "https",
-        "write `redirect: {scheme: https}`, below a host with its port: \"*:80\"",
-    ),
+    ("Redirect", "https", words::HTTPS),
     ("Redirect", "http*", REDIRECT_PARTS),
     ("Redirect", "/*", "write `redirect: {path: {}}`"),
     ("Redirect", "", "write `redirect: {path: /new}`, with scheme, host or path"),
     ("Respond", "2*", "write `respond: {status: {}}`"),
     ("Respond", "4*", "write `respond: {status: {}}`"),
     ("Respond", "5*", "write `respond: {status: {}}`"),
-    ("Respond", "", "write `respond: {status: 200, body: TEXT}`"),
+    ("Respond", "", "write `respond: {status: 200, body: {=TEXT}}`"),
     ("Rewrite", "/*", "write `rewrite: {path: {}}`, or {prefix: {}} with match {path: /old/*}"),
     ("Rewrite", "", "write `rewrite: {path: /new}`"),
     ("Headers", "", "write `headers: {request: {set: {NAME: VALUE}}}`"),
@@ -130,13 +137,15 @@ const SHAPES: &[Word] = &[
     ("claims", "", "write `claims: {NAME: VALUE}`"),
     ("set", "", "write `set: {NAME: VALUE}`"),
     ("add", "", "write `add: {NAME: VALUE}`"),
-    ("Service", "http*", "write `{endpoints: [IP:PORT]}`; for https add `tls: {ca: FILE}`"),
+    ("Service", "http*", "write `{{reach=endpoints: [IP:PORT]}}`"),
     ("Service", "", "write `{endpoints: [127.0.0.1:9000]}`, or `{dns: HOST:PORT}`"),
     ("versions", "", "write `versions: {v1: [127.0.0.1:9001], v2: [127.0.0.1:9002]}`"),
     ("hash", "", "write `{hash: source-ip}`, {hash: {cookie: NAME}} or {hash: {header: NAME}}"),
     ("cookie", "", "write `{cookie: NAME}`"),
     ("header", "", "write `{header: NAME}`"),
     ("Retries", "", "write `retries: {attempts: {#=2}}`; `on` has the conditions"),
+    ("RateLimit", "", "write `rate_limit: {requests: {#=100}, per: 1s}`"),
+    ("LimitBy", "", "write `by: {header: NAME}`, `by: identity` or `by: source`"),
     ("Backoff", "", "write `backoff: {base: {~=25ms}, max: 250ms}`"),
     ("CircuitBreaker", "", "write `circuit_breaker: {max_requests: {#=1024}}`"),
     ("Budget", "", "write `budget: {percent: 20%, min: 3}`"),
@@ -198,7 +207,7 @@ const SHAPES: &[Word] = &[
 
 /// The advice for a key that the map with the keys `known` does not have.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
-    find(WORDS, word, known)
+    find(WORDS, word, known).or_else(|| find(breaker::WORDS, word, known))
 }
 
 /// The advice for a wrong value. Only the values in `known` are right.
@@ -219,6 +228,26 @@ pub fn of_shape(
     };
     let habit = SHAPES.iter().find(|(known, form, _)| *known == shape && fits(form));
     habit.map(|(.., advice)| filled(advice, value).replace("{}", found))
+}
+
+/// The advice with a service of the author in the place of `app`: one that does not exist would be
+/// the next mistake. `services` are the names of all.
+pub fn with_service(advice: &str, services: &[String]) -> String {
+    // This advice also says how to write the service.
+    let makes_it = advice.contains("{app: {");
+    let name = match services {
+        _ if makes_it || services.iter().any(|name| name == "app") => return advice.to_owned(),
+        [] => return advice.to_owned(),
+        [name] => name,
+        _ => "SERVICE",
+    };
+    let mut text = advice.to_owned();
+    for (before, after) in [("to: ", "}"), ("to: ", "`"), ("service: ", "`"), ("service: ", "}")] {
+        let (old, new) = (format!("{before}app{after}"), format!("{before}{name}{after}"));
+        text = text.replace(&old, &new);
+    }
+    text.replace("service: app,", &format!("service: {name},"))
+        .replace("app/v", &format!("{name}/v"))
 }
 
 fn find(habits: &[Word], word: &str, known: &[&str]) -> Option<&'static str> {

@@ -11,7 +11,6 @@ const SERVICE: &str = "max_idle_connections";
 const ENDPOINT: &str = "zone";
 const HEALTH: &str = "panic_threshold";
 const RETRIES: &str = "replay_bytes";
-const BREAKER_MAP: &str = "max_pending_requests";
 const SERVER_TLS: &str = "client_ca";
 const CLIENT_TLS: &str = "sni";
 const POLICY: &str = "dry_run";
@@ -30,6 +29,7 @@ const RUNTIME: &str = "driver";
 const LIMITS: &str = "header_bytes";
 const PROVIDER: &str = "issuer";
 const KEYS: &str = "refresh";
+const RATE: &str = "burst";
 
 /// Advice that several words have.
 const BIND: &str = "write `bind: {@=127.0.0.1:8080}`";
@@ -49,17 +49,31 @@ const RUNTIME_WORKERS: &str =
     "write `runtime: {workers: {#=auto}}`; `auto`, the default, is one worker per CPU";
 const ACCESS_LOG: &str =
     "write `telemetry: {access_log: {path: {|path|output|file|filepath=stdout}}}`";
-const HOSTS: &str = "a host is a key of `routes`: routes: {shop.example.com: [{to: app}]}";
-const HOPS: &str = "write `trusted_hops: 1` for one trusted proxy in front of this one";
+const HOSTS: &str =
+    "a host is a key of `routes`: routes: {{hostname=shop.example.com}: [{to: app}]}";
+const HOPS: &str =
+    "write `trusted_hops: {#=1}`, the number of trusted proxies in front of this one";
 const RULES: &str = "a listener serves all rules of `routes`; \
     write rules there, by host: routes: {\"*\": [{to: app}]}";
-const MATCH_PATH: &str =
-    "a path is part of `match`: match: {path: /api/*}, or {path: /api} for that path alone";
-const PREFIX: &str = "write `path: /api/*`, which is /api and all paths below it";
-const TO: &str = "write `to: app`, and `services: {app: {endpoints: [127.0.0.1:9000]}}`";
+const DEFAULT: &str = "a listener serves all rules of `routes`; \
+    write the rule for all hosts: routes: {\"*\": [{{toservice=to: app}}]}";
+const MATCH_PATH: &str = "a path is part of `match`: match: {path: {pathbelow=/api/*}}, \
+    or {path: {pathalone=/api}} for that path alone";
+const PREFIX: &str =
+    "write `path: {pathbelow=/api/*}`, which is {pathalone=/api} and all paths below it";
+const PATH: &str = "write `path: {pathmatch=/api/*`, `path: /exact` or `path: ~regex}`";
+const EXACT: &str = "write `path: {pathalone=/exact}`";
+const REGEX: &str = "write `path: {regex=~regex}`, which is for the whole path";
+const TO: &str = "write `{target=to: app`, and `services: {app: {endpoints: [127.0.0.1:9000]}}}`";
 const SPLIT: &str = "weights are part of `to`: to: {app/v1: 90, app/v2: 10}";
-const STRIP: &str = "match {path: /api/*} and write `rewrite: {prefix: /}`: it replaces /api/";
-const ANSWER: &str = "write `respond: {status: 200, body: ok}` or `redirect: {scheme: https}`";
+const STRIP: &str = "match {path: {pathbelow=/api/*}} and write `rewrite: {prefix: /}`: \
+    it replaces {pathdir=/api/}";
+const ANSWER: &str =
+    "write `{answer=respond: {status: 200, body: ok}` or `redirect: {scheme: https}}`";
+const PREFIX_REWRITE: &str =
+    "write `rewrite: {prefix: {pathdir=/new/}}` with match {path: /old/*}, which it replaces";
+const HOST_REWRITE: &str = "write `rewrite: {host: {hostname=NAME}}`";
+const NO_REGEX: &str = "there is no rewriting by regex; `prefix` and `path` replace text";
 const REWRITES: &str = "write `rewrite: {prefix: /new/}` with match {path: /old/*}, \
     `rewrite: {path: /new}` or `rewrite: {host: NAME}`";
 const EDIT: &str = "write `headers: {request: {set: {NAME: VALUE}}}`; `add` adds to values \
@@ -70,27 +84,29 @@ const ADD_TO_RESPONSE: &str = "write `headers: {response: {add: {NAME: VALUE}}}`
     or `set` to replace values that are there";
 const EDIT_SIDE: &str = "say of which message: {request: {set: {NAME: VALUE}}} or {response: ...}";
 const WEBSOCKET: &str = "leave it out: WebSockets pass without a setting";
-const ENDPOINTS: &str = "write `endpoints: [{^=127.0.0.1:9000}]`, or `dns: HOST:PORT` for a name";
+const ENDPOINTS: &str =
+    "write `{reach=endpoints: [127.0.0.1:9000]`, or for a name `dns: HOST:PORT}`";
+const SERVICE_ADDRESS: &str =
+    "write `{reach=endpoints: [127.0.0.1:9000]}`; `addresses` are virtual ones";
 const DNS: &str = "write `dns: HOST:PORT`";
 const BALANCE: &str = "write `balance: round-robin` (or least-request, random, peak-ewma, \
     {hash: source-ip}); the default is least-request";
-const LOAD_BALANCER: &str = "write `endpoints: [127.0.0.1:9000, ...]` for its servers, \
+const LOAD_BALANCER: &str = "write `{reach=endpoints: [127.0.0.1:9000, ...]}` for its servers, \
     and `balance: round-robin` for the algorithm";
-const CHECK: &str = "write `health_check: {http: /healthz}`, {grpc: true} or {tcp: true}";
-const CHECK_PATH: &str = "write `http: /healthz`, or `http: {path: /healthz, status: 200-399}`";
-const BREAKER_CONNECTIONS: &str = "write `circuit_breaker: {max_connections: {#=1024}}`; \
-    `max_idle_connections` is for unused ones, and `connections` of a listener for clients";
-const CONNECTION_POOL: &str = "write its parts here: connect_timeout, idle_timeout, and \
-    circuit_breaker: {max_connections: {max_connections=1024}}";
-const BREAKER_PENDING: &str = "write `circuit_breaker: {max_pending_requests: {#=1024}}`";
-const BREAKER_REQUESTS: &str = "write `circuit_breaker: {max_requests: {#=1024}}`";
-const BREAKER: &str = "write `circuit_breaker: {max_connections: {max_connections=1024}, \
-    max_pending_requests: {max_pending_requests=1024}, max_requests: {max_requests=1024}}`";
+const CHECK: &str = "write `health_check: {tcp: true}` to open a connection, \
+    or {http: /healthz} or {grpc: true} to ask the service";
+const CHECK_HTTP: &str =
+    "write `health_check: {http: {checkpath=/healthz}}`, {grpc: true} or {tcp: true}";
+const CHECK_PATH: &str = "write `http: {checkpath=/healthz}`, \
+    or `http: {path: {checkpath=/healthz}, status: 200-399}`";
+const CHECK_STATUS: &str = "write `http: {path: /healthz, status: [{*=200-399}]}`";
+const BACKUP: &str = "there are no backup endpoints: take this one out; \
+    without `backup`, it gets requests all the time";
 const VERSIONS: &str = "write `versions: {v1: [127.0.0.1:9001], v2: [127.0.0.1:9002]}` \
     in place of `endpoints`";
 const STICKY: &str = "write `balance: {hash: {cookie: {name=NAME}}}`; \
     the service has to set this cookie";
-const ADDRESS: &str = "write `address: {^=127.0.0.1:9000}`, IP and port together";
+const ADDRESS: &str = "write `{endpoint=address: 127.0.0.1:9000`, IP and port together}";
 const SKIP_VERIFY: &str = "write `verify: none`; it accepts anyone, so prefer `ca: FILE`";
 const IDENTITIES: &str = "write `identities: [{*=spiffe://cluster.local/ns/shop/sa/web}]`";
 const ACME: &str = "write `cert: FILE, key: FILE`: Ringway does not get certificates itself; \
@@ -110,8 +126,8 @@ const REQUEST_TIMES: &str = "write `header: {~=10s}` for the head of a request; 
 const URL_PARTS: &str = "name the parts: {scheme: {urlscheme=https}, host: {urlhost=HOST}}; \
     without `path` the path stays";
 const METRICS: &str = "leave it out: GET /metrics of the admin interface (`admin.bind`) has them";
-const HTTPS: &str = "write `redirect_https: true` in the listener, \
-    or `redirect: {scheme: https}` below a host with its port: \"*:80\"";
+pub(super) const HTTPS: &str = "write `redirect_https: true` in the listener without `tls`; \
+    for some paths alone, `redirect: {scheme: https}` below a host with its port: \"*:80\"";
 const REDIRECT_RULE: &str = "write `redirect_https: true`; for some hosts or paths alone, \
     write rules below a host with its port: routes: {\"*:80\": [{redirect: {scheme: https}}]}";
 const CLIENTS: &str = "write a rule in `authorization`: {action: deny, from: {ips: 10.0.0.0/8}}";
@@ -122,7 +138,9 @@ const TLS_MODE: &str =
     "SIMPLE is {ca: FILE}, MUTUAL adds `cert` and `key`, ISTIO_MUTUAL is `tls: mesh`";
 const MERGE: &str = "merge keys of YAML do not work here; write the entries out";
 const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=2}, \
-    on: [{retry_on=connect-failure}]}`";
+    on: [{*retry_on=connect-failure}]}`";
+const RATE_LIMIT: &str = "write `rate_limit: {requests: {#|max_tokens|tokens_per_fill=100}, \
+    per: 1s}`; with `by: source`, each client has its own";
 const ON: &str = "write `on: [{*=connect-failure}]`";
 const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";
@@ -198,7 +216,7 @@ pub(super) const WORDS: &[Word] = &[
     ("address", LISTENER, BIND),
     ("addresses", LISTENER, BIND),
     ("socket_address", LISTENER, BIND),
-    ("host", LISTENER, "write `bind: IP:PORT`; `hosts` names the hosts that the listener serves"),
+    ("host", LISTENER, "write `bind: {@=IP:PORT}`; `hosts` names the hosts that it serves"),
     ("ip", LISTENER, BIND),
     ("port", LISTENER, BIND),
     ("ports", LISTENER, "write `bind: [0.0.0.0:80, 0.0.0.0:8080]`"),
@@ -226,14 +244,12 @@ pub(super) const WORDS: &[Word] = &[
     ("rules", LISTENER, RULES),
     ("location", LISTENER, RULES),
     ("locations", LISTENER, RULES),
-    ("to", LISTENER, RULES),
-    ("proxy_pass", LISTENER, RULES),
-    ("reverse_proxy", LISTENER, RULES),
-    ("default_backend", LISTENER, RULES),
-    ("use_backend", LISTENER, RULES),
-    ("backend", LISTENER, RULES),
-    ("max_connections", LISTENER, "write `connections: {#=10000}`"),
-    ("maxconn", LISTENER, "write `connections: {#=10000}`"),
+    ("to", LISTENER, DEFAULT),
+    ("proxy_pass", LISTENER, DEFAULT),
+    ("reverse_proxy", LISTENER, DEFAULT),
+    ("default_backend", LISTENER, DEFAULT),
+    ("use_backend", LISTENER, DEFAULT),
+    ("backend", LISTENER, DEFAULT),
     ("timeout", LISTENER, TIMES),
     ("idle_timeout", LISTENER, "write `timeouts: {keep_alive: {~=60s}}`"),
     ("keepalive_timeout", LISTENER, "write `timeouts: {keep_alive: {~=60s}}`"),
@@ -263,9 +279,9 @@ pub(super) const WORDS: &[Word] = &[
     ("path_prefix", RULE, MATCH_PATH),
     ("handle", RULE, MATCH_PATH),
     ("rule", RULE, MATCH_PATH),
-    ("matches", RULE, "write `match: {path: /api/*}`"),
-    ("method", RULE, "a method is part of `match`: match: {method: [GET, HEAD]}"),
-    ("methods", RULE, "a method is part of `match`: match: {method: [GET, HEAD]}"),
+    ("matches", RULE, "write `match: {path: {pathmatch=/api/*}}`"),
+    ("method", RULE, "a method is part of `match`: match: {method: [{*=GET, HEAD}]}"),
+    ("methods", RULE, "a method is part of `match`: match: {method: [{*=GET, HEAD}]}"),
     ("host", RULE, HOSTS),
     ("hosts", RULE, HOSTS),
     ("domains", RULE, HOSTS),
@@ -276,9 +292,11 @@ pub(super) const WORDS: &[Word] = &[
     ("split", RULE, SPLIT),
     ("strip_prefix", RULE, STRIP),
     ("strip_path_prefix", RULE, STRIP),
-    ("prefix_rewrite", RULE, REWRITES),
-    ("regex_rewrite", RULE, REWRITES),
-    ("host_rewrite", RULE, REWRITES),
+    ("prefix_rewrite", RULE, PREFIX_REWRITE),
+    ("regex_rewrite", RULE, NO_REGEX),
+    ("host_rewrite", RULE, HOST_REWRITE),
+    ("host_rewrite_literal", RULE, HOST_REWRITE),
+    ("auto_host_rewrite", RULE, HOST_REWRITE),
     ("url_rewrite", RULE, REWRITES),
     ("proxy_pass", RULE, TO),
     ("reverse_proxy", RULE, TO),
@@ -320,12 +338,12 @@ pub(super) const WORDS: &[Word] = &[
     // The conditions of a rule.
     ("prefix", MATCH, PREFIX),
     ("path_prefix", MATCH, PREFIX),
-    ("uri", MATCH, "write `path: /api/*`, `path: /exact` or `path: ~regex`"),
-    ("url", MATCH, "write `path: /api/*`, `path: /exact` or `path: ~regex`"),
-    ("exact", MATCH, "write `path: /exact`"),
-    ("regex", MATCH, "write `path: ~regex`"),
-    ("safe_regex", MATCH, "write `path: ~regex`"),
-    ("path_regexp", MATCH, "write `path: ~regex`"),
+    ("uri", MATCH, PATH),
+    ("url", MATCH, PATH),
+    ("exact", MATCH, EXACT),
+    ("regex", MATCH, REGEX),
+    ("safe_regex", MATCH, REGEX),
+    ("path_regexp", MATCH, REGEX),
     ("host", MATCH, HOSTS),
     ("hosts", MATCH, HOSTS),
     ("authority", MATCH, HOSTS),
@@ -342,7 +360,7 @@ pub(super) const WORDS: &[Word] = &[
     ("servers", SERVICE, ENDPOINTS),
     ("host", SERVICE, ENDPOINTS),
     ("hosts", SERVICE, ENDPOINTS),
-    ("address", SERVICE, "write `endpoints: [{^=127.0.0.1:9000}]`; `addresses` are virtual ones"),
+    ("address", SERVICE, SERVICE_ADDRESS),
     ("url", SERVICE, ENDPOINTS),
     ("urls", SERVICE, ENDPOINTS),
     ("port", SERVICE, ENDPOINTS),
@@ -354,8 +372,8 @@ pub(super) const WORDS: &[Word] = &[
     ("to", SERVICE, ENDPOINTS),
     ("load_assignment", SERVICE, ENDPOINTS),
     ("lb_endpoints", SERVICE, ENDPOINTS),
-    ("hostname", SERVICE, DNS),
-    ("dns_name", SERVICE, DNS),
+    ("hostname", SERVICE, ENDPOINTS),
+    ("dns_name", SERVICE, ENDPOINTS),
     ("resolve", SERVICE, DNS),
     ("type", SERVICE, "leave it out: `endpoints` are addresses, and `dns: HOST:PORT` is a name"),
     ("lb_policy", SERVICE, BALANCE),
@@ -365,12 +383,11 @@ pub(super) const WORDS: &[Word] = &[
     ("algorithm", SERVICE, BALANCE),
     ("policy", SERVICE, BALANCE),
     ("traffic_policy", SERVICE, "write its parts here: balance, tls, health_check"),
-    ("connection_pool", SERVICE, CONNECTION_POOL),
     ("sticky", SERVICE, STICKY),
     ("session_affinity", SERVICE, STICKY),
     ("ip_hash", SERVICE, "write `balance: {hash: source-ip}`"),
     ("least_conn", SERVICE, "write `balance: least-request`"),
-    ("health_checks", SERVICE, CHECK),
+    ("health_checks", SERVICE, CHECK_HTTP),
     ("retry_policy", SERVICE, RETRY),
     ("retry", SERVICE, RETRY),
     ("max_retries", SERVICE, RETRY),
@@ -379,6 +396,42 @@ pub(super) const WORDS: &[Word] = &[
     ("max_retries", RULE, RETRY),
     ("retry_on", RULE, "write `retries: {on: [{*=connect-failure}]}`"),
     ("proxy_next_upstream", RULE, RETRY),
+    ("limit_req", RULE, RATE_LIMIT),
+    ("limit_req_zone", RULE, RATE_LIMIT),
+    ("local_ratelimit", RULE, RATE_LIMIT),
+    ("local_rate_limit", RULE, RATE_LIMIT),
+    ("rate_limits", RULE, RATE_LIMIT),
+    ("throttle", RULE, RATE_LIMIT),
+    ("limit_conn", LISTENER, "write `connections_per_source: {#=100}`"),
+    ("limit_conn_zone", LISTENER, "write `connections_per_source: 100`"),
+    ("max_connections_per_ip", LISTENER, "write `connections_per_source: {#=100}`"),
+    ("in_flight_req", LISTENER, "write `connections_per_source: 100`"),
+    ("keepalive_requests", LISTENER, "write `requests_per_connection: {#=1000}`"),
+    ("max_requests_per_connection", LISTENER, "write `requests_per_connection: {#=1000}`"),
+    ("limit_req", LISTENER, RATE_LIMIT),
+    ("local_ratelimit", LISTENER, RATE_LIMIT),
+    ("local_rate_limit", LISTENER, RATE_LIMIT),
+    ("rate_limits", LISTENER, RATE_LIMIT),
+    ("rate_limit_sessions", LISTENER, RATE_LIMIT),
+    ("limit_req", SERVICE, RATE_LIMIT),
+    ("local_ratelimit", SERVICE, RATE_LIMIT),
+    ("local_rate_limit", SERVICE, RATE_LIMIT),
+    ("rate_limits", SERVICE, RATE_LIMIT),
+    ("average", RATE, "write `requests: {#=100}`, in each `per`"),
+    ("rate", RATE, "write `requests: 10, per: 1s` for 10r/s"),
+    ("limit", RATE, "write `requests: {#=100}`, in each `per`"),
+    ("max_tokens", RATE, "write `requests: {#=100}`; `burst` is how many more may come at once"),
+    ("tokens_per_fill", RATE, "write `requests: {#=100}`, in each `per`"),
+    ("fill_interval", RATE, "write `per: {~=1s}`"),
+    ("period", RATE, "write `per: {~=1s}`"),
+    ("interval", RATE, "write `per: {~=1s}`"),
+    ("unit", RATE, "write `per: 1s`, 1m or 1h"),
+    ("token_bucket", RATE, "write `requests: 100, per: 1s`, and `burst` if need be"),
+    ("descriptors", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
+    ("key", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
+    ("source_criterion", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
+    ("nodelay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
+    ("delay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
     ("retry_on", RETRIES, ON),
     ("conditions", RETRIES, ON),
     ("num_retries", RETRIES, "write `attempts: {#=2}`"),
@@ -386,25 +439,7 @@ pub(super) const WORDS: &[Word] = &[
     ("retry_back_off", RETRIES, "write `backoff: {base: 25ms, max: 250ms}`"),
     ("retry_budget", RETRIES, "write `budget: {percent: 20%, min: 3}`"),
     ("check", SERVICE, CHECK),
-    ("option_httpchk", SERVICE, CHECK),
-    ("max_connections", SERVICE, BREAKER_CONNECTIONS),
-    ("maxconn", SERVICE, BREAKER_CONNECTIONS),
-    ("max_conns", SERVICE, BREAKER_CONNECTIONS),
-    ("max_requests", SERVICE, BREAKER_REQUESTS),
-    ("in_flight_req", SERVICE, BREAKER_REQUESTS),
-    ("max_pending_requests", SERVICE, BREAKER_PENDING),
-    ("maxqueue", SERVICE, BREAKER_PENDING),
-    ("queue", SERVICE, BREAKER_PENDING),
-    ("circuit_breakers", SERVICE, BREAKER),
-    // A circuit breaker.
-    ("thresholds", BREAKER_MAP, "leave it out: the limits are keys of `circuit_breaker`"),
-    ("maxconn", BREAKER_MAP, "write `max_connections: {#=1024}`"),
-    ("connections", BREAKER_MAP, "write `max_connections: {#=1024}`"),
-    ("maxqueue", BREAKER_MAP, "write `max_pending_requests: {#=1024}`"),
-    ("max_pending", BREAKER_MAP, "write `max_pending_requests: {#=1024}`"),
-    ("http1_max_pending_requests", BREAKER_MAP, "write `max_pending_requests: {#=1024}`"),
-    ("http2_max_requests", BREAKER_MAP, "write `max_requests: {#=1024}`"),
-    ("expression", BREAKER_MAP, "leave it out: a circuit breaker here has limits on numbers"),
+    ("option_httpchk", SERVICE, CHECK_HTTP),
     ("keepalive", SERVICE, "write `max_idle_connections: {#=100}`; probes are in `tcp`"),
     ("keepalive_timeout", SERVICE, "write `idle_timeout: {~=60s}`"),
     ("weight", SERVICE, SPLIT),
@@ -428,17 +463,18 @@ pub(super) const WORDS: &[Word] = &[
     ("url", ENDPOINT, ADDRESS),
     ("socket_address", ENDPOINT, ADDRESS),
     ("endpoint", ENDPOINT, ADDRESS),
-    ("backup", ENDPOINT, "leave it out: there are none; `health_check` takes out failed ones"),
+    ("backup", ENDPOINT, BACKUP),
+    ("down", ENDPOINT, "take this endpoint out, or write `weight: 0`"),
     ("max_fails", ENDPOINT, "write `health_check: {http: /healthz}` in the service"),
     // A health check.
     ("path", HEALTH, CHECK_PATH),
     ("uri", HEALTH, CHECK_PATH),
     ("url", HEALTH, CHECK_PATH),
     ("http_health_check", HEALTH, CHECK_PATH),
-    ("status", HEALTH, CHECK_PATH),
-    ("expected_statuses", HEALTH, CHECK_PATH),
-    ("method", HEALTH, "write `http: {path: /healthz, method: HEAD}`"),
-    ("host", HEALTH, "write `http: {path: /healthz, host: NAME}`"),
+    ("status", HEALTH, CHECK_STATUS),
+    ("expected_statuses", HEALTH, CHECK_STATUS),
+    ("method", HEALTH, "write `http: {path: /healthz, method: {=HEAD}}`"),
+    ("host", HEALTH, "write `http: {path: /healthz, host: {=NAME}}`"),
     ("rise", HEALTH, "write `healthy: {#=2}`"),
     ("healthy_threshold", HEALTH, "write `healthy: {#=2}`"),
     ("fall", HEALTH, "write `unhealthy: {#=3}`"),
@@ -502,7 +538,7 @@ pub(super) const WORDS: &[Word] = &[
     ("to", REDIRECT, URL_PARTS),
     ("url", REDIRECT, URL_PARTS),
     ("location", REDIRECT, URL_PARTS),
-    ("uri", REDIRECT, "write `path: /new`"),
+    ("uri", REDIRECT, "write `path: {pathalone=/new}`"),
     ("code", REDIRECT, "write `status: {#=308}`"),
     ("redirect_code", REDIRECT, "write `status: {#=308}`"),
     ("response_code", REDIRECT, "write `status: {#=308}`"),
@@ -511,11 +547,11 @@ pub(super) const WORDS: &[Word] = &[
     ("https_redirect", REDIRECT, "write `scheme: https`"),
     ("authority", REDIRECT, "write `host: {=NAME}`"),
     ("code", RESPOND, "write `status: {#=200}`"),
-    ("content", RESPOND, "write `body: TEXT`"),
-    ("text", RESPOND, "write `body: TEXT`"),
+    ("content", RESPOND, "write `body: {=TEXT}`"),
+    ("text", RESPOND, "write `body: {=TEXT}`"),
     ("headers", RESPOND, "write `headers: {response: {set: {...}}}` beside it"),
     ("uri", REWRITE, REWRITES),
-    ("regex", REWRITE, "there is no rewriting by regex; `prefix` and `path` replace text"),
+    ("regex", REWRITE, NO_REGEX),
     ("replacement", REWRITE, REWRITES),
     ("replace_prefix_match", REWRITE, REWRITES),
     ("strip_prefix", REWRITE, STRIP),
@@ -524,6 +560,11 @@ pub(super) const WORDS: &[Word] = &[
     ("add", HEADERS, EDIT_SIDE),
     ("remove", HEADERS, EDIT_SIDE),
     (ANY, EDITS, "say what to do: set: {NAME: VALUE}, add: {NAME: VALUE} or remove: [NAME]"),
+    ("exact", VALUE, "write the value itself: NAME: {equal=VALUE}"),
+    ("regex", VALUE, "write NAME: {regex=~REGEX}, which is for the whole value"),
+    ("safe_regex", VALUE, "write NAME: {regex=~REGEX}, which is for the whole value"),
+    ("prefix", VALUE, "write NAME: {begins=~TEXT.*}"),
+    ("suffix", VALUE, "write NAME: {ends=~.*TEXT}"),
     (ANY, VALUE, "write the value itself, NAME: VALUE, or ~REGEX, or {present: true}"),
     ("delete", EDITS, "write `remove: [NAME]`"),
     ("replace", EDITS, "write `set: {NAME: VALUE}`"),
@@ -548,13 +589,11 @@ pub(super) const WORDS: &[Word] = &[
     ("worker_processes", RUNTIME, WORKERS),
     ("client_max_body_size", LIMITS, "leave it out: Ringway streams bodies and cannot limit them"),
     ("max_body_size", LIMITS, "leave it out: Ringway streams bodies and cannot limit them"),
-    ("max_connections", LIMITS, "write `connections: {#=100000}`"),
-    ("maxconn", LIMITS, "write `connections: {#=100000}`"),
     ("max_header_size", LIMITS, "write `header_bytes: 60KiB`"),
-    ("jwks_uri", PROVIDER, "write `jwks: {url: https://...}`"),
-    ("jwks_url", PROVIDER, "write `jwks: {url: https://...}`"),
+    ("jwks_uri", PROVIDER, "write `jwks: {url: {=https://...}}`"),
+    ("jwks_url", PROVIDER, "write `jwks: {url: {=https://...}}`"),
     ("from_headers", PROVIDER, "write `header: NAME`"),
-    ("uri", KEYS, "write `url: https://...`"),
-    ("remote", KEYS, "write `url: https://...`"),
-    ("local", KEYS, "write `file: FILE`"),
+    ("uri", KEYS, "write `url: {=https://...}`"),
+    ("remote", KEYS, "write `url: {|uri|url=https://...}`"),
+    ("local", KEYS, "write `file: {|path|file=FILE}`"),
 ];

@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{FAREWELL, Target, http1, http2};
 use crate::cluster::Protocol;
+use crate::error::plain;
 use crate::health::{Ask, Reason};
 use crate::net::{Address, Egress};
 use crate::proxy_protocol;
@@ -183,5 +184,5 @@ impl fmt::Display for Words<'_> {
 
 /// The failure of a broken connection.
 pub fn broken(error: impl fmt::Display) -> Failed {
-    Failed::new(Reason::Broken, format!("the connection broke off: {error}"))
+    Failed::new(Reason::Broken, format!("the connection broke off: {}", plain(&error)))
 }

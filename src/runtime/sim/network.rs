@@ -61,6 +61,7 @@ pub(super) struct Backlog(Rc<RefCell<Waiting>>);
 struct Waiting {
     streams: VecDeque<SimStream>,
     acceptors: Vec<Waker>,
+    vanishes: bool,
 }
 
 /// A listening address.
@@ -76,6 +77,11 @@ impl SimListener {
         let backlog = Backlog(Rc::clone(&waiting));
         io.world.listeners.borrow_mut().insert(address.clone(), backlog);
         Self { io: io.clone(), address: address.clone(), waiting }
+    }
+
+    /// While `vanishes` is true, connecting never completes, as without a network.
+    pub fn vanish(&self, vanishes: bool) {
+        self.waiting.borrow_mut().vanishes = vanishes;
     }
 
     /// Waits for the next connection.
@@ -108,6 +114,9 @@ pub(super) async fn connect(io: &SimIo, to: &Address, weather: Weather) -> io::R
     let waiting = world.listeners.borrow().get(to).map(|backlog| Rc::clone(&backlog.0));
     let waiting = waiting.filter(|_| !world.chance(weather.refuse_chance));
     let Some(waiting) = waiting else { return Err(io::ErrorKind::ConnectionRefused.into()) };
+    if waiting.borrow().vanishes {
+        std::future::pending::<()>().await;
+    }
     let (here, there) = SimStream::pair(world, weather);
     let mut waiting = waiting.borrow_mut();
     waiting.streams.push_back(there);

@@ -7,17 +7,21 @@ mod request;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::downstream::{Downstream, Peer};
+use super::limits::{self, Quotas};
 use super::worker::Worker;
 use crate::authz::Verdict;
 use crate::cluster::ServiceCells;
 use crate::error::{Flag, Refusal};
 use crate::grpc::methods::Call;
 use crate::grpc::{self, Code, Kind};
+use crate::http1::sink::Sink;
 use crate::message::HeadView;
 use crate::propagation::{RequestId, forwarded};
+use crate::resilience::{Quota, RateLimit, Scope};
 use crate::runtime::io::Io;
 use crate::snapshot::{LogFilter, LogLines};
 use crate::time::Time;
@@ -47,6 +51,10 @@ pub struct ExchangeRecord<I: Io> {
     flag: Cell<Option<Flag>>,
     detail: Cell<&'static str>,
     denial: RefCell<Option<Box<str>>>,
+    /// The rate limit that refused the request.
+    limited: RefCell<Option<Arc<RateLimit>>>,
+    /// The states of the rate limits that the request has met.
+    quotas: Cell<Quotas>,
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
     /// The part of `sent_bytes` that the proxy itself answered, not an endpoint.
@@ -86,6 +94,8 @@ impl<I: Io> ExchangeRecord<I> {
             flag: Cell::new(None),
             detail: Cell::new(""),
             denial: RefCell::new(None),
+            limited: RefCell::new(None),
+            quotas: Cell::default(),
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),
             own_bytes: Cell::new(0),
@@ -263,6 +273,36 @@ impl<I: Io> ExchangeRecord<I> {
         *self.denial.borrow_mut() = Some(verdict.to_string().into());
     }
 
+    /// Sets the rate limit that refused the request.
+    pub fn set_limit(&self, limit: &Arc<RateLimit>) {
+        *self.limited.borrow_mut() = Some(Arc::clone(limit));
+    }
+
+    /// Sets the state of the rate limit of `scope`, for the client.
+    pub fn set_quota(&self, scope: Scope, quota: Quota) {
+        let mut quotas = self.quotas.get();
+        quotas[scope as usize] = Some(quota);
+        self.quotas.set(quotas);
+    }
+
+    /// Whether the request has met a rate limit.
+    pub fn has_quotas(&self) -> bool {
+        self.quotas.get().iter().any(Option::is_some)
+    }
+
+    /// Writes the response fields about the rate limits of the request.
+    pub fn put_quotas(&self, out: &mut dyn Sink) {
+        let (rule, service) = (self.rule.borrow(), self.service.borrow());
+        let listener = self.terms.rate_limit.as_deref();
+        let rule = rule.as_ref().and_then(|rule| rule.rate_limit.as_deref());
+        let service = service.as_ref().and_then(|service| service.config.rate_limit.as_deref());
+        // The service of a refused request is not set.
+        let limited = self.limited.borrow();
+        let refused = limited.as_deref().filter(|limit| limit.scope == Scope::Service);
+        let limits = [listener, rule, service.or(refused)];
+        limits::put_fields(out, limits, self.quotas.get());
+    }
+
     /// Counts `n` body bytes from the client.
     pub fn received(&self, n: u64) {
         self.received_bytes.set(self.received_bytes.get() + n);
@@ -329,6 +369,10 @@ impl<I: Io> ExchangeRecord<I> {
         let endpoint = self.endpoint.borrow();
         let endpoint = endpoint.as_ref().map(|endpoint| endpoint.config.borrow());
         let denial = self.denial.borrow();
+        let limited = self.limited.borrow();
+        let limited = limited.as_ref().map(|limit| {
+            format!("rate limit of {} {} ({})", limit.scope.word(), limit.name, limit.place)
+        });
         let made_id = self.request_id.get();
         let peer = self.peer.address;
         let client = match request.as_ref() {
@@ -349,7 +393,7 @@ impl<I: Io> ExchangeRecord<I> {
             client,
             original: self.original,
             identity: self.peer.identity().unwrap_or_default(),
-            policy: denial.as_deref().unwrap_or_default(),
+            policy: denial.as_deref().or(limited.as_deref()).unwrap_or_default(),
             method: part(0),
             authority: part(1),
             target: part(2),

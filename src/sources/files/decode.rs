@@ -82,15 +82,23 @@ fn add(config: &mut Config, section: &str, part: Config) {
     }
 }
 
-fn decode_part(
+/// Decodes `root` at once. `None` if there are too many mistakes.
+pub fn decode_whole<T: de::DeserializeOwned>(
+    root: Node,
+    mistakes: &mut Vec<Diagnostic>,
+) -> Option<T> {
+    decode_part(root, &mut { MISTAKES_MAX }, mistakes)
+}
+
+fn decode_part<T: de::DeserializeOwned>(
     mut root: Node,
     tries: &mut usize,
     mistakes: &mut Vec<Diagnostic>,
-) -> Option<Config> {
+) -> Option<T> {
     let mut pruned = Vec::new();
     let mut found: Vec<(Option<Place>, Diagnostic)> = Vec::new();
     while *tries > 0 {
-        let error = match <Config as de::Deserialize>::deserialize(&root) {
+        let error = match T::deserialize(&root) {
             Ok(config) => {
                 mistakes.extend(found.into_iter().map(|(_, mistake)| mistake));
                 return Some(config);
@@ -109,6 +117,10 @@ fn decode_part(
             let empty = (error.missing && is_null(&root, place)).then_some(place);
             let help = error.help;
             found.push((empty, Diagnostic { help, ..Diagnostic::at(place, error.text) }));
+        }
+        // The other half of an address has the same advice.
+        if let Some(half) = error.half {
+            prune(&mut root, half, &mut pruned);
         }
         if !prune(&mut root, place, &mut pruned) {
             break;
@@ -306,6 +318,7 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
 }
 
 struct Entries<'de> {
+    all: &'de [(Key, Node)],
     rest: std::slice::Iter<'de, (Key, Node)>,
     value: Option<&'de Node>,
     key: Option<&'de Key>,
@@ -313,7 +326,7 @@ struct Entries<'de> {
 
 impl<'de> Entries<'de> {
     fn of(entries: &'de [(Key, Node)]) -> Self {
-        Self { rest: entries.iter(), value: None, key: None }
+        Self { all: entries, rest: entries.iter(), value: None, key: None }
     }
 }
 
@@ -327,7 +340,8 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
         let Some((key, value)) = self.rest.next() else { return Ok(None) };
         self.value = Some(value);
         self.key = Some(key);
-        seed.deserialize(key).map(Some).map_err(|error| error.at(key.place).with_values_of(value))
+        let fill = |error: DecodeError| error.at(key.place).with_values_of(value, key, self.all);
+        seed.deserialize(key).map(Some).map_err(fill)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(

@@ -1,5 +1,6 @@
 //! A mistake that decoding finds, described for an operator.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de;
@@ -26,6 +27,8 @@ pub struct DecodeError {
     pub missing: bool,
     /// Whether an entry is in the column of the names, and not below one of them.
     pub misplaced: bool,
+    /// The place of another key of the same map, which has the other half of an address.
+    pub half: Option<Place>,
     /// A map with these keys was expected at `place`.
     pub no_map_with: Option<&'static [&'static str]>,
 }
@@ -39,6 +42,7 @@ impl DecodeError {
             place: None,
             missing: false,
             misplaced: false,
+            half: None,
             no_map_with: None,
         }
     }
@@ -127,9 +131,18 @@ impl DecodeError {
     }
 
     /// The same mistake of a key, now that its value is known.
-    pub(super) fn with_values_of(self, node: &Node) -> Self {
-        let fill = |help: String| habits::filled(&help, &|name| own::value(node, name));
-        Self { help: self.help.map(fill), ..self }
+    /// `all` has the entries of its map.
+    pub(super) fn with_values_of(self, node: &Node, key: &Key, all: &[(Key, Node)]) -> Self {
+        let half = Cell::new(self.half);
+        let value = |name: &str| match own::address(node, name, (key, all)) {
+            Some((address, other)) => {
+                half.set(Some(other.place));
+                Some(address)
+            }
+            None => own::value(node, name),
+        };
+        let help = self.help.map(|help| habits::filled(&help, &value));
+        Self { help, half: half.get(), ..self }
     }
 
     pub(super) fn at(mut self, place: Place) -> Self {

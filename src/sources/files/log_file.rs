@@ -6,6 +6,8 @@ use std::path::Path;
 
 use nix::unistd::AccessFlags;
 
+use crate::error::plain;
+
 /// The reason why lines cannot go to a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LogFault {
@@ -43,8 +45,14 @@ pub(super) fn fault(path: &Path) -> Option<LogFault> {
     let data = match std::fs::metadata(path) {
         Ok(data) => data,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return fault_of_directory(path),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            let file = path.ancestors().skip(1).find(|above| above.exists()).unwrap_or(path);
+            let help = "name a file in a directory".to_owned();
+            return fault(format!("{} is no directory", file.display()), help);
+        }
         Err(error) => {
-            let help = "name a file that this user can reach, or `stderr`".to_owned();
+            let help = format!("let {} reach it, or name another file, or `stderr`", user());
+            let error = plain(&error);
             return fault(format!("cannot use {shown} for the access log: {error}"), help);
         }
     };
@@ -59,7 +67,7 @@ pub(super) fn fault(path: &Path) -> Option<LogFault> {
         () => {
             let error = nix::unistd::eaccess(path, AccessFlags::W_OK).err()?;
             let help = format!("let {} write it, or name another file", user());
-            let message = format!("cannot write to {shown}: {}", io::Error::from(error));
+            let message = format!("cannot write to {shown}: {}", plain(&io::Error::from(error)));
             return fault(message, help);
         }
     };
@@ -80,11 +88,12 @@ fn fault_of_directory(path: &Path) -> Option<LogFault> {
         }
         Ok(_) => {
             let wanted = AccessFlags::W_OK | AccessFlags::X_OK;
-            let error = io::Error::from(nix::unistd::eaccess(directory, wanted).err()?);
+            let error = plain(&io::Error::from(nix::unistd::eaccess(directory, wanted).err()?));
             let message = format!("cannot create the access log in {shown}: {error}");
             (message, format!("let {} write there, or name another directory", user()))
         }
         Err(error) => {
+            let error = plain(&error);
             let message = format!("cannot create the access log in {shown}: {error}");
             (message, format!("create the directory: mkdir -p {shown}"))
         }

@@ -12,6 +12,7 @@ use super::grammar::tls::{ListenerTls, ServiceTls};
 use super::log_file::{self, LogFault};
 use super::values::Placed;
 use crate::ca::{self, Issued, Issuer, Request};
+use crate::error::plain;
 use crate::file;
 use crate::identity::SpiffeId;
 use crate::model::Material;
@@ -158,7 +159,7 @@ fn read(path: &Path, short: &mut bool) -> Material {
         Ok(bytes) => Material::new(bytes),
         Err(error) => {
             *short |= is_shortage(&error);
-            Material::unreadable(&format!("cannot read {}: {error}", path.display()))
+            Material::unreadable(&format!("cannot read {}: {}", path.display(), plain(&error)))
         }
     }
 }

@@ -19,8 +19,10 @@ mod unions;
 mod validity;
 pub mod values;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::de::DeserializeOwned;
 
 pub use check::{Report, check};
 pub use diagnostic::Diagnostics;
@@ -30,7 +32,7 @@ pub use materials::Materials;
 pub use read::{Environment, ProcessEnvironment};
 
 use crate::compile::registry::Registry;
-use crate::compile::{self, Compiled, Resolutions};
+use crate::compile::{self, Compiled, Resolutions, habits};
 use crate::model::{Model, Resources};
 
 /// The loaded files, with their mistakes.
@@ -111,10 +113,31 @@ pub fn load(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
     let layers = read::gather(arguments, &mut sources, &mut mistakes, &mut short);
     let unread = !mistakes.is_empty();
     let tree = read::merge(&layers, environment, &sources, &mut mistakes);
+    let services = own::services(&tree);
     let config = decode::decode(tree, &mut mistakes).unwrap_or_default();
     let materials = Materials::read(&config, &sources);
     let model = Arc::new(lower::lower(config, &sources, &materials, &mut mistakes));
+    for help in mistakes.iter_mut().filter_map(|mistake| mistake.help.as_mut()) {
+        *help = habits::with_service(help, &services);
+    }
     Loaded { sources, materials, layers, mistakes, short, unread, model: Mutex::new(Some(model)) }
+}
+
+/// Reads a file of another grammar, with the same places in its errors.
+///
+/// # Errors
+/// Every mistake.
+pub fn document<T: DeserializeOwned + Default>(
+    path: &Path,
+    environment: &dyn Environment,
+) -> Result<(T, SourceMap), Diagnostics> {
+    let (mut sources, mut mistakes) = (SourceMap::default(), Vec::new());
+    let layers = read::gather(&[path.to_owned()], &mut sources, &mut mistakes, &mut false);
+    let tree = read::merge(&layers, environment, &sources, &mut mistakes);
+    match decode::decode_whole(tree, &mut mistakes) {
+        Some(document) if mistakes.is_empty() => Ok((document, sources)),
+        _ => Err(Diagnostics::new(mistakes, sources)),
+    }
 }
 
 /// Compiles `loaded` alone into the snapshot number `version`.

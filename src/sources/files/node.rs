@@ -74,8 +74,10 @@ impl<'t> Reader<'t, '_> {
                 Event::StreamEnd => return Ok(root),
                 Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
                 Event::DocumentStart(_) if root.is_some() => {
-                    return Err(Diagnostic::at(place, "a second document in one file")
-                        .help("put it into a file of its own in the same directory"));
+                    return Err(Diagnostic::at(place, "a second document in one file").help(
+                        "take this line out; or name a directory with -c, and put the rest \
+                            into a file of its own there",
+                    ));
                 }
                 Event::DocumentStart(_) => {}
                 event => root = Some(self.node(event, place, 0)?),

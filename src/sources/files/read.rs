@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Place, SourceMap};
 use super::node::{self, Kind, Known, Node};
+use crate::error::plain;
 use crate::file;
 use crate::net::is_shortage;
 
@@ -123,7 +124,8 @@ fn files_of(argument: &Path, mistakes: &mut Vec<Diagnostic>, short: &mut bool) -
         }
         Err(error) => {
             *short |= is_shortage(&error);
-            let message = format!("cannot read the directory {}: {error}", argument.display());
+            let message =
+                format!("cannot read the directory {}: {}", argument.display(), plain(&error));
             mistakes.push(Diagnostic::nowhere(message));
             return files;
         }
@@ -145,7 +147,7 @@ fn read_file(path: &Path, mistakes: &mut Vec<Diagnostic>, short: &mut bool) -> O
         Ok(bytes) => bytes,
         Err(error) => {
             *short |= is_shortage(&error);
-            return fail(format!("cannot read it: {error}"));
+            return fail(format!("cannot read it: {}", plain(&error)));
         }
     };
     match String::from_utf8(bytes) {

@@ -165,7 +165,19 @@ impl<'t> Seen<'t> {
         }
         let character = self.rest().chars().next()?;
         let message = format!("in YAML, no text begins with {character}");
-        Some(self.here(message).help("write the text in quotes"))
+        let rest = self.rest();
+        let quoted = rest.strip_prefix('`').and_then(|rest| rest.split_once('`'));
+        let number =
+            rest.strip_prefix('%').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        let help = match (quoted, number) {
+            (Some((text, _)), _) => format!("write \"{text}\", with other quotes"),
+            (_, Some(rest)) => {
+                let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+                format!("a percentage is {digits}%, and a weight is {digits}")
+            }
+            _ => "write the text in quotes".to_owned(),
+        };
+        Some(self.here(message).help(help))
     }
 
     /// `web` in place of `web:`, and deeper lines below it.

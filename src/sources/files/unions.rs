@@ -10,12 +10,14 @@ use serde::de::{self, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
 use super::grammar::health::{GrpcCheck, GrpcCheckMap, HttpCheck, HttpCheckMap};
 use super::grammar::jwt::JwtDemand;
+use super::grammar::rate_limit::LimitBy;
 use super::grammar::route::{To, ValueMatch};
 use super::grammar::service::{DnsName, Endpoint, Family};
 use super::grammar::settings::{Drain, DrainMap};
 use super::grammar::tcp::{Keepalive, KeepaliveMap};
 use super::grammar::tls::{ClientFiles, ListenerTls, ServerFiles, ServiceTls};
 use super::values::{Entries, OneOrMany, Placed, Time};
+use crate::compile::value_suggestion;
 
 /// A type that is written as text or as a map.
 trait TextOrMap: Sized {
@@ -74,6 +76,7 @@ deserialize_text_or_map!(
     HttpCheck,
     JwtDemand,
     Keepalive,
+    LimitBy,
     ListenerTls,
     ServiceTls,
     To,
@@ -105,6 +108,7 @@ schema_of_text_or_map!(
     HttpCheck,
     JwtDemand,
     Keepalive,
+    LimitBy,
     ListenerTls,
     ServiceTls
 );
@@ -254,6 +258,52 @@ impl TextOrMap for JwtDemand {
 
     fn from_map(map: JwtDemandMap) -> Result<Self, &'static str> {
         Ok(Self { providers: map.providers.0, optional: map.optional })
+    }
+}
+
+/// The key of a rate limit in its long form.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LimitByMap {
+    /// The name of a header field. Requests without it share a limit.
+    header: Option<Placed<String>>,
+    /// The SPIFFE ID of the client. Clients without one share a limit.
+    #[serde(default)]
+    identity: bool,
+    /// The address of the client.
+    #[serde(default)]
+    source: bool,
+}
+
+impl TextOrMap for LimitBy {
+    type Map = LimitByMap;
+
+    const EXPECTED: &'static str = "`identity`, `source`, or a map with `header`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "identity" => Ok(Self::Identity),
+            "source" => Ok(Self::Source),
+            _ => Err(format!(
+                "{text:?} is no key of a rate limit\n{}",
+                value_suggestion(text, &["identity", "source", "{header: NAME}"])
+            )),
+        }
+    }
+
+    fn from_map(map: LimitByMap) -> Result<Self, &'static str> {
+        match map {
+            LimitByMap { header: Some(name), identity: false, source: false } => {
+                Ok(Self::Header(name))
+            }
+            LimitByMap { header: None, identity: true, source: false } => Ok(Self::Identity),
+            LimitByMap { header: None, identity: false, source: true } => Ok(Self::Source),
+            _ => Err("`by` has exactly one of {header: NAME}, {identity: true}, {source: true}"),
+        }
+    }
+
+    fn text_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": ["identity", "source"] })
     }
 }
 

@@ -279,6 +279,28 @@ text_value!(
 );
 
 text_value!(
+    /// A part of a whole, exactly: `99.9%`. From 0 to 1.
+    Share(f64),
+    |text| {
+        let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
+        let number = number.filter(|number| (0.0..=100.0).contains(number));
+        let share = number.map(|number: f64| number / 100.0);
+        share.ok_or_else(|| format!("{text:?} is not a part of a whole\nwrite 0% to 100%"))
+    },
+    { "type": "string", "pattern": "^[0-9.]+ *%$" }
+);
+
+text_value!(
+    /// A number with a fraction: `1.2`.
+    Decimal(f64),
+    |text| {
+        let number = text.parse().ok().filter(|number: &f64| *number >= 0.0 && number.is_finite());
+        number.ok_or_else(|| format!("{text:?} is not a number\nwrite a number such as 1.2"))
+    },
+    { "type": "number", "minimum": 0 }
+);
+
+text_value!(
     /// `auto` or a number.
     AutoOrCount(Option<usize>),
     |text| match text {

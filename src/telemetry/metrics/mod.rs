@@ -7,6 +7,7 @@ mod breaker;
 mod capture;
 mod endpoints;
 mod health;
+mod rate_limits;
 mod retries;
 
 use std::fmt::{self, Display, Write as _};
@@ -42,6 +43,7 @@ pub fn render(known: &Known) -> String {
         services(&mut page, snapshot);
         retries::write(&mut page, snapshot);
         breaker::write(&mut page, snapshot);
+        rate_limits::write(&mut page, snapshot);
         calls(&mut page, snapshot);
         endpoints::write(&mut page, snapshot);
         health::write(&mut page, snapshot);
@@ -293,6 +295,12 @@ fn listeners(page: &mut Page, snapshot: &Snapshot) {
             ("counter", "ringway_listener_overflow_total", "Connections closed at a limit.", |i| {
                 i.stats.sum(|c| &c.overflow)
             }),
+            (
+                "counter",
+                "ringway_listener_source_overflow_total",
+                "Connections closed at connections_per_source.",
+                |i| i.stats.sum(|c| &c.source_overflow),
+            ),
             (
                 "counter",
                 "ringway_listener_refused_total",

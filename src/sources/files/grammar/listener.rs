@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::http2::Http2;
+use super::rate_limit::RateLimit;
 use super::tcp::Tcp;
 use super::tls::ListenerTls;
 use crate::sources::files::values::{AtLeastOne, OneOrMany, Placed, Time, TimeOrNone};
@@ -52,6 +53,13 @@ pub struct Listener {
     pub tcp: Tcp,
     /// The maximum number of open connections. Default: no separate limit.
     pub connections: Option<u32>,
+    /// The maximum number of open connections from one client address, over all workers. Default:
+    /// no limit.
+    pub connections_per_source: Option<Placed<u32>>,
+    /// The number of requests after which a connection closes. Default: no limit.
+    pub requests_per_connection: Option<Placed<u32>>,
+    /// A limit on the requests of all clients of this listener. Default: none.
+    pub rate_limit: Option<Placed<RateLimit>>,
     /// Whether a request without `x-request-id` gets one. Default true.
     pub request_id: Option<bool>,
     /// The name in an added `via` field (RFC 9110 7.6.3). Default: no field is added.

@@ -17,7 +17,7 @@ pub struct Inbound {
     pub intercept: InterceptBy,
     /// Mutual TLS on all ports, including those of listeners with `tls: mesh`. Default
     /// `permissive`.
-    pub mtls: Mtls,
+    pub mtls: Option<Placed<Mtls>>,
     /// Mutual TLS on single ports, instead of `mtls`.
     pub ports: Entries<Placed<Mtls>>,
     /// The protocols of single ports, which then need no detection.

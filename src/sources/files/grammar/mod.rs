@@ -8,6 +8,7 @@ pub mod intercept;
 pub mod jwt;
 pub mod listener;
 pub mod mesh;
+pub mod rate_limit;
 pub mod retry;
 pub mod route;
 pub mod service;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::jwt::JwtDemand;
+use super::rate_limit::RateLimit;
 use super::retry::Retries;
 use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, TimeOrNone};
 
@@ -28,6 +29,8 @@ pub struct Rule {
     pub timeout: Option<TimeOrNone>,
     /// Retries of failed requests. Default: those of the service.
     pub retries: Option<Placed<Retries>>,
+    /// A limit on the requests of this rule. Default: none.
+    pub rate_limit: Option<Placed<RateLimit>>,
     /// The longest time without a byte of a body in either direction; `none` for no limit. Default:
     /// that of the listener.
     pub body_idle: Option<TimeOrNone>,

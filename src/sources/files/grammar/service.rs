@@ -7,6 +7,7 @@ use super::breaker::CircuitBreaker;
 use super::health::HealthCheck;
 use super::http2::Http2;
 use super::jwt::JwtDemand;
+use super::rate_limit::RateLimit;
 use super::retry::Retries;
 use super::tcp::Tcp;
 use super::tls::ServiceTls;
@@ -48,6 +49,8 @@ pub struct Service {
     pub retries: Option<Placed<Retries>>,
     /// Limits on what the service may have at one time, over all workers. Default: no limits.
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// A limit on the requests to the service, from all rules together. Default: none.
+    pub rate_limit: Option<Placed<RateLimit>>,
     /// How long an idle connection to an endpoint is kept. Default 60s.
     pub idle_timeout: Option<Time>,
     /// The maximum number of idle connections for each endpoint. Default 1024.

@@ -82,6 +82,9 @@ pub struct Limits {
     pub chunk_extension_bytes: Option<Size>,
     /// Bytes of the trailers of a message. Default 8KiB.
     pub trailer_bytes: Option<Size>,
+    /// The keys that one rate limit remembers: header values, identities or addresses. In a full
+    /// table, a new key replaces an old one. Default 100000.
+    pub rate_limit_keys: Option<Placed<u32>>,
     /// Limits on HTTP/2 frames that carry no message data.
     pub http2: Http2Limits,
 }

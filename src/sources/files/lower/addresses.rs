@@ -2,6 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::compile::habits::address::{self, Written};
+
+/// The forms of an endpoint.
+const FORMS: &str = "write IP:PORT or unix:/path; a host name goes into `dns: HOST:PORT`";
+
 /// The advice for `text` where an address to listen on is expected; `forms` if there is no better.
 pub(super) fn help_for_bind(text: &str, forms: &str) -> String {
     if let Ok(port) = text.parse::<u16>() {
@@ -36,39 +41,48 @@ fn both(port: u16) -> String {
 
 /// The advice for `text` where the address of an endpoint is expected.
 pub(super) fn help_for_endpoint(text: &str) -> String {
-    if let Some((scheme, rest)) = text.split_once("://") {
-        let bare = rest.split('/').next().unwrap_or_default();
-        let tls = if scheme == "https" { ", and `tls: {ca: FILE}` in the service" } else { "" };
-        return match bare.parse::<SocketAddr>() {
-            Ok(address) => format!("write {address}{tls}"),
-            Err(_) => format!("in place of `endpoints`, write `dns: {bare}`{tls}"),
+    if text.contains("://") {
+        let Some((found, https)) = address::written(text) else { return FORMS.to_owned() };
+        let tls = if https { ", and `tls: {ca: FILE}` in the service" } else { "" };
+        return match found {
+            Written::Whole(address) => format!("write {address}{tls}"),
+            Written::Name(host, Some(port)) => {
+                format!("in place of `endpoints`, write `dns: {host}:{port}`{tls}")
+            }
+            Written::Ip(_) | Written::Port(_) | Written::Name(_, None) => FORMS.to_owned(),
         };
     }
     if text.parse::<IpAddr>().is_ok() {
         return "write the port, too: IP:PORT, or \"[IPv6]:PORT\"".to_owned();
     }
-    if let Some((address, _)) = text.split_once(' ')
+    if let Some((address, rest)) = text.split_once(' ')
         && address.parse::<SocketAddr>().is_ok()
     {
-        return format!("write {address}, or a map: {{address: {address}, weight: 2}}");
+        let has = |word: &str| rest.split(' ').any(|option| option == word);
+        if has("backup") || has("down") {
+            return "take it out: every endpoint of the list gets requests".to_owned();
+        }
+        let weight = rest.split(' ').find_map(|option| option.strip_prefix("weight="));
+        let weight = weight.filter(|weight| weight.parse::<u32>().is_ok()).unwrap_or("2");
+        return format!("write {address}, or a map: {{address: {address}, weight: {weight}}}");
     }
     let name = |host: &str| host.bytes().any(|byte| byte.is_ascii_alphabetic());
     match text.rsplit_once(':') {
         Some((host, port)) if name(host) && !host.contains(':') && port.parse::<u16>().is_ok() => {
             format!("for a name, write `dns: {text}` in place of `endpoints`")
         }
-        _ => "write IP:PORT or unix:/path; a host name goes into `dns: HOST:PORT`".to_owned(),
+        _ => FORMS.to_owned(),
     }
 }
 
 /// The advice for `text` where a name in DNS with its port is expected.
 pub(super) fn help_for_name(text: &str) -> String {
-    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let bare = bare.split('/').next().unwrap_or_default();
-    match bare.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|it| it > 0) => {
-            format!("write {bare}")
+    match address::written(text) {
+        Some((Written::Name(host, Some(port)), _)) => format!("write {host}:{port}"),
+        Some((Written::Name(host, None), _)) => {
+            format!("write the port, too, such as {host}:8080")
         }
+        Some((Written::Whole(address), _)) => format!("write {address}"),
         _ => "write the name and the port: app.internal:8080".to_owned(),
     }
 }

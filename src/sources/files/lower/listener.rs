@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::super::grammar::listener::{self as grammar, Listener, Timeouts};
 use super::super::values::Placed;
-use super::{Lower, http2, list, origin, tcp, time, time_or_none, tls};
+use super::{Lower, http2, list, origin, rate_limit, tcp, time, time_or_none, tls};
 use crate::model::{self, EscapedSlashes, ForwardClientCert, Item, ListenerProtocol};
 use crate::net::Bind;
 
@@ -38,6 +38,9 @@ pub(super) fn listener(
         timeouts: timeouts(value.timeouts),
         tcp: tcp::tcp(value.tcp),
         connections: value.connections,
+        connections_per_source: value.connections_per_source.map(Into::into),
+        requests_per_connection: value.requests_per_connection.map(Into::into),
+        rate_limit: value.rate_limit.map(rate_limit::rate_limit),
         request_id: value.request_id,
         via: value.via.map(Into::into),
         escaped_slashes: match value.escaped_slashes {

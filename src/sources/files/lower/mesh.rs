@@ -36,7 +36,7 @@ fn inbound(lower: &mut Lower<'_>, written: Inbound) -> model::Inbound {
     model::Inbound {
         binds: binds(lower, &written.bind),
         intercept: intercept_by(written.intercept),
-        mtls: mtls(written.mtls),
+        mtls: written.mtls.map(|mtls| Item::new(self::mtls(mtls.value), origin(mtls.place))),
         port_mtls,
         protocols: protocols(lower, written.protocols),
         application: match written.application {

@@ -9,6 +9,7 @@ mod http2;
 mod jwt;
 mod listener;
 mod mesh;
+mod rate_limit;
 mod retry;
 mod route;
 mod service;

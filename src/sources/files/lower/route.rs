@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::grammar::route::{self as grammar, FieldEdits, Redirect, Rewrite, Rule};
 use super::super::values::{Entries, OneOrMany, Placed};
-use super::{Lower, jwt, list, origin, pairs, place_or, retry, time_or_none};
+use super::{Lower, jwt, list, origin, pairs, place_or, rate_limit, retry, time_or_none};
 use crate::matching::{PathMatch, PatternError, ValueMatch};
 use crate::model::{self, Action, Item, Items, Routes};
 
@@ -44,6 +44,7 @@ fn rule(lower: &mut Lower<'_>, written: Placed<Rule>) -> Item<model::Rule> {
         },
         timeout: time_or_none(value.timeout),
         retries: value.retries.map(|retries| Box::new(retry::retries(retries))),
+        rate_limit: value.rate_limit.map(|limit| Box::new(rate_limit::rate_limit(limit))),
         body_idle: time_or_none(value.body_idle),
         jwt: value.jwt.map(jwt::demand),
         rewrite: value.rewrite.map(|rewrite| Box::new(rewrite_of(rewrite))),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::super::grammar::service::{self as grammar, Service};
 use super::super::values::Placed;
 use super::{
-    Lower, addresses, breaker, health, http2, jwt, list, origin, retry, tcp, time, time_or_none,
-    tls,
+    Lower, addresses, breaker, health, http2, jwt, list, origin, rate_limit, retry, tcp, time,
+    time_or_none, tls,
 };
 use crate::model::{self, Balance, Endpoints, HashBy, Item, SendProxyProtocol, ServiceProtocol};
 use crate::net::{Address, DnsName, Families};
@@ -57,6 +57,7 @@ pub(super) fn service(
         timeout: value.timeout.and_then(|time| time.0),
         retries: value.retries.map(retry::retries),
         circuit_breaker: value.circuit_breaker.map(breaker::breaker),
+        rate_limit: value.rate_limit.map(rate_limit::rate_limit),
         idle_timeout: time(value.idle_timeout),
         max_idle_connections: value.max_idle_connections,
         tcp: tcp::tcp(value.tcp),

@@ -1,0 +1,121 @@
+//! Compiles rate limits.
+
+use std::sync::Arc;
+
+use super::registry::LimitId;
+use super::{Compiler, is_token};
+use crate::model::{self, Item, LimitHeaders};
+use crate::resilience::{
+    FILL_TIME_MAX, LimitBy, LimitFields, RATE_LIMIT_KEYS, RATE_PER, Rate, RateError, RateLimit,
+    Scope, quoted,
+};
+
+/// The part of the configuration that a limit belongs to.
+pub(super) struct Owner<'a> {
+    pub(super) scope: Scope,
+    /// The host of a rule, or nothing.
+    pub(super) host: &'a str,
+    pub(super) name: &'a str,
+    /// The number of rules before it with this host and name.
+    pub(super) nth: usize,
+}
+
+impl<'a> Owner<'a> {
+    /// A listener or a service.
+    pub(super) fn named(scope: Scope, name: &'a str) -> Self {
+        Self { scope, host: "", name, nth: 0 }
+    }
+}
+
+/// Compiles a limit. `None` after an error.
+pub(super) fn limit(
+    compiler: &mut Compiler<'_>,
+    owner: &Owner<'_>,
+    written: &Item<model::RateLimit>,
+) -> Option<Arc<RateLimit>> {
+    let value = &written.value;
+    let (rate, burst) = rate(compiler, written)?;
+    let by = by(compiler, value);
+    let &Owner { scope, host, name, nth } = owner;
+    let id = LimitId { scope, host: host.into(), name: name.into(), nth };
+    let keys_max = compiler.model.settings.limits.rate_limit_keys;
+    let keys_max = keys_max.map_or(RATE_LIMIT_KEYS, |keys| keys as usize);
+    let (buckets, stats) = compiler.registry.rate_limit(&id, rate, burst, &by, keys_max);
+    let limit = Arc::new(RateLimit {
+        scope,
+        host: host.into(),
+        name: name.into(),
+        place: compiler.model.files.line_of(&written.origin).into(),
+        rate,
+        burst,
+        by,
+        label: quoted(value.name.as_deref().unwrap_or(name)),
+        fields: LimitFields {
+            standard: matches!(value.headers, LimitHeaders::Standard | LimitHeaders::Both),
+            envoy: matches!(value.headers, LimitHeaders::Envoy | LimitHeaders::Both),
+        },
+        buckets,
+        stats,
+    });
+    compiler.rate_limits.push(Arc::clone(&limit));
+    Some(limit)
+}
+
+fn rate(compiler: &mut Compiler<'_>, written: &Item<model::RateLimit>) -> Option<(Rate, u64)> {
+    let value = &written.value;
+    let Some(requests) = &value.requests else {
+        let help = "write `rate_limit: {requests: 100, per: 1s}`";
+        compiler.missing(&written.origin, "a rate limit needs `requests`", help);
+        return None;
+    };
+    let per = value.per.as_ref().map_or(RATE_PER, |per| per.value);
+    let default = requests.value.saturating_sub(1);
+    let burst = value.burst.as_ref().map_or(default, |burst| burst.value);
+    let error = match Rate::new(requests.value.into(), per, burst.into()) {
+        Ok(rate) => return Some((rate, burst.into())),
+        Err(error) => error,
+    };
+    let (origin, message, help) = match error {
+        RateError::Zero => (
+            &requests.origin,
+            "a limit of 0 requests would refuse all of them".to_owned(),
+            "write a number from 1; to refuse every request: respond: {status: 429}",
+        ),
+        RateError::TooFast => (
+            &requests.origin,
+            format!("{} requests in {per:?} are more than one in a nanosecond", requests.value),
+            "leave `rate_limit` out: nothing reaches this limit",
+        ),
+        RateError::TooSlow => {
+            let origin = value.burst.as_ref().map(|burst| &burst.origin);
+            let origin = origin.or_else(|| value.per.as_ref().map(|per| &per.origin));
+            let days = FILL_TIME_MAX.as_secs() / (24 * 3600);
+            (
+                origin.unwrap_or(&requests.origin),
+                format!(
+                    "after this burst, it would take more than {days} days until {} requests \
+                     may come at once again",
+                    u64::from(burst) + 1
+                ),
+                "write a smaller burst, or a higher rate",
+            )
+        }
+    };
+    compiler.fault_with_help(origin, message, help);
+    None
+}
+
+fn by(compiler: &mut Compiler<'_>, written: &model::RateLimit) -> LimitBy {
+    match &written.by {
+        None => LimitBy::All,
+        Some(model::LimitBy::Header(name)) => {
+            if !is_token(&name.value) {
+                let message = format!("{:?} is not the name of a field", name.value);
+                compiler.fault(&name.origin, message);
+            }
+            LimitBy::Header(name.value.as_str().into())
+        }
+        Some(model::LimitBy::Identity) => LimitBy::Identity,
+        Some(model::LimitBy::Source) => LimitBy::Source,
+    }
+}

@@ -1,0 +1,296 @@
+//! The bucket of a rate limit: the generic cell rate algorithm (GCRA, ITU-T I.371).
+//!
+//! A bucket is one number: the time at which it is full again. A request moves this time into the
+//! future by its cost, and is refused if the time is too far away then. One compare-and-swap
+//! decides, so the limit is exact over all workers without a lock. A window would let twice the
+//! limit pass around its end; a bucket does not.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// The longest time in which a bucket may become full. It keeps all sums far from an overflow.
+pub const FILL_TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// A rate: `units` in each `per`, and how many more may come at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rate {
+    units: u64,
+    per_ns: u64,
+    /// The cost of one unit: how long it takes until it is restored.
+    interval_ns: u64,
+    /// How far in the future the bucket may be full, so that one more unit passes.
+    tolerance_ns: u64,
+}
+
+/// The reason why there is no such rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateError {
+    /// The rate is zero, or its time is.
+    Zero,
+    /// More than one unit in each nanosecond.
+    TooFast,
+    /// The bucket would need more than [`FILL_TIME_MAX`] to become full.
+    TooSlow,
+}
+
+impl Rate {
+    /// `units` in each `per`. `burst` units may come at once with the first one.
+    ///
+    /// # Errors
+    /// When the rate or the time that fills the bucket is out of range.
+    pub fn new(units: u64, per: Duration, burst: u64) -> Result<Self, RateError> {
+        let per_ns = u64::try_from(per.as_nanos()).map_err(|_| RateError::TooSlow)?;
+        if units == 0 || per_ns == 0 {
+            return Err(RateError::Zero);
+        }
+        if units > per_ns {
+            return Err(RateError::TooFast);
+        }
+        let cost = |n: u64| u128::from(n) * u128::from(per_ns) / u128::from(units);
+        if cost(burst.saturating_add(1)) > FILL_TIME_MAX.as_nanos() {
+            return Err(RateError::TooSlow);
+        }
+        let (interval_ns, tolerance_ns) = (cost(1) as u64, cost(burst) as u64);
+        Ok(Self { units, per_ns, interval_ns, tolerance_ns })
+    }
+
+    /// The units in each [`Rate::per`].
+    pub fn units(self) -> u64 {
+        self.units
+    }
+
+    /// The time in which this many units are restored.
+    pub fn per(self) -> Duration {
+        Duration::from_nanos(self.per_ns)
+    }
+
+    fn cost_ns(self, units: u64) -> u64 {
+        match units {
+            1 => self.interval_ns,
+            _ => {
+                let cost = u128::from(units) * u128::from(self.per_ns) / u128::from(self.units);
+                u64::try_from(cost).unwrap_or(u64::MAX)
+            }
+        }
+    }
+
+    /// How many single units would pass while the bucket is full again after `ahead_ns`.
+    fn left(self, ahead_ns: u64) -> u64 {
+        match self.tolerance_ns.checked_sub(ahead_ns) {
+            Some(room) => room / self.interval_ns + 1,
+            None => 0,
+        }
+    }
+}
+
+/// The decision about one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// How long the request would have to wait. Zero means that it passes.
+    pub wait: Duration,
+    /// How many more requests would pass now.
+    pub left: u64,
+    /// The time until the bucket is full.
+    pub full_in: Duration,
+}
+
+impl Taken {
+    /// Whether the request passes.
+    pub fn passes(self) -> bool {
+        self.wait.is_zero()
+    }
+}
+
+/// A bucket. All workers share it.
+#[derive(Debug, Default)]
+pub struct Bucket {
+    /// When the bucket is full again, in nanoseconds of [`Time`].
+    full_at_ns: AtomicU64,
+}
+
+impl Bucket {
+    /// Takes one unit if the bucket has it.
+    pub fn take(&self, rate: Rate, now: Time) -> Taken {
+        let now_ns = nanos(now);
+        let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
+        loop {
+            let from_ns = full_at_ns.max(now_ns);
+            let ahead_ns = from_ns - now_ns;
+            if ahead_ns > rate.tolerance_ns {
+                return Taken {
+                    wait: Duration::from_nanos(ahead_ns - rate.tolerance_ns),
+                    left: 0,
+                    full_in: Duration::from_nanos(ahead_ns),
+                };
+            }
+            let next_ns = from_ns.saturating_add(rate.interval_ns);
+            match self.swap(full_at_ns, next_ns) {
+                Ok(_) => {
+                    let ahead_ns = next_ns - now_ns;
+                    return Taken {
+                        wait: Duration::ZERO,
+                        left: rate.left(ahead_ns),
+                        full_in: Duration::from_nanos(ahead_ns),
+                    };
+                }
+                Err(changed) => full_at_ns = changed,
+            }
+        }
+    }
+
+    /// Takes `units`, whether the bucket has them or not. Returns the time to wait before the next
+    /// units: with it, the rate holds.
+    pub fn owe(&self, rate: Rate, units: u64, now: Time) -> Duration {
+        let (now_ns, cost_ns) = (nanos(now), rate.cost_ns(units));
+        let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
+        loop {
+            let next_ns = full_at_ns.max(now_ns).saturating_add(cost_ns);
+            match self.swap(full_at_ns, next_ns) {
+                Ok(_) => {
+                    let over_ns = (next_ns - now_ns).saturating_sub(rate.tolerance_ns);
+                    return Duration::from_nanos(over_ns);
+                }
+                Err(changed) => full_at_ns = changed,
+            }
+        }
+    }
+
+    fn swap(&self, from: u64, to: u64) -> Result<u64, u64> {
+        // Nothing else is published by this number, so no order is needed.
+        self.full_at_ns.compare_exchange_weak(from, to, Ordering::Relaxed, Ordering::Relaxed)
+    }
+
+    /// When the bucket is full again, in nanoseconds of [`Time`].
+    pub(super) fn full_at_ns(&self) -> u64 {
+        self.full_at_ns.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) fn nanos(time: Time) -> u64 {
+    time.as_micros().saturating_mul(1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn rate(units: u64, burst: u64) -> Rate {
+        Rate::new(units, SECOND, burst).unwrap()
+    }
+
+    fn at_ms(ms: u64) -> Time {
+        Time::from_micros(ms * 1000)
+    }
+
+    #[test]
+    fn the_burst_passes_with_the_first_request_and_the_rate_after_it() {
+        let (bucket, rate) = (Bucket::default(), rate(10, 2));
+        let pass = |ms: u64| bucket.take(rate, at_ms(ms));
+        let taken = |wait_ms, left, full_ms| Taken {
+            wait: Duration::from_millis(wait_ms),
+            left,
+            full_in: Duration::from_millis(full_ms),
+        };
+        for (ms, expected) in [
+            (5000, taken(0, 2, 100)),
+            (5000, taken(0, 1, 200)),
+            (5000, taken(0, 0, 300)),
+            (5000, taken(100, 0, 300)),
+            (5099, taken(1, 0, 201)),
+            (5100, taken(0, 0, 300)),
+            (5199, taken(1, 0, 201)),
+            (5300, taken(0, 1, 200)),
+            (9000, taken(0, 2, 100)),
+        ] {
+            assert_eq!(pass(ms), expected, "{ms}");
+        }
+    }
+
+    #[test]
+    fn rates_out_of_range_are_refused() {
+        let year = Duration::from_secs(365 * 24 * 3600);
+        for (units, per, burst, expected) in [
+            (0, SECOND, 0, Some(RateError::Zero)),
+            (1, Duration::ZERO, 0, Some(RateError::Zero)),
+            (1_000_000_000, SECOND, 0, None),
+            (1_000_000_001, SECOND, 0, Some(RateError::TooFast)),
+            (1, year, 0, None),
+            (1, year, 1, Some(RateError::TooSlow)),
+            (1, SECOND, u64::MAX, Some(RateError::TooSlow)),
+            (1, Duration::MAX, 0, Some(RateError::TooSlow)),
+            (u64::from(u32::MAX), year, u64::from(u32::MAX) - 1, None),
+        ] {
+            assert_eq!(Rate::new(units, per, burst).err(), expected, "{units} {per:?} {burst}");
+        }
+    }
+
+    /// In each time `t`, at most `1 + burst + t * rate` requests pass; and as many pass if enough
+    /// come.
+    #[test]
+    fn no_interleaving_exceeds_the_rate_and_a_minute_has_it() {
+        for seed in 0..20 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (units, burst) = match seed {
+                0 => (100, 99),
+                _ => (random.u64(1..500), random.u64(1..200)),
+            };
+            let (bucket, rate) = (Bucket::default(), rate(units, burst));
+            let (begin, end) = (random.u64(..1_000_000), 60_000_000);
+            let (mut now, mut passed) = (begin, Vec::new());
+            while now < begin + end {
+                // Two workers ask at once, and one of them has read the clock a little earlier.
+                for late in [0, random.u64(..20)] {
+                    if bucket.take(rate, Time::from_micros(now.saturating_sub(late))).passes() {
+                        passed.push(now);
+                    }
+                }
+                now += random.u64(1..=1_000_000 / units / 2);
+            }
+            let (count, expected) = (passed.len() as u64, units * 60 + burst);
+            assert!(count <= expected + 1, "seed {seed}: {count} of {expected}");
+            assert!(count + 2 >= expected, "seed {seed}: {count} of {expected}");
+            if seed == 0 {
+                let per_second = count as f64 / 60.0;
+                assert!((98.0..=102.0).contains(&per_second), "{per_second}");
+            }
+            for first in (0..passed.len()).step_by(97) {
+                for last in (first..passed.len()).step_by(61) {
+                    let time = passed[last] - passed[first] + 40;
+                    let allowed = 1 + burst + (time * units).div_ceil(1_000_000);
+                    let count = (last - first + 1) as u64;
+                    assert!(count <= allowed, "seed {seed}: {count} of {allowed} in {time} us");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn workers_that_ask_at_once_share_one_bucket() {
+        let (bucket, rate) = (Bucket::default(), rate(1, 999));
+        let passed = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let here = (0..1000).filter(|_| bucket.take(rate, at_ms(7)).passes()).count();
+                    passed.fetch_add(here as u64, Ordering::Relaxed);
+                });
+            }
+        });
+        assert_eq!(passed.into_inner(), 1000);
+    }
+
+    #[test]
+    fn bytes_are_owed() {
+        let (bucket, rate) = (Bucket::default(), Rate::new(1000, SECOND, 500).unwrap());
+        let owe = |units, ms| bucket.owe(rate, units, at_ms(ms)).as_millis();
+        assert_eq!(owe(500, 1000), 0, "the burst");
+        assert_eq!(owe(100, 1000), 100);
+        assert_eq!(owe(100, 1200), 0);
+        assert_eq!(owe(2000, 10_000), 1500, "more than the burst at once");
+    }
+}

@@ -1,0 +1,309 @@
+//! The buckets of a rate limit with a key: one for each user, identity or address.
+//!
+//! The table is bounded, and each key costs the same memory, whatever its length. All workers share
+//! it. A known key takes the shared lock of its shard, so workers do not wait for each other; a new
+//! key takes the lock alone.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use rustc_hash::FxHashMap;
+
+use super::bucket::{Bucket, Rate, Taken, nanos};
+use crate::time::Time;
+
+/// The default of `limits.rate_limit_keys`: the keys of one rate limit.
+pub const RATE_LIMIT_KEYS: usize = 100_000;
+
+/// The number of shards of a large table.
+const SHARDS: usize = 64;
+
+/// A table for fewer keys has one shard.
+const SHARDED_MIN: usize = 1024;
+
+/// How many buckets a new key looks at in a full table, to replace the oldest of them.
+const LOOKED_AT: usize = 16;
+
+/// The buckets of a rate limit.
+#[derive(Debug)]
+pub enum Buckets {
+    /// One for all requests.
+    One(Bucket),
+    /// One for each key.
+    Keyed(Keyed),
+}
+
+impl Buckets {
+    /// One bucket for all requests.
+    pub fn one() -> Self {
+        Self::One(Bucket::default())
+    }
+
+    /// One bucket for each key, for at most `keys_max` keys.
+    pub fn keyed(keys_max: usize) -> Self {
+        Self::Keyed(Keyed::new(keys_max))
+    }
+
+    /// Takes one unit from the bucket of `key`.
+    pub fn take(&self, key: &[u8], rate: Rate, now: Time) -> Taken {
+        match self {
+            Self::One(bucket) => bucket.take(rate, now),
+            Self::Keyed(keyed) => keyed.with(key, now, |bucket| bucket.take(rate, now)),
+        }
+    }
+
+    /// The number of keys in the table, for the metric.
+    pub fn keys(&self) -> u64 {
+        match self {
+            Self::One(_) => 0,
+            Self::Keyed(keyed) => keyed.count.load(Ordering::Relaxed) as u64,
+        }
+    }
+
+    /// The number of keys that were dropped before their bucket was full again.
+    pub fn evicted(&self) -> u64 {
+        match self {
+            Self::One(_) => 0,
+            Self::Keyed(keyed) => keyed.evicted.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A table of buckets by the hash of their key.
+#[derive(Debug)]
+pub struct Keyed {
+    /// The secret of this table. Without it, a client cannot choose keys with the same hash or for
+    /// the same shard.
+    secret: RandomState,
+    shards: Box<[RwLock<Shard>]>,
+    count: AtomicUsize,
+    keys_max: usize,
+    evicted: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    /// The slot of each key.
+    index: FxHashMap<u64, u32>,
+    slots: Vec<Slot>,
+    /// The slot from which the next new key looks for an old one.
+    hand: usize,
+}
+
+/// A bucket. Two keys with the same 64-bit hash would share it, which does not happen in practice.
+#[derive(Debug)]
+struct Slot {
+    hash: u64,
+    bucket: Bucket,
+}
+
+impl Keyed {
+    fn new(keys_max: usize) -> Self {
+        let shards = if keys_max < SHARDED_MIN { 1 } else { SHARDS };
+        Self {
+            secret: RandomState::new(),
+            shards: (0..shards).map(|_| RwLock::default()).collect(),
+            count: AtomicUsize::new(0),
+            keys_max: keys_max.max(1),
+            evicted: AtomicU64::new(0),
+        }
+    }
+
+    fn with<T>(&self, key: &[u8], now: Time, use_it: impl FnOnce(&Bucket) -> T) -> T {
+        let hash = self.secret.hash_one(key);
+        let shard = &self.shards[(hash >> 32) as usize % self.shards.len()];
+        // A shard is valid after a panic at any point.
+        let known = shard.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&slot) = known.index.get(&hash) {
+            return use_it(&known.slots[slot as usize].bucket);
+        }
+        drop(known);
+        let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+        let slot = match shard.index.get(&hash) {
+            Some(&slot) => slot as usize, // another worker was faster
+            None => self.insert(&mut shard, hash, now),
+        };
+        use_it(&shard.slots[slot].bucket)
+    }
+
+    /// Adds a key. In a full table it takes the slot of an old one.
+    fn insert(&self, shard: &mut Shard, hash: u64, now: Time) -> usize {
+        let new = Slot { hash, bucket: Bucket::default() };
+        if self.count.load(Ordering::Relaxed) < self.keys_max || shard.slots.is_empty() {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            shard.slots.push(new);
+            let slot = shard.slots.len() - 1;
+            shard.index.insert(hash, slot as u32);
+            return slot;
+        }
+        let slot = shard.oldest();
+        let old = std::mem::replace(&mut shard.slots[slot], new);
+        if old.bucket.full_at_ns() > nanos(now) {
+            self.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+        shard.index.remove(&old.hash);
+        shard.index.insert(hash, slot as u32);
+        slot
+    }
+}
+
+impl Shard {
+    /// The slot whose bucket is full first, of the next few slots. To forget a full bucket changes
+    /// nothing, and the others lose the least.
+    fn oldest(&mut self) -> usize {
+        let len = self.slots.len();
+        let looked = (0..LOOKED_AT.min(len)).map(|step| (self.hand + step) % len);
+        let oldest = looked.min_by_key(|&slot| self.slots[slot].bucket.full_at_ns());
+        let oldest = oldest.unwrap_or_default();
+        self.hand = (oldest + 1) % len;
+        oldest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    fn rate(units: u64, burst: u64) -> Rate {
+        Rate::new(units, Duration::from_secs(1), burst).unwrap()
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn each_key_has_its_own_bucket() {
+        let (buckets, rate) = (Buckets::keyed(100), rate(1, 1));
+        let passes = |key: &str| buckets.take(key.as_bytes(), rate, at(9)).passes();
+        for key in ["ada", "bob", ""] {
+            assert_eq!([passes(key), passes(key), passes(key)], [true, true, false], "{key}");
+        }
+        assert_eq!((buckets.keys(), buckets.evicted()), (3, 0));
+    }
+
+    #[test]
+    fn a_full_table_drops_full_buckets_first_and_then_the_oldest() {
+        let (buckets, rate) = (Buckets::keyed(10), rate(1, 99));
+        let take = |key: u32, now| buckets.take(&key.to_ne_bytes(), rate, at(now)).left;
+        (0..10).for_each(|key| assert_eq!(take(key, 100), 99));
+        for _ in 0..3 {
+            (5..10).for_each(|key| assert!(take(key, 101) < 100));
+        }
+        // The buckets of 0 to 4 are full again at 101; those of 5 to 9 are not.
+        (20..25).for_each(|key| assert_eq!(take(key, 102), 99));
+        assert_eq!((buckets.keys(), buckets.evicted()), (10, 0));
+        (5..10).for_each(|key| assert!(take(key, 102) < 98));
+        // Now the new ones are the oldest.
+        (30..35).for_each(|key| assert_eq!(take(key, 102), 99));
+        (5..10).for_each(|key| assert!(take(key, 102) < 97));
+        assert_eq!((buckets.keys(), buckets.evicted()), (10, 5));
+    }
+
+    #[test]
+    fn a_flood_of_keys_does_not_exceed_the_limit() {
+        for keys_max in [1, 7, 5000] {
+            let (buckets, rate) = (Buckets::keyed(keys_max), rate(1, 0));
+            for key in 0..30_000_u32 {
+                buckets.take(&key.to_ne_bytes(), rate, at(1));
+            }
+            assert_eq!(buckets.keys(), keys_max as u64);
+            assert_eq!(buckets.evicted(), 30_000 - keys_max as u64);
+            let Buckets::Keyed(keyed) = &buckets else { unreachable!() };
+            for shard in &keyed.shards {
+                let shard = shard.read().unwrap();
+                assert_eq!(shard.index.len(), shard.slots.len());
+                for (hash, &slot) in &shard.index {
+                    assert_eq!(shard.slots[slot as usize].hash, *hash);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn workers_that_meet_a_new_key_at_once_share_its_bucket() {
+        for round in 0..50_u32 {
+            let (buckets, rate) = (Buckets::keyed(5000), rate(1, 9));
+            let passed = AtomicU64::new(0);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        let passes = |key: u32| {
+                            let key = (key + round * 1000).to_ne_bytes();
+                            buckets.take(&key, rate, at(3)).passes()
+                        };
+                        let here = (0..10).flat_map(|_| 0..20).filter(|&key| passes(key)).count();
+                        passed.fetch_add(here as u64, Ordering::Relaxed);
+                    });
+                }
+            });
+            assert_eq!(passed.into_inner(), 20 * 10);
+        }
+    }
+
+    /// The bytes that a table of `keys` keys has allocated.
+    fn bytes_of(buckets: &Buckets) -> usize {
+        let Buckets::Keyed(keyed) = buckets else { return 0 };
+        let shard = |shard: &RwLock<Shard>| {
+            let shard = shard.read().unwrap();
+            // A hash table has at most 8 entries for each 7 of its capacity, and one byte for each.
+            let entries = shard.index.capacity() * 8 / 7 + 16;
+            entries * (size_of::<(u64, u32)>() + 1)
+                + shard.slots.capacity() * size_of::<Slot>()
+                + size_of::<RwLock<Shard>>()
+        };
+        keyed.shards.iter().map(shard).sum()
+    }
+
+    #[test]
+    fn a_hundred_thousand_keys_need_less_than_16_mb() {
+        let (buckets, rate) = (Buckets::keyed(RATE_LIMIT_KEYS), rate(1, 0));
+        for key in 0..RATE_LIMIT_KEYS as u32 {
+            assert!(buckets.take(&key.to_ne_bytes(), rate, at(1)).passes());
+        }
+        // Each of them is known.
+        for key in 0..RATE_LIMIT_KEYS as u32 {
+            assert!(!buckets.take(&key.to_ne_bytes(), rate, at(1)).passes());
+        }
+        assert_eq!((buckets.keys(), buckets.evicted()), (RATE_LIMIT_KEYS as u64, 0));
+        let bytes = bytes_of(&buckets);
+        assert!(bytes < 16_000_000, "{bytes} bytes");
+        eprintln!("{bytes} bytes for {RATE_LIMIT_KEYS} keys");
+    }
+
+    /// `DECISIONS=4000000 cargo test --release --lib decision -- --nocapture` prints the time of a
+    /// decision.
+    #[test]
+    fn the_time_of_a_decision_is_measured() {
+        let decisions = std::env::var("DECISIONS").map_or(1000, |text| text.parse().unwrap());
+        let buckets = Buckets::keyed(RATE_LIMIT_KEYS);
+        let rate = rate(1_000_000, 1_000_000);
+        let keys: Vec<String> = (0..RATE_LIMIT_KEYS).map(|key| format!("user-{key:08}")).collect();
+        let mut random = fastrand::Rng::with_seed(1);
+        let order: Vec<usize> = (0..decisions).map(|_| random.usize(..keys.len())).collect();
+        for (name, workers) in [("new and known keys", 1), ("one worker", 1), ("two workers", 2)] {
+            let began = Instant::now();
+            std::thread::scope(|scope| {
+                for worker in 0..workers {
+                    let (keys, order, buckets) = (&keys, &order, &buckets);
+                    scope.spawn(move || {
+                        for (n, &key) in order.iter().skip(worker).step_by(workers).enumerate() {
+                            let now = Time::from_micros(n as u64);
+                            buckets.take(keys[key].as_bytes(), rate, now);
+                        }
+                    });
+                }
+            });
+            let ns = began.elapsed().as_nanos() as usize * workers / order.len();
+            eprintln!("{name}: {ns} ns for each of {} decisions", order.len());
+        }
+        let one = Buckets::one();
+        let began = Instant::now();
+        for n in 0..decisions as u64 {
+            one.take(b"", rate, Time::from_micros(n));
+        }
+        eprintln!("without keys: {} ns", began.elapsed().as_nanos() / decisions as u128);
+    }
+}

@@ -1,0 +1,225 @@
+//! Rate limits: which requests share a bucket, and what the client learns about it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bucket::{Rate, Taken};
+use super::buckets::Buckets;
+use crate::cells::{Count, PerWorker};
+use crate::error::{Flag, Refusal};
+use crate::time::Time;
+
+/// The default time in which the requests of a rate limit are counted.
+pub const RATE_PER: Duration = Duration::from_secs(1);
+
+/// The requests that share a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LimitBy {
+    /// All requests.
+    All,
+    /// Those with the same value of this header field. Requests without the field share a bucket.
+    Header(Box<str>),
+    /// Those of the same SPIFFE ID. Clients without one share a bucket.
+    Identity,
+    /// Those of the same client address.
+    Source,
+}
+
+/// The part of the configuration that a rate limit belongs to, in the order of the checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// A listener.
+    Listener,
+    /// A rule of a route.
+    Route,
+    /// A service.
+    Service,
+}
+
+impl Scope {
+    /// The number of scopes.
+    pub const COUNT: usize = 3;
+
+    /// The word in metrics and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Listener => "listener",
+            Self::Route => "route",
+            Self::Service => "service",
+        }
+    }
+
+    fn refusal(self) -> Refusal {
+        let detail = match self {
+            Self::Listener => "too many requests for the rate limit of the listener",
+            Self::Route => "too many requests for the rate limit of the route",
+            Self::Service => "too many requests for the rate limit of the service",
+        };
+        Refusal { status: 429, flag: Flag::RateLimited, detail }
+    }
+}
+
+/// The header fields about a rate limit in responses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitFields {
+    /// `ratelimit` and `ratelimit-policy` (draft-ietf-httpapi-ratelimit-headers-10).
+    pub standard: bool,
+    /// `x-ratelimit-limit`, `x-ratelimit-remaining` and `x-ratelimit-reset`.
+    pub envoy: bool,
+}
+
+/// A rate limit.
+#[derive(Debug)]
+pub struct RateLimit {
+    /// The part that it belongs to.
+    pub scope: Scope,
+    /// The host of the rule. Empty for other scopes.
+    pub host: Box<str>,
+    /// The name of the listener, rule or service.
+    pub name: Box<str>,
+    /// `file:line` of the definition.
+    pub place: Box<str>,
+    /// The rate.
+    pub rate: Rate,
+    /// How many requests may come at once with the first one.
+    pub burst: u64,
+    /// The requests that share a bucket.
+    pub by: LimitBy,
+    /// The name that clients see: a string of structured fields, with its quotes.
+    pub label: Box<str>,
+    /// The header fields of responses.
+    pub fields: LimitFields,
+    /// The buckets. They survive reloads that do not change the limit.
+    pub buckets: Arc<Buckets>,
+    /// The counters. They survive reloads while the name stays the same.
+    pub stats: Arc<PerWorker<RateLimitCells>>,
+}
+
+/// The counters of a rate limit, for one worker.
+#[derive(Debug, Default)]
+pub struct RateLimitCells {
+    /// Requests that passed.
+    pub passed: Count,
+    /// Requests that were refused.
+    pub limited: Count,
+}
+
+/// The state of a bucket after a request, for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// How many more requests would pass now.
+    pub left: u32,
+    /// Seconds until the bucket is full, rounded up.
+    pub full_in_s: u32,
+    /// Seconds until a refused request would pass, rounded up. Zero if the request passed.
+    pub wait_s: u32,
+}
+
+impl RateLimit {
+    /// Decides about a request of `worker` with `key`, and counts it. The result is the state for
+    /// the client, and the reason of a refusal.
+    pub fn check(&self, key: &[u8], worker: usize, now: Time) -> (Quota, Result<(), Refusal>) {
+        let taken = self.buckets.take(key, self.rate, now);
+        let cells = self.stats.worker(worker);
+        let result = match taken.passes() {
+            true => {
+                cells.passed.increment();
+                Ok(())
+            }
+            false => {
+                cells.limited.increment();
+                Err(self.scope.refusal())
+            }
+        };
+        (Quota::of(taken), result)
+    }
+}
+
+impl Quota {
+    fn of(taken: Taken) -> Self {
+        Self {
+            left: u32::try_from(taken.left).unwrap_or(u32::MAX),
+            full_in_s: whole_seconds(taken.full_in),
+            wait_s: whole_seconds(taken.wait),
+        }
+    }
+}
+
+/// Seconds, rounded up.
+fn whole_seconds(time: Duration) -> u32 {
+    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (units, per) = (self.rate.units(), self.rate.per());
+        write!(f, "{units} requests per {per:?}, burst {}", self.burst)?;
+        match &self.by {
+            LimitBy::All => Ok(()),
+            LimitBy::Header(name) => write!(f, ", by header {name}"),
+            LimitBy::Identity => write!(f, ", by identity"),
+            LimitBy::Source => write!(f, ", by source"),
+        }
+    }
+}
+
+/// `text` as a string of structured fields (RFC 9651 3.3.3), with its quotes. Characters that such
+/// a string cannot have become `_`.
+pub fn quoted(text: &str) -> Box<str> {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            ' '..='~' => out.push(c),
+            _ => out.push('_'),
+        }
+    }
+    out.push('"');
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_request_is_counted_and_waits_whole_seconds() {
+        let limit = RateLimit {
+            scope: Scope::Route,
+            host: "*".into(),
+            name: "*#1".into(),
+            place: "a.yaml:1".into(),
+            rate: Rate::new(2, Duration::from_secs(3), 0).unwrap(),
+            burst: 0,
+            by: LimitBy::Header("x-user".into()),
+            label: quoted("*#1"),
+            fields: LimitFields::default(),
+            buckets: Arc::new(Buckets::keyed(10)),
+            stats: Arc::new(PerWorker::new(1)),
+        };
+        let check = |key: &[u8]| limit.check(key, 0, Time::from_micros(1));
+        let quota = |full_in_s, wait_s| Quota { left: 0, full_in_s, wait_s };
+        assert_eq!(check(b"ada"), (quota(2, 0), Ok(())));
+        let (state, result) = check(b"ada");
+        let refusal = result.unwrap_err();
+        assert_eq!((state, refusal.status, refusal.flag), (quota(2, 2), 429, Flag::RateLimited));
+        assert_eq!(check(b"bob").1, Ok(()));
+        let cells = limit.stats.worker(0);
+        assert_eq!((cells.passed.value(), cells.limited.value()), (2, 1));
+        assert_eq!(limit.to_string(), "2 requests per 3s, burst 0, by header x-user");
+    }
+
+    #[test]
+    fn names_become_strings_of_structured_fields() {
+        for (text, expected) in [
+            ("*#1", "\"*#1\""),
+            ("a \"b\" \\", "\"a \\\"b\\\" \\\\\""),
+            ("caf\u{e9}\n", "\"caf__\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(&*quoted(text), expected);
+        }
+    }
+}

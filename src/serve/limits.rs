@@ -1,0 +1,156 @@
+//! Rate limits of a request: those of its listener, its rule and its service.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::downstream::Downstream;
+use super::record::ExchangeRecord;
+use crate::cluster::Service;
+use crate::error::Refusal;
+use crate::http1::sink::Sink;
+use crate::message::HeadView;
+use crate::propagation::forwarded;
+use crate::resilience::{LimitBy, Quota, RateLimit, Scope};
+use crate::route::Rule;
+use crate::runtime::io::Io;
+
+/// Takes a request from the bucket of `limit`. `request` is `None` for a connection that carries
+/// bytes, which counts as one request.
+///
+/// # Errors
+/// 429 if the bucket is empty.
+pub fn check<I: Io>(
+    downstream: &Downstream<I>,
+    record: &ExchangeRecord<I>,
+    limit: Option<&Arc<RateLimit>>,
+    request: Option<HeadView<'_>>,
+) -> Result<(), Refusal> {
+    match limit {
+        None => Ok(()),
+        Some(limit) => check_limit(downstream, record, limit, request),
+    }
+}
+
+/// Takes a connection that carries bytes from the buckets of its listener, rule and service.
+///
+/// # Errors
+/// When one of them is empty.
+pub fn check_bytes<I: Io>(
+    downstream: &Downstream<I>,
+    record: &ExchangeRecord<I>,
+    rule: Option<&Rule>,
+    service: &Service,
+) -> Result<(), Refusal> {
+    let of_rule = rule.and_then(|rule| rule.rate_limit.as_ref());
+    let limits = [record.terms().rate_limit.as_ref(), of_rule, service.rate_limit.as_ref()];
+    limits.into_iter().try_for_each(|limit| check(downstream, record, limit, None))
+}
+
+fn check_limit<I: Io>(
+    downstream: &Downstream<I>,
+    record: &ExchangeRecord<I>,
+    limit: &Arc<RateLimit>,
+    request: Option<HeadView<'_>>,
+) -> Result<(), Refusal> {
+    let (peer, hops) = (&downstream.peer, record.terms().trusted_hops);
+    let mut octets = [0; 16];
+    let key = match &limit.by {
+        LimitBy::All => &b""[..],
+        LimitBy::Header(name) => {
+            request.and_then(|request| request.value(name.as_bytes())).unwrap_or_default()
+        }
+        LimitBy::Identity => peer.identity().unwrap_or_default().as_bytes(),
+        LimitBy::Source => source(forwarded::client(request, hops, peer.address), &mut octets),
+    };
+    let (quota, result) = limit.check(key, downstream.worker.index, record.began);
+    record.set_quota(limit.scope, quota);
+    result.inspect_err(|_| record.set_limit(limit))
+}
+
+fn source(client: Option<IpAddr>, octets: &mut [u8; 16]) -> &[u8] {
+    match client {
+        None => &[],
+        Some(IpAddr::V4(ip)) => {
+            octets[..4].copy_from_slice(&ip.octets());
+            &octets[..4]
+        }
+        Some(IpAddr::V6(ip)) => {
+            *octets = ip.octets();
+            octets
+        }
+    }
+}
+
+/// The states of the limits of a request, by scope.
+pub type Quotas = [Option<Quota>; Scope::COUNT];
+
+/// Writes the fields about the limits that a request has met, and the wait of a refused request.
+pub fn put_fields(out: &mut dyn Sink, limits: [Option<&RateLimit>; Scope::COUNT], quotas: Quotas) {
+    let met = || limits.into_iter().zip(quotas).filter_map(|(limit, quota)| Some((limit?, quota?)));
+    for (limit, quota) in met().filter(|(limit, _)| limit.fields.standard) {
+        put_standard(out, limit, quota);
+    }
+    // These fields have room for one limit: the next one that will refuse.
+    let next = met().filter(|(limit, _)| limit.fields.envoy).min_by_key(|(_, quota)| quota.left);
+    if let Some((limit, quota)) = next {
+        put(out, b"x-ratelimit-limit", limit.rate.units());
+        put(out, b"x-ratelimit-remaining", quota.left.into());
+        put(out, b"x-ratelimit-reset", quota.full_in_s.into());
+    }
+    if let Some((_, quota)) = met().find(|(_, quota)| quota.wait_s > 0) {
+        put(out, b"retry-after", quota.wait_s.into());
+    }
+}
+
+fn put_standard(out: &mut dyn Sink, limit: &RateLimit, quota: Quota) {
+    let label = limit.label.as_bytes();
+    let mut digits = [[0; 20]; 2];
+    let [first, second] = &mut digits;
+    let units = decimal(first, limit.rate.units());
+    // A window is in whole seconds (structured fields have integers here).
+    let window: [&[u8]; 2] = match limit.rate.per() {
+        per if per.subsec_nanos() == 0 => [b";w=", decimal(second, per.as_secs())],
+        _ => [b"", b""],
+    };
+    out.add(b"ratelimit-policy", &[label, b";q=", units, window[0], window[1]]);
+    let left = decimal(first, quota.left.into());
+    let full_in = decimal(second, quota.full_in_s.into());
+    out.add(b"ratelimit", &[label, b";r=", left, b";t=", full_in]);
+}
+
+fn put(out: &mut dyn Sink, name: &[u8], value: u64) {
+    out.add(name, &[decimal(&mut [0; 20], value)]);
+}
+
+/// `n` in decimal digits.
+fn decimal(digits: &mut [u8; 20], mut n: u64) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_decimal() {
+        for n in [0, 7, 10, 429, u64::MAX] {
+            assert_eq!(decimal(&mut [0; 20], n), n.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn addresses_are_keys() {
+        for (ip, expected) in [("10.0.0.1", &[10, 0, 0, 1][..]), ("::1", &1_u128.to_be_bytes())] {
+            assert_eq!(source(Some(ip.parse().unwrap()), &mut [0; 16]), expected);
+        }
+        assert_eq!(source(None, &mut [0; 16]), b"");
+    }
+}

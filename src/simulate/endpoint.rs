@@ -1,0 +1,201 @@
+//! A simulated endpoint: an HTTP/1.1 server that is as slow and as faulty as the scenario says.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use super::grammar::State;
+use super::scenario::Behaviour;
+use crate::net::Address;
+use crate::runtime::io::{Io, Read, Stream};
+use crate::runtime::sim::{SimIo, SimStream};
+
+/// The 99th percentile of the standard normal distribution.
+const Z99: f64 = 2.326_347_9;
+
+/// One endpoint.
+pub struct Endpoint {
+    io: SimIo,
+    /// Its address.
+    pub address: Address,
+    behaviour: Cell<Behaviour>,
+    /// Tasks that wait for another behaviour.
+    waiting: RefCell<Vec<Waker>>,
+    random: RefCell<fastrand::Rng>,
+    /// Requests received so far.
+    pub requests: Cell<u64>,
+    /// Requests answered with an error so far.
+    pub errors: Cell<u64>,
+}
+
+impl Endpoint {
+    /// Starts an endpoint.
+    pub fn start(io: &SimIo, address: Address, behaviour: Behaviour, seed: u64) -> Rc<Self> {
+        let endpoint = Rc::new(Self {
+            io: io.clone(),
+            address,
+            behaviour: Cell::new(behaviour),
+            waiting: RefCell::default(),
+            random: RefCell::new(fastrand::Rng::with_seed(seed)),
+            requests: Cell::new(0),
+            errors: Cell::new(0),
+        });
+        io.spawn(Rc::clone(&endpoint).listen());
+        endpoint
+    }
+
+    /// Changes the behaviour.
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.behaviour.set(behaviour);
+        self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+    }
+
+    fn state(&self) -> State {
+        self.behaviour.get().state
+    }
+
+    /// Accepts connections, except while the endpoint is gone.
+    async fn listen(self: Rc<Self>) {
+        loop {
+            self.until(|state| state != State::Refuses).await;
+            let listener = self.io.listen(&self.address);
+            loop {
+                listener.vanish(self.state() == State::Silent);
+                let gone = self.until(|state| state == State::Refuses);
+                let changed = self.until_changed();
+                match first_of(listener.accept(), gone, changed).await {
+                    First::Output(stream) => self.io.spawn(Rc::clone(&self).serve(stream)),
+                    First::Gone => break,
+                    First::Changed => {}
+                }
+            }
+        }
+    }
+
+    async fn serve(self: Rc<Self>, stream: SimStream) {
+        let gone = self.until(|state| state == State::Refuses);
+        let never = std::future::pending();
+        if let First::Gone = first_of(self.answer_all(&stream), gone, never).await {
+            stream.reset_on_close();
+        }
+    }
+
+    /// Answers requests until the connection ends.
+    async fn answer_all(&self, stream: &SimStream) {
+        let mut received = Vec::new();
+        loop {
+            while let Some(end) = end_of_head(&received) {
+                received.drain(..end);
+                if self.answer(stream).await.is_none() {
+                    return;
+                }
+            }
+            match stream.read(self.io.buffers().take()).await {
+                (Ok(Read::Data(_)), buf) => received.extend_from_slice(buf.data()),
+                _ => return,
+            }
+        }
+    }
+
+    async fn answer(&self, stream: &SimStream) -> Option<()> {
+        self.requests.set(self.requests.get() + 1);
+        let (takes, status) = self.draw();
+        self.io.sleep(takes).await;
+        self.until(|state| state != State::Silent).await;
+        if status != 200 {
+            self.errors.set(self.errors.get() + 1);
+        }
+        let mut buf = self.io.buffers().take();
+        let text = format!("HTTP/1.1 {status} Simulated\r\ncontent-length: 3\r\n\r\nok\n");
+        buf.append(text.as_bytes());
+        stream.write_all(buf).await.0.ok()
+    }
+
+    /// The time and the status of the next response.
+    pub fn draw(&self) -> (Duration, u16) {
+        let Behaviour { p50, p99, errors, status, .. } = self.behaviour.get();
+        let mut random = self.random.borrow_mut();
+        // Box and Muller: a normal number from two uniform ones.
+        let (u, v) = (1.0 - random.f64(), random.f64());
+        let z = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
+        let sigma = (p99.as_secs_f64() / p50.as_secs_f64()).ln() / Z99;
+        let takes = p50.mul_f64((sigma * z).exp());
+        (takes, if random.f64() < errors { status } else { 200 })
+    }
+
+    /// The answer to a health check: the status after a time, or `None` while the endpoint is gone.
+    pub async fn probe(&self) -> Option<u16> {
+        let (takes, status) = self.draw();
+        self.until(|state| state != State::Silent).await;
+        if self.state() == State::Refuses {
+            return None;
+        }
+        self.io.sleep(takes).await;
+        Some(status)
+    }
+
+    fn wake_at_change(&self, waker: &Waker) {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|known| known.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+    }
+
+    /// Waits for a state.
+    async fn until(&self, is_it: impl Fn(State) -> bool) {
+        poll_fn(|context| {
+            if is_it(self.state()) {
+                return Poll::Ready(());
+            }
+            self.wake_at_change(context.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Waits for another behaviour.
+    async fn until_changed(&self) {
+        let before = self.behaviour.get();
+        poll_fn(|context| {
+            if self.behaviour.get() != before {
+                return Poll::Ready(());
+            }
+            self.wake_at_change(context.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// What came first.
+enum First<T> {
+    Output(T),
+    Gone,
+    Changed,
+}
+
+async fn first_of<T>(
+    output: impl Future<Output = T>,
+    gone: impl Future<Output = ()>,
+    changed: impl Future<Output = ()>,
+) -> First<T> {
+    let (mut output, mut gone, mut changed) = (pin!(output), pin!(gone), pin!(changed));
+    poll_fn(|context| {
+        if gone.as_mut().poll(context).is_ready() {
+            return Poll::Ready(First::Gone);
+        }
+        if let Poll::Ready(output) = output.as_mut().poll(context) {
+            return Poll::Ready(First::Output(output));
+        }
+        changed.as_mut().poll(context).map(|()| First::Changed)
+    })
+    .await
+}
+
+/// The length of the first request. The simulated requests have no bodies.
+fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
+}

@@ -1,0 +1,211 @@
+//! One run: the proxy's own worker on the simulated network, with its clients and endpoints.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::configuration::Configuration;
+use super::endpoint::Endpoint;
+use super::load::{Clients, PATIENCE};
+use super::result::{Interval, Outcome};
+use super::scenario::Scenario;
+use crate::cells::PerWorker;
+use crate::cluster;
+use crate::downstream::connection;
+use crate::health::{Check, Reason, State};
+use crate::l4::Arrival;
+use crate::net::Address;
+use crate::runtime::io::Io;
+use crate::runtime::sim::{SimIo, Simulation};
+use crate::serve::record::buffer::LogBuffer;
+use crate::serve::worker::SWEEP_INTERVAL;
+use crate::serve::{Worker, WorkerParts};
+use crate::snapshot::Snapshot;
+use crate::time::Time;
+
+/// About how many intervals a timeline has.
+const INTERVALS: u32 = 40;
+
+/// Called with the simulated time after each interval.
+pub type Progress<'a> = &'a mut dyn FnMut(Duration);
+
+/// Runs `scenario` with `configuration`.
+///
+/// # Errors
+/// What is wrong with the configuration or the run, as a sentence.
+pub fn run(
+    configuration: &Configuration,
+    scenario: &Scenario,
+    progress: Progress<'_>,
+) -> Result<Outcome, String> {
+    let snapshot = Arc::new(configuration.compile()?.snapshot);
+    let simulation = Simulation::new(scenario.seed);
+    let (near, far) = (simulation.io(), simulation.io());
+    let notes = Rc::default();
+    let mut endpoints = Vec::new();
+    for (index, (place, _)) in scenario.endpoints.iter().enumerate() {
+        let behaviour = scenario.behaviour(index, Duration::ZERO);
+        let seed = scenario.seed ^ (index as u64 + 1) << 32;
+        endpoints.push(Endpoint::start(&far, place.address.clone(), behaviour, seed));
+    }
+    check_health(&far, &snapshot, &endpoints, &notes);
+    let proxy = serve(simulation.io(), snapshot, &configuration.listener, scenario.seed)?;
+    let clients = Clients::new(near.clone(), proxy, scenario);
+    let end = near.now() + scenario.duration;
+    near.spawn(Rc::clone(&clients).send_all(scenario.rate, end));
+    let mut run = Run { simulation, io: near, clients, endpoints, notes, attempts: 0 };
+    let intervals = run.intervals(scenario, progress)?;
+    let of_endpoint = |endpoint: &Rc<Endpoint>| {
+        (endpoint.address.to_string(), endpoint.requests.get(), endpoint.errors.get())
+    };
+    let endpoints = run.endpoints.iter().map(of_endpoint).collect();
+    Ok(Outcome { intervals, endpoints })
+}
+
+struct Run {
+    simulation: Simulation,
+    io: SimIo,
+    clients: Rc<Clients>,
+    endpoints: Vec<Rc<Endpoint>>,
+    notes: Notes,
+    /// The attempts of the intervals so far.
+    attempts: u64,
+}
+
+/// What the proxy did to its endpoints.
+type Notes = Rc<RefCell<Vec<String>>>;
+
+impl Run {
+    fn intervals(
+        &mut self,
+        scenario: &Scenario,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Interval>, String> {
+        let length = interval(scenario.duration);
+        let changes = scenario.changes();
+        let mut intervals = Vec::new();
+        let mut now = Duration::ZERO;
+        while now < scenario.duration {
+            let next = (now + length).min(scenario.duration);
+            let begun = scenario.events.iter().filter(|event| (now..next).contains(&event.from));
+            let mut notes: Vec<String> = begun.map(|event| event.text.clone()).collect();
+            for &change in changes.iter().filter(|change| (now..next).contains(*change)) {
+                self.run_until(change)?;
+                for (index, endpoint) in self.endpoints.iter().enumerate() {
+                    endpoint.behave(scenario.behaviour(index, change));
+                }
+            }
+            self.run_until(next)?;
+            notes.extend(self.notes.take());
+            let mut interval = self.taken();
+            (interval.from, interval.notes) = (now, notes);
+            intervals.push(interval);
+            progress(next);
+            now = next;
+        }
+        // Requests of the last moment get their time, too.
+        let end = now + PATIENCE + Duration::from_secs(1);
+        while self.clients.open.get() > 0 && now < end {
+            now += Duration::from_secs(1);
+            self.run_until(now)?;
+        }
+        if let Some(last) = intervals.last_mut() {
+            last.merge(&self.taken());
+        }
+        Ok(intervals)
+    }
+
+    fn taken(&mut self) -> Interval {
+        let all: u64 = self.endpoints.iter().map(|endpoint| endpoint.requests.get()).sum();
+        let attempts = all - std::mem::replace(&mut self.attempts, all);
+        let mut interval = self.clients.interval.take();
+        interval.attempts = attempts;
+        interval
+    }
+
+    fn run_until(&self, until: Duration) -> Result<(), String> {
+        let until = Time::default() + until;
+        let io = self.io.clone();
+        let limit = Duration::from_secs(48 * 3600);
+        let ended = self.simulation.run(limit, async move { io.sleep_until(until).await });
+        ended.map_err(|stuck| format!("the simulation does not go on: {stuck:?}"))
+    }
+}
+
+/// The length of an interval: a round number of seconds.
+fn interval(duration: Duration) -> Duration {
+    let about = duration.as_secs() / u64::from(INTERVALS);
+    let round = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
+    Duration::from_secs(round.into_iter().find(|it| *it >= about).unwrap_or(3600))
+}
+
+/// Starts the proxy. Returns its address.
+fn serve(io: SimIo, snapshot: Arc<Snapshot>, listener: &str, seed: u64) -> Result<Address, String> {
+    let stats = Arc::new(PerWorker::new(1));
+    let parts = WorkerParts { index: 0, stats, seed, log: LogBuffer::default() };
+    let worker = Worker::new(io.clone(), parts);
+    worker.prepare(snapshot);
+    if !worker.commit(1) {
+        return Err("the simulated worker does not take the configuration".to_owned());
+    }
+    let at = Address::Tcp(([10, 255, 255, 254], 80).into());
+    let (socket, name) = (io.listen(&at), Rc::from(listener));
+    let accepting = Rc::clone(&worker);
+    io.spawn(async move {
+        let peer = Some(([10, 255, 255, 253], 40_000).into());
+        loop {
+            let stream = socket.accept().await;
+            let arrival = Arrival { peer, port: 80, original: None };
+            let serving =
+                connection::serve(Rc::clone(&accepting), stream, Rc::clone(&name), arrival);
+            accepting.io.spawn(serving);
+        }
+    });
+    io.clone().spawn(async move {
+        loop {
+            io.sleep(SWEEP_INTERVAL).await;
+            worker.sweep();
+        }
+    });
+    Ok(at)
+}
+
+/// Starts the health checks of the configuration.
+fn check_health(io: &SimIo, snapshot: &Arc<Snapshot>, simulated: &[Rc<Endpoint>], notes: &Notes) {
+    for service in &snapshot.services {
+        let Some(check) = &service.health else { continue };
+        for endpoint in &service.endpoints.load().list {
+            let is_it = |peer: &&Rc<Endpoint>| peer.address == endpoint.address;
+            let Some(peer) = simulated.iter().find(is_it) else { continue };
+            let (endpoint, peer, notes) = (Arc::clone(endpoint), Rc::clone(peer), Rc::clone(notes));
+            io.spawn(check_one(io.clone(), Arc::clone(check), endpoint, peer, notes));
+        }
+    }
+}
+
+async fn check_one(
+    io: SimIo,
+    check: Arc<Check>,
+    endpoint: Arc<cluster::Endpoint>,
+    peer: Rc<Endpoint>,
+    notes: Notes,
+) {
+    let Some(health) = endpoint.health.clone() else { return };
+    loop {
+        let status = super::within(&io, check.timeout, peer.probe()).await;
+        let outcome = match status {
+            None => Err((Reason::Timeout, "no answer in time".to_owned())),
+            Some(None) => Err((Reason::Connect, "connection refused".to_owned())),
+            Some(Some(status)) if status >= 400 => Err((Reason::Status, format!("{status}"))),
+            Some(Some(_)) => Ok(()),
+        };
+        if let Some(state) = health.hear(outcome, check.thresholds, 0) {
+            let first = state == State::Healthy && io.now() < Time::default() + check.interval;
+            if !first {
+                notes.borrow_mut().push(format!("{} is {}", endpoint.address, state.label()));
+            }
+        }
+        io.sleep(check.interval).await;
+    }
+}

@@ -1,0 +1,141 @@
+//! Values of the author in another form: a prefix as a path of `match`, a status as an action.
+
+use super::super::node::{Kind, Node};
+use super::addresses::Addresses;
+use super::{entry, quoted, text};
+use crate::compile::habits::address;
+
+/// The keys that hold the name of a service at other proxies.
+const TARGETS: [&str; 6] = ["cluster", "host", "service", "backend", "upstream", "name"];
+
+/// The form `name` of `node`: see `compile::habits::filled`.
+pub(super) fn value(node: &Node, name: &str) -> Option<String> {
+    match name {
+        "pathbelow" => path(node).and_then(below),
+        "pathalone" => path(node).and_then(|path| quoted(alone(path))),
+        "pathdir" => path(node).and_then(|path| quoted(&directory(path))),
+        "pathmatch" => path_match(node),
+        "checkpath" => check_path(node),
+        "hostname" => host(node),
+        "equal" => text(node).filter(|_| !node.text().starts_with('~')),
+        "regex" => regex(node.text()),
+        "begins" => regex(&format!("{}.*", regex::escape(some(node)?))),
+        "ends" => regex(&format!(".*{}", regex::escape(some(node)?))),
+        "answer" => answer(node),
+        "target" => target(node),
+        "toservice" => target(node)?.split_once('`').map(|(to, _)| to.to_owned()),
+        "reach" => Addresses::of(node, &[]).to_service(),
+        "endpoint" => Addresses::of(node, &[]).to_endpoint(),
+        _ => None,
+    }
+}
+
+/// The text of `node`, or nothing if it has none.
+fn some(node: &Node) -> Option<&str> {
+    Some(node.text()).filter(|text| !text.is_empty())
+}
+
+/// The path in a text or in `{prefix: PATH}`.
+fn path(node: &Node) -> Option<&str> {
+    let found = entry(node, "prefix").or_else(|| entry(node, "exact")).unwrap_or(node);
+    some(found).filter(|text| text.starts_with('/'))
+}
+
+fn alone(path: &str) -> &str {
+    match path.trim_end_matches('*').trim_end_matches('/') {
+        "" => "/",
+        path => path,
+    }
+}
+
+fn directory(path: &str) -> String {
+    format!("{}/", alone(path).trim_end_matches('/'))
+}
+
+fn below(path: &str) -> Option<String> {
+    quoted(&format!("{}*", directory(path)))
+}
+
+fn regex(text: &str) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    quoted(&format!("~{}", text.trim_start_matches('~')))
+}
+
+fn path_match(node: &Node) -> Option<String> {
+    if let Some(found) = entry(node, "prefix") {
+        return path(found).and_then(below);
+    }
+    if let Some(found) = entry(node, "exact") {
+        return path(found).and_then(quoted);
+    }
+    let written = ["regex", "safe_regex"].iter().find_map(|name| entry(node, name));
+    match written.filter(|node| !node.text().is_empty()) {
+        Some(found) => regex(found.text()),
+        None => path(node).and_then(quoted),
+    }
+}
+
+/// The path in `/up` and in `GET /up`.
+fn check_path(node: &Node) -> Option<String> {
+    let found = ["path", "uri"].iter().find_map(|name| entry(node, name)).unwrap_or(node);
+    found.text().split(' ').find(|word| word.starts_with('/')).and_then(quoted)
+}
+
+fn host(node: &Node) -> Option<String> {
+    let first = match &node.kind {
+        Kind::List(items) => items.first()?,
+        _ => node,
+    };
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-:*".contains(&byte);
+    let name = first.text().split_whitespace().next()?;
+    name.bytes().all(letter).then(|| quoted(name)).flatten()
+}
+
+/// The action of a rule that answers itself.
+fn answer(node: &Node) -> Option<String> {
+    let words = match entry(node, "status").or_else(|| entry(node, "code")) {
+        Some(status) => status.text(),
+        None => node.text(),
+    };
+    let (status, rest) = words.split_once(' ').unwrap_or((words, ""));
+    let status: u16 = status.parse().ok().filter(|status| (200..600).contains(status))?;
+    if matches!(status, 301 | 302 | 303 | 307 | 308) {
+        let to = match rest.split_once("://") {
+            Some((scheme, _)) => {
+                format!("scheme: {scheme}, host: {}", super::url_host(rest)?)
+            }
+            None if rest.starts_with('/') => format!("path: {}", quoted(rest)?),
+            None => "scheme: https".to_owned(),
+        };
+        // A variable of another proxy is no text.
+        return (!to.contains('$')).then(|| format!("redirect: {{{to}, status: {status}}}"));
+    }
+    let inline = ["inline_string", "body"].iter().find_map(|name| entry(node, name));
+    let body = match inline.and_then(text) {
+        Some(body) => format!(", body: {body}"),
+        None if rest.is_empty() => String::new(),
+        None => format!(", body: {}", quoted(rest.trim_matches(['"', '\'']))?),
+    };
+    (!(300..400).contains(&status)).then(|| format!("respond: {{status: {status}{body}}}"))
+}
+
+/// The destination of a rule: the name of a service, or an address with its service.
+fn target(node: &Node) -> Option<String> {
+    let found = match &node.kind {
+        Kind::List(items) if items.len() != 1 => return None,
+        _ => TARGETS.iter().find_map(|name| entry(node, name)).unwrap_or(node),
+    };
+    let written = some(found)?;
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let named = written.bytes().all(letter) && written.parse::<std::net::IpAddr>().is_err();
+    if !named {
+        let to = address::service(written)?;
+        return Some(format!("to: app`, and `services: {{app: {{{to}}}}}"));
+    }
+    // The name of a service in Kubernetes, without its namespace.
+    let name = written.split_once(".svc").map_or(written, |(name, _)| name);
+    let name = if name.len() < written.len() { name.split('.').next()? } else { name };
+    Some(format!("to: {name}`, with `{name}` in `services"))
+}

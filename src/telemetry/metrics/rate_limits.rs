@@ -1,0 +1,42 @@
+//! The metrics of rate limits.
+
+use super::{Page, families};
+use crate::snapshot::Snapshot;
+
+/// Writes the metrics of all rate limits.
+pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
+    families(
+        page,
+        &snapshot.rate_limits,
+        |limit| {
+            vec![
+                ("scope", limit.scope.word().to_owned()),
+                ("host", limit.host.to_string()),
+                ("name", limit.name.to_string()),
+            ]
+        },
+        &[
+            (
+                "counter",
+                "ringway_rate_limit_passed_total",
+                "Requests that passed a rate limit.",
+                |i| i.stats.sum(|c| &c.passed),
+            ),
+            ("counter", "ringway_rate_limited_total", "Requests refused by a rate limit.", |i| {
+                i.stats.sum(|c| &c.limited)
+            }),
+            (
+                "gauge",
+                "ringway_rate_limit_keys",
+                "Keys that a rate limit remembers: header values, identities or addresses.",
+                |i| i.buckets.keys(),
+            ),
+            (
+                "counter",
+                "ringway_rate_limit_evicted_keys_total",
+                "Keys forgotten too early because of limits.rate_limit_keys.",
+                |i| i.buckets.evicted(),
+            ),
+        ],
+    );
+}
