@@ -13,6 +13,7 @@ use super::{LocalEndpoint, LocalService, hedge, http2, secure};
 use crate::balance::{self, Policy};
 use crate::cluster::Protocol;
 use crate::error::{Flag, Refusal};
+use crate::http2::SharedConnection;
 use crate::message::HeadView;
 use crate::net::{Address, is_shortage};
 use crate::propagation::forwarded;
@@ -161,8 +162,9 @@ pub(super) fn at_hand<I: Io>(
 pub(super) enum Opened<I: Io> {
     /// It serves one exchange at a time.
     Alone(Upstream<Wire<I::Stream>>),
-    /// Exchanges share it.
-    Shared,
+    /// Exchanges share it. The first streams go to the requests that wait. Then the connection is
+    /// added to those of the endpoint, which closes it if the endpoint was removed meanwhile.
+    Shared(Rc<SharedConnection>),
 }
 
 /// Opens a new connection for one request alone, because other requests could not use it: it
@@ -177,9 +179,10 @@ pub(super) async fn open_own<I: Io>(
     }
     match open_as_chosen(target, endpoint, taken).await? {
         Opened::Alone(upstream) => Ok(upstream),
-        Opened::Shared => {
-            let slot = endpoint.shared.slot().ok_or(http2::NOT_HTTP2)?;
-            Ok(http2::stream(target, endpoint, slot))
+        Opened::Shared(connection) => {
+            let slot = connection.slot();
+            endpoint.shared.add(connection);
+            Ok(http2::stream(target, endpoint, slot.ok_or(http2::NOT_HTTP2)?))
         }
     }
 }
@@ -194,8 +197,7 @@ pub(super) async fn open_as_chosen<I: Io>(
     let chosen = upstream.stream.tls().map(|tls| tls.session(is_http2));
     endpoint.shared.chosen.set(chosen == Some(true));
     if is_multiplexed(target, endpoint) {
-        http2::share(target, endpoint, upstream)?;
-        return Ok(Opened::Shared);
+        return http2::share(target, endpoint, upstream).map(Opened::Shared);
     }
     Ok(Opened::Alone(upstream))
 }

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::LocalEndpoint;
 use super::choose::{self, Target};
@@ -17,6 +18,10 @@ use crate::runtime::contained::Contained;
 use crate::runtime::io::Io;
 use crate::wire::Wire;
 use crate::wire::http2::{Transport, report};
+
+/// How often a connection without streams checks whether another worker wants its slot of the
+/// circuit breaker.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Opens the stream of `slot` for one exchange. Counts a reused connection.
 pub fn stream<I: Io>(
@@ -34,7 +39,8 @@ pub fn stream<I: Io>(
     endpoint.multiplexed(stream, alarm, reused)
 }
 
-/// Turns a new connection into a shared HTTP/2 connection.
+/// Turns a new connection into a shared HTTP/2 connection. The caller takes its streams, and then
+/// [adds](super::Shared::add) it.
 ///
 /// # Errors
 /// When the endpoint has chosen another protocol.
@@ -42,7 +48,7 @@ pub(super) fn share<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
     upstream: Upstream<Wire<I::Stream>>,
-) -> Result<(), Refusal> {
+) -> Result<Rc<SharedConnection>, Refusal> {
     let core = target.core;
     if upstream.stream.tls().is_some_and(|tls| !tls.session(choose::is_http2)) {
         return Err(NOT_HTTP2);
@@ -66,15 +72,14 @@ pub(super) fn share<I: Io>(
     let alarm = io.alarms().alarm();
     let wanted = Rc::clone(endpoint.shared.wanted());
     let shared = SharedConnection::new(Rc::clone(&connection), issued, wanted, alarm.wake());
-    endpoint.shared.add(Rc::clone(&shared));
+    let opened = Rc::clone(&shared);
     let age = settings.age(core.random.borrow_mut().f64());
     let pulse = Pulse::new(io.now(), &settings, target.service.config.idle_timeout, age);
     let service = Arc::clone(&target.service.config);
     let address = endpoint.config.borrow().address.clone();
     let (index, owned) = (core.index, Rc::clone(core));
     let endpoint = Rc::downgrade(endpoint);
-    let mut driver =
-        Driver { io, connection, transport, shared, endpoint, alarm, pulse, _open: open };
+    let mut driver = Driver { io, connection, transport, shared, endpoint, alarm, pulse, open };
     let run = async move {
         driver.run().await;
         driver.shared.close();
@@ -88,7 +93,7 @@ pub(super) fn share<I: Io>(
         }
     };
     core.io.spawn(Contained::new(Rc::clone(core), || run));
-    Ok(())
+    Ok(opened)
 }
 
 /// Reads and writes the frames of a connection until it closes.
@@ -100,7 +105,7 @@ struct Driver<I: Io> {
     endpoint: Weak<EndpointState<Wire<I::Stream>>>,
     alarm: Alarm,
     pulse: Pulse,
-    _open: Option<OpenGuard>,
+    open: Option<OpenGuard>,
 }
 
 impl<I: Io> Driver<I> {
@@ -115,10 +120,13 @@ impl<I: Io> Driver<I> {
 
     async fn run(&mut self) {
         loop {
+            self.serve_waiting();
             let (now, busy) = (self.io.now(), self.shared.streams() > 0);
+            let limited = self.open.as_ref().filter(|open| !busy && open.is_limited());
             let heard = self.transport.heard();
             let step = self.pulse.step(now, Seen { heard, busy, opened: self.shared.opened() });
-            if step.leave && !self.shared.is_closed() {
+            let is_wanted = limited.is_some_and(OpenGuard::is_wanted);
+            if (step.leave || is_wanted) && !self.shared.is_closed() {
                 self.shared.close();
             }
             let leaving = self.shared.is_closed() && !busy;
@@ -131,8 +139,13 @@ impl<I: Io> Driver<I> {
             if step.ping {
                 self.connection.ping();
             }
-            self.alarm.set(step.next);
-            self.serve_waiting();
+            let mut next = step.next;
+            if let Some(open) = limited {
+                open.say_idle();
+                // Another worker may want the slot.
+                next = next.min(now + IDLE_CHECK_INTERVAL);
+            }
+            self.alarm.set(next);
             let Self { transport, alarm, shared, pulse, .. } = self;
             let over = poll_fn(|context| {
                 if transport.poll(context).is_ready() {

@@ -68,7 +68,7 @@ impl ConnectionSlot {
 
     /// Tells the opening that waits longest that the connection is idle. It closes the connection
     /// if it still needs the slot.
-    pub fn is_idle(&self) {
+    pub fn say_idle(&self) {
         self.limited.wake_first();
     }
 }

@@ -141,7 +141,10 @@ impl<I: Io> Opening<I> {
         drop(counted);
         match opened {
             Ok(Opened::Alone(upstream)) => upstream.supply(core.io.now()),
-            Ok(Opened::Shared) => {}
+            Ok(Opened::Shared(connection)) => {
+                endpoint.queue.give_streams(|| connection.slot());
+                endpoint.shared.add(connection);
+            }
             // The requests would all share the connection.
             Err(refusal) if choose::is_multiplexed(&target, endpoint) => {
                 endpoint.queue.refuse_all(refusal);

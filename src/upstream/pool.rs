@@ -221,11 +221,14 @@ impl<S: Stream> EndpointState<S> {
         self.shared.wanted().set(!self.queue.is_empty());
     }
 
-    /// Closes the connection that has been idle longest. Returns false if there is none.
+    /// Closes the connection that has been idle longest, or a shared connection without streams.
+    /// Returns false if there is none.
     pub fn close_idle(&self) -> bool {
-        let has_idle = self.has_idle();
-        self.drop_idle(1);
-        has_idle
+        if self.has_idle() {
+            self.drop_idle(1);
+            return true;
+        }
+        self.shared.close_idle()
     }
 
     /// Whether the endpoint was removed from its service.
@@ -310,9 +313,7 @@ impl<S: Stream> Upstream<S> {
         if endpoint.gone.get() || endpoint.idle_max.get() == 0 || open.is_wanted() {
             return;
         }
-        if let Some(taken) = &open.taken {
-            taken.is_idle();
-        }
+        open.say_idle();
         endpoint.cells().idle.increment();
         endpoint.idle.borrow_mut().push_back(Idle { stream, alarm, open, since: now });
         if !endpoint.listed.replace(true)
@@ -329,8 +330,20 @@ impl<S: Stream> Upstream<S> {
 
 impl OpenGuard {
     /// Whether the connection should close instead of being idle, because its slot is wanted.
-    fn is_wanted(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         self.taken.as_ref().is_some_and(ConnectionSlot::is_wanted)
+    }
+
+    /// Whether the connection has a slot of a circuit breaker, so that it may be wanted.
+    pub(super) fn is_limited(&self) -> bool {
+        self.taken.is_some()
+    }
+
+    /// Tells the openings of this worker that the connection is idle.
+    pub(super) fn say_idle(&self) {
+        if let Some(taken) = &self.taken {
+            taken.say_idle();
+        }
     }
 }
 

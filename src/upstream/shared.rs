@@ -29,13 +29,22 @@ impl Shared {
         slot
     }
 
-    /// Adds a new connection. If the endpoint was removed in the meantime, only the caller uses the
-    /// connection.
+    /// Adds a new connection. If the endpoint was removed in the meantime, only the streams that
+    /// were opened before use the connection.
     pub fn add(&self, connection: Rc<SharedConnection>) {
         match self.closed.get() {
             true => connection.close(),
             false => self.connections.borrow_mut().push(connection),
         }
+    }
+
+    /// Closes a connection without streams. Returns false if there is none. The connection is gone
+    /// a moment later.
+    pub fn close_idle(&self) -> bool {
+        let mut connections = self.connections.borrow_mut();
+        let is_idle = |it: &Rc<SharedConnection>| it.streams() == 0 && !it.is_closed();
+        let idle = connections.iter().position(is_idle).map(|at| connections.remove(at));
+        idle.inspect(|connection| connection.close()).is_some()
     }
 
     /// The mark of the connections that a request waits for a stream to end.

@@ -47,7 +47,7 @@ fn no_seed_breaks_a_promise() {
     println!("seeds {}..{}: {total:?}", seeds.start, seeds.end);
     if seeds.end - seeds.start >= 100 {
         let Tally { answered, lost, farewells, unprocessed, .. } = total;
-        let Tally { refused, broken, streams, greeted, reloads, changes, .. } = total;
+        let Tally { refused, broken, streams, greeted, reloads, changes, overflows, .. } = total;
         for (what, count) in [
             ("answers from HTTP/1.1 to HTTP/1.1", answered[0][0]),
             ("answers from HTTP/2 to HTTP/1.1", answered[0][1]),
@@ -62,6 +62,7 @@ fn no_seed_breaks_a_promise() {
             ("streams that the endpoint began", greeted),
             ("reloads", reloads),
             ("changes of endpoints", changes),
+            ("limits of circuit breakers that are reached", overflows),
         ] {
             assert!(count > 0, "the simulation does not reach what it is for: no {what}");
         }

@@ -59,6 +59,8 @@ pub struct Tally {
     pub reloads: u64,
     /// Changes of the endpoints of a service.
     pub changes: u64,
+    /// How often a limit of a circuit breaker was reached.
+    pub overflows: u64,
 }
 
 impl AddAssign for Tally {
@@ -74,6 +76,7 @@ impl AddAssign for Tally {
         self.greeted += other.greeted;
         self.reloads += other.reloads;
         self.changes += other.changes;
+        self.overflows += other.overflows;
     }
 }
 
@@ -285,6 +288,7 @@ async fn run(world: Rc<World>, near: SimIo, mut proxy: Proxy, clients: usize) {
         near.sleep(Duration::from_millis(100)).await;
     }
     proxy.check_nothing_is_left().await;
+    world.tally(|tally| tally.overflows = proxy.overflows());
 }
 
 fn calm_weather(random: &mut fastrand::Rng) -> Weather {
@@ -483,6 +487,17 @@ impl Proxy {
     }
 
     /// Checks that every buffer was returned, every gauge is zero and every connection is closed.
+    /// How often a limit of a circuit breaker was reached. The counters survive reloads.
+    fn overflows(&self) -> u64 {
+        let services = self.snapshots.iter().flat_map(|snapshot| &snapshot.services);
+        let all: BTreeMap<_, _> = services.map(|service| (&service.name, &service.stats)).collect();
+        let of = |limit: Limit| {
+            let sums = all.values().map(|stats| stats.sum(|cells| &cells.overflows[limit.index()]));
+            sums.sum::<u64>()
+        };
+        Limit::ALL.map(of).iter().sum()
+    }
+
     async fn check_nothing_is_left(&self) {
         let mut nothing = Snapshot::empty();
         nothing.version = u64::MAX;

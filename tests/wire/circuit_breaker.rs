@@ -340,3 +340,60 @@ fn requests_at_the_limit_wait_for_a_stream_that_ends() {
     assert_eq!(origin.accepted(), 1, "{}", proxy.log());
     assert_eq!(proxy.metric("ringway_service_requests_pending"), 0.0);
 }
+
+#[test]
+fn a_shared_connection_without_streams_makes_room() {
+    let endpoint = || {
+        Origin::scripted(|peer| {
+            let Some(mut frames) = Frames::accept(peer, &[]) else { return };
+            while let Some((stream, _)) = frames.request() {
+                frames.respond(stream, "ok");
+            }
+        })
+    };
+    let (one, other) = (endpoint(), endpoint());
+    let port = free_port();
+    let proxy = Proxy::start_with(
+        &format!(
+            "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
+             routes: {{\"*\": [{{to: app}}]}}\n\
+             services: {{app: {{endpoints: [\"{}\", \"{}\"], balance: round-robin, \
+             protocol: http2, circuit_breaker: {{max_connections: 1}}}}}}\n",
+            one.address(),
+            other.address()
+        ),
+        1,
+    );
+    let mut client = Client::connect(port);
+    for _ in 0..4 {
+        assert_eq!(client.request(GET).status, 200, "{}", proxy.log());
+        assert!(in_use(&proxy, "max_connections") <= 1.0);
+    }
+    assert!(one.accepted() > 0 && other.accepted() > 0);
+}
+
+#[test]
+fn an_idle_connection_of_one_worker_makes_room_for_another() {
+    for protocol in ["http1", "http2"] {
+        let origin = match protocol {
+            "http1" => Origin::saying("ok"),
+            _ => Origin::scripted(|peer| {
+                let Some(mut frames) = Frames::accept(peer, &[]) else { return };
+                while let Some((stream, _)) = frames.request() {
+                    frames.respond(stream, "ok");
+                }
+            }),
+        };
+        let service = format!(
+            ", protocol: {protocol}, timeout: 30s, circuit_breaker: {{max_connections: 2}}"
+        );
+        let (proxy, port) = before(&origin, &service, 4);
+        // Each connection is served by one of four workers; two of them hold all slots.
+        let mut clients: Vec<_> = (0..8).map(|_| Client::connect(port)).collect();
+        for _ in 0..3 {
+            for client in &mut clients {
+                assert_eq!(client.request(GET).status, 200, "{protocol}: {}", proxy.log());
+            }
+        }
+    }
+}

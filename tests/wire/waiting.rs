@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::support::frames::Frames;
 use crate::support::http::Client;
+use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_port, read_once};
 
@@ -177,6 +178,56 @@ fn the_deadline_of_one_call_ends_no_connection_attempt_of_others() {
     assert_eq!(proxy.metric("ringway_endpoint_connections_total"), 1.0);
 }
 
+#[test]
+fn a_request_that_waits_for_an_endpoint_that_is_removed_is_answered_by_it() {
+    let (listener, address) = short_queue(0);
+    let queued = filled(address);
+    let (proxy, port) = before(address, ", protocol: http2, connect_timeout: 1h");
+    let mut client = Client::connect(port);
+    client.send(GET);
+    until(|| proxy.metric("ringway_service_requests_pending") == 1.0);
+    proxy.reload(&format!(
+        "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\nroutes: {{\"*\": [{{to: app}}]}}\n\
+         services: {{app: {{endpoints: [127.0.0.1:{}], protocol: http2}}}}\n",
+        free_port()
+    ));
+    drop(queued);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let Some(mut frames) = Frames::serve(stream, &[]) else { continue };
+            while let Some((stream, _)) = frames.request() {
+                frames.respond(stream, "ok");
+            }
+        }
+    });
+    assert_eq!(client.response().status, 200, "{}", proxy.log());
+}
+
 fn until(condition: impl Fn() -> bool) {
     eventually("the condition", || condition().then_some(()));
+}
+
+#[test]
+fn the_connection_that_loses_a_race_stays_in_the_pool() {
+    let (listener, address) = short_queue(0);
+    let queued = filled(address);
+    let good = Origin::saying("good");
+    let port = free_port();
+    let proxy = Proxy::start_with(
+        &format!(
+            "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\nroutes: {{\"*\": [{{to: app}}]}}\n\
+             services: {{app: {{endpoints: [\"{address}\", \"{}\"], balance: round-robin, \
+             connect_timeout: 1h, connect_hedge: 50ms}}}}\n",
+            good.address()
+        ),
+        1,
+    );
+    for _ in 0..2 {
+        assert_eq!(Client::connect(port).get("a", "/").text(), "good");
+    }
+    drop(queued);
+    accept_slowly(listener, Duration::ZERO);
+    let idle =
+        format!("ringway_endpoint_connections_idle{{service=\"app\",endpoint=\"{address}\"}}");
+    until(|| proxy.metric(&idle) == 1.0);
 }

@@ -28,7 +28,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     family(
         "ringway_service_circuit_breaker_overflows_total",
         "counter",
-        "Requests that found a limit of the circuit breaker reached.",
+        "How often a limit of the circuit breaker was reached.",
         |service, _, limit| service.stats.sum(|cells| &cells.overflows[limit.index()]),
     );
     family(
