@@ -46,11 +46,15 @@ pub enum Flag {
     RateLimited,
     /// OD: a captured connection may not go to its original destination, or has none.
     OriginalDestination,
+    /// FI: the route injected an abort.
+    FaultInjected,
+    /// DI: the route injected a delay.
+    DelayInjected,
 }
 
 impl Flag {
     /// All flags, in the order of [`Flag::index`].
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::NoRoute,
         Self::NoHealthyUpstream,
         Self::UpstreamConnectFailure,
@@ -65,6 +69,8 @@ impl Flag {
         Self::Unauthorized,
         Self::RateLimited,
         Self::OriginalDestination,
+        Self::FaultInjected,
+        Self::DelayInjected,
     ];
 
     /// The letters that logs and metrics show.
@@ -84,6 +90,8 @@ impl Flag {
             Self::Unauthorized => "UAEX",
             Self::RateLimited => "RL",
             Self::OriginalDestination => "OD",
+            Self::FaultInjected => "FI",
+            Self::DelayInjected => "DI",
         }
     }
 

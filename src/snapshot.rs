@@ -3,6 +3,7 @@
 //! Building a snapshot resolves all that a request needs: names become indices, patterns are
 //! compiled and counters are looked up. An exchange keeps only a few values of its snapshot.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,6 +53,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Each rule that a listener uses, once.
+    pub fn used_rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        let mut seen = HashSet::new();
+        let all = self.listeners.iter().flat_map(|listener| {
+            let named = listener.routes().into_iter().flat_map(Table::rules);
+            named.chain(listener.capture().into_iter().flat_map(|capture| capture.own_rules()))
+        });
+        all.filter(move |rule| seen.insert(Arc::as_ptr(rule)))
+    }
+
     /// A snapshot that serves nothing, with version 0.
     pub fn empty() -> Self {
         Self {
@@ -282,6 +293,8 @@ pub struct Timeouts {
 pub struct Limits {
     /// The maximum number of open connections, over all listeners and workers.
     pub connections: u32,
+    /// The maximum number of mirrored requests that a worker has in progress.
+    pub mirrored_requests: u32,
     /// Limits on the parts of a message.
     pub message: message::Limits,
     /// Limits on HTTP/2 frames that carry no message data.
@@ -292,6 +305,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 100_000,
+            mirrored_requests: 256,
             message: message::Limits::default(),
             http2: FloodLimits::default(),
         }

@@ -25,7 +25,7 @@ mesh:
   inbound: {bind: '127.0.0.1:15006', mtls: strict, udp: {}}
   outbound: {bind: '127.0.0.1:15001', udp: {}}
 listeners: {web: {bind: '127.0.0.1:8080'}}
-routes: {'*': [{to: shop}]}
+routes: {'*': [{to: shop, fault: {delay: {duration: 1s}}, mirror: {to: shop}}]}
 services:
   shop:
     protocol: grpc
@@ -34,6 +34,7 @@ services:
     retries: {attempts: 1}
     circuit_breaker: {max_requests: 100}
     rate_limit: {requests: 1, by: source}
+    outlier_detection: {consecutive_5xx: 5}
 jwt: {id: {issuer: robots, jwks: {file: keys.json}}}
 authorization: [{name: everyone, action: allow, to: {service: shop}}]
 ";

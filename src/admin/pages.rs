@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cells::Count;
 use crate::cluster::Service;
-use crate::health::{HealthState, Reason};
+use crate::health::{EjectionReason, HealthState, OutlierState, Reason};
 use crate::telemetry::metrics;
 use crate::telemetry::status::Status;
 
@@ -110,6 +110,7 @@ fn of_service(service: &Service) -> Value {
             "failures": stats.sum(|cells| &cells.failures),
             "connect_failures": stats.sum(|cells| &cells.connect_failures),
             "health": endpoint.health.as_deref().map(of_standing),
+            "outlier": endpoint.outlier.as_deref().map(of_outlier),
         })
     });
     json!({
@@ -120,6 +121,8 @@ fn of_service(service: &Service) -> Value {
         "requests_pending": service.stats.sum(|cells| &cells.pending),
         "health_check": service.health.as_ref().map(ToString::to_string),
         "circuit_breaker": service.breaker.as_ref().map(ToString::to_string),
+        "outlier_detection": service.outlier.as_ref().map(|outlier| outlier.policy.to_string()),
+        "slow_start": service.slow_start.as_ref().map(ToString::to_string),
         "retries": service.retries.as_ref().map(ToString::to_string),
         "endpoints": endpoints.collect::<Vec<_>>(),
     })
@@ -134,6 +137,17 @@ fn of_standing(health_state: &HealthState) -> Value {
         "checks": health_state.attempts.value(),
         "failures": failures.map(Count::value).sum::<u64>(),
         "last_failure": account.last_failure,
+    })
+}
+
+fn of_outlier(state: &OutlierState) -> Value {
+    let account = state.account();
+    json!({
+        "ejected": state.is_ejected(),
+        "ejections": account.ejections,
+        "last_reason": account.reason.map(EjectionReason::label),
+        "last_unix_seconds": account.since_unix_s,
+        "last_seconds": account.lasts.as_secs_f64(),
     })
 }
 

@@ -1,9 +1,10 @@
 //! One worker's choice among the endpoints of a subset.
 
 use std::cell::{Cell, RefCell};
+use std::time::Duration;
 
 use super::{Load, Maglev, Policy};
-use crate::health::{Check, State, eligible};
+use crate::health::{Changes, SlowStart, State, eligible};
 use crate::time::Time;
 
 /// The endpoints and the policy of a service, as a balancer sees them.
@@ -11,8 +12,11 @@ pub trait Candidates {
     /// The policy.
     fn policy(&self) -> &Policy;
 
-    /// The health check. Returns `None` if endpoints are not checked.
-    fn check(&self) -> Option<&Check>;
+    /// The count of changes of the states of endpoints. Returns `None` if nothing judges them.
+    fn changes(&self) -> Option<&Changes>;
+
+    /// If fewer endpoints than this percentage are healthy, all get requests.
+    fn panic_percent(&self) -> u8;
 
     /// The indices of the endpoints in a subset. Empty if the subset does not exist.
     fn members(&self, subset: usize) -> &[u32];
@@ -20,12 +24,22 @@ pub trait Candidates {
     /// The weight of an endpoint.
     fn weight(&self, index: u32) -> u32;
 
-    /// The health state of an endpoint. Returns `None` if it is not checked.
+    /// The state of an endpoint. Returns `None` if nothing judges it.
     fn state(&self, index: u32) -> Option<State>;
+
+    /// The slow start. Returns `None` if new endpoints have their whole share at once. The hash
+    /// policy has no slow start.
+    fn slow_start(&self) -> Option<&SlowStart>;
+
+    /// How long an endpoint has got traffic, for the slow start.
+    fn age(&self, index: u32, now: Time) -> Duration;
 
     /// The Maglev table of a subset, for the hash policy.
     fn maglev(&self, subset: usize) -> Option<&Maglev>;
 }
+
+/// The share of a member of weight 1 during the slow start of its service.
+const SHARE_UNIT: f64 = 1000.0;
 
 /// Chooses among the endpoints of one subset of a service, on one worker.
 #[derive(Debug)]
@@ -40,11 +54,13 @@ pub struct Balancer {
 #[derive(Debug)]
 struct Takers {
     members: Vec<Member>,
-    weights_total: u64,
-    /// Whether all weights are equal.
+    shares_total: u64,
+    /// Whether all shares are equal.
     even: bool,
     /// Whether health excludes no endpoint: all endpoints with a weight get traffic.
     everyone: bool,
+    /// When shares have grown by a step of the slow start. Never, if all are whole.
+    renew_at: Time,
 }
 
 #[derive(Debug)]
@@ -52,9 +68,13 @@ struct Member {
     /// The index of the endpoint.
     index: u32,
     weight: u32,
-    /// The sum of the weights up to this member, inclusive.
+    /// The part of its weight that an endpoint has during its slow start, from 0 to 1.
+    ramp: f64,
+    /// Its share of the turns.
+    share: u64,
+    /// The sum of the shares up to this member, inclusive.
     cumulative: u64,
-    /// Smooth weighted round robin: the credit grows by the weight each turn, and the member with
+    /// Smooth weighted round robin: the credit grows by the share each turn, and the member with
     /// the largest credit is chosen.
     credit: Cell<i64>,
 }
@@ -63,8 +83,9 @@ impl Balancer {
     /// The balancer for the subset with this index.
     pub fn new(service: &impl Candidates, subset: usize) -> Self {
         // Read the count first, so that a change in the meantime is seen at the next request.
-        let changes = service.check().map_or(0, |check| check.changes.count());
-        let takers = RefCell::new(Takers::of(service, subset));
+        let changes = service.changes().map_or(0, Changes::count);
+        // The first pick knows the time, and then shares grow.
+        let takers = RefCell::new(Takers::of(service, subset, Time::default()));
         Self { subset, takers, changes: Cell::new(changes) }
     }
 
@@ -80,10 +101,15 @@ impl Balancer {
         now: Time,
         random: &mut fastrand::Rng,
     ) -> Option<u32> {
-        if let Some(check) = service.check() {
-            let changes = check.changes.count();
-            if self.changes.replace(changes) != changes {
-                *self.takers.borrow_mut() = Takers::of(service, self.subset);
+        if let Some(changes) = service.changes() {
+            let changes = changes.count();
+            let changed = self.changes.replace(changes) != changes;
+            if changed || now >= self.takers.borrow().renew_at {
+                let new = Takers::of(service, self.subset, now);
+                if !changed {
+                    new.continue_turns(&self.takers.borrow());
+                }
+                *self.takers.borrow_mut() = new;
             }
         }
         let takers = self.takers.borrow();
@@ -117,28 +143,45 @@ impl Balancer {
 }
 
 impl Takers {
-    fn of(service: &impl Candidates, subset: usize) -> Self {
+    fn of(service: &impl Candidates, subset: usize, now: Time) -> Self {
         let members = service.members(subset).iter().copied();
         let weighty = members.filter(|&index| service.weight(index) > 0);
         // Read each state once, so that all decisions use the same states.
         let states: Vec<_> = weighty.map(|index| (index, service.state(index))).collect();
         let known = states.iter().filter_map(|(_, state)| *state);
-        let panic_percent = service.check().map_or(0, |check| check.panic_percent);
-        let eligible = eligible(known, panic_percent);
+        let eligible = eligible(known, service.panic_percent());
         let mut members = Vec::with_capacity(states.len());
-        let mut weights_total = 0;
+        let slow_start = service.slow_start();
+        // The policies that compare two members leave a part of the requests to the other one.
+        let two = matches!(service.policy(), Policy::LeastRequest | Policy::PeakEwma);
+        let mut shares_total = 0;
         for &(index, state) in &states {
             if state.is_some_and(|state| !eligible.includes(state)) {
                 continue;
             }
             let weight = service.weight(index);
-            weights_total += u64::from(weight);
+            let ramp = slow_start.map_or(1.0, |slow| slow.factor(service.age(index, now)));
+            let share = match slow_start {
+                Some(_) if !two => ((f64::from(weight) * SHARE_UNIT * ramp) as u64).max(1),
+                _ => u64::from(weight),
+            };
+            shares_total += share;
             let credit = Cell::new(0);
-            members.push(Member { index, weight, cumulative: weights_total, credit });
+            let cumulative = shares_total;
+            members.push(Member { index, weight, ramp, share, cumulative, credit });
         }
-        let even = members.windows(2).all(|pair| pair[0].weight == pair[1].weight);
+        let even = members.windows(2).all(|pair| pair[0].share == pair[1].share);
         let everyone = members.len() == states.len();
-        Self { members, weights_total, even, everyone }
+        let growing = slow_start.filter(|_| members.iter().any(|member| member.ramp < 1.0));
+        let renew_at = growing.map_or(Time::NEVER, |slow_start| now + slow_start.step());
+        Self { members, shares_total, even, everyone, renew_at }
+    }
+
+    /// Continues the round robin of `before`. The shares have grown a little since then.
+    fn continue_turns(&self, before: &Self) {
+        for (member, before) in self.members.iter().zip(&before.members) {
+            member.credit.set(before.credit.get());
+        }
     }
 
     /// Whether the endpoint gets traffic. The endpoint must have a weight above 0.
@@ -150,13 +193,13 @@ impl Takers {
     fn next_in_turn(&self) -> Option<u32> {
         let mut best: Option<&Member> = None;
         for member in &self.members {
-            member.credit.set(member.credit.get() + i64::from(member.weight));
+            member.credit.set(member.credit.get() + member.share as i64);
             if best.is_none_or(|best| member.credit.get() > best.credit.get()) {
                 best = Some(member);
             }
         }
         let best = best?;
-        best.credit.set(best.credit.get() - self.weights_total as i64);
+        best.credit.set(best.credit.get() - self.shares_total as i64);
         Some(best.index)
     }
 
@@ -164,7 +207,7 @@ impl Takers {
         self.sample(random).map(|at| self.members[at].index)
     }
 
-    /// The position of a random member, by weight.
+    /// The position of a random member, by share.
     fn sample(&self, random: &mut fastrand::Rng) -> Option<usize> {
         if self.members.is_empty() {
             return None;
@@ -172,7 +215,7 @@ impl Takers {
         if self.even {
             return Some(random.usize(..self.members.len()));
         }
-        let point = random.u64(..self.weights_total);
+        let point = random.u64(..self.shares_total);
         Some(self.members.partition_point(|member| member.cumulative <= point))
     }
 
@@ -192,8 +235,13 @@ impl Takers {
         }
         let (first, second) = (&self.members[first], &self.members[second]);
         let relative = |member: &Member| cost(member) / f64::from(member.weight);
-        let better = if relative(second) < relative(first) { second } else { first };
-        Some(better.index)
+        let (better, other) = match relative(second) < relative(first) {
+            true => (second, first),
+            false => (first, second),
+        };
+        // During its slow start, a member leaves a part of its requests to the other one.
+        let leaves = better.ramp < other.ramp && random.f64() * other.ramp >= better.ramp;
+        Some(if leaves { other.index } else { better.index })
     }
 
     /// A random member that is not in `avoid`.
@@ -212,14 +260,17 @@ mod tests {
 
     use super::*;
     use crate::balance::HashKey;
-    use crate::health::{Ask, Changes, HealthState, Reason, Thresholds};
+    use crate::health::{HealthState, Reason, Thresholds};
 
     /// Endpoints with these weights.
     struct Service {
         policy: Policy,
         weights: Vec<u32>,
         health: Vec<HealthState>,
-        check: Option<Check>,
+        changes: Option<Arc<Changes>>,
+        panic_percent: u8,
+        slow_start: Option<SlowStart>,
+        began: Vec<Time>,
         members: Vec<u32>,
         maglev: Maglev,
     }
@@ -229,8 +280,12 @@ mod tests {
             &self.policy
         }
 
-        fn check(&self) -> Option<&Check> {
-            self.check.as_ref()
+        fn changes(&self) -> Option<&Changes> {
+            self.changes.as_deref()
+        }
+
+        fn panic_percent(&self) -> u8 {
+            self.panic_percent
         }
 
         fn members(&self, _: usize) -> &[u32] {
@@ -243,6 +298,14 @@ mod tests {
 
         fn state(&self, index: u32) -> Option<State> {
             self.health.get(index as usize).map(HealthState::state)
+        }
+
+        fn slow_start(&self) -> Option<&SlowStart> {
+            self.slow_start.as_ref()
+        }
+
+        fn age(&self, index: u32, now: Time) -> Duration {
+            now.since(self.began[index as usize])
         }
 
         fn maglev(&self, _: usize) -> Option<&Maglev> {
@@ -261,7 +324,19 @@ mod tests {
         let maglev = Maglev::build(&(0..).zip(keys).map(member).collect::<Vec<_>>());
         let members = (0..weights.len() as u32).collect();
         let (weights, health) = (weights.to_vec(), Vec::new());
-        Service { policy, weights, health, check: None, members, maglev }
+        let (changes, panic_percent) = (None, 50);
+        let (slow_start, began) = (None, vec![Time::default(); weights.len()]);
+        Service {
+            policy,
+            weights,
+            health,
+            changes,
+            panic_percent,
+            slow_start,
+            began,
+            members,
+            maglev,
+        }
     }
 
     struct Bench {
@@ -269,6 +344,7 @@ mod tests {
         balancer: Balancer,
         loads: Vec<Load>,
         random: fastrand::Rng,
+        now: Time,
     }
 
     impl Bench {
@@ -276,7 +352,13 @@ mod tests {
             let service = service(policy, weights);
             let balancer = Balancer::new(&service, 0);
             let loads = weights.iter().map(|_| Load::default()).collect();
-            Self { service, balancer, loads, random: fastrand::Rng::with_seed(1) }
+            Self {
+                service,
+                balancer,
+                loads,
+                random: fastrand::Rng::with_seed(1),
+                now: Time::default(),
+            }
         }
 
         fn pick(&mut self, key: Option<u64>, avoid: Option<u32>) -> Option<u32> {
@@ -284,9 +366,9 @@ mod tests {
         }
 
         fn pick_beside(&mut self, key: Option<u64>, avoid: &[u32]) -> Option<u32> {
-            let Self { service, balancer, loads, random } = self;
+            let Self { service, balancer, loads, random, now } = self;
             let load = |index: u32| &loads[index as usize];
-            balancer.pick(service, load, key, avoid, Time::default(), random)
+            balancer.pick(service, load, key, avoid, *now, random)
         }
 
         fn counts(&mut self, picks: usize) -> Vec<usize> {
@@ -310,14 +392,7 @@ mod tests {
             let changes = Arc::new(Changes::default());
             let state = |_| HealthState::new(Arc::clone(&changes));
             bench.service.health = (0..count).map(state).collect();
-            bench.service.check = Some(Check {
-                ask: Ask::Tcp,
-                interval: Duration::from_secs(1),
-                timeout: Duration::from_secs(1),
-                thresholds: AT_ONCE,
-                panic_percent,
-                changes,
-            });
+            (bench.service.changes, bench.service.panic_percent) = (Some(changes), panic_percent);
             bench.balancer = Balancer::new(&bench.service, 0);
             (0..count).for_each(|index| bench.hear(index, true));
             bench
@@ -400,6 +475,59 @@ mod tests {
                 assert!(bench.pick_beside(Some(key), &[0, 1, 2]).is_some(), "{policy:?}");
             }
         }
+    }
+
+    /// Endpoints of these weights. The last one begins its slow start of 100 s, which begins with a
+    /// tenth, after 1000 s. It is 1000 s now.
+    fn warming(policy: Policy, weights: &[u32]) -> Bench {
+        let at = |seconds: u64| Time::from_micros(seconds * 1_000_000);
+        let mut bench = Bench::new(policy, weights);
+        let window = Duration::from_secs(100);
+        bench.service.slow_start = Some(SlowStart { window, aggression: 1.0, min_percent: 10 });
+        bench.service.changes = Some(Arc::default());
+        *bench.service.began.last_mut().unwrap() = at(1000);
+        bench.balancer = Balancer::new(&bench.service, 0);
+        bench.now = at(1000);
+        bench
+    }
+
+    #[test]
+    fn a_new_endpoint_gets_more_and_more_until_it_has_its_share() {
+        let policies = [Policy::RoundRobin, Policy::Random, Policy::LeastRequest, Policy::PeakEwma];
+        for (policy, busy) in policies.into_iter().flat_map(|it| [(it.clone(), 0), (it, 3)]) {
+            let mut bench = warming(policy.clone(), &[1, 1]);
+            // The other endpoint is busier: that alone would give the new one all requests.
+            (0..busy).for_each(|_| bench.loads[0].started());
+            let compares = matches!(policy, Policy::LeastRequest | Policy::PeakEwma) && busy > 0;
+            for (seconds, part) in [(0, 0.1), (20, 0.2), (50, 0.5), (99, 0.99), (100, 1.0)] {
+                bench.now = Time::from_micros((1000 + seconds) * 1_000_000);
+                let count = bench.counts(10_000)[1];
+                let expected = match policy {
+                    // Each gets this part of what it would get.
+                    Policy::LeastRequest | Policy::PeakEwma if compares => part,
+                    Policy::LeastRequest | Policy::PeakEwma => part / 2.0,
+                    _ => part / (1.0 + part),
+                };
+                let case = format!("{policy:?}, {busy} busy, after {seconds} s: {count}");
+                assert!((count as f64 - expected * 10_000.0).abs() < 300.0, "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn round_robin_stays_smooth_while_shares_grow() {
+        let mut bench = warming(Policy::RoundRobin, &[2, 1]);
+        let mut counts = [0; 2];
+        // Each turn comes after a step, so it meets other shares than the turn before.
+        for step in 0..1000 {
+            bench.now = Time::from_micros(1_000_000_000 + step * 1_000_000 / 10 * 11);
+            counts[bench.pick(None, None).unwrap() as usize] += 1;
+        }
+        // The average share of the new one is 0.505 in the first 100 s, and 1 after that.
+        assert!((318..=333).contains(&counts[1]), "{counts:?}");
+        let mut even = warming(Policy::RoundRobin, &[1, 1]);
+        even.service.began[0] = even.service.began[1];
+        assert_eq!(even.counts(1000), [500, 500], "if all are new, all are equal");
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use crate::cells::{Count, Histogram};
 use crate::error::Flag;
 use crate::http2::Flood;
-use crate::resilience::Limit;
+use crate::resilience::{Limit, Mirrored};
+
+/// The results of mirrored requests, in the order of their counters.
+pub const MIRRORED: [Mirrored; Mirrored::ALL.len()] = Mirrored::ALL;
 
 /// The counters of one service, for one worker.
 #[derive(Debug, Default)]
@@ -32,6 +35,8 @@ pub struct ServiceCells {
     pub pending: Count,
     /// Requests that found a limit of the circuit breaker reached, by `Limit::index`.
     pub overflows: [Count; Limit::ALL.len()],
+    /// Requests mirrored to the service, by `Mirrored::index`.
+    pub mirrored: [Count; MIRRORED.len()],
     /// Body bytes sent to the service.
     pub sent_bytes: Count,
     /// Body bytes received from the service.

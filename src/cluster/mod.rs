@@ -11,15 +11,18 @@ use std::time::Duration;
 use crate::balance::Policy;
 use crate::cells::PerWorker;
 use crate::grpc::methods::Methods;
-use crate::health::{Check, HealthState, State};
+use crate::health::{
+    Changes, Check, HealthState, OutlierDetection, OutlierState, SlowStart, State, Warmup,
+};
 use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::net::{Address, DnsName, Egress};
 use crate::proxy_protocol::SendProxyProtocol;
-use crate::resilience::{CircuitBreaker, RateLimit, RetryBudget, RetryPolicy};
+use crate::resilience::{RateLimit, RetryBudget, RetryPolicy};
 use crate::tls::ClientTls;
 
-pub use cells::{EndpointCells, ServiceCells};
+pub use crate::resilience::{CircuitBreaker, Limit};
+pub use cells::{EndpointCells, MIRRORED, ServiceCells};
 pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 
 /// One instance of a service.
@@ -36,6 +39,11 @@ pub struct Endpoint {
     pub version: Option<Box<str>>,
     /// The health. `None` means that the endpoint is not checked. It survives reloads.
     pub health: Option<Arc<HealthState>>,
+    /// The state of outlier detection. `None` means that there is none. It survives reloads.
+    pub outlier: Option<Arc<OutlierState>>,
+    /// When the endpoint began to get traffic. `None` means that there is no slow start. It
+    /// survives reloads.
+    pub warmup: Option<Arc<Warmup>>,
     /// The counters. They survive reloads while the address stays the same.
     pub stats: Arc<PerWorker<EndpointCells>>,
 }
@@ -46,10 +54,20 @@ impl Endpoint {
         self.address == other.address && self.version == other.version
     }
 
-    /// The health state. Returns `None` if the endpoint is not checked or its weight is 0.
-    pub fn health_state(&self) -> Option<State> {
-        let health = self.health.as_deref().filter(|_| self.weight > 0);
-        health.map(HealthState::state)
+    /// The state that decides whether the endpoint gets requests: an ejected endpoint is unhealthy.
+    /// Returns `None` if nothing judges the endpoint.
+    pub fn state(&self) -> Option<State> {
+        let checked = self.health.as_deref().map(HealthState::state);
+        match &self.outlier {
+            Some(outlier) if outlier.is_ejected() => Some(State::Unhealthy),
+            Some(_) => Some(checked.unwrap_or(State::Healthy)),
+            None => checked,
+        }
+    }
+
+    /// The state, unless the weight of the endpoint is 0.
+    pub fn weighted_state(&self) -> Option<State> {
+        self.state().filter(|_| self.weight > 0)
     }
 }
 
@@ -117,6 +135,15 @@ pub struct Service {
     pub http2: Settings,
     /// The health check of the endpoints. `None` means that no endpoint is checked.
     pub health: Option<Arc<Check>>,
+    /// The outlier detection. `None` means that no endpoint is ejected.
+    pub outlier: Option<OutlierDetection>,
+    /// The slow start. `None` means that an endpoint has its whole share at once.
+    pub slow_start: Option<SlowStart>,
+    /// If fewer endpoints than this percentage are healthy, all endpoints get requests.
+    pub panic_percent: u8,
+    /// Counts the changes of the states of endpoints. `None` means that they have no state. It
+    /// survives reloads while the name of the service stays the same.
+    pub changes: Option<Arc<Changes>>,
     /// The counters. They survive reloads while the name stays the same.
     pub stats: Arc<PerWorker<ServiceCells>>,
 }
@@ -136,6 +163,11 @@ impl Destination {
 }
 
 impl Service {
+    /// Whether an endpoint may be unhealthy or ejected.
+    pub fn is_judged(&self) -> bool {
+        self.health.is_some() || self.outlier.is_some()
+    }
+
     /// A copy of the service with only one endpoint and the same settings, for traffic to exactly
     /// this endpoint.
     pub fn narrowed(&self, endpoint: Arc<Endpoint>) -> Self {
@@ -163,6 +195,10 @@ impl Service {
             methods: Arc::clone(&self.methods),
             http2: self.http2,
             health: None,
+            outlier: None,
+            slow_start: None,
+            panic_percent: self.panic_percent,
+            changes: None,
             stats: Arc::clone(&self.stats),
         }
     }

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Endpoint, Service};
 use crate::balance::{Candidates, Maglev, Member, Policy};
-use crate::health::{Check, State};
+use crate::health::{Changes, SlowStart, State};
+use crate::time::Time;
 
 /// The endpoints that a destination names: all endpoints of a service, or those of one version.
 #[derive(Debug)]
@@ -107,8 +109,12 @@ impl Candidates for ServiceCandidates<'_> {
         &self.service.policy
     }
 
-    fn check(&self) -> Option<&Check> {
-        self.service.health.as_deref()
+    fn changes(&self) -> Option<&Changes> {
+        self.service.changes.as_deref()
+    }
+
+    fn panic_percent(&self) -> u8 {
+        self.service.panic_percent
     }
 
     fn members(&self, subset: usize) -> &[u32] {
@@ -120,7 +126,16 @@ impl Candidates for ServiceCandidates<'_> {
     }
 
     fn state(&self, index: u32) -> Option<State> {
-        self.endpoints.list[index as usize].health.as_ref().map(|health| health.state())
+        self.endpoints.list[index as usize].state()
+    }
+
+    fn slow_start(&self) -> Option<&SlowStart> {
+        self.service.slow_start.as_ref()
+    }
+
+    fn age(&self, index: u32, now: Time) -> Duration {
+        let warmup = self.endpoints.list[index as usize].warmup.as_ref();
+        warmup.map_or(Duration::MAX, |warmup| warmup.age(now))
     }
 
     fn maglev(&self, subset: usize) -> Option<&Maglev> {
@@ -157,6 +172,8 @@ mod tests {
             zone: None,
             version: None,
             health: None,
+            outlier: None,
+            warmup: None,
             stats: Arc::new(PerWorker::new(1)),
         })
     }

@@ -13,7 +13,7 @@ use super::registry::Registry;
 use crate::balance::Policy;
 use crate::cells::PerWorker;
 use crate::cluster::{Endpoint, Endpoints, Service};
-use crate::health::HealthState;
+use crate::health::{HealthState, OutlierGroup, OutlierState, Warmup};
 use crate::model::{self, Endpoints as Written, Item, Origin};
 use crate::net::Address;
 
@@ -26,7 +26,12 @@ pub(super) fn of_service(
 ) -> Arc<Endpoints> {
     let written = &item.value;
     let name = written.name.value.as_str();
-    let mut builder = Builder::new(compiler.registry, name, written.health_check.is_some());
+    let judged = Judged {
+        checked: written.health_check.is_some(),
+        outliers: written.outlier_detection.as_ref().map(|_| compiler.registry.outlier_group(name)),
+        slow_start: written.slow_start.is_some(),
+    };
+    let mut builder = Builder::new(compiler.registry, name, judged);
     match &written.endpoints {
         Some(Written::List(all)) => builder.add(None, all.iter().map(|it| &it.value)),
         Some(Written::Versions(all)) => {
@@ -51,27 +56,41 @@ pub fn found_at(
     addresses: &[SocketAddr],
     registry: &mut Registry,
 ) -> Arc<Endpoints> {
-    let mut builder = Builder::new(registry, &service.name, service.health.is_some());
+    let judged = Judged {
+        checked: service.health.is_some(),
+        outliers: service.outlier.as_ref().map(|outlier| Arc::clone(&outlier.group)),
+        slow_start: service.slow_start.is_some(),
+    };
+    let mut builder = Builder::new(registry, &service.name, judged);
     builder.add_addresses(addresses);
     builder.finish(&service.policy)
+}
+
+/// The parts of a service that judge its endpoints.
+struct Judged {
+    /// Whether the endpoints have health checks.
+    checked: bool,
+    /// The outlier detection.
+    outliers: Option<Arc<OutlierGroup>>,
+    /// Whether new endpoints have a slow start.
+    slow_start: bool,
 }
 
 /// Gathers the endpoints of one service.
 struct Builder<'a> {
     registry: &'a mut Registry,
     service: &'a str,
-    /// Whether the endpoints have health checks.
-    checked: bool,
+    judged: Judged,
     before: Before,
     list: Vec<Arc<Endpoint>>,
     versions: Vec<(&'a str, Vec<u32>)>,
 }
 
 impl<'a> Builder<'a> {
-    fn new(registry: &'a mut Registry, service: &'a str, checked: bool) -> Self {
+    fn new(registry: &'a mut Registry, service: &'a str, judged: Judged) -> Self {
         let before = Before { lists: registry.endpoints(service), by_address: OnceCell::new() };
         let (list, versions) = (Vec::new(), Vec::new());
-        Self { registry, service, checked, before, list, versions }
+        Self { registry, service, judged, before, list, versions }
     }
 
     fn add<'m>(
@@ -107,7 +126,9 @@ impl<'a> Builder<'a> {
         let stats = known.map(|known| Arc::clone(&known.stats));
         let health = known.and_then(|known| known.health.clone());
         let new_health = || Arc::new(HealthState::new(self.registry.changes(self.service)));
-        let health = self.checked.then(|| health.unwrap_or_else(new_health));
+        let health = self.judged.checked.then(|| health.unwrap_or_else(new_health));
+        let outlier = self.outlier_state(address, known);
+        let warmup = self.judged.slow_start.then(|| warmup_of(known, outlier.as_ref()));
         let workers = self.registry.workers();
         let endpoint = Endpoint {
             address: address.clone(),
@@ -115,10 +136,26 @@ impl<'a> Builder<'a> {
             zone: zone.clone(),
             version: version.map(Into::into),
             health,
+            outlier,
+            warmup,
             stats: stats.unwrap_or_else(|| Arc::new(PerWorker::new(workers))),
         };
         let unchanged = before.filter(|before| is_unchanged(before, &endpoint));
         self.list.push(unchanged.unwrap_or_else(|| Arc::new(endpoint)));
+    }
+
+    /// The state of outlier detection of an endpoint, the one that is `known` if there is one.
+    fn outlier_state(
+        &self,
+        address: &Address,
+        known: Option<&Arc<Endpoint>>,
+    ) -> Option<Arc<OutlierState>> {
+        let group = self.judged.outliers.as_ref()?;
+        let state = known.and_then(|known| known.outlier.clone());
+        Some(state.filter(|state| state.is_of(group)).unwrap_or_else(|| {
+            let (warmup, workers) = (warmup_of(known, None), self.registry.workers());
+            Arc::new(OutlierState::new(address.to_string(), Arc::clone(group), warmup, workers))
+        }))
     }
 
     fn finish(self, policy: &Policy) -> Arc<Endpoints> {
@@ -130,13 +167,23 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// When an endpoint began to get traffic. Its outlier detection has the same.
+fn warmup_of(known: Option<&Arc<Endpoint>>, outlier: Option<&Arc<OutlierState>>) -> Arc<Warmup> {
+    let of_outlier = outlier.map(|state| Arc::clone(&state.warmup));
+    of_outlier.or_else(|| known.and_then(|known| known.warmup.clone())).unwrap_or_default()
+}
+
 /// Whether `after` is the same endpoint as `before`, with the same settings and cells.
 fn is_unchanged(before: &Endpoint, after: &Endpoint) -> bool {
     let health = |endpoint: &Endpoint| endpoint.health.as_ref().map(Arc::as_ptr);
+    let outlier = |endpoint: &Endpoint| endpoint.outlier.as_ref().map(Arc::as_ptr);
+    let warmup = |endpoint: &Endpoint| endpoint.warmup.as_ref().map(Arc::as_ptr);
     before.is_same(after)
         && before.weight == after.weight
         && before.zone == after.zone
         && health(before) == health(after)
+        && outlier(before) == outlier(after)
+        && warmup(before) == warmup(after)
         && Arc::ptr_eq(&before.stats, &after.stats)
 }
 

@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const THRESHOLDS: Thresholds = Thresholds { healthy: 2, unhealthy: 3 };
 
 /// The default panic threshold.
-const PANIC_PERCENT: u8 = 50;
+pub(super) const PANIC_PERCENT: u8 = 50;
 
 /// Compiles the health check of a service.
 pub(super) fn check(compiler: &mut Compiler<'_>, service: &Service) -> Option<Arc<Check>> {
@@ -49,8 +49,6 @@ pub(super) fn check(compiler: &mut Compiler<'_>, service: &Service) -> Option<Ar
         interval: value.interval.unwrap_or(INTERVAL),
         timeout: value.timeout.unwrap_or(TIMEOUT),
         thresholds: thresholds(compiler, value),
-        panic_percent: value.panic_percent.unwrap_or(PANIC_PERCENT),
-        changes: compiler.registry.changes(&service.name.value),
     }))
 }
 

@@ -374,6 +374,10 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         methods: compiler.registry.methods(name),
         http2: Settings::default(),
         health: None,
+        outlier: None,
+        slow_start: None,
+        panic_percent: 0,
+        changes: None,
         stats: compiler.registry.service(name),
     })
 }

@@ -4,12 +4,15 @@
 mod authorization;
 mod breaker;
 mod endpoints;
+mod faults;
 pub mod habits;
 mod health;
 mod http2;
 mod jwt;
 mod listeners;
 mod mesh;
+mod mirrors;
+mod outlier;
 mod pem;
 mod rate_limits;
 pub mod registry;
@@ -310,6 +313,8 @@ impl<'a> Compiler<'a> {
             action,
             timeout: None,
             retries: None,
+            fault: None,
+            mirror: None,
             rate_limit: None,
             body_idle: None,
             jwt: None,

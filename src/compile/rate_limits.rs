@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::registry::LimitId;
+use super::registry::{LimitId, Unit};
 use super::{Compiler, is_token};
 use crate::model::{self, Item, LimitHeaders};
 use crate::resilience::{
-    FILL_TIME_MAX, LimitBy, LimitFields, RATE_LIMIT_KEYS, RATE_PER, Rate, RateError, RateLimit,
-    Scope, quoted,
+    ByteLimit, FILL_TIME_MAX, LimitBy, LimitFields, RATE_LIMIT_KEYS, RATE_PER, Rate, RateError,
+    RateLimit, RequestLimit, Scope, quoted,
 };
 
 /// The part of the configuration that a limit belongs to.
@@ -34,40 +34,86 @@ pub(super) fn limit(
     written: &Item<model::RateLimit>,
 ) -> Option<Arc<RateLimit>> {
     let value = &written.value;
-    let (rate, burst) = rate(compiler, written)?;
+    if value.requests.is_none() && value.bytes.is_none() {
+        let help = "write `rate_limit: {requests: 100, per: 1s}`, or `bytes: 10MiB`";
+        compiler.missing(&written.origin, "a rate limit needs `requests` or `bytes`", help);
+        return None;
+    }
+    if let (None, Some(burst)) = (&value.requests, &value.burst) {
+        let help = "leave it out: as many bytes as pass in `per` may come at once";
+        compiler.fault_with_help(&burst.origin, "`burst` is a number of requests", help);
+    }
     let by = by(compiler, value);
     let &Owner { scope, host, name, nth } = owner;
-    let id = LimitId { scope, host: host.into(), name: name.into(), nth };
+    let unit = Unit::Requests;
+    let id = LimitId { scope, host: host.into(), name: name.into(), nth, unit };
     let keys_max = compiler.model.settings.limits.rate_limit_keys;
     let keys_max = keys_max.map_or(RATE_LIMIT_KEYS, |keys| keys as usize);
-    let (buckets, stats) = compiler.registry.rate_limit(&id, rate, burst, &by, keys_max);
+    let buckets = |compiler: &mut Compiler<'_>, unit, rate| {
+        compiler.registry.buckets((&id, unit), rate, &by, keys_max)
+    };
+    let requests = match &value.requests {
+        None => None,
+        Some(requests) => {
+            let (rate, burst) = of_requests(compiler, value, requests)?;
+            let buckets = buckets(compiler, Unit::Requests, rate);
+            Some(RequestLimit { rate, burst, buckets })
+        }
+    };
+    let bytes = match &value.bytes {
+        None => None,
+        Some(bytes) => {
+            let rate = of_bytes(compiler, value, bytes)?;
+            let units = [Unit::BytesUp, Unit::BytesDown];
+            Some(ByteLimit { rate, buckets: units.map(|unit| buckets(compiler, unit, rate)) })
+        }
+    };
+    let stats = compiler.registry.rate_limit(&id);
     let limit = Arc::new(RateLimit {
         scope,
         host: host.into(),
         name: name.into(),
         place: compiler.model.files.line_of(&written.origin).into(),
-        rate,
-        burst,
         by,
+        requests,
+        bytes,
         label: quoted(value.name.as_deref().unwrap_or(name)),
         fields: LimitFields {
             standard: matches!(value.headers, LimitHeaders::Standard | LimitHeaders::Both),
             envoy: matches!(value.headers, LimitHeaders::Envoy | LimitHeaders::Both),
         },
-        buckets,
         stats,
     });
     compiler.rate_limits.push(Arc::clone(&limit));
     Some(limit)
 }
 
-fn rate(compiler: &mut Compiler<'_>, written: &Item<model::RateLimit>) -> Option<(Rate, u64)> {
-    let value = &written.value;
-    let Some(requests) = &value.requests else {
-        let help = "write `rate_limit: {requests: 100, per: 1s}`";
-        compiler.missing(&written.origin, "a rate limit needs `requests`", help);
-        return None;
+fn of_bytes(
+    compiler: &mut Compiler<'_>,
+    value: &model::RateLimit,
+    bytes: &Item<usize>,
+) -> Option<Rate> {
+    let per = value.per.as_ref().map_or(RATE_PER, |per| per.value);
+    let units = bytes.value as u64;
+    let (origin, message, help) = match Rate::of_bytes(units, per, units) {
+        Ok(rate) => return Some(rate),
+        Err(RateError::Zero | RateError::TooFast) => {
+            (&bytes.origin, "a limit of 0 bytes would stop all bodies", "write a size: 10MiB")
+        }
+        Err(RateError::TooSlow) => {
+            let origin = value.per.as_ref().map_or(&bytes.origin, |per| &per.origin);
+            (origin, "this is too long for a limit", "write a time of days, or shorter")
+        }
     };
+    compiler.fault_with_help(origin, message, help);
+    None
+}
+
+fn of_requests(
+    compiler: &mut Compiler<'_>,
+    value: &model::RateLimit,
+    requests: &Item<u32>,
+) -> Option<(Rate, u64)> {
     let per = value.per.as_ref().map_or(RATE_PER, |per| per.value);
     let default = requests.value.saturating_sub(1);
     let burst = value.burst.as_ref().map_or(default, |burst| burst.value);

@@ -10,7 +10,7 @@ use crate::authz;
 use crate::cells::{Count, PerWorker};
 use crate::cluster::{EndpointCells, Endpoints, ServiceCells};
 use crate::grpc::methods::Methods;
-use crate::health::Changes;
+use crate::health::{Changes, OutlierGroup, OutlierHub};
 use crate::jwt::KeysWanted;
 use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
@@ -40,6 +40,8 @@ pub struct Registry {
     services: FxHashMap<Box<str>, OfService>,
     /// Keys of session tickets. They survive reloads too.
     pub tickets: TicketKeys,
+    /// The services with ejected endpoints, for the control thread.
+    pub outliers: Arc<OutlierHub>,
     /// Requests for newer keys, by URL. They survive reloads too.
     keys_wanted: HashMap<String, KeysWanted>,
 }
@@ -62,6 +64,7 @@ impl Registry {
             buckets: HashMap::new(),
             services: FxHashMap::default(),
             tickets: TicketKeys::default(),
+            outliers: Arc::default(),
             keys_wanted: HashMap::new(),
         }
     }
@@ -134,6 +137,13 @@ impl Registry {
         living(&mut self.of_service(service).in_use, InUse::default)
     }
 
+    /// The ejected endpoints of a service.
+    pub fn outlier_group(&mut self, service: &str) -> Arc<OutlierGroup> {
+        let (changes, hub) = (self.changes(service), Arc::clone(&self.outliers));
+        let new = || OutlierGroup::new(service, changes, hub);
+        living(&mut self.of_service(service).outliers, new)
+    }
+
     /// The endpoints of a service in the snapshots that are alive, the latest first.
     pub fn endpoints(&mut self, service: &str) -> Vec<Arc<Endpoints>> {
         let known = &mut self.of_service(service).endpoints;
@@ -165,19 +175,19 @@ impl Registry {
         living(self.sources.entry(listener.to_owned()).or_default(), Sources::default)
     }
 
-    /// The buckets and the counters of a rate limit. The buckets are kept while the limit stays the
-    /// same: the debt of another rate has no meaning.
-    pub fn rate_limit(
+    /// The buckets for `unit` of a rate limit. They are kept while the limit stays the same: the
+    /// debt of another rate has no meaning.
+    pub fn buckets(
         &mut self,
-        id: &LimitId,
+        (id, unit): (&LimitId, Unit),
         rate: Rate,
-        burst: u64,
         by: &LimitBy,
         keys_max: usize,
-    ) -> (Arc<Buckets>, Arc<PerWorker<RateLimitCells>>) {
-        let terms = LimitTerms { rate, burst, by: by.clone(), keys_max };
+    ) -> Arc<Buckets> {
+        let terms = LimitTerms { rate, by: by.clone(), keys_max };
+        let id = &LimitId { unit, ..id.clone() };
         let known = self.buckets.get(id).filter(|(known, _)| *known == terms);
-        let buckets = known.and_then(|(_, buckets)| buckets.upgrade()).unwrap_or_else(|| {
+        known.and_then(|(_, buckets)| buckets.upgrade()).unwrap_or_else(|| {
             forget(&mut self.buckets, |(_, buckets)| is_used(buckets));
             let buckets = Arc::new(match by {
                 LimitBy::All => Buckets::one(),
@@ -185,8 +195,12 @@ impl Registry {
             });
             self.buckets.insert(id.clone(), (terms, Arc::downgrade(&buckets)));
             buckets
-        });
-        (buckets, self.rate_limits.find(id.clone(), self.workers))
+        })
+    }
+
+    /// The counters of a rate limit.
+    pub fn rate_limit(&mut self, id: &LimitId) -> Arc<PerWorker<RateLimitCells>> {
+        self.rate_limits.find(id.clone(), self.workers)
     }
 
     /// The counters of the endpoints that a listener finds by their address alone.
@@ -218,13 +232,26 @@ pub struct LimitId {
     pub name: Box<str>,
     /// The number of rules before it with this host and name.
     pub nth: usize,
+    /// The unit that buckets count.
+    pub unit: Unit,
+}
+
+/// The unit that the buckets of a limit count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// Requests.
+    #[default]
+    Requests,
+    /// Bytes from clients.
+    BytesUp,
+    /// Bytes to clients.
+    BytesDown,
 }
 
 /// The settings that the state of buckets belongs to.
 #[derive(Debug, PartialEq, Eq)]
 struct LimitTerms {
     rate: Rate,
-    burst: u64,
     by: LimitBy,
     keys_max: usize,
 }
@@ -237,6 +264,7 @@ struct OfService {
     retry_budget: Weak<RetryBudget>,
     in_use: Weak<InUse>,
     changes: Weak<Changes>,
+    outliers: Weak<OutlierGroup>,
     /// The endpoints of the snapshots that are alive, latest last. They hold the cells. An endpoint
     /// that is removed and added again later starts with new cells.
     endpoints: Vec<Weak<Endpoints>>,
@@ -250,6 +278,7 @@ impl OfService {
             || is_used(&self.retry_budget)
             || is_used(&self.in_use)
             || is_used(&self.changes)
+            || is_used(&self.outliers)
             || is_used(&self.tls)
             || self.endpoints.iter().any(is_used)
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::rate_limits::{self, Owner};
-use super::{Compiler, is_token, jwt, methods, retries};
+use super::{Compiler, faults, is_token, jwt, methods, mirrors, retries};
 use crate::cluster::Service;
 use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeaderEdits;
@@ -161,6 +161,10 @@ fn rule_of(
     let jwt = jwt::demand(compiler, written.jwt.as_ref());
     let retries = written.retries.as_ref();
     let retries = retries.map(|item| retries::policy(compiler, item, written.timeout));
+    let fault = written.fault.as_ref();
+    let fault = fault.map(|item| faults::fault(compiler, item, forwards));
+    let mirror = written.mirror.as_ref();
+    let mirror = mirror.and_then(|item| mirrors::mirror(compiler, services, item, forwards));
     let rate_limit = written.rate_limit.as_ref().and_then(|item| {
         let RuleName { host, ref name, nth } = called;
         rate_limits::limit(compiler, &Owner { scope: Scope::Route, host, name, nth }, item)
@@ -180,6 +184,8 @@ fn rule_of(
         action,
         timeout: written.timeout,
         retries,
+        fault,
+        mirror,
         rate_limit,
         body_idle: written.body_idle,
         jwt,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rate_limits::{self, Owner};
-use super::{Compiler, breaker, endpoints, health, http2, is_token, jwt, retries, tcp, tls};
+use super::{
+    Compiler, breaker, endpoints, health, http2, is_token, jwt, outlier, retries, tcp, tls,
+};
 use crate::balance::{HashKey, Policy};
 use crate::cluster::{EndpointSet, Protocol, Service};
 use crate::model::{self, Balance, Endpoints, HashBy, Item, Model, ServiceProtocol};
@@ -57,8 +59,11 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         compiler.missing(&item.origin, &message, "write `endpoints: [127.0.0.1:9000]`");
     }
     let policy = policy(compiler, item);
-    let endpoints = endpoints::of_service(compiler, item, &policy);
     let health = health::check(compiler, written);
+    let outlier = outlier::detection(compiler, written);
+    let endpoints = endpoints::of_service(compiler, item, &policy);
+    let slow_start = outlier::slow_start(compiler, written, &policy);
+    let stated = written.health_check.is_some() || outlier.is_some() || slow_start.is_some();
     let liveness = tcp::liveness(compiler, &written.tcp, compiler.egress.liveness);
     let egress = Egress { liveness, ..compiler.egress };
     let retries = written.retries.as_ref();
@@ -104,6 +109,10 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         },
         http2: http2::settings(compiler, &written.http2),
         health,
+        outlier,
+        panic_percent: outlier::panic_percent(compiler, written),
+        slow_start,
+        changes: stated.then(|| compiler.registry.changes(name)),
         methods: compiler.registry.methods(name),
         stats: compiler.registry.service(name),
     }

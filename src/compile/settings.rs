@@ -83,6 +83,7 @@ pub(super) fn limits(compiler: &mut Compiler<'_>) -> Limits {
     let (of, chunks) = (default.message, written.chunk_extension_bytes);
     Limits {
         connections: written.connections.unwrap_or(default.connections),
+        mirrored_requests: written.mirrored_requests.unwrap_or(default.mirrored_requests),
         message: message::Limits {
             header_bytes: written.header_bytes.as_ref().map_or(of.header_bytes, header_bytes),
             headers: written.headers.as_ref().map_or(of.headers, |n| n.value as usize),

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::checks::Checks;
 use super::fallback;
+use super::outliers::Outliers;
 use super::sockets::{BindError, Sockets};
 use crate::compile::registry::Registry;
 use crate::compile::{Compiled, KeySource, Resolutions, found_at};
@@ -49,6 +50,8 @@ pub struct Applier {
     pub resources: Resources,
     /// Health checks of endpoints.
     pub checks: Checks,
+    /// Outlier detection.
+    pub outliers: Outliers,
     /// The access log.
     pub log: Arc<AccessLog>,
     /// The configuration in use.
@@ -134,6 +137,7 @@ impl Applier {
                 );
                 warn_of_unverified(&snapshot);
                 self.checks.follow(&snapshot);
+                self.outliers.follow(&snapshot);
                 known.snapshot = Some(snapshot);
                 Some(applied)
             }
@@ -176,6 +180,7 @@ impl Applier {
         let endpoints = found_at(service, addresses, &mut self.registry);
         let changed: Arc<[SocketAddr]> = snapshot.replace_endpoints(index, endpoints).into();
         self.checks.follow_service(service);
+        self.outliers.follow_service(service);
         self.post_all(|| Order::Endpoints {
             version: snapshot.version,
             service: index,

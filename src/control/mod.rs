@@ -8,7 +8,8 @@ pub mod checks;
 mod cpus;
 #[cfg(feature = "uring")]
 mod fallback;
-pub mod resolver;
+pub mod outliers;
+mod resolver;
 #[cfg(feature = "uring")]
 mod retry;
 #[cfg(feature = "uring")]

@@ -11,6 +11,7 @@ use super::apply::{Applied, Applier};
 use super::certificates::{Renewal, Worn};
 use super::checks::Checks;
 use super::cpus::Cpus;
+use super::outliers::{Clock, Outliers};
 use super::resolver::Resolver;
 use super::retry::{Need, Retry};
 use super::signals::{Signals, Told};
@@ -99,7 +100,8 @@ async fn serve(
     watch.follow(&arguments, loaded.materials.paths());
     let (sender, reports) = mpsc::unbounded_channel();
     let log = Arc::clone(&status.known().access_log);
-    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log };
+    let clock = Clock { began: Instant::now() };
+    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log, began: clock.began };
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
     let mut names = Names::new(status.clone(), lookups.clone());
     names.follow(&trial.control.names, trial.control.gone_after);
@@ -113,6 +115,7 @@ async fn serve(
     resolver.serve(trial.control.dns).await.map_err(RunError::System)?;
     let applier = Applier {
         arguments,
+        outliers: Outliers::new(Arc::clone(&registry.outliers), clock),
         registry,
         sockets: Sockets::new(workers, passed),
         mailboxes,
@@ -120,7 +123,7 @@ async fn serve(
         status,
         resolutions: Resolutions { names: names_found, key_sets: keys_found },
         resources: Resources::default(),
-        checks: Checks::default(),
+        checks: Checks::new(clock),
         log,
         tried: Arc::clone(&loaded),
         loaded,
@@ -142,9 +145,7 @@ async fn serve(
         worn: Worn::default(),
         rules: None,
     };
-    if control.applier.apply_again().await.is_none() {
-        return Err(RunError::Config(control.applier.status.known().reloads.errors.clone()));
-    }
+    control.begin().await?;
     if let Some(install) = interception {
         control.capture(install)?;
     }
@@ -197,6 +198,14 @@ struct Control {
 }
 
 impl Control {
+    /// Applies the first configuration.
+    async fn begin(&mut self) -> Result<(), RunError> {
+        match self.applier.apply_again().await {
+            Some(_) => Ok(()),
+            None => Err(RunError::Config(self.applier.status.known().reloads.errors.clone())),
+        }
+    }
+
     /// Installs the capture rules.
     fn capture(&mut self, install: Interception) -> Result<(), RunError> {
         let installed = install(&self.applier.loaded.model());
@@ -228,7 +237,7 @@ impl Control {
             tokio::select! {
                 told = self.signals.next() => {
                     if told == Told::End {
-                        return self.drain().await;
+                        return Box::pin(self.drain()).await;
                     }
                     tracing::info!("SIGHUP: reloading");
                     self.applier.log.reopen();
@@ -402,6 +411,8 @@ struct WorkerParts<'p> {
     stats: &'p Arc<PerWorker<WorkerCells>>,
     reports: &'p Reports,
     log: &'p Arc<AccessLog>,
+    /// The start of the workers' clocks.
+    began: Instant,
 }
 
 fn start_workers(
@@ -415,7 +426,6 @@ fn start_workers(
         (0..workers).map(|_| mailbox()).collect::<Result<_, _>>().map_err(system)?;
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     let loads = Loads::new(workers);
-    let began = Instant::now();
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let driver = match driver {
             Driver::Auto => ring::Driver::Auto,
@@ -433,7 +443,7 @@ fn start_workers(
             inbox,
             peers: mailboxes.clone(),
             driver,
-            began,
+            began: parts.began,
             cpu: places.map(|cpus| cpus[index]),
         };
         spawn(start).map_err(system)?;

@@ -62,6 +62,49 @@ impl Code {
         )
     }
 
+    /// The code with this name in capitals, such as `UNAVAILABLE`, or with this number.
+    pub fn parse(text: &str) -> Option<Self> {
+        let at = Self::NAMES.iter().position(|(name, _)| *name == text);
+        let number = at.or_else(|| text.parse().ok().filter(|&number| number < Self::COUNT));
+        number.map(|number| Self(number as u8))
+    }
+
+    /// The names of all codes, in the order of their numbers.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::NAMES.iter().map(|(name, _)| *name)
+    }
+
+    /// The name in capitals.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[usize::from(self.0)].0
+    }
+
+    /// The HTTP status that belongs to the code (`google.rpc.Code`).
+    pub fn http_status(self) -> u16 {
+        Self::NAMES[usize::from(self.0)].1
+    }
+
+    /// The name and the HTTP status of each code.
+    const NAMES: [(&'static str, u16); Self::COUNT] = [
+        ("OK", 200),
+        ("CANCELLED", 499),
+        ("UNKNOWN", 500),
+        ("INVALID_ARGUMENT", 400),
+        ("DEADLINE_EXCEEDED", 504),
+        ("NOT_FOUND", 404),
+        ("ALREADY_EXISTS", 409),
+        ("PERMISSION_DENIED", 403),
+        ("RESOURCE_EXHAUSTED", 429),
+        ("FAILED_PRECONDITION", 400),
+        ("ABORTED", 409),
+        ("OUT_OF_RANGE", 400),
+        ("UNIMPLEMENTED", 501),
+        ("INTERNAL", 500),
+        ("UNAVAILABLE", 503),
+        ("DATA_LOSS", 500),
+        ("UNAUTHENTICATED", 401),
+    ];
+
     /// The number, below [`Code::COUNT`].
     pub fn number(self) -> u8 {
         self.0
@@ -114,6 +157,27 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(Code::from_trailers(lines.as_bytes()).map(Code::number), code, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn codes_have_names_and_statuses() {
+        for (text, code, status) in [
+            ("UNAVAILABLE", Some(14), 503),
+            ("CANCELLED", Some(1), 499),
+            ("14", Some(14), 503),
+            ("UNAUTHENTICATED", Some(16), 401),
+            ("17", None, 0),
+            ("unavailable", None, 0),
+            ("", None, 0),
+        ] {
+            let parsed = Code::parse(text);
+            assert_eq!(parsed.map(Code::number), code, "{text}");
+            assert_eq!(parsed.map_or(0, Code::http_status), status, "{text}");
+        }
+        assert_eq!(Code::names().count(), Code::COUNT);
+        for name in Code::names() {
+            assert_eq!(Code::parse(name).unwrap().name(), name);
         }
     }
 

@@ -1,10 +1,9 @@
 //! The health check of a service, in its compiled form.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Changes, Thresholds};
+use super::Thresholds;
 
 /// The health check of a service.
 #[derive(Debug)]
@@ -17,10 +16,6 @@ pub struct Check {
     pub timeout: Duration,
     /// How many results in a row change the state of an endpoint.
     pub thresholds: Thresholds,
-    /// If fewer endpoints than this percentage are healthy, all endpoints get requests.
-    pub panic_percent: u8,
-    /// Counts changes of state. It survives reloads while the name of the service stays the same.
-    pub changes: Arc<Changes>,
 }
 
 /// The probe of a health check.

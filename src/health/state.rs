@@ -17,6 +17,12 @@ impl Changes {
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
+
+    /// Counts a change. The new state is stored before, so that a worker that sees the count also
+    /// sees the state.
+    pub(super) fn note(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
 }
 
 /// The health of one endpoint. It survives reloads while the endpoint stays.
@@ -85,8 +91,7 @@ impl HealthState {
         let state = account.judge.hear(outcome, thresholds)?;
         account.changed_unix_s = Some(now_unix_s);
         self.state.store(state as u8, Ordering::Release);
-        // Count after the store: a worker that sees the count also sees the state.
-        self.changes.0.fetch_add(1, Ordering::Release);
+        self.changes.note();
         Some(state)
     }
 

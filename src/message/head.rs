@@ -63,7 +63,7 @@ pub enum Version {
 
 /// The head of one message. Requests use `method`, `target`, `authority` and `path`; responses use
 /// `status` and `reason`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Head {
     /// Version from the start line.
     pub version: Version,

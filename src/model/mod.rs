@@ -7,10 +7,13 @@ mod breaker;
 mod fault;
 mod health;
 mod http2;
+mod injected;
 mod jwt;
 mod listener;
 mod mesh;
+mod mirror;
 mod origin;
+mod outlier;
 mod patch;
 mod policy;
 mod rate_limit;
@@ -18,6 +21,7 @@ mod retry;
 mod route;
 mod service;
 mod settings;
+mod slow_start;
 mod tls;
 
 use std::collections::HashSet;
@@ -27,13 +31,16 @@ pub use breaker::CircuitBreaker;
 pub use fault::{Fault, Refusal, Severity};
 pub use health::{GrpcProbe, HealthCheck, HealthProbe, HttpProbe};
 pub use http2::{Http2, Http2Limits};
+pub use injected::{Abort, Delay, InjectedFault, SHARE_PARTS};
 pub use jwt::{TokenDemand, TokenKeys, TokenProvider};
 pub use listener::{EscapedSlashes, ForwardClientCert, Listener, ListenerProtocol, Timeouts};
 pub use mesh::{
     Application, Exclude, Inbound, Intercept, InterceptBy, Mesh, Mtls, Outbound, PeerSource,
     PortProtocol, Probe, Udp,
 };
+pub use mirror::Mirror;
 pub use origin::{Files, Item, Origin, Place, ResourceId};
+pub use outlier::{FailurePercentage, OutlierDetection, SuccessRate};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
 pub use rate_limit::{LimitBy, LimitHeaders, RateLimit};
@@ -46,6 +53,7 @@ pub use settings::{
     AccessLog, AdminBind, Drain, Driver, Keepalive, Limits, LogFilter, LogSink, OutboundDrain,
     Settings, Tcp,
 };
+pub use slow_start::SlowStart;
 pub use tls::{
     ClientAuth, ClientFiles, ClientTls, Identity, Material, ServerCertificate, ServerTls,
     TlsVersion,

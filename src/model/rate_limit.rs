@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use super::Item;
 
-/// A limit on requests. `None` means the default.
+/// A limit on requests, or on the bytes of their bodies. `None` means the default.
 #[derive(Clone, Debug, Default)]
 pub struct RateLimit {
-    /// How many requests pass in each `per`. A limit without it is an error.
+    /// How many requests pass in each `per`. A limit without requests and bytes is an error.
     pub requests: Option<Item<u32>>,
-    /// The time for that many requests.
+    /// How many bytes of bodies pass in each `per`, in each direction.
+    pub bytes: Option<Item<usize>>,
+    /// The time for that many requests or bytes.
     pub per: Option<Item<Duration>>,
     /// How many requests may come at once with the first one.
     pub burst: Option<Item<u32>>,

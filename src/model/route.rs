@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Item, RateLimit, Retries, TokenDemand};
+use super::{InjectedFault, Item, Mirror, RateLimit, Retries, TokenDemand};
 use crate::matching::{PathMatch, ValueMatch};
 
 /// The rules of one host.
@@ -28,6 +28,10 @@ pub struct Rule {
     pub timeout: Option<Duration>,
     /// Retries of failed requests. `None` means those of the service.
     pub retries: Option<Box<Item<Retries>>>,
+    /// Faults that are injected into requests.
+    pub fault: Option<Box<Item<InjectedFault>>>,
+    /// The mirror of requests.
+    pub mirror: Option<Box<Item<Mirror>>>,
     /// A limit on the requests of this rule.
     pub rate_limit: Option<Box<Item<RateLimit>>>,
     /// The longest time without a byte of a body in either direction. `None` means the time of the

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
-    CircuitBreaker, ClientTls, HealthCheck, Http2, Item, RateLimit, Retries, Tcp, TokenDemand,
+    CircuitBreaker, ClientTls, HealthCheck, Http2, Item, OutlierDetection, RateLimit, Retries,
+    SlowStart, Tcp, TokenDemand,
 };
 use crate::net::{Address, DnsName};
 
@@ -52,6 +53,10 @@ pub struct Service {
     pub http2: Http2,
     /// Active health checks. `None` means no health checks.
     pub health_check: Option<Item<HealthCheck>>,
+    /// Outlier detection. `None` means that no endpoint is ejected.
+    pub outlier_detection: Option<Item<OutlierDetection>>,
+    /// Slow start. `None` means that an endpoint has its whole share at once.
+    pub slow_start: Option<Item<SlowStart>>,
 }
 
 /// The endpoints of a service.

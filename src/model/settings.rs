@@ -111,6 +111,8 @@ pub struct Limits {
     pub chunk_extension_bytes: Option<usize>,
     /// The maximum number of bytes of the trailers of a message.
     pub trailer_bytes: Option<usize>,
+    /// How many mirrored requests a worker may have in progress.
+    pub mirrored_requests: Option<u32>,
     /// The maximum number of keys of one rate limit.
     pub rate_limit_keys: Option<u32>,
     /// Limits on HTTP/2 frames.

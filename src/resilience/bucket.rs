@@ -41,12 +41,18 @@ impl Rate {
     /// # Errors
     /// When the rate or the time that fills the bucket is out of range.
     pub fn new(units: u64, per: Duration, burst: u64) -> Result<Self, RateError> {
+        let rate = Self::of_bytes(units, per, burst)?;
+        if rate.interval_ns == 0 { Err(RateError::TooFast) } else { Ok(rate) }
+    }
+
+    /// A rate for [`Bucket::owe`], which has no limit above: many bytes are taken at once.
+    ///
+    /// # Errors
+    /// When the rate is zero, or the time that fills the bucket is out of range.
+    pub fn of_bytes(units: u64, per: Duration, burst: u64) -> Result<Self, RateError> {
         let per_ns = u64::try_from(per.as_nanos()).map_err(|_| RateError::TooSlow)?;
         if units == 0 || per_ns == 0 {
             return Err(RateError::Zero);
-        }
-        if units > per_ns {
-            return Err(RateError::TooFast);
         }
         let cost = |n: u64| u128::from(n) * u128::from(per_ns) / u128::from(units);
         if cost(burst.saturating_add(1)) > FILL_TIME_MAX.as_nanos() {
@@ -67,13 +73,8 @@ impl Rate {
     }
 
     fn cost_ns(self, units: u64) -> u64 {
-        match units {
-            1 => self.interval_ns,
-            _ => {
-                let cost = u128::from(units) * u128::from(self.per_ns) / u128::from(self.units);
-                u64::try_from(cost).unwrap_or(u64::MAX)
-            }
-        }
+        let cost = u128::from(units) * u128::from(self.per_ns) / u128::from(self.units);
+        u64::try_from(cost).unwrap_or(u64::MAX)
     }
 
     /// How many single units would pass while the bucket is full again after `ahead_ns`.
@@ -286,7 +287,7 @@ mod tests {
 
     #[test]
     fn bytes_are_owed() {
-        let (bucket, rate) = (Bucket::default(), Rate::new(1000, SECOND, 500).unwrap());
+        let (bucket, rate) = (Bucket::default(), Rate::of_bytes(1000, SECOND, 500).unwrap());
         let owe = |units, ms| bucket.owe(rate, units, at_ms(ms)).as_millis();
         assert_eq!(owe(500, 1000), 0, "the burst");
         assert_eq!(owe(100, 1000), 100);

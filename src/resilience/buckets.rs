@@ -6,9 +6,8 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
-
-use rustc_hash::FxHashMap;
+use std::sync::{LazyLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use super::bucket::{Bucket, Rate, Taken, nanos};
 use crate::time::Time;
@@ -24,6 +23,9 @@ const SHARDED_MIN: usize = 1024;
 
 /// How many buckets a new key looks at in a full table, to replace the oldest of them.
 const LOOKED_AT: usize = 16;
+
+/// The number of slots of a shard with one key.
+const SLOTS_MIN: usize = 8;
 
 /// The buckets of a rate limit.
 #[derive(Debug)]
@@ -45,11 +47,20 @@ impl Buckets {
         Self::Keyed(Keyed::new(keys_max))
     }
 
-    /// Takes one unit from the bucket of `key`.
-    pub fn take(&self, key: &[u8], rate: Rate, now: Time) -> Taken {
+    /// Takes one unit from the bucket of `key` if the bucket has it.
+    pub fn take(&self, key: KeyHash, rate: Rate, now: Time) -> Taken {
         match self {
             Self::One(bucket) => bucket.take(rate, now),
-            Self::Keyed(keyed) => keyed.with(key, now, |bucket| bucket.take(rate, now)),
+            Self::Keyed(keyed) => keyed.with(key.0, now, |bucket| bucket.take(rate, now)),
+        }
+    }
+
+    /// Takes `units` from the bucket of `key`, whether it has them or not. Returns the time to
+    /// wait.
+    pub fn owe(&self, key: KeyHash, rate: Rate, units: u64, now: Time) -> Duration {
+        match self {
+            Self::One(bucket) => bucket.owe(rate, units, now),
+            Self::Keyed(keyed) => keyed.with(key.0, now, |bucket| bucket.owe(rate, units, now)),
         }
     }
 
@@ -70,30 +81,46 @@ impl Buckets {
     }
 }
 
+/// The secret of the process. Without it, a client cannot choose keys with the same hash, or keys
+/// for the same shard.
+static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// The hash of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyHash(u64);
+
+impl KeyHash {
+    /// The hash of `key`.
+    pub fn of(key: &[u8]) -> Self {
+        // 0 marks a free slot.
+        Self(SECRET.hash_one(key).max(1))
+    }
+}
+
 /// A table of buckets by the hash of their key.
 #[derive(Debug)]
 pub struct Keyed {
-    /// The secret of this table. Without it, a client cannot choose keys with the same hash or for
-    /// the same shard.
-    secret: RandomState,
     shards: Box<[RwLock<Shard>]>,
     count: AtomicUsize,
     keys_max: usize,
     evicted: AtomicU64,
 }
 
+/// A part of a table: open addressing with linear probing, so that a known key costs one cache
+/// line.
 #[derive(Debug, Default)]
 struct Shard {
-    /// The slot of each key.
-    index: FxHashMap<u64, u32>,
+    /// A power of two of slots, or none. At most 7 of 8 are used.
     slots: Vec<Slot>,
+    used: usize,
     /// The slot from which the next new key looks for an old one.
     hand: usize,
 }
 
 /// A bucket. Two keys with the same 64-bit hash would share it, which does not happen in practice.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Slot {
+    /// 0 means that the slot is free.
     hash: u64,
     bucket: Bucket,
 }
@@ -102,7 +129,6 @@ impl Keyed {
     fn new(keys_max: usize) -> Self {
         let shards = if keys_max < SHARDED_MIN { 1 } else { SHARDS };
         Self {
-            secret: RandomState::new(),
             shards: (0..shards).map(|_| RwLock::default()).collect(),
             count: AtomicUsize::new(0),
             keys_max: keys_max.max(1),
@@ -110,61 +136,108 @@ impl Keyed {
         }
     }
 
-    fn with<T>(&self, key: &[u8], now: Time, use_it: impl FnOnce(&Bucket) -> T) -> T {
-        let hash = self.secret.hash_one(key);
-        let shard = &self.shards[(hash >> 32) as usize % self.shards.len()];
+    fn with<T>(&self, hash: u64, now: Time, use_it: impl FnOnce(&Bucket) -> T) -> T {
+        let shard = &self.shards[(hash >> 48) as usize % self.shards.len()];
         // A shard is valid after a panic at any point.
         let known = shard.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&slot) = known.index.get(&hash) {
-            return use_it(&known.slots[slot as usize].bucket);
+        if let Some(slot) = known.find(hash) {
+            return use_it(&known.slots[slot].bucket);
         }
         drop(known);
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-        let slot = match shard.index.get(&hash) {
-            Some(&slot) => slot as usize, // another worker was faster
+        let slot = match shard.find(hash) {
+            Some(slot) => slot, // another worker was faster
             None => self.insert(&mut shard, hash, now),
         };
         use_it(&shard.slots[slot].bucket)
     }
 
-    /// Adds a key. In a full table it takes the slot of an old one.
+    /// Adds a key. In a full table it takes the place of an old one.
     fn insert(&self, shard: &mut Shard, hash: u64, now: Time) -> usize {
-        let new = Slot { hash, bucket: Bucket::default() };
-        if self.count.load(Ordering::Relaxed) < self.keys_max || shard.slots.is_empty() {
+        if self.count.load(Ordering::Relaxed) < self.keys_max || shard.used == 0 {
             self.count.fetch_add(1, Ordering::Relaxed);
-            shard.slots.push(new);
-            let slot = shard.slots.len() - 1;
-            shard.index.insert(hash, slot as u32);
-            return slot;
-        }
-        let slot = shard.oldest();
-        let old = std::mem::replace(&mut shard.slots[slot], new);
-        if old.bucket.full_at_ns() > nanos(now) {
+        } else if shard.remove_oldest().full_at_ns() > nanos(now) {
             self.evicted.fetch_add(1, Ordering::Relaxed);
         }
-        shard.index.remove(&old.hash);
-        shard.index.insert(hash, slot as u32);
-        slot
+        shard.insert(Slot { hash, bucket: Bucket::default() })
     }
 }
 
 impl Shard {
-    /// The slot whose bucket is full first, of the next few slots. To forget a full bucket changes
-    /// nothing, and the others lose the least.
-    fn oldest(&mut self) -> usize {
+    fn find(&self, hash: u64) -> Option<usize> {
+        let mut slot = self.home(hash)?;
+        loop {
+            match self.slots[slot].hash {
+                found if found == hash => return Some(slot),
+                0 => return None,
+                _ => slot = self.after(slot),
+            }
+        }
+    }
+
+    /// The slot where the search for a hash begins. `None` in an empty shard.
+    fn home(&self, hash: u64) -> Option<usize> {
+        Some(hash as usize & self.slots.len().checked_sub(1)?)
+    }
+
+    fn after(&self, slot: usize) -> usize {
+        (slot + 1) & (self.slots.len() - 1)
+    }
+
+    /// Adds a hash that is not here. Returns its slot.
+    fn insert(&mut self, new: Slot) -> usize {
+        if (self.used + 1) * 8 > self.slots.len() * 7 {
+            let doubled = (self.slots.len() * 2).max(SLOTS_MIN);
+            let empty = (0..doubled).map(|_| Slot::default()).collect();
+            let old = std::mem::replace(&mut self.slots, empty);
+            self.used = 0;
+            old.into_iter().filter(|slot| slot.hash != 0).for_each(|slot| {
+                self.insert(slot);
+            });
+        }
+        let mut slot = self.home(new.hash).unwrap_or_default();
+        while self.slots[slot].hash != 0 {
+            slot = self.after(slot);
+        }
+        self.slots[slot] = new;
+        self.used += 1;
+        slot
+    }
+
+    /// Removes the bucket that is full first, of the next few buckets. To forget a full bucket
+    /// changes nothing, and the others lose the least.
+    fn remove_oldest(&mut self) -> Bucket {
         let len = self.slots.len();
-        let looked = (0..LOOKED_AT.min(len)).map(|step| (self.hand + step) % len);
+        let slots = (0..len).map(|step| (self.hand + step) % len);
+        let looked = slots.filter(|&slot| self.slots[slot].hash != 0).take(LOOKED_AT);
         let oldest = looked.min_by_key(|&slot| self.slots[slot].bucket.full_at_ns());
         let oldest = oldest.unwrap_or_default();
         self.hand = (oldest + 1) % len;
-        oldest
+        self.remove(oldest)
+    }
+
+    /// Empties a slot. The following slots move up, so that a search still finds them.
+    fn remove(&mut self, slot: usize) -> Bucket {
+        let removed = std::mem::take(&mut self.slots[slot]);
+        self.used -= 1;
+        let (mut hole, mut next) = (slot, self.after(slot));
+        while self.slots[next].hash != 0 {
+            let home = self.home(self.slots[next].hash).unwrap_or_default();
+            let distance = |from: usize| next.wrapping_sub(from) & (self.slots.len() - 1);
+            if distance(home) >= distance(hole) {
+                self.slots[hole] = std::mem::take(&mut self.slots[next]);
+                hole = next;
+            }
+            next = self.after(next);
+        }
+        removed.bucket
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     fn rate(units: u64, burst: u64) -> Rate {
         Rate::new(units, Duration::from_secs(1), burst).unwrap()
@@ -177,7 +250,7 @@ mod tests {
     #[test]
     fn each_key_has_its_own_bucket() {
         let (buckets, rate) = (Buckets::keyed(100), rate(1, 1));
-        let passes = |key: &str| buckets.take(key.as_bytes(), rate, at(9)).passes();
+        let passes = |key: &str| buckets.take(KeyHash::of(key.as_bytes()), rate, at(9)).passes();
         for key in ["ada", "bob", ""] {
             assert_eq!([passes(key), passes(key), passes(key)], [true, true, false], "{key}");
         }
@@ -187,7 +260,8 @@ mod tests {
     #[test]
     fn a_full_table_drops_full_buckets_first_and_then_the_oldest() {
         let (buckets, rate) = (Buckets::keyed(10), rate(1, 99));
-        let take = |key: u32, now| buckets.take(&key.to_ne_bytes(), rate, at(now)).left;
+        let take =
+            |key: u32, now| buckets.take(KeyHash::of(&key.to_ne_bytes()), rate, at(now)).left;
         (0..10).for_each(|key| assert_eq!(take(key, 100), 99));
         for _ in 0..3 {
             (5..10).for_each(|key| assert!(take(key, 101) < 100));
@@ -207,17 +281,43 @@ mod tests {
         for keys_max in [1, 7, 5000] {
             let (buckets, rate) = (Buckets::keyed(keys_max), rate(1, 0));
             for key in 0..30_000_u32 {
-                buckets.take(&key.to_ne_bytes(), rate, at(1));
+                buckets.take(KeyHash::of(&key.to_ne_bytes()), rate, at(1));
             }
             assert_eq!(buckets.keys(), keys_max as u64);
             assert_eq!(buckets.evicted(), 30_000 - keys_max as u64);
             let Buckets::Keyed(keyed) = &buckets else { unreachable!() };
             for shard in &keyed.shards {
                 let shard = shard.read().unwrap();
-                assert_eq!(shard.index.len(), shard.slots.len());
-                for (hash, &slot) in &shard.index {
-                    assert_eq!(shard.slots[slot as usize].hash, *hash);
+                let hashes = shard.slots.iter().map(|slot| slot.hash).filter(|&hash| hash != 0);
+                let hashes: Vec<u64> = hashes.collect();
+                assert_eq!(hashes.len(), shard.used);
+                assert!(hashes.iter().all(|&hash| shard.find(hash).is_some()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_shard_finds_what_it_has_after_any_changes() {
+        for seed in 0..50 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (mut shard, mut known) = (Shard::default(), Vec::new());
+            // Few low bits, so that many hashes have the same home.
+            let hashes: Vec<u64> = (0..200).map(|n| (n << 32 | random.u64(..4)) + 1).collect();
+            for _ in 0..2000 {
+                let hash = hashes[random.usize(..hashes.len())];
+                match shard.find(hash) {
+                    Some(slot) if random.bool() => {
+                        shard.remove(slot);
+                        known.retain(|&other| other != hash);
+                    }
+                    Some(_) => {}
+                    None => {
+                        shard.insert(Slot { hash, bucket: Bucket::default() });
+                        known.push(hash);
+                    }
                 }
+                let found = hashes.iter().filter(|&&hash| shard.find(hash).is_some()).count();
+                assert_eq!((found, shard.used), (known.len(), known.len()), "seed {seed}");
             }
         }
     }
@@ -231,8 +331,8 @@ mod tests {
                 for _ in 0..4 {
                     scope.spawn(|| {
                         let passes = |key: u32| {
-                            let key = (key + round * 1000).to_ne_bytes();
-                            buckets.take(&key, rate, at(3)).passes()
+                            let key = KeyHash::of(&(key + round * 1000).to_ne_bytes());
+                            buckets.take(key, rate, at(3)).passes()
                         };
                         let here = (0..10).flat_map(|_| 0..20).filter(|&key| passes(key)).count();
                         passed.fetch_add(here as u64, Ordering::Relaxed);
@@ -248,11 +348,7 @@ mod tests {
         let Buckets::Keyed(keyed) = buckets else { return 0 };
         let shard = |shard: &RwLock<Shard>| {
             let shard = shard.read().unwrap();
-            // A hash table has at most 8 entries for each 7 of its capacity, and one byte for each.
-            let entries = shard.index.capacity() * 8 / 7 + 16;
-            entries * (size_of::<(u64, u32)>() + 1)
-                + shard.slots.capacity() * size_of::<Slot>()
-                + size_of::<RwLock<Shard>>()
+            shard.slots.capacity() * size_of::<Slot>() + size_of::<RwLock<Shard>>()
         };
         keyed.shards.iter().map(shard).sum()
     }
@@ -261,11 +357,11 @@ mod tests {
     fn a_hundred_thousand_keys_need_less_than_16_mb() {
         let (buckets, rate) = (Buckets::keyed(RATE_LIMIT_KEYS), rate(1, 0));
         for key in 0..RATE_LIMIT_KEYS as u32 {
-            assert!(buckets.take(&key.to_ne_bytes(), rate, at(1)).passes());
+            assert!(buckets.take(KeyHash::of(&key.to_ne_bytes()), rate, at(1)).passes());
         }
         // Each of them is known.
         for key in 0..RATE_LIMIT_KEYS as u32 {
-            assert!(!buckets.take(&key.to_ne_bytes(), rate, at(1)).passes());
+            assert!(!buckets.take(KeyHash::of(&key.to_ne_bytes()), rate, at(1)).passes());
         }
         assert_eq!((buckets.keys(), buckets.evicted()), (RATE_LIMIT_KEYS as u64, 0));
         let bytes = bytes_of(&buckets);
@@ -280,18 +376,19 @@ mod tests {
         let decisions = std::env::var("DECISIONS").map_or(1000, |text| text.parse().unwrap());
         let buckets = Buckets::keyed(RATE_LIMIT_KEYS);
         let rate = rate(1_000_000, 1_000_000);
-        let keys: Vec<String> = (0..RATE_LIMIT_KEYS).map(|key| format!("user-{key:08}")).collect();
         let mut random = fastrand::Rng::with_seed(1);
-        let order: Vec<usize> = (0..decisions).map(|_| random.usize(..keys.len())).collect();
+        let order: Vec<usize> = (0..decisions).map(|_| random.usize(..RATE_LIMIT_KEYS)).collect();
         for (name, workers) in [("new and known keys", 1), ("one worker", 1), ("two workers", 2)] {
             let began = Instant::now();
             std::thread::scope(|scope| {
                 for worker in 0..workers {
-                    let (keys, order, buckets) = (&keys, &order, &buckets);
+                    let (order, buckets) = (&order, &buckets);
                     scope.spawn(move || {
                         for (n, &key) in order.iter().skip(worker).step_by(workers).enumerate() {
                             let now = Time::from_micros(n as u64);
-                            buckets.take(keys[key].as_bytes(), rate, now);
+                            // A key of 16 bytes, as it would be in the head of a request.
+                            let key = (key as u128).to_ne_bytes();
+                            buckets.take(KeyHash::of(&key), rate, now);
                         }
                     });
                 }
@@ -302,7 +399,7 @@ mod tests {
         let one = Buckets::one();
         let began = Instant::now();
         for n in 0..decisions as u64 {
-            one.take(b"", rate, Time::from_micros(n));
+            one.take(KeyHash::default(), rate, Time::from_micros(n));
         }
         eprintln!("without keys: {} ns", began.elapsed().as_nanos() / decisions as u128);
     }

@@ -1,10 +1,12 @@
-//! Decides whether a request passes the limits, and whether the client gets a response or the
-//! request is sent again. Pure: no I/O, no clock.
+//! Decides whether a request passes the limits, whether it gets a fault, and whether the client
+//! gets a response or the request is sent again. Pure: no I/O, no clock.
 
 mod breaker;
 mod bucket;
 mod buckets;
 mod budget;
+mod fault;
+mod mirror;
 mod rate_limit;
 mod retry;
 mod sources;
@@ -15,10 +17,13 @@ pub use breaker::{
     Slot, Wanting,
 };
 pub use bucket::{Bucket, FILL_TIME_MAX, Rate, RateError, Taken};
-pub use buckets::{Buckets, Keyed, RATE_LIMIT_KEYS};
+pub use buckets::{Buckets, KeyHash, Keyed, RATE_LIMIT_KEYS};
 pub use budget::{BUDGET_WINDOW_S, RetryBudget};
+pub use fault::{Abort, Chance, FaultPolicy, Injected};
+pub use mirror::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy, Mirrored};
 pub use rate_limit::{
-    LimitBy, LimitFields, Quota, RATE_PER, RateLimit, RateLimitCells, Scope, quoted,
+    ByteLimit, LimitBy, LimitFields, Quota, RATE_PER, RateLimit, RateLimitCells, RequestLimit,
+    Scope, Way, quoted,
 };
 pub use retry::{
     ATTEMPTS, Asked, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT, Condition,

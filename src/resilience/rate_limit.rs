@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bucket::{Rate, Taken};
-use super::buckets::Buckets;
+use super::buckets::{Buckets, KeyHash};
 use crate::cells::{Count, PerWorker};
 use crate::error::{Flag, Refusal};
 use crate::time::Time;
@@ -80,20 +80,47 @@ pub struct RateLimit {
     pub name: Box<str>,
     /// `file:line` of the definition.
     pub place: Box<str>,
-    /// The rate.
-    pub rate: Rate,
-    /// How many requests may come at once with the first one.
-    pub burst: u64,
     /// The requests that share a bucket.
     pub by: LimitBy,
+    /// The limit on requests.
+    pub requests: Option<RequestLimit>,
+    /// The limit on the bytes of bodies.
+    pub bytes: Option<ByteLimit>,
     /// The name that clients see: a string of structured fields, with its quotes.
     pub label: Box<str>,
     /// The header fields of responses.
     pub fields: LimitFields,
-    /// The buckets. They survive reloads that do not change the limit.
-    pub buckets: Arc<Buckets>,
     /// The counters. They survive reloads while the name stays the same.
     pub stats: Arc<PerWorker<RateLimitCells>>,
+}
+
+/// A limit on requests.
+#[derive(Debug)]
+pub struct RequestLimit {
+    /// The rate.
+    pub rate: Rate,
+    /// How many requests may come at once with the first one.
+    pub burst: u64,
+    /// The buckets. They survive reloads that do not change the limit.
+    pub buckets: Arc<Buckets>,
+}
+
+/// A limit on the bytes of bodies. The bodies become slower.
+#[derive(Debug)]
+pub struct ByteLimit {
+    /// The rate in each direction.
+    pub rate: Rate,
+    /// The buckets of each direction. They survive reloads that do not change the limit.
+    pub buckets: [Arc<Buckets>; 2],
+}
+
+/// The direction of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the client.
+    Up,
+    /// To the client.
+    Down,
 }
 
 /// The counters of a rate limit, for one worker.
@@ -103,6 +130,8 @@ pub struct RateLimitCells {
     pub passed: Count,
     /// Requests that were refused.
     pub limited: Count,
+    /// Waits of bodies.
+    pub delays: Count,
 }
 
 /// The state of a bucket after a request, for the client.
@@ -117,22 +146,53 @@ pub struct Quota {
 }
 
 impl RateLimit {
-    /// Decides about a request of `worker` with `key`, and counts it. The result is the state for
-    /// the client, and the reason of a refusal.
-    pub fn check(&self, key: &[u8], worker: usize, now: Time) -> (Quota, Result<(), Refusal>) {
-        let taken = self.buckets.take(key, self.rate, now);
+    /// The hash of the key of a request. `key` is the value that [`RateLimit::by`] asks for.
+    pub fn hash(&self, key: &[u8]) -> KeyHash {
+        if self.by == LimitBy::All { KeyHash::default() } else { KeyHash::of(key) }
+    }
+
+    /// Decides about a request of `worker` with `key`, and counts it. Returns the state for the
+    /// client, if there is a limit on requests. A request that waits is refused.
+    pub fn check(&self, key: KeyHash, worker: usize, now: Time) -> Option<Quota> {
+        let RequestLimit { rate, buckets, .. } = self.requests.as_ref()?;
+        let taken = buckets.take(key, *rate, now);
         let cells = self.stats.worker(worker);
-        let result = match taken.passes() {
-            true => {
-                cells.passed.increment();
-                Ok(())
-            }
-            false => {
-                cells.limited.increment();
-                Err(self.scope.refusal())
-            }
-        };
-        (Quota::of(taken), result)
+        if taken.passes() {
+            cells.passed.increment()
+        } else {
+            cells.limited.increment()
+        }
+        Some(Quota::of(taken))
+    }
+
+    /// The refusal of a request that would have to wait.
+    pub fn refusal(&self) -> Refusal {
+        self.scope.refusal()
+    }
+
+    /// Counts `bytes` of a body with `key`. Returns the time to wait before the next bytes.
+    pub fn owe(&self, key: KeyHash, way: Way, bytes: u64, worker: usize, now: Time) -> Duration {
+        let Some(limit) = &self.bytes else { return Duration::ZERO };
+        let wait = limit.buckets[way as usize].owe(key, limit.rate, bytes, now);
+        if !wait.is_zero() {
+            self.stats.worker(worker).delays.increment();
+        }
+        wait
+    }
+
+    /// The number of keys in the tables.
+    pub fn keys(&self) -> u64 {
+        self.all_buckets().map(|buckets| buckets.keys()).sum()
+    }
+
+    /// The number of keys that were forgotten too early.
+    pub fn evicted(&self) -> u64 {
+        self.all_buckets().map(|buckets| buckets.evicted()).sum()
+    }
+
+    fn all_buckets(&self) -> impl Iterator<Item = &Arc<Buckets>> {
+        let requests = self.requests.iter().map(|limit| &limit.buckets);
+        requests.chain(self.bytes.iter().flat_map(|limit| &limit.buckets))
     }
 }
 
@@ -154,8 +214,13 @@ fn whole_seconds(time: Duration) -> u32 {
 
 impl fmt::Display for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (units, per) = (self.rate.units(), self.rate.per());
-        write!(f, "{units} requests per {per:?}, burst {}", self.burst)?;
+        if let Some(RequestLimit { rate, burst, .. }) = &self.requests {
+            write!(f, "{} requests per {:?}, burst {burst}", rate.units(), rate.per())?;
+        }
+        if let Some(ByteLimit { rate, .. }) = &self.bytes {
+            let before = if self.requests.is_some() { ", " } else { "" };
+            write!(f, "{before}{} bytes per {:?} in each direction", rate.units(), rate.per())?;
+        }
         match &self.by {
             LimitBy::All => Ok(()),
             LimitBy::Header(name) => write!(f, ", by header {name}"),
@@ -191,21 +256,22 @@ mod tests {
             host: "*".into(),
             name: "*#1".into(),
             place: "a.yaml:1".into(),
-            rate: Rate::new(2, Duration::from_secs(3), 0).unwrap(),
-            burst: 0,
             by: LimitBy::Header("x-user".into()),
+            requests: Some(RequestLimit {
+                rate: Rate::new(2, Duration::from_secs(3), 0).unwrap(),
+                burst: 0,
+                buckets: Arc::new(Buckets::keyed(10)),
+            }),
+            bytes: None,
             label: quoted("*#1"),
             fields: LimitFields::default(),
-            buckets: Arc::new(Buckets::keyed(10)),
             stats: Arc::new(PerWorker::new(1)),
         };
-        let check = |key: &[u8]| limit.check(key, 0, Time::from_micros(1));
-        let quota = |full_in_s, wait_s| Quota { left: 0, full_in_s, wait_s };
-        assert_eq!(check(b"ada"), (quota(2, 0), Ok(())));
-        let (state, result) = check(b"ada");
-        let refusal = result.unwrap_err();
-        assert_eq!((state, refusal.status, refusal.flag), (quota(2, 2), 429, Flag::RateLimited));
-        assert_eq!(check(b"bob").1, Ok(()));
+        let check = |key: &[u8]| limit.check(limit.hash(key), 0, Time::from_micros(1));
+        let quota = |full_in_s, wait_s| Some(Quota { left: 0, full_in_s, wait_s });
+        assert_eq!(check(b"ada"), quota(2, 0));
+        assert_eq!(check(b"ada"), quota(2, 2));
+        assert_eq!(check(b"bob"), quota(2, 0));
         let cells = limit.stats.worker(0);
         assert_eq!((cells.passed.value(), cells.limited.value()), (2, 1));
         assert_eq!(limit.to_string(), "2 requests per 3s, burst 0, by header x-user");

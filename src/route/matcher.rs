@@ -69,10 +69,8 @@ impl Matcher {
         if !self.methods.is_empty() && !names(request.method_name()) {
             return Err(Mismatch::Method);
         }
-        for (name, wanted) in &self.headers {
-            if !has_field(request, name, wanted) {
-                return Err(Mismatch::Header(name));
-            }
+        if let Some((name, _)) = first_unfit(request, &self.headers) {
+            return Err(Mismatch::Header(name));
         }
         for (name, wanted) in &self.query {
             let fits = parameters(request.query())
@@ -95,6 +93,18 @@ impl Matcher {
         let methods = any_method && later.methods.iter().all(|method| has(method));
         self.path.covers(&later.path) && methods && self.headers.is_empty() && self.query.is_empty()
     }
+}
+
+/// Whether all conditions on header fields hold.
+pub(super) fn fits_headers(request: HeadView<'_>, headers: &[(Box<str>, ValueMatch)]) -> bool {
+    first_unfit(request, headers).is_none()
+}
+
+fn first_unfit<'m>(
+    request: HeadView<'_>,
+    headers: &'m [(Box<str>, ValueMatch)],
+) -> Option<&'m (Box<str>, ValueMatch)> {
+    headers.iter().find(|(name, wanted)| !has_field(request, name, wanted))
 }
 
 fn has_field(request: HeadView<'_>, name: &str, wanted: &ValueMatch) -> bool {

@@ -3,8 +3,10 @@
 
 mod action;
 mod cells;
+mod fault;
 mod host;
 mod matcher;
+mod mirror;
 mod rewrite;
 mod rules;
 mod split;
@@ -15,8 +17,10 @@ use std::time::Duration;
 
 pub use action::{Action, Redirect, Respond};
 pub use cells::RuleCells;
+pub use fault::Fault;
 pub use host::HostPattern;
 pub use matcher::{CONNECT, Matcher, Mismatch};
+pub use mirror::Mirror;
 pub use rewrite::Rewrite;
 pub use split::{Split, Turns};
 pub use table::{HTTP_PORT, HTTPS_PORT, Looked, Table};
@@ -46,6 +50,10 @@ pub struct Rule {
     pub timeout: Option<Duration>,
     /// Retries of failed requests. They override those of the service.
     pub retries: Option<Arc<RetryPolicy>>,
+    /// The faults that are injected into requests.
+    pub fault: Option<Box<Fault>>,
+    /// The mirror of requests.
+    pub mirror: Option<Box<Mirror>>,
     /// The limit on the requests of the rule.
     pub rate_limit: Option<Arc<RateLimit>>,
     /// The longest time without a byte of a body in either direction. It overrides the time of the

@@ -144,6 +144,8 @@ mod tests {
             action: Action::Respond(respond),
             timeout: None,
             retries: None,
+            fault: None,
+            mirror: None,
             rate_limit: None,
             body_idle: None,
             jwt: None,

@@ -80,6 +80,8 @@ pub struct WorkerCells {
     pub panics: Count,
     /// Failures of accept(2), for example because descriptors or memory are used up.
     pub accept_errors: Count,
+    /// Mirrored requests in progress (gauge).
+    pub mirrored: Count,
     /// Buffers in use (gauge).
     pub buffers_used: Count,
     /// Buffers kept for reuse (gauge).

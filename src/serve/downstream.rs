@@ -79,6 +79,18 @@ impl Peer {
         if self.secured.is_some() || self.tls_before { "https" } else { "http" }
     }
 
+    /// The element of `x-forwarded-client-cert` for a service.
+    pub fn client_cert(&self, forward: ForwardClientCert) -> ClientCert<'_> {
+        let secured = self.secured.as_ref();
+        let element = secured.and_then(|secured| secured.forwarded.as_deref());
+        match (forward, element) {
+            (ForwardClientCert::Set, Some(element)) => ClientCert::Set(element),
+            (ForwardClientCert::Append, Some(element)) => ClientCert::Append(element),
+            // Without a certificate, the field that the client sent cannot be trusted.
+            _ => ClientCert::Drop,
+        }
+    }
+
     /// The SPIFFE ID.
     pub fn identity(&self) -> Option<&str> {
         let proven = self.secured.as_ref().and_then(|secured| secured.identity.as_ref());
@@ -255,18 +267,6 @@ impl<I: Io> Downstream<I> {
             registered,
             listener_name: Rc::clone(&self.listener_name),
             listener_index: self.listener_index.clone(),
-        }
-    }
-
-    /// The element of `x-forwarded-client-cert` for a service.
-    pub fn client_cert(&self, forward: ForwardClientCert) -> ClientCert<'_> {
-        let secured = self.peer.secured.as_ref();
-        let element = secured.and_then(|secured| secured.forwarded.as_deref());
-        match (forward, element) {
-            (ForwardClientCert::Set, Some(element)) => ClientCert::Set(element),
-            (ForwardClientCert::Append, Some(element)) => ClientCert::Append(element),
-            // Without a certificate, the field that the client sent cannot be trusted.
-            _ => ClientCert::Drop,
         }
     }
 

@@ -21,21 +21,22 @@ use super::outgoing::Outgoing;
 use super::plan::{self, Plan};
 use super::record::ExchangeRecord;
 use super::reply;
+use super::retry;
 use super::send::{Answered, send};
 use super::tunnel::Tunnel;
 use super::workspace::Workspace;
-use crate::cluster::Protocol;
 use crate::error::{Flag, Refusal};
 use crate::grpc::{self, Kind};
 use crate::http1::framing::{self, RequestFraming};
 use crate::message::Method;
+use crate::resilience::{Chance, Way};
 use crate::route::Action;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
 use crate::snapshot::Listener;
 use crate::time::Time;
 use crate::upstream::choose::{Choice, Target};
-use crate::upstream::{Attempt, Local, LocalRule, Upstream};
+use crate::upstream::{Attempt, Local, LocalRule, LocalService, Upstream};
 use crate::wire::{Wire, delivered};
 
 /// The next step for the client's connection after an exchange.
@@ -188,11 +189,16 @@ fn plan_of<I: Io>(
         Ok(slot) => slot,
         Err(refusal) => return Planned::Refused(framing, refusal),
     };
-    let is_grpc = |kind: &Kind| !kind.is_web() || service.config.protocol == Protocol::Grpc;
-    let kind = record.kind().filter(is_grpc);
+    let kind = plan::kind_for(record, service);
     let asked = kind.and_then(|_| request.value(b"grpc-timeout")).and_then(grpc::parse_timeout);
-    let timeouts = [rule.timeout.or(service.config.timeout), asked];
-    let timeout = timeouts.into_iter().flatten().min();
+    let fault = rule.fault.as_ref().and_then(|fault| {
+        let mut random = downstream.worker.random.borrow_mut();
+        fault.decide(request, || random.u32(..Chance::PARTS))
+    });
+    // A client with a deadline does not wait for longer because of a delay.
+    let delay = fault.and_then(|fault| fault.delay).unwrap_or_default();
+    let own = rule.timeout.or(service.config.timeout).map(|own| own.saturating_add(delay));
+    let timeout = [own, asked].into_iter().flatten().min();
     if let Some(budget) = &service.config.retry_budget {
         budget.request(downstream.worker.index, downstream.worker.io.recent());
     }
@@ -203,10 +209,24 @@ fn plan_of<I: Io>(
         subset: destination.subset as usize,
         token,
         slot,
+        fault,
+        mirror: mirror_of(downstream, local, rule),
         deadline: timeout.map_or(Time::NEVER, |timeout| record.began + timeout),
         body_idle: rule.body_idle.unwrap_or(record.terms().timeouts.body_idle),
     };
     Planned::Forward(framing, plan, kind)
+}
+
+/// The service that gets a copy of a request of `rule`, if the request is mirrored.
+fn mirror_of<I: Io>(
+    downstream: &Downstream<I>,
+    local: &Local<I>,
+    rule: &LocalRule,
+) -> Option<Rc<LocalService<I>>> {
+    let mirror = rule.mirror.as_ref()?;
+    let draw = downstream.worker.random.borrow_mut().u32(..Chance::PARTS);
+    let taken = mirror.policy.chance.takes(draw);
+    taken.then(|| local.service_at(mirror.to.service as usize).map(Rc::clone))?
 }
 
 /// The result of forwarding.
@@ -245,6 +265,9 @@ async fn forward<I: Io>(
             return Forwarded::Over(Box::pin(refuse).await);
         }
     };
+    if let Some(wait) = record.owe(Way::Up, outgoing.first_bytes()) {
+        Box::pin(retry::pause(exchange, wait)).await;
+    }
     let result = send(exchange, choice, drafts, &outgoing).await;
     let keep = match result {
         Ok(Answered::Done { keep }) => keep,
@@ -259,7 +282,9 @@ async fn forward<I: Io>(
         Err(Failure::Refused(refusal)) => {
             let keep = exchange.framing.keep_alive && outgoing.is_read();
             outgoing.keep_request();
-            let send = reply::send_refusal(record, downstream, exchange.method, refusal, keep);
+            let injected = exchange.plan.fault.and_then(|fault| fault.code_of(&refusal));
+            let refused = (refusal, injected.unwrap_or_else(|| grpc::code_of_refusal(&refusal)));
+            let send = reply::send_refusal_of(record, downstream, exchange.method, refused, keep);
             Box::pin(send).await
         }
         Err(Failure::Late | Failure::Broken) => {

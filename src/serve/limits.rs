@@ -10,7 +10,7 @@ use crate::error::Refusal;
 use crate::http1::sink::Sink;
 use crate::message::HeadView;
 use crate::propagation::forwarded;
-use crate::resilience::{LimitBy, Quota, RateLimit, Scope};
+use crate::resilience::{LimitBy, Quota, Rate, RateLimit, Scope};
 use crate::route::Rule;
 use crate::runtime::io::Io;
 
@@ -62,9 +62,19 @@ fn check_limit<I: Io>(
         LimitBy::Identity => peer.identity().unwrap_or_default().as_bytes(),
         LimitBy::Source => source(forwarded::client(request, hops, peer.address), &mut octets),
     };
-    let (quota, result) = limit.check(key, downstream.worker.index, record.began);
+    let key = limit.hash(key);
+    if limit.bytes.is_some() {
+        record.throttle(limit.scope, key);
+    }
+    let Some(quota) = limit.check(key, downstream.worker.index, record.began) else {
+        return Ok(());
+    };
     record.set_quota(limit.scope, quota);
-    result.inspect_err(|_| record.set_limit(limit))
+    if quota.wait_s == 0 {
+        return Ok(());
+    }
+    record.set_limit(limit);
+    Err(limit.refusal())
 }
 
 fn source(client: Option<IpAddr>, octets: &mut [u8; 16]) -> &[u8] {
@@ -87,13 +97,17 @@ pub type Quotas = [Option<Quota>; Scope::COUNT];
 /// Writes the fields about the limits that a request has met, and the wait of a refused request.
 pub fn put_fields(out: &mut dyn Sink, limits: [Option<&RateLimit>; Scope::COUNT], quotas: Quotas) {
     let met = || limits.into_iter().zip(quotas).filter_map(|(limit, quota)| Some((limit?, quota?)));
-    for (limit, quota) in met().filter(|(limit, _)| limit.fields.standard) {
-        put_standard(out, limit, quota);
+    for (limit, quota) in met() {
+        if let (true, Some(requests)) = (limit.fields.standard, &limit.requests) {
+            put_standard(out, &limit.label, requests.rate, quota);
+        }
     }
     // These fields have room for one limit: the next one that will refuse.
     let next = met().filter(|(limit, _)| limit.fields.envoy).min_by_key(|(_, quota)| quota.left);
-    if let Some((limit, quota)) = next {
-        put(out, b"x-ratelimit-limit", limit.rate.units());
+    if let Some((limit, quota)) = next
+        && let Some(requests) = &limit.requests
+    {
+        put(out, b"x-ratelimit-limit", requests.rate.units());
         put(out, b"x-ratelimit-remaining", quota.left.into());
         put(out, b"x-ratelimit-reset", quota.full_in_s.into());
     }
@@ -102,13 +116,13 @@ pub fn put_fields(out: &mut dyn Sink, limits: [Option<&RateLimit>; Scope::COUNT]
     }
 }
 
-fn put_standard(out: &mut dyn Sink, limit: &RateLimit, quota: Quota) {
-    let label = limit.label.as_bytes();
+fn put_standard(out: &mut dyn Sink, label: &str, rate: Rate, quota: Quota) {
+    let label = label.as_bytes();
     let mut digits = [[0; 20]; 2];
     let [first, second] = &mut digits;
-    let units = decimal(first, limit.rate.units());
+    let units = decimal(first, rate.units());
     // A window is in whole seconds (structured fields have integers here).
-    let window: [&[u8]; 2] = match limit.rate.per() {
+    let window: [&[u8]; 2] = match rate.per() {
         per if per.subsec_nanos() == 0 => [b";w=", decimal(second, per.as_secs())],
         _ => [b"", b""],
     };

@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use super::body::BodyProgress;
 use super::exchange::Exchange;
+use super::mirror::MirroredRequest;
 use super::private;
 use super::record::ExchangeRecord;
-use super::request_head::put_head;
+use super::request_head::{HeadChanges, put_head};
 use super::retry::Replay;
 use super::workspace::Drafts;
 use crate::error::Refusal;
@@ -31,6 +32,8 @@ pub struct Outgoing<'x, I: Io> {
     ended: Option<Vec<u8>>,
     /// The bytes of the body that were read after `first`.
     replay: Replay,
+    /// The copy for the mirror, until it is complete.
+    mirrored: RefCell<Option<Box<MirroredRequest<I>>>>,
     /// Whether the whole body was read.
     whole: Cell<bool>,
     /// Whether the rest of the body, after `first`, is read from the client.
@@ -69,11 +72,29 @@ impl<'x, I: Io> Outgoing<'x, I> {
             first: start..start + taken,
             ended,
             replay: Replay::new(replay_max),
+            mirrored: RefCell::default(),
             whole: Cell::new(whole),
             streamed: Cell::default(),
             beyond: RefCell::default(),
             request_id,
         })
+    }
+
+    /// The number of bytes of the body that came with the head.
+    pub fn first_bytes(&self) -> u64 {
+        self.first.len() as u64
+    }
+
+    /// Copies the request for the mirror. Sends the copy if the whole body is at hand.
+    pub fn mirror(&self, exchange: &Exchange<'_, I>) {
+        let (head, buf) = (self.head.borrow(), self.buf.borrow());
+        let Some(buf) = buf.as_ref() else { return };
+        let (request, first) = (head.view(buf.block()), &buf.data()[self.first.clone()]);
+        let mirrored = MirroredRequest::begin(exchange, request, first, self.request_id);
+        match mirrored {
+            Some(mirrored) if self.whole.get() => mirrored.send(0, self.ended.clone()),
+            mirrored => *self.mirrored.borrow_mut() = mirrored,
+        }
     }
 
     /// Starts to send the request: puts its head into `drafts`, and returns all bytes of its body
@@ -87,7 +108,8 @@ impl<'x, I: Io> Outgoing<'x, I> {
         let (head, buf) = (self.head.borrow(), self.buf.borrow());
         let buf = buf.as_ref()?;
         let request = head.view(buf.block());
-        put_head(exchange, upstream, &mut drafts.scratch, request, self.request_id.as_ref());
+        let changes = HeadChanges::of(exchange, self.request_id.as_ref());
+        put_head(&changes, upstream, &mut drafts.scratch, request);
         if private::is_asked_for(request) {
             upstream.private.set(true);
         }
@@ -120,18 +142,26 @@ impl<'x, I: Io> Outgoing<'x, I> {
         self.streamed.get()
     }
 
-    /// Keeps `read`, the next bytes of the client, if the request may be sent again. The last of
-    /// them may belong to its next request.
+    /// Keeps `read`, the next bytes of the client, if the request may be sent again or is mirrored.
+    /// The last of them may belong to its next request.
     pub fn keep(&self, read: &[u8]) {
+        let mut mirrored = self.mirrored.borrow_mut();
+        if mirrored.as_mut().is_some_and(|mirrored| !mirrored.keep(read)) {
+            *mirrored = None;
+        }
         if self.replay.is_whole() {
             self.replay.keep(read);
             self.release_unless_replayable();
         }
     }
 
-    /// Ends the kept bytes: the last `excess` of them are not a part of the body.
-    pub fn end_replay(&self, excess: usize, trailers: Option<&[u8]>) {
+    /// Ends the kept bytes: the last `excess` of them are not a part of the body. Sends the copy
+    /// for the mirror.
+    pub fn end_body(&self, excess: usize, trailers: Option<&[u8]>) {
         self.replay.end(excess, trailers);
+        if let Some(mirrored) = self.mirrored.take() {
+            mirrored.send(excess, trailers.map(<[u8]>::to_vec));
+        }
     }
 
     /// Whether all bytes that were read are at hand.

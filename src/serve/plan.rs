@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::downstream::Downstream;
+use super::record::ExchangeRecord;
+use crate::cluster::Protocol;
 use crate::decision::UNKNOWN;
 use crate::error::Refusal;
+use crate::grpc::Kind;
 use crate::jwt::Accepted;
 use crate::mesh::OriginalTarget;
 use crate::message::HeadView;
-use crate::resilience::{RetryPolicy, Slot};
+use crate::resilience::{Injected, RetryPolicy, Slot};
 use crate::route::Rule;
 use crate::runtime::io::Io;
 use crate::snapshot::Listener;
@@ -35,6 +38,10 @@ pub struct Plan<I: Io> {
     pub token: Option<Rc<Accepted>>,
     /// The slot of the service's circuit breaker, if it has one.
     pub slot: Option<Slot>,
+    /// The faults that are injected.
+    pub fault: Option<Injected>,
+    /// The service that gets a copy of the request.
+    pub mirror: Option<Rc<LocalService<I>>>,
     /// The deadline of the whole exchange.
     pub deadline: Time,
     /// The exchange fails when no byte of a body passes in either direction for this long.
@@ -51,6 +58,13 @@ impl<I: Io> Plan<I> {
     pub fn token_field(&self) -> Option<&str> {
         self.token.as_ref().and_then(|token| token.provider.field_to_drop())
     }
+}
+
+/// The kind of gRPC call that a request is for `service`. A call by gRPC-Web is an ordinary request
+/// for a service that may speak gRPC-Web itself.
+pub fn kind_for<I: Io>(record: &ExchangeRecord<I>, service: &LocalService<I>) -> Option<Kind> {
+    let is_call = |kind: &Kind| !kind.is_web() || service.config.protocol == Protocol::Grpc;
+    record.kind().filter(is_call)
 }
 
 /// The original destination of a captured connection.

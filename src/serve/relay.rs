@@ -10,10 +10,12 @@ use super::download::Failure;
 use super::exchange::Exchange;
 use super::outgoing::Outgoing;
 use super::pace::{Pace, noticed};
+use super::retry;
 use super::workspace::Drafts;
 use crate::error::Flag;
 use crate::grpc::Code;
 use crate::message::Limits;
+use crate::resilience::Way;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
@@ -26,7 +28,7 @@ use crate::wire::Wire;
 pub const SPLICE_MIN_BYTES: u64 = 256 * 1024;
 
 /// How often the client is checked for a disconnect while the endpoint is silent.
-const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+pub const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A response that is about to be sent.
 pub struct Reply<'a> {
@@ -61,15 +63,27 @@ pub async fn response<I: Io>(
     if may_wait(exchange, &portion.buf, &reply.body) {
         outgoing.release();
     }
+    // A response may have one portion only, so the first one waits before it is sent. The others
+    // wait after that, without a buffer.
+    if let Some(wait) = exchange.record.owe(Way::Down, portion.buf.len() as u64) {
+        Box::pin(throttle(exchange, upstream, wait)).await?;
+    }
+    let mut wait = None;
     buf = head_to_client(exchange, &drafts.scratch, &reply.body, portion.buf).await?;
     while !reply.body.is_done() {
         let bulk = reply.body.opaque_bytes().is_some_and(|left| left >= SPLICE_MIN_BYTES);
+        let bulk = bulk && !exchange.record.is_throttled();
         if bulk && upstream.stream.can_splice(&exchange.downstream.stream) {
             drop(buf);
             free(drafts, outgoing);
             Box::pin(splice(exchange, upstream, &mut reply.body)).await?;
             buf = exchange.downstream.worker.io.buffers().take();
             continue;
+        }
+        if let Some(wait) = wait.take() {
+            drop(buf);
+            Box::pin(throttle(exchange, upstream, wait)).await?;
+            buf = exchange.downstream.worker.io.buffers().take();
         }
         if pace.is_due() {
             drop(buf);
@@ -93,9 +107,25 @@ pub async fn response<I: Io>(
         };
         portion = take(exchange, upstream, &mut reply, buf)?;
         pace.passed(portion.buf.len());
+        wait = exchange.record.owe(Way::Down, portion.buf.len() as u64);
         buf = body_to_client(exchange, &reply.body, portion.buf).await?;
     }
     Ok(Passed { clean: portion.clean })
+}
+
+/// Waits because of a limit on bytes.
+async fn throttle<I: Io>(
+    exchange: &Exchange<'_, I>,
+    upstream: &Upstream<Wire<I::Stream>>,
+    wait: Duration,
+) -> Result<(), Failure> {
+    let now = exchange.downstream.worker.io.now();
+    let wait = wait.min(exchange.plan.deadline.since(now));
+    let paused = pin!(retry::pause(exchange, wait));
+    match await_endpoint(exchange, &upstream.alarm, now, Time::NEVER, paused).await {
+        Ok(()) => Ok(()),
+        Err(_) => Err(client_left(exchange)),
+    }
 }
 
 /// Whether the first write to the client may wait. A stream of HTTP/2 knows it. Others would need a
@@ -221,7 +251,7 @@ pub async fn await_endpoint<I: Io, T>(
 /// Whether the client has left. A client that has closed only its sending side may still read the
 /// response if its request said `connection: close`; otherwise it has left. The listener's
 /// `abort_on_close` overrides this rule.
-fn has_left<I: Io>(exchange: &Exchange<'_, I>) -> bool {
+pub fn has_left<I: Io>(exchange: &Exchange<'_, I>) -> bool {
     match exchange.downstream.stream.quiet() {
         Quiet::Closed => true,
         Quiet::Ended => exchange.plan.terms.abort_on_close.unwrap_or(exchange.framing.keep_alive),

@@ -8,7 +8,7 @@ use super::exchange::After;
 use super::record::{ExchangeRecord, LateCopy};
 use super::workspace::Workspace;
 use crate::error::{Flag, Refusal};
-use crate::grpc::{Kind, code_of_refusal, percent_encoded};
+use crate::grpc::{Code, Kind, code_of_refusal, percent_encoded};
 use crate::http1::framing::RequestFraming;
 use crate::http1::local::{self, CallReply, LocalReply};
 use crate::http1::sink::Sink;
@@ -125,11 +125,23 @@ pub async fn send_refusal<I: Io>(
     refusal: Refusal,
     keep: bool,
 ) -> bool {
+    let code = code_of_refusal(&refusal);
+    send_refusal_of(record, downstream, method, (refusal, code), keep).await
+}
+
+/// Like [`send_refusal`], with the code for a gRPC call.
+pub async fn send_refusal_of<I: Io>(
+    record: &ExchangeRecord<I>,
+    downstream: &Downstream<I>,
+    method: Method,
+    (refusal, code): (Refusal, Code),
+    keep: bool,
+) -> bool {
     record.set_refusal(&refusal);
     let keep = keep && !downstream.draining();
-    let call = record.kind();
+    let call = record.kind().map(|kind| (kind, code));
     if call.is_some() {
-        record.set_code(code_of_refusal(&refusal));
+        record.set_code(code);
     }
     let quotas = |out: &mut dyn Sink| record.put_quotas(out);
     let reply = refusal_reply(&refusal, call, method == Method::Head, keep);
@@ -173,7 +185,7 @@ fn fields_of(refusal: &Refusal, is_call: bool) -> &'static HeaderEdits {
 
 fn refusal_reply(
     refusal: &Refusal,
-    call: Option<Kind>,
+    call: Option<(Kind, Code)>,
     is_head: bool,
     keep: bool,
 ) -> LocalReply<'static> {
@@ -187,10 +199,10 @@ fn refusal_reply(
         keep,
         is_head,
     };
-    if let Some(kind) = call {
+    if let Some((kind, code)) = call {
         let call = CallReply {
             content_type: kind.content_type(),
-            status: code_of_refusal(refusal).number(),
+            status: code.number(),
             message: percent_encoded(refusal.detail),
         };
         return LocalReply { status: 200, call: Some(call), ..plain };

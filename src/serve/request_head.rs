@@ -1,49 +1,99 @@
 //! The head of a request for the endpoint.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::downstream::Peer;
 use super::exchange::Exchange;
 use crate::grpc::{self, Kind};
 use crate::http1::encode::{self, Replaced, RequestEdits};
-use crate::http1::framing;
+use crate::http1::framing::{self, RequestFraming};
 use crate::http1::sink::Sink;
 use crate::message::HeadView;
 use crate::net::Address;
 use crate::propagation::{RequestId, forwarded};
-use crate::runtime::io::Io;
+use crate::route::{Mirror, Rule};
+use crate::runtime::io::{Io, Stream};
 use crate::time::Time;
-use crate::upstream::Upstream;
+use crate::upstream::{Terms, Upstream};
 use crate::wire::Wire;
 
+/// The values that change the head of a request on its way to an endpoint.
+pub struct HeadChanges<'a> {
+    /// The client.
+    pub peer: &'a Peer,
+    /// The terms of the listener.
+    pub terms: &'a Terms,
+    /// The rule.
+    pub rule: &'a Rule,
+    /// The framing of the request.
+    pub framing: &'a RequestFraming,
+    /// The kind of gRPC call.
+    pub kind: Option<Kind>,
+    /// The time that a gRPC call has left.
+    pub left: Option<Duration>,
+    /// The field that held the token, if the service must not get it.
+    pub token_field: Option<&'a str>,
+    /// The request id that the proxy made.
+    pub request_id: Option<&'a RequestId>,
+    /// The mirror, if this is a mirrored request.
+    pub mirror: Option<&'a Mirror>,
+}
+
+impl<'a> HeadChanges<'a> {
+    /// The changes for the request of `exchange`.
+    pub fn of<I: Io>(exchange: &'a Exchange<'_, I>, request_id: Option<&'a RequestId>) -> Self {
+        let (downstream, plan) = (exchange.downstream, exchange.plan);
+        let limited = exchange.kind.is_some() && plan.deadline != Time::NEVER;
+        Self {
+            peer: &downstream.peer,
+            terms: &plan.terms,
+            rule: &plan.rule,
+            framing: &exchange.framing,
+            kind: exchange.kind,
+            left: limited.then(|| plan.deadline.since(downstream.worker.io.now())),
+            token_field: plan.token_field(),
+            request_id,
+            mirror: None,
+        }
+    }
+}
+
 /// Writes the head of the request to `upstream`. For HTTP/1.1 its text goes to `scratch`.
-pub fn put_head<I: Io>(
-    exchange: &Exchange<'_, I>,
-    upstream: &Upstream<Wire<I::Stream>>,
+pub fn put_head<S: Stream>(
+    changes: &HeadChanges<'_>,
+    upstream: &Upstream<Wire<S>>,
     scratch: &mut Vec<u8>,
     request: HeadView<'_>,
-    request_id: Option<&RequestId>,
 ) {
-    let (downstream, plan) = (exchange.downstream, exchange.plan);
+    let HeadChanges { peer, terms, rule, .. } = changes;
     let mut target = Vec::new();
-    let rewrite = plan.rule.rewrite.as_ref();
-    let rewritten = rewrite.is_some_and(|rewrite| rewrite.target(&plan.rule, request, &mut target));
-    let replaced = exchange.kind.map(|kind| replaced(exchange, kind, request)).unwrap_or_default();
+    let rewrite = rule.rewrite.as_ref();
+    let rewritten = rewrite.is_some_and(|rewrite| rewrite.target(rule, request, &mut target));
+    let replaced = changes.kind.map(|kind| replaced(changes, kind, request)).unwrap_or_default();
     // An HTTP/1.0 request may have no host, but the request to the endpoint needs one (RFC 9112
     // 3.2).
     let address =
         request.authority().is_empty().then(|| host_of(&upstream.endpoint.config.borrow().address));
     let host = rewrite.and_then(|rewrite| rewrite.host.as_deref()).or(address.as_deref());
+    let mut host = host.map(|host| Cow::from(host.as_bytes()));
+    if let Some(mirror) = changes.mirror {
+        let own = host.as_deref().unwrap_or_else(|| request.authority());
+        host = Some(mirror.host(own).into_owned().into());
+    }
     let edits = RequestEdits {
         replaced: &replaced,
-        host: host.map(str::as_bytes),
+        host: host.as_deref(),
         target: rewritten.then_some(&target[..]),
-        client_ip: downstream.peer.ip_bytes(),
-        forwarded_proto: forwarded_proto(exchange, request),
-        client_cert: downstream.client_cert(plan.terms.forward_client_cert),
-        request_id: request_id.map(RequestId::as_bytes),
-        via: plan.terms.via.as_deref(),
-        token_field: plan.token_field(),
-        headers: &plan.rule.request_headers,
+        client_ip: peer.ip_bytes(),
+        forwarded_proto: forwarded_proto(changes, request),
+        client_cert: peer.client_cert(terms.forward_client_cert),
+        request_id: changes.request_id.map(RequestId::as_bytes),
+        via: terms.via.as_deref(),
+        token_field: changes.token_field,
+        headers: &rule.request_headers,
     };
-    let write = |out: &mut dyn Sink| encode::request(out, request, &exchange.framing, &edits);
+    let write = |out: &mut dyn Sink| encode::request(out, request, changes.framing, &edits);
     upstream.stream.put_head(scratch, write);
 }
 
@@ -56,11 +106,10 @@ fn host_of(address: &Address) -> String {
 }
 
 /// The fields that are replaced in a gRPC call: the time left, and the framing of gRPC-Web.
-fn replaced<I: Io>(exchange: &Exchange<'_, I>, kind: Kind, request: HeadView<'_>) -> Vec<Replaced> {
+fn replaced(changes: &HeadChanges<'_>, kind: Kind, request: HeadView<'_>) -> Vec<Replaced> {
     let mut replaced = Vec::new();
-    if exchange.plan.deadline != Time::NEVER {
+    if let Some(left) = changes.left {
         let mut value = Vec::new();
-        let left = exchange.plan.deadline.since(exchange.downstream.worker.io.now());
         grpc::write_timeout(&mut value, left);
         replaced.push(("grpc-timeout", Some(value)));
     }
@@ -77,7 +126,7 @@ fn replaced<I: Io>(exchange: &Exchange<'_, I>, kind: Kind, request: HeadView<'_>
 
 /// `http` or `https`: the scheme of the client's connection to this proxy, or the scheme that a
 /// trusted proxy reports.
-fn forwarded_proto<I: Io>(exchange: &Exchange<'_, I>, request: HeadView<'_>) -> &'static str {
-    let reported = forwarded::scheme(request, exchange.plan.terms.trusted_hops);
-    reported.unwrap_or_else(|| exchange.downstream.peer.scheme())
+fn forwarded_proto(changes: &HeadChanges<'_>, request: HeadView<'_>) -> &'static str {
+    let reported = forwarded::scheme(request, changes.terms.trusted_hops);
+    reported.unwrap_or_else(|| changes.peer.scheme())
 }

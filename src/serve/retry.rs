@@ -147,10 +147,15 @@ const OVERLOADED_FIELDS: [&[u8]; 2] = [b"x-ringway-overloaded", b"x-envoy-overlo
 fn facts(response: HeadView<'_>) -> Response {
     Response {
         status: response.head.status,
-        // A status beside a body may be anything; a call ends with its trailers.
-        code: response.value(b"grpc-status").filter(|_| response.head.ends).map(Code::from_value),
+        code: code(response),
         ratelimited: response.value(b"x-envoy-ratelimited").is_some(),
     }
+}
+
+/// The code of a gRPC call whose response consists of it alone. A code beside a body may be
+/// anything; such a call ends with its trailers.
+pub fn code(response: HeadView<'_>) -> Option<Code> {
+    response.value(b"grpc-status").filter(|_| response.head.ends).map(Code::from_value)
 }
 
 fn asked(response: HeadView<'_>) -> Option<Asked> {

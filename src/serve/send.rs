@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::body::{BodyTransform, CallBody};
 use super::download::{self, Downloaded, Failure, ResponseHead};
 use super::exchange::Exchange;
+use super::fault;
 use super::outgoing::Outgoing;
 use super::relay;
 use super::retry::{self, Again, Tried, Tries};
@@ -35,6 +36,12 @@ pub async fn send<I: Io>(
     drafts: &mut Drafts,
     outgoing: &Outgoing<'_, I>,
 ) -> Result<Answered<I>, Failure> {
+    if let Some(fault) = &exchange.plan.fault {
+        Box::pin(fault::inject(exchange, fault)).await?;
+    }
+    if exchange.plan.mirror.is_some() {
+        outgoing.mirror(exchange);
+    }
     let core = exchange.downstream.worker.core();
     let mut tries = Tries::default();
     loop {
@@ -114,7 +121,8 @@ fn conclude<I: Io>(
     match carried {
         Ok(Carried::Downloaded(Downloaded::Done { keep, reusable })) => {
             exchange.record.ended(now);
-            attempt.finish(now, Outcome::Answered(exchange.record.status()));
+            let (status, code) = (exchange.record.status(), exchange.record.code());
+            attempt.finish(now, Outcome::Answered(status, code));
             let service = &exchange.plan.service;
             match reusable {
                 // HTTP/2 has no private connections: its streams share one connection, and NTLM and
@@ -238,11 +246,11 @@ async fn respond<I: Io>(
     let circumstances = Circumstances { reused, idempotent, replayable, repeats: tries.repeats };
     let verdict = head.as_ref().ok().map(|head| verdict(heard(drafts, head), circumstances));
     if verdict == Some(Verdict::Repeat) {
-        return Ok(Carried::Again(Again::Repeat, outcome(drafts, &head, reused)));
+        return Ok(Carried::Again(Again::Repeat, outcome(exchange, drafts, &head, reused)));
     }
     let tried = Tried::new(tries, outgoing, between);
     if let Some(wait) = retry::after_head(exchange, drafts, &head, &tried) {
-        let outcome = outcome(drafts, &head, reused);
+        let outcome = outcome(exchange, drafts, &head, reused);
         drafts.response.clear();
         return Ok(Carried::Again(Again::Retry(wait), outcome));
     }
@@ -270,12 +278,21 @@ fn heard(drafts: &Drafts, head: &ResponseHead) -> Heard {
 
 /// The outcome of an attempt whose request is sent again. `reused` says whether the connection was
 /// used before.
-fn outcome(drafts: &Drafts, head: &Result<ResponseHead, Failure>, reused: bool) -> Outcome {
+fn outcome<I: Io>(
+    exchange: &Exchange<'_, I>,
+    drafts: &Drafts,
+    head: &Result<ResponseHead, Failure>,
+    reused: bool,
+) -> Outcome {
     match head {
-        Ok(ResponseHead::Complete { .. }) => Outcome::Answered(drafts.response.status),
+        Ok(ResponseHead::Complete { buf, .. }) => {
+            let response = drafts.response.view(buf.block());
+            let code = exchange.kind.and_then(|_| retry::code(response));
+            Outcome::Answered(drafts.response.status, code)
+        }
         // The endpoint may close an idle connection at any time. This says nothing about its
         // latency.
-        Ok(ResponseHead::Unprocessed | ResponseHead::Silence) if reused => Outcome::Broken,
+        Ok(ResponseHead::Unprocessed | ResponseHead::Silence) if reused => Outcome::Stale,
         Ok(_) | Err(_) => Outcome::Failed,
     }
 }

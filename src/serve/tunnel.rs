@@ -14,7 +14,7 @@ use super::pace::Pace;
 use super::plan::Plan;
 use super::record::ExchangeRecord;
 use crate::error::Flag;
-use crate::resilience::Slot;
+use crate::resilience::{Slot, Way};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::contained::boxed;
@@ -112,7 +112,8 @@ impl<I: Io> Tunnel<I> {
             idle,
             failed: [End::ClientFailed, End::EndpointFailed],
             other_end: &down_end,
-            count: |bytes| record.received(bytes),
+            record,
+            way: Way::Up,
             streak_bytes: Cell::new(0),
             pace: Pace::to(endpoint),
         };
@@ -125,7 +126,8 @@ impl<I: Io> Tunnel<I> {
             idle,
             failed: [End::EndpointFailed, End::ClientFailed],
             other_end: &up_end,
-            count: |bytes| record.sent(bytes),
+            record,
+            way: Way::Down,
             streak_bytes: Cell::new(0),
             pace: Pace::to(client),
         };
@@ -203,7 +205,7 @@ fn end_of(up: Option<End>, down: Option<End>) -> Option<End> {
 }
 
 /// One direction of a tunnel.
-struct Direction<'a, I: Io, C> {
+struct Direction<'a, I: Io> {
     io: &'a I,
     from: &'a Wire<I::Stream>,
     to: &'a Wire<I::Stream>,
@@ -216,13 +218,14 @@ struct Direction<'a, I: Io, C> {
     /// How the other direction has ended.
     other_end: &'a Cell<Option<End>>,
     /// Counts bytes that have passed.
-    count: C,
+    record: &'a ExchangeRecord<I>,
+    way: Way,
     /// Bytes moved in consecutive large portions so far. A silent time does not reset this count.
     streak_bytes: Cell<usize>,
     pace: Pace,
 }
 
-impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
+impl<I: Io> Direction<'_, I> {
     /// Moves bytes until the source closes or a side fails. A silent direction holds no buffer and
     /// little memory: it waits for readiness. `first` holds bytes that were read before.
     fn run(&self, first: Option<Buf>) -> impl Future<Output = End> {
@@ -292,14 +295,21 @@ impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
             self.active.set(self.io.now());
             self.alarm.set(self.active.get() + self.idle);
             match self.patiently(pin!(self.to.write_all(buf))).await {
-                Some((Ok(()), _)) => (self.count)(n as u64),
+                Some((Ok(()), _)) => {
+                    self.count(n as u64);
+                    if let Some(wait) = self.record.owe(self.way, n as u64) {
+                        Box::pin(self.io.sleep_until(self.io.now() + wait)).await;
+                        self.active.set(self.io.now());
+                    }
+                }
                 Some((Err(_), _)) => return Paused::Failed(sink_failed),
                 None => return Paused::Failed(End::Idle),
             }
             let is_large = n >= BULK_PORTION_BYTES;
             let streak_bytes = if is_large { self.streak_bytes.get() + n } else { 0 };
             self.streak_bytes.set(streak_bytes);
-            if streak_bytes >= BULK_BYTES && self.from.can_splice(self.to) {
+            let bulk = streak_bytes >= BULK_BYTES && !self.record.is_throttled();
+            if bulk && self.from.can_splice(self.to) {
                 return match Box::pin(self.splice()).await {
                     Some(Ok(_)) => Paused::Closed,
                     Some(Err(SpliceError::Source(_))) => Paused::Failed(source_failed),
@@ -307,6 +317,13 @@ impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
                     None => Paused::Failed(End::Idle),
                 };
             }
+        }
+    }
+
+    fn count(&self, bytes: u64) {
+        match self.way {
+            Way::Up => self.record.received(bytes),
+            Way::Down => self.record.sent(bytes),
         }
     }
 
@@ -328,7 +345,7 @@ impl<I: Io, C: Fn(u64)> Direction<'_, I, C> {
     async fn splice(&self) -> Option<Result<Spliced, SpliceError>> {
         let moved = |n| {
             self.active.set(self.io.now());
-            (self.count)(n);
+            self.count(n);
         };
         self.patiently(pin!(self.from.splice_to(self.to, u64::MAX, moved))).await
     }

@@ -7,8 +7,10 @@ use super::download::Failure;
 use super::exchange::Exchange;
 use super::outgoing::Outgoing;
 use super::pace::Pace;
+use super::retry;
 use super::send::Between;
 use crate::error::{Flag, Refusal};
+use crate::resilience::Way;
 use crate::runtime::buffer::{Buf, filled};
 use crate::runtime::io::{Io, Read};
 use crate::upstream::Upstream;
@@ -71,7 +73,7 @@ pub async fn run<I: Io>(
             filled(io.buffers().take_sized(beyond.len()), beyond)
         });
         if taken.last {
-            outgoing.end_replay(window.len() - taken.consumed, trailers.as_deref());
+            outgoing.end_body(window.len() - taken.consumed, trailers.as_deref());
         }
         exchange.record.received(taken.consumed as u64);
         exchange.record.set_request_messages(body.messages());
@@ -84,10 +86,16 @@ pub async fn run<I: Io>(
             Err(_) => return failed(exchange, between, ENDPOINT_SLOW),
         };
         buf.clear();
+        let wait = exchange.record.owe(Way::Up, taken.consumed as u64);
         if taken.last {
             between.uploaded.set(true);
             between.replayable.set(outgoing.is_replayable());
             return UploadEnd::Done(beyond.unwrap_or(buf));
+        }
+        if let Some(wait) = wait {
+            drop(buf);
+            Box::pin(retry::pause(exchange, wait)).await;
+            buf = io.buffers().take();
         }
     }
 }

@@ -119,9 +119,9 @@ async fn first_to_accept<I: Io>(
     begin: impl Fn(&LocalEndpoint<I>, Time) -> Attempt<I>,
 ) -> Result<Begun<I>, Refusal> {
     let Some(endpoint) = pick(target, choice, &choice.failed) else {
-        return Err(match target.service.config.health {
-            Some(_) => NONE_HEALTHY,
-            None => NO_ENDPOINT,
+        return Err(match target.service.config.is_judged() {
+            true => NONE_HEALTHY,
+            false => NO_ENDPOINT,
         });
     };
     choice.tried = Some(Rc::clone(&endpoint));

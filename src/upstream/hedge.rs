@@ -100,7 +100,7 @@ pub async fn first_to_open<I: Io>(
                 Err(because) if is_own_limit(because.flag) => return Err(because),
                 Err(because) => refused = Some(because),
             }
-            attempt.finish(io.now(), Outcome::Failed);
+            attempt.finish_at(&endpoint, io.now(), Outcome::Failed);
             choice.failed.push(endpoint);
         }
         times.check(target)?;

@@ -207,6 +207,8 @@ fn endpoint(capture: &Capture, address: SocketAddr) -> Arc<Endpoint> {
         zone: None,
         version: None,
         health: None,
+        outlier: None,
+        warmup: None,
         stats: Arc::clone(&capture.endpoint_stats),
     })
 }

@@ -161,6 +161,11 @@ impl<S: Stream> EndpointState<S> {
         self.shared.close();
     }
 
+    /// The index of this worker.
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
     /// This worker's counters of the endpoint.
     pub fn cells(&self) -> &EndpointCells {
         self.stats.worker(self.worker)

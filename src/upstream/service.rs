@@ -226,8 +226,8 @@ impl<I: Io> LocalService<I> {
 
 impl<I: Io> Current<I> {
     /// The current endpoints of a service. Endpoints that `old` also has keep their state. `old`
-    /// comes with its service. If neither the endpoints nor the panic threshold have changed, the
-    /// balancers are kept too, with their turns.
+    /// comes with its service. If neither the endpoints nor the panic threshold and the slow
+    /// start have changed, the balancers are kept too, with their turns.
     fn of(config: &Service, old: Option<(&Self, &Service)>) -> Self {
         let (version, endpoints) = config.endpoints.load_versioned();
         let slots = match old {
@@ -235,9 +235,10 @@ impl<I: Io> Current<I> {
             None => endpoints.list.iter().map(|_| Slot::<I>::new()).collect(),
         };
         let candidates = ServiceCandidates { service: config, endpoints: &endpoints };
-        let panics = |config: &Service| config.health.as_ref().map(|check| check.panic_percent);
         let unchanged = old.filter(|(old, before)| {
-            Arc::ptr_eq(&old.endpoints, &endpoints) && panics(before) == panics(config)
+            Arc::ptr_eq(&old.endpoints, &endpoints)
+                && before.panic_percent == config.panic_percent
+                && before.slow_start == config.slow_start
         });
         let new = |subset| Balancer::new(&candidates, subset);
         let balancers = match unchanged {

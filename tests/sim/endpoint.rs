@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use ringway::runtime::sim::{SimIo, SimStream};
 
-use super::plan::{EndpointFault, Plan};
+use super::plan::{EndpointFault, Plan, Role};
 use super::wire::{Cut, Wire, accept};
 use super::world::World;
 
 /// Accepts connections at `at` while the world exists.
-pub fn start(world: &Rc<World>, io: &SimIo, at: &str) {
+pub fn start(world: &Rc<World>, io: &SimIo, at: &str, role: Role) {
     let (world, inner) = (Rc::clone(world), io.clone());
-    accept(io, at, move |stream| serve(Rc::clone(&world), inner.clone(), stream));
+    accept(io, at, move |stream| serve(Rc::clone(&world), inner.clone(), stream, role));
 }
 
-async fn serve(world: Rc<World>, io: SimIo, stream: SimStream) {
+async fn serve(world: Rc<World>, io: SimIo, stream: SimStream, role: Role) {
     let mut wire = Wire::new(&io, stream);
-    while let Ok(true) = exchange(&world, &io, &mut wire).await {
+    while let Ok(true) = exchange(&world, &io, &mut wire, role).await {
         if world.random(|random| random.u8(..10)) == 0 {
             // Closes an idle connection. The proxy may send a request at the same moment.
             let patience = Duration::from_millis(world.random(|random| random.u64(..3000)));
@@ -31,15 +31,15 @@ async fn serve(world: Rc<World>, io: SimIo, stream: SimStream) {
 }
 
 /// Serves one request. Returns whether the connection stays open.
-async fn exchange(world: &World, io: &SimIo, wire: &mut Wire) -> Result<bool, Cut> {
+async fn exchange(world: &World, io: &SimIo, wire: &mut Wire, role: Role) -> Result<bool, Cut> {
     let head = wire.reader().head().await?;
     let parts: Vec<&str> = head.first.split(' ').collect();
     assert_eq!(parts.len(), 3, "{head:?}");
     let plan = world.plan_of(parts[1]);
     assert_eq!(parts[0], plan.method, "request {}", plan.id);
-    assert_eq!(head.field("host"), Some("sim"));
+    assert_eq!(head.field("host"), Some(role.host()));
     assert!(head.field("x-request-id").is_some());
-    world.see(&plan);
+    world.see(&plan, role);
     if !matches!(plan.endpoint_fault, Some(EndpointFault::Early { .. })) {
         read_body(wire, &plan, &head).await?;
     }

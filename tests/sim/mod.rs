@@ -47,7 +47,8 @@ fn no_seed_breaks_a_promise() {
     println!("seeds {}..{}: {total:?}", seeds.start, seeds.end);
     if seeds.end - seeds.start >= 100 {
         let Tally { answered, lost, farewells, unprocessed, .. } = total;
-        let Tally { refused, broken, streams, greeted, reloads, changes, overflows, .. } = total;
+        let Tally { refused, broken, streams, greeted, reloads, changes, .. } = total;
+        let Tally { mirrored, overflows, .. } = total;
         for (what, count) in [
             ("answers from HTTP/1.1 to HTTP/1.1", answered[0][0]),
             ("answers from HTTP/2 to HTTP/1.1", answered[0][1]),
@@ -63,6 +64,7 @@ fn no_seed_breaks_a_promise() {
             ("reloads", reloads),
             ("changes of endpoints", changes),
             ("limits of circuit breakers that are reached", overflows),
+            ("copies of requests", mirrored),
         ] {
             assert!(count > 0, "the simulation does not reach what it is for: no {what}");
         }
@@ -83,6 +85,7 @@ static CONFIGURATIONS: LazyLock<Vec<PathBuf>> = LazyLock::new(configurations);
 
 fn configurations() -> Vec<PathBuf> {
     let common = "
+limits: {mirrored_requests: 8}
 listeners:
   web:
     bind: 10.0.0.1:80
@@ -101,8 +104,8 @@ mesh:
     let first = "
 routes:
   '*':
-    - {match: {path: /2/*}, to: two, timeout: 60s}
-    - {to: {web/v1: 90, web/v2: 10}, timeout: 60s}
+    - {match: {path: /2/*}, to: two, timeout: 60s, mirror: {to: shadow, timeout: 3s}}
+    - {to: {web/v1: 90, web/v2: 10}, timeout: 60s, mirror: {to: shadow2, timeout: 3s}}
 services:
   web:
     addresses: 10.0.8.1:80
@@ -119,12 +122,22 @@ services:
   stream: {protocol: tcp, endpoints: [10.0.2.1:90], connect_timeout: 2s}
   mystery: {addresses: 10.0.8.2:90, endpoints: [10.0.2.2:90], connect_timeout: 2s}
   greeter: {addresses: 10.0.8.3:90, endpoints: [10.0.2.3:90], connect_timeout: 2s}
+  shadow: {endpoints: [10.0.4.1:80], connect_timeout: 2s}
+  shadow2:
+    protocol: http2
+    endpoints: [10.0.4.2:80]
+    connect_timeout: 2s
+    http2: {max_concurrent_streams: 3, stream_window: 20KiB, connection_window: 64KiB, \
+            stream_buffer: 8KiB}
 ";
     let second = "
 routes:
   '*':
-    - {match: {path: /2/*}, to: two, timeout: 25s}
-    - {match: {method: POST}, to: web/v2, timeout: 25s}
+    - {match: {path: /2/*}, to: two, timeout: 25s, mirror: {to: shadow2, timeout: 3s}}
+    - match: {method: POST}
+      to: web/v2
+      timeout: 25s
+      mirror: {to: shadow, percent: 50, mirror_bytes: 4KiB, timeout: 3s}
     - {to: {web/v1: 50, web/v2: 50}, timeout: 30s}
 services:
   web:
@@ -144,6 +157,13 @@ services:
   stream: {protocol: tcp, endpoints: [10.0.2.1:90, 10.0.2.2:90], connect_timeout: 2s}
   mystery: {addresses: 10.0.8.2:90, endpoints: [10.0.2.1:90], connect_timeout: 2s}
   greeter: {addresses: 10.0.8.3:90, endpoints: [10.0.2.3:90], connect_timeout: 2s}
+  shadow: {endpoints: [10.0.4.1:80], connect_timeout: 2s}
+  shadow2:
+    protocol: http2
+    endpoints: [10.0.4.2:80]
+    connect_timeout: 2s
+    http2: {max_concurrent_streams: 3, stream_window: 20KiB, connection_window: 64KiB, \
+            stream_buffer: 8KiB}
 ";
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sim");
     std::fs::create_dir_all(&directory).unwrap();

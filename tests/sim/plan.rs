@@ -19,6 +19,25 @@ pub enum Service {
     Http2,
 }
 
+/// What an endpoint gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The requests of clients.
+    Service,
+    /// Copies of them.
+    Mirror,
+}
+
+impl Role {
+    /// The host of its requests.
+    pub fn host(self) -> &'static str {
+        match self {
+            Self::Service => "sim",
+            Self::Mirror => "sim-shadow",
+        }
+    }
+}
+
 /// A fault of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndpointFault {

@@ -1,7 +1,7 @@
 //! One world: the proxy, its clients and its services, and the checks at the end.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ use ringway::serve::{Worker, WorkerParts};
 use ringway::snapshot::Snapshot;
 use ringway::sources::files;
 
-use super::plan::{Plan, Service};
+use super::plan::{Plan, Role, Service};
 use super::wire::address;
 use super::{client, endpoint, http2, stream};
 
@@ -61,6 +61,8 @@ pub struct Tally {
     pub changes: u64,
     /// How often a limit of a circuit breaker was reached.
     pub overflows: u64,
+    /// Copies of requests that have arrived at a mirror.
+    pub mirrored: u64,
 }
 
 impl AddAssign for Tally {
@@ -77,6 +79,7 @@ impl AddAssign for Tally {
         self.reloads += other.reloads;
         self.changes += other.changes;
         self.overflows += other.overflows;
+        self.mirrored += other.mirrored;
     }
 }
 
@@ -87,6 +90,8 @@ pub struct World {
     pub calm: bool,
     /// How often each request has arrived, and how often it was not processed.
     seen: RefCell<HashMap<u32, Seen>>,
+    /// The requests whose copy has arrived at a mirror.
+    mirrored: RefCell<HashSet<u32>>,
     /// A hash of all events.
     trace: RefCell<DefaultHasher>,
     /// Whether the events are printed.
@@ -152,8 +157,12 @@ impl World {
         self.tally(|tally| tally.answered[version as usize][plan.service as usize] += 1);
     }
 
-    /// Records that a request has arrived at an endpoint.
-    pub fn see(&self, plan: &Plan) {
+    /// Records that a request has arrived at an endpoint with this role.
+    pub fn see(&self, plan: &Plan, role: Role) {
+        if role == Role::Mirror {
+            assert!(self.mirrored.borrow_mut().insert(plan.id), "{plan:?} was mirrored twice");
+            return self.tally(|tally| tally.mirrored += 1);
+        }
         let times = {
             let mut seen = self.seen.borrow_mut();
             let seen = seen.entry(plan.id).or_default();
@@ -214,6 +223,7 @@ pub fn simulate(seed: u64, files: &[PathBuf]) -> (Tally, u64) {
         seed,
         calm,
         seen: RefCell::default(),
+        mirrored: RefCell::default(),
         trace: RefCell::default(),
         traced: std::env::var_os("SIM_TRACE").is_some(),
         ids: Cell::new(0),
@@ -225,11 +235,13 @@ pub fn simulate(seed: u64, files: &[PathBuf]) -> (Tally, u64) {
     let (near, far) = (simulation.io(), simulation.io());
     near.set_weather(weather);
     for at in ["10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80", "10.0.1.4:80"] {
-        endpoint::start(&world, &far, at);
+        endpoint::start(&world, &far, at, Role::Service);
     }
     for at in ["10.0.3.1:80", "10.0.3.2:80"] {
-        http2::endpoint::start(&world, &far, at);
+        http2::endpoint::start(&world, &far, at, Role::Service);
     }
+    endpoint::start(&world, &far, "10.0.4.1:80", Role::Mirror);
+    http2::endpoint::start(&world, &far, "10.0.4.2:80", Role::Mirror);
     for (at, greeting) in [("10.0.2.1:90", ""), ("10.0.2.2:90", ""), ("10.0.2.3:90", GREETING)] {
         stream::start(&world, &far, at, greeting);
     }
@@ -509,6 +521,7 @@ impl Proxy {
         assert_eq!(held_bytes(), 0, "bytes that were never written nor dropped");
         assert_eq!(self.in_use(), self.idle, "tasks and alarms that are left");
         assert_eq!(self.worker.cells().panics.value(), 0, "panics");
+        assert_eq!(self.worker.cells().mirrored.value(), 0, "mirrored requests");
         assert!(self.worker.registry.is_empty());
         for snapshot in &self.snapshots {
             for service in &snapshot.services {

@@ -323,3 +323,77 @@ fn a_connection_ends_after_its_number_of_requests() {
     assert_eq!(proxy.metric("ringway_listener_connections_total"), 2.0);
     assert_eq!(settings.origin.requests().len(), 6);
 }
+
+/// A body takes as long as its bytes say, less those that may come at once.
+#[test]
+fn bodies_in_both_directions_have_the_rate_of_bytes() {
+    let origin = Origin::scripted(|peer| {
+        while let Some(request) = peer.request() {
+            let body = request.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+            let length = 400_000 - body.len();
+            peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"));
+            peer.send("x".repeat(length));
+        }
+    });
+    let settings = Settings { port: free_port(), origin };
+    let proxy = Proxy::start(&settings.rule("{bytes: 200KB, per: 1s, by: {header: x-user}}"));
+    let body = "y".repeat(399_999);
+    let up = format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 399999\r\n\r\n{body}");
+    let down = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n".to_owned();
+    for (name, request, bytes) in [("down", down, 400_000), ("up", up, 1)] {
+        let began = Instant::now();
+        let answer = Client::connect(settings.port).request(&request);
+        assert_eq!((answer.status, answer.body.len()), (200, bytes), "{name}");
+        // 200 KB come at once, and the rest takes a second, less the last portion.
+        let took = began.elapsed();
+        assert!(took >= Duration::from_millis(800), "{name} took {took:?}");
+    }
+    assert!(proxy.metric("ringway_rate_limit_delays_total") >= 2.0);
+    // Another user does not wait for them.
+    let mut client = Client::connect(settings.port);
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\nX-User: ada\r\n\r\n");
+    assert!(client.head().unwrap().starts_with("HTTP/1.1 200"));
+}
+
+/// Responses of one portion each share the rate, too.
+#[test]
+fn small_bodies_wait_for_each_other() {
+    let origin = Origin::saying(&"x".repeat(10_000));
+    let settings = Settings { port: free_port(), origin };
+    let _proxy = Proxy::start(&settings.rule("{bytes: 50KB, per: 1s}"));
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut client = Client::connect(settings.port);
+                for _ in 0..5 {
+                    assert_eq!(client.get("a.test", "/").body.len(), 10_000);
+                }
+            });
+        }
+    });
+    // 50 KB come at once, and 50 KB in a second.
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(990), "{took:?}");
+}
+
+#[test]
+fn a_connection_that_carries_bytes_has_the_rate_of_bytes() {
+    let origin = Origin::scripted(|peer| {
+        peer.request();
+        peer.send("x".repeat(600_000));
+        peer.until_closed();
+    });
+    let settings = Settings { port: free_port(), origin };
+    let raw = free_port();
+    let text = settings.text("", ", rate_limit: {bytes: 300KB, per: 1s}", "");
+    let raw_listener = format!("{{bind: 127.0.0.1:{raw}, protocol: tcp, service: app}}");
+    let _proxy =
+        Proxy::start(&text.replace("listeners: {", &format!("listeners: {{raw: {raw_listener}, ")));
+    let began = Instant::now();
+    let mut client = Client::connect(raw);
+    let body = client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").exactly(600_000).unwrap();
+    assert_eq!(body.len(), 600_000);
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(850), "{took:?}");
+}

@@ -116,6 +116,17 @@ fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
     if let Some(retries) = &rule.retries {
         writeln!(out, "  retries {retries}").ok();
     }
+    if let Some(fault) = &rule.fault {
+        let applies = fault.applies(call.request);
+        let without = if applies { "" } else { " (not for this request: its headers differ)" };
+        writeln!(out, "  fault {}{without}", fault.policy).ok();
+    }
+    if let Some(mirror) = &rule.mirror
+        && let Some(service) = call.client.service(call.snapshot, mirror.to)
+    {
+        let version = version_of(service, mirror.to);
+        writeln!(out, "  mirror to {}{version}: {}", service.name, mirror.policy).ok();
+    }
     if let Some(limit) = &rule.rate_limit {
         writeln!(out, "  rate limit {limit}").ok();
     }
@@ -148,10 +159,7 @@ pub(super) fn write_service(
     }
     let endpoints = service.endpoints.load();
     let index = destination.subset as usize;
-    let version = match &*endpoints.subsets[index].version {
-        "" => String::new(),
-        version => format!("/{version}"),
-    };
+    let version = version_of(service, destination);
     writeln!(out, "  to {}{version}{share}", service.name).ok();
     let addresses = endpoints.members(index).map(|endpoint| endpoint.address.to_string());
     let addresses: Vec<String> = addresses.collect();
@@ -165,6 +173,20 @@ pub(super) fn write_service(
     }
     if let Some(limit) = &service.rate_limit {
         writeln!(out, "    rate limit {limit}").ok();
+    }
+    if let Some(outlier) = &service.outlier {
+        writeln!(out, "    outlier detection: {}", outlier.policy).ok();
+    }
+    if let Some(slow_start) = &service.slow_start {
+        writeln!(out, "    slow start: {slow_start}").ok();
+    }
+}
+
+/// The version of a destination, as it is written after the name of the service.
+fn version_of(service: &Service, destination: Destination) -> String {
+    match &*service.endpoints.load().subsets[destination.subset as usize].version {
+        "" => String::new(),
+        version => format!("/{version}"),
     }
 }
 

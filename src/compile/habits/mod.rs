@@ -2,11 +2,15 @@
 //! file has the tables of values, and of texts where a map is expected.
 
 pub mod address;
+mod advice;
 mod breaker;
 mod fill;
+mod outliers;
+mod traffic;
 mod words;
 
 pub use self::fill::filled;
+use self::traffic::TRAFFIC;
 use self::words::WORDS;
 
 /// A word of another proxy, the map in which it is written, and the advice. A key that only this
@@ -120,7 +124,7 @@ const SHAPES: &[Word] = &[
     ("Rule", "", "write `[{to: app}]`, with the name of a service"),
     ("Match", "/*", "write `match: {path: {}}`; /api/* is /api and all paths below it"),
     ("Match", "", "write `match: {path: /api/*}`; for several, one rule for each"),
-    ("Redirect", "https", words::HTTPS),
+    ("Redirect", "https", advice::HTTPS),
     ("Redirect", "http*", REDIRECT_PARTS),
     ("Redirect", "/*", "write `redirect: {path: {}}`"),
     ("Redirect", "", "write `redirect: {path: /new}`, with scheme, host or path"),
@@ -149,6 +153,16 @@ const SHAPES: &[Word] = &[
     ("Backoff", "", "write `backoff: {base: {~=25ms}, max: 250ms}`"),
     ("CircuitBreaker", "", "write `circuit_breaker: {max_requests: {#=1024}}`"),
     ("Budget", "", "write `budget: {percent: 20%, min: 3}`"),
+    ("OutlierDetection", "", "write `outlier_detection: {consecutive_5xx: {#=5}}`"),
+    ("Fault", "", "write `fault: {abort: {status: 503, percent: 1}}`"),
+    ("Delay", "", "write `delay: {duration: {~=2s}, percent: 5}`"),
+    ("Abort", "", "write `abort: {status: {#=503}, percent: 1}`"),
+    ("Mirror", "http*", "write `mirror: {to: app}`, the name of a service"),
+    ("Mirror", "/*", "write `mirror: {to: app}`, the name of a service"),
+    ("Mirror", "", "write `mirror: {to: {}}`; `percent: 10` for a share of the requests"),
+    ("SlowStart", "", "write `slow_start: {~=30s}`, or {window: 30s, min_weight_percent: 10%}"),
+    ("SuccessRate", "", "write `success_rate: {}`, or {stdev_factor: 1.9}"),
+    ("FailurePercentage", "", "write `failure_percentage: {threshold: 85%}`"),
     ("HealthCheck", "/*", "write `health_check: {http: {}}`"),
     ("HealthCheck", "", "write `health_check: {http: /healthz}`"),
     ("AccessLog", "/*", "write `access_log: {path: {}}`"),
@@ -207,7 +221,8 @@ const SHAPES: &[Word] = &[
 
 /// The advice for a key that the map with the keys `known` does not have.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
-    find(WORDS, word, known).or_else(|| find(breaker::WORDS, word, known))
+    let tables = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS];
+    tables.into_iter().find_map(|table| find(table, word, known))
 }
 
 /// The advice for a wrong value. Only the values in `known` are right.

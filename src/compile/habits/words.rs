@@ -1,15 +1,16 @@
 //! The keys of other proxies, with the advice for each: nginx, HAProxy, Envoy, Istio, Caddy and
 //! Traefik.
 
+use super::advice::*;
 use super::{ANY, Word};
 
 const TOP: &str = "listeners";
 const LISTENER: &str = "trusted_hops";
-const RULE: &str = "respond";
+pub(super) const RULE: &str = "respond";
 const MATCH: &str = "query";
 const SERVICE: &str = "max_idle_connections";
 const ENDPOINT: &str = "zone";
-const HEALTH: &str = "panic_threshold";
+const HEALTH: &str = "unhealthy";
 const RETRIES: &str = "replay_bytes";
 const SERVER_TLS: &str = "client_ca";
 const CLIENT_TLS: &str = "sni";
@@ -29,121 +30,6 @@ const RUNTIME: &str = "driver";
 const LIMITS: &str = "header_bytes";
 const PROVIDER: &str = "issuer";
 const KEYS: &str = "refresh";
-const RATE: &str = "burst";
-
-/// Advice that several words have.
-const BIND: &str = "write `bind: {@=127.0.0.1:8080}`";
-const SERVICES: &str =
-    "what requests go to is in `services`: services: {app: {endpoints: [{^=127.0.0.1:9000}]}}";
-const LISTENERS: &str = "what clients connect to is in `listeners`: \
-    listeners: {web: {bind: {@=127.0.0.1:8080}}}; the rest is in `routes` and `services`";
-const KUBERNETES: &str = "this is an object of Kubernetes; a file of Ringway has the sections \
-    listeners, routes and services";
-const ROUTES: &str = "rules are in `routes`, by host: routes: {\"*\": [{to: app}]}";
-const CERTIFICATES: &str = "write `tls: {cert: FILE, key: FILE}` in the listener";
-const LISTENER_TLS: &str = "write `tls: {cert: FILE, key: FILE}`";
-const LISTENER_CERT: &str = "write `tls: {cert: {=FILE}, key: FILE}`";
-const LISTENER_KEY: &str = "write `tls: {cert: FILE, key: {=FILE}}`";
-const WORKERS: &str = "write `workers: {#=auto}`; `auto`, the default, is one worker per CPU";
-const RUNTIME_WORKERS: &str =
-    "write `runtime: {workers: {#=auto}}`; `auto`, the default, is one worker per CPU";
-const ACCESS_LOG: &str =
-    "write `telemetry: {access_log: {path: {|path|output|file|filepath=stdout}}}`";
-const HOSTS: &str =
-    "a host is a key of `routes`: routes: {{hostname=shop.example.com}: [{to: app}]}";
-const HOPS: &str =
-    "write `trusted_hops: {#=1}`, the number of trusted proxies in front of this one";
-const RULES: &str = "a listener serves all rules of `routes`; \
-    write rules there, by host: routes: {\"*\": [{to: app}]}";
-const DEFAULT: &str = "a listener serves all rules of `routes`; \
-    write the rule for all hosts: routes: {\"*\": [{{toservice=to: app}}]}";
-const MATCH_PATH: &str = "a path is part of `match`: match: {path: {pathbelow=/api/*}}, \
-    or {path: {pathalone=/api}} for that path alone";
-const PREFIX: &str =
-    "write `path: {pathbelow=/api/*}`, which is {pathalone=/api} and all paths below it";
-const PATH: &str = "write `path: {pathmatch=/api/*`, `path: /exact` or `path: ~regex}`";
-const EXACT: &str = "write `path: {pathalone=/exact}`";
-const REGEX: &str = "write `path: {regex=~regex}`, which is for the whole path";
-const TO: &str = "write `{target=to: app`, and `services: {app: {endpoints: [127.0.0.1:9000]}}}`";
-const SPLIT: &str = "weights are part of `to`: to: {app/v1: 90, app/v2: 10}";
-const STRIP: &str = "match {path: {pathbelow=/api/*}} and write `rewrite: {prefix: /}`: \
-    it replaces {pathdir=/api/}";
-const ANSWER: &str =
-    "write `{answer=respond: {status: 200, body: ok}` or `redirect: {scheme: https}}`";
-const PREFIX_REWRITE: &str =
-    "write `rewrite: {prefix: {pathdir=/new/}}` with match {path: /old/*}, which it replaces";
-const HOST_REWRITE: &str = "write `rewrite: {host: {hostname=NAME}}`";
-const NO_REGEX: &str = "there is no rewriting by regex; `prefix` and `path` replace text";
-const REWRITES: &str = "write `rewrite: {prefix: /new/}` with match {path: /old/*}, \
-    `rewrite: {path: /new}` or `rewrite: {host: NAME}`";
-const EDIT: &str = "write `headers: {request: {set: {NAME: VALUE}}}`; `add` adds to values \
-    that are there, `remove: [NAME]` removes; `response` is for the way back";
-const ADD_TO_REQUEST: &str = "write `headers: {request: {add: {NAME: VALUE}}}`, \
-    or `set` to replace values that are there";
-const ADD_TO_RESPONSE: &str = "write `headers: {response: {add: {NAME: VALUE}}}`, \
-    or `set` to replace values that are there";
-const EDIT_SIDE: &str = "say of which message: {request: {set: {NAME: VALUE}}} or {response: ...}";
-const WEBSOCKET: &str = "leave it out: WebSockets pass without a setting";
-const ENDPOINTS: &str =
-    "write `{reach=endpoints: [127.0.0.1:9000]`, or for a name `dns: HOST:PORT}`";
-const SERVICE_ADDRESS: &str =
-    "write `{reach=endpoints: [127.0.0.1:9000]}`; `addresses` are virtual ones";
-const DNS: &str = "write `dns: HOST:PORT`";
-const BALANCE: &str = "write `balance: round-robin` (or least-request, random, peak-ewma, \
-    {hash: source-ip}); the default is least-request";
-const LOAD_BALANCER: &str = "write `{reach=endpoints: [127.0.0.1:9000, ...]}` for its servers, \
-    and `balance: round-robin` for the algorithm";
-const CHECK: &str = "write `health_check: {tcp: true}` to open a connection, \
-    or {http: /healthz} or {grpc: true} to ask the service";
-const CHECK_HTTP: &str =
-    "write `health_check: {http: {checkpath=/healthz}}`, {grpc: true} or {tcp: true}";
-const CHECK_PATH: &str = "write `http: {checkpath=/healthz}`, \
-    or `http: {path: {checkpath=/healthz}, status: 200-399}`";
-const CHECK_STATUS: &str = "write `http: {path: /healthz, status: [{*=200-399}]}`";
-const BACKUP: &str = "there are no backup endpoints: take this one out; \
-    without `backup`, it gets requests all the time";
-const VERSIONS: &str = "write `versions: {v1: [127.0.0.1:9001], v2: [127.0.0.1:9002]}` \
-    in place of `endpoints`";
-const STICKY: &str = "write `balance: {hash: {cookie: {name=NAME}}}`; \
-    the service has to set this cookie";
-const ADDRESS: &str = "write `{endpoint=address: 127.0.0.1:9000`, IP and port together}";
-const SKIP_VERIFY: &str = "write `verify: none`; it accepts anyone, so prefer `ca: FILE`";
-const IDENTITIES: &str = "write `identities: [{*=spiffe://cluster.local/ns/shop/sa/web}]`";
-const ACME: &str = "write `cert: FILE, key: FILE`: Ringway does not get certificates itself; \
-    let certbot or cert-manager write the files: a change of them is applied at once";
-const ACME_FOR_ALL: &str = "write `tls: {cert: FILE, key: FILE}` in the listener: \
-    Ringway does not get certificates itself; certbot or cert-manager may write the files";
-const TIMES: &str = "write `timeouts: {header: 10s, body_idle: 60s, keep_alive: 60s}` \
-    in a listener, `connect_timeout` and `timeout` in a service, or `timeout` in a rule";
-const CLIENT_TIMES: &str = "write `body_idle: {~=60s}` for silence within a body, \
-    and `keep_alive: {~=60s}` for the time between requests";
-const SERVER_TIMES: &str = "write `body_idle: {~=60s}` for silence within a body, both ways; \
-    `timeout: {~=60s}` of a rule or service limits a whole response";
-const READ_TIMES: &str = "write `body_idle: {~=60s}` for silence within a body; \
-    `timeout: {~=60s}` would limit the whole response, and the wait for it";
-const REQUEST_TIMES: &str = "write `header: {~=10s}` for the head of a request; \
-    `timeout` of a rule or service limits a whole request";
-const URL_PARTS: &str = "name the parts: {scheme: {urlscheme=https}, host: {urlhost=HOST}}; \
-    without `path` the path stays";
-const METRICS: &str = "leave it out: GET /metrics of the admin interface (`admin.bind`) has them";
-pub(super) const HTTPS: &str = "write `redirect_https: true` in the listener without `tls`; \
-    for some paths alone, `redirect: {scheme: https}` below a host with its port: \"*:80\"";
-const REDIRECT_RULE: &str = "write `redirect_https: true`; for some hosts or paths alone, \
-    write rules below a host with its port: routes: {\"*:80\": [{redirect: {scheme: https}}]}";
-const CLIENTS: &str = "write a rule in `authorization`: {action: deny, from: {ips: 10.0.0.0/8}}";
-const HOST_IS_KEPT: &str =
-    "leave it out: Host is passed on; a rule's `rewrite: {host: NAME}` changes it";
-const CLIENT_CA: &str = "write `client_ca: FILE`, and `client_auth: optional` if need be";
-const TLS_MODE: &str =
-    "SIMPLE is {ca: FILE}, MUTUAL adds `cert` and `key`, ISTIO_MUTUAL is `tls: mesh`";
-const MERGE: &str = "merge keys of YAML do not work here; write the entries out";
-const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=2}, \
-    on: [{*retry_on=connect-failure}]}`";
-const RATE_LIMIT: &str = "write `rate_limit: {requests: {#|max_tokens|tokens_per_fill=100}, \
-    per: 1s}`; with `by: source`, each client has its own";
-const ON: &str = "write `on: [{*=connect-failure}]`";
-const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
-    and `when: {claims: {sub: NAME}}` here";
 
 #[rustfmt::skip] // one line for each word
 /// Each key, the map that it is written in, and the advice.
@@ -382,12 +268,17 @@ pub(super) const WORDS: &[Word] = &[
     ("lb", SERVICE, BALANCE),
     ("algorithm", SERVICE, BALANCE),
     ("policy", SERVICE, BALANCE),
-    ("traffic_policy", SERVICE, "write its parts here: balance, tls, health_check"),
+    ("traffic_policy", SERVICE, TRAFFIC_POLICY),
     ("sticky", SERVICE, STICKY),
     ("session_affinity", SERVICE, STICKY),
     ("ip_hash", SERVICE, "write `balance: {hash: source-ip}`"),
     ("least_conn", SERVICE, "write `balance: least-request`"),
     ("health_checks", SERVICE, CHECK_HTTP),
+    ("passive_health_check", SERVICE, OUTLIER),
+    ("passive_health_checks", SERVICE, OUTLIER),
+    ("observe", SERVICE, OUTLIER),
+    ("error_limit", SERVICE, OUTLIER),
+    ("max_fails", SERVICE, OUTLIER),
     ("retry_policy", SERVICE, RETRY),
     ("retry", SERVICE, RETRY),
     ("max_retries", SERVICE, RETRY),
@@ -396,6 +287,11 @@ pub(super) const WORDS: &[Word] = &[
     ("max_retries", RULE, RETRY),
     ("retry_on", RULE, "write `retries: {on: [{*=connect-failure}]}`"),
     ("proxy_next_upstream", RULE, RETRY),
+    ("limit_rate", RULE, BANDWIDTH),
+    ("bandwidth_limit", RULE, BANDWIDTH),
+    ("bwlim_out", RULE, BANDWIDTH),
+    ("bwlim_in", RULE, BANDWIDTH),
+    ("limit_rate", SERVICE, BANDWIDTH),
     ("limit_req", RULE, RATE_LIMIT),
     ("limit_req_zone", RULE, RATE_LIMIT),
     ("local_ratelimit", RULE, RATE_LIMIT),
@@ -417,27 +313,17 @@ pub(super) const WORDS: &[Word] = &[
     ("local_ratelimit", SERVICE, RATE_LIMIT),
     ("local_rate_limit", SERVICE, RATE_LIMIT),
     ("rate_limits", SERVICE, RATE_LIMIT),
-    ("average", RATE, "write `requests: {#=100}`, in each `per`"),
-    ("rate", RATE, "write `requests: 10, per: 1s` for 10r/s"),
-    ("limit", RATE, "write `requests: {#=100}`, in each `per`"),
-    ("max_tokens", RATE, "write `requests: {#=100}`; `burst` is how many more may come at once"),
-    ("tokens_per_fill", RATE, "write `requests: {#=100}`, in each `per`"),
-    ("fill_interval", RATE, "write `per: {~=1s}`"),
-    ("period", RATE, "write `per: {~=1s}`"),
-    ("interval", RATE, "write `per: {~=1s}`"),
-    ("unit", RATE, "write `per: 1s`, 1m or 1h"),
-    ("token_bucket", RATE, "write `requests: 100, per: 1s`, and `burst` if need be"),
-    ("descriptors", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
-    ("key", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
-    ("source_criterion", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
-    ("nodelay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
-    ("delay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
     ("retry_on", RETRIES, ON),
     ("conditions", RETRIES, ON),
     ("num_retries", RETRIES, "write `attempts: {#=2}`"),
     ("max_retries", RETRIES, "write `attempts: {#=2}`"),
     ("retry_back_off", RETRIES, "write `backoff: {base: 25ms, max: 250ms}`"),
     ("retry_budget", RETRIES, "write `budget: {percent: 20%, min: 3}`"),
+    ("slowstart", SERVICE, SLOW),
+    ("slow_start_config", SERVICE, SLOW),
+    ("slow_start_window", SERVICE, SLOW),
+    ("warmup", SERVICE, SLOW),
+    ("warmup_duration_secs", SERVICE, SLOW),
     ("check", SERVICE, CHECK),
     ("option_httpchk", SERVICE, CHECK_HTTP),
     ("keepalive", SERVICE, "write `max_idle_connections: {#=100}`; probes are in `tcp`"),
@@ -465,7 +351,8 @@ pub(super) const WORDS: &[Word] = &[
     ("endpoint", ENDPOINT, ADDRESS),
     ("backup", ENDPOINT, BACKUP),
     ("down", ENDPOINT, "take this endpoint out, or write `weight: 0`"),
-    ("max_fails", ENDPOINT, "write `health_check: {http: /healthz}` in the service"),
+    ("max_fails", ENDPOINT, MAX_FAILS),
+    ("fail_timeout", ENDPOINT, FAIL_TIMEOUT),
     // A health check.
     ("path", HEALTH, CHECK_PATH),
     ("uri", HEALTH, CHECK_PATH),

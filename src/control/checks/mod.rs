@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use super::outliers::Clock;
 use crate::cluster::{Endpoint, Service};
 use crate::health::{Check, Eligible, State, eligible};
 use crate::net::Address;
@@ -25,6 +26,7 @@ pub struct Checks {
     /// The checked endpoints, by service.
     followed: HashMap<Box<str>, HashMap<Address, Followed>>,
     turns: Arc<Semaphore>,
+    clock: Clock,
 }
 
 /// The checks of one endpoint: their settings and their task.
@@ -38,13 +40,13 @@ struct Target {
     check: Arc<Check>,
 }
 
-impl Default for Checks {
-    fn default() -> Self {
-        Self { followed: HashMap::new(), turns: Arc::new(Semaphore::new(CONCURRENT_MAX)) }
-    }
-}
-
 impl Checks {
+    /// Checks nothing yet.
+    pub fn new(clock: Clock) -> Self {
+        let turns = Arc::new(Semaphore::new(CONCURRENT_MAX));
+        Self { followed: HashMap::new(), turns, clock }
+    }
+
     /// Checks exactly the endpoints of `snapshot` from now on. Endpoints that stay keep the time of
     /// their next check, unless their settings have changed.
     pub fn follow(&mut self, snapshot: &Snapshot) {
@@ -88,7 +90,7 @@ impl Checks {
                 }
                 None => {
                     let (sender, targets) = watch::channel(target);
-                    let task = tokio::spawn(attend(targets, Arc::clone(&self.turns)));
+                    let task = tokio::spawn(attend(targets, Arc::clone(&self.turns), self.clock));
                     followed.insert(address, (sender, task));
                 }
             }
@@ -107,7 +109,7 @@ impl Drop for Checks {
 }
 
 /// Checks one endpoint until it is removed.
-async fn attend(mut targets: watch::Receiver<Target>, turns: Arc<Semaphore>) {
+async fn attend(mut targets: watch::Receiver<Target>, turns: Arc<Semaphore>, clock: Clock) {
     // The interval is random, so that checks that started together spread out.
     let mut pace = fastrand::f64();
     loop {
@@ -118,7 +120,7 @@ async fn attend(mut targets: watch::Receiver<Target>, turns: Arc<Semaphore>) {
         };
         let pause = target.check.interval.mul_f64(pace);
         pace = 0.9 + 0.2 * fastrand::f64();
-        note(&target, outcome);
+        note(&target, outcome, clock);
         drop(target);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -132,9 +134,15 @@ async fn attend(mut targets: watch::Receiver<Target>, turns: Arc<Semaphore>) {
 }
 
 /// Stores a result and logs a change of state.
-fn note(target: &Target, outcome: Result<(), probe::Failed>) {
+fn note(target: &Target, outcome: Result<(), probe::Failed>, clock: Clock) {
     let Target { service, endpoint, check } = target;
     let Some(health_state) = &endpoint.health else { return };
+    if let Some(warmup) = &endpoint.warmup
+        && health_state.state() != State::Healthy
+    {
+        // Begin before the state changes: a worker that sees the change has to see this, too.
+        warmup.begin(clock.now());
+    }
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let why = outcome.as_ref().err().map(|failed| failed.message.clone()).unwrap_or_default();
     let outcome = outcome.map_err(|failed| (failed.reason, failed.message));
@@ -142,10 +150,10 @@ fn note(target: &Target, outcome: Result<(), probe::Failed>) {
         return;
     };
     let endpoints = service.endpoints.load();
-    let states: Vec<_> = endpoints.list.iter().filter_map(|e| e.health_state()).collect();
+    let states: Vec<_> = endpoints.list.iter().filter_map(|e| e.weighted_state()).collect();
     let healthy = states.iter().filter(|&&state| state == State::Healthy).count();
     let checked = states.len();
-    let eligible = eligible(states.into_iter(), check.panic_percent);
+    let eligible = eligible(states.into_iter(), service.panic_percent);
     let all_endpoints_used = eligible == Eligible::Everyone;
     let (service, endpoint) = (&*service.name, &endpoint.address);
     match state {

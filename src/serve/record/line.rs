@@ -1,5 +1,6 @@
 //! The access log: one line for each exchange or L4 connection.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -52,6 +53,8 @@ pub struct Record<'a> {
     pub tunnel: bool,
     /// The status of a gRPC call. `None` means that the request is no gRPC call.
     pub grpc_status: Option<u8>,
+    /// The exchange began with an injected delay: the flag DI, beside the other one.
+    pub delayed: bool,
     /// The response flag.
     pub flag: Option<Flag>,
     /// The check that refused the exchange. Empty if no check refused it.
@@ -82,6 +85,7 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
     out.extend_from_slice(b"{\"time\":\"");
     write_time(out, record.began_unix_us);
     out.push(b'"');
+    let flags = flags_of(record);
     let texts: [(&str, &[u8]); 14] = [
         ("listener", record.listener.as_bytes()),
         ("route", record.route.as_bytes()),
@@ -90,7 +94,7 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
         ("authority", record.authority),
         ("target", record.target),
         ("protocol", record.protocol.as_bytes()),
-        ("response_flags", record.flag.map_or("-", Flag::letters).as_bytes()),
+        ("response_flags", flags.as_bytes()),
         ("detail", record.detail.as_bytes()),
         ("policy", record.policy.as_bytes()),
         ("identity", record.identity.as_bytes()),
@@ -130,6 +134,16 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
     out.push(b'}');
 }
 
+/// The response flags, as Envoy writes them: `-` for none, and commas between several.
+fn flags_of(record: &Record<'_>) -> Cow<'static, str> {
+    let flag = record.flag.map(Flag::letters);
+    match (record.delayed, flag) {
+        (false, flag) => flag.unwrap_or("-").into(),
+        (true, None) => Flag::DelayInjected.letters().into(),
+        (true, Some(flag)) => format!("{},{flag}", Flag::DelayInjected.letters()).into(),
+    }
+}
+
 fn put_json_address(out: &mut Vec<u8>, key: &str, address: Option<String>) {
     put(out, format_args!(",\"{key}\":"));
     serde_json::to_writer(&mut *out, &address).ok();
@@ -144,7 +158,7 @@ fn write_text(out: &mut Vec<u8>, record: &Record<'_>) {
         out.push(b' ');
     }
     out.pop();
-    let flag = record.flag.map_or("-", Flag::letters);
+    let flag = flags_of(record);
     let duration_ms = record.duration_us / 1000;
     let Record { status, received_bytes, sent_bytes, .. } = record;
     put(out, format_args!("\" {status} {flag} {received_bytes} {sent_bytes} {duration_ms}"));
@@ -219,6 +233,7 @@ mod tests {
             status: 503,
             tunnel: false,
             grpc_status: None,
+            delayed: false,
             flag: Some(Flag::NoHealthyUpstream),
             detail: "d",
             received_bytes: 1,
@@ -239,6 +254,20 @@ mod tests {
             "[2023-11-14T22:13:20.123Z] \"GET /a\\x22\\x0a\\xff HTTP/1.1\" 503 UH 1 2 2 1 \
              \"-\" \"-\" \"id\" \"a.b\" \"10.0.0.1:80\"\n"
         );
+    }
+
+    #[test]
+    fn a_delay_has_its_flag_beside_the_other() {
+        let endpoint = Address::Tcp("10.0.0.1:80".parse().unwrap());
+        for (delayed, flag, expected) in [
+            (false, None, "-"),
+            (true, None, "DI"),
+            (true, Some(Flag::UpstreamTimeout), "DI,UT"),
+            (false, Some(Flag::FaultInjected), "FI"),
+        ] {
+            let line = Record { delayed, flag, ..record(b"/", &endpoint) };
+            assert_eq!(flags_of(&line), expected);
+        }
     }
 
     #[test]

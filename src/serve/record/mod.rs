@@ -21,7 +21,7 @@ use crate::grpc::{self, Code, Kind};
 use crate::http1::sink::Sink;
 use crate::message::HeadView;
 use crate::propagation::{RequestId, forwarded};
-use crate::resilience::{Quota, RateLimit, Scope};
+use crate::resilience::{KeyHash, Quota, RateLimit, Scope, Way};
 use crate::runtime::io::Io;
 use crate::snapshot::{LogFilter, LogLines};
 use crate::time::Time;
@@ -49,12 +49,16 @@ pub struct ExchangeRecord<I: Io> {
     endpoint: RefCell<Option<LocalEndpoint<I>>>,
     status: Cell<u16>,
     flag: Cell<Option<Flag>>,
+    /// The exchange began with an injected delay.
+    delayed: Cell<bool>,
     detail: Cell<&'static str>,
     denial: RefCell<Option<Box<str>>>,
     /// The rate limit that refused the request.
     limited: RefCell<Option<Arc<RateLimit>>>,
     /// The states of the rate limits that the request has met.
     quotas: Cell<Quotas>,
+    /// The keys of the limits on bytes that the bodies of the request meet, by scope.
+    throttled: Cell<[Option<KeyHash>; Scope::COUNT]>,
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
     /// The part of `sent_bytes` that the proxy itself answered, not an endpoint.
@@ -92,10 +96,12 @@ impl<I: Io> ExchangeRecord<I> {
             endpoint: RefCell::new(None),
             status: Cell::new(0),
             flag: Cell::new(None),
+            delayed: Cell::new(false),
             detail: Cell::new(""),
             denial: RefCell::new(None),
             limited: RefCell::new(None),
             quotas: Cell::default(),
+            throttled: Cell::default(),
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),
             own_bytes: Cell::new(0),
@@ -170,7 +176,7 @@ impl<I: Io> ExchangeRecord<I> {
     /// Whether the exchange has failed: it has a response flag, a status of 500 or more, a gRPC
     /// status of a server error, or no complete response.
     fn has_failed(&self) -> bool {
-        let code = self.code.get().filter(|_| self.kind.get().is_some());
+        let code = self.code();
         self.flag.get().is_some()
             || self.status.get() >= 500
             || code.is_some_and(Code::is_server_error)
@@ -250,6 +256,11 @@ impl<I: Io> ExchangeRecord<I> {
         self.status.get()
     }
 
+    /// The code of the gRPC call, if the response had one so far.
+    pub fn code(&self) -> Option<Code> {
+        self.code.get().filter(|_| self.kind.get().is_some())
+    }
+
     /// Sets the reason of a refusal. A reason that was set before stays.
     pub fn set_refusal(&self, refusal: &Refusal) {
         self.set_flag(refusal.flag, refusal.detail);
@@ -261,6 +272,11 @@ impl<I: Io> ExchangeRecord<I> {
             self.flag.set(Some(flag));
             self.detail.set(detail);
         }
+    }
+
+    /// Notes that the exchange begins with an injected delay. It may still succeed.
+    pub fn delayed(&self) {
+        self.delayed.set(true);
     }
 
     /// The response flag.
@@ -292,15 +308,50 @@ impl<I: Io> ExchangeRecord<I> {
 
     /// Writes the response fields about the rate limits of the request.
     pub fn put_quotas(&self, out: &mut dyn Sink) {
-        let (rule, service) = (self.rule.borrow(), self.service.borrow());
-        let listener = self.terms.rate_limit.as_deref();
-        let rule = rule.as_ref().and_then(|rule| rule.rate_limit.as_deref());
-        let service = service.as_ref().and_then(|service| service.config.rate_limit.as_deref());
         // The service of a refused request is not set.
         let limited = self.limited.borrow();
         let refused = limited.as_deref().filter(|limit| limit.scope == Scope::Service);
-        let limits = [listener, rule, service.or(refused)];
-        limits::put_fields(out, limits, self.quotas.get());
+        self.with_limits(|[listener, rule, service]| {
+            limits::put_fields(out, [listener, rule, service.or(refused)], self.quotas.get());
+        });
+    }
+
+    /// Calls `use_them` with the rate limits of the listener, the rule and the service.
+    fn with_limits<T>(&self, use_them: impl FnOnce([Option<&RateLimit>; 3]) -> T) -> T {
+        let (rule, service) = (self.rule.borrow(), self.service.borrow());
+        use_them([
+            self.terms.rate_limit.as_deref(),
+            rule.as_ref().and_then(|rule| rule.rate_limit.as_deref()),
+            service.as_ref().and_then(|service| service.config.rate_limit.as_deref()),
+        ])
+    }
+
+    /// Makes the bodies of the request meet the limit on bytes of `scope`.
+    pub fn throttle(&self, scope: Scope, key: KeyHash) {
+        let mut throttled = self.throttled.get();
+        throttled[scope as usize] = Some(key);
+        self.throttled.set(throttled);
+    }
+
+    /// Whether the bodies meet a limit on bytes.
+    pub fn is_throttled(&self) -> bool {
+        self.throttled.get().iter().any(Option::is_some)
+    }
+
+    /// Counts `bytes` of a body in the limits on bytes. Returns the time to wait before the next
+    /// bytes, or `None` for no wait.
+    pub fn owe(&self, way: Way, bytes: u64) -> Option<Duration> {
+        if bytes == 0 || !self.is_throttled() {
+            return None;
+        }
+        let (worker, now) = (self.worker.index, self.worker.io.now());
+        self.with_limits(|limits| {
+            let met = limits.into_iter().zip(self.throttled.get());
+            let waits = met.filter_map(|(limit, key)| {
+                Some(limit?.owe(key?, way, bytes, worker, now)).filter(|wait| !wait.is_zero())
+            });
+            waits.max()
+        })
     }
 
     /// Counts `n` body bytes from the client.
@@ -405,6 +456,7 @@ impl<I: Io> ExchangeRecord<I> {
             status: self.status.get(),
             tunnel: self.tunnel.get(),
             grpc_status: self.kind.get().and_then(|_| self.code.get()).map(Code::number),
+            delayed: self.delayed.get(),
             flag: self.flag.get(),
             detail: self.detail.get(),
             received_bytes: self.received_bytes.get(),
@@ -419,7 +471,8 @@ impl<I: Io> ExchangeRecord<I> {
     fn count_service(&self, cells: &ServiceCells, class: usize, duration: Duration) {
         cells.active.decrement();
         cells.status_class[class].increment();
-        if let Some(flag) = self.flag.get() {
+        let delayed = self.delayed.get().then_some(Flag::DelayInjected);
+        for flag in self.flag.get().into_iter().chain(delayed) {
             cells.flags[flag.index()].increment();
         }
         cells.duration.observe_us(duration.as_micros() as u64);

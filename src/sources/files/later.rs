@@ -2,7 +2,7 @@
 //! silently not enforced is worse than none.
 
 /// Keys of later versions, at any place.
-const FIELDS: [&str; 5] = ["outlier_detection", "mirror", "fault", "tracing", "http3"];
+const FIELDS: [&str; 4] = ["mirror", "fault", "tracing", "http3"];
 
 /// Whether a later version supports this field.
 pub fn is_later_field(name: &str) -> bool {
@@ -11,11 +11,5 @@ pub fn is_later_field(name: &str) -> bool {
 
 /// The advice for such a field.
 pub fn help(name: &str) -> String {
-    match name {
-        "outlier_detection" => {
-            "leave it out: Ringway has none yet; `health_check` takes out endpoints that fail"
-                .to_owned()
-        }
-        _ => format!("leave it out: Ringway has no `{name}` yet, and nothing takes its place"),
-    }
+    format!("leave it out: Ringway has no `{name}` yet, and nothing takes its place")
 }

@@ -10,6 +10,7 @@ use serde::de::{self, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
 use super::grammar::health::{GrpcCheck, GrpcCheckMap, HttpCheck, HttpCheckMap};
 use super::grammar::jwt::JwtDemand;
+use super::grammar::outlier::{SlowStart, SlowStartMap};
 use super::grammar::rate_limit::LimitBy;
 use super::grammar::route::{To, ValueMatch};
 use super::grammar::service::{DnsName, Endpoint, Family};
@@ -79,6 +80,7 @@ deserialize_text_or_map!(
     LimitBy,
     ListenerTls,
     ServiceTls,
+    SlowStart,
     To,
     ValueMatch
 );
@@ -110,7 +112,8 @@ schema_of_text_or_map!(
     Keepalive,
     LimitBy,
     ListenerTls,
-    ServiceTls
+    ServiceTls,
+    SlowStart
 );
 
 /// An endpoint in its long form.
@@ -345,6 +348,25 @@ impl TextOrMap for GrpcCheck {
 
     fn text_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "const": true })
+    }
+}
+
+impl TextOrMap for SlowStart {
+    type Map = SlowStartMap;
+
+    const EXPECTED: &'static str = "a length of time, or a map with `window`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let window = Time(super::values::read_time(text)?);
+        Ok(Self(SlowStartMap { window, aggression: None, min_weight_percent: None }))
+    }
+
+    fn from_map(map: SlowStartMap) -> Result<Self, &'static str> {
+        Ok(Self(map))
+    }
+
+    fn text_schema(generator: &mut SchemaGenerator) -> Schema {
+        Time::json_schema(generator)
     }
 }
 

@@ -279,6 +279,24 @@ text_value!(
 );
 
 text_value!(
+    /// A share of requests, in millionths: `10`, `10%` or `0.5%`.
+    Portion(u32),
+    |text| {
+        let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+        read_share(number).ok_or_else(|| {
+            format!("{text:?} is not a share of the requests\n\
+                write a percentage from 0 to 100, such as 10 or 0.5%")
+        })
+    },
+    {
+        "anyOf": [
+            { "type": "number", "minimum": 0, "maximum": 100 },
+            { "type": "string", "pattern": "^(100|[0-9]{1,2}(\\.[0-9]{1,4})?) *%?$" }
+        ]
+    }
+);
+
+text_value!(
     /// A part of a whole, exactly: `99.9%`. From 0 to 1.
     Share(f64),
     |text| {
@@ -291,13 +309,15 @@ text_value!(
 );
 
 text_value!(
-    /// A number with a fraction: `1.2`.
-    Decimal(f64),
+    /// A number above 0: `1.9`.
+    Factor(f64),
     |text| {
-        let number = text.parse().ok().filter(|number: &f64| *number >= 0.0 && number.is_finite());
-        number.ok_or_else(|| format!("{text:?} is not a number\nwrite a number such as 1.2"))
+        let number: Option<f64> = text.parse().ok();
+        number
+            .filter(|number| number.is_finite() && *number > 0.0)
+            .ok_or_else(|| format!("{text:?} is not a number above 0\nwrite 1 or 1.9"))
     },
-    { "type": "number", "minimum": 0 }
+    { "type": "number", "exclusiveMinimum": 0 }
 );
 
 text_value!(
@@ -313,7 +333,7 @@ text_value!(
     { "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1 }] }
 );
 
-fn read_time(text: &str) -> Result<Duration, String> {
+pub(super) fn read_time(text: &str) -> Result<Duration, String> {
     let hint = "write a number with its unit: 500ms, 2s, 1m, 8h";
     if text.parse::<u64>() == Ok(0) {
         return Err(format!("a length of time cannot be zero\n{hint}"));
@@ -336,6 +356,21 @@ fn read_time(text: &str) -> Result<Duration, String> {
         return Err(format!("a length of time cannot be zero\n{hint}"));
     }
     Ok(time)
+}
+
+/// Reads a percentage with at most four decimals, in millionths of a whole.
+fn read_share(text: &str) -> Option<u32> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |part: &str, len_max| {
+        let are_digits = part.bytes().all(|byte| byte.is_ascii_digit());
+        (are_digits && (1..=len_max).contains(&part.len())).then_some(())
+    };
+    digits(whole, 3)?;
+    digits(decimals, 4)?;
+    let whole: u32 = whole.parse().ok()?;
+    let decimals: u32 = format!("{decimals:0<4}").parse().ok()?;
+    let parts = whole * (model::SHARE_PARTS / 100) + decimals;
+    (parts <= model::SHARE_PARTS).then_some(parts)
 }
 
 fn in_hours(years: &str) -> String {

@@ -4,8 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use super::Page;
-use crate::cluster::Service;
-use crate::resilience::{CircuitBreaker, Limit};
+use crate::cluster::{CircuitBreaker, Limit, Service};
 use crate::snapshot::Snapshot;
 
 /// Writes the metrics of the services that have a circuit breaker.

@@ -48,11 +48,13 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let name = "ringway_service_health_panic";
     page.family(name, "gauge", "1 if too few endpoints are healthy, so that all are used.");
     for service in &snapshot.services {
-        let Some(check) = &service.health else { continue };
+        if !service.is_judged() {
+            continue;
+        }
         let endpoints = service.endpoints.load();
         for (index, subset) in endpoints.subsets.iter().enumerate() {
-            let states = endpoints.members(index).filter_map(|endpoint| endpoint.health_state());
-            let panic = eligible(states, check.panic_percent) == Eligible::Everyone;
+            let states = endpoints.members(index).filter_map(|endpoint| endpoint.weighted_state());
+            let panic = eligible(states, service.panic_percent) == Eligible::Everyone;
             let labels: [(&str, &dyn Display); 2] =
                 [("service", &service.name), ("version", &subset.version)];
             page.sample(name, &labels, u8::from(panic));

@@ -6,7 +6,10 @@
 mod breaker;
 mod capture;
 mod endpoints;
+mod faults;
 mod health;
+mod mirrors;
+mod outliers;
 mod rate_limits;
 mod retries;
 
@@ -38,11 +41,14 @@ pub fn render(known: &Known) -> String {
         capture::write(&mut page, snapshot);
         certificates(&mut page, snapshot);
         routes(&mut page, snapshot);
+        faults::write(&mut page, snapshot);
         authorization(&mut page, snapshot);
         jwt(&mut page, snapshot);
         services(&mut page, snapshot);
         retries::write(&mut page, snapshot);
         breaker::write(&mut page, snapshot);
+        mirrors::write(&mut page, snapshot);
+        outliers::write(&mut page, snapshot);
         rate_limits::write(&mut page, snapshot);
         calls(&mut page, snapshot);
         endpoints::write(&mut page, snapshot);
@@ -252,6 +258,12 @@ fn workers(page: &mut Page, known: &Known) {
             ("counter", "ringway_worker_accept_errors_total", "Errors of accept.", |i| {
                 i.1.accept_errors.value()
             }),
+            (
+                "gauge",
+                "ringway_worker_mirrored_requests_active",
+                "Mirrored requests in progress.",
+                |i| i.1.mirrored.value(),
+            ),
             ("gauge", "ringway_worker_buffers_used", "Buffers in use.", |i| {
                 i.1.buffers_used.value()
             }),
@@ -392,18 +404,13 @@ fn routes(page: &mut Page, snapshot: &Snapshot) {
         "counter",
         "Requests by rule and status class. A rule appears after its first use.",
     );
-    let mut seen = std::collections::HashSet::new();
-    for listener in &snapshot.listeners {
-        let named = listener.routes().into_iter().flat_map(|table| table.rules());
-        let unnamed = listener.capture().into_iter().flat_map(|capture| capture.own_rules());
-        for rule in named.chain(unnamed).filter(|rule| seen.insert(Arc::as_ptr(rule))) {
-            for (index, class) in CLASSES.iter().enumerate() {
-                let count = rule.stats.sum(|cells| &cells.status_class[index]);
-                if count > 0 {
-                    let labels: [(&str, &dyn Display); 3] =
-                        [("host", &rule.host), ("route", &rule.name), ("class", class)];
-                    page.sample(name, &labels, count);
-                }
+    for rule in snapshot.used_rules() {
+        for (index, class) in CLASSES.iter().enumerate() {
+            let count = rule.stats.sum(|cells| &cells.status_class[index]);
+            if count > 0 {
+                let labels: [(&str, &dyn Display); 3] =
+                    [("host", &rule.host), ("route", &rule.name), ("class", class)];
+                page.sample(name, &labels, count);
             }
         }
     }

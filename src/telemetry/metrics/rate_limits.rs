@@ -26,16 +26,22 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
                 i.stats.sum(|c| &c.limited)
             }),
             (
+                "counter",
+                "ringway_rate_limit_delays_total",
+                "Waits of bodies because of a limit on bytes.",
+                |i| i.stats.sum(|c| &c.delays),
+            ),
+            (
                 "gauge",
                 "ringway_rate_limit_keys",
                 "Keys that a rate limit remembers: header values, identities or addresses.",
-                |i| i.buckets.keys(),
+                |i| i.keys(),
             ),
             (
                 "counter",
                 "ringway_rate_limit_evicted_keys_total",
                 "Keys forgotten too early because of limits.rate_limit_keys.",
-                |i| i.buckets.evicted(),
+                |i| i.evicted(),
             ),
         ],
     );

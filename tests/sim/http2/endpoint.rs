@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringway::runtime::io::Io;
 use ringway::runtime::sim::{SimIo, SimStream};
 
-use super::super::plan::{EndpointFault, Framing, Plan};
+use super::super::plan::{EndpointFault, Framing, Plan, Role};
 use super::super::wire::accept;
 use super::super::world::World;
 use super::Terms;
@@ -16,12 +16,12 @@ use super::peer::Peer;
 use super::state::{Lost, block_of, field};
 
 /// Accepts connections at `at` while the world exists.
-pub fn start(world: &Rc<World>, io: &SimIo, at: &str) {
+pub fn start(world: &Rc<World>, io: &SimIo, at: &str, role: Role) {
     let (world, inner) = (Rc::clone(world), io.clone());
-    accept(io, at, move |stream| serve(Rc::clone(&world), inner.clone(), stream));
+    accept(io, at, move |stream| serve(Rc::clone(&world), inner.clone(), stream, role));
 }
 
-async fn serve(world: Rc<World>, io: SimIo, stream: SimStream) {
+async fn serve(world: Rc<World>, io: SimIo, stream: SimStream, role: Role) {
     let peer = Peer::server(&world, &io, stream, Terms::any(&world));
     // The number of streams after which the endpoint closes the connection, sometimes without
     // GOAWAY.
@@ -31,7 +31,7 @@ async fn serve(world: Rc<World>, io: SimIo, stream: SimStream) {
         served += 1;
         let (serving, shared) = (Rc::clone(&peer), Rc::clone(&world));
         io.spawn(async move {
-            if let Err(lost) = exchange(&shared, &serving, id).await {
+            if let Err(lost) = exchange(&shared, &serving, id, role).await {
                 shared.note(&serving.io, serving.name(), (id, lost));
             }
         });
@@ -59,20 +59,20 @@ async fn leave(world: Rc<World>, peer: Rc<Peer>) {
 }
 
 /// Serves one stream. Streams after a GOAWAY do not come here.
-async fn exchange(world: &World, peer: &Peer, id: u32) -> Result<(), Lost> {
+async fn exchange(world: &World, peer: &Peer, id: u32, role: Role) -> Result<(), Lost> {
     let head = peer.head(id).await?;
     let path = field(&head, ":path").unwrap();
     let plan = world.plan_of(path);
     assert_eq!(field(&head, ":method"), Some(plan.method), "{path}");
-    assert_eq!(field(&head, ":authority"), Some("sim"));
+    assert_eq!(field(&head, ":authority"), Some(role.host()));
     assert_eq!(field(&head, ":scheme"), Some("http"));
     assert!(field(&head, "x-request-id").is_some());
     world.note(&peer.io, peer.name(), (id, path));
-    if world.refuse(&plan) {
+    if role == Role::Service && world.refuse(&plan) {
         peer.reset(id, code::REFUSED_STREAM);
         return Ok(());
     }
-    world.see(&plan);
+    world.see(&plan, role);
     let early = matches!(plan.endpoint_fault, Some(EndpointFault::Early { .. }));
     if !early {
         read_body(world, peer, id, &plan, &head).await?;

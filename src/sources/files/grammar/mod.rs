@@ -2,12 +2,15 @@
 
 pub mod authorization;
 pub mod breaker;
+pub mod fault;
 pub mod health;
 pub mod http2;
 pub mod intercept;
 pub mod jwt;
 pub mod listener;
 pub mod mesh;
+pub mod mirror;
+pub mod outlier;
 pub mod rate_limit;
 pub mod retry;
 pub mod route;

@@ -3,16 +3,19 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::sources::files::values::{Placed, Time};
+use crate::sources::files::values::{Placed, Size, Time};
 
-/// A limit on requests. A request beyond it gets 429, or RESOURCE_EXHAUSTED if it is a gRPC call.
-/// The limit is exact over all workers.
+/// A limit on requests, on the bytes of their bodies, or on both. A request beyond it gets 429, or
+/// RESOURCE_EXHAUSTED if it is a gRPC call. A body beyond it becomes slower. The limit is exact
+/// over all workers.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RateLimit {
     /// How many requests pass in each `per`.
     pub requests: Option<Placed<u32>>,
-    /// The time for that many requests. Default 1s.
+    /// How many bytes of bodies pass in each `per`, in each direction.
+    pub bytes: Option<Placed<Size>>,
+    /// The time for that many requests or bytes. Default 1s.
     pub per: Option<Placed<Time>>,
     /// How many requests may come at once with the first one. Default: `requests` less 1, so that
     /// `requests` may come at once.

@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::fault::Fault;
 use super::jwt::JwtDemand;
+use super::mirror::Mirror;
 use super::rate_limit::RateLimit;
 use super::retry::Retries;
 use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, TimeOrNone};
@@ -29,6 +31,10 @@ pub struct Rule {
     pub timeout: Option<TimeOrNone>,
     /// Retries of failed requests. Default: those of the service.
     pub retries: Option<Placed<Retries>>,
+    /// Faults that are injected into requests. Default: none.
+    pub fault: Option<Placed<Fault>>,
+    /// Another service that gets a copy of requests. Default: none.
+    pub mirror: Option<Placed<Mirror>>,
     /// A limit on the requests of this rule. Default: none.
     pub rate_limit: Option<Placed<RateLimit>>,
     /// The longest time without a byte of a body in either direction; `none` for no limit. Default:

@@ -7,6 +7,7 @@ use super::breaker::CircuitBreaker;
 use super::health::HealthCheck;
 use super::http2::Http2;
 use super::jwt::JwtDemand;
+use super::outlier::{OutlierDetection, SlowStart};
 use super::rate_limit::RateLimit;
 use super::retry::Retries;
 use super::tcp::Tcp;
@@ -63,6 +64,11 @@ pub struct Service {
     pub http2: Http2,
     /// Health checks of the endpoints. Unhealthy endpoints get no requests. Default: no checks.
     pub health_check: Option<Placed<HealthCheck>>,
+    /// Outlier detection: endpoints whose responses fail get no requests for a time. Default: none.
+    pub outlier_detection: Option<Placed<OutlierDetection>>,
+    /// Slow start: how long a new or recovered endpoint gets a growing part of its traffic. Or a
+    /// map. Default: it has its whole share at once.
+    pub slow_start: Option<Placed<SlowStart>>,
 }
 
 /// A name in DNS: `HOST:PORT`, or a map.

@@ -82,6 +82,8 @@ pub struct Limits {
     pub chunk_extension_bytes: Option<Size>,
     /// Bytes of the trailers of a message. Default 8KiB.
     pub trailer_bytes: Option<Size>,
+    /// Mirrored requests that a worker may have in progress. Default 256.
+    pub mirrored_requests: Option<u32>,
     /// The keys that one rate limit remembers: header values, identities or addresses. In a full
     /// table, a new key replaces an old one. Default 100000.
     pub rate_limit_keys: Option<Placed<u32>>,

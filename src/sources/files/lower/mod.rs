@@ -4,11 +4,14 @@
 mod addresses;
 mod authorization;
 mod breaker;
+mod fault;
 mod health;
 mod http2;
 mod jwt;
 mod listener;
 mod mesh;
+mod mirror;
+mod outlier;
 mod rate_limit;
 mod retry;
 mod route;

@@ -2,13 +2,14 @@
 
 use super::super::grammar::rate_limit::{self as grammar, RateLimit};
 use super::super::values::Placed;
-use super::origin;
+use super::{origin, settings};
 use crate::model::{self, Item, LimitBy, LimitHeaders};
 
 pub(super) fn rate_limit(written: Placed<RateLimit>) -> Item<model::RateLimit> {
     let Placed { place, value } = written;
     let limit = model::RateLimit {
         requests: value.requests.map(Into::into),
+        bytes: settings::size(value.bytes),
         per: value.per.map(|per| Item::new(per.value.0, origin(per.place))),
         burst: value.burst.map(Into::into),
         by: value.by.map(|by| match by.value {

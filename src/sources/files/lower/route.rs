@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::super::grammar::route::{self as grammar, FieldEdits, Redirect, Rewrite, Rule};
 use super::super::values::{Entries, OneOrMany, Placed};
-use super::{Lower, jwt, list, origin, pairs, place_or, rate_limit, retry, time_or_none};
+use super::{
+    Lower, fault, jwt, list, mirror, origin, pairs, place_or, rate_limit, retry, time_or_none,
+};
 use crate::matching::{PathMatch, PatternError, ValueMatch};
 use crate::model::{self, Action, Item, Items, Routes};
 
@@ -44,6 +46,8 @@ fn rule(lower: &mut Lower<'_>, written: Placed<Rule>) -> Item<model::Rule> {
         },
         timeout: time_or_none(value.timeout),
         retries: value.retries.map(|retries| Box::new(retry::retries(retries))),
+        fault: value.fault.map(|fault| Box::new(fault::fault(lower, fault))),
+        mirror: value.mirror.map(|mirror| Box::new(mirror::mirror(mirror))),
         rate_limit: value.rate_limit.map(|limit| Box::new(rate_limit::rate_limit(limit))),
         body_idle: time_or_none(value.body_idle),
         jwt: value.jwt.map(jwt::demand),
@@ -103,7 +107,7 @@ fn path(lower: &mut Lower<'_>, text: &Placed<String>) -> Item<PathMatch> {
     Item::new(path, origin(text.place))
 }
 
-fn values(
+pub(super) fn values(
     lower: &mut Lower<'_>,
     written: Entries<Placed<grammar::ValueMatch>>,
 ) -> Vec<(Item<String>, ValueMatch)> {

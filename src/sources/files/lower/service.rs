@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::super::grammar::service::{self as grammar, Service};
 use super::super::values::Placed;
 use super::{
-    Lower, addresses, breaker, health, http2, jwt, list, origin, rate_limit, retry, tcp, time,
-    time_or_none, tls,
+    Lower, addresses, breaker, health, http2, jwt, list, origin, outlier, rate_limit, retry, tcp,
+    time, time_or_none, tls,
 };
 use crate::model::{self, Balance, Endpoints, HashBy, Item, SendProxyProtocol, ServiceProtocol};
 use crate::net::{Address, DnsName, Families};
@@ -68,6 +68,8 @@ pub(super) fn service(
         },
         http2: http2::http2(value.http2),
         health_check: value.health_check.and_then(|check| health::check(lower, check)),
+        outlier_detection: value.outlier_detection.map(outlier::detection),
+        slow_start: value.slow_start.map(outlier::slow_start),
     }
 }
 

@@ -1,0 +1,62 @@
+//! The keys of other proxies for faults, mirrors and rate limits, with the advice for each.
+
+use super::Word;
+use super::words::RULE;
+
+const MIRROR_MAP: &str = "shadow_host";
+const DELAY: &str = "duration";
+const ABORT: &str = "grpc_status";
+const RATE: &str = "burst";
+
+const FAULT: &str = "write `fault: {delay: {duration: {~|fixeddelay|fixed_delay=2s}, percent: 5}, \
+    abort: {status: {#|httpstatus|http_status=503}, percent: 1}}`";
+const MIRROR: &str = "write `mirror: {to: {host|cluster=app}, percent: 10}`";
+
+#[rustfmt::skip] // one line for each word
+/// Each key, the map that it is written in, and the advice.
+pub(super) const TRAFFIC: &[Word] = &[
+    // Faults and mirrors.
+    ("faults", RULE, FAULT),
+    ("fault_injection", RULE, FAULT),
+    ("envoy.filters.http.fault", RULE, FAULT),
+    ("delay", RULE, "write `fault: {delay: {duration: {~|duration|fixeddelay=2s}, percent: 5}}`"),
+    ("abort", RULE, "write `fault: {abort: {status: {#|httpstatus|http_status=503}, percent: 1}}`"),
+    ("fixed_delay", DELAY, "write `duration: {~=2s}`"),
+    ("time", DELAY, "write `duration: {~=2s}`"),
+    ("percentage", DELAY, "write `percent: {#|value|numerator=5}`"),
+    ("http_status", ABORT, "write `status: {#=503}`"),
+    ("http_delay", RULE, FAULT),
+    ("percentage", ABORT, "write `percent: {#|value|numerator=1}`"),
+    ("mirrors", RULE, MIRROR),
+    ("mirror_percentage", RULE, "write `mirror: {to: app, percent: {#|value=10}}`"),
+    ("mirror_percent", RULE, "write `mirror: {to: app, percent: {#=10}}`"),
+    ("request_mirror_policies", RULE, MIRROR),
+    ("mirroring", RULE, MIRROR),
+    ("shadow", RULE, MIRROR),
+    ("mirror_request_body", RULE, "write `mirror: {to: app, mirror_bytes: 0}` for no bodies"),
+    ("host", MIRROR_MAP, "write `to: {*=app}`; `to: app/v2` for a version"),
+    ("subset", MIRROR_MAP, "write `to: SERVICE/{*=v2}`"),
+    ("cluster", MIRROR_MAP, "write `to: {*=app}`"),
+    ("service", MIRROR_MAP, "write `to: {*=app}`"),
+    ("percentage", MIRROR_MAP, "write `percent: {#|value|numerator=10}`"),
+    ("runtime_fraction", MIRROR_MAP, "write `percent: {#|numerator=10}`"),
+    ("max_body_size", MIRROR_MAP, "write `mirror_bytes: {#=65536}`"),
+    ("disable_shadow_host_suffix_append", MIRROR_MAP, "write `shadow_host: false`"),
+    // Rate limits.
+    ("limit_kbps", RATE, "write `bytes: 100KiB, per: 1s`"),
+    ("average", RATE, "write `requests: {#=100}`, in each `per`"),
+    ("rate", RATE, "write `requests: 10, per: 1s` for 10r/s"),
+    ("limit", RATE, "write `requests: {#=100}`, in each `per`"),
+    ("max_tokens", RATE, "write `requests: {#=100}`; `burst` is how many more may come at once"),
+    ("tokens_per_fill", RATE, "write `requests: {#=100}`, in each `per`"),
+    ("fill_interval", RATE, "write `per: {~=1s}`"),
+    ("period", RATE, "write `per: {~=1s}`"),
+    ("interval", RATE, "write `per: {~=1s}`"),
+    ("unit", RATE, "write `per: 1s`, 1m or 1h"),
+    ("token_bucket", RATE, "write `requests: 100, per: 1s`, and `burst` if need be"),
+    ("descriptors", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
+    ("key", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
+    ("source_criterion", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
+    ("nodelay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
+    ("delay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
+];

@@ -1,0 +1,40 @@
+//! Compiles the mirrors of rules.
+
+use std::sync::Arc;
+
+use super::{Compiler, faults};
+use crate::cluster::{Protocol, Service};
+use crate::model::{self, Item};
+use crate::resilience::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy};
+use crate::route::Mirror;
+
+/// Compiles the mirror of a rule. `forwards` says whether the rule forwards its requests.
+pub(super) fn mirror(
+    compiler: &mut Compiler<'_>,
+    services: &[Arc<Service>],
+    written: &Item<model::Mirror>,
+    forwards: bool,
+) -> Option<Box<Mirror>> {
+    let value = &written.value;
+    if !forwards {
+        compiler.fault(&written.origin, "only a rule with `to` can mirror its requests");
+        return None;
+    }
+    let Some(to) = &value.to else {
+        let help = "write `mirror: {to: app, percent: 10}`";
+        compiler.missing(&written.origin, "this mirror has no destination", help);
+        return None;
+    };
+    let destination = compiler.destination(services, to)?;
+    if services[destination.service as usize].protocol == Protocol::Tcp {
+        let message = format!("{:?} has `protocol: tcp`, and requests are mirrored", to.value);
+        compiler.fault_with_help(&to.origin, message, "name a service that speaks HTTP");
+    }
+    let policy = MirrorPolicy {
+        chance: faults::chance(value.share),
+        mirror_bytes: value.mirror_bytes.unwrap_or(MIRROR_BYTES),
+        timeout: value.timeout.unwrap_or(MIRROR_TIMEOUT),
+        shadow_host: value.shadow_host.unwrap_or(true),
+    };
+    Some(Box::new(Mirror { to: destination, policy }))
+}

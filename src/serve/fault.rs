@@ -1,0 +1,67 @@
+//! Injects the faults that the plan of an exchange has.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use super::download::Failure;
+use super::exchange::Exchange;
+use super::relay::{self, CLIENT_CHECK_INTERVAL};
+use crate::error::{Flag, Refusal};
+use crate::resilience::Injected;
+use crate::runtime::io::Io;
+use crate::time::Time;
+
+/// The deadline of a call has passed during its delay.
+const DELAYED_TOO_LONG: Refusal = Refusal {
+    status: 504,
+    flag: Flag::UpstreamTimeout,
+    detail: "the deadline of the call passed during an injected delay",
+};
+
+/// Delays the exchange, or ends it, before an endpoint is chosen.
+///
+/// # Errors
+/// The refusal of an abort. Also, when the client leaves or its deadline passes during the delay.
+pub async fn inject<I: Io>(exchange: &Exchange<'_, I>, fault: &Injected) -> Result<(), Failure> {
+    let worker = &exchange.downstream.worker;
+    let cells = exchange.plan.rule.stats.worker(worker.index);
+    if let Some(delay) = fault.delay {
+        cells.delays.increment();
+        exchange.record.delayed();
+        let (end, deadline) = (worker.io.now() + delay, exchange.plan.deadline);
+        wait(exchange, end.min(deadline)).await?;
+        if end >= deadline {
+            return Err(Failure::Refused(DELAYED_TOO_LONG));
+        }
+    }
+    match fault.abort {
+        Some(abort) => {
+            cells.aborts.increment();
+            Err(Failure::Refused(abort.refusal()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Waits until `end`, while the client is connected. The wait has its own alarm, so it counts for
+/// no other time limit.
+async fn wait<I: Io>(exchange: &Exchange<'_, I>, end: Time) -> Result<(), Failure> {
+    let (io, client) = (&exchange.downstream.worker.io, &exchange.downstream.stream);
+    let alarm = io.alarms().alarm();
+    loop {
+        let now = io.now();
+        if now >= end {
+            return Ok(());
+        }
+        alarm.set(end.min(now + CLIENT_CHECK_INTERVAL));
+        let gone = poll_fn(|context| match client.poll_gone(context) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending => alarm.poll_woken(context).map(|_| false),
+        });
+        if gone.await || relay::has_left(exchange) {
+            let detail = "the client left during an injected delay";
+            exchange.record.set_flag(Flag::DownstreamConnectionTermination, detail);
+            return Err(Failure::Broken);
+        }
+    }
+}
