@@ -32,6 +32,7 @@ services:
     endpoints: ['127.0.0.1:9001']
     health_check: {grpc: true}
     retries: {attempts: 1}
+    circuit_breaker: {max_requests: 100}
     rate_limit: {requests: 1, by: source}
     outlier_detection: {consecutive_5xx: 5}
 jwt: {id: {issuer: robots, jwks: {file: keys.json}}}

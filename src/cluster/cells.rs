@@ -3,7 +3,7 @@
 use crate::cells::{Count, Histogram};
 use crate::error::Flag;
 use crate::http2::Flood;
-use crate::resilience::Mirrored;
+use crate::resilience::{Limit, Mirrored};
 
 /// The results of mirrored requests, in the order of their counters.
 pub const MIRRORED: [Mirrored; Mirrored::ALL.len()] = Mirrored::ALL;
@@ -31,6 +31,10 @@ pub struct ServiceCells {
     pub retries_over_budget: Count,
     /// Requests that failed after the last allowed retry.
     pub retries_exhausted: Count,
+    /// Requests that wait for a connection now (gauge).
+    pub pending: Count,
+    /// Requests that found a limit of the circuit breaker reached, by `Limit::index`.
+    pub overflows: [Count; Limit::ALL.len()],
     /// Requests mirrored to the service, by `Mirrored::index`.
     pub mirrored: [Count; MIRRORED.len()],
     /// Body bytes sent to the service.

@@ -24,6 +24,7 @@ use crate::resilience::{RateLimit, RetryBudget, RetryPolicy};
 use crate::time::Time;
 use crate::tls::ClientTls;
 
+pub use crate::resilience::{CircuitBreaker, Limit};
 pub use cells::{EndpointCells, MIRRORED, ServiceCells};
 pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 
@@ -138,6 +139,8 @@ pub struct Service {
     /// The budget of retries. `None` if neither the service nor a rule to it has a policy. It
     /// survives reloads.
     pub retry_budget: Option<Arc<RetryBudget>>,
+    /// The circuit breaker. `None` means no limits. Its taken slots survive reloads.
+    pub breaker: Option<Arc<CircuitBreaker>>,
     /// The limit on the requests to the service.
     pub rate_limit: Option<Arc<RateLimit>>,
     /// How long a pooled connection may wait for its next request.
@@ -220,6 +223,7 @@ impl Service {
             timeout: self.timeout,
             retries: self.retries.clone(),
             retry_budget: self.retry_budget.clone(),
+            breaker: self.breaker.clone(),
             rate_limit: self.rate_limit.clone(),
             idle_timeout: self.idle_timeout,
             max_idle_connections: self.max_idle_connections,

@@ -2,6 +2,7 @@
 //! compiled. This module does not depend on sources and reads no files.
 
 mod authorization;
+mod breaker;
 mod endpoints;
 mod faults;
 pub mod habits;

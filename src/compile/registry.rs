@@ -15,7 +15,9 @@ use crate::jwt::KeysWanted;
 use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
-use crate::resilience::{Buckets, LimitBy, Rate, RateLimitCells, RetryBudget, Scope, Sources};
+use crate::resilience::{
+    Buckets, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope, Sources,
+};
 use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
 use crate::tls::{ClientTls, TicketKeys};
@@ -128,6 +130,11 @@ impl Registry {
     pub fn retry_budget(&mut self, service: &str) -> Arc<RetryBudget> {
         let workers = self.workers;
         living(&mut self.of_service(service).retry_budget, || RetryBudget::new(workers))
+    }
+
+    /// The taken slots of the circuit breaker of a service.
+    pub fn in_use(&mut self, service: &str) -> Arc<InUse> {
+        living(&mut self.of_service(service).in_use, InUse::default)
     }
 
     /// The ejected endpoints of a service.
@@ -255,6 +262,7 @@ struct OfService {
     cells: Weak<PerWorker<ServiceCells>>,
     methods: Weak<Methods>,
     retry_budget: Weak<RetryBudget>,
+    in_use: Weak<InUse>,
     changes: Weak<Changes>,
     outliers: Weak<OutlierGroup>,
     /// The endpoints of the snapshots that are alive, latest last. They hold the cells. An endpoint
@@ -268,6 +276,7 @@ impl OfService {
         is_used(&self.cells)
             || is_used(&self.methods)
             || is_used(&self.retry_budget)
+            || is_used(&self.in_use)
             || is_used(&self.changes)
             || is_used(&self.outliers)
             || is_used(&self.tls)

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rate_limits::{self, Owner};
-use super::{Compiler, endpoints, health, http2, is_token, jwt, outlier, retries, tcp, tls};
+use super::{
+    Compiler, breaker, endpoints, health, http2, is_token, jwt, outlier, retries, tcp, tls,
+};
 use crate::balance::{HashKey, Policy};
 use crate::cluster::{EndpointSet, Protocol, Service};
 use crate::model::{self, Balance, Endpoints, HashBy, Item, Model, ServiceProtocol};
@@ -66,6 +68,8 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let egress = Egress { liveness, ..compiler.egress };
     let retries = written.retries.as_ref();
     let retries = retries.map(|item| retries::policy(compiler, item, written.timeout));
+    let breaker = written.circuit_breaker.as_ref();
+    let breaker = breaker.map(|written| Arc::new(breaker::breaker(compiler, name, written)));
     let rate_limit = written.rate_limit.as_ref();
     let rate_limit = rate_limit
         .and_then(|item| rate_limits::limit(compiler, &Owner::named(Scope::Service, name), item));
@@ -94,6 +98,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         timeout: written.timeout,
         retry_budget: budgeted.then(|| compiler.registry.retry_budget(name)),
         retries,
+        breaker,
         rate_limit,
         idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),
         max_idle_connections: written.max_idle_connections.unwrap_or(MAX_IDLE_CONNECTIONS),

@@ -14,7 +14,7 @@ use super::held::HeldBytes;
 use super::meter::{Meter, Peer};
 use super::receive::Message;
 use super::settings::Settings;
-use super::streams::{Cut, ReceiveWindow, Streams, WINDOW_BYTES, WINDOW_BYTES_MAX, wake};
+use super::streams::{Cut, Half, ReceiveWindow, Streams, WINDOW_BYTES, WINDOW_BYTES_MAX, wake};
 use super::{PREFACE, TABLE_BYTES};
 use crate::hpack::{Decoder, Encoder};
 use crate::message::Limits;
@@ -329,6 +329,18 @@ impl Core {
         }
     }
 
+    /// Returns credit for streams. The bytes that were read may be most of a smaller window, and
+    /// the peer may send no byte that would lead to the next read.
+    fn refill_streams(&mut self) {
+        for stream in self.streams.iter_mut() {
+            let is_receiving = stream.receiving == Half::Body && stream.cut.is_none();
+            let refill = stream.receive_window.refill(stream.inbox.len());
+            if is_receiving && refill > 0 {
+                self.out.window_update(stream.id, refill);
+            }
+        }
+    }
+
     fn on_settings(&mut self, head: FrameHead, payload: &[u8]) -> Result<(), Failure> {
         if head.has(ACK) {
             if !payload.is_empty() {
@@ -337,6 +349,7 @@ impl Core {
             if !std::mem::replace(&mut self.settings_known, true) {
                 let change = self.stream_window() - WINDOW_BYTES;
                 self.streams.iter_mut().for_each(|stream| stream.receive_window.change(change));
+                self.refill_streams();
             }
             return Ok(());
         }

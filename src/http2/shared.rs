@@ -20,19 +20,23 @@ pub struct SharedConnection {
     opened: Cell<u64>,
     /// The endpoint's certificates. `None` means plain text.
     issued: Option<Rc<[Issued]>>,
+    /// Whether a request waits for a stream to end.
+    wanted: Rc<Cell<bool>>,
     /// Wakes the task that drives the connection.
     wake: WakeHandle,
 }
 
 impl SharedConnection {
-    /// Shares `connection`. `wake` fires when the last stream ends, and on [`Self::close`].
+    /// Shares `connection`. `wake` fires when the last stream ends, when a stream ends that is
+    /// `wanted`, and on [`Self::close`].
     pub fn new(
         connection: Rc<Connection>,
         issued: Option<Rc<[Issued]>>,
+        wanted: Rc<Cell<bool>>,
         wake: WakeHandle,
     ) -> Rc<Self> {
         let (closed, streams, opened) = (Cell::new(false), Cell::new(0), Cell::new(0));
-        Rc::new(Self { connection, closed, streams, opened, issued, wake })
+        Rc::new(Self { connection, closed, streams, opened, issued, wanted, wake })
     }
 
     /// Reserves a slot for one more stream, if there is room.
@@ -91,7 +95,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let shared = &self.0;
         shared.streams.set(shared.streams.get() - 1);
-        if shared.streams.get() == 0 {
+        if shared.streams.get() == 0 || shared.wanted.get() {
             shared.wake.ring();
         }
     }

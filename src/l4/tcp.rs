@@ -111,6 +111,7 @@ pub async fn open<I: Io>(
                 upstream,
                 attempt,
                 service,
+                slot: None,
                 record,
                 idle: terms.timeouts.tcp_idle,
                 to_endpoint: begun.first,
@@ -128,7 +129,7 @@ pub async fn open<I: Io>(
 /// The target of a connection that carries bytes.
 pub fn target<'a, I: Io>(
     downstream: &'a Downstream<I>,
-    service: &'a LocalService<I>,
+    service: &'a Rc<LocalService<I>>,
     limits: &'a Limits,
 ) -> Target<'a, I> {
     let (core, client) = (downstream.worker.core(), downstream.peer.address);

@@ -3,6 +3,7 @@
 //!
 //! Sources build models, [`Resources`] merges them, and `compile` makes a snapshot.
 
+mod breaker;
 mod fault;
 mod health;
 mod http2;
@@ -26,6 +27,7 @@ mod tls;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use breaker::CircuitBreaker;
 pub use fault::{Fault, Refusal, Severity};
 pub use health::{GrpcProbe, HealthCheck, HealthProbe, HttpProbe};
 pub use http2::{Http2, Http2Limits};

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
-    ClientTls, HealthCheck, Http2, Item, OutlierDetection, RateLimit, Retries, SlowStart, Tcp,
-    TokenDemand,
+    CircuitBreaker, ClientTls, HealthCheck, Http2, Item, OutlierDetection, RateLimit, Retries,
+    SlowStart, Tcp, TokenDemand,
 };
 use crate::net::{Address, DnsName};
 
@@ -37,6 +37,8 @@ pub struct Service {
     pub timeout: Option<Duration>,
     /// Retries of failed requests. `None`: a request is sent again only if it was not processed.
     pub retries: Option<Item<Retries>>,
+    /// Limits on what the service may have at one time. `None` means no limits.
+    pub circuit_breaker: Option<CircuitBreaker>,
     /// A limit on the requests to the service.
     pub rate_limit: Option<Item<RateLimit>>,
     /// How long an idle connection is kept. `None` means the default.

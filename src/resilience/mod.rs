@@ -1,6 +1,7 @@
-//! Decides whether a request passes its rate limits, whether it gets a fault, and whether the
-//! client gets a response or the request is sent again. Pure: no I/O, no clock.
+//! Decides whether a request passes the limits, whether it gets a fault, and whether the client
+//! gets a response or the request is sent again. Pure: no I/O, no clock.
 
+mod breaker;
 mod bucket;
 mod buckets;
 mod budget;
@@ -11,6 +12,10 @@ mod retry;
 mod sources;
 mod verdict;
 
+pub use breaker::{
+    CircuitBreaker, InUse, Limit, MAX_CONNECTIONS, MAX_PENDING_REQUESTS, MAX_REQUESTS, MAX_RETRIES,
+    Slot, Wanting,
+};
 pub use bucket::{Bucket, FILL_TIME_MAX, Rate, RateError, Taken};
 pub use buckets::{Buckets, KeyHash, Keyed, RATE_LIMIT_KEYS};
 pub use budget::{BUDGET_WINDOW_S, RetryBudget};

@@ -307,7 +307,7 @@ async fn await_response<I: Io, T>(
 ) -> Result<T, Failure> {
     let (began, deadline) = (exchange.record.began, exchange.plan.deadline);
     let until = deadline.min(exchange.try_deadline.get());
-    match relay::await_endpoint(exchange, upstream, began, until, read).await {
+    match relay::await_endpoint(exchange, &upstream.alarm, began, until, read).await {
         Ok(read) => Ok(read),
         Err(WaitError::Late) if until < deadline => Err(Failure::Refused(TRY_TIMED_OUT)),
         Err(WaitError::Late) => Err(Failure::Refused(TIMED_OUT)),

@@ -12,6 +12,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::breaker;
 use super::download::Failure;
 use super::downstream::Downstream;
 use super::guard;
@@ -184,6 +185,10 @@ fn plan_of<I: Io>(
         return Planned::Answer(framing, Rc::clone(rule));
     };
     record.set_service(service);
+    let slot = match breaker::request(&service.config, downstream.worker.index) {
+        Ok(slot) => slot,
+        Err(refusal) => return Planned::Refused(framing, refusal),
+    };
     let kind = plan::kind_for(record, service);
     let asked = kind.and_then(|_| request.value(b"grpc-timeout")).and_then(grpc::parse_timeout);
     let fault = rule.fault.as_ref().and_then(|fault| {
@@ -203,6 +208,7 @@ fn plan_of<I: Io>(
         service: Rc::clone(service),
         subset: destination.subset as usize,
         token,
+        slot,
         fault,
         mirror: mirror_of(downstream, local, rule),
         deadline: timeout.map_or(Time::NEVER, |timeout| record.began + timeout),

@@ -3,6 +3,7 @@
 //! `exchange.rs` has the steps of one request.
 
 mod body;
+mod breaker;
 mod download;
 mod downstream;
 pub mod exchange;

@@ -15,7 +15,7 @@ use crate::grpc::Kind;
 use crate::jwt::Accepted;
 use crate::mesh::OriginalTarget;
 use crate::message::HeadView;
-use crate::resilience::{Injected, RetryPolicy};
+use crate::resilience::{Injected, RetryPolicy, Slot};
 use crate::route::Rule;
 use crate::runtime::io::Io;
 use crate::snapshot::Listener;
@@ -36,6 +36,8 @@ pub struct Plan<I: Io> {
     pub subset: usize,
     /// The token of the request.
     pub token: Option<Rc<Accepted>>,
+    /// The slot of the service's circuit breaker, if it has one.
+    pub slot: Option<Slot>,
     /// The faults that are injected.
     pub fault: Option<Injected>,
     /// The service that gets a copy of the request.

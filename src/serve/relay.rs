@@ -17,6 +17,7 @@ use crate::error::Flag;
 use crate::grpc::Code;
 use crate::message::Limits;
 use crate::resilience::Way;
+use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
 use crate::time::Time;
@@ -133,7 +134,7 @@ async fn throttle<I: Io>(
     let now = exchange.downstream.worker.io.now();
     let wait = wait.min(exchange.plan.deadline.since(now));
     let paused = pin!(retry::pause(exchange, wait));
-    match await_endpoint(exchange, upstream, now, Time::NEVER, paused).await {
+    match await_endpoint(exchange, &upstream.alarm, now, Time::NEVER, paused).await {
         Ok(()) => Ok(()),
         Err(_) => Err(client_left(exchange)),
     }
@@ -201,7 +202,8 @@ async fn read_body<I: Io>(
     let read = loop {
         let (now, received) = (io.now(), record.received_bytes());
         let deadline = exchange.plan.deadline.min(now + exchange.plan.body_idle);
-        match await_endpoint(exchange, upstream, now, deadline, read.as_mut()).await {
+        let wait = await_endpoint(exchange, &upstream.alarm, now, deadline, read.as_mut());
+        match wait.await {
             Err(WaitError::Late) if is_still_fed(exchange, received) => {}
             done => break done,
         }
@@ -225,12 +227,12 @@ pub enum WaitError {
     ClientLeft,
 }
 
-/// Waits until `read`, which reads a part of a response, is ready. `since` is the time when the
-/// wait began. The wait fails at `deadline`, or when the client disconnects or resets its stream:
-/// the stream to the endpoint must not stay open until the endpoint sends again.
+/// Waits until `read`, which waits for an endpoint, is ready. `since` is the time when the wait
+/// began; `alarm` is free for it. The wait fails at `deadline`, or when the client disconnects or
+/// resets its stream: the stream to the endpoint must not stay open until the endpoint sends again.
 pub async fn await_endpoint<I: Io, T>(
     exchange: &Exchange<'_, I>,
-    upstream: &Upstream<Wire<I::Stream>>,
+    alarm: &Alarm,
     since: Time,
     deadline: Time,
     mut read: Pin<&mut impl Future<Output = T>>,
@@ -238,9 +240,9 @@ pub async fn await_endpoint<I: Io, T>(
     let client = &exchange.downstream.stream;
     let mut check = since + CLIENT_CHECK_INTERVAL;
     loop {
-        upstream.alarm.set(check.min(deadline));
+        alarm.set(check.min(deadline));
         let mut gone = false;
-        let waited = upstream.alarm.guard(poll_fn(|context| {
+        let waited = alarm.guard(poll_fn(|context| {
             gone = client.poll_gone(context).is_ready();
             if gone { Poll::Ready(None) } else { read.as_mut().poll(context).map(Some) }
         }));

@@ -7,7 +7,7 @@ use super::downstream::Downstream;
 use super::exchange::After;
 use super::record::{ExchangeRecord, LateCopy};
 use super::workspace::Workspace;
-use crate::error::Refusal;
+use crate::error::{Flag, Refusal};
 use crate::grpc::{Code, Kind, code_of_refusal, percent_encoded};
 use crate::http1::framing::RequestFraming;
 use crate::http1::local::{self, CallReply, LocalReply};
@@ -163,6 +163,26 @@ static ALLOWED_METHODS: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
     ..HeaderEdits::none()
 });
 
+/// A limit of the circuit breaker is reached. Envoy does not retry such a response.
+static OVERLOADED: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
+    set: vec![
+        ("x-ringway-overloaded".into(), "true".into()),
+        ("x-envoy-overloaded".into(), "true".into()),
+    ],
+    ..HeaderEdits::none()
+});
+
+/// The fields of a refusal. `is_call` says whether it ends a gRPC call.
+fn fields_of(refusal: &Refusal, is_call: bool) -> &'static HeaderEdits {
+    match (refusal.flag, refusal.status) {
+        (Flag::UpstreamOverflow, _) => &OVERLOADED,
+        _ if is_call => &NO_EDITS,
+        (_, 401) => &CHALLENGE,
+        (_, 405) => &ALLOWED_METHODS,
+        _ => &NO_EDITS,
+    }
+}
+
 fn refusal_reply(
     refusal: &Refusal,
     call: Option<(Kind, Code)>,
@@ -173,7 +193,7 @@ fn refusal_reply(
         status: refusal.status,
         location: b"",
         body: b"",
-        headers: &NO_EDITS,
+        headers: fields_of(refusal, call.is_some()),
         more: None,
         call: None,
         keep,
@@ -190,12 +210,7 @@ fn refusal_reply(
 
     // The detail names a check and contains nothing from the peer, so it is safe to show.
     let body = refusal.detail.as_bytes();
-    let headers = match refusal.status {
-        401 => &*CHALLENGE,
-        405 => &*ALLOWED_METHODS,
-        _ => &NO_EDITS,
-    };
-    LocalReply { body, headers, ..plain }
+    LocalReply { body, ..plain }
 }
 
 /// The number of bytes of this request in `buf`, if the request is complete.

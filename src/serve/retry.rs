@@ -1,9 +1,10 @@
 //! Sends a failed request again, as the retry policy says.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::future::pending;
 use std::time::Duration;
 
+use super::breaker;
 use super::download::{self, Failure, ResponseHead};
 use super::exchange::Exchange;
 use super::outgoing::Outgoing;
@@ -12,7 +13,7 @@ use super::workspace::Drafts;
 use crate::error::{Flag, Refusal};
 use crate::grpc::Code;
 use crate::message::HeadView;
-use crate::resilience::{Asked, Failed, Repeatable, Response};
+use crate::resilience::{Asked, Failed, Repeatable, Response, Slot};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::Io;
 
@@ -23,6 +24,8 @@ pub struct Tries {
     pub repeats: usize,
     /// How often the request was sent again by the policy.
     pub retries: u32,
+    /// The slot of the service's circuit breaker, from the first retry on.
+    slot: OnceCell<Option<Slot>>,
 }
 
 /// How the request is sent again.
@@ -122,13 +125,24 @@ fn decide<I: Io>(
     if now + wait >= exchange.plan.deadline {
         return None;
     }
+    let slot = match tries.slot.get() {
+        Some(_) => None,
+        None => Some(breaker::retry(&exchange.plan.service.config, worker.index)?),
+    };
     if !budget.try_retry(now, policy.budget_percent, policy.budget_min) {
         cells.retries_over_budget.increment();
         return None;
     }
+    if let Some(slot) = slot {
+        tries.slot.get_or_init(|| slot);
+    }
     cells.retries.increment();
     Some(wait)
 }
+
+/// The fields by which a proxy says that a limit of its circuit breaker is reached. A retry would
+/// add to the load.
+const OVERLOADED_FIELDS: [&[u8]; 2] = [b"x-ringway-overloaded", b"x-envoy-overloaded"];
 
 fn facts(response: HeadView<'_>) -> Response {
     Response {
@@ -145,6 +159,10 @@ pub fn code(response: HeadView<'_>) -> Option<Code> {
 }
 
 fn asked(response: HeadView<'_>) -> Option<Asked> {
+    let is_overloaded = |name: &&[u8]| response.value(name).is_some();
+    if OVERLOADED_FIELDS.iter().any(is_overloaded) {
+        return Some(Asked::Never);
+    }
     let pushback = response.value(b"grpc-retry-pushback-ms").map(Asked::from_pushback);
     pushback.or_else(|| response.value(b"retry-after").and_then(Asked::from_retry_after))
 }

@@ -15,15 +15,16 @@ use super::download::{self, Downloaded, Failure, ResponseHead};
 use super::exchange::Exchange;
 use super::fault;
 use super::outgoing::Outgoing;
+use super::relay;
 use super::retry::{self, Again, Tried, Tries};
 use super::upload::{self, UploadEnd};
 use super::workspace::Drafts;
-use crate::error::Flag;
+use crate::error::{Flag, Refusal};
 use crate::resilience::{Circumstances, Heard, Verdict, verdict};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
 use crate::time::Time;
-use crate::upstream::choose::{self, Choice};
+use crate::upstream::choose::{self, Begun, Choice};
 use crate::upstream::{Attempt, Outcome, Upstream};
 use crate::wire::Wire;
 
@@ -48,7 +49,7 @@ pub async fn send<I: Io>(
         let taken =
             match exchange.downstream.private.take(&exchange.plan.service, exchange.plan.subset) {
                 Some(upstream) => Ok(choice.again(core, upstream)),
-                None => choose::connection(&exchange.target(), &mut choice).await,
+                None => connection(exchange, &mut choice).await?,
             };
         let tried = choice.tried.take();
         if let Some(endpoint) = &tried {
@@ -80,6 +81,32 @@ pub async fn send<I: Io>(
             }
         }
     }
+}
+
+/// Gets a connection for the request.
+///
+/// # Errors
+/// When the client leaves while its request waits.
+async fn connection<I: Io>(
+    exchange: &Exchange<'_, I>,
+    choice: &mut Choice<I>,
+) -> Result<Result<Begun<I>, Refusal>, Failure> {
+    let target = exchange.target();
+    let mut connecting = pin!(choose::connection(&target, choice));
+    let first = poll_fn(|context| Poll::Ready(connecting.as_mut().poll(context))).await;
+    if let Poll::Ready(taken) = first {
+        return Ok(taken);
+    }
+    let began = exchange.downstream.worker.io.now();
+    let alarm = exchange.downstream.worker.io.alarms().alarm();
+    let wait = relay::await_endpoint(exchange, &alarm, began, Time::NEVER, connecting);
+    Box::pin(wait).await.map_err(|_| {
+        exchange.record.set_flag(
+            Flag::DownstreamConnectionTermination,
+            "the client left while its request waited for a connection",
+        );
+        Failure::Broken
+    })
 }
 
 /// Ends an attempt, and returns its connection to the pool if possible. Converts the result of

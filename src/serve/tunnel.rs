@@ -14,7 +14,7 @@ use super::pace::Pace;
 use super::plan::Plan;
 use super::record::ExchangeRecord;
 use crate::error::Flag;
-use crate::resilience::Way;
+use crate::resilience::{Slot, Way};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::contained::boxed;
@@ -42,6 +42,8 @@ pub struct Tunnel<I: Io> {
     pub attempt: Attempt<I>,
     /// The service of the endpoint.
     pub service: Rc<LocalService<I>>,
+    /// The slot of the service's circuit breaker. A tunnel over HTTP is a request in progress.
+    pub slot: Option<Slot>,
     /// The record of the exchange or connection.
     pub record: ExchangeRecord<I>,
     /// The tunnel ends when no bytes pass in either direction for this long.
@@ -84,6 +86,7 @@ impl<I: Io> Tunnel<I> {
             upstream,
             attempt,
             service: plan.service,
+            slot: plan.slot,
             record,
             idle: plan.terms.timeouts.tcp_idle,
             to_endpoint: early_request,

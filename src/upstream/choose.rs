@@ -7,11 +7,13 @@ use std::rc::Rc;
 
 use super::attempt::Attempt;
 use super::connect::{ConnectError, connect};
+use super::limited::{self, ConnectionSlot};
 use super::pool::Upstream;
 use super::{LocalEndpoint, LocalService, hedge, http2, secure};
 use crate::balance::{self, Policy};
 use crate::cluster::Protocol;
 use crate::error::{Flag, Refusal};
+use crate::http2::SharedConnection;
 use crate::message::HeadView;
 use crate::net::{Address, is_shortage};
 use crate::propagation::forwarded;
@@ -33,7 +35,7 @@ pub struct Target<'a, I: Io> {
     /// The worker.
     pub core: &'a Rc<Core<I>>,
     /// The service.
-    pub service: &'a LocalService<I>,
+    pub service: &'a Rc<LocalService<I>>,
     /// The address of the client, for PROXY headers and hashing.
     pub client: Option<SocketAddr>,
     /// The number of proxies in front of this one whose `x-forwarded-for` names the client, for
@@ -141,6 +143,10 @@ pub(super) fn at_hand<I: Io>(
         return None;
     }
     if is_multiplexed(target, endpoint) {
+        // The end of a stream belongs to the requests that wait.
+        if !endpoint.queue.is_empty() {
+            return None;
+        }
         return endpoint.shared.slot().map(|slot| http2::stream(target, endpoint, slot));
     }
     if fresh {
@@ -152,17 +158,32 @@ pub(super) fn at_hand<I: Io>(
     taken.upstream.inspect(|_| cells.pool_reused.increment())
 }
 
-/// Opens a new connection, or a stream of a new shared connection.
-pub(super) async fn open_new<I: Io>(
+/// A connection that was just opened.
+pub(super) enum Opened<I: Io> {
+    /// It serves one exchange at a time.
+    Alone(Upstream<Wire<I::Stream>>),
+    /// Exchanges share it. The first streams go to the requests that wait. Then the connection is
+    /// added to those of the endpoint, which closes it if the endpoint was removed meanwhile.
+    Shared(Rc<SharedConnection>),
+}
+
+/// Opens a new connection for one request alone, because other requests could not use it: it
+/// carries opaque bytes, or begins with the address of the client.
+pub(super) async fn open_own<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
 ) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+    let taken = limited::take(target, || true).await?;
     if target.bytes {
-        return open(target, endpoint).await;
+        return open(target, endpoint, taken).await;
     }
-    match is_multiplexed(target, endpoint) {
-        true => http2::open(target, endpoint).await,
-        false => open_as_chosen(target, endpoint).await,
+    match open_as_chosen(target, endpoint, taken).await? {
+        Opened::Alone(upstream) => Ok(upstream),
+        Opened::Shared(connection) => {
+            let slot = connection.slot();
+            endpoint.shared.add(connection);
+            Ok(http2::stream(target, endpoint, slot.ok_or(http2::NOT_HTTP2)?))
+        }
     }
 }
 
@@ -170,14 +191,15 @@ pub(super) async fn open_new<I: Io>(
 pub(super) async fn open_as_chosen<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
-) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
-    let upstream = open(target, endpoint).await?;
+    taken: Option<ConnectionSlot>,
+) -> Result<Opened<I>, Refusal> {
+    let upstream = open(target, endpoint, taken).await?;
     let chosen = upstream.stream.tls().map(|tls| tls.session(is_http2));
     endpoint.shared.chosen.set(chosen == Some(true));
-    match is_multiplexed(target, endpoint) {
-        true => Box::pin(http2::share(target, endpoint, upstream)).await,
-        false => Ok(upstream),
+    if is_multiplexed(target, endpoint) {
+        return http2::share(target, endpoint, upstream).map(Opened::Shared);
     }
+    Ok(Opened::Alone(upstream))
 }
 
 /// Whether exchanges share the connections to the endpoint, as HTTP/2 streams. With `protocol:
@@ -196,15 +218,17 @@ pub fn is_http2(session: &Session) -> bool {
     session.alpn() == Some(b"h2")
 }
 
-/// Opens a new connection, sends the PROXY header and does the TLS handshake, where configured.
+/// Opens a new connection, sends the PROXY header and does the TLS handshake, where configured. The
+/// time limit is that of the service, because the connection may outlive the request. `taken` is
+/// the slot of the connection.
 pub async fn open<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
+    taken: Option<ConnectionSlot>,
 ) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
     let core = target.core;
     let config = &target.service.config;
-    let left = target.deadline.since(core.io.now());
-    let connecting = connect(&core.io, endpoint, config.egress, config.connect_timeout.min(left));
+    let connecting = connect(&core.io, endpoint, config.egress, config.connect_timeout, taken);
     let hear = |result| {
         let address = &endpoint.config.borrow().address;
         target.service.unreachable.hear(address, result, core.io.now());

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::limited::ConnectionSlot;
 use super::pool::{EndpointState, Upstream};
 use crate::net::Egress;
 use crate::runtime::io::Io;
@@ -19,7 +20,7 @@ pub enum ConnectError {
     Failed(io::Error),
 }
 
-/// Opens a connection to `endpoint` within `timeout`.
+/// Opens a connection to `endpoint` within `timeout`. `taken` is its slot of the circuit breaker.
 ///
 /// # Errors
 /// [`ConnectError`]. The failure is counted for the endpoint.
@@ -28,12 +29,13 @@ pub async fn connect<I: Io>(
     endpoint: &Rc<EndpointState<Wire<I::Stream>>>,
     egress: Egress,
     timeout: Duration,
+    taken: Option<ConnectionSlot>,
 ) -> Result<Upstream<Wire<I::Stream>>, ConnectError> {
     let alarm = io.alarms().alarm();
     alarm.set(io.now() + timeout);
     let config = Arc::clone(&endpoint.config.borrow());
     let result = match alarm.guard(io.connect(&config.address, egress)).await {
-        Ok(Ok(stream)) => return Ok(endpoint.opened(Wire::Plain(stream), alarm)),
+        Ok(Ok(stream)) => return Ok(endpoint.opened(Wire::Plain(stream), alarm, taken)),
         Ok(Err(error)) => ConnectError::Failed(error),
         Err(_) => ConnectError::Timeout,
     };

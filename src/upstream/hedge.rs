@@ -4,71 +4,90 @@
 //! answer at all. So when connecting takes longer than `connect_hedge`, another endpoint is tried
 //! at the same time, as RFC 8305 does with addresses. The first open connection is used.
 
-use std::future::{Future, pending, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::LocalEndpoint;
 use super::attempt::{Attempt, Outcome};
 use super::choose::{self, Begun, CONNECT_ATTEMPTS_MAX, Choice, Target};
+use super::limited::{NOT_FREED, Pending};
+use super::opening::Place;
 use super::pool::Upstream;
 use crate::error::{Flag, Refusal};
+use crate::runtime::alarm::Alarm;
 use crate::runtime::io::Io;
 use crate::time::{NO_LIMIT, Time};
 use crate::wire::Wire;
 
 type Opened<I> = Result<Upstream<Wire<<I as Io>::Stream>>, Refusal>;
 
-/// A connection that is being opened.
+/// A wait for a connection to one endpoint.
 struct Racer<'a, I: Io> {
     endpoint: LocalEndpoint<I>,
     attempt: Attempt<I>,
-    opening: Pin<Box<dyn Future<Output = Opened<I>> + 'a>>,
+    wait: Wait<'a, I>,
+}
+
+/// The ways to wait.
+enum Wait<'a, I: Io> {
+    /// For a connection of this request alone.
+    Own(Pin<Box<dyn Future<Output = Opened<I>> + 'a>>),
+    /// For the first connection that is free.
+    Queued(Place<'a, I>),
 }
 
 impl<'a, I: Io> Racer<'a, I> {
-    fn new(target: &'a Target<'_, I>, (endpoint, attempt): (LocalEndpoint<I>, Attempt<I>)) -> Self {
-        let to = Rc::clone(&endpoint);
-        let opening = Box::pin(async move { choose::open_new(target, &to).await });
-        Self { endpoint, attempt, opening }
+    fn new(
+        target: &'a Target<'a, I>,
+        (endpoint, attempt): (LocalEndpoint<I>, Attempt<I>),
+        fresh: bool,
+    ) -> Self {
+        let names_client = target.service.config.send_proxy_protocol.is_some()
+            && !choose::is_multiplexed(target, &endpoint);
+        let wait = if target.bytes || names_client {
+            let to = Rc::clone(&endpoint);
+            Wait::Own(Box::pin(async move { choose::open_own(target, &to).await }))
+        } else {
+            Wait::Queued(Place::new(target, &endpoint, fresh))
+        };
+        Self { endpoint, attempt, wait }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Opened<I>> {
+        match &mut self.wait {
+            Wait::Own(opening) => opening.as_mut().poll(context),
+            Wait::Queued(place) => place.poll(context),
+        }
     }
 }
 
-/// Opens a connection to the endpoint of `first`, whose attempt has begun. When that fails or takes
-/// too long, other endpoints are tried. `begin` begins the attempt at an endpoint.
+/// Waits for a connection to the endpoint of `first`, whose attempt has begun. When opening it
+/// fails or takes too long, other endpoints are tried. `begin` begins the attempt at an endpoint.
 ///
 /// # Errors
-/// When no endpoint accepts a connection. The refusal is that of the last endpoint that failed.
+/// When no endpoint accepts a connection: the refusal is that of the last endpoint that failed.
+/// When the deadline passes, or a limit of the circuit breaker is reached.
 pub async fn first_to_open<I: Io>(
     target: &Target<'_, I>,
     choice: &mut Choice<I>,
     first: (LocalEndpoint<I>, Attempt<I>),
     begin: impl Fn(&LocalEndpoint<I>) -> Attempt<I>,
 ) -> Result<Begun<I>, Refusal> {
+    let _pending = Pending::begin(target)?;
     let io = &target.core.io;
-    let hedge = target.service.config.connect_hedge;
+    let mut times = Times::of(target);
     let alarm = io.alarms().alarm();
-    let mut racers = vec![Racer::new(target, first)];
+    let mut racers = vec![Racer::new(target, first, choice.fresh)];
     // An earlier attempt of the request may have failed at these endpoints. They may accept now.
     let before = choice.failed.len();
     let mut begun = 1;
-    let mut may_hedge = hedge != NO_LIMIT;
     loop {
-        let late = if may_hedge { io.now() + hedge } else { Time::NEVER };
-        alarm.set(late.min(target.deadline));
-        let mut rings = pin!(alarm.guard(pending::<()>()));
-        let opened = poll_fn(|context| {
-            for (index, racer) in racers.iter_mut().enumerate() {
-                if let Poll::Ready(opened) = racer.opening.as_mut().poll(context) {
-                    return Poll::Ready(Some((index, opened)));
-                }
-            }
-            rings.as_mut().poll(context).map(|_| None)
-        })
-        .await;
+        alarm.set(times.hedge.min(times.give_up).min(target.deadline));
         let mut refused = None;
-        if let Some((index, opened)) = opened {
+        if let Some((index, opened)) = first_result(&mut racers, &alarm).await {
             let Racer { endpoint, attempt, .. } = racers.swap_remove(index);
             choice.tried = Some(Rc::clone(&endpoint));
             match opened {
@@ -76,15 +95,17 @@ pub async fn first_to_open<I: Io>(
                     overtake(racers, &attempt, io.now());
                     return Ok((upstream, attempt));
                 }
-                // The proxy lacks a descriptor or memory. The next endpoint would need it too.
-                Err(because) if because.flag == Flag::Overload => return Err(because),
+                // A limit is reached, or the proxy lacks a descriptor or memory. The next endpoint
+                // would meet the same.
+                Err(because) if is_own_limit(because.flag) => return Err(because),
                 Err(because) => refused = Some(because),
             }
             attempt.finish_at(&endpoint, io.now(), Outcome::Failed);
             choice.failed.push(endpoint);
         }
-        if io.now() >= target.deadline {
-            return Err(LATE);
+        times.check(target)?;
+        if refused.is_none() && io.now() < times.hedge {
+            continue;
         }
         let another = match begun < CONNECT_ATTEMPTS_MAX {
             true => another(target, choice, &racers, before),
@@ -98,19 +119,77 @@ pub async fn first_to_open<I: Io>(
                 overtake(racers, &attempt, io.now());
                 return Ok((upstream, attempt));
             }
-            racers.push(Racer::new(target, (endpoint, attempt)));
+            racers.push(Racer::new(target, (endpoint, attempt), choice.fresh));
+            times.hedge = after(target, target.service.config.connect_hedge);
         } else if let (true, Some(refused)) = (racers.is_empty(), refused) {
             return Err(refused);
         } else {
-            may_hedge = false;
+            times.hedge = Time::NEVER;
         }
     }
 }
 
+/// The first racer whose wait has ended, and its result. Returns `None` if the alarm rings first.
+async fn first_result<I: Io>(
+    racers: &mut [Racer<'_, I>],
+    alarm: &Alarm,
+) -> Option<(usize, Opened<I>)> {
+    let result = poll_fn(|context| {
+        for (index, racer) in racers.iter_mut().enumerate() {
+            if let Poll::Ready(opened) = racer.poll(context) {
+                return Poll::Ready((index, opened));
+            }
+        }
+        Poll::Pending
+    });
+    alarm.guard(result).await.ok()
+}
+
+/// The times at which a wait changes.
+struct Times {
+    /// Another endpoint is tried.
+    hedge: Time,
+    /// The wait ends if the limit on connections is still reached.
+    give_up: Time,
+}
+
+impl Times {
+    fn of<I: Io>(target: &Target<'_, I>) -> Self {
+        let config = &target.service.config;
+        // Without a deadline of its own, a request would wait for ever at the limit.
+        let is_endless = config.breaker.is_some() && target.deadline == Time::NEVER;
+        let limit = if is_endless { config.connect_timeout } else { NO_LIMIT };
+        Self { hedge: after(target, config.connect_hedge), give_up: after(target, limit) }
+    }
+
+    /// Ends the wait at its deadline, or at the limit on connections.
+    fn check<I: Io>(&mut self, target: &Target<'_, I>) -> Result<(), Refusal> {
+        let now = target.core.io.now();
+        if now >= target.deadline {
+            return Err(LATE);
+        }
+        if now >= self.give_up {
+            if target.service.limited.is_any() {
+                return Err(NOT_FREED);
+            }
+            self.give_up = Time::NEVER;
+        }
+        Ok(())
+    }
+}
+
+fn after<I: Io>(target: &Target<'_, I>, wait: Duration) -> Time {
+    if wait == NO_LIMIT { Time::NEVER } else { target.core.io.now() + wait }
+}
+
+fn is_own_limit(flag: Flag) -> bool {
+    matches!(flag, Flag::Overload | Flag::UpstreamOverflow)
+}
+
 /// Ends the attempts that began before the `winner`. Their endpoints count as slow.
 fn overtake<I: Io>(racers: Vec<Racer<'_, I>>, winner: &Attempt<I>, now: Time) {
-    for Racer { attempt, opening, .. } in racers {
-        drop(opening);
+    for Racer { attempt, wait, .. } in racers {
+        drop(wait);
         if attempt.began() < winner.began() {
             attempt.finish(now, Outcome::Overtaken);
         }

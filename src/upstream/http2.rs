@@ -1,14 +1,14 @@
 //! HTTP/2 connections to endpoints. One connection carries many exchanges; its own task drives it.
 
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::LocalEndpoint;
-use super::choose;
-use super::choose::Target;
-use super::{OpenGuard, Upstream};
+use super::choose::{self, Target};
+use super::{EndpointState, OpenGuard, Upstream};
 use crate::error::{Flag, Refusal};
 use crate::http2::{
     Config, Connection, End, EndpointStream, Peer, Pulse, Seen, SharedConnection, Slot,
@@ -18,6 +18,10 @@ use crate::runtime::contained::Contained;
 use crate::runtime::io::Io;
 use crate::wire::Wire;
 use crate::wire::http2::{Transport, report};
+
+/// How often a connection without streams checks whether another worker wants its slot of the
+/// circuit breaker.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Opens the stream of `slot` for one exchange. Counts a reused connection.
 pub fn stream<I: Io>(
@@ -35,41 +39,16 @@ pub fn stream<I: Io>(
     endpoint.multiplexed(stream, alarm, reused)
 }
 
-/// Opens a stream on a shared connection. If several requests need a new connection, only one
-/// request opens it. With `protocol: auto`, the endpoint may choose HTTP/1.1 for that connection;
-/// the requests then have a connection each.
-pub async fn open<I: Io>(
-    target: &Target<'_, I>,
-    endpoint: &LocalEndpoint<I>,
-) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
-    loop {
-        if let Some(slot) = endpoint.shared.slot() {
-            return Ok(stream(target, endpoint, slot));
-        }
-        let Some(turn) = endpoint.shared.turn() else {
-            if let Some(refusal) = endpoint.shared.outcome().await {
-                return Err(refusal);
-            }
-            if !choose::is_multiplexed(target, endpoint) {
-                return choose::open_as_chosen(target, endpoint).await;
-            }
-            continue;
-        };
-        let result = choose::open_as_chosen(target, endpoint).await;
-        match &result {
-            Ok(_) => drop(turn),
-            Err(refusal) => turn.failed(*refusal),
-        }
-        return result;
-    }
-}
-
-/// Turns a new connection into a shared HTTP/2 connection, and opens its first stream.
-pub async fn share<I: Io>(
+/// Turns a new connection into a shared HTTP/2 connection. The caller takes its streams, and then
+/// [adds](super::Shared::add) it.
+///
+/// # Errors
+/// When the endpoint has chosen another protocol.
+pub(super) fn share<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
     upstream: Upstream<Wire<I::Stream>>,
-) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
+) -> Result<Rc<SharedConnection>, Refusal> {
     let core = target.core;
     if upstream.stream.tls().is_some_and(|tls| !tls.session(choose::is_http2)) {
         return Err(NOT_HTTP2);
@@ -91,15 +70,16 @@ pub async fn share<I: Io>(
     let connection = Connection::new(config, io.now());
     let transport = Transport::new(io.clone(), wire, Rc::clone(&connection), Peer::Endpoint, None);
     let alarm = io.alarms().alarm();
-    let shared = SharedConnection::new(Rc::clone(&connection), issued, alarm.wake());
-    let slot = shared.slot().ok_or(NOT_HTTP2)?;
-    endpoint.shared.add(Rc::clone(&shared));
+    let wanted = Rc::clone(endpoint.shared.wanted());
+    let shared = SharedConnection::new(Rc::clone(&connection), issued, wanted, alarm.wake());
+    let opened = Rc::clone(&shared);
     let age = settings.age(core.random.borrow_mut().f64());
     let pulse = Pulse::new(io.now(), &settings, target.service.config.idle_timeout, age);
     let service = Arc::clone(&target.service.config);
     let address = endpoint.config.borrow().address.clone();
     let (index, owned) = (core.index, Rc::clone(core));
-    let mut driver = Driver { io, connection, transport, shared, alarm, pulse, _open: open };
+    let endpoint = Rc::downgrade(endpoint);
+    let mut driver = Driver { io, connection, transport, shared, endpoint, alarm, pulse, open };
     let run = async move {
         driver.run().await;
         driver.shared.close();
@@ -113,7 +93,7 @@ pub async fn share<I: Io>(
         }
     };
     core.io.spawn(Contained::new(Rc::clone(core), || run));
-    Ok(stream(target, endpoint, slot))
+    Ok(opened)
 }
 
 /// Reads and writes the frames of a connection until it closes.
@@ -122,18 +102,31 @@ struct Driver<I: Io> {
     connection: Rc<Connection>,
     transport: Transport<I>,
     shared: Rc<SharedConnection>,
+    endpoint: Weak<EndpointState<Wire<I::Stream>>>,
     alarm: Alarm,
     pulse: Pulse,
-    _open: Option<OpenGuard>,
+    open: Option<OpenGuard>,
 }
 
 impl<I: Io> Driver<I> {
+    /// Gives the streams that have ended to the requests that wait for one.
+    fn serve_waiting(&self) {
+        if let Some(endpoint) = self.endpoint.upgrade()
+            && endpoint.shared.wanted().get()
+        {
+            endpoint.serve_streams();
+        }
+    }
+
     async fn run(&mut self) {
         loop {
+            self.serve_waiting();
             let (now, busy) = (self.io.now(), self.shared.streams() > 0);
+            let limited = self.open.as_ref().filter(|open| !busy && open.is_limited());
             let heard = self.transport.heard();
             let step = self.pulse.step(now, Seen { heard, busy, opened: self.shared.opened() });
-            if step.leave && !self.shared.is_closed() {
+            let is_wanted = limited.is_some_and(OpenGuard::is_wanted);
+            if (step.leave || is_wanted) && !self.shared.is_closed() {
                 self.shared.close();
             }
             let leaving = self.shared.is_closed() && !busy;
@@ -146,7 +139,13 @@ impl<I: Io> Driver<I> {
             if step.ping {
                 self.connection.ping();
             }
-            self.alarm.set(step.next);
+            let mut next = step.next;
+            if let Some(open) = limited {
+                open.say_idle();
+                // Another worker may want the slot.
+                next = next.min(now + IDLE_CHECK_INTERVAL);
+            }
+            self.alarm.set(next);
             let Self { transport, alarm, shared, pulse, .. } = self;
             let over = poll_fn(|context| {
                 if transport.poll(context).is_ready() {
@@ -165,7 +164,7 @@ impl<I: Io> Driver<I> {
     }
 }
 
-const NOT_HTTP2: Refusal = Refusal {
+pub(super) const NOT_HTTP2: Refusal = Refusal {
     status: 502,
     flag: Flag::UpstreamProtocolError,
     detail: "the endpoint does not speak HTTP/2",

@@ -136,13 +136,15 @@ fn application<I: Io>(
         let config = match capture.workload(original) {
             Some(service) => {
                 let named = &local.snapshot.services[service as usize];
-                // The TLS, PROXY and retry settings of the service are for its remote clients, not
-                // for the local connection. Retries on both sides would multiply.
+                // The TLS, PROXY, retry and circuit breaker settings of the service are for its
+                // remote clients, not for the local connection. Retries on both sides would
+                // multiply.
                 Service {
                     tls: None,
                     send_proxy_protocol: None,
                     retries: None,
                     retry_budget: None,
+                    breaker: None,
                     egress,
                     stats: Arc::clone(&capture.passthrough.stats),
                     ..named.narrowed(endpoint)

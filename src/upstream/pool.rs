@@ -10,6 +10,8 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::limited::ConnectionSlot;
+use super::queue::Queue;
 use super::shared::Shared;
 use crate::balance::Load;
 use crate::cells::PerWorker;
@@ -20,7 +22,7 @@ use crate::runtime::io::{Quiet, Stream};
 use crate::time::Time;
 
 /// The state of an endpoint on one worker. It outlives reloads while the endpoint stays.
-pub struct EndpointState<S> {
+pub struct EndpointState<S: Stream> {
     /// The configuration of the endpoint, from the last reload.
     pub config: RefCell<Arc<Endpoint>>,
     /// The load that the balancer compares.
@@ -30,6 +32,8 @@ pub struct EndpointState<S> {
     idle: RefCell<VecDeque<Idle<S>>>,
     /// The HTTP/2 connections, which exchanges share.
     pub shared: Shared,
+    /// The requests that wait for a connection.
+    pub queue: Queue<S>,
     idle_max: Cell<usize>,
     idle_timeout: Cell<Duration>,
     /// The worker's endpoints with idle connections. `listed` says whether this endpoint is in the
@@ -41,17 +45,17 @@ pub struct EndpointState<S> {
 }
 
 /// A worker's endpoints with idle connections. Only these endpoints are checked each second.
-pub struct Waiting<S>(Rc<List<S>>);
+pub struct Waiting<S: Stream>(Rc<List<S>>);
 
 type List<S> = RefCell<Vec<Rc<EndpointState<S>>>>;
 
-impl<S> Clone for Waiting<S> {
+impl<S: Stream> Clone for Waiting<S> {
     fn clone(&self) -> Self {
         Self(Rc::clone(&self.0))
     }
 }
 
-impl<S> Default for Waiting<S> {
+impl<S: Stream> Default for Waiting<S> {
     fn default() -> Self {
         Self(Rc::default())
     }
@@ -106,6 +110,8 @@ pub struct Upstream<S: Stream> {
 pub struct OpenGuard {
     stats: Arc<PerWorker<EndpointCells>>,
     worker: usize,
+    /// The slot of the circuit breaker, if the service has one.
+    taken: Option<ConnectionSlot>,
 }
 
 /// The result of asking the pool for a connection.
@@ -131,6 +137,7 @@ impl<S: Stream> EndpointState<S> {
             worker,
             idle: RefCell::default(),
             shared: Shared::default(),
+            queue: Queue::default(),
             idle_max: Cell::new(terms.idle_max),
             idle_timeout: Cell::new(terms.idle_timeout),
             waiting: Rc::downgrade(&waiting.0),
@@ -191,11 +198,17 @@ impl<S: Stream> EndpointState<S> {
         }
     }
 
-    /// Counts and wraps a connection that was just opened.
-    pub fn opened(self: &Rc<Self>, stream: S, alarm: Alarm) -> Upstream<S> {
+    /// Counts and wraps a connection that was just opened. `taken` is its slot of the circuit
+    /// breaker.
+    pub fn opened(
+        self: &Rc<Self>,
+        stream: S,
+        alarm: Alarm,
+        taken: Option<ConnectionSlot>,
+    ) -> Upstream<S> {
         self.cells().connections.increment();
         self.cells().active.increment();
-        let open = OpenGuard { stats: Arc::clone(&self.stats), worker: self.worker };
+        let open = OpenGuard { stats: Arc::clone(&self.stats), worker: self.worker, taken };
         let (endpoint, open) = (Rc::clone(self), Some(open));
         Upstream { stream, alarm, endpoint, reused: false, private: Cell::new(false), open }
     }
@@ -204,6 +217,23 @@ impl<S: Stream> EndpointState<S> {
     pub fn multiplexed(self: &Rc<Self>, stream: S, alarm: Alarm, reused: bool) -> Upstream<S> {
         let endpoint = Rc::clone(self);
         Upstream { stream, alarm, endpoint, reused, private: Cell::new(false), open: None }
+    }
+
+    /// Gives free streams to the requests that wait for one. While requests still wait, the end of
+    /// a stream wakes the task of its connection, which calls this again.
+    pub fn serve_streams(self: &Rc<Self>) {
+        self.queue.give_streams(|| self.shared.slot());
+        self.shared.wanted().set(!self.queue.is_empty());
+    }
+
+    /// Closes the connection that has been idle longest, or a shared connection without streams.
+    /// Returns false if there is none.
+    pub fn close_idle(&self) -> bool {
+        if self.has_idle() {
+            self.drop_idle(1);
+            return true;
+        }
+        self.shared.close_idle()
     }
 
     /// Whether the endpoint was removed from its service.
@@ -226,7 +256,9 @@ impl<S: Stream> EndpointState<S> {
         };
         self.drop_idle(expired);
         let before = self.idle.borrow().len();
-        self.idle.borrow_mut().retain(|idle| idle.stream.quiet() == Quiet::Quiet);
+        self.idle
+            .borrow_mut()
+            .retain(|idle| idle.stream.quiet() == Quiet::Quiet && !idle.open.is_wanted());
         let closed = before - self.idle.borrow().len();
         (0..closed).for_each(|_| self.cells().idle.decrement());
     }
@@ -256,14 +288,37 @@ impl<S: Stream> Upstream<S> {
         (self.stream, self.open)
     }
 
-    /// Returns the connection to the pool after a complete exchange.
-    pub fn release(self, now: Time) {
-        let Self { stream, alarm, endpoint, open, .. } = self;
-        let Some(open) = open else { return };
-        if endpoint.gone.get() || endpoint.idle_max.get() == 0 {
+    /// Gives the connection back after a complete exchange: to a request that waits for one, or to
+    /// the pool.
+    pub fn release(mut self, now: Time) {
+        if self.is_stream() || self.endpoint.idle_max.get() == 0 {
             return;
         }
-        alarm.clear();
+        self.reused = true;
+        self.supply(now);
+    }
+
+    /// Gives a connection to a request that waits for one, or to the pool.
+    pub fn supply(self, now: Time) {
+        self.alarm.clear();
+        let endpoint = Rc::clone(&self.endpoint);
+        let left = match endpoint.queue.is_empty() {
+            true => Some(self),
+            false => endpoint.queue.give(self, now),
+        };
+        if let Some(left) = left {
+            left.keep(now);
+        }
+    }
+
+    /// Puts the connection into the pool.
+    fn keep(self, now: Time) {
+        let Self { stream, alarm, endpoint, open, .. } = self;
+        let Some(open) = open else { return };
+        if endpoint.gone.get() || endpoint.idle_max.get() == 0 || open.is_wanted() {
+            return;
+        }
+        open.say_idle();
         endpoint.cells().idle.increment();
         endpoint.idle.borrow_mut().push_back(Idle { stream, alarm, open, since: now });
         if !endpoint.listed.replace(true)
@@ -274,6 +329,25 @@ impl<S: Stream> Upstream<S> {
         let over = endpoint.idle.borrow().len().saturating_sub(endpoint.idle_max.get());
         if over > 0 {
             endpoint.drop_idle(over);
+        }
+    }
+}
+
+impl OpenGuard {
+    /// Whether the connection should close instead of being idle, because its slot is wanted.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.taken.as_ref().is_some_and(ConnectionSlot::is_wanted)
+    }
+
+    /// Whether the connection has a slot of a circuit breaker, so that it may be wanted.
+    pub(super) fn is_limited(&self) -> bool {
+        self.taken.is_some()
+    }
+
+    /// Tells the openings of this worker that the connection is idle.
+    pub(super) fn say_idle(&self) {
+        if let Some(taken) = &self.taken {
+            taken.say_idle();
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::families::UnreachableFamilies;
+use super::limited::Limited;
 use super::pool::{EndpointState, PoolTerms, Waiting};
 use crate::balance::{Balancer, Load};
 use crate::cluster::{Endpoint, Endpoints, Service, ServiceCandidates};
@@ -40,6 +41,8 @@ pub struct LocalService<I: Io> {
     replaced: Cell<bool>,
     /// The families of addresses that this host cannot reach now.
     pub unreachable: UnreachableFamilies,
+    /// The openings that wait for a slot of the circuit breaker.
+    pub limited: Rc<Limited>,
 }
 
 /// The endpoints that a worker chooses among.
@@ -79,6 +82,7 @@ impl<I: Io> LocalService<I> {
             current: RefCell::new(current),
             replaced: Cell::new(false),
             unreachable: UnreachableFamilies::default(),
+            limited: before.map(|before| Rc::clone(&before.limited)).unwrap_or_default(),
         }
     }
 
@@ -97,7 +101,8 @@ impl<I: Io> LocalService<I> {
         let narrowed = Self::new(whole.worker, config, terms, &whole.waiting, None);
         let alone = Current::of(&narrowed.config, None);
         alone.slots[0].get_or_init(|| state);
-        Some(Self { current: RefCell::new(Some(alone)), ..narrowed })
+        let limited = Rc::clone(&whole.limited);
+        Some(Self { current: RefCell::new(Some(alone)), limited, ..narrowed })
     }
 
     /// Chooses the endpoint for the next request. Returns `None` if no endpoint is available. First
@@ -165,6 +170,12 @@ impl<I: Io> LocalService<I> {
     pub fn has_idle(&self) -> bool {
         let current = self.current.borrow();
         current.iter().flat_map(Current::states).any(|state| state.has_idle())
+    }
+
+    /// Closes an idle connection of an endpoint. Returns false if there is none.
+    pub fn close_idle(&self) -> bool {
+        let current = self.current.borrow();
+        current.iter().flat_map(Current::states).any(|state| state.close_idle())
     }
 
     /// Puts this service into use. `before` is the state that it replaces, and may have used more

@@ -1,32 +1,20 @@
-//! The shared HTTP/2 connections of one worker to one endpoint, and the turn to open a new one.
+//! The shared HTTP/2 connections of one worker to one endpoint.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 
-use crate::error::Refusal;
 use crate::http2::{SharedConnection, Slot};
 
 /// The shared connections.
 #[derive(Default)]
 pub struct Shared {
     connections: RefCell<Vec<Rc<SharedConnection>>>,
-    opening: Rc<Opening>,
+    /// Whether a request waits for a stream to end.
+    wanted: Rc<Cell<bool>>,
     /// The endpoint was removed.
     closed: Cell<bool>,
     /// The endpoint has chosen HTTP/2 by ALPN.
     pub chosen: Cell<bool>,
-}
-
-#[derive(Default)]
-struct Opening {
-    under_way: Cell<bool>,
-    /// The number of finished attempts to open a connection.
-    attempts: Cell<u64>,
-    /// The reason why the last attempt failed.
-    failure: Cell<Option<Refusal>>,
-    waiting: RefCell<Vec<Waker>>,
 }
 
 impl Shared {
@@ -41,8 +29,8 @@ impl Shared {
         slot
     }
 
-    /// Adds a new connection. If the endpoint was removed in the meantime, only the caller uses the
-    /// connection.
+    /// Adds a new connection. If the endpoint was removed in the meantime, only the streams that
+    /// were opened before use the connection.
     pub fn add(&self, connection: Rc<SharedConnection>) {
         match self.closed.get() {
             true => connection.close(),
@@ -50,55 +38,23 @@ impl Shared {
         }
     }
 
+    /// Closes a connection without streams. Returns false if there is none. The connection is gone
+    /// a moment later.
+    pub fn close_idle(&self) -> bool {
+        let mut connections = self.connections.borrow_mut();
+        let is_idle = |it: &Rc<SharedConnection>| it.streams() == 0 && !it.is_closed();
+        let idle = connections.iter().position(is_idle).map(|at| connections.remove(at));
+        idle.inspect(|connection| connection.close()).is_some()
+    }
+
+    /// The mark of the connections that a request waits for a stream to end.
+    pub fn wanted(&self) -> &Rc<Cell<bool>> {
+        &self.wanted
+    }
+
     /// Marks the endpoint as removed. Running exchanges continue to their end.
     pub fn close(&self) {
         self.closed.set(true);
         self.connections.borrow_mut().drain(..).for_each(|connection| connection.close());
-    }
-
-    /// Takes the turn to open a connection. Returns `None` while another task has the turn. Then
-    /// wait for that task with [`Shared::outcome`].
-    pub fn turn(&self) -> Option<Turn> {
-        if self.opening.under_way.replace(true) {
-            return None;
-        }
-        Some(Turn { opening: Rc::clone(&self.opening), failure: None })
-    }
-
-    /// Waits until the task with the turn has finished. Returns the reason if its attempt failed.
-    pub async fn outcome(&self) -> Option<Refusal> {
-        let opening = Rc::clone(&self.opening);
-        let seen = opening.attempts.get();
-        poll_fn(|context| {
-            if opening.attempts.get() != seen {
-                return Poll::Ready(());
-            }
-            opening.waiting.borrow_mut().push(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-        opening.failure.get()
-    }
-}
-
-/// The turn to open a connection. Dropping it ends the turn.
-pub struct Turn {
-    opening: Rc<Opening>,
-    failure: Option<Refusal>,
-}
-
-impl Turn {
-    /// Ends the turn with a failure. All tasks that wait for this turn get the same failure.
-    pub fn failed(mut self, refusal: Refusal) {
-        self.failure = Some(refusal);
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.opening.under_way.set(false);
-        self.opening.attempts.set(self.opening.attempts.get() + 1);
-        self.opening.failure.set(self.failure);
-        self.opening.waiting.borrow_mut().drain(..).for_each(Waker::wake);
     }
 }

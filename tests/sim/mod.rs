@@ -47,7 +47,8 @@ fn no_seed_breaks_a_promise() {
     println!("seeds {}..{}: {total:?}", seeds.start, seeds.end);
     if seeds.end - seeds.start >= 100 {
         let Tally { answered, lost, farewells, unprocessed, .. } = total;
-        let Tally { refused, broken, streams, greeted, reloads, changes, mirrored, .. } = total;
+        let Tally { refused, broken, streams, greeted, reloads, changes, .. } = total;
+        let Tally { mirrored, overflows, .. } = total;
         for (what, count) in [
             ("answers from HTTP/1.1 to HTTP/1.1", answered[0][0]),
             ("answers from HTTP/2 to HTTP/1.1", answered[0][1]),
@@ -62,6 +63,7 @@ fn no_seed_breaks_a_promise() {
             ("streams that the endpoint began", greeted),
             ("reloads", reloads),
             ("changes of endpoints", changes),
+            ("limits of circuit breakers that are reached", overflows),
             ("copies of requests", mirrored),
         ] {
             assert!(count > 0, "the simulation does not reach what it is for: no {what}");
@@ -109,6 +111,7 @@ services:
     addresses: 10.0.8.1:80
     versions: {v1: [10.0.1.1:80, 10.0.1.2:80], v2: [10.0.1.3:80]}
     connect_timeout: 2s
+    circuit_breaker: {max_connections: 8}
   two:
     protocol: http2
     addresses: 10.0.8.4:80
@@ -148,6 +151,7 @@ services:
     addresses: 10.0.8.4:80
     endpoints: [10.0.3.2:80]
     connect_timeout: 2s
+    circuit_breaker: {max_connections: 3}
     http2: {max_concurrent_streams: 3, stream_window: 20KiB, connection_window: 64KiB, \
             stream_buffer: 8KiB}
   stream: {protocol: tcp, endpoints: [10.0.2.1:90, 10.0.2.2:90], connect_timeout: 2s}

@@ -18,6 +18,7 @@ use ringway::compile::registry::Registry;
 use ringway::downstream::connection;
 use ringway::http2::held_bytes;
 use ringway::l4::Arrival;
+use ringway::resilience::Limit;
 use ringway::runtime::buffer::BUFFER_BYTES;
 use ringway::runtime::io::Io;
 use ringway::runtime::sim::{SimIo, Simulation, Weather};
@@ -58,6 +59,8 @@ pub struct Tally {
     pub reloads: u64,
     /// Changes of the endpoints of a service.
     pub changes: u64,
+    /// How often a limit of a circuit breaker was reached.
+    pub overflows: u64,
     /// Copies of requests that have arrived at a mirror.
     pub mirrored: u64,
 }
@@ -75,6 +78,7 @@ impl AddAssign for Tally {
         self.greeted += other.greeted;
         self.reloads += other.reloads;
         self.changes += other.changes;
+        self.overflows += other.overflows;
         self.mirrored += other.mirrored;
     }
 }
@@ -296,6 +300,7 @@ async fn run(world: Rc<World>, near: SimIo, mut proxy: Proxy, clients: usize) {
         near.sleep(Duration::from_millis(100)).await;
     }
     proxy.check_nothing_is_left().await;
+    world.tally(|tally| tally.overflows = proxy.overflows());
 }
 
 fn calm_weather(random: &mut fastrand::Rng) -> Weather {
@@ -494,6 +499,17 @@ impl Proxy {
     }
 
     /// Checks that every buffer was returned, every gauge is zero and every connection is closed.
+    /// How often a limit of a circuit breaker was reached. The counters survive reloads.
+    fn overflows(&self) -> u64 {
+        let services = self.snapshots.iter().flat_map(|snapshot| &snapshot.services);
+        let all: BTreeMap<_, _> = services.map(|service| (&service.name, &service.stats)).collect();
+        let of = |limit: Limit| {
+            let sums = all.values().map(|stats| stats.sum(|cells| &cells.overflows[limit.index()]));
+            sums.sum::<u64>()
+        };
+        Limit::ALL.map(of).iter().sum()
+    }
+
     async fn check_nothing_is_left(&self) {
         let mut nothing = Snapshot::empty();
         nothing.version = u64::MAX;
@@ -511,6 +527,11 @@ impl Proxy {
             for service in &snapshot.services {
                 let name = &service.name;
                 assert_eq!(service.stats.sum(|cells| &cells.active), 0, "{name}: requests");
+                assert_eq!(service.stats.sum(|cells| &cells.pending), 0, "{name}: waiting");
+                for limit in Limit::ALL {
+                    let taken = service.breaker.as_ref().map(|breaker| breaker.taken(limit));
+                    assert_eq!(taken.unwrap_or_default(), 0, "{name}: slots of {limit:?}");
+                }
             }
         }
         for Configured { endpoint, .. } in &self.endpoints {

@@ -52,7 +52,12 @@ pub struct Frames {
 impl Frames {
     /// The server's side: reads the preface and sends SETTINGS with these values.
     pub fn accept(peer: &Peer, settings: &[(u16, u32)]) -> Option<Self> {
-        let mut frames = Self::new(peer.stream.try_clone().ok()?);
+        Self::serve(peer.stream.try_clone().ok()?, settings)
+    }
+
+    /// Like [`Frames::accept`], for a stream of another listener.
+    pub fn serve(stream: TcpStream, settings: &[(u16, u32)]) -> Option<Self> {
+        let mut frames = Self::new(stream);
         let mut preface = [0; PREFACE.len()];
         frames.stream.read_exact(&mut preface).ok()?;
         assert_eq!(preface, PREFACE);

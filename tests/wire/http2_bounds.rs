@@ -1,6 +1,9 @@
 //! HTTP/2 messages and streams that exceed a bound. They end with an error, and do not affect other
 //! streams.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::support::frames::{END_HEADERS, END_STREAM, Frames, block, code, kind, setting};
 use crate::support::http::Client;
 use crate::support::origin::Origin;
@@ -109,5 +112,41 @@ fn streams_that_nobody_reads_stop_no_other_stream() {
     // One worker has one connection to the endpoint. All its streams share a window.
     for _ in 0..20 {
         assert_eq!(Client::connect(port).get("a", "/page").text(), "a page\n");
+    }
+}
+
+#[test]
+fn an_upload_that_fills_the_first_window_continues_in_a_smaller_one() {
+    let received = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&received);
+    let origin = Origin::scripted(move |peer| {
+        while let Some(bytes) = peer.portion() {
+            count.fetch_add(bytes.len(), Ordering::SeqCst);
+        }
+    });
+    let port = free_port();
+    let config = format!(
+        "listeners: {{web: {{bind: 127.0.0.1:{port}, http2: {{stream_window: 20KiB}}}}}}\n\
+         routes: {{\"*\": [{{to: app}}]}}\nservices: {{app: {{endpoints: [\"{}\"]}}}}\n",
+        origin.address()
+    );
+    let _proxy = Proxy::start_with(&config, 1);
+    let mut client = Frames::connect(port);
+    let post = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/")];
+    client.headers(1, &post, false);
+    // The first window of a stream has 65 535 bytes, until the client knows the proxy's SETTINGS.
+    for part in [16_384, 16_384, 16_384, 16_383] {
+        client.data(1, &vec![b'x'; part], false);
+    }
+    eventually("the endpoint has it all", || {
+        (received.load(Ordering::SeqCst) >= 65_535).then_some(())
+    });
+    // Now the client reads the SETTINGS and acknowledges them. Its window becomes negative.
+    let mut window = 20_480 - 65_535;
+    while window <= 0 {
+        let update = client.next_of(kind::WINDOW_UPDATE).expect("the window opens again");
+        if update.stream == 1 {
+            window += i64::from(u32::from_be_bytes(update.payload[..4].try_into().unwrap()));
+        }
     }
 }

@@ -168,6 +168,9 @@ pub(super) fn write_service(
     if let Some(check) = &service.health {
         writeln!(out, "    health check: {check}").ok();
     }
+    if let Some(breaker) = &service.breaker {
+        writeln!(out, "    circuit breaker: {breaker}").ok();
+    }
     if let Some(limit) = &service.rate_limit {
         writeln!(out, "    rate limit {limit}").ok();
     }

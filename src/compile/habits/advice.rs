@@ -72,8 +72,6 @@ pub const CHECK_PATH: &str = "write `http: {checkpath=/healthz}`, \
 pub const CHECK_STATUS: &str = "write `http: {path: /healthz, status: [{*=200-399}]}`";
 pub const BACKUP: &str = "there are no backup endpoints: take this one out; \
     without `backup`, it gets requests all the time";
-pub const NO_CONNECTION_LIMIT: &str = "there is no limit on connections to a service; \
-    `max_idle_connections` is for unused ones, and `connections` of a listener for clients";
 pub const VERSIONS: &str = "write `versions: {v1: [127.0.0.1:9001], v2: [127.0.0.1:9002]}` \
     in place of `endpoints`";
 pub const STICKY: &str = "write `balance: {hash: {cookie: {name=NAME}}}`; \

@@ -3,6 +3,7 @@
 
 pub mod address;
 mod advice;
+mod breaker;
 mod fill;
 mod outliers;
 mod traffic;
@@ -149,6 +150,7 @@ const SHAPES: &[Word] = &[
     ("RateLimit", "", "write `rate_limit: {requests: {#=100}, per: 1s}`"),
     ("LimitBy", "", "write `by: {header: NAME}`, `by: identity` or `by: source`"),
     ("Backoff", "", "write `backoff: {base: {~=25ms}, max: 250ms}`"),
+    ("CircuitBreaker", "", "write `circuit_breaker: {max_requests: {#=1024}}`"),
     ("Budget", "", "write `budget: {percent: 20%, min: 3}`"),
     ("OutlierDetection", "", "write `outlier_detection: {consecutive_5xx: {#=5}}`"),
     ("Fault", "", "write `fault: {abort: {status: 503, percent: 1}}`"),
@@ -219,7 +221,7 @@ const SHAPES: &[Word] = &[
 
 /// The advice for a key that the map with the keys `known` does not have.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
-    let tables = [WORDS, TRAFFIC, outliers::WORDS];
+    let tables = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS];
     tables.into_iter().find_map(|table| find(table, word, known))
 }
 

@@ -3,6 +3,7 @@
 //! No client library is used: such libraries store the values themselves, but our values are in
 //! the cells of the workers.
 
+mod breaker;
 mod capture;
 mod endpoints;
 mod faults;
@@ -45,6 +46,7 @@ pub fn render(known: &Known) -> String {
         jwt(&mut page, snapshot);
         services(&mut page, snapshot);
         retries::write(&mut page, snapshot);
+        breaker::write(&mut page, snapshot);
         mirrors::write(&mut page, snapshot);
         outliers::write(&mut page, snapshot);
         rate_limits::write(&mut page, snapshot);
@@ -506,6 +508,12 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
             ("gauge", "ringway_service_requests_active", "Requests in progress.", |i| {
                 i.stats.sum(|c| &c.active)
             }),
+            (
+                "gauge",
+                "ringway_service_requests_pending",
+                "Requests that wait for a connection.",
+                |i| i.stats.sum(|c| &c.pending),
+            ),
             (
                 "counter",
                 "ringway_service_pool_reused_total",

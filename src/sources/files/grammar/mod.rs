@@ -1,6 +1,7 @@
 //! The grammar of configuration files. Its comments are the descriptions in the JSON Schema.
 
 pub mod authorization;
+pub mod breaker;
 pub mod fault;
 pub mod health;
 pub mod http2;

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::breaker::CircuitBreaker;
 use super::health::HealthCheck;
 use super::http2::Http2;
 use super::jwt::JwtDemand;
@@ -47,6 +48,8 @@ pub struct Service {
     pub timeout: Option<TimeOrNone>,
     /// Retries of failed requests. Default: a request is sent again only if it was not processed.
     pub retries: Option<Placed<Retries>>,
+    /// Limits on what the service may have at one time, over all workers. Default: no limits.
+    pub circuit_breaker: Option<CircuitBreaker>,
     /// A limit on the requests to the service, from all rules together. Default: none.
     pub rate_limit: Option<Placed<RateLimit>>,
     /// How long an idle connection to an endpoint is kept. Default 60s.

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod authorization;
+mod breaker;
 mod fault;
 mod health;
 mod http2;

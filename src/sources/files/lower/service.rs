@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::super::grammar::service::{self as grammar, Service};
 use super::super::values::Placed;
 use super::{
-    Lower, addresses, health, http2, jwt, list, origin, outlier, rate_limit, retry, tcp, time,
-    time_or_none, tls,
+    Lower, addresses, breaker, health, http2, jwt, list, origin, outlier, rate_limit, retry, tcp,
+    time, time_or_none, tls,
 };
 use crate::model::{self, Balance, Endpoints, HashBy, Item, SendProxyProtocol, ServiceProtocol};
 use crate::net::{Address, DnsName, Families};
@@ -56,6 +56,7 @@ pub(super) fn service(
         connect_hedge: time_or_none(value.connect_hedge),
         timeout: value.timeout.and_then(|time| time.0),
         retries: value.retries.map(retry::retries),
+        circuit_breaker: value.circuit_breaker.map(breaker::breaker),
         rate_limit: value.rate_limit.map(rate_limit::rate_limit),
         idle_timeout: time(value.idle_timeout),
         max_idle_connections: value.max_idle_connections,

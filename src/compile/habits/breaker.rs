@@ -1,0 +1,46 @@
+//! The words of other proxies for limits on connections and requests.
+
+use super::Word;
+
+const SERVICE: &str = "max_idle_connections";
+const LISTENER: &str = "trusted_hops";
+const LIMITS: &str = "header_bytes";
+const BREAKER_MAP: &str = "max_pending_requests";
+
+const BREAKER_CONNECTIONS: &str = "write `circuit_breaker: {max_connections: {#=1024}}`; \
+    `max_idle_connections` is for unused ones, and `connections` of a listener for clients";
+const CONNECTION_POOL: &str = "write its parts here: connect_timeout, idle_timeout, and \
+    circuit_breaker: {max_connections: {max_connections=1024}}";
+const BREAKER_PENDING: &str = "write `circuit_breaker: {max_pending_requests: {#=1024}}`";
+const BREAKER_REQUESTS: &str = "write `circuit_breaker: {max_requests: {#=1024}}`";
+const BREAKER: &str = "write `circuit_breaker: {max_connections: {max_connections=1024}, \
+    max_pending_requests: {max_pending_requests=1024}, max_requests: {max_requests=1024}}`";
+
+/// The keys.
+pub(super) const WORDS: &[Word] = &[
+    // A listener, and the limits of all listeners.
+    ("max_connections", LISTENER, "write `connections: {#=10000}`"),
+    ("maxconn", LISTENER, "write `connections: {#=10000}`"),
+    ("max_connections", LIMITS, "write `connections: {#=100000}`"),
+    ("maxconn", LIMITS, "write `connections: {#=100000}`"),
+    // A service.
+    ("connection_pool", SERVICE, CONNECTION_POOL),
+    ("max_connections", SERVICE, BREAKER_CONNECTIONS),
+    ("maxconn", SERVICE, BREAKER_CONNECTIONS),
+    ("max_conns", SERVICE, BREAKER_CONNECTIONS),
+    ("max_requests", SERVICE, BREAKER_REQUESTS),
+    ("in_flight_req", SERVICE, BREAKER_REQUESTS),
+    ("max_pending_requests", SERVICE, BREAKER_PENDING),
+    ("maxqueue", SERVICE, BREAKER_PENDING),
+    ("queue", SERVICE, BREAKER_PENDING),
+    ("circuit_breakers", SERVICE, BREAKER),
+    // A circuit breaker.
+    ("thresholds", BREAKER_MAP, "leave it out: the limits are keys of `circuit_breaker`"),
+    ("maxconn", BREAKER_MAP, "write `max_connections: {#=1024}`"),
+    ("connections", BREAKER_MAP, "write `max_connections: {#=1024}`"),
+    ("maxqueue", BREAKER_MAP, "write `max_pending_requests: {#=1024}`"),
+    ("max_pending", BREAKER_MAP, "write `max_pending_requests: {#=1024}`"),
+    ("http1_max_pending_requests", BREAKER_MAP, "write `max_pending_requests: {#=1024}`"),
+    ("http2_max_requests", BREAKER_MAP, "write `max_requests: {#=1024}`"),
+    ("expression", BREAKER_MAP, "leave it out: a circuit breaker here has limits on numbers"),
+];

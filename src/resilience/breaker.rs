@@ -1,0 +1,282 @@
+//! Circuit breaking: limits on what a service may have at one time, over all workers.
+//!
+//! A limit holds exactly. A worker takes a slot by compare-and-swap, so in every interleaving of
+//! workers no more slots are taken than the limit has. A [`Slot`] gives itself back when it is
+//! dropped, whatever happened to the request.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The default of `max_connections`, as Envoy's.
+pub const MAX_CONNECTIONS: u32 = 1024;
+
+/// The default of `max_pending_requests`, as Envoy's.
+pub const MAX_PENDING_REQUESTS: u32 = 1024;
+
+/// The default of `max_requests`, as Envoy's.
+pub const MAX_REQUESTS: u32 = 1024;
+
+/// The default of `max_retries`, as Envoy's.
+pub const MAX_RETRIES: u32 = 3;
+
+/// What a circuit breaker limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Connections to endpoints: open, idle, or being opened.
+    Connections,
+    /// Requests that wait for a connection.
+    Pending,
+    /// Requests in progress, from the choice of the service to the end of the response.
+    Requests,
+    /// Requests in progress that were sent again by the retry policy.
+    Retries,
+}
+
+impl Limit {
+    /// All limits, in the order of [`Limit::index`].
+    pub const ALL: [Self; 4] = [Self::Connections, Self::Pending, Self::Requests, Self::Retries];
+
+    /// The key in the configuration, and the label in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "max_connections",
+            Self::Pending => "max_pending_requests",
+            Self::Requests => "max_requests",
+            Self::Retries => "max_retries",
+        }
+    }
+
+    /// The position in [`Limit::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// The number of taken slots for each limit. The numbers survive reloads.
+#[derive(Debug, Default)]
+pub struct InUse {
+    taken: [Padded; Limit::ALL.len()],
+    /// The number of openings that wait for a connection slot.
+    wanting: AtomicU32,
+}
+
+/// The padding keeps the numbers in different cache lines, because all workers write them.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded(AtomicU32);
+
+impl InUse {
+    fn of(&self, limit: Limit) -> &AtomicU32 {
+        &self.taken[limit.index()].0
+    }
+}
+
+/// The circuit breaker of a service.
+#[derive(Debug)]
+pub struct CircuitBreaker {
+    /// The maximum for each limit, by [`Limit::index`].
+    max: [u32; Limit::ALL.len()],
+    in_use: Arc<InUse>,
+    workers: usize,
+}
+
+impl CircuitBreaker {
+    /// A circuit breaker for `workers` workers with these maxima, by [`Limit::index`].
+    pub fn new(max: [u32; Limit::ALL.len()], in_use: Arc<InUse>, workers: usize) -> Self {
+        Self { max, in_use, workers }
+    }
+
+    /// Takes a slot. Returns `None` if the limit is reached. After a reload with a lower limit,
+    /// taken slots stay taken.
+    pub fn take(&self, limit: Limit) -> Option<Slot> {
+        let (taken, max) = (self.in_use.of(limit), self.max(limit));
+        // The number guards no other data, so the order of other memory accesses does not matter.
+        let more = |taken| (taken < max).then(|| taken + 1);
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Slot { in_use: Arc::clone(&self.in_use), limit })
+    }
+
+    /// Tells all workers that a connection slot is wanted, until the result is dropped.
+    pub fn want_connection(&self) -> Wanting {
+        self.in_use.wanting.fetch_add(1, Ordering::Relaxed);
+        Wanting(Arc::clone(&self.in_use))
+    }
+
+    /// Whether an idle connection should close, to give its slot to another worker. Either another
+    /// worker waits for a slot, or this is the last one. `own` is the number of openings of this
+    /// worker that wait.
+    pub fn is_connection_wanted(&self, own: u32) -> bool {
+        let is_last = || self.taken(Limit::Connections) >= self.max(Limit::Connections);
+        self.workers > 1 && (self.in_use.wanting.load(Ordering::Relaxed) > own || is_last())
+    }
+
+    /// The number of slots that are taken.
+    pub fn taken(&self, limit: Limit) -> u32 {
+        self.in_use.of(limit).load(Ordering::Relaxed)
+    }
+
+    /// The maximum number of slots.
+    pub fn max(&self, limit: Limit) -> u32 {
+        self.max[limit.index()]
+    }
+}
+
+impl fmt::Display for CircuitBreaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for limit in Limit::ALL {
+            let separator = if limit.index() == 0 { "" } else { ", " };
+            write!(f, "{separator}{} {}", limit.name(), self.max(limit))?;
+        }
+        Ok(())
+    }
+}
+
+/// A taken slot. Dropping it gives the slot back.
+#[derive(Debug)]
+pub struct Slot {
+    in_use: Arc<InUse>,
+    limit: Limit,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.in_use.of(self.limit).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An opening that waits for a connection slot.
+#[derive(Debug)]
+pub struct Wanting(Arc<InUse>);
+
+impl Drop for Wanting {
+    fn drop(&mut self) {
+        self.0.wanting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    fn breaker(max: u32, in_use: &Arc<InUse>) -> CircuitBreaker {
+        CircuitBreaker::new([max; Limit::ALL.len()], Arc::clone(in_use), 4)
+    }
+
+    #[test]
+    fn a_slot_is_given_back_when_it_is_dropped() {
+        let breaker = breaker(2, &Arc::default());
+        let [first, second] = [(), ()].map(|()| breaker.take(Limit::Requests));
+        assert!(first.is_some() && second.is_some());
+        assert!(breaker.take(Limit::Requests).is_none());
+        assert_eq!((breaker.taken(Limit::Requests), breaker.taken(Limit::Retries)), (2, 0));
+        drop(first);
+        assert_eq!(breaker.taken(Limit::Requests), 1);
+        assert!(breaker.take(Limit::Requests).is_some(), "the slot is dropped at once");
+        assert!(breaker.take(Limit::Requests).is_some());
+    }
+
+    #[test]
+    fn a_reload_keeps_the_slots_and_changes_the_limit() {
+        let in_use = Arc::default();
+        let (before, lower, higher) =
+            (breaker(3, &in_use), breaker(1, &in_use), breaker(4, &in_use));
+        let mut slots: Vec<_> = (0..3).filter_map(|_| before.take(Limit::Requests)).collect();
+        assert!(lower.take(Limit::Requests).is_none());
+        slots.extend(higher.take(Limit::Requests));
+        assert_eq!((slots.len(), higher.taken(Limit::Requests)), (4, 4));
+        slots.truncate(1);
+        assert!(lower.take(Limit::Requests).is_none());
+        slots.clear();
+        assert!(lower.take(Limit::Requests).is_some());
+        assert_eq!(before.taken(Limit::Requests), 0);
+    }
+
+    #[test]
+    fn an_idle_connection_closes_for_another_worker() {
+        let in_use = Arc::default();
+        let (one, many) = (
+            CircuitBreaker::new([2; Limit::ALL.len()], Arc::clone(&in_use), 1),
+            CircuitBreaker::new([2; Limit::ALL.len()], in_use, 4),
+        );
+        let first = one.take(Limit::Connections);
+        assert!(!one.is_connection_wanted(0) && !many.is_connection_wanted(0));
+        let second = one.take(Limit::Connections);
+        assert!(first.is_some() && second.is_some());
+        assert!(!one.is_connection_wanted(0), "the only worker can use the connection again");
+        assert!(many.is_connection_wanted(0));
+        drop(second);
+        assert!(!many.is_connection_wanted(0));
+        let wanting = many.want_connection();
+        assert!(many.is_connection_wanted(0), "another worker waits");
+        assert!(!many.is_connection_wanted(1), "only this worker waits");
+        drop(wanting);
+        assert!(!many.is_connection_wanted(0));
+    }
+
+    #[test]
+    fn no_sequence_exceeds_a_limit_or_loses_a_slot() {
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let in_use = Arc::default();
+            let mut max = random.u32(0..5);
+            let mut held: [Vec<Slot>; Limit::ALL.len()] = Default::default();
+            for _ in 0..500 {
+                let limit = Limit::ALL[random.usize(..Limit::ALL.len())];
+                let of_limit = &mut held[limit.index()];
+                if random.u8(..20) == 0 {
+                    max = random.u32(0..5);
+                }
+                let breaker = breaker(max, &in_use);
+                if random.bool() {
+                    let is_full = of_limit.len() >= max as usize;
+                    let slot = breaker.take(limit);
+                    assert_eq!(slot.is_none(), is_full, "seed {seed}");
+                    of_limit.extend(slot);
+                } else if !of_limit.is_empty() {
+                    of_limit.swap_remove(random.usize(..of_limit.len()));
+                }
+                for limit in Limit::ALL {
+                    let expected = held[limit.index()].len();
+                    assert_eq!(breaker.taken(limit) as usize, expected, "seed {seed}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn workers_that_take_at_once_never_exceed_a_limit() {
+        const WORKERS: usize = 4;
+        const MAX: u32 = 3;
+        let in_use = Arc::default();
+        // A counter of our own: a slot adds after it is taken, and subtracts before it is dropped.
+        let (inside, most) = (AtomicU32::new(0), AtomicU32::new(0));
+        let start = Barrier::new(WORKERS);
+        std::thread::scope(|scope| {
+            for worker in 0..WORKERS {
+                let (in_use, inside, most, start) = (&in_use, &inside, &most, &start);
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(worker as u64);
+                    let (breaker, mut held) = (breaker(MAX, in_use), Vec::new());
+                    start.wait();
+                    for _ in 0..20_000 {
+                        if random.bool() {
+                            if let Some(slot) = breaker.take(Limit::Requests) {
+                                let now = inside.fetch_add(1, Ordering::SeqCst) + 1;
+                                most.fetch_max(now, Ordering::SeqCst);
+                                held.push(slot);
+                            }
+                        } else if let Some(slot) = held.pop() {
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                            drop(slot);
+                        }
+                    }
+                    inside.fetch_sub(held.len() as u32, Ordering::SeqCst);
+                });
+            }
+        });
+        assert!((1..=MAX).contains(&most.into_inner()));
+        assert_eq!(breaker(MAX, &in_use).taken(Limit::Requests), 0, "all slots are given back");
+    }
+}

@@ -1,0 +1,212 @@
+//! The limit on the connections of a service: taking a slot, and waiting for one.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use super::choose::Target;
+use crate::error::{Flag, Refusal};
+use crate::resilience::{CircuitBreaker, Limit, Slot};
+use crate::runtime::io::Io;
+use crate::time::Time;
+
+/// How often a worker looks whether another worker has given a slot back. A slot of its own
+/// connections is noticed at once.
+const OTHER_WORKERS_INTERVAL: Duration = Duration::from_millis(25);
+
+/// The openings of one worker that wait for a slot, the oldest first.
+#[derive(Default)]
+pub struct Limited {
+    waiting: RefCell<VecDeque<Rc<Turn>>>,
+}
+
+/// The turn of a waiting opening.
+#[derive(Default)]
+struct Turn {
+    woken: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Limited {
+    /// Whether an opening waits.
+    pub fn is_any(&self) -> bool {
+        !self.waiting.borrow().is_empty()
+    }
+
+    fn is_first(&self, turn: &Rc<Turn>) -> bool {
+        self.waiting.borrow().front().is_some_and(|first| Rc::ptr_eq(first, turn))
+    }
+
+    fn wake_first(&self) {
+        let first = self.waiting.borrow().front().cloned();
+        if let Some(turn) = first {
+            turn.woken.set(true);
+            if let Some(waker) = turn.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// The slot of an open connection. Dropping it gives the slot to the opening that waits longest.
+pub struct ConnectionSlot {
+    slot: Option<Slot>,
+    breaker: Arc<CircuitBreaker>,
+    limited: Rc<Limited>,
+}
+
+impl ConnectionSlot {
+    /// Whether the connection should close instead of waiting for its next request: another worker
+    /// waits for its slot, or it has the last slot and another worker may need it.
+    pub fn is_wanted(&self) -> bool {
+        self.breaker.is_connection_wanted(self.limited.waiting.borrow().len() as u32)
+    }
+
+    /// Tells the opening that waits longest that the connection is idle. It closes the connection
+    /// if it still needs the slot.
+    pub fn say_idle(&self) {
+        self.limited.wake_first();
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        drop(self.slot.take());
+        self.limited.wake_first();
+    }
+}
+
+/// Leaves the queue when the wait ends.
+struct Wait<'a> {
+    limited: &'a Limited,
+    turn: Rc<Turn>,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.limited.waiting.borrow_mut();
+        waiting.retain(|other| !Rc::ptr_eq(other, &self.turn));
+        drop(waiting);
+        // The slot that woke this opening may still be free.
+        self.limited.wake_first();
+    }
+}
+
+/// Takes the slot of a new connection, or waits for one while `is_needed` returns true. `Ok(None)`
+/// means that the service has no limit.
+///
+/// # Errors
+/// For a connection of opaque bytes when the limit is reached, and when the connection is no longer
+/// needed.
+pub async fn take<I: Io>(
+    target: &Target<'_, I>,
+    is_needed: impl Fn() -> bool,
+) -> Result<Option<ConnectionSlot>, Refusal> {
+    let service = target.service;
+    let Some(breaker) = &service.config.breaker else { return Ok(None) };
+    let limited = &service.limited;
+    let slot = || {
+        let slot = Some(breaker.take(Limit::Connections)?);
+        let (breaker, limited) = (Arc::clone(breaker), Rc::clone(limited));
+        Some(Some(ConnectionSlot { slot, breaker, limited }))
+    };
+    if !limited.is_any()
+        && let Some(taken) = slot()
+    {
+        return Ok(taken);
+    }
+    let cells = service.config.stats.worker(target.core.index);
+    cells.overflows[Limit::Connections.index()].increment();
+    let slot_of_idle = || if service.close_idle() { slot() } else { None };
+    if !limited.is_any()
+        && let Some(taken) = slot_of_idle()
+    {
+        return Ok(taken);
+    }
+    if target.bytes {
+        return Err(TOO_MANY_CONNECTIONS);
+    }
+    let _wants = breaker.want_connection();
+    let turn = Rc::new(Turn::default());
+    limited.waiting.borrow_mut().push_back(Rc::clone(&turn));
+    let wait = Wait { limited, turn };
+    let io = &target.core.io;
+    let alarm = io.alarms().alarm();
+    loop {
+        let first = limited.is_first(&wait.turn);
+        if !is_needed() {
+            return Err(NOT_NEEDED);
+        }
+        if first && let Some(taken) = slot().or_else(slot_of_idle) {
+            return Ok(taken);
+        }
+        alarm.set(if first { io.now() + OTHER_WORKERS_INTERVAL } else { Time::NEVER });
+        let woken = poll_fn(|context| {
+            if wait.turn.woken.take() {
+                return Poll::Ready(());
+            }
+            *wait.turn.waker.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        });
+        // Either the alarm or another opening ends the wait.
+        let _woken = alarm.guard(woken).await;
+    }
+}
+
+const TOO_MANY_CONNECTIONS: Refusal = Refusal {
+    status: 503,
+    flag: Flag::UpstreamOverflow,
+    detail: "too many connections to the service are open",
+};
+
+/// Nobody sees this refusal.
+const NOT_NEEDED: Refusal =
+    Refusal { detail: "the request got another connection", ..TOO_MANY_CONNECTIONS };
+
+/// The refusal for a request that waited too long for a slot.
+pub const NOT_FREED: Refusal = Refusal {
+    detail: "no connection to the service became free within connect_timeout",
+    ..TOO_MANY_CONNECTIONS
+};
+
+/// The refusal for a request that may not wait.
+pub const TOO_MANY_PENDING: Refusal = Refusal {
+    detail: "too many requests wait for a connection to the service",
+    ..TOO_MANY_CONNECTIONS
+};
+
+/// A request that waits for a connection, in the gauge and in the circuit breaker of its service.
+pub struct Pending<'a, I: Io> {
+    target: &'a Target<'a, I>,
+    _slot: Option<Slot>,
+}
+
+impl<'a, I: Io> Pending<'a, I> {
+    /// Counts a request. An L4 connection is not counted: it does not wait at a limit.
+    ///
+    /// # Errors
+    /// When too many requests wait.
+    pub fn begin(target: &'a Target<'a, I>) -> Result<Option<Self>, Refusal> {
+        if target.bytes {
+            return Ok(None);
+        }
+        let cells = target.service.config.stats.worker(target.core.index);
+        let slot = target.service.config.breaker.as_ref().map(|it| it.take(Limit::Pending));
+        if let Some(None) = slot {
+            cells.overflows[Limit::Pending.index()].increment();
+            return Err(TOO_MANY_PENDING);
+        }
+        cells.pending.increment();
+        Ok(Some(Self { target, _slot: slot.flatten() }))
+    }
+}
+
+impl<I: Io> Drop for Pending<'_, I> {
+    fn drop(&mut self) {
+        self.target.service.config.stats.worker(self.target.core.index).pending.decrement();
+    }
+}

@@ -1,0 +1,173 @@
+//! Opens connections for the requests that wait for one endpoint.
+
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
+
+use super::choose::{self, Opened, Target};
+use super::pool::Upstream;
+use super::queue::{Given, Waiter};
+use super::{LocalEndpoint, LocalService, http2, limited};
+use crate::error::Refusal;
+use crate::runtime::contained::Contained;
+use crate::runtime::core::Core;
+use crate::runtime::io::{Io, Quiet, Stream};
+use crate::snapshot::Limits;
+use crate::time::Time;
+use crate::wire::Wire;
+
+type OfEndpoint<I> = Wire<<I as Io>::Stream>;
+
+/// The place of a request in the queue for an endpoint. Dropping it leaves the queue; a connection
+/// that is being opened stays.
+pub struct Place<'a, I: Io> {
+    target: &'a Target<'a, I>,
+    endpoint: LocalEndpoint<I>,
+    waiter: Rc<Waiter<OfEndpoint<I>>>,
+}
+
+impl<'a, I: Io> Place<'a, I> {
+    /// Enters the queue. A `fresh` request takes no connection that was used before.
+    pub fn new(target: &'a Target<'a, I>, endpoint: &LocalEndpoint<I>, fresh: bool) -> Self {
+        let waiter = endpoint.queue.enter(fresh);
+        Self { target, endpoint: Rc::clone(endpoint), waiter }
+    }
+
+    /// Ready with a connection or stream, or with the reason why there is none.
+    pub fn poll(
+        &mut self,
+        context: &Context<'_>,
+    ) -> Poll<Result<Upstream<OfEndpoint<I>>, Refusal>> {
+        let Self { target, endpoint, waiter } = self;
+        loop {
+            match waiter.poll_given(context) {
+                Some(Given::Connection(upstream, _)) => {
+                    let cells = target.service.config.stats.worker(target.core.index);
+                    if !upstream.reused {
+                        return Poll::Ready(Ok(upstream));
+                    }
+                    if upstream.stream.quiet() == Quiet::Quiet {
+                        cells.pool_reused.increment();
+                        return Poll::Ready(Ok(upstream));
+                    }
+                    cells.pool_stale.increment();
+                    endpoint.queue.enter_again(waiter);
+                }
+                Some(Given::Stream(slot)) => {
+                    return Poll::Ready(Ok(http2::stream(target, endpoint, slot)));
+                }
+                Some(Given::Refused(refusal)) => return Poll::Ready(Err(refusal)),
+                None => {
+                    if !begin_missing(target, endpoint, waiter) {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<I: Io> Drop for Place<'_, I> {
+    fn drop(&mut self) {
+        self.endpoint.queue.leave(&self.waiter);
+    }
+}
+
+/// Begins an opening if there are fewer than the waiting requests need. Returns whether requests
+/// got streams instead.
+fn begin_missing<I: Io>(
+    target: &Target<'_, I>,
+    endpoint: &LocalEndpoint<I>,
+    waiter: &Rc<Waiter<OfEndpoint<I>>>,
+) -> bool {
+    if choose::is_multiplexed(target, endpoint) {
+        let before = endpoint.queue.len();
+        endpoint.serve_streams();
+        if endpoint.queue.len() < before {
+            return true;
+        }
+    }
+    if endpoint.queue.opening() < needed(target, endpoint) {
+        endpoint.queue.opening_began();
+        let opening = Opening {
+            core: Rc::clone(target.core),
+            service: Rc::clone(target.service),
+            endpoint: Rc::clone(endpoint),
+            for_whom: Rc::downgrade(waiter),
+            client: target.client,
+            limits: *target.limits,
+        };
+        let core = Rc::clone(target.core);
+        target.core.io.spawn(Contained::new(core, || opening.run()));
+    }
+    false
+}
+
+/// The number of openings that the waiting requests need: one for all if they share a connection,
+/// else one for each.
+fn needed<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) -> usize {
+    let waiting = endpoint.queue.len();
+    if choose::is_multiplexed(target, endpoint) { waiting.min(1) } else { waiting }
+}
+
+/// A connection that is being opened. No request owns it, so no request's deadline ends it.
+struct Opening<I: Io> {
+    core: Rc<Core<I>>,
+    service: Rc<LocalService<I>>,
+    endpoint: LocalEndpoint<I>,
+    /// The request for which it began.
+    for_whom: Weak<Waiter<OfEndpoint<I>>>,
+    /// The client of this request.
+    client: Option<SocketAddr>,
+    limits: Limits,
+}
+
+impl<I: Io> Opening<I> {
+    async fn run(self) {
+        let Self { core, service, endpoint, for_whom, client, limits } = &self;
+        let target = Target {
+            core,
+            service,
+            client: *client,
+            trusted_hops: 0,
+            limits,
+            deadline: Time::NEVER,
+            bytes: false,
+        };
+        let counted = Counted::<I>(endpoint);
+        let is_needed = || endpoint.queue.opening() <= needed(&target, endpoint);
+        let Ok(taken) = limited::take(&target, is_needed).await else { return };
+        let opened = choose::open_as_chosen(&target, endpoint, taken).await;
+        drop(counted);
+        match opened {
+            Ok(Opened::Alone(upstream)) => upstream.supply(core.io.now()),
+            Ok(Opened::Shared(connection)) => {
+                endpoint.queue.give_streams(|| connection.slot());
+                endpoint.shared.add(connection);
+            }
+            // The requests would all share the connection.
+            Err(refusal) if choose::is_multiplexed(&target, endpoint) => {
+                endpoint.queue.refuse_all(refusal);
+            }
+            Err(refusal) => endpoint.queue.refuse_one(for_whom, refusal),
+        }
+        if choose::is_multiplexed(&target, endpoint) {
+            endpoint.serve_streams();
+        }
+        if endpoint.queue.opening() < needed(&target, endpoint) {
+            endpoint.queue.wake();
+        }
+    }
+}
+
+/// Counts an opening for as long as it runs, even if it panics.
+struct Counted<'a, I: Io>(&'a LocalEndpoint<I>);
+
+impl<I: Io> Drop for Counted<'_, I> {
+    fn drop(&mut self) {
+        self.0.queue.opening_ended();
+        if std::thread::panicking() {
+            self.0.queue.wake();
+        }
+    }
+}
