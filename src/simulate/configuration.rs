@@ -76,6 +76,7 @@ impl Configuration {
             let service = &mut Arc::make_mut(service).value;
             found |= service.retries.take().is_some() | service.health_check.take().is_some();
             found |= service.outlier_detection.take().is_some();
+            found |= service.circuit_breaker.take().is_some();
         }
         for routes in &mut model.routes {
             for rule in &mut Arc::make_mut(routes).value.rules {

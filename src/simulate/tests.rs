@@ -4,6 +4,8 @@ use super::grammar::State;
 use super::result::Outcome;
 use super::*;
 
+mod mesh;
+
 /// Prepares the configuration `config` with the scenario `scenario`, given as texts.
 fn of_texts(config: &str, scenario: &str) -> Result<(Configuration, Scenario), String> {
     let directory = tempfile::tempdir().unwrap();
