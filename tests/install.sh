@@ -118,6 +118,28 @@ tls_probes() {
     need openssl openssl && need sslscan sslscan && need testssl testssl.sh
 }
 systemd() { need systemd-analyze systemd; }
+booted_systemd() { # and a newer one, because `Type=notify-reload` is not in that of Debian 12
+  systemd && need systemd-nspawn systemd-container && need curl curl && need nsenter util-linux ||
+    return 1
+  [ "$(id -u)" = 0 ] || { lacks 'root, for a container'; return; }
+  local version; version=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+  [ "$version" -ge 253 ] || ls "$tools"/systemd/*.deb > /dev/null 2>&1 || backported_systemd
+  missing=
+}
+backported_systemd() { # the packages, which are not installed
+  local into=$tools/systemd at; at=$(mktemp -d)
+  mkdir -p "$at/lists/partial" "$at/cache/archives/partial" "$at/got"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
+    "http://deb.debian.org/debian bookworm-backports main" > "$at/list"
+  (
+    cd "$at/got"
+    aside=(-qq -o "Dir::Etc::SourceList=$at/list" -o Dir::Etc::SourceParts=/dev/null
+      -o "Dir::State::Lists=$at/lists" -o "Dir::Cache=$at/cache" -o APT::Sandbox::User=root)
+    timeout 60 apt-get "${aside[@]}" update &&
+      timeout 60 apt-get "${aside[@]}" download systemd libsystemd-shared libsystemd0
+  ) >> "$install_log" 2>&1 && mkdir -p "$into" && cp "$at"/got/*.deb "$into"
+  rm -rf "$at"
+}
 cookbook() { # a page whose peer cannot be installed is skipped by itself
   namespaces && need python3 python3 && need curl curl && need openssl openssl &&
     need nginx nginx-light && need jq jq || return 1

@@ -32,8 +32,8 @@ services:
     endpoints: ['127.0.0.1:9001']
     health_check: {grpc: true}
     retries: {attempts: 1}
-    outlier_detection: {consecutive_5xx: 5}
     rate_limit: {requests: 1, by: source}
+    outlier_detection: {consecutive_5xx: 5}
 jwt: {id: {issuer: robots, jwks: {file: keys.json}}}
 authorization: [{name: everyone, action: allow, to: {service: shop}}]
 ";

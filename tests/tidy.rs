@@ -58,6 +58,7 @@ const FLOORS: [(&str, &[&str]); 46] = [
             "health",
             "runtime",
             "cells",
+            "error",
             "matching",
             "message",
             "net",

@@ -46,6 +46,7 @@ impl Admin {
         let router = router(self.status.clone());
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
+                let error = plain(&error);
                 tracing::error!(%error, "the admin interface has stopped; the proxy continues");
             }
         });

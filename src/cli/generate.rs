@@ -58,8 +58,9 @@ pub(super) fn man(arguments: &ManArgs) -> ExitCode {
     match clap_mangen::generate_to(command, directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&format!(
-            "cannot write manual pages into {}: {error}; name a directory that exists",
-            directory.display()
+            "cannot write manual pages into {}: {}; name a directory that exists",
+            directory.display(),
+            plain(&error)
         )),
     }
 }

@@ -355,7 +355,7 @@ fn exclude(arguments: &ExcludeArgs, plan: &mut InterceptPlan) -> Result<(), Inte
 
 /// Reads the configuration, if it has no error.
 fn read(arguments: &[PathBuf]) -> Result<std::sync::Arc<Model>, InterceptError> {
-    let loaded = files::load(arguments, &ProcessEnvironment);
+    let loaded = files::load_without_log(arguments, &ProcessEnvironment);
     let compiled = files::compile(&loaded, 0, &mut Registry::new(1), &Resolutions::new());
     compiled.map_err(|errors| InterceptError::Plan(errors.to_string().trim_end().to_owned()))?;
     Ok(loaded.model())

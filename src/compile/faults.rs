@@ -4,7 +4,7 @@ use super::suggestion::value_suggestion;
 use super::{Compiler, is_token};
 use crate::grpc::Code;
 use crate::model::{self, InjectedFault, Item};
-use crate::resilience::{Abort, Chance, FaultPolicy};
+use crate::resilience::{Abort, Bandwidth, Chance, FaultPolicy};
 use crate::route::Fault;
 
 /// The correction where a part of a fault is missing.
@@ -20,8 +20,9 @@ pub(super) fn fault(
     let value = &written.value;
     if !forwards {
         compiler.fault(&written.origin, "only a rule with `to` can inject faults");
-    } else if value.delay.is_none() && value.abort.is_none() {
-        compiler.missing(&written.origin, "this fault has no delay and no abort", HELP);
+    } else if value.delay.is_none() && value.abort.is_none() && value.bandwidth.is_none() {
+        let message = "this fault has no delay, no abort and no bandwidth";
+        compiler.missing(&written.origin, message, HELP);
     }
     for (name, _) in &value.headers {
         if !is_token(&name.value) {
@@ -33,7 +34,9 @@ pub(super) fn fault(
     let headers = headers.collect();
     let delay = value.delay.as_ref().and_then(|delay| self::delay(compiler, delay));
     let abort = value.abort.as_ref().and_then(|abort| self::abort(compiler, abort));
-    Box::new(Fault { headers, policy: FaultPolicy { delay, abort } })
+    let bandwidth = value.bandwidth.as_ref();
+    let bandwidth = bandwidth.and_then(|bandwidth| self::bandwidth(compiler, bandwidth));
+    Box::new(Fault { headers, policy: FaultPolicy { delay, abort, bandwidth } })
 }
 
 /// A share of the requests. `None` means all.
@@ -51,6 +54,23 @@ fn delay(
         compiler.missing(&written.origin, "this delay has no duration", help);
     }
     Some((duration?, chance(share)))
+}
+
+fn bandwidth(
+    compiler: &mut Compiler<'_>,
+    written: &Item<model::Bandwidth>,
+) -> Option<(Bandwidth, Chance)> {
+    let model::Bandwidth { bytes_per_second, share } = &written.value;
+    let help = "write `bandwidth: {bytes_per_second: 100KiB, percent: 5}`";
+    let Some(bytes) = bytes_per_second else {
+        compiler.missing(&written.origin, "this bandwidth has no limit", help);
+        return None;
+    };
+    if bytes.value == 0 {
+        compiler.fault_with_help(&bytes.origin, "a bandwidth of 0 would end no response", help);
+    }
+    let limit = u32::try_from(bytes.value).unwrap_or(u32::MAX);
+    Some((Bandwidth(limit), chance(*share)))
 }
 
 fn abort(compiler: &mut Compiler<'_>, written: &Item<model::Abort>) -> Option<(Abort, Chance)> {

@@ -47,8 +47,8 @@ pub(super) fn limit(
     let &Owner { scope, host, name, nth } = owner;
     let unit = Unit::Requests;
     let id = LimitId { scope, host: host.into(), name: name.into(), nth, unit };
-    let keys_max = compiler.model.settings.limits.rate_limit_keys;
-    let keys_max = keys_max.map_or(RATE_LIMIT_KEYS, |keys| keys as usize);
+    let keys_max = compiler.model.settings.limits.rate_limit_keys.as_ref();
+    let keys_max = keys_max.map_or(RATE_LIMIT_KEYS, |keys| keys.value as usize);
     let buckets = |compiler: &mut Compiler<'_>, unit, rate| {
         compiler.registry.buckets((&id, unit), rate, &by, keys_max)
     };

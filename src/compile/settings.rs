@@ -79,6 +79,10 @@ pub(super) fn limits(compiler: &mut Compiler<'_>) -> Limits {
         let message = format!("this must be from {HEADER_BYTES_MIN} B to 16 MiB");
         compiler.fault(&bytes.origin, message);
     }
+    if let Some(keys) = written.rate_limit_keys.as_ref().filter(|keys| keys.value == 0) {
+        let help = "write a number from 1; the default is 100000";
+        compiler.fault_with_help(&keys.origin, "a rate limit needs room for a key", help);
+    }
     let header_bytes = |bytes: &Item<usize>| bytes.value;
     let (of, chunks) = (default.message, written.chunk_extension_bytes);
     Limits {

@@ -2,11 +2,13 @@
 
 use std::io;
 
+use crate::error::plain;
+
 /// Logs why the workers use epoll, and how an operator can allow io_uring.
 pub(super) fn warn(error: &io::Error) {
     let help = help(error);
     let message = "io_uring is not available: the workers use epoll and need more CPU";
-    tracing::warn!(%error, help, "{message}");
+    tracing::warn!(error = %plain(error), help, "{message}");
 }
 
 fn help(error: &io::Error) -> &'static str {

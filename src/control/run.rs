@@ -459,6 +459,6 @@ fn raise_descriptor_limit() {
         && soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
-        tracing::warn!(%error, soft, "cannot raise the limit on open files");
+        tracing::warn!(error = %plain(&error), soft, "cannot raise the limit on open files");
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
+use crate::error::plain;
+
 /// How many messages may wait for systemd. Further ones are dropped.
 const MESSAGES_MAX: usize = 64;
 
@@ -25,6 +27,7 @@ impl Manager {
         let send = move || {
             for states in messages {
                 if let Err(error) = sd_notify::notify(&states) {
+                    let error = plain(&error);
                     tracing::warn!(%error, "cannot tell systemd the state of the process");
                 }
             }
@@ -32,6 +35,7 @@ impl Manager {
         match thread.spawn(send) {
             Ok(_) => Self(Some(sender)),
             Err(error) => {
+                let error = plain(&error);
                 tracing::error!(%error, "cannot start the thread that reports to systemd");
                 Self(None)
             }

@@ -17,6 +17,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, timeout_at};
 
+use crate::error::plain;
+
 /// A change takes effect after this time without another change. So an editor that writes twice
 /// causes one reload.
 pub const QUIET: Duration = Duration::from_millis(100);
@@ -135,7 +137,7 @@ impl Watch {
             let directory = directory.display();
             tracing::warn!(
                 %directory,
-                %error,
+                error = %plain(&error),
                 "configuration files cannot be watched; they are read again at least once a minute"
             );
         }

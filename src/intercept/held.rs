@@ -14,6 +14,7 @@ use super::nft::{self, Lifetime};
 use super::plan::{InterceptPlan, WhenDead};
 use super::rules;
 use super::system::need;
+use crate::error::plain;
 
 /// Time limit for the kernel to install a table.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -88,14 +89,14 @@ impl Holder {
             // Ctrl-C in the terminal must reach only the proxy, which has to drain first.
             .process_group(0)
             .spawn()
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|error| failed(plain(&error)))?;
         let input = child.stdin.take();
         let mut holder = Self { child, input };
         let table = nft::table(&rules::chains(plan), Lifetime::OfProcess);
         let command = nft::in_one_line(&table);
         let written = holder.input.as_mut().map(|input| input.write_all(command.as_bytes()));
         if let Some(Err(error)) = written {
-            return Err(failed(error.to_string()));
+            return Err(failed(plain(&error)));
         }
         holder.wait_for_table().map_err(|said| match said.is_empty() {
             true => failed("the table does not appear".to_owned()),

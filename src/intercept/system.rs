@@ -42,7 +42,7 @@ pub(super) fn run<A: AsRef<str>>(
     let shown = format!("{program} {}", words.join(" "));
     let failed = |error: std::io::Error| InterceptError::Failed {
         command: shown.clone(),
-        said: error.to_string(),
+        said: plain(&error),
     };
     let mut child = Command::new(need(program)?)
         .args(&words)

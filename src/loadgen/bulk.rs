@@ -9,6 +9,7 @@ use super::args::{Load, Target};
 use super::client::{connect_error, start_connect};
 use super::poller::{Interest, Poller, Ready, reserve_descriptors};
 use super::report::{Failure, Report, Tally};
+use crate::error::plain;
 
 /// The maximum number of bytes in one write.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -137,5 +138,5 @@ impl Stream {
 }
 
 fn unreachable(target: &Target, error: &io::Error) -> Error {
-    Error::Unreachable { target: target.name.clone(), reason: error.to_string() }
+    Error::Unreachable { target: target.name.clone(), reason: plain(&error) }
 }

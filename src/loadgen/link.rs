@@ -18,6 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
 use super::answer::Answer;
+use crate::error::plain;
 use crate::tls::{Expected, PeerVerifier, Trust};
 
 /// The shared TLS settings of a run.
@@ -50,7 +51,7 @@ impl Tls {
         let verifier = PeerVerifier::new(Arc::new(Trust::default()), Expected::Unverified, false);
         let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
+            .map_err(|error| plain(&error))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match own {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
+use crate::error::plain;
+
 /// The reason why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -102,7 +104,7 @@ impl Tally {
     }
 
     pub(super) fn note_connect_error(&mut self, error: &io::Error) {
-        self.connect_reason.get_or_insert_with(|| error.to_string());
+        self.connect_reason.get_or_insert_with(|| plain(error));
     }
 
     pub(super) fn connect_reason(&self) -> Option<&str> {

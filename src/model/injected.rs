@@ -14,6 +14,8 @@ pub struct InjectedFault {
     pub delay: Option<Item<Delay>>,
     /// The answer in place of the endpoint's.
     pub abort: Option<Item<Abort>>,
+    /// The limit on the body of the response.
+    pub bandwidth: Option<Item<Bandwidth>>,
 }
 
 /// A delay.
@@ -32,6 +34,15 @@ pub struct Abort {
     pub status: Option<Item<u16>>,
     /// The gRPC status: a name in capitals, or a number.
     pub grpc_status: Option<Item<String>>,
+    /// The share of the requests, in [`SHARE_PARTS`] of a whole. `None` means all.
+    pub share: Option<u32>,
+}
+
+/// A limit on the bandwidth of responses.
+#[derive(Clone, Debug, Default)]
+pub struct Bandwidth {
+    /// The bytes per second. It is required.
+    pub bytes_per_second: Option<Item<usize>>,
     /// The share of the requests, in [`SHARE_PARTS`] of a whole. `None` means all.
     pub share: Option<u32>,
 }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub use fault::{Fault, Refusal, Severity};
 pub use health::{GrpcProbe, HealthCheck, HealthProbe, HttpProbe};
 pub use http2::{Http2, Http2Limits};
-pub use injected::{Abort, Delay, InjectedFault, SHARE_PARTS};
+pub use injected::{Abort, Bandwidth, Delay, InjectedFault, SHARE_PARTS};
 pub use jwt::{TokenDemand, TokenKeys, TokenProvider};
 pub use listener::{EscapedSlashes, ForwardClientCert, Listener, ListenerProtocol, Timeouts};
 pub use mesh::{

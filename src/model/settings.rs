@@ -114,7 +114,7 @@ pub struct Limits {
     /// How many mirrored requests a worker may have in progress.
     pub mirrored_requests: Option<u32>,
     /// The maximum number of keys of one rate limit.
-    pub rate_limit_keys: Option<u32>,
+    pub rate_limit_keys: Option<Item<u32>>,
     /// Limits on HTTP/2 frames.
     pub http2: Http2Limits,
 }

@@ -176,6 +176,7 @@ pub(super) fn nanos(time: Time) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Barrier;
     use std::sync::atomic::AtomicU64;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -272,17 +273,19 @@ mod tests {
 
     #[test]
     fn workers_that_ask_at_once_share_one_bucket() {
-        let (bucket, rate) = (Bucket::default(), rate(1, 999));
-        let passed = AtomicU64::new(0);
+        let (bucket, rate) = (Bucket::default(), rate(1000, 199_999));
+        let (passed, barrier) = (AtomicU64::new(0), Barrier::new(4));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let here = (0..1000).filter(|_| bucket.take(rate, at_ms(7)).passes()).count();
+                    barrier.wait();
+                    let passes = |_: &i32| bucket.take(rate, at_ms(7)).passes();
+                    let here = (0..100_000).filter(passes).count();
                     passed.fetch_add(here as u64, Ordering::Relaxed);
                 });
             }
         });
-        assert_eq!(passed.into_inner(), 1000);
+        assert_eq!(passed.into_inner(), 200_000);
     }
 
     #[test]

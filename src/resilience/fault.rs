@@ -1,10 +1,12 @@
-//! Injected faults: a delay before a request is forwarded, or an answer in place of it.
+//! Injected faults: a delay before a request is forwarded, an answer in place of it, or a slow
+//! response.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Flag, Refusal};
 use crate::grpc::Code;
+use crate::time::Time;
 
 /// A share of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +44,13 @@ pub struct FaultPolicy {
     pub delay: Option<(Duration, Chance)>,
     /// The answer in place of the endpoint's.
     pub abort: Option<(Abort, Chance)>,
+    /// The limit on the body of the response.
+    pub bandwidth: Option<(Bandwidth, Chance)>,
 }
+
+/// The limit on the body of a response, in bytes per second. It is not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bandwidth(pub u32);
 
 /// The answer to an aborted request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +68,8 @@ pub struct Injected {
     pub delay: Option<Duration>,
     /// The answer in place of the endpoint's.
     pub abort: Option<Abort>,
+    /// The limit on the body of the response.
+    pub bandwidth: Option<Bandwidth>,
 }
 
 impl FaultPolicy {
@@ -68,9 +78,13 @@ impl FaultPolicy {
     pub fn decide(&self, mut draw: impl FnMut() -> u32) -> Option<Injected> {
         let delay = self.delay.filter(|(_, chance)| chance.takes(draw()));
         let abort = self.abort.filter(|(_, chance)| chance.takes(draw()));
-        let injected =
-            Injected { delay: delay.map(|(wait, _)| wait), abort: abort.map(|(abort, _)| abort) };
-        (delay.is_some() || abort.is_some()).then_some(injected)
+        let bandwidth = self.bandwidth.filter(|(_, chance)| chance.takes(draw()));
+        let injected = Injected {
+            delay: delay.map(|(wait, _)| wait),
+            abort: abort.map(|(abort, _)| abort),
+            bandwidth: bandwidth.map(|(limit, _)| limit),
+        };
+        (delay.is_some() || abort.is_some() || bandwidth.is_some()).then_some(injected)
     }
 }
 
@@ -81,6 +95,25 @@ impl Injected {
             Some(Abort::Code(code)) if refusal.flag == Flag::FaultInjected => Some(code),
             _ => None,
         }
+    }
+}
+
+/// A limited response that was late by no more than this may catch up.
+const CATCH_UP: Duration = Duration::from_millis(100);
+
+impl Bandwidth {
+    /// The largest portion that is sent at once: what a tenth of a second allows.
+    pub fn portion_bytes(self) -> usize {
+        (self.0 / 10).max(1) as usize
+    }
+
+    /// The time of the next portion, after `bytes` are sent at `now`. `due` was the time of this
+    /// portion.
+    pub fn next(self, due: Time, now: Time, bytes: usize) -> Time {
+        let earliest =
+            Time::from_micros(now.as_micros().saturating_sub(CATCH_UP.as_micros() as u64));
+        let took_us = (bytes as u64).saturating_mul(1_000_000).div_ceil(u64::from(self.0.max(1)));
+        due.max(earliest) + Duration::from_micros(took_us)
     }
 }
 
@@ -113,6 +146,10 @@ impl fmt::Display for FaultPolicy {
         }
         if let Some((abort, chance)) = self.abort {
             write!(f, "{before}abort with {abort} for {chance}")?;
+            before = ", ";
+        }
+        if let Some((Bandwidth(bytes), chance)) = self.bandwidth {
+            write!(f, "{before}bandwidth of {bytes} bytes per second for {chance}")?;
         }
         Ok(())
     }
@@ -128,6 +165,7 @@ mod tests {
         FaultPolicy {
             delay: Some((SECOND, Chance::of_parts(delay))),
             abort: Some((Abort::Status(503), Chance::of_parts(abort))),
+            bandwidth: None,
         }
     }
 
@@ -169,11 +207,47 @@ mod tests {
     }
 
     #[test]
+    fn no_order_of_portions_exceeds_the_bandwidth() {
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let limit = Bandwidth(random.u32(1..5_000_000));
+            let begun = Time::from_micros(random.u64(1_000_000..2_000_000));
+            let (mut now, mut due, mut sent) = (begun, begun, 0);
+            for _ in 0..100 {
+                let bytes = random.usize(1..=limit.portion_bytes());
+                due = limit.next(due, now, bytes);
+                sent += bytes;
+                // The wait may end late, and the endpoint may pause.
+                let pause = if random.u8(..10) == 0 { 3_000_000 } else { 5_000 };
+                now = now.max(due) + Duration::from_micros(random.u64(..pause));
+                let allowed = now.since(begun) + CATCH_UP;
+                let most = f64::from(limit.0) * allowed.as_secs_f64();
+                assert!(sent as f64 <= most + 1.0, "seed {seed}: {sent} of {most}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_limited_response_makes_up_for_short_lateness_only() {
+        let (limit, at) = (Bandwidth(1000), |ms: u64| Time::from_micros(ms * 1000));
+        assert_eq!(limit.portion_bytes(), 100);
+        for (due, now, bytes, expected) in [
+            (5000, 5000, 100, 5100),
+            (5000, 5020, 100, 5100),
+            (5000, 5200, 100, 5200),
+            (5000, 9000, 50, 8950),
+        ] {
+            assert_eq!(limit.next(at(due), at(now), bytes), at(expected), "{due} {now} {bytes}");
+        }
+        assert_eq!(Bandwidth(1).portion_bytes(), 1);
+    }
+
+    #[test]
     fn a_code_is_also_a_status() {
         let unavailable = Abort::Code(Code::UNAVAILABLE);
         let refusal = unavailable.refusal();
         assert_eq!((refusal.status, refusal.flag), (503, Flag::FaultInjected));
-        let injected = Injected { delay: None, abort: Some(unavailable) };
+        let injected = Injected { delay: None, abort: Some(unavailable), bandwidth: None };
         assert_eq!(injected.code_of(&refusal), Some(Code::UNAVAILABLE));
         let other = Refusal { flag: Flag::UpstreamTimeout, ..refusal };
         assert_eq!(injected.code_of(&other), None);

@@ -14,7 +14,7 @@ mod verdict;
 pub use bucket::{Bucket, FILL_TIME_MAX, Rate, RateError, Taken};
 pub use buckets::{Buckets, KeyHash, Keyed, RATE_LIMIT_KEYS};
 pub use budget::{BUDGET_WINDOW_S, RetryBudget};
-pub use fault::{Abort, Chance, FaultPolicy, Injected};
+pub use fault::{Abort, Bandwidth, Chance, FaultPolicy, Injected};
 pub use mirror::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy, Mirrored};
 pub use rate_limit::{
     ByteLimit, LimitBy, LimitFields, Quota, RATE_PER, RateLimit, RateLimitCells, RequestLimit,

@@ -12,4 +12,6 @@ pub struct RuleCells {
     pub delays: Count,
     /// Requests that got an injected answer.
     pub aborts: Count,
+    /// Requests whose response got an injected limit.
+    pub bandwidths: Count,
 }

@@ -41,7 +41,7 @@ mod tests {
         let abort = Some((Abort::Status(503), Chance::ALWAYS));
         let fault = Fault {
             headers: vec![("X-Chaos".into(), ValueMatch::parse("on").unwrap())],
-            policy: FaultPolicy { delay: None, abort },
+            policy: FaultPolicy { abort, ..FaultPolicy::default() },
         };
         for (field, expected) in [("x-chaos: on", true), ("x-chaos: off", false), ("a: on", false)]
         {

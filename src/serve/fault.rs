@@ -1,5 +1,6 @@
 //! Injects the faults that the plan of an exchange has.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
 
@@ -7,7 +8,8 @@ use super::download::Failure;
 use super::exchange::Exchange;
 use super::relay::{self, CLIENT_CHECK_INTERVAL};
 use crate::error::{Flag, Refusal};
-use crate::resilience::Injected;
+use crate::resilience::{Bandwidth, Injected};
+use crate::runtime::buffer::{Buf, filled};
 use crate::runtime::io::Io;
 use crate::time::Time;
 
@@ -39,7 +41,51 @@ pub async fn inject<I: Io>(exchange: &Exchange<'_, I>, fault: &Injected) -> Resu
             cells.aborts.increment();
             Err(Failure::Refused(abort.refusal()))
         }
-        None => Ok(()),
+        None => {
+            if fault.bandwidth.is_some() {
+                cells.bandwidths.increment();
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The limit on a response, while it is sent.
+pub struct Throttle {
+    limit: Bandwidth,
+    /// The time of the next portion.
+    due: Cell<Time>,
+}
+
+impl Throttle {
+    /// The limit on the response of `exchange`, if a fault limits it.
+    pub fn of<I: Io>(exchange: &Exchange<'_, I>) -> Option<Self> {
+        let limit = exchange.plan.fault?.bandwidth?;
+        Some(Self { limit, due: Cell::new(exchange.downstream.worker.io.now()) })
+    }
+
+    /// Sends all of `buf` but its last portion, at most as fast as the limit allows. Returns the
+    /// last portion, which the caller sends with the end of the body.
+    ///
+    /// # Errors
+    /// When the client has left, or does not read.
+    pub async fn send<I: Io>(
+        &self,
+        exchange: &Exchange<'_, I>,
+        mut buf: Buf,
+    ) -> Result<Buf, Failure> {
+        let io = &exchange.downstream.worker.io;
+        loop {
+            wait(exchange, self.due.get()).await?;
+            let len = buf.len().min(self.limit.portion_bytes());
+            self.due.set(self.limit.next(self.due.get(), io.now(), len));
+            if len == buf.len() {
+                return Ok(buf);
+            }
+            let portion = filled(io.buffers().take_sized(len), &buf.data()[..len]);
+            buf.consume(len);
+            relay::portion_to_client(exchange, portion).await?;
+        }
     }
 }
 

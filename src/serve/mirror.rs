@@ -17,7 +17,7 @@ use super::private;
 use super::request_head::{HeadChanges, put_head};
 use super::worker::Worker;
 use crate::error::Refusal;
-use crate::grpc::Kind;
+use crate::grpc::{Code, Kind};
 use crate::http1::framing::{self, Body, RequestFraming, ResponseFraming};
 use crate::http1::parse::{self, Progress};
 use crate::http2::{EndpointStream, Gone};
@@ -164,8 +164,8 @@ impl<I: Io> MirroredRequest<I> {
         let carried = alarm.guard(pin!(self.carry(request, &upstream, deadline))).await;
         let now = core.io.now();
         match carried {
-            Ok(Ok(Carried { status, reusable })) => {
-                attempt.finish(now, Outcome::Answered(status, None));
+            Ok(Ok(Carried { status, code, reusable })) => {
+                attempt.finish(now, Outcome::Answered(status, code));
                 if reusable && self.service.config.send_proxy_protocol.is_none() {
                     upstream.release(now);
                 }
@@ -200,10 +200,14 @@ impl<I: Io> MirroredRequest<I> {
         let view = response.view(buf.block());
         // Such a connection has the identity of its client.
         let private = private::is_asked_for(request) || private::is_demanded(view);
+        let code = view.value(b"grpc-status").map(Code::from_value);
         let head_end = response.start + response.len;
         let clean = self.drop_body(upstream, framing.body, head_end, buf).await?;
+        let code = code.or_else(|| Code::from_trailers(&upstream.stream.take_trailers()));
+        let code = code.filter(|_| self.kind.is_some());
         let reusable = clean && framing.keep_alive && sent.is_ok() && taken.last && !private;
-        Ok(Carried { status: response.status, reusable: reusable && !framing.switches })
+        let reusable = reusable && !framing.switches;
+        Ok(Carried { status: response.status, code, reusable })
     }
 
     /// Moves the body to a buffer, so that there is only one copy of it.
@@ -332,6 +336,8 @@ fn count<I: Io>(service: &LocalService<I>, worker: usize, result: Mirrored) {
 /// A complete response.
 struct Carried {
     status: u16,
+    /// The status of a gRPC call.
+    code: Option<Code>,
     /// Whether the connection may carry another exchange.
     reusable: bool,
 }

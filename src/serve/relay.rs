@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::body::{BodyTransform, Taken};
 use super::download::Failure;
 use super::exchange::Exchange;
+use super::fault::Throttle;
 use super::outgoing::Outgoing;
 use super::pace::{Pace, noticed};
 use super::retry;
@@ -59,7 +60,8 @@ pub async fn response<I: Io>(
     let pace = Pace::to(&exchange.downstream.stream);
     let mut portion = take(exchange, upstream, &mut reply, buf)?;
     pace.passed(portion.buf.len());
-    if may_wait(exchange, &portion.buf, &reply.body) {
+    let slow = Throttle::of(exchange);
+    if slow.is_some() || may_wait(exchange, &portion.buf, &reply.body) {
         outgoing.release();
     }
     // A response may have one portion only, so the first one waits before it is sent. The others
@@ -68,10 +70,17 @@ pub async fn response<I: Io>(
         Box::pin(throttle(exchange, upstream, wait)).await?;
     }
     let mut wait = None;
-    buf = head_to_client(exchange, &drafts.scratch, &reply.body, portion.buf).await?;
+    let slow = slow.as_ref();
+    buf = match slow.filter(|_| !portion.buf.is_empty()) {
+        None => head_to_client(exchange, &drafts.scratch, &reply.body, portion.buf).await?,
+        Some(slow) => {
+            interim_to_client(exchange, &drafts.scratch).await?;
+            slowly_to_client(exchange, slow, &reply.body, portion.buf).await?
+        }
+    };
     while !reply.body.is_done() {
         let bulk = reply.body.opaque_bytes().is_some_and(|left| left >= SPLICE_MIN_BYTES);
-        let bulk = bulk && !exchange.record.is_throttled();
+        let bulk = bulk && slow.is_none() && !exchange.record.is_throttled();
         if bulk && upstream.stream.can_splice(&exchange.downstream.stream) {
             drop(buf);
             free(drafts, outgoing);
@@ -107,7 +116,10 @@ pub async fn response<I: Io>(
         portion = take(exchange, upstream, &mut reply, buf)?;
         pace.passed(portion.buf.len());
         wait = exchange.record.owe(Way::Down, portion.buf.len() as u64);
-        buf = body_to_client(exchange, &reply.body, portion.buf).await?;
+        buf = match slow {
+            None => body_to_client(exchange, &reply.body, portion.buf).await?,
+            Some(slow) => slowly_to_client(exchange, slow, &reply.body, portion.buf).await?,
+        };
     }
     Ok(Passed { clean: portion.clean })
 }
@@ -363,6 +375,23 @@ async fn body_to_client<I: Io>(
     let end = body.is_done().then(|| body.trailers());
     let write = pin!(exchange.downstream.stream.write_body(buf, end));
     written(exchange, write).await
+}
+
+/// Like [`body_to_client`], as slowly as an injected fault wants it.
+async fn slowly_to_client<I: Io>(
+    exchange: &Exchange<'_, I>,
+    slow: &Throttle,
+    body: &BodyTransform,
+    buf: Buf,
+) -> Result<Buf, Failure> {
+    let last = Box::pin(slow.send(exchange, buf)).await?;
+    body_to_client(exchange, body, last).await
+}
+
+/// Writes a portion of the body to the client. More of it follows.
+pub async fn portion_to_client<I: Io>(exchange: &Exchange<'_, I>, buf: Buf) -> Result<(), Failure> {
+    let write = pin!(exchange.downstream.stream.write_body(buf, None));
+    written(exchange, write).await.map(drop)
 }
 
 /// Tells the client that a body without a length has ended. In HTTP/1.1 the end of the connection

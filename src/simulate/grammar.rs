@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::sources::files::values::{Decimal, Entries, Placed, Share, Time};
+use crate::sources::files::values::{Entries, Factor, Placed, Share, Time};
 
 /// A scenario: the load, how endpoints behave, what happens to them, and the expected result.
 #[derive(Debug, Default, Deserialize)]
@@ -107,5 +107,5 @@ pub struct Expect {
     /// The largest 99th percentile of the response times.
     pub p99: Option<Time>,
     /// The largest number of attempts per request.
-    pub attempts: Option<Decimal>,
+    pub attempts: Option<Factor>,
 }

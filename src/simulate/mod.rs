@@ -28,6 +28,7 @@ use self::report::Report;
 use self::scenario::Scenario;
 use crate::compile::Resolutions;
 use crate::compile::registry::Registry;
+use crate::error::plain;
 use crate::runtime::io::Io;
 use crate::runtime::sim::SimIo;
 use crate::sources::files::{self, Diagnostics, ProcessEnvironment};
@@ -83,7 +84,7 @@ fn simulate(arguments: &SimulateArgs) -> Result<bool, String> {
 
 /// Loads the configuration and the scenario.
 fn prepared(arguments: &SimulateArgs) -> Result<(Configuration, Scenario), String> {
-    let loaded = files::load(&arguments.config, &ProcessEnvironment);
+    let loaded = files::load_without_log(&arguments.config, &ProcessEnvironment);
     let compiled = files::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
     let compiled = compiled.map_err(|mistakes| mistakes.to_string())?;
     let (model, names) = (loaded.model(), &compiled.names);
@@ -130,7 +131,7 @@ fn progress(what: &'static str, duration: Duration) -> impl FnMut(Duration) {
 
 fn write_picture(path: &Path, picture: &str) -> Result<(), String> {
     std::fs::write(path, picture)
-        .map_err(|error| format!("error: cannot write {}: {error}", path.display()))
+        .map_err(|error| format!("error: cannot write {}: {}", path.display(), plain(&error)))
 }
 
 /// The output of `task`, or `None` if it takes longer than `limit`.

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::lookup::Lookups;
 use crate::dns::{Family, Found, KnownAddresses, SystemSettings};
+use crate::error::plain;
 use crate::net::{DnsName, Families};
 use crate::telemetry::status::Status;
 
@@ -213,7 +214,7 @@ fn note(status: &Status, name: &DnsName, found: &[Option<Found>; 2], known: &Kno
     match failure {
         Some(error) => {
             lookups.failed += 1;
-            tracing::warn!(%name, %error, previous_addresses, "DNS lookup failed");
+            tracing::warn!(%name, error = %plain(&error), previous_addresses, "DNS lookup failed");
         }
         None if has_addresses => lookups.succeeded += 1,
         None => {

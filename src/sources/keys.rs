@@ -136,6 +136,7 @@ async fn follow(
             Err(error) => {
                 status.known().key_fetches.1 += 1;
                 let has_previous_keys = !known.is_empty();
+                let error = plain(&error);
                 tracing::warn!(url, %error, has_previous_keys, "cannot fetch the token keys");
                 RETRY_AFTER.min(source.refresh)
             }

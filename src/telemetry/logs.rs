@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::outlet::{Losses, Outlet};
+use crate::error::plain;
 use crate::snapshot::LogSink;
 
 /// How long a process that ends waits until its logs are written.
@@ -50,7 +51,9 @@ impl AccessLog {
         let Some(sink) = sink.cloned() else { return };
         match Outlet::open("access-log", sink, Arc::clone(&self.losses)) {
             Ok(outlet) => target.outlet = Some(outlet),
-            Err(error) => tracing::error!(%error, "cannot start the access log thread"),
+            Err(error) => {
+                tracing::error!(error = %plain(&error), "cannot start the access log thread")
+            }
         }
     }
 

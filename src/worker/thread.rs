@@ -440,6 +440,7 @@ fn accept_waiting(
 fn accept_failed(thread: &Thread, bind: &Bind, error: &std::io::Error) {
     thread.worker.cells().accept_errors.increment();
     thread.worker.log_limited(|suppressed| {
+        let error = plain(&error);
         tracing::warn!(%bind, %error, suppressed, "cannot accept connections; will retry");
     });
 }

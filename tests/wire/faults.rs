@@ -165,6 +165,77 @@ fn a_delay_ends_when_the_client_leaves() {
     assert_eq!(flags_in_log(&proxy), "DI,DC");
 }
 
+/// An origin that sends a body of this length, with a length or in two chunks.
+fn sending(bytes: usize, chunked: bool) -> Origin {
+    Origin::scripted(move |peer| {
+        while peer.request().is_some() {
+            let half = "x".repeat(bytes / 2);
+            let size = bytes / 2;
+            peer.send(match chunked {
+                true => format!(
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                     {size:x}\r\n{half}\r\n{size:x}\r\n{half}\r\n0\r\n\r\n"
+                ),
+                false => {
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n{half}{half}")
+                }
+            });
+        }
+    })
+}
+
+#[test]
+fn a_limited_bandwidth_makes_a_response_slow_and_leaves_it_whole() {
+    for (bytes, per_second, chunked, at_least_ms) in [
+        (30_000, 20_000, false, 1400),
+        (30_000, 20_000, true, 1400),
+        (600_000, 999_999, false, 500),
+    ] {
+        let origin = sending(bytes, chunked);
+        let fault = format!("bandwidth: {{bytes_per_second: {per_second}}}");
+        let (proxy, port) = before(&origin, &fault, "");
+        let at_least = Duration::from_millis(at_least_ms);
+        let mut client = Client::connect(port);
+        let began = Instant::now();
+        assert_eq!(client.request(GET).body.len(), bytes);
+        assert!(began.elapsed() >= at_least, "{:?} for {bytes}", began.elapsed());
+        let mut streams = Frames::connect(port);
+        let fields = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+        let began = Instant::now();
+        streams.headers(1, &fields, true);
+        let mut received = 0;
+        loop {
+            let frame = streams.next().unwrap();
+            if frame.kind == kind::DATA {
+                received += frame.payload.len();
+                let more = (frame.payload.len() as u32).max(1).to_be_bytes();
+                streams.send(kind::WINDOW_UPDATE, 0, 0, &more);
+                streams.send(kind::WINDOW_UPDATE, 0, 1, &more);
+            }
+            if frame.ends() {
+                break;
+            }
+        }
+        assert_eq!(received, bytes);
+        assert!(began.elapsed() >= at_least, "{:?} for {bytes}", began.elapsed());
+        assert_eq!(injected(&proxy, "bandwidth"), 2.0);
+        // The connections still serve.
+        assert_eq!(client.request(GET).status, 200);
+    }
+}
+
+#[test]
+fn a_client_may_leave_in_a_slow_response() {
+    let origin = sending(30_000, false);
+    let (proxy, port) = before(&origin, "bandwidth: {bytes_per_second: 10}", "");
+    let mut client = Client::connect(port);
+    client.send(GET);
+    assert!(client.head().is_some());
+    drop(client);
+    flagged(&proxy, "DC", 1.0);
+    assert_eq!(proxy.metric("ringway_service_requests_active{service=\"app\"}"), 0.0);
+}
+
 /// Sends a gRPC call with one more field. Returns the fields of the response, which has no body.
 fn call(port: u16, (name, value): (&str, &str)) -> String {
     let mut client = Frames::connect(port);

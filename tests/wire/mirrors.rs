@@ -157,6 +157,22 @@ fn bodies_are_mirrored_whole_however_they_arrive() {
 }
 
 #[test]
+fn the_next_request_of_a_client_is_no_part_of_a_copy() {
+    let (app, shadow) = (Origin::echoing(), Origin::saying("shadow"));
+    let (proxy, port) = before(&app, &shadow.address(), ("", "", ""));
+    let mut client = Client::connect(port);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n");
+    eventually("the copy", || (active(&proxy) == 1.0).then_some(()));
+    client.send(format!("body{GET}"));
+    assert_eq!((client.response().text(), client.response().text()), ("body", ""));
+    ended(&proxy, "answered", 2.0);
+    let copies = shadow.requests();
+    let mut bodies: Vec<&str> = copies.iter().map(|copy| body(copy)).collect();
+    bodies.sort();
+    assert_eq!(bodies, ["", "body"]);
+}
+
+#[test]
 fn a_mirror_speaks_its_own_protocol() {
     let bodies = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&bodies);

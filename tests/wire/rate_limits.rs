@@ -1,5 +1,6 @@
 //! Rate limits: which requests pass, what the others get, and what reloads keep.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use crate::support::free_port;
 use crate::support::http::{Client, Response};
 use crate::support::origin::Origin;
 use crate::support::peers::curl;
+use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 
 /// Configurations with one listener and one service.
@@ -232,6 +234,50 @@ fn authorization_comes_before_the_limit_of_a_rule() {
     let deny = "{action: deny, to: {service: app}, when: {headers: {x-bad: {present: true}}}}";
     let _proxy = Proxy::start(&format!("{text}authorization: [{deny}]\n"));
     assert_eq!(settings.statuses(&["x-bad: 1\r\n", "", "x-bad: 1\r\n", ""]), [403, 200, 403, 429]);
+}
+
+#[test]
+fn each_identity_has_its_own_limit() {
+    let pki = Pki::new();
+    for name in ["me", "ada", "bob"] {
+        let id = format!("spiffe://cluster.local/ns/demo/sa/{name}");
+        pki.leaf(name, &Wanted { names: &[&id], ..Wanted::default() });
+    }
+    let settings = Settings::new();
+    let limit = ", tls: mesh, rate_limit: {requests: 1, per: 1h, by: {identity: true}}";
+    let file = |name: &str| pki.path(name);
+    let _proxy = Proxy::start(&format!(
+        "mesh: {{identity: {{cert: {}, key: {}, roots: {}}}}}\n{}",
+        file("me.pem"),
+        file("me.key"),
+        file("ca.pem"),
+        settings.text("", "", limit)
+    ));
+    let url = format!("https://127.0.0.1:{}/", settings.port);
+    let status = |name: &str| {
+        let (cert, key) = (file(&format!("{name}.pem")), file(&format!("{name}.key")));
+        let common = ["-sk", "-o", "/dev/null", "-w", "%{http_code}", "-H", "host: a.test"];
+        curl(&[&common[..], &["--cert", &cert, "--key", &key, &url]].concat())
+    };
+    assert_eq!(["ada", "ada", "bob", "bob"].map(status), ["200", "429", "200", "429"]);
+}
+
+#[test]
+fn explain_shows_the_limits() {
+    let settings = Settings::new();
+    let rule = ", rate_limit: {requests: 100, burst: 50, by: {header: x-user}}";
+    let text = settings.text(rule, ", rate_limit: {bytes: 1MiB, per: 10s}", "");
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    let output = command.args(["explain", "-c"]).arg(file.path()).args(["GET", "http://a.test/"]);
+    let said = String::from_utf8(output.output().unwrap().stdout).unwrap();
+    for line in [
+        "  rate limit 100 requests per 1s, burst 50, by header x-user\n",
+        "    rate limit 1048576 bytes per 10s in each direction\n",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
 }
 
 /// Sends requests on several connections to two workers. In each time, as many pass as the rate

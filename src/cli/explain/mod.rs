@@ -32,7 +32,7 @@ pub(super) struct ExplainArgs {
 }
 
 pub(super) fn explain(arguments: &ExplainArgs) -> ExitCode {
-    let loaded = files::load(&arguments.config, &ProcessEnvironment);
+    let loaded = files::load_without_log(&arguments.config, &ProcessEnvironment);
     let compiled = files::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
     let snapshot = match compiled {
         Ok(compiled) => compiled.snapshot,

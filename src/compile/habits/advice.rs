@@ -1,8 +1,8 @@
-//! Advice that several words have.
+//! Advice that several words of other proxies have. See `fill` for the placeholders.
 
 pub const BIND: &str = "write `bind: {@=127.0.0.1:8080}`";
 pub const SERVICES: &str =
-    "what requests go to is in `services`: services: {app: {endpoints: [{^=127.0.0.1:9000}]}}";
+    "what requests go to is in `services`: services: {{services=app: {endpoints: [IP:PORT]}}}";
 pub const LISTENERS: &str = "what clients connect to is in `listeners`: \
     listeners: {web: {bind: {@=127.0.0.1:8080}}}; the rest is in `routes` and `services`";
 pub const KUBERNETES: &str = "this is an object of Kubernetes; a file of Ringway has the sections \
@@ -34,7 +34,7 @@ pub const EXACT: &str = "write `path: {pathalone=/exact}`";
 pub const REGEX: &str = "write `path: {regex=~regex}`, which is for the whole path";
 pub const TO: &str =
     "write `{target=to: app`, and `services: {app: {endpoints: [127.0.0.1:9000]}}}`";
-pub const SPLIT: &str = "weights are part of `to`: to: {app/v1: 90, app/v2: 10}";
+pub const SPLIT: &str = "weights are part of `to`: to: {{weights=app/v1: 90, app/v2: 10}}";
 pub const STRIP: &str = "match {path: {pathbelow=/api/*}} and write `rewrite: {prefix: /}`: \
     it replaces {pathdir=/api/}";
 pub const ANSWER: &str =
@@ -67,6 +67,9 @@ pub const CHECK: &str = "write `health_check: {tcp: true}` to open a connection,
     or {http: /healthz} or {grpc: true} to ask the service";
 pub const CHECK_HTTP: &str =
     "write `health_check: {http: {checkpath=/healthz}}`, {grpc: true} or {tcp: true}";
+pub const CHECK_PATH: &str = "write `http: {checkpath=/healthz}`, \
+    or `http: {path: {checkpath=/healthz}, status: 200-399}`";
+pub const CHECK_STATUS: &str = "write `http: {path: /healthz, status: [{*=200-399}]}`";
 pub const BACKUP: &str = "there are no backup endpoints: take this one out; \
     without `backup`, it gets requests all the time";
 pub const NO_CONNECTION_LIMIT: &str = "there is no limit on connections to a service; \
@@ -101,7 +104,7 @@ pub const HTTPS: &str = "write `redirect_https: true` in the listener without `t
 pub const REDIRECT_RULE: &str = "write `redirect_https: true`; for some hosts or paths alone, \
     write rules below a host with its port: routes: {\"*:80\": [{redirect: {scheme: https}}]}";
 pub const CLIENTS: &str =
-    "write a rule in `authorization`: {action: deny, from: {ips: 10.0.0.0/8}}";
+    "write a rule in `authorization`: {action: deny, from: {ips: [{*=10.0.0.0/8}]}}";
 pub const HOST_IS_KEPT: &str =
     "leave it out: Host is passed on; a rule's `rewrite: {host: NAME}` changes it";
 pub const CLIENT_CA: &str = "write `client_ca: FILE`, and `client_auth: optional` if need be";
@@ -110,12 +113,19 @@ pub const TLS_MODE: &str =
 pub const MERGE: &str = "merge keys of YAML do not work here; write the entries out";
 pub const TRAFFIC_POLICY: &str =
     "write its parts here: balance, tls, health_check, outlier_detection";
+pub const OUTLIER: &str = "write `outlier_detection: {consecutive_5xx: {#=5}}`";
+pub const MAX_FAILS: &str = "write `outlier_detection: {consecutive_5xx: {#=5}}` in the service";
+pub const FAIL_TIMEOUT: &str =
+    "write `outlier_detection: {base_ejection_time: {~=30s}}` in the service";
 pub const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=2}, \
     on: [{*retry_on=connect-failure}]}`";
-pub const RATE_LIMIT: &str = "write `rate_limit: {requests: {#|max_tokens|tokens_per_fill=100}, \
-    per: 1s}`; with `by: source`, each client has its own";
+pub const RATE_LIMIT: &str = "write `rate_limit: {{bucket=requests: 100, per: 1s}}`; \
+    with `by: source`, each client has its own";
 pub const ON: &str = "write `on: [{*=connect-failure}]`";
 pub const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";
 pub const BANDWIDTH: &str =
     "write `rate_limit: {bytes: 100KiB, per: 1s}`; with `by: source` for each client";
+pub const SLOW: &str = "write `slow_start: {~=30s}`";
+pub const BUCKET: &str =
+    "write `{bucket=requests: 100, per: 1s}`; `burst` is how many more may come at once";

@@ -24,6 +24,10 @@
 //! | `target` | `to: SERVICE` for the name of a service or for an address |
 //! | `toservice` | only the `to: SERVICE` of it |
 //! | `reach` | `endpoints` or `dns` of a service |
+//! | `rate`, `bucket` | nginx's rate and Envoy's bucket as keys of `rate_limit` |
+//! | `keys` | the same as the map of a service |
+//! | `services`, `listeners` | the entries of a map, or of a list whose entries have a `name` |
+//! | `weights` | the names of services with their weights |
 //! | `endpoint` | `address` of an endpoint, or `dns` of its service |
 //! | another one | the text of the entry with this key, at any depth |
 
@@ -82,6 +86,7 @@ mod tests {
             ("{b: {=c}, d: ~.*NAME=VALUE.*}", "{b: c, d: ~.*NAME=VALUE.*}"),
             ("{} {a: b} {{retries=1}}", "{} {a: b} {3}"),
             ("write `{to={a: {b: c}}}`", "write `{a: {b: c}}`"),
+            ("{to={a: b} or {c: d}} {", "{a: b} or {c: d} {"),
         ] {
             assert_eq!(filled(advice, &value), expected);
         }

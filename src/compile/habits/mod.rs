@@ -4,7 +4,7 @@
 pub mod address;
 mod advice;
 mod fill;
-mod health;
+mod outliers;
 mod traffic;
 mod words;
 
@@ -93,14 +93,14 @@ const REDIRECT_PARTS: &str = "write `redirect: {scheme: {urlscheme=https}, host:
 /// Advice where a map is expected: the map, the found text (`*` ends a prefix, an empty text fits
 /// all), and the advice. `{}` stands for the found text; see `fill` for the author's other values.
 const SHAPES: &[Word] = &[
-    ("listeners", "", "write `listeners: {web: {bind: {@=127.0.0.1:8080}}}`: each has a name"),
+    ("listeners", "", "write `listeners: {{listeners=web: {bind: IP:PORT}}}`: each has a name"),
     ("routes", "", "write `routes: {\"*\": [{to: app}]}`: rules by host"),
-    ("services", "", "write `services: {app: {endpoints: [127.0.0.1:9000]}}`: each has a name"),
+    ("services", "", "write `services: {{services=app: {endpoints: [IP:PORT]}}}`: each has a name"),
     ("jwt", "", "write `jwt: {id: {issuer: https://..., jwks: {url: https://...}}}`"),
     ("bind", "", "write `bind: {@=127.0.0.1:8080}`, IP and port together"),
     ("endpoints", "", "write a list: endpoints: [{^=127.0.0.1:9000}]"),
     ("authorization", "", "put [ ] around the rule: authorization: [{action: ..., from: ...}]"),
-    ("to", "", "write `to: app`, or with weights `to: {app/v1: 90, app/v2: 10}`"),
+    ("to", "", "write `to: app`, or with weights `to: {{weights=app/v1: 90, app/v2: 10}}`"),
     ("address", "", "write `address: {^=127.0.0.1:9000}`"),
     ("path", "", "write `path: /NAME`"),
     ("cert", "", "write `cert: FILE`, with the certificate and its intermediates"),
@@ -122,7 +122,7 @@ const SHAPES: &[Word] = &[
     ("Rule", "http*", "write `[{to: app}]`, and services: {app: {{reach=endpoints: [IP:PORT]}}}"),
     ("Rule", "", "write `[{to: app}]`, with the name of a service"),
     ("Match", "/*", "write `match: {path: {}}`; /api/* is /api and all paths below it"),
-    ("Match", "", "write `match: {path: /api/*}`; for several, one rule for each"),
+    ("Match", "", "write `match: {path: {path|pathmatch=/api/*}}`; for several, one rule for each"),
     ("Redirect", "https", advice::HTTPS),
     ("Redirect", "http*", REDIRECT_PARTS),
     ("Redirect", "/*", "write `redirect: {path: {}}`"),
@@ -140,8 +140,7 @@ const SHAPES: &[Word] = &[
     ("claims", "", "write `claims: {NAME: VALUE}`"),
     ("set", "", "write `set: {NAME: VALUE}`"),
     ("add", "", "write `add: {NAME: VALUE}`"),
-    ("Service", "http*", "write `{{reach=endpoints: [IP:PORT]}}`"),
-    ("Service", "", "write `{endpoints: [127.0.0.1:9000]}`, or `{dns: HOST:PORT}`"),
+    ("Service", "", "write `{keys={endpoints: [IP:PORT]}`, or `{dns: HOST:PORT}}`"),
     ("versions", "", "write `versions: {v1: [127.0.0.1:9001], v2: [127.0.0.1:9002]}`"),
     ("hash", "", "write `{hash: source-ip}`, {hash: {cookie: NAME}} or {hash: {header: NAME}}"),
     ("cookie", "", "write `{cookie: NAME}`"),
@@ -152,15 +151,16 @@ const SHAPES: &[Word] = &[
     ("Backoff", "", "write `backoff: {base: {~=25ms}, max: 250ms}`"),
     ("Budget", "", "write `budget: {percent: 20%, min: 3}`"),
     ("OutlierDetection", "", "write `outlier_detection: {consecutive_5xx: {#=5}}`"),
-    ("SlowStart", "", "write `slow_start: {~=30s}`, or {window: 30s, min_weight_percent: 10%}"),
-    ("SuccessRate", "", "write `success_rate: {}`, or {stdev_factor: 1.9}"),
-    ("FailurePercentage", "", "write `failure_percentage: {threshold: 85%}`"),
     ("Fault", "", "write `fault: {abort: {status: 503, percent: 1}}`"),
     ("Delay", "", "write `delay: {duration: {~=2s}, percent: 5}`"),
+    ("Bandwidth", "", "write `bandwidth: {bytes_per_second: {#=100KiB}, percent: 5}`"),
     ("Abort", "", "write `abort: {status: {#=503}, percent: 1}`"),
     ("Mirror", "http*", "write `mirror: {to: app}`, the name of a service"),
     ("Mirror", "/*", "write `mirror: {to: app}`, the name of a service"),
     ("Mirror", "", "write `mirror: {to: {}}`; `percent: 10` for a share of the requests"),
+    ("SlowStart", "", "write `slow_start: {~=30s}`, or {window: 30s, min_weight_percent: 10%}"),
+    ("SuccessRate", "", "write `success_rate: {}`, or {stdev_factor: 1.9}"),
+    ("FailurePercentage", "", "write `failure_percentage: {threshold: 85%}`"),
     ("HealthCheck", "/*", "write `health_check: {http: {}}`"),
     ("HealthCheck", "", "write `health_check: {http: /healthz}`"),
     ("AccessLog", "/*", "write `access_log: {path: {}}`"),
@@ -219,7 +219,7 @@ const SHAPES: &[Word] = &[
 
 /// The advice for a key that the map with the keys `known` does not have.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
-    let tables = [WORDS, TRAFFIC, health::WORDS];
+    let tables = [WORDS, TRAFFIC, outliers::WORDS];
     tables.into_iter().find_map(|table| find(table, word, known))
 }
 

@@ -1,15 +1,22 @@
 //! The keys of other proxies for faults, mirrors and rate limits, with the advice for each.
 
 use super::Word;
+use super::advice::BUCKET;
 use super::words::RULE;
 
 const MIRROR_MAP: &str = "shadow_host";
 const DELAY: &str = "duration";
 const ABORT: &str = "grpc_status";
+const FAULT_MAP: &str = "bandwidth";
+const BANDWIDTH_MAP: &str = "bytes_per_second";
 const RATE: &str = "burst";
 
 const FAULT: &str = "write `fault: {delay: {duration: {~|fixeddelay|fixed_delay=2s}, percent: 5}, \
     abort: {status: {#|httpstatus|http_status=503}, percent: 1}}`";
+const BANDWIDTH: &str = "write `bandwidth: {bytes_per_second: 100KiB, percent: 5}`";
+const BANDWIDTH_OF: &str = "write `bytes_per_second: {#=100KiB}`";
+const BANDWIDTH_RULE: &str = "write `fault: {bandwidth: {bytes_per_second: 100KiB}}` to test with \
+    slow responses";
 const MIRROR: &str = "write `mirror: {to: {host|cluster=app}, percent: 10}`";
 
 #[rustfmt::skip] // one line for each word
@@ -26,6 +33,14 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("percentage", DELAY, "write `percent: {#|value|numerator=5}`"),
     ("http_status", ABORT, "write `status: {#=503}`"),
     ("http_delay", RULE, FAULT),
+    ("response_rate_limit", FAULT_MAP, BANDWIDTH),
+    ("rate_limit", FAULT_MAP, BANDWIDTH),
+    ("fixed_limit", BANDWIDTH_MAP, BANDWIDTH_OF),
+    ("limit_kbps", BANDWIDTH_MAP, BANDWIDTH_OF),
+    ("rate", BANDWIDTH_MAP, BANDWIDTH_OF),
+    ("limit_rate", RULE, BANDWIDTH_RULE),
+    ("bandwidth_limit", RULE, BANDWIDTH_RULE),
+    ("bandwidth", RULE, BANDWIDTH_RULE),
     ("percentage", ABORT, "write `percent: {#|value|numerator=1}`"),
     ("mirrors", RULE, MIRROR),
     ("mirror_percentage", RULE, "write `mirror: {to: app, percent: {#|value=10}}`"),
@@ -45,7 +60,7 @@ pub(super) const TRAFFIC: &[Word] = &[
     // Rate limits.
     ("limit_kbps", RATE, "write `bytes: 100KiB, per: 1s`"),
     ("average", RATE, "write `requests: {#=100}`, in each `per`"),
-    ("rate", RATE, "write `requests: 10, per: 1s` for 10r/s"),
+    ("rate", RATE, "write `{rate=requests: 10, per: 1s` for `10r/s}`"),
     ("limit", RATE, "write `requests: {#=100}`, in each `per`"),
     ("max_tokens", RATE, "write `requests: {#=100}`; `burst` is how many more may come at once"),
     ("tokens_per_fill", RATE, "write `requests: {#=100}`, in each `per`"),
@@ -53,7 +68,7 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("period", RATE, "write `per: {~=1s}`"),
     ("interval", RATE, "write `per: {~=1s}`"),
     ("unit", RATE, "write `per: 1s`, 1m or 1h"),
-    ("token_bucket", RATE, "write `requests: 100, per: 1s`, and `burst` if need be"),
+    ("token_bucket", RATE, BUCKET),
     ("descriptors", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
     ("key", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
     ("source_criterion", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),

@@ -10,6 +10,7 @@ pub(super) const RULE: &str = "respond";
 const MATCH: &str = "query";
 const SERVICE: &str = "max_idle_connections";
 const ENDPOINT: &str = "zone";
+const HEALTH: &str = "unhealthy";
 const RETRIES: &str = "replay_bytes";
 const SERVER_TLS: &str = "client_ca";
 const CLIENT_TLS: &str = "sni";
@@ -40,7 +41,7 @@ pub(super) const WORDS: &[Word] = &[
     ("frontend", TOP, LISTENERS),
     ("frontends", TOP, LISTENERS),
     ("listen", TOP, LISTENERS),
-    ("entrypoints", TOP, "write `listeners: {web: {bind: {@=127.0.0.1:8080}}}`"),
+    ("entrypoints", TOP, "write `listeners: {{listeners=web: {bind: IP:PORT}}}`"),
     ("static_resources", TOP, LISTENERS),
     ("dynamic_resources", TOP, LISTENERS),
     ("apps", TOP, LISTENERS),
@@ -104,7 +105,7 @@ pub(super) const WORDS: &[Word] = &[
     ("host", LISTENER, "write `bind: {@=IP:PORT}`; `hosts` names the hosts that it serves"),
     ("ip", LISTENER, BIND),
     ("port", LISTENER, BIND),
-    ("ports", LISTENER, "write `bind: [0.0.0.0:80, 0.0.0.0:8080]`"),
+    ("ports", LISTENER, "write `bind: [IP:PORT, IP:PORT]`, an address for each port"),
     ("ssl", LISTENER, LISTENER_TLS),
     ("https", LISTENER, LISTENER_TLS),
     ("cert", LISTENER, LISTENER_CERT),
@@ -276,6 +277,11 @@ pub(super) const WORDS: &[Word] = &[
     ("ip_hash", SERVICE, "write `balance: {hash: source-ip}`"),
     ("least_conn", SERVICE, "write `balance: least-request`"),
     ("health_checks", SERVICE, CHECK_HTTP),
+    ("passive_health_check", SERVICE, OUTLIER),
+    ("passive_health_checks", SERVICE, OUTLIER),
+    ("observe", SERVICE, OUTLIER),
+    ("error_limit", SERVICE, OUTLIER),
+    ("max_fails", SERVICE, OUTLIER),
     ("retry_policy", SERVICE, RETRY),
     ("retry", SERVICE, RETRY),
     ("max_retries", SERVICE, RETRY),
@@ -316,6 +322,11 @@ pub(super) const WORDS: &[Word] = &[
     ("max_retries", RETRIES, "write `attempts: {#=2}`"),
     ("retry_back_off", RETRIES, "write `backoff: {base: 25ms, max: 250ms}`"),
     ("retry_budget", RETRIES, "write `budget: {percent: 20%, min: 3}`"),
+    ("slowstart", SERVICE, SLOW),
+    ("slow_start_config", SERVICE, SLOW),
+    ("slow_start_window", SERVICE, SLOW),
+    ("warmup", SERVICE, SLOW),
+    ("warmup_duration_secs", SERVICE, SLOW),
     ("check", SERVICE, CHECK),
     ("option_httpchk", SERVICE, CHECK_HTTP),
     ("max_connections", SERVICE, NO_CONNECTION_LIMIT),
@@ -346,6 +357,23 @@ pub(super) const WORDS: &[Word] = &[
     ("endpoint", ENDPOINT, ADDRESS),
     ("backup", ENDPOINT, BACKUP),
     ("down", ENDPOINT, "take this endpoint out, or write `weight: 0`"),
+    ("max_fails", ENDPOINT, MAX_FAILS),
+    ("fail_timeout", ENDPOINT, FAIL_TIMEOUT),
+    // A health check.
+    ("path", HEALTH, CHECK_PATH),
+    ("uri", HEALTH, CHECK_PATH),
+    ("url", HEALTH, CHECK_PATH),
+    ("http_health_check", HEALTH, CHECK_PATH),
+    ("status", HEALTH, CHECK_STATUS),
+    ("expected_statuses", HEALTH, CHECK_STATUS),
+    ("method", HEALTH, "write `http: {path: /healthz, method: {=HEAD}}`"),
+    ("host", HEALTH, "write `http: {path: /healthz, host: {=NAME}}`"),
+    ("rise", HEALTH, "write `healthy: {#=2}`"),
+    ("healthy_threshold", HEALTH, "write `healthy: {#=2}`"),
+    ("fall", HEALTH, "write `unhealthy: {#=3}`"),
+    ("unhealthy_threshold", HEALTH, "write `unhealthy: {#=3}`"),
+    ("inter", HEALTH, "write `interval: {~=2s}`"),
+    ("port", HEALTH, "a check goes to the address of the endpoint; there is no other port"),
     // TLS of a listener.
     ("certificate", SERVER_TLS, "write `cert: {=FILE}`"),
     ("cert_file", SERVER_TLS, "write `cert: {=FILE}`"),

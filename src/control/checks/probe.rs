@@ -115,7 +115,7 @@ pub fn farewell(link: Link) {
 /// Opens a connection with the service's mark, PROXY header and TLS.
 async fn connect(target: &Target) -> Result<Link, Failed> {
     let Target { service, endpoint, check } = target;
-    let failed = |error: io::Error| Failed::new(Reason::Connect, error.to_string());
+    let failed = |error: io::Error| Failed::new(Reason::Connect, plain(&error));
     let (mut stream, own) = dial(&endpoint.address, service.egress).await.map_err(failed)?;
     if let Some(form) = service.send_proxy_protocol {
         // The header has no addresses, because the connection is for the proxy itself.

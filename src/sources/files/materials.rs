@@ -73,6 +73,11 @@ impl Materials {
         Self { files, issued, open, log_fault, short }
     }
 
+    /// The same for a process that does not write the access log.
+    pub(super) fn without_log(self) -> Self {
+        Self { log_fault: None, ..self }
+    }
+
     /// The reason why the access log cannot be written to the file that the configuration names.
     pub(super) fn log_fault(&self) -> Option<&LogFault> {
         self.log_fault.as_ref()

@@ -107,6 +107,22 @@ impl Loaded {
 /// Loads the files of the `-c` arguments. [`compile()`] reports the errors in the files, together
 /// with the errors that it finds itself.
 pub fn load(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
+    load_with(arguments, environment, Materials::read)
+}
+
+/// The same for a process that writes no access log because it is not the proxy. Often it has
+/// another user, who may not write it.
+pub fn load_without_log(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
+    load_with(arguments, environment, |config, sources| {
+        Materials::read(config, sources).without_log()
+    })
+}
+
+fn load_with(
+    arguments: &[PathBuf],
+    environment: &dyn Environment,
+    read_materials: impl Fn(&grammar::Config, &SourceMap) -> Materials,
+) -> Loaded {
     let mut sources = SourceMap::default();
     let mut mistakes = Vec::new();
     let mut short = false;
@@ -115,7 +131,7 @@ pub fn load(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
     let tree = read::merge(&layers, environment, &sources, &mut mistakes);
     let services = own::services(&tree);
     let config = decode::decode(tree, &mut mistakes).unwrap_or_default();
-    let materials = Materials::read(&config, &sources);
+    let materials = read_materials(&config, &sources);
     let model = Arc::new(lower::lower(config, &sources, &materials, &mut mistakes));
     for help in mistakes.iter_mut().filter_map(|mistake| mistake.help.as_mut()) {
         *help = habits::with_service(help, &services);

@@ -547,3 +547,18 @@ fn a_released_model_is_made_again_from_the_texts() {
     assert_eq!(shown(&loaded), before);
     assert_eq!(before, [("a".to_owned(), 0), ("b".to_owned(), 1)]);
 }
+
+#[test]
+fn a_command_that_writes_no_log_does_not_need_its_file() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("a.yaml");
+    std::fs::write(&file, "telemetry: {access_log: {path: missing/access.log}}").unwrap();
+    let files = [file];
+    let accepted =
+        |loaded: &Loaded| compile(loaded, 1, &mut Registry::new(1), &Resolutions::new()).is_ok();
+    assert!(!accepted(&load(&files, &HashMap::new())));
+    let without = load_without_log(&files, &HashMap::new());
+    assert!(accepted(&without) && !without.is_unread());
+    without.release();
+    assert!(accepted(&without));
+}

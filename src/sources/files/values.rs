@@ -279,18 +279,6 @@ text_value!(
 );
 
 text_value!(
-    /// A number above 0: `1.9`.
-    Factor(f64),
-    |text| {
-        let number: Option<f64> = text.parse().ok();
-        number
-            .filter(|number| number.is_finite() && *number > 0.0)
-            .ok_or_else(|| format!("{text:?} is not a number above 0\nwrite 1 or 1.9"))
-    },
-    { "type": "number", "exclusiveMinimum": 0 }
-);
-
-text_value!(
     /// A share of requests, in millionths: `10`, `10%` or `0.5%`.
     Portion(u32),
     |text| {
@@ -321,13 +309,15 @@ text_value!(
 );
 
 text_value!(
-    /// A number with a fraction: `1.2`.
-    Decimal(f64),
+    /// A number above 0: `1.9`.
+    Factor(f64),
     |text| {
-        let number = text.parse().ok().filter(|number: &f64| *number >= 0.0 && number.is_finite());
-        number.ok_or_else(|| format!("{text:?} is not a number\nwrite a number such as 1.2"))
+        let number: Option<f64> = text.parse().ok();
+        number
+            .filter(|number| number.is_finite() && *number > 0.0)
+            .ok_or_else(|| format!("{text:?} is not a number above 0\nwrite 1 or 1.9"))
     },
-    { "type": "number", "minimum": 0 }
+    { "type": "number", "exclusiveMinimum": 0 }
 );
 
 text_value!(

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::route::ValueMatch;
-use crate::sources::files::values::{Entries, Placed, Portion, Time};
+use crate::sources::files::values::{Entries, Placed, Portion, Size, Time};
 
 /// Faults that are injected into requests, to test how their clients behave.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -17,6 +17,8 @@ pub struct Fault {
     pub delay: Option<Placed<Delay>>,
     /// An answer in place of the endpoint's.
     pub abort: Option<Placed<Abort>>,
+    /// A limit on the body of the response.
+    pub bandwidth: Option<Placed<Bandwidth>>,
 }
 
 /// A wait before a request is forwarded.
@@ -37,6 +39,16 @@ pub struct Abort {
     pub status: Option<Placed<u16>>,
     /// The gRPC status, such as `UNAVAILABLE`. Other requests get the status that belongs to it.
     pub grpc_status: Option<Placed<String>>,
+    /// The share of the requests: `5` or `0.5%`. Default: all.
+    pub percent: Option<Portion>,
+}
+
+/// A limit on the body of the response.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bandwidth {
+    /// The bytes per second: `100KiB`.
+    pub bytes_per_second: Option<Placed<Size>>,
     /// The share of the requests: `5` or `0.5%`. Default: all.
     pub percent: Option<Portion>,
 }

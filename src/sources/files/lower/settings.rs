@@ -65,7 +65,7 @@ fn limits(limits: Limits) -> model::Limits {
         chunk_extension_bytes: bytes(limits.chunk_extension_bytes),
         trailer_bytes: bytes(limits.trailer_bytes),
         mirrored_requests: limits.mirrored_requests,
-        rate_limit_keys: limits.rate_limit_keys.map(|keys| keys.value),
+        rate_limit_keys: limits.rate_limit_keys.map(Into::into),
         http2: http2::limits(limits.http2),
     }
 }

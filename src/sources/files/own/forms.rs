@@ -1,8 +1,8 @@
 //! Values of the author in another form: a prefix as a path of `match`, a status as an action.
 
 use super::super::node::{Kind, Node};
-use super::addresses::Addresses;
-use super::{entry, quoted, text};
+use super::addresses::{Addresses, BEHIND};
+use super::{entry, is_time, quoted, text};
 use crate::compile::habits::address;
 
 /// The keys that hold the name of a service at other proxies.
@@ -24,6 +24,14 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
         "answer" => answer(node),
         "target" => target(node),
         "toservice" => target(node)?.split_once('`').map(|(to, _)| to.to_owned()),
+        "services" => named(node, &|it| Addresses::of(it, &[]).to_service()),
+        "listeners" => {
+            named(node, &|it| Some(format!("bind: {}", Addresses::of(it, &BEHIND).to_listen()?)))
+        }
+        "weights" => weights(node),
+        "rate" => rate(node.text()),
+        "bucket" => bucket(node),
+        "keys" => Some(format!("{{{}}}", Addresses::of(node, &[]).to_service()?)),
         "reach" => Addresses::of(node, &[]).to_service(),
         "endpoint" => Addresses::of(node, &[]).to_endpoint(),
         _ => None,
@@ -91,6 +99,74 @@ fn host(node: &Node) -> Option<String> {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-:*".contains(&byte);
     let name = first.text().split_whitespace().next()?;
     name.bytes().all(letter).then(|| quoted(name)).flatten()
+}
+
+/// The entries of a map, or of a list of maps with a `name`, each with the keys that `form` makes.
+fn named(node: &Node, form: &dyn Fn(&Node) -> Option<String>) -> Option<String> {
+    let one = |name: &str, node: &Node| Some(format!("{}: {{{}}}", quoted(name)?, form(node)?));
+    let all: Option<Vec<String>> = match &node.kind {
+        Kind::Map(entries) => entries.iter().map(|(key, value)| one(&key.text, value)).collect(),
+        Kind::List(items) => {
+            items.iter().map(|item| one(some(own_entry(item, "name")?)?, item)).collect()
+        }
+        Kind::Null | Kind::Scalar { .. } => None,
+    };
+    all.filter(|all| !all.is_empty()).map(|all| all.join(", "))
+}
+
+/// The value of the entry `name` of the map `node`.
+fn own_entry<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+    let Kind::Map(entries) = &node.kind else { return None };
+    entries.iter().find(|(key, _)| key.text == name).map(|(_, value)| value)
+}
+
+/// The names with their weights in a list such as `[{name: a, weight: 90}]` or `[{a: 90}]`, at any
+/// depth.
+fn weights(node: &Node) -> Option<String> {
+    let items = match &node.kind {
+        Kind::Map(entries) => return entries.iter().find_map(|(_, value)| weights(value)),
+        Kind::List(items) => items,
+        Kind::Null | Kind::Scalar { .. } => return None,
+    };
+    let one = |item: &Node| {
+        let Kind::Map(entries) = &item.kind else { return None };
+        let (name, weight) = match own_entry(item, "weight") {
+            Some(weight) => {
+                (TARGETS.iter().find_map(|name| entry(item, name)).and_then(text)?, weight)
+            }
+            None if entries.len() == 1 => (quoted(&entries[0].0.text)?, &entries[0].1),
+            None => return None,
+        };
+        let weight = weight.text().trim_end_matches('%');
+        weight.parse::<u32>().is_ok().then(|| format!("{name}: {weight}"))
+    };
+    items.iter().map(one).collect::<Option<Vec<_>>>().map(|all| all.join(", "))
+}
+
+/// The keys for `10r/s`.
+fn rate(text: &str) -> Option<String> {
+    let (requests, per) = text.split_once("r/").filter(|(_, per)| matches!(*per, "s" | "m"))?;
+    let requests: u32 = requests.parse().ok()?;
+    Some(format!("requests: {requests}, per: 1{per}"))
+}
+
+/// The keys for Envoy's bucket: `tokens_per_fill` in each `fill_interval`, and at most `max_tokens`
+/// at once.
+fn bucket(node: &Node) -> Option<String> {
+    let number = |name| entry(node, name).and_then(|it| it.text().parse::<u32>().ok());
+    if let Ok(requests) = node.text().parse::<u32>() {
+        return Some(format!("requests: {requests}, per: 1s"));
+    }
+    let interval = entry(node, "fill_interval").map(Node::text).filter(|text| is_time(text));
+    let most = number("max_tokens");
+    // Without this key, Envoy adds one token.
+    let default = if interval.is_some() { most.and(Some(1)) } else { most };
+    let requests = number("tokens_per_fill").or(default)?;
+    let keys = format!("requests: {requests}, per: {}", interval.unwrap_or("1s"));
+    match most.and_then(|most| most.checked_sub(requests)) {
+        None | Some(0) => Some(keys),
+        Some(more) => Some(format!("{keys}, burst: {more}")),
+    }
 }
 
 /// The action of a rule that answers itself.

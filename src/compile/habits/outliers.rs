@@ -1,21 +1,10 @@
-//! The keys of health checks, outlier detection and slow start in other proxies.
+//! The keys of outlier detection and slow start in other proxies.
 
 use super::Word;
 
-const SERVICE: &str = "max_idle_connections";
-const ENDPOINT: &str = "zone";
 const OUTLIERS: &str = "max_ejection_percent";
 const WARMUP: &str = "min_weight_percent";
 
-const SLOW: &str = "write `slow_start: {~=30s}`";
-const OUTLIER: &str = "write `outlier_detection: {consecutive_5xx: {#=5}}`";
-const MAX_FAILS: &str = "write `outlier_detection: {consecutive_5xx: {#=5}}` in the service";
-const FAIL_TIMEOUT: &str =
-    "write `outlier_detection: {base_ejection_time: {~=30s}}` in the service";
-const HEALTH: &str = "unhealthy";
-const CHECK_PATH: &str = "write `http: {checkpath=/healthz}`, \
-    or `http: {path: {checkpath=/healthz}, status: 200-399}`";
-const CHECK_STATUS: &str = "write `http: {path: /healthz, status: [{*=200-399}]}`";
 const LOCAL_FAILURES: &str = "write `consecutive_local_failures: {#=5}`: \
     then attempts without a response have a count of their own";
 const STDEV: &str = "write `success_rate: {stdev_factor: 1.9}`; Envoy writes 1900 for 1.9";
@@ -55,30 +44,4 @@ pub(super) const WORDS: &[Word] = &[
     ("slow_start_window", WARMUP, "write `window: {~=30s}`"),
     ("duration", WARMUP, "write `window: {~=30s}`"),
     ("minimum_percent", WARMUP, "write `min_weight_percent: 10%`"),
-    ("passive_health_check", SERVICE, OUTLIER),
-    ("passive_health_checks", SERVICE, OUTLIER),
-    ("observe", SERVICE, OUTLIER),
-    ("error_limit", SERVICE, OUTLIER),
-    ("max_fails", SERVICE, OUTLIER),
-    ("slowstart", SERVICE, SLOW),
-    ("slow_start_config", SERVICE, SLOW),
-    ("slow_start_window", SERVICE, SLOW),
-    ("warmup", SERVICE, SLOW),
-    ("warmup_duration_secs", SERVICE, SLOW),
-    ("max_fails", ENDPOINT, MAX_FAILS),
-    ("fail_timeout", ENDPOINT, FAIL_TIMEOUT),
-    ("path", HEALTH, CHECK_PATH),
-    ("uri", HEALTH, CHECK_PATH),
-    ("url", HEALTH, CHECK_PATH),
-    ("http_health_check", HEALTH, CHECK_PATH),
-    ("status", HEALTH, CHECK_STATUS),
-    ("expected_statuses", HEALTH, CHECK_STATUS),
-    ("method", HEALTH, "write `http: {path: /healthz, method: {=HEAD}}`"),
-    ("host", HEALTH, "write `http: {path: /healthz, host: {=NAME}}`"),
-    ("rise", HEALTH, "write `healthy: {#=2}`"),
-    ("healthy_threshold", HEALTH, "write `healthy: {#=2}`"),
-    ("fall", HEALTH, "write `unhealthy: {#=3}`"),
-    ("unhealthy_threshold", HEALTH, "write `unhealthy: {#=3}`"),
-    ("inter", HEALTH, "write `interval: {~=2s}`"),
-    ("port", HEALTH, "a check goes to the address of the endpoint; there is no other port"),
 ];
