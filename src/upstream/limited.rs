@@ -119,6 +119,11 @@ pub async fn take<I: Io>(
     {
         return Ok(taken);
     }
+    // A stream or connection may have served the request since the opening began. Then no idle
+    // connection closes for it.
+    if !is_needed() {
+        return Err(NOT_NEEDED);
+    }
     let cells = service.config.stats.worker(target.core.index);
     cells.overflows[Limit::Connections.index()].increment();
     let slot_of_idle = || if service.close_idle() { slot() } else { None };
