@@ -74,7 +74,11 @@ fn slow_endpoint(io: &SimIo) {
     let (listener, io) = (io.listen(&address("10.0.1.1:80")), io.clone());
     io.clone().spawn(async move {
         let stream = listener.accept().await;
-        hear_any(&io, &stream).await;
+        // The network may split the request. Bytes that nobody reads would become a reset.
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\nx") {
+            request.extend(hear_any(&io, &stream).await);
+        }
         io.sleep(Duration::from_millis(1300)).await;
         say(&io, &stream, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone").await;
     });
@@ -90,7 +94,11 @@ async fn half_closed(client: &SimIo, configuration: &str) -> Option<String> {
     let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx";
     say(client, &stream, head).await;
     stream.shutdown_write().await;
-    let answer = hear_or_end(client, &stream).await?;
+    let mut answer = hear_or_end(client, &stream).await?;
+    // The network may split the answer.
+    while let Some(more) = hear_or_end(client, &stream).await {
+        answer.extend(more);
+    }
     Some(String::from_utf8(answer).unwrap())
 }
 
@@ -101,7 +109,8 @@ fn a_client_that_has_closed_its_sending_side_gets_its_response() {
     let main = async move {
         let patient = configuration("2s", "");
         let answer = half_closed(&client, &patient).await;
-        assert!(answer.is_some_and(|answer| answer.ends_with("done")));
+        let answer = answer.unwrap_or_default();
+        assert!(answer.ends_with("done"), "{answer}");
         let aborting = patient.replace("timeouts:", "abort_on_close: true, timeouts:");
         assert_eq!(half_closed(&client, &aborting).await, None);
     };

@@ -2,8 +2,10 @@
 
 use super::Word;
 use super::advice::BUCKET;
-use super::words::RULE;
+use super::words::{RULE, SERVICE};
 
+const OF_SERVICE: &str = "write it in the service, not in the rule";
+const OF_RULE: &str = "write it in a rule of `routes`, not in the service";
 const MIRROR_MAP: &str = "shadow_host";
 const DELAY: &str = "duration";
 const ABORT: &str = "grpc_status";
@@ -58,6 +60,11 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("max_body_size", MIRROR_MAP, "write `mirror_bytes: {#=65536}`"),
     ("disable_shadow_host_suffix_append", MIRROR_MAP, "write `shadow_host: false`"),
     // Rate limits.
+    ("circuit_breaker", RULE, OF_SERVICE),
+    ("outlier_detection", RULE, OF_SERVICE),
+    ("slow_start", RULE, OF_SERVICE),
+    ("mirror", SERVICE, OF_RULE),
+    ("fault", SERVICE, OF_RULE),
     ("limit_kbps", RATE, "write `bytes: 100KiB, per: 1s`"),
     ("average", RATE, "write `requests: {#=100}`, in each `per`"),
     ("rate", RATE, "write `{rate=requests: 10, per: 1s` for `10r/s}`"),

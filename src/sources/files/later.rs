@@ -2,7 +2,7 @@
 //! silently not enforced is worse than none.
 
 /// Keys of later versions, at any place.
-const FIELDS: [&str; 4] = ["mirror", "fault", "tracing", "http3"];
+const FIELDS: [&str; 2] = ["tracing", "http3"];
 
 /// Whether a later version supports this field.
 pub fn is_later_field(name: &str) -> bool {
