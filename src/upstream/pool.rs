@@ -221,7 +221,7 @@ impl<S: Stream> EndpointState<S> {
 
     /// Gives free streams to the requests that wait for one. While requests still wait, the end of
     /// a stream wakes the task of its connection, which calls this again.
-    pub fn serve_streams(self: &Rc<Self>) {
+    pub fn serve_streams(&self) {
         self.queue.give_streams(|| self.shared.slot());
         self.shared.wanted().set(!self.queue.is_empty());
     }
@@ -233,6 +233,8 @@ impl<S: Stream> EndpointState<S> {
             self.drop_idle(1);
             return true;
         }
+        // A request that waits for this endpoint takes a stream of the connection.
+        self.serve_streams();
         self.shared.close_idle()
     }
 
