@@ -90,6 +90,7 @@ load() {
   need python3 python3 && need wrk wrk && need nginx nginx-light && need h2load nghttp2-client &&
     need openssl openssl
 }
+outage() { need python3 python3 && namespaces; }
 instructions() { need valgrind valgrind && need nginx nginx-light && need h2load nghttp2-client; }
 request_probes() {
   need nginx nginx-light && need haproxy haproxy && tool kosoku kosoku &&
