@@ -186,7 +186,7 @@ fn an_attempt_that_takes_too_long_is_given_up_for_another() {
     let origin = fails_first(1, |peer| {
         peer.until_closed();
     });
-    let retries = ", retries: {on: reset, per_try_timeout: 50ms}";
+    let retries = ", retries: {on: reset, per_try_timeout: 500ms}";
     let (proxy, port) = before(&[&origin], retries, "");
     assert_eq!(ask(port, GET).status, 200, "{}", proxy.log());
     assert_eq!(count(&proxy, "retries"), 1.0);
