@@ -21,7 +21,6 @@ use super::outgoing::Outgoing;
 use super::plan::{self, Plan};
 use super::record::ExchangeRecord;
 use super::reply;
-use super::retry;
 use super::send::{Answered, send};
 use super::tunnel::Tunnel;
 use super::workspace::Workspace;
@@ -29,7 +28,7 @@ use crate::error::{Flag, Refusal};
 use crate::grpc::{self, Kind};
 use crate::http1::framing::{self, RequestFraming};
 use crate::message::Method;
-use crate::resilience::{Chance, Way};
+use crate::resilience::Chance;
 use crate::route::Action;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
@@ -265,9 +264,6 @@ async fn forward<I: Io>(
             return Forwarded::Over(Box::pin(refuse).await);
         }
     };
-    if let Some(wait) = record.owe(Way::Up, outgoing.first_bytes()) {
-        Box::pin(retry::pause(exchange, wait)).await;
-    }
     let result = send(exchange, choice, drafts, &outgoing).await;
     let keep = match result {
         Ok(Answered::Done { keep }) => keep,

@@ -1,12 +1,10 @@
 //! Injects the faults that the plan of an exchange has.
 
 use std::cell::Cell;
-use std::future::poll_fn;
-use std::task::Poll;
 
 use super::download::Failure;
 use super::exchange::Exchange;
-use super::relay::{self, CLIENT_CHECK_INTERVAL};
+use super::relay;
 use crate::error::{Flag, Refusal};
 use crate::resilience::{Bandwidth, Injected};
 use crate::runtime::buffer::{Buf, filled};
@@ -20,6 +18,8 @@ const DELAYED_TOO_LONG: Refusal = Refusal {
     detail: "the deadline of the call passed during an injected delay",
 };
 
+const LEFT: &str = "the client left during an injected delay";
+
 /// Delays the exchange, or ends it, before an endpoint is chosen.
 ///
 /// # Errors
@@ -31,7 +31,7 @@ pub async fn inject<I: Io>(exchange: &Exchange<'_, I>, fault: &Injected) -> Resu
         cells.delays.increment();
         exchange.record.delayed();
         let (end, deadline) = (worker.io.now() + delay, exchange.plan.deadline);
-        wait(exchange, end.min(deadline)).await?;
+        relay::wait_until(exchange, end.min(deadline), LEFT).await?;
         if end >= deadline {
             return Err(Failure::Refused(DELAYED_TOO_LONG));
         }
@@ -76,7 +76,7 @@ impl Throttle {
     ) -> Result<Buf, Failure> {
         let io = &exchange.downstream.worker.io;
         loop {
-            wait(exchange, self.due.get()).await?;
+            relay::wait_until(exchange, self.due.get(), LEFT).await?;
             let len = buf.len().min(self.limit.portion_bytes());
             self.due.set(self.limit.next(self.due.get(), io.now(), len));
             if len == buf.len() {
@@ -85,29 +85,6 @@ impl Throttle {
             let portion = filled(io.buffers().take_sized(len), &buf.data()[..len]);
             buf.consume(len);
             relay::portion_to_client(exchange, portion).await?;
-        }
-    }
-}
-
-/// Waits until `end`, while the client is connected. The wait has its own alarm, so it counts for
-/// no other time limit.
-async fn wait<I: Io>(exchange: &Exchange<'_, I>, end: Time) -> Result<(), Failure> {
-    let (io, client) = (&exchange.downstream.worker.io, &exchange.downstream.stream);
-    let alarm = io.alarms().alarm();
-    loop {
-        let now = io.now();
-        if now >= end {
-            return Ok(());
-        }
-        alarm.set(end.min(now + CLIENT_CHECK_INTERVAL));
-        let gone = poll_fn(|context| match client.poll_gone(context) {
-            Poll::Ready(()) => Poll::Ready(true),
-            Poll::Pending => alarm.poll_woken(context).map(|_| false),
-        });
-        if gone.await || relay::has_left(exchange) {
-            let detail = "the client left during an injected delay";
-            exchange.record.set_flag(Flag::DownstreamConnectionTermination, detail);
-            return Err(Failure::Broken);
         }
     }
 }

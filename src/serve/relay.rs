@@ -13,7 +13,7 @@ use super::outgoing::Outgoing;
 use super::pace::{Pace, noticed};
 use super::retry;
 use super::workspace::Drafts;
-use crate::error::Flag;
+use crate::error::{Flag, Refusal};
 use crate::grpc::Code;
 use crate::message::Limits;
 use crate::resilience::Way;
@@ -259,6 +259,54 @@ pub async fn await_endpoint<I: Io, T>(
         check = now + CLIENT_CHECK_INTERVAL;
     }
 }
+
+/// Waits until `end`, while the client is connected. The wait has its own alarm, so it counts for
+/// no other time limit. `left` is the detail for a client that leaves.
+pub async fn wait_until<I: Io>(
+    exchange: &Exchange<'_, I>,
+    end: Time,
+    left: &'static str,
+) -> Result<(), Failure> {
+    let (io, client) = (&exchange.downstream.worker.io, &exchange.downstream.stream);
+    let alarm = io.alarms().alarm();
+    loop {
+        let now = io.now();
+        if now >= end {
+            return Ok(());
+        }
+        alarm.set(end.min(now + CLIENT_CHECK_INTERVAL));
+        let gone = poll_fn(|context| match client.poll_gone(context) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending => alarm.poll_woken(context).map(|_| false),
+        });
+        if gone.await || has_left(exchange) {
+            exchange.record.set_flag(Flag::DownstreamConnectionTermination, left);
+            return Err(Failure::Broken);
+        }
+    }
+}
+
+/// Waits because `first_bytes` of the request came with its head, and there is a limit on bytes.
+///
+/// # Errors
+/// When the client leaves, or the deadline of the request passes.
+pub async fn throttle_first<I: Io>(
+    exchange: &Exchange<'_, I>,
+    first_bytes: u64,
+) -> Result<(), Failure> {
+    let Some(wait) = exchange.record.owe(Way::Up, first_bytes) else { return Ok(()) };
+    let (end, deadline) = (exchange.downstream.worker.io.now() + wait, exchange.plan.deadline);
+    let left = "the client left while its request waited at a limit on bytes";
+    Box::pin(wait_until(exchange, end.min(deadline), left)).await?;
+    if end >= deadline { Err(Failure::Refused(LIMITED_TOO_LONG)) } else { Ok(()) }
+}
+
+/// The deadline of a request has passed before its first bytes were sent to an endpoint.
+const LIMITED_TOO_LONG: Refusal = Refusal {
+    status: 504,
+    flag: Flag::UpstreamTimeout,
+    detail: "the timeout of the request passed while its body waited at a limit on bytes",
+};
 
 /// Whether the client has left. A client that has closed only its sending side may still read the
 /// response if its request said `connection: close`; otherwise it has left. The listener's

@@ -36,6 +36,7 @@ pub async fn send<I: Io>(
     drafts: &mut Drafts,
     outgoing: &Outgoing<'_, I>,
 ) -> Result<Answered<I>, Failure> {
+    relay::throttle_first(exchange, outgoing.first_bytes()).await?;
     if let Some(fault) = &exchange.plan.fault {
         Box::pin(fault::inject(exchange, fault)).await?;
     }

@@ -101,7 +101,7 @@ impl<I: Io> Attempt<I> {
 }
 
 /// Tells the outlier detection of the service, if there is one, how an attempt at `endpoint` ended.
-fn blame<I: Io>(endpoint: &LocalEndpoint<I>, now: Time, outcome: Outcome) {
+pub(super) fn blame<I: Io>(endpoint: &LocalEndpoint<I>, now: Time, outcome: Outcome) {
     if let Some(outlier) = &endpoint.config.borrow().outlier
         && let Some(heard) = outcome.heard()
     {

@@ -182,7 +182,8 @@ fn after<I: Io>(target: &Target<'_, I>, wait: Duration) -> Time {
     if wait == NO_LIMIT { Time::NEVER } else { target.core.io.now() + wait }
 }
 
-fn is_own_limit(flag: Flag) -> bool {
+/// Whether the cause of a refusal is a limit of this proxy, and not the endpoint.
+pub(super) fn is_own_limit(flag: Flag) -> bool {
     matches!(flag, Flag::Overload | Flag::UpstreamOverflow)
 }
 

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
+use super::attempt::{self, Outcome};
 use super::choose::{self, Opened, Target};
 use super::pool::Upstream;
 use super::queue::{Given, Waiter};
-use super::{LocalEndpoint, LocalService, http2, limited};
+use super::{LocalEndpoint, LocalService, hedge, http2, limited};
 use crate::error::Refusal;
 use crate::runtime::contained::Contained;
 use crate::runtime::core::Core;
@@ -145,11 +146,18 @@ impl<I: Io> Opening<I> {
                 endpoint.queue.give_streams(|| connection.slot());
                 endpoint.shared.add(connection);
             }
-            // The requests would all share the connection.
-            Err(refusal) if choose::is_multiplexed(&target, endpoint) => {
-                endpoint.queue.refuse_all(refusal);
+            Err(refusal) => {
+                let is_told = match choose::is_multiplexed(&target, endpoint) {
+                    // The requests would all share the connection.
+                    true => endpoint.queue.refuse_all(refusal),
+                    false => endpoint.queue.refuse_one(for_whom, refusal),
+                };
+                // A request that is told counts the failure. The others may all be at faster
+                // endpoints by now.
+                if !is_told && !hedge::is_own_limit(refusal.flag) {
+                    attempt::blame::<I>(endpoint, core.io.now(), Outcome::Failed);
+                }
             }
-            Err(refusal) => endpoint.queue.refuse_one(for_whom, refusal),
         }
         if choose::is_multiplexed(&target, endpoint) {
             endpoint.serve_streams();

@@ -132,23 +132,23 @@ impl<S: Stream> Queue<S> {
     }
 
     /// Ends the wait of one request because an opening failed: the request for which it began, or
-    /// the one that has waited longest if openings are missing for the others.
-    pub fn refuse_one(&self, for_whom: &Weak<Waiter<S>>, refusal: Refusal) {
+    /// the one that has waited longest if openings are missing for the others. Returns false if no
+    /// request was told.
+    pub fn refuse_one(&self, for_whom: &Weak<Waiter<S>>, refusal: Refusal) -> bool {
         let refused = {
             let mut waiters = self.waiters.borrow_mut();
             let began = waiters.iter().position(|it| Rc::downgrade(it).ptr_eq(for_whom));
             let oldest = (waiters.len() > self.opening.get()).then_some(0);
             began.or(oldest).and_then(|at| waiters.remove(at))
         };
-        if let Some(waiter) = refused {
-            waiter.give(Given::Refused(refusal));
-        }
+        refused.inspect(|waiter| waiter.give(Given::Refused(refusal))).is_some()
     }
 
-    /// Ends the wait of all requests.
-    pub fn refuse_all(&self, refusal: Refusal) {
+    /// Ends the wait of all requests. Returns false if there was none.
+    pub fn refuse_all(&self, refusal: Refusal) -> bool {
         let refused: Vec<_> = self.waiters.borrow_mut().drain(..).collect();
         refused.iter().for_each(|waiter| waiter.give(Given::Refused(refusal)));
+        !refused.is_empty()
     }
 
     /// Wakes the waiting requests, so that they begin the openings that are missing.

@@ -9,7 +9,7 @@ use crate::support::proxy::Proxy;
 
 /// A listener with a full queue of connections, so that the kernel drops each new SYN. The streams
 /// keep the queue full.
-fn deaf() -> (TcpListener, Vec<std::net::TcpStream>) {
+pub fn deaf() -> (TcpListener, Vec<std::net::TcpStream>) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let any: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
     socket.bind(&any.into()).unwrap();

@@ -110,6 +110,31 @@ fn an_endpoint_returns_and_the_next_ejection_takes_longer() {
     assert_eq!(ejections(&proxy, "consecutive_5xx"), 2.0);
 }
 
+/// Each request is answered by the other endpoint before connecting to the first one fails.
+#[test]
+fn an_endpoint_that_accepts_nothing_is_ejected_though_no_request_waits_for_it() {
+    let (deaf, _streams) = super::hedge::deaf();
+    let (deaf, good) = (deaf.local_addr().unwrap().to_string(), Moody::new("good", 200));
+    let port = free_port();
+    let more =
+        "connect_timeout: 400ms, connect_hedge: 20ms, outlier_detection: {consecutive_5xx: 2}";
+    let endpoints = [deaf.clone(), good.origin.address()];
+    let proxy = Proxy::start_with(&config(port, &endpoints, more), 1);
+    let of_deaf = |name: &str| {
+        proxy.metric(&format!(
+            "ringway_endpoint_{name}_total{{service=\"app\",endpoint=\"{deaf}\"}}"
+        ))
+    };
+    let mut client = Client::connect(port);
+    while of_deaf("requests") < 2.0 {
+        assert_eq!(client.get("a", "/").status, 200);
+        let tried = of_deaf("requests");
+        eventually("connecting fails", || (of_deaf("connect_failures") == tried).then_some(()));
+    }
+    eventually("an ejection", || (ejected(&proxy) == 1.0).then_some(()));
+    assert_eq!(ejections(&proxy, "consecutive_5xx"), 1.0);
+}
+
 #[test]
 fn refused_connections_and_resets_are_failures_of_the_endpoint() {
     let good = Moody::new("good", 200);

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::frames::{Frames, kind};
-use crate::support::free_port;
 use crate::support::http::{Client, Response};
 use crate::support::origin::Origin;
 use crate::support::peers::curl;
 use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
+use crate::support::{eventually, free_port};
 
 /// Configurations with one listener and one service.
 struct Settings {
@@ -82,7 +82,7 @@ fn requests_beyond_the_limit_get_429_and_learn_when_to_come_back() {
     assert_eq!((limited(&proxy), proxy.metric("ringway_rate_limit_passed_total")), (2.0, 3.0));
     let series = "ringway_rate_limited_total{scope=\"route\",host=\"a.test\",name=\"a.test#2\"}";
     assert_eq!(proxy.metric(series), 2.0);
-    crate::support::eventually("a line of the access log", || {
+    eventually("a line of the access log", || {
         let log = proxy.log();
         let line = log.lines().find(|line| line.contains("\"status\":429"))?.to_owned();
         assert!(line.contains("\"RL\""), "{line}");
@@ -338,11 +338,11 @@ fn an_address_has_a_number_of_connections_over_all_workers() {
     proxy.reload(&settings.text("", "", ", connections_per_source: 5, connections: 1000"));
     assert_eq!(Client::connect(settings.port).send(request).rest(), b"");
     drop(open.pop());
-    crate::support::eventually("room for another connection", || {
+    eventually("room for another connection", || {
         let mut client = Client::connect(settings.port);
         client.send(request).try_response(false).is_ok().then_some(())
     });
-    crate::support::eventually("a line of the access log", || {
+    eventually("a line of the access log", || {
         proxy.log().contains("connections_per_source").then_some(())
     });
 }
@@ -421,6 +421,35 @@ fn small_bodies_wait_for_each_other() {
     // 50 KB come at once, and 50 KB in a second.
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(990), "{took:?}");
+}
+
+/// A request whose first bytes would wait for an hour ends with its timeout, or with its client.
+#[test]
+fn a_request_that_waits_for_its_bytes_ends_with_its_timeout_and_with_its_client() {
+    let settings = Settings::new();
+    let limits = ", rate_limit: {bytes: 1000, per: 1h}";
+    let upload =
+        format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9000\r\n\r\n{:9000}", "");
+    let timeout = ", timeout: 300ms, outlier_detection: {consecutive_5xx: 1}";
+    let proxy = Proxy::start(&settings.text(limits, timeout, ""));
+    let answer = Client::connect(settings.port).request(&upload);
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    let detail = "timeout of the request passed while its body waited at a limit on bytes";
+    eventually("its line", || proxy.log().contains(detail).then_some(()));
+    assert_eq!(proxy.metric("ringway_service_outlier_ejections_total"), 0.0);
+    assert_eq!(settings.origin.requests().len(), 0);
+    let breaker = ", circuit_breaker: {max_requests: 1}";
+    proxy.reload(&settings.text(limits, breaker, ""));
+    let in_use = || {
+        let series =
+            "ringway_service_circuit_breaker_in_use{service=\"app\",limit=\"max_requests\"}";
+        proxy.metric(series)
+    };
+    let mut leaver = Client::connect(settings.port);
+    leaver.send(&upload);
+    eventually("the request waits", || (in_use() == 1.0).then_some(()));
+    drop(leaver);
+    eventually("its slot is given back", || (in_use() == 0.0).then_some(()));
 }
 
 #[test]
