@@ -68,15 +68,20 @@ impl Throttle {
     /// last portion, which the caller sends with the end of the body.
     ///
     /// # Errors
-    /// When the client has left, or does not read.
+    /// When the client has left or does not read, or the deadline of the exchange passes.
     pub async fn send<I: Io>(
         &self,
         exchange: &Exchange<'_, I>,
         mut buf: Buf,
     ) -> Result<Buf, Failure> {
         let io = &exchange.downstream.worker.io;
+        exchange.record.slow_down();
         loop {
-            relay::wait_until(exchange, self.due.get(), LEFT).await?;
+            let (due, deadline) = (self.due.get(), exchange.plan.deadline);
+            relay::wait_until(exchange, due.min(deadline), LEFT).await?;
+            if due >= deadline {
+                return Err(relay::stalled(exchange));
+            }
             let len = buf.len().min(self.limit.portion_bytes());
             self.due.set(self.limit.next(self.due.get(), io.now(), len));
             if len == buf.len() {

@@ -67,10 +67,8 @@ pub async fn response<I: Io>(
     }
     // A response may have one portion only, so the first one waits before it is sent. The others
     // wait after that, without a buffer.
-    if let Some(wait) = exchange.record.owe(Way::Down, portion.buf.len() as u64) {
-        Box::pin(throttle(exchange, upstream, wait)).await?;
-    }
-    let mut wait = None;
+    let mut wait = exchange.record.owe(Way::Down, portion.buf.len() as u64);
+    throttle(exchange, upstream, wait.take()).await.map_err(before_head)?;
     let slow = slow.as_ref();
     buf = match slow.filter(|_| !portion.buf.is_empty()) {
         None => head_to_client(exchange, &drafts.scratch, &reply.body, portion.buf).await?,
@@ -89,19 +87,13 @@ pub async fn response<I: Io>(
             buf = exchange.downstream.worker.io.buffers().take();
             continue;
         }
-        if let Some(wait) = wait.take() {
-            drop(buf);
-            Box::pin(throttle(exchange, upstream, wait)).await?;
-            buf = exchange.downstream.worker.io.buffers().take();
-        }
         if pace.is_due() {
             drop(buf);
             let renewed = pace.renew(&exchange.downstream.stream, || free(drafts, outgoing));
             patiently(exchange, pin!(renewed)).await?;
             buf = exchange.downstream.worker.io.buffers().take();
         }
-        buf.clear();
-        buf = match read_body(exchange, outgoing, upstream, &pace, buf).await {
+        buf = match read_after(exchange, outgoing, upstream, &pace, (wait, buf)).await {
             Ok(Some(buf)) => buf,
             Ok(None) if reply.body.may_end() => {
                 end_to_client(exchange).await?;
@@ -125,19 +117,51 @@ pub async fn response<I: Io>(
     Ok(Passed { clean: portion.clean })
 }
 
-/// Waits because of a limit on bytes.
+/// Waits because of a limit on bytes, if there is a `wait`.
+///
+/// # Errors
+/// When the client leaves, or the deadline of the exchange passes.
 async fn throttle<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
-    wait: Duration,
+    wait: Option<Duration>,
 ) -> Result<(), Failure> {
-    let now = exchange.downstream.worker.io.now();
-    let wait = wait.min(exchange.plan.deadline.since(now));
-    let paused = pin!(retry::pause(exchange, wait));
-    match await_endpoint(exchange, &upstream.alarm, now, Time::NEVER, paused).await {
+    let Some(wait) = wait else { return Ok(()) };
+    let (now, deadline) = (exchange.downstream.worker.io.now(), exchange.plan.deadline);
+    let waiting = async {
+        let paused = pin!(retry::pause(exchange, wait));
+        await_endpoint(exchange, &upstream.alarm, now, deadline, paused).await
+    };
+    match Box::pin(waiting).await {
         Ok(()) => Ok(()),
-        Err(_) => Err(client_left(exchange)),
+        Err(WaitError::Late) => Err(stalled(exchange)),
+        Err(WaitError::ClientLeft) => Err(client_left(exchange)),
     }
+}
+
+/// The failure of a response whose head was not sent yet.
+fn before_head(failure: Failure) -> Failure {
+    match failure {
+        Failure::Late => Failure::Refused(LIMITED_TOO_LONG),
+        other => other,
+    }
+}
+
+/// Waits for the limit on bytes, without the buffer, and reads the next portion of the body.
+async fn read_after<I: Io>(
+    exchange: &Exchange<'_, I>,
+    outgoing: &Outgoing<'_, I>,
+    upstream: &Upstream<Wire<I::Stream>>,
+    pace: &Pace,
+    (wait, mut buf): (Option<Duration>, Buf),
+) -> Result<Option<Buf>, Failure> {
+    if wait.is_some() {
+        drop(buf);
+        throttle(exchange, upstream, wait).await?;
+        buf = exchange.downstream.worker.io.buffers().take();
+    }
+    buf.clear();
+    read_body(exchange, outgoing, upstream, pace, buf).await
 }
 
 /// Whether the first write to the client may wait. A stream of HTTP/2 knows it. Others would need a
@@ -378,15 +402,26 @@ fn breach<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
     Failure::Broken
 }
 
-fn stalled<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
-    exchange.record.set_flag(Flag::UpstreamTimeout, OUT_OF_TIME);
+/// The failure of a response that is late.
+pub fn stalled<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
+    let detail = if is_late_by_itself(exchange) { SLOWED_TOO_LONG } else { OUT_OF_TIME };
+    exchange.record.set_flag(Flag::UpstreamTimeout, detail);
     Failure::Late
+}
+
+/// Whether the deadline of the exchange has passed, and the proxy itself has slowed a body. Then
+/// the endpoint is not to blame.
+pub fn is_late_by_itself<I: Io>(exchange: &Exchange<'_, I>) -> bool {
+    exchange.record.is_slowed() && exchange.downstream.worker.io.now() >= exchange.plan.deadline
 }
 
 /// The detail for an endpoint that closed too early.
 pub const TRUNCATED: &str = "the endpoint closed the connection in the middle of its response";
 
 const OUT_OF_TIME: &str = "the endpoint stopped sending the response for too long";
+
+const SLOWED_TOO_LONG: &str =
+    "the timeout of the request passed while the proxy slowed its body to a limit";
 
 fn client_left<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
     let detail = "the client left before it had the whole response";

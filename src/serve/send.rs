@@ -148,8 +148,10 @@ fn conclude<I: Io>(
                 Failure::Refused(refusal) => Some(refusal.flag),
                 Failure::Late | Failure::Broken => exchange.record.flag(),
             };
-            // Do not count a failure of the endpoint if the client disconnected.
-            if flag.is_some_and(Flag::blames_endpoint) {
+            let is_ours = flag == Some(Flag::UpstreamTimeout) && relay::is_late_by_itself(exchange);
+            // Do not count a failure of the endpoint if the client disconnected, or if the proxy
+            // slowed the exchange itself.
+            if flag.is_some_and(Flag::blames_endpoint) && !is_ours {
                 attempt.finish(now, Outcome::Failed);
             }
             Err(failure)

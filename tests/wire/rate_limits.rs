@@ -452,6 +452,25 @@ fn a_request_that_waits_for_its_bytes_ends_with_its_timeout_and_with_its_client(
     eventually("its slot is given back", || (in_use() == 0.0).then_some(()));
 }
 
+/// The endpoint sends its whole response at once, and the proxy is the slow one.
+#[test]
+fn an_endpoint_is_not_blamed_for_a_limit_on_bytes() {
+    let settings = Settings { port: free_port(), origin: Origin::saying(&"x".repeat(400_000)) };
+    let service = ", timeout: 500ms, outlier_detection: {consecutive_5xx: 1}";
+    for rule in
+        [", rate_limit: {bytes: 50KB, per: 1s}", ", fault: {bandwidth: {bytes_per_second: 50000}}"]
+    {
+        let proxy = Proxy::start(&settings.text(rule, service, ""));
+        let mut client = Client::connect(settings.port);
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        assert!(client.rest().len() < 400_000, "{rule}");
+        let detail = "the timeout of the request passed while the proxy slowed its body to a limit";
+        eventually("its line", || proxy.log().contains(detail).then_some(()));
+        assert_eq!(proxy.metric("ringway_service_outlier_ejections_total"), 0.0, "{rule}");
+        assert_eq!(proxy.metric("ringway_endpoint_failures_total"), 0.0, "{rule}");
+    }
+}
+
 #[test]
 fn a_connection_that_carries_bytes_has_the_rate_of_bytes() {
     let origin = Origin::scripted(|peer| {

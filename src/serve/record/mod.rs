@@ -59,6 +59,8 @@ pub struct ExchangeRecord<I: Io> {
     quotas: Cell<Quotas>,
     /// The keys of the limits on bytes that the bodies of the request meet, by scope.
     throttled: Cell<[Option<KeyHash>; Scope::COUNT]>,
+    /// The proxy itself has slowed a body.
+    slowed: Cell<bool>,
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
     /// The part of `sent_bytes` that the proxy itself answered, not an endpoint.
@@ -102,6 +104,7 @@ impl<I: Io> ExchangeRecord<I> {
             limited: RefCell::new(None),
             quotas: Cell::default(),
             throttled: Cell::default(),
+            slowed: Cell::default(),
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),
             own_bytes: Cell::new(0),
@@ -345,13 +348,28 @@ impl<I: Io> ExchangeRecord<I> {
             return None;
         }
         let (worker, now) = (self.worker.index, self.worker.io.now());
-        self.with_limits(|limits| {
+        let wait = self.with_limits(|limits| {
             let met = limits.into_iter().zip(self.throttled.get());
             let waits = met.filter_map(|(limit, key)| {
                 Some(limit?.owe(key?, way, bytes, worker, now)).filter(|wait| !wait.is_zero())
             });
             waits.max()
-        })
+        });
+        if wait.is_some() {
+            self.slow_down();
+        }
+        wait
+    }
+
+    /// Notes that the proxy itself slows a body.
+    pub fn slow_down(&self) {
+        self.slowed.set(true);
+    }
+
+    /// Whether the proxy itself has slowed a body. Then the time that the exchange takes says
+    /// nothing about the endpoint.
+    pub fn is_slowed(&self) -> bool {
+        self.slowed.get()
     }
 
     /// Counts `n` body bytes from the client.
