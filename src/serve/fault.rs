@@ -30,9 +30,7 @@ pub async fn inject<I: Io>(exchange: &Exchange<'_, I>, fault: &Injected) -> Resu
     if let Some(delay) = fault.delay {
         cells.delays.increment();
         exchange.record.delayed();
-        let (end, deadline) = (worker.io.now() + delay, exchange.plan.deadline);
-        relay::wait_until(exchange, end.min(deadline), LEFT).await?;
-        if end >= deadline {
+        if !relay::wait_until(exchange, worker.io.now() + delay, LEFT).await? {
             return Err(Failure::Refused(DELAYED_TOO_LONG));
         }
     }
@@ -77,9 +75,7 @@ impl Throttle {
         let io = &exchange.downstream.worker.io;
         exchange.record.slow_down();
         loop {
-            let (due, deadline) = (self.due.get(), exchange.plan.deadline);
-            relay::wait_until(exchange, due.min(deadline), LEFT).await?;
-            if due >= deadline {
+            if !relay::wait_until(exchange, self.due.get(), LEFT).await? {
                 return Err(relay::stalled(exchange));
             }
             let len = buf.len().min(self.limit.portion_bytes());

@@ -284,21 +284,27 @@ pub async fn await_endpoint<I: Io, T>(
     }
 }
 
-/// Waits until `end`, while the client is connected. The wait has its own alarm, so it counts for
-/// no other time limit. `left` is the detail for a client that leaves.
+/// Waits until `end`, or until the deadline of the request if that is earlier. Returns whether
+/// `end` came first. The wait has its own alarm, so it counts for no other time limit. `left` is
+/// the detail for a client that leaves.
+///
+/// # Errors
+/// When the client leaves.
 pub async fn wait_until<I: Io>(
     exchange: &Exchange<'_, I>,
     end: Time,
     left: &'static str,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
+    let deadline = exchange.plan.deadline;
+    let until = end.min(deadline);
     let (io, client) = (&exchange.downstream.worker.io, &exchange.downstream.stream);
     let alarm = io.alarms().alarm();
     loop {
         let now = io.now();
-        if now >= end {
-            return Ok(());
+        if now >= until {
+            return Ok(end < deadline);
         }
-        alarm.set(end.min(now + CLIENT_CHECK_INTERVAL));
+        alarm.set(until.min(now + CLIENT_CHECK_INTERVAL));
         let gone = poll_fn(|context| match client.poll_gone(context) {
             Poll::Ready(()) => Poll::Ready(true),
             Poll::Pending => alarm.poll_woken(context).map(|_| false),
@@ -319,10 +325,12 @@ pub async fn throttle_first<I: Io>(
     first_bytes: u64,
 ) -> Result<(), Failure> {
     let Some(wait) = exchange.record.owe(Way::Up, first_bytes) else { return Ok(()) };
-    let (end, deadline) = (exchange.downstream.worker.io.now() + wait, exchange.plan.deadline);
+    let end = exchange.downstream.worker.io.now() + wait;
     let left = "the client left while its request waited at a limit on bytes";
-    Box::pin(wait_until(exchange, end.min(deadline), left)).await?;
-    if end >= deadline { Err(Failure::Refused(LIMITED_TOO_LONG)) } else { Ok(()) }
+    match Box::pin(wait_until(exchange, end, left)).await? {
+        true => Ok(()),
+        false => Err(Failure::Refused(LIMITED_TOO_LONG)),
+    }
 }
 
 /// The deadline of a request has passed before its first bytes were sent to an endpoint.
