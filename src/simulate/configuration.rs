@@ -31,16 +31,9 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// Makes a configuration of `model`. `names` are its names in DNS. The requests go to
-    /// `listener`, or to the first one for HTTP.
-    ///
-    /// # Errors
-    /// The names of the possible listeners, if `listener` is none of them.
-    pub fn new(
-        model: &Model,
-        names: &[DnsName],
-        listener: Option<&str>,
-    ) -> Result<Self, Vec<String>> {
+    /// Makes a configuration of `model`. `names` are its names in DNS. The requests go to the first
+    /// listener for HTTP.
+    pub fn new(model: &Model, names: &[DnsName]) -> Self {
         let mut model = model.clone();
         for service in &mut model.services {
             plain_service(&mut Arc::make_mut(service).value);
@@ -52,20 +45,28 @@ impl Configuration {
         }
         model.policies.clear();
         model.listeners.retain(|item| for_http(&item.value));
-        let possible = || model.listeners.iter().map(|item| item.value.name.value.clone());
-        let chosen = match listener {
-            Some(name) => possible().find(|known| known == name),
-            None => Some(possible().next().unwrap_or_else(|| LISTENER.to_owned())),
-        };
-        let Some(chosen) = chosen else { return Err(possible().collect()) };
         if model.listeners.is_empty() {
             model.listeners.push(Arc::new(Item::new(any_host(), Origin::default())));
         }
         for item in &mut model.listeners {
             plain_listener(&mut Arc::make_mut(item).value);
         }
+        let listener = model.listeners[0].value.name.value.clone();
         let resolutions = Resolutions { names: addresses(names), key_sets: HashMap::new() };
-        Ok(Self { model, resolutions, listener: chosen })
+        Self { model, resolutions, listener }
+    }
+
+    /// Sends the requests to the listener with this name.
+    ///
+    /// # Errors
+    /// The names of the listeners for HTTP, if it is none of them.
+    pub fn listen_at(&mut self, name: &str) -> Result<(), Vec<&str>> {
+        let known = || self.model.listeners.iter().map(|item| &*item.value.name.value);
+        if !known().any(|known| known == name) {
+            return Err(known().collect());
+        }
+        self.listener = name.to_owned();
+        Ok(())
     }
 
     /// The same configuration without the policies that hide failures. `None` if it has none.

@@ -63,13 +63,14 @@ impl Endpoint {
             self.until(|state| state != State::Refuses).await;
             let listener = self.io.listen(&self.address);
             loop {
-                listener.vanish(self.state() == State::Silent);
-                let gone = self.until(|state| state == State::Refuses);
-                let changed = self.until_changed();
-                match first_of(listener.accept(), gone, changed).await {
-                    First::Output(stream) => self.io.spawn(Rc::clone(&self).serve(stream)),
-                    First::Gone => break,
-                    First::Changed => {}
+                let state = self.state();
+                if state == State::Refuses {
+                    break;
+                }
+                listener.vanish(state == State::Silent);
+                let changed = self.until(|now| now != state);
+                if let Some(stream) = before(changed, listener.accept()).await {
+                    self.io.spawn(Rc::clone(&self).serve(stream));
                 }
             }
         }
@@ -77,8 +78,7 @@ impl Endpoint {
 
     async fn serve(self: Rc<Self>, stream: SimStream) {
         let gone = self.until(|state| state == State::Refuses);
-        let never = std::future::pending();
-        if let First::Gone = first_of(self.answer_all(&stream), gone, never).await {
+        if before(gone, self.answer_all(&stream)).await.is_none() {
             stream.reset_on_close();
         }
     }
@@ -137,60 +137,30 @@ impl Endpoint {
         Some(status)
     }
 
-    fn wake_at_change(&self, waker: &Waker) {
-        let mut waiting = self.waiting.borrow_mut();
-        if !waiting.iter().any(|known| known.will_wake(waker)) {
-            waiting.push(waker.clone());
-        }
-    }
-
     /// Waits for a state.
     async fn until(&self, is_it: impl Fn(State) -> bool) {
         poll_fn(|context| {
             if is_it(self.state()) {
                 return Poll::Ready(());
             }
-            self.wake_at_change(context.waker());
-            Poll::Pending
-        })
-        .await;
-    }
-
-    /// Waits for another behaviour.
-    async fn until_changed(&self) {
-        let before = self.behaviour.get();
-        poll_fn(|context| {
-            if self.behaviour.get() != before {
-                return Poll::Ready(());
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|known| known.will_wake(context.waker())) {
+                waiting.push(context.waker().clone());
             }
-            self.wake_at_change(context.waker());
             Poll::Pending
         })
         .await;
     }
 }
 
-/// What came first.
-enum First<T> {
-    Output(T),
-    Gone,
-    Changed,
-}
-
-async fn first_of<T>(
-    output: impl Future<Output = T>,
-    gone: impl Future<Output = ()>,
-    changed: impl Future<Output = ()>,
-) -> First<T> {
-    let (mut output, mut gone, mut changed) = (pin!(output), pin!(gone), pin!(changed));
+/// The output of `task`, or `None` if `end` comes first.
+async fn before<T>(end: impl Future<Output = ()>, task: impl Future<Output = T>) -> Option<T> {
+    let (mut end, mut task) = (pin!(end), pin!(task));
     poll_fn(|context| {
-        if gone.as_mut().poll(context).is_ready() {
-            return Poll::Ready(First::Gone);
+        if end.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
         }
-        if let Poll::Ready(output) = output.as_mut().poll(context) {
-            return Poll::Ready(First::Output(output));
-        }
-        changed.as_mut().poll(context).map(|()| First::Changed)
+        task.as_mut().poll(context).map(Some)
     })
     .await
 }

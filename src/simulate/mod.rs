@@ -13,12 +13,11 @@ mod scenario;
 mod tests;
 mod world;
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
-use std::task::Poll;
 use std::time::Duration;
 
 use clap::Args;
@@ -87,10 +86,9 @@ fn prepared(arguments: &SimulateArgs) -> Result<(Configuration, Scenario), Strin
     let loaded = files::load_without_log(&arguments.config, &ProcessEnvironment);
     let compiled = files::compile(&loaded, 1, &mut Registry::new(1), &Resolutions::new());
     let compiled = compiled.map_err(|mistakes| mistakes.to_string())?;
-    let (model, names) = (loaded.model(), &compiled.names);
-    let first = Configuration::new(&model, names, None).map_err(|_| String::new())?;
-    let places = places(&first.compile()?.snapshot);
-    let requests = first.requests();
+    let mut configuration = Configuration::new(&loaded.model(), &compiled.names);
+    let places = places(&configuration.compile()?.snapshot);
+    let requests = configuration.requests();
     if places.is_empty() {
         return Err("error: the configuration has no service with endpoints to simulate".to_owned());
     }
@@ -102,18 +100,18 @@ fn prepared(arguments: &SimulateArgs) -> Result<(Configuration, Scenario), Strin
         }
         let mut scenario = Scenario::of_each(places, requests);
         scenario.seed = arguments.seed.unwrap_or(scenario.seed);
-        return Ok((first, scenario));
+        return Ok((configuration, scenario));
     };
     let (file, sources) =
         files::document(path, &ProcessEnvironment).map_err(|mistakes| mistakes.to_string())?;
     let wrong = |list| Diagnostics::new(list, sources).to_string();
     let mut scenario = Scenario::of_file(file, places, requests).map_err(wrong)?;
     scenario.seed = arguments.seed.unwrap_or(scenario.seed);
-    let configuration = Configuration::new(&model, names, scenario.listener.as_deref());
-    let configuration = configuration.map_err(|possible| {
-        let name = scenario.listener.as_deref().unwrap_or_default();
-        format!("error: no HTTP listener is named {name:?}; write one of {}", possible.join(", "))
-    })?;
+    if let Some(name) = &scenario.listener {
+        configuration.listen_at(name).map_err(|known| {
+            format!("error: no HTTP listener is named {name:?}; write one of {}", known.join(", "))
+        })?;
+    }
     Ok((configuration, scenario))
 }
 
@@ -138,10 +136,5 @@ fn write_picture(path: &Path, picture: &str) -> Result<(), String> {
 async fn within<T>(io: &SimIo, limit: Duration, task: impl Future<Output = T>) -> Option<T> {
     let alarm = io.alarms().alarm();
     alarm.set(io.now() + limit);
-    let mut task = pin!(task);
-    poll_fn(|context| match task.as_mut().poll(context) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => alarm.poll_woken(context).map(|_| None),
-    })
-    .await
+    alarm.guard(pin!(task)).await.ok()
 }

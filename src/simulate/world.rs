@@ -28,9 +28,6 @@ use crate::time::Time;
 /// About how many intervals a timeline has.
 const INTERVALS: u32 = 40;
 
-/// How long news of outlier detection wait for their note.
-const OUTLIER_PAUSE: Duration = Duration::from_millis(100);
-
 /// Called with the simulated time after each interval.
 pub type Progress<'a> = &'a mut dyn FnMut(Duration);
 
@@ -238,6 +235,7 @@ async fn attend(io: SimIo, group: Arc<OutlierGroup>, notes: Notes) {
             notes.borrow_mut().push(format!("{} {does}", event.endpoint.address));
         }
         let Some(next) = next else { return };
-        io.sleep_until(next.min(io.now() + OUTLIER_PAUSE)).await;
+        let news = poll_fn(|context| group.poll_news(context));
+        super::within(&io, next.since(io.now()), news).await;
     }
 }
