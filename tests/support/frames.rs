@@ -157,6 +157,19 @@ impl Frames {
         self.send(kind::HEADERS, flags, stream, &block(fields));
     }
 
+    /// Sends the head of a gRPC call, with these further fields.
+    pub fn call(&mut self, stream: u32, more: &[(&str, &str)]) {
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "a"),
+            (":path", "/shop.Cart/Add"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+        ];
+        self.headers(stream, &[&fields[..], more].concat(), false);
+    }
+
     /// Sends DATA.
     pub fn data(&mut self, stream: u32, bytes: &[u8], ends: bool) {
         self.send(kind::DATA, if ends { END_STREAM } else { 0 }, stream, bytes);

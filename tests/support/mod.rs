@@ -83,3 +83,9 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
         std::thread::park_timeout(Duration::from_millis(5));
     }
 }
+
+/// Waits until `condition` holds. Fails after [`PATIENCE`].
+#[track_caller]
+pub fn until(condition: impl Fn() -> bool) {
+    eventually("the condition", || condition().then_some(()));
+}

@@ -9,7 +9,7 @@ use crate::support::frames::Frames;
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
-use crate::support::{eventually, free_port};
+use crate::support::{free_port, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -36,10 +36,6 @@ fn overflows(proxy: &Proxy, limit: &str) -> f64 {
 fn in_use(proxy: &Proxy, limit: &str) -> f64 {
     let name = "ringway_service_circuit_breaker_in_use";
     proxy.metric(&format!("{name}{{service=\"app\",limit=\"{limit}\"}}"))
-}
-
-fn until(condition: impl Fn() -> bool) {
-    eventually("the condition", || condition().then_some(()));
 }
 
 /// An origin whose answers wait until the returned sender is dropped.

@@ -225,15 +225,7 @@ fn a_call_is_mirrored_with_its_deadline() {
         1,
     );
     let mut client = Frames::connect(port);
-    let fields = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":authority", "a"),
-        (":path", "/shop.Cart/Add"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ];
-    client.headers(1, &fields, false);
+    client.call(1, &[]);
     client.data(1, b"\0\0\0\0\x03abc", true);
     assert_eq!(client.next_of(kind::DATA).unwrap().payload, b"\0\0\0\0\x03abc");
     ended(&proxy, "answered", 1.0);

@@ -274,15 +274,7 @@ fn a_grpc_call_is_sent_again_for_the_codes_of_the_policy() {
     });
     let (proxy, port) = before(&[&origin], ", protocol: grpc, retries: {on: unavailable}", "");
     let mut client = Frames::connect(port);
-    let fields = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":authority", "a"),
-        (":path", "/shop.Cart/Add"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ];
-    client.headers(1, &fields, false);
+    client.call(1, &[]);
     client.data(1, b"\0\0\0\0\x03abc", true);
     let data = client.next_of(kind::DATA).unwrap();
     assert_eq!(data.payload, b"\0\0\0\0\x03abc");

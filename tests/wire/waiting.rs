@@ -9,7 +9,7 @@ use crate::support::frames::Frames;
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
-use crate::support::{eventually, free_port, read_once};
+use crate::support::{free_port, read_once, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -201,10 +201,6 @@ fn a_request_that_waits_for_an_endpoint_that_is_removed_is_answered_by_it() {
         }
     });
     assert_eq!(client.response().status, 200, "{}", proxy.log());
-}
-
-fn until(condition: impl Fn() -> bool) {
-    eventually("the condition", || condition().then_some(()));
 }
 
 #[test]
