@@ -5,9 +5,6 @@ use crate::error::Flag;
 use crate::http2::Flood;
 use crate::resilience::{Limit, Mirrored};
 
-/// The results of mirrored requests, in the order of their counters.
-pub const MIRRORED: [Mirrored; Mirrored::ALL.len()] = Mirrored::ALL;
-
 /// The counters of one service, for one worker.
 #[derive(Debug, Default)]
 pub struct ServiceCells {
@@ -36,7 +33,7 @@ pub struct ServiceCells {
     /// Requests that found a limit of the circuit breaker reached, by `Limit::index`.
     pub overflows: [Count; Limit::ALL.len()],
     /// Requests mirrored to the service, by `Mirrored::index`.
-    pub mirrored: [Count; MIRRORED.len()],
+    pub mirrored: [Count; Mirrored::ALL.len()],
     /// Body bytes sent to the service.
     pub sent_bytes: Count,
     /// Body bytes received from the service.

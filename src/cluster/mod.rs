@@ -24,8 +24,8 @@ use crate::resilience::{RateLimit, RetryBudget, RetryPolicy};
 use crate::time::Time;
 use crate::tls::ClientTls;
 
-pub use crate::resilience::{CircuitBreaker, Limit};
-pub use cells::{EndpointCells, MIRRORED, ServiceCells};
+pub use crate::resilience::{CircuitBreaker, Limit, Mirrored};
+pub use cells::{EndpointCells, ServiceCells};
 pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 
 /// One instance of a service.

@@ -15,7 +15,7 @@ const RATE: &str = "burst";
 
 const FAULT: &str = "write `fault: {delay: {duration: {~|fixeddelay|fixed_delay=2s}, percent: 5}, \
     abort: {status: {#|httpstatus|http_status=503}, percent: 1}}`";
-const BANDWIDTH: &str = "write `bandwidth: {bytes_per_second: 100KiB, percent: 5}`";
+const FAULT_BANDWIDTH: &str = "write `bandwidth: {bytes_per_second: 100KiB, percent: 5}`";
 const BANDWIDTH_OF: &str = "write `bytes_per_second: {#=100KiB}`";
 const BANDWIDTH_RULE: &str = "write `fault: {bandwidth: {bytes_per_second: 100KiB}}` to test with \
     slow responses";
@@ -35,8 +35,8 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("percentage", DELAY, "write `percent: {#|value|numerator=5}`"),
     ("http_status", ABORT, "write `status: {#=503}`"),
     ("http_delay", RULE, FAULT),
-    ("response_rate_limit", FAULT_MAP, BANDWIDTH),
-    ("rate_limit", FAULT_MAP, BANDWIDTH),
+    ("response_rate_limit", FAULT_MAP, FAULT_BANDWIDTH),
+    ("rate_limit", FAULT_MAP, FAULT_BANDWIDTH),
     ("fixed_limit", BANDWIDTH_MAP, BANDWIDTH_OF),
     ("limit_kbps", BANDWIDTH_MAP, BANDWIDTH_OF),
     ("rate", BANDWIDTH_MAP, BANDWIDTH_OF),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use super::Page;
-use crate::cluster::MIRRORED;
+use crate::cluster::Mirrored;
 use crate::snapshot::Snapshot;
 
 /// Writes the metrics of the services to which rules mirror.
@@ -16,10 +16,10 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let indices: BTreeSet<u32> = mirrors.map(|mirror| mirror.to.service).collect();
     let services = indices.iter().filter_map(|&index| snapshot.services.get(index as usize));
     for service in services {
-        for (index, result) in MIRRORED.iter().map(|result| result.label()).enumerate() {
-            let count = service.stats.sum(|cells| &cells.mirrored[index]);
+        for result in Mirrored::ALL {
+            let count = service.stats.sum(|cells| &cells.mirrored[result.index()]);
             let labels: [(&str, &dyn Display); 2] =
-                [("service", &service.name), ("result", &result)];
+                [("service", &service.name), ("result", &result.label())];
             page.sample(name, &labels, count);
         }
     }
