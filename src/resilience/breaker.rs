@@ -20,7 +20,7 @@ pub const MAX_REQUESTS: u32 = 1024;
 /// The default of `max_retries`, as Envoy's.
 pub const MAX_RETRIES: u32 = 3;
 
-/// What a circuit breaker limits.
+/// A limit of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// Connections to endpoints: open, idle, or being opened.

@@ -16,7 +16,7 @@ pub struct Mirror {
     pub policy: MirrorPolicy,
 }
 
-/// What a mirrored request has after the name in its host.
+/// The text after the name in the host of a mirrored request.
 const SHADOW: &[u8] = b"-shadow";
 
 impl Mirror {

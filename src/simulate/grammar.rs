@@ -17,7 +17,7 @@ pub struct ScenarioFile {
     /// How endpoints behave, by `SERVICE`, `SERVICE/VERSION`, address or `*`. Later entries
     /// override earlier ones.
     pub endpoints: Entries<Behaviour>,
-    /// What happens to endpoints.
+    /// The events, which change the behaviour of endpoints.
     pub events: Vec<Placed<Event>>,
     /// The expected result.
     pub expect: Expect,

@@ -20,7 +20,7 @@ pub struct Interval {
     pub attempts: u64,
     /// The time to the answers, in microseconds.
     latencies_us: Histogram<u64>,
-    /// What happened at its beginning.
+    /// The events of the scenario and of the proxy in it.
     pub notes: Vec<String>,
 }
 

@@ -100,7 +100,7 @@ pub struct Event {
     pub from: Duration,
     /// When it ends.
     pub until: Duration,
-    /// What happens, for the timeline.
+    /// The event in words, for the timeline.
     pub text: String,
     /// The indices of the endpoints.
     endpoints: Vec<usize>,
@@ -135,7 +135,7 @@ pub struct Scenario {
     pub mix: Vec<Request>,
     /// Header fields of each request.
     pub headers: Vec<(String, String)>,
-    /// What happens.
+    /// The events.
     pub events: Vec<Event>,
     /// The expected result.
     pub expect: Expect,

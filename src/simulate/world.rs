@@ -34,7 +34,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(Duration);
 /// Runs `scenario` with `configuration`.
 ///
 /// # Errors
-/// What is wrong with the configuration or the run, as a sentence.
+/// A sentence about a configuration that does not compile, or a run that does not go on.
 pub fn run(
     configuration: &Configuration,
     scenario: &Scenario,
@@ -75,7 +75,7 @@ struct Run {
     attempts: u64,
 }
 
-/// What the proxy did to its endpoints.
+/// Notes about the endpoints that the proxy has taken out or taken back.
 type Notes = Rc<RefCell<Vec<String>>>;
 
 impl Run {

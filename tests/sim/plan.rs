@@ -19,7 +19,7 @@ pub enum Service {
     Http2,
 }
 
-/// What an endpoint gets.
+/// The kind of requests that an endpoint gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The requests of clients.

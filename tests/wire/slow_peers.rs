@@ -27,7 +27,7 @@ const BLOCK_BYTES: usize = 16 * 1024;
 /// A sender that waits this long has filled all buffers on the way.
 const STALL: Duration = Duration::from_millis(500);
 
-/// What a sender says.
+/// The bytes of a sender.
 #[derive(Clone)]
 struct Speech {
     head: String,

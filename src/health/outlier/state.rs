@@ -1,4 +1,4 @@
-//! What outlier detection knows about one endpoint.
+//! The state of outlier detection for one endpoint.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +33,7 @@ impl Heard {
     }
 }
 
-/// What outlier detection knows about one endpoint. All workers share it, and it survives reloads
+/// The state of outlier detection for one endpoint. All workers share it, and it survives reloads
 /// while the endpoint stays.
 #[derive(Debug)]
 pub struct OutlierState {
