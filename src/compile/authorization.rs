@@ -208,10 +208,7 @@ fn when(compiler: &mut Compiler<'_>, written: &List<PolicyCondition>) -> When {
             compiler.missing(&when.origin, "`when` has no condition", "leave it out");
         }
         for (name, value) in &when.value.headers {
-            if !is_token(&name.value) {
-                let message = format!("{:?} is not the name of a field", name.value);
-                compiler.fault(&name.origin, message);
-            }
+            compiler.field_name(name);
             headers.push((name.value.as_str().into(), value.clone()));
         }
         for (name, value) in &when.value.claims {

@@ -246,7 +246,7 @@ fn duplicates(
         if twice {
             let message = format!("the endpoint {} is listed twice", endpoint.address);
             let help = format!(
-                "keep one; for a larger share write {{address: {}, weight: 2}}",
+                "keep one; for a larger share write {{address: {}, weight: N}}",
                 endpoint.address
             );
             let origin = origin_of(&item.value, index).unwrap_or(&item.origin);

@@ -1,15 +1,15 @@
 //! Compiles the faults that rules inject.
 
+use super::Compiler;
 use super::suggestion::value_suggestion;
-use super::{Compiler, is_token};
 use crate::grpc::Code;
 use crate::model::{self, InjectedFault, Item};
 use crate::resilience::{Abort, Bandwidth, Chance, FaultPolicy};
 use crate::route::Fault;
 
-/// The correction where a part of a fault is missing.
-const HELP: &str =
-    "write `fault: {delay: {duration: 2s, percent: 5}, abort: {status: 503, percent: 1}}`";
+/// The correction where a fault has no part.
+const HELP: &str = "add `delay: {duration: TIME}`, `abort: {status: STATUS}` or \
+    `bandwidth: {bytes_per_second: SIZE}`";
 
 /// Compiles the faults of a rule. `forwards` says whether the rule forwards its requests.
 pub(super) fn fault(
@@ -19,15 +19,15 @@ pub(super) fn fault(
 ) -> Box<Fault> {
     let value = &written.value;
     if !forwards {
-        compiler.fault(&written.origin, "only a rule with `to` can inject faults");
+        let help = "leave `fault` out: this rule answers itself";
+        let message = "only a rule with `to` can inject faults";
+        compiler.fault_with_help(&written.origin, message, help);
     } else if value.delay.is_none() && value.abort.is_none() && value.bandwidth.is_none() {
         let message = "this fault has no delay, no abort and no bandwidth";
         compiler.missing(&written.origin, message, HELP);
     }
     for (name, _) in &value.headers {
-        if !is_token(&name.value) {
-            compiler.fault(&name.origin, format!("{:?} is not the name of a field", name.value));
-        }
+        compiler.field_name(name);
     }
     let headers = value.headers.iter();
     let headers = headers.map(|(name, value)| (name.value.as_str().into(), value.clone()));
@@ -50,7 +50,7 @@ fn delay(
 ) -> Option<(std::time::Duration, Chance)> {
     let model::Delay { duration, share } = written.value;
     if duration.is_none() {
-        let help = "write `delay: {duration: 2s, percent: 5}`";
+        let help = "add `duration: TIME`, such as 500ms or 2s";
         compiler.missing(&written.origin, "this delay has no duration", help);
     }
     Some((duration?, chance(share)))
@@ -61,12 +61,13 @@ fn bandwidth(
     written: &Item<model::Bandwidth>,
 ) -> Option<(Bandwidth, Chance)> {
     let model::Bandwidth { bytes_per_second, share } = &written.value;
-    let help = "write `bandwidth: {bytes_per_second: 100KiB, percent: 5}`";
     let Some(bytes) = bytes_per_second else {
+        let help = "add `bytes_per_second: SIZE`, such as 100KiB";
         compiler.missing(&written.origin, "this bandwidth has no limit", help);
         return None;
     };
     if bytes.value == 0 {
+        let help = "write a size, such as 100KiB; leave `bandwidth` out for no limit";
         compiler.fault_with_help(&bytes.origin, "a bandwidth of 0 would end no response", help);
     }
     let limit = u32::try_from(bytes.value).unwrap_or(u32::MAX);
@@ -90,7 +91,7 @@ fn abort(compiler: &mut Compiler<'_>, written: &Item<model::Abort>) -> Option<(A
             return None;
         }
         (None, None) => {
-            let help = "write `abort: {status: 503, percent: 1}`";
+            let help = "add `status: STATUS`, such as 503";
             compiler.missing(&written.origin, "this abort has no status", help);
             return None;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Compiler, is_token, suggestion};
+use super::{Compiler, suggestion};
 use crate::jwt::{KeySet, KeysWanted, Provider, Requirement};
 use crate::model::{Item, Material, Origin, TokenDemand, TokenKeys, TokenProvider};
 
@@ -34,9 +34,8 @@ pub(super) fn providers(compiler: &mut Compiler<'_>) -> Vec<Arc<Provider>> {
     for item in &model.providers {
         let written = &item.value;
         let field = written.header.as_ref().map_or("authorization", |it| it.value.as_str());
-        if let Some(header) = written.header.as_ref().filter(|header| !is_token(&header.value)) {
-            let message = format!("{:?} is not the name of a field", header.value);
-            compiler.fault(&header.origin, message);
+        if let Some(header) = &written.header {
+            compiler.field_name(header);
         }
         let Some((keys, wanted)) = keys(compiler, &written.keys) else { continue };
         let text = |text: &String| text.as_str().into();

@@ -48,9 +48,12 @@ pub(super) fn listeners(
         let rate_limit = rate_limit.and_then(|item| {
             rate_limits::limit(compiler, &Owner::named(Scope::Listener, name), item)
         });
-        let per_source = at_least_one(compiler, written.connections_per_source.as_ref())
-            .map(|max| PerSource { max, sources: compiler.registry.sources(name) });
-        let requests_max = at_least_one(compiler, written.requests_per_connection.as_ref());
+        let per_source =
+            at_least_one(compiler, written.connections_per_source.as_ref(), "no limit")
+                .map(|max| PerSource { max, sources: compiler.registry.sources(name) });
+        let connections_max = at_least_one(compiler, written.connections.as_ref(), "no limit");
+        let requests_max =
+            at_least_one(compiler, written.requests_per_connection.as_ref(), "no limit");
         let requests_max = requests_max.unwrap_or(u32::MAX);
         listeners.push(Arc::new(Listener {
             name: name.into(),
@@ -71,7 +74,7 @@ pub(super) fn listeners(
                 model::EscapedSlashes::Decode => EscapedSlashes::Decode,
             },
             abort_on_close: written.abort_on_close,
-            connections_max: written.connections.unwrap_or(u32::MAX),
+            connections_max: connections_max.unwrap_or(u32::MAX),
             per_source,
             requests_max,
             rate_limit,
@@ -83,11 +86,15 @@ pub(super) fn listeners(
     listeners
 }
 
-/// A limit that is not 0.
-fn at_least_one(compiler: &mut Compiler<'_>, written: Option<&Item<u32>>) -> Option<u32> {
+/// A limit that is not 0. `default` says what it is if it is left out.
+pub(super) fn at_least_one(
+    compiler: &mut Compiler<'_>,
+    written: Option<&Item<u32>>,
+    default: &str,
+) -> Option<u32> {
     let written = written?;
     if written.value == 0 {
-        let help = "write a number from 1, or leave it out for no limit";
+        let help = format!("write a number from 1, or leave it out for {default}");
         compiler.fault_with_help(&written.origin, "a limit of 0 would refuse all clients", help);
     }
     Some(written.value)
@@ -133,7 +140,7 @@ fn serves(
         }
         (ListenerProtocol::Tcp, None, _) => {
             let message = format!("the tcp listener {:?} has no service", written.name.value);
-            compiler.fault_with_help(&item.origin, message, "add `service: NAME`");
+            compiler.fault_with_help(&item.origin, message, "add `service: SERVICE`");
             None
         }
         (_, Some(service), _) => {
@@ -169,8 +176,16 @@ fn redirecting(
     let plain = matches!(written.protocol, ListenerProtocol::Tcp | ListenerProtocol::Tls);
     if let Some(host) = written.hosts.as_ref().and_then(|hosts| hosts.first()) {
         let message = "a listener with `redirect_https` redirects every host, and has no `hosts`";
-        let help = "leave `hosts` out; to redirect some hosts alone, leave `redirect_https` out \
-                    and write rules below a host with its port: \"shop.example.com:80\"";
+        let port = written.binds.iter().find_map(|bind| match &bind.value {
+            Bind::Tcp(address) => Some(address.port().to_string()),
+            Bind::Udp(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
+        });
+        let port = port.as_deref().unwrap_or("PORT");
+        let name = host.value.split(':').next().unwrap_or_default();
+        let help = format!(
+            "leave `hosts` out; to redirect some hosts alone, leave `redirect_https` out and write \
+             rules with the port: routes: {{\"{name}:{port}\": [{{redirect: {{scheme: https}}}}]}}"
+        );
         compiler.fault_with_help(&host.origin, message, help);
         return None;
     }
@@ -179,9 +194,11 @@ fn redirecting(
             "only HTTP can be redirected",
             "leave `redirect_https` out; for HTTP, leave `protocol` and `service` out",
         ),
-        () if !written.tls.is_empty() => {
-            ("this listener speaks https already", "give it to the listener without `tls`")
-        }
+        () if !written.tls.is_empty() => (
+            "this listener speaks https already",
+            "take it out here, and write it in a listener without `tls`, such as \
+             plain: {bind: IP:80, redirect_https: true}",
+        ),
         () if written.service.is_some() => {
             ("a listener with `redirect_https` has no service", "leave `service` out")
         }
@@ -209,7 +226,7 @@ pub(super) fn only(
         let known: Vec<&str> = hosts.names().collect();
         let help = match suggestion(&host.value, &known) {
             near if near.starts_with("did you mean") => near,
-            _ => format!("write its rules: routes: {{{:?}: [{{to: app}}]}}", host.value),
+            _ => format!("write its rules: routes: {{{:?}: [{{to: SERVICE}}]}}", host.value),
         };
         let message = format!("there are no routes for {:?}", host.value);
         compiler.unknown(&host.origin, ("routes", &host.value), message, help);

@@ -140,7 +140,7 @@ fn inbound(
         name: INBOUND,
         binds: &written.binds,
         timeouts: &written.timeouts,
-        connections: written.connections,
+        connections: written.connections.as_ref(),
         forward_client_cert: plain::forward_client_cert(written.forward_client_cert),
     };
     listener(compiler, common, tls, capture)
@@ -182,7 +182,7 @@ fn outbound(
         name: OUTBOUND,
         binds: &written.binds,
         timeouts: &written.timeouts,
-        connections: written.connections,
+        connections: written.connections.as_ref(),
         forward_client_cert: ForwardClientCert::Sanitize,
     };
     listener(compiler, common, None, capture)
@@ -193,7 +193,7 @@ struct Common<'a> {
     name: &'static str,
     binds: &'a [Item<SocketAddr>],
     timeouts: &'a model::Timeouts,
-    connections: Option<u32>,
+    connections: Option<&'a Item<u32>>,
     forward_client_cert: ForwardClientCert,
 }
 
@@ -204,6 +204,7 @@ fn listener(
     capture: Capture,
 ) -> Arc<Listener> {
     let Common { name, binds: written, timeouts, connections, forward_client_cert } = common;
+    let connections_max = plain::at_least_one(compiler, connections, "no limit");
     let mut binds = Vec::new();
     let mut datagrams = Vec::new();
     for item in written {
@@ -231,7 +232,7 @@ fn listener(
         via: None,
         escaped_slashes: EscapedSlashes::Keep,
         abort_on_close: None,
-        connections_max: connections.unwrap_or(u32::MAX),
+        connections_max: connections_max.unwrap_or(u32::MAX),
         per_source: None,
         requests_max: u32::MAX,
         rate_limit: None,

@@ -17,12 +17,14 @@ pub(super) fn mirror(
 ) -> Option<Box<Mirror>> {
     let value = &written.value;
     if !forwards {
-        compiler.fault(&written.origin, "only a rule with `to` can mirror its requests");
+        let help = "leave `mirror` out: this rule answers itself";
+        let message = "only a rule with `to` can mirror its requests";
+        compiler.fault_with_help(&written.origin, message, help);
         return None;
     }
     let Some(to) = &value.to else {
-        let help = "write `mirror: {to: app, percent: 10}`";
-        compiler.missing(&written.origin, "this mirror has no destination", help);
+        let message = "this mirror has no destination";
+        compiler.missing(&written.origin, message, "add `to: SERVICE`");
         return None;
     };
     let destination = compiler.destination(services, to)?;

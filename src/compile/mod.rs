@@ -348,6 +348,23 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// Checks the name of a header field.
+    fn field_name(&mut self, name: &Item<String>) {
+        if is_token(&name.value) {
+            return;
+        }
+        let kept: String =
+            name.value.trim().chars().map(|c| if c == ' ' { '-' } else { c }).collect();
+        let help = match is_token(&kept) {
+            true => format!("a name has no spaces; write {kept}"),
+            false => {
+                "a name has letters, digits, and - or _; no spaces, colons or brackets".to_owned()
+            }
+        };
+        let message = format!("{:?} is not the name of a header field", name.value);
+        self.fault_with_help(&name.origin, message, help);
+    }
+
     /// The destination that `SERVICE` or `SERVICE/VERSION` names.
     fn destination(
         &mut self,
@@ -367,7 +384,7 @@ impl<'a> Compiler<'a> {
         let Ok(service) = services.binary_search_by(|service| (*service.name).cmp(name)) else {
             let known: Vec<&str> = services.iter().map(|service| &*service.name).collect();
             let help = match known.is_empty() {
-                true => format!("write `services: {{{name}: {{endpoints: [127.0.0.1:9000]}}}}`"),
+                true => format!("write `services: {{{name}: {{endpoints: [IP:PORT]}}}}`"),
                 false => suggestion(name, &known),
             };
             let message = format!("there is no service {name:?}");

@@ -35,7 +35,7 @@ pub(super) fn detection(
     };
     faults(compiler, value, &policy);
     if !policy.ejects() {
-        let help = "write `consecutive_5xx: 5`, or leave `outlier_detection` out";
+        let help = "write `consecutive_5xx: N`, or leave `outlier_detection` out";
         compiler.fault_with_help(&written.origin, "nothing can eject an endpoint", help);
     }
     let group = compiler.registry.outlier_group(&service.name.value);

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Compiler;
 use super::registry::{LimitId, Unit};
-use super::{Compiler, is_token};
 use crate::model::{self, Item, LimitHeaders};
 use crate::resilience::{
     ByteLimit, FILL_TIME_MAX, LimitBy, LimitFields, RATE_LIMIT_KEYS, RATE_PER, Rate, RateError,
@@ -35,7 +35,7 @@ pub(super) fn limit(
 ) -> Option<Arc<RateLimit>> {
     let value = &written.value;
     if value.requests.is_none() && value.bytes.is_none() {
-        let help = "write `rate_limit: {requests: 100, per: 1s}`, or `bytes: 10MiB`";
+        let help = "add `requests: N`, or `bytes: SIZE`, which pass in each `per`";
         compiler.missing(&written.origin, "a rate limit needs `requests` or `bytes`", help);
         return None;
     }
@@ -97,9 +97,11 @@ fn of_bytes(
     let units = bytes.value as u64;
     let (origin, message, help) = match Rate::of_bytes(units, per, units) {
         Ok(rate) => return Some(rate),
-        Err(RateError::Zero | RateError::TooFast) => {
-            (&bytes.origin, "a limit of 0 bytes would stop all bodies", "write a size: 10MiB")
-        }
+        Err(RateError::Zero | RateError::TooFast) => (
+            &bytes.origin,
+            "a limit of 0 bytes would stop all bodies",
+            "write a size, such as 10MiB",
+        ),
         Err(RateError::TooSlow) => {
             let origin = value.per.as_ref().map_or(&bytes.origin, |per| &per.origin);
             (origin, "this is too long for a limit", "write a time of days, or shorter")
@@ -155,10 +157,7 @@ fn by(compiler: &mut Compiler<'_>, written: &model::RateLimit) -> LimitBy {
     match &written.by {
         None => LimitBy::All,
         Some(model::LimitBy::Header(name)) => {
-            if !is_token(&name.value) {
-                let message = format!("{:?} is not the name of a field", name.value);
-                compiler.fault(&name.origin, message);
-            }
+            compiler.field_name(name);
             LimitBy::Header(name.value.as_str().into())
         }
         Some(model::LimitBy::Identity) => LimitBy::Identity,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::rate_limits::{self, Owner};
-use super::{Compiler, faults, is_token, jwt, methods, mirrors, retries};
+use super::{Compiler, faults, jwt, methods, mirrors, retries};
 use crate::cluster::Service;
 use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeaderEdits;
@@ -104,8 +104,31 @@ fn host_fault(compiler: &mut Compiler<'_>, host: &Item<String>, message: &str) {
         compiler.fault_with_help(&host.origin, message, help);
         return;
     }
-    let help = "write shop.example.com, \"*.example.com\" or \"*\", each with :PORT if need be";
-    compiler.fault_with_help(&host.origin, format!("{name:?}: {message}"), help);
+    compiler.fault_with_help(&host.origin, format!("{name:?}: {message}"), host_help(name));
+}
+
+/// The advice for a host that is not valid, with its valid part.
+fn host_help(name: &str) -> String {
+    let quoted = |host: &str| match host.starts_with('*') {
+        true => format!("{host:?}"),
+        false => host.to_owned(),
+    };
+    let valid = |host: &str| HostPattern::parse(host).is_ok();
+    if let Some((host, _)) = name.rsplit_once(':').filter(|(host, _)| valid(host)) {
+        return format!(
+            "write {host:?}, or {:?} with a port from 1 to 65535",
+            format!("{host}:PORT")
+        );
+    }
+    if let Some((_, domain)) = name.rsplit_once("*.").filter(|(_, domain)| valid(domain)) {
+        return format!(
+            "write each host by its name, or {} for all below {domain}",
+            quoted(&format!("*.{domain}"))
+        );
+    }
+    "write the name of a host, \"*.DOMAIN\" for all below a domain, or \"*\" for all hosts; \
+     each may have :PORT"
+        .to_owned()
 }
 
 /// Finds rules that a more general rule before them hides. The cost is quadratic, so only rules
@@ -236,7 +259,7 @@ fn action(
         }
         None => {
             let message = "a rule needs exactly one of to, redirect and respond";
-            compiler.missing(&item.origin, message, "write `to: app`, the name of a service");
+            compiler.missing(&item.origin, message, "write `to: SERVICE`, the name of a service");
             None
         }
     }
@@ -339,9 +362,7 @@ fn matcher(compiler: &mut Compiler<'_>, written: &Match) -> Option<Matcher> {
     }
     let methods = methods(compiler, &written.methods);
     for (name, _) in &written.headers {
-        if !is_token(&name.value) {
-            compiler.fault(&name.origin, format!("{:?} is not the name of a field", name.value));
-        }
+        compiler.field_name(name);
     }
     let values = |written: &[(Item<String>, ValueMatch)]| {
         let value = |(name, value): &(Item<String>, ValueMatch)| {
@@ -397,9 +418,7 @@ fn is_of_host(byte: u8) -> bool {
 
 /// Checks the name of a field that gets `value`.
 fn field_name(compiler: &mut Compiler<'_>, name: &Item<String>, value: Option<&str>) {
-    if !is_token(&name.value) {
-        compiler.fault(&name.origin, format!("{:?} is not the name of a field", name.value));
-    }
+    compiler.field_name(name);
     let is = |field: &str| field.eq_ignore_ascii_case(&name.value);
     let help = match () {
         () if is("host") => match value.filter(|value| value.bytes().all(is_of_host)) {

@@ -56,7 +56,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let name = written.name.value.as_str();
     if written.endpoints.is_none() {
         let message = format!("the service {name:?} needs one of endpoints, versions and dns");
-        compiler.missing(&item.origin, &message, "write `endpoints: [127.0.0.1:9000]`");
+        compiler.missing(&item.origin, &message, "write `endpoints: [IP:PORT]`");
     }
     let policy = policy(compiler, item);
     let health = health::check(compiler, written);

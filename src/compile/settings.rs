@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Compiler, http2};
+use super::{Compiler, http2, listeners};
 use crate::http1::parse::HEADERS_MAX;
 use crate::message;
 use crate::model::{self, AdminBind, Item, Model};
@@ -83,10 +83,13 @@ pub(super) fn limits(compiler: &mut Compiler<'_>) -> Limits {
         let help = "write a number from 1; the default is 100000";
         compiler.fault_with_help(&keys.origin, "a rate limit needs room for a key", help);
     }
+    let default_connections = format!("the default, {}", default.connections);
+    let connections =
+        listeners::at_least_one(compiler, written.connections.as_ref(), &default_connections);
     let header_bytes = |bytes: &Item<usize>| bytes.value;
     let (of, chunks) = (default.message, written.chunk_extension_bytes);
     Limits {
-        connections: written.connections.unwrap_or(default.connections),
+        connections: connections.unwrap_or(default.connections),
         mirrored_requests: written.mirrored_requests.unwrap_or(default.mirrored_requests),
         message: message::Limits {
             header_bytes: written.header_bytes.as_ref().map_or(of.header_bytes, header_bytes),

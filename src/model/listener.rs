@@ -38,7 +38,7 @@ pub struct Listener {
     /// How the kernel detects that a client is gone.
     pub tcp: Tcp,
     /// The maximum number of open connections. `None` means no separate limit.
-    pub connections: Option<u32>,
+    pub connections: Option<Item<u32>>,
     /// The maximum number of open connections from one client address. `None` means no limit.
     pub connections_per_source: Option<Item<u32>>,
     /// The number of requests after which a connection closes. `None` means no limit.

@@ -60,7 +60,7 @@ pub struct Inbound {
     /// Time limits for clients.
     pub timeouts: Timeouts,
     /// The maximum number of open connections. `None` means no separate limit.
-    pub connections: Option<u32>,
+    pub connections: Option<Item<u32>>,
 }
 
 /// Captured traffic from this workload.
@@ -81,7 +81,7 @@ pub struct Outbound {
     /// Time limits for clients.
     pub timeouts: Timeouts,
     /// The maximum number of open connections. `None` means no separate limit.
-    pub connections: Option<u32>,
+    pub connections: Option<Item<u32>>,
 }
 
 /// Limits on captured UDP. `None` means the default value.

@@ -100,7 +100,7 @@ pub struct Keepalive {
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
     /// The maximum number of open connections, over all listeners.
-    pub connections: Option<u32>,
+    pub connections: Option<Item<u32>>,
     /// The maximum number of bytes of a message head.
     pub header_bytes: Option<Item<usize>>,
     /// The maximum number of field lines of a message head.

@@ -1,13 +1,13 @@
 //! Advice that several words of other proxies have. See `fill` for the placeholders.
 
-pub const BIND: &str = "write `bind: {@=127.0.0.1:8080}`";
+pub const BIND: &str = "write `bind: {@=IP:PORT}`";
 pub const SERVICES: &str =
-    "what requests go to is in `services`: services: {{services=app: {endpoints: [IP:PORT]}}}";
+    "{sections=services are in `services`: services: {NAME: {endpoints: [IP:PORT]}}}";
 pub const LISTENERS: &str = "what clients connect to is in `listeners`: \
-    listeners: {web: {bind: {@=127.0.0.1:8080}}}; the rest is in `routes` and `services`";
+    listeners: {NAME: {bind: {@=IP:PORT}}}; the rest is in `routes` and `services`";
 pub const KUBERNETES: &str = "this is an object of Kubernetes; a file of Ringway has the sections \
     listeners, routes and services";
-pub const ROUTES: &str = "rules are in `routes`, by host: routes: {\"*\": [{to: app}]}";
+pub const ROUTES: &str = "{routes=rules are in `routes`, by host: routes: {HOST: [{to: SERVICE}]}}";
 pub const CERTIFICATES: &str = "write `tls: {cert: FILE, key: FILE}` in the listener";
 pub const LISTENER_TLS: &str = "write `tls: {cert: FILE, key: FILE}`";
 pub const LISTENER_CERT: &str = "write `tls: {cert: {=FILE}, key: FILE}`";
@@ -17,92 +17,95 @@ pub const RUNTIME_WORKERS: &str =
     "write `runtime: {workers: {#=auto}}`; `auto`, the default, is one worker per CPU";
 pub const ACCESS_LOG: &str =
     "write `telemetry: {access_log: {path: {|path|output|file|filepath=stdout}}}`";
-pub const HOSTS: &str =
-    "a host is a key of `routes`: routes: {{hostname=shop.example.com}: [{to: app}]}";
+pub const HOSTS: &str = "a host is a key of `routes`: routes: {{hostrules=HOST: [{to: SERVICE}]}}";
 pub const HOPS: &str =
-    "write `trusted_hops: {#=1}`, the number of trusted proxies in front of this one";
+    "write `trusted_hops: {#=N}`, the number of trusted proxies in front of this one";
 pub const RULES: &str = "a listener serves all rules of `routes`; \
-    write rules there, by host: routes: {\"*\": [{to: app}]}";
+    write rules there, by host: routes: {HOST: [{to: SERVICE}]}";
 pub const DEFAULT: &str = "a listener serves all rules of `routes`; \
-    write the rule for all hosts: routes: {\"*\": [{{toservice=to: app}}]}";
-pub const MATCH_PATH: &str = "a path is part of `match`: match: {path: {pathbelow=/api/*}}, \
-    or {path: {pathalone=/api}} for that path alone";
+    write the rule for all hosts: routes: {\"*\": [{{toservice=to: SERVICE}}]}";
+pub const MATCH_PATH: &str = "a path is part of `match`: match: {path: {pathbelow=PATH/*}}, \
+    or {path: {pathalone=PATH}} for that path alone";
 pub const PREFIX: &str =
-    "write `path: {pathbelow=/api/*}`, which is {pathalone=/api} and all paths below it";
-pub const PATH: &str = "write `path: {pathmatch=/api/*`, `path: /exact` or `path: ~regex}`";
-pub const EXACT: &str = "write `path: {pathalone=/exact}`";
-pub const REGEX: &str = "write `path: {regex=~regex}`, which is for the whole path";
-pub const TO: &str =
-    "write `{target=to: app`, and `services: {app: {endpoints: [127.0.0.1:9000]}}}`";
-pub const SPLIT: &str = "weights are part of `to`: to: {{weights=app/v1: 90, app/v2: 10}}";
-pub const STRIP: &str = "match {path: {pathbelow=/api/*}} and write `rewrite: {prefix: /}`: \
-    it replaces {pathdir=/api/}";
-pub const ANSWER: &str =
-    "write `{answer=respond: {status: 200, body: ok}` or `redirect: {scheme: https}}`";
-pub const PREFIX_REWRITE: &str =
-    "write `rewrite: {prefix: {pathdir=/new/}}` with match {path: /old/*}, which it replaces";
+    "write `path: {pathbelow=PATH/*}`, which is {pathalone=PATH} and all paths below it";
+pub const PATH: &str = "write `path: {pathmatch=PATH/*`, `path: PATH` or `path: ~REGEX}`";
+pub const EXACT: &str = "write `path: {pathalone=PATH}`";
+pub const REGEX: &str = "write `path: {regex=~REGEX}`, which is for the whole path";
+pub const TO: &str = "write `{target=to: NAME`, and `services: {NAME: {endpoints: [IP:PORT]}}}`";
+pub const SPLIT: &str = "weights are part of `to`, in one rule with all of them: \
+    to: {{weighted|weights=NAME: N, NAME: N}}";
+pub const STRIP: &str = "match {path: {pathbelow=PATH/*}} and write `rewrite: {prefix: /}`: \
+    it replaces {pathdir=PATH/}";
+pub const ANSWER: &str = "write `{answer=respond: {status: STATUS, body: TEXT}` or \
+    `redirect: {scheme: https, host: HOST, path: PATH}}`";
+pub const PREFIX_REWRITE: &str = "write `rewrite: {prefix: {pathdir=PATH/}}`; \
+    it replaces the part before the * of match {path: {oldpath=PREFIX/*}}";
 pub const HOST_REWRITE: &str = "write `rewrite: {host: {hostname=NAME}}`";
 pub const NO_REGEX: &str = "there is no rewriting by regex; `prefix` and `path` replace text";
-pub const REWRITES: &str = "write `rewrite: {prefix: /new/}` with match {path: /old/*}, \
-    `rewrite: {path: /new}` or `rewrite: {host: NAME}`";
-pub const EDIT: &str = "write `headers: {request: {set: {NAME: VALUE}}}`; `add` adds to values \
-    that are there, `remove: [NAME]` removes; `response` is for the way back";
-pub const ADD_TO_REQUEST: &str = "write `headers: {request: {add: {NAME: VALUE}}}`, \
+pub const REWRITES: &str = "write `rewrite: {prefix: PATH/}` with match {path: PREFIX/*}, \
+    `rewrite: {path: PATH}` or `rewrite: {host: NAME}`";
+pub const EDIT: &str = "write `headers: {request: {set: {{pairs=NAME: VALUE}}}}`; `add` adds to \
+    values that are there, `remove: [NAME]` removes; `response` is for the way back";
+pub const ADD_TO_REQUEST: &str = "write `headers: {request: {add: {{pairs=NAME: VALUE}}}}`, \
     or `set` to replace values that are there";
-pub const ADD_TO_RESPONSE: &str = "write `headers: {response: {add: {NAME: VALUE}}}`, \
+pub const ADD_TO_RESPONSE: &str = "write `headers: {response: {add: {{pairs=NAME: VALUE}}}}`, \
     or `set` to replace values that are there";
-pub const EDIT_SIDE: &str =
-    "say of which message: {request: {set: {NAME: VALUE}}} or {response: ...}";
+pub const EDIT_RESPONSE: &str = "write `headers: {response: {set: {{pairs=NAME: VALUE}}}}`; `add` \
+    adds to values that are there, `remove: [NAME]` removes";
+pub const EDIT_SIDE: &str = "write `headers: {request: {{key=set}: {value={NAME: VALUE}}}}`, \
+    or `response` for the way back";
+pub const EDITS_OF: &str = "write `set: {{fields=NAME: VALUE}}`; \
+    `add` adds to values that are there, and `remove: [NAME]` removes";
 pub const WEBSOCKET: &str = "leave it out: WebSockets pass without a setting";
-pub const ENDPOINTS: &str =
-    "write `{reach=endpoints: [127.0.0.1:9000]`, or for a name `dns: HOST:PORT}`";
+pub const ENDPOINTS: &str = "write `{reach=endpoints: [IP:PORT]`, or for a name `dns: HOST:PORT}`";
 pub const SERVICE_ADDRESS: &str =
-    "write `{reach=endpoints: [127.0.0.1:9000]}`; `addresses` are virtual ones";
+    "write `{reach=endpoints: [IP:PORT]}`; `addresses` are virtual ones";
 pub const DNS: &str = "write `dns: HOST:PORT`";
 pub const BALANCE: &str = "write `balance: round-robin` (or least-request, random, peak-ewma, \
     {hash: source-ip}); the default is least-request";
-pub const LOAD_BALANCER: &str = "write `{reach=endpoints: [127.0.0.1:9000, ...]}` for its servers, \
+pub const LOAD_BALANCER: &str = "write `{reach=endpoints: [IP:PORT, ...]}` for its servers, \
     and `balance: round-robin` for the algorithm";
 pub const CHECK: &str = "write `health_check: {tcp: true}` to open a connection, \
     or {http: /healthz} or {grpc: true} to ask the service";
 pub const CHECK_HTTP: &str =
-    "write `health_check: {http: {checkpath=/healthz}}`, {grpc: true} or {tcp: true}";
-pub const CHECK_PATH: &str = "write `http: {checkpath=/healthz}`, \
-    or `http: {path: {checkpath=/healthz}, status: 200-399}`";
-pub const CHECK_STATUS: &str = "write `http: {path: /healthz, status: [{*=200-399}]}`";
+    "write `health_check: {http: {checkpath=PATH}}`, {grpc: true} or {tcp: true}";
+pub const CHECK_PATH: &str = "write `http: {checkpath=PATH}`, \
+    or `http: {path: {checkpath=PATH}, status: STATUS}`";
+pub const CHECK_STATUS: &str = "write `http: {path: /healthz, status: [{*=STATUS}]}`";
 pub const BACKUP: &str = "there are no backup endpoints: take this one out; \
     without `backup`, it gets requests all the time";
-pub const VERSIONS: &str = "write `versions: {v1: [127.0.0.1:9001], v2: [127.0.0.1:9002]}` \
+pub const VERSIONS: &str = "write `versions: {{versions=VERSION: [IP:PORT]}}` \
     in place of `endpoints`";
 pub const STICKY: &str = "write `balance: {hash: {cookie: {name=NAME}}}`; \
     the service has to set this cookie";
-pub const ADDRESS: &str = "write `{endpoint=address: 127.0.0.1:9000`, IP and port together}";
+pub const ADDRESS: &str = "write `{endpoint=address: IP:PORT`, IP and port together}";
 pub const SKIP_VERIFY: &str = "write `verify: none`; it accepts anyone, so prefer `ca: FILE`";
-pub const IDENTITIES: &str = "write `identities: [{*=spiffe://cluster.local/ns/shop/sa/web}]`";
+pub const IDENTITIES: &str = "write `identities: [{*=spiffe://...}]`";
 pub const ACME: &str = "write `cert: FILE, key: FILE`: Ringway does not get certificates itself; \
     let certbot or cert-manager write the files: a change of them is applied at once";
 pub const ACME_FOR_ALL: &str = "write `tls: {cert: FILE, key: FILE}` in the listener: \
     Ringway does not get certificates itself; certbot or cert-manager may write the files";
 pub const TIMES: &str = "write `timeouts: {header: 10s, body_idle: 60s, keep_alive: 60s}` \
     in a listener, `connect_timeout` and `timeout` in a service, or `timeout` in a rule";
-pub const CLIENT_TIMES: &str = "write `body_idle: {~=60s}` for silence within a body, \
-    and `keep_alive: {~=60s}` for the time between requests";
-pub const SERVER_TIMES: &str = "write `body_idle: {~=60s}` for silence within a body, both ways; \
-    `timeout: {~=60s}` of a rule or service limits a whole response";
-pub const READ_TIMES: &str = "write `body_idle: {~=60s}` for silence within a body; \
-    `timeout: {~=60s}` would limit the whole response, and the wait for it";
-pub const REQUEST_TIMES: &str = "write `header: {~=10s}` for the head of a request; \
+pub const CLIENT_TIMES: &str = "write `body_idle: {~ms=TIME}` for silence within a body, \
+    and `keep_alive: {~ms=TIME}` for the time between requests";
+pub const SERVER_TIMES: &str = "write `body_idle: {~ms=TIME}` for silence within a body, both \
+    ways; `timeout: {~ms=TIME}` of a rule or service limits a whole response";
+pub const READ_TIMES: &str = "write `body_idle: {~=TIME}` for silence within a body; \
+    `timeout: {~=TIME}` would limit the whole response, and the wait for it";
+pub const REQUEST_TIMES: &str = "write `header: {~ms=TIME}` for the head of a request; \
     `timeout` of a rule or service limits a whole request";
-pub const URL_PARTS: &str = "name the parts: {scheme: {urlscheme=https}, host: {urlhost=HOST}}; \
+pub const URL_PARTS: &str = "name the parts: {{urlparts=scheme: https, host: HOST, path: PATH}}; \
     without `path` the path stays";
 pub const METRICS: &str =
     "leave it out: GET /metrics of the admin interface (`admin.bind`) has them";
-pub const HTTPS: &str = "write `redirect_https: true` in the listener without `tls`; \
-    for some paths alone, `redirect: {scheme: https}` below a host with its port: \"*:80\"";
+pub const HTTPS: &str = "write `redirect_https: true` in the listener without `tls`, and take this \
+    rule out; for some paths alone, `redirect: {scheme: https}` below a host with its port: \
+    \"*:PORT\"";
 pub const REDIRECT_RULE: &str = "write `redirect_https: true`; for some hosts or paths alone, \
-    write rules below a host with its port: routes: {\"*:80\": [{redirect: {scheme: https}}]}";
-pub const CLIENTS: &str =
-    "write a rule in `authorization`: {action: deny, from: {ips: [{*=10.0.0.0/8}]}}";
+    write rules below a host with its port: routes: {\"*:PORT\": [{redirect: {scheme: https}}]}";
+pub const CLIENTS: &str = "a rule cannot choose by address; to let only it in: authorization: \
+    [{action: allow, from: {ips: [{*=CIDR}]}, to: {service: {to=SERVICE}}}]";
 pub const HOST_IS_KEPT: &str =
     "leave it out: Host is passed on; a rule's `rewrite: {host: NAME}` changes it";
 pub const CLIENT_CA: &str = "write `client_ca: FILE`, and `client_auth: optional` if need be";
@@ -111,19 +114,24 @@ pub const TLS_MODE: &str =
 pub const MERGE: &str = "merge keys of YAML do not work here; write the entries out";
 pub const TRAFFIC_POLICY: &str =
     "write its parts here: balance, tls, health_check, outlier_detection";
-pub const OUTLIER: &str = "write `outlier_detection: {consecutive_5xx: {#=5}}`";
-pub const MAX_FAILS: &str = "write `outlier_detection: {consecutive_5xx: {#=5}}` in the service";
+pub const OUTLIER: &str = "write `outlier_detection: {consecutive_5xx: {#=N}}`";
+pub const MAX_FAILS: &str = "write `outlier_detection: {consecutive_5xx: 0, \
+    consecutive_local_failures: {#=N}}` in the service: attempts without a response count";
 pub const FAIL_TIMEOUT: &str =
-    "write `outlier_detection: {base_ejection_time: {~=30s}}` in the service";
-pub const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=2}, \
-    on: [{*retry_on=connect-failure}]}`";
-pub const RATE_LIMIT: &str = "write `rate_limit: {{bucket=requests: 100, per: 1s}}`; \
+    "write `outlier_detection: {base_ejection_time: {~=TIME}}` in the service";
+pub const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=N}, \
+    on: [{*retry_on=CONDITION}]}`";
+pub const RATE_LIMIT: &str = "write `rate_limit: {{bucket=requests: N, per: 1s}}`; \
     with `by: source`, each client has its own";
-pub const ON: &str = "write `on: [{*=connect-failure}]`";
+pub const ON: &str = "write `on: [{*=CONDITION}]`";
 pub const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";
-pub const BANDWIDTH: &str =
-    "write `rate_limit: {bytes: 100KiB, per: 1s}`; with `by: source` for each client";
-pub const SLOW: &str = "write `slow_start: {~=30s}`";
-pub const BUCKET: &str =
-    "write `{bucket=requests: 100, per: 1s}`; `burst` is how many more may come at once";
+pub const LIMIT_REQ: &str = "write `rate_limit: {{zone=requests: RATE, per: 1s}, by: source}` with \
+    the rate of the zone, a limit for each client";
+pub const BANDWIDTH: &str = "write `rate_limit: {bytes: {size=SIZE}, per: 1s, by: source}`, \
+    a limit for each client; without `by`, all share it";
+pub const SLOW: &str = "write `slow_start: {~=TIME}`";
+pub const BUCKET: &str = "write `{bucket=requests: N, per: 1s}`; \
+    `burst` is how many may come at once with the first one";
+pub const NO_FILES: &str = "Ringway serves no files: let a file server do it, and name it as a \
+    service: `to: SERVICE`";

@@ -7,22 +7,24 @@ const LISTENER: &str = "trusted_hops";
 const LIMITS: &str = "header_bytes";
 const BREAKER_MAP: &str = "max_pending_requests";
 
-const BREAKER_CONNECTIONS: &str = "write `circuit_breaker: {max_connections: {#=1024}}`; \
+const BREAKER_CONNECTIONS: &str = "write `circuit_breaker: {max_connections: {#=N}}`; \
     `max_idle_connections` is for unused ones, and `connections` of a listener for clients";
 const CONNECTION_POOL: &str = "write its parts here: connect_timeout, idle_timeout, and \
-    circuit_breaker: {max_connections: {max_connections=1024}}";
-const BREAKER_PENDING: &str = "write `circuit_breaker: {max_pending_requests: {#=1024}}`";
-const BREAKER_REQUESTS: &str = "write `circuit_breaker: {max_requests: {#=1024}}`";
-const BREAKER: &str = "write `circuit_breaker: {max_connections: {max_connections=1024}, \
-    max_pending_requests: {max_pending_requests=1024}, max_requests: {max_requests=1024}}`";
+    circuit_breaker: {max_connections: {max_connections=N}}";
+const BREAKER_PENDING: &str = "write `circuit_breaker: {max_pending_requests: {#=N}}`";
+const BREAKER_REQUESTS: &str = "write `circuit_breaker: {max_requests: {#=N}}`";
+const BREAKER: &str = "write `circuit_breaker: {{level=max_requests: N}}`";
+
+const THRESHOLDS: &str = "leave this level out, and keep its limits: \
+    circuit_breaker: {{level=max_connections: N}}";
 
 /// The keys.
 pub(super) const WORDS: &[Word] = &[
     // A listener, and the limits of all listeners.
-    ("max_connections", LISTENER, "write `connections: {#=10000}`"),
-    ("maxconn", LISTENER, "write `connections: {#=10000}`"),
-    ("max_connections", LIMITS, "write `connections: {#=100000}`"),
-    ("maxconn", LIMITS, "write `connections: {#=100000}`"),
+    ("max_connections", LISTENER, "write `connections: {#=N}`"),
+    ("maxconn", LISTENER, "write `connections: {#=N}`"),
+    ("max_connections", LIMITS, "write `connections: {#=N}`"),
+    ("maxconn", LIMITS, "write `connections: {#=N}`"),
     // A service.
     ("connection_pool", SERVICE, CONNECTION_POOL),
     ("max_connections", SERVICE, BREAKER_CONNECTIONS),
@@ -35,12 +37,12 @@ pub(super) const WORDS: &[Word] = &[
     ("queue", SERVICE, BREAKER_PENDING),
     ("circuit_breakers", SERVICE, BREAKER),
     // A circuit breaker.
-    ("thresholds", BREAKER_MAP, "leave it out: the limits are keys of `circuit_breaker`"),
-    ("maxconn", BREAKER_MAP, "write `max_connections: {#=1024}`"),
-    ("connections", BREAKER_MAP, "write `max_connections: {#=1024}`"),
-    ("maxqueue", BREAKER_MAP, "write `max_pending_requests: {#=1024}`"),
-    ("max_pending", BREAKER_MAP, "write `max_pending_requests: {#=1024}`"),
-    ("http1_max_pending_requests", BREAKER_MAP, "write `max_pending_requests: {#=1024}`"),
-    ("http2_max_requests", BREAKER_MAP, "write `max_requests: {#=1024}`"),
+    ("thresholds", BREAKER_MAP, THRESHOLDS),
+    ("maxconn", BREAKER_MAP, "write `max_connections: {#=N}`"),
+    ("connections", BREAKER_MAP, "write `max_connections: {#=N}`"),
+    ("maxqueue", BREAKER_MAP, "write `max_pending_requests: {#=N}`"),
+    ("max_pending", BREAKER_MAP, "write `max_pending_requests: {#=N}`"),
+    ("http1_max_pending_requests", BREAKER_MAP, "write `max_pending_requests: {#=N}`"),
+    ("http2_max_requests", BREAKER_MAP, "write `max_requests: {#=N}`"),
     ("expression", BREAKER_MAP, "leave it out: a circuit breaker here has limits on numbers"),
 ];

@@ -10,10 +10,11 @@
 //! | `*` | the text, or the texts of a list; a text with commas is a list |
 //! | `*KEY` | the same of the entry KEY |
 //! | `#` | a number |
-//! | `~` | a length of time with its unit |
+//! | `~`, `~ms` | a length of time with its unit; a number alone is in seconds or milliseconds |
+//! | `~per` | the same as `per: TIME` |
 //! | `@` | the address to listen on; a port alone is on all addresses |
 //! | `^` | the addresses to connect to |
-//! | `urlscheme`, `urlhost` | a part of a URL |
+//! | `urlparts` | a URL as the keys of a redirect |
 //! | `pathbelow`, `pathalone`, `pathdir` | the path `/a` as `/a/*`, `/a` and `/a/` |
 //! | `pathmatch` | a path, or a map with `exact`, `prefix` or `regex`, as a path of `match` |
 //! | `checkpath` | the path in the text of a health check |
@@ -24,11 +25,22 @@
 //! | `target` | `to: SERVICE` for the name of a service or for an address |
 //! | `toservice` | only the `to: SERVICE` of it |
 //! | `reach` | `endpoints` or `dns` of a service |
-//! | `rate`, `bucket` | nginx's rate and Envoy's bucket as keys of `rate_limit` |
+//! | `rate`, `zone`, `bucket` | nginx's rate and zone, and Envoy's bucket, in `rate_limit` |
+//! | `size`, `kib` | a size such as `100k`, and a number of KiB |
+//! | `fault`, `delay`, `abort`, `bandwidth`, `mirror`, `copies` | the map, with the own share |
+//! | `percent` | a share |
+//! | `pairs` | header fields as `NAME: VALUE` |
+//! | `level` | the entries of a map that Ringway does not have |
+//! | `value` | the whole value in one line |
+//! | `stdev` | Envoy's thousandths |
 //! | `keys` | the same as the map of a service |
 //! | `services`, `listeners` | the entries of a map, or of a list whose entries have a `name` |
 //! | `weights` | the names of services with their weights |
 //! | `endpoint` | `address` of an endpoint, or `dns` of its service |
+//! | `key`, `above` | the key, and the one above its map |
+//! | `limits`, `copy`, `fields`, `mirrorshare`, `weighted` | the key with those beside it |
+//! | `to`, `oldpath`, `versions` | `to` and the path of the rule, the versions of the service |
+//! | `hostrules`, `routes`, `sections` | entries of `routes` and `services` |
 //! | another one | the text of the entry with this key, at any depth |
 
 /// Fills the placeholders of `advice`. `value` returns the author's value for a name.

@@ -26,7 +26,7 @@ const VALUES: &[Word] = &[
     ("least_connections", "round-robin", "write `least-request`"),
     ("p2c", "round-robin", "write `least-request`"),
     ("ewma", "round-robin", "write `peak-ewma`"),
-    ("weighted", "round-robin", "write weights in endpoints: {address: 127.0.0.1:9000, weight: 2}"),
+    ("weighted", "round-robin", "write weights in endpoints: {address: IP:PORT, weight: N}"),
     ("ip_hash", "round-robin", "write `{hash: source-ip}`"),
     ("source", "round-robin", "write `{hash: source-ip}`"),
     ("cookie", "round-robin", "write `{hash: {cookie: NAME}}`; the service has to set it"),
@@ -88,21 +88,25 @@ const VALUES: &[Word] = &[
     ("required", "require", "write `require`"),
 ];
 
-const REDIRECT_PARTS: &str = "write `redirect: {scheme: {urlscheme=https}, host: {urlhost=HOST}}`; \
+const REDIRECT_PARTS: &str = "write `redirect: {{urlparts=scheme: https, host: HOST}}`; \
     without `path`, the path stays";
 
 /// Advice where a map is expected: the map, the found text (`*` ends a prefix, an empty text fits
 /// all), and the advice. `{}` stands for the found text; see `fill` for the author's other values.
 const SHAPES: &[Word] = &[
-    ("listeners", "", "write `listeners: {{listeners=web: {bind: IP:PORT}}}`: each has a name"),
-    ("routes", "", "write `routes: {\"*\": [{to: app}]}`: rules by host"),
-    ("services", "", "write `services: {{services=app: {endpoints: [IP:PORT]}}}`: each has a name"),
+    ("listeners", "", "write `listeners: {{listeners=NAME: {bind: IP:PORT}}}`: each has a name"),
+    ("routes", "", "write `routes: {\"*\": [{to: SERVICE}]}`: rules by host"),
+    (
+        "services",
+        "",
+        "write `services: {{services=NAME: {endpoints: [IP:PORT]}}}`: each has a name",
+    ),
     ("jwt", "", "write `jwt: {id: {issuer: https://..., jwks: {url: https://...}}}`"),
-    ("bind", "", "write `bind: {@=127.0.0.1:8080}`, IP and port together"),
-    ("endpoints", "", "write a list: endpoints: [{^=127.0.0.1:9000}]"),
+    ("bind", "", "write `bind: {@=IP:PORT}`, IP and port together"),
+    ("endpoints", "", "write a list: endpoints: [{^=IP:PORT}]"),
     ("authorization", "", "put [ ] around the rule: authorization: [{action: ..., from: ...}]"),
-    ("to", "", "write `to: app`, or with weights `to: {{weights=app/v1: 90, app/v2: 10}}`"),
-    ("address", "", "write `address: {^=127.0.0.1:9000}`"),
+    ("to", "", "write `to: SERVICE`, or with weights `to: {{weights=NAME: N, NAME: N}}`"),
+    ("address", "", "write `address: {^=IP:PORT}`"),
     ("path", "", "write `path: /NAME`"),
     ("cert", "", "write `cert: FILE`, with the certificate and its intermediates"),
     ("key", "", "write `key: FILE`, with the private key of the certificate"),
@@ -119,48 +123,73 @@ const SHAPES: &[Word] = &[
     ("providers", "", "write `providers: [NAME]`, names of `jwt`"),
     ("port", "", "write `port: 8080`"),
     ("Listener", ":*", "write `{bind: \"0.0.0.0{}\"}`"),
-    ("Listener", "", "write `{bind: {@=127.0.0.1:8080}}`"),
+    ("Listener", "", "write `{bind: {@=IP:PORT}}`"),
     ("Rule", "http*", "write `[{to: app}]`, and services: {app: {{reach=endpoints: [IP:PORT]}}}"),
-    ("Rule", "", "write `[{to: app}]`, with the name of a service"),
+    ("Rule", "", "write `[{to: SERVICE}]`, with the name of a service"),
     ("Match", "/*", "write `match: {path: {}}`; /api/* is /api and all paths below it"),
-    ("Match", "", "write `match: {path: {path|pathmatch=/api/*}}`; for several, one rule for each"),
+    ("Match", "", "write `match: {path: {path|pathmatch=PATH}}`; for several, one rule for each"),
     ("Redirect", "https", advice::HTTPS),
     ("Redirect", "http*", REDIRECT_PARTS),
     ("Redirect", "/*", "write `redirect: {path: {}}`"),
-    ("Redirect", "", "write `redirect: {path: /new}`, with scheme, host or path"),
+    ("Redirect", "", "write `redirect: {path: PATH}`, with scheme, host or path"),
     ("Respond", "2*", "write `respond: {status: {}}`"),
     ("Respond", "4*", "write `respond: {status: {}}`"),
     ("Respond", "5*", "write `respond: {status: {}}`"),
-    ("Respond", "", "write `respond: {status: 200, body: {=TEXT}}`"),
-    ("Rewrite", "/*", "write `rewrite: {path: {}}`, or {prefix: {}} with match {path: /old/*}"),
-    ("Rewrite", "", "write `rewrite: {path: /new}`"),
-    ("Headers", "", "write `headers: {request: {set: {NAME: VALUE}}}`"),
-    ("FieldEdits", "", "write `{set: {NAME: VALUE}}`, add: {NAME: VALUE} or remove: [NAME]"),
-    ("headers", "", "write `headers: {NAME: VALUE}`"),
+    ("Respond", "", "write `respond: {body: {=TEXT}}`; without `status`, it is 200"),
+    ("Rewrite", "/*", "write `rewrite: {path: {}}`, or {prefix: {}} with match {path: PREFIX/*}"),
+    ("Rewrite", "", "write `rewrite: {path: PATH}`"),
+    ("Headers", "", "write `headers: {request: {set: {{pairs=NAME: VALUE}}}}`"),
+    (
+        "FieldEdits",
+        "",
+        "write `{set: {{pairs=NAME: VALUE}}}`, add: {NAME: VALUE} or remove: [NAME]",
+    ),
+    ("headers", "", "write `headers: {{pairs=NAME: VALUE}}`"),
     ("query", "", "write `query: {NAME: VALUE}`"),
     ("claims", "", "write `claims: {NAME: VALUE}`"),
-    ("set", "", "write `set: {NAME: VALUE}`"),
-    ("add", "", "write `add: {NAME: VALUE}`"),
+    ("set", "", "write `set: {{pairs=NAME: VALUE}}`"),
+    ("add", "", "write `add: {{pairs=NAME: VALUE}}`"),
     ("Service", "", "write `{keys={endpoints: [IP:PORT]}`, or `{dns: HOST:PORT}}`"),
-    ("versions", "", "write `versions: {v1: [127.0.0.1:9001], v2: [127.0.0.1:9002]}`"),
+    ("versions", "", "write `versions: {{versions=VERSION: [IP:PORT]}}`"),
     ("hash", "", "write `{hash: source-ip}`, {hash: {cookie: NAME}} or {hash: {header: NAME}}"),
     ("cookie", "", "write `{cookie: NAME}`"),
     ("header", "", "write `{header: NAME}`"),
-    ("Retries", "", "write `retries: {attempts: {#=2}}`; `on` has the conditions"),
-    ("RateLimit", "", "write `rate_limit: {requests: {#=100}, per: 1s}`"),
+    ("Retries", "", "write `retries: {attempts: {#=N}}`; `on` has the conditions"),
+    ("RateLimit", "", "write `rate_limit: {{rate|bucket=requests: N, per: 1s}}`"),
     ("LimitBy", "", "write `by: {header: NAME}`, `by: identity` or `by: source`"),
-    ("Backoff", "", "write `backoff: {base: {~=25ms}, max: 250ms}`"),
-    ("CircuitBreaker", "", "write `circuit_breaker: {max_requests: {#=1024}}`"),
+    ("Backoff", "", "write `backoff: {base: {~=TIME}, max: 250ms}`"),
+    ("CircuitBreaker", "", "write `circuit_breaker: {max_requests: {#=N}}`"),
     ("Budget", "", "write `budget: {percent: 20%, min: 3}`"),
-    ("OutlierDetection", "", "write `outlier_detection: {consecutive_5xx: {#=5}}`"),
-    ("Fault", "", "write `fault: {abort: {status: 503, percent: 1}}`"),
-    ("Delay", "", "write `delay: {duration: {~=2s}, percent: 5}`"),
-    ("Bandwidth", "", "write `bandwidth: {bytes_per_second: {#=100KiB}, percent: 5}`"),
-    ("Abort", "", "write `abort: {status: {#=503}, percent: 1}`"),
-    ("Mirror", "http*", "write `mirror: {to: app}`, the name of a service"),
-    ("Mirror", "/*", "write `mirror: {to: app}`, the name of a service"),
-    ("Mirror", "", "write `mirror: {to: {}}`; `percent: 10` for a share of the requests"),
-    ("SlowStart", "", "write `slow_start: {~=30s}`, or {window: 30s, min_weight_percent: 10%}"),
+    ("OutlierDetection", "", "write `outlier_detection: {consecutive_5xx: {#=N}}`"),
+    (
+        "Fault",
+        "",
+        "write `fault: {fault={abort: {status: 503}}}`; `percent: N` for a share of the requests",
+    ),
+    (
+        "Delay",
+        "",
+        "write `delay: {delay={duration: TIME}}`; `percent: N` for a share of the requests",
+    ),
+    (
+        "Bandwidth",
+        "",
+        "write `bandwidth: {bandwidth={bytes_per_second: SIZE}}`; `percent: N` for a share",
+    ),
+    (
+        "Abort",
+        "",
+        "write `abort: {abort={status: STATUS}}`; `percent: N` for a share of the requests",
+    ),
+    ("Mirror", "http*", "write `mirror: {to: SERVICE}`, the name of a service"),
+    ("Mirror", "/*", "write `mirror: {to: SERVICE}`, the name of a service"),
+    (
+        "Mirror",
+        "",
+        "write `mirror: {mirror={to: SERVICE}}`; `percent: N` for a share of the requests",
+    ),
+    ("SlowStart", "", "write `slow_start: {~=TIME}`, or {window: 30s, min_weight_percent: 10%}"),
+    ("window", "", "add `window: TIME`, how long an endpoint gets less traffic"),
     ("SuccessRate", "", "write `success_rate: {}`, or {stdev_factor: 1.9}"),
     ("FailurePercentage", "", "write `failure_percentage: {threshold: 85%}`"),
     ("HealthCheck", "/*", "write `health_check: {http: {}}`"),
@@ -184,17 +213,17 @@ const SHAPES: &[Word] = &[
     (
         "Http2",
         "",
-        "write `http2: {max_concurrent_streams: {#=100}}`; `protocol: http2` closes HTTP/1.1",
+        "write `http2: {max_concurrent_streams: {#=N}}`; `protocol: http2` closes HTTP/1.1",
     ),
     ("Http2Limits", "", "write `http2: {ping_frames: 1000}`"),
     ("Tcp", "", "write `tcp: {user_timeout: 2m}`; the protocol is `protocol: tcp`"),
     ("Admin", "off", "write `admin: {bind: off}`"),
     ("Admin", "none", "write `admin: {bind: off}`"),
     ("Admin", "false", "write `admin: {bind: off}`"),
-    ("Admin", "", "write `admin: {bind: {@=127.0.0.1:9900}}`, or `admin: {bind: off}`"),
-    ("Runtime", "", "write `runtime: {workers: {#=4}}`"),
+    ("Admin", "", "write `admin: {bind: {@=IP:PORT}}`, or `admin: {bind: off}`"),
+    ("Runtime", "", "write `runtime: {workers: {#=N}}`"),
     ("Dns", "", "write `dns: {gone_after: 30s}`"),
-    ("Limits", "", "write `limits: {connections: {#=100000}}`"),
+    ("Limits", "", "write `limits: {connections: {#=N}}`"),
     ("Mesh", "", "write `mesh: {identity: {ca: DIR, id: spiffe://...}}`"),
     ("Identity", "spiffe*", "write `identity: {ca: DIR, id: {}}`"),
     ("Identity", "", "write `identity: {ca: DIR, id: spiffe://...}`"),
@@ -215,7 +244,7 @@ const SHAPES: &[Word] = &[
     ("Jwks", "", "write `jwks: {url: https://...}` or `{file: FILE}`"),
     ("AuthorizationRule", "", "write `[{action: allow, from: {ips: 10.0.0.0/8}}]`"),
     ("Source", "", "write `from: {identities: [spiffe://...], ips: [10.0.0.0/8]}`"),
-    ("Operation", "", "write `to: {service: app, paths: [/api/*]}`"),
+    ("Operation", "", "write `to: {service: SERVICE, paths: [PATH]}`"),
     ("When", "", "write `when: {headers: {NAME: VALUE}}`"),
 ];
 
@@ -245,24 +274,28 @@ pub fn of_shape(
     habit.map(|(.., advice)| filled(advice, value).replace("{}", found))
 }
 
-/// The advice with a service of the author in the place of `app`: one that does not exist would be
-/// the next mistake. `services` are the names of all.
-pub fn with_service(advice: &str, services: &[String]) -> String {
-    // This advice also says how to write the service.
-    let makes_it = advice.contains("{app: {");
-    let name = match services {
-        _ if makes_it || services.iter().any(|name| name == "app") => return advice.to_owned(),
-        [] => return advice.to_owned(),
-        [name] => name,
-        _ => "SERVICE",
-    };
+/// The names of the author's configuration that advice may use.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// The sections.
+    pub sections: Vec<String>,
+    /// The services.
+    pub services: Vec<String>,
+    /// The ports of the listeners without TLS.
+    pub ports: Vec<u16>,
+}
+
+/// The advice with the only service of the author in place of `SERVICE`, and with the port of the
+/// only listener in place of `PORT` after the `*` for all hosts.
+pub fn with_names(advice: &str, names: &Names) -> String {
     let mut text = advice.to_owned();
-    for (before, after) in [("to: ", "}"), ("to: ", "`"), ("service: ", "`"), ("service: ", "}")] {
-        let (old, new) = (format!("{before}app{after}"), format!("{before}{name}{after}"));
-        text = text.replace(&old, &new);
+    if let [service] = &names.services[..] {
+        text = text.replace("SERVICE", service);
     }
-    text.replace("service: app,", &format!("service: {name},"))
-        .replace("app/v", &format!("{name}/v"))
+    if let [port] = names.ports[..] {
+        text = text.replace("*:PORT", &format!("*:{port}"));
+    }
+    text
 }
 
 fn find(habits: &[Word], word: &str, known: &[&str]) -> Option<&'static str> {

@@ -13,13 +13,27 @@ const FAULT_MAP: &str = "bandwidth";
 const BANDWIDTH_MAP: &str = "bytes_per_second";
 const RATE: &str = "burst";
 
-const FAULT: &str = "write `fault: {delay: {duration: {~|fixeddelay|fixed_delay=2s}, percent: 5}, \
-    abort: {status: {#|httpstatus|http_status=503}, percent: 1}}`";
-const FAULT_BANDWIDTH: &str = "write `bandwidth: {bytes_per_second: 100KiB, percent: 5}`";
-const BANDWIDTH_OF: &str = "write `bytes_per_second: {#=100KiB}`";
-const BANDWIDTH_RULE: &str = "write `fault: {bandwidth: {bytes_per_second: 100KiB}}` to test with \
-    slow responses";
-const MIRROR: &str = "write `mirror: {to: {host|cluster=app}, percent: 10}`";
+const FAULT: &str = "write `fault: {fault={delay: {duration: TIME}, abort: {status: STATUS}}}`; \
+    `percent: N` in a part for a share of the requests";
+const DELAY_RULE: &str = "write `fault: {delay: {delay={duration: TIME}}}`; \
+    `percent: N` beside `duration` for a share of the requests";
+const ABORT_RULE: &str = "write `fault: {abort: {abort={status: STATUS}}}`; \
+    `percent: N` beside `status` for a share of the requests";
+const FAULT_BANDWIDTH: &str = "write `bandwidth: {bandwidth={bytes_per_second: SIZE}}`; \
+    `percent: N` beside it for a share of the responses";
+const BANDWIDTH_OF: &str = "write `bytes_per_second: {size=SIZE}`";
+const BANDWIDTH_RULE: &str = "write `fault: {bandwidth: {bandwidth={bytes_per_second: SIZE}}}` to \
+    test with slow responses";
+const MIRROR: &str = "write `mirror: {mirror={to: SERVICE}}`, one for a rule; \
+    `percent: N` for a share of the requests";
+const MIRRORING: &str = "write `mirror: {copies={to: NAME}}` with the name in `mirrors`; \
+    the main service is `to` of the rule";
+const COPY: &str = "write `to: {copy=SERVICE}`";
+const BY: &str = "write `by: {header: NAME}`, `by: identity` or `by: source`";
+const INTERVAL: &str = "write `{limits|~per=per: TIME}`";
+const BUCKET_KEYS: &str = "write `{limits=requests: N, per: 1s}`; \
+    `burst` is how many may come at once with the first one";
+const LIMITS: &str = "write `{limits=requests: N, per: 1s}`";
 
 #[rustfmt::skip] // one line for each word
 /// Each key, the map that it is written in, and the advice.
@@ -28,36 +42,36 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("faults", RULE, FAULT),
     ("fault_injection", RULE, FAULT),
     ("envoy.filters.http.fault", RULE, FAULT),
-    ("delay", RULE, "write `fault: {delay: {duration: {~|duration|fixeddelay=2s}, percent: 5}}`"),
-    ("abort", RULE, "write `fault: {abort: {status: {#|httpstatus|http_status=503}, percent: 1}}`"),
-    ("fixed_delay", DELAY, "write `duration: {~=2s}`"),
-    ("time", DELAY, "write `duration: {~=2s}`"),
-    ("percentage", DELAY, "write `percent: {#|value|numerator=5}`"),
-    ("http_status", ABORT, "write `status: {#=503}`"),
-    ("http_delay", RULE, FAULT),
+    ("delay", RULE, DELAY_RULE),
+    ("abort", RULE, ABORT_RULE),
+    ("fixed_delay", DELAY, "write `duration: {~=TIME}`"),
+    ("time", DELAY, "write `duration: {~=TIME}`"),
+    ("percentage", DELAY, "write `percent: {percent=N}`"),
+    ("http_status", ABORT, "write `status: {#=STATUS}`"),
+    ("http_delay", RULE, DELAY_RULE),
     ("response_rate_limit", FAULT_MAP, FAULT_BANDWIDTH),
     ("rate_limit", FAULT_MAP, FAULT_BANDWIDTH),
-    ("fixed_limit", BANDWIDTH_MAP, BANDWIDTH_OF),
-    ("limit_kbps", BANDWIDTH_MAP, BANDWIDTH_OF),
+    ("fixed_limit", BANDWIDTH_MAP, "write `bytes_per_second: {kib=SIZE}`"),
+    ("limit_kbps", BANDWIDTH_MAP, "write `bytes_per_second: {kib=SIZE}`"),
     ("rate", BANDWIDTH_MAP, BANDWIDTH_OF),
-    ("limit_rate", RULE, BANDWIDTH_RULE),
-    ("bandwidth_limit", RULE, BANDWIDTH_RULE),
+    ("percentage", BANDWIDTH_MAP, "write `percent: {percent=N}`"),
     ("bandwidth", RULE, BANDWIDTH_RULE),
-    ("percentage", ABORT, "write `percent: {#|value|numerator=1}`"),
+    ("percentage", ABORT, "write `percent: {percent=N}`"),
     ("mirrors", RULE, MIRROR),
-    ("mirror_percentage", RULE, "write `mirror: {to: app, percent: {#|value=10}}`"),
-    ("mirror_percent", RULE, "write `mirror: {to: app, percent: {#=10}}`"),
+    ("mirror_percentage", RULE, "write `mirror: {mirrorshare={to: SERVICE, percent: N}}`"),
+    ("mirror_percent", RULE, "write `mirror: {mirrorshare={to: SERVICE, percent: N}}`"),
     ("request_mirror_policies", RULE, MIRROR),
-    ("mirroring", RULE, MIRROR),
+    ("mirroring", RULE, MIRRORING),
     ("shadow", RULE, MIRROR),
-    ("mirror_request_body", RULE, "write `mirror: {to: app, mirror_bytes: 0}` for no bodies"),
-    ("host", MIRROR_MAP, "write `to: {*=app}`; `to: app/v2` for a version"),
-    ("subset", MIRROR_MAP, "write `to: SERVICE/{*=v2}`"),
-    ("cluster", MIRROR_MAP, "write `to: {*=app}`"),
-    ("service", MIRROR_MAP, "write `to: {*=app}`"),
-    ("percentage", MIRROR_MAP, "write `percent: {#|value|numerator=10}`"),
-    ("runtime_fraction", MIRROR_MAP, "write `percent: {#|numerator=10}`"),
-    ("max_body_size", MIRROR_MAP, "write `mirror_bytes: {#=65536}`"),
+    ("mirror_request_body", RULE, "write `mirror_bytes: 0` in `mirror` for no bodies"),
+    ("host", MIRROR_MAP, COPY),
+    ("subset", MIRROR_MAP, COPY),
+    ("cluster", MIRROR_MAP, COPY),
+    ("service", MIRROR_MAP, COPY),
+    ("name", MIRROR_MAP, COPY),
+    ("percentage", MIRROR_MAP, "write `percent: {percent=N}`"),
+    ("runtime_fraction", MIRROR_MAP, "write `percent: {percent=N}`"),
+    ("max_body_size", MIRROR_MAP, "write `mirror_bytes: {size=64KiB}`"),
     ("disable_shadow_host_suffix_append", MIRROR_MAP, "write `shadow_host: false`"),
     // Rate limits.
     ("circuit_breaker", RULE, OF_SERVICE),
@@ -65,20 +79,20 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("slow_start", RULE, OF_SERVICE),
     ("mirror", SERVICE, OF_RULE),
     ("fault", SERVICE, OF_RULE),
-    ("limit_kbps", RATE, "write `bytes: 100KiB, per: 1s`"),
-    ("average", RATE, "write `requests: {#=100}`, in each `per`"),
-    ("rate", RATE, "write `{rate=requests: 10, per: 1s` for `10r/s}`"),
-    ("limit", RATE, "write `requests: {#=100}`, in each `per`"),
-    ("max_tokens", RATE, "write `requests: {#=100}`; `burst` is how many more may come at once"),
-    ("tokens_per_fill", RATE, "write `requests: {#=100}`, in each `per`"),
-    ("fill_interval", RATE, "write `per: {~=1s}`"),
-    ("period", RATE, "write `per: {~=1s}`"),
-    ("interval", RATE, "write `per: {~=1s}`"),
+    ("limit_kbps", RATE, "write `bytes: {kib=SIZE}, per: 1s`"),
+    ("average", RATE, LIMITS),
+    ("rate", RATE, "write `{rate=requests: N, per: 1s}`"),
+    ("limit", RATE, LIMITS),
+    ("max_tokens", RATE, BUCKET_KEYS),
+    ("tokens_per_fill", RATE, BUCKET_KEYS),
+    ("fill_interval", RATE, INTERVAL),
+    ("period", RATE, INTERVAL),
+    ("interval", RATE, INTERVAL),
     ("unit", RATE, "write `per: 1s`, 1m or 1h"),
     ("token_bucket", RATE, BUCKET),
-    ("descriptors", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
-    ("key", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
-    ("source_criterion", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
+    ("descriptors", RATE, BY),
+    ("key", RATE, BY),
+    ("source_criterion", RATE, BY),
     ("nodelay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
     ("delay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
 ];

@@ -7,12 +7,13 @@
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, IntoDeserializer as _, Visitor};
 
-use super::decode_error::DecodeError;
+use super::decode_error::{BELOW_ZERO, DecodeError};
 use super::diagnostic::{Diagnostic, Place};
 use super::grammar::Config;
 use super::node::{Key, Kind, Node};
+use super::own;
 use super::values::AS_LIST;
-use crate::compile::habits;
+use crate::compile::habits::{self, Names};
 
 /// How many mistakes are shown at once.
 pub const MISTAKES_MAX: usize = 100;
@@ -33,11 +34,13 @@ const NEVER_NULL: [&str; 2] = ["endpoints", "versions"];
 pub fn decode(root: Node, mistakes: &mut Vec<Diagnostic>) -> Option<Config> {
     let mut config = Config::default();
     let mut tries = MISTAKES_MAX;
+    let names = own::names(&root);
     let Kind::Map(sections) = root.kind else { return None };
     for (key, section) in sections {
         for part in parts(&key.text, section) {
             let kind = Kind::Map(vec![(key.clone(), part)]);
-            let decoded = decode_part(Node { place: root.place, kind }, &mut tries, mistakes)?;
+            let part = Node { place: root.place, kind };
+            let decoded = decode_part(part, &names, &mut tries, mistakes)?;
             add(&mut config, &key.text, decoded);
         }
     }
@@ -87,11 +90,12 @@ pub fn decode_whole<T: de::DeserializeOwned>(
     root: Node,
     mistakes: &mut Vec<Diagnostic>,
 ) -> Option<T> {
-    decode_part(root, &mut { MISTAKES_MAX }, mistakes)
+    decode_part(root, &Names::default(), &mut { MISTAKES_MAX }, mistakes)
 }
 
 fn decode_part<T: de::DeserializeOwned>(
     mut root: Node,
+    names: &Names,
     tries: &mut usize,
     mistakes: &mut Vec<Diagnostic>,
 ) -> Option<T> {
@@ -108,6 +112,7 @@ fn decode_part<T: de::DeserializeOwned>(
         *tries -= 1;
         let place = error.place.unwrap_or(root.place);
         let consequence = error.missing && pruned.contains(&place);
+        let mut others = Vec::new();
         if !consequence {
             if error.misplaced {
                 // An entry in the wrong column belongs to the empty map above it. So do not report
@@ -115,12 +120,19 @@ fn decode_part<T: de::DeserializeOwned>(
                 found.retain(|(empty, _)| empty.is_none());
             }
             let empty = (error.missing && is_null(&root, place)).then_some(place);
-            let help = error.help;
+            let help = match error.help {
+                Some(help) if error.of_unknown_key => {
+                    let (help, also) = own::advice(&help, &root, place, names);
+                    others = also;
+                    Some(help)
+                }
+                help => help,
+            };
             found.push((empty, Diagnostic { help, ..Diagnostic::at(place, error.text) }));
         }
-        // The other half of an address has the same advice.
-        if let Some(half) = error.half {
-            prune(&mut root, half, &mut pruned);
+        // The advice includes the values of these keys.
+        for other in others {
+            prune(&mut root, other, &mut pruned);
         }
         if !prune(&mut root, place, &mut pruned) {
             break;
@@ -210,8 +222,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
             match self.text().trim_end_matches('%') {
                 "" => error,
                 number if number.parse::<i64>().is_ok_and(|number| number < 0) => {
-                    DecodeError::new(format!("{number} is below 0"))
-                        .help("write a number from 0, or leave it out for the default")
+                    DecodeError::new(format!("{number}{BELOW_ZERO}"))
                 }
                 number if number.parse::<u64>().is_ok() => {
                     error.help(format!("write the number alone: {number}"))
@@ -318,7 +329,6 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
 }
 
 struct Entries<'de> {
-    all: &'de [(Key, Node)],
     rest: std::slice::Iter<'de, (Key, Node)>,
     value: Option<&'de Node>,
     key: Option<&'de Key>,
@@ -326,7 +336,7 @@ struct Entries<'de> {
 
 impl<'de> Entries<'de> {
     fn of(entries: &'de [(Key, Node)]) -> Self {
-        Self { all: entries, rest: entries.iter(), value: None, key: None }
+        Self { rest: entries.iter(), value: None, key: None }
     }
 }
 
@@ -340,8 +350,10 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
         let Some((key, value)) = self.rest.next() else { return Ok(None) };
         self.value = Some(value);
         self.key = Some(key);
-        let fill = |error: DecodeError| error.at(key.place).with_values_of(value, key, self.all);
-        seed.deserialize(key).map(Some).map_err(fill)
+        seed.deserialize(key).map(Some).map_err(|error| {
+            let of_unknown_key = error.place.is_none();
+            DecodeError { of_unknown_key, ..error.at(key.place) }
+        })
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(

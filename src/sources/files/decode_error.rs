@@ -1,6 +1,5 @@
 //! A mistake that decoding finds, described for an operator.
 
-use std::cell::Cell;
 use std::fmt;
 
 use serde::de;
@@ -13,6 +12,12 @@ use crate::compile::{habits, key_suggestion, value_suggestion};
 
 /// The message for a list that needs an entry.
 pub const EMPTY_LIST: &str = "the list is empty";
+
+/// The end of the message for a negative number.
+pub const BELOW_ZERO: &str = " is below 0";
+
+/// Limits that are off if their key is left out.
+const UNLIMITED: [&str; 3] = ["connections", "connections_per_source", "requests_per_connection"];
 
 /// A mistake that is passed up.
 #[derive(Debug)]
@@ -27,8 +32,8 @@ pub struct DecodeError {
     pub missing: bool,
     /// Whether an entry is in the column of the names, and not below one of them.
     pub misplaced: bool,
-    /// The place of another key of the same map, which has the other half of an address.
-    pub half: Option<Place>,
+    /// Whether the help is about an unknown key, and has placeholders for the values around it.
+    pub of_unknown_key: bool,
     /// A map with these keys was expected at `place`.
     pub no_map_with: Option<&'static [&'static str]>,
 }
@@ -42,7 +47,7 @@ impl DecodeError {
             place: None,
             missing: false,
             misplaced: false,
-            half: None,
+            of_unknown_key: false,
             no_map_with: None,
         }
     }
@@ -80,6 +85,7 @@ impl DecodeError {
             "tls" => "write `tls: {cert: FILE, key: FILE}`; without `tls`, it is plain text",
             "status" => "write the statuses of a healthy endpoint; without `status`, it is 200",
             "on" => "name a condition, or write `retries: {attempts: 0}` for no retries",
+            "identities" => "name at least one, such as spiffe://...; '*' is for any identity",
             _ if name.starts_with("not_") => "leave it out: without it, nothing is excepted",
             _ => return Some(format!("name at least one; without `{name}`, any is meant")),
         };
@@ -101,6 +107,13 @@ impl DecodeError {
     pub(super) fn of_key(self, key: &Key, node: &Node) -> Self {
         if let Some(help) = self.empty_list(&key.text) {
             return self.help(help);
+        }
+        if self.text.ends_with(BELOW_ZERO) && self.help.is_none() {
+            let default = match UNLIMITED.contains(&key.text.as_str()) {
+                true => "no limit",
+                false => "the default",
+            };
+            return self.help(format!("write a number from 1, or leave it out for {default}"));
         }
         let Some(fields) = self.no_map_with else { return self };
         if self.place != Some(node.place) {
@@ -128,21 +141,6 @@ impl DecodeError {
             .or_else(|| habits::of_shape(name, text, &|name| own::value(node, name)))
             .or_else(list);
         Self { help, ..self }
-    }
-
-    /// The same mistake of a key, now that its value is known.
-    /// `all` has the entries of its map.
-    pub(super) fn with_values_of(self, node: &Node, key: &Key, all: &[(Key, Node)]) -> Self {
-        let half = Cell::new(self.half);
-        let value = |name: &str| match own::address(node, name, (key, all)) {
-            Some((address, other)) => {
-                half.set(Some(other.place));
-                Some(address)
-            }
-            None => own::value(node, name),
-        };
-        let help = self.help.map(|help| habits::filled(&help, &value));
-        Self { help, half: half.get(), ..self }
     }
 
     pub(super) fn at(mut self, place: Place) -> Self {

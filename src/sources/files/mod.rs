@@ -45,6 +45,7 @@ pub struct Loaded {
     mistakes: Vec<Diagnostic>,
     short: bool,
     unread: bool,
+    names: habits::Names,
     /// `None` after [`Loaded::release`].
     model: Mutex<Option<Arc<Model>>>,
 }
@@ -129,14 +130,19 @@ fn load_with(
     let layers = read::gather(arguments, &mut sources, &mut mistakes, &mut short);
     let unread = !mistakes.is_empty();
     let tree = read::merge(&layers, environment, &sources, &mut mistakes);
-    let services = own::services(&tree);
+    let names = own::names(&tree);
     let config = decode::decode(tree, &mut mistakes).unwrap_or_default();
     let materials = read_materials(&config, &sources);
     let model = Arc::new(lower::lower(config, &sources, &materials, &mut mistakes));
+    let model = Mutex::new(Some(model));
+    Loaded { sources, materials, layers, mistakes, short, unread, names, model }
+}
+
+/// Puts the names of the author into the helps.
+fn with_names(mistakes: &mut [Diagnostic], names: &habits::Names) {
     for help in mistakes.iter_mut().filter_map(|mistake| mistake.help.as_mut()) {
-        *help = habits::with_service(help, &services);
+        *help = habits::with_names(help, names);
     }
-    Loaded { sources, materials, layers, mistakes, short, unread, model: Mutex::new(Some(model)) }
 }
 
 /// Reads a file of another grammar, with the same places in its errors.
@@ -187,11 +193,12 @@ pub fn compile_with(
         Ok(compiled) => compiled.warnings,
         Err(faults) => faults,
     };
-    let mut mistakes = loaded.mistakes.clone();
     let around = loaded.around_mistakes();
     let shown =
         faults.into_iter().filter(|fault| !around.as_ref().is_some_and(|it| it.explains(fault)));
+    let mut mistakes = loaded.mistakes.clone();
     mistakes.extend(shown.map(Diagnostic::from));
+    with_names(&mut mistakes, &loaded.names);
     Err(Diagnostics::new(mistakes, loaded.sources.clone()))
 }
 
@@ -199,6 +206,7 @@ pub fn compile_with(
 pub fn warnings(loaded: &Loaded, compiled: &Compiled) -> Diagnostics {
     let mut list = loaded.mistakes.clone();
     list.extend(compiled.warnings.iter().cloned().map(Diagnostic::from));
+    with_names(&mut list, &loaded.names);
     list.extend(validity::warnings(&compiled.validity));
     Diagnostics::new(list, loaded.sources.clone())
 }

@@ -155,11 +155,7 @@ impl<'t> Reader<'t, '_> {
                 }
                 Event::Scalar(text, ..) => text.into_owned(),
                 _ => {
-                    return Err(Diagnostic::at(
-                        place,
-                        "a key is text, and here is a map or a list",
-                    )
-                    .help("templates like {{ NAME }} are not filled in; write \"${NAME}\""));
+                    return Err(syntax::no_name(self.text, place));
                 }
             };
             let (event, value_place) = self.next()?;

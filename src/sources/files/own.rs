@@ -1,12 +1,19 @@
 //! The author's own values, for advice: see `compile::habits::filled`.
 
 mod addresses;
+mod around;
+mod flow;
 mod forms;
+mod limits;
+mod shares;
+mod targets;
+mod urls;
 
 use self::addresses::{Addresses, BEHIND};
+pub(super) use self::around::advice;
 use super::node::{Key, Kind, Node};
 use super::values::Time;
-use crate::compile::habits;
+use crate::compile::habits::{self, Names};
 
 /// The value in `node` that `name` stands for.
 pub(super) fn value(node: &Node, name: &str) -> Option<String> {
@@ -14,11 +21,11 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
         "" => text(node),
         "*" => list(node),
         "#" => text(node).filter(|text| text.parse::<u32>().is_ok()),
-        "~" => text(node).filter(|text| is_time(text)),
-        "@" => Addresses::of(node, &BEHIND).to_listen(),
+        "~" => time(node, "s"),
+        "~ms" => time(node, "ms"),
+        "~per" => time(node, "s").map(|time| format!("per: {time}")),
+        "@" => Addresses::of(node, &BEHIND).to_bind(),
         "^" => Addresses::of(node, &[]).to_connect(),
-        "urlscheme" => node.text().split_once("://").map(|(scheme, _)| scheme.to_owned()),
-        "urlhost" => url_host(node.text()),
         name => match name.strip_prefix('*') {
             Some(name) => entry(node, name).and_then(list),
             None => forms::value(node, name).or_else(|| entry(node, name).and_then(text)),
@@ -44,16 +51,33 @@ pub(super) fn address<'n>(
     Some((shown?, other))
 }
 
-/// The names of the services in `tree`.
-pub(super) fn services(tree: &Node) -> Vec<String> {
-    let section = match &tree.kind {
-        Kind::Map(sections) => sections.iter().find(|(key, _)| key.text == "services"),
-        Kind::Null | Kind::Scalar { .. } | Kind::List(_) => None,
-    };
-    match section.map(|(_, section)| &section.kind) {
-        Some(Kind::Map(entries)) => entries.iter().map(|(key, _)| key.text.clone()).collect(),
-        _ => Vec::new(),
+/// The names in `tree` that advice may use.
+pub(super) fn names(tree: &Node) -> Names {
+    let entries = |section| own_entry(tree, section).map_or(&[][..], entries_of);
+    let plain =
+        |listener: &Node| ["tls", "ssl"].iter().all(|key| own_entry(listener, key).is_none());
+    let listeners = entries("listeners").iter().map(|(_, listener)| listener);
+    let binds = listeners.filter(|it| plain(it)).filter_map(|it| own_entry(it, "bind"));
+    let port = |bind: &Node| bind.text().rsplit_once(':')?.1.parse().ok();
+    Names {
+        sections: entries_of(tree).iter().map(|(key, _)| key.text.clone()).collect(),
+        services: entries("services").iter().map(|(key, _)| key.text.clone()).collect(),
+        ports: binds.filter_map(port).collect(),
     }
+}
+
+/// The entries of a map, or none.
+fn entries_of(node: &Node) -> &[(Key, Node)] {
+    match &node.kind {
+        Kind::Map(entries) => entries,
+        Kind::Null | Kind::Scalar { .. } | Kind::List(_) => &[],
+    }
+}
+
+/// The value of the entry `name` of the map `node`.
+fn own_entry<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+    let named = |(key, _): &&(Key, Node)| habits::plain(&key.text) == habits::plain(name);
+    entries_of(node).iter().find(named).map(|(_, value)| value)
 }
 
 /// The texts of a list, or of a text with commas.
@@ -85,12 +109,12 @@ fn quoted(text: &str) -> Option<String> {
     }
 }
 
-/// The host of a URL. One with a port or a user needs more than advice.
-fn url_host(url: &str) -> Option<String> {
-    let (_, rest) = url.split_once("://")?;
-    let host = rest.split(['/', '?', '#']).next()?;
-    let bare = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
-    (bare && !host.is_empty()).then(|| host.to_owned())
+/// A length of time. A number alone gets `unit`, the one of the other proxy.
+fn time(node: &Node, unit: &str) -> Option<String> {
+    let written = node.text();
+    let number = written.parse::<u64>().is_ok_and(|number| number > 0);
+    let whole = if number { format!("{written}{unit}") } else { written.to_owned() };
+    is_time(&whole).then(|| quoted(&whole)).flatten()
 }
 
 fn is_time(text: &str) -> bool {

@@ -174,16 +174,21 @@ fn expand(node: &mut Node, environment: &dyn Environment, mistakes: &mut Vec<Dia
         Kind::Scalar { text, .. } => match expanded(text, environment) {
             Ok(Some(new)) => *text = new,
             Ok(None) => {}
-            Err(message) => mistakes
-                .push(Diagnostic::at(node.place, message).help(
-                    "set it, or give a default: ${NAME:-default}; a plain ${ is written $${",
-                )),
+            Err((message, name)) => {
+                let help = format!(
+                    "set it, or give a default: ${{{name}:-default}}; a plain ${{ is written $${{"
+                );
+                mistakes.push(Diagnostic::at(node.place, message).help(help));
+            }
         },
     }
 }
 
+/// The new text, or the message and the name of the variable.
+type Expanded<'t> = Result<Option<String>, (String, &'t str)>;
+
 /// The text with `${NAME}` and `${NAME:-default}` replaced. Returns `None` if `text` has no `${`.
-fn expanded(text: &str, environment: &dyn Environment) -> Result<Option<String>, String> {
+fn expanded<'t>(text: &'t str, environment: &dyn Environment) -> Expanded<'t> {
     if !text.contains("${") {
         return Ok(None);
     }
@@ -198,7 +203,7 @@ fn expanded(text: &str, environment: &dyn Environment) -> Result<Option<String>,
         }
         out.push_str(&rest[..at]);
         let inside = &rest[at + 2..];
-        let end = inside.find('}').ok_or("a ${ without its }")?;
+        let end = inside.find('}').ok_or_else(|| ("a ${ without its }".to_owned(), "NAME"))?;
         let (name, default) = match inside[..end].split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (&inside[..end], None),
@@ -207,7 +212,9 @@ fn expanded(text: &str, environment: &dyn Environment) -> Result<Option<String>,
         match (value, default) {
             (Some(value), _) => out.push_str(&value),
             (None, Some(default)) => out.push_str(default),
-            (None, None) => return Err(format!("the environment has no variable {name:?}")),
+            (None, None) => {
+                return Err((format!("the environment has no variable {name:?}"), name));
+            }
         }
         rest = &inside[end + 1..];
     }

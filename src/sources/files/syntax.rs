@@ -24,6 +24,32 @@ pub(super) fn mistake(text: &str, place: Place, info: &str) -> Diagnostic {
     found.unwrap_or_else(|| Diagnostic::at(place, format!("not valid YAML: {info}")))
 }
 
+/// The mistake at `place`, where a map or a list is in the place of a name.
+pub(super) fn no_name(text: &str, place: Place) -> Diagnostic {
+    let lines: Vec<&str> = text.lines().collect();
+    let at = (place.line as usize).saturating_sub(1);
+    let seen = Seen { lines: &lines, at, place, info: "" };
+    let rest = seen.rest();
+    let begin = rest.chars().next().unwrap_or_default();
+    let template = rest.strip_prefix("{{").or_else(|| {
+        let inner = rest.strip_prefix('{')?;
+        seen.head().ends_with('{').then_some(inner)
+    });
+    if let Some((name, _)) = template.and_then(|inner| inner.split_once("}}")) {
+        let name = name.trim();
+        let variable = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if !name.is_empty() && name.chars().all(|c| variable(c) || c == '.') {
+            let name = name.trim_start_matches('.').replace('.', "_");
+            let help = format!("write \"${{{name}}}\", a variable of the environment");
+            return Diagnostic::at(place, "a template in {{ }} is not filled in").help(help);
+        }
+    }
+    let close = if begin == '[' { ']' } else { '}' };
+    let inner = rest.find(close).map_or("{...}", |end| &rest[..=end]);
+    let help = format!("write `NAME: {inner}`, or take one pair of {{ }} out");
+    Diagnostic::at(place, format!("a name is missing before this {begin}")).help(help)
+}
+
 /// The place of a mistake and the lines around it.
 struct Seen<'t> {
     lines: &'t [&'t str],
@@ -175,7 +201,13 @@ impl<'t> Seen<'t> {
                 let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
                 format!("a percentage is {digits}%, and a weight is {digits}")
             }
-            _ => "write the text in quotes".to_owned(),
+            _ => {
+                if self.head().contains("endpoints:") {
+                    return Some(self.here(message).help("an endpoint is IP:PORT or unix:/path"));
+                }
+                let end = rest.find([' ', ',', '}', ']']).unwrap_or(rest.len());
+                format!("write the text in quotes: {:?}", &rest[..end])
+            }
         };
         Some(self.here(message).help(help))
     }
@@ -206,7 +238,9 @@ impl<'t> Seen<'t> {
         let name = name.trim_start_matches("- ");
         let message =
             format!("this line is deeper than the one above, where {name:?} has its value");
-        Some(self.here(message).help(format!("begin `{own}` in the column of `{name}`")))
+        let place = self.place_in(self.at, indent(self.line()), own.chars().count());
+        let help = format!("begin `{own}` in the column of `{name}`");
+        Some(Diagnostic::at(place, message).help(help))
     }
 
     /// A second `: ` in one line.
@@ -219,10 +253,27 @@ impl<'t> Seen<'t> {
         if between.trim().contains(' ') && self.info.contains("','") {
             let word = between.rsplit(' ').next().unwrap_or_default();
             let help = format!("write a comma before `{word}`; a text with a colon needs quotes");
-            return Some(self.here("a comma is missing before this").help(help));
+            let column = head[..head.len() - word.len()].chars().count();
+            let place = self.place_in(self.at, column, word.chars().count());
+            return Some(Diagnostic::at(place, "a comma is missing before this").help(help));
         }
-        let help = "a text with a colon needs quotes; a map in one line needs { }";
+        let forms = self.text_or_map();
+        let help = forms.as_deref().unwrap_or("a text with a colon needs quotes; a map needs { }");
         Some(self.here("a second `: ` after one key").help(help))
+    }
+
+    /// The entry around the place as a text and as a map.
+    fn text_or_map(&self) -> Option<String> {
+        let (before, text) = self.head().rsplit_once(": ")?;
+        let name = before.rsplit([' ', '{', ',', '[']).next().filter(|name| !name.is_empty())?;
+        let in_braces = before.contains(['{', '[']);
+        let rest = self.rest();
+        let end = if in_braces { rest.find(['}', ']', ','])? } else { rest.len() };
+        let text = format!("{}{}", text.trim_start(), rest[..end].trim_end());
+        let quotes = text.contains(['"', '\\']);
+        (!quotes).then(|| {
+            format!("write {name}: \"{text}\" for a text, or {name}: {{{text}}} for a map")
+        })
     }
 
     fn missing_comma(&self) -> Option<Diagnostic> {

@@ -52,7 +52,11 @@ fn tokens_need_keys_and_a_known_issuer() {
         ("{issuer: x, jwks: {url: ftp://x}}", "id", "not a URL"),
         ("{issuer: x, jwks: {file: nowhere.json}}", "id", "nowhere.json: No such file"),
         ("{issuer: x, jwks: {file: a.yaml}}", "id", "not a JSON Web Key Set"),
-        ("{issuer: x, jwks: {url: https://x}, header: a b}", "id", "not the name of a field"),
+        (
+            "{issuer: x, jwks: {url: https://x}, header: a b}",
+            "id",
+            "not the name of a header field",
+        ),
         ("{issuer: x, jwks: {url: https://x}}", "ip", "expected one of: id"),
         ("{issuer: x, jwks: {url: https://x}}", "{providers: []}", "whose token?"),
         ("{jwks: {url: https://x}}", "id", "issuer"),
@@ -312,7 +316,10 @@ fn each_mistake_has_its_words() {
         ("authorization: [{action: deny, to: {paths: '/a*'}}]", "must follow a slash"),
         ("authorization: [{action: deny, to: {paths: '/a?b'}}]", "without its query"),
         ("authorization: [{action: deny, to: {paths: '~('}}]", "not a valid regex"),
-        ("authorization: [{action: deny, when: {headers: {a b: c}}}]", "not the name of a field"),
+        (
+            "authorization: [{action: deny, when: {headers: {a b: c}}}]",
+            "not the name of a header field",
+        ),
         ("authorization: [{action: audit, dry_run: true, to: {ports: 1}}]", "decides nothing"),
         (
             "services: {shop: {endpoints: []}}\n\

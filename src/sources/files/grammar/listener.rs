@@ -52,7 +52,7 @@ pub struct Listener {
     #[serde(default)]
     pub tcp: Tcp,
     /// The maximum number of open connections. Default: no separate limit.
-    pub connections: Option<u32>,
+    pub connections: Option<Placed<u32>>,
     /// The maximum number of open connections from one client address, over all workers. Default:
     /// no limit.
     pub connections_per_source: Option<Placed<u32>>,

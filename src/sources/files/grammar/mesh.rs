@@ -36,7 +36,7 @@ pub struct Inbound {
     /// Time limits for clients.
     pub timeouts: Timeouts,
     /// The maximum number of open connections. Default: no separate limit.
-    pub connections: Option<u32>,
+    pub connections: Option<Placed<u32>>,
 }
 
 /// Traffic from this workload to others.
@@ -59,7 +59,7 @@ pub struct Outbound {
     /// Time limits for clients.
     pub timeouts: Timeouts,
     /// The maximum number of open connections. Default: no separate limit.
-    pub connections: Option<u32>,
+    pub connections: Option<Placed<u32>>,
 }
 
 /// Limits on captured UDP; `{}` for the defaults. It needs CAP_NET_ADMIN and, inbound, CAP_NET_RAW.

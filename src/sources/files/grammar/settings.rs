@@ -71,7 +71,7 @@ pub struct Dns {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// The maximum number of open connections, over all listeners. Default 100000.
-    pub connections: Option<u32>,
+    pub connections: Option<Placed<u32>>,
     /// Bytes of a message head. Default 60KiB.
     pub header_bytes: Option<Placed<Size>>,
     /// Field lines of a message head, at most 256. Default 100.

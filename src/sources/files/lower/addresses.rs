@@ -59,11 +59,17 @@ pub(super) fn help_for_endpoint(text: &str) -> String {
         && address.parse::<SocketAddr>().is_ok()
     {
         let has = |word: &str| rest.split(' ').any(|option| option == word);
-        if has("backup") || has("down") {
-            return "take it out: every endpoint of the list gets requests".to_owned();
+        if has("backup") {
+            return format!(
+                "there are no backup endpoints: take {address} out; without `backup`, it gets \
+                 requests all the time"
+            );
+        }
+        if has("down") {
+            return format!("take {address} out, or write {{address: {address}, weight: 0}}");
         }
         let weight = rest.split(' ').find_map(|option| option.strip_prefix("weight="));
-        let weight = weight.filter(|weight| weight.parse::<u32>().is_ok()).unwrap_or("2");
+        let weight = weight.filter(|weight| weight.parse::<u32>().is_ok()).unwrap_or("N");
         return format!("write {address}, or a map: {{address: {address}, weight: {weight}}}");
     }
     let name = |host: &str| host.bytes().any(|byte| byte.is_ascii_alphabetic());

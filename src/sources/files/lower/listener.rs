@@ -37,7 +37,7 @@ pub(super) fn listener(
         http2: http2::http2(value.http2),
         timeouts: timeouts(value.timeouts),
         tcp: tcp::tcp(value.tcp),
-        connections: value.connections,
+        connections: value.connections.map(Into::into),
         connections_per_source: value.connections_per_source.map(Into::into),
         requests_per_connection: value.requests_per_connection.map(Into::into),
         rate_limit: value.rate_limit.map(rate_limit::rate_limit),

@@ -54,7 +54,7 @@ fn inbound(lower: &mut Lower<'_>, written: Inbound) -> model::Inbound {
         forward_client_cert: listener::forward_client_cert(written.forward_client_cert),
         udp: written.udp.map(udp),
         timeouts: listener::timeouts(written.timeouts),
-        connections: written.connections,
+        connections: written.connections.map(Into::into),
     }
 }
 
@@ -67,7 +67,7 @@ fn outbound(lower: &mut Lower<'_>, written: Outbound) -> model::Outbound {
         protocols: protocols(lower, written.ports),
         udp: written.udp.map(udp),
         timeouts: listener::timeouts(written.timeouts),
-        connections: written.connections,
+        connections: written.connections.map(Into::into),
     }
 }
 

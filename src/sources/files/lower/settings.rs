@@ -58,7 +58,7 @@ fn admin_bind(lower: &mut Lower<'_>, admin: &Admin) -> AdminBind {
 fn limits(limits: Limits) -> model::Limits {
     let bytes = |size: Option<Size>| size.map(|size| size.0);
     model::Limits {
-        connections: limits.connections,
+        connections: limits.connections.map(Into::into),
         header_bytes: size(limits.header_bytes),
         headers: limits.headers.map(Into::into),
         uri_bytes: bytes(limits.uri_bytes),

@@ -13,7 +13,8 @@ pub(super) const BEHIND: [&str; 6] =
     ["upstream", "backend", "cluster", "service", "endpoint", "route"];
 
 /// Keys that have an address.
-const ADDRESSES: [&str; 7] = ["bind", "listen", "address", "port", "server", "url", "host"];
+const ADDRESSES: [&str; 8] =
+    ["bind", "listen", "address", "port", "server", "url", "host", "endpoint"];
 
 /// The addresses in a value.
 #[derive(Default)]
@@ -21,6 +22,8 @@ pub(super) struct Addresses {
     whole: Vec<SocketAddr>,
     ip: Option<IpAddr>,
     port: Option<u16>,
+    /// A port is written as `:80`, which is all addresses of IPv4 and IPv6.
+    both: bool,
     /// Names in DNS, with the port if it is written there.
     names: Vec<(String, Option<u16>)>,
     https: bool,
@@ -71,6 +74,7 @@ impl Addresses {
     fn add_text(&mut self, text: &str) {
         let Some((written, https)) = habits::address::written(text) else { return };
         self.https |= https;
+        self.both |= text.starts_with(':');
         match written {
             Written::Whole(address) => self.whole.push(address),
             Written::Ip(ip) => _ = self.ip.get_or_insert(ip),
@@ -89,6 +93,16 @@ impl Addresses {
         let address = self.whole.first().copied().or(joined)?;
         // An IPv6 address begins with [, which is a list without quotes.
         Some(if address.is_ipv6() { format!("'{address}'") } else { address.to_string() })
+    }
+
+    /// The same for `bind`, which may have two.
+    pub(super) fn to_bind(&self) -> Option<String> {
+        match (&self.whole[..], self.ip, self.port) {
+            ([], None, Some(port)) if self.both => {
+                Some(format!("[\"0.0.0.0:{port}\", \"[::]:{port}\"]"))
+            }
+            _ => self.to_listen(),
+        }
     }
 
     /// The addresses to connect to.

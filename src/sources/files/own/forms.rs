@@ -1,12 +1,10 @@
 //! Values of the author in another form: a prefix as a path of `match`, a status as an action.
 
+use std::net::SocketAddr;
+
 use super::super::node::{Kind, Node};
 use super::addresses::{Addresses, BEHIND};
-use super::{entry, is_time, quoted, text};
-use crate::compile::habits::address;
-
-/// The keys that hold the name of a service at other proxies.
-const TARGETS: [&str; 6] = ["cluster", "host", "service", "backend", "upstream", "name"];
+use super::{entries_of, entry, flow, limits, own_entry, quoted, shares, targets, text, urls};
 
 /// The form `name` of `node`: see `compile::habits::filled`.
 pub(super) fn value(node: &Node, name: &str) -> Option<String> {
@@ -22,19 +20,21 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
         "begins" => regex(&format!("{}.*", regex::escape(some(node)?))),
         "ends" => regex(&format!(".*{}", regex::escape(some(node)?))),
         "answer" => answer(node),
-        "target" => target(node),
-        "toservice" => target(node)?.split_once('`').map(|(to, _)| to.to_owned()),
-        "services" => named(node, &|it| Addresses::of(it, &[]).to_service()),
-        "listeners" => {
-            named(node, &|it| Some(format!("bind: {}", Addresses::of(it, &BEHIND).to_listen()?)))
-        }
-        "weights" => weights(node),
-        "rate" => rate(node.text()),
-        "bucket" => bucket(node),
+        "urlparts" => urls::redirect(node.text()),
+        "target" => targets::target(node),
+        "toservice" => targets::target(node)?.split_once('`').map(|(to, _)| to.to_owned()),
+        "weights" => targets::weights(node),
+        "services" => named(node, &service_keys),
+        "listeners" => named(node, &listener_keys),
+        "pairs" => pairs(node),
+        "level" => level(node),
+        "versions" => versions(node, None),
+        "stdev" => stdev(node.text()),
+        "value" => flow::one_line(node),
         "keys" => Some(format!("{{{}}}", Addresses::of(node, &[]).to_service()?)),
         "reach" => Addresses::of(node, &[]).to_service(),
         "endpoint" => Addresses::of(node, &[]).to_endpoint(),
-        _ => None,
+        name => limits::value(node, name).or_else(|| shares::value(node, name)),
     }
 }
 
@@ -91,7 +91,8 @@ fn check_path(node: &Node) -> Option<String> {
     found.text().split(' ').find(|word| word.starts_with('/')).and_then(quoted)
 }
 
-fn host(node: &Node) -> Option<String> {
+/// The first name of a host.
+pub(super) fn host(node: &Node) -> Option<String> {
     let first = match &node.kind {
         Kind::List(items) => items.first()?,
         _ => node,
@@ -114,61 +115,6 @@ fn named(node: &Node, form: &dyn Fn(&Node) -> Option<String>) -> Option<String> 
     all.filter(|all| !all.is_empty()).map(|all| all.join(", "))
 }
 
-/// The value of the entry `name` of the map `node`.
-fn own_entry<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
-    let Kind::Map(entries) = &node.kind else { return None };
-    entries.iter().find(|(key, _)| key.text == name).map(|(_, value)| value)
-}
-
-/// The names with their weights in a list such as `[{name: a, weight: 90}]` or `[{a: 90}]`, at any
-/// depth.
-fn weights(node: &Node) -> Option<String> {
-    let items = match &node.kind {
-        Kind::Map(entries) => return entries.iter().find_map(|(_, value)| weights(value)),
-        Kind::List(items) => items,
-        Kind::Null | Kind::Scalar { .. } => return None,
-    };
-    let one = |item: &Node| {
-        let Kind::Map(entries) = &item.kind else { return None };
-        let (name, weight) = match own_entry(item, "weight") {
-            Some(weight) => {
-                (TARGETS.iter().find_map(|name| entry(item, name)).and_then(text)?, weight)
-            }
-            None if entries.len() == 1 => (quoted(&entries[0].0.text)?, &entries[0].1),
-            None => return None,
-        };
-        let weight = weight.text().trim_end_matches('%');
-        weight.parse::<u32>().is_ok().then(|| format!("{name}: {weight}"))
-    };
-    items.iter().map(one).collect::<Option<Vec<_>>>().map(|all| all.join(", "))
-}
-
-/// The keys for `10r/s`.
-fn rate(text: &str) -> Option<String> {
-    let (requests, per) = text.split_once("r/").filter(|(_, per)| matches!(*per, "s" | "m"))?;
-    let requests: u32 = requests.parse().ok()?;
-    Some(format!("requests: {requests}, per: 1{per}"))
-}
-
-/// The keys for Envoy's bucket: `tokens_per_fill` in each `fill_interval`, and at most `max_tokens`
-/// at once.
-fn bucket(node: &Node) -> Option<String> {
-    let number = |name| entry(node, name).and_then(|it| it.text().parse::<u32>().ok());
-    if let Ok(requests) = node.text().parse::<u32>() {
-        return Some(format!("requests: {requests}, per: 1s"));
-    }
-    let interval = entry(node, "fill_interval").map(Node::text).filter(|text| is_time(text));
-    let most = number("max_tokens");
-    // Without this key, Envoy adds one token.
-    let default = if interval.is_some() { most.and(Some(1)) } else { most };
-    let requests = number("tokens_per_fill").or(default)?;
-    let keys = format!("requests: {requests}, per: {}", interval.unwrap_or("1s"));
-    match most.and_then(|most| most.checked_sub(requests)) {
-        None | Some(0) => Some(keys),
-        Some(more) => Some(format!("{keys}, burst: {more}")),
-    }
-}
-
 /// The action of a rule that answers itself.
 fn answer(node: &Node) -> Option<String> {
     let words = match entry(node, "status").or_else(|| entry(node, "code")) {
@@ -178,12 +124,10 @@ fn answer(node: &Node) -> Option<String> {
     let (status, rest) = words.split_once(' ').unwrap_or((words, ""));
     let status: u16 = status.parse().ok().filter(|status| (200..600).contains(status))?;
     if matches!(status, 301 | 302 | 303 | 307 | 308) {
-        let to = match rest.split_once("://") {
-            Some((scheme, _)) => {
-                format!("scheme: {scheme}, host: {}", super::url_host(rest)?)
-            }
-            None if rest.starts_with('/') => format!("path: {}", quoted(rest)?),
-            None => "scheme: https".to_owned(),
+        let to = match rest.contains("://") {
+            true => urls::redirect(rest)?,
+            false if rest.starts_with('/') => format!("path: {}", quoted(rest)?),
+            false => "scheme: https".to_owned(),
         };
         // A variable of another proxy is no text.
         return (!to.contains('$')).then(|| format!("redirect: {{{to}, status: {status}}}"));
@@ -197,21 +141,115 @@ fn answer(node: &Node) -> Option<String> {
     (!(300..400).contains(&status)).then(|| format!("respond: {{status: {status}{body}}}"))
 }
 
-/// The destination of a rule: the name of a service, or an address with its service.
-fn target(node: &Node) -> Option<String> {
-    let found = match &node.kind {
-        Kind::List(items) if items.len() != 1 => return None,
-        _ => TARGETS.iter().find_map(|name| entry(node, name)).unwrap_or(node),
-    };
-    let written = some(found)?;
-    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    let named = written.bytes().all(letter) && written.parse::<std::net::IpAddr>().is_err();
-    if !named {
-        let to = address::service(written)?;
-        return Some(format!("to: app`, and `services: {{app: {{{to}}}}}"));
+/// The keys of a service: those that it has already, or those for its addresses.
+fn service_keys(node: &Node) -> Option<String> {
+    let right = ["endpoints", "dns", "versions"];
+    if right.iter().any(|name| own_entry(node, name).is_some_and(is_short)) {
+        return flow::pairs(entries_of(node).iter().filter(|(key, _)| key.text != "name"));
     }
-    // The name of a service in Kubernetes, without its namespace.
-    let name = written.split_once(".svc").map_or(written, |(name, _)| name);
-    let name = if name.len() < written.len() { name.split('.').next()? } else { name };
-    Some(format!("to: {name}`, with `{name}` in `services"))
+    Addresses::of(node, &[]).to_service()
+}
+
+/// Whether `node` is a text, or a list or a map of texts.
+fn is_short(node: &Node) -> bool {
+    let is_text = |node: &Node| !node.text().is_empty();
+    match &node.kind {
+        Kind::Null => false,
+        Kind::Scalar { text, .. } => !text.contains("://"),
+        Kind::List(items) => items.iter().all(|it| is_text(it) && !it.text().contains("://")),
+        Kind::Map(entries) => entries.iter().all(|(_, value)| is_short(value)),
+    }
+}
+
+/// The keys of a listener: those that it has already, or its address.
+fn listener_keys(node: &Node) -> Option<String> {
+    if own_entry(node, "bind").is_some_and(|bind| bind.text().parse::<SocketAddr>().is_ok()) {
+        return flow::pairs(entries_of(node).iter().filter(|(key, _)| key.text != "name"));
+    }
+    Some(format!("bind: {}", Addresses::of(node, &BEHIND).to_bind()?))
+}
+
+/// The header fields in `X-A b`, `X-A: b`, `{x-a: b}`, `[{header: {key: x-a, value: b}}]` and
+/// `[{name: x-a, value: b}]`, as `x-a: b`.
+fn pairs(node: &Node) -> Option<String> {
+    if let Some(inner) = ["set", "add", "header"].iter().find_map(|name| own_entry(node, name)) {
+        return pairs(inner);
+    }
+    let named = own_entry(node, "key").or_else(|| own_entry(node, "name"));
+    if let Some((name, value)) = named.zip(own_entry(node, "value")) {
+        return flow::pair(name.text(), value);
+    }
+    match &node.kind {
+        Kind::Null => None,
+        Kind::Scalar { text, .. } => {
+            let (name, value) = text.split_once([' ', ':'])?;
+            let value = value.trim_start_matches([' ', ':']).trim();
+            // A variable of another proxy is no text.
+            let value = quoted(value).filter(|_| !value.contains(['$', '%']))?;
+            Some(format!("{}: {value}", quoted(name)?))
+        }
+        Kind::List(items) => {
+            let all: Option<Vec<_>> = items.iter().map(pairs).collect();
+            all.filter(|all| !all.is_empty()).map(|all| all.join(", "))
+        }
+        Kind::Map(entries) => {
+            let texts = entries.iter().all(|(_, value)| !value.text().is_empty());
+            texts.then(|| flow::pairs(entries.iter()))?.filter(|all| !all.is_empty())
+        }
+    }
+}
+
+/// The entries of a level that Ringway does not have, as entries of the level above.
+fn level(node: &Node) -> Option<String> {
+    if let Some(inner) = own_entry(node, "thresholds") {
+        return level(inner);
+    }
+    let map = match &node.kind {
+        Kind::List(items) if items.len() == 1 => &items[0],
+        Kind::List(_) | Kind::Null | Kind::Scalar { .. } => return None,
+        Kind::Map(_) => node,
+    };
+    let entries = entries_of(map).iter().filter(|(key, _)| key.text != "priority");
+    let all: Option<Vec<_>> =
+        entries.map(|(key, value)| flow::pair(&flow::snake(&key.text), value)).collect();
+    all.filter(|all| !all.is_empty()).map(|all| all.join(", "))
+}
+
+/// The versions of a service from a list of subsets. The `endpoints` of the service belong to its
+/// only version.
+pub(super) fn versions(node: &Node, endpoints: Option<&Node>) -> Option<String> {
+    let Kind::List(items) = &node.kind else { return None };
+    let known = endpoints.filter(|_| items.len() == 1);
+    let list = known.and_then(|known| Addresses::of(known, &[]).to_connect());
+    let list = list.unwrap_or_else(|| "IP:PORT".to_owned());
+    let name = |item: &Node| {
+        let name = own_entry(item, "name").unwrap_or(item);
+        Some(format!("{}: [{list}]", text(name)?))
+    };
+    let all: Option<Vec<_>> = items.iter().map(name).collect();
+    all.filter(|all| !all.is_empty()).map(|all| all.join(", "))
+}
+
+/// Envoy's 1900 is 1.9.
+fn stdev(text: &str) -> Option<String> {
+    match text.parse::<u32>() {
+        Ok(thousandths @ 100..) => {
+            let factor = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
+            Some(factor.trim_end_matches('0').trim_end_matches('.').to_owned())
+        }
+        _ => text.parse::<f64>().is_ok_and(|it| it > 0.0).then(|| text.to_owned()),
+    }
+}
+
+/// The map or list `node` without the entries called `names`.
+pub(super) fn without(node: &Node, names: &[&str]) -> Node {
+    let mut node = node.clone();
+    match &mut node.kind {
+        Kind::Map(entries) => entries.retain(|(key, _)| !names.contains(&key.text.as_str())),
+        Kind::List(items) => items.retain(|item| {
+            own_entry(item, "name").is_none_or(|name| !names.contains(&name.text()))
+        }),
+        Kind::Null | Kind::Scalar { .. } => {}
+    }
+    node
 }

@@ -1,0 +1,273 @@
+//! The values around an unknown key, for its advice: those beside it, and those above it.
+
+use std::cell::RefCell;
+
+use super::super::diagnostic::Place;
+use super::super::node::{Key, Kind, Node};
+use super::{flow, forms, limits, own_entry, quoted, shares, targets, text, urls};
+use crate::compile::habits::{self, Names};
+
+/// An unknown key and its map.
+struct Around<'n> {
+    key: &'n Key,
+    node: &'n Node,
+    /// The entries of its map.
+    all: &'n [(Key, Node)],
+    /// The maps above, the nearest first: the key below which the search went on, and the entries.
+    above: Vec<(&'n Key, &'n [(Key, Node)])>,
+    names: &'n Names,
+}
+
+/// The advice for the unknown key at `place` below `root`, and the places of the other unknown keys
+/// whose values it includes.
+pub(in super::super) fn advice(
+    advice: &str,
+    root: &Node,
+    place: Place,
+    names: &Names,
+) -> (String, Vec<Place>) {
+    let mut above = Vec::new();
+    let Some((key, node, all)) = find(root, place, &mut above) else {
+        return (advice.to_owned(), Vec::new());
+    };
+    let around = Around { key, node, all, above, names };
+    let others = RefCell::new(Vec::new());
+    let value = |name: &str| match around.value(name) {
+        Some((value, others_of)) => {
+            others.borrow_mut().extend(others_of.iter().map(|key| key.place));
+            Some(value)
+        }
+        None => super::value(node, name),
+    };
+    let filled = habits::filled(advice, &value);
+    let others = others.into_inner();
+    (around.in_place_of_another(filled, &others), others)
+}
+
+/// An entry, and all entries of its map.
+type Entry<'n> = (&'n Key, &'n Node, &'n [(Key, Node)]);
+
+/// The entry with the key at `place`, and the entries of its map.
+fn find<'n>(
+    node: &'n Node,
+    place: Place,
+    above: &mut Vec<(&'n Key, &'n [(Key, Node)])>,
+) -> Option<Entry<'n>> {
+    match &node.kind {
+        Kind::Null | Kind::Scalar { .. } => None,
+        Kind::List(items) => items.iter().find_map(|item| find(item, place, above)),
+        Kind::Map(entries) => {
+            if let Some((key, value)) = entries.iter().find(|(key, _)| key.place == place) {
+                return Some((key, value, entries));
+            }
+            entries.iter().find_map(|(key, value)| {
+                let found = find(value, place, above)?;
+                above.push((key, entries));
+                Some(found)
+            })
+        }
+    }
+}
+
+/// A value for advice, and the other keys that it includes.
+type Found<'n> = Option<(String, Vec<&'n Key>)>;
+
+impl<'n> Around<'n> {
+    /// The value for the placeholder `name`, and the other keys that it includes.
+    fn value(&self, name: &str) -> Found<'n> {
+        let alone = |value: Option<String>| Some((value?, Vec::new()));
+        match name {
+            "@" | "endpoint" | "reach" => {
+                let (value, other) = super::address(self.node, name, (self.key, self.all))?;
+                Some((value, vec![other]))
+            }
+            "above" => alone(quoted(&self.above.first()?.0.text)),
+            "key" => alone(quoted(&self.key.text)),
+            "limits" => limits::of_entries(self.key, self.all),
+            "fields" => self.fields(),
+            "to" => alone(text(self.beside("to").or_else(|| self.of_rule("to"))?)),
+            "weighted" => alone(self.weighted()),
+            "oldpath" => alone(self.old_path()),
+            "target" => alone(self.target()),
+            "hostrules" => alone(self.host_rules()),
+            "versions" => alone(forms::versions(self.node, self.beside("endpoints"))),
+            "copy" => self.copy(),
+            "mirrorshare" => alone(self.mirror_share()),
+            "sections" => alone(self.sections()),
+            "routes" => alone(self.routes()),
+            _ => None,
+        }
+    }
+
+    fn beside(&self, name: &str) -> Option<&'n Node> {
+        self.all.iter().find(|(key, _)| key.text == name).map(|(_, value)| value)
+    }
+
+    /// The entry `name` of the rule above.
+    fn of_rule(&self, name: &str) -> Option<&'n Node> {
+        let (_, entries) = self.above.first()?;
+        entries.iter().find(|(key, _)| key.text == name).map(|(_, value)| value)
+    }
+
+    /// Header fields that are written without `set`, all of them.
+    fn fields(&self) -> Found<'n> {
+        let known = ["set", "add", "remove"];
+        let is = |(key, value): &&(Key, Node)| {
+            !known.contains(&key.text.as_str()) && !value.text().is_empty()
+        };
+        let fields = || self.all.iter().filter(is);
+        let pairs = flow::pairs(fields()).filter(|pairs| !pairs.is_empty())?;
+        let others = fields().map(|(key, _)| key).filter(|key| key.place != self.key.place);
+        Some((pairs, others.collect()))
+    }
+
+    /// The destination beside `weight: 90`, with it.
+    fn weighted(&self) -> Option<String> {
+        let weight: u32 = self.node.text().trim_end_matches('%').parse().ok()?;
+        let to = text(self.beside("to")?)?;
+        let name = to.split('/').next()?;
+        let other =
+            if name.len() < to.len() { format!("{name}/VERSION") } else { "SERVICE".into() };
+        Some(format!("{to}: {weight}, {other}: {}", 100_u32.checked_sub(weight)?))
+    }
+
+    /// The path in `match` beside the key.
+    fn old_path(&self) -> Option<String> {
+        let path = own_entry(self.beside("match")?, "path")?;
+        text(path).filter(|_| path.text().ends_with("/*"))
+    }
+
+    /// The destination in a URL. Its path replaces that of the rule.
+    fn target(&self) -> Option<String> {
+        let target = targets::target(self.node)?;
+        let Some(path) = urls::path(self.node.text()) else { return Some(target) };
+        let prefix = || quoted(&format!("{}/", path.trim_end_matches('/')));
+        let old = self.beside("match").and_then(|it| own_entry(it, "path")).map(Node::text);
+        let rewrite = match old {
+            Some(old) if old.ends_with("/*") => format!("rewrite: {{prefix: {}}}", prefix()?),
+            Some(old) if old != path => format!("rewrite: {{path: {}}}", quoted(path)?),
+            None if path != "/" => {
+                format!("match: {{path: /*}}, rewrite: {{prefix: {}}}", prefix()?)
+            }
+            _ => return Some(target),
+        };
+        let (to, service) = target.split_once('`')?;
+        Some(format!("{to}, {rewrite}`{service}"))
+    }
+
+    /// The entries of `routes` for the hosts in a rule, with the rest of the rule.
+    fn host_rules(&self) -> Option<String> {
+        let in_match = self.above.first().is_some_and(|(key, _)| key.text == "match");
+        let rest = |all: &'n [(Key, Node)], key: &Key| {
+            flow::pairs(all.iter().filter(|(it, _)| it.place != key.place))
+        };
+        let rule = match in_match {
+            false => rest(self.all, self.key)?,
+            true => {
+                let (key, all) = *self.above.first()?;
+                let conditions = rest(self.all, self.key)?;
+                let rest = rest(all, key)?;
+                match conditions.is_empty() {
+                    true => rest,
+                    false => format!("match: {{{conditions}}}, {rest}"),
+                }
+            }
+        };
+        let is_rule = self.beside("to").or_else(|| self.of_rule("to")).is_some()
+            || ["respond", "redirect"].iter().any(|name| self.beside(name).is_some());
+        let rule = if is_rule { rule } else { "to: SERVICE".to_owned() };
+        let hosts = match &self.node.kind {
+            Kind::List(items) => items.iter().collect(),
+            _ => vec![self.node],
+        };
+        let entry = |host: &&Node| Some(format!("{}: [{{{rule}}}]", forms::host(host)?));
+        let all: Option<Vec<_>> = hosts.iter().map(entry).collect();
+        all.filter(|all| !all.is_empty()).map(|all| all.join(", "))
+    }
+
+    /// The destination of a copy, which may be in two entries: `host` and `subset`.
+    fn copy(&self) -> Found<'n> {
+        let find =
+            |names: &[&str]| self.all.iter().find(|(key, _)| names.contains(&key.text.as_str()));
+        let name = find(&["host", "cluster", "service", "name", "to"]);
+        let version = find(&["subset", "version"]);
+        let others = [name, version].into_iter().flatten().map(|(key, _)| key);
+        let others = others.filter(|key| key.place != self.key.place).collect();
+        let to = match (name, version) {
+            (Some((_, name)), None) => targets::destination(name)?,
+            (Some((_, name)), Some((_, version))) => {
+                quoted(&format!("{}/{}", targets::destination(name)?, version.text()))?
+            }
+            (None, Some((_, version))) => format!("SERVICE/{}", text(version)?),
+            (None, None) => return None,
+        };
+        Some((to, others))
+    }
+
+    /// The mirror beside its share.
+    fn mirror_share(&self) -> Option<String> {
+        let share = shares::share(self.node);
+        let to = self.beside("mirror").and_then(|mirror| match own_entry(mirror, "to") {
+            Some(to) => text(to),
+            None => targets::destination(mirror),
+        });
+        let to = to.unwrap_or_else(|| "SERVICE".to_owned());
+        Some(format!("{{to: {to}, percent: {}}}", share?))
+    }
+
+    /// The services that a section of another proxy has, without those that exist already.
+    fn sections(&self) -> Option<String> {
+        let names: Vec<&str> = match &self.node.kind {
+            Kind::Map(entries) => entries.iter().map(|(key, _)| key.text.as_str()).collect(),
+            Kind::List(items) => items
+                .iter()
+                .map(|it| own_entry(it, "name").map(Node::text))
+                .collect::<Option<_>>()?,
+            Kind::Null | Kind::Scalar { .. } => return None,
+        };
+        let known = |name: &&&str| self.names.services.iter().any(|known| known == **name);
+        let there: Vec<&str> = names.iter().filter(known).copied().collect();
+        let shown = there.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let are = if there.len() == 1 { "is" } else { "are" };
+        if !names.is_empty() && there.len() == names.len() {
+            return Some(format!("leave it out: {shown} {are} in `services` already"));
+        }
+        let all = super::value(self.node, "services")?;
+        if self.names.sections.iter().all(|section| section != "services") {
+            return Some(format!("services are in `services`: services: {{{all}}}"));
+        }
+        let new = forms::without(self.node, &there);
+        let new = super::value(&new, "services")?;
+        let there = if there.is_empty() { String::new() } else { format!("; {shown} {are} there") };
+        Some(format!("services are in `services`; write there: {new}{there}"))
+    }
+
+    /// The rules of Traefik's routers.
+    fn routes(&self) -> Option<String> {
+        let routers: Vec<&Node> = match &self.node.kind {
+            Kind::Map(entries) => entries.iter().map(|(_, value)| value).collect(),
+            _ => return None,
+        };
+        let all: Option<Vec<_>> = routers.into_iter().map(targets::router).collect();
+        let all = all?.join(", ");
+        match self.names.sections.iter().any(|section| section == "routes") {
+            true => Some(format!("rules are in `routes`, by host; write there: {all}")),
+            false => Some(format!("rules are in `routes`, by host: routes: {{{all}}}")),
+        }
+    }
+
+    /// The advice to write a key that is there already. `included` are the places of keys whose
+    /// values are in the advice.
+    fn in_place_of_another(&self, advice: String, included: &[Place]) -> String {
+        let Some(rest) = advice.strip_prefix("write `") else { return advice };
+        let Some((name, _)) = rest.split_once(':') else { return advice };
+        let is = |(key, _): &&(Key, Node)| key.text == name && !included.contains(&key.place);
+        let there = self.all.iter().find(is).and_then(|(_, there)| flow::pair(name, there));
+        let Some(there) = there else { return advice };
+        let Some((new, more)) = rest.split_once('`') else { return advice };
+        if new == there {
+            return format!("leave it out: `{there}` is there already");
+        }
+        format!("leave it out, or write `{new}` in place of `{there}`{more}")
+    }
+}
