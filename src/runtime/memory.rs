@@ -27,8 +27,8 @@ pub fn give_back() {
 }
 
 /// The mappings of unchanged code in `smaps` (proc_pid_smaps(5)). The start and a reload run most
-/// of the code once: parsers, the command line, the compiler. Its pages stay mapped, and are most of
-/// the memory of an idle proxy. When a page is used again, the kernel maps it again, normally
+/// of the code once: parsers, the command line, the compiler. Its pages stay mapped, and are most
+/// of the memory of an idle proxy. When a page is used again, the kernel maps it again, normally
 /// without a read from the disk. A mapping with private pages is left out: a debugger changed it.
 fn code(smaps: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
