@@ -51,7 +51,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(10);
 const INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// The longest `probe_interval`.
-const PROBE_INTERVAL_MAX: Duration = Duration::from_hours(24);
+const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Compiles the adaptive limit of the service called `name`.
 pub(super) fn concurrency(
@@ -99,7 +99,7 @@ pub(super) fn concurrency(
     let terms = ConcurrencyTerms {
         min: min.max(1),
         max: max.max(min).max(1),
-        percentile: written.percentile.as_ref().map_or(PERCENTILE, |it| it.value),
+        percentile: or(&written.percentile, PERCENTILE),
         interval: time(&written.interval, UPDATE_INTERVAL, (INTERVAL_MIN, INTERVAL_MAX)),
         probe_interval: time(
             &written.probe_interval,

@@ -25,7 +25,7 @@ pub struct Concurrency {
     /// The largest limit.
     pub max: Option<Item<u32>>,
     /// The percentile of the latencies that is compared.
-    pub percentile: Option<Item<u8>>,
+    pub percentile: Option<Item<u32>>,
     /// The time between two updates of the limit.
     pub interval: Option<Item<Duration>>,
     /// The time between two probes.

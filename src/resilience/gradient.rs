@@ -17,13 +17,13 @@ pub const CONCURRENCY_MIN: u32 = 3;
 pub const CONCURRENCY_MAX: u32 = 1000;
 
 /// The default of `percentile`, as Envoy's.
-pub const PERCENTILE: u8 = 50;
+pub const PERCENTILE: u32 = 50;
 
 /// The default of `interval`, as Envoy's.
 pub const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The default of `probe_interval`, as Envoy's.
-pub const PROBE_INTERVAL: Duration = Duration::from_mins(1);
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The default of `probe_requests`, as Envoy's.
 pub const PROBE_REQUESTS: u32 = 50;
@@ -68,7 +68,7 @@ pub struct ConcurrencyTerms {
     /// The largest limit.
     pub max: u32,
     /// The percentile of the latencies that is compared.
-    pub percentile: u8,
+    pub percentile: u32,
     /// The time between two updates of the limit.
     pub interval: Duration,
     /// The time between two probes.
@@ -160,7 +160,7 @@ impl Window {
     }
 
     /// The latency in microseconds that `percent` of the requests do not exceed.
-    fn percentile(&self, percent: u8) -> f64 {
+    fn percentile(&self, percent: u32) -> f64 {
         let mut left = self.samples() as f64 * f64::from(percent) / 100.0;
         for (bucket, &count) in self.counts.iter().enumerate() {
             let count = count as f64;

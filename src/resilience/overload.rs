@@ -4,8 +4,6 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::message::HeadView;
-
 /// The default of `shed`, in percent of a limit.
 pub const SHED_PERCENT: u8 = 90;
 
@@ -132,9 +130,9 @@ pub struct PriorityBy {
 }
 
 impl PriorityBy {
-    /// The priority of `request`.
-    pub fn of(&self, request: HeadView<'_>) -> Priority {
-        let Some(value) = request.value(self.header.as_bytes()) else { return Priority::Normal };
+    /// The priority of a request with this value of the field.
+    pub fn of(&self, value: Option<&[u8]>) -> Priority {
+        let Some(value) = value else { return Priority::Normal };
         let is_in = |list: &[Box<str>]| list.iter().any(|it| it.as_bytes() == value);
         match () {
             () if is_in(&self.high) => Priority::High,

@@ -17,6 +17,11 @@ const CORES: u32 = 4;
 /// How long it works on one.
 const WORK: Duration = Duration::from_millis(20);
 
+/// Passes the time of one request. This is the load of the test, and not a wait for a condition.
+fn work() {
+    std::thread::park_timeout(WORK);
+}
+
 /// The number of clients that ask at the same time. Without a limit, a request takes ten times as
 /// long as alone.
 const CLIENTS: u32 = 10 * CORES;
@@ -32,7 +37,7 @@ fn server() -> (Origin, Arc<AtomicU32>) {
             let mut taken = freed.wait_while(cores.lock().unwrap(), |cores| *cores == 0).unwrap();
             *taken -= 1;
             drop(taken);
-            std::thread::sleep(WORK); // this is the work, not a wait for a condition
+            work();
             *cores.lock().unwrap() += 1;
             freed.notify_one();
             counted.fetch_sub(1, Ordering::SeqCst);
@@ -69,7 +74,7 @@ fn answered(client: &mut Client) -> Duration {
         assert_eq!(answer.status, 503);
         assert_eq!(answer.field("x-ringway-overloaded"), Some("true"));
         assert!(answer.text().starts_with("more requests to the service"), "{}", answer.text());
-        std::thread::sleep(WORK); // a client that is refused does not spin
+        work(); // a client that is refused does not spin
     }
 }
 

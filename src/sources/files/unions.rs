@@ -362,7 +362,13 @@ impl TextOrMap for Concurrency {
     fn from_text(text: &str) -> Result<Self, String> {
         match text {
             "adaptive" => Ok(Self(ConcurrencyMap::default())),
-            _ => Err(format!("{text:?} is not `adaptive`")),
+            _ => match text.parse::<u32>() {
+                Ok(number) => Err(format!(
+                    "{text} is a fixed limit\nwrite `adaptive`, or \
+                     `circuit_breaker: {{max_requests: {number}}}` in place of `concurrency`"
+                )),
+                Err(_) => Err(format!("{text:?} is not `adaptive`\nwrite `concurrency: adaptive`")),
+            },
         }
     }
 

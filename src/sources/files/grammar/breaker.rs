@@ -1,4 +1,5 @@
-//! The grammar of `circuit_breaker:` and `concurrency:`. Its comments are the descriptions in the JSON Schema.
+//! The grammar of `circuit_breaker:` and `concurrency:`. Its comments are the descriptions in the
+//! JSON Schema.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -31,7 +32,7 @@ pub struct ConcurrencyMap {
     /// The largest limit. Default 1000.
     pub max: Option<Placed<u32>>,
     /// The percentile of the latencies that is compared, from 1 to 99. Default 50.
-    pub percentile: Option<Placed<u8>>,
+    pub percentile: Option<Placed<u32>>,
     /// The time between two updates of the limit. Default 100ms.
     pub interval: Option<Placed<Time>>,
     /// The time between two probes, which measure the latency without load. A random part of up to

@@ -28,6 +28,6 @@ pub(super) fn concurrency(written: Placed<Concurrency>) -> Item<model::Concurren
     Item::new(concurrency, origin(place))
 }
 
-fn number<N>(written: Placed<N>) -> Item<N> {
+fn number(written: Placed<u32>) -> Item<u32> {
     Item::new(written.value, origin(written.place))
 }
