@@ -27,7 +27,7 @@ pub enum Rejection {
     /// The issuer's key does not allow the algorithm that the token names, for example `none` or a
     /// shared secret.
     Algorithm,
-    /// The issuer has no such key.
+    /// The issuer has no key with the `kid` of the token.
     Key,
     /// The signature is wrong.
     Signature,
@@ -54,7 +54,7 @@ impl Rejection {
         Self::Audience,
     ];
 
-    /// The value of the metric label `reason`.
+    /// The value of the metric label `result`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Missing => "missing",
