@@ -39,7 +39,7 @@ pub struct Entry<T> {
 /// The name of a new entry.
 #[derive(Clone, Copy)]
 pub enum Name<'a> {
-    /// These bytes.
+    /// A name that is given as bytes.
     Bytes(&'a [u8]),
     /// The name of an entry of the table; the newest entry has index 0.
     Entry(usize),
