@@ -170,7 +170,7 @@ impl<I: Io> Transport<I> {
 
     fn begin_read(&mut self) -> Reading {
         let (io, wire) = (self.io.clone(), Rc::clone(&self.wire));
-        // With TLS, the read needs another buffer, because `rest` has decrypted bytes.
+        // With TLS, read into another buffer: `rest` may not have room for a complete TLS record.
         let rest = if wire.tls().is_none() { self.rest.take() } else { None };
         Box::pin(async move {
             if let Some(rest) = rest {
