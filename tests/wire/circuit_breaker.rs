@@ -252,9 +252,36 @@ fn a_wait_at_the_limit_ends_with_the_timeout_of_the_request() {
         let mut first = Client::connect(port);
         first.send(GET);
         until(|| in_use(&proxy, "max_connections") == 1.0);
-        assert_eq!(Client::connect(port).request(GET).status, status, "{service}");
+        let answer = Client::connect(port).request(GET);
+        assert_eq!(answer.status, status, "{service}");
+        let detail = "no connection to the service became free";
+        assert!(answer.text().contains(detail), "{}", answer.text());
         until(|| in_use(&proxy, "max_pending_requests") == 0.0);
     }
+}
+
+#[test]
+fn a_wait_at_the_limit_tries_no_other_endpoint() {
+    let ((one, _hold), (other, _hold_other)) = (held(), held());
+    let port = free_port();
+    let proxy = Proxy::start_with(
+        &format!(
+            "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
+             routes: {{\"*\": [{{to: app}}]}}\n\
+             services: {{app: {{endpoints: [\"{}\", \"{}\"], timeout: 500ms, \
+             connect_hedge: 20ms, circuit_breaker: {{max_connections: 1}}}}}}\n",
+            one.address(),
+            other.address()
+        ),
+        1,
+    );
+    let mut first = Client::connect(port);
+    first.send(GET);
+    until(|| one.requests().len() + other.requests().len() == 1);
+    let answer = Client::connect(port).request(GET);
+    assert_eq!(answer.status, 504);
+    assert!(answer.text().contains("max_connections"), "{}", answer.text());
+    assert_eq!(proxy.metric("ringway_endpoint_requests_total"), 2.0);
 }
 
 #[test]
