@@ -97,8 +97,9 @@ impl<'x, I: Io> Outgoing<'x, I> {
         }
     }
 
-    /// Starts attempt `number` to send the request: puts its head into `drafts`, and returns all bytes of its body
-    /// that are at hand, in the client's framing. `None` after [`Outgoing::release`].
+    /// Starts attempt `number` to send the request: puts its head into `drafts`, and returns all
+    /// bytes of its body that are at hand, in the client's framing. `None` after
+    /// [`Outgoing::release`].
     pub fn begin(
         &self,
         exchange: &Exchange<'_, I>,

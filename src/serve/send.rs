@@ -125,8 +125,8 @@ fn conclude<I: Io>(
     match carried {
         Ok(Carried::Downloaded(Downloaded::Done { keep, reusable })) => {
             exchange.record.ended(now);
-            // A stream may last until its deadline. As in Envoy, this says nothing about an endpoint
-            // that has begun to answer.
+            // A stream may last until its deadline. This says nothing about an endpoint that has
+            // begun to answer, as in Envoy.
             let is_in_time = now < exchange.plan.deadline;
             let code = exchange.record.code().filter(|_| is_in_time);
             let status = exchange.record.status();
