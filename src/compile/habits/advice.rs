@@ -123,6 +123,8 @@ pub const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=N}, 
     on: [{*retry_on=CONDITION}]}`";
 pub const RATE_LIMIT: &str = "write `rate_limit: {{bucket=requests: N, per: 1s}}`; \
     with `by: source`, each client has its own";
+pub const ATTEMPT_COUNT: &str =
+    "write `retries: {attempt_count: both}`; `request` or `response` for one of them";
 pub const ON: &str = "write `on: [{*=CONDITION}]`";
 pub const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";

@@ -5,6 +5,7 @@ use super::Word;
 const SERVICE: &str = "max_idle_connections";
 const LISTENER: &str = "trusted_hops";
 const LIMITS: &str = "header_bytes";
+const CONCURRENCY_MAP: &str = "probe_requests";
 const BREAKER_MAP: &str = "max_pending_requests";
 
 const BREAKER_CONNECTIONS: &str = "write `circuit_breaker: {max_connections: {#=N}}`; \
@@ -13,6 +14,7 @@ const CONNECTION_POOL: &str = "write its parts here: connect_timeout, idle_timeo
     circuit_breaker: {max_connections: {max_connections=N}}";
 const BREAKER_PENDING: &str = "write `circuit_breaker: {max_pending_requests: {#=N}}`";
 const BREAKER_REQUESTS: &str = "write `circuit_breaker: {max_requests: {#=N}}`";
+const ADAPTIVE: &str = "write `concurrency: adaptive`";
 const BREAKER: &str = "write `circuit_breaker: {{level=max_requests: N}}`";
 
 const THRESHOLDS: &str = "leave this level out, and keep its limits: \
@@ -36,7 +38,24 @@ pub(super) const WORDS: &[Word] = &[
     ("maxqueue", SERVICE, BREAKER_PENDING),
     ("queue", SERVICE, BREAKER_PENDING),
     ("circuit_breakers", SERVICE, BREAKER),
+    ("adaptive_concurrency", SERVICE, ADAPTIVE),
+    ("concurrency_limit", SERVICE, ADAPTIVE),
+    ("gradient_controller", SERVICE, ADAPTIVE),
+    ("gradient_controller_config", SERVICE, ADAPTIVE),
+    // An adaptive limit.
+    ("min_concurrency", CONCURRENCY_MAP, "write `min: {#=N}`"),
+    ("max_concurrency_limit", CONCURRENCY_MAP, "write `max: {#=N}`"),
+    ("sample_aggregate_percentile", CONCURRENCY_MAP, "write `percentile: {#=N}`"),
+    ("concurrency_update_interval", CONCURRENCY_MAP, "write `interval: {~=TIME}`"),
+    ("request_count", CONCURRENCY_MAP, "write `probe_requests: {#=N}`"),
+    (
+        "buffer",
+        CONCURRENCY_MAP,
+        "leave it out: the latency may be a quarter above the unloaded one",
+    ),
+    ("jitter", CONCURRENCY_MAP, "leave it out: a random part of up to 15% is always added"),
     // A circuit breaker.
+    ("concurrency", BREAKER_MAP, "write it beside `circuit_breaker`: concurrency: adaptive"),
     ("thresholds", BREAKER_MAP, THRESHOLDS),
     ("maxconn", BREAKER_MAP, "write `max_connections: {#=N}`"),
     ("connections", BREAKER_MAP, "write `max_connections: {#=N}`"),
