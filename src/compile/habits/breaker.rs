@@ -1,4 +1,4 @@
-//! The words of other proxies for limits on connections and requests.
+//! The words with which other proxies limit connections and requests, with the advice for each.
 
 use super::Word;
 
@@ -16,14 +16,14 @@ const BREAKER_REQUESTS: &str = "write `circuit_breaker: {max_requests: {#=1024}}
 const BREAKER: &str = "write `circuit_breaker: {max_connections: {max_connections=1024}, \
     max_pending_requests: {max_pending_requests=1024}, max_requests: {max_requests=1024}}`";
 
-/// The keys.
+/// Each key, the map in which it is written, and the advice.
 pub(super) const WORDS: &[Word] = &[
-    // A listener, and the limits of all listeners.
+    // Keys of a listener, and of the limits of all listeners.
     ("max_connections", LISTENER, "write `connections: {#=10000}`"),
     ("maxconn", LISTENER, "write `connections: {#=10000}`"),
     ("max_connections", LIMITS, "write `connections: {#=100000}`"),
     ("maxconn", LIMITS, "write `connections: {#=100000}`"),
-    // A service.
+    // Keys of a service.
     ("connection_pool", SERVICE, CONNECTION_POOL),
     ("max_connections", SERVICE, BREAKER_CONNECTIONS),
     ("maxconn", SERVICE, BREAKER_CONNECTIONS),
@@ -34,7 +34,7 @@ pub(super) const WORDS: &[Word] = &[
     ("maxqueue", SERVICE, BREAKER_PENDING),
     ("queue", SERVICE, BREAKER_PENDING),
     ("circuit_breakers", SERVICE, BREAKER),
-    // A circuit breaker.
+    // Keys of a circuit breaker.
     ("thresholds", BREAKER_MAP, "leave it out: the limits are keys of `circuit_breaker`"),
     ("maxconn", BREAKER_MAP, "write `max_connections: {#=1024}`"),
     ("connections", BREAKER_MAP, "write `max_connections: {#=1024}`"),
