@@ -7,7 +7,7 @@ use super::Page;
 use crate::cluster::{CircuitBreaker, Limit, Service};
 use crate::snapshot::Snapshot;
 
-/// Writes the metrics of the services that have a circuit breaker.
+/// Writes the metrics of all services that have a circuit breaker.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let with = |service| {
         let service: &Arc<Service> = service;

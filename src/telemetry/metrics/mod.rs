@@ -1,6 +1,6 @@
-//! The counters as Prometheus text (exposition format 0.0.4).
+//! Renders all metrics in the Prometheus text format (version 0.0.4).
 //!
-//! No client library is used: such libraries store the values themselves, but our values are in
+//! No client library is used: such a library stores the values itself, but here the values are in
 //! the cells of the workers.
 
 mod breaker;
@@ -29,7 +29,7 @@ use crate::telemetry::logs;
 use crate::telemetry::status::Known;
 use crate::tls::reason::Failure;
 
-/// All metrics of the process.
+/// Renders all metrics of the process in the Prometheus text format.
 pub fn render(known: &Known) -> String {
     let mut page = Page::default();
     process(&mut page, known);
@@ -108,7 +108,7 @@ impl Page {
     }
 }
 
-/// A set of counters that includes a histogram of durations.
+/// Cells that contain a histogram of durations.
 trait HasDuration {
     fn duration(&self) -> &Histogram;
 }
@@ -119,7 +119,7 @@ impl HasDuration for crate::cluster::ServiceCells {
     }
 }
 
-/// A label value with its special characters escaped.
+/// Displays a label value with its special characters escaped.
 struct Escaped<'a>(&'a dyn Display);
 
 impl Display for Escaped<'_> {
@@ -203,13 +203,13 @@ fn process(page: &mut Page, known: &Known) {
     );
 }
 
-/// A metric of each `T`: its kind, name, help and value.
+/// A metric of each `T`: its type, name and help text, and a function that returns its value.
 type Metric<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
 
-/// The labels of each `T`.
+/// A function that returns the labels of a `T`.
 type Label<T> = fn(&T) -> Vec<(&'static str, String)>;
 
-/// Writes one family for each metric, with one sample for each item.
+/// Writes one metric family for each entry of `metrics`, with one sample for each item.
 fn families<T>(page: &mut Page, items: &[T], label: Label<T>, metrics: &[Metric<T>]) {
     for (kind, name, help, value) in metrics {
         page.family(name, kind, help);
@@ -394,7 +394,7 @@ fn certificates(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
-/// The names of the status classes, in the order of the counters.
+/// The values of the label for status classes, in the order of the counters.
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 fn routes(page: &mut Page, snapshot: &Snapshot) {

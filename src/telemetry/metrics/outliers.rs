@@ -6,7 +6,7 @@ use super::Page;
 use crate::health::EjectionReason;
 use crate::snapshot::Snapshot;
 
-/// Writes the metrics of the services with outlier detection.
+/// Writes the metrics of all services that have outlier detection.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let detections = || {
         let services = snapshot.services.iter();
