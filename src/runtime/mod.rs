@@ -8,8 +8,8 @@ pub mod buffer;
 pub mod contained;
 pub mod core;
 pub mod datagram;
-pub mod heap;
 pub mod io;
+pub mod memory;
 pub mod own;
 pub mod raw_udp;
 #[cfg(feature = "uring")]
