@@ -65,7 +65,10 @@ fn start_version(version: &'static str) -> io::Result<u16> {
     };
     std::thread::Builder::new().name(format!("shop-{version}")).spawn(move || {
         if let Err(error) = runtime.block_on(serve) {
-            tracing::error!(error = %plain(&error), version, "the demo service has ended");
+            tracing::error!(
+                error = %plain(&error), version,
+                "the demo service has stopped; its requests fail"
+            );
         }
     })?;
     Ok(port)

@@ -47,7 +47,11 @@ impl Admin {
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 let error = plain(&error);
-                tracing::error!(%error, "the admin interface has stopped; the proxy continues");
+                tracing::error!(
+                    %error,
+                    "the admin interface has stopped; requests are not affected, and a restart of \
+                     the process starts it again"
+                );
             }
         });
         self.stop();

@@ -238,7 +238,11 @@ impl Applier {
         let committed = |kind: &ReportKind| kind.committed() == Some(version);
         if let Err(why) = self.await_all(committed).await {
             // All workers have prepared, so all of them will commit. At least one is late.
-            tracing::warn!(version, %why, "not all workers have committed the new configuration");
+            tracing::warn!(
+                version, reason = %why,
+                "a worker has not yet switched to the new configuration; it still serves the \
+                 previous one"
+            );
         }
         warnings.iter().for_each(log_warnings);
         self.log.configure(snapshot.access_log.as_ref().map(|log| &log.sink));
@@ -275,7 +279,10 @@ impl Applier {
                 drivers[report.worker] = driver;
             }
             ReportKind::Failed(message) => {
-                tracing::error!(worker = report.worker, "worker failed: {message}");
+                tracing::error!(
+                    worker = report.worker,
+                    "worker failed; the process exits: {message}"
+                );
                 return Some(message);
             }
             ReportKind::Prepared { .. } | ReportKind::Committed { .. } | ReportKind::Drained(_) => {
@@ -305,7 +312,11 @@ fn warn_of_unverified(snapshot: &Snapshot) {
     for service in &snapshot.services {
         if service.tls.as_ref().is_some_and(|tls| tls.verifier.accepts_anyone()) {
             let service = &*service.name;
-            tracing::warn!(service, "the identity of endpoints is not checked (`verify: none`)");
+            tracing::warn!(
+                service,
+                "the certificates of endpoints are not verified (`verify: none`); any server is \
+                 accepted"
+            );
         }
     }
 }

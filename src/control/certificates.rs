@@ -54,7 +54,7 @@ impl Worn {
                     subject,
                     serial,
                     seconds_left,
-                    "a certificate expires soon: less than 20 % of its lifetime is left"
+                    "a certificate expires soon: less than 20 % of its lifetime is left; renew it"
                 );
             }
         }

@@ -119,13 +119,19 @@ fn log(group: &OutlierGroup, event: &OutlierEvent) {
                 endpoint,
                 reason,
                 ?lasts,
-                ejected,
-                endpoints,
+                ejected_endpoints = ejected,
+                all_endpoints = endpoints,
                 "endpoint ejected: its responses fail"
             );
         }
         None => {
-            tracing::info!(service, endpoint, ejected, endpoints, "endpoint is no longer ejected");
+            tracing::info!(
+                service,
+                endpoint,
+                ejected_endpoints = ejected,
+                all_endpoints = endpoints,
+                "endpoint is no longer ejected"
+            );
         }
     }
 }

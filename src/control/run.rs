@@ -293,10 +293,10 @@ impl Control {
             let registry = &mut self.applier.registry;
             self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
             if let Err(error) = self.admin.bind(admin).await {
-                tracing::error!("{error} (the admin interface is unchanged)");
+                tracing::error!("{error}; the admin interface keeps its previous address");
             }
             if let Err(error) = self.resolver.serve(dns).await {
-                tracing::error!("{error} (the address of the DNS resolver is unchanged)");
+                tracing::error!("{error}; the DNS resolver keeps its previous address");
             }
         }
         self.manager.ready();
@@ -460,6 +460,10 @@ fn raise_descriptor_limit() {
         && soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
-        tracing::warn!(error = %plain(&error), soft, "cannot raise the limit on open files");
+        tracing::warn!(
+            error = %plain(&error), soft_limit = soft, hard_limit = hard,
+            "cannot raise the limit on open files; the proxy runs with the soft limit: raise it \
+             (`ulimit -n`, LimitNOFILE=)"
+        );
     }
 }

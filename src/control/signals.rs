@@ -70,7 +70,7 @@ fn watch(end: Arc<Notify>, reload: Arc<Notify>) -> io::Result<impl Future<Output
         told_to_end(&mut terminate, &mut interrupt).await;
         end.notify_one();
         tokio::time::sleep(LAST_MOMENT).await;
-        tracing::error!("the control thread does not end; the process exits without it");
+        tracing::error!("the control thread does not respond; the process exits without it");
         logs::finish_process_log(logs::HURRIED_FINISH_LIMIT);
         std::process::exit(1);
     })

@@ -28,7 +28,10 @@ impl Manager {
             for states in messages {
                 if let Err(error) = sd_notify::notify(&states) {
                     let error = plain(&error);
-                    tracing::warn!(%error, "cannot tell systemd the state of the process");
+                    tracing::warn!(
+                        %error,
+                        "cannot notify systemd; it may consider the process not ready or hung"
+                    );
                 }
             }
         };
@@ -36,7 +39,11 @@ impl Manager {
             Ok(_) => Self(Some(sender)),
             Err(error) => {
                 let error = plain(&error);
-                tracing::error!(%error, "cannot start the thread that reports to systemd");
+                tracing::error!(
+                    %error,
+                    "cannot start the thread that notifies systemd; a unit with Type=notify will \
+                     not become ready"
+                );
                 Self(None)
             }
         }
@@ -89,7 +96,9 @@ pub fn passed_sockets() -> Vec<(String, OwnedFd)> {
         };
         match tcp.or_else(|| unix(&mut passed)) {
             Some(socket) => sockets.push((name.to_owned(), socket)),
-            None => tracing::warn!(name, "systemd socket ignored: not a listening stream socket"),
+            None => {
+                tracing::warn!(name, "systemd socket ignored: it is not a listening stream socket")
+            }
         }
     }
     sockets

@@ -248,8 +248,8 @@ fn refuse_capture<I: Io>(
     capture.stats.worker(worker.index).errors[error.index()].increment();
     worker.log_limited(|suppressed| {
         let (listener, peer) = (&*listener.name, downstream.peer.ip_text());
-        let why = error.detail();
-        tracing::warn!(listener, peer, why, suppressed, "captured connection refused");
+        let reason = error.detail();
+        tracing::warn!(listener, peer, reason, suppressed, "captured connection refused");
     });
     let flag = Flag::OriginalDestination;
     refuse(downstream, &Refusal { status: 502, flag, detail: error.detail() });

@@ -230,7 +230,7 @@ impl<I: Io> Driver<I> {
     fn log(&self, why: &dyn std::fmt::Display) {
         self.downstream.worker.log_limited(|suppressed| {
             let peer = self.downstream.peer.ip_text();
-            tracing::info!(peer, %why, suppressed, "HTTP/2 connection ended");
+            tracing::info!(peer, reason = %why, suppressed, "HTTP/2 connection of a client closed");
         });
     }
 }

@@ -115,7 +115,10 @@ fn refused<I: Io, T>(
     cells.tls_failures[failure.index()].increment();
     let peer = downstream.peer.ip_text();
     downstream.worker.log_limited(|suppressed| {
-        tracing::warn!(listener = &*listener.name, peer, %why, suppressed, "TLS handshake failed");
+        tracing::warn!(
+            listener = &*listener.name, peer, reason = %why, suppressed,
+            "TLS handshake failed; the connection of the client is closed"
+        );
     });
     let local = downstream.local();
     let (_, terms) = downstream.listener(&local)?;

@@ -61,7 +61,10 @@ impl Drop for Installed {
     fn drop(&mut self) {
         drop(self.holder.take());
         if let Err(error) = install::down(None) {
-            tracing::error!("cannot remove the capture rules: {error}");
+            tracing::error!(
+                "cannot remove the capture rules; remove them with `ringway intercept down`: \
+                 {error}"
+            );
         }
     }
 }

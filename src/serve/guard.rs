@@ -142,7 +142,10 @@ pub fn authorize<'l, I: Io>(
     for report in decision.reports() {
         downstream.worker.log_limited(|suppressed| {
             let (peer, identity) = (downstream.peer.ip_text(), client.identity.unwrap_or("-"));
-            tracing::info!(service, peer, identity, %report, suppressed, "authorization report");
+            tracing::info!(
+                service, peer, identity, %report, suppressed,
+                "result of an audit or dry-run authorization rule; the decision is not affected"
+            );
         });
     }
     decision.verdict

@@ -177,7 +177,7 @@ impl<I: Io> Worker<I> {
                 false => "connection closed: the peer's certificate is revoked",
                 true => "HTTP/2 stream reset: the peer's certificate is revoked",
             };
-            tracing::warn!(listener = name, who, %revoked, suppressed, "{message}");
+            tracing::warn!(listener = name, peer_role = who, %revoked, suppressed, "{message}");
         });
         true
     }

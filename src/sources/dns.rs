@@ -217,12 +217,18 @@ fn note(status: &Status, name: &DnsName, found: &[Option<Found>; 2], known: &Kno
     match failure {
         Some(error) => {
             lookups.failed += 1;
-            tracing::warn!(%name, error = %plain(&error), previous_addresses, "DNS lookup failed");
+            tracing::warn!(
+                %name, error = %plain(&error), previous_addresses,
+                "DNS lookup failed; previous addresses stay in use, will retry"
+            );
         }
         None if has_addresses => lookups.succeeded += 1,
         None => {
             lookups.none += 1;
-            tracing::warn!(%name, previous_addresses, "the DNS name has no addresses");
+            tracing::warn!(
+                %name, previous_addresses,
+                "the DNS name has no addresses; previous addresses stay in use for dns.gone_after"
+            );
         }
     }
 }

@@ -138,7 +138,11 @@ async fn follow(
                 status.known().key_fetches.1 += 1;
                 let has_previous_keys = !known.is_empty();
                 let error = plain(&error);
-                tracing::warn!(url, %error, has_previous_keys, "cannot fetch the token keys");
+                tracing::warn!(
+                    url, %error, has_previous_keys,
+                    "cannot fetch the token keys, will retry; without previous keys no token is \
+                     accepted"
+                );
                 RETRY_AFTER.min(source.refresh)
             }
         };

@@ -105,7 +105,9 @@ impl Lookups {
         let settings = same.unwrap_or_else(|| {
             let servers = &read.servers;
             match servers.is_empty() {
-                true => tracing::warn!("/etc/resolv.conf names no DNS server; waiting for one"),
+                true => tracing::warn!(
+                    "/etc/resolv.conf lists no DNS server; DNS lookups fail until it lists one"
+                ),
                 false => tracing::info!(?servers, "using the DNS servers of /etc/resolv.conf"),
             }
             Arc::new(read)

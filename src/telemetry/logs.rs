@@ -53,7 +53,11 @@ impl AccessLog {
         match Outlet::open("access-log", sink, Arc::clone(&self.losses)) {
             Ok(outlet) => target.outlet = Some(outlet),
             Err(error) => {
-                tracing::error!(error = %plain(&error), "cannot start the access log thread")
+                tracing::error!(
+                    error = %plain(&error),
+                    "cannot start the access log thread; access log lines are dropped until the \
+                     next successful reload"
+                )
             }
         }
     }

@@ -230,7 +230,7 @@ impl Writer {
             Ok(out) => self.out = Some(out),
             Err(error) => {
                 let reason = reason(&self.sink, &error);
-                tracing::error!("cannot open the log, will retry: {reason}");
+                tracing::error!("cannot open the log; its lines are dropped, will retry: {reason}");
             }
         }
         while let Some(batch) = self.next() {

@@ -51,7 +51,10 @@ pub async fn connect<I: Io>(
     let endpoint = upstream.endpoint.config.borrow().address.to_string();
     upstream.endpoint.cells().connect_failures.increment();
     core.log_limited(|suppressed| {
-        tracing::warn!(service, endpoint, %why, suppressed, "TLS handshake with endpoint failed");
+        tracing::warn!(
+            service, endpoint, reason = %why, suppressed,
+            "TLS handshake with endpoint failed"
+        );
     });
     Err(refusal)
 }

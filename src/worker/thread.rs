@@ -279,7 +279,12 @@ impl Thread {
             cells.overflow.increment();
             return worker.log_limited(|suppressed| {
                 let listener = &*name;
-                tracing::warn!(listener, suppressed, "connection closed: too many are open");
+                tracing::warn!(
+                    listener,
+                    suppressed,
+                    "connection closed: too many are open; the limits are limits.connections and \
+                     `connections` of the listener"
+                );
             });
         }
         worker.cells().accepted.increment();

@@ -139,7 +139,7 @@ async fn attend(mut targets: watch::Receiver<Target>, turns: Arc<Semaphore>, clo
 fn note(target: &Target, outcome: Result<(), probe::Failed>, clock: Clock) {
     let Target { service, endpoint, check } = target;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let why = outcome.as_ref().err().map(|failed| failed.message.clone()).unwrap_or_default();
+    let reason = outcome.as_ref().err().map(|failed| failed.message.clone()).unwrap_or_default();
     let outcome = outcome.map_err(|failed| (failed.reason, failed.message));
     let (thresholds, unix_s) = (check.thresholds, since_epoch.as_secs());
     let Some(state) = endpoint.hear_check(outcome, thresholds, clock.now(), unix_s) else { return };
@@ -152,7 +152,7 @@ fn note(target: &Target, outcome: Result<(), probe::Failed>, clock: Clock) {
     let (service, endpoint) = (&*service.name, &endpoint.address);
     match state {
         State::Unhealthy => tracing::warn!(
-            service, %endpoint, %why, healthy, checked, all_endpoints_used,
+            service, %endpoint, %reason, healthy, checked, all_endpoints_used,
             "endpoint became unhealthy"
         ),
         _ => tracing::info!(

@@ -33,7 +33,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     family(
         "ringway_service_circuit_breaker_in_use",
         "gauge",
-        "What counts towards a limit of the circuit breaker now.",
+        "Connections or requests that count towards a limit of the circuit breaker now.",
         |_, breaker, limit| breaker.taken(limit).into(),
     );
     family(

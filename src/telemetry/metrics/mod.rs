@@ -255,7 +255,7 @@ fn workers(page: &mut Page, known: &Known) {
                 "Panics. Each one ended one connection.",
                 |i| i.1.panics.value(),
             ),
-            ("counter", "ringway_worker_accept_errors_total", "Errors of accept.", |i| {
+            ("counter", "ringway_worker_accept_errors_total", "Failed accept calls.", |i| {
                 i.1.accept_errors.value()
             }),
             (
@@ -304,9 +304,12 @@ fn listeners(page: &mut Page, snapshot: &Snapshot) {
             ("gauge", "ringway_listener_connections_active", "Connections open.", |i| {
                 i.stats.sum(|c| &c.active)
             }),
-            ("counter", "ringway_listener_overflow_total", "Connections closed at a limit.", |i| {
-                i.stats.sum(|c| &c.overflow)
-            }),
+            (
+                "counter",
+                "ringway_listener_overflow_total",
+                "Connections closed because too many were open.",
+                |i| i.stats.sum(|c| &c.overflow),
+            ),
             (
                 "counter",
                 "ringway_listener_source_overflow_total",
@@ -361,7 +364,8 @@ fn tls_failures(page: &mut Page, snapshot: &Snapshot) {
 }
 
 fn http2_floods(page: &mut Page, snapshot: &Snapshot) {
-    let help = "HTTP/2 connections closed at a limit. A limit appears after its first use.";
+    let help =
+        "HTTP/2 connections closed because the peer exceeded a limit. A limit appears after that.";
     let name = "ringway_listener_http2_floods_total";
     page.family(name, "counter", help);
     for listener in &snapshot.listeners {
@@ -529,7 +533,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
             (
                 "counter",
                 "ringway_service_requests_repeated_total",
-                "Requests sent again because a pooled connection died.",
+                "Requests repeated because a pooled connection was dead.",
                 |i| i.stats.sum(|c| &c.repeated),
             ),
             ("counter", "ringway_service_sent_bytes_total", "Body bytes to the service.", |i| {

@@ -17,16 +17,13 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         &services,
         label,
         &[
-            (
-                "counter",
-                "ringway_service_retries_total",
-                "Requests sent again by the retry policy.",
-                |i| i.stats.sum(|c| &c.retries),
-            ),
+            ("counter", "ringway_service_retries_total", "Retries by the retry policy.", |i| {
+                i.stats.sum(|c| &c.retries)
+            }),
             (
                 "counter",
                 "ringway_service_retries_over_budget_total",
-                "Requests not sent again because the retry budget was used up.",
+                "Requests not retried because the retry budget was used up.",
                 |i| i.stats.sum(|c| &c.retries_over_budget),
             ),
             (
