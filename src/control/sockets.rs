@@ -232,8 +232,8 @@ fn of_worker<'s>(
     for (listener, config) in snapshot.listeners.iter().enumerate() {
         for bind in &config.binds {
             let Some(open) = open(bind) else { continue };
-            // A failure is an error: without this worker, the connections in the accept queue of the
-            // socket would never be accepted.
+            // A failure is an error: if this worker had no socket, the connections in its accept
+            // queue would never be accepted.
             let descriptor = open[worker % open.len()].try_clone();
             let descriptor = descriptor.map_err(|error| BindError::new(bind, error))?;
             sockets.push(ListeningSocket { listener, bind: bind.clone(), descriptor });

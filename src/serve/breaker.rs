@@ -1,4 +1,4 @@
-//! The limits of a service's circuit breaker on requests and retries.
+//! Takes slots of a service's circuit breaker for requests and retries.
 
 use crate::cluster::Service;
 use crate::error::{Flag, Refusal};
@@ -7,7 +7,7 @@ use crate::resilience::{Limit, Slot};
 /// Takes the slot of a request to `service`. Returns `None` if the service has no limits.
 ///
 /// # Errors
-/// When too many requests are in progress. The overflow is counted for `worker`.
+/// If too many requests are in progress. The overflow is counted for `worker`.
 pub fn request(service: &Service, worker: usize) -> Result<Option<Slot>, Refusal> {
     match &service.breaker {
         None => Ok(None),
@@ -15,8 +15,8 @@ pub fn request(service: &Service, worker: usize) -> Result<Option<Slot>, Refusal
     }
 }
 
-/// Takes the slot of a request that is sent again. Without limits, there is nothing to take.
-/// Returns `None` when too many such requests are in progress.
+/// Takes the slot of a retry. If the service has no circuit breaker, there is nothing to take.
+/// Returns `None` when too many retries are in progress.
 pub fn retry(service: &Service, worker: usize) -> Option<Option<Slot>> {
     match &service.breaker {
         None => Some(None),

@@ -1,4 +1,4 @@
-//! Sends a failed request again, as the retry policy says.
+//! Retries of failed requests, according to the retry policy.
 
 use std::cell::{OnceCell, RefCell};
 use std::future::pending;
@@ -17,46 +17,46 @@ use crate::resilience::{Asked, Failed, Repeatable, Response, Slot};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::Io;
 
-/// The attempts of a request so far.
+/// The attempts of a request so far, beyond the first one.
 #[derive(Default)]
 pub struct Tries {
-    /// How often the request was sent again because a connection had died.
+    /// How often the request was repeated because its connection was dead.
     pub repeats: usize,
-    /// How often the request was sent again by the policy.
+    /// How often the request was retried by the retry policy.
     pub retries: u32,
-    /// The slot of the service's circuit breaker, from the first retry on.
+    /// The slot of the service's circuit breaker, taken for the first retry.
     slot: OnceCell<Option<Slot>>,
 }
 
-/// How the request is sent again.
+/// How a request is sent again.
 pub enum Again {
-    /// At once, on a new connection.
+    /// At once, on a new connection, without the retry policy.
     Repeat,
-    /// After this wait, by the policy.
+    /// After this wait, by the retry policy.
     Retry(Duration),
 }
 
-/// The facts about an attempt, for the decision on a retry.
+/// The facts about an attempt, for the decision whether to retry.
 pub struct Tried<'a, 'x, I: Io> {
-    /// The attempts before it.
+    /// The attempts before this one.
     pub tries: &'a Tries,
     /// The request.
     pub outgoing: &'a Outgoing<'x, I>,
     /// Whether the whole request was sent.
     pub sent: bool,
-    /// Whether the whole request is at hand.
+    /// Whether the whole request is buffered.
     pub replayable: bool,
 }
 
 impl<'a, 'x, I: Io> Tried<'a, 'x, I> {
-    /// An attempt to send `outgoing`, after `tries`.
+    /// The facts about an attempt to send `outgoing`. `tries` are the attempts before it.
     pub fn new(tries: &'a Tries, outgoing: &'a Outgoing<'x, I>, between: &Between) -> Self {
         let sent = between.uploaded.get() && !between.broken.get();
         Self { tries, outgoing, sent, replayable: between.replayable.get() }
     }
 }
 
-/// Decides whether the policy sends a request again after an attempt that ended with `head`.
+/// Decides whether the retry policy retries a request after an attempt that ended with `head`.
 /// Returns the wait before the next attempt.
 pub fn after_head<I: Io>(
     exchange: &Exchange<'_, I>,
@@ -84,8 +84,8 @@ pub fn after_head<I: Io>(
     tried.replayable.then(|| decide(exchange, tried.tries, tried.outgoing, failed, asked))?
 }
 
-/// Decides whether the policy sends a request again after no connection was available because of
-/// `refusal`. Returns the wait before the next attempt.
+/// Decides whether the retry policy retries a request if no connection was available. `refusal` is
+/// the reason. Returns the wait before the next attempt.
 pub fn after_refusal<I: Io>(
     exchange: &Exchange<'_, I>,
     tries: &Tries,
@@ -140,8 +140,8 @@ fn decide<I: Io>(
     Some(wait)
 }
 
-/// The fields by which a proxy says that a limit of its circuit breaker is reached. A retry would
-/// add to the load.
+/// The response fields with which a proxy reports that a limit of its circuit breaker is reached.
+/// Such a response is not retried, because retries would increase the load.
 const OVERLOADED_FIELDS: [&[u8]; 2] = [b"x-ringway-overloaded", b"x-envoy-overloaded"];
 
 fn facts(response: HeadView<'_>) -> Response {
@@ -152,8 +152,8 @@ fn facts(response: HeadView<'_>) -> Response {
     }
 }
 
-/// The code of a gRPC call whose response consists of it alone. A code beside a body may be
-/// anything; such a call ends with its trailers.
+/// The gRPC status of a response that has no body. If the response has a body, the status is in its
+/// trailers, and a field in its head is ignored.
 pub fn code(response: HeadView<'_>) -> Option<Code> {
     response.value(b"grpc-status").filter(|_| response.head.ends).map(Code::from_value)
 }
@@ -167,27 +167,28 @@ fn asked(response: HeadView<'_>) -> Option<Asked> {
     pushback.or_else(|| response.value(b"retry-after").and_then(Asked::from_retry_after))
 }
 
-/// Waits before the next attempt.
+/// Waits for `wait` before the next attempt.
 pub async fn pause<I: Io>(exchange: &Exchange<'_, I>, wait: Duration) {
     let io = &exchange.downstream.worker.io;
     let alarm = io.alarms().alarm();
     alarm.set(io.now() + wait);
-    // The alarm ends the wait.
+    // `guard` returns when the timer expires.
     let _rang = alarm.guard(std::pin::pin!(pending::<()>())).await;
 }
 
-/// The bytes of a request body that were read after the head, kept until the response begins.
+/// The bytes of a request body that were read after the head. They are buffered until the response
+/// begins.
 pub struct Replay {
-    /// The bytes as the client sent them, in its framing. `None` means that they are not kept:
-    /// there is no policy, or they are more than `max`.
+    /// The bytes in the framing of the client. `None` if they are not buffered: there is no retry
+    /// policy, or there are more than `max` bytes.
     bytes: RefCell<Option<Vec<u8>>>,
     max: usize,
-    /// The trailer lines at the end of a stream of HTTP/2.
+    /// The trailer lines, if the body ended with an HTTP/2 stream.
     trailers: RefCell<Option<Vec<u8>>>,
 }
 
 impl Replay {
-    /// Keeps at most `max` bytes. `None` keeps nothing.
+    /// Creates a buffer for at most `max` bytes. With `None`, nothing is buffered.
     pub fn new(max: Option<usize>) -> Self {
         Self {
             bytes: RefCell::new(max.map(|_| Vec::new())),
@@ -196,7 +197,8 @@ impl Replay {
         }
     }
 
-    /// Keeps `read`, the next bytes of the client. The last of them may belong to its next request.
+    /// Buffers `read`, the next bytes from the client. They may end with a part of the client's
+    /// next request.
     pub fn keep(&self, read: &[u8]) {
         let mut bytes = self.bytes.borrow_mut();
         let fits = |kept: &Vec<u8>| kept.len() + read.len() <= self.max;
@@ -206,12 +208,12 @@ impl Replay {
         }
     }
 
-    /// Keeps nothing any more.
+    /// Drops the buffered bytes, and buffers no more.
     pub fn stop(&self) {
         self.bytes.take();
     }
 
-    /// Ends the body: the last `excess` bytes are not a part of it.
+    /// Ends the body: the last `excess` buffered bytes do not belong to it.
     pub fn end(&self, excess: usize, trailers: Option<&[u8]>) {
         if let Some(kept) = &mut *self.bytes.borrow_mut() {
             kept.truncate(kept.len() - excess);
@@ -219,22 +221,22 @@ impl Replay {
         *self.trailers.borrow_mut() = trailers.map(<[u8]>::to_vec);
     }
 
-    /// Whether all bytes that were read are at hand.
+    /// Whether all bytes that were read are buffered.
     pub fn is_whole(&self) -> bool {
         self.bytes.borrow().is_some()
     }
 
-    /// Appends the kept bytes to `body`.
+    /// Appends the buffered bytes to `body`.
     pub fn append_to(&self, body: &mut Buf) {
         body.append(self.bytes.borrow().as_deref().unwrap_or_default());
     }
 
-    /// The number of kept bytes.
+    /// The number of buffered bytes.
     pub fn len(&self) -> usize {
         self.bytes.borrow().as_ref().map_or(0, Vec::len)
     }
 
-    /// The trailer lines, if the body ended with a stream of HTTP/2.
+    /// The trailer lines, if the body ended with an HTTP/2 stream.
     pub fn trailers(&self) -> Option<Vec<u8>> {
         self.trailers.borrow().clone()
     }

@@ -1,7 +1,7 @@
-//! Sends a request to an endpoint and relays the response: the attempts of an exchange.
+//! Sends a request to endpoints, and relays the response: the attempts of an exchange.
 //!
-//! Each attempt gets a connection, sends the request and reads the head of the response. Then the
-//! verdict decides: relay the response, send the request again, or refuse it.
+//! Each attempt gets a connection, sends the request, and reads the head of the response. Then the
+//! verdict is to relay the response, to send the request again, or to refuse it.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -28,8 +28,8 @@ use crate::upstream::choose::{self, Begun, Choice};
 use crate::upstream::{Attempt, Outcome, Upstream};
 use crate::wire::Wire;
 
-/// Sends the request to an endpoint and relays the response. Sends the request again if the verdict
-/// or the retry policy says so.
+/// Sends the request to an endpoint, and relays the response. Sends the request again if the
+/// verdict or the retry policy says so.
 pub async fn send<I: Io>(
     exchange: &Exchange<'_, I>,
     mut choice: Choice<I>,
@@ -84,10 +84,10 @@ pub async fn send<I: Io>(
     }
 }
 
-/// Gets a connection for the request.
+/// Gets a connection to an endpoint for the request.
 ///
 /// # Errors
-/// When the client leaves while its request waits.
+/// If the client disconnects while its request waits for a connection.
 async fn connection<I: Io>(
     exchange: &Exchange<'_, I>,
     choice: &mut Choice<I>,
@@ -110,8 +110,8 @@ async fn connection<I: Io>(
     })
 }
 
-/// Ends an attempt, and returns its connection to the pool if possible. Converts the result of
-/// [`carry`].
+/// Ends an attempt, and returns its connection to the pool if that is possible. Converts the result
+/// of [`carry`].
 fn conclude<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: Upstream<Wire<I::Stream>>,
@@ -126,8 +126,8 @@ fn conclude<I: Io>(
             attempt.finish(now, Outcome::Answered(status, code));
             let service = &exchange.plan.service;
             match reusable {
-                // HTTP/2 has no private connections: its streams share one connection, and NTLM and
-                // Negotiate do not work over HTTP/2.
+                // A private connection is never an HTTP/2 connection: its streams share one
+                // connection, and NTLM and Negotiate do not work over HTTP/2.
                 true if upstream.private.get() && !upstream.is_stream() => {
                     exchange.downstream.private.keep(service, exchange.plan.subset, upstream);
                 }
@@ -149,8 +149,8 @@ fn conclude<I: Io>(
                 Failure::Late | Failure::Broken => exchange.record.flag(),
             };
             let is_ours = flag == Some(Flag::UpstreamTimeout) && relay::is_late_by_itself(exchange);
-            // Do not count a failure of the endpoint if the client disconnected, or if the proxy
-            // slowed the exchange itself.
+            // It is not a failure of the endpoint if the client has disconnected, or if the proxy
+            // itself has slowed down the exchange.
             if flag.is_some_and(Flag::blames_endpoint) && !is_ours {
                 attempt.finish(now, Outcome::Failed);
             }
@@ -159,15 +159,15 @@ fn conclude<I: Io>(
     }
 }
 
-/// The result of an attempt without an error that ends the exchange.
+/// The result of an attempt that does not end the exchange with an error.
 enum Carried {
     /// The response was relayed.
     Downloaded(Downloaded),
-    /// The request must be sent again. The attempt ended with this outcome.
+    /// The request must be sent again. The outcome is that of this attempt.
     Again(Again, Outcome),
 }
 
-/// Sends the request, and relays the response unless the request must be sent again.
+/// Sends the request. Relays the response, unless the request must be sent again.
 async fn carry<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
@@ -177,7 +177,7 @@ async fn carry<I: Io>(
 ) -> Result<Carried, Failure> {
     let Exchange { downstream, plan, record, .. } = exchange;
     let Some(portion) = outgoing.begin(exchange, drafts, upstream) else {
-        return Err(Failure::Broken); // a request without its buffer is not sent again
+        return Err(Failure::Broken); // without its buffer, the request cannot be sent
     };
     record.carried();
     let mut body = BodyTransform::new(exchange.framing.body, upstream.stream.version())
@@ -208,10 +208,10 @@ async fn carry<I: Io>(
             None => Err(Failure::Refused(refusal)),
         };
     };
-    drop(portion); // the rest of the exchange may take long
+    drop(portion); // free the buffer: the rest of the exchange may take long
     between.uploaded.set(body.is_done());
     between.broken.set(sent.is_err());
-    // If sending failed, send no more. The endpoint may have sent a response before it closed.
+    // If sending has failed, send no more. The endpoint may have sent a response before it closed.
     let all_sent = body.is_done() || sent.is_err();
     between.replayable.set(all_sent);
     if !all_sent {
@@ -270,7 +270,7 @@ async fn respond<I: Io>(
     }
 }
 
-/// The first answer of the endpoint, for the verdict.
+/// The first event of the attempt, for the verdict.
 fn heard(drafts: &Drafts, head: &ResponseHead) -> Heard {
     match head {
         ResponseHead::Complete { .. } => Heard::Head(drafts.response.status),
@@ -279,7 +279,7 @@ fn heard(drafts: &Drafts, head: &ResponseHead) -> Heard {
     }
 }
 
-/// The outcome of an attempt whose request is sent again. `reused` says whether the connection was
+/// The outcome of an attempt whose request is sent again. `reused` is whether the connection was
 /// used before.
 fn outcome<I: Io>(
     exchange: &Exchange<'_, I>,
@@ -293,19 +293,19 @@ fn outcome<I: Io>(
             let code = exchange.kind.and_then(|_| retry::code(response));
             Outcome::Answered(drafts.response.status, code)
         }
-        // The endpoint may close an idle connection at any time. This says nothing about its
-        // latency.
+        // The endpoint may close an idle connection at any time, so this is not a failure of the
+        // endpoint and not a latency.
         Ok(ResponseHead::Unprocessed | ResponseHead::Silence) if reused => Outcome::Stale,
         Ok(_) | Err(_) => Outcome::Failed,
     }
 }
 
-/// How long the client may send the rest of its request after it has the whole response. A shorter
-/// timeout of the route holds too.
+/// The time limit for the rest of a request after the client has received the whole response. A
+/// shorter timeout of the request applies, too.
 const UPLOAD_TAIL_MAX: Duration = Duration::from_secs(300);
 
 /// Sends the rest of the request body while `down` relays the response. The response may end first:
-/// an endpoint may answer at once and read the request after that.
+/// an endpoint may respond at once, and read the request after that.
 async fn both_ways<I: Io>(
     exchange: &Exchange<'_, I>,
     (outgoing, body): (&Outgoing<'_, I>, &mut BodyTransform),
@@ -334,7 +334,7 @@ async fn both_ways<I: Io>(
         let end = exchange.downstream.worker.io.now() + UPLOAD_TAIL_MAX;
         upstream.alarm.set(end.min(exchange.plan.deadline));
         let tail = pin!(async {
-            // The head of the HTTP/1.1 response said `connection: close`, so close the sending side
+            // The head of the HTTP/1.1 response has `connection: close`, so close the sending side
             // now.
             exchange.downstream.stream.shutdown_write().await;
             up.await
@@ -349,24 +349,24 @@ async fn both_ways<I: Io>(
     Ok(carried)
 }
 
-/// State that the two directions of an exchange share.
+/// The state that the two directions of an exchange share.
 #[derive(Default)]
 pub struct Between {
-    /// The whole request was sent.
+    /// Whether the whole request was sent.
     pub uploaded: Cell<bool>,
-    /// Sending the request has failed.
+    /// Whether sending the request has failed.
     pub broken: Cell<bool>,
-    /// The whole request is at hand and can be sent again.
+    /// Whether the whole request is buffered, so that it can be sent again.
     pub replayable: Cell<bool>,
-    /// The beginning of the response was sent to the client.
+    /// Whether the beginning of the response was sent to the client.
     pub answered: Cell<bool>,
-    /// The whole response was sent to the client.
+    /// Whether the whole response was sent to the client.
     pub downloaded: Cell<bool>,
 }
 
 /// The result of an attempt.
 enum Concluded<I: Io> {
-    /// The exchange with the endpoint is over.
+    /// The exchange with the endpoint has ended.
     Answered(Answered<I>),
     /// The request must be sent again.
     Again(Again),
@@ -374,16 +374,16 @@ enum Concluded<I: Io> {
 
 /// The result of an exchange with an endpoint.
 pub enum Answered<I: Io> {
-    /// The client has the complete response.
+    /// The client has received the complete response.
     Done {
         /// Whether the client's connection may serve another request.
         keep: bool,
     },
-    /// The connection is a tunnel now.
+    /// The connection has become a tunnel.
     Switched {
         /// The connection to the endpoint.
         upstream: Upstream<Wire<I::Stream>>,
-        /// The attempt at the endpoint.
+        /// The attempt, for the counters of the endpoint.
         attempt: Attempt<I>,
         /// Bytes that the endpoint sent after the head of its response.
         early: Buf,

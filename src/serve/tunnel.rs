@@ -1,5 +1,5 @@
-//! Tunnels relay bytes between a client and an endpoint: for TCP listeners, upgraded connections
-//! and CONNECT.
+//! Tunnels: they relay bytes between a client and an endpoint, for TCP listeners, upgraded
+//! connections and CONNECT.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -23,18 +23,19 @@ use crate::time::Time;
 use crate::upstream::{Attempt, LocalService, Outcome, Upstream};
 use crate::wire::{Wire, delivered};
 
-/// After a direction has moved this many bytes in consecutive large portions, splice(2) moves its
-/// further bytes.
+/// The number of bytes that a direction must move in consecutive large portions. After that,
+/// splice(2) moves its bytes.
 pub const BULK_BYTES: usize = 256 * 1024;
 
-/// A portion of at least this size counts towards [`BULK_BYTES`]. A smaller one resets the count.
+/// The minimum size of a portion that counts towards [`BULK_BYTES`]. A smaller portion resets the
+/// count.
 pub const BULK_PORTION_BYTES: usize = 8 * 1024;
 
-/// A direction that moves no bytes for this long returns its buffer to the pool.
+/// The time without bytes after which a direction returns its buffer to the pool.
 const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
-/// Bytes between a client and an endpoint. A tunnel may live long, so it holds only the few values
-/// that it needs, and no snapshot.
+/// A tunnel between a client and an endpoint. It may exist for a long time, so it holds only the
+/// values that it needs, and no snapshot.
 pub struct Tunnel<I: Io> {
     /// The connection to the endpoint.
     pub upstream: Upstream<Wire<I::Stream>>,
@@ -42,28 +43,28 @@ pub struct Tunnel<I: Io> {
     pub attempt: Attempt<I>,
     /// The service of the endpoint.
     pub service: Rc<LocalService<I>>,
-    /// The slot of the service's circuit breaker. A tunnel over HTTP is a request in progress.
+    /// The slot of the service's circuit breaker. An HTTP tunnel counts as a request in progress.
     pub slot: Option<Slot>,
     /// The record of the exchange or connection.
     pub record: ExchangeRecord<I>,
-    /// The tunnel ends when no bytes pass in either direction for this long.
+    /// The idle timeout: the longest time without bytes in either direction.
     pub idle: Duration,
-    /// Bytes that the client has sent already.
+    /// Bytes that the client has already sent.
     pub to_endpoint: Option<Buf>,
-    /// Bytes that the endpoint has sent already.
+    /// Bytes that the endpoint has already sent.
     pub to_client: Option<Buf>,
 }
 
-/// The end of one direction.
+/// How one direction has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The source closed its sending side, and the proxy passed the close on to the sink.
+    /// The source has closed its sending side, and the proxy has closed that of the sink.
     Orderly,
-    /// An error of the client's connection.
+    /// The client's connection has failed.
     ClientFailed,
-    /// An error of the endpoint's connection.
+    /// The endpoint's connection has failed.
     EndpointFailed,
-    /// No bytes passed in either direction for too long.
+    /// The idle timeout has passed.
     Idle,
 }
 

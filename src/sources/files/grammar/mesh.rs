@@ -115,7 +115,8 @@ pub enum Application {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerSource {
-    /// The client's address. This needs CAP_NET_ADMIN, and rules that route the answers to the proxy.
+    /// The client's address. This needs CAP_NET_ADMIN, and rules that route the answers to the
+    /// proxy.
     Client,
     /// An address of this host.
     Proxy,
