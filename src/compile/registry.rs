@@ -16,7 +16,7 @@ use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
 use crate::resilience::{
-    Buckets, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope, Sources,
+    Buckets, InFlight, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope, Sources,
 };
 use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
@@ -136,6 +136,12 @@ impl Registry {
     /// The slots of the circuit breaker of a service that are taken.
     pub fn in_use(&mut self, service: &str) -> Arc<InUse> {
         living(&mut self.of_service(service).in_use, InUse::default)
+    }
+
+    /// The number of requests in progress of a service with an adaptive concurrency limit.
+    pub fn in_flight(&mut self, service: &str) -> Arc<InFlight> {
+        let workers = self.workers();
+        living(&mut self.of_service(service).in_flight, || InFlight::new(workers))
     }
 
     /// The state of outlier detection of a service.
@@ -267,6 +273,7 @@ struct OfService {
     methods: Weak<Methods>,
     retry_budget: Weak<RetryBudget>,
     in_use: Weak<InUse>,
+    in_flight: Weak<InFlight>,
     changes: Weak<Changes>,
     outliers: Weak<OutlierGroup>,
     /// The endpoints in the snapshots that are still in use, the latest last. They own their
@@ -281,6 +288,7 @@ impl OfService {
             || is_used(&self.methods)
             || is_used(&self.retry_budget)
             || is_used(&self.in_use)
+            || is_used(&self.in_flight)
             || is_used(&self.changes)
             || is_used(&self.outliers)
             || is_used(&self.tls)

@@ -10,7 +10,6 @@
 //! retry policy may retry the request. An error before there is a connection to the endpoint is a
 //! [`Refusal`]; a later error is a `Failure`.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use super::breaker;
@@ -66,8 +65,6 @@ pub struct Exchange<'a, I: Io> {
     pub method: Method,
     /// The kind of gRPC call. `None` if the request is not a gRPC call.
     pub kind: Option<Kind>,
-    /// The time at which the current attempt must have the head of the response.
-    pub try_deadline: Cell<Time>,
 }
 
 impl<'a, I: Io> Exchange<'a, I> {
@@ -116,16 +113,8 @@ pub async fn exchange<I: Io>(
             Box::pin(answer).await
         }
         Planned::Forward(framing, plan, kind) => {
-            let try_deadline = Cell::new(Time::NEVER);
-            let exchange = Exchange {
-                downstream,
-                plan: &plan,
-                record: &record,
-                framing,
-                method,
-                kind,
-                try_deadline,
-            };
+            let exchange =
+                Exchange { downstream, plan: &plan, record: &record, framing, method, kind };
             match forward(&exchange, workspace, buf).await {
                 Forwarded::Over(after) => after,
                 Forwarded::Switched(switched) => {
@@ -187,12 +176,12 @@ fn plan_of<I: Io>(
         return Planned::Answer(framing, Rc::clone(rule));
     };
     record.set_service(service);
-    let slot = match breaker::request(&service.config, downstream.worker.index) {
-        Ok(slot) => slot,
+    let places = match breaker::request(&service.config, &downstream.worker) {
+        Ok(places) => places,
         Err(refusal) => return Planned::Refused(framing, refusal),
     };
     let kind = plan::kind_for(record, service);
-    let asked = kind.and_then(|_| request.value(b"grpc-timeout")).and_then(grpc::parse_timeout);
+    let asked = plan::asked_timeout(request, kind);
     let fault = rule.fault.as_ref().and_then(|fault| {
         let mut random = downstream.worker.random.borrow_mut();
         fault.decide(request, || random.u32(..Chance::PARTS))
@@ -211,7 +200,7 @@ fn plan_of<I: Io>(
         service: Rc::clone(service),
         subset: destination.subset as usize,
         token,
-        slot,
+        places,
         fault,
         mirror: mirror_of(downstream, local, rule),
         deadline: timeout.map_or(Time::NEVER, |timeout| record.began + timeout),

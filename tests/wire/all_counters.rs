@@ -204,10 +204,9 @@ fn each_counter_of_a_mixed_load_has_what_was_sent_and_no_other_has_moved() {
         let active = proxy.metric("ringway_listener_connections_active");
         (accepted && active == 0.0).then_some(())
     });
-    let log = proxy.log();
-    let closed =
-        |line: &str| line.contains("too many are open") && line.contains("listener=\"few\"");
-    assert!(log.lines().any(closed));
+    let closed = "connection closed: too many are open; the limits are limits.connections and \
+                  `connections` of the listener listener=\"few\"";
+    assert!(proxy.log().contains(closed));
     let found = counters(&proxy).into_iter().map(|(name, count)| format!("{name} {count}"));
     let found: BTreeSet<String> = found.collect();
     let wanted: BTreeSet<String> = WANTED.trim().lines().map(str::to_owned).collect();
