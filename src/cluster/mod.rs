@@ -28,7 +28,7 @@ pub use crate::resilience::{CircuitBreaker, Limit, Mirrored};
 pub use cells::{EndpointCells, ServiceCells};
 pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 
-/// One instance of a service.
+/// An endpoint: one instance of a service.
 #[derive(Debug)]
 pub struct Endpoint {
     /// The address of the endpoint.

@@ -1,6 +1,6 @@
 //! `Io` over monoio: io_uring, or epoll where io_uring is not allowed.
 //!
-//! This is the only file that names monoio. Three properties of io_uring shape it.
+//! Only this file names monoio. Three properties of io_uring determine its design.
 //!
 //! - A pending accept must never be dropped. So a listener waits for readiness and then calls
 //!   accept4(2).

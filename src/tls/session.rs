@@ -1,7 +1,8 @@
 //! One TLS connection as a state machine that converts between ciphertext and plain text.
 //!
-//! It uses the unbuffered interface of rustls, which works on our buffers. Unprocessed ciphertext
-//! stays here, because rustls remembers positions in it (a handshake message may span records).
+//! The session uses the unbuffered interface of rustls, which works on our buffers. Unprocessed
+//! ciphertext is kept in the session, because rustls stores positions in it (a handshake message may
+//! span records).
 
 use std::sync::Arc;
 

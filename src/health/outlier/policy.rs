@@ -101,8 +101,7 @@ impl OutlierPolicy {
         (members * usize::from(self.max_ejection_percent) / 100).max(1)
     }
 
-    /// The length of the next ejection of an endpoint with `times` ejections on its account, this
-    /// one included.
+    /// The length of the ejection that brings the account of an endpoint to `times` ejections.
     pub fn lasts(&self, times: u32) -> Duration {
         self.base_ejection_time.saturating_mul(times).min(self.max_ejection_time)
     }
