@@ -343,7 +343,7 @@ async fn read_head<I: Io>(
     let limits = downstream.worker.local().snapshot.limits.message;
     match parse::request(buf.block(), buf.window(), &limits, &mut workspace.request)? {
         Progress::Complete => Ok(Some(buf)),
-        // Boxed, because it is rare and would enlarge every connection.
+        // Boxed, because this read is rare and would enlarge every connection.
         Progress::Partial => Box::pin(read_rest(downstream, workspace, buf, limits)).await,
     }
 }

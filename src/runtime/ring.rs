@@ -407,7 +407,7 @@ impl Stream for RingStream {
             // the socket is readable instead: this loses no bytes.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 match alarm.guard(self.readable()).await {
-                    // Boxed, because it is rare and would enlarge every waiting connection.
+                    // Boxed, because this read is rare and would enlarge every waiting connection.
                     Ok(_) => return Box::pin(self.read(back.0)).await,
                     Err(_) => Ok(Read::Woken),
                 }
