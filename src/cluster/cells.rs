@@ -33,6 +33,8 @@ pub struct ServiceCells {
     pub pending: Count,
     /// How often a request reached a limit of the circuit breaker, by `Limit::index`.
     pub overflows: [Count; Limit::ALL.len()],
+    /// How often a request reached the adaptive concurrency limit.
+    pub concurrency_overflows: Count,
     /// Requests that were mirrored to the service, by `Mirrored::index`.
     pub mirrored: [Count; Mirrored::ALL.len()],
     /// Bytes of bodies sent to the service.

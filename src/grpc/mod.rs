@@ -11,7 +11,7 @@ mod timeout;
 mod web;
 
 pub use messages::MessageCounter;
-pub use status::{Code, code_of_refusal, percent_encoded};
+pub use status::{Code, code_of_refusal, percent_encoded, trailer};
 pub use timeout::{parse_timeout, write_timeout};
 pub use web::{Encoder, TextDecoder, content_type_to_grpc, content_type_to_web};
 

@@ -41,11 +41,7 @@ impl Code {
 
     /// Returns the code in trailer lines. `None` if there is none.
     pub fn from_trailers(lines: &[u8]) -> Option<Self> {
-        lines.split(|&byte| byte == b'\n').find_map(|line| {
-            let colon = memchr::memchr(b':', line)?;
-            let (name, value) = line.split_at(colon);
-            name.eq_ignore_ascii_case(b"grpc-status").then(|| Self::from_value(&value[1..]))
-        })
+        trailer(lines, b"grpc-status").map(Self::from_value)
     }
 
     /// Whether the code means a failure of the server, like a status of 5xx.
@@ -109,6 +105,15 @@ impl Code {
     pub fn number(self) -> u8 {
         self.0
     }
+}
+
+/// The value of the field `name` in trailer lines.
+pub fn trailer<'a>(lines: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    lines.split(|&byte| byte == b'\n').find_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        let (found, value) = line.split_at(colon);
+        found.eq_ignore_ascii_case(name).then(|| value[1..].trim_ascii())
+    })
 }
 
 /// Returns the code for a refused call. Without a flag that determines the code, the HTTP status is

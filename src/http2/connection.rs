@@ -301,6 +301,14 @@ impl StreamRef {
         })
     }
 
+    /// The trailer lines. They stay for [`StreamRef::take_trailers`].
+    pub(super) fn trailers(&self) -> Vec<u8> {
+        self.with(|core, id| match core.streams.get(id) {
+            Some(stream) if stream.inbox.len() == 0 => stream.trailers.clone(),
+            _ => Vec::new(),
+        })
+    }
+
     /// Sends the head of a response.
     pub(super) fn respond(&self, head: &Draft, ends: bool) -> io::Result<()> {
         self.with(|core, id| core.respond(id, head, ends)).map_err(unsendable)

@@ -331,6 +331,12 @@ impl EndpointStream {
         self.answered.get() && self.stream.get().is_some_and(StreamRef::is_read)
     }
 
+    /// The trailer lines, which stay for [`EndpointStream::take_trailers`]. Empty before the body
+    /// has ended.
+    pub fn trailers(&self) -> Vec<u8> {
+        self.stream.get().map(StreamRef::trailers).unwrap_or_default()
+    }
+
     /// Takes the trailer lines. Empty before the body has ended, and on a second call.
     pub fn take_trailers(&self) -> Vec<u8> {
         self.stream.get().map(StreamRef::take_trailers).unwrap_or_default()
