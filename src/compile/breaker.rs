@@ -1,4 +1,4 @@
-//! Compiles the circuit breakers and the adaptive limits of services.
+//! Compiles the circuit breaker and the adaptive concurrency limit of a service.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) fn breaker(
     CircuitBreaker::new(max, compiler.registry.in_use(name), workers)
 }
 
-/// A limit that no request could pass with 0.
+/// Compiles a limit. Reports 0, because no request could pass.
 fn at_least_one(
     compiler: &mut Compiler<'_>,
     limit: Limit,
@@ -84,7 +84,11 @@ pub(super) fn concurrency(
         && !(1..=99).contains(&percentile.value)
     {
         let message = format!("{} is not a percentile from 1 to 99", percentile.value);
-        compiler.fault_with_help(&percentile.origin, message, "write a smaller one: the default is 50");
+        compiler.fault_with_help(
+            &percentile.origin,
+            message,
+            "write a smaller one: the default is 50",
+        );
     }
     let mut time = |written: &Option<Item<Duration>>, default, range: (Duration, Duration)| {
         let Some(item) = written else { return default };

@@ -1,4 +1,4 @@
-//! The words of other proxies for limits on connections and requests.
+//! The words with which other proxies limit connections and requests, with the advice for each.
 
 use super::Word;
 
@@ -20,14 +20,14 @@ const BREAKER: &str = "write `circuit_breaker: {{level=max_requests: N}}`";
 const THRESHOLDS: &str = "leave this level out, and keep its limits: \
     circuit_breaker: {{level=max_connections: N}}";
 
-/// The keys.
+/// Each key, the map in which it is written, and the advice.
 pub(super) const WORDS: &[Word] = &[
-    // A listener, and the limits of all listeners.
+    // Keys of a listener, and of the limits of all listeners.
     ("max_connections", LISTENER, "write `connections: {#=N}`"),
     ("maxconn", LISTENER, "write `connections: {#=N}`"),
     ("max_connections", LIMITS, "write `connections: {#=N}`"),
     ("maxconn", LIMITS, "write `connections: {#=N}`"),
-    // A service.
+    // Keys of a service.
     ("connection_pool", SERVICE, CONNECTION_POOL),
     ("max_connections", SERVICE, BREAKER_CONNECTIONS),
     ("maxconn", SERVICE, BREAKER_CONNECTIONS),
@@ -42,7 +42,7 @@ pub(super) const WORDS: &[Word] = &[
     ("concurrency_limit", SERVICE, ADAPTIVE),
     ("gradient_controller", SERVICE, ADAPTIVE),
     ("gradient_controller_config", SERVICE, ADAPTIVE),
-    // An adaptive limit.
+    // Keys of an adaptive concurrency limit.
     ("min_concurrency", CONCURRENCY_MAP, "write `min: {#=N}`"),
     ("max_concurrency_limit", CONCURRENCY_MAP, "write `max: {#=N}`"),
     ("sample_aggregate_percentile", CONCURRENCY_MAP, "write `percentile: {#=N}`"),
@@ -54,7 +54,7 @@ pub(super) const WORDS: &[Word] = &[
         "leave it out: the latency may be a quarter above the unloaded one",
     ),
     ("jitter", CONCURRENCY_MAP, "leave it out: a random part of up to 15% is always added"),
-    // A circuit breaker.
+    // Keys of a circuit breaker.
     ("concurrency", BREAKER_MAP, "write it beside `circuit_breaker`: concurrency: adaptive"),
     ("thresholds", BREAKER_MAP, THRESHOLDS),
     ("maxconn", BREAKER_MAP, "write `max_connections: {#=N}`"),

@@ -1,4 +1,4 @@
-//! The keys of outlier detection and slow start in other proxies.
+//! The keys of other proxies for outlier detection and slow start, with the advice for each.
 
 use super::Word;
 
@@ -16,7 +16,7 @@ const ENFORCING: &str = "leave it out: each written limit is enforced; \
     `consecutive_5xx: 0` switches that one off, and without the others, they are off";
 
 #[rustfmt::skip] // one line for each word
-/// Each key, the map that it is written in, and the advice.
+/// Each key, the map in which it is written, and the advice.
 pub(super) const WORDS: &[Word] = &[
     ("consecutive_5xx_errors", OUTLIERS, "write `consecutive_5xx: {#=N}`"),
     ("consecutive_errors", OUTLIERS, "write `consecutive_5xx: {#=N}`"),

@@ -36,9 +36,9 @@ const BUCKET_KEYS: &str = "write `{limits=requests: N, per: 1s}`; \
 const LIMITS: &str = "write `{limits=requests: N, per: 1s}`";
 
 #[rustfmt::skip] // one line for each word
-/// Each key, the map that it is written in, and the advice.
+/// Each key, the map in which it is written, and the advice.
 pub(super) const TRAFFIC: &[Word] = &[
-    // Faults and mirrors.
+    // Keys for faults and mirrors.
     ("faults", RULE, FAULT),
     ("fault_injection", RULE, FAULT),
     ("envoy.filters.http.fault", RULE, FAULT),
@@ -73,7 +73,7 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("runtime_fraction", MIRROR_MAP, "write `percent: {percent=N}`"),
     ("max_body_size", MIRROR_MAP, "write `mirror_bytes: {size=64KiB}`"),
     ("disable_shadow_host_suffix_append", MIRROR_MAP, "write `shadow_host: false`"),
-    // Rate limits.
+    // Keys for rate limits, and keys that are in the wrong map.
     ("circuit_breaker", RULE, OF_SERVICE),
     ("outlier_detection", RULE, OF_SERVICE),
     ("slow_start", RULE, OF_SERVICE),

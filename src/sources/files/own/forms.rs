@@ -1,4 +1,5 @@
-//! Values of the author in another form: a prefix as a path of `match`, a status as an action.
+//! Converts values of a configuration to forms of Ringway, for advice: a prefix becomes a path of
+//! `match`, a status becomes an action.
 
 use std::net::SocketAddr;
 
@@ -6,7 +7,7 @@ use super::super::node::{Kind, Node};
 use super::addresses::{Addresses, BEHIND};
 use super::{entries_of, entry, flow, limits, own_entry, quoted, shares, targets, text, urls};
 
-/// The form `name` of `node`: see `compile::habits::filled`.
+/// The value of `node` in the form `name`. `compile::habits::fill` lists the forms.
 pub(super) fn value(node: &Node, name: &str) -> Option<String> {
     match name {
         "pathbelow" => path(node).and_then(below),
@@ -38,12 +39,12 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
     }
 }
 
-/// The text of `node`, or nothing if it has none.
+/// The text of `node`. `None` if it is empty.
 fn some(node: &Node) -> Option<&str> {
     Some(node.text()).filter(|text| !text.is_empty())
 }
 
-/// The path in a text or in `{prefix: PATH}`.
+/// The path in a text, or in `{prefix: PATH}` or `{exact: PATH}`.
 fn path(node: &Node) -> Option<&str> {
     let found = entry(node, "prefix").or_else(|| entry(node, "exact")).unwrap_or(node);
     some(found).filter(|text| text.starts_with('/'))
@@ -85,7 +86,7 @@ fn path_match(node: &Node) -> Option<String> {
     }
 }
 
-/// The path in `/up` and in `GET /up`.
+/// The path of a health check, from a text such as `/up` or `GET /up`.
 fn check_path(node: &Node) -> Option<String> {
     let found = ["path", "uri"].iter().find_map(|name| entry(node, name)).unwrap_or(node);
     found.text().split(' ').find(|word| word.starts_with('/')).and_then(quoted)
@@ -102,7 +103,7 @@ pub(super) fn host(node: &Node) -> Option<String> {
     name.bytes().all(letter).then(|| quoted(name)).flatten()
 }
 
-/// The entries of a map, or of a list of maps with a `name`, each with the keys that `form` makes.
+/// The entries of a map, or of a list of maps with a `name`. `form` makes the keys of each entry.
 fn named(node: &Node, form: &dyn Fn(&Node) -> Option<String>) -> Option<String> {
     let one = |name: &str, node: &Node| Some(format!("{}: {{{}}}", quoted(name)?, form(node)?));
     let all: Option<Vec<String>> = match &node.kind {
@@ -115,7 +116,7 @@ fn named(node: &Node, form: &dyn Fn(&Node) -> Option<String>) -> Option<String> 
     all.filter(|all| !all.is_empty()).map(|all| all.join(", "))
 }
 
-/// The action of a rule that answers itself.
+/// The action of a rule that responds itself: `redirect` or `respond`.
 fn answer(node: &Node) -> Option<String> {
     let words = match entry(node, "status").or_else(|| entry(node, "code")) {
         Some(status) => status.text(),
@@ -129,7 +130,7 @@ fn answer(node: &Node) -> Option<String> {
             false if rest.starts_with('/') => format!("path: {}", quoted(rest)?),
             false => "scheme: https".to_owned(),
         };
-        // A variable of another proxy is no text.
+        // A URL with a variable of another proxy is not a valid value.
         return (!to.contains('$')).then(|| format!("redirect: {{{to}, status: {status}}}"));
     }
     let inline = ["inline_string", "body"].iter().find_map(|name| entry(node, name));

@@ -4,11 +4,10 @@ use super::super::node::{Kind, Node};
 use super::{entry, own_entry, quoted, text};
 use crate::compile::habits::address;
 
-/// The keys that hold the name of a service at other proxies.
+/// The keys with which other proxies name a service.
 const TARGETS: [&str; 6] = ["cluster", "host", "service", "backend", "upstream", "name"];
 
-/// The names with their weights in a list such as `[{name: a, weight: 90}]` or `[{a: 90}]`, at any
-/// depth.
+/// The names and weights in a list such as `[{name: a, weight: 90}]` or `[{a: 90}]`, at any depth.
 pub(super) fn weights(node: &Node) -> Option<String> {
     let items = match &node.kind {
         Kind::Map(entries) => return entries.iter().find_map(|(_, value)| weights(value)),
@@ -51,7 +50,7 @@ fn service(written: &str) -> Option<&str> {
     if name.len() < written.len() { name.split('.').next() } else { Some(name) }
 }
 
-/// The destination of a rule: the name of a service, or an address with its service.
+/// The destination of a rule: the name of a service, or an address that becomes a service.
 pub(super) fn target(node: &Node) -> Option<String> {
     let found = match &node.kind {
         Kind::List(items) if items.len() != 1 => return None,
