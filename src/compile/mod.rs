@@ -13,6 +13,7 @@ mod listeners;
 mod mesh;
 mod mirrors;
 mod outlier;
+mod overload;
 mod pem;
 mod rate_limits;
 pub mod registry;
@@ -224,6 +225,8 @@ fn compile_all(
         rules: std::mem::take(&mut compiler.rules),
         rate_limits: std::mem::take(&mut compiler.rate_limits),
         limits: settings::limits(&mut compiler),
+        overload: overload::terms(&mut compiler),
+        priority: overload::priority_by(&mut compiler),
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
         access_log: settings::access_log(model),
@@ -316,6 +319,7 @@ impl<'a> Compiler<'a> {
             fault: None,
             mirror: None,
             rate_limit: None,
+            priority: None,
             body_idle: None,
             jwt: None,
             rewrite: None,

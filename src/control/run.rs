@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use super::apply::{Applied, Applier};
 use super::certificates::{Renewal, Worn};
 use super::checks::Checks;
 use super::cpus::Cpus;
 use super::outliers::{Clock, Outliers};
+use super::overload::{Monitor, READ_INTERVAL};
 use super::resolver::Resolver;
 use super::retry::{Need, Retry};
 use super::signals::{Signals, Told};
@@ -28,7 +30,7 @@ use crate::model::{Driver, Model, Resources};
 use crate::runtime::core::WorkerCells;
 use crate::runtime::memory;
 use crate::runtime::ring;
-use crate::snapshot::{DrainStep, OutboundDrain};
+use crate::snapshot::{DrainStep, OutboundDrain, Overload};
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
 use crate::sources::lookup::Lookups;
 use crate::sources::{KeySets, Names, Outward};
@@ -101,7 +103,14 @@ async fn serve(
     let (sender, reports) = mpsc::unbounded_channel();
     let log = Arc::clone(&status.known().access_log);
     let clock = Clock { began: Instant::now() };
-    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log, began: clock.began };
+    let overload = Arc::<Overload>::default();
+    let parts = WorkerParts {
+        stats: &stats,
+        reports: &sender,
+        log: &log,
+        overload: &overload,
+        began: clock.began,
+    };
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
     let mut names = Names::new(status.clone(), lookups.clone());
     names.follow(&trial.control.names, trial.control.gone_after);
@@ -143,6 +152,7 @@ async fn serve(
         manager: Manager::new(),
         retry: Retry::default(),
         worn: Worn::default(),
+        monitor: Monitor::new(overload, cpus.time()),
         rules: None,
     };
     control.begin().await?;
@@ -193,6 +203,7 @@ struct Control {
     renewal: Renewal,
     retry: Retry,
     worn: Worn,
+    monitor: Monitor,
     /// The capture rules. Dropping this value removes them.
     rules: Option<Installed>,
 }
@@ -233,6 +244,8 @@ impl Control {
         self.manager.ready();
         let mut watchdog = tokio::time::interval(watchdog_interval());
         let mut inspection = tokio::time::interval(INSPECTION);
+        let mut readings = tokio::time::interval(READ_INTERVAL);
+        readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 told = self.signals.next() => {
@@ -254,6 +267,7 @@ impl Control {
                     self.worn.look(snapshot.iter().flat_map(|s| &s.certificates));
                     memory::give_back();
                 }
+                _ = readings.tick() => self.watch_overload(),
                 () = self.watch.changed() => self.reload(false).await,
                 () = self.retry.due() => self.reload(self.applier.short).await,
                 (name, addresses) = self.names.changed() => {
@@ -276,6 +290,16 @@ impl Control {
                 }
                 _ = watchdog.tick() => self.manager.alive(),
             }
+        }
+    }
+
+    /// Reads the use of resources, for the workers and the admin interface.
+    fn watch_overload(&mut self) {
+        let terms = self.applier.status.known().snapshot.as_ref().map(|snapshot| snapshot.overload);
+        let (readings, wants_memory) = self.monitor.look(&terms.unwrap_or_default());
+        self.applier.status.known().overload = readings;
+        if wants_memory {
+            memory::give_back();
         }
     }
 
@@ -411,6 +435,7 @@ struct WorkerParts<'p> {
     stats: &'p Arc<PerWorker<WorkerCells>>,
     reports: &'p Reports,
     log: &'p Arc<AccessLog>,
+    overload: &'p Arc<Overload>,
     /// The start of the workers' clocks.
     began: Instant,
 }
@@ -439,6 +464,7 @@ fn start_workers(
             loads: loads.clone(),
             reports: parts.reports.clone(),
             access_log: Arc::new(move |lines| log.write(lines)),
+            overload: Arc::clone(parts.overload),
             seed: fastrand::u64(..),
             inbox,
             peers: mailboxes.clone(),

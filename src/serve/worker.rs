@@ -14,6 +14,7 @@ use super::tokens::Tokens;
 use super::workspace::Workspaces;
 use crate::cells::PerWorker;
 use crate::http2::held_bytes;
+use crate::resilience::{Level, Overload};
 use crate::runtime::core::{Core, WorkerCells};
 use crate::runtime::io::Io;
 use crate::snapshot::{DrainStep, Snapshot};
@@ -31,6 +32,8 @@ pub struct Worker<I: Io> {
     pub tokens: Tokens,
     /// Heads and scratch buffers.
     pub workspaces: Workspaces,
+    /// The level of overload of the process.
+    pub overload: Arc<Overload>,
     /// Access log lines that were not handed to the thread of the log yet.
     pub log: LogBuffer,
     current: RefCell<Rc<Local<I>>>,
@@ -55,6 +58,8 @@ pub struct WorkerParts {
     pub stats: Arc<PerWorker<WorkerCells>>,
     /// The seed of the worker's random numbers.
     pub seed: u64,
+    /// The level of overload of the process.
+    pub overload: Arc<Overload>,
     /// The buffer for access log lines.
     pub log: LogBuffer,
 }
@@ -67,6 +72,7 @@ impl<I: Io> Worker<I> {
             registry: Registry::default(),
             tokens: Tokens::default(),
             workspaces: Workspaces::default(),
+            overload: parts.overload,
             log: parts.log,
             current: RefCell::new(Rc::new(Local::empty())),
             prepared: RefCell::new(None),
@@ -192,6 +198,9 @@ impl<I: Io> Worker<I> {
     /// the memory of past bursts.
     pub fn sweep(&self) {
         let now = self.io.now();
+        if self.overload.level() == Level::Stop {
+            self.registry.close_idle();
+        }
         self.local().sweep(now);
         self.retired.sweep(now, |name| self.registry.has(name));
         self.workspaces.trim();

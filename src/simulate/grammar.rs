@@ -50,6 +50,8 @@ pub struct Behaviour {
     pub status: Option<Placed<u16>>,
     /// `up`, `refuses` connections, or is `silent`.
     pub state: Option<State>,
+    /// How many requests it works on at a time; the others queue. Default: all.
+    pub capacity: Option<Placed<u32>>,
 }
 
 /// The distribution of response times (log-normal).

@@ -60,6 +60,8 @@ pub struct Behaviour {
     pub status: u16,
     /// Whether it can be reached.
     pub state: State,
+    /// How many requests it works on at a time. The others queue. `None` means all of them.
+    pub capacity: Option<u32>,
 }
 
 impl Default for Behaviour {
@@ -70,6 +72,7 @@ impl Default for Behaviour {
             errors: 0.0,
             status: 503,
             state: State::Up,
+            capacity: None,
         }
     }
 }
@@ -203,10 +206,12 @@ impl Scenario {
         };
         let mut behaviours = vec![Behaviour::default(); places.len()];
         for (name, written) in &file.endpoints.0 {
-            let grammar::Behaviour { latency, errors, status, state } = written;
+            let grammar::Behaviour { latency, errors, status, state, capacity } = written;
             let change = change(latency, errors, status, *state, &mut faults);
             for index in named(name, &mut faults) {
                 change.apply(&mut behaviours[index]);
+                let known = behaviours[index].capacity;
+                behaviours[index].capacity = capacity.as_ref().map(|it| it.value.max(1)).or(known);
             }
         }
         let duration = file.duration.as_ref().map_or(Duration::from_secs(300), |it| it.value.0);
