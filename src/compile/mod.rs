@@ -211,12 +211,8 @@ fn compile_all(
     let endpoint_addresses =
         model.mesh.captures().then(|| Arc::new(EndpointAddresses::new(&services)));
     let mut listeners = listeners::listeners(&mut compiler, &services, &hosts);
-    listeners.extend(mesh::listeners(
-        &mut compiler,
-        &services,
-        &hosts,
-        endpoint_addresses.as_ref(),
-    ));
+    let addresses = endpoint_addresses.as_ref();
+    listeners.extend(mesh::listeners(&mut compiler, &services, &hosts, addresses));
     listeners.sort_by(|one, other| one.name.cmp(&other.name));
     slips::find(&mut compiler);
     let snapshot = Snapshot {

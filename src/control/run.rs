@@ -1,6 +1,7 @@
 //! `ringway run`: starts the process, runs the control thread, and ends the process.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ use crate::admin::Admin;
 use crate::cells::PerWorker;
 use crate::compile::registry::Registry;
 use crate::compile::{Compiled, Resolutions};
+use crate::dns::DnsPlan;
 use crate::error::plain;
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
@@ -103,14 +105,8 @@ async fn serve(
     let (sender, reports) = mpsc::unbounded_channel();
     let log = Arc::clone(&status.known().access_log);
     let clock = Clock { began: Instant::now() };
-    let overload = Arc::<Overload>::default();
-    let parts = WorkerParts {
-        stats: &stats,
-        reports: &sender,
-        log: &log,
-        overload: &overload,
-        began: clock.began,
-    };
+    let (overload, began) = (&Arc::<Overload>::default(), clock.began);
+    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log, overload, began };
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
     let mut names = Names::new(status.clone(), lookups.clone());
     names.follow(&trial.control.names, trial.control.gone_after);
@@ -118,10 +114,8 @@ async fn serve(
     key_sets.follow(&trial.control.key_sources, |url| registry.keys_wanted(url));
     let (names_found, keys_found) =
         tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
-    let mut admin = Admin::new(status.clone());
-    admin.bind(trial.control.admin).await.map_err(RunError::System)?;
-    let mut resolver = Resolver::new(status.clone(), lookups.clone());
-    resolver.serve(trial.control.dns).await.map_err(RunError::System)?;
+    let (admin, dns) = (trial.control.admin, trial.control.dns);
+    let (admin, resolver) = for_others(&status, &lookups, admin, dns).await?;
     let applier = Applier {
         arguments,
         outliers: Outliers::new(Arc::clone(&registry.outliers), clock),
@@ -152,7 +146,7 @@ async fn serve(
         manager: Manager::new(),
         retry: Retry::default(),
         worn: Worn::default(),
-        monitor: Monitor::new(overload, cpus.time()),
+        monitor: Monitor::new(Arc::clone(overload), cpus.time()),
         rules: None,
     };
     control.begin().await?;
@@ -161,6 +155,20 @@ async fn serve(
     }
     memory::give_back();
     Box::pin(control.until_told_to_end()).await
+}
+
+/// Starts the admin interface and the resolver for the workload.
+async fn for_others(
+    status: &Status,
+    lookups: &Lookups,
+    address: Option<SocketAddr>,
+    plan: DnsPlan,
+) -> Result<(Admin, Resolver), RunError> {
+    let mut admin = Admin::new(status.clone());
+    admin.bind(address).await.map_err(RunError::System)?;
+    let mut resolver = Resolver::new(status.clone(), lookups.clone());
+    resolver.serve(plan).await.map_err(RunError::System)?;
+    Ok((admin, resolver))
 }
 
 /// The parts of a configuration that the start needs before there are workers.

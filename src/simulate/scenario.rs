@@ -77,6 +77,13 @@ impl Default for Behaviour {
     }
 }
 
+impl Behaviour {
+    /// Changes the capacity, if one is written.
+    fn has_capacity(&mut self, written: Option<&Placed<u32>>) {
+        self.capacity = written.map(|it| it.value.max(1)).or(self.capacity);
+    }
+}
+
 /// A change of behaviour. `None` keeps the value.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Change {
@@ -210,8 +217,7 @@ impl Scenario {
             let change = change(latency, errors, status, *state, &mut faults);
             for index in named(name, &mut faults) {
                 change.apply(&mut behaviours[index]);
-                let known = behaviours[index].capacity;
-                behaviours[index].capacity = capacity.as_ref().map(|it| it.value.max(1)).or(known);
+                behaviours[index].has_capacity(capacity.as_ref());
             }
         }
         let duration = file.duration.as_ref().map_or(Duration::from_secs(300), |it| it.value.0);
