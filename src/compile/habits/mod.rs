@@ -225,6 +225,8 @@ const SHAPES: &[Word] = &[
     ("Admin", "", "write `admin: {bind: {@=IP:PORT}}`, or `admin: {bind: off}`"),
     ("Runtime", "", "write `runtime: {workers: {#=N}}`"),
     ("Dns", "", "write `dns: {gone_after: 30s}`"),
+    ("Overload", "", "write `overload: {memory: auto, shed: 90%, stop_accepting: 97%}`"),
+    ("PriorityBy", "", "write `priority: {header: x-priority, high: [critical], low: [batch]}`"),
     ("Limits", "", "write `limits: {connections: {#=N}}`"),
     ("Mesh", "", "write `mesh: {identity: {ca: DIR, id: spiffe://...}}`"),
     ("Identity", "spiffe*", "write `identity: {ca: DIR, id: {}}`"),
