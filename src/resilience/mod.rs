@@ -6,6 +6,7 @@ mod bucket;
 mod buckets;
 mod budget;
 mod fault;
+mod hedge;
 mod mirror;
 mod rate_limit;
 mod retry;
@@ -20,6 +21,7 @@ pub use bucket::{Bucket, FILL_TIME_MAX, Rate, RateError, Taken};
 pub use buckets::{Buckets, KeyHash, Keyed, RATE_LIMIT_KEYS};
 pub use budget::{BUDGET_WINDOW_S, RetryBudget};
 pub use fault::{Abort, Bandwidth, Chance, FaultPolicy, Injected};
+pub use hedge::{HEDGE_SAMPLES_MIN, HEDGE_WINDOW, HedgeAfter, Hedged, Latencies};
 pub use mirror::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy, Mirrored};
 pub use rate_limit::{
     ByteLimit, LimitBy, LimitFields, Quota, RATE_PER, RateLimit, RateLimitCells, RequestLimit,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::hedge::HedgeAfter;
 use crate::grpc::Code;
 
 /// The default number of retries of one request.
@@ -180,6 +181,8 @@ pub struct RetryPolicy {
     pub replay_bytes: usize,
     /// The messages that get the number of their attempt.
     pub attempt_count: AttemptCount,
+    /// When a slow request is sent to a second endpoint. `None` means never.
+    pub hedge: Option<HedgeAfter>,
 }
 
 /// The messages that get the number of their attempt, as `x-envoy-attempt-count`.
@@ -208,7 +211,10 @@ impl fmt::Display for RetryPolicy {
         for (index, condition) in self.on.iter().enumerate() {
             write!(f, "{} {condition}", if index == 0 { ", on" } else { "," })?;
         }
-        Ok(())
+        match self.hedge {
+            Some(after) => write!(f, "; hedged after {after}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -223,7 +229,8 @@ impl RetryPolicy {
         })
     }
 
-    fn allows(&self, request: Repeatable<'_>) -> bool {
+    /// Whether the method allows to send the request twice.
+    pub fn allows(&self, request: Repeatable<'_>) -> bool {
         match &self.methods {
             Some(methods) => methods.iter().any(|method| method.as_bytes() == request.method),
             None => request.idempotent,
@@ -293,6 +300,7 @@ mod tests {
             methods: None,
             replay_bytes: REPLAY_BYTES,
             attempt_count: AttemptCount::default(),
+            hedge: None,
         }
     }
 

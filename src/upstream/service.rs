@@ -13,6 +13,7 @@ use crate::balance::{Balancer, Load};
 use crate::cluster::{Endpoint, Endpoints, Service, ServiceCandidates};
 use crate::grpc::methods::KnownMethods;
 use crate::net::Address;
+use crate::resilience::Latencies;
 use crate::runtime::io::Io;
 use crate::time::Time;
 use crate::wire::Wire;
@@ -43,6 +44,8 @@ pub struct LocalService<I: Io> {
     pub unreachable: UnreachableFamilies,
     /// The openings that wait for a slot of the circuit breaker.
     pub limited: Rc<Limited>,
+    /// The latencies, from the first request on that is hedged after a percentile of them.
+    latencies: OnceCell<Rc<RefCell<Latencies>>>,
 }
 
 /// The endpoints that a worker chooses among.
@@ -83,6 +86,7 @@ impl<I: Io> LocalService<I> {
             replaced: Cell::new(false),
             unreachable: UnreachableFamilies::default(),
             limited: before.map(|before| Rc::clone(&before.limited)).unwrap_or_default(),
+            latencies: before.map(|before| before.latencies.clone()).unwrap_or_default(),
         }
     }
 
@@ -159,6 +163,11 @@ impl<I: Io> LocalService<I> {
             old.retire_except(Some(&new));
         }
         *self.current.borrow_mut() = Some(new);
+    }
+
+    /// The latencies of the service. Only services with hedged requests need the memory.
+    pub fn latencies(&self) -> &Rc<RefCell<Latencies>> {
+        self.latencies.get_or_init(Rc::default)
     }
 
     /// Whether this worker has used the service.

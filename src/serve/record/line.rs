@@ -21,6 +21,8 @@ pub struct Record<'a> {
     /// The time from the last attempt at an endpoint to the head of its response, in microseconds.
     /// `None` if no endpoint was tried.
     pub endpoint_duration_us: Option<u64>,
+    /// The number of attempts at endpoints.
+    pub attempts: u32,
     /// The listener's name.
     pub listener: &'a str,
     /// The rule's name. Empty if no rule matched.
@@ -124,6 +126,9 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
     }
     if let Some(duration_us) = record.endpoint_duration_us {
         put(out, format_args!(",\"endpoint_duration_us\":{duration_us}"));
+    }
+    if record.attempts > 1 {
+        put(out, format_args!(",\"attempts\":{}", record.attempts));
     }
     if record.tunnel {
         out.extend_from_slice(b",\"tunnel\":true");
