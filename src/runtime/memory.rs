@@ -1,4 +1,5 @@
-//! Memory of the process that nobody needs at present: freed heap, and code that has run.
+//! Returns memory to the system that the process does not need now: freed heap, and pages of code
+//! that has run.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
@@ -19,7 +20,7 @@ pub fn give_back() {
             continue;
         };
         // SAFETY: the range is a mapping of a file that nobody can write to, and no page of it has
-        // been changed. So a page that is used again has the same content.
+        // been changed. So a page that is mapped again has the same content.
         if let Err(error) = unsafe { madvise(start, range.len(), MmapAdvise::MADV_DONTNEED) } {
             tracing::debug!(%error, "cannot unmap code that is not in use; it stays in memory");
         }
