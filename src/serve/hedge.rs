@@ -109,17 +109,13 @@ pub async fn race<I: Io>(
             }
         }
     };
-    let ended = retry::ended(exchange, drafts, &head, between);
-    let failed = ended.filter(|ended| is_failure(exchange, outgoing, *ended));
-    if ended.is_some() && failed.is_none() {
+    let failed = failure(exchange, drafts, &head, (upstream, outgoing, between));
+    if failed.is_none() && head.is_ok() {
         observe(exchange, &first, io.now().since(began));
     }
     match (second, failed) {
-        (Some(second), Some(failed)) => match second.await {
-            Some(won) => {
-                let stale = upstream.reused && head.is_ok();
-                Raced::Second(won, Some(send::outcome(exchange, failed, stale)))
-            }
+        (Some(second), Some(outcome)) => match second.await {
+            Some(won) => Raced::Second(won, Some(outcome)),
             None => Raced::First(head),
         },
         _ => Raced::First(head),
@@ -146,17 +142,26 @@ fn observe<I: Io>(exchange: &Exchange<'_, I>, first: &First<'_, '_, I>, latency:
     }
 }
 
-/// Whether the client should rather get the response of the other attempt.
-fn is_failure<I: Io>(
+/// The outcome of an attempt that has failed. `None` means a good response, or the end of the whole
+/// request: the client has left, or the deadline has passed.
+fn failure<I: Io>(
     exchange: &Exchange<'_, I>,
-    outgoing: &Outgoing<'_, I>,
-    ended: Failed,
-) -> bool {
-    match ended {
-        Failed::Response(response) if response.status < 500 => {
-            retry::covers(exchange, outgoing, ended)
+    drafts: &Drafts,
+    head: &Result<ResponseHead, Failure>,
+    (upstream, outgoing, between): (&Connection<I>, &Outgoing<'_, I>, &Between),
+) -> Option<Outcome> {
+    let ended = retry::ended(exchange, drafts, head, between);
+    let is_good = |ended| match ended {
+        Failed::Response(it) => it.status < 500 && !retry::covers(exchange, outgoing, ended),
+        _ => false,
+    };
+    match (ended, head) {
+        (Some(ended), _) if is_good(ended) => None,
+        (Some(failed), _) => Some(send::outcome(exchange, failed, upstream.reused && head.is_ok())),
+        (None, Err(Failure::Refused(refusal))) if refusal.flag != Flag::UpstreamTimeout => {
+            Some(Outcome::Failed)
         }
-        _ => true,
+        (None, _) => None,
     }
 }
 
@@ -238,26 +243,17 @@ async fn attempt<I: Io>(
         Ok(_) => download::response_head(exchange, &mut drafts, &upstream, &between, false).await,
         Err(failure) => Err(failure),
     };
-    let ended = retry::ended(exchange, &drafts, &head, &between);
-    match (ended, head) {
-        (Some(ended), Ok(ResponseHead::Complete { buf, framing, .. }))
-            if !is_failure(exchange, outgoing, ended) =>
-        {
+    let failed = failure(exchange, &drafts, &head, (&upstream, outgoing, &between));
+    match (failed, head) {
+        (None, Ok(ResponseHead::Complete { buf, framing, .. })) => {
             counted.result.set(Hedged::Won);
             Some(Box::new(Second { upstream, attempt, drafts, between, buf, framing }))
         }
-        (Some(failed), head) => {
+        (Some(outcome), _) => {
             counted.result.set(Hedged::Failed);
-            let stale = upstream.reused && head.is_ok();
-            attempt.finish(io.now(), send::outcome(exchange, failed, stale));
+            attempt.finish(io.now(), outcome);
             None
         }
-        (None, Err(Failure::Refused(refusal))) if refusal.flag != Flag::UpstreamTimeout => {
-            counted.result.set(Hedged::Failed);
-            attempt.finish(io.now(), Outcome::Failed);
-            None
-        }
-        // The client has left, or the deadline of the request has passed.
         (None, _) => None,
     }
 }

@@ -4,6 +4,7 @@ use super::grammar::State;
 use super::result::Outcome;
 use super::*;
 
+mod hedging;
 mod mesh;
 
 /// Prepares the configuration `config` with the scenario `scenario`, given as texts.

@@ -222,6 +222,7 @@ mod tests {
             began_unix_us: 1_700_000_000_123_456,
             duration_us: 2_500,
             endpoint_duration_us: Some(1_900),
+            attempts: 1,
             listener: "web",
             route: "r",
             service: "s",
