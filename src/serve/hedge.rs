@@ -280,6 +280,8 @@ pub async fn relay<I: Io>(
 ) -> Result<Answered<I>, Failure> {
     let Second { upstream, attempt, mut drafts, between, buf, framing } = second;
     let Exchange { downstream, plan, record, .. } = exchange;
+    // The response begins, so the request does not wait in a queue of an endpoint.
+    drop(plan.places.flight.take());
     record.overtaken(attempt.began());
     record.set_endpoint(Rc::clone(&upstream.endpoint));
     let relayed = {
