@@ -377,6 +377,26 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_tells_when_it_retries_and_hedges() {
+        let plain = policy(&["5xx", "unavailable"]);
+        let with = |after| RetryPolicy { hedge: Some(after), ..plain.clone() };
+        for (policy, text) in [
+            (plain.clone(), "at most 2, on 5xx, unavailable"),
+            (with(HedgeAfter::Percentile(950)), "at most 2, on 5xx, unavailable; hedged after p95"),
+            (
+                with(HedgeAfter::Percentile(999)),
+                "at most 2, on 5xx, unavailable; hedged after p99.9",
+            ),
+            (
+                with(HedgeAfter::Time(Duration::from_millis(50))),
+                "at most 2, on 5xx, unavailable; hedged after 50ms",
+            ),
+        ] {
+            assert_eq!(policy.to_string(), text);
+        }
+    }
+
+    #[test]
     fn conditions_have_the_names_of_envoy() {
         for name in Condition::names() {
             assert_eq!(Condition::parse(name).unwrap().to_string(), name);
