@@ -13,6 +13,7 @@ mod hedge;
 pub mod limits;
 mod mirror;
 mod outgoing;
+mod overload;
 mod pace;
 pub mod plan;
 mod private;
