@@ -1,6 +1,6 @@
 //! Compiles overload of the process and the priorities of requests.
 
-use super::{Compiler, is_token};
+use super::Compiler;
 use crate::model::{self, Item};
 use crate::resilience::{OverloadTerms, Priority, PriorityBy, SHED_PERCENT, STOP_PERCENT, Watched};
 
@@ -38,18 +38,16 @@ pub(super) fn terms(compiler: &mut Compiler<'_>) -> OverloadTerms {
 pub(super) fn priority_by(compiler: &mut Compiler<'_>) -> Option<PriorityBy> {
     let item = compiler.model.settings.overload.priority.as_ref()?;
     let written = &item.value;
-    let example = "write `priority: {header: x-priority, high: [critical], low: [batch]}`";
     let Some(header) = &written.header else {
-        compiler.missing(&item.origin, "a `priority` needs a `header`", example);
+        let help = "add `header: NAME`";
+        compiler.missing(&item.origin, "a `priority` needs a `header`", help);
         return None;
     };
-    if !is_token(&header.value) {
-        let message = format!("{:?} is not the name of a field", header.value);
-        compiler.fault_with_help(&header.origin, message, example);
-    }
+    compiler.field_name(header);
     if written.high.is_empty() && written.low.is_empty() {
         let message = "no value of this field would have a priority";
-        compiler.fault_with_help(&item.origin, message, example);
+        let help = "add `high: [VALUE]` or `low: [VALUE]`";
+        compiler.fault_with_help(&item.origin, message, help);
     }
     if let Some(both) =
         written.low.iter().find(|low| written.high.iter().any(|high| high.value == low.value))
