@@ -26,8 +26,10 @@ const NUMBERS: &[&str] = &[
     "envoy/success_rate_stdev_factor",
     // The rest of 100.
     "istio/weight-in-a-rule",
-    // A default.
+    // Defaults.
+    "envoy/overload_manager",
     "meaning/budget-of-min-alone",
+    "meaning/overload-the-wrong-way-round",
     // The beginning of a configuration.
     "meaning/no-listener",
     "yaml/empty",
