@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::balance::Policy;
+use crate::balance::{Level, Locality, Policy};
 use crate::cells::PerWorker;
 use crate::grpc::methods::Methods;
 use crate::health::{
@@ -25,7 +25,7 @@ use crate::time::Time;
 use crate::tls::ClientTls;
 
 pub use crate::resilience::{CircuitBreaker, Limit, Mirrored};
-pub use cells::{EndpointCells, ServiceCells};
+pub use cells::{EndpointCells, ServiceCells, ZoneCells};
 pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 
 /// One instance of a service.
@@ -36,8 +36,12 @@ pub struct Endpoint {
     /// The share of traffic relative to the other endpoints; the default is 1. With 0, the endpoint
     /// gets no traffic.
     pub weight: u32,
-    /// The zone, for locality (not used for choosing yet).
+    /// The zone, such as `eu/a`.
     pub zone: Option<Box<str>>,
+    /// The level, by priority and by distance from this proxy.
+    pub level: Level,
+    /// The counters of the zone. `None` if neither the zone nor a priority is configured.
+    pub zone_stats: Option<Arc<PerWorker<ZoneCells>>>,
     /// The version of the service that the endpoint belongs to, if the service has versions.
     pub version: Option<Box<str>>,
     /// The health. `None` means that the endpoint is not checked. It survives reloads.
@@ -122,8 +126,12 @@ pub struct Service {
     pub endpoints: EndpointSet,
     /// The name in DNS whose addresses are its endpoints. `None` when they are configured.
     pub dns_name: Option<DnsName>,
+    /// The zone and the level of all addresses of the name in DNS, if they have one.
+    pub dns_zone: Option<(Box<str>, Level)>,
     /// The policy that chooses an endpoint.
     pub policy: Policy,
+    /// The preference for near endpoints. `None` if all endpoints have the same level.
+    pub locality: Option<Locality>,
     /// TLS to the endpoints. `None` means plain text.
     pub tls: Option<Arc<ClientTls>>,
     /// The token requirement of requests. A requirement of the route replaces it.
@@ -214,8 +222,10 @@ impl Service {
             addresses: Vec::new(),
             endpoints: EndpointSet::new(Endpoints::new(vec![endpoint], Vec::new(), &policy).into()),
             dns_name: None,
+            dns_zone: None,
             egress: self.egress,
             policy,
+            locality: None,
             tls: self.tls.clone(),
             jwt: self.jwt.clone(),
             connect_timeout: self.connect_timeout,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::rate_limits::{self, Owner};
 use super::{
-    Compiler, breaker, endpoints, health, http2, is_token, jwt, outlier, retries, tcp, tls,
+    Compiler, breaker, endpoints, health, http2, is_token, jwt, locality, outlier, retries, tcp,
+    tls,
 };
 use crate::balance::{HashKey, Policy};
 use crate::cluster::{EndpointSet, Protocol, Service};
@@ -61,7 +62,10 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let policy = policy(compiler, item);
     let health = health::check(compiler, written);
     let outlier = outlier::detection(compiler, written);
-    let endpoints = endpoints::of_service(compiler, item, &policy);
+    let position = locality::position(compiler, written);
+    let endpoints = endpoints::of_service(compiler, item, &policy, &position);
+    let locality = locality::policy(written, &endpoints);
+    let place = |zone: &model::Zone| (zone.clone(), position.level(Some(zone), 0));
     let slow_start = outlier::slow_start(compiler, written, &policy);
     let stated = written.health_check.is_some() || outlier.is_some() || slow_start.is_some();
     let liveness = tcp::liveness(compiler, &written.tcp, compiler.egress.liveness);
@@ -91,6 +95,8 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
             _ => None,
         },
         policy,
+        locality,
+        dns_zone: written.dns_zone.as_ref().map(place),
         tls: tls::service(compiler, written),
         jwt: jwt::demand(compiler, written.jwt.as_ref()),
         connect_timeout: written.connect_timeout.unwrap_or(CONNECT_TIMEOUT),

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
-    CircuitBreaker, ClientTls, HealthCheck, Http2, Item, OutlierDetection, RateLimit, Retries,
-    SlowStart, Tcp, TokenDemand,
+    CircuitBreaker, ClientTls, HealthCheck, Http2, Item, Locality, OutlierDetection, RateLimit,
+    Retries, SlowStart, Tcp, TokenDemand, Zone,
 };
 use crate::net::{Address, DnsName};
 
@@ -28,6 +28,10 @@ pub struct Service {
     pub jwt: Option<Item<TokenDemand>>,
     /// The load balancing policy.
     pub balance: Balance,
+    /// The zone of the addresses of a name in DNS.
+    pub dns_zone: Option<Zone>,
+    /// The preference for near endpoints. `None` means the default: the nearest healthy ones.
+    pub locality: Option<Item<Locality>>,
     /// The time limit of connecting. `None` means the default.
     pub connect_timeout: Option<Duration>,
     /// When connecting takes this long, another endpoint is tried at the same time. `None` means
@@ -78,7 +82,9 @@ pub struct Endpoint {
     /// The share of traffic relative to the others.
     pub weight: u32,
     /// The zone.
-    pub zone: Option<Box<str>>,
+    pub zone: Option<Zone>,
+    /// The priority. Lower numbers get requests first.
+    pub priority: u32,
 }
 
 /// The protocol of endpoints.

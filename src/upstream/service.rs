@@ -226,8 +226,8 @@ impl<I: Io> LocalService<I> {
 
 impl<I: Io> Current<I> {
     /// The current endpoints of a service. Endpoints that `old` also has keep their state. `old`
-    /// comes with its service. If neither the endpoints nor the panic threshold and the slow
-    /// start have changed, the balancers are kept too, with their turns.
+    /// comes with its service. If neither the endpoints nor the panic threshold, the slow
+    /// start and the locality have changed, the balancers are kept too, with their turns.
     fn of(config: &Service, old: Option<(&Self, &Service)>) -> Self {
         let (version, endpoints) = config.endpoints.load_versioned();
         let slots = match old {
@@ -239,6 +239,7 @@ impl<I: Io> Current<I> {
             Arc::ptr_eq(&old.endpoints, &endpoints)
                 && before.panic_percent == config.panic_percent
                 && before.slow_start == config.slow_start
+                && before.locality == config.locality
         });
         let new = |subset| Balancer::new(&candidates, subset);
         let balancers = match unchanged {

@@ -7,6 +7,7 @@ use super::breaker::CircuitBreaker;
 use super::health::HealthCheck;
 use super::http2::Http2;
 use super::jwt::JwtDemand;
+use super::locality::Locality;
 use super::outlier::{OutlierDetection, SlowStart};
 use super::rate_limit::RateLimit;
 use super::retry::Retries;
@@ -39,6 +40,10 @@ pub struct Service {
     pub dns: Option<Placed<DnsName>>,
     /// The load balancing policy. Default `least-request`.
     pub balance: Balance,
+    /// The preference for near endpoints: `none`, `region`, `zone` or `sub_zone`, or a map.
+    /// Default: if this proxy and the endpoints have a zone, the nearest endpoints get the
+    /// requests.
+    pub locality: Option<Placed<Locality>>,
     /// The time limit of connecting. Default 5s.
     pub connect_timeout: Option<Time>,
     /// When connecting takes this long, another endpoint is tried at the same time; `none` for
@@ -78,6 +83,8 @@ pub struct DnsName {
     pub address: String,
     /// The families of addresses.
     pub family: Family,
+    /// The zone of all addresses.
+    pub zone: Option<Placed<String>>,
 }
 
 /// The families of addresses.
@@ -161,5 +168,7 @@ pub struct Endpoint {
     /// The share of traffic relative to the others.
     pub weight: u32,
     /// The zone.
-    pub zone: Option<String>,
+    pub zone: Option<Placed<String>>,
+    /// The priority.
+    pub priority: u32,
 }

@@ -9,6 +9,7 @@ mod health;
 mod http2;
 mod jwt;
 mod listener;
+mod locality;
 mod mesh;
 mod mirror;
 mod outlier;
@@ -39,6 +40,7 @@ pub(super) fn lower(
     mistakes: &mut Vec<Diagnostic>,
 ) -> Model {
     let mut lower = Lower { sources, materials, mistakes };
+    let zone = config.zone.and_then(|zone| locality::zone(&mut lower, zone));
     Model {
         files: sources.names(),
         settings: settings::settings(
@@ -51,6 +53,7 @@ pub(super) fn lower(
                 dns: config.dns,
                 limits: config.limits,
                 telemetry: config.telemetry,
+                zone,
             },
         ),
         mesh: mesh::mesh(&mut lower, config.mesh),
