@@ -32,6 +32,8 @@ pub struct ServiceCells {
     pub pending: Count,
     /// Requests that found a limit of the circuit breaker reached, by `Limit::index`.
     pub overflows: [Count; Limit::ALL.len()],
+    /// Requests that found the adaptive limit on concurrency reached.
+    pub concurrency_overflows: Count,
     /// Requests mirrored to the service, by `Mirrored::index`.
     pub mirrored: [Count; Mirrored::ALL.len()],
     /// Body bytes sent to the service.

@@ -24,7 +24,7 @@ use crate::resilience::{RateLimit, RetryBudget, RetryPolicy};
 use crate::time::Time;
 use crate::tls::ClientTls;
 
-pub use crate::resilience::{CircuitBreaker, Limit, Mirrored};
+pub use crate::resilience::{CircuitBreaker, Concurrency, Limit, Mirrored};
 pub use cells::{EndpointCells, ServiceCells, ZoneCells};
 pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 
@@ -149,6 +149,9 @@ pub struct Service {
     pub retry_budget: Option<Arc<RetryBudget>>,
     /// The circuit breaker. `None` means no limits. Its taken slots survive reloads.
     pub breaker: Option<Arc<CircuitBreaker>>,
+    /// The adaptive limit on the requests in flight. `None` means no limit. Its state survives
+    /// reloads.
+    pub concurrency: Option<Arc<Concurrency>>,
     /// The limit on the requests to the service.
     pub rate_limit: Option<Arc<RateLimit>>,
     /// How long a pooled connection may wait for its next request.
@@ -234,6 +237,7 @@ impl Service {
             retries: self.retries.clone(),
             retry_budget: self.retry_budget.clone(),
             breaker: self.breaker.clone(),
+            concurrency: self.concurrency.clone(),
             rate_limit: self.rate_limit.clone(),
             idle_timeout: self.idle_timeout,
             max_idle_connections: self.max_idle_connections,

@@ -6,16 +6,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::breaker::Places;
 use super::downstream::Downstream;
 use super::record::ExchangeRecord;
 use crate::cluster::{Destination, Protocol};
 use crate::decision::UNKNOWN;
 use crate::error::Refusal;
-use crate::grpc::Kind;
+use crate::grpc::{self, Kind};
 use crate::jwt::Accepted;
 use crate::mesh::OriginalTarget;
 use crate::message::HeadView;
-use crate::resilience::{Injected, RetryPolicy, Slot};
+use crate::resilience::{Injected, RetryPolicy};
 use crate::route::{Rule, Split};
 use crate::runtime::io::Io;
 use crate::snapshot::Listener;
@@ -36,8 +37,8 @@ pub struct Plan<I: Io> {
     pub subset: usize,
     /// The token of the request.
     pub token: Option<Rc<Accepted>>,
-    /// The slot of the service's circuit breaker, if it has one.
-    pub slot: Option<Slot>,
+    /// The places within the limits of the service.
+    pub places: Places,
     /// The faults that are injected.
     pub fault: Option<Injected>,
     /// The service that gets a copy of the request.
@@ -65,6 +66,16 @@ impl<I: Io> Plan<I> {
 pub fn kind_for<I: Io>(record: &ExchangeRecord<I>, service: &LocalService<I>) -> Option<Kind> {
     let is_call = |kind: &Kind| !kind.is_web() || service.config.protocol == Protocol::Grpc;
     record.kind().filter(is_call)
+}
+
+/// The time limit that the client asks for. It may only be shorter than the configured one.
+/// `x-envoy-upstream-rq-timeout-ms: 0` asks for no limit, and means nothing here.
+pub fn asked_timeout(request: HeadView<'_>, kind: Option<Kind>) -> Option<Duration> {
+    let call = kind.and_then(|_| request.value(b"grpc-timeout")).and_then(grpc::parse_timeout);
+    let ms = request.value(b"x-envoy-upstream-rq-timeout-ms");
+    let ms = ms.and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
+    let plain = ms.filter(|&ms| ms > 0).map(Duration::from_millis);
+    call.into_iter().chain(plain).min()
 }
 
 /// The original destination of a captured connection.

@@ -89,11 +89,14 @@ pub async fn run<I: Io>(
         let wait = exchange.record.owe(Way::Up, taken.consumed as u64);
         if taken.last {
             between.uploaded.set(true);
+            between.sent.set(Some(io.recent()));
             between.replayable.set(outgoing.is_replayable());
             return UploadEnd::Done(beyond.unwrap_or(buf));
         }
         if let Some(wait) = wait {
             drop(buf);
+            // The endpoint is not to blame for this wait.
+            between.try_deadline.set(between.try_deadline.get() + wait);
             Box::pin(retry::pause(exchange, wait)).await;
             buf = io.buffers().take();
         }

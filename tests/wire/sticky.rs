@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use crate::support::free_port;
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
-use crate::support::free_port;
 
 /// The configuration of a split with `weight` percent for the new version.
 fn config(port: u16, old: &Origin, new: &Origin, weight: u32, sticky: &str) -> String {
