@@ -202,6 +202,7 @@ fn is_unchanged(before: &Endpoint, after: &Endpoint) -> bool {
     let health = |endpoint: &Endpoint| endpoint.health.as_ref().map(Arc::as_ptr);
     let outlier = |endpoint: &Endpoint| endpoint.outlier.as_ref().map(Arc::as_ptr);
     let warmup = |endpoint: &Endpoint| endpoint.warmup.as_ref().map(Arc::as_ptr);
+    let zone = |endpoint: &Endpoint| endpoint.zone_stats.as_ref().map(Arc::as_ptr);
     before.is_same(after)
         && before.weight == after.weight
         && before.zone == after.zone
@@ -209,6 +210,7 @@ fn is_unchanged(before: &Endpoint, after: &Endpoint) -> bool {
         && health(before) == health(after)
         && outlier(before) == outlier(after)
         && warmup(before) == warmup(after)
+        && zone(before) == zone(after)
         && Arc::ptr_eq(&before.stats, &after.stats)
 }
 

@@ -113,5 +113,5 @@ fn a_retry_leaves_a_zone_without_another_endpoint() {
     let retries = ", retries: {attempts: 1, on: [5xx]}";
     let _proxy = Proxy::start_with(&config(port, &placed, retries), 1);
     near.says(503);
-    assert_eq!(shares(port, 5, [&near, &other]), [5, 5]);
+    assert_eq!(shares(port, 3, [&near, &other]), [3, 3]);
 }
