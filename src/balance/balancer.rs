@@ -1,4 +1,4 @@
-//! One worker's choice among the endpoints of a subset.
+//! Chooses among the endpoints of a subset, on one worker.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -9,15 +9,16 @@ use super::{Level, Load, Locality, Maglev, Policy};
 use crate::health::{Changes, SlowStart, State};
 use crate::time::Time;
 
-/// The endpoints and the policy of a service, as a balancer sees them.
+/// The endpoints and the policy of a service.
 pub trait Candidates {
-    /// The policy.
+    /// The load balancing policy.
     fn policy(&self) -> &Policy;
 
-    /// The count of changes of the states of endpoints. Returns `None` if nothing judges them.
+    /// The counter of state changes. `None` if the service has neither a health check nor outlier
+    /// detection.
     fn changes(&self) -> Option<&Changes>;
 
-    /// If fewer endpoints than this percentage are healthy, all get requests.
+    /// If fewer endpoints than this percentage are healthy, all endpoints get requests.
     fn panic_percent(&self) -> u8;
 
     /// The indices of the endpoints in a subset. Empty if the subset does not exist.
@@ -26,7 +27,7 @@ pub trait Candidates {
     /// The weight of an endpoint.
     fn weight(&self, index: u32) -> u32;
 
-    /// The state of an endpoint. Returns `None` if nothing judges it.
+    /// The state of an endpoint. `None` if it has neither a health check nor outlier detection.
     fn state(&self, index: u32) -> Option<State>;
 
     /// The preference for near endpoints. Returns `None` if all endpoints have the same level.
@@ -35,11 +36,11 @@ pub trait Candidates {
     /// The level of an endpoint.
     fn level(&self, index: u32) -> Level;
 
-    /// The slow start. Returns `None` if new endpoints have their whole share at once. The hash
+    /// The slow start. `None` means that a new endpoint gets its full traffic at once. The hash
     /// policy has no slow start.
     fn slow_start(&self) -> Option<&SlowStart>;
 
-    /// How long an endpoint has got traffic, for the slow start.
+    /// The time since the slow start of an endpoint began. `Duration::MAX` if it has none.
     fn age(&self, index: u32, now: Time) -> Duration;
 
     /// The Maglev table of a subset, for the hash policy.
@@ -51,21 +52,21 @@ pub trait Candidates {
 pub struct Balancer {
     subset: usize,
     levels: RefCell<Levels>,
-    /// The count of health changes that `levels` already includes.
+    /// The value of [`Candidates::changes`] for which `levels` was computed.
     changes: Cell<u64>,
 }
 
 impl Balancer {
-    /// The balancer for the subset with this index.
+    /// Creates the balancer for the subset with this index.
     pub fn new(service: &impl Candidates, subset: usize) -> Self {
-        // Read the count first, so that a change in the meantime is seen at the next request.
+        // Read the count first, so that a change in the meantime is noticed at the next request.
         let changes = service.changes().map_or(0, Changes::count);
-        // The first pick knows the time, and then shares grow.
+        // The first pick knows the time, and computes the shares again.
         let levels = RefCell::new(Levels::of(service, subset, Time::default()));
         Self { subset, levels, changes: Cell::new(changes) }
     }
 
-    /// The index of the endpoint for the next request. Returns `None` if there is no endpoint.
+    /// Returns the index of the endpoint for the next request, or `None` if there is no endpoint.
     /// `load` returns the load of an endpoint by index. `key` is the hash of the request, for the
     /// hash policy. An endpoint of `avoid` is chosen only if there is no other.
     pub fn pick<'l>(
@@ -110,7 +111,7 @@ impl Balancer {
         }
         let table = service.maglev(self.subset).filter(|_| service.policy().is_hash());
         let mut other = |takers: &Takers| match (key, table) {
-            // The same key moves to the same endpoint.
+            // All requests with the same key move to the same other endpoint.
             (Some(key), Some(table)) => {
                 table.lookup(key, |index| takers.includes(index) && !avoid.contains(&index))
             }

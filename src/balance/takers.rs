@@ -8,34 +8,36 @@ use super::levels::Judged;
 use crate::health::Eligible;
 use crate::time::Time;
 
-/// The share of a member of weight 1 during the slow start of its service.
+/// The share of a member with weight 1 while a slow start is in progress.
 const SHARE_UNIT: f64 = 1000.0;
 
-/// The members that get traffic.
+/// The members of a level that get traffic.
 #[derive(Debug)]
 pub(super) struct Takers {
     members: Vec<Member>,
     shares_total: u64,
-    /// Whether all shares are equal.
+    /// Whether all members have the same share.
     even: bool,
-    /// Whether health excludes no endpoint: all endpoints with a weight get traffic.
+    /// Whether the subset has one level, and health states exclude no endpoint: all endpoints with a
+    /// weight above 0 get traffic.
     pub everyone: bool,
-    /// When shares have grown by a step of the slow start. Never, if all are whole.
+    /// When shares have grown by a step of the slow start. `Time::NEVER` if no endpoint is in its
+    /// slow start.
     pub renew_at: Time,
 }
 
 #[derive(Debug)]
 pub(super) struct Member {
-    /// The index of the endpoint.
+    /// Index into the endpoints of the service.
     pub index: u32,
     pub weight: u32,
-    /// The part of its weight that an endpoint has during its slow start, from 0 to 1.
+    /// The factor for the weight of an endpoint during its slow start, from 0 to 1.
     ramp: f64,
-    /// Its share of the turns.
+    /// The current weight, scaled to an integer. With most policies, it includes the slow start.
     share: u64,
-    /// The sum of the shares up to this member, inclusive.
+    /// The sum of the shares up to and including this member.
     cumulative: u64,
-    /// Smooth weighted round robin: the credit grows by the share each turn, and the member with
+    /// For smooth weighted round robin: each turn adds the share to the credit, and the member with
     /// the largest credit is chosen.
     credit: Cell<i64>,
 }
@@ -45,7 +47,7 @@ impl Takers {
     pub fn of(service: &impl Candidates, states: &[Judged], eligible: Eligible, now: Time) -> Self {
         let mut members = Vec::with_capacity(states.len());
         let slow_start = service.slow_start();
-        // The policies that compare two members leave a part of the requests to the other one.
+        // The policies that compare two members apply the slow start in [`Takers::better_of_two`].
         let two = matches!(service.policy(), Policy::LeastRequest | Policy::PeakEwma);
         let mut shares_total = 0;
         for &(index, state) in states {
@@ -70,14 +72,14 @@ impl Takers {
         Self { members, shares_total, even, everyone, renew_at }
     }
 
-    /// Continues the round robin of `before`. The shares have grown a little since then.
+    /// Continues the round robin of `before`. The shares have changed only a little since then.
     pub fn continue_turns(&self, before: &Self) {
         for (member, before) in self.members.iter().zip(&before.members) {
             member.credit.set(before.credit.get());
         }
     }
 
-    /// Whether the endpoint gets traffic. The endpoint must have a weight above 0.
+    /// Whether the endpoint gets traffic. Its weight must be above 0.
     pub fn includes(&self, index: u32) -> bool {
         let place = || self.members.binary_search_by_key(&index, |member| member.index);
         self.everyone || place().is_ok()
@@ -100,7 +102,7 @@ impl Takers {
         self.sample(random).map(|at| self.members[at].index)
     }
 
-    /// The position of a random member, by share.
+    /// Returns the position of a random member, weighted by share.
     fn sample(&self, random: &mut fastrand::Rng) -> Option<usize> {
         if self.members.is_empty() {
             return None;
@@ -133,7 +135,7 @@ impl Takers {
             true => (second, first),
             false => (first, second),
         };
-        // During its slow start, a member leaves a part of its requests to the other one.
+        // During its slow start, a member passes a part of its requests to the other member.
         let leaves = better.ramp < other.ramp && random.f64() * other.ramp >= better.ramp;
         Some(if leaves { other.index } else { better.index })
     }

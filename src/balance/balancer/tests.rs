@@ -7,7 +7,7 @@ use super::*;
 use crate::balance::HashKey;
 use crate::health::{HealthState, Reason, Thresholds};
 
-/// Endpoints with these weights.
+/// A service whose endpoints have these weights.
 pub(super) struct Service {
     policy: Policy,
     weights: Vec<u32>,
@@ -138,7 +138,7 @@ pub(super) fn policies() -> [Policy; 5] {
 }
 
 impl Bench {
-    /// Checked endpoints of equal weight, all healthy at first.
+    /// Creates endpoints of equal weight with a health check, all healthy at first.
     pub(super) fn checked(policy: Policy, count: usize, panic_percent: u8) -> Self {
         let mut bench = Self::new(policy, &vec![1; count]);
         let changes = Arc::new(Changes::default());
@@ -155,7 +155,7 @@ impl Bench {
         self.service.health[index].hear(outcome, AT_ONCE, 0);
     }
 
-    /// The endpoints chosen for many keys.
+    /// Returns the endpoints that are chosen for many keys.
     fn chosen(&mut self) -> Vec<Option<u32>> {
         (0..400).map(|key| self.pick(Some(key * 7919), None)).collect()
     }
@@ -229,8 +229,8 @@ fn every_policy_knows_none_one_and_the_one_to_avoid() {
     }
 }
 
-/// Endpoints of these weights. The last one begins its slow start of 100 s, which begins with a
-/// tenth, after 1000 s. It is 1000 s now.
+/// Creates endpoints of these weights. The time is 1000 s. The last endpoint has just begun its
+/// slow start of 100 s, with a tenth of its weight.
 fn warming(policy: Policy, weights: &[u32]) -> Bench {
     let at = |seconds: u64| Time::from_micros(seconds * 1_000_000);
     let mut bench = Bench::new(policy, weights);
@@ -248,14 +248,15 @@ fn a_new_endpoint_gets_more_and_more_until_it_has_its_share() {
     let policies = [Policy::RoundRobin, Policy::Random, Policy::LeastRequest, Policy::PeakEwma];
     for (policy, busy) in policies.into_iter().flat_map(|it| [(it.clone(), 0), (it, 3)]) {
         let mut bench = warming(policy.clone(), &[1, 1]);
-        // The other endpoint is busier: that alone would give the new one all requests.
+        // The other endpoint has more requests: that alone would give all requests to the new
+        // one.
         (0..busy).for_each(|_| bench.loads[0].started());
         let compares = matches!(policy, Policy::LeastRequest | Policy::PeakEwma) && busy > 0;
         for (seconds, part) in [(0, 0.1), (20, 0.2), (50, 0.5), (99, 0.99), (100, 1.0)] {
             bench.now = Time::from_micros((1000 + seconds) * 1_000_000);
             let count = bench.counts(10_000)[1];
             let expected = match policy {
-                // Each gets this part of what it would get.
+                // Each endpoint gets this part of its requests without a slow start.
                 Policy::LeastRequest | Policy::PeakEwma if compares => part,
                 Policy::LeastRequest | Policy::PeakEwma => part / 2.0,
                 _ => part / (1.0 + part),
@@ -270,12 +271,12 @@ fn a_new_endpoint_gets_more_and_more_until_it_has_its_share() {
 fn round_robin_stays_smooth_while_shares_grow() {
     let mut bench = warming(Policy::RoundRobin, &[2, 1]);
     let mut counts = [0; 2];
-    // Each turn comes after a step, so it meets other shares than the turn before.
+    // Each turn comes after a step, so the shares differ from those of the turn before.
     for step in 0..1000 {
         bench.now = Time::from_micros(1_000_000_000 + step * 1_000_000 / 10 * 11);
         counts[bench.pick(None, None).unwrap() as usize] += 1;
     }
-    // The average share of the new one is 0.505 in the first 100 s, and 1 after that.
+    // The average factor of the new endpoint is 0.505 in the first 100 s, and 1 after that.
     assert!((318..=333).contains(&counts[1]), "{counts:?}");
     let mut even = warming(Policy::RoundRobin, &[1, 1]);
     even.service.began[0] = even.service.began[1];
