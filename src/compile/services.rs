@@ -81,13 +81,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let budgeted = retries.is_some() || compiler.retried.contains(name);
     Service {
         name: name.into(),
-        protocol: match written.protocol {
-            ServiceProtocol::Tcp => Protocol::Tcp,
-            ServiceProtocol::Http1 => Protocol::Http1,
-            ServiceProtocol::Http2 => Protocol::Http2,
-            ServiceProtocol::Grpc => Protocol::Grpc,
-            ServiceProtocol::Auto => Protocol::Auto,
-        },
+        protocol: protocol(written.protocol),
         addresses: addresses(compiler, written),
         egress,
         endpoints: EndpointSet::new(endpoints),
@@ -138,6 +132,16 @@ fn addresses<'a>(compiler: &mut Compiler<'a>, written: &'a model::Service) -> Ve
         }
     }
     written.addresses.iter().map(|address| address.value).collect()
+}
+
+fn protocol(written: ServiceProtocol) -> Protocol {
+    match written {
+        ServiceProtocol::Tcp => Protocol::Tcp,
+        ServiceProtocol::Http1 => Protocol::Http1,
+        ServiceProtocol::Http2 => Protocol::Http2,
+        ServiceProtocol::Grpc => Protocol::Grpc,
+        ServiceProtocol::Auto => Protocol::Auto,
+    }
 }
 
 fn policy(compiler: &mut Compiler<'_>, item: &Item<model::Service>) -> Policy {
