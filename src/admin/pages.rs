@@ -1,4 +1,4 @@
-//! The pages of the admin interface.
+//! The pages of the admin interface. Each function renders one page.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! The CPUs of the process. They determine the number of workers, and whether workers are pinned.
+//! The CPUs of the process: how many workers run, and whether they are pinned.
 
 use std::path::{Path, PathBuf};
 
@@ -7,16 +7,17 @@ use nix::unistd::Pid;
 
 /// The CPUs that the process may use.
 pub struct Cpus {
-    /// Their numbers; never empty.
+    /// The numbers of the CPUs. Never empty.
     allowed: Vec<usize>,
-    /// The process may not use all CPUs of the machine. So an operator has assigned these CPUs.
+    /// Whether the process may not use all CPUs of the machine. Then an operator has probably
+    /// reserved these CPUs for it.
     given: bool,
-    /// The time that the cgroups of the process allow, in CPUs. `None` means no limit.
+    /// The CPU quota of the process's cgroups, in CPUs. `None` means no limit.
     quota: Option<f64>,
 }
 
 impl Cpus {
-    /// The CPUs of this process.
+    /// Determines the CPUs of this process.
     pub fn of_process() -> Self {
         let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
         let mut allowed: Vec<_> =
@@ -33,15 +34,15 @@ impl Cpus {
     }
 
     /// The number of workers for `runtime.workers: auto`: one for each CPU, but no more than the
-    /// quota can keep busy.
+    /// quota, rounded up.
     pub fn workers(&self) -> usize {
         let of_quota = self.quota.map_or(usize::MAX, |cpus| cpus.ceil() as usize);
         self.allowed.len().min(of_quota).max(1)
     }
 
-    /// The CPU of each worker. `None` means that the scheduler places the workers. Each process
-    /// would begin with the same CPU, so workers are pinned only to CPUs that no other process
-    /// uses. `pin` is `runtime.pin`.
+    /// The CPU of each worker. `None` means that the workers are not pinned. `pin` is
+    /// `runtime.pin`. Without it, workers are pinned only to reserved CPUs: on shared CPUs, all
+    /// processes that pin their workers would begin with the same CPU.
     pub fn places(&self, workers: usize, pin: Option<bool>) -> Option<&[usize]> {
         let alone = self.given && workers == self.allowed.len();
         let fits = workers <= self.allowed.len();
@@ -52,8 +53,8 @@ impl Cpus {
     }
 }
 
-/// The lowest limit of the process's cgroup and of its parents, in CPUs. `groups` is the content of
-/// `/proc/self/cgroup` (cgroups(7)). `mounted` is the directory of the cgroup file systems.
+/// The lowest CPU quota of the process's cgroup and its parents, in CPUs. `groups` is the content
+/// of `/proc/self/cgroup` (cgroups(7)). `mounted` is the mount point of the cgroup file systems.
 fn quota(groups: &str, mounted: &Path) -> Option<f64> {
     let of_group = |line: &str| {
         let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
@@ -71,14 +72,16 @@ fn quota(groups: &str, mounted: &Path) -> Option<f64> {
     groups.lines().filter_map(of_group).min_by(f64::total_cmp)
 }
 
-/// `cpu.max` has the time and the period in microseconds; the time may be `max`.
+/// The quota of a group of cgroups v2. `cpu.max` contains the time and the period in microseconds.
+/// The time may be `max`, which means no limit.
 fn quota_v2(group: &Path) -> Option<f64> {
     let text = std::fs::read_to_string(group.join("cpu.max")).ok()?;
     let (time_us, period_us) = text.trim().split_once(' ')?;
     cpus(time_us.parse().ok()?, period_us.parse().ok()?)
 }
 
-/// The time and the period are in two files, in microseconds. A time of -1 means no limit.
+/// The quota of a group of cgroups v1. The time and the period are in two files, in microseconds. A
+/// time of -1 means no limit.
 fn quota_v1(group: &Path) -> Option<f64> {
     let read = |name| std::fs::read_to_string(group.join(name)).ok()?.trim().parse().ok();
     cpus(read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?)

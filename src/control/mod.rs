@@ -1,4 +1,5 @@
-//! The control thread: files, signals, DNS and logs. It may block. It never handles a request.
+//! The control thread. It handles files, signals, DNS and logs, and it may block. It never handles
+//! a request.
 
 #[cfg(feature = "uring")]
 mod apply;

@@ -37,43 +37,44 @@ use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Inbox, Loads, Mailbox, Order, ReportKind, Reports, mailbox};
 use crate::worker::thread::{Start, spawn};
 
-/// How long the start waits for the first addresses of services in DNS.
+/// How long the process waits at its start for the first addresses of services in DNS.
 pub const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 
-/// How often the expiry of certificates is checked, and freed memory is returned to the kernel.
+/// The interval in which the expiry of certificates is checked, and freed memory is returned to the
+/// kernel.
 const INSPECTION: Duration = Duration::from_secs(60);
 
-/// The maximum number of times that a reload reads the files again because it began to watch new
-/// directories. Later changes come as events.
+/// The maximum number of times that a reload reads the files again. It reads them again if it has
+/// begun to watch new directories. Later changes are reported as events.
 const LOOKS_MAX: usize = 4;
 
 /// The reason why the process cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The configuration has errors. The text shows them.
+    /// The configuration has errors. The text describes them.
     #[error("{0}")]
     Config(String),
-    /// The system refused an operation.
+    /// A system call failed. The text describes the error.
     #[error("error: {0}")]
     System(String),
 }
 
-/// Installs capture rules for the configuration in use.
+/// Installs capture rules for the configuration in use. Their lifetime is that of the result.
 pub type Interception = Box<dyn FnOnce(&Model) -> Result<Installed, InterceptError>>;
 
-/// Runs the proxy with the configuration files in `arguments` until a signal ends it. With an
-/// `interception`, the capture rules are installed before the proxy reports that it is ready. They
-/// are removed at the end.
+/// Runs the proxy with the configuration files in `arguments`, until a signal ends it. An
+/// `interception` installs the capture rules before the proxy reports that it is ready; they are
+/// removed at the end.
 ///
 /// # Errors
-/// When the first configuration cannot be applied, or the system refuses an operation.
+/// If the first configuration cannot be applied, or if a system call fails.
 pub fn run(arguments: Vec<PathBuf>, interception: Option<Interception>) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let system =
         |error| RunError::System(format!("cannot start the control thread: {}", plain(&error)));
     let runtime = runtime.map_err(system)?;
     let result = runtime.block_on(serve(arguments, interception));
-    // Do not wait for a lookup or a fetch that still runs on its own thread.
+    // A lookup or a fetch may still run on its own thread. Do not wait for it.
     runtime.shutdown_background();
     result
 }
@@ -85,7 +86,7 @@ async fn serve(
     let passed = passed_sockets();
     raise_descriptor_limit();
     let mut watch = Watch::default();
-    // Watch before reading, so that a file that changes meanwhile is read again.
+    // Watch before reading. A file that changes between the two is then read again.
     watch.follow(&arguments, std::iter::empty());
     let loaded = Arc::new(files::load(&arguments, &ProcessEnvironment));
     let trial = trial(&loaded)?;
@@ -153,7 +154,7 @@ async fn serve(
     Box::pin(control.until_told_to_end()).await
 }
 
-/// The parts of a configuration that the start needs before there are workers.
+/// The parts of the configuration that are needed before the workers start.
 struct Trial {
     workers: Option<usize>,
     pin: Option<bool>,
@@ -161,8 +162,8 @@ struct Trial {
     control: Applied,
 }
 
-/// Compiles the configuration once, to find all errors before anything is started. The snapshot is
-/// dropped, so that it does not stay in memory.
+/// Compiles the configuration once before anything is started, to find all its errors. The snapshot
+/// is dropped, so that it does not occupy memory.
 fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
     let compiled = files::compile(loaded, 0, &mut Registry::new(1), &Resolutions::new())
         .map_err(|errors| RunError::Config(errors.to_string()))?;
@@ -193,7 +194,7 @@ struct Control {
     renewal: Renewal,
     retry: Retry,
     worn: Worn,
-    /// The capture rules. Dropping this value removes them.
+    /// The installed capture rules. Dropping them removes the rules from the kernel.
     rules: Option<Installed>,
 }
 
@@ -215,7 +216,7 @@ impl Control {
         Ok(())
     }
 
-    /// Logs the addresses of the listeners, and the kernel interface of the workers.
+    /// Logs the addresses of the listeners, and the kernel interface that the workers use.
     fn announce(&self) {
         let known = self.applier.status.known();
         for listener in known.snapshot.iter().flat_map(|snapshot| &snapshot.listeners) {
@@ -292,10 +293,10 @@ impl Control {
             let registry = &mut self.applier.registry;
             self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
             if let Err(error) = self.admin.bind(admin).await {
-                tracing::error!("{error} (the admin interface is unchanged)");
+                tracing::error!("{error}; the admin interface keeps its previous address");
             }
             if let Err(error) = self.resolver.serve(dns).await {
-                tracing::error!("{error} (the address of the DNS resolver is unchanged)");
+                tracing::error!("{error}; the DNS resolver keeps its previous address");
             }
         }
         self.manager.ready();
@@ -308,13 +309,13 @@ impl Control {
             if !self.watch.follow(arguments, tried.materials.paths()) {
                 break;
             }
-            // A file that was not watched before may have changed after it was read.
+            // A file that was not watched yet may have changed after it was read.
             applied = self.applier.reload(false).await.or(applied);
         }
         applied
     }
 
-    /// The reason why the files must be read again, even without an event.
+    /// The reason why the files must be read again without a file event.
     fn need(&self) -> Need {
         match &self.applier {
             applier if applier.short => Need::Shortage,
@@ -324,9 +325,8 @@ impl Control {
         }
     }
 
-    /// Stops accepting and lets exchanges finish. Outbound listeners still accept meanwhile,
-    /// because the workload may need them for its last responses. Ends after the `drain` time at
-    /// the latest.
+    /// Drains the listeners and then ends the process. Outbound listeners still accept during this
+    /// time, because the workload may need them for its last responses. The time limit is `drain`.
     async fn drain(mut self) -> Result<(), RunError> {
         let snapshot = {
             let mut known = self.applier.status.known();
@@ -335,8 +335,8 @@ impl Control {
         };
         let drain = snapshot.as_ref().map(|snapshot| snapshot.drain).unwrap_or_default();
         self.manager.stopping();
-        // From now on, new connections bypass the proxy if that is allowed. Captured ones stay
-        // open.
+        // Without the rules, new connections bypass the proxy, if the configuration allows it.
+        // Connections that are already captured stay open.
         drop(self.rules.take_if(|rules| rules.is_open()));
         tracing::info!(
             drain_limit = ?drain.limit,
@@ -367,7 +367,7 @@ impl Control {
         Ok(())
     }
 
-    /// Drains the listeners of `step`. Completes when all workers are done, but not before
+    /// Drains the listeners of `step`. Completes when all workers have drained them, but not before
     /// `earliest`.
     async fn step(
         &mut self,
@@ -399,14 +399,15 @@ impl Control {
     }
 }
 
-/// The reason why a drain ends before all connections have closed.
+/// The reason why a drain ends before all connections are closed.
 enum DrainEnd {
+    /// The time limit of the drain has passed.
     TimeOver,
-    /// A second signal came, or the workers have ended.
+    /// A second SIGTERM or SIGINT has arrived, or the workers have ended.
     Told,
 }
 
-/// The parts that all workers share.
+/// The state that all workers share.
 struct WorkerParts<'p> {
     stats: &'p Arc<PerWorker<WorkerCells>>,
     reports: &'p Reports,
@@ -451,14 +452,18 @@ fn start_workers(
     Ok(mailboxes)
 }
 
-/// Raises the soft limit on open files to the hard limit. Each connection needs two descriptors.
-/// The default soft limit of 1024 is for programs that use select(2).
+/// Raises the soft limit on open files to the hard limit, because each proxied connection needs two
+/// descriptors. The default soft limit of 1024 is meant for programs that use select(2).
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
-        tracing::warn!(error = %plain(&error), soft, "cannot raise the limit on open files");
+        tracing::warn!(
+            error = %plain(&error), soft_limit = soft, hard_limit = hard,
+            "cannot raise the limit on open files; the proxy runs with the soft limit: raise it \
+             (`ulimit -n`, LimitNOFILE=)"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The words of other proxies for limits on connections and requests.
+//! The words with which other proxies limit connections and requests, with the advice for each.
 
 use super::Word;
 
@@ -18,14 +18,14 @@ const ADAPTIVE: &str = "write `concurrency: adaptive`";
 const BREAKER: &str = "write `circuit_breaker: {max_connections: {max_connections=1024}, \
     max_pending_requests: {max_pending_requests=1024}, max_requests: {max_requests=1024}}`";
 
-/// The keys.
+/// Each key, the map in which it is written, and the advice.
 pub(super) const WORDS: &[Word] = &[
-    // A listener, and the limits of all listeners.
+    // Keys of a listener, and of the limits of all listeners.
     ("max_connections", LISTENER, "write `connections: {#=10000}`"),
     ("maxconn", LISTENER, "write `connections: {#=10000}`"),
     ("max_connections", LIMITS, "write `connections: {#=100000}`"),
     ("maxconn", LIMITS, "write `connections: {#=100000}`"),
-    // A service.
+    // Keys of a service.
     ("connection_pool", SERVICE, CONNECTION_POOL),
     ("max_connections", SERVICE, BREAKER_CONNECTIONS),
     ("maxconn", SERVICE, BREAKER_CONNECTIONS),
@@ -40,7 +40,7 @@ pub(super) const WORDS: &[Word] = &[
     ("concurrency_limit", SERVICE, ADAPTIVE),
     ("gradient_controller", SERVICE, ADAPTIVE),
     ("gradient_controller_config", SERVICE, ADAPTIVE),
-    // An adaptive limit.
+    // Keys of an adaptive concurrency limit.
     ("min_concurrency", CONCURRENCY_MAP, "write `min: {#=3}`"),
     ("max_concurrency_limit", CONCURRENCY_MAP, "write `max: {#=1000}`"),
     ("sample_aggregate_percentile", CONCURRENCY_MAP, "write `percentile: {#=50}`"),
@@ -52,7 +52,7 @@ pub(super) const WORDS: &[Word] = &[
         "leave it out: the latency may be a quarter above the unloaded one",
     ),
     ("jitter", CONCURRENCY_MAP, "leave it out: a random part of up to 15% is always added"),
-    // A circuit breaker.
+    // Keys of a circuit breaker.
     ("concurrency", BREAKER_MAP, "write it beside `circuit_breaker`: concurrency: adaptive"),
     ("thresholds", BREAKER_MAP, "leave it out: the limits are keys of `circuit_breaker`"),
     ("maxconn", BREAKER_MAP, "write `max_connections: {#=1024}`"),

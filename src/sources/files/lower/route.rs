@@ -108,11 +108,11 @@ fn matches(lower: &mut Lower<'_>, written: grammar::Match) -> model::Match {
     }
 }
 
-/// Parses `/exact`, `/prefix/*` or `~regex`.
+/// Parses a path condition: `/exact`, `/prefix/*` or `~regex`.
 fn path(lower: &mut Lower<'_>, text: &Placed<String>) -> Item<PathMatch> {
     let path = PathMatch::parse(&text.value).unwrap_or_else(|error| {
         lower.pattern(text.place, error);
-        // Keep a condition, so that the rule does not match everything.
+        // Keep a condition after the mistake, so that the rule does not match every path.
         PathMatch::Exact(text.value.as_bytes().into())
     });
     Item::new(path, origin(text.place))
@@ -132,7 +132,7 @@ pub(super) fn values(
     values
 }
 
-/// Lowers a value, `~regex`, or `{present: true}`.
+/// Lowers a condition on a value: the value, `~regex`, or `{present: true}`.
 pub(super) fn value_match(written: &grammar::ValueMatch) -> Result<ValueMatch, PatternError> {
     match written {
         grammar::ValueMatch::Present => Ok(ValueMatch::Present),

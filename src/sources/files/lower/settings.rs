@@ -10,7 +10,7 @@ use super::super::values::{Placed, Size};
 use super::{Lower, http2, time};
 use crate::model::{self, AccessLog, AdminBind, Driver, Item, LogFilter, LogSink, Settings, Zone};
 
-/// The sections about the process.
+/// The sections of a configuration that belong to the process.
 pub(super) struct Written {
     pub runtime: Runtime,
     pub admin: Admin,
@@ -86,7 +86,7 @@ fn access_log(lower: &mut Lower<'_>, log: grammar::AccessLog) -> AccessLog {
     AccessLog { sink, text: log.format == LogFormat::Text, filter }
 }
 
-/// The target of access log lines. `None` after a mistake.
+/// The target of access log lines. `None` if it is not valid; the mistake was reported.
 fn log_sink(lower: &mut Lower<'_>, path: &Placed<String>) -> Option<LogSink> {
     match log_file::target(&path.value) {
         Target::Stdout => Some(LogSink::Stdout),
