@@ -18,8 +18,8 @@ pub(super) struct Takers {
     shares_total: u64,
     /// Whether all members have the same share.
     even: bool,
-    /// Whether the subset has one level, and health states exclude no endpoint: all endpoints with a
-    /// weight above 0 get traffic.
+    /// Whether the subset has one level, and health states exclude no endpoint: all endpoints with
+    /// a weight above 0 get traffic.
     pub everyone: bool,
     /// When shares have grown by a step of the slow start. `Time::NEVER` if no endpoint is in its
     /// slow start.
