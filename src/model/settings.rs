@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Http2Limits, Item, Zone};
+use super::{Http2Limits, Item, Overload, Zone};
 
 /// Settings of the process.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Settings {
     pub gone_after: Option<Duration>,
     /// Limits on clients.
     pub limits: Limits,
+    /// Overload of the process.
+    pub overload: Overload,
     /// The access log.
     pub access_log: AccessLog,
 }

@@ -261,6 +261,30 @@ text_value!(
 );
 
 text_value!(
+    /// A percentile from `p50` to `p99.9`, or a duration.
+    HedgeAfter(model::HedgeAfter),
+    |text| {
+        let Some(percent) = text.strip_prefix('p') else {
+            return read_time(text).map(model::HedgeAfter::Time).map_err(|_| {
+                let percent = text.trim_end_matches('%');
+                let is_percent = percent.parse::<f64>().is_ok_and(|it| it < 100.0);
+                let wanted = if is_percent && percent.len() < text.len() { percent } else { "95" };
+                format!("{text:?} is neither a percentile nor a length of time\n\
+                    write p{wanted} or 50ms")
+            });
+        };
+        read_share(percent)
+            .map(|parts| parts / (model::SHARE_PARTS / 1000))
+            .filter(|tenths| (500..1000).contains(tenths))
+            .map(|tenths| model::HedgeAfter::Percentile(tenths as u16))
+            .ok_or_else(|| {
+                format!("{text:?} is not a percentile for hedging\nwrite p50 to p99.9, such as p95")
+            })
+    },
+    { "type": "string", "pattern": "^([0-9]|p[5-9][0-9](\\.[0-9])?$)" }
+);
+
+text_value!(
     /// A number of bytes: `8192`, `60KiB`, `16KB`, `1MiB`.
     Size(usize),
     read_size,
@@ -320,6 +344,47 @@ text_value!(
     },
     { "type": "number", "exclusiveMinimum": 0 }
 );
+
+text_value!(
+    /// `auto`, `none`, or a number of bytes.
+    MemoryLimit(model::Watched),
+    |text| watched(text, "or a size such as 512MiB", |text| {
+        read_size(text).ok().map(|bytes| bytes as f64)
+    }),
+    { "type": ["string", "integer"] }
+);
+
+text_value!(
+    /// `auto`, `none`, or a number.
+    DescriptorLimit(model::Watched),
+    |text| watched(text, "or a number such as 10000", |text| {
+        text.parse::<u32>().ok().map(f64::from)
+    }),
+    { "type": ["string", "integer"] }
+);
+
+text_value!(
+    /// `auto`, `none`, or a number of CPUs.
+    CpuLimit(model::Watched),
+    |text| watched(text, "or a number of CPUs such as 2", |text| text.parse().ok()),
+    { "type": ["string", "number"] }
+);
+
+/// A limit on a resource of the process. `number` reads one that is written as a number.
+fn watched(
+    text: &str,
+    or: &str,
+    number: impl Fn(&str) -> Option<f64>,
+) -> Result<model::Watched, String> {
+    match text {
+        "auto" => Ok(model::Watched::Auto),
+        "none" => Ok(model::Watched::Off),
+        _ => match number(text).filter(|number| number.is_finite() && *number > 0.0) {
+            Some(number) => Ok(model::Watched::At(number)),
+            None => Err(format!("{text:?} is not a limit\nwrite auto, none, {or}")),
+        },
+    }
+}
 
 text_value!(
     /// `auto` or a number.

@@ -13,6 +13,7 @@ mod locality;
 mod mesh;
 mod mirror;
 mod outlier;
+mod overload;
 mod rate_limit;
 mod retry;
 mod route;
@@ -52,6 +53,7 @@ pub(super) fn lower(
                 tcp: config.tcp,
                 dns: config.dns,
                 limits: config.limits,
+                overload: config.overload,
                 telemetry: config.telemetry,
                 zone,
             },
