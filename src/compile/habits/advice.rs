@@ -72,8 +72,8 @@ pub const CHECK_HTTP: &str =
 pub const CHECK_PATH: &str = "write `http: {checkpath=PATH}`, \
     or `http: {path: {checkpath=PATH}, status: STATUS}`";
 pub const CHECK_STATUS: &str = "write `http: {path: /healthz, status: [{*=STATUS}]}`";
-pub const BACKUP: &str = "there are no backup endpoints: take this one out; \
-    without `backup`, it gets requests all the time";
+pub const BACKUP: &str = "write `priority: 1` in place of it: this endpoint gets requests when \
+    too few of the others are healthy";
 pub const VERSIONS: &str = "write `versions: {{versions=VERSION: [IP:PORT]}}` \
     in place of `endpoints`";
 pub const STICKY: &str = "write `balance: {hash: {cookie: {name=NAME}}}`; \

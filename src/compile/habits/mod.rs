@@ -5,6 +5,7 @@ pub mod address;
 mod advice;
 mod breaker;
 mod fill;
+mod locality;
 mod outliers;
 mod traffic;
 mod words;
@@ -190,6 +191,12 @@ const SHAPES: &[Word] = &[
         "",
         "write `mirror: {mirror={to: SERVICE}}`; `percent: N` for a share of the requests",
     ),
+    ("Locality", "", "write `locality: zone`, or {local_share: N%}; the zones are in `endpoints`"),
+    (
+        "failover",
+        "",
+        "write `failover: {ZONE: [{*=ZONE, REGION}]}`: an own zone, and the others in order",
+    ),
     ("SlowStart", "", "write `slow_start: {~=TIME}`, or {window: 30s, min_weight_percent: 10%}"),
     ("window", "", "add `window: TIME`, how long an endpoint gets less traffic"),
     ("SuccessRate", "", "write `success_rate: {}`, or {stdev_factor: 1.9}"),
@@ -254,7 +261,7 @@ const SHAPES: &[Word] = &[
 
 /// The advice for the key `word`. `known` are the valid keys of its map.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
-    let tables = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS];
+    let tables = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS, locality::WORDS];
     tables.into_iter().find_map(|table| find(table, word, known))
 }
 

@@ -62,8 +62,8 @@ pub(super) fn help_for_endpoint(text: &str) -> String {
         let has = |word: &str| rest.split(' ').any(|option| option == word);
         if has("backup") {
             return format!(
-                "there are no backup endpoints: take {address} out; without `backup`, it gets \
-                 requests all the time"
+                "write a map: {{address: {address}, priority: 1}}; it gets requests when too few \
+                 of the others are healthy"
             );
         }
         if has("down") {
