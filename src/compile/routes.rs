@@ -241,8 +241,8 @@ fn sticky_of(
     };
     if !splits {
         let message = "this rule has one destination, so requests stay there without `sticky`";
-        let help = "write the versions: `to: {SERVICE/VERSION: N, SERVICE/VERSION: N}`; for one endpoint for each \
-            user, write `balance: {hash: ...}` in the service";
+        let help = "write the versions: `to: {SERVICE/VERSION: N, SERVICE/VERSION: N}`; for one \
+            endpoint for each user, write `balance: {hash: ...}` in the service";
         compiler.fault_with_help(&item.origin, message, help);
     }
     let (model::Sticky::Header(name) | model::Sticky::Cookie(name)) = &item.value else {
