@@ -125,7 +125,7 @@ pub async fn exchange<I: Io>(
     }
 }
 
-/// What the plan of a request says.
+/// The decision about a request.
 enum Planned<I: Io> {
     /// Refuse the request and close the connection, because its framing is not known.
     Unframed(Refusal),

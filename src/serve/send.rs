@@ -126,8 +126,8 @@ fn conclude<I: Io>(
     match carried {
         Ok(Carried::Downloaded(Downloaded::Done { keep, reusable })) => {
             exchange.record.ended(now);
-            // A stream may last until its deadline. This says nothing about an endpoint that has
-            // begun to answer, as in Envoy.
+            // A stream may last until its deadline. This is not a failure of an endpoint that has
+            // begun its response, as in Envoy.
             let is_in_time = now < exchange.plan.deadline;
             let code = exchange.record.code().filter(|_| is_in_time);
             let status = exchange.record.status();
@@ -234,8 +234,8 @@ fn body_for<I: Io>(
         .of_call(exchange.kind.map(CallBody::request))
 }
 
-/// Sends the head of the request and the part of its body that is at hand. Returns false if the
-/// time for it has passed.
+/// Sends the head of the request and the buffered part of its body. Returns false if a time limit
+/// has passed.
 async fn begin<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
@@ -246,7 +246,7 @@ async fn begin<I: Io>(
 ) -> Result<bool, Failure> {
     let Exchange { downstream, plan, record, .. } = exchange;
     let Some(portion) = outgoing.begin(exchange, drafts, upstream, between.number) else {
-        return Err(Failure::Broken); // a request without its buffer is not sent again
+        return Err(Failure::Broken); // without its buffer, the request cannot be sent
     };
     record.carried();
     let taken = body.take(portion, outgoing.trailers(), &plan.terms.limits.message);

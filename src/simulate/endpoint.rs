@@ -1,5 +1,4 @@
-//! A simulated endpoint: an HTTP/1.1 server that is as slow and fails as often as the scenario
-//! says.
+//! A simulated endpoint: an HTTP/1.1 server with the latency and the failures of the scenario.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
