@@ -165,7 +165,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// Every port.
+    /// The range of all ports.
     pub const ALL: Self = Self { first: 1, last: u16::MAX };
 
     /// The first and the last port.

@@ -138,7 +138,7 @@ impl Concurrency {
         self.in_flight.taken.0.load(Ordering::Relaxed)
     }
 
-    /// The current limit.
+    /// The current limit on requests in flight.
     pub fn limit(&self) -> u32 {
         // After a reload with other settings, the limit may be out of range until its next update.
         self.in_flight.limit.load(Ordering::Relaxed).clamp(self.terms.min, self.terms.max)

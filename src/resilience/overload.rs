@@ -14,7 +14,7 @@ pub const STOP_PERCENT: u8 = 97;
 /// level could change with each request.
 const RELEASE_POINTS: f64 = 5.0;
 
-/// The number of consecutive readings below after which a level ends.
+/// A level ends after this many consecutive readings that are far enough below its threshold.
 const RELEASE_READINGS: u32 = 3;
 
 /// A resource of which the process has a limited amount.
@@ -24,7 +24,7 @@ pub enum Resource {
     Memory,
     /// The open files and sockets.
     Descriptors,
-    /// CPU time.
+    /// The CPU time of the process.
     Cpu,
 }
 
@@ -148,7 +148,7 @@ pub enum Watched {
     /// The limit of the system: the control group, or the resource limit of the process.
     #[default]
     Auto,
-    /// No limit.
+    /// The resource is not limited.
     Off,
     /// This limit, in bytes, descriptors or CPUs.
     At(f64),
@@ -206,7 +206,7 @@ impl Pressure {
         self.level
     }
 
-    /// The level.
+    /// The current level.
     pub fn level(&self) -> Level {
         self.level
     }
@@ -218,7 +218,7 @@ impl Pressure {
 pub struct Overload(AtomicU8);
 
 impl Overload {
-    /// The level.
+    /// The current level.
     pub fn level(&self) -> Level {
         let number = self.0.load(Ordering::Relaxed);
         Level::ALL.get(usize::from(number)).copied().unwrap_or_default()

@@ -122,7 +122,7 @@ pub enum Failed {
 /// The parts of a response that the retry policy needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Response {
-    /// The status.
+    /// The HTTP status of the response.
     pub status: u16,
     /// The gRPC code, if the response consists of it alone.
     pub code: Option<Code>,
@@ -195,7 +195,7 @@ pub struct AttemptCount {
 /// The parts of a request that the retry policy needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Repeatable<'a> {
-    /// The method.
+    /// The HTTP method of the request.
     pub method: &'a [u8],
     /// Whether the method is idempotent (RFC 9110 9.2.2).
     pub idempotent: bool,

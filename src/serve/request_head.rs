@@ -20,11 +20,11 @@ use crate::wire::Wire;
 
 /// The values that determine how the head of a request is changed for the endpoint.
 pub struct HeadChanges<'a> {
-    /// The client.
+    /// The client that has sent the request.
     pub peer: &'a Peer,
     /// The settings of the listener.
     pub terms: &'a Terms,
-    /// The rule.
+    /// The rule that matched the request.
     pub rule: &'a Rule,
     /// The framing of the request.
     pub framing: &'a RequestFraming,

@@ -19,7 +19,7 @@ const Z99: f64 = 2.326_347_9;
 /// A simulated endpoint.
 pub struct Endpoint {
     io: SimIo,
-    /// The address.
+    /// The address that the configuration has for it.
     pub address: Address,
     behaviour: Cell<Behaviour>,
     /// Tasks that wait for a change of the behaviour.

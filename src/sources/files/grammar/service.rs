@@ -24,7 +24,7 @@ pub struct Service {
     /// Virtual addresses, `IP:PORT`: one or a list. A captured connection to one of them goes to
     /// any endpoint.
     pub addresses: OneOrMany<Placed<String>>,
-    /// The endpoints.
+    /// The endpoints, if the service has no versions.
     pub endpoints: Option<Vec<Placed<Endpoint>>>,
     /// TLS to the endpoints. `mesh` means that the proxy presents this workload's identity, and
     /// that endpoints must present theirs.
@@ -136,9 +136,9 @@ pub enum Balance {
     /// Of two random endpoints, the one with the lower load.
     #[default]
     LeastRequest,
-    /// Round robin.
+    /// The next endpoint in turn, as often as its weight says.
     RoundRobin,
-    /// Random.
+    /// A random endpoint, with a probability according to its weight.
     Random,
     /// Of two random endpoints, the one with the lower product of recent latency and load.
     PeakEwma,
