@@ -17,14 +17,15 @@ pub struct CircuitBreaker {
     pub max_retries: Option<u32>,
 }
 
-/// An adaptive limit on the requests in flight to a service. `None` means the default.
+/// A limit on the requests in flight to a service, which follows its latency. `None` means the
+/// default.
 #[derive(Clone, Debug, Default)]
 pub struct Concurrency {
     /// The minimum of the limit.
     pub min: Option<Item<u32>>,
     /// The maximum of the limit.
     pub max: Option<Item<u32>>,
-    /// The percentile of the latencies that is compared.
+    /// The percentile of the latencies that is compared with that without load, 1 to 99.
     pub percentile: Option<Item<u32>>,
     /// The time between two updates of the limit.
     pub interval: Option<Item<Duration>>,

@@ -40,7 +40,7 @@ pub struct Service {
     pub retries: Option<Item<Retries>>,
     /// The circuit breaker. `None` means no limits.
     pub circuit_breaker: Option<CircuitBreaker>,
-    /// An adaptive limit on the requests in flight. `None` means no limit.
+    /// The adaptive concurrency limit. `None` means no limit.
     pub concurrency: Option<Item<Concurrency>>,
     /// A limit on the requests to the service.
     pub rate_limit: Option<Item<RateLimit>>,

@@ -70,13 +70,13 @@ pub struct ConcurrencyTerms {
     pub min: u32,
     /// The maximum of the limit.
     pub max: u32,
-    /// The percentile of the latencies that is compared.
+    /// The percentile of the latencies that is compared with that without load, 1 to 99.
     pub percentile: u32,
     /// The time between two updates of the limit.
     pub interval: Duration,
-    /// The time between two probes.
+    /// The time between two probes, which measure the latency without load.
     pub probe_interval: Duration,
-    /// The number of requests of a probe.
+    /// The number of requests after which a probe ends.
     pub probe_requests: u32,
 }
 
@@ -194,7 +194,7 @@ pub struct Gradient {
     at_min: u32,
 }
 
-/// The result of an update.
+/// The result of an update of the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Update {
     /// The window has too few requests. Try again after the next interval.

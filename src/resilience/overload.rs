@@ -150,7 +150,7 @@ pub enum Watched {
     Auto,
     /// The resource is not limited.
     Off,
-    /// This limit, in bytes, descriptors or CPUs.
+    /// A configured limit, in bytes, descriptors or CPUs.
     At(f64),
 }
 

@@ -55,7 +55,7 @@ pub fn ended<I: Io>(
     Some(match head {
         Ok(ResponseHead::Complete { buf, trailers, .. }) => {
             let response = drafts.response.view(buf.block());
-            // Without a policy, the status alone is enough.
+            // Without a retry policy, only the status is needed.
             Failed::Response(match exchange.plan.retries() {
                 Some(_) => facts(response, trailers),
                 None => Response { status: response.head.status, ..Response::default() },

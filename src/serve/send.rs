@@ -81,7 +81,7 @@ pub async fn send<I: Io>(
                 choice.failed.extend(tried);
                 let end = exchange.downstream.worker.io.now() + wait;
                 let left = "the client left while its request waited for a retry";
-                // A wait that would end after the deadline was refused before.
+                // The wait ends before the deadline: otherwise there would be no retry.
                 let _in_time = Box::pin(relay::wait_until(exchange, end, left)).await?;
             }
         }
@@ -225,7 +225,7 @@ async fn carry<I: Io>(
     })
 }
 
-/// The transformation of the request's body for `upstream`.
+/// The transform of the request's body for the HTTP version of `upstream`.
 fn body_for<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
@@ -296,7 +296,7 @@ async fn respond<I: Io>(
     }
     match (verdict, head?) {
         (_, ResponseHead::Complete { buf, framing, .. }) => {
-            // The response begins, so the request does not wait in a queue of the endpoint.
+            // The response has begun. So release the slot in the adaptive concurrency limit.
             drop(exchange.plan.places.flight.take());
             let relay =
                 download::relay(exchange, drafts, outgoing, upstream, between, buf, framing);
@@ -393,7 +393,7 @@ pub struct Between {
 }
 
 impl Between {
-    /// The state of attempt `number`, which begins now.
+    /// Creates the state of the attempt `number`, which begins now.
     pub fn begin<I: Io>(exchange: &Exchange<'_, I>, number: u32) -> Self {
         let limit = exchange.plan.retries().and_then(|policy| policy.per_try_timeout);
         let deadline =

@@ -29,8 +29,8 @@ pub struct Retries {
     pub methods: Option<AtLeastOne<Placed<String>>>,
     /// The largest request body that is buffered for a retry. Default 64KiB.
     pub replay_bytes: Option<Size>,
-    /// The messages that get the number of their attempt, as `x-envoy-attempt-count`. Default
-    /// none.
+    /// The messages that get the number of their attempt, in `x-envoy-attempt-count`. Default
+    /// `none`.
     pub attempt_count: AttemptCount,
 }
 

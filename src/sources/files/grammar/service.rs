@@ -51,8 +51,8 @@ pub struct Service {
     pub retries: Option<Placed<Retries>>,
     /// The circuit breaker: limits over all workers. Default: no limits.
     pub circuit_breaker: Option<CircuitBreaker>,
-    /// `adaptive`: a limit on the requests in flight that follows the latency of the service. Or a
-    /// map. Default: no limit.
+    /// The adaptive concurrency limit: a limit on the requests in flight that follows the latency
+    /// of the service. `adaptive`, or a map. Default: no limit.
     pub concurrency: Option<Placed<Concurrency>>,
     /// A limit on the requests to the service, from all rules together. Default: none.
     pub rate_limit: Option<Placed<RateLimit>>,
