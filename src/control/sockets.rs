@@ -45,7 +45,7 @@ pub struct Sockets {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {bind}: {}{hint}", plain(error))]
 pub struct BindError {
-    /// The address.
+    /// The address that could not be bound.
     pub bind: Bind,
     error: io::Error,
     hint: String,

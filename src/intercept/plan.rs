@@ -60,7 +60,7 @@ pub struct InterceptPlan {
 /// How connections to this host are captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Inbound {
-    /// With NAT (REDIRECT). The proxy asks the kernel for the original destination.
+    /// With NAT (REDIRECT). The proxy gets the original destination from the kernel.
     #[default]
     Redirect,
     /// Without NAT (TPROXY). The local address of the proxy's socket is the original destination.
@@ -165,7 +165,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// Every port.
+    /// The range of all ports.
     pub const ALL: Self = Self { first: 1, last: u16::MAX };
 
     /// The first and the last port.

@@ -14,7 +14,7 @@ pub struct Listener {
     pub binds: Vec<Item<Bind>>,
     /// Whether the clients are the workload itself (outbound). Otherwise the clients are others.
     pub outbound: bool,
-    /// The protocol.
+    /// The protocol that clients use.
     pub protocol: ListenerProtocol,
     /// One entry for each certificate; the SNI selects the entry. Empty means plain text.
     pub tls: Vec<Item<ServerTls>>,

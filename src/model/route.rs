@@ -91,7 +91,7 @@ pub struct Redirect {
 pub struct Respond {
     /// The status. `None` means 200.
     pub status: Option<Item<u16>>,
-    /// The body.
+    /// The body, as text. Empty for no body.
     pub body: String,
 }
 

@@ -14,7 +14,7 @@ pub struct Settings {
     /// Whether each worker is pinned to its own CPU. `None` means that the process decides at its
     /// start.
     pub pin: Option<bool>,
-    /// The kernel interface.
+    /// The kernel interface that the workers use.
     pub driver: Driver,
     /// The address of the admin interface.
     pub admin: AdminBind,
@@ -27,7 +27,7 @@ pub struct Settings {
     pub gone_after: Option<Duration>,
     /// Limits on clients.
     pub limits: Limits,
-    /// The access log.
+    /// The target, the format and the filter of the access log.
     pub access_log: AccessLog,
 }
 
@@ -58,9 +58,9 @@ pub enum Driver {
     /// io_uring, or epoll where io_uring is not allowed.
     #[default]
     Auto,
-    /// io_uring only.
+    /// io_uring. If it is not allowed, the process does not start.
     IoUring,
-    /// epoll.
+    /// epoll, even if io_uring is allowed.
     Epoll,
 }
 
@@ -70,9 +70,9 @@ pub enum AdminBind {
     /// The default address.
     #[default]
     Default,
-    /// No interface.
+    /// The admin interface is off.
     Off,
-    /// This address.
+    /// The admin interface listens on this address.
     At(SocketAddr),
 }
 
@@ -134,7 +134,7 @@ pub struct AccessLog {
 /// The exchanges that get a line in the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFilter {
-    /// All exchanges.
+    /// All exchanges and connections.
     All,
     /// Exchanges that failed.
     Failed,
@@ -149,6 +149,6 @@ pub enum LogSink {
     Stdout,
     /// Standard error.
     Stderr,
-    /// A file.
+    /// A file, to which lines are appended.
     File(PathBuf),
 }

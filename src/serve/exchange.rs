@@ -53,7 +53,7 @@ pub enum After<I: Io> {
 
 /// One exchange: the client, the plan for its request, and its record.
 pub struct Exchange<'a, I: Io> {
-    /// The client.
+    /// The connection of the client.
     pub downstream: &'a Downstream<I>,
     /// The values of the snapshot for this request.
     pub plan: &'a Plan<I>,
@@ -125,7 +125,7 @@ pub async fn exchange<I: Io>(
     }
 }
 
-/// What the plan of a request says.
+/// The decision about a request.
 enum Planned<I: Io> {
     /// Refuse the request and close the connection, because its framing is not known.
     Unframed(Refusal),

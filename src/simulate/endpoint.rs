@@ -1,5 +1,4 @@
-//! A simulated endpoint: an HTTP/1.1 server that is as slow and fails as often as the scenario
-//! says.
+//! A simulated endpoint: an HTTP/1.1 server with the latency and the failures of the scenario.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -20,7 +19,7 @@ const Z99: f64 = 2.326_347_9;
 /// A simulated endpoint.
 pub struct Endpoint {
     io: SimIo,
-    /// The address.
+    /// The address that the configuration has for it.
     pub address: Address,
     behaviour: Cell<Behaviour>,
     /// Tasks that wait for a change of the behaviour.

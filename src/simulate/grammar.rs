@@ -20,7 +20,7 @@ pub struct ScenarioFile {
     pub endpoints: Entries<Behaviour>,
     /// The events, which change the behaviour of endpoints.
     pub events: Vec<Placed<Event>>,
-    /// The expected result.
+    /// The expected result. If it is not reached, the exit code is 1.
     pub expect: Expect,
 }
 
@@ -43,7 +43,7 @@ pub struct Requests {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Behaviour {
-    /// The response time.
+    /// The distribution of response times.
     pub latency: Option<Placed<Latency>>,
     /// The share of requests that fail.
     pub errors: Option<Share>,
@@ -87,7 +87,7 @@ pub struct Event {
     pub lasts: Option<Time>,
     /// The endpoints: `SERVICE`, `SERVICE/VERSION`, an address or `*`.
     pub endpoints: Placed<String>,
-    /// The response time.
+    /// The distribution of response times.
     pub latency: Option<Placed<Latency>>,
     /// The share of requests that fail.
     pub errors: Option<Share>,

@@ -19,7 +19,7 @@ const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 /// An endpoint of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The address.
+    /// The address that the configuration has for it.
     pub address: Address,
     /// The names of its services, with and without versions: `shop`, `shop/v1`.
     pub names: Vec<String>,
@@ -37,7 +37,7 @@ impl Place {
 /// A request that the clients send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The method.
+    /// The HTTP method.
     pub method: String,
     /// The value of Host.
     pub host: String,
@@ -123,7 +123,7 @@ pub struct Expect {
 /// A scenario for the endpoints of a configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
-    /// The simulated duration.
+    /// The simulated duration of the run.
     pub duration: Duration,
     /// The seed of all random choices.
     pub seed: u64,
@@ -135,7 +135,7 @@ pub struct Scenario {
     pub mix: Vec<Request>,
     /// Header fields of each request.
     pub headers: Vec<(String, String)>,
-    /// The events.
+    /// The events, in the order of the file.
     pub events: Vec<Event>,
     /// The expected result.
     pub expect: Expect,

@@ -27,7 +27,7 @@ pub struct Known {
     pub draining: bool,
     /// How many configurations were applied and refused.
     pub reloads: Reloads,
-    /// The access log.
+    /// The access log, for its counter of dropped lines.
     pub access_log: Arc<AccessLog>,
     /// The results of DNS lookups of services.
     pub lookups: NameLookups,

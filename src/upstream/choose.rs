@@ -32,9 +32,9 @@ pub const CONNECT_ATTEMPTS_MAX: usize = 3;
 
 /// What is needed to get a connection: the service, the client, the limits and the deadline.
 pub struct Target<'a, I: Io> {
-    /// The worker.
+    /// The state of the worker.
     pub core: &'a Rc<Core<I>>,
-    /// The service.
+    /// The service to which the request goes.
     pub service: &'a Rc<LocalService<I>>,
     /// The address of the client, for PROXY headers and hashing. `None` for a Unix-domain socket.
     pub client: Option<SocketAddr>,

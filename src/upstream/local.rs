@@ -28,7 +28,7 @@ use crate::wire::Wire;
 /// configuration, a worker does not use most of them. While it prepares a snapshot, the worker
 /// serves no requests, so this must be fast.
 pub struct Local<I: Io> {
-    /// The configuration.
+    /// The configuration that all workers share.
     pub snapshot: Arc<Snapshot>,
     /// The settings of each listener of the snapshot.
     pub listeners: Vec<Rc<Terms>>,

@@ -20,7 +20,7 @@ pub const AS_LIST: &str = "$ringway::OneOrMany";
 /// A value with its place in a file.
 #[derive(Clone, Debug, Default)]
 pub struct Placed<T> {
-    /// The place.
+    /// The place of the value in its file.
     pub place: Place,
     /// The value.
     pub value: T,

@@ -132,7 +132,7 @@ pub enum PortProtocol {
     Auto,
     /// HTTP. The client sends first.
     Http,
-    /// Opaque bytes.
+    /// Opaque bytes. Either side may send first.
     Tcp,
 }
 

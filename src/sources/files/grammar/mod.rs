@@ -38,7 +38,7 @@ use super::values::{Entries, OneOrMany, Placed};
 pub struct Config {
     /// Workers and their kernel interface. It is read only at start.
     pub runtime: Runtime,
-    /// The admin interface.
+    /// The admin interface: its address, or `off`.
     pub admin: Admin,
     /// How the process drains: a time limit for requests in progress, or a map.
     pub drain: Option<Drain>,
@@ -61,6 +61,6 @@ pub struct Config {
     /// Authorization rules. Deny rules are evaluated first, then allow rules. If no allow rule
     /// applies to a service, all requests to it that are not denied are allowed.
     pub authorization: Option<Vec<Placed<AuthorizationRule>>>,
-    /// The access log.
+    /// The access log: its target, format and filter.
     pub telemetry: Telemetry,
 }
