@@ -54,8 +54,8 @@ pub enum ResponseHead {
         buf: Buf,
         /// The framing of the response.
         framing: ResponseFraming,
-        /// The trailer lines of a gRPC call that failed at once: they came with the head, and no
-        /// message before them. Only a retry policy needs them.
+        /// The trailer lines of a gRPC call that failed at once: they were received with the head,
+        /// and no message before them. Only a retry policy needs them.
         trailers: Vec<u8>,
     },
     /// The endpoint reported that it did not process the request (RFC 9113 8.7).
