@@ -53,7 +53,7 @@ pub struct InterceptPlan {
     pub exclude_outbound: Exclusions,
     /// Processes whose connections are not captured.
     pub exclude_owners: Owners,
-    /// What happens to captured traffic while no proxy runs.
+    /// How captured traffic is handled while no proxy runs.
     pub when_dead: WhenDead,
 }
 
@@ -69,7 +69,7 @@ pub enum Inbound {
     None,
 }
 
-/// What happens to captured traffic while no proxy runs.
+/// How captured traffic is handled while no proxy runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenDead {
     /// The kernel refuses the traffic. No traffic bypasses the proxy.

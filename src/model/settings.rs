@@ -46,7 +46,7 @@ pub enum OutboundDrain {
     /// Until the last inbound connection has closed.
     #[default]
     After,
-    /// They drain together with the inbound listeners.
+    /// Outbound listeners drain together with the inbound listeners.
     With,
     /// As `After`, but for this time at least.
     AtLeast(Duration),

@@ -1,4 +1,4 @@
-//! Decides what happens after the first event of an attempt, before the client gets any of its
+//! Decides about a response after the first event of an attempt, before the client gets any of its
 //! response.
 
 use super::retry::Failed;

@@ -38,7 +38,7 @@ use crate::upstream::choose::{Choice, Target};
 use crate::upstream::{Attempt, Local, LocalRule, LocalService, Upstream};
 use crate::wire::{Wire, delivered};
 
-/// What happens to the client's connection after an exchange.
+/// The next step for the client's connection after an exchange.
 pub enum After<I: Io> {
     /// The connection serves the next request. The buffer may contain the beginning of that
     /// request.
@@ -68,7 +68,7 @@ pub struct Exchange<'a, I: Io> {
 }
 
 impl<'a, I: Io> Exchange<'a, I> {
-    /// What is needed to choose an endpoint and a connection.
+    /// The values that are needed to choose an endpoint and a connection.
     pub fn target(&self) -> Target<'a, I> {
         Target {
             core: self.downstream.worker.core(),

@@ -30,7 +30,8 @@ use crate::wire::Wire;
 /// No part of the request is sent before.
 pub const CONNECT_ATTEMPTS_MAX: usize = 3;
 
-/// What is needed to get a connection: the service, the client, the limits and the deadline.
+/// The values that are needed to get a connection: the service, the client, the limits and the
+/// deadline.
 pub struct Target<'a, I: Io> {
     /// The state of the worker.
     pub core: &'a Rc<Core<I>>,

@@ -59,7 +59,7 @@ pub struct Terms {
     pub timeouts: Timeouts,
     /// The number of trusted proxies in front of this one.
     pub trusted_hops: u32,
-    /// What happens to the field `x-forwarded-client-cert` of a request.
+    /// How the field `x-forwarded-client-cert` of a request is handled.
     pub forward_client_cert: ForwardClientCert,
     /// Whether requests without `x-request-id` get one.
     pub request_id: bool,
