@@ -82,6 +82,7 @@ fn router(status: Status) -> Router {
         .route("/config", get(pages::config))
         .route("/listeners", get(pages::listeners))
         .route("/services", get(pages::services))
+        .route("/overload", get(pages::overload))
         .route("/certs", get(pages::certs))
         .with_state(status)
 }

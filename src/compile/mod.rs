@@ -13,6 +13,7 @@ mod listeners;
 mod mesh;
 mod mirrors;
 mod outlier;
+mod overload;
 mod pem;
 mod rate_limits;
 pub mod registry;
@@ -214,12 +215,8 @@ fn compile_all(
     let endpoint_addresses =
         model.mesh.captures().then(|| Arc::new(EndpointAddresses::new(&services)));
     let mut listeners = listeners::listeners(&mut compiler, &services, &hosts);
-    listeners.extend(mesh::listeners(
-        &mut compiler,
-        &services,
-        &hosts,
-        endpoint_addresses.as_ref(),
-    ));
+    let addresses = endpoint_addresses.as_ref();
+    listeners.extend(mesh::listeners(&mut compiler, &services, &hosts, addresses));
     listeners.sort_by(|one, other| one.name.cmp(&other.name));
     slips::find(&mut compiler);
     let snapshot = Snapshot {
@@ -228,6 +225,8 @@ fn compile_all(
         rules: std::mem::take(&mut compiler.rules),
         rate_limits: std::mem::take(&mut compiler.rate_limits),
         limits: settings::limits(&mut compiler),
+        overload: overload::terms(&mut compiler),
+        priority: overload::priority_by(&mut compiler),
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
         access_log: settings::access_log(model),
@@ -321,6 +320,7 @@ impl<'a> Compiler<'a> {
             fault: None,
             mirror: None,
             rate_limit: None,
+            priority: None,
             body_idle: None,
             jwt: None,
             rewrite: None,

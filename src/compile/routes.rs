@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::rate_limits::{self, Owner};
-use super::{Compiler, faults, is_token, jwt, methods, mirrors, retries};
+use super::{Compiler, faults, is_token, jwt, methods, mirrors, overload, retries};
 use crate::cluster::Service;
 use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeaderEdits;
@@ -172,6 +172,7 @@ fn rule_of(
         let RuleName { host, ref name, nth } = called;
         rate_limits::limit(compiler, &Owner { scope: Scope::Route, host, name, nth }, item)
     });
+    let priority = overload::priority(compiler, written, forwards);
     let (matcher, action) = (matcher?, action?);
     let place = compiler.model.files.line_of(&item.origin).into();
     let index = compiler.rule_index();
@@ -190,6 +191,7 @@ fn rule_of(
         fault,
         mirror,
         rate_limit,
+        priority,
         body_idle: written.body_idle,
         jwt,
         rewrite,

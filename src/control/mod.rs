@@ -10,6 +10,7 @@ mod cpus;
 #[cfg(feature = "uring")]
 mod fallback;
 pub mod outliers;
+mod overload;
 mod resolver;
 #[cfg(feature = "uring")]
 mod retry;

@@ -1,17 +1,20 @@
 //! `ringway run`: starts the process, runs the control thread, and ends the process.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use super::apply::{Applied, Applier};
 use super::certificates::{Renewal, Worn};
 use super::checks::Checks;
 use super::cpus::Cpus;
 use super::outliers::{Clock, Outliers};
+use super::overload::{Monitor, READ_INTERVAL};
 use super::resolver::Resolver;
 use super::retry::{Need, Retry};
 use super::signals::{Signals, Told};
@@ -22,13 +25,14 @@ use crate::admin::Admin;
 use crate::cells::PerWorker;
 use crate::compile::registry::Registry;
 use crate::compile::{Compiled, Resolutions};
+use crate::dns::DnsPlan;
 use crate::error::plain;
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
 use crate::runtime::core::WorkerCells;
 use crate::runtime::memory;
 use crate::runtime::ring;
-use crate::snapshot::{DrainStep, OutboundDrain};
+use crate::snapshot::{DrainStep, OutboundDrain, Overload};
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
 use crate::sources::lookup::Lookups;
 use crate::sources::{KeySets, Names, Outward};
@@ -102,7 +106,8 @@ async fn serve(
     let (sender, reports) = mpsc::unbounded_channel();
     let log = Arc::clone(&status.known().access_log);
     let clock = Clock { began: Instant::now() };
-    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log, began: clock.began };
+    let (overload, began) = (&Arc::<Overload>::default(), clock.began);
+    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log, overload, began };
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
     let mut names = Names::new(status.clone(), lookups.clone());
     names.follow(&trial.control.names, trial.control.gone_after);
@@ -110,10 +115,8 @@ async fn serve(
     key_sets.follow(&trial.control.key_sources, |url| registry.keys_wanted(url));
     let (names_found, keys_found) =
         tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
-    let mut admin = Admin::new(status.clone());
-    admin.bind(trial.control.admin).await.map_err(RunError::System)?;
-    let mut resolver = Resolver::new(status.clone(), lookups.clone());
-    resolver.serve(trial.control.dns).await.map_err(RunError::System)?;
+    let (admin, dns) = (trial.control.admin, trial.control.dns);
+    let (admin, resolver) = for_others(&status, &lookups, admin, dns).await?;
     let applier = Applier {
         arguments,
         outliers: Outliers::new(Arc::clone(&registry.outliers), clock),
@@ -144,6 +147,7 @@ async fn serve(
         manager: Manager::new(),
         retry: Retry::default(),
         worn: Worn::default(),
+        monitor: Monitor::new(Arc::clone(overload), cpus.time()),
         rules: None,
     };
     control.begin().await?;
@@ -152,6 +156,20 @@ async fn serve(
     }
     memory::give_back();
     Box::pin(control.until_told_to_end()).await
+}
+
+/// Starts the admin interface and the resolver for the workload.
+async fn for_others(
+    status: &Status,
+    lookups: &Lookups,
+    address: Option<SocketAddr>,
+    plan: DnsPlan,
+) -> Result<(Admin, Resolver), RunError> {
+    let mut admin = Admin::new(status.clone());
+    admin.bind(address).await.map_err(RunError::System)?;
+    let mut resolver = Resolver::new(status.clone(), lookups.clone());
+    resolver.serve(plan).await.map_err(RunError::System)?;
+    Ok((admin, resolver))
 }
 
 /// The parts of the configuration that are needed before the workers start.
@@ -194,6 +212,7 @@ struct Control {
     renewal: Renewal,
     retry: Retry,
     worn: Worn,
+    monitor: Monitor,
     /// The installed capture rules. Dropping them removes the rules from the kernel.
     rules: Option<Installed>,
 }
@@ -234,6 +253,8 @@ impl Control {
         self.manager.ready();
         let mut watchdog = tokio::time::interval(watchdog_interval());
         let mut inspection = tokio::time::interval(INSPECTION);
+        let mut readings = tokio::time::interval(READ_INTERVAL);
+        readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 told = self.signals.next() => {
@@ -255,6 +276,7 @@ impl Control {
                     self.worn.look(snapshot.iter().flat_map(|s| &s.certificates));
                     memory::give_back();
                 }
+                _ = readings.tick() => self.watch_overload(),
                 () = self.watch.changed() => self.reload(false).await,
                 () = self.retry.due() => self.reload(self.applier.short).await,
                 (name, addresses) = self.names.changed() => {
@@ -277,6 +299,16 @@ impl Control {
                 }
                 _ = watchdog.tick() => self.manager.alive(),
             }
+        }
+    }
+
+    /// Reads the use of resources, for the workers and the admin interface.
+    fn watch_overload(&mut self) {
+        let terms = self.applier.status.known().snapshot.as_ref().map(|snapshot| snapshot.overload);
+        let (readings, wants_memory) = self.monitor.look(&terms.unwrap_or_default());
+        self.applier.status.known().overload = readings;
+        if wants_memory {
+            memory::give_back();
         }
     }
 
@@ -412,6 +444,7 @@ struct WorkerParts<'p> {
     stats: &'p Arc<PerWorker<WorkerCells>>,
     reports: &'p Reports,
     log: &'p Arc<AccessLog>,
+    overload: &'p Arc<Overload>,
     /// The start of the workers' clocks.
     began: Instant,
 }
@@ -440,6 +473,7 @@ fn start_workers(
             loads: loads.clone(),
             reports: parts.reports.clone(),
             access_log: Arc::new(move |lines| log.write(lines)),
+            overload: Arc::clone(parts.overload),
             seed: fastrand::u64(..),
             inbox,
             peers: mailboxes.clone(),

@@ -14,6 +14,7 @@ mod mesh;
 mod mirror;
 mod origin;
 mod outlier;
+mod overload;
 mod patch;
 mod policy;
 mod rate_limit;
@@ -41,6 +42,7 @@ pub use mesh::{
 pub use mirror::Mirror;
 pub use origin::{Files, Item, Origin, Place, ResourceId};
 pub use outlier::{FailurePercentage, OutlierDetection, SuccessRate};
+pub use overload::{Overload, Priority, PriorityBy, Watched};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
 pub use rate_limit::{LimitBy, LimitHeaders, RateLimit};

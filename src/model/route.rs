@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{InjectedFault, Item, Mirror, RateLimit, Retries, TokenDemand};
+use super::{InjectedFault, Item, Mirror, Priority, RateLimit, Retries, TokenDemand};
 use crate::matching::{PathMatch, ValueMatch};
 
 /// The rules of one host.
@@ -34,6 +34,8 @@ pub struct Rule {
     pub mirror: Option<Box<Item<Mirror>>>,
     /// A limit on the requests of this rule.
     pub rate_limit: Option<Box<Item<RateLimit>>>,
+    /// How important its requests are. `None` means that a header field may say it.
+    pub priority: Option<Item<Priority>>,
     /// The longest time without a byte of a body in either direction. `None` means the time of the
     /// listener.
     pub body_idle: Option<Duration>,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Http2Limits, Item};
+use super::{Http2Limits, Item, Overload};
 
 /// Settings of the process.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub struct Settings {
     pub gone_after: Option<Duration>,
     /// Limits on clients.
     pub limits: Limits,
+    /// The overload protection of the process.
+    pub overload: Overload,
     /// The target, the format and the filter of the access log.
     pub access_log: AccessLog,
 }

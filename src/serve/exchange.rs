@@ -18,6 +18,7 @@ use super::downstream::Downstream;
 use super::guard;
 use super::limits;
 use super::outgoing::Outgoing;
+use super::overload;
 use super::plan::{self, Plan};
 use super::record::ExchangeRecord;
 use super::reply;
@@ -103,7 +104,8 @@ pub async fn exchange<I: Io>(
             record.keep_request(workspace.request.view(buf.block()));
             Box::pin(reply::refuse(&record, downstream, method, refusal)).await
         }
-        Planned::Refused(framing, refusal) => {
+        Planned::Refused(mut framing, refusal) => {
+            framing.keep_alive &= !overload::closes(downstream, &refusal);
             let refuse =
                 reply::refuse_framed(&record, downstream, workspace, framing, buf, refusal);
             Box::pin(refuse).await

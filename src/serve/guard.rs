@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::downstream::Downstream;
 use super::limits;
+use super::overload;
 use super::plan;
 use super::record::ExchangeRecord;
 use super::workspace::Workspace;
@@ -56,6 +57,9 @@ pub fn admit<I: Io>(
         return Ok(None);
     }
     let config = service.map(|service| &*service.config);
+    if config.is_some() {
+        overload::check(downstream, local.snapshot.priority.as_ref(), rule, request)?;
+    }
     let token = match decision::demanded(rule, config) {
         Some(requirement) => authenticate(downstream, requirement, request)?,
         None => None,

@@ -12,6 +12,7 @@ pub mod guard;
 pub mod limits;
 mod mirror;
 mod outgoing;
+mod overload;
 mod pace;
 pub mod plan;
 mod private;

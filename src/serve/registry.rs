@@ -38,6 +38,8 @@ pub struct ConnectionState {
     pub endpoint: RefCell<Option<Proven>>,
     /// Whether this is a stream of an HTTP/2 connection.
     pub is_stream: bool,
+    /// Whether this is a connection that has streams of HTTP/2.
+    pub is_multiplexed: Cell<bool>,
     /// Whether the connection must close at once.
     cut: Cell<bool>,
     task: RefCell<Option<Waker>>,
@@ -157,6 +159,19 @@ impl Registry {
     /// Whether all connections that are being drained have closed.
     pub fn is_drained(&self) -> bool {
         self.0.borrow().iter().all(|(_, entry)| !entry.state.draining.get())
+    }
+
+    /// Closes the connections that wait for their next request, except those of HTTP/2, which may
+    /// have streams.
+    pub fn close_idle(&self) {
+        let mut wakes = Vec::new();
+        for (_, entry) in self.0.borrow().iter() {
+            if entry.state.idle.get() && !entry.state.is_multiplexed.get() {
+                entry.state.draining.set(true);
+                wakes.push(entry.wake.clone());
+            }
+        }
+        wakes.iter().for_each(WakeHandle::ring);
     }
 
     /// Drains the connections of each listener for which `keep` returns false.

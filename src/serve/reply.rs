@@ -172,10 +172,23 @@ static OVERLOADED: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
     ..HeaderEdits::none()
 });
 
+/// The number of seconds after which a client may ask again when the process was overloaded.
+const OVERLOAD_RETRY_AFTER_S: &str = "1";
+
+/// The process is overloaded.
+static PROCESS_OVERLOADED: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
+    set: vec![
+        ("x-ringway-overloaded".into(), "true".into()),
+        ("retry-after".into(), OVERLOAD_RETRY_AFTER_S.into()),
+    ],
+    ..HeaderEdits::none()
+});
+
 /// The additional fields of a refusal. `is_call` is whether the refusal ends a gRPC call.
 fn fields_of(refusal: &Refusal, is_call: bool) -> &'static HeaderEdits {
     match (refusal.flag, refusal.status) {
         (Flag::UpstreamOverflow, _) => &OVERLOADED,
+        (Flag::Overload, _) => &PROCESS_OVERLOADED,
         _ if is_call => &NO_EDITS,
         (_, 401) => &CHALLENGE,
         (_, 405) => &ALLOWED_METHODS,

@@ -14,6 +14,7 @@ use super::tokens::Tokens;
 use super::workspace::Workspaces;
 use crate::cells::PerWorker;
 use crate::http2::held_bytes;
+use crate::resilience::{Level, Overload};
 use crate::runtime::core::{Core, WorkerCells};
 use crate::runtime::io::Io;
 use crate::snapshot::{DrainStep, Snapshot};
@@ -32,6 +33,8 @@ pub struct Worker<I: Io> {
     pub tokens: Tokens,
     /// The memory for exchanges, for reuse.
     pub workspaces: Workspaces,
+    /// The level of overload of the process.
+    pub overload: Arc<Overload>,
     /// Access log lines that were not passed to the writing thread yet.
     pub log: LogBuffer,
     current: RefCell<Rc<Local<I>>>,
@@ -56,6 +59,8 @@ pub struct WorkerParts {
     pub stats: Arc<PerWorker<WorkerCells>>,
     /// The seed of the worker's random numbers.
     pub seed: u64,
+    /// The level of overload of the process.
+    pub overload: Arc<Overload>,
     /// The buffer for access log lines.
     pub log: LogBuffer,
 }
@@ -68,6 +73,7 @@ impl<I: Io> Worker<I> {
             registry: Registry::default(),
             tokens: Tokens::default(),
             workspaces: Workspaces::default(),
+            overload: parts.overload,
             log: parts.log,
             current: RefCell::new(Rc::new(Local::empty())),
             prepared: RefCell::new(None),
@@ -194,6 +200,9 @@ impl<I: Io> Worker<I> {
     /// Frees memory that is no longer needed.
     pub fn sweep(&self) {
         let now = self.io.now();
+        if self.overload.level() == Level::Stop {
+            self.registry.close_idle();
+        }
         self.local().sweep(now);
         self.retired.sweep(now, |name| self.registry.has(name));
         self.workspaces.trim();

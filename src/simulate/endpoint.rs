@@ -12,6 +12,7 @@ use super::scenario::Behaviour;
 use crate::net::Address;
 use crate::runtime::io::{Io, Read, Stream};
 use crate::runtime::sim::{SimIo, SimStream};
+use crate::time::Time;
 
 /// The 99th percentile of the standard normal distribution, in standard deviations.
 const Z99: f64 = 2.326_347_9;
@@ -25,6 +26,8 @@ pub struct Endpoint {
     /// Tasks that wait for a change of the behaviour.
     waiting: RefCell<Vec<Waker>>,
     random: RefCell<fastrand::Rng>,
+    /// When each of the places for a request is free.
+    free: RefCell<Vec<Time>>,
     /// The number of requests received so far.
     pub requests: Cell<u64>,
     /// The number of requests that failed so far, by their status.
@@ -40,6 +43,7 @@ impl Endpoint {
             behaviour: Cell::new(behaviour),
             waiting: RefCell::default(),
             random: RefCell::new(fastrand::Rng::with_seed(seed)),
+            free: RefCell::default(),
             requests: Cell::new(0),
             errors: Cell::new(0),
         });
@@ -103,7 +107,7 @@ impl Endpoint {
     async fn answer(&self, stream: &SimStream) -> Option<()> {
         self.requests.set(self.requests.get() + 1);
         let (takes, status) = self.draw();
-        self.io.sleep(takes).await;
+        self.io.sleep(self.queue(takes)).await;
         self.until(|state| state != State::Silent).await;
         if status != 200 {
             self.errors.set(self.errors.get() + 1);
@@ -112,6 +116,17 @@ impl Endpoint {
         let text = format!("HTTP/1.1 {status} Simulated\r\ncontent-length: 3\r\n\r\nok\n");
         buf.append(text.as_bytes());
         stream.write_all(buf).await.0.ok()
+    }
+
+    /// How long a request takes that comes now and needs `takes` for itself. It waits until one of
+    /// the places is free.
+    fn queue(&self, takes: Duration) -> Duration {
+        let Some(capacity) = self.behaviour.get().capacity else { return takes };
+        let (now, mut free) = (self.io.now(), self.free.borrow_mut());
+        free.resize(capacity as usize, now);
+        let Some(first) = free.iter_mut().min() else { return takes };
+        *first = (*first).max(now) + takes;
+        first.since(now)
     }
 
     /// Draws the response time and the status of the next response at random.

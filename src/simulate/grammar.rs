@@ -51,6 +51,8 @@ pub struct Behaviour {
     pub status: Option<Placed<u16>>,
     /// Whether the endpoint can be reached: `up`, `refuses` or `silent`.
     pub state: Option<State>,
+    /// How many requests it works on at a time; the others queue. Default: all.
+    pub capacity: Option<Placed<u32>>,
 }
 
 /// The distribution of response times (log-normal).

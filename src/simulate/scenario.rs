@@ -60,6 +60,8 @@ pub struct Behaviour {
     pub status: u16,
     /// Whether the endpoint can be reached.
     pub state: State,
+    /// How many requests it works on at a time. The others queue. `None` means all of them.
+    pub capacity: Option<u32>,
 }
 
 impl Default for Behaviour {
@@ -70,7 +72,15 @@ impl Default for Behaviour {
             errors: 0.0,
             status: 503,
             state: State::Up,
+            capacity: None,
         }
+    }
+}
+
+impl Behaviour {
+    /// Changes the capacity, if one is written.
+    fn has_capacity(&mut self, written: Option<&Placed<u32>>) {
+        self.capacity = written.map(|it| it.value.max(1)).or(self.capacity);
     }
 }
 
@@ -204,10 +214,11 @@ impl Scenario {
         };
         let mut behaviours = vec![Behaviour::default(); places.len()];
         for (name, written) in &file.endpoints.0 {
-            let grammar::Behaviour { latency, errors, status, state } = written;
+            let grammar::Behaviour { latency, errors, status, state, capacity } = written;
             let change = change(latency, errors, status, *state, &mut faults);
             for index in named(name, &mut faults) {
                 change.apply(&mut behaviours[index]);
+                behaviours[index].has_capacity(capacity.as_ref());
             }
         }
         let duration = file.duration.as_ref().map_or(Duration::from_secs(300), |it| it.value.0);

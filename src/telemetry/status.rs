@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::logs::AccessLog;
 use crate::cells::PerWorker;
 use crate::runtime::core::WorkerCells;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Level, Resource, Snapshot};
 
 /// The status of the process. The control thread writes it, and the admin interface shows it.
 /// Clones share it.
@@ -35,8 +35,23 @@ pub struct Known {
     pub key_fetches: (u64, u64),
     /// The results of captured DNS queries.
     pub queries: Queries,
+    /// The use of the resources that have a limit.
+    pub overload: [Option<Reading>; Resource::ALL.len()],
     /// The start time of the process.
     pub started: SystemTime,
+}
+
+/// The use of a resource of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// The resource.
+    pub resource: Resource,
+    /// How much of it is in use: bytes, descriptors or CPUs.
+    pub used: f64,
+    /// The limit.
+    pub limit: f64,
+    /// The level.
+    pub level: Level,
 }
 
 /// The results of applying configurations.
@@ -93,6 +108,7 @@ impl Status {
             lookups: NameLookups::default(),
             key_fetches: (0, 0),
             queries: Queries::default(),
+            overload: Default::default(),
             started: SystemTime::now(),
         })))
     }

@@ -127,6 +127,9 @@ fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
         let version = version_of(service, mirror.to);
         writeln!(out, "  mirror to {}{version}: {}", service.name, mirror.policy).ok();
     }
+    if let Some(priority) = rule.priority {
+        writeln!(out, "  priority {}", priority.name()).ok();
+    }
     if let Some(limit) = &rule.rate_limit {
         writeln!(out, "  rate limit {limit}").ok();
     }

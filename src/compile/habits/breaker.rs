@@ -6,6 +6,8 @@ const SERVICE: &str = "max_idle_connections";
 const LISTENER: &str = "trusted_hops";
 const LIMITS: &str = "header_bytes";
 const CONCURRENCY_MAP: &str = "probe_requests";
+const OVERLOAD_MAP: &str = "stop_accepting";
+const TOP: &str = "listeners";
 const BREAKER_MAP: &str = "max_pending_requests";
 
 const BREAKER_CONNECTIONS: &str = "write `circuit_breaker: {max_connections: {#=1024}}`; \
@@ -14,6 +16,7 @@ const CONNECTION_POOL: &str = "write its parts here: connect_timeout, idle_timeo
     circuit_breaker: {max_connections: {max_connections=1024}}";
 const BREAKER_PENDING: &str = "write `circuit_breaker: {max_pending_requests: {#=1024}}`";
 const BREAKER_REQUESTS: &str = "write `circuit_breaker: {max_requests: {#=1024}}`";
+const CONNECTIONS: &str = "write it beside `overload`: limits: {connections: {#=100000}}";
 const ADAPTIVE: &str = "write `concurrency: adaptive`";
 const BREAKER: &str = "write `circuit_breaker: {max_connections: {max_connections=1024}, \
     max_pending_requests: {max_pending_requests=1024}, max_requests: {max_requests=1024}}`";
@@ -40,6 +43,13 @@ pub(super) const WORDS: &[Word] = &[
     ("concurrency_limit", SERVICE, ADAPTIVE),
     ("gradient_controller", SERVICE, ADAPTIVE),
     ("gradient_controller_config", SERVICE, ADAPTIVE),
+    // Overload.
+    ("overload_manager", TOP, "write `overload: {memory: auto, shed: 90%, stop_accepting: 97%}`"),
+    ("max_heap_size_bytes", OVERLOAD_MAP, "write `memory: {#=536870912}`, or `auto`"),
+    ("fixed_heap", OVERLOAD_MAP, "write `memory: auto`, or a size such as 512MiB"),
+    ("max_active_downstream_connections", OVERLOAD_MAP, CONNECTIONS),
+    ("refresh_interval", OVERLOAD_MAP, "leave it out: the use is read every half second"),
+    ("cpu_utilization", OVERLOAD_MAP, "write `cpu: auto`"),
     // Keys of an adaptive concurrency limit.
     ("min_concurrency", CONCURRENCY_MAP, "write `min: {#=3}`"),
     ("max_concurrency_limit", CONCURRENCY_MAP, "write `max: {#=1000}`"),

@@ -196,6 +196,8 @@ const SHAPES: &[Word] = &[
     ("Admin", "", "write `admin: {bind: {@=127.0.0.1:9900}}`, or `admin: {bind: off}`"),
     ("Runtime", "", "write `runtime: {workers: {#=4}}`"),
     ("Dns", "", "write `dns: {gone_after: 30s}`"),
+    ("Overload", "", "write `overload: {memory: auto, shed: 90%, stop_accepting: 97%}`"),
+    ("PriorityBy", "", "write `priority: {header: x-priority, high: [critical], low: [batch]}`"),
     ("Limits", "", "write `limits: {connections: {#=100000}}`"),
     ("Mesh", "", "write `mesh: {identity: {ca: DIR, id: spiffe://...}}`"),
     ("Identity", "spiffe*", "write `identity: {ca: DIR, id: {}}`"),

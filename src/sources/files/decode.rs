@@ -72,6 +72,7 @@ fn add(config: &mut Config, section: &str, part: Config) {
         "dns" => config.dns = part.dns,
         "tcp" => config.tcp = part.tcp,
         "limits" => config.limits = part.limits,
+        "overload" => config.overload = part.overload,
         "listeners" => config.listeners.0.extend(part.listeners.0),
         "routes" => config.routes.0.extend(part.routes.0),
         "services" => config.services.0.extend(part.services.0),

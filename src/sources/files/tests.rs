@@ -468,6 +468,7 @@ fn the_schema_knows_every_section() {
         "dns",
         "tcp",
         "limits",
+        "overload",
         "listeners",
         "routes",
         "services",

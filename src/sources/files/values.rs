@@ -322,6 +322,47 @@ text_value!(
 );
 
 text_value!(
+    /// `auto`, `none`, or a number of bytes.
+    MemoryLimit(model::Watched),
+    |text| watched(text, "or a size such as 512MiB", |text| {
+        read_size(text).ok().map(|bytes| bytes as f64)
+    }),
+    { "type": ["string", "integer"] }
+);
+
+text_value!(
+    /// `auto`, `none`, or a number.
+    DescriptorLimit(model::Watched),
+    |text| watched(text, "or a number such as 10000", |text| {
+        text.parse::<u32>().ok().map(f64::from)
+    }),
+    { "type": ["string", "integer"] }
+);
+
+text_value!(
+    /// `auto`, `none`, or a number of CPUs.
+    CpuLimit(model::Watched),
+    |text| watched(text, "or a number of CPUs such as 2", |text| text.parse().ok()),
+    { "type": ["string", "number"] }
+);
+
+/// A limit on a resource of the process. `number` reads one that is written as a number.
+fn watched(
+    text: &str,
+    or: &str,
+    number: impl Fn(&str) -> Option<f64>,
+) -> Result<model::Watched, String> {
+    match text {
+        "auto" => Ok(model::Watched::Auto),
+        "none" => Ok(model::Watched::Off),
+        _ => match number(text).filter(|number| number.is_finite() && *number > 0.0) {
+            Some(number) => Ok(model::Watched::At(number)),
+            None => Err(format!("{text:?} is not a limit\nwrite auto, none, {or}")),
+        },
+    }
+}
+
+text_value!(
     /// `auto` or a number.
     AutoOrCount(Option<usize>),
     |text| match text {

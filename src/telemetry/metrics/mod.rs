@@ -10,6 +10,7 @@ mod faults;
 mod health;
 mod mirrors;
 mod outliers;
+mod overload;
 mod rate_limits;
 mod retries;
 
@@ -34,6 +35,7 @@ pub fn render(known: &Known) -> String {
     let mut page = Page::default();
     process(&mut page, known);
     workers(&mut page, known);
+    overload::write(&mut page, known);
     if let Some(snapshot) = &known.snapshot {
         listeners(&mut page, snapshot);
         tls_failures(&mut page, snapshot);

@@ -11,6 +11,7 @@ pub mod listener;
 pub mod mesh;
 pub mod mirror;
 pub mod outlier;
+pub mod overload;
 pub mod rate_limit;
 pub mod retry;
 pub mod route;
@@ -25,6 +26,7 @@ use serde::Deserialize;
 use self::authorization::AuthorizationRule;
 use self::jwt::JwtProvider;
 use self::listener::Listener;
+use self::overload::Overload;
 use self::route::Rule;
 use self::service::Service;
 use self::settings::{Admin, Dns, Drain, Limits, Runtime, Telemetry};
@@ -48,6 +50,8 @@ pub struct Config {
     pub dns: Dns,
     /// Limits on clients.
     pub limits: Limits,
+    /// Overload of the process.
+    pub overload: Overload,
     /// Listeners, by name.
     pub listeners: Entries<Placed<Listener>>,
     /// Rules for requests, by host: `shop.example.com`, `*.example.com`, `*`.

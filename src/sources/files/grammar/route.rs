@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::fault::Fault;
 use super::jwt::JwtDemand;
 use super::mirror::Mirror;
+use super::overload::Priority;
 use super::rate_limit::RateLimit;
 use super::retry::Retries;
 use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, TimeOrNone};
@@ -37,6 +38,9 @@ pub struct Rule {
     pub mirror: Option<Placed<Mirror>>,
     /// A limit on the requests of this rule. Default: none.
     pub rate_limit: Option<Placed<RateLimit>>,
+    /// How important its requests are when the process is overloaded: `high`, `normal` or `low`.
+    /// Default: as the header field of `overload.priority` says, else `normal`.
+    pub priority: Option<Placed<Priority>>,
     /// The longest time without a byte of a body in either direction; `none` for no limit. Default:
     /// that of the listener.
     pub body_idle: Option<TimeOrNone>,

@@ -12,6 +12,7 @@ mod listener;
 mod mesh;
 mod mirror;
 mod outlier;
+mod overload;
 mod rate_limit;
 mod retry;
 mod route;
@@ -50,6 +51,7 @@ pub(super) fn lower(
                 tcp: config.tcp,
                 dns: config.dns,
                 limits: config.limits,
+                overload: config.overload,
                 telemetry: config.telemetry,
             },
         ),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::super::grammar::route::{self as grammar, FieldEdits, Redirect, Rewrite, Rule};
 use super::super::values::{Entries, OneOrMany, Placed};
 use super::{
-    Lower, fault, jwt, list, mirror, origin, pairs, place_or, rate_limit, retry, time_or_none,
+    Lower, fault, jwt, list, mirror, origin, overload, pairs, place_or, rate_limit, retry,
+    time_or_none,
 };
 use crate::matching::{PathMatch, PatternError, ValueMatch};
 use crate::model::{self, Action, Item, Items, Routes};
@@ -49,6 +50,9 @@ fn rule(lower: &mut Lower<'_>, written: Placed<Rule>) -> Item<model::Rule> {
         fault: value.fault.map(|fault| Box::new(fault::fault(lower, fault))),
         mirror: value.mirror.map(|mirror| Box::new(mirror::mirror(mirror))),
         rate_limit: value.rate_limit.map(|limit| Box::new(rate_limit::rate_limit(limit))),
+        priority: value
+            .priority
+            .map(|it| Item::new(overload::priority(it.value), origin(it.place))),
         body_idle: time_or_none(value.body_idle),
         jwt: value.jwt.map(jwt::demand),
         rewrite: value.rewrite.map(|rewrite| Box::new(rewrite_of(rewrite))),
