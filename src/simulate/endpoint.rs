@@ -26,7 +26,7 @@ pub struct Endpoint {
     /// Tasks that wait for a change of the behaviour.
     waiting: RefCell<Vec<Waker>>,
     random: RefCell<fastrand::Rng>,
-    /// When each of the places for a request is free.
+    /// The times at which the slots become free.
     free: RefCell<Vec<Time>>,
     /// The number of requests received so far.
     pub requests: Cell<u64>,
@@ -118,8 +118,8 @@ impl Endpoint {
         stream.write_all(buf).await.0.ok()
     }
 
-    /// How long a request takes that comes now and needs `takes` for itself. It waits until one of
-    /// the places is free.
+    /// The latency of a request that arrives now and takes `takes` to process. It includes the time
+    /// in the queue for a free slot.
     fn queue(&self, takes: Duration) -> Duration {
         let Some(capacity) = self.behaviour.get().capacity else { return takes };
         let (now, mut free) = (self.io.now(), self.free.borrow_mut());

@@ -49,9 +49,10 @@ pub struct Behaviour {
     pub errors: Option<Share>,
     /// The status of failed requests. Default 503.
     pub status: Option<Placed<u16>>,
-    /// Whether the endpoint can be reached: `up`, `refuses` or `silent`.
+    /// The reachability of the endpoint: `up`, `refuses` or `silent`.
     pub state: Option<State>,
-    /// How many requests it works on at a time; the others queue. Default: all.
+    /// The number of requests that the endpoint processes at a time. The others wait in a queue.
+    /// Default: no limit.
     pub capacity: Option<Placed<u32>>,
 }
 

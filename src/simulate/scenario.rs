@@ -58,9 +58,10 @@ pub struct Behaviour {
     pub errors: f64,
     /// The status of failed requests.
     pub status: u16,
-    /// Whether the endpoint can be reached.
+    /// The reachability of the endpoint.
     pub state: State,
-    /// How many requests it works on at a time. The others queue. `None` means all of them.
+    /// The number of requests that the endpoint processes at a time. The others wait in a queue.
+    /// `None` means no limit.
     pub capacity: Option<u32>,
 }
 
@@ -78,7 +79,7 @@ impl Default for Behaviour {
 }
 
 impl Behaviour {
-    /// Changes the capacity, if one is written.
+    /// Changes the capacity if one is given.
     fn has_capacity(&mut self, written: Option<&Placed<u32>>) {
         self.capacity = written.map(|it| it.value.max(1)).or(self.capacity);
     }

@@ -346,7 +346,7 @@ text_value!(
     { "type": ["string", "number"] }
 );
 
-/// A limit on a resource of the process. `number` reads one that is written as a number.
+/// A limit on a resource of the process. `number` parses a limit that is a number.
 fn watched(
     text: &str,
     or: &str,

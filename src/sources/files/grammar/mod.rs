@@ -50,7 +50,7 @@ pub struct Config {
     pub dns: Dns,
     /// Limits on clients.
     pub limits: Limits,
-    /// Overload of the process.
+    /// Overload protection of the process.
     pub overload: Overload,
     /// Listeners, by name.
     pub listeners: Entries<Placed<Listener>>,
