@@ -50,7 +50,7 @@ pub enum OutboundDrain {
     After,
     /// Outbound listeners drain together with the inbound listeners.
     With,
-    /// As `After`, but for this time at least.
+    /// Like `After`, but for at least this time.
     AtLeast(Duration),
 }
 

@@ -348,7 +348,7 @@ async fn await_response<I: Io, T>(
         let until = deadline.min(of_try);
         match relay::await_endpoint(exchange, &upstream.alarm, began, until, read.as_mut()).await {
             Ok(read) => return Ok(read),
-            // The proxy itself has slowed down the upload, and has moved the deadline.
+            // The proxy itself has delayed the upload, and has moved the deadline.
             Err(WaitError::Late) if of_try < between.try_deadline.get() && until < deadline => {}
             Err(WaitError::Late) if until < deadline => {
                 return Err(Failure::Refused(TRY_TIMED_OUT));

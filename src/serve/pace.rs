@@ -39,7 +39,7 @@ const UNASKED_BYTES: usize = 96 * 1024;
 pub struct Pace {
     /// The number of bytes that the receiver accepts without waiting, as far as it is known.
     ahead_bytes: Cell<usize>,
-    /// The timer that ends the time in which a waiting read keeps its buffer.
+    /// The timer after which a waiting read returns its buffer.
     grace: OnceCell<Alarm>,
 }
 
@@ -136,7 +136,7 @@ impl Pace {
     }
 }
 
-/// Completes together with `operation`. Calls `waits` if it has to wait for it.
+/// Returns the output of `operation`. Calls `waits` once if the operation is pending.
 pub async fn noticed<T>(operation: impl Future<Output = T>, waits: impl FnOnce()) -> T {
     let mut waits = Some(waits);
     let mut operation = pin!(operation);

@@ -304,8 +304,8 @@ const CONNECT_FAILED: Refusal = Refusal {
     detail: "the endpoint refused the connection",
 };
 
-/// The refusal if a connection could not be opened. Its detail tells whether the cause is a limit
-/// of this proxy.
+/// The refusal of a request for which no connection could be opened. Its detail says whether the
+/// cause is a limit of this proxy.
 fn connect_failed(error: &io::Error) -> Refusal {
     let overload = |detail| Refusal { status: 503, flag: Flag::Overload, detail };
     match error.raw_os_error() {
