@@ -23,6 +23,8 @@ pub struct Rule {
     pub matches: Match,
     /// The action. A rule without exactly one action is an error.
     pub action: Option<Action>,
+    /// The value that keeps a request on its version.
+    pub sticky: Option<Box<Item<Sticky>>>,
     /// The time from the request to the end of the response. `None` means the timeout of the
     /// service.
     pub timeout: Option<Duration>,
@@ -34,7 +36,8 @@ pub struct Rule {
     pub mirror: Option<Box<Item<Mirror>>>,
     /// A limit on the requests of this rule.
     pub rate_limit: Option<Box<Item<RateLimit>>>,
-    /// How important its requests are. `None` means that a header field may say it.
+    /// The priority of the requests. `None` means that the header field of `overload.priority` may
+    /// determine it.
     pub priority: Option<Item<Priority>>,
     /// The longest time without a byte of a body in either direction. `None` means the time of the
     /// listener.
@@ -58,6 +61,19 @@ pub enum Action {
     Redirect(Box<Item<Redirect>>),
     /// Answer with a fixed response.
     Respond(Respond),
+}
+
+/// A value that keeps a request on its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sticky {
+    /// The value of this header field.
+    Header(String),
+    /// The value of this cookie.
+    Cookie(String),
+    /// The SPIFFE ID of the client.
+    Identity,
+    /// The client's IP address.
+    SourceIp,
 }
 
 /// Conditions on a request. All must match.
@@ -93,7 +109,7 @@ pub struct Redirect {
 pub struct Respond {
     /// The status. `None` means 200.
     pub status: Option<Item<u16>>,
-    /// The body.
+    /// The body, as text. Empty for no body.
     pub body: String,
 }
 

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
-    CircuitBreaker, ClientTls, Concurrency, HealthCheck, Http2, Item, OutlierDetection, RateLimit,
-    Retries, SlowStart, Tcp, TokenDemand,
+    CircuitBreaker, ClientTls, Concurrency, HealthCheck, Http2, Item, Locality, OutlierDetection,
+    RateLimit, Retries, SlowStart, Tcp, TokenDemand, Zone,
 };
 use crate::net::{Address, DnsName};
 
@@ -28,6 +28,10 @@ pub struct Service {
     pub jwt: Option<Item<TokenDemand>>,
     /// The load balancing policy.
     pub balance: Balance,
+    /// The zone of the addresses of a name in DNS.
+    pub dns_zone: Option<Zone>,
+    /// The preference for near endpoints. `None` means the default: the nearest healthy ones.
+    pub locality: Option<Item<Locality>>,
     /// The time limit for opening a connection. `None` means the default.
     pub connect_timeout: Option<Duration>,
     /// If an endpoint has not accepted after this time, a connection to another endpoint is opened
@@ -40,7 +44,7 @@ pub struct Service {
     pub retries: Option<Item<Retries>>,
     /// The circuit breaker. `None` means no limits.
     pub circuit_breaker: Option<CircuitBreaker>,
-    /// An adaptive limit on the requests in flight. `None` means no limit.
+    /// The adaptive concurrency limit. `None` means no limit.
     pub concurrency: Option<Item<Concurrency>>,
     /// A limit on the requests to the service.
     pub rate_limit: Option<Item<RateLimit>>,
@@ -76,12 +80,14 @@ pub enum Endpoints {
 /// An instance of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The address.
+    /// The address: IP and port, or the path of a Unix-domain socket.
     pub address: Address,
     /// The weight: the share of traffic relative to that of the other endpoints.
     pub weight: u32,
-    /// The zone, for display. `None` means no zone.
-    pub zone: Option<Box<str>>,
+    /// The zone.
+    pub zone: Option<Zone>,
+    /// The priority. Lower numbers get requests first.
+    pub priority: u32,
 }
 
 /// The protocol of endpoints.
@@ -118,9 +124,9 @@ pub enum Balance {
     /// Of two random endpoints, the one with the lower load.
     #[default]
     LeastRequest,
-    /// Round robin.
+    /// The next endpoint in turn, as often as its weight says.
     RoundRobin,
-    /// Random.
+    /// A random endpoint, with a probability according to its weight.
     Random,
     /// Of two random endpoints, the one with the lower product of recent latency and load.
     PeakEwma,

@@ -39,7 +39,7 @@ fn shop(more: &str) -> String {
 
 #[test]
 fn an_adaptive_limit_keeps_an_overloaded_service_fast() {
-    // Each endpoint answers 500 requests in a second, and 6000 come.
+    // Each endpoint can answer 500 requests per second. Together they receive 6000.
     let scenario = "duration: 30s\nrequests: {rate: 6000}\n\
                     endpoints: {shop: {capacity: 5, latency: {p50: 10ms, p99: 12ms}}}\n";
     let (adaptive, scenario) = of_texts(&shop(", concurrency: adaptive"), scenario).unwrap();
@@ -47,7 +47,7 @@ fn an_adaptive_limit_keeps_an_overloaded_service_fast() {
     let plain = adaptive.without_policies().expect("a policy");
     let without = outcome(&plain, &scenario);
     let (with, without) = (with.total(), without.total());
-    // The time of refused requests counts, too: those that fail are fast.
+    // The quantiles include refused requests, which fail fast.
     assert!(with.quantile(0.99) < Duration::from_millis(40), "{:?}", with.quantile(0.99));
     assert!(with.success() > 0.2, "{}", with.success());
     assert!(without.quantile(0.5) > Duration::from_secs(1), "{:?}", without.quantile(0.5));
@@ -176,6 +176,37 @@ events:
         let count = notes.iter().filter(|note| note.ends_with(state)).count();
         assert_eq!(count, times, "{state}: {notes:?}");
     }
+}
+
+#[test]
+fn another_zone_takes_over_when_a_zone_goes_away() {
+    let config = "
+zone: eu/a
+listeners: {web: {bind: 127.0.0.1:8080}}
+routes: {'*': [{to: shop}]}
+services:
+  shop:
+    endpoints:
+      - {address: 10.0.0.1:80, zone: eu/a}
+      - {address: 10.0.0.2:80, zone: eu/a}
+      - {address: 10.0.1.1:80, zone: eu/b}
+      - {address: 10.0.1.2:80, zone: eu/b}
+    health_check: {http: /, interval: 1s}
+    retries: {attempts: 2, on: [connect-failure, reset]}
+    connect_timeout: 1s";
+    let scenario = "
+duration: 40s
+requests: {rate: 50}
+events:
+  - {at: 10s, for: 20s, endpoints: \"10.0.0.1:80\", state: refuses}
+  - {at: 10s, for: 20s, endpoints: \"10.0.0.2:80\", state: refuses}";
+    let (configuration, scenario) = of_texts(config, scenario).unwrap();
+    let outcome = outcome(&configuration, &scenario);
+    assert!(outcome.total().success() > 0.999, "{}", outcome.total().success());
+    let requests: Vec<u64> = outcome.endpoints.iter().map(|(_, requests, _)| *requests).collect();
+    // The own zone has half of the time. Some attempts fail there before the checks do.
+    let (near, far) = (requests[0] + requests[1], requests[2] + requests[3]);
+    assert!((900..1300).contains(&near) && (700..1050).contains(&far), "{requests:?}");
 }
 
 #[test]

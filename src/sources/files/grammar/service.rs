@@ -7,6 +7,7 @@ use super::breaker::{CircuitBreaker, Concurrency};
 use super::health::HealthCheck;
 use super::http2::Http2;
 use super::jwt::JwtDemand;
+use super::locality::Locality;
 use super::outlier::{OutlierDetection, SlowStart};
 use super::rate_limit::RateLimit;
 use super::retry::Retries;
@@ -24,7 +25,7 @@ pub struct Service {
     /// Virtual addresses, `IP:PORT`: one or a list. A captured connection to one of them goes to
     /// any endpoint.
     pub addresses: OneOrMany<Placed<String>>,
-    /// The endpoints.
+    /// The endpoints, if the service has no versions.
     pub endpoints: Option<Vec<Placed<Endpoint>>>,
     /// TLS to the endpoints. `mesh` means that the proxy presents this workload's identity, and
     /// that endpoints must present theirs.
@@ -40,6 +41,10 @@ pub struct Service {
     pub dns: Option<Placed<DnsName>>,
     /// The load balancing policy. Default `least-request`.
     pub balance: Balance,
+    /// The preference for near endpoints: `none`, `region`, `zone` or `sub_zone`, or a map.
+    /// Default: if this proxy and the endpoints have a zone, the nearest endpoints get the
+    /// requests.
+    pub locality: Option<Placed<Locality>>,
     /// The time limit for opening a connection. Default 5s.
     pub connect_timeout: Option<Time>,
     /// If an endpoint has not accepted a connection after this time, another endpoint is tried in
@@ -51,8 +56,8 @@ pub struct Service {
     pub retries: Option<Placed<Retries>>,
     /// The circuit breaker: limits over all workers. Default: no limits.
     pub circuit_breaker: Option<CircuitBreaker>,
-    /// `adaptive`: a limit on the requests in flight that follows the latency of the service. Or a
-    /// map. Default: no limit.
+    /// The adaptive concurrency limit: a limit on the requests in flight that follows the latency
+    /// of the service. `adaptive`, or a map. Default: no limit.
     pub concurrency: Option<Placed<Concurrency>>,
     /// A limit on the requests to the service, from all rules together. Default: none.
     pub rate_limit: Option<Placed<RateLimit>>,
@@ -83,6 +88,8 @@ pub struct DnsName {
     pub address: String,
     /// The address families that are looked up.
     pub family: Family,
+    /// The zone of all addresses.
+    pub zone: Option<Placed<String>>,
 }
 
 /// The address families that are looked up.
@@ -136,9 +143,9 @@ pub enum Balance {
     /// Of two random endpoints, the one with the lower load.
     #[default]
     LeastRequest,
-    /// Round robin.
+    /// The next endpoint in turn, as often as its weight says.
     RoundRobin,
-    /// Random.
+    /// A random endpoint, with a probability according to its weight.
     Random,
     /// Of two random endpoints, the one with the lower product of recent latency and load.
     PeakEwma,
@@ -165,6 +172,8 @@ pub struct Endpoint {
     pub address: String,
     /// The weight: the share of traffic relative to that of the other endpoints.
     pub weight: u32,
-    /// The zone, which the admin page shows.
-    pub zone: Option<String>,
+    /// The zone.
+    pub zone: Option<Placed<String>>,
+    /// The priority.
+    pub priority: u32,
 }
