@@ -231,8 +231,8 @@ impl RetryPolicy {
         })
     }
 
-    /// Whether the request may be sent twice: its method is in `methods`, or, without `methods`, the
-    /// request is idempotent.
+    /// Whether the request may be sent twice: its method is in `methods`, or the request is
+    /// idempotent if `methods` is `None`.
     pub fn allows(&self, request: Repeatable<'_>) -> bool {
         match &self.methods {
             Some(methods) => methods.iter().any(|method| method.as_bytes() == request.method),
