@@ -1,4 +1,5 @@
-//! Hedged requests under load: they stay within the budget, and slow responses become rare.
+//! Hedged requests under load: the attempts stay within the retry budget, and slow responses become
+//! rare.
 
 use super::*;
 use crate::simulate::result::Interval;
@@ -11,7 +12,7 @@ const WINDOW_S: usize = 10;
 /// The number of seeds that `cargo test` runs. `SIM_SEEDS=n` sets another.
 const SEEDS: u64 = 4;
 
-/// One of ten responses is slow. Some endpoints become slower, fail or are silent for a time.
+/// One in ten responses is slow. For a time, some endpoints are slower, fail or do not respond.
 fn scenario(seed: u64) -> String {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut events = String::new();
@@ -49,7 +50,8 @@ fn hedged_requests_stay_in_their_budget_and_make_slow_responses_rarer() {
             for window in outcome.intervals.windows(WINDOW_S) {
                 let requests = sum(window, |it| it.requests);
                 let attempts = sum(window, |it| it.attempts);
-                // A request counts when it ends, and may have begun in the window before.
+                // A request counts in the window in which it ends. It may have begun in the window
+                // before.
                 let most = requests + hedges * requests / 5 + 100;
                 assert!(attempts <= most, "seed {seed}: {attempts} attempts, {requests} requests");
             }
