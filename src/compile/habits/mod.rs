@@ -195,7 +195,7 @@ const SHAPES: &[Word] = &[
     (
         "failover",
         "",
-        "write `failover: {ZONE: [{*=ZONE, REGION}]}`: an own zone, and the others in order",
+        "write `failover: {eu/a: [{*=eu/b}, us]}`: an own zone, and the others in order",
     ),
     ("SlowStart", "", "write `slow_start: {~=TIME}`, or {window: 30s, min_weight_percent: 10%}"),
     ("window", "", "add `window: TIME`, how long an endpoint gets less traffic"),
