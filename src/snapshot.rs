@@ -18,7 +18,7 @@ use crate::jwt::Provider;
 use crate::mesh::{Capture, Direction, EndpointAddresses};
 use crate::message;
 use crate::net::{Bind, TcpLiveness};
-use crate::resilience::{RateLimit, Sources};
+use crate::resilience::{GlobalLimit, RateLimit, Sources};
 use crate::route::{Rule, Table};
 use crate::tls::reason::Failure;
 use crate::tls::{CertificateInfo, ServerTls};
@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub rules: Vec<Arc<Rule>>,
     /// All rate limits.
     pub rate_limits: Vec<Arc<RateLimit>>,
+    /// All global rate limits.
+    pub global_limits: Vec<Arc<GlobalLimit>>,
     /// The authorization rules.
     pub authorization: Policies,
     /// Limits on peers.
@@ -72,6 +74,7 @@ impl Snapshot {
             endpoint_addresses: None,
             rules: Vec::new(),
             rate_limits: Vec::new(),
+            global_limits: Vec::new(),
             authorization: Policies::default(),
             limits: Limits::default(),
             drain: Drain::default(),
@@ -214,6 +217,8 @@ pub struct Listener {
     pub requests_max: u32,
     /// The limit on requests.
     pub rate_limit: Option<Arc<RateLimit>>,
+    /// The limit that a rate limit service counts.
+    pub global_limit: Option<Arc<GlobalLimit>>,
     /// Time limits.
     pub timeouts: Timeouts,
     /// How the kernel detects that a client is gone.

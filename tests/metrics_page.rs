@@ -33,7 +33,7 @@ services:
     health_check: {grpc: true}
     retries: {attempts: 1}
     circuit_breaker: {max_requests: 100}
-    rate_limit: {requests: 1, by: source}
+    rate_limit: [{requests: 1, by: source}, {service: shop, domain: shop, descriptors: [source]}]
     outlier_detection: {consecutive_5xx: 5}
 jwt: {id: {issuer: robots, jwks: {file: keys.json}}}
 authorization: [{name: everyone, action: allow, to: {service: shop}}]

@@ -20,7 +20,7 @@ use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::net::{Address, DnsName, Egress};
 use crate::proxy_protocol::SendProxyProtocol;
-use crate::resilience::{RateLimit, RetryBudget, RetryPolicy};
+use crate::resilience::{GlobalLimit, RateLimit, RetryBudget, RetryPolicy};
 use crate::time::Time;
 use crate::tls::ClientTls;
 
@@ -143,6 +143,8 @@ pub struct Service {
     pub breaker: Option<Arc<CircuitBreaker>>,
     /// The limit on the requests to the service.
     pub rate_limit: Option<Arc<RateLimit>>,
+    /// The limit that a rate limit service counts.
+    pub global_limit: Option<Arc<GlobalLimit>>,
     /// How long a pooled connection may wait for its next request.
     pub idle_timeout: Duration,
     /// Idle connections kept for each endpoint, over all workers.
@@ -225,6 +227,7 @@ impl Service {
             retry_budget: self.retry_budget.clone(),
             breaker: self.breaker.clone(),
             rate_limit: self.rate_limit.clone(),
+            global_limit: self.global_limit.clone(),
             idle_timeout: self.idle_timeout,
             max_idle_connections: self.max_idle_connections,
             send_proxy_protocol: self.send_proxy_protocol,

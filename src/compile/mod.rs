@@ -5,6 +5,7 @@ mod authorization;
 mod breaker;
 mod endpoints;
 mod faults;
+mod global_limits;
 pub mod habits;
 mod health;
 mod http2;
@@ -43,7 +44,7 @@ use crate::mesh::{EndpointAddresses, MARK};
 use crate::message::HeaderEdits;
 use crate::model::{Driver, Fault, Item, Material, Merged, Model, Origin, Refusal, Severity};
 use crate::net::{Bind, DnsName, Egress};
-use crate::resilience::RateLimit;
+use crate::resilience::{GlobalLimit, RateLimit};
 use crate::route::{Action, Matcher, Rule};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
@@ -120,6 +121,8 @@ struct Compiler<'a> {
     retried: HashSet<&'a str>,
     /// All rate limits.
     rate_limits: Vec<Arc<RateLimit>>,
+    /// All global rate limits.
+    global_limits: Vec<Arc<GlobalLimit>>,
     /// When the certificates are valid.
     validity: Vec<Validity>,
 }
@@ -196,6 +199,7 @@ fn compile_all(
         bind_places: HashMap::new(),
         retried: retries::retried(model),
         rate_limits: Vec::new(),
+        global_limits: Vec::new(),
         validity: Vec::new(),
     };
     compiler.egress = Egress {
@@ -223,6 +227,7 @@ fn compile_all(
         listeners,
         rules: std::mem::take(&mut compiler.rules),
         rate_limits: std::mem::take(&mut compiler.rate_limits),
+        global_limits: std::mem::take(&mut compiler.global_limits),
         limits: settings::limits(&mut compiler),
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
@@ -316,6 +321,7 @@ impl<'a> Compiler<'a> {
             fault: None,
             mirror: None,
             rate_limit: None,
+            global_limit: None,
             body_idle: None,
             jwt: None,
             rewrite: None,

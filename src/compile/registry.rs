@@ -16,7 +16,7 @@ use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
 use crate::resilience::{
-    Buckets, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope, Sources,
+    Buckets, GlobalLimitCells, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope, Sources,
 };
 use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
@@ -36,6 +36,7 @@ pub struct Registry {
     passthrough: Family<String, EndpointCells>,
     sources: HashMap<String, Weak<Sources>>,
     rate_limits: Family<LimitId, RateLimitCells>,
+    global_limits: Family<LimitId, GlobalLimitCells>,
     buckets: HashMap<LimitId, (LimitTerms, Weak<Buckets>)>,
     services: FxHashMap<Box<str>, OfService>,
     /// Keys of session tickets. They survive reloads too.
@@ -61,6 +62,7 @@ impl Registry {
             passthrough: Family::default(),
             sources: HashMap::new(),
             rate_limits: Family::default(),
+            global_limits: Family::default(),
             buckets: HashMap::new(),
             services: FxHashMap::default(),
             tickets: TicketKeys::default(),
@@ -201,6 +203,11 @@ impl Registry {
     /// The counters of a rate limit.
     pub fn rate_limit(&mut self, id: &LimitId) -> Arc<PerWorker<RateLimitCells>> {
         self.rate_limits.find(id.clone(), self.workers)
+    }
+
+    /// The counters of a global rate limit.
+    pub fn global_limit(&mut self, id: &LimitId) -> Arc<PerWorker<GlobalLimitCells>> {
+        self.global_limits.find(id.clone(), self.workers)
     }
 
     /// The counters of the endpoints that a listener finds by their address alone.

@@ -43,7 +43,7 @@ pub use origin::{Files, Item, Origin, Place, ResourceId};
 pub use outlier::{FailurePercentage, OutlierDetection, SuccessRate};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
-pub use rate_limit::{LimitBy, LimitHeaders, RateLimit};
+pub use rate_limit::{DescriptorEntry, EntryFact, LimitBy, LimitHeaders, OnFailure, RateLimit};
 pub use retry::Retries;
 pub use route::{Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule};
 pub use service::{

@@ -33,7 +33,7 @@ pub struct Rule {
     /// The mirror of requests.
     pub mirror: Option<Box<Item<Mirror>>>,
     /// A limit on the requests of this rule.
-    pub rate_limit: Option<Box<Item<RateLimit>>>,
+    pub rate_limits: Vec<Item<RateLimit>>,
     /// The longest time without a byte of a body in either direction. `None` means the time of the
     /// listener.
     pub body_idle: Option<Duration>,

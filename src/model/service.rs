@@ -40,7 +40,7 @@ pub struct Service {
     /// Limits on what the service may have at one time. `None` means no limits.
     pub circuit_breaker: Option<CircuitBreaker>,
     /// A limit on the requests to the service.
-    pub rate_limit: Option<Item<RateLimit>>,
+    pub rate_limits: Vec<Item<RateLimit>>,
     /// How long an idle connection is kept. `None` means the default.
     pub idle_timeout: Option<Duration>,
     /// The maximum number of idle connections for each endpoint. `None` means the default.

@@ -6,6 +6,8 @@ mod bucket;
 mod buckets;
 mod budget;
 mod fault;
+mod global;
+mod log_budget;
 mod mirror;
 mod rate_limit;
 mod retry;
@@ -20,6 +22,11 @@ pub use bucket::{Bucket, FILL_TIME_MAX, Rate, RateError, Taken};
 pub use buckets::{Buckets, KeyHash, Keyed, RATE_LIMIT_KEYS};
 pub use budget::{BUDGET_WINDOW_S, RetryBudget};
 pub use fault::{Abort, Bandwidth, Chance, FaultPolicy, Injected};
+pub use global::{
+    DESCRIPTORS_MAX, Descriptor, Entry, Fact, Facts, GLOBAL_TIMEOUT, GlobalLimit, GlobalLimitCells,
+    OnFailure,
+};
+pub use log_budget::{LogBudget, REFUSAL_LINES_MAX};
 pub use mirror::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy, Mirrored};
 pub use rate_limit::{
     ByteLimit, LimitBy, LimitFields, Quota, RATE_PER, RateLimit, RateLimitCells, RequestLimit,

@@ -28,7 +28,7 @@ pub use table::{HTTP_PORT, HTTPS_PORT, Looked, Table};
 use crate::cells::PerWorker;
 use crate::jwt::Requirement;
 use crate::message::HeaderEdits;
-use crate::resilience::{RateLimit, RetryPolicy};
+use crate::resilience::{GlobalLimit, RateLimit, RetryPolicy};
 
 /// A compiled rule.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub struct Rule {
     pub mirror: Option<Box<Mirror>>,
     /// The limit on the requests of the rule.
     pub rate_limit: Option<Arc<RateLimit>>,
+    /// The limit that a rate limit service counts.
+    pub global_limit: Option<Arc<GlobalLimit>>,
     /// The longest time without a byte of a body in either direction. It overrides the time of the
     /// listener.
     pub body_idle: Option<Duration>,

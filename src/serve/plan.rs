@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::downstream::Downstream;
+use super::global_limit::Limiters;
 use super::record::ExchangeRecord;
 use crate::cluster::Protocol;
 use crate::decision::UNKNOWN;
@@ -42,6 +43,8 @@ pub struct Plan<I: Io> {
     pub fault: Option<Injected>,
     /// The service that gets a copy of the request.
     pub mirror: Option<Rc<LocalService<I>>>,
+    /// The rate limit services to ask about the request.
+    pub limiters: Option<Box<Limiters<I>>>,
     /// The deadline of the whole exchange.
     pub deadline: Time,
     /// The exchange fails when no byte of a body passes in either direction for this long.

@@ -98,7 +98,7 @@ pub fn put_head<S: Stream>(
 }
 
 /// The host of a request without one: the address of the endpoint.
-fn host_of(address: &Address) -> String {
+pub fn host_of(address: &Address) -> String {
     match address {
         Address::Tcp(address) => address.to_string(),
         Address::Unix(_) => "localhost".to_owned(),

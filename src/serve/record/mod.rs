@@ -17,11 +17,12 @@ use crate::authz::Verdict;
 use crate::cluster::ServiceCells;
 use crate::error::{Flag, Refusal};
 use crate::grpc::methods::Call;
+use crate::grpc::rate_limit::Answer;
 use crate::grpc::{self, Code, Kind};
 use crate::http1::sink::Sink;
 use crate::message::HeadView;
 use crate::propagation::{RequestId, forwarded};
-use crate::resilience::{KeyHash, Quota, RateLimit, Scope, Way};
+use crate::resilience::{GlobalLimit, KeyHash, LogBudget, Quota, RateLimit, Scope, Way};
 use crate::runtime::io::Io;
 use crate::snapshot::{LogFilter, LogLines};
 use crate::time::Time;
@@ -57,6 +58,11 @@ pub struct ExchangeRecord<I: Io> {
     limited: RefCell<Option<Arc<RateLimit>>>,
     /// The states of the rate limits that the request has met.
     quotas: Cell<Quotas>,
+    /// How many lines of other requests were left out before the line of this one. `None` means that
+    /// it gets no line.
+    suppressed: Cell<Option<u64>>,
+    /// The answers of rate limit services.
+    answers: RefCell<Vec<(Arc<GlobalLimit>, Answer)>>,
     /// The keys of the limits on bytes that the bodies of the request meet, by scope.
     throttled: Cell<[Option<KeyHash>; Scope::COUNT]>,
     /// The proxy itself has slowed a body.
@@ -103,6 +109,8 @@ impl<I: Io> ExchangeRecord<I> {
             denial: RefCell::new(None),
             limited: RefCell::new(None),
             quotas: Cell::default(),
+            suppressed: Cell::new(Some(0)),
+            answers: RefCell::default(),
             throttled: Cell::default(),
             slowed: Cell::default(),
             received_bytes: Cell::new(0),
@@ -172,7 +180,9 @@ impl<I: Io> ExchangeRecord<I> {
         match self.terms.access_log {
             None => false,
             Some(LogLines { filter: LogFilter::All, .. }) => true,
-            Some(LogLines { filter: LogFilter::Failed, .. }) => self.has_failed(),
+            Some(LogLines { filter: LogFilter::Failed, .. }) => {
+                self.suppressed.get().is_some() && self.has_failed()
+            }
         }
     }
 
@@ -292,9 +302,30 @@ impl<I: Io> ExchangeRecord<I> {
         *self.denial.borrow_mut() = Some(verdict.to_string().into());
     }
 
+    /// Sets the global rate limit that refused the request.
+    pub fn set_global_limit(&self, limit: &GlobalLimit) {
+        let GlobalLimit { scope, name, place, .. } = limit;
+        let policy = format!("global rate limit of {} {name} ({place})", scope.word());
+        *self.denial.borrow_mut() = Some(policy.into());
+        self.limit_line(&limit.stats.worker(self.worker.index).lines);
+    }
+
+    /// Limits the lines of failures to those that `budget` allows. A log of all requests has all.
+    fn limit_line(&self, budget: &LogBudget) {
+        if self.terms.access_log.is_some_and(|lines| lines.filter == LogFilter::Failed) {
+            self.suppressed.set(budget.take(self.began));
+        }
+    }
+
+    /// Keeps the answer of a rate limit service, for the client.
+    pub fn set_answer(&self, limit: Arc<GlobalLimit>, answer: Answer) {
+        self.answers.borrow_mut().push((limit, answer));
+    }
+
     /// Sets the rate limit that refused the request.
     pub fn set_limit(&self, limit: &Arc<RateLimit>) {
         *self.limited.borrow_mut() = Some(Arc::clone(limit));
+        self.limit_line(&limit.stats.worker(self.worker.index).lines);
     }
 
     /// Sets the state of the rate limit of `scope`, for the client.
@@ -306,7 +337,7 @@ impl<I: Io> ExchangeRecord<I> {
 
     /// Whether the request has met a rate limit.
     pub fn has_quotas(&self) -> bool {
-        self.quotas.get().iter().any(Option::is_some)
+        self.quotas.get().iter().any(Option::is_some) || !self.answers.borrow().is_empty()
     }
 
     /// Writes the response fields about the rate limits of the request.
@@ -317,6 +348,9 @@ impl<I: Io> ExchangeRecord<I> {
         self.with_limits(|[listener, rule, service]| {
             limits::put_fields(out, [listener, rule, service.or(refused)], self.quotas.get());
         });
+        for (limit, answer) in &*self.answers.borrow() {
+            limits::put_answer(out, limit, answer);
+        }
     }
 
     /// Calls `use_them` with the rate limits of the listener, the rule and the service.
@@ -359,6 +393,20 @@ impl<I: Io> ExchangeRecord<I> {
             self.slow_down();
         }
         wait
+    }
+
+    /// Gives `bytes` of a body back to the limits on bytes, because they were counted and not sent.
+    pub fn forgive(&self, way: Way, bytes: u64) {
+        if self.is_throttled() {
+            let now = self.worker.io.now();
+            self.with_limits(|limits| {
+                for (limit, key) in limits.into_iter().zip(self.throttled.get()) {
+                    if let (Some(limit), Some(key)) = (limit, key) {
+                        limit.forgive(key, way, bytes, now);
+                    }
+                }
+            });
+        }
     }
 
     /// Notes that the proxy itself slows a body.
@@ -471,6 +519,7 @@ impl<I: Io> ExchangeRecord<I> {
                 None if self.is_http.get() => "HTTP",
                 None => "TCP",
             },
+            suppressed: self.suppressed.get().unwrap_or_default(),
             status: self.status.get(),
             tunnel: self.tunnel.get(),
             grpc_status: self.kind.get().and_then(|_| self.code.get()).map(Code::number),

@@ -35,8 +35,9 @@ pub struct Rule {
     pub fault: Option<Placed<Fault>>,
     /// Another service that gets a copy of requests. Default: none.
     pub mirror: Option<Placed<Mirror>>,
-    /// A limit on the requests of this rule. Default: none.
-    pub rate_limit: Option<Placed<RateLimit>>,
+    /// A limit on the requests of this rule, or a list: a local limit and a global one. Default:
+    /// none.
+    pub rate_limit: OneOrMany<Placed<RateLimit>>,
     /// The longest time without a byte of a body in either direction; `none` for no limit. Default:
     /// that of the listener.
     pub body_idle: Option<TimeOrNone>,

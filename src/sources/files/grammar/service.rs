@@ -50,8 +50,9 @@ pub struct Service {
     pub retries: Option<Placed<Retries>>,
     /// Limits on what the service may have at one time, over all workers. Default: no limits.
     pub circuit_breaker: Option<CircuitBreaker>,
-    /// A limit on the requests to the service, from all rules together. Default: none.
-    pub rate_limit: Option<Placed<RateLimit>>,
+    /// A limit on the requests to the service, from all rules together, or a list: a local limit
+    /// and a global one. Default: none.
+    pub rate_limit: OneOrMany<Placed<RateLimit>>,
     /// How long an idle connection to an endpoint is kept. Default 60s.
     pub idle_timeout: Option<Time>,
     /// The maximum number of idle connections for each endpoint. Default 1024.
