@@ -65,7 +65,7 @@ pub(super) fn limit(
         fields: fields(value.headers),
         stats: compiler.registry.global_limit(&id),
     });
-    compiler.global_limits.push(Arc::clone(&limit));
+    compiler.rate_limits.global.push(Arc::clone(&limit));
     Some(limit)
 }
 

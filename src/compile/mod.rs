@@ -44,7 +44,7 @@ use crate::mesh::{EndpointAddresses, MARK};
 use crate::message::HeaderEdits;
 use crate::model::{Driver, Fault, Item, Material, Merged, Model, Origin, Refusal, Severity};
 use crate::net::{Bind, DnsName, Egress};
-use crate::resilience::{GlobalLimit, RateLimit};
+use crate::resilience::RateLimits;
 use crate::route::{Action, Matcher, Rule};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
@@ -120,9 +120,7 @@ struct Compiler<'a> {
     /// The names of the services to which rules with a retry policy forward.
     retried: HashSet<&'a str>,
     /// All rate limits.
-    rate_limits: Vec<Arc<RateLimit>>,
-    /// All global rate limits.
-    global_limits: Vec<Arc<GlobalLimit>>,
+    rate_limits: RateLimits,
     /// When the certificates are valid.
     validity: Vec<Validity>,
 }
@@ -198,8 +196,7 @@ fn compile_all(
         egress: Egress::default(),
         bind_places: HashMap::new(),
         retried: retries::retried(model),
-        rate_limits: Vec::new(),
-        global_limits: Vec::new(),
+        rate_limits: RateLimits::default(),
         validity: Vec::new(),
     };
     compiler.egress = Egress {
@@ -227,7 +224,6 @@ fn compile_all(
         listeners,
         rules: std::mem::take(&mut compiler.rules),
         rate_limits: std::mem::take(&mut compiler.rate_limits),
-        global_limits: std::mem::take(&mut compiler.global_limits),
         limits: settings::limits(&mut compiler),
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),

@@ -131,7 +131,7 @@ fn limit(
         fields: fields(value.headers),
         stats,
     });
-    compiler.rate_limits.push(Arc::clone(&limit));
+    compiler.rate_limits.local.push(Arc::clone(&limit));
     Some(limit)
 }
 

@@ -108,6 +108,9 @@ fn put_nested(out: &mut Vec<u8>, field: u8, write: impl FnOnce(&mut Vec<u8>)) {
     out[start..].rotate_right(digits);
 }
 
+/// The name and the value of a field.
+pub type AddedField = (Box<[u8]>, Box<[u8]>);
+
 /// The service's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
@@ -117,7 +120,7 @@ pub struct Answer {
     /// out.
     pub limits: Vec<LimitState>,
     /// The fields to add to the response: names and values.
-    pub fields: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub fields: Vec<AddedField>,
 }
 
 /// The decision about a request.
@@ -251,7 +254,7 @@ fn seconds(message: &[u8]) -> Result<u32, Malformed> {
 }
 
 /// Reads a `HeaderValue`.
-fn header(message: &[u8]) -> Result<(Box<[u8]>, Box<[u8]>), Malformed> {
+fn header(message: &[u8]) -> Result<AddedField, Malformed> {
     let (mut name, mut value) = (&b""[..], &b""[..]);
     for field in Fields(message) {
         match field? {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::log_budget::LogBudget;
-use super::rate_limit::{LimitFields, Scope};
+use super::rate_limit::{LimitFields, RateLimit, Scope};
 use crate::cells::{Count, Histogram, PerWorker};
 use crate::error::{Flag, Refusal};
 use crate::grpc::rate_limit::Question;
@@ -46,6 +46,15 @@ pub struct GlobalLimit {
     pub fields: LimitFields,
     /// The counters. They survive reloads while the name stays the same.
     pub stats: Arc<PerWorker<GlobalLimitCells>>,
+}
+
+/// The rate limits of a configuration.
+#[derive(Debug, Default)]
+pub struct RateLimits {
+    /// Those that the proxy counts.
+    pub local: Vec<Arc<RateLimit>>,
+    /// Those that a rate limit service counts.
+    pub global: Vec<Arc<GlobalLimit>>,
 }
 
 /// The decision when the rate limit service is slow or away.
@@ -156,7 +165,9 @@ const NO_ANSWER: Refusal = Refusal {
 impl Fact {
     fn of<'f>(&'f self, facts: &'f impl Facts) -> Option<&'f [u8]> {
         match self {
-            Self::Header(name, other) => facts.header(name).or(other.as_deref().map(str::as_bytes)),
+            Self::Header(name, other) => {
+                facts.header(name).or_else(|| other.as_deref().map(str::as_bytes))
+            }
             Self::Source => facts.source().map(str::as_bytes),
             Self::Identity => facts.identity().map(str::as_bytes),
             Self::Method => Some(facts.method()),

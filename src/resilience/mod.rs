@@ -24,7 +24,7 @@ pub use budget::{BUDGET_WINDOW_S, RetryBudget};
 pub use fault::{Abort, Bandwidth, Chance, FaultPolicy, Injected};
 pub use global::{
     DESCRIPTORS_MAX, Descriptor, Entry, Fact, Facts, GLOBAL_TIMEOUT, GlobalLimit, GlobalLimitCells,
-    OnFailure,
+    OnFailure, RateLimits,
 };
 pub use log_budget::{LogBudget, REFUSAL_LINES_MAX};
 pub use mirror::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy, Mirrored};
@@ -33,8 +33,8 @@ pub use rate_limit::{
     Scope, Way, quoted,
 };
 pub use retry::{
-    ATTEMPTS, Asked, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT, Condition,
-    Failed, REPLAY_BYTES, Repeatable, Response, RetryPolicy,
+    ATTEMPTS, Asked, AttemptCount, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT,
+    Condition, Failed, REPLAY_BYTES, Repeatable, Response, RetryPolicy,
 };
 pub use sources::{Counted, Sources};
-pub use verdict::{Circumstances, Heard, REPEATS_MAX, Verdict, verdict};
+pub use verdict::{Circumstances, REPEATS_MAX, Verdict, verdict};

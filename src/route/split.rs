@@ -1,36 +1,36 @@
-//! Weighted shares of traffic that are exact over a short run of requests.
+//! Weighted shares of traffic that are exact over a short sequence of requests.
 
 use std::sync::Arc;
 
 use crate::cells::{Count, PerWorker};
 use crate::cluster::Destination;
 
-/// The longest sequence. Shares finer than one thousandth are rounded.
+/// The maximum length of a sequence. Shares finer than one thousandth are rounded.
 const SEQUENCE_MAX: u64 = 1000;
 
-/// The position of each worker in the sequence of a split. It survives reloads.
+/// The position of each worker in the sequence of a split. It is kept over reloads.
 pub type Turns = Arc<PerWorker<Count>>;
 
 /// A sequence of destinations in which each has its share.
 #[derive(Debug)]
 pub struct Split {
     sequence: Vec<Destination>,
-    /// `None` if there is only one destination.
+    /// The position of each worker. `None` if there is only one destination.
     turns: Option<Turns>,
 }
 
 impl Split {
-    /// A split with one destination.
+    /// Creates a split with one destination.
     pub fn single(destination: Destination) -> Self {
         Self { sequence: vec![destination], turns: None }
     }
 
-    /// A split by `shares`. At least one weight must not be zero. A destination with weight 0 gets
-    /// nothing.
+    /// Creates a split by `shares`. At least one weight must not be zero. A destination with weight
+    /// 0 gets no requests.
     ///
-    /// A run has as many requests as the sum of the weights, divided by their common factor. In
-    /// each run every destination gets exactly its share, spread as evenly as possible. If that sum
-    /// is over 1000, each share is off by less than 0.1 %.
+    /// The sequence has as many requests as the sum of the weights, divided by their greatest
+    /// common divisor. In each sequence every destination gets exactly its share, spread as evenly
+    /// as possible. If the sum is over 1000, each share is off by less than 0.1 %.
     ///
     /// Each split needs its own `turns`. If two splits shared one and their requests alternated,
     /// each split would use only every second position of its sequence.
@@ -60,7 +60,7 @@ impl Split {
         Self { sequence, turns: Some(turns) }
     }
 
-    /// The destination of the next request of a worker.
+    /// Returns the destination of the next request of a worker.
     pub fn next(&self, worker: usize) -> Destination {
         let turn = match &self.turns {
             Some(turns) if self.sequence.len() > 1 => turns.worker(worker),
@@ -71,7 +71,8 @@ impl Split {
         self.sequence[place]
     }
 
-    /// The destinations and their counts in the sequence, in the order of their first appearance.
+    /// Returns the destinations and their numbers of requests in the sequence, in the order of
+    /// their first appearance.
     pub fn shares(&self) -> Vec<(Destination, usize)> {
         let mut shares: Vec<(Destination, usize)> = Vec::new();
         for destination in &self.sequence {

@@ -10,7 +10,7 @@ use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_listener, free_port};
 
-/// What the service does with a question.
+/// The reaction of the service to a question.
 enum Say {
     /// It answers with this message, and with OK.
     Message(Vec<u8>),
@@ -217,8 +217,10 @@ fn a_request_without_the_header_has_one_descriptor_less_and_without_any_it_passe
     counted(&proxy, [1.0, 0.0, 0.0, 0.0]);
 }
 
-/// What a service does that does not answer, and the reason in the log.
-const FAILURES: [(fn() -> Say, &str); 6] = [
+/// A service that does not answer, and the reason in the log.
+type Failing = (fn() -> Say, &'static str);
+
+const FAILURES: [Failing; 6] = [
     (|| Say::Nothing, "no answer within the timeout"),
     (|| Say::Code("13"), "grpc-status: 13, INTERNAL"),
     (|| Say::Status("503"), "no complete answer to a gRPC call"),

@@ -124,6 +124,8 @@ pub const GLOBAL: &str = "write `rate_limit: {service: NAME, domain: NAME, descr
 pub const GLOBAL_SERVICE: &str = "write `service: NAME`, a service with `protocol: grpc`";
 pub const GLOBAL_DESCRIPTORS: &str =
     "write `descriptors: [[{header: x-user}, path], source]`, a list of entries each";
+pub const ATTEMPT_COUNT: &str =
+    "write `retries: {attempt_count: both}`; `request` or `response` for one of them";
 pub const ON: &str = "write `on: [{*=connect-failure}]`";
 pub const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";

@@ -4,17 +4,16 @@ use std::fmt::Display;
 
 use super::{Page, families};
 use crate::cells::LATENCY_BUCKETS_MS;
-use crate::resilience::GlobalLimit;
 use crate::snapshot::Snapshot;
 
 /// Writes the metrics of all global rate limits. Writes nothing if there is none.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
-    if snapshot.global_limits.is_empty() {
+    if snapshot.rate_limits.global.is_empty() {
         return;
     }
     families(
         page,
-        &snapshot.global_limits,
+        &snapshot.rate_limits.global,
         |limit| {
             vec![
                 ("scope", limit.scope.word().to_owned()),
@@ -55,11 +54,10 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
 fn duration(page: &mut Page, snapshot: &Snapshot) {
     let name = "ringway_global_rate_limit_duration_milliseconds";
     page.family(name, "histogram", "Time until the rate limit service has answered or failed.");
-    for limit in &snapshot.global_limits {
-        let GlobalLimit { host, name: owner, stats, .. } = &**limit;
-        let scope = limit.scope.word();
+    for limit in &snapshot.rate_limits.global {
+        let (scope, stats) = (limit.scope.word(), &limit.stats);
         let labels: [(&str, &dyn Display); 3] =
-            [("scope", &scope), ("host", host), ("name", owner)];
+            [("scope", &scope), ("host", &limit.host), ("name", &limit.name)];
         let mut total = 0;
         for index in 0..=LATENCY_BUCKETS_MS.len() {
             total += stats.sum(|cells| &cells.duration.buckets[index]);
