@@ -1,5 +1,5 @@
-//! Limits the lines of the access log that a rate limit causes: a flood of refused requests must not
-//! become a flood of lines.
+//! Limits the lines of the access log that a rate limit causes: a flood of refused requests must
+//! not become a flood of lines.
 
 use crate::cells::Count;
 use crate::time::Time;

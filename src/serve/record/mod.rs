@@ -58,8 +58,8 @@ pub struct ExchangeRecord<I: Io> {
     limited: RefCell<Option<Arc<RateLimit>>>,
     /// The states of the rate limits that the request has met.
     quotas: Cell<Quotas>,
-    /// How many lines of other requests were left out before the line of this one. `None` means that
-    /// it gets no line.
+    /// How many lines of other requests were left out before the line of this one. `None` means
+    /// that it gets no line.
     suppressed: Cell<Option<u64>>,
     /// The answers of rate limit services.
     answers: RefCell<Vec<(Arc<GlobalLimit>, Answer)>>,

@@ -358,8 +358,8 @@ const ENTRIES: [(&str, EntryValue); 6] = [
 impl TextOrMap for DescriptorEntry {
     type Map = DescriptorEntryMap;
 
-    const EXPECTED: &'static str = "`source`, `identity`, `method`, `path`, `rule`, `service`, or a \
-        map with `header` or `value`";
+    const EXPECTED: &'static str = "`source`, `identity`, `method`, `path`, `rule`, `service`, \
+                                    or a map with `header` or `value`";
 
     fn from_text(text: &str) -> Result<Self, String> {
         let Some((_, value)) = ENTRIES.into_iter().find(|(word, _)| *word == text) else {
