@@ -368,6 +368,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         retries: None,
         retry_budget: None,
         breaker: None,
+        concurrency: None,
         rate_limit: None,
         global_limit: None,
         idle_timeout: IDLE_TIMEOUT,

@@ -70,6 +70,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let retries = retries.map(|item| retries::policy(compiler, item, written.timeout));
     let breaker = written.circuit_breaker.as_ref();
     let breaker = breaker.map(|written| Arc::new(breaker::breaker(compiler, name, written)));
+    let concurrency = breaker::concurrency(compiler, name, written).map(Arc::new);
     let not_http =
         (written.protocol == ServiceProtocol::Tcp).then_some("the service has `protocol: tcp`");
     let owner = Owner::named(Scope::Service, name, not_http);
@@ -100,6 +101,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         retry_budget: budgeted.then(|| compiler.registry.retry_budget(name)),
         retries,
         breaker,
+        concurrency,
         rate_limit: limits.local,
         global_limit: limits.global,
         idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),

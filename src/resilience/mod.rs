@@ -5,10 +5,13 @@ mod breaker;
 mod bucket;
 mod buckets;
 mod budget;
+mod concurrency;
 mod fault;
 mod global;
+mod gradient;
 mod log_budget;
 mod mirror;
+mod overload;
 mod rate_limit;
 mod retry;
 mod sources;
@@ -21,13 +24,22 @@ pub use breaker::{
 pub use bucket::{Bucket, FILL_TIME_MAX, Rate, RateError, Taken};
 pub use buckets::{Buckets, KeyHash, Keyed, RATE_LIMIT_KEYS};
 pub use budget::{BUDGET_WINDOW_S, RetryBudget};
+pub use concurrency::{Concurrency, Flight, InFlight};
 pub use fault::{Abort, Bandwidth, Chance, FaultPolicy, Injected};
 pub use global::{
     DESCRIPTORS_MAX, Descriptor, Entry, Fact, Facts, GLOBAL_TIMEOUT, GlobalLimit, GlobalLimitCells,
     OnFailure, RateLimits,
 };
+pub use gradient::{
+    CONCURRENCY_MAX, CONCURRENCY_MIN, ConcurrencyTerms, PERCENTILE, PROBE_INTERVAL, PROBE_REQUESTS,
+    UPDATE_INTERVAL,
+};
 pub use log_budget::{LogBudget, REFUSAL_LINES_MAX};
 pub use mirror::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy, Mirrored};
+pub use overload::{
+    Level, Overload, OverloadTerms, Pressure, Priority, PriorityBy, Resource, SHED_PERCENT,
+    STOP_PERCENT, Watched,
+};
 pub use rate_limit::{
     ByteLimit, LimitBy, LimitFields, Quota, RATE_PER, RateLimit, RateLimitCells, RequestLimit,
     Scope, Way, quoted,

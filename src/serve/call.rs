@@ -73,7 +73,7 @@ impl<I: Io> UnaryCall<'_, I> {
     /// When there is no answer.
     pub async fn run(&self) -> Result<Vec<u8>, CallError> {
         let config = &self.service.config;
-        let _slot = breaker::request(config, self.worker.index).map_err(CallError::Refused)?;
+        let _places = breaker::request(config, self.worker).map_err(CallError::Refused)?;
         let core = self.worker.core();
         let target = Target {
             core,
