@@ -19,6 +19,9 @@ use crate::mesh::{Capture, Direction, EndpointAddresses};
 use crate::message;
 use crate::net::{Bind, TcpLiveness};
 use crate::resilience::{GlobalLimit, RateLimit, RateLimits, Sources};
+pub use crate::resilience::{
+    Level, Overload, OverloadTerms, Pressure, Priority, PriorityBy, Resource, Watched,
+};
 use crate::route::{Rule, Table};
 use crate::tls::reason::Failure;
 use crate::tls::{CertificateInfo, ServerTls};
@@ -42,6 +45,10 @@ pub struct Snapshot {
     pub authorization: Policies,
     /// Limits on what peers may do.
     pub limits: Limits,
+    /// The terms of overload.
+    pub overload: OverloadTerms,
+    /// The header field that has the priority of a request.
+    pub priority: Option<PriorityBy>,
     /// How the process drains its connections.
     pub drain: Drain,
     /// The access log. `None` means that it is switched off.
@@ -74,6 +81,8 @@ impl Snapshot {
             rate_limits: RateLimits::default(),
             authorization: Policies::default(),
             limits: Limits::default(),
+            overload: OverloadTerms::default(),
+            priority: None,
             drain: Drain::default(),
             access_log: None,
             certificates: Vec::new(),

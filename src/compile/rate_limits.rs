@@ -10,20 +10,20 @@ use crate::resilience::{
     RateError, RateLimit, RequestLimit, Scope, quoted,
 };
 
-/// The part of the configuration that a limit belongs to.
+/// The listener, service or rule that a limit belongs to.
 pub(super) struct Owner<'a> {
     pub(super) scope: Scope,
-    /// The host of a rule, or nothing.
+    /// The host of a rule. Empty for a listener or service.
     pub(super) host: &'a str,
     pub(super) name: &'a str,
-    /// The number of rules before it with this host and name.
+    /// The number of earlier rules with the same host and name.
     pub(super) nth: usize,
     /// The reason why it has no requests that a global limit could count.
     pub(super) not_http: Option<&'a str>,
 }
 
 impl<'a> Owner<'a> {
-    /// A listener or a service.
+    /// Creates the owner for a listener or a service.
     pub(super) fn named(scope: Scope, name: &'a str, not_http: Option<&'a str>) -> Self {
         Self { scope, host: "", name, nth: 0, not_http }
     }
@@ -70,7 +70,7 @@ pub(super) fn limits(
     limits
 }
 
-/// Compiles a limit that this proxy counts. `None` after an error.
+/// Compiles a limit that this proxy counts. Returns `None` if it has an error.
 fn limit(
     compiler: &mut Compiler<'_>,
     owner: &Owner<'_>,
