@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Http2Limits, Item, Overload};
+use super::{Http2Limits, Item, Overload, Zone};
 
 /// Settings of the process.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,8 @@ pub struct Settings {
     pub pin: Option<bool>,
     /// The kernel interface.
     pub driver: Driver,
+    /// The zone of this proxy.
+    pub zone: Option<Item<Zone>>,
     /// The address of the admin interface.
     pub admin: AdminBind,
     /// How the process drains.

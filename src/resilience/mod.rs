@@ -9,6 +9,7 @@ mod concurrency;
 mod fault;
 mod global;
 mod gradient;
+mod hedge;
 mod log_budget;
 mod mirror;
 mod overload;
@@ -34,6 +35,7 @@ pub use gradient::{
     CONCURRENCY_MAX, CONCURRENCY_MIN, ConcurrencyTerms, PERCENTILE, PROBE_INTERVAL, PROBE_REQUESTS,
     UPDATE_INTERVAL,
 };
+pub use hedge::{HEDGE_SAMPLES_MIN, HEDGE_WINDOW, HedgeAfter, Hedged, Latencies};
 pub use log_budget::{LogBudget, REFUSAL_LINES_MAX};
 pub use mirror::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy, Mirrored};
 pub use overload::{

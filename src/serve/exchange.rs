@@ -167,7 +167,9 @@ fn plan_of<I: Io>(
     };
     record.set_rule(rule);
     let destination = match &rule.action {
-        Action::Forward(split) => Some(split.next(downstream.worker.index)),
+        Action::Forward(split) => {
+            Some(plan::destination(downstream, listener, (rule, split), Some(request)))
+        }
         Action::Redirect(_) | Action::Respond(_) => None,
     };
     let service = destination.and_then(|to| local.service(to, original.as_ref()));

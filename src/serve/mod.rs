@@ -11,6 +11,7 @@ pub mod exchange;
 mod fault;
 mod global_limit;
 pub mod guard;
+mod hedge;
 pub mod limits;
 mod mirror;
 mod outgoing;

@@ -5,6 +5,7 @@ pub mod address;
 mod advice;
 mod breaker;
 mod fill;
+mod locality;
 mod outliers;
 mod traffic;
 mod words;
@@ -162,6 +163,12 @@ const SHAPES: &[Word] = &[
     ("Mirror", "http*", "write `mirror: {to: app}`, the name of a service"),
     ("Mirror", "/*", "write `mirror: {to: app}`, the name of a service"),
     ("Mirror", "", "write `mirror: {to: {}}`; `percent: 10` for a share of the requests"),
+    ("Locality", "", "write `locality: zone`, or {local_share: 80%}; the zones are in `endpoints`"),
+    (
+        "failover",
+        "",
+        "write `failover: {eu/a: [{*=eu/b}, us]}`: an own zone, and the others in order",
+    ),
     ("SlowStart", "", "write `slow_start: {~=30s}`, or {window: 30s, min_weight_percent: 10%}"),
     ("SuccessRate", "", "write `success_rate: {}`, or {stdev_factor: 1.9}"),
     ("FailurePercentage", "", "write `failure_percentage: {threshold: 85%}`"),
@@ -225,7 +232,7 @@ const SHAPES: &[Word] = &[
 
 /// The advice for the key `word`. `known` are the valid keys of its map.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
-    let tables = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS];
+    let tables = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS, locality::WORDS];
     tables.into_iter().find_map(|table| find(table, word, known))
 }
 

@@ -1,5 +1,7 @@
 //! Values that have a short form, which is text, and a long form, which is a map.
 
+mod descriptor;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -11,9 +13,10 @@ use serde::de::{self, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 use super::grammar::breaker::{Concurrency, ConcurrencyMap};
 use super::grammar::health::{GrpcCheck, GrpcCheckMap, HttpCheck, HttpCheckMap};
 use super::grammar::jwt::JwtDemand;
+use super::grammar::locality::{Locality, LocalityMap, Prefer};
 use super::grammar::outlier::{SlowStart, SlowStartMap};
-use super::grammar::rate_limit::{DescriptorEntry, EntryValue, LimitBy};
-use super::grammar::route::{To, ValueMatch};
+use super::grammar::rate_limit::{DescriptorEntry, LimitBy};
+use super::grammar::route::{Sticky, To, ValueMatch};
 use super::grammar::service::{DnsName, Endpoint, Family};
 use super::grammar::settings::{Drain, DrainMap};
 use super::grammar::tcp::{Keepalive, KeepaliveMap};
@@ -82,8 +85,10 @@ deserialize_text_or_map!(
     Keepalive,
     LimitBy,
     ListenerTls,
+    Locality,
     ServiceTls,
     SlowStart,
+    Sticky,
     To,
     ValueMatch
 );
@@ -117,8 +122,10 @@ schema_of_text_or_map!(
     Keepalive,
     LimitBy,
     ListenerTls,
+    Locality,
     ServiceTls,
-    SlowStart
+    SlowStart,
+    Sticky
 );
 
 /// An endpoint in its long form.
@@ -130,8 +137,11 @@ struct EndpointMap {
     /// The weight: the share of traffic relative to that of the other endpoints. Default 1; an
     /// endpoint with 0 gets no traffic.
     weight: Option<u32>,
-    /// The zone, which the admin page shows.
-    zone: Option<String>,
+    /// The zone: region, zone and sub-zone, as in `eu/a/rack1`. Default: unknown, so far away.
+    zone: Option<Placed<String>>,
+    /// Endpoints with a higher number get requests only if too few with a lower one are healthy.
+    /// Default 0.
+    priority: Option<u32>,
 }
 
 impl TextOrMap for Endpoint {
@@ -140,12 +150,13 @@ impl TextOrMap for Endpoint {
     const EXPECTED: &'static str = "an address, or a map with `address`";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        Ok(Self { address: text.to_owned(), weight: 1, zone: None })
+        Ok(Self { address: text.to_owned(), weight: 1, zone: None, priority: 0 })
     }
 
     fn from_map(map: EndpointMap) -> Result<Self, &'static str> {
-        let EndpointMap { address, weight, zone } = map;
-        Ok(Self { address, weight: weight.unwrap_or(1), zone })
+        let EndpointMap { address, weight, zone, priority } = map;
+        let (weight, priority) = (weight.unwrap_or(1), priority.unwrap_or_default());
+        Ok(Self { address, weight, zone, priority })
     }
 }
 
@@ -158,6 +169,8 @@ struct DnsNameMap {
     /// The address families that are looked up. Default `any`.
     #[serde(default)]
     family: Family,
+    /// The zone of all addresses, as in `eu/a`. Default: unknown.
+    zone: Option<Placed<String>>,
 }
 
 impl TextOrMap for DnsName {
@@ -166,11 +179,11 @@ impl TextOrMap for DnsName {
     const EXPECTED: &'static str = "HOST:PORT, or a map with `address`";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        Ok(Self { address: text.to_owned(), family: Family::Any })
+        Ok(Self { address: text.to_owned(), family: Family::Any, zone: None })
     }
 
     fn from_map(map: DnsNameMap) -> Result<Self, &'static str> {
-        Ok(Self { address: map.address, family: map.family })
+        Ok(Self { address: map.address, family: map.family, zone: map.zone })
     }
 }
 
@@ -317,89 +330,59 @@ impl TextOrMap for LimitBy {
     }
 }
 
-/// An entry of a descriptor in its long form.
+/// The value that keeps a user on a version, in its long form.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct DescriptorEntryMap {
-    /// The key. Default: `remote_address`, `identity`, `method`, `path`, `rule`,
-    /// `destination_cluster` for the service, `generic_key` for `value`, and the name of a header.
-    key: Option<Placed<String>>,
-    /// The name of a header field.
-    header: Option<Placed<String>>,
-    /// The value for requests without the header. Default: such a request has no such descriptor.
-    default: Option<String>,
-    /// A fixed value.
-    value: Option<Placed<String>>,
-    /// The address of the client.
-    #[serde(default)]
-    source: bool,
-    /// The SPIFFE ID of the client.
+struct StickyMap {
+    /// The name of a header field. Requests without it take turns.
+    header: Option<String>,
+    /// The name of a cookie. Requests without it take turns.
+    cookie: Option<String>,
+    /// The SPIFFE ID of the client. Clients without one take turns.
     #[serde(default)]
     identity: bool,
-    /// The method.
-    #[serde(default)]
-    method: bool,
-    /// The path, without the query.
-    #[serde(default)]
-    path: bool,
-    /// The name of the rule.
-    #[serde(default)]
-    rule: bool,
-    /// The name of the service that the request is for.
-    #[serde(default)]
-    service: bool,
+    /// The address of the client.
+    #[serde(default, alias = "source-ip")]
+    source: bool,
 }
 
-/// The entries that need no more than their word.
-const ENTRIES: [(&str, EntryValue); 6] = [
-    ("source", EntryValue::Source),
-    ("identity", EntryValue::Identity),
-    ("method", EntryValue::Method),
-    ("path", EntryValue::Path),
-    ("rule", EntryValue::Rule),
-    ("service", EntryValue::Service),
-];
+impl TextOrMap for Sticky {
+    type Map = StickyMap;
 
-impl TextOrMap for DescriptorEntry {
-    type Map = DescriptorEntryMap;
-
-    const EXPECTED: &'static str = "`source`, `identity`, `method`, `path`, `rule`, `service`, \
-                                    or a map with `header` or `value`";
+    const EXPECTED: &'static str = "`identity`, `source-ip`, or a map with `header` or `cookie`";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let Some((_, value)) = ENTRIES.into_iter().find(|(word, _)| *word == text) else {
-            let mut known: Vec<&str> = ENTRIES.iter().map(|(word, _)| *word).collect();
-            known.extend(["{header: NAME}", "{value: TEXT}"]);
-            let help = match text {
-                "remote_address" => "write `source`: its key is remote_address".to_owned(),
-                "destination_cluster" => {
-                    "write `service`: its key is destination_cluster".to_owned()
-                }
-                "generic_key" => "write `{value: TEXT}`: its key is generic_key".to_owned(),
-                _ => value_suggestion(text, &known),
-            };
-            return Err(format!("{text:?} is no entry of a descriptor\n{help}"));
-        };
-        Ok(Self { key: None, value: Some(value) })
+        match text {
+            "identity" => Ok(Self::Identity),
+            "source-ip" | "source" => Ok(Self::SourceIp),
+            _ => {
+                let words = ["identity", "source-ip", "{header: NAME}", "{cookie: NAME}"];
+                let help = value_suggestion(text, &words);
+                Err(format!("{text:?} does not tell users apart\n{help}"))
+            }
+        }
     }
 
-    fn from_map(map: DescriptorEntryMap) -> Result<Self, &'static str> {
-        let DescriptorEntryMap { key, header, default, value, .. } = map;
-        if default.is_some() && header.is_none() {
-            return Err("`default` is for {header: NAME, default: TEXT}");
+    fn from_map(map: StickyMap) -> Result<Self, &'static str> {
+        match map {
+            StickyMap { header: Some(name), cookie: None, identity: false, source: false } => {
+                Ok(Self::Header(name))
+            }
+            StickyMap { header: None, cookie: Some(name), identity: false, source: false } => {
+                Ok(Self::Cookie(name))
+            }
+            StickyMap { header: None, cookie: None, identity: true, source: false } => {
+                Ok(Self::Identity)
+            }
+            StickyMap { header: None, cookie: None, identity: false, source: true } => {
+                Ok(Self::SourceIp)
+            }
+            _ => Err("`sticky` has exactly one of header, cookie, identity and source"),
         }
-        let words = [map.source, map.identity, map.method, map.path, map.rule, map.service];
-        let said = ENTRIES.into_iter().zip(words).filter(|(_, said)| *said);
-        let mut found: Vec<EntryValue> = said.map(|((_, value), _)| value).collect();
-        found.extend(header.map(|name| EntryValue::Header(name, default)));
-        found.extend(value.map(EntryValue::Text));
-        // `compile` reports an entry with no value, or with several.
-        let value = found.pop().filter(|_| found.is_empty());
-        Ok(Self { key, value })
     }
 
     fn text_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "enum": ENTRIES.each_ref().map(|(word, _)| *word) })
+        json_schema!({ "enum": ["identity", "source-ip", "source"] })
     }
 }
 
@@ -487,6 +470,37 @@ impl TextOrMap for SlowStart {
 
     fn text_schema(generator: &mut SchemaGenerator) -> Schema {
         Time::json_schema(generator)
+    }
+}
+
+impl TextOrMap for Locality {
+    type Map = LocalityMap;
+
+    const EXPECTED: &'static str = "`none`, `region`, `zone`, `sub_zone`, or a map with `prefer`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let value = match text {
+            "none" => Prefer::None,
+            "region" => Prefer::Region,
+            "zone" => Prefer::Zone,
+            "sub_zone" => Prefer::SubZone,
+            _ => {
+                let words = ["none", "region", "zone", "sub_zone"];
+                let help = value_suggestion(text, &words);
+                return Err(format!("{text:?} is no part of a zone\n{help}"));
+            }
+        };
+        // The place is that of the surrounding value.
+        let prefer = Some(Placed { place: Default::default(), value });
+        Ok(Self(LocalityMap { prefer, ..LocalityMap::default() }))
+    }
+
+    fn from_map(map: LocalityMap) -> Result<Self, &'static str> {
+        Ok(Self(map))
+    }
+
+    fn text_schema(generator: &mut SchemaGenerator) -> Schema {
+        Prefer::json_schema(generator)
     }
 }
 
