@@ -1,6 +1,7 @@
 //! The record of an exchange. It updates the counters and writes the access log line.
 
 pub mod buffer;
+mod limited;
 mod line;
 mod request;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::downstream::{Downstream, Peer};
-use super::limits::{self, Quotas};
+use super::limits::Quotas;
 use super::worker::Worker;
 use crate::authz::Verdict;
 use crate::cluster::ServiceCells;
@@ -19,10 +20,9 @@ use crate::error::{Flag, Refusal};
 use crate::grpc::methods::Call;
 use crate::grpc::rate_limit::Answer;
 use crate::grpc::{self, Code, Kind};
-use crate::http1::sink::Sink;
 use crate::message::HeadView;
 use crate::propagation::{RequestId, forwarded};
-use crate::resilience::{GlobalLimit, KeyHash, LogBudget, Quota, RateLimit, Scope, Way};
+use crate::resilience::{GlobalLimit, KeyHash, Quota, RateLimit, Scope, Way};
 use crate::runtime::io::Io;
 use crate::snapshot::{LogFilter, LogLines};
 use crate::time::Time;
@@ -317,32 +317,6 @@ impl<I: Io> ExchangeRecord<I> {
         *self.denial.borrow_mut() = Some(verdict.to_string().into());
     }
 
-    /// Sets the global rate limit that refused the request.
-    pub fn set_global_limit(&self, limit: &GlobalLimit) {
-        let GlobalLimit { scope, name, place, .. } = limit;
-        let policy = format!("global rate limit of {} {name} ({place})", scope.word());
-        *self.denial.borrow_mut() = Some(policy.into());
-        self.limit_line(&limit.stats.worker(self.worker.index).lines);
-    }
-
-    /// Limits the lines of failures to those that `budget` allows. A log of all requests has all.
-    fn limit_line(&self, budget: &LogBudget) {
-        if self.terms.access_log.is_some_and(|lines| lines.filter == LogFilter::Failed) {
-            self.suppressed.set(budget.take(self.began));
-        }
-    }
-
-    /// Keeps the answer of a rate limit service, for the client.
-    pub fn set_answer(&self, limit: Arc<GlobalLimit>, answer: Answer) {
-        self.answers.borrow_mut().push((limit, answer));
-    }
-
-    /// Sets the rate limit that refused the request.
-    pub fn set_limit(&self, limit: &Arc<RateLimit>) {
-        *self.limited.borrow_mut() = Some(Arc::clone(limit));
-        self.limit_line(&limit.stats.worker(self.worker.index).lines);
-    }
-
     /// Sets the state of the rate limit of `scope`, for the response fields.
     pub fn set_quota(&self, scope: Scope, quota: Quota) {
         let mut quotas = self.quotas.get();
@@ -353,19 +327,6 @@ impl<I: Io> ExchangeRecord<I> {
     /// Whether a rate limit applies to the request.
     pub fn has_quotas(&self) -> bool {
         self.quotas.get().iter().any(Option::is_some) || !self.answers.borrow().is_empty()
-    }
-
-    /// Writes the response fields that describe the rate limits of the request.
-    pub fn put_quotas(&self, out: &mut dyn Sink) {
-        // If the limit of the service has refused the request, the record has no service.
-        let limited = self.limited.borrow();
-        let refused = limited.as_deref().filter(|limit| limit.scope == Scope::Service);
-        self.with_limits(|[listener, rule, service]| {
-            limits::put_fields(out, [listener, rule, service.or(refused)], self.quotas.get());
-        });
-        for (limit, answer) in &*self.answers.borrow() {
-            limits::put_answer(out, limit, answer);
-        }
     }
 
     /// Calls `use_them` with the rate limits of the listener, the rule and the service.
@@ -409,20 +370,6 @@ impl<I: Io> ExchangeRecord<I> {
             self.slow_down();
         }
         wait
-    }
-
-    /// Gives `bytes` of a body back to the limits on bytes, because they were counted and not sent.
-    pub fn forgive(&self, way: Way, bytes: u64) {
-        if self.is_throttled() {
-            let now = self.worker.io.now();
-            self.with_limits(|limits| {
-                for (limit, key) in limits.into_iter().zip(self.throttled.get()) {
-                    if let (Some(limit), Some(key)) = (limit, key) {
-                        limit.forgive(key, way, bytes, now);
-                    }
-                }
-            });
-        }
     }
 
     /// Records that the proxy itself slows down a body.
