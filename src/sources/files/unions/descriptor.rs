@@ -11,7 +11,7 @@ use crate::sources::files::values::Placed;
 /// An entry of a descriptor in its long form.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct DescriptorEntryMap {
+pub(super) struct DescriptorEntryMap {
     /// The key. Default: `remote_address`, `identity`, `method`, `path`, `rule`,
     /// `destination_cluster` for the service, `generic_key` for `value`, and the name of a header.
     key: Option<Placed<String>>,
