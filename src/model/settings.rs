@@ -16,7 +16,7 @@ pub struct Settings {
     pub pin: Option<bool>,
     /// The kernel interface that the workers use.
     pub driver: Driver,
-    /// The zone of this proxy.
+    /// The zone of this proxy. `None` means that zones are ignored.
     pub zone: Option<Item<Zone>>,
     /// The address of the admin interface.
     pub admin: AdminBind,
