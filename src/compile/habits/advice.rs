@@ -124,7 +124,7 @@ pub const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=N}, 
 pub const RATE_LIMIT: &str = "write `rate_limit: {{bucket=requests: N, per: 1s}}`; \
     with `by: source`, each client has its own";
 pub const GLOBAL: &str = "write `rate_limit: {service: NAME, domain: NAME, descriptors: [source]}` \
-    for a rate limit service; `rate_limit: {requests: 100, per: 1s}` needs none";
+    for a rate limit service; `rate_limit: {requests: N, per: 1s}` needs none";
 pub const GLOBAL_SERVICE: &str = "write `service: NAME`, a service with `protocol: grpc`";
 pub const GLOBAL_DESCRIPTORS: &str =
     "write `descriptors: [[{header: x-user}, path], source]`, a list of entries each";
