@@ -45,9 +45,11 @@ pub struct Snapshot {
     pub authorization: Policies,
     /// Limits on what peers may do.
     pub limits: Limits,
-    /// The terms of overload.
+    /// The limits on memory, descriptors and CPU time, and the percentages of them from which
+    /// requests are refused.
     pub overload: OverloadTerms,
-    /// The header field that has the priority of a request.
+    /// The header field that has the priority of a request when the process is overloaded. `None`
+    /// means that no header field has it.
     pub priority: Option<PriorityBy>,
     /// How the process drains its connections.
     pub drain: Drain,

@@ -47,7 +47,8 @@ pub struct Rule {
     pub matcher: Matcher,
     /// The action for matching requests.
     pub action: Action,
-    /// The value that keeps a request on its version. `None`: versions take turns.
+    /// The value that identifies the user. All requests of a user go to the same version. `None`
+    /// means that the versions are chosen in turn.
     pub sticky: Option<Box<Sticky>>,
     /// The time limit from the head of the request to the end of the response. It overrides the
     /// timeout of the service.
@@ -60,7 +61,8 @@ pub struct Rule {
     pub mirror: Option<Box<Mirror>>,
     /// The rate limit of the rule.
     pub rate_limit: Option<Arc<RateLimit>>,
-    /// How important its requests are when the process is overloaded.
+    /// The priority of the rule's requests when the process is overloaded. It overrides the
+    /// priority in the header field of the request.
     pub priority: Option<Priority>,
     /// The maximum time without a byte of a body in either direction. It overrides the time of the
     /// listener.
