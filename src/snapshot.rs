@@ -45,11 +45,10 @@ pub struct Snapshot {
     pub authorization: Policies,
     /// Limits on what peers may do.
     pub limits: Limits,
-    /// The limits on memory, descriptors and CPU time, and the percentages of them from which
-    /// requests are refused.
+    /// The settings of overload protection.
     pub overload: OverloadTerms,
-    /// The header field that has the priority of a request when the process is overloaded. `None`
-    /// means that no header field has it.
+    /// The header field that determines the priority of a request. `None` means that only rules set
+    /// it.
     pub priority: Option<PriorityBy>,
     /// How the process drains its connections.
     pub drain: Drain,
@@ -173,7 +172,7 @@ pub enum DrainStep {
     All,
 }
 
-/// What a listener does with its connections.
+/// How a listener serves its connections.
 #[derive(Clone, Debug)]
 pub enum Serves {
     /// Serve HTTP, by these routes.
@@ -195,7 +194,7 @@ pub struct Listener {
     pub binds: Vec<Bind>,
     /// The direction. The clients of an outbound listener are workloads on this host.
     pub direction: Direction,
-    /// What the listener does with its connections.
+    /// How the listener serves its connections.
     pub serves: Serves,
     /// The TLS settings. `None` means that connections do not use TLS.
     pub tls: Option<Arc<ServerTls>>,

@@ -36,7 +36,7 @@ pub struct Applier {
     pub arguments: Vec<PathBuf>,
     /// The counters that survive reloads, by name.
     pub registry: Registry,
-    /// The listening sockets.
+    /// The listening sockets of the process.
     pub sockets: Sockets,
     /// The mailbox of each worker, by index.
     pub mailboxes: Vec<Mailbox>,
@@ -52,7 +52,7 @@ pub struct Applier {
     pub checks: Checks,
     /// Ends the ejections of outlier detection.
     pub outliers: Outliers,
-    /// The access log.
+    /// The access log, which the workers write to.
     pub log: Arc<AccessLog>,
     /// The configuration in use.
     pub loaded: Arc<Loaded>,

@@ -23,7 +23,8 @@ pub struct Rule {
     pub matches: Match,
     /// The action. A rule without exactly one action is an error.
     pub action: Option<Action>,
-    /// The value that keeps a request on its version.
+    /// The value of a request that keeps it on its version. `None` means that requests are split by
+    /// weight alone.
     pub sticky: Option<Box<Item<Sticky>>>,
     /// The time from the request to the end of the response. `None` means the timeout of the
     /// service.
@@ -36,7 +37,8 @@ pub struct Rule {
     pub mirror: Option<Box<Item<Mirror>>>,
     /// A limit on the requests of this rule.
     pub rate_limit: Option<Box<Item<RateLimit>>>,
-    /// How important its requests are. `None` means that a header field may say it.
+    /// The priority of the requests. `None` means that the header field of `overload.priority` may
+    /// determine it.
     pub priority: Option<Item<Priority>>,
     /// The longest time without a byte of a body in either direction. `None` means the time of the
     /// listener.
@@ -62,7 +64,7 @@ pub enum Action {
     Respond(Respond),
 }
 
-/// A value that keeps a request on its version.
+/// A value of a request that keeps it on its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sticky {
     /// The value of this header field.
@@ -108,7 +110,7 @@ pub struct Redirect {
 pub struct Respond {
     /// The status. `None` means 200.
     pub status: Option<Item<u16>>,
-    /// The body.
+    /// The body, as text. Empty for no body.
     pub body: String,
 }
 

@@ -47,8 +47,8 @@ pub struct Rule {
     pub matcher: Matcher,
     /// The action for matching requests.
     pub action: Action,
-    /// The value that identifies the user. All requests of a user go to the same version. `None`
-    /// means that the versions are chosen in turn.
+    /// The value of a request that keeps it on its version. `None` means that requests are split by
+    /// weight alone.
     pub sticky: Option<Box<Sticky>>,
     /// The time limit from the head of the request to the end of the response. It overrides the
     /// timeout of the service.

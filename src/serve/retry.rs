@@ -24,7 +24,7 @@ pub struct Tries {
     pub repeats: usize,
     /// How often the request was retried by the retry policy.
     pub retries: u32,
-    /// The request was sent to a second endpoint because the first one was slow.
+    /// Whether the request was sent to a second endpoint because the first one was slow.
     pub hedged: Cell<bool>,
     /// The slot of the service's circuit breaker, taken for the first retry.
     slot: OnceCell<Option<Slot>>,
@@ -57,7 +57,7 @@ pub fn ended<I: Io>(
     Some(match head {
         Ok(ResponseHead::Complete { buf, trailers, .. }) => {
             let response = drafts.response.view(buf.block());
-            // Without a policy, the status alone is enough.
+            // Without a retry policy, only the status is needed.
             Failed::Response(match exchange.plan.retries() {
                 Some(_) => facts(response, trailers),
                 None => Response { status: response.head.status, ..Response::default() },
@@ -136,8 +136,8 @@ fn decide<I: Io>(
     Some(wait)
 }
 
-/// Takes one more attempt from the budget and from the circuit breaker of the service. Returns
-/// false if one of them is used up.
+/// Takes one attempt from the retry budget and from the retry limit of the circuit breaker. Returns
+/// false if one of them is exhausted.
 pub fn take<I: Io>(exchange: &Exchange<'_, I>, tries: &Tries) -> bool {
     let Some(policy) = exchange.plan.retries() else { return false };
     let (service, worker) = (&exchange.plan.service.config, &exchange.downstream.worker);
@@ -159,7 +159,7 @@ pub fn take<I: Io>(exchange: &Exchange<'_, I>, tries: &Tries) -> bool {
     true
 }
 
-/// Whether the policy covers an attempt that has ended like this.
+/// Whether the retry policy covers the result `failed` of an attempt.
 pub fn covers<I: Io>(
     exchange: &Exchange<'_, I>,
     outgoing: &Outgoing<'_, I>,
@@ -171,7 +171,7 @@ pub fn covers<I: Io>(
     exchange.plan.retries().is_some_and(covers)
 }
 
-/// Whether `policy` allows to send the request twice.
+/// Whether `policy` allows sending this request twice.
 pub fn allows<I: Io>(
     exchange: &Exchange<'_, I>,
     policy: &RetryPolicy,
@@ -189,7 +189,7 @@ fn repeatable<'m, I: Io>(exchange: &Exchange<'_, I>, method: &'m [u8]) -> Repeat
 /// Such a response is not retried, because retries would increase the load.
 const OVERLOADED_FIELDS: [&[u8]; 2] = [b"x-ringway-overloaded", b"x-envoy-overloaded"];
 
-/// The wait that a gRPC service asks for (gRFC A6).
+/// The field with the wait that a gRPC service requests (gRFC A6).
 const PUSHBACK: &[u8] = b"grpc-retry-pushback-ms";
 
 fn facts(response: HeadView<'_>, trailers: &[u8]) -> Response {

@@ -30,11 +30,12 @@ use crate::wire::Wire;
 /// No part of the request is sent before.
 pub const CONNECT_ATTEMPTS_MAX: usize = 3;
 
-/// What is needed to get a connection: the service, the client, the limits and the deadline.
+/// The values that are needed to get a connection: the service, the client, the limits and the
+/// deadline.
 pub struct Target<'a, I: Io> {
-    /// The worker.
+    /// The state of the worker.
     pub core: &'a Rc<Core<I>>,
-    /// The service.
+    /// The service to which the request goes.
     pub service: &'a Rc<LocalService<I>>,
     /// The address of the client, for PROXY headers and hashing. `None` for a Unix-domain socket.
     pub client: Option<SocketAddr>,
@@ -55,7 +56,7 @@ pub struct Choice<I: Io> {
     key: Option<u64>,
     /// The endpoints at which the request has failed. They are chosen only if there is no other.
     pub failed: Vec<LocalEndpoint<I>>,
-    /// The endpoint at which the request is already. It is never chosen.
+    /// The endpoint that already processes the request. It is never chosen.
     beside: Option<LocalEndpoint<I>>,
     /// Whether pooled HTTP/1 connections must not be used.
     pub fresh: bool,
@@ -77,7 +78,7 @@ impl<I: Io> Choice<I> {
         Self { subset, key, failed: Vec::new(), beside: None, fresh: false, tried: None }
     }
 
-    /// The choice of another endpoint for the same request, while it is at `endpoint`.
+    /// The state of choosing a second endpoint while `endpoint` processes the request.
     pub fn beside(&self, endpoint: &LocalEndpoint<I>) -> Self {
         let failed = self.failed.clone();
         let beside = Some(Rc::clone(endpoint));
@@ -107,17 +108,18 @@ pub fn connection<I: Io>(
     first_to_accept(target, choice, Attempt::begin)
 }
 
-/// Picks an endpoint where the request has not failed and is not already, if there is one.
+/// Picks an endpoint that neither has failed nor already processes the request. Returns `None` if
+/// there is none.
 pub fn another<I: Io>(target: &Target<'_, I>, choice: &Choice<I>) -> Option<LocalEndpoint<I>> {
     let endpoint = pick(target, choice, &choice.failed)?;
     let has_failed = choice.failed.iter().any(|failed| Rc::ptr_eq(failed, &endpoint));
     (!has_failed).then_some(endpoint)
 }
 
-/// Like [`connection`], to this endpoint first.
+/// Like [`connection`], but tries `endpoint` first.
 ///
 /// # Errors
-/// When no endpoint accepts a connection.
+/// If no endpoint accepts a connection.
 pub async fn connection_to<I: Io>(
     target: &Target<'_, I>,
     choice: &mut Choice<I>,
@@ -344,8 +346,8 @@ const CONNECT_FAILED: Refusal = Refusal {
     detail: "the endpoint refused the connection",
 };
 
-/// The refusal if a connection could not be opened. Its detail tells whether the cause is a limit
-/// of this proxy.
+/// The refusal of a request for which no connection could be opened. Its detail says whether the
+/// cause is a limit of this proxy.
 fn connect_failed(error: &io::Error) -> Refusal {
     let overload = |detail| Refusal { status: 503, flag: Flag::Overload, detail };
     match error.raw_os_error() {

@@ -59,7 +59,7 @@ pub struct ExchangeRecord<I: Io> {
     quotas: Cell<Quotas>,
     /// The keys of the limits on bytes that apply to the bodies of the request, by scope.
     throttled: Cell<[Option<KeyHash>; Scope::COUNT]>,
-    /// Whether the proxy itself has slowed down a body.
+    /// Whether a limit on bytes, or an injected fault, has delayed a body of the exchange.
     slowed: Cell<bool>,
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
@@ -234,12 +234,12 @@ impl<I: Io> ExchangeRecord<I> {
         self.overtaken(now);
     }
 
-    /// Counts an attempt beside the last one.
+    /// Counts the second attempt of a hedged request, which runs in parallel.
     pub fn hedged(&self) {
         self.attempts.set(self.attempts.get() + 1);
     }
 
-    /// Replaces the last attempt by one that began at this time.
+    /// Replaces the start time of the last attempt with that of the attempt whose response is used.
     pub fn overtaken(&self, began: Time) {
         self.attempted.set(Some(began));
         self.answered.set(None);
@@ -377,13 +377,13 @@ impl<I: Io> ExchangeRecord<I> {
         wait
     }
 
-    /// Records that the proxy itself slows down a body.
+    /// Records that a limit on bytes, or an injected fault, delays a body.
     pub fn slow_down(&self) {
         self.slowed.set(true);
     }
 
-    /// Whether the proxy itself has slowed down a body. Then the duration of the exchange is not
-    /// the latency of the endpoint.
+    /// Whether a limit on bytes, or a fault, has delayed a body. Then the duration of the exchange
+    /// is not the latency of the endpoint.
     pub fn is_slowed(&self) -> bool {
         self.slowed.get()
     }

@@ -23,8 +23,9 @@ pub struct Rule {
     pub matches: Match,
     /// The services that get the matching requests.
     pub to: Option<Placed<To>>,
-    /// The value that keeps a user on a version while the weights of `to` move: `identity`,
-    /// `source-ip`, or a map with `header` or `cookie`. Default: versions take turns.
+    /// The value that keeps a user on the same version when the weights of `to` change: `identity`,
+    /// `source-ip`, or a map with `header` or `cookie`. Default: requests are split by weight
+    /// alone.
     pub sticky: Option<Placed<Sticky>>,
     /// A redirect as the response, instead of `to`.
     pub redirect: Option<Placed<Redirect>>,
@@ -41,8 +42,8 @@ pub struct Rule {
     pub mirror: Option<Placed<Mirror>>,
     /// A limit on the requests of this rule. Default: none.
     pub rate_limit: Option<Placed<RateLimit>>,
-    /// How important its requests are when the process is overloaded: `high`, `normal` or `low`.
-    /// Default: as the header field of `overload.priority` says, else `normal`.
+    /// The priority of the requests when the process is overloaded: `high`, `normal` or `low`.
+    /// Default: set by the header field of `overload.priority`, else `normal`.
     pub priority: Option<Placed<Priority>>,
     /// The longest time without a byte of a body in either direction; `none` for no limit. Default:
     /// that of the listener.
@@ -83,7 +84,7 @@ pub enum ValueMatch {
 #[derive(Clone, Debug, Default)]
 pub struct To(pub Vec<(Placed<String>, u32)>);
 
-/// A value that keeps a user on a version.
+/// A value that keeps a user on the same version.
 #[derive(Clone, Debug)]
 pub enum Sticky {
     /// The value of this header field.
