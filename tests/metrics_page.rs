@@ -34,7 +34,7 @@ services:
     retries: {attempts: 1}
     circuit_breaker: {max_requests: 100}
     concurrency: adaptive
-    rate_limit: {requests: 1, by: source}
+    rate_limit: [{requests: 1, by: source}, {service: shop, domain: shop, descriptors: [source]}]
     outlier_detection: {consecutive_5xx: 5}
 jwt: {id: {issuer: robots, jwks: {file: keys.json}}}
 authorization: [{name: everyone, action: allow, to: {service: shop}}]

@@ -46,7 +46,7 @@ pub struct LevelHealth {
 /// The part of the requests that a level gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LevelShare {
-    /// The share, from 0 to 10,000.
+    /// The share, in ten thousandths of the requests.
     pub share: u64,
     /// Whether too few endpoints are available, so that all endpoints of the level get requests
     /// (panic mode).

@@ -5,6 +5,7 @@ mod authorization;
 mod breaker;
 mod endpoints;
 mod faults;
+mod global_limits;
 pub mod habits;
 mod health;
 mod http2;
@@ -45,7 +46,7 @@ use crate::mesh::{EndpointAddresses, MARK};
 use crate::message::HeaderEdits;
 use crate::model::{Driver, Fault, Item, Material, Merged, Model, Origin, Refusal, Severity};
 use crate::net::{Bind, DnsName, Egress};
-use crate::resilience::RateLimit;
+use crate::resilience::RateLimits;
 use crate::route::{Action, Matcher, Rule};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
@@ -124,7 +125,7 @@ struct Compiler<'a> {
     /// The names of the services to which a rule with a retry policy forwards requests.
     retried: HashSet<&'a str>,
     /// The compiled rate limits.
-    rate_limits: Vec<Arc<RateLimit>>,
+    rate_limits: RateLimits,
     /// The validity periods of the certificates, for warnings.
     validity: Vec<Validity>,
 }
@@ -201,7 +202,7 @@ fn compile_all(
         egress: Egress::default(),
         bind_places: HashMap::new(),
         retried: retries::retried(model),
-        rate_limits: Vec::new(),
+        rate_limits: RateLimits::default(),
         validity: Vec::new(),
     };
     compiler.egress = Egress {
@@ -322,6 +323,7 @@ impl<'a> Compiler<'a> {
             fault: None,
             mirror: None,
             rate_limit: None,
+            global_limit: None,
             priority: None,
             body_idle: None,
             jwt: None,
