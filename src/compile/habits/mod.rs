@@ -153,6 +153,7 @@ const SHAPES: &[Word] = &[
     ("set", "", "write `set: {{pairs=NAME: VALUE}}`"),
     ("add", "", "write `add: {{pairs=NAME: VALUE}}`"),
     ("Service", "", "write `{keys={endpoints: [IP:PORT]}`, or `{dns: HOST:PORT}}`"),
+    ("Hedge", "", "write `hedge: {after: p95}`, a percentile of the latency, or a time"),
     ("versions", "", "write `versions: {{versions=VERSION: [IP:PORT]}}`"),
     ("hash", "", "write `{hash: source-ip}`, {hash: {cookie: NAME}} or {hash: {header: NAME}}"),
     ("cookie", "", "write `{cookie: NAME}`"),
