@@ -19,7 +19,7 @@ use crate::mesh::{Capture, Direction, EndpointAddresses};
 use crate::message;
 use crate::net::{Bind, TcpLiveness};
 use crate::resilience::{RateLimit, Sources};
-use crate::route::{Rule, Table};
+use crate::route::{Rule, Shift, Table};
 use crate::tls::reason::Failure;
 use crate::tls::{CertificateInfo, ServerTls};
 
@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub rules: Vec<Arc<Rule>>,
     /// All rate limits.
     pub rate_limits: Vec<Arc<RateLimit>>,
+    /// All shifts.
+    pub shifts: Vec<Arc<Shift>>,
     /// The authorization rules.
     pub authorization: Policies,
     /// Limits on peers.
@@ -72,6 +74,7 @@ impl Snapshot {
             endpoint_addresses: None,
             rules: Vec::new(),
             rate_limits: Vec::new(),
+            shifts: Vec::new(),
             authorization: Policies::default(),
             limits: Limits::default(),
             drain: Drain::default(),

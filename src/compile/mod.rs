@@ -20,6 +20,7 @@ mod retries;
 mod routes;
 mod services;
 mod settings;
+mod shifts;
 mod slips;
 mod suggestion;
 mod tcp;
@@ -27,6 +28,7 @@ mod tls;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +46,7 @@ use crate::message::HeaderEdits;
 use crate::model::{Driver, Fault, Item, Material, Merged, Model, Origin, Refusal, Severity};
 use crate::net::{Bind, DnsName, Egress};
 use crate::resilience::RateLimit;
-use crate::route::{Action, Matcher, Rule};
+use crate::route::{Action, Matcher, Rule, Shift};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
 
@@ -78,6 +80,8 @@ pub struct Compiled {
     pub pin: Option<bool>,
     /// The kernel interface.
     pub driver: Driver,
+    /// The directory for state that survives restarts.
+    pub state_dir: Option<PathBuf>,
     /// The names of services in DNS.
     pub names: Vec<DnsName>,
     /// How long the last addresses of a DNS name are used after the name has lost them.
@@ -120,6 +124,8 @@ struct Compiler<'a> {
     retried: HashSet<&'a str>,
     /// All rate limits.
     rate_limits: Vec<Arc<RateLimit>>,
+    /// All shifts.
+    shifts: Vec<Arc<Shift>>,
     /// When the certificates are valid.
     validity: Vec<Validity>,
 }
@@ -196,6 +202,7 @@ fn compile_all(
         bind_places: HashMap::new(),
         retried: retries::retried(model),
         rate_limits: Vec::new(),
+        shifts: Vec::new(),
         validity: Vec::new(),
     };
     compiler.egress = Egress {
@@ -223,6 +230,7 @@ fn compile_all(
         listeners,
         rules: std::mem::take(&mut compiler.rules),
         rate_limits: std::mem::take(&mut compiler.rate_limits),
+        shifts: std::mem::take(&mut compiler.shifts),
         limits: settings::limits(&mut compiler),
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
@@ -243,6 +251,7 @@ fn compile_all(
         workers: model.settings.workers,
         pin: model.settings.pin,
         driver: model.settings.driver,
+        state_dir: model.settings.state_dir.clone(),
         names: services::names(model),
         gone_after: settings::gone_after(model),
         key_sources,

@@ -16,7 +16,8 @@ use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
 use crate::resilience::{
-    Buckets, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope, Sources,
+    Buckets, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope, ShiftPlan, ShiftState,
+    Sources,
 };
 use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
@@ -37,6 +38,7 @@ pub struct Registry {
     sources: HashMap<String, Weak<Sources>>,
     rate_limits: Family<LimitId, RateLimitCells>,
     buckets: HashMap<LimitId, (LimitTerms, Weak<Buckets>)>,
+    shifts: HashMap<String, Weak<ShiftState>>,
     services: FxHashMap<Box<str>, OfService>,
     /// Keys of session tickets. They survive reloads too.
     pub tickets: TicketKeys,
@@ -62,6 +64,7 @@ impl Registry {
             sources: HashMap::new(),
             rate_limits: Family::default(),
             buckets: HashMap::new(),
+            shifts: HashMap::new(),
             services: FxHashMap::default(),
             tickets: TicketKeys::default(),
             outliers: Arc::default(),
@@ -196,6 +199,13 @@ impl Registry {
             self.buckets.insert(id.clone(), (terms, Arc::downgrade(&buckets)));
             buckets
         })
+    }
+
+    /// The state of a shift. `id` names its whole plan, so a changed plan begins anew.
+    pub fn shift(&mut self, id: &str, plan: ShiftPlan) -> Arc<ShiftState> {
+        forget(&mut self.shifts, is_used);
+        let workers = self.workers();
+        living(self.shifts.entry(id.to_owned()).or_default(), || ShiftState::new(id, plan, workers))
     }
 
     /// The counters of a rate limit.

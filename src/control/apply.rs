@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::checks::Checks;
 use super::fallback;
 use super::outliers::Outliers;
+use super::shifts::Shifts;
 use super::sockets::{BindError, Sockets};
 use crate::compile::registry::Registry;
 use crate::compile::{Compiled, KeySource, Resolutions, found_at};
@@ -52,6 +53,8 @@ pub struct Applier {
     pub checks: Checks,
     /// Outlier detection.
     pub outliers: Outliers,
+    /// Shifts of traffic.
+    pub shifts: Shifts,
     /// The access log.
     pub log: Arc<AccessLog>,
     /// The configuration in use.
@@ -232,10 +235,12 @@ impl Applier {
         }
         self.sockets.configure(&snapshot);
         self.sockets.keep_only(&snapshot);
+        // All workers have prepared, so all will commit. Their first request needs the share.
+        self.shifts.follow(&snapshot);
         self.post_all(|| Order::Commit { version });
         let committed = |kind: &ReportKind| kind.committed() == Some(version);
         if let Err(why) = self.await_all(committed).await {
-            // All workers have prepared, so all will commit. One worker is only late.
+            // One worker is only late.
             tracing::warn!(version, %why, "not all workers have committed the new configuration");
         }
         warnings.iter().for_each(log_warnings);

@@ -14,6 +14,7 @@ use super::cpus::Cpus;
 use super::outliers::{Clock, Outliers};
 use super::resolver::Resolver;
 use super::retry::{Need, Retry};
+use super::shifts::Shifts;
 use super::signals::{Signals, Told};
 use super::sockets::Sockets;
 use super::systemd::{Manager, passed_sockets, watchdog_interval};
@@ -124,6 +125,7 @@ async fn serve(
         resolutions: Resolutions { names: names_found, key_sets: keys_found },
         resources: Resources::default(),
         checks: Checks::new(clock),
+        shifts: Shifts::new(trial.state_dir),
         log,
         tried: Arc::clone(&loaded),
         loaded,
@@ -158,6 +160,7 @@ struct Trial {
     workers: Option<usize>,
     pin: Option<bool>,
     driver: Driver,
+    state_dir: Option<PathBuf>,
     control: Applied,
 }
 
@@ -166,8 +169,8 @@ struct Trial {
 fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
     let compiled = files::compile(loaded, 0, &mut Registry::new(1), &Resolutions::new())
         .map_err(|errors| RunError::Config(errors.to_string()))?;
-    let Compiled { workers, pin, driver, names, gone_after, key_sources, admin, dns, .. } =
-        compiled;
+    let Compiled { workers, pin, driver, state_dir, .. } = compiled;
+    let Compiled { names, gone_after, key_sources, admin, dns, .. } = compiled;
     if !names.is_empty() || !key_sources.is_empty() {
         tracing::info!(
             names = names.len(),
@@ -177,7 +180,7 @@ fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
         );
     }
     let control = Applied { names, gone_after, key_sources, admin, dns };
-    Ok(Trial { workers, pin, driver, control })
+    Ok(Trial { workers, pin, driver, state_dir, control })
 }
 
 struct Control {
@@ -255,6 +258,7 @@ impl Control {
                     heap::give_back();
                 }
                 () = self.watch.changed() => self.reload(false).await,
+                () = self.applier.shifts.due() => self.applier.shifts.tick(),
                 () = self.retry.due() => self.reload(self.applier.short).await,
                 (name, addresses) = self.names.changed() => {
                     tracing::info!(%name, ?addresses, "the addresses of a DNS name changed");

@@ -21,6 +21,7 @@ mod retry;
 mod route;
 mod service;
 mod settings;
+mod shift;
 mod slow_start;
 mod tls;
 
@@ -53,6 +54,7 @@ pub use settings::{
     AccessLog, AdminBind, Drain, Driver, Keepalive, Limits, LogFilter, LogSink, OutboundDrain,
     Settings, Tcp,
 };
+pub use shift::{AbortIf, Shift};
 pub use slow_start::SlowStart;
 pub use tls::{
     ClientAuth, ClientFiles, ClientTls, Identity, Material, ServerCertificate, ServerTls,

@@ -16,6 +16,8 @@ pub struct Settings {
     pub pin: Option<bool>,
     /// The kernel interface.
     pub driver: Driver,
+    /// The directory for state that survives restarts.
+    pub state_dir: Option<PathBuf>,
     /// The address of the admin interface.
     pub admin: AdminBind,
     /// How the process drains.

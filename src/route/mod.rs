@@ -9,6 +9,7 @@ mod matcher;
 mod mirror;
 mod rewrite;
 mod rules;
+mod shift;
 mod split;
 mod table;
 
@@ -22,6 +23,7 @@ pub use host::HostPattern;
 pub use matcher::{CONNECT, Matcher, Mismatch};
 pub use mirror::Mirror;
 pub use rewrite::Rewrite;
+pub use shift::Shift;
 pub use split::{Split, Turns};
 pub use table::{HTTP_PORT, HTTPS_PORT, Looked, Table};
 
@@ -69,4 +71,14 @@ pub struct Rule {
     pub response_headers: HeaderEdits,
     /// The rule's counters. They survive reloads while host and name stay the same.
     pub stats: Arc<PerWorker<RuleCells>>,
+}
+
+impl Rule {
+    /// The shift of the rule.
+    pub fn shift(&self) -> Option<&Arc<Shift>> {
+        match &self.action {
+            Action::Forward(split) => split.shift(),
+            Action::Redirect(_) | Action::Respond(_) => None,
+        }
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::shift::Shift;
 use crate::cells::{Count, PerWorker};
 use crate::cluster::Destination;
+use crate::resilience::{Chance, ShiftSide};
 
 /// The longest sequence. Shares finer than one thousandth are rounded.
 const SEQUENCE_MAX: u64 = 1000;
@@ -17,12 +19,14 @@ pub struct Split {
     sequence: Vec<Destination>,
     /// `None` if there is only one destination.
     turns: Option<Turns>,
+    /// The old version of a shift stands in the sequence for both versions.
+    shift: Option<Arc<Shift>>,
 }
 
 impl Split {
     /// A split with one destination.
     pub fn single(destination: Destination) -> Self {
-        Self { sequence: vec![destination], turns: None }
+        Self { sequence: vec![destination], turns: None, shift: None }
     }
 
     /// A split by `shares`. At least one weight must not be zero. A destination with weight 0 gets
@@ -57,11 +61,31 @@ impl Split {
             credits[chosen] -= sum;
             sequence.push(shares[chosen].0);
         }
-        Self { sequence, turns: Some(turns) }
+        Self { sequence, turns: Some(turns), shift: None }
+    }
+
+    /// Divides the requests to the old version of `shift` between both versions.
+    pub fn with_shift(self, shift: Arc<Shift>) -> Self {
+        Self { shift: Some(shift), ..self }
+    }
+
+    /// The shift between two of the destinations.
+    pub fn shift(&self) -> Option<&Arc<Shift>> {
+        self.shift.as_ref()
     }
 
     /// The destination of the next request of a worker.
     pub fn next(&self, worker: usize) -> Destination {
+        let destination = self.next_in_sequence(worker);
+        match &self.shift {
+            Some(shift) if shift.side_of(destination).is_some() => {
+                shift.destinations[shift.state.pick(worker) as usize]
+            }
+            _ => destination,
+        }
+    }
+
+    fn next_in_sequence(&self, worker: usize) -> Destination {
         let turn = match &self.turns {
             Some(turns) if self.sequence.len() > 1 => turns.worker(worker),
             _ => return self.sequence[0],
@@ -71,8 +95,26 @@ impl Split {
         self.sequence[place]
     }
 
-    /// The destinations and their counts in the sequence, in the order of their first appearance.
+    /// The destinations and their shares in parts of the sum of all, in the order of their first
+    /// appearance. A shift has its share now.
     pub fn shares(&self) -> Vec<(Destination, usize)> {
+        let shares = self.shares_of_sequence();
+        let Some(shift) = &self.shift else { return shares };
+        let (whole, new) = (Chance::PARTS as usize, shift.state.share() as usize);
+        let mut divided = Vec::new();
+        for (destination, count) in shares {
+            match shift.side_of(destination) {
+                None => divided.push((destination, count * whole)),
+                Some(_) => divided.extend(ShiftSide::BOTH.map(|side| {
+                    let part = if side == ShiftSide::To { new } else { whole - new };
+                    (shift.destinations[side as usize], count * part)
+                })),
+            }
+        }
+        divided
+    }
+
+    fn shares_of_sequence(&self) -> Vec<(Destination, usize)> {
         let mut shares: Vec<(Destination, usize)> = Vec::new();
         for destination in &self.sequence {
             match shares.iter_mut().find(|(known, _)| known == destination) {
@@ -91,6 +133,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resilience::{ShiftPlan, ShiftState};
 
     fn to(service: u32) -> Destination {
         Destination { service, subset: 0 }
@@ -122,5 +165,31 @@ mod tests {
         let split = weighted(&[(to(0), 50), (to(1), 50)]);
         assert_eq!(split.sequence, [to(0), to(1)]);
         assert_eq!(weighted(&[(to(0), 7)]).sequence, Split::single(to(0)).sequence);
+    }
+
+    #[test]
+    fn a_shift_divides_the_share_of_two_destinations() {
+        let plan = ShiftPlan {
+            first: 200_000,
+            step: 100_000,
+            every: std::time::Duration::from_secs(60),
+            start: None,
+            abort_if: None,
+        };
+        let state = Arc::new(ShiftState::new("", plan, 1));
+        let shift = Arc::new(Shift {
+            host: "a".into(),
+            rule: "a#1".into(),
+            place: "a:1".into(),
+            destinations: [to(0), to(1)],
+            names: ["old".into(), "new".into()],
+            state,
+        });
+        // Half of the requests go to a third destination.
+        let split = weighted(&[(to(0), 1), (to(2), 1)]).with_shift(shift);
+        assert_eq!(split.shares(), [(to(0), 800_000), (to(1), 200_000), (to(2), 1_000_000)]);
+        let picks: Vec<_> = (0..20).map(|_| split.next(0).service).collect();
+        let count = |service| picks.iter().filter(|&&pick| pick == service).count();
+        assert_eq!([0, 1, 2].map(count), [8, 2, 10], "{picks:?}");
     }
 }

@@ -172,7 +172,13 @@ fn plan_of<I: Io>(
     };
     record.set_rule(rule);
     let destination = match &rule.action {
-        Action::Forward(split) => Some(split.next(downstream.worker.index)),
+        Action::Forward(split) => {
+            let destination = split.next(downstream.worker.index);
+            if let Some(shift) = split.shift() {
+                record.set_side(shift.side_of(destination));
+            }
+            Some(destination)
+        }
         Action::Redirect(_) | Action::Respond(_) => None,
     };
     let service = destination.and_then(|to| local.service(to, original.as_ref()));

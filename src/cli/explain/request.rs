@@ -133,6 +133,9 @@ fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
 }
 
 fn explain_split(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) {
+    if let Some(shift) = split.shift() {
+        writeln!(out, "  shift {}", shift.plan()).ok();
+    }
     let shares = split.shares();
     let total: usize = shares.iter().map(|(_, count)| count).sum();
     for (destination, count) in shares {

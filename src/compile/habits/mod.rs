@@ -6,6 +6,7 @@ mod advice;
 mod breaker;
 mod fill;
 mod outliers;
+mod shifts;
 mod traffic;
 mod words;
 
@@ -160,6 +161,8 @@ const SHAPES: &[Word] = &[
     ("Mirror", "http*", "write `mirror: {to: app}`, the name of a service"),
     ("Mirror", "/*", "write `mirror: {to: app}`, the name of a service"),
     ("Mirror", "", "write `mirror: {to: {}}`; `percent: 10` for a share of the requests"),
+    ("Shift", "", "write `shift: {from: v1, to: {=v2}, step: 10%, every: 5m}`"),
+    ("AbortIf", "", "write `abort_if: {error_rate: 2%, p99: 500ms, min_requests: 100}`"),
     ("SlowStart", "", "write `slow_start: {~=30s}`, or {window: 30s, min_weight_percent: 10%}"),
     ("SuccessRate", "", "write `success_rate: {}`, or {stdev_factor: 1.9}"),
     ("FailurePercentage", "", "write `failure_percentage: {threshold: 85%}`"),
@@ -221,7 +224,7 @@ const SHAPES: &[Word] = &[
 
 /// The advice for a key that the map with the keys `known` does not have.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
-    let tables = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS];
+    let tables = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS, shifts::WORDS];
     tables.into_iter().find_map(|table| find(table, word, known))
 }
 

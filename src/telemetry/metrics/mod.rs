@@ -12,6 +12,7 @@ mod mirrors;
 mod outliers;
 mod rate_limits;
 mod retries;
+mod shifts;
 
 use std::fmt::{self, Display, Write as _};
 use std::sync::Arc;
@@ -50,6 +51,7 @@ pub fn render(known: &Known) -> String {
         mirrors::write(&mut page, snapshot);
         outliers::write(&mut page, snapshot);
         rate_limits::write(&mut page, snapshot);
+        shifts::write(&mut page, snapshot);
         calls(&mut page, snapshot);
         endpoints::write(&mut page, snapshot);
         health::write(&mut page, snapshot);

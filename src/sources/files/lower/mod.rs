@@ -17,6 +17,7 @@ mod retry;
 mod route;
 mod service;
 mod settings;
+mod shift;
 mod tcp;
 mod tls;
 
