@@ -1,10 +1,10 @@
-//! Errors of exchanges: the party that caused the error, and the answer to the client.
+//! Errors of exchanges: the party that caused the error, and the response to the client.
 //!
 //! Every refusal has a status, a response flag and a detail. The flags are Envoy's letters, so that
-//! dashboards still work. The detail names the exact check that failed.
+//! dashboards for Envoy work unchanged. The detail names the exact check that failed.
 
-/// The words of an error of the system, without the number that repeats them: `No such file or
-/// directory (os error 2)`.
+/// Returns the text of a system error without its number: `No such file or directory (os error 2)`
+/// becomes `No such file or directory`.
 pub fn plain(error: &impl std::fmt::Display) -> String {
     let mut text = error.to_string();
     let number = text.rsplit_once(" (os error ").and_then(|(words, rest)| {
@@ -15,7 +15,7 @@ pub fn plain(error: &impl std::fmt::Display) -> String {
     text
 }
 
-/// The reason of an exceptional exchange: `response_flags` in logs and metrics.
+/// Why an exchange did not go normally: `response_flags` in logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flag {
     /// NR: no route matched.
@@ -34,7 +34,7 @@ pub enum Flag {
     UpstreamOverflow,
     /// DPE: the client's request is not valid HTTP, or ambiguous.
     DownstreamProtocolError,
-    /// DC: the client left before the exchange was complete.
+    /// DC: the client closed the connection before the exchange was complete.
     DownstreamConnectionTermination,
     /// DT: the client was too slow (header or body timeout).
     DownstreamTimeout,
@@ -44,7 +44,7 @@ pub enum Flag {
     Unauthorized,
     /// RL: a rate limit refused the request.
     RateLimited,
-    /// OD: a captured connection may not go to its original destination, or has none.
+    /// OD: a captured connection must not be forwarded to its original destination, or has none.
     OriginalDestination,
     /// FI: the route injected an abort.
     FaultInjected,
@@ -95,7 +95,7 @@ impl Flag {
         }
     }
 
-    /// Whether the error counts as a failure of the endpoint.
+    /// Whether the endpoint caused the error, not the client or the proxy.
     pub fn blames_endpoint(self) -> bool {
         matches!(
             self,
@@ -112,24 +112,25 @@ impl Flag {
     }
 }
 
-/// A refusal: the answer to the client and the reason for the operator.
+/// A refusal: the response to the client and the reason for the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The HTTP status of the local answer.
+    /// The HTTP status of the local reply.
     pub status: u16,
     /// The response flag.
     pub flag: Flag,
-    /// The check that refused, in words to search for: `two content-length values`.
+    /// The check that failed, in a text that operators can search for: `more than one
+    /// Content-Length`.
     pub detail: &'static str,
 }
 
 impl Refusal {
-    /// A request that is malformed or ambiguous. `status` is usually 400.
+    /// A refusal of a request that is malformed or ambiguous. `status` is usually 400.
     pub const fn downstream(status: u16, detail: &'static str) -> Self {
         Self { status, flag: Flag::DownstreamProtocolError, detail }
     }
 
-    /// A response of an endpoint that is malformed or ambiguous: 502.
+    /// A refusal of a response that is malformed or ambiguous: 502.
     pub const fn upstream(detail: &'static str) -> Self {
         Self { status: 502, flag: Flag::UpstreamProtocolError, detail }
     }

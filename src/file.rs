@@ -5,11 +5,11 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-/// Reads the file at `path`, of at most `bytes_max` bytes. Never waits for a peer: opening a FIFO
-/// would wait for its writer, and a device may have no end.
+/// Reads the file at `path`, of at most `bytes_max` bytes. Never waits: opening a FIFO would wait
+/// for its writer, and reading a device may never end.
 ///
 /// # Errors
-/// When it is no regular file, is too large, or cannot be read.
+/// When `path` is not a regular file, is too large, or cannot be read.
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     // Opening a device may have an effect, so check before opening.
     check(&std::fs::metadata(path)?, bytes_max)?;

@@ -26,7 +26,7 @@ use crate::tls::{CertificateInfo, ServerTls};
 /// One applied configuration.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// The number of the attempt to apply this configuration, from 1.
+    /// The number of the attempt to apply a configuration, from 1.
     pub version: u64,
     /// All listeners, sorted by name.
     pub listeners: Vec<Arc<Listener>>,
@@ -34,28 +34,28 @@ pub struct Snapshot {
     pub services: Vec<Arc<Service>>,
     /// The services by the addresses of their endpoints. `None` means that no traffic is captured.
     pub endpoint_addresses: Option<Arc<EndpointAddresses>>,
-    /// All rules, by their index.
+    /// All route rules, by their index.
     pub rules: Vec<Arc<Rule>>,
-    /// All rate limits.
+    /// All rate limits of listeners, services and rules.
     pub rate_limits: Vec<Arc<RateLimit>>,
     /// All shifts.
     pub shifts: Vec<Arc<Shift>>,
     /// The authorization rules.
     pub authorization: Policies,
-    /// Limits on peers.
+    /// Limits on what peers may do.
     pub limits: Limits,
-    /// How the process drains.
+    /// How the process drains its connections.
     pub drain: Drain,
-    /// The access log. `None` means that it is off.
+    /// The access log. `None` means that it is switched off.
     pub access_log: Option<AccessLog>,
-    /// The certificates in use, for operators.
+    /// The certificates in use, for display to operators.
     pub certificates: Vec<CertificateInfo>,
-    /// Token issuers, for operators.
+    /// The token issuers, for display to operators.
     pub jwt_providers: Vec<Arc<Provider>>,
 }
 
 impl Snapshot {
-    /// Each rule that a listener uses, once.
+    /// Returns each rule that a listener uses, once.
     pub fn used_rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
         let mut seen = HashSet::new();
         let all = self.listeners.iter().flat_map(|listener| {
@@ -65,7 +65,7 @@ impl Snapshot {
         all.filter(move |rule| seen.insert(Arc::as_ptr(rule)))
     }
 
-    /// A snapshot that serves nothing, with version 0.
+    /// Creates a snapshot without listeners and services, with version 0.
     pub fn empty() -> Self {
         Self {
             version: 0,
@@ -96,8 +96,8 @@ impl Snapshot {
         self.services.iter().chain(captures.map(|capture| &capture.passthrough))
     }
 
-    /// Replaces the endpoints of the service at `index`. Returns the added and removed
-    /// addresses, or nothing if no traffic is captured.
+    /// Replaces the endpoints of the service at `index`. Returns the addresses that were added or
+    /// removed, or nothing if no traffic is captured.
     pub fn replace_endpoints(&self, index: usize, endpoints: Arc<Endpoints>) -> Vec<SocketAddr> {
         let set = &self.services[index].endpoints;
         let Some(addresses) = &self.endpoint_addresses else {
@@ -115,7 +115,7 @@ impl Snapshot {
         self.service_index(name).map(|index| &self.services[index])
     }
 
-    /// The index of the service called `name`.
+    /// The index of the service called `name` in `services`.
     pub fn service_index(&self, name: &str) -> Option<usize> {
         self.services.binary_search_by(|service| (*service.name).cmp(name)).ok()
     }
@@ -130,7 +130,7 @@ impl Snapshot {
 /// How the process drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// How long the whole drain may take. Connections of removed listeners have this time, too.
+    /// The time limit of the complete drain. Connections of removed listeners have this time, too.
     pub limit: Duration,
     /// How long outbound listeners keep accepting.
     pub outbound: OutboundDrain,
@@ -143,7 +143,7 @@ impl Default for Drain {
     }
 }
 
-/// How long outbound listeners accept during a drain.
+/// How long outbound listeners keep accepting during a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboundDrain {
     /// They drain together with the inbound listeners.
@@ -164,47 +164,47 @@ pub enum DrainStep {
     All,
 }
 
-/// The treatment of connections at a listener.
+/// What a listener does with its connections.
 #[derive(Clone, Debug)]
 pub enum Serves {
-    /// HTTP, by these routes.
+    /// Serve HTTP, by these routes.
     Http(Arc<Table>),
-    /// Opaque bytes to one service.
+    /// Forward opaque bytes to one service.
     Tcp(Destination),
-    /// TLS passthrough. The server name selects the route.
+    /// Forward TLS without decrypting it (passthrough). The server name selects the route.
     Tls(Arc<Table>),
-    /// Captured connections.
+    /// Serve captured connections.
     Captured(Arc<Capture>),
 }
 
-/// A listener.
+/// A compiled listener.
 #[derive(Debug)]
 pub struct Listener {
-    /// The name in the configuration.
+    /// The name of the listener in the configuration.
     pub name: Box<str>,
-    /// The addresses; at least one.
+    /// The addresses or sockets at which it listens; at least one.
     pub binds: Vec<Bind>,
-    /// Whether its clients are the workload beside the proxy.
+    /// The direction. The clients of an outbound listener are workloads on this host.
     pub direction: Direction,
-    /// The treatment of connections.
+    /// What the listener does with its connections.
     pub serves: Serves,
-    /// TLS. `None` means plain text.
+    /// The TLS settings. `None` means that connections do not use TLS.
     pub tls: Option<Arc<ServerTls>>,
     /// Whether HTTP/1 is supported.
     pub http1: bool,
-    /// The settings of HTTP/2. `None` means that it is off.
+    /// The settings of HTTP/2. `None` means that HTTP/2 is not supported.
     pub http2: Option<Settings>,
     /// Whether each connection must begin with a PROXY protocol header.
     pub proxy_protocol: bool,
     /// The number of proxies in front of this one whose forwarded fields are trusted.
     pub trusted_hops: u32,
-    /// The treatment of `x-forwarded-client-cert`.
+    /// How `x-forwarded-client-cert` is handled.
     pub forward_client_cert: ForwardClientCert,
-    /// Whether requests without `x-request-id` get one.
+    /// Whether requests without `x-request-id` get this field.
     pub request_id: bool,
-    /// The pseudonym of RFC 9110 7.6.3 to add to `via`, if any.
+    /// The pseudonym to add to `via` (RFC 9110 7.6.3). `None` means that `via` is not added.
     pub via: Option<Box<str>>,
-    /// The treatment of escaped slashes in request paths.
+    /// How percent-encoded slashes in request paths are handled.
     pub escaped_slashes: EscapedSlashes,
     /// Whether a client that has closed its sending side counts as disconnected. `None` means: only
     /// if its request asked for a persistent connection.
@@ -213,20 +213,20 @@ pub struct Listener {
     pub connections_max: u32,
     /// The limit on open connections from one client address, over all workers.
     pub per_source: Option<PerSource>,
-    /// The number of requests after which a connection closes.
+    /// The number of requests after which a connection is closed.
     pub requests_max: u32,
-    /// The limit on requests.
+    /// The rate limit on requests.
     pub rate_limit: Option<Arc<RateLimit>>,
-    /// Time limits.
+    /// The time limits for clients.
     pub timeouts: Timeouts,
-    /// How the kernel detects that a client is gone.
+    /// How the kernel detects a dead TCP peer.
     pub liveness: TcpLiveness,
-    /// The counters. They survive reloads while the name stays the same.
+    /// The counters. They are kept over reloads while the name stays the same.
     pub stats: Arc<PerWorker<ListenerCells>>,
 }
 
 impl Listener {
-    /// The routes by host, for HTTP requests and TLS passthrough.
+    /// The routes by host, for HTTP requests and TLS passthrough. `None` for a TCP listener.
     pub fn routes(&self) -> Option<&Table> {
         match &self.serves {
             Serves::Http(table) | Serves::Tls(table) => Some(table),
@@ -235,7 +235,8 @@ impl Listener {
         }
     }
 
-    /// Whether its clients are the workload beside the proxy. It then drains last.
+    /// Whether the clients of the listener are workloads on this host. The listener then drains
+    /// last.
     pub fn is_outbound(&self) -> bool {
         self.direction == Direction::Outbound
     }
@@ -248,8 +249,7 @@ impl Listener {
         }
     }
 
-    /// A number that changes when the trust settings for clients change. Returns `None` without
-    /// TLS.
+    /// A number that changes when the trust settings for clients change. `None` without TLS.
     pub fn tls_terms(&self) -> Option<u64> {
         self.tls.as_ref().map(|tls| tls.terms)
     }
@@ -258,49 +258,50 @@ impl Listener {
 /// A limit on the open connections from one client address.
 #[derive(Clone, Debug)]
 pub struct PerSource {
-    /// The maximum.
+    /// The maximum number of connections from one address.
     pub max: u32,
-    /// The connections. They survive reloads while the listener has a limit.
+    /// The open connections, by address. They are kept over reloads while the listener has a limit.
     pub sources: Arc<Sources>,
 }
 
-/// The treatment of `x-forwarded-client-cert`.
+/// How `x-forwarded-client-cert` is handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardClientCert {
-    /// Remove it.
+    /// Remove the field.
     #[default]
     Sanitize,
-    /// Add the client's certificate to the field of a client that has a certificate.
+    /// If the client has a certificate, append the certificate to the field.
     Append,
-    /// Replace it with the client's certificate.
+    /// Replace the field with the client's certificate.
     Set,
 }
 
-/// Time limits for clients. [`NO_LIMIT`](crate::time::NO_LIMIT) means none.
+/// Time limits for clients. [`NO_LIMIT`](crate::time::NO_LIMIT) means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From accept to the end of the TLS handshake.
+    /// The maximum time from accept to the end of the TLS handshake.
     pub handshake: Duration,
-    /// From the first byte of a request head (or accept) to its end. It also limits a PROXY header.
+    /// The maximum time from the first byte of a request head (or from accept) to its end. It also
+    /// limits a PROXY header.
     pub header: Duration,
-    /// Without a byte of a body in either direction. Rules may override it.
+    /// The maximum time without a byte of a body in either direction. Rules may override it.
     pub body_idle: Duration,
-    /// From the end of a response to the first byte of the next request.
+    /// The maximum time from the end of a response to the first byte of the next request.
     pub keep_alive: Duration,
-    /// Without a byte in either direction of a tunnel or TCP connection.
+    /// The maximum time without a byte in either direction of a tunnel or TCP connection.
     pub tcp_idle: Duration,
 }
 
-/// Limits on peers.
+/// Limits on what peers may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The maximum number of open connections, over all listeners and workers.
     pub connections: u32,
-    /// The maximum number of mirrored requests that a worker has in progress.
+    /// The maximum number of mirrored requests that one worker has in progress.
     pub mirrored_requests: u32,
     /// Limits on the parts of a message.
     pub message: message::Limits,
-    /// Limits on HTTP/2 frames that carry no message data.
+    /// Limits on floods of HTTP/2 frames.
     pub http2: FloodLimits,
 }
 
@@ -315,25 +316,25 @@ impl Default for Limits {
     }
 }
 
-/// The access log.
+/// The settings of the access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLog {
-    /// The target of the lines.
+    /// Where the lines are written.
     pub sink: LogSink,
-    /// The lines.
+    /// The format of the lines, and which exchanges get a line.
     pub lines: LogLines,
 }
 
-/// The lines of an access log.
+/// The format of the access log lines, and which exchanges get a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLines {
     /// The format of the lines.
     pub format: LogFormat,
-    /// The exchanges that get a line.
+    /// Which exchanges get a line.
     pub filter: LogFilter,
 }
 
-/// The exchanges that get a line.
+/// Which exchanges get an access log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFilter {
     /// All exchanges.
@@ -343,14 +344,14 @@ pub enum LogFilter {
     Failed,
 }
 
-/// A target of log lines.
+/// Where log lines are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogSink {
     /// Standard output.
     Stdout,
     /// Standard error.
     Stderr,
-    /// A file. Lines are appended.
+    /// A file, to which lines are appended.
     File(PathBuf),
 }
 
@@ -370,9 +371,9 @@ pub struct ListenerCells {
     pub connections: Count,
     /// Connections open now (gauge).
     pub active: Count,
-    /// Connections closed at once because a limit was reached.
+    /// Connections that were closed at once because a limit on connections was reached.
     pub overflow: Count,
-    /// Connections closed at once because their client had too many.
+    /// Connections that were closed at once because their client address had too many.
     pub source_overflow: Count,
     /// Refused request heads, PROXY headers and TLS ClientHellos.
     pub refused: Count,
@@ -380,14 +381,15 @@ pub struct ListenerCells {
     pub tls_handshakes: Count,
     /// TLS handshakes that resumed a session.
     pub tls_resumed: Count,
-    /// Connections closed, and HTTP/2 streams reset, because a certificate was revoked.
+    /// Connections that were closed, and HTTP/2 streams that were reset, because a certificate was
+    /// revoked.
     pub revoked: Count,
     /// Failed TLS handshakes, by `Failure::index`.
     pub tls_failures: [Count; Failure::ALL.len()],
-    /// HTTP/2 connections closed at a limit, by `Flood::index`.
+    /// HTTP/2 connections that were closed because the client exceeded a limit, by `Flood::index`.
     pub http2_floods: [Count; Flood::ALL.len()],
-    /// Body bytes from clients.
+    /// Bytes of bodies received from clients.
     pub received_bytes: Count,
-    /// Body bytes to clients.
+    /// Bytes of bodies sent to clients.
     pub sent_bytes: Count,
 }

@@ -1,13 +1,13 @@
-//! Time values. Callers pass them in.
+//! Points in time. Callers pass them in.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// The duration of a time limit that is switched off. A [`Time`] plus this is [`Time::NEVER`].
+/// A time limit that is switched off. A [`Time`] plus this duration is [`Time::NEVER`].
 pub const NO_LIMIT: Duration = Duration::MAX;
 
-/// A time on the monotonic clock of the process, in microseconds since its start. In a simulation
-/// it is virtual. Pure modules receive it; only `runtime/` reads a real clock.
+/// A time on the monotonic clock of the process, in microseconds since its start. A simulation uses
+/// virtual time. Pure modules get the time as an argument; only `runtime/` reads a real clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(u64);
 
@@ -15,17 +15,17 @@ impl Time {
     /// A time that never comes.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// The time `us` microseconds after the start.
+    /// Returns the time `us` microseconds after the start of the process.
     pub const fn from_micros(us: u64) -> Self {
         Self(us)
     }
 
-    /// Microseconds since the start.
+    /// Microseconds since the start of the process.
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
-    /// Time passed since `earlier`; zero if `earlier` is later.
+    /// The time passed since `earlier`; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }

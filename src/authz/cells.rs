@@ -1,4 +1,4 @@
-//! The counters of a rule.
+//! The counters of an authorization rule.
 
 use crate::cells::Count;
 
@@ -12,8 +12,8 @@ pub struct RuleCells {
     pub denied: Count,
     /// Requests and connections that an audit rule matched.
     pub audited: Count,
-    /// Requests and connections that the rule would have allowed without `dry_run`.
+    /// Requests and connections that a dry-run rule would have allowed.
     pub dry_run_allowed: Count,
-    /// Requests and connections that the rule would have denied without `dry_run`.
+    /// Requests and connections that a dry-run rule would have denied.
     pub dry_run_denied: Count,
 }

@@ -9,16 +9,16 @@ use crate::matching::ValueMatch;
 /// Additional conditions of a rule (Istio's `when`).
 #[derive(Clone, Debug, Default)]
 pub struct When {
-    /// Header fields that must all match. If a field has several lines, every line must match for
-    /// certainty; for a possible match one is enough. The service may read the first or the last
+    /// Header fields, which must all match. If a field has several lines, a sure match needs all
+    /// lines and a possible match needs one, because the service may use the first or the last
     /// line.
     pub headers: Vec<(Box<str>, ValueMatch)>,
-    /// Token claims that must all match. Without a token none matches.
+    /// Token claims, which must all match. Without a token, none matches.
     pub claims: Vec<ClaimMatch>,
 }
 
 impl When {
-    /// Checks every condition. The error is the first one that does not hold.
+    /// Checks every condition. The error is the first condition that does not match.
     pub(super) fn check(
         &self,
         facts: &Facts<'_>,

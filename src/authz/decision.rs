@@ -4,7 +4,7 @@ use super::facts::Facts;
 use super::policies::Policies;
 use super::{Action, Rule};
 
-/// Whether a request may pass, and the rule that decides.
+/// Whether a request is allowed, and the rule that decides.
 #[derive(Clone, Copy, Debug)]
 pub enum Verdict<'p> {
     /// Allowed: no deny rule matches, and no allow rule applies to the service.
@@ -19,12 +19,12 @@ pub enum Verdict<'p> {
 }
 
 impl<'p> Verdict<'p> {
-    /// Whether the request may pass.
+    /// Whether the request is allowed.
     pub fn is_allowed(&self) -> bool {
         matches!(self, Self::Unconcerned | Self::Allowed(_))
     }
 
-    /// The rule that decides.
+    /// The rule that decides. `None` if no rule applies.
     pub fn rule(&self) -> Option<&'p Rule> {
         match self {
             Self::Unconcerned => None,
@@ -33,7 +33,7 @@ impl<'p> Verdict<'p> {
     }
 }
 
-/// Text for operators: `denied by only-frontend (mesh.yaml:12)`.
+/// Writes a text for operators: `denied by only-frontend (mesh.yaml:12)`.
 impl std::fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -41,34 +41,34 @@ impl std::fmt::Display for Verdict<'_> {
             Self::Allowed(Rule { name, place, .. }) => write!(f, "allowed by {name} ({place})"),
             Self::Denied(Rule { name, place, .. }) => write!(f, "denied by {name} ({place})"),
             Self::DeniedByDefault(Rule { name, place, .. }) => {
-                write!(f, "denied: no allow rule matches ({name} ({place}) looked at)")
+                write!(f, "denied: no allow rule matches ({name} ({place}) is the first)")
             }
         }
     }
 }
 
-/// The result of a rule that only reports.
+/// The result of a rule that only reports: an audit or a dry-run rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// An audit rule matches.
     Audited,
     /// A dry-run allow rule matches.
     WouldAllow,
-    /// A dry-run deny rule matches. Or a dry-run allow rule does not match, and without `dry_run`
-    /// the request would be denied by default.
+    /// A dry-run deny rule matches, or a dry-run allow rule does not match and would deny the
+    /// request by default.
     WouldDeny,
 }
 
-/// A rule that only reports, and its result.
+/// An audit or dry-run rule, and its result.
 #[derive(Clone, Copy, Debug)]
 pub struct Report<'p> {
-    /// The rule.
+    /// The audit or dry-run rule.
     pub rule: &'p Rule,
-    /// The result.
+    /// The result of the rule.
     pub outcome: Outcome,
 }
 
-/// Text for operators: `would be denied by only-frontend (mesh.yaml:12)`.
+/// Writes a text for operators: `would be denied by only-frontend (mesh.yaml:12)`.
 impl std::fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let outcome = match self.outcome {
@@ -82,7 +82,7 @@ impl std::fmt::Display for Report<'_> {
 
 /// The result of all rules for one request.
 pub struct Decision<'p, 'r> {
-    /// Whether the request may pass.
+    /// Whether the request is allowed, and by which rule.
     pub verdict: Verdict<'p>,
     watched: Option<(&'p Policies, Facts<'r>)>,
 }
@@ -92,7 +92,7 @@ impl<'p, 'r> Decision<'p, 'r> {
         Self { verdict, watched }
     }
 
-    /// The reporting rules with a result: audit and dry-run rules, in the order of the file.
+    /// Returns the results of the audit and dry-run rules, in the order of the file.
     pub fn reports(&self) -> impl Iterator<Item = Report<'p>> {
         let unconcerned = matches!(self.verdict, Verdict::Unconcerned);
         self.watched.iter().flat_map(move |(policies, facts)| {
@@ -113,7 +113,7 @@ impl<'p, 'r> Decision<'p, 'r> {
         })
     }
 
-    /// Counts the result in the cells of its rules, for this worker.
+    /// Adds the result to the counters of the rules, for this worker.
     pub fn count(&self, worker: usize) {
         let verdict = self.verdict;
         if let Some(rule) = verdict.rule() {

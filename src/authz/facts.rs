@@ -9,7 +9,7 @@ use crate::jwt::Claims;
 use crate::matching::split_authority;
 use crate::message::HeadView;
 
-/// The properties that rules read.
+/// The properties of a request or connection that the rules evaluate.
 pub(super) struct Facts<'a> {
     pub(super) identity: Option<Identity<'a>>,
     pub(super) ip: Option<IpAddr>,

@@ -4,14 +4,14 @@ use crate::matching::{Pattern, PatternError};
 
 const SCHEME: &str = "spiffe://";
 
-/// The parts of an identity.
+/// The parts of a SPIFFE ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity<'a> {
     /// The whole ID without `spiffe://`.
     pub(super) name: &'a str,
     /// The trust domain, before the path.
     pub(super) trust_domain: &'a str,
-    /// The namespace, if the path has a known form.
+    /// The namespace. `None` if the path has no known form.
     pub(super) namespace: Option<&'a str>,
 }
 
@@ -28,9 +28,9 @@ impl<'a> Identity<'a> {
     }
 }
 
-/// The namespace in a path of Istio and Linkerd (`ns/NS/sa/SA`) or of Consul
-/// (`ns/NS/dc/DC/svc/SVC`, with `ap/AP/` before it in Enterprise). Only whole forms count, so that
-/// no other path can claim a namespace.
+/// Returns the namespace in a path of Istio and Linkerd (`ns/NS/sa/SA`) or of Consul
+/// (`ns/NS/dc/DC/svc/SVC`, with `ap/AP/` before it in Enterprise). The path must have one of these
+/// forms completely, so that no other path can claim a namespace.
 fn namespace(path: &str) -> Option<&str> {
     let mut parts = path.split('/');
     let mut next = || parts.next().filter(|part| !part.is_empty());
@@ -54,7 +54,7 @@ fn namespace(path: &str) -> Option<&str> {
 /// Parses a pattern for identities, with or without `spiffe://`.
 ///
 /// # Errors
-/// When no SPIFFE ID can match it.
+/// When no SPIFFE ID can match the pattern.
 pub fn identity_pattern(text: &str) -> Result<Pattern, PatternError> {
     let help = "write spiffe://TRUST-DOMAIN/PATH, a prefix* of it, a *suffix, or * for any";
     let wrong = |what: &str| Err(PatternError::new(format!("{text:?}: {what}"), help));

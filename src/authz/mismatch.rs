@@ -1,19 +1,19 @@
-//! The condition of a rule that did not hold, for operators.
+//! Tells operators which condition of a rule did not match.
 
-/// The first condition of a rule that did not hold.
+/// The first condition of a rule that did not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch<'p> {
     /// No entry of `from` matches.
     From(Entries),
     /// No entry of `to` matches.
     To(Entries),
-    /// The header with this name, or the connection carries no requests.
+    /// The header field with this name does not match, or the connection is not HTTP.
     Header(&'p str),
-    /// The claim with this name, or the request has no token.
+    /// The claim with this name does not match, or the request has no token.
     Claim(&'p str),
 }
 
-/// A list of which one entry must match.
+/// The mismatch of a list of which one entry must match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entries {
     /// The number of entries.
@@ -23,8 +23,8 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// Checks whether one of `entries` matches. An empty list matches. `failed` is the first field
-    /// of an entry that does not match.
+    /// Checks whether one of `entries` matches. An empty list matches. `failed` returns the name of
+    /// the first field of an entry that does not match.
     pub(super) fn check<E>(
         entries: &[E],
         failed: impl Fn(&E) -> Option<&'static str>,

@@ -2,8 +2,8 @@
 //! no I/O, no clock.
 //!
 //! The model is Istio's AuthorizationPolicy (sources, operations, conditions; deny before allow).
-//! If a value is unknown or has two readings, the decision goes against the request: an allow rule
-//! needs a certain match, and a deny rule needs only a possible one ([`Certainty`]).
+//! If a value is unknown or ambiguous, the decision goes against the request: an allow rule needs a
+//! sure match, and a deny rule needs only a possible one ([`Certainty`]).
 
 mod cells;
 mod condition;
@@ -46,7 +46,8 @@ pub enum Action {
     Allow,
     /// Deny the request.
     Deny,
-    /// Allow and report the request. It matches like a deny rule with the same conditions.
+    /// Report the request, without an effect on the decision. An audit rule matches like a deny
+    /// rule with the same conditions.
     Audit,
 }
 
@@ -57,15 +58,15 @@ pub struct Rule {
     pub name: Box<str>,
     /// `file:line` of its definition.
     pub place: Box<str>,
-    /// The action.
+    /// What to do with matching requests.
     pub action: Action,
-    /// Whether the rule only reports its decision.
+    /// Whether the rule only reports what it would decide.
     pub dry_run: bool,
-    /// The client must match one of these. Empty means any client.
+    /// The client must match one of these sources. Empty means any client.
     pub from: Vec<Source>,
-    /// The operation must match one of these. Empty means any operation.
+    /// The request must match one of these operations. Empty means any operation.
     pub to: Vec<Operation>,
-    /// Additional conditions.
+    /// Additional conditions, which must all match.
     pub when: When,
     /// The counters of this rule. A reload keeps them if the rule keeps its name.
     pub stats: Arc<PerWorker<RuleCells>>,
@@ -82,7 +83,7 @@ impl Rule {
         self.check(facts).is_ok()
     }
 
-    /// Checks every condition. The error is the first condition that does not hold.
+    /// Checks every condition. The error is the first condition that does not match.
     fn check(&self, facts: &Facts<'_>) -> Result<(), Mismatch<'_>> {
         let certainty = match self.action {
             Action::Allow => Certainty::Sure,
@@ -95,7 +96,7 @@ impl Rule {
     }
 }
 
-/// The client of a request.
+/// The client of a request or connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Peer<'a> {
     /// The verified SPIFFE ID (`spiffe://...`) of the client certificate. `None` means that the
@@ -110,7 +111,7 @@ pub struct Peer<'a> {
 /// The target of a decision: a service, and the request if the traffic is HTTP.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
-    /// The service of the route. Empty if the proxy answers itself.
+    /// The name of the service of the route. Empty if the proxy itself responds.
     pub service: &'a str,
     /// The local port of the connection, or its original destination port; 0 if there is none.
     pub port: u16,
@@ -123,14 +124,14 @@ pub struct Target<'a> {
 /// An HTTP request of any version.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// The method.
+    /// The request method.
     pub method: &'a [u8],
-    /// The host and an optional port. The port is ignored.
+    /// The host with an optional port, which is ignored.
     pub host: &'a [u8],
     /// The path as it is forwarded: without the query, and [normalised](path::normalise).
     pub path: &'a [u8],
-    /// The fields.
+    /// The header fields.
     pub head: HeadView<'a>,
-    /// The claims of the accepted token, if the request has one.
+    /// The claims of the accepted token. `None` if the request has no token.
     pub claims: Option<&'a Claims>,
 }

@@ -11,20 +11,20 @@ use crate::net::Network;
 pub struct Operation {
     /// The service must match one of these. Empty means any service.
     pub services: Vec<Pattern>,
-    /// The local port.
+    /// The local port of the connection.
     pub ports: Choice<u16>,
     /// The original destination address of a captured connection.
     pub ips: Choice<Network>,
-    /// The host without its port, in upper or lower case.
+    /// The host without its port, compared case-insensitively.
     pub hosts: Choice<Pattern>,
-    /// The method.
+    /// The request method.
     pub methods: Choice<Box<str>>,
-    /// The path.
+    /// The normalised path.
     pub paths: Choice<PathPattern>,
 }
 
 impl Operation {
-    /// The first field with a condition that applies only to HTTP.
+    /// Returns the name of the first field that has a condition which applies only to HTTP.
     fn needs_request(&self) -> Option<&'static str> {
         let Self { hosts, methods, paths, .. } = self;
         let paths = (!paths.is_empty()).then(|| paths.field(PATHS));
@@ -37,14 +37,14 @@ impl Operation {
     }
 
     /// Whether the destination address matches. A connection that was not captured has no original
-    /// destination, so it matches only if there is no condition on the address.
+    /// destination, so it matches only if the operation has no condition on the address.
     fn holds_destination(&self, facts: &Facts<'_>, certainty: Certainty) -> bool {
         self.ips.is_empty()
             || facts.destination.is_some()
                 && self.ips.holds(facts.destination, certainty, |n, ip, _| n.contains(ip))
     }
 
-    /// The first field that does not match.
+    /// Returns the name of the first field that does not match.
     pub(super) fn mismatch(&self, facts: &Facts<'_>, certainty: Certainty) -> Option<&'static str> {
         let port = Some(facts.port).filter(|&port| port != 0);
         if !self.concerns(facts.service) {
@@ -57,13 +57,13 @@ impl Operation {
             return Some(self.ips.field(["ips", "not_ips"]));
         }
         let Some(request) = &facts.request else {
-            // Bytes that are not parsed may be any request.
+            // The bytes of an L4 connection are not parsed, so they may contain any request.
             return self.needs_request().filter(|_| certainty == Certainty::Sure);
         };
         let host = Some(request.host).filter(|host| !host.is_empty());
         let method = Some(request.method).filter(|method| !method.is_empty());
         let paths = match request.path.is_empty() {
-            // A CONNECT. The requests in its tunnel may be for any path.
+            // A CONNECT has no path. The requests in its tunnel may be for any path.
             true => self.paths.is_empty() || certainty == Certainty::Possible,
             false => self.paths.holds(Some(&request.path), certainty, PathPattern::fits),
         };
@@ -80,7 +80,7 @@ impl Operation {
     }
 }
 
-/// The names of fields, and of their negations.
+/// The names of the fields, and of their negations.
 const HOSTS: [&str; 2] = ["hosts", "not_hosts"];
 const METHODS: [&str; 2] = ["methods", "not_methods"];
 const PATHS: [&str; 2] = ["paths", "not_paths"];
@@ -88,7 +88,7 @@ const PATHS: [&str; 2] = ["paths", "not_paths"];
 /// Parses a pattern for hosts.
 ///
 /// # Errors
-/// When no host can match it.
+/// When no host can match the pattern.
 pub fn host_pattern(text: &str) -> Result<Pattern, PatternError> {
     let bare = text.strip_suffix('.').unwrap_or(text);
     let pattern = Pattern::parse(bare)?;

@@ -1,9 +1,10 @@
-//! Brings each path into one normal form, so that rules compare the path that the endpoint gets.
+//! Normalises paths, so that rules compare the path that the endpoint gets.
 //!
-//! Works like Envoy's `normalize_path` and `merge_slashes` and Istio's path normalisation. Escapes
-//! of characters that need no escape are decoded; other escapes are written in capitals (RFC 3986
-//! 6.2.2.1 and 6.2.2.2). `\` becomes `/`, dot segments are removed (RFC 3986 5.2.4), and then
-//! repeated slashes become one. A path that two readers could understand differently is refused.
+//! Works like Envoy's `normalize_path` and `merge_slashes` and Istio's path normalisation.
+//! Percent-encoding of unreserved characters is decoded; other percent-encoding is written in upper
+//! case (RFC 3986 6.2.2.1 and 6.2.2.2). `\` becomes `/`, dot segments are removed (RFC 3986 5.2.4),
+//! and then repeated slashes become one. A path that two readers could interpret differently is
+//! refused.
 
 use crate::error::Refusal;
 
@@ -12,10 +13,11 @@ use crate::error::Refusal;
 pub enum EscapedSlashes {
     /// Refuse the request.
     Reject,
-    /// Keep them. Rules read the path in both ways and decide unclear cases against the request.
+    /// Keep them. Rules compare the path both with `%2F` and with a slash, and decide ambiguous
+    /// cases against the request.
     #[default]
     Keep,
-    /// Turn them into slashes.
+    /// Replace them by slashes.
     Decode,
 }
 
@@ -28,13 +30,13 @@ pub enum Normal {
     Changed,
 }
 
-/// Brings the path of an origin-form target (RFC 9112 3.2.1) into its normal form. If it changes,
-/// `out` is overwritten with the path and query. The query, an empty path and `*` do not change. A
-/// path in normal form does not change again.
+/// Normalises the path of an origin-form target (RFC 9112 3.2.1). If the path changes, `out` is
+/// overwritten with the new path and the query. The query, an empty path and `*` do not change. A
+/// normalised path does not change again.
 ///
 /// # Errors
-/// 400 for an invalid escape (`%zz`), `%00` or `#`, for a path that does not begin with a slash,
-/// and for escaped slashes if they are to be rejected.
+/// 400 for invalid percent-encoding (`%zz`), `%00` or `#`, for a path that does not begin with a
+/// slash, and for percent-encoded slashes with [`EscapedSlashes::Reject`].
 pub fn normalise(
     path_and_query: &[u8],
     escaped_slashes: EscapedSlashes,
@@ -61,7 +63,7 @@ pub fn normalise(
     Ok(Normal::Changed)
 }
 
-/// Whether `path` certainly needs no change; checks each byte once.
+/// Whether `path` certainly needs no change. Checks each byte only once.
 fn is_surely_normal(path: &[u8]) -> bool {
     let mut after_slash = false;
     for &byte in path {
@@ -102,7 +104,7 @@ fn decode(path: &[u8], slashes: EscapedSlashes, out: &mut Vec<u8>) -> Result<(),
     Ok(())
 }
 
-/// The byte for the two hexadecimal digits at the start of `digits`.
+/// Returns the byte that the two hexadecimal digits at the start of `digits` encode.
 pub(super) fn escaped(digits: &[u8]) -> Option<u8> {
     let digit = |at: usize| char::from(*digits.get(at)?).to_digit(16);
     // Two hexadecimal digits fit into a byte.
@@ -118,7 +120,7 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// Removes dot segments (RFC 3986 5.2.4) in place, from a path that begins with a slash.
+/// Removes dot segments (RFC 3986 5.2.4) in place. `path` must begin with a slash.
 fn remove_dot_segments(path: &mut Vec<u8>) {
     let (mut read, mut written) = (0, 0);
     while read < path.len() {

@@ -1,4 +1,4 @@
-//! Conditions on paths, and the two readings of a path with escapes.
+//! Conditions on paths, which are compared as sent and with all percent-encoding decoded.
 
 use std::cell::OnceCell;
 
@@ -20,11 +20,11 @@ pub enum PathPattern {
     Prefix(Spelled),
     /// `*suffix`.
     Suffix(Box<[u8]>),
-    /// `~regex`: the whole path matches.
+    /// `~regex`: the regular expression matches the complete path.
     Regex(Regex),
 }
 
-/// The text of a pattern for both readings of a path: as sent, and with every escape decoded.
+/// The text of a pattern in two forms: as written, and with all percent-encoding decoded.
 #[derive(Clone, Debug)]
 pub struct Spelled {
     sent: Box<[u8]>,
@@ -35,7 +35,7 @@ impl PathPattern {
     /// Parses `/exact`, `/prefix/*`, `*suffix`, `*` or `~regex`.
     ///
     /// # Errors
-    /// When it is none of them, or when no normal path can match it.
+    /// When `text` has none of these forms, or when no normalised path can match it.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let wrong = |what: &str| {
             let help = "write /exact, /prefix/*, *suffix, * or ~regex";
@@ -72,7 +72,7 @@ impl PathPattern {
         let as_sent = self.fits_sent(path.sent);
         match certainty {
             Certainty::Possible => as_sent || path.plain().is_some_and(|p| self.may_fit(p)),
-            // An exact path with an escaped slash matches itself.
+            // An exact path with a percent-encoded slash matches only itself.
             Certainty::Sure if matches!(self, Self::Exact(_)) => as_sent,
             Certainty::Sure => as_sent && path.plain().is_none_or(|p| self.must_fit(p)),
         }
@@ -113,7 +113,7 @@ fn is_below(path: &[u8], prefix: &[u8]) -> bool {
     path.starts_with(prefix) || Some(path) == prefix.strip_suffix(b"/")
 }
 
-/// Both readings of a part of a pattern, which must be in normal form.
+/// Returns both forms of a part of a pattern. The part must be normalised.
 fn normal(text: &str, rest: &str) -> Result<Spelled, PatternError> {
     let mut out = Vec::new();
     match path::normalise(text.as_bytes(), EscapedSlashes::Keep, &mut out) {
@@ -133,29 +133,29 @@ fn normal(text: &str, rest: &str) -> Result<Spelled, PatternError> {
     Ok(Spelled { sent: sent.into(), plain })
 }
 
-/// The readings of a path: as it is sent, and with every escape decoded, as some endpoints do.
+/// Two forms of a path: as sent, and with all percent-encoding decoded, as some endpoints read it.
 pub(super) struct PathReadings<'a> {
     sent: &'a [u8],
-    /// Computed when a rule first needs it.
+    /// The decoded form, computed when a rule first needs it.
     plain: OnceCell<Option<Plain>>,
 }
 
-/// A path with every escape decoded.
+/// A path with all percent-encoding decoded.
 struct Plain {
     path: Vec<u8>,
     segments: Segments,
 }
 
-/// The effect of decoding on the segments of a path.
+/// How decoding changes the segments of a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Segments {
-    /// No effect.
+    /// The segments stay the same.
     Same,
-    /// There are more segments: an escape was a slash.
+    /// There are more segments, because a percent-encoded slash was decoded.
     Other,
-    /// There are hidden dot segments (`/a/..%2Fb`), or segments that some endpoints treat like them
-    /// (`/..;/`). Endpoints disagree about such a path, and normal clients do not use it, so it may
-    /// be any path.
+    /// There are percent-encoded dot segments (`/a/..%2Fb`), or segments that some endpoints treat
+    /// like dot segments (`/..;/`). Endpoints disagree about such a path, and normal clients do not
+    /// use it, so it counts as a possible match of any pattern.
     Hidden,
 }
 
@@ -168,7 +168,7 @@ impl<'a> PathReadings<'a> {
         self.sent.is_empty()
     }
 
-    /// `None` if there is nothing to decode.
+    /// The decoded form. `None` if there is nothing to decode.
     fn plain(&self) -> Option<&Plain> {
         self.plain.get_or_init(|| Plain::of(self.sent)).as_ref()
     }

@@ -3,14 +3,15 @@
 /// How certain a match must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {
-    /// The condition matches in every reading, and all values are known.
+    /// The condition matches in every possible interpretation of the request, and all values are
+    /// known.
     Sure,
-    /// The condition may match.
+    /// The condition may match: one possible interpretation is enough.
     Possible,
 }
 
 impl Certainty {
-    /// The certainty that a negation needs: "certainly not A" means "not possibly A".
+    /// Returns the certainty that a negation needs: "certainly not A" means "not possibly A".
     fn of_opposite(self) -> Self {
         match self {
             Self::Sure => Self::Possible,
@@ -41,8 +42,8 @@ impl<P> Choice<P> {
         self.wanted.is_empty() && self.unwanted.is_empty()
     }
 
-    /// The name of the field with the wanted values or, if there are none, of the field with the
-    /// unwanted values.
+    /// Returns the name of the field with the wanted values or, if there are none, of the field
+    /// with the unwanted values.
     pub(super) fn field(&self, [wanted, unwanted]: [&'static str; 2]) -> &'static str {
         if self.wanted.is_empty() { unwanted } else { wanted }
     }

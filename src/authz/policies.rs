@@ -1,4 +1,4 @@
-//! All rules, in the order of evaluation.
+//! All authorization rules, in the order of evaluation.
 
 use rustc_hash::FxHashMap;
 
@@ -8,16 +8,16 @@ use super::mismatch::Mismatch;
 use super::{Action, Peer, Rule, Target};
 use crate::matching::Pattern;
 
-/// A rule that was evaluated, and the condition that did not hold. `None` means that the rule
-/// matches.
+/// A rule that was evaluated, and its first condition that does not match. `None` means that the
+/// rule matches.
 pub type Looked<'p> = (&'p Rule, Option<Mismatch<'p>>);
 
-/// The compiled rules of `authorization:`. Without rules, every request may pass.
+/// The compiled rules of `authorization:`. Without rules, every request is allowed.
 #[derive(Debug, Default)]
 pub struct Policies {
     deny: Group,
     allow: Group,
-    /// Rules that only report: audit and dry run.
+    /// The rules that only report: audit and dry-run rules.
     pub(super) watched: Group,
 }
 
@@ -35,7 +35,7 @@ impl Policies {
         Self { deny: Group::new(deny), allow: Group::new(allow), watched: Group::new(watched) }
     }
 
-    /// Whether there are no rules. Then no request needs a check.
+    /// Whether there are no rules, so that no request needs a check.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.groups().iter().all(|group| group.rules.is_empty())
@@ -62,8 +62,9 @@ impl Policies {
         Decision::new(verdict, watched)
     }
 
-    /// The rules that [`Policies::decide`] evaluates for its verdict, in the same order. Each has
-    /// the first condition that did not hold. The last one has none if it decides.
+    /// Returns the rules that [`Policies::decide`] evaluates for its verdict, in the same order,
+    /// each with its first condition that does not match. If the last rule decides, it has no such
+    /// condition.
     pub fn explain<'p>(&'p self, peer: &Peer<'_>, target: &Target<'_>) -> Vec<Looked<'p>> {
         let facts = Facts::new(peer, target);
         let evaluated = self.deny.about(facts.service).chain(self.allow.about(facts.service));
@@ -124,15 +125,15 @@ impl Group {
         Self { rules, by_service, others }
     }
 
-    /// Every rule that applies to `service`, in the order of the file. The result may include rules
-    /// that do not apply.
+    /// Returns every rule that applies to `service`, in the order of the file. The result may
+    /// include rules that do not apply.
     pub(super) fn about(&self, service: &str) -> impl Iterator<Item = &Rule> {
         let indices = self.by_service.get(service).unwrap_or(&self.others);
         indices.iter().map(|&index| &self.rules[index as usize])
     }
 }
 
-/// The services that the rule names. Returns `None` if it names no service or uses patterns.
+/// Returns the services that the rule names. `None` if it names no service or uses patterns.
 fn named_services(rule: &Rule) -> Option<Vec<&str>> {
     let mut names = Vec::new();
     if rule.to.is_empty() {

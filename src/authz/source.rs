@@ -21,7 +21,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// The first field that does not match.
+    /// Returns the name of the first field that does not match.
     pub(super) fn mismatch(&self, facts: &Facts<'_>, certainty: Certainty) -> Option<&'static str> {
         let name = |pattern: &Pattern, value: &str, _| pattern.fits(value);
         let address = |network: &Network, ip, _| network.contains(ip);

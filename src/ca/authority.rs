@@ -1,4 +1,4 @@
-//! Creates a CA, and renews its intermediate.
+//! Creates a CA, and renews its intermediate certificate.
 
 use std::fs;
 use std::path::Path;
@@ -11,37 +11,38 @@ use super::{
 };
 use crate::identity::SpiffeId;
 
-/// The maximum number of characters of a CA's name. With its suffix it must fit into a common name
-/// (RFC 5280: 64).
+/// The maximum number of characters of a CA's name. The name with its suffix must fit into a common
+/// name (RFC 5280: 64 characters).
 const NAME_CHARS_MAX: usize = 50;
 
 /// The settings of a new CA.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The ID of its trust domain. The CA issues for no other domain.
+    /// The ID of the trust domain. The CA issues certificates for no other domain.
     pub trust_domain: SpiffeId,
-    /// The name, for people: 1 to 50 characters.
+    /// The name for the subject of the certificates: 1 to 50 characters.
     pub name: String,
     /// How long the root is valid.
     pub root_lifetime: Duration,
-    /// How long the intermediate is valid: no longer than the root.
+    /// How long the intermediate is valid. It never outlives the root.
     pub intermediate_lifetime: Duration,
 }
 
-/// The result.
+/// The expiry times of a new CA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Made {
-    /// Expiry of the root.
+    /// The expiry of the root certificate.
     pub root_until: SystemTime,
-    /// Expiry of the intermediate.
+    /// The expiry of the intermediate certificate.
     pub intermediate_until: SystemTime,
 }
 
-/// Creates a root and an intermediate in `directory`, and the directory if it is missing.
+/// Creates a root and an intermediate certificate in `directory`. Creates the directory if it is
+/// missing.
 ///
 /// # Errors
-/// When one of the files exists; no file is ever overwritten. When writing fails; then the written
-/// files are removed.
+/// When one of the files exists, because no file is ever overwritten. When writing fails; the files
+/// that were written are then removed.
 pub fn init(directory: &Path, plan: &Plan, now: SystemTime) -> Result<Made, CaError> {
     if !(1..=NAME_CHARS_MAX).contains(&plan.name.chars().count()) {
         return Err(CaError::Name);
@@ -56,7 +57,7 @@ pub fn init(directory: &Path, plan: &Plan, now: SystemTime) -> Result<Made, CaEr
     written.add(directory.join(ROOT_KEY), &signer::key_pem(&root_key), Access::Owner)?;
     written.add(directory.join(ROOT_CERTIFICATE), &root, Access::All)?;
     written.add(directory.join(ROOTS), &root, Access::All)?;
-    // Read the files back, so that the signing key is the one that later commands find.
+    // The files are read back, so that the signing key is the one that later commands find.
     let made = intermediate(directory, plan.intermediate_lifetime, now)?;
     written.add(directory.join(INTERMEDIATE_KEY), &made.key, Access::Owner)?;
     written.add(directory.join(INTERMEDIATE_CERTIFICATE), &made.certificate, Access::All)?;
@@ -64,8 +65,8 @@ pub fn init(directory: &Path, plan: &Plan, now: SystemTime) -> Result<Made, CaEr
     Ok(Made { root_until: root_span.not_after, intermediate_until: made.until })
 }
 
-/// Replaces the intermediate with one that has a new key. Certificates from the old intermediate
-/// stay valid, because their files include it. Returns the expiry of the new one.
+/// Replaces the intermediate by one with a new key. Certificates from the old intermediate stay
+/// valid, because their files include the old intermediate. Returns the expiry of the new one.
 ///
 /// # Errors
 /// When the root or its key is missing or not usable, or writing fails.
@@ -89,7 +90,7 @@ struct Intermediate {
     until: SystemTime,
 }
 
-/// Creates an intermediate signed by the root in `directory`.
+/// Creates an intermediate certificate that the root in `directory` has signed.
 fn intermediate(
     directory: &Path,
     lifetime: Duration,
@@ -104,8 +105,8 @@ fn intermediate(
     Ok(Intermediate { certificate, key: signer::key_pem(&key), until: span.not_after })
 }
 
-/// Files that are removed if not all of them can be written. An incomplete CA would block the next
-/// try.
+/// Files that are removed if not all of them can be written. An incomplete CA would make the next
+/// attempt fail.
 #[derive(Default)]
 struct Written(Vec<std::path::PathBuf>);
 

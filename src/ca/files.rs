@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::CaError;
 use crate::file;
 
-/// The largest file of a CA that is read.
+/// The maximum size of a CA file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The read permission of a file.
@@ -23,7 +23,7 @@ pub(super) enum Access {
     All,
 }
 
-/// Reads a text. It may be a key, so it is wiped from memory when dropped.
+/// Reads a text file. The text may be a key, so its memory is wiped when it is dropped.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, CaError> {
     let text = file::read(path, FILE_BYTES_MAX).and_then(|bytes| {
         String::from_utf8(bytes).map_err(|error| {
@@ -34,7 +34,7 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, CaError> {
     text.map(Zeroizing::new).map_err(|error| io_error("read", path, error))
 }
 
-/// Whether the file of a CA is there. A directory that this user may not enter is an error.
+/// Whether a file of a CA exists. A directory that this user may not enter is an error.
 pub(super) fn exists(path: &Path) -> Result<bool, CaError> {
     path.try_exists().map_err(|error| match (error.kind(), path.parent()) {
         (ErrorKind::PermissionDenied, Some(directory)) => CaError::Forbidden(directory.to_owned()),
@@ -42,8 +42,8 @@ pub(super) fn exists(path: &Path) -> Result<bool, CaError> {
     })
 }
 
-/// Creates a directory that only its owner can enter. Does not change an existing one. Directories
-/// above it have the usual mode: `/etc/ringway` has files for the user of the proxy, too.
+/// Creates a directory that only its owner can enter. Does not change an existing directory. Parent
+/// directories get the usual mode, because `/etc/ringway` has files for the user of the proxy, too.
 pub(super) fn create_directory(path: &Path) -> Result<(), CaError> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(|error| io_error("create", path, error))?;
@@ -63,7 +63,7 @@ pub(super) fn write_new(path: &Path, text: &str, access: Access) -> Result<(), C
     }
 }
 
-/// Replaces a file atomically: a reader sees either the old or the new one.
+/// Replaces a file atomically: a reader gets either the old or the new contents.
 pub(super) fn replace(path: &Path, text: &str, access: Access) -> Result<(), CaError> {
     let persisted = written(path, text, access)?.persist(path);
     persisted.map(drop).map_err(|error| io_error("write", path, error.error))

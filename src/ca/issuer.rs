@@ -1,4 +1,4 @@
-//! Certificates for workloads.
+//! Issues certificates for workloads.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -16,50 +16,51 @@ use super::signer::{self, Signer};
 use super::{CaError, INTERMEDIATE_CERTIFICATE, INTERMEDIATE_KEY, ROOT_CERTIFICATE, ROOTS};
 use crate::identity::SpiffeId;
 
-/// Issues certificates with the intermediate of a CA. It needs no root key. It reads the files only
-/// once, so open a new issuer after `ringway ca renew`.
+/// Issues certificates with the intermediate of a CA. It does not need the root key. It reads the
+/// files only once, so a new issuer must be opened after `ringway ca renew`.
 #[derive(Debug)]
 pub struct Issuer(Signer);
 
 /// A request for a certificate.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The workload's ID, in the trust domain of the CA and with a path.
+    /// The SPIFFE ID of the workload. It must be in the trust domain of the CA and have a path.
     pub id: SpiffeId,
     /// DNS names for the certificate, also `*.example.com`.
     pub dns: Vec<String>,
     /// IP addresses for the certificate.
     pub ips: Vec<IpAddr>,
-    /// The lifetime in whole seconds; it never ends after the intermediate.
+    /// The lifetime. Fractions of a second are dropped. The certificate never outlives the
+    /// intermediate.
     pub lifetime: Duration,
     /// The current time.
     pub now: SystemTime,
 }
 
-/// A certificate with its key. `Debug` does not show the key, and the key is wiped from memory when
-/// dropped.
+/// A certificate with its key. `Debug` does not show the key, and the memory of the key is wiped
+/// when it is dropped.
 pub struct Issued {
     /// The certificate, and the intermediates that lead to the root.
     pub chain_pem: String,
     /// The private key: PKCS#8 in PEM.
     pub key_pem: Zeroizing<String>,
-    /// Start of its validity, a little before `now`: see [`super::CLOCK_SKEW`].
+    /// The start of the validity, a little before `now`: see [`super::CLOCK_SKEW`].
     pub not_before: SystemTime,
-    /// End of its validity.
+    /// The end of the validity.
     pub not_after: SystemTime,
 }
 
-/// The paths of a written certificate.
+/// The paths of the files of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
-    /// The certificate and its intermediates.
+    /// The file with the certificate and its intermediates.
     pub certificate: PathBuf,
-    /// The key.
+    /// The file with the private key.
     pub key: PathBuf,
 }
 
 impl Issuer {
-    /// Reads the intermediate and its key.
+    /// Reads the intermediate certificate and its key.
     ///
     /// # Errors
     /// When there is no CA, or its files cannot be read or do not match.
@@ -71,12 +72,12 @@ impl Issuer {
         Signer::open(&certificate, &directory.join(INTERMEDIATE_KEY)).map(Self)
     }
 
-    /// The trust domain: `cluster.local`.
+    /// The trust domain of the CA, for example `cluster.local`.
     pub fn trust_domain(&self) -> &str {
         self.0.trust_domain.trust_domain()
     }
 
-    /// Expiry of the intermediate and of all that it has signed.
+    /// The expiry of the intermediate. Certificates that it signs never outlive it.
     pub fn not_after(&self) -> SystemTime {
         self.0.not_after
     }
@@ -119,10 +120,10 @@ impl Issuer {
 }
 
 impl Issued {
-    /// Writes `OUT.pem` and `OUT.key`. If `out` is a directory or ends with a slash, the files get
-    /// the last part of `id` as their name. Each file is replaced atomically, the key first. A
-    /// reader between the two steps sees a pair that does not match, and reads again after the
-    /// second.
+    /// Writes `OUT.pem` and `OUT.key`. If `out` is a directory or ends with a slash, the name of
+    /// the files is the last part of `id`. Each file is replaced atomically, the key first. A
+    /// reader that reads between the two writes gets a pair that does not match, and must read
+    /// again after the second.
     ///
     /// # Errors
     /// When the files belong to a CA, or writing fails.
@@ -130,7 +131,7 @@ impl Issued {
         let prefix = if out.as_os_str().as_encoded_bytes().ends_with(b"/") || out.is_dir() {
             files::create_directory(out)?;
             let name = id.path().rsplit('/').next().unwrap_or_default();
-            // Users read these paths, so do not print ./shop.pem.
+            // These paths are shown to users, so `./` is left out.
             if out == Path::new(".") { PathBuf::from(name) } else { out.join(name) }
         } else {
             out.to_owned()
@@ -161,7 +162,7 @@ impl fmt::Debug for Issued {
 
 /// Whether writing to these paths would overwrite a file of a CA: its certificate, or a key whose
 /// certificate was moved. A workload with the name `root` can still get a certificate in another
-/// place.
+/// directory.
 fn belongs_to_a_ca(prefix: &Path, certificate: &Path) -> bool {
     let names = [ROOT_CERTIFICATE, INTERMEDIATE_CERTIFICATE, ROOTS];
     let reserved =
@@ -170,7 +171,8 @@ fn belongs_to_a_ca(prefix: &Path, certificate: &Path) -> bool {
     signer::is_ca(certificate) || (reserved && beside.any(|path| signer::is_ca(&path)))
 }
 
-/// The names of the certificate: exactly one URI, which comes first (X509-SVID, section 2).
+/// Returns the names for the certificate: exactly one URI, which comes first (X509-SVID, section
+/// 2).
 fn names(request: &Request) -> Result<Vec<SanType>, CaError> {
     let mut names = vec![SanType::URI(request.id.as_str().try_into()?)];
     for name in &request.dns {

@@ -31,24 +31,24 @@ pub const INTERMEDIATE_KEY: &str = "intermediate.key";
 /// The trust bundle for peers.
 pub const ROOTS: &str = "roots.pem";
 
-/// How long before now a certificate starts to be valid, so that a peer whose clock is behind
-/// accepts it. For a short lifetime it is a tenth of the lifetime.
+/// How long before the current time a certificate starts to be valid, so that a peer whose clock is
+/// slow accepts it. At most a tenth of the lifetime.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// Errors of the CA, with the file and advice.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
-    /// The directory holds no intermediate.
+    /// The directory has no intermediate certificate.
     #[error("there is no CA in {0}: make one with `ringway ca init --dir {0}`")]
     NoCa(PathBuf),
-    /// The directory belongs to another user.
+    /// The user of this process may not enter the directory.
     #[error(
         "permission denied: this user may not look into {0}; under systemd use the drop-in \
          ringway.service.d/ca.conf, else give the directory to the user of the proxy, or issue a \
          certificate as its owner with `ringway ca issue` and name its files"
     )]
     Forbidden(PathBuf),
-    /// The root's key is needed but missing.
+    /// The root's private key is needed but missing.
     #[error("{0} is missing: bring the root's key back, or make a new CA in another directory")]
     NoRootKey(PathBuf),
     /// `init` would have to overwrite a file.
@@ -65,35 +65,35 @@ pub enum CaError {
     Io {
         /// The failed operation: `read`, `write`, `create`.
         what: &'static str,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The system's error.
+        /// The error of the system.
         error: io::Error,
     },
     /// The file does not hold a usable CA certificate or CA private key.
     #[error("{path} {problem}")]
     Unusable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The problem, with advice.
+        /// The problem with the file, and advice.
         problem: &'static str,
     },
     /// The key does not belong to the certificate.
     #[error("{key} is not the key of {certificate}: put a matching pair there")]
     Mismatch {
-        /// The certificate.
+        /// The path of the certificate.
         certificate: PathBuf,
-        /// The key.
+        /// The path of the key.
         key: PathBuf,
     },
     /// The signing certificate has expired.
     #[error("{path} has ended at {ended}: {remedy}")]
     Ended {
-        /// The certificate.
+        /// The path of the certificate.
         path: PathBuf,
-        /// The expiry (RFC 3339).
+        /// The time of the expiry (RFC 3339).
         ended: String,
-        /// Advice.
+        /// Advice for the operator.
         remedy: &'static str,
     },
     /// The ID is in another trust domain.
@@ -114,7 +114,7 @@ pub enum CaError {
     /// The CA's name is not valid for a certificate.
     #[error("the CA's name must have 1 to 50 characters")]
     Name,
-    /// The lifetime is zero, or ends after the latest time that a certificate can hold.
+    /// The lifetime is zero, or the end is later than a certificate can express.
     #[error("this lifetime is impossible: write 24h, for example")]
     Lifetime,
     /// Signing failed.
@@ -125,9 +125,9 @@ pub enum CaError {
     Random,
 }
 
-/// The time to renew a certificate: at half of its lifetime, plus or minus up to a tenth, so that
-/// workloads that started together do not renew together. At least four tenths of the lifetime
-/// remain for retries. `jitter` is a random number from 0 to 1.
+/// Returns the time to renew a certificate: half of its lifetime, plus or minus a random part of up
+/// to a tenth, so that workloads that started together do not renew together. At least four tenths
+/// of the lifetime remain for retries. `jitter` is a random number from 0 to 1.
 pub fn renew_at(not_before: SystemTime, not_after: SystemTime, jitter: f64) -> SystemTime {
     let life = not_after.duration_since(not_before).unwrap_or_default();
     let jitter = if jitter.is_nan() { 0.5 } else { jitter.clamp(0.0, 1.0) };

@@ -17,20 +17,20 @@ use crate::identity::SpiffeId;
 
 /// A CA certificate with its key. Its `Debug` does not show the key.
 pub(super) struct Signer {
-    /// The certificates of the file, without its other contents.
+    /// All certificates of the file, without its other contents.
     pub chain_pem: String,
     /// The trust domain of the CA.
     pub trust_domain: SpiffeId,
-    /// The name.
+    /// The common name of the CA's subject.
     pub common_name: String,
-    /// The end of its validity. It signs no certificate that is valid for longer.
+    /// The end of the validity. The CA signs no certificate that is valid for longer.
     pub not_after: SystemTime,
     issuer: rcgen::Issuer<'static, KeyPair>,
     path: PathBuf,
 }
 
 impl Signer {
-    /// Reads a certificate and its key.
+    /// Reads a CA certificate and its key.
     pub(super) fn open(certificate: &Path, key: &Path) -> Result<Self, CaError> {
         let unusable = |problem| CaError::Unusable { path: certificate.to_owned(), problem };
         let text = files::read(certificate)?;
@@ -63,7 +63,7 @@ impl Signer {
         })
     }
 
-    /// Signs a certificate. The dates of `params` are those of `span`, from [`Signer::span`].
+    /// Signs a certificate for `key`. Its validity is `span`, which comes from [`Signer::span`].
     pub(super) fn sign(
         &self,
         mut params: CertificateParams,
@@ -75,7 +75,8 @@ impl Signer {
         Ok(params.signed_by(key, &self.issuer)?.pem())
     }
 
-    /// The validity of a certificate with this lifetime. It never ends after the CA.
+    /// Returns the validity of a certificate with this lifetime. It never ends after that of the
+    /// CA.
     pub(super) fn span(
         &self,
         now: SystemTime,
@@ -108,7 +109,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Starts a little before now: see [`CLOCK_SKEW`].
+    /// Creates a validity that starts a little before `now`: see [`CLOCK_SKEW`].
     pub(super) fn new(now: SystemTime, lifetime: Duration) -> Result<Self, CaError> {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = UNIX_EPOCH + Duration::from_secs(since);
@@ -120,7 +121,7 @@ impl Span {
     }
 }
 
-/// Writes the dates and a random serial number.
+/// Sets the validity and a random serial number.
 pub(super) fn dated(params: &mut CertificateParams, span: &Span) -> Result<(), CaError> {
     params.not_before = date(span.not_before)?;
     params.not_after = date(span.not_after)?;
@@ -128,9 +129,9 @@ pub(super) fn dated(params: &mut CertificateParams, span: &Span) -> Result<(), C
     Ok(())
 }
 
-/// The parameters of a SPIFFE CA certificate (X509-SVID, sections 2 and 4): the trust domain is its
-/// only URI, and it may sign certificates and revocation lists. `path_length` is the number of CAs
-/// allowed below it.
+/// Returns the parameters of a SPIFFE CA certificate (X509-SVID, sections 2 and 4): the trust
+/// domain is its only URI, and it may sign certificates and revocation lists. `path_length` is the
+/// number of CA certificates allowed below it.
 pub(super) fn ca_params(
     name: &str,
     trust_domain: &SpiffeId,
@@ -154,18 +155,18 @@ pub(super) fn is_ca(path: &Path) -> bool {
     })
 }
 
-/// Creates an ECDSA key on P-256: every peer supports it, and it is fast.
+/// Creates an ECDSA key on P-256, because every peer supports this curve and it is fast.
 pub(super) fn new_key() -> Result<KeyPair, CaError> {
     Ok(KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?)
 }
 
-/// A key as PKCS#8, wiped from memory when it is dropped.
+/// Returns a key as PKCS#8 in PEM. Its memory is wiped when it is dropped.
 pub(super) fn key_pem(key: &KeyPair) -> Zeroizing<String> {
     Zeroizing::new(key.serialize_pem())
 }
 
-/// 16 random bytes (RFC 5280, 4.1.2.2: positive, at most 20). The first two bits are fixed, so
-/// that the number is positive and always of the same length.
+/// Creates a serial number of 16 random bytes (RFC 5280 4.1.2.2: positive, at most 20 bytes). The
+/// first two bits are fixed, so that the number is positive and always of the same length.
 fn random_serial() -> Result<SerialNumber, CaError> {
     let mut serial = [0; 16];
     aws_lc_rs::rand::fill(&mut serial).map_err(|_| CaError::Random)?;
@@ -179,7 +180,7 @@ fn date(at: SystemTime) -> Result<OffsetDateTime, CaError> {
     OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| CaError::Lifetime)
 }
 
-/// The only URI of the certificate, if it is the ID of a trust domain.
+/// Returns the URI of the certificate, if it is the only one and the ID of a trust domain.
 fn trust_domain_of(certificate: &X509Certificate<'_>) -> Option<SpiffeId> {
     let names = &certificate.subject_alternative_name().ok()??.value.general_names;
     let mut uris = names.iter().filter_map(|name| match name {

@@ -1,4 +1,5 @@
-//! Tests a CA from its creation to its workload certificates. Another parser reads them back.
+//! Tests a CA from its creation to its workload certificates. A second X.509 parser checks the
+//! result.
 
 use std::fs;
 use std::path::Path;

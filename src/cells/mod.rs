@@ -1,12 +1,13 @@
-//! Counters that cost a plain add. Each worker writes its own cells; the control thread sums them
-//! on scrape.
+//! Counters that need no lock and no atomic addition. Each worker writes its own cells, and the
+//! control thread sums them when the metrics are read.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A monotonic count or a gauge. Only one worker writes it; every thread may read it.
+/// A monotonic counter or a gauge. Only one worker writes it; every thread may read it.
 ///
-/// Adding is a load and a store, not a locked add. This is exact because there is only one writer.
+/// An addition is a load and a store, not a locked operation. This is exact because there is only
+/// one writer.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
@@ -56,7 +57,7 @@ pub struct PerWorker<T> {
 struct Padded<T>(T);
 
 impl<T: Default> PerWorker<T> {
-    /// Cells for `workers` workers, all zero.
+    /// Creates cells for `workers` workers, all zero.
     pub fn new(workers: usize) -> Self {
         Self { cells: OnceLock::new(), workers: workers.max(1) as u32 }
     }
@@ -79,19 +80,19 @@ impl<T> PerWorker<T> {
         self.workers as usize
     }
 
-    /// All cells, worker 0 first; none before the first use.
+    /// All cells, worker 0 first. Empty before the first use.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.cells.get().into_iter().flatten().map(|padded| &padded.0)
     }
 
-    /// The sum over all workers of one count.
+    /// The sum of one counter over all workers.
     pub fn sum(&self, count: impl Fn(&T) -> &Count) -> u64 {
         self.iter().map(|cells| count(cells).value()).fold(0, u64::wrapping_add)
     }
 }
 
-/// Upper bounds of the latency buckets in milliseconds. They are Envoy's bounds, so dashboards
-/// still work. The last, implicit bucket is +Inf.
+/// Upper bounds of the latency buckets, in milliseconds. They are Envoy's bounds, so dashboards for
+/// Envoy work unchanged. The last bucket (+Inf) is not in the list.
 pub const LATENCY_BUCKETS_MS: [f64; 19] = [
     0.5,
     1.0,

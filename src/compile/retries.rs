@@ -8,8 +8,8 @@ use super::suggestion::value_suggestion;
 use super::{Compiler, methods};
 use crate::model::{self, Action, Item, Model};
 use crate::resilience::{
-    ATTEMPTS, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT, Condition,
-    REPLAY_BYTES, RetryPolicy,
+    ATTEMPTS, AttemptCount, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT,
+    Condition, REPLAY_BYTES, RetryPolicy,
 };
 
 /// The names of the services to which rules with a retry policy forward.
@@ -63,6 +63,10 @@ pub(super) fn policy(
         budget_min: value.budget_min.unwrap_or(BUDGET_MIN),
         methods: (!value.methods.is_empty()).then(|| methods(compiler, &value.methods)),
         replay_bytes: value.replay_bytes.unwrap_or(REPLAY_BYTES),
+        attempt_count: AttemptCount {
+            in_request: value.attempt_count_in_request,
+            in_response: value.attempt_count_in_response,
+        },
     })
 }
 

@@ -27,7 +27,7 @@ use crate::error::plain;
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
 use crate::runtime::core::WorkerCells;
-use crate::runtime::heap;
+use crate::runtime::memory;
 use crate::runtime::ring;
 use crate::snapshot::{DrainStep, OutboundDrain};
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
@@ -151,7 +151,7 @@ async fn serve(
     if let Some(install) = interception {
         control.capture(install)?;
     }
-    heap::give_back();
+    memory::give_back();
     Box::pin(control.until_told_to_end()).await
 }
 
@@ -255,7 +255,7 @@ impl Control {
                 _ = inspection.tick() => {
                     let snapshot = self.applier.status.known().snapshot.clone();
                     self.worn.look(snapshot.iter().flat_map(|s| &s.certificates));
-                    heap::give_back();
+                    memory::give_back();
                 }
                 () = self.watch.changed() => self.reload(false).await,
                 () = self.applier.shifts.due() => self.applier.shifts.tick(),
@@ -268,7 +268,7 @@ impl Control {
                     self.applier.resolutions.key_sets.insert(url, keys);
                     self.applier.apply_again().await;
                     self.retry.after(self.need());
-                    heap::give_back();
+                    memory::give_back();
                 }
                 report = self.applier.reports.recv() => {
                     let Some(report) = report else {
@@ -287,7 +287,7 @@ impl Control {
         self.manager.reloading();
         let applied = self.reload_files(force).await;
         self.retry.after(self.need());
-        heap::give_back();
+        memory::give_back();
         if let Some(Applied { names, gone_after, key_sources, admin, dns }) = applied {
             self.renewal = Renewal::of(&self.applier.loaded.materials);
             self.lookups.outward().set_mark(dns.mark);

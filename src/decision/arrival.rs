@@ -1,4 +1,4 @@
-//! Whether a captured connection may be served at all.
+//! Decides whether a captured connection may be served at all.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,8 +6,8 @@ use crate::mesh::{Capture, CaptureError};
 use crate::net::Bind;
 use crate::snapshot::Snapshot;
 
-/// The reason why a captured connection from `peer` to `original` is not served, if there is one.
-/// `is_local` says whether an address belongs to this host.
+/// Returns the reason why a captured connection from `peer` to `original` must not be served.
+/// `None` if it may be served. `is_local` returns whether an address belongs to this host.
 pub fn capture_error(
     capture: &Capture,
     snapshot: &Snapshot,
@@ -21,8 +21,8 @@ pub fn capture_error(
     capture.excludes(peer, original).then_some(CaptureError::Excluded)
 }
 
-/// Whether a listener of this proxy has this address. `is_local` says whether an address belongs to
-/// this host.
+/// Whether a listener of this proxy has this address. `is_local` returns whether an address belongs
+/// to this host.
 fn is_ours(address: SocketAddr, snapshot: &Snapshot, is_local: impl Fn(IpAddr) -> bool) -> bool {
     let binds = snapshot.listeners.iter().flat_map(|listener| &listener.binds);
     binds.into_iter().any(|bind| match bind {

@@ -1,7 +1,7 @@
 //! Decides about a client's connection and its requests: the rule, the service, and whether they
-//! may pass. Pure: no I/O, no clock, no counters.
+//! are allowed. Pure: no I/O, no clock, no counters.
 //!
-//! The proxy and `ringway explain` call the same functions, so `explain` tells the truth.
+//! The proxy and `ringway explain` call the same functions, so `explain` shows what the proxy does.
 
 mod arrival;
 mod path;
@@ -25,10 +25,10 @@ use crate::snapshot::{Listener, Snapshot};
 /// A client's connection to a listener.
 #[derive(Clone, Copy)]
 pub struct Client<'a> {
-    /// The listener.
+    /// The listener that accepted the connection.
     pub listener: &'a Listener,
-    /// The SPIFFE ID that the client has proven. For captured outbound traffic, it is the identity
-    /// of this workload.
+    /// The verified SPIFFE ID of the client. For captured outbound traffic, it is the identity of
+    /// this workload.
     pub identity: Option<&'a str>,
     /// The client's address. `None` means a Unix-domain socket.
     pub ip: Option<IpAddr>,
@@ -36,9 +36,10 @@ pub struct Client<'a> {
     pub scheme: &'static str,
     /// The local port of the connection, or its original destination port; 0 if there is none.
     pub port: u16,
-    /// The original destination of a captured connection.
+    /// The original destination of a captured connection. `None` means not captured.
     pub original: Option<SocketAddr>,
-    /// The connection came without TLS to a port that requires mutual TLS. Only probes may pass.
+    /// Whether the connection came without TLS to a port that requires mutual TLS. Such a
+    /// connection may make only health checks.
     pub probes_only: bool,
 }
 
@@ -51,8 +52,8 @@ pub struct Routed<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// The rule for a request: a route or, for a captured connection, the rule of its original
-    /// destination.
+    /// Returns the rule for a request: a route or, for a captured connection, the rule of its
+    /// original destination.
     pub fn rule(&self, request: HeadView<'_>) -> Routed<'a> {
         let of = |rule| Routed { rule, is_unknown: false };
         let port = self.default_port(request);
@@ -74,8 +75,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The port of a host without a port. It is the default port of the client's scheme, which a
-    /// trusted proxy may report.
+    /// Returns the port for a host without a port: the default port of the client's scheme. A
+    /// trusted proxy may report this scheme.
     pub fn default_port(&self, request: HeadView<'_>) -> u16 {
         let reported = forwarded::scheme(request, self.listener.trusted_hops);
         match reported.unwrap_or(self.scheme) {
@@ -84,13 +85,14 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The capture settings and the original destination of a captured connection.
+    /// Returns the capture settings and the original destination. `None` if the connection was not
+    /// captured.
     pub fn captured(&self) -> Option<(&'a Capture, SocketAddr)> {
         Some((self.listener.capture()?, self.original?))
     }
 
-    /// The service of `to`. Captured traffic to an original destination has the service that owns
-    /// the address, or the service for unknown destinations.
+    /// Returns the service of the destination `to`. For captured traffic to its original
+    /// destination: the service that has this address, or the service for unknown destinations.
     pub fn service(&self, snapshot: &'a Snapshot, to: Destination) -> Option<&'a Arc<Service>> {
         if to != Destination::ORIGINAL {
             return snapshot.services.get(to.service as usize);
@@ -109,18 +111,18 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The protocol of a captured connection, if the port or the destination's service declares
-    /// it. `None` means that the first bytes decide.
+    /// Returns the protocol that the port or the destination's service declares for a captured
+    /// connection. `None` means that the protocol must be detected from the first bytes.
     pub fn declared(&self, service: Option<&Service>) -> Option<Declared> {
         let (capture, original) = self.captured()?;
         let is_tcp = service.is_some_and(|service| service.protocol == Protocol::Tcp);
         capture.declared(original.port()).or_else(|| is_tcp.then_some(Declared::Tcp))
     }
 
-    /// Whether a request is a probe, which needs no identity and no authorization.
+    /// Whether a request is a health check, which needs no identity and no authorization.
     ///
     /// # Errors
-    /// When only probes may pass and the request is not a probe.
+    /// When only health checks are allowed and the request is not one.
     pub fn is_probe(&self, request: HeadView<'_>) -> Result<bool, Refusal> {
         let Some((capture, original)) = self.captured() else { return Ok(false) };
         let reads = matches!(request.head.method, Method::Get | Method::Head);
@@ -131,7 +133,7 @@ impl<'a> Client<'a> {
     }
 
     /// Evaluates the authorization rules for traffic to `service`, which is empty when the proxy
-    /// answers itself. `request` is `None` for an L4 connection.
+    /// itself responds. `request` is `None` for an L4 connection.
     pub fn authorize<'p, 'r>(
         &self,
         policies: &'p Policies,
@@ -146,7 +148,7 @@ impl<'a> Client<'a> {
         policies.decide(&peer, &target)
     }
 
-    /// The values that authorization rules compare.
+    /// Returns the values that authorization rules compare.
     pub fn facts<'r>(
         &self,
         service: &'r str,
@@ -171,10 +173,10 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Whether a captured CONNECT passes without a route. It passes if it is outbound, no service has
-/// its original destination and no route has its host. Then it usually goes to a proxy that the
-/// workload uses. A CONNECT to a known service is refused: the endpoint may answer 2xx as to an
-/// ordinary request, and then no rule would check the requests in the tunnel.
+/// Whether a captured CONNECT is forwarded without a route. It is forwarded if it is outbound, no
+/// service has its original destination and no route has its host. It usually goes to a proxy that
+/// the workload uses. A CONNECT to a known service is refused: if the endpoint responds with 2xx as
+/// to an ordinary request, no rule would check the requests in the tunnel.
 fn passes_connect(
     capture: &Capture,
     original: SocketAddr,
@@ -186,27 +188,27 @@ fn passes_connect(
         && !capture.routes.knows_host(request, port)
 }
 
-/// The requirement of a token for a request: the rule's, or else the service's.
+/// Returns the token requirement for a request: that of the rule, or else that of the service.
 pub fn demanded<'r>(rule: &'r Rule, service: Option<&'r Service>) -> Option<&'r Requirement> {
     rule.jwt.as_deref().or_else(|| service?.jwt.as_deref())
 }
 
-/// Checks whether opaque bytes may go to `service` without a token. `rule` is the rule that leads
-/// there, if there is one.
+/// Checks whether opaque bytes may be forwarded to `service` without a token. `rule` is the rule
+/// that selected the service, if there is one.
 ///
 /// # Errors
-/// When a token is required: bytes cannot carry one.
+/// When a token is required, because opaque bytes cannot carry a token.
 pub fn check_bytes(rule: Option<&Rule>, service: &Service) -> Result<(), Refusal> {
     let demands = service.jwt.is_some() || rule.is_some_and(|rule| rule.jwt.is_some());
     if demands { Err(NO_TOKEN) } else { Ok(()) }
 }
 
-/// The refusal of a request without a valid token.
+/// Returns the refusal of a request without a valid token.
 pub fn no_token(rejection: Rejection) -> Refusal {
     Refusal { status: 401, flag: Flag::Unauthorized, detail: rejection.detail() }
 }
 
-/// The answer to a denied client. Only the log names the rule.
+/// The refusal of a request that an authorization rule denies. Only the log names the rule.
 pub const DENIED: Refusal =
     Refusal { status: 403, flag: Flag::Unauthorized, detail: "access denied by policy" };
 
@@ -217,7 +219,7 @@ pub const UNKNOWN: Refusal = Refusal {
     detail: "no route and no service has this destination, and unknown destinations are denied",
 };
 
-/// The refusal of plain text on a port that requires mutual TLS.
+/// The refusal of a connection without TLS on a port that requires mutual TLS.
 pub const MEMBERS_ONLY: Refusal =
     Refusal { status: 403, flag: Flag::Unauthorized, detail: "this port requires mutual TLS" };
 

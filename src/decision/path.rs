@@ -1,15 +1,15 @@
-//! The path of a request in its normal form.
+//! Normalises the path of a request.
 
 use crate::authz::{EscapedSlashes, Normal, path};
 use crate::error::Refusal;
 use crate::message::{Head, Span};
 
-/// Normalises the path of a request in place, so that rules, routes and the endpoint see the same
-/// path. The normal form is never longer. `data` is the part of the head's block from `offset` on,
-/// and holds the whole head. `scratch` is overwritten.
+/// Normalises the path of a request in place, so that routes, authorization rules and the endpoint
+/// use the same path. The normalised path is never longer. `data` is the part of the head's block
+/// from `offset` on, and contains the complete head. `scratch` is overwritten.
 ///
 /// # Errors
-/// 400 for a path that has no normal form.
+/// 400 for a path that cannot be normalised.
 pub fn normalise(
     slashes: EscapedSlashes,
     head: &mut Head,

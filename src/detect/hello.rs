@@ -1,12 +1,12 @@
 //! Parses the TLS ClientHello: the server name and the protocols that the client offers.
 //!
-//! It is read but not answered; another module terminates TLS. Only the two needed extensions are
-//! parsed, and nothing else is checked.
+//! This module only reads the ClientHello; another module terminates TLS. Only the two needed
+//! extensions are parsed, and nothing else is checked.
 
 use super::Answer;
 
-/// The maximum number of bytes of a ClientHello with its records. Real ones have 0.2 to 2 KiB;
-/// large key shares need more.
+/// The maximum number of bytes of a ClientHello, without its record headers. A usual ClientHello
+/// has 0.2 to 2 KiB; large key shares need more.
 pub const HELLO_BYTES_MAX: usize = 16 * 1024;
 
 /// The contents of a ClientHello.
@@ -21,13 +21,13 @@ pub struct ClientHello {
 /// The reason why bytes are not a ClientHello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HelloError {
-    /// The record layer is broken.
+    /// The bytes are not TLS handshake records.
     #[error("no TLS handshake records")]
     Records,
     /// The message is not a ClientHello, or contradicts its own lengths.
     #[error("a malformed ClientHello")]
     Malformed,
-    /// It is larger than [`HELLO_BYTES_MAX`].
+    /// The ClientHello is larger than [`HELLO_BYTES_MAX`].
     #[error("a ClientHello of more than 16 KiB")]
     TooLarge,
 }
@@ -35,7 +35,7 @@ pub enum HelloError {
 /// Parses the ClientHello at the start of `bytes`. It may span several records.
 ///
 /// # Errors
-/// [`HelloError`], as soon as more bytes cannot make it valid.
+/// [`HelloError`], as soon as no further bytes can make the ClientHello valid.
 pub fn client_hello(bytes: &[u8]) -> Result<Answer<ClientHello>, HelloError> {
     let mut message = Vec::new();
     let mut rest = bytes;
@@ -66,10 +66,11 @@ pub fn client_hello(bytes: &[u8]) -> Result<Answer<ClientHello>, HelloError> {
     }
 }
 
-/// The largest payload of a plain record (RFC 8446 5.1).
+/// The largest payload of an unencrypted record (RFC 8446 5.1).
 const RECORD_BYTES_MAX: usize = 1 << 14;
 
-/// The length of the whole handshake message, once its header has arrived.
+/// Returns the length of the handshake message with its header. `None` until the header has
+/// arrived.
 fn message_bytes(message: &[u8]) -> Result<Option<usize>, HelloError> {
     if message.first().is_some_and(|&kind| kind != 1) {
         return Err(HelloError::Malformed);
@@ -82,8 +83,8 @@ fn message_bytes(message: &[u8]) -> Result<Option<usize>, HelloError> {
     }
 }
 
-/// The body of the message (RFC 8446 4.1.2): version, random, session, suites, compression,
-/// extensions.
+/// Parses the body of the message (RFC 8446 4.1.2): version, random, session id, cipher suites,
+/// compression methods, extensions.
 fn body(bytes: &[u8]) -> Option<ClientHello> {
     let mut reader = Reader(bytes);
     reader.take(2 + 32)?;
@@ -110,7 +111,7 @@ fn body(bytes: &[u8]) -> Option<ClientHello> {
     Some(hello)
 }
 
-/// The host name. It is the only defined kind of name (RFC 6066 3).
+/// Parses the host name, the only kind of server name that is defined (RFC 6066 3).
 fn server_name(mut content: Reader<'_>) -> Option<Option<Box<str>>> {
     let mut names = Reader(content.vector16()?);
     let mut found = None;
@@ -139,7 +140,7 @@ fn alpn(mut content: Reader<'_>) -> Option<Vec<Box<[u8]>>> {
     Some(found)
 }
 
-/// Takes bytes from the front. `None` if there are too few.
+/// Takes bytes from the front of a slice. `None` if there are too few.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -171,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    /// The ClientHello of rustls for `name`, as one record.
+    /// Returns a ClientHello of rustls for `name`, as one record.
     fn real(name: &str, alpn: &[&[u8]]) -> Vec<u8> {
         let mut config = rustls::ClientConfig::builder_with_provider(crate::tls::PROVIDER.clone())
             .with_safe_default_protocol_versions()
@@ -186,7 +187,7 @@ mod tests {
         bytes
     }
 
-    /// The same message in records of `portion` bytes.
+    /// Splits the message into records of `portion` bytes.
     fn in_portions(bytes: &[u8], portion: usize) -> Vec<u8> {
         let mut out = Vec::new();
         for part in bytes[5..].chunks(portion) {
@@ -197,7 +198,7 @@ mod tests {
         out
     }
 
-    /// Parses `bytes` byte by byte: every answer is "more" until the last byte.
+    /// Parses `bytes` byte by byte. The answer must be `NeedMore` until the last byte.
     fn dripped(bytes: &[u8]) -> ClientHello {
         for end in 0..bytes.len() {
             assert_eq!(client_hello(&bytes[..end]), Ok(Answer::NeedMore), "at {end}");

@@ -1,7 +1,7 @@
-//! Detects the protocol of a connection from its first bytes. Pure: takes bytes, returns an answer
-//! or "more".
+//! Detects the protocol of a connection from its first bytes. Pure: takes bytes, and returns an
+//! answer or asks for more bytes.
 //!
-//! Detection consumes no bytes. The later code reads the connection from its first byte.
+//! Detection consumes no bytes: the protocol's own code reads the connection from its first byte.
 
 mod hello;
 
@@ -9,8 +9,8 @@ pub use hello::{ClientHello, HELLO_BYTES_MAX, HelloError, client_hello};
 
 use crate::http2::PREFACE;
 
-/// Detection does not wait for longer first lines. The HTTP/1 parser refuses them with the right
-/// status.
+/// The maximum length of a first line that detection waits for. A longer line counts as HTTP/1, and
+/// the HTTP/1 parser refuses it with the right status.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
 
 /// The protocol of a connection.
@@ -27,15 +27,15 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// All of them, in the order of [`Protocol::index`].
+    /// All protocols, in the order of [`Protocol::index`].
     pub const ALL: [Self; 4] = [Self::Tls, Self::Http1, Self::Http2, Self::Opaque];
 
-    /// Position in [`Protocol::ALL`].
+    /// The position in [`Protocol::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// The name in metrics.
+    /// The value of the metric label.
     pub fn label(self) -> &'static str {
         match self {
             Self::Tls => "tls",
@@ -46,7 +46,7 @@ impl Protocol {
     }
 }
 
-/// The result for the bytes so far.
+/// The result of detection for the bytes that have arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<T> {
     /// The final answer.
@@ -55,8 +55,8 @@ pub enum Answer<T> {
     NeedMore,
 }
 
-/// Detects the protocol from `bytes`. More bytes never change a final answer. It needs a whole
-/// first line for HTTP/1 and six bytes for TLS.
+/// Detects the protocol from `bytes`. More bytes never change a final answer. The answer needs the
+/// complete first line for HTTP/1, and six bytes for TLS.
 pub fn protocol(bytes: &[u8]) -> Answer<Protocol> {
     if bytes.is_empty() {
         return Answer::NeedMore;
@@ -75,8 +75,8 @@ pub fn protocol(bytes: &[u8]) -> Answer<Protocol> {
     request_line(bytes)
 }
 
-/// Whether `bytes` start with a handshake record that contains a ClientHello: type 22, major
-/// version 3, and message type 1 after the record's length. `None`: too few bytes.
+/// Whether `bytes` start with a handshake record that contains a ClientHello: record type 22, major
+/// version 3, and message type 1 after the record's length. `None` means too few bytes.
 fn tls_beginning(bytes: &[u8]) -> Option<bool> {
     let fits = |at: usize, fits: fn(u8) -> bool| bytes.get(at).is_none_or(|&byte| fits(byte));
     // Clients write version 3.1 or 3.3 in the first record, whatever version they use (RFC 8446
@@ -92,7 +92,7 @@ fn tls_beginning(bytes: &[u8]) -> Option<bool> {
     }
 }
 
-/// Whether `bytes` start with a request line: a method, a target and the version.
+/// Decides whether `bytes` start with a request line: a method, a target and the version.
 fn request_line(bytes: &[u8]) -> Answer<Protocol> {
     let opaque = Answer::Known(Protocol::Opaque);
     // Ignore empty lines before a request (RFC 9112 2.2).
@@ -127,14 +127,14 @@ fn request_line(bytes: &[u8]) -> Answer<Protocol> {
     }
 }
 
-/// The end of a request line, before the minor version.
+/// The last part of a request line, up to the minor version.
 const HTTP_1: &[u8] = b" HTTP/1.";
 
-/// The longest method; the longest registered one has 17 bytes.
+/// The maximum length of a method. The longest registered method has 17 bytes.
 const METHOD_BYTES_MAX: usize = 32;
 
-/// Whether a method may contain this byte. RFC 9110 9.1 allows any token, but other bytes are not
-/// in use, and the shorter list recognises opaque protocols earlier.
+/// Whether a method may contain this byte. RFC 9110 9.1 allows every byte of a token. The smaller
+/// set is enough for the methods in use, and detects opaque protocols earlier.
 fn is_method_byte(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_')
 }

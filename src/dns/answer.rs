@@ -7,10 +7,10 @@ use hickory_proto::op::{Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-/// The TTL of answers in seconds. It is short because a reload may change them.
+/// The TTL of answers, in seconds. It is short because a reload may change the addresses.
 pub const TTL_S: u32 = 5;
 
-/// Names of services and their virtual addresses.
+/// The virtual addresses of services, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Directory(HashMap<Box<str>, Vec<IpAddr>>);
 
@@ -31,18 +31,18 @@ impl Directory {
     }
 }
 
-/// The result for a query.
+/// How to handle a DNS query.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The answer.
+    /// Respond with these bytes.
     Here(Vec<u8>),
-    /// Forward the query.
+    /// Forward the query to a DNS server.
     Elsewhere,
-    /// The bytes are not a query. There is no answer.
+    /// Ignore the bytes, because they are not a DNS query.
     Nothing,
 }
 
-/// Handles the query `bytes`.
+/// Decides how to handle the query `bytes`. Responds for services in `directory`.
 pub fn answer(bytes: &[u8], directory: &Directory) -> Answer {
     let Ok(query) = Message::from_vec(bytes) else { return Answer::Nothing };
     if query.metadata.message_type != MessageType::Query {
@@ -57,7 +57,7 @@ pub fn answer(bytes: &[u8], directory: &Directory) -> Answer {
         RecordType::A => address.is_ipv4(),
         RecordType::AAAA => address.is_ipv6(),
         RecordType::ANY => true,
-        // The name exists but has no record of that type.
+        // The name exists, but it has no record of the requested type.
         _ => false,
     };
     let record = |address: &IpAddr| {
@@ -72,7 +72,8 @@ pub fn answer(bytes: &[u8], directory: &Directory) -> Answer {
     reply.to_vec().map_or(Answer::Nothing, Answer::Here)
 }
 
-/// The answer if no resolver responded. The client may try another server.
+/// Returns a SERVFAIL response to the query `bytes`, for a query that no DNS server has answered.
+/// The client may try another server. `None` if `bytes` are not a DNS message.
 pub fn failure(bytes: &[u8]) -> Option<Vec<u8>> {
     let query = Message::from_vec(bytes).ok()?;
     let mut reply = response_to(&query);

@@ -1,4 +1,4 @@
-//! The known addresses of a name: those of its last answers, and since when it has had none.
+//! The addresses in use for a DNS name, and since when the name has had no addresses.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -8,15 +8,15 @@ use super::Family;
 /// The result of a lookup of one family of addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// The addresses, and how long they are valid.
+    /// The addresses, and how long they are valid (their TTL).
     Addresses(Vec<IpAddr>, Duration),
-    /// A server answered that there are none.
+    /// A server answered that the name has no addresses of the family.
     None,
     /// No server answered. The text is the reason.
     Failed(String),
 }
 
-/// The addresses of a name.
+/// The addresses in use for a DNS name.
 #[derive(Debug, Default)]
 pub struct KnownAddresses {
     by_family: [Vec<IpAddr>; 2],
@@ -25,11 +25,12 @@ pub struct KnownAddresses {
 }
 
 impl KnownAddresses {
-    /// Takes the results of a lookup, one for each family in the order of [`Family::ALL`]; `None`
-    /// means that the family is not wanted. Returns the addresses if they have changed.
+    /// Records the results of a lookup, one for each family in the order of [`Family::ALL`]. `None`
+    /// means that the family is not wanted. Returns the addresses to use if they have changed.
     ///
     /// A family whose lookup failed keeps its addresses. When the name has no addresses any more,
-    /// its last addresses stay for `gone_after`: a server may not know a name for a moment.
+    /// its last addresses stay in use for `gone_after`, because a DNS server may lose a name for a
+    /// moment.
     pub fn hear(
         &mut self,
         found: &[Option<Found>; 2],
@@ -80,7 +81,8 @@ impl KnownAddresses {
     }
 
     /// For a name that has lost its addresses: the time until its last addresses are dropped.
-    /// `None` if no such time runs, or if it has passed and lookups have failed since then.
+    /// `None` if the name has addresses, if its last addresses are dropped already, or if the time
+    /// has passed but lookups have failed since then.
     pub fn goes_in(&self, now: Instant, gone_after: Duration) -> Option<Duration> {
         let since = self.gone_since.filter(|_| !self.is_empty())?;
         Some((since + gone_after).saturating_duration_since(now)).filter(|left| !left.is_zero())
@@ -88,7 +90,7 @@ impl KnownAddresses {
 }
 
 impl Family {
-    /// The place of the family in [`Family::ALL`].
+    /// The position in [`Family::ALL`].
     pub fn index(self) -> usize {
         usize::from(self == Self::Ipv6)
     }
@@ -122,7 +124,7 @@ mod tests {
             (3, [some("10.0.0.2"), failed()], ips(&["10.0.0.2", "::1"])),
             (4, [failed(), none()], ips(&["10.0.0.2"])),
             (5, [failed(), failed()], None),
-            // Half an answer does not say that the name is gone.
+            // One lookup failed, so the name may still have addresses.
             (6, [none(), failed()], None),
             (7, [none(), none()], None),
             (8, [failed(), failed()], None),
@@ -130,7 +132,7 @@ mod tests {
             (37, [none(), none()], ips(&[])),
             (38, [none(), none()], None),
             (39, [some("10.0.0.3"), none()], ips(&["10.0.0.3"])),
-            // The time begins again.
+            // The time of `gone_after` begins again.
             (40, [none(), none()], None),
             (69, [none(), none()], None),
             (69, [some("10.0.0.3"), none()], None),

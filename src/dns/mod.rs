@@ -17,11 +17,11 @@ pub use system::SystemSettings;
 /// The settings of the resolver.
 #[derive(Clone, Debug)]
 pub struct DnsPlan {
-    /// The listening address. `None` turns it off.
+    /// The address on which the resolver listens. `None` turns the resolver off.
     pub bind: Option<SocketAddr>,
-    /// The names that it answers.
+    /// The names that the resolver answers itself.
     pub directory: Directory,
-    /// The mark of all that the control thread sends for itself: forwarded queries, lookups,
-    /// fetches of token keys. 0 where no traffic is captured.
+    /// The SO_MARK of the sockets that the control thread opens for forwarded DNS queries, its own
+    /// lookups, and fetches of token keys. 0 if no traffic is captured.
     pub mark: u32,
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 
-/// A family of addresses.
+/// A family of IP addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4: A records.
@@ -15,7 +15,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both families.
+    /// Both families, in the order of [`Family::index`].
     pub const ALL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
 
     /// Whether `ip` is of this family.
@@ -38,13 +38,13 @@ pub enum Response {
     Addresses(Vec<IpAddr>, u32),
     /// The name does not exist, or it has no address of the family (RFC 2308).
     None,
-    /// The response did not fit. Ask again over TCP.
+    /// The response did not fit into a datagram. The query must be sent again over TCP.
     Truncated,
-    /// The server did not answer the question. The text says why.
+    /// The server did not answer the query. The text is the reason.
     Failed(String),
 }
 
-/// A query for the addresses of `name`. Returns `None` if `name` is not a DNS name.
+/// Encodes a query for the addresses of `name`. Returns `None` if `name` is not a DNS name.
 pub fn query(id: u16, name: &str, family: Family) -> Option<Vec<u8>> {
     let mut asked = Name::from_utf8(name).ok()?;
     asked.set_fqdn(true);
@@ -55,7 +55,7 @@ pub fn query(id: u16, name: &str, family: Family) -> Option<Vec<u8>> {
     query.to_vec().ok()
 }
 
-/// Reads the response `bytes` to `query`, which [`query`] has made.
+/// Reads the response `bytes` to `query`, a message that [`query`] has encoded.
 pub fn response(bytes: &[u8], query: &[u8], family: Family) -> Response {
     let unreadable = || Response::Failed("it cannot be read".to_owned());
     let Ok(query) = Message::from_vec(query) else { return unreadable() };
@@ -82,7 +82,7 @@ pub fn response(bytes: &[u8], query: &[u8], family: Family) -> Response {
     }
 }
 
-/// Whether the server that sent this response cannot answer the query, so that another server may:
+/// Whether the response means that its server cannot answer the query, but another server may:
 /// SERVFAIL, NOTIMP or REFUSED.
 pub fn is_refusal(response: &[u8]) -> bool {
     const CODE_BITS: u8 = 0x0f;

@@ -10,7 +10,7 @@ use super::Family;
 /// The port of DNS.
 const PORT: u16 = 53;
 
-/// The defaults and the limits of resolv.conf(5).
+/// The defaults and the limits of the options in resolv.conf(5).
 const NDOTS: usize = 1;
 const NDOTS_MAX: usize = 15;
 const TIMEOUT_S: u64 = 5;
@@ -18,17 +18,17 @@ const TIMEOUT_S_MAX: u64 = 30;
 const ATTEMPTS: usize = 2;
 const ATTEMPTS_MAX: usize = 5;
 
-/// The most servers that are asked (MAXNS of the C library).
+/// The maximum number of DNS servers that are used (MAXNS of the C library).
 pub const SERVERS_MAX: usize = 3;
 
-/// The settings.
+/// The settings of the system for DNS lookups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemSettings {
     /// The DNS servers, in order. Empty means that the file names none (yet).
     pub servers: Vec<SocketAddr>,
-    /// The time limit of one try at one server.
+    /// The time limit of one query to one server.
     pub timeout: Duration,
-    /// How often each server is asked.
+    /// How many times each server is queried.
     pub attempts: usize,
     search: Vec<String>,
     ndots: usize,
@@ -36,9 +36,9 @@ pub struct SystemSettings {
 }
 
 impl SystemSettings {
-    /// Reads the texts of `/etc/resolv.conf` and `/etc/hosts`. Skips unknown lines and options, as
-    /// the C library does. `hostname` is the name of this host; its domain is searched if the file
-    /// names no other domain.
+    /// Parses the texts of `/etc/resolv.conf` and `/etc/hosts`. Skips unknown lines and options, as
+    /// the C library does. `hostname` is the name of this host. Its domain is searched if
+    /// `resolv_conf` names no other domain.
     pub fn parse(resolv_conf: &str, hosts: &str, hostname: &str) -> Self {
         let mut settings = Self {
             servers: Vec::new(),
@@ -52,7 +52,7 @@ impl SystemSettings {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") => settings.servers.extend(words.next().and_then(server)),
-                // The last of these lines counts.
+                // The last `search` or `domain` line counts.
                 Some("search") => settings.search = words.map(plain).collect(),
                 Some("domain") => settings.search = words.take(1).map(plain).collect(),
                 Some("options") => words.for_each(|word| settings.set(word)),
@@ -75,7 +75,7 @@ impl SystemSettings {
         }
     }
 
-    /// The addresses of `host` that are known without a query: those in the file of hosts, and
+    /// Returns the addresses of `host` that are known without a query: those in `/etc/hosts`, and
     /// those of `localhost` (RFC 6761 6.3).
     pub fn addresses(&self, host: &str, family: Family) -> Vec<IpAddr> {
         let host = plain(host);
@@ -89,8 +89,8 @@ impl SystemSettings {
         }
     }
 
-    /// The names to ask for, in order, until one exists: `host` and the names in the searched
-    /// domains. A final dot stops the search.
+    /// Returns the names to query, in order, until one exists: `host`, and `host` in each search
+    /// domain. The search domains are not used if `host` ends with a dot.
     pub fn candidates(&self, host: &str) -> Vec<String> {
         let name = plain(host);
         let mut names = vec![name.clone()];
@@ -118,12 +118,12 @@ fn server(text: &str) -> Option<SocketAddr> {
     ip(text).map(|ip| SocketAddr::new(ip, PORT))
 }
 
-/// An address. Its zone, as in `fe80::1%eth0`, is left out.
+/// Parses an address. Its zone, as in `fe80::1%eth0`, is left out.
 fn ip(text: &str) -> Option<IpAddr> {
     text.split('%').next()?.parse().ok()
 }
 
-/// A name in lower case, without its final dot.
+/// Returns the name in lower case, without its final dot.
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }

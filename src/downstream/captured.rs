@@ -1,8 +1,8 @@
 //! Captured connections: detection, admission and forwarding.
 //!
-//! Inbound connections go to the workload. Their port decides whether they need mutual TLS.
-//! Outbound connections go to the service of a route or address. All others go to their original
-//! destination, if that is allowed.
+//! Inbound connections are forwarded to the workload. Their port decides whether they need mutual
+//! TLS. Outbound connections are forwarded to the service of a route or address. All others are
+//! forwarded to their original destination, if that is allowed.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -27,7 +27,7 @@ use crate::snapshot::Listener;
 use crate::tls::{self, Mode};
 use crate::upstream::Local;
 
-/// A captured connection that is ready to be served. It does not hold the snapshot.
+/// A captured connection that is ready to be served. It holds no reference to the snapshot.
 pub enum Ready<I: Io> {
     /// Serve HTTP/1. The first request must arrive within this time.
     Http(Downstream<I>, Duration, Option<Buf>),
@@ -107,16 +107,18 @@ async fn go_on<I: Io>(
     pass(downstream, sniffed).await
 }
 
-/// How the protocol of a connection is detected.
+/// The bytes whose protocol is detected.
 enum Looks {
-    /// The client may use TLS with the proxy, even if the protocol of its bytes is declared.
+    /// The client's first bytes. They may be TLS with the proxy, even if the port has a declared
+    /// protocol.
     ForTls,
-    /// The connection carries the client's own bytes. These were read already.
+    /// The bytes of the connection without the proxy's own TLS. The first of them may have been
+    /// read already.
     At(Option<Buf>),
 }
 
 /// Detects the protocol of a connection. A declared protocol applies to all connections without
-/// TLS. Returns `None` when the connection is closed.
+/// TLS. Returns `None` when the connection must be closed.
 async fn look<I: Io>(
     downstream: &Downstream<I>,
     listener: &Listener,
@@ -140,7 +142,7 @@ async fn look<I: Io>(
         (Looks::At(first), None) => first,
         (Looks::ForTls, _) => None,
     };
-    // A client of HTTP speaks first, so no connection to the destination is opened early.
+    // An HTTP client sends first, so no connection to the destination is opened early.
     let way = way.filter(|_| protocol.is_none());
     let began = downstream.worker.io.now();
     // The connection has no request yet, so a drain may close it at once.
@@ -175,8 +177,8 @@ async fn look<I: Io>(
 /// Decides how to serve a connection after detection.
 async fn pass<I: Io>(downstream: Downstream<I>, sniffed: Sniffed<I>) -> Option<Ready<I>> {
     let local = downstream.local();
-    // Rules and addresses must be those of `local`: during the detection, another snapshot may
-    // have come into use.
+    // Rules and addresses must be those of `local`: a reload may have replaced the snapshot during
+    // the detection.
     let listener = Arc::clone(downstream.listener(&local)?.0);
     let (listener, capture) = (&*listener, listener.capture()?);
     let Sniffed { protocol, mut begun, .. } = sniffed;
@@ -191,12 +193,12 @@ async fn pass<I: Io>(downstream: Downstream<I>, sniffed: Sniffed<I>) -> Option<R
             let (hello, first) = sni::hello(&downstream, listener, begun.first).await?;
             begun.first = Some(first);
             if let Some(rule) = sni::rule(&capture.routes, &hello) {
-                begun.upstream = None; // the rule leads to another service
+                begun.upstream = None; // the rule selects another service
                 let tunnel = sni::open(&downstream, local, rule, begun).await?;
                 return Some(Ready::Tunnel(downstream, tunnel));
             }
         }
-        // The connection to the endpoint that was opened early for opaque bytes is not used.
+        // A connection to the endpoint that was opened early for opaque bytes is not used.
         Some(Protocol::Http2) if speaks_http2(&downstream, &local, listener) => {
             return Some(Ready::Http2(downstream, begun.first));
         }
@@ -206,8 +208,8 @@ async fn pass<I: Io>(downstream: Downstream<I>, sniffed: Sniffed<I>) -> Option<R
     Some(Ready::Tunnel(downstream, tunnel))
 }
 
-/// Whether the destination service speaks HTTP/2. Otherwise the connection is forwarded as bytes,
-/// because nothing says that the server would accept HTTP/1.1.
+/// Whether the destination service uses HTTP/2. Otherwise the connection is forwarded as opaque
+/// bytes, because the server may not accept HTTP/1.1.
 fn speaks_http2<I: Io>(downstream: &Downstream<I>, local: &Local<I>, listener: &Listener) -> bool {
     let way = way(downstream, local, listener);
     let service = way.as_ref().and_then(|way| way.service(local));
@@ -230,7 +232,7 @@ async fn onward<I: Io>(
     tcp::open(downstream, local, service, By::default(), begun).await
 }
 
-/// Records the refusal of a connection whose protocol is not HTTP or not yet known.
+/// Records the refusal of a connection whose protocol is not HTTP or not known.
 pub fn refuse<I: Io>(downstream: &Downstream<I>, refusal: &Refusal) {
     let local = downstream.local();
     let Some((_, terms)) = downstream.listener(&local) else { return };
@@ -248,14 +250,14 @@ fn refuse_capture<I: Io>(
     capture.stats.worker(worker.index).errors[error.index()].increment();
     worker.log_limited(|suppressed| {
         let (listener, peer) = (&*listener.name, downstream.peer.ip_text());
-        let why = error.detail();
-        tracing::warn!(listener, peer, why, suppressed, "captured connection refused");
+        let reason = error.detail();
+        tracing::warn!(listener, peer, reason, suppressed, "captured connection refused");
     });
     let flag = Flag::OriginalDestination;
     refuse(downstream, &Refusal { status: 502, flag, detail: error.detail() });
 }
 
-/// The target of a captured connection. Returns `None` if forwarding is not allowed.
+/// Returns the target of a captured connection. `None` if forwarding is not allowed.
 fn way<I: Io>(downstream: &Downstream<I>, local: &Local<I>, listener: &Listener) -> Option<Way<I>> {
     let (capture, captured) = (listener.capture()?, downstream.captured.as_ref()?);
     match capture.target(captured.address) {

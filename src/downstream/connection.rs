@@ -25,8 +25,8 @@ use crate::snapshot::{Listener, Serves};
 use crate::upstream::choose;
 
 /// How long a kept-alive connection holds a buffer while it waits for its next request. A request
-/// in this time needs only one read. After this time the connection returns the buffer and waits
-/// for readiness.
+/// within this time needs only one read. After this time the connection returns the buffer and
+/// waits for readiness.
 pub const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
 /// Serves a connection until it closes.
@@ -120,10 +120,10 @@ pub async fn speak_http<I: Io>(
     }
 }
 
-/// The connection must be closed without an answer.
+/// The connection must be closed without a response.
 struct Hopeless;
 
-/// Reads the PROXY protocol header. Returns the bytes read after it.
+/// Reads the PROXY protocol header. Returns the bytes that were read after it.
 async fn proxy_header<I: Io>(
     downstream: &mut Downstream<I>,
     listener: &Listener,
@@ -173,7 +173,8 @@ fn record_refusal<I: Io>(downstream: &Downstream<I>, refusal: &Refusal) {
     }
 }
 
-/// Whether a connection begins with the HTTP/2 preface (prior knowledge). Four bytes are enough.
+/// Whether the first bytes of a connection are the HTTP/2 preface (prior knowledge). Four bytes are
+/// enough.
 fn is_preface(begin: &[u8]) -> bool {
     begin.len() >= PREFACE_TELLS && PREFACE.starts_with(&begin[..begin.len().min(PREFACE.len())])
 }
@@ -181,13 +182,13 @@ fn is_preface(begin: &[u8]) -> bool {
 /// The number of first bytes that distinguish the preface from an HTTP/1.1 request.
 const PREFACE_TELLS: usize = 4;
 
-/// Whether `begin` is too short to recognise the preface: other methods, such as PROPFIND, begin
+/// Whether `begin` is too short to recognise the preface. Other methods, such as PROPFIND, begin
 /// with the same letters.
 fn may_become_preface(begin: &[u8]) -> bool {
     begin.len() < PREFACE_TELLS && PREFACE.starts_with(begin)
 }
 
-/// Reads until the preface can be recognised. Returns `None` when the client leaves or is too slow.
+/// Reads until the preface can be recognised. Returns `None` when the client closes or is too slow.
 async fn read_preface<I: Io>(
     downstream: &Downstream<I>,
     mut buf: Buf,
@@ -203,10 +204,10 @@ async fn read_preface<I: Io>(
     Some(buf)
 }
 
-/// Serves exchanges until the connection closes. Returns the bytes read if the connection turns out
-/// to be HTTP/2.
+/// Serves exchanges until the connection closes. If the connection is HTTP/2, returns the bytes
+/// that were read.
 ///
-/// Not an async function, see [`serve`].
+/// This is not an async function: see [`serve`].
 fn serve_http<I: Io>(
     downstream: &Downstream<I>,
     first_timeout: Duration,
@@ -232,7 +233,7 @@ fn serve_http<I: Io>(
             }
             served = served.saturating_add(1);
             if served >= waiting.requests_max {
-                // The response says that the connection closes.
+                // Draining makes the response announce that the connection closes.
                 downstream.state().draining.set(true);
             }
             let mut workspace = downstream.worker.workspaces.take();
@@ -267,7 +268,7 @@ fn serve_http<I: Io>(
     }
 }
 
-/// How a connection waits for its next request.
+/// The limits while a connection waits for its next request.
 struct Waiting {
     timeout: Duration,
     first: bool,
@@ -283,7 +284,7 @@ async fn await_bytes<I: Io>(downstream: &Downstream<I>, waiting: &Waiting) -> Op
     let since = if waiting.first { io.now() } else { io.recent() };
     if !io.buffers().is_crowded() {
         downstream.alarm.set(since + waiting.timeout.min(BUFFER_GRACE));
-        // Boxed, so that an idle connection holds only the second, long wait.
+        // Boxed, so that an idle connection holds only the state of the second, long wait.
         let read = || downstream.stream.read_or_woken(io.buffers().take(), &downstream.alarm);
         let (result, buf) = boxed(read).await;
         match result {
@@ -293,7 +294,7 @@ async fn await_bytes<I: Io>(downstream: &Downstream<I>, waiting: &Waiting) -> Op
         }
     }
     downstream.alarm.set(since + waiting.timeout);
-    // A request that has arrived is served, also when the connection is about to close.
+    // A request that has arrived is served, even when the connection is about to close.
     let has_bytes = || downstream.stream.quiet() != Quiet::Quiet;
     if idle.drained() && !has_bytes() {
         return None;
@@ -304,8 +305,8 @@ async fn await_bytes<I: Io>(downstream: &Downstream<I>, waiting: &Waiting) -> Op
         Err(_) => return None,
     }
     drop(idle);
-    // This read may wait although the socket is readable: a TLS client may have sent a part of a
-    // record.
+    // This read may wait although the socket is readable, because a TLS client may have sent only a
+    // part of a record.
     downstream.alarm.set(io.now() + downstream.terms()?.timeouts.header);
     let reading = Box::pin(downstream.stream.read(io.buffers().take()));
     let (result, buf) = downstream.alarm.guard(reading).await.ok()?;
@@ -332,8 +333,8 @@ impl Drop for IdleMark<'_> {
     }
 }
 
-/// Parses the head of a request, and reads the rest of an incomplete head. Returns `None` if the
-/// client disconnects first.
+/// Parses the head of a request. Reads the rest if the head is incomplete. Returns `None` if the
+/// client closes the connection first.
 async fn read_head<I: Io>(
     downstream: &Downstream<I>,
     workspace: &mut Workspace,
@@ -362,7 +363,7 @@ async fn read_rest<I: Io>(
     loop {
         buf.make_room(1);
         if buf.room() == 0 {
-            // The parser refuses a head over the limit, so the buffer grows no further.
+            // The parser refuses a head that exceeds the limit, so the buffer grows no further.
             let wanted = (buf.len() * 2).min(limits.header_bytes + 1);
             buf = buf.grown(wanted);
         }

@@ -23,11 +23,11 @@ use crate::serve::{Downstream, reply};
 use crate::wire::Wire;
 use crate::wire::http2::{Transport, report};
 
-/// Serves an HTTP/2 connection until it closes. `first` holds the bytes read so far.
+/// Serves an HTTP/2 connection until it closes. `first` has the bytes that were read already.
 ///
 /// This is not an async function, because an async function would keep its arguments in memory.
 pub fn serve<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> impl Future<Output = ()> {
-    // Boxed, so that an idle connection does not hold the state of the handshake.
+    // Boxed, so that an idle connection does not hold the state of the first phase.
     let beginning = Box::pin(begin(downstream, first));
     async move {
         let Some(mut driver) = beginning.await else { return };
@@ -35,7 +35,7 @@ pub fn serve<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> impl Futur
     }
 }
 
-/// Waits for the first SETTINGS. Returns `None` when the client does not send them.
+/// Waits for the client's first SETTINGS. Returns `None` when they do not arrive in time.
 async fn begin<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> Option<Driver<I>> {
     let (downstream, wire) = downstream.take_stream()?;
     let worker = Rc::clone(&downstream.worker);
@@ -82,8 +82,8 @@ async fn begin<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> Option<D
     Some(driver)
 }
 
-/// How long a client without open streams may take to answer the PING that follows GOAWAY. A
-/// request that it sends before the answer is served.
+/// How long to wait, after GOAWAY and without open streams, for the client's answer to the PING. A
+/// request that the client sends before the answer is served.
 const GOAWAY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads and writes the frames of a connection, and starts an exchange for each stream.
@@ -96,7 +96,7 @@ struct Driver<I: Io> {
     /// The number of requests after which the connection closes.
     requests_max: u32,
     pulse: Pulse,
-    /// The number of streams that are served now.
+    /// The number of streams that are being served.
     open: Rc<Cell<usize>>,
     opened: u64,
     /// Whether GOAWAY was sent.
@@ -109,12 +109,12 @@ enum Event {
     Opened(Accepted),
     /// The connection has ended.
     Over,
-    /// The alarm expired, or bytes were received.
+    /// The alarm rang, or bytes were received.
     Woken,
 }
 
 impl<I: Io> Driver<I> {
-    /// Waits for the first SETTINGS. False if they do not come in time.
+    /// Waits for the client's first SETTINGS. Returns false if they do not arrive in time.
     async fn is_greeted(&mut self) -> bool {
         let Self { connection, transport, downstream, .. } = self;
         let greeted = poll_fn(|context| {
@@ -145,8 +145,8 @@ impl<I: Io> Driver<I> {
             let full = self.opened >= u64::from(self.requests_max);
             if !self.leaving && (step.leave || full || self.downstream.draining()) {
                 self.leaving = true;
-                // GOAWAY is sent twice, so streams that the client opens meanwhile are still
-                // served (RFC 9113 6.8).
+                // GOAWAY is sent twice, so that streams that the client opens between the two are
+                // still served (RFC 9113 6.8).
                 self.connection.leave();
             }
             let gone = now + GOAWAY_TIMEOUT;
@@ -192,8 +192,9 @@ impl<I: Io> Driver<I> {
         .await
     }
 
-    /// Starts an exchange for a stream. A reset stream may take a moment to end, so up to twice the
-    /// allowed number of streams may exist. This bounds the cost of fast opens and resets.
+    /// Starts an exchange for a stream. The exchange of a reset stream may end a little later, so
+    /// up to twice the allowed number of streams may exist. This limits the cost of fast opens and
+    /// resets.
     fn begin(&mut self, accepted: Accepted) {
         self.opened += 1;
         let Accepted { id, request } = accepted;
@@ -209,7 +210,7 @@ impl<I: Io> Driver<I> {
         worker.io.spawn(Contained::new(Rc::clone(worker.core()), task));
     }
 
-    /// Reports why the connection has ended, unless the client has closed it.
+    /// Logs why the connection has ended, unless it was only closed.
     fn ended(&self) {
         match self.connection.end() {
             Some(End::Flood(excess)) => self.report(excess),
@@ -227,10 +228,10 @@ impl<I: Io> Driver<I> {
         report(worker.core(), counts, excess, &owner, &self.downstream.peer.ip_text());
     }
 
-    fn log(&self, why: &dyn std::fmt::Display) {
+    fn log(&self, reason: &dyn std::fmt::Display) {
         self.downstream.worker.log_limited(|suppressed| {
             let peer = self.downstream.peer.ip_text();
-            tracing::info!(peer, %why, suppressed, "HTTP/2 connection ended");
+            tracing::info!(peer, %reason, suppressed, "HTTP/2 connection closed");
         });
     }
 }
@@ -254,7 +255,7 @@ impl Drop for Open {
     }
 }
 
-/// Serves one request.
+/// Serves one request on its stream.
 async fn serve_stream<I: Io>(
     downstream: Downstream<I>,
     request: Box<Message>,
@@ -265,12 +266,12 @@ async fn serve_stream<I: Io>(
     let downstream = downstream.with_stream(|_| Wire::Client(stream));
     let state = Rc::clone(&downstream.registered().state);
     Registry::cuttable(&state, answer(&downstream, request, &limits)).await;
-    // The stream ends before it counts as ended.
+    // Drop the stream first, so that it is counted until it has ended.
     drop(downstream);
     drop(open);
 }
 
-/// Answers one request. Ends with the tunnel, if it becomes one.
+/// Serves one request. If the stream becomes a tunnel, runs the tunnel to its end.
 async fn answer<I: Io>(
     downstream: &Downstream<I>,
     request: Box<Message>,
@@ -290,7 +291,7 @@ async fn answer<I: Io>(
     }
 }
 
-/// Puts the head of the request into a buffer, with the part of its body that has arrived.
+/// Copies the head of the request to a buffer, with the part of its body that has arrived.
 fn read_head<I: Io>(
     downstream: &Downstream<I>,
     workspace: &mut Workspace,

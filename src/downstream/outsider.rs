@@ -1,5 +1,5 @@
-//! Plain text on a captured port that requires mutual TLS. HTTP gets an answer: probes pass, and
-//! other requests get 403. Other bytes are refused.
+//! Clients without TLS on a captured port that requires mutual TLS. HTTP clients get a response:
+//! health checks are served, and other requests get 403. Other bytes are refused.
 
 use std::rc::Rc;
 
@@ -13,8 +13,8 @@ use crate::runtime::io::{Io, Read, Stream};
 use crate::serve::{Downstream, OriginalDestination, guard};
 use crate::snapshot::Listener;
 
-/// Decides how to serve a client without TLS, which has sent `first`. The alarm limits the time of
-/// detection. Returns `None` when the connection is closed.
+/// Decides how to serve a client without TLS, which has sent `first`. The alarm has the time limit
+/// of the detection. Returns `None` when the connection must be closed.
 pub async fn prepare<I: Io>(
     mut downstream: Downstream<I>,
     listener: &Listener,
@@ -35,7 +35,8 @@ pub async fn prepare<I: Io>(
     None
 }
 
-/// Reads until the protocol is known. A client that ends before that is treated as opaque.
+/// Reads until the protocol is known. If the client ends its side before that, its bytes count as
+/// opaque.
 async fn protocol<I: Io>(
     downstream: &Downstream<I>,
     mut seen: Buf,
@@ -44,7 +45,7 @@ async fn protocol<I: Io>(
         if let Answer::Known(protocol) = detect::protocol(seen.data()) {
             return Ok((protocol, seen));
         }
-        // Detection ends at `detect::LINE_BYTES_MAX`, which is less than a buffer.
+        // Detection ends at `detect::LINE_BYTES_MAX`, which is less than the size of a buffer.
         seen.make_room(1);
         match downstream.alarm.guard(downstream.stream.read(seen)).await {
             Ok((Ok(Read::Data(_)), back)) => seen = back,

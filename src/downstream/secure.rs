@@ -19,10 +19,10 @@ use crate::wire::Wire;
 /// How long a client may take to read the proxy's last TLS record.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection after its handshake, and the bytes already read after it.
+/// A connection after its TLS handshake, and bytes that were read after it.
 pub type Opened<I> = (Downstream<I>, Option<Buf>);
 
-/// Accepts the TLS handshake of a client. Returns `None` when the connection is closed. In
+/// Accepts the TLS handshake of a client. Returns `None` when the connection must be closed. In
 /// permissive mode the first byte distinguishes TLS from plain text.
 pub async fn accept<I: Io>(
     downstream: Downstream<I>,
@@ -42,7 +42,7 @@ pub async fn accept<I: Io>(
         if tls.mode == Mode::Permissive {
             return Some((downstream, Some(first)));
         }
-        // Count first, so that the metric is right when the client gets the answer.
+        // Count first, so that the metric is right when the client gets the response.
         let why = &"the client does not speak TLS";
         let over = refused(&downstream, listener, Failure::NotTls, why);
         refuse_plain(&downstream, listener).await;
@@ -91,8 +91,8 @@ pub async fn accept<I: Io>(
     Some((downstream, None))
 }
 
-/// The first bytes of a client that should speak TLS. The alarm then has the time limit of the
-/// handshake. Returns `None` when there are none, and the connection is closed.
+/// Reads the first bytes of a client that should use TLS. The alarm is set to the time limit of the
+/// handshake. Returns `None` when there are no bytes; the connection must then be closed.
 pub async fn first_bytes<I: Io>(downstream: &Downstream<I>, listener: &Listener) -> Option<Buf> {
     let io = &downstream.worker.io;
     downstream.alarm.set(io.now() + listener.timeouts.handshake);
@@ -104,18 +104,19 @@ pub async fn first_bytes<I: Io>(downstream: &Downstream<I>, listener: &Listener)
     }
 }
 
-/// Counts and logs a failed handshake. It has a line in the access log, too.
+/// Counts and logs a failed handshake. It gets a line in the access log, too.
 fn refused<I: Io, T>(
     downstream: &Downstream<I>,
     listener: &Listener,
     failure: Failure,
-    why: &dyn Display,
+    reason: &dyn Display,
 ) -> Option<T> {
     let cells = listener.stats.worker(downstream.worker.index);
     cells.tls_failures[failure.index()].increment();
     let peer = downstream.peer.ip_text();
     downstream.worker.log_limited(|suppressed| {
-        tracing::warn!(listener = &*listener.name, peer, %why, suppressed, "TLS handshake failed");
+        let listener = &*listener.name;
+        tracing::warn!(listener, peer, %reason, suppressed, "TLS handshake failed");
     });
     let local = downstream.local();
     let (_, terms) = downstream.listener(&local)?;
@@ -142,10 +143,10 @@ fn refusal_of(failure: Failure) -> Refusal {
     Refusal { status: 0, flag, detail }
 }
 
-/// The status of the answer to plain HTTP on a TLS port.
+/// The status of the response to plain HTTP on a TLS port.
 const PLAIN_STATUS: u16 = 400;
 
-/// Sends an error to a client that speaks plain HTTP on a TLS port, as nginx does.
+/// Sends an error response to a client that uses plain HTTP on a TLS port, as nginx does.
 async fn refuse_plain<I: Io>(downstream: &Downstream<I>, listener: &Listener) {
     let Serves::Http(_) = listener.serves else { return };
     let answer: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
@@ -156,7 +157,7 @@ async fn refuse_plain<I: Io>(downstream: &Downstream<I>, listener: &Listener) {
     downstream.alarm.guard(downstream.stream.shutdown_write()).await.ok();
 }
 
-/// Sends close_notify, so that the client knows that no bytes are missing (RFC 8446 6.1).
+/// Sends close_notify, which tells the client that no bytes are missing (RFC 8446 6.1).
 pub async fn close<I: Io>(downstream: &Downstream<I>) {
     downstream.alarm.set(downstream.worker.io.now() + CLOSE_TIMEOUT);
     downstream.alarm.guard(downstream.stream.shutdown_write()).await.ok();

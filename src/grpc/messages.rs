@@ -1,5 +1,5 @@
-//! Counts the messages in a body. Each message has one byte of flags, four bytes of length, and its
-//! data.
+//! Counts the gRPC messages in a body. Each message has one byte of flags, four bytes of length,
+//! and its data.
 
 /// Length of the prefix of each message.
 const PREFIX_BYTES: u8 = 5;
@@ -9,20 +9,20 @@ const PREFIX_BYTES: u8 = 5;
 pub struct MessageCounter {
     /// The number of started messages.
     count: u64,
-    /// Remaining data bytes of the message.
+    /// Remaining data bytes of the current message.
     left: u64,
-    /// The received bytes of a prefix, and the length in them.
+    /// How many bytes of a message prefix have arrived, and the length that they encode.
     prefix_bytes: u8,
     length: u32,
 }
 
 impl MessageCounter {
-    /// Whether all started messages are complete.
+    /// Whether all messages that have begun are complete.
     pub fn is_between(&self) -> bool {
         self.left == 0 && self.prefix_bytes == 0
     }
 
-    /// Counts the messages that start in the next part.
+    /// Adds the next part of the body. Returns how many messages begin in it.
     pub fn take(&mut self, mut data: &[u8]) -> u64 {
         let before = self.count;
         while !data.is_empty() {

@@ -11,7 +11,7 @@ use crate::cells::{Count, PerWorker};
 /// `other`.
 pub const METHODS_MAX: usize = 256;
 
-/// The name under which all other methods are counted.
+/// The name under which calls of all other methods are counted.
 pub const OTHER: &str = "other";
 
 /// The counters of one method, for one worker.
@@ -36,7 +36,7 @@ pub struct Methods {
 }
 
 impl Methods {
-    /// An empty set for `workers` workers.
+    /// Creates an empty set for `workers` workers.
     pub fn new(workers: usize) -> Self {
         Self { known: Mutex::default(), workers }
     }
@@ -73,13 +73,13 @@ pub struct Call<'a> {
     pub response_messages: u64,
 }
 
-/// One worker's cache of [`Methods`], which needs no lock.
+/// One worker's cache of [`Methods`]. Reading it needs no lock.
 #[derive(Debug, Default)]
 pub struct KnownMethods(RefCell<HashMap<Box<str>, Cells>>);
 
 impl KnownMethods {
-    /// Counts a call. The name of an unimplemented method is not stored, because clients can invent
-    /// names.
+    /// Counts a call. The name of a method that is not implemented is not stored, because clients
+    /// can invent names.
     pub fn count(&self, methods: &Methods, worker: usize, call: &Call<'_>) {
         let made_up = call.code == Code::UNIMPLEMENTED;
         let mut name = call.method.unwrap_or(OTHER);

@@ -11,13 +11,13 @@ mod timeout;
 mod web;
 
 pub use messages::MessageCounter;
-pub use status::{Code, code_of_refusal, percent_encoded};
+pub use status::{Code, code_of_refusal, percent_encoded, trailer};
 pub use timeout::{parse_timeout, write_timeout};
 pub use web::{Encoder, TextDecoder, content_type_to_grpc, content_type_to_web};
 
 use crate::message::{HeadView, Method};
 
-/// The framing of a call.
+/// How a gRPC call is sent over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// gRPC.
@@ -29,7 +29,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The content type of an answer to it.
+    /// The content type of the response to a call of this kind.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Grpc => "application/grpc",
@@ -44,7 +44,7 @@ impl Kind {
     }
 }
 
-/// The kind of call that a request is. Returns `None` if it is not a call.
+/// Returns the kind of the gRPC call, or `None` if the request is not a gRPC call.
 pub fn kind_of(request: HeadView<'_>) -> Option<Kind> {
     if request.head.method != Method::Post {
         return None;
@@ -52,7 +52,7 @@ pub fn kind_of(request: HeadView<'_>) -> Option<Kind> {
     kind_by_content_type(request.value(b"content-type")?)
 }
 
-/// The kind of call for this content type.
+/// Returns the kind of the gRPC call with this content type.
 fn kind_by_content_type(value: &[u8]) -> Option<Kind> {
     let after = |prefix: &[u8]| {
         let begins = value.get(..prefix.len())?.eq_ignore_ascii_case(prefix);
@@ -67,7 +67,8 @@ fn kind_by_content_type(value: &[u8]) -> Option<Kind> {
     kinds.into_iter().find_map(|(prefix, kind)| after(prefix).map(|()| kind))
 }
 
-/// The method of a call from its path, `/package.Service/Method`, if the metrics may use its name.
+/// Returns the method of a call from its path, `/package.Service/Method`. `None` if the name must
+/// not be used in metrics.
 pub fn method_of(path: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(path.strip_prefix(b"/")?).ok()?;
     let (service, method) = name.split_once('/')?;

@@ -11,7 +11,7 @@ impl Code {
     pub const OK: Self = Self(0);
     /// The client cancelled the call.
     pub const CANCELLED: Self = Self(1);
-    /// Unknown error.
+    /// An error that has no more specific code.
     pub const UNKNOWN: Self = Self(2);
     /// The deadline passed.
     pub const DEADLINE_EXCEEDED: Self = Self(4);
@@ -19,11 +19,11 @@ impl Code {
     pub const NOT_FOUND: Self = Self(5);
     /// The client has no permission.
     pub const PERMISSION_DENIED: Self = Self(7);
-    /// A limit was reached.
+    /// A limit or a quota was exceeded.
     pub const RESOURCE_EXHAUSTED: Self = Self(8);
     /// The method is not implemented.
     pub const UNIMPLEMENTED: Self = Self(12);
-    /// Internal error.
+    /// An internal error of the server.
     pub const INTERNAL: Self = Self(13);
     /// The service is temporarily unavailable.
     pub const UNAVAILABLE: Self = Self(14);
@@ -39,13 +39,9 @@ impl Code {
         number.filter(|&code: &u8| usize::from(code) < Self::COUNT).map_or(Self::UNKNOWN, Self)
     }
 
-    /// The code in trailer lines, if there is one.
+    /// Returns the code in trailer lines. `None` if there is none.
     pub fn from_trailers(lines: &[u8]) -> Option<Self> {
-        lines.split(|&byte| byte == b'\n').find_map(|line| {
-            let colon = memchr::memchr(b':', line)?;
-            let (name, value) = line.split_at(colon);
-            name.eq_ignore_ascii_case(b"grpc-status").then(|| Self::from_value(&value[1..]))
-        })
+        trailer(lines, b"grpc-status").map(Self::from_value)
     }
 
     /// Whether the code means a failure of the server, like a status of 5xx.
@@ -62,7 +58,7 @@ impl Code {
         )
     }
 
-    /// The code with this name in capitals, such as `UNAVAILABLE`, or with this number.
+    /// Returns the code with this name in capitals, such as `UNAVAILABLE`, or with this number.
     pub fn parse(text: &str) -> Option<Self> {
         let at = Self::NAMES.iter().position(|(name, _)| *name == text);
         let number = at.or_else(|| text.parse().ok().filter(|&number| number < Self::COUNT));
@@ -74,12 +70,12 @@ impl Code {
         Self::NAMES.iter().map(|(name, _)| *name)
     }
 
-    /// The name in capitals.
+    /// The name of the code, in capitals.
     pub fn name(self) -> &'static str {
         Self::NAMES[usize::from(self.0)].0
     }
 
-    /// The HTTP status that belongs to the code (`google.rpc.Code`).
+    /// The HTTP status that corresponds to the code (`google.rpc.Code`).
     pub fn http_status(self) -> u16 {
         Self::NAMES[usize::from(self.0)].1
     }
@@ -105,14 +101,23 @@ impl Code {
         ("UNAUTHENTICATED", 401),
     ];
 
-    /// The number, below [`Code::COUNT`].
+    /// The number of the code. It is below [`Code::COUNT`].
     pub fn number(self) -> u8 {
         self.0
     }
 }
 
-/// The code for a refused call. If only the HTTP status decides, the mapping is that of gRPC
-/// (http-grpc-status-mapping), which clients also use.
+/// The value of the field `name` in trailer lines.
+pub fn trailer<'a>(lines: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    lines.split(|&byte| byte == b'\n').find_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        let (found, value) = line.split_at(colon);
+        found.eq_ignore_ascii_case(name).then(|| value[1..].trim_ascii())
+    })
+}
+
+/// Returns the code for a refused call. Without a flag that determines the code, the HTTP status is
+/// mapped as gRPC clients do (http-grpc-status-mapping).
 pub fn code_of_refusal(refusal: &Refusal) -> Code {
     match (refusal.flag, refusal.status) {
         (Flag::UpstreamTimeout | Flag::DownstreamTimeout, _) => Code::DEADLINE_EXCEEDED,
@@ -128,7 +133,7 @@ pub fn code_of_refusal(refusal: &Refusal) -> Code {
     }
 }
 
-/// Encodes a message for `grpc-message`: percent-encoding, except for printable ASCII.
+/// Encodes a message for `grpc-message`: all characters except printable ASCII are percent-encoded.
 pub fn percent_encoded(message: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(message.len());

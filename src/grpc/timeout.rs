@@ -16,7 +16,7 @@ const UNITS: [(u8, u64); 6] = [
 /// The largest number with eight digits.
 const DIGITS_MAX: u64 = 99_999_999;
 
-/// Parses the value of the field. Returns `None` if it is invalid.
+/// Parses the value of `grpc-timeout`. Returns `None` if it is invalid.
 pub fn parse_timeout(value: &[u8]) -> Option<Duration> {
     let (&unit, digits) = value.split_last()?;
     let &(_, nanos) = UNITS.iter().find(|(name, _)| *name == unit)?;
@@ -25,12 +25,12 @@ pub fn parse_timeout(value: &[u8]) -> Option<Duration> {
         return None;
     }
     let count: u64 = digits.parse().ok()?;
-    // 99 999 999 hours are 3.6e20 ns, more than u64 can hold, and practically no limit.
+    // 99 999 999 hours are 3.6e20 ns, which is more than a u64 can hold and practically no limit.
     Some(Duration::from_nanos(count.saturating_mul(nanos)))
 }
 
-/// Writes `left` as a field value, in the smallest unit that fits into eight digits. It rounds
-/// down, so the next hop never gets more time than is left.
+/// Writes `left` as the value of `grpc-timeout`, in the smallest unit for which eight digits are
+/// enough. Rounds down, so that the next hop never gets more time than is left.
 pub fn write_timeout(out: &mut Vec<u8>, left: Duration) {
     let nanos = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
     let fits = UNITS.iter().find(|(_, unit)| nanos / unit <= DIGITS_MAX);

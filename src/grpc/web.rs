@@ -9,12 +9,13 @@ use super::Kind;
 /// The flag of the message with the trailers.
 const TRAILERS_FLAG: u8 = 0x80;
 
-/// The gRPC content type for a gRPC-Web call.
+/// Converts the content type `value` of a gRPC-Web request to that of gRPC.
 pub fn content_type_to_grpc(value: &[u8], kind: Kind) -> Vec<u8> {
     [b"application/grpc", &value[kind.content_type().len()..]].concat()
 }
 
-/// The content type of a gRPC answer for a client of `kind`.
+/// Converts the content type `value` of a gRPC response to that of gRPC-Web, for a client of
+/// `kind`.
 pub fn content_type_to_web(value: &[u8], kind: Kind) -> Vec<u8> {
     let rest = value.get(b"application/grpc".len()..).unwrap_or_default();
     [kind.content_type().as_bytes(), rest].concat()
@@ -24,15 +25,15 @@ pub fn content_type_to_web(value: &[u8], kind: Kind) -> Vec<u8> {
 /// padding in its middle, because clients encode each piece separately.
 #[derive(Debug, Default)]
 pub struct TextDecoder {
-    /// The characters of an incomplete group of four.
+    /// The characters of an incomplete group of four (three bytes).
     group: Vec<u8>,
 }
 
 impl TextDecoder {
-    /// Decodes the next part.
+    /// Decodes the next part of the body.
     ///
     /// # Errors
-    /// The detail of a refusal, if it is not base64.
+    /// When `text` is not base64. The error is the detail of the refusal.
     pub fn take(&mut self, text: &[u8]) -> Result<Vec<u8>, &'static str> {
         let mut out = Vec::with_capacity(text.len() / 4 * 3 + 3);
         for &letter in text {
@@ -45,10 +46,10 @@ impl TextDecoder {
         Ok(out)
     }
 
-    /// Ends the body.
+    /// Checks that the body is complete at its end.
     ///
     /// # Errors
-    /// The detail of a refusal, if the last group is incomplete.
+    /// When the last group is incomplete. The error is the detail of the refusal.
     pub fn end(&self) -> Result<(), &'static str> {
         if self.group.is_empty() { Ok(()) } else { Err(NOT_BASE64) }
     }
@@ -56,11 +57,11 @@ impl TextDecoder {
 
 const NOT_BASE64: &str = "the body of a gRPC-Web request is not base64";
 
-/// Encodes the body of an answer for a client of gRPC-Web.
+/// Encodes the body of a response for a gRPC-Web client.
 #[derive(Debug)]
 pub struct Encoder {
     text: bool,
-    /// The bytes of an incomplete group of three.
+    /// The bytes of an incomplete group of three (four characters).
     group: Vec<u8>,
 }
 
@@ -70,7 +71,7 @@ impl Encoder {
         Self { text: kind == Kind::WebText, group: Vec::new() }
     }
 
-    /// Encodes the next part.
+    /// Encodes the next part of the body.
     pub fn take(&mut self, data: &[u8]) -> Vec<u8> {
         if !self.text {
             return data.to_vec();

@@ -40,8 +40,8 @@ thread_local! {
 }
 
 impl Decoder {
-    /// A decoder with an empty table of at most `table_bytes_max`. The default of both sides is
-    /// 4096. The peer must know another value before its first block.
+    /// Creates a decoder with an empty table of at most `table_bytes_max` bytes. The default is
+    /// 4096. Another value must be sent to the peer in SETTINGS before the first block of the peer.
     #[must_use]
     pub const fn new(table_bytes_max: usize) -> Self {
         Self { table: Table::new(table_bytes_max), table_bytes_max }
@@ -53,7 +53,7 @@ impl Decoder {
         self.table.held_bytes()
     }
 
-    /// Decodes a whole header block. Calls `fields` for each field line.
+    /// Decodes a complete header block. Calls `fields` for each field line.
     ///
     /// # Errors
     ///
@@ -95,7 +95,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// The field line with this index in the static or dynamic table (RFC 7541 2.3.3).
+    /// Returns the field line with this index in the static or dynamic table (RFC 7541 2.3.3).
     #[inline]
     fn line(&self, index: usize) -> Result<(&[u8], &[u8]), DecodeError> {
         let at = index.wrapping_sub(1);
@@ -163,7 +163,7 @@ impl Decoder {
     }
 }
 
-/// Decodes the name and the value, if they are Huffman strings.
+/// Decodes the name and the value with the Huffman code, if they are Huffman strings.
 fn decode_pair<'a>(
     name: Name<'a>,
     name_is_huffman: bool,
@@ -252,7 +252,7 @@ mod tests {
             (&[0x7e, 1, b'b'], UnknownIndex),
             (&[0x0f, 0x2f, 1, b'b'], UnknownIndex),
             (&[0x1f, 0x2f, 1, b'b'], UnknownIndex),
-            // A block that ends early.
+            // Blocks that end early.
             (&[0xff], Truncated),
             (&[0xff, 0x80], Truncated),
             (&[0x3f], Truncated),
@@ -272,7 +272,7 @@ mod tests {
             (&[0x00, 0x84, 0xff, 0xff, 0xff, 0xff, 0], EndOfString),
             (&[0x04, 0x82, 0x07, 0xff], PaddingTooLong),
             (&[0x04, 0x81, 0x00], PaddingNotOnes),
-            // Updates above our limit, and after a line.
+            // Table size updates: above our limit, and after a field line.
             (&[0x3f, 0xe2, 0x1f], SizeUpdateTooLarge),
             (&[0x82, 0x20], SizeUpdateLate),
             (&[0x20, 0x04, 1, b'/', 0x20], SizeUpdateLate),
@@ -289,7 +289,7 @@ mod tests {
         let insert = [0x40, 1, b'a', 1, b'b'];
         assert_eq!(decoded(&mut decoder, &insert), Ok(vec![line("a", "b")]));
         assert_eq!(decoded(&mut decoder, &[0xbe]), Ok(vec![line("a", "b")]));
-        // To zero and back to 4096: the entry is gone, and a new one has room.
+        // The table size goes to zero and back to 4096: the entry is removed, and a new one fits.
         let block = [&[0x20, 0x3f, 0xe1, 0x1f][..], &insert, &[0xbe]].concat();
         assert_eq!(decoded(&mut decoder, &block), Ok(vec![line("a", "b"), line("a", "b")]));
         assert_eq!(decoder.table.len(), 1);
@@ -306,7 +306,7 @@ mod tests {
         decoded(&mut decoder, b"\x40\x01a\x011\x40\x01b\x012").unwrap();
         assert_eq!(decoded(&mut decoder, b"\x7f\x00\x013"), Ok(vec![line("a", "3")]));
         assert_eq!(decoded(&mut decoder, b"\xbe\xbf"), Ok(vec![line("a", "3"), line("b", "2")]));
-        // An entry larger than the table: the line is decoded, and the table is empty.
+        // The entry is larger than the table: the line is decoded, and the table is empty.
         let block = [b"\x7e\x3c".as_slice(), &[b'x'; 60]].concat();
         assert_eq!(decoded(&mut decoder, &block), Ok(vec![line("a", &"x".repeat(60))]));
         assert_eq!(decoder.table.len(), 0);

@@ -13,7 +13,8 @@ const TABLE_BYTES_MAX: usize = 4096;
 pub struct Encoder {
     table: Table<Link>,
     index: Index,
-    /// The limit of the table for the next block, and the lowest limit since the last block.
+    /// `wanted` is the table size for the next block. `lowest` is the lowest size that was wanted
+    /// since the last block (RFC 7541 4.2).
     wanted: usize,
     lowest: usize,
 }
@@ -32,7 +33,7 @@ const NEVER: (u8, u8) = (0x10, 0x0f);
 const WITHOUT: (u8, u8) = (0x00, 0x0f);
 
 impl Encoder {
-    /// An encoder with an empty table of at most 4096 bytes.
+    /// Creates an encoder with an empty table of at most 4096 bytes.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -43,7 +44,7 @@ impl Encoder {
         }
     }
 
-    /// Takes the peer's SETTINGS_HEADER_TABLE_SIZE. The next block begins with size updates: the
+    /// Applies the peer's SETTINGS_HEADER_TABLE_SIZE. The next block begins with size updates: the
     /// smallest size since the last block, then the current size (RFC 7541 4.2).
     pub fn set_table_bytes_max(&mut self, bytes: u32) {
         self.wanted = TABLE_BYTES_MAX.min(bytes as usize);
@@ -56,7 +57,7 @@ impl Encoder {
         self.table.held_bytes() + self.index.held_bytes()
     }
 
-    /// Begins a block. Call it before the first field line of each block.
+    /// Begins a block. Must be called before the first field line of each block.
     #[inline]
     pub fn begin(&mut self, out: &mut Vec<u8>) {
         if self.lowest != self.table.size_max() || self.wanted != self.lowest {
@@ -124,7 +125,7 @@ impl Encoder {
         }
     }
 
-    /// Writes a line that no table has, and inserts it if that is worth an entry.
+    /// Writes a line that is in no table, and inserts it if [`Self::is_worth_an_entry`].
     #[inline(never)]
     fn insert(&mut self, out: &mut Vec<u8>, hashes: [u32; 2], name: &[u8], value: &[u8]) {
         let mut index = statics::find_name(hashes[Kind::Name as usize], name);
@@ -143,8 +144,8 @@ impl Encoder {
         self.table.insert(Name::Bytes(name), value, link);
     }
 
-    /// Whether the entry takes at most three quarters of the table. A larger one would remove most
-    /// others, and the next block would insert them again.
+    /// Whether the entry takes at most three quarters of the table. A larger entry would remove
+    /// most other entries, and the next block would insert these again.
     const fn is_worth_an_entry(&self, name: &[u8], value: &[u8]) -> bool {
         (name.len() + value.len() + ENTRY_BYTES) * 4 <= self.table.size_max() * 3
     }
@@ -162,8 +163,8 @@ fn indexed(out: &mut Vec<u8>, index: usize) {
     integer::write(out, INDEXED.0, INDEXED.1, index);
 }
 
-/// Writes a line that is not inserted. Its strings are not Huffman coded, because the saved bytes
-/// are not worth the CPU time.
+/// Writes a line that is not inserted. Its strings are not Huffman coded, because Huffman coding
+/// costs more CPU time than the saved bytes are worth.
 #[inline]
 fn literal(out: &mut Vec<u8>, form: (u8, u8), index: usize, name: &[u8], value: &[u8]) {
     integer::write(out, form.0, form.1, index);
@@ -263,7 +264,7 @@ mod tests {
             sizes.iter().for_each(|size| encoder.set_table_bytes_max(*size));
             assert_eq!(block(&mut encoder, &[], Indexing::Table), update, "{sizes:?}");
             assert_eq!(block(&mut encoder, &[], Indexing::Table), b"", "{sizes:?}");
-            // Back to the largest size.
+            // Set the table size back to the maximum.
             let growth: &[u8] = if encoder.table.size_max() < 4096 { b"\x3f\xe1\x1f" } else { b"" };
             encoder.set_table_bytes_max(5000);
             assert_eq!(block(&mut encoder, &[], Indexing::Table), growth, "{sizes:?}");

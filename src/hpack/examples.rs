@@ -1,11 +1,11 @@
-//! The examples of RFC 7541 C.2 to C.6, and a receiver of lines, for tests.
+//! The examples of RFC 7541 C.2 to C.6, and a receiver of field lines, for tests.
 
 use super::Fields;
 
 /// A name, a value, and whether the line is never indexed.
 pub type Line = (Vec<u8>, Vec<u8>, bool);
 
-/// Keeps all lines.
+/// Stores all field lines of a block.
 #[derive(Default)]
 pub struct Lines(pub Vec<Line>);
 
@@ -15,13 +15,13 @@ impl Fields for Lines {
     }
 }
 
-/// A block and its field lines.
+/// An example of RFC 7541 Appendix C: a header block and its field lines.
 pub struct Example {
     pub section: &'static str,
-    /// In hexadecimal digits, as in the RFC.
+    /// The block in hexadecimal digits, as in the RFC.
     pub block: &'static str,
     pub lines: &'static [(&'static str, &'static str)],
-    /// The size of the table after the block.
+    /// The size of the dynamic table after the block.
     pub table_bytes: usize,
 }
 
@@ -42,7 +42,7 @@ const fn example(
     Example { section, block, lines, table_bytes }
 }
 
-/// C.2: each example begins with an empty table.
+/// RFC 7541 C.2. Each example begins with an empty dynamic table.
 pub const SINGLE: [Example; 4] = [
     example(
         "C.2.1",
@@ -73,7 +73,7 @@ const REQUESTS: [&[(&str, &str)]; 3] = [
     ],
 ];
 
-/// C.3, requests without Huffman strings.
+/// RFC 7541 C.3: requests without Huffman strings.
 pub const PLAIN_REQUESTS: [Example; 3] = [
     example("C.3.1", "8286 8441 0f77 7777 2e65 7861 6d70 6c65 2e63 6f6d", REQUESTS[0], 57),
     example("C.3.2", "8286 84be 5808 6e6f 2d63 6163 6865", REQUESTS[1], 110),
@@ -85,7 +85,7 @@ pub const PLAIN_REQUESTS: [Example; 3] = [
     ),
 ];
 
-/// C.4, the same with Huffman strings.
+/// RFC 7541 C.4: the requests of C.3 with Huffman strings.
 pub const HUFFMAN_REQUESTS: [Example; 3] = [
     example("C.4.1", "8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff", REQUESTS[0], 57),
     example("C.4.2", "8286 84be 5886 a8eb 1064 9cbf", REQUESTS[1], 110),
@@ -121,7 +121,7 @@ const RESPONSES: [&[(&str, &str)]; 3] = [
     ],
 ];
 
-/// C.5, responses without Huffman strings, with a table of 256 bytes.
+/// RFC 7541 C.5: responses without Huffman strings, with a table of 256 bytes.
 pub const PLAIN_RESPONSES: [Example; 3] = [
     example(
         "C.5.1",
@@ -143,7 +143,7 @@ pub const PLAIN_RESPONSES: [Example; 3] = [
     ),
 ];
 
-/// C.6, the same with Huffman strings.
+/// RFC 7541 C.6: the responses of C.5 with Huffman strings.
 pub const HUFFMAN_RESPONSES: [Example; 3] = [
     example(
         "C.6.1",

@@ -5,7 +5,8 @@
 
 const FACTOR: u64 = 0xf135_7aea_2e62_a9c5;
 
-/// The hash of no bytes. With this value, all lines of the static table have different slots.
+/// The start value of each hash. It is chosen so that all lines of the static table have different
+/// slots.
 pub const SEED: u64 = 319;
 
 /// The hash of a name.
@@ -25,11 +26,11 @@ pub const fn after(before: u64, bytes: &[u8]) -> u64 {
         hash = mix(hash, u64::from_le_bytes(*word));
         rest = more;
     }
-    // The last word may overlap the one before.
+    // The last word may overlap the word before it.
     mix(hash, last_word(bytes))
 }
 
-/// The last eight bytes, or a value made of all bytes if there are fewer.
+/// Returns the last eight bytes, or a value made of all bytes if there are fewer.
 #[inline]
 const fn last_word(bytes: &[u8]) -> u64 {
     if let Some(word) = bytes.last_chunk() {

@@ -41,14 +41,13 @@ const fn codes() -> [u32; 257] {
     codes
 }
 
-/// The tree of the code in steps of eight bits. A node has a step for each value of the next byte.
+/// The code as a tree. A node has one entry for each value of the next eight bits.
 const NODES: [[Step; 256]; 15] = nodes();
-/// A static, so that there is one copy.
+/// The decoder uses a static, because each use of the constant could make a copy.
 static TREE: [[Step; 256]; 15] = NODES;
 
-/// The meaning of the next eight bits: a symbol and its number of bits, or the next node.
-/// The high byte is the symbol or the node; the low byte is the number of bits, [`DEEPER`], or
-/// [`END`].
+/// The meaning of the next eight bits: a symbol and its number of bits, or the next node. The high
+/// byte is the symbol or the node. The low byte is the number of bits, [`DEEPER`], or [`END`].
 type Step = u16;
 
 /// All eight bits belong to a longer code.
@@ -70,7 +69,7 @@ const fn nodes() -> [[Step; 256]; 15] {
             }
             node = (nodes[node][byte] >> 8) as usize;
         }
-        // All bytes that begin with the remaining bits of the code.
+        // Fill the entries of all bytes that begin with the remaining bits of the code.
         let first = (CODES[symbol] << (8 - bits)) as usize & 255;
         let step = if symbol == EOS { END as u16 } else { (symbol as u16) << 8 | bits as u16 };
         let mut byte = first;
@@ -152,7 +151,7 @@ fn decode_end(
     }
 }
 
-/// The first symbol of `window` and its number of bits; `None` for EOS.
+/// Decodes the first symbol of `window`. Returns the symbol and its number of bits; `None` for EOS.
 #[inline]
 fn walk(mut window: u64) -> Option<(u8, u32)> {
     let (mut node, mut before) = (0, 0);
@@ -266,7 +265,7 @@ mod tests {
 
     #[test]
     fn strings_of_any_length_come_back() {
-        // Short and long codes, at each place of the window.
+        // Strings with short and long codes, at each position of the window.
         let mut random = fastrand::Rng::with_seed(1);
         for len in 0..200 {
             for rare in [1, 3, 20, 1000] {
@@ -291,7 +290,7 @@ mod tests {
             (&[0xff], PaddingTooLong),
             (&[0b0000_0111, 0xff], PaddingTooLong),
             (&[0xff, 0xff, 0xff], PaddingTooLong),
-            // The first half of the code of "!".
+            // The first eight of the ten bits of the code of "!".
             (&[0xfe], PaddingNotOnes),
             // EOS at the end, and before other symbols.
             (&[0xff, 0xff, 0xff, 0xff], EndOfString),

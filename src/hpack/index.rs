@@ -1,13 +1,13 @@
-//! The index of the encoder's table. It finds the entry with a line, or with a name.
+//! The index of the encoder's table. It finds the entry with a given field line or name.
 
 use super::table::Table;
 
-/// The kinds of searches.
+/// The kinds of searches for an entry.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// An entry with a name.
+    /// Search by name.
     Name = 0,
-    /// An entry with a name and a value.
+    /// Search by name and value.
     Line = 1,
 }
 
@@ -19,9 +19,9 @@ pub struct Link {
     older: [u16; 2],
 }
 
-/// Chains of entries with the same slot, one for names and one for lines. Each begins with the
-/// newest entry. Links are numbers of entries. The number of a removed entry ends the chain, so a
-/// removal does not change the index.
+/// The index: chains of entries with the same slot, one chain for names and one for lines. Each
+/// chain begins with the newest entry. Links are numbers of entries. The number of a removed entry
+/// ends the chain, so a removal does not change the index.
 ///
 /// Numbers wrap, so an old slot may have the number of a newer entry in another chain. The entries
 /// of that chain have other hashes, so the search does not find them.
@@ -39,13 +39,13 @@ const SLOTS_MIN: usize = 16;
 const SLOTS_MAX: usize = 128;
 
 impl Index {
-    /// An empty index. It allocates nothing.
+    /// Creates an empty index. It allocates nothing.
     pub const fn new() -> Self {
         Self { heads: Vec::new(), next: 0 }
     }
 
-    /// The index of the newest entry of `table` that has `hash` and for whose name and value
-    /// `is_it` is true. The newest entry of all has index 0.
+    /// Returns the index of the newest entry of `table` that has `hash` and for whose name and
+    /// value `is_it` is true. The newest entry of the table has index 0.
     #[inline]
     pub fn find(
         &self,
@@ -64,7 +64,7 @@ impl Index {
         self.find_older(table, kind, hash, index, is_it)
     }
 
-    /// Continues the search after an entry that has the same hash but is another line.
+    /// Continues the search after an entry that has the same hash but is not the wanted one.
     #[cold]
     #[inline(never)]
     fn find_older(
@@ -85,8 +85,8 @@ impl Index {
         }
     }
 
-    /// The index of the newest entry with `hash` in the chain that begins with `number`. An index
-    /// below `from` ends the chain, because a chain goes from newer to older entries.
+    /// Returns the index of the newest entry with `hash` in the chain that begins with `number`. An
+    /// index below `from` ends the chain, because a chain goes from newer to older entries.
     #[inline]
     fn newest_from(
         &self,
@@ -142,7 +142,7 @@ impl Index {
     #[cold]
     fn grow(&mut self, table: &mut Table<Link>) {
         let slots = (self.heads.len() * 2).max(SLOTS_MIN);
-        // No entry has the number `next`, so it ends a chain.
+        // No entry has the number `next`, so this number ends a chain.
         self.heads = vec![[self.next; 2]; slots];
         for index in (0..table.len()).rev() {
             let number = self.next.wrapping_sub(index as u16).wrapping_sub(1);
@@ -169,7 +169,7 @@ mod tests {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut table = Table::new(random.usize(100..4096));
             let mut index = Index { next: random.u16(..), ..Index::new() };
-            // Few hashes, so that chains are long.
+            // Few different hashes make long chains.
             let hashes = random.u32(1..200);
             let mut entries: Vec<[u32; 2]> = Vec::new();
             for number in 0..2000_u32 {
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn chains_end_after_the_numbers_have_wrapped() {
         let (mut index, mut table) = (Index::new(), Table::new(4096));
-        // A slot is used once, and again when a later entry has its old number.
+        // A slot is used once, and again when a later entry gets the same number (numbers wrap).
         insert(&mut index, &mut table, [1, 1], b"");
         for _ in 0..=u16::MAX {
             insert(&mut index, &mut table, [2, 2], b"");

@@ -12,12 +12,13 @@ pub enum Indexing {
     Never,
 }
 
-/// The usual form of a line with this name.
+/// Returns the usual form of a line with this name.
 ///
 /// The table helps with values that repeat in later messages of the connection. A value that does
 /// not repeat costs both sides an entry, and removes another one. So a name whose values differ
-/// between messages or clients is sent without the table. `date` repeats for a second. The `:path`
-/// of gRPC repeats too, but this function does not see which requests are gRPC.
+/// between messages or clients is sent without the table. `date` changes only once a second, so it
+/// is inserted. The `:path` of gRPC repeats too, but this function does not know which requests are
+/// gRPC.
 ///
 /// Credentials are never indexed: in a shared table, a client could guess those of another client
 /// from the size of a request (RFC 7541 7.1.3).

@@ -2,8 +2,8 @@
 
 use super::DecodeError;
 
-/// Reads an integer. `first` is its first byte, `mask` has the bits of the prefix set, and `rest`
-/// begins after the first byte.
+/// Reads an integer. `first` is its first byte, the bits of the prefix are set in `mask`, and
+/// `rest` begins after the first byte.
 ///
 /// An integer has at most four continuation bytes, so it is below 2^28 + 256.
 #[inline]
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn integers_of_the_rfc_and_at_the_edges() {
-        // C.1.1 to C.1.3 come first.
+        // The first three cases are RFC 7541 C.1.1 to C.1.3.
         let cases: [(u8, usize, &[u8]); 9] = [
             (0x1f, 10, &[10]),
             (0x1f, 1337, &[31, 154, 10]),

@@ -1,8 +1,8 @@
 //! HPACK, the compression of HTTP/2 header blocks (RFC 7541). Pure: no I/O, no clock.
 //!
-//! `decode` and `encode` are the two ends. Each has a dynamic `table`. `statics` is the static
+//! `decode` and `encode` convert header blocks. Each has a dynamic `table`. `statics` is the static
 //! table. `index` finds a line in the encoder's table, by the hashes of `hash`. `integer`, `string`
-//! and `huffman` are the primitives, which QPACK also has.
+//! and `huffman` are the primitives, which QPACK uses, too.
 //!
 //! No table allocates memory before its first entry. A table takes about as much memory as its
 //! entries.
@@ -32,7 +32,7 @@ pub enum DecodeError {
     Truncated,
     /// An integer has more than four continuation bytes, so it may be above 2^28.
     IntegerTooLarge,
-    /// An index is zero, or no table has it.
+    /// An index is zero, or neither table has an entry with it.
     UnknownIndex,
     /// A string is longer than the rest of the block.
     StringTooLong,
@@ -49,7 +49,7 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// The error in words, for a log line.
+    /// Returns the text of the error for a log line.
     #[must_use]
     pub const fn what(self) -> &'static str {
         match self {

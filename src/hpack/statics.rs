@@ -2,7 +2,7 @@
 
 use super::hash;
 
-/// The table. The first line has index 1. Lines with the same name are neighbours.
+/// The static table. Its first line has index 1. Lines with the same name are neighbours.
 pub static LINES: [(&[u8], &[u8]); 61] = TABLE;
 
 const TABLE: [(&[u8], &[u8]); 61] = [
@@ -69,11 +69,12 @@ const TABLE: [(&[u8], &[u8]); 61] = [
     (b"www-authenticate", b""),
 ];
 
-/// The number of slots of an index. A slot has an index of the table, or zero. The hash of a line
-/// selects its slot. [`hash::SEED`] is chosen so that no two lines share a slot.
+/// The number of slots. Each slot has the index of a line, or zero. The hash of a line selects its
+/// slot. [`hash::SEED`] is chosen so that no two lines share a slot.
 const SLOTS: usize = 512;
 
-/// The index of all lines, and the index of the first line with each name.
+/// `BY_LINE` finds each line by the hash of its name and value. `BY_NAME` finds the first line with
+/// a name by the hash of the name.
 static BY_LINE: [u8; SLOTS] = slots(false);
 static BY_NAME: [u8; SLOTS] = slots(true);
 
@@ -96,7 +97,7 @@ const fn slots(by_name: bool) -> [u8; SLOTS] {
     slots
 }
 
-/// For each line, the number of lines with its name, from this line on.
+/// For each line: the number of lines with the same name, counted from this line on.
 static SAME_NAME: [u8; 61] = same_name();
 
 const fn same_name() -> [u8; 61] {
@@ -119,7 +120,7 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
     at == a.len() && at == b.len()
 }
 
-/// The index of a line, or zero. `line_hash` is the hash of the name and then of the value.
+/// Returns the index of a line, or zero. `line_hash` is the hash of the name and then of the value.
 #[inline]
 pub fn find_line(line_hash: u32, name: &[u8], value: &[u8]) -> usize {
     let index = usize::from(BY_LINE[line_hash as usize % SLOTS]);
@@ -127,7 +128,7 @@ pub fn find_line(line_hash: u32, name: &[u8], value: &[u8]) -> usize {
     if line.is_some_and(|line| *line == (name, value)) { index } else { 0 }
 }
 
-/// The index of the first line with a name, or zero.
+/// Returns the index of the first line with a name, or zero.
 #[inline]
 pub fn find_name(name_hash: u32, name: &[u8]) -> usize {
     let index = usize::from(BY_NAME[name_hash as usize % SLOTS]);
@@ -135,8 +136,8 @@ pub fn find_name(name_hash: u32, name: &[u8]) -> usize {
     if line.is_some_and(|line| line.0 == name) { index } else { 0 }
 }
 
-/// The index of the line with `value`, or zero. `first` is the index of the first line with its
-/// name.
+/// Returns the index of the line with `value`, or zero. `first` is the index of the first line with
+/// its name.
 #[inline]
 pub fn find_value(first: usize, value: &[u8]) -> usize {
     let count = SAME_NAME.get(first.wrapping_sub(1)).map_or(0, |count| usize::from(*count));
@@ -170,7 +171,7 @@ mod tests {
         for name in [&b""[..], b"x", b":pat", b":paths", b"www-authenticat", b"grpc-status"] {
             assert_eq!(find_name(hash_of(name), name), 0);
         }
-        // The hash is not enough: the names are compared.
+        // An equal hash is not enough: the names are compared, too.
         assert_eq!(find_name(hash_of(b":path"), b":patH"), 0);
     }
 }

@@ -5,17 +5,17 @@ use super::{DecodeError, huffman, integer};
 /// The bit that marks a Huffman string.
 const HUFFMAN: u8 = 0x80;
 
-/// A string literal as it is in the block.
+/// A string literal before Huffman decoding.
 #[derive(Clone, Copy)]
 pub struct Literal<'a> {
-    /// The bytes after the length.
+    /// The bytes after the encoded length.
     pub bytes: &'a [u8],
-    /// Whether `bytes` has to be decoded.
+    /// Whether `bytes` are Huffman coded.
     pub is_huffman: bool,
 }
 
 impl<'a> Literal<'a> {
-    /// Reads a literal. `rest` begins with it.
+    /// Reads the literal at the front of `rest`.
     #[inline]
     pub fn read(rest: &mut &'a [u8]) -> Result<Self, DecodeError> {
         let (&first, after) = rest.split_first().ok_or(DecodeError::Truncated)?;

@@ -5,48 +5,48 @@ use std::collections::VecDeque;
 /// The overhead of an entry, besides its bytes (RFC 7541 4.1).
 pub const ENTRY_BYTES: usize = 32;
 
-/// The first allocation for the bytes of entries.
+/// The size of the first allocation for the bytes of the entries.
 const FIRST_BYTES: usize = 256;
 
 /// A dynamic table. The bytes of all entries are in one allocation, the oldest entry first. A new
 /// entry is appended. If it does not fit, the bytes of the live entries move to the front.
 ///
-/// An encoder keeps a `T` with each entry, for its index.
+/// The encoder stores a `T` with each entry, for its index.
 #[derive(Debug)]
 pub struct Table<T = ()> {
     bytes: Vec<u8>,
-    /// The newest entry is the first.
+    /// The entries, the newest first.
     entries: VecDeque<Entry<T>>,
     /// The number of bytes that have been removed from the front of `bytes`. It wraps.
     removed_bytes: u32,
-    /// The size of the entries (RFC 7541 4.1).
+    /// The size of all entries as defined in RFC 7541 4.1.
     size: usize,
     size_max: usize,
 }
 
-/// An entry: the position of its bytes.
+/// The position of the bytes of an entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<T> {
-    /// The position of the name in `bytes`, plus the `removed_bytes` when it was added. The value
-    /// follows.
+    /// The position of the name in `bytes`, plus the value of `removed_bytes` when the entry was
+    /// added. The value follows the name.
     start: u32,
     name_bytes: u32,
     value_bytes: u32,
-    /// The data that is kept with the entry.
+    /// The data that the owner of the table stores with the entry.
     pub with: T,
 }
 
 /// The name of a new entry.
 #[derive(Clone, Copy)]
 pub enum Name<'a> {
-    /// These bytes.
+    /// A name that is given as bytes.
     Bytes(&'a [u8]),
-    /// The name of an entry; the newest entry has index 0.
+    /// The name of an entry of the table; the newest entry has index 0.
     Entry(usize),
 }
 
 impl<T> Table<T> {
-    /// An empty table. It allocates nothing.
+    /// Creates an empty table. It allocates nothing.
     pub const fn new(size_max: usize) -> Self {
         Self { bytes: Vec::new(), entries: VecDeque::new(), removed_bytes: 0, size: 0, size_max }
     }
@@ -57,7 +57,7 @@ impl<T> Table<T> {
         self.entries.len()
     }
 
-    /// The limit of the size.
+    /// The maximum size, as defined in RFC 7541 4.1.
     #[inline]
     pub const fn size_max(&self) -> usize {
         self.size_max
@@ -68,25 +68,25 @@ impl<T> Table<T> {
         self.bytes.capacity() + self.entries.capacity() * size_of::<Entry<T>>()
     }
 
-    /// The name and the value of an entry; the newest entry has index 0.
+    /// Returns the name and the value of an entry; the newest entry has index 0.
     #[inline]
     pub fn get(&self, index: usize) -> Option<(&[u8], &[u8])> {
         self.line(self.entry(index)?)
     }
 
-    /// An entry; the newest has index 0.
+    /// Returns an entry; the newest entry has index 0.
     #[inline]
     pub fn entry(&self, index: usize) -> Option<&Entry<T>> {
         self.entries.get(index)
     }
 
-    /// An entry; the newest has index 0.
+    /// Returns an entry; the newest entry has index 0.
     #[inline]
     pub fn entry_mut(&mut self, index: usize) -> Option<&mut Entry<T>> {
         self.entries.get_mut(index)
     }
 
-    /// The name and the value of an entry of this table.
+    /// Returns the name and the value of an entry of this table.
     #[inline]
     pub fn line(&self, entry: &Entry<T>) -> Option<(&[u8], &[u8])> {
         let start = self.place(entry);
@@ -94,8 +94,8 @@ impl<T> Table<T> {
         self.bytes.get(start..start + name_bytes + value_bytes)?.split_at_checked(name_bytes)
     }
 
-    /// Changes the limit, and removes the oldest entries until the others fit. A table without room
-    /// for an entry frees its memory.
+    /// Changes the maximum size, and removes the oldest entries until the others fit. A table
+    /// without room for any entry frees its memory.
     pub fn set_size_max(&mut self, size_max: usize) {
         if size_max < ENTRY_BYTES {
             *self = Self::new(size_max);
@@ -146,15 +146,15 @@ impl<T> Table<T> {
         }
     }
 
-    /// Moves the bytes after `kept_from` to the front. If there is not enough room for `more` then,
-    /// grows.
+    /// Makes room for `more` bytes. Moves the bytes from `kept_from` on to the front. Grows the
+    /// allocation if that does not give enough room.
     #[cold]
     fn make_room(&mut self, kept_from: usize, more: usize) {
         let capacity = self.bytes.capacity();
         self.bytes.drain(..kept_from);
         self.removed_bytes = self.removed_bytes.wrapping_add(kept_from as u32);
         let wanted = self.bytes.len() + more;
-        // Moving often for a few bytes costs more than growing once.
+        // It costs less to grow once than to move the bytes often for a little room.
         let crowded = wanted + capacity / 4 > capacity && capacity < self.size_max;
         if wanted > capacity || crowded {
             let grown = (capacity * 2).min(self.size_max).max(FIRST_BYTES).max(wanted);
@@ -172,7 +172,7 @@ impl<T> Table<T> {
 mod tests {
     use super::*;
 
-    /// A simple table to compare with.
+    /// A simple table, to compare the results with.
     #[derive(Default)]
     struct Simple {
         entries: VecDeque<(Vec<u8>, Vec<u8>)>,
@@ -245,7 +245,7 @@ mod tests {
     fn an_entry_takes_its_name_from_the_entry_that_it_removes() {
         let mut table = Table::new(100);
         table.insert(Name::Bytes(b"name-of-14-byt"), &[b'1'; 40], ());
-        // Repeat it, so that the bytes move.
+        // Insert the name again and again, so that the bytes move.
         for digit in b'2'..b'9' {
             table.insert(Name::Entry(0), &[digit; 40], ());
             assert_eq!(table.len(), 1);

@@ -1,8 +1,8 @@
 //! The chunked coding (RFC 9112 7.1): checks each byte and passes the body on unchanged.
 //!
 //! ```text
-//! Size -> (SizeSpace -> Extension) -> SizeEnd -> Data -> DataCr -> DataLf -> Size ...
-//!   `-- size 0 --> SizeEnd -> TrailerStart -> TrailerName -> TrailerValue -> TrailerLf -> ...
+//! Size -> (SizeSpace -> Extension) -> SizeLf ->  Data -> DataCr -> DataLf -> Size ...
+//!   `-- size 0 --> SizeLf ->  TrailerStart -> TrailerName -> TrailerValue -> TrailerLf -> ...
 //!                                  `--> LastLf -> Done
 //! ```
 
@@ -15,13 +15,13 @@ use crate::message::{Limits, is_token_byte};
 #[derive(Debug, Default)]
 pub struct Decoder {
     state: State,
-    /// Remaining bytes of the chunk.
+    /// Remaining data bytes of the current chunk.
     left: u64,
-    /// The chunk is the last one.
+    /// Whether the current chunk is the last one (size 0).
     last: bool,
     extension_bytes: usize,
     trailer_bytes: usize,
-    /// The first bytes of the trailer's name, for comparison.
+    /// The first bytes of the trailer field's name, in lower case.
     name: [u8; NAME_BYTES],
     name_len: usize,
 }
@@ -45,21 +45,21 @@ enum State {
     Done,
 }
 
-/// The result of one part.
+/// The result of decoding one part of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The number of its bytes that belong to this body.
+    /// How many bytes of the part belong to this body.
     pub consumed: usize,
-    /// The body is complete, trailers included.
+    /// Whether the body is complete, trailers included.
     pub done: bool,
 }
 
 impl Decoder {
-    /// Checks the next part. All `Step::consumed` bytes may be passed on unchanged.
+    /// Checks the next part of a body. The first `Step::consumed` bytes may be forwarded unchanged.
     ///
     /// # Errors
-    /// 400 for anything that is not valid chunked coding or exceeds `limits`. For an endpoint's
-    /// body, the caller changes the status.
+    /// 400 if the part is not valid chunked coding or exceeds `limits`. For an endpoint's body, the
+    /// caller changes the status.
     pub fn decode(&mut self, bytes: &[u8], limits: &Limits) -> Result<Step, Refusal> {
         self.run(bytes, limits, |_| (), |_| ())
     }
@@ -130,7 +130,7 @@ impl Decoder {
         Ok(Step { consumed: at, done: self.state == State::Done })
     }
 
-    /// The state after a byte that is not data.
+    /// Returns the state after a byte that is not data.
     fn next(&mut self, byte: u8, limits: &Limits) -> Result<State, Refusal> {
         match self.state {
             State::FirstDigit
@@ -221,7 +221,7 @@ impl Decoder {
     }
 }
 
-/// Whether a field, by its name in lower case, must not stand in a trailer.
+/// Whether a field must not be in a trailer. `name` is in lower case.
 pub fn is_forbidden_trailer(name: &[u8]) -> bool {
     FORBIDDEN_TRAILERS.contains(&name)
 }
@@ -230,12 +230,12 @@ const fn bad(detail: &'static str) -> Refusal {
     Refusal::downstream(400, detail)
 }
 
-/// Number of bytes of a trailer's name that are compared. No name in [`FORBIDDEN_TRAILERS`] is
+/// How many bytes of a trailer field's name are compared. No name in [`FORBIDDEN_TRAILERS`] is
 /// longer.
 const NAME_BYTES: usize = 32;
 
-/// Fields that control framing, routing or authentication. In a trailer they arrive too late for
-/// this proxy, but another server could still use them (RFC 9110 6.5.1).
+/// Fields that control framing, routing or authentication. In a trailer they are too late for this
+/// proxy, but another server could still use them (RFC 9110 6.5.1).
 const FORBIDDEN_TRAILERS: [&[u8]; 15] = [
     b"authorization",
     b"connection",

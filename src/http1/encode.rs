@@ -1,7 +1,7 @@
-//! Writes forwarded heads: the received fields with the proxy's changes.
+//! Writes the heads of forwarded messages: the received fields with the proxy's changes.
 //!
 //! Fields from HTTP/1.1 keep their case and order. Hop-by-hop fields are removed (RFC 9110 7.6.1).
-//! The framing fields are written from the decision in `framing`, not copied from the input.
+//! The framing fields are not copied: they follow the decision in `framing`.
 
 use super::framing::{self, RequestFraming, ResponseFraming};
 use super::sink::{More, Sink};
@@ -13,7 +13,7 @@ pub struct RequestEdits<'a> {
     pub host: Option<&'a [u8]>,
     /// Replaces path and query.
     pub target: Option<&'a [u8]>,
-    /// Appended to `x-forwarded-for`. Empty if the client has no IP address.
+    /// Appended to `x-forwarded-for`. Empty if the client has no IP address (a Unix-domain socket).
     pub client_ip: &'a [u8],
     /// The value of `x-forwarded-proto`. It replaces the client's value.
     pub forwarded_proto: &'a str,
@@ -21,11 +21,11 @@ pub struct RequestEdits<'a> {
     pub client_cert: ClientCert<'a>,
     /// Added as `x-request-id`. The request must not have one.
     pub request_id: Option<&'a [u8]>,
-    /// The pseudonym for `via`.
+    /// The proxy's pseudonym in `via`. `None` means that `via` is not added.
     pub via: Option<&'a str>,
     /// The name of the field that held the token; it is removed.
     pub token_field: Option<&'a str>,
-    /// Fields that replace those of the same name.
+    /// Fields that replace the received fields of the same name.
     pub replaced: &'a [Replaced],
     /// The header edits of the rule.
     pub headers: &'a HeaderEdits,
@@ -47,19 +47,19 @@ pub enum ClientCert<'a> {
 
 /// The changes to a response for the client.
 pub struct ResponseEdits<'a> {
-    /// The connection closes after it.
+    /// Whether the connection closes after the response.
     pub close: bool,
-    /// Tell an HTTP/1.0 client that the connection stays open.
+    /// Whether an HTTP/1.0 client must be told that the connection stays open.
     pub keep_alive: bool,
-    /// The body is sent without chunked coding.
+    /// Whether the body is sent without chunked coding.
     pub dechunk: bool,
-    /// Tell the client that the body is empty.
+    /// Whether an HTTP/1 client must be told that the body is empty.
     pub empty: bool,
-    /// The pseudonym for `via`.
+    /// The proxy's pseudonym in `via`. `None` means that `via` is not added.
     pub via: Option<&'a str>,
-    /// Fields that replace those of the same name.
+    /// Fields that replace the received fields of the same name.
     pub replaced: &'a [Replaced],
-    /// Writes more fields.
+    /// A function that writes additional fields.
     pub more: Option<More<'a>>,
     /// The header edits of the rule.
     pub headers: &'a HeaderEdits,
@@ -192,32 +192,32 @@ pub fn informational(out: &mut dyn Sink, view: HeadView<'_>) {
     out.end();
 }
 
-/// The field with the client's certificate for services behind the proxy.
+/// The field that carries the client's certificate to the services.
 const CLIENT_CERT: &[u8; 23] = b"x-forwarded-client-cert";
 
-/// The field with the addresses that forwarded a request.
+/// The field with the addresses of the client and of earlier proxies.
 const FORWARDED_FOR: &[u8; 15] = b"x-forwarded-for";
 
 /// How the proxy handles a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
-    /// Forward it.
+    /// Forward the field.
     Ordinary,
-    /// Remove it: the proxy writes its own field.
+    /// Remove the field, because the proxy writes its own.
     Ours,
-    /// Remove it: it is for one hop only.
+    /// Remove the field, because it is hop-by-hop.
     Hop,
-    /// Forward it if the connection switches protocols.
+    /// Forward the field if the connection switches protocols.
     Upgrade,
-    /// Forward it if the message can have a body.
+    /// Forward the field if the message can have a body.
     Length,
-    /// Forward it if a body follows.
+    /// Forward the field if a body follows.
     Expect,
-    /// Forward only `trailers`.
+    /// Forward only the element `trailers`.
     Te,
-    /// Append the client's address.
+    /// Append the client's address to the field.
     ForwardedFor,
-    /// Handle it as [`ClientCert`] says.
+    /// Change the field according to [`ClientCert`].
     ClientCert,
 }
 
@@ -255,14 +255,14 @@ fn put_request_line(out: &mut dyn Sink, view: HeadView<'_>, rewritten: Option<&[
     let whole = matches!(target.first(), Some(b'/' | b'*')) || view.path().is_empty();
     match view.query() {
         _ if rewritten.is_some() || whole => out.request_line(method, &[target]),
-        // Absolute-form: the host is written in another field.
+        // Absolute-form: the host is written as the Host field.
         b"" => out.request_line(method, &[view.path()]),
         query => out.request_line(method, &[view.path(), b"?", query]),
     }
 }
 
-/// Writes `x-forwarded-for`: the earlier addresses and the new one. Several lines are one list (RFC
-/// 9110 5.3).
+/// Writes `x-forwarded-for`: the earlier addresses and the client's. Several received lines become
+/// one list (RFC 9110 5.3).
 fn put_forwarded(out: &mut dyn Sink, before: Option<HeadView<'_>>, edits: &RequestEdits<'_>) {
     if !edits.headers.drops(FORWARDED_FOR) {
         put_list(out, FORWARDED_FOR, before, b", ", edits.client_ip);
@@ -280,8 +280,7 @@ fn put_client_cert(out: &mut dyn Sink, before: Option<HeadView<'_>>, ours: Clien
     }
 }
 
-/// Writes a list: the earlier elements of the field in their order, and then `ours`, if it is not
-/// empty.
+/// Writes a list field: the received elements in their order, and then `ours`, if it is not empty.
 fn put_list(
     out: &mut dyn Sink,
     name: &[u8],
@@ -327,7 +326,7 @@ fn put_via(out: &mut dyn Sink, version: Version, pseudonym: Option<&str>) {
     }
 }
 
-/// HTTP/2 has no reason phrase. HTTP/1.1 gets the standard one.
+/// Returns the reason phrase. HTTP/2 has none; an HTTP/1.1 client then gets the registered phrase.
 fn reason_of<'a>(view: HeadView<'a>) -> &'a [u8] {
     match view.head.version {
         Version::Http2 => reason(view.head.status).as_bytes(),
@@ -342,7 +341,7 @@ pub(super) fn finish(out: &mut dyn Sink, edits: &HeaderEdits) {
     out.end();
 }
 
-/// The registered reason phrase (RFC 9110 15).
+/// Returns the registered reason phrase (RFC 9110 15). Empty if there is none.
 pub(super) fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

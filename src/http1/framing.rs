@@ -2,7 +2,7 @@
 //! Content-Length, Transfer-Encoding, Connection, Upgrade and Expect (RFC 9112 6 and 9; RFC 9113
 //! 8.1 for HTTP/2).
 //!
-//! A message that two readers could understand differently is refused.
+//! A message that two readers could interpret differently is refused.
 
 use crate::error::Refusal;
 use crate::message::{HeadView, Method, Version, elements, is_named, is_token};
@@ -16,17 +16,17 @@ pub enum Body {
     Length(u64),
     /// A body in chunked coding.
     Chunked,
-    /// A body that ends with the connection. Only for responses.
+    /// A body that ends when the connection closes. Only for responses.
     UntilClose,
-    /// A body that ends with its HTTP/2 stream.
+    /// A body that ends with END_STREAM of its HTTP/2 stream.
     Stream {
-        /// The length, if content-length gave it.
+        /// The value of content-length, if there is one.
         length: Option<u64>,
     },
 }
 
 impl Body {
-    /// Whether HTTP/1.1 sends it in chunks, because its length is unknown.
+    /// Whether HTTP/1.1 sends the body in chunks, because its length is unknown.
     pub fn is_chunked(self) -> bool {
         matches!(self, Self::Chunked | Self::Stream { length: None })
     }
@@ -35,17 +35,17 @@ impl Body {
 /// How a request is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestFraming {
-    /// The body.
+    /// The body of the request.
     pub body: Body,
-    /// The version.
+    /// The HTTP version of the request.
     pub version: Version,
     /// The client wants to keep the connection open.
     pub keep_alive: bool,
-    /// The client waits for status 100 before it sends the body. An expectation means nothing
-    /// without a body or in HTTP/1.0 (RFC 9110 10.1.1).
+    /// The client waits for status 100 before it sends the body. The expectation is ignored without
+    /// a body and in HTTP/1.0 (RFC 9110 10.1.1).
     pub expect_continue: bool,
-    /// The client asks for another protocol on the connection. `h2c` does not count: RFC 9113 3.1
-    /// removed it, and requests in such a tunnel would bypass every rule.
+    /// The client asks for another protocol on the connection. An upgrade to `h2c` is ignored: RFC
+    /// 9113 3.1 removed it, and requests in such a tunnel would bypass every rule.
     pub upgrade: bool,
     /// The Connection field names other fields, which are for this hop only.
     pub names_fields: bool,
@@ -54,36 +54,36 @@ pub struct RequestFraming {
 /// How a response is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseFraming {
-    /// The body.
+    /// The body of the response.
     pub body: Body,
     /// The endpoint wants to keep the connection open.
     pub keep_alive: bool,
-    /// After the head the connection is a tunnel: 101, or 2xx to CONNECT.
+    /// The connection becomes a tunnel after the head: status 101, or 2xx to CONNECT.
     pub switches: bool,
     /// The Connection field names other fields, which are for this hop only.
     pub names_fields: bool,
     /// Only END_STREAM signals an empty body; there is no content-length.
     pub unsaid: bool,
-    /// The response cannot have a body, so a content-length in it means nothing (RFC 9110 8.6).
+    /// The response cannot have a body, so its content-length is not forwarded (RFC 9110 8.6).
     pub no_length: bool,
 }
 
 impl ResponseFraming {
-    /// The same framing for a body that will be rewritten, so its length is unknown. `None` if
-    /// there is no body.
+    /// Returns the framing of the same response with a body of unknown length, because the body
+    /// will be rewritten. `None` if there is no body.
     pub fn with_unknown_length(self) -> Option<Self> {
         let is_there = self.body != Body::None;
         is_there.then_some(Self { body: Body::Stream { length: None }, ..self })
     }
 
-    /// Whether the response must tell a `version` client that the body is empty. Only END_STREAM
-    /// signalled it; in HTTP/1, the client would otherwise read a body until the connection ends.
+    /// Whether the response must tell a client with `version` that the body is empty. Only
+    /// END_STREAM signalled it. An HTTP/1 client would otherwise read until the connection closes.
     pub fn is_empty_for(&self, version: Version) -> bool {
         self.unsaid && version != Version::Http2
     }
 }
 
-/// The values of the framing fields.
+/// The values of the framing fields, as received.
 #[derive(Default)]
 struct Said {
     length: Option<u64>,
@@ -96,10 +96,10 @@ struct Said {
     names_fields: bool,
 }
 
-/// The framing of a request.
+/// Decides the framing of a request.
 ///
 /// # Errors
-/// 400 if it is ambiguous, 417 for an unknown expectation, 501 for an unknown coding.
+/// 400 if the framing is ambiguous, 417 for an unknown expectation, 501 for an unknown coding.
 pub fn request(view: HeadView<'_>) -> Result<RequestFraming, Refusal> {
     let version = view.head.version;
     let said = read(view)?;
@@ -132,10 +132,10 @@ pub fn request(view: HeadView<'_>) -> Result<RequestFraming, Refusal> {
     Ok(RequestFraming { body, version, keep_alive, expect_continue, upgrade, names_fields })
 }
 
-/// The framing of the response to a `method` request.
+/// Decides the framing of the response to a `method` request.
 ///
 /// # Errors
-/// 502 if it is ambiguous, or if a 101 was not requested.
+/// 502 if the framing is ambiguous, or if the response is an unrequested 101.
 pub fn response(
     view: HeadView<'_>,
     method: Method,
@@ -164,7 +164,7 @@ pub fn response(
     }
     let successful = (200..300).contains(&status);
     if method == Method::Connect && successful {
-        // RFC 9110 9.3.6
+        // Any 2xx to CONNECT starts a tunnel (RFC 9110 9.3.6).
         return Ok(ResponseFraming { switches: true, no_length: true, ..bodiless });
     }
     if status < 200 || status == 204 {
@@ -189,14 +189,14 @@ pub fn response(
     Ok(ResponseFraming { body, keep_alive, unsaid, ..bodiless })
 }
 
-/// The body of an HTTP/2 message. A tunnel has none.
+/// Returns the body of an HTTP/2 message. A tunnel has no body.
 fn body_of_stream(view: HeadView<'_>, said: &Said) -> Body {
     let tunnel = view.head.method == Method::Connect || said.upgrade;
     if view.head.ends || tunnel { Body::None } else { Body::Stream { length: said.length } }
 }
 
-/// Whether a field (lower-case name) is specific to an HTTP/1.1 connection and not allowed in
-/// HTTP/2 (RFC 9113 8.2.2).
+/// Whether a field is specific to an HTTP/1.1 connection and not allowed in HTTP/2 (RFC 9113
+/// 8.2.2). `name` is in lower case.
 pub fn is_of_connections(name: &[u8]) -> bool {
     matches!(
         name,
@@ -204,7 +204,7 @@ pub fn is_of_connections(name: &[u8]) -> bool {
     )
 }
 
-/// The field with the length of a body.
+/// The field with the length of a body, in lower case.
 pub const LENGTH_FIELD: &str = "content-length";
 
 /// The fields that request or confirm an upgrade of an HTTP/1.1 connection to `protocol` (RFC 9110
@@ -223,9 +223,9 @@ pub fn is_upgrade(name: &[u8]) -> bool {
     is_named(name, b"upgrade")
 }
 
-/// Whether the Connection field names `name`, so that it is not forwarded. Fields that define the
-/// message are forwarded anyway: removing them would let a client forge requests. Upgrade has its
-/// own rules.
+/// Whether the Connection field names `name`, so that the field is not forwarded. Fields that
+/// define the message are forwarded anyway: without them, the endpoint would get a different
+/// request. Upgrade has its own rules.
 pub fn is_named_by_connection(view: HeadView<'_>, name: &[u8]) -> bool {
     const ESSENTIAL: [&[u8]; 5] =
         [b"host", b"content-length", b"content-type", b"cookie", b"upgrade"];
@@ -269,7 +269,7 @@ fn read(view: HeadView<'_>) -> Result<Said, Refusal> {
     }
 }
 
-/// Checks that a Transfer-Encoding is `chunked` alone.
+/// Checks that the value of Transfer-Encoding is `chunked` and nothing else.
 fn check_coding(value: &[u8]) -> Result<(), Refusal> {
     if is_named(value, b"chunked") {
         return Ok(());
@@ -301,7 +301,7 @@ fn keeps_alive(said: &Said, version: Version) -> bool {
     }
 }
 
-/// Parses `1*DIGIT` (RFC 9110 8.6) and nothing else.
+/// Parses the value of Content-Length: `1*DIGIT` (RFC 9110 8.6) and nothing else.
 fn length_of(value: &[u8]) -> Result<u64, Refusal> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(bad("Content-Length is not a number"));

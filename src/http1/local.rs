@@ -5,23 +5,23 @@ use super::framing::LENGTH_FIELD;
 use super::sink::{More, Sink};
 use crate::message::HeaderEdits;
 
-/// A local reply.
+/// A response that the proxy makes itself.
 pub struct LocalReply<'a> {
-    /// The status.
+    /// The status code.
     pub status: u16,
-    /// The value of `location`. Empty means none.
+    /// The value of `location`. Empty means that the field is not sent.
     pub location: &'a [u8],
-    /// The body, as text.
+    /// The body: UTF-8 text.
     pub body: &'a [u8],
-    /// Additional fields, and changes to the reply's own fields.
+    /// Fields to add, and changes to the fields of the reply.
     pub headers: &'a HeaderEdits,
-    /// Writes more fields.
+    /// A function that writes additional fields.
     pub more: Option<More<'a>>,
     /// The gRPC status, for a gRPC client.
     pub call: Option<CallReply>,
-    /// The connection stays open.
+    /// Whether the connection stays open.
     pub keep: bool,
-    /// The request was HEAD: send the length but no body.
+    /// Whether the request was HEAD: the reply has content-length but no body.
     pub is_head: bool,
 }
 
@@ -36,7 +36,7 @@ pub struct CallReply {
 }
 
 impl LocalReply<'_> {
-    /// The body to send.
+    /// The body to send. Empty after HEAD, and for a status that has no body.
     pub fn sent_body(&self) -> &[u8] {
         if self.may_have_body() && !self.is_head { self.body } else { b"" }
     }

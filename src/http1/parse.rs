@@ -1,7 +1,7 @@
-//! Heads of requests and responses (RFC 9112 sections 2 to 5).
+//! Parses the heads of requests and responses (RFC 9112 sections 2 to 5).
 //!
-//! httparse splits the head. This file refuses input that httparse accepts but a strict proxy must
-//! not: a lone LF, or a target that differs from Host. Nothing is repaired.
+//! httparse splits the head into parts. This file refuses input that httparse accepts but a strict
+//! proxy must not accept: a lone LF, or a target that differs from Host. Nothing is repaired.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -24,12 +24,12 @@ pub enum Progress {
 }
 
 /// Parses the head of a request from `block[window]`. Offsets in `head` are relative to the start
-/// of `block`. After [`Progress::Partial`], call it again with more bytes in the window. `head`
-/// remembers the scanned part, so a peer that sends single bytes does not cause a full parse for
-/// each.
+/// of `block`. After [`Progress::Partial`], the caller calls again with more bytes in the window.
+/// `head` stores how far the bytes were scanned, so a peer that sends single bytes does not cause a
+/// full parse for each of them.
 ///
 /// # Errors
-/// 400 for invalid or ambiguous HTTP/1, 414 and 431 over `limits`.
+/// 400 for invalid or ambiguous HTTP/1, 414 or 431 if the head exceeds `limits`.
 pub fn request(
     block: &[u8],
     window: Range<usize>,
@@ -98,10 +98,10 @@ pub fn understand(block: &[u8], limits: &Limits, head: &mut Head) -> Result<(), 
     check_host(block, head)
 }
 
-/// Parses the head of a response, like [`request`]. Every error is 502.
+/// Parses the head of a response, like [`request`].
 ///
 /// # Errors
-/// 502, with the flag UPE.
+/// Always 502, with the flag UPE.
 pub fn response(
     block: &[u8],
     window: Range<usize>,
@@ -151,14 +151,14 @@ pub fn response(
     Ok(Progress::Complete)
 }
 
-/// A copy of the block in which 1.1 replaces a higher minor version of HTTP/1, because such a
+/// Returns a copy of the block with version 1.1 in place of a higher minor version, because such a
 /// version only adds to 1.1 (RFC 9110 2.5). All offsets stay the same. Returns `None` if `error`
 /// has another reason.
 fn as_http11(error: httparse::Error, block: &[u8], bytes: &[u8], start: usize) -> Option<Vec<u8>> {
     if error != httparse::Error::Version {
         return None;
     }
-    // The line may not be complete yet.
+    // The first line may not be complete yet.
     let line = &bytes[..memchr(b'\r', bytes).unwrap_or(bytes.len())];
     let begin = match line.starts_with(b"HTTP/") {
         true => 0,
@@ -195,7 +195,7 @@ fn still_partial(
     partial(bytes, start, limits, head).map(|_| true)
 }
 
-/// Stores the progress of an incomplete head. Refuses it if it exceeds a limit already.
+/// Stores how much of an incomplete head was scanned. Refuses a head that exceeds a limit already.
 fn partial(
     bytes: &[u8],
     start: usize,
@@ -229,8 +229,8 @@ fn request_error(error: httparse::Error) -> Refusal {
     }
 }
 
-/// httparse accepts a lone LF as a line end. Other readers may not, so refuse it. The loop has no
-/// branch, so that the compiler makes it compare many bytes at once (SIMD).
+/// httparse accepts a lone LF as a line end. Other servers may not, so it is refused. The loop has
+/// no branch, so the compiler can compare many bytes at once (SIMD).
 fn lines_end_in_crlf(head: &[u8]) -> Result<(), &'static str> {
     let lone = |(before, byte): (&u8, &u8)| (*byte == b'\n') & (*before != b'\r');
     let rest = head.get(1..).unwrap_or_default();
@@ -255,13 +255,13 @@ fn fill_fields(block: &[u8], parsed: &[httparse::Header<'_>], head: &mut Head) {
     }
 }
 
-/// The position of `part`, a slice of `block`, in `block`.
+/// Returns the position of `part`, a slice of `block`, in `block`.
 fn span_of(block: &[u8], part: &[u8]) -> Span {
     let start = part.as_ptr() as usize - block.as_ptr() as usize;
     Span::new(start, start + part.len())
 }
 
-/// The four forms of a request target (RFC 9112 3.2).
+/// Splits a request target of any of the four forms (RFC 9112 3.2).
 fn split_target(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
     let target = head.target;
     let bytes = target.of(block);
@@ -305,8 +305,8 @@ fn split_target(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Sets the authority from Host: one field (in HTTP/1.0 at most one), which must agree with the
-/// target (RFC 9112 3.2, 3.2.2).
+/// Takes the authority from Host. There must be one Host field (in HTTP/1.0 at most one), and it
+/// must agree with the target (RFC 9112 3.2, 3.2.2).
 fn check_host(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
     let mut host = None;
     for field in &head.fields {
@@ -345,7 +345,7 @@ fn check_host(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
     }
 }
 
-/// `uri-host [":" port]` (RFC 3986 3.2.2), without user information.
+/// Whether `bytes` are `uri-host [":" port]` (RFC 3986 3.2.2), without user information.
 fn is_host(bytes: &[u8]) -> bool {
     let (host, port) = match bytes {
         [b'[', rest @ ..] => {
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn targets_are_taken_apart() {
-        // (request line's method and target, Host, authority, path, query)
+        // (method and target, Host, authority, path, query)
         for (line, host, authority, path, query) in [
             ("GET /a/b?c=d", "x", "x", "/a/b", "c=d"),
             ("GET /", "x:80", "x:80", "/", ""),

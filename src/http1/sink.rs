@@ -1,4 +1,4 @@
-//! The output for the head of a message.
+//! The destination of a head that is written.
 
 use crate::message::Field;
 
@@ -6,33 +6,33 @@ use crate::message::Field;
 /// HTTP/1.1 head; a [`Draft`](crate::http2::Draft) stores an HTTP/2 head. For both,
 /// [`encode`](super::encode) decides which fields are forwarded.
 pub trait Sink {
-    /// The request line. Its target is the concatenation of `target`.
+    /// Receives the request line. The target is the concatenation of `target`.
     fn request_line(&mut self, method: &[u8], target: &[&[u8]]);
 
-    /// The status line.
+    /// Receives the status line.
     fn status_line(&mut self, status: u16, reason: &[u8]);
 
-    /// The authority of a request.
+    /// Receives the authority of a request.
     fn authority(&mut self, authority: &[u8]);
 
-    /// A received field to forward unchanged, with all others of its name. Its offsets are relative
-    /// to `block`.
+    /// Receives a field that is forwarded unchanged, with all others of its name. Its offsets are
+    /// relative to `block`.
     fn keep(&mut self, field: Field, block: &[u8]);
 
-    /// A received field to remove, with all others of its name.
+    /// Receives a field that is removed, with all others of its name.
     fn leave(&mut self, name: &[u8]);
 
-    /// A field of the proxy. Its value is the concatenation of `value`.
+    /// Receives a field that the proxy adds. The value is the concatenation of `value`.
     fn add(&mut self, name: &[u8], value: &[&[u8]]);
 
-    /// A field for this connection only. HTTP/2 ignores the field.
+    /// Receives a field for this connection only. HTTP/2 ignores the field.
     fn add_hop(&mut self, name: &[u8], value: &[u8]);
 
-    /// The end of the head.
+    /// Ends the head.
     fn end(&mut self);
 }
 
-/// Writes fields that only the caller knows.
+/// A function that writes fields that only the caller of `encode` can compute.
 pub type More<'a> = &'a dyn Fn(&mut dyn Sink);
 
 impl Sink for Vec<u8> {
@@ -62,7 +62,7 @@ impl Sink for Vec<u8> {
             && line.get(name.len as usize..).is_some_and(|rest| rest.starts_with(b": "))
             && line.ends_with(b"\r\n");
         match as_usual {
-            // The line is spelled as `add` would spell it: one copy instead of four.
+            // The line has the same spelling as `add` would write: one copy instead of four.
             true => self.extend_from_slice(line),
             false => self.add(name.of(block), &[value.of(block)]),
         }

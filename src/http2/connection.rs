@@ -15,11 +15,11 @@ use crate::runtime::buffer::Buf;
 use crate::runtime::io::Read;
 use crate::time::Time;
 
-/// If more bytes than this wait to be written, the driver stops reading: the peer does not read,
-/// and its frames would cause more frames of ours.
+/// The limit of bytes that wait to be written. Above it, the driver stops reading, because the
+/// frames of a peer that does not read would add even more bytes.
 const WAITING_BYTES_MAX: usize = 64 * 1024;
 
-/// A connection. See the module.
+/// A handle to the state of an HTTP/2 connection.
 pub struct Connection(RefCell<Core>);
 
 /// A stream that a client has opened.
@@ -43,8 +43,8 @@ impl Connection {
         self.0.borrow_mut().receive(bytes, now)
     }
 
-    /// The number of bytes that are missing from the frame that begins with `rest`, or from its
-    /// header while that is incomplete.
+    /// How many more bytes complete the frame whose first bytes are `rest`. If its header is not
+    /// complete: how many more bytes complete the header.
     pub fn missing_bytes(&self, rest: &[u8]) -> usize {
         self.0.borrow().missing_bytes(rest)
     }
@@ -62,7 +62,7 @@ impl Connection {
         self.0.borrow_mut().out.written();
     }
 
-    /// Whether so many frames wait that the peer should not be read.
+    /// Whether too many bytes wait to be written. The driver then stops reading from the peer.
     pub fn is_stuck(&self) -> bool {
         self.0.borrow().out.len() > WAITING_BYTES_MAX
     }
@@ -85,17 +85,17 @@ impl Connection {
         None
     }
 
-    /// The deadline for the frame or header block that the peer has not finished.
+    /// The deadline for the incomplete frame or header block of the peer. `None` if there is none.
     pub fn deadline(&self) -> Option<Time> {
         self.0.borrow().meter.deadline()
     }
 
-    /// Ends the connection because the peer missed the deadline.
+    /// Ends the connection because the peer missed [`Connection::deadline`].
     pub fn late(&self) {
         self.0.borrow_mut().late();
     }
 
-    /// Sends a PING, unless one waits for its answer.
+    /// Sends a PING, unless an earlier one is not yet answered.
     pub fn ping(&self) {
         self.0.borrow_mut().ping();
     }
@@ -105,7 +105,7 @@ impl Connection {
         std::mem::take(&mut self.0.borrow_mut().pong)
     }
 
-    /// Tells a client that the connection will close. Open streams go on.
+    /// Sends the first GOAWAY of a graceful shutdown to a client. Open streams continue.
     pub fn leave(&self) {
         self.0.borrow_mut().leave();
     }
@@ -116,19 +116,19 @@ impl Connection {
         matches!(core.leaving, Leaving::After(_)) && core.streams.open() == 0
     }
 
-    /// Sends GOAWAY to an endpoint.
+    /// Sends GOAWAY with NO_ERROR to an endpoint.
     pub fn say_goodbye(&self) {
         let mut core = self.0.borrow_mut();
         let last_stream = core.last_stream;
         core.out.go_away(last_stream, Code::NO_ERROR);
     }
 
-    /// Records that the connection was closed. Open streams end.
+    /// Records that the transport connection was closed. Open streams end.
     pub fn close(&self) {
         self.0.borrow_mut().close(End::Closed, Cut::Closed);
     }
 
-    /// Ends the connection, and drops the waiting frames and all later ones.
+    /// Ends the connection, and drops the frames that wait to be written and all later ones.
     pub fn discard(&self) {
         let mut core = self.0.borrow_mut();
         core.close(End::Closed, Cut::Closed);
@@ -154,7 +154,7 @@ impl Connection {
         !self.0.borrow().is_accepting()
     }
 
-    /// Whether the peer has sent SETTINGS, or the connection has ended.
+    /// Whether the peer's SETTINGS have arrived, or the connection has ended.
     pub fn is_greeted(&self) -> bool {
         let core = self.0.borrow();
         core.peers.are_known || core.end.is_some()
@@ -185,7 +185,7 @@ impl Connection {
     }
 }
 
-/// One stream of a connection, as its exchange uses it.
+/// An exchange's access to one stream of a connection.
 pub(super) struct StreamRef {
     connection: Rc<Connection>,
     id: u32,
@@ -200,7 +200,7 @@ impl StreamRef {
         access(&mut self.connection.0.borrow_mut(), self.id)
     }
 
-    /// Takes the next head of a response.
+    /// Takes the next head of the response, interim or final.
     pub(super) fn poll_head(&self, context: &Context<'_>) -> Poll<Result<Message, Cut>> {
         self.with(|core, id| {
             let Some(stream) = core.streams.get_mut(id) else {
@@ -237,7 +237,8 @@ impl StreamRef {
         })
     }
 
-    /// Lends the stream the buffer of a waiting read. Data then goes directly into it.
+    /// Lends `buf`, the buffer of a waiting read, to the stream. Received data is copied directly
+    /// into it.
     pub(super) fn lend(&self, buf: Buf) {
         self.with(|core, id| {
             if let Some(stream) = core.streams.get_mut(id) {
@@ -257,13 +258,13 @@ impl StreamRef {
         })
     }
 
-    /// Drops the lent buffer, but keeps the data in it for the next read.
+    /// Takes the lent buffer back and drops it. Received data in it is kept for the next read.
     pub(super) fn reclaim(&self) {
         let buf = self.with(|core, id| core.streams.get_mut(id)?.inbox.reclaim());
         drop(buf);
     }
 
-    /// Completes when a read would not wait.
+    /// Completes when a read would not wait: data, the end of the body or an error is there.
     pub(super) fn poll_readable(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
         self.with(|core, id| {
             let Some(stream) = core.streams.get_mut(id) else { return Poll::Ready(Err(gone())) };
@@ -300,6 +301,14 @@ impl StreamRef {
         })
     }
 
+    /// The trailer lines. They stay for [`StreamRef::take_trailers`].
+    pub(super) fn trailers(&self) -> Vec<u8> {
+        self.with(|core, id| match core.streams.get(id) {
+            Some(stream) if stream.inbox.len() == 0 => stream.trailers.clone(),
+            _ => Vec::new(),
+        })
+    }
+
     /// Sends the head of a response.
     pub(super) fn respond(&self, head: &Draft, ends: bool) -> io::Result<()> {
         self.with(|core, id| core.respond(id, head, ends)).map_err(unsendable)
@@ -318,7 +327,7 @@ impl StreamRef {
         }
     }
 
-    /// Completes like [`StreamRef::poll_sendable`], with [`StreamRef::share`].
+    /// Waits like [`StreamRef::poll_sendable`], and returns [`StreamRef::share`].
     pub(super) fn poll_room(&self, context: &Context<'_>) -> Poll<usize> {
         self.with(|core, id| match core.is_sendable(id, context) {
             true => Poll::Ready(core.share(id)),
@@ -331,12 +340,12 @@ impl StreamRef {
         self.with(|core, id| core.out.has_room() && core.share(id) >= bytes)
     }
 
-    /// See [`Core::share`].
+    /// How many bytes of a body should be read now for the stream: see [`Core::share`].
     pub(super) fn share(&self) -> usize {
         self.with(|core, id| core.share(id))
     }
 
-    /// Whether our side of the stream can still send.
+    /// Whether the stream is open and we have not sent END_STREAM.
     pub(super) fn is_sending(&self) -> bool {
         self.with(|core, id| {
             core.streams
@@ -345,7 +354,7 @@ impl StreamRef {
         })
     }
 
-    /// Whether the head of our message has been sent, and its end has not.
+    /// Whether we have sent the final head of our message, but not END_STREAM.
     pub(super) fn is_in_body(&self) -> bool {
         self.with(|core, id| {
             core.streams
@@ -354,7 +363,7 @@ impl StreamRef {
         })
     }
 
-    /// Completes when the stream is cut before we have sent everything.
+    /// Completes when the stream ends early, before we have sent END_STREAM.
     pub(super) fn poll_gone(&self, context: &Context<'_>) -> Poll<()> {
         self.with(|core, id| match core.streams.get_mut(id) {
             None => Poll::Pending,
@@ -372,14 +381,16 @@ impl StreamRef {
         self.with(|core, id| core.abandon(id, code));
     }
 
-    /// Ends the use of the stream. A stream that has not ended is reset with `code`.
+    /// Records that no exchange uses the stream any more. If the stream is open, resets it with
+    /// `code`.
     pub(super) fn release(&self, code: Code) {
         self.with(|core, id| core.release(id, code));
     }
 }
 
 impl Core {
-    /// Records that an exchange has read `bytes`, and gives the peer new credit.
+    /// Records that an exchange has read `bytes` bytes, and sends WINDOW_UPDATE frames that are
+    /// due.
     fn has_read(&mut self, id: u32, bytes: usize) {
         self.unread -= bytes;
         let Some(stream) = self.streams.get_mut(id) else { return };

@@ -23,26 +23,26 @@ use crate::time::Time;
 
 /// The settings of a new connection.
 pub struct Config<'a> {
-    /// The kind of peer.
+    /// The kind of peer: a client or an endpoint.
     pub peer: Peer,
-    /// The limits of messages.
+    /// Limits on heads and trailers.
     pub message: &'a Limits,
-    /// The limits against floods of frames.
+    /// Limits on floods of frames.
     pub floods: FloodLimits,
-    /// The windows and the limit of streams.
+    /// The windows, the maximum number of streams, and the PING times.
     pub settings: &'a Settings,
-    /// Time limit for each header block.
+    /// Time limit for receiving a header block, or a frame other than DATA.
     pub header_timeout: Duration,
-    /// The source of buffers.
+    /// The pool for the buffer of outgoing frames.
     pub pool: BufferPool,
-    /// The connection uses TLS.
+    /// Whether the connection uses TLS.
     pub is_secure: bool,
 }
 
 /// The reason why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The peer or the network closed it, or our side did.
+    /// The transport connection was closed, by either side.
     Closed,
     /// The peer violated the protocol.
     Breach(&'static str),
@@ -50,7 +50,7 @@ pub enum End {
     Flood(Excess),
 }
 
-/// The reason why the connection must end.
+/// The reason why a connection must be ended with GOAWAY.
 pub(super) enum Failure {
     Protocol(Code, &'static str),
     Flood(Excess),
@@ -71,7 +71,7 @@ pub(super) const fn frame_size(why: &'static str) -> Failure {
     Failure::Protocol(Code::FRAME_SIZE_ERROR, why)
 }
 
-/// A header block that is not complete.
+/// A header block whose last CONTINUATION frame has not arrived.
 pub(super) struct OpenBlock {
     pub(super) stream: u32,
     pub(super) ends: bool,
@@ -98,7 +98,7 @@ pub(super) struct PeerSettings {
     pub(super) are_known: bool,
 }
 
-/// The limit of open streams until the peer sets another one.
+/// The maximum number of open streams until the peer sends SETTINGS_MAX_CONCURRENT_STREAMS.
 const STREAMS_MAX_AT_FIRST: usize = 100;
 
 /// No DATA is added while this many bytes or more wait to be written.
@@ -108,7 +108,7 @@ const DATA_BYTES_MAX: usize = 32 * 1024;
 const PING_ALIVE: [u8; 8] = *b"ringway?";
 const PING_LEAVE: [u8; 8] = *b"leaving!";
 
-/// The state of a connection. See the module.
+/// The protocol state of an HTTP/2 connection.
 pub struct Core {
     pub(super) peer: Peer,
     pub(super) limits: Limits,
@@ -120,15 +120,15 @@ pub struct Core {
     pub(super) out: Outbox,
     pub(super) streams: Streams,
     pub(super) peers: PeerSettings,
-    /// Bytes of the preface that have not arrived.
+    /// The number of bytes of the client's preface that have not arrived.
     preface_left: usize,
     /// The peer has acknowledged our SETTINGS.
     settings_known: bool,
     pub(super) send_window: i64,
     pub(super) receive_window: ReceiveWindow,
-    /// The unread bytes of all bodies.
+    /// The number of unread bytes of all bodies.
     pub(super) unread: usize,
-    /// The last stream that the peer has opened.
+    /// The id of the last stream that the peer has opened.
     pub(super) last_stream: u32,
     /// The id of the next stream that we open.
     pub(super) next_stream: u32,
@@ -197,12 +197,13 @@ impl Core {
         core
     }
 
-    /// Our SETTINGS_INITIAL_WINDOW_SIZE.
+    /// The value that we send as SETTINGS_INITIAL_WINDOW_SIZE.
     fn stream_window(&self) -> i64 {
         i64::from(self.settings.stream_window_bytes).min(WINDOW_BYTES)
     }
 
-    /// The window of a new stream. Our SETTINGS apply when the peer has acknowledged them.
+    /// Returns the receive window of a new stream. Our SETTINGS apply only after the peer has
+    /// acknowledged them.
     pub(super) fn new_receive_window(&self) -> ReceiveWindow {
         let size = if self.settings_known { self.stream_window() } else { WINDOW_BYTES };
         ReceiveWindow::new(size, self.settings.stream_window_bytes.into())
@@ -283,7 +284,7 @@ impl Core {
         Ok(true)
     }
 
-    /// See [`Connection::missing_bytes`](super::Connection::missing_bytes).
+    /// How many more bytes complete the frame, or the frame header, whose first bytes are `rest`.
     pub(super) fn missing_bytes(&self, rest: &[u8]) -> usize {
         match FrameHead::read(rest) {
             None => HEAD_BYTES.saturating_sub(rest.len()),
@@ -329,8 +330,9 @@ impl Core {
         }
     }
 
-    /// Returns credit for streams. The bytes that were read may be most of a smaller window, and
-    /// the peer may send no byte that would lead to the next read.
+    /// Sends WINDOW_UPDATE for all streams after their windows have shrunk. The peer may have used
+    /// up the smaller window already; then no data arrives, and no later read would send the
+    /// update.
     fn refill_streams(&mut self) {
         for stream in self.streams.iter_mut() {
             let is_receiving = stream.receiving == Half::Body && stream.cut.is_none();
@@ -444,8 +446,8 @@ impl Core {
         }
     }
 
-    /// Tells a client that the connection will close. Streams that it opens before it reads this
-    /// are served (RFC 9113 6.8).
+    /// Sends the first GOAWAY of a graceful shutdown to a client, and a PING. Streams that the
+    /// client opens before it receives the GOAWAY are served (RFC 9113 6.8).
     pub fn leave(&mut self) {
         if self.leaving == Leaving::No {
             self.leaving = Leaving::Told;
@@ -454,7 +456,7 @@ impl Core {
         }
     }
 
-    /// Ends the connection because the peer missed the deadline.
+    /// Ends the connection because the peer did not complete a frame or a header block in time.
     pub fn late(&mut self) {
         let excess = self.meter.excess(Flood::UnfinishedHeaders);
         self.fail(&Failure::Flood(excess));
@@ -483,14 +485,14 @@ impl Core {
     }
 }
 
-/// Frames that wait to be written.
+/// The buffer of frames that wait to be written.
 pub(super) struct Outbox {
     pool: BufferPool,
     buf: Option<Buf>,
     held: HeldBytes,
-    /// Bytes that are being written.
+    /// The number of taken bytes whose write is not complete.
     writing_bytes: usize,
-    /// New frames are dropped.
+    /// After the close, new frames are dropped.
     is_closed: bool,
 }
 
@@ -503,7 +505,8 @@ impl Outbox {
         self.buf.get_or_insert_with(|| self.pool.take())
     }
 
-    /// The number of bytes that DATA frames may add. For other frames the buffer grows.
+    /// The number of bytes that DATA frames may add now. Other frames are not limited: the buffer
+    /// grows.
     pub(super) fn room(&mut self) -> usize {
         if self.is_closed {
             return 0;
@@ -514,7 +517,7 @@ impl Outbox {
         buf.room().min(DATA_BYTES_MAX.saturating_sub(buf.len()))
     }
 
-    /// Whether DATA finds room. Takes no buffer.
+    /// Whether a DATA frame fits. Unlike [`Outbox::room`], takes no buffer from the pool.
     pub(super) fn has_room(&self) -> bool {
         let room = |buf: &Buf| buf.room().min(DATA_BYTES_MAX.saturating_sub(buf.len()));
         !self.is_closed && self.buf.as_ref().is_none_or(|buf| room(buf) > HEAD_BYTES)

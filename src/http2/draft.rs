@@ -1,5 +1,5 @@
-//! A head to send. `http1::encode` writes it through a [`Sink`]; a connection encodes it with HPACK
-//! when its stream is opened or answered.
+//! The head of an outgoing HTTP/2 message. `http1::encode` writes the head through a [`Sink`]. The
+//! connection encodes it with HPACK when the exchange sends it.
 
 use super::receive::is_value;
 use super::websocket;
@@ -9,17 +9,17 @@ use crate::http1::framing;
 use crate::http1::sink::Sink;
 use crate::message::{Field, Method, Span, is_named, is_token};
 
-/// A head to send. See the module.
+/// The head of an outgoing message before HPACK encodes it.
 #[derive(Debug, Default)]
 pub struct Draft {
-    /// Names in lower case, and values.
+    /// All names (in lower case) and values. Each [`Span`] below is a range of this text.
     text: Vec<u8>,
     fields: Vec<Field>,
     method: Span,
     target: Span,
     authority: Span,
     status: u16,
-    /// The requested protocol. Empty means none.
+    /// The protocol of the Upgrade field. Empty if there is no such field.
     upgrade: Span,
     /// Whether HTTP/2 cannot express this head.
     unspeakable: bool,
@@ -31,12 +31,13 @@ impl Draft {
         Method::from_bytes(self.method.of(&self.text))
     }
 
-    /// The status of a response. A 101 becomes the 200 that starts a tunnel.
+    /// The status of a response. Status 101 becomes 200, which starts a tunnel in HTTP/2.
     pub fn status(&self) -> u16 {
         if self.status == 101 { 200 } else { self.status }
     }
 
-    /// Whether the request asks for an upgrade. The endpoint gets an extended CONNECT (RFC 8441).
+    /// Whether the request asks for an upgrade. It is sent to the endpoint as extended CONNECT (RFC
+    /// 8441).
     pub fn is_upgrade(&self) -> bool {
         !self.upgrade.is_empty()
     }
@@ -44,7 +45,8 @@ impl Draft {
     /// Checks that HTTP/2 can express the request.
     ///
     /// # Errors
-    /// 400 if it cannot; 501 for an upgrade other than to a WebSocket by GET.
+    /// 400 if HTTP/2 cannot. 501 for an upgrade that is not a WebSocket upgrade with the method
+    /// GET.
     pub fn check_request(&self) -> Result<(), Refusal> {
         // A WebSocket request uses GET (RFC 6455 4.1). Extended CONNECT cannot carry another
         // method.
@@ -60,12 +62,12 @@ impl Draft {
     /// Checks that HTTP/2 can express the response.
     ///
     /// # Errors
-    /// 502 if it cannot.
+    /// 502 if HTTP/2 cannot.
     pub fn check_response(&self) -> Result<(), Refusal> {
         if self.unspeakable { Err(UNSPEAKABLE_ANSWER) } else { Ok(()) }
     }
 
-    /// Takes the key of an upgrade request. Extended CONNECT has none.
+    /// Removes and returns the value of Sec-WebSocket-Key. Extended CONNECT does not use it.
     pub fn take_key(&mut self) -> Vec<u8> {
         self.take(websocket::KEY)
     }
@@ -78,7 +80,7 @@ impl Draft {
         }
     }
 
-    /// Encodes the request. `secure`: the connection uses TLS.
+    /// Encodes the head of a request with HPACK. `secure`: the connection uses TLS.
     pub fn encode_request(&self, encoder: &mut Encoder, out: &mut Vec<u8>, secure: bool) {
         let text = &self.text;
         let mut put = |name: &[u8], value: &[u8]| encoder.field(out, name, value, indexing(name));
@@ -96,7 +98,7 @@ impl Draft {
         self.encode_fields(encoder, out);
     }
 
-    /// Encodes the response.
+    /// Encodes the head of a response with HPACK.
     pub fn encode_response(&self, encoder: &mut Encoder, out: &mut Vec<u8>) {
         let status = self.status();
         let digit = |n: u16| b'0' + (n % 10) as u8;
@@ -105,7 +107,7 @@ impl Draft {
         self.encode_fields(encoder, out);
     }
 
-    /// Encodes all fields except the pseudo-fields.
+    /// Encodes all fields except the pseudo-header fields (RFC 9113 8.3).
     pub fn encode_fields(&self, encoder: &mut Encoder, out: &mut Vec<u8>) {
         for field in &self.fields {
             let (name, value) = (field.name.of(&self.text), field.value.of(&self.text));
@@ -114,7 +116,7 @@ impl Draft {
         }
     }
 
-    /// Reserves the memory for a typical head.
+    /// Reserves memory for a typical head.
     fn reserve(&mut self) {
         self.text.reserve(512);
         self.fields.reserve(16);
@@ -187,7 +189,7 @@ impl Sink for Draft {
     }
 
     fn keep(&mut self, field: Field, block: &[u8]) {
-        // A received field has been checked already.
+        // Fields that the proxy received were checked by the parser.
         self.put_field(field.name.of(block), &[field.value.of(block)], field.sensitive);
     }
 
@@ -207,12 +209,12 @@ impl Sink for Draft {
     }
 }
 
-/// Whether `text` can be a target or an authority: no white space and no control character.
+/// Whether `text` can be a target or an authority: only printable ASCII characters, no space.
 fn is_target(text: &[u8]) -> bool {
     text.iter().all(|byte| (0x21..=0x7e).contains(byte))
 }
 
-/// Parses trailer lines; each ends with CR LF. Leaves out connection-specific fields.
+/// Parses trailer lines, each of which ends with CR LF. Drops connection-specific fields.
 pub fn trailers(lines: &[u8]) -> Draft {
     let mut draft = Draft::default();
     for line in lines.split_inclusive(|&byte| byte == b'\n') {
@@ -225,7 +227,7 @@ pub fn trailers(lines: &[u8]) -> Draft {
 
 const UNSPEAKABLE: Refusal = Refusal::downstream(400, "a request that HTTP/2 cannot express");
 
-/// The refusal of an upgrade to another protocol, with another method or with a body, and of a
+/// The refusal of an upgrade that is not a WebSocket upgrade with GET and without a body, and of a
 /// CONNECT with a body.
 pub(super) const UNSPEAKABLE_UPGRADE: Refusal = Refusal { status: 501, ..UNSPEAKABLE };
 

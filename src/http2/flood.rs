@@ -1,34 +1,35 @@
-//! Limits for frames that an HTTP/2 peer sends besides its messages, and their names.
+//! Limits on frames that an HTTP/2 peer can misuse for a flood, and the names of these limits.
 
 use std::time::Duration;
 
-/// The limits. A limit on frames is the largest allowed burst. A count decreases evenly: from the
-/// limit to zero within `window`.
+/// The limits for one connection. A limit on frames is the largest allowed burst, because the count
+/// of these frames decreases steadily: from the limit to zero within `window`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FloodLimits {
-    /// The time in which a count decreases by the whole limit.
+    /// The time in which a count decreases from its limit to zero.
     pub window: Duration,
-    /// CONTINUATION frames of one header block.
+    /// Maximum number of CONTINUATION frames in one header block.
     pub continuation_frames: u32,
-    /// RST_STREAM soon after the stream opened. Each answered stream earns credit for one.
+    /// Limit on RST_STREAM frames that arrive soon after their stream was opened. Each answered
+    /// stream earns credit for one frame.
     pub stream_resets: u32,
-    /// Streams that we reset because of an error of the peer.
+    /// Limit on streams that we reset because of an error of the peer.
     pub provoked_resets: u32,
-    /// Empty DATA and HEADERS that do not end a stream.
+    /// Limit on empty DATA and HEADERS frames that do not end a stream or a header block.
     pub empty_frames: u32,
-    /// SETTINGS.
+    /// Limit on SETTINGS frames.
     pub settings_frames: u32,
-    /// PING. Each DATA frame that we send earns credit for one.
+    /// Limit on PING frames. Each DATA frame that we send earns credit for one.
     pub ping_frames: u32,
-    /// PRIORITY and PRIORITY_UPDATE. Each stream earns credit for 100.
+    /// Limit on PRIORITY and PRIORITY_UPDATE frames. Each stream earns credit for 100.
     pub priority_frames: u32,
-    /// WINDOW_UPDATE. DATA that we send earns credit.
+    /// Limit on WINDOW_UPDATE frames. Each KiB of DATA that we send earns credit for 10.
     pub window_update_frames: u32,
-    /// GOAWAY and frames of unknown types. Each stream earns credit for 10.
+    /// Limit on GOAWAY frames and frames of unknown types. Each stream earns credit for 10.
     pub other_frames: u32,
-    /// Memory overhead of small unread DATA frames, in bytes.
+    /// Limit on the memory overhead of small unread DATA frames of one stream, in bytes.
     pub data_overhead_bytes: usize,
-    /// Time limit for an endpoint to finish a header block, or a frame other than DATA.
+    /// Time limit for an endpoint to complete a header block, or a frame other than DATA.
     pub endpoint_header_timeout: Duration,
 }
 
@@ -74,9 +75,9 @@ pub enum Flood {
     OtherFrames,
     /// [`FloodLimits::data_overhead_bytes`].
     DataOverhead,
-    /// A header block, or a frame other than DATA, that was not complete in time.
+    /// A header block, or a frame other than DATA, was not complete in time.
     UnfinishedHeaders,
-    /// Fields that decode to several times `limits.header_bytes`.
+    /// The fields of a header block decode to more than four times `limits.header_bytes`.
     HeaderBytes,
 }
 
@@ -97,7 +98,8 @@ impl Flood {
         Self::HeaderBytes,
     ];
 
-    /// The value of the metric's label. It is the key in `limits.http2`, if the limit has one.
+    /// The value of the metric label `limit`. For a limit that is configurable, also its key in
+    /// `limits.http2`.
     pub fn label(self) -> &'static str {
         match self {
             Self::ContinuationFrames => "continuation_frames",
@@ -115,17 +117,17 @@ impl Flood {
         }
     }
 
-    /// Position in [`Flood::ALL`].
+    /// The position in [`Flood::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
 }
 
-/// A peer exceeded a limit.
+/// The error when a peer exceeds a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Excess {
     /// The exceeded limit.
     pub flood: Flood,
-    /// The value of the limit, in its unit; seconds for a time.
+    /// The value of the limit: a number of frames, bytes, or milliseconds for a time.
     pub limit: u64,
 }

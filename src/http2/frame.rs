@@ -4,8 +4,8 @@
 /// Length of a frame header (RFC 9113 4.1).
 pub(super) const HEAD_BYTES: usize = 9;
 
-/// The longest payload that a peer may send: the default of SETTINGS_MAX_FRAME_SIZE (RFC 9113
-/// 6.5.2).
+/// The maximum payload of a frame that a peer may send: the default of SETTINGS_MAX_FRAME_SIZE (RFC
+/// 9113 6.5.2).
 pub(super) const PAYLOAD_BYTES_MAX: usize = 16_384;
 
 /// The flag ACK of SETTINGS and PING.
@@ -19,7 +19,7 @@ pub(super) const PADDED: u8 = 0x8;
 /// The flag PRIORITY of HEADERS.
 pub(super) const PRIORITY: u8 = 0x20;
 
-/// A kind of frame (RFC 9113 6, RFC 9218 7.1).
+/// The type of a frame (RFC 9113 6, RFC 9218 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Data,
@@ -32,7 +32,7 @@ pub(super) enum Kind {
     GoAway,
     WindowUpdate,
     Continuation,
-    /// PRIORITY_UPDATE. It has the same purpose as PRIORITY.
+    /// PRIORITY_UPDATE (RFC 9218), the successor of PRIORITY.
     PriorityUpdate,
     Other,
 }
@@ -78,29 +78,29 @@ impl Kind {
 pub struct Code(pub u32);
 
 impl Code {
-    /// The stream or the connection ends without an error.
+    /// NO_ERROR: the stream or the connection ends without an error.
     pub const NO_ERROR: Self = Self(0x0);
     /// The peer violated the protocol.
     pub const PROTOCOL_ERROR: Self = Self(0x1);
-    /// An error on our side.
+    /// INTERNAL_ERROR: an error on our side.
     pub const INTERNAL_ERROR: Self = Self(0x2);
-    /// The peer sent more than its window, or made ours too large.
+    /// FLOW_CONTROL_ERROR: the peer sent more than its window, or made our window too large.
     pub const FLOW_CONTROL_ERROR: Self = Self(0x3);
     /// A frame arrived after the end of its stream.
     pub const STREAM_CLOSED: Self = Self(0x5);
-    /// A frame has a wrong size.
+    /// FRAME_SIZE_ERROR: a frame has a wrong size.
     pub const FRAME_SIZE_ERROR: Self = Self(0x6);
-    /// The stream was not processed.
+    /// REFUSED_STREAM: the stream was not processed, so the request may be sent again.
     pub const REFUSED_STREAM: Self = Self(0x7);
-    /// The stream is not needed any more.
+    /// CANCEL: the stream is not needed any more.
     pub const CANCEL: Self = Self(0x8);
-    /// A header block cannot be decoded.
+    /// COMPRESSION_ERROR: a header block cannot be decoded.
     pub const COMPRESSION_ERROR: Self = Self(0x9);
-    /// The peer exceeded a limit.
+    /// ENHANCE_YOUR_CALM: the peer exceeded a limit.
     pub const ENHANCE_YOUR_CALM: Self = Self(0xb);
 
-    /// Whether we send a reset with this code because of an error of the peer. For our own reasons
-    /// we send INTERNAL_ERROR, CANCEL or NO_ERROR.
+    /// Whether RST_STREAM with this code means an error of the peer. For reasons of our own we send
+    /// INTERNAL_ERROR, CANCEL or NO_ERROR.
     pub(super) fn is_provoked(self) -> bool {
         !matches!(self, Self::NO_ERROR | Self::INTERNAL_ERROR | Self::CANCEL)
     }
@@ -112,7 +112,7 @@ pub(super) struct FrameHead {
     pub(super) payload_bytes: usize,
     pub(super) kind: Kind,
     pub(super) flags: u8,
-    /// 0 means the connection.
+    /// The stream id. 0 means the connection.
     pub(super) stream: u32,
 }
 
@@ -128,7 +128,7 @@ impl FrameHead {
         })
     }
 
-    /// The bytes of the header.
+    /// Encodes the header.
     pub(super) fn bytes(self) -> [u8; HEAD_BYTES] {
         let [_, a, b, c] = (self.payload_bytes as u32).to_be_bytes();
         let [w, x, y, z] = self.stream.to_be_bytes();

@@ -1,4 +1,5 @@
-//! Counts the bytes that HTTP/2 connections hold: frames that are not written yet.
+//! Counts the bytes of frames that HTTP/2 connections hold in memory because they are not written
+//! yet.
 //!
 //! The count is per thread, because a worker and its connections stay on one thread.
 
@@ -8,17 +9,18 @@ thread_local! {
     static HELD_BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The bytes that are held on this thread.
+/// The number of bytes that all connections of this thread hold.
 pub fn held_bytes() -> usize {
     HELD_BYTES.get()
 }
 
-/// The held bytes of one connection. The drop subtracts them from the count.
+/// The number of bytes that one connection holds. Dropping it subtracts them from the thread's
+/// count.
 #[derive(Debug, Default)]
 pub(super) struct HeldBytes(usize);
 
 impl HeldBytes {
-    /// Sets the current number.
+    /// Sets the number of held bytes, and updates the thread's count.
     pub(super) fn set(&mut self, bytes: usize) {
         HELD_BYTES.set(HELD_BYTES.get().wrapping_sub(self.0).wrapping_add(bytes));
         self.0 = bytes;

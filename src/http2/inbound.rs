@@ -7,10 +7,11 @@ use super::meter::Peer;
 use super::receive::{Fault, Message, Place};
 use super::streams::{Cut, Half, Stream, WINDOW_BYTES, WINDOW_BYTES_MAX, wake};
 
-/// The most heads of one response that may wait for the exchange. All but the last are interim.
+/// The maximum number of heads of one response that wait for the exchange. All but the last are
+/// interim responses.
 const HEADS_MAX: usize = 64;
 
-/// A frame arrived after the end of its stream.
+/// The error for a frame that arrived after the end of its stream.
 fn closed() -> Failure {
     Failure::Protocol(Code::STREAM_CLOSED, "a frame arrived on a closed stream")
 }
@@ -31,7 +32,7 @@ impl Core {
         self.reset.contains(&id) || self.is_after_last(id)
     }
 
-    /// Whether our last GOAWAY says that the stream is not served.
+    /// Whether the stream is newer than the last one that our final GOAWAY accepts.
     fn is_after_last(&self, id: u32) -> bool {
         matches!(self.leaving, super::core::Leaving::After(last) if id > last)
     }
@@ -78,8 +79,9 @@ impl Core {
         taken
     }
 
-    /// Returns credit for the connection when bytes arrive, so that an unread stream does not stop
-    /// the others. Returns less if the unread bytes exceed the initial windows of all streams.
+    /// Sends WINDOW_UPDATE for the connection as soon as bytes arrive, so that an unread stream
+    /// does not block the others. Grants less if the unread bytes exceed the initial windows of all
+    /// streams.
     pub(super) fn refill_connection(&mut self) {
         let allowance = WINDOW_BYTES as usize * self.settings.streams_max as usize;
         let refill = self.receive_window.refill(self.unread.saturating_sub(allowance));
@@ -238,7 +240,7 @@ impl Core {
         Ok(())
     }
 
-    /// Resets a stream for an error of the peer.
+    /// Resets a stream because of an error of the peer.
     fn breach(&mut self, id: u32, code: Code) -> Result<(), Failure> {
         self.cut(id, code, Cut::Breach)
     }
@@ -302,8 +304,8 @@ impl Core {
         Ok(())
     }
 
-    /// Priorities are not used. Only a wrong size and a stream that depends on itself are errors
-    /// (RFC 7540 5.3.1, 6.3).
+    /// Checks a PRIORITY frame. Priorities are not used: only a wrong size and a stream that
+    /// depends on itself are errors (RFC 7540 5.3.1, 6.3).
     pub(super) fn on_priority(&mut self, head: FrameHead, payload: &[u8]) -> Result<(), Failure> {
         let itself = number(payload) & 0x7fff_ffff == head.stream;
         let code = match payload.len() {
@@ -318,7 +320,7 @@ impl Core {
     }
 }
 
-/// Takes the content of a DATA frame.
+/// Adds the content of a DATA frame to the stream's body.
 ///
 /// # Errors
 /// The code of a stream error.

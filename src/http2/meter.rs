@@ -11,16 +11,18 @@ use super::frame::{Code, END_HEADERS, END_STREAM, FrameHead, Kind};
 use crate::message::Limits;
 use crate::time::Time;
 
-/// If a client resets a stream within this time after it opens it, the reset counts.
+/// A client's RST_STREAM counts if it arrives within this time after its stream was opened. The
+/// times are approximate: see [`Streams::grow_old`].
 const YOUNG: Duration = Duration::from_millis(100);
 
-/// PRIORITY frames that one stream earns credit for, as in Envoy.
+/// One stream earns credit for this many PRIORITY frames, as in Envoy.
 const PRIORITY_PER_STREAM: f64 = 100.0;
 
-/// Frames of unknown types that one stream earns credit for.
+/// One stream earns credit for this many GOAWAY frames and frames of unknown types.
 const OTHER_PER_STREAM: f64 = 10.0;
 
-/// WINDOW_UPDATE frames that one KiB of our DATA earns credit for. Envoy allows 10 for each frame.
+/// One KiB of DATA that we send earns credit for this many WINDOW_UPDATE frames. Envoy allows 10
+/// for each DATA frame.
 const UPDATES_PER_KIB: f64 = 10.0;
 
 /// The kind of peer.
@@ -39,20 +41,20 @@ pub(super) struct Meter {
     header_bytes: usize,
     peer: Peer,
     header_timeout: Duration,
-    /// The count of each kind in [`Flood::ALL`].
+    /// The count of each limit in [`Flood::ALL`].
     levels: [f64; Flood::ALL.len()],
-    /// The time of the last decrease.
+    /// The time of the last decrease of `levels`.
     lowered: Time,
-    /// CONTINUATION frames of the open header block.
+    /// The number of CONTINUATION frames in the open header block.
     continuations: u32,
-    /// The time since which a frame or a header block is incomplete.
+    /// The time since which a frame or a header block has been incomplete.
     unfinished: Option<Time>,
     streams: Streams,
 }
 
 impl Meter {
-    /// The meter of a new connection with `peer` at `now`. Each header block must be complete
-    /// within `header_timeout`.
+    /// Creates the meter of a connection that was opened at `now`. Each header block must be
+    /// complete within `header_timeout`.
     pub(super) fn new(
         message: &Limits,
         limits: FloodLimits,
@@ -88,7 +90,7 @@ impl Meter {
         }
     }
 
-    /// Counts a frame of the peer. `content_bytes`: its payload without padding.
+    /// Counts a received frame. `content_bytes` is the length of its payload without padding.
     ///
     /// # Errors
     /// The exceeded limit.
@@ -133,21 +135,21 @@ impl Meter {
         }
     }
 
-    /// Records DATA that we send.
+    /// Records a DATA frame that we send: it earns credit for WINDOW_UPDATE and PING.
     pub(super) fn sent_data(&mut self, bytes: usize) {
         self.pay(Flood::WindowUpdateFrames, UPDATES_PER_KIB * (1 + bytes / 1024) as f64);
         self.pay(Flood::PingFrames, 1.0);
     }
 
-    /// Records that we have ended the stream of a client. An answered stream earns credit.
+    /// Records that we have ended the stream of a client: it earns credit for one RST_STREAM.
     pub(super) fn answered(&mut self) {
         self.pay(Flood::StreamResets, 1.0);
     }
 
-    /// Counts RST_STREAM that we send.
+    /// Counts a RST_STREAM that we send because of an error of the peer.
     ///
     /// # Errors
-    /// When we had to reset more streams for errors of the peer than its limit allows.
+    /// When the count exceeds [`FloodLimits::provoked_resets`].
     pub(super) fn sent_reset(&mut self, code: Code) -> Result<(), Excess> {
         match code.is_provoked() {
             true => self.charge(Flood::ProvokedResets),
@@ -155,10 +157,10 @@ impl Meter {
         }
     }
 
-    /// Checks the bytes that unread DATA frames cost: see [`FloodLimits::data_overhead_bytes`].
+    /// Checks the memory overhead of unread DATA frames: see [`FloodLimits::data_overhead_bytes`].
     ///
     /// # Errors
-    /// When they cost more than the limit.
+    /// When the overhead exceeds the limit.
     pub(super) fn overhead(&self, bytes: usize) -> Result<(), Excess> {
         match bytes > self.limits.data_overhead_bytes {
             true => Err(self.excess(Flood::DataOverhead)),
@@ -166,8 +168,8 @@ impl Meter {
         }
     }
 
-    /// Records whether the peer has begun a frame or a header block and not finished it.
-    /// `progress`: it has finished another one before.
+    /// Records whether a frame or a header block has begun and is not complete. `progress` means
+    /// that an earlier one has been completed since the last call.
     pub(super) fn is_unfinished(&mut self, unfinished: bool, progress: bool, now: Time) {
         self.unfinished = match (unfinished, progress) {
             (false, _) => None,
@@ -181,7 +183,8 @@ impl Meter {
         self.unfinished.map(|since| since + self.header_timeout)
     }
 
-    /// Records HEADERS. A new stream earns credit.
+    /// Records a HEADERS frame. If it opens a stream, it earns credit for PRIORITY and other
+    /// frames.
     pub(super) fn opened(&mut self, stream: u32) {
         if self.streams.opened(stream) {
             self.pay(Flood::PriorityFrames, PRIORITY_PER_STREAM);
@@ -189,7 +192,7 @@ impl Meter {
         }
     }
 
-    /// The error for an exceeded limit.
+    /// The error for exceeding the limit `flood`.
     pub(super) fn excess(&self, flood: Flood) -> Excess {
         Excess { flood, limit: self.limit(flood) }
     }
@@ -229,15 +232,16 @@ impl Meter {
     }
 }
 
-/// The opened streams. A later stream has a larger id.
+/// The streams that were opened. They decide whether a reset counts. A later stream has a larger
+/// id.
 #[derive(Debug)]
 struct Streams {
-    /// The last stream that was opened.
+    /// The id of the last stream that was opened.
     last: u32,
     /// The number of streams that were opened and not reset.
     unreset: u64,
-    /// Streams up to `old` are not young. Streams up to `next_old` will not be young after the next
-    /// step.
+    /// Streams with ids up to `old` are older than [`YOUNG`]. Streams up to `next_old` will be so
+    /// at the next update of the ages.
     old: u32,
     next_old: u32,
     marked: Time,
@@ -258,15 +262,15 @@ impl Streams {
         new
     }
 
-    /// Whether the reset of `stream` counts: a client reset a young stream, or no opened stream is
-    /// left to reset.
+    /// Whether the reset of `stream` counts: a client resets a young stream, or the peer resets
+    /// more streams than were opened.
     fn reset(&mut self, stream: u32, peer: Peer) -> bool {
         let none_left = self.unreset == 0;
         self.unreset = self.unreset.saturating_sub(1);
         none_left || (peer == Peer::Client && stream > self.old)
     }
 
-    /// Updates the ages. A stream is young for one to two times [`YOUNG`].
+    /// Updates the ages. A stream counts as young for one to two times [`YOUNG`].
     fn grow_old(&mut self, now: Time) {
         let passed = now - self.marked;
         if passed < YOUNG {
@@ -292,7 +296,7 @@ mod tests {
     }
 
     impl Meter {
-        /// Counts whole frames that the peer sent.
+        /// Counts the complete frames in `bytes`, as sent by the peer.
         fn take(&mut self, mut bytes: &[u8], now: Time) -> Result<(), Excess> {
             self.pass_time(now);
             while let Some(head) = FrameHead::read(bytes) {
@@ -321,7 +325,8 @@ mod tests {
         Meter::new(&Limits::default(), limits, peer, nine_seconds, at(0.0))
     }
 
-    /// Counts the rounds that are accepted at once, at most 5000.
+    /// Returns how many rounds of frames the meter accepts at one time (at most 5000), and the
+    /// exceeded limit.
     fn taken(peer: Peer, round: impl Fn(u32) -> Vec<u8>) -> (u32, Option<&'static str>) {
         let mut meter = meter(peer);
         for n in 0..5000 {
@@ -440,7 +445,7 @@ mod tests {
         meter.is_unfinished(true, false, at(1.0));
         meter.is_unfinished(true, false, at(2.0));
         assert_eq!(meter.deadline(), Some(at(10.0)));
-        // The first frame is complete, and another one has begun.
+        // An earlier frame was completed at 3 s, and another one has begun.
         meter.is_unfinished(true, true, at(3.0));
         assert_eq!(meter.deadline(), Some(at(12.0)));
         meter.is_unfinished(false, true, at(4.0));

@@ -1,4 +1,4 @@
-//! Writes frames of streams.
+//! Writes the frames of streams.
 
 use std::cell::RefCell;
 use std::task::Context;
@@ -15,28 +15,28 @@ use crate::message::Method;
 /// not errors of the peer.
 const RESET_STREAMS_MAX: usize = 1000;
 
-/// The most DATA that one stream may write at once while other streams wait.
+/// The maximum number of bytes that one stream may write at once while other streams wait.
 const TURN_BYTES: usize = 16 * 1024;
 
-/// However many streams share a window, each of them may take this much of it at once. Smaller
-/// portions would cost more reads than they save memory.
+/// The minimum share of the connection's window that one stream may use at once. Smaller shares
+/// would cost more reads than they save memory.
 const SHARE_BYTES_MIN: usize = 8 * 1024;
 
-/// How much of a part was sent without waiting.
+/// How much of a body part was sent without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// Everything, including the end.
+    /// All bytes, and the end of the stream if it was given.
     All,
-    /// This many bytes. The peer's windows or our buffer are full, or other streams come first.
+    /// This many bytes. The peer's windows or our buffer are full, or other streams wait.
     Bytes(usize),
 }
 
-/// The stream has ended, or cannot send this.
+/// The stream has ended, is in the wrong state for this frame, or its trailers are not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unsendable;
 
 thread_local! {
-    /// Working memory for header blocks.
+    /// Working memory for the encoding of header blocks.
     static BLOCK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -45,7 +45,7 @@ impl Outbox {
         self.frame(Kind::WindowUpdate, 0, stream, &bytes.to_be_bytes());
     }
 
-    /// Writes a header block in frames of at most `payload_bytes_max`.
+    /// Writes a header block in HEADERS and CONTINUATION frames of at most `payload_bytes_max`.
     fn block(&mut self, stream: u32, ends: bool, block: &[u8], payload_bytes_max: usize) {
         let mut rest = block;
         let mut kind = Kind::Headers;
@@ -70,7 +70,7 @@ impl Core {
         self.peers.streams_max.min(self.settings.streams_max as usize)
     }
 
-    /// Whether new streams can be opened.
+    /// Whether the connection can open new streams.
     pub(super) fn is_accepting(&self) -> bool {
         let ids_left = i64::from(self.next_stream) < WINDOW_BYTES_MAX;
         self.end.is_none() && !self.is_left && self.leaving == Leaving::No && ids_left
@@ -215,9 +215,9 @@ impl Core {
         false
     }
 
-    /// How much of a body should be read for the stream: its window, and at most its share of the
-    /// connection's window. Without shares, streams that wait together would each read a part that
-    /// only one of them can send. `usize::MAX` if the stream has ended.
+    /// How many bytes of a body should be read now for the stream: at most its own window, and its
+    /// share of the connection's window. Without shares, each waiting stream would read as much as
+    /// the window allows, but only one of them could send it. `usize::MAX` if the stream has ended.
     pub(super) fn share(&self, id: u32) -> usize {
         let Some(stream) = self.streams.get(id).filter(|stream| stream.cut.is_none()) else {
             return usize::MAX;
@@ -227,7 +227,8 @@ impl Core {
         share.min(stream.send_window.max(0) as usize)
     }
 
-    /// Wakes the streams that wait for the connection, the first one first.
+    /// Wakes the streams that wait for the connection's window or the buffer, in the order of their
+    /// arrival.
     pub(super) fn give_turns(&mut self) {
         for id in std::mem::take(&mut self.turns) {
             if let Some(stream) = self.streams.get_mut(id) {
@@ -237,7 +238,7 @@ impl Core {
         }
     }
 
-    /// Sends RST_STREAM.
+    /// Sends RST_STREAM, and remembers the stream so that its late frames are ignored.
     pub(super) fn send_reset(&mut self, id: u32, code: Code) -> Result<(), Failure> {
         self.out.frame(Kind::Reset, 0, id, &code.0.to_be_bytes());
         if self.reset.len() >= RESET_STREAMS_MAX {
@@ -250,7 +251,7 @@ impl Core {
         Ok(())
     }
 
-    /// Resets a stream for our own reasons, unless it has ended.
+    /// Resets a stream for a reason of our own, unless the stream has ended.
     pub(super) fn abandon(&mut self, id: u32, code: Code) {
         let Some(stream) = self.streams.get_mut(id).filter(|stream| stream.is_open()) else {
             return;
@@ -261,7 +262,7 @@ impl Core {
         }
     }
 
-    /// Records that the exchange of a stream is over. Resets an open stream with `code`.
+    /// Records that the exchange of a stream has ended. Resets an open stream with `code`.
     pub(super) fn release(&mut self, id: u32, code: Code) {
         self.abandon(id, code);
         if let Some(stream) = self.streams.get_mut(id) {

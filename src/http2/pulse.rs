@@ -13,7 +13,7 @@ pub struct Pulse {
     idle_timeout: Duration,
     /// The time when the connection reaches its maximum age.
     leave_at: Time,
-    /// The time of a PING without an answer.
+    /// When the last PING was sent. `None` if it was answered.
     asked: Option<Time>,
     idle_since: Time,
     opened: u64,
@@ -30,22 +30,22 @@ pub struct Seen {
     pub opened: u64,
 }
 
-/// The next actions.
+/// The actions that are due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     /// Send a PING.
     pub ping: bool,
-    /// The peer does not answer: close the connection.
+    /// Close the connection: the peer did not answer a PING in time.
     pub dead: bool,
     /// Open no more streams on the connection.
     pub leave: bool,
-    /// The time of the next call.
+    /// The time at which [`Pulse::step`] must be called again.
     pub next: Time,
 }
 
 impl Pulse {
-    /// Creates the timers of a connection opened at `now`. It drains after `idle_timeout` without
-    /// streams, and at `age`.
+    /// Creates the timers of a connection that was opened at `now`. The connection is drained after
+    /// `idle_timeout` without streams, or when it reaches `age`.
     pub fn new(
         now: Time,
         settings: &Settings,
@@ -63,13 +63,13 @@ impl Pulse {
         }
     }
 
-    /// Whether the peer has answered the last PING, and [`Pulse::step`] does not know it yet. The
-    /// time of the next PING counts from the answer, so `step` is called then.
+    /// Whether the peer has answered the last PING since the last [`Pulse::step`]. The caller must
+    /// then call `step`, because the time of the next PING counts from the answer.
     pub fn is_answered(&self, heard: Time) -> bool {
         self.asked.is_some_and(|asked| heard >= asked)
     }
 
-    /// Returns the actions at `now`.
+    /// Returns the actions that are due at `now`.
     pub fn step(&mut self, now: Time, seen: Seen) -> Step {
         if seen.busy || seen.opened != self.opened {
             self.idle_since = now;
@@ -79,7 +79,7 @@ impl Pulse {
             self.asked = None;
         }
         let leave = now >= self.leave_at;
-        // A deadline in the past must not set the timer, because it would fire again and again.
+        // A deadline in the past must not set the timer again: the timer would fire without end.
         let next = if leave { Time::NEVER } else { self.leave_at };
         let mut step = Step { ping: false, dead: false, leave, next };
         if !seen.busy {

@@ -1,7 +1,7 @@
-//! Turns a decoded header block into a [`Head`] with offsets into a block of text, like HTTP/1.1.
+//! Turns a decoded header block into a [`Head`] with offsets into a text, as for HTTP/1.1.
 //!
-//! A block that is malformed (RFC 9113 8.1.1) resets its stream. A well-formed block that HTTP/1.1
-//! would read differently is refused and never repaired (RFC 9113 10.3).
+//! The stream of a malformed block (RFC 9113 8.1.1) is reset. A well-formed block that HTTP/1.1
+//! would interpret differently is refused and never repaired (RFC 9113 10.3).
 
 use super::websocket;
 use crate::error::Refusal;
@@ -11,7 +11,8 @@ use crate::http1::framing;
 use crate::message::{Field, Head, Limits, Method, Span, Version};
 use crate::runtime::buffer::Buf;
 
-/// The overhead of a field line, which is added to the lengths of name and value (RFC 9113 6.5.2).
+/// The overhead of a field line, which is added to the lengths of its name and value (RFC 9113
+/// 6.5.2).
 const FIELD_OVERHEAD_BYTES: usize = 32;
 
 /// A block that decodes to this many times `limits.header_bytes` ends its connection.
@@ -52,7 +53,7 @@ pub struct Message {
     pub content_length: Option<u64>,
     place: Place,
     header_bytes: usize,
-    /// The size of all fields by RFC 9113 6.5.2.
+    /// The size of all fields as defined in RFC 9113 6.5.2.
     size_bytes: usize,
     pseudo: Pseudo,
     /// A field other than a pseudo-field was read.
@@ -62,7 +63,7 @@ pub struct Message {
     sensitive_cookie: bool,
 }
 
-/// The received pseudo-fields (RFC 9113 8.3).
+/// The received pseudo-header fields (RFC 9113 8.3).
 #[derive(Debug, Default)]
 struct Pseudo {
     method: Option<Span>,
@@ -81,7 +82,7 @@ enum Protocol {
 }
 
 impl Message {
-    /// An empty block. `limits.header_bytes` bounds its size.
+    /// Creates an empty block. `limits.header_bytes` limits its size.
     pub fn new(place: Place, limits: &Limits) -> Self {
         Self {
             text: Vec::with_capacity(256),
@@ -104,7 +105,7 @@ impl Message {
         self.size_bytes > EXPANSION_MAX * self.header_bytes
     }
 
-    /// Completes the block. `ends`: it has END_STREAM.
+    /// Completes the block. `ends` means that the block has END_STREAM.
     pub fn finish(&mut self, ends: bool, limits: &Limits) {
         self.head.ends = ends;
         if self.fault.is_none() {
@@ -147,7 +148,7 @@ impl Message {
         self.head.method_span = method;
         if protocol.is_some() {
             // HTTP/1.1 requests a WebSocket with GET. Use GET here too, so that routes and rules
-            // see the same method.
+            // match the same method.
             self.head.method_span = self.put(b"GET");
             self.head.ends = false;
         }
@@ -192,15 +193,16 @@ impl Message {
         self.pseudo.protocol == Some(Protocol::WebSocket)
     }
 
-    /// Adds the fields of the HTTP/1.1 upgrade to a WebSocket request. `nonce` becomes its key.
+    /// Adds the fields of an HTTP/1.1 upgrade to a WebSocket request. Sec-WebSocket-Key is the
+    /// base64 of `nonce`.
     pub fn upgrade(&mut self, nonce: [u8; 16]) {
         self.put_upgrade();
         self.put_field(websocket::KEY.as_bytes(), websocket::key(nonce).as_bytes(), false);
         self.head.len = self.text.len();
     }
 
-    /// Turns a successful answer to an extended CONNECT into the 101 of HTTP/1.1. `key` is the key
-    /// of the upgrade request.
+    /// Turns a successful response to an extended CONNECT into the status 101 of HTTP/1.1. `key` is
+    /// the Sec-WebSocket-Key of the request.
     pub fn switch(&mut self, key: &[u8]) {
         if !(200..300).contains(&self.head.status) {
             return;
@@ -223,7 +225,7 @@ impl Message {
         Span::new(start, start + part.len())
     }
 
-    /// Writes a line in the format of HTTP/1.1, so that it can be copied as it is.
+    /// Writes a field line in the format of HTTP/1.1, so that the line can be copied unchanged.
     fn put_field(&mut self, name: &[u8], value: &[u8], sensitive: bool) {
         let name = self.put(name);
         self.text.extend_from_slice(b": ");
@@ -334,7 +336,7 @@ impl Message {
             return Err(Fault::Malformed("a connection-specific field in HTTP/2"));
         }
         if value.trim_ascii().len() != value.len() {
-            // RFC 9113 8.2.1
+            // White space around a value is not allowed (RFC 9113 8.2.1).
             return Err(self.refused("a field value with white space around it"));
         }
         match (name, self.place) {
@@ -466,7 +468,8 @@ mod tests {
     use super::*;
     use crate::http1::parse;
 
-    /// Converts a request. Returns its method, target and fields as text.
+    /// Converts the fields of a request. Returns method, target and fields as text, or the status
+    /// of the refusal.
     fn request(fields: &[(&str, &str)]) -> Result<String, u16> {
         let limits = Limits::default();
         let mut message = Message::new(Place::Request, &limits);

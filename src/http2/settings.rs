@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The settings of each connection. The defaults are those of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The maximum number of open streams (RFC 9113 5.1.2 recommends at least 100).
+    /// The maximum number of open streams. RFC 9113 5.1.2 recommends at least 100.
     pub streams_max: u32,
     /// The largest receive window of a stream. It starts with at most 64 KiB, and grows while we
     /// read.
@@ -35,8 +35,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The drain age of one connection. `chance` (random, 0 to 1) varies it, so that connections
-    /// that started together do not drain together.
+    /// Returns `age_max`, varied by up to 10 % with `chance` (random, 0 to 1), so that connections
+    /// that were opened together are not drained together.
     pub fn age(&self, chance: f64) -> Option<Duration> {
         self.age_max.map(|age| age.mul_f64(0.9 + 0.2 * chance.clamp(0.0, 1.0)))
     }

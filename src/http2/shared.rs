@@ -1,6 +1,6 @@
 //! A connection to an endpoint that many exchanges share. Each exchange has its own stream.
 //!
-//! A separate task (`upstream::http2`) reads and writes the frames. This file has the part that
+//! A separate task (`upstream::http2`) reads and writes the frames. This file has the part that the
 //! exchanges use.
 
 use std::cell::Cell;
@@ -10,13 +10,13 @@ use super::connection::Connection;
 use crate::runtime::alarm::WakeHandle;
 use crate::tls::Issued;
 
-/// A shared connection to an endpoint. See the module.
+/// A connection to an endpoint whose streams are used by different exchanges.
 pub struct SharedConnection {
     connection: Rc<Connection>,
-    /// We open no more streams.
+    /// Whether we open no more streams.
     closed: Cell<bool>,
     streams: Cell<usize>,
-    /// Number of slots reserved so far.
+    /// The number of slots reserved so far.
     opened: Cell<u64>,
     /// The endpoint's certificates. `None` means plain text.
     issued: Option<Rc<[Issued]>>,
@@ -27,8 +27,8 @@ pub struct SharedConnection {
 }
 
 impl SharedConnection {
-    /// Shares `connection`. `wake` fires when the last stream ends, when a stream ends that is
-    /// `wanted`, and on [`Self::close`].
+    /// Shares `connection`. `wake` is called by [`Self::close`], when the last stream ends, and
+    /// when any stream ends while `wanted` is set.
     pub fn new(
         connection: Rc<Connection>,
         issued: Option<Rc<[Issued]>>,
@@ -54,7 +54,7 @@ impl SharedConnection {
         self.closed.get() || self.connection.is_closed()
     }
 
-    /// Opens no more streams. Open streams continue.
+    /// Prevents new streams. Open streams continue.
     pub fn close(&self) {
         self.closed.set(true);
         self.wake.ring();
@@ -71,11 +71,12 @@ impl SharedConnection {
     }
 }
 
-/// The right to open one stream. It stays valid after [`SharedConnection::close`].
+/// The right to open one stream on the connection. It stays valid after
+/// [`SharedConnection::close`].
 pub struct Slot(Rc<SharedConnection>);
 
 impl Slot {
-    /// The connection.
+    /// The connection on which the stream is opened.
     pub fn connection(&self) -> &Rc<Connection> {
         &self.0.connection
     }
@@ -85,7 +86,7 @@ impl Slot {
         self.0.issued.as_ref()
     }
 
-    /// Whether the connection was used before.
+    /// Whether an earlier slot of this connection was reserved.
     pub fn is_reused(&self) -> bool {
         self.0.opened() > 1
     }

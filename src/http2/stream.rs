@@ -1,6 +1,6 @@
-//! One stream of an HTTP/2 connection, as an exchange uses it. Outgoing heads are [`Draft`],
-//! incoming heads are [`Head`], and bodies are bytes. Flow control works end to end: the peer can
-//! send only as fast as the exchange reads, and writes wait for the peer.
+//! One stream of an HTTP/2 connection, with the operations that an exchange needs. Outgoing heads
+//! are [`Draft`], incoming heads are [`Head`], and bodies are bytes. Flow control works end to end:
+//! the peer can send only as fast as the exchange reads, and writes wait for the peer.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
@@ -28,12 +28,12 @@ pub struct ClientStream {
     stream: StreamRef,
     /// The head of the response, until it is sent.
     head: RefCell<Option<Draft>>,
-    /// The error code for a reset if the stream ends incomplete.
+    /// The error code for RST_STREAM if the stream is dropped before we have sent END_STREAM.
     code: Cell<Code>,
 }
 
 impl ClientStream {
-    /// The stream `id` of `connection`.
+    /// Creates the handle of an exchange to the stream `id` of `connection`.
     pub fn new(connection: Rc<Connection>, id: u32) -> Self {
         Self {
             stream: StreamRef::new(connection, id),
@@ -44,7 +44,7 @@ impl ClientStream {
 
     /// Appends the received part of the body to `buf`, without waiting.
     pub fn read_ready(&self, buf: &mut Buf) {
-        // A later read returns the error again.
+        // The read ignores an error, because a later read returns the same error.
         drop(self.stream.poll_read(&Context::from_waker(Waker::noop()), buf));
     }
 
@@ -79,7 +79,7 @@ impl ClientStream {
     }
 
     /// Sends as much as possible without waiting: the stored head, and `data`, the first part of
-    /// the body. `Some` in `end` also ends the stream, with these trailer lines, which may be
+    /// the body. If `end` is given, then ends the stream with these trailer lines, which may be
     /// empty. A head with a status of 1xx is sent alone.
     ///
     /// # Errors
@@ -96,7 +96,8 @@ impl ClientStream {
         if ends { Ok(Sent::All) } else { self.send_ready(data, end) }
     }
 
-    /// Sends as much of a body part as can be sent now, and the end, if `end` has trailer lines.
+    /// Sends as much of `data` as possible without waiting. If `end` is given and all data was
+    /// sent, ends the stream with these trailer lines, which may be empty.
     ///
     /// # Errors
     /// When the stream is closed.
@@ -104,7 +105,8 @@ impl ClientStream {
         self.stream.send_ready(data, end)
     }
 
-    /// Sends the rest of a part as the peer reads.
+    /// Sends all of `data`, and waits while the peer's windows or our buffer are full. If `end` is
+    /// given, then ends the stream with these trailer lines.
     ///
     /// # Errors
     /// When the stream is closed.
@@ -112,12 +114,12 @@ impl ClientStream {
         send(&self.stream, data, end).await
     }
 
-    /// Like [`Stream::room`](crate::runtime::io::Stream::room). Any room is enough.
+    /// Like [`Stream::room`](crate::runtime::io::Stream::room), but one free byte is enough.
     pub async fn room(&self) -> usize {
         poll_fn(|context| self.stream.poll_room(context)).await
     }
 
-    /// The room that [`ClientStream::room`] waits for, as it is now. It may be 0.
+    /// Like [`ClientStream::room`], but does not wait. The result may be 0.
     pub fn share(&self) -> usize {
         self.stream.share()
     }
@@ -146,23 +148,23 @@ impl ClientStream {
         self.stream.abandon(Code::REFUSED_STREAM);
     }
 
-    /// Ends the body that we send.
+    /// Ends the body that we send, without trailers.
     pub async fn shutdown_write(&self) {
         if self.stream.is_in_body() {
             self.send(b"", Some(b"")).await.ok();
         }
     }
 
-    /// If the stream ends incomplete, it is reset with CANCEL. A gRPC client whose deadline has
-    /// passed does not treat this as a server error.
+    /// Changes the reset of an incomplete stream to CANCEL. A gRPC client whose deadline has passed
+    /// does not treat this code as a server error.
     pub fn cancel_on_close(&self) {
         self.code.set(Code::CANCEL);
     }
 }
 
 impl Drop for ClientStream {
-    /// Resets an incomplete stream. NO_ERROR tells a client with a complete answer to stop its
-    /// upload (RFC 9113 8.1).
+    /// Resets an incomplete stream. After a complete response, NO_ERROR tells the client to stop
+    /// its upload (RFC 9113 8.1).
     fn drop(&mut self) {
         let code = if self.stream.is_sending() { self.code.get() } else { Code::NO_ERROR };
         self.stream.release(code);
@@ -174,11 +176,11 @@ pub struct EndpointStream {
     slot: Slot,
     /// The stream. Empty until the request is sent.
     stream: OnceCell<StreamRef>,
-    /// The final head of the response was taken.
+    /// Whether the final head of the response was taken.
     answered: Cell<bool>,
     /// The head of the request, until it is sent. An upgrade waits for the endpoint's SETTINGS.
     head: RefCell<Option<Draft>>,
-    /// The key of an upgrade request.
+    /// The Sec-WebSocket-Key of an upgrade request.
     key: RefCell<Option<Vec<u8>>>,
     /// The reason why the request was not sent.
     unsent: Cell<Option<Gone>>,
@@ -189,9 +191,9 @@ pub struct EndpointStream {
 pub enum Gone {
     /// The endpoint reports that it did not process the request (RFC 9113 8.7).
     Unprocessed,
-    /// The stream or its connection ended without an answer.
+    /// The stream or its connection ended without a response.
     Silent,
-    /// The request cannot be sent, or its answer cannot be used.
+    /// The request cannot be sent, or its response cannot be used.
     Refused(Refusal),
 }
 
@@ -218,8 +220,9 @@ impl EndpointStream {
         *self.head.borrow_mut() = Some(head);
     }
 
-    /// Sends as much as possible without waiting: the stored head, the first part of the body, and
-    /// the end, if `end` has trailer lines.
+    /// Sends as much as possible without waiting: the stored head, and `data`, the first part of
+    /// the body. If `end` is given, then ends the stream with these trailer lines, which may be
+    /// empty.
     ///
     /// # Errors
     /// When the connection is closed, or the request cannot be sent.
@@ -281,11 +284,11 @@ impl EndpointStream {
     /// When the stream is closed.
     pub async fn send(&self, data: &[u8], mut end: Option<&[u8]>) -> io::Result<()> {
         if self.head.borrow().is_some() {
-            // The first SETTINGS tell whether extended CONNECT is supported (RFC 8441 3).
+            // The endpoint's first SETTINGS say whether it supports extended CONNECT (RFC 8441 3).
             poll_fn(|context| self.slot.connection().poll_greeted(context)).await;
             let Some(head) = self.head.borrow_mut().take() else { return Err(gone()) };
             self.open(&head, false)?;
-            end = None; // the tunnel sends the end
+            end = None; // the tunnel ends the stream
         }
         send(self.stream()?, data, end).await
     }
@@ -299,7 +302,7 @@ impl EndpointStream {
     }
 
     /// Waits for the next head of the response, interim or final. Then takes a buffer and puts the
-    /// head into it, and the received part of the body, if the head is final.
+    /// head into it. If the head is final, also the received part of the body.
     ///
     /// # Errors
     /// The reason why there is no response.
@@ -317,7 +320,7 @@ impl EndpointStream {
         std::mem::swap(head, &mut message.head);
         if head.status >= 200 || head.status == 101 {
             self.answered.set(true);
-            // The next read of the body returns this error.
+            // The read ignores an error, because the next read of the body returns the same error.
             drop(stream.poll_read(&Context::from_waker(Waker::noop()), &mut buf));
         }
         Ok(buf)
@@ -326,6 +329,12 @@ impl EndpointStream {
     /// Whether the endpoint has ended the body and all of it was read.
     pub fn ended(&self) -> bool {
         self.answered.get() && self.stream.get().is_some_and(StreamRef::is_read)
+    }
+
+    /// The trailer lines, which stay for [`EndpointStream::take_trailers`]. Empty before the body
+    /// has ended.
+    pub fn trailers(&self) -> Vec<u8> {
+        self.stream.get().map(StreamRef::trailers).unwrap_or_default()
     }
 
     /// Takes the trailer lines. Empty before the body has ended, and on a second call.
@@ -355,14 +364,14 @@ impl EndpointStream {
         poll_fn(|context| stream.poll_readable(context)).await
     }
 
-    /// Ends the body that we send.
+    /// Ends the body that we send, without trailers.
     pub async fn shutdown_write(&self) {
         if self.stream.get().is_some_and(StreamRef::is_in_body) {
             self.send(b"", Some(b"")).await.ok();
         }
     }
 
-    /// Resets the stream with CANCEL, unless we have sent everything.
+    /// Resets the stream with CANCEL, unless we have sent END_STREAM.
     pub fn reset_on_close(&self) {
         if let Some(stream) = self.stream.get().filter(|stream| stream.is_sending()) {
             stream.abandon(Code::CANCEL);
@@ -390,7 +399,7 @@ fn accepted(message: &Message) -> Result<(), Refusal> {
     }
 }
 
-/// The reason for a stream that ended before its answer.
+/// The reason for a stream that ended before its response.
 fn gone_by(cut: Cut) -> Gone {
     match cut {
         Cut::Unprocessed => Gone::Unprocessed,
@@ -402,8 +411,8 @@ fn gone_by(cut: Cut) -> Gone {
     }
 }
 
-/// Sends `data` as the peer reads. If `end` is given, then ends the stream with these trailer
-/// lines.
+/// Sends all of `data`, and waits while the peer's windows or our buffer are full. If `end` is
+/// given, then ends the stream with these trailer lines.
 async fn send(stream: &StreamRef, mut data: &[u8], end: Option<&[u8]>) -> io::Result<()> {
     while let Sent::Bytes(sent) = stream.send_ready(data, end)? {
         data = &data[sent..];
@@ -415,7 +424,7 @@ async fn send(stream: &StreamRef, mut data: &[u8], end: Option<&[u8]>) -> io::Re
 /// A read of a stream's body. While it waits, it lends its buffer to the stream.
 struct Reading<'a> {
     stream: &'a StreamRef,
-    /// `None` while it is lent, and after the read.
+    /// `None` while the stream holds the buffer, and after the read has ended.
     buf: Option<Buf>,
     is_lent: bool,
     alarm: Option<&'a Alarm>,

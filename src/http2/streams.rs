@@ -13,7 +13,8 @@ pub(super) const WINDOW_BYTES: i64 = 65_535;
 /// The largest window (RFC 9113 6.9.1).
 pub(super) const WINDOW_BYTES_MAX: i64 = 0x7fff_ffff;
 
-/// Space that a read leaves free at the end of a buffer, for the end of a chunk.
+/// Bytes that a read leaves free at the end of a buffer, for the line break and the last chunk of
+/// the chunked coding.
 const SLACK_BYTES: usize = 64;
 
 /// The overhead of an unread DATA frame is this many bytes minus its size: see
@@ -55,20 +56,20 @@ pub(super) struct Stream {
     pub(super) receiving: Half,
     pub(super) sending: Half,
     pub(super) cut: Option<Cut>,
-    /// Heads of responses that the exchange has not taken.
+    /// Heads of the response that the exchange has not taken.
     pub(super) heads: VecDeque<Message>,
     pub(super) inbox: Inbox,
     pub(super) trailers: Vec<u8>,
-    /// The bytes of the body that are missing according to Content-Length.
+    /// The number of body bytes that are missing according to Content-Length.
     pub(super) content_left: Option<u64>,
     /// The request method is HEAD, so the response has no body, whatever its Content-Length says.
     pub(super) is_head: bool,
-    /// The bytes that we may still send.
+    /// The number of bytes that we may still send.
     pub(super) send_window: i64,
     pub(super) receive_window: ReceiveWindow,
-    /// An exchange uses the stream.
+    /// Whether an exchange uses the stream.
     pub(super) is_used: bool,
-    /// The stream waits for its turn to send.
+    /// Whether the stream waits in `Core::turns` to send.
     pub(super) is_queued: bool,
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
@@ -97,7 +98,7 @@ impl Stream {
         }
     }
 
-    /// Whether the stream counts against the peer's or our limit of streams.
+    /// Whether the stream counts against the limit of open streams.
     pub(super) fn is_open(&self) -> bool {
         self.cut.is_none() && !(self.receiving == Half::Ended && self.sending == Half::Ended)
     }
@@ -122,7 +123,7 @@ pub(super) fn wake(waker: &mut Option<Waker>) {
     }
 }
 
-/// Keeps the waker of `context`.
+/// Stores the waker of `context` in `waker`.
 pub(super) fn wait(waker: &mut Option<Waker>, context: &Context<'_>) {
     match waker {
         Some(known) if known.will_wake(context.waker()) => {}
@@ -140,7 +141,7 @@ pub(super) struct Inbox {
     reading: Option<Buf>,
     /// The number of bytes in `reading` when the wait began.
     before: usize,
-    /// See [`FRAME_COST_BYTES`].
+    /// The overhead of the unread DATA frames, in bytes: see [`FRAME_COST_BYTES`].
     overhead_bytes: usize,
 }
 
@@ -181,7 +182,7 @@ impl Inbox {
         n
     }
 
-    /// Lends the buffer of an exchange that waits.
+    /// Stores the buffer of an exchange that waits for data.
     pub(super) fn lend(&mut self, buf: Buf) {
         self.before = buf.len();
         self.reading = Some(buf);
@@ -209,17 +210,17 @@ impl Inbox {
         Some(buf)
     }
 
-    /// Drops everything.
+    /// Drops the unread data and the lent buffer.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 }
 
-/// A window for the data of a peer, of a stream or of the connection. It grows while everything is
-/// read.
+/// The flow-control window for received data, of a stream or of the connection. It grows while the
+/// exchange reads everything.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReceiveWindow {
-    /// The bytes that the peer may still send.
+    /// The number of bytes that the peer may still send.
     left: i64,
     /// The size of the window when all received bytes are read.
     size: i64,
@@ -231,22 +232,23 @@ impl ReceiveWindow {
         Self { left: size, size, size_max: size_max.max(size) }
     }
 
-    /// Changes the size that the peer knows, by SETTINGS that it has acknowledged.
+    /// Changes the window by `by` bytes. The peer has acknowledged the SETTINGS with the change.
     pub(super) fn change(&mut self, by: i64) {
         self.left += by;
         self.size += by;
         self.size_max = self.size_max.max(self.size);
     }
 
-    /// Subtracts `bytes`. False if they exceed the window. SETTINGS may have made the window
-    /// negative; an empty frame is allowed even then.
+    /// Subtracts `bytes`. Returns false if they exceed the window. SETTINGS may have made the
+    /// window negative; an empty frame is allowed even then.
     pub(super) fn take(&mut self, bytes: usize) -> bool {
         let fits = bytes as i64 <= self.left.max(0);
         self.left -= bytes as i64;
         fits
     }
 
-    /// The bytes to give back with WINDOW_UPDATE while `unread` bytes are unread. 0 means none yet.
+    /// Returns the number of bytes to grant with WINDOW_UPDATE while `unread` bytes are unread. 0
+    /// means that no WINDOW_UPDATE is due.
     pub(super) fn refill(&mut self, unread: usize) -> u32 {
         let owed = self.size - self.left - unread as i64;
         if owed < self.size / 2 {
@@ -261,14 +263,14 @@ impl ReceiveWindow {
     }
 }
 
-/// All streams of a connection, in the order of their ids.
+/// All streams of a connection, in ascending order of their ids.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "a stream that leaves the table moves all later ones")]
 pub(super) struct Streams(Vec<Box<Stream>>);
 
 impl Streams {
     fn find(&self, id: u32) -> Result<usize, usize> {
-        // Most often the last stream is wanted.
+        // Usually the last stream is wanted.
         match self.0.last() {
             Some(last) if last.id == id => Ok(self.0.len() - 1),
             _ => self.0.binary_search_by_key(&id, |stream| stream.id),
@@ -283,13 +285,13 @@ impl Streams {
         self.find(id).ok().map(|at| &mut *self.0[at])
     }
 
-    /// Adds a stream. Its id is larger than all others.
+    /// Adds a stream. Its id must be larger than all others.
     pub(super) fn add(&mut self, stream: Stream) {
         debug_assert!(self.0.last().is_none_or(|last| last.id < stream.id), "ids grow");
         self.0.push(Box::new(stream));
     }
 
-    /// Removes a stream that has ended and that no exchange uses.
+    /// Removes a stream if it has ended and no exchange uses it.
     pub(super) fn forget_if_over(&mut self, id: u32) {
         if let Ok(at) = self.find(id)
             && !self.0[at].is_used
@@ -306,18 +308,18 @@ impl Streams {
         self.0.iter_mut().map(|stream| &mut **stream)
     }
 
-    /// Whether `streams_max` streams count against the limit. Most often the table is shorter, so
-    /// nothing is counted.
+    /// Whether at least `streams_max` streams are open. Usually the table is shorter than
+    /// `streams_max`, so the open streams need not be counted.
     pub(super) fn are_full(&self, streams_max: usize) -> bool {
         self.0.len() >= streams_max && self.open() >= streams_max
     }
 
-    /// The number of streams that are known, open or not.
+    /// The number of streams in the table, open or ended.
     pub(super) fn known(&self) -> usize {
         self.0.len()
     }
 
-    /// The number of streams that count against a limit of streams.
+    /// The number of streams that count against the limit of open streams.
     pub(super) fn open(&self) -> usize {
         self.0.iter().filter(|stream| stream.is_open()).count()
     }
@@ -341,7 +343,7 @@ mod tests {
         assert_eq!(inbox.len(), 3);
         let (buf, new) = inbox.give_back().unwrap();
         assert_eq!((buf.data(), new, inbox.len()), (&b"abcdef"[..], 3, 0));
-        // The exchange goes away while it waits.
+        // The exchange ends while it waits.
         inbox.lend(buf);
         inbox.push(b"gh");
         assert_eq!(inbox.reclaim().unwrap().data(), b"abcdef");
@@ -383,7 +385,7 @@ mod tests {
     #[test]
     fn a_window_follows_its_reader() {
         let mut window = ReceiveWindow::new(1000, 4000);
-        // (sent by the peer, still unread, given back)
+        // (bytes sent by the peer, bytes still unread, bytes granted)
         for (sent, unread, refill) in [
             (400, 0, 0),
             (200, 0, 1600), // 600 are read, and it doubles

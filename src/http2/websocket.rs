@@ -5,24 +5,24 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// The only protocol that both versions can request.
+/// The only upgrade that the proxy translates between HTTP/1.1 and HTTP/2.
 pub const PROTOCOL: &str = "websocket";
 
-/// The field with the key.
+/// The request field with the client's random key (RFC 6455 11.3.1).
 pub const KEY: &str = "sec-websocket-key";
 
-/// The field with the accept value.
+/// The response field that is computed from the key (RFC 6455 11.3.3).
 pub const ACCEPT: &str = "sec-websocket-accept";
 
-/// The constant in the accept value (RFC 6455 1.3).
+/// The constant that is hashed with the key (RFC 6455 1.3).
 const SALT: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The key for `nonce`.
+/// Returns the value of Sec-WebSocket-Key: the base64 of `nonce`.
 pub fn key(nonce: [u8; 16]) -> String {
     STANDARD.encode(nonce)
 }
 
-/// The accept value for `key`.
+/// Returns the value of Sec-WebSocket-Accept for `key`.
 pub fn accept(key: &[u8]) -> String {
     let mut hash = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     hash.update(key);

@@ -1,4 +1,4 @@
-//! Linkerd's identities, which are DNS names and not SPIFFE IDs.
+//! Linkerd's identities, which are DNS names instead of SPIFFE IDs.
 
 /// The labels between the namespace of the workload and that of Linkerd's control plane.
 const MIDDLE: &str = ".serviceaccount.identity.";
@@ -18,8 +18,8 @@ pub struct LinkerdName<'a> {
 }
 
 impl<'a> LinkerdName<'a> {
-    /// Parses a DNS name. Returns `None` if it is not a Linkerd identity. The comparison is exact,
-    /// because Linkerd writes names in lower case.
+    /// Parses a DNS name. Returns `None` if it is not a Linkerd identity. The comparison is
+    /// case-sensitive, because Linkerd writes names in lower case.
     pub fn parse(name: &'a str) -> Option<Self> {
         // Search from the right, because the name of a service account may contain the middle part.
         let (workload, mesh) = name.rsplit_once(MIDDLE)?;

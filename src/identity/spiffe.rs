@@ -19,7 +19,7 @@ const SCHEME: &str = "spiffe://";
 pub struct SpiffeId(Box<str>);
 
 impl SpiffeId {
-    /// Parses an ID. An ID without a path names the trust domain itself, that is, a CA.
+    /// Parses an ID. An ID without a path is that of a trust domain, as in CA certificates.
     ///
     /// # Errors
     /// The violated rule of the SPIFFE-ID specification.
@@ -34,7 +34,7 @@ impl SpiffeId {
         Ok(Self(text.into()))
     }
 
-    /// The ID of a trust domain, as in CA certificates.
+    /// Creates the ID of a trust domain, as in CA certificates.
     ///
     /// # Errors
     /// When `name` is not a trust domain name.
@@ -43,26 +43,26 @@ impl SpiffeId {
         Ok(Self(format!("{SCHEME}{name}").into()))
     }
 
-    /// The whole ID, with its scheme.
+    /// The complete ID, with its scheme.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The trust domain: `cluster.local`.
+    /// The trust domain, for example `cluster.local`.
     pub fn trust_domain(&self) -> &str {
         let rest = &self.0[SCHEME.len()..];
         &rest[..rest.find('/').unwrap_or(rest.len())]
     }
 
-    /// The path with its leading slash: `/ns/shop/sa/cart`. Empty means a trust domain itself.
+    /// The path with its leading slash: `/ns/shop/sa/cart`. Empty for the ID of a trust domain.
     pub fn path(&self) -> &str {
         &self.0[SCHEME.len() + self.trust_domain().len()..]
     }
 
-    /// The workload in the path, if the path has the form of a known mesh.
+    /// Parses the workload in the path. `None` if the path has not the form of a known mesh.
     pub fn workload(&self) -> Option<Workload<'_>> {
         let mut segments = self.path().strip_prefix('/')?.split('/');
-        // One segment more than the longest form, to check that nothing follows.
+        // Take one segment more than the longest form has, to check that nothing follows.
         let segments: [Option<&str>; 9] = std::array::from_fn(|_| segments.next());
         match segments {
             [Some("ns"), Some(namespace), Some("sa"), Some(service_account), None, ..] => {
@@ -74,7 +74,7 @@ impl SpiffeId {
     }
 }
 
-/// The rest of Consul's form: `ns/NAMESPACE/dc/DATACENTER/svc/SERVICE`.
+/// Parses the rest of Consul's form: `ns/NAMESPACE/dc/DATACENTER/svc/SERVICE`.
 fn service<'a>(partition: Option<&'a str>, rest: &[Option<&'a str>]) -> Option<Workload<'a>> {
     let &[
         Some("ns"),
@@ -106,7 +106,7 @@ impl FromStr for SpiffeId {
     }
 }
 
-/// A workload as its mesh names it in the path of its ID.
+/// A workload, in the terms of the mesh that wrote its ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload<'a> {
     /// Istio: `/ns/NAMESPACE/sa/SERVICE-ACCOUNT`.
@@ -124,20 +124,20 @@ pub enum Workload<'a> {
         namespace: &'a str,
         /// The Consul datacenter.
         datacenter: &'a str,
-        /// The service.
+        /// The name of the service.
         service: &'a str,
     },
 }
 
 impl<'a> Workload<'a> {
-    /// The namespace.
+    /// The namespace of the workload.
     pub fn namespace(&self) -> &'a str {
         match self {
             Self::ServiceAccount { namespace, .. } | Self::Service { namespace, .. } => namespace,
         }
     }
 
-    /// The service account or the service.
+    /// The name of the service account or of the service.
     pub fn name(&self) -> &'a str {
         match self {
             Self::ServiceAccount { service_account: name, .. }
@@ -149,10 +149,10 @@ impl<'a> Workload<'a> {
 /// The reason why a text is not a SPIFFE ID, with advice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpiffeError {
-    /// It is longer than 2048 bytes, or its trust domain than 255.
+    /// The ID is longer than 2048 bytes, or its trust domain longer than 255.
     #[error("it is too long: 2048 bytes at most, 255 in the trust domain")]
     TooLong,
-    /// It does not begin with `spiffe://`.
+    /// The text does not begin with `spiffe://`.
     #[error("it must begin with spiffe://, in lower case")]
     Scheme,
     /// The trust domain is empty.
@@ -164,10 +164,10 @@ pub enum SpiffeError {
     /// The path ends with a slash.
     #[error("it ends with a slash: remove the slash")]
     TrailingSlash,
-    /// Two slashes stand together.
+    /// The path has two slashes in sequence.
     #[error("a path segment is empty: write one slash between two segments")]
     EmptySegment,
-    /// A segment is `.` or `..`.
+    /// A segment of the path is `.` or `..`.
     #[error("\".\" and \"..\" cannot be segments of the path")]
     Dots,
     /// The path has a character that is not allowed, such as `%`, `?` or `#`.
@@ -186,7 +186,7 @@ fn check_trust_domain(name: &str) -> Result<(), SpiffeError> {
     name.chars().find(|c| !allowed(c)).map_or(Ok(()), |c| Err(SpiffeError::TrustDomain(c)))
 }
 
-/// `path` is empty or begins with a slash.
+/// Checks `path`, which is empty or begins with a slash.
 fn check_path(path: &str) -> Result<(), SpiffeError> {
     let Some(path) = path.strip_prefix('/') else { return Ok(()) };
     if path.is_empty() || path.ends_with('/') {

@@ -6,8 +6,8 @@ use crate::cells::Count;
 /// The counters of one token issuer, for one worker.
 #[derive(Debug, Default)]
 pub struct ProviderCells {
-    /// Requests whose token was accepted.
+    /// Requests whose token of this issuer was accepted.
     pub accepted: Count,
-    /// Requests that were rejected, by reason.
+    /// Requests whose token was rejected, by [`Rejection::index`].
     pub rejected: [Count; Rejection::ALL.len()],
 }

@@ -13,12 +13,12 @@ pub struct Claims(Map<String, Value>);
 pub struct ClaimMatch {
     /// The name of the claim; `a.b` also means the claim `b` in the object `a`.
     pub name: Box<str>,
-    /// The condition for its value, or for one of its elements.
+    /// The condition for the value of the claim, or for one of the elements of a list.
     pub wanted: ValueMatch,
 }
 
 impl Claims {
-    /// The value of a claim by its name, or by its path through objects.
+    /// Returns the value of a claim by its name, or by its path through objects (`a.b`).
     pub fn get(&self, name: &str) -> Option<&Value> {
         if let Some(value) = self.0.get(name) {
             return Some(value);
@@ -35,13 +35,13 @@ impl Claims {
         self.0.get(name)?.as_str()
     }
 
-    /// A time (RFC 7519 2, NumericDate) in Unix seconds, without fractions.
+    /// Returns a time (NumericDate, RFC 7519 2) in Unix seconds, without fractions.
     pub(super) fn seconds(&self, name: &str) -> Option<i64> {
         let value = self.0.get(name)?;
         value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64))
     }
 
-    /// Whether `aud` (one value or a list) contains one of these.
+    /// Whether `aud` (one value or a list) contains one of `audiences`.
     pub(super) fn is_for(&self, audiences: &[Box<str>]) -> bool {
         let is_one = |value: &Value| audiences.iter().any(|wanted| value == &**wanted);
         match self.0.get("aud") {

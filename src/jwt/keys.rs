@@ -32,20 +32,20 @@ pub(super) struct Key {
 /// The reason why a key set is not usable.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KeySetError {
-    /// It is not a key set.
+    /// The text is not a JSON Web Key Set.
     #[error("not a JSON Web Key Set: {0}")]
     Syntax(String),
-    /// No key in it can verify a token.
+    /// No key of the set can verify a token.
     #[error("no public key is usable (RSA of 2048 bits, EC P-256 or P-384, Ed25519)")]
     NoKey,
 }
 
 impl KeySet {
-    /// Parses a JSON Web Key Set. Ignores keys of other kinds and for other uses (RFC 7517 5),
-    /// including shared secrets.
+    /// Parses a JSON Web Key Set. Ignores keys of unsupported kinds and for other uses (RFC 7517
+    /// 5), including shared secrets.
     ///
     /// # Errors
-    /// When it is not a key set, or has no usable key.
+    /// When the text is not a key set, or has no usable key.
     pub fn parse(json: &[u8]) -> Result<Self, KeySetError> {
         let set: Value =
             serde_json::from_slice(json).map_err(|error| KeySetError::Syntax(error.to_string()))?;
@@ -56,7 +56,7 @@ impl KeySet {
         if keys.is_empty() { Err(KeySetError::NoKey) } else { Ok(Self(keys)) }
     }
 
-    /// Number of keys.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -66,8 +66,8 @@ impl KeySet {
         self.0.is_empty()
     }
 
-    /// The keys that may have signed a token with this `kid`: the keys with that id or without an
-    /// id. For a token without `kid`, all keys.
+    /// Returns the keys that may have signed a token with this `kid`: the keys with that id and the
+    /// keys without an id. For a token without `kid`, returns all keys.
     pub(super) fn candidates(&self, id: Option<&str>) -> impl Iterator<Item = &Key> {
         self.0.iter().filter(move |key| match (id, &key.id) {
             (Some(wanted), Some(id)) => **id == *wanted,
@@ -84,7 +84,8 @@ impl std::fmt::Debug for KeySet {
 
 impl Key {
     fn read(value: &Value) -> Option<Self> {
-        // Read `key_ops` as text, so that an unknown operation does not invalidate the whole key.
+        // `key_ops` is read as text, so that an unknown operation does not make the whole key
+        // invalid.
         let operations = value.get("key_ops").and_then(Value::as_array);
         if operations.is_some_and(|list| !list.iter().any(|operation| operation == "verify")) {
             return None;

@@ -1,4 +1,4 @@
-//! Configured issuers of tokens, and the requirements of routes.
+//! Configured issuers of tokens, and the token requirements of routes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,10 @@ use super::token::{self, Rejection};
 use crate::cells::PerWorker;
 use crate::message::HeadView;
 
-/// An issuer of tokens.
+/// A configured issuer of tokens.
 #[derive(Debug)]
 pub struct Provider {
-    /// The name in the configuration.
+    /// The name of the issuer in the configuration.
     pub name: Box<str>,
     /// The required value of the claim `iss`.
     pub issuer: Box<str>,
@@ -21,20 +21,21 @@ pub struct Provider {
     pub audiences: Vec<Box<str>>,
     /// The accepted difference between the clocks of issuer and proxy, in seconds.
     pub leeway_s: i64,
-    /// The field that holds the token, in lower case. In `authorization` it follows `Bearer`.
+    /// The header field that holds the token, in lower case. In `authorization` the token follows
+    /// `Bearer`.
     pub field: Box<str>,
-    /// Whether the service receives the token.
+    /// Whether the token is forwarded to the service.
     pub forward: bool,
-    /// The public keys.
+    /// The public keys of the issuer.
     pub keys: Arc<KeySet>,
-    /// Signals that a token names an unknown key.
+    /// The signal to the key fetcher that a token names an unknown key.
     pub wanted: KeysWanted,
     /// The counters. They survive reloads while the name stays the same.
     pub stats: Arc<PerWorker<ProviderCells>>,
 }
 
 impl Provider {
-    /// The name of the field to remove before forwarding.
+    /// Returns the name of the header field to remove before forwarding. `None`: keep the field.
     pub fn field_to_drop(&self) -> Option<&str> {
         (!self.forward).then_some(&*self.field)
     }
@@ -61,38 +62,38 @@ impl KeysWanted {
 pub struct Requirement {
     /// The accepted issuers; at least one.
     pub providers: Vec<Arc<Provider>>,
-    /// A request without a token passes; one with an invalid token does not.
+    /// Whether a request without a token is accepted. A request with an invalid token never is.
     pub optional: bool,
 }
 
 /// A token that was accepted.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The issuer.
+    /// The issuer of the token.
     pub provider: Arc<Provider>,
-    /// The claims.
+    /// The claims of the token.
     pub claims: Claims,
 }
 
 impl Accepted {
-    /// Checks the expiry again.
+    /// Checks again that the token is valid at this time.
     ///
     /// # Errors
-    /// When it has expired since the first check.
+    /// When the token has expired since the first check.
     pub fn still_holds(&self, now_unix_s: i64) -> Result<(), Rejection> {
         token::check_time(&self.claims, &self.provider, now_unix_s)
     }
 }
 
 impl Requirement {
-    /// The token of a request. Returns `None` if there is none.
+    /// Finds the token of a request. Returns `None` if there is no token and none is required.
     ///
     /// # Errors
-    /// When there is more than one token, or the token has the wrong form.
+    /// When there is more than one token, or none although one is required.
     pub fn token<'r>(&self, request: HeadView<'r>) -> Result<Option<&'r [u8]>, Rejection> {
         let mut found: Option<&[u8]> = None;
         for (index, provider) in self.providers.iter().enumerate() {
-            // Providers often use the same field. Read each field once.
+            // Several providers often use the same field. Read each field once.
             if self.providers[..index].iter().any(|other| other.field == provider.field) {
                 continue;
             }
@@ -109,7 +110,7 @@ impl Requirement {
         }
     }
 
-    /// Checks a token at `now_unix_s`.
+    /// Checks that a trusted issuer issued `token` and that it is valid at `now_unix_s`.
     ///
     /// # Errors
     /// The reason for the rejection.
@@ -126,7 +127,8 @@ impl Requirement {
         Err(rejection)
     }
 
-    /// Counts a rejected request for the first provider.
+    /// Counts a rejected request. The counter is that of the first provider, because the issuer may
+    /// be unknown.
     pub fn count(&self, rejection: Rejection, worker: usize) {
         if let Some(provider) = self.providers.first() {
             provider.stats.worker(worker).rejected[rejection.index()].increment();
@@ -134,7 +136,7 @@ impl Requirement {
     }
 }
 
-/// The token in the value of a field. Other schemes in `authorization` are ignored.
+/// Extracts the token from the value of a field. Other schemes in `authorization` are ignored.
 fn bearer<'v>(field: &str, value: &'v [u8]) -> Option<&'v [u8]> {
     const SCHEME: &[u8] = b"bearer ";
     if field != "authorization" {

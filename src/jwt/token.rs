@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::claims::Claims;
 use super::provider::Provider;
 
-/// The longest accepted token.
+/// The maximum length of an accepted token, in bytes.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// The maximum number of keys that are tried for a token without `kid`.
@@ -16,18 +16,18 @@ const KEYS_TRIED_MAX: usize = 8;
 /// The reason why a request's token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// There is no token.
+    /// The request has no token, but needs one.
     Missing,
-    /// There are several tokens.
+    /// The request has more than one token.
     Ambiguous,
-    /// The token is not signed, has `crit` extensions, or is too long.
+    /// The token is too long, cannot be decoded, is encrypted, or has `crit` extensions.
     Malformed,
     /// The issuer is not trusted by the route.
     Issuer,
-    /// The issuer's key does not allow the token's algorithm, for example `none` or a shared
-    /// secret.
+    /// The issuer's key does not allow the algorithm that the token names, for example `none` or a
+    /// shared secret.
     Algorithm,
-    /// The issuer has no such key.
+    /// The issuer has no key with the `kid` of the token.
     Key,
     /// The signature is wrong.
     Signature,
@@ -54,7 +54,7 @@ impl Rejection {
         Self::Audience,
     ];
 
-    /// The value of the metric's label.
+    /// The value of the metric label `result`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -70,7 +70,7 @@ impl Rejection {
         }
     }
 
-    /// The text for the client.
+    /// The text in the response to the client.
     pub fn detail(self) -> &'static str {
         match self {
             Self::Missing => "a token is required",
@@ -86,13 +86,13 @@ impl Rejection {
         }
     }
 
-    /// Position in [`Rejection::ALL`].
+    /// The position in [`Rejection::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
 }
 
-/// The issuer that `token` claims. This is not verified.
+/// Returns the issuer that `token` claims. The claim is not verified.
 pub(super) fn issuer(token: &[u8]) -> Result<String, Rejection> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(Rejection::Malformed);
@@ -105,7 +105,8 @@ pub(super) fn issuer(token: &[u8]) -> Result<String, Rejection> {
     }
 }
 
-/// Checks that `provider` issued `token` for this audience, and that it is valid at `now_unix_s`.
+/// Checks that `provider` has signed `token` for one of its audiences, and that it is valid at
+/// `now_unix_s`.
 pub(super) fn check(
     token: &[u8],
     provider: &Provider,
@@ -134,7 +135,7 @@ pub(super) fn check_time(
     now_unix_s: i64,
 ) -> Result<(), Rejection> {
     let leeway = provider.leeway_s;
-    // A token without an expiry would be valid forever.
+    // A token without an expiry would be valid forever, so it counts as expired.
     if claims.seconds("exp").is_none_or(|end| now_unix_s >= end.saturating_add(leeway)) {
         return Err(Rejection::Expired);
     }
@@ -169,8 +170,8 @@ fn verified(token: &[u8], header: &Header, provider: &Provider) -> Result<Claims
 }
 
 impl Rejection {
-    /// Returns this reason, which came first. Only [`Rejection::Key`] is replaced by `other`: it
-    /// means that no key was tried yet.
+    /// Returns this reason, because it came first. Only [`Rejection::Key`] is replaced by `other`,
+    /// because it means that no key was tried yet.
     fn max_of(self, other: Self) -> Self {
         if self == Self::Key { other } else { self }
     }
@@ -191,7 +192,7 @@ pub(super) mod tests {
 
     const NOW: i64 = 1_800_000_000;
 
-    /// An issuer's private key, and its public key as a JSON Web Key.
+    /// An issuer's private key, and the public key as a JSON Web Key.
     pub(in crate::jwt) struct Signer {
         pub(in crate::jwt) jwk: String,
         key: EncodingKey,
@@ -307,7 +308,7 @@ pub(super) mod tests {
         let (payload, signature) = rest.split_once('.').unwrap();
         let with_head =
             |json: &str, signature: &str| format!("{}.{payload}.{signature}", base64_url(json));
-        // Sign with the public key as a shared secret.
+        // The attacker signs with the public key as a shared secret.
         let confused = {
             let mut header = Header::new(Algorithm::HS256);
             header.kid = Some("a".to_owned());

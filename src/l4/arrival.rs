@@ -1,4 +1,4 @@
-//! How a connection arrived: its client, its port and its original destination.
+//! The addresses of a new connection: its client, its port and its original destination.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -9,19 +9,20 @@ use crate::net::Bind;
 use crate::runtime::{own, socket};
 use crate::snapshot::Snapshot;
 
-/// The facts about a connection before its first byte.
+/// The addresses of a connection, which are known before its first byte.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     /// The client's address. `None` means a Unix-domain socket.
     pub peer: Option<SocketAddr>,
-    /// The listener's port; 0 if there is none.
+    /// The port of the listener; 0 if there is none.
     pub port: u16,
-    /// The original destination, for a listener of captured connections.
+    /// The original destination, or the reason to refuse the connection. `None` if the listener
+    /// does not capture.
     pub original: Option<Result<SocketAddr, CaptureError>>,
 }
 
 impl Arrival {
-    /// The arrival of a connection accepted at `bind` of the listener called `listener`.
+    /// Returns the addresses of a connection accepted at `bind` of the listener called `listener`.
     pub fn of(
         socket: impl AsFd,
         peer: Option<SocketAddr>,

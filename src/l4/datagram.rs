@@ -1,8 +1,8 @@
 //! Captured UDP: flows of datagrams between a client and its destination.
 //!
-//! The first datagram of a flow comes to the listening socket, where the target of the flow is
-//! chosen, as for TCP. Further datagrams of an outbound flow come to the flow's own socket, which
-//! has the destination's address. All datagrams of an inbound flow come to the listening socket.
+//! The first datagram of a flow arrives at the listening socket, where the target of the flow is
+//! chosen, as for TCP. Further datagrams of an outbound flow arrive at the flow's own socket, which
+//! has the destination's address. All datagrams of an inbound flow arrive at the listening socket.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
@@ -36,7 +36,7 @@ use crate::time::Time;
 use crate::tls::Mode;
 use crate::upstream::Local;
 
-/// How many datagrams one flow moves before other flows run.
+/// How many datagrams one flow forwards before other flows run.
 const BATCH_MAX: usize = 32;
 
 /// The flows of one worker on one listening socket.
@@ -44,28 +44,29 @@ struct Flows {
     worker: Rc<Worker<RingIo>>,
     known: RefCell<FxHashMap<Key, Rc<Flow>>>,
     block: RefCell<Box<[u8]>>,
-    /// Sends datagrams with the address of the workload (inbound). Opened on first use.
+    /// Sends datagrams to clients with the address of the workload as the source (inbound). Opened
+    /// on first use.
     raw_udp: OnceCell<RawUdpSender>,
 }
 
-/// The client and its original destination.
+/// The client and the original destination of a flow.
 type Key = (SocketAddr, SocketAddr);
 
 /// A flow between a client and a destination.
 struct Flow {
     key: Key,
-    /// The socket towards the client, with the destination's address (outbound). Inbound flows have
+    /// The socket to the client, with the destination's address (outbound). Inbound flows have
     /// none, because the workload has the port: the worker's `raw_udp` sends, and the listening
     /// socket receives.
     near: Option<RingStream>,
-    /// The socket towards the destination.
+    /// The socket to the destination.
     far: RingStream,
     active: Cell<Time>,
     capture: Arc<Capture>,
     _own: Own,
 }
 
-/// Forwards captured datagrams from `socket` until `stop` rings. `listener` returns the name of the
+/// Forwards captured datagrams from `socket` until `stop` fires. `listener` returns the name of the
 /// listener.
 pub async fn serve(
     worker: Rc<Worker<RingIo>>,
@@ -103,7 +104,7 @@ impl Flows {
         capture.stats.worker(self.worker.index)
     }
 
-    /// Forwards the datagram in the block on its flow, or on a new one.
+    /// Forwards the datagram in `block` on its flow, or on a new flow.
     fn forward(
         self: &Rc<Self>,
         local: &Local<RingIo>,
@@ -141,12 +142,12 @@ impl Flows {
     fn refused(&self, capture: &Capture, key: Key, refusal: UdpRefusal) {
         self.cells(capture).flows_refused[refusal.index()].increment();
         self.worker.log_limited(|suppressed| {
-            let ((client, destination), why) = (key, refusal.label());
-            tracing::info!(%client, %destination, why, suppressed, "captured UDP flow refused");
+            let ((client, destination), reason) = (key, refusal.label());
+            tracing::info!(%client, %destination, reason, suppressed, "captured UDP flow refused");
         });
     }
 
-    /// Opens a flow, if it is allowed.
+    /// Opens a flow, if the flow is allowed.
     fn open(
         self: &Rc<Self>,
         local: &Local<RingIo>,
@@ -190,7 +191,7 @@ impl Flows {
         Ok(flow)
     }
 
-    /// The raw socket that sends in the name of the workload.
+    /// Returns the raw socket that sends with the address of the workload as the source.
     fn raw_udp(&self, destination: SocketAddr, mark: u32) -> io::Result<&RawUdpSender> {
         if let Some(raw_udp) = self.raw_udp.get() {
             return Ok(raw_udp);
@@ -199,7 +200,7 @@ impl Flows {
         Ok(self.raw_udp.get_or_init(|| raw_udp))
     }
 
-    /// The target address of a flow, if the flow is allowed.
+    /// Returns the target address of a flow, if the flow is allowed.
     fn target(
         &self,
         local: &Local<RingIo>,
@@ -256,7 +257,7 @@ impl Flows {
 }
 
 impl Flow {
-    /// Counts the result of sending a datagram of `bytes` bytes.
+    /// Counts a datagram of `bytes` bytes by the result of sending it.
     fn count(&self, flows: &Flows, given: io::Result<()>, bytes: usize, outward: bool) {
         let cells = flows.cells(&self.capture);
         match given {
@@ -272,14 +273,14 @@ impl Flow {
         }
     }
 
-    /// Sends a datagram to the client in the name of the workload.
+    /// Sends a datagram to the client with the address of the workload as the source.
     fn answer(&self, flows: &Flows, datagram: &[u8]) -> io::Result<()> {
         let (client, destination) = self.key;
         flows.raw_udp(destination, self.capture.mark)?.say(destination, client, datagram)
     }
 
-    /// Moves waiting datagrams from the client to the destination (`outward`), or from the
-    /// destination to the client. An error means that the socket to read from is closed.
+    /// Forwards waiting datagrams from the client to the destination (`outward`), or from the
+    /// destination to the client. An error means that the socket that was read is closed.
     fn pump(&self, flows: &Flows, outward: bool) -> io::Result<()> {
         let mut block = flows.block.borrow_mut();
         for _ in 0..BATCH_MAX {
@@ -307,7 +308,7 @@ impl Flow {
     }
 }
 
-/// Moves datagrams both ways until none has passed for `idle`, or until one side is closed.
+/// Forwards datagrams both ways until none has passed for `idle`, or until one side is closed.
 async fn carry(flows: Rc<Flows>, key: Key, flow: Rc<Flow>, idle: Duration) {
     let io = &flows.worker.io;
     let alarm = io.alarms().alarm();

@@ -21,11 +21,11 @@ const LEFT: Refusal = Refusal {
     detail: "the client left before the end of its ClientHello",
 };
 
-/// The fatal alert `unrecognized_name` (RFC 6066 3) as a record.
+/// The fatal alert `unrecognized_name` (RFC 6066 3), as a TLS record.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
-/// The tunnel for a connection of a TLS passthrough listener. Returns `None` when it is refused.
-/// `first` holds the bytes read after a PROXY header.
+/// Opens the tunnel for a connection of a TLS passthrough listener. Returns `None` when the
+/// connection is refused. `first` has the bytes that were read after a PROXY protocol header.
 pub async fn begin<I: Io>(
     downstream: &Downstream<I>,
     listener: &Listener,
@@ -33,7 +33,7 @@ pub async fn begin<I: Io>(
 ) -> Option<Box<Tunnel<I>>> {
     let (hello, first) = hello(downstream, listener, first).await?;
     let local = downstream.local();
-    // Take the rule from `local`, not from `listener`: another snapshot may have come into use
+    // Take the rule from `local`, not from `listener`: a reload may have replaced the snapshot
     // while the ClientHello arrived.
     let Serves::Tls(routes) = &downstream.listener(&local)?.0.serves else { return None };
     let Some(rule) = rule(routes, &hello).map(Arc::clone) else {
@@ -48,8 +48,8 @@ pub async fn begin<I: Io>(
     open(downstream, local, &rule, begun).await
 }
 
-/// Reads the ClientHello; `first` is its beginning. Returns `None` if there is no valid
-/// ClientHello. The connection is then closed.
+/// Reads the ClientHello; `first` has its first bytes. Returns `None` if there is no valid
+/// ClientHello. The connection must then be closed.
 pub async fn hello<I: Io>(
     downstream: &Downstream<I>,
     listener: &Listener,
@@ -73,7 +73,8 @@ pub async fn hello<I: Io>(
         match downstream.alarm.guard(downstream.stream.read(buf)).await {
             Ok((Ok(Read::Data(_)), back)) => buf = back,
             Ok((_, back)) => {
-                // A client that sends nothing is a port scan or a health check.
+                // A client that sends nothing is a port scan or a health check, so it is not
+                // logged.
                 if !back.is_empty() {
                     refuse(downstream, listener, &LEFT);
                 }
@@ -89,7 +90,7 @@ pub async fn hello<I: Io>(
     }
 }
 
-/// The rule for the client's server name, if it forwards to a service.
+/// Returns the rule for the client's server name, if the rule forwards to a service.
 pub fn rule<'t>(routes: &'t Table, hello: &ClientHello) -> Option<&'t Arc<Rule>> {
     let rule = routes.passes(hello.server_name.as_deref().unwrap_or_default().as_bytes())?;
     matches!(rule.action, Action::Forward(_)).then_some(rule)

@@ -1,8 +1,9 @@
-//! Detects the protocol of a captured connection. Either side may speak first.
+//! Detects the protocol of a captured connection. Either side may send the first bytes.
 //!
-//! If the client speaks first, its first bytes give the protocol. If the client is silent for a
-//! moment, it may be waiting for the server. Then the connection to the destination is opened, and
-//! the side that speaks first decides. There is a timeout only if both sides are silent.
+//! If the client sends first, its first bytes determine the protocol. If the client sends nothing
+//! for a short time, it may wait for the server. Then the connection to the destination is opened,
+//! and the side that sends first decides. A timeout ends the detection only if both sides send
+//! nothing.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -23,15 +24,15 @@ use crate::time::Time;
 use crate::upstream::{Local, LocalService, Upstream, choose};
 use crate::wire::Wire;
 
-/// How long a client may be silent before the connection to the destination is opened. Most clients
-/// that speak first have sent bytes by then.
+/// How long to wait for the client's first bytes before the connection to the destination is
+/// opened. Most clients that send first have sent bytes by then.
 pub const SPEAKS_FIRST_GRACE: Duration = Duration::from_millis(1);
 
-/// How long each side may be silent before its read buffer returns to the pool.
+/// How long to wait for bytes before a read buffer returns to the pool.
 const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
-/// In a drain, a connection without any bytes closes only when it has been open for this long. A
-/// client that has just connected is about to send.
+/// In a drain, a connection without any bytes is closed only after it has been open for this long.
+/// A client that has just connected is about to send.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// The target of a connection that no route matches.
@@ -43,7 +44,7 @@ pub enum Way<I: Io> {
 }
 
 impl<I: Io> Way<I> {
-    /// The service.
+    /// Returns the service of the target. `None` if it does not exist.
     pub fn service<'s>(&'s self, local: &'s Local<I>) -> Option<&'s Rc<LocalService<I>>> {
         match self {
             Self::Service(destination) => local.service(*destination, None),
@@ -54,31 +55,31 @@ impl<I: Io> Way<I> {
 
 /// The result of detection.
 pub struct Sniffed<I: Io> {
-    /// The protocol of the client's first bytes. `None` if the server spoke first.
+    /// The protocol of the client's first bytes. `None` if the server sent first.
     pub protocol: Option<Protocol>,
-    /// The bytes read so far, and the connection to the destination if it is open.
+    /// The bytes that were read, and the connection to the destination if it is open.
     pub begun: Begun<I>,
-    /// Whether the proxy began to connect to the destination before the client had spoken.
+    /// Whether the proxy began to connect to the destination before the client had sent bytes.
     pub dialed: bool,
 }
 
-/// The reason why there is no result.
+/// The reason why the detection has no result.
 pub enum Over {
-    /// The client has left, and sent nothing.
+    /// The client closed the connection and had sent nothing.
     Gone,
     /// The connection must be closed.
     Refused(Refusal),
 }
 
-/// The client sent bytes, but not enough to detect their protocol.
+/// The refusal of a client that closed the connection before its bytes were enough for detection.
 pub const LEFT: Refusal = Refusal {
     status: 0,
     flag: Flag::DownstreamConnectionTermination,
     detail: "the client left before its protocol was known",
 };
 
-/// Detects the protocol of a connection. `first` holds the bytes read so far. `way` is the target
-/// if the connection carries opaque bytes.
+/// Detects the protocol of a connection. `first` has the bytes that were read already. `way` is the
+/// target if the connection carries opaque bytes.
 pub async fn run<I: Io>(
     downstream: &Downstream<I>,
     local: &Local<I>,
@@ -109,7 +110,7 @@ type Opened<I> = Result<Upstream<Wire<<I as Io>::Stream>>, Refusal>;
 
 type Dialing<'a, I> = Pin<Box<dyn Future<Output = Opened<I>> + 'a>>;
 
-/// The first bytes of the client, if it speaks within [`SPEAKS_FIRST_GRACE`].
+/// Returns the first bytes of the client. `None` if it sends none within [`SPEAKS_FIRST_GRACE`].
 async fn speaks_first<I: Io>(downstream: &Downstream<I>) -> Result<Option<Buf>, Over> {
     let io = &downstream.worker.io;
     downstream.alarm.set(Time::NEVER);
@@ -137,14 +138,15 @@ async fn speaks_first<I: Io>(downstream: &Downstream<I>) -> Result<Option<Buf>, 
     }
 }
 
-/// Whether the service only answers clients. An HTTP/2 server may send its SETTINGS before it has
-/// received anything, so bytes from it say nothing about the client.
+/// Whether the service uses HTTP/2, where the client must send first. An HTTP/2 server may send its
+/// SETTINGS before it has received anything, so its first bytes do not show that the client waits
+/// for the server.
 fn only_answers<I: Io>(local: &Local<I>, way: &Way<I>) -> bool {
     let service = way.service(local);
     service.is_some_and(|s| matches!(s.config.protocol, Speaks::Http2 | Speaks::Grpc))
 }
 
-/// Whether the connection to the destination may be opened before the client has spoken.
+/// Whether the connection to the destination may be opened before the client has sent bytes.
 fn may_dial<I: Io>(
     downstream: &Downstream<I>,
     local: &Local<I>,
@@ -169,9 +171,9 @@ struct Sniffer<'a, I: Io> {
     downstream: &'a Downstream<I>,
     listener: &'a Listener,
     began: Time,
-    /// Whether a connection to the destination may be opened, so that a server may speak first.
+    /// Whether the connection to the destination may be opened, so that a server may send first.
     dialable: bool,
-    /// Whether the service speaks only after the client. Then the client must speak first.
+    /// Whether the client must send first: see [`only_answers`].
     answers: bool,
 }
 
@@ -203,14 +205,15 @@ impl<I: Io> Sniffer<'_, I> {
             let first = |seen: Buf| (!seen.is_empty()).then_some(seen);
             match round.dialed {
                 Some(Ok(opened)) => upstream = Some(opened),
-                // The connect failed. It would fail too after the client's first bytes.
+                // The connection to the destination failed. It would fail after the client's first
+                // bytes, too.
                 Some(Err(refusal)) if known.is_none() => return Err(Over::Refused(refusal)),
                 Some(Err(_)) | None => {}
             }
             if known.is_some() {
                 let answer = round.server.and_then(|(read, buf)| answer(read, buf));
                 let begun = Begun { first: first(round.seen), upstream: upstream.map(Ok), answer };
-                // A server that speaks first does not speak HTTP or TLS.
+                // A protocol in which the server sends first is neither HTTP nor TLS.
                 let protocol = if begun.answer.is_some() { None } else { known };
                 return Ok(Sniffed { protocol, begun, dialed });
             }
@@ -234,8 +237,8 @@ impl<I: Io> Sniffer<'_, I> {
             }
             let late = waited >= self.patience(!seen.is_empty());
             if late && !self.dialable && !self.answers {
-                // No connection to the destination may be opened here. So continue with opaque
-                // bytes: `tcp::open` refuses the connection and records its reason.
+                // The connection to the destination must not be opened here. Continue as with
+                // opaque bytes: `tcp::open` refuses the connection and records the reason.
                 let begun = Begun { first: first(seen), ..Begun::default() };
                 return Ok(Sniffed { protocol: None, begun, dialed: false });
             }
@@ -250,8 +253,8 @@ impl<I: Io> Sniffer<'_, I> {
         }
     }
 
-    /// The time limit of detection. It is the header timeout if the client has begun to speak or
-    /// must speak first, else the idle timeout.
+    /// Returns the time limit of the detection: the header timeout if the client has sent bytes or
+    /// must send first, else the idle timeout.
     fn patience(&self, spoken: bool) -> Duration {
         match spoken || !self.dialable {
             true => self.listener.timeouts.header,
@@ -259,8 +262,8 @@ impl<I: Io> Sniffer<'_, I> {
         }
     }
 
-    /// Reads from both sides and opens the connection to the destination, until one of them
-    /// completes.
+    /// Reads from both sides and opens the connection to the destination, until one of these
+    /// operations completes.
     async fn round(
         &self,
         seen: Buf,
@@ -305,7 +308,7 @@ impl<I: Io> Sniffer<'_, I> {
         if dialed.is_some() {
             *dialing = None;
         }
-        // Cancel the operations that still wait. They lose no bytes.
+        // Cancel the operations that still wait. No bytes are lost.
         let (read, seen) = match from_client {
             Some(done) => done,
             None => {
@@ -320,7 +323,7 @@ impl<I: Io> Sniffer<'_, I> {
         Round { client: read, seen, server: from_server, dialed }
     }
 
-    /// Waits without a buffer until one side has bytes, or until the time limit.
+    /// Waits without a buffer until one side has sent bytes, or until the time limit.
     async fn watch(&self, upstream: Option<&Upstream<Wire<I::Stream>>>) {
         let Self { downstream, began, .. } = self;
         let patience = self.patience(false);

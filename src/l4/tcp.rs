@@ -16,15 +16,15 @@ use crate::upstream::choose::{self, Choice, Target};
 use crate::upstream::{Attempt, Local, LocalRule, LocalService, Upstream};
 use crate::wire::Wire;
 
-/// The tunnel for a connection of a TCP listener. Returns `None` when it is refused. `first` holds
-/// the bytes read after a PROXY header.
+/// Opens the tunnel for a connection of a TCP listener. Returns `None` when the connection is
+/// refused. `first` has the bytes that were read after a PROXY protocol header.
 pub async fn begin<I: Io>(
     downstream: &Downstream<I>,
     first: Option<Buf>,
 ) -> Option<Box<Tunnel<I>>> {
     let local = downstream.local();
-    // A destination is an index into one snapshot. So it is read from `local`, the snapshot in use
-    // now: at the time of accept, another snapshot may have been in use.
+    // A destination is an index into one snapshot. So it is read from `local`, the current
+    // snapshot: a reload may have replaced the snapshot since the connection was accepted.
     let Serves::Tcp(destination) = downstream.listener(&local)?.0.serves else { return None };
     let service = Rc::clone(local.service(destination, None)?);
     let begun = Begun { first, ..Begun::default() };
@@ -32,10 +32,10 @@ pub async fn begin<I: Io>(
         .await
 }
 
-/// The rule and subset through which a connection came to its service.
+/// The rule and the subset that selected the service of a connection.
 #[derive(Default)]
 pub struct By {
-    /// The rule, if there is one.
+    /// The rule. `None` if no rule selected the service.
     pub rule: Option<LocalRule>,
     /// The subset of the service.
     pub subset: u32,
@@ -59,10 +59,10 @@ impl<I: Io> Default for Begun<I> {
     }
 }
 
-/// The tunnel between a client and `service`. Returns `None` when the authorization rules deny the
-/// connection, when the service requires a token, at a rate limit, or when no endpoint accepts a
-/// connection. The caller runs the tunnel, after this function has dropped its reference to the
-/// snapshot.
+/// Opens the tunnel between a client and `service`. Returns `None` when the authorization rules
+/// deny the connection, when the service requires a token, at a rate limit, or when no endpoint
+/// accepts a connection. The caller runs the tunnel, because this function must drop its reference
+/// to the snapshot first.
 pub async fn open<I: Io>(
     downstream: &Downstream<I>,
     local: Rc<Local<I>>,
@@ -132,7 +132,7 @@ pub async fn open<I: Io>(
     }
 }
 
-/// The target of a connection that carries bytes.
+/// Returns the target of a connection that carries opaque bytes.
 pub fn target<'a, I: Io>(
     downstream: &'a Downstream<I>,
     service: &'a Rc<LocalService<I>>,

@@ -1,4 +1,4 @@
-//! The host and the port of an authority.
+//! Splits an authority into its host and its port.
 
 /// Splits an authority into the host, without a trailing dot, and the port.
 pub fn split_authority(authority: &[u8]) -> (&[u8], Option<u16>) {
@@ -11,7 +11,7 @@ pub fn split_authority(authority: &[u8]) -> (&[u8], Option<u16>) {
     (host.strip_suffix(b".").unwrap_or(host), port)
 }
 
-/// A port of 1 to 5 digits.
+/// Parses a port of 1 to 5 digits.
 fn port_of(digits: &[u8]) -> Option<u16> {
     if digits.is_empty() || digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
         return None;

@@ -15,17 +15,17 @@ pub use path::PathMatch;
 pub use pattern::Pattern;
 pub use value::ValueMatch;
 
-/// The reason why a pattern is not valid, and the text to write instead.
+/// The reason why a pattern is not valid, and advice what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PatternError {
-    /// The mistake.
+    /// The mistake in the pattern.
     pub message: Cow<'static, str>,
-    /// The text to write instead.
+    /// Advice what to write instead.
     pub help: Cow<'static, str>,
 }
 
 impl PatternError {
-    /// An error with its help text.
+    /// Creates an error with its advice.
     pub fn new(message: impl Into<Cow<'static, str>>, help: impl Into<Cow<'static, str>>) -> Self {
         Self { message: message.into(), help: help.into() }
     }
@@ -37,8 +37,9 @@ impl std::fmt::Display for PatternError {
     }
 }
 
-/// A regex that must match the whole subject. It reads bytes, not characters: `.` of a character
-/// does not match a byte that is not UTF-8, so a request with such a byte would pass a deny rule.
+/// Compiles a regex that must match the complete subject. The regex matches bytes, not characters:
+/// in a regex of characters, `.` does not match a byte that is not UTF-8, so a request with such a
+/// byte would pass a deny rule.
 ///
 /// # Errors
 /// When the regex is not valid.
@@ -48,7 +49,7 @@ pub fn whole(pattern: &str) -> Result<Regex, PatternError> {
         .dot_matches_new_line(true)
         .build();
     built.map_err(|error| {
-        // The engine prints several lines; only the last line names the mistake.
+        // The regex engine prints several lines, and only the last line names the mistake.
         let text = error.to_string();
         let last = text.lines().last().unwrap_or_default();
         let message = format!("not a valid regex: {}", last.trim_start_matches("error: "));

@@ -12,7 +12,7 @@ const PATHS: &str = "write /exact, /prefix/* or ~regex";
 
 const NEVER: &str = "this regex never matches: it is for the whole path, which begins with /";
 
-/// A condition on the path.
+/// A condition on the path of a request.
 #[derive(Clone, Debug, Default)]
 pub enum PathMatch {
     /// Any path.
@@ -22,12 +22,12 @@ pub enum PathMatch {
     Exact(Box<[u8]>),
     /// `/prefix/*`: `/prefix` itself and all paths below it. The bytes end in `/`.
     Prefix(Box<[u8]>),
-    /// `~regex`: the regex matches the whole path.
+    /// `~regex`: the regex matches the complete path.
     Regex(Regex),
 }
 
 impl PathMatch {
-    /// Reads `/exact`, `/prefix/*` or `~regex`.
+    /// Parses `/exact`, `/prefix/*` or `~regex`.
     ///
     /// # Errors
     /// When the text has none of these forms.
@@ -73,7 +73,7 @@ impl PathMatch {
         }
     }
 
-    /// Whether this condition surely matches every path that `other` matches.
+    /// Whether this condition certainly matches every path that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Any, _) => true,
@@ -86,8 +86,8 @@ impl PathMatch {
     }
 }
 
-/// A regex for paths. A path begins with a slash, so a regex that begins with another letter is
-/// meant for a part of it.
+/// Compiles a regex for paths. A path begins with a slash, so a regex that begins with another
+/// literal character would never match, and is refused.
 fn path_regex(pattern: &str) -> Result<PathMatch, PatternError> {
     if let Some(rest) = pattern.strip_prefix("* ") {
         let help = format!("write ~(?i)REGEX for letters of any case: '~(?i).*{rest}'");

@@ -16,7 +16,7 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
     /// When the pattern is empty, or has a `*` in its middle.
@@ -38,7 +38,7 @@ impl Pattern {
         Ok(pattern(name.into()))
     }
 
-    /// The text without its `*`. Empty means [`Pattern::Any`].
+    /// The text of the pattern without its `*`. Empty means [`Pattern::Any`].
     pub fn text(&self) -> &str {
         match self {
             Self::Any => "",
@@ -56,7 +56,7 @@ impl Pattern {
         }
     }
 
-    /// Whether `value` matches when case is ignored.
+    /// Whether `value` matches, compared case-insensitively.
     pub fn fits_in_any_case(&self, value: &[u8]) -> bool {
         let text = self.text().as_bytes();
         let part = match self {

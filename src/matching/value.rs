@@ -7,16 +7,16 @@ use super::{PatternError, whole};
 /// A condition on a value.
 #[derive(Clone, Debug)]
 pub enum ValueMatch {
-    /// Any value.
+    /// The value is present, whatever it is.
     Present,
     /// Exactly this value.
     Exact(Box<[u8]>),
-    /// The regex matches the whole value.
+    /// The regex matches the complete value.
     Regex(Regex),
 }
 
 impl ValueMatch {
-    /// Reads an exact value or `~regex`.
+    /// Parses an exact value or `~regex`.
     ///
     /// # Errors
     /// When the regex is not valid.

@@ -1,4 +1,4 @@
-//! The services and endpoints behind destination addresses.
+//! Finds the service or the endpoint that has a destination address.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,19 +10,21 @@ use crate::cluster::{Destination, Endpoints, Service};
 use crate::net::Address;
 use crate::route::Rule;
 
-/// The target of an address. Indices are into `Snapshot::services`.
+/// The target of a destination address. Indices are into `Snapshot::services`.
 #[derive(Debug)]
 pub enum Leads<'a> {
-    /// A virtual address of a service. Any endpoint of the service is used, by this rule.
+    /// The address is a virtual address of a service. Traffic goes to any endpoint of the service,
+    /// and this rule applies.
     Service(Destination, &'a Arc<Rule>),
-    /// An endpoint of a service. This endpoint is used, with the settings of the service.
+    /// The address is that of an endpoint. Traffic goes to this endpoint, with the settings of its
+    /// service.
     Endpoint {
         /// The index of the service.
         service: u32,
     },
 }
 
-/// The addresses of services and of their endpoints, for one listener.
+/// The virtual addresses of services and the addresses of their endpoints, for one listener.
 #[derive(Debug)]
 pub struct Addresses {
     services: FxHashMap<SocketAddr, (Destination, Arc<Rule>)>,
@@ -30,8 +32,9 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// The virtual addresses of `services`, and those of their endpoints, which listeners share.
-    /// A virtual address wins over an endpoint. `rule` makes the rule of a virtual address.
+    /// Collects the virtual addresses of `services`. `endpoints` is shared by all listeners. If a
+    /// service and an endpoint have the same address, the virtual address has priority. `rule`
+    /// creates the rule of a virtual address.
     pub fn new(
         services: &[Arc<Service>],
         endpoints: Arc<EndpointAddresses>,
@@ -53,7 +56,7 @@ impl Addresses {
         self.services.values().map(|(_, rule)| rule)
     }
 
-    /// The target of `address`. Returns `None` when no service has it.
+    /// Returns the target of `address`, or `None` when no service has it.
     pub fn find(&self, address: SocketAddr) -> Option<Leads<'_>> {
         let address = canonical(address);
         if let Some((destination, rule)) = self.services.get(&address) {
@@ -63,20 +66,21 @@ impl Addresses {
     }
 }
 
-/// The services by the addresses of their endpoints. It is updated when endpoints change.
+/// The services, by the addresses of their endpoints. It is updated when endpoints change.
 #[derive(Debug, Default)]
 pub struct EndpointAddresses(RwLock<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The service with this address. If several services have it: the one with the lowest index.
+    /// The service with this address. If several services have the address: the one with the lowest
+    /// index.
     first: FxHashMap<SocketAddr, u32>,
-    /// All services with an address, for addresses that several services have.
+    /// All services with an address, for each address that several services have.
     shared: FxHashMap<SocketAddr, BTreeSet<u32>>,
 }
 
 impl EndpointAddresses {
-    /// The addresses of the endpoints of `services`.
+    /// Collects the addresses of the endpoints of `services`.
     pub fn new(services: &[Arc<Service>]) -> Self {
         let mut known = Known::default();
         for (service, config) in (0..).zip(services) {
@@ -87,7 +91,7 @@ impl EndpointAddresses {
 
     /// Replaces the `old` endpoints of a service by `new`. `commit` puts the new endpoints into
     /// use. Returns the added and the removed addresses. An address is removed here before `commit`
-    /// and added after it. So a service that is found by an address has the endpoint, unless the
+    /// and added after it. So a service that is found by an address has that endpoint, unless the
     /// endpoint was removed after the lookup.
     pub fn replace(
         &self,
@@ -106,7 +110,7 @@ impl EndpointAddresses {
         gone.chain(come).copied().collect()
     }
 
-    /// `address` must be canonical.
+    /// Finds the service of `address`, which must be canonical.
     fn service(&self, address: SocketAddr) -> Option<u32> {
         self.read().first.get(&address).copied()
     }
@@ -146,7 +150,7 @@ impl Known {
     }
 }
 
-/// The addresses in `endpoints`, in canonical form. An address may occur twice.
+/// Returns the addresses of `endpoints` in canonical form. An address may occur twice.
 fn addresses(endpoints: &Endpoints) -> impl Iterator<Item = SocketAddr> {
     endpoints.list.iter().filter_map(|endpoint| match &endpoint.address {
         Address::Tcp(address) => Some(canonical(*address)),
@@ -154,7 +158,7 @@ fn addresses(endpoints: &Endpoints) -> impl Iterator<Item = SocketAddr> {
     })
 }
 
-/// The address without flow label and scope. An IPv4-mapped IPv6 address becomes IPv4.
+/// Returns the address without flow label and scope. An IPv4-mapped IPv6 address becomes IPv4.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -176,7 +180,7 @@ mod tests {
         }
         known.write().add(address(2), 5);
         assert_eq!((found(1), found(2), found(3)), (Some(3), Some(5), None));
-        // (service that loses the address, service that has it then)
+        // (service that loses the address, service that is found after that)
         for (service, then) in [(5, Some(3)), (3, Some(7)), (7, None)] {
             known.write().remove(address(1), service);
             assert_eq!(found(1), then, "without {service}");

@@ -8,13 +8,14 @@ use crate::cells::{Count, Histogram};
 pub struct CaptureCells {
     /// Connections by detected protocol (`mesh::outcome_index`).
     pub detected: [Count; OUTCOMES],
-    /// The time from accept until the protocol was known.
+    /// The time from accept until the protocol was known, in microseconds.
     pub detection: Histogram,
-    /// Connections to destinations that were opened early, because the client was silent.
+    /// Connections to destinations that were opened before the client sent data, because it sent
+    /// none.
     pub early: Count,
-    /// Connections that could not be served, by `CaptureError::index`.
+    /// Connections that were refused, by `CaptureError::index`.
     pub errors: [Count; CaptureError::ALL.len()],
-    /// Probes of orchestrators, which need no identity.
+    /// Health checks of orchestrators that were served without an identity.
     pub probes: Count,
     /// UDP flows opened.
     pub flows: Count,
@@ -22,13 +23,13 @@ pub struct CaptureCells {
     pub flows_active: Count,
     /// Datagrams of refused UDP flows, by `UdpRefusal::index`.
     pub flows_refused: [Count; UdpRefusal::ALL.len()],
-    /// Datagrams sent on to destinations.
+    /// Datagrams forwarded to destinations.
     pub datagrams_out: Count,
-    /// Datagrams sent back to clients.
+    /// Datagrams forwarded to clients.
     pub datagrams_in: Count,
-    /// Bytes of the datagrams sent to destinations.
+    /// Bytes of the datagrams forwarded to destinations.
     pub datagram_bytes_out: Count,
-    /// Bytes of the datagrams sent to clients.
+    /// Bytes of the datagrams forwarded to clients.
     pub datagram_bytes_in: Count,
     /// Datagrams lost because the kernel buffer was full.
     pub datagrams_lost: Count,

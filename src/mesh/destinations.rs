@@ -1,14 +1,14 @@
-//! Counters of unknown destinations. The number of separate counters is limited.
+//! Counters for destinations that belong to no known service. The number of counters is limited.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-/// How many destinations one worker counts by address. All further ones count as `other`.
+/// How many destinations one worker counts by address. All others count together as `other`.
 pub const DESTINATIONS_MAX: usize = 256;
 
-/// The connections and requests to one destination.
+/// The numbers of connections and requests to one destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Allowed connections and requests.
@@ -27,8 +27,8 @@ impl Seen {
     }
 }
 
-/// The unknown destinations that one worker has seen. Only a scrape of the metrics contends for the
-/// lock.
+/// The counters of one worker for unknown destinations. The lock is contended only while the
+/// metrics are read.
 #[derive(Debug, Default)]
 pub struct Destinations(Mutex<Inside>);
 
@@ -50,7 +50,8 @@ impl Destinations {
         }
     }
 
-    /// Adds the counters of this worker: destinations to `known`, the rest to `other`.
+    /// Adds the counters of this worker: those of single destinations to `known`, the rest to
+    /// `other`.
     pub fn add_to(&self, known: &mut Vec<(SocketAddr, Seen)>, other: &mut Seen) {
         let inside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(inside.known.iter().map(|(destination, seen)| (*destination, *seen)));

@@ -1,5 +1,5 @@
-//! Captured traffic in its compiled form: targets, admission and limits. Pure: no I/O,
-//! no clock.
+//! The compiled configuration of captured traffic: targets, admission and limits. Pure: no I/O, no
+//! clock.
 //!
 //! A capturing listener gets connections that the kernel redirects to it (REDIRECT or TPROXY). The
 //! address that the client connected to is the original destination.
@@ -28,20 +28,20 @@ use crate::net::Network;
 use crate::route::{Rule, Table};
 use crate::tls::ServerTls;
 
-/// The mark (SO_MARK) of all traffic that a capturing proxy sends, unless configured otherwise. The
-/// capture rules skip packets with this mark. It is Istio's mark, so Istio's rules work too.
+/// The default mark (SO_MARK) of all packets that a capturing proxy sends. The capture rules skip
+/// packets with this mark. It is Istio's mark, so Istio's rules work, too.
 pub const MARK: u32 = 1338;
 
 /// The kind of traffic that a capturing listener gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// Traffic from others to the workload.
+    /// Traffic from other hosts to the workload.
     Inbound,
-    /// Traffic from the workload to others.
+    /// Traffic from the workload to other hosts.
     Outbound,
 }
 
-/// The treatment of outbound traffic to unknown destinations.
+/// How outbound traffic to unknown destinations is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
     /// Forward it to its original destination.
@@ -50,7 +50,7 @@ pub enum Unknown {
     Deny,
 }
 
-/// The address of the workload.
+/// The address at which the workload is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Application {
     /// The original destination.
@@ -62,13 +62,13 @@ pub enum Application {
 /// The declared protocol of a port of a capturing listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Declared {
-    /// Opaque bytes; there is no detection.
+    /// Opaque bytes. The protocol is not detected.
     Tcp,
-    /// HTTP. The client speaks first.
+    /// HTTP, so the client sends the first bytes.
     Http,
 }
 
-/// The requirement for inbound connections to one port.
+/// What inbound connections to a port may use.
 #[derive(Clone, Debug)]
 pub enum Admission {
     /// Plain text. TLS, if any, ends at the application.
@@ -77,7 +77,7 @@ pub enum Admission {
     Tls(Arc<ServerTls>),
 }
 
-/// A request of an orchestrator that checks whether the workload is alive. It needs no identity.
+/// An HTTP health check of an orchestrator. It needs no identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The destination port.
@@ -89,18 +89,18 @@ pub struct Probe {
 /// Traffic that the capture rules must not capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Excluded {
-    /// Addresses of the other side: the client (inbound) or the destination (outbound).
+    /// Addresses of the other side: of the client (inbound) or the destination (outbound).
     pub networks: Vec<Network>,
-    /// Destination ports. Each range has its first and last port.
+    /// Destination ports. Each range is the first and the last port.
     pub ports: Vec<(u16, u16)>,
 }
 
 /// Limits on captured UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Udp {
-    /// How long a flow may be silent.
+    /// The idle timeout of a flow.
     pub idle: Duration,
-    /// How many flows one worker may have open.
+    /// The maximum number of open flows of one worker.
     pub flows_max_each: usize,
 }
 
@@ -109,20 +109,20 @@ pub struct Udp {
 pub enum UdpRefusal {
     /// The destination is not a known service, and `unknown: allow` is not set.
     Unknown,
-    /// A rule of `authorization:` denies it.
+    /// A rule of `authorization:` denies the flow.
     Denied,
     /// The service requires TLS, which UDP does not have.
     NeedsTls,
     /// The service has no endpoint.
     NoEndpoint,
-    /// The limit of open flows is reached.
+    /// The limit on open flows is reached.
     Overflow,
     /// The system cannot create a socket.
     Failed,
 }
 
 impl UdpRefusal {
-    /// All values, in the order of [`UdpRefusal::index`].
+    /// All reasons, in the order of [`UdpRefusal::index`].
     pub const ALL: [Self; 6] = [
         Self::Unknown,
         Self::Denied,
@@ -137,7 +137,7 @@ impl UdpRefusal {
         self as usize
     }
 
-    /// The value of the metric's label.
+    /// The value of the metric label `reason`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -153,55 +153,55 @@ impl UdpRefusal {
 /// The configuration of a capturing listener.
 #[derive(Debug)]
 pub struct Capture {
-    /// The kind of traffic that it gets.
+    /// The kind of traffic that the listener gets.
     pub direction: Direction,
-    /// The way in which the kernel redirects it.
+    /// How the kernel redirects the traffic.
     pub intercept: Intercept,
     /// The routes for requests that name a host (outbound).
     pub routes: Arc<Table>,
-    /// The rule for all other requests. It forwards to the original destination.
+    /// The rule for requests that no route matches. It forwards to the original destination.
     pub onward: Arc<Rule>,
     /// The services and endpoints behind destination addresses.
     pub addresses: Addresses,
-    /// The treatment of unknown destinations (outbound).
+    /// How traffic to unknown destinations is handled (outbound).
     pub unknown: Unknown,
     /// Ports with a declared protocol, which need no detection.
     pub ports: Vec<(u16, Declared)>,
-    /// The requirement for clients (inbound) on ports that have none of their own.
+    /// The requirement for clients (inbound) on ports without one in `port_admissions`.
     pub admission: Admission,
-    /// Requirements of single ports (inbound).
+    /// The requirements of single ports (inbound).
     pub port_admissions: Vec<(u16, Admission)>,
-    /// Requests that need no identity (inbound).
+    /// Health checks that need no identity (inbound).
     pub probes: Vec<Probe>,
     /// The address of the workload (inbound).
     pub application: Application,
-    /// Whether the workload sees the client's address as its peer (inbound).
+    /// Whether connections to the workload have the client's address as their source (inbound).
     pub keeps_source: bool,
-    /// The mark of the traffic that this listener sends.
+    /// The SO_MARK of the traffic that this listener sends.
     pub mark: u32,
-    /// Traffic that should not have been captured.
+    /// Traffic that the capture rules must exclude. It is refused if it is captured anyway.
     pub excluded: Excluded,
-    /// The service for original destinations that no service has.
+    /// The service that stands for all original destinations that no service has.
     pub passthrough: Arc<Service>,
-    /// Counters of the endpoints of `passthrough`, summed up.
+    /// The sum of the counters of all endpoints of `passthrough`.
     pub endpoint_stats: Arc<PerWorker<EndpointCells>>,
-    /// Limits of captured UDP. `None` if UDP is not captured.
+    /// The limits on captured UDP. `None` if UDP is not captured.
     pub udp: Option<Udp>,
-    /// The identity of this workload, which sends the outbound traffic.
+    /// The SPIFFE ID of this workload, the source of the outbound traffic.
     pub identity: Option<SpiffeId>,
-    /// The counters. They survive reloads.
+    /// The counters. They are kept over reloads.
     pub stats: Arc<PerWorker<CaptureCells>>,
-    /// Counters of unknown destinations.
+    /// The counters of unknown destinations.
     pub seen: Arc<PerWorker<Destinations>>,
 }
 
 impl Capture {
-    /// The rules for traffic that no route matches.
+    /// Returns the rules for traffic that no route matches.
     pub fn own_rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
         self.addresses.rules().chain([&self.onward])
     }
 
-    /// The declared protocol of `port`, if there is one.
+    /// The declared protocol of `port`. `None`: the protocol must be detected.
     pub fn declared(&self, port: u16) -> Option<Declared> {
         self.ports.iter().find(|(known, _)| *known == port).map(|(_, declared)| *declared)
     }
@@ -212,7 +212,7 @@ impl Capture {
         own.map_or(&self.admission, |(_, admission)| admission)
     }
 
-    /// Whether capture excludes a connection from `peer` to `original`.
+    /// Whether a connection from `peer` to `original` must not be captured.
     pub fn excludes(&self, peer: Option<SocketAddr>, original: SocketAddr) -> bool {
         let other_side = match self.direction {
             Direction::Inbound => peer,
@@ -224,7 +224,7 @@ impl Capture {
             || other_side.is_some_and(|other| networks.iter().any(|n| n.contains(other.ip())))
     }
 
-    /// Whether a request for `path` at `port` is a probe.
+    /// Whether a request for `path` at `port` is a health check of an orchestrator.
     pub fn is_probe(&self, port: u16, path: &[u8]) -> bool {
         self.probes.iter().any(|probe| probe.port == port && probe.path.as_bytes() == path)
     }
@@ -257,7 +257,7 @@ pub enum CaptureError {
 }
 
 impl CaptureError {
-    /// All values, in the order of [`CaptureError::index`].
+    /// All reasons, in the order of [`CaptureError::index`].
     pub const ALL: [Self; 4] = [Self::NoDestination, Self::Ourselves, Self::Excluded, Self::Loop];
 
     /// The position in [`CaptureError::ALL`].
@@ -265,7 +265,7 @@ impl CaptureError {
         self as usize
     }
 
-    /// The value of the metric's label.
+    /// The value of the metric label `reason`.
     pub fn label(self) -> &'static str {
         match self {
             Self::NoDestination => "no_destination",
@@ -275,7 +275,7 @@ impl CaptureError {
         }
     }
 
-    /// The text for operators.
+    /// A text for operators.
     pub fn detail(self) -> &'static str {
         match self {
             Self::NoDestination => {
@@ -288,16 +288,16 @@ impl CaptureError {
     }
 }
 
-/// The number of detection results; see [`outcome_index`].
+/// The number of detection results: see [`outcome_index`].
 pub const OUTCOMES: usize = Protocol::ALL.len() + 1;
 
-/// The index of a detection result among the counters. `protocol` is the protocol that the client
-/// began with, or `None` if the server spoke first.
+/// The index of the counter of a detection result. `protocol` is the protocol in which the client
+/// sent the first bytes. `None` means that the server sent first.
 pub fn outcome_index(protocol: Option<Protocol>) -> usize {
     protocol.map_or(Protocol::ALL.len(), Protocol::index)
 }
 
-/// The name of a detection result in metrics.
+/// The value of the metric label for a detection result.
 pub fn outcome_label(index: usize) -> &'static str {
     Protocol::ALL.get(index).map_or("server_first", |protocol| protocol.label())
 }

@@ -1,4 +1,4 @@
-//! The target of captured traffic that no route leads elsewhere.
+//! Finds the target of captured traffic that no route matches.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,23 +7,23 @@ use super::{Capture, Direction, Leads, Unknown};
 use crate::cluster::Destination;
 use crate::route::Rule;
 
-/// The target of an original destination. Indices are into `Snapshot::services`.
+/// The target of captured traffic. Indices are into `Snapshot::services`.
 #[derive(Debug)]
 pub enum OriginalTarget<'c> {
-    /// Any endpoint of a service with this virtual address, by this rule (outbound).
+    /// Any endpoint of the service with this virtual address. This rule applies (outbound).
     Service(Destination, &'c Arc<Rule>),
     /// The endpoint with this address, with the settings of its service (outbound).
     Endpoint(u32),
-    /// The workload (inbound). See [`Capture::workload`].
+    /// The workload (inbound). [`Capture::workload`] finds its service.
     Workload,
-    /// The original destination itself. No service has it, and that is allowed (outbound).
+    /// The original destination itself. No service has it, but `unknown` allows it (outbound).
     Unknown,
-    /// Nothing. No service has the original destination, and that is not allowed (outbound).
+    /// No target. No service has the original destination, and `unknown` denies it (outbound).
     Denied,
 }
 
 impl Capture {
-    /// The target of traffic to `original` that no route leads elsewhere.
+    /// Returns the target of traffic to `original` that no route matches.
     pub fn target(&self, original: SocketAddr) -> OriginalTarget<'_> {
         if self.direction == Direction::Inbound {
             return OriginalTarget::Workload;
@@ -35,7 +35,7 @@ impl Capture {
         }
     }
 
-    /// The target of traffic to a destination that no service has.
+    /// Returns the target of traffic to a destination that no service has.
     pub fn unknown_target(&self) -> OriginalTarget<'_> {
         match self.unknown {
             Unknown::Allow => OriginalTarget::Unknown,
@@ -43,8 +43,9 @@ impl Capture {
         }
     }
 
-    /// The index of the service that the workload is at `original` (inbound). It has the original
-    /// destination or the address of the workload. `None` means that no service has them.
+    /// Returns the index of the service that the workload provides at `original` (inbound): the
+    /// service that has the original destination, or the address of the workload. `None` means that
+    /// no service has these addresses.
     pub fn workload(&self, original: SocketAddr) -> Option<u32> {
         let find = |address| self.addresses.find(address);
         let leads = find(original).or_else(|| find(self.application(original)))?;

@@ -1,7 +1,7 @@
-//! Changes that a rule makes to the fields of a message.
+//! Changes that a rule makes to the header fields of a message.
 
-/// Changes to the fields of a message. Names are compared without case, and sent in the case
-/// written here.
+/// Changes to the header fields of a message. Names are compared case-insensitively, and sent in
+/// the case written here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
     /// Fields that replace all fields with the same name.
@@ -13,7 +13,7 @@ pub struct HeaderEdits {
 }
 
 impl HeaderEdits {
-    /// No changes.
+    /// Creates edits that change nothing.
     pub const fn none() -> Self {
         Self { set: Vec::new(), add: Vec::new(), remove: Vec::new() }
     }

@@ -1,12 +1,12 @@
-//! The head of a request or a response: offsets into the block of bytes that holds it.
+//! The head of a request or a response, as offsets into the block of bytes that contains it.
 //!
-//! Fields are not copied out of the block. An HTTP/1 head is its received bytes; an HTTP/2 head is
-//! decoded into such a block. A [`Head`] is reused by later exchanges, so its field table is
-//! allocated once per concurrent exchange.
+//! Fields are not copied out of the block. The block of an HTTP/1 head is its received bytes; an
+//! HTTP/2 head is decoded into such a block. A [`Head`] is reused by later exchanges, so its field
+//! table is allocated once per concurrent exchange.
 
 use super::Method;
 
-/// A run of bytes in the block: `start..start + len`.
+/// A range of bytes in the block: `start..start + len`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// Offset of the first byte from the start of the block.
@@ -16,7 +16,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// The span `start..end`. `limits.header_bytes` keeps blocks far below `u32::MAX`.
+    /// Creates the span `start..end`. `limits.header_bytes` keeps blocks far below `u32::MAX`.
     pub fn new(start: usize, end: usize) -> Self {
         debug_assert!(start <= end && end <= u32::MAX as usize);
         Self { start: start as u32, len: (end - start) as u32 }
@@ -41,23 +41,24 @@ impl Span {
 /// One field line: its name in the received case, and its value without outer white space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Field {
-    /// The name.
+    /// The position of the name.
     pub name: Span,
-    /// The value.
+    /// The position of the value.
     pub value: Span,
-    /// HPACK must never put the field into a table (RFC 7541 7.1.3). Only HTTP/2 can say this.
+    /// HPACK must never put the field into a table (RFC 7541 7.1.3). Only HTTP/2 has this flag.
     pub sensitive: bool,
 }
 
 /// The HTTP version of a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
-    /// RFC 1945. The connection closes after the response unless both sides agreed on `keep-alive`.
+    /// HTTP/1.0 (RFC 1945). The connection closes after the response unless both sides agreed on
+    /// `keep-alive`.
     Http10,
-    /// RFC 9112.
+    /// HTTP/1.1 (RFC 9112).
     #[default]
     Http11,
-    /// RFC 9113. Heads have no hop-by-hop fields, and bodies end with their stream.
+    /// HTTP/2 (RFC 9113). Heads have no hop-by-hop fields, and bodies end with their stream.
     Http2,
 }
 
@@ -65,16 +66,16 @@ pub enum Version {
 /// `status` and `reason`.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
-    /// Version from the start line.
+    /// The version from the start line.
     pub version: Version,
-    /// Request method.
+    /// The request method.
     pub method: Method,
-    /// The method's bytes (for [`Method::Other`] and for logs).
+    /// The name of the method (for [`Method::Other`] and for logs).
     pub method_span: Span,
     /// The request target as received (RFC 9112 3.2): origin, absolute, authority or `*` form.
     pub target: Span,
     /// Host and optional port, from an absolute-form or authority-form target, else from the Host
-    /// field. Empty when an HTTP/1.0 request has neither.
+    /// field. Empty if an HTTP/1.0 request has neither.
     pub authority: Span,
     /// The path of the target without its query: `*` for asterisk-form, and empty for
     /// authority-form. It is also empty for an absolute-form target without a path, which means
@@ -82,17 +83,17 @@ pub struct Head {
     pub path: Span,
     /// The query after `?`, without the `?`. Empty if there is none.
     pub query: Span,
-    /// Response status code, 100..=599.
+    /// The status code of a response, 100 to 599.
     pub status: u16,
-    /// Response reason phrase.
+    /// The reason phrase of a response.
     pub reason: Span,
     /// The field lines in the order received.
     pub fields: Vec<Field>,
-    /// The length of the whole head in bytes, from [`Head::start`] to the end of the empty line.
+    /// The length of the complete head in bytes, from [`Head::start`] to the end of the empty line.
     pub len: usize,
-    /// The block offset of the start line.
+    /// The offset of the start line in the block.
     pub start: usize,
-    /// HTTP/2: whether the stream ends with the head.
+    /// Only HTTP/2: whether the stream ends with the head (END_STREAM).
     pub ends: bool,
 }
 
@@ -104,7 +105,7 @@ impl Head {
         *self = Self { fields, ..Self::default() };
     }
 
-    /// Moves all offsets by `bytes`: the head was copied that far into another block.
+    /// Adds `bytes` to all offsets, because the head was copied that far into another block.
     pub fn shift(&mut self, bytes: usize) {
         let bytes = bytes as u32;
         for field in &mut self.fields {
@@ -124,32 +125,32 @@ impl Head {
     }
 }
 
-/// A [`Head`] and its block. The pure modules read messages in this form.
+/// A [`Head`] and its block. Modules without I/O read messages in this form.
 #[derive(Clone, Copy)]
 pub struct HeadView<'a> {
-    /// The offsets.
+    /// The offsets into the block.
     pub head: &'a Head,
-    /// The block.
+    /// The bytes of the head.
     pub block: &'a [u8],
 }
 
 impl<'a> HeadView<'a> {
-    /// The method's bytes.
+    /// The name of the method.
     pub fn method_name(&self) -> &'a [u8] {
         self.head.method_span.of(self.block)
     }
 
-    /// The request target as received.
+    /// The request target, as received.
     pub fn target(&self) -> &'a [u8] {
         self.head.target.of(self.block)
     }
 
-    /// Host and optional port.
+    /// The host with an optional port: see [`Head::authority`].
     pub fn authority(&self) -> &'a [u8] {
         self.head.authority.of(self.block)
     }
 
-    /// The path. An empty path reads as "/", except for CONNECT, which has no path.
+    /// The path. An empty path counts as "/", except for CONNECT, which has no path.
     pub fn path(&self) -> &'a [u8] {
         match self.head.path.of(self.block) {
             b"" if self.head.method != Method::Connect => b"/",
@@ -168,14 +169,14 @@ impl<'a> HeadView<'a> {
         self.head.fields.iter().map(move |field| (field.name.of(block), field.value.of(block)))
     }
 
-    /// The values of all fields called `name` (without case), in order.
+    /// The values of all fields called `name` (case-insensitive), in order.
     pub fn values<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         self.fields()
             .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
     }
 
-    /// The first value of the field called `name` (without case).
+    /// The first value of the field called `name` (case-insensitive).
     pub fn value(&self, name: &[u8]) -> Option<&'a [u8]> {
         self.values(name).next()
     }

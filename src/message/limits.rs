@@ -3,15 +3,15 @@
 /// Limits on one message of any HTTP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a request or response head.
+    /// Maximum bytes of a request or response head.
     pub header_bytes: usize,
-    /// Field lines of a head.
+    /// Maximum number of field lines in a head.
     pub headers: usize,
-    /// Bytes of a request target.
+    /// Maximum bytes of a request target.
     pub uri_bytes: usize,
-    /// Bytes of chunk extensions in one message.
+    /// Maximum bytes of chunk extensions in one message.
     pub chunk_extension_bytes: usize,
-    /// Bytes of the trailer section of one message.
+    /// Maximum bytes of the trailer section of one message.
     pub trailer_bytes: usize,
 }
 

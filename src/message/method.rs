@@ -1,6 +1,6 @@
 //! Request methods (RFC 9110 section 9) and their properties.
 
-/// A request method. Anything that is not listed is [`Method::Other`]; its bytes are in the block.
+/// A request method. A method that is not listed is [`Method::Other`]; its name is in the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Method {
     /// RFC 9110 9.3.1.
@@ -14,7 +14,7 @@ pub enum Method {
     Put,
     /// RFC 9110 9.3.5.
     Delete,
-    /// RFC 9110 9.3.6: a 2xx answer turns the connection into a tunnel.
+    /// RFC 9110 9.3.6. A 2xx response turns the connection into a tunnel.
     Connect,
     /// RFC 9110 9.3.7.
     Options,
@@ -22,12 +22,12 @@ pub enum Method {
     Trace,
     /// RFC 5789.
     Patch,
-    /// Any other token.
+    /// Any other method, including misspelled ones.
     Other,
 }
 
 impl Method {
-    /// The method called `name`. Names are case-sensitive (RFC 9110 9.1): `get` is
+    /// Returns the method called `name`. Names are case-sensitive (RFC 9110 9.1): `get` is
     /// [`Method::Other`].
     pub fn from_bytes(name: &[u8]) -> Self {
         match name {
@@ -45,14 +45,14 @@ impl Method {
     }
 
     /// Whether `name` differs from a listed method only in its case, like `get`. Some servers treat
-    /// `get` as GET, so a rule about GET would not see such a request.
+    /// `get` as GET, but a rule for GET would not match such a request.
     pub fn is_miscased(name: &[u8]) -> bool {
         Self::from_bytes(name) == Self::Other
             && Self::from_bytes(&name.to_ascii_uppercase()) != Self::Other
     }
 
-    /// Whether a repeated request has the same effect as one (RFC 9110 9.2.2). Then a proxy may
-    /// send it again when a connection closed before the response.
+    /// Whether a repeated request has the same effect as a single one (RFC 9110 9.2.2). A proxy may
+    /// send such a request again when a connection closed before the response.
     pub fn is_idempotent(self) -> bool {
         !matches!(self, Self::Post | Self::Patch | Self::Connect | Self::Other)
     }

@@ -1,5 +1,4 @@
-//! An HTTP message in a form that is the same for all versions: one block of bytes, and offsets
-//! into it.
+//! An HTTP message in the same form for all versions: one block of bytes, and offsets into it.
 
 mod edits;
 mod head;

@@ -1,8 +1,8 @@
-//! Tokens and lists of them: names of fields, codings, options of a connection.
+//! Tokens and lists of tokens: field names, codings, connection options.
 
-/// Whether `name` is `known`, which is lower case. The case of `name` does not matter (RFC 9110
-/// 5.1). The length of `known` is a constant, so the comparison has no loop over bytes: a head is
-/// compared with a dozen names for each of its fields.
+/// Whether `name` is `known`, compared case-insensitively (RFC 9110 5.1). `known` must be in lower
+/// case. Its length is a constant, so the comparison has no loop over bytes: each field of a head
+/// is compared with a dozen names.
 #[inline]
 pub fn is_named<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
     let Ok(name) = <&[u8; N]>::try_from(name) else { return false };
@@ -23,7 +23,8 @@ pub fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The elements of a field value that is a list (RFC 9110 5.6.1), without white space around them.
+/// Splits the value of a list field (RFC 9110 5.6.1) into its elements, without the white space
+/// around them.
 pub fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }

@@ -25,4 +25,8 @@ pub struct Retries {
     pub methods: Vec<Item<String>>,
     /// The limit on the request body that is kept for a retry.
     pub replay_bytes: Option<usize>,
+    /// Endpoints get the number of the attempt with a request.
+    pub attempt_count_in_request: bool,
+    /// Clients get the number of the attempt with a response.
+    pub attempt_count_in_response: bool,
 }

@@ -1,5 +1,5 @@
-//! Addresses of endpoints and listeners, the ways in which connections reach and leave this host,
-//! and the shortages that hinder them. Pure: no I/O, no clock.
+//! Addresses of endpoints and listeners, socket options of connections, and the errors that mean a
+//! lack of descriptors or memory. Pure: no I/O, no clock.
 
 mod name;
 mod network;
@@ -12,8 +12,8 @@ use std::time::Duration;
 pub use name::{DnsName, Families};
 pub use network::Network;
 
-/// Whether `error` says that this process or system has no descriptors or memory left. The same
-/// call may succeed later.
+/// Whether `error` means that this process or the system has no file descriptors or no memory left.
+/// The same call may succeed later.
 pub fn is_shortage(error: &io::Error) -> bool {
     let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
     error.raw_os_error().is_some_and(|code| shortages.contains(&code))
@@ -37,42 +37,42 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// How a connection to an endpoint leaves this host. The default is no mark and no source address.
+/// The socket options of a connection to an endpoint. The default is no mark and no source address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Egress {
-    /// The mark of its packets (SO_MARK). The rules of traffic capture let packets with this mark
+    /// The mark of the packets (SO_MARK). The rules of traffic capture let packets with this mark
     /// pass. 0 means no mark.
     pub mark: u32,
-    /// The source address, although it is not an address of this host (IP_TRANSPARENT).
+    /// The source address. It need not be an address of this host (IP_TRANSPARENT). `None`: the
+    /// kernel chooses it.
     pub source: Option<IpAddr>,
-    /// How the kernel notices that the endpoint is gone.
+    /// How the kernel detects that the endpoint is dead.
     pub liveness: TcpLiveness,
 }
 
-/// How the kernel notices that the other side of a TCP connection is gone. The default is not at
-/// all.
+/// How the kernel detects a dead TCP peer. By default it does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpLiveness {
-    /// Probes on a silent connection. `None` means no probes.
+    /// Probes on an idle connection. `None` means no probes.
     pub keepalive: Option<Keepalive>,
     /// How long sent bytes may wait for their acknowledgement, or for the peer's receive window
     /// (TCP_USER_TIMEOUT). `None` leaves it to the kernel.
     pub user_timeout: Option<Duration>,
 }
 
-/// TCP keep-alive.
+/// TCP keep-alive: the probes that the kernel sends on an idle connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// The silence before the first probe.
+    /// Idle time before the first probe (TCP_KEEPIDLE).
     pub time: Duration,
-    /// The time between two probes.
+    /// The time between two probes (TCP_KEEPINTVL).
     pub interval: Duration,
-    /// The number of probes without an answer that ends the connection. With a user timeout, the
-    /// kernel ends it at that time instead.
+    /// The number of unanswered probes that ends the connection (TCP_KEEPCNT). With a user timeout,
+    /// the kernel ends the connection at that time instead.
     pub probes: u32,
 }
 
-/// The source of a listener's traffic: an address, a path, or a socket from systemd.
+/// Where a listener receives traffic: at an address, at a path, or on a socket from systemd.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bind {
     /// An IP address and port.
@@ -86,12 +86,12 @@ pub enum Bind {
 }
 
 impl Bind {
-    /// Whether connections arrive here, and not datagrams.
+    /// Whether the listener receives connections, not datagrams.
     pub fn is_stream(&self) -> bool {
         !matches!(self, Self::Udp(_))
     }
 
-    /// The port, or 0 if there is none.
+    /// The port. 0 if there is none.
     pub fn port(&self) -> u16 {
         match self {
             Self::Tcp(address) | Self::Udp(address) => address.port(),
@@ -111,7 +111,7 @@ impl std::fmt::Display for Bind {
     }
 }
 
-/// How the kernel brings connections to a capturing listener.
+/// How the kernel redirects connections to a capturing listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intercept {
     /// REDIRECT: the kernel rewrites the destination, and conntrack keeps the original one.

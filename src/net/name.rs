@@ -1,8 +1,8 @@
-//! Names of services in DNS.
+//! DNS names whose addresses are the endpoints of a service.
 
 use std::fmt;
 
-/// The families of addresses that a name is looked up for.
+/// The address families for which a name is looked up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Families {
     /// IPv4 and IPv6.
@@ -19,7 +19,7 @@ pub enum Families {
 pub struct DnsName {
     /// `HOST:PORT`.
     pub address: Box<str>,
-    /// The families of addresses that are used.
+    /// The address families that are used.
     pub families: Families,
 }
 

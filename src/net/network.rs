@@ -16,10 +16,11 @@ pub struct Network {
 }
 
 impl Network {
-    /// Parses `10.0.0.0/8`, `2001:db8::/32`, or an address. IPv4-mapped IPv6 is IPv4.
+    /// Parses `10.0.0.0/8`, `2001:db8::/32`, or a single address. An IPv4-mapped IPv6 range becomes
+    /// IPv4.
     ///
     /// # Errors
-    /// When the text is neither a range nor an address, or has bits set after its prefix.
+    /// When the text is neither a range nor an address, or has bits set after the prefix.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let wrong = || {
             let help = "write 10.0.0.0/8, 2001:db8::/32, or one address";
@@ -53,7 +54,7 @@ impl Network {
         })
     }
 
-    /// The first address.
+    /// The first address of the range.
     pub fn first(&self) -> IpAddr {
         self.first
     }
@@ -63,15 +64,15 @@ impl Network {
         self.bits
     }
 
-    /// Whether it contains `address`. An IPv4-mapped IPv6 address counts as its IPv4 address. An
-    /// IPv6 range contains no other IPv4 address.
+    /// Whether the range contains `address`. An IPv4-mapped IPv6 address counts as its IPv4
+    /// address. An IPv6 range contains no other IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.first.is_ipv4()
             && Self { first: address, bits: self.bits }.masked() == self.first
     }
 
-    /// The address with the bits after the prefix set to zero.
+    /// Returns the address with the bits after the prefix set to zero.
     fn masked(&self) -> IpAddr {
         match self.first {
             IpAddr::V4(address) => {

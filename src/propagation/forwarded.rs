@@ -1,5 +1,5 @@
-//! The fields in which the proxies in front of this one report the client: `x-forwarded-for` and
-//! `x-forwarded-proto`.
+//! The fields in which proxies in front of this one report the client's address and scheme:
+//! `x-forwarded-for` and `x-forwarded-proto`.
 //!
 //! Each of these proxies appends to a list, so the list is read from its end. The client may have
 //! forged the entries that come before the entries of the trusted proxies.
@@ -9,10 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 use crate::message::{HeadView, elements};
 
 /// The client's address: entry number `trusted_hops` of `x-forwarded-for`, counted from the end.
-/// `None` if there is no such entry or no trusted proxy.
+/// `None` if there is no such entry or `trusted_hops` is 0.
 pub fn client_ip(request: HeadView<'_>, trusted_hops: u32) -> Option<IpAddr> {
     let entry = std::str::from_utf8(from_end(request, b"x-forwarded-for", trusted_hops)?).ok()?;
-    // Some proxies add the port.
+    // Some proxies append the port to the address.
     let with_port = || entry.parse::<SocketAddr>().map(|address| address.ip());
     entry.parse().or_else(|_| with_port()).ok()
 }
@@ -43,7 +43,7 @@ fn from_end<'a>(request: HeadView<'a>, name: &[u8], place: u32) -> Option<&'a [u
     if place == 0 {
         return None;
     }
-    // Several lines are one list (RFC 9110 5.3).
+    // Several lines of a field are one list (RFC 9110 5.3).
     let all: Vec<_> = request.values(name).flat_map(elements).collect();
     all.len().checked_sub(place as usize).map(|at| all[at])
 }

@@ -1,5 +1,5 @@
-//! Information that travels with a request: its id, and the reports of proxies about its client.
-//! Pure: no I/O, no clock.
+//! Information that is forwarded with a request: the request id, and what proxies report about the
+//! client. Pure: no I/O, no clock.
 
 pub mod forwarded;
 mod request_id;

@@ -5,7 +5,7 @@
 pub struct RequestId([u8; 36]);
 
 impl RequestId {
-    /// A new random id.
+    /// Creates a random id.
     pub fn new(random: &mut fastrand::Rng) -> Self {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&random.u64(..).to_be_bytes());

@@ -7,34 +7,35 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// The PROXY protocol header that is sent first on each connection to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendProxyProtocol {
-    /// The text form.
+    /// Version 1: one line of text.
     V1,
-    /// The binary form.
+    /// Version 2: binary.
     V2,
 }
 
-/// The longest header that is accepted, TLVs of version 2 included.
+/// The maximum length of an accepted header in bytes, with the TLVs of version 2.
 pub const HEADER_BYTES_MAX: usize = 4096;
 
-/// The state of a header.
+/// The result of parsing a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// More bytes are needed.
     Partial,
     /// The header is complete.
     Complete {
-        /// The length. The connection's own bytes follow.
+        /// The length of the header in bytes. The data of the connection follows.
         len: usize,
-        /// The client. `None` for a connection of the sending proxy itself (LOCAL, UNKNOWN).
+        /// The address of the client. `None` if the sending proxy itself made the connection
+        /// (LOCAL, UNKNOWN).
         source: Option<SocketAddr>,
         /// The address that the client connected to.
         destination: Option<SocketAddr>,
-        /// The client speaks TLS with the sending proxy.
+        /// Whether the client uses TLS to the sending proxy.
         tls: bool,
     },
 }
 
-/// The connection does not begin with a PROXY header.
+/// The connection does not begin with a valid PROXY protocol header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotProxy;
 
@@ -70,7 +71,7 @@ pub fn encode(
 
 const SIGNATURE_V2: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The longest line of version 1, CR LF included.
+/// The maximum length of the line of version 1, in bytes, with CR LF.
 const LINE_BYTES_MAX: usize = 107;
 
 fn parse_v1(bytes: &[u8]) -> Result<Progress, NotProxy> {
@@ -130,8 +131,8 @@ fn parse_v2(bytes: &[u8]) -> Result<Progress, NotProxy> {
 
 const UNIX_ADDRESSES_BYTES: usize = 216;
 
-/// Whether the additional values say that the client uses TLS: PP2_TYPE_SSL with the flag
-/// PP2_CLIENT_SSL. Values that are not well formed say nothing.
+/// Whether the TLVs say that the client uses TLS: PP2_TYPE_SSL with the flag PP2_CLIENT_SSL. False
+/// if a TLV is malformed.
 fn says_tls(mut values: &[u8]) -> bool {
     const TYPE_SSL: u8 = 0x20;
     const CLIENT_SSL: u8 = 0x01;
@@ -146,7 +147,7 @@ fn says_tls(mut values: &[u8]) -> bool {
     false
 }
 
-/// Two addresses of `ip_bytes` each and then two ports.
+/// Reads two addresses of `ip_bytes` each, and then two ports.
 fn pair_of(body: &[u8], ip_bytes: usize) -> (Option<SocketAddr>, Option<SocketAddr>) {
     let ip = |at: usize| match ip_bytes {
         4 => body[at..].first_chunk::<4>().map(|b| IpAddr::from(Ipv4Addr::from(*b))),
@@ -158,7 +159,8 @@ fn pair_of(body: &[u8], ip_bytes: usize) -> (Option<SocketAddr>, Option<SocketAd
     (address(ip(0), port(ports)), address(ip(ip_bytes), port(ports + 2)))
 }
 
-/// Converts both to IPv6 if their families differ, because the header has one family for both.
+/// Converts both addresses to IPv6 if their families differ, because the header has one family for
+/// both.
 fn same_family(source: SocketAddr, destination: SocketAddr) -> (SocketAddr, SocketAddr) {
     let canonical = |a: SocketAddr| SocketAddr::new(a.ip().to_canonical(), a.port());
     let (source, destination) = (canonical(source), canonical(destination));

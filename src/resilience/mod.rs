@@ -27,12 +27,12 @@ pub use rate_limit::{
     Scope, Way, quoted,
 };
 pub use retry::{
-    ATTEMPTS, Asked, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT, Condition,
-    Failed, REPLAY_BYTES, Repeatable, Response, RetryPolicy,
+    ATTEMPTS, Asked, AttemptCount, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT,
+    Condition, Failed, REPLAY_BYTES, Repeatable, Response, RetryPolicy,
 };
 pub use shift::{
     AbortIf, SHIFT_EVERY_MIN, SHIFT_MIN_REQUESTS, ShiftAbort, ShiftCounts, ShiftEnding, ShiftEvent,
     ShiftFault, ShiftPhase, ShiftPlan, ShiftProgress, ShiftSide, ShiftState, UnixMs, UnixTime,
 };
 pub use sources::{Counted, Sources};
-pub use verdict::{Circumstances, Heard, REPEATS_MAX, Verdict, verdict};
+pub use verdict::{Circumstances, REPEATS_MAX, Verdict, verdict};

@@ -101,21 +101,21 @@ impl fmt::Display for Condition {
     }
 }
 
-/// The failure of one attempt.
+/// The end of one attempt, for the verdict and for the retry policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
     /// No connection could be opened.
     Connect,
     /// The endpoint did not process the request.
     Unprocessed,
-    /// There was no response. `sent` says whether the whole request was sent.
+    /// There was no whole head of a response. `sent` says whether the whole request was sent.
     Reset {
         /// Whether the whole request was sent.
         sent: bool,
     },
     /// The endpoint did not begin its response within `per_try_timeout`.
     Timeout,
-    /// A response.
+    /// A response, which may be a good one.
     Response(Response),
 }
 
@@ -124,7 +124,7 @@ pub enum Failed {
 pub struct Response {
     /// The status.
     pub status: u16,
-    /// The gRPC code, if the head of the response has one.
+    /// The gRPC code, if the response consists of it alone.
     pub code: Option<Code>,
     /// Whether the response has the field `x-envoy-ratelimited`.
     pub ratelimited: bool,
@@ -178,6 +178,17 @@ pub struct RetryPolicy {
     pub methods: Option<Vec<Box<str>>>,
     /// The limit on the request body that is kept for a retry.
     pub replay_bytes: usize,
+    /// The messages that get the number of their attempt.
+    pub attempt_count: AttemptCount,
+}
+
+/// The messages that get the number of their attempt, as `x-envoy-attempt-count`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttemptCount {
+    /// The requests to endpoints.
+    pub in_request: bool,
+    /// The responses to clients.
+    pub in_response: bool,
 }
 
 /// The parts of a request that the retry policy reads.
@@ -281,6 +292,7 @@ mod tests {
             budget_min: BUDGET_MIN,
             methods: None,
             replay_bytes: REPLAY_BYTES,
+            attempt_count: AttemptCount::default(),
         }
     }
 

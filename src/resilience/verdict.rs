@@ -1,20 +1,10 @@
 //! The verdict on an attempt, before the client gets any of its response.
 
+use super::retry::Failed;
 use crate::error::{Flag, Refusal};
 
 /// How often a request may be sent again without a retry policy.
 pub const REPEATS_MAX: usize = 2;
-
-/// The first answer of the endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// The head of a response with this status.
-    Head(u16),
-    /// The endpoint did not process the request (REFUSED_STREAM, GOAWAY; RFC 9113 8.7).
-    Unprocessed,
-    /// The connection ended before the first byte of a response.
-    Silence,
-}
 
 /// The facts about the attempt.
 #[derive(Clone, Copy, Debug)]
@@ -40,13 +30,13 @@ pub enum Verdict {
     Refuse(Refusal),
 }
 
-/// The verdict on an attempt with the answer `heard`.
-pub fn verdict(heard: Heard, circumstances: Circumstances) -> Verdict {
+/// The verdict on an attempt that ended as `failed` says.
+pub fn verdict(failed: Failed, circumstances: Circumstances) -> Verdict {
     let Circumstances { reused, idempotent, replayable, repeats } = circumstances;
-    let (safe, refusal) = match heard {
-        Heard::Head(_) => return Verdict::PassOn,
-        Heard::Unprocessed => (true, UNPROCESSED),
-        Heard::Silence => (reused && idempotent, SILENT),
+    let (safe, refusal) = match failed {
+        Failed::Unprocessed => (true, UNPROCESSED),
+        Failed::Reset { .. } => (reused && idempotent, SILENT),
+        Failed::Response(_) | Failed::Connect | Failed::Timeout => return Verdict::PassOn,
     };
     match safe && replayable && repeats < REPEATS_MAX {
         true => Verdict::Repeat,
@@ -69,30 +59,37 @@ const UNPROCESSED: Refusal = Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resilience::Response;
+
+    const SILENCE: Failed = Failed::Reset { sent: true };
 
     #[test]
     fn a_request_is_sent_again_only_when_that_is_safe() {
         let usual = Circumstances { reused: true, idempotent: true, replayable: true, repeats: 0 };
-        for (heard, circumstances, expected) in [
-            (Heard::Head(503), usual, Verdict::PassOn),
-            (Heard::Unprocessed, usual, Verdict::Repeat),
-            (Heard::Unprocessed, Circumstances { idempotent: false, ..usual }, Verdict::Repeat),
-            (Heard::Unprocessed, Circumstances { reused: false, ..usual }, Verdict::Repeat),
+        for (failed, circumstances, expected) in [
             (
-                Heard::Unprocessed,
+                Failed::Response(Response { status: 503, ..Response::default() }),
+                usual,
+                Verdict::PassOn,
+            ),
+            (Failed::Unprocessed, usual, Verdict::Repeat),
+            (Failed::Unprocessed, Circumstances { idempotent: false, ..usual }, Verdict::Repeat),
+            (Failed::Unprocessed, Circumstances { reused: false, ..usual }, Verdict::Repeat),
+            (
+                Failed::Unprocessed,
                 Circumstances { replayable: false, ..usual },
                 Verdict::Refuse(UNPROCESSED),
             ),
             (
-                Heard::Unprocessed,
+                Failed::Unprocessed,
                 Circumstances { repeats: REPEATS_MAX, ..usual },
                 Verdict::Refuse(UNPROCESSED),
             ),
-            (Heard::Silence, usual, Verdict::Repeat),
-            (Heard::Silence, Circumstances { idempotent: false, ..usual }, Verdict::Refuse(SILENT)),
-            (Heard::Silence, Circumstances { reused: false, ..usual }, Verdict::Refuse(SILENT)),
+            (SILENCE, usual, Verdict::Repeat),
+            (SILENCE, Circumstances { idempotent: false, ..usual }, Verdict::Refuse(SILENT)),
+            (SILENCE, Circumstances { reused: false, ..usual }, Verdict::Refuse(SILENT)),
         ] {
-            assert_eq!(verdict(heard, circumstances), expected, "{heard:?} {circumstances:?}");
+            assert_eq!(verdict(failed, circumstances), expected, "{failed:?} {circumstances:?}");
         }
     }
 }

@@ -1,18 +1,18 @@
-//! The actions of rules.
+//! The actions of route rules.
 
 use std::io::Write as _;
 
 use super::split::Split;
 use crate::message::HeadView;
 
-/// The action of a rule for a request that matches.
+/// What a rule does with a request that matches.
 #[derive(Debug)]
 pub enum Action {
     /// Forward the request to a service.
     Forward(Split),
-    /// Answer with a redirect.
+    /// Respond with a redirect.
     Redirect(Redirect),
-    /// Answer with a fixed response.
+    /// Respond with a fixed response.
     Respond(Respond),
 }
 
@@ -21,11 +21,11 @@ pub enum Action {
 pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
-    /// A new scheme.
+    /// A new scheme. The port of the request is then dropped, too.
     pub scheme: Option<Box<str>>,
-    /// A new host. The request's port is then dropped too.
+    /// A new host. The port of the request is then dropped, too.
     pub host: Option<Box<str>>,
-    /// A new port.
+    /// A new port. The default port of the scheme is not written.
     pub port: Option<u16>,
     /// A new path. If it has no query, the redirect keeps the query of the request.
     pub path: Option<Box<str>>,
@@ -34,14 +34,14 @@ pub struct Redirect {
 /// A fixed response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Respond {
-    /// The status.
+    /// The status code.
     pub status: u16,
-    /// The body, as text.
+    /// The body: UTF-8 text.
     pub body: Box<[u8]>,
 }
 
 impl Redirect {
-    /// Appends the value of `location`. `scheme` is the scheme of the request.
+    /// Appends the value of `location` to `out`. `scheme` is the scheme of the request.
     pub fn location(&self, request: HeadView<'_>, scheme: &str, out: &mut Vec<u8>) {
         let new_scheme = self.scheme.as_deref().unwrap_or(scheme);
         out.extend_from_slice(new_scheme.as_bytes());

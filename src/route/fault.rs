@@ -8,14 +8,15 @@ use crate::resilience::{FaultPolicy, Injected};
 /// The faults of a rule, and the requests that may get them.
 #[derive(Clone, Debug, Default)]
 pub struct Fault {
-    /// Conditions on header fields. All must match.
+    /// Conditions on header fields, which must all match.
     pub headers: Vec<(Box<str>, ValueMatch)>,
-    /// The faults.
+    /// The faults, and how many requests get them.
     pub policy: FaultPolicy,
 }
 
 impl Fault {
-    /// Decides about one request. See [`FaultPolicy::decide`] for `draw`.
+    /// Decides which faults the request gets. `draw` is the random source of
+    /// [`FaultPolicy::decide`].
     pub fn decide(&self, request: HeadView<'_>, draw: impl FnMut() -> u32) -> Option<Injected> {
         match self.applies(request) {
             true => self.policy.decide(draw),
@@ -23,7 +24,7 @@ impl Fault {
         }
     }
 
-    /// Whether the request may get a fault.
+    /// Whether the request meets the conditions for a fault.
     pub fn applies(&self, request: HeadView<'_>) -> bool {
         fits_headers(request, &self.headers)
     }

@@ -5,17 +5,17 @@
 pub struct HostPattern {
     /// The name without the wildcard. Empty means `*`.
     pub name: Box<[u8]>,
-    /// The pattern matches every host below `name`, or every host if `name` is empty.
+    /// Whether the pattern matches every host below `name`, or every host if `name` is empty.
     pub wildcard: bool,
-    /// The pattern matches only requests that name this port.
+    /// The port that a request must name to match. `None` means any port.
     pub port: Option<u16>,
 }
 
 impl HostPattern {
-    /// Parses a pattern.
+    /// Parses a host pattern.
     ///
     /// # Errors
-    /// The mistake, for the operator.
+    /// A text for the operator that names the mistake.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') && !host.ends_with(':') => {

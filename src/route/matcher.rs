@@ -3,23 +3,23 @@
 use crate::matching::{PathMatch, ValueMatch};
 use crate::message::{HeadView, Method};
 
-/// The method that opens a tunnel. Only rules that name it match it.
+/// The method that opens a tunnel. A rule matches it only if the rule names it in `methods`.
 pub const CONNECT: &[u8] = b"CONNECT";
 
 /// The conditions on a request.
 #[derive(Clone, Debug, Default)]
 pub struct Matcher {
-    /// The path without its query, as the request has it.
+    /// The condition on the path, without the query.
     pub path: PathMatch,
-    /// The method is one of these. Empty means any method except CONNECT.
+    /// The allowed methods. Empty means any method except CONNECT.
     pub methods: Vec<Box<str>>,
-    /// Header fields. If a field has several lines, one matching line is enough.
+    /// Conditions on header fields. If a field has several lines, one matching line is enough.
     pub headers: Vec<(Box<str>, ValueMatch)>,
-    /// Query parameters, by name as written in the query (not percent-decoded).
+    /// Conditions on query parameters, by name as written in the query (not percent-decoded).
     pub query: Vec<(Box<str>, ValueMatch)>,
 }
 
-/// The first condition that did not hold.
+/// The first condition that did not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch<'a> {
     /// The path does not match.
@@ -28,7 +28,7 @@ pub enum Mismatch<'a> {
     Method,
     /// The request is a CONNECT, and the rule does not name this method.
     Connect,
-    /// The header with this name does not match.
+    /// The header field with this name does not match.
     Header(&'a str),
     /// The query parameter with this name does not match.
     Query(&'a str),
@@ -55,11 +55,12 @@ impl Matcher {
             && self.query.is_empty()
     }
 
-    /// Checks the request against every condition. The error is the first condition that fails.
+    /// Checks the request against every condition. The error is the first condition that does not
+    /// match.
     pub fn check(&self, request: HeadView<'_>) -> Result<(), Mismatch<'_>> {
         let names = |method: &[u8]| self.methods.iter().any(|m| m.as_bytes() == method);
-        // No rule sees the requests inside the tunnel of a CONNECT, so a rule must name this
-        // method.
+        // No rule checks the requests inside the tunnel of a CONNECT, so a rule must allow CONNECT
+        // explicitly.
         if request.head.method == Method::Connect && !names(CONNECT) {
             return Err(Mismatch::Connect);
         }
@@ -82,8 +83,8 @@ impl Matcher {
         Ok(())
     }
 
-    /// Whether every request that `later` matches surely matches this matcher too. Then a later
-    /// rule with `later` never gets a request.
+    /// Whether every request that `later` matches certainly matches this matcher, too. A later rule
+    /// with `later` then never gets a request.
     pub fn shadows(&self, later: &Self) -> bool {
         let has = |method: &str| match self.methods.is_empty() {
             true => method.as_bytes() != CONNECT,
@@ -95,7 +96,7 @@ impl Matcher {
     }
 }
 
-/// Whether all conditions on header fields hold.
+/// Whether all conditions on header fields match.
 pub(super) fn fits_headers(request: HeadView<'_>, headers: &[(Box<str>, ValueMatch)]) -> bool {
     first_unfit(request, headers).is_none()
 }
@@ -113,7 +114,7 @@ fn has_field(request: HeadView<'_>, name: &str, wanted: &ValueMatch) -> bool {
         .any(|(field, value)| field.eq_ignore_ascii_case(name.as_bytes()) && wanted.fits(value))
 }
 
-/// The parameters of a query. A parameter without `=` has an empty value.
+/// Splits a query into its parameters. A parameter without `=` has an empty value.
 fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     query.split(|&byte| byte == b'&').filter(|part| !part.is_empty()).map(|part| {
         match memchr::memchr(b'=', part) {

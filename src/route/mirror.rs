@@ -1,4 +1,4 @@
-//! The mirror of a rule.
+//! Where a rule sends copies of requests.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -7,20 +7,21 @@ use crate::cluster::Destination;
 use crate::matching::split_authority;
 use crate::resilience::MirrorPolicy;
 
-/// The mirror of a rule: a copy of a request goes there, too.
+/// The mirror of a rule: copies of requests are sent to a second destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mirror {
-    /// The destination of copies.
+    /// The destination of the copies.
     pub to: Destination,
     /// Which requests are copied.
     pub policy: MirrorPolicy,
 }
 
-/// The text after the name in the host of a mirrored request.
+/// The text that is appended to the name in the Host field of a copy.
 const SHADOW: &[u8] = b"-shadow";
 
 impl Mirror {
-    /// The host of a copy, with the port if `authority` has one. An IP address stays as it is.
+    /// Returns the Host value of a copy, with the port if `authority` has one. An IP address stays
+    /// unchanged.
     pub fn host<'a>(&self, authority: &'a [u8]) -> Cow<'a, [u8]> {
         let (host, _) = split_authority(authority);
         if !self.policy.shadow_host || host.is_empty() || is_address(host) {

@@ -1,5 +1,5 @@
-//! Routing: the rule of a request, and the changes that the rule makes. Pure: no I/O, no
-//! clock.
+//! Routing: finds the rule of a request, and applies the changes that the rule makes. Pure: no I/O,
+//! no clock.
 
 mod action;
 mod cells;
@@ -32,10 +32,10 @@ use crate::jwt::Requirement;
 use crate::message::HeaderEdits;
 use crate::resilience::{RateLimit, RetryPolicy};
 
-/// A compiled rule.
+/// A compiled route rule.
 #[derive(Debug)]
 pub struct Rule {
-    /// The index among all rules of the snapshot.
+    /// The index of the rule among all rules of the snapshot.
     pub index: u32,
     /// The name. Without a name in the configuration it is `HOST#N`; N counts from 1.
     pub name: Box<str>,
@@ -47,29 +47,29 @@ pub struct Rule {
     pub matcher: Matcher,
     /// The action for matching requests.
     pub action: Action,
-    /// The time from the request head to the end of the response. It overrides the timeout of the
-    /// service.
+    /// The time limit from the head of the request to the end of the response. It overrides the
+    /// timeout of the service.
     pub timeout: Option<Duration>,
-    /// Retries of failed requests. They override those of the service.
+    /// When and how often requests are retried. It overrides the policy of the service.
     pub retries: Option<Arc<RetryPolicy>>,
     /// The faults that are injected into requests.
     pub fault: Option<Box<Fault>>,
-    /// The mirror of requests.
+    /// Where copies of requests are sent. `None` means nowhere.
     pub mirror: Option<Box<Mirror>>,
-    /// The limit on the requests of the rule.
+    /// The rate limit of the rule.
     pub rate_limit: Option<Arc<RateLimit>>,
-    /// The longest time without a byte of a body in either direction. It overrides the time of the
+    /// The maximum time without a byte of a body in either direction. It overrides the time of the
     /// listener.
     pub body_idle: Option<Duration>,
     /// The token that requests must have. It overrides the token of the service.
     pub jwt: Option<Arc<Requirement>>,
-    /// Changes to host and path.
+    /// Changes to host and path before a request is forwarded.
     pub rewrite: Option<Rewrite>,
     /// Changes to the request's header fields.
     pub request_headers: HeaderEdits,
     /// Changes to the response's header fields.
     pub response_headers: HeaderEdits,
-    /// The rule's counters. They survive reloads while host and name stay the same.
+    /// The counters of the rule. They are kept over reloads while host and name stay the same.
     pub stats: Arc<PerWorker<RuleCells>>,
 }
 

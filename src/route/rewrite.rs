@@ -7,12 +7,12 @@ use crate::message::HeadView;
 /// The changes that a rule makes to the host and path of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewrite {
-    /// Replaces the matched part of the path: the part before `*`, or the whole exact path. With a
-    /// regex or without a path condition, it is put before the path.
+    /// Replaces the matched part of the path: the part before `*`, or the complete exact path. With
+    /// a regex or without a path condition, it is added before the path.
     pub prefix: Option<Box<str>>,
-    /// Replaces the whole path.
+    /// Replaces the complete path.
     pub path: Option<Box<str>>,
-    /// Replaces Host.
+    /// Replaces the value of Host.
     pub host: Option<Box<str>>,
 }
 

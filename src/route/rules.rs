@@ -1,8 +1,8 @@
 //! The rules of one host. The first matching rule is found without checking all rules.
 //!
-//! Rules are indexed by path: one hash for exact paths, and one for prefixes, with one lookup for
-//! each length of prefix. Rules with any other path are checked in order. If several rules match,
-//! the first one in the file wins.
+//! Rules are indexed by path: one hash table for exact paths, and one for prefixes, with one lookup
+//! for each length of prefix. Rules with any other path are checked in order. If several rules
+//! match, the first one in the file has priority.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(super) struct Rules {
     prefixes: FxHashMap<Box<[u8]>, Vec<u32>>,
     /// The lengths of all prefixes, in ascending order.
     prefix_lengths: Vec<usize>,
-    /// Rules for any path, or with a regex.
+    /// The indices of rules for any path, or with a regex.
     others: Vec<u32>,
 }
 
@@ -75,7 +75,8 @@ impl Rules {
         self.list.get(best as usize)
     }
 
-    /// Stores the first of `candidates` that matches in `best`, if it comes before `best`.
+    /// Finds the first matching rule of `candidates`, and stores its index in `best` if it is
+    /// lower.
     fn improve(&self, best: &mut u32, candidates: &[u32], request: HeadView<'_>) {
         let earlier = candidates.iter().copied().take_while(|index| index < best);
         for index in earlier {
@@ -86,8 +87,8 @@ impl Rules {
         }
     }
 
-    /// Every rule up to the one that matches. Each rule before it has the reason why it does not
-    /// match.
+    /// Returns the rules in order, up to the first one that matches. Each rule before it has the
+    /// reason why it does not match.
     pub(super) fn explain(&self, request: HeadView<'_>) -> Vec<(&Arc<Rule>, Option<Mismatch<'_>>)> {
         let mut looked = Vec::new();
         for rule in &self.list {

@@ -1,4 +1,4 @@
-//! Weighted shares of traffic that are exact over a short run of requests.
+//! Weighted shares of traffic that are exact over a short sequence of requests.
 
 use std::sync::Arc;
 
@@ -7,34 +7,34 @@ use crate::cells::{Count, PerWorker};
 use crate::cluster::Destination;
 use crate::resilience::{Chance, ShiftSide};
 
-/// The longest sequence. Shares finer than one thousandth are rounded.
+/// The maximum length of a sequence. Shares finer than one thousandth are rounded.
 const SEQUENCE_MAX: u64 = 1000;
 
-/// The position of each worker in the sequence of a split. It survives reloads.
+/// The position of each worker in the sequence of a split. It is kept over reloads.
 pub type Turns = Arc<PerWorker<Count>>;
 
 /// A sequence of destinations in which each has its share.
 #[derive(Debug)]
 pub struct Split {
     sequence: Vec<Destination>,
-    /// `None` if there is only one destination.
+    /// The position of each worker. `None` if there is only one destination.
     turns: Option<Turns>,
     /// The old version of a shift stands in the sequence for both versions.
     shift: Option<Arc<Shift>>,
 }
 
 impl Split {
-    /// A split with one destination.
+    /// Creates a split with one destination.
     pub fn single(destination: Destination) -> Self {
         Self { sequence: vec![destination], turns: None, shift: None }
     }
 
-    /// A split by `shares`. At least one weight must not be zero. A destination with weight 0 gets
-    /// nothing.
+    /// Creates a split by `shares`. At least one weight must not be zero. A destination with weight
+    /// 0 gets no requests.
     ///
-    /// A run has as many requests as the sum of the weights, divided by their common factor. In
-    /// each run every destination gets exactly its share, spread as evenly as possible. If that sum
-    /// is over 1000, each share is off by less than 0.1 %.
+    /// The sequence has as many requests as the sum of the weights, divided by their greatest
+    /// common divisor. In each sequence every destination gets exactly its share, spread as evenly
+    /// as possible. If the sum is over 1000, each share is off by less than 0.1 %.
     ///
     /// Each split needs its own `turns`. If two splits shared one and their requests alternated,
     /// each split would use only every second position of its sequence.
@@ -74,7 +74,7 @@ impl Split {
         self.shift.as_ref()
     }
 
-    /// The destination of the next request of a worker.
+    /// Returns the destination of the next request of a worker.
     pub fn next(&self, worker: usize) -> Destination {
         let destination = self.next_in_sequence(worker);
         match &self.shift {

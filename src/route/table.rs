@@ -1,4 +1,4 @@
-//! All routes of a listener: a hash of hosts, each with its rules.
+//! All routes of a listener: a hash table of hosts, each with its rules.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use super::rules::Rules;
 use crate::matching::split_authority;
 use crate::message::HeadView;
 
-/// The ports of hosts that name none (RFC 9110 4.2).
+/// The default port of http URLs (RFC 9110 4.2.1).
 pub const HTTP_PORT: u16 = 80;
-/// The same for https.
+/// The default port of https URLs (RFC 9110 4.2.2).
 pub const HTTPS_PORT: u16 = 443;
 
-/// Hosts longer than this match only `*`: a DNS name has at most 253 bytes.
+/// Hosts longer than this match only `*`, because a DNS name has at most 253 bytes.
 const HOST_BYTES_MAX: usize = 256;
 
 /// The compiled routes of a listener. The time of a lookup does not depend on the number of hosts.
 #[derive(Debug, Default)]
 pub struct Table {
     exact: Hosts,
-    /// Keyed by the name after `*.`.
+    /// The hosts of wildcard patterns, by the name after `*.`.
     wildcard: Hosts,
     any: Host,
 }
@@ -48,8 +48,8 @@ impl Host {
 pub type Looked<'a> = (&'a Arc<Rule>, Option<Mismatch<'a>>);
 
 impl Table {
-    /// Compiles the rules of each host. If a pattern comes twice, the first rules stay; the
-    /// configuration check refuses such a file.
+    /// Compiles the rules of each host. If a pattern occurs twice, its first rules have priority;
+    /// the check of the configuration refuses such a file.
     pub fn build(hosts: Vec<(HostPattern, Vec<Arc<Rule>>)>) -> Self {
         let mut table = Self::default();
         for (pattern, rules) in hosts {
@@ -68,31 +68,31 @@ impl Table {
         table
     }
 
-    /// The first matching rule of the most specific matching host. `port` is that of a host that
-    /// names none.
+    /// Returns the first matching rule of the most specific matching host. `port` is the default
+    /// port, for a request whose host has none.
     pub fn find(&self, request: HeadView<'_>, port: u16) -> Option<&Arc<Rule>> {
         self.rules_of(request.authority(), port)?.find(request)
     }
 
-    /// Whether there are rules for the host of the request. `port` is that of a host that names
-    /// none.
+    /// Whether there are rules for the host of the request. `port` is the default port, for a
+    /// request whose host has none.
     pub fn knows_host(&self, request: HeadView<'_>, port: u16) -> bool {
         self.rules_of(request.authority(), port).is_some()
     }
 
-    /// The rule for a connection of which only the host is known: the first rule without
+    /// Returns the rule for a connection of which only the host is known: the first rule without
     /// conditions, of the most specific matching host.
     pub fn passes(&self, host: &[u8]) -> Option<&Arc<Rule>> {
         self.rules_of(host, HTTPS_PORT)?.list().iter().find(|rule| rule.matcher.is_any())
     }
 
-    /// The rules that [`Table::find`] checks, with their results.
+    /// Returns the rules that [`Table::find`] checks, with their results.
     pub fn explain(&self, request: HeadView<'_>, port: u16) -> Vec<Looked<'_>> {
         let rules = self.rules_of(request.authority(), port);
         rules.map(|rules| rules.explain(request)).unwrap_or_default()
     }
 
-    /// All rules. The order of the hosts is not defined.
+    /// Returns all rules. The order of the hosts is not defined.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
         let hosts = self.exact.values().chain(self.wildcard.values()).chain([&self.any]);
         hosts

@@ -1,9 +1,9 @@
 //! Deadlines. Each connection has one [`Alarm`]; each worker has one heap of alarms.
 //!
 //! To move a deadline later, the alarm only stores the new time. The heap has at most one entry for
-//! each alarm, and the time of the entry is not later than the deadline. An entry that comes up
-//! before its deadline is moved to the deadline. So a kept-alive connection costs one heap
-//! operation per timeout, not several per request.
+//! each alarm, and the time of the entry is not later than the deadline. When the time of an entry
+//! comes before the deadline, the entry is moved to the deadline. So a kept-alive connection costs
+//! one heap operation per timeout, not several per request.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use super::io::Io;
 use crate::time::Time;
 
-/// An alarm may ring this much late, so that alarms set close together share one wake-up.
+/// The maximum delay of an alarm. Alarms that are set close together then share one wake-up.
 pub const GRANULARITY: Duration = Duration::from_millis(5);
 
 /// How many states of dropped alarms are kept for new alarms. A state has about 100 bytes.
@@ -52,7 +52,7 @@ struct AlarmState {
 }
 
 impl Alarms {
-    /// A new alarm, not set.
+    /// Creates an alarm that is not set.
     pub fn alarm(&self) -> Alarm {
         let spare = self.0.spare.borrow_mut().pop();
         let state = spare.unwrap_or_else(|| {
@@ -68,7 +68,7 @@ impl Alarms {
         Alarm { state, alarms: self.clone() }
     }
 
-    /// The number of alarms in use plus the number of handles.
+    /// The number of alarms in use plus the number of other handles to this value.
     pub fn handles(&self) -> usize {
         Rc::strong_count(&self.0)
     }
@@ -93,7 +93,8 @@ impl Alarms {
         }
     }
 
-    /// Completes when the earliest entry differs from `seen`, so that a sleeping runner can adjust.
+    /// Completes when the time of the earliest entry is not `seen`, so that a sleeping runner can
+    /// adjust.
     pub fn poll_rearmed(&self, seen: Option<Time>, context: &mut Context<'_>) -> Poll<()> {
         if self.next() != seen {
             return Poll::Ready(());
@@ -121,8 +122,8 @@ impl Entries {
         self.0.first()
     }
 
-    /// Moves the entry of `state` to `at`. Makes the entry if there is none. With `Time::NEVER`,
-    /// removes the entry.
+    /// Moves the entry of `state` to the time `at`. Creates the entry if there is none. With
+    /// `Time::NEVER`, removes the entry.
     fn schedule(&mut self, state: &Rc<AlarmState>, at: Time) {
         let before = state.scheduled.replace(at);
         let mut place = state.place.get();
@@ -162,7 +163,7 @@ impl Entries {
     }
 }
 
-/// Rings the alarms of `io`'s worker. Sleeps until the next deadline; never returns.
+/// Rings the alarms of the worker that owns `io`. Sleeps until each next deadline; never returns.
 pub async fn run<I: Io>(io: I) {
     loop {
         let next = io.alarms().next();
@@ -188,7 +189,7 @@ pub struct Alarm {
     alarms: Alarms,
 }
 
-/// The deadline passed before the guarded operation completed.
+/// The alarm rang before the guarded operation completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Woken;
 
@@ -213,19 +214,19 @@ impl Alarm {
         self.state.rang.get()
     }
 
-    /// A handle that rings the alarm at once, for a drain or a removal.
+    /// Returns a handle that rings the alarm at once, for a drain or a removal.
     pub fn wake(&self) -> WakeHandle {
         WakeHandle(Rc::downgrade(&self.state), self.state.life.get())
     }
 
     /// Runs `operation` until it completes or the alarm rings. If the alarm rings first, the
-    /// operation is dropped, and bytes that it has read are lost. So use `guard`
-    /// to wait for readiness, or where the connection is closed after a timeout.
+    /// operation is dropped, and bytes that it has read are lost. So `guard` may be used only to
+    /// wait for readiness, or where the connection is closed after a timeout.
     pub fn guard<F: Future>(&self, operation: F) -> Guard<'_, F> {
         Guard { alarm: self, operation }
     }
 
-    /// Ready once the alarm has rung.
+    /// Completes when the alarm has rung.
     pub fn poll_woken(&self, context: &mut Context<'_>) -> Poll<Woken> {
         if self.state.rang.get() {
             return Poll::Ready(Woken);
@@ -240,8 +241,8 @@ impl Alarm {
 }
 
 pin_project! {
-    /// The future of [`Alarm::guard`]. An async function would hold the operation twice: as its
-    /// argument and pinned.
+    /// The future of [`Alarm::guard`]. It is not an async function, because that would hold the
+    /// operation twice: as its argument and pinned.
     pub struct Guard<'a, F> {
         alarm: &'a Alarm,
         #[pin]
@@ -266,7 +267,7 @@ impl<F: Future> Future for Guard<'_, F> {
 pub struct WakeHandle(Weak<AlarmState>, u64);
 
 impl WakeHandle {
-    /// Rings now, unless the alarm was dropped.
+    /// Rings the alarm now, unless it was dropped.
     pub fn ring(&self) {
         if let Some(state) = self.0.upgrade()
             && state.life.get() == self.1

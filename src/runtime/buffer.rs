@@ -1,4 +1,4 @@
-//! Pooled byte buffers. An operation on the ring owns its buffer while it runs.
+//! Pooled byte buffers. An I/O operation owns its buffer while it runs.
 //!
 //! A worker reuses buffers last in, first out, so they stay in the cache. A connection that waits
 //! for its peer holds no buffer.
@@ -16,8 +16,8 @@ use super::spare::Spare;
 /// read and one write. Small messages use only the first pages.
 pub const BUFFER_BYTES: usize = 32 * 1024;
 
-/// Bytes left free before the data of a fresh buffer. A rewritten head that has grown still fits
-/// directly before the body, and one write sends both.
+/// Free bytes before the data of a fresh buffer. A rewritten head that has grown still fits
+/// directly before the body, so one write sends both.
 pub const HEADROOM_BYTES: usize = 1024;
 
 /// The number of different start offsets, one cache line apart, for the data of a fresh buffer.
@@ -32,7 +32,7 @@ const CACHE_LINE_BYTES: usize = 64;
 /// used.
 const BEGINNINGS_APART: usize = 11;
 
-/// How many free buffers a worker keeps. Buffers that are not needed for a second are dropped.
+/// How many free buffers a worker keeps. Buffers that were not needed for a second are dropped.
 pub const POOLED_BUFFERS_MAX: usize = 1024;
 
 /// While more buffers than this are in use, a connection waits for its next request without a
@@ -57,13 +57,13 @@ impl Default for PoolState {
 }
 
 impl BufferPool {
-    /// An empty buffer of [`BUFFER_BYTES`].
+    /// Takes an empty buffer of [`BUFFER_BYTES`].
     pub fn take(&self) -> Buf {
         self.buf(self.0.free.take().unwrap_or_else(|| self.pooled_block()))
     }
 
-    /// An empty buffer with room for at least `data_bytes`. A buffer that is larger
-    /// than a pooled buffer is not kept for reuse.
+    /// Takes an empty buffer with room for at least `data_bytes`. A buffer that is larger than a
+    /// pooled buffer is not kept for reuse.
     pub fn take_sized(&self, data_bytes: usize) -> Buf {
         if data_bytes > BUFFER_BYTES - HEADROOM_BYTES {
             return self.buf(Block::new(data_bytes + HEADROOM_BYTES, HEADROOM_BYTES));
@@ -92,12 +92,12 @@ impl BufferPool {
         self.0.used.get()
     }
 
-    /// The number of buffers kept for reuse.
+    /// The number of free buffers that are kept for reuse.
     pub fn pooled(&self) -> usize {
         self.0.free.len()
     }
 
-    /// Whether so many buffers are in use that waiting connections should hold no buffer.
+    /// Whether too many buffers are in use. Connections that wait then hold no buffer.
     pub fn is_crowded(&self) -> bool {
         self.used() >= READ_AHEAD_BUFFERS_MAX
     }
@@ -108,29 +108,30 @@ impl BufferPool {
     }
 }
 
-/// A buffer with the window `start..end` of valid data. Dropping it returns it to its pool.
+/// A buffer with valid data in the window `start..end`. Dropping the buffer returns it to its pool.
 pub struct Buf {
     data: Block,
     start: usize,
     end: usize,
-    /// Where the room for received bytes ends.
+    /// The end of the room for received bytes, as an offset in the block.
     limit: usize,
     pool: BufferPool,
 }
 
 impl Buf {
-    /// The data.
+    /// The valid data.
     pub fn data(&self) -> &[u8] {
         &self.data[self.start..self.end]
     }
 
-    /// The data, for editing in place.
+    /// The valid data, for editing in place.
     pub fn data_mut(&mut self) -> &mut [u8] {
         &mut self.data[self.start..self.end]
     }
 
-    /// The whole block; `window()` marks the data in it. Offsets of a parsed head count from the
-    /// first byte of the block, so they stay valid while data is consumed or appended.
+    /// The complete block; `window()` is the position of the data in it. Offsets of a parsed head
+    /// are relative to the first byte of the block, so they stay valid while data is consumed or
+    /// appended.
     pub fn block(&self) -> &[u8] {
         &self.data
     }
@@ -155,13 +156,13 @@ impl Buf {
         self.limit - self.end
     }
 
-    /// Limits the room to `bytes`, at least one. Rewriting the data may lift the limit: it is meant
-    /// for one read.
+    /// Limits the room to `bytes`, at least one, for one read. Methods that move the data remove
+    /// the limit.
     pub fn limit_room(&mut self, bytes: usize) {
         self.limit = self.data.len().min(self.end.saturating_add(bytes.max(1)));
     }
 
-    /// Ends a limit of the room. Returns whether there was one.
+    /// Removes the limit on the room. Returns whether there was one.
     pub fn lift_limit(&mut self) -> bool {
         std::mem::replace(&mut self.limit, self.data.len()) < self.data.len()
     }
@@ -188,7 +189,7 @@ impl Buf {
         self.end = self.end.min(self.start + n);
     }
 
-    /// Sets the window back to an earlier one.
+    /// Sets the window back to `window`, an earlier value.
     pub fn restore(&mut self, window: Range<usize>) {
         assert!(window.start <= window.end && window.end <= self.data.len(), "a former window");
         self.start = window.start;
@@ -211,7 +212,7 @@ impl Buf {
         n
     }
 
-    /// Puts `head` directly before the data at `body_start`, an offset in the block. It overwrites
+    /// Writes `head` directly before the data at `body_start`, an offset in the block. Overwrites
     /// the bytes before `body_start`. Returns false and changes nothing when there is not enough
     /// room.
     pub fn prepend_at(&mut self, body_start: usize, head: &[u8]) -> bool {
@@ -222,8 +223,8 @@ impl Buf {
         true
     }
 
-    /// Moves the data to the front, behind the headroom, if fewer than `wanted` bytes are free
-    /// after it. This invalidates the offsets of a parsed head.
+    /// Moves the data to the front, after the headroom, if fewer than `wanted` bytes are free after
+    /// the data. This invalidates the offsets of a parsed head.
     pub fn make_room(&mut self, wanted: usize) {
         if self.room() >= wanted || self.start <= self.data.begin {
             return;
@@ -254,7 +255,7 @@ impl Buf {
         self
     }
 
-    /// Gives the buffer back. Returns its pool.
+    /// Returns the buffer to its pool. Returns the pool.
     pub fn give_back(self) -> BufferPool {
         self.pool.clone()
     }
@@ -290,8 +291,8 @@ impl std::fmt::Debug for Buf {
     }
 }
 
-/// Memory mapped directly from the kernel. Only written pages use memory, and dropping the block
-/// returns all its pages. The allocator would keep the memory of a burst.
+/// Memory mapped directly from the kernel. Only pages that were written use memory, and dropping
+/// the block returns all its pages. The allocator would keep the memory after a burst.
 #[derive(Default)]
 struct Block {
     memory: Option<MmapMut>,
@@ -322,7 +323,7 @@ impl DerefMut for Block {
     }
 }
 
-/// Appends `bytes` to `buf`.
+/// Appends `bytes` to `buf`, and returns `buf`.
 pub fn filled(mut buf: Buf, bytes: &[u8]) -> Buf {
     buf.append(bytes);
     buf

@@ -17,15 +17,15 @@ pub struct Contained<I: Io, F> {
 }
 
 impl<I: Io, F: Future<Output = ()>> Contained<I, F> {
-    /// Makes the task with `make`. The worker of `core` counts a panic of the task.
+    /// Creates the task with `make`. A panic of the task is counted by the worker of `core`.
     #[inline]
     pub fn new(core: Rc<Core<I>>, make: impl FnOnce() -> F) -> Self {
         Self { task: boxed(make), core }
     }
 }
 
-/// Boxes the future that `make` makes. The future is made inside the box. `Box::pin` would make it
-/// on the stack and copy it.
+/// Boxes the future that `make` creates. The future is created inside the box; `Box::pin` would
+/// create it on the stack and copy it.
 #[inline]
 pub fn boxed<F>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
     Box::into_pin(Box::write(Box::new_uninit(), make()))

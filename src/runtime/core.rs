@@ -10,7 +10,7 @@ use crate::error::Flag;
 /// The maximum number of lines that one worker logs in a second about the behaviour of peers.
 pub const LIMITED_LOGS_MAX: u64 = 10;
 
-/// The core of one worker. It belongs to the worker's thread, except for the counters.
+/// The core of one worker. Only the worker's thread uses it, except for the counters.
 pub struct Core<I> {
     /// The worker's I/O.
     pub io: I,
@@ -22,7 +22,7 @@ pub struct Core<I> {
     limited_logs: Cell<LimitedLogs>,
 }
 
-/// The lines logged in the current second.
+/// The number of limited lines that were logged in the current second.
 #[derive(Clone, Copy, Default)]
 struct LimitedLogs {
     second: u64,
@@ -31,13 +31,13 @@ struct LimitedLogs {
 }
 
 impl<I: Io> Core<I> {
-    /// The core of worker `index`; `stats` are the counters of all workers.
+    /// Creates the core of worker `index`. `stats` are the counters of all workers.
     pub fn new(io: I, index: usize, stats: Arc<PerWorker<WorkerCells>>, seed: u64) -> Self {
         let random = RefCell::new(fastrand::Rng::with_seed(seed));
         Self { io, index, random, stats, limited_logs: Cell::default() }
     }
 
-    /// The worker's own counters.
+    /// The counters of this worker.
     pub fn cells(&self) -> &WorkerCells {
         self.stats.worker(self.index)
     }
@@ -48,7 +48,7 @@ impl<I: Io> Core<I> {
     }
 
     /// Calls `log`, unless this worker has logged [`LIMITED_LOGS_MAX`] such lines in this second.
-    /// Peers decide how often such an event happens, so the log needs a limit. `log` gets the
+    /// The log needs a limit because peers decide how often such an event happens. `log` gets the
     /// number of lines that were suppressed before.
     pub fn log_limited(&self, log: impl FnOnce(u64)) {
         let second = self.io.recent().as_micros() / 1_000_000;
@@ -76,7 +76,7 @@ pub struct WorkerCells {
     pub requests: Count,
     /// Requests that failed before a service was known, by `Flag::index`.
     pub flags: [Count; Flag::ALL.len()],
-    /// Panics caught at the boundary of a connection.
+    /// Panics of connection tasks. Each ended only its own connection.
     pub panics: Count,
     /// Failures of accept(2), for example because descriptors or memory are used up.
     pub accept_errors: Count,
@@ -86,6 +86,6 @@ pub struct WorkerCells {
     pub buffers_used: Count,
     /// Buffers kept for reuse (gauge).
     pub buffers_pooled: Count,
-    /// Bytes for HTTP/2 peers that are not written yet (gauge).
+    /// Bytes of HTTP/2 frames that are not written yet (gauge).
     pub http2_held_bytes: Count,
 }

@@ -1,6 +1,5 @@
 //! UDP sockets for captured datagrams. One socket receives datagrams for other addresses. Each flow
-//! has one socket towards the client, with the address of the destination, and one towards the
-//! destination.
+//! has one socket to the client, with the address of the destination, and one to the destination.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
@@ -14,13 +13,13 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::socket::{leave_by, set_transparent};
 use crate::net::Egress;
 
-/// The largest possible datagram.
+/// The maximum length of a datagram, in bytes.
 pub const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 
-/// A datagram that was sent to another address.
+/// A captured datagram, which was sent to the address of another host.
 #[derive(Clone, Copy, Debug)]
 pub struct Captured {
-    /// The length. The bytes are at the beginning of the block.
+    /// The length. The data is at the start of the block that was passed to [`receive`].
     pub bytes: usize,
     /// The sender.
     pub from: SocketAddr,
@@ -85,7 +84,7 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| std::net::SocketAddrV6::from(*v6).into()))
 }
 
-/// Opens a socket to `client` that has the address of `destination`. From now on, this socket
+/// Opens a socket to `client` that has the address of `destination`. From then on, this socket
 /// receives the datagrams that the client sends to that destination.
 ///
 /// # Errors

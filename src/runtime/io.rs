@@ -1,4 +1,4 @@
-//! The interface to the outside world: streams, time, buffers and tasks.
+//! The I/O interface of the proxy: streams, time, buffers and tasks.
 //!
 //! An operation owns its buffer while it runs and returns it with the result. All methods take
 //! `&self`, so one task may read and write a stream at the same time.
@@ -11,7 +11,7 @@ use super::buffer::{Buf, BufferPool};
 use crate::net::{Address, Egress};
 use crate::time::Time;
 
-/// One worker's access to the outside world. A clone is cheap.
+/// The I/O interface of one worker. A clone is cheap.
 pub trait Io: Clone + 'static {
     /// A connected byte stream.
     type Stream: Stream;
@@ -23,16 +23,17 @@ pub trait Io: Clone + 'static {
     /// clock read.
     fn recent(&self) -> Time;
 
-    /// This worker's buffers.
+    /// The buffer pool of this worker.
     fn buffers(&self) -> &BufferPool;
 
-    /// This worker's deadlines.
+    /// The alarms of this worker.
     fn alarms(&self) -> &Alarms;
 
     /// Runs `task` on this worker, concurrently with the other tasks.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
 
-    /// Opens a connection that leaves by `egress`. Dropping the future closes the socket.
+    /// Opens a connection with the socket options of `egress`. Dropping the future closes the
+    /// socket.
     ///
     /// # Errors
     /// The error of connect(2).
@@ -42,7 +43,7 @@ pub trait Io: Clone + 'static {
         egress: Egress,
     ) -> impl Future<Output = io::Result<Self::Stream>>;
 
-    /// Sleeps until `until`. It may take up to `alarm::GRANULARITY` longer.
+    /// Sleeps until `until`, or up to `alarm::GRANULARITY` longer.
     fn sleep_until(&self, until: Time) -> impl Future<Output = ()>;
 }
 
@@ -57,14 +58,15 @@ pub enum Read {
     Woken,
 }
 
-/// The state of a stream, as seen without waiting.
+/// The state of a stream, from a check that does not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quiet {
     /// The stream is open, and there is nothing to read.
     Quiet,
     /// There are bytes to read.
     Data,
-    /// The peer sends no more. It may still read. There may be bytes to read before the end.
+    /// The peer has closed its sending side, but may still read. There may be bytes to read before
+    /// the end.
     Ended,
     /// The stream is reset, or both sides have closed it.
     Closed,
@@ -73,14 +75,14 @@ pub enum Quiet {
 /// A connected byte stream: TCP or Unix-domain.
 pub trait Stream: 'static {
     /// Appends received bytes to `buf`, which must have room. Dropping the future while it waits
-    /// may lose bytes. Drop it only if the stream will not be read again.
+    /// may lose bytes, so drop it only if the stream will not be read again.
     ///
     /// # Errors
     /// The error of recv(2). A reset is an error; an orderly end is [`Read::End`].
     fn read(&self, buf: Buf) -> impl Future<Output = (io::Result<Read>, Buf)>;
 
-    /// Like [`Stream::read`], but if `alarm` rings first, the read is cancelled without losing a
-    /// byte, and the result is [`Read::Woken`].
+    /// Like [`Stream::read`]. If `alarm` rings first, the read is cancelled without losing a byte,
+    /// and the result is [`Read::Woken`].
     ///
     /// # Errors
     /// The same as for [`Stream::read`].
@@ -90,7 +92,8 @@ pub trait Stream: 'static {
         alarm: &Alarm,
     ) -> impl Future<Output = (io::Result<Read>, Buf)>;
 
-    /// Completes when a read would not wait. It holds no buffer and may be dropped at any time.
+    /// Completes when a read would not wait. The future holds no buffer and may be dropped at any
+    /// time.
     ///
     /// # Errors
     /// Only when the ring itself fails.
@@ -102,30 +105,30 @@ pub trait Stream: 'static {
     /// The error of send(2). The number of bytes written is then unknown.
     fn write_all(&self, buf: Buf) -> impl Future<Output = (io::Result<()>, Buf)>;
 
-    /// The number of bytes that writes take now without waiting, or a safe part of it. If they are
-    /// fewer than `enough_bytes`, it first waits for the peer to make space. `usize::MAX` means
-    /// that the number is not known, or that a write would fail. It holds no buffer and may be
-    /// dropped at any time.
+    /// Returns how many bytes can be written now without waiting, or a lower number that is safe.
+    /// If this is less than `enough_bytes`, first waits until the peer has read more. `usize::MAX`
+    /// means that the number is not known, or that a write would fail. The future holds no buffer
+    /// and may be dropped at any time.
     fn room(&self, enough_bytes: usize) -> impl Future<Output = usize>;
 
-    /// Checks whether the stream is still open and silent. A pooled stream must be silent.
+    /// Checks whether the stream is open and has nothing to read. A pooled stream must be so.
     fn quiet(&self) -> Quiet;
 
-    /// Closes the sending side (FIN). Reading goes on. It is async because TLS sends close_notify
-    /// first.
+    /// Closes the sending side (FIN). Reads are still possible. The method is async because TLS
+    /// sends close_notify first.
     fn shutdown_write(&self) -> impl Future<Output = ()>;
 
     /// Makes the next close a reset (RST). Without it, the peer could regard a truncated message as
     /// complete. A reset discards the [unsent](Stream::unsent_bytes) bytes.
     fn reset_on_close(&self);
 
-    /// The number of written bytes that the peer's system has not received yet. 0 if the stream is
-    /// broken, because nothing will arrive any more.
+    /// The number of written bytes that the peer's kernel has not acknowledged. 0 if the stream is
+    /// broken, because no acknowledgement will arrive any more.
     fn unsent_bytes(&self) -> usize;
 
     /// Moves bytes to `to` inside the kernel, until the source ends, `bytes_max` bytes are moved,
-    /// or an error happens. Use it for streams that carry bulk data. `moved` is called with the
-    /// length of each portion, so that the caller can count the bytes and move its deadline.
+    /// or an error happens. It is meant for streams that carry bulk data. `moved` is called with
+    /// the length of each part, so that the caller can count the bytes and move its deadline.
     ///
     /// # Errors
     /// The error of the side that failed.

@@ -1,6 +1,6 @@
 //! I/O and time: the ring, the simulated network, buffers, alarms and clocks.
 //!
-//! The modules above use [`io::Io`]. This trait has two implementations: the ring (`ring.rs`, the
+//! All other modules use [`io::Io`]. This trait has two implementations: the ring (`ring.rs`, the
 //! only file that names monoio) and the simulated network of [`sim`].
 
 pub mod alarm;
@@ -8,8 +8,8 @@ pub mod buffer;
 pub mod contained;
 pub mod core;
 pub mod datagram;
-pub mod heap;
 pub mod io;
+pub mod memory;
 pub mod own;
 pub mod raw_udp;
 #[cfg(feature = "uring")]

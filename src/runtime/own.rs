@@ -3,8 +3,8 @@
 //!
 //! All workers share one table without locks. A connection stores a fingerprint of its two
 //! addresses in the slot that its hash selects. Two connections with the same slot overwrite each
-//! other, so about one in many thousands is missed. A loop opens further connections until one of
-//! them is found.
+//! other, so one in many thousands is not recognised. A loop opens further connections until one of
+//! them is recognised.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use xxhash_rust::xxh64::Xxh64;
 
-/// The number of slots. The table has 512 KiB. The kernel maps only the pages that are used.
+/// The number of slots. The table has 512 KiB, of which the kernel maps only the used pages.
 const PLACES: usize = 1 << 16;
 
 static TABLE: LazyLock<Box<[AtomicU64]>> =
@@ -35,7 +35,7 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // If another connection has overwritten the slot, its entry stays.
+        // If another connection has overwritten the slot, the entry of that connection stays.
         place(self.0).compare_exchange(self.0.get(), 0, Ordering::Release, Ordering::Relaxed).ok();
     }
 }
@@ -50,7 +50,7 @@ fn place(print: NonZeroU64) -> &'static AtomicU64 {
     &TABLE[print.get() as usize % PLACES]
 }
 
-/// The hash of both addresses. It is never 0, because 0 means an empty slot.
+/// Returns the hash of both addresses. It is never 0, because 0 means an empty slot.
 fn fingerprint(local: SocketAddr, remote: SocketAddr) -> NonZeroU64 {
     let mut hash = Xxh64::new(0);
     for address in [local, remote] {

@@ -1,7 +1,7 @@
-//! Sends UDP from addresses of this host whose ports an application uses. The answers of captured
+//! Sends UDP from addresses of this host whose ports an application uses. The responses of captured
 //! inbound flows must come from the address to which the client sent its datagrams.
 //!
-//! No second UDP socket can have such a port, so the sender is a raw socket. It only sends.
+//! No second UDP socket can have such a port, so the sender is a raw socket, which only sends.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -13,24 +13,25 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 /// The protocol number of UDP (RFC 768).
 const UDP: u8 = 17;
 
-/// The BPF instruction that ends a filter (BPF_RET with BPF_K). Its value is the number of bytes to
-/// keep of each packet.
+/// The BPF instruction that ends a filter (BPF_RET with BPF_K). Its operand is the number of bytes
+/// to keep of each packet.
 const TAKE: u16 = 0x06;
 
-/// A raw socket.
+/// A raw socket that sends UDP datagrams with any source address of this host.
 pub struct RawUdpSender(Socket);
 
 impl RawUdpSender {
-    /// A socket for the family of `ip`. Its packets carry `mark`.
+    /// Creates a socket for the address family of `ip`. Its packets have the SO_MARK `mark`.
     ///
     /// # Errors
     /// Without CAP_NET_RAW.
     pub fn new(ip: IpAddr, mark: u32) -> io::Result<Self> {
         let family = Domain::for_address(SocketAddr::new(ip, 0));
         let socket = Socket::new(family, Type::RAW, Some(Protocol::UDP))?;
-        // The kernel would copy all UDP packets of the host to this socket. The filter drops them.
+        // The kernel would copy all UDP packets of the host to this socket. The filter drops these
+        // copies.
         socket.attach_filter(&[SockFilter::new(TAKE, 0, 0, 0)])?;
-        // If the process may not set a mark, the capture rules still recognise its traffic by its
+        // If the process may not set a mark, the capture rules still recognise its packets by their
         // user.
         socket.set_mark(mark).ok();
         socket.set_nonblocking(true)?;
@@ -45,7 +46,7 @@ impl RawUdpSender {
         let header = header(from, to, datagram)?;
         let parts = [IoSlice::new(&header), IoSlice::new(datagram)];
         let flags = MsgFlags::MSG_DONTWAIT;
-        // For a raw IPv6 socket, the port field is the protocol number; it must be 0.
+        // For a raw IPv6 socket, the port of the address is the protocol number; it must be 0.
         let address = SockaddrStorage::from(SocketAddr::new(to.ip(), 0));
         let descriptor = self.0.as_raw_fd();
         match from.ip() {
@@ -70,7 +71,7 @@ impl RawUdpSender {
     }
 }
 
-/// The UDP header: ports, length, checksum.
+/// Returns the UDP header (RFC 768): ports, length, checksum.
 fn header(from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> io::Result<[u8; 8]> {
     let len = u16::try_from(datagram.len() + 8).map_err(io::Error::other)?;
     let mut header = [0; 8];
@@ -88,7 +89,7 @@ fn header(from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> io::Result<[u8; 
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    // Zero would mean that there is no checksum.
+    // A checksum of 0 would mean that there is no checksum.
     let checksum = match !(sum as u16) {
         0 => 0xffff,
         checksum => checksum,
@@ -123,7 +124,7 @@ mod tests {
                 while sum > 0xffff {
                     sum = (sum & 0xffff) + (sum >> 16);
                 }
-                // RFC 768: the sum over everything, the checksum included, is all ones.
+                // RFC 768: the sum of all words, the checksum included, is all ones.
                 assert_eq!(sum, 0xffff, "{from} {datagram:?}");
             }
         }

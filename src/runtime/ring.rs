@@ -34,23 +34,23 @@ use super::spare::Spare;
 use crate::net::{Address, Egress};
 use crate::time::Time;
 
-/// The submission queue entries of a worker's ring.
+/// The number of submission queue entries of a worker's ring.
 pub const RING_ENTRIES: u32 = 1024;
 
-/// How many empty splice pipes a worker keeps.
+/// How many empty splice pipes a worker keeps for reuse.
 pub const PIPES_POOLED_MAX: usize = 16;
 
 /// How many bytes a splice moves before other tasks run.
 const SPLICE_STEP_BYTES: u64 = 1024 * 1024;
 
-/// With less free space in its sink than this, a splice waits.
+/// A splice waits while its sink has less free space than this.
 const SPLICE_ROOM_BYTES: usize = 16 * 1024;
 
 /// The smallest step of a splice. A send buffer may be so small that it never has
 /// [`SPLICE_ROOM_BYTES`].
 const SPLICE_STEP_MIN_BYTES: usize = 1024;
 
-/// The number of values that SO_MEMINFO gives, as in `linux/sock_diag.h`.
+/// The number of values that SO_MEMINFO returns, as in `linux/sock_diag.h`.
 const MEMINFO_VALUES: usize = 9;
 
 /// The kernel interface of the workers.
@@ -65,11 +65,12 @@ pub enum Driver {
     Epoll,
 }
 
-/// Runs `main` on a runtime of this thread until it completes. `began` is the time zero of the
-/// worker's clock. `main` gets the worker's [`RingIo`], which names the driver in use.
+/// Runs `main` on a runtime of this thread until it completes. `began` is the zero of the worker's
+/// clock. `main` gets the worker's [`RingIo`], which has the name of the driver in use.
 ///
 /// # Errors
-/// When no runtime can be made: [`Driver::IoUring`] is refused, or there are no descriptors left.
+/// When no runtime can be created: io_uring is refused with [`Driver::IoUring`], or there are no
+/// descriptors left.
 pub fn run<F, M>(driver: Driver, began: Instant, main: M) -> io::Result<()>
 where
     F: Future<Output = ()> + 'static,
@@ -94,8 +95,8 @@ where
 
 type RingRuntime = monoio::Runtime<TimeDriver<IoUringDriver>>;
 
-/// The best ring that this kernel supports. Deferred task work needs Linux 6.1; a single issuer
-/// needs 6.0.
+/// Creates the best ring that this kernel supports. Deferred task work needs Linux 6.1; a single
+/// issuer needs 6.0.
 fn build_ring() -> io::Result<RingRuntime> {
     let mut deferred = io_uring::IoUring::builder();
     deferred.setup_single_issuer().setup_defer_taskrun();
@@ -111,7 +112,7 @@ fn build_ring() -> io::Result<RingRuntime> {
     build(deferred).or_else(|_| build(cooperative)).or_else(|_| build(io_uring::IoUring::builder()))
 }
 
-/// One worker's access to the outside world.
+/// The I/O interface of one worker, on the ring.
 #[derive(Clone)]
 pub struct RingIo(Rc<RingState>);
 
@@ -124,7 +125,7 @@ struct RingState {
     buffers: BufferPool,
     alarms: Alarms,
     pipes: Spare<Pipe>,
-    /// Unused handles for cancelling reads, kept for reuse.
+    /// Handles for cancelling reads, kept for reuse.
     cancellers: Spare<Canceller>,
 }
 
@@ -145,20 +146,21 @@ impl RingIo {
         io
     }
 
-    /// `io_uring` or `epoll`.
+    /// The name of the driver: `io_uring` or `epoll`.
     pub fn driver_name(&self) -> &'static str {
         if self.0.epoll { "epoll" } else { "io_uring" }
     }
 
-    /// The reason why the kernel refused io_uring. `None` if it did not, or after the first call.
+    /// Takes the reason why the kernel refused io_uring. `None` if it did not, or after the first
+    /// call.
     pub fn take_refusal(&self) -> Option<io::Error> {
         self.0.refused.take()
     }
 
-    /// Makes a stream from a connected, blocking socket, as accept(2) returns it.
+    /// Creates a stream from a connected, blocking socket, as accept(2) returns it.
     ///
     /// # Errors
-    /// When it cannot be registered with the driver.
+    /// When the socket cannot be registered with the driver.
     pub fn accepted(&self, descriptor: OwnedFd) -> io::Result<RingStream> {
         if self.0.epoll {
             socket::set_nonblocking(&descriptor, true)?;
@@ -166,11 +168,11 @@ impl RingIo {
         self.wrap(descriptor)
     }
 
-    /// Makes a stream from a nonblocking socket that is only used to wait for readiness: a listener
-    /// or a wake-up socket.
+    /// Creates a stream from a socket that is only used to wait for readiness: a listener or a
+    /// wake-up socket. Makes the socket nonblocking.
     ///
     /// # Errors
-    /// When it cannot be registered with the driver.
+    /// When the socket cannot be registered with the driver.
     pub fn readiness(&self, descriptor: OwnedFd) -> io::Result<RingStream> {
         socket::set_nonblocking(&descriptor, true)?;
         self.wrap(descriptor)
@@ -244,13 +246,14 @@ impl Io for RingIo {
     }
 }
 
-/// A TCP or Unix-domain socket on the ring. The operations are the same for both.
+/// A TCP or Unix-domain socket on the ring. Its operations are the same for both kinds.
 pub struct RingStream {
     stream: UnsafeCell<TcpStream>,
     io: RingIo,
     /// The number of running splices in both directions. The socket is nonblocking during them.
     splicing: Cell<u32>,
-    /// The entry in the table of own connections, if traffic is captured.
+    /// The entry in the table of connections that this process opened. `None` if no traffic is
+    /// captured.
     own: Option<Own>,
 }
 
@@ -282,7 +285,8 @@ impl RingStream {
     }
 
     /// Half of the free space of the send buffer, or `usize::MAX` when it is not known. The kernel
-    /// counts the memory of packets. That is up to twice their bytes, so this much surely fits.
+    /// counts the memory of packets, which is up to twice their bytes. So this many bytes certainly
+    /// fit.
     fn free_bytes(&self) -> usize {
         let mut info = [0_u32; MEMINFO_VALUES];
         let mut len = size_of_val(&info) as libc::socklen_t;
@@ -312,7 +316,7 @@ impl RingStream {
         while left > 0 {
             let mut room = to.free_bytes();
             if room < SPLICE_ROOM_BYTES {
-                // A full pipe would hold memory while the sink is slow, and an empty one a little.
+                // A pipe holds memory even when it is empty, so return it while the sink is slow.
                 self.io.put_pipe(pipe.take());
                 room = to.room(SPLICE_ROOM_BYTES).await.max(SPLICE_STEP_MIN_BYTES);
                 since_pause = 0;
@@ -348,14 +352,14 @@ impl RingStream {
             }
             if left > 0 && since_pause > SPLICE_STEP_BYTES {
                 since_pause = 0;
-                // Waiting through the ring lets the completions of other tasks run first.
+                // Waiting on the ring lets other tasks run first.
                 self.readable().await.map_err(SpliceError::Source)?;
             }
         }
         Ok(Spliced::Limit)
     }
 
-    /// Makes the socket nonblocking until the result is dropped.
+    /// Makes the socket nonblocking until the returned value is dropped.
     fn begin_splice(&self) -> io::Result<Splicing<'_>> {
         if self.splicing.get() == 0 && !self.io.0.epoll {
             socket::set_nonblocking(self, true)?;
@@ -447,8 +451,8 @@ impl Stream for RingStream {
         if free_bytes >= enough_bytes {
             return free_bytes;
         }
-        // The kernel calls a socket writable again when a good part of its buffer is free. If the
-        // wait fails, the next write tells why.
+        // The kernel reports a socket as writable when about a third of its buffer is free. If the
+        // wait fails, the next write returns the error.
         self.writable().await.ok();
         self.free_bytes()
     }

@@ -1,4 +1,4 @@
-//! System calls on sockets that do not block: options, state, addresses, nonblocking splices.
+//! System calls on sockets that never wait: options, state, addresses, nonblocking splices.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,15 +18,16 @@ use crate::net::{Address, Egress, TcpLiveness};
 /// The size of a splice pipe, if `/proc/sys/fs/pipe-max-size` allows it.
 pub const PIPE_BYTES: usize = 256 * 1024;
 
-/// Local ports for connections that the proxy opens with a client's source address. The client's
-/// own system uses higher ports by default, and most servers listen on lower ports. If the client
-/// used the same port as the proxy, the kernel could not tell their connections apart.
+/// Local ports for connections that the proxy opens with a client's source address. The kernel of
+/// the client uses higher ports by default, and most servers listen on lower ports. If the client
+/// used the same port as the proxy, this host could not distinguish their connections.
 const BORROWED_PORTS: RangeInclusive<u16> = 16384..=32767;
 
 /// How many of [`BORROWED_PORTS`] are tried before the kernel chooses a port.
 const BORROWED_PORTS_TRIED: u32 = 8;
 
-/// Checks the socket without reading from it. poll(2) takes no lock on the socket; a peek does.
+/// Checks the state of the socket without reading. poll(2) takes no lock on the socket; a peek
+/// does.
 pub fn quiet(socket: impl AsFd) -> Quiet {
     let ended = PollFlags::from_bits_retain(libc::POLLRDHUP);
     let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLIN | ended)];
@@ -35,7 +36,7 @@ pub fn quiet(socket: impl AsFd) -> Quiet {
         Ok(_) => match polled[0].revents() {
             Some(PollFlags::POLLIN) => Quiet::Data,
             Some(_) => Quiet::Closed,
-            // nix does not know POLLRDHUP, and gives no events at all with it.
+            // nix does not know POLLRDHUP, and returns no events at all if it is set.
             None if is_broken(&socket) => Quiet::Closed,
             None => Quiet::Ended,
         },
@@ -43,13 +44,14 @@ pub fn quiet(socket: impl AsFd) -> Quiet {
     }
 }
 
-/// Whether both directions of the socket are over: after a reset, or after the ends of both sides.
+/// Whether both directions of the socket are closed: after a reset, or after FIN in both
+/// directions.
 pub fn is_broken(socket: impl AsFd) -> bool {
     let mut polled = [PollFd::new(socket.as_fd(), PollFlags::empty())];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|events| events > 0)
 }
 
-/// Starts to connect, with the mark and the source address of `egress`. Does not wait. TCP sockets
+/// Starts a connection with the mark and the source address of `egress`. Does not wait. TCP sockets
 /// get TCP_NODELAY.
 ///
 /// # Errors
@@ -85,22 +87,22 @@ pub fn start_connect(to: &Address, egress: Egress) -> io::Result<Socket> {
     begin(socket, &address.into())
 }
 
-/// A socket for a connection to `address`, with TCP_NODELAY.
+/// Creates a socket for a connection to `address`, with TCP_NODELAY.
 fn tcp(address: SocketAddr, liveness: TcpLiveness) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_tcp_nodelay(true)?;
     if liveness != TcpLiveness::default() {
-        // A kernel that refuses the options notices a dead endpoint later.
+        // If the kernel refuses the options, it detects a dead endpoint later.
         set_liveness(&socket, liveness).ok();
     }
     Ok(socket)
 }
 
-/// Sets the keep-alive and the user timeout of a socket. Sockets accepted from a listening socket
-/// inherit them.
+/// Sets the TCP keep-alive and the user timeout of a socket. Sockets that are accepted from a
+/// listening socket inherit them.
 ///
 /// # Errors
-/// When it is no TCP socket.
+/// When the socket is not a TCP socket.
 pub fn set_liveness(socket: impl AsFd, liveness: TcpLiveness) -> io::Result<()> {
     let socket = SockRef::from(&socket);
     match liveness.keepalive {
@@ -124,7 +126,7 @@ fn begin(socket: Socket, address: &SockAddr) -> io::Result<Socket> {
     }
 }
 
-/// Sets the mark and the source address of a socket before it connects.
+/// Sets the mark and the source address of `egress` on a socket before it connects.
 ///
 /// # Errors
 /// Without CAP_NET_ADMIN, if the source is not an address of this host.
@@ -132,14 +134,14 @@ pub fn leave_by(socket: &Socket, egress: Egress) -> io::Result<()> {
     set_mark(socket, egress.mark);
     let Some(source) = egress.source else { return Ok(()) };
     set_transparent(socket, source)?;
-    // The kernel then chooses the port at connect(2). So one port serves several destinations.
+    // The kernel then chooses the port at connect(2), so one port can serve several destinations.
     setsockopt(socket, sockopt::IpBindAddressNoPort, &true).ok();
     socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))
 }
 
 fn set_mark(socket: &Socket, mark: u32) {
     if mark != 0 {
-        // If the process may not set a mark, the capture rules still recognise its traffic by its
+        // If the process may not set a mark, the capture rules still recognise its packets by their
         // user.
         socket.set_mark(mark).ok();
     }
@@ -156,9 +158,9 @@ pub fn set_transparent(socket: &Socket, ip: IpAddr) -> io::Result<()> {
     }
 }
 
-/// The original destination of a connection captured by a listener on `port`. Returns `None` when
-/// it is unknown. A connection that REDIRECT sent to a TPROXY listener has the listener's own port
-/// as its local port.
+/// Returns the original destination of a connection captured by a listener on `port`. `None` when
+/// it is not known. If a TPROXY listener gets a connection by REDIRECT, the local port of the
+/// connection is `port`.
 pub fn original_destination(
     socket: impl AsFd,
     intercept: Intercept,
@@ -186,7 +188,7 @@ pub fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || socket.is_ok_and(|socket| socket.bind(&SockAddr::from(address)).is_ok())
 }
 
-/// Accepts the next connection of a nonblocking listening socket. The socket is close-on-exec.
+/// Accepts the next connection of a nonblocking listening socket. The new socket is close-on-exec.
 ///
 /// # Errors
 /// `WouldBlock` when there is none; EMFILE and similar errors when the process is at a limit.
@@ -196,8 +198,8 @@ pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> 
 }
 
 /// Makes a listening TCP socket ignore new connections. Connections in its queue stay there, and
-/// handshakes that have begun go on. A client that begins now repeats its SYN after a second, and
-/// is refused then if the socket is closed.
+/// handshakes that have begun continue. A client that connects now repeats its SYN after a second.
+/// If the socket is closed by then, the client is refused.
 ///
 /// # Errors
 /// When the kernel does not allow the filter.
@@ -250,7 +252,7 @@ pub fn set_nonblocking(socket: impl AsFd, nonblocking: bool) -> io::Result<()> {
     SockRef::from(&socket).set_nonblocking(nonblocking)
 }
 
-/// A pipe for splicing, and the number of bytes in it.
+/// A pipe for splice(2), and the number of bytes in the pipe.
 #[derive(Debug)]
 pub struct Pipe {
     read: OwnedFd,
@@ -259,10 +261,10 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// A new, empty pipe.
+    /// Creates an empty pipe.
     ///
     /// # Errors
-    /// When the process is out of descriptors.
+    /// When the process has no descriptors left.
     pub fn new() -> io::Result<Self> {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         // A smaller pipe works too, with more steps.
@@ -275,7 +277,8 @@ impl Pipe {
         self.filled_bytes
     }
 
-    /// Moves up to `bytes_max` bytes from a nonblocking socket into the pipe. Zero means the end.
+    /// Moves up to `bytes_max` bytes from a nonblocking socket into the pipe. Returns 0 at the end
+    /// of the stream.
     ///
     /// # Errors
     /// `WouldBlock` when there are no bytes or the pipe is full.

@@ -2,17 +2,18 @@
 
 use std::cell::{Cell, RefCell};
 
-/// A stock of spare values. It is last in, first out, so the next value is likely in the CPU cache.
+/// A stock of values for reuse. It is last in, first out, so the next value is likely in the CPU
+/// cache.
 pub struct Spare<T> {
     free: RefCell<Vec<T>>,
     max: usize,
-    /// The lowest number of values in stock since the last [`Spare::trim`]. These values were not
-    /// needed.
+    /// The lowest number of values in stock since the last [`Spare::trim`]. This many values were
+    /// not needed.
     unneeded: Cell<usize>,
 }
 
 impl<T> Spare<T> {
-    /// An empty stock that keeps at most `max` values.
+    /// Creates an empty stock that keeps at most `max` values.
     pub const fn new(max: usize) -> Self {
         Self { free: RefCell::new(Vec::new()), max, unneeded: Cell::new(0) }
     }
@@ -25,7 +26,7 @@ impl<T> Spare<T> {
         taken
     }
 
-    /// Keeps `thing` for reuse, unless the stock is full.
+    /// Keeps `thing` for reuse. Drops it if the stock is full.
     pub fn put(&self, thing: T) {
         let mut free = self.free.borrow_mut();
         if free.len() < self.max {

@@ -9,6 +9,7 @@ use super::outgoing::Outgoing;
 use super::pace::Pace;
 use super::private;
 use super::relay::{self, Passed, WaitError};
+use super::request_head::attempt_count;
 use super::send::Between;
 use super::workspace::Drafts;
 use crate::error::{Flag, Refusal};
@@ -53,6 +54,9 @@ pub enum ResponseHead {
         buf: Buf,
         /// The framing of the response.
         framing: ResponseFraming,
+        /// The trailer lines of a gRPC call that failed at once: they came with the head, and no
+        /// message before them. Only a retry policy needs them.
+        trailers: Vec<u8>,
     },
     /// The endpoint did not process the request.
     Unprocessed,
@@ -91,12 +95,13 @@ pub async fn response_head<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
     upstream: &Upstream<Wire<I::Stream>>,
+    between: &Between,
     streamed: bool,
 ) -> Result<ResponseHead, Failure> {
     let mut buf = exchange.downstream.worker.io.buffers().take();
     let mut interim_bytes = 0;
     loop {
-        let waits = Waits { heard: interim_bytes > 0, streamed };
+        let waits = Waits { between, heard: interim_bytes > 0, streamed };
         buf = match read_head(exchange, drafts, upstream, buf, waits).await? {
             HeadRead::Complete(buf) => buf,
             HeadRead::Unprocessed => return Ok(ResponseHead::Unprocessed),
@@ -107,16 +112,36 @@ pub async fn response_head<I: Io>(
             .map_err(Failure::Refused)?;
         let (status, head_end) = (drafts.response.status, head_end(drafts));
         if framing.body == (Body::Stream { length: Some(0) }) {
-            buf = await_end(exchange, upstream, buf, head_end).await?;
+            buf = await_end(exchange, upstream, between, buf, head_end).await?;
         }
         if status >= 200 || framing.switches {
-            return Ok(ResponseHead::Complete { buf, framing });
+            let trailers = match buf.window().end == head_end {
+                true => early_trailers(exchange, upstream),
+                false => Vec::new(),
+            };
+            return Ok(ResponseHead::Complete { buf, framing, trailers });
         }
         interim_bytes += drafts.response.len as u64;
         if interim_bytes > interim_bytes_max(exchange) {
             return Err(Failure::Refused(Refusal::upstream("too many interim responses")));
         }
         buf = pass_interim(exchange, drafts, buf).await?;
+    }
+}
+
+/// The trailer lines of a response without a body, if a retry policy may need them. There is no
+/// wait for them: the client of a stream may need the head before it sends more.
+fn early_trailers<I: Io>(
+    exchange: &Exchange<'_, I>,
+    upstream: &Upstream<Wire<I::Stream>>,
+) -> Vec<u8> {
+    match &upstream.stream {
+        Wire::Endpoint(stream)
+            if exchange.kind.is_some() && exchange.plan.retries().is_some() && stream.ended() =>
+        {
+            stream.trailers()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -143,7 +168,10 @@ pub async fn relay<I: Io>(
         upstream.private.set(true);
     }
     let bridge = exchange.kind.filter(|kind| is_bridged(*kind, response));
-    let replaced = bridge.map(|kind| replaced(kind, response)).unwrap_or_default();
+    let mut replaced = bridge.map(|kind| replaced(kind, response)).unwrap_or_default();
+    if exchange.plan.retries().is_some_and(|policy| policy.attempt_count.in_response) {
+        replaced.push(attempt_count(between.number));
+    }
     if exchange.kind.is_some()
         && let Some(value) = response.value(b"grpc-status")
     {
@@ -177,7 +205,9 @@ pub async fn relay<I: Io>(
 }
 
 /// The state of an exchange before the head of the response.
-struct Waits {
+struct Waits<'a> {
+    /// The state of the attempt.
+    between: &'a Between,
     /// The endpoint has sent an interim response.
     heard: bool,
     /// The rest of the request is sent meanwhile.
@@ -201,10 +231,10 @@ async fn read_head<I: Io>(
     drafts: &mut Drafts,
     upstream: &Upstream<Wire<I::Stream>>,
     mut buf: Buf,
-    Waits { mut heard, streamed }: Waits,
+    Waits { between, mut heard, streamed }: Waits<'_>,
 ) -> Result<HeadRead, Failure> {
     if let Wire::Endpoint(stream) = &upstream.stream {
-        return read_stream_head(exchange, drafts, upstream, stream, buf).await;
+        return read_stream_head(exchange, drafts, (upstream, stream), between, buf).await;
     }
     let limits = &exchange.plan.terms.limits.message;
     loop {
@@ -230,9 +260,12 @@ async fn read_head<I: Io>(
         let (read, back) = match may_be_long && buf.is_empty() {
             true => {
                 let read = pace.read(&exchange.downstream.worker.io, &upstream.stream, buf);
-                Box::pin(await_response(exchange, upstream, pin!(read))).await?
+                Box::pin(await_response(exchange, upstream, between, pin!(read))).await?
             }
-            false => await_response(exchange, upstream, pin!(upstream.stream.read(buf))).await?,
+            false => {
+                let read = pin!(upstream.stream.read(buf));
+                await_response(exchange, upstream, between, read).await?
+            }
         };
         buf = back;
         match read {
@@ -251,8 +284,8 @@ async fn read_head<I: Io>(
 async fn read_stream_head<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
-    upstream: &Upstream<Wire<I::Stream>>,
-    stream: &EndpointStream,
+    (upstream, stream): (&Upstream<Wire<I::Stream>>, &EndpointStream),
+    between: &Between,
     buf: Buf,
 ) -> Result<HeadRead, Failure> {
     debug_assert!(buf.is_empty(), "nothing follows an interim head of HTTP/2");
@@ -263,7 +296,7 @@ async fn read_stream_head<I: Io>(
         buf
     };
     let read = pin!(stream.response(&mut drafts.response, take));
-    match await_response(exchange, upstream, read).await? {
+    match await_response(exchange, upstream, between, read).await? {
         Ok(buf) => Ok(HeadRead::Complete(buf)),
         Err(Gone::Unprocessed) => Ok(HeadRead::Unprocessed),
         Err(Gone::Silent) => Ok(HeadRead::Silence),
@@ -276,12 +309,13 @@ async fn read_stream_head<I: Io>(
 async fn await_end<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
+    between: &Between,
     mut buf: Buf,
     head_end: usize,
 ) -> Result<Buf, Failure> {
     while buf.window().end == head_end && !upstream.stream.ended() {
         let reading = pin!(upstream.stream.read(buf));
-        let (read, back) = await_response(exchange, upstream, reading).await?;
+        let (read, back) = await_response(exchange, upstream, between, reading).await?;
         buf = back;
         match read {
             Ok(_) => {}
@@ -303,20 +337,28 @@ async fn await_end<I: Io>(
 async fn await_response<I: Io, T>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
-    read: Pin<&mut impl Future<Output = T>>,
+    between: &Between,
+    mut read: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Failure> {
     let (began, deadline) = (exchange.record.began, exchange.plan.deadline);
-    let until = deadline.min(exchange.try_deadline.get());
-    match relay::await_endpoint(exchange, &upstream.alarm, began, until, read).await {
-        Ok(read) => Ok(read),
-        Err(WaitError::Late) if until < deadline => Err(Failure::Refused(TRY_TIMED_OUT)),
-        Err(WaitError::Late) => Err(Failure::Refused(TIMED_OUT)),
-        Err(WaitError::ClientLeft) => {
-            exchange.record.set_flag(
-                Flag::DownstreamConnectionTermination,
-                "the client left before the endpoint answered",
-            );
-            Err(Failure::Broken)
+    loop {
+        let of_try = between.try_deadline.get();
+        let until = deadline.min(of_try);
+        match relay::await_endpoint(exchange, &upstream.alarm, began, until, read.as_mut()).await {
+            Ok(read) => return Ok(read),
+            // The proxy itself has slowed the upload meanwhile.
+            Err(WaitError::Late) if of_try < between.try_deadline.get() && until < deadline => {}
+            Err(WaitError::Late) if until < deadline => {
+                return Err(Failure::Refused(TRY_TIMED_OUT));
+            }
+            Err(WaitError::Late) => return Err(Failure::Refused(TIMED_OUT)),
+            Err(WaitError::ClientLeft) => {
+                exchange.record.set_flag(
+                    Flag::DownstreamConnectionTermination,
+                    "the client left before the endpoint answered",
+                );
+                return Err(Failure::Broken);
+            }
         }
     }
 }

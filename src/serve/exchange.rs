@@ -9,7 +9,6 @@
 //! send the request again, too. An error before the connection to the endpoint is a [`Refusal`]; a
 //! later error is a `Failure`.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use super::breaker;
@@ -64,8 +63,6 @@ pub struct Exchange<'a, I: Io> {
     pub method: Method,
     /// The kind of gRPC call. `None` means that the request is no gRPC call.
     pub kind: Option<Kind>,
-    /// The deadline for the head of the response in the current attempt.
-    pub try_deadline: Cell<Time>,
 }
 
 impl<'a, I: Io> Exchange<'a, I> {
@@ -113,16 +110,8 @@ pub async fn exchange<I: Io>(
             Box::pin(answer).await
         }
         Planned::Forward(framing, plan, kind) => {
-            let try_deadline = Cell::new(Time::NEVER);
-            let exchange = Exchange {
-                downstream,
-                plan: &plan,
-                record: &record,
-                framing,
-                method,
-                kind,
-                try_deadline,
-            };
+            let exchange =
+                Exchange { downstream, plan: &plan, record: &record, framing, method, kind };
             match forward(&exchange, workspace, buf).await {
                 Forwarded::Over(after) => after,
                 Forwarded::Switched(switched) => {
@@ -195,7 +184,7 @@ fn plan_of<I: Io>(
         Err(refusal) => return Planned::Refused(framing, refusal),
     };
     let kind = plan::kind_for(record, service);
-    let asked = kind.and_then(|_| request.value(b"grpc-timeout")).and_then(grpc::parse_timeout);
+    let asked = plan::asked_timeout(request, kind);
     let fault = rule.fault.as_ref().and_then(|fault| {
         let mut random = downstream.worker.random.borrow_mut();
         fault.decide(request, || random.u32(..Chance::PARTS))

@@ -229,6 +229,7 @@ impl<I: Io> MirroredRequest<I> {
             left: self.kind.map(|_| deadline.since(self.worker.io.now())),
             token_field: self.token.as_ref().and_then(|token| token.provider.field_to_drop()),
             request_id: self.request_id.as_ref(),
+            attempt: None,
             mirror: Some(&self.mirror),
         }
     }

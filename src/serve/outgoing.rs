@@ -97,18 +97,20 @@ impl<'x, I: Io> Outgoing<'x, I> {
         }
     }
 
-    /// Starts to send the request: puts its head into `drafts`, and returns all bytes of its body
-    /// that are at hand, in the client's framing. `None` after [`Outgoing::release`].
+    /// Starts attempt `number` to send the request: puts its head into `drafts`, and returns all
+    /// bytes of its body that are at hand, in the client's framing. `None` after
+    /// [`Outgoing::release`].
     pub fn begin(
         &self,
         exchange: &Exchange<'_, I>,
         drafts: &mut Drafts,
         upstream: &Upstream<Wire<I::Stream>>,
+        number: u32,
     ) -> Option<Buf> {
         let (head, buf) = (self.head.borrow(), self.buf.borrow());
         let buf = buf.as_ref()?;
         let request = head.view(buf.block());
-        let changes = HeadChanges::of(exchange, self.request_id.as_ref());
+        let changes = HeadChanges::of(exchange, self.request_id.as_ref(), number);
         put_head(&changes, upstream, &mut drafts.scratch, request);
         if private::is_asked_for(request) {
             upstream.private.set(true);

@@ -11,7 +11,7 @@ use super::record::ExchangeRecord;
 use crate::cluster::Protocol;
 use crate::decision::UNKNOWN;
 use crate::error::Refusal;
-use crate::grpc::Kind;
+use crate::grpc::{self, Kind};
 use crate::jwt::Accepted;
 use crate::mesh::OriginalTarget;
 use crate::message::HeadView;
@@ -65,6 +65,16 @@ impl<I: Io> Plan<I> {
 pub fn kind_for<I: Io>(record: &ExchangeRecord<I>, service: &LocalService<I>) -> Option<Kind> {
     let is_call = |kind: &Kind| !kind.is_web() || service.config.protocol == Protocol::Grpc;
     record.kind().filter(is_call)
+}
+
+/// The time limit that the client asks for. It may only be shorter than the configured one.
+/// `x-envoy-upstream-rq-timeout-ms: 0` asks for no limit, and means nothing here.
+pub fn asked_timeout(request: HeadView<'_>, kind: Option<Kind>) -> Option<Duration> {
+    let call = kind.and_then(|_| request.value(b"grpc-timeout")).and_then(grpc::parse_timeout);
+    let ms = request.value(b"x-envoy-upstream-rq-timeout-ms");
+    let ms = ms.and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
+    let plain = ms.filter(|&ms| ms > 0).map(Duration::from_millis);
+    call.into_iter().chain(plain).min()
 }
 
 /// The original destination of a captured connection.

@@ -36,13 +36,19 @@ pub struct HeadChanges<'a> {
     pub token_field: Option<&'a str>,
     /// The request id that the proxy made.
     pub request_id: Option<&'a RequestId>,
+    /// The number of the attempt, if the endpoint gets it.
+    pub attempt: Option<u32>,
     /// The mirror, if this is a mirrored request.
     pub mirror: Option<&'a Mirror>,
 }
 
 impl<'a> HeadChanges<'a> {
-    /// The changes for the request of `exchange`.
-    pub fn of<I: Io>(exchange: &'a Exchange<'_, I>, request_id: Option<&'a RequestId>) -> Self {
+    /// The changes for attempt `number` to send the request of `exchange`.
+    pub fn of<I: Io>(
+        exchange: &'a Exchange<'_, I>,
+        request_id: Option<&'a RequestId>,
+        number: u32,
+    ) -> Self {
         let (downstream, plan) = (exchange.downstream, exchange.plan);
         let limited = exchange.kind.is_some() && plan.deadline != Time::NEVER;
         Self {
@@ -54,6 +60,7 @@ impl<'a> HeadChanges<'a> {
             left: limited.then(|| plan.deadline.since(downstream.worker.io.now())),
             token_field: plan.token_field(),
             request_id,
+            attempt: plan.retries().filter(|it| it.attempt_count.in_request).map(|_| number),
             mirror: None,
         }
     }
@@ -70,7 +77,9 @@ pub fn put_head<S: Stream>(
     let mut target = Vec::new();
     let rewrite = rule.rewrite.as_ref();
     let rewritten = rewrite.is_some_and(|rewrite| rewrite.target(rule, request, &mut target));
-    let replaced = changes.kind.map(|kind| replaced(changes, kind, request)).unwrap_or_default();
+    let mut replaced =
+        changes.kind.map(|kind| replaced(changes, kind, request)).unwrap_or_default();
+    replaced.extend(changes.attempt.map(attempt_count));
     // An HTTP/1.0 request may have no host, but the request to the endpoint needs one (RFC 9112
     // 3.2).
     let address =
@@ -95,6 +104,11 @@ pub fn put_head<S: Stream>(
     };
     let write = |out: &mut dyn Sink| encode::request(out, request, changes.framing, &edits);
     upstream.stream.put_head(scratch, write);
+}
+
+/// The field with the number of an attempt.
+pub fn attempt_count(number: u32) -> Replaced {
+    ("x-envoy-attempt-count", Some(number.to_string().into_bytes()))
 }
 
 /// The host of a request without one: the address of the endpoint.

@@ -11,7 +11,7 @@ use super::outgoing::Outgoing;
 use super::send::Between;
 use super::workspace::Drafts;
 use crate::error::{Flag, Refusal};
-use crate::grpc::Code;
+use crate::grpc::{self, Code};
 use crate::message::HeadView;
 use crate::resilience::{Asked, Failed, Repeatable, Response, Slot};
 use crate::runtime::buffer::Buf;
@@ -28,6 +28,13 @@ pub struct Tries {
     slot: OnceCell<Option<Slot>>,
 }
 
+impl Tries {
+    /// The number of the next attempt, from 1.
+    pub fn number(&self) -> u32 {
+        self.retries + self.repeats as u32 + 1
+    }
+}
+
 /// How the request is sent again.
 pub enum Again {
     /// At once, on a new connection.
@@ -36,52 +43,51 @@ pub enum Again {
     Retry(Duration),
 }
 
-/// The facts about an attempt, for the decision on a retry.
-pub struct Tried<'a, 'x, I: Io> {
-    /// The attempts before it.
-    pub tries: &'a Tries,
-    /// The request.
-    pub outgoing: &'a Outgoing<'x, I>,
-    /// Whether the whole request was sent.
-    pub sent: bool,
-    /// Whether the whole request is at hand.
-    pub replayable: bool,
+/// The end of an attempt that ended with `head`, for the verdict and for the policy. Returns `None`
+/// if the client must get the failure in `head`.
+pub fn ended<I: Io>(
+    exchange: &Exchange<'_, I>,
+    drafts: &Drafts,
+    head: &Result<ResponseHead, Failure>,
+    between: &Between,
+) -> Option<Failed> {
+    let reset = Failed::Reset { sent: between.uploaded.get() && !between.broken.get() };
+    Some(match head {
+        Ok(ResponseHead::Complete { buf, trailers, .. }) => {
+            let response = drafts.response.view(buf.block());
+            // Without a policy, the status alone is enough.
+            Failed::Response(match exchange.plan.retries() {
+                Some(_) => facts(response, trailers),
+                None => Response { status: response.head.status, ..Response::default() },
+            })
+        }
+        Ok(ResponseHead::Unprocessed) => Failed::Unprocessed,
+        Ok(ResponseHead::Silence) => reset,
+        Err(Failure::Refused(download::TRY_TIMED_OUT)) => Failed::Timeout,
+        Err(Failure::Refused(refusal)) if refusal.flag == Flag::UpstreamConnectionTermination => {
+            reset
+        }
+        Err(_) => return None,
+    })
 }
 
-impl<'a, 'x, I: Io> Tried<'a, 'x, I> {
-    /// An attempt to send `outgoing`, after `tries`.
-    pub fn new(tries: &'a Tries, outgoing: &'a Outgoing<'x, I>, between: &Between) -> Self {
-        let sent = between.uploaded.get() && !between.broken.get();
-        Self { tries, outgoing, sent, replayable: between.replayable.get() }
-    }
-}
-
-/// Decides whether the policy sends a request again after an attempt that ended with `head`.
-/// Returns the wait before the next attempt.
+/// Decides whether the policy sends a request again after an attempt that has `failed` and ended
+/// with `head`. Returns the wait before the next attempt.
 pub fn after_head<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &Drafts,
     head: &Result<ResponseHead, Failure>,
-    tried: &Tried<'_, '_, I>,
+    failed: Failed,
+    (tries, outgoing, between): (&Tries, &Outgoing<'_, I>, &Between),
 ) -> Option<Duration> {
     exchange.plan.retries()?;
-    let sent = tried.sent;
-    let (failed, asked) = match head {
-        Ok(ResponseHead::Complete { buf, .. }) => {
-            let response = drafts.response.view(buf.block());
-            (Failed::Response(facts(response)), asked(response))
+    let asked = match head {
+        Ok(ResponseHead::Complete { buf, trailers, .. }) => {
+            asked(drafts.response.view(buf.block()), trailers)
         }
-        Ok(ResponseHead::Unprocessed) => (Failed::Unprocessed, None),
-        Ok(ResponseHead::Silence) => (Failed::Reset { sent }, None),
-        Err(Failure::Refused(refusal)) if *refusal == download::TRY_TIMED_OUT => {
-            (Failed::Timeout, None)
-        }
-        Err(Failure::Refused(refusal)) if refusal.flag == Flag::UpstreamConnectionTermination => {
-            (Failed::Reset { sent }, None)
-        }
-        Err(_) => return None,
+        _ => None,
     };
-    tried.replayable.then(|| decide(exchange, tried.tries, tried.outgoing, failed, asked))?
+    between.replayable.get().then(|| decide(exchange, tries, outgoing, failed, asked))?
 }
 
 /// Decides whether the policy sends a request again after no connection was available because of
@@ -144,30 +150,35 @@ fn decide<I: Io>(
 /// add to the load.
 const OVERLOADED_FIELDS: [&[u8]; 2] = [b"x-ringway-overloaded", b"x-envoy-overloaded"];
 
-fn facts(response: HeadView<'_>) -> Response {
+/// The wait that a gRPC service asks for (gRFC A6).
+const PUSHBACK: &[u8] = b"grpc-retry-pushback-ms";
+
+fn facts(response: HeadView<'_>, trailers: &[u8]) -> Response {
     Response {
         status: response.head.status,
-        code: code(response),
+        code: code(response, trailers),
         ratelimited: response.value(b"x-envoy-ratelimited").is_some(),
     }
 }
 
-/// The code of a gRPC call whose response consists of it alone. A code beside a body may be
-/// anything; such a call ends with its trailers.
-pub fn code(response: HeadView<'_>) -> Option<Code> {
-    response.value(b"grpc-status").filter(|_| response.head.ends).map(Code::from_value)
+/// The code of a gRPC call whose response consists of it alone: in the head, or in the `trailers`
+/// that came with it. A code beside a body may be anything; such a call ends with its trailers.
+fn code(response: HeadView<'_>, trailers: &[u8]) -> Option<Code> {
+    let in_head = response.value(b"grpc-status").filter(|_| response.head.ends);
+    in_head.map(Code::from_value).or_else(|| Code::from_trailers(trailers))
 }
 
-fn asked(response: HeadView<'_>) -> Option<Asked> {
+fn asked(response: HeadView<'_>, trailers: &[u8]) -> Option<Asked> {
     let is_overloaded = |name: &&[u8]| response.value(name).is_some();
     if OVERLOADED_FIELDS.iter().any(is_overloaded) {
         return Some(Asked::Never);
     }
-    let pushback = response.value(b"grpc-retry-pushback-ms").map(Asked::from_pushback);
+    let pushback = response.value(PUSHBACK).or_else(|| grpc::trailer(trailers, PUSHBACK));
+    let pushback = pushback.map(Asked::from_pushback);
     pushback.or_else(|| response.value(b"retry-after").and_then(Asked::from_retry_after))
 }
 
-/// Waits before the next attempt.
+/// Waits because of a limit on bytes.
 pub async fn pause<I: Io>(exchange: &Exchange<'_, I>, wait: Duration) {
     let io = &exchange.downstream.worker.io;
     let alarm = io.alarms().alarm();

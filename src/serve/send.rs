@@ -16,11 +16,11 @@ use super::exchange::Exchange;
 use super::fault;
 use super::outgoing::Outgoing;
 use super::relay;
-use super::retry::{self, Again, Tried, Tries};
+use super::retry::{self, Again, Tries};
 use super::upload::{self, UploadEnd};
 use super::workspace::Drafts;
 use crate::error::{Flag, Refusal};
-use crate::resilience::{Circumstances, Heard, Verdict, verdict};
+use crate::resilience::{Circumstances, Failed, Response, Verdict, verdict};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
 use crate::time::Time;
@@ -78,7 +78,10 @@ pub async fn send<I: Io>(
             Again::Retry(wait) => {
                 tries.retries += 1;
                 choice.failed.extend(tried);
-                Box::pin(retry::pause(exchange, wait)).await;
+                let end = exchange.downstream.worker.io.now() + wait;
+                let left = "the client left while its request waited for a retry";
+                // A wait that would end after the deadline was refused before.
+                let _in_time = Box::pin(relay::wait_until(exchange, end, left)).await?;
             }
         }
     }
@@ -122,7 +125,11 @@ fn conclude<I: Io>(
     match carried {
         Ok(Carried::Downloaded(Downloaded::Done { keep, reusable })) => {
             exchange.record.ended(now);
-            let (status, code) = (exchange.record.status(), exchange.record.code());
+            // A stream may last until its deadline. This says nothing about an endpoint that has
+            // begun to answer, as in Envoy.
+            let is_in_time = now < exchange.plan.deadline;
+            let code = exchange.record.code().filter(|_| is_in_time);
+            let status = exchange.record.status();
             attempt.finish(now, Outcome::Answered(status, code));
             let service = &exchange.plan.service;
             match reusable {
@@ -148,9 +155,11 @@ fn conclude<I: Io>(
                 Failure::Refused(refusal) => Some(refusal.flag),
                 Failure::Late | Failure::Broken => exchange.record.flag(),
             };
-            let is_ours = flag == Some(Flag::UpstreamTimeout) && relay::is_late_by_itself(exchange);
-            // Do not count a failure of the endpoint if the client disconnected, or if the proxy
-            // slowed the exchange itself.
+            let is_late = matches!(failure, Failure::Late) && now >= exchange.plan.deadline;
+            let is_ours = flag == Some(Flag::UpstreamTimeout)
+                && (relay::is_late_by_itself(exchange) || is_late && exchange.kind.is_some());
+            // Do not count a failure of the endpoint if the client disconnected, if the proxy
+            // slowed the exchange itself, or if the deadline of a call ended its stream.
             if flag.is_some_and(Flag::blames_endpoint) && !is_ours {
                 attempt.finish(now, Outcome::Failed);
             }
@@ -176,44 +185,23 @@ async fn carry<I: Io>(
     tries: &Tries,
 ) -> Result<Carried, Failure> {
     let Exchange { downstream, plan, record, .. } = exchange;
-    let Some(portion) = outgoing.begin(exchange, drafts, upstream) else {
-        return Err(Failure::Broken); // a request without its buffer is not sent again
-    };
-    record.carried();
-    let mut body = BodyTransform::new(exchange.framing.body, upstream.stream.version())
-        .of_call(exchange.kind.map(CallBody::request));
-    let taken = body.take(portion, outgoing.trailers(), &plan.terms.limits.message);
-    let (portion, taken) = taken.map_err(Failure::Refused)?;
-    record.set_request_messages(body.messages());
+    let between = Between::begin(exchange, tries.number());
+    let mut body = body_for(exchange, upstream);
     let _using = downstream.using(&plan.service, upstream, record);
-    let idle_deadline = downstream.worker.io.recent() + plan.body_idle;
-    let try_timeout = plan.retries().and_then(|policy| policy.per_try_timeout);
-    let try_deadline = try_timeout.map_or(Time::NEVER, |time| downstream.worker.io.now() + time);
-    exchange.try_deadline.set(try_deadline);
-    upstream.alarm.set(plan.deadline.min(idle_deadline).min(try_deadline));
-    let end = taken.last.then(|| body.trailers());
-    let sent = {
-        let write = pin!(upstream.stream.write_message(&drafts.scratch, portion, end));
-        upstream.alarm.guard(write).await
-    };
-    let between = Between::default();
-    let Ok((sent, portion)) = sent else {
-        between.replayable.set(body.is_done());
-        let late = downstream.worker.io.now() >= try_deadline;
+    if !begin(exchange, drafts, outgoing, upstream, &between, &mut body).await? {
+        let late = downstream.worker.io.now() >= between.try_deadline.get();
         let refusal = if late { download::TRY_TIMED_OUT } else { download::TIMED_OUT };
         let head = Err(Failure::Refused(refusal));
-        let tried = Tried::new(tries, outgoing, &between);
-        return match retry::after_head(exchange, drafts, &head, &tried) {
+        let wait = retry::ended(exchange, drafts, &head, &between).and_then(|failed| {
+            retry::after_head(exchange, drafts, &head, failed, (tries, outgoing, &between))
+        });
+        return match wait {
             Some(wait) => Ok(Carried::Again(Again::Retry(wait), Outcome::Failed)),
             None => Err(Failure::Refused(refusal)),
         };
-    };
-    drop(portion); // the rest of the exchange may take long
-    between.uploaded.set(body.is_done());
-    between.broken.set(sent.is_err());
+    }
     // If sending failed, send no more. The endpoint may have sent a response before it closed.
-    let all_sent = body.is_done() || sent.is_err();
-    between.replayable.set(all_sent);
+    let all_sent = between.replayable.get();
     if !all_sent {
         outgoing.stream_rest();
     }
@@ -233,6 +221,46 @@ async fn carry<I: Io>(
     })
 }
 
+/// The transformation of the request's body for `upstream`.
+fn body_for<I: Io>(
+    exchange: &Exchange<'_, I>,
+    upstream: &Upstream<Wire<I::Stream>>,
+) -> BodyTransform {
+    BodyTransform::new(exchange.framing.body, upstream.stream.version())
+        .of_call(exchange.kind.map(CallBody::request))
+}
+
+/// Sends the head of the request and the part of its body that is at hand. Returns false if the
+/// time for it has passed.
+async fn begin<I: Io>(
+    exchange: &Exchange<'_, I>,
+    drafts: &mut Drafts,
+    outgoing: &Outgoing<'_, I>,
+    upstream: &Upstream<Wire<I::Stream>>,
+    between: &Between,
+    body: &mut BodyTransform,
+) -> Result<bool, Failure> {
+    let Exchange { downstream, plan, record, .. } = exchange;
+    let Some(portion) = outgoing.begin(exchange, drafts, upstream, between.number) else {
+        return Err(Failure::Broken); // a request without its buffer is not sent again
+    };
+    record.carried();
+    let taken = body.take(portion, outgoing.trailers(), &plan.terms.limits.message);
+    let (portion, taken) = taken.map_err(Failure::Refused)?;
+    record.set_request_messages(body.messages());
+    let idle_deadline = downstream.worker.io.recent() + plan.body_idle;
+    let deadline = plan.deadline.min(idle_deadline).min(between.try_deadline.get());
+    upstream.alarm.set(deadline);
+    let end = taken.last.then(|| body.trailers());
+    let write = pin!(upstream.stream.write_message(&drafts.scratch, portion, end));
+    let sent = upstream.alarm.guard(write).await.map(|(sent, _)| sent);
+    between.replayable.set(body.is_done() || matches!(sent, Ok(Err(_))));
+    let Ok(sent) = sent else { return Ok(false) };
+    between.uploaded.set(body.is_done());
+    between.broken.set(sent.is_err());
+    Ok(true)
+}
+
 /// Reads the head of the response. Relays the response, unless the verdict or the retry policy says
 /// that the request is sent again.
 async fn respond<I: Io>(
@@ -243,22 +271,26 @@ async fn respond<I: Io>(
     tries: &Tries,
 ) -> Result<Carried, Failure> {
     let streamed = outgoing.is_streamed();
-    let head = download::response_head(exchange, drafts, upstream, streamed).await;
+    let head = download::response_head(exchange, drafts, upstream, between, streamed).await;
     let (reused, replayable) = (upstream.reused, between.replayable.get());
     let idempotent = exchange.method.is_idempotent();
     let circumstances = Circumstances { reused, idempotent, replayable, repeats: tries.repeats };
-    let verdict = head.as_ref().ok().map(|head| verdict(heard(drafts, head), circumstances));
-    if verdict == Some(Verdict::Repeat) {
-        return Ok(Carried::Again(Again::Repeat, outcome(exchange, drafts, &head, reused)));
-    }
-    let tried = Tried::new(tries, outgoing, between);
-    if let Some(wait) = retry::after_head(exchange, drafts, &head, &tried) {
-        let outcome = outcome(exchange, drafts, &head, reused);
-        drafts.response.clear();
-        return Ok(Carried::Again(Again::Retry(wait), outcome));
+    let failed = retry::ended(exchange, drafts, &head, between);
+    let of_head = failed.filter(|_| head.is_ok());
+    let verdict = of_head.map(|failed| verdict(failed, circumstances));
+    if let Some(failed) = failed {
+        let outcome = outcome(exchange, failed, reused && head.is_ok());
+        if verdict == Some(Verdict::Repeat) {
+            return Ok(Carried::Again(Again::Repeat, outcome));
+        }
+        let tried = (tries, outgoing, between);
+        if let Some(wait) = retry::after_head(exchange, drafts, &head, failed, tried) {
+            drafts.response.clear();
+            return Ok(Carried::Again(Again::Retry(wait), outcome));
+        }
     }
     match (verdict, head?) {
-        (_, ResponseHead::Complete { buf, framing }) => {
+        (_, ResponseHead::Complete { buf, framing, .. }) => {
             let relay =
                 download::relay(exchange, drafts, outgoing, upstream, between, buf, framing);
             Ok(Carried::Downloaded(relay.await?))
@@ -270,33 +302,17 @@ async fn respond<I: Io>(
     }
 }
 
-/// The first answer of the endpoint, for the verdict.
-fn heard(drafts: &Drafts, head: &ResponseHead) -> Heard {
-    match head {
-        ResponseHead::Complete { .. } => Heard::Head(drafts.response.status),
-        ResponseHead::Unprocessed => Heard::Unprocessed,
-        ResponseHead::Silence => Heard::Silence,
-    }
-}
-
-/// The outcome of an attempt whose request is sent again. `reused` says whether the connection was
-/// used before.
-fn outcome<I: Io>(
-    exchange: &Exchange<'_, I>,
-    drafts: &Drafts,
-    head: &Result<ResponseHead, Failure>,
-    reused: bool,
-) -> Outcome {
-    match head {
-        Ok(ResponseHead::Complete { buf, .. }) => {
-            let response = drafts.response.view(buf.block());
-            let code = exchange.kind.and_then(|_| retry::code(response));
-            Outcome::Answered(drafts.response.status, code)
+/// The outcome of an attempt whose request is sent again. `stale` says that the connection was used
+/// before and ended without a byte.
+fn outcome<I: Io>(exchange: &Exchange<'_, I>, failed: Failed, stale: bool) -> Outcome {
+    match failed {
+        Failed::Response(Response { status, code, .. }) => {
+            Outcome::Answered(status, exchange.kind.and(code))
         }
         // The endpoint may close an idle connection at any time. This says nothing about its
         // latency.
-        Ok(ResponseHead::Unprocessed | ResponseHead::Silence) if reused => Outcome::Stale,
-        Ok(_) | Err(_) => Outcome::Failed,
+        Failed::Unprocessed | Failed::Reset { .. } if stale => Outcome::Stale,
+        _ => Outcome::Failed,
     }
 }
 
@@ -349,9 +365,12 @@ async fn both_ways<I: Io>(
     Ok(carried)
 }
 
-/// State that the two directions of an exchange share.
-#[derive(Default)]
+/// The state of an attempt, which the two directions of its exchange share.
 pub struct Between {
+    /// The number of the attempt, from 1.
+    pub number: u32,
+    /// The deadline for the head of the response.
+    pub try_deadline: Cell<Time>,
     /// The whole request was sent.
     pub uploaded: Cell<bool>,
     /// Sending the request has failed.
@@ -362,6 +381,24 @@ pub struct Between {
     pub answered: Cell<bool>,
     /// The whole response was sent to the client.
     pub downloaded: Cell<bool>,
+}
+
+impl Between {
+    /// The state of attempt `number`, which begins now.
+    pub fn begin<I: Io>(exchange: &Exchange<'_, I>, number: u32) -> Self {
+        let limit = exchange.plan.retries().and_then(|policy| policy.per_try_timeout);
+        let deadline =
+            limit.map_or(Time::NEVER, |limit| exchange.downstream.worker.io.now() + limit);
+        Self {
+            number,
+            try_deadline: Cell::new(deadline),
+            uploaded: Cell::default(),
+            broken: Cell::default(),
+            replayable: Cell::default(),
+            answered: Cell::default(),
+            downloaded: Cell::default(),
+        }
+    }
 }
 
 /// The result of an attempt.

@@ -94,6 +94,8 @@ pub async fn run<I: Io>(
         }
         if let Some(wait) = wait {
             drop(buf);
+            // The endpoint is not to blame for this wait.
+            between.try_deadline.set(between.try_deadline.get() + wait);
             Box::pin(retry::pause(exchange, wait)).await;
             buf = io.buffers().take();
         }

@@ -1,5 +1,5 @@
 //! Checks of certificates that path validation (webpki) does not make: whether every certificate of
-//! a chain is within its time of validity, and whether the peer's certificate is a root itself.
+//! a chain is valid at a given time, and whether the peer's certificate is a trusted root itself.
 
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
@@ -29,7 +29,8 @@ pub(super) fn is_anchor(
 ) -> bool {
     let Ok(parsed) = EndEntityCert::try_from(der) else { return false };
     let key = parsed.subject_public_key_info();
-    // An anchor has its key without the header of the DER sequence.
+    // `TrustAnchor` stores the SubjectPublicKeyInfo without the tag and the length of its outer
+    // SEQUENCE, so compare without them.
     let same_key = |anchor: &TrustAnchor<'_>| {
         key.as_ref().strip_suffix(anchor.subject_public_key_info.as_ref()).is_some_and(is_header)
     };
@@ -43,7 +44,8 @@ fn is_header(bytes: &[u8]) -> bool {
     bytes.first() == Some(&0x30) && bytes.len() <= 5
 }
 
-/// Whether the extended key usage, if there is one, has `usage`.
+/// Whether the extended key usage of the certificate allows `usage`. Without that extension, any
+/// usage is allowed.
 fn allows(der: &CertificateDer<'_>, usage: KeyUsage) -> bool {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return false };
     match certificate.extended_key_usage() {

@@ -20,7 +20,7 @@ pub const SESSIONS_MAX: usize = 1024;
 pub struct ClientTls {
     /// The rustls configuration.
     pub config: Arc<ClientConfig>,
-    /// The same without ALPN, for byte streams.
+    /// The same configuration without ALPN, for connections that carry opaque bytes.
     pub bytes: Arc<ClientConfig>,
     /// A number that changes when the accepted peers change. Pooled connections with an older
     /// number are not used again.
@@ -30,8 +30,8 @@ pub struct ClientTls {
     pub inputs: u64,
     /// The verifier of endpoint certificates.
     pub verifier: Arc<PeerVerifier>,
-    /// The server name to send. Unless identities are checked, the certificate must have this name.
-    /// `None`: the endpoint's address.
+    /// The server name (SNI) to send. Unless SPIFFE IDs are checked, the certificate must be valid
+    /// for this name. `None` means the endpoint's address.
     pub name: Option<ServerName<'static>>,
 }
 
@@ -65,7 +65,7 @@ impl ClientTls {
         Ok(Self { config, bytes, terms, inputs, verifier, name })
     }
 
-    /// The server name for the endpoint at `address`.
+    /// Returns the server name for the endpoint at `address`.
     pub fn name_for(&self, address: &Address) -> ServerName<'static> {
         match (&self.name, address) {
             (Some(name), _) => name.clone(),

@@ -1,4 +1,5 @@
-//! `x-forwarded-client-cert`: tells services about the client's certificate, in Envoy's format.
+//! Writes `x-forwarded-client-cert`, the field that describes the client's certificate to services,
+//! in Envoy's format.
 
 use std::fmt::Write as _;
 
@@ -8,7 +9,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::identity::SpiffeId;
 
-/// The element for a client with `certificate`. `by` is the proxy's own identity.
+/// Returns the list element for a client with `certificate`. `by` is the proxy's own identity.
 pub fn element(certificate: &CertificateDer<'_>, by: Option<&SpiffeId>) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
@@ -28,8 +29,8 @@ pub fn element(certificate: &CertificateDer<'_>, by: Option<&SpiffeId>) -> Strin
     out
 }
 
-/// Escapes text for quotes. A CA may sign any subject, so it must not be able to end the quotes or
-/// the field.
+/// Escapes text that is written between double quotes. A CA may sign any subject, so the subject
+/// must not be able to end the quoted text or the field.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

@@ -10,24 +10,25 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 /// The part of the lifetime after which the log warns about a certificate in use.
 const WORN: f64 = 0.8;
 
-/// A certificate in use.
+/// A description of a certificate in use.
 #[derive(Clone, Debug, Serialize)]
 pub struct CertificateInfo {
-    /// The user of the certificate: `listener web`, `service shop`, `mesh identity`.
+    /// The owner of the certificate: `listener web`, `service shop`, `mesh identity`.
     pub owner: String,
-    /// The subject.
+    /// The subject, as text.
     pub subject: String,
-    /// The DNS names, addresses and URIs.
+    /// The subject alternative names: DNS names, addresses and URIs.
     pub names: Vec<String>,
-    /// The SPIFFE ID, if it has one.
+    /// The SPIFFE ID. `None` if the certificate has none.
     pub spiffe_id: Option<String>,
-    /// The issuer, and the subjects of the certificates sent with it.
+    /// The issuer, and the subjects of the intermediate certificates that are sent with the
+    /// certificate.
     pub chain: Vec<String>,
-    /// The serial number in hexadecimal.
+    /// The serial number, in hexadecimal.
     pub serial: String,
-    /// Start of its validity, in Unix seconds.
+    /// The start of the validity, in Unix seconds.
     pub not_before_unix_s: i64,
-    /// End of its validity, in Unix seconds.
+    /// The end of the validity, in Unix seconds.
     pub not_after_unix_s: i64,
 }
 
@@ -59,18 +60,19 @@ impl CertificateInfo {
         })
     }
 
-    /// End of its validity.
+    /// Returns the end of the validity.
     pub fn not_after(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(self.not_after_unix_s.try_into().unwrap_or_default())
     }
 
-    /// Seconds until it expires; negative after that.
+    /// Seconds until the certificate expires; negative after that.
     pub fn seconds_left(&self, now: SystemTime) -> i64 {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.not_after_unix_s - i64::try_from(now).unwrap_or(i64::MAX)
     }
 
-    /// Whether 80 % of its lifetime are over. It should have been renewed by then.
+    /// Whether more than 80 % of the certificate's lifetime have passed. It should have been
+    /// renewed by then.
     pub fn is_worn(&self, now: SystemTime) -> bool {
         let life = self.not_after_unix_s - self.not_before_unix_s;
         (self.seconds_left(now) as f64) < life as f64 * (1.0 - WORN)

@@ -1,4 +1,4 @@
-//! Explains failed handshakes to operators.
+//! Explains to operators why a TLS handshake failed.
 
 use std::fmt;
 
@@ -12,19 +12,19 @@ pub const OVERSIZED: &str = "the peer sent an oversized handshake message";
 /// Kinds of failed handshakes, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The peer was too slow.
+    /// The handshake was not complete within its time limit.
     Timeout,
-    /// The connection broke.
+    /// The connection was closed or reset during the handshake.
     Closed,
-    /// Plain HTTP, or something else that is not TLS.
+    /// The peer sent plain HTTP, or something else that is not TLS.
     NotTls,
     /// The peer presented no certificate.
     NoCertificate,
-    /// The peer's certificate was refused.
+    /// The proxy refused the peer's certificate.
     Certificate,
     /// The peer refused the handshake with an alert.
     Alert,
-    /// There is no common version or cipher, or the peer violated the protocol.
+    /// There is no common version or cipher suite, or the peer violated the protocol.
     Protocol,
 }
 
@@ -40,7 +40,7 @@ impl Failure {
         Self::Protocol,
     ];
 
-    /// The kind of a rustls error.
+    /// Returns the kind of a rustls error.
     pub fn of(error: &Error) -> Self {
         match error {
             Error::NoCertificatesPresented => Self::NoCertificate,
@@ -50,7 +50,7 @@ impl Failure {
         }
     }
 
-    /// The kind of a failed handshake.
+    /// Returns the kind of a failed handshake.
     pub fn of_handshake(error: &HandshakeError) -> Self {
         match error {
             HandshakeError::Tls(error) => Self::of(error),
@@ -59,7 +59,7 @@ impl Failure {
         }
     }
 
-    /// The value of the metric's label.
+    /// The value of the metric label `reason`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
@@ -72,13 +72,13 @@ impl Failure {
         }
     }
 
-    /// Position in [`Failure::ALL`].
+    /// The position in [`Failure::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
 }
 
-/// Writes `error` for an operator.
+/// Writes a text for operators that explains `error`.
 pub fn write(f: &mut fmt::Formatter<'_>, error: &Error) -> fmt::Result {
     match error {
         Error::NoCertificatesPresented => f.write_str("the peer presented no certificate"),
@@ -123,13 +123,13 @@ fn write_certificate(f: &mut fmt::Formatter<'_>, error: &CertificateError) -> fm
     }
 }
 
-/// A name without its kind, which webpki writes around it: `DnsName("a.test")` is `a.test`.
+/// Removes the kind that webpki writes around a name: `DnsName("a.test")` becomes `a.test`.
 fn bare(presented: &str) -> &str {
     let inside = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
     inside.unwrap_or(presented).trim_matches('"')
 }
 
-/// The alert (RFC 8446 6.2) for an error for which rustls creates no alert.
+/// Returns the alert (RFC 8446 6.2) for an error for which rustls creates no alert.
 pub fn alert_for(error: &Error) -> AlertDescription {
     match error {
         Error::PeerMisbehaved(_) | Error::InappropriateMessage { .. } => {

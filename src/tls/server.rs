@@ -1,4 +1,5 @@
-//! Compiled TLS settings of a listener: certificates by name, versions, and accepted clients.
+//! Compiled TLS settings of a listener: certificates by server name, versions, and accepted
+//! clients.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,35 +13,35 @@ use super::PROVIDER;
 use super::verify::{PeerVerifier, spiffe_id};
 use crate::identity::SpiffeId;
 
-/// Tickets for resumption sent after a full handshake.
+/// The number of session tickets that are sent after a full handshake.
 const TICKETS_SENT: usize = 1;
 
 /// How a listener handles a connection without TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Refuse it.
+    /// Refuse the connection.
     Strict,
-    /// Serve it in the clear.
+    /// Serve the connection without TLS.
     Permissive,
 }
 
-/// TLS of a listener.
+/// Compiled TLS settings of a listener.
 #[derive(Debug)]
 pub struct ServerTls {
     /// The rustls configuration.
     pub config: Arc<ServerConfig>,
-    /// How to handle plain text.
+    /// How to handle a connection without TLS.
     pub mode: Mode,
-    /// A number that changes when the accepted clients change. Connections with an older number
-    /// drain.
+    /// A number that changes when the accepted clients change. Connections with an older number are
+    /// drained.
     pub terms: u64,
     /// The SPIFFE ID of the first certificate, if it has one.
     pub identity: Option<SpiffeId>,
-    /// The verifier of client certificates, if they are checked.
+    /// The verifier of client certificates. `None` if the server requests none.
     pub verifier: Option<Arc<PeerVerifier>>,
 }
 
-/// The supported versions. TLS 1.3 is always one of them.
+/// The accepted TLS versions. TLS 1.3 is always one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Versions {
     /// TLS 1.2 and 1.3.
@@ -51,7 +52,7 @@ pub enum Versions {
 }
 
 impl Versions {
-    /// The list for rustls.
+    /// Returns the list of versions for rustls.
     pub fn list(self) -> &'static [&'static SupportedProtocolVersion] {
         static FROM_12: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
         match self {
@@ -61,7 +62,7 @@ impl Versions {
     }
 }
 
-/// Whether clients must present certificates.
+/// Whether the server requests client certificates.
 #[derive(Clone, Debug)]
 pub enum ClientAuth {
     /// The server does not request a certificate.
@@ -70,22 +71,22 @@ pub enum ClientAuth {
     Asked(Arc<PeerVerifier>),
 }
 
-/// The parts of a [`ServerTls`].
+/// The parameters of [`ServerTls::new`].
 pub struct ServerParameters {
     /// Certificates by server name.
     pub certificates: CertificateTable,
     /// The accepted clients.
     pub clients: ClientAuth,
-    /// Protocol versions.
+    /// The accepted TLS versions.
     pub versions: Versions,
-    /// Protocols for ALPN. If it is empty, the server does not answer ALPN.
+    /// The protocols for ALPN. If the list is empty, the server does not answer ALPN.
     pub alpn: &'static [&'static [u8]],
-    /// The keys for session tickets. Workers share them. A reload keeps them only if the accepted
-    /// clients stay the same, because a ticket stands for a client certificate.
+    /// The keys for session tickets. All workers share them. A reload keeps the keys only if the
+    /// accepted clients stay the same, because a ticket replaces the check of a client certificate.
     pub tickets: Arc<dyn ProducesTickets>,
-    /// See [`ServerTls::terms`].
+    /// A number that changes when the accepted clients change: see [`ServerTls::terms`].
     pub terms: u64,
-    /// How to handle plain text.
+    /// How to handle a connection without TLS.
     pub mode: Mode,
 }
 
@@ -116,7 +117,7 @@ impl ServerTls {
         Ok(Self { config: Arc::new(config), mode, terms, identity, verifier })
     }
 
-    /// The same settings with another mode.
+    /// Returns the same settings with another mode.
     pub fn with_mode(&self, mode: Mode) -> Self {
         Self {
             config: Arc::clone(&self.config),
@@ -163,7 +164,7 @@ impl CertificateTable {
         self.default.first()?.cert.first().and_then(spiffe_id)
     }
 
-    /// The certificates for `name`, in order of preference.
+    /// Returns the certificates for `name`, in order of preference.
     fn find(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
         let Some(name) = name else { return &self.default };
         let name = name.to_ascii_lowercase();

@@ -24,8 +24,8 @@ pub const RECORD_OVERHEAD_MAX: usize = 64;
 /// Bytes of a record's header.
 const RECORD_HEADER_BYTES: usize = 5;
 
-/// The maximum number of ciphertext buffered during a handshake. A longer certificate chain is
-/// refused.
+/// The maximum number of ciphertext bytes that are buffered during a handshake. A peer whose
+/// certificate chain is longer is refused.
 pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
 /// A TLS connection without its socket.
@@ -37,45 +37,45 @@ pub struct Session {
     rest: Vec<u8>,
     /// Ciphertext to send first: handshake messages and alerts.
     outgoing: Vec<u8>,
-    /// The peer sent close_notify.
+    /// Whether the peer has sent close_notify.
     ended: bool,
-    /// This side has sent data. After that, an alert may need encryption.
+    /// Whether this side has sent data. An alert after that may need encryption.
     spoke: bool,
-    /// The connection failed, and its alert was created.
+    /// Whether the connection has failed. Its alert was created then.
     failed: bool,
 }
 
-// The rustls connections are large; a session is boxed with its stream.
+// The rustls connections are large, but each session is boxed together with its stream.
 #[allow(clippy::large_enum_variant)]
 enum Side {
     Server(UnbufferedServerConnection),
     Client(UnbufferedClientConnection),
 }
 
-/// The state after processing the received ciphertext.
+/// The state of the connection after the received ciphertext was processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// More ciphertext is needed.
     Blocked,
-    /// The handshake is complete; more ciphertext is needed for plain text.
+    /// The handshake is complete, and more ciphertext is needed for plain text.
     Open,
-    /// The peer has ended its side.
+    /// The peer has sent close_notify.
     Ended,
 }
 
-/// The result of one rustls step.
+/// The result of one call to rustls.
 enum Step {
-    /// Another step may do more.
+    /// Call rustls again: more can be done.
     Again,
     Blocked,
     Open,
     Ended,
-    /// Both sides have closed.
+    /// Both sides have sent close_notify.
     Closed,
 }
 
 impl Session {
-    /// The server's side of a new connection.
+    /// Creates the server's side of a new connection.
     ///
     /// # Errors
     /// When rustls rejects the configuration.
@@ -83,7 +83,7 @@ impl Session {
         UnbufferedServerConnection::new(config).map(|side| Self::new(Side::Server(side)))
     }
 
-    /// The client's side of a new connection to `name`.
+    /// Creates the client's side of a new connection to the server `name`.
     ///
     /// # Errors
     /// When rustls rejects the configuration.
@@ -103,7 +103,7 @@ impl Session {
         }
     }
 
-    /// Whether the handshake is still going on.
+    /// Whether the handshake is not complete.
     pub fn is_handshaking(&self) -> bool {
         match &self.side {
             Side::Server(side) => side.is_handshaking(),
@@ -116,8 +116,8 @@ impl Session {
         matches!(self.side, Side::Client(_))
     }
 
-    /// The peer's certificate chain, leaf first. In a resumed session: the chain of the original
-    /// session.
+    /// The peer's certificate chain, the leaf first. In a resumed session, the chain of the
+    /// original session.
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         match &self.side {
             Side::Server(side) => side.peer_certificates(),
@@ -133,7 +133,7 @@ impl Session {
         }
     }
 
-    /// The version and cipher suite, for example `TLSv1_3 TLS13_AES_128_GCM_SHA256`.
+    /// The protocol version and the cipher suite, for example TLSv1_3 and TLS13_AES_128_GCM_SHA256.
     pub fn suite(&self) -> Option<(rustls::ProtocolVersion, rustls::CipherSuite)> {
         let (version, suite) = match &self.side {
             Side::Server(side) => (side.protocol_version(), side.negotiated_cipher_suite()),
@@ -151,8 +151,8 @@ impl Session {
         kind == Some(rustls::HandshakeKind::Resumed)
     }
 
-    /// Whether a read may succeed without more ciphertext: there is plain text left, or the start
-    /// of the next record.
+    /// Whether a read may succeed without more ciphertext: some plain text is left, or a complete
+    /// record is buffered.
     pub fn has_pending(&self) -> bool {
         !self.rest.is_empty() || self.whole_record().is_some()
     }
@@ -179,8 +179,8 @@ impl Session {
         });
     }
 
-    /// Whether a handshake message exceeds the size limit. Then [`Session::take_outgoing`] has the
-    /// alert.
+    /// Whether a handshake message exceeds [`HANDSHAKE_BYTES_MAX`]. If it does,
+    /// [`Session::take_outgoing`] returns the alert.
     pub fn is_oversized(&mut self) -> bool {
         let long = self.incoming.as_ref().is_some_and(|buf| buf.len() > HANDSHAKE_BYTES_MAX);
         if !long || !self.is_handshaking() {
@@ -190,14 +190,14 @@ impl Session {
         true
     }
 
-    /// Whether only session tickets follow the end of the handshake, as for a server in TLS 1.3. In
-    /// TLS 1.2 the client waits for the server's last flight.
+    /// Whether only session tickets remain to be sent after the handshake. This is so for a server
+    /// in TLS 1.3. In TLS 1.2 the client waits for the server's last flight.
     pub fn ends_with_tickets(&self) -> bool {
         matches!(&self.side, Side::Server(side)
             if side.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3))
     }
 
-    /// Processes received handshake data. Keeps later plain text for the reader.
+    /// Processes received handshake data. Plain text that follows is kept for the reader.
     ///
     /// # Errors
     /// As for [`Session::process`].
@@ -215,10 +215,10 @@ impl Session {
         }
     }
 
-    /// Processes received data, as far as its plain text fits into `plain`.
+    /// Processes received data as long as the plain text fits into `plain`.
     ///
     /// # Errors
-    /// The peer's error. [`Session::take_outgoing`] has the alert for it.
+    /// When the connection fails. [`Session::take_outgoing`] returns the alert.
     pub fn process(&mut self, plain: &mut Buf) -> Result<Stage, Error> {
         let left_over = plain.append(&self.rest);
         self.rest.drain(..left_over);
@@ -265,7 +265,7 @@ impl Session {
         }
     }
 
-    /// Writes waiting ciphertext and then close_notify (RFC 8446 6.1) to `cipher`.
+    /// Writes the waiting ciphertext and then close_notify (RFC 8446 6.1) to `cipher`.
     pub fn close(&mut self, cipher: &mut Buf) {
         cipher.append(&self.take_outgoing());
         let mut job = Job { plain: None, cipher, done: false };
@@ -274,7 +274,7 @@ impl Session {
         }
     }
 
-    /// Takes the ciphertext to send at once.
+    /// Takes the ciphertext that must be sent first.
     pub fn take_outgoing(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.outgoing)
     }
@@ -284,7 +284,7 @@ impl Session {
         !self.outgoing.is_empty()
     }
 
-    /// The length of the first record, if it is complete.
+    /// Returns the length of the first received record. `None` if the record is not complete.
     fn whole_record(&self) -> Option<usize> {
         let data = self.incoming.as_ref()?.data();
         let len = data.get(3..RECORD_HEADER_BYTES)?;
@@ -292,8 +292,8 @@ impl Session {
         (data.len() >= whole).then_some(whole)
     }
 
-    /// The number of bytes up to the end of the first record that is not complete, or of its header
-    /// while that is not complete.
+    /// How many more bytes complete the first incomplete record. If its header is not complete: how
+    /// many more bytes complete the header.
     pub fn missing_bytes(&self) -> usize {
         let mut data = self.incoming.as_ref().map_or(&[][..], Buf::data);
         loop {
@@ -312,7 +312,7 @@ impl Session {
         let (discard, step) = self.drive(plain, job);
         if let Some(buf) = &mut self.incoming {
             buf.consume(discard);
-            // After a failure `refuse` still needs the buffer.
+            // After a failure, `refuse` still needs the buffer.
             if buf.is_empty() && step.is_ok() {
                 self.incoming = None;
             }
@@ -334,7 +334,7 @@ impl Session {
         step
     }
 
-    /// Runs one rustls step. Returns the number of used ciphertext bytes.
+    /// Calls rustls once. Returns the number of ciphertext bytes that rustls has used.
     fn drive(
         &mut self,
         plain: Option<&mut Buf>,
@@ -360,9 +360,9 @@ impl Session {
         while self.wants_more() && self.drive(None, None).1.is_ok() {}
     }
 
-    /// Creates an alert for a failure without a rustls alert. A server that has not sent anything
-    /// sends the alert in the clear. Otherwise rustls must create and encrypt it: an invalid record
-    /// makes rustls do so.
+    /// Creates an alert for a failure for which rustls has none. A server that has not sent
+    /// anything sends the alert unencrypted. Otherwise rustls must create and encrypt the alert: an
+    /// invalid record makes rustls do so.
     fn refuse(&mut self, alert: AlertDescription) {
         const FATAL: u8 = 2;
         if !self.spoke && matches!(self.side, Side::Server(_)) {
@@ -379,7 +379,7 @@ impl Session {
     }
 }
 
-/// The data to encrypt: plain text, or the end (`None`).
+/// The data to encrypt: plain text, or close_notify (`None`).
 struct Job<'a> {
     plain: Option<&'a [u8]>,
     cipher: &'a mut Buf,
@@ -403,7 +403,8 @@ impl Sink<'_> {
     }
 }
 
-/// Handles one state of rustls, for both sides. Returns the number of used ciphertext bytes.
+/// Handles one state of rustls, for both sides. Returns the number of ciphertext bytes that were
+/// used.
 fn handle<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     sink: &mut Sink<'_>,
@@ -438,7 +439,7 @@ fn handle<Data>(
             Step::Again
         }
         Ok(ConnectionState::TransmitTlsData(data)) => {
-            data.done(); // it is in `outgoing`, which is sent first
+            data.done(); // the data is in `outgoing`, which is sent first
             Step::Again
         }
         Ok(ConnectionState::WriteTraffic(mut traffic)) => {

@@ -1,6 +1,6 @@
-//! A TLS stream. It has no task of its own: its reads and writes do all work.
+//! A TLS stream. It has no task of its own: the reads and writes of its owner do all work.
 //!
-//! Only writes send data. Output that a read causes (session tickets, a key update) goes out with
+//! Only writes send data. Output that a read causes (session tickets, a key update) is sent with
 //! the next write, in the same packet. The exceptions are the handshake and fatal alerts.
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -17,27 +17,27 @@ use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::{Buf, BufferPool};
 use crate::runtime::io::{Quiet, Read, Stream};
 
-/// A connection that encrypts its bytes.
+/// A byte stream over `inner` that is encrypted with TLS.
 pub struct TlsStream<S> {
     inner: S,
     session: RefCell<Session>,
     buffers: BufferPool,
-    /// The peer's chain for revocation checks, computed at first use.
+    /// The peer's certificates for revocation checks, computed at first use.
     issued: OnceCell<Rc<[Issued]>>,
-    /// A write is in progress. An alert must not go between its records.
+    /// Whether a write is in progress. An alert must not be sent between the records of the write.
     writing: Cell<bool>,
-    /// The stream was aborted, so it must not send close_notify.
+    /// Whether the stream was aborted, so that it must not send close_notify.
     aborted: Cell<bool>,
 }
 
 /// The reason why a handshake failed.
 #[derive(Debug)]
 pub enum HandshakeError {
-    /// One side refused the other, or the peer broke the protocol.
+    /// One side refused the other, or the peer violated the protocol.
     Tls(Error),
-    /// The connection broke.
+    /// The connection was closed or reset.
     Io(io::Error),
-    /// The peer sent a message over the size limit.
+    /// The peer sent a handshake message over the size limit.
     Oversized,
 }
 
@@ -67,7 +67,7 @@ impl<S: Stream> TlsStream<S> {
         }
     }
 
-    /// Reads from the session: certificates, ALPN, suite.
+    /// Calls `look` with the session, to read certificates, ALPN or the cipher suite.
     pub fn session<T>(&self, look: impl FnOnce(&Session) -> T) -> T {
         look(&self.session.borrow())
     }
@@ -95,7 +95,8 @@ impl<S: Stream> TlsStream<S> {
                 return Err(HandshakeError::Tls(error));
             }
             let handshaking = self.session.borrow().is_handshaking();
-            // In TLS 1.3 only tickets remain for the server. Send them with the first answer.
+            // In TLS 1.3 the server has only session tickets left to send. The first write sends
+            // them.
             if handshaking || !self.session.borrow().ends_with_tickets() {
                 self.send_waiting().await.map_err(HandshakeError::Io)?;
             }
@@ -133,7 +134,7 @@ impl<S: Stream> TlsStream<S> {
         }
     }
 
-    /// Sends the session's waiting output.
+    /// Sends the output that waits in the session.
     async fn send_waiting(&self) -> io::Result<()> {
         if self.writing.replace(true) {
             return Ok(()); // the current write sends it
@@ -165,7 +166,7 @@ impl<S: Stream> TlsStream<S> {
         }
     }
 
-    /// Handles the result of a ciphertext read; `Some` ends the plain-text read.
+    /// Handles the result of a ciphertext read. `Some` is the result of the plain-text read.
     fn received(&self, read: io::Result<Read>, cipher: Buf) -> Option<io::Result<Read>> {
         match read {
             Ok(Read::Data(_)) => {
@@ -189,8 +190,8 @@ impl<S: Stream> TlsStream<S> {
         Ok(())
     }
 
-    /// Takes a buffer for ciphertext. A read with limited room gets one record and no byte of the
-    /// next one, first its header and then the rest: what follows stays in the kernel.
+    /// Takes a buffer for ciphertext. With `is_limited`, the buffer has room only for the rest of
+    /// one record (or of its header), so that bytes after the record stay in the kernel.
     fn take_cipher(&self, is_limited: bool) -> Buf {
         let mut cipher = self.buffers.take();
         if is_limited {
@@ -199,7 +200,8 @@ impl<S: Stream> TlsStream<S> {
         cipher
     }
 
-    /// Like [`Stream::read`]. With limited room it appends up to a record more.
+    /// Like [`Stream::read`]. If the room of `plain` is limited, the read may exceed the limit by
+    /// one record.
     pub async fn read(&self, mut plain: Buf) -> (io::Result<Read>, Buf) {
         let is_limited = plain.lift_limit();
         loop {
@@ -244,7 +246,7 @@ impl<S: Stream> TlsStream<S> {
         (result, plain)
     }
 
-    /// Like [`Stream::room`]. What encryption adds is within its reserve.
+    /// Like [`Stream::room`]. The reserve of `room` covers the bytes that encryption adds.
     pub async fn room(&self, enough_bytes: usize) -> usize {
         self.inner.room(enough_bytes).await
     }
@@ -272,16 +274,16 @@ impl<S: Stream> TlsStream<S> {
         self.inner.reset_on_close();
     }
 
-    /// Like [`Stream::unsent_bytes`], in ciphertext.
+    /// Like [`Stream::unsent_bytes`]. The number counts ciphertext.
     pub fn unsent_bytes(&self) -> usize {
         self.inner.unsent_bytes()
     }
 }
 
-/// How many bytes of a refused peer are read and discarded, so that the peer can read its alert.
+/// How many bytes of a refused peer are read and discarded, so that the peer can read the alert.
 pub const DISCARD_BYTES_MAX: usize = 1024 * 1024;
 
-/// The reason why a handshake is refused although its session ticket is valid.
+/// The reason for refusing a handshake although its session ticket is valid.
 pub const EXPIRED_MEANWHILE: &str =
     "the peer's certificate was refused: it has expired since the session began";
 

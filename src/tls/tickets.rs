@@ -8,7 +8,7 @@ use rustls::Error;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::ProducesTickets;
 
-/// A hash of `parts`, which describe the accepted peers.
+/// Returns a hash of `parts`, which describe the accepted peers.
 pub fn terms_of(parts: &[&[u8]]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for part in parts {
@@ -23,12 +23,12 @@ pub fn terms_of(parts: &[&[u8]]) -> u64 {
 pub struct TicketKeys(HashMap<String, (u64, Arc<dyn ProducesTickets>)>);
 
 impl TicketKeys {
-    /// The keys of `listener`. They change when `terms` change. A ticket stands for a checked
-    /// client certificate, so clients that were accepted under other rules must do a full handshake
-    /// again.
+    /// Returns the ticket keys of `listener`. The keys are replaced when `terms` changes. A ticket
+    /// replaces the check of a client certificate, so clients that were accepted under other rules
+    /// must do a full handshake again.
     ///
     /// # Errors
-    /// When the system gives no random bytes.
+    /// When the system does not provide random bytes.
     pub fn of(&mut self, listener: &str, terms: u64) -> Result<Arc<dyn ProducesTickets>, Error> {
         if let Some((known, keys)) = self.0.get(listener)
             && *known == terms

@@ -1,9 +1,10 @@
 //! Verification of a peer's certificate.
 //!
-//! The chain must lead to a trust anchor for the purpose (RFC 5280, checked by webpki). Then the
-//! certificate must have the expected DNS name or address, or exactly one SPIFFE ID. The chain must
-//! lead to the bundle of that ID's trust domain (X.509-SVID 4.1, 5.2). For a service with
-//! configured identities, the ID must be one of them.
+//! The chain must lead to a trust anchor, and the certificate must be valid for the purpose (RFC
+//! 5280, checked by webpki). Then the certificate must have the expected DNS name or address, or
+//! exactly one SPIFFE ID. With a SPIFFE ID, the chain must lead to the bundle of that ID's trust
+//! domain (X.509-SVID 4.1, 5.2). For a service with configured identities, the ID must be one of
+//! them.
 
 use std::fmt;
 use std::rc::Rc;
@@ -35,32 +36,32 @@ pub const HINT_BYTES_MAX: usize = 4096;
 /// The root certificates of a trust domain.
 #[derive(Debug)]
 pub struct Bundle {
-    /// The trust domain. `None` means a plain CA file: its roots are valid for any name.
+    /// The trust domain. `None` means a plain CA file, whose roots are valid for any name.
     pub trust_domain: Option<Box<str>>,
-    /// Roots.
+    /// The root certificates, as trust anchors of webpki.
     pub anchors: Vec<TrustAnchor<'static>>,
 }
 
-/// The trusted roots and the revocation lists.
+/// The trusted roots and the certificate revocation lists (CRLs).
 #[derive(Debug, Default)]
 pub struct Trust {
-    /// One bundle for each trust domain, or a single one without a trust domain.
+    /// One bundle for each trust domain, or one bundle without a trust domain.
     pub bundles: Vec<Bundle>,
     /// The revocation lists.
     pub crls: Vec<CertRevocationList<'static>>,
 }
 
-/// The properties of a certificate that a revocation list uses.
+/// The properties by which a revocation list identifies a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issued {
-    /// The subject of its issuer: the content of the DER sequence.
+    /// The subject of the issuer: the content of the DER sequence.
     pub issuer: Box<[u8]>,
     /// The serial number.
     pub serial: Box<[u8]>,
 }
 
 impl Issued {
-    /// The properties of all certificates in `chain`, for [`PeerVerifier::revoked`].
+    /// Returns the properties of all certificates in `chain`, for [`PeerVerifier::revoked`].
     pub fn list(chain: &[CertificateDer<'_>]) -> Rc<[Self]> {
         let of = |certificate| {
             let parsed = EndEntityCert::try_from(certificate).ok()?;
@@ -82,39 +83,40 @@ impl fmt::Display for Issued {
 pub enum Expected {
     /// Any certificate of a trusted CA.
     Anyone,
-    /// The server name of the connection.
+    /// A certificate for the server name of the connection.
     Name,
-    /// A SPIFFE ID: one of these, or any if the list is empty.
+    /// A certificate with a SPIFFE ID: one of these, or any if the list is empty.
     Spiffe(Vec<SpiffeId>),
     /// No verification, not even of the chain (`verify: none`).
     Unverified,
 }
 
-/// The verifier of one listener or service.
+/// The verifier of the peer's certificate, for one listener or service.
 #[derive(Debug)]
 pub struct PeerVerifier {
     trust: Arc<Trust>,
     expected: Expected,
     mandatory: bool,
     algorithms: WebPkiSupportedAlgorithms,
-    /// The names of the CAs that clients get, so that a client can choose among its certificates.
+    /// The names of the CAs that are sent to clients, so that a client can choose among its
+    /// certificates.
     hints: Vec<DistinguishedName>,
 }
 
 /// The reason why a valid chain does not prove an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityError {
-    /// The chain is longer than [`CHAIN_BYTES_MAX`].
+    /// The chain is longer than [`CHAIN_BYTES_MAX`]. The value is its length in bytes.
     Oversized(usize),
-    /// The certificate does not have exactly one URI name.
+    /// The certificate does not have exactly one URI name. The value is the number of URI names.
     UriNames(usize),
-    /// The URI name is not a SPIFFE ID.
+    /// The URI name is not a SPIFFE ID. The value is the reason.
     NotSpiffe(String),
     /// There is no bundle for the trust domain.
     UnknownTrustDomain(String),
     /// The identity is not an expected one.
     Unexpected {
-        /// The identity found.
+        /// The identity in the certificate.
         found: String,
         /// The expected identities.
         expected: String,
@@ -146,7 +148,7 @@ impl From<IdentityError> for Error {
     }
 }
 
-/// The SPIFFE ID of an accepted certificate. Returns `None` if it has none.
+/// Returns the SPIFFE ID of an accepted certificate. `None` if it has none.
 pub fn spiffe_id(certificate: &CertificateDer<'_>) -> Option<SpiffeId> {
     let parsed = EndEntityCert::try_from(certificate).ok()?;
     only_spiffe_id(&parsed).ok()
@@ -163,8 +165,8 @@ fn only_spiffe_id(certificate: &EndEntityCert<'_>) -> Result<SpiffeId, IdentityE
     }
 }
 
-/// Converts the DNS name of a Linkerd workload to the SPIFFE ID that Istio would use. Rules use
-/// this ID.
+/// Converts the DNS name of a Linkerd workload to the SPIFFE ID that Istio would use, because
+/// authorization rules name this ID.
 fn only_linkerd_name(certificate: &EndEntityCert<'_>) -> Option<SpiffeId> {
     let mut names = certificate.valid_dns_names().filter_map(LinkerdName::parse);
     let name = names.next().filter(|_| names.next().is_none())?;
@@ -180,7 +182,7 @@ impl PeerVerifier {
     }
 
     /// Makes the listener send the names of the CAs, so that a client with several certificates
-    /// chooses the right one (RFC 8446 4.2.4). Does nothing if the names take more than
+    /// chooses the right one (RFC 8446 4.2.4). Has no effect if the names take more than
     /// `HINT_BYTES_MAX`.
     pub fn naming_cas(mut self) -> Self {
         let anchors = self.trust.bundles.iter().flat_map(|bundle| &bundle.anchors);
@@ -222,12 +224,12 @@ impl PeerVerifier {
         }
     }
 
-    /// Whether nothing is checked.
+    /// Whether the peer's certificate is not verified at all (`verify: none`).
     pub fn accepts_anyone(&self) -> bool {
         self.expected == Expected::Unverified
     }
 
-    /// The first revoked certificate of `issued`.
+    /// Returns the first certificate of `issued` that is revoked.
     pub fn revoked<'i>(&self, issued: &'i [Issued]) -> Option<&'i Issued> {
         let lists = &self.trust.crls;
         issued.iter().find(|issued| {
@@ -277,7 +279,7 @@ impl PeerVerifier {
         ) {
             Ok(_) => {}
             Err(webpki::Error::CaUsedAsEndEntity) if is_anchor(end_entity, anchors, now, usage) => {
-                // webpki has stopped before it checked the revocation lists.
+                // webpki stopped before it checked the revocation lists.
                 if self.revoked(&Issued::list(std::slice::from_ref(end_entity))).is_some() {
                     return Err(CertificateError::Revoked.into());
                 }
@@ -292,7 +294,8 @@ impl PeerVerifier {
         }
     }
 
-    /// The bundle of the certificate's trust domain, if its ID is allowed.
+    /// Returns the bundle of the trust domain of the certificate, if the certificate's SPIFFE ID is
+    /// allowed.
     fn bundle_of_member(
         &self,
         certificate: &EndEntityCert<'_>,
@@ -398,7 +401,7 @@ impl ServerCertVerifier for PeerVerifier {
     }
 }
 
-/// Converts a webpki error to a rustls error, which selects the alert.
+/// Converts a webpki error to a rustls error. rustls selects the alert by it.
 fn translated(error: webpki::Error) -> Error {
     use webpki::Error as E;
     let translated = match error {

@@ -67,6 +67,11 @@ impl<I: Io> Attempt<I> {
         self.began
     }
 
+    /// Begins the attempt again at the time `now`: before that, the proxy itself has waited.
+    pub(super) fn begin_again(&mut self, now: Time) {
+        self.began = now;
+    }
+
     /// Like [`Attempt::finish`]. An attempt that counts nothing still tells outlier detection how
     /// it ended at `endpoint`.
     pub(super) fn finish_at(self, endpoint: &LocalEndpoint<I>, now: Time, outcome: Outcome) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::LocalEndpoint;
 use super::attempt::{Attempt, Outcome};
 use super::choose::{self, Begun, CONNECT_ATTEMPTS_MAX, Choice, Target};
-use super::limited::{NOT_FREED, Pending};
+use super::limited::{NOT_FREED, NOT_FREED_IN_TIME, Pending};
 use super::opening::Place;
 use super::pool::Upstream;
 use crate::error::{Flag, Refusal};
@@ -88,9 +88,14 @@ pub async fn first_to_open<I: Io>(
         alarm.set(times.hedge.min(times.give_up).min(target.deadline));
         let mut refused = None;
         if let Some((index, opened)) = first_result(&mut racers, &alarm).await {
-            let Racer { endpoint, attempt, .. } = racers.swap_remove(index);
+            let Racer { endpoint, mut attempt, .. } = racers.swap_remove(index);
             choice.tried = Some(Rc::clone(&endpoint));
             match opened {
+                // The endpoints did not make the request wait.
+                Ok(upstream) if times.was_limited(target) => {
+                    attempt.begin_again(io.now());
+                    return Ok((upstream, attempt));
+                }
                 Ok(upstream) => {
                     overtake(racers, &attempt, io.now());
                     return Ok((upstream, attempt));
@@ -105,6 +110,11 @@ pub async fn first_to_open<I: Io>(
         }
         times.check(target)?;
         if refused.is_none() && io.now() < times.hedge {
+            continue;
+        }
+        // Another endpoint would meet the same limit.
+        if refused.is_none() && target.service.limited.is_any() {
+            times.hedge = after(target, target.service.config.connect_hedge);
             continue;
         }
         let another = match begun < CONNECT_ATTEMPTS_MAX {
@@ -149,8 +159,12 @@ async fn first_result<I: Io>(
 struct Times {
     /// Another endpoint is tried.
     hedge: Time,
-    /// The wait ends if the limit on connections is still reached.
+    /// The wait ends if the limit on connections is reached then.
     give_up: Time,
+    /// The length of the wait until then.
+    limit: Duration,
+    /// The number of openings of the service that had waited at the limit before, or were waiting.
+    limited: u64,
 }
 
 impl Times {
@@ -159,20 +173,35 @@ impl Times {
         // Without a deadline of its own, a request would wait for ever at the limit.
         let is_endless = config.breaker.is_some() && target.deadline == Time::NEVER;
         let limit = if is_endless { config.connect_timeout } else { NO_LIMIT };
-        Self { hedge: after(target, config.connect_hedge), give_up: after(target, limit) }
+        let waiting = u64::from(target.service.limited.is_any());
+        Self {
+            hedge: after(target, config.connect_hedge),
+            give_up: after(target, limit),
+            limit,
+            limited: target.service.limited.begun() - waiting,
+        }
+    }
+
+    /// Whether the limit on connections was reached since the wait began.
+    fn was_limited<I: Io>(&self, target: &Target<'_, I>) -> bool {
+        target.service.limited.begun() > self.limited
     }
 
     /// Ends the wait at its deadline, or at the limit on connections.
     fn check<I: Io>(&mut self, target: &Target<'_, I>) -> Result<(), Refusal> {
         let now = target.core.io.now();
         if now >= target.deadline {
-            return Err(LATE);
+            return Err(match target.service.limited.is_any() {
+                true => NOT_FREED_IN_TIME,
+                false => LATE,
+            });
         }
         if now >= self.give_up {
             if target.service.limited.is_any() {
                 return Err(NOT_FREED);
             }
-            self.give_up = Time::NEVER;
+            // A later opening may meet the limit.
+            self.give_up = after(target, self.limit);
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ const OTHER_WORKERS_INTERVAL: Duration = Duration::from_millis(25);
 #[derive(Default)]
 pub struct Limited {
     waiting: RefCell<VecDeque<Rc<Turn>>>,
+    /// How many openings have begun to wait.
+    begun: Cell<u64>,
 }
 
 /// The turn of a waiting opening.
@@ -35,6 +37,11 @@ impl Limited {
     /// Whether an opening waits.
     pub fn is_any(&self) -> bool {
         !self.waiting.borrow().is_empty()
+    }
+
+    /// The number of openings that have begun to wait so far.
+    pub fn begun(&self) -> u64 {
+        self.begun.get()
     }
 
     fn is_first(&self, turn: &Rc<Turn>) -> bool {
@@ -138,6 +145,7 @@ pub async fn take<I: Io>(
     let _wants = breaker.want_connection();
     let turn = Rc::new(Turn::default());
     limited.waiting.borrow_mut().push_back(Rc::clone(&turn));
+    limited.begun.set(limited.begun.get() + 1);
     let wait = Wait { limited, turn };
     let io = &target.core.io;
     let alarm = io.alarms().alarm();
@@ -176,6 +184,14 @@ const NOT_NEEDED: Refusal =
 pub const NOT_FREED: Refusal = Refusal {
     detail: "no connection to the service became free within connect_timeout",
     ..TOO_MANY_CONNECTIONS
+};
+
+/// The refusal for a request whose deadline passed at the limit.
+pub const NOT_FREED_IN_TIME: Refusal = Refusal {
+    status: 504,
+    flag: Flag::UpstreamTimeout,
+    detail: "no connection to the service became free within the timeout: max_connections is \
+             reached",
 };
 
 /// The refusal for a request that may not wait.

@@ -1,9 +1,9 @@
-//! Ends a connection so that the peer receives all written bytes first.
+//! Closes a connection so that the peer first receives all written bytes.
 //!
-//! A client that still sends when it gets its answer may read the answer only after it has sent
-//! everything. A reset would destroy the answer, so the rest is read and discarded for some time
-//! (RFC 9112 9.6). The limit is a time and not a number of bytes: the sender of a large upload must
-//! learn that it was refused, too.
+//! A client that still sends a request may read the response only after it has sent the complete
+//! request. A reset would make it lose the response, so the rest of the request is read and
+//! discarded for some time (RFC 9112 9.6). The limit is a time and not a number of bytes, because
+//! the sender of a large upload must receive its refusal, too.
 
 use std::future::pending;
 use std::time::Duration;
@@ -12,25 +12,25 @@ use super::Wire;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::io::{Io, Read, Stream};
 
-/// How long a closing connection is read.
+/// How long a connection is still read while it is closed.
 #[derive(Clone, Copy)]
 pub struct Patience {
-    /// The longest time in total.
+    /// The time limit in total.
     pub total: Duration,
-    /// The longest time without a byte from the peer.
+    /// The time limit without a byte from the peer.
     pub silence: Duration,
 }
 
-/// For a client that got an answer before it had sent its whole request.
+/// The limits for a client that got a response before it had sent its complete request.
 pub const ANSWERED: Patience =
     Patience { total: Duration::from_secs(30), silence: Duration::from_secs(5) };
 
-/// For a peer that exceeded a limit.
+/// The limits for a peer that exceeded an HTTP/2 limit or violated the protocol.
 pub const EXCEEDED: Patience =
     Patience { total: Duration::from_secs(2), silence: Duration::from_secs(2) };
 
-/// Shuts down our side of the connection, and discards what the peer sends until it closes or our
-/// patience ends.
+/// Shuts down our side of the connection, and discards what the peer sends until the peer closes or
+/// a limit of `patience` is reached.
 pub async fn linger<I: Io>(io: &I, alarm: &Alarm, stream: &Wire<I::Stream>, patience: Patience) {
     let end = io.now() + patience.total;
     alarm.set(end);
@@ -39,7 +39,7 @@ pub async fn linger<I: Io>(io: &I, alarm: &Alarm, stream: &Wire<I::Stream>, pati
     }
     while io.now() < end {
         alarm.set(end.min(io.now() + patience.silence));
-        // No buffer is held while the peer is silent.
+        // No buffer is held while the peer sends nothing.
         match alarm.guard(stream.readable()).await {
             Ok(Ok(())) => {}
             Err(_) if io.now() >= end => break,
@@ -50,7 +50,8 @@ pub async fn linger<I: Io>(io: &I, alarm: &Alarm, stream: &Wire<I::Stream>, pati
             _ => return,
         }
     }
-    // Closing now would reset the connection. Give the peer a last moment to read the answer.
+    // Closing now would reset the connection. Wait once more, so that the peer can read the
+    // response.
     alarm.set(io.now() + patience.silence);
     alarm.guard(pending::<()>()).await.ok();
 }
@@ -59,11 +60,11 @@ pub async fn linger<I: Io>(io: &I, alarm: &Alarm, stream: &Wire<I::Stream>, pati
 const LOOK_AFTER_MIN: Duration = Duration::from_millis(1);
 const LOOK_AFTER_MAX: Duration = Duration::from_millis(50);
 
-/// The longest wait for a peer that receives nothing. It also limits a longer `idle`.
+/// The maximum wait for a peer that receives nothing. It also limits a longer `idle`.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(120);
 
-/// Waits until the peer's system has received all written bytes. An earlier reset would destroy the
-/// bytes that are in transit. Stops if the peer's system receives nothing for `idle`.
+/// Waits until the peer's kernel has acknowledged all written bytes. An earlier reset would discard
+/// the bytes that are in transit. Stops if the peer's kernel acknowledges nothing for `idle`.
 pub async fn delivered<I: Io>(io: &I, stream: &Wire<I::Stream>, idle: Duration) {
     let idle = idle.min(DELIVERED_WITHIN);
     let mut deadline = io.now() + idle;

@@ -17,12 +17,13 @@ use crate::tls::{Issued, TlsStream};
 
 pub use linger::{ANSWERED, EXCEEDED, delivered, linger};
 
-/// The largest rest of a portion that is copied while it waits for an HTTP/2 window. Its buffer has
-/// twice the size.
+/// If no more than this many bytes of a write wait for an HTTP/2 window, they are copied, and their
+/// larger buffer is returned to the pool.
 const SHORT_BYTES_MAX: usize = 16 * 1024;
 
-/// The stream of an exchange. A plain connection is used directly, without copies and boxes. The
-/// futures of the other streams are boxed, so that they do not enlarge plain connections.
+/// The byte stream of an exchange. A plain connection is used directly, without copies and boxes.
+/// The futures of the other streams are boxed, so that they do not enlarge the futures of plain
+/// connections.
 pub enum Wire<S> {
     /// A plain connection.
     Plain(S),
@@ -37,7 +38,7 @@ pub enum Wire<S> {
 }
 
 impl<S: Stream> Wire<S> {
-    /// The TLS stream, if the connection uses TLS.
+    /// The TLS stream. `None` if the stream is not a TLS connection.
     pub fn tls(&self) -> Option<&TlsStream<S>> {
         match self {
             Self::Tls(stream) => Some(stream),
@@ -45,7 +46,7 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// The endpoint's certificates. Returns `None` without TLS.
+    /// The endpoint's certificates. `None` without TLS.
     pub fn issued(&self) -> Option<Rc<[Issued]>> {
         match self {
             Self::Tls(stream) => Some(stream.issued()),
@@ -71,7 +72,7 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// The trailer lines of an HTTP/2 body that has ended.
+    /// Takes the trailer lines of an HTTP/2 body that has ended.
     pub fn take_trailers(&self) -> Vec<u8> {
         match self {
             Self::Client(stream) => stream.take_trailers(),
@@ -80,8 +81,8 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// Starts a message. `write` writes its head. For HTTP/1.1 the head goes to `text`; an HTTP/2
-    /// stream keeps it until the message is sent.
+    /// Writes the head of a message with `write`. For HTTP/1.1 the head is written to `text`; an
+    /// HTTP/2 stream stores it until the message is sent.
     pub fn put_head(&self, text: &mut Vec<u8>, write: impl FnOnce(&mut dyn Sink)) {
         let mut draft = Draft::default();
         match self {
@@ -100,9 +101,9 @@ impl<S: Stream> Wire<S> {
         }
     }
 
-    /// Writes a message: the head, the first part of the body and, if `end` is given, the end with
-    /// these trailer lines. For HTTP/1.1 `head` is the text of the head, and the body already
-    /// contains the trailers.
+    /// Writes a message: the head and the first part of the body. If `end` is given, then ends the
+    /// stream with these trailer lines. For HTTP/1.1 `head` is the text of the head, and the body
+    /// already contains the trailers.
     ///
     /// # Errors
     /// As for [`Stream::write_all`].
@@ -130,8 +131,8 @@ impl<S: Stream> Wire<S> {
         self.write_all(buf).await
     }
 
-    /// Writes a part of a body and, if `end` is given, the end, like [`Wire::write_message`]. The
-    /// contents of the returned buffer are not defined.
+    /// Writes a part of a body. If `end` is given, then ends the stream as [`Wire::write_message`]
+    /// does. The contents of the returned buffer are not defined.
     ///
     /// # Errors
     /// As for [`Stream::write_all`].
@@ -172,7 +173,7 @@ impl<S: Stream> Wire<S> {
         (done, buffers.take())
     }
 
-    /// Sends `left` on an HTTP/2 stream as the peer reads.
+    /// Sends `left` on an HTTP/2 stream, and waits while the peer's windows are full.
     async fn send_all(&self, left: &[u8], end: Option<&[u8]>) -> io::Result<()> {
         match self {
             Self::Client(stream) => Box::pin(stream.send(left, end)).await,
@@ -276,14 +277,14 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.reset_on_close(),
             Self::Tls(stream) => stream.reset_on_close(),
-            // An incomplete stream is reset when it is dropped.
+            // An incomplete HTTP/2 stream is reset when it is dropped.
             Self::Client(_) => {}
             Self::Endpoint(stream) => stream.reset_on_close(),
             Self::Moved => {}
         }
     }
 
-    /// 0 for an HTTP/2 stream: its reset is queued behind its frames.
+    /// Returns 0 for an HTTP/2 stream: RST_STREAM is queued after the frames of the stream.
     fn unsent_bytes(&self) -> usize {
         match self {
             Self::Plain(stream) => stream.unsent_bytes(),

@@ -1,8 +1,8 @@
 //! Messages between the control thread and the workers, and the hand-over of connections.
 //!
-//! A worker's mailbox is a channel and a socket pair. The sender writes one byte to wake the
-//! worker's ring. A new snapshot takes two phases: first every worker prepares it, then all workers
-//! commit it. So all workers change to the new snapshot, or no worker does.
+//! A worker's mailbox is a channel and a socket pair. The sender writes one byte to the socket to
+//! wake the worker's ring. A new snapshot takes two phases: first every worker prepares it, then
+//! all workers commit it. So either all workers change to the new snapshot, or none.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::net::Bind;
 use crate::snapshot::{DrainStep, Listener, Snapshot};
 
 /// How long a worker still accepts on a removed listening socket. The socket ignores new
-/// handshakes, and a handshake that has begun ends within a round trip.
+/// handshakes, and a handshake that has begun completes within a round trip.
 pub const HANDSHAKE_GRACE: Duration = Duration::from_millis(200);
 
 /// An order to a worker.
@@ -34,30 +34,30 @@ pub enum Order {
         /// The snapshot's version.
         version: u64,
     },
-    /// Use the new endpoints of a service. With this order, even an idle worker closes its
+    /// Use the new endpoints of a service. The order makes even an idle worker close its
     /// connections to removed endpoints.
     Endpoints {
         /// The version of the snapshot that has the service.
         version: u64,
         /// Index into `Snapshot::services`.
         service: usize,
-        /// The added and removed addresses. Empty if no traffic is captured.
+        /// The addresses that were added or removed. Empty if no traffic is captured.
         addresses: Arc<[SocketAddr]>,
     },
-    /// Serve this connection. A more loaded worker accepted it.
+    /// Serve this connection. A worker with more connections accepted it.
     Adopt(Adopted),
-    /// Stop accepting on the listeners of this step, let exchanges finish and close idle
-    /// connections. Report [`ReportKind::Drained`] when no worker accepts on these listeners or has
-    /// a connection of them.
+    /// Stop accepting on the listeners of this step, let exchanges complete, and close idle
+    /// connections. Report [`ReportKind::Drained`] when no worker accepts on these listeners and
+    /// none has a connection of them.
     Drain(DrainStep),
 }
 
-/// A snapshot and the sockets that this worker accepts from.
+/// A snapshot, and the sockets from which this worker accepts.
 pub struct Preparation {
-    /// The configuration.
+    /// The compiled configuration.
     pub snapshot: Arc<Snapshot>,
-    /// The worker's own listening socket for each bind of each listener. For a bind that the
-    /// worker already has, the worker ignores the new socket and keeps the old one.
+    /// The worker's own listening socket for each bind of each listener. If the worker already has
+    /// a socket for a bind, it ignores the new one and keeps the old one.
     pub sockets: Vec<ListeningSocket>,
 }
 
@@ -72,13 +72,13 @@ pub struct ListeningSocket {
     pub descriptor: OwnedFd,
 }
 
-/// A connection that moves to another worker before its first byte was read.
+/// A connection that is handed to another worker before its first byte was read.
 pub struct Adopted {
     /// The connected socket.
     pub descriptor: OwnedFd,
     /// The bind that accepted the connection.
     pub bind: Bind,
-    /// The listener at that time. A reload may remove it during the hand-over.
+    /// The listener at the time of accept. A reload may remove the listener during the hand-over.
     pub listener: Arc<Listener>,
     /// The client's address. `None` means a Unix-domain socket.
     pub peer: Option<SocketAddr>,
@@ -88,15 +88,15 @@ pub struct Adopted {
 pub struct Report {
     /// The index of the worker.
     pub worker: usize,
-    /// The content.
+    /// The content of the report.
     pub kind: ReportKind,
 }
 
 /// The content of a [`Report`].
 pub enum ReportKind {
-    /// The runtime runs.
+    /// The runtime of the worker is running.
     Started {
-        /// The driver: `io_uring` or `epoll`.
+        /// The name of the driver: `io_uring` or `epoll`.
         driver: &'static str,
         /// The reason why the kernel refused io_uring. `None` if it was not tried or not refused.
         refused: Option<io::Error>,
@@ -111,7 +111,7 @@ pub enum ReportKind {
         /// The snapshot's version.
         version: u64,
     },
-    /// No connection is left of the listeners of this step.
+    /// No connection of the listeners of this step is left.
     Drained(DrainStep),
     /// The worker cannot continue. The text is the reason.
     Failed(String),
@@ -129,8 +129,8 @@ impl ReportKind {
     }
 }
 
-/// The channel for reports. It is unbounded, so it never blocks a worker. Workers limit its
-/// content: one report for each order.
+/// The channel for reports. It is unbounded, so a report never blocks a worker. The number of
+/// reports is limited, because workers send one for each order.
 pub type Reports = tokio::sync::mpsc::UnboundedSender<Report>;
 
 /// The sending end of a worker's mailbox. A clone is cheap.
@@ -167,7 +167,7 @@ impl Mailbox {
             return false;
         }
         // If the socket is full, the worker has not read the earlier bytes. When it reads them, it
-        // finds this order too.
+        // finds this order, too.
         match (&*self.wake).write_all(&[1]) {
             Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
@@ -185,12 +185,12 @@ pub struct Loads(Arc<[Load]>);
 struct Load {
     /// By direction: connections of inbound and of outbound listeners.
     connections: [AtomicU32; 2],
-    /// By direction: the listening sockets that the worker accepts from.
+    /// By direction: the number of listening sockets from which the worker accepts.
     accepting: [AtomicU32; 2],
 }
 
 impl Loads {
-    /// The loads of `workers` workers. All loads are zero.
+    /// Creates the loads of `workers` workers, all zero.
     pub fn new(workers: usize) -> Self {
         Self((0..workers).map(|_| Load::default()).collect())
     }
@@ -217,13 +217,13 @@ impl Loads {
 
     /// Counts one less socket that `worker` accepts from.
     pub fn accepts_no_more(&self, worker: usize, outbound: bool) {
-        // Release: a worker that reads this number also sees the connections that were handed over
-        // before.
+        // Release ordering: a worker that reads this number also reads the connections that were
+        // handed over before.
         self.0[worker].accepting[usize::from(outbound)].fetch_sub(1, Ordering::Release);
     }
 
-    /// Whether no worker accepts from the listeners of `step`, and no connection of them is open or
-    /// on its way to another worker.
+    /// Whether no worker accepts from the listeners of `step`, and none of their connections is
+    /// open or being handed over.
     pub fn are_over(&self, step: DrainStep) -> bool {
         let directions = match step {
             DrainStep::Inbound => 0..1,
@@ -237,8 +237,8 @@ impl Loads {
         })
     }
 
-    /// The worker that should serve a connection accepted by `worker`. Another worker is chosen
-    /// only if it has clearly fewer connections, because a hand-over costs two system calls.
+    /// Returns the worker that should serve a connection accepted by `worker`. Another worker is
+    /// chosen only if it has clearly fewer connections, because a hand-over costs two system calls.
     pub fn place(&self, worker: usize) -> usize {
         let mine = self.0[worker].connections();
         let least = self.0.iter().enumerate().min_by_key(|(_, load)| load.connections());
@@ -255,9 +255,9 @@ impl Load {
     }
 }
 
-/// The number of connections that a worker may have more than the least loaded worker without a
-/// hand-over: one eighth of its connections. With few connections the number is 0, so that two
-/// long-lived connections use two workers.
+/// How many connections more than the least loaded worker a worker may have without a hand-over:
+/// one eighth of its connections. With few connections the number is 0, so that two long-lived
+/// connections use two workers.
 fn skew_tolerated(mine: u32) -> u32 {
     mine / 8
 }
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn connections_go_where_there_is_clearly_less_to_do() {
-        // (connections a worker, who accepted, who serves)
+        // (connections of each worker, worker that accepts, worker that serves)
         for (counts, accepted, serves) in [
             (&[0, 0][..], 0, 0),
             (&[1, 0], 0, 1),

@@ -34,11 +34,12 @@ use crate::serve::worker::{SWEEP_INTERVAL, Worker, WorkerParts};
 use crate::snapshot::{DrainStep, ListenerCells};
 use crate::time::Time;
 
-/// How long accepting pauses after an error. The process is out of descriptors or memory, or the
-/// socket is unusable. Without a pause the worker would spin.
+/// How long a worker pauses after an error of accept(2). The process may have no descriptors or
+/// memory left, or the socket may be unusable. Without a pause the worker would retry in a busy
+/// loop.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often a draining worker looks whether it is done.
+/// How often a draining worker checks whether the drain is complete.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The arguments of a worker's thread.
@@ -51,19 +52,19 @@ pub struct Start {
     pub loads: Loads,
     /// The channel to the control thread.
     pub reports: Reports,
-    /// Takes whole lines for the access log. It never blocks.
+    /// Writes complete lines to the access log. It never blocks.
     pub access_log: Arc<dyn Fn(Vec<u8>) + Send + Sync>,
     /// The seed of the worker's random numbers.
     pub seed: u64,
-    /// The worker's orders.
+    /// The worker's end of its mailbox.
     pub inbox: Inbox,
-    /// The mailboxes of all workers, including this worker. They are used to hand over connections.
+    /// The mailboxes of all workers, including this one, for the hand-over of connections.
     pub peers: Vec<Mailbox>,
     /// The kernel interface to use.
     pub driver: Driver,
-    /// The time zero of all clocks.
+    /// The zero of the clocks of all workers.
     pub began: Instant,
-    /// The CPU to pin the worker to.
+    /// The CPU to which the worker is pinned. `None` means no pinning.
     pub cpu: Option<usize>,
 }
 
@@ -90,7 +91,7 @@ pub fn spawn(start: Start) -> std::io::Result<std::thread::JoinHandle<()>> {
 
 fn pin_to(cpu: usize) {
     let mut set = nix::sched::CpuSet::new();
-    // A worker that cannot be pinned works as well.
+    // A worker that cannot be pinned still works.
     if set.set(cpu).is_ok() {
         nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).ok();
     }
@@ -141,7 +142,7 @@ async fn run(io: RingIo, start: Start) {
     serve_orders(&thread, &orders, &wake).await;
 }
 
-/// Runs orders until the control thread ends.
+/// Executes orders until the control thread ends.
 async fn serve_orders(thread: &Rc<Thread>, orders: &Receiver<Order>, wake: &RingStream) {
     loop {
         loop {
@@ -157,8 +158,8 @@ async fn serve_orders(thread: &Rc<Thread>, orders: &Receiver<Order>, wake: &Ring
     }
 }
 
-/// Does the regular work: sweeps idle connections, sends access log lines, and reports the end of a
-/// drain.
+/// Does the regular work of a worker: sweeps idle connections, sends access log lines, and reports
+/// the end of a drain.
 async fn sweep(thread: Rc<Thread>) {
     let worker = &thread.worker;
     loop {
@@ -179,7 +180,7 @@ async fn sweep(thread: Rc<Thread>) {
 }
 
 impl Thread {
-    /// Sends a report. Does nothing when the control thread has ended.
+    /// Sends a report. Has no effect when the control thread has ended.
     fn report(&self, kind: ReportKind) {
         self.reports.send(Report { worker: self.worker.index, kind }).ok();
     }
@@ -265,7 +266,7 @@ impl Thread {
         });
     }
 
-    /// Serves a new connection here, or hands it to a less loaded worker.
+    /// Serves a new connection here, or hands it to a worker with fewer connections.
     fn admit(self: &Rc<Self>, acceptor: &Acceptor, bind: &Bind, accepted: Accepted) {
         let worker = &self.worker;
         let name = Rc::clone(&acceptor.listener.borrow());
@@ -279,7 +280,12 @@ impl Thread {
             cells.overflow.increment();
             return worker.log_limited(|suppressed| {
                 let listener = &*name;
-                tracing::warn!(listener, suppressed, "connection closed: too many are open");
+                tracing::warn!(
+                    listener,
+                    suppressed,
+                    "connection closed: too many are open; the limits are limits.connections and \
+                    `connections` of the listener"
+                );
             });
         }
         worker.cells().accepted.increment();
@@ -309,8 +315,8 @@ impl Thread {
         self.start(name, &bind, (descriptor, peer), listener.is_outbound());
     }
 
-    /// Serves a connection. `outbound` says whether its listener is outbound: drains count these
-    /// apart.
+    /// Serves a connection. `outbound` says whether its listener is outbound, because a drain
+    /// counts the two directions separately.
     fn start(self: &Rc<Self>, listener: Rc<str>, bind: &Bind, accepted: Accepted, outbound: bool) {
         let (socket, peer) = accepted;
         let worker = Rc::clone(&self.worker);
@@ -329,7 +335,7 @@ impl Thread {
 
 type Accepted = (OwnedFd, Option<SocketAddr>);
 
-/// Receives captured datagrams until `stop` wakes it.
+/// Receives captured datagrams until `stop` rings.
 async fn datagrams(
     thread: Rc<Thread>,
     acceptor: Rc<Acceptor>,
@@ -365,7 +371,7 @@ impl Drop for Accepting {
     }
 }
 
-/// Accepts until `stop` wakes it. Then still accepts, for [`HANDSHAKE_GRACE`], the connections
+/// Accepts connections until `stop` rings. Then still accepts, for [`HANDSHAKE_GRACE`], connections
 /// whose handshakes the kernel has begun.
 async fn accept(accepting: Accepting, bind: Bind, descriptor: OwnedFd, stop: Alarm) {
     let Accepting { thread, acceptor } = &accepting;
@@ -381,7 +387,7 @@ async fn accept(accepting: Accepting, bind: Bind, descriptor: OwnedFd, stop: Ala
     accept_until(thread, acceptor, &bind, &socket, &stop).await;
     stop.set(worker.io.now() + HANDSHAKE_GRACE);
     accept_until(thread, acceptor, &bind, &socket, &stop).await;
-    // Closing the socket would reset the connections in its queue, so first accept all of them.
+    // Closing the socket would reset the connections in its queue, so accept all of them first.
     let end = worker.io.now() + worker.local().snapshot.drain.limit;
     while accept_waiting(thread, acceptor, &bind, &socket).is_err() && worker.io.now() < end {
         worker.io.sleep_until(worker.io.now() + ACCEPT_PAUSE).await;
@@ -389,7 +395,7 @@ async fn accept(accepting: Accepting, bind: Bind, descriptor: OwnedFd, stop: Ala
     drop(socket);
 }
 
-/// Accepts until `stop` wakes it.
+/// Accepts connections until `stop` rings.
 async fn accept_until(
     thread: &Rc<Thread>,
     acceptor: &Acceptor,
@@ -413,7 +419,7 @@ async fn accept_until(
     }
 }
 
-/// Accepting failed and must pause.
+/// The error of accept(2): accepting must pause.
 struct Paused;
 
 /// Accepts all connections in the queue.
@@ -479,12 +485,13 @@ impl Drop for Open {
 }
 
 pin_project! {
-    /// A connection as a task. A panic ends only this connection. The future is not boxed: it is
-    /// the memory that an idle connection holds.
+    /// The task of a connection. A panic ends only this connection. The future is not boxed: its
+    /// size is the memory that an idle connection holds.
     struct Contained<F> {
         #[pin]
         connection: F,
-        // This field is dropped last, so the connection counts as open until it is fully dropped.
+        // This field is dropped last, so the connection counts as open until it is completely
+        // dropped.
         open: Open,
     }
 }

@@ -204,7 +204,9 @@ fn each_counter_of_a_mixed_load_has_what_was_sent_and_no_other_has_moved() {
         let active = proxy.metric("ringway_listener_connections_active");
         (accepted && active == 0.0).then_some(())
     });
-    assert!(proxy.log().contains("connection closed: too many are open listener=\"few\""));
+    let closed = "connection closed: too many are open; the limits are limits.connections and \
+                  `connections` of the listener listener=\"few\"";
+    assert!(proxy.log().contains(closed));
     let found = counters(&proxy).into_iter().map(|(name, count)| format!("{name} {count}"));
     let found: BTreeSet<String> = found.collect();
     let wanted: BTreeSet<String> = WANTED.trim().lines().map(str::to_owned).collect();

@@ -258,6 +258,30 @@ fn a_wait_at_the_limit_ends_with_the_timeout_of_the_request() {
 }
 
 #[test]
+fn a_wait_at_the_limit_tries_no_other_endpoint() {
+    let ((one, _hold), (other, _hold_other)) = (held(), held());
+    let port = free_port();
+    let proxy = Proxy::start_with(
+        &format!(
+            "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
+             routes: {{long: [{{to: app, timeout: none}}], \"*\": [{{to: app}}]}}\n\
+             services: {{app: {{endpoints: [\"{}\", \"{}\"], timeout: 300ms, \
+             connect_hedge: 20ms, circuit_breaker: {{max_connections: 1}}}}}}\n",
+            one.address(),
+            other.address()
+        ),
+        1,
+    );
+    let mut first = Client::connect(port);
+    first.send("GET / HTTP/1.1\r\nHost: long\r\n\r\n");
+    until(|| one.requests().len() + other.requests().len() == 1);
+    let answer = Client::connect(port).request(GET);
+    assert_eq!(answer.status, 504);
+    assert!(answer.text().contains("max_connections"), "{}", answer.text());
+    assert_eq!(proxy.metric("ringway_endpoint_requests_total"), 2.0);
+}
+
+#[test]
 fn an_idle_connection_to_another_endpoint_makes_room() {
     let (one, other) = (Origin::saying("one"), Origin::saying("other"));
     let port = free_port();

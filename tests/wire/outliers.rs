@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
-use crate::support::frames::{Frames, kind};
+use crate::support::frames::{Frame, Frames, kind};
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
@@ -290,4 +290,34 @@ fn a_grpc_call_fails_by_its_code() {
     }
     assert_eq!(asked.load(Ordering::SeqCst), 2);
     assert_eq!(ejections(&proxy, "consecutive_gateway_errors"), 1.0);
+}
+
+/// A stream of messages that goes on until the deadline of its client is no failure of an endpoint
+/// that has begun to answer. An endpoint that has not begun is late.
+#[test]
+fn a_stream_that_lasts_until_the_deadline_of_its_client_blames_no_endpoint() {
+    for (begins, part, ejected) in [(true, &b""[..], 0.0), (true, b"\0\0", 0.0), (false, b"", 1.0)]
+    {
+        let origin = Origin::scripted(move |peer| {
+            let Some(mut frames) = Frames::accept(peer, &[]) else { return };
+            while let Some((stream, _)) = frames.request() {
+                if begins {
+                    let head = [(":status", "200"), ("content-type", "application/grpc")];
+                    frames.headers(stream, &head, false);
+                    frames.data(stream, &[b"\0\0\0\0\x03abc", part].concat(), false);
+                }
+            }
+        });
+        let port = free_port();
+        let more = "protocol: grpc, outlier_detection: {consecutive_5xx: 1}";
+        let proxy = Proxy::start_with(&config(port, &[origin.address()], more), 1);
+        let mut client = Frames::connect(port);
+        client.call(1, &[("grpc-timeout", "300m")]);
+        client.data(1, b"\0\0\0\0\x03abc", true);
+        let ends = |frame: &Frame| frame.ends() || frame.kind == kind::RST_STREAM;
+        std::iter::from_fn(|| client.next()).find(ends).expect("the end of the call");
+        let done = || (proxy.metric("ringway_service_requests_active") == 0.0).then_some(());
+        eventually("the call is over", done);
+        assert_eq!(ejections(&proxy, "consecutive_5xx"), ejected, "{begins} {part:?}");
+    }
 }

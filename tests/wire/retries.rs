@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::frames::{END_STREAM, Frames, kind};
-use crate::support::free_port;
+use crate::http2_format::frame;
+use crate::support::frames::{END_HEADERS, END_STREAM, Frame, Frames, block, kind};
 use crate::support::http::{Client, Response};
 use crate::support::origin::{Origin, Peer};
 use crate::support::proxy::Proxy;
+use crate::support::{eventually, free_port};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
@@ -281,6 +282,114 @@ fn a_grpc_call_is_sent_again_for_the_codes_of_the_policy() {
     let trailers = client.next_of(kind::HEADERS).unwrap();
     assert!(trailers.flags & END_STREAM != 0);
     assert_eq!(count(&proxy, "retries"), 1.0);
+}
+
+/// An endpoint that sends the head of a response and its trailers at once. After a message, the
+/// code says nothing about a retry. `more` is a further trailer.
+fn fails_by_trailers(message: &'static [u8], more: (&'static str, &'static str)) -> Origin {
+    http2(move |frames, stream, number, body| {
+        let head = [(":status", "200"), ("content-type", "application/grpc")];
+        let (code, body) = if number == 0 { ("14", message) } else { ("0", &body[..]) };
+        let mut bytes = frame(kind::HEADERS, END_HEADERS, stream, &block(&head));
+        if !body.is_empty() {
+            bytes.extend(frame(kind::DATA, 0, stream, body));
+        }
+        let trailers = block(&[("grpc-status", code), more]);
+        bytes.extend(frame(kind::HEADERS, END_HEADERS | END_STREAM, stream, &trailers));
+        frames.send_bytes(&bytes);
+    })
+}
+
+#[test]
+fn a_grpc_code_in_trailers_that_follow_the_head_at_once_is_a_condition() {
+    let message = b"\0\0\0\0\x03abc";
+    let none = ("x-more", "1");
+    for (sent, more, retries) in
+        [(&b""[..], none, 1.0), (message, none, 0.0), (b"", ("grpc-retry-pushback-ms", "-1"), 0.0)]
+    {
+        let origin = fails_by_trailers(sent, more);
+        let (proxy, port) = before(&[&origin], ", protocol: grpc, retries: {on: unavailable}", "");
+        let mut client = Frames::connect(port);
+        client.call(1, &[]);
+        client.data(1, message, true);
+        let code = if retries > 0.0 { "0" } else { "14" };
+        let ends = std::iter::from_fn(|| client.next()).find(Frame::ends).unwrap();
+        let field = block(&[("grpc-status", code)]);
+        // The proxy encodes the name from its own table, so only the value is compared.
+        let value = &field[field.len() - code.len()..];
+        let has_value = ends.payload.windows(value.len()).any(|part| part == value);
+        assert!(has_value, "{:?}", ends.payload);
+        assert_eq!(count(&proxy, "retries"), retries, "{sent:?} {more:?}");
+    }
+}
+
+#[test]
+fn endpoints_and_clients_get_the_number_of_the_attempt_where_they_should() {
+    let number = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        let field = text.split("\r\n").find_map(|line| line.strip_prefix("x-envoy-attempt-count:"));
+        field.map(|value| value.trim().to_owned())
+    };
+    for (setting, requests, responses) in [
+        ("none", false, false),
+        ("request", true, false),
+        ("response", false, true),
+        ("both", true, true),
+    ] {
+        let bad = always(response("503 Sad", "x-envoy-attempt-count: 7\r\n"));
+        let retries = format!(", retries: {{on: 5xx, attempt_count: {setting}}}");
+        let (_proxy, port) = before(&[&bad], &retries, "");
+        let answer = ask(port, "GET / HTTP/1.1\r\nHost: a\r\nx-envoy-attempt-count: 9\r\n\r\n");
+        let sent: Vec<_> = bad.requests().iter().map(|it| number(it).unwrap()).collect();
+        let expected = if requests { ["1", "2", "3"] } else { ["9"; 3] };
+        assert_eq!(sent, expected, "{setting}");
+        let expected = if responses { "3" } else { "7" };
+        assert_eq!(answer.field("x-envoy-attempt-count"), Some(expected), "{setting}");
+    }
+}
+
+#[test]
+fn a_client_may_shorten_the_timeout_but_not_lengthen_it() {
+    let silent = Origin::scripted(|peer| {
+        peer.until_closed();
+    });
+    for (own, asked) in [("1h", "50"), ("50ms", "3600000"), ("50ms", "0"), ("50ms", "-1")] {
+        let (_proxy, port) = before(&[&silent], &format!(", timeout: {own}"), "");
+        let field = format!("x-envoy-upstream-rq-timeout-ms: {asked}");
+        let answer = ask(port, &format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n"));
+        assert_eq!(answer.status, 504, "{own} {asked}");
+    }
+}
+
+#[test]
+fn the_wait_before_a_retry_ends_when_the_client_leaves() {
+    let bad = always(response("503 Sad", ""));
+    let service = ", circuit_breaker: {max_requests: 9}, \
+                   retries: {on: 5xx, backoff: {base: 1000h, max: 1000h}}";
+    let (proxy, port) = before(&[&bad], service, "");
+    let series = "ringway_service_circuit_breaker_in_use{service=\"app\",limit=\"max_requests\"}";
+    let mut leaver = Client::connect(port);
+    leaver.send(GET);
+    let waits = || (count(&proxy, "retries") == 1.0).then_some(());
+    eventually("the request waits for its retry", waits);
+    drop(leaver);
+    eventually("the request ends", || (proxy.metric(series) == 0.0).then_some(()));
+    let detail = "the client left while its request waited for a retry";
+    eventually("its line", || proxy.log().contains(detail).then_some(()));
+}
+
+#[test]
+fn a_limit_on_bytes_does_not_use_up_the_time_of_an_attempt() {
+    let origin = fails_first(0, |_| ());
+    let service = ", outlier_detection: {consecutive_5xx: 1}, \
+                   retries: {on: reset, per_try_timeout: 500ms}";
+    let rule = ", rate_limit: {bytes: 20KB, per: 1s}";
+    let (proxy, port) = before(&[&origin], service, rule);
+    let mut client = Client::connect(port);
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n");
+    client.send("x".repeat(50_000));
+    assert_eq!(client.response().status, 200, "{}", proxy.log());
+    assert_eq!((count(&proxy, "retries"), origin.requests().len()), (0.0, 1));
 }
 
 #[test]

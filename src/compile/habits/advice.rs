@@ -119,6 +119,8 @@ pub const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=2}, 
     on: [{*retry_on=connect-failure}]}`";
 pub const RATE_LIMIT: &str = "write `rate_limit: {{bucket=requests: 100, per: 1s}}`; \
     with `by: source`, each client has its own";
+pub const ATTEMPT_COUNT: &str =
+    "write `retries: {attempt_count: both}`; `request` or `response` for one of them";
 pub const ON: &str = "write `on: [{*=connect-failure}]`";
 pub const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";

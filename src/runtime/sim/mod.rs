@@ -1,8 +1,8 @@
-//! The simulated world: one thread, virtual time, and all random choices from one seed.
+//! The simulated network: one thread, virtual time, and all random choices from one seed.
 //!
-//! The same seed gives the same run: the order of tasks, the portions of bytes, their latency and
-//! the connections that are reset. Each step of a task takes one microsecond. If no task can run,
-//! the clock jumps to the next event, so an hour of timeouts costs nothing.
+//! The same seed gives the same run: the order of tasks, the sizes of the parts of a stream, their
+//! latency and the connections that are reset. Each step of a task takes one microsecond. If no
+//! task can run, the clock jumps to the next event, so an hour of timeouts costs no real time.
 
 mod network;
 
@@ -27,12 +27,12 @@ use super::io::Io;
 use crate::net::{Address, Egress};
 use crate::time::Time;
 
-/// After this many steps the run counts as a livelock.
+/// A run with more steps than this counts as a livelock.
 const STEPS_MAX: u64 = 50_000_000;
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
-/// One simulated world.
+/// One simulated network with its processes.
 pub struct Simulation(Rc<World>);
 
 /// The reason why a run did not end.
@@ -40,7 +40,7 @@ pub struct Simulation(Rc<World>);
 pub enum Stuck {
     /// No task can run and no timer is set.
     Deadlock,
-    /// The run has too many steps.
+    /// The run exceeded the maximum number of steps.
     Livelock,
     /// The limit of virtual time has passed.
     TooLong,
@@ -56,7 +56,8 @@ struct World {
     listeners: RefCell<HashMap<Address, network::Backlog>>,
 }
 
-/// Tasks that were woken. Wakers must be `Send`, so there is a lock; no thread ever waits for it.
+/// The tasks that were woken. Wakers must be `Send`, so there is a lock, but no thread ever waits
+/// for it.
 type Ready = Mutex<Vec<usize>>;
 
 struct TaskWaker {
@@ -75,13 +76,13 @@ impl Wake for TaskWaker {
 
 struct Timer {
     at: Time,
-    /// The number of the timer. Timers of the same time fire in the sequence of their numbers.
+    /// The number of the timer. Timers for the same time fire in the order of their numbers.
     number: u64,
     waker: Waker,
 }
 
 impl Simulation {
-    /// Creates a world. `seed` determines all random choices.
+    /// Creates a simulation. `seed` determines all random choices.
     pub fn new(seed: u64) -> Self {
         Self(Rc::new(World {
             now: Cell::default(),
@@ -94,8 +95,8 @@ impl Simulation {
         }))
     }
 
-    /// Adds a simulated process and returns its access to this world. Each process has its own
-    /// buffers and alarms, so a test can find the process that leaks.
+    /// Adds a simulated process and returns its I/O interface. Each process has its own buffers and
+    /// alarms, so a test can find the process that leaks.
     pub fn io(&self) -> SimIo {
         let io = SimIo {
             world: Rc::clone(&self.0),
@@ -141,7 +142,8 @@ impl Simulation {
 
 impl Drop for Simulation {
     fn drop(&mut self) {
-        // Tasks and the world hold each other. Dropping one task may wake or end others.
+        // Tasks and the world hold references to each other. Dropping one task may wake or end
+        // others.
         loop {
             let first = self.0.tasks.borrow().iter().next().map(|(key, _)| key);
             let Some(key) = first else { break };
@@ -211,7 +213,7 @@ impl World {
         self.timers.borrow_mut().push(Reverse(Timer { at, number, waker: waker.clone() }));
     }
 
-    /// A random duration up to `max`.
+    /// Returns a random duration from zero to `max`.
     fn up_to(&self, max: Duration) -> Duration {
         let us = u64::try_from(max.as_micros()).unwrap_or(u64::MAX - 1);
         Duration::from_micros(self.random.borrow_mut().u64(..=us))
@@ -222,7 +224,7 @@ impl World {
     }
 }
 
-/// The access of one simulated process to the world.
+/// The I/O interface of one simulated process.
 #[derive(Clone)]
 pub struct SimIo {
     world: Rc<World>,

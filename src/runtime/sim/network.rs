@@ -1,4 +1,4 @@
-//! Simulated connections. Bytes are split at random, delayed and stalled, and lost after a reset.
+//! Simulated connections. Bytes are split at random, delayed, and lost after a reset.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -19,11 +19,12 @@ use crate::time::Time;
 /// The network conditions of a connection. Probabilities are between 0 and 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
-    /// The largest latency of a portion.
+    /// The maximum latency of a portion.
     pub latency_max: Duration,
-    /// The largest number of bytes in one portion. The portion may be smaller at random.
+    /// The maximum number of bytes in one portion. The portion may be smaller at random.
     pub portion_bytes_max: usize,
-    /// The largest number of bytes in flight in one direction. Beyond it the writer waits.
+    /// The maximum number of bytes in flight in one direction. When it is reached, the writer
+    /// waits.
     pub window_bytes: usize,
     /// The probability that a portion is delayed by `stall`.
     pub stall_chance: f64,
@@ -31,11 +32,11 @@ pub struct Weather {
     pub stall: Duration,
     /// The probability that a connection will be reset.
     pub reset_chance: f64,
-    /// A reset happens within this many bytes.
+    /// If the connection is reset, the reset happens within this many bytes.
     pub reset_within_bytes: usize,
     /// The probability that connecting is refused.
     pub refuse_chance: f64,
-    /// The probability that connecting never completes.
+    /// The probability that connecting neither succeeds nor fails.
     pub vanish_chance: f64,
 }
 
@@ -79,7 +80,7 @@ impl SimListener {
         Self { io: io.clone(), address: address.clone(), waiting }
     }
 
-    /// While `vanishes` is true, connecting never completes, as without a network.
+    /// While `vanishes` is true, connecting neither succeeds nor fails, as without a network.
     pub fn vanish(&self, vanishes: bool) {
         self.waiting.borrow_mut().vanishes = vanishes;
     }
@@ -230,7 +231,7 @@ impl SimStream {
         Poll::Pending
     }
 
-    /// As on the ring, a third of the window ends the wait.
+    /// Waits for room. As on the ring, the wait ends when a third of the window is free.
     fn poll_room(&self, enough_bytes: usize, context: &mut Context<'_>) -> Poll<usize> {
         let link = &self.link;
         if self.inbound().borrow().is_reset(link.world.now.get()) {
@@ -243,12 +244,12 @@ impl SimStream {
         }
         pipe.waiting.push((None, context.waker().clone()));
         drop(pipe);
-        // A reset in flight must also wake the writer.
+        // A reset that is in flight must also wake the writer.
         self.inbound().borrow_mut().wait(&link.world, context);
         Poll::Pending
     }
 
-    /// Puts some of `bytes` on the network.
+    /// Sends some of `bytes`.
     fn poll_write(&self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let link = &self.link;
         let now = link.world.now.get();
@@ -260,7 +261,7 @@ impl SimStream {
         if room == 0 {
             pipe.waiting.push((None, context.waker().clone()));
             drop(pipe);
-            // A reset in flight must also wake the writer.
+            // A reset that is in flight must also wake the writer.
             self.inbound().borrow_mut().wait(&link.world, context);
             return Poll::Pending;
         }
@@ -396,7 +397,7 @@ impl Drop for SimStream {
     }
 }
 
-/// A read. If it is dropped while it waits, the next bytes may be lost, as on the ring.
+/// A read. If the future is dropped while it waits, the next bytes may be lost, as on the ring.
 struct Reading<'a> {
     stream: &'a SimStream,
     buf: Option<Buf>,
@@ -451,7 +452,7 @@ impl Link {
         }
     }
 
-    /// Counts sent bytes. The network may reset the connection after them.
+    /// Counts sent bytes. Resets the connection when `resets_after` is reached.
     fn count(&self, n: usize) {
         match self.resets_after.get().checked_sub(n) {
             Some(left) => self.resets_after.set(left),
@@ -482,8 +483,8 @@ impl Pipe {
         self.portions.front().is_some_and(|portion| portion.arrives <= now)
     }
 
-    /// The end of the stream. Returns it only after all arrived bytes were read. An orderly end is
-    /// `Ok`.
+    /// Returns the end of the stream: `Ok` for an orderly end, an error for a reset. `None` before
+    /// the end, or while arrived bytes are unread.
     fn over(&self, now: Time) -> Option<io::Result<()>> {
         if self.arrived(now) {
             return None;
@@ -515,7 +516,7 @@ impl Pipe {
         read
     }
 
-    /// Loses arrived bytes, if a dropped read is to lose them.
+    /// Discards arrived bytes, if a dropped read must lose them.
     fn lose(&mut self, now: Time) {
         if self.lost_bytes > 0 && self.arrived(now) {
             let limit = std::mem::take(&mut self.lost_bytes);
@@ -533,7 +534,7 @@ impl Pipe {
         self.wake();
     }
 
-    /// Resets the pipe at `at`. Later portions are dropped.
+    /// Resets the pipe at the time `at`. Portions that would arrive later are dropped.
     fn cut(&mut self, at: Time) {
         let at = self.reset.map_or(at, |earlier| earlier.min(at));
         self.reset = Some(at);

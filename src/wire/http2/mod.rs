@@ -1,4 +1,4 @@
-//! The transport of an HTTP/2 connection, and the report of a connection that exceeded a limit.
+//! The transport of an HTTP/2 connection, and the log line about a peer that exceeded a limit.
 
 mod transport;
 
@@ -15,8 +15,8 @@ use crate::runtime::io::Io;
 /// How long a connection may take to close after GOAWAY.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Counts and logs a connection that ended at a limit. `counts` belongs to its listener or service.
-/// `owner` is `listener NAME` or `service NAME`.
+/// Counts and logs a connection that was closed because its peer exceeded a limit. `counts` are the
+/// counters of its listener or service. `owner` is `listener NAME` or `service NAME`.
 pub fn report<I: Io>(
     core: &Core<I>,
     counts: &[Count; Flood::ALL.len()],

@@ -1,7 +1,7 @@
 //! Reads and writes the bytes of an HTTP/2 connection.
 //!
-//! During a write, the frames of all streams gather for the next write. An idle connection holds no
-//! buffer.
+//! While one write is in progress, the frames of all streams are collected for the next write. An
+//! idle connection holds no buffer.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -20,16 +20,16 @@ use crate::time::Time;
 use crate::wire::Wire;
 use crate::wire::{EXCEEDED, linger};
 
-/// How long a silent connection keeps a read buffer.
+/// How long an idle connection keeps its read buffer.
 const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
-/// Room for the largest frame.
+/// The length of the largest frame with its header.
 const FRAME_BYTES_MAX: usize = 9 + 16 * 1024;
 
 type Reading = Pin<Box<dyn Future<Output = (io::Result<Read>, Option<Buf>)>>>;
 type Writing = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
-/// Reads and writes the bytes of one connection. See the module.
+/// Reads and writes the bytes of one HTTP/2 connection.
 pub struct Transport<I: Io> {
     io: I,
     wire: Rc<Wire<I::Stream>>,
@@ -38,15 +38,15 @@ pub struct Transport<I: Io> {
     /// The time when bytes last arrived.
     heard: Cell<Time>,
     reading: Option<Reading>,
-    /// The bytes of an incomplete frame.
+    /// The received bytes of an incomplete frame.
     rest: Option<Buf>,
     writing: Option<Writing>,
-    /// Fires at the deadline of [`Connection::deadline`].
+    /// Fires at [`Connection::deadline`].
     alarm: Alarm,
 }
 
 impl<I: Io> Transport<I> {
-    /// Carries `connection` over `wire`. `first` holds bytes that were read already.
+    /// Creates the transport of `connection` over `wire`. `first` has bytes that were read already.
     pub fn new(
         io: I,
         wire: Wire<I::Stream>,
@@ -79,8 +79,8 @@ impl<I: Io> Transport<I> {
         self.heard.get()
     }
 
-    /// Reads and writes until both wait. Completes when the connection has ended. Call
-    /// [`Transport::finish`] then.
+    /// Reads and writes until both would wait. Completes when the connection has ended. The caller
+    /// must then call [`Transport::finish`].
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.connection.wait(context);
         let mut received = false;
@@ -112,7 +112,8 @@ impl<I: Io> Transport<I> {
         self.poll_late(context)
     }
 
-    /// Reads once. Pending while the peer is silent, or while too many frames wait to be written.
+    /// Reads once. Pending while the peer sends nothing, or while too many frames wait to be
+    /// written.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.reading.is_none() && self.connection.is_stuck() {
             return Poll::Pending;
@@ -135,11 +136,11 @@ impl<I: Io> Transport<I> {
         }
     }
 
-    /// Passes received bytes to the connection, and keeps the last frame if it is incomplete.
+    /// Passes received bytes to the connection, and stores the last frame if it is incomplete.
     fn take(&mut self, mut buf: Buf) {
         let now = self.io.recent();
         self.heard.set(now);
-        // Complete the kept frame first. Its buffer has room for it.
+        // Complete the stored frame first. Its buffer has room for the rest of it.
         while let Some(mut rest) = self.rest.take() {
             let part = self.connection.missing_bytes(rest.data()).min(buf.len());
             if part == 0 {
@@ -158,7 +159,7 @@ impl<I: Io> Transport<I> {
         let read = self.connection.receive(buf.data(), now);
         buf.consume(read);
         if self.connection.take_pong() {
-            // `recent` may be older than the PING, so take the exact time.
+            // The time of `recent` may be before the PING was sent, so read the clock.
             self.heard.set(self.io.now());
         }
         if !buf.is_empty() {
@@ -169,7 +170,7 @@ impl<I: Io> Transport<I> {
 
     fn begin_read(&mut self) -> Reading {
         let (io, wire) = (self.io.clone(), Rc::clone(&self.wire));
-        // A TLS record needs a buffer of its own.
+        // With TLS, read into another buffer: `rest` may not have room for a complete TLS record.
         let rest = if wire.tls().is_none() { self.rest.take() } else { None };
         Box::pin(async move {
             if let Some(rest) = rest {
@@ -192,7 +193,7 @@ impl<I: Io> Transport<I> {
         })
     }
 
-    /// Writes the waiting frames.
+    /// Writes the frames that wait, in one or more writes.
     fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         loop {
             if let Some(writing) = &mut self.writing {
@@ -229,8 +230,8 @@ impl<I: Io> Transport<I> {
         }
     }
 
-    /// Writes the waiting frames and closes our side. A client that violated the protocol may still
-    /// send. The transport reads that for a short time, so that the client gets our GOAWAY.
+    /// Writes the frames that wait, and closes our side. A client that violated the protocol may
+    /// still send. Its bytes are read for a short time, so that it receives our GOAWAY.
     pub async fn finish(&mut self) {
         (self.reading, self.rest) = (None, None);
         let writing = self.writing.take();
@@ -261,7 +262,7 @@ impl<I: Io> Transport<I> {
 }
 
 impl<I: Io> Drop for Transport<I> {
-    /// Ends the connection, so that no stream waits for bytes that nobody reads or writes.
+    /// Ends the connection, so that no stream waits for bytes that no task reads or writes.
     fn drop(&mut self) {
         self.connection.discard();
     }

@@ -28,6 +28,24 @@ pub struct Retries {
     pub methods: Option<AtLeastOne<Placed<String>>>,
     /// The largest request body that is kept for a retry. Default 64KiB.
     pub replay_bytes: Option<Size>,
+    /// The messages that get the number of their attempt, as `x-envoy-attempt-count`. Default
+    /// none.
+    pub attempt_count: AttemptCount,
+}
+
+/// The messages that get the number of their attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttemptCount {
+    /// None.
+    #[default]
+    None,
+    /// The requests to endpoints.
+    Request,
+    /// The responses to clients.
+    Response,
+    /// Both.
+    Both,
 }
 
 /// The wait before a retry: random, from 0 to a limit that doubles with each retry.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::super::grammar::retry::Retries;
+use super::super::grammar::retry::{AttemptCount, Retries};
 use super::super::values::{Placed, Time};
 use super::{list, origin};
 use crate::model::{self, Item};
 
 pub(super) fn retries(written: Placed<Retries>) -> Item<model::Retries> {
     let Placed { place, value } = written;
+    let counted = value.attempt_count;
     let retries = model::Retries {
         attempts: value.attempts,
         on: value.on.map(|on| list(on.0)),
@@ -22,6 +23,8 @@ pub(super) fn retries(written: Placed<Retries>) -> Item<model::Retries> {
         budget_min: value.budget.min,
         methods: value.methods.map(|methods| list(methods.0)).unwrap_or_default(),
         replay_bytes: value.replay_bytes.map(|bytes| bytes.0),
+        attempt_count_in_request: matches!(counted, AttemptCount::Request | AttemptCount::Both),
+        attempt_count_in_response: matches!(counted, AttemptCount::Response | AttemptCount::Both),
     };
     Item::new(retries, origin(place))
 }
