@@ -124,20 +124,8 @@ const FLOORS: [(&str, &[&str]); 46] = [
     (
         "telemetry",
         &[
-            "snapshot",
-            "mesh",
-            "route",
-            "cluster",
-            "health",
-            "grpc",
-            "http2",
-            "jwt",
-            "tls",
-            "resilience",
-            "runtime",
-            "cells",
-            "error",
-            "net",
+            "snapshot", "mesh", "cluster", "health", "grpc", "http2", "jwt", "tls", "runtime",
+            "cells", "error", "net",
         ],
     ),
     (

@@ -187,24 +187,7 @@ fn compile_all(
     registry: &mut Registry,
     resolutions: &Resolutions,
 ) -> Result<Compiled, Vec<Fault>> {
-    let mut compiler = Compiler {
-        model,
-        registry,
-        resolutions,
-        faults: Vec::new(),
-        virtual_addresses: HashMap::new(),
-        mesh: None,
-        rules: Vec::new(),
-        certificates: Vec::new(),
-        providers: Vec::new(),
-        key_sources: Vec::new(),
-        egress: Egress::default(),
-        bind_places: HashMap::new(),
-        retried: retries::retried(model),
-        rate_limits: Vec::new(),
-        shifts: Vec::new(),
-        validity: Vec::new(),
-    };
+    let mut compiler = Compiler::new(model, registry, resolutions);
     compiler.egress = Egress {
         mark: if model.mesh.captures() { mark(model) } else { 0 },
         source: None,
@@ -268,6 +251,27 @@ fn mark(model: &Model) -> u32 {
 }
 
 impl<'a> Compiler<'a> {
+    fn new(model: &'a Model, registry: &'a mut Registry, resolutions: &'a Resolutions) -> Self {
+        Self {
+            model,
+            registry,
+            resolutions,
+            faults: Vec::new(),
+            virtual_addresses: HashMap::new(),
+            mesh: None,
+            rules: Vec::new(),
+            certificates: Vec::new(),
+            providers: Vec::new(),
+            key_sources: Vec::new(),
+            egress: Egress::default(),
+            bind_places: HashMap::new(),
+            retried: retries::retried(model),
+            rate_limits: Vec::new(),
+            shifts: Vec::new(),
+            validity: Vec::new(),
+        }
+    }
+
     fn fault(&mut self, origin: &Origin, message: impl Into<String>) {
         self.faults.push(Fault::new(origin, message));
     }

@@ -165,8 +165,11 @@ fn example(owner: &Owner<'_>, value: &model::Shift) -> String {
     };
     let (from, to) = (version(&value.from, 0, "v1"), version(&value.to, 1, "v2"));
     let step = Chance::of_parts(value.step.as_ref().map_or(100_000, |step| step.value));
-    let every = value.every.as_ref().map_or("5m".to_owned(), |every| format!("{:?}", every.value));
-    format!("write `shift: {{from: {from}, to: {to}, step: {step}, every: {every}}}`")
+    let every = value.every.as_ref().map(|every| format!("{:?}", every.value));
+    format!(
+        "write `shift: {{from: {from}, to: {to}, step: {step}, every: {every}}}`",
+        every = every.as_deref().unwrap_or("5m")
+    )
 }
 
 /// Reports keys that are missing.

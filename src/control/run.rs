@@ -108,8 +108,7 @@ async fn serve(
     names.follow(&trial.control.names, trial.control.gone_after);
     let mut key_sets = KeySets::new(status.clone(), lookups.clone());
     key_sets.follow(&trial.control.key_sources, |url| registry.keys_wanted(url));
-    let (names_found, keys_found) =
-        tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
+    let (addresses, keys) = tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
     let mut admin = Admin::new(status.clone());
     admin.bind(trial.control.admin).await.map_err(RunError::System)?;
     let mut resolver = Resolver::new(status.clone(), lookups.clone());
@@ -122,7 +121,7 @@ async fn serve(
         mailboxes,
         reports,
         status,
-        resolutions: Resolutions { names: names_found, key_sets: keys_found },
+        resolutions: Resolutions { names: addresses, key_sets: keys },
         resources: Resources::default(),
         checks: Checks::new(clock),
         shifts: Shifts::new(trial.state_dir),

@@ -1,5 +1,5 @@
-//! The words of tools for gradual releases, with the advice for each: Argo Rollouts, Flagger, Linkerd
-//! and scripts that move weights.
+//! The words of tools for gradual releases, with the advice for each: Argo Rollouts, Flagger and
+//! scripts that move weights.
 
 use super::Word;
 use super::words::{RULE, RUNTIME, SERVICE};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Chance, ShiftCounts, ShiftEvent, ShiftPlan, ShiftProgress, UnixMs};
+use super::{Chance, ShiftCounts, ShiftEvent, ShiftPhase, ShiftPlan, ShiftProgress, UnixMs};
 use crate::cells::{Count, PerWorker};
 
 /// One of the two versions.
@@ -120,13 +120,32 @@ impl ShiftState {
     }
 
     /// All requests to `side` so far.
-    pub fn total(&self, side: ShiftSide) -> ShiftCounts {
+    fn total(&self, side: ShiftSide) -> ShiftCounts {
         let side = side as usize;
         ShiftCounts {
             requests: self.cells.sum(|cells| &cells.sides[side].requests),
             errors: self.cells.sum(|cells| &cells.sides[side].errors),
             slow: self.cells.sum(|cells| &cells.sides[side].slow),
         }
+    }
+
+    /// All requests to both versions so far.
+    pub fn totals(&self) -> [ShiftCounts; 2] {
+        ShiftSide::BOTH.map(|side| self.total(side))
+    }
+
+    /// Whether the plan has reached its end.
+    pub fn is_done(&self) -> bool {
+        self.is_in(|phase| matches!(phase, ShiftPhase::Done { .. }))
+    }
+
+    /// Whether the plan went back.
+    pub fn is_aborted(&self) -> bool {
+        self.is_in(|phase| matches!(phase, ShiftPhase::Aborted(_)))
+    }
+
+    fn is_in(&self, wanted: impl Fn(&ShiftPhase) -> bool) -> bool {
+        self.place().progress.as_ref().is_some_and(|progress| wanted(&progress.phase))
     }
 
     /// The requests to both versions since the last step.
@@ -155,7 +174,7 @@ impl ShiftState {
 
     /// Decides at `now`, and puts the decision into force. See [`ShiftProgress::decide`].
     pub fn tick(&self, now: UnixMs, resumed: bool) -> Option<ShiftEvent> {
-        let totals = ShiftSide::BOTH.map(|side| self.total(side));
+        let totals = self.totals();
         let mut place = self.place();
         let Place { progress, at_step } = &mut *place;
         let progress = progress.as_mut()?;

@@ -3,8 +3,6 @@
 use std::fmt::Display;
 
 use super::{Page, families};
-use crate::resilience::{ShiftPhase, ShiftSide};
-use crate::route::Shift;
 use crate::snapshot::Snapshot;
 
 /// Writes the metrics of all shifts.
@@ -21,54 +19,52 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         page,
         &snapshot.shifts,
         |shift| {
-            let [from, to] = shift.names.each_ref().map(|name| name.to_string());
-            [of_rule(shift), vec![("from", from), ("to", to)]].concat()
+            let [from, to] = &shift.names;
+            let labels = [("host", &shift.host), ("name", &shift.rule), ("from", from), ("to", to)];
+            labels.map(|(label, text)| (label, text.to_string())).into()
         },
         &[
             ("gauge", "ringway_shift_done", "1 if a shift has reached its end.", |shift| {
-                u64::from(is(shift, |phase| matches!(phase, ShiftPhase::Done { .. })))
+                u64::from(shift.state.is_done())
             }),
             (
                 "gauge",
                 "ringway_shift_aborted",
                 "1 if a shift went back because the new version was bad.",
-                |shift| u64::from(is(shift, |phase| matches!(phase, ShiftPhase::Aborted(_)))),
+                |shift| u64::from(shift.state.is_aborted()),
             ),
         ],
     );
-    let sides = snapshot.shifts.iter().flat_map(|shift| ShiftSide::BOTH.map(|side| (shift, side)));
+    let versions = snapshot.shifts.iter().flat_map(|shift| {
+        let names = shift.names.iter().zip(shift.state.totals());
+        names.map(move |(name, counts)| (shift, name, counts))
+    });
     families(
         page,
-        &sides.collect::<Vec<_>>(),
-        |(shift, side)| {
-            let mut labels = of_rule(shift);
-            labels.push(("version", shift.name(*side).to_owned()));
-            labels
+        &versions.collect::<Vec<_>>(),
+        |(shift, version, _)| {
+            let labels = [("host", &shift.host), ("name", &shift.rule), ("version", version)];
+            labels.map(|(label, text)| (label, text.to_string())).into()
         },
         &[
             (
                 "counter",
                 "ringway_shift_requests_total",
                 "Requests of a shift that say something about the version.",
-                |(shift, side)| shift.state.total(*side).requests,
+                |(.., counts)| counts.requests,
             ),
-            ("counter", "ringway_shift_errors_total", "Those that failed.", |(shift, side)| {
-                shift.state.total(*side).errors
-            }),
+            (
+                "counter",
+                "ringway_shift_errors_total",
+                "Requests of a shift that failed, as their clients see it.",
+                |(.., counts)| counts.errors,
+            ),
             (
                 "counter",
                 "ringway_shift_slow_total",
-                "Those whose response took longer than p99 of abort_if.",
-                |(shift, side)| shift.state.total(*side).slow,
+                "Requests of a shift whose response took longer than p99 of abort_if.",
+                |(.., counts)| counts.slow,
             ),
         ],
     );
-}
-
-fn of_rule(shift: &Shift) -> Vec<(&'static str, String)> {
-    vec![("host", shift.host.to_string()), ("name", shift.rule.to_string())]
-}
-
-fn is(shift: &Shift, wanted: impl Fn(&ShiftPhase) -> bool) -> bool {
-    shift.state.progress().is_some_and(|progress| wanted(&progress.phase))
 }
