@@ -23,7 +23,7 @@ use crate::route::{Rule, Shift, Table};
 use crate::tls::reason::Failure;
 use crate::tls::{CertificateInfo, ServerTls};
 
-/// One applied configuration.
+/// A compiled configuration that was applied, or is being applied.
 #[derive(Debug)]
 pub struct Snapshot {
     /// The number of the attempt to apply a configuration, from 1.
@@ -146,9 +146,10 @@ impl Default for Drain {
 /// How long outbound listeners keep accepting during a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboundDrain {
-    /// They drain together with the inbound listeners.
+    /// Outbound listeners drain together with the inbound ones.
     WithInbound,
-    /// They accept until the last inbound connection has closed, and for this time at least.
+    /// Outbound listeners accept until the last inbound connection has closed, and at least for
+    /// this time.
     AfterInbound {
         /// The time from the start of the drain.
         min: Duration,

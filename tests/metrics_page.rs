@@ -38,6 +38,7 @@ services:
     health_check: {grpc: true}
     retries: {attempts: 1}
     circuit_breaker: {max_requests: 100}
+    concurrency: adaptive
     rate_limit: {requests: 1, by: source}
     outlier_detection: {consecutive_5xx: 5}
   site: {versions: {v1: ['127.0.0.1:9001'], v2: ['127.0.0.1:9002']}}

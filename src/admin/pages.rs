@@ -130,6 +130,9 @@ fn of_service(service: &Service, shifts: Vec<Value>) -> Value {
         "requests_pending": service.stats.sum(|cells| &cells.pending),
         "health_check": service.health.as_ref().map(ToString::to_string),
         "circuit_breaker": service.breaker.as_ref().map(ToString::to_string),
+        "concurrency": service.concurrency.as_ref().map(|it| {
+            json!({"limit": it.limit(), "in_flight": it.taken(), "policy": it.to_string()})
+        }),
         "outlier_detection": service.outlier.as_ref().map(|outlier| outlier.policy.to_string()),
         "slow_start": service.slow_start.as_ref().map(ToString::to_string),
         "retries": service.retries.as_ref().map(ToString::to_string),

@@ -1,4 +1,4 @@
-//! One worker's choice among the endpoints of a subset.
+//! Chooses among the endpoints of a subset, on one worker.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -7,15 +7,16 @@ use super::{Load, Maglev, Policy};
 use crate::health::{Changes, SlowStart, State, eligible};
 use crate::time::Time;
 
-/// The endpoints and the policy of a service, as a balancer sees them.
+/// The endpoints and the policy of a service.
 pub trait Candidates {
-    /// The policy.
+    /// The load balancing policy.
     fn policy(&self) -> &Policy;
 
-    /// The count of changes of the states of endpoints. Returns `None` if nothing judges them.
+    /// The counter of state changes. `None` if the service has neither a health check nor outlier
+    /// detection.
     fn changes(&self) -> Option<&Changes>;
 
-    /// If fewer endpoints than this percentage are healthy, all get requests.
+    /// If fewer endpoints than this percentage are healthy, all endpoints get requests.
     fn panic_percent(&self) -> u8;
 
     /// The indices of the endpoints in a subset. Empty if the subset does not exist.
@@ -24,21 +25,21 @@ pub trait Candidates {
     /// The weight of an endpoint.
     fn weight(&self, index: u32) -> u32;
 
-    /// The state of an endpoint. Returns `None` if nothing judges it.
+    /// The state of an endpoint. `None` if it has neither a health check nor outlier detection.
     fn state(&self, index: u32) -> Option<State>;
 
-    /// The slow start. Returns `None` if new endpoints have their whole share at once. The hash
+    /// The slow start. `None` means that a new endpoint gets its full traffic at once. The hash
     /// policy has no slow start.
     fn slow_start(&self) -> Option<&SlowStart>;
 
-    /// How long an endpoint has got traffic, for the slow start.
+    /// The time since the slow start of an endpoint began. `Duration::MAX` if it has none.
     fn age(&self, index: u32, now: Time) -> Duration;
 
     /// The Maglev table of a subset, for the hash policy.
     fn maglev(&self, subset: usize) -> Option<&Maglev>;
 }
 
-/// The share of a member of weight 1 during the slow start of its service.
+/// The share of a member with weight 1 while a slow start is in progress.
 const SHARE_UNIT: f64 = 1000.0;
 
 /// Chooses among the endpoints of one subset of a service, on one worker.
@@ -46,50 +47,51 @@ const SHARE_UNIT: f64 = 1000.0;
 pub struct Balancer {
     subset: usize,
     takers: RefCell<Takers>,
-    /// The count of health changes that `takers` already includes.
+    /// The value of [`Candidates::changes`] for which `takers` was computed.
     changes: Cell<u64>,
 }
 
-/// The members that get traffic.
+/// The members of the subset that get traffic.
 #[derive(Debug)]
 struct Takers {
     members: Vec<Member>,
     shares_total: u64,
-    /// Whether all shares are equal.
+    /// Whether all members have the same share.
     even: bool,
-    /// Whether health excludes no endpoint: all endpoints with a weight get traffic.
+    /// Whether health states exclude no endpoint: all endpoints with a weight above 0 get traffic.
     everyone: bool,
-    /// When shares have grown by a step of the slow start. Never, if all are whole.
+    /// When shares have grown by a step of the slow start. `Time::NEVER` if no endpoint is in its
+    /// slow start.
     renew_at: Time,
 }
 
 #[derive(Debug)]
 struct Member {
-    /// The index of the endpoint.
+    /// Index into the endpoints of the service.
     index: u32,
     weight: u32,
-    /// The part of its weight that an endpoint has during its slow start, from 0 to 1.
+    /// The factor for the weight of an endpoint during its slow start, from 0 to 1.
     ramp: f64,
-    /// Its share of the turns.
+    /// The current weight, scaled to an integer. With most policies, it includes the slow start.
     share: u64,
-    /// The sum of the shares up to this member, inclusive.
+    /// The sum of the shares up to and including this member.
     cumulative: u64,
-    /// Smooth weighted round robin: the credit grows by the share each turn, and the member with
+    /// For smooth weighted round robin: each turn adds the share to the credit, and the member with
     /// the largest credit is chosen.
     credit: Cell<i64>,
 }
 
 impl Balancer {
-    /// The balancer for the subset with this index.
+    /// Creates the balancer for the subset with this index.
     pub fn new(service: &impl Candidates, subset: usize) -> Self {
-        // Read the count first, so that a change in the meantime is seen at the next request.
+        // Read the count first, so that a change in the meantime is noticed at the next request.
         let changes = service.changes().map_or(0, Changes::count);
-        // The first pick knows the time, and then shares grow.
+        // The first pick knows the time, and computes the shares again.
         let takers = RefCell::new(Takers::of(service, subset, Time::default()));
         Self { subset, takers, changes: Cell::new(changes) }
     }
 
-    /// The index of the endpoint for the next request. Returns `None` if there is no endpoint.
+    /// Returns the index of the endpoint for the next request, or `None` if there is no endpoint.
     /// `load` returns the load of an endpoint by index. `key` is the hash of the request, for the
     /// hash policy. An endpoint of `avoid` is chosen only if there is no other.
     pub fn pick<'l>(
@@ -132,7 +134,7 @@ impl Balancer {
             return Some(picked);
         }
         let next = match (service.policy(), key, service.maglev(self.subset)) {
-            // The same key moves to the same endpoint.
+            // All requests with the same key move to the same other endpoint.
             (Policy::Hash(_), Some(key), Some(table)) => {
                 table.lookup(key, |index| takers.includes(index) && !avoid.contains(&index))
             }
@@ -152,7 +154,7 @@ impl Takers {
         let eligible = eligible(known, service.panic_percent());
         let mut members = Vec::with_capacity(states.len());
         let slow_start = service.slow_start();
-        // The policies that compare two members leave a part of the requests to the other one.
+        // The policies that compare two members apply the slow start in [`Takers::better_of_two`].
         let two = matches!(service.policy(), Policy::LeastRequest | Policy::PeakEwma);
         let mut shares_total = 0;
         for &(index, state) in &states {
@@ -177,14 +179,14 @@ impl Takers {
         Self { members, shares_total, even, everyone, renew_at }
     }
 
-    /// Continues the round robin of `before`. The shares have grown a little since then.
+    /// Continues the round robin of `before`. The shares have changed only a little since then.
     fn continue_turns(&self, before: &Self) {
         for (member, before) in self.members.iter().zip(&before.members) {
             member.credit.set(before.credit.get());
         }
     }
 
-    /// Whether the endpoint gets traffic. The endpoint must have a weight above 0.
+    /// Whether the endpoint gets traffic. Its weight must be above 0.
     fn includes(&self, index: u32) -> bool {
         let place = || self.members.binary_search_by_key(&index, |member| member.index);
         self.everyone || place().is_ok()
@@ -207,7 +209,7 @@ impl Takers {
         self.sample(random).map(|at| self.members[at].index)
     }
 
-    /// The position of a random member, by share.
+    /// Returns the position of a random member, weighted by share.
     fn sample(&self, random: &mut fastrand::Rng) -> Option<usize> {
         if self.members.is_empty() {
             return None;
@@ -219,7 +221,8 @@ impl Takers {
         Some(self.members.partition_point(|member| member.cumulative <= point))
     }
 
-    /// Draws two members at random. Returns the one with the lower cost relative to its weight.
+    /// Draws two members at random, weighted by share. Returns the one with the lower cost relative
+    /// to its weight.
     fn better_of_two(
         &self,
         random: &mut fastrand::Rng,
@@ -239,12 +242,12 @@ impl Takers {
             true => (second, first),
             false => (first, second),
         };
-        // During its slow start, a member leaves a part of its requests to the other one.
+        // During its slow start, a member passes a part of its requests to the other member.
         let leaves = better.ramp < other.ramp && random.f64() * other.ramp >= better.ramp;
         Some(if leaves { other.index } else { better.index })
     }
 
-    /// A random member that is not in `avoid`.
+    /// Returns a random member that is not in `avoid`.
     fn another(&self, avoid: &[u32], random: &mut fastrand::Rng) -> Option<u32> {
         let others = self.members.iter().map(|member| member.index);
         let mut others = others.filter(|index| !avoid.contains(index));
@@ -262,7 +265,7 @@ mod tests {
     use crate::balance::HashKey;
     use crate::health::{HealthState, Reason, Thresholds};
 
-    /// Endpoints with these weights.
+    /// A service whose endpoints have these weights.
     struct Service {
         policy: Policy,
         weights: Vec<u32>,
@@ -386,7 +389,7 @@ mod tests {
     }
 
     impl Bench {
-        /// Checked endpoints of equal weight, all healthy at first.
+        /// Creates endpoints of equal weight with a health check, all healthy at first.
         fn checked(policy: Policy, count: usize, panic_percent: u8) -> Self {
             let mut bench = Self::new(policy, &vec![1; count]);
             let changes = Arc::new(Changes::default());
@@ -403,7 +406,7 @@ mod tests {
             self.service.health[index].hear(outcome, AT_ONCE, 0);
         }
 
-        /// The endpoints chosen for many keys.
+        /// Returns the endpoints that are chosen for many keys.
         fn chosen(&mut self) -> Vec<Option<u32>> {
             (0..400).map(|key| self.pick(Some(key * 7919), None)).collect()
         }
@@ -477,8 +480,8 @@ mod tests {
         }
     }
 
-    /// Endpoints of these weights. The last one begins its slow start of 100 s, which begins with a
-    /// tenth, after 1000 s. It is 1000 s now.
+    /// Creates endpoints of these weights. The time is 1000 s. The last endpoint has just begun its
+    /// slow start of 100 s, with a tenth of its weight.
     fn warming(policy: Policy, weights: &[u32]) -> Bench {
         let at = |seconds: u64| Time::from_micros(seconds * 1_000_000);
         let mut bench = Bench::new(policy, weights);
@@ -496,14 +499,15 @@ mod tests {
         let policies = [Policy::RoundRobin, Policy::Random, Policy::LeastRequest, Policy::PeakEwma];
         for (policy, busy) in policies.into_iter().flat_map(|it| [(it.clone(), 0), (it, 3)]) {
             let mut bench = warming(policy.clone(), &[1, 1]);
-            // The other endpoint is busier: that alone would give the new one all requests.
+            // The other endpoint has more requests: that alone would give all requests to the new
+            // one.
             (0..busy).for_each(|_| bench.loads[0].started());
             let compares = matches!(policy, Policy::LeastRequest | Policy::PeakEwma) && busy > 0;
             for (seconds, part) in [(0, 0.1), (20, 0.2), (50, 0.5), (99, 0.99), (100, 1.0)] {
                 bench.now = Time::from_micros((1000 + seconds) * 1_000_000);
                 let count = bench.counts(10_000)[1];
                 let expected = match policy {
-                    // Each gets this part of what it would get.
+                    // Each endpoint gets this part of its requests without a slow start.
                     Policy::LeastRequest | Policy::PeakEwma if compares => part,
                     Policy::LeastRequest | Policy::PeakEwma => part / 2.0,
                     _ => part / (1.0 + part),
@@ -518,12 +522,12 @@ mod tests {
     fn round_robin_stays_smooth_while_shares_grow() {
         let mut bench = warming(Policy::RoundRobin, &[2, 1]);
         let mut counts = [0; 2];
-        // Each turn comes after a step, so it meets other shares than the turn before.
+        // Each turn comes after a step, so the shares differ from those of the turn before.
         for step in 0..1000 {
             bench.now = Time::from_micros(1_000_000_000 + step * 1_000_000 / 10 * 11);
             counts[bench.pick(None, None).unwrap() as usize] += 1;
         }
-        // The average share of the new one is 0.505 in the first 100 s, and 1 after that.
+        // The average factor of the new endpoint is 0.505 in the first 100 s, and 1 after that.
         assert!((318..=333).contains(&counts[1]), "{counts:?}");
         let mut even = warming(Policy::RoundRobin, &[1, 1]);
         even.service.began[0] = even.service.began[1];

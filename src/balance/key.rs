@@ -6,20 +6,20 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::message::HeadView;
 
-/// The input of the hash policy.
+/// The part of a request from which the hash policy computes the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashKey {
-    /// The value of a request header.
+    /// The value of the header field with this name.
     Header(Box<str>),
-    /// The value of a cookie.
+    /// The value of the cookie with this name.
     Cookie(Box<str>),
     /// The client's IP address.
     SourceIp,
 }
 
-/// The hash of a request from `client` by `key`. `request` is `None` for an L4 connection. The
-/// result is `None` if the request lacks the header or cookie. The hash is stable across restarts,
-/// machines and versions.
+/// Computes the hash of a request from `client` by `key`. `request` is `None` for an L4 connection.
+/// Returns `None` if the request does not have the header field or cookie. The hash is stable
+/// across restarts, machines and versions.
 pub fn hash_key(
     key: &HashKey,
     request: Option<HeadView<'_>>,
@@ -35,12 +35,12 @@ pub fn hash_key(
     }
 }
 
-/// The hash function for keys and endpoints.
+/// The hash function for keys and for endpoints.
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     xxh64(bytes, 0)
 }
 
-/// The value of the first cookie with this name (RFC 6265 5.4). Names are case-sensitive.
+/// Returns the value of the first cookie with this name (RFC 6265 5.4). Names are case-sensitive.
 fn cookie<'a>(request: HeadView<'a>, name: &[u8]) -> Option<&'a [u8]> {
     let pairs = request.values(b"cookie").flat_map(|line| line.split(|&byte| byte == b';'));
     pairs.map(<[u8]>::trim_ascii).find_map(|pair| {

@@ -8,13 +8,14 @@ use crate::time::Time;
 /// The assumed latency of an endpoint without a measurement (linkerd's default).
 pub const DEFAULT_RTT: Duration = Duration::from_millis(30);
 
-/// The decay time of a latency measurement. After this time its weight is 1/e (linkerd's default).
+/// The decay time of a latency measurement. After this time the weight of the measurement is 1/e
+/// (linkerd's default).
 pub const EWMA_DECAY: Duration = Duration::from_secs(10);
 
-/// The latency that a failure counts as, at least.
+/// The minimum latency that is recorded for a failure.
 pub const FAILURE_LATENCY: Duration = Duration::from_secs(1);
 
-/// Active requests of an endpoint, and its recent latency.
+/// The number of active requests of an endpoint, and its recent latency.
 #[derive(Debug)]
 pub struct Load {
     active: Cell<u32>,
@@ -38,8 +39,9 @@ impl Load {
         self.active.set(self.active.get() + 1);
     }
 
-    /// Counts a request that ended after `latency`. A latency above the average counts fully at
-    /// once; a lower one counts gradually. So the first slow response of an endpoint is noticed.
+    /// Counts a request that ended after `latency`. A latency above the average replaces the
+    /// average; a lower one changes it gradually. So the first slow response of an endpoint has an
+    /// effect at once.
     pub fn finished(&self, now: Time, latency: Duration) {
         self.active.set(self.active.get().saturating_sub(1));
         let latency_us = latency.as_micros() as f64;
@@ -55,13 +57,13 @@ impl Load {
         self.measured.set(now);
     }
 
-    /// Counts a request that failed after `latency`. A connection that is refused at once must not
-    /// look like a fast answer.
+    /// Counts a request that failed after `latency`. An immediate refusal must not count as a fast
+    /// response.
     pub fn failed(&self, now: Time, latency: Duration) {
         self.finished(now, latency.max(FAILURE_LATENCY));
     }
 
-    /// Counts a request that ended, when its duration says nothing about the endpoint.
+    /// Counts a request that ended, but whose duration does not show the latency of the endpoint.
     pub fn abandoned(&self) {
         self.active.set(self.active.get().saturating_sub(1));
     }
@@ -71,17 +73,18 @@ impl Load {
         self.active.get()
     }
 
-    /// The peak-sensitive average latency at `now`, in microseconds. It decays without new
-    /// measurements, so that an endpoint with one slow response is tried again.
+    /// The average latency at `now`, in microseconds, in which peaks count at once. It decays
+    /// without new measurements, so that an endpoint with one slow response is tried again.
     pub fn latency_us(&self, now: Time) -> f64 {
         self.latency_us.get() * self.kept(now)
     }
 
-    /// The part of the average that is left at `now`: e^-x after x decay times.
+    /// The part of the average that is left at `now`: e^-x after x times the decay time.
     fn kept(&self, now: Time) -> f64 {
         let decays = now.since(self.measured.get()).as_secs_f64() / EWMA_DECAY.as_secs_f64();
         match decays {
-            // Next to nothing has decayed since the last request. The error is below 1e-12.
+            // Almost nothing has decayed since the last request, so use the series. Its error is
+            // below 1e-12.
             ..1e-4 => 1.0 - decays + decays * decays / 2.0,
             _ => (-decays).exp(),
         }

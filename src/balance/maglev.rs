@@ -3,7 +3,7 @@
 
 use super::key::hash;
 
-/// Table sizes; all are primes. A table has at least [`PLACES_PER_ENDPOINT`] slots for each
+/// Table sizes, all of them primes. A table has at least [`PLACES_PER_ENDPOINT`] slots for each
 /// endpoint, so shares are accurate to about one percent. The largest size is the one in the paper.
 const SIZES: [usize; 4] = [1021, 4093, 16_381, 65_537];
 
@@ -18,17 +18,17 @@ pub struct Maglev(Box<[u32]>);
 pub struct Member<'a> {
     /// The index that a lookup returns.
     pub index: u32,
-    /// The key of the endpoint. Its slots depend only on this.
+    /// The key of the endpoint, from which its permutation of the slots is computed.
     pub key: &'a [u8],
     /// The weight of the endpoint.
     pub weight: u32,
 }
 
 impl Maglev {
-    /// The table for `members`. Members with weight 0 get no slot.
+    /// Builds the table for `members`. Members with weight 0 get no slot.
     pub fn build(members: &[Member<'_>]) -> Self {
         let mut members: Vec<_> = members.iter().filter(|member| member.weight > 0).collect();
-        // Sort, so that the order in the file does not matter.
+        // Sort, so that the order in the configuration does not matter.
         members.sort_by_key(|member| member.key);
         if members.is_empty() {
             return Self(Box::default());
@@ -38,20 +38,20 @@ impl Maglev {
         Self(fill(&members, size))
     }
 
-    /// The endpoint for a key with this hash. `takes` says whether an endpoint gets traffic.
-    /// Returns `None` if no endpoint does. The keys of a left-out endpoint go to the endpoint of
-    /// the next usable slot, so they are spread over the others. All other keys keep their
-    /// endpoint.
+    /// Returns the endpoint for a key with this hash. `takes` returns whether an endpoint gets
+    /// traffic. Returns `None` if no endpoint does. The keys of an endpoint without traffic move to
+    /// the endpoint of the next usable slot, so they are spread over the others. All other keys
+    /// keep their endpoint.
     pub fn lookup(&self, hash: u64, takes: impl Fn(u32) -> bool) -> Option<u32> {
-        // The size is a prime, so all bits of the hash take part.
+        // The size is a prime, so all bits of the hash have an effect.
         let place = (hash % (self.0.len().max(1) as u64)) as usize;
         let (before, after) = self.0.split_at_checked(place)?;
         after.iter().chain(before).copied().find(|&index| takes(index))
     }
 }
 
-/// Members take turns. In its turn, a member takes the next free slot of its own permutation. A
-/// member with less weight misses turns in proportion.
+/// Fills the table: the members take turns. In its turn, a member takes the next free slot of its
+/// own permutation. A member with less weight skips turns in proportion.
 fn fill(members: &[&Member<'_>], size: usize) -> Box<[u32]> {
     const FREE: u32 = u32::MAX;
     let heaviest = members.iter().map(|member| member.weight).max().unwrap_or(1);

@@ -1,5 +1,5 @@
-//! Load balancing: the endpoint of the next request. Pure: the caller passes loads, time and random
-//! numbers.
+//! Load balancing: chooses the endpoint of the next request. Pure: the caller passes loads, time
+//! and random numbers.
 
 mod balancer;
 mod key;
@@ -14,15 +14,15 @@ pub use maglev::{Maglev, Member};
 /// The load balancing policy.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Policy {
-    /// The less loaded of two random endpoints (P2C), by weight.
+    /// The endpoint with fewer active requests of two random ones (P2C), by weight.
     #[default]
     LeastRequest,
     /// Smooth weighted round robin.
     RoundRobin,
     /// Random, by weight.
     Random,
-    /// The better of two random endpoints, by recent latency and load.
+    /// The better of two random endpoints, by recent latency and number of active requests.
     PeakEwma,
-    /// The same endpoint for the same key while endpoints stay (Maglev).
+    /// The same endpoint for the same key while the endpoints stay the same (Maglev).
     Hash(HashKey),
 }

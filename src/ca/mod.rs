@@ -57,7 +57,7 @@ pub enum CaError {
          old CA when nothing trusts it any more; `ringway ca renew` makes a new intermediate"
     )]
     Exists(PathBuf),
-    /// A certificate for a workload would overwrite one of a CA.
+    /// A certificate for a workload would overwrite a file of a CA.
     #[error("{0} belongs to a CA and is never overwritten: choose another --out")]
     Reserved(PathBuf),
     /// A file could not be read or written.

@@ -8,37 +8,41 @@ use crate::resilience::{Limit, Mirrored};
 /// The counters of one service, for one worker.
 #[derive(Debug, Default)]
 pub struct ServiceCells {
-    /// Requests by status class, 1xx to 5xx at 0..=4. Index 5 counts requests without an answer.
+    /// Requests by status class: 1xx to 5xx at index 0 to 4. Index 5 counts requests without a
+    /// response.
     pub status_class: [Count; 6],
     /// Requests in progress (gauge).
     pub active: Count,
-    /// Response flags, indexed by `Flag::index`.
+    /// Requests with a response flag, by `Flag::index`.
     pub flags: [Count; Flag::ALL.len()],
-    /// Time from request head to the end of the response.
+    /// The time from the head of the request to the end of the response.
     pub duration: Histogram,
     /// Requests that were sent on a reused connection.
     pub pool_reused: Count,
-    /// Pooled connections that were dead when a request needed them.
+    /// Pooled connections that turned out to be closed when a request needed them.
     pub pool_stale: Count,
-    /// Requests that were sent again on another connection.
+    /// Requests that were sent again on another connection, because a reused one was closed.
     pub repeated: Count,
-    /// Requests that were sent again by the retry policy.
+    /// Retries by the retry policy.
     pub retries: Count,
-    /// Requests that were not sent again because the retry budget was used up.
+    /// Requests that were not retried because the retry budget was used up.
     pub retries_over_budget: Count,
     /// Requests that failed after the last allowed retry.
     pub retries_exhausted: Count,
     /// Requests that wait for a connection now (gauge).
     pub pending: Count,
-    /// Requests that found a limit of the circuit breaker reached, by `Limit::index`.
+    /// How often a request reached a limit of the circuit breaker, by `Limit::index`.
     pub overflows: [Count; Limit::ALL.len()],
-    /// Requests mirrored to the service, by `Mirrored::index`.
+    /// How often a request reached the adaptive concurrency limit.
+    pub concurrency_overflows: Count,
+    /// Requests that were mirrored to the service, by `Mirrored::index`.
     pub mirrored: [Count; Mirrored::ALL.len()],
-    /// Body bytes sent to the service.
+    /// Bytes of bodies sent to the service.
     pub sent_bytes: Count,
-    /// Body bytes received from the service.
+    /// Bytes of bodies received from the service.
     pub received_bytes: Count,
-    /// HTTP/2 connections closed at a limit, by `Flood::index`.
+    /// HTTP/2 connections that were closed because the endpoint exceeded a limit, by
+    /// `Flood::index`.
     pub http2_floods: [Count; Flood::ALL.len()],
 }
 
@@ -47,11 +51,11 @@ pub struct ServiceCells {
 pub struct EndpointCells {
     /// Requests or L4 connections to the endpoint.
     pub requests: Count,
-    /// Answers with 5xx, and requests without an answer.
+    /// Responses with status 5xx, and requests without a response.
     pub failures: Count,
-    /// Complete responses by status class, 1xx to 5xx at 0..=4.
+    /// Complete responses by status class: 1xx to 5xx at index 0 to 4.
     pub status_class: [Count; 5],
-    /// The sum of the durations of these responses, in microseconds.
+    /// The sum of the durations of the complete responses, in microseconds.
     pub duration_us: Count,
     /// Connections opened.
     pub connections: Count,

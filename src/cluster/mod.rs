@@ -1,5 +1,5 @@
-//! Services, as compiled from the configuration, and their endpoints. A service is immutable; its
-//! endpoints are in a cell, because they change more often.
+//! Compiled services and their endpoints. A service is immutable. Its endpoints are in a cell that
+//! is replaced, because they change more often.
 
 mod cells;
 mod set;
@@ -24,41 +24,41 @@ use crate::resilience::{RateLimit, RetryBudget, RetryPolicy};
 use crate::time::Time;
 use crate::tls::ClientTls;
 
-pub use crate::resilience::{CircuitBreaker, Limit, Mirrored};
+pub use crate::resilience::{CircuitBreaker, Concurrency, Limit, Mirrored};
 pub use cells::{EndpointCells, ServiceCells};
 pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 
-/// One instance of a service.
+/// An endpoint: one instance of a service.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// The address.
+    /// The address of the endpoint.
     pub address: Address,
-    /// The share of traffic relative to the other endpoints; the default is 1. With 0, the endpoint
+    /// The share of traffic relative to the other endpoints. The default is 1. An endpoint with 0
     /// gets no traffic.
     pub weight: u32,
-    /// The zone, for locality (not used for choosing yet).
+    /// The zone of the endpoint, for locality. Load balancing does not use it yet.
     pub zone: Option<Box<str>>,
-    /// The version of the service that the endpoint belongs to, if the service has versions.
+    /// The version of the service that the endpoint runs. `None` if the service has no versions.
     pub version: Option<Box<str>>,
-    /// The health. `None` means that the endpoint is not checked. It survives reloads.
+    /// The health state. `None` means that the endpoint is not checked. It is kept over reloads.
     pub health: Option<Arc<HealthState>>,
-    /// The state of outlier detection. `None` means that there is none. It survives reloads.
+    /// The state of outlier detection. `None` without outlier detection. It is kept over reloads.
     pub outlier: Option<Arc<OutlierState>>,
-    /// When the endpoint began to get traffic. `None` means that there is no slow start. It
-    /// survives reloads.
+    /// When the slow start of the endpoint began. `None` without slow start. It is kept over
+    /// reloads.
     pub warmup: Option<Arc<Warmup>>,
-    /// The counters. They survive reloads while the address stays the same.
+    /// The counters. They are kept over reloads while the address stays the same.
     pub stats: Arc<PerWorker<EndpointCells>>,
 }
 
 impl Endpoint {
-    /// Whether both have the same address and version. Such endpoints share their state.
+    /// Whether both endpoints have the same address and version. Such endpoints share their state.
     pub fn is_same(&self, other: &Self) -> bool {
         self.address == other.address && self.version == other.version
     }
 
-    /// The state that decides whether the endpoint gets requests: an ejected endpoint is unhealthy.
-    /// Returns `None` if nothing judges the endpoint.
+    /// The state that decides whether the endpoint gets requests. An ejected endpoint counts as
+    /// unhealthy. `None` if the endpoint has neither a health check nor outlier detection.
     pub fn state(&self) -> Option<State> {
         let checked = self.health.as_deref().map(HealthState::state);
         match &self.outlier {
@@ -69,7 +69,7 @@ impl Endpoint {
     }
 
     /// Records the result of a health check that ended at `now`. Returns the new state if it has
-    /// changed. A recovered endpoint begins its slow start.
+    /// changed. A recovered endpoint begins a slow start.
     pub fn hear_check(
         &self,
         outcome: Result<(), (Reason, String)>,
@@ -79,19 +79,20 @@ impl Endpoint {
     ) -> Option<State> {
         let health = self.health.as_ref()?;
         if let Some(warmup) = self.warmup.as_ref().filter(|_| health.state() != State::Healthy) {
-            // Begin before the state changes: a worker that sees the change has to see this, too.
+            // Begin before the state changes, so that a worker that reads the change also reads the
+            // beginning.
             warmup.begin(now);
         }
         health.hear(outcome, thresholds, now_unix_s)
     }
 
-    /// The state, unless the weight of the endpoint is 0.
+    /// The state of the endpoint. `None` also if its weight is 0.
     pub fn weighted_state(&self) -> Option<State> {
         self.state().filter(|_| self.weight > 0)
     }
 }
 
-/// The protocol of the endpoints of a service.
+/// The protocol that the endpoints of a service use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -103,53 +104,56 @@ pub enum Protocol {
     Grpc,
     /// HTTP/2 if the endpoint chooses it by ALPN, else HTTP/1.1.
     Auto,
-    /// Opaque bytes.
+    /// Opaque bytes over TCP.
     Tcp,
 }
 
 /// A service: its endpoints, and the settings of connections to them.
 #[derive(Debug)]
 pub struct Service {
-    /// The name in the configuration.
+    /// The name of the service in the configuration.
     pub name: Box<str>,
-    /// The protocol of its endpoints.
+    /// The protocol of the endpoints.
     pub protocol: Protocol,
-    /// The virtual addresses: captured connections to them go to any endpoint.
+    /// The virtual addresses. Captured connections to them are forwarded to any endpoint.
     pub addresses: Vec<SocketAddr>,
     /// The mark, the source address and the TCP settings of connections to the endpoints.
     pub egress: Egress,
-    /// The endpoints.
+    /// The current endpoints.
     pub endpoints: EndpointSet,
-    /// The name in DNS whose addresses are its endpoints. `None` when they are configured.
+    /// The DNS name whose addresses are the endpoints. `None` when the endpoints are configured.
     pub dns_name: Option<DnsName>,
-    /// The policy that chooses an endpoint.
+    /// The load balancing policy.
     pub policy: Policy,
-    /// TLS to the endpoints. `None` means plain text.
+    /// The TLS settings for connections to the endpoints. `None` means no TLS.
     pub tls: Option<Arc<ClientTls>>,
-    /// The token requirement of requests. A requirement of the route replaces it.
+    /// The token that requests must have. A requirement of the route replaces it.
     pub jwt: Option<Arc<Requirement>>,
-    /// The time limit of connecting, including the TLS handshake.
+    /// The time limit for opening a connection, including the TLS handshake.
     pub connect_timeout: Duration,
-    /// When connecting takes this long, another endpoint is tried at the same time.
+    /// If opening a connection takes this long, another endpoint is tried at the same time.
     pub connect_hedge: Duration,
-    /// How long an exchange may take from its request head to the end of the response.
+    /// The time limit from the head of a request to the end of the response. `None` means no limit.
     pub timeout: Option<Duration>,
-    /// Retries of failed requests. `None` means that there is no policy.
+    /// When and how often requests are retried. `None` means that they are not retried.
     pub retries: Option<Arc<RetryPolicy>>,
-    /// The budget of retries. `None` if neither the service nor a rule to it has a policy. It
-    /// survives reloads.
+    /// The retry budget. `None` if neither the service nor a rule to it has a retry policy. It is
+    /// kept over reloads.
     pub retry_budget: Option<Arc<RetryBudget>>,
-    /// The circuit breaker. `None` means no limits. Its taken slots survive reloads.
+    /// The circuit breaker. `None` means no limits. Its slots in use are kept over reloads.
     pub breaker: Option<Arc<CircuitBreaker>>,
-    /// The limit on the requests to the service.
+    /// The adaptive limit on requests in flight. `None` means no limit. Its state is kept over
+    /// reloads.
+    pub concurrency: Option<Arc<Concurrency>>,
+    /// The rate limit on requests to the service.
     pub rate_limit: Option<Arc<RateLimit>>,
-    /// How long a pooled connection may wait for its next request.
+    /// How long a pooled connection is kept while it is idle.
     pub idle_timeout: Duration,
-    /// Idle connections kept for each endpoint, over all workers.
+    /// The maximum number of idle connections to each endpoint, over all workers.
     pub max_idle_connections: u32,
-    /// The PROXY header to send first, if any.
+    /// The PROXY protocol header to send first on each connection. `None` means no header.
     pub send_proxy_protocol: Option<SendProxyProtocol>,
-    /// The gRPC methods that were called.
+    /// The counters of the gRPC methods that were called.
     pub methods: Arc<Methods>,
     /// The HTTP/2 settings for connections to the endpoints.
     pub http2: Settings,
@@ -157,23 +161,23 @@ pub struct Service {
     pub health: Option<Arc<Check>>,
     /// The outlier detection. `None` means that no endpoint is ejected.
     pub outlier: Option<OutlierDetection>,
-    /// The slow start. `None` means that an endpoint has its whole share at once.
+    /// The slow start. `None` means that a new endpoint gets its full traffic at once.
     pub slow_start: Option<SlowStart>,
     /// If fewer endpoints than this percentage are healthy, all endpoints get requests.
     pub panic_percent: u8,
-    /// Counts the changes of the states of endpoints. `None` means that they have no state. It
-    /// survives reloads while the name of the service stays the same.
+    /// Counts the state changes of the endpoints. `None` if they have no state. It is kept over
+    /// reloads while the name of the service stays the same.
     pub changes: Option<Arc<Changes>>,
-    /// The counters. They survive reloads while the name stays the same.
+    /// The counters. They are kept over reloads while the name stays the same.
     pub stats: Arc<PerWorker<ServiceCells>>,
 }
 
 /// A destination of a rule: indices into `Snapshot::services` and [`Endpoints::subsets`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// Index of the service.
+    /// Index of the service in `Snapshot::services`.
     pub service: u32,
-    /// Index of the subset.
+    /// Index of the subset in [`Endpoints::subsets`].
     pub subset: u32,
 }
 
@@ -183,9 +187,9 @@ impl Destination {
 }
 
 impl Service {
-    /// Begins to use the current endpoints at `now`: new ones begin their slow start, and outlier
-    /// detection ejects exactly these. If they are the `first` endpoints, none is new. Not for
-    /// workers.
+    /// Starts to use the current endpoints at `now`: new ones begin their slow start, and outlier
+    /// detection applies to exactly these. If they are the `first` endpoints of the service, none
+    /// of them is new. Workers must not call this.
     pub fn begin(&self, now: Time, first: bool) {
         let list = &self.endpoints.load().list;
         let warmups = list.iter().filter_map(|endpoint| endpoint.warmup.as_ref());
@@ -193,19 +197,19 @@ impl Service {
         let Some(outlier) = &self.outlier else { return };
         let weighty = list.iter().filter(|endpoint| endpoint.weight > 0);
         let states = weighty.filter_map(|endpoint| endpoint.outlier.clone());
-        // An endpoint in several versions has one state.
+        // An endpoint that is in several versions has only one state.
         let mut seen = HashSet::new();
         let states = states.filter(|state| seen.insert(Arc::as_ptr(state)));
         outlier.group.follow(&outlier.policy, states.collect(), now);
     }
 
-    /// Whether an endpoint may be unhealthy or ejected.
+    /// Whether endpoints have a health check or outlier detection.
     pub fn is_judged(&self) -> bool {
         self.health.is_some() || self.outlier.is_some()
     }
 
-    /// A copy of the service with only one endpoint and the same settings, for traffic to exactly
-    /// this endpoint.
+    /// Returns a copy of the service with the same settings but only one endpoint, for traffic to
+    /// exactly this endpoint.
     pub fn narrowed(&self, endpoint: Arc<Endpoint>) -> Self {
         let policy = Policy::RoundRobin;
         Self {
@@ -224,6 +228,7 @@ impl Service {
             retries: self.retries.clone(),
             retry_budget: self.retry_budget.clone(),
             breaker: self.breaker.clone(),
+            concurrency: self.concurrency.clone(),
             rate_limit: self.rate_limit.clone(),
             idle_timeout: self.idle_timeout,
             max_idle_connections: self.max_idle_connections,

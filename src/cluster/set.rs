@@ -1,4 +1,4 @@
-//! The endpoints of a service, in a cell with a version. They change while the configuration stays.
+//! The endpoints of a service, in a cell with a version. They may change without a reload.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,45 +9,45 @@ use crate::balance::{Candidates, Maglev, Member, Policy};
 use crate::health::{Changes, SlowStart, State};
 use crate::time::Time;
 
-/// The endpoints that a destination names: all endpoints of a service, or those of one version.
+/// The endpoints that a destination selects: all endpoints of a service, or those of one version.
 #[derive(Debug)]
 pub struct Subset {
-    /// The version. Empty means the whole service.
+    /// The version. Empty means all endpoints of the service.
     pub version: Box<str>,
     /// Indices into [`Endpoints::list`].
     pub members: Vec<u32>,
-    /// The lookup table of the hash policy. `None` with the other policies.
+    /// The lookup table of the hash policy. `None` with any other policy.
     pub maglev: Option<Maglev>,
 }
 
-/// The endpoints of a service at one moment. They are immutable.
+/// The endpoints of a service at one time. The value is immutable.
 #[derive(Debug, Default)]
 pub struct Endpoints {
     /// All endpoints, of all versions.
     pub list: Vec<Arc<Endpoint>>,
-    /// Subset 0 is the whole service; then one for each version, sorted by name.
+    /// Subset 0 has all endpoints. It is followed by one subset for each version, sorted by name.
     pub subsets: Vec<Subset>,
 }
 
 /// The current endpoints of a service. The control thread replaces them. A worker compares the
-/// version before each choice, and reads the endpoints only after a change.
+/// version before each choice of an endpoint, and reads the endpoints only after a change.
 #[derive(Debug, Default)]
 pub struct EndpointSet {
     version: AtomicU64,
     current: Mutex<Arc<Endpoints>>,
 }
 
-/// A service with its endpoints at one moment, for its balancers.
+/// A service with its endpoints at one time, as input of its balancers.
 pub struct ServiceCandidates<'a> {
-    /// The service.
+    /// The settings of the service.
     pub service: &'a Service,
-    /// The endpoints.
+    /// The endpoints at that time.
     pub endpoints: &'a Endpoints,
 }
 
 impl Endpoints {
-    /// The endpoints in `list`, with the subset of all of them and one for each of `versions`. This
-    /// builds the lookup tables of the hash policy.
+    /// Creates the endpoints in `list`, with the subset of all of them and one for each of
+    /// `versions`. Builds the lookup tables of the hash policy.
     pub fn new(
         list: Vec<Arc<Endpoint>>,
         mut versions: Vec<(&str, Vec<u32>)>,
@@ -60,7 +60,7 @@ impl Endpoints {
         Self { subsets: subsets.collect(), list }
     }
 
-    /// The endpoints of a subset. Empty if the subset does not exist.
+    /// Returns the endpoints of a subset. Empty if the subset does not exist.
     pub fn members(&self, subset: usize) -> impl Iterator<Item = &Arc<Endpoint>> {
         let members = self.subsets.get(subset).map_or(&[][..], |subset| &subset.members);
         members.iter().map(|&index| &self.list[index as usize])
@@ -68,7 +68,7 @@ impl Endpoints {
 }
 
 impl EndpointSet {
-    /// A cell with its first endpoints.
+    /// Creates a cell with its first endpoints.
     pub fn new(endpoints: Arc<Endpoints>) -> Self {
         Self { version: AtomicU64::new(0), current: Mutex::new(endpoints) }
     }
@@ -90,8 +90,8 @@ impl EndpointSet {
         (self.version(), Arc::clone(&current))
     }
 
-    /// Replaces the endpoints and returns the old endpoints. The version changes last, so a worker
-    /// that sees the new version finds the new endpoints.
+    /// Replaces the endpoints and returns the old ones. The version changes last, so a worker that
+    /// reads the new version also reads the new endpoints.
     pub fn replace(&self, endpoints: Arc<Endpoints>) -> Arc<Endpoints> {
         let mut current = self.lock();
         let old = std::mem::replace(&mut *current, endpoints);

@@ -367,6 +367,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         retries: None,
         retry_budget: None,
         breaker: None,
+        concurrency: None,
         rate_limit: None,
         idle_timeout: IDLE_TIMEOUT,
         max_idle_connections: MAX_IDLE_CONNECTIONS,

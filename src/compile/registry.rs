@@ -16,8 +16,8 @@ use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
 use crate::resilience::{
-    Buckets, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope, ShiftPlan, ShiftState,
-    Sources,
+    Buckets, InFlight, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope, ShiftPlan,
+    ShiftState, Sources,
 };
 use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
@@ -138,6 +138,12 @@ impl Registry {
     /// The taken slots of the circuit breaker of a service.
     pub fn in_use(&mut self, service: &str) -> Arc<InUse> {
         living(&mut self.of_service(service).in_use, InUse::default)
+    }
+
+    /// The requests in flight to a service with an adaptive limit.
+    pub fn in_flight(&mut self, service: &str) -> Arc<InFlight> {
+        let workers = self.workers();
+        living(&mut self.of_service(service).in_flight, || InFlight::new(workers))
     }
 
     /// The ejected endpoints of a service.
@@ -273,6 +279,7 @@ struct OfService {
     methods: Weak<Methods>,
     retry_budget: Weak<RetryBudget>,
     in_use: Weak<InUse>,
+    in_flight: Weak<InFlight>,
     changes: Weak<Changes>,
     outliers: Weak<OutlierGroup>,
     /// The endpoints of the snapshots that are alive, latest last. They hold the cells. An endpoint
@@ -287,6 +294,7 @@ impl OfService {
             || is_used(&self.methods)
             || is_used(&self.retry_budget)
             || is_used(&self.in_use)
+            || is_used(&self.in_flight)
             || is_used(&self.changes)
             || is_used(&self.outliers)
             || is_used(&self.tls)

@@ -70,6 +70,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let retries = retries.map(|item| retries::policy(compiler, item, written.timeout));
     let breaker = written.circuit_breaker.as_ref();
     let breaker = breaker.map(|written| Arc::new(breaker::breaker(compiler, name, written)));
+    let concurrency = breaker::concurrency(compiler, name, written).map(Arc::new);
     let rate_limit = written.rate_limit.as_ref();
     let rate_limit = rate_limit
         .and_then(|item| rate_limits::limit(compiler, &Owner::named(Scope::Service, name), item));
@@ -99,6 +100,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         retry_budget: budgeted.then(|| compiler.registry.retry_budget(name)),
         retries,
         breaker,
+        concurrency,
         rate_limit,
         idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),
         max_idle_connections: written.max_idle_connections.unwrap_or(MAX_IDLE_CONNECTIONS),

@@ -120,7 +120,7 @@ mod tests {
             (0, [failed(), failed()], None),
             (1, [some("10.0.0.1"), failed()], ips(&["10.0.0.1"])),
             (2, [some("10.0.0.1"), some("::1")], ips(&["10.0.0.1", "::1"])),
-            // One family failed: its addresses stay.
+            // The lookup of one family failed: its addresses stay in use.
             (3, [some("10.0.0.2"), failed()], ips(&["10.0.0.2", "::1"])),
             (4, [failed(), none()], ips(&["10.0.0.2"])),
             (5, [failed(), failed()], None),

@@ -31,8 +31,8 @@ pub const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
 /// Serves a connection until it closes.
 ///
-/// This is not an async function, because an async function would keep its arguments in memory. An
-/// idle connection would then be larger.
+/// The function is not async, because an async function would keep its arguments in memory. An idle
+/// connection would then be larger.
 pub fn serve<I: Io>(
     worker: Rc<Worker<I>>,
     stream: I::Stream,
@@ -207,7 +207,7 @@ async fn read_preface<I: Io>(
 /// Serves exchanges until the connection closes. If the connection is HTTP/2, returns the bytes
 /// that were read.
 ///
-/// This is not an async function: see [`serve`].
+/// The function is not async: see [`serve`].
 fn serve_http<I: Io>(
     downstream: &Downstream<I>,
     first_timeout: Duration,
@@ -343,7 +343,7 @@ async fn read_head<I: Io>(
     let limits = downstream.worker.local().snapshot.limits.message;
     match parse::request(buf.block(), buf.window(), &limits, &mut workspace.request)? {
         Progress::Complete => Ok(Some(buf)),
-        // Boxed, because it is rare and would enlarge every connection.
+        // Boxed, because this read is rare and would enlarge every connection.
         Progress::Partial => Box::pin(read_rest(downstream, workspace, buf, limits)).await,
     }
 }

@@ -25,7 +25,7 @@ use crate::wire::http2::{Transport, report};
 
 /// Serves an HTTP/2 connection until it closes. `first` has the bytes that were read already.
 ///
-/// This is not an async function, because an async function would keep its arguments in memory.
+/// The function is not async, because an async function would keep its arguments in memory.
 pub fn serve<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> impl Future<Output = ()> {
     // Boxed, so that an idle connection does not hold the state of the first phase.
     let beginning = Box::pin(begin(downstream, first));

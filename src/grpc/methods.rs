@@ -60,7 +60,7 @@ impl Methods {
     }
 }
 
-/// One finished call.
+/// A gRPC call that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// The method. `None` if its name is not valid.

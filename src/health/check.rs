@@ -1,44 +1,44 @@
-//! The health check of a service, in its compiled form.
+//! The compiled health check of a service.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::Thresholds;
 
-/// The health check of a service.
+/// The compiled health check of a service.
 #[derive(Debug)]
 pub struct Check {
-    /// The probe.
+    /// What each check sends.
     pub ask: Ask,
     /// The time from the end of a check to the start of the next, with a jitter of one tenth.
     pub interval: Duration,
-    /// The time limit of one check.
+    /// The time limit of one check. A check that takes longer fails.
     pub timeout: Duration,
-    /// How many results in a row change the state of an endpoint.
+    /// How many consecutive results change the state of an endpoint.
     pub thresholds: Thresholds,
 }
 
-/// The probe of a health check.
+/// What a health check sends to an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// Open a connection, with a TLS handshake if the service uses TLS.
     Tcp,
     /// Request an HTTP resource.
     Http {
-        /// GET or HEAD.
+        /// The request method: GET or HEAD.
         method: Box<str>,
-        /// The path, with its query.
+        /// The path with its query.
         path: Box<str>,
-        /// The Host field.
+        /// The value of the Host field.
         host: Box<str>,
-        /// The statuses that count as success.
+        /// The response statuses that count as success.
         statuses: Statuses,
     },
-    /// `grpc.health.v1.Health/Check`.
+    /// Call the gRPC method `grpc.health.v1.Health/Check`.
     Grpc {
         /// The service name in the request. Empty means the whole server.
         service: Box<str>,
-        /// The `:authority` field.
+        /// The value of the `:authority` field.
         authority: Box<str>,
     },
 }
@@ -68,7 +68,8 @@ impl fmt::Display for Statuses {
 }
 
 impl Check {
-    /// Whether both checks send the same probe at the same times.
+    /// Whether both checks send the same request at the same times, so that a reload need not
+    /// restart them.
     pub fn is_like(&self, other: &Self) -> bool {
         (&self.ask, self.interval, self.timeout) == (&other.ask, other.interval, other.timeout)
     }

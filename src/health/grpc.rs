@@ -1,9 +1,10 @@
-//! The messages of `grpc.health.v1.Health/Check`: one field each, in the Protocol Buffers encoding.
+//! The messages of `grpc.health.v1.Health/Check` in the Protocol Buffers encoding. Each has one
+//! field.
 
-/// The path of the method.
+/// The path of the gRPC method.
 pub const PATH: &str = "/grpc.health.v1.Health/Check";
 
-/// The status in a response.
+/// The serving status in a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serving {
     /// UNKNOWN.
@@ -12,14 +13,15 @@ pub enum Serving {
     Serving,
     /// NOT_SERVING.
     NotServing,
-    /// SERVICE_UNKNOWN. The protocol uses it for `Watch` only, but some servers may send it here.
+    /// SERVICE_UNKNOWN. The protocol uses this status for `Watch` only, but some servers may send
+    /// it here.
     ServiceUnknown,
-    /// A number without a name.
+    /// A number that the protocol does not define.
     Other(u64),
 }
 
-/// The body of a request for `service`: an uncompressed gRPC message with the field `string service
-/// = 1`.
+/// Encodes the request body for `service`: an uncompressed gRPC message with the field `string
+/// service = 1`.
 pub fn request(service: &str) -> Vec<u8> {
     let mut message = Vec::with_capacity(service.len() + 8);
     if !service.is_empty() {
@@ -38,8 +40,8 @@ pub fn request(service: &str) -> Vec<u8> {
     body
 }
 
-/// The status in a response body (`ServingStatus status = 1`). `None` if the body is not one valid
-/// message.
+/// Decodes the status in a response body (`ServingStatus status = 1`). `None` if the body is not
+/// exactly one valid message.
 pub fn answer(body: &[u8]) -> Option<Serving> {
     let (&[0, a, b, c, d], message) = body.split_first_chunk::<5>()? else { return None };
     if u32::from_be_bytes([a, b, c, d]) as usize != message.len() {
@@ -59,7 +61,7 @@ pub fn answer(body: &[u8]) -> Option<Serving> {
             _ => return None,
         };
         if key == 1 << 3 {
-            status = value; // the last field wins
+            status = value; // the last field counts
         }
     }
     Some(match status {

@@ -1,6 +1,6 @@
-//! Health of endpoints: the probe (`check`), the evaluation of results (`verdict`, `grpc`), and the
-//! state that workers read (`state`). `outlier` judges endpoints by the responses to requests.
-//! Pure: `control/checks` sends the probes, and `control/outliers` ends ejections.
+//! Health of endpoints: what is checked (`check`), the evaluation of results (`verdict`, `grpc`),
+//! and the state that workers read (`state`). `outlier` ejects endpoints by the responses to
+//! requests. Pure: `control/checks` sends the checks, and `control/outliers` ends ejections.
 
 mod check;
 pub mod grpc;

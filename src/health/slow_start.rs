@@ -12,25 +12,26 @@ pub const AGGRESSION: f64 = 1.0;
 /// The default of [`SlowStart::min_percent`].
 pub const MIN_WEIGHT_PERCENT: u8 = 10;
 
-/// The number of steps in which a share grows.
+/// The number of steps in which the weight of an endpoint grows.
 const STEPS: u32 = 100;
 
-/// The shortest step. The balancers are built again at each step.
+/// The minimum duration of a step. The balancers are built again after each step.
 const STEP_MIN: Duration = Duration::from_millis(100);
 
 /// The slow start of a service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlowStart {
-    /// How long an endpoint gets less traffic.
+    /// The duration of the slow start. During this time the traffic of the endpoint grows to its
+    /// full share.
     pub window: Duration,
     /// The shape of the growth. With 1 it is linear; a larger value gives more traffic early.
     pub aggression: f64,
-    /// The share at the beginning, in percent of the full weight.
+    /// The weight at the beginning, in percent of the full weight.
     pub min_percent: u8,
 }
 
 impl SlowStart {
-    /// The part of its weight that an endpoint has after `age`, from 0 to 1.
+    /// The factor for the weight of an endpoint that has had traffic for `age`, from 0 to 1.
     pub fn factor(&self, age: Duration) -> f64 {
         let time = age.as_secs_f64() / self.window.as_secs_f64();
         match time {
@@ -39,7 +40,7 @@ impl SlowStart {
         }
     }
 
-    /// The time after which shares have grown by a step.
+    /// The time after which the weights are computed again.
     pub fn step(&self) -> Duration {
         (self.window / STEPS).max(STEP_MIN)
     }
@@ -52,14 +53,15 @@ impl fmt::Display for SlowStart {
     }
 }
 
-/// When an endpoint has begun to get traffic. It survives reloads while the endpoint stays.
+/// The time when the slow start of an endpoint began. It is kept over reloads while the endpoint
+/// stays in the service.
 #[derive(Debug)]
 pub struct Warmup(AtomicU64);
 
-/// The endpoint has not begun yet.
+/// The slow start has not begun.
 const NEW: u64 = u64::MAX;
 
-/// The endpoint has its full weight.
+/// The slow start is over: the endpoint has its full weight.
 const WARM: u64 = u64::MAX - 1;
 
 impl Default for Warmup {
@@ -69,19 +71,19 @@ impl Default for Warmup {
 }
 
 impl Warmup {
-    /// Begins at `now`: the endpoint is new, or has just recovered.
+    /// Begins a slow start at `now`, because the endpoint is new or has just recovered.
     pub fn begin(&self, now: Time) {
         self.0.store(now.as_micros().min(WARM - 1), Ordering::Release);
     }
 
-    /// Begins at `now` if the endpoint has not begun yet. If it is `known`, it has its full weight:
-    /// it got traffic before its service had a slow start.
+    /// Begins a slow start at `now` if none has begun. A `known` endpoint gets its full weight at
+    /// once, because it had traffic before its service had a slow start.
     pub fn begin_if_new(&self, now: Time, known: bool) {
         let began = if known { WARM } else { now.as_micros().min(WARM - 1) };
         self.0.compare_exchange(NEW, began, Ordering::Release, Ordering::Relaxed).ok();
     }
 
-    /// The time since the endpoint has begun.
+    /// The time since the slow start began.
     pub fn age(&self, now: Time) -> Duration {
         match self.0.load(Ordering::Acquire) {
             NEW => Duration::ZERO,

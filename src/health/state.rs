@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Judge, Reason, State, Thresholds};
 use crate::cells::Count;
 
-/// Counts the state changes of a service's endpoints. A worker needs one load to see whether there
-/// was a change.
+/// Counts the state changes of a service's endpoints. With one load, a worker finds out whether
+/// there was a change.
 #[derive(Debug, Default)]
 pub struct Changes(AtomicU64);
 
@@ -18,21 +18,21 @@ impl Changes {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Counts a change. The new state is stored before, so that a worker that sees the count also
-    /// sees the state.
+    /// Counts a change. The caller stores the new state first, so a worker that reads the new count
+    /// also reads the new state.
     pub(super) fn note(&self) {
         self.0.fetch_add(1, Ordering::Release);
     }
 }
 
-/// The health of one endpoint. It survives reloads while the endpoint stays.
+/// The health of one endpoint. It is kept over reloads while the endpoint stays in the service.
 #[derive(Debug)]
 pub struct HealthState {
     state: AtomicU8,
     changes: Arc<Changes>,
-    /// The number of checks.
+    /// The number of completed checks.
     pub attempts: Count,
-    /// Failed checks, by `Reason::index`.
+    /// The number of failed checks, by `Reason::index`.
     pub failures: [Count; Reason::ALL.len()],
     account: Mutex<Account>,
 }
@@ -48,7 +48,8 @@ pub struct Account {
 }
 
 impl HealthState {
-    /// The state of an unchecked endpoint. Its changes are counted in `changes`.
+    /// Creates the state of an endpoint without a completed check. Its changes are counted in
+    /// `changes`.
     pub fn new(changes: Arc<Changes>) -> Self {
         Self {
             state: AtomicU8::new(State::Unchecked as u8),
@@ -68,12 +69,12 @@ impl HealthState {
         }
     }
 
-    /// The history of the endpoint.
+    /// The history of the checks.
     pub fn account(&self) -> Account {
         self.locked().clone()
     }
 
-    /// Records the result of a check that ended at `now_unix_s`. An error has a reason and a
+    /// Records the result of a check that ended at `now_unix_s`. A failure has a reason and a
     /// message. Returns the new state if it has changed. Only the control thread may call this.
     pub fn hear(
         &self,

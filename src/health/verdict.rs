@@ -1,4 +1,4 @@
-//! Health states from check results, and the set of endpoints that get requests.
+//! Decides the health states from check results, and which endpoints get requests.
 
 /// The health state of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -6,14 +6,14 @@ pub enum State {
     /// No check has completed yet.
     #[default]
     Unchecked,
-    /// The endpoint is healthy.
+    /// The endpoint accepts connections and answers the checks.
     Healthy,
-    /// The endpoint is unhealthy.
+    /// The endpoint has failed its checks.
     Unhealthy,
 }
 
 impl State {
-    /// The name for operators.
+    /// The name of the state for operators.
     pub fn label(self) -> &'static str {
         match self {
             Self::Unchecked => "unchecked",
@@ -23,20 +23,20 @@ impl State {
     }
 }
 
-/// The reason of a failed check, as metrics count it.
+/// The reason of a failed check, as in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// The check timed out.
+    /// The check was not complete within its time limit.
     Timeout,
     /// The connection could not be opened.
     Connect,
     /// The TLS handshake failed.
     Tls,
-    /// The connection broke, or the response was malformed.
+    /// The connection was closed or reset, or the response was malformed.
     Broken,
     /// The response had an unexpected status.
     Status,
-    /// The endpoint reported that it does not serve.
+    /// The endpoint reported that it does not serve requests.
     NotServing,
 }
 
@@ -45,7 +45,7 @@ impl Reason {
     pub const ALL: [Self; 6] =
         [Self::Timeout, Self::Connect, Self::Tls, Self::Broken, Self::Status, Self::NotServing];
 
-    /// The value of the metric's label.
+    /// The value of the metric label `reason`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
@@ -62,27 +62,27 @@ impl Reason {
         self as usize
     }
 
-    /// Whether the endpoint itself answered that it is unhealthy; one such answer is enough. Other
-    /// failures may be caused by the network, so several in a row are needed.
+    /// Whether the endpoint itself reported that it is unhealthy. One such response is enough.
+    /// Other failures may be caused by the network, so several consecutive ones are needed.
     fn is_a_no(self) -> bool {
         matches!(self, Self::Status | Self::NotServing)
     }
 }
 
-/// How many results in a row change a state.
+/// How many consecutive results change a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
-    /// Successes until an unhealthy endpoint becomes healthy.
+    /// The number of consecutive successes that makes an unhealthy endpoint healthy.
     pub healthy: u32,
-    /// Failures until a healthy endpoint becomes unhealthy.
+    /// The number of consecutive failures that makes a healthy endpoint unhealthy.
     pub unhealthy: u32,
 }
 
-/// Tracks the check results of one endpoint.
+/// Derives the health state of one endpoint from its check results.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Judge {
     state: State,
-    /// Results in a row that contradict the state.
+    /// The number of consecutive results that contradict the state.
     against: u32,
 }
 
@@ -92,8 +92,8 @@ impl Judge {
         self.state
     }
 
-    /// Records the result of a check. Returns the new state if it has changed. The first check
-    /// decides alone.
+    /// Records the result of a check. Returns the new state if it has changed. The first check sets
+    /// the state alone, whatever the thresholds are.
     pub fn hear(&mut self, outcome: Result<(), Reason>, thresholds: Thresholds) -> Option<State> {
         let (said, needed) = match outcome {
             Ok(()) => (State::Healthy, thresholds.healthy),
@@ -113,12 +113,12 @@ impl Judge {
     }
 }
 
-/// The endpoints that get requests.
+/// Which endpoints get requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eligible {
-    /// Endpoints in this state.
+    /// Only endpoints in this state.
     Only(State),
-    /// All endpoints. So few are healthy that they could not carry the whole load.
+    /// All endpoints, because too few are healthy to carry the load.
     Everyone,
 }
 
@@ -129,7 +129,7 @@ impl Eligible {
     }
 }
 
-/// The endpoints that get requests: the healthy ones, or all if fewer than `panic_percent` are
+/// Decides which endpoints get requests: the healthy ones, or all if fewer than `panic_percent` are
 /// healthy. Unchecked endpoints get requests only while no endpoint is healthy.
 pub fn eligible(states: impl Iterator<Item = State>, panic_percent: u8) -> Eligible {
     let (mut healthy, mut unchecked, mut all) = (0_u64, 0_u64, 0_u64);
@@ -151,7 +151,8 @@ pub fn eligible(states: impl Iterator<Item = State>, panic_percent: u8) -> Eligi
 mod tests {
     use super::*;
 
-    /// States after each result: `+` success, `-` an unhealthy answer, `.` no answer.
+    /// Returns the states after each result: `+` success, `-` an unhealthy response, `.` no
+    /// response.
     fn states(answers: &str, healthy: u32, unhealthy: u32) -> String {
         let mut judge = Judge::default();
         let letter = |answer| {
@@ -171,18 +172,18 @@ mod tests {
     #[test]
     fn states_follow_the_answers() {
         for (answers, healthy, unhealthy, after) in [
-            // The first check decides alone.
+            // The first check sets the state alone.
             ("+", 3, 3, "H"),
             (".", 3, 3, "u"),
             ("-", 3, 3, "u"),
-            // Exactly this many failures in a row are needed.
+            // Exactly this many consecutive failures are needed.
             ("+...", 2, 3, "HHHu"),
             ("+..+..+", 2, 3, "HHHHHHH"),
             ("+...+.++", 2, 3, "HHHuuuuH"),
             ("+....++", 2, 3, "HHHuuuH"),
             ("+.", 1, 1, "Hu"),
             (".+.+", 1, 1, "uHuH"),
-            // One unhealthy answer is enough; one success is not.
+            // One unhealthy response is enough; one success is not.
             ("+-", 2, 3, "Hu"),
             ("+.-++", 2, 3, "HHuuH"),
             ("-+-+-", 2, 3, "uuuuu"),

@@ -9,7 +9,7 @@ const FACTOR: u64 = 0xf135_7aea_2e62_a9c5;
 /// slots.
 pub const SEED: u64 = 319;
 
-/// The hash of a name.
+/// Returns the hash of a name.
 #[inline]
 pub const fn of_name(name: &[u8]) -> u64 {
     after(SEED, name)

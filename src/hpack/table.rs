@@ -154,7 +154,7 @@ impl<T> Table<T> {
         self.bytes.drain(..kept_from);
         self.removed_bytes = self.removed_bytes.wrapping_add(kept_from as u32);
         let wanted = self.bytes.len() + more;
-        // It costs less to grow once than to move the bytes often for a little room.
+        // Growing once costs less than moving the bytes often to gain little room.
         let crowded = wanted + capacity / 4 > capacity && capacity < self.size_max;
         if wanted > capacity || crowded {
             let grown = (capacity * 2).min(self.size_max).max(FIRST_BYTES).max(wanted);

@@ -1,4 +1,4 @@
-//! The destination of a head that is written.
+//! Receives a head that is written: as the text of HTTP/1.1, or for the encoder of HTTP/2.
 
 use crate::message::Field;
 

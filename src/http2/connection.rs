@@ -327,7 +327,7 @@ impl StreamRef {
         }
     }
 
-    /// Waits like [`StreamRef::poll_sendable`], and returns [`StreamRef::share`].
+    /// Completes when some data can be sent, or the stream has ended. Returns [`StreamRef::share`].
     pub(super) fn poll_room(&self, context: &Context<'_>) -> Poll<usize> {
         self.with(|core, id| match core.is_sendable(id, context) {
             true => Poll::Ready(core.share(id)),

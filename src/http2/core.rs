@@ -237,8 +237,8 @@ impl Core {
     }
 
     /// Reads the complete frames in `bytes`. Returns the number of bytes that it read. The caller
-    /// passes the rest again, with more bytes. After the end of the connection it discards all
-    /// bytes.
+    /// passes the rest again, with more bytes. After the end of the connection all bytes are
+    /// discarded.
     pub fn receive(&mut self, bytes: &[u8], now: Time) -> usize {
         self.meter.pass_time(now);
         let mut rest = bytes;

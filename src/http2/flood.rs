@@ -55,25 +55,25 @@ impl Default for FloodLimits {
 /// The limit that a peer exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flood {
-    /// [`FloodLimits::continuation_frames`].
+    /// The limit [`FloodLimits::continuation_frames`] was exceeded.
     ContinuationFrames,
-    /// [`FloodLimits::stream_resets`].
+    /// The limit [`FloodLimits::stream_resets`] was exceeded.
     StreamResets,
-    /// [`FloodLimits::provoked_resets`].
+    /// The limit [`FloodLimits::provoked_resets`] was exceeded.
     ProvokedResets,
-    /// [`FloodLimits::empty_frames`].
+    /// The limit [`FloodLimits::empty_frames`] was exceeded.
     EmptyFrames,
-    /// [`FloodLimits::settings_frames`].
+    /// The limit [`FloodLimits::settings_frames`] was exceeded.
     SettingsFrames,
-    /// [`FloodLimits::ping_frames`].
+    /// The limit [`FloodLimits::ping_frames`] was exceeded.
     PingFrames,
-    /// [`FloodLimits::priority_frames`].
+    /// The limit [`FloodLimits::priority_frames`] was exceeded.
     PriorityFrames,
-    /// [`FloodLimits::window_update_frames`].
+    /// The limit [`FloodLimits::window_update_frames`] was exceeded.
     WindowUpdateFrames,
-    /// [`FloodLimits::other_frames`].
+    /// The limit [`FloodLimits::other_frames`] was exceeded.
     OtherFrames,
-    /// [`FloodLimits::data_overhead_bytes`].
+    /// The limit [`FloodLimits::data_overhead_bytes`] was exceeded.
     DataOverhead,
     /// A header block, or a frame other than DATA, was not complete in time.
     UnfinishedHeaders,

@@ -80,13 +80,13 @@ pub struct Code(pub u32);
 impl Code {
     /// NO_ERROR: the stream or the connection ends without an error.
     pub const NO_ERROR: Self = Self(0x0);
-    /// The peer violated the protocol.
+    /// PROTOCOL_ERROR: the peer violated the protocol.
     pub const PROTOCOL_ERROR: Self = Self(0x1);
     /// INTERNAL_ERROR: an error on our side.
     pub const INTERNAL_ERROR: Self = Self(0x2);
     /// FLOW_CONTROL_ERROR: the peer sent more than its window, or made our window too large.
     pub const FLOW_CONTROL_ERROR: Self = Self(0x3);
-    /// A frame arrived after the end of its stream.
+    /// STREAM_CLOSED: a frame arrived after the end of its stream.
     pub const STREAM_CLOSED: Self = Self(0x5);
     /// FRAME_SIZE_ERROR: a frame has a wrong size.
     pub const FRAME_SIZE_ERROR: Self = Self(0x6);

@@ -26,8 +26,8 @@ impl Core {
         }
     }
 
-    /// Whether frames of the stream are ignored: we have reset it, or we are leaving and do not
-    /// serve it.
+    /// Whether frames of the stream are ignored: we have reset the stream, or our final GOAWAY
+    /// excludes it.
     fn is_ignored(&self, id: u32) -> bool {
         self.reset.contains(&id) || self.is_after_last(id)
     }

@@ -24,7 +24,7 @@ pub struct Pulse {
 pub struct Seen {
     /// The time of the last received bytes.
     pub heard: Time,
-    /// There are open streams.
+    /// Whether streams are open.
     pub busy: bool,
     /// The number of streams opened so far.
     pub opened: u64,

@@ -34,7 +34,7 @@ pub enum Place {
 pub enum Fault {
     /// The stream is reset with PROTOCOL_ERROR (RFC 9113 8.1.1).
     Malformed(&'static str),
-    /// A request gets this answer, or a response is replaced by it.
+    /// A request gets this response, or the response of an endpoint is replaced by it.
     Refused(Refusal),
     /// The fields are larger than `limits.header_bytes`.
     TooLarge,

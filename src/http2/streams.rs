@@ -49,7 +49,7 @@ pub(super) enum Half {
     Ended,
 }
 
-/// One stream.
+/// The state of one stream.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) id: u32,

@@ -30,7 +30,7 @@ pub struct Provider {
     pub keys: Arc<KeySet>,
     /// The signal to the key fetcher that a token names an unknown key.
     pub wanted: KeysWanted,
-    /// The counters. They survive reloads while the name stays the same.
+    /// The counters. They are kept over reloads while the name stays the same.
     pub stats: Arc<PerWorker<ProviderCells>>,
 }
 

@@ -345,7 +345,7 @@ impl<I: Io> Sniffer<'_, I> {
     }
 }
 
-/// The first bytes of the server.
+/// Returns the first bytes of the server. `None` if there are none.
 fn answer(read: std::io::Result<Read>, buf: Buf) -> Option<Buf> {
     matches!(read, Ok(Read::Data(_))).then_some(buf)
 }

@@ -87,7 +87,7 @@ impl PathMatch {
 }
 
 /// Compiles a regex for paths. A path begins with a slash, so a regex that begins with another
-/// literal character would never match, and is refused.
+/// literal character would never match. Common mistakes of this kind are refused.
 fn path_regex(pattern: &str) -> Result<PathMatch, PatternError> {
     if let Some(rest) = pattern.strip_prefix("* ") {
         let help = format!("write ~(?i)REGEX for letters of any case: '~(?i).*{rest}'");

@@ -3,24 +3,24 @@
 /// A request method. A method that is not listed is [`Method::Other`]; its name is in the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Method {
-    /// RFC 9110 9.3.1.
+    /// GET (RFC 9110 9.3.1).
     #[default]
     Get,
-    /// RFC 9110 9.3.2. Its response never has a body.
+    /// HEAD (RFC 9110 9.3.2). Its response never has a body.
     Head,
-    /// RFC 9110 9.3.3.
+    /// POST (RFC 9110 9.3.3).
     Post,
-    /// RFC 9110 9.3.4.
+    /// PUT (RFC 9110 9.3.4).
     Put,
-    /// RFC 9110 9.3.5.
+    /// DELETE (RFC 9110 9.3.5).
     Delete,
-    /// RFC 9110 9.3.6. A 2xx response turns the connection into a tunnel.
+    /// CONNECT (RFC 9110 9.3.6). A 2xx response turns the connection into a tunnel.
     Connect,
-    /// RFC 9110 9.3.7.
+    /// OPTIONS (RFC 9110 9.3.7).
     Options,
-    /// RFC 9110 9.3.8.
+    /// TRACE (RFC 9110 9.3.8).
     Trace,
-    /// RFC 5789.
+    /// PATCH (RFC 5789).
     Patch,
     /// Any other method, including misspelled ones.
     Other,

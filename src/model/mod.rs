@@ -28,7 +28,7 @@ mod tls;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-pub use breaker::CircuitBreaker;
+pub use breaker::{CircuitBreaker, Concurrency};
 pub use fault::{Fault, Refusal, Severity};
 pub use health::{GrpcProbe, HealthCheck, HealthProbe, HttpProbe};
 pub use http2::{Http2, Http2Limits};

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
-    CircuitBreaker, ClientTls, HealthCheck, Http2, Item, OutlierDetection, RateLimit, Retries,
-    SlowStart, Tcp, TokenDemand,
+    CircuitBreaker, ClientTls, Concurrency, HealthCheck, Http2, Item, OutlierDetection, RateLimit,
+    Retries, SlowStart, Tcp, TokenDemand,
 };
 use crate::net::{Address, DnsName};
 
@@ -39,6 +39,8 @@ pub struct Service {
     pub retries: Option<Item<Retries>>,
     /// Limits on what the service may have at one time. `None` means no limits.
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// An adaptive limit on the requests in flight. `None` means no limit.
+    pub concurrency: Option<Item<Concurrency>>,
     /// A limit on the requests to the service.
     pub rate_limit: Option<Item<RateLimit>>,
     /// How long an idle connection is kept. `None` means the default.

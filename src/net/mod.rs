@@ -50,7 +50,7 @@ pub struct Egress {
     pub liveness: TcpLiveness,
 }
 
-/// How the kernel detects a dead TCP peer. By default it does not.
+/// How the kernel detects a dead TCP peer. The default sets no option.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpLiveness {
     /// Probes on an idle connection. `None` means no probes.

@@ -5,8 +5,11 @@ mod breaker;
 mod bucket;
 mod buckets;
 mod budget;
+mod concurrency;
 mod fault;
+mod gradient;
 mod mirror;
+mod overload;
 mod rate_limit;
 mod retry;
 mod shift;
@@ -20,8 +23,17 @@ pub use breaker::{
 pub use bucket::{Bucket, FILL_TIME_MAX, Rate, RateError, Taken};
 pub use buckets::{Buckets, KeyHash, Keyed, RATE_LIMIT_KEYS};
 pub use budget::{BUDGET_WINDOW_S, RetryBudget};
+pub use concurrency::{Concurrency, Flight, InFlight};
 pub use fault::{Abort, Bandwidth, Chance, FaultPolicy, Injected};
+pub use gradient::{
+    CONCURRENCY_MAX, CONCURRENCY_MIN, ConcurrencyTerms, PERCENTILE, PROBE_INTERVAL, PROBE_REQUESTS,
+    UPDATE_INTERVAL,
+};
 pub use mirror::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy, Mirrored};
+pub use overload::{
+    Level, Overload, OverloadTerms, Pressure, Priority, PriorityBy, Resource, SHED_PERCENT,
+    STOP_PERCENT, Watched,
+};
 pub use rate_limit::{
     ByteLimit, LimitBy, LimitFields, Quota, RATE_PER, RateLimit, RateLimitCells, RequestLimit,
     Scope, Way, quoted,

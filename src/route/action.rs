@@ -19,7 +19,7 @@ pub enum Action {
 /// A redirect to the request's own URL, with some parts replaced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Redirect {
-    /// 301, 302, 303, 307 or 308.
+    /// The status code: 301, 302, 303, 307 or 308.
     pub status: u16,
     /// A new scheme. The port of the request is then dropped, too.
     pub scheme: Option<Box<str>>,

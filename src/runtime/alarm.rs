@@ -183,7 +183,7 @@ pub async fn run<I: Io>(io: I) {
     }
 }
 
-/// One deadline. Dropping the alarm cancels it.
+/// A timer with one deadline. Dropping the alarm cancels the deadline.
 pub struct Alarm {
     state: Rc<AlarmState>,
     alarms: Alarms,

@@ -21,7 +21,7 @@ pub const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 pub struct Captured {
     /// The length. The data is at the start of the block that was passed to [`receive`].
     pub bytes: usize,
-    /// The sender.
+    /// The address of the sender.
     pub from: SocketAddr,
     /// The original destination. `None` when the kernel does not report it.
     pub meant_for: Option<SocketAddr>,

@@ -118,8 +118,8 @@ pub trait Stream: 'static {
     /// sends close_notify first.
     fn shutdown_write(&self) -> impl Future<Output = ()>;
 
-    /// Makes the next close a reset (RST). Without it, the peer could regard a truncated message as
-    /// complete. A reset discards the [unsent](Stream::unsent_bytes) bytes.
+    /// Makes the next close a reset (RST). Without a reset, the peer could regard a truncated
+    /// message as complete. A reset discards the [unsent](Stream::unsent_bytes) bytes.
     fn reset_on_close(&self);
 
     /// The number of written bytes that the peer's kernel has not acknowledged. 0 if the stream is

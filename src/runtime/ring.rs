@@ -1,6 +1,6 @@
 //! `Io` over monoio: io_uring, or epoll where io_uring is not allowed.
 //!
-//! This is the only file that names monoio. Three properties of io_uring shape it.
+//! Only this file names monoio. Three properties of io_uring determine its design.
 //!
 //! - A pending accept must never be dropped. So a listener waits for readiness and then calls
 //!   accept4(2).
@@ -407,7 +407,7 @@ impl Stream for RingStream {
             // the socket is readable instead: this loses no bytes.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 match alarm.guard(self.readable()).await {
-                    // Boxed, because it is rare and would enlarge every waiting connection.
+                    // Boxed, because this read is rare and would enlarge every waiting connection.
                     Ok(_) => return Box::pin(self.read(back.0)).await,
                     Err(_) => Ok(Read::Woken),
                 }

@@ -234,13 +234,13 @@ pub fn drain_wakes(wake: impl AsFd) -> bool {
 
 /// Makes the close of `socket` send a reset (RST).
 pub fn reset_on_close(socket: impl AsFd) {
-    // This fails only on a socket that is closed already.
+    // The call fails only on a socket that is closed already.
     SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO)).ok();
 }
 
 /// Shuts down the write side of `socket`.
 pub fn shutdown_write(socket: impl AsFd) {
-    // This fails only on a socket that is closed already.
+    // The call fails only on a socket that is closed already.
     SockRef::from(&socket).shutdown(std::net::Shutdown::Write).ok();
 }
 

@@ -1,17 +1,69 @@
-//! The limits of a service's circuit breaker on requests and retries.
+//! The limits of a service on requests and retries: its circuit breaker, and its adaptive limit.
 
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::download::{Failure, ResponseHead};
+use super::exchange::Exchange;
+use super::worker::Worker;
 use crate::cluster::Service;
 use crate::error::{Flag, Refusal};
-use crate::resilience::{Limit, Slot};
+use crate::resilience::{Concurrency, Flight, Limit, Slot};
+use crate::runtime::io::Io;
+use crate::time::Time;
 
-/// Takes the slot of a request to `service`. Returns `None` if the service has no limits.
+/// The places of a request within the limits of its service.
+#[derive(Default)]
+pub struct Places {
+    /// The slot of the circuit breaker.
+    pub slot: Option<Slot>,
+    /// The place within the adaptive limit.
+    pub flight: Cell<Option<Flight>>,
+}
+
+/// Takes the places of a request to `service`. They are empty if the service has no limits.
 ///
 /// # Errors
-/// When too many requests are in progress. The overflow is counted for `worker`.
-pub fn request(service: &Service, worker: usize) -> Result<Option<Slot>, Refusal> {
-    match &service.breaker {
-        None => Ok(None),
-        Some(_) => take(service, worker, Limit::Requests).map(Some).ok_or(TOO_MANY_REQUESTS),
+/// When too many requests are in progress. The overflow is counted.
+pub fn request<I: Io>(service: &Service, worker: &Worker<I>) -> Result<Places, Refusal> {
+    let slot = match &service.breaker {
+        None => None,
+        Some(_) => Some(take(service, worker.index, Limit::Requests).ok_or(TOO_MANY_REQUESTS)?),
+    };
+    let flight = match &service.concurrency {
+        None => None,
+        Some(limit) => Some(fly(service, worker, limit).ok_or(TOO_MANY_IN_FLIGHT)?),
+    };
+    Ok(Places { slot, flight: Cell::new(flight) })
+}
+
+fn fly<I: Io>(service: &Service, worker: &Worker<I>, limit: &Arc<Concurrency>) -> Option<Flight> {
+    let flight = limit.take(worker.io.recent(), || worker.random.borrow_mut().f64());
+    if flight.is_none() {
+        service.stats.worker(worker.index).concurrency_overflows.increment();
+    }
+    flight
+}
+
+/// Notes how long the endpoint took for `head`, the head of a response to a request that was sent
+/// at `sent`. Fast errors say nothing about the latency of the service.
+pub fn answered<I: Io>(
+    exchange: &Exchange<'_, I>,
+    sent: Option<Time>,
+    head: &Result<ResponseHead, Failure>,
+    status: u16,
+) {
+    let Some(sent) = sent else { return };
+    let says = match head {
+        Ok(ResponseHead::Complete { .. }) => status < 500,
+        Err(Failure::Refused(refusal)) => refusal.flag == Flag::UpstreamTimeout,
+        Ok(_) | Err(_) => false,
+    };
+    let flight = &exchange.plan.places.flight;
+    if says && let Some(taken) = flight.take() {
+        let worker = &exchange.downstream.worker;
+        taken.answered(worker.index, sent, worker.io.now());
+        flight.set(Some(taken));
     }
 }
 
@@ -36,4 +88,9 @@ const TOO_MANY_REQUESTS: Refusal = Refusal {
     status: 503,
     flag: Flag::UpstreamOverflow,
     detail: "too many requests to the service are in progress",
+};
+
+const TOO_MANY_IN_FLIGHT: Refusal = Refusal {
+    detail: "more requests to the service would make it slower than without load",
+    ..TOO_MANY_REQUESTS
 };

@@ -179,8 +179,8 @@ fn plan_of<I: Io>(
         return Planned::Answer(framing, Rc::clone(rule));
     };
     record.set_service(service);
-    let slot = match breaker::request(&service.config, downstream.worker.index) {
-        Ok(slot) => slot,
+    let places = match breaker::request(&service.config, &downstream.worker) {
+        Ok(places) => places,
         Err(refusal) => return Planned::Refused(framing, refusal),
     };
     let kind = plan::kind_for(record, service);
@@ -202,7 +202,7 @@ fn plan_of<I: Io>(
         service: Rc::clone(service),
         subset: destination.subset as usize,
         token,
-        slot,
+        places,
         fault,
         mirror: mirror_of(downstream, local, rule),
         deadline: timeout.map_or(Time::NEVER, |timeout| record.began + timeout),

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::breaker::Places;
 use super::downstream::Downstream;
 use super::record::ExchangeRecord;
 use crate::cluster::Protocol;
@@ -15,7 +16,7 @@ use crate::grpc::{self, Kind};
 use crate::jwt::Accepted;
 use crate::mesh::OriginalTarget;
 use crate::message::HeadView;
-use crate::resilience::{Injected, RetryPolicy, Slot};
+use crate::resilience::{Injected, RetryPolicy};
 use crate::route::Rule;
 use crate::runtime::io::Io;
 use crate::snapshot::Listener;
@@ -36,8 +37,8 @@ pub struct Plan<I: Io> {
     pub subset: usize,
     /// The token of the request.
     pub token: Option<Rc<Accepted>>,
-    /// The slot of the service's circuit breaker, if it has one.
-    pub slot: Option<Slot>,
+    /// The places within the limits of the service.
+    pub places: Places,
     /// The faults that are injected.
     pub fault: Option<Injected>,
     /// The service that gets a copy of the request.

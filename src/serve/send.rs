@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::body::{BodyTransform, CallBody};
+use super::breaker;
 use super::download::{self, Downloaded, Failure, ResponseHead};
 use super::exchange::Exchange;
 use super::fault;
@@ -202,7 +203,9 @@ async fn carry<I: Io>(
     }
     // If sending failed, send no more. The endpoint may have sent a response before it closed.
     let all_sent = between.replayable.get();
-    if !all_sent {
+    if all_sent {
+        between.sent.set(Some(downstream.worker.io.recent()));
+    } else {
         outgoing.stream_rest();
     }
     let down = respond(exchange, drafts, (upstream, outgoing), &between, tries);
@@ -272,6 +275,7 @@ async fn respond<I: Io>(
 ) -> Result<Carried, Failure> {
     let streamed = outgoing.is_streamed();
     let head = download::response_head(exchange, drafts, upstream, between, streamed).await;
+    breaker::answered(exchange, between.sent.get(), &head, drafts.response.status);
     let (reused, replayable) = (upstream.reused, between.replayable.get());
     let idempotent = exchange.method.is_idempotent();
     let circumstances = Circumstances { reused, idempotent, replayable, repeats: tries.repeats };
@@ -291,6 +295,8 @@ async fn respond<I: Io>(
     }
     match (verdict, head?) {
         (_, ResponseHead::Complete { buf, framing, .. }) => {
+            // The response begins, so the request does not wait in a queue of the endpoint.
+            drop(exchange.plan.places.flight.take());
             let relay =
                 download::relay(exchange, drafts, outgoing, upstream, between, buf, framing);
             Ok(Carried::Downloaded(relay.await?))
@@ -373,6 +379,8 @@ pub struct Between {
     pub try_deadline: Cell<Time>,
     /// The whole request was sent.
     pub uploaded: Cell<bool>,
+    /// When the whole request was sent.
+    pub sent: Cell<Option<Time>>,
     /// Sending the request has failed.
     pub broken: Cell<bool>,
     /// The whole request is at hand and can be sent again.
@@ -393,6 +401,7 @@ impl Between {
             number,
             try_deadline: Cell::new(deadline),
             uploaded: Cell::default(),
+            sent: Cell::default(),
             broken: Cell::default(),
             replayable: Cell::default(),
             answered: Cell::default(),

@@ -86,7 +86,7 @@ impl<I: Io> Tunnel<I> {
             upstream,
             attempt,
             service: plan.service,
-            slot: plan.slot,
+            slot: plan.places.slot,
             record,
             idle: plan.terms.timeouts.tcp_idle,
             to_endpoint: early_request,

@@ -78,6 +78,7 @@ impl Configuration {
             found |= service.retries.take().is_some() | service.health_check.take().is_some();
             found |= service.outlier_detection.take().is_some();
             found |= service.circuit_breaker.take().is_some();
+            found |= service.concurrency.take().is_some();
         }
         for routes in &mut model.routes {
             for rule in &mut Arc::make_mut(routes).value.rules {

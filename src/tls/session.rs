@@ -1,7 +1,8 @@
 //! One TLS connection as a state machine that converts between ciphertext and plain text.
 //!
-//! It uses the unbuffered interface of rustls, which works on our buffers. Unprocessed ciphertext
-//! stays here, because rustls remembers positions in it (a handshake message may span records).
+//! The session uses the unbuffered interface of rustls, which works on our buffers. Unprocessed
+//! ciphertext is kept in the session, because rustls stores positions in it (a handshake message
+//! may span records).
 
 use std::sync::Arc;
 
@@ -179,7 +180,7 @@ impl Session {
         });
     }
 
-    /// Whether a handshake message exceeds [`HANDSHAKE_BYTES_MAX`]. If it does,
+    /// Whether a handshake message exceeds `HANDSHAKE_BYTES_MAX`. If it does,
     /// [`Session::take_outgoing`] returns the alert.
     pub fn is_oversized(&mut self) -> bool {
         let long = self.incoming.as_ref().is_some_and(|buf| buf.len() > HANDSHAKE_BYTES_MAX);
@@ -190,8 +191,8 @@ impl Session {
         true
     }
 
-    /// Whether only session tickets remain to be sent after the handshake. This is so for a server
-    /// in TLS 1.3. In TLS 1.2 the client waits for the server's last flight.
+    /// Whether only session tickets remain to be sent after the handshake. This is the case for a
+    /// server in TLS 1.3. In TLS 1.2 the client waits for the server's last flight.
     pub fn ends_with_tickets(&self) -> bool {
         matches!(&self.side, Side::Server(side)
             if side.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3))

@@ -145,6 +145,7 @@ fn application<I: Io>(
                     retries: None,
                     retry_budget: None,
                     breaker: None,
+                    concurrency: None,
                     egress,
                     stats: Arc::clone(&capture.passthrough.stats),
                     ..named.narrowed(endpoint)

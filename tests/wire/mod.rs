@@ -7,6 +7,7 @@ mod ca;
 mod chains;
 mod circuit_breaker;
 mod commands;
+mod concurrency;
 mod connect;
 mod counters;
 mod cut_off;

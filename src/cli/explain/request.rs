@@ -174,6 +174,9 @@ pub(super) fn write_service(
     if let Some(breaker) = &service.breaker {
         writeln!(out, "    circuit breaker: {breaker}").ok();
     }
+    if let Some(concurrency) = &service.concurrency {
+        writeln!(out, "    concurrency: {concurrency}").ok();
+    }
     if let Some(limit) = &service.rate_limit {
         writeln!(out, "    rate limit {limit}").ok();
     }

@@ -5,6 +5,7 @@ use super::Word;
 const SERVICE: &str = "max_idle_connections";
 const LISTENER: &str = "trusted_hops";
 const LIMITS: &str = "header_bytes";
+const CONCURRENCY_MAP: &str = "probe_requests";
 const BREAKER_MAP: &str = "max_pending_requests";
 
 const BREAKER_CONNECTIONS: &str = "write `circuit_breaker: {max_connections: {#=1024}}`; \
@@ -13,6 +14,7 @@ const CONNECTION_POOL: &str = "write its parts here: connect_timeout, idle_timeo
     circuit_breaker: {max_connections: {max_connections=1024}}";
 const BREAKER_PENDING: &str = "write `circuit_breaker: {max_pending_requests: {#=1024}}`";
 const BREAKER_REQUESTS: &str = "write `circuit_breaker: {max_requests: {#=1024}}`";
+const ADAPTIVE: &str = "write `concurrency: adaptive`";
 const BREAKER: &str = "write `circuit_breaker: {max_connections: {max_connections=1024}, \
     max_pending_requests: {max_pending_requests=1024}, max_requests: {max_requests=1024}}`";
 
@@ -34,7 +36,24 @@ pub(super) const WORDS: &[Word] = &[
     ("maxqueue", SERVICE, BREAKER_PENDING),
     ("queue", SERVICE, BREAKER_PENDING),
     ("circuit_breakers", SERVICE, BREAKER),
+    ("adaptive_concurrency", SERVICE, ADAPTIVE),
+    ("concurrency_limit", SERVICE, ADAPTIVE),
+    ("gradient_controller", SERVICE, ADAPTIVE),
+    ("gradient_controller_config", SERVICE, ADAPTIVE),
+    // An adaptive limit.
+    ("min_concurrency", CONCURRENCY_MAP, "write `min: {#=3}`"),
+    ("max_concurrency_limit", CONCURRENCY_MAP, "write `max: {#=1000}`"),
+    ("sample_aggregate_percentile", CONCURRENCY_MAP, "write `percentile: {#=50}`"),
+    ("concurrency_update_interval", CONCURRENCY_MAP, "write `interval: {~=100ms}`"),
+    ("request_count", CONCURRENCY_MAP, "write `probe_requests: {#=50}`"),
+    (
+        "buffer",
+        CONCURRENCY_MAP,
+        "leave it out: the latency may be a quarter above the unloaded one",
+    ),
+    ("jitter", CONCURRENCY_MAP, "leave it out: a random part of up to 15% is always added"),
     // A circuit breaker.
+    ("concurrency", BREAKER_MAP, "write it beside `circuit_breaker`: concurrency: adaptive"),
     ("thresholds", BREAKER_MAP, "leave it out: the limits are keys of `circuit_breaker`"),
     ("maxconn", BREAKER_MAP, "write `max_connections: {#=1024}`"),
     ("connections", BREAKER_MAP, "write `max_connections: {#=1024}`"),

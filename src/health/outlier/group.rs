@@ -1,4 +1,4 @@
-//! The endpoints of one service, and those of them that are ejected.
+//! The endpoints of one service, and the ejected ones among them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,20 +9,21 @@ use super::{EjectionReason, OutlierHub, OutlierPolicy, OutlierState, Sample};
 use crate::health::Changes;
 use crate::time::Time;
 
-/// The endpoints of one service for outlier detection. It survives reloads.
+/// The endpoints of one service, for outlier detection. The group is kept over reloads.
 #[derive(Debug)]
 pub struct OutlierGroup {
     /// The name of the service.
     pub service: Box<str>,
     changes: Arc<Changes>,
     hub: Arc<OutlierHub>,
-    /// The limits of the policy, by [`EjectionReason::index`]. Failures read them without the lock.
+    /// The limits of the policy, by [`EjectionReason::index`]. Failures are compared with them
+    /// without a lock.
     limits: [AtomicU32; EjectionReason::IN_A_ROW.len()],
-    /// Whether rates are measured.
+    /// Whether success rates or failure percentages are measured.
     rated: AtomicBool,
-    /// Rates are measured, and the next failure begins an interval.
+    /// Whether the next failure begins an interval. Only set while `rated` is.
     waits: AtomicBool,
-    /// Ejections, by [`EjectionReason::index`].
+    /// The number of ejections, by [`EjectionReason::index`].
     ejections: [AtomicU64; EjectionReason::ALL.len()],
     over_limit: AtomicU64,
     inner: Mutex<Inner>,
@@ -35,13 +36,14 @@ struct Inner {
     members: Vec<Arc<OutlierState>>,
     /// The members that are ejected, each with the end of its ejection.
     ejected: Vec<(Time, Arc<OutlierState>)>,
-    /// The end of the current interval. `None` while rates are not measured, or nothing fails.
+    /// The end of the current interval. `None` while rates are not measured, or no interval has
+    /// begun.
     interval_ends: Option<Time>,
     /// Events for the log. An endpoint has at most two before the control thread takes them.
     events: Vec<OutlierEvent>,
-    /// Whether a task of the control thread attends to the group, or will do so.
+    /// Whether a task of the control thread attends to the group, or is about to do so.
     attended: bool,
-    /// Whether that task has not seen the latest change.
+    /// Whether there is a change that this task has not yet handled.
     news: bool,
     waker: Option<Waker>,
 }
@@ -49,18 +51,19 @@ struct Inner {
 /// An event for the log.
 #[derive(Clone, Debug)]
 pub struct OutlierEvent {
-    /// The endpoint.
+    /// The endpoint that was ejected, or whose ejection has ended.
     pub endpoint: Arc<OutlierState>,
-    /// The reason and the length of its ejection. `None` means that its ejection has ended.
+    /// The reason and the length of the ejection. `None` means that the ejection has ended.
     pub ejection: Option<(EjectionReason, Duration)>,
-    /// The number of ejected endpoints after the event.
+    /// The number of ejected endpoints of the service after the event.
     pub ejected: usize,
-    /// The number of endpoints.
+    /// The number of all endpoints of the service.
     pub members: usize,
 }
 
 impl OutlierGroup {
-    /// A service without endpoints. Ejections and their ends are counted in `changes`.
+    /// Creates the group of a service without endpoints. Ejections and their ends are counted in
+    /// `changes`.
     pub fn new(service: &str, changes: Arc<Changes>, hub: Arc<OutlierHub>) -> Self {
         Self {
             service: service.into(),
@@ -75,17 +78,17 @@ impl OutlierGroup {
         }
     }
 
-    /// The hub that gives out this service.
+    /// The hub that passes this group to the control thread.
     pub fn hub(&self) -> &Arc<OutlierHub> {
         &self.hub
     }
 
-    /// Ejections for `reason` so far.
+    /// The number of ejections for `reason` so far.
     pub fn ejections(&self, reason: EjectionReason) -> u64 {
         self.ejections[reason.index()].load(Ordering::Relaxed)
     }
 
-    /// How often an endpoint was not ejected because too many others were.
+    /// How often an endpoint was not ejected because too many others were ejected.
     pub fn over_limit(&self) -> u64 {
         self.over_limit.load(Ordering::Relaxed)
     }
@@ -95,8 +98,9 @@ impl OutlierGroup {
         self.lock().ejected.len()
     }
 
-    /// Uses `policy` for exactly these endpoints from `now` on. Ejections of endpoints that stay go
-    /// on, unless they are now more than the limit; then those that would end first end at once.
+    /// Applies `policy` to exactly these endpoints from `now` on. Endpoints that stay in the
+    /// service stay ejected. If more are ejected than the new limit allows, the ejections that
+    /// would end first are ended now.
     pub fn follow(
         self: &Arc<Self>,
         policy: &OutlierPolicy,
@@ -131,12 +135,12 @@ impl OutlierGroup {
         }
     }
 
-    /// Ends all ejections: the service has no outlier detection any more.
+    /// Ends all ejections, because the service has no outlier detection any more.
     pub fn leave(self: &Arc<Self>, now: Time) {
         self.follow(&OutlierPolicy::default(), Vec::new(), now);
     }
 
-    /// Whether attempts are counted for rates.
+    /// Whether attempts are counted, because rates are measured.
     #[inline]
     pub(super) fn is_rated(&self) -> bool {
         self.rated.load(Ordering::Relaxed)
@@ -147,7 +151,7 @@ impl OutlierGroup {
         self.waits.load(Ordering::Relaxed)
     }
 
-    /// Begins an interval at `now`, unless another worker has just begun it.
+    /// Begins an interval at `now`, unless another worker has begun it already.
     #[cold]
     pub(super) fn begin_interval(self: &Arc<Self>, now: Time) {
         let mut inner = self.lock();
@@ -157,13 +161,13 @@ impl OutlierGroup {
         }
     }
 
-    /// The number of failures in a row that ejects an endpoint.
+    /// The number of consecutive failures that ejects an endpoint. 0 means never.
     pub(super) fn limit(&self, reason: EjectionReason) -> u32 {
         self.limits[reason.index()].load(Ordering::Relaxed)
     }
 
-    /// Ejects `state` at `now`, unless it is ejected already, is no member now, or too many other
-    /// members are ejected.
+    /// Ejects the endpoint of `state` at `now`, unless it is ejected already, is not in the service
+    /// any more, or too many others are ejected.
     pub(super) fn eject(self: &Arc<Self>, state: &OutlierState, reason: EjectionReason, now: Time) {
         let mut inner = self.lock();
         let found = inner.members.iter().find(|member| std::ptr::eq(&***member, state));
@@ -174,7 +178,7 @@ impl OutlierGroup {
         }
     }
 
-    /// Ejects a member, unless it is ejected already or too many other members are.
+    /// Ejects a member, unless it is ejected already or too many others are.
     fn eject_member(
         &self,
         inner: &mut Inner,
@@ -207,9 +211,9 @@ impl OutlierGroup {
         true
     }
 
-    /// Ends the ejections whose time is over, and the interval if it is over. Returns the events
-    /// since the last call, and the time of the next call. `None` means that the group is quiet:
-    /// when it has news again, the hub gives it out again.
+    /// Ends the ejections and the interval whose time has passed. Returns the events since the last
+    /// call, and the time of the next call. `None` means that nothing is left to do: after the next
+    /// change, the hub returns the group again.
     pub fn tick(&self, now: Time) -> (Vec<OutlierEvent>, Option<Time>) {
         let mut inner = self.lock();
         let over: Vec<_> = inner.ejected.extract_if(.., |(until, _)| *until <= now).collect();
@@ -224,7 +228,7 @@ impl OutlierGroup {
         (std::mem::take(&mut inner.events), next)
     }
 
-    /// Waits for news between two calls of [`OutlierGroup::tick`].
+    /// Completes when the group has changed since the last [`OutlierGroup::tick`].
     pub fn poll_news(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
         if inner.news {
@@ -234,8 +238,8 @@ impl OutlierGroup {
         Poll::Pending
     }
 
-    /// Ejects the endpoints whose rates stand out. If no attempt has failed in the interval, the
-    /// next one begins with the next failure.
+    /// Ejects the endpoints whose rates are too bad. If no attempt failed in the interval, the next
+    /// interval begins with the next failure.
     fn end_interval(&self, inner: &mut Inner, now: Time) {
         let judged: Vec<_> = inner.members.iter().filter(|it| !it.is_ejected()).cloned().collect();
         let sample = |state: &Arc<OutlierState>| state.sample().since(state.locked().before);
@@ -259,7 +263,7 @@ impl OutlierGroup {
         }
     }
 
-    /// Endpoints get requests again.
+    /// Ends ejections: the endpoints get requests again.
     fn give_back(&self, inner: &mut Inner, returning: Vec<(Time, Arc<OutlierState>)>, now: Time) {
         let (ejected, members) = (inner.ejected.len(), inner.members.len());
         let left = (0..returning.len()).rev();
@@ -272,7 +276,8 @@ impl OutlierGroup {
         }
     }
 
-    /// Calls the control thread.
+    /// Wakes the task that attends to the group. If there is none, asks the control thread to start
+    /// one.
     fn call(self: &Arc<Self>, inner: &mut Inner) {
         match inner.attended {
             true => inner.waker.take().into_iter().for_each(Waker::wake),
@@ -288,7 +293,7 @@ impl OutlierGroup {
 }
 
 impl Inner {
-    /// Measures rates from `now` on.
+    /// Begins an interval at `now`.
     fn measure_from(&mut self, now: Time) {
         for member in &self.members {
             let sample = member.sample();
@@ -362,7 +367,7 @@ mod tests {
             (0..self.states.len()).filter(|&index| self.states[index].is_ejected()).collect()
         }
 
-        /// The services that the hub gives out.
+        /// The number of groups that wait in the hub.
         fn called(&self) -> usize {
             let mut context = Context::from_waker(Waker::noop());
             (0..).take_while(|_| self.hub.poll_next(&mut context) != Poll::Pending).count()
@@ -393,7 +398,7 @@ mod tests {
             (&gateway, "g5g", "consecutive_5xx"),
             (&gateway, "g5.g", none),
             (&gateway, "g.g", none),
-            // Failures without a response have their own count.
+            // Failures without a response have their own counter.
             (&local, "ll", "consecutive_local_failures"),
             (&local, "gl", none),
             (&local, "55l5", "consecutive_5xx"),

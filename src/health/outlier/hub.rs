@@ -1,4 +1,4 @@
-//! The services that need the control thread.
+//! The services whose outlier detection needs the control thread.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker};
 
 use super::OutlierGroup;
 
-/// The services with news for the control thread. A service without failures is never here, so it
-/// costs nothing. All services of the process share it.
+/// The services that the control thread must attend to. A service without failures is never in the
+/// queue, so it costs nothing. All services of the process share one hub.
 #[derive(Debug, Default)]
 pub struct OutlierHub(Mutex<Waiting>);
 
@@ -18,7 +18,8 @@ struct Waiting {
 }
 
 impl OutlierHub {
-    /// Adds a service. The control thread attends to it until it is quiet again.
+    /// Adds a service to the queue. The control thread attends to the service until nothing is left
+    /// to do.
     pub(super) fn push(&self, group: Arc<OutlierGroup>) {
         let mut waiting = self.lock();
         waiting.groups.push_back(group);
@@ -27,7 +28,7 @@ impl OutlierHub {
         }
     }
 
-    /// The next service. Only one task may wait.
+    /// Returns the next service in the queue. Only one task may wait.
     pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Arc<OutlierGroup>> {
         let mut waiting = self.lock();
         match waiting.groups.pop_front() {

@@ -1,10 +1,10 @@
-//! Outlier detection: endpoints whose responses fail get no requests for a time.
+//! Outlier detection: endpoints with failed responses get no requests for some time.
 //!
-//! Workers report the outcome of each attempt to the endpoint's [`OutlierState`]. The worker that
-//! sees the last of too many failures in a row ejects the endpoint at once, under the lock of the
-//! service's [`OutlierGroup`]. So the limit on ejected endpoints holds whatever the workers do at
-//! the same time. The control thread ends ejections, and writes the log. It also compares the rates
-//! of failures of endpoints, at the end of an interval that begins with a failure.
+//! Workers report the result of each attempt to the endpoint's [`OutlierState`]. The worker whose
+//! attempt reaches the limit of consecutive failures ejects the endpoint at once, under the lock of
+//! the service's [`OutlierGroup`]. So the limit on ejected endpoints holds whatever the workers do
+//! at the same time. The control thread ends ejections, and writes the log. It also compares the
+//! success rates of the endpoints, at the end of an interval that begins with a failure.
 
 mod group;
 mod hub;

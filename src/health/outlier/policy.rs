@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::{FailurePercentage, OutlierGroup, SuccessRate};
 
-/// The default number of failures in a row.
+/// The default number of consecutive 5xx responses that ejects an endpoint.
 pub const CONSECUTIVE_5XX: u32 = 5;
 
-/// The default interval.
+/// The default interval over which rates are measured.
 pub const EJECTION_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The default length of the first ejection.
@@ -18,39 +18,43 @@ pub const BASE_EJECTION_TIME: Duration = Duration::from_secs(30);
 /// The default length of the longest ejection.
 pub const MAX_EJECTION_TIME: Duration = Duration::from_secs(300);
 
-/// The default part of the endpoints that may be ejected at the same time.
+/// The default percentage of the endpoints that may be ejected at the same time.
 pub const MAX_EJECTION_PERCENT: u8 = 10;
 
 /// The outlier detection of a service.
 #[derive(Debug)]
 pub struct OutlierDetection {
-    /// The settings.
+    /// The limits that eject an endpoint, and the length of ejections.
     pub policy: OutlierPolicy,
-    /// The ejected endpoints. They survive reloads while the name of the service stays the same.
+    /// The ejected endpoints. They are kept over reloads while the name of the service stays the
+    /// same.
     pub group: Arc<OutlierGroup>,
 }
 
-/// The settings of outlier detection. A number of failures of 0 means that they are not counted.
+/// The settings of outlier detection. In the three counts of failures, 0 means that they never
+/// eject.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutlierPolicy {
-    /// Responses of 5xx in a row.
+    /// Ejects an endpoint after this many consecutive 5xx responses.
     pub consecutive_5xx: u32,
-    /// Responses of 502, 503 and 504 in a row.
+    /// Ejects an endpoint after this many consecutive responses with status 502, 503 or 504.
     pub consecutive_gateway_errors: u32,
-    /// Attempts without a response in a row. With 0, they count as 5xx and as gateway errors.
+    /// Ejects an endpoint after this many consecutive attempts without a response. With 0, they
+    /// count as 5xx and as gateway errors.
     pub consecutive_local_failures: u32,
-    /// The time over which rates are measured. After each interval without an ejection, the next
-    /// ejection is shorter.
+    /// The time over which rates are measured. For each such time that passes without an ejection,
+    /// the next ejection of an endpoint is shorter.
     pub interval: Duration,
     /// The length of the first ejection. The second takes twice as long, and so on.
     pub base_ejection_time: Duration,
     /// The length of the longest ejection.
     pub max_ejection_time: Duration,
-    /// The part of the endpoints that may be ejected at the same time. One endpoint always may.
+    /// The percentage of the endpoints that may be ejected at the same time. One endpoint always
+    /// may.
     pub max_ejection_percent: u8,
-    /// Success rates far below the average.
+    /// Ejects endpoints with a success rate far below the average. `None` means that it is off.
     pub success_rate: Option<SuccessRate>,
-    /// Too many failures.
+    /// Ejects endpoints with too many failed requests. `None` means that it is off.
     pub failure_percentage: Option<FailurePercentage>,
 }
 
@@ -71,7 +75,7 @@ impl Default for OutlierPolicy {
 }
 
 impl OutlierPolicy {
-    /// The number of failures in a row that ejects an endpoint, for `reason`. 0 means never.
+    /// The number of consecutive failures that ejects an endpoint, for `reason`. 0 means never.
     pub fn limit(&self, reason: EjectionReason) -> u32 {
         match reason {
             EjectionReason::GatewayErrors => self.consecutive_gateway_errors,
@@ -81,12 +85,12 @@ impl OutlierPolicy {
         }
     }
 
-    /// Whether rates of failures are measured.
+    /// Whether success rates or failure percentages are measured.
     pub fn is_rated(&self) -> bool {
         self.success_rate.is_some() || self.failure_percentage.is_some()
     }
 
-    /// Whether anything ejects an endpoint.
+    /// Whether any setting ejects endpoints.
     pub fn ejects(&self) -> bool {
         let limits = EjectionReason::IN_A_ROW.iter().any(|&reason| self.limit(reason) > 0);
         limits || self.is_rated()
@@ -97,20 +101,20 @@ impl OutlierPolicy {
         (members * usize::from(self.max_ejection_percent) / 100).max(1)
     }
 
-    /// The length of an ejection, if it is number `times` on the account of the endpoint.
+    /// The length of the ejection that brings the account of an endpoint to `times` ejections.
     pub fn lasts(&self, times: u32) -> Duration {
         self.base_ejection_time.saturating_mul(times).min(self.max_ejection_time)
     }
 
-    /// The number of ejections on the account of an endpoint after `quiet`, the time since its last
-    /// ejection ended. Ejections beyond the longest one do not count, so that the account shrinks
-    /// at once.
+    /// The number of ejections that are left on the account of an endpoint after `quiet`, the time
+    /// since its last ejection ended. Each interval removes one.
     pub fn remaining(&self, times: u32, quiet: Duration) -> u32 {
         let intervals = quiet.as_micros() / self.interval.as_micros().max(1);
         times.saturating_sub(u32::try_from(intervals).unwrap_or(u32::MAX))
     }
 
-    /// The largest number of ejections on the account of an endpoint.
+    /// The maximum number of ejections on the account of an endpoint. More would not make an
+    /// ejection longer, but would delay the return to short ones.
     pub fn times_max(&self) -> u32 {
         let base = self.base_ejection_time.as_micros().max(1);
         u32::try_from(self.max_ejection_time.as_micros().div_ceil(base)).unwrap_or(u32::MAX)
@@ -139,14 +143,14 @@ impl fmt::Display for OutlierPolicy {
     }
 }
 
-/// The reason of an ejection, as metrics count it.
+/// The reason of an ejection, as in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EjectionReason {
-    /// Too many responses of 502, 503 and 504 in a row.
+    /// Too many consecutive responses with status 502, 503 or 504.
     GatewayErrors,
-    /// Too many responses of 5xx in a row.
+    /// Too many consecutive 5xx responses.
     Consecutive5xx,
-    /// Too many attempts without a response in a row.
+    /// Too many consecutive attempts without a response.
     LocalFailures,
     /// The success rate was far below that of the other endpoints.
     SuccessRate,
@@ -164,11 +168,12 @@ impl EjectionReason {
         Self::FailurePercentage,
     ];
 
-    /// The reasons that count failures in a row. They are the first of [`EjectionReason::ALL`].
+    /// The reasons that count consecutive failures. They are the first ones of
+    /// [`EjectionReason::ALL`].
     pub const IN_A_ROW: [Self; 3] =
         [Self::GatewayErrors, Self::Consecutive5xx, Self::LocalFailures];
 
-    /// The value of the metric's label.
+    /// The value of the metric label `reason`.
     pub fn label(self) -> &'static str {
         match self {
             Self::GatewayErrors => "consecutive_gateway_errors",
@@ -181,9 +186,9 @@ impl EjectionReason {
 
     fn words(self) -> &'static str {
         match self {
-            Self::GatewayErrors => "gateway errors in a row",
-            Self::Consecutive5xx => "times 5xx in a row",
-            Self::LocalFailures => "local failures in a row",
+            Self::GatewayErrors => "consecutive gateway errors",
+            Self::Consecutive5xx => "consecutive 5xx",
+            Self::LocalFailures => "consecutive local failures",
             Self::SuccessRate | Self::FailurePercentage => "",
         }
     }
@@ -223,7 +228,7 @@ mod tests {
     #[test]
     fn the_settings_are_shown() {
         let text = OutlierPolicy { consecutive_gateway_errors: 3, ..Default::default() };
-        let expected = "3 gateway errors in a row, 5 times 5xx in a row; \
+        let expected = "3 consecutive gateway errors, 5 consecutive 5xx; \
             ejected for 30s to 300s, at most 10%";
         assert_eq!(text.to_string(), expected);
     }

@@ -1,46 +1,46 @@
-//! Endpoints whose rate of failures in an interval stands out.
+//! Finds endpoints with a bad success rate or too many failures in an interval.
 
 use std::fmt;
 
-/// The default number of endpoints with enough requests.
+/// The default of `minimum_hosts`.
 pub const MINIMUM_HOSTS: u32 = 5;
 
-/// The default number of requests for a success rate.
+/// The default of [`SuccessRate::request_volume`].
 pub const SUCCESS_RATE_VOLUME: u32 = 100;
 
-/// The default number of standard deviations.
+/// The default of [`SuccessRate::stdev_factor`].
 pub const STDEV_FACTOR: f64 = 1.9;
 
-/// The default percentage of failures.
+/// The default of [`FailurePercentage::threshold`].
 pub const FAILURE_PERCENT: u8 = 85;
 
-/// The default number of requests for a percentage of failures.
+/// The default of [`FailurePercentage::request_volume`].
 pub const FAILURE_PERCENTAGE_VOLUME: u32 = 50;
 
-/// Ejects endpoints whose success rate is far below the average of all.
+/// Ejects endpoints whose success rate is far below the average of all endpoints.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SuccessRate {
-    /// So many endpoints must have enough requests.
+    /// The minimum number of endpoints with enough requests. With fewer, none is ejected.
     pub minimum_hosts: u32,
-    /// An endpoint with fewer requests in an interval is left out.
+    /// The minimum number of requests in an interval. An endpoint with fewer is left out.
     pub request_volume: u32,
-    /// An endpoint is ejected if its success rate is below the average by more than so many
-    /// standard deviations.
+    /// Ejects an endpoint if its success rate is more than this many standard deviations below the
+    /// average.
     pub stdev_factor: f64,
 }
 
-/// Ejects endpoints of whose requests too many fail.
+/// Ejects endpoints with too many failed requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailurePercentage {
-    /// An endpoint is ejected if so many percent of its requests fail.
+    /// Ejects an endpoint if at least this percentage of its requests fails.
     pub threshold: u8,
-    /// So many endpoints must have enough requests.
+    /// The minimum number of endpoints with enough requests. With fewer, none is ejected.
     pub minimum_hosts: u32,
-    /// An endpoint with fewer requests in an interval is left out.
+    /// The minimum number of requests in an interval. An endpoint with fewer is left out.
     pub request_volume: u32,
 }
 
-/// The attempts at one endpoint in an interval.
+/// The attempts at one endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     /// Attempts that succeeded.
@@ -50,7 +50,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// The attempts since `before`.
+    /// Returns the attempts since `before`, an earlier sample.
     pub fn since(self, before: Self) -> Self {
         Self {
             successes: self.successes.wrapping_sub(before.successes),
@@ -68,7 +68,7 @@ impl Sample {
 }
 
 impl SuccessRate {
-    /// The endpoints to eject, the worst first, as positions in `samples`.
+    /// Returns the endpoints to eject, the worst first, as positions in `samples`.
     pub fn outliers(&self, samples: &[Sample]) -> Vec<usize> {
         let Some(judged) = enough(samples, self.request_volume, self.minimum_hosts) else {
             return Vec::new();
@@ -84,7 +84,7 @@ impl SuccessRate {
 }
 
 impl FailurePercentage {
-    /// The endpoints to eject, the worst first, as positions in `samples`.
+    /// Returns the endpoints to eject, the worst first, as positions in `samples`.
     pub fn outliers(&self, samples: &[Sample]) -> Vec<usize> {
         let judged = enough(samples, self.request_volume, self.minimum_hosts).unwrap_or_default();
         let fails = |&index: &usize| {
@@ -95,8 +95,8 @@ impl FailurePercentage {
     }
 }
 
-/// The endpoints with at least `volume` requests, and at least one. `None` if they are fewer than
-/// `hosts`.
+/// Returns the endpoints with at least `volume` requests, and at least one. `None` if there are
+/// fewer than `hosts` such endpoints.
 fn enough(samples: &[Sample], volume: u32, hosts: u32) -> Option<Vec<usize>> {
     let volume = u64::from(volume.max(1));
     let busy = |&index: &usize| samples[index].total() >= volume;
@@ -148,7 +148,7 @@ mod tests {
         for (pairs, hosts, factor, expected) in [
             (&[good; 6][..], 5, 1.9, &[][..]),
             (&[good, good, good, good, good, (50, 50)], 5, 1.9, &[5]),
-            // One of n endpoints is at most sqrt(n - 1) deviations below the average.
+            // The rate of one of n endpoints is at most sqrt(n - 1) deviations below the average.
             (&[good, good, good, good, (0, 100)], 5, 1.9, &[4]),
             (&[good, good, good, (0, 100)], 4, 1.9, &[]),
             (&[good, good, good, (0, 100)], 4, 1.7, &[3]),
@@ -156,9 +156,9 @@ mod tests {
             (&[good, good, good, (0, 100)], 5, 1.0, &[]),
             (&[good, good, good, good, good, (0, 99)], 5, 1.0, &[]),
             (&[(9, 0), good, good, good, good, (0, 100)], 5, 1.0, &[5]),
-            // If all fail alike, none stands out.
+            // If all endpoints fail equally, none is ejected.
             (&[(10, 90); 6], 5, 1.0, &[]),
-            // The worst comes first.
+            // The worst endpoint comes first.
             (&[(80, 20), good, good, good, good, good, good, good, (70, 30)], 5, 1.0, &[8, 0]),
             (&[], 0, 1.0, &[]),
             (&[(0, 0)], 0, 1.0, &[]),

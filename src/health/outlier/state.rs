@@ -9,21 +9,21 @@ use crate::cells::{Count, PerWorker};
 use crate::health::Warmup;
 use crate::time::Time;
 
-/// The result of an attempt, for outlier detection.
+/// The result of an attempt to send a request to an endpoint, for outlier detection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// An answer that is no failure of the endpoint.
+    /// A response that is not a failure of the endpoint.
     Success,
-    /// A status of 5xx, except those of [`Heard::GatewayError`].
+    /// A 5xx status other than those of [`Heard::GatewayError`].
     ServerError,
     /// The status 502, 503 or 504.
     GatewayError,
-    /// No complete response: no connection, a reset, or a timeout.
+    /// There was no complete response: no connection, a reset, or a timeout.
     LocalFailure,
 }
 
 impl Heard {
-    /// The result of a response with this status.
+    /// Returns the result for a response with this status.
     pub fn status(status: u16) -> Self {
         match status {
             502..=504 => Self::GatewayError,
@@ -33,24 +33,24 @@ impl Heard {
     }
 }
 
-/// The state of outlier detection for one endpoint. All workers share it, and it survives reloads
-/// while the endpoint stays.
+/// The state of outlier detection for one endpoint. All workers share it. It is kept over reloads
+/// while the endpoint stays in the service.
 #[derive(Debug)]
 pub struct OutlierState {
-    /// The address of the endpoint, for operators.
+    /// The address of the endpoint, for log lines.
     pub address: Box<str>,
     group: Arc<OutlierGroup>,
     ejected: AtomicBool,
-    /// Failures in a row, by [`EjectionReason::index`].
+    /// The numbers of consecutive failures, by [`EjectionReason::index`].
     in_a_row: [AtomicU32; EjectionReason::IN_A_ROW.len()],
-    /// Attempts, if rates are measured.
+    /// The number of attempts, if rates are measured.
     tallies: PerWorker<Tally>,
-    /// When the endpoint began to get traffic.
+    /// The slow start of the endpoint, which begins again when an ejection ends.
     pub warmup: Arc<Warmup>,
     account: Mutex<OutlierAccount>,
 }
 
-/// The attempts of one worker at an endpoint.
+/// The attempts of one worker to send requests to an endpoint.
 #[derive(Debug, Default)]
 struct Tally {
     successes: Count,
@@ -60,7 +60,7 @@ struct Tally {
 /// The ejections of one endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OutlierAccount {
-    /// Ejections since the endpoint is known.
+    /// The number of ejections since the endpoint was added.
     pub ejections: u64,
     /// The reason of the last ejection.
     pub reason: Option<EjectionReason>,
@@ -68,16 +68,17 @@ pub struct OutlierAccount {
     pub lasts: Duration,
     /// When the last ejection began, in Unix seconds.
     pub since_unix_s: Option<u64>,
-    /// The ejections that make the next one longer.
+    /// The number of ejections that make the next one longer: see
+    /// [`super::OutlierPolicy::remaining`].
     pub(super) times: u32,
-    /// When the last ejection ends or has ended.
+    /// The end of the last ejection, in the future or in the past.
     pub(super) until: Time,
-    /// The attempts before the current interval.
+    /// The attempts before the current interval began.
     pub(super) before: Sample,
 }
 
 impl OutlierState {
-    /// The state of a new endpoint of the service of `group`. `warmup` begins again when an
+    /// Creates the state of a new endpoint of the service of `group`. `warmup` begins again when an
     /// ejection ends.
     pub fn new(
         address: String,
@@ -107,8 +108,8 @@ impl OutlierState {
         self.ejected.load(Ordering::Acquire)
     }
 
-    /// Counts the result of an attempt of `worker` that ended at `now`. Ejects the endpoint if this
-    /// was one failure too many, and the limit on ejected endpoints allows it.
+    /// Counts the result of an attempt of `worker` that ended at `now`. Ejects the endpoint if a
+    /// limit of consecutive failures is reached, and the limit on ejected endpoints allows it.
     pub fn hear(&self, worker: usize, now: Time, heard: Heard) {
         use EjectionReason::{Consecutive5xx, GatewayErrors, LocalFailures};
         if self.group.is_rated() {
@@ -118,7 +119,7 @@ impl OutlierState {
             Heard::Success => &[],
             Heard::ServerError => &[Consecutive5xx],
             Heard::GatewayError => &[GatewayErrors, Consecutive5xx],
-            // Failures that have a limit of their own do not count as responses.
+            // Failures that have a limit of their own do not count as 5xx or gateway errors.
             Heard::LocalFailure if self.group.limit(LocalFailures) > 0 => {
                 return self.fail(now, &[LocalFailures]);
             }
@@ -126,7 +127,7 @@ impl OutlierState {
         };
         for reason in EjectionReason::IN_A_ROW {
             let count = &self.in_a_row[reason.index()];
-            // Most answers are a success after a success: then this only reads.
+            // Most responses are a success that follows a success. Then the counter is only read.
             if !failed_as.contains(&reason) && count.load(Ordering::Relaxed) != 0 {
                 count.store(0, Ordering::Relaxed);
             }
@@ -147,7 +148,7 @@ impl OutlierState {
         tally.failures.increment();
     }
 
-    /// All attempts so far.
+    /// The number of all attempts so far.
     pub(super) fn sample(&self) -> Sample {
         let successes = self.tallies.sum(|tally| &tally.successes);
         Sample { successes, failures: self.tallies.sum(|tally| &tally.failures) }
@@ -155,8 +156,8 @@ impl OutlierState {
 
     #[cold]
     fn fail(&self, now: Time, reasons: &[EjectionReason]) {
-        // An ejected endpoint fails requests that were under way, or that came because too few
-        // others are healthy. Its time is not prolonged.
+        // An ejected endpoint may fail requests that were in progress, or that it gets because too
+        // few others are healthy. These failures do not make its ejection longer.
         if self.is_ejected() {
             return;
         }
@@ -184,7 +185,7 @@ impl OutlierState {
         *self.locked()
     }
 
-    /// Notes that the last ejection began at `now_unix_s`. Workers have no wall clock, so the
+    /// Records that the last ejection began at `now_unix_s`. Workers have no wall clock, so the
     /// control thread calls this when it logs the ejection.
     pub fn date(&self, now_unix_s: u64) {
         self.locked().since_unix_s = Some(now_unix_s);

@@ -125,7 +125,7 @@ pub(super) async fn connect(io: &SimIo, to: &Address, weather: Weather) -> io::R
     Ok(here)
 }
 
-/// One direction of a connection.
+/// One direction of a simulated connection.
 struct Pipe {
     portions: VecDeque<Portion>,
     queued_bytes: usize,

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
+use super::grammar::breaker::{Concurrency, ConcurrencyMap};
 use super::grammar::health::{GrpcCheck, GrpcCheckMap, HttpCheck, HttpCheckMap};
 use super::grammar::jwt::JwtDemand;
 use super::grammar::outlier::{SlowStart, SlowStartMap};
@@ -70,6 +71,7 @@ macro_rules! deserialize_text_or_map {
 }
 
 deserialize_text_or_map!(
+    Concurrency,
     DnsName,
     Drain,
     Endpoint,
@@ -103,6 +105,7 @@ macro_rules! schema_of_text_or_map {
 }
 
 schema_of_text_or_map!(
+    Concurrency,
     DnsName,
     Drain,
     Endpoint,
@@ -348,6 +351,33 @@ impl TextOrMap for GrpcCheck {
 
     fn text_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "const": true })
+    }
+}
+
+impl TextOrMap for Concurrency {
+    type Map = ConcurrencyMap;
+
+    const EXPECTED: &'static str = "`adaptive`, or a map";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "adaptive" => Ok(Self(ConcurrencyMap::default())),
+            _ => match text.parse::<u32>() {
+                Ok(number) => Err(format!(
+                    "{text} is a fixed limit\nwrite `adaptive`, or \
+                     `circuit_breaker: {{max_requests: {number}}}` in place of `concurrency`"
+                )),
+                Err(_) => Err(format!("{text:?} is not `adaptive`\nwrite `concurrency: adaptive`")),
+            },
+        }
+    }
+
+    fn from_map(map: ConcurrencyMap) -> Result<Self, &'static str> {
+        Ok(Self(map))
+    }
+
+    fn text_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "const": "adaptive" })
     }
 }
 

@@ -1,10 +1,10 @@
-//! The metrics of circuit breakers.
+//! The metrics of circuit breakers and adaptive limits.
 
 use std::fmt::Display;
 use std::sync::Arc;
 
 use super::Page;
-use crate::cluster::{CircuitBreaker, Limit, Service};
+use crate::cluster::{CircuitBreaker, Concurrency, Limit, Service};
 use crate::snapshot::Snapshot;
 
 /// Writes the metrics of the services that have a circuit breaker.
@@ -14,6 +14,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         service.breaker.as_deref().map(|breaker| (&**service, breaker))
     };
     let services: Vec<_> = snapshot.all_services().filter_map(with).collect();
+    overflows(page, snapshot);
     let mut family = |name, kind, help, value: fn(&Service, &CircuitBreaker, Limit) -> u64| {
         page.family(name, kind, help);
         for (service, breaker) in &services {
@@ -25,12 +26,6 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         }
     };
     family(
-        "ringway_service_circuit_breaker_overflows_total",
-        "counter",
-        "How often a limit of the circuit breaker was reached.",
-        |service, _, limit| service.stats.sum(|cells| &cells.overflows[limit.index()]),
-    );
-    family(
         "ringway_service_circuit_breaker_in_use",
         "gauge",
         "What counts towards a limit of the circuit breaker now.",
@@ -41,5 +36,62 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         "gauge",
         "The limit of the circuit breaker.",
         |_, breaker, limit| breaker.max(limit).into(),
+    );
+}
+
+/// Writes how often the limits were reached, those of the circuit breaker and the adaptive one.
+fn overflows(page: &mut Page, snapshot: &Snapshot) {
+    let name = "ringway_service_circuit_breaker_overflows_total";
+    page.family(name, "counter", "How often a limit of the circuit breaker was reached.");
+    for service in snapshot.all_services() {
+        let mut sample = |limit: &str, count: u64| {
+            let labels: [(&str, &dyn Display); 2] = [("service", &service.name), ("limit", &limit)];
+            page.sample(name, &labels, count);
+        };
+        for limit in service.breaker.iter().flat_map(|_| Limit::ALL) {
+            sample(limit.name(), service.stats.sum(|cells| &cells.overflows[limit.index()]));
+        }
+        if service.concurrency.is_some() {
+            sample("concurrency", service.stats.sum(|cells| &cells.concurrency_overflows));
+        }
+    }
+}
+
+/// Writes the metrics of the services that have an adaptive limit.
+pub(super) fn write_adaptive(page: &mut Page, snapshot: &Snapshot) {
+    let with = |service| {
+        let service: &Arc<Service> = service;
+        service.concurrency.as_deref().map(|limit| (&**service, limit))
+    };
+    let services: Vec<_> = snapshot.all_services().filter_map(with).collect();
+    let mut family = |name, kind, help, value: fn(&Service, &Concurrency) -> f64| {
+        page.family(name, kind, help);
+        for (service, limit) in &services {
+            page.sample(name, &[("service", &service.name)], value(service, limit));
+        }
+    };
+    family(
+        "ringway_service_concurrency_limit",
+        "gauge",
+        "The adaptive limit on the requests in flight.",
+        |_, limit| limit.limit().into(),
+    );
+    family(
+        "ringway_service_concurrency_in_flight",
+        "gauge",
+        "Requests that wait for the beginning of their response, where there is an adaptive limit.",
+        |_, limit| limit.taken().into(),
+    );
+    family(
+        "ringway_service_concurrency_unloaded_seconds",
+        "gauge",
+        "The latency of the service without load, as the last probe measured it; 0 if unknown.",
+        |_, limit| limit.unloaded().unwrap_or_default().as_secs_f64(),
+    );
+    family(
+        "ringway_service_concurrency_probes_total",
+        "counter",
+        "Probes of the latency without load.",
+        |_, limit| limit.probes() as f64,
     );
 }

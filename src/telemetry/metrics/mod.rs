@@ -48,6 +48,7 @@ pub fn render(known: &Known) -> String {
         services(&mut page, snapshot);
         retries::write(&mut page, snapshot);
         breaker::write(&mut page, snapshot);
+        breaker::write_adaptive(&mut page, snapshot);
         mirrors::write(&mut page, snapshot);
         outliers::write(&mut page, snapshot);
         rate_limits::write(&mut page, snapshot);

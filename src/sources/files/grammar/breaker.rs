@@ -1,9 +1,10 @@
-//! The grammar of `circuit_breaker:`. Its comments are the descriptions in the JSON Schema.
+//! The grammar of `circuit_breaker:` and `concurrency:`. Its comments are the descriptions in the
+//! JSON Schema.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::sources::files::values::Placed;
+use crate::sources::files::values::{Placed, Time};
 
 /// Limits on what a service may have at one time, over all workers. A request beyond a limit gets
 /// 503 at once.
@@ -20,3 +21,27 @@ pub struct CircuitBreaker {
     /// The maximum number of requests in progress that were sent again by `retries`. Default 3.
     pub max_retries: Option<u32>,
 }
+
+/// An adaptive limit on the requests in flight to a service, over all workers: it follows the
+/// latency. A request beyond it gets 503 at once.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConcurrencyMap {
+    /// The smallest limit, and the limit during a probe. Default 3.
+    pub min: Option<Placed<u32>>,
+    /// The largest limit. Default 1000.
+    pub max: Option<Placed<u32>>,
+    /// The percentile of the latencies that is compared, from 1 to 99. Default 50.
+    pub percentile: Option<Placed<u32>>,
+    /// The time between two updates of the limit. Default 100ms.
+    pub interval: Option<Placed<Time>>,
+    /// The time between two probes, which measure the latency without load. A random part of up to
+    /// 15% is added. Default 1m.
+    pub probe_interval: Option<Placed<Time>>,
+    /// The number of requests of a probe. Default 50.
+    pub probe_requests: Option<Placed<u32>>,
+}
+
+/// `adaptive`, or [`ConcurrencyMap`].
+#[derive(Clone, Debug)]
+pub struct Concurrency(pub ConcurrencyMap);

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::breaker::CircuitBreaker;
+use super::breaker::{CircuitBreaker, Concurrency};
 use super::health::HealthCheck;
 use super::http2::Http2;
 use super::jwt::JwtDemand;
@@ -50,6 +50,9 @@ pub struct Service {
     pub retries: Option<Placed<Retries>>,
     /// Limits on what the service may have at one time, over all workers. Default: no limits.
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// `adaptive`: a limit on the requests in flight that follows the latency of the service. Or a
+    /// map. Default: no limit.
+    pub concurrency: Option<Placed<Concurrency>>,
     /// A limit on the requests to the service, from all rules together. Default: none.
     pub rate_limit: Option<Placed<RateLimit>>,
     /// How long an idle connection to an endpoint is kept. Default 60s.

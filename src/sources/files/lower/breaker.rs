@@ -1,7 +1,7 @@
-//! Lowers `circuit_breaker:` to the model.
+//! Lowers `circuit_breaker:` and `concurrency:` to the model.
 
-use super::super::grammar::breaker::CircuitBreaker;
-use super::super::values::Placed;
+use super::super::grammar::breaker::{CircuitBreaker, Concurrency};
+use super::super::values::{Placed, Time};
 use super::origin;
 use crate::model::{self, Item};
 
@@ -12,6 +12,20 @@ pub(super) fn breaker(written: CircuitBreaker) -> model::CircuitBreaker {
         max_requests: written.max_requests.map(number),
         max_retries: written.max_retries,
     }
+}
+
+pub(super) fn concurrency(written: Placed<Concurrency>) -> Item<model::Concurrency> {
+    let Placed { place, value: Concurrency(map) } = written;
+    let time = |written: Placed<Time>| Item::new(written.value.0, origin(written.place));
+    let concurrency = model::Concurrency {
+        min: map.min.map(number),
+        max: map.max.map(number),
+        percentile: map.percentile.map(number),
+        interval: map.interval.map(time),
+        probe_interval: map.probe_interval.map(time),
+        probe_requests: map.probe_requests.map(number),
+    };
+    Item::new(concurrency, origin(place))
 }
 
 fn number(written: Placed<u32>) -> Item<u32> {

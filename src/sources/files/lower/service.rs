@@ -57,6 +57,7 @@ pub(super) fn service(
         timeout: value.timeout.and_then(|time| time.0),
         retries: value.retries.map(retry::retries),
         circuit_breaker: value.circuit_breaker.map(breaker::breaker),
+        concurrency: value.concurrency.map(breaker::concurrency),
         rate_limit: value.rate_limit.map(rate_limit::rate_limit),
         idle_timeout: time(value.idle_timeout),
         max_idle_connections: value.max_idle_connections,

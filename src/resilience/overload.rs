@@ -1,0 +1,296 @@
+//! Overload of the process: near its limit of memory, descriptors or CPU, it sheds new work, the
+//! least important first.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// The default of `shed`, in percent of a limit.
+pub const SHED_PERCENT: u8 = 90;
+
+/// The default of `stop_accepting`, in percent of a limit.
+pub const STOP_PERCENT: u8 = 97;
+
+/// A level ends when the use is so many percentage points below its threshold. Otherwise the level
+/// would change with each request.
+const RELEASE_POINTS: f64 = 5.0;
+
+/// A level ends when so many readings in sequence are below.
+const RELEASE_READINGS: u32 = 3;
+
+/// A resource of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// Memory of the control group.
+    Memory,
+    /// Open files and sockets.
+    Descriptors,
+    /// CPU time.
+    Cpu,
+}
+
+impl Resource {
+    /// All resources, in the order of [`Resource::index`].
+    pub const ALL: [Self; 3] = [Self::Memory, Self::Descriptors, Self::Cpu];
+
+    /// The key in the configuration, and the label in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Descriptors => "descriptors",
+            Self::Cpu => "cpu",
+        }
+    }
+
+    /// The position in [`Resource::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// How close the process is to a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// All requests are served.
+    #[default]
+    Normal,
+    /// Requests of low priority are refused.
+    Shed,
+    /// Only requests of high priority are served. Few connections are accepted.
+    Stop,
+}
+
+impl Level {
+    const ALL: [Self; 3] = [Self::Normal, Self::Shed, Self::Stop];
+
+    /// Whether a request of this priority is served.
+    pub fn admits(self, priority: Priority) -> bool {
+        match self {
+            Self::Normal => true,
+            Self::Shed => priority >= Priority::Normal,
+            Self::Stop => priority >= Priority::High,
+        }
+    }
+
+    /// The number in metrics.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Normal => "normal",
+            Self::Shed => "shed",
+            Self::Stop => "stop_accepting",
+        })
+    }
+}
+
+/// How important a request is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// It is refused first.
+    Low,
+    /// The priority of a request without another one.
+    #[default]
+    Normal,
+    /// It is never refused because of overload.
+    High,
+}
+
+impl Priority {
+    /// All priorities, in the order of [`Priority::index`].
+    pub const ALL: [Self; 3] = [Self::Low, Self::Normal, Self::High];
+
+    /// The value in the configuration, and the label in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        }
+    }
+
+    /// The position in [`Priority::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// A header field that has the priority of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PriorityBy {
+    /// The name of the field.
+    pub header: Box<str>,
+    /// The values of important requests.
+    pub high: Vec<Box<str>>,
+    /// The values of unimportant requests.
+    pub low: Vec<Box<str>>,
+}
+
+impl PriorityBy {
+    /// The priority of a request with this value of the field.
+    pub fn of(&self, value: Option<&[u8]>) -> Priority {
+        let Some(value) = value else { return Priority::Normal };
+        let is_in = |list: &[Box<str>]| list.iter().any(|it| it.as_bytes() == value);
+        match () {
+            () if is_in(&self.high) => Priority::High,
+            () if is_in(&self.low) => Priority::Low,
+            () => Priority::Normal,
+        }
+    }
+}
+
+/// A limit on a resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Watched {
+    /// The limit of the system: the control group, or the resource limit of the process.
+    #[default]
+    Auto,
+    /// No limit.
+    Off,
+    /// This limit, in bytes, descriptors or CPUs.
+    At(f64),
+}
+
+/// The terms of overload.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OverloadTerms {
+    /// The limit on each resource, by [`Resource::index`].
+    pub watched: [Watched; Resource::ALL.len()],
+    /// The use from which requests of low priority are refused, in percent of a limit.
+    pub shed: u8,
+    /// The use from which only requests of high priority are served, in percent of a limit.
+    pub stop: u8,
+}
+
+impl Default for OverloadTerms {
+    fn default() -> Self {
+        let watched = [Watched::Auto, Watched::Auto, Watched::Off];
+        Self { watched, shed: SHED_PERCENT, stop: STOP_PERCENT }
+    }
+}
+
+/// The level of one resource. It rises at once, and falls only when the use has been well below
+/// for a while.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pressure {
+    level: Level,
+    below: u32,
+}
+
+impl Pressure {
+    /// Reads that `used` of the limit is in use; 1 is all of it. Returns the new level.
+    pub fn read(&mut self, terms: &OverloadTerms, used: f64) -> Level {
+        let percent = used * 100.0;
+        let reached = |points: f64| {
+            let is_at = |threshold: u8| percent >= f64::from(threshold) - points;
+            match () {
+                () if is_at(terms.stop) => Level::Stop,
+                () if is_at(terms.shed) => Level::Shed,
+                () => Level::Normal,
+            }
+        };
+        let (rises_to, falls_to) = (reached(0.0), reached(RELEASE_POINTS));
+        if rises_to > self.level {
+            *self = Self { level: rises_to, below: 0 };
+        } else if falls_to < self.level {
+            self.below += 1;
+            if self.below >= RELEASE_READINGS {
+                *self = Self { level: falls_to, below: 0 };
+            }
+        } else {
+            self.below = 0;
+        }
+        self.level
+    }
+
+    /// The level.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+}
+
+/// The level of the process, the highest of all resources. The control thread writes it, and all
+/// workers read it.
+#[derive(Debug, Default)]
+pub struct Overload(AtomicU8);
+
+impl Overload {
+    /// The level.
+    pub fn level(&self) -> Level {
+        let number = self.0.load(Ordering::Relaxed);
+        Level::ALL.get(usize::from(number)).copied().unwrap_or_default()
+    }
+
+    /// Sets the level.
+    pub fn set(&self, level: Level) {
+        self.0.store(level.number(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_important_requests_are_refused_first() {
+        for (level, admitted) in [
+            (Level::Normal, [true, true, true]),
+            (Level::Shed, [false, true, true]),
+            (Level::Stop, [false, false, true]),
+        ] {
+            assert_eq!(Priority::ALL.map(|priority| level.admits(priority)), admitted, "{level}");
+            let overload = Overload::default();
+            overload.set(level);
+            assert_eq!(overload.level(), level);
+        }
+    }
+
+    #[test]
+    fn a_level_rises_at_once_and_falls_late() {
+        use Level::{Normal, Shed, Stop};
+        let (terms, mut pressure) = (OverloadTerms::default(), Pressure::default());
+        let readings = [
+            (0.50, Normal),
+            (0.899, Normal),
+            (0.90, Shed),
+            (0.86, Shed), // not far enough below
+            (0.84, Shed),
+            (0.84, Shed),
+            (0.90, Shed), // the count begins again
+            (0.84, Shed),
+            (0.84, Shed),
+            (0.84, Normal),
+            (0.89, Normal),
+            (0.97, Stop),
+            (0.93, Stop),
+            (0.92, Stop), // exactly five points below are too few
+            (0.91, Stop),
+            (0.91, Stop),
+            (0.91, Shed),
+            (1.20, Stop),
+            (0.10, Stop),
+            (0.10, Stop),
+            (0.10, Normal),
+        ];
+        for (step, (used, level)) in readings.into_iter().enumerate() {
+            assert_eq!(pressure.read(&terms, used), level, "step {step}, {used}");
+        }
+    }
+
+    #[test]
+    fn use_that_swings_around_a_threshold_does_not_change_the_level() {
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (terms, mut pressure) = (OverloadTerms::default(), Pressure::default());
+            let threshold = f64::from([terms.shed, terms.stop][random.usize(..2)]) / 100.0;
+            let first = pressure.read(&terms, threshold);
+            for _ in 0..200 {
+                let used = threshold - 0.049 + 0.049 * random.f64();
+                assert_eq!(pressure.read(&terms, used), first, "seed {seed}");
+            }
+        }
+    }
+}
