@@ -12,7 +12,7 @@ use clap::Args;
 use crate::control::run::{self, RunError};
 use crate::error::plain;
 
-/// The arguments of the demo.
+/// The arguments of `ringway demo`.
 #[derive(Args)]
 pub struct DemoArgs {
     /// The loopback port of the proxy.
@@ -23,10 +23,10 @@ pub struct DemoArgs {
     admin_port: u16,
 }
 
-/// Runs until Ctrl-C.
+/// Runs the demo until Ctrl-C.
 ///
 /// # Errors
-/// When a port is in use, or as for `ringway run`.
+/// If a port is in use, or as for [`crate::control::run::run`].
 pub fn run(arguments: &DemoArgs) -> Result<(), RunError> {
     let system =
         |error: io::Error| RunError::System(format!("the demo cannot start: {}", plain(&error)));
@@ -40,7 +40,7 @@ pub fn run(arguments: &DemoArgs) -> Result<(), RunError> {
     run::run(vec![directory.path().to_owned()], None)
 }
 
-/// Checks that a port is free, before the demo prints its commands.
+/// Checks that a port is free before the demo prints its commands.
 fn check_port(option: &str, port: u16) -> Result<(), RunError> {
     let refused = |error: io::Error| {
         RunError::System(format!(
@@ -52,7 +52,7 @@ fn check_port(option: &str, port: u16) -> Result<(), RunError> {
     TcpListener::bind(("127.0.0.1", port)).map(drop).map_err(refused)
 }
 
-/// Starts one version of the service on a free loopback port.
+/// Starts one version of the service on a free loopback port. Returns the port.
 fn start_version(version: &'static str) -> io::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
@@ -65,7 +65,10 @@ fn start_version(version: &'static str) -> io::Result<u16> {
     };
     std::thread::Builder::new().name(format!("shop-{version}")).spawn(move || {
         if let Err(error) = runtime.block_on(serve) {
-            tracing::error!(error = %plain(&error), version, "the demo service has ended");
+            tracing::error!(
+                error = %plain(&error), version,
+                "the demo service has stopped; its requests fail"
+            );
         }
     })?;
     Ok(port)
@@ -118,6 +121,6 @@ Press Ctrl-C to stop.
 
 "
     );
-    // A closed output (`| head`) does not end the demo.
+    // Ignore the error of a closed pipe (`| head`), so that the demo continues.
     io::stdout().write_all(text.as_bytes()).ok();
 }

@@ -1,7 +1,7 @@
-//! Ringway: a service-mesh proxy, thread-per-core on io_uring.
+//! Ringway: a service-mesh proxy with one thread per core, on io_uring.
 //!
-//! The modules, highest level first. A module imports only modules below it. `tests/tidy.rs` has
-//! the table of allowed imports, and ARCHITECTURE.md has the map.
+//! The modules, highest level first. A module imports only modules below it. `tests/tidy.rs` checks
+//! the table of allowed imports, and ARCHITECTURE.md explains it.
 
 // Commands.
 #[cfg(feature = "uring")]
@@ -19,18 +19,18 @@ pub mod telemetry;
 // From the wanted configuration to the snapshot of the workers.
 pub mod compile;
 pub mod model;
-// Workers: async, over runtime::io::Io.
+// Workers: asynchronous code over runtime::io::Io.
 pub mod downstream;
 pub mod l4;
 pub mod serve;
 pub mod upstream;
 pub mod wire;
 pub mod worker;
-// Decisions about connections and requests. Pure.
+// Decisions about connections and requests. No I/O, no clock.
 pub mod decision;
 // The compiled configuration.
 pub mod snapshot;
-// Policies. Pure: no I/O, no clock.
+// Policies. No I/O, no clock.
 pub mod authz;
 pub mod balance;
 pub mod cluster;
@@ -38,7 +38,7 @@ pub mod health;
 pub mod mesh;
 pub mod resilience;
 pub mod route;
-// Protocols. Pure, except for the files that use runtime::io::Io.
+// Protocols. No I/O, except in the files that use runtime::io::Io.
 pub mod ca;
 pub mod detect;
 pub mod dns;

@@ -2,14 +2,15 @@
 
 use std::process::ExitCode;
 
-/// HTTP/2 makes about thirty allocations per request, mostly in library crates. With a hundred
-/// streams, the allocator of glibc keeps too little freed memory for the next allocations.
+/// mimalloc replaces the allocator of glibc. An HTTP/2 request needs about thirty allocations,
+/// mostly in library crates. With a hundred streams, glibc keeps too little freed memory for the
+/// next ones.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Without huge pages an idle proxy uses megabytes less memory. An older kernel does not know
-    // this option, so ignore the error.
+    // Disable transparent huge pages: without them, an idle proxy uses several megabytes less
+    // memory. Ignore the error of an older kernel that does not have this option.
     nix::sys::prctl::set_thp_disable(true).ok();
     ringway::cli::main()
 }

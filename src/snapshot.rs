@@ -18,6 +18,9 @@ use crate::jwt::Provider;
 use crate::mesh::{Capture, Direction, EndpointAddresses};
 use crate::message;
 use crate::net::{Bind, TcpLiveness};
+pub use crate::resilience::{
+    Level, Overload, OverloadTerms, Pressure, Priority, PriorityBy, Resource, Watched,
+};
 use crate::resilience::{RateLimit, Sources};
 use crate::route::{Rule, Shift, Table};
 use crate::tls::reason::Failure;
@@ -44,6 +47,10 @@ pub struct Snapshot {
     pub authorization: Policies,
     /// Limits on what peers may do.
     pub limits: Limits,
+    /// The terms of overload.
+    pub overload: OverloadTerms,
+    /// The header field that has the priority of a request.
+    pub priority: Option<PriorityBy>,
     /// How the process drains its connections.
     pub drain: Drain,
     /// The access log. `None` means that it is switched off.
@@ -77,6 +84,8 @@ impl Snapshot {
             shifts: Vec::new(),
             authorization: Policies::default(),
             limits: Limits::default(),
+            overload: OverloadTerms::default(),
+            priority: None,
             drain: Drain::default(),
             access_log: None,
             certificates: Vec::new(),

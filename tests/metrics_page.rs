@@ -13,10 +13,10 @@ use ringway::compile::Resolutions;
 use ringway::compile::registry::Registry;
 use ringway::grpc::Code;
 use ringway::grpc::methods::{Call, KnownMethods};
-use ringway::snapshot::Snapshot;
+use ringway::snapshot::{Level, Resource, Snapshot};
 use ringway::sources::files;
 use ringway::telemetry::metrics;
-use ringway::telemetry::status::Status;
+use ringway::telemetry::status::{Reading, Status};
 
 /// A configuration with an item of each kind that has metrics.
 const CONFIGURATION: &str = "
@@ -132,6 +132,8 @@ fn families() -> Vec<Family> {
     workers.worker(0); // A worker's counters exist from its first use.
     let status = Status::new(workers);
     status.known().snapshot = Some(snapshot);
+    let (resource, level) = (Resource::Descriptors, Level::Shed);
+    status.known().overload[0] = Some(Reading { resource, used: 91.0, limit: 100.0, level });
     let text = metrics::render(&status.known());
     let mut families: Vec<Family> = Vec::new();
     for line in text.lines() {

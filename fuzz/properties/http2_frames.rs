@@ -61,6 +61,7 @@ pub fn holds(input: &[u8]) {
         index: 0,
         stats: Arc::new(PerWorker::new(1)),
         seed: 1,
+        overload: Arc::default(),
         log: LogBuffer::default(),
     };
     let worker = Worker::new(io, parts);

@@ -12,22 +12,22 @@ use tokio::task::JoinHandle;
 use crate::error::plain;
 use crate::telemetry::status::Status;
 
-/// The running interface.
+/// The admin interface, which may be off.
 pub struct Admin {
     status: Status,
     serving: Option<(SocketAddr, JoinHandle<()>)>,
 }
 
 impl Admin {
-    /// Creates an interface that does not listen yet.
+    /// Creates an interface that is off.
     pub fn new(status: Status) -> Self {
         Self { status, serving: None }
     }
 
-    /// Listens on `address` from now on. `None` turns the admin interface off.
+    /// Listens on `address` from now on. `None` turns the interface off.
     ///
     /// # Errors
-    /// When the address cannot be bound. The admin interface then stays on the old address.
+    /// If the address cannot be bound. The admin interface then keeps its previous address.
     pub async fn bind(&mut self, address: Option<SocketAddr>) -> Result<(), String> {
         if self.serving.as_ref().map(|(address, _)| *address) == address {
             return Ok(());
@@ -47,7 +47,11 @@ impl Admin {
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 let error = plain(&error);
-                tracing::error!(%error, "the admin interface has stopped; the proxy continues");
+                tracing::error!(
+                    %error,
+                    "the admin interface has stopped; requests are not affected, and a restart of \
+                     the process starts it again"
+                );
             }
         });
         self.stop();
@@ -78,6 +82,7 @@ fn router(status: Status) -> Router {
         .route("/config", get(pages::config))
         .route("/listeners", get(pages::listeners))
         .route("/services", get(pages::services))
+        .route("/overload", get(pages::overload))
         .route("/certs", get(pages::certs))
         .with_state(status)
 }

@@ -1,4 +1,4 @@
-//! The pages of the admin interface.
+//! The pages of the admin interface. Each function renders one page.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,6 +25,7 @@ ringway admin
 /config     the files in use, and how the last reload went
 /listeners  listeners and their connections
 /services   services, versions, endpoints, their loads and health, shifts
+/overload   memory, descriptors and CPU time against their limits
 /certs      certificates in use: their users, names, chain and expiry
 ";
 
@@ -87,6 +88,20 @@ pub(super) async fn listeners(State(status): State<Status>) -> Json<Value> {
             "bind": binds,
             "connections": listener.stats.sum(|cells| &cells.connections),
             "active": listener.stats.sum(|cells| &cells.active),
+        })
+    });
+    Json(shown.collect())
+}
+
+pub(super) async fn overload(State(status): State<Status>) -> Json<Value> {
+    let readings = status.known().overload;
+    let shown = readings.iter().flatten().map(|reading| {
+        json!({
+            "resource": reading.resource.name(),
+            "level": reading.level.to_string(),
+            "used": reading.used,
+            "limit": reading.limit,
+            "percent": (reading.used * 100.0 / reading.limit).round(),
         })
     });
     Json(shown.collect())

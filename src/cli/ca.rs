@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use crate::ca::{self, CaError, Issuer, Plan, Request};
 use crate::identity::{SpiffeError, SpiffeId};
 
-/// The longest lifetime that the commands accept. A longer one is probably a typing error.
+/// The maximum lifetime that the commands accept. A longer one is probably a typing error.
 const LIFETIME_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 #[derive(Subcommand)]
@@ -95,7 +95,7 @@ pub(super) fn ca(command: CaCommand) -> ExitCode {
     };
     match done {
         Ok(text) => {
-            // Ignore a closed output (`| head`): the work is done.
+            // Ignore the error of a closed pipe (`| head`): the command has done its work.
             std::io::stdout().write_all(text.as_bytes()).ok();
             ExitCode::SUCCESS
         }
@@ -168,7 +168,7 @@ fn date(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
-/// The option `--dir` for a command line in a message. Empty for the default directory.
+/// The option `--dir` for a command line in a message. Empty if the directory is the default.
 fn directory_option(directory: &Path) -> String {
     match directory.to_str() {
         Some("ca") => String::new(),

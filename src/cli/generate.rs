@@ -1,4 +1,4 @@
-//! Writes shell completions and manual pages. Both are made from the definitions of the commands.
+//! Writes shell completions and manual pages, both from the definitions of the commands.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,11 +11,11 @@ use crate::error::plain;
 /// The arguments of `ringway completions`.
 #[derive(Args)]
 pub(super) struct CompletionsArgs {
-    /// The shell.
+    /// The shell to complete in.
     shell: KnownShell,
 }
 
-/// The shells for which completions are tested.
+/// The shells for which the tests cover the completions.
 #[derive(Clone, Copy, ValueEnum)]
 enum KnownShell {
     Bash,

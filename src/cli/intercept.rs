@@ -213,7 +213,7 @@ pub(super) fn intercept(command: InterceptCommand) -> ExitCode {
     };
     match done {
         Ok((text, code)) => {
-            // Ignore a closed output (`| head`): the work is done.
+            // Ignore the error of a closed pipe (`| head`): the command has done its work.
             std::io::stdout().write_all(text.as_bytes()).ok();
             code
         }
@@ -228,7 +228,8 @@ type Done = Result<(String, ExitCode), InterceptError>;
 
 fn up(arguments: &UpArgs) -> Done {
     let plan = plan(&arguments.plan)?;
-    // The login is in this namespace, so rules in another one do not capture it.
+    // The operator's SSH login is in this network namespace. Rules in another one do not capture
+    // it.
     let login = arguments.place.netns.is_none().then(|| intercept::login_warning(&plan)).flatten();
     if let Some(warning) = login {
         eprintln!("warning: {warning}");
@@ -278,7 +279,7 @@ fn enter(place: &PlaceArgs) -> Result<(), InterceptError> {
     place.netns.as_deref().map_or(Ok(()), intercept::enter)
 }
 
-/// The plan: from the configuration, if there is one, plus the options.
+/// Makes the plan from the configuration, if there is one, and from the options.
 fn plan(arguments: &PlanArgs) -> Result<InterceptPlan, InterceptError> {
     let mut plan = match arguments.config.is_empty() {
         true => InterceptPlan {
@@ -353,7 +354,7 @@ fn exclude(arguments: &ExcludeArgs, plan: &mut InterceptPlan) -> Result<(), Inte
     Ok(())
 }
 
-/// Reads the configuration, if it has no error.
+/// Reads the configuration. An error in it is the result.
 fn read(arguments: &[PathBuf]) -> Result<std::sync::Arc<Model>, InterceptError> {
     let loaded = files::load_without_log(arguments, &ProcessEnvironment);
     let compiled = files::compile(&loaded, 0, &mut Registry::new(1), &Resolutions::new());

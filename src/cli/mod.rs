@@ -1,4 +1,5 @@
-//! The commands. Exit codes: 0, 1 for a configuration or runtime error, 2 for wrong usage.
+//! The commands of `ringway`. Exit codes: 0 for success, 1 for a configuration or runtime error, 2
+//! for wrong usage.
 
 mod ca;
 mod check;
@@ -110,7 +111,7 @@ struct Configuration {
     config: Vec<PathBuf>,
 }
 
-/// Runs the command from the command line.
+/// Runs the command of the command line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.log, &cli.command);
@@ -135,12 +136,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints the result of a command. A closed output (`| head`) is not an error: the work is done.
+/// Prints the result of a command. Ignores the error of a closed pipe (`| head`): the command has
+/// done its work.
 fn say(text: &str) {
     std::io::stdout().write_all(text.as_bytes()).ok();
 }
 
-/// Ends a command that has run the proxy. Never waits long for a reader of standard error.
+/// Ends a command that has run the proxy. Prints the error, but does not wait for a reader of
+/// standard error that is stuck.
 fn end(result: Result<(), impl std::fmt::Display>) -> ExitCode {
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -169,7 +172,7 @@ fn bench(arguments: &crate::loadgen::BenchArgs) -> ExitCode {
 }
 
 fn start_log(style: LogStyle, command: &Command) {
-    // The proxy must not wait for the reader of its log. Other commands may wait.
+    // The proxy must not wait until its log is read. Other commands may wait.
     let writer = match command {
         Command::Run(_) | Command::Demo(_) => match logs::start_process_log() {
             Ok(writer) => {
@@ -193,7 +196,8 @@ fn start_log(style: LogStyle, command: &Command) {
     }
 }
 
-/// Logs a panic. The default hook writes to standard error directly, and could block a worker.
+/// Logs a panic. The default hook would write to standard error directly, which could block a
+/// worker.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");

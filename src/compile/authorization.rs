@@ -1,5 +1,5 @@
-//! Compiles authorization rules. Reports a rule that never matches or always matches by mistake,
-//! because it may allow access that nobody intended.
+//! Compiles authorization rules. Reports a rule that never matches or always matches because of a
+//! mistake: it may allow access that nobody intended.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,10 +17,10 @@ use crate::model::{
 };
 use crate::net::Network;
 
-/// A list of names or patterns.
+/// A list of names or patterns, as written.
 type List<T = String> = [Item<T>];
 
-/// The services that policies may name.
+/// The services that rules may name.
 struct Known<'a> {
     list: Vec<&'a str>,
     set: HashSet<&'a str>,
@@ -39,7 +39,7 @@ impl<'a> Known<'a> {
         Self { set: list.iter().copied().collect(), list, tcp }
     }
 
-    /// Whether `pattern`, written as `text`, matches a service.
+    /// Whether `pattern`, which was written as `text`, matches at least one service.
     fn fits(&self, text: &str, pattern: &Pattern) -> bool {
         self.set.contains(text) || self.list.iter().any(|name| pattern.fits(name))
     }
@@ -158,7 +158,7 @@ fn operation(
     }
 }
 
-/// Compiles the patterns of services. Each must match a service that exists.
+/// Compiles the patterns of service names. Each must match at least one existing service.
 fn services(compiler: &mut Compiler<'_>, known: &Known<'_>, written: &List) -> Vec<Pattern> {
     let mut patterns = Vec::new();
     for text in written {
@@ -179,8 +179,8 @@ fn services(compiler: &mut Compiler<'_>, known: &Known<'_>, written: &List) -> V
     patterns
 }
 
-/// Reports conditions on requests for TCP services. Such an allow rule would never match, and such
-/// a deny rule would always match.
+/// Reports conditions on requests in a rule for a `tcp` service, which has no requests. Such an
+/// allow rule would never match, and such a deny rule would always match.
 fn only_http(compiler: &mut Compiler<'_>, known: &Known<'_>, services: &List) {
     for written in services {
         if known.tcp.contains(written.value.as_str()) {
@@ -191,8 +191,8 @@ fn only_http(compiler: &mut Compiler<'_>, known: &Known<'_>, services: &List) {
     }
 }
 
-/// Reports `*` among unwanted values of an allow rule, which then never matches. In a deny rule, an
-/// unwanted `*` matches peers without an identity.
+/// Reports `*` among the refused values of an allow rule: the rule never matches. In a deny rule, a
+/// refused `*` matches peers without an identity.
 fn not_everything(compiler: &mut Compiler<'_>, action: Action, unwanted: &List) {
     let all = unwanted.iter().find(|text| text.value == "*");
     if let Some(all) = all.filter(|_| action == Action::Allow) {
@@ -233,7 +233,7 @@ fn method(text: &str) -> Result<Box<str>, PatternError> {
     Ok(text.into())
 }
 
-/// The parser of one value.
+/// A function that parses one value.
 type Parse<P> = fn(&str) -> Result<P, PatternError>;
 
 fn choice<P>(compiler: &mut Compiler<'_>, written: &Choices, parse: Parse<P>) -> Choice<P> {

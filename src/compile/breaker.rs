@@ -1,4 +1,4 @@
-//! Compiles the circuit breakers and the adaptive limits of services.
+//! Compiles the circuit breaker and the adaptive concurrency limit of a service.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) fn breaker(
     CircuitBreaker::new(max, compiler.registry.in_use(name), workers)
 }
 
-/// A limit that no request could pass with 0.
+/// Compiles a limit. Reports 0, because no request could pass.
 fn at_least_one(
     compiler: &mut Compiler<'_>,
     limit: Limit,

@@ -1,5 +1,5 @@
-//! Compiles the endpoints of a service. Endpoints of earlier snapshots are used again, with their
-//! counters and their health.
+//! Compiles the endpoints of a service. An endpoint that earlier snapshots have keeps its counters
+//! and its health state.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -17,8 +17,8 @@ use crate::health::{HealthState, OutlierGroup, OutlierState, Warmup};
 use crate::model::{self, Endpoints as Written, Item, Origin};
 use crate::net::Address;
 
-/// The endpoints of a service in the model. A service in DNS has no endpoints before the first DNS
-/// answer.
+/// Compiles the endpoints that the model lists for a service. A service in DNS has no endpoints
+/// before the first DNS answer.
 pub(super) fn of_service(
     compiler: &mut Compiler<'_>,
     item: &Item<model::Service>,
@@ -50,7 +50,7 @@ pub(super) fn of_service(
     endpoints
 }
 
-/// The endpoints of a service in DNS, at `addresses`.
+/// Compiles the endpoints of a service in DNS. They have the addresses `addresses`.
 pub fn found_at(
     service: &Service,
     addresses: &[SocketAddr],
@@ -66,17 +66,17 @@ pub fn found_at(
     builder.finish(&service.policy)
 }
 
-/// The parts of a service that judge its endpoints.
+/// The settings of a service that need a state for each endpoint.
 struct Judged {
     /// Whether the endpoints have health checks.
     checked: bool,
-    /// The outlier detection.
+    /// The outlier detection. `None` means no outlier detection.
     outliers: Option<Arc<OutlierGroup>>,
     /// Whether new endpoints have a slow start.
     slow_start: bool,
 }
 
-/// Gathers the endpoints of one service.
+/// Builds the list of endpoints of one service.
 struct Builder<'a> {
     registry: &'a mut Registry,
     service: &'a str,
@@ -121,7 +121,7 @@ impl<'a> Builder<'a> {
             true => None,
             false => self.list.iter().find(|endpoint| endpoint.address == *address),
         };
-        // An endpoint in several versions has one set of counters and one health state.
+        // An endpoint that is in several versions has one set of counters and one health state.
         let known = twin.or(before.as_ref());
         let stats = known.map(|known| Arc::clone(&known.stats));
         let health = known.and_then(|known| known.health.clone());
@@ -144,7 +144,8 @@ impl<'a> Builder<'a> {
         self.list.push(unchanged.unwrap_or_else(|| Arc::new(endpoint)));
     }
 
-    /// The state of outlier detection of an endpoint, the one that is `known` if there is one.
+    /// The state of outlier detection of an endpoint. `known` is the same endpoint in an earlier
+    /// snapshot.
     fn outlier_state(
         &self,
         address: &Address,
@@ -167,13 +168,14 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// When an endpoint began to get traffic. Its outlier detection has the same.
+/// The start time of the slow start of an endpoint. Outlier detection shares it, to begin a slow
+/// start after an ejection.
 fn warmup_of(known: Option<&Arc<Endpoint>>, outlier: Option<&Arc<OutlierState>>) -> Arc<Warmup> {
     let of_outlier = outlier.map(|state| Arc::clone(&state.warmup));
     of_outlier.or_else(|| known.and_then(|known| known.warmup.clone())).unwrap_or_default()
 }
 
-/// Whether `after` is the same endpoint as `before`, with the same settings and cells.
+/// Whether `before` and `after` are the same endpoint with the same settings and counters.
 fn is_unchanged(before: &Endpoint, after: &Endpoint) -> bool {
     let health = |endpoint: &Endpoint| endpoint.health.as_ref().map(Arc::as_ptr);
     let outlier = |endpoint: &Endpoint| endpoint.outlier.as_ref().map(Arc::as_ptr);
@@ -187,15 +189,15 @@ fn is_unchanged(before: &Endpoint, after: &Endpoint) -> bool {
         && Arc::ptr_eq(&before.stats, &after.stats)
 }
 
-/// The endpoints of a service in the snapshots that are alive.
+/// The endpoints of a service in all snapshots that are still in use.
 struct Before {
-    /// The endpoints of each snapshot, latest first.
+    /// The endpoints of each snapshot, the latest first.
     lists: Vec<Arc<Endpoints>>,
     by_address: OnceCell<FxHashMap<Address, Arc<Endpoint>>>,
 }
 
 impl Before {
-    /// The endpoint at `address`. In most cases it has the same `index` as before.
+    /// The endpoint at `address`. Looks at `index` first, because most endpoints keep their index.
     fn find(&self, index: usize, address: &Address) -> Option<Arc<Endpoint>> {
         let here = self.lists.first()?.list.get(index);
         if let Some(here) = here.filter(|endpoint| endpoint.address == *address) {
@@ -208,7 +210,8 @@ impl Before {
         by_address.get(address).cloned()
     }
 
-    /// The latest endpoints, if they are equal to the new endpoints.
+    /// The endpoints of the latest snapshot, if they are equal to the new ones. Then the new list
+    /// is not needed.
     fn whole(
         &self,
         list: &[Arc<Endpoint>],
@@ -218,7 +221,8 @@ impl Before {
         let latest = self.lists.first()?;
         let same_list = latest.list.len() == list.len()
             && latest.list.iter().zip(list).all(|(one, other)| Arc::ptr_eq(one, other));
-        // Equal endpoints have equal versions. Only a version without endpoints may differ.
+        // If the endpoints are equal, their versions are equal. Only a version without endpoints
+        // may differ.
         let same_versions = latest.subsets.len() == versions.len() + 1
             && versions.iter().all(|(version, _)| {
                 latest.subsets.iter().any(|subset| *subset.version == **version)
@@ -234,7 +238,7 @@ fn duplicates(
     item: &Item<model::Service>,
     endpoints: &[Arc<Endpoint>],
 ) {
-    // Most lists are short. For a short list, comparing all entries is cheaper than a set.
+    // For a short list, and most are short, comparing all entries is faster than building a set.
     const COMPARED_MAX: usize = 16;
     let key = |endpoint: &Arc<Endpoint>| (endpoint.address.clone(), endpoint.version.clone());
     let mut seen = HashSet::new();
@@ -255,7 +259,7 @@ fn duplicates(
     }
 }
 
-/// The place of the endpoint with this index.
+/// The origin of the endpoint with this index.
 fn origin_of(service: &model::Service, index: usize) -> Option<&Origin> {
     match service.endpoints.as_ref()? {
         Written::List(all) => all.get(index).map(|it| &it.origin),

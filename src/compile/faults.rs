@@ -7,11 +7,12 @@ use crate::model::{self, InjectedFault, Item};
 use crate::resilience::{Abort, Bandwidth, Chance, FaultPolicy};
 use crate::route::Fault;
 
-/// The correction where a part of a fault is missing.
+/// The advice if a part of a fault is missing.
 const HELP: &str =
     "write `fault: {delay: {duration: 2s, percent: 5}, abort: {status: 503, percent: 1}}`";
 
-/// Compiles the faults of a rule. `forwards` says whether the rule forwards its requests.
+/// Compiles the faults of a rule. `forwards` is whether the action of the rule is to forward
+/// requests.
 pub(super) fn fault(
     compiler: &mut Compiler<'_>,
     written: &Item<InjectedFault>,
@@ -39,7 +40,7 @@ pub(super) fn fault(
     Box::new(Fault { headers, policy: FaultPolicy { delay, abort, bandwidth } })
 }
 
-/// A share of the requests. `None` means all.
+/// The probability that a request gets the fault. `None` means all requests.
 pub(super) fn chance(share: Option<u32>) -> Chance {
     share.map_or(Chance::ALWAYS, Chance::of_parts)
 }

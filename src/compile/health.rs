@@ -10,16 +10,16 @@ use crate::model::{
     ServiceProtocol,
 };
 
-/// The default interval.
+/// The default of `interval`.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// The default timeout.
+/// The default of `timeout`.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The default thresholds.
+/// The default numbers of consecutive results that change the state of an endpoint.
 const THRESHOLDS: Thresholds = Thresholds { healthy: 2, unhealthy: 3 };
 
-/// The default panic threshold.
+/// The default panic threshold, in percent.
 pub(super) const PANIC_PERCENT: u8 = 50;
 
 /// Compiles the health check of a service.
@@ -95,7 +95,8 @@ fn grpc_ask(
     })
 }
 
-/// The authority under `key`. The default is the SNI or the name of the service.
+/// The authority that is written under `key`. Without one, it is the SNI or the name of the
+/// service. Reports an authority that is not valid.
 fn authority(
     compiler: &mut Compiler<'_>,
     service: &Service,

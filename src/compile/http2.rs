@@ -1,10 +1,10 @@
-//! Compiles the HTTP/2 settings of listeners and services, and the limits on frames.
+//! Compiles the HTTP/2 settings of listeners and services, and the limits on HTTP/2 frames.
 
 use super::Compiler;
 use crate::http2::{FloodLimits, Settings};
 use crate::model::{Http2, Http2Limits, Item};
 
-/// The largest window (RFC 9113 6.9.1).
+/// The maximum flow-control window (RFC 9113 6.9.1).
 const WINDOW_BYTES_MAX: u64 = (1 << 31) - 1;
 
 /// Compiles the HTTP/2 settings.
@@ -26,7 +26,7 @@ pub(super) fn settings(compiler: &mut Compiler<'_>, written: &Http2) -> Settings
         [65_535, WINDOW_BYTES_MAX],
         default.connection_window_bytes,
     );
-    // The key has no effect any more. It is still checked, because older files have it.
+    // `stream_buffer` has no effect. It is still checked, because older files have it.
     size(&written.stream_buffer, [1, WINDOW_BYTES_MAX], 0);
     let streams_max = match &written.max_concurrent_streams {
         None => default.streams_max,
@@ -47,10 +47,11 @@ pub(super) fn settings(compiler: &mut Compiler<'_>, written: &Http2) -> Settings
     }
 }
 
-/// The lowest limit on a number of frames. Every peer sends some frames of each kind.
+/// The minimum of a limit on frames. A correct peer also sends some frames of each kind.
 const FRAMES_MIN: u32 = 10;
 
-/// The lowest limit on the overhead of small DATA frames. A few of them are normal.
+/// The minimum of the limit on the overhead of small DATA frames, in bytes. A correct peer also
+/// sends a few of them.
 const DATA_OVERHEAD_MIN: usize = 25_600;
 
 /// Compiles the limits on HTTP/2 frames.

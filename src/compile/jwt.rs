@@ -7,27 +7,27 @@ use super::{Compiler, is_token, suggestion};
 use crate::jwt::{KeySet, KeysWanted, Provider, Requirement};
 use crate::model::{Item, Material, Origin, TokenDemand, TokenKeys, TokenProvider};
 
-/// The default tolerance for clock differences (Envoy's default).
+/// The default of `leeway`, which is also Envoy's.
 const LEEWAY: Duration = Duration::from_secs(60);
 
-/// The default interval of key fetches (Istio's default).
+/// The default interval of key fetches, which is also Istio's.
 const REFRESH: Duration = Duration::from_secs(20 * 60);
 
-/// The shortest time between two fetches.
+/// The minimum interval of key fetches.
 const REFRESH_MIN: Duration = Duration::from_secs(1);
 
-/// The source of an issuer's keys.
+/// The URL of an issuer's keys, and how to fetch them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySource {
-    /// `http://` or `https://`.
+    /// The URL, with the scheme `http` or `https`.
     pub url: String,
-    /// The CAs of an https URL. `None` means the public ones.
+    /// PEM with the CAs of an https URL. `None` means the public CAs.
     pub ca_pem: Option<Arc<[u8]>>,
     /// The interval of fetches.
     pub refresh: Duration,
 }
 
-/// The providers, sorted by name.
+/// Compiles all token issuers. The result is sorted by name.
 pub(super) fn providers(compiler: &mut Compiler<'_>) -> Vec<Arc<Provider>> {
     let model = compiler.model;
     let mut providers = Vec::new();
@@ -87,7 +87,8 @@ fn keys<'a>(
     }
 }
 
-/// The keys fetched from `url`. At first there are none, and no token is accepted.
+/// The keys of an issuer that are fetched from `url`. Before the first fetch there are none, and no
+/// token is accepted.
 fn fetched<'a>(
     compiler: &mut Compiler<'a>,
     url: &Item<String>,
@@ -133,7 +134,7 @@ fn unknown(compiler: &mut Compiler<'_>, origin: &Origin, name: &str) {
     let providers = &compiler.model.providers;
     let known: Vec<&str> = providers.iter().map(|it| it.value.name.value.as_str()).collect();
     if known.contains(&name) {
-        return; // its own error is reported
+        return; // the error of its own section is already reported
     }
     let message = format!("`jwt` has no provider {name:?}");
     let help = match known.is_empty() {

@@ -16,10 +16,10 @@ use crate::resilience::Scope;
 use crate::route::{Action, HostPattern, Redirect, Table};
 use crate::snapshot::{ForwardClientCert, Listener, PerSource, Serves, Timeouts};
 
-/// The name of the rule of `redirect_https`.
+/// The name of the only rule of a listener with `redirect_https`.
 const REDIRECT_RULE: &str = "redirect_https";
 
-/// The place of the address of the admin interface, which has a default.
+/// The name of the admin interface in messages about conflicting addresses.
 const ADMIN: &str = "the admin interface";
 
 pub(super) fn listeners(
@@ -83,7 +83,7 @@ pub(super) fn listeners(
     listeners
 }
 
-/// A limit that is not 0.
+/// Compiles a limit on clients. Reports 0, because it would refuse all clients.
 fn at_least_one(compiler: &mut Compiler<'_>, written: Option<&Item<u32>>) -> Option<u32> {
     let written = written?;
     if written.value == 0 {
@@ -93,7 +93,7 @@ fn at_least_one(compiler: &mut Compiler<'_>, written: Option<&Item<u32>>) -> Opt
     Some(written.value)
 }
 
-/// The time limits for clients.
+/// Compiles the time limits for clients.
 pub(super) fn timeouts(written: &model::Timeouts) -> Timeouts {
     let or = |time: Option<Duration>, default| time.unwrap_or_else(|| Duration::from_secs(default));
     Timeouts {
@@ -160,7 +160,8 @@ fn serves(
     }
 }
 
-/// The table of a listener that redirects each request to https: one rule, and no routes.
+/// The route table of a listener that redirects each request to https. It has one rule, and no
+/// rules of `routes`.
 fn redirecting(
     compiler: &mut Compiler<'_>,
     written: &model::Listener,
@@ -198,7 +199,7 @@ fn redirecting(
     None
 }
 
-/// The route table of the `wanted` hosts. Reports each host that has no routes.
+/// The route table of a listener with `hosts`. Reports each wanted host that has no routes.
 pub(super) fn only(
     compiler: &mut Compiler<'_>,
     hosts: &Hosts<'_>,
@@ -217,13 +218,13 @@ pub(super) fn only(
     table
 }
 
-/// The binds of a listener. Each bind belongs to one listener.
+/// Compiles the binds of a listener. Reports a bind that another listener has.
 fn binds(compiler: &mut Compiler<'_>, written: &[Item<Bind>]) -> Vec<Bind> {
     written.iter().filter_map(|bind| taken(compiler, bind)).collect()
 }
 
-/// A bind that conflicts with `bind`, and its place: an equal bind, or one for all addresses of the
-/// port.
+/// A bind that conflicts with `bind`, and its place: an equal bind, or one with the same port for
+/// all addresses.
 fn overlapping(compiler: &Compiler<'_>, bind: &Bind) -> Option<(Bind, String)> {
     if let Some((other, place)) = compiler.bind_places.get_key_value(bind) {
         return Some((other.clone(), place.clone()));
@@ -244,7 +245,7 @@ fn overlapping(compiler: &Compiler<'_>, bind: &Bind) -> Option<(Bind, String)> {
     others.next().map(|(other, place)| (other.clone(), place.clone()))
 }
 
-/// Whether the kernel refuses one of the addresses while the other one is in use.
+/// Whether the kernel refuses to bind one of the addresses while the other one is bound.
 fn in_the_way(one: &SocketAddr, other: &SocketAddr) -> bool {
     one == other
         || one.port() == other.port()
@@ -252,7 +253,8 @@ fn in_the_way(one: &SocketAddr, other: &SocketAddr) -> bool {
             && (one.ip().is_unspecified() || other.ip().is_unspecified())
 }
 
-/// Returns the bind, and registers it. Reports an error if another listener has the same bind.
+/// Registers the bind of a listener and returns it. Reports an error if another listener has the
+/// same bind.
 pub(super) fn taken(compiler: &mut Compiler<'_>, bind: &Item<Bind>) -> Option<Bind> {
     let at = compiler.model.files.column_of(&bind.origin);
     if let Some((other, first)) = overlapping(compiler, &bind.value) {

@@ -27,28 +27,28 @@ use crate::route::{Action, Rule, Split, Table};
 use crate::snapshot::{ForwardClientCert, Listener, Serves};
 use crate::tls::{Mode, ServerTls};
 
-/// The names of the two listeners.
+/// The names of the two listeners for captured traffic.
 const INBOUND: &str = "mesh.inbound";
 const OUTBOUND: &str = "mesh.outbound";
 
-/// The names of unknown destinations in rules, logs and metrics. They have a slash, so no service
-/// can have the same name.
+/// The names of unknown destinations, in rules, logs and metrics. They contain a slash, so that no
+/// service can have the same name.
 pub(super) const INBOUND_SERVICE: &str = "mesh/inbound";
 pub(super) const PASSTHROUGH_SERVICE: &str = "mesh/passthrough";
 
-/// The connect timeout of original destinations.
+/// The time limit for opening a connection to an original destination.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The defaults for UDP: how long a flow may be silent, and how many flows may be open.
+/// The default idle timeout of a UDP flow, and the default maximum number of open flows.
 const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const UDP_FLOWS_MAX: u32 = 10_000;
 
-/// How long idle connections to original destinations are kept, and the maximum number for each
-/// destination.
+/// The idle timeout of connections to original destinations, and the maximum number of idle
+/// connections for each of them.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_IDLE_CONNECTIONS: u32 = 1024;
 
-/// The destinations of captured traffic.
+/// The compiled items to which captured traffic may go.
 #[derive(Clone, Copy)]
 struct Found<'a> {
     services: &'a [Arc<Service>],
@@ -56,7 +56,7 @@ struct Found<'a> {
     endpoints: &'a Arc<EndpointAddresses>,
 }
 
-/// Compiles the capturing listeners.
+/// Compiles the listeners for captured traffic. There is at most one for each direction.
 pub(super) fn listeners(
     compiler: &mut Compiler<'_>,
     services: &[Arc<Service>],
@@ -85,7 +85,7 @@ pub(super) fn listeners(
     listeners
 }
 
-/// Reports settings for captured connections if no connections are captured.
+/// Reports settings for captured connections in a configuration that captures none.
 fn only_captured(compiler: &mut Compiler<'_>, written: &Inbound) {
     let protocols = written.protocols.iter().map(|(port, _)| &port.origin);
     let probes = written.probes.iter().map(|probe| &probe.origin);
@@ -188,7 +188,7 @@ fn outbound(
     listener(compiler, common, None, capture)
 }
 
-/// The settings of both listeners.
+/// The settings that both listeners have.
 struct Common<'a> {
     name: &'static str,
     binds: &'a [Item<SocketAddr>],
@@ -241,7 +241,7 @@ fn listener(
     })
 }
 
-/// Traffic that must not be captured.
+/// The traffic that must not be captured. The proxy refuses it if it is captured anyway.
 fn excluded(compiler: &mut Compiler<'_>, direction: Direction) -> Excluded {
     let written = &compiler.model.mesh.intercept;
     if let Some(mark) = written.mark.as_ref().filter(|mark| mark.value == 0) {
@@ -272,8 +272,8 @@ fn intercept(written: InterceptBy) -> Intercept {
     }
 }
 
-/// Whether the workload sees the client's address. This is not possible on loopback: the kernel
-/// drops answers from loopback to other addresses.
+/// Whether the source address of connections to the workload is the client's address. This is not
+/// possible on loopback, because the kernel drops packets from loopback to other addresses.
 fn keeps_source(compiler: &mut Compiler<'_>, written: &Inbound) -> bool {
     let loopback = written.application == model::Application::Loopback;
     match &written.source {
@@ -288,7 +288,8 @@ fn keeps_source(compiler: &mut Compiler<'_>, written: &Inbound) -> bool {
     }
 }
 
-/// The requirement for inbound clients. Without an identity, only plain text is possible.
+/// The requirements on inbound clients. If the workload has no identity, only plain text is
+/// possible.
 fn admission(
     compiler: &mut Compiler<'_>,
     origin: &Origin,
@@ -337,7 +338,7 @@ fn addresses(
     })
 }
 
-/// A rule to `destination` for requests that no route matches.
+/// Creates a rule that forwards to `destination` the requests that no route matches.
 fn rule(
     compiler: &mut Compiler<'_>,
     origin: &Origin,
@@ -349,7 +350,7 @@ fn rule(
     compiler.plain_rule(origin, host, name, action)
 }
 
-/// The service for unknown original destinations.
+/// Creates the service for unknown original destinations.
 fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
     Arc::new(Service {
         name: name.into(),
@@ -383,13 +384,13 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
     })
 }
 
-/// The counters of all endpoints without a service.
+/// The counters that all endpoints without a service share.
 fn endpoint_stats(compiler: &mut Compiler<'_>, listener: &str) -> Arc<PerWorker<EndpointCells>> {
     compiler.registry.passthrough(listener)
 }
 
-/// The settings of the DNS resolver: its address, the names that it answers, and the mark of its
-/// own packets.
+/// The settings of the DNS resolver for the workload: its address, the names that it answers, and
+/// the SO_MARK of its sockets.
 pub(super) fn dns(model: &Model, services: &[Arc<Service>]) -> DnsPlan {
     let mut directory = Directory::default();
     let bind = model.mesh.dns;

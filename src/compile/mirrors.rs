@@ -8,7 +8,8 @@ use crate::model::{self, Item};
 use crate::resilience::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy};
 use crate::route::Mirror;
 
-/// Compiles the mirror of a rule. `forwards` says whether the rule forwards its requests.
+/// Compiles the mirror of a rule. `forwards` is whether the action of the rule is to forward
+/// requests.
 pub(super) fn mirror(
     compiler: &mut Compiler<'_>,
     services: &[Arc<Service>],

@@ -1,5 +1,5 @@
-//! Compiles the model into the snapshot of the workers: names become indices, and patterns are
-//! compiled. This module does not depend on sources and reads no files.
+//! Compiles the model into the snapshot that the workers use: names become indices, and patterns
+//! are compiled. This module does not depend on sources, and reads no files.
 
 mod authorization;
 mod breaker;
@@ -13,6 +13,7 @@ mod listeners;
 mod mesh;
 mod mirrors;
 mod outlier;
+mod overload;
 mod pem;
 mod rate_limits;
 pub mod registry;
@@ -50,10 +51,11 @@ use crate::route::{Action, Matcher, Rule, Shift};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
 
-/// Results of the control thread that the snapshot needs.
+/// Results of DNS lookups and key fetches that the snapshot needs. The control thread provides
+/// them.
 #[derive(Clone, Debug, Default)]
 pub struct Resolutions {
-    /// The addresses of services in DNS.
+    /// The addresses of the services in DNS.
     pub names: HashMap<DnsName, Vec<SocketAddr>>,
     /// The keys of token issuers, by URL.
     pub key_sets: HashMap<String, Arc<KeySet>>,
@@ -74,31 +76,33 @@ pub struct Compiled {
     pub admin: Option<SocketAddr>,
     /// The address of the resolver for the workload, and its names.
     pub dns: DnsPlan,
-    /// Number of workers. `None` means one per CPU.
+    /// The number of workers. `None` means one for each CPU.
     pub workers: Option<usize>,
-    /// Whether workers are pinned to CPUs. `None` means that the start decides.
+    /// Whether each worker is pinned to its own CPU. `None` means that the process decides at its
+    /// start.
     pub pin: Option<bool>,
     /// The kernel interface.
     pub driver: Driver,
     /// The directory for state that survives restarts.
     pub state_dir: Option<PathBuf>,
-    /// The names of services in DNS.
+    /// The DNS names to resolve.
     pub names: Vec<DnsName>,
-    /// How long the last addresses of a DNS name are used after the name has lost them.
+    /// How long the last addresses of a DNS name stay in use after the name has lost all its
+    /// addresses.
     pub gone_after: Duration,
-    /// The keys to fetch.
+    /// The URLs of token keys to fetch.
     pub key_sources: Vec<KeySource>,
-    /// The origin of each bind, for errors of its socket.
+    /// The origin of each bind, for the message if its socket cannot be opened.
     pub bind_places: HashMap<Bind, String>,
     /// The resources that were left out, each with its reason.
     pub refusals: Vec<Refusal>,
     /// The warnings about probable mistakes.
     pub warnings: Vec<Fault>,
-    /// When the certificates are valid.
+    /// The validity periods of the certificates, for warnings.
     pub validity: Vec<Validity>,
 }
 
-/// The shared state of the steps.
+/// The state that all steps of a compilation share.
 struct Compiler<'a> {
     model: &'a Model,
     registry: &'a mut Registry,
@@ -106,35 +110,36 @@ struct Compiler<'a> {
     faults: Vec<Fault>,
     /// Virtual addresses of services, and their origins.
     virtual_addresses: HashMap<SocketAddr, &'a Origin>,
-    /// The identity of this workload.
+    /// The identity of this workload, and the roots that it trusts.
     mesh: Option<MeshIdentity>,
-    /// All rules compiled so far. The position of a rule is its index.
+    /// The rules that are compiled so far. The index of a rule is its position in this list.
     rules: Vec<Arc<Rule>>,
-    /// Certificates in use.
+    /// The certificates in use, for the admin page.
     certificates: Vec<CertificateInfo>,
-    /// Issuers of tokens.
+    /// The compiled token issuers.
     providers: Vec<Arc<Provider>>,
-    /// The keys to fetch.
+    /// The URLs of token keys to fetch.
     key_sources: Vec<KeySource>,
-    /// The mark and the source address of connections to endpoints.
+    /// The SO_MARK and the source address of connections to endpoints.
     egress: Egress,
-    /// The origin of each bind.
+    /// The origin of each bind, to detect conflicts.
     bind_places: HashMap<Bind, String>,
-    /// The names of the services to which rules with a retry policy forward.
+    /// The names of the services to which a rule with a retry policy forwards requests.
     retried: HashSet<&'a str>,
-    /// All rate limits.
+    /// The compiled rate limits.
     rate_limits: Vec<Arc<RateLimit>>,
     /// All shifts.
     shifts: Vec<Arc<Shift>>,
-    /// When the certificates are valid.
+    /// The validity periods of the certificates, for warnings.
     validity: Vec<Validity>,
 }
 
-/// Compiles `merged` into the snapshot number `version`. Resources with errors are left out;
-/// [`Compiled::refusals`] lists them.
+/// Compiles `merged` into the snapshot number `version`. Resources with errors are left out; they
+/// are in [`Compiled::refusals`].
 ///
 /// # Errors
-/// All errors of items that belong to no resource. The configuration is refused as a whole then.
+/// All errors of items that do not belong to a resource. In this case, the whole configuration is
+/// refused.
 pub fn compile(
     merged: &Merged,
     version: u64,
@@ -153,7 +158,7 @@ pub fn compile(
         if of_resources.is_empty() {
             return Err(faults);
         }
-        // Other items may refer to these resources, so everything is compiled again.
+        // Other items may refer to the refused resources, so compile everything again without them.
         let ids: HashSet<_> =
             of_resources.iter().filter_map(|fault| fault.origin.resource().cloned()).collect();
         Arc::make_mut(&mut model).leave_out(&ids);
@@ -165,7 +170,7 @@ fn is_error(fault: &Fault) -> bool {
     fault.severity == Severity::Error
 }
 
-/// The errors, by resource.
+/// The refused resources, each with its errors.
 fn refusals(faults: &[Fault]) -> Vec<Refusal> {
     let mut by_origin: BTreeMap<&Origin, Vec<String>> = BTreeMap::new();
     for fault in faults {
@@ -200,12 +205,8 @@ fn compile_all(
     let endpoint_addresses =
         model.mesh.captures().then(|| Arc::new(EndpointAddresses::new(&services)));
     let mut listeners = listeners::listeners(&mut compiler, &services, &hosts);
-    listeners.extend(mesh::listeners(
-        &mut compiler,
-        &services,
-        &hosts,
-        endpoint_addresses.as_ref(),
-    ));
+    let addresses = endpoint_addresses.as_ref();
+    listeners.extend(mesh::listeners(&mut compiler, &services, &hosts, addresses));
     listeners.sort_by(|one, other| one.name.cmp(&other.name));
     slips::find(&mut compiler);
     let snapshot = Snapshot {
@@ -215,6 +216,8 @@ fn compile_all(
         rate_limits: std::mem::take(&mut compiler.rate_limits),
         shifts: std::mem::take(&mut compiler.shifts),
         limits: settings::limits(&mut compiler),
+        overload: overload::terms(&mut compiler),
+        priority: overload::priority_by(&mut compiler),
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
         access_log: settings::access_log(model),
@@ -245,7 +248,7 @@ fn compile_all(
     })
 }
 
-/// The mark of packets that the proxy sends where traffic is captured.
+/// The SO_MARK of the packets that the proxy sends, for a configuration that captures traffic.
 fn mark(model: &Model) -> u32 {
     model.mesh.intercept.mark.as_ref().map_or(MARK, |mark| mark.value)
 }
@@ -289,13 +292,14 @@ impl<'a> Compiler<'a> {
         self.faults.push(Fault::new(origin, message).help(help));
     }
 
-    /// Reports a missing part. If the source could not read an item, that error is shown instead.
+    /// Reports a missing part. If a source could not read some item, only that error is shown.
     fn missing(&mut self, origin: &Origin, message: &str, help: &str) {
         let fault = Fault { secondary: true, ..Fault::new(origin, message).help(help) };
         self.faults.push(fault);
     }
 
-    /// Reports the name of an item that does not exist: its section and its name.
+    /// Reports a reference to an item that does not exist. `section` and `name` are those of the
+    /// item.
     fn unknown(
         &mut self,
         origin: &Origin,
@@ -307,12 +311,12 @@ impl<'a> Compiler<'a> {
         self.faults.push(Fault { missing: Some((section, name.into())), ..fault });
     }
 
-    /// The index of the next rule.
+    /// The index that the next rule will have.
     fn rule_index(&self) -> u32 {
         self.rules.len() as u32
     }
 
-    /// Adds a rule without conditions, timeouts and changes of fields.
+    /// Adds a rule that has only an action: no conditions, no timeouts and no changes of fields.
     fn plain_rule(&mut self, origin: &Origin, host: &str, name: &str, action: Action) -> Arc<Rule> {
         let index = self.rule_index();
         let stats = self.registry.route(host, name);
@@ -329,6 +333,7 @@ impl<'a> Compiler<'a> {
             fault: None,
             mirror: None,
             rate_limit: None,
+            priority: None,
             body_idle: None,
             jwt: None,
             rewrite: None,
@@ -337,14 +342,14 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    /// Adds a rule that was compiled with [`Compiler::rule_index`].
+    /// Adds a rule. Its index must be [`Compiler::rule_index`].
     fn rule(&mut self, rule: Rule) -> Arc<Rule> {
         let rule = Arc::new(rule);
         self.rules.push(Arc::clone(&rule));
         rule
     }
 
-    /// The content of `material`.
+    /// The content of the file in `material`. Reports an error if it could not be read.
     fn material(&mut self, material: &'a Item<Material>) -> Option<&'a [u8]> {
         match material.value.bytes() {
             Ok(bytes) => Some(bytes),
@@ -361,7 +366,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The destination that `SERVICE` or `SERVICE/VERSION` names.
+    /// The destination that a reference of the form `SERVICE` or `SERVICE/VERSION` names.
     fn destination(
         &mut self,
         services: &[Arc<Service>],
@@ -405,13 +410,13 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Whether `text` is a URL, or an address with a port, instead of the name of a service.
+/// Whether `text` is a URL or an address with a port, where the name of a service is expected.
 fn is_address(text: &str) -> bool {
     let port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     text.contains("://") || text.rsplit_once(':').is_some_and(|(_, last)| port(last))
 }
 
-/// Compiles the names of methods. Reports a name that is not one.
+/// Compiles the names of methods. Reports a name that is not a method.
 fn methods(compiler: &mut Compiler<'_>, written: &[Item<String>]) -> Vec<Box<str>> {
     for method in written {
         if !is_token(&method.value) || method.value.bytes().any(|byte| byte.is_ascii_lowercase()) {
@@ -423,7 +428,7 @@ fn methods(compiler: &mut Compiler<'_>, written: &[Item<String>]) -> Vec<Box<str
     written.iter().map(|method| method.value.as_str().into()).collect()
 }
 
-/// Whether `text` is a token (RFC 9110 5.6.2), like names of fields and methods.
+/// Whether `text` is a token (RFC 9110 5.6.2), as the name of a field or method must be.
 fn is_token(text: &str) -> bool {
     crate::message::is_token(text.as_bytes())
 }

@@ -98,7 +98,7 @@ pub(super) fn slow_start(
     })
 }
 
-/// The panic threshold of a service. Health checks and outlier detection have the same.
+/// The panic threshold of a service, in percent. Health checks and outlier detection share it.
 pub(super) fn panic_percent(compiler: &mut Compiler<'_>, service: &Service) -> u8 {
     let checked = service.health_check.as_ref().and_then(|check| check.value.panic_percent);
     let detection = service.outlier_detection.as_ref();

@@ -1,4 +1,5 @@
-//! Recognises the content of a certificate or key file, for the error when it is the wrong file.
+//! Recognises the content of a certificate or key file, for the error message if it is the wrong
+//! file.
 
 /// The kind of content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,9 +12,9 @@ pub(super) enum Pem {
     EncryptedKey,
     /// A public key.
     PublicKey,
-    /// A request for a certificate.
+    /// A certificate signing request (CSR).
     Request,
-    /// Nothing.
+    /// No bytes.
     Empty,
     /// Bytes that are not text.
     Binary,
@@ -37,7 +38,7 @@ impl Pem {
         }
     }
 
-    /// The message for a file that should contain a `wanted`.
+    /// The error message for a file that should contain `wanted`.
     pub(super) fn instead(self, wanted: &str) -> String {
         let found = match self {
             Self::Certificate => "a certificate",
@@ -52,7 +53,7 @@ impl Pem {
         format!("this file has {found}, and no {wanted}")
     }
 
-    /// The advice for the operator.
+    /// The advice for the operator, for a file with this content.
     pub(super) fn help(self) -> &'static str {
         match self {
             Self::EncryptedKey => {

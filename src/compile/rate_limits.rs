@@ -10,24 +10,24 @@ use crate::resilience::{
     RateLimit, RequestLimit, Scope, quoted,
 };
 
-/// The part of the configuration that a limit belongs to.
+/// The listener, service or rule that a limit belongs to.
 pub(super) struct Owner<'a> {
     pub(super) scope: Scope,
-    /// The host of a rule, or nothing.
+    /// The host of a rule. Empty for a listener or service.
     pub(super) host: &'a str,
     pub(super) name: &'a str,
-    /// The number of rules before it with this host and name.
+    /// The number of earlier rules with the same host and name.
     pub(super) nth: usize,
 }
 
 impl<'a> Owner<'a> {
-    /// A listener or a service.
+    /// Creates the owner for a listener or a service.
     pub(super) fn named(scope: Scope, name: &'a str) -> Self {
         Self { scope, host: "", name, nth: 0 }
     }
 }
 
-/// Compiles a limit. `None` after an error.
+/// Compiles a limit. Returns `None` if it has an error.
 pub(super) fn limit(
     compiler: &mut Compiler<'_>,
     owner: &Owner<'_>,

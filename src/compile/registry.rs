@@ -1,4 +1,4 @@
-//! Counters that survive reloads. A reload finds the counters again by name.
+//! The counters and other states that survive reloads. A reload finds them again by name.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -23,8 +23,8 @@ use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
 use crate::tls::{ClientTls, TicketKeys};
 
-/// All counters of the process. A counter lives while a snapshot refers to it. If a configuration
-/// with the same name is applied in that time, it uses the same counter.
+/// All counters of the process. A counter exists as long as a snapshot refers to it. If a new
+/// configuration has the same name during this time, it uses the same counter.
 pub struct Registry {
     workers: usize,
     listeners: Family<String, ListenerCells>,
@@ -40,16 +40,16 @@ pub struct Registry {
     buckets: HashMap<LimitId, (LimitTerms, Weak<Buckets>)>,
     shifts: HashMap<String, Weak<ShiftState>>,
     services: FxHashMap<Box<str>, OfService>,
-    /// Keys of session tickets. They survive reloads too.
+    /// The keys of TLS session tickets. They survive reloads.
     pub tickets: TicketKeys,
-    /// The services with ejected endpoints, for the control thread.
+    /// The services with ejected endpoints. The control thread uses it to end ejections.
     pub outliers: Arc<OutlierHub>,
-    /// Requests for newer keys, by URL. They survive reloads too.
+    /// For each URL of token keys, the signal that newer keys are needed. They survive reloads.
     keys_wanted: HashMap<String, KeysWanted>,
 }
 
 impl Registry {
-    /// An empty registry for `workers` workers.
+    /// Creates an empty registry for `workers` workers.
     pub fn new(workers: usize) -> Self {
         Self {
             workers,
@@ -72,7 +72,7 @@ impl Registry {
         }
     }
 
-    /// The number of workers.
+    /// The number of workers, at least 1.
     pub fn workers(&self) -> usize {
         self.workers.max(1)
     }
@@ -82,12 +82,12 @@ impl Registry {
         self.listeners.find(name.to_owned(), self.workers)
     }
 
-    /// The counters of a capturing listener.
+    /// The counters of a listener for captured traffic.
     pub fn capture(&mut self, name: &str) -> Arc<PerWorker<CaptureCells>> {
         self.captures.find(name.to_owned(), self.workers)
     }
 
-    /// The counters of unknown destinations, for a capturing listener.
+    /// The counters of unknown destinations of a listener for captured traffic.
     pub fn destinations(&mut self, name: &str) -> Arc<PerWorker<Destinations>> {
         self.destinations.find(name.to_owned(), self.workers)
     }
@@ -97,7 +97,8 @@ impl Registry {
         self.routes.find((host.to_owned(), name.to_owned()), self.workers)
     }
 
-    /// The turns of a rule's split. `nth` counts the rules of the host with this name.
+    /// The positions of the workers in the sequence of a rule's weighted split. `nth` is the number
+    /// of earlier rules with this host and name.
     pub fn turns(&mut self, host: &str, name: &str, nth: usize) -> Turns {
         self.turns.find((host.to_owned(), name.to_owned(), nth), self.workers)
     }
@@ -112,7 +113,7 @@ impl Registry {
         self.jwt.find(name.to_owned(), self.workers)
     }
 
-    /// The handle that reports the need for newer keys of `url`.
+    /// The signal that newer keys of `url` are needed.
     pub fn keys_wanted(&mut self, url: &str) -> KeysWanted {
         self.keys_wanted.entry(url.to_owned()).or_default().clone()
     }
@@ -123,7 +124,7 @@ impl Registry {
         living(&mut self.of_service(name).cells, || PerWorker::new(workers))
     }
 
-    /// The gRPC methods of a service.
+    /// The counters of gRPC methods of a service.
     pub fn methods(&mut self, service: &str) -> Arc<Methods> {
         let workers = self.workers;
         living(&mut self.of_service(service).methods, || Methods::new(workers))
@@ -135,32 +136,32 @@ impl Registry {
         living(&mut self.of_service(service).retry_budget, || RetryBudget::new(workers))
     }
 
-    /// The taken slots of the circuit breaker of a service.
+    /// The slots of the circuit breaker of a service that are taken.
     pub fn in_use(&mut self, service: &str) -> Arc<InUse> {
         living(&mut self.of_service(service).in_use, InUse::default)
     }
 
-    /// The requests in flight to a service with an adaptive limit.
+    /// The number of requests in progress of a service with an adaptive concurrency limit.
     pub fn in_flight(&mut self, service: &str) -> Arc<InFlight> {
         let workers = self.workers();
         living(&mut self.of_service(service).in_flight, || InFlight::new(workers))
     }
 
-    /// The ejected endpoints of a service.
+    /// The state of outlier detection of a service.
     pub fn outlier_group(&mut self, service: &str) -> Arc<OutlierGroup> {
         let (changes, hub) = (self.changes(service), Arc::clone(&self.outliers));
         let new = || OutlierGroup::new(service, changes, hub);
         living(&mut self.of_service(service).outliers, new)
     }
 
-    /// The endpoints of a service in the snapshots that are alive, the latest first.
+    /// The endpoints of a service in the snapshots that are still in use, the latest first.
     pub fn endpoints(&mut self, service: &str) -> Vec<Arc<Endpoints>> {
         let known = &mut self.of_service(service).endpoints;
         known.retain(is_used);
         known.iter().rev().filter_map(Weak::upgrade).collect()
     }
 
-    /// Keeps `endpoints` as the latest of a service.
+    /// Records `endpoints` as the latest ones of a service.
     pub fn keep_endpoints(&mut self, service: &str, endpoints: &Arc<Endpoints>) {
         let known = &mut self.of_service(service).endpoints;
         let new = Arc::downgrade(endpoints);
@@ -168,24 +169,26 @@ impl Registry {
         known.push(new);
     }
 
-    /// The TLS settings of a service, if a snapshot that is alive has them with these `inputs`.
+    /// The latest TLS settings of a service. Returns `None` if no snapshot uses them or if their
+    /// `inputs` differ.
     pub fn client_tls(&mut self, service: &str, inputs: u64) -> Option<Arc<ClientTls>> {
         self.of_service(service).tls.upgrade().filter(|tls| tls.inputs == inputs)
     }
 
-    /// Keeps `tls` as the latest TLS settings of a service.
+    /// Records `tls` as the latest TLS settings of a service.
     pub fn keep_client_tls(&mut self, service: &str, tls: &Arc<ClientTls>) {
         self.of_service(service).tls = Arc::downgrade(tls);
     }
 
-    /// The open connections of a listener by client address.
+    /// The numbers of open connections of a listener, by client address.
     pub fn sources(&mut self, listener: &str) -> Arc<Sources> {
         forget(&mut self.sources, is_used);
         living(self.sources.entry(listener.to_owned()).or_default(), Sources::default)
     }
 
-    /// The buckets for `unit` of a rate limit. They are kept while the limit stays the same: the
-    /// debt of another rate has no meaning.
+    /// The buckets of a rate limit that count `unit`. They are kept as long as the settings of the
+    /// limit stay the same, because a fill level is only valid for the rate at which it was
+    /// reached.
     pub fn buckets(
         &mut self,
         (id, unit): (&LimitId, Unit),
@@ -219,12 +222,13 @@ impl Registry {
         self.rate_limits.find(id.clone(), self.workers)
     }
 
-    /// The counters of the endpoints that a listener finds by their address alone.
+    /// The counters of endpoints without a service, to which a listener for captured traffic
+    /// connects.
     pub fn passthrough(&mut self, listener: &str) -> Arc<PerWorker<EndpointCells>> {
         self.passthrough.find(listener.to_owned(), self.workers)
     }
 
-    /// The count of health changes among the endpoints of a service.
+    /// The counter of health changes of the endpoints of a service. Workers detect a change by it.
     pub fn changes(&mut self, service: &str) -> Arc<Changes> {
         living(&mut self.of_service(service).changes, Changes::default)
     }
@@ -237,22 +241,22 @@ impl Registry {
     }
 }
 
-/// The part of the configuration that a rate limit belongs to.
+/// Identifies a rate limit: the listener, service or rule that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LimitId {
-    /// The kind of part.
+    /// The kind of the owner.
     pub scope: Scope,
-    /// The host of a rule, or nothing.
+    /// The host of a rule. Empty for a listener or service.
     pub host: Box<str>,
-    /// The name of the part.
+    /// The name of the owner.
     pub name: Box<str>,
-    /// The number of rules before it with this host and name.
+    /// The number of earlier rules with the same host and name.
     pub nth: usize,
-    /// The unit that buckets count.
+    /// The unit that the buckets count.
     pub unit: Unit,
 }
 
-/// The unit that the buckets of a limit count.
+/// The unit that the buckets of a rate limit count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Unit {
     /// Requests.
@@ -264,7 +268,7 @@ pub enum Unit {
     BytesDown,
 }
 
-/// The settings that the state of buckets belongs to.
+/// The settings of a rate limit. Buckets are kept while these stay the same.
 #[derive(Debug, PartialEq, Eq)]
 struct LimitTerms {
     rate: Rate,
@@ -272,7 +276,7 @@ struct LimitTerms {
     keys_max: usize,
 }
 
-/// The cells of one service.
+/// The counters and states of one service.
 #[derive(Default)]
 struct OfService {
     cells: Weak<PerWorker<ServiceCells>>,
@@ -282,8 +286,8 @@ struct OfService {
     in_flight: Weak<InFlight>,
     changes: Weak<Changes>,
     outliers: Weak<OutlierGroup>,
-    /// The endpoints of the snapshots that are alive, latest last. They hold the cells. An endpoint
-    /// that is removed and added again later starts with new cells.
+    /// The endpoints in the snapshots that are still in use, the latest last. They own their
+    /// counters. So an endpoint that is removed and added again later starts with new counters.
     endpoints: Vec<Weak<Endpoints>>,
     tls: Weak<ClientTls>,
 }
@@ -302,7 +306,7 @@ impl OfService {
     }
 }
 
-/// Counters of one kind.
+/// All counters of one kind, by key.
 struct Family<K, T>(HashMap<K, Weak<PerWorker<T>>>);
 
 impl<K, T> Default for Family<K, T> {
@@ -324,14 +328,15 @@ fn is_used<T>(cell: &Weak<T>) -> bool {
     cell.strong_count() > 0
 }
 
-/// Removes unused names when `known` is about to grow, so the cost is spread.
+/// Removes unused entries before `known` would grow. So the cost of removal is spread over many
+/// insertions.
 fn forget<K: Hash + Eq, V, S>(known: &mut HashMap<K, V, S>, used: impl Fn(&V) -> bool) {
     if known.len() == known.capacity() {
         known.retain(|_, value| used(value));
     }
 }
 
-/// Returns the existing cell, or makes a new cell.
+/// Returns the value of `cell` if it is still in use. Otherwise creates a new value.
 fn living<T>(cell: &mut Weak<T>, new: impl FnOnce() -> T) -> Arc<T> {
     cell.upgrade().unwrap_or_else(|| {
         let new = Arc::new(new());

@@ -1,4 +1,4 @@
-//! Compiles the policies for retries of failed requests.
+//! Compiles retry policies.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::resilience::{
     Condition, REPLAY_BYTES, RetryPolicy,
 };
 
-/// The names of the services to which rules with a retry policy forward.
+/// The names of the services to which a rule with a retry policy forwards requests.
 pub(super) fn retried(model: &Model) -> HashSet<&str> {
     let rules = model.routes.iter().flat_map(|routes| &routes.value.rules);
     let retried = rules.filter(|rule| rule.value.retries.is_some());
@@ -24,7 +24,7 @@ pub(super) fn retried(model: &Model) -> HashSet<&str> {
     names.flatten().collect()
 }
 
-/// Compiles a retry policy. `timeout` is the time limit of all attempts together.
+/// Compiles a retry policy. `timeout` is the time limit for all attempts of a request together.
 pub(super) fn policy(
     compiler: &mut Compiler<'_>,
     written: &Item<model::Retries>,
@@ -70,7 +70,7 @@ pub(super) fn policy(
     })
 }
 
-/// A share of nothing leaves the minimum, so it has to be written.
+/// Reports a retry budget of 0 %: `budget_min` still allows retries, so it must be written.
 fn empty_budget(compiler: &mut Compiler<'_>, written: &model::Retries) {
     let Some(percent) = written.budget_percent.as_ref().filter(|it| it.value == 0) else { return };
     let (message, help) = match written.budget_min {

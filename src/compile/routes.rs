@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::rate_limits::{self, Owner};
-use super::{Compiler, faults, is_token, jwt, methods, mirrors, retries, shifts};
+use super::{Compiler, faults, is_token, jwt, methods, mirrors, overload, retries, shifts};
 use crate::cluster::Service;
 use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeaderEdits;
@@ -15,7 +15,7 @@ use crate::route::{
     Action, CONNECT, HostPattern, Matcher, Redirect, Respond, Rewrite, Rule, Split, Table,
 };
 
-/// All rules, by host as written.
+/// All compiled rules, by host.
 #[derive(Default)]
 pub(super) struct Hosts<'a> {
     hosts: Vec<(&'a str, HostPattern, Vec<Arc<Rule>>)>,
@@ -24,7 +24,7 @@ pub(super) struct Hosts<'a> {
 }
 
 impl<'a> Hosts<'a> {
-    /// The table of all hosts. All listeners share this table.
+    /// The route table of all hosts. The listeners without `hosts` share it.
     pub(super) fn all(&self) -> Arc<Table> {
         let host =
             |(_, pattern, rules): &(_, HostPattern, Vec<_>)| (pattern.clone(), rules.clone());
@@ -32,7 +32,7 @@ impl<'a> Hosts<'a> {
         Arc::clone(self.all.get_or_init(table))
     }
 
-    /// A table of the `wanted` hosts, and the wanted hosts that have no rules.
+    /// The route table of the `wanted` hosts, and those wanted hosts that have no rules.
     pub(super) fn only<'w>(&self, wanted: &'w [Item<String>]) -> (Table, Vec<&'w Item<String>>) {
         let mut hosts = Vec::new();
         let mut unknown = Vec::new();
@@ -85,7 +85,8 @@ pub(super) fn hosts<'a>(compiler: &mut Compiler<'a>, services: &[Arc<Service>]) 
     hosts
 }
 
-/// Reports an invalid host. A URL has its own message, because other proxies accept it.
+/// Reports an invalid host. A URL in the place of a host has its own message, because other proxies
+/// accept it.
 fn host_fault(compiler: &mut Compiler<'_>, host: &Item<String>, message: &str) {
     let name = host.value.as_str();
     let after_scheme = name.split_once("://").map_or(name, |(_, rest)| rest);
@@ -108,8 +109,9 @@ fn host_fault(compiler: &mut Compiler<'_>, host: &Item<String>, message: &str) {
     compiler.fault_with_help(&host.origin, format!("{name:?}: {message}"), help);
 }
 
-/// Finds rules that a more general rule before them hides. The cost is quadratic, so only rules
-/// without further conditions are compared, and long lists are skipped.
+/// Reports each rule that no request can reach, because an earlier and more general rule matches
+/// first. The cost is quadratic, so only rules without further conditions are compared, and long
+/// lists are skipped.
 fn unreachable_rules(
     compiler: &mut Compiler<'_>,
     written: &[Item<model::Rule>],
@@ -127,17 +129,18 @@ fn unreachable_rules(
                 "no request reaches this rule: {:?} ({}) matches all of them",
                 earlier.name, earlier.place
             );
-            // Perhaps the earlier rule has a condition that could not be read.
+            // If a condition of the earlier rule could not be read, that error is the cause, and
+            // this one is not shown.
             compiler.missing(&written[index].origin, &message, "put the more specific rule first");
         }
     }
 }
 
-/// The host and the name of a rule. The name is a label, which several rules of a host may have.
+/// The host and the name of a rule. Several rules of a host may have the same name.
 struct RuleName<'a> {
     host: &'a str,
     name: String,
-    /// The number of rules before it with this host and name.
+    /// The number of earlier rules with the same host and name.
     nth: usize,
 }
 
@@ -172,6 +175,7 @@ fn rule_of(
         let RuleName { host, ref name, nth } = called;
         rate_limits::limit(compiler, &Owner { scope: Scope::Route, host, name, nth }, item)
     });
+    let priority = overload::priority(compiler, written, forwards);
     let (matcher, action) = (matcher?, action?);
     let place = compiler.model.files.line_of(&item.origin).into();
     let index = compiler.rule_index();
@@ -190,6 +194,7 @@ fn rule_of(
         fault,
         mirror,
         rate_limit,
+        priority,
         body_idle: written.body_idle,
         jwt,
         rewrite,
@@ -198,8 +203,8 @@ fn rule_of(
     }))
 }
 
-/// Checks a rule for CONNECT. Such a request has no path and no query, so conditions on them would
-/// not work as their author expects.
+/// Checks a rule for CONNECT requests. They have no path and no query, so conditions on these would
+/// not have the effect that the author expects.
 fn connect_rule(compiler: &mut Compiler<'_>, rule: &model::Rule, forwards: bool) {
     let Match { path, methods, query, .. } = &rule.matches;
     let Some(method) = methods.iter().find(|method| method.value.as_bytes() == CONNECT) else {
@@ -346,8 +351,8 @@ fn rewrite_of(compiler: &mut Compiler<'_>, item: &Item<model::Rewrite>) -> Rewri
     Rewrite { prefix: text(&written.prefix), path: text(&written.path), host: text(&written.host) }
 }
 
-/// Checks that `text` has only visible ASCII characters, as a URL in a request line or in Location
-/// must.
+/// Reports a `text` that has characters other than visible ASCII, which are not allowed in a
+/// request line or in Location.
 fn visible(compiler: &mut Compiler<'_>, text: &Item<String>) {
     if text.value.is_empty() || !text.value.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
         let message = format!("{:?} has characters that a URL cannot have", text.value);
@@ -389,7 +394,7 @@ fn path_match(compiler: &mut Compiler<'_>, written: &Item<PathMatch>) -> Option<
     fits.then(|| written.value.clone())
 }
 
-/// Fields that decide the framing of a message. Rules must not change them.
+/// Fields that decide the framing of a message (RFC 9112 6). Rules must not change them.
 const FRAMING_FIELDS: [&str; 5] =
     ["content-length", "transfer-encoding", "connection", "upgrade", "te"];
 
@@ -413,12 +418,12 @@ fn edits(compiler: &mut Compiler<'_>, written: Option<&FieldEdits>) -> HeaderEdi
     }
 }
 
-/// Whether `byte` may be in the name of a host, for advice.
+/// Whether `byte` may be in a host with a port.
 fn is_of_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b".-:".contains(&byte)
 }
 
-/// Checks the name of a field that gets `value`.
+/// Checks the name of a header field that a rule sets, adds or removes. `value` is its new value.
 fn field_name(compiler: &mut Compiler<'_>, name: &Item<String>, value: Option<&str>) {
     if !is_token(&name.value) {
         compiler.fault(&name.origin, format!("{:?} is not the name of a field", name.value));

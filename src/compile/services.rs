@@ -15,19 +15,20 @@ use crate::net::{DnsName, Egress};
 use crate::proxy_protocol::SendProxyProtocol;
 use crate::resilience::Scope;
 
-/// The default time limit for connecting. The kernel sends a lost SYN again after 1, 3 and 7 s.
+/// The default of `connect_timeout`. The kernel retransmits a lost SYN after 1, 3 and 7 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The default time after which another endpoint is tried while the first one does not accept yet.
+/// The default of `connect_hedge`: after this time, another endpoint is tried if the first one has
+/// not accepted.
 pub(super) const CONNECT_HEDGE: Duration = Duration::from_millis(250);
 
-/// The default time for which an unused connection is kept.
+/// The default of `idle_timeout`.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The default number of unused connections kept for each endpoint.
+/// The default of `max_idle_connections`, for each endpoint.
 const MAX_IDLE_CONNECTIONS: u32 = 1024;
 
-/// The services, sorted by name.
+/// Compiles all services. The result is sorted by name.
 pub(super) fn services(compiler: &mut Compiler<'_>) -> Vec<Arc<Service>> {
     let model = compiler.model;
     let mut services = Vec::with_capacity(model.services.len());
@@ -42,7 +43,7 @@ pub(super) fn services(compiler: &mut Compiler<'_>) -> Vec<Arc<Service>> {
     services
 }
 
-/// The names of services in DNS.
+/// The DNS names of all services.
 pub(super) fn names(model: &Model) -> Vec<DnsName> {
     let name = |item: &Arc<Item<model::Service>>| match &item.value.endpoints {
         Some(Endpoints::Name(name)) => Some(name.value.clone()),
@@ -120,7 +121,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     }
 }
 
-/// The virtual addresses of a service. Reports an address that another service also has.
+/// The virtual addresses of a service. Reports an address that another service has.
 fn addresses<'a>(compiler: &mut Compiler<'a>, written: &'a model::Service) -> Vec<SocketAddr> {
     for address in &written.addresses {
         let taken = compiler.virtual_addresses.insert(address.value, &address.origin);

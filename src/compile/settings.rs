@@ -46,8 +46,8 @@ pub(super) fn admin(model: &Model) -> Option<SocketAddr> {
     }
 }
 
-/// The access log. Without a configured target, failed exchanges go to standard error. With a
-/// target, all exchanges go there by default.
+/// Compiles the access log. If no target is configured, failed exchanges go to standard error. If a
+/// target is configured, all exchanges go there by default.
 pub(super) fn access_log(model: &Model) -> Option<AccessLog> {
     let log = &model.settings.access_log;
     let filter = match (log.filter, &log.sink) {

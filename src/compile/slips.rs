@@ -1,18 +1,18 @@
-//! Warnings about settings that are valid, but probably a mistake.
+//! Reports settings that are valid, but probably a mistake.
 
 use super::Compiler;
 use crate::matching::PathMatch;
 use crate::model::{self, Action, Endpoints, Fault, Item, ListenerProtocol, Origin};
 
-/// The validity of certificates in one file. The source of the configuration compares it with the
-/// time.
+/// The validity periods of the certificates in one file. The source of the configuration warns of
+/// those that are not valid now.
 #[derive(Clone, Debug)]
 pub struct Validity {
-    /// The file.
+    /// The origin of the name of the file.
     pub origin: Origin,
-    /// Start and end of each certificate, in Unix seconds.
+    /// The first and the last moment of validity of each certificate, in Unix seconds.
     pub each: Vec<(i64, i64)>,
-    /// The certificates are roots. One valid root is enough.
+    /// Whether the certificates are roots. Then one valid certificate is enough.
     pub roots: bool,
 }
 
@@ -63,8 +63,8 @@ fn empty_service(compiler: &mut Compiler<'_>, service: &model::Service) {
     }
 }
 
-/// Warns of a path like `/static/`. Here it matches only this path. In other proxies it matches all
-/// paths below it, too.
+/// Warns of a path such as `/static/`. In Ringway it matches only this path; in other proxies it
+/// also matches all paths below it.
 fn trailing_slash(compiler: &mut Compiler<'_>, rule: &model::Rule) {
     let forwards = matches!(rule.action, Some(Action::Forward(_)));
     let Some(Item { value: PathMatch::Exact(path), origin }) = &rule.matches.path else { return };
@@ -77,7 +77,8 @@ fn trailing_slash(compiler: &mut Compiler<'_>, rule: &model::Rule) {
     }
 }
 
-/// The service of a rule in an example, and how to write the service if there is none.
+/// The service that an example rule in the advice forwards to, and how to write the service if
+/// there is none.
 fn forward(model: &model::Model) -> (&str, &'static str) {
     match &model.services[..] {
         [] => ("app", ", and `services: {app: {endpoints: [IP:PORT]}}`"),

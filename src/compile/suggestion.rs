@@ -2,7 +2,7 @@
 
 use super::habits::{self, ANY};
 
-/// How many names a suggestion lists.
+/// The maximum number of names that a suggestion lists.
 const SHOWN_MAX: usize = 24;
 
 /// The text `did you mean ...?`, or a list of all known names.
@@ -18,7 +18,7 @@ pub fn suggestion(word: &str, known: &[&str]) -> String {
     }
 }
 
-/// The advice for a key that a map with the keys `known` does not have.
+/// The advice for the unknown key `word`. `known` are the valid keys of its map.
 pub fn key_suggestion(word: &str, known: &[&str]) -> String {
     let habit = |word| habits::of_key(word, known).map(str::to_owned);
     let slip = || near(word, known).map(|_| suggestion(word, known));
@@ -26,20 +26,20 @@ pub fn key_suggestion(word: &str, known: &[&str]) -> String {
     advice.or_else(|| habit(ANY)).unwrap_or_else(|| suggestion(word, known))
 }
 
-/// The advice for a wrong value. Only the values in `known` are right.
+/// The advice for the wrong value `word`. `known` are the valid values.
 pub fn value_suggestion(word: &str, known: &[&str]) -> String {
     let habit = || habits::of_value(word, known).map(str::to_owned);
     same(word, known).or_else(habit).unwrap_or_else(|| suggestion(word, known))
 }
 
-/// The advice if `word` is a known name in the spelling of another convention: `connectTimeout`.
+/// The advice if `word` is a known name in another notation, such as `connectTimeout`.
 fn same(word: &str, known: &[&str]) -> Option<String> {
     let plain = habits::plain(word);
     let found = known.iter().find(|candidate| habits::plain(candidate) == plain)?;
     Some(format!("write `{found}`"))
 }
 
-/// The known name that differs from `word` in few letters.
+/// The known name that differs from `word` in only a few letters.
 fn near<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let letters = word.chars().count();
     // A name of one or two letters is similar to too many names.

@@ -1,4 +1,4 @@
-//! Compiles `tcp`: the options by which the kernel detects that a TCP peer is gone.
+//! Compiles `tcp`: the socket options with which the kernel detects a dead TCP peer.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use super::Compiler;
 use crate::model;
 use crate::net::{Keepalive, TcpLiveness};
 
-/// The defaults. A dead peer is detected within two minutes, whether or not bytes were sent to it.
-/// The user timeout is not shorter, because it also closes connections of live peers that do not
-/// read.
+/// The default settings. They detect a dead peer within two minutes, both on an idle connection and
+/// while bytes are unacknowledged. A shorter user timeout would close connections of live peers
+/// that read slowly.
 pub(super) const DEFAULT: TcpLiveness = TcpLiveness {
     keepalive: Some(DEFAULT_KEEPALIVE),
     user_timeout: Some(Duration::from_secs(120)),
@@ -18,14 +18,14 @@ pub(super) const DEFAULT: TcpLiveness = TcpLiveness {
 const DEFAULT_KEEPALIVE: Keepalive =
     Keepalive { time: Duration::from_secs(60), interval: Duration::from_secs(10), probes: 6 };
 
-/// The kernel's limits (tcp(7)). The kernel counts whole seconds.
+/// The ranges that the kernel accepts (tcp(7)). It counts whole seconds.
 const SECONDS: RangeInclusive<u64> = 1..=32767;
 const PROBES: RangeInclusive<u32> = 1..=127;
 
-/// The user timeout must leave time for a few retransmissions.
+/// The minimum user timeout. It leaves time for a few retransmissions.
 const USER_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
-/// The `written` settings. Missing settings come from `base`.
+/// Compiles the `written` settings. A setting that is not written comes from `base`.
 pub(super) fn liveness(
     compiler: &mut Compiler<'_>,
     written: &model::Tcp,

@@ -20,19 +20,20 @@ use crate::tls::{
     PeerVerifier, ServerParameters, ServerTls, Trust, Versions, spiffe_id, terms_of,
 };
 
-/// The advice where a workload needs an identity.
+/// The advice if a setting needs an identity of this workload.
 pub(super) const IDENTITY_HELP: &str = "add `mesh: {identity: {ca: DIR, id: spiffe://...}}`; \
     with certificates from elsewhere, identity: {cert: FILE, key: FILE, roots: FILE}";
 
-/// ALPN for HTTP/1.1 listeners and services.
+/// The ALPN protocols of HTTP/1.1 listeners and services.
 const ALPN_HTTP: &[&[u8]] = &[b"http/1.1"];
 
-/// ALPN if the client may choose.
+/// The ALPN protocols if the client may choose.
 const ALPN_AUTO: &[&[u8]] = &[b"h2", b"http/1.1"];
 
-/// ALPN for captured connections. HTTP/2 is forwarded as it comes, so it is not preferred.
+/// The ALPN protocols of captured connections. HTTP/1.1 is preferred: HTTP/2 is forwarded as opaque
+/// bytes, unless its service is known to support HTTP/2.
 const ALPN_CAPTURED: &[&[u8]] = &[b"http/1.1", b"h2"];
-/// ALPN for HTTP/2 only.
+/// The ALPN protocols if only HTTP/2 is possible.
 const ALPN_HTTP2: &[&[u8]] = &[b"h2"];
 
 /// The default trust domain.
@@ -47,22 +48,23 @@ pub(super) struct MeshIdentity {
 }
 
 impl MeshIdentity {
-    /// The SPIFFE ID.
+    /// The SPIFFE ID. `None` if the certificate has none.
     pub(super) fn id(&self) -> Option<SpiffeId> {
         self.own.cert.first().and_then(spiffe_id)
     }
 }
 
-/// The inputs of peer verification, byte for byte, to detect a change.
+/// The inputs of peer verification, as bytes. A reload compares them to detect a change.
 #[derive(Clone, Default)]
 struct Accepts {
-    /// The roots, and whether they are used.
+    /// The roots, and whether peers are verified with them.
     trusted: Vec<u8>,
-    /// Revocation lists. A new list closes only connections with a certificate in the list.
+    /// The revocation lists. A changed list closes only the connections whose certificates it
+    /// revokes.
     revoked: Vec<u8>,
 }
 
-/// The identity from `mesh`, if there is one.
+/// The identity in `mesh`. Returns `None` if there is none, or after an error.
 pub(super) fn mesh(compiler: &mut Compiler<'_>) -> Option<MeshIdentity> {
     let mesh = &compiler.model.mesh;
     let item = mesh.identity.as_ref()?;
@@ -109,7 +111,7 @@ pub(super) fn mesh(compiler: &mut Compiler<'_>) -> Option<MeshIdentity> {
     Some(MeshIdentity { own, trust: Arc::new(Trust { bundles, crls }), accepts })
 }
 
-/// TLS of a listener. Returns `None` when it speaks plain text.
+/// Compiles TLS of a listener. Returns `None` for plain text.
 pub(super) fn listener<'a>(
     compiler: &mut Compiler<'a>,
     written: &'a model::Listener,
@@ -160,8 +162,8 @@ pub(super) fn listener<'a>(
     server_tls(compiler, name, &first.origin, server)
 }
 
-/// Permissive TLS of the listener of captured inbound connections. Returns `None` without an
-/// identity.
+/// Compiles TLS of the listener for captured inbound connections. Its mode is permissive. Returns
+/// `None` if the workload has no identity.
 pub(super) fn captured(compiler: &mut Compiler<'_>, name: &str) -> Option<Arc<ServerTls>> {
     let origin = &compiler.model.mesh.identity.as_ref()?.origin;
     let mesh = compiler.mesh_identity(origin)?;
@@ -179,7 +181,7 @@ pub(super) fn captured(compiler: &mut Compiler<'_>, name: &str) -> Option<Arc<Se
     server_tls(compiler, name, origin, server)
 }
 
-/// The TLS settings of a listener, without session tickets.
+/// The TLS settings of a listener. Session tickets are added later.
 struct Server {
     certificates: CertificateTable,
     clients: ClientAuth,
@@ -197,7 +199,8 @@ fn server_tls(
 ) -> Option<Arc<ServerTls>> {
     let Server { certificates, clients, versions, alpn, mode, accepts } = server;
     let terms = terms_of(&[&accepts.trusted, &[mode as u8]]);
-    // A resumed session skips the revocation list, so a new list ends all sessions.
+    // A resumed session is not checked against the revocation lists. So changed lists end all
+    // sessions.
     let ticket_terms = terms_of(&[&terms.to_ne_bytes(), &accepts.revoked]);
     let tickets = match compiler.registry.tickets.of(name, ticket_terms) {
         Ok(tickets) => tickets,
@@ -217,7 +220,8 @@ fn server_tls(
     }
 }
 
-/// The mode that `mesh.inbound` requires on the port of a listener. Returns `None` for plain text.
+/// The mutual TLS mode that `mesh.inbound` requires on the port of a listener. Returns `None` for
+/// plain text.
 fn mesh_mode(compiler: &mut Compiler<'_>, origin: &Origin, binds: &[Bind]) -> Option<Mode> {
     let inbound = &compiler.model.mesh.inbound;
     let of_port = |port: u16| {
@@ -245,7 +249,7 @@ fn mesh_mode(compiler: &mut Compiler<'_>, origin: &Origin, binds: &[Bind]) -> Op
     }
 }
 
-/// TLS to the endpoints of a service. Returns `None` for plain text.
+/// Compiles TLS to the endpoints of a service. Returns `None` for plain text.
 pub(super) fn service<'a>(
     compiler: &mut Compiler<'a>,
     written: &'a model::Service,
@@ -289,7 +293,7 @@ pub(super) fn service<'a>(
     let chain: Vec<u8> = own_chain.flat_map(|der| der.iter().copied()).collect();
     let verified = [u8::from(verifier.accepts_anyone())];
     let inputs = terms_of(&[&accepts, &chain, &verified, &alpn.concat()]);
-    // Settings that have not changed keep their sessions with the endpoints.
+    // If the settings have not changed, keep their TLS sessions with the endpoints.
     if let Some(known) = compiler.registry.client_tls(&written.name.value, inputs) {
         return Some(known);
     }
@@ -434,8 +438,8 @@ fn min_version(files: &ServerCertificate) -> Versions {
     }
 }
 
-/// Reports settings of the whole listener that are not on the first certificate. TLS needs them
-/// before it selects a certificate.
+/// Reports settings of the whole listener on a certificate that is not the first one. TLS needs
+/// these settings before it selects a certificate.
 fn only_first(compiler: &mut Compiler<'_>, files: &ServerCertificate) {
     let origins = [
         files.client_ca.as_ref().map(|file| &file.origin),
@@ -486,13 +490,13 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Start and end of the validity, in Unix seconds.
+/// The validity period of a certificate: its first and last moment, in Unix seconds.
 fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
     let info = CertificateInfo::read("", std::slice::from_ref(certificate))?;
     Some((info.not_before_unix_s, info.not_after_unix_s))
 }
 
-/// A certificate and its key. They must match.
+/// Reads a certificate and its key. Reports an error if they do not match.
 fn certified_key<'a>(
     compiler: &mut Compiler<'a>,
     owner: &str,
@@ -518,7 +522,7 @@ fn certified_key<'a>(
     certify(compiler, owner, origins, chain, private, ocsp)
 }
 
-/// Combines a certificate and its key.
+/// Combines a certificate and its key for use by rustls.
 fn certify(
     compiler: &mut Compiler<'_>,
     owner: &str,
@@ -547,7 +551,7 @@ fn certify(
     }
 }
 
-/// The roots in `bytes`.
+/// Parses the roots in `bytes`.
 fn bundle(
     compiler: &mut Compiler<'_>,
     origin: &Origin,
@@ -566,7 +570,7 @@ fn bundle(
     Some(Bundle { trust_domain: trust_domain.map(Into::into), anchors })
 }
 
-/// The CAs in a file, valid for any name.
+/// The CAs in a file. They may sign certificates for any name.
 fn authorities<'a>(compiler: &mut Compiler<'a>, file: &'a Item<Material>) -> Option<Vec<Bundle>> {
     let bytes = compiler.material(file)?;
     bundle(compiler, &file.origin, bytes, None).map(|bundle| vec![bundle])

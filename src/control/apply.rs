@@ -1,4 +1,4 @@
-//! Applies a configuration to the workers: either all workers use it, or no worker does.
+//! Applies a configuration to the workers. Either all workers use it, or no worker does.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -27,31 +27,31 @@ use crate::telemetry::logs::AccessLog;
 use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Mailbox, Order, Preparation, Report, ReportKind};
 
-/// The time limit of one phase, for all workers together. A phase is normally much shorter. The
-/// limit is for a worker that is stuck.
+/// The time limit of one phase, for all workers together. A phase is normally much shorter; the
+/// limit is for the case that a worker is stuck.
 pub const PHASE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The state that is needed to apply a configuration.
+/// The state that the control thread needs to apply a configuration.
 pub struct Applier {
-    /// The `-c` arguments.
+    /// The files and directories of the `-c` arguments.
     pub arguments: Vec<PathBuf>,
-    /// Counters by name.
+    /// The counters that survive reloads, by name.
     pub registry: Registry,
-    /// Listening sockets.
+    /// The listening sockets.
     pub sockets: Sockets,
-    /// The workers.
+    /// The mailbox of each worker, by index.
     pub mailboxes: Vec<Mailbox>,
-    /// The reports of the workers.
+    /// The channel of reports from the workers.
     pub reports: UnboundedReceiver<Report>,
     /// The state that the admin interface shows.
     pub status: Status,
-    /// Addresses of services in DNS, and keys of token issuers.
+    /// The addresses of services in DNS, and the keys of token issuers.
     pub resolutions: Resolutions,
     /// The resources of sources other than files.
     pub resources: Resources,
-    /// Health checks of endpoints.
+    /// The health checks of endpoints.
     pub checks: Checks,
-    /// Outlier detection.
+    /// Ends the ejections of outlier detection.
     pub outliers: Outliers,
     /// Shifts of traffic.
     pub shifts: Shifts,
@@ -61,29 +61,30 @@ pub struct Applier {
     pub loaded: Arc<Loaded>,
     /// The configuration that was tried last. It differs from `loaded` if it was refused.
     pub tried: Arc<Loaded>,
-    /// The version that was tried last.
+    /// The version of the configuration that was tried last.
     pub version: u64,
-    /// The last try failed because the process had no descriptors or memory left.
+    /// Whether the last try failed because the process had no descriptors or memory left.
     pub short: bool,
 }
 
-/// The part of an applied configuration that the control thread uses itself.
+/// The part of an applied configuration that concerns the control thread itself.
 pub struct Applied {
-    /// The names of services in DNS.
+    /// The DNS names to resolve.
     pub names: Vec<DnsName>,
-    /// How long the last addresses of a DNS name are used after the name has lost them.
+    /// How long the last addresses of a DNS name stay in use after the name has lost all its
+    /// addresses.
     pub gone_after: Duration,
-    /// The keys of token issuers to fetch.
+    /// The URLs of token keys to fetch.
     pub key_sources: Vec<KeySource>,
-    /// The address of the admin interface.
+    /// The address of the admin interface. `None` means no admin interface.
     pub admin: Option<SocketAddr>,
-    /// The address of the resolver, and its names.
+    /// The address of the DNS resolver for the workload, and the names that it answers.
     pub dns: DnsPlan,
 }
 
 impl Applier {
     /// Reads the files again and applies them. Returns `None` if the configuration is refused.
-    /// Without `force`, does nothing and returns `None` if no file has changed since the last try.
+    /// Without `force`, it also returns `None` if no file has changed since the last try.
     pub async fn reload(&mut self, force: bool) -> Option<Applied> {
         let loaded = Arc::new(files::load(&self.arguments, &ProcessEnvironment));
         if !force && loaded.is_same_text(&self.tried) {
@@ -98,13 +99,13 @@ impl Applier {
         applied
     }
 
-    /// Applies the configuration in use again, for example because token keys have changed.
+    /// Applies the current configuration again, for example after token keys have changed.
     pub async fn apply_again(&mut self) -> Option<Applied> {
         self.apply(Arc::clone(&self.loaded)).await
     }
 
-    /// Applies `loaded`. Returns `None` if the configuration is refused. Nothing has changed then,
-    /// and the reasons are logged and shown.
+    /// Applies `loaded`. Returns `None` if the configuration is refused. In this case the previous
+    /// configuration stays in use, and the errors are logged and shown by the admin interface.
     async fn apply(&mut self, loaded: Arc<Loaded>) -> Option<Applied> {
         self.version += 1;
         let began = Instant::now();
@@ -116,8 +117,8 @@ impl Applier {
         self.note(result, &loaded, began)
     }
 
-    /// Logs the result of applying `loaded` and stores it in the status. Drops the old snapshot, so
-    /// that no worker has to free it.
+    /// Logs the result of applying `loaded`, and stores it in the status. The control thread drops
+    /// the old snapshot here, so that no worker spends time on it.
     fn note(
         &mut self,
         result: Result<(Arc<Snapshot>, Applied), String>,
@@ -146,7 +147,8 @@ impl Applier {
             }
             Err(errors) => {
                 known.reloads.failed += 1;
-                // At the start, the process ends and prints the errors.
+                // There is no previous configuration at the start: the process ends and prints the
+                // errors.
                 if known.snapshot.is_some() {
                     tracing::error!(
                         "configuration refused; the previous one stays in use:\n{errors}"
@@ -158,7 +160,7 @@ impl Applier {
         }
     }
 
-    /// Replaces the endpoints of all services with the DNS name `name`. Nothing else changes.
+    /// Replaces the endpoints of each service whose DNS name is `name`. Nothing else changes.
     pub fn readdress(&mut self, name: DnsName, addresses: Vec<SocketAddr>) {
         let snapshot = self.status.known().snapshot.clone();
         if let Some(snapshot) = snapshot {
@@ -171,8 +173,8 @@ impl Applier {
         self.resolutions.names.insert(name, addresses);
     }
 
-    /// Forgets the addresses of all names except these. A name that is added again later is looked
-    /// up again.
+    /// Drops the addresses of all names that are not in `names`. If such a name is added again
+    /// later, it is looked up again.
     pub fn keep_addresses(&mut self, names: &[DnsName]) {
         let wanted: HashSet<_> = names.iter().collect();
         self.resolutions.names.retain(|name, _| wanted.contains(name));
@@ -191,7 +193,7 @@ impl Applier {
         });
     }
 
-    /// Logs the warnings about `loaded` if it is new.
+    /// Compiles `loaded` and applies it. Logs the warnings about it if it is new.
     async fn try_apply(
         &mut self,
         loaded: &Loaded,
@@ -240,8 +242,12 @@ impl Applier {
         self.post_all(|| Order::Commit { version });
         let committed = |kind: &ReportKind| kind.committed() == Some(version);
         if let Err(why) = self.await_all(committed).await {
-            // One worker is only late.
-            tracing::warn!(version, %why, "not all workers have committed the new configuration");
+            // At least one worker is late.
+            tracing::warn!(
+                version, reason = %why,
+                "a worker has not yet switched to the new configuration; it still serves the \
+                 previous one"
+            );
         }
         warnings.iter().for_each(log_warnings);
         self.log.configure(snapshot.access_log.as_ref().map(|log| &log.sink));
@@ -267,7 +273,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Processes a report. Returns the message of a worker that cannot continue.
+    /// Processes a report of a worker. Returns the message of a worker that cannot continue.
     pub fn take(&mut self, report: Report) -> Option<String> {
         match report.kind {
             ReportKind::Started { driver, refused } => {
@@ -278,7 +284,10 @@ impl Applier {
                 drivers[report.worker] = driver;
             }
             ReportKind::Failed(message) => {
-                tracing::error!(worker = report.worker, "worker failed: {message}");
+                tracing::error!(
+                    worker = report.worker,
+                    "worker failed; the process exits: {message}"
+                );
                 return Some(message);
             }
             ReportKind::Prepared { .. } | ReportKind::Committed { .. } | ReportKind::Drained(_) => {
@@ -287,7 +296,7 @@ impl Applier {
         None
     }
 
-    /// Posts an order to every worker.
+    /// Sends an order to every worker.
     pub fn post_all(&self, order: impl Fn() -> Order) {
         for mailbox in &self.mailboxes {
             mailbox.post(order());
@@ -295,7 +304,7 @@ impl Applier {
     }
 }
 
-/// Logs the warnings that `ringway check` shows, each with its place.
+/// Logs each warning that `ringway check` also shows, with its place.
 fn log_warnings(warnings: &Diagnostics) {
     for Diagnostic { place, message, help, .. } in &warnings.list {
         let place = place.map(|place| warnings.sources.file_line(place));
@@ -303,12 +312,16 @@ fn log_warnings(warnings: &Diagnostics) {
     }
 }
 
-/// Logs a warning for each service whose endpoints are not verified.
+/// Logs a warning for each service whose endpoints are not verified (`verify: none`).
 fn warn_of_unverified(snapshot: &Snapshot) {
     for service in &snapshot.services {
         if service.tls.as_ref().is_some_and(|tls| tls.verifier.accepts_anyone()) {
             let service = &*service.name;
-            tracing::warn!(service, "the identity of endpoints is not checked (`verify: none`)");
+            tracing::warn!(
+                service,
+                "the certificates of endpoints are not verified (`verify: none`); any server is \
+                 accepted"
+            );
         }
     }
 }

@@ -1,22 +1,27 @@
-//! The CPUs of the process. They determine the number of workers, and whether workers are pinned.
+//! The CPUs of the process, and the limits of its control groups. CPUs determine the number of
+//! workers, and whether workers are pinned.
 
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
+/// Where the file systems of control groups are mounted.
+const GROUPS: &str = "/sys/fs/cgroup";
+
 /// The CPUs that the process may use.
 pub struct Cpus {
-    /// Their numbers; never empty.
+    /// The numbers of the CPUs. Never empty.
     allowed: Vec<usize>,
-    /// The process may not use all CPUs of the machine. So an operator has assigned these CPUs.
+    /// Whether the process may not use all CPUs of the machine. Then an operator has probably
+    /// reserved these CPUs for it.
     given: bool,
-    /// The time that the cgroups of the process allow, in CPUs. `None` means no limit.
+    /// The CPU quota of the process's cgroups, in CPUs. `None` means no limit.
     quota: Option<f64>,
 }
 
 impl Cpus {
-    /// The CPUs of this process.
+    /// Determines the CPUs of this process.
     pub fn of_process() -> Self {
         let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
         let mut allowed: Vec<_> =
@@ -27,21 +32,26 @@ impl Cpus {
         let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
         let online = online.ok().flatten().and_then(|count| usize::try_from(count).ok());
         let given = online.is_some_and(|online| allowed.len() < online);
-        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let quota = quota(&groups, Path::new("/sys/fs/cgroup"));
+        let quota = quota(&groups(), Path::new(GROUPS));
         Self { allowed, given, quota }
     }
 
     /// The number of workers for `runtime.workers: auto`: one for each CPU, but no more than the
-    /// quota can keep busy.
+    /// quota, rounded up.
     pub fn workers(&self) -> usize {
         let of_quota = self.quota.map_or(usize::MAX, |cpus| cpus.ceil() as usize);
         self.allowed.len().min(of_quota).max(1)
     }
 
-    /// The CPU of each worker. `None` means that the scheduler places the workers. Each process
-    /// would begin with the same CPU, so workers are pinned only to CPUs that no other process
-    /// uses. `pin` is `runtime.pin`.
+    /// The CPU time that the process may use, in CPUs.
+    pub fn time(&self) -> f64 {
+        let allowed = self.allowed.len() as f64;
+        self.quota.map_or(allowed, |quota| quota.min(allowed))
+    }
+
+    /// The CPU of each worker. `None` means that the workers are not pinned. `pin` is
+    /// `runtime.pin`. Without it, workers are pinned only to reserved CPUs: on shared CPUs, all
+    /// processes that pin their workers would begin with the same CPU.
     pub fn places(&self, workers: usize, pin: Option<bool>) -> Option<&[usize]> {
         let alone = self.given && workers == self.allowed.len();
         let fits = workers <= self.allowed.len();
@@ -52,33 +62,75 @@ impl Cpus {
     }
 }
 
-/// The lowest limit of the process's cgroup and of its parents, in CPUs. `groups` is the content of
-/// `/proc/self/cgroup` (cgroups(7)). `mounted` is the directory of the cgroup file systems.
+/// The groups of the process, as lines of cgroups(7).
+fn groups() -> String {
+    std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default()
+}
+
+/// The lowest limit on memory of the process's cgroups, in bytes. `None` means no limit.
+pub fn memory_limit() -> Option<u64> {
+    memory(&groups(), Path::new(GROUPS))
+}
+
+fn memory(groups: &str, mounted: &Path) -> Option<u64> {
+    let limits = limits(groups, mounted, "memory", memory_v2, memory_v1);
+    limits.min().filter(|limit| *limit < UNLIMITED_BYTES)
+}
+
+/// Version 1 has no word for no limit, but a number near 2^63.
+const UNLIMITED_BYTES: u64 = 1 << 60;
+
+/// The kernel slows a process down at `memory.high`, and ends it at `memory.max`.
+fn memory_v2(group: &Path) -> Option<u64> {
+    let read = |name| std::fs::read_to_string(group.join(name)).ok()?.trim().parse().ok();
+    ["memory.max", "memory.high"].into_iter().filter_map(read).min()
+}
+
+fn memory_v1(group: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(group.join("memory.limit_in_bytes")).ok()?;
+    text.trim().parse().ok()
+}
+
+/// The lowest limit of the process's cgroup and of its parents, in CPUs.
 fn quota(groups: &str, mounted: &Path) -> Option<f64> {
-    let of_group = |line: &str| {
+    limits(groups, mounted, "cpu", quota_v2, quota_v1).min_by(f64::total_cmp)
+}
+
+/// The limits of the process's cgroup and of its parents. `groups` is the content of
+/// `/proc/self/cgroup` (cgroups(7)). `mounted` is the directory of the cgroup file systems.
+fn limits<N>(
+    groups: &str,
+    mounted: &Path,
+    controller: &str,
+    version_2: fn(&Path) -> Option<N>,
+    version_1: fn(&Path) -> Option<N>,
+) -> impl Iterator<Item = N> {
+    let of_group = move |line: &str| {
         let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-        let (root, read): (PathBuf, fn(&Path) -> Option<f64>) = match controllers {
-            "" => (mounted.to_owned(), quota_v2),
-            _ if controllers.split(',').any(|name| name == "cpu") => {
-                (mounted.join(controllers), quota_v1)
+        let (root, read): (PathBuf, fn(&Path) -> Option<N>) = match controllers {
+            "" => (mounted.to_owned(), version_2),
+            _ if controllers.split(',').any(|name| name == controller) => {
+                (mounted.join(controllers), version_1)
             }
             _ => return None,
         };
         let group = root.join(path.trim_start_matches('/'));
         let above = group.ancestors().take_while(|group| group.starts_with(&root));
-        above.filter_map(read).min_by(f64::total_cmp)
+        Some(above.filter_map(read).collect::<Vec<_>>())
     };
-    groups.lines().filter_map(of_group).min_by(f64::total_cmp)
+    groups.lines().filter_map(of_group).flatten().collect::<Vec<_>>().into_iter()
 }
 
-/// `cpu.max` has the time and the period in microseconds; the time may be `max`.
+/// The quota of a group of cgroups v2. `cpu.max` contains the time and the period in microseconds.
+/// The time may be `max`, which means no limit.
 fn quota_v2(group: &Path) -> Option<f64> {
     let text = std::fs::read_to_string(group.join("cpu.max")).ok()?;
     let (time_us, period_us) = text.trim().split_once(' ')?;
     cpus(time_us.parse().ok()?, period_us.parse().ok()?)
 }
 
-/// The time and the period are in two files, in microseconds. A time of -1 means no limit.
+/// The quota of a group of cgroups v1. The time and the period are in two files, in microseconds. A
+/// time of -1 means no limit.
 fn quota_v1(group: &Path) -> Option<f64> {
     let read = |name| std::fs::read_to_string(group.join(name)).ok()?.trim().parse().ok();
     cpus(read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?)
@@ -149,6 +201,31 @@ mod tests {
             ("not\n::\n", None),
         ] {
             assert_eq!(quota(groups, root.path()), expected, "{groups}");
+        }
+    }
+
+    #[test]
+    fn the_least_limit_on_memory_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("pod/memory.max", "134217728\n");
+        write("pod/memory.high", "max\n");
+        write("pod/app/memory.max", "max\n");
+        write("pod/app/memory.high", "67108864\n");
+        write("memory/memory.limit_in_bytes", "9223372036854771712\n");
+        write("memory/job/memory.limit_in_bytes", "1048576\n");
+        for (groups, expected) in [
+            ("0::/pod\n", Some(128 << 20)),
+            ("0::/pod/app\n", Some(64 << 20)),
+            ("0::/\n", None),
+            ("4:memory:/\n0::/\n", None),
+            ("4:memory:/job\n0::/\n", Some(1 << 20)),
+        ] {
+            assert_eq!(memory(groups, root.path()), expected, "{groups}");
         }
     }
 }

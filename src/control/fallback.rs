@@ -1,10 +1,10 @@
-//! Advice for an operator when the kernel refuses io_uring and the workers use epoll.
+//! Advice for the operator if the kernel refuses io_uring, so that the workers use epoll.
 
 use std::io;
 
 use crate::error::plain;
 
-/// Logs why the workers use epoll, and how an operator can allow io_uring.
+/// Logs why the workers use epoll, and how to allow io_uring.
 pub(super) fn warn(error: &io::Error) {
     let help = help(error);
     let message = "io_uring is not available: the workers use epoll and need more CPU";

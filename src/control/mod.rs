@@ -1,4 +1,5 @@
-//! The control thread: files, signals, DNS and logs. It may block. It never handles a request.
+//! The control thread. It handles files, signals, DNS and logs, and it may block. It never handles
+//! a request.
 
 #[cfg(feature = "uring")]
 mod apply;
@@ -9,6 +10,7 @@ mod cpus;
 #[cfg(feature = "uring")]
 mod fallback;
 pub mod outliers;
+mod overload;
 mod resolver;
 #[cfg(feature = "uring")]
 mod retry;

@@ -1,6 +1,6 @@
-//! The part of outlier detection and slow start that needs a clock: ends and logs ejections, and
-//! says when endpoints are new. Workers eject endpoints by themselves, and call this part through
-//! the hub.
+//! The part of outlier detection and slow start that needs a clock. It ends ejections, logs them,
+//! and sets the start times of slow starts. Workers eject endpoints, and then wake this part
+//! through the hub.
 
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
@@ -14,15 +14,15 @@ use crate::health::{OutlierEvent, OutlierGroup, OutlierHub};
 use crate::snapshot::Snapshot;
 use crate::time::Time;
 
-/// The clock of the workers, on the control thread.
+/// The clock of the workers, for use on the control thread.
 #[derive(Clone, Copy)]
 pub struct Clock {
-    /// The start of the clock.
+    /// The start of the workers' clocks.
     pub began: Instant,
 }
 
 impl Clock {
-    /// The time now.
+    /// The current time of the workers' clocks.
     pub fn now(self) -> Time {
         Time::from_micros(self.began.elapsed().as_micros() as u64)
     }
@@ -31,14 +31,14 @@ impl Clock {
 /// The services with outlier detection or slow start.
 pub struct Outliers {
     clock: Clock,
-    /// The services with slow start.
+    /// The services with slow start whose first endpoints are known.
     slow: HashSet<Box<str>>,
     followed: HashMap<Box<str>, Arc<OutlierGroup>>,
     attendant: JoinHandle<()>,
 }
 
 impl Outliers {
-    /// Attends to the services that `hub` gives out.
+    /// Starts a task for each service that `hub` reports.
     pub fn new(hub: Arc<OutlierHub>, clock: Clock) -> Self {
         let attendant = tokio::spawn(async move {
             loop {
@@ -49,7 +49,7 @@ impl Outliers {
         Self { clock, slow: HashSet::new(), followed: HashMap::new(), attendant }
     }
 
-    /// Uses the outlier detection and the slow start of `snapshot` from now on.
+    /// Applies the outlier detection and the slow start of `snapshot` from now on.
     pub fn follow(&mut self, snapshot: &Snapshot) {
         let now = self.clock.now();
         self.followed.retain(|name, group| {
@@ -65,13 +65,13 @@ impl Outliers {
         snapshot.services.iter().for_each(|service| self.follow_service(service));
     }
 
-    /// Uses the current endpoints of `service` from now on.
+    /// Applies the settings of `service` to its current endpoints.
     pub fn follow_service(&mut self, service: &Service) {
         let is_slow = service.slow_start.is_some();
         if !is_slow && service.outlier.is_none() {
             return;
         }
-        // The first endpoints of a service are equal, so none is new.
+        // The first endpoints of a service all start at the same time, so they need no slow start.
         let first = is_slow
             && !self.slow.contains(&service.name)
             && !service.endpoints.load().list.is_empty();
@@ -92,7 +92,7 @@ impl Drop for Outliers {
     }
 }
 
-/// Attends to a service until no endpoint is ejected.
+/// Ends the ejections of a service. Returns when no endpoint is ejected.
 async fn attend(group: Arc<OutlierGroup>, clock: Clock) {
     loop {
         let (events, next) = group.tick(clock.now());
@@ -119,13 +119,19 @@ fn log(group: &OutlierGroup, event: &OutlierEvent) {
                 endpoint,
                 reason,
                 ?lasts,
-                ejected,
-                endpoints,
+                ejected_endpoints = ejected,
+                all_endpoints = endpoints,
                 "endpoint ejected: its responses fail"
             );
         }
         None => {
-            tracing::info!(service, endpoint, ejected, endpoints, "endpoint is no longer ejected");
+            tracing::info!(
+                service,
+                endpoint,
+                ejected_endpoints = ejected,
+                all_endpoints = endpoints,
+                "endpoint is no longer ejected"
+            );
         }
     }
 }

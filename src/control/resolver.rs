@@ -1,4 +1,4 @@
-//! Serves the sockets of the DNS resolver, on the control thread.
+//! Serves the DNS queries of the workload, on the control thread.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,17 +16,17 @@ use crate::error::plain;
 use crate::sources::lookup::{Lookups, Via, read_message, write_message};
 use crate::telemetry::status::Status;
 
-/// The maximum number of queries and connections at the same time. Further ones are dropped. The
-/// client may try again.
+/// The maximum number of concurrent queries and connections. Further ones are dropped, and the
+/// client may retry.
 pub const QUERIES_MAX: usize = 512;
 
-/// How long a TCP connection of a client may be idle.
+/// The idle timeout of a client's TCP connection.
 pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest UDP query.
+/// The maximum size of a UDP query.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
-/// The DNS resolver. It may be off.
+/// The DNS resolver for the workload. It may be off.
 pub struct Resolver {
     shared: Arc<Shared>,
     serving: Option<(SocketAddr, [JoinHandle<()>; 2])>,
@@ -41,7 +41,7 @@ struct Shared {
 
 impl Resolver {
     /// Creates a resolver that is off. `status` counts the results of queries. `lookups` forwards
-    /// those that it cannot answer.
+    /// the queries that the resolver cannot answer itself.
     pub fn new(status: Status, lookups: Lookups) -> Self {
         let shared = Shared {
             directory: Mutex::default(),
@@ -52,10 +52,10 @@ impl Resolver {
         Self { shared: Arc::new(shared), serving: None }
     }
 
-    /// Applies `plan`.
+    /// Applies `plan`: the address to listen on, and the names to answer.
     ///
     /// # Errors
-    /// When the address cannot be bound. The resolver then stays on the old address.
+    /// If the address cannot be bound. The resolver then keeps its previous address.
     pub async fn serve(&mut self, plan: DnsPlan) -> Result<(), String> {
         let DnsPlan { bind: address, directory, .. } = plan;
         *lock(&self.shared.directory) = Arc::new(directory);
@@ -104,7 +104,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
     let mut block = vec![0; MESSAGE_BYTES_MAX];
     loop {
-        // The error is about one datagram only, for example of a client that is gone.
+        // The error concerns only one datagram: for example, its client has closed its socket.
         let Ok((len, client)) = socket.recv_from(&mut block).await else { continue };
         let Ok(permit) = Arc::clone(&shared.room).try_acquire_owned() else {
             shared.status.known().queries.dropped += 1;
@@ -124,7 +124,7 @@ async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
 async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await; // no free descriptors
+            tokio::time::sleep(Duration::from_millis(50)).await; // no free descriptors: wait
             continue;
         };
         let Ok(permit) = Arc::clone(&shared.room).try_acquire_owned() else {
@@ -139,7 +139,7 @@ async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
     }
 }
 
-/// Serves the queries of one connection (RFC 7766 6.2.1).
+/// Serves the queries of one TCP connection, one after the other (RFC 7766 6.2.1).
 async fn converse(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
     loop {
         let query = timeout(TCP_IDLE_TIMEOUT, read_message(&mut stream)).await??;

@@ -1,18 +1,19 @@
-//! The times when configuration files are read again because they could not be read, applied or
-//! watched.
+//! Decides when the configuration files are read again without a file event, because they could not
+//! be read, applied or watched.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The pause before the first try, and the longest pause. Each pause is twice the one before.
+/// The wait before the first retry, and the maximum wait. Each wait is twice as long as the
+/// previous one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// The reason for another try.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// No try is needed.
+    /// No other try is needed.
     Nothing,
     /// The process had no descriptors or memory left.
     Shortage,
@@ -27,7 +28,7 @@ pub enum Need {
 pub struct Retry(Option<(Instant, Duration)>);
 
 impl Retry {
-    /// Sets the time of the next try if there is a `need` for one.
+    /// Sets the time of the next try. `need` is the reason for it.
     pub fn after(&mut self, need: Need) {
         let pause = self.0.map_or(FIRST_PAUSE, |(_, pause)| (2 * pause).min(PAUSE_MAX));
         match need {
@@ -48,7 +49,7 @@ impl Retry {
         self.0 = Some((Instant::now() + pause, pause));
     }
 
-    /// Completes at the time of the next try.
+    /// Completes at the time of the next try. Never completes if no try is needed.
     pub async fn due(&self) {
         match self.0 {
             Some((at, _)) => tokio::time::sleep_until(at).await,

@@ -1,17 +1,20 @@
 //! `ringway run`: starts the process, runs the control thread, and ends the process.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use super::apply::{Applied, Applier};
 use super::certificates::{Renewal, Worn};
 use super::checks::Checks;
 use super::cpus::Cpus;
 use super::outliers::{Clock, Outliers};
+use super::overload::{Monitor, READ_INTERVAL};
 use super::resolver::Resolver;
 use super::retry::{Need, Retry};
 use super::shifts::Shifts;
@@ -23,13 +26,14 @@ use crate::admin::Admin;
 use crate::cells::PerWorker;
 use crate::compile::registry::Registry;
 use crate::compile::{Compiled, Resolutions};
+use crate::dns::DnsPlan;
 use crate::error::plain;
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
 use crate::runtime::core::WorkerCells;
 use crate::runtime::memory;
 use crate::runtime::ring;
-use crate::snapshot::{DrainStep, OutboundDrain};
+use crate::snapshot::{DrainStep, OutboundDrain, Overload};
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
 use crate::sources::lookup::Lookups;
 use crate::sources::{KeySets, Names, Outward};
@@ -38,43 +42,44 @@ use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Inbox, Loads, Mailbox, Order, ReportKind, Reports, mailbox};
 use crate::worker::thread::{Start, spawn};
 
-/// How long the start waits for the first addresses of services in DNS.
+/// How long the process waits at its start for the first addresses of services in DNS.
 pub const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 
-/// How often the expiry of certificates is checked, and freed memory is returned to the kernel.
+/// The interval in which the expiry of certificates is checked, and freed memory is returned to the
+/// kernel.
 const INSPECTION: Duration = Duration::from_secs(60);
 
-/// The maximum number of times that a reload reads the files again because it began to watch new
-/// directories. Later changes come as events.
+/// The maximum number of times that a reload reads the files again. It reads them again if it has
+/// begun to watch new directories. Later changes are reported as events.
 const LOOKS_MAX: usize = 4;
 
 /// The reason why the process cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The configuration has errors. The text shows them.
+    /// The configuration has errors. The text describes them.
     #[error("{0}")]
     Config(String),
-    /// The system refused an operation.
+    /// A system call failed. The text describes the error.
     #[error("error: {0}")]
     System(String),
 }
 
-/// Installs capture rules for the configuration in use.
+/// Installs capture rules for the configuration in use. Their lifetime is that of the result.
 pub type Interception = Box<dyn FnOnce(&Model) -> Result<Installed, InterceptError>>;
 
-/// Runs the proxy with the configuration files in `arguments` until a signal ends it. With an
-/// `interception`, the capture rules are installed before the proxy reports that it is ready. They
-/// are removed at the end.
+/// Runs the proxy with the configuration files in `arguments`, until a signal ends it. An
+/// `interception` installs the capture rules before the proxy reports that it is ready; they are
+/// removed at the end.
 ///
 /// # Errors
-/// When the first configuration cannot be applied, or the system refuses an operation.
+/// If the first configuration cannot be applied, or if a system call fails.
 pub fn run(arguments: Vec<PathBuf>, interception: Option<Interception>) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let system =
         |error| RunError::System(format!("cannot start the control thread: {}", plain(&error)));
     let runtime = runtime.map_err(system)?;
     let result = runtime.block_on(serve(arguments, interception));
-    // Do not wait for a lookup or a fetch that still runs on its own thread.
+    // A lookup or a fetch may still run on its own thread. Do not wait for it.
     runtime.shutdown_background();
     result
 }
@@ -86,7 +91,7 @@ async fn serve(
     let passed = passed_sockets();
     raise_descriptor_limit();
     let mut watch = Watch::default();
-    // Watch before reading, so that a file that changes meanwhile is read again.
+    // Watch before reading. A file that changes between the two is then read again.
     watch.follow(&arguments, std::iter::empty());
     let loaded = Arc::new(files::load(&arguments, &ProcessEnvironment));
     let trial = trial(&loaded)?;
@@ -102,17 +107,16 @@ async fn serve(
     let (sender, reports) = mpsc::unbounded_channel();
     let log = Arc::clone(&status.known().access_log);
     let clock = Clock { began: Instant::now() };
-    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log, began: clock.began };
+    let (overload, began) = (&Arc::<Overload>::default(), clock.began);
+    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log, overload, began };
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
     let mut names = Names::new(status.clone(), lookups.clone());
     names.follow(&trial.control.names, trial.control.gone_after);
     let mut key_sets = KeySets::new(status.clone(), lookups.clone());
     key_sets.follow(&trial.control.key_sources, |url| registry.keys_wanted(url));
     let (addresses, keys) = tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
-    let mut admin = Admin::new(status.clone());
-    admin.bind(trial.control.admin).await.map_err(RunError::System)?;
-    let mut resolver = Resolver::new(status.clone(), lookups.clone());
-    resolver.serve(trial.control.dns).await.map_err(RunError::System)?;
+    let (admin, dns) = (trial.control.admin, trial.control.dns);
+    let (admin, resolver) = for_others(&status, &lookups, admin, dns).await?;
     let applier = Applier {
         arguments,
         outliers: Outliers::new(Arc::clone(&registry.outliers), clock),
@@ -144,6 +148,7 @@ async fn serve(
         manager: Manager::new(),
         retry: Retry::default(),
         worn: Worn::default(),
+        monitor: Monitor::new(Arc::clone(overload), cpus.time()),
         rules: None,
     };
     control.begin().await?;
@@ -154,7 +159,21 @@ async fn serve(
     Box::pin(control.until_told_to_end()).await
 }
 
-/// The parts of a configuration that the start needs before there are workers.
+/// Starts the admin interface and the resolver for the workload.
+async fn for_others(
+    status: &Status,
+    lookups: &Lookups,
+    address: Option<SocketAddr>,
+    plan: DnsPlan,
+) -> Result<(Admin, Resolver), RunError> {
+    let mut admin = Admin::new(status.clone());
+    admin.bind(address).await.map_err(RunError::System)?;
+    let mut resolver = Resolver::new(status.clone(), lookups.clone());
+    resolver.serve(plan).await.map_err(RunError::System)?;
+    Ok((admin, resolver))
+}
+
+/// The parts of the configuration that are needed before the workers start.
 struct Trial {
     workers: Option<usize>,
     pin: Option<bool>,
@@ -163,8 +182,8 @@ struct Trial {
     control: Applied,
 }
 
-/// Compiles the configuration once, to find all errors before anything is started. The snapshot is
-/// dropped, so that it does not stay in memory.
+/// Compiles the configuration once before anything is started, to find all its errors. The snapshot
+/// is dropped, so that it does not occupy memory.
 fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
     let compiled = files::compile(loaded, 0, &mut Registry::new(1), &Resolutions::new())
         .map_err(|errors| RunError::Config(errors.to_string()))?;
@@ -195,7 +214,8 @@ struct Control {
     renewal: Renewal,
     retry: Retry,
     worn: Worn,
-    /// The capture rules. Dropping this value removes them.
+    monitor: Monitor,
+    /// The installed capture rules. Dropping them removes the rules from the kernel.
     rules: Option<Installed>,
 }
 
@@ -217,7 +237,7 @@ impl Control {
         Ok(())
     }
 
-    /// Logs the addresses of the listeners, and the kernel interface of the workers.
+    /// Logs the addresses of the listeners, and the kernel interface that the workers use.
     fn announce(&self) {
         let known = self.applier.status.known();
         for listener in known.snapshot.iter().flat_map(|snapshot| &snapshot.listeners) {
@@ -235,6 +255,8 @@ impl Control {
         self.manager.ready();
         let mut watchdog = tokio::time::interval(watchdog_interval());
         let mut inspection = tokio::time::interval(INSPECTION);
+        let mut readings = tokio::time::interval(READ_INTERVAL);
+        readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 told = self.signals.next() => {
@@ -256,6 +278,7 @@ impl Control {
                     self.worn.look(snapshot.iter().flat_map(|s| &s.certificates));
                     memory::give_back();
                 }
+                _ = readings.tick() => self.watch_overload(),
                 () = self.watch.changed() => self.reload(false).await,
                 () = self.applier.shifts.due() => self.applier.shifts.tick(),
                 () = self.retry.due() => self.reload(self.applier.short).await,
@@ -282,6 +305,16 @@ impl Control {
         }
     }
 
+    /// Reads the use of resources, for the workers and the admin interface.
+    fn watch_overload(&mut self) {
+        let terms = self.applier.status.known().snapshot.as_ref().map(|snapshot| snapshot.overload);
+        let (readings, wants_memory) = self.monitor.look(&terms.unwrap_or_default());
+        self.applier.status.known().overload = readings;
+        if wants_memory {
+            memory::give_back();
+        }
+    }
+
     async fn reload(&mut self, force: bool) {
         self.manager.reloading();
         let applied = self.reload_files(force).await;
@@ -295,10 +328,10 @@ impl Control {
             let registry = &mut self.applier.registry;
             self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
             if let Err(error) = self.admin.bind(admin).await {
-                tracing::error!("{error} (the admin interface is unchanged)");
+                tracing::error!("{error}; the admin interface keeps its previous address");
             }
             if let Err(error) = self.resolver.serve(dns).await {
-                tracing::error!("{error} (the address of the DNS resolver is unchanged)");
+                tracing::error!("{error}; the DNS resolver keeps its previous address");
             }
         }
         self.manager.ready();
@@ -311,13 +344,13 @@ impl Control {
             if !self.watch.follow(arguments, tried.materials.paths()) {
                 break;
             }
-            // A file that was not watched before may have changed after it was read.
+            // A file that was not watched yet may have changed after it was read.
             applied = self.applier.reload(false).await.or(applied);
         }
         applied
     }
 
-    /// The reason why the files must be read again, even without an event.
+    /// The reason why the files must be read again without a file event.
     fn need(&self) -> Need {
         match &self.applier {
             applier if applier.short => Need::Shortage,
@@ -327,9 +360,8 @@ impl Control {
         }
     }
 
-    /// Stops accepting and lets exchanges finish. Outbound listeners still accept meanwhile,
-    /// because the workload may need them for its last responses. Ends after the `drain` time at
-    /// the latest.
+    /// Drains the listeners and then ends the process. Outbound listeners still accept during this
+    /// time, because the workload may need them for its last responses. The time limit is `drain`.
     async fn drain(mut self) -> Result<(), RunError> {
         let snapshot = {
             let mut known = self.applier.status.known();
@@ -338,8 +370,8 @@ impl Control {
         };
         let drain = snapshot.as_ref().map(|snapshot| snapshot.drain).unwrap_or_default();
         self.manager.stopping();
-        // From now on, new connections bypass the proxy if that is allowed. Captured ones stay
-        // open.
+        // Without the rules, new connections bypass the proxy, if the configuration allows it.
+        // Connections that are already captured stay open.
         drop(self.rules.take_if(|rules| rules.is_open()));
         tracing::info!(
             drain_limit = ?drain.limit,
@@ -370,7 +402,7 @@ impl Control {
         Ok(())
     }
 
-    /// Drains the listeners of `step`. Completes when all workers are done, but not before
+    /// Drains the listeners of `step`. Completes when all workers have drained them, but not before
     /// `earliest`.
     async fn step(
         &mut self,
@@ -402,18 +434,20 @@ impl Control {
     }
 }
 
-/// The reason why a drain ends before all connections have closed.
+/// The reason why a drain ends before all connections are closed.
 enum DrainEnd {
+    /// The time limit of the drain has passed.
     TimeOver,
-    /// A second signal came, or the workers have ended.
+    /// A second SIGTERM or SIGINT has arrived, or the workers have ended.
     Told,
 }
 
-/// The parts that all workers share.
+/// The state that all workers share.
 struct WorkerParts<'p> {
     stats: &'p Arc<PerWorker<WorkerCells>>,
     reports: &'p Reports,
     log: &'p Arc<AccessLog>,
+    overload: &'p Arc<Overload>,
     /// The start of the workers' clocks.
     began: Instant,
 }
@@ -442,6 +476,7 @@ fn start_workers(
             loads: loads.clone(),
             reports: parts.reports.clone(),
             access_log: Arc::new(move |lines| log.write(lines)),
+            overload: Arc::clone(parts.overload),
             seed: fastrand::u64(..),
             inbox,
             peers: mailboxes.clone(),
@@ -454,14 +489,18 @@ fn start_workers(
     Ok(mailboxes)
 }
 
-/// Raises the soft limit on open files to the hard limit. Each connection needs two descriptors.
-/// The default soft limit of 1024 is for programs that use select(2).
+/// Raises the soft limit on open files to the hard limit, because each proxied connection needs two
+/// descriptors. The default soft limit of 1024 is meant for programs that use select(2).
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
-        tracing::warn!(error = %plain(&error), soft, "cannot raise the limit on open files");
+        tracing::warn!(
+            error = %plain(&error), soft_limit = soft, hard_limit = hard,
+            "cannot raise the limit on open files; the proxy runs with the soft limit: raise it \
+             (`ulimit -n`, LimitNOFILE=)"
+        );
     }
 }

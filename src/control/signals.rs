@@ -1,5 +1,5 @@
-//! Signals. A separate thread receives them, so that a second signal ends the process even if the
-//! control thread is stuck, for example in a file system that does not answer.
+//! Receives signals. A separate thread does this, so that a second signal ends the process even if
+//! the control thread is stuck, for example in a file system that does not respond.
 
 use std::future::Future;
 use std::io;
@@ -11,21 +11,21 @@ use tokio::sync::Notify;
 
 use crate::telemetry::logs;
 
-/// How long the control thread may take to end after the second signal.
+/// The time that the control thread has to end after the second signal.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 
-/// The received signals.
+/// The signals that were received and not yet handled.
 pub struct Signals {
     end: Arc<Notify>,
     reload: Arc<Notify>,
 }
 
-/// The effect of a signal.
+/// The effect of a received signal.
 #[derive(PartialEq, Eq)]
 pub enum Told {
-    /// End: SIGTERM or SIGINT.
+    /// The process ends: SIGTERM or SIGINT.
     End,
-    /// Reload: SIGHUP.
+    /// The process reloads its configuration: SIGHUP.
     Reload,
 }
 
@@ -33,7 +33,7 @@ impl Signals {
     /// Starts the thread that receives the signals.
     ///
     /// # Errors
-    /// When the system refuses it.
+    /// If the system refuses the thread or a signal handler.
     pub fn new() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (end, reload) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -70,7 +70,7 @@ fn watch(end: Arc<Notify>, reload: Arc<Notify>) -> io::Result<impl Future<Output
         told_to_end(&mut terminate, &mut interrupt).await;
         end.notify_one();
         tokio::time::sleep(LAST_MOMENT).await;
-        tracing::error!("the control thread does not end; the process exits without it");
+        tracing::error!("the control thread does not respond; the process exits without it");
         logs::finish_process_log(logs::HURRIED_FINISH_LIMIT);
         std::process::exit(1);
     })

@@ -1,9 +1,10 @@
 //! Listening sockets. The control thread binds them, and workers accept from them.
 //!
 //! Each worker has its own socket for each TCP address (SO_REUSEPORT), so that a new connection
-//! wakes one worker. A socket stays open across reloads as long as its address is configured, so
-//! connections in its queue are not lost. A socket that is not needed any more first drops new
-//! connections. Its worker accepts those that have begun, and then closes the socket.
+//! wakes only one worker. A socket stays open across reloads as long as its address is configured,
+//! so connections in its accept queue are not lost. When a socket is no longer needed, it gets a
+//! filter that drops new SYNs. Its worker accepts the connections whose handshake had begun, and
+//! then closes the socket.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,23 +24,24 @@ use crate::runtime::{datagram, socket};
 use crate::snapshot::Snapshot;
 use crate::worker::mailbox::{HANDSHAKE_GRACE, ListeningSocket};
 
-/// The maximum number of connections that wait for accept; the kernel limits it to
-/// `net.core.somaxconn`.
+/// The length of the accept queue. The kernel reduces it to `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
 
-/// How long after its removal an address can be bound again: then all workers have closed it.
+/// How long after its removal an address can be bound again. After this time, all workers have
+/// closed its sockets.
 const CLOSED_AFTER: Duration = HANDSHAKE_GRACE.saturating_add(Duration::from_millis(100));
 
-/// All listening sockets of the process.
+/// The listening sockets of the process.
 pub struct Sockets {
     workers: usize,
     open: HashMap<Bind, Vec<OwnedFd>>,
-    /// The addresses on which workers may still accept, and the times when they no longer do.
+    /// The removed addresses on which workers may still accept, each with the time at which it is
+    /// closed.
     closing: HashMap<Bind, Instant>,
     passed: Vec<(String, OwnedFd)>,
 }
 
-/// The error of an address that cannot be bound.
+/// The error if an address cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {bind}: {}{hint}", plain(error))]
 pub struct BindError {
@@ -62,15 +64,17 @@ impl BindError {
 }
 
 impl Sockets {
-    /// Creates an empty set for `workers` workers. `passed` are the sockets from systemd, by name.
+    /// Creates an empty set for `workers` workers. `passed` are the sockets that systemd has
+    /// passed, by name.
     pub fn new(workers: usize, passed: Vec<(String, OwnedFd)>) -> Self {
         Self { workers, open: HashMap::new(), closing: HashMap::new(), passed }
     }
 
-    /// Binds the missing addresses of `snapshot`, and gives each worker its sockets.
+    /// Binds the addresses of `snapshot` that are not bound yet. Returns the sockets of each
+    /// worker.
     ///
     /// # Errors
-    /// An error for each address that cannot be bound. No new socket stays open then.
+    /// One error for each address that cannot be bound. In this case no new socket stays open.
     pub fn prepare(
         &mut self,
         snapshot: &Snapshot,
@@ -106,23 +110,25 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// Sets how the kernel notices that clients are gone. Accepted sockets inherit it.
+    /// Sets how the kernel detects a dead TCP peer. Accepted sockets inherit the setting.
     pub fn configure(&self, snapshot: &Snapshot) {
         for listener in &snapshot.listeners {
             let sockets = listener.binds.iter().filter(|bind| bind.is_stream());
             for socket in sockets.filter_map(|bind| self.open.get(bind)).flatten() {
-                // Unix-domain sockets have no such options.
+                // Unix-domain sockets do not have these options. Ignore the error.
                 socket::set_liveness(socket, listener.liveness).ok();
             }
         }
     }
 
-    /// Closes the sockets that `snapshot` does not need. Workers keep their copies for a moment.
+    /// Closes the sockets that `snapshot` does not need. Workers keep their copies for a short
+    /// time.
     pub fn keep_only(&mut self, snapshot: &Snapshot) {
         self.close_unless(|bind| snapshot.listeners.iter().any(|l| l.binds.contains(bind)));
     }
 
-    /// Closes the sockets for which `keep` returns false. Workers keep their copies for a moment.
+    /// Closes the sockets for which `keep` returns false. Workers keep their copies for a short
+    /// time.
     pub fn close_unless(&mut self, keep: impl Fn(&Bind) -> bool) {
         let now = Instant::now();
         self.closing.retain(|_, closed| *closed > now);
@@ -130,21 +136,22 @@ impl Sockets {
             match &bind {
                 Bind::Tcp(_) => {
                     for socket in &sockets {
-                        // Without this filter, a connection that arrives at the last moment is
-                        // reset.
+                        // Without this filter, a connection that arrives just before the socket is
+                        // closed would be reset.
                         socket::refuse_new(socket).ok();
                     }
                 }
-                // Another process may have removed the file already.
+                // Another process may already have removed the file. Ignore the error.
                 Bind::Unix(path) => _ = std::fs::remove_file(path),
-                // The socket of systemd outlives this process, and so does its queue.
+                // systemd keeps its socket open, so the accept queue is not lost.
                 Bind::Udp(_) | Bind::Systemd(_) => {}
             }
             self.closing.insert(bind, now + CLOSED_AFTER);
         }
     }
 
-    /// The time from which all addresses of `snapshot` can be bound. `None` means now.
+    /// The time from which all addresses of `snapshot` can be bound. `None` means that they can be
+    /// bound now.
     pub fn free_from(&self, snapshot: &Snapshot) -> Option<Instant> {
         let binds = snapshot.listeners.iter().flat_map(|listener| &listener.binds);
         binds.filter_map(|bind| self.closing.get(bind)).max().copied()
@@ -168,7 +175,8 @@ impl Sockets {
         }
     }
 
-    /// The error of an address. It has a hint if a socket from systemd is the cause.
+    /// The error for an address that cannot be bound. It has a hint if a socket from systemd is the
+    /// cause.
     fn explained(&self, bind: &Bind, error: io::Error) -> BindError {
         let local = |socket: &OwnedFd| SockRef::from(socket).local_addr().ok();
         let hint = match (bind, error.kind()) {
@@ -205,8 +213,8 @@ impl Sockets {
     }
 }
 
-/// Whether a socket on `passed` conflicts with a socket on `wanted`. `ListenStream=80` is a socket
-/// on `[::]:80` that also accepts IPv4.
+/// Whether a socket bound to `passed` conflicts with a socket bound to `wanted`. `only_v6` is
+/// IPV6_V6ONLY of the first one: `ListenStream=80` binds `[::]:80` and also accepts IPv4.
 fn takes(passed: SocketAddr, only_v6: bool, wanted: SocketAddr) -> bool {
     let same_family = passed.is_ipv4() == wanted.is_ipv4();
     let any = passed.ip().is_unspecified() && (same_family || passed.is_ipv6() && !only_v6);
@@ -214,7 +222,7 @@ fn takes(passed: SocketAddr, only_v6: bool, wanted: SocketAddr) -> bool {
     passed.port() == wanted.port() && (any || all || passed.ip() == wanted.ip())
 }
 
-/// Copies of the sockets of one worker. `open` returns those of an address.
+/// The sockets of one worker, as duplicates. `open` returns the sockets of an address.
 fn of_worker<'s>(
     worker: usize,
     snapshot: &Snapshot,
@@ -224,7 +232,8 @@ fn of_worker<'s>(
     for (listener, config) in snapshot.listeners.iter().enumerate() {
         for bind in &config.binds {
             let Some(open) = open(bind) else { continue };
-            // A worker without its socket would leave connections in the queue for ever.
+            // A failure is an error: if this worker had no socket, the connections in its accept
+            // queue would never be accepted.
             let descriptor = open[worker % open.len()].try_clone();
             let descriptor = descriptor.map_err(|error| BindError::new(bind, error))?;
             sockets.push(ListeningSocket { listener, bind: bind.clone(), descriptor });
@@ -233,13 +242,13 @@ fn of_worker<'s>(
     Ok(sockets)
 }
 
-/// The addresses for captured connections, with their settings.
+/// The addresses for captured connections, each with the settings of its listener.
 fn captured(snapshot: &Snapshot) -> impl Iterator<Item = (&Capture, &Bind)> {
     let captures = snapshot.listeners.iter().filter_map(|l| Some((&**l.capture()?, &l.binds)));
     captures.flat_map(|(capture, binds)| binds.iter().map(move |bind| (capture, bind)))
 }
 
-/// Lets listening sockets accept connections for other addresses.
+/// Sets the options with which listening sockets accept connections to other addresses.
 fn let_capture(sockets: &[OwnedFd], capture: &Capture) -> io::Result<()> {
     for socket in sockets {
         let socket = SockRef::from(socket);
@@ -253,9 +262,9 @@ fn let_capture(sockets: &[OwnedFd], capture: &Capture) -> io::Result<()> {
     Ok(())
 }
 
-/// Binds one socket for each worker. The first socket is bound without SO_REUSEPORT, so that an
-/// address in use is always an error. Then the option is set, and the other sockets are bound with
-/// it.
+/// Binds one socket for each worker. The first socket is bound without SO_REUSEPORT, so that
+/// binding fails if the address is in use. Then the option is set, and the other sockets are bound
+/// with it.
 fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
     let mut sockets = Vec::new();
     for index in 0..workers.max(1) {
@@ -271,7 +280,7 @@ fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
         if index == 0 {
             socket.set_reuse_port(true)?;
         }
-        socket.set_tcp_nodelay(true)?; // accepted sockets inherit it
+        socket.set_tcp_nodelay(true)?; // accepted sockets inherit this option
         socket.set_nonblocking(true)?;
         sockets.push(socket);
     }
@@ -281,7 +290,7 @@ fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
     Ok(sockets.into_iter().map(OwnedFd::from).collect())
 }
 
-/// Binds a Unix-domain socket. Replaces the file of a process that has ended.
+/// Binds a Unix-domain socket. Replaces the socket file of a process that has ended.
 fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
     let address = SockAddr::unix(path)?;
     let left_behind = std::fs::symlink_metadata(path).is_ok_and(|d| d.file_type().is_socket());

@@ -1,4 +1,4 @@
-//! systemd: messages to it, and sockets from it.
+//! The interface to systemd: status notifications, and passed sockets.
 
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -9,15 +9,15 @@ use sd_notify::NotifyState;
 
 use crate::error::plain;
 
-/// How many messages may wait for systemd. Further ones are dropped.
+/// The maximum number of queued notifications. Further ones are dropped.
 const MESSAGES_MAX: usize = 64;
 
-/// Tells systemd the state of the process. A thread sends the messages, because sending blocks
-/// while systemd does not read.
+/// Reports the state of the process to systemd (sd_notify(3)). A thread sends the notifications,
+/// because sending blocks while systemd does not read.
 pub struct Manager(Option<SyncSender<Vec<NotifyState<'static>>>>);
 
 impl Manager {
-    /// The system manager, if it has asked for messages about the state of the process.
+    /// Creates the sender. It sends nothing unless systemd has set NOTIFY_SOCKET.
     pub fn new() -> Self {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return Self(None);
@@ -28,7 +28,10 @@ impl Manager {
             for states in messages {
                 if let Err(error) = sd_notify::notify(&states) {
                     let error = plain(&error);
-                    tracing::warn!(%error, "cannot tell systemd the state of the process");
+                    tracing::warn!(
+                        %error,
+                        "cannot notify systemd; it may consider the process not ready or hung"
+                    );
                 }
             }
         };
@@ -36,48 +39,52 @@ impl Manager {
             Ok(_) => Self(Some(sender)),
             Err(error) => {
                 let error = plain(&error);
-                tracing::error!(%error, "cannot start the thread that reports to systemd");
+                tracing::error!(
+                    %error,
+                    "cannot start the thread that notifies systemd; a unit with Type=notify will \
+                     not become ready"
+                );
                 Self(None)
             }
         }
     }
 
-    /// Tells that the process is ready.
+    /// Notifies systemd that the process is ready.
     pub fn ready(&self) {
         self.tell(vec![NotifyState::Ready]);
     }
 
-    /// Tells that a reload begins. [`Manager::ready`] tells its end.
+    /// Notifies systemd that a reload has begun. [`Manager::ready`] reports its end.
     pub fn reloading(&self) {
-        // `Type=notify-reload` waits for a message with a time after that of its signal.
+        // A unit with `Type=notify-reload` waits for a notification that is newer than its signal.
         let time = NotifyState::monotonic_usec_now();
         self.tell([NotifyState::Reloading].into_iter().chain(time).collect());
     }
 
-    /// Tells that the process ends.
+    /// Notifies systemd that the process is stopping.
     pub fn stopping(&self) {
         self.tell(vec![NotifyState::Stopping]);
     }
 
-    /// Tells that the process is alive.
+    /// Notifies systemd that the process is alive (watchdog).
     pub fn alive(&self) {
         self.tell(vec![NotifyState::Watchdog]);
     }
 
     fn tell(&self, states: Vec<NotifyState<'static>>) {
         if let Self(Some(sender)) = self {
-            // A full queue means that systemd does not read. Do not wait for it.
+            // If the queue is full, systemd does not read. Do not wait for it.
             sender.try_send(states).ok();
         }
     }
 }
 
-/// Half of systemd's watchdog limit, as systemd recommends.
+/// The interval of watchdog notifications: half of systemd's limit, as systemd recommends.
 pub fn watchdog_interval() -> Duration {
     sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |limit| limit / 2)
 }
 
-/// The sockets from systemd, each with its `FileDescriptorName=`.
+/// The sockets that systemd has passed, each with its `FileDescriptorName=`.
 pub fn passed_sockets() -> Vec<(String, OwnedFd)> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut passed = ListenFd::from_env();
@@ -89,7 +96,9 @@ pub fn passed_sockets() -> Vec<(String, OwnedFd)> {
         };
         match tcp.or_else(|| unix(&mut passed)) {
             Some(socket) => sockets.push((name.to_owned(), socket)),
-            None => tracing::warn!(name, "systemd socket ignored: not a listening stream socket"),
+            None => {
+                tracing::warn!(name, "systemd socket ignored: it is not a listening stream socket")
+            }
         }
     }
     sockets

@@ -1,10 +1,10 @@
 //! Detects changes of configuration files and of the files that they refer to.
 //!
-//! Directories are watched, not files: editors replace files, a Kubernetes ConfigMap changes by
-//! swapping the symlink `..data`, and a whole directory may be renamed. So each directory on the
-//! path of a file is watched, for the next name on the path.
+//! inotify watches directories instead of files: editors replace files, a Kubernetes ConfigMap
+//! changes by replacing the symlink `..data`, and a whole directory may be renamed. So each
+//! directory on the path of a file is watched for changes of the next name on the path.
 //!
-//! Where watching fails, the files are read again from time to time (see [`Watch::is_blind`]).
+//! If a directory cannot be watched, the files are read again regularly (see [`Watch::is_blind`]).
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -19,17 +19,17 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::plain;
 
-/// A change takes effect after this time without another change. So an editor that writes twice
-/// causes one reload.
+/// A change takes effect after this time without another change. So an editor that writes a file
+/// twice causes only one reload.
 pub const QUIET: Duration = Duration::from_millis(100);
 
-/// The longest delay of a change while other changes follow.
+/// The maximum delay of a change while other changes follow.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The largest number of symlinks in one path, as for the kernel.
+/// The maximum number of symlinks in one path, which is also the kernel's limit.
 const LINKS_MAX: usize = 40;
 
-/// Changes of the names in a directory, and of the directory itself.
+/// Events for changes of the names in a directory, and of the directory itself.
 const NAMES: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_MOVED_FROM)
     .union(AddWatchFlags::IN_MOVED_TO)
@@ -39,36 +39,37 @@ const NAMES: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_MOVE_SELF)
     .union(AddWatchFlags::IN_ONLYDIR);
 
-/// Changes of the files in a directory.
+/// Events for changes of the files in a directory.
 const CONTENTS: AddWatchFlags =
     AddWatchFlags::IN_MODIFY.union(AddWatchFlags::IN_CLOSE_WRITE).union(NAMES);
 
-/// The watch of a directory has ended, or events were lost.
+/// Events that mean that the watch of a directory has ended, or that events were lost.
 const UPHEAVAL: AddWatchFlags = AddWatchFlags::IN_Q_OVERFLOW
     .union(AddWatchFlags::IN_IGNORED)
     .union(AddWatchFlags::IN_UNMOUNT)
     .union(AddWatchFlags::IN_DELETE_SELF)
     .union(AddWatchFlags::IN_MOVE_SELF);
 
-/// Watches the files of a configuration.
+/// Watches the files of a configuration for changes.
 #[derive(Default)]
 pub struct Watch {
-    /// `None` if the system has refused it so far.
+    /// The inotify descriptor. `None` if the system has refused it so far.
     inotify: Option<AsyncFd<Descriptor>>,
     watched: HashMap<WatchDescriptor, Interest>,
-    /// The directories that could not be watched the last time, or an empty path for all.
+    /// The directories that could not be watched at the last try. An empty path means all
+    /// directories.
     refused: HashSet<PathBuf>,
-    /// The times of the first and the last change that is not handled yet.
+    /// The times of the first and the last change that are not handled yet.
     unrest: Option<(Instant, Instant)>,
 }
 
-/// The names in a directory whose changes count.
+/// The changes in a directory that are relevant.
 #[derive(Clone, Default)]
 struct Interest {
     names: HashSet<OsString>,
-    /// A directory of configuration files: all of them count.
+    /// Whether this is a directory of configuration files, in which every name is relevant.
     configuration: bool,
-    /// There are files among the names, not only directories and symlinks.
+    /// Whether there are files among the names, and not only directories and symlinks.
     contents: bool,
 }
 
@@ -81,8 +82,8 @@ impl AsRawFd for Descriptor {
 }
 
 impl Watch {
-    /// Watches the `-c` arguments and the files that the configuration refers to. Returns true when
-    /// a directory is new; its files may have changed since they were read.
+    /// Watches the `-c` arguments and the files that the configuration refers to. Returns whether a
+    /// directory is new. Its files may have changed since they were read.
     pub fn follow<'a>(
         &mut self,
         arguments: &[PathBuf],
@@ -104,7 +105,8 @@ impl Watch {
             let flags = if interest.contents { CONTENTS } else { NAMES };
             match inotify.get_ref().0.add_watch(&directory, flags) {
                 Ok(descriptor) => watched.entry(descriptor).or_default().join(interest),
-                // Its parent is watched. Reading the files reports the error.
+                // The directory does not exist, but its parent is watched. Reading the files
+                // reports the error.
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {}
                 Err(error) => self.note_refusal(&mut refused, directory, &error.into()),
             }
@@ -120,13 +122,13 @@ impl Watch {
         more
     }
 
-    /// Whether a directory cannot be watched. Then call [`Watch::follow`] again after a while, and
-    /// read the files until then.
+    /// Whether a directory cannot be watched. Then the caller must read the files regularly, and
+    /// call [`Watch::follow`] again.
     pub fn is_blind(&self) -> bool {
         !self.refused.is_empty()
     }
 
-    /// Notes a directory that cannot be watched, and logs it once.
+    /// Records a directory that cannot be watched. Logs it the first time.
     fn note_refusal(
         &self,
         refused: &mut HashSet<PathBuf>,
@@ -144,9 +146,9 @@ impl Watch {
         refused.insert(directory);
     }
 
-    /// Completes when files have changed and no further change followed for [`QUIET`], or at the
-    /// latest [`PATIENCE`] after the first change. The control loop may drop the future at any
-    /// time; no change is lost.
+    /// Completes when files have changed and no further change has followed for [`QUIET`], or at
+    /// the latest [`PATIENCE`] after the first change. The caller may drop the future at any time
+    /// without losing a change.
     pub async fn changed(&mut self) {
         loop {
             match self.unrest {
@@ -168,7 +170,7 @@ impl Watch {
         self.unrest = None;
     }
 
-    /// Waits for events that are a change.
+    /// Waits for an event that is a relevant change.
     async fn next_change(&mut self) {
         loop {
             let Some(inotify) = &self.inotify else { return std::future::pending().await };
@@ -191,7 +193,7 @@ impl Watch {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
             return true;
         }
-        // Events of a removed watch may still be in the queue.
+        // The queue may still contain events of a watch that was removed.
         let Some(interest) = self.watched.get(&event.wd) else { return false };
         event.mask.intersects(UPHEAVAL)
             || event.name.as_ref().is_some_and(|name| interest.has(name))
@@ -200,7 +202,8 @@ impl Watch {
 
 fn open() -> std::io::Result<AsyncFd<Descriptor>> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-    // `AsyncFd::register` is unsafe. A Descriptor is open for as long as it lives.
+    // Use the deprecated `new`, because its replacement is unsafe. `new` is sound here: a
+    // `Descriptor` stays open as long as it exists.
     #[expect(deprecated)]
     AsyncFd::new(Descriptor(inotify))
 }
@@ -221,7 +224,7 @@ impl Interest {
     }
 }
 
-/// The directories on the paths of the files, without symlinks.
+/// The directories on the paths of the files, with all symlinks resolved.
 #[derive(Default)]
 struct Ways {
     directories: BTreeMap<PathBuf, Interest>,
@@ -230,7 +233,7 @@ struct Ways {
 }
 
 impl Ways {
-    /// Adds a `-c` argument: a file, or a directory of files.
+    /// Adds a `-c` argument, which is a file or a directory of files.
     fn add_argument(&mut self, argument: &Path) {
         let end = self.walk(argument);
         match std::fs::read_dir(&end) {
@@ -257,15 +260,15 @@ impl Ways {
         self.note_file(&end);
     }
 
-    /// Notes that changes of the content of `file` count.
+    /// Records that changes of the content of `file` are relevant.
     fn note_file(&mut self, file: &Path) {
         if let Some(interest) = file.parent().and_then(|parent| self.directories.get_mut(parent)) {
             interest.contents = true;
         }
     }
 
-    /// Resolves `path` as the kernel does, and notes each name on it. Returns the real path, or the
-    /// path of the first name that does not exist.
+    /// Resolves `path` as the kernel does, and records each name on it. Returns the resolved path,
+    /// or the path of the first name that does not exist.
     fn walk(&mut self, path: &Path) -> PathBuf {
         let mut at = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         let mut rest: VecDeque<OsString> = parts(path);
@@ -298,7 +301,7 @@ fn is_absence(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
-/// The parts of a path: `/`, `..` and names.
+/// The components of a path: `/`, `..` and names, without `.`.
 fn parts(path: &Path) -> VecDeque<OsString> {
     let parts = path.components().filter(|part| *part != Component::CurDir);
     parts.map(|part| part.as_os_str().to_owned()).collect()
@@ -316,7 +319,7 @@ mod tests {
         let mut watch = Watch::default();
         watch.follow(std::slice::from_ref(&file), std::iter::empty());
         std::fs::write(&file, "drain: 1s").unwrap();
-        // Shorter than the quiet time, as in the control loop, where logs and ticks interrupt it.
+        // Shorter than [`QUIET`], as in the control loop, where other events drop the future.
         let began = Instant::now();
         while tokio::time::timeout(QUIET / 4, watch.changed()).await.is_err() {
             assert!(began.elapsed() < PATIENCE * 20, "the change was forgotten");

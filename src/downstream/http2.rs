@@ -79,6 +79,7 @@ async fn begin<I: Io>(downstream: Downstream<I>, first: Option<Buf>) -> Option<D
     }
     // A drain must always wake an HTTP/2 connection.
     driver.downstream.state().idle.set(true);
+    driver.downstream.state().is_multiplexed.set(true);
     Some(driver)
 }
 

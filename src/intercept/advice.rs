@@ -3,7 +3,8 @@
 use super::check::listens;
 use super::plan::{Inbound, InterceptPlan, WhenDead};
 
-/// Returns one sentence of advice for each risk of `plan`, after [`super::up`] has installed it.
+/// Returns one sentence of advice for each risk of `plan`. It is for an operator who has installed
+/// the rules with [`super::up`].
 pub fn advice(plan: &InterceptPlan) -> Vec<String> {
     let mut said = Vec::new();
     let mut ports = Vec::new();

@@ -1,6 +1,6 @@
-//! Tests the rules. Opens connections that the rules must capture, and one that they must not
-//! capture, and looks in `/proc/net` for the socket at the other end. If no proxy listens on a
-//! port, this code listens itself, so the test works without a running proxy.
+//! Tests the installed rules. Opens connections that the rules must capture, and one that they must
+//! not capture, and finds the socket at the other end in `/proc/net`. If no proxy listens on a
+//! port, the test itself listens, so it does not need a running proxy.
 
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -16,14 +16,16 @@ use super::visitor::Visitor;
 
 use crate::error::plain;
 
-/// Time limit for a connection that must be captured. It does not leave this host.
+/// The time limit for a connection that must be captured. Such a connection does not leave this
+/// host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long to wait for a connection that must not be captured. No host has its address.
+/// The time limit for a connection that must not be captured. No host has its destination address,
+/// so it gets no answer.
 const UNCAUGHT_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Documentation addresses (RFC 5737, RFC 3849, RFC 9637). No host has them, so an answer proves
-/// that the connection was captured.
+/// Documentation addresses (RFC 5737, RFC 3849, RFC 9637), as destinations. No host has them, so an
+/// answer proves that the connection was captured.
 const NOBODY: [IpAddr; 5] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
     IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
@@ -32,7 +34,7 @@ const NOBODY: [IpAddr; 5] = [
     IpAddr::V6(Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1)),
 ];
 
-/// Ports to try, until one is not excluded.
+/// Destination ports to try, in this order. The first one that is not excluded is used.
 const PORTS: [u16; 6] = [443, 80, 8080, 7, 30001, 61001];
 
 /// The result of one test.
@@ -46,7 +48,7 @@ pub enum Outcome {
     Skipped,
 }
 
-/// The results of all tests, with a text for each.
+/// The results of all tests, each with a text for the operator.
 #[derive(Debug, Default)]
 pub struct Report(Vec<(Outcome, String)>);
 
@@ -75,10 +77,10 @@ impl fmt::Display for Report {
     }
 }
 
-/// Tests the rules of `plan` in this network namespace.
+/// Tests the rules of `plan` in the current network namespace.
 ///
 /// # Errors
-/// When no test can run: another program has a port, or this user's traffic is not captured.
+/// If no test can run: another program uses a port, or the traffic of this user is not captured.
 pub fn check(plan: &InterceptPlan) -> Result<Report, InterceptError> {
     let mut report = Report::default();
     let uid = nix::unistd::geteuid().as_raw();
@@ -116,7 +118,8 @@ pub fn check(plan: &InterceptPlan) -> Result<Report, InterceptError> {
     Ok(report)
 }
 
-/// Listens on each port that has no listener, so that captured connections get an answer.
+/// Listens on each port of the proxy that has no listener, so that captured connections are
+/// accepted.
 fn listen_where_free(
     plan: &InterceptPlan,
     report: &mut Report,
@@ -162,7 +165,7 @@ fn listen(address: SocketAddr, transparent: bool) -> std::io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     if transparent {
-        // An IPv6 socket needs this option for IPv4 too.
+        // An IPv6 socket needs IP_TRANSPARENT separately for IPv4.
         socket.set_ip_transparent_v4(true)?;
     }
     socket.bind(&address.into())?;
@@ -241,13 +244,13 @@ fn inbound(
     };
     let to = visitor.address(v6, port);
     let at = plan.inbound_port;
-    // This socket plays the application. It gets the client's connection only if the rules do not
-    // capture it; else it may get one from the proxy.
+    // This socket stands for the application. It gets the client's connection only if the rules do
+    // not capture it. Otherwise it may get a connection from the proxy.
     let listening =
         |error| InterceptError::Plan(format!("cannot listen on {to}: {}", plain(&error)));
     let application = listen(to, false).map_err(listening)?;
     application.set_nonblocking(true).map_err(listening)?;
-    // The client's socket is in the other namespace; the peer is in this one.
+    // The client's socket is in the other namespace. The socket of its peer is in this one.
     let connected = visitor.within(move || Ok(connect(to, None, CONNECT_TIMEOUT)))?;
     let seen = connected.map(|(_held, local)| owner_of_other_end(&application, local, at));
     let mut text = format!("inbound {family}: a connection from outside to port {port} ");
@@ -276,8 +279,8 @@ fn inbound(
     Ok(())
 }
 
-/// Finds the owner of the other end of the connection from `client` to `application`. The rules may
-/// have redirected the connection to port `at`.
+/// Finds the owner of the socket at the other end of the connection from `client` to `application`.
+/// `at` is the port of the proxy to which the rules may have redirected the connection.
 fn owner_of_other_end(application: &Socket, client: SocketAddr, at: u16) -> Seen {
     let began = Instant::now();
     let mut handed_on = false;
@@ -297,22 +300,22 @@ fn owner_of_other_end(application: &Socket, client: SocketAddr, at: u16) -> Seen
         }
         std::thread::yield_now();
     }
-    // A socket of this host completed the handshake, and it was not the application's.
+    // A socket of this host has completed the handshake, and it was not that of the application.
     if handed_on { Seen::HandedOn } else { Seen::Ended }
 }
 
-/// The owner of the other end of a connection.
+/// The owner of the socket at the other end of a connection.
 enum Seen {
-    /// Another socket on this host, with this local address: the connection was captured.
+    /// Another socket of this host, with this local address. So the connection was captured.
     Caught(SocketAddr),
-    /// A proxy that then connected to the application.
+    /// A proxy, which then connected to the application.
     HandedOn,
-    /// A proxy that closed the connection at once, or a socket that cannot be told from the
-    /// application's.
+    /// A proxy that closed the connection at once, or a socket that cannot be distinguished from
+    /// that of the application.
     Ended,
-    /// The application itself.
+    /// The application itself. So the connection was not captured.
     Uncaught,
-    /// No socket on this host.
+    /// No socket of this host.
     Elsewhere,
 }
 
@@ -333,7 +336,7 @@ fn said(seen: &std::io::Result<Seen>) -> String {
 fn try_connect(to: SocketAddr, mark: Option<u32>, limit: Duration) -> std::io::Result<Seen> {
     let (socket, local) = connect(to, mark, limit)?;
     Ok(match other_end(local) {
-        // A proxy that refuses a captured connection closes it at once.
+        // If a proxy refuses a captured connection, it closes the connection at once.
         Seen::Elsewhere if has_ended(&socket) => Seen::Ended,
         seen => seen,
     })
@@ -346,8 +349,8 @@ fn has_ended(socket: &Socket) -> bool {
         && socket.peek(&mut byte).map_or_else(|error| error.kind() != waits, |length| length == 0)
 }
 
-/// Opens a connection and returns its local address. The connection stays open while the caller
-/// holds the socket.
+/// Opens a connection, and returns its socket and its local address. The connection is open as long
+/// as the caller keeps the socket.
 fn connect(
     to: SocketAddr,
     mark: Option<u32>,
@@ -363,8 +366,8 @@ fn connect(
     Ok((socket, local))
 }
 
-/// Looks for the socket in this namespace whose peer is `local`. The socket may appear before
-/// `connect` returns, and may disappear soon after if the proxy refuses the connection.
+/// Finds the socket in this namespace whose peer is `local`. The socket may exist only briefly: it
+/// may appear before `connect` returns, and a proxy that refuses the connection closes it soon.
 fn other_end(local: SocketAddr) -> Seen {
     let began = Instant::now();
     loop {
@@ -377,7 +380,7 @@ fn other_end(local: SocketAddr) -> Seen {
     }
 }
 
-/// Whether a socket in this network namespace listens on a TCP port.
+/// Whether a socket in this network namespace listens on this TCP port.
 pub(super) fn listens(port: u16) -> bool {
     sockets().iter().any(|socket| socket.listens && socket.local.port() == port)
 }
@@ -390,7 +393,7 @@ fn family(v6: bool) -> &'static str {
     if v6 { "IPv6" } else { "IPv4" }
 }
 
-/// A port that is not excluded and has no listener here.
+/// The first port in `PORTS` that is not excluded and has no listener here.
 fn port(exclusions: &Exclusions, plan: &InterceptPlan) -> Option<u16> {
     let excluded = |port| exclusions.ports.contains(port) || plan.own_ports.contains(port);
     PORTS.into_iter().find(|&port| !excluded(port) && !listens(port))
@@ -401,6 +404,6 @@ fn is_routed(to: SocketAddr) -> bool {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    // Connecting a UDP socket sends no packet.
+    // `connect` on a UDP socket only looks up the route. It sends no packet.
     UdpSocket::bind(any).and_then(|socket| socket.connect(to)).is_ok()
 }

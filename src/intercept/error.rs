@@ -1,6 +1,6 @@
-//! Errors of installing, removing and testing rules, with advice for the operator.
+//! Errors when rules are installed, removed or tested, with advice for the operator.
 
-/// An error of installing, removing or testing rules.
+/// An error when rules are installed, removed or tested.
 #[derive(Debug, thiserror::Error)]
 pub enum InterceptError {
     /// A program is not installed.
@@ -23,25 +23,25 @@ pub enum InterceptError {
     /// The kernel does not support a part of a rule.
     #[error("the kernel does not support a rule ({said})\n  on the host: modprobe -a {modules}")]
     Module {
-        /// The program's error output.
+        /// The program's output on standard error.
         said: String,
         /// The modules that may be missing.
         modules: &'static str,
     },
-    /// An object of another program uses our name.
+    /// Another program has an object with a name that Ringway uses.
     #[error(
         "{place} has rules of another program; nothing was changed:\n{lines}\n  \
          move these rules elsewhere, or delete them if nobody needs them:\n  {remedy}"
     )]
     Foreign {
-        /// The table or chain.
+        /// The name of the table or chain.
         place: String,
-        /// The content.
+        /// The rules in it, as text.
         lines: String,
-        /// The command that deletes it.
+        /// The command that deletes the object.
         remedy: String,
     },
-    /// The table belongs to a running process.
+    /// The table belongs to a running process, so no other process can change it.
     #[error(
         "the rules in place belong to a running `ringway run --intercept --fail-open`\n  \
          stop it first; this removes the rules"
@@ -50,19 +50,19 @@ pub enum InterceptError {
     /// A program failed for another reason.
     #[error("{command} failed: {said}")]
     Failed {
-        /// The command.
+        /// The command line of the program.
         command: String,
-        /// The error output.
+        /// The program's output on standard error.
         said: String,
     },
     /// There is no such network namespace.
     #[error("no network namespace {name}: {cause}\n  `ip netns` lists those with a name; {hint}")]
     Namespace {
-        /// The name that the user gave.
+        /// The name from the command line.
         name: String,
-        /// The cause.
+        /// The system error.
         cause: String,
-        /// Other forms that are valid.
+        /// Advice about other valid forms of the name.
         hint: &'static str,
     },
     /// The user or group does not exist.
@@ -70,18 +70,18 @@ pub enum InterceptError {
     Account {
         /// `user` or `group`.
         kind: &'static str,
-        /// The name that the user gave.
+        /// The name from the command line or the configuration.
         name: String,
         /// Advice for the operator.
         help: String,
     },
-    /// The plan is impossible.
+    /// The plan cannot be installed. The text says why.
     #[error("{0}")]
     Plan(String),
 }
 
 impl InterceptError {
-    /// Finds the error that matches the output of a failed program.
+    /// Returns the error that matches the error output of a failed program.
     pub(super) fn of_program(command: &str, said: &str) -> Self {
         let said = said.trim();
         let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
@@ -98,7 +98,7 @@ impl InterceptError {
             "Couldn't load match",
             "Couldn't load target",
         ];
-        // nft prints this for an unknown expression or chain type.
+        // nft prints these texts for an expression or chain type that the kernel does not have.
         let unknown = nft && has(&["No such file or directory", "Could not process rule"]);
         if has(&lacking) || unknown {
             let modules = if nft { NFT_MODULES } else { XTABLES_MODULES };
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_a_program_says_becomes_what_to_do() {
-        // The texts of nft 1.0.6, iptables 1.8.9 (both variants) and iproute2 6.1.
+        // The texts are those of nft 1.0.6, iptables 1.8.9 (both variants) and iproute2 6.1.
         for (command, said, words) in [
             ("nft -f -", "Operation not permitted (you must be root)\n", "run it as root"),
             (

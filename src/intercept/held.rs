@@ -1,4 +1,4 @@
-//! Rules that exist while this process runs.
+//! Rules that exist only while this process runs.
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -16,24 +16,24 @@ use super::rules;
 use super::system::need;
 use crate::error::plain;
 
-/// Time limit for the kernel to install a table.
+/// The time limit for nft to install the table.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Interval between checks for the table while nft prints nothing.
+/// The interval of checks whether the table exists, in milliseconds.
 const LOOK_MS: u16 = 20;
 
-/// Installed rules. Dropping this value removes them.
+/// Installed rules. Dropping this value removes them from the kernel.
 pub struct Installed {
     holder: Option<Holder>,
     when_dead: WhenDead,
 }
 
 impl Installed {
-    /// Installs the rules of `plan`. If traffic may pass while no proxy runs and nft writes the
-    /// rules, the kernel removes them when this process ends, even after a SIGKILL.
+    /// Installs the rules of `plan`. If traffic may bypass a dead proxy and the backend is nft, the
+    /// kernel removes the rules when this process ends, even after SIGKILL.
     ///
     /// # Errors
-    /// Like [`install::up`].
+    /// As for [`install::up`].
     pub fn up(plan: &InterceptPlan, wanted: Option<Backend>) -> Result<Self, InterceptError> {
         let backend = Backend::choose(wanted)?;
         let when_dead = plan.when_dead;
@@ -51,7 +51,7 @@ impl Installed {
         Ok(Self { holder, when_dead })
     }
 
-    /// Whether traffic bypasses the proxy when it does not run.
+    /// Whether traffic bypasses the proxy while no proxy runs.
     pub fn is_open(&self) -> bool {
         self.when_dead == WhenDead::Open
     }
@@ -61,14 +61,17 @@ impl Drop for Installed {
     fn drop(&mut self) {
         drop(self.holder.take());
         if let Err(error) = install::down(None) {
-            tracing::error!("cannot remove the capture rules: {error}");
+            tracing::error!(
+                "cannot remove the capture rules; remove them with `ringway intercept down`: \
+                 {error}"
+            );
         }
     }
 }
 
-/// An nft process that owns the table (`flags owner`). The kernel removes the table when the nft
-/// process ends. The nft process ends when its standard input closes; this struct holds the other
-/// end of that pipe.
+/// An nft process that owns the table (`flags owner`). The kernel removes the table when this
+/// process ends. The process ends when its standard input is closed, and `input` is the other end
+/// of that pipe.
 struct Holder {
     child: Child,
     input: Option<ChildStdin>,
@@ -81,12 +84,13 @@ impl Holder {
         let mut child = Command::new(need("nft")?)
             .arg("-i")
             .env("LC_ALL", "C")
-            // nft would write a history file in the home directory.
+            // Without this setting, nft would write a history file in the home directory.
             .env("HOME", "/nonexistent")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // Ctrl-C in the terminal must reach only the proxy, which has to drain first.
+            // nft must not get the Ctrl-C of the terminal. The proxy gets it, and is drained before
+            // nft ends.
             .process_group(0)
             .spawn()
             .map_err(|error| failed(plain(&error)))?;
@@ -105,7 +109,7 @@ impl Holder {
         Ok(holder)
     }
 
-    /// Waits until the table exists, or nft reports an error.
+    /// Waits until the table exists. Returns the error output of nft if it fails.
     fn wait_for_table(&mut self) -> Result<(), String> {
         let Some(stderr) = &mut self.child.stderr else { return Err(String::new()) };
         let began = Instant::now();

@@ -1,5 +1,5 @@
-//! Installs, removes and prints the rules: selects the backend, keeps the order of the steps, and
-//! undoes them when one fails.
+//! Installs, removes and prints the rules. Selects the backend, runs the steps in order, and undoes
+//! them if one fails.
 
 use std::fmt::Write as _;
 
@@ -20,10 +20,10 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Returns the wanted backend, or else nft if it works, or else iptables.
+    /// Returns the `wanted` backend. Without one, returns nft if it works, or else iptables.
     ///
     /// # Errors
-    /// When the backend is not installed, or this user may not use it.
+    /// If the backend is not installed, or this user may not use it.
     pub fn choose(wanted: Option<Self>) -> Result<Self, InterceptError> {
         if let Some(backend) = wanted {
             backend.need()?;
@@ -32,7 +32,7 @@ impl Backend {
         if find("nft").is_some() {
             match run("nft", &["list", "tables"], "") {
                 Ok(_) => return Ok(Self::Nft),
-                // A kernel without nf_tables may still have the older tables.
+                // A kernel without nf_tables may still support the older iptables tables.
                 Err(error) if matches!(error, InterceptError::Denied { .. }) => return Err(error),
                 Err(error) if find("iptables-restore").is_none() => return Err(error),
                 Err(_) => {}
@@ -60,11 +60,11 @@ fn families() -> &'static [Family] {
     if has_ipv6() { &Family::ALL } else { &[Family::V4] }
 }
 
-/// Installs the rules of `plan` and replaces earlier ones. Afterwards either all rules are
-/// installed or none.
+/// Installs the rules of `plan`, and replaces rules that were installed before. Afterwards either
+/// all rules are installed, or none.
 ///
 /// # Errors
-/// When foreign objects use our names, or the system refuses.
+/// If another program uses names of Ringway, or if a program fails.
 pub fn up(plan: &InterceptPlan, backend: Backend) -> Result<(), InterceptError> {
     refuse_foreign()?;
     let chains = rules::chains(plan);
@@ -78,7 +78,7 @@ pub fn up(plan: &InterceptPlan, backend: Backend) -> Result<(), InterceptError> 
         Backend::Iptables => up_iptables(&chains),
     };
     if let Err(error) = installed {
-        // Report this error, not an error of the cleanup.
+        // Return this error, and not an error of the cleanup.
         down(None).ok();
         return Err(error);
     }
@@ -92,18 +92,18 @@ pub fn up(plan: &InterceptPlan, backend: Backend) -> Result<(), InterceptError> 
     Ok(())
 }
 
-/// Removes all of our rules before a process installs its own table. The policy route stays if
-/// `plan` needs it.
+/// Removes all rules of Ringway before a process installs a table of its own. Adds the policy route
+/// if `plan` needs it.
 pub(super) fn clear_for(plan: &InterceptPlan) -> Result<(), InterceptError> {
     down(None)?;
     if plan.diverts() { add_routes() } else { Ok(()) }
 }
 
-/// Removes all of our rules: those of both backends, or only those of `only`. Returns a text for
-/// each removed part.
+/// Removes the rules of Ringway: those of both backends, or only those of `only`. Returns a text
+/// for each part that was removed.
 ///
 /// # Errors
-/// When foreign objects are among ours, or the system refuses.
+/// If another program uses names of Ringway, or if a program fails.
 pub fn down(only: Option<Backend>) -> Result<Vec<&'static str>, InterceptError> {
     if only.is_none() && find("nft").is_none() && find("iptables-save").is_none() {
         Backend::choose(None)?;
@@ -122,10 +122,10 @@ pub fn down(only: Option<Backend>) -> Result<Vec<&'static str>, InterceptError> 
     Ok(removed)
 }
 
-/// The installed rules, as the programs print them. Empty if there are none.
+/// The installed rules, as nft, iptables and ip print them. Empty if there are none.
 ///
 /// # Errors
-/// When the system refuses.
+/// If a program fails.
 pub fn installed() -> Result<String, InterceptError> {
     let mut text = String::new();
     if let Some(listing) = listed_by_nft()? {
@@ -145,7 +145,7 @@ pub fn installed() -> Result<String, InterceptError> {
     Ok(text)
 }
 
-/// The actions of [`up`], as text for `nft`, for the iptables programs, and for `ip`.
+/// The actions of [`up`], as input for `nft` or the iptables programs, and as commands of `ip`.
 pub fn planned(plan: &InterceptPlan, backend: Backend) -> String {
     let chains = rules::chains(plan);
     let mut text = String::new();
@@ -170,7 +170,7 @@ pub fn planned(plan: &InterceptPlan, backend: Backend) -> String {
     text
 }
 
-/// Fails if foreign objects use our names.
+/// Returns an error if another program uses names of Ringway.
 pub(super) fn refuse_foreign() -> Result<(), InterceptError> {
     if let Some(listing) = listed_by_nft()? {
         match nft::recognise(&listing) {
@@ -203,14 +203,14 @@ fn foreign(place: String, lines: &[String], remedy: String) -> InterceptError {
     InterceptError::Foreign { place, lines, remedy }
 }
 
-/// Our table as nft prints it, if there is one.
+/// The table of Ringway as nft prints it. Returns `None` if it does not exist.
 pub(super) fn listed_by_nft() -> Result<Option<String>, InterceptError> {
     if find("nft").is_none() {
         return Ok(None);
     }
     let tables = match run("nft", &["list", "tables"], "") {
         Ok(tables) => tables,
-        // A kernel without nf_tables holds no table of ours.
+        // A kernel without nf_tables has no such table.
         Err(InterceptError::Module { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
@@ -227,7 +227,7 @@ pub(super) fn down_nft() -> Result<bool, InterceptError> {
     run("nft", &["-f", "-"], &nft::remove()).map(|_| true)
 }
 
-/// The options of the restore programs: keep the other rules, and wait up to 10 s for the lock.
+/// The options of the restore programs: keep other rules, and wait up to 10 s for the lock.
 const RESTORE: [&str; 3] = ["--noflush", "-w", "10"];
 
 fn up_iptables(chains: &[rules::Chain]) -> Result<(), InterceptError> {
@@ -238,7 +238,7 @@ fn up_iptables(chains: &[rules::Chain]) -> Result<(), InterceptError> {
         let text = iptables::install(chains, family, &saved, listed.as_deref());
         steps.push((family, saved, text));
     }
-    // Test both families before changing one of them.
+    // Test the rules of both families before changing those of one.
     for (family, _, text) in &steps {
         run(family.restore(), &[&RESTORE[..], &["--test"]].concat(), text)?;
     }
@@ -260,7 +260,8 @@ pub(super) fn down_iptables() -> Result<bool, InterceptError> {
             continue;
         }
         removed = true;
-        // Delete our own table in one step, so that a SIGKILL leaves no part of it.
+        // Delete a table that contains only our chains in one step, so that SIGKILL cannot leave a
+        // part.
         if chains_listed(family)?.is_some() {
             for table in saved.only_ours() {
                 run("nft", &["delete", "table", family.nft(), table], "")?;
@@ -275,8 +276,8 @@ pub(super) fn down_iptables() -> Result<bool, InterceptError> {
     Ok(removed)
 }
 
-/// Removes empty tables and built-in chains that were created for us, where the kernel allows it.
-/// The older iptables keeps a table until its module is unloaded.
+/// Removes empty tables and built-in chains that were created for our rules, if the kernel allows
+/// it. The older variant of iptables keeps a table until its kernel module is unloaded.
 fn remove_what_was_made(family: Family, before: &Saved) -> Result<(), InterceptError> {
     let made = before.made();
     if made.is_empty() || chains_listed(family)?.is_none() {
@@ -290,7 +291,8 @@ fn remove_what_was_made(family: Family, before: &Saved) -> Result<(), InterceptE
     Ok(())
 }
 
-/// The existing chains, if iptables keeps them where nft can list them.
+/// The existing chains. Returns `None` if iptables does not use nf_tables, so that nft cannot list
+/// them.
 fn chains_listed(family: Family) -> Result<Option<Vec<String>>, InterceptError> {
     let version = run(family.restore(), &["--version"], "")?;
     if !version.contains("nf_tables") || find("nft").is_none() {
@@ -300,7 +302,7 @@ fn chains_listed(family: Family) -> Result<Option<Vec<String>>, InterceptError> 
     Ok(Some(iptables::chains_listed(&listing)))
 }
 
-/// The output of `ip` for each family: the rules, then the routes of our table.
+/// The output of `ip` for each family: its rules, and then the routes in our routing table.
 fn listed_routes() -> Result<Vec<(&'static str, String)>, InterceptError> {
     let mut listings = Vec::new();
     if find("ip").is_none() {
@@ -308,7 +310,8 @@ fn listed_routes() -> Result<Vec<(&'static str, String)>, InterceptError> {
     }
     for family in ip_families() {
         for command in routes::list() {
-            // Some versions of `ip` report an error for a table that never had a route.
+            // Some versions of `ip` report an error for a routing table that was never used. Ignore
+            // it.
             let listing = ip(family, &command).unwrap_or_default();
             listings.push((family, listing));
         }

@@ -1,5 +1,5 @@
-//! Writes the rules for `iptables-restore` and `ip6tables-restore`, and finds our rules in the
-//! output of `iptables-save`.
+//! Writes the rules as input for `iptables-restore` and `ip6tables-restore`, and finds the rules of
+//! Ringway in the output of `iptables-save`.
 
 use std::fmt::Write as _;
 
@@ -8,15 +8,15 @@ use super::plan::{DIVERT_MARK, Ports, disjoint};
 use super::rules::{Action, Chain, Hook, Match, range_text};
 use crate::net::Network;
 
-/// The prefix of our chain names.
+/// The prefix of the names of our chains.
 const CHAIN_PREFIX: &str = "RINGWAY_";
 
-/// The object that one of our jumps created. It is removed together with the jump.
+/// The object that was created for a jump to our chain. It is removed together with the jump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
-    /// Nothing: the chain existed before.
+    /// No object: the built-in chain existed before.
     Nothing,
-    /// The built-in chain. iptables creates it with its first rule, as the lists of nft show.
+    /// The built-in chain. iptables creates it with its first rule; nft can list it.
     Chain,
     /// The table.
     Table,
@@ -25,7 +25,7 @@ pub enum Made {
 impl Made {
     const ALL: [Self; 3] = [Self::Table, Self::Chain, Self::Nothing];
 
-    /// The comment of the jump; it stores this value.
+    /// The comment of the jump. It stores this value in the kernel.
     fn comment(self) -> &'static str {
         match self {
             Self::Nothing => "ringway: caught here",
@@ -35,8 +35,8 @@ impl Made {
     }
 }
 
-/// The chains of a family, as `TABLE CHAIN`, from the output of `nft list chains`. No other command
-/// shows whether a built-in chain exists.
+/// Reads the output of `nft list chains`. Returns the chains of a family, as `TABLE CHAIN`. No
+/// iptables command shows whether a built-in chain exists.
 pub fn chains_listed(listing: &str) -> Vec<String> {
     let mut table = "";
     let mut found = Vec::new();
@@ -51,7 +51,7 @@ pub fn chains_listed(listing: &str) -> Vec<String> {
     found
 }
 
-/// An address family. Each has its own rules and programs.
+/// An address family. Each has its own rules and its own iptables programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// IPv4: `iptables-restore`.
@@ -61,7 +61,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both.
+    /// Both address families.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
     /// The program that prints all rules.
@@ -80,7 +80,7 @@ impl Family {
         }
     }
 
-    /// The name in nft.
+    /// The name of the family in nft.
     pub fn nft(self) -> &'static str {
         match self {
             Self::V4 => "ip",
@@ -89,7 +89,7 @@ impl Family {
     }
 }
 
-/// Tables in which we have chains.
+/// The iptables tables that contain chains of Ringway.
 const TABLES: [&str; 2] = ["mangle", "nat"];
 
 fn table_of(hook: Hook) -> &'static str {
@@ -110,8 +110,8 @@ fn chain_name(hook: Hook) -> String {
     format!("{CHAIN_PREFIX}{}", hook.name().to_uppercase())
 }
 
-/// The input for `iptables-restore --noflush` that replaces our rules in `saved`. Each table
-/// changes at once. `listed` has the existing chains, if they are known.
+/// The input for `iptables-restore --noflush` that replaces our rules in `saved` with `chains`.
+/// Each table changes atomically. `listed` are the existing chains, if they are known.
 pub fn install(
     chains: &[Chain],
     family: Family,
@@ -148,7 +148,7 @@ pub fn install(
 }
 
 /// The input for `iptables-restore --noflush` that removes our rules in `saved`. Empty if `saved`
-/// has no rules of ours.
+/// contains none.
 pub fn remove(saved: &Saved) -> String {
     let mut text = String::new();
     for table in saved.tables.iter().filter(|table| !table.is_without_us()) {
@@ -172,7 +172,7 @@ fn chain_into(chain: &Chain, family: Family, text: &mut String) {
     }
 }
 
-/// The targets for an action. Returns `None` if iptables does not support it.
+/// The iptables targets for an action. Returns `None` if iptables has no such action.
 fn targets(action: Action) -> Option<Vec<String>> {
     Some(match action {
         Action::Leave => vec!["RETURN".to_owned()],
@@ -186,7 +186,7 @@ fn targets(action: Action) -> Option<Vec<String>> {
     })
 }
 
-/// The matches of a rule, one text for each item of their lists.
+/// The match options of a rule. iptables has no lists, so each item of a list has its own text.
 fn alternatives(matches: &[Match], family: Family) -> Vec<String> {
     let mut found = vec![String::new()];
     for wanted in matches {
@@ -234,7 +234,7 @@ fn ports(protocol: &str, ports: &Ports) -> Vec<String> {
     ranges.map(|&range| format!("-p {protocol} --dport {}", range_text(range, ':'))).collect()
 }
 
-/// The tables in the output of `iptables-save`, as far as they concern us.
+/// The tables in the output of `iptables-save`, with the chains and rules that concern Ringway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Saved {
     tables: Vec<SavedTable>,
@@ -243,13 +243,13 @@ pub struct Saved {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct SavedTable {
     name: String,
-    /// Our chains.
+    /// The chains of Ringway.
     chains: Vec<String>,
-    /// Rules in foreign chains that jump to ours, as written.
+    /// Rules in other chains that jump to our chains, as `iptables-save` prints them.
     jumps: Vec<String>,
-    /// Foreign rules in our chains.
+    /// Rules in our chains that Ringway did not write.
     foreign: Vec<String>,
-    /// Chains that another program created or filled.
+    /// Chains that another program has created, or that contain its rules.
     others: Vec<String>,
 }
 
@@ -267,7 +267,7 @@ impl Saved {
         Self { tables }
     }
 
-    /// Foreign rules in our chains, and foreign rules that jump to them.
+    /// Rules of other programs in our chains, and their jumps to our chains.
     pub fn foreign(&self) -> Vec<String> {
         let of_table = |table: &SavedTable| {
             let name = table.name.clone();
@@ -276,12 +276,13 @@ impl Saved {
         self.tables.iter().flat_map(of_table).collect()
     }
 
-    /// Whether there are rules of ours.
+    /// Whether there are rules of Ringway.
     pub fn has_ours(&self) -> bool {
         self.tables.iter().any(|table| !table.is_without_us())
     }
 
-    /// The objects created for our jumps: first built-in chains (`TABLE CHAIN`), then tables.
+    /// The objects that were created for our jumps: first built-in chains (`TABLE CHAIN`), then
+    /// tables.
     pub fn made(&self) -> Vec<String> {
         let mut found = Vec::new();
         for table in &self.tables {
@@ -295,7 +296,7 @@ impl Saved {
         found
     }
 
-    /// Tables that were created for us and hold no foreign rules.
+    /// Tables that were created for our rules and contain no rules of other programs.
     pub fn only_ours(&self) -> impl Iterator<Item = &str> {
         let made = |table: &&SavedTable| {
             let jumps = &mut table.jumps.iter();
@@ -304,7 +305,7 @@ impl Saved {
         self.tables.iter().filter(made).map(|table| table.name.as_str())
     }
 
-    /// Whether a table, or a built-in chain (`TABLE CHAIN`), is empty.
+    /// Whether a table, or a built-in chain (`TABLE CHAIN`), contains no rules.
     pub fn is_empty(&self, place: &str) -> bool {
         let (table, chain) = place.split_once(' ').map_or((place, None), |(t, c)| (t, Some(c)));
         let empty = |table: &SavedTable| match chain {
@@ -317,7 +318,7 @@ impl Saved {
         self.table(table).is_none_or(empty)
     }
 
-    /// Our rules, as `iptables-save` prints them.
+    /// The rules of Ringway, as `iptables-save` prints them.
     pub fn ours(text: &str) -> String {
         let mut kept = String::new();
         for line in text.lines() {
@@ -334,7 +335,7 @@ impl Saved {
     }
 }
 
-/// The chain of a rule.
+/// The chain that a rule belongs to.
 fn parent_in(rule: &str) -> &str {
     rule.split(' ').next().unwrap_or_default()
 }
@@ -351,7 +352,8 @@ impl SavedTable {
             if name.starts_with(CHAIN_PREFIX) {
                 self.chains.push(name.to_owned());
             } else if !rest.starts_with("ACCEPT ") {
-                // A user-defined chain, or a built-in one whose policy is not ACCEPT.
+                // A user-defined chain, or a built-in chain whose policy is not ACCEPT. Neither is
+                // ours.
                 self.others.push(name.to_owned());
             }
             return;
@@ -369,7 +371,8 @@ impl SavedTable {
         }
     }
 
-    /// The object that a jump in `parent` creates, or that an earlier jump created.
+    /// The object that a new jump in the chain `parent` creates, or that an earlier jump has
+    /// created.
     fn made(&self, parent: &str, is_listed: bool) -> Made {
         let before = |jump: &&String| parent_in(jump) == parent;
         if let Some(jump) = self.jumps.iter().find(before) {
@@ -386,7 +389,8 @@ impl SavedTable {
         self.chains.is_empty() && self.jumps.is_empty()
     }
 
-    /// Removes our jumps and our chains. Chains in `kept` are only emptied.
+    /// Writes the commands that remove our jumps and our chains. The chains in `kept` are only
+    /// emptied.
     fn remove_into(&self, kept: &[String], text: &mut String) {
         for jump in &self.jumps {
             _ = writeln!(text, "-D {jump}");

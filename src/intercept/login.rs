@@ -1,19 +1,19 @@
-//! A warning if the rules would capture the port of the operator's SSH login.
+//! Warns if the rules would capture the port of the operator's SSH login.
 
 use std::net::IpAddr;
 
 use super::plan::{Inbound, InterceptPlan};
 
-/// The variable in which sshd names a connection: the client's address and port, the host's address
-/// and port.
+/// The environment variable in which sshd describes the connection: the address and port of the
+/// client, then those of the host.
 const VARIABLE: &str = "SSH_CONNECTION";
 
-/// How many parents of the process are searched for the variable.
+/// The maximum number of parent processes that are searched for the variable.
 const PARENTS_MAX: usize = 16;
 
-/// Returns a warning if the rules of `plan` capture new connections to the port through which the
-/// operator is logged in. The rules leave open connections alone, so without the warning the
-/// operator notices it at the next login.
+/// Returns a warning if the rules of `plan` capture new connections to the port of the operator's
+/// SSH login. Open connections are not affected, so without the warning the operator would notice
+/// it only at the next login.
 pub fn login_warning(plan: &InterceptPlan) -> Option<String> {
     warning(plan, &ssh_connection()?)
 }
@@ -43,7 +43,8 @@ fn warning(plan: &InterceptPlan, connection: &str) -> Option<String> {
     ))
 }
 
-/// The variable of this process, or of the nearest parent that has it: sudo removes it.
+/// The value of the variable in this process, or in the nearest parent process that has it: sudo
+/// removes the variable.
 fn ssh_connection() -> Option<String> {
     if let Ok(value) = std::env::var(VARIABLE) {
         return Some(value);
@@ -62,7 +63,7 @@ fn ssh_connection() -> Option<String> {
     None
 }
 
-/// The parent of a process in /proc. `None` for the first process.
+/// The parent of a process in /proc. Returns `None` for the first process.
 fn parent(process: &str) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim();

@@ -1,6 +1,6 @@
-//! Interception: kernel rules that capture traffic. `plan` and `rules` decide, and `nft`,
-//! `iptables` and `routes` write the text (all of them without I/O). `install` and `system` run the
-//! programs.
+//! Interception: kernel rules that capture traffic. `plan` and `rules` decide what is captured.
+//! `nft`, `iptables` and `routes` write the rules as text. None of these does I/O. `install` and
+//! `system` run the programs that change the kernel.
 
 mod advice;
 mod check;

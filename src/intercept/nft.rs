@@ -1,4 +1,4 @@
-//! Writes the rules for `nft`, and finds our rules in its output.
+//! Writes the rules as input for `nft`, and finds the rules of Ringway in its output.
 
 use std::fmt::Write as _;
 
@@ -6,26 +6,26 @@ use super::plan::{DIVERT_MARK, Interface, Ports, disjoint};
 use super::rules::{Action, Chain, Hook, Match, range_text};
 use crate::net::Network;
 
-/// Our only table, in the family `inet` (IPv4 and IPv6).
+/// The only table of Ringway, in the family `inet` (IPv4 and IPv6).
 pub const TABLE: &str = "inet ringway";
 
-/// The prefix of each rule's comment.
+/// The prefix of the comment of each rule, which identifies our rules.
 pub(super) const TAG: &str = "ringway: ";
 
-/// How long the table exists.
+/// How long the table exists in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
     /// Until a command removes it.
     UntilRemoved,
-    /// Until the process that created it ends (`flags owner`, Linux 5.12).
+    /// Until the process that created the table ends (`flags owner`, Linux 5.12).
     OfProcess,
 }
 
-/// The input for `nft -f`: one transaction that replaces our table, or creates it.
+/// The input for `nft -f` that replaces or creates our table in one transaction.
 pub fn install(chains: &[Chain], lifetime: Lifetime) -> String {
     let mut text = String::new();
     if lifetime == Lifetime::UntilRemoved {
-        // Deleting needs an existing table; adding one that exists does nothing.
+        // `delete` fails if there is no table. `add` creates it, or does nothing if it exists.
         _ = writeln!(text, "add table {TABLE}\n{}", remove());
     }
     text + &table(chains, lifetime)
@@ -36,7 +36,7 @@ pub fn remove() -> String {
     format!("delete table {TABLE}\n")
 }
 
-/// The table as `nft` reads it.
+/// The table in the syntax of `nft`.
 pub fn table(chains: &[Chain], lifetime: Lifetime) -> String {
     let mut text = format!("table {TABLE} {{\n");
     if lifetime == Lifetime::OfProcess {
@@ -57,7 +57,7 @@ pub fn table(chains: &[Chain], lifetime: Lifetime) -> String {
     text
 }
 
-/// A [`table`] for `nft -i`, which reads one command per line.
+/// A [`table`] on one line, because `nft -i` reads one command per line.
 pub fn in_one_line(table: &str) -> String {
     let mut text = String::new();
     for line in table.lines().map(str::trim) {
@@ -69,8 +69,8 @@ pub fn in_one_line(table: &str) -> String {
 }
 
 fn hook(hook: Hook) -> &'static str {
-    // Use a priority after other NAT rules, so that connections they redirected stay redirected.
-    // iptables appends rules for the same reason.
+    // These priorities are after those of other NAT rules, so that connections that they have
+    // redirected stay redirected. For the same reason, the iptables rules are appended.
     match hook {
         Hook::Inbound => "type nat hook prerouting priority -99",
         Hook::Outbound => "type nat hook output priority -99",
@@ -94,7 +94,7 @@ fn action(action: Action) -> String {
     }
 }
 
-/// The matches of a rule, one text for each address family that they name.
+/// The matches of a rule. Each address family that they name has its own text.
 fn alternatives(matches: &[Match]) -> Vec<String> {
     let mut found = vec![String::new()];
     for wanted in matches {
@@ -162,19 +162,19 @@ fn set<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     }
 }
 
-/// The content of the table with our name.
+/// The content of a table with the name of our table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Only our rules.
+    /// Only rules of Ringway.
     Ours {
-        /// Whether the table belongs to a running process, and only that process can change it.
+        /// Whether the table belongs to a running process. Only that process can change it.
         held: bool,
     },
-    /// Lines that Ringway did not write.
+    /// The lines that Ringway did not write.
     Foreign(Vec<String>),
 }
 
-/// Reads the output of `nft list table inet ringway`.
+/// Parses the output of `nft list table inet ringway`.
 pub fn recognise(listing: &str) -> Found {
     let mut foreign = Vec::new();
     let mut held = false;

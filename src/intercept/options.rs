@@ -1,4 +1,4 @@
-//! Builds a plan from a configuration.
+//! Makes an interception plan from a configuration.
 
 use std::net::SocketAddr;
 
@@ -8,11 +8,11 @@ use super::system::{gid, uid};
 use crate::model::{AdminBind, Exclude, InterceptBy, Item, Model};
 use crate::net::Bind;
 
-/// Builds the plan: traffic of each section with a `bind` is captured. Looks up user and group
-/// names.
+/// Makes the plan: the traffic of each section with a `bind` is captured. Looks up the names of
+/// users and groups.
 ///
 /// # Errors
-/// When there is nothing to capture, or a user or group does not exist.
+/// If the configuration captures nothing, or if a user or group does not exist.
 pub fn plan_of(model: &Model) -> Result<InterceptPlan, InterceptError> {
     let mesh = &model.mesh;
     let written = &mesh.intercept;
@@ -65,10 +65,11 @@ pub fn plan_of(model: &Model) -> Result<InterceptPlan, InterceptError> {
     plan.mistake().map_or(Ok(plan), |mistake| Err(InterceptError::Plan(mistake)))
 }
 
-/// The users of the proxy: the named one, none for `none`, or `ringway` if that user exists.
+/// The users of the proxy: the one called `named`, or none if it is `none`. Without a name, the
+/// user `ringway` if it exists.
 ///
 /// # Errors
-/// When the named user does not exist.
+/// If the user called `named` does not exist.
 pub fn proxy_uids(named: Option<&str>) -> Result<Vec<u32>, InterceptError> {
     match named {
         Some("none") => Ok(Vec::new()),
@@ -80,7 +81,7 @@ pub fn proxy_uids(named: Option<&str>) -> Result<Vec<u32>, InterceptError> {
 /// The numeric ids of users or groups.
 ///
 /// # Errors
-/// When a name does not exist.
+/// If a user or group does not exist.
 pub fn ids(
     names: &[String],
     id: fn(&str) -> Result<u32, InterceptError>,
@@ -104,7 +105,7 @@ fn ports(ranges: &[(u16, u16)]) -> Result<Ports, InterceptError> {
     parsed.map(Ports::new).map_err(InterceptError::Plan)
 }
 
-/// The ports of the proxy that other hosts can reach.
+/// The ports of the proxy's listeners that other hosts can reach.
 fn own_ports(model: &Model) -> Ports {
     let binds = model.listeners.iter().flat_map(|listener| &listener.value.binds);
     let tcp = binds.filter_map(|bind| match bind.value {

@@ -1,30 +1,30 @@
-//! The traffic to capture and to leave alone, independent of nft and iptables.
+//! Which traffic is captured. The plan does not depend on nft or iptables.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::net::Network;
 
-/// The port for captured inbound connections, as in Istio.
+/// The default port for captured inbound connections. Istio uses the same.
 pub const INBOUND_PORT: u16 = 15006;
 
-/// The port for captured outbound connections, as in Istio.
+/// The default port for captured outbound connections. Istio uses the same.
 pub const OUTBOUND_PORT: u16 = 15001;
 
-/// The mark of the proxy's own sockets (`SO_MARK`). Marked packets are never captured. Istio's
-/// value.
+/// The default mark (SO_MARK) of the proxy's own sockets. Marked packets are never captured. Istio
+/// uses the same.
 pub const PROXY_MARK: u32 = 1338;
 
-/// The mark that routes a packet to the proxy in TPROXY mode. Istio's value.
+/// The mark that routes a packet to the proxy in TPROXY mode. Istio uses the same.
 pub const DIVERT_MARK: u32 = 1337;
 
-/// The routing table that delivers packets with [`DIVERT_MARK`] on this host. Istio's value.
+/// The routing table that delivers packets with [`DIVERT_MARK`] to this host. Istio uses the same.
 pub const ROUTING_TABLE: u32 = 133;
 
-/// The default user of the proxy.
+/// The default user of the proxy, if it exists.
 pub const USER: &str = "ringway";
 
-/// The traffic to capture in one network namespace.
+/// Which traffic is captured in one network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterceptPlan {
     /// How connections to this host are captured.
@@ -40,11 +40,12 @@ pub struct InterceptPlan {
     pub inbound_udp: Ports,
     /// The UDP ports of other hosts to capture.
     pub outbound_udp: Ports,
-    /// The port of a resolver on this host that gets all DNS queries.
+    /// The port of the DNS resolver on this host to which all DNS queries are redirected. `None`
+    /// means that queries are not redirected.
     pub dns: Option<u16>,
-    /// The proxy itself. Its traffic is not captured.
+    /// How the rules recognise the traffic of the proxy itself, which is not captured.
     pub proxy: Proxy,
-    /// Ports that the proxy serves itself. Connections to them are not captured.
+    /// Ports of the proxy's own listeners. Connections to them are not captured.
     pub own_ports: Ports,
     /// Connections to this host that are not captured, by their source.
     pub exclude_inbound: Exclusions,
@@ -52,36 +53,36 @@ pub struct InterceptPlan {
     pub exclude_outbound: Exclusions,
     /// Processes whose connections are not captured.
     pub exclude_owners: Owners,
-    /// The treatment of captured traffic when no proxy listens.
+    /// What happens to captured traffic while no proxy runs.
     pub when_dead: WhenDead,
 }
 
 /// How connections to this host are captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Inbound {
-    /// With NAT: the proxy asks the kernel for the original destination.
+    /// With NAT (REDIRECT). The proxy asks the kernel for the original destination.
     #[default]
     Redirect,
-    /// Without NAT: the proxy's socket has the original destination as its own address.
+    /// Without NAT (TPROXY). The local address of the proxy's socket is the original destination.
     Tproxy,
     /// Inbound connections are not captured.
     None,
 }
 
-/// The treatment of captured traffic when no proxy listens.
+/// What happens to captured traffic while no proxy runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenDead {
     /// The kernel refuses the traffic. No traffic bypasses the proxy.
     #[default]
     Closed,
-    /// The traffic bypasses the proxy, as far as rules can do this.
+    /// The traffic bypasses the proxy, as far as the rules can do this.
     Open,
 }
 
 /// How the rules recognise the proxy's own traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
-    /// The mark of its sockets.
+    /// The mark (SO_MARK) of the proxy's sockets.
     pub mark: u32,
     /// The users and groups of the proxy.
     pub owners: Owners,
@@ -90,29 +91,29 @@ pub struct Proxy {
 /// Processes, by their user or group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owners {
-    /// Users.
+    /// The numbers of users.
     pub uids: Vec<u32>,
-    /// Groups.
+    /// The numbers of groups.
     pub gids: Vec<u32>,
 }
 
-/// Traffic that is not captured.
+/// Traffic in one direction that is not captured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exclusions {
     /// Destination ports.
     pub ports: Ports,
     /// Addresses of the other side.
     pub networks: Vec<Network>,
-    /// Interfaces through which it arrives or leaves.
+    /// Interfaces through which the traffic arrives or leaves.
     pub interfaces: Vec<Interface>,
 }
 
-/// A set of ports, as sorted ranges that do not touch or overlap.
+/// A set of ports, as sorted ranges that neither touch nor overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ports(Vec<PortRange>);
 
 impl Ports {
-    /// The union of `ranges`.
+    /// Creates the union of `ranges`.
     pub fn new(ranges: impl IntoIterator<Item = PortRange>) -> Self {
         let mut sorted: Vec<PortRange> = ranges.into_iter().collect();
         sorted.sort_unstable_by_key(|range| range.first);
@@ -128,22 +129,22 @@ impl Ports {
         Self(merged)
     }
 
-    /// The ranges.
+    /// The ranges, sorted.
     pub fn ranges(&self) -> &[PortRange] {
         &self.0
     }
 
-    /// Whether there is none.
+    /// Whether the set has no ports.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether `port` is among them.
+    /// Whether `port` is in the set.
     pub fn contains(&self, port: u16) -> bool {
         self.0.iter().any(|range| range.first <= port && port <= range.last)
     }
 
-    /// The union of both.
+    /// The union of both sets.
     #[must_use]
     pub fn with(&self, other: &Self) -> Self {
         Self::new(self.0.iter().chain(&other.0).copied())
@@ -167,7 +168,7 @@ impl PortRange {
     /// Every port.
     pub const ALL: Self = Self { first: 1, last: u16::MAX };
 
-    /// The first and the last.
+    /// The first and the last port.
     pub fn bounds(self) -> (u16, u16) {
         (self.first, self.last)
     }
@@ -189,15 +190,16 @@ impl FromStr for PortRange {
     }
 }
 
-/// The name of a network interface. A `+` at the end stands for any rest, as in iptables.
+/// The name of a network interface (`eth0`). A `+` at the end matches any rest (`veth+`), as in
+/// iptables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface(String);
 
-/// The longest name of an interface (`IFNAMSIZ` without its end).
+/// The maximum length of the name of an interface: `IFNAMSIZ` without the final zero byte.
 const INTERFACE_BYTES_MAX: usize = 15;
 
 impl Interface {
-    /// The name without `+`, and whether there was one.
+    /// The name without a final `+`, and whether it had one.
     pub fn name(&self) -> (&str, bool) {
         self.0.strip_suffix('+').map_or((self.0.as_str(), false), |name| (name, true))
     }
@@ -208,7 +210,8 @@ impl FromStr for Interface {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let name = text.strip_suffix('+').unwrap_or(text);
-        // The name becomes part of a rule's text, so accept fewer bytes than the kernel does.
+        // The name becomes part of the text of a rule. So fewer characters are allowed than in the
+        // kernel.
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@:".contains(&byte);
         match !name.is_empty() && text.len() <= INTERFACE_BYTES_MAX && name.bytes().all(plain) {
             true => Ok(Self(text.to_owned())),
@@ -227,7 +230,7 @@ impl fmt::Display for Interface {
 }
 
 impl InterceptPlan {
-    /// The error of an impossible plan, with advice.
+    /// The error of a plan that cannot be installed, with advice. `None` if the plan is possible.
     pub fn mistake(&self) -> Option<String> {
         let mark = self.proxy.mark;
         if mark == 0 || mark == DIVERT_MARK {
@@ -244,12 +247,12 @@ impl InterceptPlan {
         })
     }
 
-    /// Whether packets reach the proxy by mark and policy route.
+    /// Whether the rules deliver packets to the proxy with a mark and a policy route.
     pub fn diverts(&self) -> bool {
         self.inbound == Inbound::Tproxy || self.catches_udp()
     }
 
-    /// Whether UDP is captured in any direction.
+    /// Whether UDP is captured in at least one direction.
     pub fn catches_udp(&self) -> bool {
         !self.inbound_udp.is_empty() || !self.outbound_udp.is_empty()
     }
@@ -299,7 +302,7 @@ impl fmt::Display for InterceptPlan {
     }
 }
 
-/// `networks` without those that another one of them contains.
+/// Returns `networks` without those that are part of another one. nft refuses overlapping ones.
 pub fn disjoint(networks: &[Network]) -> Vec<Network> {
     let mut kept: Vec<Network> = Vec::with_capacity(networks.len());
     let mut sorted = networks.to_vec();

@@ -1,22 +1,22 @@
-//! Reads `/proc/net/tcp` and `/proc/net/tcp6`.
+//! Parses `/proc/net/tcp` and `/proc/net/tcp6`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// A TCP socket of a network namespace.
+/// A TCP socket in a network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpSocket {
-    /// The local address. IPv4-mapped IPv6 is IPv4.
+    /// The local address. An IPv4-mapped IPv6 address is converted to IPv4.
     pub local: SocketAddr,
     /// The peer address.
     pub remote: SocketAddr,
-    /// Whether it listens.
+    /// Whether the socket listens.
     pub listens: bool,
 }
 
-/// The state of a listening socket (`TCP_LISTEN`).
+/// The value of the column `st` for a listening socket (TCP_LISTEN).
 const LISTEN: &str = "0A";
 
-/// The sockets in the text of one of the files.
+/// Parses the text of one of the files. Returns its sockets.
 pub fn tcp_sockets(text: &str) -> Vec<TcpSocket> {
     text.lines().filter_map(socket).collect()
 }
@@ -27,7 +27,8 @@ fn socket(line: &str) -> Option<TcpSocket> {
     Some(TcpSocket { local, remote, listens: words.next()? == LISTEN })
 }
 
-/// Parses an address (32-bit words in this machine's byte order) and a port.
+/// Parses an address and a port. The address is in hexadecimal 32-bit words in the byte order of
+/// this machine.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

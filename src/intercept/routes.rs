@@ -1,16 +1,17 @@
-//! The policy route that delivers marked packets on this host, whatever their destination. This
-//! file writes the arguments for `ip`.
+//! The policy route that delivers marked packets to this host, whatever their destination is. This
+//! module makes the arguments for `ip`.
 
 use super::plan::{DIVERT_MARK, ROUTING_TABLE};
 
-/// The `protocol` value of our rules and routes in `ip`. It separates them from foreign ones.
+/// The `protocol` of our rules and routes in `ip`. It distinguishes them from those of other
+/// programs.
 const PROTOCOL: &str = "133";
 
-/// The preference of our policy rule: before the values that other programs normally use.
+/// The priority of our policy rule. It is before the values that other programs normally use.
 const PREFERENCE: &str = "133";
 
-/// The arguments for `ip` that add the route, for each family. A command fails with "File exists"
-/// if its object exists already.
+/// The arguments for `ip` that add the rule and the route, for one family. A command fails with
+/// "File exists" if its object already exists.
 pub fn add() -> [Vec<String>; 2] {
     let rule = format!(
         "rule add pref {PREFERENCE} fwmark {DIVERT_MARK} lookup {ROUTING_TABLE} protocol {PROTOCOL}"
@@ -19,19 +20,19 @@ pub fn add() -> [Vec<String>; 2] {
     [words(&rule), words(&route)]
 }
 
-/// The arguments for `ip` that remove the route, for each family.
+/// The arguments for `ip` that remove the rule and the route, for one family.
 pub fn remove() -> [Vec<String>; 2] {
     let route = format!("route flush table {ROUTING_TABLE} proto {PROTOCOL}");
     [words(&format!("rule flush protocol {PROTOCOL}")), words(&route)]
 }
 
-/// The arguments for `ip` that list the rules and routes, for each family.
+/// The arguments for `ip` that list the rules and the routes, for one family.
 pub fn list() -> [Vec<String>; 2] {
     let route = format!("route show table {ROUTING_TABLE}");
     [words("rule show"), words(&route)]
 }
 
-/// Lines of [`list`] that are ours.
+/// The lines in the output of [`list`] that belong to Ringway.
 pub fn ours(listing: &str) -> impl Iterator<Item = &str> {
     let tag = format!(" proto {PROTOCOL}");
     listing.lines().map(str::trim).filter(move |line| {
@@ -40,7 +41,8 @@ pub fn ours(listing: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Lines of [`list`] that use our mark or table but are not ours.
+/// The lines in the output of [`list`] that use our mark or routing table, but belong to another
+/// program.
 pub fn foreign(rules: &str, routes: &str) -> Vec<String> {
     let mark = format!("fwmark {DIVERT_MARK:#x} ");
     let table = format!("lookup {ROUTING_TABLE}");

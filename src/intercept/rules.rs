@@ -1,19 +1,19 @@
-//! The rules of a plan in one neutral form. nft and iptables rules are both written from it, so
-//! they always have the same meaning.
+//! The rules of a plan in a form that is neither nft nor iptables. The rules for both are written
+//! from it, so they have the same meaning.
 
 use super::plan::{
     DIVERT_MARK, Exclusions, Inbound, InterceptPlan, Interface, Owners, PortRange, Ports, WhenDead,
 };
 use crate::net::Network;
 
-/// The port of DNS (RFC 1035 4.2).
+/// The port of DNS servers (RFC 1035 4.2).
 const DNS_PORT: u16 = 53;
 
-/// Ports of DHCP clients and servers (RFC 2131 4.1, RFC 8415 7.2). If the proxy captured DHCP, the
-/// host could lose its lease.
+/// The ports of DHCP clients and servers (RFC 2131 4.1, RFC 8415 7.2). DHCP is not captured:
+/// otherwise the host could lose its lease.
 const DHCP_PORTS: [u16; 4] = [67, 68, 546, 547];
 
-/// A hook in the kernel's packet path, and its rules.
+/// A hook in the kernel's packet path, with its rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// The hook.
@@ -25,18 +25,19 @@ pub struct Chain {
 /// The hook of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// Connections that arrive: NAT at PREROUTING.
+    /// Connections from outside: NAT at PREROUTING.
     Inbound,
-    /// Local connections: NAT at OUTPUT.
+    /// Connections of local processes: NAT at OUTPUT.
     Outbound,
-    /// Packets that arrive: mangle at PREROUTING.
+    /// Packets from outside: mangle at PREROUTING.
     DivertIn,
-    /// Local packets: mangle at OUTPUT. The kernel routes them again when the chain changes them.
+    /// Packets of local processes: mangle at OUTPUT. The kernel routes them again if the chain has
+    /// changed them.
     DivertOut,
 }
 
 impl Hook {
-    /// All of them.
+    /// All hooks, in the order in which their chains are installed.
     pub const ALL: [Self; 4] = [Self::DivertIn, Self::DivertOut, Self::Inbound, Self::Outbound];
 
     /// The name of the chain, in lower case.
@@ -50,14 +51,14 @@ impl Hook {
     }
 }
 
-/// One rule: packets that meet all of `matches` get `action`.
+/// A rule: packets that match all of `matches` get `action`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// All must match.
+    /// The conditions. All of them must match.
     pub matches: Vec<Match>,
     /// The action for matching packets.
     pub action: Action,
-    /// The comment for the operator.
+    /// The comment of the rule, for the operator.
     pub why: &'static str,
 }
 
@@ -96,36 +97,37 @@ pub enum Match {
     Mark(u32),
     /// The connection has this mark.
     ConnectionMark(u32),
-    /// The packet has the direction of the first packet of its connection.
+    /// The packet goes in the same direction as the first packet of its connection.
     Original,
-    /// The packet has the opposite direction of the first packet of its connection.
+    /// The packet goes in the opposite direction of the first packet of its connection.
     Reply,
 }
 
-/// The action for a packet.
+/// The action for a matching packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// No further rule of the chain sees the packet.
+    /// The chain ends for the packet. The packet is not captured.
     Leave,
-    /// The connection goes to this port of this host.
+    /// The connection is redirected to this port of this host.
     Redirect(u16),
-    /// The packet goes unchanged to a transparent socket on this port, with [`DIVERT_MARK`]. If
-    /// there is no such socket, nft continues with the next rule, but iptables drops the packet.
+    /// The packet gets [`DIVERT_MARK`], and goes unchanged to a transparent socket on this port. If
+    /// there is no such socket, nft continues with the next rule, and iptables drops the packet.
     Tproxy(u16),
-    /// The packet gets this mark, and no further rule of the chain sees the packet.
+    /// Sets the packet mark, and ends the chain.
     Mark(u32),
-    /// The connection gets this mark. The next rule sees the packet.
+    /// Sets the connection mark, and continues with the next rule.
     MarkConnection(u32),
-    /// The packet is refused with a TCP reset, if the backend supports it (iptables does not).
+    /// The packet is refused with a TCP reset. The iptables rules leave this action out.
     Reset,
-    /// The packet is refused with an ICMP port error, if the backend supports it (iptables does
-    /// not).
+    /// The packet is refused with an ICMP error (port unreachable). The iptables rules leave this
+    /// action out.
     Unreachable,
-    /// The packet is dropped. In iptables, TPROXY has already dropped the packet.
+    /// The packet is dropped. iptables does not need this rule, because its TPROXY has already
+    /// dropped the packet.
     Drop,
 }
 
-/// The chains of a plan, without empty ones.
+/// The chains of a plan. Chains without rules are left out.
 pub fn chains(plan: &InterceptPlan) -> Vec<Chain> {
     let rules = [divert_in(plan), divert_out(plan), inbound(plan), outbound(plan)];
     let chains = Hook::ALL.into_iter().zip(rules).map(|(hook, rules)| Chain { hook, rules });
@@ -174,8 +176,8 @@ fn outbound(plan: &InterceptPlan) -> Vec<Rule> {
     rules
 }
 
-/// Arriving packets: those from outside for a transparent socket, and those from this host that
-/// [`divert_out`] sent through the loopback interface.
+/// The rules for arriving packets: packets from outside for a transparent socket, and packets of
+/// local processes that [`divert_out`] has routed through the loopback interface.
 fn divert_in(plan: &InterceptPlan) -> Vec<Rule> {
     let mut rules = Vec::new();
     if !plan.diverts() {
@@ -184,16 +186,16 @@ fn divert_in(plan: &InterceptPlan) -> Vec<Rule> {
     if !plan.outbound_udp.is_empty() {
         let sent = [Match::FromLoopback, Match::Udp, Match::Mark(DIVERT_MARK), Match::Original];
         rules.push(rule(sent.clone(), Action::Tproxy(plan.outbound_port), "caught outbound"));
-        // No proxy listens: drop. This hook cannot send the packet out, a local wildcard socket
-        // must not get it, and a reject would send no ICMP error for a foreign address.
+        // No proxy listens: drop the packet. It cannot be sent out from this hook, a local wildcard
+        // socket must not get it, and a reject sends no ICMP error for the address of another host.
         rules.push(rule(sent, Action::Drop, "refused: no proxy"));
     }
     rules.push(leave(Match::FromLoopback, "this host to itself"));
     let to_proxy = Action::Tproxy(plan.inbound_port);
     let mut transports = Vec::new();
     if plan.inbound == Inbound::Tproxy {
-        // Mark all packets of a captured connection, not only the first. With SYN cookies, the
-        // second packet may create the connection.
+        // Match all packets of a captured connection, and not only the first one: with SYN cookies,
+        // the connection may begin with the second packet.
         let caught = [Match::Tcp, Match::ConnectionMark(DIVERT_MARK), Match::Original];
         rules.push(rule(caught, to_proxy, "caught inbound, going on"));
         transports.push(Transport::Tcp);
@@ -220,8 +222,8 @@ fn divert_in(plan: &InterceptPlan) -> Vec<Rule> {
     rules
 }
 
-/// Local packets. The application's answers to the client's address return to the proxy, and UDP
-/// goes to the proxy through the loopback interface.
+/// The rules for packets of local processes. Responses of the application to the client's address
+/// return to the proxy. UDP goes to the proxy through the loopback interface.
 fn divert_out(plan: &InterceptPlan) -> Vec<Rule> {
     let mut rules = Vec::new();
     if !plan.diverts() {
@@ -248,7 +250,7 @@ fn divert_out(plan: &InterceptPlan) -> Vec<Rule> {
     rules
 }
 
-/// Refuses packets that no socket accepted, unless they may pass.
+/// Refuses packets for which there is no socket of a proxy, unless they may bypass the proxy.
 fn refuse(plan: &InterceptPlan, matches: &[Match], action: Action, rules: &mut Vec<Rule>) {
     if plan.when_dead == WhenDead::Closed {
         rules.push(Rule { matches: matches.to_vec(), action, why: "refused: no proxy" });
@@ -317,7 +319,7 @@ fn owners(owners: &Owners, why: &'static str, rules: &mut Vec<Rule>) {
     }
 }
 
-/// A range as text, with the separator of nft or iptables.
+/// A range of ports as text. `between` is the separator: `-` for nft, `:` for iptables.
 pub(super) fn range_text(range: PortRange, between: char) -> String {
     match range.bounds() {
         (first, last) if first == last => first.to_string(),

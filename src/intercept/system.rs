@@ -1,4 +1,4 @@
-//! The part that calls the system: programs, network namespaces, users and groups, interfaces.
+//! System calls and programs: network namespaces, users, groups and interfaces.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -12,17 +12,17 @@ use super::error::InterceptError;
 
 use crate::error::plain;
 
-/// Directories of administrator programs. They are often not in the PATH of normal users.
+/// Directories of administrator programs, which are often not in the PATH of normal users.
 const SYSTEM_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin"];
 
-/// The path of a program, or `None`.
+/// The path of a program. Returns `None` if it is not installed.
 pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories = std::env::split_paths(&path).chain(SYSTEM_DIRECTORIES.map(PathBuf::from));
     directories.map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 
-/// The path of a program, or an error.
+/// The path of a program. Returns an error if it is not installed.
 pub(super) fn need(program: &str) -> Result<PathBuf, InterceptError> {
     let package = match program {
         "nft" => "nftables",
@@ -32,7 +32,7 @@ pub(super) fn need(program: &str) -> Result<PathBuf, InterceptError> {
     find(program).ok_or_else(|| InterceptError::Missing { program: program.to_owned(), package })
 }
 
-/// Runs a program with `input`, waits for its end, and returns its output.
+/// Runs a program with `input` on its standard input. Waits for its end, and returns its output.
 pub(super) fn run<A: AsRef<str>>(
     program: &str,
     arguments: &[A],
@@ -54,7 +54,7 @@ pub(super) fn run<A: AsRef<str>>(
         .map_err(failed)?;
     let mut stdin = child.stdin.take();
     let text = input.to_owned();
-    // If a program fails before it has read all input, its own message is the error to report, not
+    // A program may fail before it has read all of its input. Report its own message then, and not
     // the failed write.
     let writer = std::thread::spawn(move || {
         stdin.take().map(|mut stdin| stdin.write_all(text.as_bytes()).is_ok())
@@ -67,11 +67,11 @@ pub(super) fn run<A: AsRef<str>>(
     Err(InterceptError::of_program(&shown, &String::from_utf8_lossy(&output.stderr)))
 }
 
-/// Moves this thread and its children into a network namespace: a name from `ip netns`, a process
-/// id, or a path.
+/// Moves this thread and its later child processes into a network namespace: a name from `ip
+/// netns`, a process id, or a path.
 ///
 /// # Errors
-/// When the namespace does not exist, or this process may not enter it.
+/// If the namespace does not exist, or if this process may not enter it.
 pub fn enter(namespace: &str) -> Result<(), InterceptError> {
     let is_pid = namespace.bytes().all(|byte| byte.is_ascii_digit());
     let named = Path::new("/run/netns").join(namespace);
@@ -93,33 +93,33 @@ pub fn enter(namespace: &str) -> Result<(), InterceptError> {
     })
 }
 
-/// Whether the network namespace supports IPv6.
+/// Whether the current network namespace supports IPv6.
 pub(super) fn has_ipv6() -> bool {
     Path::new("/proc/thread-self/net/if_inet6").exists()
 }
 
-/// The content of a `/proc/net` file for this thread's network namespace. Empty if there is no
-/// file.
+/// The content of the file `name` in `/proc/net` of this thread's network namespace. Empty if there
+/// is no such file.
 pub(super) fn proc_net(name: &str) -> String {
     let mut text = String::new();
     let path = Path::new("/proc/thread-self/net").join(name);
-    // Without IPv6, the IPv6 files do not exist.
+    // The files of IPv6 do not exist if the kernel has no IPv6.
     File::open(path).and_then(|mut file| file.read_to_string(&mut text)).ok();
     text
 }
 
-/// The id of a user, from `1000` or a name.
+/// The number of a user. `name` is a name, or the number as text.
 ///
 /// # Errors
-/// When the name does not exist.
+/// If the name does not exist.
 pub fn uid(name: &str) -> Result<u32, InterceptError> {
     number(name, "user", |name| User::from_name(name).ok().flatten().map(|user| user.uid.as_raw()))
 }
 
-/// The id of a group, from `1000` or a name.
+/// The number of a group. `name` is a name, or the number as text.
 ///
 /// # Errors
-/// When the name does not exist.
+/// If the name does not exist.
 pub fn gid(name: &str) -> Result<u32, InterceptError> {
     number(name, "group", |name| {
         Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())

@@ -1,6 +1,6 @@
-//! A test client outside this namespace. It has its own network namespace and a veth pair into this
-//! one, so its connections arrive like those of other hosts. The kernel removes it when this
-//! process ends.
+//! A test client outside this network namespace. It has a namespace of its own, and a veth pair
+//! connects the two. So its connections arrive like those of other hosts. The kernel removes the
+//! namespace when this process ends.
 
 use std::fs::read_link;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,25 +12,25 @@ use nix::sched::{CloneFlags, unshare};
 use super::error::InterceptError;
 use super::system::{has_ipv6, run};
 
-/// The end of the veth pair in this namespace.
+/// The name of the veth interface in this namespace.
 const INTERFACE: &str = "rwcheck0";
 
-/// The addresses of [`INTERFACE`], from ranges reserved for tests (RFC 2544, RFC 5180).
+/// The addresses of [`INTERFACE`]. They are from ranges for benchmarks (RFC 2544, RFC 5180).
 const HERE: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 18, 133, 1)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 2, 0, 0x133, 0, 0, 0, 1)),
 ];
 
-/// The addresses of the client's end of the veth pair.
+/// The addresses of the veth interface in the client's namespace.
 const THERE: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 18, 133, 2)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 2, 0, 0x133, 0, 0, 0, 2)),
 ];
 
-/// A task for the client's thread.
+/// A function that runs on the client's thread.
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A test client outside this namespace.
+/// A test client outside this network namespace.
 pub(super) struct Visitor {
     work: Option<mpsc::Sender<Work>>,
     thread: Option<JoinHandle<()>>,
@@ -40,7 +40,7 @@ impl Visitor {
     /// Creates the namespace and the veth pair.
     ///
     /// # Errors
-    /// Without CAP_SYS_ADMIN and CAP_NET_ADMIN.
+    /// If this process does not have CAP_SYS_ADMIN and CAP_NET_ADMIN.
     pub(super) fn new() -> Result<Self, InterceptError> {
         let (work, orders) = mpsc::channel::<Work>();
         let (said, namespace) = mpsc::channel();
@@ -90,12 +90,12 @@ impl Visitor {
         SocketAddr::new(HERE[usize::from(v6)], port)
     }
 
-    /// The client's address.
+    /// The source address of the client.
     pub(super) fn own(v6: bool) -> IpAddr {
         THERE[usize::from(v6)]
     }
 
-    /// Runs a function on the client's thread.
+    /// Runs a function on the client's thread, which is in the client's namespace.
     pub(super) fn within<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, InterceptError> + Send + 'static,
@@ -112,7 +112,7 @@ impl Visitor {
 
 impl Drop for Visitor {
     fn drop(&mut self) {
-        // Remove the interface now. The kernel removes the namespace later.
+        // Remove the interface now, because the kernel removes the namespace only some time later.
         run("ip", &["link", "delete", INTERFACE], "").ok();
         drop(self.work.take());
         if let Some(thread) = self.thread.take() {

@@ -1,5 +1,5 @@
-//! Finds the end of an answer in the received bytes: an HTTP/1.1 response by its framing, or an
-//! echo by its length.
+//! Finds the end of a response in the received bytes. An HTTP/1.1 response ends by its framing; an
+//! echo ends after a number of bytes.
 
 use crate::error::Refusal;
 use crate::http1::chunked::Decoder;
@@ -8,25 +8,25 @@ use crate::http1::parse::{self, Progress};
 use crate::message::Limits;
 use crate::message::{Head, Method};
 
-/// The state of an answer.
+/// The result of processing received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// More bytes are needed.
     More,
-    /// The answer is complete.
+    /// The response is complete.
     Done {
         /// The status; 0 for an echo.
         status: u16,
-        /// The connection may carry another request.
+        /// Whether the connection may carry another request.
         keep_alive: bool,
     },
 }
 
-/// The answer that a connection waits for. It is reused for the next one.
+/// The state of the response that a connection waits for. The next response uses it again.
 #[derive(Debug, Default)]
 pub struct Answer {
     state: State,
-    /// The received part of the head, if it came in several parts.
+    /// The part of the head that was received so far, if the head does not arrive in one piece.
     partial: Vec<u8>,
     head: Head,
 }
@@ -53,20 +53,19 @@ enum Rest {
 }
 
 impl Answer {
-    /// Starts to wait for an HTTP response.
+    /// Begins to wait for an HTTP response.
     pub fn expect_http1(&mut self) {
         self.partial.clear();
         self.head.clear();
         self.state = State::Head;
     }
 
-    /// Starts to wait for `bytes` bytes.
+    /// Begins to wait for an echo of `bytes` bytes.
     pub fn expect_echo(&mut self, bytes: usize) {
         self.state = State::Echo { left: bytes };
     }
 
-    /// The number of next bytes that the client only needs to count. They need no copy from the
-    /// kernel.
+    /// The number of next bytes that only need to be counted. They are not copied from the kernel.
     pub fn discardable(&self) -> usize {
         match &self.state {
             State::Body { rest: Rest::Length(left), .. } => {
@@ -77,10 +76,10 @@ impl Answer {
         }
     }
 
-    /// Counts [`Answer::discardable`] bytes.
+    /// Counts bytes that were not copied: see [`Answer::discardable`].
     ///
     /// # Errors
-    /// When the bytes are not discardable.
+    /// If the bytes are not discardable.
     pub fn discard(&mut self, count: usize) -> Result<Step, Refusal> {
         let State::Body { status, keep_alive, rest } = &mut self.state else {
             return Err(TOO_MUCH);
@@ -96,10 +95,10 @@ impl Answer {
         }
     }
 
-    /// Processes received bytes.
+    /// Processes received bytes. They were copied into `bytes`.
     ///
     /// # Errors
-    /// When they are not exactly one valid answer.
+    /// If they do not belong to exactly one valid response.
     pub fn take(&mut self, bytes: &[u8], limits: &Limits) -> Result<Step, Refusal> {
         match &mut self.state {
             State::Head if self.partial.is_empty() => self.take_head(bytes, limits),
@@ -126,8 +125,8 @@ impl Answer {
         }
     }
 
-    /// Handles the end of the connection. Returns `None` if the answer is incomplete: only an
-    /// answer without a length ends with the connection.
+    /// Handles the end of the connection. Returns `None` if the response is incomplete. Only a
+    /// response without a length may end with the connection.
     pub fn end(&self) -> Option<Step> {
         match &self.state {
             State::Body { status, rest: Rest::UntilClose, .. } => {
@@ -171,7 +170,7 @@ const TOO_MUCH: Refusal = Refusal::upstream("more bytes than one answer");
 mod tests {
     use super::*;
 
-    /// Feeds `bytes` in parts of every size. The result must always be the same.
+    /// Checks `bytes` in parts of every size. The result must not depend on the size.
     fn check(bytes: &str, expect: Result<Step, &str>) {
         for size in 1..=bytes.len() {
             let mut answer = Answer::default();

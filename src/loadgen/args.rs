@@ -1,4 +1,4 @@
-//! The arguments of `ringway bench`, and the plan made from them.
+//! The arguments of `ringway bench`, and the plan that is made from them.
 
 use std::net::SocketAddr;
 use std::net::ToSocketAddrs as _;
@@ -12,7 +12,7 @@ use super::link::Tls;
 
 use crate::error::plain;
 
-/// The load to generate.
+/// The arguments of `ringway bench`: the load to generate.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  \
     ringway bench http://127.0.0.1:8080/                    # 64 connections, full speed\n  \
@@ -83,13 +83,13 @@ pub struct BenchArgs {
     sink: bool,
 }
 
-/// The plan made from the arguments.
+/// What a run does, made from the arguments.
 pub(super) struct Plan {
     pub(super) work: Work,
     pub(super) load: Load,
 }
 
-/// The kinds of work.
+/// The modes of `ringway bench`.
 pub(super) enum Work {
     Serve { address: SocketAddr, sink: bool },
     Requests(Target),
@@ -100,21 +100,21 @@ pub(super) enum Work {
 /// The target and the bytes to send.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    /// As the user wrote it.
+    /// The target as the user wrote it, for messages.
     pub(super) name: String,
     pub(super) address: SocketAddr,
     /// The bytes of one request, or of one TCP message.
     pub(super) request: Vec<u8>,
     pub(super) protocol: Protocol,
-    /// `None`: plain.
+    /// The TLS settings. `None` means plain text.
     pub(super) tls: Option<Tls>,
 }
 
-/// The protocol of the load. It decides which answer is expected.
+/// The protocol of the load. It determines which response is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,
-    /// As many bytes as were sent.
+    /// A TCP echo: the response has as many bytes as the request.
     Echo,
 }
 
@@ -123,18 +123,19 @@ pub(super) enum Protocol {
 pub(super) struct Load {
     pub(super) connections: u32,
     pub(super) duration: Duration,
-    /// Requests per second. `None` means the closed loop.
+    /// The number of requests per second. `None` means that each connection sends its next request
+    /// after the response to the previous one (closed loop).
     pub(super) rate: Option<f64>,
     pub(super) close: bool,
     pub(super) timeout: Duration,
 }
 
 impl BenchArgs {
-    /// Returns the plan of the run. Checks what clap does not check, and resolves the target's
-    /// name.
+    /// Makes the plan of the run. Checks the arguments that clap does not check, and resolves the
+    /// name of the target.
     ///
     /// # Errors
-    /// [`Error::Usage`], which says what to write instead.
+    /// [`Error::Usage`]. Its text has the correction.
     pub(super) fn plan(&self) -> Result<Plan, Error> {
         let load = self.load()?;
         if let Some(address) = self.serve_tcp {
@@ -209,7 +210,7 @@ impl BenchArgs {
         Tls::new(host, own, self.resume).map_err(usage)
     }
 
-    /// The bytes of one request.
+    /// The bytes of one HTTP request.
     fn request(&self, host: &str, path: &str) -> Result<Vec<u8>, Error> {
         let mut fields = String::new();
         let mut names_host = false;

@@ -1,4 +1,4 @@
-//! Measures one-way throughput: megabytes per second through a proxy into a sink.
+//! Measures one-way throughput: bytes per second through a proxy to a server that discards them.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -11,17 +11,17 @@ use super::poller::{Interest, Poller, Ready, reserve_descriptors};
 use super::report::{Failure, Report, Tally};
 use crate::error::plain;
 
-/// The maximum number of bytes in one write.
+/// The maximum size of one write.
 const WRITE_BYTES: usize = 256 * 1024;
 
-/// The maximum number of writes to one stream before the next stream.
+/// The maximum number of writes to one stream before it is the turn of the next stream.
 const WRITES_IN_A_ROW_MAX: usize = 4;
 
-/// Sends on `load.connections` streams for `load.duration`, closes them, and waits until the other
-/// side has closed them too. So all counted bytes have arrived.
+/// Sends on `load.connections` streams for `load.duration`. Then closes them, and waits until the
+/// server has closed them, too. So all counted bytes have arrived.
 ///
 /// # Errors
-/// When the target cannot be reached, or the system has no free descriptors.
+/// If the target cannot be reached, or if the system has no free descriptors.
 pub(super) fn run(target: &Target, load: &Load) -> Result<Report, Error> {
     let system = Error::system;
     reserve_descriptors(load.connections).map_err(system("cannot open so many connections"))?;
@@ -61,7 +61,7 @@ pub(super) fn run(target: &Target, load: &Load) -> Result<Report, Error> {
     Ok(Report::new(target.name.clone(), "bulk", streams.len(), start.elapsed(), tally))
 }
 
-/// The longest single wait. Between waits the end of the run is checked.
+/// The longest wait for events. After each wait, the end of the run is checked.
 const STEP: Duration = Duration::from_millis(20);
 
 struct Stream {
@@ -73,7 +73,7 @@ struct Stream {
 enum Phase {
     Connecting,
     Sending,
-    /// Our sending side is closed. The end from the other side shows that everything has arrived.
+    /// The sending side is closed. When the server closes its side, all bytes have arrived.
     Ending,
     Over,
 }
@@ -131,7 +131,7 @@ impl Stream {
 
     fn fail(&mut self, failure: Failure, tally: &mut Tally) {
         tally.record_failure(failure);
-        // If the shutdown fails, the socket is closed already.
+        // Ignore the error: if `shutdown` fails, the connection is already closed.
         self.socket.shutdown(Shutdown::Both).ok();
         self.phase = Phase::Over;
     }

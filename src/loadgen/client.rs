@@ -1,4 +1,4 @@
-//! Sends requests over many connections, in a closed loop or on a schedule.
+//! Sends requests on many connections, in a closed loop or on a schedule.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,17 +16,17 @@ use super::poller::{Interest, Poller, Ready, reserve_descriptors};
 use super::report::{Failure, Report, Tally};
 use crate::message::Limits;
 
-/// The maximum number of bytes in one read.
+/// The maximum size of one read.
 const READ_BYTES: usize = 256 * 1024;
 
-/// The interval of timeout checks, and the pause of a connection after a failure. The pause
-/// prevents a busy loop on a target that refuses everything.
+/// The interval of timeout checks. Also the wait of a connection after a failure, which prevents a
+/// busy loop if the target refuses all connections.
 const SWEEP: Duration = Duration::from_millis(50);
 
-/// Generates the load and reports the results.
+/// Generates the load, and returns the report.
 ///
 /// # Errors
-/// When the target cannot be reached, or the system has no free descriptors.
+/// If the target cannot be reached, or if the system has no free descriptors.
 pub(super) fn run(target: &Target, load: &Load) -> Result<Report, Error> {
     let mut client = Client::new(target, load, load.connections)?;
     if !load.close {
@@ -39,20 +39,20 @@ pub(super) fn run(target: &Target, load: &Load) -> Result<Report, Error> {
     client.finish(mode, start.elapsed())
 }
 
-/// The connections and their requests.
+/// All connections of a run, and their requests.
 pub(super) struct Client<'a> {
     target: &'a Target,
     load: &'a Load,
     poller: Poller,
     connections: Vec<Connection>,
-    /// Connections without a request. The one that has waited longest is first, so that all
-    /// connections are used.
+    /// Connections without a request. The one that is idle for the longest time is first, so that
+    /// all connections are used.
     free: VecDeque<usize>,
-    /// Connections that failed since the last sweep.
+    /// Connections that have failed since the last timeout check.
     resting: Vec<usize>,
     next_sweep: Instant,
     busy: usize,
-    /// Whether connections that close while idle are opened again.
+    /// Whether a connection that closes while idle is opened again.
     reopens: bool,
     ready: Vec<Ready>,
     scratch: Vec<u8>,
@@ -63,7 +63,7 @@ pub(super) struct Client<'a> {
 #[derive(Default)]
 struct Connection {
     link: Option<Link>,
-    /// Distinguishes events of this socket from those of earlier sockets.
+    /// Incremented for each new socket, to ignore events of earlier sockets.
     generation: u32,
     connecting: bool,
     interest: Option<Interest>,
@@ -72,9 +72,9 @@ struct Connection {
 }
 
 struct Job {
-    /// The time from which the latency counts: on a schedule, when the request was due.
+    /// The start of the latency. On a schedule, this is the time at which the request was due.
     from: Instant,
-    /// The time when the client began to send the request.
+    /// The time at which the client began to send the request.
     begun: Instant,
     sent_bytes: usize,
 }
@@ -100,7 +100,7 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// Opens all connections before the measurement starts.
+    /// Opens all connections, before the measurement begins.
     fn connect_all(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + self.load.timeout;
         for index in 0..self.connections.len() {
@@ -119,7 +119,8 @@ impl<'a> Client<'a> {
         Err(Error::Unreachable { target: self.target.name.clone(), reason })
     }
 
-    /// Starts due requests, waits, and handles events. Returns false at the end.
+    /// Starts the requests that are due, waits for events, and handles them. Returns false at the
+    /// end of the run.
     fn turn(&mut self, pace: &mut Pace) -> Result<bool, Error> {
         let now = Instant::now();
         if now >= self.next_sweep {
@@ -137,14 +138,14 @@ impl<'a> Client<'a> {
             self.give_up(pace, now);
             return Ok(false);
         }
-        // If all connections are busy, only an answer allows the next request.
+        // If all connections are busy, the next request must wait for a response.
         let due = pace.next_due().filter(|_| !self.free.is_empty() && !pace.is_over(now));
         let until = due.map_or(self.next_sweep, |due| due.min(self.next_sweep));
         self.wait(Some(until))?;
         Ok(true)
     }
 
-    /// Waits until `until` or the next events, and handles them.
+    /// Waits for events, but not longer than until `until`. Handles them.
     pub(super) fn wait(&mut self, until: Option<Instant>) -> Result<(), Error> {
         let mut ready = std::mem::take(&mut self.ready);
         self.poller.wait(until, &mut ready).map_err(Error::system("epoll"))?;
@@ -158,7 +159,7 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// Sends a request on the connection, and opens it first if needed.
+    /// Sends a request on the connection. Opens the connection first if it is closed.
     pub(super) fn begin(&mut self, index: usize, from: Instant) {
         let connection = &mut self.connections[index];
         connection.job = Some(Job { from, begun: Instant::now(), sent_bytes: 0 });
@@ -174,21 +175,22 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Fails requests that exceeded the timeout, and retries paused connections.
+    /// Fails the requests that have exceeded the timeout, and uses connections again that have
+    /// failed.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.next_sweep = now + SWEEP;
         self.free.extend(self.resting.drain(..));
         for index in 0..self.connections.len() {
             let job = self.connections[index].job.as_ref();
             if let Some(job) = job.filter(|job| now - job.begun >= self.load.timeout) {
-                // Record the waiting time too; otherwise the percentiles would hide timeouts.
+                // Record the wait as a latency. Otherwise the percentiles would not show timeouts.
                 self.tally.record_latency(now - job.from);
                 self.fail(index, Failure::Timeout);
             }
         }
     }
 
-    /// The number of requests without an answer yet.
+    /// The number of requests that wait for a response.
     pub(super) fn busy(&self) -> usize {
         self.busy
     }
@@ -198,12 +200,12 @@ impl<'a> Client<'a> {
         self.connections.iter().filter(|c| c.link.is_some() && !c.connecting).count()
     }
 
-    /// From now on, a connection that the peer closes while idle stays closed.
+    /// Keeps a connection closed from now on if the peer closes it while it is idle.
     pub(super) fn hold(&mut self) {
         self.reopens = false;
     }
 
-    /// Creates the report.
+    /// Makes the report of the run.
     pub(super) fn finish(self, mode: &'static str, elapsed: Duration) -> Result<Report, Error> {
         if self.tally.requests() == 0
             && let Some(reason) = self.tally.connect_reason()
@@ -343,7 +345,7 @@ impl<'a> Client<'a> {
         self.free.push_back(index);
     }
 
-    /// Closes the connection and fails its request.
+    /// Closes the connection, and counts its request as failed.
     fn fail(&mut self, index: usize, failure: Failure) {
         let connection = &mut self.connections[index];
         connection.link = None;
@@ -355,7 +357,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Handles a closed idle connection, or a TLS message such as a session ticket.
+    /// Handles input on an idle connection: its end, or a TLS message such as a session ticket.
     fn read_while_idle(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         if let Some(link) = connection.link.as_mut().filter(|link| link.is_tls())
@@ -364,7 +366,7 @@ impl<'a> Client<'a> {
         {
             return;
         }
-        // After the end or unexpected bytes, the connection cannot be used again.
+        // The connection has ended, or has unexpected bytes. It cannot be used again.
         self.connections[index].link = None;
         self.tally.record_idle_close();
         if self.reopens {
@@ -379,7 +381,7 @@ impl<'a> Client<'a> {
                 self.fail(index, Failure::Timeout);
             }
         }
-        // Count requests that were due but never sent, because the schedule sets the load.
+        // On a schedule, also count the requests that were due but were not sent.
         while let Some(from) = pace.take(now).filter(|_| self.load.rate.is_some()) {
             self.tally.record_latency(now - from);
             self.tally.record_failure(Failure::Timeout);

@@ -1,4 +1,4 @@
-//! Keeps many idle keep-alive connections open, to measure their cost for the server.
+//! Keeps many idle keep-alive connections open, to measure how much they cost the server.
 #![allow(clippy::print_stderr)] // a script waits for the line that says all are open
 
 use std::time::Instant;
@@ -8,14 +8,14 @@ use super::args::{Load, Target};
 use super::client::Client;
 use super::report::Report;
 
-/// The maximum number of connections that are opened at the same time.
+/// The maximum number of connections that are being opened at the same time.
 const OPENING_MAX: usize = 256;
 
 /// Opens `count` connections, sends one request on each, and keeps them open for `load.duration`.
-/// When all are open, it prints `holding N idle connections` to standard error.
+/// Prints `holding N idle connections` on standard error when all are open.
 ///
 /// # Errors
-/// When the target cannot be reached, or the system has no free descriptors.
+/// If the target cannot be reached, or if the system has no free descriptors.
 pub(super) fn run(target: &Target, count: u32, load: &Load) -> Result<Report, Error> {
     let start = Instant::now();
     let mut client = Client::new(target, load, count)?;

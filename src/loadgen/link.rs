@@ -1,8 +1,8 @@
-//! A connection to the target: plain, or through TLS.
+//! A connection to the target, with or without TLS.
 //!
 //! Any server certificate is accepted, because a test server has no trusted one. The key exchange
-//! is X25519, which every server has, so that servers with and without a post-quantum hybrid do the
-//! same work. P-256 is for TLS 1.2 certificates.
+//! is X25519, which every server supports, so that servers with and without a post-quantum hybrid
+//! do the same work. P-256 is only for TLS 1.2 certificates.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -21,22 +21,23 @@ use super::answer::Answer;
 use crate::error::plain;
 use crate::tls::{Expected, PeerVerifier, Trust};
 
-/// The shared TLS settings of a run.
+/// The TLS settings that all connections of a run share.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
-/// The cache size for `--resume`. rustls keeps at most 8 TLS 1.3 sessions of one server in it.
+/// The size of the session cache for `--resume`. For one server, rustls keeps at most 8 TLS 1.3
+/// sessions in it.
 const SESSIONS_MAX: usize = 1024;
 
 impl Tls {
-    /// Creates TLS settings for `host`. `own` is the client certificate and key for a server that
-    /// requests one.
+    /// Creates TLS settings for `host`. `own` has the files of the client certificate and its key,
+    /// for a server that requests a certificate.
     ///
     /// # Errors
-    /// The problem with the host or the files, for the user.
+    /// The problem with the host or the files, as text for the user.
     pub(super) fn new(
         host: &str,
         own: Option<(&Path, &Path)>,
@@ -77,7 +78,7 @@ impl Tls {
     }
 }
 
-/// An open connection. Neither reading nor writing blocks.
+/// An open connection. Its operations do not block.
 pub(super) struct Link {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
@@ -86,29 +87,29 @@ pub(super) struct Link {
 /// The result of one read.
 pub(super) struct Portion {
     pub(super) count: usize,
-    /// Whether the bytes were counted and not copied.
+    /// Whether the bytes were only counted and not copied.
     pub(super) discarded: bool,
-    /// Whether no more bytes were available.
+    /// Whether no more bytes are available now.
     pub(super) is_last: bool,
 }
 
 impl Link {
-    /// Creates a link over `socket`, which may still be connecting.
+    /// Creates a connection on `socket`, which may still be connecting.
     ///
     /// # Errors
-    /// When rustls rejects the configuration.
+    /// If rustls refuses the configuration.
     pub(super) fn new(socket: TcpStream, tls: Option<&Tls>) -> io::Result<Self> {
         let session = |tls: &Tls| ClientConnection::new(Arc::clone(&tls.config), tls.name.clone());
         let tls = tls.map(session).transpose().map_err(io::Error::other)?.map(Box::new);
         Ok(Self { socket, tls })
     }
 
-    /// The socket below.
+    /// The socket of the connection.
     pub(super) fn socket(&self) -> &TcpStream {
         &self.socket
     }
 
-    /// Whether it uses TLS.
+    /// Whether the connection uses TLS.
     pub(super) fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
@@ -118,15 +119,15 @@ impl Link {
         self.tls.as_ref().is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
     }
 
-    /// Whether accepted bytes still wait to be sent.
+    /// Whether bytes are buffered that still have to be sent.
     pub(super) fn wants_write(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
-    /// Accepts `bytes`, or the first of them, for sending. Returns the number of accepted bytes.
+    /// Takes `bytes`, or as many of them as possible, for sending. Returns their number.
     ///
     /// # Errors
-    /// As for a socket.
+    /// As for a write to a socket.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.tls {
             None => self.socket.write(bytes),
@@ -137,10 +138,10 @@ impl Link {
         }
     }
 
-    /// Sends the accepted bytes.
+    /// Sends the buffered bytes.
     ///
     /// # Errors
-    /// `WouldBlock` if some bytes are left, otherwise as for a socket.
+    /// `WouldBlock` if some bytes are still buffered. Otherwise as for a write to a socket.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else { return Ok(()) };
         while tls.wants_write() {
@@ -149,10 +150,10 @@ impl Link {
         Ok(())
     }
 
-    /// Reads received bytes. It may only count bytes that `answer` does not need.
+    /// Reads received bytes. Bytes that `answer` does not need may only be counted.
     ///
     /// # Errors
-    /// As for a socket; `InvalidData` when it is not TLS.
+    /// As for a read from a socket. `InvalidData` if the bytes are not valid TLS.
     pub(super) fn read(&mut self, scratch: &mut [u8], answer: &Answer) -> io::Result<Portion> {
         match &mut self.tls {
             None => read_plain(&self.socket, scratch, answer),
@@ -160,13 +161,14 @@ impl Link {
                 match tls.reader().read(scratch) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Ok(count) => return Ok(Portion { count, discarded: false, is_last: false }),
-                    // Many servers close without close_notify after `connection: close`.
+                    // Many servers close the connection without close_notify after `connection:
+                    // close`. Accept that.
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                         return Ok(Portion { count: 0, discarded: false, is_last: true });
                     }
                     Err(error) => return Err(error),
                 }
-                // The next read reports the end.
+                // If the connection has ended, the next read reports it.
                 tls.read_tls(&mut self.socket)?;
                 let processed = tls.process_new_packets();
                 while tls.wants_write() {
@@ -196,7 +198,7 @@ fn read_plain(mut socket: &TcpStream, scratch: &mut [u8], answer: &Answer) -> io
     let discarded = answer.discardable() > 0;
     let count = loop {
         let result = if discarded {
-            // MSG_TRUNC drops the bytes in the kernel, so the client spends no CPU on a copy.
+            // MSG_TRUNC drops the bytes in the kernel, so that no CPU time is spent on a copy.
             recv(socket.as_raw_fd(), &mut scratch[..room], MsgFlags::MSG_TRUNC).map_err(Into::into)
         } else {
             socket.read(&mut scratch[..room])

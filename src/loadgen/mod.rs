@@ -1,8 +1,9 @@
-//! `ringway bench URL`: a load generator for HTTP/1.1 and TCP, with and without TLS, on one
-//! thread. It also has a simple TCP server to put behind a measured proxy.
+//! `ringway bench URL`: a load generator for HTTP/1.1 and TCP, with and without TLS, on one thread.
+//! It also has a simple TCP server, for measurements of a proxy in front of it.
 //!
-//! It uses epoll directly and not the ring, so that it does not measure a proxy with the proxy's
-//! own code. It must be light, because it shares its CPU with the server behind the proxy.
+//! It uses epoll directly instead of the proxy's runtime, so that it does not measure the proxy
+//! with the proxy's own code. It must need little CPU, because it may share a CPU with the server
+//! behind the proxy.
 
 pub mod answer;
 mod args;
@@ -22,7 +23,7 @@ pub use args::BenchArgs;
 
 use args::Work;
 
-/// The reason why there is no report.
+/// The reason why a run has no report.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line is wrong. The text has a correction.
@@ -31,17 +32,17 @@ pub enum Error {
     /// The target could not be reached.
     #[error("no connection to {target}: {reason}; is it running?")]
     Unreachable {
-        /// The target.
+        /// The target as the user wrote it.
         target: String,
         /// The error of the system or the peer.
         reason: String,
     },
-    /// The system refused a resource.
+    /// A system call failed.
     #[error("{what}: {source}")]
     System {
-        /// The failed operation.
+        /// The operation that failed.
         what: &'static str,
-        /// The system's error.
+        /// The error of the system.
         source: io::Error,
     },
 }
@@ -52,14 +53,14 @@ impl Error {
     }
 }
 
-/// Generates the load and prints the report on standard output. Blocks for `--duration`, or without
-/// end as a server.
+/// Generates the load, and prints the report on standard output. Blocks for `--duration`. As a
+/// server, it does not return.
 ///
-/// The exit code is 0 if there was an answer and nothing failed, otherwise 1.
+/// The exit code is 0 if there was at least one response and no request failed, otherwise 1.
 ///
 /// # Errors
-/// When the arguments contradict each other, the target cannot be reached, or the system refuses
-/// sockets or descriptors.
+/// If the arguments contradict each other, if the target cannot be reached, or if the system
+/// refuses sockets or descriptors.
 #[allow(clippy::print_stdout)] // the command prints its report
 pub fn run(args: &BenchArgs) -> Result<ExitCode, Error> {
     let plan = args.plan()?;

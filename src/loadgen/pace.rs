@@ -1,4 +1,4 @@
-//! Computes when the next request is due. The caller passes the time.
+//! Computes when the next request is due. Reads no clock: the caller passes the time.
 
 use std::time::{Duration, Instant};
 
@@ -8,19 +8,19 @@ pub(super) struct Pace {
     start: Instant,
     end: Instant,
     rate: Option<f64>,
-    /// Requests taken so far.
+    /// The number of requests that were taken so far.
     taken: u64,
 }
 
 impl Pace {
-    /// Creates a schedule of `rate` requests per second, evenly spaced. Without a rate, a request
-    /// is always due.
+    /// Creates a schedule of `rate` requests per second, at equal intervals. Without a rate (closed
+    /// loop), a request is always due.
     pub(super) fn new(start: Instant, duration: Duration, rate: Option<f64>) -> Self {
         Self { start, end: start + duration, rate, taken: 0 }
     }
 
-    /// Takes the next request if one is due at `now`. Returns the start time for its latency, which
-    /// may be far in the past: no due request is skipped.
+    /// Takes the next request if it is due at `now`. Returns the time from which its latency
+    /// counts. This time may be far in the past, because no due request is skipped.
     pub(super) fn take(&mut self, now: Instant) -> Option<Instant> {
         let due = self.next_due().unwrap_or(now);
         if due > now || due >= self.end {
@@ -30,9 +30,9 @@ impl Pace {
         Some(due)
     }
 
-    /// The moment of the next request on the schedule. Returns `None` in the closed loop.
+    /// The time at which the next request is due. Returns `None` in the closed loop.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        // Multiplied, not added up: rounding does not accumulate over a long run.
+        // Multiply instead of adding up, so that rounding errors do not accumulate over a long run.
         self.rate.map(|rate| self.start + Duration::from_secs_f64(self.taken as f64 / rate))
     }
 
@@ -41,7 +41,7 @@ impl Pace {
         self.next_due().unwrap_or(now) >= self.end
     }
 
-    /// The latest start of a request.
+    /// The time after which no request is started.
     pub(super) fn end(&self) -> Instant {
         self.end
     }
@@ -60,7 +60,7 @@ mod tests {
         assert_eq!(pace.take(start), Some(start));
         assert_eq!(pace.take(start + MS), None);
         assert_eq!(pace.next_due(), Some(start + 2 * MS));
-        // The client was late until 7 ms: three requests are due, each with its own start time.
+        // The client was busy until 7 ms. Three requests are due, each with its own start time.
         let late = start + 7 * MS;
         let due: Vec<_> = std::iter::from_fn(|| pace.take(late)).collect();
         assert_eq!(due, [start + 2 * MS, start + 4 * MS, start + 6 * MS]);

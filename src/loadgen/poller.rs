@@ -1,5 +1,5 @@
-//! Waits for events with epoll, and for deadlines with a better precision than the milliseconds of
-//! epoll.
+//! Waits for events with epoll. Waits for deadlines more precisely than epoll, which counts
+//! milliseconds.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -10,19 +10,19 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// The maximum number of events from one call.
+/// The maximum number of events that one call returns.
 const EVENTS_MAX: usize = 512;
 
-/// A longer wait uses epoll, except for its last milliseconds. Those need a precise wait.
+/// Up to this time, a wait is precise. A longer wait uses epoll for all but its last milliseconds.
 const COARSE: Duration = Duration::from_millis(5);
 
-/// Waits for many descriptors.
+/// Waits for events of many descriptors.
 pub(super) struct Poller {
     epoll: Epoll,
     events: Vec<EpollEvent>,
 }
 
-/// The events to wait for. Errors and hang-ups are always reported.
+/// The events to wait for. Errors and hang-ups are reported in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Interest {
     Read,
@@ -38,18 +38,18 @@ pub(super) struct Ready {
 
 impl Poller {
     pub(super) fn new() -> io::Result<Self> {
-        // The default timer slack of 50 µs would add to every latency at a low rate.
+        // The default timer slack of 50 µs would increase each latency at a low rate.
         nix::sys::prctl::set_timerslack(1)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         Ok(Self { epoll, events: vec![EpollEvent::empty(); EVENTS_MAX] })
     }
 
-    /// Registers `socket`, level-triggered, until it is closed.
+    /// Registers `socket` (level-triggered). Closing the socket removes it.
     pub(super) fn add(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(self.epoll.add(socket, EpollEvent::new(interest.flags(), token))?)
     }
 
-    /// Changes the events of a registered socket.
+    /// Changes the events that are reported for a registered socket.
     pub(super) fn change(
         &self,
         socket: impl AsFd,
@@ -59,8 +59,8 @@ impl Poller {
         Ok(self.epoll.modify(socket, &mut EpollEvent::new(interest.flags(), token))?)
     }
 
-    /// Waits for events or until `until`. `None` means no time limit. Stores the events in `ready`,
-    /// which may stay empty.
+    /// Waits for events, but not longer than until `until`. `None` means no time limit. Writes the
+    /// events to `ready`, which may stay empty.
     pub(super) fn wait(
         &mut self,
         until: Option<Instant>,
@@ -105,13 +105,14 @@ impl Interest {
     }
 }
 
-/// The longest single wait. Callers wait again for the rest.
+/// The longest wait of one call. The caller waits again for the rest.
 const WAIT_MS_MAX: u128 = 10_000;
 
-/// Raises the descriptor limit for `count` more, as far as the system allows.
+/// Raises the soft limit on open files so that `count` more descriptors fit. Raises the hard limit,
+/// too, if that is needed and allowed.
 ///
 /// # Errors
-/// When the highest limit is too low. The text has advice.
+/// If the hard limit is too low and cannot be raised. The message says how to raise it.
 pub(super) fn reserve_descriptors(count: u32) -> io::Result<()> {
     let wanted = u64::from(count) + SPARE_DESCRIPTORS;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -124,5 +125,5 @@ pub(super) fn reserve_descriptors(count: u32) -> io::Result<()> {
     Err(io::Error::other(format!("{wanted} are needed, {hard} allowed: raise ulimit -Hn")))
 }
 
-/// Descriptors for everything except connections.
+/// The number of descriptors for everything except connections.
 const SPARE_DESCRIPTORS: u64 = 64;

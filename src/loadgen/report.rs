@@ -1,4 +1,4 @@
-//! Counts results and reports them.
+//! Counts the results of requests, and makes the report.
 
 use std::fmt;
 use std::io;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::plain;
 
-/// The reason why a request has no answer.
+/// The reason why a request has no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The connection could not be opened.
@@ -18,11 +18,11 @@ pub(super) enum Failure {
     Handshake,
     /// The peer reset the connection, or the system did.
     Reset,
-    /// The peer closed the connection before the answer was complete.
+    /// The peer closed the connection before the response was complete.
     Closed,
-    /// The answer is not valid.
+    /// The response is not valid HTTP, or not the expected echo.
     Malformed,
-    /// There was no answer within `--timeout`.
+    /// There was no response within `--timeout`.
     Timeout,
 }
 
@@ -44,25 +44,25 @@ impl Failure {
 
 /// The counters of a run.
 pub(super) struct Tally {
-    /// In nanoseconds.
+    /// The latencies, in nanoseconds.
     latency: Histogram<u64>,
     requests: u64,
     bytes: u64,
-    /// Answers by status; 0 for answers without a status.
+    /// The number of responses, by status. Index 0 is for responses without a status.
     statuses: [u64; 600],
     failures: [u64; Failure::ALL.len()],
     idle_closes: u64,
-    /// Closed connections whose handshake resumed a TLS session.
+    /// The number of closed connections whose handshake had resumed a TLS session.
     resumed: u64,
     connect_reason: Option<String>,
 }
 
-/// The longest latency of the histogram.
+/// The largest latency that the histogram can record.
 const LATENCY_NS_MAX: u64 = 100_000_000_000;
 
 impl Tally {
     pub(super) fn new() -> Self {
-        // The library accepts these constants: three digits and a maximum above 2.
+        // The constants are valid for the library: three significant digits, and a maximum above 2.
         let latency = Histogram::new_with_max(LATENCY_NS_MAX, 3).expect("valid constants");
         Self {
             latency,
@@ -93,12 +93,12 @@ impl Tally {
         self.failures[failure as usize] += 1;
     }
 
-    /// Counts a connection that the peer closed between two requests. This is allowed.
+    /// Counts a connection that the peer closed between two requests, which is allowed.
     pub(super) fn record_idle_close(&mut self) {
         self.idle_closes += 1;
     }
 
-    /// Counts a normal close.
+    /// Counts a connection that the client has closed.
     pub(super) fn record_close(&mut self, resumed: bool) {
         self.resumed += u64::from(resumed);
     }
@@ -124,14 +124,14 @@ impl Tally {
     }
 }
 
-/// The result of a run. `Display` is for people, [`Report::json`] is for programs.
+/// The result of a run. `Display` is the text for people; [`Report::json`] is for programs.
 pub(super) struct Report {
     target: String,
     mode: &'static str,
     connections: usize,
     elapsed: Duration,
     tally: Tally,
-    /// Connections that were still open after the idle time.
+    /// The number of connections that were still open at the end of `--idle`.
     held: Option<usize>,
 }
 
@@ -150,7 +150,7 @@ impl Report {
         Self { held: Some(held), ..self }
     }
 
-    /// Whether there was an answer, all statuses are below 400, and nothing failed.
+    /// Whether there was a response, all statuses are below 400, and no request failed.
     pub(super) fn is_clean(&self) -> bool {
         let refused: u64 = self.tally.statuses[400..].iter().sum();
         self.tally.requests > 0 && refused == 0 && self.tally.failures.iter().all(|&n| n == 0)

@@ -1,4 +1,4 @@
-//! A simple TCP server to put behind a measured proxy. It echoes or discards bytes.
+//! A simple TCP server, for measurements of a proxy in front of it. It echoes or discards bytes.
 #![allow(clippy::print_stderr)] // says that it is ready
 
 use std::io::{self, Read as _, Write as _};
@@ -13,23 +13,23 @@ use slab::Slab;
 use super::Error;
 use super::poller::{Interest, Poller, Ready, reserve_descriptors};
 
-/// The maximum number of connections, if the system allows them.
+/// The maximum number of connections, if the limit on open files allows it.
 const CONNECTIONS_MAX: u32 = 16_384;
 
-/// The maximum number of bytes in one read.
+/// The maximum size of one read.
 const READ_BYTES: usize = 256 * 1024;
 
-/// The pause after an accept that failed because no descriptor was free.
+/// The wait after `accept` has failed because no descriptor was free.
 const ACCEPT_REST: Duration = Duration::from_millis(20);
 
 const LISTENER: u64 = u64::MAX;
 
-/// Runs until the process ends.
+/// Runs the server until the process ends.
 ///
 /// # Errors
-/// When the address is in use, or epoll fails.
+/// If the address is in use, or if epoll fails.
 pub(super) fn run(address: SocketAddr, sink: bool) -> Result<ExitCode, Error> {
-    // The server also works with fewer descriptors.
+    // Ignore the error: the server also works with fewer descriptors.
     reserve_descriptors(CONNECTIONS_MAX).ok();
     let listen = || {
         let listener = TcpListener::bind(address)?;
@@ -55,7 +55,7 @@ struct Server {
 
 struct Peer {
     socket: TcpStream,
-    /// Received bytes that could not be sent back yet. While there are any, nothing is read.
+    /// Received bytes that are not sent back yet. The server reads no more until they are sent.
     unsent: Vec<u8>,
 }
 
@@ -89,7 +89,7 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if is_the_peers(&error) => continue,
                 Err(_) => {
-                    // No descriptor is free. Wait until connections close.
+                    // No descriptor is free. Wait until a connection closes.
                     let mut none = Vec::new();
                     let rest = Poller::new().and_then(|mut idle| {
                         idle.wait(Some(Instant::now() + ACCEPT_REST), &mut none)
@@ -110,7 +110,7 @@ impl Server {
 }
 
 impl Peer {
-    /// Discards received bytes. Returns false at the end of the stream.
+    /// Discards received bytes. Returns false when the client has closed its sending side.
     fn swallow(&mut self, scratch: &mut [u8]) -> io::Result<bool> {
         // MSG_TRUNC drops the bytes in the kernel, without a copy.
         match recv(self.socket.as_raw_fd(), scratch, MsgFlags::MSG_TRUNC).map_err(io::Error::from) {
@@ -120,7 +120,7 @@ impl Peer {
         }
     }
 
-    /// Sends received bytes back. Returns false at the end of the stream.
+    /// Sends received bytes back. Returns false when the client has closed its sending side.
     fn echo(&mut self, poller: &Poller, token: u64, scratch: &mut [u8]) -> io::Result<bool> {
         if !self.unsent.is_empty() {
             let unsent = std::mem::take(&mut self.unsent);

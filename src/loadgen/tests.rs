@@ -1,4 +1,4 @@
-//! Tests the whole generator against servers on loopback.
+//! Tests of the load generator against servers on loopback.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -39,7 +39,8 @@ fn usage_error(line: &str) -> String {
     }
 }
 
-/// An HTTP server that sends `answers` in turn on each connection and closes after the last one.
+/// Starts an HTTP server. On each connection it sends `answers` one after the other, and closes the
+/// connection after the last one.
 fn http_server(answers: &'static [&'static str]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -66,7 +67,7 @@ fn http_server(answers: &'static [&'static str]) -> SocketAddr {
     address
 }
 
-/// Like [`http_server`], with TLS.
+/// Like [`http_server`], but with TLS.
 fn https_server(answers: &'static [&'static str]) -> SocketAddr {
     let key = rcgen::KeyPair::generate().unwrap();
     let made = rcgen::CertificateParams::default().self_signed(&key).unwrap();
@@ -104,7 +105,8 @@ fn https_server(answers: &'static [&'static str]) -> SocketAddr {
 }
 
 fn tcp_server(sink: bool) -> SocketAddr {
-    // The server does not end, so find a free port first. No other test uses it in the meantime.
+    // The server takes an address and does not end. So find a free port first; no other test uses
+    // it.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     thread::spawn(move || server::run(address, sink).map(|_| ()));
     while std::net::TcpStream::connect(address).is_err() {
@@ -165,7 +167,7 @@ fn a_server_that_answers_never_costs_its_whole_schedule() {
 fn a_server_that_hangs_up_is_counted_and_not_asked_in_a_busy_loop() {
     let address = http_server(&[]);
     let report = report(&format!("http://{address}/ -c 1 -d 20ms")).unwrap();
-    // The client sees an end or a reset, depending on whether the server has read the request.
+    // The client detects an end or a reset, depending on whether the server has read the request.
     let errors = &report["errors"];
     let ended = errors["closed"].as_u64().unwrap() + errors["reset"].as_u64().unwrap();
     assert!((1..=2).contains(&ended), "{report}");

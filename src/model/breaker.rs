@@ -1,19 +1,19 @@
-//! Circuit breaking and adaptive concurrency.
+//! The circuit breaker and the adaptive concurrency limit of a service.
 
 use std::time::Duration;
 
 use super::Item;
 
-/// Limits on what a service may have at one time, over all workers. `None` means the default.
+/// Limits of a service, over all workers. `None` means the default.
 #[derive(Clone, Debug, Default)]
 pub struct CircuitBreaker {
-    /// Connections to endpoints.
+    /// The maximum number of connections to the endpoints.
     pub max_connections: Option<Item<u32>>,
-    /// Requests that wait for a connection.
+    /// The maximum number of requests that wait for a connection.
     pub max_pending_requests: Option<Item<u32>>,
-    /// Requests in progress.
+    /// The maximum number of requests in progress.
     pub max_requests: Option<Item<u32>>,
-    /// Requests in progress that were sent again by the retry policy.
+    /// The maximum number of retries in progress.
     pub max_retries: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! Errors in a configuration, and refused resources.
+//! Errors and warnings about a configuration, and refused resources.
 
 use std::fmt;
 
@@ -14,27 +14,27 @@ pub enum Severity {
     Warning,
 }
 
-/// A mistake in the configuration: an item that cannot be used, and the reason.
+/// A mistake in the configuration: its item, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The severity.
     pub severity: Severity,
-    /// The item.
+    /// The origin of the item.
     pub origin: Origin,
     /// The reason.
     pub message: String,
-    /// Advice for the user.
+    /// Advice for the operator: how to correct the mistake. `None` if there is none.
     pub help: Option<String>,
-    /// Whether an unreadable part of the same configuration may be the cause. Then this error is
-    /// not reported.
+    /// Whether this error may only follow from a part of the configuration that could not be read.
+    /// If there is such a part, this error is not reported.
     pub secondary: bool,
-    /// The section and the name of an item that does not exist. If the source could not read it,
-    /// this error is not reported.
+    /// The section and the name of an item that does not exist. If the source could not read this
+    /// item, this error is not reported.
     pub missing: Option<(&'static str, Box<str>)>,
 }
 
 impl Fault {
-    /// An error of the item with this origin.
+    /// Creates an error about the item with this origin.
     pub fn new(origin: &Origin, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
@@ -46,22 +46,22 @@ impl Fault {
         }
     }
 
-    /// A warning about the item with this origin.
+    /// Creates a warning about the item with this origin.
     pub fn warning(origin: &Origin, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::new(origin, message) }
     }
 
-    /// Adds help to the error.
+    /// Adds advice for the operator.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 }
 
-/// A refused resource, for its source.
+/// A refused resource. The refusal is reported to the source of the resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The resource.
+    /// The origin of the resource.
     pub origin: Origin,
     /// Every reason why the resource was refused.
     pub reasons: Vec<String>,

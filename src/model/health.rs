@@ -9,15 +9,15 @@ use super::Item;
 pub struct HealthCheck {
     /// The probe. A check without exactly one probe is an error.
     pub probe: Option<HealthProbe>,
-    /// The interval of checks.
+    /// The time from the end of one check to the start of the next.
     pub interval: Option<Duration>,
     /// The time limit of one check.
     pub timeout: Option<Duration>,
-    /// Successes in a row until an unhealthy endpoint becomes healthy.
+    /// The number of consecutive successes that makes an unhealthy endpoint healthy.
     pub healthy: Option<Item<u32>>,
-    /// Failures in a row until a healthy endpoint becomes unhealthy.
+    /// The number of consecutive failures that makes a healthy endpoint unhealthy.
     pub unhealthy: Option<Item<u32>>,
-    /// If fewer endpoints than this percentage are healthy, all endpoints get requests.
+    /// If less than this percentage of the endpoints is healthy, all endpoints get requests.
     pub panic_percent: Option<u8>,
 }
 
@@ -28,20 +28,20 @@ pub enum HealthProbe {
     Http(HttpProbe),
     /// A gRPC call of `grpc.health.v1.Health/Check`.
     Grpc(Item<GrpcProbe>),
-    /// Opening a connection.
+    /// A TCP connection, with a TLS handshake if the service uses TLS.
     Tcp,
 }
 
 /// An HTTP request of a health check.
 #[derive(Clone, Debug)]
 pub struct HttpProbe {
-    /// The path and query.
+    /// The path, with an optional query.
     pub path: Item<String>,
-    /// Whether to use HEAD instead of GET.
+    /// Whether the method is HEAD instead of GET.
     pub head: bool,
-    /// The host. `None` means the SNI or the name of the service.
+    /// The value of `host`. `None` means the SNI or the name of the service.
     pub host: Option<Item<String>>,
-    /// The statuses that count as success, as ranges. Empty means 200.
+    /// The ranges of statuses that count as success, each as (first, last). Empty means 200.
     pub statuses: Vec<(u16, u16)>,
 }
 
@@ -50,6 +50,6 @@ pub struct HttpProbe {
 pub struct GrpcProbe {
     /// The full name of the checked service. `None` means the whole server.
     pub service: Option<Item<String>>,
-    /// The authority. `None` means the SNI or the name of the service.
+    /// The value of `:authority`. `None` means the SNI or the name of the service.
     pub authority: Option<Item<String>>,
 }

@@ -13,9 +13,9 @@ pub struct Http2 {
     pub stream_window: Option<Item<usize>>,
     /// The receive window of a connection, in bytes.
     pub connection_window: Option<Item<usize>>,
-    /// Has no effect; it is only checked. Bytes.
+    /// A setting in bytes that has no effect. It is only checked, because older files have it.
     pub stream_buffer: Option<Item<usize>>,
-    /// The time without received bytes before a PING. `Some(None)` means never.
+    /// The time without received bytes after which a PING is sent. `Some(None)` means never.
     pub ping_interval: Option<Option<Duration>>,
     /// The time limit for the answer to a PING. `Some(None)` means no limit.
     pub ping_timeout: Option<Option<Duration>>,
@@ -23,18 +23,18 @@ pub struct Http2 {
     pub max_connection_age: Option<Option<Duration>>,
 }
 
-/// Limits on frames that carry no message.
+/// Limits on HTTP/2 frames that carry no message data. A peer that exceeds one is disconnected.
 #[derive(Clone, Debug, Default)]
 pub struct Http2Limits {
-    /// The time in which a count decreases by its whole limit.
+    /// The time in which a count of frames decreases by its whole limit.
     pub window: Option<Duration>,
     /// CONTINUATION frames of one header block.
     pub continuation_frames: Option<u32>,
-    /// RST_STREAM from the peer for young streams.
+    /// RST_STREAM frames of the peer for streams that were opened a short time before.
     pub stream_resets: Option<Item<u32>>,
     /// RST_STREAM frames that the proxy sends because of errors of the peer.
     pub provoked_resets: Option<Item<u32>>,
-    /// Empty DATA and HEADERS frames.
+    /// Empty DATA and HEADERS frames that do not end a stream.
     pub empty_frames: Option<Item<u32>>,
     /// SETTINGS frames.
     pub settings_frames: Option<Item<u32>>,
@@ -48,6 +48,6 @@ pub struct Http2Limits {
     pub other_frames: Option<Item<u32>>,
     /// The memory overhead of small DATA frames, in bytes.
     pub data_overhead: Option<Item<usize>>,
-    /// The time limit of a header block of an endpoint.
+    /// The time limit for a complete header block of an endpoint.
     pub endpoint_header_timeout: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! Injected faults.
+//! Faults that a rule injects into its requests.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use crate::matching::ValueMatch;
 /// The faults that a rule injects into its requests.
 #[derive(Clone, Debug, Default)]
 pub struct InjectedFault {
-    /// Conditions on header fields, by name.
+    /// Conditions on header fields, by name. Only requests that match all of them get a fault.
     pub headers: Vec<(Item<String>, ValueMatch)>,
-    /// The wait before a request is forwarded.
+    /// The delay before a request is forwarded.
     pub delay: Option<Item<Delay>>,
-    /// The answer in place of the endpoint's.
+    /// The response that replaces that of the endpoint.
     pub abort: Option<Item<Abort>>,
-    /// The limit on the body of the response.
+    /// The limit on the bandwidth of the response body.
     pub bandwidth: Option<Item<Bandwidth>>,
 }
 
-/// A delay.
+/// A delay before a request is forwarded.
 #[derive(Clone, Debug, Default)]
 pub struct Delay {
-    /// The length. It is required.
+    /// The duration of the delay. `None` is an error.
     pub duration: Option<Duration>,
     /// The share of the requests, in [`SHARE_PARTS`] of a whole. `None` means all.
     pub share: Option<u32>,
 }
 
-/// An abort. It has either a status or a gRPC status.
+/// A response that replaces that of the endpoint. It has either a status or a gRPC status.
 #[derive(Clone, Debug, Default)]
 pub struct Abort {
     /// The HTTP status.
@@ -41,11 +41,11 @@ pub struct Abort {
 /// A limit on the bandwidth of responses.
 #[derive(Clone, Debug, Default)]
 pub struct Bandwidth {
-    /// The bytes per second. It is required.
+    /// The bandwidth in bytes per second. `None` is an error.
     pub bytes_per_second: Option<Item<usize>>,
     /// The share of the requests, in [`SHARE_PARTS`] of a whole. `None` means all.
     pub share: Option<u32>,
 }
 
-/// The number of parts of a whole, for shares of requests.
+/// The unit of a share of requests: a whole has this many parts.
 pub const SHARE_PARTS: u32 = 1_000_000;

@@ -7,30 +7,31 @@ use super::{Item, Material};
 /// A token issuer.
 #[derive(Clone, Debug, Default)]
 pub struct TokenProvider {
-    /// The name.
+    /// The name, to which routes and services refer.
     pub name: Item<String>,
     /// The required value of the claim `iss`.
     pub issuer: String,
-    /// The accepted values of the claim `aud`. Empty means any.
+    /// The accepted values of the claim `aud`. Empty means that `aud` is not checked.
     pub audiences: Vec<String>,
-    /// The public keys. A provider without exactly one kind of keys is an error.
+    /// The public keys that verify the tokens. `None` is an error.
     pub keys: Item<Option<TokenKeys>>,
-    /// The field that holds the token. `None` means `authorization`.
+    /// The name of the header field that holds the token. `None` means `authorization`.
     pub header: Option<Item<String>>,
-    /// Whether the service gets the token.
+    /// Whether the header field with the token is forwarded to the service.
     pub forward: bool,
-    /// The accepted clock difference. `None` means the default.
+    /// The accepted difference between the clocks of the issuer and the proxy. `None` means 60 s.
     pub leeway: Option<Duration>,
 }
 
-/// The public keys of an issuer.
+/// The public keys of an issuer, or their URL.
 #[derive(Clone, Debug)]
 pub enum TokenKeys {
-    /// A JSON Web Key Set.
+    /// A JSON Web Key Set (RFC 7517) that the source has read.
     Set {
         /// The key set.
         set: Item<Material>,
-        /// PEM with the CAs for a URL. A key set that is not fetched does not need CAs.
+        /// PEM with the CAs for a URL. A key set that is not fetched needs no CAs, so `compile`
+        /// reports an error.
         ca: Option<Item<Material>>,
     },
     /// A URL of a JSON Web Key Set.

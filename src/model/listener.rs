@@ -8,15 +8,15 @@ use crate::net::Bind;
 /// A listener: its addresses and the protocol of its connections.
 #[derive(Clone, Debug, Default)]
 pub struct Listener {
-    /// The name.
+    /// The name in logs and metrics.
     pub name: Item<String>,
-    /// The addresses.
+    /// The addresses at which the listener accepts connections.
     pub binds: Vec<Item<Bind>>,
-    /// Whether its clients are the workload beside the proxy.
+    /// Whether the clients are the workload itself (outbound). Otherwise the clients are others.
     pub outbound: bool,
     /// The protocol.
     pub protocol: ListenerProtocol,
-    /// TLS. Empty means plain text. The SNI selects one of several certificates.
+    /// One entry for each certificate; the SNI selects the entry. Empty means plain text.
     pub tls: Vec<Item<ServerTls>>,
     /// The service of a TCP listener: `SERVICE` or `SERVICE/VERSION`.
     pub service: Option<Item<String>>,
@@ -25,9 +25,10 @@ pub struct Listener {
     /// The origin of `redirect_https: true`, which redirects each request to https. `None` means
     /// that routes apply.
     pub redirect_https: Option<Origin>,
-    /// The hosts to use. `None` means all hosts.
+    /// The hosts whose routes apply. `None` means all hosts.
     pub hosts: Option<Vec<Item<String>>>,
-    /// The number of trusted proxies in front of this one.
+    /// The number of trusted proxies in front of this one. That many addresses at the end of
+    /// `x-forwarded-for` are trusted.
     pub trusted_hops: u32,
     /// The treatment of `x-forwarded-client-cert`.
     pub forward_client_cert: ForwardClientCert,
@@ -35,64 +36,66 @@ pub struct Listener {
     pub http2: Http2,
     /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// How the kernel detects that a client is gone.
+    /// How the kernel detects a dead TCP peer, for connections of clients.
     pub tcp: Tcp,
-    /// The maximum number of open connections. `None` means no separate limit.
+    /// The maximum number of open connections. `None` means that only the limit of the process
+    /// applies.
     pub connections: Option<u32>,
     /// The maximum number of open connections from one client address. `None` means no limit.
     pub connections_per_source: Option<Item<u32>>,
     /// The number of requests after which a connection closes. `None` means no limit.
     pub requests_per_connection: Option<Item<u32>>,
-    /// A limit on the requests of all clients.
+    /// A limit on the requests of all clients together.
     pub rate_limit: Option<Item<RateLimit>>,
     /// Whether requests without `x-request-id` get one. `None` means the default, true.
     pub request_id: Option<bool>,
-    /// The pseudonym to add to `via`.
+    /// The name of this proxy in an added `via` field (RFC 9110 7.6.3). `None` means that no field
+    /// is added.
     pub via: Option<Item<String>>,
-    /// The treatment of `%2F` and `%5C` in paths.
+    /// What happens to `%2F` and `%5C` in the paths of requests.
     pub escaped_slashes: EscapedSlashes,
-    /// Whether a client that has closed its sending side counts as disconnected. `None` means: only
-    /// if its request asked for a persistent connection.
+    /// Whether a client that has closed its sending side counts as disconnected. `None` means that
+    /// it counts only if its request asked for a persistent connection.
     pub abort_on_close: Option<bool>,
 }
 
 /// The protocol of a listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListenerProtocol {
-    /// HTTP/1 or HTTP/2. The first bytes of the client decide.
+    /// HTTP/1 or HTTP/2: the first bytes of the client show which one.
     #[default]
     Auto,
     /// HTTP/1.
     Http1,
     /// HTTP/2.
     Http2,
-    /// Opaque bytes for one service.
+    /// Opaque bytes, which go to one service.
     Tcp,
-    /// TLS passthrough. The SNI selects the route.
+    /// TLS passthrough: the SNI selects the route, and the TLS stream is forwarded unchanged.
     Tls,
 }
 
-/// The treatment of `x-forwarded-client-cert`.
+/// What happens to the field `x-forwarded-client-cert` of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardClientCert {
-    /// Remove it.
+    /// The field is removed.
     #[default]
     Sanitize,
-    /// Add the client's certificate to the field of a client that has a certificate.
+    /// The client's certificate is added to the field, if the client has a certificate.
     Append,
-    /// Replace it with the client's certificate.
+    /// The field is replaced with the client's certificate.
     Set,
 }
 
-/// The treatment of `%2F` and `%5C` in a path.
+/// What happens to `%2F` and `%5C` in the path of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EscapedSlashes {
-    /// Refuse the request.
+    /// The request is refused.
     Reject,
-    /// Keep them.
+    /// They stay as they are.
     #[default]
     Keep,
-    /// Decode them.
+    /// They become slashes.
     Decode,
 }
 
@@ -102,12 +105,12 @@ pub enum EscapedSlashes {
 pub struct Timeouts {
     /// The time limit of the TLS handshake.
     pub handshake: Option<Duration>,
-    /// The time limit of a request head.
+    /// The time limit for receiving a complete request head.
     pub header: Option<Duration>,
     /// The longest time without a byte of a body in either direction.
     pub body_idle: Option<Duration>,
     /// The longest wait for the next request on a connection.
     pub keep_alive: Option<Duration>,
-    /// The longest silence of both directions of a TCP connection or tunnel.
+    /// The longest time without a byte in either direction, for a TCP connection or tunnel.
     pub tcp_idle: Option<Duration>,
 }

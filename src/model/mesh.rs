@@ -1,4 +1,4 @@
-//! The mesh: the identity of this workload, the CAs that it trusts, and captured traffic.
+//! `mesh`: the identity of this workload, the CAs that it trusts, and captured traffic.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,29 +6,30 @@ use std::time::Duration;
 use super::{ForwardClientCert, Identity, Item, Material, Timeouts};
 use crate::net::Network;
 
-/// The identity of this workload, its trust, and captured traffic.
+/// The identity of this workload, the roots that it trusts, and the settings for captured traffic.
 #[derive(Clone, Debug, Default)]
 pub struct Mesh {
-    /// The trust domain. `None` means the default.
+    /// The trust domain. `None` means `cluster.local`.
     pub trust_domain: Option<Item<String>>,
-    /// The identity of this workload.
+    /// The identity of this workload. `None` means that it has none.
     pub identity: Option<Item<Identity>>,
-    /// PEM with the roots of other trust domains, by trust domain.
+    /// The roots of other trust domains: the name of each domain, and PEM.
     pub trust_bundles: Vec<(Item<String>, Item<Material>)>,
-    /// PEM with revocation lists.
+    /// PEM with revocation lists for the certificates of peers.
     pub crl: Option<Item<Material>>,
     /// Captured traffic to this workload.
     pub inbound: Inbound,
     /// Captured traffic from this workload.
     pub outbound: Outbound,
-    /// The address of the resolver. `None` means no resolver.
+    /// The address at which the proxy answers the DNS queries of the workload. `None` means no
+    /// resolver.
     pub dns: Option<SocketAddr>,
     /// Settings of the capture rules.
     pub intercept: Intercept,
 }
 
 impl Mesh {
-    /// Whether traffic is captured.
+    /// Whether traffic is captured in at least one direction.
     pub fn captures(&self) -> bool {
         !(self.inbound.binds.is_empty() && self.outbound.binds.is_empty())
     }
@@ -39,19 +40,19 @@ impl Mesh {
 pub struct Inbound {
     /// The addresses for captured connections. Empty means no capture.
     pub binds: Vec<Item<SocketAddr>>,
-    /// The means of capture.
+    /// How the kernel redirects connections to the proxy.
     pub intercept: InterceptBy,
-    /// Mutual TLS on all ports.
+    /// The mutual TLS mode of all ports. `None` means the default.
     pub mtls: Option<Item<Mtls>>,
-    /// Mutual TLS on single ports.
+    /// The mutual TLS mode of single ports, instead of `mtls`.
     pub port_mtls: Vec<(u16, Item<Mtls>)>,
-    /// The protocols of single ports.
+    /// The protocols of single ports. On all other ports the protocol is detected.
     pub protocols: Vec<(Item<u16>, PortProtocol)>,
-    /// The address of the workload.
+    /// The address at which the proxy connects to the workload.
     pub application: Application,
-    /// The peer address that the workload sees. `None` means the default.
+    /// The source address of connections to the workload. `None` means the default.
     pub source: Option<Item<PeerSource>>,
-    /// Requests that pass without an identity and without authorization.
+    /// Health checks of an orchestrator. They need no identity and no permission.
     pub probes: Vec<Item<Probe>>,
     /// The treatment of `x-forwarded-client-cert`.
     pub forward_client_cert: ForwardClientCert,
@@ -66,15 +67,15 @@ pub struct Inbound {
 /// Captured traffic from this workload.
 #[derive(Clone, Debug, Default)]
 pub struct Outbound {
-    /// The addresses for captured connections. Empty means no capture.
+    /// The addresses at which the proxy accepts captured connections. Empty means no capture.
     pub binds: Vec<Item<SocketAddr>>,
-    /// The means of capture.
+    /// How the kernel redirects connections to the proxy.
     pub intercept: InterceptBy,
-    /// The hosts to use. `None` means all hosts.
+    /// The hosts whose routes apply. `None` means all hosts.
     pub hosts: Option<Vec<Item<String>>>,
-    /// Whether unknown destinations are refused.
+    /// Whether connections to unknown destinations are refused.
     pub deny_unknown: bool,
-    /// The protocols of single ports.
+    /// The protocols of single ports. On all other ports the protocol is detected.
     pub protocols: Vec<(Item<u16>, PortProtocol)>,
     /// Captured UDP. `None` means that UDP is not captured.
     pub udp: Option<Udp>,
@@ -87,35 +88,35 @@ pub struct Outbound {
 /// Limits on captured UDP. `None` means the default value.
 #[derive(Clone, Debug, Default)]
 pub struct Udp {
-    /// How long a flow may be silent.
+    /// How long a flow may be idle. A flow is a client and a destination.
     pub idle_timeout: Option<Duration>,
     /// The maximum number of open flows.
     pub flows: Option<u32>,
 }
 
-/// The means of capture.
+/// How the kernel redirects traffic to the proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InterceptBy {
-    /// REDIRECT.
+    /// The REDIRECT target of nft or iptables.
     #[default]
     Redirect,
-    /// TPROXY.
+    /// The TPROXY target of nft or iptables.
     Tproxy,
     /// Rules of another tool redirect the traffic.
     None,
 }
 
-/// The address of the workload.
+/// The address at which the proxy connects to the workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Application {
-    /// The original destination.
+    /// The original destination of the captured connection.
     #[default]
     Original,
-    /// The loopback address.
+    /// The loopback address, with the original port.
     Loopback,
 }
 
-/// The peer address that the workload sees.
+/// The source address of connections to the workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerSource {
     /// The client's address.
@@ -127,7 +128,7 @@ pub enum PeerSource {
 /// The protocol of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PortProtocol {
-    /// Detect it.
+    /// The first bytes of a connection show the protocol.
     #[default]
     Auto,
     /// HTTP.
@@ -136,7 +137,7 @@ pub enum PortProtocol {
     Tcp,
 }
 
-/// A health check of an orchestrator.
+/// A health check of an orchestrator: a GET or HEAD request without TLS.
 #[derive(Clone, Debug)]
 pub struct Probe {
     /// The port of the workload.
@@ -148,45 +149,45 @@ pub struct Probe {
 /// Whether clients must use mutual TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mtls {
-    /// Required.
+    /// Clients must use mutual TLS.
     Strict,
-    /// Optional.
+    /// Clients may use mutual TLS or plain text.
     #[default]
     Permissive,
-    /// Not possible.
+    /// Clients must use plain text.
     Disable,
 }
 
 /// Settings of the capture rules.
 #[derive(Clone, Debug, Default)]
 pub struct Intercept {
-    /// The mark of the proxy's packets. `None` means the default.
+    /// The mark (SO_MARK) of the proxy's own packets. `None` means the default.
     pub mark: Option<Item<u32>>,
     /// Inbound traffic that is not captured.
     pub exclude_inbound: Exclude,
     /// Outbound traffic that is not captured.
     pub exclude_outbound: Exclude,
-    /// Users whose connections are not captured.
+    /// Users whose connections are not captured, by name or number.
     pub exclude_users: Vec<String>,
-    /// Groups whose connections are not captured.
+    /// Groups whose connections are not captured, by name or number.
     pub exclude_groups: Vec<String>,
     /// Ranges of UDP ports to capture. An empty list means all ports.
     pub udp_ports: Vec<(u16, u16)>,
-    /// The user of the proxy.
+    /// The user of the proxy, by name or number.
     pub user: Option<String>,
-    /// The group of the proxy.
+    /// The group of the proxy, by name or number.
     pub group: Option<String>,
-    /// Whether traffic bypasses the proxy while the proxy does not run. By default the traffic is
-    /// refused.
+    /// Whether traffic bypasses the proxy while the proxy does not run. If this is false, the
+    /// traffic is refused.
     pub open_when_dead: bool,
 }
 
 /// Traffic in one direction that is not captured.
 #[derive(Clone, Debug, Default)]
 pub struct Exclude {
-    /// Ranges of ports.
+    /// Ranges of destination ports, each as (first, last).
     pub ports: Vec<(u16, u16)>,
-    /// Ranges of addresses.
+    /// Ranges of addresses of the other side.
     pub networks: Vec<Network>,
     /// Interfaces: `eth1`, or `docker+` for all names that begin with `docker`.
     pub interfaces: Vec<String>,

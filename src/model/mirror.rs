@@ -1,4 +1,4 @@
-//! Mirrors of requests.
+//! Mirrors: a copy of a request goes to another destination, too.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub struct Mirror {
     pub to: Option<Item<String>>,
     /// The share of the requests, in [`super::SHARE_PARTS`] of a whole.
     pub share: Option<u32>,
-    /// The largest request body that is mirrored.
+    /// The largest request body that is mirrored, in bytes.
     pub mirror_bytes: Option<usize>,
     /// The time limit of a mirrored request.
     pub timeout: Option<Duration>,

@@ -1,5 +1,5 @@
-//! The wanted configuration, in a form that does not depend on its source: plain data, and each
-//! item has its [`Origin`].
+//! The wanted configuration, in a form that does not depend on its source: plain data. Each item
+//! has its [`Origin`].
 //!
 //! Sources build models, [`Resources`] merges them, and `compile` makes a snapshot.
 
@@ -14,6 +14,7 @@ mod mesh;
 mod mirror;
 mod origin;
 mod outlier;
+mod overload;
 mod patch;
 mod policy;
 mod rate_limit;
@@ -42,6 +43,7 @@ pub use mesh::{
 pub use mirror::Mirror;
 pub use origin::{Files, Item, Origin, Place, ResourceId};
 pub use outlier::{FailurePercentage, OutlierDetection, SuccessRate};
+pub use overload::{Overload, Priority, PriorityBy, Watched};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
 pub use rate_limit::{LimitBy, LimitHeaders, RateLimit};
@@ -61,17 +63,17 @@ pub use tls::{
     TlsVersion,
 };
 
-/// Items of the model. The sources share them.
+/// Items of the model. The models of successive configurations share unchanged items.
 pub type Items<T> = Vec<Arc<Item<T>>>;
 
 /// A wanted configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
-    /// The names of the files.
+    /// The names of the files that the places in origins refer to.
     pub files: Files,
     /// Settings of the process.
     pub settings: Settings,
-    /// The mesh.
+    /// The identity of this workload, and the settings for captured traffic.
     pub mesh: Mesh,
     /// Listeners.
     pub listeners: Items<Listener>,

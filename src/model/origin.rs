@@ -1,4 +1,4 @@
-//! The origin of each item: a place in a file, a resource of another source, or built in.
+//! The origin of each item: a place in a file, a resource of another source, or a built-in default.
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The resource, if the origin is one.
+    /// The resource that the item comes from. `None` for the other origins.
     pub fn resource(&self) -> Option<&Arc<ResourceId>> {
         match self {
             Self::Resource(id) => Some(id),
@@ -77,7 +77,7 @@ impl<T> Item<T> {
     }
 }
 
-/// The names of the files that places refer to.
+/// The names of the configuration files. A [`Place`] refers to a file by its index.
 #[derive(Clone, Debug, Default)]
 pub struct Files(Vec<Arc<str>>);
 
@@ -87,7 +87,8 @@ impl Files {
         Self(names)
     }
 
-    /// `file:line` for a place in a file; the name for any other origin.
+    /// `file:line` for a place in a file; the name of the resource or `built in` for another
+    /// origin.
     pub fn line_of(&self, origin: &Origin) -> String {
         match origin {
             Origin::File(place) => format!("{}:{}", self.name(place), place.line),
@@ -96,7 +97,8 @@ impl Files {
         }
     }
 
-    /// `file:line:column` for a place in a file; the name for any other origin.
+    /// `file:line:column` for a place in a file; the name of the resource or `built in` for another
+    /// origin.
     pub fn column_of(&self, origin: &Origin) -> String {
         match origin {
             Origin::File(place) => format!("{}:{}", self.line_of(origin), place.column),

@@ -34,8 +34,8 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A resource. The origin of the item has the name of the resource. A source always sends whole
-/// resources.
+/// A resource, always complete: a source never sends only its changed parts. The origin of the item
+/// has the name of the resource.
 #[derive(Clone, Debug)]
 pub enum Resource {
     /// A listener.
@@ -64,7 +64,7 @@ impl Resource {
     }
 }
 
-/// A change to one resource.
+/// A change to one resource of a source.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// Add the resource, or replace the resource of the same kind and name.
@@ -73,24 +73,24 @@ pub enum Change {
     Remove(Kind, Box<str>),
 }
 
-/// The precedence between two items with the same name.
+/// Which of two items with the same name is used: the item of a source, or the item of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Precedence {
-    /// The item of this source wins, and the item of a file is left out.
+    /// The item of the source is used.
     OverFiles,
-    /// The item of a file wins.
+    /// The item of the file is used.
     #[default]
     UnderFiles,
 }
 
-/// Changes from one source. They are applied together.
+/// Changes from one source. All of them are applied together.
 #[derive(Clone, Debug)]
 pub struct Patch {
     /// The name of the source.
     pub source: Box<str>,
-    /// The precedence of its resources. Sources with the same precedence are sorted by name.
+    /// The precedence of its resources. Sources with the same precedence are ordered by name.
     pub precedence: Precedence,
-    /// The changes.
+    /// The changes, in the order in which they are applied.
     pub changes: Vec<Change>,
 }
 
@@ -114,8 +114,8 @@ impl Resources {
         }
     }
 
-    /// Merges the model of the files with all resources. Of two items with the same name, the one
-    /// with the lower precedence is left out.
+    /// Merges the model of the files with the resources of all sources. If two items have the same
+    /// name, only the item with the higher precedence is used.
     pub fn merge(&self, files: &Arc<Model>) -> Merged {
         let mut faults = Vec::new();
         if self.0.values().all(BTreeMap::is_empty) {
@@ -146,7 +146,7 @@ impl Resources {
         for item in layers {
             let name = item.value.name();
             let first = name.as_ref().and_then(|name| taken.get(name));
-            // `compile` reports a conflict between two items of files.
+            // A conflict between two items of files is left to `compile`, which reports it.
             let both =
                 first.filter(|first| first.resource().or_else(|| item.origin.resource()).is_some());
             if let (Some(first), Some(name)) = (both, &name) {
@@ -168,16 +168,16 @@ impl Resources {
     }
 }
 
-/// The model of all sources.
+/// The model that results from the files and all other sources.
 #[derive(Clone, Debug)]
 pub struct Merged {
     /// All items in use.
     pub model: Arc<Model>,
-    /// An error for each item that was left out. Each error names both items.
+    /// One error for each item that is not used. The error names both items.
     pub conflicts: Vec<Fault>,
 }
 
-/// An item with a name.
+/// An item of a model that has a name.
 trait Named: Sized {
     const KIND: Kind;
 

@@ -3,19 +3,19 @@
 use super::Item;
 use crate::matching::ValueMatch;
 
-/// A policy. `from`, `to` and `when` must all match. In `from` and `to`, it is enough that one
-/// entry matches.
+/// An authorization policy. `from`, `to` and `when` must all match. A list of `from` or `to`
+/// matches if one of its entries matches.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// The name. `None` means `authorization#N`.
     pub name: Option<Item<String>>,
     /// The action for matching requests.
     pub action: PolicyAction,
-    /// Whether the policy only reports its result.
+    /// Whether the policy only reports its result, without effect on requests.
     pub dry_run: Item<bool>,
-    /// Clients. Empty means any client.
+    /// Conditions on the client. Empty means any client.
     pub from: Vec<Item<PolicySource>>,
-    /// Operations. Empty means any operation.
+    /// Conditions on the request. Empty means any request.
     pub to: Vec<Item<PolicyOperation>>,
     /// Further conditions. All must match.
     pub when: Vec<Item<PolicyCondition>>,
@@ -24,16 +24,16 @@ pub struct Policy {
 /// The effect of a policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PolicyAction {
-    /// Allow.
+    /// Matching requests are allowed, unless another policy denies them.
     Allow,
-    /// Deny.
+    /// Matching requests are denied.
     #[default]
     Deny,
-    /// Report.
+    /// Matching requests are reported and not affected.
     Audit,
 }
 
-/// The wanted and the unwanted values of one property. If both are empty, any value matches.
+/// The accepted and the refused values of one property. If both are empty, any value matches.
 #[derive(Clone, Debug, Default)]
 pub struct Choices<T = String> {
     /// The value must be one of these.
@@ -43,7 +43,7 @@ pub struct Choices<T = String> {
 }
 
 impl<T> Choices<T> {
-    /// Whether any value matches.
+    /// Whether there is no condition, so that any value matches.
     pub fn is_empty(&self) -> bool {
         self.wanted.is_empty() && self.unwanted.is_empty()
     }
@@ -81,7 +81,7 @@ pub struct PolicyOperation {
     pub paths: Choices,
 }
 
-/// Further conditions.
+/// Further conditions on the request. All must match.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyCondition {
     /// Conditions on header fields, by name.

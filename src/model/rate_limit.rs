@@ -9,32 +9,32 @@ use super::Item;
 pub struct RateLimit {
     /// How many requests pass in each `per`. A limit without requests and bytes is an error.
     pub requests: Option<Item<u32>>,
-    /// How many bytes of bodies pass in each `per`, in each direction.
+    /// How many bytes of bodies pass in each `per`, counted for each direction separately.
     pub bytes: Option<Item<usize>>,
-    /// The time for that many requests or bytes.
+    /// The period in which `requests` requests or `bytes` bytes pass.
     pub per: Option<Item<Duration>>,
-    /// How many requests may come at once with the first one.
+    /// How many requests may arrive at the same time as the first one. More are refused.
     pub burst: Option<Item<u32>>,
-    /// The requests that share a bucket. `None` means all.
+    /// The property that selects the bucket of a request. `None` means one bucket for all requests.
     pub by: Option<LimitBy>,
-    /// The name that clients see.
+    /// The name of the limit in the `ratelimit-policy` field of responses.
     pub name: Option<String>,
-    /// The header fields of responses.
+    /// The fields of responses that describe the limit.
     pub headers: LimitHeaders,
 }
 
-/// The requests that share a bucket.
+/// The property that selects the bucket of a request. Requests with an equal value share a bucket.
 #[derive(Clone, Debug)]
 pub enum LimitBy {
-    /// Requests with the same value of this header field.
+    /// The value of this header field.
     Header(Item<String>),
-    /// Requests of the same SPIFFE ID.
+    /// The SPIFFE ID of the client.
     Identity,
-    /// Requests of the same client address.
+    /// The address of the client.
     Source,
 }
 
-/// The header fields about a limit in responses.
+/// The fields of responses that describe a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LimitHeaders {
     /// `ratelimit` and `ratelimit-policy`.
@@ -42,8 +42,8 @@ pub enum LimitHeaders {
     Standard,
     /// `x-ratelimit-limit`, `x-ratelimit-remaining` and `x-ratelimit-reset`.
     Envoy,
-    /// Both.
+    /// The fields of `Standard` and those of `Envoy`.
     Both,
-    /// None.
+    /// No fields.
     None,
 }

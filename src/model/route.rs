@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{InjectedFault, Item, Mirror, RateLimit, Retries, Shift, TokenDemand};
+use super::{InjectedFault, Item, Mirror, Priority, RateLimit, Retries, Shift, TokenDemand};
 use crate::matching::{PathMatch, ValueMatch};
 
 /// The rules of one host.
@@ -32,10 +32,12 @@ pub struct Rule {
     pub fault: Option<Box<Item<InjectedFault>>>,
     /// A plan that moves the traffic between two destinations.
     pub shift: Option<Box<Item<Shift>>>,
-    /// The mirror of requests.
+    /// The copies of requests that go to another service. `None` means no copies.
     pub mirror: Option<Box<Item<Mirror>>>,
     /// A limit on the requests of this rule.
     pub rate_limit: Option<Box<Item<RateLimit>>>,
+    /// How important its requests are. `None` means that a header field may say it.
+    pub priority: Option<Item<Priority>>,
     /// The longest time without a byte of a body in either direction. `None` means the time of the
     /// listener.
     pub body_idle: Option<Duration>,
@@ -73,16 +75,16 @@ pub struct Match {
     pub query: Vec<(Item<String>, ValueMatch)>,
 }
 
-/// A redirect to the request's own URL, with some parts replaced.
+/// A redirect to the URL of the request, with some of its parts replaced. `None` keeps a part.
 #[derive(Clone, Debug, Default)]
 pub struct Redirect {
     /// `http` or `https`.
     pub scheme: Option<Item<String>>,
-    /// A new host.
+    /// The new host.
     pub host: Option<Item<String>>,
-    /// A new port.
+    /// The new port.
     pub port: Option<u16>,
-    /// A new path.
+    /// The new path.
     pub path: Option<Item<String>>,
     /// The status. `None` means 301.
     pub status: Option<Item<u16>>,
@@ -100,7 +102,7 @@ pub struct Respond {
 /// Changes to the host and path before the request is forwarded.
 #[derive(Clone, Debug, Default)]
 pub struct Rewrite {
-    /// Replaces the matched part of the path.
+    /// Replaces the part of the path that the prefix of the rule matched.
     pub prefix: Option<Item<String>>,
     /// Replaces the whole path.
     pub path: Option<Item<String>>,

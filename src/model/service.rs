@@ -12,32 +12,33 @@ use crate::net::{Address, DnsName};
 /// A service: its endpoints and their settings.
 #[derive(Clone, Debug, Default)]
 pub struct Service {
-    /// The name.
+    /// The name, to which rules refer.
     pub name: Item<String>,
     /// The protocol of the endpoints.
     pub protocol: ServiceProtocol,
-    /// Virtual addresses. Captured connections to them go to any endpoint.
+    /// Virtual addresses. A captured connection to one of them goes to any endpoint.
     pub addresses: Vec<Item<SocketAddr>>,
     /// The endpoints. A missing list is an error; an empty list is not.
     pub endpoints: Option<Endpoints>,
-    /// TLS to the endpoints.
+    /// TLS to the endpoints. `None` means plain text.
     pub tls: Option<Item<ClientTls>>,
-    /// The SPIFFE IDs that endpoints must prove.
+    /// The SPIFFE IDs that are accepted from endpoints. Empty means any ID of the trusted domains.
     pub identities: Vec<Item<String>>,
-    /// The token requirement.
+    /// The token that requests must have. `None` means no token.
     pub jwt: Option<Item<TokenDemand>>,
     /// The load balancing policy.
     pub balance: Balance,
-    /// The time limit of connecting. `None` means the default.
+    /// The time limit for opening a connection. `None` means the default.
     pub connect_timeout: Option<Duration>,
-    /// When connecting takes this long, another endpoint is tried at the same time. `None` means
-    /// the default.
+    /// If an endpoint has not accepted after this time, a connection to another endpoint is opened
+    /// in parallel. `None` means the default.
     pub connect_hedge: Option<Duration>,
     /// The time from the request to the end of the response. `None` means no limit.
     pub timeout: Option<Duration>,
-    /// Retries of failed requests. `None`: a request is sent again only if it was not processed.
+    /// Retries of failed requests. `None` means that a request is retried only if it was not
+    /// processed.
     pub retries: Option<Item<Retries>>,
-    /// Limits on what the service may have at one time. `None` means no limits.
+    /// The circuit breaker. `None` means no limits.
     pub circuit_breaker: Option<CircuitBreaker>,
     /// An adaptive limit on the requests in flight. `None` means no limit.
     pub concurrency: Option<Item<Concurrency>>,
@@ -47,7 +48,7 @@ pub struct Service {
     pub idle_timeout: Option<Duration>,
     /// The maximum number of idle connections for each endpoint. `None` means the default.
     pub max_idle_connections: Option<u32>,
-    /// How the kernel detects that an endpoint is gone.
+    /// How the kernel detects a dead TCP peer, for connections to endpoints.
     pub tcp: Tcp,
     /// The PROXY protocol header at the start of each connection.
     pub send_proxy_protocol: SendProxyProtocol,
@@ -57,11 +58,11 @@ pub struct Service {
     pub health_check: Option<Item<HealthCheck>>,
     /// Outlier detection. `None` means that no endpoint is ejected.
     pub outlier_detection: Option<Item<OutlierDetection>>,
-    /// Slow start. `None` means that an endpoint has its whole share at once.
+    /// Slow start. `None` means that a new endpoint gets its full traffic at once.
     pub slow_start: Option<Item<SlowStart>>,
 }
 
-/// The endpoints of a service.
+/// Where the endpoints of a service come from.
 #[derive(Clone, Debug)]
 pub enum Endpoints {
     /// A list of endpoints.
@@ -77,16 +78,16 @@ pub enum Endpoints {
 pub struct Endpoint {
     /// The address.
     pub address: Address,
-    /// The share of traffic relative to the others.
+    /// The weight: the share of traffic relative to that of the other endpoints.
     pub weight: u32,
-    /// The zone.
+    /// The zone, for display. `None` means no zone.
     pub zone: Option<Box<str>>,
 }
 
 /// The protocol of endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServiceProtocol {
-    /// The result of ALPN with TLS, else HTTP/1.1.
+    /// With TLS, the protocol that ALPN selects. Without TLS, HTTP/1.1.
     #[default]
     Auto,
     /// HTTP/1.1.
@@ -99,35 +100,35 @@ pub enum ServiceProtocol {
     Tcp,
 }
 
-/// The form of a PROXY protocol header.
+/// The version of the PROXY protocol header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SendProxyProtocol {
     /// No header.
     #[default]
     None,
-    /// Text.
+    /// Version 1, which is text.
     V1,
-    /// Binary.
+    /// Version 2, which is binary.
     V2,
 }
 
 /// The load balancing policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Balance {
-    /// The less loaded of two random endpoints.
+    /// Of two random endpoints, the one with the lower load.
     #[default]
     LeastRequest,
     /// Round robin.
     RoundRobin,
     /// Random.
     Random,
-    /// The better of two random endpoints, by recent latency and load.
+    /// Of two random endpoints, the one with the lower product of recent latency and load.
     PeakEwma,
-    /// The same endpoint for the same key.
+    /// The endpoint that a hash of the key selects. Equal keys get the same endpoint.
     Hash(HashBy),
 }
 
-/// The key of a hash.
+/// The property of a request that is hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashBy {
     /// The value of this header field.

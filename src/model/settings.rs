@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Http2Limits, Item};
+use super::{Http2Limits, Item, Overload};
 
 /// Settings of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The number of workers.
+    /// The number of worker threads.
     pub workers: Option<usize>,
-    /// Whether each worker is pinned to its own CPU. `None` means that this is decided at the
+    /// Whether each worker is pinned to its own CPU. `None` means that the process decides at its
     /// start.
     pub pin: Option<bool>,
     /// The kernel interface.
@@ -22,12 +22,15 @@ pub struct Settings {
     pub admin: AdminBind,
     /// How the process drains.
     pub drain: Drain,
-    /// TCP connections, unless a listener or service says otherwise.
+    /// How the kernel detects a dead TCP peer. A listener or service may have its own settings.
     pub tcp: Tcp,
-    /// How long the last addresses stay in use after a DNS name has lost all its addresses.
+    /// How long the last addresses of a DNS name stay in use after the name has lost all its
+    /// addresses.
     pub gone_after: Option<Duration>,
     /// Limits on clients.
     pub limits: Limits,
+    /// Overload of the process.
+    pub overload: Overload,
     /// The access log.
     pub access_log: AccessLog,
 }
@@ -35,9 +38,9 @@ pub struct Settings {
 /// How the process drains.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Drain {
-    /// How long it may take.
+    /// The time limit for requests in progress. After it, all connections are closed.
     pub inbound: Option<Duration>,
-    /// How long outbound listeners accept.
+    /// How long outbound listeners accept connections during a drain.
     pub outbound: OutboundDrain,
 }
 
@@ -77,24 +80,24 @@ pub enum AdminBind {
     At(SocketAddr),
 }
 
-/// How the kernel detects that the other side of a TCP connection is gone. `None` means the value
-/// of the surrounding settings.
+/// How the kernel detects a dead TCP peer. `None` means the value of the surrounding settings.
 #[derive(Clone, Debug, Default)]
 pub struct Tcp {
-    /// Probes on a silent connection. `Some(None)` means no probes.
+    /// TCP keep-alive probes. `Some(None)` means no probes.
     pub keepalive: Option<Item<Option<Keepalive>>>,
-    /// How long sent bytes may wait. `Some(None)` leaves it to the kernel.
+    /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT). `Some(None)` means the
+    /// default of the kernel.
     pub user_timeout: Option<Item<Option<Duration>>>,
 }
 
 /// TCP keep-alive.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Keepalive {
-    /// The silence before the first probe.
+    /// The idle time before the first probe.
     pub time: Option<Duration>,
     /// The time between two probes.
     pub interval: Option<Duration>,
-    /// The number of probes without an answer that ends the connection.
+    /// The number of unanswered probes after which the connection is closed.
     pub probes: Option<u32>,
 }
 
@@ -113,7 +116,7 @@ pub struct Limits {
     pub chunk_extension_bytes: Option<usize>,
     /// The maximum number of bytes of the trailers of a message.
     pub trailer_bytes: Option<usize>,
-    /// How many mirrored requests a worker may have in progress.
+    /// The maximum number of mirrored requests that one worker may have in progress.
     pub mirrored_requests: Option<u32>,
     /// The maximum number of keys of one rate limit.
     pub rate_limit_keys: Option<Item<u32>>,
@@ -124,11 +127,11 @@ pub struct Limits {
 /// The access log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessLog {
-    /// The target of the lines.
+    /// Where the lines are written. `None` means standard error.
     pub sink: Option<LogSink>,
     /// Whether lines are text instead of JSON.
     pub text: bool,
-    /// The exchanges that get a line.
+    /// The exchanges that get a line. `None` means the default.
     pub filter: Option<LogFilter>,
 }
 
@@ -143,7 +146,7 @@ pub enum LogFilter {
     None,
 }
 
-/// A target of log lines.
+/// Where log lines are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogSink {
     /// Standard output.

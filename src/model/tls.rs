@@ -1,4 +1,5 @@
-//! Certificates and TLS. The model has the contents of files, so that compiling reads no files.
+//! Certificates and TLS settings. The model holds the contents of files, so that compiling reads no
+//! files.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use zeroize::Zeroizing;
 
 use super::Item;
 
-/// A certificate, key or list, as its source read it. The content is never printed.
+/// A certificate, key or revocation list, as its source has read it. `Debug` does not print the
+/// content.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Material(Result<Arc<Zeroizing<Vec<u8>>>, Arc<str>>);
 
@@ -46,9 +48,9 @@ impl fmt::Debug for Material {
 /// TLS of a listener.
 #[derive(Clone, Debug)]
 pub enum ServerTls {
-    /// Mutual TLS with this workload's identity. Clients must prove their identity.
+    /// Mutual TLS with this workload's identity. Clients must present a trusted identity.
     Mesh,
-    /// A certificate.
+    /// A certificate and its key.
     Certificate(Box<ServerCertificate>),
 }
 
@@ -96,9 +98,9 @@ pub enum ClientAuth {
 /// TLS to the endpoints of a service.
 #[derive(Clone, Debug)]
 pub enum ClientTls {
-    /// Mutual TLS with this workload's identity. Endpoints must prove their identity.
+    /// Mutual TLS with this workload's identity. Endpoints must present a trusted identity.
     Mesh,
-    /// Certificates.
+    /// Verification with CAs, and perhaps a certificate for the endpoint.
     Files(Box<ClientFiles>),
 }
 
@@ -109,13 +111,13 @@ pub struct ClientFiles {
     pub ca: Option<Item<Material>>,
     /// PEM with the certificate for endpoints that request one.
     pub cert: Option<Item<Material>>,
-    /// PEM with its private key.
+    /// PEM with the private key of `cert`.
     pub key: Option<Item<Material>>,
-    /// The server name to verify.
+    /// The server name to send and to verify. `None` means the name in `dns`, else the address.
     pub sni: Option<Item<String>>,
-    /// PEM with revocation lists.
+    /// PEM with revocation lists for the certificates of endpoints.
     pub crl: Option<Item<Material>>,
-    /// Whether endpoints are not verified.
+    /// Whether the certificates of endpoints are accepted without verification.
     pub unverified: bool,
 }
 
@@ -131,15 +133,15 @@ pub enum Identity {
         /// PEM with the roots of the trust domain.
         roots: Item<Material>,
     },
-    /// A certificate of a local CA. The origin of its parts is the directory of the CA.
+    /// A certificate of a local CA. The origin of each part is the directory of the CA.
     Issued {
         /// PEM with the certificate and its intermediates.
         cert: Item<Material>,
-        /// PEM with its private key.
+        /// PEM with the private key of `cert`.
         key: Item<Material>,
         /// PEM with the roots of the trust domain.
         roots: Item<Material>,
     },
-    /// An incomplete identity.
+    /// An identity with missing parts.
     Incomplete,
 }

@@ -1,23 +1,22 @@
-//! Circuit breaking: limits on what a service may have at one time, over all workers.
+//! Circuit breaking: limits on the connections and requests of a service, over all workers.
 //!
-//! A limit holds exactly. A worker takes a slot by compare-and-swap, so in every interleaving of
-//! workers no more slots are taken than the limit has. A [`Slot`] gives itself back when it is
-//! dropped, whatever happened to the request.
+//! The limits are exact. A worker takes a slot by compare-and-swap, so the number of taken slots
+//! never exceeds the limit. Dropping a [`Slot`] gives it back, however the request ended.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The default of `max_connections`, as Envoy's.
+/// The default of `max_connections`, which is also Envoy's.
 pub const MAX_CONNECTIONS: u32 = 1024;
 
-/// The default of `max_pending_requests`, as Envoy's.
+/// The default of `max_pending_requests`, which is also Envoy's.
 pub const MAX_PENDING_REQUESTS: u32 = 1024;
 
-/// The default of `max_requests`, as Envoy's.
+/// The default of `max_requests`, which is also Envoy's.
 pub const MAX_REQUESTS: u32 = 1024;
 
-/// The default of `max_retries`, as Envoy's.
+/// The default of `max_retries`, which is also Envoy's.
 pub const MAX_RETRIES: u32 = 3;
 
 /// A limit of a circuit breaker.
@@ -29,7 +28,7 @@ pub enum Limit {
     Pending,
     /// Requests in progress, from the choice of the service to the end of the response.
     Requests,
-    /// Requests in progress that were sent again by the retry policy.
+    /// Retries in progress.
     Retries,
 }
 
@@ -57,11 +56,11 @@ impl Limit {
 #[derive(Debug, Default)]
 pub struct InUse {
     taken: [Padded; Limit::ALL.len()],
-    /// The number of openings that wait for a connection slot.
+    /// The number of connections that cannot be opened yet, because all connection slots are taken.
     wanting: AtomicU32,
 }
 
-/// The padding keeps the numbers in different cache lines, because all workers write them.
+/// A number in a cache line of its own, because all workers write these numbers.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Padded(AtomicU32);
@@ -75,37 +74,37 @@ impl InUse {
 /// The circuit breaker of a service.
 #[derive(Debug)]
 pub struct CircuitBreaker {
-    /// The maximum for each limit, by [`Limit::index`].
+    /// The maximum of each limit, by [`Limit::index`].
     max: [u32; Limit::ALL.len()],
     in_use: Arc<InUse>,
     workers: usize,
 }
 
 impl CircuitBreaker {
-    /// A circuit breaker for `workers` workers with these maxima, by [`Limit::index`].
+    /// Creates a circuit breaker for `workers` workers. `max` are the maxima, by [`Limit::index`].
     pub fn new(max: [u32; Limit::ALL.len()], in_use: Arc<InUse>, workers: usize) -> Self {
         Self { max, in_use, workers }
     }
 
     /// Takes a slot. Returns `None` if the limit is reached. After a reload with a lower limit,
-    /// taken slots stay taken.
+    /// slots that are already taken stay taken.
     pub fn take(&self, limit: Limit) -> Option<Slot> {
         let (taken, max) = (self.in_use.of(limit), self.max(limit));
-        // The number guards no other data, so the order of other memory accesses does not matter.
+        // The number protects no other data, so the order of other memory accesses does not matter.
         let more = |taken| (taken < max).then(|| taken + 1);
         taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Slot { in_use: Arc::clone(&self.in_use), limit })
     }
 
-    /// Tells all workers that a connection slot is wanted, until the result is dropped.
+    /// Announces to all workers that a connection slot is needed, until the result is dropped.
     pub fn want_connection(&self) -> Wanting {
         self.in_use.wanting.fetch_add(1, Ordering::Relaxed);
         Wanting(Arc::clone(&self.in_use))
     }
 
-    /// Whether an idle connection should close, to give its slot to another worker. Either another
-    /// worker waits for a slot, or this is the last one. `own` is the number of openings of this
-    /// worker that wait.
+    /// Whether an idle connection should close, to give its slot to another worker. This is so if
+    /// another worker waits for a slot, or if the idle connection has the last slot. `own` is the
+    /// number of connections for which this worker itself waits.
     pub fn is_connection_wanted(&self, own: u32) -> bool {
         let is_last = || self.taken(Limit::Connections) >= self.max(Limit::Connections);
         self.workers > 1 && (self.in_use.wanting.load(Ordering::Relaxed) > own || is_last())
@@ -145,7 +144,7 @@ impl Drop for Slot {
     }
 }
 
-/// An opening that waits for a connection slot.
+/// A connection that waits for a slot. Dropping it ends the announcement.
 #[derive(Debug)]
 pub struct Wanting(Arc<InUse>);
 
@@ -250,7 +249,8 @@ mod tests {
         const WORKERS: usize = 4;
         const MAX: u32 = 3;
         let in_use = Arc::default();
-        // A counter of our own: a slot adds after it is taken, and subtracts before it is dropped.
+        // Count the slots independently: add after a slot is taken, and subtract before it is
+        // dropped.
         let (inside, most) = (AtomicU32::new(0), AtomicU32::new(0));
         let start = Barrier::new(WORKERS);
         std::thread::scope(|scope| {

@@ -1,54 +1,57 @@
-//! The bucket of a rate limit: the generic cell rate algorithm (GCRA, ITU-T I.371).
+//! The token bucket of a rate limit: the generic cell rate algorithm (GCRA, ITU-T I.371).
 //!
-//! A bucket is one number: the time at which it is full again. A request moves this time into the
-//! future by its cost, and is refused if the time is too far away then. One compare-and-swap
-//! decides, so the limit is exact over all workers without a lock. A window would let twice the
-//! limit pass around its end; a bucket does not.
+//! The state of a bucket is one number: the time at which it is full again. A request moves this
+//! time into the future by its cost. If the time would be too far in the future, the request is
+//! refused. One compare-and-swap decides, so the limit is exact over all workers, without a lock. A
+//! counter for each window of time would let twice the limit pass around the end of a window.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::time::Time;
 
-/// The longest time in which a bucket may become full. It keeps all sums far from an overflow.
+/// The maximum time in which a bucket becomes full. It prevents overflows of sums of times.
 pub const FILL_TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// A rate: `units` in each `per`, and how many more may come at once.
+/// A rate: `units` in each `per`, and the number of units that may pass at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
     units: u64,
     per_ns: u64,
-    /// The cost of one unit: how long it takes until it is restored.
+    /// The cost of one unit: the time in which one unit is restored.
     interval_ns: u64,
-    /// How far in the future the bucket may be full, so that one more unit passes.
+    /// One more unit passes if the time at which the bucket is full is not further in the future
+    /// than this.
     tolerance_ns: u64,
 }
 
-/// The reason why there is no such rate.
+/// The reason why a rate is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateError {
-    /// The rate is zero, or its time is.
+    /// The number of units or the time is zero.
     Zero,
-    /// More than one unit in each nanosecond.
+    /// The rate is more than one unit in each nanosecond.
     TooFast,
-    /// The bucket would need more than [`FILL_TIME_MAX`] to become full.
+    /// The bucket would become full only after more than [`FILL_TIME_MAX`].
     TooSlow,
 }
 
 impl Rate {
-    /// `units` in each `per`. `burst` units may come at once with the first one.
+    /// Creates a rate of `units` in each `per`. `burst` more units may pass at the same time as the
+    /// first.
     ///
     /// # Errors
-    /// When the rate or the time that fills the bucket is out of range.
+    /// If the rate, or the time in which the bucket becomes full, is out of range.
     pub fn new(units: u64, per: Duration, burst: u64) -> Result<Self, RateError> {
         let rate = Self::of_bytes(units, per, burst)?;
         if rate.interval_ns == 0 { Err(RateError::TooFast) } else { Ok(rate) }
     }
 
-    /// A rate for [`Bucket::owe`], which has no limit above: many bytes are taken at once.
+    /// Creates a rate for [`Bucket::owe`]. It has no upper limit, because many bytes are taken at
+    /// once.
     ///
     /// # Errors
-    /// When the rate is zero, or the time that fills the bucket is out of range.
+    /// If the rate is zero, or if the time in which the bucket becomes full is out of range.
     pub fn of_bytes(units: u64, per: Duration, burst: u64) -> Result<Self, RateError> {
         let per_ns = u64::try_from(per.as_nanos()).map_err(|_| RateError::TooSlow)?;
         if units == 0 || per_ns == 0 {
@@ -62,12 +65,12 @@ impl Rate {
         Ok(Self { units, per_ns, interval_ns, tolerance_ns })
     }
 
-    /// The units in each [`Rate::per`].
+    /// The number of units in each [`Rate::per`].
     pub fn units(self) -> u64 {
         self.units
     }
 
-    /// The time in which this many units are restored.
+    /// The time in which [`Rate::units`] units are restored.
     pub fn per(self) -> Duration {
         Duration::from_nanos(self.per_ns)
     }
@@ -77,7 +80,7 @@ impl Rate {
         u64::try_from(cost).unwrap_or(u64::MAX)
     }
 
-    /// How many single units would pass while the bucket is full again after `ahead_ns`.
+    /// How many more single units pass now, if the bucket is full again after `ahead_ns`.
     fn left(self, ahead_ns: u64) -> u64 {
         match self.tolerance_ns.checked_sub(ahead_ns) {
             Some(room) => room / self.interval_ns + 1,
@@ -89,9 +92,9 @@ impl Rate {
 /// The decision about one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// How long the request would have to wait. Zero means that it passes.
+    /// How long the request would have to wait. Zero means that it passes at once.
     pub wait: Duration,
-    /// How many more requests would pass now.
+    /// The number of further requests that would pass now.
     pub left: u64,
     /// The time until the bucket is full.
     pub full_in: Duration,
@@ -104,15 +107,15 @@ impl Taken {
     }
 }
 
-/// A bucket. All workers share it.
+/// The token bucket. All workers share it.
 #[derive(Debug, Default)]
 pub struct Bucket {
-    /// When the bucket is full again, in nanoseconds of [`Time`].
+    /// The time at which the bucket is full again, in nanoseconds of [`Time`].
     full_at_ns: AtomicU64,
 }
 
 impl Bucket {
-    /// Takes one unit if the bucket has it.
+    /// Takes one unit, if the bucket has one.
     pub fn take(&self, rate: Rate, now: Time) -> Taken {
         let now_ns = nanos(now);
         let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
@@ -141,8 +144,8 @@ impl Bucket {
         }
     }
 
-    /// Takes `units`, whether the bucket has them or not. Returns the time to wait before the next
-    /// units: with it, the rate holds.
+    /// Takes `units`, even if the bucket does not have them. Returns how long to wait before the
+    /// next units, so that the rate is not exceeded.
     pub fn owe(&self, rate: Rate, units: u64, now: Time) -> Duration {
         let (now_ns, cost_ns) = (nanos(now), rate.cost_ns(units));
         let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
@@ -159,11 +162,11 @@ impl Bucket {
     }
 
     fn swap(&self, from: u64, to: u64) -> Result<u64, u64> {
-        // Nothing else is published by this number, so no order is needed.
+        // The number protects no other data, so the order of other memory accesses does not matter.
         self.full_at_ns.compare_exchange_weak(from, to, Ordering::Relaxed, Ordering::Relaxed)
     }
 
-    /// When the bucket is full again, in nanoseconds of [`Time`].
+    /// The time at which the bucket is full again, in nanoseconds of [`Time`].
     pub(super) fn full_at_ns(&self) -> u64 {
         self.full_at_ns.load(Ordering::Relaxed)
     }
@@ -231,8 +234,8 @@ mod tests {
         }
     }
 
-    /// In each time `t`, at most `1 + burst + t * rate` requests pass; and as many pass if enough
-    /// come.
+    /// In each time `t`, at most `1 + burst + t * rate` requests pass. If enough requests arrive,
+    /// exactly that many pass.
     #[test]
     fn no_interleaving_exceeds_the_rate_and_a_minute_has_it() {
         for seed in 0..20 {
@@ -245,7 +248,8 @@ mod tests {
             let (begin, end) = (random.u64(..1_000_000), 60_000_000);
             let (mut now, mut passed) = (begin, Vec::new());
             while now < begin + end {
-                // Two workers ask at once, and one of them has read the clock a little earlier.
+                // Two workers take a unit at the same time. One of them has read the clock a little
+                // earlier.
                 for late in [0, random.u64(..20)] {
                     if bucket.take(rate, Time::from_micros(now.saturating_sub(late))).passes() {
                         passed.push(now);

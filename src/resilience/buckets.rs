@@ -1,8 +1,9 @@
-//! The buckets of a rate limit with a key: one for each user, identity or address.
+//! The buckets of a rate limit that counts by key: one bucket for each header value, identity or
+//! address.
 //!
-//! The table is bounded, and each key costs the same memory, whatever its length. All workers share
-//! it. A known key takes the shared lock of its shard, so workers do not wait for each other; a new
-//! key takes the lock alone.
+//! The table has a maximum number of keys, and each key needs the same memory, whatever its length
+//! is. All workers share the table. A lookup of a known key takes the lock of its shard for
+//! reading, so workers do not block each other. A new key takes this lock for writing.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,27 +13,28 @@ use std::time::Duration;
 use super::bucket::{Bucket, Rate, Taken, nanos};
 use crate::time::Time;
 
-/// The default of `limits.rate_limit_keys`: the keys of one rate limit.
+/// The default of `limits.rate_limit_keys`, the maximum number of keys of one rate limit.
 pub const RATE_LIMIT_KEYS: usize = 100_000;
 
-/// The number of shards of a large table.
+/// The number of shards of a table with many keys.
 const SHARDS: usize = 64;
 
-/// A table for fewer keys has one shard.
+/// A table for fewer keys than this has only one shard.
 const SHARDED_MIN: usize = 1024;
 
-/// How many buckets a new key looks at in a full table, to replace the oldest of them.
+/// How many buckets are examined in a full table. The one that would be full first is replaced by
+/// the new key.
 const LOOKED_AT: usize = 16;
 
-/// The number of slots of a shard with one key.
+/// The minimum number of slots of a shard that has a key.
 const SLOTS_MIN: usize = 8;
 
 /// The buckets of a rate limit.
 #[derive(Debug)]
 pub enum Buckets {
-    /// One for all requests.
+    /// One bucket for all requests.
     One(Bucket),
-    /// One for each key.
+    /// One bucket for each key.
     Keyed(Keyed),
 }
 
@@ -42,12 +44,12 @@ impl Buckets {
         Self::One(Bucket::default())
     }
 
-    /// One bucket for each key, for at most `keys_max` keys.
+    /// Creates a table with one bucket for each key, for at most `keys_max` keys.
     pub fn keyed(keys_max: usize) -> Self {
         Self::Keyed(Keyed::new(keys_max))
     }
 
-    /// Takes one unit from the bucket of `key` if the bucket has it.
+    /// Takes one unit from the bucket of `key`, if the bucket has one.
     pub fn take(&self, key: KeyHash, rate: Rate, now: Time) -> Taken {
         match self {
             Self::One(bucket) => bucket.take(rate, now),
@@ -55,8 +57,8 @@ impl Buckets {
         }
     }
 
-    /// Takes `units` from the bucket of `key`, whether it has them or not. Returns the time to
-    /// wait.
+    /// Takes `units` from the bucket of `key`, even if the bucket does not have them. Returns how
+    /// long to wait before the next units.
     pub fn owe(&self, key: KeyHash, rate: Rate, units: u64, now: Time) -> Duration {
         match self {
             Self::One(bucket) => bucket.owe(rate, units, now),
@@ -72,7 +74,7 @@ impl Buckets {
         }
     }
 
-    /// The number of keys that were dropped before their bucket was full again.
+    /// The number of keys that were removed before their bucket was full again.
     pub fn evicted(&self) -> u64 {
         match self {
             Self::One(_) => 0,
@@ -81,8 +83,8 @@ impl Buckets {
     }
 }
 
-/// The secret of the process. Without it, a client cannot choose keys with the same hash, or keys
-/// for the same shard.
+/// The secret hash key of the process. Without it, a client cannot find keys with the same hash, or
+/// keys of the same shard.
 static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The hash of a key.
@@ -97,7 +99,7 @@ impl KeyHash {
     }
 }
 
-/// A table of buckets by the hash of their key.
+/// A table of buckets, by the hash of their key.
 #[derive(Debug)]
 pub struct Keyed {
     shards: Box<[RwLock<Shard>]>,
@@ -106,21 +108,22 @@ pub struct Keyed {
     evicted: AtomicU64,
 }
 
-/// A part of a table: open addressing with linear probing, so that a known key costs one cache
-/// line.
+/// A part of the table. It uses open addressing with linear probing, so that a lookup of a known
+/// key reads about one cache line.
 #[derive(Debug, Default)]
 struct Shard {
-    /// A power of two of slots, or none. At most 7 of 8 are used.
+    /// The slots. Their number is 0 or a power of two, and at most 7 of 8 are used.
     slots: Vec<Slot>,
     used: usize,
-    /// The slot from which the next new key looks for an old one.
+    /// The slot from which the next new key examines buckets to replace.
     hand: usize,
 }
 
-/// A bucket. Two keys with the same 64-bit hash would share it, which does not happen in practice.
+/// The bucket of a key. Keys with the same 64-bit hash would share it, which does not happen in
+/// practice.
 #[derive(Debug, Default)]
 struct Slot {
-    /// 0 means that the slot is free.
+    /// The hash of the key. 0 means that the slot is free.
     hash: u64,
     bucket: Bucket,
 }
@@ -138,7 +141,7 @@ impl Keyed {
 
     fn with<T>(&self, hash: u64, now: Time, use_it: impl FnOnce(&Bucket) -> T) -> T {
         let shard = &self.shards[(hash >> 48) as usize % self.shards.len()];
-        // A shard is valid after a panic at any point.
+        // The data is valid at any point, so a panic of another thread does no harm.
         let known = shard.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = known.find(hash) {
             return use_it(&known.slots[slot].bucket);
@@ -146,13 +149,13 @@ impl Keyed {
         drop(known);
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
         let slot = match shard.find(hash) {
-            Some(slot) => slot, // another worker was faster
+            Some(slot) => slot, // another worker has added the key
             None => self.insert(&mut shard, hash, now),
         };
         use_it(&shard.slots[slot].bucket)
     }
 
-    /// Adds a key. In a full table it takes the place of an old one.
+    /// Adds a key. In a full table, it replaces another key.
     fn insert(&self, shard: &mut Shard, hash: u64, now: Time) -> usize {
         if self.count.load(Ordering::Relaxed) < self.keys_max || shard.used == 0 {
             self.count.fetch_add(1, Ordering::Relaxed);
@@ -175,7 +178,7 @@ impl Shard {
         }
     }
 
-    /// The slot where the search for a hash begins. `None` in an empty shard.
+    /// The slot where the search for a hash begins. Returns `None` in an empty shard.
     fn home(&self, hash: u64) -> Option<usize> {
         Some(hash as usize & self.slots.len().checked_sub(1)?)
     }
@@ -184,7 +187,7 @@ impl Shard {
         (slot + 1) & (self.slots.len() - 1)
     }
 
-    /// Adds a hash that is not here. Returns its slot.
+    /// Adds a hash that is not in the shard. Returns its slot.
     fn insert(&mut self, new: Slot) -> usize {
         if (self.used + 1) * 8 > self.slots.len() * 7 {
             let doubled = (self.slots.len() * 2).max(SLOTS_MIN);
@@ -204,8 +207,8 @@ impl Shard {
         slot
     }
 
-    /// Removes the bucket that is full first, of the next few buckets. To forget a full bucket
-    /// changes nothing, and the others lose the least.
+    /// Removes one of the next few buckets: the one that will be full first. Removing a full bucket
+    /// has no effect, because a new bucket is full, too.
     fn remove_oldest(&mut self) -> Bucket {
         let len = self.slots.len();
         let slots = (0..len).map(|step| (self.hand + step) % len);
@@ -216,7 +219,7 @@ impl Shard {
         self.remove(oldest)
     }
 
-    /// Empties a slot. The following slots move up, so that a search still finds them.
+    /// Empties a slot. The slots after it move up, so that a search still finds them.
     fn remove(&mut self, slot: usize) -> Bucket {
         let removed = std::mem::take(&mut self.slots[slot]);
         self.used -= 1;
@@ -270,7 +273,7 @@ mod tests {
         (20..25).for_each(|key| assert_eq!(take(key, 102), 99));
         assert_eq!((buckets.keys(), buckets.evicted()), (10, 0));
         (5..10).for_each(|key| assert!(take(key, 102) < 98));
-        // Now the new ones are the oldest.
+        // Now the buckets of the keys 20 to 24 are those that will be full first.
         (30..35).for_each(|key| assert_eq!(take(key, 102), 99));
         (5..10).for_each(|key| assert!(take(key, 102) < 97));
         assert_eq!((buckets.keys(), buckets.evicted()), (10, 5));
@@ -301,7 +304,7 @@ mod tests {
         for seed in 0..20 {
             let mut random = fastrand::Rng::with_seed(seed);
             let (mut shard, mut known) = (Shard::default(), Vec::new());
-            // Few low bits, so that many hashes have the same home.
+            // The hashes have few different low bits, so that many of them have the same home slot.
             let hashes: Vec<u64> = (0..200).map(|n| (n << 32 | random.u64(..4)) + 1).collect();
             for change in 0..2000 {
                 let hash = hashes[random.usize(..hashes.len())];
@@ -334,7 +337,7 @@ mod tests {
             for _ in 0..2 {
                 scope.spawn(|| {
                     for key in 0..KEYS {
-                        // Both take each new key at the same time.
+                        // Both workers take each new key at the same time.
                         arrived.fetch_add(1, Ordering::SeqCst);
                         while arrived.load(Ordering::SeqCst) < 2 * (key + 1) {
                             std::thread::yield_now();
@@ -349,7 +352,7 @@ mod tests {
         assert_eq!(passed.into_inner(), KEYS as u64);
     }
 
-    /// The bytes that a table of `keys` keys has allocated.
+    /// The memory that the table has allocated, in bytes.
     fn bytes_of(buckets: &Buckets) -> usize {
         let Buckets::Keyed(keyed) = buckets else { return 0 };
         let shard = |shard: &RwLock<Shard>| {
@@ -365,7 +368,7 @@ mod tests {
         for key in 0..RATE_LIMIT_KEYS as u32 {
             assert!(buckets.take(KeyHash::of(&key.to_ne_bytes()), rate, at(1)).passes());
         }
-        // Each of them is known.
+        // The table contains each of the keys.
         for key in 0..RATE_LIMIT_KEYS as u32 {
             assert!(!buckets.take(KeyHash::of(&key.to_ne_bytes()), rate, at(1)).passes());
         }
@@ -375,8 +378,8 @@ mod tests {
         eprintln!("{bytes} bytes for {RATE_LIMIT_KEYS} keys");
     }
 
-    /// `DECISIONS=4000000 cargo test --release --lib decision -- --nocapture` prints the time of a
-    /// decision.
+    /// `DECISIONS=4000000 cargo test --release --lib decision -- --nocapture` prints the time of
+    /// one decision.
     #[test]
     fn the_time_of_a_decision_is_measured() {
         let decisions = std::env::var("DECISIONS").map_or(1000, |text| text.parse().unwrap());

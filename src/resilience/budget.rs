@@ -1,8 +1,9 @@
-//! The budget of retries: a share of the requests of the last seconds, over all workers.
+//! The retry budget: retries are limited to a share of the requests in the last seconds, over all
+//! workers.
 //!
-//! A retry helps while few requests fail. When many fail, retries multiply the load of a service
-//! that is already too slow. The budget ends this: it counts the requests and retries of a service
-//! in a sliding window, and denies retries beyond a share.
+//! Retries help while few requests fail. If many requests fail, retries multiply the load of a
+//! service that is already too slow. The budget prevents this. It counts the requests and the
+//! retries of a service in a sliding window, and denies retries beyond the share.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -14,35 +15,35 @@ use crate::time::Time;
 /// The length of the window, in seconds.
 pub const BUDGET_WINDOW_S: u64 = 10;
 
-/// One slot for each second of the window. The current second is part of the window.
+/// One slot for each second of the window, including the current second.
 const SLOTS: u64 = BUDGET_WINDOW_S;
 
-/// The requests and retries of a service in the last seconds. The counts survive reloads.
+/// The requests and retries of a service in the window. The counts survive reloads.
 #[derive(Debug)]
 pub struct RetryBudget {
     requests: PerWorker<Recent>,
-    /// Locked for each retry only, and retries are rare. The lock is held for a few additions.
+    /// Locked only for retries, which are rare, and only for a few additions.
     retries: Mutex<Recent>,
 }
 
 impl RetryBudget {
-    /// A budget for `workers` workers.
+    /// Creates a budget for `workers` workers.
     pub fn new(workers: usize) -> Self {
         Self { requests: PerWorker::new(workers), retries: Mutex::default() }
     }
 
-    /// Counts a request of `worker`. A retry is not counted here.
+    /// Counts a request of `worker`. Retries are counted by [`RetryBudget::try_retry`] instead.
     pub fn request(&self, worker: usize, now: Time) {
         self.requests.worker(worker).add(second(now));
     }
 
-    /// Counts a retry if the budget allows it: retries are at most `percent` of the requests in the
-    /// window, or `min`.
+    /// Counts a retry if the budget allows it. The budget is `percent` of the requests in the
+    /// window, or `min` if that is more.
     pub fn try_retry(&self, now: Time, percent: u32, min: u32) -> bool {
         let second = second(now);
         let requests: u64 = self.requests.iter().map(|recent| recent.sum(second)).sum();
         let allowed = (requests * u64::from(percent) / 100).max(u64::from(min));
-        // The counts are valid after a panic at any point.
+        // The counts are valid at any point, so a panic of another thread does no harm.
         let retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
         let allows = retries.sum(second) < allowed;
         if allows {
@@ -56,11 +57,12 @@ fn second(now: Time) -> u64 {
     now.as_micros() / 1_000_000
 }
 
-/// The number of events in each of the last seconds. Only one thread may add at a time; others may
+/// The number of events in each second of the window. Only one thread may add at a time; others may
 /// read.
 #[derive(Debug, Default)]
 struct Recent {
-    /// The upper 32 bits are the second, the lower 32 bits its number of events.
+    /// One slot for each second. The upper 32 bits are the second, and the lower 32 bits are the
+    /// number of events.
     slots: [AtomicU64; SLOTS as usize],
 }
 
@@ -72,7 +74,7 @@ impl Recent {
         slot.store(next, Ordering::Relaxed);
     }
 
-    /// The number of events from `second - 9` to `second`.
+    /// The number of events in the window that ends with `second`.
     fn sum(&self, second: u64) -> u64 {
         let first = (second + 1).saturating_sub(SLOTS);
         let events = |slot: &AtomicU64| {

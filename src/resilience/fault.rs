@@ -1,5 +1,5 @@
-//! Injected faults: a delay before a request is forwarded, an answer in place of it, or a slow
-//! response.
+//! Injected faults: a delay before a request is forwarded, a response that replaces that of the
+//! endpoint, or a response with limited bandwidth.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,24 +8,24 @@ use crate::error::{Flag, Refusal};
 use crate::grpc::Code;
 use crate::time::Time;
 
-/// A share of requests.
+/// A share of requests, in [`Chance::PARTS`] of a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chance(u32);
 
 impl Chance {
-    /// The number of parts of a whole. The finest share is one part.
+    /// The number of parts of a whole. So the smallest share is one millionth.
     pub const PARTS: u32 = 1_000_000;
 
-    /// Every request.
+    /// All requests.
     pub const ALWAYS: Self = Self(Self::PARTS);
 
-    /// The share of `parts` in [`Chance::PARTS`].
+    /// Creates the share of `parts` in [`Chance::PARTS`].
     pub fn of_parts(parts: u32) -> Self {
         Self(parts.min(Self::PARTS))
     }
 
-    /// Whether a request belongs to the share. `draw` is random, from 0 to below
-    /// [`Chance::PARTS`].
+    /// Whether a request belongs to the share. `draw` is a random number from 0 to
+    /// [`Chance::PARTS`], excluding the upper end.
     pub fn takes(self, draw: u32) -> bool {
         draw < self.0
     }
@@ -37,44 +37,45 @@ impl fmt::Display for Chance {
     }
 }
 
-/// The faults of a rule. Each has its own share of the requests.
+/// The faults of a rule. Each fault has its own share of the requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FaultPolicy {
-    /// The wait before a request is forwarded.
+    /// The delay before a request is forwarded.
     pub delay: Option<(Duration, Chance)>,
-    /// The answer in place of the endpoint's.
+    /// The response that replaces that of the endpoint.
     pub abort: Option<(Abort, Chance)>,
-    /// The limit on the body of the response.
+    /// The limit on the bandwidth of the response body.
     pub bandwidth: Option<(Bandwidth, Chance)>,
 }
 
-/// The limit on the body of a response, in bytes per second. It is not 0.
+/// The limit on the bandwidth of a response body, in bytes per second. It is not 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bandwidth(pub u32);
 
-/// The answer to an aborted request.
+/// The response to an aborted request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abort {
-    /// An HTTP status. A gRPC call gets the code that belongs to it.
+    /// An HTTP status. A gRPC call gets the corresponding gRPC code.
     Status(u16),
-    /// A gRPC code. Another request gets the HTTP status that belongs to it.
+    /// A gRPC code. Any other request gets the corresponding HTTP status.
     Code(Code),
 }
 
-/// The faults of one request. A request with both is aborted after its delay.
+/// The faults that one request gets. A request with a delay and an abort is aborted after its
+/// delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Injected {
-    /// The wait before the request is forwarded.
+    /// The delay before the request is forwarded.
     pub delay: Option<Duration>,
-    /// The answer in place of the endpoint's.
+    /// The response that replaces that of the endpoint.
     pub abort: Option<Abort>,
-    /// The limit on the body of the response.
+    /// The limit on the bandwidth of the response body.
     pub bandwidth: Option<Bandwidth>,
 }
 
 impl FaultPolicy {
-    /// Decides about one request. `draw` gives a random number from 0 to below [`Chance::PARTS`].
-    /// It is called once for each fault of the policy.
+    /// Decides which faults a request gets. `draw` returns a random number from 0 to
+    /// [`Chance::PARTS`], excluding the upper end. It is called once for each fault of the policy.
     pub fn decide(&self, mut draw: impl FnMut() -> u32) -> Option<Injected> {
         let delay = self.delay.filter(|(_, chance)| chance.takes(draw()));
         let abort = self.abort.filter(|(_, chance)| chance.takes(draw()));
@@ -89,7 +90,8 @@ impl FaultPolicy {
 }
 
 impl Injected {
-    /// The code for a call that this fault refuses. `None` means that the status decides.
+    /// The gRPC code for a call that is aborted by this fault. `None` means that the code follows
+    /// from the HTTP status.
     pub fn code_of(&self, refusal: &Refusal) -> Option<Code> {
         match self.abort {
             Some(Abort::Code(code)) if refusal.flag == Flag::FaultInjected => Some(code),
@@ -98,17 +100,18 @@ impl Injected {
     }
 }
 
-/// A limited response that was late by no more than this may catch up.
+/// If a response falls behind its bandwidth by no more than this time, it may be faster until it
+/// has caught up.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
 impl Bandwidth {
-    /// The largest portion that is sent at once: what a tenth of a second allows.
+    /// The maximum number of bytes that are sent at once: those of a tenth of a second.
     pub fn portion_bytes(self) -> usize {
         (self.0 / 10).max(1) as usize
     }
 
-    /// The time of the next portion, after `bytes` are sent at `now`. `due` was the time of this
-    /// portion.
+    /// The time of the next portion, if `bytes` bytes were sent at `now`. `due` was the planned
+    /// time of that portion.
     pub fn next(self, due: Time, now: Time, bytes: usize) -> Time {
         let earliest =
             Time::from_micros(now.as_micros().saturating_sub(CATCH_UP.as_micros() as u64));
@@ -118,7 +121,7 @@ impl Bandwidth {
 }
 
 impl Abort {
-    /// The refusal of the request.
+    /// The refusal that aborts the request.
     pub fn refusal(self) -> Refusal {
         let status = match self {
             Self::Status(status) => status,
@@ -217,7 +220,7 @@ mod tests {
                 let bytes = random.usize(1..=limit.portion_bytes());
                 due = limit.next(due, now, bytes);
                 sent += bytes;
-                // The wait may end late, and the endpoint may pause.
+                // The wait may end late, and the endpoint may send nothing for a time.
                 let pause = if random.u8(..10) == 0 { 3_000_000 } else { 5_000 };
                 now = now.max(due) + Duration::from_micros(random.u64(..pause));
                 let allowed = now.since(begun) + CATCH_UP;

@@ -1,22 +1,22 @@
-//! Mirroring: a copy of a request goes to another service, whose responses nobody gets.
+//! Mirroring: another service gets a copy of a request. The response to the copy is discarded.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::Chance;
 
-/// The default of the largest request body that is mirrored.
+/// The default maximum size of a request body that is mirrored.
 pub const MIRROR_BYTES: usize = 64 * 1024;
 
-/// The default time limit of a mirrored request, from its copy to the end of the response.
+/// The default time limit of a mirrored request, from its start to the end of its response.
 pub const MIRROR_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Which requests are mirrored, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MirrorPolicy {
-    /// The share of the requests.
+    /// The share of requests that are mirrored.
     pub chance: Chance,
-    /// The largest request body that is mirrored.
+    /// The maximum size of a request body that is mirrored.
     pub mirror_bytes: usize,
     /// The time limit of a mirrored request.
     pub timeout: Duration,
@@ -36,13 +36,13 @@ impl fmt::Display for MirrorPolicy {
 pub enum Mirrored {
     /// The endpoint has sent a complete response, whatever its status is.
     Answered,
-    /// There was no connection or no complete response.
+    /// No connection could be opened, or the response was not complete.
     Failed,
     /// The time limit has passed.
     TimedOut,
     /// The request body is larger than `mirror_bytes`. Nothing was sent.
     TooLarge,
-    /// The whole request body did not arrive, so nothing was sent.
+    /// The request body did not arrive completely. Nothing was sent.
     Incomplete,
     /// The worker had too many mirrored requests in progress. Nothing was sent.
     Overflow,

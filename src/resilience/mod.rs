@@ -1,5 +1,5 @@
-//! Decides whether a request passes the limits, whether it gets a fault, and whether the client
-//! gets a response or the request is sent again. Pure: no I/O, no clock.
+//! Limits and policies of requests: circuit breakers, rate limits, injected faults, retries and
+//! mirrors. No I/O, no clock.
 
 mod breaker;
 mod bucket;

@@ -1,4 +1,4 @@
-//! Rate limits: which requests share a bucket, and what the client learns about it.
+//! Rate limits: which requests share a bucket, and which fields describe the limit to the client.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,23 +10,24 @@ use crate::cells::{Count, PerWorker};
 use crate::error::{Flag, Refusal};
 use crate::time::Time;
 
-/// The default time in which the requests of a rate limit are counted.
+/// The default of `per`, the period of a rate limit.
 pub const RATE_PER: Duration = Duration::from_secs(1);
 
-/// The requests that share a bucket.
+/// The property of a request by which the limit counts. Requests with an equal value share a
+/// bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LimitBy {
-    /// All requests.
+    /// No property: all requests share one bucket.
     All,
-    /// Those with the same value of this header field. Requests without the field share a bucket.
+    /// The value of this header field. Requests without the field share a bucket.
     Header(Box<str>),
-    /// Those of the same SPIFFE ID. Clients without one share a bucket.
+    /// The SPIFFE ID of the client. Clients without one share a bucket.
     Identity,
-    /// Those of the same client address.
+    /// The address of the client.
     Source,
 }
 
-/// The part of the configuration that a rate limit belongs to, in the order of the checks.
+/// The kind of the owner of a rate limit. A request is checked in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// A listener.
@@ -41,7 +42,7 @@ impl Scope {
     /// The number of scopes.
     pub const COUNT: usize = 3;
 
-    /// The word in metrics and logs.
+    /// The name of the scope in metrics and logs.
     pub fn word(self) -> &'static str {
         match self {
             Self::Listener => "listener",
@@ -60,37 +61,37 @@ impl Scope {
     }
 }
 
-/// The header fields about a rate limit in responses.
+/// Which fields of responses describe the rate limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitFields {
-    /// `ratelimit` and `ratelimit-policy` (draft-ietf-httpapi-ratelimit-headers-10).
+    /// Whether to add `ratelimit` and `ratelimit-policy` (draft-ietf-httpapi-ratelimit-headers-10).
     pub standard: bool,
-    /// `x-ratelimit-limit`, `x-ratelimit-remaining` and `x-ratelimit-reset`.
+    /// Whether to add `x-ratelimit-limit`, `x-ratelimit-remaining` and `x-ratelimit-reset`.
     pub envoy: bool,
 }
 
 /// A rate limit.
 #[derive(Debug)]
 pub struct RateLimit {
-    /// The part that it belongs to.
+    /// The kind of its owner.
     pub scope: Scope,
-    /// The host of the rule. Empty for other scopes.
+    /// The host of a rule. Empty for other owners.
     pub host: Box<str>,
-    /// The name of the listener, rule or service.
+    /// The name of its owner: a listener, rule or service.
     pub name: Box<str>,
     /// `file:line` of the definition.
     pub place: Box<str>,
-    /// The requests that share a bucket.
+    /// The property of a request by which the limit counts.
     pub by: LimitBy,
-    /// The limit on requests.
+    /// The limit on requests. `None` means no such limit.
     pub requests: Option<RequestLimit>,
-    /// The limit on the bytes of bodies.
+    /// The limit on the bytes of bodies. `None` means no such limit.
     pub bytes: Option<ByteLimit>,
-    /// The name that clients see: a string of structured fields, with its quotes.
+    /// The name of the limit in responses, as a string of structured fields with its quotes.
     pub label: Box<str>,
-    /// The header fields of responses.
+    /// Which fields of responses describe the limit.
     pub fields: LimitFields,
-    /// The counters. They survive reloads while the name stays the same.
+    /// The counters. They survive reloads as long as the name stays the same.
     pub stats: Arc<PerWorker<RateLimitCells>>,
 }
 
@@ -99,45 +100,46 @@ pub struct RateLimit {
 pub struct RequestLimit {
     /// The rate.
     pub rate: Rate,
-    /// How many requests may come at once with the first one.
+    /// The number of requests that may arrive at the same time as the first one.
     pub burst: u64,
     /// The buckets. They survive reloads that do not change the limit.
     pub buckets: Arc<Buckets>,
 }
 
-/// A limit on the bytes of bodies. The bodies become slower.
+/// A limit on the bytes of bodies. A body beyond the limit is slowed down.
 #[derive(Debug)]
 pub struct ByteLimit {
     /// The rate in each direction.
     pub rate: Rate,
-    /// The buckets of each direction. They survive reloads that do not change the limit.
+    /// The buckets of each direction, by [`Way`]. They survive reloads that do not change the
+    /// limit.
     pub buckets: [Arc<Buckets>; 2],
 }
 
 /// The direction of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// From the client.
+    /// From the client to the service.
     Up,
-    /// To the client.
+    /// From the service to the client.
     Down,
 }
 
 /// The counters of a rate limit, for one worker.
 #[derive(Debug, Default)]
 pub struct RateLimitCells {
-    /// Requests that passed.
+    /// The number of requests that passed.
     pub passed: Count,
-    /// Requests that were refused.
+    /// The number of requests that were refused.
     pub limited: Count,
-    /// Waits of bodies.
+    /// The number of times that a body had to wait.
     pub delays: Count,
 }
 
-/// The state of a bucket after a request, for the client.
+/// The state of a bucket after a request, for the fields of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// How many more requests would pass now.
+    /// The number of further requests that would pass now.
     pub left: u32,
     /// Seconds until the bucket is full, rounded up.
     pub full_in_s: u32,
@@ -146,13 +148,13 @@ pub struct Quota {
 }
 
 impl RateLimit {
-    /// The hash of the key of a request. `key` is the value that [`RateLimit::by`] asks for.
+    /// The hash of the key of a request. `key` is the value of the property [`RateLimit::by`].
     pub fn hash(&self, key: &[u8]) -> KeyHash {
         if self.by == LimitBy::All { KeyHash::default() } else { KeyHash::of(key) }
     }
 
-    /// Decides about a request of `worker` with `key`, and counts it. Returns the state for the
-    /// client, if there is a limit on requests. A request that waits is refused.
+    /// Decides about a request of `worker` with `key`, and counts it. A request that would have to
+    /// wait is refused. Returns the state of the bucket, or `None` if requests are not limited.
     pub fn check(&self, key: KeyHash, worker: usize, now: Time) -> Option<Quota> {
         let RequestLimit { rate, buckets, .. } = self.requests.as_ref()?;
         let taken = buckets.take(key, *rate, now);
@@ -170,7 +172,8 @@ impl RateLimit {
         self.scope.refusal()
     }
 
-    /// Counts `bytes` of a body with `key`. Returns the time to wait before the next bytes.
+    /// Takes `bytes` bytes of a body from the bucket of `key`. Returns how long to wait before the
+    /// next bytes.
     pub fn owe(&self, key: KeyHash, way: Way, bytes: u64, worker: usize, now: Time) -> Duration {
         let Some(limit) = &self.bytes else { return Duration::ZERO };
         let wait = limit.buckets[way as usize].owe(key, limit.rate, bytes, now);
@@ -180,12 +183,12 @@ impl RateLimit {
         wait
     }
 
-    /// The number of keys in the tables.
+    /// The number of keys in the tables of this limit.
     pub fn keys(&self) -> u64 {
         self.all_buckets().map(|buckets| buckets.keys()).sum()
     }
 
-    /// The number of keys that were forgotten too early.
+    /// The number of keys that were removed before their bucket was full again.
     pub fn evicted(&self) -> u64 {
         self.all_buckets().map(|buckets| buckets.evicted()).sum()
     }
@@ -206,7 +209,7 @@ impl Quota {
     }
 }
 
-/// Seconds, rounded up.
+/// A duration in seconds, rounded up.
 fn whole_seconds(time: Duration) -> u32 {
     let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
     u32::try_from(seconds).unwrap_or(u32::MAX)
@@ -230,8 +233,8 @@ impl fmt::Display for RateLimit {
     }
 }
 
-/// `text` as a string of structured fields (RFC 9651 3.3.3), with its quotes. Characters that such
-/// a string cannot have become `_`.
+/// `text` as a string of structured fields (RFC 9651 3.3.3), with its quotes. Each character that
+/// is not allowed there becomes `_`.
 pub fn quoted(text: &str) -> Box<str> {
     let mut out = String::from("\"");
     for c in text.chars() {

@@ -1,37 +1,37 @@
-//! Retries by policy: the conditions, the wait before the next attempt, and the limits.
+//! The retry policy: the conditions for a retry, the wait before it, and the limits.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::grpc::Code;
 
-/// The default number of retries of one request.
+/// The default maximum number of retries of one request.
 pub const ATTEMPTS: u32 = 2;
 
-/// The default wait before the first retry. It doubles with each retry.
+/// The default limit on the random wait before the first retry. The limit doubles with each retry.
 pub const BACKOFF_BASE: Duration = Duration::from_millis(25);
 
-/// The default longest wait before a retry, as a multiple of the first wait.
+/// The default maximum of that limit, as a multiple of the limit for the first retry.
 pub const BACKOFF_MAX_FACTOR: u32 = 10;
 
-/// The default share of retries, in percent of the requests of the last
-/// [`super::BUDGET_WINDOW_S`] seconds.
+/// The default retry budget, in percent of the requests in the last [`super::BUDGET_WINDOW_S`]
+/// seconds.
 pub const BUDGET_PERCENT: u32 = 20;
 
-/// The default number of retries that are always allowed in [`super::BUDGET_WINDOW_S`] seconds.
+/// The default number of retries in [`super::BUDGET_WINDOW_S`] seconds that are always allowed.
 pub const BUDGET_MIN: u32 = 3;
 
-/// The default limit on the request body that is kept for a retry.
+/// The default maximum size of a request body that is buffered for a retry.
 pub const REPLAY_BYTES: usize = 64 * 1024;
 
-/// A condition for a retry. The names are Envoy's.
+/// A condition for a retry. Its name is that in Envoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// No connection to an endpoint could be opened. The request was not sent.
+    /// No connection could be opened, so the request was not sent.
     ConnectFailure,
-    /// The endpoint said that it did not process the request (RFC 9113 8.7).
+    /// The endpoint reported that it did not process the request (RFC 9113 8.7).
     RefusedStream,
-    /// There was no response: a connection that ended, a reset, or a timeout.
+    /// There was no response: the connection ended, the stream was reset, or a timeout passed.
     Reset,
     /// The connection ended before the whole request was sent.
     ResetBeforeRequest,
@@ -43,9 +43,9 @@ pub enum Condition {
     Retriable4xx,
     /// The response has the field `x-envoy-ratelimited`.
     EnvoyRatelimited,
-    /// This status.
+    /// The response has this status.
     Status(u16),
-    /// This code of a gRPC call.
+    /// The gRPC call has ended with this code.
     Grpc(Code),
 }
 
@@ -61,7 +61,7 @@ const NAMES: [(&str, Condition); 8] = [
     ("envoy-ratelimited", Condition::EnvoyRatelimited),
 ];
 
-/// The names of the gRPC codes.
+/// The names of the conditions that are gRPC codes.
 const GRPC_NAMES: [(&str, Code); 5] = [
     ("cancelled", Code::CANCELLED),
     ("deadline-exceeded", Code::DEADLINE_EXCEEDED),
@@ -71,7 +71,7 @@ const GRPC_NAMES: [(&str, Code); 5] = [
 ];
 
 impl Condition {
-    /// Parses a name, or a status from 400 to 599.
+    /// Parses the name of a condition, or a status from 400 to 599.
     pub fn parse(text: &str) -> Option<Self> {
         if let Some((_, condition)) = NAMES.iter().find(|(name, _)| *name == text) {
             return Some(*condition);
@@ -83,7 +83,7 @@ impl Condition {
         status.map(Self::Status)
     }
 
-    /// All names, for messages and suggestions.
+    /// The names of all conditions, for messages and suggestions.
     pub fn names() -> impl Iterator<Item = &'static str> {
         let plain = NAMES.iter().map(|(name, _)| *name);
         plain.chain(GRPC_NAMES.iter().map(|(name, _)| *name))
@@ -101,14 +101,14 @@ impl fmt::Display for Condition {
     }
 }
 
-/// The end of one attempt, for the verdict and for the retry policy.
+/// The result of an attempt, for the verdict and for the retry policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
     /// No connection could be opened.
     Connect,
     /// The endpoint did not process the request.
     Unprocessed,
-    /// There was no whole head of a response. `sent` says whether the whole request was sent.
+    /// There was no complete head of a response.
     Reset {
         /// Whether the whole request was sent.
         sent: bool,
@@ -119,7 +119,7 @@ pub enum Failed {
     Response(Response),
 }
 
-/// The parts of a response that the retry policy reads.
+/// The parts of a response that the retry policy needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     /// The status.
@@ -131,7 +131,7 @@ pub struct Response {
 }
 
 impl Failed {
-    /// Whether the endpoint surely did not process the request.
+    /// Whether the endpoint certainly did not process the request.
     pub fn is_unsent(self) -> bool {
         matches!(self, Self::Connect | Self::Unprocessed)
     }
@@ -157,26 +157,27 @@ impl Failed {
     }
 }
 
-/// When and how often requests are sent again.
+/// When and how often requests are retried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// How often one request may be sent again.
+    /// The maximum number of retries of one request.
     pub attempts: u32,
-    /// The conditions. One is enough.
+    /// The conditions. A request is retried if one of them holds.
     pub on: Vec<Condition>,
     /// The time limit of one attempt, from the open connection to the head of its response.
     pub per_try_timeout: Option<Duration>,
-    /// The wait before the first retry, before jitter. It doubles with each retry.
+    /// The limit on the random wait before the first retry. The limit doubles with each retry.
     pub backoff_base: Duration,
-    /// The longest wait.
+    /// The maximum of that limit.
     pub backoff_max: Duration,
-    /// The share of retries, in percent of the requests of the service.
+    /// The retry budget, in percent of the requests of the service.
     pub budget_percent: u32,
-    /// The number of retries that is always allowed in the window.
+    /// The number of retries that is always allowed in the window of the budget.
     pub budget_min: u32,
-    /// The methods that may be sent twice. `None` means the idempotent methods.
+    /// The methods of requests that may be retried after they were sent. `None` means the
+    /// idempotent methods.
     pub methods: Option<Vec<Box<str>>>,
-    /// The limit on the request body that is kept for a retry.
+    /// The maximum size of a request body that is buffered for a retry.
     pub replay_bytes: usize,
     /// The messages that get the number of their attempt.
     pub attempt_count: AttemptCount,
@@ -191,14 +192,14 @@ pub struct AttemptCount {
     pub in_response: bool,
 }
 
-/// The parts of a request that the retry policy reads.
+/// The parts of a request that the retry policy needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Repeatable<'a> {
     /// The method.
     pub method: &'a [u8],
     /// Whether the method is idempotent (RFC 9110 9.2.2).
     pub idempotent: bool,
-    /// Whether it is a gRPC call.
+    /// Whether the request is a gRPC call.
     pub grpc: bool,
 }
 
@@ -213,11 +214,11 @@ impl fmt::Display for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Whether a request may be sent again after `failed`.
+    /// Whether the policy allows a retry of the request after `failed`.
     pub fn covers(&self, failed: Failed, request: Repeatable<'_>) -> bool {
         self.on.iter().any(|&condition| {
-            // The service itself sends a code. By naming the code, the operator says that the call
-            // may be sent again, whatever its method is.
+            // A gRPC call is always a POST, so its method does not show whether a retry is safe. An
+            // operator who lists a gRPC code in `on` allows the retry.
             let by_code = request.grpc && matches!(condition, Condition::Grpc(_));
             failed.is_under(condition) && (by_code || failed.is_unsent() || self.allows(request))
         })
@@ -230,9 +231,9 @@ impl RetryPolicy {
         }
     }
 
-    /// The wait before retry number `retry`, which counts from 0. `jitter` is random, from 0 to 1.
-    /// A wait that the endpoint asked for holds without jitter. Returns `None` if the endpoint
-    /// asked for no retry, or for a longer wait than the policy allows.
+    /// The wait before retry number `retry`, which counts from 0. `jitter` is a random number from
+    /// 0 to 1. If the endpoint has requested a wait, this wait is used without jitter. Returns
+    /// `None` if the endpoint has requested no retry, or a longer wait than the policy allows.
     pub fn wait(&self, retry: u32, asked: Option<Asked>, jitter: f64) -> Option<Duration> {
         match asked {
             Some(Asked::Never) => None,
@@ -244,33 +245,34 @@ impl RetryPolicy {
         }
     }
 
-    /// `retry-after` is in whole seconds, and `backoff_max` is usually shorter than one second.
+    /// The maximum wait that the endpoint may request. `retry-after` is in whole seconds, but
+    /// `backoff_max` is usually shorter than one second.
     fn wait_max(&self) -> Duration {
         self.backoff_max.max(ASKED_WAIT_MAX)
     }
 }
 
-/// The longest wait that an endpoint may ask for, unless the backoff is longer.
+/// The maximum wait that an endpoint may request, unless `backoff_max` is longer.
 pub const ASKED_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// The wait that the endpoint asked for.
+/// The wait that the endpoint has requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// `retry-after` in seconds, or `grpc-retry-pushback-ms`.
+    /// The wait in `retry-after` or in `grpc-retry-pushback-ms`.
     After(Duration),
-    /// `grpc-retry-pushback-ms` is negative or no number (gRFC A6): do not retry.
+    /// No retry: `grpc-retry-pushback-ms` is negative or not a number (gRFC A6).
     Never,
 }
 
 impl Asked {
-    /// Reads `retry-after` (RFC 9110 10.2.3). A date is not read, because the clocks of two hosts
-    /// differ.
+    /// Parses `retry-after` (RFC 9110 10.2.3). A date is ignored, because the clocks of the two
+    /// hosts may differ.
     pub fn from_retry_after(value: &[u8]) -> Option<Self> {
         let seconds = std::str::from_utf8(value).ok()?.trim().parse().ok()?;
         Some(Self::After(Duration::from_secs(seconds)))
     }
 
-    /// Reads `grpc-retry-pushback-ms`.
+    /// Parses `grpc-retry-pushback-ms`, which is in milliseconds.
     pub fn from_pushback(value: &[u8]) -> Self {
         let ms = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
         ms.map_or(Self::Never, |ms| Self::After(Duration::from_millis(ms)))

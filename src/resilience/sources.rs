@@ -1,15 +1,16 @@
-//! The open connections of each client address.
+//! Counts the open connections of each client address.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The number of shards. A connection locks one of them when it opens and when it closes.
+/// The number of shards. Opening or closing a connection locks one of them.
 const SHARDS: usize = 64;
 
-/// The open connections of a listener by client address, over all workers. An address is known
-/// while it has a connection, so the limits on connections bound the table.
+/// The number of open connections of a listener, by client address and over all workers. An address
+/// without open connections has no entry, so the limits on connections also limit the size of the
+/// table.
 #[derive(Debug)]
 pub struct Sources {
     hasher: RandomState,
@@ -23,7 +24,7 @@ impl Default for Sources {
     }
 }
 
-/// A connection that is counted until this value is dropped.
+/// A counted connection. Dropping it ends the count.
 #[derive(Debug)]
 pub struct Counted {
     sources: Arc<Sources>,
@@ -31,7 +32,7 @@ pub struct Counted {
 }
 
 impl Sources {
-    /// Counts a connection from `ip`. Returns `None` if `ip` has `max` connections already.
+    /// Counts a connection from `ip`. Returns `None` if `ip` already has `max` connections.
     pub fn enter(self: &Arc<Self>, ip: IpAddr, max: u32) -> Option<Counted> {
         let ip = ip.to_canonical();
         let mut shard = self.shard(ip);
@@ -45,7 +46,7 @@ impl Sources {
 
     fn shard(&self, ip: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
         let shard = self.hasher.hash_one(ip) as usize % SHARDS;
-        // A count is valid after a panic at any point.
+        // The counts are valid at any point, so a panic of another thread does no harm.
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,28 +1,29 @@
-//! The verdict on an attempt, before the client gets any of its response.
+//! Decides what happens after the first event of an attempt, before the client gets any of its
+//! response.
 
 use super::retry::Failed;
 use crate::error::{Flag, Refusal};
 
-/// How often a request may be sent again without a retry policy.
+/// The maximum number of repetitions of a request that do not need a retry policy.
 pub const REPEATS_MAX: usize = 2;
 
-/// The facts about the attempt.
+/// The properties of an attempt and its request.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances {
-    /// Whether the connection was used before. Then it may have been closed unnoticed.
+    /// Whether the connection was used before. The endpoint may have closed it in the meantime.
     pub reused: bool,
     /// Whether the method is idempotent (RFC 9110 9.2.2).
     pub idempotent: bool,
-    /// Whether the whole request can be sent again from its beginning.
+    /// Whether the whole request is buffered, so that it can be sent again.
     pub replayable: bool,
-    /// How often the request was sent again already.
+    /// How often the request was already repeated.
     pub repeats: usize,
 }
 
 /// The verdict on an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Pass the response to the client.
+    /// Forward the response to the client.
     PassOn,
     /// Send the request again on a new connection.
     Repeat,
@@ -30,7 +31,7 @@ pub enum Verdict {
     Refuse(Refusal),
 }
 
-/// The verdict on an attempt that ended as `failed` says.
+/// Decides about an attempt with the result `failed`.
 pub fn verdict(failed: Failed, circumstances: Circumstances) -> Verdict {
     let Circumstances { reused, idempotent, replayable, repeats } = circumstances;
     let (safe, refusal) = match failed {

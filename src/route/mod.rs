@@ -30,7 +30,7 @@ pub use table::{HTTP_PORT, HTTPS_PORT, Looked, Table};
 use crate::cells::PerWorker;
 use crate::jwt::Requirement;
 use crate::message::HeaderEdits;
-use crate::resilience::{RateLimit, RetryPolicy};
+use crate::resilience::{Priority, RateLimit, RetryPolicy};
 
 /// A compiled route rule.
 #[derive(Debug)]
@@ -58,6 +58,8 @@ pub struct Rule {
     pub mirror: Option<Box<Mirror>>,
     /// The rate limit of the rule.
     pub rate_limit: Option<Arc<RateLimit>>,
+    /// How important its requests are when the process is overloaded.
+    pub priority: Option<Priority>,
     /// The maximum time without a byte of a body in either direction. It overrides the time of the
     /// listener.
     pub body_idle: Option<Duration>,

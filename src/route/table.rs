@@ -147,6 +147,7 @@ mod tests {
             fault: None,
             mirror: None,
             rate_limit: None,
+            priority: None,
             body_idle: None,
             jwt: None,
             rewrite: None,

@@ -1,4 +1,5 @@
-//! The body of a message in transit: finds its end, and converts it to the form of the other side.
+//! The body of a message while it is forwarded. Finds its end, and converts it to the framing of
+//! the receiver.
 
 use std::ops::Range;
 
@@ -10,11 +11,11 @@ use crate::message::Limits;
 use crate::message::Version;
 use crate::runtime::buffer::Buf;
 
-/// Tracks one body while its portions arrive.
+/// The progress of reading one body.
 pub enum BodyProgress {
-    /// This many bytes are left.
+    /// The body has this many bytes left.
     Length(u64),
-    /// A chunked body.
+    /// The body is chunked (RFC 9112 7.1).
     Chunked(Box<Decoder>),
     /// The body ends when the connection closes.
     UntilClose,
@@ -25,7 +26,7 @@ pub enum BodyProgress {
 }
 
 impl BodyProgress {
-    /// The state at the start of a body with framing `body`.
+    /// The progress at the start of a body with the framing `body`.
     pub fn new(body: Body) -> Self {
         match body {
             Body::None | Body::Length(0) => Self::Done,
@@ -36,16 +37,16 @@ impl BodyProgress {
         }
     }
 
-    /// Processes the next portion. Returns how many of the `bytes` belong to the body.
+    /// Processes the next portion. Returns the number of `bytes` that belong to the body.
     ///
     /// # Errors
-    /// When the chunks are malformed or exceed `limits`.
+    /// If the chunks are malformed or exceed `limits`.
     pub fn take(&mut self, bytes: &[u8], limits: &Limits) -> Result<usize, Refusal> {
         self.take_parts(bytes, limits, |_| (), |_| ())
     }
 
-    /// Like [`BodyProgress::take`]. For chunks it also reports the ranges of data and the bytes of
-    /// trailers.
+    /// Like [`BodyProgress::take`]. For a chunked body, also reports the ranges of its data and the
+    /// bytes of its trailers.
     fn take_parts(
         &mut self,
         bytes: &[u8],
@@ -76,7 +77,7 @@ impl BodyProgress {
         matches!(self, Self::Done)
     }
 
-    /// Counts `n` bytes of a body of known length as received.
+    /// Counts `n` bytes of a body of known length that were received.
     fn passed(&mut self, n: u64) {
         if let Self::Length(left) = self {
             *left = left.saturating_sub(n);
@@ -87,24 +88,24 @@ impl BodyProgress {
     }
 }
 
-/// A body in transit from one peer to another. The peers may use different HTTP versions.
+/// A body that is forwarded between peers that may use different HTTP versions.
 pub struct BodyTransform {
     progress: BodyProgress,
     form: Form,
-    /// Trailer lines that are sent separately from the body, each with its line end.
+    /// The trailer lines to send separately from the body, each with its line end.
     trailers: Vec<u8>,
-    /// The gRPC state, if the message belongs to a gRPC call.
+    /// The state of a gRPC call. `None` if the message belongs to no gRPC call.
     call: Option<CallBody>,
 }
 
-/// The form in which a body is forwarded.
+/// The framing in which a body is forwarded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// Unchanged.
+    /// The framing is not changed.
     Same,
-    /// The body arrives in chunks and is forwarded without chunks.
+    /// A chunked body is forwarded without chunks.
     Data,
-    /// The body arrives without chunks and is forwarded in chunks.
+    /// A body without chunks is forwarded in chunks.
     Chunks,
 }
 
@@ -118,7 +119,8 @@ pub struct Taken {
 }
 
 impl BodyTransform {
-    /// The transform of a body with framing `body`, for a peer that speaks `to`.
+    /// Creates the transform of a body with the framing `body`, for a peer with the HTTP version
+    /// `to`.
     pub fn new(body: Body, to: Version) -> Self {
         let form = match (body, to) {
             (Body::Chunked, Version::Http10 | Version::Http2) => Form::Data,
@@ -128,13 +130,14 @@ impl BodyTransform {
         Self { progress: BodyProgress::new(body), form, trailers: Vec::new(), call: None }
     }
 
-    /// Adds a gRPC call body: its messages are counted, and its framing is converted if needed.
+    /// Adds the state of a gRPC call. Its messages are counted, and its framing is converted
+    /// between gRPC-Web and gRPC if needed.
     pub fn of_call(mut self, call: Option<CallBody>) -> Self {
         self.call = call;
         self
     }
 
-    /// The number of messages that have begun.
+    /// The number of gRPC messages that have begun.
     pub fn messages(&self) -> u64 {
         self.call.as_ref().map_or(0, |call| call.messages)
     }
@@ -144,12 +147,12 @@ impl BodyTransform {
         self.call.as_ref().is_some_and(|call| call.counter.is_between())
     }
 
-    /// Processes a portion. Returns the part of `buf` that belongs to the body, in the form to
-    /// forward. `ended` has the trailer lines if the HTTP/2 stream of the body ends with this
+    /// Processes a portion. Returns the part of `buf` that belongs to the body, in the framing of
+    /// the receiver. `ended` has the trailer lines if the HTTP/2 stream of the body ends with this
     /// portion.
     ///
     /// # Errors
-    /// When the chunks are malformed or exceed `limits`.
+    /// If the chunks are malformed or exceed `limits`.
     pub fn take(
         &mut self,
         mut buf: Buf,
@@ -186,7 +189,7 @@ impl BodyTransform {
         Ok((buf, Taken { consumed, last }))
     }
 
-    /// The trailer lines to send after the last portion, if they are separate from the body.
+    /// The trailer lines to send after the last portion. Empty if they are a part of the body.
     pub fn trailers(&self) -> &[u8] {
         &self.trailers
     }
@@ -201,7 +204,7 @@ impl BodyTransform {
         matches!(self.progress, BodyProgress::Done | BodyProgress::UntilClose)
     }
 
-    /// The number of bytes left of a body with a known length. `None` for other bodies.
+    /// The number of bytes that are left. `None` for a body whose length is not known.
     pub fn opaque_bytes(&self) -> Option<u64> {
         match self.progress {
             BodyProgress::Length(left) => Some(left),
@@ -209,7 +212,7 @@ impl BodyTransform {
         }
     }
 
-    /// Counts `n` body bytes that were moved without this transform (splice).
+    /// Counts `n` bytes of the body that splice(2) has moved without this transform.
     pub fn passed(&mut self, n: u64) {
         self.progress.passed(n);
     }
@@ -229,19 +232,19 @@ enum Bridge {
 }
 
 impl CallBody {
-    /// The body of a request of `kind`.
+    /// The state for the body of a request of this `kind`.
     pub fn request(kind: Kind) -> Self {
         let bridge = (kind == Kind::WebText).then(|| Bridge::Decode(TextDecoder::default()));
         Self { counter: MessageCounter::default(), messages: 0, bridge }
     }
 
-    /// The body of a response to a client of `kind`.
+    /// The state for the body of a response to a request of this `kind`.
     pub fn response(kind: Kind) -> Self {
         let bridge = kind.is_web().then(|| Bridge::Encode(Encoder::new(kind)));
         Self { counter: MessageCounter::default(), messages: 0, bridge }
     }
 
-    /// Processes a portion. `end` has the trailer lines if this portion is the last.
+    /// Processes a portion. `end` has the trailer lines if this is the last portion.
     fn take(&mut self, buf: Buf, end: Option<&mut Vec<u8>>) -> Result<Buf, Refusal> {
         let bad = |detail| Refusal::downstream(400, detail);
         let bytes = match &mut self.bridge {
@@ -272,7 +275,7 @@ impl CallBody {
     }
 }
 
-/// Moves the data in `ranges` to the front of the buffer.
+/// Moves the data in `ranges` to the beginning of the buffer, so that the chunk lines are dropped.
 fn keep_data(buf: &mut Buf, ranges: Vec<Range<usize>>) {
     let mut kept = 0;
     for range in ranges {
@@ -283,7 +286,7 @@ fn keep_data(buf: &mut Buf, ranges: Vec<Range<usize>>) {
     buf.truncate(kept);
 }
 
-/// The data as one chunk. Empty data stays empty, because an empty chunk would end the body.
+/// Writes the data as one chunk. Empty data stays empty, because an empty chunk would end the body.
 fn chunk(mut buf: Buf) -> Buf {
     use std::io::Write as _;
     if buf.is_empty() {
@@ -291,7 +294,7 @@ fn chunk(mut buf: Buf) -> Buf {
     }
     let mut line = [0; 20];
     let mut rest = &mut line[..];
-    // A length in hexadecimal has no more than 16 digits.
+    // The buffer is large enough: a length in hexadecimal has at most 16 digits.
     write!(rest, "{:x}\r\n", buf.len()).ok();
     let left = rest.len();
     let line = &line[..line.len() - left];
@@ -307,7 +310,7 @@ mod tests {
     use super::*;
     use crate::runtime::buffer::BufferPool;
 
-    /// The bytes that all portions produce, and the separate trailers.
+    /// Converts all portions. Returns the resulting bytes and the separate trailers.
     fn passed(body: Body, to: Version, portions: &[(&str, Option<&str>)]) -> (String, String) {
         let pool = BufferPool::default();
         let mut passage = BodyTransform::new(body, to);

@@ -1,4 +1,5 @@
-//! The limits of a service on requests and retries: its circuit breaker, and its adaptive limit.
+//! Takes slots of a service for requests and retries: those of its circuit breaker, and those of
+//! its adaptive concurrency limit.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub struct Places {
 /// Takes the places of a request to `service`. They are empty if the service has no limits.
 ///
 /// # Errors
-/// When too many requests are in progress. The overflow is counted.
+/// If too many requests are in progress. The overflow is counted for `worker`.
 pub fn request<I: Io>(service: &Service, worker: &Worker<I>) -> Result<Places, Refusal> {
     let slot = match &service.breaker {
         None => None,
@@ -45,8 +46,9 @@ fn fly<I: Io>(service: &Service, worker: &Worker<I>, limit: &Arc<Concurrency>) -
     flight
 }
 
-/// Notes how long the endpoint took for `head`, the head of a response to a request that was sent
-/// at `sent`. Fast errors say nothing about the latency of the service.
+/// Records the latency of the endpoint for the adaptive concurrency limit. `head` is the head of
+/// the response to a request that was sent at `sent`. The latency of an error is not that of the
+/// service, so it is not recorded.
 pub fn answered<I: Io>(
     exchange: &Exchange<'_, I>,
     sent: Option<Time>,
@@ -67,8 +69,8 @@ pub fn answered<I: Io>(
     }
 }
 
-/// Takes the slot of a request that is sent again. Without limits, there is nothing to take.
-/// Returns `None` when too many such requests are in progress.
+/// Takes the slot of a retry. If the service has no circuit breaker, there is nothing to take.
+/// Returns `None` when too many retries are in progress.
 pub fn retry(service: &Service, worker: usize) -> Option<Option<Slot>> {
     match &service.breaker {
         None => Some(None),

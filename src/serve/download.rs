@@ -1,4 +1,4 @@
-//! Relays a response to the client.
+//! Relays the response of an endpoint to the client.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -25,28 +25,28 @@ use crate::runtime::io::{Io, Read, Stream};
 use crate::upstream::Upstream;
 use crate::wire::Wire;
 
-/// In each exchange an endpoint may send `limits.header_bytes` of interim (1xx) responses, and this
-/// many bytes more for each second of the exchange. RFC 9110 15.2 sets no limit: an endpoint may
+/// The limit on interim (1xx) responses. In an exchange, an endpoint may send `limits.header_bytes`
+/// of them, and this many bytes more for each second. RFC 9110 15.2 has no limit: an endpoint may
 /// report the progress of a long upload.
 pub const INTERIM_BYTES_PER_SECOND: u64 = 1024;
 
 /// The result of relaying a response.
 pub enum Downloaded {
-    /// The client has the whole response.
+    /// The client has received the whole response.
     Done {
         /// Whether the client's connection may serve another request.
         keep: bool,
         /// Whether the endpoint's connection may carry another exchange.
         reusable: bool,
     },
-    /// 101, or 2xx to CONNECT: the connection becomes a tunnel.
+    /// The connection has become a tunnel (101, or 2xx to CONNECT).
     Switched {
         /// Bytes that the endpoint sent after the head.
         early: Buf,
     },
 }
 
-/// The head of a response, or the reason for its absence.
+/// The head of a response, or the reason why there is none.
 pub enum ResponseHead {
     /// `drafts.response` holds the head, with offsets into `buf`.
     Complete {
@@ -58,7 +58,7 @@ pub enum ResponseHead {
         /// message before them. Only a retry policy needs them.
         trailers: Vec<u8>,
     },
-    /// The endpoint did not process the request.
+    /// The endpoint reported that it did not process the request (RFC 9113 8.7).
     Unprocessed,
     /// The endpoint's connection ended before the first byte of a response.
     Silence,
@@ -68,29 +68,29 @@ pub enum ResponseHead {
 pub enum Failure {
     /// The client gets this refusal.
     Refused(Refusal),
-    /// The endpoint stalled in the middle of the response.
+    /// The endpoint stopped in the middle of the response for too long.
     Late,
     /// The client has received a part of the response, or has disconnected. The client's connection
-    /// closes.
+    /// is closed.
     Broken,
 }
 
 const NOT_EMPTY: Refusal =
     Refusal::upstream("the response has a body although its head says that it is empty");
 
-/// The exchange's timeout has passed.
+/// The timeout of the request has passed.
 pub const TIMED_OUT: Refusal = Refusal {
     status: 504,
     flag: Flag::UpstreamTimeout,
     detail: "the endpoint did not answer within the timeout",
 };
 
-/// The time limit of one attempt has passed.
+/// The time limit of one attempt (`per_try_timeout`) has passed.
 pub const TRY_TIMED_OUT: Refusal =
     Refusal { detail: "the endpoint did not answer within per_try_timeout", ..TIMED_OUT };
 
-/// Reads the head of the final response. Interim responses are sent to the client at once. The rest
-/// of the request may be sent at the same time (`streamed`).
+/// Reads the head of the final response. Sends interim (1xx) responses to the client at once.
+/// `streamed` is whether the rest of the request is sent at the same time.
 pub async fn response_head<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
@@ -129,8 +129,9 @@ pub async fn response_head<I: Io>(
     }
 }
 
-/// The trailer lines of a response without a body, if a retry policy may need them. There is no
-/// wait for them: the client of a stream may need the head before it sends more.
+/// The trailer lines of a response without a body, if they are already received and a retry policy
+/// may need them. Waiting for them could block: the client of a stream may need the head of the
+/// response before it sends more.
 fn early_trailers<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
@@ -145,7 +146,7 @@ fn early_trailers<I: Io>(
     }
 }
 
-/// How many bytes of interim responses the endpoint may have sent by now.
+/// The maximum size of all interim responses that the endpoint may have sent until now.
 fn interim_bytes_max<I: Io>(exchange: &Exchange<'_, I>) -> u64 {
     let elapsed = exchange.downstream.worker.io.now().since(exchange.record.began);
     let limit = exchange.plan.terms.limits.message.header_bytes as u64;
@@ -177,8 +178,8 @@ pub async fn relay<I: Io>(
     {
         exchange.record.set_code(Code::from_value(value));
     }
-    // A response without a body has its gRPC status in the head, also in gRPC-Web. So only a
-    // response with a body is rewritten.
+    // gRPC-Web also sends the status of a response without a body in its head. So only a response
+    // with a body is converted.
     let rewritten = bridge.and_then(|kind| Some((kind, framing.with_unknown_length()?)));
     let framing = rewritten.map_or(framing, |(_, framing)| framing);
     let body = BodyTransform::new(framing.body, exchange.framing.version);
@@ -204,17 +205,17 @@ pub async fn relay<I: Io>(
     Ok(Downloaded::Done { keep, reusable: clean && framing.keep_alive })
 }
 
-/// The state of an exchange before the head of the response.
+/// The state of reading the head of a response.
 struct Waits<'a> {
     /// The state of the attempt.
     between: &'a Between,
-    /// The endpoint has sent an interim response.
+    /// Whether the endpoint has sent an interim response.
     heard: bool,
-    /// The rest of the request is sent meanwhile.
+    /// Whether the rest of the request is sent at the same time.
     streamed: bool,
 }
 
-/// The outcome of reading a head.
+/// The result of reading the head of a response.
 enum HeadRead {
     /// `drafts.response` holds the head.
     Complete(Buf),
@@ -224,8 +225,8 @@ enum HeadRead {
     Silence,
 }
 
-/// Reads until `drafts.response` holds a head. `heard` means that the endpoint has sent an
-/// interim response before.
+/// Reads until `drafts.response` holds the head of a response. `heard` is whether the endpoint has
+/// already sent an interim response.
 async fn read_head<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
@@ -255,7 +256,8 @@ async fn read_head<I: Io>(
         if buf.is_empty() {
             pace.limit(&mut buf);
         }
-        // An endpoint answers a large request late.
+        // The response to a large request takes longer, so do not hold a buffer while waiting for
+        // it.
         let may_be_long = streamed || exchange.downstream.worker.io.buffers().is_crowded();
         let (read, back) = match may_be_long && buf.is_empty() {
             true => {
@@ -280,7 +282,7 @@ async fn read_head<I: Io>(
     }
 }
 
-/// Reads an HTTP/2 response head into `drafts.response`.
+/// Reads the head of an HTTP/2 response into `drafts.response`.
 async fn read_stream_head<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
@@ -304,8 +306,8 @@ async fn read_stream_head<I: Io>(
     }
 }
 
-/// Waits for the end of an HTTP/2 response that declares an empty body. The head alone is a
-/// complete response for an HTTP/1.1 client, so an error after the head could not be reported.
+/// Waits until an HTTP/2 response with an empty body has ended. The head alone is a complete
+/// response for an HTTP/1.1 client, so a later error could not be reported.
 async fn await_end<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
@@ -333,7 +335,7 @@ async fn await_end<I: Io>(
     }
 }
 
-/// Waits for a part of the response until the deadline, while the client is connected.
+/// Waits for a part of the response. Ends at the deadline, or when the client disconnects.
 async fn await_response<I: Io, T>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
@@ -367,13 +369,13 @@ fn head_end(drafts: &Drafts) -> usize {
     drafts.response.start + drafts.response.len
 }
 
-/// Whether a gRPC response is converted to gRPC-Web for a client of `kind`.
+/// Whether the response is converted from gRPC to gRPC-Web for a client of this `kind`.
 fn is_bridged(kind: Kind, response: HeadView<'_>) -> bool {
     let value = response.value(b"content-type").unwrap_or_default();
     kind.is_web() && value.starts_with(b"application/grpc")
 }
 
-/// The fields that are replaced in a gRPC response.
+/// The fields that are replaced when a gRPC response is converted to gRPC-Web.
 fn replaced(kind: Kind, response: HeadView<'_>) -> Vec<Replaced> {
     let value = response.value(b"content-type").unwrap_or_default();
     let web = ("content-type", Some(grpc::content_type_to_web(value, kind)));
@@ -405,7 +407,7 @@ fn response_edits<'a, I: Io>(
     }
 }
 
-/// Sends the response head of a CONNECT or upgrade. The connection is then a tunnel.
+/// Sends the response head of a CONNECT or upgrade request. After that, the connection is a tunnel.
 async fn switch<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &Drafts,
@@ -417,7 +419,7 @@ async fn switch<I: Io>(
     Ok(Downloaded::Switched { early: buf })
 }
 
-/// Passes a 1xx response to a client that understands it, and removes it from `buf`.
+/// Sends a 1xx response to a client that supports it, and removes the response from `buf`.
 async fn pass_interim<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,

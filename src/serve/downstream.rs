@@ -1,4 +1,5 @@
-//! The client in an exchange: its identity ([`Peer`]) and its connection ([`Downstream`]).
+//! The client of an exchange: its address and identity ([`Peer`]), and its connection
+//! ([`Downstream`]).
 
 use std::cell::Cell;
 use std::io::Write as _;
@@ -22,21 +23,21 @@ use crate::snapshot::{ForwardClientCert, Listener};
 use crate::upstream::{Local, LocalService, Terms, Upstream};
 use crate::wire::{ANSWERED, Wire, linger};
 
-/// The client of a connection. A `Peer` does not change after the first request was read, and all
-/// streams of the connection share it.
+/// The address and identity of a client. They do not change after the first request was read. All
+/// streams of the connection share them.
 #[derive(Clone)]
 pub struct Peer {
-    /// The address of the socket's peer, or the one in the PROXY header. `None` means a Unix-domain
+    /// The address of the client, from the socket or from a PROXY header. `None` for a Unix-domain
     /// socket.
     pub address: Option<SocketAddr>,
     /// The local port of the connection; 0 if there is none.
     pub local_port: u16,
-    /// The result of the TLS handshake. `None` means no TLS. Boxed, so that a connection without
-    /// TLS is small.
+    /// The result of the TLS handshake. `None` means no TLS. Boxed, so that connections without TLS
+    /// need less memory.
     pub secured: Option<Box<Secured>>,
-    /// The PROXY header says that the client speaks TLS with the proxy in front of this one.
+    /// Whether the PROXY header says that the client uses TLS to the proxy in front of this one.
     pub tls_before: bool,
-    /// The identity of captured outbound traffic: this workload itself.
+    /// The identity of this workload, if it is the client of a captured outbound connection.
     pub workload: Option<SpiffeId>,
     text: PeerText,
 }
@@ -44,61 +45,62 @@ pub struct Peer {
 /// The result of a TLS handshake with a client.
 #[derive(Clone, Debug, Default)]
 pub struct Secured {
-    /// The identity in the client's certificate.
+    /// The SPIFFE ID in the client's certificate.
     pub identity: Option<SpiffeId>,
-    /// The element about the client's certificate in `x-forwarded-client-cert`. `None` if services
-    /// get no such element.
+    /// The element of `x-forwarded-client-cert` for the client's certificate. `None` if services do
+    /// not get it.
     pub forwarded: Option<Box<str>>,
 }
 
 impl Peer {
-    /// A peer at `address`, connected to `local_port`.
+    /// Creates a peer at `address` that is connected to `local_port`.
     pub fn new(address: Option<SocketAddr>, local_port: u16) -> Self {
         let text = PeerText::new(address);
         Self { address, local_port, secured: None, tls_before: false, workload: None, text }
     }
 
-    /// Sets the address from a PROXY header.
+    /// Sets the address that a PROXY header contains.
     pub fn set_address(&mut self, address: SocketAddr) {
         self.address = Some(address);
         self.text = PeerText::new(self.address);
     }
 
-    /// The IP address as text. Empty means a Unix-domain socket.
+    /// The IP address as text. Empty for a Unix-domain socket.
     pub fn ip_text(&self) -> &str {
         std::str::from_utf8(self.ip_bytes()).unwrap_or_default()
     }
 
-    /// The bytes of [`Peer::ip_text`].
+    /// The IP address as text, in bytes.
     pub fn ip_bytes(&self) -> &[u8] {
         self.text.as_bytes()
     }
 
-    /// The scheme that the client uses: `https` or `http`.
+    /// The scheme that the client uses, also in front of a proxy: `https` or `http`.
     pub fn scheme(&self) -> &'static str {
         if self.secured.is_some() || self.tls_before { "https" } else { "http" }
     }
 
-    /// The element of `x-forwarded-client-cert` for a service.
+    /// The value of `x-forwarded-client-cert` for a service. `forward` is the setting of the
+    /// listener.
     pub fn client_cert(&self, forward: ForwardClientCert) -> ClientCert<'_> {
         let secured = self.secured.as_ref();
         let element = secured.and_then(|secured| secured.forwarded.as_deref());
         match (forward, element) {
             (ForwardClientCert::Set, Some(element)) => ClientCert::Set(element),
             (ForwardClientCert::Append, Some(element)) => ClientCert::Append(element),
-            // Without a certificate, the field that the client sent cannot be trusted.
+            // The client has no certificate, so its own field cannot be trusted.
             _ => ClientCert::Drop,
         }
     }
 
-    /// The SPIFFE ID.
+    /// The SPIFFE ID of the client. `None` if the client has no identity.
     pub fn identity(&self) -> Option<&str> {
         let proven = self.secured.as_ref().and_then(|secured| secured.identity.as_ref());
         Some(proven.or(self.workload.as_ref())?.as_str())
     }
 }
 
-/// An IP address as text. It is formatted once for each connection.
+/// An IP address as text, which is formatted once for each connection.
 #[derive(Clone, Copy)]
 struct PeerText {
     bytes: [u8; 45],
@@ -110,7 +112,7 @@ impl PeerText {
         let mut text = Self { bytes: [0; 45], len: 0 };
         let Some(peer) = peer else { return text };
         let mut cursor = std::io::Cursor::new(&mut text.bytes[..]);
-        // 45 bytes hold the longest IPv6 address.
+        // 45 bytes are enough for every IPv6 address.
         write!(cursor, "{}", peer.ip().to_canonical()).ok();
         text.len = cursor.position() as u8;
         text
@@ -121,30 +123,31 @@ impl PeerText {
     }
 }
 
-/// A client connection, or one stream of it.
+/// A client connection, or one stream of an HTTP/2 connection.
 pub struct Downstream<I: Io> {
     /// The worker that owns the connection.
     pub worker: Rc<Worker<I>>,
-    /// The stream to read and write.
+    /// The stream from which requests are read, and to which responses are written.
     pub stream: Wire<I::Stream>,
-    /// The alarm for deadlines.
+    /// The timer for deadlines of the client.
     pub alarm: Alarm,
-    /// The client.
+    /// The address and identity of the client.
     pub peer: Rc<Peer>,
-    /// The original destination of a captured connection.
+    /// The original destination, if the connection is captured.
     pub captured: Option<Rc<OriginalDestination<I>>>,
-    /// The connections to endpoints that serve this client alone.
+    /// The connections to endpoints that only this client may use (NTLM, Negotiate).
     pub private: Private<I>,
-    /// Counts the connection of its client address. Boxed, because most listeners have no limit.
+    /// The count of this connection for its client address. Boxed, because most listeners have no
+    /// limit.
     counted: Option<Box<Counted>>,
     registered: Registered,
     listener_name: Rc<str>,
-    /// The version of the snapshot, and the listener's index in it.
+    /// The version of the snapshot, and the index of the listener in it.
     listener_index: Cell<(u64, usize)>,
 }
 
-/// Marks that the client's connection uses a connection to an endpoint, until this value is
-/// dropped.
+/// Records that the client's connection uses a connection to an endpoint. Dropping it ends the
+/// record.
 pub struct Using<'a, I: Io> {
     downstream: &'a Downstream<I>,
     upstream: &'a Upstream<Wire<I::Stream>>,
@@ -156,8 +159,8 @@ impl<I: Io> Drop for Using<'_, I> {
         let state = self.downstream.state();
         *state.endpoint.borrow_mut() = None;
         if state.is_cut() {
-            // The connection closes in the middle of a message. Neither side may take a part of a
-            // message for the whole.
+            // The connection closes in the middle of a message. Use a reset, so that neither side
+            // considers the message complete.
             self.downstream.stream.reset_on_close();
             self.upstream.stream.reset_on_close();
             self.record.set_flag(Flag::Unauthorized, REVOKED);
@@ -165,7 +168,7 @@ impl<I: Io> Drop for Using<'_, I> {
     }
 }
 
-/// The refusal of a connection whose client has too many.
+/// The refusal of a connection whose client address has too many connections.
 const TOO_MANY_CONNECTIONS: Refusal = Refusal {
     status: 0,
     flag: Flag::RateLimited,
@@ -175,7 +178,7 @@ const TOO_MANY_CONNECTIONS: Refusal = Refusal {
 const REVOKED: &str = "a revocation list names the certificate of the client or the endpoint";
 
 impl<I: Io> Downstream<I> {
-    /// A connection just accepted by the listener called `listener_name`.
+    /// A connection that the listener called `listener_name` has just accepted.
     pub fn new(
         worker: Rc<Worker<I>>,
         stream: I::Stream,
@@ -199,15 +202,15 @@ impl<I: Io> Downstream<I> {
         }
     }
 
-    /// The peer, for changes before the first request.
+    /// The peer. It may be changed before the first request.
     pub fn peer_mut(&mut self) -> &mut Peer {
         Rc::make_mut(&mut self.peer)
     }
 
-    /// Counts the connection of its client address until it closes.
+    /// Counts the connection for its client address until it closes.
     ///
     /// # Errors
-    /// When the address has too many connections.
+    /// If the address has too many connections.
     pub fn count_source(&mut self, listener: &Listener) -> Result<(), Refusal> {
         let limit = listener.per_source.as_ref();
         let Some((limit, peer)) = limit.zip(self.peer.address) else { return Ok(()) };
@@ -216,18 +219,18 @@ impl<I: Io> Downstream<I> {
         Ok(())
     }
 
-    /// The entry in the worker's registry.
+    /// The entry of the connection in the worker's registry.
     pub fn registered(&self) -> &Registered {
         &self.registered
     }
 
-    /// Replaces the stream of the connection by the result of `change`.
+    /// Replaces the stream of the connection with the result of `change`.
     pub fn with_stream(self, change: impl FnOnce(Wire<I::Stream>) -> Wire<I::Stream>) -> Self {
         let Self { stream, .. } = self;
         Self { stream: change(stream), ..self }
     }
 
-    /// The connection as rules see it.
+    /// The properties of the connection that routes and authorization rules can match.
     pub fn client<'a>(&'a self, listener: &'a Listener) -> Client<'a> {
         let captured = self.captured.as_ref();
         Client {
@@ -241,7 +244,8 @@ impl<I: Io> Downstream<I> {
         }
     }
 
-    /// Splits the connection into the rest and its stream.
+    /// Separates the stream from the rest of the connection. Returns `None` if it was already
+    /// taken.
     pub fn take_stream(self) -> Option<(Self, Wire<I::Stream>)> {
         let mut taken = None;
         let rest = self.with_stream(|stream| {
@@ -251,7 +255,7 @@ impl<I: Io> Downstream<I> {
         Some((rest, taken?))
     }
 
-    /// A second `Downstream` for the same client, for another HTTP/2 stream.
+    /// Creates a `Downstream` for another HTTP/2 stream of the same client.
     pub fn beside(&self) -> Self {
         let alarm = self.worker.io.alarms().alarm();
         let name = Rc::clone(&self.listener_name);
@@ -275,8 +279,8 @@ impl<I: Io> Downstream<I> {
         self.registered.state.draining.get()
     }
 
-    /// Records that the connection uses `upstream` for the exchange of `record`, until the result
-    /// is dropped.
+    /// Records that the connection uses `upstream` for the exchange of `record`. Dropping the
+    /// result ends the record.
     pub fn using<'a>(
         &'a self,
         service: &LocalService<I>,
@@ -289,20 +293,20 @@ impl<I: Io> Downstream<I> {
         Using { downstream: self, upstream, record }
     }
 
-    /// Closes the connection after an answer that was sent before the whole request was read. First
-    /// reads and drops the rest of the request for a limited time, so that the client gets the
-    /// answer.
+    /// Closes the connection after a response that was sent before the whole request was read.
+    /// First reads and drops the rest of the request for a limited time. Otherwise a reset could
+    /// prevent the client from reading the response.
     pub async fn linger(&self) {
         linger(&self.worker.io, &self.alarm, &self.stream, ANSWERED).await;
     }
 
-    /// The state that other tasks read and set.
+    /// The state of the connection that other tasks read and write.
     pub fn state(&self) -> &ConnectionState {
         &self.registered.state
     }
 
-    /// The snapshot that serves this connection: the one in use, or the last one with its listener
-    /// if a reload has removed the listener.
+    /// The snapshot for the next request: the current one, or the last one with the listener of
+    /// this connection, if a reload has removed the listener.
     pub fn local(&self) -> Rc<Local<I>> {
         let local = self.worker.local();
         if self.listener(&local).is_some() {
@@ -311,7 +315,7 @@ impl<I: Io> Downstream<I> {
         self.worker.local_of(&self.listener_name)
     }
 
-    /// The listener in `local`'s snapshot and its terms. Returns `None` when it has been removed.
+    /// The listener in the snapshot of `local`, and its settings. Returns `None` if it was removed.
     pub fn listener<'l>(&self, local: &'l Local<I>) -> Option<(&'l Arc<Listener>, &'l Rc<Terms>)> {
         let (version, mut index) = self.listener_index.get();
         if version != local.snapshot.version {
@@ -325,7 +329,8 @@ impl<I: Io> Downstream<I> {
         Some((local.snapshot.listeners.get(index)?, local.listeners.get(index)?))
     }
 
-    /// The current terms of the listener. Returns `None` when it was removed long ago.
+    /// The current settings of the listener. Returns `None` if it was removed and its drain is
+    /// over.
     pub fn terms(&self) -> Option<Rc<Terms>> {
         let local = self.local();
         self.listener(&local).map(|(_, terms)| Rc::clone(terms))

@@ -1,13 +1,14 @@
-//! One request from its head to the end of its response.
+//! One exchange: a request and its response, from the head of the request to the end of the
+//! response.
 //!
-//! 1. Normalise the path where rules depend on it, and read the framing.
+//! 1. Normalise the path if rules depend on it, and determine the framing of the request.
 //! 2. Make the plan: the route, the token and the authorization.
-//! 3. Send the local answer if the rule has one. Otherwise choose an endpoint, get a connection,
+//! 3. If the rule has a local response, send it. Otherwise choose an endpoint, get a connection,
 //!    send the request, read the head of the response, get the verdict, and relay the response.
 //!
-//! The verdict decides: relay the response, repeat the request, or refuse it. A retry policy may
-//! send the request again, too. An error before the connection to the endpoint is a [`Refusal`]; a
-//! later error is a `Failure`.
+//! The verdict is to relay the response, to repeat the request, or to refuse it. In addition, a
+//! retry policy may retry the request. An error before there is a connection to the endpoint is a
+//! [`Refusal`]; a later error is a `Failure`.
 
 use std::rc::Rc;
 
@@ -17,6 +18,7 @@ use super::downstream::Downstream;
 use super::guard;
 use super::limits;
 use super::outgoing::Outgoing;
+use super::overload;
 use super::plan::{self, Plan};
 use super::record::ExchangeRecord;
 use super::reply;
@@ -37,36 +39,37 @@ use crate::upstream::choose::{Choice, Target};
 use crate::upstream::{Attempt, Local, LocalRule, LocalService, Upstream};
 use crate::wire::{Wire, delivered};
 
-/// The next step for the client's connection after an exchange.
+/// What happens to the client's connection after an exchange.
 pub enum After<I: Io> {
-    /// The connection serves the next request. The buffer, if there is one, may hold its beginning.
+    /// The connection serves the next request. The buffer may contain the beginning of that
+    /// request.
     Next(Option<Buf>),
-    /// The connection closes after the client has had time to read the answer.
+    /// The connection closes after a time in which the client can read the response.
     Linger,
     /// The connection closes now.
     Close,
-    /// The connection is a tunnel now. The tunnel does not hold the snapshot.
+    /// The connection has become a tunnel. The tunnel does not keep the snapshot in memory.
     Tunnel(Box<Tunnel<I>>),
 }
 
-/// One exchange: the client, the plan for its request, and the record of it.
+/// One exchange: the client, the plan for its request, and its record.
 pub struct Exchange<'a, I: Io> {
     /// The client.
     pub downstream: &'a Downstream<I>,
-    /// The plan: the route, service, token and time limits of the request.
+    /// The values of the snapshot for this request.
     pub plan: &'a Plan<I>,
-    /// The record.
+    /// The record, for counters and the access log.
     pub record: &'a ExchangeRecord<I>,
     /// The framing of the request.
     pub framing: RequestFraming,
-    /// The request's method.
+    /// The method of the request.
     pub method: Method,
-    /// The kind of gRPC call. `None` means that the request is no gRPC call.
+    /// The kind of gRPC call. `None` if the request is not a gRPC call.
     pub kind: Option<Kind>,
 }
 
 impl<'a, I: Io> Exchange<'a, I> {
-    /// The arguments for choosing an endpoint and a connection.
+    /// What is needed to choose an endpoint and a connection.
     pub fn target(&self) -> Target<'a, I> {
         Target {
             core: self.downstream.worker.core(),
@@ -80,7 +83,7 @@ impl<'a, I: Io> Exchange<'a, I> {
     }
 }
 
-/// Serves the request whose head is in `workspace.request`, with offsets into `buf`.
+/// Serves one request. Its head is in `workspace.request`, with offsets into `buf`.
 pub async fn exchange<I: Io>(
     downstream: &Downstream<I>,
     workspace: &mut Workspace,
@@ -88,7 +91,8 @@ pub async fn exchange<I: Io>(
 ) -> After<I> {
     let record;
     let planned = {
-        // This block drops its reference to the snapshot at its end.
+        // `local` is dropped at the end of this block, so that the exchange does not keep the
+        // snapshot.
         let local = downstream.local();
         let Some((listener, terms)) = downstream.listener(&local) else { return After::Close };
         record = ExchangeRecord::open(downstream, terms);
@@ -100,7 +104,8 @@ pub async fn exchange<I: Io>(
             record.keep_request(workspace.request.view(buf.block()));
             Box::pin(reply::refuse(&record, downstream, method, refusal)).await
         }
-        Planned::Refused(framing, refusal) => {
+        Planned::Refused(mut framing, refusal) => {
+            framing.keep_alive &= !overload::closes(downstream, &refusal);
             let refuse =
                 reply::refuse_framed(&record, downstream, workspace, framing, buf, refusal);
             Box::pin(refuse).await
@@ -122,13 +127,13 @@ pub async fn exchange<I: Io>(
     }
 }
 
-/// The decision about a request.
+/// What the plan of a request says.
 enum Planned<I: Io> {
     /// Refuse the request and close the connection, because its framing is not known.
     Unframed(Refusal),
     /// Refuse the request. Its framing is known, so the connection may stay open.
     Refused(RequestFraming, Refusal),
-    /// Answer the request without an endpoint, as this rule says.
+    /// Send the local response of this rule, without an endpoint.
     Answer(RequestFraming, LocalRule),
     /// Forward the request to a service.
     Forward(RequestFraming, Plan<I>, Option<Kind>),
@@ -189,7 +194,8 @@ fn plan_of<I: Io>(
         let mut random = downstream.worker.random.borrow_mut();
         fault.decide(request, || random.u32(..Chance::PARTS))
     });
-    // A client with a deadline does not wait for longer because of a delay.
+    // An injected delay makes the timeouts of the configuration longer, but not the deadline that
+    // the client has sent.
     let delay = fault.and_then(|fault| fault.delay).unwrap_or_default();
     let own = rule.timeout.or(service.config.timeout).map(|own| own.saturating_add(delay));
     let timeout = [own, asked].into_iter().flatten().min();
@@ -211,7 +217,7 @@ fn plan_of<I: Io>(
     Planned::Forward(framing, plan, kind)
 }
 
-/// The service that gets a copy of a request of `rule`, if the request is mirrored.
+/// The service that gets a copy of the request, if the rule mirrors this request.
 fn mirror_of<I: Io>(
     downstream: &Downstream<I>,
     local: &Local<I>,
@@ -223,11 +229,11 @@ fn mirror_of<I: Io>(
     taken.then(|| local.service_at(mirror.to.service as usize).map(Rc::clone))?
 }
 
-/// The result of forwarding.
+/// The result of forwarding a request.
 enum Forwarded<I: Io> {
-    /// The exchange is over.
+    /// The exchange has ended.
     Over(After<I>),
-    /// The connection is a tunnel now.
+    /// The connection has become a tunnel.
     Switched(Box<Switched<I>>),
 }
 
@@ -235,7 +241,7 @@ enum Forwarded<I: Io> {
 pub struct Switched<I: Io> {
     /// The connection to the endpoint.
     pub upstream: Upstream<Wire<I::Stream>>,
-    /// The attempt at the endpoint.
+    /// The attempt, for the counters of the endpoint.
     pub attempt: Attempt<I>,
     /// Bytes that the client sent after its request.
     pub early_request: Option<Buf>,
@@ -263,7 +269,8 @@ async fn forward<I: Io>(
     let keep = match result {
         Ok(Answered::Done { keep }) => keep,
         Ok(Answered::Switched { upstream, attempt, early }) => {
-            // A tunnel may fail long after its request is gone.
+            // Keep the request for the access log: a tunnel may fail long after its request was
+            // dropped.
             outgoing.keep_request();
             let early_request = outgoing.take_beyond().filter(|early| !early.is_empty());
             let early_response = (!early.is_empty()).then_some(early);
@@ -279,8 +286,9 @@ async fn forward<I: Io>(
             Box::pin(send).await
         }
         Err(Failure::Late | Failure::Broken) => {
-            // A body without a length ends when the connection closes. A part of such a body must
-            // not look complete. So the client gets the bytes relayed so far, and then a reset.
+            // If the connection were closed normally, a partial body without a length would look
+            // complete. So let the client read the bytes relayed so far, and then reset the
+            // connection.
             if record.flag().is_some_and(Flag::blames_endpoint) {
                 let idle = exchange.plan.body_idle;
                 Box::pin(delivered(&downstream.worker.io, &downstream.stream, idle)).await;
@@ -293,8 +301,9 @@ async fn forward<I: Io>(
         }
     };
     let (whole, beyond) = (outgoing.is_read(), outgoing.take_beyond());
-    // A client that did not ask to close may already send its next request. Closing then would
-    // cause a reset, and the client could lose the answer (RFC 9112 9.6).
+    // A client that did not ask to close may already have sent its next request. Closing the
+    // connection at once would cause a reset, and the client could lose the response (RFC 9112
+    // 9.6).
     let expected =
         whole && beyond.as_ref().is_none_or(Buf::is_empty) && !exchange.framing.keep_alive;
     Forwarded::Over(match keep {

@@ -1,4 +1,4 @@
-//! Injects the faults that the plan of an exchange has.
+//! Injects the faults of a rule into an exchange.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ use crate::runtime::buffer::{Buf, filled};
 use crate::runtime::io::Io;
 use crate::time::Time;
 
-/// The deadline of a call has passed during its delay.
+/// The deadline of a gRPC call has passed during its injected delay.
 const DELAYED_TOO_LONG: Refusal = Refusal {
     status: 504,
     flag: Flag::UpstreamTimeout,
@@ -20,10 +20,10 @@ const DELAYED_TOO_LONG: Refusal = Refusal {
 
 const LEFT: &str = "the client left during an injected delay";
 
-/// Delays the exchange, or ends it, before an endpoint is chosen.
+/// Delays or aborts the exchange before an endpoint is chosen.
 ///
 /// # Errors
-/// The refusal of an abort. Also, when the client leaves or its deadline passes during the delay.
+/// The refusal of an abort. Also if the client disconnects or its deadline passes during the delay.
 pub async fn inject<I: Io>(exchange: &Exchange<'_, I>, fault: &Injected) -> Result<(), Failure> {
     let worker = &exchange.downstream.worker;
     let cells = exchange.plan.rule.stats.worker(worker.index);
@@ -48,25 +48,25 @@ pub async fn inject<I: Io>(exchange: &Exchange<'_, I>, fault: &Injected) -> Resu
     }
 }
 
-/// The limit on a response, while it is sent.
+/// Limits the bandwidth of a response while it is sent.
 pub struct Throttle {
     limit: Bandwidth,
-    /// The time of the next portion.
+    /// The time at which the next portion may be sent.
     due: Cell<Time>,
 }
 
 impl Throttle {
-    /// The limit on the response of `exchange`, if a fault limits it.
+    /// The limit for the response of `exchange`. Returns `None` if no fault limits it.
     pub fn of<I: Io>(exchange: &Exchange<'_, I>) -> Option<Self> {
         let limit = exchange.plan.fault?.bandwidth?;
         Some(Self { limit, due: Cell::new(exchange.downstream.worker.io.now()) })
     }
 
-    /// Sends all of `buf` but its last portion, at most as fast as the limit allows. Returns the
-    /// last portion, which the caller sends with the end of the body.
+    /// Sends `buf` at the limited rate, except for its last portion. Returns that portion; the
+    /// caller sends it together with the end of the body.
     ///
     /// # Errors
-    /// When the client has left or does not read, or the deadline of the exchange passes.
+    /// If the client disconnects or does not read, or if the deadline of the exchange passes.
     pub async fn send<I: Io>(
         &self,
         exchange: &Exchange<'_, I>,

@@ -1,10 +1,12 @@
-//! Access checks of a request: the path is normalised, then the token and the rules are checked.
+//! Access checks of a request. The path is normalised first. Then the token and the authorization
+//! rules are checked.
 
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::downstream::Downstream;
 use super::limits;
+use super::overload;
 use super::plan;
 use super::record::ExchangeRecord;
 use super::workspace::Workspace;
@@ -20,8 +22,8 @@ use crate::snapshot::Listener;
 use crate::tls::reason::Failure;
 use crate::upstream::{Local, LocalService};
 
-/// Normalises the path of the request in `buf` in place, so that rules, routes and the endpoint see
-/// the same path. The normal form is never longer.
+/// Normalises the path of the request in `buf`, so that routes, rules and the endpoint use the same
+/// path. The path is changed in place, because the normal form is never longer.
 ///
 /// # Errors
 /// 400 for a path that has no normal form.
@@ -35,12 +37,12 @@ pub fn normalise_path(
     decision::normalise(slashes, request, buf.data_mut(), offset, &mut drafts.scratch)
 }
 
-/// Checks whether a request may be forwarded by its rule to `service` (`None`: the proxy answers
-/// the request). The request must have the required token, the authorization rules must allow it,
-/// and the rate limits of the rule and the service must have room for it. Returns the token.
-///
+/// Checks whether a request may be forwarded by its rule to `service`. `None` means that the proxy
+/// itself responds. The request must have the required token, the authorization rules must allow
+/// it, and it must not exceed the rate limits of the rule and the service. Returns the token.
 /// # Errors
-/// 401 without a valid token, 403 when the rules deny the request, 429 at a rate limit.
+/// 401 without a valid token, 403 if the authorization rules deny the request, 429 at a rate
+/// limit.
 pub fn admit<I: Io>(
     downstream: &Downstream<I>,
     local: &Local<I>,
@@ -55,6 +57,9 @@ pub fn admit<I: Io>(
         return Ok(None);
     }
     let config = service.map(|service| &*service.config);
+    if config.is_some() {
+        overload::check(downstream, local.snapshot.priority.as_ref(), rule, request)?;
+    }
     let token = match decision::demanded(rule, config) {
         Some(requirement) => authenticate(downstream, requirement, request)?,
         None => None,
@@ -72,7 +77,8 @@ pub fn admit<I: Io>(
     Ok(token)
 }
 
-/// Counts and reports a client without TLS on a port that requires it, once for each connection.
+/// Counts and logs a client without TLS on a port that requires it. Does so once for each
+/// connection.
 pub fn report_plain<I: Io>(downstream: &Downstream<I>, listener: &Listener) {
     if !downstream.captured.as_ref().is_some_and(|captured| captured.is_first_report()) {
         return;
@@ -92,8 +98,8 @@ pub fn report_plain<I: Io>(downstream: &Downstream<I>, listener: &Listener) {
     });
 }
 
-/// Checks the token that `requirement` requires. Returns `None` if the request has no token and
-/// needs none.
+/// Checks the token of a request. Returns `None` if the request has no token and `requirement` does
+/// not require one.
 ///
 /// # Errors
 /// 401 without a valid token.
@@ -122,8 +128,8 @@ fn authenticate<I: Io>(
     }
 }
 
-/// Evaluates the authorization rules, and counts and logs the results of audit and dry-run rules.
-/// `request` is `None` for an L4 connection. `service` is empty when the proxy answers the request.
+/// Evaluates the authorization rules. Counts and logs the results of audit and dry-run rules.
+/// `request` is `None` for an L4 connection. `service` is empty if the proxy itself responds.
 pub fn authorize<'l, I: Io>(
     downstream: &Downstream<I>,
     local: &'l Local<I>,
@@ -142,14 +148,17 @@ pub fn authorize<'l, I: Io>(
     for report in decision.reports() {
         downstream.worker.log_limited(|suppressed| {
             let (peer, identity) = (downstream.peer.ip_text(), client.identity.unwrap_or("-"));
-            tracing::info!(service, peer, identity, %report, suppressed, "authorization report");
+            tracing::info!(
+                service, peer, identity, %report, suppressed,
+                "result of an audit or dry-run authorization rule; the decision is not affected"
+            );
         });
     }
     decision.verdict
 }
 
-/// Whether the rules allow opaque bytes from the client to `service`. Counts nothing, because the
-/// rules are checked and counted again when bytes are forwarded.
+/// Whether the rules allow opaque bytes from the client to `service`. Does not count the result:
+/// when bytes are forwarded, the rules are evaluated again and counted.
 pub fn would_carry<I: Io>(
     downstream: &Downstream<I>,
     local: &Local<I>,

@@ -1,4 +1,4 @@
-//! Rate limits of a request: those of its listener, its rule and its service.
+//! The rate limits that apply to a request: those of its listener, its rule and its service.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::resilience::{LimitBy, Quota, Rate, RateLimit, Scope};
 use crate::route::Rule;
 use crate::runtime::io::Io;
 
-/// Takes a request from the bucket of `limit`. `request` is `None` for a connection that carries
-/// bytes, which counts as one request.
+/// Takes one unit from the bucket of `limit` for a request. `request` is `None` for a connection of
+/// opaque bytes, which counts as one request.
 ///
 /// # Errors
 /// 429 if the bucket is empty.
@@ -31,10 +31,11 @@ pub fn check<I: Io>(
     }
 }
 
-/// Takes a connection that carries bytes from the buckets of its listener, rule and service.
+/// Takes one unit from the buckets of the listener, rule and service, for a connection of opaque
+/// bytes.
 ///
 /// # Errors
-/// When one of them is empty.
+/// If one of the buckets is empty.
 pub fn check_bytes<I: Io>(
     downstream: &Downstream<I>,
     record: &ExchangeRecord<I>,
@@ -91,10 +92,11 @@ fn source(client: Option<IpAddr>, octets: &mut [u8; 16]) -> &[u8] {
     }
 }
 
-/// The states of the limits of a request, by scope.
+/// The states of the rate limits after a request, by scope.
 pub type Quotas = [Option<Quota>; Scope::COUNT];
 
-/// Writes the fields about the limits that a request has met, and the wait of a refused request.
+/// Writes the response fields that describe the rate limits of a request. Adds the wait
+/// (`retry-after`) if the request is refused.
 pub fn put_fields(out: &mut dyn Sink, limits: [Option<&RateLimit>; Scope::COUNT], quotas: Quotas) {
     let met = || limits.into_iter().zip(quotas).filter_map(|(limit, quota)| Some((limit?, quota?)));
     for (limit, quota) in met() {
@@ -102,7 +104,7 @@ pub fn put_fields(out: &mut dyn Sink, limits: [Option<&RateLimit>; Scope::COUNT]
             put_standard(out, &limit.label, requests.rate, quota);
         }
     }
-    // These fields have room for one limit: the next one that will refuse.
+    // The `x-ratelimit` fields describe only one limit. Use the one with the fewest requests left.
     let next = met().filter(|(limit, _)| limit.fields.envoy).min_by_key(|(_, quota)| quota.left);
     if let Some((limit, quota)) = next
         && let Some(requests) = &limit.requests
@@ -121,7 +123,8 @@ fn put_standard(out: &mut dyn Sink, label: &str, rate: Rate, quota: Quota) {
     let mut digits = [[0; 20]; 2];
     let [first, second] = &mut digits;
     let units = decimal(first, rate.units());
-    // A window is in whole seconds (structured fields have integers here).
+    // The window is an integer in structured fields, so it is left out unless it is in whole
+    // seconds.
     let window: [&[u8]; 2] = match rate.per() {
         per if per.subsec_nanos() == 0 => [b";w=", decimal(second, per.as_secs())],
         _ => [b"", b""],
@@ -136,7 +139,7 @@ fn put(out: &mut dyn Sink, name: &[u8], value: u64) {
     out.add(name, &[decimal(&mut [0; 20], value)]);
 }
 
-/// `n` in decimal digits.
+/// `n` as decimal digits.
 fn decimal(digits: &mut [u8; 20], mut n: u64) -> &[u8] {
     let mut at = digits.len();
     loop {

@@ -1,8 +1,9 @@
-//! Mirrors requests: a copy of a request goes to another service, and its response is dropped.
+//! Mirrors requests: another service gets a copy of a request. The response to the copy is
+//! discarded.
 //!
-//! The copy has its own task, so the original neither waits for it nor fails with it. A request is
-//! sent only when the whole copy is there. So no part of a body is ever sent as a request, and the
-//! memory of a copy has a limit, however slow the mirror is.
+//! The copy has a task of its own, so the original request neither waits for it nor fails with it.
+//! The copy is sent when the whole request was received. So a partial body is never sent, and the
+//! memory of a copy is limited even if the mirror is slow.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -34,8 +35,8 @@ use crate::upstream::choose::{self, Choice, Target};
 use crate::upstream::{LocalRule, LocalService, Outcome, Terms, Upstream};
 use crate::wire::Wire;
 
-/// A mirrored request: a copy of a request that is on its way, and the values that it needs from
-/// the exchange. Dropping it counts its result.
+/// A mirrored request: the copy of a request, and the values of its exchange that are needed to
+/// send it. Dropping it counts its result.
 pub struct MirroredRequest<I: Io> {
     worker: Rc<Worker<I>>,
     service: Rc<LocalService<I>>,
@@ -48,19 +49,19 @@ pub struct MirroredRequest<I: Io> {
     kind: Option<Kind>,
     framing: RequestFraming,
     head: Head,
-    /// The bytes of the head, at the same offsets as in the client's buffer.
+    /// The bytes of the head. Their offsets are the same as in the client's buffer.
     block: Vec<u8>,
-    /// The bytes of the body that the client has sent so far, in its framing.
+    /// The bytes of the body that were received so far, in the framing of the client.
     body: Cell<Vec<u8>>,
-    /// The trailer lines, if the body ended with a stream of HTTP/2.
+    /// The trailer lines, if the body ended with an HTTP/2 stream.
     trailers: Option<Vec<u8>>,
     result: Cell<Mirrored>,
 }
 
 impl<I: Io> MirroredRequest<I> {
-    /// Copies the request of `exchange`, if it is mirrored. `first` is the beginning of its body.
-    /// Returns `None` if the request cannot be mirrored: it opens a tunnel, it is too large, or the
-    /// worker has too many mirrored requests in progress.
+    /// Begins a copy of the request of `exchange`. `first` is the beginning of its body. Returns
+    /// `None` if the request is not mirrored: it opens a tunnel, it is too large, or the worker has
+    /// too many mirrored requests in progress.
     pub fn begin(
         exchange: &Exchange<'_, I>,
         request: HeadView<'_>,
@@ -98,7 +99,7 @@ impl<I: Io> MirroredRequest<I> {
             token: plan.token.clone(),
             request_id,
             kind: plan::kind_for(exchange.record, service),
-            // The client waits for the answer of the original request before it sends its body.
+            // `expect: 100-continue` concerns only the original request.
             framing: RequestFraming { expect_continue: false, ..exchange.framing },
             head: request.head.clone(),
             block: request.block[..request.head.start + request.head.len].to_vec(),
@@ -108,13 +109,13 @@ impl<I: Io> MirroredRequest<I> {
         }))
     }
 
-    /// Copies `read`, the next bytes of the body. The last of them may belong to the client's next
-    /// request. Returns false if the copy is too large. Then drop it.
+    /// Copies `read`, the next bytes from the client. They may end with a part of the client's next
+    /// request. Returns false if the copy is too large; the caller must drop it then.
     pub fn keep(&mut self, read: &[u8]) -> bool {
         let body = self.body.get_mut();
         let left = match self.framing.body {
             Body::Length(length) => length.saturating_sub(body.len() as u64),
-            // The end of the chunks is found when the copy is sent.
+            // The length is not known. The end of the chunks is found when the copy is sent.
             _ => u64::MAX,
         };
         let read = &read[..usize::try_from(left).map_or(read.len(), |left| left.min(read.len()))];
@@ -127,7 +128,7 @@ impl<I: Io> MirroredRequest<I> {
         fits
     }
 
-    /// Sends the copy. `trailers` has the trailer lines if the body ended with a stream of HTTP/2.
+    /// Sends the copy. `trailers` has the trailer lines if the body ended with an HTTP/2 stream.
     pub fn send(mut self: Box<Self>, trailers: Option<Vec<u8>>) {
         self.trailers = trailers;
         let core = Rc::clone(self.worker.core());
@@ -145,7 +146,7 @@ impl<I: Io> MirroredRequest<I> {
         });
     }
 
-    /// Sends the request and reads its response.
+    /// Sends the copy, and reads the response.
     async fn exchange(&self, deadline: Time) -> Result<(), Lost> {
         let core = self.worker.core();
         let alarm = core.io.alarms().alarm();
@@ -197,11 +198,12 @@ impl<I: Io> MirroredRequest<I> {
         let end = taken.last.then(|| body.trailers());
         let (sent, portion) = upstream.stream.write_message(&scratch, portion, end).await;
         drop(portion);
-        // An endpoint may answer before it has read the request.
+        // An endpoint may respond before it has read the whole request.
         let mut response = Head::default();
         let (buf, framing) = self.response_head(upstream, &mut response).await?;
         let view = response.view(buf.block());
-        // Such a connection has the identity of its client.
+        // After NTLM or Negotiate, the connection has the identity of one client. Do not use it
+        // again.
         let private = private::is_asked_for(request) || private::is_demanded(view);
         let code = view.value(b"grpc-status").map(Code::from_value);
         let head_end = response.start + response.len;
@@ -213,7 +215,7 @@ impl<I: Io> MirroredRequest<I> {
         Ok(Carried { status: response.status, code, reusable })
     }
 
-    /// Moves the body to a buffer, so that there is only one copy of it.
+    /// Moves the body into a buffer. So there is only one copy of it.
     fn whole_body(&self) -> Buf {
         let body = self.body.take();
         filled(self.worker.io.buffers().take_sized(body.len()), &body)
@@ -266,7 +268,7 @@ impl<I: Io> MirroredRequest<I> {
         Ok(stream.response(head, || buffers.take()).await?)
     }
 
-    /// Reads a head of HTTP/1.1. While the endpoint is silent, no buffer is held.
+    /// Reads the head of an HTTP/1.1 response. Holds no buffer while the endpoint sends nothing.
     async fn text_head(
         &self,
         upstream: &Upstream<Wire<I::Stream>>,
@@ -297,7 +299,7 @@ impl<I: Io> MirroredRequest<I> {
     }
 
     /// Reads the body to its end and drops it. Returns whether the connection may carry another
-    /// exchange.
+    /// request.
     async fn drop_body(
         &self,
         upstream: &Upstream<Wire<I::Stream>>,
@@ -346,7 +348,7 @@ struct Carried {
     reusable: bool,
 }
 
-/// There is no complete response. Only the counter tells it, so the reason is not kept.
+/// There is no complete response. Only a counter records it, so the reason is not kept.
 struct Lost;
 
 impl From<Refusal> for Lost {

@@ -1,6 +1,6 @@
-//! One exchange for every HTTP version: plan, bodies, local replies, tunnels and the record.
+//! Serves requests of all HTTP versions: plans, bodies, local responses, tunnels and records.
 //!
-//! `exchange.rs` has the steps of one request.
+//! `exchange.rs` lists the steps of one request.
 
 mod body;
 mod breaker;
@@ -12,6 +12,7 @@ pub mod guard;
 pub mod limits;
 mod mirror;
 mod outgoing;
+mod overload;
 mod pace;
 pub mod plan;
 mod private;

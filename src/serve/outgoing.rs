@@ -1,4 +1,4 @@
-//! A request on its way to an endpoint.
+//! The request of an exchange while it is sent to an endpoint.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -19,37 +19,37 @@ use crate::runtime::io::Io;
 use crate::upstream::Upstream;
 use crate::wire::Wire;
 
-/// A request to an endpoint. It can be sent again while its head and its whole body are at hand.
+/// A request to an endpoint. It can be sent again while its head and its whole body are buffered.
 pub struct Outgoing<'x, I: Io> {
     record: &'x ExchangeRecord<I>,
     /// The head of the request, with offsets into `buf`.
     head: RefCell<&'x mut Head>,
-    /// The client's buffer, until [`Outgoing::release`].
+    /// The client's buffer with the head. `None` after [`Outgoing::release`].
     buf: RefCell<Option<Buf>>,
-    /// The range of the data in the buffer that is the beginning of the body.
+    /// The range of the buffer that contains the beginning of the body.
     first: Range<usize>,
     /// The trailer lines, if the client's HTTP/2 stream ended with the head or with `first`.
     ended: Option<Vec<u8>>,
     /// The bytes of the body that were read after `first`.
     replay: Replay,
-    /// The copy for the mirror, until it is complete.
+    /// The copy for the mirror, until it is complete. `None` if the request is not mirrored.
     mirrored: RefCell<Option<Box<MirroredRequest<I>>>>,
     /// Whether the whole body was read.
     whole: Cell<bool>,
-    /// Whether the rest of the body, after `first`, is read from the client.
+    /// Whether the rest of the body, after `first`, is read from the client while it is sent.
     streamed: Cell<bool>,
-    /// Bytes read after the body: the beginning of the client's next request.
+    /// Bytes that were read after the end of the body: the beginning of the client's next request.
     beyond: RefCell<Option<Buf>>,
-    /// The request id that the proxy made, if the request had none.
+    /// The `x-request-id` that the proxy has generated, if the request had none.
     request_id: Option<RequestId>,
 }
 
 impl<'x, I: Io> Outgoing<'x, I> {
-    /// The request whose head is `head` and whose body begins in `buf` after it.
+    /// Creates the request. Its head is `head`, and its body begins in `buf` after the head.
     ///
     /// # Errors
-    /// When the chunks of the body are malformed or exceed the limits. The record then has its copy
-    /// of the request.
+    /// If the chunks of the body are malformed or exceed the limits. In this case the record has
+    /// already copied the request.
     pub fn new(exchange: &Exchange<'x, I>, head: &'x mut Head, buf: Buf) -> Result<Self, Refusal> {
         let request = head.view(buf.block());
         let Exchange { downstream, plan, record, .. } = exchange;
@@ -80,12 +80,12 @@ impl<'x, I: Io> Outgoing<'x, I> {
         })
     }
 
-    /// The number of bytes of the body that came with the head.
+    /// The number of bytes of the body that were received together with the head.
     pub fn first_bytes(&self) -> u64 {
         self.first.len() as u64
     }
 
-    /// Copies the request for the mirror. Sends the copy if the whole body is at hand.
+    /// Copies the request for the mirror. Sends the copy if the whole body is buffered.
     pub fn mirror(&self, exchange: &Exchange<'_, I>) {
         let (head, buf) = (self.head.borrow(), self.buf.borrow());
         let Some(buf) = buf.as_ref() else { return };
@@ -97,8 +97,8 @@ impl<'x, I: Io> Outgoing<'x, I> {
         }
     }
 
-    /// Starts attempt `number` to send the request: puts its head into `drafts`, and returns all
-    /// bytes of its body that are at hand, in the client's framing. `None` after
+    /// Begins attempt `number` to send the request. Writes its head to `drafts`, and returns the
+    /// buffered part of its body, in the client's framing. Returns `None` after
     /// [`Outgoing::release`].
     pub fn begin(
         &self,
@@ -122,30 +122,30 @@ impl<'x, I: Io> Outgoing<'x, I> {
         Some(portion)
     }
 
-    /// The trailer lines, if the bytes at hand end with the client's HTTP/2 stream.
+    /// The trailer lines, if the buffered bytes end with the client's HTTP/2 stream.
     pub fn trailers(&self) -> Option<Vec<u8>> {
         self.ended.clone().or_else(|| self.replay.trailers())
     }
 
-    /// Whether the request is at hand and `matches` holds for its method.
+    /// Whether the request is buffered, and `matches` returns true for its method.
     pub fn has_method(&self, matches: impl FnOnce(&[u8]) -> bool) -> bool {
         self.with_request(|request| matches(request.method_name())).unwrap_or(false)
     }
 
-    /// Notes that the rest of the body is read from the client. Without a retry policy, the request
-    /// cannot be sent again.
+    /// Records that the rest of the body is read from the client while it is sent. Without a retry
+    /// policy, the request can then not be sent again.
     pub fn stream_rest(&self) {
         self.streamed.set(true);
         self.release_unless_replayable();
     }
 
-    /// Whether the rest of the body is read from the client.
+    /// Whether the rest of the body is read from the client while it is sent.
     pub fn is_streamed(&self) -> bool {
         self.streamed.get()
     }
 
-    /// Keeps `read`, the next bytes of the client, if the request may be sent again or is mirrored.
-    /// The last of them may belong to its next request.
+    /// Buffers `read`, the next bytes from the client, if the request may be retried or is
+    /// mirrored. They may end with a part of the client's next request.
     pub fn keep(&self, read: &[u8]) {
         let mut mirrored = self.mirrored.borrow_mut();
         if mirrored.as_mut().is_some_and(|mirrored| !mirrored.keep(read)) {
@@ -157,8 +157,8 @@ impl<'x, I: Io> Outgoing<'x, I> {
         }
     }
 
-    /// Ends the kept bytes: the last `excess` of them are not a part of the body. Sends the copy
-    /// for the mirror.
+    /// Ends the body: the last `excess` buffered bytes do not belong to it. Sends the copy for the
+    /// mirror.
     pub fn end_body(&self, excess: usize, trailers: Option<&[u8]>) {
         self.replay.end(excess, trailers);
         if let Some(mirrored) = self.mirrored.take() {
@@ -166,7 +166,7 @@ impl<'x, I: Io> Outgoing<'x, I> {
         }
     }
 
-    /// Whether all bytes that were read are at hand.
+    /// Whether all bytes of the body that were read are buffered.
     pub fn is_replayable(&self) -> bool {
         self.replay.is_whole()
     }
@@ -177,15 +177,15 @@ impl<'x, I: Io> Outgoing<'x, I> {
         }
     }
 
-    /// Notes that the whole body was read. `beyond` has the bytes after it.
+    /// Records that the whole body was read. `beyond` has the bytes after it.
     pub fn end(&self, beyond: Buf) {
         self.whole.set(true);
         *self.beyond.borrow_mut() = Some(beyond);
     }
 
-    /// Gives the client's buffer back, unless it holds the beginning of the next request. The
-    /// request cannot be sent again, and the record gets its copy. The rest of the exchange may
-    /// take long.
+    /// Returns the client's buffer to the pool, unless it contains the beginning of the next
+    /// request. The record copies the request before. After that, the request cannot be sent again.
+    /// Used when the rest of the exchange may take long.
     pub fn release(&self) {
         self.replay.stop();
         let released = self.buf.borrow_mut().take_if(|buf| buf.len() == self.first.end);
@@ -194,7 +194,7 @@ impl<'x, I: Io> Outgoing<'x, I> {
         }
     }
 
-    /// Releases the request, and frees the memory of its head.
+    /// Calls [`Outgoing::release`], and also frees the memory of the head.
     pub fn free(&self) {
         self.release();
         if self.buf.borrow().is_none() {
@@ -202,12 +202,12 @@ impl<'x, I: Io> Outgoing<'x, I> {
         }
     }
 
-    /// Gives the record its copy of the request, which may fail.
+    /// Lets the record copy the request, because it may still fail.
     pub fn keep_request(&self) {
         self.with_request(|request| self.record.keep_request(request));
     }
 
-    /// Takes the bytes after the body. The exchange with the endpoint is over.
+    /// Takes the bytes after the body, at the end of the exchange with the endpoint.
     pub fn take_beyond(&self) -> Option<Buf> {
         self.with_request(|request| self.record.keep_logged(request));
         let after = |mut buf: Buf| {
@@ -218,8 +218,8 @@ impl<'x, I: Io> Outgoing<'x, I> {
         self.beyond.take().or_else(|| first.map(after))
     }
 
-    /// Whether the whole request was read, and the bytes after it are available. Only then can the
-    /// connection serve another request.
+    /// Whether the whole request was read, and the bytes after it are known. Otherwise the
+    /// connection cannot serve another request.
     pub fn is_read(&self) -> bool {
         self.whole.get() && (!self.streamed.get() || self.beyond.borrow().is_some())
     }
@@ -231,7 +231,8 @@ impl<'x, I: Io> Outgoing<'x, I> {
 }
 
 impl<I: Io> Drop for Outgoing<'_, I> {
-    /// A request that succeeds costs no copy where only failures are logged.
+    /// Copies the request for the access log only if it gets a line. If only failures are logged, a
+    /// successful request is not copied.
     fn drop(&mut self) {
         self.with_request(|request| self.record.keep_logged(request));
     }

@@ -1,8 +1,8 @@
-//! Holds no buffer for a slow peer.
+//! Limits the buffers that a slow peer occupies.
 //!
-//! A write that waits for a slow sink would hold its buffer for as long as the sink likes. So no
-//! more of a body is read than the sink takes at once, and a wait before the read holds no buffer.
-//! A read that waits for a slow source gives its buffer back, too.
+//! A write that waits for a slow receiver holds its buffer. So no more of a body is read than the
+//! receiver accepts without waiting. If it accepts too little, the proxy waits before it takes a
+//! buffer for the read. A read that waits for a slow sender returns its buffer to the pool.
 
 use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
@@ -16,30 +16,30 @@ use crate::runtime::buffer::{BUFFER_BYTES, Buf};
 use crate::runtime::io::{Io, Read, Stream};
 use crate::wire::Wire;
 
-/// With less free space than this, a body waits for its sink. A TLS source gives whole records, and
-/// the largest has this many bytes.
+/// If the receiver has less free space than this, reading the body waits. A TLS source returns
+/// whole records, and this is their maximum size.
 pub const ROOM_MIN_BYTES: usize = 16 * 1024;
 
-/// The smallest portion. A send buffer may be so small that it never has [`ROOM_MIN_BYTES`].
+/// The smallest portion. A send buffer may be so small that it never has [`ROOM_MIN_BYTES`] free.
 const PORTION_MIN_BYTES: usize = 1024;
 
-/// How long a read waits with a buffer at hand. A source that sends steadily is read with one
-/// operation.
+/// How long a read keeps its buffer while it waits. A source that sends steadily is then read with
+/// one operation.
 const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
-/// While a sink takes less than this, the next read may be the last one before a wait.
+/// If the receiver accepts fewer bytes than this, the size of the next read is limited.
 const AMPLE_BYTES: usize = 2 * BUFFER_BYTES;
 
-/// How much of a message passes unasked. An empty send buffer takes this: that of a new connection
-/// has 85 KiB and fills only when the peer's receive buffer is full. So a body of 64 KiB costs no
-/// system call more.
+/// How much of a message is sent without asking for the free space of the socket. An empty send
+/// buffer accepts this much: that of a new connection has 85 KiB, and fills only if the peer's
+/// receive buffer is full. So a body of 64 KiB needs no extra system call.
 const UNASKED_BYTES: usize = 96 * 1024;
 
-/// The pace of one direction.
+/// The state of one direction: how much the receiver accepts without waiting.
 pub struct Pace {
-    /// The number of bytes that the sink takes without waiting, as far as it is known.
+    /// The number of bytes that the receiver accepts without waiting, as far as it is known.
     ahead_bytes: Cell<usize>,
-    /// Ends the time that a read waits with a buffer.
+    /// The timer that ends the time in which a waiting read keeps its buffer.
     grace: OnceCell<Alarm>,
 }
 
@@ -49,13 +49,13 @@ impl Default for Pace {
     }
 }
 
-/// The room that a read of the head of a response has at least. Most heads fit, and what comes with
-/// them is little.
+/// The minimum room for reading the head of a response. Most heads fit into it, together with only
+/// few bytes of the body.
 const HEAD_BYTES: usize = 4 * 1024;
 
 impl Pace {
-    /// The pace of a message to `sink`. A system call is not needed for the windows of a stream of
-    /// HTTP/2.
+    /// The state for a message to `sink`. The windows of an HTTP/2 stream are known without a
+    /// system call.
     pub fn to<S: Stream>(sink: &Wire<S>) -> Self {
         let pace = Self::default();
         match sink {
@@ -66,8 +66,8 @@ impl Pace {
         pace
     }
 
-    /// The pace of the head of a response, and of the beginning of its body: an HTTP/2 client may
-    /// take little of it now.
+    /// The state for the head of a response and the beginning of its body. An HTTP/2 client may
+    /// accept only little of it now.
     pub fn of_head<S: Stream>(client: &Wire<S>) -> Self {
         let pace = Self::default();
         if let Wire::Client(client) = client {
@@ -76,28 +76,29 @@ impl Pace {
         pace
     }
 
-    /// Whether to [renew](Pace::renew) before the next read. The caller drops its buffer first.
+    /// Whether to call [`Pace::renew`] before the next read. The caller must drop its buffer before
+    /// that.
     pub fn is_due(&self) -> bool {
         self.ahead_bytes.get() < BUFFER_BYTES
     }
 
-    /// Asks `sink` for its free space, and waits while there is little. `waits` is called when it
+    /// Asks `sink` for its free space, and waits while there is too little. Calls `waits` when it
     /// begins to wait.
     pub async fn renew(&self, sink: &impl Stream, waits: impl FnOnce()) {
         let room = noticed(sink.room(ROOM_MIN_BYTES), waits).await;
         self.ahead_bytes.set(room.max(PORTION_MIN_BYTES));
     }
 
-    /// Limits the next read into `buf` to what the sink takes. A TLS source then reads whole
-    /// records: a part of one would be held while the body waits for its sink.
+    /// Limits the next read into `buf` to what the receiver accepts. The limit lets a TLS source
+    /// read whole records: it would hold the rest of a record while the body waits.
     pub fn limit(&self, buf: &mut Buf) {
         if self.ahead_bytes.get() < AMPLE_BYTES {
             buf.limit_room(self.ahead_bytes.get().min(buf.room().saturating_sub(1)));
         }
     }
 
-    /// Like [`Stream::read`] from `source` into an empty buffer, but no more than the sink takes.
-    /// While the source is silent for more than a moment, it holds no buffer.
+    /// Like [`Stream::read`] from `source` into an empty buffer, but limited to what the receiver
+    /// accepts. While the source sends nothing for more than [`BUFFER_GRACE`], it holds no buffer.
     pub async fn read<I: Io>(
         &self,
         io: &I,
@@ -117,7 +118,7 @@ impl Pace {
         Box::pin(self.read_ready(io, source)).await
     }
 
-    /// Waits until `source` is readable, and takes a buffer only then.
+    /// Waits until `source` is readable. Takes a buffer only after that.
     async fn read_ready<I: Io>(&self, io: &I, source: &impl Stream) -> (io::Result<Read>, Buf) {
         let ready = source.readable().await;
         let mut buf = io.buffers().take();
@@ -128,13 +129,13 @@ impl Pace {
         source.read(buf).await
     }
 
-    /// Counts `bytes` that go to the sink.
+    /// Counts `bytes` that are sent to the receiver.
     pub fn passed(&self, bytes: usize) {
         self.ahead_bytes.set(self.ahead_bytes.get().saturating_sub(bytes));
     }
 }
 
-/// Completes like `operation`. Calls `waits` when it begins to wait.
+/// Completes together with `operation`. Calls `waits` if it has to wait for it.
 pub async fn noticed<T>(operation: impl Future<Output = T>, waits: impl FnOnce()) -> T {
     let mut waits = Some(waits);
     let mut operation = pin!(operation);

@@ -1,4 +1,4 @@
-//! The plan of an exchange: the values that the snapshot gives for one request, looked up once.
+//! The plan of an exchange: the values of the snapshot for one request, which are looked up once.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -24,52 +24,52 @@ use crate::time::Time;
 use crate::upstream::passthrough;
 use crate::upstream::{Local, LocalRule, LocalService, Terms};
 
-/// The values that the snapshot gives for one request. A plan does not hold the snapshot, so a
-/// response that takes hours keeps no old snapshot in memory.
+/// The values of the snapshot for one request. A plan does not hold the snapshot, so a response
+/// that takes hours does not keep an old snapshot in memory.
 pub struct Plan<I: Io> {
-    /// The terms of the listener.
+    /// The settings of the listener.
     pub terms: Rc<Terms>,
     /// The rule that matched.
     pub rule: LocalRule,
     /// The service.
     pub service: Rc<LocalService<I>>,
-    /// The index of the subset.
+    /// The index of the subset: the version of the service that gets the request.
     pub subset: usize,
-    /// The token of the request.
+    /// The verified token of the request. `None` if no token is required.
     pub token: Option<Rc<Accepted>>,
-    /// The places within the limits of the service.
+    /// The slots of the request in the limits of the service.
     pub places: Places,
-    /// The faults that are injected.
+    /// The faults to inject.
     pub fault: Option<Injected>,
-    /// The service that gets a copy of the request.
+    /// The service that gets a copy of the request. `None` if it is not mirrored.
     pub mirror: Option<Rc<LocalService<I>>>,
-    /// The deadline of the whole exchange.
+    /// The deadline of the whole exchange, including retries.
     pub deadline: Time,
-    /// The exchange fails when no byte of a body passes in either direction for this long.
+    /// The idle timeout of bodies: the longest time without a byte in either direction.
     pub body_idle: Duration,
 }
 
 impl<I: Io> Plan<I> {
-    /// The retry policy, of the rule or of the service.
+    /// The retry policy: that of the rule, or else that of the service.
     pub fn retries(&self) -> Option<&RetryPolicy> {
         self.rule.retries.as_deref().or(self.service.config.retries.as_deref())
     }
 
-    /// The field that held the token, if the service must not get it.
+    /// The name of the field with the token, if the field must not be forwarded.
     pub fn token_field(&self) -> Option<&str> {
         self.token.as_ref().and_then(|token| token.provider.field_to_drop())
     }
 }
 
-/// The kind of gRPC call that a request is for `service`. A call by gRPC-Web is an ordinary request
-/// for a service that may speak gRPC-Web itself.
+/// The kind of gRPC call of a request to `service`. A gRPC-Web call to a service that may support
+/// gRPC-Web itself is treated as an ordinary request.
 pub fn kind_for<I: Io>(record: &ExchangeRecord<I>, service: &LocalService<I>) -> Option<Kind> {
     let is_call = |kind: &Kind| !kind.is_web() || service.config.protocol == Protocol::Grpc;
     record.kind().filter(is_call)
 }
 
-/// The time limit that the client asks for. It may only be shorter than the configured one.
-/// `x-envoy-upstream-rq-timeout-ms: 0` asks for no limit, and means nothing here.
+/// The timeout that the client requests. It cannot make the configured timeout longer, so
+/// `x-envoy-upstream-rq-timeout-ms: 0`, which requests no timeout, is ignored.
 pub fn asked_timeout(request: HeadView<'_>, kind: Option<Kind>) -> Option<Duration> {
     let call = kind.and_then(|_| request.value(b"grpc-timeout")).and_then(grpc::parse_timeout);
     let ms = request.value(b"x-envoy-upstream-rq-timeout-ms");
@@ -78,41 +78,41 @@ pub fn asked_timeout(request: HeadView<'_>, kind: Option<Kind>) -> Option<Durati
     call.into_iter().chain(plain).min()
 }
 
-/// The original destination of a captured connection.
+/// The original destination of a captured connection, and its state.
 pub struct OriginalDestination<I: Io> {
-    /// The address.
+    /// The address and port.
     pub address: SocketAddr,
-    /// The connection came without TLS to a port that requires mutual TLS. Only probes may pass.
+    /// Whether only probes may pass: the connection has no TLS, but its port requires mutual TLS.
     probes_only: bool,
-    /// Whether it was reported that the client must use TLS.
+    /// Whether the refusal of plain text was already reported.
     reported: Cell<bool>,
-    /// The service for the original destination, and the versions in which the service was found.
+    /// The cached service for the original destination, with the versions for which it is valid.
     service: RefCell<Option<Found<I>>>,
 }
 
-/// The version of the snapshot, the number of address changes so far, and the service found for
-/// both.
+/// A cached service. It is valid for one version of the snapshot and one count of address changes.
 type Found<I> = ((u64, u64), Option<Rc<LocalService<I>>>);
 
 impl<I: Io> OriginalDestination<I> {
-    /// The destination at `address`.
+    /// The destination `address`, without a cached service.
     pub fn new(address: SocketAddr, probes_only: bool) -> Self {
         Self { address, probes_only, reported: Cell::new(false), service: RefCell::new(None) }
     }
 
-    /// Whether only probes may pass.
+    /// Whether only probes may pass, because the connection should have used TLS.
     pub fn probes_only(&self) -> bool {
         self.probes_only
     }
 
-    /// Whether this is the first refusal of plain text on the connection.
+    /// Whether plain text on this connection is refused for the first time. Later calls return
+    /// false.
     pub fn is_first_report(&self) -> bool {
         !self.reported.replace(true)
     }
 }
 
-/// The service of the original destination of a captured connection. Returns `None` if a service
-/// has a virtual address for the destination, or if the traffic is not allowed.
+/// The service for the original destination of a captured connection. Returns `None` if the
+/// destination is a virtual address of a service, or if the traffic is not allowed.
 pub fn original_service<I: Io>(
     downstream: &Downstream<I>,
     local: &Local<I>,
@@ -132,10 +132,10 @@ pub fn original_service<I: Io>(
     found
 }
 
-/// Finds the rule for a request. Counts traffic to an unknown destination.
+/// Finds the rule for a request. Counts the request if its destination is unknown.
 ///
 /// # Errors
-/// When no rule matches, or when traffic to the unknown destination is not allowed.
+/// If no rule matches, or if traffic to the unknown destination is not allowed.
 pub fn rule<'l, I: Io>(
     downstream: &'l Downstream<I>,
     listener: &'l Listener,
@@ -154,10 +154,10 @@ fn count_unknown<I: Io>(downstream: &Downstream<I>, listener: &Listener, allowed
     }
 }
 
-/// Counts traffic to an unknown destination.
+/// Counts traffic to an unknown destination. Does nothing for other destinations.
 ///
 /// # Errors
-/// When traffic to unknown destinations is not allowed.
+/// If traffic to unknown destinations is not allowed.
 pub fn check_known<I: Io>(downstream: &Downstream<I>, listener: &Listener) -> Result<(), Refusal> {
     let client = downstream.client(listener);
     match client.captured().map(|(capture, original)| capture.target(original)) {
@@ -171,10 +171,10 @@ pub fn check_known<I: Io>(downstream: &Downstream<I>, listener: &Listener) -> Re
     Ok(())
 }
 
-/// Whether a request is a probe, which needs no identity. Counts it.
+/// Whether a request is a health check of an orchestrator, which needs no identity. Counts it.
 ///
 /// # Errors
-/// When only probes may pass and the request is not a probe.
+/// If only probes may pass, and the request is not a probe.
 pub fn is_probe<I: Io>(
     downstream: &Downstream<I>,
     listener: &Listener,

@@ -1,8 +1,8 @@
-//! Connections to endpoints that serve one client alone.
+//! Connections to endpoints that only one client may use.
 //!
-//! NTLM and Negotiate authenticate a connection, not a request (RFC 4559 6). After that, the
-//! endpoint takes every request on that connection for a request of the same client. So no other
-//! client may use the connection, and the client's next request must use it.
+//! NTLM and Negotiate authenticate a connection instead of a request (RFC 4559 6). After that, the
+//! endpoint considers all requests on the connection to come from the same client. So no other
+//! client may use the connection, and the next requests of this client must use it.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,13 +12,13 @@ use crate::runtime::io::{Io, Quiet, Stream};
 use crate::upstream::{LocalService, Upstream};
 use crate::wire::Wire;
 
-/// The connections to endpoints that belong to one client's connection. Boxed, because most clients
-/// have none.
+/// The private connections of one client connection. Boxed, because most clients have none.
 pub struct Private<I: Io>(Cell<Option<Box<Connections<I>>>>);
 
 struct Connections<I: Io>(Vec<Kept<I>>);
 
-/// How many such connections a client may have. The oldest one is closed for a new one.
+/// The maximum number of private connections of a client connection. The oldest one is closed for a
+/// new one.
 const PRIVATE_MAX: usize = 8;
 
 struct Kept<I: Io> {
@@ -34,7 +34,7 @@ impl<I: Io> Default for Private<I> {
 }
 
 impl<I: Io> Private<I> {
-    /// Keeps a connection to an endpoint of a subset of `service` for the client's next request.
+    /// Keeps a connection for the client's next request to this subset of `service`.
     pub fn keep(
         &self,
         service: &LocalService<I>,
@@ -51,7 +51,8 @@ impl<I: Io> Private<I> {
         self.0.set(Some(all));
     }
 
-    /// Takes the connection to this subset of `service`, if there is one and it is alive.
+    /// Takes the connection to this subset of `service`. Returns `None` if there is none, or if it
+    /// has ended.
     pub fn take(
         &self,
         service: &LocalService<I>,
@@ -77,7 +78,7 @@ pub fn is_asked_for(request: HeadView<'_>) -> bool {
     })
 }
 
-/// Whether the endpoint asks the client to authenticate its connection.
+/// Whether the endpoint requests that the client authenticates its connection.
 pub fn is_demanded(response: HeadView<'_>) -> bool {
     let is_challenge =
         |name| is_named(name, b"www-authenticate") || is_named(name, b"proxy-authenticate");
@@ -85,9 +86,9 @@ pub fn is_demanded(response: HeadView<'_>) -> bool {
         && response.fields().any(|(name, value)| is_challenge(name) && is_of_connection(value))
 }
 
-/// Whether a challenge or credentials have a scheme that authenticates connections.
+/// Whether the scheme of a challenge or of credentials authenticates connections.
 fn is_of_connection(value: &[u8]) -> bool {
-    // In a list of challenges the scheme may be at any position.
+    // A field may list several challenges. The scheme may be any of them.
     elements(value).any(|part| {
         let scheme = part.split(|&byte| byte == b' ').next().unwrap_or_default();
         scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")

@@ -1,4 +1,4 @@
-//! The open connections of a worker, for draining and closing them.
+//! The open connections of a worker. They can be drained and closed from here.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -12,7 +12,7 @@ use slab::Slab;
 use crate::runtime::alarm::WakeHandle;
 use crate::tls::Issued;
 
-/// All client connections of a worker.
+/// All client connections of a worker. Clones share them.
 #[derive(Default)]
 pub struct Registry(Rc<RefCell<Slab<Entry>>>);
 
@@ -22,29 +22,31 @@ struct Entry {
     wake: WakeHandle,
 }
 
-/// The name of a service, and the certificates of the endpoint.
+/// The name of a service, and the certificates of the endpoint that is used.
 type Proven = (Rc<str>, Rc<[Issued]>);
 
-/// The state of a connection that other tasks read or set.
+/// The state of a connection that other tasks read and write.
 #[derive(Debug, Default)]
 pub struct ConnectionState {
-    /// The connection should close after the current exchange.
+    /// Whether the connection must close after the current exchange.
     pub draining: Cell<bool>,
-    /// The connection waits for the next request. A drain wakes it at once.
+    /// Whether the connection waits for its next request. A drain wakes it at once.
     pub idle: Cell<bool>,
-    /// The client's certificates.
+    /// The client's certificates. `None` without mutual TLS.
     pub client: RefCell<Option<Rc<[Issued]>>>,
-    /// The current service and the certificates of its endpoint.
+    /// The service and endpoint that the current exchange uses. `None` without mutual TLS.
     pub endpoint: RefCell<Option<Proven>>,
     /// Whether this is a stream of an HTTP/2 connection.
     pub is_stream: bool,
-    /// The connection must close at once.
+    /// Whether this is a connection that has streams of HTTP/2.
+    pub is_multiplexed: Cell<bool>,
+    /// Whether the connection must close at once.
     cut: Cell<bool>,
     task: RefCell<Option<Waker>>,
 }
 
 impl ConnectionState {
-    /// Whether the connection was told to close at once.
+    /// Whether the connection must close at once, in the middle of an exchange.
     pub fn is_cut(&self) -> bool {
         self.cut.get()
     }
@@ -58,8 +60,8 @@ impl ConnectionState {
 }
 
 pin_project! {
-    /// The task of a connection or stream. It ends at once when the connection is cut. This is a
-    /// struct because an async function would reserve the memory of the task twice.
+    /// The task of a connection or stream. It ends at once when the connection is cut. It is a
+    /// struct, because an async function would reserve the memory of the task twice.
     pub struct Cuttable<F> {
         state: Rc<ConnectionState>,
         #[pin]
@@ -87,18 +89,18 @@ impl<F: Future<Output = ()>> Future for Cuttable<F> {
     }
 }
 
-/// An entry in the registry. Dropping it removes the entry.
+/// The entry of a connection in the registry. Dropping it removes the entry.
 pub struct Registered {
     registry: Rc<RefCell<Slab<Entry>>>,
     key: usize,
-    /// The state that other tasks read or set.
+    /// The state that other tasks read and write.
     pub state: Rc<ConnectionState>,
 }
 
 impl Registry {
     /// Adds a connection of the listener called `listener`. `wake` wakes the connection when it is
-    /// idle. A `leaving` connection closes after its first exchange. The task of the connection
-    /// must run in [`Registry::cuttable`].
+    /// idle. A connection that is `leaving` closes after its first exchange. The task of the
+    /// connection must run in [`Registry::cuttable`].
     pub fn enter(&self, listener: Rc<str>, wake: WakeHandle, leaving: bool) -> Registered {
         self.insert(listener, wake, leaving, false)
     }
@@ -122,18 +124,19 @@ impl Registry {
         Registered { registry: Rc::clone(&self.0), key, state }
     }
 
-    /// Runs `task`, which serves the connection of `state`, until it ends or is cut.
+    /// Runs `task`, which serves the connection with this `state`, until it ends or the connection
+    /// is cut.
     pub fn cuttable<F: Future<Output = ()>>(state: &Rc<ConnectionState>, task: F) -> Cuttable<F> {
         Cuttable { state: Rc::clone(state), task }
     }
 
-    /// Closes the connections for which `condemned` returns true. `condemned` gets the listener's
-    /// name and the state.
+    /// Closes the connections for which `condemned` returns true, at once. `condemned` gets the
+    /// name of the listener and the state of the connection.
     pub fn cut(&self, condemned: impl Fn(&str, &ConnectionState) -> bool) {
         let found = |(_, entry): (usize, &Entry)| {
             condemned(&entry.listener, &entry.state).then(|| Rc::clone(&entry.state))
         };
-        // Collect first, because a woken task may use the registry.
+        // Collect the states first, because a task that is woken may use the registry.
         let states: Vec<_> = self.0.borrow().iter().filter_map(found).collect();
         states.iter().for_each(|state| state.cut());
     }
@@ -148,17 +151,30 @@ impl Registry {
         self.0.borrow().len()
     }
 
-    /// True when no connection is open.
+    /// Whether no connection is open.
     pub fn is_empty(&self) -> bool {
         self.0.borrow().is_empty()
     }
 
-    /// True when all connections that must close have closed.
+    /// Whether all connections that are being drained have closed.
     pub fn is_drained(&self) -> bool {
         self.0.borrow().iter().all(|(_, entry)| !entry.state.draining.get())
     }
 
-    /// Drains the connections of every listener for which `keep` returns false.
+    /// Closes the connections that wait for their next request, except those of HTTP/2, which may
+    /// have streams.
+    pub fn close_idle(&self) {
+        let mut wakes = Vec::new();
+        for (_, entry) in self.0.borrow().iter() {
+            if entry.state.idle.get() && !entry.state.is_multiplexed.get() {
+                entry.state.draining.set(true);
+                wakes.push(entry.wake.clone());
+            }
+        }
+        wakes.iter().for_each(WakeHandle::ring);
+    }
+
+    /// Drains the connections of each listener for which `keep` returns false.
     pub fn drain_unless(&self, keep: impl Fn(&str) -> bool) {
         let mut wakes = Vec::new();
         for (_, entry) in self.0.borrow().iter() {

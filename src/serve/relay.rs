@@ -24,31 +24,31 @@ use crate::time::Time;
 use crate::upstream::Upstream;
 use crate::wire::Wire;
 
-/// A body with at least this many bytes left is moved inside the kernel by splice(2). For shorter
-/// bodies the system calls cost more than the copies.
+/// The minimum number of remaining bytes for which splice(2) moves a body inside the kernel. For
+/// shorter bodies, its system calls cost more than copying.
 pub const SPLICE_MIN_BYTES: u64 = 256 * 1024;
 
-/// How often the client is checked for a disconnect while the endpoint is silent.
+/// The interval of checks whether the client has disconnected, while the endpoint sends nothing.
 pub const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A response that is about to be sent.
+/// A response that is relayed to the client.
 pub struct Reply<'a> {
-    /// The body. No byte of it was processed yet.
+    /// The transform of the body. It has processed no byte yet.
     pub body: BodyTransform,
-    /// The end of the received head in the buffer's block.
+    /// The end of the received head in the block of the buffer.
     pub head_end: usize,
-    /// The limits on the endpoint's message.
+    /// The limits on messages of the endpoint.
     pub limits: &'a Limits,
 }
 
-/// The result of relaying a whole response.
+/// The result of relaying a complete response.
 pub struct Passed {
-    /// The endpoint sent no bytes after the response.
+    /// Whether the endpoint sent no bytes after the response.
     pub clean: bool,
 }
 
-/// Sends the head in `drafts.scratch` and the body, which begins in `buf` and continues in
-/// `upstream`. A response that may take long does not keep the request.
+/// Sends the head, which is in `drafts.scratch`, and the body. The body begins in `buf` and
+/// continues in `upstream`. If the response may take long, the request is not kept in memory.
 pub async fn response<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
@@ -65,8 +65,8 @@ pub async fn response<I: Io>(
     if slow.is_some() || may_wait(exchange, &portion.buf, &reply.body) {
         outgoing.release();
     }
-    // A response may have one portion only, so the first one waits before it is sent. The others
-    // wait after that, without a buffer.
+    // The first portion may be the whole response, so wait for its bytes before it is sent. For all
+    // other portions, wait after they are sent, without a buffer.
     let mut wait = exchange.record.owe(Way::Down, portion.buf.len() as u64);
     throttle(exchange, upstream, wait.take()).await.map_err(before_head)?;
     let slow = slow.as_ref();
@@ -117,10 +117,10 @@ pub async fn response<I: Io>(
     Ok(Passed { clean: portion.clean })
 }
 
-/// Waits because of a limit on bytes, if there is a `wait`.
+/// Waits for `wait`, because of a limit on bytes. Returns at once if it is `None`.
 ///
 /// # Errors
-/// When the client leaves, or the deadline of the exchange passes.
+/// If the client disconnects, or if the deadline of the exchange passes.
 async fn throttle<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
@@ -139,7 +139,7 @@ async fn throttle<I: Io>(
     }
 }
 
-/// The failure of a response whose head was not sent yet.
+/// Converts a failure that occurs before the head of the response was sent.
 fn before_head(failure: Failure) -> Failure {
     match failure {
         Failure::Late => Failure::Refused(LIMITED_TOO_LONG),
@@ -147,7 +147,7 @@ fn before_head(failure: Failure) -> Failure {
     }
 }
 
-/// Waits for the limit on bytes, without the buffer, and reads the next portion of the body.
+/// Waits for the limit on bytes without a buffer, and then reads the next portion of the body.
 async fn read_after<I: Io>(
     exchange: &Exchange<'_, I>,
     outgoing: &Outgoing<'_, I>,
@@ -164,8 +164,9 @@ async fn read_after<I: Io>(
     read_body(exchange, outgoing, upstream, pace, buf).await
 }
 
-/// Whether the first write to the client may wait. A stream of HTTP/2 knows it. Others would need a
-/// system call, so a response that continues after `portion` is assumed to wait.
+/// Whether the first write to the client may block. An HTTP/2 stream has this information. For
+/// other connections, a system call would be needed, so it is assumed to block if the response
+/// continues after `portion`.
 fn may_wait<I: Io>(exchange: &Exchange<'_, I>, portion: &Buf, body: &BodyTransform) -> bool {
     match &exchange.downstream.stream {
         Wire::Client(stream) => !stream.takes(portion.len()),
@@ -173,20 +174,20 @@ fn may_wait<I: Io>(exchange: &Exchange<'_, I>, portion: &Buf, body: &BodyTransfo
     }
 }
 
-/// Frees the memory of both heads. A long body does not need them.
+/// Frees the memory of both heads, which a long body does not need.
 fn free<I: Io>(drafts: &mut Drafts, outgoing: &Outgoing<'_, I>) {
     *drafts = Drafts::default();
     outgoing.free();
 }
 
-/// A portion of a body in the form that the client gets.
+/// A portion of a body in the framing for the client.
 struct Portion {
     buf: Buf,
-    /// Whether no bytes followed the body.
+    /// Whether there were no bytes after the end of the body.
     clean: bool,
 }
 
-/// Takes the part of `buf` that belongs to the body.
+/// Takes the part of `buf` that belongs to the body, and converts it for the client.
 fn take<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
@@ -211,8 +212,8 @@ fn take<I: Io>(
     Ok(Portion { buf, clean: consumed == before })
 }
 
-/// Reads the next portion of the body. Returns `None` when the endpoint has closed the connection.
-/// While the endpoint is silent, the request is not kept.
+/// Reads the next portion of the body. Returns `None` if the endpoint has closed the connection.
+/// While the endpoint sends nothing, the request is not kept in memory.
 async fn read_body<I: Io>(
     exchange: &Exchange<'_, I>,
     outgoing: &Outgoing<'_, I>,
@@ -243,17 +244,18 @@ async fn read_body<I: Io>(
     }
 }
 
-/// The reason why waiting for an endpoint failed.
+/// The reason why a wait for an endpoint has ended early.
 pub enum WaitError {
-    /// The deadline passed.
+    /// The deadline has passed.
     Late,
-    /// The client left.
+    /// The client has disconnected.
     ClientLeft,
 }
 
-/// Waits until `read`, which waits for an endpoint, is ready. `since` is the time when the wait
-/// began; `alarm` is free for it. The wait fails at `deadline`, or when the client disconnects or
-/// resets its stream: the stream to the endpoint must not stay open until the endpoint sends again.
+/// Waits for `read`, which reads from an endpoint. `since` is the time at which the wait began, and
+/// `alarm` is a timer that is not in use. Fails at `deadline`, or when the client disconnects or
+/// resets its stream. Otherwise the stream to the endpoint would stay open until the endpoint sends
+/// something.
 pub async fn await_endpoint<I: Io, T>(
     exchange: &Exchange<'_, I>,
     alarm: &Alarm,
@@ -285,11 +287,11 @@ pub async fn await_endpoint<I: Io, T>(
 }
 
 /// Waits until `end`, or until the deadline of the request if that is earlier. Returns whether
-/// `end` came first. The wait has its own alarm, so it counts for no other time limit. `left` is
-/// the detail for a client that leaves.
+/// `end` was reached. The wait uses a timer of its own, so it does not affect other time limits.
+/// `left` is the detail for the record if the client disconnects.
 ///
 /// # Errors
-/// When the client leaves.
+/// If the client disconnects.
 pub async fn wait_until<I: Io>(
     exchange: &Exchange<'_, I>,
     end: Time,
@@ -316,10 +318,11 @@ pub async fn wait_until<I: Io>(
     }
 }
 
-/// Waits because `first_bytes` of the request came with its head, and there is a limit on bytes.
+/// Waits if a limit on bytes applies: `first_bytes` of the body were received together with the
+/// head.
 ///
 /// # Errors
-/// When the client leaves, or the deadline of the request passes.
+/// If the client disconnects, or if the deadline of the request passes.
 pub async fn throttle_first<I: Io>(
     exchange: &Exchange<'_, I>,
     first_bytes: u64,
@@ -333,16 +336,16 @@ pub async fn throttle_first<I: Io>(
     }
 }
 
-/// The deadline of a request has passed before its first bytes were sent to an endpoint.
+/// The deadline of a request has passed while its first bytes waited at a limit on bytes.
 const LIMITED_TOO_LONG: Refusal = Refusal {
     status: 504,
     flag: Flag::UpstreamTimeout,
     detail: "the timeout of the request passed while its body waited at a limit on bytes",
 };
 
-/// Whether the client has left. A client that has closed only its sending side may still read the
-/// response if its request said `connection: close`; otherwise it has left. The listener's
-/// `abort_on_close` overrides this rule.
+/// Whether the client has disconnected. A client that has closed only its sending side may still
+/// read the response if its request has `connection: close`. Otherwise it counts as disconnected.
+/// The listener's `abort_on_close` overrides this rule.
 pub fn has_left<I: Io>(exchange: &Exchange<'_, I>) -> bool {
     match exchange.downstream.stream.quiet() {
         Quiet::Closed => true,
@@ -351,19 +354,19 @@ pub fn has_left<I: Io>(exchange: &Exchange<'_, I>) -> bool {
     }
 }
 
-/// Whether the client has sent more body bytes than the `received` ones, and the deadline of the
-/// exchange has not passed. Then the exchange is not idle, although the endpoint is silent.
+/// Whether the client has sent more than `received` body bytes before the deadline of the exchange.
+/// Then the exchange is not idle, although the endpoint sends nothing.
 fn is_still_fed<I: Io>(exchange: &Exchange<'_, I>, received: u64) -> bool {
     let in_time = exchange.downstream.worker.io.now() < exchange.plan.deadline;
     in_time && exchange.record.received_bytes() > received
 }
 
-/// Whether a read failed because the peer violated the protocol, not because it disconnected.
+/// Whether a read failed because the peer violated the protocol, and not because it disconnected.
 pub fn is_breach(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::InvalidData
 }
 
-/// Moves the rest of a body of known length inside the kernel.
+/// Moves the rest of a body of known length inside the kernel, with splice(2).
 async fn splice<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
@@ -374,7 +377,8 @@ async fn splice<I: Io>(
     let push = || {
         let idle = io.now() + exchange.plan.body_idle;
         upstream.alarm.set(idle.min(exchange.plan.deadline));
-        // This alarm belongs to the upload. The exchange moves bytes, so the upload is not idle.
+        // This timer belongs to the upload. Bytes of the response show that the exchange is not
+        // idle.
         exchange.downstream.alarm.set(idle);
     };
     push();
@@ -410,20 +414,20 @@ fn breach<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
     Failure::Broken
 }
 
-/// The failure of a response that is late.
+/// Records that the endpoint has not sent the response in time. Returns the failure.
 pub fn stalled<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
     let detail = if is_late_by_itself(exchange) { SLOWED_TOO_LONG } else { OUT_OF_TIME };
     exchange.record.set_flag(Flag::UpstreamTimeout, detail);
     Failure::Late
 }
 
-/// Whether the deadline of the exchange has passed, and the proxy itself has slowed a body. Then
-/// the endpoint is not to blame.
+/// Whether the deadline of the exchange has passed, and the proxy itself has slowed down a body.
+/// Then it is not a failure of the endpoint.
 pub fn is_late_by_itself<I: Io>(exchange: &Exchange<'_, I>) -> bool {
     exchange.record.is_slowed() && exchange.downstream.worker.io.now() >= exchange.plan.deadline
 }
 
-/// The detail for an endpoint that closed too early.
+/// The detail if an endpoint closes the connection too early.
 pub const TRUNCATED: &str = "the endpoint closed the connection in the middle of its response";
 
 const OUT_OF_TIME: &str = "the endpoint stopped sending the response for too long";
@@ -437,7 +441,7 @@ fn client_left<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
     Failure::Broken
 }
 
-/// Writes an interim head to the client, or the head that starts a tunnel.
+/// Writes the head of an interim response, or the head that begins a tunnel, to the client.
 pub async fn interim_to_client<I: Io>(
     exchange: &Exchange<'_, I>,
     head: &[u8],
@@ -470,7 +474,7 @@ async fn body_to_client<I: Io>(
     written(exchange, write).await
 }
 
-/// Like [`body_to_client`], as slowly as an injected fault wants it.
+/// Like [`body_to_client`], but limited to the bandwidth of an injected fault.
 async fn slowly_to_client<I: Io>(
     exchange: &Exchange<'_, I>,
     slow: &Throttle,
@@ -481,22 +485,21 @@ async fn slowly_to_client<I: Io>(
     body_to_client(exchange, body, last).await
 }
 
-/// Writes a portion of the body to the client. More of it follows.
+/// Writes a portion of the body to the client. It is not the last portion.
 pub async fn portion_to_client<I: Io>(exchange: &Exchange<'_, I>, buf: Buf) -> Result<(), Failure> {
     let write = pin!(exchange.downstream.stream.write_body(buf, None));
     written(exchange, write).await.map(drop)
 }
 
-/// Tells the client that a body without a length has ended. In HTTP/1.1 the end of the connection
-/// does this.
+/// Ends a body without a length. HTTP/1.1 does this by closing the connection.
 async fn end_to_client<I: Io>(exchange: &Exchange<'_, I>) -> Result<(), Failure> {
     let buf = exchange.downstream.worker.io.buffers().take();
     let write = pin!(exchange.downstream.stream.write_body(buf, Some(b"")));
     written(exchange, write).await.map(drop)
 }
 
-/// Ends a gRPC call after a complete message: its deadline has passed, or nothing came for too
-/// long. The client gets a status in the trailers.
+/// Ends a gRPC call after a complete message, because its deadline has passed, or because the
+/// endpoint has sent nothing for too long. The client gets the gRPC status in the trailers.
 async fn end_call<I: Io>(exchange: &Exchange<'_, I>, reply: &mut Reply<'_>) -> Result<(), Failure> {
     let code = match exchange.downstream.worker.io.now() >= exchange.plan.deadline {
         true => Code::DEADLINE_EXCEEDED,
@@ -510,7 +513,7 @@ async fn end_call<I: Io>(exchange: &Exchange<'_, I>, reply: &mut Reply<'_>) -> R
     body_to_client(exchange, &reply.body, buf).await.map(drop)
 }
 
-/// The result of a write to the client, for at most the body timeout.
+/// Waits for a write to the client, at most for the idle timeout of bodies.
 async fn written<I: Io>(
     exchange: &Exchange<'_, I>,
     write: Pin<&mut impl Future<Output = (std::io::Result<()>, Buf)>>,
@@ -521,7 +524,8 @@ async fn written<I: Io>(
     }
 }
 
-/// Waits for the client for at most the body timeout. The large future is not moved.
+/// Waits for an operation of the client, at most for the idle timeout of bodies. Takes a pinned
+/// reference, because the future is large and is not moved.
 async fn patiently<I: Io, T>(
     exchange: &Exchange<'_, I>,
     operation: Pin<&mut impl Future<Output = T>>,

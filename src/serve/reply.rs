@@ -1,4 +1,4 @@
-//! Local answers: refusals, redirects and fixed responses.
+//! Sends local responses: refusals, redirects and fixed responses.
 
 use std::sync::LazyLock;
 
@@ -17,8 +17,8 @@ use crate::route::{Action, Rule};
 use crate::runtime::buffer::{Buf, filled};
 use crate::runtime::io::Io;
 
-/// Refuses a request whose head is malformed. The connection closes, because the start of the next
-/// request is unknown.
+/// Refuses a request whose head is malformed. Closes the connection, because the start of the next
+/// request is not known.
 pub async fn refuse_early<I: Io>(downstream: &Downstream<I>, refusal: Refusal) -> After<I> {
     let local = downstream.local();
     let Some((_, terms)) = downstream.listener(&local) else { return After::Close };
@@ -31,8 +31,8 @@ pub async fn refuse_early<I: Io>(downstream: &Downstream<I>, refusal: Refusal) -
     send(&record, downstream, &reply).await
 }
 
-/// Refuses a request whose end is unknown. The connection closes. The record has its copy of the
-/// request already.
+/// Refuses a request whose end is not known. Closes the connection. The record has already copied
+/// the request.
 pub async fn refuse<I: Io>(
     record: &ExchangeRecord<I>,
     downstream: &Downstream<I>,
@@ -44,7 +44,7 @@ pub async fn refuse<I: Io>(
     After::Linger
 }
 
-/// Refuses a well-formed request. The connection stays open if the body was read already.
+/// Refuses a well-formed request. The connection stays open if the whole body was already received.
 pub async fn refuse_framed<I: Io>(
     record: &ExchangeRecord<I>,
     downstream: &Downstream<I>,
@@ -69,7 +69,7 @@ pub async fn refuse_framed<I: Io>(
     }
 }
 
-/// Answers with a redirect or a fixed response.
+/// Sends a redirect or a fixed response.
 pub async fn answer<I: Io>(
     record: &ExchangeRecord<I>,
     downstream: &Downstream<I>,
@@ -116,8 +116,8 @@ pub async fn answer<I: Io>(
     }
 }
 
-/// Sends a refusal to the client. The record has its copy of the request already. Returns whether
-/// the connection may stay open.
+/// Sends a refusal to the client. The record has already copied the request. Returns whether the
+/// connection may stay open.
 pub async fn send_refusal<I: Io>(
     record: &ExchangeRecord<I>,
     downstream: &Downstream<I>,
@@ -129,7 +129,7 @@ pub async fn send_refusal<I: Io>(
     send_refusal_of(record, downstream, method, (refusal, code), keep).await
 }
 
-/// Like [`send_refusal`], with the code for a gRPC call.
+/// Like [`send_refusal`], but with the given gRPC code for a gRPC call.
 pub async fn send_refusal_of<I: Io>(
     record: &ExchangeRecord<I>,
     downstream: &Downstream<I>,
@@ -151,19 +151,19 @@ pub async fn send_refusal_of<I: Io>(
 
 static NO_EDITS: HeaderEdits = HeaderEdits::none();
 
-/// The challenge for a client without a valid token (RFC 6750 3).
+/// The challenge to a client without a valid token (RFC 6750 3).
 static CHALLENGE: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
     set: vec![("www-authenticate".into(), "Bearer".into())],
     ..HeaderEdits::none()
 });
 
-/// The methods that rules without `match.method` take (RFC 9110 15.5.6).
+/// The methods that a rule without `match.method` accepts (RFC 9110 15.5.6).
 static ALLOWED_METHODS: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
     set: vec![("allow".into(), "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".into())],
     ..HeaderEdits::none()
 });
 
-/// A limit of the circuit breaker is reached. Envoy does not retry such a response.
+/// The fields of a response that a circuit breaker causes. Envoy does not retry such a response.
 static OVERLOADED: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
     set: vec![
         ("x-ringway-overloaded".into(), "true".into()),
@@ -172,10 +172,23 @@ static OVERLOADED: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
     ..HeaderEdits::none()
 });
 
-/// The fields of a refusal. `is_call` says whether it ends a gRPC call.
+/// The number of seconds after which a client may ask again when the process was overloaded.
+const OVERLOAD_RETRY_AFTER_S: &str = "1";
+
+/// The process is overloaded.
+static PROCESS_OVERLOADED: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
+    set: vec![
+        ("x-ringway-overloaded".into(), "true".into()),
+        ("retry-after".into(), OVERLOAD_RETRY_AFTER_S.into()),
+    ],
+    ..HeaderEdits::none()
+});
+
+/// The additional fields of a refusal. `is_call` is whether the refusal ends a gRPC call.
 fn fields_of(refusal: &Refusal, is_call: bool) -> &'static HeaderEdits {
     match (refusal.flag, refusal.status) {
         (Flag::UpstreamOverflow, _) => &OVERLOADED,
+        (Flag::Overload, _) => &PROCESS_OVERLOADED,
         _ if is_call => &NO_EDITS,
         (_, 401) => &CHALLENGE,
         (_, 405) => &ALLOWED_METHODS,
@@ -208,12 +221,12 @@ fn refusal_reply(
         return LocalReply { status: 200, call: Some(call), ..plain };
     }
 
-    // The detail names a check and contains nothing from the peer, so it is safe to show.
+    // The detail names a check, and contains nothing from a peer. So it can be sent to the client.
     let body = refusal.detail.as_bytes();
     LocalReply { body, ..plain }
 }
 
-/// The number of bytes of this request in `buf`, if the request is complete.
+/// The number of bytes of this request in `buf`. Returns `None` if the request is not complete.
 fn whole_request<I: Io>(
     record: &ExchangeRecord<I>,
     workspace: &Workspace,
@@ -227,7 +240,7 @@ fn whole_request<I: Io>(
     body.is_done().then_some(head_len + taken)
 }
 
-/// Sends an answer. Returns `Close` when the client has left, else `Linger`.
+/// Sends a local response. Returns `Close` if the client has disconnected, otherwise `Linger`.
 async fn send<I: Io>(
     record: &ExchangeRecord<I>,
     downstream: &Downstream<I>,

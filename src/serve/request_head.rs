@@ -1,4 +1,4 @@
-//! The head of a request for the endpoint.
+//! Writes the head of a request for the endpoint.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -18,23 +18,23 @@ use crate::time::Time;
 use crate::upstream::{Terms, Upstream};
 use crate::wire::Wire;
 
-/// The values that change the head of a request on its way to an endpoint.
+/// The values that determine how the head of a request is changed for the endpoint.
 pub struct HeadChanges<'a> {
     /// The client.
     pub peer: &'a Peer,
-    /// The terms of the listener.
+    /// The settings of the listener.
     pub terms: &'a Terms,
     /// The rule.
     pub rule: &'a Rule,
     /// The framing of the request.
     pub framing: &'a RequestFraming,
-    /// The kind of gRPC call.
+    /// The kind of gRPC call. `None` if the request is not a gRPC call.
     pub kind: Option<Kind>,
-    /// The time that a gRPC call has left.
+    /// The time until the deadline of a gRPC call. `None` if it has no deadline.
     pub left: Option<Duration>,
-    /// The field that held the token, if the service must not get it.
+    /// The name of the field with the token, if the field must not be forwarded.
     pub token_field: Option<&'a str>,
-    /// The request id that the proxy made.
+    /// The `x-request-id` that the proxy has generated, if the request had none.
     pub request_id: Option<&'a RequestId>,
     /// The number of the attempt, if the endpoint gets it.
     pub attempt: Option<u32>,
@@ -66,7 +66,7 @@ impl<'a> HeadChanges<'a> {
     }
 }
 
-/// Writes the head of the request to `upstream`. For HTTP/1.1 its text goes to `scratch`.
+/// Writes the head of the request to `upstream`. For HTTP/1.1, its text is written to `scratch`.
 pub fn put_head<S: Stream>(
     changes: &HeadChanges<'_>,
     upstream: &Upstream<Wire<S>>,
@@ -80,7 +80,7 @@ pub fn put_head<S: Stream>(
     let mut replaced =
         changes.kind.map(|kind| replaced(changes, kind, request)).unwrap_or_default();
     replaced.extend(changes.attempt.map(attempt_count));
-    // An HTTP/1.0 request may have no host, but the request to the endpoint needs one (RFC 9112
+    // An HTTP/1.0 request may have no Host, but the request to the endpoint needs one (RFC 9112
     // 3.2).
     let address =
         request.authority().is_empty().then(|| host_of(&upstream.endpoint.config.borrow().address));
@@ -106,12 +106,12 @@ pub fn put_head<S: Stream>(
     upstream.stream.put_head(scratch, write);
 }
 
-/// The field with the number of an attempt.
+/// The field with the number of the attempt, which counts from 1.
 pub fn attempt_count(number: u32) -> Replaced {
     ("x-envoy-attempt-count", Some(number.to_string().into_bytes()))
 }
 
-/// The host of a request without one: the address of the endpoint.
+/// The host for a request that has none: the address of the endpoint.
 fn host_of(address: &Address) -> String {
     match address {
         Address::Tcp(address) => address.to_string(),
@@ -119,7 +119,7 @@ fn host_of(address: &Address) -> String {
     }
 }
 
-/// The fields that are replaced in a gRPC call: the time left, and the framing of gRPC-Web.
+/// The fields that are replaced in a gRPC call: its timeout, and the framing fields of gRPC-Web.
 fn replaced(changes: &HeadChanges<'_>, kind: Kind, request: HeadView<'_>) -> Vec<Replaced> {
     let mut replaced = Vec::new();
     if let Some(left) = changes.left {
@@ -138,7 +138,7 @@ fn replaced(changes: &HeadChanges<'_>, kind: Kind, request: HeadView<'_>) -> Vec
     replaced
 }
 
-/// `http` or `https`: the scheme of the client's connection to this proxy, or the scheme that a
+/// The value of `x-forwarded-proto`: the scheme of the client's connection, or the scheme that a
 /// trusted proxy reports.
 fn forwarded_proto(changes: &HeadChanges<'_>, request: HeadView<'_>) -> &'static str {
     let reported = forwarded::scheme(request, changes.terms.trusted_hops);

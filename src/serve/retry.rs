@@ -1,4 +1,4 @@
-//! Sends a failed request again, as the retry policy says.
+//! Retries of failed requests, according to the retry policy.
 
 use std::cell::{OnceCell, RefCell};
 use std::future::pending;
@@ -17,14 +17,14 @@ use crate::resilience::{Asked, Failed, Repeatable, Response, Slot};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::Io;
 
-/// The attempts of a request so far.
+/// The attempts of a request so far, beyond the first one.
 #[derive(Default)]
 pub struct Tries {
-    /// How often the request was sent again because a connection had died.
+    /// How often the request was repeated because its connection was dead.
     pub repeats: usize,
-    /// How often the request was sent again by the policy.
+    /// How often the request was retried by the retry policy.
     pub retries: u32,
-    /// The slot of the service's circuit breaker, from the first retry on.
+    /// The slot of the service's circuit breaker, taken for the first retry.
     slot: OnceCell<Option<Slot>>,
 }
 
@@ -35,16 +35,16 @@ impl Tries {
     }
 }
 
-/// How the request is sent again.
+/// How a request is sent again.
 pub enum Again {
-    /// At once, on a new connection.
+    /// At once, on a new connection, without the retry policy.
     Repeat,
-    /// After this wait, by the policy.
+    /// After this wait, by the retry policy.
     Retry(Duration),
 }
 
-/// The end of an attempt that ended with `head`, for the verdict and for the policy. Returns `None`
-/// if the client must get the failure in `head`.
+/// Converts the result of reading the head of a response to the form for the verdict and for the
+/// retry policy. Returns `None` if the client must get the failure in `head`.
 pub fn ended<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &Drafts,
@@ -71,8 +71,8 @@ pub fn ended<I: Io>(
     })
 }
 
-/// Decides whether the policy sends a request again after an attempt that has `failed` and ended
-/// with `head`. Returns the wait before the next attempt.
+/// Decides whether the retry policy retries a request after an attempt with the result `failed`,
+/// which ended with `head`. Returns the wait before the next attempt.
 pub fn after_head<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &Drafts,
@@ -90,8 +90,8 @@ pub fn after_head<I: Io>(
     between.replayable.get().then(|| decide(exchange, tries, outgoing, failed, asked))?
 }
 
-/// Decides whether the policy sends a request again after no connection was available because of
-/// `refusal`. Returns the wait before the next attempt.
+/// Decides whether the retry policy retries a request if no connection was available. `refusal` is
+/// the reason. Returns the wait before the next attempt.
 pub fn after_refusal<I: Io>(
     exchange: &Exchange<'_, I>,
     tries: &Tries,
@@ -146,8 +146,8 @@ fn decide<I: Io>(
     Some(wait)
 }
 
-/// The fields by which a proxy says that a limit of its circuit breaker is reached. A retry would
-/// add to the load.
+/// The response fields with which a proxy reports that a limit of its circuit breaker is reached.
+/// Such a response is not retried, because retries would increase the load.
 const OVERLOADED_FIELDS: [&[u8]; 2] = [b"x-ringway-overloaded", b"x-envoy-overloaded"];
 
 /// The wait that a gRPC service asks for (gRFC A6).
@@ -161,8 +161,9 @@ fn facts(response: HeadView<'_>, trailers: &[u8]) -> Response {
     }
 }
 
-/// The code of a gRPC call whose response consists of it alone: in the head, or in the `trailers`
-/// that came with it. A code beside a body may be anything; such a call ends with its trailers.
+/// The gRPC status of a response that has no body: in its head, or in the `trailers` that were
+/// received with the head. If the response has a body, the status is in its trailers, and a field
+/// in its head is ignored.
 fn code(response: HeadView<'_>, trailers: &[u8]) -> Option<Code> {
     let in_head = response.value(b"grpc-status").filter(|_| response.head.ends);
     in_head.map(Code::from_value).or_else(|| Code::from_trailers(trailers))
@@ -178,27 +179,28 @@ fn asked(response: HeadView<'_>, trailers: &[u8]) -> Option<Asked> {
     pushback.or_else(|| response.value(b"retry-after").and_then(Asked::from_retry_after))
 }
 
-/// Waits because of a limit on bytes.
+/// Waits for `wait`.
 pub async fn pause<I: Io>(exchange: &Exchange<'_, I>, wait: Duration) {
     let io = &exchange.downstream.worker.io;
     let alarm = io.alarms().alarm();
     alarm.set(io.now() + wait);
-    // The alarm ends the wait.
+    // `guard` returns when the timer expires.
     let _rang = alarm.guard(std::pin::pin!(pending::<()>())).await;
 }
 
-/// The bytes of a request body that were read after the head, kept until the response begins.
+/// The bytes of a request body that were read after the head. They are buffered until the response
+/// begins.
 pub struct Replay {
-    /// The bytes as the client sent them, in its framing. `None` means that they are not kept:
-    /// there is no policy, or they are more than `max`.
+    /// The bytes in the framing of the client. `None` if they are not buffered: there is no retry
+    /// policy, or there are more than `max` bytes.
     bytes: RefCell<Option<Vec<u8>>>,
     max: usize,
-    /// The trailer lines at the end of a stream of HTTP/2.
+    /// The trailer lines, if the body ended with an HTTP/2 stream.
     trailers: RefCell<Option<Vec<u8>>>,
 }
 
 impl Replay {
-    /// Keeps at most `max` bytes. `None` keeps nothing.
+    /// Creates a buffer for at most `max` bytes. With `None`, nothing is buffered.
     pub fn new(max: Option<usize>) -> Self {
         Self {
             bytes: RefCell::new(max.map(|_| Vec::new())),
@@ -207,7 +209,8 @@ impl Replay {
         }
     }
 
-    /// Keeps `read`, the next bytes of the client. The last of them may belong to its next request.
+    /// Buffers `read`, the next bytes from the client. They may end with a part of the client's
+    /// next request.
     pub fn keep(&self, read: &[u8]) {
         let mut bytes = self.bytes.borrow_mut();
         let fits = |kept: &Vec<u8>| kept.len() + read.len() <= self.max;
@@ -217,12 +220,12 @@ impl Replay {
         }
     }
 
-    /// Keeps nothing any more.
+    /// Drops the buffered bytes, and buffers no more.
     pub fn stop(&self) {
         self.bytes.take();
     }
 
-    /// Ends the body: the last `excess` bytes are not a part of it.
+    /// Ends the body: the last `excess` buffered bytes do not belong to it.
     pub fn end(&self, excess: usize, trailers: Option<&[u8]>) {
         if let Some(kept) = &mut *self.bytes.borrow_mut() {
             kept.truncate(kept.len() - excess);
@@ -230,22 +233,22 @@ impl Replay {
         *self.trailers.borrow_mut() = trailers.map(<[u8]>::to_vec);
     }
 
-    /// Whether all bytes that were read are at hand.
+    /// Whether all bytes that were read are buffered.
     pub fn is_whole(&self) -> bool {
         self.bytes.borrow().is_some()
     }
 
-    /// Appends the kept bytes to `body`.
+    /// Appends the buffered bytes to `body`.
     pub fn append_to(&self, body: &mut Buf) {
         body.append(self.bytes.borrow().as_deref().unwrap_or_default());
     }
 
-    /// The number of kept bytes.
+    /// The number of buffered bytes.
     pub fn len(&self) -> usize {
         self.bytes.borrow().as_ref().map_or(0, Vec::len)
     }
 
-    /// The trailer lines, if the body ended with a stream of HTTP/2.
+    /// The trailer lines, if the body ended with an HTTP/2 stream.
     pub fn trailers(&self) -> Option<Vec<u8>> {
         self.trailers.borrow().clone()
     }

@@ -1,7 +1,7 @@
-//! Sends a request to an endpoint and relays the response: the attempts of an exchange.
+//! Sends a request to endpoints, and relays the response: the attempts of an exchange.
 //!
-//! Each attempt gets a connection, sends the request and reads the head of the response. Then the
-//! verdict decides: relay the response, send the request again, or refuse it.
+//! Each attempt gets a connection, sends the request, and reads the head of the response. Then the
+//! verdict is to relay the response, to send the request again, or to refuse it.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -29,8 +29,8 @@ use crate::upstream::choose::{self, Begun, Choice};
 use crate::upstream::{Attempt, Outcome, Upstream};
 use crate::wire::Wire;
 
-/// Sends the request to an endpoint and relays the response. Sends the request again if the verdict
-/// or the retry policy says so.
+/// Sends the request to an endpoint, and relays the response. Sends the request again if the
+/// verdict or the retry policy says so.
 pub async fn send<I: Io>(
     exchange: &Exchange<'_, I>,
     mut choice: Choice<I>,
@@ -88,10 +88,10 @@ pub async fn send<I: Io>(
     }
 }
 
-/// Gets a connection for the request.
+/// Gets a connection to an endpoint for the request.
 ///
 /// # Errors
-/// When the client leaves while its request waits.
+/// If the client disconnects while its request waits for a connection.
 async fn connection<I: Io>(
     exchange: &Exchange<'_, I>,
     choice: &mut Choice<I>,
@@ -114,8 +114,8 @@ async fn connection<I: Io>(
     })
 }
 
-/// Ends an attempt, and returns its connection to the pool if possible. Converts the result of
-/// [`carry`].
+/// Ends an attempt, and returns its connection to the pool if that is possible. Converts the result
+/// of [`carry`].
 fn conclude<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: Upstream<Wire<I::Stream>>,
@@ -134,8 +134,8 @@ fn conclude<I: Io>(
             attempt.finish(now, Outcome::Answered(status, code));
             let service = &exchange.plan.service;
             match reusable {
-                // HTTP/2 has no private connections: its streams share one connection, and NTLM and
-                // Negotiate do not work over HTTP/2.
+                // A private connection is never an HTTP/2 connection: its streams share one
+                // connection, and NTLM and Negotiate do not work over HTTP/2.
                 true if upstream.private.get() && !upstream.is_stream() => {
                     exchange.downstream.private.keep(service, exchange.plan.subset, upstream);
                 }
@@ -159,8 +159,9 @@ fn conclude<I: Io>(
             let is_late = matches!(failure, Failure::Late) && now >= exchange.plan.deadline;
             let is_ours = flag == Some(Flag::UpstreamTimeout)
                 && (relay::is_late_by_itself(exchange) || is_late && exchange.kind.is_some());
-            // Do not count a failure of the endpoint if the client disconnected, if the proxy
-            // slowed the exchange itself, or if the deadline of a call ended its stream.
+            // It is not a failure of the endpoint if the client has disconnected, if the proxy
+            // itself has slowed down the exchange, or if the deadline of a gRPC call has ended its
+            // stream.
             if flag.is_some_and(Flag::blames_endpoint) && !is_ours {
                 attempt.finish(now, Outcome::Failed);
             }
@@ -169,15 +170,15 @@ fn conclude<I: Io>(
     }
 }
 
-/// The result of an attempt without an error that ends the exchange.
+/// The result of an attempt that does not end the exchange with an error.
 enum Carried {
     /// The response was relayed.
     Downloaded(Downloaded),
-    /// The request must be sent again. The attempt ended with this outcome.
+    /// The request must be sent again. The outcome is that of this attempt.
     Again(Again, Outcome),
 }
 
-/// Sends the request, and relays the response unless the request must be sent again.
+/// Sends the request. Relays the response, unless the request must be sent again.
 async fn carry<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
@@ -201,7 +202,7 @@ async fn carry<I: Io>(
             None => Err(Failure::Refused(refusal)),
         };
     }
-    // If sending failed, send no more. The endpoint may have sent a response before it closed.
+    // If sending has failed, send no more. The endpoint may have sent a response before it closed.
     let all_sent = between.replayable.get();
     if all_sent {
         between.sent.set(Some(downstream.worker.io.recent()));
@@ -308,26 +309,26 @@ async fn respond<I: Io>(
     }
 }
 
-/// The outcome of an attempt whose request is sent again. `stale` says that the connection was used
-/// before and ended without a byte.
+/// The outcome of an attempt whose request is sent again. `stale` is whether the connection was
+/// used before and has ended without a byte.
 fn outcome<I: Io>(exchange: &Exchange<'_, I>, failed: Failed, stale: bool) -> Outcome {
     match failed {
         Failed::Response(Response { status, code, .. }) => {
             Outcome::Answered(status, exchange.kind.and(code))
         }
-        // The endpoint may close an idle connection at any time. This says nothing about its
-        // latency.
+        // The endpoint may close an idle connection at any time, so this is not a failure of the
+        // endpoint and not a latency.
         Failed::Unprocessed | Failed::Reset { .. } if stale => Outcome::Stale,
         _ => Outcome::Failed,
     }
 }
 
-/// How long the client may send the rest of its request after it has the whole response. A shorter
-/// timeout of the route holds too.
+/// The time limit for the rest of a request after the client has received the whole response. A
+/// shorter timeout of the request applies, too.
 const UPLOAD_TAIL_MAX: Duration = Duration::from_secs(300);
 
 /// Sends the rest of the request body while `down` relays the response. The response may end first:
-/// an endpoint may answer at once and read the request after that.
+/// an endpoint may respond at once, and read the request after that.
 async fn both_ways<I: Io>(
     exchange: &Exchange<'_, I>,
     (outgoing, body): (&Outgoing<'_, I>, &mut BodyTransform),
@@ -356,7 +357,7 @@ async fn both_ways<I: Io>(
         let end = exchange.downstream.worker.io.now() + UPLOAD_TAIL_MAX;
         upstream.alarm.set(end.min(exchange.plan.deadline));
         let tail = pin!(async {
-            // The head of the HTTP/1.1 response said `connection: close`, so close the sending side
+            // The head of the HTTP/1.1 response has `connection: close`, so close the sending side
             // now.
             exchange.downstream.stream.shutdown_write().await;
             up.await
@@ -375,19 +376,19 @@ async fn both_ways<I: Io>(
 pub struct Between {
     /// The number of the attempt, from 1.
     pub number: u32,
-    /// The deadline for the head of the response.
+    /// The time at which the attempt must have the head of the response.
     pub try_deadline: Cell<Time>,
-    /// The whole request was sent.
+    /// Whether the whole request was sent.
     pub uploaded: Cell<bool>,
-    /// When the whole request was sent.
+    /// The time at which the whole request was sent.
     pub sent: Cell<Option<Time>>,
-    /// Sending the request has failed.
+    /// Whether sending the request has failed.
     pub broken: Cell<bool>,
-    /// The whole request is at hand and can be sent again.
+    /// Whether the whole request is buffered, so that it can be sent again.
     pub replayable: Cell<bool>,
-    /// The beginning of the response was sent to the client.
+    /// Whether the beginning of the response was sent to the client.
     pub answered: Cell<bool>,
-    /// The whole response was sent to the client.
+    /// Whether the whole response was sent to the client.
     pub downloaded: Cell<bool>,
 }
 
@@ -412,7 +413,7 @@ impl Between {
 
 /// The result of an attempt.
 enum Concluded<I: Io> {
-    /// The exchange with the endpoint is over.
+    /// The exchange with the endpoint has ended.
     Answered(Answered<I>),
     /// The request must be sent again.
     Again(Again),
@@ -420,16 +421,16 @@ enum Concluded<I: Io> {
 
 /// The result of an exchange with an endpoint.
 pub enum Answered<I: Io> {
-    /// The client has the complete response.
+    /// The client has received the complete response.
     Done {
         /// Whether the client's connection may serve another request.
         keep: bool,
     },
-    /// The connection is a tunnel now.
+    /// The connection has become a tunnel.
     Switched {
         /// The connection to the endpoint.
         upstream: Upstream<Wire<I::Stream>>,
-        /// The attempt at the endpoint.
+        /// The attempt, for the counters of the endpoint.
         attempt: Attempt<I>,
         /// Bytes that the endpoint sent after the head of its response.
         early: Buf,

@@ -1,5 +1,5 @@
-//! A cache of verified tokens. A client sends the same token with each request, and verifying a
-//! signature costs more than the rest of the request.
+//! Caches verified tokens. A client sends the same token with each request, and verifying its
+//! signature costs more CPU than the rest of the request.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,19 +8,20 @@ use std::sync::Arc;
 
 use crate::jwt::{Accepted, Provider, Rejection, Requirement};
 
-/// How many tokens are cached. When the cache is full, it is cleared.
+/// The maximum number of cached tokens. A full cache is cleared.
 const TOKENS_MAX: usize = 1024;
 
-/// Verified tokens and their claims. A new snapshot clears them, because it may have other keys.
+/// Verified tokens and their claims. A new snapshot clears the cache, because it may have other
+/// keys.
 #[derive(Default)]
 pub struct Tokens(RefCell<HashMap<Box<[u8]>, Rc<Accepted>>>);
 
 impl Tokens {
-    /// Checks `token` at `now_unix_s`. A cached token is not verified again; only its times are
-    /// checked.
+    /// Checks `token` at the time `now_unix_s`. The signature of a cached token is not verified
+    /// again; only its validity period is checked.
     ///
     /// # Errors
-    /// The reason why the token is rejected.
+    /// The reason why the token is refused.
     pub fn check(
         &self,
         requirement: &Requirement,

@@ -1,5 +1,5 @@
-//! Tunnels relay bytes between a client and an endpoint: for TCP listeners, upgraded connections
-//! and CONNECT.
+//! Tunnels: they relay bytes between a client and an endpoint, for TCP listeners, upgraded
+//! connections and CONNECT.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -23,18 +23,19 @@ use crate::time::Time;
 use crate::upstream::{Attempt, LocalService, Outcome, Upstream};
 use crate::wire::{Wire, delivered};
 
-/// After a direction has moved this many bytes in consecutive large portions, splice(2) moves its
-/// further bytes.
+/// The number of bytes that a direction must move in consecutive large portions. After that,
+/// splice(2) moves its bytes.
 pub const BULK_BYTES: usize = 256 * 1024;
 
-/// A portion of at least this size counts towards [`BULK_BYTES`]. A smaller one resets the count.
+/// The minimum size of a portion that counts towards [`BULK_BYTES`]. A smaller portion resets the
+/// count.
 pub const BULK_PORTION_BYTES: usize = 8 * 1024;
 
-/// A direction that moves no bytes for this long returns its buffer to the pool.
+/// The time without bytes after which a direction returns its buffer to the pool.
 const BUFFER_GRACE: Duration = Duration::from_millis(200);
 
-/// Bytes between a client and an endpoint. A tunnel may live long, so it holds only the few values
-/// that it needs, and no snapshot.
+/// A tunnel between a client and an endpoint. It may exist for a long time, so it holds only the
+/// values that it needs, and no snapshot.
 pub struct Tunnel<I: Io> {
     /// The connection to the endpoint.
     pub upstream: Upstream<Wire<I::Stream>>,
@@ -42,43 +43,43 @@ pub struct Tunnel<I: Io> {
     pub attempt: Attempt<I>,
     /// The service of the endpoint.
     pub service: Rc<LocalService<I>>,
-    /// The slot of the service's circuit breaker. A tunnel over HTTP is a request in progress.
+    /// The slot of the service's circuit breaker. An HTTP tunnel counts as a request in progress.
     pub slot: Option<Slot>,
     /// The record of the exchange or connection.
     pub record: ExchangeRecord<I>,
-    /// The tunnel ends when no bytes pass in either direction for this long.
+    /// The idle timeout: the longest time without bytes in either direction.
     pub idle: Duration,
-    /// Bytes that the client has sent already.
+    /// Bytes that the client has already sent.
     pub to_endpoint: Option<Buf>,
-    /// Bytes that the endpoint has sent already.
+    /// Bytes that the endpoint has already sent.
     pub to_client: Option<Buf>,
 }
 
-/// The end of one direction.
+/// How one direction has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The source closed its sending side, and the proxy passed the close on to the sink.
+    /// The source has closed its sending side, and the proxy has closed that of the sink.
     Orderly,
-    /// An error of the client's connection.
+    /// The client's connection has failed.
     ClientFailed,
-    /// An error of the endpoint's connection.
+    /// The endpoint's connection has failed.
     EndpointFailed,
-    /// No bytes passed in either direction for too long.
+    /// The idle timeout has passed.
     Idle,
 }
 
-/// The reason why [`Direction::burst`] ended.
+/// The reason why [`Direction::burst`] has returned.
 enum Paused {
-    /// The source is silent.
+    /// The source sends nothing.
     Silent,
-    /// The source closed.
+    /// The source has closed its sending side.
     Closed,
     /// The direction has failed.
     Failed(End),
 }
 
 impl<I: Io> Tunnel<I> {
-    /// The tunnel after a response that switches protocols.
+    /// Creates the tunnel after a response that switches protocols.
     pub fn switched(switched: Switched<I>, plan: Plan<I>, record: ExchangeRecord<I>) -> Self {
         let Switched { upstream, attempt, early_request, early_response } = switched;
         record.set_tunnel();
@@ -94,7 +95,7 @@ impl<I: Io> Tunnel<I> {
         }
     }
 
-    /// Runs until both directions have closed, or one has failed.
+    /// Relays bytes until both directions have closed, or until one has failed.
     pub async fn run(mut self: Box<Self>, downstream: &Downstream<I>) {
         let io = &downstream.worker.io;
         let (to_endpoint, to_client) = (self.to_endpoint.take(), self.to_client.take());
@@ -153,14 +154,15 @@ impl<I: Io> Tunnel<I> {
         };
         self.flag(end);
         self.attempt.finish(io.now(), outcome);
-        // After one side has failed, wait until the other side has received the bytes sent before.
+        // If one side has failed, wait until the other side has received the bytes that were sent
+        // before.
         match end {
             End::ClientFailed => Box::pin(delivered(io, endpoint, idle)).await,
             End::EndpointFailed => Box::pin(delivered(io, client, idle)).await,
             End::Orderly | End::Idle => {}
         }
-        // After a reset of one side, the other side gets a reset. Neither side of an idle tunnel
-        // has closed, so neither may see an orderly close.
+        // If one side was reset, reset the other side, too. If the tunnel was idle, reset both
+        // sides, because neither has closed its connection.
         if matches!(end, End::EndpointFailed | End::Idle) {
             client.reset_on_close();
         }
@@ -169,7 +171,7 @@ impl<I: Io> Tunnel<I> {
         }
     }
 
-    /// Records how the tunnel has ended.
+    /// Sets the response flag that describes how the tunnel has ended.
     fn flag(&self, end: End) {
         match end {
             End::Orderly => {}
@@ -188,9 +190,9 @@ impl<I: Io> Tunnel<I> {
     }
 }
 
-/// How a tunnel ends, from the ends of its directions so far. Returns `None` while the tunnel goes
-/// on. `up` is the direction to the endpoint. When a write to one side fails, that side may have
-/// sent bytes before, so the direction from that side runs to its own end.
+/// How the tunnel has ended, from the ends of its directions. `up` is the direction to the
+/// endpoint. Returns `None` if the tunnel continues. If a write to one side fails, that side may
+/// have sent bytes before, so the direction from that side continues to its own end.
 fn end_of(up: Option<End>, down: Option<End>) -> Option<End> {
     match (up, down) {
         (Some(End::Orderly), Some(End::Orderly)) => Some(End::Orderly),
@@ -210,28 +212,30 @@ struct Direction<'a, I: Io> {
     from: &'a Wire<I::Stream>,
     to: &'a Wire<I::Stream>,
     alarm: &'a Alarm,
-    /// The time when bytes last passed in either direction.
+    /// The time at which bytes were last moved in either direction.
     active: &'a Cell<Time>,
     idle: Duration,
-    /// The end of this direction after an error of the source (first) or of the sink (second).
+    /// How this direction ends after an error of the source (first), or of the sink (second).
     failed: [End; 2],
-    /// How the other direction has ended.
+    /// How the other direction has ended. `None` if it continues.
     other_end: &'a Cell<Option<End>>,
-    /// Counts bytes that have passed.
+    /// The record, which counts the bytes.
     record: &'a ExchangeRecord<I>,
     way: Way,
-    /// Bytes moved in consecutive large portions so far. A silent time does not reset this count.
+    /// The number of bytes that were moved in consecutive large portions. An idle time does not
+    /// reset it.
     streak_bytes: Cell<usize>,
     pace: Pace,
 }
 
 impl<I: Io> Direction<'_, I> {
-    /// Moves bytes until the source closes or a side fails. A silent direction holds no buffer and
-    /// little memory: it waits for readiness. `first` holds bytes that were read before.
+    /// Moves bytes until the source closes or one side fails. While the source sends nothing, the
+    /// direction holds no buffer, and waits until the source is readable. `first` has bytes that
+    /// were already read.
     fn run(&self, first: Option<Buf>) -> impl Future<Output = End> {
-        // The future of a burst is boxed: it needs most of a tunnel's memory, but only while bytes
-        // pass. It is made outside the async block, because the block would reserve memory for
-        // `first`.
+        // The future of a burst is boxed: it needs most of the memory of a tunnel, but only while
+        // bytes are moved. It is created outside the async block, because the block would reserve
+        // memory for `first`.
         let begun = boxed(|| self.burst(first));
         async move {
             let mut burst = begun;
@@ -256,8 +260,8 @@ impl<I: Io> Direction<'_, I> {
                     (Err(_), _) => return source_failed,
                 }
             }
-            // The kernel reports a reset once. If a write of the other direction got the error, the
-            // reads from the source end as if the source had closed normally.
+            // The kernel reports a reset only once. If a write of the other direction has got the
+            // error, reads from the source end as if the source had closed normally.
             let [source_failed, _] = self.failed;
             if self.other_end.get() == Some(source_failed) {
                 return source_failed;
@@ -269,7 +273,7 @@ impl<I: Io> Direction<'_, I> {
         }
     }
 
-    /// Moves bytes until none arrives for [`BUFFER_GRACE`].
+    /// Moves bytes until the source sends nothing for [`BUFFER_GRACE`].
     async fn burst(&self, first: Option<Buf>) -> Paused {
         let [source_failed, sink_failed] = self.failed;
         let mut pending = first;
@@ -327,7 +331,7 @@ impl<I: Io> Direction<'_, I> {
         }
     }
 
-    /// Waits until the sink takes more bytes. Returns `None` when no bytes passed for too long.
+    /// Waits until the sink accepts more bytes. Returns `None` if the idle timeout passes first.
     async fn await_room(&self) -> Option<()> {
         match self.pace.is_due() {
             true => self.patiently(pin!(self.pace.renew(self.to, || ()))).await,
@@ -335,7 +339,7 @@ impl<I: Io> Direction<'_, I> {
         }
     }
 
-    /// A buffer for as many bytes as the sink takes.
+    /// Takes a buffer that is limited to the bytes that the sink accepts.
     fn take_buf(&self) -> Buf {
         let mut buf = self.io.buffers().take();
         self.pace.limit(&mut buf);
@@ -350,8 +354,8 @@ impl<I: Io> Direction<'_, I> {
         self.patiently(pin!(self.from.splice_to(self.to, u64::MAX, moved))).await
     }
 
-    /// Runs `operation` while bytes pass in either direction. Returns `None` when no bytes passed
-    /// for too long.
+    /// Runs `operation` as long as bytes are moved in either direction. Returns `None` if the idle
+    /// timeout passes first.
     async fn patiently<T>(&self, mut operation: impl Future<Output = T> + Unpin) -> Option<T> {
         loop {
             let deadline = self.active.get() + self.idle;

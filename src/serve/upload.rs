@@ -20,13 +20,13 @@ use crate::wire::Wire;
 pub enum UploadEnd {
     /// The whole body was sent. The buffer holds the bytes after it.
     Done(Buf),
-    /// The endpoint reads no more. It may still send a response.
+    /// The endpoint has stopped reading. It may still send a response.
     EndpointClosed,
-    /// Sending cannot continue, usually because of the client.
+    /// Sending has failed, usually because of the client.
     Failed(Failure),
 }
 
-/// Reads the rest of the request body and forwards it as it arrives.
+/// Reads the rest of the request body from the client, and sends it to the endpoint as it arrives.
 pub async fn run<I: Io>(
     exchange: &Exchange<'_, I>,
     body: &mut BodyTransform,
@@ -66,8 +66,8 @@ pub async fn run<I: Io>(
             Ok(taken) => taken,
             Err(refusal) => return failed(exchange, between, refusal),
         };
-        // The bytes after the body, which belong to the next request, are still at their place in
-        // the block of the buffer: the transform does not change them.
+        // The bytes after the body belong to the next request. The transform has not moved them in
+        // the block of the buffer.
         let beyond = (taken.last && taken.consumed < window.len()).then(|| {
             let beyond = &portion.block()[window.start + taken.consumed..window.end];
             filled(io.buffers().take_sized(beyond.len()), beyond)
@@ -95,7 +95,7 @@ pub async fn run<I: Io>(
         }
         if let Some(wait) = wait {
             drop(buf);
-            // The endpoint is not to blame for this wait.
+            // This wait is not a delay of the endpoint.
             between.try_deadline.set(between.try_deadline.get() + wait);
             Box::pin(retry::pause(exchange, wait)).await;
             buf = io.buffers().take();
@@ -103,10 +103,10 @@ pub async fn run<I: Io>(
     }
 }
 
-/// Ends the exchange. The client gets an answer if no response has begun.
+/// Ends the exchange after a failure. The client gets a refusal if no response has begun.
 fn failed<I: Io>(exchange: &Exchange<'_, I>, between: &Between, refusal: Refusal) -> UploadEnd {
     if between.downloaded.get() {
-        // The client has its response and need not send the rest of its request.
+        // The client has the whole response, so the rest of its request is not needed.
         return UploadEnd::Failed(Failure::Broken);
     }
     exchange.record.set_refusal(&refusal);

@@ -1,4 +1,4 @@
-//! The state of one worker: its snapshot, endpoints, connections and spare memory.
+//! The state of a worker that serves requests: its snapshot, connections and reusable memory.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -14,24 +14,28 @@ use super::tokens::Tokens;
 use super::workspace::Workspaces;
 use crate::cells::PerWorker;
 use crate::http2::held_bytes;
+use crate::resilience::{Level, Overload};
 use crate::runtime::core::{Core, WorkerCells};
 use crate::runtime::io::Io;
 use crate::snapshot::{DrainStep, Snapshot};
 use crate::upstream::Local;
 
-/// How often idle connections to endpoints are checked.
+/// The interval in which idle connections to endpoints are checked.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The state of one worker. Only the values in an `Arc` are shared with other threads.
+/// The state of a worker. It belongs to the worker's thread; only values in an `Arc` are shared
+/// with other threads.
 pub struct Worker<I: Io> {
     core: Rc<Core<I>>,
-    /// Open connections, for draining.
+    /// The open client connections, so that they can be drained and closed.
     pub registry: Registry,
-    /// Verified tokens.
+    /// The cache of verified tokens.
     pub tokens: Tokens,
-    /// Heads and scratch buffers.
+    /// The memory for exchanges, for reuse.
     pub workspaces: Workspaces,
-    /// Access log lines that were not handed to the thread of the log yet.
+    /// The level of overload of the process.
+    pub overload: Arc<Overload>,
+    /// Access log lines that were not passed to the writing thread yet.
     pub log: LogBuffer,
     current: RefCell<Rc<Local<I>>>,
     prepared: RefCell<Option<Rc<Local<I>>>>,
@@ -47,7 +51,7 @@ impl<I: Io> Deref for Worker<I> {
     }
 }
 
-/// The parts of a worker.
+/// The values from which a worker is created.
 pub struct WorkerParts {
     /// The index of the worker, from 0.
     pub index: usize,
@@ -55,18 +59,21 @@ pub struct WorkerParts {
     pub stats: Arc<PerWorker<WorkerCells>>,
     /// The seed of the worker's random numbers.
     pub seed: u64,
+    /// The level of overload of the process.
+    pub overload: Arc<Overload>,
     /// The buffer for access log lines.
     pub log: LogBuffer,
 }
 
 impl<I: Io> Worker<I> {
-    /// A worker that serves nothing until a snapshot is committed.
+    /// Creates a worker. It serves nothing until a snapshot is committed.
     pub fn new(io: I, parts: WorkerParts) -> Rc<Self> {
         Rc::new(Self {
             core: Rc::new(Core::new(io, parts.index, parts.stats, parts.seed)),
             registry: Registry::default(),
             tokens: Tokens::default(),
             workspaces: Workspaces::default(),
+            overload: parts.overload,
             log: parts.log,
             current: RefCell::new(Rc::new(Local::empty())),
             prepared: RefCell::new(None),
@@ -80,13 +87,13 @@ impl<I: Io> Worker<I> {
         &self.core
     }
 
-    /// The snapshot in use. Do not keep it for longer than one exchange.
+    /// The current snapshot. Do not keep it for longer than one exchange.
     pub fn local(&self) -> Rc<Local<I>> {
         Rc::clone(&self.current.borrow())
     }
 
-    /// The snapshot that serves the connections of the listener called `name`. This is the snapshot
-    /// in use, or the last one with this listener if a reload has removed the listener.
+    /// The snapshot for connections of the listener called `name`: the current one, or the last one
+    /// with this listener if a reload has removed it.
     pub fn local_of(&self, name: &str) -> Rc<Local<I>> {
         let local = self.local();
         if local.snapshot.listener(name).is_some() {
@@ -105,26 +112,26 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    /// The current step of the drain. `None` if no drain has begun.
+    /// The current step of the drain. `None` if there is no drain.
     pub fn draining(&self) -> Option<DrainStep> {
         self.draining.get()
     }
 
-    /// Prepares a snapshot for this worker. The snapshot in use does not change.
+    /// Prepares a snapshot for this worker, without using it.
     pub fn prepare(&self, snapshot: Arc<Snapshot>) {
         let prepared = Local::prepare(&self.core, &self.local(), snapshot);
         *self.prepared.borrow_mut() = Some(Rc::new(prepared));
     }
 
-    /// Drops the prepared snapshot.
+    /// Drops the prepared snapshot, because another worker could not prepare it.
     pub fn abort(&self) {
         *self.prepared.borrow_mut() = None;
     }
 
-    /// Uses the prepared snapshot from now on. Running exchanges keep their plan. A connection
-    /// closes after its current exchange if its listener was removed or has other TLS settings. For
-    /// a removed listener, this may take the drain time. Returns false if this version was not
-    /// prepared.
+    /// Uses the prepared snapshot from now on. Exchanges in progress keep their plan. A connection
+    /// closes after its current exchange if its listener was removed or has other TLS settings.
+    /// Requests on connections of a removed listener are served until the drain time has passed.
+    /// Returns false if the version `version` was not prepared.
     pub fn commit(&self, version: u64) -> bool {
         let Some(new) = self.prepared.borrow_mut().take() else { return false };
         if new.snapshot.version != version {
@@ -142,8 +149,9 @@ impl<I: Io> Worker<I> {
         true
     }
 
-    /// Uses the new addresses of the service with index `service` in the snapshot `version`. Does
-    /// nothing if another snapshot is in use: a later snapshot already has the new addresses.
+    /// Uses the new addresses of the service with the index `service` in the snapshot `version`.
+    /// Does nothing if another snapshot is in use, because a later snapshot already has the new
+    /// addresses.
     pub fn endpoints_changed(&self, version: u64, service: usize, addresses: &[SocketAddr]) {
         let local = self.local();
         if local.snapshot.version == version {
@@ -151,9 +159,9 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    /// Whether a revocation list revokes the certificate of the client, or of the endpoint in use.
-    /// Counts and logs it. For the clients of a removed listener, the lists of all listeners are
-    /// searched.
+    /// Whether a revocation list revokes the certificate of the client or of the endpoint in use.
+    /// If so, counts and logs it. For a client of a removed listener, the lists of all listeners
+    /// are used.
     fn is_revoked(&self, snapshot: &Snapshot, name: &str, state: &ConnectionState) -> bool {
         let listener = snapshot.listener(name);
         let client = state.client.borrow();
@@ -177,21 +185,24 @@ impl<I: Io> Worker<I> {
                 false => "connection closed: the peer's certificate is revoked",
                 true => "HTTP/2 stream reset: the peer's certificate is revoked",
             };
-            tracing::warn!(listener = name, who, %revoked, suppressed, "{message}");
+            tracing::warn!(listener = name, peer_role = who, %revoked, suppressed, "{message}");
         });
         true
     }
 
-    /// Lets the connections of `step` finish their exchange and then close.
+    /// Drains the connections of the listeners of `step`: each closes after its current exchange.
     pub fn drain(&self, step: DrainStep) {
         self.draining.set(Some(step));
         self.registry.drain_unless(|name| !self.is_leaving(name));
     }
 
-    /// Closes idle endpoint connections that waited too long or were closed by the peer, and frees
-    /// the memory of past bursts.
+    /// Closes endpoint connections that were idle for too long or that the endpoint has closed.
+    /// Frees memory that is no longer needed.
     pub fn sweep(&self) {
         let now = self.io.now();
+        if self.overload.level() == Level::Stop {
+            self.registry.close_idle();
+        }
         self.local().sweep(now);
         self.retired.sweep(now, |name| self.registry.has(name));
         self.workspaces.trim();

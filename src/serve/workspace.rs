@@ -1,18 +1,18 @@
-//! Memory that an exchange needs and an idle connection does not need.
+//! Memory that an exchange needs, but an idle connection does not.
 
 use crate::message::Head;
 use crate::runtime::spare::Spare;
 
-/// How many workspaces are kept for reuse, about 5 KiB each. Workspaces that are
-/// not needed for a second are freed.
+/// The maximum number of workspaces that a worker keeps for reuse. Each needs about 5 KiB. Those
+/// that were not used for a second are freed.
 pub const WORKSPACES_POOLED_MAX: usize = 1024;
 
 /// The memory of one exchange.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    /// The head of the request. It does not change during the exchange.
+    /// The head of the request, which does not change during the exchange.
     pub request: Head,
-    /// The memory that changes during the exchange.
+    /// The parts that change during the exchange.
     pub drafts: Drafts,
 }
 
@@ -21,11 +21,11 @@ pub struct Workspace {
 pub struct Drafts {
     /// The head of the response.
     pub response: Head,
-    /// The text of a head before it is sent.
+    /// A buffer for the text of a head that is sent.
     pub scratch: Vec<u8>,
 }
 
-/// A worker's workspaces. They are boxed, so that taking one moves only a pointer.
+/// The pool of workspaces of a worker. They are boxed, so that taking one moves only a pointer.
 pub struct Workspaces(Spare<Box<Workspace>>);
 
 impl Default for Workspaces {
@@ -35,12 +35,12 @@ impl Default for Workspaces {
 }
 
 impl Workspaces {
-    /// Takes a workspace with empty heads.
+    /// Takes a workspace. Its heads are empty.
     pub fn take(&self) -> Box<Workspace> {
         self.0.take().unwrap_or_default()
     }
 
-    /// Puts a workspace back into the pool.
+    /// Returns a workspace to the pool.
     pub fn put(&self, mut workspace: Box<Workspace>) {
         workspace.request.clear();
         workspace.drafts.response.clear();
@@ -48,7 +48,7 @@ impl Workspaces {
         self.0.put(workspace);
     }
 
-    /// Frees workspaces that were not used since the last call.
+    /// Frees the workspaces that were not used since the last call.
     pub fn trim(&self) {
         self.0.trim();
     }

@@ -1,5 +1,5 @@
-//! The operator's configuration, changed so that it can be simulated: one plain-text listener in
-//! front, endpoints that speak HTTP/1.1 without TLS, and no demands for identities or tokens.
+//! Changes the operator's configuration so that it can be simulated: one plain-text listener,
+//! endpoints with HTTP/1.1 and without TLS, and no requirements of identities or tokens.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,23 +16,23 @@ use crate::model::{
 use crate::net::{Bind, DnsName};
 use crate::snapshot::Snapshot;
 
-/// The name of the listener that is added if the configuration has none for HTTP.
+/// The name of the listener that is added if the configuration has no HTTP listener.
 const LISTENER: &str = "simulated";
 
-/// The addresses of a simulated name in DNS.
+/// The number of addresses that each DNS name has in the simulation.
 const ADDRESSES_OF_NAME: u8 = 2;
 
-/// A configuration that can be simulated.
+/// A configuration that was changed for the simulation.
 pub struct Configuration {
     model: Model,
     resolutions: Resolutions,
-    /// The listener that gets the requests.
+    /// The name of the listener that gets the requests.
     pub listener: String,
 }
 
 impl Configuration {
-    /// Makes a configuration of `model`. `names` are its names in DNS. The requests go to the first
-    /// listener for HTTP.
+    /// Makes a configuration from `model`. `names` are its DNS names. The requests go to the first
+    /// HTTP listener.
     pub fn new(model: &Model, names: &[DnsName]) -> Self {
         let mut model = model.clone();
         for service in &mut model.services {
@@ -56,10 +56,10 @@ impl Configuration {
         Self { model, resolutions, listener }
     }
 
-    /// Sends the requests to the listener with this name.
+    /// Sends the requests to the listener called `name`.
     ///
     /// # Errors
-    /// The names of the listeners for HTTP, if it is none of them.
+    /// The names of all HTTP listeners, if `name` is not one of them.
     pub fn listen_at(&mut self, name: &str) -> Result<(), Vec<&str>> {
         let known = || self.model.listeners.iter().map(|item| &*item.value.name.value);
         if !known().any(|known| known == name) {
@@ -69,7 +69,8 @@ impl Configuration {
         Ok(())
     }
 
-    /// The same configuration without the policies that hide failures. `None` if it has none.
+    /// The same configuration without the policies that hide failures, such as retries. Returns
+    /// `None` if it has no such policies.
     pub fn without_policies(&self) -> Option<Self> {
         let mut model = self.model.clone();
         let mut found = false;
@@ -91,10 +92,10 @@ impl Configuration {
         found.then_some(Self { model, resolutions, listener })
     }
 
-    /// Compiles the configuration.
+    /// Compiles the changed configuration.
     ///
     /// # Errors
-    /// The first error. The original configuration had none, so this is a fault of ours.
+    /// The first error. The operator's configuration had none, so this is a bug.
     pub fn compile(&self) -> Result<Compiled, String> {
         let merged = Merged { model: Arc::new(self.model.clone()), conflicts: Vec::new() };
         let compiled = compile::compile(&merged, 1, &mut Registry::new(1), &self.resolutions);
@@ -104,7 +105,7 @@ impl Configuration {
         })
     }
 
-    /// A request for each rule that forwards and that a simple request matches.
+    /// Makes a request for each rule that forwards requests and that a simple request can match.
     pub fn requests(&self) -> Vec<Request> {
         let mut requests = Vec::new();
         for routes in &self.model.routes {
@@ -118,7 +119,7 @@ impl Configuration {
     }
 }
 
-/// The endpoints in `snapshot`, each address once.
+/// The endpoints of all services in `snapshot`. Each address is listed once.
 pub fn places(snapshot: &Snapshot) -> Vec<Place> {
     let mut places: Vec<Place> = Vec::new();
     for service in &snapshot.services {
@@ -167,7 +168,7 @@ fn plain_service(service: &mut Service) {
     service.send_proxy_protocol = Default::default();
 }
 
-/// Addresses for names in DNS, from a range that nobody uses (RFC 2544).
+/// Addresses for DNS names, from a range for benchmarks (RFC 2544).
 fn addresses(names: &[DnsName]) -> HashMap<DnsName, Vec<SocketAddr>> {
     let mut addresses = HashMap::new();
     for (number, name) in (0_u8..=u8::MAX).zip(names) {
@@ -179,7 +180,8 @@ fn addresses(names: &[DnsName]) -> HashMap<DnsName, Vec<SocketAddr>> {
     addresses
 }
 
-/// The method and the path of a request that `rule` matches.
+/// The method and the path of a request that `rule` matches. Returns `None` if no simple request
+/// matches it.
 fn request_for(rule: &Rule) -> Option<(String, String)> {
     let Match { path, methods, headers, query } = &rule.matches;
     let forwards = matches!(rule.action, Some(Action::Forward(_)));

@@ -1,4 +1,5 @@
-//! A simulated endpoint: an HTTP/1.1 server that is as slow and as faulty as the scenario says.
+//! A simulated endpoint: an HTTP/1.1 server that is as slow and fails as often as the scenario
+//! says.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -12,22 +13,25 @@ use super::scenario::Behaviour;
 use crate::net::Address;
 use crate::runtime::io::{Io, Read, Stream};
 use crate::runtime::sim::{SimIo, SimStream};
+use crate::time::Time;
 
-/// The 99th percentile of the standard normal distribution.
+/// The 99th percentile of the standard normal distribution, in standard deviations.
 const Z99: f64 = 2.326_347_9;
 
-/// One endpoint.
+/// A simulated endpoint.
 pub struct Endpoint {
     io: SimIo,
-    /// Its address.
+    /// The address.
     pub address: Address,
     behaviour: Cell<Behaviour>,
-    /// Tasks that wait for another behaviour.
+    /// Tasks that wait for a change of the behaviour.
     waiting: RefCell<Vec<Waker>>,
     random: RefCell<fastrand::Rng>,
-    /// Requests received so far.
+    /// When each of the places for a request is free.
+    free: RefCell<Vec<Time>>,
+    /// The number of requests received so far.
     pub requests: Cell<u64>,
-    /// Requests answered with an error so far.
+    /// The number of requests that failed so far, by their status.
     pub errors: Cell<u64>,
 }
 
@@ -40,6 +44,7 @@ impl Endpoint {
             behaviour: Cell::new(behaviour),
             waiting: RefCell::default(),
             random: RefCell::new(fastrand::Rng::with_seed(seed)),
+            free: RefCell::default(),
             requests: Cell::new(0),
             errors: Cell::new(0),
         });
@@ -47,7 +52,7 @@ impl Endpoint {
         endpoint
     }
 
-    /// Changes the behaviour.
+    /// Changes the behaviour, and wakes the tasks that wait for a change.
     pub fn behave(&self, behaviour: Behaviour) {
         self.behaviour.set(behaviour);
         self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
@@ -57,7 +62,7 @@ impl Endpoint {
         self.behaviour.get().state
     }
 
-    /// Accepts connections, except while the endpoint is gone.
+    /// Accepts connections, except while the endpoint refuses them.
     async fn listen(self: Rc<Self>) {
         loop {
             self.until(|state| state != State::Refuses).await;
@@ -83,7 +88,7 @@ impl Endpoint {
         }
     }
 
-    /// Answers requests until the connection ends.
+    /// Responds to all requests of a connection until the connection ends.
     async fn answer_all(&self, stream: &SimStream) {
         let mut received = Vec::new();
         loop {
@@ -103,7 +108,7 @@ impl Endpoint {
     async fn answer(&self, stream: &SimStream) -> Option<()> {
         self.requests.set(self.requests.get() + 1);
         let (takes, status) = self.draw();
-        self.io.sleep(takes).await;
+        self.io.sleep(self.queue(takes)).await;
         self.until(|state| state != State::Silent).await;
         if status != 200 {
             self.errors.set(self.errors.get() + 1);
@@ -114,11 +119,22 @@ impl Endpoint {
         stream.write_all(buf).await.0.ok()
     }
 
-    /// The time and the status of the next response.
+    /// How long a request takes that comes now and needs `takes` for itself. It waits until one of
+    /// the places is free.
+    fn queue(&self, takes: Duration) -> Duration {
+        let Some(capacity) = self.behaviour.get().capacity else { return takes };
+        let (now, mut free) = (self.io.now(), self.free.borrow_mut());
+        free.resize(capacity as usize, now);
+        let Some(first) = free.iter_mut().min() else { return takes };
+        *first = (*first).max(now) + takes;
+        first.since(now)
+    }
+
+    /// Draws the response time and the status of the next response at random.
     pub fn draw(&self) -> (Duration, u16) {
         let Behaviour { p50, p99, errors, status, .. } = self.behaviour.get();
         let mut random = self.random.borrow_mut();
-        // Box and Muller: a normal number from two uniform ones.
+        // The Box-Muller transform: a normally distributed number from two uniform ones.
         let (u, v) = (1.0 - random.f64(), random.f64());
         let z = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
         let sigma = (p99.as_secs_f64() / p50.as_secs_f64()).ln() / Z99;
@@ -126,7 +142,8 @@ impl Endpoint {
         (takes, if random.f64() < errors { status } else { 200 })
     }
 
-    /// The answer to a health check: the status after a time, or `None` while the endpoint is gone.
+    /// The response to a health check: its status, after its response time. Returns `None` while
+    /// the endpoint refuses connections.
     pub async fn probe(&self) -> Option<u16> {
         let (takes, status) = self.draw();
         self.until(|state| state != State::Silent).await;
@@ -137,7 +154,7 @@ impl Endpoint {
         Some(status)
     }
 
-    /// Waits for a state.
+    /// Waits until `is_it` returns true for the state.
     async fn until(&self, is_it: impl Fn(State) -> bool) {
         poll_fn(|context| {
             if is_it(self.state()) {
@@ -153,7 +170,7 @@ impl Endpoint {
     }
 }
 
-/// The output of `task`, or `None` if `end` comes first.
+/// The output of `task`. Returns `None` if `end` completes first.
 async fn before<T>(end: impl Future<Output = ()>, task: impl Future<Output = T>) -> Option<T> {
     let (mut end, mut task) = (pin!(end), pin!(task));
     poll_fn(|context| {
@@ -165,7 +182,7 @@ async fn before<T>(end: impl Future<Output = ()>, task: impl Future<Output = T>)
     .await
 }
 
-/// The length of the first request. The simulated requests have no bodies.
+/// The length of the first request in `bytes`. The simulated requests have no bodies.
 fn end_of_head(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }

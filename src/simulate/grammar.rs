@@ -1,20 +1,21 @@
-//! The grammar of a scenario file.
+//! The grammar of a scenario file of `ringway simulate`.
 
 use serde::Deserialize;
 
 use crate::sources::files::values::{Entries, Factor, Placed, Share, Time};
 
-/// A scenario: the load, how endpoints behave, what happens to them, and the expected result.
+/// A scenario: the load, the behaviour of endpoints, events that change it, and the expected
+/// result.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScenarioFile {
-    /// The simulated time. Default 5m.
+    /// The simulated duration. Default 5m.
     pub duration: Option<Placed<Time>>,
     /// The seed of all random choices. Default 1.
     pub seed: Option<u64>,
-    /// The load.
+    /// The requests that clients send.
     pub requests: Requests,
-    /// How endpoints behave, by `SERVICE`, `SERVICE/VERSION`, address or `*`. Later entries
+    /// The behaviour of endpoints, by `SERVICE`, `SERVICE/VERSION`, address or `*`. Later entries
     /// override earlier ones.
     pub endpoints: Entries<Behaviour>,
     /// The events, which change the behaviour of endpoints.
@@ -23,42 +24,44 @@ pub struct ScenarioFile {
     pub expect: Expect,
 }
 
-/// The load.
+/// The requests that clients send.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Requests {
     /// Requests per second. Default 100.
     pub rate: Option<Placed<u32>>,
-    /// The listener that gets the requests. Default: the first for HTTP.
+    /// The listener that gets the requests. Default: the first HTTP listener.
     pub listener: Option<Placed<String>>,
-    /// `GET http://shop.example.com/cart`, each with its weight. Default: one request for each
-    /// rule.
+    /// Requests such as `GET http://shop.example.com/cart`, each with its weight. Default: one
+    /// request for each rule.
     pub mix: Entries<u32>,
     /// Header fields of each request.
     pub headers: Entries<String>,
 }
 
-/// How an endpoint behaves. Keys that are not written stay as they are.
+/// The behaviour of an endpoint. A key that is not written keeps its value.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Behaviour {
-    /// The time to a response.
+    /// The response time.
     pub latency: Option<Placed<Latency>>,
     /// The share of requests that fail.
     pub errors: Option<Share>,
     /// The status of failed requests. Default 503.
     pub status: Option<Placed<u16>>,
-    /// `up`, `refuses` connections, or is `silent`.
+    /// Whether the endpoint can be reached: `up`, `refuses` or `silent`.
     pub state: Option<State>,
+    /// How many requests it works on at a time; the others queue. Default: all.
+    pub capacity: Option<Placed<u32>>,
 }
 
 /// The distribution of response times (log-normal).
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Latency {
-    /// Half of the responses are faster.
+    /// The median: half of the responses are faster.
     pub p50: Time,
-    /// One response in a hundred is slower. Default: four times `p50`.
+    /// The 99th percentile: one response in a hundred is slower. Default: four times `p50`.
     pub p99: Option<Time>,
 }
 
@@ -66,33 +69,33 @@ pub struct Latency {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// It answers.
+    /// The endpoint accepts connections and responds.
     #[default]
     Up,
-    /// Its process is gone: open connections are reset, new ones refused.
+    /// The process has stopped: open connections are reset, and new ones are refused.
     Refuses,
-    /// Its network is gone: nothing is answered, and nothing refused.
+    /// The host is unreachable: packets are lost, and nothing is refused.
     Silent,
 }
 
-/// Something that happens to endpoints.
+/// An event that changes the behaviour of endpoints for a time.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
-    /// When it begins.
+    /// The time at which the event begins.
     pub at: Placed<Time>,
-    /// How long it lasts. Default: to the end.
+    /// How long the event lasts. Default: to the end of the simulation.
     #[serde(rename = "for")]
     pub lasts: Option<Time>,
-    /// `SERVICE`, `SERVICE/VERSION`, an address or `*`.
+    /// The endpoints: `SERVICE`, `SERVICE/VERSION`, an address or `*`.
     pub endpoints: Placed<String>,
-    /// The time to a response.
+    /// The response time.
     pub latency: Option<Placed<Latency>>,
     /// The share of requests that fail.
     pub errors: Option<Share>,
     /// The status of failed requests.
     pub status: Option<Placed<u16>>,
-    /// `up`, `refuses` connections, or is `silent`.
+    /// Whether the endpoint can be reached: `up`, `refuses` or `silent`.
     pub state: Option<State>,
 }
 
@@ -100,12 +103,12 @@ pub struct Event {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expect {
-    /// The smallest share of successful requests.
+    /// The minimum share of successful requests.
     pub success: Option<Share>,
-    /// The largest median of the response times.
+    /// The maximum median of the response times.
     pub p50: Option<Time>,
-    /// The largest 99th percentile of the response times.
+    /// The maximum 99th percentile of the response times.
     pub p99: Option<Time>,
-    /// The largest number of attempts per request.
+    /// The maximum number of attempts per request.
     pub attempts: Option<Factor>,
 }

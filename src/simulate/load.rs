@@ -1,5 +1,5 @@
-//! The simulated clients. Requests arrive at random moments (a Poisson process), whether earlier
-//! ones are answered or not.
+//! The simulated clients. Requests arrive at random times (a Poisson process), and do not wait for
+//! the responses to earlier ones.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,26 +14,26 @@ use crate::runtime::io::{Io, Quiet, Read, Stream};
 use crate::runtime::sim::{SimIo, SimStream};
 use crate::time::Time;
 
-/// A client gives up after this time, as a user would.
+/// The time after which a client cancels its request.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// All clients. They share a pool of connections to the proxy.
 pub struct Clients {
     io: SimIo,
     proxy: Address,
-    /// Each request with the sum of the weights up to it.
+    /// The requests, each with the sum of the weights up to it.
     mix: Vec<(u32, Box<[u8]>)>,
     idle: RefCell<Vec<SimStream>>,
     random: RefCell<fastrand::Rng>,
     limits: Limits,
-    /// The results since they were last taken.
+    /// The results of the current interval, until the simulation takes them.
     pub interval: RefCell<Interval>,
-    /// Requests without a result yet.
+    /// The number of requests that have no result yet.
     pub open: Cell<u64>,
 }
 
 impl Clients {
-    /// Clients that connect to `proxy`.
+    /// Creates the clients. They connect to `proxy`.
     pub fn new(io: SimIo, proxy: Address, scenario: &Scenario) -> Rc<Self> {
         let mut weights = 0;
         let text = |request: &Request| {
@@ -52,7 +52,7 @@ impl Clients {
         })
     }
 
-    /// Sends `rate` requests per second until `end`.
+    /// Sends `rate` requests per second on average, until `end`.
     pub async fn send_all(self: Rc<Self>, rate: u32, end: Time) {
         let mut next = self.io.now();
         loop {
@@ -74,7 +74,7 @@ impl Clients {
         self.interval.borrow_mut().add(status, self.io.now().since(began));
     }
 
-    /// Sends one request. Returns the status of its response.
+    /// Sends one request. Returns the status of its response, or `None` without a response.
     async fn ask(&self) -> Option<u16> {
         let drawn = self.random.borrow_mut().u32(..self.mix.last()?.0);
         let text = &self.mix.iter().find(|(weights, _)| drawn < *weights)?.1;
@@ -99,7 +99,7 @@ impl Clients {
         }
     }
 
-    /// A connection of the pool that is still open.
+    /// Takes a connection from the pool. Skips connections that have ended.
     fn pooled(&self) -> Option<SimStream> {
         let mut idle = self.idle.borrow_mut();
         std::iter::from_fn(|| idle.pop()).find(|stream| stream.quiet() == Quiet::Quiet)

@@ -1,5 +1,5 @@
-//! `ringway simulate`: the operator's own configuration in the proxy's own worker, on a simulated
-//! network in virtual time, against failing endpoints. It opens no socket.
+//! `ringway simulate`: runs the operator's configuration in the proxy's own worker code against
+//! failing endpoints, on a simulated network in virtual time. It opens no socket.
 
 mod configuration;
 mod endpoint;
@@ -38,7 +38,8 @@ pub struct SimulateArgs {
     /// A directory of YAML files, or one file. Later arguments override earlier ones key by key.
     #[arg(short, long = "config", required = true)]
     config: Vec<PathBuf>,
-    /// The scenario. Without one, each endpoint in turn is slow, fails, and is gone.
+    /// The scenario. Without one, each endpoint in turn is slow, fails, refuses connections, and is
+    /// silent.
     #[arg(long)]
     scenario: Option<PathBuf>,
     /// The seed of all random choices. It replaces the seed of the scenario.
@@ -49,7 +50,7 @@ pub struct SimulateArgs {
     svg: Option<PathBuf>,
 }
 
-/// Runs the command. The exit code is 1 if an expectation of the scenario fails.
+/// Runs `ringway simulate`. The exit code is 1 if an expectation of the scenario is not met.
 pub fn run(arguments: &SimulateArgs) -> ExitCode {
     match simulate(arguments) {
         Ok(true) => ExitCode::SUCCESS,
@@ -73,7 +74,7 @@ fn simulate(arguments: &SimulateArgs) -> Result<bool, String> {
         }
     };
     let report = Report { scenario: &scenario, outcome: &outcome, without: without.as_ref() };
-    // A closed output (`| head`) is no failure.
+    // Ignore the error of a closed pipe (`| head`).
     io::stdout().write_all(report.to_string().as_bytes()).ok();
     if let Some(path) = &arguments.svg {
         write_picture(path, &picture::draw(&scenario, &outcome, without.as_ref()))?;
@@ -115,7 +116,7 @@ fn prepared(arguments: &SimulateArgs) -> Result<(Configuration, Scenario), Strin
     Ok((configuration, scenario))
 }
 
-/// Shows on a terminal how much of `duration` is simulated.
+/// Shows on a terminal which part of `duration` is already simulated.
 fn progress(what: &'static str, duration: Duration) -> impl FnMut(Duration) {
     let shown = io::stderr().is_terminal();
     move |now| {
@@ -132,7 +133,7 @@ fn write_picture(path: &Path, picture: &str) -> Result<(), String> {
         .map_err(|error| format!("error: cannot write {}: {}", path.display(), plain(&error)))
 }
 
-/// The output of `task`, or `None` if it takes longer than `limit`.
+/// The output of `task`. Returns `None` if it takes longer than `limit`.
 async fn within<T>(io: &SimIo, limit: Duration, task: impl Future<Output = T>) -> Option<T> {
     let alarm = io.alarms().alarm();
     alarm.set(io.now() + limit);

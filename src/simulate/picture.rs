@@ -1,4 +1,5 @@
-//! The picture of a simulation (SVG): success and response times over the time, with the events.
+//! Draws the result of a simulation as SVG: the share of successful requests and the response times
+//! over time, and the events.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -13,11 +14,11 @@ const CHART: f64 = 150.0;
 const GAP: f64 = 50.0;
 const EVENT: f64 = 16.0;
 
-/// The curves of a result: their colour and their name.
+/// The colours and names of the curves.
 const SERIES: [(&str, &str); 2] =
     [("#1a7f37", "this configuration"), ("#cf222e", "without its policies")];
 
-/// Draws the result, and the one without the policies.
+/// Draws the result, and the result without the policies if there is one.
 pub fn draw(scenario: &Scenario, outcome: &Outcome, without: Option<&Outcome>) -> String {
     let outcomes: Vec<&Outcome> = std::iter::once(outcome).chain(without).collect();
     let mut svg = String::new();
@@ -53,7 +54,7 @@ pub fn draw(scenario: &Scenario, outcome: &Outcome, without: Option<&Outcome>) -
     svg
 }
 
-/// The points of each curve: the time, and a value from 0 to 1.
+/// The points of each curve: a time, and a value from 0 to 1.
 fn curves(
     outcomes: &[&Outcome],
     x: impl Fn(Duration) -> f64,
@@ -63,7 +64,7 @@ fn curves(
     outcomes.iter().map(|outcome| outcome.intervals.iter().map(point).collect()).collect()
 }
 
-/// Draws the chart with this number from above. `top` is the label of the value 1.
+/// Draws a chart. Charts are numbered from the top; `top` is the label of the value 1.
 fn chart(svg: &mut String, number: u8, name: &str, top: &str, curves: &[Vec<(f64, f64)>]) {
     let y = 40.0 + f64::from(number) * (CHART + GAP);
     let (bottom, right, label) = (y + CHART, WIDTH - 20.0, LEFT - 6.0);
@@ -78,7 +79,7 @@ fn chart(svg: &mut String, number: u8, name: &str, top: &str, curves: &[Vec<(f64
             y + 10.0
         ),
     );
-    // The first curve is drawn last, above the other one.
+    // The first curve is drawn last, so that it is above the other one.
     for ((colour, _), curve) in SERIES.iter().zip(curves).rev() {
         let points = curve.iter().map(|(x, value)| format!("{x:.1},{:.1}", bottom - value * CHART));
         let points = points.collect::<Vec<_>>().join(" ");
@@ -92,7 +93,7 @@ fn chart(svg: &mut String, number: u8, name: &str, top: &str, curves: &[Vec<(f64
     }
 }
 
-/// Draws an event from one place to another, with its text.
+/// Draws an event as a bar with its text. `from` and `until` are horizontal positions.
 fn bar(svg: &mut String, y: f64, (from, until): (f64, f64), text: &str) {
     let (width, text_at, text_y) = ((until - from).max(1.0), from.min(WIDTH * 0.6) + 2.0, y + 10.0);
     put(

@@ -1,4 +1,4 @@
-//! The report of a simulation, for a terminal.
+//! The report of a simulation, as text for a terminal.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 use super::result::{Interval, Outcome};
 use super::scenario::{Expect, Scenario, time};
 
-/// The result, with and without the policies.
+/// The result of a simulation, with and without the policies.
 pub struct Report<'a> {
     /// The scenario.
     pub scenario: &'a Scenario,
     /// The result with the operator's configuration.
     pub outcome: &'a Outcome,
-    /// The result of the same configuration without its policies, if it has any.
+    /// The result of the same configuration without its policies. `None` if it has none.
     pub without: Option<&'a Outcome>,
 }
 
 impl Report<'_> {
-    /// The expectations, each with whether it holds.
+    /// The expectations, each with whether it is met.
     fn verdicts(&self) -> Vec<(bool, String)> {
         let total = self.outcome.total();
         let Expect { success, p50, p99, attempts } = self.scenario.expect;
@@ -46,7 +46,7 @@ impl Report<'_> {
         verdicts
     }
 
-    /// Whether all expectations hold.
+    /// Whether all expectations are met.
     pub fn holds(&self) -> bool {
         self.verdicts().iter().all(|(holds, _)| *holds)
     }
@@ -109,13 +109,13 @@ fn line(f: &mut fmt::Formatter<'_>, interval: &Interval) -> fmt::Result {
     writeln!(f, "{text}")
 }
 
-/// `99.95 %`.
+/// A share from 0 to 1 as a percentage: `99.95 %`.
 pub fn percent(share: f64) -> String {
-    // Rounded down, so that 100 % means all.
+    // Round down, so that 100 % means all requests.
     format!("{:.2} %", (share * 1e4).floor() / 1e2)
 }
 
-/// A time in four characters and its unit.
+/// A time as a short text: `12 ms`.
 pub fn short(time: Duration) -> String {
     match time.as_secs_f64() {
         s if s >= 1.0 => format!("{s:.1} s"),
@@ -124,7 +124,7 @@ pub fn short(time: Duration) -> String {
     }
 }
 
-/// `1:02:03`, from the beginning.
+/// A time since the beginning as a clock: `1:02:03`.
 pub fn clock(time: Duration) -> String {
     let s = time.as_secs();
     match s / 3600 {

@@ -1,26 +1,27 @@
-//! The result of a simulation, interval by interval.
+//! The result of a simulation, as a list of intervals.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// The largest time that is told apart: no client waits longer.
+/// The largest latency that the histogram can record, in microseconds. No client waits longer.
 const LONGEST_US: u64 = 120_000_000;
 
-/// The results of the requests that ended in an interval.
+/// The results of the requests that ended in one interval.
 #[derive(Clone, Debug)]
 pub struct Interval {
-    /// When it began.
+    /// The beginning of the interval.
     pub from: Duration,
-    /// Requests that ended.
+    /// The number of requests that ended.
     pub requests: u64,
-    /// Those without an answer, or with a status of 500 or more.
+    /// The number of requests without a response, or with a status of 500 or more.
     pub failed: u64,
-    /// Requests that endpoints received. A retry counts again.
+    /// The number of requests that endpoints received. Each retry counts.
     pub attempts: u64,
-    /// The time to the answers, in microseconds.
+    /// Latencies of the requests, in microseconds. A request without a response counts until it
+    /// ended.
     latencies_us: Histogram<u64>,
-    /// The events of the scenario and of the proxy in it.
+    /// The events of the scenario and of the proxy in this interval, as text.
     pub notes: Vec<String>,
 }
 
@@ -33,7 +34,7 @@ impl Default for Interval {
 }
 
 impl Interval {
-    /// Adds a request. `None` means that there was no answer.
+    /// Adds a request. `status` is `None` if there was no response.
     pub fn add(&mut self, status: Option<u16>, took: Duration) {
         self.requests += 1;
         self.failed += u64::from(status.is_none_or(|status| status >= 500));
@@ -45,7 +46,7 @@ impl Interval {
         self.requests += other.requests;
         self.failed += other.failed;
         self.attempts += other.attempts;
-        // Both have the same bounds.
+        // The addition cannot fail: both histograms have the same bounds.
         self.latencies_us.add(&other.latencies_us).ok();
     }
 
@@ -54,12 +55,12 @@ impl Interval {
         1.0 - self.failed as f64 / self.requests.max(1) as f64
     }
 
-    /// The response time that this share of the requests did not exceed.
+    /// The latency that this share of the requests did not exceed.
     pub fn quantile(&self, share: f64) -> Duration {
         Duration::from_micros(self.latencies_us.value_at_quantile(share))
     }
 
-    /// Attempts per request.
+    /// The number of attempts per request.
     pub fn attempts_per_request(&self) -> f64 {
         self.attempts as f64 / self.requests.max(1) as f64
     }
@@ -70,12 +71,12 @@ impl Interval {
 pub struct Outcome {
     /// All intervals, in order.
     pub intervals: Vec<Interval>,
-    /// The address of each endpoint, and the requests and errors that it had.
+    /// The endpoints: the address, the number of requests, and the number of those that failed.
     pub endpoints: Vec<(String, u64, u64)>,
 }
 
 impl Outcome {
-    /// All intervals together.
+    /// The sum of all intervals.
     pub fn total(&self) -> Interval {
         let mut total = Interval::default();
         self.intervals.iter().for_each(|interval| total.merge(interval));

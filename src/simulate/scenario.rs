@@ -1,4 +1,4 @@
-//! A scenario that is ready to run: names are resolved to endpoints.
+//! A scenario that is ready to run: its names are resolved to endpoints.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use crate::sources::files::values::{Placed, Share};
 /// The default of `requests.rate`.
 const RATE: u32 = 100;
 
-/// The largest `requests.rate`, in requests per second.
+/// The maximum of `requests.rate`, in requests per second.
 const RATE_MAX: u32 = 100_000;
 
-/// The longest simulated time: a day.
+/// The maximum simulated duration: a day.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// An endpoint of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its address.
+    /// The address.
     pub address: Address,
-    /// Its services and their versions: `shop`, `shop/v1`.
+    /// The names of its services, with and without versions: `shop`, `shop/v1`.
     pub names: Vec<String>,
 }
 
 impl Place {
-    /// Whether `SERVICE`, `SERVICE/VERSION`, an address or `*` names this endpoint.
+    /// Whether `name` means this endpoint: `SERVICE`, `SERVICE/VERSION`, an address or `*`.
     fn is(&self, name: &str) -> bool {
         name == "*"
             || self.names.iter().any(|known| known == name)
@@ -34,7 +34,7 @@ impl Place {
     }
 }
 
-/// A request of the load.
+/// A request that the clients send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The method.
@@ -43,23 +43,25 @@ pub struct Request {
     pub host: String,
     /// The path and the query.
     pub path: String,
-    /// How often it is sent, relative to the others.
+    /// The weight: how often the request is sent, relative to the others.
     pub weight: u32,
 }
 
-/// How an endpoint behaves.
+/// The behaviour of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Behaviour {
     /// The median of the response times.
     pub p50: Duration,
-    /// Their 99th percentile.
+    /// The 99th percentile of the response times.
     pub p99: Duration,
     /// The share of requests that fail, from 0 to 1.
     pub errors: f64,
     /// The status of failed requests.
     pub status: u16,
-    /// Whether it can be reached.
+    /// Whether the endpoint can be reached.
     pub state: State,
+    /// How many requests it works on at a time. The others queue. `None` means all of them.
+    pub capacity: Option<u32>,
 }
 
 impl Default for Behaviour {
@@ -70,11 +72,19 @@ impl Default for Behaviour {
             errors: 0.0,
             status: 503,
             state: State::Up,
+            capacity: None,
         }
     }
 }
 
-/// A change of behaviour. `None` keeps the value.
+impl Behaviour {
+    /// Changes the capacity, if one is written.
+    fn has_capacity(&mut self, written: Option<&Placed<u32>>) {
+        self.capacity = written.map(|it| it.value.max(1)).or(self.capacity);
+    }
+}
+
+/// A change of the behaviour. `None` keeps the value.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Change {
     latency: Option<(Duration, Duration)>,
@@ -93,16 +103,16 @@ impl Change {
     }
 }
 
-/// Something that happens.
+/// An event that changes the behaviour of endpoints for a time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// When it begins.
+    /// The time at which the event begins.
     pub from: Duration,
-    /// When it ends.
+    /// The time at which the event ends.
     pub until: Duration,
-    /// The event in words, for the timeline.
+    /// The description of the event, for the timeline.
     pub text: String,
-    /// The indices of the endpoints.
+    /// The indices of the endpoints that the event changes.
     endpoints: Vec<usize>,
     change: Change,
 }
@@ -110,28 +120,28 @@ pub struct Event {
 /// The expected result.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Expect {
-    /// The smallest share of successful requests, from 0 to 1.
+    /// The minimum share of successful requests, from 0 to 1.
     pub success: Option<f64>,
-    /// The largest median.
+    /// The maximum median of the response times.
     pub p50: Option<Duration>,
-    /// The largest 99th percentile.
+    /// The maximum 99th percentile of the response times.
     pub p99: Option<Duration>,
-    /// The largest number of attempts per request.
+    /// The maximum number of attempts per request.
     pub attempts: Option<f64>,
 }
 
 /// A scenario for the endpoints of a configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
-    /// The simulated time.
+    /// The simulated duration.
     pub duration: Duration,
     /// The seed of all random choices.
     pub seed: u64,
     /// Requests per second.
     pub rate: u32,
-    /// The listener, if one is named.
+    /// The name of the listener that gets the requests. `None` means the first HTTP listener.
     pub listener: Option<String>,
-    /// The requests.
+    /// The requests, each with its weight.
     pub mix: Vec<Request>,
     /// Header fields of each request.
     pub headers: Vec<(String, String)>,
@@ -139,12 +149,13 @@ pub struct Scenario {
     pub events: Vec<Event>,
     /// The expected result.
     pub expect: Expect,
-    /// The endpoints, and how each behaves without events.
+    /// The endpoints, each with its behaviour while there is no event.
     pub endpoints: Vec<(Place, Behaviour)>,
 }
 
 impl Scenario {
-    /// The scenario without a file: each endpoint in turn is slow, fails, and is gone.
+    /// The scenario if no file is given: each endpoint in turn is slow, fails, refuses connections,
+    /// and is silent.
     pub fn of_each(places: Vec<Place>, mix: Vec<Request>) -> Self {
         let (calm, bad) = (Duration::from_secs(10), Duration::from_secs(20));
         let mut now = Duration::from_secs(20);
@@ -182,10 +193,10 @@ impl Scenario {
         }
     }
 
-    /// Resolves `file`. `mix` is used if the file has none.
+    /// Makes a scenario from `file`. `mix` are the requests if the file has none.
     ///
     /// # Errors
-    /// Every mistake.
+    /// All mistakes in the file.
     pub fn of_file(
         file: ScenarioFile,
         places: Vec<Place>,
@@ -203,10 +214,11 @@ impl Scenario {
         };
         let mut behaviours = vec![Behaviour::default(); places.len()];
         for (name, written) in &file.endpoints.0 {
-            let grammar::Behaviour { latency, errors, status, state } = written;
+            let grammar::Behaviour { latency, errors, status, state, capacity } = written;
             let change = change(latency, errors, status, *state, &mut faults);
             for index in named(name, &mut faults) {
                 change.apply(&mut behaviours[index]);
+                behaviours[index].has_capacity(capacity.as_ref());
             }
         }
         let duration = file.duration.as_ref().map_or(Duration::from_secs(300), |it| it.value.0);
@@ -262,7 +274,7 @@ impl Scenario {
         }
     }
 
-    /// How the endpoint `index` behaves at `now`.
+    /// The behaviour of the endpoint `index` at the time `now`.
     pub fn behaviour(&self, index: usize, now: Duration) -> Behaviour {
         let (_, mut behaviour) = self.endpoints[index];
         let here = |event: &&Event| event.endpoints.contains(&index);
@@ -274,7 +286,7 @@ impl Scenario {
         behaviour
     }
 
-    /// The times at which an event begins or ends, in order.
+    /// The times at which an event begins or ends, sorted.
     pub fn changes(&self) -> Vec<Duration> {
         let ends = self.events.iter().flat_map(|event| [event.from, event.until]);
         let mut changes: Vec<Duration> = ends.filter(|end| *end < self.duration).collect();
@@ -284,7 +296,7 @@ impl Scenario {
     }
 }
 
-/// A length of time for people: `90 s` is `1m 30s`.
+/// A duration as text: 90 s is `1m 30s`.
 pub fn time(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
@@ -358,7 +370,8 @@ fn read_mix(
     mix
 }
 
-/// `METHOD http://HOST/PATH`. A response to HEAD or CONNECT has no body, so neither is simulated.
+/// Parses `METHOD http://HOST/PATH`. Responses to HEAD and CONNECT have no body, so these methods
+/// are not simulated.
 fn request(text: &str, weight: u32) -> Option<Request> {
     let (method, url) = text.split_once(' ')?;
     let is_method = method.bytes().all(|byte| byte.is_ascii_uppercase());

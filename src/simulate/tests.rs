@@ -1,4 +1,5 @@
-//! Tests of the simulation: mistakes in scenarios, the shipped scenarios, and what policies do.
+//! Tests of the simulation: mistakes in scenarios, the shipped scenarios, and the effects of
+//! policies.
 
 use super::grammar::State;
 use super::result::Outcome;
@@ -6,7 +7,7 @@ use super::*;
 
 mod mesh;
 
-/// Prepares the configuration `config` with the scenario `scenario`, given as texts.
+/// Loads the configuration and the scenario from texts.
 fn of_texts(config: &str, scenario: &str) -> Result<(Configuration, Scenario), String> {
     let directory = tempfile::tempdir().unwrap();
     let [config_path, scenario_path] =
@@ -27,12 +28,28 @@ fn outcome(configuration: &Configuration, scenario: &Scenario) -> Outcome {
     world::run(configuration, scenario, &mut |_| {}).unwrap()
 }
 
-/// Three endpoints. `more` are further settings of the service.
+/// A configuration with a service of three endpoints. `more` are further settings of the service.
 fn shop(more: &str) -> String {
     format!(
         "listeners: {{web: {{bind: 127.0.0.1:8080}}}}\nroutes: {{\"*\": [{{to: shop}}]}}\n\
          services: {{shop: {{endpoints: [10.0.0.1:80, 10.0.0.2:80, 10.0.0.3:80]{more}}}}}\n"
     )
+}
+
+#[test]
+fn an_adaptive_limit_keeps_an_overloaded_service_fast() {
+    // Each endpoint answers 500 requests in a second, and 6000 come.
+    let scenario = "duration: 30s\nrequests: {rate: 6000}\n\
+                    endpoints: {shop: {capacity: 5, latency: {p50: 10ms, p99: 12ms}}}\n";
+    let (adaptive, scenario) = of_texts(&shop(", concurrency: adaptive"), scenario).unwrap();
+    let with = outcome(&adaptive, &scenario);
+    let plain = adaptive.without_policies().expect("a policy");
+    let without = outcome(&plain, &scenario);
+    let (with, without) = (with.total(), without.total());
+    // The time of refused requests counts, too: those that fail are fast.
+    assert!(with.quantile(0.99) < Duration::from_millis(40), "{:?}", with.quantile(0.99));
+    assert!(with.success() > 0.2, "{}", with.success());
+    assert!(without.quantile(0.5) > Duration::from_secs(1), "{:?}", without.quantile(0.5));
 }
 
 #[test]
@@ -128,7 +145,7 @@ expect: {success: 99%}";
     let without = outcome(&configuration.without_policies().unwrap(), &scenario);
     let [kept, lost] = [&with, &without].map(|outcome| outcome.total().success());
     assert!(kept > 0.99, "{kept}");
-    // A third of the requests goes to an endpoint that fails six of ten.
+    // A third of the requests goes to an endpoint that fails six of ten requests.
     assert!((lost - 0.8).abs() < 0.06, "{lost}");
     assert!(with.total().attempts_per_request() > 1.1);
     let report =
@@ -176,7 +193,7 @@ events: [{at: 5s, for: 20s, endpoints: \"10.0.0.1:80\", errors: 100%}]";
     for does in ["10.0.0.1:80 is ejected", "10.0.0.1:80 returns"] {
         assert!(notes.iter().any(|note| *note == does), "{does}: {notes:?}");
     }
-    // The last ejection is over by then, and the endpoint has its share again.
+    // At the end, the last ejection is over, and the endpoint gets its share of requests again.
     assert!(with.endpoints[0].1 > 400, "{:?}", with.endpoints);
 }
 

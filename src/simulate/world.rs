@@ -1,4 +1,5 @@
-//! One run: the proxy's own worker on the simulated network, with its clients and endpoints.
+//! One simulation: the proxy's own worker code on the simulated network, with clients and
+//! endpoints.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -26,19 +27,19 @@ use crate::serve::{Worker, WorkerParts};
 use crate::snapshot::Snapshot;
 use crate::time::Time;
 
-/// About how many intervals a timeline has.
+/// The approximate number of intervals in a timeline.
 const INTERVALS: u32 = 40;
 
 /// The shortest time between two looks at a shift.
 const SOONEST_LOOK: Duration = Duration::from_millis(5);
 
-/// Called with the simulated time after each interval.
+/// A function that is called after each interval, with the simulated time.
 pub type Progress<'a> = &'a mut dyn FnMut(Duration);
 
-/// Runs `scenario` with `configuration`.
+/// Simulates `scenario` with `configuration`.
 ///
 /// # Errors
-/// A sentence about a configuration that does not compile, or a run that does not go on.
+/// A sentence: the configuration does not compile, or the simulation does not make progress.
 pub fn run(
     configuration: &Configuration,
     scenario: &Scenario,
@@ -76,11 +77,11 @@ struct Run {
     clients: Rc<Clients>,
     endpoints: Vec<Rc<Endpoint>>,
     notes: Notes,
-    /// The attempts of the intervals so far.
+    /// The number of attempts in the intervals so far.
     attempts: u64,
 }
 
-/// Notes about the endpoints that the proxy has taken out or taken back.
+/// Texts about endpoints that the proxy has stopped using or uses again.
 type Notes = Rc<RefCell<Vec<String>>>;
 
 impl Run {
@@ -111,7 +112,7 @@ impl Run {
             progress(next);
             now = next;
         }
-        // Requests of the last moment get their time, too.
+        // Continue until the last requests have a result.
         let end = now + PATIENCE + Duration::from_secs(1);
         while self.clients.open.get() > 0 && now < end {
             now += Duration::from_secs(1);
@@ -147,10 +148,11 @@ fn interval(duration: Duration) -> Duration {
     Duration::from_secs(round.into_iter().find(|it| *it >= about).unwrap_or(3600))
 }
 
-/// Starts the proxy. Returns its address.
+/// Starts the proxy. Returns the address of its listener.
 fn serve(io: SimIo, snapshot: Arc<Snapshot>, listener: &str, seed: u64) -> Result<Address, String> {
     let stats = Arc::new(PerWorker::new(1));
-    let parts = WorkerParts { index: 0, stats, seed, log: LogBuffer::default() };
+    let parts =
+        WorkerParts { index: 0, stats, seed, overload: Arc::default(), log: LogBuffer::default() };
     let worker = Worker::new(io.clone(), parts);
     worker.prepare(snapshot);
     if !worker.commit(1) {
@@ -178,7 +180,7 @@ fn serve(io: SimIo, snapshot: Arc<Snapshot>, listener: &str, seed: u64) -> Resul
     Ok(at)
 }
 
-/// Starts the health checks of the configuration.
+/// Starts the health checks that the configuration has.
 fn check_health(io: &SimIo, snapshot: &Arc<Snapshot>, simulated: &[Rc<Endpoint>], notes: &Notes) {
     for service in &snapshot.services {
         let Some(check) = &service.health else { continue };
@@ -216,7 +218,7 @@ async fn check_one(
     }
 }
 
-/// Starts the outlier detection and the slow start of the configuration.
+/// Starts the outlier detection and the slow start that the configuration has.
 fn detect_outliers(io: &SimIo, snapshot: &Snapshot, notes: &Notes) {
     snapshot.services.iter().for_each(|service| service.begin(io.now(), true));
     let detection = snapshot.services.iter().find_map(|service| service.outlier.as_ref());
@@ -251,7 +253,7 @@ async fn attend_all(io: SimIo, hub: Arc<OutlierHub>, notes: Notes) {
     }
 }
 
-/// Ends the ejections of a service, until no endpoint is ejected.
+/// Ends the ejections of a service. Returns when no endpoint is ejected.
 async fn attend(io: SimIo, group: Arc<OutlierGroup>, notes: Notes) {
     loop {
         let (events, next) = group.tick(io.now());

@@ -1,4 +1,4 @@
-//! Resolves service names on the control thread and follows their changes.
+//! Resolves service names with DNS, on the control thread, and resolves them again after their TTL.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -14,21 +14,22 @@ use crate::error::plain;
 use crate::net::{DnsName, Families};
 use crate::telemetry::status::Status;
 
-/// The shortest lifetime of a DNS answer, whatever its TTL is.
+/// The shortest lifetime of a DNS answer. A shorter TTL is raised to it.
 pub const TTL_MIN: Duration = Duration::from_secs(1);
 
-/// The longest lifetime of a DNS answer.
+/// The longest lifetime of a DNS answer. A longer TTL is lowered to it.
 pub const TTL_MAX: Duration = Duration::from_secs(300);
 
-/// Delay before a retry after a failed lookup, and after the answer that there are no addresses.
-/// Known addresses stay in use.
+/// The wait before the next lookup, if a lookup has failed or the name has no addresses. Known
+/// addresses stay in use meanwhile.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// The interval of checks whether `/etc/resolv.conf` or `/etc/hosts` has changed. In a container,
-/// they are bind mounts, and a watch of their directory would not see a change.
+/// The interval of checks whether `/etc/resolv.conf` or `/etc/hosts` has changed. A watch of their
+/// directory is not enough: in a container these files are bind mounts, and the watch does not
+/// report their changes.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Keeps the addresses of names up to date.
+/// Resolves a set of names repeatedly, and reports changed addresses.
 pub struct Names {
     context: Context,
     followed: HashMap<DnsName, JoinHandle<()>>,
@@ -36,7 +37,7 @@ pub struct Names {
     looking: Option<JoinHandle<()>>,
 }
 
-/// The values that the task of a name needs.
+/// The shared state that the task of each name needs.
 #[derive(Clone)]
 struct Context {
     lookups: Lookups,
@@ -48,7 +49,7 @@ struct Context {
 /// The settings of all lookups. After a change, all names are looked up again.
 #[derive(Clone, Copy)]
 struct Terms {
-    /// Counts changes of the files that name DNS servers, and reloads.
+    /// The number of changes so far: reloads, and changes of `/etc/resolv.conf` and `/etc/hosts`.
     changes: u64,
     gone_after: Duration,
 }
@@ -62,8 +63,8 @@ impl Names {
         Self { context, followed: HashMap::new(), changes, looking: None }
     }
 
-    /// Resolves exactly these names from now on. After a name has lost its addresses, the last
-    /// ones are used for `gone_after`.
+    /// Resolves exactly these names from now on. If a name has lost its addresses, the last ones
+    /// stay in use for `gone_after`.
     pub fn follow(&mut self, names: &[DnsName], gone_after: Duration) {
         self.context.terms.send_if_modified(|terms| {
             std::mem::replace(&mut terms.gone_after, gone_after) != gone_after
@@ -86,7 +87,7 @@ impl Names {
             true => self.stop_looking(),
             false => {
                 self.looking.get_or_insert_with(|| {
-                    // Read now, before the first lookup.
+                    // Read the files before the first lookup, so that a later change is detected.
                     let known = self.context.lookups.settings();
                     tokio::spawn(look_at_files(self.context.clone(), known))
                 });
@@ -105,7 +106,8 @@ impl Names {
         }
     }
 
-    /// Returns the addresses found within `patience`; other names follow later.
+    /// Returns the addresses that are found within `patience`. Addresses of other names are
+    /// reported later by [`Names::changed`].
     pub async fn first(&mut self, patience: Duration) -> HashMap<DnsName, Vec<SocketAddr>> {
         let mut found = HashMap::new();
         let deadline = tokio::time::Instant::now() + patience;
@@ -134,7 +136,7 @@ impl Drop for Names {
     }
 }
 
-/// Looks up all names again when the files that name DNS servers change.
+/// Looks up all names again when `/etc/resolv.conf` or `/etc/hosts` has changed.
 async fn look_at_files(context: Context, mut known: Arc<SystemSettings>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -146,7 +148,8 @@ async fn look_at_files(context: Context, mut known: Arc<SystemSettings>) {
     }
 }
 
-/// Resolves a name after each TTL, and when the DNS servers of the system change. Reports changes.
+/// Resolves one name again after each TTL, and when the DNS settings of the system change. Reports
+/// changed addresses.
 async fn follow(name: DnsName, context: Context) {
     let Some((host, port)) = name.address.rsplit_once(':') else { return };
     let Ok(port) = port.parse() else { return };
@@ -177,7 +180,7 @@ async fn follow(name: DnsName, context: Context) {
     }
 }
 
-/// Looks up one family of addresses, if it is wanted.
+/// Looks up one family of addresses. Returns `None` if the name does not want this family.
 async fn look_up(lookups: &Lookups, host: &str, name: &DnsName, family: Family) -> Option<Found> {
     let wanted = match name.families {
         Families::Any => true,
@@ -187,7 +190,7 @@ async fn look_up(lookups: &Lookups, host: &str, name: &DnsName, family: Family) 
     if wanted { Some(lookups.addresses(host, family).await) } else { None }
 }
 
-/// The time until the next lookup.
+/// The time until the next lookup of a name, from the results for its two families.
 fn again_in(found: &[Option<Found>; 2]) -> Duration {
     let found = found.iter().flatten();
     let valid = found.clone().filter_map(|found| match found {
@@ -214,12 +217,18 @@ fn note(status: &Status, name: &DnsName, found: &[Option<Found>; 2], known: &Kno
     match failure {
         Some(error) => {
             lookups.failed += 1;
-            tracing::warn!(%name, error = %plain(&error), previous_addresses, "DNS lookup failed");
+            tracing::warn!(
+                %name, error = %plain(&error), previous_addresses,
+                "DNS lookup failed; previous addresses stay in use, will retry"
+            );
         }
         None if has_addresses => lookups.succeeded += 1,
         None => {
             lookups.none += 1;
-            tracing::warn!(%name, previous_addresses, "the DNS name has no addresses");
+            tracing::warn!(
+                %name, previous_addresses,
+                "the DNS name has no addresses; previous addresses stay in use for dns.gone_after"
+            );
         }
     }
 }

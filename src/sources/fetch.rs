@@ -1,5 +1,5 @@
-//! Fetches over HTTP from a thread that may block. Its lookups and connections carry the proxy's
-//! mark, so that they are not captured.
+//! Fetches over HTTP on a thread that may block. The lookups and connections have the proxy's
+//! SO_MARK, so that the capture rules do not redirect them.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -19,7 +19,7 @@ use ureq::{Agent, Error, Timeout};
 
 use super::lookup::Lookups;
 
-/// The most addresses of a host that are tried.
+/// The maximum number of addresses of a host that are tried.
 const ADDRESSES_MAX: usize = 8;
 
 /// Makes HTTP clients. Clones share all state.
@@ -37,15 +37,15 @@ impl fmt::Debug for Fetcher {
 }
 
 impl Fetcher {
-    /// A fetcher for threads outside the current runtime.
+    /// Creates a fetcher for threads that do not belong to the current runtime.
     ///
     /// # Panics
-    /// Outside of a runtime.
+    /// If no runtime is current.
     pub fn new(lookups: Lookups) -> Self {
         Self { lookups, runtime: Handle::current() }
     }
 
-    /// A client. Its calls block, so they belong on a thread of their own.
+    /// Creates an HTTP client. Its calls block, so they belong on a thread of their own.
     pub fn agent(&self, config: Config) -> Agent {
         let connector = ().chain(ConnectProxyConnector::default()).chain(self.clone());
         Agent::with_parts(config, connector.chain(RustlsConnector::default()), self.clone())
@@ -56,7 +56,7 @@ impl Fetcher {
         for address in &details.addrs {
             let connecting =
                 timeout(limit(details.timeout), self.lookups.outward().stream(*address));
-            // The timer needs the context of the runtime, too.
+            // The timer of `connecting` needs the runtime as its context.
             let _context = self.runtime.enter();
             match self.runtime.block_on(connecting) {
                 Err(_) => return Err(Error::Timeout(Timeout::Connect)),
@@ -117,7 +117,7 @@ impl<In: Transport> Connector<In> for Fetcher {
     }
 }
 
-/// A connection without TLS.
+/// A connection without TLS. It is the transport of the HTTP client.
 pub struct Connection {
     stream: TcpStream,
     buffers: LazyBuffers,
@@ -153,7 +153,7 @@ impl Transport for Connection {
     }
 }
 
-/// The time left, at least 1 ms: a socket refuses a timeout of zero.
+/// The time left until the timeout, at least 1 ms, because a socket refuses a timeout of zero.
 fn limit(patience: NextTimeout) -> Duration {
     (*patience.after).max(Duration::from_millis(1))
 }

@@ -19,26 +19,26 @@ use crate::jwt::{KeySet, KeysWanted};
 use crate::telemetry::status::Status;
 use crate::tls::PROVIDER;
 
-/// The file with the public CAs on Debian and most other systems.
+/// The file of the public CAs on Debian and most other systems.
 pub const PUBLIC_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// Time limit for a whole fetch.
+/// The time limit for a whole fetch.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest accepted key set.
+/// The maximum size of a key set.
 pub const KEY_SET_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Delay before a retry after a failed fetch, and the shortest interval of fetches for unknown
-/// keys.
+/// The wait before a retry after a failed fetch. Also the shortest interval of fetches that a token
+/// with an unknown key causes.
 pub const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// Interval of checks whether a fetch is due.
+/// The interval of checks whether a fetch is due.
 const TICK: Duration = Duration::from_millis(250);
 
-/// A changed key set and its source.
+/// The URL of a key set, and its new keys.
 type Change = (String, Arc<KeySet>);
 
-/// Keeps the key sets of issuers up to date.
+/// Fetches the key sets of issuers repeatedly, and reports changes.
 pub struct KeySets {
     status: Status,
     fetcher: Fetcher,
@@ -48,15 +48,15 @@ pub struct KeySets {
 }
 
 impl KeySets {
-    /// Creates an empty set.
+    /// Creates an empty set of sources.
     pub fn new(status: Status, lookups: Lookups) -> Self {
         let (sender, changes) = mpsc::unbounded_channel();
         let fetcher = Fetcher::new(lookups);
         Self { status, fetcher, followed: HashMap::new(), sender, changes }
     }
 
-    /// Fetches exactly these sources from now on. `wanted` returns the signal that an unknown key
-    /// was seen.
+    /// Fetches exactly these sources from now on. `wanted` returns, for a URL, the signal that a
+    /// token with an unknown key was received.
     pub fn follow(&mut self, sources: &[KeySource], mut wanted: impl FnMut(&str) -> KeysWanted) {
         self.followed.retain(|_, (source, task)| {
             let kept = sources.contains(source);
@@ -76,7 +76,8 @@ impl KeySets {
         }
     }
 
-    /// Returns the key sets that arrive within `patience`; the rest arrives later.
+    /// Returns the key sets that arrive within `patience`. Later ones are reported by
+    /// [`KeySets::changed`].
     pub async fn first(&mut self, patience: Duration) -> HashMap<String, Arc<KeySet>> {
         let mut found = HashMap::new();
         let deadline = tokio::time::Instant::now() + patience;
@@ -104,8 +105,8 @@ impl Drop for KeySets {
     }
 }
 
-/// Fetches a key set repeatedly and reports changes. After a failed fetch the last set stays in
-/// use.
+/// Fetches a key set repeatedly, and reports changes. After a failed fetch, the previous keys stay
+/// in use.
 async fn follow(
     source: KeySource,
     fetcher: Fetcher,
@@ -137,7 +138,11 @@ async fn follow(
                 status.known().key_fetches.1 += 1;
                 let has_previous_keys = !known.is_empty();
                 let error = plain(&error);
-                tracing::warn!(url, %error, has_previous_keys, "cannot fetch the token keys");
+                tracing::warn!(
+                    url, %error, has_previous_keys,
+                    "cannot fetch the token keys, will retry; without previous keys no token is \
+                     accepted"
+                );
                 RETRY_AFTER.min(source.refresh)
             }
         };
@@ -150,7 +155,7 @@ async fn follow(
     }
 }
 
-/// Reads the source. Blocks.
+/// Fetches the key set from its URL. Blocks the thread.
 fn fetch(source: &KeySource, fetcher: &Fetcher) -> Result<Vec<u8>, String> {
     let pem = match &source.ca_pem {
         Some(pem) => pem.to_vec(),

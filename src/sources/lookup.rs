@@ -1,4 +1,4 @@
-//! Looks up names: asks the DNS servers of the system, and follows the files that name them.
+//! Looks up names with the DNS servers of the system, and reads the files that configure them.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,25 +18,25 @@ use crate::dns::{Family, Found, Response, SystemSettings, is_refusal, query, res
 use crate::error::plain;
 use crate::file;
 
-/// The file that names the DNS servers of the system.
+/// The file that lists the DNS servers of the system.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// The file of names that need no DNS server.
+/// The file with the addresses of names for which no DNS server is needed.
 const HOSTS: &str = "/etc/hosts";
 
-/// The name of this host.
+/// The file with the name of this host.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
-/// The largest of these files that is read.
+/// The maximum size of these files.
 const SYSTEM_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// A server that has not answered for this long is slow: the next server is asked as well.
+/// The time after which the next server is asked, too, if a server has not answered.
 pub const SLOW_AFTER: Duration = Duration::from_secs(1);
 
-/// The maximum number of queries of our own at the same time. Further queries wait.
+/// The maximum number of concurrent queries of this process itself. Further queries wait.
 pub const QUERIES_MAX: usize = 256;
 
-/// The largest UDP message that is read.
+/// The maximum size of a UDP response.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
 /// The transport of a query.
@@ -59,38 +59,38 @@ struct Shared {
     turns: Semaphore,
 }
 
-/// The files of the system, and their settings when they were last read.
+/// The state of the two system files, and the settings that they contained when they were last
+/// read.
 #[derive(Default)]
 struct Files {
     seen: [Option<Signature>; 2],
     settings: Option<Arc<SystemSettings>>,
 }
 
-/// The properties of a file that change with it: device, inode, length, times of the content and
-/// of the inode.
-/// A bind mount in a container changes the first two.
+/// The metadata of a file, to detect changes: device, inode, length, mtime and ctime. If a bind
+/// mount in a container changes, the device and the inode change.
 type Signature = (u64, u64, u64, i64, i64, i64, i64);
 
 impl Lookups {
-    /// Creates lookups that use the connections of `outward`.
+    /// Creates lookups that open their sockets with `outward`.
     pub fn new(outward: Outward) -> Self {
         let turns = Semaphore::new(QUERIES_MAX);
         Self(Arc::new(Shared { outward, files: Mutex::default(), own: Mutex::default(), turns }))
     }
 
-    /// Sets the address of this process's own resolver. Lookups never ask this server, because the
-    /// process would ask itself.
+    /// Sets the address of this process's own resolver. Lookups skip this server: otherwise the
+    /// process would send its queries to itself.
     pub fn set_own(&self, address: Option<SocketAddr>) {
         *lock(&self.0.own) = address;
     }
 
-    /// The connections that lookups use.
+    /// The factory of the sockets that lookups use.
     pub fn outward(&self) -> &Outward {
         &self.0.outward
     }
 
-    /// The current settings of the system. Reads the files again if they have changed. A file that
-    /// cannot be read is empty.
+    /// The current DNS settings of the system. Reads the files again if they have changed. A file
+    /// that cannot be read counts as empty.
     pub fn settings(&self) -> Arc<SystemSettings> {
         let mut files = lock(&self.0.files);
         let signatures = [RESOLV_CONF, HOSTS].map(signature);
@@ -105,7 +105,9 @@ impl Lookups {
         let settings = same.unwrap_or_else(|| {
             let servers = &read.servers;
             match servers.is_empty() {
-                true => tracing::warn!("/etc/resolv.conf names no DNS server; waiting for one"),
+                true => tracing::warn!(
+                    "/etc/resolv.conf lists no DNS server; DNS lookups fail until it lists one"
+                ),
                 false => tracing::info!(?servers, "using the DNS servers of /etc/resolv.conf"),
             }
             Arc::new(read)
@@ -114,7 +116,7 @@ impl Lookups {
         settings
     }
 
-    /// Looks up the addresses of `host`, a name without a port.
+    /// Looks up the addresses of `host`, which is a name without a port.
     pub async fn addresses(&self, host: &str, family: Family) -> Found {
         let settings = self.settings();
         let listed = settings.addresses(host, family);
@@ -134,11 +136,11 @@ impl Lookups {
         failure.map_or(Found::None, Found::Failed)
     }
 
-    /// Looks up all addresses of `host`. Those without a route come last; of the others, IPv6 comes
-    /// first (RFC 6724).
+    /// Looks up all addresses of `host`. Addresses to which this host has no route come last. Among
+    /// the others, IPv6 addresses come first (RFC 6724).
     ///
     /// # Errors
-    /// The reason why there is no address.
+    /// The reason why no address was found.
     pub async fn all_addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
         let [ipv4, ipv6] = Family::ALL.map(|family| self.addresses(host, family));
         let (ipv4, ipv6) = tokio::join!(ipv4, ipv6);
@@ -173,12 +175,12 @@ impl Lookups {
         Ok(Response::Failed("the response over TCP is truncated, too".to_owned()))
     }
 
-    /// Sends the query `asked` to the servers of the system in their order, until one answers it.
-    /// If a server refuses it (SERVFAIL) or does not answer, the next one is asked. Returns a
-    /// refusal if no server has a better answer.
+    /// Sends the query `asked` to the servers of the system, in their order, until one answers. If
+    /// a server refuses the query (such as with SERVFAIL) or does not answer, the next one is
+    /// asked. If no server answers, but one has refused, its refusal is returned.
     ///
     /// # Errors
-    /// The reason why no server has responded.
+    /// The reason why no server has answered or refused.
     pub async fn ask(&self, asked: &[u8], via: Via) -> Result<Vec<u8>, String> {
         self.ask_any(&self.settings(), asked, via).await
     }
@@ -249,7 +251,7 @@ async fn exchange(
             let mut block = vec![0; MESSAGE_BYTES_MAX];
             loop {
                 let len = socket.recv(&mut block).await?;
-                // The id shows whether the answer belongs to the query.
+                // A response belongs to the query if both have the same id.
                 if block[..len].get(..2) == asked.get(..2) {
                     block.truncate(len);
                     return Ok(block);
@@ -264,10 +266,10 @@ async fn exchange(
     }
 }
 
-/// Reads a message after its length prefix (RFC 1035 4.2.2).
+/// Reads a DNS message over TCP. A length prefix precedes it (RFC 1035 4.2.2).
 ///
 /// # Errors
-/// When the connection ends or breaks before the end of the message.
+/// If the connection ends before the end of the message.
 pub async fn read_message(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let len = stream.read_u16().await?;
     let mut message = vec![0; usize::from(len)];
@@ -275,10 +277,10 @@ pub async fn read_message(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(message)
 }
 
-/// Writes a length prefix and a message.
+/// Writes a DNS message over TCP, with its length prefix.
 ///
 /// # Errors
-/// When the connection is broken.
+/// If the message is longer than 65,535 bytes, or if the connection fails.
 pub async fn write_message(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
     let len = u16::try_from(message.len()).map_err(io::Error::other)?;
     stream.write_all(&[&len.to_be_bytes(), message].concat()).await

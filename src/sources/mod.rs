@@ -1,4 +1,4 @@
-//! The sources of configuration: files, DNS, and the public keys of token issuers.
+//! The sources of the configuration: files, DNS, and the URLs of token keys.
 
 mod dns;
 mod fetch;

@@ -1,6 +1,6 @@
-//! The connections that the control thread opens for itself: to DNS servers and to issuers of token
-//! keys. All of them carry the proxy's mark. Otherwise the capture rules would redirect them to
-//! this process.
+//! The connections that the control thread itself opens: to DNS servers and to issuers of token
+//! keys. Their sockets have the proxy's SO_MARK. Without the mark, the capture rules would redirect
+//! the connections to this process.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,17 +13,17 @@ use crate::net::{Address, Egress};
 use crate::runtime::datagram::towards;
 use crate::runtime::socket::start_connect;
 
-/// Opens connections with the mark of the configuration in use. A clone follows the same mark.
+/// Opens connections with the SO_MARK of the current configuration. Clones share the mark.
 #[derive(Clone, Debug)]
 pub struct Outward(Arc<AtomicU32>);
 
 impl Outward {
-    /// Creates a factory of connections with this mark. 0 means no mark.
+    /// Creates a factory of connections with this SO_MARK. 0 means no mark.
     pub fn with_mark(mark: u32) -> Self {
         Self(Arc::new(AtomicU32::new(mark)))
     }
 
-    /// Sets the mark of later connections. 0 means no mark.
+    /// Sets the SO_MARK of connections that are opened later. 0 means no mark.
     pub fn set_mark(&self, mark: u32) {
         self.0.store(mark, Ordering::Relaxed);
     }
@@ -32,7 +32,7 @@ impl Outward {
         Egress { mark: self.0.load(Ordering::Relaxed), ..Egress::default() }
     }
 
-    /// A UDP socket that is connected to `to`.
+    /// Creates a UDP socket that is connected to `to`.
     ///
     /// # Errors
     /// The error of socket(2) or connect(2).
@@ -41,7 +41,7 @@ impl Outward {
         UdpSocket::from_std(socket.into())
     }
 
-    /// Whether this host has a route to `ip`. Sends nothing.
+    /// Whether this host has a route to `ip`. No packet is sent.
     pub fn has_route(&self, ip: IpAddr) -> bool {
         const ANY_PORT: u16 = 9;
         towards(SocketAddr::new(ip, ANY_PORT), self.egress()).is_ok()

@@ -1,4 +1,4 @@
-//! The access log, and the log of the process. Neither blocks a thread that logs a line.
+//! The access log and the log of the process. Neither blocks a thread that logs a line.
 
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,10 +11,10 @@ use crate::snapshot::LogSink;
 /// How long a process that ends waits until its logs are written.
 pub const FINISH_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long the process waits for its logs after a second signal.
+/// How long the process waits until its logs are written, if a second signal has arrived.
 pub const HURRIED_FINISH_LIMIT: Duration = Duration::from_millis(100);
 
-/// The access log. The workers share it.
+/// The access log. All workers share it.
 pub struct AccessLog {
     target: Mutex<Target>,
     losses: Arc<Losses>,
@@ -23,9 +23,10 @@ pub struct AccessLog {
 #[derive(Default)]
 struct Target {
     sink: Option<LogSink>,
-    /// `None` if there is no sink, or its thread could not be started.
+    /// The outlet of the current target. `None` if there is no target, or if its thread cannot be
+    /// started.
     outlet: Option<Outlet>,
-    /// Old outlets, which may still write or be stuck.
+    /// The outlets of earlier targets, whose threads may still write or may be stuck.
     old: Vec<Outlet>,
 }
 
@@ -39,8 +40,8 @@ impl Default for AccessLog {
 }
 
 impl AccessLog {
-    /// Writes to `sink` from now on; `None` turns the log off. Does nothing if the sink is the
-    /// same.
+    /// Writes to `sink` from now on; `None` turns the access log off. Does nothing if `sink` has
+    /// not changed.
     pub fn configure(&self, sink: Option<&LogSink>) {
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         if target.sink.as_ref() == sink && target.outlet.is_some() == sink.is_some() {
@@ -52,12 +53,16 @@ impl AccessLog {
         match Outlet::open("access-log", sink, Arc::clone(&self.losses)) {
             Ok(outlet) => target.outlet = Some(outlet),
             Err(error) => {
-                tracing::error!(error = %plain(&error), "cannot start the access log thread")
+                tracing::error!(
+                    error = %plain(&error),
+                    "cannot start the access log thread; access log lines are dropped until the \
+                     next successful reload"
+                )
             }
         }
     }
 
-    /// Reopens the file, after the log was rotated.
+    /// Opens the file again. Log rotation has moved it.
     pub fn reopen(&self) {
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(LogSink::File(_)) = &target.sink {
@@ -68,7 +73,7 @@ impl AccessLog {
         }
     }
 
-    /// Queues a batch of whole lines. If the queue is full, drops and counts them.
+    /// Queues complete lines. If the queue is full, the lines are dropped and counted.
     pub fn write(&self, lines: Vec<u8>) {
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         match (&target.outlet, &target.sink) {
@@ -78,12 +83,12 @@ impl AccessLog {
         }
     }
 
-    /// The number of dropped lines.
+    /// The number of lines that were dropped.
     pub fn dropped(&self) -> u64 {
         self.losses.lines()
     }
 
-    /// Waits until all lines are written, for `limit` at most.
+    /// Waits until all lines are written, but at most for `limit`.
     pub fn finish(&self, limit: Duration) {
         let outlet = self.target.lock().unwrap_or_else(PoisonError::into_inner).outlet.take();
         if let Some(outlet) = outlet {
@@ -102,14 +107,14 @@ impl Target {
     }
 }
 
-/// The log of the process, on standard error.
+/// The log of the process, which goes to standard error.
 static PROCESS_LOG: OnceLock<(Outlet, Arc<Losses>)> = OnceLock::new();
 
-/// Starts the thread that writes the log of the process. Returns a function that makes writers for
-/// the log.
+/// Starts the thread that writes the log of the process. Returns a function that creates writers to
+/// this log.
 ///
 /// # Errors
-/// When the thread cannot be started.
+/// If the thread cannot be started.
 pub fn start_process_log() -> io::Result<impl Fn() -> ProcessLog + Clone> {
     let report = |lines, reason: &str| {
         tracing::warn!(lines, reason, "lines of this log were dropped");
@@ -120,19 +125,19 @@ pub fn start_process_log() -> io::Result<impl Fn() -> ProcessLog + Clone> {
     Ok(|| ProcessLog)
 }
 
-/// The number of dropped lines of the log of the process.
+/// The number of lines of the process log that were dropped.
 pub fn process_log_dropped() -> u64 {
     PROCESS_LOG.get().map_or(0, |(_, losses)| losses.lines())
 }
 
-/// Ends the log of the process. Waits until all lines are written, for `limit` at most.
+/// Ends the log of the process. Waits until all lines are written, but at most for `limit`.
 pub fn finish_process_log(limit: Duration) {
     if let Some((outlet, _)) = PROCESS_LOG.get() {
         outlet.finish(limit);
     }
 }
 
-/// A writer of whole lines to the log of the process.
+/// A writer to the log of the process. Each write must contain complete lines.
 pub struct ProcessLog;
 
 impl io::Write for ProcessLog {

@@ -1,5 +1,5 @@
-//! Metrics, logs and the status of the process. The control thread owns the metrics and the status.
-//! Each log has its own thread.
+//! Metrics, logs and the status of the process. The control thread renders the metrics and the
+//! status. Each log has a thread of its own that writes it.
 
 pub mod logs;
 pub mod metrics;

@@ -1,7 +1,7 @@
-//! Output that never blocks its callers: a bounded queue, and a thread that writes.
+//! Output that never blocks its callers: a bounded queue, and a thread that writes it to a sink.
 //!
-//! A pipe without a reader, a stopped terminal or a hanging file system blocks only that thread.
-//! When the queue is full, lines are dropped and counted.
+//! A pipe without a reader, a stopped terminal or a hanging file system blocks only this thread. If
+//! the queue is full, lines are dropped and counted.
 
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
@@ -23,28 +23,28 @@ use crate::snapshot::LogSink;
 /// The maximum number of bytes in the queue. Further lines are dropped and counted.
 pub const QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// The overhead of a batch in the queue.
+/// The memory overhead of a batch in the queue.
 const BATCH_COST_BYTES: usize = 64;
 
-/// How long an outlet may still write its queue after [`Outlet::let_go`].
+/// How long an outlet may still write its queue after [`Outlet::let_go`]. Then the rest is dropped.
 pub const LET_GO: Duration = Duration::from_secs(1);
 
-/// The shortest time between two reports of lost lines.
+/// The minimum time between two reports of dropped lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often a thread that waits for room in a pipe checks whether it must end.
+/// The interval in which a thread that waits for space in a pipe checks whether it must end.
 const LOOK_INTERVAL_MS: u8 = 100;
 
-/// A writable pipe takes this many bytes without blocking, and does not mix them with the bytes of
-/// other writers (PIPE_BUF).
+/// The size of an atomic write to a pipe (PIPE_BUF). A writable pipe accepts this many bytes
+/// without blocking, and does not mix them with bytes of other writers.
 const PIPE_BYTES: usize = 4096;
 
-/// The count of lost lines, and the reports about them.
+/// The number of dropped lines, and how they are reported.
 pub struct Losses {
     lines: AtomicU64,
     unsaid: Mutex<Unsaid>,
     report: fn(u64, &str),
-    /// The report goes to the same log, so it waits until the queue is empty.
+    /// Whether the report itself goes to this log. Then it waits until the queue is empty.
     waits: bool,
 }
 
@@ -56,25 +56,25 @@ struct Unsaid {
 }
 
 impl Losses {
-    /// Creates a count of 0. `report` gets the number of lost lines and the reason, at most once a
-    /// second. It must not block.
+    /// Creates a count of 0. `report` gets the number of dropped lines and the reason, at most once
+    /// a second. It must not block.
     pub fn new(report: fn(u64, &str)) -> Self {
         Self { lines: AtomicU64::new(0), unsaid: Mutex::default(), report, waits: false }
     }
 
-    /// Like [`Losses::new`], for a `report` that writes to the same outlet.
+    /// Like [`Losses::new`], but `report` writes to this same log.
     pub fn of_log(report: fn(u64, &str)) -> Self {
         Self { waits: true, ..Self::new(report) }
     }
 
-    /// All lines lost so far.
+    /// The number of lines that were dropped so far.
     pub fn lines(&self) -> u64 {
         self.lines.load(Ordering::Relaxed)
     }
 
-    /// Counts the lines in `lost` and reports them, now or later.
+    /// Counts the lines in `lost`. Reports them now, or together with later ones.
     pub fn count(&self, lost: &[u8], reason: &str) {
-        // An incomplete last line counts, too.
+        // If the last line is incomplete, count it, too.
         let cut = lost.last().is_some_and(|&byte| byte != b'\n');
         let lines = memchr::memchr_iter(b'\n', lost).count() as u64 + u64::from(cut);
         self.lines.fetch_add(lines, Ordering::Relaxed);
@@ -91,7 +91,7 @@ impl Losses {
     }
 
     /// Reports the new losses, unless the last report was less than [`REPORT_INTERVAL`] ago.
-    /// Returns whether there is still something to report.
+    /// Returns whether losses are still to be reported.
     fn say(&self) -> bool {
         let mut unsaid = lock(&self.unsaid);
         if unsaid.lines == 0 {
@@ -108,7 +108,7 @@ impl Losses {
     }
 }
 
-/// The handle of a thread that writes. A clone is cheap.
+/// A handle to the writing thread and its queue. Clones share them.
 #[derive(Clone)]
 pub struct Outlet(Arc<Shared>);
 
@@ -122,17 +122,17 @@ struct Shared {
 struct Queue {
     batches: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// If set, the thread ends when the queue is empty, and at this time at the latest.
+    /// If set, the thread ends when the queue is empty, but at the latest at this time.
     end: Option<Instant>,
-    /// The thread has ended.
+    /// Whether the thread has ended.
     ended: bool,
 }
 
 impl Outlet {
-    /// Starts a thread called `name` that writes to `sink`.
+    /// Starts a thread called `name`, which writes to `sink`.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// If the thread cannot be started.
     pub fn open(name: &str, sink: LogSink, losses: Arc<Losses>) -> io::Result<Self> {
         let shared = Shared { queue: Mutex::default(), changed: Condvar::new(), losses };
         let shared = Arc::new(shared);
@@ -142,7 +142,7 @@ impl Outlet {
         Ok(Self(shared))
     }
 
-    /// Queues whole lines. Drops and counts them if the queue is full.
+    /// Queues complete lines. If the queue is full, the lines are dropped and counted.
     pub fn write(&self, lines: Vec<u8>) {
         let mut queue = lock(&self.0.queue);
         if queue.bytes + lines.len() + BATCH_COST_BYTES > QUEUE_BYTES_MAX || queue.ended {
@@ -154,14 +154,15 @@ impl Outlet {
         self.0.changed.notify_all();
     }
 
-    /// Gives the thread [`LET_GO`] to write its queue. Does not wait for it.
+    /// Lets the thread write its queue for at most [`LET_GO`], and then end. Does not wait for the
+    /// thread.
     pub fn let_go(&self) {
         lock(&self.0.queue).end = Some(Instant::now() + LET_GO);
         self.0.changed.notify_all();
     }
 
-    /// Frees the queue of a thread that should have ended. It may be stuck in a write. Returns
-    /// whether it may still run.
+    /// Drops the queue of a thread that should have ended, but may be stuck in a write. Returns
+    /// whether the thread may still run.
     pub fn forget(&self) -> bool {
         let mut queue = lock(&self.0.queue);
         if queue.is_over() {
@@ -174,8 +175,8 @@ impl Outlet {
         true
     }
 
-    /// Ends the thread. Waits until it has written its queue, for `limit` at most. The rest is
-    /// lost.
+    /// Ends the thread. Waits until the queue is written, but at most for `limit`. Then the rest is
+    /// dropped.
     pub fn finish(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         let mut queue = lock(&self.0.queue);
@@ -203,19 +204,20 @@ impl Queue {
     }
 }
 
-/// The state of the thread.
+/// The state of the writing thread.
 struct Writer {
     shared: Arc<Shared>,
     sink: LogSink,
     out: Option<Out>,
-    /// The last write ended inside a line.
+    /// Whether the last write ended in the middle of a line.
     torn: bool,
 }
 
 /// An open sink.
 struct Out {
     descriptor: Box<dyn AsFd>,
-    /// Whether it is not a regular file. The thread writes to such a sink only when it has room.
+    /// Whether a write may block, as it may for all sinks except regular files. The thread waits
+    /// until such a sink has space.
     may_block: bool,
 }
 
@@ -228,7 +230,7 @@ impl Writer {
             Ok(out) => self.out = Some(out),
             Err(error) => {
                 let reason = reason(&self.sink, &error);
-                tracing::error!("cannot open the log, will retry: {reason}");
+                tracing::error!("cannot open the log; its lines are dropped, will retry: {reason}");
             }
         }
         while let Some(batch) = self.next() {
@@ -249,7 +251,7 @@ impl Writer {
         self.shared.changed.notify_all();
     }
 
-    /// Waits for a batch. Returns `None` when the thread must end.
+    /// Waits for the next batch. Returns `None` when the thread must end.
     fn next(&self) -> Option<Vec<u8>> {
         let Shared { queue, changed, losses } = &*self.shared;
         let mut queue = lock(queue);
@@ -283,7 +285,8 @@ impl Writer {
         let all = |error: io::Error| Lost(batch.len(), reason(&self.sink, &error));
         let out = match self.out.take() {
             Some(out) => out,
-            // Try again: the directory may exist now, or the process may have descriptors again.
+            // Try to open the sink again: its directory may exist now, or the process may have
+            // descriptors again.
             None => open(&self.sink).map_err(all)?,
         };
         if self.torn {
@@ -304,7 +307,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits for room, and writes a part of `piece`. Returns the number of written bytes.
+    /// Waits for space in the sink, and writes a part of `piece`. Returns the number of written
+    /// bytes.
     fn write_piece(&self, out: &Out, piece: &[u8]) -> io::Result<usize> {
         let descriptor = out.descriptor.as_fd();
         loop {
@@ -327,7 +331,7 @@ impl Writer {
             let mut ready = [PollFd::new(out.descriptor.as_fd(), PollFlags::POLLOUT)];
             match poll(&mut ready, PollTimeout::from(LOOK_INTERVAL_MS)) {
                 Ok(0) | Err(Errno::EINTR) => {}
-                // The write reports an error of the descriptor.
+                // The descriptor has an error, which the write will report.
                 Ok(_) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
@@ -341,7 +345,7 @@ impl Writer {
     }
 }
 
-/// The next bytes to write. For a pipe these are as many whole lines as it takes at once.
+/// The next bytes to write. For a pipe: as many complete lines as fit into one atomic write.
 fn piece<'b>(rest: &'b [u8], out: &Out) -> &'b [u8] {
     if !out.may_block || rest.len() <= PIPE_BYTES {
         return rest;
@@ -361,7 +365,8 @@ fn open(sink: &LogSink) -> io::Result<Out> {
     Ok(Out { descriptor, may_block })
 }
 
-/// Opens a file to append to it. Without O_NONBLOCK, opening a FIFO would wait for a reader.
+/// Opens a file to append to it. Without O_NONBLOCK, opening a FIFO would block until it has a
+/// reader.
 fn open_file(path: &Path) -> io::Result<std::fs::File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
@@ -426,7 +431,7 @@ mod tests {
         let line = [&[b'x'; 999][..], b"\n"].concat();
         let sent = 2 * QUEUE_BYTES_MAX / line.len();
         (0..sent).for_each(|_| outlet.write(line.clone()));
-        // Wait until the outlet has begun to write.
+        // Wait until the outlet has begun to write the first line.
         let mut read = vec![0; line.len()];
         while reader.read_exact(&mut read[..1]).is_err() {
             std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! The status of the process, which the admin interface shows.
+//! The status of the process, for the admin interface.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -6,9 +6,10 @@ use std::time::SystemTime;
 use super::logs::AccessLog;
 use crate::cells::PerWorker;
 use crate::runtime::core::WorkerCells;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Level, Resource, Snapshot};
 
 /// The status of the process. The control thread writes it, and the admin interface shows it.
+/// Clones share it.
 #[derive(Clone)]
 pub struct Status(Arc<Mutex<Known>>);
 
@@ -16,64 +17,80 @@ pub struct Status(Arc<Mutex<Known>>);
 pub struct Known {
     /// The configuration in use.
     pub snapshot: Option<Arc<Snapshot>>,
-    /// The files of the configuration, as (name, text).
+    /// The files of the configuration in use, each as (name, text).
     pub files: Arc<Vec<(Arc<str>, Arc<str>)>>,
-    /// Counters of the workers.
+    /// The counters of all workers.
     pub workers: Arc<PerWorker<WorkerCells>>,
-    /// The kernel interface of each worker.
+    /// The kernel interface of each worker: `io_uring` or `epoll`.
     pub drivers: Vec<&'static str>,
-    /// The process is draining.
+    /// Whether the process is draining.
     pub draining: bool,
-    /// Configurations applied and refused.
+    /// How many configurations were applied and refused.
     pub reloads: Reloads,
     /// The access log.
     pub access_log: Arc<AccessLog>,
-    /// DNS lookups of services.
+    /// The results of DNS lookups of services.
     pub lookups: NameLookups,
-    /// Fetches of key sets: (succeeded, failed).
+    /// The numbers of key set fetches, as (succeeded, failed).
     pub key_fetches: (u64, u64),
-    /// Captured DNS queries.
+    /// The results of captured DNS queries.
     pub queries: Queries,
+    /// The use of the resources that have a limit.
+    pub overload: [Option<Reading>; Resource::ALL.len()],
     /// The start time of the process.
     pub started: SystemTime,
 }
 
-/// The results of reloads.
+/// The use of a resource of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// The resource.
+    pub resource: Resource,
+    /// How much of it is in use: bytes, descriptors or CPUs.
+    pub used: f64,
+    /// The limit.
+    pub limit: f64,
+    /// The level.
+    pub level: Level,
+}
+
+/// The results of applying configurations.
 #[derive(Default)]
 pub struct Reloads {
-    /// Applied configurations, including the first.
+    /// The number of applied configurations, including the first one.
     pub succeeded: u64,
-    /// Refused configurations.
+    /// The number of refused configurations.
     pub failed: u64,
-    /// The time of the last reload.
+    /// The time of the last reload. `None` before the first one.
     pub last: Option<SystemTime>,
-    /// The files differ from the configuration in use, or could not be read.
+    /// Whether the files differ from the configuration in use, or could not be read.
     pub files_differ: bool,
-    /// The errors of the last reload. Empty if it was applied.
+    /// The errors of the last reload. Empty if the configuration was applied.
     pub errors: String,
 }
 
-/// The results of DNS lookups of services.
+/// The results of DNS lookups of services. Each field is a number of lookups.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NameLookups {
-    /// The name has addresses.
+    /// Lookups that have found addresses.
     pub succeeded: u64,
-    /// The name does not exist, or has no addresses.
+    /// Lookups of a name that does not exist or has no addresses.
     pub none: u64,
-    /// The lookup failed for one of the address families.
+    /// Lookups that have failed for at least one address family.
     pub failed: u64,
 }
 
-/// The results of captured DNS queries.
+/// The results of captured DNS queries. Each field is a number of queries.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Queries {
-    /// Answered by Ringway.
+    /// Queries that Ringway has answered itself.
     pub here: u64,
-    /// Answered by the DNS servers of the system.
+    /// Queries that a DNS server of the system has answered.
     pub elsewhere: u64,
-    /// The servers of the system did not answer, or refused (SERVFAIL, NOTIMP or REFUSED).
+    /// Queries that no DNS server of the system has answered, or that it has refused (SERVFAIL,
+    /// NOTIMP or REFUSED).
     pub failed: u64,
-    /// Dropped: malformed, or too many at once.
+    /// Queries that were dropped: malformed ones, or too many at the same time.
     pub dropped: u64,
 }
 
@@ -91,6 +108,7 @@ impl Status {
             lookups: NameLookups::default(),
             key_fetches: (0, 0),
             queries: Queries::default(),
+            overload: Default::default(),
             started: SystemTime::now(),
         })))
     }

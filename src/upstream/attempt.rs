@@ -7,26 +7,29 @@ use crate::time::Time;
 
 use super::LocalEndpoint;
 
-/// The result of an attempt.
+/// The result of an attempt, for the counters of the endpoint and for outlier detection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The endpoint answered with this status, and with this code to a gRPC call. The response is
-    /// complete.
+    /// The endpoint has sent a complete response with this status, and with this gRPC status to a
+    /// gRPC call.
     Answered(u16, Option<Code>),
-    /// There is no complete response, because of the endpoint.
+    /// There was no complete response, and the endpoint is the cause.
     Failed,
-    /// Another endpoint accepted a connection first, though it was asked later.
+    /// Another endpoint accepted a connection first, although it was tried later.
     Overtaken,
-    /// An L4 connection or tunnel closed in order. Its duration says nothing about the endpoint.
+    /// An L4 connection or tunnel was closed normally. Its duration is not a latency of the
+    /// endpoint.
     Carried,
-    /// The endpoint broke an L4 connection or tunnel. The duration says nothing about the endpoint.
+    /// The endpoint has broken an L4 connection or tunnel. Its duration is not a latency of the
+    /// endpoint.
     Broken,
-    /// The endpoint closed a reused connection without a response, as it may at any time.
+    /// The endpoint has closed a reused connection without a response, which is allowed at any
+    /// time.
     Stale,
 }
 
 impl Outcome {
-    /// The outcome for outlier detection. `None` says nothing about the endpoint.
+    /// The event for outlier detection. `None` if the outcome is not caused by the endpoint.
     fn heard(self) -> Option<Heard> {
         match self {
             Self::Answered(200, Some(code)) if code.is_server_error() => Some(match code {
@@ -41,16 +44,16 @@ impl Outcome {
     }
 }
 
-/// One attempt to serve a request at one endpoint. It counts the load, latency and failures of the
-/// endpoint. If the client disconnects, the attempt is dropped without [`Attempt::finish`]; this
-/// ends the load and counts neither latency nor failure.
+/// One attempt to serve a request at one endpoint. It counts the load, the latency and the failures
+/// of the endpoint. If the client disconnects, the attempt is dropped without [`Attempt::finish`].
+/// This ends the load, and counts neither a latency nor a failure.
 pub struct Attempt<I: Io> {
     endpoint: Option<LocalEndpoint<I>>,
     began: Time,
 }
 
 impl<I: Io> Attempt<I> {
-    /// An attempt that counts nothing, for a connection that may stay unused.
+    /// Creates an attempt that counts nothing, for a connection that may remain unused.
     pub(super) fn uncounted() -> Self {
         Self { endpoint: None, began: Time::default() }
     }
@@ -62,18 +65,18 @@ impl<I: Io> Attempt<I> {
         Self { endpoint: Some(LocalEndpoint::<I>::clone(endpoint)), began: now }
     }
 
-    /// When the attempt began.
+    /// The time at which the attempt began.
     pub fn began(&self) -> Time {
         self.began
     }
 
-    /// Begins the attempt again at the time `now`: before that, the proxy itself has waited.
+    /// Sets the beginning of the attempt to `now`, because the proxy itself caused the wait before.
     pub(super) fn begin_again(&mut self, now: Time) {
         self.began = now;
     }
 
-    /// Like [`Attempt::finish`]. An attempt that counts nothing still tells outlier detection how
-    /// it ended at `endpoint`.
+    /// Like [`Attempt::finish`]. For an attempt that counts nothing, it still reports the outcome
+    /// at `endpoint` to outlier detection.
     pub(super) fn finish_at(self, endpoint: &LocalEndpoint<I>, now: Time, outcome: Outcome) {
         match self.endpoint {
             Some(_) => self.finish(now, outcome),
@@ -81,7 +84,7 @@ impl<I: Io> Attempt<I> {
         }
     }
 
-    /// Ends the attempt at the time `now`. Counts its latency and failure.
+    /// Ends the attempt at the time `now`. Counts its latency, and its failure if it has failed.
     pub fn finish(mut self, now: Time, outcome: Outcome) {
         use Outcome::{Answered, Broken, Carried, Failed, Overtaken, Stale};
         let Some(endpoint) = self.endpoint.take() else { return };
@@ -105,7 +108,7 @@ impl<I: Io> Attempt<I> {
     }
 }
 
-/// Tells the outlier detection of the service, if there is one, how an attempt at `endpoint` ended.
+/// Reports the outcome of an attempt at `endpoint` to outlier detection, if the service has it.
 pub(super) fn blame<I: Io>(endpoint: &LocalEndpoint<I>, now: Time, outcome: Outcome) {
     if let Some(outlier) = &endpoint.config.borrow().outlier
         && let Some(heard) = outcome.heard()

@@ -26,43 +26,44 @@ use crate::time::Time;
 use crate::tls::Session;
 use crate::wire::Wire;
 
-/// The maximum number of endpoints that one attempt tries until one accepts the connection. No part
-/// of the request was sent before.
+/// The maximum number of endpoints that one attempt tries until one of them accepts a connection.
+/// No part of the request is sent before.
 pub const CONNECT_ATTEMPTS_MAX: usize = 3;
 
-/// The arguments for getting a connection: the client, the service, the limits and the deadline.
+/// What is needed to get a connection: the service, the client, the limits and the deadline.
 pub struct Target<'a, I: Io> {
     /// The worker.
     pub core: &'a Rc<Core<I>>,
     /// The service.
     pub service: &'a Rc<LocalService<I>>,
-    /// The address of the client, for PROXY headers and hashing.
+    /// The address of the client, for PROXY headers and hashing. `None` for a Unix-domain socket.
     pub client: Option<SocketAddr>,
-    /// The number of proxies in front of this one whose `x-forwarded-for` names the client, for
-    /// hashing.
+    /// The number of trusted proxies in front of this one. The client's address for hashing is
+    /// taken from `x-forwarded-for` accordingly.
     pub trusted_hops: u32,
-    /// Limits on what endpoints may send.
+    /// The limits on messages of endpoints.
     pub limits: &'a Limits,
     /// The deadline of the exchange.
     pub deadline: Time,
-    /// The connection will carry opaque bytes, whatever the protocol of the service is.
+    /// Whether the connection is for opaque bytes, whatever the protocol of the service is.
     pub bytes: bool,
 }
 
-/// The state of choosing an endpoint, over all attempts of a request.
+/// The state of choosing an endpoint. All attempts of a request share it.
 pub struct Choice<I: Io> {
     subset: usize,
     key: Option<u64>,
-    /// The endpoints where the request has failed. Another endpoint is preferred.
+    /// The endpoints at which the request has failed. They are chosen only if there is no other.
     pub failed: Vec<LocalEndpoint<I>>,
-    /// Do not use pooled HTTP/1 connections.
+    /// Whether pooled HTTP/1 connections must not be used.
     pub fresh: bool,
-    /// The endpoint tried last.
+    /// The endpoint of the last attempt.
     pub tried: Option<LocalEndpoint<I>>,
 }
 
 impl<I: Io> Choice<I> {
-    /// The choice for a request (`None`: an L4 connection) to `subset` of the target's service.
+    /// Creates the state for a request to `subset` of the target's service. `request` is `None` for
+    /// an L4 connection.
     pub fn new(target: &Target<'_, I>, subset: usize, request: Option<HeadView<'_>>) -> Self {
         let key = match &target.service.config.policy {
             Policy::Hash(key) => {
@@ -74,7 +75,7 @@ impl<I: Io> Choice<I> {
         Self { subset, key, failed: Vec::new(), fresh: false, tried: None }
     }
 
-    /// Begins an attempt on a connection that the client has used before.
+    /// Begins an attempt on a private connection of the client.
     pub fn again(&mut self, core: &Core<I>, upstream: Upstream<Wire<I::Stream>>) -> Begun<I> {
         self.tried = Some(Rc::clone(&upstream.endpoint));
         let attempt = Attempt::begin(&upstream.endpoint, core.io.recent());
@@ -82,14 +83,14 @@ impl<I: Io> Choice<I> {
     }
 }
 
-/// An attempt that has begun, and its connection.
+/// An attempt that has begun, and its connection to the endpoint.
 pub type Begun<I> = (Upstream<Wire<<I as Io>::Stream>>, Attempt<I>);
 
 /// Gets a connection, or a stream of a shared connection, to the endpoint that the balancer picks.
-/// If connecting fails, another endpoint is tried. The returned attempt has begun.
+/// If connecting fails, another endpoint is tried. The attempt in the result has begun.
 ///
 /// # Errors
-/// When there is no endpoint, or when no endpoint accepts a connection.
+/// If there is no endpoint, or if no endpoint accepts a connection.
 pub fn connection<I: Io>(
     target: &Target<'_, I>,
     choice: &mut Choice<I>,
@@ -97,11 +98,10 @@ pub fn connection<I: Io>(
     first_to_accept(target, choice, Attempt::begin)
 }
 
-/// Opens a new connection for opaque bytes before it is known whether the connection will be used.
-/// No attempt is counted.
+/// Opens a connection for opaque bytes that may remain unused. No attempt is counted.
 ///
 /// # Errors
-/// Like [`connection`].
+/// As for [`connection`].
 pub async fn trial<I: Io>(
     target: &Target<'_, I>,
     subset: usize,
@@ -111,8 +111,8 @@ pub async fn trial<I: Io>(
     opened.map(|(upstream, _)| upstream)
 }
 
-/// Gets a connection to the endpoint that the balancer picks, or to another one if that does not
-/// accept. `begin` makes the attempt at an endpoint.
+/// Gets a connection to the endpoint that the balancer picks, or to another one if that endpoint
+/// does not accept. `begin` creates the attempt at an endpoint.
 async fn first_to_accept<I: Io>(
     target: &Target<'_, I>,
     choice: &mut Choice<I>,
@@ -133,7 +133,7 @@ async fn first_to_accept<I: Io>(
     }
 }
 
-/// A pooled connection, or a stream of a shared connection, if there is one.
+/// A pooled connection, or a stream of a shared connection. Returns `None` if there is none.
 pub(super) fn at_hand<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -143,7 +143,7 @@ pub(super) fn at_hand<I: Io>(
         return None;
     }
     if is_multiplexed(target, endpoint) {
-        // The end of a stream belongs to the requests that wait.
+        // Streams that become free belong to the requests that are already waiting.
         if !endpoint.queue.is_empty() {
             return None;
         }
@@ -160,15 +160,16 @@ pub(super) fn at_hand<I: Io>(
 
 /// A connection that was just opened.
 pub(super) enum Opened<I: Io> {
-    /// It serves one exchange at a time.
+    /// An HTTP/1 connection, which serves one exchange at a time.
     Alone(Upstream<Wire<I::Stream>>),
-    /// Exchanges share it. The first streams go to the requests that wait. Then the connection is
-    /// added to those of the endpoint, which closes it if the endpoint was removed meanwhile.
+    /// An HTTP/2 connection, which exchanges share. Its first streams go to the requests that wait.
+    /// Then it is added to the connections of the endpoint; if the endpoint was removed in the
+    /// meantime, it is closed.
     Shared(Rc<SharedConnection>),
 }
 
-/// Opens a new connection for one request alone, because other requests could not use it: it
-/// carries opaque bytes, or begins with the address of the client.
+/// Opens a connection that only one request can use: it carries opaque bytes, or it begins with the
+/// address of the client (PROXY header).
 pub(super) async fn open_own<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -187,7 +188,7 @@ pub(super) async fn open_own<I: Io>(
     }
 }
 
-/// Opens a new connection. Shares it if the endpoint speaks HTTP/2.
+/// Opens a connection. Shares it if the endpoint supports HTTP/2.
 pub(super) async fn open_as_chosen<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -203,7 +204,8 @@ pub(super) async fn open_as_chosen<I: Io>(
 }
 
 /// Whether exchanges share the connections to the endpoint, as HTTP/2 streams. With `protocol:
-/// auto`, this is the choice of the last TLS handshake; the next handshake may choose otherwise.
+/// auto`, this is the result of ALPN in the last TLS handshake; the next handshake may have another
+/// result.
 pub(super) fn is_multiplexed<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) -> bool {
     let config = &target.service.config;
     match config.protocol {
@@ -213,14 +215,14 @@ pub(super) fn is_multiplexed<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndp
     }
 }
 
-/// Whether the endpoint has chosen HTTP/2 by ALPN.
+/// Whether ALPN has selected HTTP/2.
 pub fn is_http2(session: &Session) -> bool {
     session.alpn() == Some(b"h2")
 }
 
-/// Opens a new connection, sends the PROXY header and does the TLS handshake, where configured. The
-/// time limit is that of the service, because the connection may outlive the request. `taken` is
-/// the slot of the connection.
+/// Opens a connection. Sends the PROXY header, and runs the TLS handshake, if the service is
+/// configured for them. The time limits are those of the service, because the connection may exist
+/// longer than the request. `taken` is the slot of the connection.
 pub async fn open<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -250,7 +252,7 @@ pub async fn open<I: Io>(
     }
 }
 
-/// Picks an endpoint, if possible none of `avoid`.
+/// Picks an endpoint. Prefers endpoints that are not in `avoid`.
 pub(super) fn pick<I: Io>(
     target: &Target<'_, I>,
     choice: &Choice<I>,
@@ -301,8 +303,8 @@ const CONNECT_FAILED: Refusal = Refusal {
     detail: "the endpoint refused the connection",
 };
 
-/// The refusal for a connection that could not be opened. Its detail says whether the cause is a
-/// limit of this proxy.
+/// The refusal if a connection could not be opened. Its detail tells whether the cause is a limit
+/// of this proxy.
 fn connect_failed(error: &io::Error) -> Refusal {
     let overload = |detail| Refusal { status: 503, flag: Flag::Overload, detail };
     match error.raw_os_error() {

@@ -11,19 +11,19 @@ use crate::net::Egress;
 use crate::runtime::io::Io;
 use crate::wire::Wire;
 
-/// The reason why there is no connection.
+/// The reason why a connection could not be opened.
 #[derive(Debug)]
 pub enum ConnectError {
-    /// The connect timeout passed.
+    /// The connect timeout has passed.
     Timeout,
     /// The endpoint or the system refused the connection.
     Failed(io::Error),
 }
 
-/// Opens a connection to `endpoint` within `timeout`. `taken` is its slot of the circuit breaker.
+/// Opens a connection to `endpoint` within `timeout`. `taken` is its slot in the circuit breaker.
 ///
 /// # Errors
-/// [`ConnectError`]. The failure is counted for the endpoint.
+/// See [`ConnectError`]. The failure is counted for the endpoint.
 pub async fn connect<I: Io>(
     io: &I,
     endpoint: &Rc<EndpointState<Wire<I::Stream>>>,

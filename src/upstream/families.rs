@@ -1,4 +1,4 @@
-//! Address families (IPv4 or IPv6) for which this host has no route now.
+//! Remembers the address families (IPv4 or IPv6) for which this host currently has no route.
 
 use std::cell::Cell;
 use std::io;
@@ -7,15 +7,15 @@ use std::time::Duration;
 use crate::net::Address;
 use crate::time::Time;
 
-/// How long the endpoints of a family are chosen last after a connect found no route. After this
-/// time one of them is tried again.
+/// How long the endpoints of an address family are chosen last, after a connect has found no route.
+/// After this time, one of them is tried again.
 pub const UNREACHABLE_FOR: Duration = Duration::from_secs(5);
 
-/// The address families without a route, for one service.
+/// The address families without a route, for the endpoints of one service.
 #[derive(Debug, Default)]
 pub struct UnreachableFamilies {
-    /// The time until which endpoints of IPv4 (first) and IPv6 (second) are chosen last. `None`
-    /// means that they are chosen normally.
+    /// The times until which endpoints are chosen last: IPv4 first, then IPv6. `None` means that
+    /// they are chosen normally.
     until: [Cell<Option<Time>>; 2],
 }
 
@@ -30,12 +30,12 @@ impl UnreachableFamilies {
         }
     }
 
-    /// Whether `address` is of a family whose endpoints are chosen last.
+    /// Whether the endpoints of the family of `address` are chosen last.
     pub fn includes(&self, address: &Address, now: Time) -> bool {
         self.of(address).is_some_and(|until| until.get().is_some_and(|until| now < until))
     }
 
-    /// Whether there is any family whose endpoints are chosen last.
+    /// Whether the endpoints of at least one family are chosen last.
     #[inline]
     pub fn is_any(&self, now: Time) -> bool {
         self.until.iter().any(|until| until.get().is_some_and(|until| now < until))
@@ -49,9 +49,9 @@ impl UnreachableFamilies {
     }
 }
 
-/// Whether the error says that the host has no route for the whole family of the address.
+/// Whether the error means that this host has no route for the whole address family.
 fn is_unreachable(error: &io::Error) -> bool {
-    // EHOSTUNREACH is not in this list: it is mostly about one host.
+    // EHOSTUNREACH is not in the list, because it usually concerns only one host.
     let codes = [libc::ENETUNREACH, libc::ENETDOWN, libc::EAFNOSUPPORT];
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }

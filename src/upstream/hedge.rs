@@ -1,8 +1,8 @@
 //! Opens a connection to the first endpoint that accepts one.
 //!
-//! The kernel sends a lost SYN again after a second at the earliest, and a dead endpoint may not
-//! answer at all. So when connecting takes longer than `connect_hedge`, another endpoint is tried
-//! at the same time, as RFC 8305 does with addresses. The first open connection is used.
+//! The kernel retransmits a lost SYN only after a second, and a dead endpoint may not answer at
+//! all. So if connecting takes longer than `connect_hedge`, another endpoint is tried in parallel,
+//! similar to RFC 8305. The first connection that is open is used.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -24,18 +24,18 @@ use crate::wire::Wire;
 
 type Opened<I> = Result<Upstream<Wire<<I as Io>::Stream>>, Refusal>;
 
-/// A wait for a connection to one endpoint.
+/// An endpoint whose connection the request waits for.
 struct Racer<'a, I: Io> {
     endpoint: LocalEndpoint<I>,
     attempt: Attempt<I>,
     wait: Wait<'a, I>,
 }
 
-/// The ways to wait.
+/// What a racer waits for.
 enum Wait<'a, I: Io> {
-    /// For a connection of this request alone.
+    /// A connection that only this request can use.
     Own(Pin<Box<dyn Future<Output = Opened<I>> + 'a>>),
-    /// For the first connection that is free.
+    /// The first connection that becomes available from the queue of the endpoint.
     Queued(Place<'a, I>),
 }
 
@@ -64,12 +64,12 @@ impl<'a, I: Io> Racer<'a, I> {
     }
 }
 
-/// Waits for a connection to the endpoint of `first`, whose attempt has begun. When opening it
-/// fails or takes too long, other endpoints are tried. `begin` begins the attempt at an endpoint.
+/// Waits for a connection to the endpoint of `first`, whose attempt has begun. If opening it fails
+/// or takes too long, other endpoints are tried. `begin` creates the attempt at an endpoint.
 ///
 /// # Errors
-/// When no endpoint accepts a connection: the refusal is that of the last endpoint that failed.
-/// When the deadline passes, or a limit of the circuit breaker is reached.
+/// If no endpoint accepts a connection; the refusal is that of the last endpoint that failed. If
+/// the deadline passes, or a limit of the circuit breaker is reached.
 pub async fn first_to_open<I: Io>(
     target: &Target<'_, I>,
     choice: &mut Choice<I>,
@@ -81,7 +81,8 @@ pub async fn first_to_open<I: Io>(
     let mut times = Times::of(target);
     let alarm = io.alarms().alarm();
     let mut racers = vec![Racer::new(target, first, choice.fresh)];
-    // An earlier attempt of the request may have failed at these endpoints. They may accept now.
+    // The first `before` endpoints of `choice.failed` failed in an earlier attempt of the request.
+    // `another` may pick them again.
     let before = choice.failed.len();
     let mut begun = 1;
     loop {
@@ -91,7 +92,7 @@ pub async fn first_to_open<I: Io>(
             let Racer { endpoint, mut attempt, .. } = racers.swap_remove(index);
             choice.tried = Some(Rc::clone(&endpoint));
             match opened {
-                // The endpoints did not make the request wait.
+                // The proxy's own limit has caused the wait, and not the endpoint.
                 Ok(upstream) if times.was_limited(target) => {
                     attempt.begin_again(io.now());
                     return Ok((upstream, attempt));
@@ -100,8 +101,8 @@ pub async fn first_to_open<I: Io>(
                     overtake(racers, &attempt, io.now());
                     return Ok((upstream, attempt));
                 }
-                // A limit is reached, or the proxy lacks a descriptor or memory. The next endpoint
-                // would meet the same.
+                // The cause is a limit of the proxy, or a lack of descriptors or memory. Another
+                // endpoint would fail for the same reason.
                 Err(because) if is_own_limit(because.flag) => return Err(because),
                 Err(because) => refused = Some(because),
             }
@@ -112,7 +113,7 @@ pub async fn first_to_open<I: Io>(
         if refused.is_none() && io.now() < times.hedge {
             continue;
         }
-        // Another endpoint would meet the same limit.
+        // Do not try another endpoint: its connection would wait for the same limit.
         if refused.is_none() && target.service.limited.is_any() {
             times.hedge = after(target, target.service.config.connect_hedge);
             continue;
@@ -139,7 +140,7 @@ pub async fn first_to_open<I: Io>(
     }
 }
 
-/// The first racer whose wait has ended, and its result. Returns `None` if the alarm rings first.
+/// The first racer that has a result, and this result. Returns `None` if the alarm expires first.
 async fn first_result<I: Io>(
     racers: &mut [Racer<'_, I>],
     alarm: &Alarm,
@@ -155,22 +156,22 @@ async fn first_result<I: Io>(
     alarm.guard(result).await.ok()
 }
 
-/// The times at which a wait changes.
+/// The deadlines while a request waits for a connection.
 struct Times {
-    /// Another endpoint is tried.
+    /// The time at which another endpoint is tried.
     hedge: Time,
-    /// The wait ends if the limit on connections is reached then.
+    /// The time at which the wait ends if the limit on connections is still reached.
     give_up: Time,
-    /// The length of the wait until then.
+    /// The duration from the beginning of the wait to `give_up`.
     limit: Duration,
-    /// The number of openings of the service that had waited at the limit before, or were waiting.
+    /// The number of connections of the service that had to wait for a slot before this wait began.
     limited: u64,
 }
 
 impl Times {
     fn of<I: Io>(target: &Target<'_, I>) -> Self {
         let config = &target.service.config;
-        // Without a deadline of its own, a request would wait for ever at the limit.
+        // A request without a deadline would otherwise wait at the limit forever.
         let is_endless = config.breaker.is_some() && target.deadline == Time::NEVER;
         let limit = if is_endless { config.connect_timeout } else { NO_LIMIT };
         let waiting = u64::from(target.service.limited.is_any());
@@ -182,12 +183,12 @@ impl Times {
         }
     }
 
-    /// Whether the limit on connections was reached since the wait began.
+    /// Whether a connection had to wait at the limit since this wait began.
     fn was_limited<I: Io>(&self, target: &Target<'_, I>) -> bool {
         target.service.limited.begun() > self.limited
     }
 
-    /// Ends the wait at its deadline, or at the limit on connections.
+    /// Returns an error at the deadline, or if the wait at the limit on connections was too long.
     fn check<I: Io>(&mut self, target: &Target<'_, I>) -> Result<(), Refusal> {
         let now = target.core.io.now();
         if now >= target.deadline {
@@ -200,7 +201,7 @@ impl Times {
             if target.service.limited.is_any() {
                 return Err(NOT_FREED);
             }
-            // A later opening may meet the limit.
+            // The limit is not reached now, but it may be reached again. So begin a new wait.
             self.give_up = after(target, self.limit);
         }
         Ok(())
@@ -216,7 +217,7 @@ pub(super) fn is_own_limit(flag: Flag) -> bool {
     matches!(flag, Flag::Overload | Flag::UpstreamOverflow)
 }
 
-/// Ends the attempts that began before the `winner`. Their endpoints count as slow.
+/// Ends the attempts that began before the `winner`. They count as slow.
 fn overtake<I: Io>(racers: Vec<Racer<'_, I>>, winner: &Attempt<I>, now: Time) {
     for Racer { attempt, wait, .. } in racers {
         drop(wait);

@@ -1,4 +1,4 @@
-//! HTTP/2 connections to endpoints. One connection carries many exchanges; its own task drives it.
+//! HTTP/2 connections to endpoints. A connection carries many exchanges, and has a task of its own.
 
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
@@ -19,11 +19,11 @@ use crate::runtime::io::Io;
 use crate::wire::Wire;
 use crate::wire::http2::{Transport, report};
 
-/// How often a connection without streams checks whether another worker wants its slot of the
-/// circuit breaker.
+/// The interval in which a connection without streams checks whether another worker needs its slot
+/// in the circuit breaker.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Opens the stream of `slot` for one exchange. Counts a reused connection.
+/// Opens the stream of `slot` for one exchange. Counts the use of an existing connection.
 pub fn stream<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -39,11 +39,11 @@ pub fn stream<I: Io>(
     endpoint.multiplexed(stream, alarm, reused)
 }
 
-/// Turns a new connection into a shared HTTP/2 connection. The caller takes its streams, and then
-/// [adds](super::Shared::add) it.
+/// Converts a new connection to a shared HTTP/2 connection. The caller takes streams of it, and
+/// then [adds](super::Shared::add) it to the endpoint.
 ///
 /// # Errors
-/// When the endpoint has chosen another protocol.
+/// If the endpoint has selected another protocol.
 pub(super) fn share<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -83,7 +83,7 @@ pub(super) fn share<I: Io>(
     let run = async move {
         driver.run().await;
         driver.shared.close();
-        // Streams that are still open fail.
+        // The streams that are still open fail.
         driver.connection.close();
         driver.transport.finish().await;
         if let Some(End::Flood(excess)) = driver.connection.end() {
@@ -96,7 +96,7 @@ pub(super) fn share<I: Io>(
     Ok(opened)
 }
 
-/// Reads and writes the frames of a connection until it closes.
+/// The task of a connection: it reads and writes frames until the connection closes.
 struct Driver<I: Io> {
     io: I,
     connection: Rc<Connection>,
@@ -109,7 +109,7 @@ struct Driver<I: Io> {
 }
 
 impl<I: Io> Driver<I> {
-    /// Gives the streams that have ended to the requests that wait for one.
+    /// Gives streams to the requests that wait for one, after streams have ended.
     fn serve_waiting(&self) {
         if let Some(endpoint) = self.endpoint.upgrade()
             && endpoint.shared.wanted().get()
@@ -142,7 +142,7 @@ impl<I: Io> Driver<I> {
             let mut next = step.next;
             if let Some(open) = limited {
                 open.say_idle();
-                // Another worker may want the slot.
+                // Check regularly whether another worker needs the slot.
                 next = next.min(now + IDLE_CHECK_INTERVAL);
             }
             self.alarm.set(next);

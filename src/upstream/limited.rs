@@ -1,4 +1,4 @@
-//! The limit on the connections of a service: taking a slot, and waiting for one.
+//! The limit on the connections of a service: takes a slot for a new connection, or waits for one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,19 +14,19 @@ use crate::resilience::{CircuitBreaker, Limit, Slot};
 use crate::runtime::io::Io;
 use crate::time::Time;
 
-/// How often a worker looks whether another worker has given a slot back. A slot of its own
-/// connections is noticed at once.
+/// The interval in which a worker checks whether another worker has released a slot. If this worker
+/// itself releases a slot, the waiting connections are woken at once.
 const OTHER_WORKERS_INTERVAL: Duration = Duration::from_millis(25);
 
-/// The openings of one worker that wait for a slot, the oldest first.
+/// The connections of one worker that wait for a slot before they are opened, the oldest first.
 #[derive(Default)]
 pub struct Limited {
     waiting: RefCell<VecDeque<Rc<Turn>>>,
-    /// How many openings have begun to wait.
+    /// The number of connections that had to wait so far.
     begun: Cell<u64>,
 }
 
-/// The turn of a waiting opening.
+/// A waiting connection.
 #[derive(Default)]
 struct Turn {
     woken: Cell<bool>,
@@ -34,12 +34,12 @@ struct Turn {
 }
 
 impl Limited {
-    /// Whether an opening waits.
+    /// Whether a connection waits for a slot.
     pub fn is_any(&self) -> bool {
         !self.waiting.borrow().is_empty()
     }
 
-    /// The number of openings that have begun to wait so far.
+    /// The number of connections that had to wait for a slot so far.
     pub fn begun(&self) -> u64 {
         self.begun.get()
     }
@@ -59,7 +59,8 @@ impl Limited {
     }
 }
 
-/// The slot of an open connection. Dropping it gives the slot to the opening that waits longest.
+/// The slot of an open connection. Dropping it passes the slot to the connection that waits
+/// longest.
 pub struct ConnectionSlot {
     slot: Option<Slot>,
     breaker: Arc<CircuitBreaker>,
@@ -67,13 +68,13 @@ pub struct ConnectionSlot {
 }
 
 impl ConnectionSlot {
-    /// Whether the connection should close instead of waiting for its next request: another worker
-    /// waits for its slot, or it has the last slot and another worker may need it.
+    /// Whether the connection should close instead of becoming idle. This is so if another worker
+    /// waits for a slot, or if this connection has the last slot.
     pub fn is_wanted(&self) -> bool {
         self.breaker.is_connection_wanted(self.limited.waiting.borrow().len() as u32)
     }
 
-    /// Tells the opening that waits longest that the connection is idle. It closes the connection
+    /// Wakes the connection that waits longest, because this one is idle. The waiting one closes it
     /// if it still needs the slot.
     pub fn say_idle(&self) {
         self.limited.wake_first();
@@ -87,7 +88,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// Leaves the queue when the wait ends.
+/// Removes a waiting connection from the queue when its wait ends.
 struct Wait<'a> {
     limited: &'a Limited,
     turn: Rc<Turn>,
@@ -98,17 +99,17 @@ impl Drop for Wait<'_> {
         let mut waiting = self.limited.waiting.borrow_mut();
         waiting.retain(|other| !Rc::ptr_eq(other, &self.turn));
         drop(waiting);
-        // The slot that woke this opening may still be free.
+        // The slot may still be free, so wake the next connection.
         self.limited.wake_first();
     }
 }
 
-/// Takes the slot of a new connection, or waits for one while `is_needed` returns true. `Ok(None)`
-/// means that the service has no limit.
+/// Takes the slot of a new connection, or waits for one as long as `is_needed` returns true.
+/// `Ok(None)` means that the service has no limit.
 ///
 /// # Errors
-/// For a connection of opaque bytes when the limit is reached, and when the connection is no longer
-/// needed.
+/// If the limit is reached, for a connection of opaque bytes, which does not wait. If the
+/// connection is no longer needed.
 pub async fn take<I: Io>(
     target: &Target<'_, I>,
     is_needed: impl Fn() -> bool,
@@ -126,8 +127,7 @@ pub async fn take<I: Io>(
     {
         return Ok(taken);
     }
-    // A stream or connection may have served the request since the opening began. Then no idle
-    // connection closes for it.
+    // The requests may already have other connections. Then no idle connection must close.
     if !is_needed() {
         return Err(NOT_NEEDED);
     }
@@ -165,7 +165,7 @@ pub async fn take<I: Io>(
             *wait.turn.waker.borrow_mut() = Some(context.waker().clone());
             Poll::Pending
         });
-        // Either the alarm or another opening ends the wait.
+        // The wait ends when the alarm expires, or when a slot is released.
         let _woken = alarm.guard(woken).await;
     }
 }
@@ -176,17 +176,17 @@ const TOO_MANY_CONNECTIONS: Refusal = Refusal {
     detail: "too many connections to the service are open",
 };
 
-/// Nobody sees this refusal.
+/// A refusal that is not sent to a client.
 const NOT_NEEDED: Refusal =
     Refusal { detail: "the request got another connection", ..TOO_MANY_CONNECTIONS };
 
-/// The refusal for a request that waited too long for a slot.
+/// The refusal of a request that has waited for a slot for too long.
 pub const NOT_FREED: Refusal = Refusal {
     detail: "no connection to the service became free within connect_timeout",
     ..TOO_MANY_CONNECTIONS
 };
 
-/// The refusal for a request whose deadline passed at the limit.
+/// The refusal of a request whose deadline has passed while it waited for a slot.
 pub const NOT_FREED_IN_TIME: Refusal = Refusal {
     status: 504,
     flag: Flag::UpstreamTimeout,
@@ -194,23 +194,24 @@ pub const NOT_FREED_IN_TIME: Refusal = Refusal {
              reached",
 };
 
-/// The refusal for a request that may not wait.
+/// The refusal of a request when too many requests already wait.
 pub const TOO_MANY_PENDING: Refusal = Refusal {
     detail: "too many requests wait for a connection to the service",
     ..TOO_MANY_CONNECTIONS
 };
 
-/// A request that waits for a connection, in the gauge and in the circuit breaker of its service.
+/// A request that waits for a connection. It is counted in the metric and in the circuit breaker.
 pub struct Pending<'a, I: Io> {
     target: &'a Target<'a, I>,
     _slot: Option<Slot>,
 }
 
 impl<'a, I: Io> Pending<'a, I> {
-    /// Counts a request. An L4 connection is not counted: it does not wait at a limit.
+    /// Counts a waiting request. An L4 connection is not counted, because it does not wait for a
+    /// slot.
     ///
     /// # Errors
-    /// When too many requests wait.
+    /// If too many requests already wait.
     pub fn begin(target: &'a Target<'a, I>) -> Result<Option<Self>, Refusal> {
         if target.bytes {
             return Ok(None);

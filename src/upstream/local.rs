@@ -1,4 +1,4 @@
-//! One worker's state for a snapshot: its services, rules and listeners.
+//! The state of one worker for a snapshot: its services, rules and listeners.
 
 use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
@@ -21,57 +21,58 @@ use crate::time::Time;
 use crate::tls::ClientTls;
 use crate::wire::Wire;
 
-/// A snapshot together with this worker's state of its services. An exchange copies the few values
-/// that it needs.
+/// A snapshot, and the state that one worker has for it. An exchange copies the few values that it
+/// needs.
 ///
-/// The state of a service and the handle of a rule are made on first use. A worker does not use
-/// most of a large configuration, and it serves no request while it prepares a snapshot.
+/// The state of a service and the handle of a rule are created when they are first used. In a large
+/// configuration, a worker does not use most of them. While it prepares a snapshot, the worker
+/// serves no requests, so this must be fast.
 pub struct Local<I: Io> {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
-    /// The terms of each of the snapshot's listeners.
+    /// The settings of each listener of the snapshot.
     pub listeners: Vec<Rc<Terms>>,
-    /// The services for original destinations that are no virtual address.
+    /// The services for original destinations that are not virtual addresses of a service.
     pub passthrough: PassthroughPool<I>,
-    /// The endpoints with idle connections.
+    /// The endpoints that have idle connections.
     pub waiting: Waiting<Wire<I::Stream>>,
-    /// The state of each service of the snapshot.
+    /// The state of each service of the snapshot, created at its first use.
     services: Vec<OnceCell<Rc<LocalService<I>>>>,
-    /// The handle of each rule of the snapshot.
+    /// The handle of each rule of the snapshot, created at its first use.
     rules: Vec<OnceCell<LocalRule>>,
     worker: usize,
     workers: usize,
-    /// A later snapshot has replaced this one.
+    /// Whether a later snapshot has replaced this one.
     replaced: Cell<bool>,
 }
 
-/// A rule of the snapshot. Each worker has its own reference count.
+/// A handle of a rule. Each worker has its own reference count, so that workers do not share it.
 pub type LocalRule = Rc<Arc<Rule>>;
 
-/// The terms of a listener: the values that an exchange needs, without the routes.
+/// The settings of a listener that an exchange needs, without its routes.
 pub struct Terms {
-    /// The listener's name.
+    /// The name of the listener.
     pub name: Box<str>,
-    /// The counters.
+    /// The counters of the listener.
     pub stats: Arc<PerWorker<ListenerCells>>,
     /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// The number of proxies in front of this one whose forwarded fields are trusted.
+    /// The number of trusted proxies in front of this one.
     pub trusted_hops: u32,
-    /// The details of client certificates that services get.
+    /// What happens to the field `x-forwarded-client-cert` of a request.
     pub forward_client_cert: ForwardClientCert,
     /// Whether requests without `x-request-id` get one.
     pub request_id: bool,
-    /// The pseudonym to add to `via`.
+    /// The name of this proxy in an added `via` field. `None` means that no field is added.
     pub via: Option<Box<str>>,
-    /// Whether a client that has closed its sending side counts as disconnected. `None` means: only
-    /// if its request asked for a persistent connection.
+    /// Whether a client that has closed its sending side counts as disconnected. `None` means that
+    /// it counts only if its request asked for a persistent connection.
     pub abort_on_close: Option<bool>,
-    /// The number of requests after which a connection closes.
+    /// The maximum number of requests on a connection.
     pub requests_max: u32,
-    /// The limit on requests.
+    /// The limit on requests of the listener.
     pub rate_limit: Option<Arc<RateLimit>>,
-    /// Limits on what peers may do.
+    /// The limits on messages and frames of peers.
     pub limits: Limits,
     /// The access log lines. `None` means no access log.
     pub access_log: Option<LogLines>,
@@ -97,7 +98,7 @@ impl Terms {
 }
 
 impl<I: Io> Local<I> {
-    /// The state of a worker that serves nothing.
+    /// Creates the state before the first snapshot. It serves nothing.
     pub fn empty() -> Self {
         let snapshot = Arc::new(Snapshot::empty());
         Self {
@@ -113,9 +114,9 @@ impl<I: Io> Local<I> {
         }
     }
 
-    /// Makes the state for `snapshot`. Endpoints that `old` has too keep their connections, unless
-    /// the service now opens connections with other settings: TLS, PROXY protocol, protocol, or
-    /// egress.
+    /// Creates the state for `snapshot`. Endpoints that `old` also has keep their connections,
+    /// unless the service opens its connections with other settings now: TLS, PROXY protocol,
+    /// protocol, SO_MARK or source address.
     pub fn prepare(core: &Core<I>, old: &Self, snapshot: Arc<Snapshot>) -> Self {
         let terms = |listener: &Arc<Listener>| Terms::of(listener, &snapshot);
         let new = Self {
@@ -135,7 +136,7 @@ impl<I: Io> Local<I> {
         new
     }
 
-    /// Replaces `old`: connections to removed endpoints are drained.
+    /// Replaces `old`. Drains the connections to endpoints that were removed.
     pub fn replace(&self, old: &Self) {
         old.replaced.set(true);
         for before in old.used_services() {
@@ -150,8 +151,8 @@ impl<I: Io> Local<I> {
         old.passthrough.end();
     }
 
-    /// Uses the new endpoints of the service at `index`, and drops the passthrough services for the
-    /// changed `addresses`.
+    /// Uses the new endpoints of the service at `index`. Drops the passthrough services for
+    /// `addresses`, which have changed.
     pub fn endpoints_changed(&self, index: usize, addresses: &[SocketAddr]) {
         if let Some(service) = self.services.get(index).and_then(OnceCell::get)
             && service.is_used()
@@ -165,31 +166,32 @@ impl<I: Io> Local<I> {
         self.services.iter().filter_map(OnceCell::get)
     }
 
-    /// The service of this snapshot that has the name of `before`, a service of an older snapshot.
-    /// Returns `None` if there is no such service, or if it opens connections with other settings:
-    /// it takes over the connections of `before`.
+    /// The service of this snapshot that takes over the connections of `before`, a service of an
+    /// older snapshot. It has the same name. Returns `None` if there is none, or if it opens its
+    /// connections with other settings.
     fn continued(&self, before: &LocalService<I>) -> Option<&Rc<LocalService<I>>> {
         let index = self.snapshot.service_index(&before.name)?;
         let same = is_opened_alike(&before.config, &self.snapshot.services[index]);
         same.then(|| self.made(index, Some(before)))
     }
 
-    /// The state of the service at `index`. It is made from `before` if there is none yet.
+    /// The state of the service at `index`. If it does not exist yet, it takes over the state of
+    /// `before`.
     fn made(&self, index: usize, before: Option<&LocalService<I>>) -> &Rc<LocalService<I>> {
         self.services[index].get_or_init(|| {
             let config = Arc::clone(&self.snapshot.services[index]);
             let terms = self.pool_terms(&config);
             let service = LocalService::new(self.worker, config, terms, &self.waiting, before);
             if self.replaced.get() {
-                // Only an exchange that began before the reload asks for this service. So the pool
-                // must not keep its connections.
+                // This snapshot was replaced, so only an exchange that began before uses this
+                // service. The pool must not keep its connections.
                 service.end(None);
             }
             Rc::new(service)
         })
     }
 
-    /// The settings for connections to the endpoints of a service, on one worker.
+    /// The settings for connections to the endpoints of a service, for one worker.
     fn pool_terms(&self, service: &Service) -> PoolTerms {
         PoolTerms {
             idle_max: (service.max_idle_connections as usize).div_ceil(self.workers),
@@ -197,13 +199,13 @@ impl<I: Io> Local<I> {
         }
     }
 
-    /// Closes idle connections that have been idle for too long or that the endpoint has closed.
+    /// Closes connections that were idle for too long, or that their endpoint has closed.
     pub fn sweep(&self, now: Time) {
         self.waiting.sweep(now);
         self.passthrough.sweep();
     }
 
-    /// The service of the destination `to`. `original` is the service of the original destination.
+    /// The service of the destination `to`. `original` is the service for the original destination.
     pub fn service<'s>(
         &'s self,
         to: Destination,
@@ -215,12 +217,12 @@ impl<I: Io> Local<I> {
         }
     }
 
-    /// The service of the snapshot at `index`.
+    /// The service of the snapshot at `index`. Returns `None` if the index is out of range.
     pub fn service_at(&self, index: usize) -> Option<&Rc<LocalService<I>>> {
         (index < self.services.len()).then(|| self.made(index, None))
     }
 
-    /// This worker's handle of a rule of the snapshot.
+    /// This worker's handle of the rule `rule` of the snapshot.
     pub fn rule(&self, rule: &Rule) -> &LocalRule {
         let index = rule.index as usize;
         self.rules[index].get_or_init(|| Rc::new(Arc::clone(&self.snapshot.rules[index])))
@@ -235,7 +237,7 @@ fn is_opened_alike(one: &Service, other: &Service) -> bool {
         && one.protocol == other.protocol
 }
 
-/// The number of the TLS settings for endpoints. Returns `None` without TLS.
+/// A number that identifies the TLS settings for endpoints. Returns `None` without TLS.
 fn tls_terms(tls: &Option<Arc<ClientTls>>) -> Option<u64> {
     tls.as_ref().map(|tls| tls.terms)
 }

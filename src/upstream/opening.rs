@@ -1,4 +1,4 @@
-//! Opens connections for the requests that wait for one endpoint.
+//! Opens connections for the requests that wait for an endpoint.
 
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
@@ -19,8 +19,8 @@ use crate::wire::Wire;
 
 type OfEndpoint<I> = Wire<<I as Io>::Stream>;
 
-/// The place of a request in the queue for an endpoint. Dropping it leaves the queue; a connection
-/// that is being opened stays.
+/// The place of a request in the queue of an endpoint. Dropping it leaves the queue, but does not
+/// stop a connection that is being opened.
 pub struct Place<'a, I: Io> {
     target: &'a Target<'a, I>,
     endpoint: LocalEndpoint<I>,
@@ -28,13 +28,13 @@ pub struct Place<'a, I: Io> {
 }
 
 impl<'a, I: Io> Place<'a, I> {
-    /// Enters the queue. A `fresh` request takes no connection that was used before.
+    /// Enters the queue. If `fresh` is set, the request takes only new connections.
     pub fn new(target: &'a Target<'a, I>, endpoint: &LocalEndpoint<I>, fresh: bool) -> Self {
         let waiter = endpoint.queue.enter(fresh);
         Self { target, endpoint: Rc::clone(endpoint), waiter }
     }
 
-    /// Ready with a connection or stream, or with the reason why there is none.
+    /// Polls for a connection or stream, or for the reason why there is none.
     pub fn poll(
         &mut self,
         context: &Context<'_>,
@@ -74,8 +74,8 @@ impl<I: Io> Drop for Place<'_, I> {
     }
 }
 
-/// Begins an opening if there are fewer than the waiting requests need. Returns whether requests
-/// got streams instead.
+/// Begins to open a connection, if fewer are being opened than the waiting requests need. Returns
+/// whether requests have got streams instead.
 fn begin_missing<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -104,21 +104,22 @@ fn begin_missing<I: Io>(
     false
 }
 
-/// The number of openings that the waiting requests need: one for all if they share a connection,
-/// else one for each.
+/// The number of connections that the waiting requests need: one for all of them if they share it,
+/// otherwise one for each.
 fn needed<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) -> usize {
     let waiting = endpoint.queue.len();
     if choose::is_multiplexed(target, endpoint) { waiting.min(1) } else { waiting }
 }
 
-/// A connection that is being opened. No request owns it, so no request's deadline ends it.
+/// A connection that is being opened. It belongs to no request, so the deadline of a request does
+/// not end it.
 struct Opening<I: Io> {
     core: Rc<Core<I>>,
     service: Rc<LocalService<I>>,
     endpoint: LocalEndpoint<I>,
-    /// The request for which it began.
+    /// The request that has caused it.
     for_whom: Weak<Waiter<OfEndpoint<I>>>,
-    /// The client of this request.
+    /// The client of that request.
     client: Option<SocketAddr>,
     limits: Limits,
 }
@@ -148,12 +149,13 @@ impl<I: Io> Opening<I> {
             }
             Err(refusal) => {
                 let is_told = match choose::is_multiplexed(&target, endpoint) {
-                    // The requests would all share the connection.
+                    // With HTTP/2, all waiting requests would share this connection, so all of them
+                    // fail.
                     true => endpoint.queue.refuse_all(refusal),
                     false => endpoint.queue.refuse_one(for_whom, refusal),
                 };
-                // A request that is told counts the failure. The others may all be at faster
-                // endpoints by now.
+                // A request that gets the refusal also counts the failure. If there is none,
+                // because all requests use other endpoints by now, count it here.
                 if !is_told && !hedge::is_own_limit(refusal.flag) {
                     attempt::blame::<I>(endpoint, core.io.now(), Outcome::Failed);
                 }
@@ -168,7 +170,8 @@ impl<I: Io> Opening<I> {
     }
 }
 
-/// Counts an opening for as long as it runs, even if it panics.
+/// Counts the connections that are being opened. The count ends when it is dropped, even in a
+/// panic.
 struct Counted<'a, I: Io>(&'a LocalEndpoint<I>);
 
 impl<I: Io> Drop for Counted<'_, I> {

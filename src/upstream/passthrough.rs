@@ -1,5 +1,5 @@
-//! Services for original destinations that are no virtual address. Such a passthrough service is
-//! made on demand and kept while it is in use.
+//! Services for original destinations that are not virtual addresses of a service. Such a
+//! passthrough service is created on demand, and is kept while it is in use.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -14,8 +14,8 @@ use crate::mesh::{Capture, OriginalTarget, canonical};
 use crate::net::{Address, Egress};
 use crate::runtime::io::Io;
 
-/// The maximum number of passthrough services that one worker keeps. Further services work too, but
-/// are not shared between connections.
+/// The maximum number of passthrough services that one worker keeps. Further ones also work, but
+/// connections do not share them.
 pub const PASSTHROUGH_MAX: usize = 1024;
 
 /// The passthrough services that a worker keeps.
@@ -24,12 +24,12 @@ pub struct PassthroughPool<I: Io> {
     changes: Cell<u64>,
 }
 
-/// Whether the traffic is inbound, and its original destination.
+/// The key of a passthrough service: whether the traffic is inbound, and the original destination.
 type Key = (bool, SocketAddr);
 
 struct Kept<I: Io> {
     service: Rc<LocalService<I>>,
-    /// No configured service shares the state of the endpoint.
+    /// Whether no configured service shares the state of the endpoint.
     alone: bool,
 }
 
@@ -40,21 +40,22 @@ impl<I: Io> Default for PassthroughPool<I> {
 }
 
 impl<I: Io> PassthroughPool<I> {
-    /// Drops the services that are no longer used.
+    /// Drops the services that are not in use.
     pub fn sweep(&self) {
         self.kept
             .borrow_mut()
             .retain(|_, Kept { service, .. }| Rc::strong_count(service) > 1 || service.has_idle());
     }
 
-    /// Drains the connections of services whose endpoint state no configured service shares. Called
-    /// when a later snapshot replaces this one.
+    /// Drains the connections of the services that do not share the state of their endpoint with a
+    /// configured service. Called when a later snapshot replaces this one.
     pub fn end(&self) {
         self.kept.borrow().values().for_each(Kept::end);
     }
 
-    /// Drops the services for `addresses`, because other services may own these addresses now.
-    /// Inbound services are compared by port only: the workload may have another address.
+    /// Drops the services for `addresses`, because these addresses may belong to another service
+    /// now. For inbound services only the port is compared, because the workload may have another
+    /// address.
     pub fn forget(&self, addresses: &[SocketAddr]) {
         self.changes.set(self.changes.get() + 1);
         self.kept.borrow_mut().retain(|&(inbound, at), kept| {
@@ -102,7 +103,7 @@ impl<I: Io> Kept<I> {
     }
 }
 
-/// The service for an original destination that is no virtual address. Returns `None` if the
+/// The service for an original destination that is not a virtual address. Returns `None` if the
 /// traffic is not allowed. `client` is the address of the client.
 pub fn find<I: Io>(
     local: &Local<I>,
@@ -119,8 +120,8 @@ pub fn find<I: Io>(
     }
 }
 
-/// The service for inbound traffic: its only endpoint is the workload. It has the name and the
-/// settings of the configured service with this address, if there is one.
+/// The service for inbound traffic. Its only endpoint is the workload. If a configured service has
+/// this address, the service has its name and settings.
 fn application<I: Io>(
     local: &Local<I>,
     worker: usize,
@@ -136,9 +137,9 @@ fn application<I: Io>(
         let config = match capture.workload(original) {
             Some(service) => {
                 let named = &local.snapshot.services[service as usize];
-                // The TLS, PROXY, retry and circuit breaker settings of the service are for its
-                // remote clients, not for the local connection. Retries on both sides would
-                // multiply.
+                // The TLS, PROXY protocol, retry and circuit breaker settings are for remote
+                // clients of the service, and not for the connection to the local workload. Retries
+                // on both sides would multiply.
                 Service {
                     tls: None,
                     send_proxy_protocol: None,
@@ -156,14 +157,14 @@ fn application<I: Io>(
         Some(alone(local, worker, config))
     };
     match source {
-        // A connection with one client's source address must not serve another client.
+        // The connection has the source address of one client, so it must not serve another client.
         Some(_) => make().map(Rc::new),
-        // The workload may have one address, and be another service at each original destination.
+        // One workload may be a different service at each original destination.
         None => local.passthrough.keep((true, original), true, make),
     }
 }
 
-/// The service for the endpoint at `original`. It has the settings of `service`.
+/// The service for an endpoint of `service` at `original`. It has the settings of `service`.
 fn endpoint_of<I: Io>(
     local: &Local<I>,
     worker: usize,
@@ -178,14 +179,14 @@ fn endpoint_of<I: Io>(
     };
     let make = || LocalService::narrowed(whole, is_it);
     let kept = local.passthrough.keep((false, original), false, make);
-    // There is no such endpoint if it has just left the service.
+    // The endpoint may just have been removed from the service.
     kept.or_else(|| match capture.unknown_target() {
         OriginalTarget::Unknown => unknown(local, worker, capture, original),
         _ => None,
     })
 }
 
-/// The service for an original destination that no service has.
+/// The service for an original destination that belongs to no service.
 fn unknown<I: Io>(
     local: &Local<I>,
     worker: usize,
@@ -214,7 +215,7 @@ fn endpoint(capture: &Capture, address: SocketAddr) -> Arc<Endpoint> {
     })
 }
 
-/// Makes a service with a single endpoint that no other service shares.
+/// Creates a service with one endpoint, which no other service shares.
 fn alone<I: Io>(local: &Local<I>, worker: usize, config: Service) -> LocalService<I> {
     let terms = PoolTerms {
         idle_max: config.max_idle_connections as usize,

@@ -1,8 +1,9 @@
-//! One worker's connections to one endpoint.
+//! The connections of one worker to one endpoint.
 //!
-//! The pool is last in, first out: the most recently used connection is the most likely to be
-//! alive. Connections that are not needed stay unused and close after the idle timeout. Before a
-//! pooled connection is used, a poll of the socket shows whether the endpoint has closed it.
+//! The pool is last in, first out, because the most recently used connection is the most likely to
+//! be still open. Connections that are not needed stay idle, and close after the idle timeout.
+//! Before a pooled connection is used, a poll of its socket shows whether the endpoint has closed
+//! it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,11 +22,11 @@ use crate::runtime::alarm::Alarm;
 use crate::runtime::io::{Quiet, Stream};
 use crate::time::Time;
 
-/// The state of an endpoint on one worker. It outlives reloads while the endpoint stays.
+/// The state of an endpoint in one worker. It is kept over reloads as long as the endpoint exists.
 pub struct EndpointState<S: Stream> {
-    /// The configuration of the endpoint, from the last reload.
+    /// The configuration of the endpoint in the current snapshot.
     pub config: RefCell<Arc<Endpoint>>,
-    /// The load that the balancer compares.
+    /// The load of the endpoint, which the balancer compares.
     pub load: Load,
     stats: Arc<PerWorker<EndpointCells>>,
     worker: usize,
@@ -36,15 +37,15 @@ pub struct EndpointState<S: Stream> {
     pub queue: Queue<S>,
     idle_max: Cell<usize>,
     idle_timeout: Cell<Duration>,
-    /// The worker's endpoints with idle connections. `listed` says whether this endpoint is in the
-    /// list.
+    /// The list of the worker's endpoints that have idle connections. `listed` is whether this
+    /// endpoint is in the list.
     waiting: Weak<List<S>>,
     listed: Cell<bool>,
-    /// The endpoint was removed from the service.
+    /// Whether the endpoint was removed from its service.
     gone: Cell<bool>,
 }
 
-/// A worker's endpoints with idle connections. Only these endpoints are checked each second.
+/// The endpoints of a worker that have idle connections. Only these are checked each second.
 pub struct Waiting<S: Stream>(Rc<List<S>>);
 
 type List<S> = RefCell<Vec<Rc<EndpointState<S>>>>;
@@ -62,7 +63,7 @@ impl<S: Stream> Default for Waiting<S> {
 }
 
 impl<S: Stream> Waiting<S> {
-    /// Closes the connections that have been idle for too long, and those that their peer has
+    /// Closes the connections that were idle for too long, and those that their endpoint has
     /// closed.
     pub fn sweep(&self, now: Time) {
         self.0.borrow_mut().retain(|endpoint| {
@@ -74,12 +75,12 @@ impl<S: Stream> Waiting<S> {
     }
 }
 
-/// The settings of a service for the connections to its endpoints, on one worker.
+/// The settings for connections to the endpoints of a service, for one worker.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolTerms {
-    /// Idle connections kept for each endpoint.
+    /// The maximum number of idle connections for each endpoint.
     pub idle_max: usize,
-    /// How long a connection may be idle.
+    /// The idle timeout.
     pub idle_timeout: Duration,
 }
 
@@ -90,40 +91,40 @@ struct Idle<S> {
     since: Time,
 }
 
-/// A connection to an endpoint, in use by one exchange.
+/// A connection to an endpoint, which one exchange uses.
 pub struct Upstream<S: Stream> {
-    /// The connection.
+    /// The stream to the endpoint.
     pub stream: S,
-    /// The deadline.
+    /// The timer for the deadline of the current operation.
     pub alarm: Alarm,
-    /// The endpoint.
+    /// The endpoint, with its pool.
     pub endpoint: Rc<EndpointState<S>>,
-    /// Whether the connection has carried an exchange before.
+    /// Whether the connection has already carried an exchange.
     pub reused: bool,
-    /// Whether the connection serves one client alone. It never goes back to the pool.
+    /// Whether only one client may use the connection. Then it is not returned to the pool.
     pub private: Cell<bool>,
-    /// `None` means a stream of a shared connection.
+    /// Counts the connection as open. `None` for a stream of a shared connection.
     open: Option<OpenGuard>,
 }
 
-/// Counts an open connection for as long as it lives.
+/// Counts a connection as open until it is dropped.
 pub struct OpenGuard {
     stats: Arc<PerWorker<EndpointCells>>,
     worker: usize,
-    /// The slot of the circuit breaker, if the service has one.
+    /// The slot in the circuit breaker, if the service has one.
     taken: Option<ConnectionSlot>,
 }
 
-/// The result of asking the pool for a connection.
+/// The result of taking a connection from the pool.
 pub struct Taken<S: Stream> {
-    /// A live connection, if there was one.
+    /// An open connection. `None` if the pool has none.
     pub upstream: Option<Upstream<S>>,
-    /// The number of dead connections that were dropped during the search.
+    /// The number of closed connections that were dropped from the pool.
     pub stale: u64,
 }
 
 impl<S: Stream> EndpointState<S> {
-    /// The state of an endpoint that `worker` has not known before.
+    /// Creates the state of an endpoint that is new for `worker`.
     pub fn new(
         worker: usize,
         config: Arc<Endpoint>,
@@ -146,14 +147,14 @@ impl<S: Stream> EndpointState<S> {
         })
     }
 
-    /// Sets a newer configuration of the same endpoint.
+    /// Sets the configuration that the endpoint has in a new snapshot.
     pub fn reconfigure(&self, config: Arc<Endpoint>, terms: PoolTerms) {
         *self.config.borrow_mut() = config;
         self.idle_max.set(terms.idle_max);
         self.idle_timeout.set(terms.idle_timeout);
     }
 
-    /// Marks the endpoint as removed. Idle connections close now; connections in use close after
+    /// Marks the endpoint as removed. Idle connections are closed now; the others are closed after
     /// their exchange.
     pub fn retire(&self) {
         self.gone.set(true);
@@ -171,8 +172,7 @@ impl<S: Stream> EndpointState<S> {
         self.stats.worker(self.worker)
     }
 
-    /// Takes the most recently used connection that is still alive from the pool, and drops dead
-    /// connections.
+    /// Takes the most recently used open connection from the pool. Drops those that are closed.
     pub fn take(self: &Rc<Self>) -> Taken<S> {
         let mut stale = 0;
         loop {
@@ -193,12 +193,13 @@ impl<S: Stream> EndpointState<S> {
                 };
                 return Taken { upstream: Some(upstream), stale };
             }
-            // The endpoint has closed the connection or has sent bytes without a request.
+            // The endpoint has closed the connection, or has sent bytes although there is no
+            // request.
             stale += 1;
         }
     }
 
-    /// Counts and wraps a connection that was just opened. `taken` is its slot of the circuit
+    /// Counts and wraps a connection that was just opened. `taken` is its slot in the circuit
     /// breaker.
     pub fn opened(
         self: &Rc<Self>,
@@ -219,21 +220,22 @@ impl<S: Stream> EndpointState<S> {
         Upstream { stream, alarm, endpoint, reused, private: Cell::new(false), open: None }
     }
 
-    /// Gives free streams to the requests that wait for one. While requests still wait, the end of
-    /// a stream wakes the task of its connection, which calls this again.
+    /// Gives free streams to the requests that wait for one. If requests still wait after that, the
+    /// end of a stream wakes the task of its connection, and the task calls this function again.
     pub fn serve_streams(&self) {
         self.queue.give_streams(|| self.shared.slot());
         self.shared.wanted().set(!self.queue.is_empty());
     }
 
-    /// Closes the connection that has been idle longest, or a shared connection without streams.
-    /// Returns false if there is none.
+    /// Closes the connection that has been idle for the longest time, or a shared connection
+    /// without streams. Returns false if there is none.
     pub fn close_idle(&self) -> bool {
         if self.has_idle() {
             self.drop_idle(1);
             return true;
         }
-        // A request that waits for this endpoint takes a stream of the connection.
+        // Before closing a shared connection, offer its streams to requests that wait for this
+        // endpoint.
         self.serve_streams();
         self.shared.close_idle()
     }
@@ -248,7 +250,7 @@ impl<S: Stream> EndpointState<S> {
         !self.idle.borrow().is_empty()
     }
 
-    /// Closes the connections that have been idle for too long, and those that their peer has
+    /// Closes the connections that were idle for too long, and those that their endpoint has
     /// closed.
     pub fn sweep(&self, now: Time) {
         let idle_timeout = self.idle_timeout.get();
@@ -265,7 +267,7 @@ impl<S: Stream> EndpointState<S> {
         (0..closed).for_each(|_| self.cells().idle.decrement());
     }
 
-    /// Drops the `n` connections that have been idle longest.
+    /// Drops the `n` connections that have been idle for the longest time.
     fn drop_idle(&self, n: usize) {
         let mut idle = self.idle.borrow_mut();
         let n = n.min(idle.len());
@@ -274,7 +276,7 @@ impl<S: Stream> EndpointState<S> {
 }
 
 impl<S: Stream> Upstream<S> {
-    /// Replaces the stream of the connection by the result of `change`.
+    /// Replaces the stream of the connection with the result of `change`.
     pub fn with_stream(self, change: impl FnOnce(S) -> S) -> Self {
         Self { stream: change(self.stream), ..self }
     }
@@ -284,14 +286,14 @@ impl<S: Stream> Upstream<S> {
         self.open.is_none()
     }
 
-    /// Splits a connection that will be shared into its stream and the guard that counts it as
+    /// Splits a connection that is going to be shared: its stream, and the guard that counts it as
     /// open.
     pub fn into_parts(self) -> (S, Option<OpenGuard>) {
         (self.stream, self.open)
     }
 
-    /// Gives the connection back after a complete exchange: to a request that waits for one, or to
-    /// the pool.
+    /// Returns the connection after a complete exchange: to a request that waits for one, or to the
+    /// pool.
     pub fn release(mut self, now: Time) {
         if self.is_stream() || self.endpoint.idle_max.get() == 0 {
             return;
@@ -300,7 +302,7 @@ impl<S: Stream> Upstream<S> {
         self.supply(now);
     }
 
-    /// Gives a connection to a request that waits for one, or to the pool.
+    /// Passes the connection to a request that waits for one, or else to the pool.
     pub fn supply(self, now: Time) {
         self.alarm.clear();
         let endpoint = Rc::clone(&self.endpoint);
@@ -336,17 +338,17 @@ impl<S: Stream> Upstream<S> {
 }
 
 impl OpenGuard {
-    /// Whether the connection should close instead of being idle, because its slot is wanted.
+    /// Whether the connection should close instead of becoming idle, because its slot is needed.
     pub(super) fn is_wanted(&self) -> bool {
         self.taken.as_ref().is_some_and(ConnectionSlot::is_wanted)
     }
 
-    /// Whether the connection has a slot of a circuit breaker, so that it may be wanted.
+    /// Whether the connection has a slot in a circuit breaker.
     pub(super) fn is_limited(&self) -> bool {
         self.taken.is_some()
     }
 
-    /// Tells the openings of this worker that the connection is idle.
+    /// Wakes the connections of this worker that wait for a slot, because this connection is idle.
     pub(super) fn say_idle(&self) {
         if let Some(taken) = &self.taken {
             taken.say_idle();

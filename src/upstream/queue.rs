@@ -1,9 +1,9 @@
-//! The requests that wait for a connection to one endpoint, the oldest first.
+//! The queue of requests that wait for a connection to one endpoint, the oldest first.
 //!
-//! A request takes whichever is free first: a connection that another request gives back, a stream
-//! that ends, or a connection that is being opened. The openings belong to the endpoint and not to
-//! a request. So a request that leaves ends no opening, and a connection that nobody waits for any
-//! more stays in the pool.
+//! A request takes what becomes available first: a connection that another request returns, a
+//! stream of a shared connection, or a new connection. Connections that are being opened belong to
+//! the endpoint, and not to a request. So if a request leaves the queue, they continue, and a
+//! connection that no request needs is kept in the pool.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use crate::http2;
 use crate::runtime::io::Stream;
 use crate::time::Time;
 
-/// The waiting requests of one worker for one endpoint.
+/// The requests of one worker that wait for one endpoint.
 pub struct Queue<S: Stream> {
     waiters: RefCell<VecDeque<Rc<Waiter<S>>>>,
     /// The number of connections that are being opened for the queue.
@@ -33,13 +33,13 @@ impl<S: Stream> Default for Queue<S> {
 pub struct Waiter<S: Stream> {
     given: Cell<Option<Given<S>>>,
     waker: RefCell<Option<Waker>>,
-    /// The request must not be sent on a connection that was used before.
+    /// Whether the request must be sent on a new connection.
     fresh: bool,
 }
 
-/// The end of a wait.
+/// How a wait ends.
 pub enum Given<S: Stream> {
-    /// A connection, given at this time.
+    /// A connection, and the time at which it was given.
     Connection(Upstream<S>, Time),
     /// A stream of a shared connection.
     Stream(http2::Slot),
@@ -48,7 +48,8 @@ pub enum Given<S: Stream> {
 }
 
 impl<S: Stream> Waiter<S> {
-    /// The end of the wait. If there is none yet, the task of `context` is woken at the end.
+    /// Returns how the wait has ended. If it has not ended, the task of `context` is woken at its
+    /// end.
     pub fn poll_given(&self, context: &Context<'_>) -> Option<Given<S>> {
         let given = self.given.take();
         if given.is_none() {
@@ -74,7 +75,7 @@ impl<S: Stream> Waiter<S> {
 }
 
 impl<S: Stream> Queue<S> {
-    /// Adds a request. A `fresh` one takes no connection that was used before.
+    /// Adds a request. If `fresh` is set, the request takes only new connections.
     pub fn enter(&self, fresh: bool) -> Rc<Waiter<S>> {
         let waiter = Waiter { given: Cell::new(None), waker: RefCell::default(), fresh };
         let waiter = Rc::new(waiter);
@@ -82,12 +83,14 @@ impl<S: Stream> Queue<S> {
         waiter
     }
 
-    /// Adds a request whose connection was dead as the first one again.
+    /// Puts a request back at the head of the queue, because the connection that it was given was
+    /// dead.
     pub fn enter_again(&self, waiter: &Rc<Waiter<S>>) {
         self.waiters.borrow_mut().push_front(Rc::clone(waiter));
     }
 
-    /// Removes a request. What it was given but did not take goes to the next one.
+    /// Removes a request. If it has been given a connection that it did not take, the connection is
+    /// passed on.
     pub fn leave(&self, waiter: &Rc<Waiter<S>>) {
         self.waiters.borrow_mut().retain(|other| !Rc::ptr_eq(other, waiter));
         if let Some(Given::Connection(upstream, now)) = waiter.given.take() {
@@ -106,8 +109,8 @@ impl<S: Stream> Queue<S> {
         self.waiters.borrow().len()
     }
 
-    /// Gives a connection to the request that has waited longest. Returns the connection if there
-    /// is none that can take it.
+    /// Gives a connection to the request that has waited longest. Returns the connection if no
+    /// request can take it.
     pub fn give(&self, upstream: Upstream<S>, now: Time) -> Option<Upstream<S>> {
         let takes = |waiter: &Rc<Waiter<S>>| !(upstream.reused && waiter.fresh);
         let taker = {
@@ -120,7 +123,7 @@ impl<S: Stream> Queue<S> {
         None
     }
 
-    /// Gives streams to the waiting requests, while `slot` returns one.
+    /// Gives streams to the waiting requests, as long as `slot` returns one.
     pub fn give_streams(&self, slot: impl Fn() -> Option<http2::Slot>) {
         while !self.is_empty() {
             let Some(slot) = slot() else { return };
@@ -131,9 +134,9 @@ impl<S: Stream> Queue<S> {
         }
     }
 
-    /// Ends the wait of one request because an opening failed: the request for which it began, or
-    /// the one that has waited longest if openings are missing for the others. Returns false if no
-    /// request was told.
+    /// Ends the wait of one request, because a connection could not be opened. This is the request
+    /// that has caused the connection, or the oldest one if there are too few connections for the
+    /// others. Returns false if no request was refused.
     pub fn refuse_one(&self, for_whom: &Weak<Waiter<S>>, refusal: Refusal) -> bool {
         let refused = {
             let mut waiters = self.waiters.borrow_mut();
@@ -144,30 +147,30 @@ impl<S: Stream> Queue<S> {
         refused.inspect(|waiter| waiter.give(Given::Refused(refusal))).is_some()
     }
 
-    /// Ends the wait of all requests. Returns false if there was none.
+    /// Ends the wait of all requests. Returns false if there were none.
     pub fn refuse_all(&self, refusal: Refusal) -> bool {
         let refused: Vec<_> = self.waiters.borrow_mut().drain(..).collect();
         refused.iter().for_each(|waiter| waiter.give(Given::Refused(refusal)));
         !refused.is_empty()
     }
 
-    /// Wakes the waiting requests, so that they begin the openings that are missing.
+    /// Wakes the waiting requests, so that they open the connections that are missing.
     pub fn wake(&self) {
         let woken: Vec<_> = self.waiters.borrow().iter().cloned().collect();
         woken.iter().for_each(|waiter| waiter.wake());
     }
 
-    /// The number of connections that are being opened.
+    /// The number of connections that are being opened for the queue.
     pub fn opening(&self) -> usize {
         self.opening.get()
     }
 
-    /// Counts one more opening.
+    /// Counts a connection that begins to be opened.
     pub fn opening_began(&self) {
         self.opening.set(self.opening.get() + 1);
     }
 
-    /// Counts one opening less.
+    /// Ends the count of a connection that was being opened.
     pub fn opening_ended(&self) {
         self.opening.set(self.opening.get() - 1);
     }

@@ -1,4 +1,4 @@
-//! The TLS handshake with an endpoint.
+//! Runs the TLS handshake with an endpoint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::tls::{
 };
 use crate::wire::Wire;
 
-/// How long the proxy waits after a failed handshake for the endpoint to read the alert. The
-/// client's request waits too, so this time is short.
+/// How long the proxy waits after a failed handshake, so that the endpoint can read the alert. The
+/// request of the client waits for this time, too, so it is short.
 const ALERT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Runs the TLS handshake on a new connection to an endpoint.
 ///
 /// # Errors
-/// 503 with flag UF. The reason is in the log.
+/// 503 with the flag UF. The log has the reason.
 pub async fn connect<I: Io>(
     target: &Target<'_, I>,
     tls: &ClientTls,
@@ -51,7 +51,10 @@ pub async fn connect<I: Io>(
     let endpoint = upstream.endpoint.config.borrow().address.to_string();
     upstream.endpoint.cells().connect_failures.increment();
     core.log_limited(|suppressed| {
-        tracing::warn!(service, endpoint, %why, suppressed, "TLS handshake with endpoint failed");
+        tracing::warn!(
+            service, endpoint, reason = %why, suppressed,
+            "TLS handshake with endpoint failed"
+        );
     });
     Err(refusal)
 }

@@ -1,4 +1,5 @@
-//! A service as one worker sees it: the state of the endpoints that the worker has used.
+//! The state that one worker has of a service: its endpoints, of which only those are created that
+//! the worker has used.
 
 use std::cell::{Cell, LazyCell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -20,46 +21,46 @@ use crate::wire::Wire;
 /// The state of an endpoint in one worker.
 pub type LocalEndpoint<I> = Rc<EndpointState<Wire<<I as Io>::Stream>>>;
 
-/// The state of an endpoint, from its first use on.
+/// The state of an endpoint, which is created when the endpoint is used first.
 type Slot<I> = OnceCell<LocalEndpoint<I>>;
 
-/// A service as one worker sees it.
+/// The state that one worker has of a service.
 pub struct LocalService<I: Io> {
-    /// The name.
+    /// The name of the service.
     pub name: Rc<str>,
-    /// The configuration.
+    /// The configuration in the current snapshot.
     pub config: Arc<Service>,
-    /// The gRPC methods of the service that this worker has seen.
+    /// The gRPC methods of the service that this worker has already counted.
     pub methods: KnownMethods,
     worker: usize,
     terms: PoolTerms,
     waiting: Waiting<Wire<I::Stream>>,
-    /// `None` until the first choice of an endpoint. In a large configuration, most services are
-    /// not used.
+    /// The endpoints. `None` until the first one is chosen: in a large configuration, most services
+    /// are not used.
     current: RefCell<Option<Current<I>>>,
-    /// A later snapshot has replaced this service.
+    /// Whether a later snapshot has replaced this service.
     replaced: Cell<bool>,
-    /// The families of addresses that this host cannot reach now.
+    /// The address families for which this host currently has no route.
     pub unreachable: UnreachableFamilies,
-    /// The openings that wait for a slot of the circuit breaker.
+    /// The connections that wait for a slot in the circuit breaker.
     pub limited: Rc<Limited>,
 }
 
-/// The endpoints that a worker chooses among.
+/// The endpoints among which a worker chooses.
 struct Current<I: Io> {
     /// The version of the endpoint set.
     version: u64,
     endpoints: Arc<Endpoints>,
-    /// One slot for each endpoint.
+    /// The state of each endpoint.
     slots: Vec<Slot<I>>,
-    /// One balancer for each subset.
+    /// The balancer of each subset.
     balancers: Rc<[Balancer]>,
-    /// The load of endpoints that were not used yet.
+    /// The load of an endpoint that was not used yet.
     unused: Load,
 }
 
 impl<I: Io> LocalService<I> {
-    /// Makes the state of a service. Endpoints that `before` has used keep their state.
+    /// Creates the state of a service. Endpoints that `before` has used keep their state.
     pub fn new(
         worker: usize,
         config: Arc<Service>,
@@ -86,9 +87,9 @@ impl<I: Io> LocalService<I> {
         }
     }
 
-    /// Makes a service from `whole` with only one endpoint: the first one for which `is_it` returns
-    /// true. Both services share the state of this endpoint. Returns `None` if there is no such
-    /// endpoint.
+    /// Creates a service with the settings of `whole`, but with only one endpoint: the first one
+    /// for which `is_it` returns true. Both services share the state of this endpoint. Returns
+    /// `None` if there is no such endpoint.
     pub fn narrowed(whole: &Self, is_it: impl Fn(&Address) -> bool) -> Option<Self> {
         whole.take_in();
         let current = whole.current.borrow();
@@ -105,10 +106,10 @@ impl<I: Io> LocalService<I> {
         Some(Self { current: RefCell::new(Some(alone)), limited, ..narrowed })
     }
 
-    /// Chooses the endpoint for the next request. Returns `None` if no endpoint is available. First
-    /// choice: an endpoint that is not in `avoid`, of an address family that this host can reach.
-    /// Second choice: another endpoint that is not in `avoid`. An endpoint in `avoid` is chosen
-    /// only if there is no other.
+    /// Chooses the endpoint for the next request. Prefers an endpoint that is not in `avoid` and
+    /// for whose address this host has a route. Otherwise takes another endpoint that is not in
+    /// `avoid`. Chooses an endpoint in `avoid` only if there is no other. Returns `None` if no
+    /// endpoint is available.
     pub fn pick(
         &self,
         subset: usize,
@@ -129,7 +130,8 @@ impl<I: Io> LocalService<I> {
             let list = current.endpoints.list.iter().zip(0..);
             let last = list.filter(|(it, _)| self.unreachable.includes(&it.address, now));
             let worse: Vec<_> = avoid.iter().copied().chain(last.map(|(_, index)| index)).collect();
-            // Without a better endpoint, do not ask the balancer twice: each pick takes a turn.
+            // If there is no better endpoint, do not call the balancer twice: each call changes its
+            // state.
             if worse.len() < current.endpoints.list.len() {
                 picked = balancer.pick(&candidates, load, key, &worse, now, random);
                 picked = picked.filter(|index| !worse.contains(index));
@@ -140,8 +142,8 @@ impl<I: Io> LocalService<I> {
         Some(Rc::clone(self.state(current, picked as usize)))
     }
 
-    /// Uses the current endpoints of the service if they have changed. Endpoints that stay keep
-    /// their state; connections to removed endpoints are drained.
+    /// Updates the endpoints of the service, if they have changed. Remaining endpoints keep their
+    /// state; connections to removed ones are drained.
     #[inline]
     pub fn take_in(&self) {
         let known = self.current.borrow().as_ref().map(|current| current.version);
@@ -161,25 +163,25 @@ impl<I: Io> LocalService<I> {
         *self.current.borrow_mut() = Some(new);
     }
 
-    /// Whether this worker has used the service.
+    /// Whether this worker has already used the service.
     pub fn is_used(&self) -> bool {
         self.current.borrow().is_some()
     }
 
-    /// Whether an endpoint has idle connections.
+    /// Whether at least one endpoint has idle connections.
     pub fn has_idle(&self) -> bool {
         let current = self.current.borrow();
         current.iter().flat_map(Current::states).any(|state| state.has_idle())
     }
 
-    /// Closes an idle connection of an endpoint. Returns false if there is none.
+    /// Closes an idle connection to one of the endpoints. Returns false if there is none.
     pub fn close_idle(&self) -> bool {
         let current = self.current.borrow();
         current.iter().flat_map(Current::states).any(|state| state.close_idle())
     }
 
-    /// Puts this service into use. `before` is the state that it replaces, and may have used more
-    /// endpoints since this service was made.
+    /// Puts this service into use, in place of `before`. `before` may have used more endpoints
+    /// since this service was created, so their states are taken over.
     pub fn begin(&self, before: &Self) {
         if let Some(old) = &*before.current.borrow() {
             let prepared = self.current.borrow().iter().flat_map(Current::states).count();
@@ -194,7 +196,7 @@ impl<I: Io> LocalService<I> {
     }
 
     /// Ends the use of this service. Drains the connections to all endpoints whose state `next`
-    /// does not have.
+    /// does not contain.
     pub fn end(&self, next: Option<&Self>) {
         self.replaced.set(true);
         let next = next.map(|next| next.current.borrow());
@@ -216,7 +218,8 @@ impl<I: Io> LocalService<I> {
             let config = Arc::clone(&current.endpoints.list[index]);
             let state = EndpointState::new(self.worker, config, self.terms, &self.waiting);
             if self.replaced.get() {
-                // The exchange began before a reload. No later exchange would use the connection.
+                // The exchange began before a reload. No later exchange can use the connection, so
+                // drain it.
                 state.retire();
             }
             state
@@ -225,9 +228,9 @@ impl<I: Io> LocalService<I> {
 }
 
 impl<I: Io> Current<I> {
-    /// The current endpoints of a service. Endpoints that `old` also has keep their state. `old`
-    /// comes with its service. If neither the endpoints nor the panic threshold and the slow
-    /// start have changed, the balancers are kept too, with their turns.
+    /// Creates the endpoints of a service. Endpoints that `old` also has keep their state. `old` is
+    /// given with its service. If the endpoints, the panic threshold and the slow start have not
+    /// changed, the balancers are kept, too, with their state.
     fn of(config: &Service, old: Option<(&Self, &Service)>) -> Self {
         let (version, endpoints) = config.endpoints.load_versioned();
         let slots = match old {
@@ -248,9 +251,9 @@ impl<I: Io> Current<I> {
         Self { version, slots, balancers, unused: Load::default(), endpoints }
     }
 
-    /// A slot for each of `endpoints`, with the existing state of the endpoint.
+    /// The states of `endpoints`, as far as they exist in `self`.
     fn carried(&self, endpoints: &Endpoints) -> Vec<Slot<I>> {
-        // Most endpoints keep their index. For the others, this map makes the search fast.
+        // Most endpoints keep their index. For the others, the map makes the search fast.
         let by_identity = LazyCell::new(|| {
             let identity =
                 |endpoint: &Arc<Endpoint>| (endpoint.address.clone(), endpoint.version.clone());
@@ -280,13 +283,13 @@ impl<I: Io> Current<I> {
         self.slots[index as usize].get().map_or(&self.unused, |state| &state.load)
     }
 
-    /// The index of the endpoint with this state.
+    /// The index of the endpoint that has this state.
     fn index_of(&self, state: &LocalEndpoint<I>) -> Option<u32> {
         let is_it = |slot: &Slot<I>| slot.get().is_some_and(|other| Rc::ptr_eq(other, state));
         self.slots.iter().position(is_it).map(|index| index as u32)
     }
 
-    /// Drains the connections to all endpoints whose state `next` does not have.
+    /// Drains the connections to all endpoints whose state `next` does not contain.
     fn retire_except(&self, next: Option<&Self>) {
         let kept: FxHashSet<_> = next.into_iter().flat_map(Self::states).map(Rc::as_ptr).collect();
         let gone = self.states().filter(|state| !kept.contains(&Rc::as_ptr(state)));

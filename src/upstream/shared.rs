@@ -1,25 +1,25 @@
-//! The shared HTTP/2 connections of one worker to one endpoint.
+//! The HTTP/2 connections of one worker to one endpoint, which exchanges share.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::http2::{SharedConnection, Slot};
 
-/// The shared connections.
+/// The shared HTTP/2 connections to an endpoint.
 #[derive(Default)]
 pub struct Shared {
     connections: RefCell<Vec<Rc<SharedConnection>>>,
-    /// Whether a request waits for a stream to end.
+    /// Whether a request waits for a stream. The connections share this flag.
     wanted: Rc<Cell<bool>>,
-    /// The endpoint was removed.
+    /// Whether the endpoint was removed from its service.
     closed: Cell<bool>,
-    /// The endpoint has chosen HTTP/2 by ALPN.
+    /// Whether ALPN has selected HTTP/2 in the last TLS handshake.
     pub chosen: Cell<bool>,
 }
 
 impl Shared {
-    /// Reserves a slot for one more stream, on the oldest connection with a free stream. A few busy
-    /// connections cost less than many idle connections.
+    /// Reserves a slot for one more stream, on the oldest connection that has a free one. A few
+    /// busy connections cost less than many idle ones.
     pub fn slot(&self) -> Option<Slot> {
         let mut connections = self.connections.borrow_mut();
         let slot = connections.iter().find_map(SharedConnection::slot);
@@ -29,8 +29,8 @@ impl Shared {
         slot
     }
 
-    /// Adds a new connection. If the endpoint was removed in the meantime, only the streams that
-    /// were opened before use the connection.
+    /// Adds a new connection. If the endpoint was removed in the meantime, the connection serves
+    /// only the streams that are already open.
     pub fn add(&self, connection: Rc<SharedConnection>) {
         match self.closed.get() {
             true => connection.close(),
@@ -38,8 +38,8 @@ impl Shared {
         }
     }
 
-    /// Closes a connection without streams. Returns false if there is none. The connection is gone
-    /// a moment later.
+    /// Closes a connection without streams. Returns false if there is none. The connection is
+    /// closed by its task, shortly after this call.
     pub fn close_idle(&self) -> bool {
         let mut connections = self.connections.borrow_mut();
         let is_idle = |it: &Rc<SharedConnection>| it.streams() == 0 && !it.is_closed();
@@ -47,12 +47,12 @@ impl Shared {
         idle.inspect(|connection| connection.close()).is_some()
     }
 
-    /// The mark of the connections that a request waits for a stream to end.
+    /// The flag with which connections are told that a request waits for a stream.
     pub fn wanted(&self) -> &Rc<Cell<bool>> {
         &self.wanted
     }
 
-    /// Marks the endpoint as removed. Running exchanges continue to their end.
+    /// Marks the endpoint as removed. Streams in progress continue to their end.
     pub fn close(&self) {
         self.closed.set(true);
         self.connections.borrow_mut().drain(..).for_each(|connection| connection.close());

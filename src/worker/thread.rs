@@ -31,7 +31,7 @@ use crate::runtime::ring::{self, Driver, RingIo, RingStream};
 use crate::runtime::socket;
 use crate::serve::record::buffer::LogBuffer;
 use crate::serve::worker::{SWEEP_INTERVAL, Worker, WorkerParts};
-use crate::snapshot::{DrainStep, ListenerCells};
+use crate::snapshot::{DrainStep, Level, ListenerCells, Overload};
 use crate::time::Time;
 
 /// How long a worker pauses after an error of accept(2). The process may have no descriptors or
@@ -54,6 +54,8 @@ pub struct Start {
     pub reports: Reports,
     /// Writes complete lines to the access log. It never blocks.
     pub access_log: Arc<dyn Fn(Vec<u8>) + Send + Sync>,
+    /// The level of overload of the process.
+    pub overload: Arc<Overload>,
     /// The seed of the worker's random numbers.
     pub seed: u64,
     /// The worker's end of its mailbox.
@@ -116,11 +118,11 @@ struct Thread {
 
 async fn run(io: RingIo, start: Start) {
     let (driver, refused) = (io.driver_name(), io.take_refusal());
-    let Start { index, stats, loads, reports, seed, peers, .. } = start;
+    let Start { index, stats, loads, reports, seed, peers, overload, .. } = start;
     let Inbox { orders, wake } = start.inbox;
     let access_log = start.access_log;
     let log = LogBuffer::new(Box::new(move |lines| access_log(lines)));
-    let worker = Worker::new(io.clone(), WorkerParts { index, stats, seed, log });
+    let worker = Worker::new(io.clone(), WorkerParts { index, stats, seed, overload, log });
     let thread = Rc::new(Thread {
         worker,
         loads,
@@ -431,7 +433,14 @@ fn accept_waiting(
 ) -> Result<(), Paused> {
     loop {
         match socket.accept() {
-            Ok(accepted) => thread.admit(acceptor, bind, accepted),
+            Ok(accepted) => {
+                thread.admit(acceptor, bind, accepted);
+                // An overloaded process still accepts a few connections: probes, and clients that
+                // are told so.
+                if thread.worker.overload.level() == Level::Stop {
+                    return Err(Paused);
+                }
+            }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
             // The client closed the connection before accept.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}

@@ -21,7 +21,16 @@ use ringway::sources::files;
 /// A worker without a configuration.
 pub fn worker(io: SimIo) -> Rc<Worker<SimIo>> {
     let stats = Arc::new(PerWorker::new(1));
-    Worker::new(io, WorkerParts { index: 0, stats, seed: 1, log: LogBuffer::default() })
+    Worker::new(
+        io,
+        WorkerParts {
+            index: 0,
+            stats,
+            seed: 1,
+            overload: Arc::default(),
+            log: LogBuffer::default(),
+        },
+    )
 }
 
 /// The access log of a worker.
@@ -35,7 +44,7 @@ pub fn logging_worker(io: SimIo, seed: u64) -> (Rc<Worker<SimIo>>, Written) {
     let kept = Rc::clone(&written);
     let log = LogBuffer::new(Box::new(move |lines| kept.borrow_mut().extend(lines)));
     let stats = Arc::new(PerWorker::new(1));
-    (Worker::new(io, WorkerParts { index: 0, stats, seed, log }), written)
+    (Worker::new(io, WorkerParts { index: 0, stats, seed, overload: Arc::default(), log }), written)
 }
 
 /// Takes the lines of the access log.

@@ -359,6 +359,7 @@ impl Proxy {
             index: 0,
             stats: Arc::new(PerWorker::new(1)),
             seed,
+            overload: Arc::default(),
             log: LogBuffer::default(),
         };
         let worker = Worker::new(io, parts);

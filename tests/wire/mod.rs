@@ -37,6 +37,7 @@ mod misbehaving;
 mod names;
 mod operating;
 mod outliers;
+mod overload;
 mod proxying;
 mod rate_limits;
 mod real_peers;

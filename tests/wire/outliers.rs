@@ -81,8 +81,13 @@ fn an_endpoint_that_fails_in_a_row_gets_nothing_more() {
     await_log(&proxy, "endpoint ejected");
     let log = proxy.log();
     let line = log.lines().find(|line| line.contains("endpoint ejected")).unwrap();
-    for part in [&bad.origin.address(), "consecutive_5xx", "lasts=30s", "ejected=1", "endpoints=2"]
-    {
+    for part in [
+        &bad.origin.address(),
+        "consecutive_5xx",
+        "lasts=30s",
+        "ejected_endpoints=1",
+        "all_endpoints=2",
+    ] {
         assert!(line.contains(part), "{part}: {line}");
     }
     let shown = proxy.admin("/services");

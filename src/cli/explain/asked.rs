@@ -1,4 +1,4 @@
-//! The request to explain.
+//! The arguments of `ringway explain`: the request to explain.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -35,14 +35,14 @@ pub struct Asked {
     pub url: String,
 }
 
-/// A request as the proxy reads it.
+/// A request and its parsed head.
 pub(super) struct Parsed {
     pub(super) text: Vec<u8>,
     pub(super) head: Head,
 }
 
 impl Asked {
-    /// Checks the arguments.
+    /// Checks the identity and the header fields in the arguments.
     pub(super) fn check(&self, snapshot: &Snapshot) -> Result<(), String> {
         if let Some(text) = &self.identity {
             SpiffeId::parse(text).map_err(|error| {
@@ -52,12 +52,12 @@ impl Asked {
         self.parsed(snapshot).map(|_| ())
     }
 
-    /// The client's identity.
+    /// The client's identity. `None` if the client has no certificate.
     pub(super) fn id(&self) -> Option<SpiffeId> {
         SpiffeId::parse(self.identity.as_deref()?).ok()
     }
 
-    /// The request as the proxy reads it.
+    /// The request after the proxy has parsed it.
     pub(super) fn parsed(&self, snapshot: &Snapshot) -> Result<Parsed, String> {
         let (host, target) = self.host_and_target();
         let mut text = format!("{} {target} HTTP/1.1\r\nHost: {host}\r\n", self.method);
@@ -76,14 +76,14 @@ impl Asked {
         }
     }
 
-    /// The request as routes and rules of `listener` see it.
+    /// The request after normalisation, as routes and rules of `listener` evaluate it.
     pub(super) fn normalised(
         &self,
         snapshot: &Snapshot,
         listener: &Listener,
     ) -> Result<Result<Parsed, Refusal>, String> {
         let mut parsed = self.parsed(snapshot)?;
-        // Without authorization or tokens, the path is forwarded unchanged.
+        // The proxy normalises the path only for authorization and tokens.
         if !snapshot.is_guarded() {
             return Ok(Ok(parsed));
         }
@@ -93,8 +93,8 @@ impl Asked {
         Ok(normal.map(|()| parsed))
     }
 
-    /// The original destination of a captured connection: `--to`, or the address in the URL. A
-    /// CONNECT needs `--to`: its URL is the destination of the tunnel.
+    /// The original destination of a captured connection: `--to`, or else the address in the URL. A
+    /// CONNECT request needs `--to`, because its URL is the destination of the tunnel.
     pub(super) fn original(&self) -> Option<SocketAddr> {
         if self.to.is_some() || self.is_connect() {
             return self.to;
@@ -116,7 +116,7 @@ impl Asked {
         if self.is_https() { HTTPS_PORT } else { HTTP_PORT }
     }
 
-    /// Whether the client itself uses TLS to its destination.
+    /// Whether the URL is https, so that the client uses TLS.
     pub(super) fn is_https(&self) -> bool {
         self.url.starts_with("https://")
     }
@@ -125,7 +125,7 @@ impl Asked {
         self.method.as_bytes() == CONNECT
     }
 
-    /// The host without a port.
+    /// The host of the request, without its port.
     pub(super) fn host_name(&self) -> &str {
         let host = self.host_and_target().0;
         match host.rsplit_once(':') {

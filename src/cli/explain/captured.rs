@@ -1,4 +1,4 @@
-//! Explains a request on a captured connection.
+//! Explains a request on a connection that a listener has captured.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -61,7 +61,7 @@ pub(super) fn explain(
     at(out, snapshot, client, asked)
 }
 
-/// The connection after the TLS check.
+/// The result of the TLS check of the connection.
 fn secured(capture: &Capture, original: SocketAddr, asked: &Asked) -> Secured {
     match (capture.admission(original.port()), asked.id()) {
         (Admission::Tls(tls), Some(id)) => tls_of(tls, Some(id)),
@@ -69,7 +69,7 @@ fn secured(capture: &Capture, original: SocketAddr, asked: &Asked) -> Secured {
     }
 }
 
-/// Whether the port requires mutual TLS.
+/// Whether the port of the original destination requires mutual TLS.
 fn is_strict(capture: &Capture, original: SocketAddr) -> bool {
     match capture.admission(original.port()) {
         Admission::Tls(tls) => tls.mode == Mode::Strict,
@@ -77,7 +77,7 @@ fn is_strict(capture: &Capture, original: SocketAddr) -> bool {
     }
 }
 
-/// Explains the connection of `client`: as HTTP, TLS or bytes.
+/// Explains the connection of `client` as HTTP, TLS or opaque bytes.
 fn at(
     out: &mut String,
     snapshot: &Snapshot,
@@ -102,7 +102,7 @@ fn at(
     request::explain_asked(out, snapshot, client, asked)
 }
 
-/// Explains a connection that carries opaque bytes, by `rule` or to its original destination.
+/// Explains a connection with opaque bytes, which goes by `rule` or to its original destination.
 fn bytes(out: &mut String, snapshot: &Snapshot, client: &Client<'_>, rule: Option<&Rule>) {
     let mut to = |destination| {
         if let Some(service) = client.service(snapshot, destination) {
@@ -137,7 +137,7 @@ fn bytes_to(
     }
 }
 
-/// Explains a request whose original destination is not known. Only a route can match it.
+/// Explains a request for which no original destination is given. Only a route can match it.
 fn without_destination(
     out: &mut String,
     snapshot: &Snapshot,

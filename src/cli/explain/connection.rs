@@ -11,7 +11,7 @@ use crate::net::Bind;
 use crate::snapshot::{Listener, Snapshot};
 use crate::tls::{Mode, ServerTls};
 
-/// Writes the first line about a listener.
+/// Writes the line with the name of a listener, and its rate limit.
 pub(super) fn title(out: &mut String, listener: &Listener) {
     let binds: Vec<String> = listener.binds.iter().map(ToString::to_string).collect();
     // Writing to a String cannot fail.
@@ -23,16 +23,16 @@ pub(super) fn title(out: &mut String, listener: &Listener) {
 
 /// The security of a client's connection.
 pub(super) enum Secured {
-    /// The connection has TLS, and the client has proven this identity.
+    /// TLS. The client has proven this identity; `None` means a client without a certificate.
     Tls(Option<SpiffeId>),
-    /// The connection has no TLS.
+    /// Plain text.
     Plain,
     /// The connection is refused, for this reason.
     Refused(String),
 }
 
-/// Explains a request to an HTTP listener, at each of its ports. Usually the result is the same at
-/// all ports.
+/// Explains a request to an HTTP listener at each of its ports. In most cases all ports have the
+/// same result, which is written once.
 pub(super) fn explain(
     out: &mut String,
     snapshot: &Snapshot,
@@ -59,7 +59,7 @@ pub(super) fn explain(
     Ok(())
 }
 
-/// The ports at which the listener may get the request; 0 for a bind without a port.
+/// The ports at which the listener may get the request. A bind without a port counts as port 0.
 fn ports(listener: &Listener, asked: &Asked) -> BTreeSet<u16> {
     let port = |bind: &Bind| match (bind, asked.to) {
         (Bind::Tcp(address), None) => Some(address.port()),
@@ -99,15 +99,15 @@ fn at_port(
     request::explain_asked(out, snapshot, client, asked)
 }
 
-/// Says that the client cannot prove its identity here.
+/// Writes that `--from` has no effect, because the listener requests no certificate.
 pub(super) fn unproven(out: &mut String, asked: &Asked, proven: Option<&SpiffeId>) {
     if let (Some(identity), None) = (&asked.identity, proven) {
         writeln!(out, "  nobody asks for a certificate here: {identity} counts for no rule").ok();
     }
 }
 
-/// The security of a connection to a listener with TLS, from a client with the identity `id`. A
-/// client without an identity uses plain text if that is allowed.
+/// The security of a connection from a client with the identity `id` to a listener with TLS. A
+/// client without an identity uses plain text if the listener allows it.
 pub(super) fn tls_of(tls: &ServerTls, id: Option<SpiffeId>) -> Secured {
     match (&tls.verifier, id) {
         (Some(verifier), Some(id)) => match verifier.check_id(&id) {

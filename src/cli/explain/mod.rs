@@ -1,7 +1,7 @@
 //! `ringway explain`: shows the listener, rule, service and endpoints of a request, and why.
 //!
-//! The decisions are those of the proxy (`decision`, `route`, `authz`). This module only prints
-//! them.
+//! The decisions are made by the code of the proxy (`decision`, `route`, `authz`). This module only
+//! prints them.
 
 mod asked;
 mod captured;
@@ -21,7 +21,7 @@ use crate::snapshot::{Serves, Snapshot};
 use crate::sources::files;
 use crate::sources::files::ProcessEnvironment;
 
-/// The arguments of the command.
+/// The arguments of `ringway explain`.
 #[derive(Args)]
 pub(super) struct ExplainArgs {
     /// A directory of YAML files, or one file. Later arguments override earlier ones key by key.
@@ -53,10 +53,10 @@ pub(super) fn explain(arguments: &ExplainArgs) -> ExitCode {
     }
 }
 
-/// The text about a request: a part for each listener that may get it.
+/// Explains a request. The text has a part for each listener that may get the request.
 ///
 /// # Errors
-/// When no proxy would read the request, or when no listener may get it.
+/// If the request is not valid, or if no listener may get it.
 pub fn explanation(snapshot: &Snapshot, asked: &Asked) -> Result<String, String> {
     asked.check(snapshot)?;
     let mut out = String::new();

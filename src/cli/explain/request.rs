@@ -15,17 +15,17 @@ use crate::route::{Action, Rule, Split};
 use crate::snapshot::Snapshot;
 use crate::time::NO_LIMIT;
 
-/// A request of a client.
+/// A request, with its client and the configuration that decides about it.
 pub(super) struct Call<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) client: Client<'a>,
     pub(super) request: HeadView<'a>,
 }
 
-/// Explains the request of `asked`, which `client` sends.
+/// Explains the request in `asked`, which `client` sends.
 ///
 /// # Errors
-/// When the arguments are no request.
+/// If the arguments are not a valid request.
 pub(super) fn explain_asked(
     out: &mut String,
     snapshot: &Snapshot,
@@ -44,7 +44,7 @@ pub(super) fn explain_asked(
     Ok(())
 }
 
-/// Explains a request, in the order in which the proxy decides.
+/// Explains a request, in the order of the proxy's decisions.
 pub(super) fn explain(out: &mut String, call: &Call<'_>) {
     if let Err(refusal) = framing::request(call.request) {
         // Writing to a String cannot fail.
@@ -63,7 +63,7 @@ pub(super) fn explain(out: &mut String, call: &Call<'_>) {
     }
 }
 
-/// Writes the routes that do not match.
+/// Writes the routes that were compared with the request but do not match.
 pub(super) fn write_looked(out: &mut String, call: &Call<'_>) {
     let (request, client) = (call.request, &call.client);
     let Some(table) = client.listener.routes() else { return };
@@ -127,6 +127,9 @@ fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
         let version = version_of(service, mirror.to);
         writeln!(out, "  mirror to {}{version}: {}", service.name, mirror.policy).ok();
     }
+    if let Some(priority) = rule.priority {
+        writeln!(out, "  priority {}", priority.name()).ok();
+    }
     if let Some(limit) = &rule.rate_limit {
         writeln!(out, "  rate limit {limit}").ok();
     }
@@ -188,7 +191,7 @@ pub(super) fn write_service(
     }
 }
 
-/// The version of a destination, as it is written after the name of the service.
+/// The version of a destination, as a suffix of the name of the service. Empty without versions.
 fn version_of(service: &Service, destination: Destination) -> String {
     match &*service.endpoints.load().subsets[destination.subset as usize].version {
         "" => String::new(),
@@ -196,8 +199,8 @@ fn version_of(service: &Service, destination: Destination) -> String {
     }
 }
 
-/// The only endpoint of a connection to its original destination. `None` means that the service
-/// chooses one.
+/// The endpoint of a connection that can only go to its original destination. `None` means that the
+/// service chooses an endpoint.
 fn only_address(client: &Client<'_>, destination: Destination) -> Option<SocketAddr> {
     let (capture, original) = client.captured().filter(|_| destination == Destination::ORIGINAL)?;
     match capture.target(original) {
@@ -207,8 +210,8 @@ fn only_address(client: &Client<'_>, destination: Destination) -> Option<SocketA
     }
 }
 
-/// Explains whether `rule` may send a request to `service`. `None` means that the proxy itself
-/// answers the request.
+/// Explains whether the request is allowed: its token, and the authorization rules for `service`.
+/// `None` means that the proxy itself responds, without a service.
 fn admitted(out: &mut String, call: &Call<'_>, rule: &Rule, service: Option<&Service>) -> bool {
     let Call { snapshot, client, request } = call;
     match client.is_probe(*request) {
@@ -240,7 +243,7 @@ fn admitted(out: &mut String, call: &Call<'_>, rule: &Rule, service: Option<&Ser
 }
 
 /// Explains the token of a request. Returns the token if it is valid. Returns `None` if there is no
-/// token, or if the keys that check it are not known here.
+/// token, or if `explain` does not have the keys to verify it.
 fn token(
     out: &mut String,
     wanted: &Requirement,
@@ -262,8 +265,8 @@ fn token(
     }
 }
 
-/// Explains the authorization rules about `service`. Returns whether they allow the request, or the
-/// connection if there is no request.
+/// Explains the authorization rules for `service`. Returns whether they allow the request, or the
+/// connection if it carries no requests.
 pub(super) fn authorized(
     out: &mut String,
     snapshot: &Snapshot,

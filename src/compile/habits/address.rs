@@ -1,21 +1,23 @@
-//! The addresses that authors of configurations write: URLs, addresses, names and ports.
+//! Parses addresses in the forms that authors of configurations use: URLs, addresses, names and
+//! ports.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// One text with an address, or with a part of one.
+/// A parsed text: an address, or a part of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// An address with its port. A URL without a port has the port of its scheme.
+    /// An address with its port. For a URL without a port, the port is that of its scheme.
     Whole(SocketAddr),
     /// An address without a port.
     Ip(IpAddr),
-    /// A port alone, `:PORT` or `*:PORT`.
+    /// Only a port: `:PORT` or `*:PORT`.
     Port(u16),
-    /// A name in DNS, and its port if there is one.
+    /// A DNS name, and its port if it has one.
     Name(String, Option<u16>),
 }
 
-/// The address in `text`, and whether it is of https. Returns `None` if there is none.
+/// Parses the address in `text`. Also returns whether its scheme is https. Returns `None` if `text`
+/// has no address.
 pub fn written(text: &str) -> Option<(Written, bool)> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let default = match scheme {
@@ -46,7 +48,7 @@ pub fn written(text: &str) -> Option<(Written, bool)> {
     Some((found, scheme == "https"))
 }
 
-/// The keys of a service that connects to the address, name or URL `text`.
+/// The keys of a service for `text`, which is an address, a name or a URL.
 pub fn service(text: &str) -> Option<String> {
     let (written, https) = written(text)?;
     let to = match written {

@@ -1,4 +1,4 @@
-//! Advice that several words of other proxies have. See `fill` for the placeholders.
+//! Advice that several words of other proxies share. The module `fill` describes the placeholders.
 
 pub const BIND: &str = "write `bind: {@=127.0.0.1:8080}`";
 pub const SERVICES: &str =

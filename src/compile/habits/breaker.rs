@@ -1,4 +1,4 @@
-//! The words of other proxies for limits on connections and requests.
+//! The words with which other proxies limit connections and requests, with the advice for each.
 
 use super::Word;
 
@@ -6,6 +6,8 @@ const SERVICE: &str = "max_idle_connections";
 const LISTENER: &str = "trusted_hops";
 const LIMITS: &str = "header_bytes";
 const CONCURRENCY_MAP: &str = "probe_requests";
+const OVERLOAD_MAP: &str = "stop_accepting";
+const TOP: &str = "listeners";
 const BREAKER_MAP: &str = "max_pending_requests";
 
 const BREAKER_CONNECTIONS: &str = "write `circuit_breaker: {max_connections: {#=1024}}`; \
@@ -14,18 +16,19 @@ const CONNECTION_POOL: &str = "write its parts here: connect_timeout, idle_timeo
     circuit_breaker: {max_connections: {max_connections=1024}}";
 const BREAKER_PENDING: &str = "write `circuit_breaker: {max_pending_requests: {#=1024}}`";
 const BREAKER_REQUESTS: &str = "write `circuit_breaker: {max_requests: {#=1024}}`";
+const CONNECTIONS: &str = "write it beside `overload`: limits: {connections: {#=100000}}";
 const ADAPTIVE: &str = "write `concurrency: adaptive`";
 const BREAKER: &str = "write `circuit_breaker: {max_connections: {max_connections=1024}, \
     max_pending_requests: {max_pending_requests=1024}, max_requests: {max_requests=1024}}`";
 
-/// The keys.
+/// Each key, the map in which it is written, and the advice.
 pub(super) const WORDS: &[Word] = &[
-    // A listener, and the limits of all listeners.
+    // Keys of a listener, and of the limits of all listeners.
     ("max_connections", LISTENER, "write `connections: {#=10000}`"),
     ("maxconn", LISTENER, "write `connections: {#=10000}`"),
     ("max_connections", LIMITS, "write `connections: {#=100000}`"),
     ("maxconn", LIMITS, "write `connections: {#=100000}`"),
-    // A service.
+    // Keys of a service.
     ("connection_pool", SERVICE, CONNECTION_POOL),
     ("max_connections", SERVICE, BREAKER_CONNECTIONS),
     ("maxconn", SERVICE, BREAKER_CONNECTIONS),
@@ -40,7 +43,14 @@ pub(super) const WORDS: &[Word] = &[
     ("concurrency_limit", SERVICE, ADAPTIVE),
     ("gradient_controller", SERVICE, ADAPTIVE),
     ("gradient_controller_config", SERVICE, ADAPTIVE),
-    // An adaptive limit.
+    // Overload.
+    ("overload_manager", TOP, "write `overload: {memory: auto, shed: 90%, stop_accepting: 97%}`"),
+    ("max_heap_size_bytes", OVERLOAD_MAP, "write `memory: {#=536870912}`, or `auto`"),
+    ("fixed_heap", OVERLOAD_MAP, "write `memory: auto`, or a size such as 512MiB"),
+    ("max_active_downstream_connections", OVERLOAD_MAP, CONNECTIONS),
+    ("refresh_interval", OVERLOAD_MAP, "leave it out: the use is read every half second"),
+    ("cpu_utilization", OVERLOAD_MAP, "write `cpu: auto`"),
+    // Keys of an adaptive concurrency limit.
     ("min_concurrency", CONCURRENCY_MAP, "write `min: {#=3}`"),
     ("max_concurrency_limit", CONCURRENCY_MAP, "write `max: {#=1000}`"),
     ("sample_aggregate_percentile", CONCURRENCY_MAP, "write `percentile: {#=50}`"),
@@ -52,7 +62,7 @@ pub(super) const WORDS: &[Word] = &[
         "leave it out: the latency may be a quarter above the unloaded one",
     ),
     ("jitter", CONCURRENCY_MAP, "leave it out: a random part of up to 15% is always added"),
-    // A circuit breaker.
+    // Keys of a circuit breaker.
     ("concurrency", BREAKER_MAP, "write it beside `circuit_breaker`: concurrency: adaptive"),
     ("thresholds", BREAKER_MAP, "leave it out: the limits are keys of `circuit_breaker`"),
     ("maxconn", BREAKER_MAP, "write `max_connections: {#=1024}`"),

@@ -1,8 +1,8 @@
-//! The author's own values in advice. An example in their place changes the configuration of an
-//! author who copies it.
+//! Fills the placeholders of advice with values of the author's configuration. Advice with an
+//! example value would change the configuration of an author who copies it.
 //!
-//! `{NAMES=EXAMPLE}` in an advice is the first value that one of the names has, or the example. The
-//! names are separated by `|`:
+//! A placeholder has the form `{NAMES=EXAMPLE}`; `|` separates the names. Its value is that of the
+//! first name that has one. If no name has a value, the example is used:
 //!
 //! | name | value |
 //! |---|---|
@@ -31,7 +31,8 @@
 //! | `endpoint` | `address` of an endpoint, or `dns` of its service |
 //! | another one | the text of the entry with this key, at any depth |
 
-/// Fills the placeholders of `advice`. `value` returns the author's value for a name.
+/// Fills the placeholders of `advice`. `value` returns the author's value for a name, if there is
+/// one.
 pub fn filled(advice: &str, value: &dyn Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(advice.len());
     let mut rest = advice;
@@ -54,7 +55,8 @@ pub fn filled(advice: &str, value: &dyn Fn(&str) -> Option<String>) -> String {
     out
 }
 
-/// The names and the example of the placeholder that `text` begins with, and its length.
+/// Parses the placeholder at the beginning of `text`. Returns its names, its example and its
+/// length.
 fn placeholder(text: &str) -> Option<(&str, &str, usize)> {
     let (names, rest) = text.strip_prefix('{')?.split_once('=')?;
     let is_name = |c: char| c.is_ascii_lowercase() || "_|*#~@^".contains(c);

@@ -1,5 +1,5 @@
-//! Advice for operators who write the words of other proxies. `words` has the table of keys. This
-//! file has the tables of values, and of texts where a map is expected.
+//! Advice for operators who write keys and values of other proxies. `words` has the table of keys.
+//! This file has the tables of values, and of texts in the place of a map.
 
 pub mod address;
 mod advice;
@@ -14,14 +14,15 @@ pub use self::fill::filled;
 use self::traffic::TRAFFIC;
 use self::words::WORDS;
 
-/// A word of another proxy, the map in which it is written, and the advice. A key that only this
-/// map has identifies the map. Case, `_` and `-` do not count. `*` stands for any other word.
+/// A word of another proxy, the map in which it is written, and the advice. The map is named by a
+/// key that no other map has. Words are compared case-insensitively and without `_` and `-`. `*`
+/// stands for any other word.
 type Word = (&'static str, &'static str, &'static str);
 
-/// The word that stands for any other one.
+/// The entry of a table for all words that have no other entry.
 pub(super) const ANY: &str = "*";
 
-/// Values of other proxies: the word, a value that the same key accepts here, and the advice.
+/// Values of other proxies: the word, a valid value of the same key, and the advice.
 const VALUES: &[Word] = &[
     ("leastconn", "round-robin", "write `least-request`"),
     ("least_connections", "round-robin", "write `least-request`"),
@@ -92,8 +93,9 @@ const VALUES: &[Word] = &[
 const REDIRECT_PARTS: &str = "write `redirect: {scheme: {urlscheme=https}, host: {urlhost=HOST}}`; \
     without `path`, the path stays";
 
-/// Advice where a map is expected: the map, the found text (`*` ends a prefix, an empty text fits
-/// all), and the advice. `{}` stands for the found text; see `fill` for the author's other values.
+/// Advice for a text in the place of a map: the key of the map, the text, and the advice. A text
+/// that ends with `*` is a prefix; an empty text matches any text. `{}` in the advice is the text;
+/// the module `fill` describes the other placeholders.
 const SHAPES: &[Word] = &[
     ("listeners", "", "write `listeners: {{listeners=web: {bind: IP:PORT}}}`: each has a name"),
     ("routes", "", "write `routes: {\"*\": [{to: app}]}`: rules by host"),
@@ -197,6 +199,8 @@ const SHAPES: &[Word] = &[
     ("Admin", "", "write `admin: {bind: {@=127.0.0.1:9900}}`, or `admin: {bind: off}`"),
     ("Runtime", "", "write `runtime: {workers: {#=4}}`"),
     ("Dns", "", "write `dns: {gone_after: 30s}`"),
+    ("Overload", "", "write `overload: {memory: auto, shed: 90%, stop_accepting: 97%}`"),
+    ("PriorityBy", "", "write `priority: {header: x-priority, high: [critical], low: [batch]}`"),
     ("Limits", "", "write `limits: {connections: {#=100000}}`"),
     ("Mesh", "", "write `mesh: {identity: {ca: DIR, id: spiffe://...}}`"),
     ("Identity", "spiffe*", "write `identity: {ca: DIR, id: {}}`"),
@@ -222,19 +226,19 @@ const SHAPES: &[Word] = &[
     ("When", "", "write `when: {headers: {NAME: VALUE}}`"),
 ];
 
-/// The advice for a key that the map with the keys `known` does not have.
+/// The advice for the key `word`. `known` are the valid keys of its map.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
     let tables = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS, shifts::WORDS];
     tables.into_iter().find_map(|table| find(table, word, known))
 }
 
-/// The advice for a wrong value. Only the values in `known` are right.
+/// The advice for the wrong value `word`. `known` are the valid values.
 pub fn of_value(word: &str, known: &[&str]) -> Option<&'static str> {
     find(VALUES, word, known)
 }
 
-/// The advice where the map `shape` is expected, and `found` is written. `value` returns the value
-/// of the author for a name of [`filled`].
+/// The advice for the text `found` in the place of the map `shape`. `value` returns the author's
+/// value for a name of a placeholder; see [`filled`].
 pub fn of_shape(
     shape: &str,
     found: &str,
@@ -248,10 +252,10 @@ pub fn of_shape(
     habit.map(|(.., advice)| filled(advice, value).replace("{}", found))
 }
 
-/// The advice with a service of the author in the place of `app`: one that does not exist would be
-/// the next mistake. `services` are the names of all.
+/// Replaces the service `app` in `advice` with a service of the author: an author who copies the
+/// name of a missing service makes another mistake. `services` are the names of all services.
 pub fn with_service(advice: &str, services: &[String]) -> String {
-    // This advice also says how to write the service.
+    // This advice also shows how to write the service `app`, so the name is right.
     let makes_it = advice.contains("{app: {");
     let name = match services {
         _ if makes_it || services.iter().any(|name| name == "app") => return advice.to_owned(),

@@ -1,4 +1,4 @@
-//! The keys of outlier detection and slow start in other proxies.
+//! The keys of other proxies for outlier detection and slow start, with the advice for each.
 
 use super::Word;
 
@@ -14,7 +14,7 @@ const FAILURE_VOLUME: &str = "write `failure_percentage: {request_volume: {#=50}
 const ENFORCING: &str = "leave it out: what is written is enforced, and 0 failures are not counted";
 
 #[rustfmt::skip] // one line for each word
-/// Each key, the map that it is written in, and the advice.
+/// Each key, the map in which it is written, and the advice.
 pub(super) const WORDS: &[Word] = &[
     ("consecutive_5xx_errors", OUTLIERS, "write `consecutive_5xx: {#=5}`"),
     ("consecutive_errors", OUTLIERS, "write `consecutive_5xx: {#=5}`"),

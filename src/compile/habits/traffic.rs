@@ -22,9 +22,9 @@ const BANDWIDTH_RULE: &str = "write `fault: {bandwidth: {bytes_per_second: 100Ki
 const MIRROR: &str = "write `mirror: {to: {host|cluster=app}, percent: 10}`";
 
 #[rustfmt::skip] // one line for each word
-/// Each key, the map that it is written in, and the advice.
+/// Each key, the map in which it is written, and the advice.
 pub(super) const TRAFFIC: &[Word] = &[
-    // Faults and mirrors.
+    // Keys for faults and mirrors.
     ("faults", RULE, FAULT),
     ("fault_injection", RULE, FAULT),
     ("envoy.filters.http.fault", RULE, FAULT),
@@ -59,7 +59,7 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("runtime_fraction", MIRROR_MAP, "write `percent: {#|numerator=10}`"),
     ("max_body_size", MIRROR_MAP, "write `mirror_bytes: {#=65536}`"),
     ("disable_shadow_host_suffix_append", MIRROR_MAP, "write `shadow_host: false`"),
-    // Rate limits.
+    // Keys for rate limits, and keys that are in the wrong map.
     ("circuit_breaker", RULE, OF_SERVICE),
     ("outlier_detection", RULE, OF_SERVICE),
     ("slow_start", RULE, OF_SERVICE),

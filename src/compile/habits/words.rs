@@ -32,9 +32,9 @@ const PROVIDER: &str = "issuer";
 const KEYS: &str = "refresh";
 
 #[rustfmt::skip] // one line for each word
-/// Each key, the map that it is written in, and the advice.
+/// Each key, the map in which it is written, and the advice.
 pub(super) const WORDS: &[Word] = &[
-    // The sections of a file.
+    // Sections of a file.
     ("http", TOP, LISTENERS),
     ("server", TOP, LISTENERS),
     ("servers", TOP, LISTENERS),
@@ -97,7 +97,7 @@ pub(super) const WORDS: &[Word] = &[
     ("kind", TOP, KUBERNETES),
     ("metadata", TOP, KUBERNETES),
     ("spec", TOP, KUBERNETES),
-    // A listener.
+    // Keys of a listener.
     ("listen", LISTENER, BIND),
     ("address", LISTENER, BIND),
     ("addresses", LISTENER, BIND),
@@ -156,7 +156,7 @@ pub(super) const WORDS: &[Word] = &[
     ("name", LISTENER, "the key is the name: listeners: {web: {bind: ...}}"),
     ("workers", LISTENER, RUNTIME_WORKERS),
     ("access_log", LISTENER, ACCESS_LOG),
-    // A rule.
+    // Keys of a rule.
     ("path", RULE, MATCH_PATH),
     ("paths", RULE, MATCH_PATH),
     ("uri", RULE, MATCH_PATH),
@@ -221,7 +221,7 @@ pub(super) const WORDS: &[Word] = &[
     ("file_server", RULE, "Ringway serves no files; `respond` answers with a fixed text"),
     ("auth", RULE, "write `jwt: PROVIDER`, or a rule in `authorization`"),
     ("balance", RULE, "`balance` belongs to the service"),
-    // The conditions of a rule.
+    // Conditions of a rule.
     ("prefix", MATCH, PREFIX),
     ("path_prefix", MATCH, PREFIX),
     ("uri", MATCH, PATH),
@@ -241,7 +241,7 @@ pub(super) const WORDS: &[Word] = &[
     ("client_ip", MATCH, CLIENTS),
     ("source_ip", MATCH, CLIENTS),
     ("remote_ip", MATCH, CLIENTS),
-    // A service.
+    // Keys of a service.
     ("server", SERVICE, ENDPOINTS),
     ("servers", SERVICE, ENDPOINTS),
     ("host", SERVICE, ENDPOINTS),
@@ -346,7 +346,7 @@ pub(super) const WORDS: &[Word] = &[
     ("pass_host_header", SERVICE, HOST_IS_KEPT),
     ("name", SERVICE, "the key is the name: services: {app: {endpoints: [127.0.0.1:9000]}}"),
     ("read_timeout", SERVICE, "write `body_idle: {~=60s}` in the rule, for silence within a body"),
-    // An endpoint.
+    // Keys of an endpoint.
     ("host", ENDPOINT, ADDRESS),
     ("ip", ENDPOINT, ADDRESS),
     ("port", ENDPOINT, ADDRESS),
@@ -357,7 +357,7 @@ pub(super) const WORDS: &[Word] = &[
     ("down", ENDPOINT, "take this endpoint out, or write `weight: 0`"),
     ("max_fails", ENDPOINT, MAX_FAILS),
     ("fail_timeout", ENDPOINT, FAIL_TIMEOUT),
-    // A health check.
+    // Keys of a health check.
     ("path", HEALTH, CHECK_PATH),
     ("uri", HEALTH, CHECK_PATH),
     ("url", HEALTH, CHECK_PATH),
@@ -372,7 +372,7 @@ pub(super) const WORDS: &[Word] = &[
     ("unhealthy_threshold", HEALTH, "write `unhealthy: {#=3}`"),
     ("inter", HEALTH, "write `interval: {~=2s}`"),
     ("port", HEALTH, "a check goes to the address of the endpoint; there is no other port"),
-    // TLS of a listener.
+    // Keys of TLS of a listener.
     ("certificate", SERVER_TLS, "write `cert: {=FILE}`"),
     ("cert_file", SERVER_TLS, "write `cert: {=FILE}`"),
     ("crt", SERVER_TLS, "write `cert: {=FILE}, key: {=FILE}`: one file may hold both"),
@@ -395,7 +395,7 @@ pub(super) const WORDS: &[Word] = &[
     ("auto", SERVER_TLS, ACME),
     ("domains", SERVER_TLS, "write `names: [{*=shop.example.com}]`"),
     ("sni", SERVER_TLS, "write `names: [{*=shop.example.com}]`"),
-    // TLS to a service.
+    // Keys of TLS to a service.
     ("insecure_skip_verify", CLIENT_TLS, SKIP_VERIFY),
     ("insecure", CLIENT_TLS, SKIP_VERIFY),
     ("ssl_verify", CLIENT_TLS, SKIP_VERIFY),
@@ -407,7 +407,7 @@ pub(super) const WORDS: &[Word] = &[
     ("client_certificate", CLIENT_TLS, "write `cert: {=FILE}` and `key: FILE`"),
     ("private_key", CLIENT_TLS, "write `key: {=FILE}`"),
     ("mode", CLIENT_TLS, TLS_MODE),
-    // Authorization.
+    // Keys of authorization.
     ("principals", SOURCE, IDENTITIES),
     ("service_accounts", SOURCE, IDENTITIES),
     ("source", SOURCE, "leave this level out: from: {identities: [...]}"),
@@ -425,7 +425,7 @@ pub(super) const WORDS: &[Word] = &[
     ("operation", POLICY, "write its keys in `to`: to: {methods: [GET]}"),
     ("condition", POLICY, "write `when: {headers: {...}, claims: {...}}`"),
     ("conditions", POLICY, "write `when: {headers: {...}, claims: {...}}`"),
-    // The actions of a rule.
+    // Actions of a rule.
     ("to", REDIRECT, URL_PARTS),
     ("url", REDIRECT, URL_PARTS),
     ("location", REDIRECT, URL_PARTS),
@@ -460,7 +460,7 @@ pub(super) const WORDS: &[Word] = &[
     ("delete", EDITS, "write `remove: [NAME]`"),
     ("replace", EDITS, "write `set: {NAME: VALUE}`"),
     ("append", EDITS, "write `add: {NAME: VALUE}`"),
-    // The rest.
+    // Keys of all other maps.
     ("client", TIMEOUTS, CLIENT_TIMES),
     ("server", TIMEOUTS, SERVER_TIMES),
     ("connect", TIMEOUTS, "write `connect_timeout: {~=5s}` in the service"),

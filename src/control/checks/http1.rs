@@ -1,23 +1,23 @@
-//! Sends an HTTP/1.1 request on a separate connection.
+//! Sends the HTTP/1.1 request of a health check, on a connection of its own.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::probe::{Failed, Link, broken, farewell};
 use crate::health::Reason;
 
-/// The maximum number of bytes in a response head.
+/// The maximum size of a response head.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// The maximum number of field lines in a response head.
 const FIELDS_MAX: usize = 100;
 
-/// The value of `user-agent`.
+/// The value of `user-agent` in health checks.
 pub const USER_AGENT: &str = concat!("ringway-health-check/", env!("CARGO_PKG_VERSION"));
 
-/// Sends a request and returns the final status.
+/// Sends a request, and returns the status of the final response.
 ///
 /// # Errors
-/// When there is no valid response.
+/// If there is no valid response.
 pub async fn status(mut link: Link, method: &str, host: &str, path: &str) -> Result<u16, Failed> {
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {USER_AGENT}\r\n\
@@ -40,7 +40,7 @@ pub async fn status(mut link: Link, method: &str, host: &str, path: &str) -> Res
     }
 }
 
-/// The status of the final response, if its head is complete. Removes interim responses.
+/// The status of the final response, if its head is complete. Removes interim (1xx) responses.
 fn final_status(head: &mut Vec<u8>) -> Result<Option<u16>, Failed> {
     loop {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];

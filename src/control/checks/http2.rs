@@ -1,4 +1,4 @@
-//! Sends an HTTP/2 request or a gRPC call on a separate connection.
+//! Sends the HTTP/2 request or the gRPC call of a health check, on a connection of its own.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::health::Reason;
 use crate::health::grpc;
 use crate::health::grpc::Serving;
 
-/// The maximum number of bytes of a response message. The current message has two bytes; a later
-/// version may have more.
+/// The maximum size of a HealthCheckResponse message. A message of the current version has two
+/// bytes; a later version may have more.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
-/// Sends a request and returns the status.
+/// Sends a request, and returns its status.
 ///
 /// # Errors
-/// When there is no valid response.
+/// If there is no valid response.
 pub async fn status(
     link: Link,
     secure: bool,
@@ -41,7 +41,7 @@ pub async fn status(
 /// Calls `grpc.health.v1.Health/Check` for `service`.
 ///
 /// # Errors
-/// When the service is not serving.
+/// If the response does not report SERVING, or if there is no valid response.
 pub async fn call(
     link: Link,
     secure: bool,
@@ -67,15 +67,15 @@ pub async fn call(
     verdict(code, &message, service)
 }
 
-/// Opens a connection. A separate task drives the connection and closes it after its last use, or
-/// soon after `limit` at the latest.
+/// Opens an HTTP/2 connection. A separate task drives it. The task closes it after its last use, or
+/// shortly after `limit` at the latest.
 async fn begin(link: Link, limit: Duration) -> Result<SendRequest<Bytes>, Failed> {
     let Link { stream, own, .. } = link;
     let mut builder = client::Builder::new();
     builder.enable_push(false).max_header_list_size(HEAD_BYTES_MAX as u32);
     let (requests, connection) = builder.handshake(stream).await.map_err(broken)?;
     tokio::spawn(async move {
-        // The check gets the same error.
+        // Ignore the error here: the task that sent the request gets the same error.
         tokio::time::timeout(limit + FAREWELL, connection).await.ok();
         drop(own);
     });
@@ -117,7 +117,7 @@ async fn answer(response: Response<RecvStream>) -> Result<(Vec<u8>, Code), Faile
     Ok((message, code.ok_or_else(|| broken("the answer has no grpc-status"))?))
 }
 
-/// The result of a check from its response.
+/// The result of a check, from the code and the message of its response.
 fn verdict(code: Code, message: &[u8], service: &str) -> Result<(), Failed> {
     if code != Code::OK {
         let why = match code {

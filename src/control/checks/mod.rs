@@ -1,5 +1,6 @@
 //! Health checks of endpoints. The control thread checks each endpoint once for the whole process,
-//! over a connection like that of a request. Workers read the results in `health::HealthState`.
+//! on a connection of its own with the settings of the service. Workers read the results in
+//! `health::HealthState`.
 
 mod http1;
 mod http2;
@@ -18,21 +19,21 @@ use crate::health::{Check, Eligible, State, eligible};
 use crate::net::Address;
 use crate::snapshot::Snapshot;
 
-/// The maximum number of checks at the same time. Further checks wait.
+/// The maximum number of concurrent checks. Further checks wait.
 pub const CONCURRENT_MAX: usize = 256;
 
-/// Checks the endpoints of a snapshot's services.
+/// Runs the health checks of all services.
 pub struct Checks {
-    /// The checked endpoints, by service.
+    /// The endpoints that are checked, by service and address.
     followed: HashMap<Box<str>, HashMap<Address, Followed>>,
     turns: Arc<Semaphore>,
     clock: Clock,
 }
 
-/// The checks of one endpoint: their settings and their task.
+/// The checks of one endpoint: a channel to change their settings, and their task.
 type Followed = (watch::Sender<Target>, JoinHandle<()>);
 
-/// The endpoint, and the settings of its checks.
+/// An endpoint, and the settings of its checks.
 #[derive(Clone)]
 struct Target {
     service: Arc<Service>,
@@ -41,14 +42,14 @@ struct Target {
 }
 
 impl Checks {
-    /// Checks nothing yet.
+    /// Creates a set that checks no endpoint yet.
     pub fn new(clock: Clock) -> Self {
         let turns = Arc::new(Semaphore::new(CONCURRENT_MAX));
         Self { followed: HashMap::new(), turns, clock }
     }
 
-    /// Checks exactly the endpoints of `snapshot` from now on. Endpoints that stay keep the time of
-    /// their next check, unless their settings have changed.
+    /// Checks exactly the endpoints of `snapshot` from now on. An endpoint that was checked before
+    /// keeps the time of its next check, unless its settings have changed.
     pub fn follow(&mut self, snapshot: &Snapshot) {
         self.followed.retain(|name, endpoints| {
             let kept = snapshot.service(name).is_some_and(|service| service.health.is_some());
@@ -60,7 +61,8 @@ impl Checks {
         snapshot.services.iter().for_each(|service| self.follow_service(service));
     }
 
-    /// Checks exactly the current endpoints of `service` from now on.
+    /// Checks exactly the current endpoints of `service` from now on. Other services are not
+    /// affected.
     pub fn follow_service(&mut self, service: &Arc<Service>) {
         let Some(check) = &service.health else { return };
         let mut wanted = HashMap::new();
@@ -108,9 +110,9 @@ impl Drop for Checks {
     }
 }
 
-/// Checks one endpoint until it is removed.
+/// Checks one endpoint repeatedly, until the endpoint is removed.
 async fn attend(mut targets: watch::Receiver<Target>, turns: Arc<Semaphore>, clock: Clock) {
-    // The interval is random, so that checks that started together spread out.
+    // A random interval spreads checks that have started at the same time.
     let mut pace = fastrand::f64();
     loop {
         let target = targets.borrow_and_update().clone();
@@ -133,11 +135,11 @@ async fn attend(mut targets: watch::Receiver<Target>, turns: Arc<Semaphore>, clo
     }
 }
 
-/// Stores a result and logs a change of state.
+/// Stores the result of a check. Logs a change of the state of the endpoint.
 fn note(target: &Target, outcome: Result<(), probe::Failed>, clock: Clock) {
     let Target { service, endpoint, check } = target;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let why = outcome.as_ref().err().map(|failed| failed.message.clone()).unwrap_or_default();
+    let reason = outcome.as_ref().err().map(|failed| failed.message.clone()).unwrap_or_default();
     let outcome = outcome.map_err(|failed| (failed.reason, failed.message));
     let (thresholds, unix_s) = (check.thresholds, since_epoch.as_secs());
     let Some(state) = endpoint.hear_check(outcome, thresholds, clock.now(), unix_s) else { return };
@@ -150,7 +152,7 @@ fn note(target: &Target, outcome: Result<(), probe::Failed>, clock: Clock) {
     let (service, endpoint) = (&*service.name, &endpoint.address);
     match state {
         State::Unhealthy => tracing::warn!(
-            service, %endpoint, %why, healthy, checked, all_endpoints_used,
+            service, %endpoint, %reason, healthy, checked, all_endpoints_used,
             "endpoint became unhealthy"
         ),
         _ => tracing::info!(
@@ -160,5 +162,5 @@ fn note(target: &Target, outcome: Result<(), probe::Failed>, clock: Clock) {
     }
 }
 
-/// Time limit for a normal close.
+/// The time limit for closing the connection of a check normally.
 const FAREWELL: Duration = Duration::from_secs(1);

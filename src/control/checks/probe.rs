@@ -1,4 +1,4 @@
-//! One check of one endpoint.
+//! Runs one health check of one endpoint.
 
 use std::fmt;
 use std::io;
@@ -21,20 +21,20 @@ use crate::runtime::own::Own;
 use crate::runtime::socket::start_connect;
 use crate::tls::{ClientTls, reason};
 
-/// The maximum number of bytes of a failure message.
+/// The maximum size of a failure message.
 pub const MESSAGE_BYTES_MAX: usize = 300;
 
-/// The failure of a check.
+/// The failure of a health check.
 #[derive(Debug)]
 pub struct Failed {
-    /// The reason for the metrics.
+    /// The reason, for the metrics.
     pub reason: Reason,
-    /// The message for the log.
+    /// The message, for the log.
     pub message: String,
 }
 
 impl Failed {
-    /// Creates a failure.
+    /// Creates a failure. Shortens a long `message`.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         let mut message = message.into();
         // The message may contain text from the endpoint, so limit its length.
@@ -44,18 +44,18 @@ impl Failed {
     }
 }
 
-/// A stream in both directions, encrypted or not.
+/// A bidirectional stream, with or without TLS.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// A connection to an endpoint.
+/// The connection of a health check.
 pub struct Link {
     /// The stream.
     pub stream: Box<dyn Duplex>,
     /// Whether ALPN selected HTTP/2.
     pub http2: bool,
-    /// The entry in the table of own connections, if traffic is captured.
+    /// The entry in the table of the proxy's own connections, if traffic is captured.
     pub own: Option<Own>,
 }
 
@@ -103,7 +103,7 @@ async fn ask(target: &Target, link: Link) -> Result<(), Failed> {
     }
 }
 
-/// Closes a connection normally, in the background.
+/// Closes the connection normally, in a separate task.
 pub fn farewell(link: Link) {
     let Link { mut stream, own, .. } = link;
     tokio::spawn(async move {
@@ -112,13 +112,13 @@ pub fn farewell(link: Link) {
     });
 }
 
-/// Opens a connection with the service's mark, PROXY header and TLS.
+/// Opens a connection with the SO_MARK, PROXY protocol header and TLS of the service.
 async fn connect(target: &Target) -> Result<Link, Failed> {
     let Target { service, endpoint, check } = target;
     let failed = |error: io::Error| Failed::new(Reason::Connect, plain(&error));
     let (mut stream, own) = dial(&endpoint.address, service.egress).await.map_err(failed)?;
     if let Some(form) = service.send_proxy_protocol {
-        // The header has no addresses, because the connection is for the proxy itself.
+        // The connection has no client, so the PROXY header has no addresses.
         let mut header = Vec::new();
         proxy_protocol::encode(&mut header, form, None, None);
         stream.write_all(&header).await.map_err(broken)?;
@@ -148,7 +148,8 @@ async fn dial(address: &Address, egress: Egress) -> io::Result<(Box<dyn Duplex>,
     }
 }
 
-/// Runs a full handshake, so that each check verifies the endpoint's certificate.
+/// Runs a full TLS handshake without session resumption, so that each check verifies the
+/// certificate of the endpoint.
 async fn encrypt(
     stream: Box<dyn Duplex>,
     tls: &ClientTls,
@@ -182,7 +183,7 @@ impl fmt::Display for Words<'_> {
     }
 }
 
-/// The failure of a broken connection.
+/// Creates the failure of a connection that has broken.
 pub fn broken(error: impl fmt::Display) -> Failed {
     Failed::new(Reason::Broken, format!("the connection broke off: {}", plain(&error)))
 }

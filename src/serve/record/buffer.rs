@@ -1,17 +1,18 @@
-//! Collects the access log lines of a worker. Another thread writes them.
+//! Collects the access log lines of a worker in batches. A separate thread writes the batches.
 
 use std::cell::RefCell;
 
 use super::line::{Record, write_line};
 use crate::snapshot::LogFormat;
 
-/// A batch is handed over when it reaches this size, or when [`LogBuffer::flush`] is called.
+/// The size at which a batch is handed over to the writing thread. [`LogBuffer::flush`] hands it
+/// over earlier.
 pub const LOG_BATCH_BYTES: usize = 32 * 1024;
 
-/// The receiver of a batch of whole lines.
+/// The function that gets each batch of complete lines.
 pub type HandOver = Box<dyn Fn(Vec<u8>)>;
 
-/// Collects lines and hands them over in batches.
+/// Collects lines, and hands them over in batches.
 #[derive(Default)]
 pub struct LogBuffer {
     hand_over: Option<HandOver>,
@@ -19,8 +20,8 @@ pub struct LogBuffer {
 }
 
 impl LogBuffer {
-    /// A buffer that passes its batches to `hand_over`. A buffer from `default` has no receiver
-    /// and keeps all lines.
+    /// Creates a buffer that passes its batches to `hand_over`. A buffer from `default` keeps all
+    /// lines.
     pub fn new(hand_over: HandOver) -> Self {
         Self { hand_over: Some(hand_over), lines: RefCell::default() }
     }
@@ -36,7 +37,7 @@ impl LogBuffer {
         }
     }
 
-    /// Hands over the lines collected so far.
+    /// Hands over the lines that were collected so far.
     pub fn flush(&self) {
         let Some(hand_over) = &self.hand_over else { return };
         if !self.lines.borrow().is_empty() {

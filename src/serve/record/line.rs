@@ -1,4 +1,4 @@
-//! The access log: one line for each exchange or L4 connection.
+//! Writes the access log: one line for each exchange or L4 connection.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -11,29 +11,30 @@ use crate::error::Flag;
 use crate::net::Address;
 use crate::snapshot::LogFormat;
 
-/// The values of an access log line. No header that may hold a secret is among them.
+/// The values of an access log line. Header fields that may contain a secret are not among them.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// The start, in microseconds since the Unix epoch.
+    /// The start time, in microseconds since the Unix epoch.
     pub began_unix_us: u64,
     /// The duration in microseconds.
     pub duration_us: u64,
-    /// The time from the last attempt at an endpoint to the head of its response, in microseconds.
-    /// `None` if no endpoint was tried.
+    /// The time from the beginning of the last attempt to the head of its response, in
+    /// microseconds. `None` if no endpoint was tried.
     pub endpoint_duration_us: Option<u64>,
-    /// The listener's name.
+    /// The name of the listener.
     pub listener: &'a str,
-    /// The rule's name. Empty if no rule matched.
+    /// The name of the rule. Empty if no rule matched.
     pub route: &'a str,
-    /// The service's name. Empty if there is none.
+    /// The name of the service. Empty if there is none.
     pub service: &'a str,
-    /// The endpoint that answered or was tried last.
+    /// The endpoint that responded, or that was tried last. `None` if no endpoint was tried.
     pub endpoint: Option<&'a Address>,
-    /// The client's address, possibly from the PROXY header.
+    /// The client's address from the socket, or from a PROXY header.
     pub peer: Option<SocketAddr>,
-    /// The client's address as policies see it: as trusted proxies report it, or else the peer's.
+    /// The client's address for policies: the one that trusted proxies report, or else `peer`.
     pub client: Option<IpAddr>,
-    /// The original destination of a captured connection. `None` means not captured.
+    /// The original destination of a captured connection. `None` if the connection was not
+    /// captured.
     pub original: Option<SocketAddr>,
     /// The client's SPIFFE ID. Empty if there is none.
     pub identity: &'a str,
@@ -41,23 +42,24 @@ pub struct Record<'a> {
     pub policy: &'a str,
     /// The method. Empty means an L4 connection.
     pub method: &'a [u8],
-    /// The host and port in the request.
+    /// The host and port of the request.
     pub authority: &'a [u8],
-    /// The request target as received.
+    /// The target of the request, as it was received.
     pub target: &'a [u8],
     /// `HTTP/2`, `HTTP/1.1`, `HTTP/1.0` or `TCP`.
     pub protocol: &'static str,
-    /// The status sent; 0 when none was sent.
+    /// The status that was sent to the client. 0 if none was sent.
     pub status: u16,
-    /// The request opened a tunnel: CONNECT, or an upgrade such as a WebSocket.
+    /// Whether the request opened a tunnel: CONNECT, or an upgrade such as a WebSocket.
     pub tunnel: bool,
-    /// The status of a gRPC call. `None` means that the request is no gRPC call.
+    /// The status of a gRPC call. `None` if the request is not a gRPC call.
     pub grpc_status: Option<u8>,
-    /// The exchange began with an injected delay: the flag DI, beside the other one.
+    /// Whether the exchange began with an injected delay. It gets the flag DI in addition to
+    /// `flag`.
     pub delayed: bool,
-    /// The response flag.
+    /// The response flag. `None` if there is none.
     pub flag: Option<Flag>,
-    /// The check that refused the exchange. Empty if no check refused it.
+    /// The reason of the flag. Empty if there is no flag.
     pub detail: &'a str,
     /// Body bytes (L4: all bytes) from the client.
     pub received_bytes: u64,
@@ -67,12 +69,13 @@ pub struct Record<'a> {
     pub request_id: &'a [u8],
     /// The value of `user-agent`.
     pub user_agent: &'a [u8],
-    /// The value of `x-forwarded-for` as received.
+    /// The value of `x-forwarded-for`, as it was received.
     pub forwarded_for: &'a [u8],
 }
 
-/// Appends one line: a JSON object, or Envoy's default text line. The line is valid for any bytes
-/// from a client: JSON escapes controls and replaces invalid UTF-8; the text form escapes both.
+/// Appends one line: a JSON object, or Envoy's default text format. The line is valid whatever
+/// bytes a client sends: JSON escapes control characters and replaces invalid UTF-8; the text
+/// format escapes both.
 pub fn write_line(out: &mut Vec<u8>, format: LogFormat, record: &Record<'_>) {
     match format {
         LogFormat::Json => write_json(out, record),
@@ -134,7 +137,7 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
     out.push(b'}');
 }
 
-/// The response flags, as Envoy writes them: `-` for none, and commas between several.
+/// The response flags in Envoy's form: `-` if there is none, and commas between several.
 fn flags_of(record: &Record<'_>) -> Cow<'static, str> {
     let flag = record.flag.map(Flag::letters);
     match (record.delayed, flag) {
@@ -192,7 +195,7 @@ fn put_escaped(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Writes a time in the form of RFC 3339, with milliseconds.
+/// Writes a time in the format of RFC 3339, with milliseconds.
 fn write_time(out: &mut Vec<u8>, unix_us: u64) {
     let format =
         format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");

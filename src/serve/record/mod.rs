@@ -1,4 +1,4 @@
-//! The record of an exchange. It counts the exchange and writes its log line.
+//! The record of an exchange. It updates the counters and writes the access log line.
 
 pub mod buffer;
 mod line;
@@ -31,15 +31,15 @@ use request::Request;
 
 pub use request::LateCopy;
 
-/// The record of one exchange or L4 connection. It owns all its values, so it can outlive the
-/// exchange. Dropping the record counts the exchange and writes its line, however the exchange
-/// ends.
+/// The record of one exchange or L4 connection. It owns all its values, so it can exist longer than
+/// the exchange. Dropping it updates the counters and writes the access log line, however the
+/// exchange ends.
 pub struct ExchangeRecord<I: Io> {
     worker: Rc<Worker<I>>,
     terms: Rc<Terms>,
     peer: Rc<Peer>,
     original: Option<SocketAddr>,
-    /// The time when the request head was complete.
+    /// The time at which the head of the request was complete.
     pub began: Time,
     request: RefCell<Option<Box<Request>>>,
     is_http: Cell<bool>,
@@ -51,38 +51,38 @@ pub struct ExchangeRecord<I: Io> {
     endpoint: RefCell<Option<LocalEndpoint<I>>>,
     status: Cell<u16>,
     flag: Cell<Option<Flag>>,
-    /// The exchange began with an injected delay.
+    /// Whether the exchange began with an injected delay.
     delayed: Cell<bool>,
     detail: Cell<&'static str>,
     denial: RefCell<Option<Box<str>>>,
-    /// The rate limit that refused the request.
+    /// The rate limit that refused the request. `None` if no limit refused it.
     limited: RefCell<Option<Arc<RateLimit>>>,
-    /// The states of the rate limits that the request has met.
+    /// The states of the rate limits after this request, by scope.
     quotas: Cell<Quotas>,
-    /// The keys of the limits on bytes that the bodies of the request meet, by scope.
+    /// The keys of the limits on bytes that apply to the bodies of the request, by scope.
     throttled: Cell<[Option<KeyHash>; Scope::COUNT]>,
-    /// The proxy itself has slowed a body.
+    /// Whether the proxy itself has slowed down a body.
     slowed: Cell<bool>,
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
-    /// The part of `sent_bytes` that the proxy itself answered, not an endpoint.
+    /// The part of `sent_bytes` that the proxy itself has generated.
     own_bytes: Cell<u64>,
-    /// The request was sent to an endpoint, at least in part.
+    /// Whether at least a part of the request was sent to an endpoint.
     carried: Cell<bool>,
-    /// The time when the last attempt at an endpoint began.
+    /// The time at which the last attempt at an endpoint began.
     attempted: Cell<Option<Time>>,
-    /// The time when the head of the response was complete.
+    /// The time at which the head of the response was complete.
     answered: Cell<Option<Time>>,
     ended: Cell<Option<Time>>,
     tunnel: Cell<bool>,
     kind: Cell<Option<Kind>>,
     code: Cell<Option<Code>>,
-    /// The numbers of messages of a gRPC call: from the client, and to the client.
+    /// The numbers of messages of a gRPC call, as [from the client, to the client].
     messages: [Cell<u64>; 2],
 }
 
 impl<I: Io> ExchangeRecord<I> {
-    /// The record of an exchange that begins now.
+    /// Creates the record of an exchange that begins now.
     pub fn open(downstream: &Downstream<I>, terms: &Rc<Terms>) -> Self {
         let worker = &downstream.worker;
         worker.cells().requests.increment();
@@ -122,18 +122,18 @@ impl<I: Io> ExchangeRecord<I> {
         }
     }
 
-    /// The terms of the listener.
+    /// The settings of the listener.
     pub fn terms(&self) -> &Rc<Terms> {
         &self.terms
     }
 
-    /// Marks the exchange as HTTP, even if its request cannot be parsed.
+    /// Marks the exchange as HTTP. This also applies if the request cannot be parsed.
     pub fn set_http(&self) {
         self.is_http.set(true);
     }
 
-    /// Sets the request. Its parts are copied only if a counter needs them or all exchanges get a
-    /// line. See [`LateCopy`] for the exchanges that fail.
+    /// Sets the request. Its parts are copied only if all exchanges get a line or if a counter
+    /// needs them. For exchanges that fail, see [`LateCopy`].
     pub fn set_request(&self, request: HeadView<'_>) {
         self.set_http();
         self.kind.set(grpc::kind_of(request));
@@ -142,15 +142,15 @@ impl<I: Io> ExchangeRecord<I> {
         }
     }
 
-    /// Copies the parts of a request that fails, or whose exchange may take long, unless they were
-    /// copied before.
+    /// Copies the parts of the request, unless they were copied before. Used if the request fails,
+    /// or if its exchange may take long.
     pub fn keep_request(&self, request: HeadView<'_>) {
         if self.terms.access_log.is_some() {
             self.copy_request(request);
         }
     }
 
-    /// Copies the parts of a request whose exchange ends, if it gets a line.
+    /// Copies the parts of the request at the end of its exchange, if the exchange gets a line.
     pub fn keep_logged(&self, request: HeadView<'_>) {
         if self.is_logged() {
             self.copy_request(request);
@@ -170,7 +170,8 @@ impl<I: Io> ExchangeRecord<I> {
         self.terms.access_log.is_some_and(|lines| lines.filter == LogFilter::All)
     }
 
-    /// Whether the exchange gets a line. Before its end, an HTTP exchange may count as failed.
+    /// Whether the exchange gets a line. Before the end of an HTTP exchange, it may count as
+    /// failed.
     fn is_logged(&self) -> bool {
         match self.terms.access_log {
             None => false,
@@ -189,14 +190,14 @@ impl<I: Io> ExchangeRecord<I> {
             || self.is_http.get() && self.is_cut()
     }
 
-    /// Whether an HTTP exchange has no complete response.
+    /// Whether an HTTP exchange has ended without a complete response.
     fn is_cut(&self) -> bool {
         let forwarded = self.service.borrow().is_some();
         let is_over = self.ended.get().is_some() || self.tunnel.get();
         self.status.get() == 0 || forwarded && !is_over
     }
 
-    /// Sets the request id that the proxy made.
+    /// Sets the `x-request-id` that the proxy has generated.
     pub fn set_request_id(&self, id: Option<RequestId>) {
         self.request_id.set(id);
     }
@@ -211,18 +212,18 @@ impl<I: Io> ExchangeRecord<I> {
         self.side.set(side);
     }
 
-    /// Sets the service. The request counts as active in the service from now on.
+    /// Sets the service. From now on, the request counts as active in this service.
     pub fn set_service(&self, service: &Rc<LocalService<I>>) {
         service.config.stats.worker(self.worker.index).active.increment();
         *self.service.borrow_mut() = Some(Rc::clone(service));
     }
 
-    /// Sets the endpoint that is tried.
+    /// Sets the endpoint of the current attempt.
     pub fn set_endpoint(&self, endpoint: LocalEndpoint<I>) {
         *self.endpoint.borrow_mut() = Some(endpoint);
     }
 
-    /// The kind of gRPC call. `None` means that the request is no gRPC call.
+    /// The kind of gRPC call. `None` if the request is not a gRPC call.
     pub fn kind(&self) -> Option<Kind> {
         self.kind.get()
     }
@@ -232,14 +233,14 @@ impl<I: Io> ExchangeRecord<I> {
         self.code.set(Some(code));
     }
 
-    /// Sets the time when an attempt at an endpoint begins.
+    /// Sets the time at which an attempt at an endpoint begins.
     pub fn attempted(&self, now: Time) {
         self.attempted.set(Some(now));
         self.answered.set(None);
     }
 
-    /// Sets the status of the endpoint's answer, whose head is complete. The clock is read only if
-    /// the line needs it.
+    /// Sets the status of the endpoint's response, whose head is complete. Reads the clock only if
+    /// the access log needs the time.
     pub fn answered(&self, status: u16) {
         self.status.set(status);
         if status >= 500 || self.logs_all() || self.side.get().is_some() {
@@ -262,22 +263,22 @@ impl<I: Io> ExchangeRecord<I> {
         self.status.set(status);
     }
 
-    /// The status that was sent to the client; 0 before that.
+    /// The status that was sent to the client. 0 before that.
     pub fn status(&self) -> u16 {
         self.status.get()
     }
 
-    /// The code of the gRPC call, if the response had one so far.
+    /// The status of the gRPC call. `None` if no response had one so far.
     pub fn code(&self) -> Option<Code> {
         self.code.get().filter(|_| self.kind.get().is_some())
     }
 
-    /// Sets the reason of a refusal. A reason that was set before stays.
+    /// Sets the reason of a refusal, unless a flag was set before.
     pub fn set_refusal(&self, refusal: &Refusal) {
         self.set_flag(refusal.flag, refusal.detail);
     }
 
-    /// Sets the response flag and its detail. A flag that was set before stays.
+    /// Sets the response flag and its detail, unless a flag was set before.
     pub fn set_flag(&self, flag: Flag, detail: &'static str) {
         if self.flag.get().is_none() {
             self.flag.set(Some(flag));
@@ -285,12 +286,12 @@ impl<I: Io> ExchangeRecord<I> {
         }
     }
 
-    /// Notes that the exchange begins with an injected delay. It may still succeed.
+    /// Records that the exchange begins with an injected delay. The exchange may still succeed.
     pub fn delayed(&self) {
         self.delayed.set(true);
     }
 
-    /// The response flag.
+    /// The response flag. `None` if there is none.
     pub fn flag(&self) -> Option<Flag> {
         self.flag.get()
     }
@@ -305,21 +306,21 @@ impl<I: Io> ExchangeRecord<I> {
         *self.limited.borrow_mut() = Some(Arc::clone(limit));
     }
 
-    /// Sets the state of the rate limit of `scope`, for the client.
+    /// Sets the state of the rate limit of `scope`, for the response fields.
     pub fn set_quota(&self, scope: Scope, quota: Quota) {
         let mut quotas = self.quotas.get();
         quotas[scope as usize] = Some(quota);
         self.quotas.set(quotas);
     }
 
-    /// Whether the request has met a rate limit.
+    /// Whether a rate limit applies to the request.
     pub fn has_quotas(&self) -> bool {
         self.quotas.get().iter().any(Option::is_some)
     }
 
-    /// Writes the response fields about the rate limits of the request.
+    /// Writes the response fields that describe the rate limits of the request.
     pub fn put_quotas(&self, out: &mut dyn Sink) {
-        // The service of a refused request is not set.
+        // If the limit of the service has refused the request, the record has no service.
         let limited = self.limited.borrow();
         let refused = limited.as_deref().filter(|limit| limit.scope == Scope::Service);
         self.with_limits(|[listener, rule, service]| {
@@ -337,20 +338,21 @@ impl<I: Io> ExchangeRecord<I> {
         ])
     }
 
-    /// Makes the bodies of the request meet the limit on bytes of `scope`.
+    /// Applies the limit on bytes of `scope` to the bodies of the request. `key` selects the
+    /// bucket.
     pub fn throttle(&self, scope: Scope, key: KeyHash) {
         let mut throttled = self.throttled.get();
         throttled[scope as usize] = Some(key);
         self.throttled.set(throttled);
     }
 
-    /// Whether the bodies meet a limit on bytes.
+    /// Whether a limit on bytes applies to the bodies.
     pub fn is_throttled(&self) -> bool {
         self.throttled.get().iter().any(Option::is_some)
     }
 
-    /// Counts `bytes` of a body in the limits on bytes. Returns the time to wait before the next
-    /// bytes, or `None` for no wait.
+    /// Takes `bytes` of a body from the buckets of the limits on bytes. Returns how long to wait
+    /// before the next bytes, or `None` for no wait.
     pub fn owe(&self, way: Way, bytes: u64) -> Option<Duration> {
         if bytes == 0 || !self.is_throttled() {
             return None;
@@ -369,13 +371,13 @@ impl<I: Io> ExchangeRecord<I> {
         wait
     }
 
-    /// Notes that the proxy itself slows a body.
+    /// Records that the proxy itself slows down a body.
     pub fn slow_down(&self) {
         self.slowed.set(true);
     }
 
-    /// Whether the proxy itself has slowed a body. Then the time that the exchange takes says
-    /// nothing about the endpoint.
+    /// Whether the proxy itself has slowed down a body. Then the duration of the exchange is not
+    /// the latency of the endpoint.
     pub fn is_slowed(&self) -> bool {
         self.slowed.get()
     }
@@ -385,7 +387,7 @@ impl<I: Io> ExchangeRecord<I> {
         self.received_bytes.set(self.received_bytes.get() + n);
     }
 
-    /// The body bytes from the client so far.
+    /// The number of body bytes from the client so far.
     pub fn received_bytes(&self) -> u64 {
         self.received_bytes.get()
     }
@@ -395,29 +397,29 @@ impl<I: Io> ExchangeRecord<I> {
         self.sent_bytes.set(self.sent_bytes.get() + n);
     }
 
-    /// Counts `n` body bytes to the client that the proxy itself answered.
+    /// Counts `n` body bytes to the client that the proxy itself has generated.
     pub fn sent_own(&self, n: u64) {
         self.sent(n);
         self.own_bytes.set(self.own_bytes.get() + n);
     }
 
-    /// Marks the request as sent to an endpoint, at least in part.
+    /// Records that at least a part of the request was sent to an endpoint.
     pub fn carried(&self) {
         self.carried.set(true);
     }
 
-    /// Sets the end time of the exchange. Without this call, the exchange ends when the record is
+    /// Sets the end of the exchange. Without this call, the exchange ends when the record is
     /// dropped.
     pub fn ended(&self, now: Time) {
         self.ended.set(Some(now));
     }
 
-    /// Marks the exchange as a tunnel. Rules do not check the requests inside a tunnel.
+    /// Marks the exchange as a tunnel. Rules do not apply to requests inside a tunnel.
     pub fn set_tunnel(&self) {
         self.tunnel.set(true);
     }
 
-    /// Counts the gRPC call by its method.
+    /// Counts the gRPC call for its service and method.
     fn count_call(&self, service: &LocalService<I>) {
         let request = self.request.borrow();
         let (Some(_), Some(request)) = (self.kind.get(), request.as_ref()) else { return };

@@ -1,4 +1,4 @@
-//! The request of a record: the parts of its head that the log line shows.
+//! The parts of a request that the access log needs.
 
 use std::net::IpAddr;
 
@@ -6,13 +6,13 @@ use super::ExchangeRecord;
 use crate::message::{HeadView, Version};
 use crate::runtime::io::Io;
 
-/// The parts of a request that the log line and the gRPC counters need, copied out of its head.
+/// The parts of a request that the access log and the gRPC counters need, as copies.
 pub(super) struct Request {
     pub(super) protocol: &'static str,
-    /// The client's address as policies see it.
+    /// The client's address for policies.
     pub(super) client: Option<IpAddr>,
     block: Vec<u8>,
-    /// The end of each part in the block, in the order of [`PARTS`].
+    /// The end of each part in `block`. The parts are in the order of [`PARTS`].
     ends: [usize; PARTS],
 }
 
@@ -51,15 +51,15 @@ impl Request {
     }
 }
 
-/// Copies the parts of a request on drop, if the exchange gets a log line. So a request that
-/// succeeds costs no copy where only failures are logged.
+/// Copies the parts of a request when it is dropped, if the exchange gets an access log line. So if
+/// only failures are logged, a successful request is not copied.
 pub struct LateCopy<'a, I: Io> {
     record: &'a ExchangeRecord<I>,
     request: HeadView<'a>,
 }
 
 impl<'a, I: Io> LateCopy<'a, I> {
-    /// Guards `record`. Drop the guard before the head of `request` leaves memory.
+    /// Creates the guard. It must be dropped before the head of `request` is dropped.
     pub fn of(record: &'a ExchangeRecord<I>, request: HeadView<'a>) -> Self {
         Self { record, request }
     }

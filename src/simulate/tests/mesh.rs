@@ -1,5 +1,6 @@
-//! A mesh of fifty services whose endpoints fail, are slow and flap: retries stay within their
-//! budget in every window, and all is well again one ejection after the last event.
+//! A mesh of fifty services whose endpoints fail, are slow, or change their state often. Retries
+//! stay within their budget in every window. One ejection time after the last event, no request
+//! fails.
 
 use std::fmt::Write as _;
 
@@ -10,10 +11,10 @@ const SERVICES: usize = 50;
 
 const ENDPOINTS: usize = 3;
 
-/// The events are over by then, in seconds.
+/// The time at which all events have ended, in seconds.
 const QUIET_FROM_S: usize = 25;
 
-/// An ejection lasts at most this long, in seconds.
+/// The maximum duration of an ejection, in seconds.
 const EJECTION_S: usize = 5;
 
 const DURATION_S: usize = 40;
@@ -21,7 +22,7 @@ const DURATION_S: usize = 40;
 /// The window of the retry budget, in seconds.
 const WINDOW_S: usize = 10;
 
-/// The number of seeds that `cargo test` runs. `SIM_SEEDS=n` sets another.
+/// The number of seeds that `cargo test` runs. The variable `SIM_SEEDS` sets another number.
 const SEEDS: u64 = 3;
 
 fn address(service: usize, endpoint: usize) -> String {
@@ -58,7 +59,7 @@ fn scenario(seed: u64) -> String {
             2 => "state: refuses".to_owned(),
             _ => "state: silent".to_owned(),
         };
-        // Some of them flap.
+        // The endpoint fails several times for a short time.
         let times = random.usize(1..=3);
         for time in 0..times {
             let lasts_s = (QUIET_FROM_S - 1) / times;
@@ -91,14 +92,15 @@ fn retries_stay_in_their_budget_and_all_is_well_one_ejection_later() {
         for window in outcome.intervals.windows(WINDOW_S) {
             let requests = sum(window, |it| it.requests);
             let attempts = sum(window, |it| it.attempts);
-            // A fifth of the requests, or the minimum of each service.
+            // The maximum of the retry budget: a fifth of the requests, or the minimum of each
+            // service.
             let most = requests + requests / 5 + 3 * SERVICES as u64;
             assert!(attempts <= most, "seed {seed}: {attempts} attempts, {requests} requests");
         }
         let total = outcome.total();
         retried += total.attempts.saturating_sub(total.requests);
         assert!(total.success() > 0.97, "seed {seed}: {}", total.success());
-        // An attempt that began before the end may still take its timeout.
+        // An attempt that began before the end of the events may still run until its timeout.
         let well = &outcome.intervals[QUIET_FROM_S + EJECTION_S + 5..];
         let failed = sum(well, |it| it.failed);
         assert_eq!(failed, 0, "seed {seed}: {failed} failed after the last ejection");

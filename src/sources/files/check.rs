@@ -6,13 +6,13 @@ use super::diagnostic::{Diagnostics, Severity};
 use super::{Environment, Resolutions, compile, load, warnings};
 use crate::compile::registry::Registry;
 
-/// The result of a check, as text for an operator.
+/// The result of a check, as texts for the operator.
 pub struct Report {
-    /// Every mistake with its place.
+    /// The text of all mistakes, each with its place.
     pub mistakes: String,
-    /// The last line: the numbers of items and mistakes.
+    /// The last line of the output: the numbers of items and mistakes.
     pub summary: String,
-    /// Whether the configuration can be used.
+    /// Whether the configuration is accepted.
     pub accepted: bool,
 }
 
@@ -50,7 +50,7 @@ fn report(found: &Diagnostics, ok: String) -> Report {
     Report { mistakes: found.to_string(), summary: parts.join(", "), accepted: errors == 0 }
 }
 
-/// `1 error`, `2 errors`.
+/// The number with its noun: `1 error`, `2 errors`.
 fn counted(count: usize, of: &str) -> String {
     format!("{count} {of}{}", if count == 1 { "" } else { "s" })
 }

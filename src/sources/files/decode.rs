@@ -1,8 +1,8 @@
-//! Decodes the tree into the grammar types, and reports every mistake.
+//! Decodes the YAML tree into the grammar types, and reports every mistake.
 //!
 //! serde stops at the first error. So the error is recorded, its node is removed from the tree, and
-//! decoding starts again until it succeeds. Errors that only follow from a removed node are not
-//! reported.
+//! the tree is decoded again, until there are no errors. An error that only follows from a removed
+//! node is not reported.
 
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, IntoDeserializer as _, Visitor};
@@ -14,22 +14,24 @@ use super::node::{Key, Kind, Node};
 use super::values::AS_LIST;
 use crate::compile::habits;
 
-/// How many mistakes are shown at once.
+/// The maximum number of mistakes that are reported at once.
 pub const MISTAKES_MAX: usize = 100;
 
-/// The name by which a wrapper requests the place of its value.
+/// The name of the newtype struct with which [`super::values::Placed`] requests the place of its
+/// value.
 pub const WITH_PLACE: &str = "$ringway::Placed";
 
 /// Sections that are decoded in batches, so that a mistake repeats the work of one batch only.
 const BATCHED: [&str; 4] = ["listeners", "routes", "services", "jwt"];
 
-/// The number of entries in a batch.
+/// The number of entries that are decoded together.
 const BATCH: usize = 256;
 
-/// Keys of which one is required. Without a value, the message that none is there would confuse.
+/// Keys of which one is required. If such a key has no value, report that. The error that the key
+/// is missing would confuse the author.
 const NEVER_NULL: [&str; 2] = ["endpoints", "versions"];
 
-/// Decodes `root`. `None` if there are too many mistakes.
+/// Decodes `root`. Returns `None` if there are too many mistakes.
 pub fn decode(root: Node, mistakes: &mut Vec<Diagnostic>) -> Option<Config> {
     let mut config = Config::default();
     let mut tries = MISTAKES_MAX;
@@ -70,6 +72,7 @@ fn add(config: &mut Config, section: &str, part: Config) {
         "dns" => config.dns = part.dns,
         "tcp" => config.tcp = part.tcp,
         "limits" => config.limits = part.limits,
+        "overload" => config.overload = part.overload,
         "listeners" => config.listeners.0.extend(part.listeners.0),
         "routes" => config.routes.0.extend(part.routes.0),
         "services" => config.services.0.extend(part.services.0),
@@ -77,12 +80,12 @@ fn add(config: &mut Config, section: &str, part: Config) {
         "jwt" => config.jwt.0.extend(part.jwt.0),
         "authorization" => config.authorization = part.authorization,
         "telemetry" => config.telemetry = part.telemetry,
-        // Any other name was reported as a mistake before.
+        // A key with any other name was reported as a mistake before.
         _ => {}
     }
 }
 
-/// Decodes `root` at once. `None` if there are too many mistakes.
+/// Decodes `root` in one piece. Returns `None` if there are too many mistakes.
 pub fn decode_whole<T: de::DeserializeOwned>(
     root: Node,
     mistakes: &mut Vec<Diagnostic>,
@@ -110,15 +113,16 @@ fn decode_part<T: de::DeserializeOwned>(
         let consequence = error.missing && pruned.contains(&place);
         if !consequence {
             if error.misplaced {
-                // An entry in the wrong column belongs to the empty map above it. So do not report
-                // that this map lacks keys.
+                // The entry has the wrong indentation: it belongs into the empty map above it. So
+                // do not report the keys that this map lacks.
                 found.retain(|(empty, _)| empty.is_none());
             }
             let empty = (error.missing && is_null(&root, place)).then_some(place);
             let help = error.help;
             found.push((empty, Diagnostic { help, ..Diagnostic::at(place, error.text) }));
         }
-        // The other half of an address has the same advice.
+        // The advice covers the other half of the address, too. Remove that key, so that it is not
+        // reported separately.
         if let Some(half) = error.half {
             prune(&mut root, half, &mut pruned);
         }
@@ -130,7 +134,7 @@ fn decode_part<T: de::DeserializeOwned>(
     None
 }
 
-/// Whether the node at `place` has no value.
+/// Whether the node at `place` is a key without a value.
 fn is_null(node: &Node, place: Place) -> bool {
     match &node.kind {
         Kind::Null => node.place == place,
@@ -361,7 +365,7 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
     }
 }
 
-/// A variant that is written as a word.
+/// A word in the place of an enum variant.
 struct Word<'de>(&'de str);
 
 impl<'de> de::EnumAccess<'de> for Word<'de> {
@@ -482,7 +486,7 @@ impl<'de> de::Deserializer<'de> for &'de Key {
     }
 }
 
-/// A sequence of the four numbers of the place and the value.
+/// The five elements of a [`super::values::Placed`]: the four numbers of the place, and the value.
 struct WithPlace<'de> {
     place: Place,
     next: usize,

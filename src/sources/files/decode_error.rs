@@ -1,4 +1,4 @@
-//! A mistake that decoding finds, described for an operator.
+//! The error type of decoding: a mistake, described for an operator.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,30 +11,32 @@ use super::node::{Key, Node};
 use super::own;
 use crate::compile::{habits, key_suggestion, value_suggestion};
 
-/// The message for a list that needs an entry.
+/// The message for a list that needs at least one entry.
 pub const EMPTY_LIST: &str = "the list is empty";
 
-/// A mistake that is passed up.
+/// A mistake that decoding has found.
 #[derive(Debug)]
 pub struct DecodeError {
     /// The message.
     pub text: String,
-    /// The help.
+    /// Advice for the operator. `None` if there is none.
     pub help: Option<String>,
-    /// The place.
+    /// The place in the file. `None` means that it is not known yet.
     pub place: Option<Place>,
-    /// Whether a key is missing.
+    /// Whether the mistake is that a key is missing.
     pub missing: bool,
-    /// Whether an entry is in the column of the names, and not below one of them.
+    /// Whether a key has the indentation of the names of a map, but belongs below one of these
+    /// names.
     pub misplaced: bool,
-    /// The place of another key of the same map, which has the other half of an address.
+    /// The place of another key in the same map, which has the other half of an address. The advice
+    /// covers both keys.
     pub half: Option<Place>,
-    /// A map with these keys was expected at `place`.
+    /// The keys of the map that was expected at `place`. `None` if no map was expected.
     pub no_map_with: Option<&'static [&'static str]>,
 }
 
 impl DecodeError {
-    /// A mistake without a place yet.
+    /// Creates a mistake whose place is not known yet.
     pub fn new(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -47,14 +49,14 @@ impl DecodeError {
         }
     }
 
-    /// The same mistake with help.
+    /// Adds advice.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// The error for `found`, where a map is expected. `shape` is the name of its struct, and
-    /// `fields` are its keys.
+    /// Creates the error for `found`, in the place of a map. `shape` is the name of the expected
+    /// struct, and `fields` are its keys.
     pub(super) fn no_map(found: &Node, shape: &str, fields: &'static [&'static str]) -> Self {
         let text = found.text();
         if let Some((name, value)) = lost_space(text, fields) {
@@ -67,8 +69,8 @@ impl DecodeError {
         }
     }
 
-    /// The advice for the empty list of the key `name`. Without most keys, all are accepted. So the
-    /// plain advice to leave it out would open a thing that its author closed.
+    /// The advice for the empty list of the key `name`. The usual advice, to leave out the key,
+    /// would be dangerous: most keys without a value accept everything.
     fn empty_list(&self, name: &str) -> Option<String> {
         if self.text != EMPTY_LIST || self.help.is_some() {
             return None;
@@ -86,7 +88,7 @@ impl DecodeError {
         Some(help.to_owned())
     }
 
-    /// A key without a value.
+    /// Creates the error for a key without a value.
     pub(super) fn no_value(key: &Key) -> Self {
         let help = habits::of_shape(&key.text, "", &|_| None);
         Self { help, ..Self::new(format!("`{}` has no value", key.text)) }.at(key.place)
@@ -118,7 +120,7 @@ impl DecodeError {
             let one = self.text.starts_with("expected a list") && !text.is_empty();
             one.then(|| format!("write a list: [{text}]"))
         };
-        // `-value` is a text that begins with a dash.
+        // YAML reads `-value` as text, because the space after the dash is missing.
         let dash = || {
             let item = text.strip_prefix('-').filter(|_| self.text.starts_with("expected a list"));
             item.map(|item| format!("put a space after the dash: `- {}`", item.trim()))
@@ -130,8 +132,8 @@ impl DecodeError {
         Self { help, ..self }
     }
 
-    /// The same mistake of a key, now that its value is known.
-    /// `all` has the entries of its map.
+    /// Fills the placeholders of the advice with the author's value, `node`. `all` has the entries
+    /// of the map with `key`.
     pub(super) fn with_values_of(self, node: &Node, key: &Key, all: &[(Key, Node)]) -> Self {
         let half = Cell::new(self.half);
         let value = |name: &str| match own::address(node, name, (key, all)) {
@@ -162,7 +164,7 @@ impl std::error::Error for DecodeError {}
 impl de::Error for DecodeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         let text = message.to_string();
-        // A value type puts its help after a line break.
+        // The error text of a value type has its advice after a line break.
         match text.split_once('\n') {
             Some((text, help)) => Self::new(text).help(help),
             None => Self::new(text),
@@ -191,7 +193,7 @@ impl de::Error for DecodeError {
 
     fn invalid_type(found: de::Unexpected<'_>, wanted: &dyn de::Expected) -> Self {
         let text = format!("expected {}, found {}", in_words(wanted), found_words(&found));
-        // The key may have an example.
+        // No keys are known here. [`DecodeError::of_key`] may add an example for the key.
         Self { no_map_with: Some(&[]), ..Self::new(text) }
     }
 
@@ -200,13 +202,13 @@ impl de::Error for DecodeError {
     }
 }
 
-/// The name and the value of `bind:127.0.0.1:80`, if the name is one of `names`.
+/// The name and the value in a text such as `bind:127.0.0.1:80`, if the name is one of `names`.
 fn lost_space<'t>(text: &'t str, names: &[&str]) -> Option<(&'t str, &'t str)> {
     let (name, value) = text.split_once(':')?;
     (names.contains(&name) && !value.is_empty()).then_some((name, value))
 }
 
-/// The expected value, described without Rust types.
+/// The description of the expected value, without Rust types.
 fn in_words(wanted: &dyn de::Expected) -> String {
     match wanted.to_string().as_str() {
         "a sequence" => "a list".to_owned(),

@@ -1,4 +1,4 @@
-//! Mistakes in a configuration: the place, the message and the help.
+//! Mistakes in a configuration: the place, the message, and advice.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::{Fault, Files, Origin};
 pub use crate::model::{Place, Severity};
 
-/// The files of a configuration, as (name, text). Clones share them.
+/// The files of a configuration, each as (name, text). Clones share the texts.
 #[derive(Clone, Debug, Default)]
 pub struct SourceMap(Arc<Vec<(Arc<str>, Arc<str>)>>);
 
@@ -19,7 +19,7 @@ impl SourceMap {
         Some(index)
     }
 
-    /// The text of a file.
+    /// The text of the file with this index. Empty if there is no such file.
     pub fn text(&self, file: u16) -> &str {
         self.0.get(usize::from(file)).map_or("", |(_, text)| text)
     }
@@ -59,11 +59,11 @@ impl SourceMap {
 pub struct Diagnostic {
     /// The severity.
     pub severity: Severity,
-    /// The place. `None` if the mistake is in no file.
+    /// The place. `None` if the mistake belongs to no file.
     pub place: Option<Place>,
     /// The message.
     pub message: String,
-    /// The help.
+    /// Advice for the operator. `None` if there is none.
     pub help: Option<String>,
 }
 
@@ -79,31 +79,31 @@ impl From<Fault> for Diagnostic {
 }
 
 impl Diagnostic {
-    /// A mistake at `place`.
+    /// Creates an error at `place`.
     pub fn at(place: Place, message: impl Into<String>) -> Self {
         let severity = Severity::Error;
         Self { severity, place: Some(place), message: message.into(), help: None }
     }
 
-    /// A mistake that is in no file.
+    /// Creates an error that belongs to no file.
     pub fn nowhere(message: impl Into<String>) -> Self {
         let severity = Severity::Error;
         Self { severity, place: None, message: message.into(), help: None }
     }
 
-    /// The same mistake as a warning.
+    /// Makes the mistake a warning.
     pub fn warning(self) -> Self {
         Self { severity: Severity::Warning, ..self }
     }
 
-    /// The same mistake with help.
+    /// Adds advice.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 }
 
-/// All mistakes of a configuration, each with its line and a caret.
+/// All mistakes of a configuration. `Display` shows each with its line and a caret.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
     /// The mistakes, in the order of their places.
@@ -141,7 +141,7 @@ impl fmt::Display for Diagnostics {
                         let number = place.line.to_string();
                         let margin = " ".repeat(number.len());
                         let before = place.column.saturating_sub(1) as usize;
-                        // Keep tabs, so that the caret is below its text.
+                        // Keep tabs in the indent, so that the caret is below its text.
                         let indent: String = line
                             .chars()
                             .take(before)

@@ -1,5 +1,5 @@
-//! Loads every example: the YAML blocks of the documents, and the directories of conf/. Files of
-//! `/etc/ringway` in them are replaced with test files.
+//! Tests that every example is accepted: the YAML blocks of the documents, and the directories of
+//! conf/. Test files replace the files below `/etc/ringway` that they name.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use super::*;
 use crate::ca;
 use crate::compile::registry::Registry;
 
-/// The directory in the examples.
+/// The directory that the examples use for certificates and keys.
 const ETC: &str = "/etc/ringway";
 
-/// The directory of logs in the examples.
+/// The directory that the examples use for logs.
 const LOGS: &str = "/var/log/ringway";
 
-/// The public key of RFC 8037 A.2.
+/// A key set with the public key of RFC 8037 A.2.
 const KEY_SET: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519",
     "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
-/// The test files: a CA, and a certificate for each name in the examples.
+/// Creates the test files: a CA, and a certificate for each name in the examples.
 fn files() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let authority = root.path().join("ca");
@@ -92,7 +92,7 @@ fn examples_are_accepted() {
     let environment = HashMap::from([("CA".to_owned(), format!("{etc}/ca"))]);
     for entry in std::fs::read_dir(root.join("conf")).unwrap() {
         let path = entry.unwrap().path();
-        // `simulate` tests the scenarios.
+        // The tests of `simulate` cover the scenarios.
         if path.ends_with("scenarios") {
             continue;
         }

@@ -1,5 +1,5 @@
-//! Finds the errors that only follow from another mistake. They are left out, so that one mistake
-//! gives one message.
+//! Finds the errors that only follow from another mistake. They are not reported, so that one
+//! mistake gives one message.
 
 use std::collections::HashSet;
 
@@ -7,22 +7,22 @@ use super::diagnostic::{Diagnostic, Place};
 use super::node::{Kind, Node};
 use crate::model::{Fault, Origin};
 
-/// The parts of a tree around its mistakes.
+/// The values and sections of a configuration that contain mistakes.
 #[derive(Default)]
 pub(super) struct Around {
     /// The places of all values that contain a mistake, at any depth, and the places of their keys.
     places: HashSet<Place>,
-    /// The names of these values.
+    /// The keys of these values, such as the name of a service.
     names: HashSet<String>,
-    /// The sections that could not be read at all.
+    /// The sections of which nothing could be read.
     lost: HashSet<String>,
-    /// A file could not be read at all: any item may be in it.
+    /// Whether a whole file could not be read. Any missing item may be in it.
     unreadable: bool,
 }
 
 impl Around {
-    /// Finds the values around `mistakes` in `tree`. `unreadable` says whether a file is missing in
-    /// the tree.
+    /// Finds the values that contain `mistakes`, in `tree`. `unreadable` says whether a file could
+    /// not be read, so that it is missing in the tree.
     pub(super) fn new(tree: &Node, mistakes: &[Diagnostic], unreadable: bool) -> Self {
         let wrong: HashSet<Place> = mistakes.iter().filter_map(|mistake| mistake.place).collect();
         let mut around = Self { unreadable, ..Self::default() };
@@ -31,7 +31,7 @@ impl Around {
                 if wrong.contains(&section.place) {
                     around.lost.insert(key.text.clone());
                 }
-                // A section with a wrong name may be any section.
+                // The section with the wrong name may be any section.
                 around.unreadable |= wrong.contains(&key.place);
             }
         }
@@ -39,7 +39,8 @@ impl Around {
         around
     }
 
-    /// Notes the values with a mistake in or below `node`. Returns whether there is one.
+    /// Records the values in or below `node` that contain a mistake. Returns whether there is a
+    /// mistake.
     fn walk(&mut self, node: &Node, wrong: &HashSet<Place>) -> bool {
         let mut found = wrong.contains(&node.place);
         match &node.kind {
@@ -65,7 +66,7 @@ impl Around {
         found
     }
 
-    /// Whether a mistake in the files may be the cause of `fault`.
+    /// Whether `fault` may only follow from another mistake in the files.
     pub(super) fn explains(&self, fault: &Fault) -> bool {
         let named = |(section, name): &(&str, Box<str>)| {
             self.unreadable || self.lost.contains(*section) || self.names.contains(&**name)

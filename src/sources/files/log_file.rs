@@ -1,4 +1,4 @@
-//! Checks whether the access log can be written to the file that the configuration names.
+//! Checks whether the access log can be written to the configured file.
 
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
@@ -8,26 +8,26 @@ use nix::unistd::AccessFlags;
 
 use crate::error::plain;
 
-/// The reason why lines cannot go to a file.
+/// The reason why access log lines cannot be written to a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LogFault {
     /// The message.
     pub message: String,
-    /// The help.
+    /// Advice for the operator.
     pub help: String,
 }
 
-/// The target of access log lines that a configuration names.
+/// A configured target of access log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Stdout,
     Stderr,
     File,
-    /// A word that means no log, such as `off`. No file has such a name.
+    /// A word that means no log, such as `off`. It is refused, because no log file has such a name.
     Off,
 }
 
-/// The target called `name`.
+/// The target that the configuration calls `name`.
 pub(super) fn target(name: &str) -> Target {
     match name {
         "stdout" | "/dev/stdout" => Target::Stdout,
@@ -75,7 +75,7 @@ pub(super) fn fault(path: &Path) -> Option<LogFault> {
     fault(format!("the access log is a file, and {shown} is {kind}"), help)
 }
 
-/// The same for a file that does not exist yet.
+/// Checks whether this process can create the file at `path` in its directory.
 fn fault_of_directory(path: &Path) -> Option<LogFault> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -101,7 +101,7 @@ fn fault_of_directory(path: &Path) -> Option<LogFault> {
     Some(LogFault { message, help })
 }
 
-/// The user of this process, for messages. Looking up its name could block.
+/// The user of this process, by number: looking up the name could block.
 fn user() -> String {
     format!("the user {}", nix::unistd::geteuid())
 }

@@ -1,4 +1,5 @@
-//! The files that a configuration refers to: certificates, keys, roots, revocation lists.
+//! Reads the files that a configuration refers to: certificates, keys, roots, revocation lists.
+//! Issues the workload's certificate, if its CA is local.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,33 +22,34 @@ use crate::net::is_shortage;
 /// The default lifetime of a certificate that is issued to this workload.
 const ISSUED_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// The largest file that is read.
+/// The maximum size of a file.
 pub const MATERIAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// The content of each file, or the reason why it cannot be read. It contains keys and is never
-/// printed.
+/// The content of each file, or the reason why it cannot be read. Private keys are among them, so
+/// the contents are never printed.
 #[derive(Clone, Default)]
 pub struct Materials {
     files: BTreeMap<PathBuf, Material>,
     issued: Option<Result<Arc<Issued>, String>>,
-    /// The files that every user of this host may read.
+    /// The files that every user of this host can read.
     open: BTreeSet<PathBuf>,
-    /// The reason why the access log cannot be written.
+    /// The reason why the access log cannot be written. `None` if it can.
     log_fault: Option<LogFault>,
-    /// A file could not be read because the process had no descriptors or memory left.
+    /// Whether a file could not be read because the process had no descriptors or memory left.
     short: bool,
 }
 
 impl PartialEq for Materials {
-    /// Issued certificates differ each time, so they are not compared.
+    /// Compares the files and the state of the access log. Issued certificates are not compared,
+    /// because each time another one is issued.
     fn eq(&self, other: &Self) -> bool {
         self.files == other.files && self.log_fault == other.log_fault
     }
 }
 
 impl Materials {
-    /// Reads every file that `config` refers to. Issues the workload's certificate if it comes from
-    /// a local CA.
+    /// Reads every file that `config` refers to. Issues the workload's certificate if `config`
+    /// names a local CA.
     pub(super) fn read(config: &Config, sources: &SourceMap) -> Self {
         let paths = references(config).into_iter().map(|name| path_of(sources, name));
         let mut short = false;
@@ -73,12 +75,12 @@ impl Materials {
         Self { files, issued, open, log_fault, short }
     }
 
-    /// The same for a process that does not write the access log.
+    /// Drops the fault of the access log, for a process that does not write it.
     pub(super) fn without_log(self) -> Self {
         Self { log_fault: None, ..self }
     }
 
-    /// The reason why the access log cannot be written to the file that the configuration names.
+    /// The reason why the access log cannot be written to the configured file. `None` if it can.
     pub(super) fn log_fault(&self) -> Option<&LogFault> {
         self.log_fault.as_ref()
     }
@@ -93,13 +95,15 @@ impl Materials {
         self.log_fault.is_some() || self.files.values().any(|file| file.bytes().is_err())
     }
 
-    /// The renewal time of the issued certificate. Returns `None` if there is none.
+    /// The time at which the issued certificate is to be renewed. Returns `None` if there is no
+    /// such certificate. `jitter` is a random number from 0 to 1.
     pub fn renew_at(&self, jitter: f64) -> Option<SystemTime> {
         let issued = self.issued.as_ref()?.as_ref().ok()?;
         Some(ca::renew_at(issued.not_before, issued.not_after, jitter))
     }
 
-    /// The certificate that a local CA has issued to this workload.
+    /// The certificate that a local CA has issued to this workload, or the error. `None` if there
+    /// is no local CA.
     pub(super) fn issued(&self) -> Option<Result<&Issued, &str>> {
         self.issued.as_ref().map(|issued| issued.as_deref().map_err(String::as_str))
     }
@@ -124,12 +128,12 @@ impl Materials {
         self.files.get(path).cloned().unwrap_or_else(unread)
     }
 
-    /// Whether every user of this host may read the file `name`.
+    /// Whether every user of this host can read the file `name`.
     pub(super) fn is_open(&self, sources: &SourceMap, name: &Placed<String>) -> bool {
         self.open.contains(&path_of(sources, name))
     }
 
-    /// The same for a file in the directory `name`.
+    /// Whether every user of this host can read a file in the directory `name`.
     pub(super) fn is_open_in(
         &self,
         sources: &SourceMap,
@@ -139,13 +143,14 @@ impl Materials {
         self.open.contains(&path_of(sources, name).join(file))
     }
 
-    /// The paths of the files, for a watch.
+    /// The paths of all files, to watch them for changes.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.keys().map(PathBuf::as_path)
     }
 }
 
-/// The path of the file `name`, relative to the configuration file.
+/// The path of the file `name`. A relative name is relative to the directory of the configuration
+/// file.
 pub(super) fn path_of(sources: &SourceMap, name: &Placed<String>) -> PathBuf {
     let file = sources.files().get(name.place.file as usize);
     let directory =
@@ -153,7 +158,7 @@ pub(super) fn path_of(sources: &SourceMap, name: &Placed<String>) -> PathBuf {
     directory.join(&name.value)
 }
 
-/// Whether every user of this host may read the file at `path`.
+/// Whether every user of this host can read the file at `path`.
 fn is_open(path: &Path) -> bool {
     std::fs::metadata(path)
         .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o004 != 0)
@@ -201,7 +206,7 @@ fn references(config: &Config) -> Vec<&Placed<String>> {
 fn issue(directory: &Path, id: &str, lifetime: Duration) -> Result<Arc<Issued>, String> {
     let id = SpiffeId::parse(id).map_err(|why| format!("{id:?} is not a SPIFFE ID: {why}"))?;
     let issuer = Issuer::open(directory).map_err(|error| error.to_string())?;
-    // DNS names are not known here, so the identity is only the SPIFFE ID.
+    // The certificate has only the SPIFFE ID: the configuration does not name any DNS names.
     let request =
         Request { id, dns: Vec::new(), ips: Vec::new(), lifetime, now: SystemTime::now() };
     issuer.issue(&request).map(Arc::new).map_err(|error| error.to_string())

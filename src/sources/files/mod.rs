@@ -1,5 +1,5 @@
-//! Configuration files. They are read and merged (`read`), parsed (`node`), decoded into the
-//! grammar (`decode`), and lowered to the model (`lower`).
+//! Configuration files. `read` reads and merges them, `node` parses them, `decode` decodes them
+//! into the grammar, and `lower` lowers the grammar to the model.
 
 mod check;
 mod decode;
@@ -35,29 +35,29 @@ use crate::compile::registry::Registry;
 use crate::compile::{self, Compiled, Resolutions, habits};
 use crate::model::{Model, Resources};
 
-/// The loaded files, with their mistakes.
+/// The loaded configuration files, with their mistakes.
 pub struct Loaded {
-    /// The files.
+    /// The names and texts of the files.
     pub sources: SourceMap,
-    /// The certificate and key files that the configuration names.
+    /// The contents of the certificate and key files that the configuration names.
     pub materials: Materials,
     layers: read::Layers,
     mistakes: Vec<Diagnostic>,
     short: bool,
     unread: bool,
-    /// `None` after [`Loaded::release`].
+    /// The model. `None` after [`Loaded::release`].
     model: Mutex<Option<Arc<Model>>>,
 }
 
 impl Loaded {
-    /// Whether `other` was loaded from files with the same content.
+    /// Whether `other` was loaded from files with the same contents.
     pub fn is_same_text(&self, other: &Self) -> bool {
         self.sources.files() == other.sources.files()
             && self.materials == other.materials
             && self.unread == other.unread
     }
 
-    /// Whether a file or directory could not be read.
+    /// Whether a file or directory could not be read, or the access log cannot be written.
     pub fn is_unread(&self) -> bool {
         self.unread || self.materials.is_unread()
     }
@@ -67,29 +67,30 @@ impl Loaded {
         self.short || self.materials.is_short()
     }
 
-    /// Whether a part of the files could not be read or understood.
+    /// Whether the files contain an error. Warnings do not count.
     fn is_faulty(&self) -> bool {
         self.mistakes.iter().any(|mistake| mistake.severity == Severity::Error)
     }
 
-    /// The parts of the files around their mistakes. Returns `None` if there are none.
+    /// The values that contain mistakes, to find the errors that only follow from them. Returns
+    /// `None` if the files contain no errors.
     fn around_mistakes(&self) -> Option<Around> {
         if !self.is_faulty() {
             return None;
         }
         let Self { layers, sources, mistakes, .. } = self;
-        // The mistakes were reported the first time.
+        // Ignore the mistakes: loading has already reported them.
         let tree = read::merge(layers, &ProcessEnvironment, sources, &mut Vec::new());
         Some(Around::new(&tree, mistakes, read::has_unreadable(sources)))
     }
 
-    /// The valid part of the configuration. After [`Loaded::release`] it is made again from the
+    /// The valid part of the configuration. After [`Loaded::release`], it is made again from the
     /// texts and the environment of the process.
     pub fn model(&self) -> Arc<Model> {
         let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         let made = model.get_or_insert_with(|| {
             let Self { layers, sources, materials, .. } = self;
-            // The mistakes were reported the first time.
+            // Ignore the mistakes: loading has already reported them.
             let mut known = Vec::new();
             let tree = read::merge(layers, &ProcessEnvironment, sources, &mut known);
             let config = decode::decode(tree, &mut known).unwrap_or_default();
@@ -98,20 +99,20 @@ impl Loaded {
         Arc::clone(made)
     }
 
-    /// Drops the model to save memory. It is rarely needed after a configuration is applied.
+    /// Drops the model to save memory. It is rarely needed after the configuration was applied.
     pub fn release(&self) {
         *self.model.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-/// Loads the files of the `-c` arguments. [`compile()`] reports the errors in the files, together
-/// with the errors that it finds itself.
+/// Loads the files of the `-c` arguments. The result contains the mistakes; [`compile()`] reports
+/// them together with its own errors.
 pub fn load(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
     load_with(arguments, environment, Materials::read)
 }
 
-/// The same for a process that writes no access log because it is not the proxy. Often it has
-/// another user, who may not write it.
+/// Loads the files for a process that does not write the access log. Such a process often has
+/// another user, who may not write to the log file.
 pub fn load_without_log(arguments: &[PathBuf], environment: &dyn Environment) -> Loaded {
     load_with(arguments, environment, |config, sources| {
         Materials::read(config, sources).without_log()
@@ -139,10 +140,11 @@ fn load_with(
     Loaded { sources, materials, layers, mistakes, short, unread, model: Mutex::new(Some(model)) }
 }
 
-/// Reads a file of another grammar, with the same places in its errors.
+/// Reads a YAML file of another grammar, such as a scenario of `simulate`. Its errors have places,
+/// too.
 ///
 /// # Errors
-/// Every mistake.
+/// All mistakes in the file.
 pub fn document<T: DeserializeOwned + Default>(
     path: &Path,
     environment: &dyn Environment,
@@ -156,10 +158,10 @@ pub fn document<T: DeserializeOwned + Default>(
     }
 }
 
-/// Compiles `loaded` alone into the snapshot number `version`.
+/// Compiles `loaded`, without resources of other sources, into the snapshot number `version`.
 ///
 /// # Errors
-/// Every mistake, including those of [`load`].
+/// All mistakes, including those that [`load`] has found.
 pub fn compile(
     loaded: &Loaded,
     version: u64,
@@ -170,10 +172,10 @@ pub fn compile(
 }
 
 /// Compiles `loaded` and the resources of other sources into the snapshot number `version`.
-/// Resources with errors are left out.
+/// Resources with errors are left out of the snapshot.
 ///
 /// # Errors
-/// Every mistake in the files.
+/// All mistakes in the files.
 pub fn compile_with(
     loaded: &Loaded,
     resources: &Resources,

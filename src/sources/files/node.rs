@@ -1,4 +1,4 @@
-//! YAML as a tree in which each node has its place.
+//! A YAML document as a tree. Each node has its place in the file.
 
 use rustc_hash::FxHashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
@@ -6,13 +6,13 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use super::diagnostic::{Diagnostic, Place};
 use super::syntax;
 
-/// The deepest nesting of maps and lists.
+/// The maximum nesting of maps and lists.
 pub const DEPTH_MAX: usize = 32;
 
-/// A value and its place.
+/// A value of a YAML document and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// The place.
+    /// The place in the file.
     pub place: Place,
     /// The content.
     pub kind: Kind,
@@ -21,9 +21,9 @@ pub struct Node {
 /// The content of a [`Node`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
-    /// No value.
+    /// No value, as in `key:`.
     Null,
-    /// Text. The expected type decides how it is read, so `on` is never a boolean.
+    /// Text. The expected type decides how the text is read, so `on` is never a boolean.
     Scalar {
         /// The text, without quotes.
         text: String,
@@ -39,14 +39,14 @@ pub enum Kind {
 /// A key of a map.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
-    /// The place.
+    /// The place in the file.
     pub place: Place,
     /// The key.
     pub text: String,
 }
 
-/// Parses the single document of `text`. The valid part is returned even with mistakes, so that all
-/// mistakes can be reported at once.
+/// Parses the single document of `text`. Adds its mistakes to `mistakes`, and returns the valid
+/// part, so that all mistakes of a configuration can be reported at once.
 pub fn parse(file: u16, text: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Node> {
     let mut reader = Reader { file, text, events: Parser::new_from_str(text), mistakes };
     match reader.document() {
@@ -175,14 +175,14 @@ impl<'t> Reader<'t, '_> {
     }
 }
 
-/// Up to this many keys of a map are compared one by one.
+/// The maximum number of keys of a map that are compared one by one. A larger map gets an index.
 const COMPARED_MAX: usize = 32;
 
-/// Finds keys in a growing map. Large maps get an index.
+/// Finds the entries of a growing map by key.
 #[derive(Default)]
 pub(super) struct Known {
     by_text: FxHashMap<String, usize>,
-    /// The number of indexed entries.
+    /// The number of entries that are in the index.
     indexed: usize,
 }
 
@@ -201,7 +201,7 @@ impl Known {
 }
 
 impl Node {
-    /// The text of a scalar, or nothing.
+    /// The text of a scalar. Empty for any other node.
     pub fn text(&self) -> &str {
         match &self.kind {
             Kind::Scalar { text, .. } => text,
@@ -209,7 +209,7 @@ impl Node {
         }
     }
 
-    /// A description for messages.
+    /// The description of the node in messages.
     pub fn describe(&self) -> String {
         match &self.kind {
             Kind::Null => "nothing".to_owned(),

@@ -1,4 +1,4 @@
-//! The author's own values, for advice: see `compile::habits::filled`.
+//! Takes values from a configuration for the advice about it: see `compile::habits::filled`.
 
 mod addresses;
 mod forms;
@@ -8,7 +8,7 @@ use super::node::{Key, Kind, Node};
 use super::values::Time;
 use crate::compile::habits;
 
-/// The value in `node` that `name` stands for.
+/// The value for the placeholder `name`, found in `node`. `compile::habits::fill` lists the names.
 pub(super) fn value(node: &Node, name: &str) -> Option<String> {
     match name {
         "" => text(node),
@@ -26,8 +26,9 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
     }
 }
 
-/// The same for a key whose address may be in several entries of a map, such as `host` and `port`.
-/// The map has `key` and `all` entries. Also returns the key of the other part.
+/// The value for a placeholder of an address whose parts may be in several entries of a map, such
+/// as `host` and `port`. `key` is one entry of the map, and `all` are all its entries. Also returns
+/// the key of the other part.
 pub(super) fn address<'n>(
     node: &'n Node,
     name: &str,
@@ -56,7 +57,7 @@ pub(super) fn services(tree: &Node) -> Vec<String> {
     }
 }
 
-/// The texts of a list, or of a text with commas.
+/// The texts of a list, or the parts of a text with commas.
 fn list(node: &Node) -> Option<String> {
     let texts: Option<Vec<String>> = match &node.kind {
         Kind::List(items) => items.iter().map(text).collect(),
@@ -65,12 +66,12 @@ fn list(node: &Node) -> Option<String> {
     texts.filter(|texts| !texts.is_empty()).map(|texts| texts.join(", "))
 }
 
-/// The text of a scalar as it is written between other entries in one line.
+/// The text of a scalar, in a form that is valid between other entries on one line.
 fn text(node: &Node) -> Option<String> {
     quoted(node.text())
 }
 
-/// The text in quotes, if it needs them.
+/// The text, in quotes if YAML needs them.
 fn quoted(text: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:+%~*".contains(c);
     let begins = |c: char| c.is_ascii_alphanumeric() || c == '/' || c == '.' || c == '_';
@@ -79,13 +80,14 @@ fn quoted(text: &str) -> Option<String> {
         _ if text.starts_with(begins) && !text.ends_with(':') && text.chars().all(plain) => {
             Some(text.to_owned())
         }
-        // A line break has no place in advice.
+        // Advice is one line, so a text with a line break cannot be a part of it.
         _ if text.chars().any(char::is_control) => None,
         _ => Some(format!("'{}'", text.replace('\'', "''"))),
     }
 }
 
-/// The host of a URL. One with a port or a user needs more than advice.
+/// The host of a URL. Returns `None` if the URL has a port or a user, which short advice cannot
+/// cover.
 fn url_host(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://")?;
     let host = rest.split(['/', '?', '#']).next()?;
@@ -101,7 +103,7 @@ fn is_time(text: &str) -> bool {
     Time::deserialize(value).is_ok()
 }
 
-/// The value of the first entry `name`, at any depth.
+/// The value of the first entry called `name`, at any depth below `node`.
 fn entry<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     match &node.kind {
         Kind::Null | Kind::Scalar { .. } => None,

@@ -1,4 +1,4 @@
-//! Reads the files of a configuration and merges them into one tree.
+//! Reads the files of a configuration, and merges them into one tree.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,12 @@ use crate::error::plain;
 use crate::file;
 use crate::net::is_shortage;
 
-/// The largest file that is read.
+/// The maximum size of a configuration file.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// The source of the values that replace `${NAME}` in the files.
 pub trait Environment {
-    /// The value of a variable.
+    /// The value of the variable `name`. `None` if it is not set.
     fn variable(&self, name: &str) -> Option<String>;
 }
 
@@ -35,8 +35,9 @@ impl Environment for std::collections::HashMap<String, String> {
 /// The files of each `-c` argument, as indices into the [`SourceMap`].
 pub(super) type Layers = Vec<Vec<u16>>;
 
-/// Reads the files of the `-c` arguments: files, or directories of `*.yaml` and `*.yml`. Sets
-/// `short` if the process had no descriptors or memory left for it.
+/// Reads the files of the `-c` arguments. An argument is a file, or a directory of `*.yaml` and
+/// `*.yml`. Sets `short` if a file could not be read because the process had no descriptors or
+/// memory left.
 pub(super) fn gather(
     arguments: &[PathBuf],
     sources: &mut SourceMap,
@@ -58,8 +59,8 @@ pub(super) fn gather(
     layers
 }
 
-/// Parses and merges the files. Within one argument a key that appears twice is a mistake; a later
-/// argument overrides earlier ones key by key.
+/// Parses and merges the files. A key that appears twice in the files of one argument is a mistake.
+/// Later arguments override earlier ones key by key.
 pub(super) fn merge(
     layers: &Layers,
     environment: &dyn Environment,
@@ -99,7 +100,7 @@ pub(super) fn merge(
     merged
 }
 
-/// Whether a file is not valid YAML.
+/// Whether one of the files is not valid YAML.
 pub(super) fn has_unreadable(sources: &SourceMap) -> bool {
     (0..).zip(sources.files()).any(|(file, (_, text))| {
         let mut mistakes = Vec::new();
@@ -163,7 +164,7 @@ fn read_file(path: &Path, mistakes: &mut Vec<Diagnostic>, short: &mut bool) -> O
     }
 }
 
-/// Replaces environment variables in all values.
+/// Replaces `${NAME}` in all values of the tree below `node`.
 fn expand(node: &mut Node, environment: &dyn Environment, mistakes: &mut Vec<Diagnostic>) {
     match &mut node.kind {
         Kind::Null => {}
@@ -215,8 +216,9 @@ fn expanded(text: &str, environment: &dyn Environment) -> Result<Option<String>,
     Ok(Some(out))
 }
 
-/// Adds the sections of `new` to those of `all`. Maps and lists are joined. A name or a scalar
-/// section that appears twice is a mistake; the error names both places.
+/// Adds the sections of `new` to those of `all`. If both have a section, its maps or lists are
+/// joined. A name, or a section with a single value, that appears twice is a mistake. The message
+/// names both places.
 fn join(all: &mut Node, new: Node, sources: &SourceMap, mistakes: &mut Vec<Diagnostic>) {
     let (Kind::Map(all), Kind::Map(new)) = (&mut all.kind, new.kind) else { return };
     for (key, value) in new {
@@ -254,7 +256,7 @@ fn join(all: &mut Node, new: Node, sources: &SourceMap, mistakes: &mut Vec<Diagn
     }
 }
 
-/// Merges `over` into `base` key by key. Values of `over` win.
+/// Merges `over` into `base` key by key. If both have a value, the value of `over` is used.
 fn overlay(base: &mut Node, over: Node) {
     let place = over.place;
     match (&mut base.kind, over.kind) {

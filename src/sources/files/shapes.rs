@@ -1,4 +1,4 @@
-//! Tests the errors for a word in the place of a map or a list. Each shows the correct form.
+//! Tests that a text in the place of a map or a list gives an error with the correct form.
 
 use std::collections::HashMap;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 use super::*;
 use crate::compile::registry::Registry;
 
-/// A step from a value to one within it.
+/// A step from a value of the configuration to a value within it.
 #[derive(Clone)]
 enum Step {
     Key(String),
     Item,
 }
 
-/// Adds the paths of all maps and lists below `schema`.
+/// Adds the paths of all maps and lists that the schema allows.
 fn paths(root: &Value, schema: &Value, path: &[Step], found: &mut Vec<Vec<Step>>) {
     if path.len() > 8 {
         return;
@@ -35,7 +35,7 @@ fn paths(root: &Value, schema: &Value, path: &[Step], found: &mut Vec<Vec<Step>>
     }
     if schema["additionalProperties"].is_object() {
         found.push(path.to_vec());
-        // Some keys are ports.
+        // The keys of some maps are ports, so use a port as the example.
         let step = Step::Key("8080".to_owned());
         paths(root, &schema["additionalProperties"], &then(step), found);
     }

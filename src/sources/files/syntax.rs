@@ -1,9 +1,10 @@
-//! Describes mistakes in YAML. The parser reports the token that it expected. This module guesses
-//! the intention of the author from the lines around the place.
+//! Describes mistakes in YAML. The parser only reports the token that it expected. This module
+//! infers from the lines around the place what the author wanted to write.
 
 use super::diagnostic::{Diagnostic, Place};
 
-/// The mistake in `text` that the parser found at `place`. `info` is the parser's message.
+/// Describes the mistake in `text` that the parser found at `place`. `info` is the message of the
+/// parser.
 pub(super) fn mistake(text: &str, place: Place, info: &str) -> Diagnostic {
     let lines: Vec<&str> = text.lines().collect();
     let at = (place.line as usize).saturating_sub(1).min(lines.len().saturating_sub(1));
@@ -24,10 +25,10 @@ pub(super) fn mistake(text: &str, place: Place, info: &str) -> Diagnostic {
     found.unwrap_or_else(|| Diagnostic::at(place, format!("not valid YAML: {info}")))
 }
 
-/// The place of a mistake and the lines around it.
+/// The place of a mistake, and the lines around it.
 struct Seen<'t> {
     lines: &'t [&'t str],
-    /// The index of its line.
+    /// The index of the line with the mistake.
     at: usize,
     place: Place,
     info: &'t str,
@@ -38,20 +39,20 @@ impl<'t> Seen<'t> {
         self.lines.get(self.at).copied().unwrap_or_default()
     }
 
-    /// The text of the line from the place on.
+    /// The text of the line, from the place on.
     fn rest(&self) -> &'t str {
         let line = self.line();
         let column = self.place.column.saturating_sub(1) as usize;
         line.char_indices().nth(column).map_or("", |(start, _)| &line[start..])
     }
 
-    /// The text of the line before the place.
+    /// The text of the line, before the place.
     fn head(&self) -> &'t str {
         let line = self.line();
         &line[..line.len() - self.rest().len()]
     }
 
-    /// The last line above that has text.
+    /// The last line above the mistake that is not empty, with its index.
     fn above(&self) -> Option<(usize, &'t str)> {
         (0..self.at).rev().map(|at| (at, self.lines[at])).find(|(_, line)| has_text(line))
     }
@@ -78,7 +79,7 @@ impl<'t> Seen<'t> {
         Some(Diagnostic::at(place, message).help("write two spaces for each level"))
     }
 
-    /// A text that begins with `*`, which is an alias in YAML.
+    /// Describes a text that begins with `*`, which YAML reads as an alias.
     fn alias(&self) -> Option<Diagnostic> {
         let rest = self.rest();
         if !rest.starts_with('*') {
@@ -90,7 +91,7 @@ impl<'t> Seen<'t> {
         Some(self.here(message).help(format!("write it in quotes: \"{word}\"")))
     }
 
-    /// An unquoted `${NAME}` between braces.
+    /// Describes an unquoted `${NAME}` between braces.
     fn variable(&self) -> Option<Diagnostic> {
         let (head, rest) = (self.head(), self.rest());
         if !head.ends_with('$') || !rest.starts_with('{') {
@@ -102,8 +103,8 @@ impl<'t> Seen<'t> {
         Some(self.here(message).help(format!("write \"${variable}\"")))
     }
 
-    /// A missing space, as in `bind:127.0.0.1:80`, in this line or in the line above. Then YAML
-    /// joins the two lines to one text.
+    /// Describes a missing space, as in `bind:127.0.0.1:80`, in this line or in the line above.
+    /// Without the space, YAML joins the two lines to one text.
     fn lost_space(&self) -> Option<Diagnostic> {
         let above = self.above().map(|(at, _)| at);
         for at in [Some(self.at), above].into_iter().flatten() {
@@ -112,7 +113,7 @@ impl<'t> Seen<'t> {
             let Some((name, value)) = text.split_once(':') else { continue };
             let is_key = !name.is_empty()
                 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-            // `- app:8080` is a name with its port.
+            // A list item such as `- app:8080` is a name with its port, and is correct.
             let port = text != line.trim_start() && value.bytes().all(|it| it.is_ascii_digit());
             if is_key && !port && !value.is_empty() && !value.starts_with([' ', '/', ':']) {
                 let place = self.place_in(at, line.len() - text.len(), text.chars().count());
@@ -133,7 +134,7 @@ impl<'t> Seen<'t> {
         Some(self.here("this quote has no end").help("close it in the same line"))
     }
 
-    /// A bracket without its partner.
+    /// Describes a bracket that is not closed, or not opened.
     fn brackets(&self) -> Option<Diagnostic> {
         if self.info.contains("misplaced bracket") {
             let help = "take it out, or open it before";
@@ -147,7 +148,7 @@ impl<'t> Seen<'t> {
             return None;
         }
         let end = if ended { self.lines.len() } else { self.at };
-        // If all brackets are closed at the end, a comma is missing, and no bracket.
+        // If all brackets are closed at the end, the missing character is a comma.
         if !ended && open_bracket(self.lines).is_none() {
             return None;
         }
@@ -180,7 +181,7 @@ impl<'t> Seen<'t> {
         Some(self.here(message).help(help))
     }
 
-    /// `web` in place of `web:`, and deeper lines below it.
+    /// Describes `web` in place of `web:`, with lines below it that have a deeper indent.
     fn missing_colon(&self) -> Option<Diagnostic> {
         let (at, above) = self.above()?;
         let word = above.trim();
@@ -193,7 +194,7 @@ impl<'t> Seen<'t> {
         Some(Diagnostic::at(place, message).help(format!("write `{word}:`")))
     }
 
-    /// A line below `key: value`, deeper than it.
+    /// Describes a line below `key: value` that has a deeper indent than this key.
     fn too_deep(&self) -> Option<Diagnostic> {
         let (_, above) = self.above()?;
         let text = above.trim();
@@ -209,7 +210,7 @@ impl<'t> Seen<'t> {
         Some(self.here(message).help(format!("begin `{own}` in the column of `{name}`")))
     }
 
-    /// A second `: ` in one line.
+    /// Describes a second `: ` in one line.
     fn second_colon(&self) -> Option<Diagnostic> {
         let head = self.head();
         if !self.rest().starts_with(':') || !head.contains(": ") {
@@ -231,7 +232,7 @@ impl<'t> Seen<'t> {
         expected.then(|| self.here(message).help("write a comma between two entries"))
     }
 
-    /// A line whose column differs from those of the lines above.
+    /// Describes a line whose indent differs from that of the lines above.
     fn column(&self) -> Option<Diagnostic> {
         let block = ["expected key", "'-' indicator", "expected ':'", "expect ':'"];
         if !block.iter().any(|it| self.info.contains(it)) {
@@ -252,7 +253,7 @@ fn indent(line: &str) -> usize {
     line.len() - line.trim_start().len()
 }
 
-/// The last bracket that is open at the end of `lines`: its line, its column and the bracket.
+/// The last bracket that is still open at the end of `lines`, as (line, column, bracket).
 fn open_bracket(lines: &[&str]) -> Option<(usize, usize, char)> {
     let mut open = Vec::new();
     for (number, line) in lines.iter().enumerate() {

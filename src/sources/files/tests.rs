@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::compile::registry::Registry;
 
-/// Writes files, loads and compiles them. Each argument of `-c` is a list of (name, text).
+/// Writes files, loads them, and compiles them. Each argument of `-c` is a list of (name, text).
 fn compiled(
     arguments: &[&[(&str, &str)]],
     environment: &[(&str, &str)],
@@ -95,7 +95,7 @@ fn health_checks_ask_one_thing_that_can_be_asked() {
         ("{http: /, panic_threshold: 50}", "write 0% to 100%"),
         ("{http: /, panic_threshold: 101%}", "write 0% to 100%"),
         ("{htp: /}", "did you mean \"http\"?"),
-        // The other service's name is not a valid host.
+        // The name of the second service, `b c`, is not a valid host.
         ("{http: /}", "write `host: NAME`"),
     ] {
         let errors = errors(&service(check));
@@ -468,6 +468,7 @@ fn the_schema_knows_every_section() {
         "dns",
         "tcp",
         "limits",
+        "overload",
         "listeners",
         "routes",
         "services",
@@ -542,7 +543,7 @@ fn a_released_model_is_made_again_from_the_texts() {
     };
     let before = shown(&loaded);
     loaded.release();
-    // The model is made from the applied texts, not from the current files.
+    // The files change here. The model must still be that of the applied texts.
     std::fs::write(&base, "services: {}").unwrap();
     assert_eq!(shown(&loaded), before);
     assert_eq!(before, [("a".to_owned(), 0), ("b".to_owned(), 1)]);

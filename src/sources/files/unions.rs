@@ -1,4 +1,4 @@
-//! Values with a short form as text and a long form as a map.
+//! Values that have a short form, which is text, and a long form, which is a map.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,7 +26,7 @@ trait TextOrMap: Sized {
     /// The long form.
     type Map: for<'de> Deserialize<'de>;
 
-    /// The expected form, for messages.
+    /// The description of the expected form, for messages.
     const EXPECTED: &'static str;
 
     /// Parses the short form.
@@ -125,9 +125,10 @@ schema_of_text_or_map!(
 struct EndpointMap {
     /// `IP:PORT` or `unix:/path`.
     address: String,
-    /// The share of traffic relative to the others. Default 1; an endpoint with 0 gets no traffic.
+    /// The weight: the share of traffic relative to that of the other endpoints. Default 1; an
+    /// endpoint with 0 gets no traffic.
     weight: Option<u32>,
-    /// The zone.
+    /// The zone, which the admin page shows.
     zone: Option<String>,
 }
 
@@ -152,7 +153,7 @@ impl TextOrMap for Endpoint {
 struct DnsNameMap {
     /// `HOST:PORT`.
     address: String,
-    /// The families of addresses that are endpoints. Default `any`.
+    /// The address families that are looked up. Default `any`.
     #[serde(default)]
     family: Family,
 }
@@ -177,7 +178,7 @@ impl TextOrMap for To {
     const EXPECTED: &'static str = "a service, or a map of services to their weights";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        // The place is that of the surrounding value.
+        // Text has no place of its own. Lowering uses the place of the value that contains it.
         Ok(Self(vec![(Placed { place: Default::default(), value: text.to_owned() }, 1)]))
     }
 
@@ -246,7 +247,8 @@ impl TextOrMap for Keepalive {
 struct JwtDemandMap {
     /// The accepted providers; one or a list.
     providers: OneOrMany<Placed<String>>,
-    /// Requests without a token pass too. Requests with an invalid token do not. Default false.
+    /// Whether requests without a token are accepted, too. A request with an invalid token is
+    /// always refused. Default false.
     #[serde(default)]
     optional: bool,
 }
@@ -257,7 +259,7 @@ impl TextOrMap for JwtDemand {
     const EXPECTED: &'static str = "a provider of `jwt:`, or a map with `providers`";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        // The place is that of the surrounding value.
+        // Text has no place of its own. Lowering uses the place of the value that contains it.
         let provider = Placed { place: Default::default(), value: text.to_owned() };
         Ok(Self { providers: vec![provider], optional: false })
     }
@@ -267,13 +269,13 @@ impl TextOrMap for JwtDemand {
     }
 }
 
-/// The key of a rate limit in its long form.
+/// The property by which limits are counted separately, in its long form. Set exactly one key.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LimitByMap {
-    /// The name of a header field. Requests without it share a limit.
+    /// The name of a header field. Requests without this field share one limit.
     header: Option<Placed<String>>,
-    /// The SPIFFE ID of the client. Clients without one share a limit.
+    /// The SPIFFE ID of the client. Clients without an ID share one limit.
     #[serde(default)]
     identity: bool,
     /// The address of the client.
@@ -319,7 +321,7 @@ impl TextOrMap for HttpCheck {
     const EXPECTED: &'static str = "a path, or a map with `path`";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        // The place is that of the surrounding value.
+        // Text has no place of its own. Lowering uses the place of the value that contains it.
         let path = Placed { place: Default::default(), value: text.to_owned() };
         Ok(Self(HttpCheckMap { path, ..HttpCheckMap::default() }))
     }
@@ -400,7 +402,7 @@ impl TextOrMap for SlowStart {
     }
 }
 
-/// The condition that a value is present.
+/// The long form of a condition that only requires a value to be present.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PresentMap {
@@ -438,7 +440,7 @@ impl JsonSchema for ValueMatch {
     }
 }
 
-/// Decodes `mesh`, or a map of files.
+/// Decodes TLS settings: the text `mesh`, or a map of files.
 macro_rules! mesh_or_files {
     ($name:ident, $files:ident, $expected:literal) => {
         impl TextOrMap for $name {

@@ -1,5 +1,5 @@
-//! Warnings about certificates that are not valid now. These are not errors: the proxy must start
-//! even if one certificate has expired, or if its clock is not set yet.
+//! Warnings about certificates that are not valid now. They are not errors, because the proxy must
+//! start even if one certificate has expired, or if the clock of the host is not set yet.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use super::diagnostic::Diagnostic;
 use crate::compile::Validity;
 use crate::model::Fault;
 
-/// The warnings, as of now.
+/// The warnings about the certificates that are not valid at the current time.
 pub(super) fn warnings(all: &[Validity]) -> Vec<Diagnostic> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
@@ -20,7 +20,7 @@ pub(super) fn warnings(all: &[Validity]) -> Vec<Diagnostic> {
 fn warning(validity: &Validity, now: i64) -> Option<Fault> {
     let valid = |(from, until): &(i64, i64)| (*from..=*until).contains(&now);
     let Validity { origin, each, roots } = validity;
-    // A file of roots often has expired ones, too.
+    // A file of roots often contains expired ones. It is a mistake only if none is valid.
     let fine = if *roots { each.iter().any(valid) } else { each.iter().all(valid) };
     if fine {
         return None;

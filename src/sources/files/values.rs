@@ -1,4 +1,4 @@
-//! Types of single values. The error of each type names the expected form.
+//! Types of single values in a configuration. A parse error names the expected form.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,8 @@ use super::decode_error::EMPTY_LIST;
 use super::diagnostic::Place;
 use crate::model;
 
-/// The name by which [`OneOrMany`] requests a list where a single value was written.
+/// The name of the newtype struct with which [`OneOrMany`] requests a list. A single value then
+/// becomes a list of one element.
 pub const AS_LIST: &str = "$ringway::OneOrMany";
 
 /// A value with its place in a file.
@@ -63,7 +64,7 @@ impl<T: JsonSchema> JsonSchema for Placed<T> {
     }
 }
 
-/// A map in the order of the file.
+/// A map whose entries are in the order of the file.
 #[derive(Clone, Debug)]
 pub struct Entries<T>(pub Vec<(Placed<String>, T)>);
 
@@ -110,7 +111,7 @@ impl<T: JsonSchema> JsonSchema for Entries<T> {
     }
 }
 
-/// One value, or a list of them.
+/// One value, or a list of values.
 #[derive(Clone, Debug)]
 pub struct OneOrMany<T>(pub Vec<T>);
 
@@ -157,8 +158,8 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     }
 }
 
-/// One value, or a list that is not empty. A missing key means no condition. An empty list is a
-/// mistake, because it would match everything.
+/// One value, or a list that is not empty. A missing key means no condition. An empty list is
+/// refused, because it would match everything.
 #[derive(Clone, Debug)]
 pub struct AtLeastOne<T>(pub Vec<T>);
 
@@ -193,7 +194,7 @@ impl<T: JsonSchema> JsonSchema for AtLeastOne<T> {
     }
 }
 
-/// Defines a type for a value that is written as text, with its parser and schema.
+/// Defines a type for a value that is written as text: its name, its parser and its schema.
 macro_rules! text_value {
     ($(#[$doc:meta])* $name:ident($inner:ty), $read:expr, $schema:tt) => {
         $(#[$doc])*
@@ -286,7 +287,7 @@ text_value!(
 );
 
 text_value!(
-    /// A share of requests, in millionths: `10`, `10%` or `0.5%`.
+    /// A share of requests: `10`, `10%` or `0.5%`. It is stored in millionths.
     Portion(u32),
     |text| {
         let number = text.strip_suffix('%').unwrap_or(text).trim_end();
@@ -304,7 +305,7 @@ text_value!(
 );
 
 text_value!(
-    /// A part of a whole, exactly: `99.9%`. From 0 to 1.
+    /// A part of a whole: `99.9%`. It is stored as a number from 0 to 1.
     Share(f64),
     |text| {
         let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
@@ -326,6 +327,47 @@ text_value!(
     },
     { "type": "number", "exclusiveMinimum": 0 }
 );
+
+text_value!(
+    /// `auto`, `none`, or a number of bytes.
+    MemoryLimit(model::Watched),
+    |text| watched(text, "or a size such as 512MiB", |text| {
+        read_size(text).ok().map(|bytes| bytes as f64)
+    }),
+    { "type": ["string", "integer"] }
+);
+
+text_value!(
+    /// `auto`, `none`, or a number.
+    DescriptorLimit(model::Watched),
+    |text| watched(text, "or a number such as 10000", |text| {
+        text.parse::<u32>().ok().map(f64::from)
+    }),
+    { "type": ["string", "integer"] }
+);
+
+text_value!(
+    /// `auto`, `none`, or a number of CPUs.
+    CpuLimit(model::Watched),
+    |text| watched(text, "or a number of CPUs such as 2", |text| text.parse().ok()),
+    { "type": ["string", "number"] }
+);
+
+/// A limit on a resource of the process. `number` reads one that is written as a number.
+fn watched(
+    text: &str,
+    or: &str,
+    number: impl Fn(&str) -> Option<f64>,
+) -> Result<model::Watched, String> {
+    match text {
+        "auto" => Ok(model::Watched::Auto),
+        "none" => Ok(model::Watched::Off),
+        _ => match number(text).filter(|number| number.is_finite() && *number > 0.0) {
+            Some(number) => Ok(model::Watched::At(number)),
+            None => Err(format!("{text:?} is not a limit\nwrite auto, none, {or}")),
+        },
+    }
+}
 
 text_value!(
     /// `auto` or a number.
@@ -394,7 +436,7 @@ fn read_moment(text: &str) -> Result<u64, String> {
     ms.ok_or_else(wrong)
 }
 
-/// Reads a percentage with at most four decimals, in millionths of a whole.
+/// Parses a percentage with at most four decimals. Returns millionths of a whole.
 fn read_share(text: &str) -> Option<u32> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |part: &str, len_max| {

@@ -7,7 +7,7 @@ use super::Page;
 use crate::cluster::{CircuitBreaker, Concurrency, Limit, Service};
 use crate::snapshot::Snapshot;
 
-/// Writes the metrics of the services that have a circuit breaker.
+/// Writes the metrics of all services that have a circuit breaker.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let with = |service| {
         let service: &Arc<Service> = service;
@@ -28,7 +28,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     family(
         "ringway_service_circuit_breaker_in_use",
         "gauge",
-        "What counts towards a limit of the circuit breaker now.",
+        "Connections or requests that count towards a limit of the circuit breaker now.",
         |_, breaker, limit| breaker.taken(limit).into(),
     );
     family(

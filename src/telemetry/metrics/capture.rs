@@ -10,7 +10,7 @@ use crate::mesh::CaptureCells;
 use crate::mesh::{Capture, CaptureError, OUTCOMES, Seen, UdpRefusal, outcome_label};
 use crate::snapshot::Snapshot;
 
-/// Writes the metrics of all capturing listeners. Writes nothing if there is none.
+/// Writes the metrics of all listeners for captured traffic. Writes nothing if there is none.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let mut captures: Vec<(&str, &Capture)> = snapshot
         .listeners

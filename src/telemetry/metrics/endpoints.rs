@@ -7,7 +7,7 @@ use super::{CLASSES, Label, Page, families};
 use crate::cluster::{Endpoint, Service};
 use crate::snapshot::Snapshot;
 
-/// The current endpoints, with their services.
+/// The current endpoints of all services, each with its service.
 pub(super) fn all_endpoints(snapshot: &Snapshot) -> Vec<(&Service, Arc<Endpoint>)> {
     let of_service = |service: &Service| service.endpoints.load().list.clone();
     let pairs = |service| of_service(service).into_iter().map(move |endpoint| (service, endpoint));

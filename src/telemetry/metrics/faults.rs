@@ -5,7 +5,7 @@ use std::fmt::Display;
 use super::Page;
 use crate::snapshot::Snapshot;
 
-/// Writes the metrics of the rules that inject faults.
+/// Writes the metrics of all rules that inject faults.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let name = "ringway_faults_injected_total";
     page.family(

@@ -11,7 +11,7 @@ use crate::health::{Eligible, HealthState, Reason, State, eligible};
 use crate::net::Address;
 use crate::snapshot::Snapshot;
 
-/// Writes the metrics of checked endpoints.
+/// Writes the metrics of all endpoints that have health checks.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let endpoints = checked(snapshot);
     let name = "ringway_endpoint_healthy";
@@ -62,7 +62,8 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
-/// The checked endpoints. Each appears once, even if several versions contain it.
+/// The endpoints that have health checks. An endpoint in several versions of a service is listed
+/// once.
 fn checked(snapshot: &Snapshot) -> Vec<(&Service, Address, Arc<HealthState>)> {
     let mut seen = HashSet::new();
     let known = all_endpoints(snapshot).into_iter().filter_map(|(service, endpoint)| {

@@ -7,7 +7,7 @@ use super::Page;
 use crate::cluster::Mirrored;
 use crate::snapshot::Snapshot;
 
-/// Writes the metrics of the services to which rules mirror.
+/// Writes the metrics of all services to which a rule mirrors requests.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let name = "ringway_mirrored_requests_total";
     page.family(name, "counter", "Requests mirrored to a service, by result.");

@@ -1,6 +1,6 @@
-//! The counters as Prometheus text (exposition format 0.0.4).
+//! Renders all metrics in the Prometheus text format (version 0.0.4).
 //!
-//! No client library is used: such libraries store the values themselves, but our values are in
+//! No client library is used: such a library stores the values itself, but here the values are in
 //! the cells of the workers.
 
 mod breaker;
@@ -10,6 +10,7 @@ mod faults;
 mod health;
 mod mirrors;
 mod outliers;
+mod overload;
 mod rate_limits;
 mod retries;
 mod shifts;
@@ -30,11 +31,12 @@ use crate::telemetry::logs;
 use crate::telemetry::status::Known;
 use crate::tls::reason::Failure;
 
-/// All metrics of the process.
+/// Renders all metrics of the process in the Prometheus text format.
 pub fn render(known: &Known) -> String {
     let mut page = Page::default();
     process(&mut page, known);
     workers(&mut page, known);
+    overload::write(&mut page, known);
     if let Some(snapshot) = &known.snapshot {
         listeners(&mut page, snapshot);
         tls_failures(&mut page, snapshot);
@@ -111,7 +113,7 @@ impl Page {
     }
 }
 
-/// A set of counters that includes a histogram of durations.
+/// Cells that contain a histogram of durations.
 trait HasDuration {
     fn duration(&self) -> &Histogram;
 }
@@ -122,7 +124,7 @@ impl HasDuration for crate::cluster::ServiceCells {
     }
 }
 
-/// A label value with its special characters escaped.
+/// Displays a label value with its special characters escaped.
 struct Escaped<'a>(&'a dyn Display);
 
 impl Display for Escaped<'_> {
@@ -206,13 +208,13 @@ fn process(page: &mut Page, known: &Known) {
     );
 }
 
-/// A metric of each `T`: its kind, name, help and value.
+/// A metric of each `T`: its type, name and help text, and a function that returns its value.
 type Metric<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
 
-/// The labels of each `T`.
+/// A function that returns the labels of a `T`.
 type Label<T> = fn(&T) -> Vec<(&'static str, String)>;
 
-/// Writes one family for each metric, with one sample for each item.
+/// Writes one metric family for each entry of `metrics`, with one sample for each item.
 fn families<T>(page: &mut Page, items: &[T], label: Label<T>, metrics: &[Metric<T>]) {
     for (kind, name, help, value) in metrics {
         page.family(name, kind, help);
@@ -258,7 +260,7 @@ fn workers(page: &mut Page, known: &Known) {
                 "Panics. Each one ended one connection.",
                 |i| i.1.panics.value(),
             ),
-            ("counter", "ringway_worker_accept_errors_total", "Errors of accept.", |i| {
+            ("counter", "ringway_worker_accept_errors_total", "Failed accept calls.", |i| {
                 i.1.accept_errors.value()
             }),
             (
@@ -307,9 +309,12 @@ fn listeners(page: &mut Page, snapshot: &Snapshot) {
             ("gauge", "ringway_listener_connections_active", "Connections open.", |i| {
                 i.stats.sum(|c| &c.active)
             }),
-            ("counter", "ringway_listener_overflow_total", "Connections closed at a limit.", |i| {
-                i.stats.sum(|c| &c.overflow)
-            }),
+            (
+                "counter",
+                "ringway_listener_overflow_total",
+                "Connections closed because too many were open.",
+                |i| i.stats.sum(|c| &c.overflow),
+            ),
             (
                 "counter",
                 "ringway_listener_source_overflow_total",
@@ -364,7 +369,8 @@ fn tls_failures(page: &mut Page, snapshot: &Snapshot) {
 }
 
 fn http2_floods(page: &mut Page, snapshot: &Snapshot) {
-    let help = "HTTP/2 connections closed at a limit. A limit appears after its first use.";
+    let help =
+        "HTTP/2 connections closed because the peer exceeded a limit. A limit appears after that.";
     let name = "ringway_listener_http2_floods_total";
     page.family(name, "counter", help);
     for listener in &snapshot.listeners {
@@ -397,7 +403,7 @@ fn certificates(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
-/// The names of the status classes, in the order of the counters.
+/// The values of the label for status classes, in the order of the counters.
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 fn routes(page: &mut Page, snapshot: &Snapshot) {
@@ -532,7 +538,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
             (
                 "counter",
                 "ringway_service_requests_repeated_total",
-                "Requests sent again because a pooled connection died.",
+                "Requests repeated because a pooled connection was dead.",
                 |i| i.stats.sum(|c| &c.repeated),
             ),
             ("counter", "ringway_service_sent_bytes_total", "Body bytes to the service.", |i| {

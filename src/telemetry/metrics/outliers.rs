@@ -6,7 +6,7 @@ use super::Page;
 use crate::health::EjectionReason;
 use crate::snapshot::Snapshot;
 
-/// Writes the metrics of the services with outlier detection.
+/// Writes the metrics of all services that have outlier detection.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let detections = || {
         let services = snapshot.services.iter();
@@ -27,7 +27,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         page.sample(name, &[("service", service)], group.ejected());
     }
     let name = "ringway_service_outlier_ejections_over_limit_total";
-    let help = "Failing endpoints not ejected because `max_ejection_percent` of them already were.";
+    let help = "Failing endpoints not ejected because of `max_ejection_percent`.";
     page.family(name, "counter", help);
     for (service, group) in detections() {
         page.sample(name, &[("service", service)], group.over_limit());

@@ -40,7 +40,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
             (
                 "counter",
                 "ringway_rate_limit_evicted_keys_total",
-                "Keys forgotten too early because of limits.rate_limit_keys.",
+                "Keys removed too early because of limits.rate_limit_keys.",
                 |i| i.evicted(),
             ),
         ],

@@ -6,7 +6,8 @@ use super::{Label, Page, families};
 use crate::cluster::Service;
 use crate::snapshot::Snapshot;
 
-/// Writes the metrics of the services that have a retry policy, of their own or of a rule.
+/// Writes the metrics of all services to which a retry policy applies: their own, or that of a
+/// rule.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let services: Vec<Arc<Service>> =
         snapshot.all_services().filter(|service| service.retry_budget.is_some()).cloned().collect();
@@ -16,16 +17,13 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         &services,
         label,
         &[
-            (
-                "counter",
-                "ringway_service_retries_total",
-                "Requests sent again by the retry policy.",
-                |i| i.stats.sum(|c| &c.retries),
-            ),
+            ("counter", "ringway_service_retries_total", "Retries by the retry policy.", |i| {
+                i.stats.sum(|c| &c.retries)
+            }),
             (
                 "counter",
                 "ringway_service_retries_over_budget_total",
-                "Requests not sent again because the retry budget was used up.",
+                "Requests not retried because the retry budget was used up.",
                 |i| i.stats.sum(|c| &c.retries_over_budget),
             ),
             (

@@ -6,16 +6,16 @@ use serde::Deserialize;
 use super::route::ValueMatch;
 use crate::sources::files::values::{AtLeastOne, Entries, Placed};
 
-/// An authorization rule. `from`, `to` and `when` must all match. In a list of `from` or `to`, one
-/// entry must match.
+/// An authorization rule. `from`, `to` and `when` must all match. A list of `from` or `to` matches
+/// if one of its entries matches.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuthorizationRule {
-    /// The name in logs and metrics. Default: authorization#N.
+    /// The name of the rule in logs and metrics. Default: authorization#N.
     pub name: Option<Placed<String>>,
     /// The action for matching requests.
     pub action: AuthorizationAction,
-    /// Whether the rule only reports its result. Default false.
+    /// Whether the rule only reports its result, without effect on requests. Default false.
     #[serde(default)]
     pub dry_run: Placed<bool>,
     /// Conditions on the client. Default: any client.
@@ -24,7 +24,7 @@ pub struct AuthorizationRule {
     /// Conditions on the request. Default: any request.
     #[serde(default)]
     pub to: AtLeastOne<Placed<Operation>>,
-    /// Further conditions. In a list, all must match.
+    /// Further conditions. All entries of a list must match.
     #[serde(default)]
     pub when: AtLeastOne<Placed<When>>,
 }
@@ -42,8 +42,8 @@ pub enum AuthorizationAction {
     Audit,
 }
 
-/// Conditions on the client. All must match; in a list one value must match. Names are `exact`,
-/// `prefix*`, `*suffix` or `*` for any.
+/// Conditions on the client. All must match; a list matches if one of its values matches. Names are
+/// `exact`, `prefix*`, `*suffix` or `*` for any.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Source {
@@ -69,7 +69,7 @@ pub struct Source {
     pub not_forwarded_ips: AtLeastOne<Placed<String>>,
 }
 
-/// Conditions on the request. All must match; in a list one value must match.
+/// Conditions on the request. All must match; a list matches if one of its values matches.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Operation {
@@ -83,11 +83,11 @@ pub struct Operation {
     pub ips: AtLeastOne<Placed<String>>,
     /// None of these addresses.
     pub not_ips: AtLeastOne<Placed<String>>,
-    /// Hosts without ports, in upper or lower case: `exact`, `prefix*`, `*suffix` or `*`.
+    /// Hosts without ports, case-insensitive: `exact`, `prefix*`, `*suffix` or `*`.
     pub hosts: AtLeastOne<Placed<String>>,
     /// None of these hosts.
     pub not_hosts: AtLeastOne<Placed<String>>,
-    /// Methods.
+    /// HTTP methods, such as `GET`.
     pub methods: AtLeastOne<Placed<String>>,
     /// None of these methods.
     pub not_methods: AtLeastOne<Placed<String>>,
@@ -97,13 +97,13 @@ pub struct Operation {
     pub not_paths: AtLeastOne<Placed<String>>,
 }
 
-/// Further conditions.
+/// Further conditions on the request. All must match.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct When {
     /// Header fields, by name.
     pub headers: Entries<Placed<ValueMatch>>,
-    /// Claims of the request's token, by name or path (`realm_access.roles`). In a list, one
-    /// element must match.
+    /// Claims of the request's token, by name or path (`realm_access.roles`). If the claim is a
+    /// list, one of its elements must match.
     pub claims: Entries<Placed<ValueMatch>>,
 }

@@ -9,24 +9,26 @@ use crate::sources::files::values::{AtLeastOne, Percent, Placed, Time};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthCheck {
-    /// Request a path: the path, or a map with `path`.
+    /// An HTTP request: its path, or a map with `path`.
     pub http: Option<Placed<HttpCheck>>,
-    /// Call `grpc.health.v1.Health/Check`: `true` for the whole server, or a map with `service`.
+    /// A gRPC call of `grpc.health.v1.Health/Check`: `true` for the whole server, or a map with
+    /// `service`.
     pub grpc: Option<Placed<GrpcCheck>>,
     /// `true`: open a connection, with a TLS handshake if the service uses TLS.
     pub tcp: Option<Placed<bool>>,
-    /// The interval of checks, with a jitter of one tenth. Default 2s.
+    /// The time from the end of one check to the start of the next, with a jitter of one tenth.
+    /// Default 2s.
     pub interval: Option<Time>,
     /// The time limit of one check. Default 1s.
     pub timeout: Option<Time>,
-    /// How many successes in a row make an unhealthy endpoint healthy. The first check decides
-    /// alone. Default 2.
+    /// The number of consecutive successes that makes an unhealthy endpoint healthy. One success is
+    /// enough in the first check of an endpoint. Default 2.
     pub healthy: Option<Placed<u32>>,
-    /// How many failures in a row make a healthy endpoint unhealthy. One answer that reports a
-    /// failure is enough. Default 3.
+    /// The number of consecutive failures that makes a healthy endpoint unhealthy. A response that
+    /// reports a failure makes it unhealthy at once. Default 3.
     pub unhealthy: Option<Placed<u32>>,
-    /// If fewer endpoints than this are healthy, all endpoints get requests. Default 50%. With 0%,
-    /// requests get 503 when no endpoint is healthy.
+    /// If less than this percentage of the endpoints is healthy, all endpoints get requests.
+    /// Default 50%. With 0%, requests get 503 when no endpoint is healthy.
     pub panic_threshold: Option<Percent>,
 }
 
@@ -41,12 +43,12 @@ pub struct HttpCheckMap {
     pub method: CheckMethod,
     /// The Host field. Default: `tls.sni`, or the name of the service.
     pub host: Option<Placed<String>>,
-    /// The statuses that count as success: `200`, `200-299`; one or a list. Default 200.
+    /// The statuses that count as success, one or a list: `200`, `200-299`. Default 200.
     #[serde(default)]
     pub status: AtLeastOne<Placed<String>>,
 }
 
-/// [`HttpCheckMap`], or its path alone.
+/// The request of a health check: [`HttpCheckMap`], or only its path.
 #[derive(Clone, Debug, Default)]
 pub struct HttpCheck(pub HttpCheckMap);
 
@@ -71,6 +73,6 @@ pub struct GrpcCheckMap {
     pub authority: Option<Placed<String>>,
 }
 
-/// [`GrpcCheckMap`], or `true`.
+/// The gRPC call of a health check: [`GrpcCheckMap`], or `true`.
 #[derive(Clone, Debug, Default)]
 pub struct GrpcCheck(pub GrpcCheckMap);

@@ -10,9 +10,8 @@ use crate::intercept::plan::{Interface, PortRange};
 use crate::net::Network;
 use crate::sources::files::values::{OneOrMany, Placed, text_value};
 
-/// Settings of the capture rules that `ringway intercept` and `run --intercept` install. They are
-/// read when the rules are installed, not on a reload. The proxy refuses excluded traffic that is
-/// captured anyway.
+/// Settings of the capture rules that `ringway intercept` and `run --intercept` install. A reload
+/// does not change installed rules. If excluded traffic is captured anyway, the proxy refuses it.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Intercept {
@@ -20,15 +19,15 @@ pub struct Intercept {
     pub mark: Option<Placed<u32>>,
     /// Traffic that is not captured.
     pub exclude: Exclude,
-    /// Captured UDP ports, in the directions with `udp`: `443`, `8000-8100`, `all`; one or a list.
-    /// Default `all`.
+    /// The UDP ports to capture, in each direction that has `udp`: `443`, `8000-8100`, `all`; one
+    /// or a list. Default `all`.
     pub udp: OneOrMany<Ports>,
-    /// The user of the proxy, by name or number. Default: `ringway` if it exists. `none`: the mark
-    /// is enough.
+    /// The user of the proxy, by name or number. Default: `ringway` if it exists. `none`: only the
+    /// mark identifies the packets of the proxy.
     pub user: Option<String>,
     /// The group of the proxy, by name or number. Default: none.
     pub group: Option<String>,
-    /// The treatment of captured traffic while no proxy runs. Default `closed`.
+    /// What happens to captured traffic while no proxy runs. Default `closed`.
     pub when_dead: WhenDead,
 }
 
@@ -58,14 +57,14 @@ pub struct Side {
     pub interfaces: OneOrMany<InterfaceName>,
 }
 
-/// The treatment of captured traffic while no proxy runs.
+/// What happens to captured traffic while no proxy runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenDead {
-    /// Refuse it.
+    /// Traffic is refused.
     #[default]
     Closed,
-    /// Let it bypass the proxy.
+    /// Traffic bypasses the proxy.
     Open,
 }
 

@@ -14,29 +14,31 @@ pub struct JwtProvider {
     /// The accepted values of the claim `aud`; one or a list. Default: `aud` is not checked.
     #[serde(default)]
     pub audiences: OneOrMany<Placed<String>>,
-    /// The public keys.
+    /// The public keys that verify the tokens.
     pub jwks: Placed<Jwks>,
-    /// The field that holds the token. Default `authorization`, after `Bearer`.
+    /// The name of the header field that holds the token. Default `authorization`, after `Bearer`.
     pub header: Option<Placed<String>>,
-    /// Whether the service gets the token. Default false: the field is removed.
+    /// Whether the field with the token is forwarded to the service. Default false: the field is
+    /// removed.
     #[serde(default)]
     pub forward: bool,
     /// The accepted difference between the clocks of issuer and proxy. Default 60s.
     pub leeway: Option<Time>,
 }
 
-/// A JSON Web Key Set: exactly one of `file` and `url`.
+/// The source of a JSON Web Key Set. Set exactly one of `file` and `url`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Jwks {
-    /// A file. It is read again when it changes.
+    /// A file with the key set. It is read again when it changes.
     pub file: Option<Placed<String>>,
-    /// `https://...`. It is fetched at start and then repeatedly. If a fetch fails, the last keys
-    /// stay in use.
+    /// The URL of the key set, `https://...`. It is fetched at start and then repeatedly. If a
+    /// fetch fails, the previous keys stay in use.
     pub url: Option<Placed<String>>,
     /// PEM file with the CAs of an https URL. Default /etc/ssl/certs/ca-certificates.crt.
     pub ca: Option<Placed<String>>,
-    /// The interval of fetches. Default 20m. A token with an unknown key causes an earlier fetch.
+    /// The interval of fetches. Default 20m. A token with an unknown key id causes an earlier
+    /// fetch.
     pub refresh: Option<Time>,
 }
 

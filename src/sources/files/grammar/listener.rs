@@ -15,14 +15,15 @@ use crate::sources::files::values::{AtLeastOne, OneOrMany, Placed, Time, TimeOrN
 pub struct Listener {
     /// `IP:PORT`, `[IPv6]:PORT`, `unix:/path` or `systemd:NAME`; one or a list.
     pub bind: OneOrMany<Placed<String>>,
-    /// The clients: others (`inbound`), or the workload beside the proxy (`outbound`). An outbound
-    /// listener drains last. Default `inbound`.
+    /// The clients of the listener: others (`inbound`), or the workload beside the proxy
+    /// (`outbound`). An outbound listener is drained last. Default `inbound`.
     #[serde(default)]
     pub direction: Direction,
     /// The protocol. Default `auto`.
     #[serde(default)]
     pub protocol: ListenerProtocol,
-    /// Certificates. The SNI selects one of a list. `mesh`: this workload's identity.
+    /// Certificates; the SNI selects one of a list. Or `mesh`, which means this workload's
+    /// identity.
     pub tls: Option<AtLeastOne<Placed<ListenerTls>>>,
     /// The service of a `tcp` listener: `NAME` or `NAME/VERSION`.
     pub service: Option<Placed<String>>,
@@ -33,13 +34,13 @@ pub struct Listener {
     /// false.
     #[serde(default)]
     pub redirect_https: Placed<bool>,
-    /// The hosts of `routes` to use. Default: all.
+    /// The hosts of `routes` whose rules apply. Default: all.
     pub hosts: Option<AtLeastOne<Placed<String>>>,
-    /// The number of trusted proxies before this one. That many addresses at the end of
+    /// The number of trusted proxies in front of this one. That many addresses at the end of
     /// `x-forwarded-for` are trusted, and so is `x-forwarded-proto`. Default 0.
     #[serde(default)]
     pub trusted_hops: u32,
-    /// The treatment of `x-forwarded-client-cert`. Default `sanitize`.
+    /// What happens to the field `x-forwarded-client-cert` of a request. Default `sanitize`.
     #[serde(default)]
     pub forward_client_cert: ForwardClientCert,
     /// HTTP/2 settings for clients.
@@ -48,40 +49,41 @@ pub struct Listener {
     /// Time limits for clients.
     #[serde(default)]
     pub timeouts: Timeouts,
-    /// TCP connections of clients. Default: the section `tcp`.
+    /// TCP settings for connections of clients. Default: the section `tcp`.
     #[serde(default)]
     pub tcp: Tcp,
-    /// The maximum number of open connections. Default: no separate limit.
+    /// The maximum number of open connections. Default: only `limits.connections` applies.
     pub connections: Option<u32>,
     /// The maximum number of open connections from one client address, over all workers. Default:
     /// no limit.
     pub connections_per_source: Option<Placed<u32>>,
-    /// The number of requests after which a connection closes. Default: no limit.
+    /// The maximum number of requests on a connection, which is then closed. Default: no limit.
     pub requests_per_connection: Option<Placed<u32>>,
-    /// A limit on the requests of all clients of this listener. Default: none.
+    /// A limit on the requests of all clients of this listener together. Default: none.
     pub rate_limit: Option<Placed<RateLimit>>,
     /// Whether a request without `x-request-id` gets one. Default true.
     pub request_id: Option<bool>,
-    /// The name in an added `via` field (RFC 9110 7.6.3). Default: no field is added.
+    /// The name of this proxy in an added `via` field (RFC 9110 7.6.3). Default: no field is added.
     pub via: Option<Placed<String>>,
-    /// The treatment of `%2F` and `%5C` in a path. Default `keep`.
+    /// What happens to `%2F` and `%5C` in the path of a request. Default `keep`.
     #[serde(default)]
     pub escaped_slashes: EscapedSlashes,
-    /// Whether a client that has closed its sending side counts as gone, so that its request is
-    /// cancelled. Default: only if the client has asked for a persistent connection.
+    /// Whether a client that has closed its sending side counts as disconnected, so that its
+    /// request is cancelled. Default: only if the client has asked for a persistent connection.
     pub abort_on_close: Option<bool>,
 }
 
-/// The treatment of `%2F` and `%5C` in a path.
+/// What happens to `%2F` and `%5C` in the path of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EscapedSlashes {
-    /// Refuse the request with 400.
+    /// The request is refused with 400.
     Reject,
-    /// Keep them. Authorization decides unclear cases against the request.
+    /// They stay as they are. Authorization rules are evaluated so that an ambiguous path is
+    /// denied.
     #[default]
     Keep,
-    /// Turn them into slashes.
+    /// They become slashes.
     Decode,
 }
 
@@ -89,7 +91,7 @@ pub enum EscapedSlashes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// Others.
+    /// Clients outside the workload.
     #[default]
     Inbound,
     /// The workload beside the proxy.
@@ -100,29 +102,29 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ListenerProtocol {
-    /// HTTP/2, HTTP/1.1 and HTTP/1.0, as the client begins.
+    /// HTTP/2, HTTP/1.1 or HTTP/1.0: the first bytes of the client show which one.
     #[default]
     Auto,
     /// HTTP/1.1 and 1.0.
     Http,
-    /// HTTP/2 only. Other connections are closed.
+    /// HTTP/2 only. A connection with another protocol is closed.
     Http2,
-    /// Opaque bytes to one service.
+    /// Opaque bytes, which go to one service.
     Tcp,
-    /// TLS passthrough. The server name selects the route.
+    /// TLS passthrough. The SNI selects the route.
     Tls,
 }
 
-/// The treatment of `x-forwarded-client-cert`.
+/// What happens to the field `x-forwarded-client-cert` of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ForwardClientCert {
-    /// Remove it.
+    /// The field is removed.
     #[default]
     Sanitize,
-    /// Add the client's certificate to the field, if the client has a certificate.
+    /// The client's certificate is added to the field, if the client has a certificate.
     Append,
-    /// Replace it with the client's certificate.
+    /// The field is replaced with the client's certificate.
     Set,
 }
 
@@ -132,14 +134,14 @@ pub enum ForwardClientCert {
 pub struct Timeouts {
     /// The time limit of the TLS handshake. Default 10s.
     pub handshake: Option<Time>,
-    /// The time limit of a request head. Default 10s.
+    /// The time limit for receiving a complete request head. Default 10s.
     pub header: Option<Time>,
     /// The longest time without a byte of a body in either direction. Default 60s; `none` for no
     /// limit.
     pub body_idle: Option<TimeOrNone>,
     /// The longest wait for the next request on a connection. Default 60s.
     pub keep_alive: Option<Time>,
-    /// The longest silence of both directions of a TCP connection or tunnel. Default 1h; `none` for
-    /// no limit.
+    /// The longest time without a byte in either direction, for a TCP connection or tunnel. Default
+    /// 1h; `none` for no limit.
     pub tcp_idle: Option<TimeOrNone>,
 }

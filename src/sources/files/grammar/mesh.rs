@@ -6,73 +6,77 @@ use serde::Deserialize;
 use super::listener::{ForwardClientCert, Timeouts};
 use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, Time};
 
-/// Traffic from others to this workload.
+/// Traffic that others send to this workload.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Inbound {
     /// The addresses for captured connections: `IP:PORT`, one or a list. By convention port 15006.
     /// Default: no capture.
     pub bind: OneOrMany<Placed<String>>,
-    /// The means of capture. Default `redirect`.
+    /// How the kernel redirects connections to the proxy. Default `redirect`.
     pub intercept: InterceptBy,
-    /// Mutual TLS on all ports, including those of listeners with `tls: mesh`. Default
+    /// The mutual TLS mode of all ports, including those of listeners with `tls: mesh`. Default
     /// `permissive`.
     pub mtls: Option<Placed<Mtls>>,
-    /// Mutual TLS on single ports, instead of `mtls`.
+    /// The mutual TLS mode of single ports, instead of `mtls`.
     pub ports: Entries<Placed<Mtls>>,
-    /// The protocols of single ports, which then need no detection.
+    /// The protocols of single ports. On all other ports the protocol is detected.
     pub protocols: Entries<Placed<PortProtocol>>,
-    /// The address of the workload. Default `original`.
+    /// The address at which the proxy connects to the workload. Default `original`.
     pub application: Application,
-    /// The peer address that the workload sees. Default: `client` with `intercept: tproxy` and
-    /// `application: original`, else `proxy`.
+    /// The source address of connections to the workload. Default: `client` with `intercept:
+    /// tproxy` and `application: original`, else `proxy`.
     pub source: Option<Placed<PeerSource>>,
-    /// Requests that need no identity and no permission: health checks of an orchestrator.
+    /// Health checks of an orchestrator. These requests need no identity and no permission.
     pub probes: Vec<Placed<Probe>>,
-    /// The treatment of `x-forwarded-client-cert`. Default `sanitize`.
+    /// What happens to the field `x-forwarded-client-cert` of a request. Default `sanitize`.
     pub forward_client_cert: ForwardClientCert,
-    /// Captured UDP. It arrives by TPROXY at the same addresses. Default: no capture.
+    /// Captured UDP traffic. TPROXY delivers it at the addresses of `bind`. Default: UDP is not
+    /// captured.
     pub udp: Option<Udp>,
     /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// The maximum number of open connections. Default: no separate limit.
+    /// The maximum number of open connections. Default: only `limits.connections` applies.
     pub connections: Option<u32>,
 }
 
-/// Traffic from this workload to others.
+/// Traffic that this workload sends to others.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Outbound {
     /// The addresses for captured connections: `IP:PORT`, one or a list. By convention port 15001.
     /// Default: no capture.
     pub bind: OneOrMany<Placed<String>>,
-    /// The means of capture. Default `redirect`.
+    /// How the kernel redirects connections to the proxy. Default `redirect`.
     pub intercept: InterceptBy,
-    /// The hosts of `routes` to use. Default: all.
+    /// The hosts of `routes` whose rules apply. Default: all.
     pub hosts: Option<AtLeastOne<Placed<String>>>,
-    /// The treatment of destinations that no route and no service has. Default `allow`.
+    /// What happens to connections to destinations that belong to no route and no service. Default
+    /// `allow`.
     pub unknown: Unknown,
-    /// The protocols of single ports, which then need no detection.
+    /// The protocols of single ports. On all other ports the protocol is detected.
     pub ports: Entries<Placed<PortProtocol>>,
-    /// Captured UDP. It arrives by TPROXY at the same addresses. Default: no capture.
+    /// Captured UDP traffic. TPROXY delivers it at the addresses of `bind`. Default: UDP is not
+    /// captured.
     pub udp: Option<Udp>,
     /// Time limits for clients.
     pub timeouts: Timeouts,
-    /// The maximum number of open connections. Default: no separate limit.
+    /// The maximum number of open connections. Default: only `limits.connections` applies.
     pub connections: Option<u32>,
 }
 
-/// Limits on captured UDP; `{}` for the defaults. It needs CAP_NET_ADMIN and, inbound, CAP_NET_RAW.
+/// Limits on captured UDP traffic; `{}` for the defaults. Capture needs CAP_NET_ADMIN and, inbound,
+/// CAP_NET_RAW.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Udp {
-    /// How long a flow (a client and a destination) may be silent. Default 60s.
+    /// How long a flow (a client and a destination) may be idle. Default 60s.
     pub idle_timeout: Option<Time>,
     /// The maximum number of open flows. Default 10000.
     pub flows: Option<u32>,
 }
 
-/// The means of capture.
+/// How the kernel redirects traffic to the proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InterceptBy {
@@ -85,18 +89,18 @@ pub enum InterceptBy {
     None,
 }
 
-/// The treatment of unknown destinations.
+/// What happens to connections to unknown destinations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unknown {
-    /// Forward connections to them.
+    /// They are forwarded.
     #[default]
     Allow,
-    /// Refuse connections to them.
+    /// They are refused.
     Deny,
 }
 
-/// The address of the workload.
+/// The address at which the proxy connects to the workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Application {
@@ -107,11 +111,12 @@ pub enum Application {
     Loopback,
 }
 
-/// The peer address that the workload sees.
+/// The source address of connections to the workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerSource {
-    /// The client's address. It needs CAP_NET_ADMIN, and rules that route the answers to the proxy.
+    /// The client's address. This needs CAP_NET_ADMIN, and rules that route the answers to the
+    /// proxy.
     Client,
     /// An address of this host.
     Proxy,
@@ -121,17 +126,18 @@ pub enum PeerSource {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PortProtocol {
-    /// Detect the protocol from the first bytes. If the client is silent, the server may speak
-    /// first.
+    /// The protocol is detected from the first bytes. If the client sends nothing, the server may
+    /// send first.
     #[default]
     Auto,
-    /// HTTP. The client speaks first.
+    /// HTTP. The client sends first.
     Http,
     /// Opaque bytes.
     Tcp,
 }
 
-/// A health check: GET or HEAD of this path at this port, without TLS.
+/// A health check of an orchestrator: a GET or HEAD request for this path at this port, without
+/// TLS.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
@@ -145,12 +151,12 @@ pub struct Probe {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mtls {
-    /// Required.
+    /// Clients must use mutual TLS.
     Strict,
-    /// Optional. Plain text is accepted too.
+    /// Clients may use mutual TLS or plain text.
     #[default]
     Permissive,
-    /// Not possible. Only plain text is accepted.
+    /// Clients must use plain text.
     Disable,
 }
 

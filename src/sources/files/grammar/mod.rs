@@ -11,6 +11,7 @@ pub mod listener;
 pub mod mesh;
 pub mod mirror;
 pub mod outlier;
+pub mod overload;
 pub mod rate_limit;
 pub mod retry;
 pub mod route;
@@ -26,6 +27,7 @@ use serde::Deserialize;
 use self::authorization::AuthorizationRule;
 use self::jwt::JwtProvider;
 use self::listener::Listener;
+use self::overload::Overload;
 use self::route::Rule;
 use self::service::Service;
 use self::settings::{Admin, Dns, Drain, Limits, Runtime, Telemetry};
@@ -41,27 +43,29 @@ pub struct Config {
     pub runtime: Runtime,
     /// The admin interface.
     pub admin: Admin,
-    /// How the process drains: a time limit, or a map.
+    /// How the process drains: a time limit for requests in progress, or a map.
     pub drain: Option<Drain>,
-    /// TCP connections on both sides, unless a listener or service says otherwise.
+    /// How the kernel detects a dead TCP peer. A listener or service may have its own settings.
     pub tcp: Tcp,
     /// Lookups of service names.
     pub dns: Dns,
     /// Limits on clients.
     pub limits: Limits,
+    /// Overload of the process.
+    pub overload: Overload,
     /// Listeners, by name.
     pub listeners: Entries<Placed<Listener>>,
     /// Rules for requests, by host: `shop.example.com`, `*.example.com`, `*`.
     pub routes: Entries<OneOrMany<Placed<Rule>>>,
     /// Services, by name.
     pub services: Entries<Placed<Service>>,
-    /// The identity of this workload, its trust, and captured traffic.
+    /// The identity of this workload, the roots that it trusts, and captured traffic.
     pub mesh: Mesh,
     /// Issuers of JSON Web Tokens, by name.
     pub jwt: Entries<Placed<JwtProvider>>,
-    /// Authorization rules. Deny rules come first, then allow rules. If no allow rule applies to a
-    /// service, all other requests to it are allowed.
+    /// Authorization rules. Deny rules are evaluated first, then allow rules. If no allow rule
+    /// applies to a service, all requests to it that are not denied are allowed.
     pub authorization: Option<Vec<Placed<AuthorizationRule>>>,
-    /// Logs.
+    /// The access log.
     pub telemetry: Telemetry,
 }

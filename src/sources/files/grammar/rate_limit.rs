@@ -5,43 +5,44 @@ use serde::Deserialize;
 
 use crate::sources::files::values::{Placed, Size, Time};
 
-/// A limit on requests, on the bytes of their bodies, or on both. A request beyond it gets 429, or
-/// RESOURCE_EXHAUSTED if it is a gRPC call. A body beyond it becomes slower. The limit is exact
-/// over all workers.
+/// A limit on requests, on the bytes of their bodies, or on both. A request beyond the limit gets
+/// 429; a gRPC call gets RESOURCE_EXHAUSTED. A body beyond the limit is slowed down. All workers
+/// share the limit, and it is exact.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RateLimit {
-    /// How many requests pass in each `per`.
+    /// The number of requests that pass in each `per`.
     pub requests: Option<Placed<u32>>,
-    /// How many bytes of bodies pass in each `per`, in each direction.
+    /// The number of bytes of bodies that pass in each `per`, counted for each direction
+    /// separately.
     pub bytes: Option<Placed<Size>>,
-    /// The time for that many requests or bytes. Default 1s.
+    /// The period of `requests` and `bytes`. Default 1s.
     pub per: Option<Placed<Time>>,
-    /// How many requests may come at once with the first one. Default: `requests` less 1, so that
-    /// `requests` may come at once.
+    /// The number of requests that may arrive at the same time as the first one. Default:
+    /// `requests` less 1, so that `requests` may arrive at the same time.
     pub burst: Option<Placed<u32>>,
-    /// The requests that share a limit: `{header: NAME}`, `identity` or `source`. Default: all
-    /// requests.
+    /// The property of a request by which limits are counted separately: `{header: NAME}`,
+    /// `identity` or `source`. Default: one limit for all requests.
     pub by: Option<Placed<LimitBy>>,
     /// The name of the limit in `ratelimit-policy`. Default: the name of the rule, service or
     /// listener.
     pub name: Option<Placed<String>>,
-    /// The fields about the limit in responses. Default `ratelimit`.
+    /// The fields of responses that describe the limit. Default `ratelimit`.
     pub headers: LimitHeaders,
 }
 
-/// The requests that share a limit.
+/// The property of a request by which limits are counted separately.
 #[derive(Clone, Debug)]
 pub enum LimitBy {
-    /// Requests with the same value of this header field.
+    /// The value of this header field.
     Header(Placed<String>),
-    /// Requests of the same SPIFFE ID.
+    /// The SPIFFE ID of the client.
     Identity,
-    /// Requests of the same client address.
+    /// The address of the client.
     Source,
 }
 
-/// The fields about a limit in responses.
+/// The fields of responses that describe a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LimitHeaders {
@@ -50,8 +51,8 @@ pub enum LimitHeaders {
     Ratelimit,
     /// `x-ratelimit-limit`, `x-ratelimit-remaining` and `x-ratelimit-reset`, as Envoy.
     XRatelimit,
-    /// Both.
+    /// The fields of `ratelimit` and those of `x-ratelimit`.
     Both,
-    /// None. A refused request has `retry-after` nevertheless.
+    /// No such fields. A refused request still gets `retry-after`.
     None,
 }

@@ -9,12 +9,13 @@ use crate::sources::files::values::{AtLeastOne, Percent, Placed, Size, Time};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retries {
-    /// How often one request may be sent again; 0 for never. Default 2.
+    /// The maximum number of retries of one request; 0 for no retries. Default 2.
     pub attempts: Option<u32>,
-    /// The conditions, one or a list: `connect-failure`, `refused-stream`, `reset`,
+    /// The conditions for a retry, one or a list: `connect-failure`, `refused-stream`, `reset`,
     /// `reset-before-request`, `5xx`, `gateway-error`, `retriable-4xx`, `envoy-ratelimited`, a
     /// status, or a gRPC code: `cancelled`, `deadline-exceeded`, `internal`, `resource-exhausted`,
-    /// `unavailable`. Default: `[connect-failure, refused-stream]`, where nothing was processed.
+    /// `unavailable`. Default: `[connect-failure, refused-stream]`, which mean that the endpoint
+    /// did not process the request.
     pub on: Option<AtLeastOne<Placed<String>>>,
     /// The time limit of one attempt, from the open connection to the head of its response.
     /// Default: no limit.
@@ -23,10 +24,10 @@ pub struct Retries {
     pub backoff: Backoff,
     /// The limit on the retries of a service.
     pub budget: Budget,
-    /// The methods of requests that may be sent twice, one or a list. Default: the idempotent
-    /// methods GET, HEAD, OPTIONS, TRACE, PUT and DELETE.
+    /// The methods of requests that may be retried after they were sent, one or a list. Default:
+    /// the idempotent methods GET, HEAD, OPTIONS, TRACE, PUT and DELETE.
     pub methods: Option<AtLeastOne<Placed<String>>>,
-    /// The largest request body that is kept for a retry. Default 64KiB.
+    /// The largest request body that is buffered for a retry. Default 64KiB.
     pub replay_bytes: Option<Size>,
     /// The messages that get the number of their attempt, as `x-envoy-attempt-count`. Default
     /// none.
@@ -48,13 +49,13 @@ pub enum AttemptCount {
     Both,
 }
 
-/// The wait before a retry: random, from 0 to a limit that doubles with each retry.
+/// The wait before a retry: a random time from 0 to a limit. The limit doubles with each retry.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Backoff {
     /// The limit for the first retry. Default 25ms.
     pub base: Option<Placed<Time>>,
-    /// The largest limit. Default: ten times `base`.
+    /// The maximum of the limit. Default: ten times `base`.
     pub max: Option<Placed<Time>>,
 }
 
@@ -62,8 +63,8 @@ pub struct Backoff {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Budget {
-    /// The share of the requests. Default 20%.
+    /// The maximum share of retries, in percent of the requests of the service. Default 20%.
     pub percent: Option<Placed<Percent>>,
-    /// The number of retries that is always allowed. Default 3.
+    /// The number of retries that is always allowed, whatever the share is. Default 3.
     pub min: Option<u32>,
 }

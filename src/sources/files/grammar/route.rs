@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::fault::Fault;
 use super::jwt::JwtDemand;
 use super::mirror::Mirror;
+use super::overload::Priority;
 use super::rate_limit::RateLimit;
 use super::retry::Retries;
 use super::shift::Shift;
@@ -21,11 +22,11 @@ pub struct Rule {
     /// The conditions on requests. Default: all requests match.
     #[serde(rename = "match")]
     pub matches: Match,
-    /// The destination of matching requests.
+    /// The services that get the matching requests.
     pub to: Option<Placed<To>>,
-    /// Answer with a redirect.
+    /// A redirect as the response, instead of `to`.
     pub redirect: Option<Placed<Redirect>>,
-    /// Answer with a fixed response.
+    /// A fixed response, instead of `to`.
     pub respond: Option<Placed<Respond>>,
     /// The time from the request to the end of the response; `none` for no limit. Default: that of
     /// the service.
@@ -36,17 +37,20 @@ pub struct Rule {
     pub fault: Option<Placed<Fault>>,
     /// A plan that moves the requests from one destination in `to` to another. Default: none.
     pub shift: Option<Placed<Shift>>,
-    /// Another service that gets a copy of requests. Default: none.
+    /// Another service that gets a copy of each request. Default: none.
     pub mirror: Option<Placed<Mirror>>,
     /// A limit on the requests of this rule. Default: none.
     pub rate_limit: Option<Placed<RateLimit>>,
+    /// How important its requests are when the process is overloaded: `high`, `normal` or `low`.
+    /// Default: as the header field of `overload.priority` says, else `normal`.
+    pub priority: Option<Placed<Priority>>,
     /// The longest time without a byte of a body in either direction; `none` for no limit. Default:
     /// that of the listener.
     pub body_idle: Option<TimeOrNone>,
     /// The token that requests must have: the name of a provider in `jwt`, or a map. Default: the
     /// setting of the service.
     pub jwt: Option<Placed<JwtDemand>>,
-    /// Changes to host and path.
+    /// Changes to the host and the path before the request is forwarded.
     pub rewrite: Option<Placed<Rewrite>>,
     /// Changes to header fields.
     pub headers: Headers,
@@ -56,9 +60,9 @@ pub struct Rule {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Match {
-    /// `/exact`, `/prefix/*` or `~regex`.
+    /// The path: `/exact`, `/prefix/*` or `~regex`.
     pub path: Option<Placed<String>>,
-    /// One of these methods. Default: any method except CONNECT.
+    /// The method, one of a list. Default: any method except CONNECT.
     pub method: AtLeastOne<Placed<String>>,
     /// Header fields, by name.
     pub headers: Entries<Placed<ValueMatch>>,
@@ -71,7 +75,7 @@ pub struct Match {
 pub enum ValueMatch {
     /// The value or `~regex`.
     Text(String),
-    /// Any value.
+    /// The value is present, whatever it is.
     Present,
 }
 
@@ -79,19 +83,19 @@ pub enum ValueMatch {
 #[derive(Clone, Debug, Default)]
 pub struct To(pub Vec<(Placed<String>, u32)>);
 
-/// A redirect to the request's own URL, with some parts replaced.
+/// A redirect to the URL of the request, with some of its parts replaced.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Redirect {
     /// `http` or `https`.
     pub scheme: Option<Placed<String>>,
-    /// A new host.
+    /// The new host.
     pub host: Option<Placed<String>>,
-    /// A new port.
+    /// The new port.
     pub port: Option<u16>,
-    /// A new path.
+    /// The new path.
     pub path: Option<Placed<String>>,
-    /// 301, 302, 303, 307 or 308. Default 301.
+    /// The status: 301, 302, 303, 307 or 308. Default 301.
     pub status: Option<Placed<u16>>,
 }
 
@@ -113,7 +117,7 @@ pub struct Rewrite {
     pub prefix: Option<Placed<String>>,
     /// Replaces the whole path.
     pub path: Option<Placed<String>>,
-    /// Replaces Host.
+    /// Replaces the Host field.
     pub host: Option<Placed<String>>,
 }
 

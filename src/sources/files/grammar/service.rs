@@ -18,37 +18,38 @@ use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, Time
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Service {
-    /// The protocol of the endpoints. Default `auto`: with TLS the result of ALPN, else HTTP/1.1.
-    /// Behind a `tcp` listener it is opaque bytes.
+    /// The protocol of the endpoints. Default `auto`: with TLS the protocol that ALPN selects, else
+    /// HTTP/1.1. Behind a `tcp` listener it is opaque bytes.
     pub protocol: ServiceProtocol,
-    /// Virtual addresses, `IP:PORT`: one or a list. Captured connections to them go to any
-    /// endpoint.
+    /// Virtual addresses, `IP:PORT`: one or a list. A captured connection to one of them goes to
+    /// any endpoint.
     pub addresses: OneOrMany<Placed<String>>,
     /// The endpoints.
     pub endpoints: Option<Vec<Placed<Endpoint>>>,
-    /// TLS to the endpoints. `mesh`: this workload's identity, and endpoints must prove theirs.
+    /// TLS to the endpoints. `mesh` means that the proxy presents this workload's identity, and
+    /// that endpoints must present theirs.
     pub tls: Option<Placed<ServiceTls>>,
-    /// The SPIFFE IDs that endpoints must prove with `tls: mesh`; one or a list. Default: any ID of
-    /// the trusted domains.
+    /// The SPIFFE IDs that are accepted from endpoints with `tls: mesh`; one or a list. Default:
+    /// any ID of the trusted domains.
     pub identity: AtLeastOne<Placed<String>>,
     /// The token that requests must have: a provider of `jwt`, or a map. Default: none.
     pub jwt: Option<Placed<JwtDemand>>,
-    /// The endpoints of each version.
+    /// The endpoints of each version, by the name of the version.
     pub versions: Option<Entries<Vec<Placed<Endpoint>>>>,
     /// `HOST:PORT`: the addresses of the host in DNS are the endpoints. Or a map with `family`.
     pub dns: Option<Placed<DnsName>>,
     /// The load balancing policy. Default `least-request`.
     pub balance: Balance,
-    /// The time limit of connecting. Default 5s.
+    /// The time limit for opening a connection. Default 5s.
     pub connect_timeout: Option<Time>,
-    /// When connecting takes this long, another endpoint is tried at the same time; `none` for
-    /// never. Default 250ms.
+    /// If an endpoint has not accepted a connection after this time, another endpoint is tried in
+    /// parallel; `none` for never. Default 250ms.
     pub connect_hedge: Option<TimeOrNone>,
     /// The time from the request to the end of the response. Default `none`.
     pub timeout: Option<TimeOrNone>,
-    /// Retries of failed requests. Default: a request is sent again only if it was not processed.
+    /// Retries of failed requests. Default: a request is retried only if it was not processed.
     pub retries: Option<Placed<Retries>>,
-    /// Limits on what the service may have at one time, over all workers. Default: no limits.
+    /// The circuit breaker: limits over all workers. Default: no limits.
     pub circuit_breaker: Option<CircuitBreaker>,
     /// `adaptive`: a limit on the requests in flight that follows the latency of the service. Or a
     /// map. Default: no limit.
@@ -59,7 +60,7 @@ pub struct Service {
     pub idle_timeout: Option<Time>,
     /// The maximum number of idle connections for each endpoint. Default 1024.
     pub max_idle_connections: Option<u32>,
-    /// TCP connections to endpoints. Default: the section `tcp`.
+    /// TCP settings for connections to endpoints. Default: the section `tcp`.
     pub tcp: Tcp,
     /// The PROXY protocol header at the start of each connection to an endpoint. Default `none`.
     pub send_proxy_protocol: SendProxyProtocol,
@@ -67,10 +68,11 @@ pub struct Service {
     pub http2: Http2,
     /// Health checks of the endpoints. Unhealthy endpoints get no requests. Default: no checks.
     pub health_check: Option<Placed<HealthCheck>>,
-    /// Outlier detection: endpoints whose responses fail get no requests for a time. Default: none.
+    /// Outlier detection: endpoints whose responses fail are ejected. They get no requests for a
+    /// time. Default: none.
     pub outlier_detection: Option<Placed<OutlierDetection>>,
-    /// Slow start: how long a new or recovered endpoint gets a growing part of its traffic. Or a
-    /// map. Default: it has its whole share at once.
+    /// Slow start: the time in which the traffic of a new or recovered endpoint grows to its full
+    /// share. Or a map. Default: the endpoint gets its full traffic at once.
     pub slow_start: Option<Placed<SlowStart>>,
 }
 
@@ -79,11 +81,11 @@ pub struct Service {
 pub struct DnsName {
     /// `HOST:PORT`.
     pub address: String,
-    /// The families of addresses.
+    /// The address families that are looked up.
     pub family: Family,
 }
 
-/// The families of addresses.
+/// The address families that are looked up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
@@ -100,30 +102,30 @@ pub enum Family {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceProtocol {
-    /// With TLS, HTTP/2 or HTTP/1.1 as ALPN selects; without TLS, HTTP/1.1; behind a `tcp`
-    /// listener, opaque bytes.
+    /// With TLS, HTTP/2 or HTTP/1.1: ALPN selects. Without TLS, HTTP/1.1. Behind a `tcp` listener,
+    /// opaque bytes.
     #[default]
     Auto,
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2. Without TLS, with prior knowledge.
+    /// HTTP/2. Without TLS, it is used with prior knowledge (RFC 9113 3.3).
     Http2,
-    /// gRPC over HTTP/2. Local answers always have a gRPC status.
+    /// gRPC over HTTP/2. Responses of the proxy itself always have a gRPC status.
     Grpc,
     /// Opaque bytes.
     Tcp,
 }
 
-/// The form of a PROXY protocol header.
+/// The version of the PROXY protocol header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SendProxyProtocol {
     /// No header.
     #[default]
     None,
-    /// The text form.
+    /// Version 1, which is text.
     V1,
-    /// The binary form.
+    /// Version 2, which is binary.
     V2,
 }
 
@@ -131,20 +133,20 @@ pub enum SendProxyProtocol {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Balance {
-    /// The less loaded of two random endpoints.
+    /// Of two random endpoints, the one with the lower load.
     #[default]
     LeastRequest,
     /// Round robin.
     RoundRobin,
     /// Random.
     Random,
-    /// The better of two random endpoints, by recent latency and load.
+    /// Of two random endpoints, the one with the lower product of recent latency and load.
     PeakEwma,
-    /// The same endpoint for the same key.
+    /// The endpoint that a hash of the key selects. Equal keys get the same endpoint.
     Hash(HashBy),
 }
 
-/// The key of the hash policy.
+/// The property of a request that is hashed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HashBy {
@@ -161,8 +163,8 @@ pub enum HashBy {
 pub struct Endpoint {
     /// `IP:PORT` or `unix:/path`.
     pub address: String,
-    /// The share of traffic relative to the others.
+    /// The weight: the share of traffic relative to that of the other endpoints.
     pub weight: u32,
-    /// The zone.
+    /// The zone, which the admin page shows.
     pub zone: Option<String>,
 }

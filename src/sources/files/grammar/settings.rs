@@ -11,10 +11,10 @@ use crate::sources::files::values::{AutoOrCount, OutboundDrain, Placed, Size, Ti
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Runtime {
-    /// The number of workers. Default `auto`: one for each CPU that the process may use, but no
-    /// more than its CPU quota (cgroups) keeps busy.
+    /// The number of worker threads. Default `auto`: one for each CPU that the process may use, but
+    /// no more than its CPU quota (cgroups) allows.
     pub workers: Option<AutoOrCount>,
-    /// Whether each worker stays on its own CPU. Default: only if the process may not use all
+    /// Whether each worker is pinned to its own CPU. Default: only if the process may not use all
     /// CPUs of the machine, and has a worker for each CPU that it may use.
     pub pin: Option<bool>,
     /// The kernel interface. Default `auto`: io_uring, or epoll where io_uring is not allowed.
@@ -45,7 +45,7 @@ pub struct Admin {
     pub bind: Option<Placed<String>>,
 }
 
-/// How the process drains. A time limit alone is `inbound`.
+/// How the process drains: [`DrainMap`], or only its `inbound`.
 #[derive(Clone, Debug, Default)]
 pub struct Drain(pub DrainMap);
 
@@ -53,10 +53,11 @@ pub struct Drain(pub DrainMap);
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DrainMap {
-    /// How long open requests may take. Then all connections are closed. Default 30s.
+    /// The time limit for requests in progress. After it, all connections are closed. Default 30s.
     pub inbound: Option<Time>,
-    /// `after`: outbound listeners accept until the last inbound connection has closed. A time: as
-    /// `after`, but for that time at least. `with`: they drain with the others. Default `after`.
+    /// How long outbound listeners accept connections. `after`: until the last inbound connection
+    /// has closed. A time: as `after`, but at least for this time. `with`: they drain together with
+    /// the inbound listeners. Default `after`.
     pub outbound: Option<OutboundDrain>,
 }
 
@@ -64,8 +65,9 @@ pub struct DrainMap {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dns {
-    /// How long the last addresses of a name stay in use after the answer that it does not exist,
-    /// or has no addresses. Default 30s. A lookup that fails (SERVFAIL, no answer) keeps them.
+    /// How long the last addresses of a name stay in use after a DNS answer that the name does not
+    /// exist or has no addresses. After a failed lookup (SERVFAIL, timeout), they stay in use
+    /// without limit. Default 30s.
     pub gone_after: Option<Time>,
 }
 
@@ -75,34 +77,35 @@ pub struct Dns {
 pub struct Limits {
     /// The maximum number of open connections, over all listeners. Default 100000.
     pub connections: Option<u32>,
-    /// Bytes of a message head. Default 60KiB.
+    /// The maximum number of bytes of a message head. Default 60KiB.
     pub header_bytes: Option<Placed<Size>>,
-    /// Field lines of a message head, at most 256. Default 100.
+    /// The maximum number of field lines of a message head, at most 256. Default 100.
     pub headers: Option<Placed<u32>>,
-    /// Bytes of a request target. Default 8KiB.
+    /// The maximum number of bytes of a request target. Default 8KiB.
     pub uri_bytes: Option<Size>,
-    /// Bytes of all chunk extensions of a message. Default 4KiB.
+    /// The maximum number of bytes of all chunk extensions of a message. Default 4KiB.
     pub chunk_extension_bytes: Option<Size>,
-    /// Bytes of the trailers of a message. Default 8KiB.
+    /// The maximum number of bytes of the trailers of a message. Default 8KiB.
     pub trailer_bytes: Option<Size>,
-    /// Mirrored requests that a worker may have in progress. Default 256.
+    /// The maximum number of mirrored requests in progress, for each worker. Default 256.
     pub mirrored_requests: Option<u32>,
-    /// The keys that one rate limit remembers: header values, identities or addresses. In a full
-    /// table, a new key replaces an old one. Default 100000.
+    /// The maximum number of keys of one rate limit: header values, identities or addresses. In a
+    /// full table, a new key replaces another one. Default 100000.
     pub rate_limit_keys: Option<Placed<u32>>,
     /// Limits on HTTP/2 frames that carry no message data.
     pub http2: Http2Limits,
 }
 
-/// Logs.
+/// The logs of the proxy.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
-    /// One line for each exchange. Default: only for exchanges that fail, on standard error.
+    /// The access log: one line for each exchange. Default: only failed exchanges, on standard
+    /// error.
     pub access_log: AccessLog,
 }
 
-/// The access log.
+/// The access log: one line for each exchange, which is a request and its response.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessLog {

@@ -5,19 +5,20 @@ use serde::Deserialize;
 
 use crate::sources::files::values::{Placed, Time, TimeOrNone};
 
-/// How the kernel detects that the other side of a TCP connection is gone.
+/// How the kernel detects a dead TCP peer.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tcp {
-    /// Probes on a silent connection. Default `{time: 60s, interval: 10s, probes: 6}`. `none`: no
-    /// probes.
+    /// TCP keep-alive probes on an idle connection. Default `{time: 60s, interval: 10s, probes:
+    /// 6}`. `none`: no probes.
     pub keepalive: Option<Placed<Keepalive>>,
-    /// How long sent bytes may wait for their acknowledgement, or for a peer that reads them
-    /// (TCP_USER_TIMEOUT). Then the connection is closed. Default 2m. `none`: the kernel's default.
+    /// How long sent bytes may stay unacknowledged, also because the peer does not read them
+    /// (TCP_USER_TIMEOUT). Then the connection is closed. Default 2m. `none`: the default of the
+    /// kernel.
     pub user_timeout: Option<Placed<TimeOrNone>>,
 }
 
-/// Probes on a silent connection. `None` means no probes.
+/// TCP keep-alive probes on an idle connection. `None` means no probes.
 #[derive(Clone, Debug)]
 pub struct Keepalive(pub Option<KeepaliveMap>);
 
@@ -25,11 +26,11 @@ pub struct Keepalive(pub Option<KeepaliveMap>);
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepaliveMap {
-    /// The silence before the first probe. Default 60s.
+    /// The idle time before the first probe. Default 60s.
     pub time: Option<Time>,
     /// The time between two probes. Default 10s.
     pub interval: Option<Time>,
-    /// The number of probes without an answer that ends the connection. With `user_timeout`, the
-    /// kernel ends it at that time instead. Default 6.
+    /// The number of unanswered probes after which the connection is closed. If `user_timeout` is
+    /// set, it decides instead. Default 6.
     pub probes: Option<u32>,
 }

@@ -7,8 +7,8 @@ use super::intercept::Intercept;
 use super::mesh::{Inbound, MeshDns, Outbound};
 use crate::sources::files::values::{Entries, OneOrMany, Placed, Time};
 
-/// TLS of a listener: certificates from files, or `mesh`: this workload's identity, and clients
-/// must prove theirs.
+/// TLS of a listener: certificates from files, or `mesh`. `mesh` means this workload's identity;
+/// clients must present theirs.
 #[derive(Clone, Debug)]
 pub enum ListenerTls {
     /// A word. Only `mesh` is valid.
@@ -25,7 +25,8 @@ pub struct ServerFiles {
     pub cert: Placed<String>,
     /// PEM file with the private key (PKCS#8, PKCS#1 or SEC1).
     pub key: Placed<String>,
-    /// The SNI names that select it; `*.` for one label. Default: the names in the certificate.
+    /// The SNI names that select this certificate; `*.` stands for one label. Default: the names in
+    /// the certificate.
     #[serde(default)]
     pub names: OneOrMany<Placed<String>>,
     /// DER file with an OCSP response to staple.
@@ -36,8 +37,8 @@ pub struct ServerFiles {
     pub client_auth: Option<Placed<ClientAuth>>,
     /// PEM file with revocation lists for client certificates.
     pub crl: Option<Placed<String>>,
-    /// Whether clients get the names of the CAs in `client_ca`, so that a client with several
-    /// certificates can choose the right one. Default true.
+    /// Whether the listener sends the names of the CAs in `client_ca`, so that a client with
+    /// several certificates can choose the right one. Default true.
     pub send_ca_names: Option<Placed<bool>>,
     /// The oldest supported version: `1.2` or `1.3`. Default 1.2.
     pub min_version: Option<Placed<String>>,
@@ -53,13 +54,13 @@ pub enum ClientAuth {
     Require,
 }
 
-/// TLS to a service: from files, or `mesh`: this workload's identity, and endpoints must prove
-/// theirs.
+/// TLS to a service: settings with files, or `mesh`. `mesh` means this workload's identity;
+/// endpoints must present theirs.
 #[derive(Clone, Debug)]
 pub enum ServiceTls {
     /// A word. Only `mesh` is valid.
     Word(String),
-    /// From files.
+    /// Settings with files.
     Files(Box<ClientFiles>),
 }
 
@@ -71,38 +72,39 @@ pub struct ClientFiles {
     pub ca: Option<Placed<String>>,
     /// PEM file with the certificate for endpoints that request one.
     pub cert: Option<Placed<String>>,
-    /// PEM file with its private key.
+    /// PEM file with the private key of `cert`.
     pub key: Option<Placed<String>>,
     /// The server name to request and verify. Default: the name in `dns`, else the address.
     pub sni: Option<Placed<String>>,
-    /// PEM file with revocation lists.
+    /// PEM file with revocation lists for the certificates of endpoints.
     pub crl: Option<Placed<String>>,
-    /// The verification of endpoints. Default `full`. `none` accepts anyone, even an attacker.
+    /// How the certificates of endpoints are verified. Default `full`. With `none`, any server is
+    /// accepted, even that of an attacker.
     pub verify: Verify,
 }
 
-/// The verification of an endpoint's certificate.
+/// How the certificate of an endpoint is verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verify {
-    /// The chain, the validity period and the name.
+    /// The chain, the validity period and the name are verified.
     #[default]
     Full,
-    /// No verification.
+    /// The certificate is not verified.
     None,
 }
 
-/// The identity of this workload, its trust, and captured traffic.
+/// The identity of this workload, the roots that it trusts, and captured traffic.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mesh {
     /// The trust domain. Default `cluster.local`.
     pub trust_domain: Option<Placed<String>>,
-    /// The identity that this workload proves to others.
+    /// The identity that this workload presents to peers.
     pub identity: Option<Placed<Identity>>,
     /// PEM files with the roots of other trust domains, by trust domain.
     pub trust_bundles: Entries<Placed<String>>,
-    /// PEM file with revocation lists.
+    /// PEM file with revocation lists for the certificates of peers.
     pub crl: Option<Placed<String>>,
     /// Traffic from others to this workload, and the settings for listeners with `tls: mesh`.
     pub inbound: Inbound,
@@ -121,7 +123,7 @@ pub struct Mesh {
 pub struct Identity {
     /// PEM file with the certificate and its intermediates.
     pub cert: Option<Placed<String>>,
-    /// PEM file with its private key.
+    /// PEM file with the private key of `cert`.
     pub key: Option<Placed<String>>,
     /// PEM file with the roots of the trust domain.
     pub roots: Option<Placed<String>>,
@@ -129,6 +131,7 @@ pub struct Identity {
     pub ca: Option<Placed<String>>,
     /// The SPIFFE ID: `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`.
     pub id: Option<Placed<String>>,
-    /// The lifetime of an issued certificate. It is renewed at half of it. Default 24h.
+    /// The lifetime of an issued certificate. The certificate is renewed at half of its lifetime.
+    /// Default 24h.
     pub lifetime: Option<Time>,
 }

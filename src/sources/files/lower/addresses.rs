@@ -1,13 +1,14 @@
-//! Advice for texts that are not addresses.
+//! Advice for a text that is not an address, although an address is expected.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::compile::habits::address::{self, Written};
 
-/// The forms of an endpoint.
+/// The advice that shows the forms of an endpoint.
 const FORMS: &str = "write IP:PORT or unix:/path; a host name goes into `dns: HOST:PORT`";
 
-/// The advice for `text` where an address to listen on is expected; `forms` if there is no better.
+/// The advice for `text`, which is not an address to listen on. `forms` is the advice if no other
+/// fits.
 pub(super) fn help_for_bind(text: &str, forms: &str) -> String {
     if let Ok(port) = text.parse::<u16>() {
         return both(port);
@@ -39,7 +40,7 @@ fn both(port: u16) -> String {
     )
 }
 
-/// The advice for `text` where the address of an endpoint is expected.
+/// The advice for `text`, which is not the address of an endpoint.
 pub(super) fn help_for_endpoint(text: &str) -> String {
     if text.contains("://") {
         let Some((found, https)) = address::written(text) else { return FORMS.to_owned() };
@@ -75,7 +76,7 @@ pub(super) fn help_for_endpoint(text: &str) -> String {
     }
 }
 
-/// The advice for `text` where a name in DNS with its port is expected.
+/// The advice for `text`, which is not a DNS name with its port.
 pub(super) fn help_for_name(text: &str) -> String {
     match address::written(text) {
         Some((Written::Name(host, Some(port)), _)) => format!("write {host}:{port}"),

@@ -65,7 +65,7 @@ fn resource(lower: &mut Lower<'_>, around: Place, written: HttpCheckMap) -> Http
     }
 }
 
-/// Parses `200` or `200-299`.
+/// Parses a range of statuses: `200` or `200-299`. Returns `None` if it is not within 200 to 599.
 fn range(text: &str) -> Option<(u16, u16)> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let range = (first.parse().ok()?, last.parse().ok()?);

@@ -1,5 +1,5 @@
 //! Lowers the grammar to the model, one topic per file. Texts become values: addresses, ports,
-//! ranges. `compile` finds errors that involve several items.
+//! ranges. `compile` finds the errors that involve several items.
 
 mod addresses;
 mod authorization;
@@ -12,6 +12,7 @@ mod listener;
 mod mesh;
 mod mirror;
 mod outlier;
+mod overload;
 mod rate_limit;
 mod retry;
 mod route;
@@ -51,6 +52,7 @@ pub(super) fn lower(
                 tcp: config.tcp,
                 dns: config.dns,
                 limits: config.limits,
+                overload: config.overload,
                 telemetry: config.telemetry,
             },
         ),
@@ -68,7 +70,7 @@ pub(super) fn lower(
     }
 }
 
-/// Lowers the entries of a section.
+/// Lowers the entries of a section. The key of each entry becomes the name of the item.
 fn items<T, M>(
     entries: Entries<Placed<T>>,
     mut lower: impl FnMut(Item<String>, Placed<T>) -> M,
@@ -80,7 +82,7 @@ fn items<T, M>(
     entries.0.into_iter().map(item).collect()
 }
 
-/// The context of lowering.
+/// The files that lowering needs, and the mistakes that it finds.
 struct Lower<'a> {
     sources: &'a SourceMap,
     materials: &'a Materials,
@@ -101,7 +103,8 @@ impl Lower<'_> {
         self.mistakes.push(Diagnostic::at(place, message).help(help));
     }
 
-    /// Reports an error if more than one of `parts` is written. `what` may have only one.
+    /// Reports a mistake if more than one of `parts` is written. `what` is their owner, for the
+    /// message.
     fn only_one(&mut self, what: &str, parts: &[Option<(&str, Place)>]) {
         let mut written = parts.iter().flatten();
         if let (Some((first, _)), Some((second, place))) = (written.next(), written.next()) {
@@ -119,7 +122,8 @@ impl Lower<'_> {
         self.mistake_with_help(text.place, message, "write a port from 1 to 65535");
     }
 
-    /// The content of the private key in the file `name`.
+    /// The content of the private key in the file `name`. Warns if every user of this host can read
+    /// it.
     fn key(&mut self, name: &Placed<String>) -> Item<Material> {
         if self.materials.is_open(self.sources, name) {
             let message = "every user of this host can read this key";
@@ -171,7 +175,7 @@ impl<T> From<Placed<T>> for Item<T> {
     }
 }
 
-/// Values with their names.
+/// The entries of a map, each as its name and its value.
 fn pairs<T>(entries: Entries<Placed<T>>) -> Vec<(Item<String>, Item<T>)> {
     entries.0.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
@@ -184,13 +188,13 @@ fn time(time: Option<Time>) -> Option<std::time::Duration> {
     time.map(|time| time.0)
 }
 
-/// A time limit, which may be [`NO_LIMIT`].
+/// A time limit. `none` becomes [`NO_LIMIT`].
 fn time_or_none(time: Option<TimeOrNone>) -> Option<std::time::Duration> {
     time.map(|time| time.0.unwrap_or(NO_LIMIT))
 }
 
-/// The place of a value in its long or short form. A value in its short form has no place of its
-/// own, so its place is `around`.
+/// The place of a value. A value in its short form has no place of its own; `around` is the place
+/// of the value that contains it.
 fn place_or(place: Place, around: Place) -> Place {
     if place == Place::default() { around } else { place }
 }

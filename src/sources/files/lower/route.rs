@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::grammar::route::{self as grammar, FieldEdits, Redirect, Rewrite, Rule};
 use super::super::values::{Entries, OneOrMany, Placed};
 use super::{
-    Lower, fault, jwt, list, mirror, origin, pairs, place_or, rate_limit, retry, shift,
+    Lower, fault, jwt, list, mirror, origin, overload, pairs, place_or, rate_limit, retry, shift,
     time_or_none,
 };
 use crate::matching::{PathMatch, PatternError, ValueMatch};
@@ -51,6 +51,9 @@ fn rule(lower: &mut Lower<'_>, written: Placed<Rule>) -> Item<model::Rule> {
         shift: value.shift.map(|shift| Box::new(shift::shift(shift))),
         mirror: value.mirror.map(|mirror| Box::new(mirror::mirror(mirror))),
         rate_limit: value.rate_limit.map(|limit| Box::new(rate_limit::rate_limit(limit))),
+        priority: value
+            .priority
+            .map(|it| Item::new(overload::priority(it.value), origin(it.place))),
         body_idle: time_or_none(value.body_idle),
         jwt: value.jwt.map(jwt::demand),
         rewrite: value.rewrite.map(|rewrite| Box::new(rewrite_of(rewrite))),
@@ -99,11 +102,11 @@ fn matches(lower: &mut Lower<'_>, written: grammar::Match) -> model::Match {
     }
 }
 
-/// Parses `/exact`, `/prefix/*` or `~regex`.
+/// Parses a path condition: `/exact`, `/prefix/*` or `~regex`.
 fn path(lower: &mut Lower<'_>, text: &Placed<String>) -> Item<PathMatch> {
     let path = PathMatch::parse(&text.value).unwrap_or_else(|error| {
         lower.pattern(text.place, error);
-        // Keep a condition, so that the rule does not match everything.
+        // Keep a condition after the mistake, so that the rule does not match every path.
         PathMatch::Exact(text.value.as_bytes().into())
     });
     Item::new(path, origin(text.place))
@@ -123,7 +126,7 @@ pub(super) fn values(
     values
 }
 
-/// Lowers a value, `~regex`, or `{present: true}`.
+/// Lowers a condition on a value: the value, `~regex`, or `{present: true}`.
 pub(super) fn value_match(written: &grammar::ValueMatch) -> Result<ValueMatch, PatternError> {
     match written {
         grammar::ValueMatch::Present => Ok(ValueMatch::Present),

@@ -1,5 +1,6 @@
 //! Lowers `runtime:`, `admin:`, `drain:`, `tcp:`, `dns:`, `limits:` and `telemetry:` to the model.
 
+use super::super::grammar::overload::Overload;
 use super::super::grammar::settings::{
     self as grammar, Admin, Dns, Drain, Limits, LogFormat, Runtime, Telemetry,
 };
@@ -10,7 +11,7 @@ use super::super::values::{Placed, Size};
 use super::{Lower, http2, time};
 use crate::model::{self, AccessLog, AdminBind, Driver, Item, LogFilter, LogSink, Settings};
 
-/// The sections about the process.
+/// The sections of a configuration that belong to the process.
 pub(super) struct Written {
     pub runtime: Runtime,
     pub admin: Admin,
@@ -18,11 +19,12 @@ pub(super) struct Written {
     pub tcp: Tcp,
     pub dns: Dns,
     pub limits: Limits,
+    pub overload: Overload,
     pub telemetry: Telemetry,
 }
 
 pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
-    let Written { runtime, admin, drain, tcp, dns, limits, telemetry } = written;
+    let Written { runtime, admin, drain, tcp, dns, limits, overload, telemetry } = written;
     Settings {
         workers: runtime.workers.and_then(|workers| workers.0),
         pin: runtime.pin,
@@ -37,6 +39,7 @@ pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
         tcp: super::tcp::tcp(tcp),
         gone_after: time(dns.gone_after),
         limits: self::limits(limits),
+        overload: super::overload::overload(overload),
         access_log: access_log(lower, telemetry.access_log),
     }
 }
@@ -85,7 +88,7 @@ fn access_log(lower: &mut Lower<'_>, log: grammar::AccessLog) -> AccessLog {
     AccessLog { sink, text: log.format == LogFormat::Text, filter }
 }
 
-/// The target of access log lines. `None` after a mistake.
+/// The target of access log lines. `None` if it is not valid; the mistake was reported.
 fn log_sink(lower: &mut Lower<'_>, path: &Placed<String>) -> Option<LogSink> {
     match log_file::target(&path.value) {
         Target::Stdout => Some(LogSink::Stdout),

@@ -101,7 +101,7 @@ pub(super) fn identity(lower: &mut Lower<'_>, written: Placed<tls::Identity>) ->
     Item::new(identity, origin(written.place))
 }
 
-/// A certificate that the CA in `directory` has issued.
+/// The certificate that the CA in `directory` has issued to this workload.
 fn issued(lower: &mut Lower<'_>, directory: &Placed<String>) -> Identity {
     if lower.materials.is_open_in(lower.sources, directory, ca::INTERMEDIATE_KEY) {
         let message = "every user of this host can read the intermediate key of this CA";

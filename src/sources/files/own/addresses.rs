@@ -1,41 +1,42 @@
-//! The addresses and the names with ports in a value of the author.
+//! Finds addresses, and DNS names with ports, in a value of a configuration, for the advice about
+//! it.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::node::{Key, Kind, Node};
 use crate::compile::habits::{self, address::Written};
 
-/// The port in advice for an address without one.
+/// The port in advice, if the author has written an address without a port.
 const PORT: u16 = 8080;
 
-/// Keys below which no address to listen on is.
+/// Keys that never contain an address to listen on.
 pub(super) const BEHIND: [&str; 6] =
     ["upstream", "backend", "cluster", "service", "endpoint", "route"];
 
-/// Keys that have an address.
+/// Keys that may contain an address.
 const ADDRESSES: [&str; 7] = ["bind", "listen", "address", "port", "server", "url", "host"];
 
-/// The addresses in a value.
+/// The addresses that a value contains.
 #[derive(Default)]
 pub(super) struct Addresses {
     whole: Vec<SocketAddr>,
     ip: Option<IpAddr>,
     port: Option<u16>,
-    /// Names in DNS, with the port if it is written there.
+    /// DNS names, each with its port if the author has written it.
     names: Vec<(String, Option<u16>)>,
     https: bool,
 }
 
 impl Addresses {
-    /// The addresses in `node`, except those below a key that begins with a word in `without`.
+    /// Finds the addresses in `node`. Skips the values of keys that begin with a word in `without`.
     pub(super) fn of(node: &Node, without: &[&str]) -> Self {
         let mut found = Self::default();
         found.add(node, true, without);
         found
     }
 
-    /// Adds the missing half of an address that is in two entries of a map. One is `key`. Returns
-    /// the key of the other one.
+    /// Adds the missing half of an address, if two entries of a map have one half each. `key` is
+    /// one of them. Returns the key of the other one.
     pub(super) fn complete<'n>(&mut self, key: &Key, all: &'n [(Key, Node)]) -> Option<&'n Key> {
         let half = self.whole.is_empty()
             && (self.port.is_some() != (self.ip.is_some() || !self.names.is_empty()));
@@ -49,7 +50,8 @@ impl Addresses {
         whole.then_some(&other.0)
     }
 
-    /// Adds the addresses of `node`. Numbers count if its key `has_address`.
+    /// Adds the addresses of `node`. A scalar counts only if its key may have an address, as
+    /// `has_address` says.
     fn add(&mut self, node: &Node, has_address: bool, without: &[&str]) {
         match &node.kind {
             Kind::Null => {}
@@ -79,7 +81,7 @@ impl Addresses {
         }
     }
 
-    /// The address to listen on.
+    /// The address to listen on, in a form that YAML accepts.
     pub(super) fn to_listen(&self) -> Option<String> {
         let joined = match (self.ip, self.port) {
             (Some(ip), port) => Some(SocketAddr::new(ip, port.unwrap_or(PORT))),
@@ -87,11 +89,11 @@ impl Addresses {
             (None, None) => None,
         };
         let address = self.whole.first().copied().or(joined)?;
-        // An IPv6 address begins with [, which is a list without quotes.
+        // Quote an IPv6 address: without quotes, YAML reads `[` as the beginning of a list.
         Some(if address.is_ipv6() { format!("'{address}'") } else { address.to_string() })
     }
 
-    /// The addresses to connect to.
+    /// The addresses to connect to, separated by commas.
     pub(super) fn to_connect(&self) -> Option<String> {
         let joined = self.ip.zip(self.port).map(|(ip, port)| SocketAddr::new(ip, port));
         let all = if self.whole.is_empty() { joined.as_slice() } else { &self.whole };
@@ -102,7 +104,7 @@ impl Addresses {
         (!all.is_empty()).then(|| texts.collect::<Vec<_>>().join(", "))
     }
 
-    /// The name to connect to. A service has one name.
+    /// The key `dns` for the name to connect to. Returns `None` unless there is exactly one name.
     fn to_name(&self) -> Option<String> {
         let [(host, port)] = &self.names[..] else { return None };
         Some(format!("dns: {host}:{}", port.or(self.port)?))
@@ -110,7 +112,7 @@ impl Addresses {
 
     /// The keys of a service that connects to the addresses or the name.
     pub(super) fn to_service(&self) -> Option<String> {
-        // One service has either addresses or one name.
+        // A service has either addresses or one name.
         let to = match (self.to_connect(), self.names.is_empty()) {
             (Some(all), true) => format!("endpoints: [{all}]"),
             (None, false) => self.to_name()?,
@@ -119,7 +121,7 @@ impl Addresses {
         Some(if self.https { format!("{to}, tls: {{ca: FILE}}") } else { to })
     }
 
-    /// The key of an endpoint with an address, or of a service with a name.
+    /// Advice: the key of an endpoint with an address, or the key of a service with a name.
     pub(super) fn to_endpoint(&self) -> Option<String> {
         match self.to_connect() {
             Some(address) => Some(format!("address: {address}`, IP and port together")),

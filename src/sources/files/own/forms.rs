@@ -1,14 +1,15 @@
-//! Values of the author in another form: a prefix as a path of `match`, a status as an action.
+//! Converts values of a configuration to forms of Ringway, for advice: a prefix becomes a path of
+//! `match`, a status becomes an action.
 
 use super::super::node::{Kind, Node};
 use super::addresses::{Addresses, BEHIND};
 use super::{entry, is_time, quoted, text};
 use crate::compile::habits::address;
 
-/// The keys that hold the name of a service at other proxies.
+/// The keys with which other proxies name a service.
 const TARGETS: [&str; 6] = ["cluster", "host", "service", "backend", "upstream", "name"];
 
-/// The form `name` of `node`: see `compile::habits::filled`.
+/// The value of `node` in the form `name`. `compile::habits::fill` lists the forms.
 pub(super) fn value(node: &Node, name: &str) -> Option<String> {
     match name {
         "pathbelow" => path(node).and_then(below),
@@ -38,12 +39,12 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
     }
 }
 
-/// The text of `node`, or nothing if it has none.
+/// The text of `node`. `None` if it is empty.
 fn some(node: &Node) -> Option<&str> {
     Some(node.text()).filter(|text| !text.is_empty())
 }
 
-/// The path in a text or in `{prefix: PATH}`.
+/// The path in a text, or in `{prefix: PATH}` or `{exact: PATH}`.
 fn path(node: &Node) -> Option<&str> {
     let found = entry(node, "prefix").or_else(|| entry(node, "exact")).unwrap_or(node);
     some(found).filter(|text| text.starts_with('/'))
@@ -85,7 +86,7 @@ fn path_match(node: &Node) -> Option<String> {
     }
 }
 
-/// The path in `/up` and in `GET /up`.
+/// The path of a health check, from a text such as `/up` or `GET /up`.
 fn check_path(node: &Node) -> Option<String> {
     let found = ["path", "uri"].iter().find_map(|name| entry(node, name)).unwrap_or(node);
     found.text().split(' ').find(|word| word.starts_with('/')).and_then(quoted)
@@ -101,7 +102,7 @@ fn host(node: &Node) -> Option<String> {
     name.bytes().all(letter).then(|| quoted(name)).flatten()
 }
 
-/// The entries of a map, or of a list of maps with a `name`, each with the keys that `form` makes.
+/// The entries of a map, or of a list of maps with a `name`. `form` makes the keys of each entry.
 fn named(node: &Node, form: &dyn Fn(&Node) -> Option<String>) -> Option<String> {
     let one = |name: &str, node: &Node| Some(format!("{}: {{{}}}", quoted(name)?, form(node)?));
     let all: Option<Vec<String>> = match &node.kind {
@@ -120,8 +121,7 @@ fn own_entry<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     entries.iter().find(|(key, _)| key.text == name).map(|(_, value)| value)
 }
 
-/// The names with their weights in a list such as `[{name: a, weight: 90}]` or `[{a: 90}]`, at any
-/// depth.
+/// The names and weights in a list such as `[{name: a, weight: 90}]` or `[{a: 90}]`, at any depth.
 fn weights(node: &Node) -> Option<String> {
     let items = match &node.kind {
         Kind::Map(entries) => return entries.iter().find_map(|(_, value)| weights(value)),
@@ -143,15 +143,15 @@ fn weights(node: &Node) -> Option<String> {
     items.iter().map(one).collect::<Option<Vec<_>>>().map(|all| all.join(", "))
 }
 
-/// The keys for `10r/s`.
+/// The keys of `rate_limit` for a rate in the form of nginx, such as `10r/s`.
 fn rate(text: &str) -> Option<String> {
     let (requests, per) = text.split_once("r/").filter(|(_, per)| matches!(*per, "s" | "m"))?;
     let requests: u32 = requests.parse().ok()?;
     Some(format!("requests: {requests}, per: 1{per}"))
 }
 
-/// The keys for Envoy's bucket: `tokens_per_fill` in each `fill_interval`, and at most `max_tokens`
-/// at once.
+/// The keys of `rate_limit` for Envoy's token bucket: `tokens_per_fill` in each `fill_interval`,
+/// and a capacity of `max_tokens`.
 fn bucket(node: &Node) -> Option<String> {
     let number = |name| entry(node, name).and_then(|it| it.text().parse::<u32>().ok());
     if let Ok(requests) = node.text().parse::<u32>() {
@@ -159,7 +159,7 @@ fn bucket(node: &Node) -> Option<String> {
     }
     let interval = entry(node, "fill_interval").map(Node::text).filter(|text| is_time(text));
     let most = number("max_tokens");
-    // Without this key, Envoy adds one token.
+    // In Envoy, the default of `tokens_per_fill` is 1.
     let default = if interval.is_some() { most.and(Some(1)) } else { most };
     let requests = number("tokens_per_fill").or(default)?;
     let keys = format!("requests: {requests}, per: {}", interval.unwrap_or("1s"));
@@ -169,7 +169,7 @@ fn bucket(node: &Node) -> Option<String> {
     }
 }
 
-/// The action of a rule that answers itself.
+/// The action of a rule that responds itself: `redirect` or `respond`.
 fn answer(node: &Node) -> Option<String> {
     let words = match entry(node, "status").or_else(|| entry(node, "code")) {
         Some(status) => status.text(),
@@ -185,7 +185,7 @@ fn answer(node: &Node) -> Option<String> {
             None if rest.starts_with('/') => format!("path: {}", quoted(rest)?),
             None => "scheme: https".to_owned(),
         };
-        // A variable of another proxy is no text.
+        // A URL with a variable of another proxy is not a valid value.
         return (!to.contains('$')).then(|| format!("redirect: {{{to}, status: {status}}}"));
     }
     let inline = ["inline_string", "body"].iter().find_map(|name| entry(node, name));
@@ -197,7 +197,7 @@ fn answer(node: &Node) -> Option<String> {
     (!(300..400).contains(&status)).then(|| format!("respond: {{status: {status}{body}}}"))
 }
 
-/// The destination of a rule: the name of a service, or an address with its service.
+/// The destination of a rule: the name of a service, or an address that becomes a service.
 fn target(node: &Node) -> Option<String> {
     let found = match &node.kind {
         Kind::List(items) if items.len() != 1 => return None,
@@ -210,7 +210,7 @@ fn target(node: &Node) -> Option<String> {
         let to = address::service(written)?;
         return Some(format!("to: app`, and `services: {{app: {{{to}}}}}"));
     }
-    // The name of a service in Kubernetes, without its namespace.
+    // In Kubernetes, `NAME.NAMESPACE.svc` names a service. Use only its name.
     let name = written.split_once(".svc").map_or(written, |(name, _)| name);
     let name = if name.len() < written.len() { name.split('.').next()? } else { name };
     Some(format!("to: {name}`, with `{name}` in `services"))

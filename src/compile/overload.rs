@@ -1,0 +1,84 @@
+//! Compiles overload of the process and the priorities of requests.
+
+use super::{Compiler, is_token};
+use crate::model::{self, Item};
+use crate::resilience::{OverloadTerms, Priority, PriorityBy, SHED_PERCENT, STOP_PERCENT, Watched};
+
+/// The terms of overload.
+pub(super) fn terms(compiler: &mut Compiler<'_>) -> OverloadTerms {
+    let written = &compiler.model.settings.overload;
+    let default = OverloadTerms::default();
+    let resources = [&written.memory, &written.descriptors, &written.cpu];
+    let mut watched = default.watched;
+    for (watched, written) in watched.iter_mut().zip(resources) {
+        if let Some(item) = written {
+            *watched = match item.value {
+                model::Watched::Auto => Watched::Auto,
+                model::Watched::Off => Watched::Off,
+                model::Watched::At(limit) => Watched::At(limit),
+            };
+        }
+    }
+    let percent = |item: &Option<Item<u8>>, default| item.as_ref().map_or(default, |it| it.value);
+    let shed = percent(&written.shed, SHED_PERCENT);
+    let stop = percent(&written.stop, STOP_PERCENT);
+    if shed == 0 || shed > stop {
+        let message = format!("`shed: {shed}%` is not between 1% and `stop_accepting: {stop}%`");
+        let help = "requests of low priority are refused first: write `shed: 90%` and \
+            `stop_accepting: 97%`";
+        let written = written.shed.as_ref().or(written.stop.as_ref());
+        if let Some(item) = written {
+            compiler.fault_with_help(&item.origin, message, help);
+        }
+    }
+    OverloadTerms { watched, shed, stop }
+}
+
+/// The header field with the priorities of requests.
+pub(super) fn priority_by(compiler: &mut Compiler<'_>) -> Option<PriorityBy> {
+    let item = compiler.model.settings.overload.priority.as_ref()?;
+    let written = &item.value;
+    let example = "write `priority: {header: x-priority, high: [critical], low: [batch]}`";
+    let Some(header) = &written.header else {
+        compiler.missing(&item.origin, "a `priority` needs a `header`", example);
+        return None;
+    };
+    if !is_token(&header.value) {
+        let message = format!("{:?} is not the name of a field", header.value);
+        compiler.fault_with_help(&header.origin, message, example);
+    }
+    if written.high.is_empty() && written.low.is_empty() {
+        let message = "no value of this field would have a priority";
+        compiler.fault_with_help(&item.origin, message, example);
+    }
+    if let Some(both) =
+        written.low.iter().find(|low| written.high.iter().any(|high| high.value == low.value))
+    {
+        let message = format!("{:?} is both high and low", both.value);
+        compiler.fault_with_help(&both.origin, message, "keep one of them");
+    }
+    let values = |list: &[Item<String>]| list.iter().map(|it| it.value.as_str().into()).collect();
+    Some(PriorityBy {
+        header: header.value.to_ascii_lowercase().into(),
+        high: values(&written.high),
+        low: values(&written.low),
+    })
+}
+
+/// The priority of a rule, which only a rule that forwards has.
+pub(super) fn priority(
+    compiler: &mut Compiler<'_>,
+    rule: &model::Rule,
+    forwards: bool,
+) -> Option<Priority> {
+    let item = rule.priority.as_ref()?;
+    if !forwards {
+        let message = "an answer of the proxy itself is never refused because of overload";
+        compiler.fault_with_help(&item.origin, message, "leave `priority` out");
+    }
+    Some(match item.value {
+        model::Priority::High => Priority::High,
+        model::Priority::Normal => Priority::Normal,
+        model::Priority::Low => Priority::Low,
+    })
+}

@@ -1,0 +1,137 @@
+//! Watches the memory, the descriptors and the CPU time of the process, and tells the workers how
+//! close it is to a limit.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource as Limited, UsageWho, getrlimit, getrusage};
+
+use super::cpus::memory_limit;
+use crate::snapshot::{Level, Overload, OverloadTerms, Pressure, Resource, Watched};
+use crate::telemetry::status::Reading;
+
+/// How often the use of resources is read.
+pub const READ_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The share of the last reading in the smoothed CPU time. Short bursts are normal.
+const CPU_SMOOTHING: f64 = 0.25;
+
+/// Watches the resources of the process.
+pub struct Monitor {
+    level: Arc<Overload>,
+    pressures: [Pressure; Resource::ALL.len()],
+    /// The CPUs that the process may use.
+    cpus: f64,
+    cpu: CpuTime,
+}
+
+/// The CPU time of the process at the last reading.
+struct CpuTime {
+    at: Instant,
+    used: Duration,
+    /// The CPUs in use, smoothed.
+    smoothed: f64,
+}
+
+impl Monitor {
+    /// Tells the workers by `level`. The process may use `cpus` CPUs.
+    pub fn new(level: Arc<Overload>, cpus: f64) -> Self {
+        let cpu = CpuTime { at: Instant::now(), used: cpu_time(), smoothed: 0.0 };
+        Self { level, pressures: Default::default(), cpus, cpu }
+    }
+
+    /// Reads the use of all resources, tells the workers, and logs a change. Returns whether the
+    /// process has come closer to its limit of memory, so that freed memory should be given back.
+    pub fn look(&mut self, terms: &OverloadTerms) -> ([Option<Reading>; 3], bool) {
+        self.cpu.read();
+        let mut wants_memory = false;
+        let readings = Resource::ALL.map(|resource| {
+            let pressure = &mut self.pressures[resource.index()];
+            let found = self.cpu.use_of(resource, terms.watched[resource.index()], self.cpus);
+            let Some((used, limit)) = found else {
+                *pressure = Pressure::default();
+                return None;
+            };
+            let before = pressure.level();
+            let level = pressure.read(terms, used / limit);
+            wants_memory |= resource == Resource::Memory && level > before;
+            if level != before {
+                report(resource, (before, level), used, limit);
+            }
+            Some(Reading { resource, used, limit, level })
+        });
+        let levels = self.pressures.iter().map(Pressure::level);
+        self.level.set(levels.max().unwrap_or_default());
+        (readings, wants_memory)
+    }
+}
+
+fn report(resource: Resource, (before, level): (Level, Level), used: f64, limit: f64) {
+    let (resource, percent) = (resource.name(), (used * 100.0 / limit).round());
+    let now = match level {
+        Level::Normal => "all requests are served again",
+        Level::Shed => "requests of low priority are refused",
+        Level::Stop => "only requests of high priority are served",
+    };
+    match level > before {
+        true => tracing::warn!(resource, %level, percent, limit, "overload: {now}"),
+        false => tracing::info!(resource, %level, percent, limit, "less overload: {now}"),
+    }
+}
+
+impl CpuTime {
+    fn read(&mut self) {
+        let (now, used) = (Instant::now(), cpu_time());
+        let passed = now.duration_since(self.at).as_secs_f64();
+        if passed > 0.0 {
+            let cpus = used.saturating_sub(self.used).as_secs_f64() / passed;
+            self.smoothed += CPU_SMOOTHING * (cpus - self.smoothed);
+        }
+        (self.at, self.used) = (now, used);
+    }
+
+    /// How much of a resource is in use, and its limit. `None` if there is no limit.
+    fn use_of(&self, resource: Resource, watched: Watched, cpus: f64) -> Option<(f64, f64)> {
+        let limit = match (watched, resource) {
+            (Watched::Off, _) => return None,
+            (Watched::At(limit), _) => limit,
+            (Watched::Auto, Resource::Memory) => memory_limit()? as f64,
+            (Watched::Auto, Resource::Descriptors) => {
+                getrlimit(Limited::RLIMIT_NOFILE).ok()?.0 as f64
+            }
+            (Watched::Auto, Resource::Cpu) => cpus,
+        };
+        let used = match resource {
+            Resource::Memory => resident_bytes()?,
+            Resource::Descriptors => descriptors()?,
+            Resource::Cpu => self.smoothed,
+        };
+        (limit > 0.0).then_some((used, limit))
+    }
+}
+
+fn cpu_time() -> Duration {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
+    let us = |time: nix::sys::time::TimeVal| {
+        time.tv_sec().unsigned_abs() * 1_000_000 + time.tv_usec().unsigned_abs()
+    };
+    Duration::from_micros(us(usage.user_time()) + us(usage.system_time()))
+}
+
+fn resident_bytes() -> Option<f64> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: f64 = statm.split(' ').nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * page as f64)
+}
+
+/// The number of open descriptors. Since Linux 6.2, it is the size of the directory; before, the
+/// entries must be counted.
+fn descriptors() -> Option<f64> {
+    match fs::metadata("/proc/self/fd").ok()?.size() {
+        0 => Some(fs::read_dir("/proc/self/fd").ok()?.count() as f64),
+        size => Some(size as f64),
+    }
+}
