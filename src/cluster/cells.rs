@@ -3,7 +3,7 @@
 use crate::cells::{Count, Histogram};
 use crate::error::Flag;
 use crate::http2::Flood;
-use crate::resilience::{Limit, Mirrored};
+use crate::resilience::{Hedged, Limit, Mirrored};
 
 /// The counters of one service, for one worker.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ pub struct ServiceCells {
     pub retries_over_budget: Count,
     /// Requests that failed after the last allowed retry.
     pub retries_exhausted: Count,
+    /// Hedged requests, by `Hedged::index`.
+    pub hedged: [Count; Hedged::ALL.len()],
     /// Requests that wait for a connection now (gauge).
     pub pending: Count,
     /// How often a request reached a limit of the circuit breaker, by `Limit::index`.

@@ -24,7 +24,7 @@ use crate::resilience::{RateLimit, RetryBudget, RetryPolicy};
 use crate::time::Time;
 use crate::tls::ClientTls;
 
-pub use crate::resilience::{CircuitBreaker, Concurrency, Limit, Mirrored};
+pub use crate::resilience::{CircuitBreaker, Concurrency, Hedged, Limit, Mirrored};
 pub use cells::{EndpointCells, ServiceCells};
 pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 

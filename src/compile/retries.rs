@@ -9,7 +9,7 @@ use super::{Compiler, methods};
 use crate::model::{self, Action, Item, Model};
 use crate::resilience::{
     ATTEMPTS, AttemptCount, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT,
-    Condition, REPLAY_BYTES, RetryPolicy,
+    Condition, HedgeAfter, REPLAY_BYTES, RetryPolicy,
 };
 
 /// The names of the services to which a rule with a retry policy forwards requests.
@@ -50,6 +50,7 @@ pub(super) fn policy(
         compiler.fault_with_help(&per_try.origin, message, help);
     }
     empty_budget(compiler, value);
+    let per_try = value.per_try_timeout.as_ref().map(|time| time.value);
     Arc::new(RetryPolicy {
         attempts: value.attempts.unwrap_or(ATTEMPTS),
         on: conditions(compiler, value),
@@ -67,7 +68,28 @@ pub(super) fn policy(
             in_request: value.attempt_count_in_request,
             in_response: value.attempt_count_in_response,
         },
+        hedge: hedge(compiler, value, [("per_try_timeout", per_try), ("timeout", timeout)]),
     })
+}
+
+/// Hedging must begin before the time limits of the request end it.
+fn hedge(
+    compiler: &mut Compiler<'_>,
+    written: &model::Retries,
+    limits: [(&str, Option<Duration>); 2],
+) -> Option<HedgeAfter> {
+    let after = written.hedge_after.as_ref()?;
+    let time = match after.value {
+        model::HedgeAfter::Percentile(tenths) => return Some(HedgeAfter::Percentile(tenths)),
+        model::HedgeAfter::Time(time) => time,
+    };
+    let reached = limits.into_iter().find_map(|(name, limit)| Some((name, limit?)));
+    if let Some((name, limit)) = reached.filter(|(_, limit)| time >= *limit) {
+        let message = format!("no request is hedged after {time:?}: its `{name}` is {limit:?}");
+        let help = format!("write a time shorter than {limit:?}, or a percentile such as p95");
+        compiler.fault_with_help(&after.origin, message, help);
+    }
+    Some(HedgeAfter::Time(time))
 }
 
 /// Reports a retry budget of 0 %: `budget_min` still allows retries, so it must be written.

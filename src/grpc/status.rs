@@ -107,7 +107,7 @@ impl Code {
     }
 }
 
-/// The value of the field `name` in trailer lines.
+/// Returns the value of the field `name` in trailer lines, or `None` if the field is absent.
 pub fn trailer<'a>(lines: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     lines.split(|&byte| byte == b'\n').find_map(|line| {
         let colon = memchr::memchr(b':', line)?;

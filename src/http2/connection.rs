@@ -301,7 +301,7 @@ impl StreamRef {
         })
     }
 
-    /// The trailer lines. They stay for [`StreamRef::take_trailers`].
+    /// Returns a copy of the trailer lines. [`StreamRef::take_trailers`] still returns them.
     pub(super) fn trailers(&self) -> Vec<u8> {
         self.with(|core, id| match core.streams.get(id) {
             Some(stream) if stream.inbox.len() == 0 => stream.trailers.clone(),
@@ -314,7 +314,7 @@ impl StreamRef {
         self.with(|core, id| core.respond(id, head, ends)).map_err(unsendable)
     }
 
-    /// See [`Core::send`].
+    /// Sends as much of `data` as is possible now. See [`Core::send`].
     pub(super) fn send_ready(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
         self.with(|core, id| core.send(id, data, end)).map_err(unsendable)
     }

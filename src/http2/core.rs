@@ -492,7 +492,7 @@ pub(super) struct Outbox {
     held: HeldBytes,
     /// The number of taken bytes whose write is not complete.
     writing_bytes: usize,
-    /// After the close, new frames are dropped.
+    /// Whether the outbox was closed, so that new frames are dropped.
     is_closed: bool,
 }
 

@@ -225,7 +225,7 @@ impl Meter {
             Flood::WindowUpdateFrames => limits.window_update_frames.into(),
             Flood::OtherFrames => limits.other_frames.into(),
             Flood::DataOverhead => limits.data_overhead_bytes as u64,
-            // In milliseconds.
+            // The value is in milliseconds.
             Flood::UnfinishedHeaders => self.header_timeout.as_millis() as u64,
             Flood::HeaderBytes => self.header_bytes as u64,
         }

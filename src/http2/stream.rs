@@ -331,8 +331,8 @@ impl EndpointStream {
         self.answered.get() && self.stream.get().is_some_and(StreamRef::is_read)
     }
 
-    /// The trailer lines, which stay for [`EndpointStream::take_trailers`]. Empty before the body
-    /// has ended.
+    /// Returns a copy of the trailer lines. [`EndpointStream::take_trailers`] still returns them.
+    /// Empty before the body has ended.
     pub fn trailers(&self) -> Vec<u8> {
         self.stream.get().map(StreamRef::trailers).unwrap_or_default()
     }

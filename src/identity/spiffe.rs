@@ -59,7 +59,8 @@ impl SpiffeId {
         &self.0[SCHEME.len() + self.trust_domain().len()..]
     }
 
-    /// Parses the workload in the path. `None` if the path has not the form of a known mesh.
+    /// Parses the workload in the path. `None` if the path does not have the form of a known
+    /// mesh.
     pub fn workload(&self) -> Option<Workload<'_>> {
         let mut segments = self.path().strip_prefix('/')?.split('/');
         // Take one segment more than the longest form has, to check that nothing follows.
@@ -164,7 +165,7 @@ pub enum SpiffeError {
     /// The path ends with a slash.
     #[error("it ends with a slash: remove the slash")]
     TrailingSlash,
-    /// The path has two slashes in sequence.
+    /// The path has two consecutive slashes.
     #[error("a path segment is empty: write one slash between two segments")]
     EmptySegment,
     /// A segment of the path is `.` or `..`.

@@ -15,7 +15,7 @@ pub use path::PathMatch;
 pub use pattern::Pattern;
 pub use value::ValueMatch;
 
-/// The reason why a pattern is not valid, and advice what to write instead.
+/// The reason why a pattern is not valid, and advice on what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PatternError {
     /// The mistake in the pattern.

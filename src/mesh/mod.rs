@@ -161,7 +161,7 @@ pub struct Capture {
     pub routes: Arc<Table>,
     /// The rule for requests that no route matches. It forwards to the original destination.
     pub onward: Arc<Rule>,
-    /// The services and endpoints behind destination addresses.
+    /// The services and endpoints that have the destination addresses.
     pub addresses: Addresses,
     /// How traffic to unknown destinations is handled (outbound).
     pub unknown: Unknown,

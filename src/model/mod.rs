@@ -47,7 +47,7 @@ pub use overload::{Overload, Priority, PriorityBy, Watched};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
 pub use rate_limit::{LimitBy, LimitHeaders, RateLimit};
-pub use retry::Retries;
+pub use retry::{HedgeAfter, Retries};
 pub use route::{Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule};
 pub use service::{
     Balance, Endpoint, Endpoints, HashBy, SendProxyProtocol, Service, ServiceProtocol,

@@ -30,4 +30,15 @@ pub struct Retries {
     pub attempt_count_in_request: bool,
     /// Clients get the number of the attempt with a response.
     pub attempt_count_in_response: bool,
+    /// When a slow request is sent to a second endpoint. `None` means never.
+    pub hedge_after: Option<Item<HedgeAfter>>,
+}
+
+/// When a slow request is sent to a second endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HedgeAfter {
+    /// After this percentile of the latency of the service, in tenths of a percent.
+    Percentile(u16),
+    /// After this time.
+    Time(Duration),
 }

@@ -8,6 +8,7 @@ mod budget;
 mod concurrency;
 mod fault;
 mod gradient;
+mod hedge;
 mod mirror;
 mod overload;
 mod rate_limit;
@@ -29,6 +30,7 @@ pub use gradient::{
     CONCURRENCY_MAX, CONCURRENCY_MIN, ConcurrencyTerms, PERCENTILE, PROBE_INTERVAL, PROBE_REQUESTS,
     UPDATE_INTERVAL,
 };
+pub use hedge::{HEDGE_SAMPLES_MIN, HEDGE_WINDOW, HedgeAfter, Hedged, Latencies};
 pub use mirror::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy, Mirrored};
 pub use overload::{
     Level, Overload, OverloadTerms, Pressure, Priority, PriorityBy, Resource, SHED_PERCENT,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::hedge::HedgeAfter;
 use crate::grpc::Code;
 
 /// The default maximum number of retries of one request.
@@ -181,6 +182,8 @@ pub struct RetryPolicy {
     pub replay_bytes: usize,
     /// The messages that get the number of their attempt.
     pub attempt_count: AttemptCount,
+    /// When a slow request is sent to a second endpoint. `None` means never.
+    pub hedge: Option<HedgeAfter>,
 }
 
 /// The messages that get the number of their attempt, as `x-envoy-attempt-count`.
@@ -209,7 +212,10 @@ impl fmt::Display for RetryPolicy {
         for (index, condition) in self.on.iter().enumerate() {
             write!(f, "{} {condition}", if index == 0 { ", on" } else { "," })?;
         }
-        Ok(())
+        match self.hedge {
+            Some(after) => write!(f, "; hedged after {after}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -224,7 +230,8 @@ impl RetryPolicy {
         })
     }
 
-    fn allows(&self, request: Repeatable<'_>) -> bool {
+    /// Whether the method allows to send the request twice.
+    pub fn allows(&self, request: Repeatable<'_>) -> bool {
         match &self.methods {
             Some(methods) => methods.iter().any(|method| method.as_bytes() == request.method),
             None => request.idempotent,
@@ -295,6 +302,7 @@ mod tests {
             methods: None,
             replay_bytes: REPLAY_BYTES,
             attempt_count: AttemptCount::default(),
+            hedge: None,
         }
     }
 
@@ -368,6 +376,26 @@ mod tests {
         assert!(!policy.covers(code(Code::UNAVAILABLE), POST));
         assert!(!policy.covers(code(Code::INTERNAL), CALL));
         assert!(!policy.covers(status(503), CALL));
+    }
+
+    #[test]
+    fn a_policy_tells_when_it_retries_and_hedges() {
+        let plain = policy(&["5xx", "unavailable"]);
+        let with = |after| RetryPolicy { hedge: Some(after), ..plain.clone() };
+        for (policy, text) in [
+            (plain.clone(), "at most 2, on 5xx, unavailable"),
+            (with(HedgeAfter::Percentile(950)), "at most 2, on 5xx, unavailable; hedged after p95"),
+            (
+                with(HedgeAfter::Percentile(999)),
+                "at most 2, on 5xx, unavailable; hedged after p99.9",
+            ),
+            (
+                with(HedgeAfter::Time(Duration::from_millis(50))),
+                "at most 2, on 5xx, unavailable; hedged after 50ms",
+            ),
+        ] {
+            assert_eq!(policy.to_string(), text);
+        }
     }
 
     #[test]

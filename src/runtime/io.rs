@@ -111,7 +111,8 @@ pub trait Stream: 'static {
     /// and may be dropped at any time.
     fn room(&self, enough_bytes: usize) -> impl Future<Output = usize>;
 
-    /// Checks whether the stream is open and has nothing to read. A pooled stream must be so.
+    /// Checks whether the stream is open and has nothing to read. A stream in the pool must be in
+    /// this state.
     fn quiet(&self) -> Quiet;
 
     /// Closes the sending side (FIN). Reads are still possible. The method is async because TLS

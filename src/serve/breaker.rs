@@ -55,14 +55,22 @@ pub fn answered<I: Io>(
     head: &Result<ResponseHead, Failure>,
     status: u16,
 ) {
-    let Some(sent) = sent else { return };
     let says = match head {
         Ok(ResponseHead::Complete { .. }) => status < 500,
         Err(Failure::Refused(refusal)) => refusal.flag == Flag::UpstreamTimeout,
         Ok(_) | Err(_) => false,
     };
+    if says {
+        took(exchange, sent);
+    }
+}
+
+/// Notes that the endpoint took from `sent` until now, or would have taken longer.
+pub fn took<I: Io>(exchange: &Exchange<'_, I>, sent: Option<Time>) {
     let flight = &exchange.plan.places.flight;
-    if says && let Some(taken) = flight.take() {
+    if let Some(sent) = sent
+        && let Some(taken) = flight.take()
+    {
         let worker = &exchange.downstream.worker;
         taken.answered(worker.index, sent, worker.io.now());
         flight.set(Some(taken));

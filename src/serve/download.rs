@@ -125,7 +125,7 @@ pub async fn response_head<I: Io>(
         if interim_bytes > interim_bytes_max(exchange) {
             return Err(Failure::Refused(Refusal::upstream("too many interim responses")));
         }
-        buf = pass_interim(exchange, drafts, buf).await?;
+        buf = pass_interim(exchange, drafts, between, buf).await?;
     }
 }
 
@@ -419,13 +419,18 @@ async fn switch<I: Io>(
     Ok(Downloaded::Switched { early: buf })
 }
 
-/// Sends a 1xx response to a client that supports it, and removes the response from `buf`.
+/// Passes a 1xx response to a client that understands it, unless the attempt is a hedge. Removes it
+/// from `buf`.
 async fn pass_interim<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
+    between: &Between,
     mut buf: Buf,
 ) -> Result<Buf, Failure> {
-    if exchange.framing.version != Version::Http10 && exchange.method != Method::Connect {
+    let is_wanted =
+        exchange.framing.version != Version::Http10 && exchange.method != Method::Connect;
+    if is_wanted && !between.is_hedge {
+        between.informed.set(true);
         let response = drafts.response.view(buf.block());
         let write = |out: &mut dyn Sink| encode::informational(out, response);
         exchange.downstream.stream.put_head(&mut drafts.scratch, write);

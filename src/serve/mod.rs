@@ -9,6 +9,7 @@ mod downstream;
 pub mod exchange;
 mod fault;
 pub mod guard;
+mod hedge;
 pub mod limits;
 mod mirror;
 mod outgoing;

@@ -1,6 +1,6 @@
 //! Retries of failed requests, according to the retry policy.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::pending;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::workspace::Drafts;
 use crate::error::{Flag, Refusal};
 use crate::grpc::{self, Code};
 use crate::message::HeadView;
-use crate::resilience::{Asked, Failed, Repeatable, Response, Slot};
+use crate::resilience::{Asked, Failed, Repeatable, Response, RetryPolicy, Slot};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::Io;
 
@@ -24,6 +24,8 @@ pub struct Tries {
     pub repeats: usize,
     /// How often the request was retried by the retry policy.
     pub retries: u32,
+    /// The request was sent to a second endpoint because the first one was slow.
+    pub hedged: Cell<bool>,
     /// The slot of the service's circuit breaker, taken for the first retry.
     slot: OnceCell<Option<Slot>>,
 }
@@ -31,7 +33,7 @@ pub struct Tries {
 impl Tries {
     /// The number of the next attempt, from 1.
     pub fn number(&self) -> u32 {
-        self.retries + self.repeats as u32 + 1
+        self.retries + self.repeats as u32 + u32::from(self.hedged.get()) + 1
     }
 }
 
@@ -51,7 +53,7 @@ pub fn ended<I: Io>(
     head: &Result<ResponseHead, Failure>,
     between: &Between,
 ) -> Option<Failed> {
-    let reset = Failed::Reset { sent: between.uploaded.get() && !between.broken.get() };
+    let reset = Failed::Reset { sent: between.is_sent() };
     Some(match head {
         Ok(ResponseHead::Complete { buf, trailers, .. }) => {
             let response = drafts.response.view(buf.block());
@@ -110,11 +112,7 @@ fn decide<I: Io>(
     asked: Option<Asked>,
 ) -> Option<Duration> {
     let policy = exchange.plan.retries()?;
-    let budget = exchange.plan.service.config.retry_budget.as_ref()?;
-    let idempotent = exchange.method.is_idempotent();
-    let grpc = exchange.kind.is_some();
-    let covers = |method: &[u8]| policy.covers(failed, Repeatable { method, idempotent, grpc });
-    if !outgoing.has_method(covers) {
+    if !covers(exchange, outgoing, failed) {
         return None;
     }
     let worker = &exchange.downstream.worker;
@@ -131,19 +129,60 @@ fn decide<I: Io>(
     if now + wait >= exchange.plan.deadline {
         return None;
     }
+    if !take(exchange, tries) {
+        return None;
+    }
+    cells.retries.increment();
+    Some(wait)
+}
+
+/// Takes one more attempt from the budget and from the circuit breaker of the service. Returns
+/// false if one of them is used up.
+pub fn take<I: Io>(exchange: &Exchange<'_, I>, tries: &Tries) -> bool {
+    let Some(policy) = exchange.plan.retries() else { return false };
+    let (service, worker) = (&exchange.plan.service.config, &exchange.downstream.worker);
+    let Some(budget) = &service.retry_budget else { return false };
     let slot = match tries.slot.get() {
         Some(_) => None,
-        None => Some(breaker::retry(&exchange.plan.service.config, worker.index)?),
+        None => match breaker::retry(service, worker.index) {
+            Some(slot) => Some(slot),
+            None => return false,
+        },
     };
-    if !budget.try_retry(now, policy.budget_percent, policy.budget_min) {
-        cells.retries_over_budget.increment();
-        return None;
+    if !budget.try_retry(worker.io.now(), policy.budget_percent, policy.budget_min) {
+        service.stats.worker(worker.index).retries_over_budget.increment();
+        return false;
     }
     if let Some(slot) = slot {
         tries.slot.get_or_init(|| slot);
     }
-    cells.retries.increment();
-    Some(wait)
+    true
+}
+
+/// Whether the policy covers an attempt that has ended like this.
+pub fn covers<I: Io>(
+    exchange: &Exchange<'_, I>,
+    outgoing: &Outgoing<'_, I>,
+    failed: Failed,
+) -> bool {
+    let covers = |policy: &RetryPolicy| {
+        outgoing.has_method(|method| policy.covers(failed, repeatable(exchange, method)))
+    };
+    exchange.plan.retries().is_some_and(covers)
+}
+
+/// Whether `policy` allows to send the request twice.
+pub fn allows<I: Io>(
+    exchange: &Exchange<'_, I>,
+    policy: &RetryPolicy,
+    outgoing: &Outgoing<'_, I>,
+) -> bool {
+    outgoing.has_method(|method| policy.allows(repeatable(exchange, method)))
+}
+
+fn repeatable<'m, I: Io>(exchange: &Exchange<'_, I>, method: &'m [u8]) -> Repeatable<'m> {
+    let (idempotent, grpc) = (exchange.method.is_idempotent(), exchange.kind.is_some());
+    Repeatable { method, idempotent, grpc }
 }
 
 /// The response fields with which a proxy reports that a limit of its circuit breaker is reached.

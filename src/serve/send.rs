@@ -15,6 +15,7 @@ use super::breaker;
 use super::download::{self, Downloaded, Failure, ResponseHead};
 use super::exchange::Exchange;
 use super::fault;
+use super::hedge::{self, First, Raced, Second};
 use super::outgoing::Outgoing;
 use super::relay;
 use super::retry::{self, Again, Tries};
@@ -59,10 +60,22 @@ pub async fn send<I: Io>(
         }
         let again = match taken {
             Ok((upstream, attempt)) => {
-                let carried = carry(exchange, drafts, outgoing, &upstream, &tries).await;
-                match conclude(exchange, upstream, attempt, carried)? {
-                    Concluded::Answered(answered) => return Ok(answered),
-                    Concluded::Again(again) => again,
+                match carry(exchange, drafts, outgoing, &upstream, (&tries, &choice)).await {
+                    Ok(Carried::Again(again, outcome)) => {
+                        attempt.finish(core.io.now(), outcome);
+                        again
+                    }
+                    Ok(Carried::Overtaken(second, outcome)) => {
+                        drop(upstream);
+                        if let Some(outcome) = outcome {
+                            attempt.finish(core.io.now(), outcome);
+                        }
+                        return Box::pin(hedge::relay(exchange, outgoing, *second)).await;
+                    }
+                    Ok(Carried::Downloaded(downloaded)) => {
+                        return answered(exchange, upstream, attempt, Ok(downloaded));
+                    }
+                    Err(failure) => return answered(exchange, upstream, attempt, Err(failure)),
                 }
             }
             Err(refusal) => {
@@ -114,17 +127,19 @@ async fn connection<I: Io>(
     })
 }
 
-/// Ends an attempt, and returns its connection to the pool if that is possible. Converts the result
-/// of [`carry`].
-fn conclude<I: Io>(
+/// Ends the last attempt of a request, and returns its connection to the pool if possible.
+///
+/// # Errors
+/// When there is no complete response.
+pub fn answered<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: Upstream<Wire<I::Stream>>,
     attempt: Attempt<I>,
-    carried: Result<Carried, Failure>,
-) -> Result<Concluded<I>, Failure> {
+    downloaded: Result<Downloaded, Failure>,
+) -> Result<Answered<I>, Failure> {
     let now = exchange.downstream.worker.io.now();
-    match carried {
-        Ok(Carried::Downloaded(Downloaded::Done { keep, reusable })) => {
+    match downloaded {
+        Ok(Downloaded::Done { keep, reusable }) => {
             exchange.record.ended(now);
             // A stream may last until its deadline. This says nothing about an endpoint that has
             // begun to answer, as in Envoy.
@@ -142,15 +157,9 @@ fn conclude<I: Io>(
                 true if service.config.send_proxy_protocol.is_none() => upstream.release(now),
                 _ => {}
             }
-            Ok(Concluded::Answered(Answered::Done { keep }))
+            Ok(Answered::Done { keep })
         }
-        Ok(Carried::Downloaded(Downloaded::Switched { early })) => {
-            Ok(Concluded::Answered(Answered::Switched { upstream, attempt, early }))
-        }
-        Ok(Carried::Again(again, outcome)) => {
-            attempt.finish(now, outcome);
-            Ok(Concluded::Again(again))
-        }
+        Ok(Downloaded::Switched { early }) => Ok(Answered::Switched { upstream, attempt, early }),
         Err(failure) => {
             let flag = match &failure {
                 Failure::Refused(refusal) => Some(refusal.flag),
@@ -170,11 +179,13 @@ fn conclude<I: Io>(
     }
 }
 
-/// The result of an attempt that does not end the exchange with an error.
-enum Carried {
+/// The result of an attempt without an error that ends the exchange.
+enum Carried<I: Io> {
     /// The response was relayed.
     Downloaded(Downloaded),
-    /// The request must be sent again. The outcome is that of this attempt.
+    /// A second endpoint was faster. If the attempt has ended, it has this outcome.
+    Overtaken(Box<Second<I>>, Option<Outcome>),
+    /// The request must be sent again. The attempt ended with this outcome.
     Again(Again, Outcome),
 }
 
@@ -184,8 +195,8 @@ async fn carry<I: Io>(
     drafts: &mut Drafts,
     outgoing: &Outgoing<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
-    tries: &Tries,
-) -> Result<Carried, Failure> {
+    (tries, choice): (&Tries, &Choice<I>),
+) -> Result<Carried<I>, Failure> {
     let Exchange { downstream, plan, record, .. } = exchange;
     let between = Between::begin(exchange, tries.number());
     let mut body = body_for(exchange, upstream);
@@ -209,11 +220,12 @@ async fn carry<I: Io>(
     } else {
         outgoing.stream_rest();
     }
-    let down = respond(exchange, drafts, (upstream, outgoing), &between, tries);
+    let between = &between;
+    let down = respond(exchange, drafts, First { upstream, outgoing, between, tries, choice });
     let carried = match all_sent {
         true => down.await?,
         false => {
-            Box::pin(both_ways(exchange, (outgoing, &mut body), upstream, &between, down)).await?
+            Box::pin(both_ways(exchange, (outgoing, &mut body), upstream, between, down)).await?
         }
     };
     Ok(match carried {
@@ -226,7 +238,7 @@ async fn carry<I: Io>(
 }
 
 /// The transformation of the request's body for `upstream`.
-fn body_for<I: Io>(
+pub fn body_for<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
 ) -> BodyTransform {
@@ -236,7 +248,7 @@ fn body_for<I: Io>(
 
 /// Sends the head of the request and the part of its body that is at hand. Returns false if the
 /// time for it has passed.
-async fn begin<I: Io>(
+pub async fn begin<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
     outgoing: &Outgoing<'_, I>,
@@ -270,12 +282,22 @@ async fn begin<I: Io>(
 async fn respond<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
-    (upstream, outgoing): (&Upstream<Wire<I::Stream>>, &Outgoing<'_, I>),
-    between: &Between,
-    tries: &Tries,
-) -> Result<Carried, Failure> {
-    let streamed = outgoing.is_streamed();
-    let head = download::response_head(exchange, drafts, upstream, between, streamed).await;
+    first: First<'_, '_, I>,
+) -> Result<Carried<I>, Failure> {
+    let First { upstream, outgoing, between, tries, .. } = first;
+    let head = match hedge::is_wanted(exchange, &first) {
+        true => match Box::pin(hedge::race(exchange, drafts, first)).await {
+            Raced::First(head) => head,
+            Raced::Second(second, outcome) => {
+                breaker::took(exchange, between.sent.get());
+                return Ok(Carried::Overtaken(second, outcome));
+            }
+        },
+        false => {
+            let streamed = outgoing.is_streamed();
+            download::response_head(exchange, drafts, upstream, between, streamed).await
+        }
+    };
     breaker::answered(exchange, between.sent.get(), &head, drafts.response.status);
     let (reused, replayable) = (upstream.reused, between.replayable.get());
     let idempotent = exchange.method.is_idempotent();
@@ -309,9 +331,9 @@ async fn respond<I: Io>(
     }
 }
 
-/// The outcome of an attempt whose request is sent again. `stale` is whether the connection was
-/// used before and has ended without a byte.
-fn outcome<I: Io>(exchange: &Exchange<'_, I>, failed: Failed, stale: bool) -> Outcome {
+/// The outcome of an attempt whose request is sent again. `stale` says that the connection was used
+/// before and ended without a byte.
+pub fn outcome<I: Io>(exchange: &Exchange<'_, I>, failed: Failed, stale: bool) -> Outcome {
     match failed {
         Failed::Response(Response { status, code, .. }) => {
             Outcome::Answered(status, exchange.kind.and(code))
@@ -334,8 +356,8 @@ async fn both_ways<I: Io>(
     (outgoing, body): (&Outgoing<'_, I>, &mut BodyTransform),
     upstream: &Upstream<Wire<I::Stream>>,
     between: &Between,
-    down: impl Future<Output = Result<Carried, Failure>>,
-) -> Result<Carried, Failure> {
+    down: impl Future<Output = Result<Carried<I>, Failure>>,
+) -> Result<Carried<I>, Failure> {
     let mut up = pin!(upload::run(exchange, body, upstream, between, outgoing));
     let mut down = pin!(down);
     let mut upload_over = false;
@@ -376,8 +398,12 @@ async fn both_ways<I: Io>(
 pub struct Between {
     /// The number of the attempt, from 1.
     pub number: u32,
+    /// The attempt runs beside another one, so it must not write to the client yet.
+    pub is_hedge: bool,
     /// The time at which the attempt must have the head of the response.
     pub try_deadline: Cell<Time>,
+    /// The client has got an interim response.
+    pub informed: Cell<bool>,
     /// Whether the whole request was sent.
     pub uploaded: Cell<bool>,
     /// The time at which the whole request was sent.
@@ -400,7 +426,9 @@ impl Between {
             limit.map_or(Time::NEVER, |limit| exchange.downstream.worker.io.now() + limit);
         Self {
             number,
+            is_hedge: false,
             try_deadline: Cell::new(deadline),
+            informed: Cell::default(),
             uploaded: Cell::default(),
             sent: Cell::default(),
             broken: Cell::default(),
@@ -409,14 +437,11 @@ impl Between {
             downloaded: Cell::default(),
         }
     }
-}
 
-/// The result of an attempt.
-enum Concluded<I: Io> {
-    /// The exchange with the endpoint has ended.
-    Answered(Answered<I>),
-    /// The request must be sent again.
-    Again(Again),
+    /// Whether the whole request was sent.
+    pub fn is_sent(&self) -> bool {
+        self.uploaded.get() && !self.broken.get()
+    }
 }
 
 /// The result of an exchange with an endpoint.

@@ -5,6 +5,7 @@ use super::grammar::State;
 use super::result::Outcome;
 use super::*;
 
+mod hedging;
 mod mesh;
 
 /// Loads the configuration and the scenario from texts.

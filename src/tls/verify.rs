@@ -401,7 +401,7 @@ impl ServerCertVerifier for PeerVerifier {
     }
 }
 
-/// Converts a webpki error to a rustls error. rustls selects the alert by it.
+/// Converts a webpki error to a rustls error. rustls selects the alert from it.
 fn translated(error: webpki::Error) -> Error {
     use webpki::Error as E;
     let translated = match error {

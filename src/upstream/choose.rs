@@ -55,6 +55,8 @@ pub struct Choice<I: Io> {
     key: Option<u64>,
     /// The endpoints at which the request has failed. They are chosen only if there is no other.
     pub failed: Vec<LocalEndpoint<I>>,
+    /// The endpoint at which the request is already. It is never chosen.
+    beside: Option<LocalEndpoint<I>>,
     /// Whether pooled HTTP/1 connections must not be used.
     pub fresh: bool,
     /// The endpoint of the last attempt.
@@ -72,7 +74,14 @@ impl<I: Io> Choice<I> {
             }
             _ => None,
         };
-        Self { subset, key, failed: Vec::new(), fresh: false, tried: None }
+        Self { subset, key, failed: Vec::new(), beside: None, fresh: false, tried: None }
+    }
+
+    /// The choice of another endpoint for the same request, while it is at `endpoint`.
+    pub fn beside(&self, endpoint: &LocalEndpoint<I>) -> Self {
+        let failed = self.failed.clone();
+        let beside = Some(Rc::clone(endpoint));
+        Self { failed, beside, fresh: false, tried: None, ..*self }
     }
 
     /// Begins an attempt on a private connection of the client.
@@ -96,6 +105,25 @@ pub fn connection<I: Io>(
     choice: &mut Choice<I>,
 ) -> impl Future<Output = Result<Begun<I>, Refusal>> {
     first_to_accept(target, choice, Attempt::begin)
+}
+
+/// Picks an endpoint where the request has not failed and is not already, if there is one.
+pub fn another<I: Io>(target: &Target<'_, I>, choice: &Choice<I>) -> Option<LocalEndpoint<I>> {
+    let endpoint = pick(target, choice, &choice.failed)?;
+    let has_failed = choice.failed.iter().any(|failed| Rc::ptr_eq(failed, &endpoint));
+    (!has_failed).then_some(endpoint)
+}
+
+/// Like [`connection`], to this endpoint first.
+///
+/// # Errors
+/// When no endpoint accepts a connection.
+pub async fn connection_to<I: Io>(
+    target: &Target<'_, I>,
+    choice: &mut Choice<I>,
+    endpoint: LocalEndpoint<I>,
+) -> Result<Begun<I>, Refusal> {
+    to(target, choice, endpoint, Attempt::begin).await
 }
 
 /// Opens a connection for opaque bytes that may remain unused. No attempt is counted.
@@ -124,6 +152,15 @@ async fn first_to_accept<I: Io>(
             false => NO_ENDPOINT,
         });
     };
+    to(target, choice, endpoint, begin).await
+}
+
+async fn to<I: Io>(
+    target: &Target<'_, I>,
+    choice: &mut Choice<I>,
+    endpoint: LocalEndpoint<I>,
+    begin: impl Fn(&LocalEndpoint<I>, Time) -> Attempt<I>,
+) -> Result<Begun<I>, Refusal> {
     choice.tried = Some(Rc::clone(&endpoint));
     let begin = |endpoint: &_| begin(endpoint, target.core.io.recent());
     let attempt = begin(&endpoint);
@@ -259,13 +296,17 @@ pub(super) fn pick<I: Io>(
     avoid: &[LocalEndpoint<I>],
 ) -> Option<LocalEndpoint<I>> {
     let core = target.core;
-    target.service.pick(
-        choice.subset,
-        choice.key,
-        avoid,
-        core.io.recent(),
-        &mut core.random.borrow_mut(),
-    )
+    let pick = |avoid: &[LocalEndpoint<I>]| {
+        let (now, random) = (core.io.recent(), &mut core.random.borrow_mut());
+        target.service.pick(choice.subset, choice.key, avoid, now, random)
+    };
+    match &choice.beside {
+        None => pick(avoid),
+        Some(beside) => {
+            let avoid: Vec<_> = avoid.iter().chain([beside]).cloned().collect();
+            pick(&avoid).filter(|picked| !Rc::ptr_eq(picked, beside))
+        }
+    }
 }
 
 /// Sends the PROXY protocol header if the service is configured for it.

@@ -14,6 +14,7 @@ use crate::balance::{Balancer, Load};
 use crate::cluster::{Endpoint, Endpoints, Service, ServiceCandidates};
 use crate::grpc::methods::KnownMethods;
 use crate::net::Address;
+use crate::resilience::Latencies;
 use crate::runtime::io::Io;
 use crate::time::Time;
 use crate::wire::Wire;
@@ -44,6 +45,8 @@ pub struct LocalService<I: Io> {
     pub unreachable: UnreachableFamilies,
     /// The connections that wait for a slot in the circuit breaker.
     pub limited: Rc<Limited>,
+    /// The latencies, from the first request on that is hedged after a percentile of them.
+    latencies: OnceCell<Rc<RefCell<Latencies>>>,
 }
 
 /// The endpoints among which a worker chooses.
@@ -84,6 +87,7 @@ impl<I: Io> LocalService<I> {
             replaced: Cell::new(false),
             unreachable: UnreachableFamilies::default(),
             limited: before.map(|before| Rc::clone(&before.limited)).unwrap_or_default(),
+            latencies: before.map(|before| before.latencies.clone()).unwrap_or_default(),
         }
     }
 
@@ -161,6 +165,11 @@ impl<I: Io> LocalService<I> {
             old.retire_except(Some(&new));
         }
         *self.current.borrow_mut() = Some(new);
+    }
+
+    /// The latencies of the service. Only services with hedged requests need the memory.
+    pub fn latencies(&self) -> &Rc<RefCell<Latencies>> {
+        self.latencies.get_or_init(Rc::default)
     }
 
     /// Whether this worker has already used the service.

@@ -64,7 +64,7 @@ pub struct Start {
     pub peers: Vec<Mailbox>,
     /// The kernel interface to use.
     pub driver: Driver,
-    /// The zero of the clocks of all workers.
+    /// The start time of the clocks of all workers.
     pub began: Instant,
     /// The CPU to which the worker is pinned. `None` means no pinning.
     pub cpu: Option<usize>,

@@ -48,7 +48,7 @@ fn no_seed_breaks_a_promise() {
     if seeds.end - seeds.start >= 100 {
         let Tally { answered, lost, farewells, unprocessed, .. } = total;
         let Tally { refused, broken, streams, greeted, reloads, changes, .. } = total;
-        let Tally { mirrored, overflows, .. } = total;
+        let Tally { mirrored, overflows, hedged, .. } = total;
         for (what, count) in [
             ("answers from HTTP/1.1 to HTTP/1.1", answered[0][0]),
             ("answers from HTTP/2 to HTTP/1.1", answered[0][1]),
@@ -64,6 +64,7 @@ fn no_seed_breaks_a_promise() {
             ("reloads", reloads),
             ("changes of endpoints", changes),
             ("limits of circuit breakers that are reached", overflows),
+            ("requests that a second endpoint answered", hedged),
             ("copies of requests", mirrored),
         ] {
             assert!(count > 0, "the simulation does not reach what it is for: no {what}");
@@ -112,10 +113,12 @@ services:
     versions: {v1: [10.0.1.1:80, 10.0.1.2:80], v2: [10.0.1.3:80]}
     connect_timeout: 2s
     circuit_breaker: {max_connections: 8}
+    retries: {attempts: 0, hedge: {after: 20ms}, budget: {percent: 50%}}
   two:
     protocol: http2
     addresses: 10.0.8.4:80
     endpoints: [10.0.3.1:80, 10.0.3.2:80]
+    retries: {attempts: 0, hedge: {after: 10ms}, budget: {percent: 50%}}
     connect_timeout: 2s
     http2: {max_concurrent_streams: 6, stream_window: 20KiB, connection_window: 64KiB, \
             stream_buffer: 8KiB}
@@ -144,6 +147,7 @@ services:
     addresses: 10.0.8.1:80
     versions: {v1: [10.0.1.2:80], v2: [10.0.1.3:80, 10.0.1.4:80]}
     balance: round-robin
+    retries: {attempts: 0, hedge: {after: 5ms}}
     connect_timeout: 2s
     max_idle_connections: 1
   two:

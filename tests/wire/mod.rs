@@ -19,6 +19,7 @@ mod handshakes;
 mod heads;
 mod health;
 mod hedge;
+mod hedged_requests;
 mod http2;
 mod http2_attacks;
 mod http2_bounds;

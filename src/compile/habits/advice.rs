@@ -121,6 +121,7 @@ pub const RATE_LIMIT: &str = "write `rate_limit: {{bucket=requests: 100, per: 1s
     with `by: source`, each client has its own";
 pub const ATTEMPT_COUNT: &str =
     "write `retries: {attempt_count: both}`; `request` or `response` for one of them";
+pub const HEDGE: &str = "write `retries: {hedge: {after: p95}}`; a time instead of p95 works, too";
 pub const ON: &str = "write `on: [{*=connect-failure}]`";
 pub const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";

@@ -12,6 +12,7 @@ pub(super) const SERVICE: &str = "max_idle_connections";
 const ENDPOINT: &str = "zone";
 const HEALTH: &str = "unhealthy";
 const RETRIES: &str = "replay_bytes";
+const HEDGE_MAP: &str = "after";
 const SERVER_TLS: &str = "client_ca";
 const CLIENT_TLS: &str = "sni";
 const POLICY: &str = "dry_run";
@@ -322,6 +323,17 @@ pub(super) const WORDS: &[Word] = &[
     ("include_attempt_count_in_response", RULE, ATTEMPT_COUNT),
     ("include_request_attempt_count", RETRIES, "write `attempt_count: request`"),
     ("include_attempt_count_in_response", RETRIES, "write `attempt_count: response`"),
+    ("hedge_policy", RULE, HEDGE),
+    ("hedge_policy", SERVICE, HEDGE),
+    ("hedging_policy", SERVICE, HEDGE),
+    ("hedge_on_per_try_timeout", RETRIES, "write `hedge: {after: p95}`, or a time"),
+    ("hedge_policy", RETRIES, "write `hedge: {after: p95}`, or a time"),
+    ("hedging_delay", RETRIES, "write `hedge: {after: {~=50ms}}`"),
+    ("initial_requests", HEDGE_MAP, "leave it out: a hedge begins after a percentile or a time"),
+    ("hedge_on_per_try_timeout", HEDGE_MAP, "write `after: p95`, or a time"),
+    ("hedging_delay", HEDGE_MAP, "write `after: {~=50ms}`"),
+    ("delay", HEDGE_MAP, "write `after: {~=50ms}`"),
+    ("percentile", HEDGE_MAP, "write `after: p95`"),
     ("retry_budget", RETRIES, "write `budget: {percent: 20%, min: 3}`"),
     ("slowstart", SERVICE, SLOW),
     ("slow_start_config", SERVICE, SLOW),

@@ -21,6 +21,8 @@ pub struct Record<'a> {
     /// The time from the beginning of the last attempt to the head of its response, in
     /// microseconds. `None` if no endpoint was tried.
     pub endpoint_duration_us: Option<u64>,
+    /// The number of attempts at endpoints.
+    pub attempts: u32,
     /// The name of the listener.
     pub listener: &'a str,
     /// The name of the rule. Empty if no rule matched.
@@ -128,6 +130,9 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
     if let Some(duration_us) = record.endpoint_duration_us {
         put(out, format_args!(",\"endpoint_duration_us\":{duration_us}"));
     }
+    if record.attempts > 1 {
+        put(out, format_args!(",\"attempts\":{}", record.attempts));
+    }
     if record.tunnel {
         out.extend_from_slice(b",\"tunnel\":true");
     }
@@ -220,6 +225,7 @@ mod tests {
             began_unix_us: 1_700_000_000_123_456,
             duration_us: 2_500,
             endpoint_duration_us: Some(1_900),
+            attempts: 1,
             listener: "web",
             route: "r",
             service: "s",

@@ -69,6 +69,8 @@ pub struct ExchangeRecord<I: Io> {
     own_bytes: Cell<u64>,
     /// Whether at least a part of the request was sent to an endpoint.
     carried: Cell<bool>,
+    /// The number of attempts at endpoints.
+    attempts: Cell<u32>,
     /// The time at which the last attempt at an endpoint began.
     attempted: Cell<Option<Time>>,
     /// The time at which the head of the response was complete.
@@ -112,6 +114,7 @@ impl<I: Io> ExchangeRecord<I> {
             sent_bytes: Cell::new(0),
             own_bytes: Cell::new(0),
             carried: Cell::new(false),
+            attempts: Cell::new(0),
             attempted: Cell::new(None),
             answered: Cell::new(None),
             ended: Cell::new(None),
@@ -235,7 +238,18 @@ impl<I: Io> ExchangeRecord<I> {
 
     /// Sets the time at which an attempt at an endpoint begins.
     pub fn attempted(&self, now: Time) {
-        self.attempted.set(Some(now));
+        self.attempts.set(self.attempts.get() + 1);
+        self.overtaken(now);
+    }
+
+    /// Counts an attempt beside the last one.
+    pub fn hedged(&self) {
+        self.attempts.set(self.attempts.get() + 1);
+    }
+
+    /// Replaces the last attempt by one that began at this time.
+    pub fn overtaken(&self, began: Time) {
+        self.attempted.set(Some(began));
         self.answered.set(None);
     }
 
@@ -481,6 +495,7 @@ impl<I: Io> ExchangeRecord<I> {
             endpoint_duration_us: self.attempted.get().map(|attempted| {
                 self.answered.get().unwrap_or(end).since(attempted).as_micros() as u64
             }),
+            attempts: self.attempts.get(),
             listener: &self.terms.name,
             route: rule.as_ref().map_or("", |rule| &rule.name),
             service: service.as_ref().map_or("", |service| &service.config.name),

@@ -268,6 +268,30 @@ text_value!(
 );
 
 text_value!(
+    /// A percentile from `p50` to `p99.9`, or a duration.
+    HedgeAfter(model::HedgeAfter),
+    |text| {
+        let Some(percent) = text.strip_prefix('p') else {
+            return read_time(text).map(model::HedgeAfter::Time).map_err(|_| {
+                let percent = text.trim_end_matches('%');
+                let is_percent = percent.parse::<f64>().is_ok_and(|it| it < 100.0);
+                let wanted = if is_percent && percent.len() < text.len() { percent } else { "95" };
+                format!("{text:?} is neither a percentile nor a length of time\n\
+                    write p{wanted} or 50ms")
+            });
+        };
+        read_share(percent)
+            .map(|parts| parts / (model::SHARE_PARTS / 1000))
+            .filter(|tenths| (500..1000).contains(tenths))
+            .map(|tenths| model::HedgeAfter::Percentile(tenths as u16))
+            .ok_or_else(|| {
+                format!("{text:?} is not a percentile for hedging\nwrite p50 to p99.9, such as p95")
+            })
+    },
+    { "type": "string", "pattern": "^([0-9]|p[5-9][0-9](\\.[0-9])?$)" }
+);
+
+text_value!(
     /// A number of bytes: `8192`, `60KiB`, `16KB`, `1MiB`.
     Size(usize),
     read_size,

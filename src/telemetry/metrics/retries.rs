@@ -1,9 +1,10 @@
 //! The metrics of retries.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use super::{Label, Page, families};
-use crate::cluster::Service;
+use crate::cluster::{Hedged, Service};
 use crate::snapshot::Snapshot;
 
 /// Writes the metrics of all services to which a retry policy applies: their own, or that of a
@@ -34,4 +35,14 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
             ),
         ],
     );
+    let name = "ringway_hedged_requests_total";
+    page.family(name, "counter", "Requests sent to a second endpoint, by result.");
+    for service in &services {
+        for result in Hedged::ALL {
+            let count = service.stats.sum(|cells| &cells.hedged[result.index()]);
+            let labels: [(&str, &dyn Display); 2] =
+                [("service", &service.name), ("result", &result.label())];
+            page.sample(name, &labels, count);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::sources::files::values::{AtLeastOne, Percent, Placed, Size, Time};
+use crate::sources::files::values::{AtLeastOne, HedgeAfter, Percent, Placed, Size, Time};
 
 /// Retries of failed requests.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -32,6 +32,16 @@ pub struct Retries {
     /// The messages that get the number of their attempt, as `x-envoy-attempt-count`. Default
     /// none.
     pub attempt_count: AttemptCount,
+    /// Hedging: a slow request is sent to a second endpoint, too. Default: no hedging.
+    pub hedge: Option<Placed<Hedge>>,
+}
+
+/// When a slow request is sent to a second endpoint. The first good response is used.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hedge {
+    /// A percentile of the latency of the service, `p50` to `p99.9`, or a time. Default `p95`.
+    pub after: Option<Placed<HedgeAfter>>,
 }
 
 /// The messages that get the number of their attempt.

@@ -25,6 +25,10 @@ pub(super) fn retries(written: Placed<Retries>) -> Item<model::Retries> {
         replay_bytes: value.replay_bytes.map(|bytes| bytes.0),
         attempt_count_in_request: matches!(counted, AttemptCount::Request | AttemptCount::Both),
         attempt_count_in_response: matches!(counted, AttemptCount::Response | AttemptCount::Both),
+        hedge_after: value.hedge.map(|hedge| match hedge.value.after {
+            Some(after) => Item::new(after.value.0, origin(after.place)),
+            None => Item::new(model::HedgeAfter::Percentile(950), origin(hedge.place)),
+        }),
     };
     Item::new(retries, origin(place))
 }

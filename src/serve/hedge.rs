@@ -1,0 +1,294 @@
+//! Sends a slow request to a second endpoint. The first response that is no failure is used, and
+//! the other attempt is cancelled.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::download::{self, Failure, ResponseHead};
+use super::exchange::Exchange;
+use super::outgoing::Outgoing;
+use super::retry::{self, Tries};
+use super::send::{self, Answered, Between};
+use super::workspace::Drafts;
+use crate::error::Flag;
+use crate::http1::framing::ResponseFraming;
+use crate::message::Method;
+use crate::resilience::{Failed, HedgeAfter, Hedged};
+use crate::runtime::alarm::Alarm;
+use crate::runtime::buffer::Buf;
+use crate::runtime::io::Io;
+use crate::time::Time;
+use crate::upstream::choose::{self, Choice};
+use crate::upstream::{Attempt, LocalEndpoint, Outcome, Upstream};
+use crate::wire::Wire;
+
+type Connection<I> = Upstream<Wire<<I as Io>::Stream>>;
+
+/// The first attempt of a race.
+pub struct First<'r, 'x, I: Io> {
+    /// The connection.
+    pub upstream: &'r Connection<I>,
+    /// The request.
+    pub outgoing: &'r Outgoing<'x, I>,
+    /// The state of the attempt.
+    pub between: &'r Between,
+    /// The attempts before it.
+    pub tries: &'r Tries,
+    /// The endpoints so far.
+    pub choice: &'r Choice<I>,
+}
+
+/// The second attempt, whose response is used.
+pub struct Second<I: Io> {
+    upstream: Connection<I>,
+    attempt: Attempt<I>,
+    drafts: Drafts,
+    between: Between,
+    buf: Buf,
+    framing: ResponseFraming,
+}
+
+/// The result of a race.
+pub enum Raced<I: Io> {
+    /// The first attempt ended with this, and decides.
+    First(Result<ResponseHead, Failure>),
+    /// The response of the second attempt is used. The first one has failed with the outcome, or
+    /// has not ended.
+    Second(Box<Second<I>>, Option<Outcome>),
+}
+
+/// Whether the request of `first` is hedged, or counts for the percentile after which others are.
+pub fn is_wanted<I: Io>(exchange: &Exchange<'_, I>, first: &First<'_, '_, I>) -> bool {
+    let Some(policy) = exchange.plan.retries() else { return false };
+    policy.hedge.is_some()
+        // The connection belongs to the client, or will be a tunnel.
+        && !first.upstream.private.get()
+        && !exchange.framing.upgrade
+        && exchange.method != Method::Connect
+        && retry::allows(exchange, policy, first.outgoing)
+}
+
+/// Reads the head of the response of `first`. If that takes long, sends the request to a second
+/// endpoint too.
+pub async fn race<I: Io>(
+    exchange: &Exchange<'_, I>,
+    drafts: &mut Drafts,
+    first: First<'_, '_, I>,
+) -> Raced<I> {
+    let First { upstream, outgoing, between, tries, .. } = first;
+    let io = &exchange.downstream.worker.io;
+    let began = io.now();
+    let streamed = outgoing.is_streamed();
+    let mut second: Option<Attempting<'_, I>> = None;
+    let head = {
+        let head = download::response_head(exchange, drafts, upstream, between, streamed);
+        let mut head = pin!(head);
+        let alarm = io.alarms().alarm();
+        let after = if tries.hedged.get() { None } else { after(exchange, began) };
+        alarm.set(after.map_or(Time::NEVER, |after| began + after));
+        loop {
+            match next(head.as_mut(), &mut second, between, &alarm).await {
+                Next::Head(head) => break head,
+                Next::Late => {
+                    alarm.clear();
+                    second = begin(exchange, &first);
+                    if second.is_none() && !between.is_sent() {
+                        // The upload is not over.
+                        alarm.set(after.map_or(Time::NEVER, |after| io.now() + after));
+                    }
+                }
+                Next::Second(Some(won)) => {
+                    observe(exchange, &first, io.now().since(began));
+                    return Raced::Second(won, None);
+                }
+                Next::Second(None) => second = None,
+            }
+        }
+    };
+    let failed = failure(exchange, drafts, &head, (upstream, outgoing, between));
+    if failed.is_none() && head.is_ok() {
+        observe(exchange, &first, io.now().since(began));
+    }
+    match (second, failed) {
+        (Some(second), Some(outcome)) => match second.await {
+            Some(won) => Raced::Second(won, Some(outcome)),
+            None => Raced::First(head),
+        },
+        _ => Raced::First(head),
+    }
+}
+
+/// The time after which a request is hedged. `None` while it is not known.
+fn after<I: Io>(exchange: &Exchange<'_, I>, now: Time) -> Option<Duration> {
+    match exchange.plan.retries()?.hedge? {
+        HedgeAfter::Time(time) => Some(time),
+        HedgeAfter::Percentile(tenths) => {
+            exchange.plan.service.latencies().borrow_mut().percentile(now, tenths)
+        }
+    }
+}
+
+/// Counts the latency of the first attempt. An attempt that was overtaken counts with the time that
+/// it had: without it, the percentile would sink.
+fn observe<I: Io>(exchange: &Exchange<'_, I>, first: &First<'_, '_, I>, latency: Duration) {
+    let hedge = exchange.plan.retries().and_then(|policy| policy.hedge);
+    if let (Some(HedgeAfter::Percentile(_)), false) = (hedge, first.outgoing.is_streamed()) {
+        let now = exchange.downstream.worker.io.now();
+        exchange.plan.service.latencies().borrow_mut().add(now, latency);
+    }
+}
+
+/// The outcome of an attempt that has failed. `None` means a good response, or the end of the whole
+/// request: the client has left, or the deadline has passed.
+fn failure<I: Io>(
+    exchange: &Exchange<'_, I>,
+    drafts: &Drafts,
+    head: &Result<ResponseHead, Failure>,
+    (upstream, outgoing, between): (&Connection<I>, &Outgoing<'_, I>, &Between),
+) -> Option<Outcome> {
+    let ended = retry::ended(exchange, drafts, head, between);
+    let is_good = |ended| match ended {
+        Failed::Response(it) => it.status < 500 && !retry::covers(exchange, outgoing, ended),
+        _ => false,
+    };
+    match (ended, head) {
+        (Some(ended), _) if is_good(ended) => None,
+        (Some(failed), _) => Some(send::outcome(exchange, failed, upstream.reused && head.is_ok())),
+        (None, Err(Failure::Refused(refusal))) if refusal.flag != Flag::UpstreamTimeout => {
+            Some(Outcome::Failed)
+        }
+        (None, _) => None,
+    }
+}
+
+/// The next event of a race.
+enum Next<I: Io> {
+    /// The first attempt has ended.
+    Head(Result<ResponseHead, Failure>),
+    /// The first attempt takes long.
+    Late,
+    /// The second attempt has ended. `None` means that it has failed.
+    Second(Option<Box<Second<I>>>),
+}
+
+async fn next<I: Io>(
+    mut head: Pin<&mut impl Future<Output = Result<ResponseHead, Failure>>>,
+    second: &mut Option<Attempting<'_, I>>,
+    between: &Between,
+    alarm: &Alarm,
+) -> Next<I> {
+    poll_fn(|context| {
+        if let Poll::Ready(head) = head.as_mut().poll(context) {
+            return Poll::Ready(Next::Head(head));
+        }
+        // The endpoint works at the request, and two attempts must not write to the client.
+        if between.informed.get() {
+            *second = None;
+            return Poll::Pending;
+        }
+        if let Some(second) = second {
+            return second.as_mut().poll(context).map(Next::Second);
+        }
+        alarm.poll_woken(context).map(|_| Next::Late)
+    })
+    .await
+}
+
+/// A second attempt on its way. Its result is `None` if it fails.
+type Attempting<'r, I> = Pin<Box<dyn Future<Output = Option<Box<Second<I>>>> + 'r>>;
+
+/// Begins the second attempt, if the request may be sent again now.
+fn begin<'r, I: Io>(
+    exchange: &'r Exchange<'_, I>,
+    first: &First<'r, '_, I>,
+) -> Option<Attempting<'r, I>> {
+    let First { upstream, outgoing, between, tries, choice } = *first;
+    if !between.is_sent() || !between.replayable.get() {
+        return None;
+    }
+    let choice = choice.beside(&upstream.endpoint);
+    let endpoint = choose::another(&exchange.target(), &choice)?;
+    if !retry::take(exchange, tries) {
+        return None;
+    }
+    tries.hedged.set(true);
+    exchange.record.hedged();
+    let number = tries.number();
+    Some(Box::pin(attempt(exchange, outgoing, (choice, endpoint), number)))
+}
+
+async fn attempt<I: Io>(
+    exchange: &Exchange<'_, I>,
+    outgoing: &Outgoing<'_, I>,
+    (mut choice, endpoint): (Choice<I>, LocalEndpoint<I>),
+    number: u32,
+) -> Option<Box<Second<I>>> {
+    let counted = Counted { exchange, result: Cell::new(Hedged::Lost) };
+    let io = &exchange.downstream.worker.io;
+    let target = exchange.target();
+    let opened = choose::connection_to(&target, &mut choice, endpoint).await;
+    let Ok((upstream, attempt)) = opened else {
+        counted.result.set(Hedged::Failed);
+        return None;
+    };
+    let between = Between { is_hedge: true, ..Between::begin(exchange, number) };
+    let mut drafts = Drafts::default();
+    let mut body = send::body_for(exchange, &upstream);
+    let sent = send::begin(exchange, &mut drafts, outgoing, &upstream, &between, &mut body).await;
+    let head = match sent {
+        Ok(_) => download::response_head(exchange, &mut drafts, &upstream, &between, false).await,
+        Err(failure) => Err(failure),
+    };
+    let failed = failure(exchange, &drafts, &head, (&upstream, outgoing, &between));
+    match (failed, head) {
+        (None, Ok(ResponseHead::Complete { buf, framing, .. })) => {
+            counted.result.set(Hedged::Won);
+            Some(Box::new(Second { upstream, attempt, drafts, between, buf, framing }))
+        }
+        (Some(outcome), _) => {
+            counted.result.set(Hedged::Failed);
+            attempt.finish(io.now(), outcome);
+            None
+        }
+        (None, _) => None,
+    }
+}
+
+/// Counts a hedged request when its second attempt ends.
+struct Counted<'r, 'x, I: Io> {
+    exchange: &'r Exchange<'x, I>,
+    result: Cell<Hedged>,
+}
+
+impl<I: Io> Drop for Counted<'_, '_, I> {
+    fn drop(&mut self) {
+        let (plan, worker) = (self.exchange.plan, self.exchange.downstream.worker.index);
+        let cells = plan.service.config.stats.worker(worker);
+        cells.hedged[self.result.get().index()].increment();
+    }
+}
+
+/// Relays the response of the second attempt.
+pub async fn relay<I: Io>(
+    exchange: &Exchange<'_, I>,
+    outgoing: &Outgoing<'_, I>,
+    second: Second<I>,
+) -> Result<Answered<I>, Failure> {
+    let Second { upstream, attempt, mut drafts, between, buf, framing } = second;
+    let Exchange { downstream, plan, record, .. } = exchange;
+    // The response begins, so the request does not wait in a queue of an endpoint.
+    drop(plan.places.flight.take());
+    record.overtaken(attempt.began());
+    record.set_endpoint(Rc::clone(&upstream.endpoint));
+    let relayed = {
+        let _using = downstream.using(&plan.service, &upstream, record);
+        let relay =
+            download::relay(exchange, &mut drafts, outgoing, &upstream, &between, buf, framing);
+        relay.await
+    };
+    send::answered(exchange, upstream, attempt, relayed)
+}
