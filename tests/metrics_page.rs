@@ -34,7 +34,7 @@ routes:
 services:
   shop:
     protocol: grpc
-    endpoints: ['127.0.0.1:9001']
+    endpoints: [{address: '127.0.0.1:9001', zone: eu/a}]
     health_check: {grpc: true}
     retries: {attempts: 1}
     circuit_breaker: {max_requests: 100}

@@ -38,7 +38,7 @@ impl Phonebook {
     fn service(&self, name: &str, address: &str) -> Change {
         let origin = self.origin(Kind::Service, name);
         let address = Address::Tcp(address.parse().unwrap());
-        let endpoint = Endpoint { address, weight: 1, zone: None };
+        let endpoint = Endpoint { address, weight: 1, zone: None, priority: 0 };
         let service = Service {
             name: Item::new(name.to_owned(), origin.clone()),
             endpoints: Some(Endpoints::List(vec![Item::new(endpoint, origin.clone())])),

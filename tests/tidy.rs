@@ -273,7 +273,10 @@ const FLOORS: [(&str, &[&str]); 46] = [
     ),
     ("mesh", &["route", "cluster", "detect", "tls", "identity", "cells", "net"]),
     ("authz", &["http1", "jwt", "cells", "error", "net", "matching", "message"]),
-    ("route", &["cluster", "resilience", "http1", "jwt", "cells", "matching", "message"]),
+    (
+        "route",
+        &["cluster", "resilience", "balance", "http1", "jwt", "cells", "matching", "message"],
+    ),
     (
         "cluster",
         &[

@@ -25,6 +25,30 @@ pub fn hash_key(
     request: Option<HeadView<'_>>,
     client: Option<IpAddr>,
 ) -> Option<u64> {
+    hashed(key, request, client, hash)
+}
+
+/// The position of a request among all users by `key`. It is stable like [`hash_key`], but
+/// independent of it. So the users of one part of a split are spread over all endpoints.
+pub fn key_point(
+    key: &HashKey,
+    request: Option<HeadView<'_>>,
+    client: Option<IpAddr>,
+) -> Option<u64> {
+    hashed(key, request, client, hash_point)
+}
+
+/// The position of a user among all users.
+pub fn hash_point(bytes: &[u8]) -> u64 {
+    xxh64(bytes, 1)
+}
+
+fn hashed(
+    key: &HashKey,
+    request: Option<HeadView<'_>>,
+    client: Option<IpAddr>,
+    hash: impl Fn(&[u8]) -> u64,
+) -> Option<u64> {
     match key {
         HashKey::Header(name) => request?.value(name.as_bytes()).map(hash),
         HashKey::Cookie(name) => cookie(request?, name.as_bytes()).map(hash),

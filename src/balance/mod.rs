@@ -3,12 +3,16 @@
 
 mod balancer;
 mod key;
+mod levels;
 mod load;
+mod locality;
 mod maglev;
+mod takers;
 
 pub use balancer::{Balancer, Candidates};
-pub use key::{HashKey, hash_key};
+pub use key::{HashKey, hash_key, hash_point, key_point};
 pub use load::{DEFAULT_RTT, EWMA_DECAY, Load};
+pub use locality::{Level, LevelHealth, LevelShare, Locality, OVERPROVISIONING_FACTOR};
 pub use maglev::{Maglev, Member};
 
 /// The load balancing policy.
@@ -25,4 +29,11 @@ pub enum Policy {
     PeakEwma,
     /// The same endpoint for the same key while the endpoints stay the same (Maglev).
     Hash(HashKey),
+}
+
+impl Policy {
+    /// Whether requests with the same key go to the same endpoint.
+    pub fn is_hash(&self) -> bool {
+        matches!(self, Self::Hash(_))
+    }
 }

@@ -68,3 +68,10 @@ pub struct EndpointCells {
     /// Idle connections in the pool (gauge).
     pub idle: Count,
 }
+
+/// The counters of the endpoints of a service that have the same zone and level, for one worker.
+#[derive(Debug, Default)]
+pub struct ZoneCells {
+    /// Requests and L4 connections to the endpoints.
+    pub requests: Count,
+}

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::balance::Policy;
+use crate::balance::{Level, Locality, Policy};
 use crate::cells::PerWorker;
 use crate::grpc::methods::Methods;
 use crate::health::{
@@ -25,7 +25,7 @@ use crate::time::Time;
 use crate::tls::ClientTls;
 
 pub use crate::resilience::{CircuitBreaker, Concurrency, Hedged, Limit, Mirrored};
-pub use cells::{EndpointCells, ServiceCells};
+pub use cells::{EndpointCells, ServiceCells, ZoneCells};
 pub use set::{EndpointSet, Endpoints, ServiceCandidates, Subset};
 
 /// An endpoint: one instance of a service.
@@ -36,8 +36,12 @@ pub struct Endpoint {
     /// The share of traffic relative to the other endpoints. The default is 1. An endpoint with 0
     /// gets no traffic.
     pub weight: u32,
-    /// The zone of the endpoint, for locality. Load balancing does not use it yet.
+    /// The zone of the endpoint, such as `eu/a`.
     pub zone: Option<Box<str>>,
+    /// The level, by priority and by distance from this proxy.
+    pub level: Level,
+    /// The counters of the zone. `None` if no endpoint of the service has a zone or a priority.
+    pub zone_stats: Option<Arc<PerWorker<ZoneCells>>>,
     /// The version of the service that the endpoint runs. `None` if the service has no versions.
     pub version: Option<Box<str>>,
     /// The health state. `None` means that the endpoint is not checked. It is kept over reloads.
@@ -123,8 +127,12 @@ pub struct Service {
     pub endpoints: EndpointSet,
     /// The DNS name whose addresses are the endpoints. `None` when the endpoints are configured.
     pub dns_name: Option<DnsName>,
+    /// The zone and the level of all addresses of the DNS name. `None` if the zone is unknown.
+    pub dns_zone: Option<(Box<str>, Level)>,
     /// The load balancing policy.
     pub policy: Policy,
+    /// The preference for near endpoints. `None` if all endpoints have the same level.
+    pub locality: Option<Locality>,
     /// The TLS settings for connections to the endpoints. `None` means no TLS.
     pub tls: Option<Arc<ClientTls>>,
     /// The token that requests must have. A requirement of the route replaces it.
@@ -218,8 +226,10 @@ impl Service {
             addresses: Vec::new(),
             endpoints: EndpointSet::new(Endpoints::new(vec![endpoint], Vec::new(), &policy).into()),
             dns_name: None,
+            dns_zone: None,
             egress: self.egress,
             policy,
+            locality: None,
             tls: self.tls.clone(),
             jwt: self.jwt.clone(),
             connect_timeout: self.connect_timeout,

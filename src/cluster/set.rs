@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Endpoint, Service};
-use crate::balance::{Candidates, Maglev, Member, Policy};
+use crate::balance::{Candidates, Level, Locality, Maglev, Member, Policy};
 use crate::health::{Changes, SlowStart, State};
 use crate::time::Time;
 
@@ -129,6 +129,14 @@ impl Candidates for ServiceCandidates<'_> {
         self.endpoints.list[index as usize].state()
     }
 
+    fn locality(&self) -> Option<&Locality> {
+        self.service.locality.as_ref()
+    }
+
+    fn level(&self, index: u32) -> Level {
+        self.endpoints.list[index as usize].level
+    }
+
     fn slow_start(&self) -> Option<&SlowStart> {
         self.service.slow_start.as_ref()
     }
@@ -170,6 +178,8 @@ mod tests {
             address: Address::Tcp(([10, 0, 0, last], 80).into()),
             weight: 1,
             zone: None,
+            level: Level::default(),
+            zone_stats: None,
             version: None,
             health: None,
             outlier: None,

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::Compiler;
+use super::locality::Position;
 use super::registry::Registry;
-use crate::balance::Policy;
+use crate::balance::{Level, Policy};
 use crate::cells::PerWorker;
 use crate::cluster::{Endpoint, Endpoints, Service};
 use crate::health::{HealthState, OutlierGroup, OutlierState, Warmup};
@@ -23,6 +24,7 @@ pub(super) fn of_service(
     compiler: &mut Compiler<'_>,
     item: &Item<model::Service>,
     policy: &Policy,
+    position: &Position,
 ) -> Arc<Endpoints> {
     let written = &item.value;
     let name = written.name.value.as_str();
@@ -32,16 +34,19 @@ pub(super) fn of_service(
         slow_start: written.slow_start.is_some(),
     };
     let mut builder = Builder::new(compiler.registry, name, judged);
+    builder.is_placed = position.is_used;
     match &written.endpoints {
-        Some(Written::List(all)) => builder.add(None, all.iter().map(|it| &it.value)),
+        Some(Written::List(all)) => builder.add(None, all, position),
         Some(Written::Versions(all)) => {
             for (version, its) in all {
-                builder.add(Some(version.value.as_str()), its.iter().map(|it| &it.value));
+                builder.add(Some(version.value.as_str()), its, position);
             }
         }
         Some(Written::Name(name)) => {
             let known = compiler.resolutions.names.get(&name.value);
-            builder.add_addresses(known.map_or(&[], Vec::as_slice));
+            let zone = written.dns_zone.as_deref();
+            let level = position.level(zone, 0);
+            builder.add_addresses(known.map_or(&[], Vec::as_slice), zone.map(|zone| (zone, level)));
         }
         None => {}
     }
@@ -62,7 +67,9 @@ pub fn found_at(
         slow_start: service.slow_start.is_some(),
     };
     let mut builder = Builder::new(registry, &service.name, judged);
-    builder.add_addresses(addresses);
+    let zone = service.dns_zone.as_ref().map(|(zone, level)| (&**zone, *level));
+    builder.is_placed = zone.is_some();
+    builder.add_addresses(addresses, zone);
     builder.finish(&service.policy)
 }
 
@@ -84,38 +91,50 @@ struct Builder<'a> {
     before: Before,
     list: Vec<Arc<Endpoint>>,
     versions: Vec<(&'a str, Vec<u32>)>,
+    /// Whether an endpoint has a zone or a priority.
+    is_placed: bool,
 }
 
 impl<'a> Builder<'a> {
     fn new(registry: &'a mut Registry, service: &'a str, judged: Judged) -> Self {
         let before = Before { lists: registry.endpoints(service), by_address: OnceCell::new() };
         let (list, versions) = (Vec::new(), Vec::new());
-        Self { registry, service, judged, before, list, versions }
+        Self { registry, service, judged, before, list, versions, is_placed: false }
     }
 
-    fn add<'m>(
+    fn add(
         &mut self,
         version: Option<&'a str>,
-        written: impl ExactSizeIterator<Item = &'m model::Endpoint>,
+        written: &[Item<model::Endpoint>],
+        position: &Position,
     ) {
         let first = self.list.len() as u32;
         self.list.reserve_exact(written.len());
-        written.for_each(|written| self.add_one(version, written));
+        for Item { value: written, .. } in written {
+            self.add_one(
+                version,
+                written,
+                position.level(written.zone.as_deref(), written.priority),
+            );
+        }
         if let Some(version) = version {
             self.versions.push((version, (first..self.list.len() as u32).collect()));
         }
     }
 
-    fn add_addresses(&mut self, addresses: &[SocketAddr]) {
+    fn add_addresses(&mut self, addresses: &[SocketAddr], zone: Option<(&str, Level)>) {
         self.list.reserve_exact(addresses.len());
         for address in addresses {
             let address = Address::Tcp(*address);
-            self.add_one(None, &model::Endpoint { address, weight: 1, zone: None });
+            let (name, level) = zone.unzip();
+            let zone = name.map(Into::into);
+            let written = model::Endpoint { address, weight: 1, zone, priority: 0 };
+            self.add_one(None, &written, level.unwrap_or_default());
         }
     }
 
-    fn add_one(&mut self, version: Option<&str>, written: &model::Endpoint) {
-        let model::Endpoint { address, weight, zone } = written;
+    fn add_one(&mut self, version: Option<&str>, written: &model::Endpoint, level: Level) {
+        let model::Endpoint { address, weight, zone, .. } = written;
         let before = self.before.find(self.list.len(), address);
         let twin = match self.versions.is_empty() {
             true => None,
@@ -130,10 +149,15 @@ impl<'a> Builder<'a> {
         let outlier = self.outlier_state(address, known);
         let warmup = self.judged.slow_start.then(|| warmup_of(known, outlier.as_ref()));
         let workers = self.registry.workers();
+        let zone_stats = self
+            .is_placed
+            .then(|| self.registry.zone(self.service, zone.as_deref().unwrap_or_default(), level));
         let endpoint = Endpoint {
             address: address.clone(),
             weight: *weight,
             zone: zone.clone(),
+            level,
+            zone_stats,
             version: version.map(Into::into),
             health,
             outlier,
@@ -180,12 +204,15 @@ fn is_unchanged(before: &Endpoint, after: &Endpoint) -> bool {
     let health = |endpoint: &Endpoint| endpoint.health.as_ref().map(Arc::as_ptr);
     let outlier = |endpoint: &Endpoint| endpoint.outlier.as_ref().map(Arc::as_ptr);
     let warmup = |endpoint: &Endpoint| endpoint.warmup.as_ref().map(Arc::as_ptr);
+    let zone = |endpoint: &Endpoint| endpoint.zone_stats.as_ref().map(Arc::as_ptr);
     before.is_same(after)
         && before.weight == after.weight
         && before.zone == after.zone
+        && before.level == after.level
         && health(before) == health(after)
         && outlier(before) == outlier(after)
         && warmup(before) == warmup(after)
+        && zone(before) == zone(after)
         && Arc::ptr_eq(&before.stats, &after.stats)
 }
 

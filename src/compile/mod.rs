@@ -10,6 +10,7 @@ mod health;
 mod http2;
 mod jwt;
 mod listeners;
+mod locality;
 mod mesh;
 mod mirrors;
 mod outlier;
@@ -328,6 +329,7 @@ impl<'a> Compiler<'a> {
             place: self.model.files.line_of(origin).into(),
             matcher: Matcher::default(),
             action,
+            sticky: None,
             timeout: None,
             retries: None,
             fault: None,

@@ -7,8 +7,9 @@ use std::sync::{Arc, Weak};
 use rustc_hash::FxHashMap;
 
 use crate::authz;
+use crate::balance::Level;
 use crate::cells::{Count, PerWorker};
-use crate::cluster::{EndpointCells, Endpoints, ServiceCells};
+use crate::cluster::{EndpointCells, Endpoints, ServiceCells, ZoneCells};
 use crate::grpc::methods::Methods;
 use crate::health::{Changes, OutlierGroup, OutlierHub};
 use crate::jwt::KeysWanted;
@@ -35,6 +36,7 @@ pub struct Registry {
     authorization: Family<String, authz::RuleCells>,
     jwt: Family<String, ProviderCells>,
     passthrough: Family<String, EndpointCells>,
+    zones: Family<(Box<str>, Box<str>, Level), ZoneCells>,
     sources: HashMap<String, Weak<Sources>>,
     rate_limits: Family<LimitId, RateLimitCells>,
     buckets: HashMap<LimitId, (LimitTerms, Weak<Buckets>)>,
@@ -61,6 +63,7 @@ impl Registry {
             authorization: Family::default(),
             jwt: Family::default(),
             passthrough: Family::default(),
+            zones: Family::default(),
             sources: HashMap::new(),
             rate_limits: Family::default(),
             buckets: HashMap::new(),
@@ -226,6 +229,11 @@ impl Registry {
     /// connects.
     pub fn passthrough(&mut self, listener: &str) -> Arc<PerWorker<EndpointCells>> {
         self.passthrough.find(listener.to_owned(), self.workers)
+    }
+
+    /// The counters of the endpoints of a service in one zone and level.
+    pub fn zone(&mut self, service: &str, zone: &str, level: Level) -> Arc<PerWorker<ZoneCells>> {
+        self.zones.find((service.into(), zone.into(), level), self.workers)
     }
 
     /// The counter of health changes of the endpoints of a service. Workers detect a change by it.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use super::rate_limits::{self, Owner};
 use super::{Compiler, faults, is_token, jwt, methods, mirrors, overload, retries, shifts};
+use crate::balance::HashKey;
 use crate::cluster::Service;
 use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeaderEdits;
 use crate::model::{self, FieldEdits, Item, Match};
 use crate::resilience::Scope;
 use crate::route::{
-    Action, CONNECT, HostPattern, Matcher, Redirect, Respond, Rewrite, Rule, Split, Table,
+    Action, CONNECT, HostPattern, Matcher, Redirect, Respond, Rewrite, Rule, Split, Sticky, Table,
 };
 
 /// All compiled rules, by host.
@@ -152,6 +153,8 @@ fn rule_of(
 ) -> Option<Arc<Rule>> {
     let written = &item.value;
     let action = action(compiler, services, &called, item);
+    let sticky = written.sticky.as_ref();
+    let sticky = sticky.map(|item| Box::new(sticky_of(compiler, item, written)));
     let matcher = matcher(compiler, &written.matches);
     let forwards = matches!(written.action, None | Some(model::Action::Forward(_)));
     if let (Some(shift), false) = (&written.shift, forwards) {
@@ -189,6 +192,7 @@ fn rule_of(
         place,
         matcher,
         action,
+        sticky,
         timeout: written.timeout,
         retries,
         fault,
@@ -201,6 +205,41 @@ fn rule_of(
         request_headers,
         response_headers,
     }))
+}
+
+/// The value that keeps the requests of a rule on their version.
+fn sticky_of(
+    compiler: &mut Compiler<'_>,
+    item: &Item<model::Sticky>,
+    rule: &model::Rule,
+) -> Sticky {
+    let splits = match &rule.action {
+        Some(model::Action::Forward(to)) => to.len() > 1,
+        Some(_) => false,
+        // The missing action is an error of its own.
+        None => true,
+    };
+    if !splits {
+        let message = "this rule has one destination, so requests stay there without `sticky`";
+        let help = "write the versions: `to: {app/v1: 90, app/v2: 10}`; for one endpoint for each \
+            user, write `balance: {hash: ...}` in the service";
+        compiler.fault_with_help(&item.origin, message, help);
+    }
+    let (model::Sticky::Header(name) | model::Sticky::Cookie(name)) = &item.value else {
+        return match item.value {
+            model::Sticky::SourceIp => Sticky::Key(HashKey::SourceIp),
+            _ => Sticky::Identity,
+        };
+    };
+    if !is_token(name) {
+        let message = format!("{name:?} is not the name of a header or a cookie");
+        compiler.fault_with_help(&item.origin, message, "write `sticky: {header: x-user}`");
+    }
+    let name = name.as_str().into();
+    Sticky::Key(match item.value {
+        model::Sticky::Cookie(_) => HashKey::Cookie(name),
+        _ => HashKey::Header(name),
+    })
 }
 
 /// Checks a rule for CONNECT requests. They have no path and no query, so conditions on these would

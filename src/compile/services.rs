@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::rate_limits::{self, Owner};
 use super::{
-    Compiler, breaker, endpoints, health, http2, is_token, jwt, outlier, retries, tcp, tls,
+    Compiler, breaker, endpoints, health, http2, is_token, jwt, locality, outlier, retries, tcp,
+    tls,
 };
 use crate::balance::{HashKey, Policy};
 use crate::cluster::{EndpointSet, Protocol, Service};
@@ -62,7 +63,10 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let policy = policy(compiler, item);
     let health = health::check(compiler, written);
     let outlier = outlier::detection(compiler, written);
-    let endpoints = endpoints::of_service(compiler, item, &policy);
+    let position = locality::position(compiler, written);
+    let endpoints = endpoints::of_service(compiler, item, &policy, &position);
+    let locality = locality::policy(written, &endpoints);
+    let place = |zone: &model::Zone| (zone.clone(), position.level(Some(zone), 0));
     let slow_start = outlier::slow_start(compiler, written, &policy);
     let stated = written.health_check.is_some() || outlier.is_some() || slow_start.is_some();
     let liveness = tcp::liveness(compiler, &written.tcp, compiler.egress.liveness);
@@ -78,13 +82,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let budgeted = retries.is_some() || compiler.retried.contains(name);
     Service {
         name: name.into(),
-        protocol: match written.protocol {
-            ServiceProtocol::Tcp => Protocol::Tcp,
-            ServiceProtocol::Http1 => Protocol::Http1,
-            ServiceProtocol::Http2 => Protocol::Http2,
-            ServiceProtocol::Grpc => Protocol::Grpc,
-            ServiceProtocol::Auto => Protocol::Auto,
-        },
+        protocol: protocol(written.protocol),
         addresses: addresses(compiler, written),
         egress,
         endpoints: EndpointSet::new(endpoints),
@@ -93,6 +91,8 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
             _ => None,
         },
         policy,
+        locality,
+        dns_zone: written.dns_zone.as_ref().map(place),
         tls: tls::service(compiler, written),
         jwt: jwt::demand(compiler, written.jwt.as_ref()),
         connect_timeout: written.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
@@ -133,6 +133,16 @@ fn addresses<'a>(compiler: &mut Compiler<'a>, written: &'a model::Service) -> Ve
         }
     }
     written.addresses.iter().map(|address| address.value).collect()
+}
+
+fn protocol(written: ServiceProtocol) -> Protocol {
+    match written {
+        ServiceProtocol::Tcp => Protocol::Tcp,
+        ServiceProtocol::Http1 => Protocol::Http1,
+        ServiceProtocol::Http2 => Protocol::Http2,
+        ServiceProtocol::Grpc => Protocol::Grpc,
+        ServiceProtocol::Auto => Protocol::Auto,
+    }
 }
 
 fn policy(compiler: &mut Compiler<'_>, item: &Item<model::Service>) -> Policy {

@@ -111,6 +111,15 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// The position of a request among all users, for a rule that keeps users on their versions.
+    /// `request` is `None` for an L4 connection. Returns `None` if versions take turns.
+    pub fn point(&self, rule: &Rule, request: Option<HeadView<'_>>) -> Option<u64> {
+        let sticky = rule.sticky.as_ref()?;
+        let hops = self.listener.trusted_hops;
+        let reported = request.and_then(|request| forwarded::client_ip(request, hops));
+        sticky.point(request, reported.or(self.ip), self.identity)
+    }
+
     /// Returns the protocol that the port or the destination's service declares for a captured
     /// connection. `None` means that the protocol must be detected from the first bytes.
     pub fn declared(&self, service: Option<&Service>) -> Option<Declared> {

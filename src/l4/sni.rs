@@ -10,6 +10,7 @@ use crate::route::{Action, Rule, Table};
 use crate::runtime::buffer::{Buf, filled};
 use crate::runtime::io::{Io, Read, Stream};
 use crate::serve::Downstream;
+use crate::serve::plan;
 use crate::serve::record::ExchangeRecord;
 use crate::serve::tunnel::Tunnel;
 use crate::snapshot::{Listener, Serves};
@@ -104,7 +105,10 @@ pub async fn open<I: Io>(
     begun: Begun<I>,
 ) -> Option<Box<Tunnel<I>>> {
     let Action::Forward(split) = &rule.action else { return None };
-    let to = split.next(downstream.worker.index);
+    let to = match downstream.listener(&local) {
+        Some((listener, _)) => plan::destination(downstream, listener, (rule, split), None),
+        None => split.next(downstream.worker.index),
+    };
     let service = Rc::clone(local.service(to, None)?);
     let by = By { rule: Some(Rc::clone(local.rule(rule))), subset: to.subset, chosen: Some(to) };
     tcp::open(downstream, local, service, by, begun).await

@@ -10,6 +10,7 @@ mod http2;
 mod injected;
 mod jwt;
 mod listener;
+mod locality;
 mod mesh;
 mod mirror;
 mod origin;
@@ -36,6 +37,7 @@ pub use http2::{Http2, Http2Limits};
 pub use injected::{Abort, Bandwidth, Delay, InjectedFault, SHARE_PARTS};
 pub use jwt::{TokenDemand, TokenKeys, TokenProvider};
 pub use listener::{EscapedSlashes, ForwardClientCert, Listener, ListenerProtocol, Timeouts};
+pub use locality::{Locality, Prefer, Zone};
 pub use mesh::{
     Application, Exclude, Inbound, Intercept, InterceptBy, Mesh, Mtls, Outbound, PeerSource,
     PortProtocol, Probe, Udp,
@@ -48,7 +50,7 @@ pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
 pub use rate_limit::{LimitBy, LimitHeaders, RateLimit};
 pub use retry::{HedgeAfter, Retries};
-pub use route::{Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule};
+pub use route::{Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule, Sticky};
 pub use service::{
     Balance, Endpoint, Endpoints, HashBy, SendProxyProtocol, Service, ServiceProtocol,
 };

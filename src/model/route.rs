@@ -23,6 +23,8 @@ pub struct Rule {
     pub matches: Match,
     /// The action. A rule without exactly one action is an error.
     pub action: Option<Action>,
+    /// The value that keeps a request on its version.
+    pub sticky: Option<Box<Item<Sticky>>>,
     /// The time from the request to the end of the response. `None` means the timeout of the
     /// service.
     pub timeout: Option<Duration>,
@@ -60,6 +62,19 @@ pub enum Action {
     Redirect(Box<Item<Redirect>>),
     /// Answer with a fixed response.
     Respond(Respond),
+}
+
+/// A value that keeps a request on its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sticky {
+    /// The value of this header field.
+    Header(String),
+    /// The value of this cookie.
+    Cookie(String),
+    /// The SPIFFE ID of the client.
+    Identity,
+    /// The client's IP address.
+    SourceIp,
 }
 
 /// Conditions on a request. All must match.

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
-    CircuitBreaker, ClientTls, Concurrency, HealthCheck, Http2, Item, OutlierDetection, RateLimit,
-    Retries, SlowStart, Tcp, TokenDemand,
+    CircuitBreaker, ClientTls, Concurrency, HealthCheck, Http2, Item, Locality, OutlierDetection,
+    RateLimit, Retries, SlowStart, Tcp, TokenDemand, Zone,
 };
 use crate::net::{Address, DnsName};
 
@@ -28,6 +28,10 @@ pub struct Service {
     pub jwt: Option<Item<TokenDemand>>,
     /// The load balancing policy.
     pub balance: Balance,
+    /// The zone of the addresses of a name in DNS.
+    pub dns_zone: Option<Zone>,
+    /// The preference for near endpoints. `None` means the default: the nearest healthy ones.
+    pub locality: Option<Item<Locality>>,
     /// The time limit for opening a connection. `None` means the default.
     pub connect_timeout: Option<Duration>,
     /// If an endpoint has not accepted after this time, a connection to another endpoint is opened
@@ -80,8 +84,10 @@ pub struct Endpoint {
     pub address: Address,
     /// The weight: the share of traffic relative to that of the other endpoints.
     pub weight: u32,
-    /// The zone, for display. `None` means no zone.
-    pub zone: Option<Box<str>>,
+    /// The zone.
+    pub zone: Option<Zone>,
+    /// The priority. Lower numbers get requests first.
+    pub priority: u32,
 }
 
 /// The protocol of endpoints.

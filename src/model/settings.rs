@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Http2Limits, Item, Overload};
+use super::{Http2Limits, Item, Overload, Zone};
 
 /// Settings of the process.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,8 @@ pub struct Settings {
     pub driver: Driver,
     /// The directory for state that survives restarts.
     pub state_dir: Option<PathBuf>,
+    /// The zone of this proxy.
+    pub zone: Option<Item<Zone>>,
     /// The address of the admin interface.
     pub admin: AdminBind,
     /// How the process drains.

@@ -11,6 +11,7 @@ mod rewrite;
 mod rules;
 mod shift;
 mod split;
+mod sticky;
 mod table;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use mirror::Mirror;
 pub use rewrite::Rewrite;
 pub use shift::Shift;
 pub use split::{Split, Turns};
+pub use sticky::Sticky;
 pub use table::{HTTP_PORT, HTTPS_PORT, Looked, Table};
 
 use crate::cells::PerWorker;
@@ -47,6 +49,8 @@ pub struct Rule {
     pub matcher: Matcher,
     /// The action for matching requests.
     pub action: Action,
+    /// The value that keeps a request on its version. `None`: versions take turns.
+    pub sticky: Option<Box<Sticky>>,
     /// The time limit from the head of the request to the end of the response. It overrides the
     /// timeout of the service.
     pub timeout: Option<Duration>,

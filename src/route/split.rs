@@ -17,6 +17,8 @@ pub type Turns = Arc<PerWorker<Count>>;
 #[derive(Debug)]
 pub struct Split {
     sequence: Vec<Destination>,
+    /// The destinations with their weights, in the order of the services and versions.
+    weights: Vec<(Destination, u32)>,
     /// The position of each worker. `None` if there is only one destination.
     turns: Option<Turns>,
     /// The old version of a shift stands in the sequence for both versions.
@@ -26,7 +28,12 @@ pub struct Split {
 impl Split {
     /// Creates a split with one destination.
     pub fn single(destination: Destination) -> Self {
-        Self { sequence: vec![destination], turns: None, shift: None }
+        Self {
+            sequence: vec![destination],
+            weights: vec![(destination, 1)],
+            turns: None,
+            shift: None,
+        }
     }
 
     /// Creates a split by `shares`. At least one weight must not be zero. A destination with weight
@@ -61,7 +68,10 @@ impl Split {
             credits[chosen] -= sum;
             sequence.push(shares[chosen].0);
         }
-        Self { sequence, turns: Some(turns), shift: None }
+        // The order must not depend on the order in the file.
+        let mut weights = shares.to_vec();
+        weights.sort_by_key(|(to, _)| (to.service, to.subset));
+        Self { sequence, weights, turns: Some(turns), shift: None }
     }
 
     /// Divides the requests to the old version of `shift` between both versions.
@@ -93,6 +103,39 @@ impl Split {
         let place = turn.value() as usize % self.sequence.len();
         turn.increment();
         self.sequence[place]
+    }
+
+    /// The destination of the user at `point` among all users. Each destination has a range of the
+    /// points, as wide as its share. So when a weight moves from one destination to its neighbour,
+    /// only users between them move.
+    pub fn at(&self, point: u64) -> Destination {
+        let share = self.shift.as_ref().map(|shift| shift.state.share());
+        let weights = || self.weights.iter().map(|&(to, weight)| (to, self.now(to, weight, share)));
+        let total: u64 = weights().map(|(_, weight)| weight).sum();
+        let mut place = ((u128::from(point) * u128::from(total)) >> 64) as u64;
+        for (destination, weight) in weights() {
+            if place < weight {
+                return destination;
+            }
+            place -= weight;
+        }
+        // Unreachable: the place is below the total, which is not 0.
+        self.sequence[0]
+    }
+
+    /// The weight now of a destination that has `weight` in the configuration, while the new version
+    /// of the shift has `share` of both versions.
+    fn now(&self, destination: Destination, weight: u32, share: Option<u32>) -> u64 {
+        let (Some(shift), Some(share)) = (&self.shift, share) else { return weight.into() };
+        let parts = match shift.side_of(destination) {
+            None => return u64::from(weight) * u64::from(Chance::PARTS),
+            Some(ShiftSide::From) => Chance::PARTS - share,
+            Some(ShiftSide::To) => share,
+        };
+        let of_shift = |(to, _): &&(Destination, u32)| shift.side_of(*to).is_some();
+        let both: u64 =
+            self.weights.iter().filter(of_shift).map(|(_, weight)| u64::from(*weight)).sum();
+        both * u64::from(parts)
     }
 
     /// The destinations and their shares in parts of the sum of all, in the order of their first
@@ -161,6 +204,43 @@ mod tests {
     }
 
     #[test]
+    fn only_users_between_two_versions_move_with_their_weights() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let users: Vec<u64> = (0..20_000).map(|_| random.u64(..)).collect();
+        for _ in 0..200 {
+            let (a, b) = (random.u32(..=100), random.u32(..=100));
+            let (less, more) = (a.min(b), a.max(b));
+            // The new version has `less` first and `more` then, of 100; they may be written in any
+            // order, and with a common factor.
+            let factor = random.u32(1..5);
+            let before = weighted(&[(to(1), less * factor), (to(0), (100 - less) * factor)]);
+            let after = weighted(&[(to(0), 100 - more), (to(1), more)]);
+            let mut moved = 0;
+            for &user in &users {
+                match (before.at(user).service, after.at(user).service) {
+                    (0, 1) => moved += 1,
+                    (one, other) => assert_eq!(one, other, "{less} to {more}: a user moves back"),
+                }
+            }
+            let expected = f64::from(more - less) / 100.0;
+            let share = f64::from(moved) / users.len() as f64;
+            assert!((share - expected).abs() < 0.015, "{less} to {more}: {share}");
+        }
+    }
+
+    #[test]
+    fn the_points_of_a_split_follow_its_weights() {
+        let percent = |percent: u64| (u128::from(percent) * (1 << 64) / 100) as u64;
+        let split = weighted(&[(to(2), 10), (to(0), 70), (to(1), 20), (to(3), 0)]);
+        for (point, service) in
+            [(0, 0), (percent(69), 0), (percent(71), 1), (percent(89), 1), (u64::MAX, 2)]
+        {
+            assert_eq!(split.at(point), to(service), "{point}");
+        }
+        assert_eq!(Split::single(to(5)).at(u64::MAX), to(5));
+    }
+
+    #[test]
     fn equal_shares_alternate() {
         let split = weighted(&[(to(0), 50), (to(1), 50)]);
         assert_eq!(split.sequence, [to(0), to(1)]);
@@ -191,5 +271,8 @@ mod tests {
         let picks: Vec<_> = (0..20).map(|_| split.next(0).service).collect();
         let count = |service| picks.iter().filter(|&&pick| pick == service).count();
         assert_eq!([0, 1, 2].map(count), [8, 2, 10], "{picks:?}");
+        // Users have ranges of the same widths.
+        let at = |percent: u64| split.at(u64::MAX / 100 * percent).service;
+        assert_eq!([1, 39, 41, 49, 51, 99].map(at), [0, 0, 1, 1, 2, 2]);
     }
 }

@@ -142,6 +142,7 @@ mod tests {
             place: "".into(),
             matcher,
             action: Action::Respond(respond),
+            sticky: None,
             timeout: None,
             retries: None,
             fault: None,

@@ -167,7 +167,7 @@ fn plan_of<I: Io>(
     record.set_rule(rule);
     let destination = match &rule.action {
         Action::Forward(split) => {
-            let destination = split.next(downstream.worker.index);
+            let destination = plan::destination(downstream, listener, (rule, split), Some(request));
             if let Some(shift) = split.shift() {
                 record.set_side(shift.side_of(destination));
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::breaker::Places;
 use super::downstream::Downstream;
 use super::record::ExchangeRecord;
-use crate::cluster::Protocol;
+use crate::cluster::{Destination, Protocol};
 use crate::decision::UNKNOWN;
 use crate::error::Refusal;
 use crate::grpc::{self, Kind};
@@ -17,7 +17,7 @@ use crate::jwt::Accepted;
 use crate::mesh::OriginalTarget;
 use crate::message::HeadView;
 use crate::resilience::{Injected, RetryPolicy};
-use crate::route::Rule;
+use crate::route::{Rule, Split};
 use crate::runtime::io::Io;
 use crate::snapshot::Listener;
 use crate::time::Time;
@@ -146,6 +146,24 @@ pub fn rule<'l, I: Io>(
         count_unknown(downstream, listener, routed.rule.is_ok());
     }
     routed.rule
+}
+
+/// The destination of a request, or of an L4 connection if there is no request.
+pub fn destination<I: Io>(
+    downstream: &Downstream<I>,
+    listener: &Listener,
+    (rule, split): (&Rule, &Split),
+    request: Option<HeadView<'_>>,
+) -> Destination {
+    let point = match &rule.sticky {
+        Some(_) => downstream.client(listener).point(rule, request),
+        None => None,
+    };
+    // The weights may change at any time, so they are read for each request.
+    match point {
+        Some(point) => split.at(point),
+        None => split.next(downstream.worker.index),
+    }
 }
 
 fn count_unknown<I: Io>(downstream: &Downstream<I>, listener: &Listener, allowed: bool) {

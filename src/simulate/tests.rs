@@ -179,6 +179,37 @@ events:
 }
 
 #[test]
+fn another_zone_takes_over_when_a_zone_goes_away() {
+    let config = "
+zone: eu/a
+listeners: {web: {bind: 127.0.0.1:8080}}
+routes: {'*': [{to: shop}]}
+services:
+  shop:
+    endpoints:
+      - {address: 10.0.0.1:80, zone: eu/a}
+      - {address: 10.0.0.2:80, zone: eu/a}
+      - {address: 10.0.1.1:80, zone: eu/b}
+      - {address: 10.0.1.2:80, zone: eu/b}
+    health_check: {http: /, interval: 1s}
+    retries: {attempts: 2, on: [connect-failure, reset]}
+    connect_timeout: 1s";
+    let scenario = "
+duration: 40s
+requests: {rate: 50}
+events:
+  - {at: 10s, for: 20s, endpoints: \"10.0.0.1:80\", state: refuses}
+  - {at: 10s, for: 20s, endpoints: \"10.0.0.2:80\", state: refuses}";
+    let (configuration, scenario) = of_texts(config, scenario).unwrap();
+    let outcome = outcome(&configuration, &scenario);
+    assert!(outcome.total().success() > 0.999, "{}", outcome.total().success());
+    let requests: Vec<u64> = outcome.endpoints.iter().map(|(_, requests, _)| *requests).collect();
+    // The own zone has half of the time. Some attempts fail there before the checks do.
+    let (near, far) = (requests[0] + requests[1], requests[2] + requests[3]);
+    assert!((900..1300).contains(&near) && (700..1050).contains(&far), "{requests:?}");
+}
+
+#[test]
 fn an_endpoint_that_fails_is_ejected_and_returns() {
     let detection = ", outlier_detection: {consecutive_5xx: 3, base_ejection_time: 5s}";
     let scenario = "

@@ -61,6 +61,9 @@ impl<I: Io> Attempt<I> {
     /// Begins an attempt at `endpoint` at the time `now`. Counts a request to the endpoint.
     pub fn begin(endpoint: &LocalEndpoint<I>, now: Time) -> Self {
         endpoint.cells().requests.increment();
+        if let Some(zone) = &endpoint.config.borrow().zone_stats {
+            zone.worker(endpoint.worker()).requests.increment();
+        }
         endpoint.load.started();
         Self { endpoint: Some(LocalEndpoint::<I>::clone(endpoint)), began: now }
     }

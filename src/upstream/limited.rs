@@ -133,7 +133,17 @@ pub async fn take<I: Io>(
     }
     let cells = service.config.stats.worker(target.core.index);
     cells.overflows[Limit::Connections.index()].increment();
-    let slot_of_idle = || if service.close_idle() { slot() } else { None };
+    // A shared connection gives its slot back a moment after it is closed. Until then, no other
+    // connection closes for this one.
+    let closing = Cell::new(false);
+    let slot_of_idle = || {
+        if closing.get() || !service.close_idle() {
+            return None;
+        }
+        let taken = slot();
+        closing.set(taken.is_none());
+        taken
+    };
     if !limited.is_any()
         && let Some(taken) = slot_of_idle()
     {
@@ -167,6 +177,7 @@ pub async fn take<I: Io>(
         });
         // The wait ends when the alarm expires, or when a slot is released.
         let _woken = alarm.guard(woken).await;
+        closing.set(false);
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::{Local, LocalService, PoolTerms};
+use crate::balance::Level;
 use crate::cluster::{Endpoint, Service};
 use crate::mesh::{Capture, OriginalTarget, canonical};
 use crate::net::{Address, Egress};
@@ -207,6 +208,8 @@ fn endpoint(capture: &Capture, address: SocketAddr) -> Arc<Endpoint> {
         address: Address::Tcp(address),
         weight: 1,
         zone: None,
+        level: Level::default(),
+        zone_stats: None,
         version: None,
         health: None,
         outlier: None,

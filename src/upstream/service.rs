@@ -238,8 +238,8 @@ impl<I: Io> LocalService<I> {
 
 impl<I: Io> Current<I> {
     /// Creates the endpoints of a service. Endpoints that `old` also has keep their state. `old` is
-    /// given with its service. If the endpoints, the panic threshold and the slow start have not
-    /// changed, the balancers are kept, too, with their state.
+    /// given with its service. If the endpoints, the panic threshold, the slow start and the
+    /// locality have not changed, the balancers are kept, too, with their state.
     fn of(config: &Service, old: Option<(&Self, &Service)>) -> Self {
         let (version, endpoints) = config.endpoints.load_versioned();
         let slots = match old {
@@ -251,6 +251,7 @@ impl<I: Io> Current<I> {
             Arc::ptr_eq(&old.endpoints, &endpoints)
                 && before.panic_percent == config.panic_percent
                 && before.slow_start == config.slow_start
+                && before.locality == config.locality
         });
         let new = |subset| Balancer::new(&candidates, subset);
         let balancers = match unchanged {

@@ -393,6 +393,34 @@ fn a_shared_connection_without_streams_makes_room() {
 }
 
 #[test]
+fn one_shared_connection_closes_for_a_new_one() {
+    let endpoints: [Origin; 3] = std::array::from_fn(|_| {
+        Origin::scripted(|peer| {
+            let Some(mut frames) = Frames::accept(peer, &[]) else { return };
+            while let Some((stream, _)) = frames.request() {
+                frames.respond(stream, "ok");
+            }
+        })
+    });
+    let addresses: Vec<String> = endpoints.iter().map(Origin::address).collect();
+    let port = free_port();
+    let proxy = Proxy::start_with(
+        &format!(
+            "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
+             routes: {{\"*\": [{{to: app}}]}}\n\
+             services: {{app: {{endpoints: {addresses:?}, balance: round-robin, \
+             protocol: http2, circuit_breaker: {{max_connections: 2}}}}}}\n",
+        ),
+        1,
+    );
+    let mut client = Client::connect(port);
+    for expected in [1.0, 2.0, 2.0, 2.0] {
+        assert_eq!(client.request(GET).status, 200, "{}", proxy.log());
+        assert_eq!(in_use(&proxy, "max_connections"), expected);
+    }
+}
+
+#[test]
 fn an_idle_connection_of_one_worker_makes_room_for_another() {
     for protocol in ["http1", "http2"] {
         let origin = match protocol {

@@ -143,6 +143,42 @@ services:
 }
 
 #[test]
+fn explain_says_which_version_and_which_level_a_request_gets() {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let config = "zone: eu/a
+listeners: {web: {bind: 127.0.0.1:8080}}
+routes: {'*': [{to: {app/v1: 50, app/v2: 50}, sticky: {header: x-user}}]}
+services:
+  app:
+    versions:
+      v1: [{address: 127.0.0.1:9001, zone: eu/b}, {address: 127.0.0.1:9002, zone: eu/a}]
+      v2: [127.0.0.1:9003]
+";
+    std::fs::write(file.path(), config).unwrap();
+    let path = file.path().to_str().unwrap();
+    let explained = |more: &[&str]| {
+        let arguments = [&["explain", "-c", path][..], more, &["GET", "http://a/"]].concat();
+        let (fine, said) = ringway(&arguments);
+        assert!(fine, "{said}");
+        said
+    };
+    let said = explained(&[]);
+    let levels = "      level 1, priority 0, eu/a: 127.0.0.1:9002\n      \
+        level 2, priority 0, eu/b: 127.0.0.1:9001\n";
+    assert!(said.contains(levels), "{said}");
+    assert!(said.contains("the request has none, so versions take turns"), "{said}");
+    let version = |user: &str| {
+        let said = explained(&["-H", &format!("x-user: {user}")]);
+        let line = said.lines().find(|line| line.contains("sticky by the header x-user"));
+        line.unwrap().rsplit(' ').next().unwrap().to_owned()
+    };
+    let users = ["ada", "bob", "cyd", "dan", "eve", "fay", "gus", "hal"];
+    let versions: Vec<String> = users.into_iter().map(version).collect();
+    assert!(versions.iter().all(|it| it == "app/v1" || it == "app/v2"), "{versions:?}");
+    assert!(versions.iter().any(|it| *it != versions[0]), "{versions:?}");
+}
+
+#[test]
 fn explain_says_which_authorization_rule_decides() {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     let pki = Pki::new();

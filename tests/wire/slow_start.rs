@@ -9,13 +9,13 @@ use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_port};
 
 /// An origin that answers with the status that the test sets. It counts requests, but no checks.
-struct Counting {
-    origin: Origin,
+pub(super) struct Counting {
+    pub(super) origin: Origin,
     status: Arc<AtomicU16>,
 }
 
 impl Counting {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let status = Arc::new(AtomicU16::new(200));
         let said = Arc::clone(&status);
         let origin = Origin::scripted(move |peer| {
@@ -27,11 +27,11 @@ impl Counting {
         Self { origin, status }
     }
 
-    fn says(&self, status: u16) {
+    pub(super) fn says(&self, status: u16) {
         self.status.store(status, Ordering::SeqCst);
     }
 
-    fn requests(&self) -> usize {
+    pub(super) fn requests(&self) -> usize {
         self.origin.requests().iter().filter(|request| !request.contains("/healthz")).count()
     }
 }

@@ -1,11 +1,12 @@
 //! Explains a request: its rule, its services, its token and its authorization.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::asked::Asked;
-use crate::cluster::{Destination, Service};
+use crate::cluster::{Destination, Endpoints, Service};
 use crate::decision::{self, Client, DENIED};
 use crate::http1::framing;
 use crate::jwt::{Accepted, Claims, Rejection, Requirement};
@@ -141,12 +142,28 @@ fn explain_split(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) 
     }
     let shares = split.shares();
     let total: usize = shares.iter().map(|(_, count)| count).sum();
+    write_sticky(out, call, rule, split);
     for (destination, count) in shares {
         let Some(service) = call.client.service(call.snapshot, destination) else { continue };
         let percent = 100.0 * count as f64 / total as f64;
         let share = format!(": {percent} % of requests");
         write_service(out, &call.client, service, destination, &share);
         admitted(out, call, rule, Some(service));
+    }
+}
+
+/// Writes the version that the request stays on.
+fn write_sticky(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) {
+    let Some(sticky) = &rule.sticky else { return };
+    let Some(point) = call.client.point(rule, Some(call.request)) else {
+        writeln!(out, "  sticky by {sticky}: the request has none, so versions take turns").ok();
+        return;
+    };
+    let to = split.at(point);
+    if let Some(service) = call.client.service(call.snapshot, to) {
+        let (version, percent) = (version_of(service, to), point as f64 / u64::MAX as f64 * 100.0);
+        let name = &service.name;
+        writeln!(out, "  sticky by {sticky}: at {percent:.2} % of users, so {name}{version}").ok();
     }
 }
 
@@ -171,6 +188,7 @@ pub(super) fn write_service(
     let addresses: Vec<String> = addresses.collect();
     let list = if addresses.is_empty() { "none yet".to_owned() } else { addresses.join(", ") };
     writeln!(out, "    endpoints ({:?}): {list}", service.policy).ok();
+    write_levels(out, service, &endpoints, index);
     if let Some(check) = &service.health {
         writeln!(out, "    health check: {check}").ok();
     }
@@ -188,6 +206,27 @@ pub(super) fn write_service(
     }
     if let Some(slow_start) = &service.slow_start {
         writeln!(out, "    slow start: {slow_start}").ok();
+    }
+}
+
+/// Writes the levels of the endpoints in a subset. The first one gets the requests while it is
+/// healthy.
+fn write_levels(out: &mut String, service: &Service, endpoints: &Endpoints, subset: usize) {
+    let Some(locality) = &service.locality else { return };
+    writeln!(out, "    locality: {locality}").ok();
+    let mut levels = BTreeMap::<_, (Vec<&str>, Vec<String>)>::new();
+    for endpoint in endpoints.members(subset) {
+        let (zones, addresses) = levels.entry(locality.compared(endpoint.level)).or_default();
+        let zone = endpoint.zone.as_deref().unwrap_or("no zone");
+        if !zones.contains(&zone) {
+            zones.push(zone);
+        }
+        addresses.push(endpoint.address.to_string());
+    }
+    for (number, (level, (zones, addresses))) in (1..).zip(&levels) {
+        let (zones, addresses) = (zones.join(", "), addresses.join(", "));
+        let priority = level.priority;
+        writeln!(out, "      level {number}, priority {priority}, {zones}: {addresses}").ok();
     }
 }
 

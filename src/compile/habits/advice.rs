@@ -70,8 +70,8 @@ pub const CHECK_HTTP: &str =
 pub const CHECK_PATH: &str = "write `http: {checkpath=/healthz}`, \
     or `http: {path: {checkpath=/healthz}, status: 200-399}`";
 pub const CHECK_STATUS: &str = "write `http: {path: /healthz, status: [{*=200-399}]}`";
-pub const BACKUP: &str = "there are no backup endpoints: take this one out; \
-    without `backup`, it gets requests all the time";
+pub const BACKUP: &str = "write `priority: 1` in place of it: this endpoint gets requests when \
+    too few of the others are healthy";
 pub const VERSIONS: &str = "write `versions: {v1: [127.0.0.1:9001], v2: [127.0.0.1:9002]}` \
     in place of `endpoints`";
 pub const STICKY: &str = "write `balance: {hash: {cookie: {name=NAME}}}`; \

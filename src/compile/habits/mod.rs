@@ -5,6 +5,7 @@ pub mod address;
 mod advice;
 mod breaker;
 mod fill;
+mod locality;
 mod outliers;
 mod shifts;
 mod traffic;
@@ -165,6 +166,12 @@ const SHAPES: &[Word] = &[
     ("Mirror", "", "write `mirror: {to: {}}`; `percent: 10` for a share of the requests"),
     ("Shift", "", "write `shift: {from: v1, to: {=v2}, step: 10%, every: 5m}`"),
     ("AbortIf", "", "write `abort_if: {error_rate: 2%, p99: 500ms, min_requests: 100}`"),
+    ("Locality", "", "write `locality: zone`, or {local_share: 80%}; the zones are in `endpoints`"),
+    (
+        "failover",
+        "",
+        "write `failover: {eu/a: [{*=eu/b}, us]}`: an own zone, and the others in order",
+    ),
     ("SlowStart", "", "write `slow_start: {~=30s}`, or {window: 30s, min_weight_percent: 10%}"),
     ("SuccessRate", "", "write `success_rate: {}`, or {stdev_factor: 1.9}"),
     ("FailurePercentage", "", "write `failure_percentage: {threshold: 85%}`"),
@@ -228,7 +235,7 @@ const SHAPES: &[Word] = &[
 
 /// The advice for the key `word`. `known` are the valid keys of its map.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
-    let tables = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS, shifts::WORDS];
+    let tables = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS, locality::WORDS, shifts::WORDS];
     tables.into_iter().find_map(|table| find(table, word, known))
 }
 

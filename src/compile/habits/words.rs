@@ -4,12 +4,12 @@
 use super::advice::*;
 use super::{ANY, Word};
 
-const TOP: &str = "listeners";
+pub(super) const TOP: &str = "listeners";
 const LISTENER: &str = "trusted_hops";
 pub(super) const RULE: &str = "respond";
 const MATCH: &str = "query";
 pub(super) const SERVICE: &str = "max_idle_connections";
-const ENDPOINT: &str = "zone";
+pub(super) const ENDPOINT: &str = "weight";
 const HEALTH: &str = "unhealthy";
 const RETRIES: &str = "replay_bytes";
 const HEDGE_MAP: &str = "after";

@@ -67,6 +67,7 @@ fn parts(name: &str, section: Node) -> Vec<Node> {
 fn add(config: &mut Config, section: &str, part: Config) {
     match section {
         "runtime" => config.runtime = part.runtime,
+        "zone" => config.zone = part.zone,
         "admin" => config.admin = part.admin,
         "drain" => config.drain = part.drain,
         "dns" => config.dns = part.dns,

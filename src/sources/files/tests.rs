@@ -463,6 +463,7 @@ fn the_schema_knows_every_section() {
     let schema = schema();
     for section in [
         "runtime",
+        "zone",
         "admin",
         "drain",
         "dns",

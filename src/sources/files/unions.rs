@@ -11,9 +11,10 @@ use serde::de::{self, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 use super::grammar::breaker::{Concurrency, ConcurrencyMap};
 use super::grammar::health::{GrpcCheck, GrpcCheckMap, HttpCheck, HttpCheckMap};
 use super::grammar::jwt::JwtDemand;
+use super::grammar::locality::{Locality, LocalityMap, Prefer};
 use super::grammar::outlier::{SlowStart, SlowStartMap};
 use super::grammar::rate_limit::LimitBy;
-use super::grammar::route::{To, ValueMatch};
+use super::grammar::route::{Sticky, To, ValueMatch};
 use super::grammar::service::{DnsName, Endpoint, Family};
 use super::grammar::settings::{Drain, DrainMap};
 use super::grammar::tcp::{Keepalive, KeepaliveMap};
@@ -81,8 +82,10 @@ deserialize_text_or_map!(
     Keepalive,
     LimitBy,
     ListenerTls,
+    Locality,
     ServiceTls,
     SlowStart,
+    Sticky,
     To,
     ValueMatch
 );
@@ -115,8 +118,10 @@ schema_of_text_or_map!(
     Keepalive,
     LimitBy,
     ListenerTls,
+    Locality,
     ServiceTls,
-    SlowStart
+    SlowStart,
+    Sticky
 );
 
 /// An endpoint in its long form.
@@ -128,8 +133,11 @@ struct EndpointMap {
     /// The weight: the share of traffic relative to that of the other endpoints. Default 1; an
     /// endpoint with 0 gets no traffic.
     weight: Option<u32>,
-    /// The zone, which the admin page shows.
-    zone: Option<String>,
+    /// The zone: region, zone and sub-zone, as in `eu/a/rack1`. Default: unknown, so far away.
+    zone: Option<Placed<String>>,
+    /// Endpoints with a higher number get requests only if too few with a lower one are healthy.
+    /// Default 0.
+    priority: Option<u32>,
 }
 
 impl TextOrMap for Endpoint {
@@ -138,12 +146,13 @@ impl TextOrMap for Endpoint {
     const EXPECTED: &'static str = "an address, or a map with `address`";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        Ok(Self { address: text.to_owned(), weight: 1, zone: None })
+        Ok(Self { address: text.to_owned(), weight: 1, zone: None, priority: 0 })
     }
 
     fn from_map(map: EndpointMap) -> Result<Self, &'static str> {
-        let EndpointMap { address, weight, zone } = map;
-        Ok(Self { address, weight: weight.unwrap_or(1), zone })
+        let EndpointMap { address, weight, zone, priority } = map;
+        let (weight, priority) = (weight.unwrap_or(1), priority.unwrap_or_default());
+        Ok(Self { address, weight, zone, priority })
     }
 }
 
@@ -156,6 +165,8 @@ struct DnsNameMap {
     /// The address families that are looked up. Default `any`.
     #[serde(default)]
     family: Family,
+    /// The zone of all addresses, as in `eu/a`. Default: unknown.
+    zone: Option<Placed<String>>,
 }
 
 impl TextOrMap for DnsName {
@@ -164,11 +175,11 @@ impl TextOrMap for DnsName {
     const EXPECTED: &'static str = "HOST:PORT, or a map with `address`";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        Ok(Self { address: text.to_owned(), family: Family::Any })
+        Ok(Self { address: text.to_owned(), family: Family::Any, zone: None })
     }
 
     fn from_map(map: DnsNameMap) -> Result<Self, &'static str> {
-        Ok(Self { address: map.address, family: map.family })
+        Ok(Self { address: map.address, family: map.family, zone: map.zone })
     }
 }
 
@@ -315,6 +326,62 @@ impl TextOrMap for LimitBy {
     }
 }
 
+/// The value that keeps a user on a version, in its long form.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct StickyMap {
+    /// The name of a header field. Requests without it take turns.
+    header: Option<String>,
+    /// The name of a cookie. Requests without it take turns.
+    cookie: Option<String>,
+    /// The SPIFFE ID of the client. Clients without one take turns.
+    #[serde(default)]
+    identity: bool,
+    /// The address of the client.
+    #[serde(default, alias = "source-ip")]
+    source: bool,
+}
+
+impl TextOrMap for Sticky {
+    type Map = StickyMap;
+
+    const EXPECTED: &'static str = "`identity`, `source-ip`, or a map with `header` or `cookie`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "identity" => Ok(Self::Identity),
+            "source-ip" | "source" => Ok(Self::SourceIp),
+            _ => {
+                let words = ["identity", "source-ip", "{header: NAME}", "{cookie: NAME}"];
+                let help = value_suggestion(text, &words);
+                Err(format!("{text:?} does not tell users apart\n{help}"))
+            }
+        }
+    }
+
+    fn from_map(map: StickyMap) -> Result<Self, &'static str> {
+        match map {
+            StickyMap { header: Some(name), cookie: None, identity: false, source: false } => {
+                Ok(Self::Header(name))
+            }
+            StickyMap { header: None, cookie: Some(name), identity: false, source: false } => {
+                Ok(Self::Cookie(name))
+            }
+            StickyMap { header: None, cookie: None, identity: true, source: false } => {
+                Ok(Self::Identity)
+            }
+            StickyMap { header: None, cookie: None, identity: false, source: true } => {
+                Ok(Self::SourceIp)
+            }
+            _ => Err("`sticky` has exactly one of header, cookie, identity and source"),
+        }
+    }
+
+    fn text_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": ["identity", "source-ip", "source"] })
+    }
+}
+
 impl TextOrMap for HttpCheck {
     type Map = HttpCheckMap;
 
@@ -399,6 +466,37 @@ impl TextOrMap for SlowStart {
 
     fn text_schema(generator: &mut SchemaGenerator) -> Schema {
         Time::json_schema(generator)
+    }
+}
+
+impl TextOrMap for Locality {
+    type Map = LocalityMap;
+
+    const EXPECTED: &'static str = "`none`, `region`, `zone`, `sub_zone`, or a map with `prefer`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let value = match text {
+            "none" => Prefer::None,
+            "region" => Prefer::Region,
+            "zone" => Prefer::Zone,
+            "sub_zone" => Prefer::SubZone,
+            _ => {
+                let words = ["none", "region", "zone", "sub_zone"];
+                let help = value_suggestion(text, &words);
+                return Err(format!("{text:?} is no part of a zone\n{help}"));
+            }
+        };
+        // The place is that of the surrounding value.
+        let prefer = Some(Placed { place: Default::default(), value });
+        Ok(Self(LocalityMap { prefer, ..LocalityMap::default() }))
+    }
+
+    fn from_map(map: LocalityMap) -> Result<Self, &'static str> {
+        Ok(Self(map))
+    }
+
+    fn text_schema(generator: &mut SchemaGenerator) -> Schema {
+        Prefer::json_schema(generator)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The metrics of endpoints.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     let pairs = all_endpoints(snapshot);
     counts(page, &pairs);
     responses(page, &pairs);
+    zones(page, &pairs);
 }
 
 fn counts(page: &mut Page, pairs: &[(&Service, Arc<Endpoint>)]) {
@@ -58,6 +60,29 @@ fn counts(page: &mut Page, pairs: &[(&Service, Arc<Endpoint>)]) {
             }),
         ],
     );
+}
+
+/// Writes the requests of each zone and level of a service.
+fn zones(page: &mut Page, pairs: &[(&Service, Arc<Endpoint>)]) {
+    let name = "ringway_service_zone_requests_total";
+    let help = "Requests and L4 connections to the endpoints of a zone. At `distance` 0, they stay \
+        in the zone of this proxy. Only services with zones or priorities have it.";
+    page.family(name, "counter", help);
+    let mut written = HashSet::new();
+    for (service, endpoint) in pairs {
+        if let Some(stats) = &endpoint.zone_stats
+            && written.insert(Arc::as_ptr(stats))
+        {
+            let zone = endpoint.zone.as_deref().unwrap_or_default();
+            let labels: [(&str, &dyn Display); 4] = [
+                ("service", &service.name),
+                ("zone", &zone),
+                ("priority", &endpoint.level.priority),
+                ("distance", &endpoint.level.distance),
+            ];
+            page.sample(name, &labels, stats.sum(|cells| &cells.requests));
+        }
+    }
 }
 
 fn responses(page: &mut Page, pairs: &[(&Service, Arc<Endpoint>)]) {

@@ -8,6 +8,7 @@ pub mod http2;
 pub mod intercept;
 pub mod jwt;
 pub mod listener;
+pub mod locality;
 pub mod mesh;
 pub mod mirror;
 pub mod outlier;
@@ -41,6 +42,8 @@ use super::values::{Entries, OneOrMany, Placed};
 pub struct Config {
     /// Workers and their kernel interface. It is read only at start.
     pub runtime: Runtime,
+    /// The zone of this proxy, such as `eu/a`: region, zone and sub-zone. Default: none.
+    pub zone: Option<Placed<String>>,
     /// The admin interface.
     pub admin: Admin,
     /// How the process drains: a time limit for requests in progress, or a map.

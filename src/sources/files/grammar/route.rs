@@ -24,6 +24,9 @@ pub struct Rule {
     pub matches: Match,
     /// The services that get the matching requests.
     pub to: Option<Placed<To>>,
+    /// The value that keeps a user on a version while the weights of `to` move: `identity`,
+    /// `source-ip`, or a map with `header` or `cookie`. Default: versions take turns.
+    pub sticky: Option<Placed<Sticky>>,
     /// A redirect as the response, instead of `to`.
     pub redirect: Option<Placed<Redirect>>,
     /// A fixed response, instead of `to`.
@@ -82,6 +85,19 @@ pub enum ValueMatch {
 /// The destinations of requests: `SERVICE`, `SERVICE/VERSION`, or a map of them to weights.
 #[derive(Clone, Debug, Default)]
 pub struct To(pub Vec<(Placed<String>, u32)>);
+
+/// A value that keeps a user on a version.
+#[derive(Clone, Debug)]
+pub enum Sticky {
+    /// The value of this header field.
+    Header(String),
+    /// The value of this cookie.
+    Cookie(String),
+    /// The SPIFFE ID of the client.
+    Identity,
+    /// The client's IP address.
+    SourceIp,
+}
 
 /// A redirect to the URL of the request, with some of its parts replaced.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

@@ -7,6 +7,7 @@ use super::breaker::{CircuitBreaker, Concurrency};
 use super::health::HealthCheck;
 use super::http2::Http2;
 use super::jwt::JwtDemand;
+use super::locality::Locality;
 use super::outlier::{OutlierDetection, SlowStart};
 use super::rate_limit::RateLimit;
 use super::retry::Retries;
@@ -40,6 +41,10 @@ pub struct Service {
     pub dns: Option<Placed<DnsName>>,
     /// The load balancing policy. Default `least-request`.
     pub balance: Balance,
+    /// The preference for near endpoints: `none`, `region`, `zone` or `sub_zone`, or a map.
+    /// Default: if this proxy and the endpoints have a zone, the nearest endpoints get the
+    /// requests.
+    pub locality: Option<Placed<Locality>>,
     /// The time limit for opening a connection. Default 5s.
     pub connect_timeout: Option<Time>,
     /// If an endpoint has not accepted a connection after this time, another endpoint is tried in
@@ -83,6 +88,8 @@ pub struct DnsName {
     pub address: String,
     /// The address families that are looked up.
     pub family: Family,
+    /// The zone of all addresses.
+    pub zone: Option<Placed<String>>,
 }
 
 /// The address families that are looked up.
@@ -165,6 +172,8 @@ pub struct Endpoint {
     pub address: String,
     /// The weight: the share of traffic relative to that of the other endpoints.
     pub weight: u32,
-    /// The zone, which the admin page shows.
-    pub zone: Option<String>,
+    /// The zone.
+    pub zone: Option<Placed<String>>,
+    /// The priority.
+    pub priority: u32,
 }

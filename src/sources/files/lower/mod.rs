@@ -9,6 +9,7 @@ mod health;
 mod http2;
 mod jwt;
 mod listener;
+mod locality;
 mod mesh;
 mod mirror;
 mod outlier;
@@ -41,6 +42,7 @@ pub(super) fn lower(
     mistakes: &mut Vec<Diagnostic>,
 ) -> Model {
     let mut lower = Lower { sources, materials, mistakes };
+    let zone = config.zone.and_then(|zone| locality::zone(&mut lower, zone));
     Model {
         files: sources.names(),
         settings: settings::settings(
@@ -54,6 +56,7 @@ pub(super) fn lower(
                 limits: config.limits,
                 overload: config.overload,
                 telemetry: config.telemetry,
+                zone,
             },
         ),
         mesh: mesh::mesh(&mut lower, config.mesh),

@@ -45,6 +45,7 @@ fn rule(lower: &mut Lower<'_>, written: Placed<Rule>) -> Item<model::Rule> {
             })),
             _ => None,
         },
+        sticky: value.sticky.map(|sticky| Box::new(sticky_of(sticky))),
         timeout: time_or_none(value.timeout),
         retries: value.retries.map(|retries| Box::new(retry::retries(retries))),
         fault: value.fault.map(|fault| Box::new(fault::fault(lower, fault))),
@@ -69,6 +70,16 @@ fn destinations(to: Placed<grammar::To>) -> Vec<(Item<String>, u32)> {
         (Item::new(name.value, origin(place_or(name.place, around))), weight)
     };
     to.value.0.into_iter().map(share).collect()
+}
+
+fn sticky_of(written: Placed<grammar::Sticky>) -> Item<model::Sticky> {
+    let sticky = match written.value {
+        grammar::Sticky::Header(name) => model::Sticky::Header(name),
+        grammar::Sticky::Cookie(name) => model::Sticky::Cookie(name),
+        grammar::Sticky::Identity => model::Sticky::Identity,
+        grammar::Sticky::SourceIp => model::Sticky::SourceIp,
+    };
+    Item::new(sticky, origin(written.place))
 }
 
 fn redirect_of(written: Placed<Redirect>) -> Item<model::Redirect> {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::super::grammar::service::{self as grammar, Service};
 use super::super::values::Placed;
 use super::{
-    Lower, addresses, breaker, health, http2, jwt, list, origin, outlier, rate_limit, retry, tcp,
-    time, time_or_none, tls,
+    Lower, addresses, breaker, health, http2, jwt, list, locality, origin, outlier, rate_limit,
+    retry, tcp, time, time_or_none, tls,
 };
 use crate::model::{self, Balance, Endpoints, HashBy, Item, SendProxyProtocol, ServiceProtocol};
 use crate::net::{Address, DnsName, Families};
@@ -23,6 +23,8 @@ pub(super) fn service(
         value.dns.as_ref().map(|dns| ("dns", dns.place)),
     ];
     lower.only_one("a service", &sources);
+    let dns_zone = value.dns.as_ref().and_then(|dns| dns.value.zone.clone());
+    let dns_zone = dns_zone.and_then(|written| locality::zone(lower, written));
     let endpoints = match (value.endpoints, value.versions, value.dns) {
         (Some(list), None, None) => Some(Endpoints::List(endpoints(lower, list))),
         (None, Some(map), None) => {
@@ -52,6 +54,8 @@ pub(super) fn service(
         identities: list(value.identity.0),
         jwt: value.jwt.map(jwt::demand),
         balance: balance(value.balance),
+        dns_zone: dns_zone.map(|zone| zone.value),
+        locality: value.locality.map(|written| locality::locality(lower, written)),
         connect_timeout: time(value.connect_timeout),
         connect_hedge: time_or_none(value.connect_hedge),
         timeout: value.timeout.and_then(|time| time.0),
@@ -103,8 +107,9 @@ fn endpoint(
         lower.no_port(&Placed { place, value: value.address });
         return None;
     }
-    let zone = value.zone.map(Into::into);
-    Some(Item::new(model::Endpoint { address, weight: value.weight, zone }, origin(place)))
+    let zone = value.zone.and_then(|written| locality::zone(lower, written));
+    let (weight, zone, priority) = (value.weight, zone.map(|zone| zone.value), value.priority);
+    Some(Item::new(model::Endpoint { address, weight, zone, priority }, origin(place)))
 }
 
 fn dns_name(lower: &mut Lower<'_>, written: Placed<grammar::DnsName>) -> Item<DnsName> {

@@ -9,7 +9,7 @@ use super::super::log_file::{self, LogFault, Target};
 use super::super::materials::path_of;
 use super::super::values::{Placed, Size};
 use super::{Lower, http2, time};
-use crate::model::{self, AccessLog, AdminBind, Driver, Item, LogFilter, LogSink, Settings};
+use crate::model::{self, AccessLog, AdminBind, Driver, Item, LogFilter, LogSink, Settings, Zone};
 
 /// The sections of a configuration that belong to the process.
 pub(super) struct Written {
@@ -21,10 +21,11 @@ pub(super) struct Written {
     pub limits: Limits,
     pub overload: Overload,
     pub telemetry: Telemetry,
+    pub zone: Option<Item<Zone>>,
 }
 
 pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
-    let Written { runtime, admin, drain, tcp, dns, limits, overload, telemetry } = written;
+    let Written { runtime, admin, drain, tcp, dns, limits, overload, telemetry, zone } = written;
     Settings {
         workers: runtime.workers.and_then(|workers| workers.0),
         pin: runtime.pin,
@@ -37,6 +38,7 @@ pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
         admin: admin_bind(lower, &admin),
         drain: drain.map(self::drain).unwrap_or_default(),
         tcp: super::tcp::tcp(tcp),
+        zone,
         gone_after: time(dns.gone_after),
         limits: self::limits(limits),
         overload: super::overload::overload(overload),

@@ -1,0 +1,280 @@
+//! Levels of endpoints, by priority and by distance, and the share of requests that each level
+//! gets. The rules are Envoy's.
+
+use std::fmt;
+
+use crate::health::State;
+
+/// The default part of a level's endpoints, as a multiple of the healthy ones, that can carry the
+/// whole load of the level (Envoy's default).
+pub const OVERPROVISIONING_FACTOR: f64 = 1.4;
+
+/// The sum of the shares of all levels.
+pub(super) const WHOLE: u64 = 10_000;
+
+/// The level of an endpoint. Lower levels get requests first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Level {
+    /// The priority in the configuration.
+    pub priority: u32,
+    /// The distance from this proxy. 0 means the same zone, or that no zone is preferred.
+    pub distance: u32,
+}
+
+/// The preference of a service for near endpoints.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Locality {
+    /// A level gets its whole load while its healthy part times this factor is at least 1.
+    pub overprovisioning_factor: f64,
+    /// The percentage of requests that stays at distance 0. The other requests go to all other
+    /// endpoints of the priority. `None` means that the nearest healthy level gets all requests.
+    pub local_percent: Option<u8>,
+}
+
+/// The endpoints of one level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LevelHealth {
+    /// The level.
+    pub level: Level,
+    /// Endpoints that can take requests.
+    pub available: u32,
+    /// All endpoints.
+    pub all: u32,
+}
+
+/// The part of the requests that a level gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LevelShare {
+    /// The share, in parts of [`WHOLE`].
+    pub share: u64,
+    /// Too few endpoints are available, so all endpoints of the level get requests.
+    pub everyone: bool,
+}
+
+impl fmt::Display for Locality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.local_percent {
+            Some(percent) => write!(f, "{percent}% of requests stay in the own zone"),
+            None => f.write_str("the first level with enough healthy endpoints"),
+        }?;
+        let enough = 100.0 / self.overprovisioning_factor;
+        write!(f, "; {enough:.0}% of them are enough")
+    }
+}
+
+impl Locality {
+    /// The level as this policy compares it. With a share that stays local, there are only two
+    /// distances: here and elsewhere.
+    pub fn compared(&self, level: Level) -> Level {
+        match self.local_percent {
+            Some(_) => Level { distance: level.distance.min(1), ..level },
+            None => level,
+        }
+    }
+
+    /// The share of each level. `levels` are in ascending order, and each has an endpoint. If no
+    /// level has a share, no endpoint may get requests.
+    ///
+    /// A level with enough available endpoints gets all requests that lower levels leave. If all
+    /// levels together do not have enough, the load is divided by what they have, and
+    /// `panic_percent` decides for each of them whether all its endpoints get requests.
+    pub fn shares(&self, levels: &[LevelHealth], panic_percent: u8) -> Vec<LevelShare> {
+        if levels.iter().all(|level| level.available == 0) {
+            return shares_of_all(levels, panic_percent);
+        }
+        let tiers = || levels.chunk_by(|one, other| self.is_same_tier(one.level, other.level));
+        let sum: f64 = tiers().map(|tier| self.capacity(tier)).sum();
+        let mut shares = Vec::with_capacity(levels.len());
+        let mut left = 1.0_f64;
+        for tier in tiers() {
+            let load = left.min(self.capacity(tier) / sum.min(1.0));
+            left -= load;
+            let (available, all) = totals(tier);
+            let everyone = sum < 1.0 && available * 100 < all * u64::from(panic_percent);
+            self.divide(tier, load, everyone, &mut shares);
+        }
+        shares
+    }
+
+    /// Whether both levels share one load, which the failover rule gives them together.
+    fn is_same_tier(&self, one: Level, other: Level) -> bool {
+        self.local_percent.is_some() && one.priority == other.priority
+    }
+
+    /// The part of the whole load that the endpoints of `levels` can carry together.
+    fn capacity(&self, levels: &[LevelHealth]) -> f64 {
+        let (available, all) = totals(levels);
+        (self.overprovisioning_factor * available as f64 / all as f64).min(1.0)
+    }
+
+    /// Divides `load` among the levels of one tier.
+    fn divide(
+        &self,
+        tier: &[LevelHealth],
+        load: f64,
+        everyone: bool,
+        shares: &mut Vec<LevelShare>,
+    ) {
+        let part = |level: &LevelHealth| {
+            let wanted = match (self.local_percent, level.level.distance) {
+                (None, _) => 1.0,
+                (Some(percent), 0) => f64::from(percent) / 100.0,
+                (Some(percent), _) => 1.0 - f64::from(percent) / 100.0,
+            };
+            let capacity = self.capacity(std::slice::from_ref(level));
+            // A level alone gets its load even if its wanted share is 0.
+            let wanted = wanted.max(1e-9);
+            if everyone { wanted } else { wanted * capacity }
+        };
+        let sum: f64 = tier.iter().map(part).sum();
+        for level in tier {
+            let part = if sum > 0.0 { load * part(level) / sum } else { 0.0 };
+            let share = (part * WHOLE as f64).round() as u64;
+            shares.push(LevelShare { share, everyone });
+        }
+    }
+}
+
+/// The shares when no endpoint is available: each level has a share for its number of endpoints.
+/// Without a panic threshold, no level has one.
+fn shares_of_all(levels: &[LevelHealth], panic_percent: u8) -> Vec<LevelShare> {
+    let all: u64 = levels.iter().map(|level| u64::from(level.all)).sum();
+    let share = |level: &LevelHealth| match panic_percent {
+        0 => LevelShare::default(),
+        _ => LevelShare { share: (u64::from(level.all) * WHOLE / all).max(1), everyone: true },
+    };
+    levels.iter().map(share).collect()
+}
+
+fn totals(levels: &[LevelHealth]) -> (u64, u64) {
+    let sum = |count: fn(&LevelHealth) -> u32| levels.iter().map(|it| u64::from(count(it))).sum();
+    (sum(|level| level.available), sum(|level| level.all))
+}
+
+/// The state in which an endpoint is available. Unchecked endpoints are available only while no
+/// endpoint is healthy. An endpoint without a state is healthy.
+pub(super) fn available_state(states: impl Iterator<Item = Option<State>>) -> State {
+    let mut available = State::Healthy;
+    for state in states {
+        match state {
+            None | Some(State::Healthy) => return State::Healthy,
+            Some(State::Unchecked) => available = State::Unchecked,
+            Some(State::Unhealthy) => {}
+        }
+    }
+    available
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAILOVER: Locality =
+        Locality { overprovisioning_factor: OVERPROVISIONING_FACTOR, local_percent: None };
+
+    fn level(priority: u32, distance: u32, (available, all): (u32, u32)) -> LevelHealth {
+        LevelHealth { level: Level { priority, distance }, available, all }
+    }
+
+    /// The shares in percent; `!` means that all endpoints of the level get requests.
+    fn shares(locality: Locality, levels: &[LevelHealth], panic_percent: u8) -> Vec<String> {
+        let text = |share: &LevelShare| {
+            let mark = if share.everyone { "!" } else { "" };
+            format!("{}{mark}", (share.share as f64 / 100.0).round())
+        };
+        locality.shares(levels, panic_percent).iter().map(text).collect()
+    }
+
+    #[test]
+    fn the_nearest_level_gets_all_until_too_few_of_it_are_healthy() {
+        for (health, panic_percent, expected) in [
+            ([(10, 10), (10, 10), (10, 10)], 50, ["100", "0", "0"]),
+            // 72 % are enough, 71 % are not.
+            ([(72, 100), (10, 10), (10, 10)], 50, ["100", "0", "0"]),
+            ([(5, 10), (10, 10), (10, 10)], 50, ["70", "30", "0"]),
+            // No panic while the levels together are enough.
+            ([(1, 10), (10, 10), (10, 10)], 50, ["14", "86", "0"]),
+            ([(0, 10), (10, 10), (10, 10)], 50, ["0", "100", "0"]),
+            ([(0, 10), (0, 10), (1, 1)], 50, ["0", "0", "100"]),
+            ([(1, 10), (2, 10), (10, 10)], 50, ["14", "28", "58"]),
+            // Together they are too few: the load is divided by what they have.
+            ([(2, 10), (1, 10), (1, 10)], 50, ["50!", "25!", "25!"]),
+            ([(5, 10), (0, 10), (1, 10)], 50, ["83", "0!", "17!"]),
+            ([(2, 10), (1, 10), (1, 10)], 0, ["50", "25", "25"]),
+            ([(0, 10), (0, 10), (0, 20)], 50, ["25!", "25!", "50!"]),
+            ([(0, 10), (0, 10), (0, 20)], 0, ["0", "0", "0"]),
+        ] {
+            let levels: Vec<_> = (0..).zip(health).map(|(n, of)| level(0, n, of)).collect();
+            assert_eq!(shares(FAILOVER, &levels, panic_percent), expected, "{health:?}");
+            let levels: Vec<_> = (0..).zip(health).map(|(n, of)| level(n, 0, of)).collect();
+            assert_eq!(shares(FAILOVER, &levels, panic_percent), expected, "{health:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_stays_local_while_the_zone_can_carry_it() {
+        let stay = |percent| Locality { local_percent: Some(percent), ..FAILOVER };
+        for (percent, local, others, expected) in [
+            (80, (10, 10), (10, 10), ["80", "20"]),
+            (100, (10, 10), (10, 10), ["100", "0"]),
+            (0, (10, 10), (10, 10), ["0", "100"]),
+            (80, (10, 10), (0, 10), ["100", "0"]),
+            (80, (0, 10), (10, 10), ["0", "100"]),
+            (100, (0, 10), (10, 10), ["0", "100"]),
+            (0, (10, 10), (0, 10), ["100", "0"]),
+            // Half of it is healthy, so it carries 0.7 of its 80 %.
+            (80, (5, 10), (10, 10), ["74", "26"]),
+            (80, (1, 10), (1, 10), ["80!", "20!"]),
+        ] {
+            let levels = [level(0, 0, local), level(0, 1, others)];
+            assert_eq!(shares(stay(percent), &levels, 50), expected, "{percent} {local:?}");
+        }
+        let levels = [level(0, 0, (0, 5)), level(0, 1, (0, 5)), level(1, 0, (5, 5))];
+        assert_eq!(shares(stay(80), &levels, 50), ["0", "0", "100"]);
+        let far = Level { priority: 1, distance: 3 };
+        assert_eq!(stay(80).compared(far), Level { priority: 1, distance: 1 });
+        assert_eq!(FAILOVER.compared(far), far);
+    }
+
+    #[test]
+    fn shares_are_within_the_rule_for_random_health() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for round in 0..20_000 {
+            let local_percent = random.bool().then(|| random.u8(..=100));
+            let factor = 1.0 + random.f64();
+            let locality = Locality { overprovisioning_factor: factor, local_percent };
+            let mut keys: Vec<_> = (0..random.u32(1..6))
+                .map(|_| Level { priority: random.u32(..3), distance: random.u32(..3) })
+                .map(|level| locality.compared(level))
+                .collect();
+            keys.sort_unstable();
+            keys.dedup();
+            let of = |level| {
+                let all = random.u32(1..10);
+                let available = if random.bool() { all } else { random.u32(..=all) };
+                LevelHealth { level, available, all }
+            };
+            let levels: Vec<_> = keys.into_iter().map(of).collect();
+            let panic_percent = 50;
+            let shares = locality.shares(&levels, panic_percent);
+            let case = format!("{round}: {locality:?} {levels:?} {shares:?}");
+            let sum: u64 = shares.iter().map(|share| share.share).sum();
+            assert!(sum.abs_diff(WHOLE) <= 10, "{case}");
+            let capacity = |it: &LevelHealth| factor * f64::from(it.available) / f64::from(it.all);
+            let enough: f64 = levels.iter().map(|it| capacity(it).min(1.0)).sum();
+            for (level, share) in levels.iter().zip(&shares) {
+                if level.available == 0 && enough > 0.0 && !share.everyone {
+                    assert_eq!(share.share, 0, "{case}");
+                }
+                if local_percent.is_none() && enough >= 1.0 {
+                    let most = (capacity(level).min(1.0) * WHOLE as f64).round() as u64;
+                    assert!(!share.everyone && share.share <= most + 1, "{case}");
+                }
+            }
+            let first = capacity(&levels[0]);
+            if local_percent.is_none() && first >= 1.0 {
+                assert_eq!(shares[0].share, WHOLE, "{case}");
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Compiles the preference of a service for near endpoints.
+
+use super::Compiler;
+use crate::balance::{Level, Locality, OVERPROVISIONING_FACTOR};
+use crate::cluster::Endpoints;
+use crate::model::{self, Item, Prefer, Zone};
+
+/// The maximum overprovisioning factor: one healthy endpoint of 100 is enough then. A larger number
+/// is a percentage by mistake.
+const FACTOR_MAX: f64 = 100.0;
+
+/// The position of this proxy, as the endpoints of one service compare it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Position {
+    /// The parts of the own zone that count. Empty means that zones do not matter.
+    near: Vec<Box<str>>,
+    /// The other zones, in the order in which they get requests.
+    failover: Vec<Zone>,
+    /// Whether an endpoint of the service has a zone or a priority.
+    pub is_used: bool,
+}
+
+/// The position of this proxy for a service.
+pub(super) fn position(compiler: &mut Compiler<'_>, service: &model::Service) -> Position {
+    let written = service.locality.as_ref();
+    if let Some(written) = written {
+        faults(compiler, service, written);
+    }
+    let is_used = is_placed(service);
+    let prefer = written.and_then(|written| written.value.prefer);
+    let parts = match prefer {
+        Some(Prefer::None) => 0,
+        Some(Prefer::Region) => 1,
+        Some(Prefer::Zone) => 2,
+        Some(Prefer::SubZone) | None => usize::MAX,
+    };
+    let Some(own) = compiler.model.settings.zone.as_ref().filter(|_| is_used) else {
+        return Position { is_used, ..Position::default() };
+    };
+    let near = own.value.split('/').take(parts).map(Into::into).collect();
+    let chains = written.map_or(&[][..], |written| &written.value.failover);
+    let of_own = chains.iter().filter(|(from, _)| is_within(&own.value, &from.value));
+    let nearest = of_own.max_by_key(|(from, _)| from.value.len());
+    let failover = nearest.map(|(_, to)| to.iter().map(|zone| zone.value.clone()).collect());
+    Position { near, failover: failover.unwrap_or_default(), is_used }
+}
+
+impl Position {
+    /// The level of an endpoint in `zone` with this priority.
+    pub(super) fn level(&self, zone: Option<&str>, priority: u32) -> Level {
+        let common = zone.map_or(0, |zone| {
+            let pairs = zone.split('/').zip(&self.near);
+            pairs.take_while(|(part, own)| **part == ***own).count()
+        });
+        let far = self.near.len() - common;
+        let in_chain = |zone| self.failover.iter().position(|to| is_within(zone, to));
+        let distance = match (far, zone.and_then(in_chain)) {
+            (0, _) => 0,
+            (_, Some(place)) => place + 1,
+            (_, None) => self.failover.len() + far,
+        };
+        Level { priority, distance: distance as u32 }
+    }
+}
+
+/// Whether `zone` is `of` or a part of it.
+fn is_within(zone: &str, of: &str) -> bool {
+    zone.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The policy for `endpoints`. Returns `None` if all have the same level.
+pub(super) fn policy(service: &model::Service, endpoints: &Endpoints) -> Option<Locality> {
+    let mut levels = endpoints.list.iter().map(|endpoint| endpoint.level);
+    let first = levels.next()?;
+    if levels.all(|level| level == first) {
+        return None;
+    }
+    let written = service.locality.as_ref().map(|item| &item.value);
+    let factor = written.and_then(|written| written.overprovisioning_factor.as_ref());
+    let local = written.and_then(|written| written.local_percent.as_ref());
+    Some(Locality {
+        overprovisioning_factor: factor.map_or(OVERPROVISIONING_FACTOR, |factor| factor.value),
+        local_percent: local.map(|percent| percent.value),
+    })
+}
+
+fn faults(compiler: &mut Compiler<'_>, service: &model::Service, item: &Item<model::Locality>) {
+    let model::Locality { prefer, local_percent, failover, overprovisioning_factor } = &item.value;
+    if let Some(factor) = overprovisioning_factor.as_ref().filter(|it| it.value > FACTOR_MAX) {
+        let help = format!("write {}, if it is a percentage", factor.value / 100.0);
+        compiler.fault_with_help(&factor.origin, "this is a factor, at most 100", help);
+    }
+    if let Some(factor) = overprovisioning_factor.as_ref().filter(|factor| factor.value < 1.0) {
+        let message = "below 1, a level would not get all requests although all of it is healthy";
+        compiler.fault_with_help(&factor.origin, message, "write 1 or more; the default is 1.4");
+    }
+    if let (Some(percent), [_, ..]) = (local_percent, &failover[..]) {
+        let message = "`local_share` sends the rest to all other zones, so `failover` has no order";
+        compiler.fault_with_help(&percent.origin, message, "keep one of them");
+    }
+    let uses_zones = prefer.is_some_and(|prefer| prefer != Prefer::None)
+        || local_percent.is_some()
+        || !failover.is_empty();
+    if *prefer == Some(Prefer::None) && (local_percent.is_some() || !failover.is_empty()) {
+        let message = "`prefer: none` ignores zones, so no zone has a share or an order";
+        let help = "leave `prefer` out, or leave out the others";
+        compiler.fault_with_help(&item.origin, message, help);
+    } else if uses_zones && compiler.model.settings.zone.is_none() {
+        let message = "this proxy has no zone, so no endpoint is nearer than another";
+        let help = "write `zone: eu/a` at the top of the file, or `zone: ${ZONE}`";
+        compiler.warn(&item.origin, message, help);
+    } else if uses_zones && !is_placed(service) {
+        let message = format!("no endpoint of {:?} has a zone", service.name.value);
+        let help = "write `endpoints: [{address: IP:PORT, zone: eu/a}]`";
+        compiler.warn(&item.origin, message, help);
+    }
+}
+
+/// Whether an endpoint of the service has a zone or a priority.
+fn is_placed(service: &model::Service) -> bool {
+    let is_placed =
+        |item: &Item<model::Endpoint>| item.value.zone.is_some() || item.value.priority > 0;
+    match &service.endpoints {
+        Some(model::Endpoints::List(all)) => all.iter().any(is_placed),
+        Some(model::Endpoints::Versions(all)) => {
+            all.iter().any(|(_, all)| all.iter().any(is_placed))
+        }
+        Some(model::Endpoints::Name(_)) => service.dns_zone.is_some(),
+        // The missing list is an error of its own.
+        None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_distance_counts_the_parts_that_differ() {
+        let near = |text: &str| text.split('/').map(Into::into).collect();
+        let position = |own: &str, chain: &[&str]| Position {
+            near: near(own),
+            failover: chain.iter().map(|&zone| zone.into()).collect(),
+            is_used: true,
+        };
+        for (own, chain, zone, distance) in [
+            ("eu/a", &[][..], "eu/a", 0),
+            ("eu/a", &[], "eu/a/rack1", 0),
+            ("eu/a", &[], "eu/b", 1),
+            ("eu/a", &[], "eu", 1),
+            ("eu/a", &[], "us/a", 2),
+            ("eu/a", &[], "europe/a", 2),
+            ("eu/a/rack1", &[], "eu/a", 1),
+            ("eu/a/rack1", &[], "eu/b/rack1", 2),
+            ("eu", &[], "eu/b", 0),
+            ("eu/a", &["us", "eu/b"], "eu/a", 0),
+            ("eu/a", &["us", "eu/b"], "us/c", 1),
+            ("eu/a", &["us", "eu/b"], "eu/b", 2),
+            ("eu/a", &["us", "eu/b"], "eu/c", 3),
+            ("eu/a", &["us", "eu/b"], "asia", 4),
+        ] {
+            let level = position(own, chain).level(Some(zone), 7);
+            assert_eq!(level, Level { priority: 7, distance }, "{own} {zone}");
+        }
+        assert_eq!(position("eu/a", &[]).level(None, 0).distance, 2, "an unknown zone is far");
+        assert_eq!(Position::default().level(Some("eu"), 0), Level::default());
+    }
+}
