@@ -47,9 +47,10 @@ pub struct Snapshot {
     pub authorization: Policies,
     /// Limits on what peers may do.
     pub limits: Limits,
-    /// The terms of overload.
+    /// The settings of overload protection.
     pub overload: OverloadTerms,
-    /// The header field that has the priority of a request.
+    /// The header field that determines the priority of a request. `None` means that only rules set
+    /// it.
     pub priority: Option<PriorityBy>,
     /// How the process drains its connections.
     pub drain: Drain,
@@ -174,7 +175,7 @@ pub enum DrainStep {
     All,
 }
 
-/// What a listener does with its connections.
+/// How a listener serves its connections.
 #[derive(Clone, Debug)]
 pub enum Serves {
     /// Serve HTTP, by these routes.
@@ -196,7 +197,7 @@ pub struct Listener {
     pub binds: Vec<Bind>,
     /// The direction. The clients of an outbound listener are workloads on this host.
     pub direction: Direction,
-    /// What the listener does with its connections.
+    /// How the listener serves its connections.
     pub serves: Serves,
     /// The TLS settings. `None` means that connections do not use TLS.
     pub tls: Option<Arc<ServerTls>>,

@@ -48,7 +48,7 @@ pub(super) enum InterceptCommand {
     Check(UpArgs),
 }
 
-/// The network namespace and the program.
+/// The network namespace, and the program that changes its rules.
 #[derive(Args)]
 pub(super) struct PlaceArgs {
     /// The network namespace: a name from `ip netns`, the id of a process in it, or a path.

@@ -44,16 +44,16 @@ fn at_least_one(
     Some(written.value)
 }
 
-/// The shortest `interval`. An update looks at the latencies of all workers.
+/// The minimum of `interval`. Each update reads the latencies of all workers, so it has a cost.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
-/// The longest `interval`: after a second, a single request moves the limit.
+/// The maximum of `interval`. After a second, a single request is enough for an update.
 const INTERVAL_MAX: Duration = Duration::from_secs(60);
 
-/// The longest `probe_interval`.
+/// The maximum of `probe_interval`.
 const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Compiles the adaptive limit of the service called `name`.
+/// Compiles the adaptive concurrency limit of the service called `name`.
 pub(super) fn concurrency(
     compiler: &mut Compiler<'_>,
     name: &str,

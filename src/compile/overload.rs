@@ -1,10 +1,10 @@
-//! Compiles overload of the process and the priorities of requests.
+//! Compiles `overload:` and the priorities of requests.
 
 use super::{Compiler, is_token};
 use crate::model::{self, Item};
 use crate::resilience::{OverloadTerms, Priority, PriorityBy, SHED_PERCENT, STOP_PERCENT, Watched};
 
-/// The terms of overload.
+/// Compiles the settings of overload protection.
 pub(super) fn terms(compiler: &mut Compiler<'_>) -> OverloadTerms {
     let written = &compiler.model.settings.overload;
     let default = OverloadTerms::default();
@@ -34,7 +34,7 @@ pub(super) fn terms(compiler: &mut Compiler<'_>) -> OverloadTerms {
     OverloadTerms { watched, shed, stop }
 }
 
-/// The header field with the priorities of requests.
+/// Compiles the header field that determines the priority of a request.
 pub(super) fn priority_by(compiler: &mut Compiler<'_>) -> Option<PriorityBy> {
     let item = compiler.model.settings.overload.priority.as_ref()?;
     let written = &item.value;
@@ -65,7 +65,7 @@ pub(super) fn priority_by(compiler: &mut Compiler<'_>) -> Option<PriorityBy> {
     })
 }
 
-/// The priority of a rule, which only a rule that forwards has.
+/// Compiles the priority of a rule. Only a rule that forwards requests may have one.
 pub(super) fn priority(
     compiler: &mut Compiler<'_>,
     rule: &model::Rule,

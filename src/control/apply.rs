@@ -37,7 +37,7 @@ pub struct Applier {
     pub arguments: Vec<PathBuf>,
     /// The counters that survive reloads, by name.
     pub registry: Registry,
-    /// The listening sockets.
+    /// The listening sockets of the process.
     pub sockets: Sockets,
     /// The mailbox of each worker, by index.
     pub mailboxes: Vec<Mailbox>,
@@ -55,7 +55,7 @@ pub struct Applier {
     pub outliers: Outliers,
     /// Shifts of traffic.
     pub shifts: Shifts,
-    /// The access log.
+    /// The access log, which the workers write to.
     pub log: Arc<AccessLog>,
     /// The configuration in use.
     pub loaded: Arc<Loaded>,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
-/// Where the file systems of control groups are mounted.
+/// The mount point of the cgroup file systems.
 const GROUPS: &str = "/sys/fs/cgroup";
 
 /// The CPUs that the process may use.
@@ -43,7 +43,7 @@ impl Cpus {
         self.allowed.len().min(of_quota).max(1)
     }
 
-    /// The CPU time that the process may use, in CPUs.
+    /// The CPU time that is available to the process, in CPUs.
     pub fn time(&self) -> f64 {
         let allowed = self.allowed.len() as f64;
         self.quota.map_or(allowed, |quota| quota.min(allowed))
@@ -62,12 +62,12 @@ impl Cpus {
     }
 }
 
-/// The groups of the process, as lines of cgroups(7).
+/// The cgroups of the process, in the format of `/proc/self/cgroup` (cgroups(7)).
 fn groups() -> String {
     std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default()
 }
 
-/// The lowest limit on memory of the process's cgroups, in bytes. `None` means no limit.
+/// The lowest memory limit of the process's cgroups, in bytes. `None` means no limit.
 pub fn memory_limit() -> Option<u64> {
     memory(&groups(), Path::new(GROUPS))
 }
@@ -77,10 +77,10 @@ fn memory(groups: &str, mounted: &Path) -> Option<u64> {
     limits.min().filter(|limit| *limit < UNLIMITED_BYTES)
 }
 
-/// Version 1 has no word for no limit, but a number near 2^63.
+/// A limit above this number means no limit: cgroups v1 then reports a number near 2^63.
 const UNLIMITED_BYTES: u64 = 1 << 60;
 
-/// The kernel slows a process down at `memory.high`, and ends it at `memory.max`.
+/// The kernel throttles a process at `memory.high` and kills it at `memory.max`.
 fn memory_v2(group: &Path) -> Option<u64> {
     let read = |name| std::fs::read_to_string(group.join(name)).ok()?.trim().parse().ok();
     ["memory.max", "memory.high"].into_iter().filter_map(read).min()

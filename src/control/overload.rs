@@ -1,5 +1,5 @@
-//! Watches the memory, the descriptors and the CPU time of the process, and tells the workers how
-//! close it is to a limit.
+//! Monitors the memory, the descriptors and the CPU time of the process, and sets the overload
+//! level that the workers read.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,38 +12,41 @@ use super::cpus::memory_limit;
 use crate::snapshot::{Level, Overload, OverloadTerms, Pressure, Resource, Watched};
 use crate::telemetry::status::Reading;
 
-/// How often the use of resources is read.
+/// The interval between two readings.
 pub const READ_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The share of the last reading in the smoothed CPU time. Short bursts are normal.
+/// The weight of the latest reading in the smoothed CPU usage. Smoothing hides short bursts, which
+/// are normal.
 const CPU_SMOOTHING: f64 = 0.25;
 
-/// Watches the resources of the process.
+/// Monitors the resources of the process.
 pub struct Monitor {
     level: Arc<Overload>,
     pressures: [Pressure; Resource::ALL.len()],
-    /// The CPUs that the process may use.
+    /// The number of CPUs that the process may use.
     cpus: f64,
     cpu: CpuTime,
 }
 
-/// The CPU time of the process at the last reading.
+/// The CPU usage of the process as of the last reading.
 struct CpuTime {
     at: Instant,
     used: Duration,
-    /// The CPUs in use, smoothed.
+    /// The exponential moving average of the number of CPUs in use.
     smoothed: f64,
 }
 
 impl Monitor {
-    /// Tells the workers by `level`. The process may use `cpus` CPUs.
+    /// Creates a monitor that writes the overload level to `level`. The process may use `cpus`
+    /// CPUs.
     pub fn new(level: Arc<Overload>, cpus: f64) -> Self {
         let cpu = CpuTime { at: Instant::now(), used: cpu_time(), smoothed: 0.0 };
         Self { level, pressures: Default::default(), cpus, cpu }
     }
 
-    /// Reads the use of all resources, tells the workers, and logs a change. Returns whether the
-    /// process has come closer to its limit of memory, so that freed memory should be given back.
+    /// Reads all resources, updates the level for the workers, and logs each change. Also returns
+    /// whether the level of memory has risen, so that the allocator should return free memory to
+    /// the system.
     pub fn look(&mut self, terms: &OverloadTerms) -> ([Option<Reading>; 3], bool) {
         self.cpu.read();
         let mut wants_memory = false;
@@ -76,8 +79,8 @@ fn report(resource: Resource, (before, level): (Level, Level), used: f64, limit:
         Level::Stop => "only requests of high priority are served",
     };
     match level > before {
-        true => tracing::warn!(resource, %level, percent, limit, "overload: {now}"),
-        false => tracing::info!(resource, %level, percent, limit, "less overload: {now}"),
+        true => tracing::warn!(resource, %level, percent, limit, "overload level rose: {now}"),
+        false => tracing::info!(resource, %level, percent, limit, "overload level fell: {now}"),
     }
 }
 
@@ -92,7 +95,7 @@ impl CpuTime {
         (self.at, self.used) = (now, used);
     }
 
-    /// How much of a resource is in use, and its limit. `None` if there is no limit.
+    /// The amount in use and the limit of a resource. `None` if it is not limited.
     fn use_of(&self, resource: Resource, watched: Watched, cpus: f64) -> Option<(f64, f64)> {
         let limit = match (watched, resource) {
             (Watched::Off, _) => return None,
@@ -127,8 +130,8 @@ fn resident_bytes() -> Option<f64> {
     Some(pages * page as f64)
 }
 
-/// The number of open descriptors. Since Linux 6.2, it is the size of the directory; before, the
-/// entries must be counted.
+/// The number of open descriptors. Since Linux 6.2, this is the size of the directory. On older
+/// kernels, its entries must be counted.
 fn descriptors() -> Option<f64> {
     match fs::metadata("/proc/self/fd").ok()?.size() {
         0 => Some(fs::read_dir("/proc/self/fd").ok()?.count() as f64),

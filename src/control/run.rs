@@ -305,7 +305,7 @@ impl Control {
         }
     }
 
-    /// Reads the use of resources, for the workers and the admin interface.
+    /// Reads the usage of the resources, for the workers and the admin interface.
     fn watch_overload(&mut self) {
         let terms = self.applier.status.known().snapshot.as_ref().map(|snapshot| snapshot.overload);
         let (readings, wants_memory) = self.monitor.look(&terms.unwrap_or_default());

@@ -45,7 +45,7 @@ pub struct Sockets {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {bind}: {}{hint}", plain(error))]
 pub struct BindError {
-    /// The address.
+    /// The address that could not be bound.
     pub bind: Bind,
     error: io::Error,
     hint: String,
@@ -222,7 +222,8 @@ fn takes(passed: SocketAddr, only_v6: bool, wanted: SocketAddr) -> bool {
     passed.port() == wanted.port() && (any || all || passed.ip() == wanted.ip())
 }
 
-/// The sockets of one worker, as duplicates. `open` returns the sockets of an address.
+/// Duplicates the listening sockets that one worker uses. `open` returns the open sockets of an
+/// address.
 fn of_worker<'s>(
     worker: usize,
     snapshot: &Snapshot,

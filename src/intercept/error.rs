@@ -6,7 +6,7 @@ pub enum InterceptError {
     /// A program is not installed.
     #[error("{program} is not installed\n  install it: apt-get install {package}")]
     Missing {
-        /// The program.
+        /// The name of the program.
         program: String,
         /// The Debian package with the program.
         package: &'static str,

@@ -18,7 +18,7 @@ pub enum Made {
     Nothing,
     /// The built-in chain. iptables creates it with its first rule; nft can list it.
     Chain,
-    /// The table.
+    /// The table, because no program had used it before.
     Table,
 }
 

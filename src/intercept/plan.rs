@@ -53,14 +53,14 @@ pub struct InterceptPlan {
     pub exclude_outbound: Exclusions,
     /// Processes whose connections are not captured.
     pub exclude_owners: Owners,
-    /// What happens to captured traffic while no proxy runs.
+    /// How captured traffic is handled while no proxy runs.
     pub when_dead: WhenDead,
 }
 
 /// How connections to this host are captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Inbound {
-    /// With NAT (REDIRECT). The proxy asks the kernel for the original destination.
+    /// With NAT (REDIRECT). The proxy gets the original destination from the kernel.
     #[default]
     Redirect,
     /// Without NAT (TPROXY). The local address of the proxy's socket is the original destination.
@@ -69,7 +69,7 @@ pub enum Inbound {
     None,
 }
 
-/// What happens to captured traffic while no proxy runs.
+/// How captured traffic is handled while no proxy runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenDead {
     /// The kernel refuses the traffic. No traffic bypasses the proxy.
@@ -165,7 +165,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// Every port.
+    /// The range of all ports.
     pub const ALL: Self = Self { first: 1, last: u16::MAX };
 
     /// The first and the last port.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub struct TcpSocket {
     /// The local address. An IPv4-mapped IPv6 address is converted to IPv4.
     pub local: SocketAddr,
-    /// The peer address.
+    /// The address of the peer. Unspecified for a listening socket.
     pub remote: SocketAddr,
     /// Whether the socket listens.
     pub listens: bool,

@@ -16,7 +16,7 @@ const DHCP_PORTS: [u16; 4] = [67, 68, 546, 547];
 /// A hook in the kernel's packet path, with its rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
-    /// The hook.
+    /// The hook to which the chain is attached.
     pub hook: Hook,
     /// The rules, in order.
     pub rules: Vec<Rule>,

@@ -83,7 +83,7 @@ pub struct BenchArgs {
     sink: bool,
 }
 
-/// What a run does, made from the arguments.
+/// The plan of a run, which is made from the arguments.
 pub(super) struct Plan {
     pub(super) work: Work,
     pub(super) load: Load,

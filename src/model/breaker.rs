@@ -17,19 +17,20 @@ pub struct CircuitBreaker {
     pub max_retries: Option<u32>,
 }
 
-/// An adaptive limit on the requests in flight to a service. `None` means the default.
+/// A limit on the requests in flight to a service, which follows its latency. `None` means the
+/// default.
 #[derive(Clone, Debug, Default)]
 pub struct Concurrency {
-    /// The smallest limit.
+    /// The minimum of the limit.
     pub min: Option<Item<u32>>,
-    /// The largest limit.
+    /// The maximum of the limit.
     pub max: Option<Item<u32>>,
-    /// The percentile of the latencies that is compared.
+    /// The percentile of the latencies that is compared with that without load, 1 to 99.
     pub percentile: Option<Item<u32>>,
     /// The time between two updates of the limit.
     pub interval: Option<Item<Duration>>,
-    /// The time between two probes.
+    /// The time between two probes, which measure the latency without load.
     pub probe_interval: Option<Item<Duration>>,
-    /// The number of requests of a probe.
+    /// The number of requests after which a probe ends.
     pub probe_requests: Option<Item<u32>>,
 }

@@ -17,11 +17,11 @@ pub enum Severity {
 /// A mistake in the configuration: its item, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The severity.
+    /// Whether the configuration is refused because of the mistake.
     pub severity: Severity,
     /// The origin of the item.
     pub origin: Origin,
-    /// The reason.
+    /// The reason, as text for the operator.
     pub message: String,
     /// Advice for the operator: how to correct the mistake. `None` if there is none.
     pub help: Option<String>,

@@ -30,7 +30,7 @@ pub struct Delay {
 /// A response that replaces that of the endpoint. It has either a status or a gRPC status.
 #[derive(Clone, Debug, Default)]
 pub struct Abort {
-    /// The HTTP status.
+    /// The HTTP status, 200 to 599.
     pub status: Option<Item<u16>>,
     /// The gRPC status: a name in capitals, or a number.
     pub grpc_status: Option<Item<String>>,

@@ -28,7 +28,7 @@ pub struct TokenProvider {
 pub enum TokenKeys {
     /// A JSON Web Key Set (RFC 7517) that the source has read.
     Set {
-        /// The key set.
+        /// The key set, as JSON.
         set: Item<Material>,
         /// PEM with the CAs for a URL. A key set that is not fetched needs no CAs, so `compile`
         /// reports an error.

@@ -14,7 +14,7 @@ pub struct Listener {
     pub binds: Vec<Item<Bind>>,
     /// Whether the clients are the workload itself (outbound). Otherwise the clients are others.
     pub outbound: bool,
-    /// The protocol.
+    /// The protocol that clients use.
     pub protocol: ListenerProtocol,
     /// One entry for each certificate; the SNI selects the entry. Empty means plain text.
     pub tls: Vec<Item<ServerTls>>,
@@ -52,7 +52,7 @@ pub struct Listener {
     /// The name of this proxy in an added `via` field (RFC 9110 7.6.3). `None` means that no field
     /// is added.
     pub via: Option<Item<String>>,
-    /// What happens to `%2F` and `%5C` in the paths of requests.
+    /// How `%2F` and `%5C` in the path of a request are handled.
     pub escaped_slashes: EscapedSlashes,
     /// Whether a client that has closed its sending side counts as disconnected. `None` means that
     /// it counts only if its request asked for a persistent connection.
@@ -75,7 +75,7 @@ pub enum ListenerProtocol {
     Tls,
 }
 
-/// What happens to the field `x-forwarded-client-cert` of a request.
+/// How the field `x-forwarded-client-cert` of a request is handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardClientCert {
     /// The field is removed.
@@ -87,15 +87,15 @@ pub enum ForwardClientCert {
     Set,
 }
 
-/// What happens to `%2F` and `%5C` in the path of a request.
+/// How `%2F` and `%5C` in the path of a request are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EscapedSlashes {
     /// The request is refused.
     Reject,
-    /// They stay as they are.
+    /// `%2F` and `%5C` stay as they are.
     #[default]
     Keep,
-    /// They become slashes.
+    /// `%2F` and `%5C` become slashes.
     Decode,
 }
 

@@ -131,9 +131,9 @@ pub enum PortProtocol {
     /// The first bytes of a connection show the protocol.
     #[default]
     Auto,
-    /// HTTP.
+    /// HTTP. The client sends first.
     Http,
-    /// Opaque bytes.
+    /// Opaque bytes. Either side may send first.
     Tcp,
 }
 

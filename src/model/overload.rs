@@ -1,53 +1,53 @@
-//! Overload of the process, and the priorities of requests.
+//! Overload protection of the process, and the priorities of requests.
 
 use super::Item;
 
-/// Overload of the process. `None` means the default.
+/// The settings of overload protection. `None` means the default.
 #[derive(Clone, Debug, Default)]
 pub struct Overload {
-    /// The limit on memory, in bytes.
+    /// The limit on resident memory, in bytes.
     pub memory: Option<Item<Watched>>,
     /// The limit on open files and sockets.
     pub descriptors: Option<Item<Watched>>,
     /// The limit on CPU time, in CPUs.
     pub cpu: Option<Item<Watched>>,
-    /// The part of a limit from which requests of low priority are refused, in percent.
+    /// The usage from which requests of low priority are refused, in percent of a limit.
     pub shed: Option<Item<u8>>,
-    /// The part of a limit from which only requests of high priority are served, in percent.
+    /// The usage from which only requests of high priority are served, in percent of a limit.
     pub stop: Option<Item<u8>>,
-    /// The header field that has the priority of a request.
+    /// The header field that determines the priority of a request.
     pub priority: Option<Item<PriorityBy>>,
 }
 
 /// A limit on a resource.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Watched {
-    /// The limit of the system.
+    /// The limit of the system: the cgroup, or the resource limit of the process.
     Auto,
-    /// No limit.
+    /// The resource is not limited.
     Off,
-    /// This limit.
+    /// A configured limit.
     At(f64),
 }
 
-/// The header field that has the priority of a request.
+/// The header field that determines the priority of a request.
 #[derive(Clone, Debug, Default)]
 pub struct PriorityBy {
     /// The name of the field.
     pub header: Option<Item<String>>,
-    /// The values of important requests.
+    /// The values that mean high priority.
     pub high: Vec<Item<String>>,
-    /// The values of unimportant requests.
+    /// The values that mean low priority.
     pub low: Vec<Item<String>>,
 }
 
-/// How important a request is.
+/// The priority of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// Important.
+    /// Never refused because of overload.
     High,
-    /// As requests without a priority.
+    /// The priority of a request for which none is configured.
     Normal,
-    /// Unimportant.
+    /// Refused first.
     Low,
 }

@@ -44,6 +44,6 @@ pub enum LimitHeaders {
     Envoy,
     /// The fields of `Standard` and those of `Envoy`.
     Both,
-    /// No fields.
+    /// No fields. A refused request still gets `retry-after`.
     None,
 }

@@ -26,9 +26,9 @@ pub struct Retries {
     pub methods: Vec<Item<String>>,
     /// The largest request body that is buffered for a retry, in bytes.
     pub replay_bytes: Option<usize>,
-    /// Endpoints get the number of the attempt with a request.
+    /// Whether requests to endpoints get `x-envoy-attempt-count`, the number of the attempt.
     pub attempt_count_in_request: bool,
-    /// Clients get the number of the attempt with a response.
+    /// Whether responses to clients get `x-envoy-attempt-count`, the number of the attempt.
     pub attempt_count_in_response: bool,
     /// When a slow request is sent to a second endpoint. `None` means never.
     pub hedge_after: Option<Item<HedgeAfter>>,

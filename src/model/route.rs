@@ -38,7 +38,8 @@ pub struct Rule {
     pub mirror: Option<Box<Item<Mirror>>>,
     /// A limit on the requests of this rule.
     pub rate_limit: Option<Box<Item<RateLimit>>>,
-    /// How important its requests are. `None` means that a header field may say it.
+    /// The priority of the requests. `None` means that the header field of `overload.priority` may
+    /// determine it.
     pub priority: Option<Item<Priority>>,
     /// The longest time without a byte of a body in either direction. `None` means the time of the
     /// listener.
@@ -110,7 +111,7 @@ pub struct Redirect {
 pub struct Respond {
     /// The status. `None` means 200.
     pub status: Option<Item<u16>>,
-    /// The body.
+    /// The body, as text. Empty for no body.
     pub body: String,
 }
 

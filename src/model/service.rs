@@ -44,7 +44,7 @@ pub struct Service {
     pub retries: Option<Item<Retries>>,
     /// The circuit breaker. `None` means no limits.
     pub circuit_breaker: Option<CircuitBreaker>,
-    /// An adaptive limit on the requests in flight. `None` means no limit.
+    /// The adaptive concurrency limit. `None` means no limit.
     pub concurrency: Option<Item<Concurrency>>,
     /// A limit on the requests to the service.
     pub rate_limit: Option<Item<RateLimit>>,
@@ -80,7 +80,7 @@ pub enum Endpoints {
 /// An instance of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The address.
+    /// The address: IP and port, or the path of a Unix-domain socket.
     pub address: Address,
     /// The weight: the share of traffic relative to that of the other endpoints.
     pub weight: u32,
@@ -124,9 +124,9 @@ pub enum Balance {
     /// Of two random endpoints, the one with the lower load.
     #[default]
     LeastRequest,
-    /// Round robin.
+    /// The next endpoint in turn, as often as its weight says.
     RoundRobin,
-    /// Random.
+    /// A random endpoint, with a probability according to its weight.
     Random,
     /// Of two random endpoints, the one with the lower product of recent latency and load.
     PeakEwma,

@@ -89,9 +89,9 @@ pub enum TlsVersion {
 /// Whether a client must present a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
-    /// Optional.
+    /// A client without a certificate is accepted.
     Optional,
-    /// Required.
+    /// A client without a certificate is refused.
     Require,
 }
 

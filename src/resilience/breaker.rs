@@ -144,7 +144,7 @@ impl Drop for Slot {
     }
 }
 
-/// A connection that waits for a slot. Dropping it ends the announcement.
+/// The announcement that a connection waits for a slot. It ends when this value is dropped.
 #[derive(Debug)]
 pub struct Wanting(Arc<InUse>);
 

@@ -1,7 +1,8 @@
-//! Adaptive concurrency: a limit on the requests in flight to a service that follows its latency.
+//! Adaptive concurrency: a limit on the requests in flight to a service. The limit follows the
+//! latency of the service.
 //!
-//! The limit is exact over all workers at each moment: a worker takes a place by compare-and-swap.
-//! Requests that begin or end also drive the updates, so an unused service costs nothing.
+//! All workers share the limit, and it is exact at each moment: a worker takes a slot by
+//! compare-and-swap. The limit is updated when requests begin, so an unused service costs nothing.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -12,26 +13,26 @@ use super::gradient::{ConcurrencyTerms, Gradient, Latencies, Update, Window};
 use crate::cells::PerWorker;
 use crate::time::Time;
 
-/// The requests in flight to a service, and what is known about its latency. It survives reloads.
+/// The requests in flight to a service, and the measured latencies. They survive reloads.
 #[derive(Debug)]
 pub struct InFlight {
     taken: Padded,
-    /// The most places that were taken at one time since the last update.
+    /// The maximum number of slots that were taken at the same time since the last update.
     most: Padded,
     /// The current limit. 0 until the first request.
     limit: AtomicU32,
-    /// When the limit may move, in microseconds.
+    /// The time of the next update, in microseconds.
     due: AtomicU64,
-    /// Requests that were sent before this time do not count, in microseconds.
+    /// The time of the last probe, in microseconds. Requests that were sent before it do not count.
     epoch: AtomicU64,
-    /// The latency without load in microseconds; 0 means that it is not known.
+    /// The latency without load, in microseconds. 0 means that it is not known yet.
     unloaded_us: AtomicU64,
     probes: AtomicU64,
     latencies: PerWorker<Latencies>,
     controller: Mutex<Controller>,
 }
 
-/// The padding keeps the numbers in different cache lines, because all workers write them.
+/// A number in a cache line of its own, because all workers write these numbers.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Padded(AtomicU32);
@@ -43,7 +44,7 @@ struct Controller {
 }
 
 impl InFlight {
-    /// Nothing is in flight, and nothing is known.
+    /// Creates the state of a service without requests and without known latencies.
     pub fn new(workers: usize) -> Self {
         Self {
             taken: Padded::default(),
@@ -59,7 +60,7 @@ impl InFlight {
     }
 }
 
-/// The adaptive limit of a service.
+/// The adaptive concurrency limit of a service.
 #[derive(Debug)]
 pub struct Concurrency {
     terms: ConcurrencyTerms,
@@ -67,17 +68,17 @@ pub struct Concurrency {
 }
 
 impl Concurrency {
-    /// A limit with these terms.
+    /// Creates a limit with these settings.
     pub fn new(terms: ConcurrencyTerms, in_flight: Arc<InFlight>) -> Self {
         Self { terms, in_flight }
     }
 
-    /// Takes a place for a request at the time `now`. Returns `None` if the limit is reached.
-    /// `jitter` gives a random number from 0 to 1.
+    /// Takes the slot of a request at the time `now`. Returns `None` if the limit is reached.
+    /// `jitter` returns a random number from 0 to 1.
     pub fn take(self: &Arc<Self>, now: Time, jitter: impl FnOnce() -> f64) -> Option<Flight> {
         self.update_if_due(now, jitter);
         let (taken, limit) = (&self.in_flight.taken.0, self.limit());
-        // The number guards no other data, so the order of other memory accesses does not matter.
+        // The number protects no other data, so the order of other memory accesses does not matter.
         let more = |taken| (taken < limit).then(|| taken + 1);
         let before = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok();
         let now = before.map_or(limit, |before| before + 1);
@@ -94,11 +95,12 @@ impl Concurrency {
         }
         match self.in_flight.controller.try_lock() {
             Ok(mut controller) => self.update(&mut controller, now, jitter()),
-            // A panic has left the controller in a state that is still a valid one.
+            // The state of the controller is valid at any point, so a panic of another worker does
+            // no harm.
             Err(TryLockError::Poisoned(lock)) => {
                 self.update(&mut lock.into_inner(), now, jitter());
             }
-            // Another worker is at it.
+            // Another worker is updating the limit.
             Err(TryLockError::WouldBlock) => {}
         }
     }
@@ -107,7 +109,7 @@ impl Concurrency {
     fn update(&self, controller: &mut Controller, now: Time, jitter: f64) {
         let in_flight = &*self.in_flight;
         if now.as_micros() < in_flight.due.load(Ordering::Relaxed) {
-            return; // another worker was faster
+            return; // another worker has already updated the limit
         }
         let due = now + self.terms.interval;
         in_flight.due.store(due.as_micros(), Ordering::Relaxed);
@@ -136,13 +138,13 @@ impl Concurrency {
         self.in_flight.taken.0.load(Ordering::Relaxed)
     }
 
-    /// The current limit.
+    /// The current limit on requests in flight.
     pub fn limit(&self) -> u32 {
-        // After a reload, the limit may be outside of the new terms until it moves.
+        // After a reload with other settings, the limit may be out of range until its next update.
         self.in_flight.limit.load(Ordering::Relaxed).clamp(self.terms.min, self.terms.max)
     }
 
-    /// The latency without load. `None` means that it is not known yet.
+    /// The latency without load. `None` if it is not known yet.
     pub fn unloaded(&self) -> Option<Duration> {
         match self.in_flight.unloaded_us.load(Ordering::Relaxed) {
             0 => None,
@@ -165,15 +167,15 @@ impl fmt::Display for Concurrency {
     }
 }
 
-/// The place of a request in flight. Dropping it gives the place back.
+/// The slot of a request in flight. Dropping it gives the slot back.
 #[derive(Debug)]
 pub struct Flight {
     limit: Arc<Concurrency>,
 }
 
 impl Flight {
-    /// Counts a response that begins at `now` to the request that was sent at `sent`. For the
-    /// worker called `worker`, which calls this.
+    /// Records the latency of a response. The request was sent at `sent`, and the response begins
+    /// at `now`. `worker` must be the index of the calling worker.
     pub fn answered(&self, worker: usize, sent: Time, now: Time) {
         let in_flight = &self.limit.in_flight;
         if sent.as_micros() >= in_flight.epoch.load(Ordering::Relaxed) {
@@ -212,18 +214,19 @@ mod tests {
         Arc::new(Concurrency::new(TERMS, Arc::new(InFlight::new(workers))))
     }
 
-    /// A server with `cores` and one queue, in front of which is a limit.
+    /// A simulated server with `cores` and one queue, behind the limit.
     struct World {
         limit: Arc<Concurrency>,
         random: fastrand::Rng,
         now: Time,
         cores: BinaryHeap<Reverse<u64>>,
-        /// When each running request ends, and its place.
+        /// The requests in progress: the time at which each one ends, when it was sent, and its
+        /// slot.
         running: BinaryHeap<Reverse<(u64, u64, usize)>>,
         flights: slab::Slab<Flight>,
     }
 
-    /// The results of a part of a simulation.
+    /// The results of one phase of a simulation.
     #[derive(Debug, Default)]
     struct Result {
         asked: u64,
@@ -251,8 +254,8 @@ mod tests {
             }
         }
 
-        /// Requests come at random times, `rate` in a second, for `seconds`. The server works on
-        /// each for about `work_ms`.
+        /// Sends `rate` requests per second for `seconds`, at random times. The server needs about
+        /// `work_ms` for each.
         fn run(&mut self, seconds: f64, rate: f64, work_ms: f64) -> Result {
             let mut result = Result::default();
             let end = self.now + Duration::from_secs_f64(seconds);
@@ -293,7 +296,7 @@ mod tests {
         }
     }
 
-    /// The goodput in requests in a second, and the 90th percentile in milliseconds.
+    /// The goodput in requests per second, and the 90th percentile of the latency in milliseconds.
     fn figures(result: &mut Result, seconds: f64) -> (f64, f64) {
         (result.answered as f64 / seconds, result.percentile(90))
     }
@@ -334,7 +337,8 @@ mod tests {
     fn a_server_that_is_not_busy_refuses_nothing() {
         for seed in 0..3 {
             let mut world = World::new(seed, 8);
-            // One request at a time, mostly; sometimes more than the minimum arrive together.
+            // Usually there is one request at a time. Sometimes more than the minimum limit arrive
+            // together.
             let result = world.run(300.0, 20.0, 10.0);
             assert!(result.refused * 1000 < result.asked, "seed {seed}: {}", result.refused);
         }
@@ -345,7 +349,7 @@ mod tests {
         for seed in 0..3 {
             let mut world = World::new(seed, 4);
             world.run(15.0, 1000.0, 10.0);
-            // Requests of this time take five seconds each.
+            // In this phase, each request takes five seconds.
             let stopped = world.run(10.0, 1000.0, 5000.0);
             assert!(stopped.asked > stopped.refused, "seed {seed}: some are let through");
             world.run(40.0, 1000.0, 10.0);

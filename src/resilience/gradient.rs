@@ -1,97 +1,100 @@
-//! The gradient of latency: how an adaptive limit on the requests in flight moves.
+//! Computes an adaptive limit on the requests in flight from the gradient of the latency.
 //!
-//! A server without a queue answers in a time that does not depend on its load. When more requests
-//! are in flight than it works on, they queue, and the latency grows. So the limit follows the
-//! relation between the latency without load and the latency now. The latency without load is
-//! measured by probes: for a few requests, the limit is at its minimum.
+//! As long as a server does not queue requests, its latency does not depend on the load. If there
+//! are more requests in flight than it can process at the same time, it queues them, and the
+//! latency grows. So the limit follows the ratio of the latency without load to the current
+//! latency. Probes measure the latency without load: for a few requests, the limit is at its
+//! minimum.
 
 use std::time::Duration;
 
 use crate::cells::{Count, PerWorker};
 use crate::time::Time;
 
-/// The default of `min`, as Envoy's.
+/// The default of `min`, which is also Envoy's.
 pub const CONCURRENCY_MIN: u32 = 3;
 
-/// The default of `max`, as Envoy's.
+/// The default of `max`, which is also Envoy's.
 pub const CONCURRENCY_MAX: u32 = 1000;
 
-/// The default of `percentile`, as Envoy's.
+/// The default of `percentile`, which is also Envoy's.
 pub const PERCENTILE: u32 = 50;
 
-/// The default of `interval`, as Envoy's.
+/// The default of `interval`, which is also Envoy's.
 pub const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The default of `probe_interval`, as Envoy's.
+/// The default of `probe_interval`, which is also Envoy's.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The default of `probe_requests`, as Envoy's.
+/// The default of `probe_requests`, which is also Envoy's.
 pub const PROBE_REQUESTS: u32 = 50;
 
-/// The part of the interval between two probes that is added at random, at most. Without it, all
-/// proxies in front of a service would probe at the same time.
+/// The maximum random part that is added to the interval of probes. Without it, all proxies in
+/// front of a service could probe at the same time.
 const PROBE_JITTER: f64 = 0.15;
 
-/// After this time, a probe ends with fewer requests.
+/// The time after which a probe ends with [`PROBE_REQUESTS_MIN`] requests.
 const PROBE_TIME: Duration = Duration::from_secs(1);
 
-/// The number of requests that a probe needs at least.
+/// The minimum number of requests of a probe.
 const PROBE_REQUESTS_MIN: u64 = 5;
 
-/// After this time, a probe ends without a result. While it lasts, most requests may be refused.
+/// The time after which a probe ends without a result, because most requests may be refused during
+/// a probe.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// The limit before anything is known about the service.
+/// The limit before the first probe.
 const INITIAL: u32 = 20;
 
-/// How much slower than without load the service may be. Latency varies without a queue, too.
+/// The accepted ratio of the current latency to the latency without load. Latency also varies
+/// without a queue.
 const TOLERANCE: f64 = 1.25;
 
-/// The smallest gradient: one update at most halves the limit.
+/// The smallest gradient, so that one update halves the limit at most.
 const GRADIENT_MIN: f64 = 0.5;
 
-/// The number of requests that an update needs. Fewer requests say little about a percentile.
+/// The number of requests that an update needs. With fewer requests, a percentile is not reliable.
 const SAMPLES_MIN: u64 = 20;
 
-/// After this time, an update needs one request only.
+/// The time after which an update needs only one request.
 const UPDATE_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// After so many updates with the limit at its minimum, a probe begins: the service itself has
-/// become slower.
+/// The number of consecutive updates with the limit at its minimum after which a probe begins,
+/// because the latency without load has probably grown.
 const AT_MIN_MAX: u32 = 5;
 
-/// The terms of an adaptive limit.
+/// The settings of an adaptive concurrency limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConcurrencyTerms {
-    /// The smallest limit, and the limit during a probe.
+    /// The minimum of the limit. It is also the limit during a probe.
     pub min: u32,
-    /// The largest limit.
+    /// The maximum of the limit.
     pub max: u32,
-    /// The percentile of the latencies that is compared.
+    /// The percentile of the latencies that is compared with that without load, 1 to 99.
     pub percentile: u32,
     /// The time between two updates of the limit.
     pub interval: Duration,
-    /// The time between two probes.
+    /// The time between two probes, which measure the latency without load.
     pub probe_interval: Duration,
-    /// The number of requests of a probe.
+    /// The number of requests after which a probe ends.
     pub probe_requests: u32,
 }
 
-/// Buckets of equal width for one power of two.
+/// The number of buckets of equal width for each power of two.
 const BUCKETS_PER_OCTAVE: usize = 16;
 
-/// Latencies below this number of microseconds have a bucket each.
+/// Each latency below this number of microseconds has a bucket of its own.
 const EXACT_US: u64 = 32;
 
-/// The power of two of [`EXACT_US`].
+/// The exponent of [`EXACT_US`] as a power of two.
 const EXACT_BITS: u32 = EXACT_US.trailing_zeros();
 
-/// The number of octaves above. The last one ends at 38 hours.
+/// The number of powers of two above [`EXACT_US`]. The last one ends at 38 hours.
 const OCTAVES: usize = 32;
 
 const BUCKETS: usize = EXACT_US as usize + OCTAVES * BUCKETS_PER_OCTAVE;
 
-/// The latencies that one worker has seen, in buckets that are at most 6 % wide.
+/// The latencies that one worker has recorded, in buckets that are at most 6 % wide.
 #[derive(Debug)]
 pub struct Latencies(Box<[Count]>);
 
@@ -102,7 +105,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Adds a latency. Only the owning worker may call this.
+    /// Records a latency. Only the worker that owns the value may call this.
     pub fn add(&self, latency: Duration) {
         self.0[bucket(latency.as_micros() as u64)].increment();
     }
@@ -117,19 +120,19 @@ fn bucket(us: u64) -> usize {
     (EXACT_US as usize + octave as usize * BUCKETS_PER_OCTAVE + within).min(BUCKETS - 1)
 }
 
-/// The smallest latency of a bucket, in microseconds.
+/// The lower bound of a bucket, in microseconds.
 fn begin_of(bucket: usize) -> f64 {
     let Some(above) = bucket.checked_sub(EXACT_US as usize) else { return bucket as f64 };
     let (octave, within) = (above / BUCKETS_PER_OCTAVE, above % BUCKETS_PER_OCTAVE);
     (((BUCKETS_PER_OCTAVE + within) as u64) << (octave + 1)) as f64
 }
 
-/// The latencies since the last update.
+/// The latencies that were recorded since the last update.
 #[derive(Debug)]
 pub struct Window {
-    /// The sums over all workers at the last update.
+    /// The counts of each bucket over all workers, at the last update.
     before: Box<[u64]>,
-    /// The difference to them now.
+    /// The increase of these counts since then.
     counts: Box<[u64]>,
 }
 
@@ -140,7 +143,7 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Looks at the latencies of all workers.
+    /// Reads the latencies that all workers have recorded.
     pub fn look(&mut self, workers: &PerWorker<Latencies>) {
         for (bucket, count) in self.counts.iter_mut().enumerate() {
             let sum = workers.sum(|latencies| &latencies.0[bucket]);
@@ -148,7 +151,7 @@ impl Window {
         }
     }
 
-    /// Begins a new window with the next look.
+    /// Begins a new window.
     pub fn end(&mut self) {
         for (before, count) in self.before.iter_mut().zip(&mut self.counts) {
             *before = before.wrapping_add(std::mem::take(count));
@@ -174,37 +177,37 @@ impl Window {
     }
 }
 
-/// The controller of one limit.
+/// The state from which one limit is computed.
 #[derive(Debug, Default)]
 pub struct Gradient {
-    /// The limit outside of probes. 0 means that nothing has begun yet.
+    /// The limit outside of probes. 0 before the first update.
     limit: u32,
-    /// The latency without load, in microseconds.
+    /// The latency without load, in microseconds. `None` if it is not known yet.
     unloaded_us: Option<f64>,
-    /// When the current probe began.
+    /// The time at which the current probe began. `None` if there is no probe.
     probe: Option<Time>,
-    /// When the next probe begins.
+    /// The time at which the next probe begins.
     next_probe: Time,
-    /// When the current window began.
+    /// The time at which the current window began.
     since: Time,
-    /// The number of updates in sequence that left the limit at its minimum.
+    /// The number of consecutive updates that left the limit at its minimum.
     at_min: u32,
 }
 
-/// The result of an update.
+/// The result of an update of the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Update {
-    /// The window is too small yet. Look again at the next interval.
+    /// The window has too few requests. Try again after the next interval.
     Wait,
-    /// A probe has begun. Older requests do not count.
+    /// A probe has begun. Requests that were sent before do not count.
     Probe,
-    /// The limit has its new value.
+    /// The new value of the limit.
     Limit(u32),
 }
 
 impl Gradient {
-    /// Looks at a window that ends at `now`. `most` is the largest number of requests in flight
-    /// in it. `jitter` is random, from 0 to 1.
+    /// Computes the limit from a window that ends at `now`. `most` is the maximum number of
+    /// requests in flight during the window. `jitter` is a random number from 0 to 1.
     pub fn update(
         &mut self,
         terms: &ConcurrencyTerms,
@@ -272,7 +275,8 @@ impl Gradient {
         let latency = window.percentile(terms.percentile);
         let unloaded = match self.unloaded_us {
             None => latency,
-            // The service is faster than the last probe found. One window may be a coincidence.
+            // The service is faster than at the last probe. Take the mean, because one window may
+            // be a coincidence.
             Some(known) if latency < known && samples >= u64::from(terms.probe_requests) => {
                 f64::midpoint(known, latency)
             }
@@ -282,7 +286,7 @@ impl Gradient {
         let gradient = (unloaded * TOLERANCE / latency).clamp(GRADIENT_MIN, 1.0);
         let limit = f64::from(self.limit);
         let moved = (limit * gradient + limit.sqrt()) as u32;
-        // A limit that is not used says nothing about a higher one.
+        // If the limit was not used, a higher limit cannot be justified by the latency.
         let is_used = most >= self.limit / 2;
         let moved = if is_used { moved } else { moved.min(self.limit) };
         self.limit = moved.clamp(terms.min, terms.max);
@@ -291,7 +295,7 @@ impl Gradient {
         Update::Limit(self.limit)
     }
 
-    /// The latency without load, if it is known.
+    /// The latency without load. `None` if it is not known yet.
     pub fn unloaded(&self) -> Option<Duration> {
         self.unloaded_us.map(|us| Duration::from_micros(us as u64))
     }

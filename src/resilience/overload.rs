@@ -1,5 +1,5 @@
-//! Overload of the process: near its limit of memory, descriptors or CPU, it sheds new work, the
-//! least important first.
+//! Overload of the process: near its limit of memory, descriptors or CPU, it refuses new requests,
+//! those with the lowest priority first.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,21 +10,21 @@ pub const SHED_PERCENT: u8 = 90;
 /// The default of `stop_accepting`, in percent of a limit.
 pub const STOP_PERCENT: u8 = 97;
 
-/// A level ends when the use is so many percentage points below its threshold. Otherwise the level
-/// would change with each request.
+/// A level ends only when the use is this many percentage points below its threshold. Otherwise the
+/// level could change with each request.
 const RELEASE_POINTS: f64 = 5.0;
 
-/// A level ends when so many readings in sequence are below.
+/// A level ends after this many consecutive readings that are far enough below its threshold.
 const RELEASE_READINGS: u32 = 3;
 
-/// A resource of the process.
+/// A resource of which the process has a limited amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
-    /// Memory of the control group.
+    /// The memory of the control group.
     Memory,
-    /// Open files and sockets.
+    /// The open files and sockets.
     Descriptors,
-    /// CPU time.
+    /// The CPU time of the process.
     Cpu,
 }
 
@@ -47,7 +47,7 @@ impl Resource {
     }
 }
 
-/// How close the process is to a limit.
+/// The level of overload: how close the process is to one of its limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// All requests are served.
@@ -62,7 +62,7 @@ pub enum Level {
 impl Level {
     const ALL: [Self; 3] = [Self::Normal, Self::Shed, Self::Stop];
 
-    /// Whether a request of this priority is served.
+    /// Whether a request of this priority is served at this level.
     pub fn admits(self, priority: Priority) -> bool {
         match self {
             Self::Normal => true,
@@ -71,7 +71,7 @@ impl Level {
         }
     }
 
-    /// The number in metrics.
+    /// The value of the level in metrics.
     pub fn number(self) -> u8 {
         self as u8
     }
@@ -87,15 +87,15 @@ impl fmt::Display for Level {
     }
 }
 
-/// How important a request is.
+/// The priority of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// It is refused first.
+    /// Requests of this priority are refused first.
     Low,
-    /// The priority of a request without another one.
+    /// The priority of a request for which none is configured.
     #[default]
     Normal,
-    /// It is never refused because of overload.
+    /// Requests of this priority are never refused because of overload.
     High,
 }
 
@@ -118,14 +118,14 @@ impl Priority {
     }
 }
 
-/// A header field that has the priority of a request.
+/// Determines the priority of a request by one of its header fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriorityBy {
     /// The name of the field.
     pub header: Box<str>,
-    /// The values of important requests.
+    /// The values of the field that mean high priority.
     pub high: Vec<Box<str>>,
-    /// The values of unimportant requests.
+    /// The values of the field that mean low priority.
     pub low: Vec<Box<str>>,
 }
 
@@ -142,19 +142,19 @@ impl PriorityBy {
     }
 }
 
-/// A limit on a resource.
+/// The limit on a resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Watched {
     /// The limit of the system: the control group, or the resource limit of the process.
     #[default]
     Auto,
-    /// No limit.
+    /// The resource is not limited.
     Off,
-    /// This limit, in bytes, descriptors or CPUs.
+    /// A configured limit, in bytes, descriptors or CPUs.
     At(f64),
 }
 
-/// The terms of overload.
+/// The settings of overload protection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OverloadTerms {
     /// The limit on each resource, by [`Resource::index`].
@@ -172,8 +172,8 @@ impl Default for OverloadTerms {
     }
 }
 
-/// The level of one resource. It rises at once, and falls only when the use has been well below
-/// for a while.
+/// The level of one resource. It rises at once. It falls only after several readings well below the
+/// threshold.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pressure {
     level: Level,
@@ -181,7 +181,7 @@ pub struct Pressure {
 }
 
 impl Pressure {
-    /// Reads that `used` of the limit is in use; 1 is all of it. Returns the new level.
+    /// Updates the level. `used` is the used part of the limit, from 0 to 1. Returns the new level.
     pub fn read(&mut self, terms: &OverloadTerms, used: f64) -> Level {
         let percent = used * 100.0;
         let reached = |points: f64| {
@@ -206,7 +206,7 @@ impl Pressure {
         self.level
     }
 
-    /// The level.
+    /// The current level.
     pub fn level(&self) -> Level {
         self.level
     }
@@ -218,7 +218,7 @@ impl Pressure {
 pub struct Overload(AtomicU8);
 
 impl Overload {
-    /// The level.
+    /// The current level.
     pub fn level(&self) -> Level {
         let number = self.0.load(Ordering::Relaxed);
         Level::ALL.get(usize::from(number)).copied().unwrap_or_default()

@@ -98,7 +98,7 @@ pub struct RateLimit {
 /// A limit on requests.
 #[derive(Debug)]
 pub struct RequestLimit {
-    /// The rate.
+    /// The rate at which requests pass.
     pub rate: Rate,
     /// The number of requests that may arrive at the same time as the first one.
     pub burst: u64,

@@ -116,16 +116,16 @@ pub enum Failed {
     },
     /// The endpoint did not begin its response within `per_try_timeout`.
     Timeout,
-    /// A response, which may be a good one.
+    /// The head of a response, which may be successful.
     Response(Response),
 }
 
 /// The parts of a response that the retry policy needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Response {
-    /// The status.
+    /// The HTTP status of the response.
     pub status: u16,
-    /// The gRPC code, if the response consists of it alone.
+    /// The gRPC code. `None` unless the response consists of only this code.
     pub code: Option<Code>,
     /// Whether the response has the field `x-envoy-ratelimited`.
     pub ratelimited: bool,
@@ -186,19 +186,19 @@ pub struct RetryPolicy {
     pub hedge: Option<HedgeAfter>,
 }
 
-/// The messages that get the number of their attempt, as `x-envoy-attempt-count`.
+/// The messages that get the number of their attempt, in `x-envoy-attempt-count`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AttemptCount {
-    /// The requests to endpoints.
+    /// Whether requests to endpoints get the number.
     pub in_request: bool,
-    /// The responses to clients.
+    /// Whether responses to clients get the number.
     pub in_response: bool,
 }
 
 /// The parts of a request that the retry policy needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Repeatable<'a> {
-    /// The method.
+    /// The HTTP method of the request.
     pub method: &'a [u8],
     /// Whether the method is idempotent (RFC 9110 9.2.2).
     pub idempotent: bool,

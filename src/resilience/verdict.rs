@@ -1,5 +1,5 @@
-//! Decides what happens after the first event of an attempt, before the client gets any of its
-//! response.
+//! Decides after the result of an attempt: its response is forwarded, or the request is repeated or
+//! refused. Until then, the client gets no part of the response.
 
 use super::retry::Failed;
 use crate::error::{Flag, Refusal};

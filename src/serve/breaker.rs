@@ -13,16 +13,16 @@ use crate::resilience::{Concurrency, Flight, Limit, Slot};
 use crate::runtime::io::Io;
 use crate::time::Time;
 
-/// The places of a request within the limits of its service.
+/// The slots of a request in the limits of its service.
 #[derive(Default)]
 pub struct Places {
-    /// The slot of the circuit breaker.
+    /// The slot in the circuit breaker. `None` if the service has none.
     pub slot: Option<Slot>,
-    /// The place within the adaptive limit.
+    /// The slot in the adaptive concurrency limit. `None` if the service has none.
     pub flight: Cell<Option<Flight>>,
 }
 
-/// Takes the places of a request to `service`. They are empty if the service has no limits.
+/// Takes the slots of a request to `service`, as far as the service has limits.
 ///
 /// # Errors
 /// If too many requests are in progress. The overflow is counted for `worker`.

@@ -54,8 +54,8 @@ pub enum ResponseHead {
         buf: Buf,
         /// The framing of the response.
         framing: ResponseFraming,
-        /// The trailer lines of a gRPC call that failed at once: they came with the head, and no
-        /// message before them. Only a retry policy needs them.
+        /// The trailer lines of a gRPC call that failed at once: they were received with the head,
+        /// and no message before them. Only a retry policy needs them.
         trailers: Vec<u8>,
     },
     /// The endpoint reported that it did not process the request (RFC 9113 8.7).
@@ -348,7 +348,7 @@ async fn await_response<I: Io, T>(
         let until = deadline.min(of_try);
         match relay::await_endpoint(exchange, &upstream.alarm, began, until, read.as_mut()).await {
             Ok(read) => return Ok(read),
-            // The proxy itself has slowed the upload meanwhile.
+            // The proxy itself has delayed the upload, and has moved the deadline.
             Err(WaitError::Late) if of_try < between.try_deadline.get() && until < deadline => {}
             Err(WaitError::Late) if until < deadline => {
                 return Err(Failure::Refused(TRY_TIMED_OUT));

@@ -39,7 +39,7 @@ use crate::upstream::choose::{Choice, Target};
 use crate::upstream::{Attempt, Local, LocalRule, LocalService, Upstream};
 use crate::wire::{Wire, delivered};
 
-/// What happens to the client's connection after an exchange.
+/// The next step for the client's connection after an exchange.
 pub enum After<I: Io> {
     /// The connection serves the next request. The buffer may contain the beginning of that
     /// request.
@@ -54,7 +54,7 @@ pub enum After<I: Io> {
 
 /// One exchange: the client, the plan for its request, and its record.
 pub struct Exchange<'a, I: Io> {
-    /// The client.
+    /// The connection of the client.
     pub downstream: &'a Downstream<I>,
     /// The values of the snapshot for this request.
     pub plan: &'a Plan<I>,
@@ -69,7 +69,7 @@ pub struct Exchange<'a, I: Io> {
 }
 
 impl<'a, I: Io> Exchange<'a, I> {
-    /// What is needed to choose an endpoint and a connection.
+    /// The values that are needed to choose an endpoint and a connection.
     pub fn target(&self) -> Target<'a, I> {
         Target {
             core: self.downstream.worker.core(),
@@ -127,7 +127,7 @@ pub async fn exchange<I: Io>(
     }
 }
 
-/// What the plan of a request says.
+/// The decision about a request.
 enum Planned<I: Io> {
     /// Refuse the request and close the connection, because its framing is not known.
     Unframed(Refusal),

@@ -7,11 +7,12 @@ use crate::resilience::{Level, PriorityBy};
 use crate::route::Rule;
 use crate::runtime::io::Io;
 
-/// Checks whether the process has room for a request of `rule`. `by` is the header field that has
-/// the priority of a request.
+/// Checks whether a request of `rule` is served at the current overload level. `by` is the header
+/// field that determines the priority of a request.
 ///
 /// # Errors
-/// 503 when the process is overloaded and the request is not important enough. It is counted.
+/// 503 if the process is overloaded and the priority of the request is too low. The refusal is
+/// counted.
 pub fn check<I: Io>(
     downstream: &Downstream<I>,
     by: Option<&PriorityBy>,
@@ -34,7 +35,8 @@ pub fn check<I: Io>(
     Err(OVERLOADED)
 }
 
-/// Whether the connection of a request with this refusal closes: it would hold a descriptor.
+/// Whether the connection closes after this refusal. Near a limit, an idle connection would hold a
+/// descriptor.
 pub fn closes<I: Io>(downstream: &Downstream<I>, refusal: &Refusal) -> bool {
     *refusal == OVERLOADED && downstream.worker.overload.level() == Level::Stop
 }

@@ -39,7 +39,7 @@ const UNASKED_BYTES: usize = 96 * 1024;
 pub struct Pace {
     /// The number of bytes that the receiver accepts without waiting, as far as it is known.
     ahead_bytes: Cell<usize>,
-    /// The timer that ends the time in which a waiting read keeps its buffer.
+    /// The timer after which a waiting read returns its buffer.
     grace: OnceCell<Alarm>,
 }
 
@@ -89,16 +89,17 @@ impl Pace {
         self.ahead_bytes.set(room.max(PORTION_MIN_BYTES));
     }
 
-    /// Limits the next read into `buf` to what the receiver accepts. The limit lets a TLS source
-    /// read whole records: it would hold the rest of a record while the body waits.
+    /// Limits the next read into `buf` to the bytes that the receiver accepts. The limit lets a TLS
+    /// source read whole records: it would hold the rest of a record while the body waits.
     pub fn limit(&self, buf: &mut Buf) {
         if self.ahead_bytes.get() < AMPLE_BYTES {
             buf.limit_room(self.ahead_bytes.get().min(buf.room().saturating_sub(1)));
         }
     }
 
-    /// Like [`Stream::read`] from `source` into an empty buffer, but limited to what the receiver
-    /// accepts. While the source sends nothing for more than [`BUFFER_GRACE`], it holds no buffer.
+    /// Like [`Stream::read`] from `source` into an empty buffer, but limited to the bytes that the
+    /// receiver accepts. While the source sends nothing for more than [`BUFFER_GRACE`], it holds no
+    /// buffer.
     pub async fn read<I: Io>(
         &self,
         io: &I,
@@ -135,7 +136,7 @@ impl Pace {
     }
 }
 
-/// Completes together with `operation`. Calls `waits` if it has to wait for it.
+/// Returns the output of `operation`. Calls `waits` once if the operation is pending.
 pub async fn noticed<T>(operation: impl Future<Output = T>, waits: impl FnOnce()) -> T {
     let mut waits = Some(waits);
     let mut operation = pin!(operation);

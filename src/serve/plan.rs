@@ -31,7 +31,7 @@ pub struct Plan<I: Io> {
     pub terms: Rc<Terms>,
     /// The rule that matched.
     pub rule: LocalRule,
-    /// The service.
+    /// The service that gets the request.
     pub service: Rc<LocalService<I>>,
     /// The index of the subset: the version of the service that gets the request.
     pub subset: usize,

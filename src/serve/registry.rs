@@ -38,7 +38,7 @@ pub struct ConnectionState {
     pub endpoint: RefCell<Option<Proven>>,
     /// Whether this is a stream of an HTTP/2 connection.
     pub is_stream: bool,
-    /// Whether this is a connection that has streams of HTTP/2.
+    /// Whether this is an HTTP/2 connection, which has streams.
     pub is_multiplexed: Cell<bool>,
     /// Whether the connection must close at once.
     cut: Cell<bool>,
@@ -161,8 +161,7 @@ impl Registry {
         self.0.borrow().iter().all(|(_, entry)| !entry.state.draining.get())
     }
 
-    /// Closes the connections that wait for their next request, except those of HTTP/2, which may
-    /// have streams.
+    /// Closes idle connections. HTTP/2 connections stay open, as they may have streams.
     pub fn close_idle(&self) {
         let mut wakes = Vec::new();
         for (_, entry) in self.0.borrow().iter() {

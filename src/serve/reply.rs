@@ -172,10 +172,10 @@ static OVERLOADED: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
     ..HeaderEdits::none()
 });
 
-/// The number of seconds after which a client may ask again when the process was overloaded.
+/// The value of `retry-after` when the process is overloaded, in seconds.
 const OVERLOAD_RETRY_AFTER_S: &str = "1";
 
-/// The process is overloaded.
+/// The header fields of a refusal because the process is overloaded.
 static PROCESS_OVERLOADED: LazyLock<HeaderEdits> = LazyLock::new(|| HeaderEdits {
     set: vec![
         ("x-ringway-overloaded".into(), "true".into()),

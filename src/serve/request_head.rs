@@ -20,11 +20,11 @@ use crate::wire::Wire;
 
 /// The values that determine how the head of a request is changed for the endpoint.
 pub struct HeadChanges<'a> {
-    /// The client.
+    /// The client that has sent the request.
     pub peer: &'a Peer,
     /// The settings of the listener.
     pub terms: &'a Terms,
-    /// The rule.
+    /// The rule that matched the request.
     pub rule: &'a Rule,
     /// The framing of the request.
     pub framing: &'a RequestFraming,
@@ -36,14 +36,14 @@ pub struct HeadChanges<'a> {
     pub token_field: Option<&'a str>,
     /// The `x-request-id` that the proxy has generated, if the request had none.
     pub request_id: Option<&'a RequestId>,
-    /// The number of the attempt, if the endpoint gets it.
+    /// The number of the attempt for `x-envoy-attempt-count`. `None` if the field is not added.
     pub attempt: Option<u32>,
     /// The mirror, if this is a mirrored request.
     pub mirror: Option<&'a Mirror>,
 }
 
 impl<'a> HeadChanges<'a> {
-    /// The changes for attempt `number` to send the request of `exchange`.
+    /// The changes for the attempt `number` at sending the request of `exchange`.
     pub fn of<I: Io>(
         exchange: &'a Exchange<'_, I>,
         request_id: Option<&'a RequestId>,

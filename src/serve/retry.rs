@@ -57,7 +57,7 @@ pub fn ended<I: Io>(
     Some(match head {
         Ok(ResponseHead::Complete { buf, trailers, .. }) => {
             let response = drafts.response.view(buf.block());
-            // Without a policy, the status alone is enough.
+            // Without a retry policy, only the status is needed.
             Failed::Response(match exchange.plan.retries() {
                 Some(_) => facts(response, trailers),
                 None => Response { status: response.head.status, ..Response::default() },
@@ -189,7 +189,7 @@ fn repeatable<'m, I: Io>(exchange: &Exchange<'_, I>, method: &'m [u8]) -> Repeat
 /// Such a response is not retried, because retries would increase the load.
 const OVERLOADED_FIELDS: [&[u8]; 2] = [b"x-ringway-overloaded", b"x-envoy-overloaded"];
 
-/// The wait that a gRPC service asks for (gRFC A6).
+/// The field with the wait that a gRPC service requests (gRFC A6).
 const PUSHBACK: &[u8] = b"grpc-retry-pushback-ms";
 
 fn facts(response: HeadView<'_>, trailers: &[u8]) -> Response {

@@ -94,7 +94,7 @@ pub async fn send<I: Io>(
                 choice.failed.extend(tried);
                 let end = exchange.downstream.worker.io.now() + wait;
                 let left = "the client left while its request waited for a retry";
-                // A wait that would end after the deadline was refused before.
+                // The wait ends before the deadline: otherwise there would be no retry.
                 let _in_time = Box::pin(relay::wait_until(exchange, end, left)).await?;
             }
         }
@@ -141,8 +141,8 @@ pub fn answered<I: Io>(
     match downloaded {
         Ok(Downloaded::Done { keep, reusable }) => {
             exchange.record.ended(now);
-            // A stream may last until its deadline. This says nothing about an endpoint that has
-            // begun to answer, as in Envoy.
+            // A stream may last until its deadline. This is not a failure of an endpoint that has
+            // begun its response, as in Envoy.
             let is_in_time = now < exchange.plan.deadline;
             let code = exchange.record.code().filter(|_| is_in_time);
             let status = exchange.record.status();
@@ -237,7 +237,7 @@ async fn carry<I: Io>(
     })
 }
 
-/// The transformation of the request's body for `upstream`.
+/// The transform of the request's body for the HTTP version of `upstream`.
 pub fn body_for<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
@@ -246,8 +246,8 @@ pub fn body_for<I: Io>(
         .of_call(exchange.kind.map(CallBody::request))
 }
 
-/// Sends the head of the request and the part of its body that is at hand. Returns false if the
-/// time for it has passed.
+/// Sends the head of the request and the buffered part of its body. Returns false if a time limit
+/// has passed.
 pub async fn begin<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
@@ -258,7 +258,7 @@ pub async fn begin<I: Io>(
 ) -> Result<bool, Failure> {
     let Exchange { downstream, plan, record, .. } = exchange;
     let Some(portion) = outgoing.begin(exchange, drafts, upstream, between.number) else {
-        return Err(Failure::Broken); // a request without its buffer is not sent again
+        return Err(Failure::Broken); // without its buffer, the request cannot be sent
     };
     record.carried();
     let taken = body.take(portion, outgoing.trailers(), &plan.terms.limits.message);
@@ -318,7 +318,7 @@ async fn respond<I: Io>(
     }
     match (verdict, head?) {
         (_, ResponseHead::Complete { buf, framing, .. }) => {
-            // The response begins, so the request does not wait in a queue of the endpoint.
+            // The response has begun. So release the slot in the adaptive concurrency limit.
             drop(exchange.plan.places.flight.take());
             let relay =
                 download::relay(exchange, drafts, outgoing, upstream, between, buf, framing);
@@ -419,7 +419,7 @@ pub struct Between {
 }
 
 impl Between {
-    /// The state of attempt `number`, which begins now.
+    /// Creates the state of the attempt `number`, which begins now.
     pub fn begin<I: Io>(exchange: &Exchange<'_, I>, number: u32) -> Self {
         let limit = exchange.plan.retries().and_then(|policy| policy.per_try_timeout);
         let deadline =

@@ -1,5 +1,4 @@
-//! A simulated endpoint: an HTTP/1.1 server that is as slow and fails as often as the scenario
-//! says.
+//! A simulated endpoint: an HTTP/1.1 server with the latency and the failures of the scenario.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -21,13 +20,13 @@ const Z99: f64 = 2.326_347_9;
 /// A simulated endpoint.
 pub struct Endpoint {
     io: SimIo,
-    /// The address.
+    /// The address that the configuration has for it.
     pub address: Address,
     behaviour: Cell<Behaviour>,
     /// Tasks that wait for a change of the behaviour.
     waiting: RefCell<Vec<Waker>>,
     random: RefCell<fastrand::Rng>,
-    /// When each of the places for a request is free.
+    /// The times at which the slots become free.
     free: RefCell<Vec<Time>>,
     /// The number of requests received so far.
     pub requests: Cell<u64>,
@@ -119,8 +118,8 @@ impl Endpoint {
         stream.write_all(buf).await.0.ok()
     }
 
-    /// How long a request takes that comes now and needs `takes` for itself. It waits until one of
-    /// the places is free.
+    /// The latency of a request that arrives now and takes `takes` to process. It includes the time
+    /// in the queue for a free slot.
     fn queue(&self, takes: Duration) -> Duration {
         let Some(capacity) = self.behaviour.get().capacity else { return takes };
         let (now, mut free) = (self.io.now(), self.free.borrow_mut());

@@ -20,7 +20,7 @@ pub struct ScenarioFile {
     pub endpoints: Entries<Behaviour>,
     /// The events, which change the behaviour of endpoints.
     pub events: Vec<Placed<Event>>,
-    /// The expected result.
+    /// The expected result. If it is not reached, the exit code is 1.
     pub expect: Expect,
 }
 
@@ -43,15 +43,16 @@ pub struct Requests {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Behaviour {
-    /// The response time.
+    /// The distribution of response times.
     pub latency: Option<Placed<Latency>>,
     /// The share of requests that fail.
     pub errors: Option<Share>,
     /// The status of failed requests. Default 503.
     pub status: Option<Placed<u16>>,
-    /// Whether the endpoint can be reached: `up`, `refuses` or `silent`.
+    /// The reachability of the endpoint: `up`, `refuses` or `silent`.
     pub state: Option<State>,
-    /// How many requests it works on at a time; the others queue. Default: all.
+    /// The number of requests that the endpoint processes at a time. The others wait in a queue.
+    /// Default: no limit.
     pub capacity: Option<Placed<u32>>,
 }
 
@@ -89,7 +90,7 @@ pub struct Event {
     pub lasts: Option<Time>,
     /// The endpoints: `SERVICE`, `SERVICE/VERSION`, an address or `*`.
     pub endpoints: Placed<String>,
-    /// The response time.
+    /// The distribution of response times.
     pub latency: Option<Placed<Latency>>,
     /// The share of requests that fail.
     pub errors: Option<Share>,

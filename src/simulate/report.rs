@@ -8,7 +8,7 @@ use super::scenario::{Expect, Scenario, time};
 
 /// The result of a simulation, with and without the policies.
 pub struct Report<'a> {
-    /// The scenario.
+    /// The scenario that was simulated.
     pub scenario: &'a Scenario,
     /// The result with the operator's configuration.
     pub outcome: &'a Outcome,

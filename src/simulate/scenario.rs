@@ -19,7 +19,7 @@ const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 /// An endpoint of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The address.
+    /// The address that the configuration has for it.
     pub address: Address,
     /// The names of its services, with and without versions: `shop`, `shop/v1`.
     pub names: Vec<String>,
@@ -37,7 +37,7 @@ impl Place {
 /// A request that the clients send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The method.
+    /// The HTTP method.
     pub method: String,
     /// The value of Host.
     pub host: String,
@@ -58,9 +58,10 @@ pub struct Behaviour {
     pub errors: f64,
     /// The status of failed requests.
     pub status: u16,
-    /// Whether the endpoint can be reached.
+    /// The reachability of the endpoint.
     pub state: State,
-    /// How many requests it works on at a time. The others queue. `None` means all of them.
+    /// The number of requests that the endpoint processes at a time. The others wait in a queue.
+    /// `None` means no limit.
     pub capacity: Option<u32>,
 }
 
@@ -78,7 +79,7 @@ impl Default for Behaviour {
 }
 
 impl Behaviour {
-    /// Changes the capacity, if one is written.
+    /// Changes the capacity if one is given.
     fn has_capacity(&mut self, written: Option<&Placed<u32>>) {
         self.capacity = written.map(|it| it.value.max(1)).or(self.capacity);
     }
@@ -133,7 +134,7 @@ pub struct Expect {
 /// A scenario for the endpoints of a configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
-    /// The simulated duration.
+    /// The simulated duration of the run.
     pub duration: Duration,
     /// The seed of all random choices.
     pub seed: u64,
@@ -145,7 +146,7 @@ pub struct Scenario {
     pub mix: Vec<Request>,
     /// Header fields of each request.
     pub headers: Vec<(String, String)>,
-    /// The events.
+    /// The events, in the order of the file.
     pub events: Vec<Event>,
     /// The expected result.
     pub expect: Expect,

@@ -39,7 +39,7 @@ fn shop(more: &str) -> String {
 
 #[test]
 fn an_adaptive_limit_keeps_an_overloaded_service_fast() {
-    // Each endpoint answers 500 requests in a second, and 6000 come.
+    // Each endpoint can answer 500 requests per second. Together they receive 6000.
     let scenario = "duration: 30s\nrequests: {rate: 6000}\n\
                     endpoints: {shop: {capacity: 5, latency: {p50: 10ms, p99: 12ms}}}\n";
     let (adaptive, scenario) = of_texts(&shop(", concurrency: adaptive"), scenario).unwrap();
@@ -47,7 +47,7 @@ fn an_adaptive_limit_keeps_an_overloaded_service_fast() {
     let plain = adaptive.without_policies().expect("a policy");
     let without = outcome(&plain, &scenario);
     let (with, without) = (with.total(), without.total());
-    // The time of refused requests counts, too: those that fail are fast.
+    // The quantiles include refused requests, which fail fast.
     assert!(with.quantile(0.99) < Duration::from_millis(40), "{:?}", with.quantile(0.99));
     assert!(with.success() > 0.2, "{}", with.success());
     assert!(without.quantile(0.5) > Duration::from_secs(1), "{:?}", without.quantile(0.5));

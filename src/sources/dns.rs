@@ -180,7 +180,7 @@ async fn follow(name: DnsName, context: Context) {
     }
 }
 
-/// Looks up one family of addresses. Returns `None` if the name does not want this family.
+/// Looks up one family of addresses. Returns `None` if `name` excludes this family.
 async fn look_up(lookups: &Lookups, host: &str, name: &DnsName, family: Family) -> Option<Found> {
     let wanted = match name.families {
         Families::Any => true,

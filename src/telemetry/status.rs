@@ -27,7 +27,7 @@ pub struct Known {
     pub draining: bool,
     /// How many configurations were applied and refused.
     pub reloads: Reloads,
-    /// The access log.
+    /// The access log, for its counter of dropped lines.
     pub access_log: Arc<AccessLog>,
     /// The results of DNS lookups of services.
     pub lookups: NameLookups,
@@ -35,22 +35,22 @@ pub struct Known {
     pub key_fetches: (u64, u64),
     /// The results of captured DNS queries.
     pub queries: Queries,
-    /// The use of the resources that have a limit.
+    /// The usage of the resources that have a limit.
     pub overload: [Option<Reading>; Resource::ALL.len()],
     /// The start time of the process.
     pub started: SystemTime,
 }
 
-/// The use of a resource of the process.
+/// The usage of a resource of the process.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
     /// The resource.
     pub resource: Resource,
-    /// How much of it is in use: bytes, descriptors or CPUs.
+    /// The amount in use, in bytes, descriptors or CPUs.
     pub used: f64,
-    /// The limit.
+    /// The limit, in the same unit.
     pub limit: f64,
-    /// The level.
+    /// The level of this resource.
     pub level: Level,
 }
 

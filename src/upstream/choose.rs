@@ -30,11 +30,12 @@ use crate::wire::Wire;
 /// No part of the request is sent before.
 pub const CONNECT_ATTEMPTS_MAX: usize = 3;
 
-/// What is needed to get a connection: the service, the client, the limits and the deadline.
+/// The values that are needed to get a connection: the service, the client, the limits and the
+/// deadline.
 pub struct Target<'a, I: Io> {
-    /// The worker.
+    /// The state of the worker.
     pub core: &'a Rc<Core<I>>,
-    /// The service.
+    /// The service to which the request goes.
     pub service: &'a Rc<LocalService<I>>,
     /// The address of the client, for PROXY headers and hashing. `None` for a Unix-domain socket.
     pub client: Option<SocketAddr>,
@@ -344,8 +345,8 @@ const CONNECT_FAILED: Refusal = Refusal {
     detail: "the endpoint refused the connection",
 };
 
-/// The refusal if a connection could not be opened. Its detail tells whether the cause is a limit
-/// of this proxy.
+/// The refusal of a request for which no connection could be opened. Its detail says whether the
+/// cause is a limit of this proxy.
 fn connect_failed(error: &io::Error) -> Refusal {
     let overload = |detail| Refusal { status: 503, flag: Flag::Overload, detail };
     match error.raw_os_error() {

@@ -31,7 +31,7 @@ struct Racer<'a, I: Io> {
     wait: Wait<'a, I>,
 }
 
-/// What a racer waits for.
+/// The connection that a racer waits for.
 enum Wait<'a, I: Io> {
     /// A connection that only this request can use.
     Own(Pin<Box<dyn Future<Output = Opened<I>> + 'a>>),

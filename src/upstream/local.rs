@@ -28,7 +28,7 @@ use crate::wire::Wire;
 /// configuration, a worker does not use most of them. While it prepares a snapshot, the worker
 /// serves no requests, so this must be fast.
 pub struct Local<I: Io> {
-    /// The configuration.
+    /// The configuration that all workers share.
     pub snapshot: Arc<Snapshot>,
     /// The settings of each listener of the snapshot.
     pub listeners: Vec<Rc<Terms>>,
@@ -59,7 +59,7 @@ pub struct Terms {
     pub timeouts: Timeouts,
     /// The number of trusted proxies in front of this one.
     pub trusted_hops: u32,
-    /// What happens to the field `x-forwarded-client-cert` of a request.
+    /// How the field `x-forwarded-client-cert` of a request is handled.
     pub forward_client_cert: ForwardClientCert,
     /// Whether requests without `x-request-id` get one.
     pub request_id: bool,

@@ -80,7 +80,7 @@ impl<S: Stream> Waiting<S> {
 pub struct PoolTerms {
     /// The maximum number of idle connections for each endpoint.
     pub idle_max: usize,
-    /// The idle timeout.
+    /// How long an idle connection is kept.
     pub idle_timeout: Duration,
 }
 

@@ -29,7 +29,7 @@ impl<S: Stream> Default for Queue<S> {
     }
 }
 
-/// A waiting request.
+/// A request that waits in the queue.
 pub struct Waiter<S: Stream> {
     given: Cell<Option<Given<S>>>,
     waker: RefCell<Option<Waker>>,

@@ -47,7 +47,7 @@ impl Shared {
         idle.inspect(|connection| connection.close()).is_some()
     }
 
-    /// The flag with which connections are told that a request waits for a stream.
+    /// The flag that is set while a request waits for a stream. The connections read it.
     pub fn wanted(&self) -> &Rc<Cell<bool>> {
         &self.wanted
     }

@@ -43,7 +43,7 @@ pub(super) const WORDS: &[Word] = &[
     ("concurrency_limit", SERVICE, ADAPTIVE),
     ("gradient_controller", SERVICE, ADAPTIVE),
     ("gradient_controller_config", SERVICE, ADAPTIVE),
-    // Overload.
+    // Keys of overload protection.
     ("overload_manager", TOP, "write `overload: {memory: auto, shed: 90%, stop_accepting: 97%}`"),
     ("max_heap_size_bytes", OVERLOAD_MAP, "write `memory: {#=536870912}`, or `auto`"),
     ("fixed_heap", OVERLOAD_MAP, "write `memory: auto`, or a size such as 512MiB"),

@@ -51,7 +51,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// The connection of a health check.
 pub struct Link {
-    /// The stream.
+    /// The stream to the endpoint.
     pub stream: Box<dyn Duplex>,
     /// Whether ALPN selected HTTP/2.
     pub http2: bool,

@@ -61,7 +61,7 @@ pub struct ExchangeRecord<I: Io> {
     quotas: Cell<Quotas>,
     /// The keys of the limits on bytes that apply to the bodies of the request, by scope.
     throttled: Cell<[Option<KeyHash>; Scope::COUNT]>,
-    /// Whether the proxy itself has slowed down a body.
+    /// Whether a limit on bytes, or an injected fault, has delayed a body of the exchange.
     slowed: Cell<bool>,
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
@@ -385,13 +385,13 @@ impl<I: Io> ExchangeRecord<I> {
         wait
     }
 
-    /// Records that the proxy itself slows down a body.
+    /// Records that a limit on bytes, or an injected fault, delays a body.
     pub fn slow_down(&self) {
         self.slowed.set(true);
     }
 
-    /// Whether the proxy itself has slowed down a body. Then the duration of the exchange is not
-    /// the latency of the endpoint.
+    /// Whether a limit on bytes, or a fault, has delayed a body. Then the duration of the exchange
+    /// is not the latency of the endpoint.
     pub fn is_slowed(&self) -> bool {
         self.slowed.get()
     }

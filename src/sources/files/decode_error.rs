@@ -17,7 +17,7 @@ pub const EMPTY_LIST: &str = "the list is empty";
 /// A mistake that decoding has found.
 #[derive(Debug)]
 pub struct DecodeError {
-    /// The message.
+    /// The message, which describes the mistake.
     pub text: String,
     /// Advice for the operator. `None` if there is none.
     pub help: Option<String>,
@@ -49,7 +49,7 @@ impl DecodeError {
         }
     }
 
-    /// Adds advice.
+    /// Adds advice for the operator.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self

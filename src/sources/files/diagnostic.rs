@@ -57,11 +57,11 @@ impl SourceMap {
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The severity.
+    /// Whether the configuration is refused because of the mistake.
     pub severity: Severity,
     /// The place. `None` if the mistake belongs to no file.
     pub place: Option<Place>,
-    /// The message.
+    /// The message, which describes the mistake.
     pub message: String,
     /// Advice for the operator. `None` if there is none.
     pub help: Option<String>,
@@ -96,7 +96,7 @@ impl Diagnostic {
         Self { severity: Severity::Warning, ..self }
     }
 
-    /// Adds advice.
+    /// Adds advice for the operator.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
@@ -108,7 +108,7 @@ impl Diagnostic {
 pub struct Diagnostics {
     /// The mistakes, in the order of their places.
     pub list: Vec<Diagnostic>,
-    /// The files.
+    /// The files, for the lines that are shown.
     pub sources: SourceMap,
 }
 

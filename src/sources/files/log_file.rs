@@ -11,7 +11,7 @@ use crate::error::plain;
 /// The reason why access log lines cannot be written to a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LogFault {
-    /// The message.
+    /// The message, which describes the problem.
     pub message: String,
     /// Advice for the operator.
     pub help: String,

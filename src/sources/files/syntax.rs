@@ -1,5 +1,5 @@
 //! Describes mistakes in YAML. The parser only reports the token that it expected. This module
-//! infers from the lines around the place what the author wanted to write.
+//! infers the intention of the author from the lines around the place.
 
 use super::diagnostic::{Diagnostic, Place};
 

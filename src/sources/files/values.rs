@@ -20,7 +20,7 @@ pub const AS_LIST: &str = "$ringway::OneOrMany";
 /// A value with its place in a file.
 #[derive(Clone, Debug, Default)]
 pub struct Placed<T> {
-    /// The place.
+    /// The place of the value in its file.
     pub place: Place,
     /// The value.
     pub value: T,
@@ -377,7 +377,7 @@ text_value!(
     { "type": ["string", "number"] }
 );
 
-/// A limit on a resource of the process. `number` reads one that is written as a number.
+/// A limit on a resource of the process. `number` parses a limit that is a number.
 fn watched(
     text: &str,
     or: &str,

@@ -39,7 +39,8 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     );
 }
 
-/// Writes how often the limits were reached, those of the circuit breaker and the adaptive one.
+/// Writes the numbers of requests and connections that reached a limit of the circuit breaker or
+/// the adaptive concurrency limit.
 fn overflows(page: &mut Page, snapshot: &Snapshot) {
     let name = "ringway_service_circuit_breaker_overflows_total";
     page.family(name, "counter", "How often a limit of the circuit breaker was reached.");
@@ -57,7 +58,7 @@ fn overflows(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
-/// Writes the metrics of the services that have an adaptive limit.
+/// Writes the metrics of all services that have an adaptive concurrency limit.
 pub(super) fn write_adaptive(page: &mut Page, snapshot: &Snapshot) {
     let with = |service| {
         let service: &Arc<Service> = service;

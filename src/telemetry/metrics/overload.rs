@@ -1,10 +1,10 @@
-//! The metrics of overload.
+//! The metrics of overload protection.
 
 use super::Page;
 use crate::snapshot::Priority;
 use crate::telemetry::status::{Known, Reading};
 
-/// Writes the use of the resources that have a limit, and the refused requests.
+/// Writes the usage of the resources that have a limit, and the number of refused requests.
 pub(super) fn write(page: &mut Page, known: &Known) {
     let mut family = |name, help, value: fn(&Reading) -> f64| {
         page.family(name, "gauge", help);

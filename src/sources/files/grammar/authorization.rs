@@ -47,25 +47,25 @@ pub enum AuthorizationAction {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Source {
-    /// SPIFFE IDs.
+    /// SPIFFE IDs of clients. `spiffe://` may be left out.
     pub identities: AtLeastOne<Placed<String>>,
-    /// None of these SPIFFE IDs.
+    /// SPIFFE IDs that the client must not have.
     pub not_identities: AtLeastOne<Placed<String>>,
     /// Namespaces: the NS of `spiffe://TRUST-DOMAIN/ns/NS/...`.
     pub namespaces: AtLeastOne<Placed<String>>,
-    /// None of these namespaces.
+    /// Namespaces that the client must not have.
     pub not_namespaces: AtLeastOne<Placed<String>>,
     /// Trust domains of SPIFFE IDs.
     pub trust_domains: AtLeastOne<Placed<String>>,
-    /// None of these trust domains.
+    /// Trust domains that the client must not have.
     pub not_trust_domains: AtLeastOne<Placed<String>>,
     /// The peer address of the connection: `10.0.0.0/8`, `2001:db8::/32` or one address.
     pub ips: AtLeastOne<Placed<String>>,
-    /// None of these addresses.
+    /// Addresses that must not match.
     pub not_ips: AtLeastOne<Placed<String>>,
     /// The client address that a trusted proxy reported.
     pub forwarded_ips: AtLeastOne<Placed<String>>,
-    /// None of these client addresses.
+    /// Reported client addresses that must not match.
     pub not_forwarded_ips: AtLeastOne<Placed<String>>,
 }
 
@@ -77,23 +77,23 @@ pub struct Operation {
     pub service: AtLeastOne<Placed<String>>,
     /// Local ports. For captured connections: original destination ports.
     pub ports: AtLeastOne<Placed<u16>>,
-    /// None of these ports.
+    /// Ports that the request must not have.
     pub not_ports: AtLeastOne<Placed<u16>>,
     /// Original destination addresses of captured connections: `10.0.0.0/8` or one address.
     pub ips: AtLeastOne<Placed<String>>,
-    /// None of these addresses.
+    /// Addresses that must not match.
     pub not_ips: AtLeastOne<Placed<String>>,
     /// Hosts without ports, case-insensitive: `exact`, `prefix*`, `*suffix` or `*`.
     pub hosts: AtLeastOne<Placed<String>>,
-    /// None of these hosts.
+    /// Hosts that the request must not have.
     pub not_hosts: AtLeastOne<Placed<String>>,
     /// HTTP methods, such as `GET`.
     pub methods: AtLeastOne<Placed<String>>,
-    /// None of these methods.
+    /// Methods that the request must not have.
     pub not_methods: AtLeastOne<Placed<String>>,
     /// Paths: `/exact`, `/prefix/*`, `*suffix`, `*` or `~regex`.
     pub paths: AtLeastOne<Placed<String>>,
-    /// None of these paths.
+    /// Paths that the request must not have.
     pub not_paths: AtLeastOne<Placed<String>>,
 }
 

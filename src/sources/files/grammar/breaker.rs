@@ -22,16 +22,17 @@ pub struct CircuitBreaker {
     pub max_retries: Option<u32>,
 }
 
-/// An adaptive limit on the requests in flight to a service, over all workers: it follows the
-/// latency. A request beyond it gets 503 at once.
+/// A limit on the requests in flight to a service, over all workers. It follows the latency of the
+/// service. A request beyond the limit gets 503 at once.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConcurrencyMap {
-    /// The smallest limit, and the limit during a probe. Default 3.
+    /// The minimum of the limit. It is also the limit during a probe. Default 3.
     pub min: Option<Placed<u32>>,
-    /// The largest limit. Default 1000.
+    /// The maximum of the limit. Default 1000.
     pub max: Option<Placed<u32>>,
-    /// The percentile of the latencies that is compared, from 1 to 99. Default 50.
+    /// The percentile of the latencies that is compared with that without load, from 1 to 99.
+    /// Default 50.
     pub percentile: Option<Placed<u32>>,
     /// The time between two updates of the limit. Default 100ms.
     pub interval: Option<Placed<Time>>,
@@ -42,6 +43,6 @@ pub struct ConcurrencyMap {
     pub probe_requests: Option<Placed<u32>>,
 }
 
-/// `adaptive`, or [`ConcurrencyMap`].
+/// An adaptive concurrency limit: `adaptive`, or [`ConcurrencyMap`].
 #[derive(Clone, Debug)]
 pub struct Concurrency(pub ConcurrencyMap);

@@ -27,7 +27,7 @@ pub struct Intercept {
     pub user: Option<String>,
     /// The group of the proxy, by name or number. Default: none.
     pub group: Option<String>,
-    /// What happens to captured traffic while no proxy runs. Default `closed`.
+    /// How captured traffic is handled while no proxy runs. Default `closed`.
     pub when_dead: WhenDead,
 }
 
@@ -57,7 +57,7 @@ pub struct Side {
     pub interfaces: OneOrMany<InterfaceName>,
 }
 
-/// What happens to captured traffic while no proxy runs.
+/// How captured traffic is handled while no proxy runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenDead {

@@ -45,7 +45,7 @@ pub struct Jwks {
 /// The token that a request must carry: `PROVIDER`, or `{providers: [...]}`.
 #[derive(Clone, Debug, Default)]
 pub struct JwtDemand {
-    /// The accepted providers.
+    /// The names of the accepted providers in `jwt`.
     pub providers: Vec<Placed<String>>,
     /// Requests without a token pass too. Requests with an invalid token do not.
     pub optional: bool,

@@ -40,7 +40,7 @@ pub struct Listener {
     /// `x-forwarded-for` are trusted, and so is `x-forwarded-proto`. Default 0.
     #[serde(default)]
     pub trusted_hops: u32,
-    /// What happens to the field `x-forwarded-client-cert` of a request. Default `sanitize`.
+    /// How the field `x-forwarded-client-cert` of a request is handled. Default `sanitize`.
     #[serde(default)]
     pub forward_client_cert: ForwardClientCert,
     /// HTTP/2 settings for clients.
@@ -65,7 +65,7 @@ pub struct Listener {
     pub request_id: Option<bool>,
     /// The name of this proxy in an added `via` field (RFC 9110 7.6.3). Default: no field is added.
     pub via: Option<Placed<String>>,
-    /// What happens to `%2F` and `%5C` in the path of a request. Default `keep`.
+    /// How `%2F` and `%5C` in the path of a request are handled. Default `keep`.
     #[serde(default)]
     pub escaped_slashes: EscapedSlashes,
     /// Whether a client that has closed its sending side counts as disconnected, so that its
@@ -73,17 +73,17 @@ pub struct Listener {
     pub abort_on_close: Option<bool>,
 }
 
-/// What happens to `%2F` and `%5C` in the path of a request.
+/// How `%2F` and `%5C` in the path of a request are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EscapedSlashes {
     /// The request is refused with 400.
     Reject,
-    /// They stay as they are. Authorization rules are evaluated so that an ambiguous path is
-    /// denied.
+    /// `%2F` and `%5C` stay as they are. Authorization rules are evaluated so that an ambiguous
+    /// path is denied.
     #[default]
     Keep,
-    /// They become slashes.
+    /// `%2F` and `%5C` become slashes.
     Decode,
 }
 
@@ -115,7 +115,7 @@ pub enum ListenerProtocol {
     Tls,
 }
 
-/// What happens to the field `x-forwarded-client-cert` of a request.
+/// How the field `x-forwarded-client-cert` of a request is handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ForwardClientCert {

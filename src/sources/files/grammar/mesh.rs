@@ -29,7 +29,7 @@ pub struct Inbound {
     pub source: Option<Placed<PeerSource>>,
     /// Health checks of an orchestrator. These requests need no identity and no permission.
     pub probes: Vec<Placed<Probe>>,
-    /// What happens to the field `x-forwarded-client-cert` of a request. Default `sanitize`.
+    /// How the field `x-forwarded-client-cert` of a request is handled. Default `sanitize`.
     pub forward_client_cert: ForwardClientCert,
     /// Captured UDP traffic. TPROXY delivers it at the addresses of `bind`. Default: UDP is not
     /// captured.
@@ -51,7 +51,7 @@ pub struct Outbound {
     pub intercept: InterceptBy,
     /// The hosts of `routes` whose rules apply. Default: all.
     pub hosts: Option<AtLeastOne<Placed<String>>>,
-    /// What happens to connections to destinations that belong to no route and no service. Default
+    /// How connections to destinations that belong to no route and no service are handled. Default
     /// `allow`.
     pub unknown: Unknown,
     /// The protocols of single ports. On all other ports the protocol is detected.
@@ -89,14 +89,14 @@ pub enum InterceptBy {
     None,
 }
 
-/// What happens to connections to unknown destinations.
+/// How connections to unknown destinations are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unknown {
-    /// They are forwarded.
+    /// Connections to unknown destinations are forwarded.
     #[default]
     Allow,
-    /// They are refused.
+    /// Connections to unknown destinations are refused.
     Deny,
 }
 
@@ -132,7 +132,7 @@ pub enum PortProtocol {
     Auto,
     /// HTTP. The client sends first.
     Http,
-    /// Opaque bytes.
+    /// Opaque bytes. Either side may send first.
     Tcp,
 }
 

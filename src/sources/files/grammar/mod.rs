@@ -44,7 +44,7 @@ pub struct Config {
     pub runtime: Runtime,
     /// The zone of this proxy, such as `eu/a`: region, zone and sub-zone. Default: none.
     pub zone: Option<Placed<String>>,
-    /// The admin interface.
+    /// The admin interface: its address, or `off`.
     pub admin: Admin,
     /// How the process drains: a time limit for requests in progress, or a map.
     pub drain: Option<Drain>,
@@ -54,7 +54,7 @@ pub struct Config {
     pub dns: Dns,
     /// Limits on clients.
     pub limits: Limits,
-    /// Overload of the process.
+    /// Overload protection of the process.
     pub overload: Overload,
     /// Listeners, by name.
     pub listeners: Entries<Placed<Listener>>,
@@ -69,6 +69,6 @@ pub struct Config {
     /// Authorization rules. Deny rules are evaluated first, then allow rules. If no allow rule
     /// applies to a service, all requests to it that are not denied are allowed.
     pub authorization: Option<Vec<Placed<AuthorizationRule>>>,
-    /// The access log.
+    /// The access log: its target, format and filter.
     pub telemetry: Telemetry,
 }

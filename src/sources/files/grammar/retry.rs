@@ -29,8 +29,8 @@ pub struct Retries {
     pub methods: Option<AtLeastOne<Placed<String>>>,
     /// The largest request body that is buffered for a retry. Default 64KiB.
     pub replay_bytes: Option<Size>,
-    /// The messages that get the number of their attempt, as `x-envoy-attempt-count`. Default
-    /// none.
+    /// The messages that get the number of their attempt, in `x-envoy-attempt-count`. Default
+    /// `none`.
     pub attempt_count: AttemptCount,
     /// Hedging: a slow request is sent to a second endpoint, too. Default: no hedging.
     pub hedge: Option<Placed<Hedge>>,
@@ -44,18 +44,18 @@ pub struct Hedge {
     pub after: Option<Placed<HedgeAfter>>,
 }
 
-/// The messages that get the number of their attempt.
+/// The messages that get the number of their attempt, in `x-envoy-attempt-count`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AttemptCount {
-    /// None.
+    /// No messages.
     #[default]
     None,
-    /// The requests to endpoints.
+    /// Requests to endpoints.
     Request,
-    /// The responses to clients.
+    /// Responses to clients.
     Response,
-    /// Both.
+    /// Requests to endpoints, and responses to clients.
     Both,
 }
 

@@ -44,8 +44,8 @@ pub struct Rule {
     pub mirror: Option<Placed<Mirror>>,
     /// A limit on the requests of this rule. Default: none.
     pub rate_limit: Option<Placed<RateLimit>>,
-    /// How important its requests are when the process is overloaded: `high`, `normal` or `low`.
-    /// Default: as the header field of `overload.priority` says, else `normal`.
+    /// The priority of the requests when the process is overloaded: `high`, `normal` or `low`.
+    /// Default: set by the header field of `overload.priority`, else `normal`.
     pub priority: Option<Placed<Priority>>,
     /// The longest time without a byte of a body in either direction; `none` for no limit. Default:
     /// that of the listener.

@@ -25,7 +25,7 @@ pub struct Service {
     /// Virtual addresses, `IP:PORT`: one or a list. A captured connection to one of them goes to
     /// any endpoint.
     pub addresses: OneOrMany<Placed<String>>,
-    /// The endpoints.
+    /// The endpoints, if the service has no versions.
     pub endpoints: Option<Vec<Placed<Endpoint>>>,
     /// TLS to the endpoints. `mesh` means that the proxy presents this workload's identity, and
     /// that endpoints must present theirs.
@@ -56,8 +56,8 @@ pub struct Service {
     pub retries: Option<Placed<Retries>>,
     /// The circuit breaker: limits over all workers. Default: no limits.
     pub circuit_breaker: Option<CircuitBreaker>,
-    /// `adaptive`: a limit on the requests in flight that follows the latency of the service. Or a
-    /// map. Default: no limit.
+    /// The adaptive concurrency limit: a limit on the requests in flight that follows the latency
+    /// of the service. `adaptive`, or a map. Default: no limit.
     pub concurrency: Option<Placed<Concurrency>>,
     /// A limit on the requests to the service, from all rules together. Default: none.
     pub rate_limit: Option<Placed<RateLimit>>,
@@ -143,9 +143,9 @@ pub enum Balance {
     /// Of two random endpoints, the one with the lower load.
     #[default]
     LeastRequest,
-    /// Round robin.
+    /// The next endpoint in turn, as often as its weight says.
     RoundRobin,
-    /// Random.
+    /// A random endpoint, with a probability according to its weight.
     Random,
     /// Of two random endpoints, the one with the lower product of recent latency and load.
     PeakEwma,

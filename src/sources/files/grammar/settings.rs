@@ -31,9 +31,9 @@ pub enum Driver {
     /// io_uring, or epoll where io_uring is not allowed.
     #[default]
     Auto,
-    /// io_uring only.
+    /// io_uring. If it is not allowed, the process does not start.
     IoUring,
-    /// epoll.
+    /// epoll, even if io_uring is allowed.
     Epoll,
 }
 
