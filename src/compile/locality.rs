@@ -5,22 +5,23 @@ use crate::balance::{Level, Locality, OVERPROVISIONING_FACTOR};
 use crate::cluster::Endpoints;
 use crate::model::{self, Item, Prefer, Zone};
 
-/// The maximum overprovisioning factor: one healthy endpoint of 100 is enough then. A larger number
-/// is a percentage by mistake.
+/// The maximum overprovisioning factor: with it, one healthy endpoint of 100 carries the whole
+/// load. A larger number was probably meant as a percentage.
 const FACTOR_MAX: f64 = 100.0;
 
-/// The position of this proxy, as the endpoints of one service compare it.
+/// The zone of this proxy, in the form in which it is compared with the zones of one service's
+/// endpoints.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Position {
-    /// The parts of the own zone that count. Empty means that zones do not matter.
+    /// The leading parts of the proxy's zone that are compared. Empty means that zones are ignored.
     near: Vec<Box<str>>,
     /// The other zones, in the order in which they get requests.
     failover: Vec<Zone>,
-    /// Whether an endpoint of the service has a zone or a priority.
+    /// Whether any endpoint of the service has a zone or a priority.
     pub is_used: bool,
 }
 
-/// The position of this proxy for a service.
+/// Determines the position of this proxy for a service. Reports invalid settings.
 pub(super) fn position(compiler: &mut Compiler<'_>, service: &model::Service) -> Position {
     let written = service.locality.as_ref();
     if let Some(written) = written {
@@ -63,12 +64,12 @@ impl Position {
     }
 }
 
-/// Whether `zone` is `of` or a part of it.
+/// Whether `zone` equals `of` or is within it.
 fn is_within(zone: &str, of: &str) -> bool {
     zone.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The policy for `endpoints`. Returns `None` if all have the same level.
+/// Compiles the locality policy for `endpoints`. Returns `None` if all have the same level.
 pub(super) fn policy(service: &model::Service, endpoints: &Endpoints) -> Option<Locality> {
     let mut levels = endpoints.list.iter().map(|endpoint| endpoint.level);
     let first = levels.next()?;
@@ -116,7 +117,7 @@ fn faults(compiler: &mut Compiler<'_>, service: &model::Service, item: &Item<mod
     }
 }
 
-/// Whether an endpoint of the service has a zone or a priority.
+/// Whether any endpoint of the service has a zone or a priority.
 fn is_placed(service: &model::Service) -> bool {
     let is_placed =
         |item: &Item<model::Endpoint>| item.value.zone.is_some() || item.value.priority > 0;

@@ -207,7 +207,7 @@ fn rule_of(
     }))
 }
 
-/// The value that keeps the requests of a rule on their version.
+/// Compiles the value of a request that keeps it on its version.
 fn sticky_of(
     compiler: &mut Compiler<'_>,
     item: &Item<model::Sticky>,

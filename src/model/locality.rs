@@ -8,17 +8,20 @@ pub type Zone = Box<str>;
 /// The preference of a service for near endpoints. `None` means the default value.
 #[derive(Clone, Debug, Default)]
 pub struct Locality {
-    /// The part of the zone that makes an endpoint near. `None` means the whole zone of the proxy.
+    /// The leading part of the proxy's zone that an endpoint must have to be near. `None` means the
+    /// whole zone.
     pub prefer: Option<Prefer>,
-    /// The percentage of requests that stays in the own zone.
+    /// The percentage of requests that stays in the zone of the proxy.
     pub local_percent: Option<Item<u8>>,
-    /// Own zones, each with the other zones in the order in which they get requests.
+    /// The failover order: a zone of proxies, and the other zones in the order in which they get
+    /// requests.
     pub failover: Vec<(Item<Zone>, Vec<Item<Zone>>)>,
-    /// A level gets all requests while its healthy part times this factor is at least 1.
+    /// A level gets all requests while its healthy share of endpoints, times this factor, is at
+    /// least 1.
     pub overprovisioning_factor: Option<Item<f64>>,
 }
 
-/// A part of a zone.
+/// The leading part of a zone that is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefer {
     /// No part: zones are ignored.

@@ -30,15 +30,15 @@ pub struct Retries {
     pub attempt_count_in_request: bool,
     /// Whether responses to clients get `x-envoy-attempt-count`, the number of the attempt.
     pub attempt_count_in_response: bool,
-    /// When a slow request is sent to a second endpoint. `None` means never.
+    /// Hedging of slow requests. `None` means no hedging.
     pub hedge_after: Option<Item<HedgeAfter>>,
 }
 
-/// When a slow request is sent to a second endpoint.
+/// The time after which a slow request is also sent to a second endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HedgeAfter {
-    /// After this percentile of the latency of the service, in tenths of a percent.
+    /// A percentile of the service's latency, in tenths of a percent.
     Percentile(u16),
-    /// After this time.
+    /// A fixed time.
     Time(Duration),
 }

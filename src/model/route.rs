@@ -23,7 +23,8 @@ pub struct Rule {
     pub matches: Match,
     /// The action. A rule without exactly one action is an error.
     pub action: Option<Action>,
-    /// The value that keeps a request on its version.
+    /// The value of a request that keeps it on its version. `None` means that requests are split by
+    /// weight alone.
     pub sticky: Option<Box<Item<Sticky>>>,
     /// The time from the request to the end of the response. `None` means the timeout of the
     /// service.
@@ -65,7 +66,7 @@ pub enum Action {
     Respond(Respond),
 }
 
-/// A value that keeps a request on its version.
+/// A value of a request that keeps it on its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sticky {
     /// The value of this header field.

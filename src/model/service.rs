@@ -28,9 +28,9 @@ pub struct Service {
     pub jwt: Option<Item<TokenDemand>>,
     /// The load balancing policy.
     pub balance: Balance,
-    /// The zone of the addresses of a name in DNS.
+    /// The zone of all addresses of the DNS name.
     pub dns_zone: Option<Zone>,
-    /// The preference for near endpoints. `None` means the default: the nearest healthy ones.
+    /// The preference for near endpoints. `None` means the default: the nearest healthy endpoints.
     pub locality: Option<Item<Locality>>,
     /// The time limit for opening a connection. `None` means the default.
     pub connect_timeout: Option<Duration>,
@@ -84,7 +84,7 @@ pub struct Endpoint {
     pub address: Address,
     /// The weight: the share of traffic relative to that of the other endpoints.
     pub weight: u32,
-    /// The zone.
+    /// The zone. `None` means unknown.
     pub zone: Option<Zone>,
     /// The priority. Lower numbers get requests first.
     pub priority: u32,

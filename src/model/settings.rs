@@ -18,7 +18,7 @@ pub struct Settings {
     pub driver: Driver,
     /// The directory for state that survives restarts.
     pub state_dir: Option<PathBuf>,
-    /// The zone of this proxy.
+    /// The zone of this proxy. `None` means that zones are ignored.
     pub zone: Option<Item<Zone>>,
     /// The address of the admin interface.
     pub admin: AdminBind,

@@ -1,23 +1,24 @@
-//! Hedging: when a slow request is sent to a second endpoint.
+//! Hedging: a slow request is also sent to a second endpoint. This module computes when.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::time::Time;
 
-/// A percentile of the latency is known from this many responses on. With fewer, one slow response
-/// would decide. It is a limit for each worker.
+/// The minimum number of responses, for each worker, from which a latency percentile is computed.
+/// With fewer, a single slow response would decide.
 pub const HEDGE_SAMPLES_MIN: u32 = 100;
 
-/// How long a latency counts: at least one such time, and at most two.
+/// The length of a window of latencies. The percentile covers the current window and the one
+/// before.
 pub const HEDGE_WINDOW: Duration = Duration::from_secs(30);
 
-/// When a request is sent to a second endpoint.
+/// The time after which a request is also sent to a second endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HedgeAfter {
-    /// After this percentile of the latency of the service, in tenths of a percent.
+    /// A percentile of the service's latency, in tenths of a percent.
     Percentile(u16),
-    /// After this time.
+    /// A fixed time.
     Time(Duration),
 }
 
@@ -35,7 +36,7 @@ impl fmt::Display for HedgeAfter {
 pub enum Hedged {
     /// The client got the response of the second endpoint.
     Won,
-    /// The second endpoint was not faster, or the request ended before.
+    /// The second endpoint did not respond first, or the request ended before.
     Lost,
     /// The second endpoint failed.
     Failed,
@@ -45,7 +46,7 @@ impl Hedged {
     /// All results, in the order of [`Hedged::index`].
     pub const ALL: [Self; 3] = [Self::Won, Self::Lost, Self::Failed];
 
-    /// The index of its counter.
+    /// The position in [`Hedged::ALL`].
     pub fn index(self) -> usize {
         self as usize
     }
@@ -60,30 +61,30 @@ impl Hedged {
     }
 }
 
-/// The number of buckets for each power of two.
+/// The number of histogram buckets for each power of two.
 const PARTS: usize = 8;
 
-/// The powers of two in microseconds, up to more than two minutes.
+/// The number of powers of two, in microseconds. They cover more than two minutes.
 const POWERS: usize = 25;
 
 const BUCKETS: usize = PARTS * POWERS;
 
-/// A percentile is computed again after this many responses.
+/// The number of new responses after which a cached percentile is computed again.
 const REFRESH: u32 = 32;
 
-/// The latencies of a service in the last seconds, as one worker sees them. A percentile is too
-/// large by at most an eighth.
+/// A histogram of the recent latencies of a service, as one worker measured them. A percentile is
+/// rounded up by at most an eighth.
 #[derive(Debug)]
 pub struct Latencies {
-    /// The counts of this window and of the one before.
+    /// The counts by bucket: of the current window, and of the one before.
     counts: [[u32; BUCKETS]; 2],
-    /// The number of responses in each of both windows.
+    /// The number of responses in each of the two windows.
     totals: [u32; 2],
-    /// When this window began.
+    /// The start of the current window.
     began: Time,
-    /// The percentile computed last.
+    /// The percentile that was computed last.
     known: Option<Known>,
-    /// The number of responses since then.
+    /// The number of responses since `known` was computed.
     fresh: u32,
 }
 
@@ -106,7 +107,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Counts a response that took `latency`.
+    /// Adds the latency of a response that was received at the time `now`.
     pub fn add(&mut self, now: Time, latency: Duration) {
         self.turn(now);
         self.counts[0][bucket(latency)] += 1;
@@ -114,8 +115,8 @@ impl Latencies {
         self.fresh += 1;
     }
 
-    /// The latency that this share of the responses did not exceed, in tenths of a percent. `None`
-    /// while there are fewer than [`HEDGE_SAMPLES_MIN`].
+    /// The latency that `tenths` of the responses, in tenths of a percent, did not exceed. `None`
+    /// while there are fewer than [`HEDGE_SAMPLES_MIN`] responses.
     pub fn percentile(&mut self, now: Time, tenths: u16) -> Option<Duration> {
         self.turn(now);
         if let Some(known) = self.known.filter(|it| it.tenths == tenths && self.fresh < REFRESH) {
@@ -139,7 +140,7 @@ impl Latencies {
         Some(latency)
     }
 
-    /// Begins the next window if it is time.
+    /// Begins a new window if the current one has ended.
     fn turn(&mut self, now: Time) {
         let age = now.since(self.began);
         if age < HEDGE_WINDOW {
@@ -165,7 +166,7 @@ fn bucket(latency: Duration) -> usize {
     ((power - 2) * PARTS + (us >> (power - 3)) % PARTS).min(BUCKETS - 1)
 }
 
-/// The end of a bucket: the smallest latency beyond it.
+/// The upper bound of a bucket. It is exclusive.
 fn end_of(index: usize) -> Duration {
     let us = match index / PARTS {
         0 => index + 1,

@@ -182,7 +182,8 @@ pub struct RetryPolicy {
     pub replay_bytes: usize,
     /// The messages that get the number of their attempt.
     pub attempt_count: AttemptCount,
-    /// When a slow request is sent to a second endpoint. `None` means never.
+    /// The time after which a slow request is also sent to a second endpoint. `None` means no
+    /// hedging.
     pub hedge: Option<HedgeAfter>,
 }
 
@@ -230,7 +231,8 @@ impl RetryPolicy {
         })
     }
 
-    /// Whether the method allows to send the request twice.
+    /// Whether the request may be sent twice: its method is in `methods`, or the request is
+    /// idempotent if `methods` is `None`.
     pub fn allows(&self, request: Repeatable<'_>) -> bool {
         match &self.methods {
             Some(methods) => methods.iter().any(|method| method.as_bytes() == request.method),

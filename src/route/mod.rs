@@ -49,7 +49,8 @@ pub struct Rule {
     pub matcher: Matcher,
     /// The action for matching requests.
     pub action: Action,
-    /// The value that keeps a request on its version. `None`: versions take turns.
+    /// The value of a request that keeps it on its version. `None` means that requests are split by
+    /// weight alone.
     pub sticky: Option<Box<Sticky>>,
     /// The time limit from the head of the request to the end of the response. It overrides the
     /// timeout of the service.

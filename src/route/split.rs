@@ -123,7 +123,7 @@ impl Split {
         self.sequence[0]
     }
 
-    /// The weight now of a destination that has `weight` in the configuration, while the new version
+    /// The weight now of a destination that has `weight` in the file, while the new version
     /// of the shift has `share` of both versions.
     fn now(&self, destination: Destination, weight: u32, share: Option<u32>) -> u64 {
         let (Some(shift), Some(share)) = (&self.shift, share) else { return weight.into() };

@@ -65,7 +65,8 @@ pub fn answered<I: Io>(
     }
 }
 
-/// Notes that the endpoint took from `sent` until now, or would have taken longer.
+/// Reports a latency to the adaptive concurrency limit: the time since `sent`. The endpoint took
+/// this long, or would have taken longer.
 pub fn took<I: Io>(exchange: &Exchange<'_, I>, sent: Option<Time>) {
     let flight = &exchange.plan.places.flight;
     if let Some(sent) = sent

@@ -1,5 +1,5 @@
-//! Sends a slow request to a second endpoint. The first response that is no failure is used, and
-//! the other attempt is cancelled.
+//! Hedging: sends a slow request to a second endpoint as well. The first successful response is
+//! used, and the other attempt is cancelled.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -28,21 +28,21 @@ use crate::wire::Wire;
 
 type Connection<I> = Upstream<Wire<<I as Io>::Stream>>;
 
-/// The first attempt of a race.
+/// The first attempt of a hedged request.
 pub struct First<'r, 'x, I: Io> {
-    /// The connection.
+    /// The connection to the endpoint.
     pub upstream: &'r Connection<I>,
-    /// The request.
+    /// The request to send.
     pub outgoing: &'r Outgoing<'x, I>,
     /// The state of the attempt.
     pub between: &'r Between,
-    /// The attempts before it.
+    /// The earlier attempts of the request.
     pub tries: &'r Tries,
-    /// The endpoints so far.
+    /// The endpoints that the request has used so far.
     pub choice: &'r Choice<I>,
 }
 
-/// The second attempt, whose response is used.
+/// The second attempt of a hedged request, after it has received a successful response head.
 pub struct Second<I: Io> {
     upstream: Connection<I>,
     attempt: Attempt<I>,
@@ -52,28 +52,30 @@ pub struct Second<I: Io> {
     framing: ResponseFraming,
 }
 
-/// The result of a race.
+/// The result of a hedged request.
 pub enum Raced<I: Io> {
-    /// The first attempt ended with this, and decides.
+    /// The result of the first attempt is used.
     First(Result<ResponseHead, Failure>),
-    /// The response of the second attempt is used. The first one has failed with the outcome, or
-    /// has not ended.
+    /// The response of the second attempt is used. The outcome is that of the first attempt, or
+    /// `None` if it has not ended.
     Second(Box<Second<I>>, Option<Outcome>),
 }
 
-/// Whether the request of `first` is hedged, or counts for the percentile after which others are.
+/// Whether the request of `first` may be hedged. The latencies of such requests also count for the
+/// percentile.
 pub fn is_wanted<I: Io>(exchange: &Exchange<'_, I>, first: &First<'_, '_, I>) -> bool {
     let Some(policy) = exchange.plan.retries() else { return false };
     policy.hedge.is_some()
-        // The connection belongs to the client, or will be a tunnel.
+        // A private connection belongs to the client. After an upgrade or CONNECT, the connection
+        // becomes a tunnel.
         && !first.upstream.private.get()
         && !exchange.framing.upgrade
         && exchange.method != Method::Connect
         && retry::allows(exchange, policy, first.outgoing)
 }
 
-/// Reads the head of the response of `first`. If that takes long, sends the request to a second
-/// endpoint too.
+/// Reads the head of the response of `first`. If that takes too long, also sends the request to a
+/// second endpoint.
 pub async fn race<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
@@ -97,7 +99,7 @@ pub async fn race<I: Io>(
                     alarm.clear();
                     second = begin(exchange, &first);
                     if second.is_none() && !between.is_sent() {
-                        // The upload is not over.
+                        // The request is not sent completely. Try again later.
                         alarm.set(after.map_or(Time::NEVER, |after| io.now() + after));
                     }
                 }
@@ -122,7 +124,7 @@ pub async fn race<I: Io>(
     }
 }
 
-/// The time after which a request is hedged. `None` while it is not known.
+/// The time after which a request is hedged. `None` while too few latencies are known.
 fn after<I: Io>(exchange: &Exchange<'_, I>, now: Time) -> Option<Duration> {
     match exchange.plan.retries()?.hedge? {
         HedgeAfter::Time(time) => Some(time),
@@ -132,8 +134,8 @@ fn after<I: Io>(exchange: &Exchange<'_, I>, now: Time) -> Option<Duration> {
     }
 }
 
-/// Counts the latency of the first attempt. An attempt that was overtaken counts with the time that
-/// it had: without it, the percentile would sink.
+/// Adds the latency of the first attempt to the percentile. If the second attempt was faster, the
+/// first one counts with the time so far: without it, the percentile would fall.
 fn observe<I: Io>(exchange: &Exchange<'_, I>, first: &First<'_, '_, I>, latency: Duration) {
     let hedge = exchange.plan.retries().and_then(|policy| policy.hedge);
     if let (Some(HedgeAfter::Percentile(_)), false) = (hedge, first.outgoing.is_streamed()) {
@@ -142,8 +144,8 @@ fn observe<I: Io>(exchange: &Exchange<'_, I>, first: &First<'_, '_, I>, latency:
     }
 }
 
-/// The outcome of an attempt that has failed. `None` means a good response, or the end of the whole
-/// request: the client has left, or the deadline has passed.
+/// The outcome of a failed attempt. Returns `None` after a successful response, or if the whole
+/// request has ended because the client has disconnected or the deadline has passed.
 fn failure<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &Drafts,
@@ -165,11 +167,11 @@ fn failure<I: Io>(
     }
 }
 
-/// The next event of a race.
+/// The next event of a hedged request.
 enum Next<I: Io> {
     /// The first attempt has ended.
     Head(Result<ResponseHead, Failure>),
-    /// The first attempt takes long.
+    /// The first attempt takes too long.
     Late,
     /// The second attempt has ended. `None` means that it has failed.
     Second(Option<Box<Second<I>>>),
@@ -185,7 +187,8 @@ async fn next<I: Io>(
         if let Poll::Ready(head) = head.as_mut().poll(context) {
             return Poll::Ready(Next::Head(head));
         }
-        // The endpoint works at the request, and two attempts must not write to the client.
+        // An interim response shows that the first endpoint processes the request. Cancel the
+        // second attempt, because only one may write to the client.
         if between.informed.get() {
             *second = None;
             return Poll::Pending;
@@ -198,10 +201,10 @@ async fn next<I: Io>(
     .await
 }
 
-/// A second attempt on its way. Its result is `None` if it fails.
+/// A second attempt in progress. Its output is `None` if it fails.
 type Attempting<'r, I> = Pin<Box<dyn Future<Output = Option<Box<Second<I>>>> + 'r>>;
 
-/// Begins the second attempt, if the request may be sent again now.
+/// Begins the second attempt. Returns `None` if the request cannot be sent again now.
 fn begin<'r, I: Io>(
     exchange: &'r Exchange<'_, I>,
     first: &First<'r, '_, I>,
@@ -258,7 +261,7 @@ async fn attempt<I: Io>(
     }
 }
 
-/// Counts a hedged request when its second attempt ends.
+/// Counts the result of a hedged request when its second attempt ends.
 struct Counted<'r, 'x, I: Io> {
     exchange: &'r Exchange<'x, I>,
     result: Cell<Hedged>,
@@ -280,7 +283,8 @@ pub async fn relay<I: Io>(
 ) -> Result<Answered<I>, Failure> {
     let Second { upstream, attempt, mut drafts, between, buf, framing } = second;
     let Exchange { downstream, plan, record, .. } = exchange;
-    // The response begins, so the request does not wait in a queue of an endpoint.
+    // The response has begun, so the request no longer waits at an endpoint. Release its slot in
+    // the adaptive concurrency limit.
     drop(plan.places.flight.take());
     record.overtaken(attempt.began());
     record.set_endpoint(Rc::clone(&upstream.endpoint));

@@ -24,7 +24,7 @@ pub struct Tries {
     pub repeats: usize,
     /// How often the request was retried by the retry policy.
     pub retries: u32,
-    /// The request was sent to a second endpoint because the first one was slow.
+    /// Whether the request was sent to a second endpoint because the first one was slow.
     pub hedged: Cell<bool>,
     /// The slot of the service's circuit breaker, taken for the first retry.
     slot: OnceCell<Option<Slot>>,
@@ -136,8 +136,8 @@ fn decide<I: Io>(
     Some(wait)
 }
 
-/// Takes one more attempt from the budget and from the circuit breaker of the service. Returns
-/// false if one of them is used up.
+/// Takes one attempt from the retry budget and from the retry limit of the circuit breaker. Returns
+/// false if one of them is exhausted.
 pub fn take<I: Io>(exchange: &Exchange<'_, I>, tries: &Tries) -> bool {
     let Some(policy) = exchange.plan.retries() else { return false };
     let (service, worker) = (&exchange.plan.service.config, &exchange.downstream.worker);
@@ -159,7 +159,7 @@ pub fn take<I: Io>(exchange: &Exchange<'_, I>, tries: &Tries) -> bool {
     true
 }
 
-/// Whether the policy covers an attempt that has ended like this.
+/// Whether the retry policy covers the result `failed` of an attempt.
 pub fn covers<I: Io>(
     exchange: &Exchange<'_, I>,
     outgoing: &Outgoing<'_, I>,
@@ -171,7 +171,7 @@ pub fn covers<I: Io>(
     exchange.plan.retries().is_some_and(covers)
 }
 
-/// Whether `policy` allows to send the request twice.
+/// Whether `policy` allows sending this request twice.
 pub fn allows<I: Io>(
     exchange: &Exchange<'_, I>,
     policy: &RetryPolicy,

@@ -130,7 +130,7 @@ async fn connection<I: Io>(
 /// Ends the last attempt of a request, and returns its connection to the pool if possible.
 ///
 /// # Errors
-/// When there is no complete response.
+/// If there is no complete response.
 pub fn answered<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: Upstream<Wire<I::Stream>>,
@@ -179,13 +179,14 @@ pub fn answered<I: Io>(
     }
 }
 
-/// The result of an attempt without an error that ends the exchange.
+/// The result of an attempt that does not end the exchange with an error.
 enum Carried<I: Io> {
     /// The response was relayed.
     Downloaded(Downloaded),
-    /// A second endpoint was faster. If the attempt has ended, it has this outcome.
+    /// A hedged attempt at a second endpoint was faster. The outcome is that of the first attempt,
+    /// or `None` if it has not ended.
     Overtaken(Box<Second<I>>, Option<Outcome>),
-    /// The request must be sent again. The attempt ended with this outcome.
+    /// The request must be sent again. The outcome is that of this attempt.
     Again(Again, Outcome),
 }
 
@@ -331,8 +332,8 @@ async fn respond<I: Io>(
     }
 }
 
-/// The outcome of an attempt whose request is sent again. `stale` says that the connection was used
-/// before and ended without a byte.
+/// The outcome of the failed attempt. `stale`: the connection was reused, and ended before the
+/// first byte of a response.
 pub fn outcome<I: Io>(exchange: &Exchange<'_, I>, failed: Failed, stale: bool) -> Outcome {
     match failed {
         Failed::Response(Response { status, code, .. }) => {
@@ -398,11 +399,12 @@ async fn both_ways<I: Io>(
 pub struct Between {
     /// The number of the attempt, from 1.
     pub number: u32,
-    /// The attempt runs beside another one, so it must not write to the client yet.
+    /// Whether this is the second attempt of a hedged request. It must not write to the client
+    /// before its response is chosen.
     pub is_hedge: bool,
     /// The time at which the attempt must have the head of the response.
     pub try_deadline: Cell<Time>,
-    /// The client has got an interim response.
+    /// Whether the client has received an interim response.
     pub informed: Cell<bool>,
     /// Whether the whole request was sent.
     pub uploaded: Cell<bool>,

@@ -39,18 +39,18 @@ fn shop(more: &str) -> String {
 
 #[test]
 fn an_adaptive_limit_keeps_an_overloaded_service_fast() {
-    // Each endpoint can answer 500 requests per second. Together they receive 6000.
-    let scenario = "duration: 30s\nrequests: {rate: 6000}\n\
-                    endpoints: {shop: {capacity: 5, latency: {p50: 10ms, p99: 12ms}}}\n";
+    // Each endpoint can answer 50 requests per second. Together they receive 600.
+    let scenario = "duration: 8s\nrequests: {rate: 600}\n\
+                    endpoints: {shop: {capacity: 1, latency: {p50: 20ms, p99: 24ms}}}\n";
     let (adaptive, scenario) = of_texts(&shop(", concurrency: adaptive"), scenario).unwrap();
     let with = outcome(&adaptive, &scenario);
     let plain = adaptive.without_policies().expect("a policy");
     let without = outcome(&plain, &scenario);
     let (with, without) = (with.total(), without.total());
     // The quantiles include refused requests, which fail fast.
-    assert!(with.quantile(0.99) < Duration::from_millis(40), "{:?}", with.quantile(0.99));
-    assert!(with.success() > 0.2, "{}", with.success());
-    assert!(without.quantile(0.5) > Duration::from_secs(1), "{:?}", without.quantile(0.5));
+    assert!(with.quantile(0.99) < Duration::from_millis(200), "{:?}", with.quantile(0.99));
+    assert!(with.success() > 0.12, "{}", with.success());
+    assert!(without.quantile(0.5) > Duration::from_millis(500), "{:?}", without.quantile(0.5));
 }
 
 #[test]
@@ -204,7 +204,8 @@ events:
     let outcome = outcome(&configuration, &scenario);
     assert!(outcome.total().success() > 0.999, "{}", outcome.total().success());
     let requests: Vec<u64> = outcome.endpoints.iter().map(|(_, requests, _)| *requests).collect();
-    // The own zone has half of the time. Some attempts fail there before the checks do.
+    // The near zone is healthy half of the time. When it fails, some attempts still go there before
+    // the health checks fail.
     let (near, far) = (requests[0] + requests[1], requests[2] + requests[3]);
     assert!((900..1300).contains(&near) && (700..1050).contains(&far), "{requests:?}");
 }

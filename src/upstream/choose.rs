@@ -56,7 +56,7 @@ pub struct Choice<I: Io> {
     key: Option<u64>,
     /// The endpoints at which the request has failed. They are chosen only if there is no other.
     pub failed: Vec<LocalEndpoint<I>>,
-    /// The endpoint at which the request is already. It is never chosen.
+    /// The endpoint that already processes the request. It is never chosen.
     beside: Option<LocalEndpoint<I>>,
     /// Whether pooled HTTP/1 connections must not be used.
     pub fresh: bool,
@@ -78,7 +78,7 @@ impl<I: Io> Choice<I> {
         Self { subset, key, failed: Vec::new(), beside: None, fresh: false, tried: None }
     }
 
-    /// The choice of another endpoint for the same request, while it is at `endpoint`.
+    /// The state of choosing a second endpoint while `endpoint` processes the request.
     pub fn beside(&self, endpoint: &LocalEndpoint<I>) -> Self {
         let failed = self.failed.clone();
         let beside = Some(Rc::clone(endpoint));
@@ -108,17 +108,18 @@ pub fn connection<I: Io>(
     first_to_accept(target, choice, Attempt::begin)
 }
 
-/// Picks an endpoint where the request has not failed and is not already, if there is one.
+/// Picks an endpoint that neither has failed nor already processes the request. Returns `None` if
+/// there is none.
 pub fn another<I: Io>(target: &Target<'_, I>, choice: &Choice<I>) -> Option<LocalEndpoint<I>> {
     let endpoint = pick(target, choice, &choice.failed)?;
     let has_failed = choice.failed.iter().any(|failed| Rc::ptr_eq(failed, &endpoint));
     (!has_failed).then_some(endpoint)
 }
 
-/// Like [`connection`], to this endpoint first.
+/// Like [`connection`], but tries `endpoint` first.
 ///
 /// # Errors
-/// When no endpoint accepts a connection.
+/// If no endpoint accepts a connection.
 pub async fn connection_to<I: Io>(
     target: &Target<'_, I>,
     choice: &mut Choice<I>,

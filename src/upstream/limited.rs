@@ -133,8 +133,8 @@ pub async fn take<I: Io>(
     }
     let cells = service.config.stats.worker(target.core.index);
     cells.overflows[Limit::Connections.index()].increment();
-    // A shared connection gives its slot back a moment after it is closed. Until then, no other
-    // connection closes for this one.
+    // The slot of a closed shared connection becomes free a moment later. Until then, no further
+    // connection is closed for this request.
     let closing = Cell::new(false);
     let slot_of_idle = || {
         if closing.get() || !service.close_idle() {

@@ -45,7 +45,7 @@ pub struct LocalService<I: Io> {
     pub unreachable: UnreachableFamilies,
     /// The connections that wait for a slot in the circuit breaker.
     pub limited: Rc<Limited>,
-    /// The latencies, from the first request on that is hedged after a percentile of them.
+    /// The recent latencies. Created for the first request that is hedged after a percentile.
     latencies: OnceCell<Rc<RefCell<Latencies>>>,
 }
 
@@ -167,7 +167,7 @@ impl<I: Io> LocalService<I> {
         *self.current.borrow_mut() = Some(new);
     }
 
-    /// The latencies of the service. Only services with hedged requests need the memory.
+    /// The recent latencies of the service. Only services with hedged requests allocate them.
     pub fn latencies(&self) -> &Rc<RefCell<Latencies>> {
         self.latencies.get_or_init(Rc::default)
     }

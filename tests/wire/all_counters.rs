@@ -206,7 +206,7 @@ fn each_counter_of_a_mixed_load_has_what_was_sent_and_no_other_has_moved() {
     });
     let closed = "connection closed: too many are open; the limits are limits.connections and \
                   `connections` of the listener listener=\"few\"";
-    assert!(proxy.log().contains(closed));
+    eventually("the line about it", || proxy.log().contains(closed).then_some(()));
     let found = counters(&proxy).into_iter().map(|(name, count)| format!("{name} {count}"));
     let found: BTreeSet<String> = found.collect();
     let wanted: BTreeSet<String> = WANTED.trim().lines().map(str::to_owned).collect();

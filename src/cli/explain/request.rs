@@ -152,7 +152,7 @@ fn explain_split(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) 
     }
 }
 
-/// Writes the version that the request stays on.
+/// Writes the version on which the request stays.
 fn write_sticky(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) {
     let Some(sticky) = &rule.sticky else { return };
     let Some(point) = call.client.point(rule, Some(call.request)) else {

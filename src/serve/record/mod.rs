@@ -242,12 +242,12 @@ impl<I: Io> ExchangeRecord<I> {
         self.overtaken(now);
     }
 
-    /// Counts an attempt beside the last one.
+    /// Counts the second attempt of a hedged request, which runs in parallel.
     pub fn hedged(&self) {
         self.attempts.set(self.attempts.get() + 1);
     }
 
-    /// Replaces the last attempt by one that began at this time.
+    /// Replaces the start time of the last attempt with that of the attempt whose response is used.
     pub fn overtaken(&self, began: Time) {
         self.attempted.set(Some(began));
         self.answered.set(None);

@@ -133,10 +133,11 @@ struct EndpointMap {
     /// The weight: the share of traffic relative to that of the other endpoints. Default 1; an
     /// endpoint with 0 gets no traffic.
     weight: Option<u32>,
-    /// The zone: region, zone and sub-zone, as in `eu/a/rack1`. Default: unknown, so far away.
+    /// The zone: region, zone and sub-zone, such as `eu/a/rack1`. Default: unknown, which counts as
+    /// the greatest distance.
     zone: Option<Placed<String>>,
-    /// Endpoints with a higher number get requests only if too few with a lower one are healthy.
-    /// Default 0.
+    /// The priority. Endpoints with a higher number get requests only if too few with a lower
+    /// number are healthy. Default 0.
     priority: Option<u32>,
 }
 
@@ -165,7 +166,7 @@ struct DnsNameMap {
     /// The address families that are looked up. Default `any`.
     #[serde(default)]
     family: Family,
-    /// The zone of all addresses, as in `eu/a`. Default: unknown.
+    /// The zone of all addresses, such as `eu/a`. Default: unknown.
     zone: Option<Placed<String>>,
 }
 
@@ -326,15 +327,15 @@ impl TextOrMap for LimitBy {
     }
 }
 
-/// The value that keeps a user on a version, in its long form.
+/// The value that keeps a user on the same version, in its long form.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct StickyMap {
-    /// The name of a header field. Requests without it take turns.
+    /// The name of a header field. Requests without it are split by weight alone.
     header: Option<String>,
-    /// The name of a cookie. Requests without it take turns.
+    /// The name of a cookie. Requests without it are split by weight alone.
     cookie: Option<String>,
-    /// The SPIFFE ID of the client. Clients without one take turns.
+    /// The SPIFFE ID of the client. Requests of clients without one are split by weight alone.
     #[serde(default)]
     identity: bool,
     /// The address of the client.

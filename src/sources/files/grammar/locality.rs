@@ -9,31 +9,31 @@ use crate::sources::files::values::{Entries, Factor, OneOrMany, Percent, Placed}
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LocalityMap {
-    /// The part of the zone that must be the same for an endpoint to be near. Default: all parts
-    /// that `zone` has.
+    /// The leading part of `zone` that an endpoint must have to be near. Default: the whole zone.
     pub prefer: Option<Placed<Prefer>>,
-    /// The part of the requests that stays in the own zone; the rest goes to all others. Default:
-    /// the nearest level with enough healthy endpoints gets all requests.
+    /// The percentage of requests that stays in the zone of the proxy. The others go to the
+    /// endpoints of all other zones. Default: the nearest level with enough healthy endpoints gets
+    /// all requests.
     pub local_share: Option<Placed<Percent>>,
-    /// The zones that get requests when too few endpoints of the own zone are healthy: the own
-    /// zone, and the others in their order. Default: by distance.
+    /// The zones that get requests when the zone of the proxy has too few healthy endpoints: a map
+    /// of that zone to the others, in order. Default: by distance.
     pub failover: Entries<OneOrMany<Placed<String>>>,
-    /// A level gets all requests while its healthy part times this number is 1 or more. Default
-    /// 1.4, so 72 %.
+    /// A level gets all requests while its healthy share of endpoints, times this factor, is at
+    /// least 1. Default 1.4: 72 % must be healthy.
     pub overprovisioning_factor: Option<Placed<Factor>>,
 }
 
-/// The part of a zone.
+/// The leading part of a zone that is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Prefer {
     /// No part: zones are ignored.
     None,
-    /// `eu` of `eu/a/rack1`.
+    /// The region: `eu` of `eu/a/rack1`.
     Region,
-    /// `eu/a` of `eu/a/rack1`.
+    /// Region and zone: `eu/a` of `eu/a/rack1`.
     Zone,
-    /// All of `eu/a/rack1`.
+    /// The whole zone: all of `eu/a/rack1`.
     SubZone,
 }
 

@@ -32,11 +32,12 @@ pub struct Retries {
     /// The messages that get the number of their attempt, in `x-envoy-attempt-count`. Default
     /// `none`.
     pub attempt_count: AttemptCount,
-    /// Hedging: a slow request is sent to a second endpoint, too. Default: no hedging.
+    /// Hedging: a slow request is also sent to a second endpoint. Default: no hedging.
     pub hedge: Option<Placed<Hedge>>,
 }
 
-/// When a slow request is sent to a second endpoint. The first good response is used.
+/// Hedging: a slow request is also sent to a second endpoint. The first successful response is
+/// used.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hedge {

@@ -24,8 +24,9 @@ pub struct Rule {
     pub matches: Match,
     /// The services that get the matching requests.
     pub to: Option<Placed<To>>,
-    /// The value that keeps a user on a version while the weights of `to` move: `identity`,
-    /// `source-ip`, or a map with `header` or `cookie`. Default: versions take turns.
+    /// The value that keeps a user on the same version when the weights of `to` change: `identity`,
+    /// `source-ip`, or a map with `header` or `cookie`. Default: requests are split by weight
+    /// alone.
     pub sticky: Option<Placed<Sticky>>,
     /// A redirect as the response, instead of `to`.
     pub redirect: Option<Placed<Redirect>>,
@@ -86,7 +87,7 @@ pub enum ValueMatch {
 #[derive(Clone, Debug, Default)]
 pub struct To(pub Vec<(Placed<String>, u32)>);
 
-/// A value that keeps a user on a version.
+/// A value that keeps a user on the same version.
 #[derive(Clone, Debug)]
 pub enum Sticky {
     /// The value of this header field.

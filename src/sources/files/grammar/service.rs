@@ -88,7 +88,7 @@ pub struct DnsName {
     pub address: String,
     /// The address families that are looked up.
     pub family: Family,
-    /// The zone of all addresses.
+    /// The zone of all addresses of the DNS name.
     pub zone: Option<Placed<String>>,
 }
 

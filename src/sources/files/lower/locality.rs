@@ -8,7 +8,7 @@ use crate::model::{self, Item, Zone};
 /// The maximum number of parts of a zone: region, zone and sub-zone.
 const PARTS_MAX: usize = 3;
 
-/// A zone. Returns `None` for an empty text, which an unset variable may leave.
+/// Lowers a zone. Returns `None` for an empty text, which results from an unset variable.
 pub(super) fn zone(lower: &mut Lower<'_>, written: Placed<String>) -> Option<Item<Zone>> {
     let Placed { place, value } = written;
     if value.is_empty() {
